@@ -1,0 +1,18 @@
+std = "lua54"
+max_line_length = 120
+exclude_files = { "build/" }
+
+stds.tidegate_policy = {
+  read_globals = {
+    tg = { fields = { "deny", "topic", "topic_ok", "geohash" } },
+    json = { fields = { "encode", "decode", "null", "array" } },
+    log = { fields = { "info", "warn" } },
+    "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "tonumber", "tostring",
+    "type", "require", "math", "os", "string", "table", "utf8",
+  },
+}
+
+files["scripts/policies/"] = { std = "tidegate_policy" }
+files["spec/"] = { std = "+busted", globals = { "SPEC_SOURCE_DIR" } }
+files["conf/"] = { std = "none", read_globals = { "env" } }
+files["scripts/meta/"] = { ignore = { "111", "113", "122", "212", "631" } }

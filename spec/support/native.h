@@ -1,0 +1,17 @@
+/* Native bindings of C modules for the specs. Each native_X.c binds one or a few modules and is
+ * listed here and in CMakeLists.txt; Lua gets it with require "native.X". */
+#ifndef SPEC_NATIVE_H
+#define SPEC_NATIVE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+/* X(name): luaopen function native_open_<name>, module "native.<name>" */
+#define NATIVE_MODULES(X) X(base)
+
+#define X(name) int native_open_##name(lua_State *L);
+NATIVE_MODULES(X)
+#undef X
+
+#endif

@@ -1,0 +1,17 @@
+/* Keyed hash for tables whose keys strangers choose (topics, addresses): SipHash-1-3
+ * (Aumasson, Bernstein: "SipHash: a fast short-input PRF"), so that nobody can aim collisions. */
+#ifndef BASE_HASH_H
+#define BASE_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct hash_key {
+    uint64_t k0, k1;
+};
+
+/* A random key; one per table. */
+void hash_key_init(struct hash_key *key);
+uint64_t hash_bytes(const struct hash_key *key, const void *p, size_t n);
+
+#endif

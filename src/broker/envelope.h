@@ -1,0 +1,28 @@
+/* Request body -> events to publish (http.md, "Publish"). Pure, fuzzed. */
+#ifndef BROKER_ENVELOPE_H
+#define BROKER_ENVELOPE_H
+
+#include "base/err.h"
+#include "broker/event.h"
+#include "net/http_query.h"
+#include "net/http_request.h"
+
+struct envelope_limits {
+    size_t event_bytes;  /* data of one event; more: 413 */
+    size_t batch_events; /* more: 413 */
+};
+
+/* On success: events with id 0 in `out` (at least one), and *is_batch tells whether the answer is a
+ * list. Returns 0, or the HTTP status to refuse with (400, 413, 415) and a text in `e` that names
+ * the envelope (its index, from 0; the line for NDJSON, from 1), the field, and what was expected.
+ */
+int envelope_parse(const struct http_request *rq, const struct http_query *q,
+                   const struct envelope_limits *limits, int64_t time_ms, struct event_list *out,
+                   bool *is_batch, struct err *e);
+
+/* Canonical JSON (compact, sorted keys) of an object of scalars, appended to `out`, or a constant
+ * text saying what is wrong. `what` may be any parsed JSON value (struct json_t of jansson). */
+struct json_t;
+const char *envelope_attrs(const struct json_t *what, struct strbuf *out);
+
+#endif

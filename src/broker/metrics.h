@@ -1,0 +1,102 @@
+/* Counters and gauges of the broker, its policy and its store; admin/metrics.c prints them. */
+#ifndef BROKER_METRICS_H
+#define BROKER_METRICS_H
+
+#include <stdint.h>
+
+/* X(member, kind, name, help): kind is counter or gauge */
+#define BROKER_METRICS(X)                                                                          \
+    X(subscribers, gauge, "tidegate_subscribers", "Open event streams.")                           \
+    X(audiences, gauge, "tidegate_audiences",                                                      \
+      "Different subscriptions among the open streams; close to tidegate_subscribers means that "  \
+      "policy work is not shared.")                                                                \
+    X(subscribed, counter, "tidegate_subscribed_total", "Event streams opened.")                   \
+    X(refused_denied, counter, "tidegate_refused_denied_total",                                    \
+      "Requests the policy denied (4xx).")                                                         \
+    X(refused_transient, counter, "tidegate_refused_transient_total",                              \
+      "Requests refused for now: store, policy error, overload, draining.")                        \
+    X(published, counter, "tidegate_events_published_total",                                       \
+      "Events stored on behalf of HTTP publishers, duplicates not counted.")                       \
+    X(publish_duplicates, counter, "tidegate_publish_duplicates_total",                            \
+      "Publishes whose key was known: answered with the first id.")                                \
+    X(publish_failed, counter, "tidegate_publish_failed_total",                                    \
+      "Publish requests that failed in the store or were shed.")                                   \
+    X(tailed, counter, "tidegate_events_tailed_total",                                             \
+      "Events that became visible, whoever wrote them.")                                           \
+    X(rejected_rows, counter, "tidegate_store_rejected_rows_total",                                \
+      "Rows written by others that cannot be delivered (bad topic, type, UTF-8 or size).")         \
+    X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
+    X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
+    X(lag_skips, counter, "tidegate_lag_skips_total",                                              \
+      "Streams moved to the head because they were too far behind.")                               \
+    X(behind, gauge, "tidegate_subscribers_behind",                                                \
+      "Streams that are not at the head: resuming, slow or rate limited.")                         \
+    X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
+    X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
+    X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
+    X(log_events, gauge, "tidegate_log_events", "Events in the in-memory event log.")              \
+    X(log_bytes, gauge, "tidegate_log_bytes", "Bytes of the in-memory event log.")                 \
+    X(head_id, gauge, "tidegate_head_id", "Id of the newest event.")                               \
+    X(pages_read, counter, "tidegate_store_pages_read_total",                                      \
+      "Pages of history read from the store.")                                                     \
+    X(pages_shared, counter, "tidegate_store_pages_shared_total",                                  \
+      "Page requests answered by a page read for another subscriber.")                             \
+    X(commits, counter, "tidegate_store_commits_total", "Group commits.")                          \
+    X(commit_events, counter, "tidegate_store_commit_events_total", "Events in group commits.")    \
+    X(append_queue, gauge, "tidegate_store_append_queue_events",                                   \
+      "Events that wait for the next group commit.")                                               \
+    X(retained_removed, counter, "tidegate_store_retention_removed_total",                         \
+      "Events removed by retention.")                                                              \
+    X(store_errors, counter, "tidegate_store_errors_total", "Store operations that failed.")       \
+    X(policy_errors_authenticate, counter, "tidegate_policy_errors_total{hook=\"authenticate\"}",  \
+      "Policy hooks that raised, ran out of memory or returned what they must not.")               \
+    X(policy_errors_subscribe, counter, "tidegate_policy_errors_total{hook=\"subscribe\"}", "")    \
+    X(policy_errors_publish, counter, "tidegate_policy_errors_total{hook=\"publish\"}", "")        \
+    X(policy_errors_filter, counter, "tidegate_policy_errors_total{hook=\"filter\"}", "")          \
+    X(policy_errors_format, counter, "tidegate_policy_errors_total{hook=\"format\"}", "")          \
+    X(policy_errors_disconnect, counter, "tidegate_policy_errors_total{hook=\"disconnect\"}", "")  \
+    X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
+    X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
+      "Unbalanced Lua stacks repaired: a defect of the broker, report it.")
+
+/* Latency: cumulative buckets in microseconds; the last bucket is +Inf. */
+#define LATENCY_BUCKETS(X)                                                                         \
+    X(100)                                                                                         \
+    X(250) X(500) X(1000) X(2500) X(5000) X(10000) X(25000) X(50000) X(100000) X(250000)           \
+        X(1000000)
+enum {
+#define X(us) +1
+    LATENCY_BUCKET_COUNT = 1 LATENCY_BUCKETS(X)
+#undef X
+};
+
+struct latency {
+    uint64_t buckets[LATENCY_BUCKET_COUNT]; /* not cumulative here */
+    uint64_t count, sum_us;
+};
+
+static inline void latency_add(struct latency *l, uint64_t us)
+{
+    static const uint64_t edges[] = {
+#define X(edge) edge,
+        LATENCY_BUCKETS(X)
+#undef X
+    };
+    unsigned i = 0;
+    while (i < LATENCY_BUCKET_COUNT - 1 && us > edges[i]) {
+        i++;
+    }
+    l->buckets[i]++;
+    l->count++;
+    l->sum_us += us;
+}
+
+struct broker_metrics {
+#define X(member, kind, name, help) uint64_t member;
+    BROKER_METRICS(X)
+#undef X
+    struct latency store_append; /* tidegate_store_append_seconds: accepted to committed */
+    struct latency store_read;   /* tidegate_store_read_seconds: one page */
+};
+
+#endif

@@ -1,0 +1,126 @@
+/* CONTRACT: what the broker needs decided, in C types only. lua/lua_policy.c implements it; specs
+ * may bring a fake.
+ *
+ * Everything fails closed: whatever goes wrong inside is a VERDICT_TRANSIENT for a gate, `false`
+ * for a filter and FORMAT_FAILED for a format; the implementation has logged and counted it. */
+#ifndef BROKER_POLICY_H
+#define BROKER_POLICY_H
+
+#include "base/slice.h"
+#include "base/strbuf.h"
+#include "broker/event.h"
+#include "net/close_reason.h"
+#include "net/http_query.h"
+#include "net/http_request.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    POLICY_TOPICS_MAX = 100,
+    POLICY_PARAMS_MAX_KEYS = 32,
+    POLICY_PARAMS_MAX_BYTES = 1024,
+    POLICY_IDENTITY_MAX_BYTES = 2048,
+};
+
+/* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */
+struct policy_request {
+    uint64_t id; /* stream id: in every log line */
+    const struct http_request *http;
+    const struct http_query *query;
+    const char *ip;             /* client_address() as text */
+    struct slice last_event_id; /* as given; absent: none */
+};
+
+enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
+
+/* What the `subscribe` hook granted, validated. Strings are borrowed with the verdict. */
+struct subscription {
+    const struct slice *topics; /* valid patterns, sorted, unique; at least one */
+    size_t topic_count;
+    struct slice filter;        /* absent: every event of the topics */
+    struct slice format;        /* absent or "raw": the data as published; "json": the envelope */
+    struct slice params;        /* canonical JSON object; absent: none */
+    bool no_replay;             /* replay = false: starts at the head whatever was asked */
+    uint64_t replay_max_age_ms; /* 0: no bound */
+    /* per connection: not part of the audience */
+    double events_per_s; /* 0: no bound */
+    uint64_t max_lag;    /* events behind the head; 0: the configuration's */
+    enum on_lag on_lag;
+    unsigned heartbeat_s; /* 0: the configuration's */
+    unsigned retry_ms;    /* 0: the configuration's */
+};
+
+enum verdict_kind {
+    VERDICT_ALLOW,
+    VERDICT_DENY,      /* status 400 401 403 404 429: the client must not come back unchanged */
+    VERDICT_TRANSIENT, /* the client should try again */
+};
+
+struct verdict {
+    enum verdict_kind kind;
+    int status;            /* of a denial */
+    struct slice reason;   /* of a denial: shown to the client. Of a transient: logged, not shown */
+    struct slice identity; /* canonical JSON object of scalars */
+    int64_t expires_ms;    /* Unix time at which the identity ends; 0: never */
+    struct subscription subscription; /* of an allowed subscribe */
+};
+
+/* `v` is borrowed for the call. Called exactly once per accepted question, from the flush step,
+ * with the `token` that was given; the asker may be gone by then and looks itself up by token. */
+typedef void (*policy_verdict_cb)(void *ctx, uint64_t token, const struct verdict *v);
+/* As above. On VERDICT_ALLOW `events` holds what to store instead of what was asked, in order, and
+ * first[i] (count asked) is the index of the first event made of asked event i. The callee may take
+ * the list's references by emptying it; the rest is released. */
+typedef void (*policy_publish_cb)(void *ctx, uint64_t token, const struct verdict *v,
+                                  struct event_list *events, const size_t *first);
+
+/* What the names of a subscription resolve to in one policy; opaque to the broker. */
+struct policy_binding {
+    int filter; /* < 0: none */
+    int format; /* < 0: built in, POLICY_FORMAT_* */
+    int params; /* < 0: none */
+};
+enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
+
+enum format_result { FORMAT_DELIVER, FORMAT_SKIP, FORMAT_FAILED };
+
+/* Filled by a format; the buffers are the caller's, initialised with their caps. */
+struct formatted {
+    struct strbuf data;
+    struct strbuf event; /* empty: the event's own type */
+};
+
+struct disconnect_info {
+    enum close_reason reason;
+    double seconds;
+    uint64_t delivered;
+};
+
+struct policy;
+
+struct policy_ops {
+    /* authenticate, then subscribe. */
+    void (*subscribe)(struct policy *p, const struct policy_request *rq, policy_verdict_cb cb,
+                      void *ctx, uint64_t token);
+    /* authenticate, then publish for each event. Takes the references in `asked` and empties it. */
+    void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,
+                    policy_publish_cb cb, void *ctx, uint64_t token);
+    /* Resolves names and anchors params, once per audience. 0, or a negative UV_E*. */
+    int (*bind)(struct policy *p, const struct subscription *s, struct policy_binding *out);
+    void (*unbind)(struct policy *p, struct policy_binding *b);
+    bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev);
+    enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,
+                                 struct formatted *out);
+    /* After a stream closed; low priority. `identity` is borrowed. */
+    void (*disconnected)(struct policy *p, struct slice identity,
+                         const struct disconnect_info *info);
+    bool (*wants_disconnect)(const struct policy *p); /* is there such a hook at all */
+    void (*close)(struct policy *p);                  /* no question may be pending */
+};
+
+struct policy {
+    const struct policy_ops *ops;
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* Fields -> wire bytes of text/event-stream (WHATWG HTML 9.2.5, 9.2.6). Pure, fuzzed: parsing the
+ * frame again yields exactly the fields. */
+#ifndef BROKER_SSE_FRAME_H
+#define BROKER_SSE_FRAME_H
+
+#include "base/slice.h"
+#include "net/frame.h"
+
+#include <stdint.h>
+
+struct sse_fields {
+    uint64_t id; /* 0: no id line */
+    struct slice
+        event; /* absent, empty or "message": no event line. No CR, LF, NUL: checked before */
+    struct slice data; /* p == NULL: no data line (nothing is dispatched); CR, LF and CRLF split */
+    unsigned retry_ms; /* 0: no retry line */
+    struct slice comment; /* absent: none; CR and LF become spaces */
+};
+
+/* Returns a new reference; NULL: no memory, or `event` holds CR, LF or NUL. */
+struct frame *sse_frame(const struct sse_fields *f);
+
+#endif

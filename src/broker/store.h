@@ -1,0 +1,95 @@
+/* CONTRACT: where events survive. store/ implements it.
+ *
+ * Every accepted call completes exactly once, on the loop thread, never before the call returns.
+ * `ctx` must outlive the store; `token` is passed through, so that an asker that may be gone by
+ * then can be looked up. Refusals (non-zero return) never call back. */
+#ifndef BROKER_STORE_H
+#define BROKER_STORE_H
+
+#include "base/err.h"
+#include "broker/event.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The id that the wall clock alone would give: 2^20 ids per second since 2025-01-01 (< 2^53 until
+ * the year 2297). A store starts at, and leaps to, this floor: ids are never handed out twice, even
+ * after it was restored from an old copy or made anew. */
+static inline uint64_t store_id_floor(int64_t unix_s)
+{
+    return (uint64_t)(unix_s - 1735689600) << 20;
+}
+
+/* Ids in (after, upto] were never handed out by this store: a client that holds one saw a store, or
+ * a tail, that is gone. */
+struct store_leap {
+    uint64_t after, upto;
+};
+
+struct store_bounds {
+    uint64_t head;                  /* last id handed out (or leapt to) */
+    uint64_t trimmed;               /* retention removed everything up to here; 0: nothing yet */
+    const struct store_leap *leaps; /* by `after`; borrowed until the next loop turn */
+    size_t leap_count;
+};
+
+struct store_ack {
+    uint64_t id;
+    bool duplicate; /* the key was known: `id` is the first event's */
+};
+
+/* rc 0: committed, `acks` in the order of the events. Negative UV_E*: nothing was stored. */
+typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
+                                size_t n);
+
+/* Committed events, whoever wrote them, in strictly increasing id order, no event twice, none left
+ * out. For an append of ours: before its store_append_cb. Borrowed for the call. */
+typedef void (*store_tail_cb)(void *ctx, struct event *const *events, size_t n);
+
+struct store_query {
+    uint64_t after, upto; /* after < id <= upto */
+    size_t max_events;
+    size_t max_bytes; /* of event_cost(); at least one event is returned whatever its size */
+};
+
+struct store_page {
+    struct event *const *events; /* by id; borrowed */
+    size_t n;
+    uint64_t upto;    /* everything in (query.after, upto] is in the page or does not exist */
+    uint64_t trimmed; /* as of this read: query.after < trimmed means history is missing */
+};
+
+/* Negative UV_E*: `page` is NULL. */
+typedef void (*store_page_cb)(void *ctx, uint64_t token, int rc, const struct store_page *page);
+/* `id`: the greatest id whose event is older than the time asked for; 0 when all are younger. */
+typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
+
+struct store_health {
+    bool ok;
+    const char *detail; /* borrowed until the next loop turn; never NULL */
+    uint64_t events;    /* rows held, 0 while unknown */
+    uint64_t bytes;     /* on disk (or in memory) */
+};
+
+struct store;
+
+struct store_ops {
+    /* The events (id 0) are one atomic unit: all or none. Takes the references and empties the list
+     * when 0 is returned. UV_EAGAIN: the queue is full (max_queue_events, max_queue_bytes);
+     * UV_ECANCELED: closing. */
+    int (*append)(struct store *s, struct event_list *events, store_append_cb cb, void *ctx,
+                  uint64_t token);
+    int (*read)(struct store *s, const struct store_query *q, store_page_cb cb, void *ctx,
+                uint64_t token);
+    int (*seek)(struct store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
+    struct store_bounds (*bounds)(const struct store *s);
+    struct store_health (*health)(const struct store *s);
+    /* Lets what was accepted complete, then calls `done` and frees the store. */
+    void (*close)(struct store *s, void (*done)(void *ctx), void *ctx);
+};
+
+struct store {
+    const struct store_ops *ops;
+};
+
+#endif

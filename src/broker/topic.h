@@ -1,0 +1,27 @@
+// Topic names and patterns: pure, fuzzed.
+//
+// A name is 1 to 255 bytes of UTF-8 without control characters, segments separated by '/', no empty
+// segment, and no segment that holds '*'. A pattern may have '*' for one whole segment and '**' as
+// its last segment for the rest, one segment or more: "a/*" matches "a/b"; "a/**" matches "a/b" and
+// "a/b/c", not "a". "**" alone matches everything.
+#ifndef BROKER_TOPIC_H
+#define BROKER_TOPIC_H
+
+#include "base/slice.h"
+
+/* NULL when fine, else a constant text saying which rule is broken. */
+const char *topic_name_check(struct slice name);
+const char *topic_pattern_check(struct slice pattern);
+/* A valid pattern that holds a wildcard. */
+bool topic_is_pattern(struct slice pattern);
+/* Both must be valid. A name is a pattern that matches itself only. */
+bool topic_match(struct slice pattern, struct slice name);
+/* May `segment` be one literal segment of a topic: what tg.topic() refuses otherwise. */
+bool topic_segment_ok(struct slice segment);
+/* Cuts the first segment off *rest: false at the end. */
+bool topic_next_segment(struct slice *rest, struct slice *segment);
+
+/* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)? */
+bool utf8_ok(struct slice text);
+
+#endif

@@ -1,0 +1,93 @@
+/* The settings of one process: read once, immutable, plain data.
+ *
+ * scripts/lib/config_schema.lua is the single source of names, types, ranges, defaults and docs;
+ * this struct mirrors it, and loading fails loudly where the two differ. Units are in the names. */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include "base/err.h"
+#include "base/strbuf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config_strings {
+    char **v;
+    size_t n;
+};
+
+struct config {
+    struct config_strings listen;          /* "HOST:PORT", "[IPV6]:PORT", "unix:/path" */
+    char *admin;                           /* the same, local only; NULL: no admin listener */
+    struct config_strings trusted_proxies; /* CIDR, address, or "unix" */
+
+    struct {
+        char *events_path;
+        char *content_type;
+        bool page; /* GET / serves the try-out page */
+        struct config_strings cors_origins;
+        bool cors_credentials;
+        int64_t cors_max_age_s;
+    } http;
+
+    struct {
+        int64_t heartbeat_s, dead_peer_s, retry_ms, turn_bytes, max_lag_events;
+        char *on_lag; /* "close" | "skip" */
+        char *gap_event;
+    } sse;
+
+    struct {
+        int64_t max_events, max_bytes, page_events, page_bytes, page_cache_bytes;
+    } event_log;
+
+    struct {
+        char *driver;      /* "sqlite" */
+        char *path;        /* absolute: resolved against the configuration file */
+        char *synchronous; /* "full" | "normal" */
+        int64_t poll_ms, busy_timeout_ms;
+        int64_t max_queue_events, max_queue_bytes;
+        int64_t retain_age_s, retain_events, retain_bytes; /* 0: no bound */
+        int64_t key_window_s;
+    } store;
+
+    struct {
+        char *file; /* absolute */
+        char *auth; /* "policy" | "open": may `authenticate` be absent */
+        bool allow_open_public;
+        int64_t memory_bytes;
+        int64_t error_log_interval_s;
+    } policy;
+
+    struct {
+        int64_t max_connections, max_connections_per_address;
+        int64_t target_bytes, head_bytes, headers, body_bytes;
+        int64_t event_bytes, batch_events;
+        int64_t head_timeout_s, body_timeout_s, idle_timeout_s;
+        int64_t pipeline;
+        int64_t send_buffer_bytes;
+    } limits;
+
+    struct {
+        int64_t timeout_s, retry_ms;
+    } drain;
+
+    struct {
+        char *level;
+    } log;
+};
+
+/* What the command line may override; NULL: not given. */
+struct config_overrides {
+    const char *listen, *admin, *store, *policy;
+};
+
+/* Reads, checks and normalises `path`. On failure `problems` holds ALL of them, one a line, each
+ * "dotted.path: what is wrong, what was expected"; nothing is left to free. */
+int config_load(struct config *out, const char *path, const struct config_overrides *o,
+                struct strbuf *problems);
+void config_clear(struct config *c);
+/* The reference of every key as Markdown, generated from the schema. */
+int config_reference(struct strbuf *out);
+
+#endif

@@ -1,0 +1,40 @@
+/* Why a connection or stream ended: one closed set for logs, metrics and the disconnect hook. */
+#ifndef NET_CLOSE_REASON_H
+#define NET_CLOSE_REASON_H
+
+/* X(enumerator, name in logs and metrics, help) */
+#define CLOSE_REASONS(X)                                                                           \
+    X(CLIENT_CLOSED, "client-closed", "the client closed")                                         \
+    X(CLIENT_ERROR, "client-error", "reading or writing failed: reset, unreachable")               \
+    X(ANSWERED, "answered", "the last answer was sent and the connection was not to be kept")      \
+    X(REFUSED_REQUEST, "refused-request", "a malformed or oversized request")                      \
+    X(HEAD_TIMEOUT, "head-timeout", "no complete request head in time")                            \
+    X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
+    X(IDLE_TIMEOUT, "idle-timeout", "no further request in time")                                  \
+    X(DEAD_PEER, "dead-peer", "the peer took no byte for dead_peer_s")                             \
+    X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
+    X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \
+    X(DENIED, "denied", "the policy refused")                                                      \
+    X(TRANSIENT, "transient", "a refusal the client should retry: store, policy error, overload")  \
+    X(DRAINING, "draining", "the broker is shutting down")                                         \
+    X(ADMIN, "admin", "an operator closed it")                                                     \
+    X(NO_MEMORY, "no-memory", "memory was short")
+
+enum close_reason {
+#define X(e, name, help) CLOSE_##e,
+    CLOSE_REASONS(X)
+#undef X
+        CLOSE_REASON_COUNT
+};
+
+static inline const char *close_reason_name(enum close_reason why)
+{
+    static const char *const names[] = {
+#define X(e, name, help) name,
+        CLOSE_REASONS(X)
+#undef X
+    };
+    return why < CLOSE_REASON_COUNT ? names[why] : "unknown";
+}
+
+#endif

@@ -1,0 +1,27 @@
+/* Cross-origin fields (WHATWG Fetch, "CORS protocol") from a configured list of origins. Pure. */
+#ifndef NET_HTTP_CORS_H
+#define NET_HTTP_CORS_H
+
+#include "base/strbuf.h"
+#include "net/http_request.h"
+
+struct http_cors {
+    char **origins; /* exact origins ("https://app.example"), or the single "*" */
+    size_t origin_count;
+    bool credentials;   /* Access-Control-Allow-Credentials: true; never together with "*" */
+    unsigned max_age_s; /* how long a preflight may be cached */
+};
+
+/* Appends the fields for an actual answer ("Access-Control-Allow-Origin: ...\r\n", "Vary:
+ * Origin\r\n"
+ * ...); nothing when the request has no Origin or it is not allowed. */
+__attribute__((warn_unused_result)) int
+http_cors_fields(const struct http_cors *cors, const struct http_request *rq, struct strbuf *out);
+/* Appends the fields for a preflight (OPTIONS with Access-Control-Request-Method); `methods` is the
+ * list the path serves, e.g. "GET, HEAD, POST, OPTIONS". */
+__attribute__((warn_unused_result)) int http_cors_preflight(const struct http_cors *cors,
+                                                            const struct http_request *rq,
+                                                            const char *methods,
+                                                            struct strbuf *out);
+
+#endif

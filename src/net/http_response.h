@@ -1,0 +1,39 @@
+/* Bytes of an answer: status line, fields, body. Pure. */
+#ifndef NET_HTTP_RESPONSE_H
+#define NET_HTTP_RESPONSE_H
+
+#include "base/slice.h"
+#include "base/strbuf.h"
+
+#include <stdbool.h>
+
+struct http_response {
+    int status;
+    const char *content_type; /* NULL: no body, no Content-Type */
+    struct slice body;        /* borrowed for the call */
+    struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
+};
+
+struct http_framing {
+    bool keep_alive;   /* else "Connection: close" */
+    bool head_only;    /* answer to HEAD: Content-Length without the body */
+    bool event_stream; /* no Content-Length: the body ends with the connection */
+};
+
+/* Appends status line, fields, and body. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int
+http_response_render(const struct http_response *r, struct http_framing f, struct strbuf *out);
+/* "OK", "Not Found", ...; "Unknown" for what the table does not hold. */
+const char *http_status_text(int status);
+
+/* Appends an RFC 9457 problem document {"type":"about:blank","title","status","detail"} plus, where
+ * `extra` is given, further members (already JSON, without braces, e.g. "\"field\":\"topic\"").
+ * `detail` may hold any bytes: it is escaped, invalid UTF-8 is replaced by U+FFFD. */
+__attribute__((warn_unused_result)) int http_problem(struct strbuf *out, int status,
+                                                     struct slice detail, struct slice extra);
+/* Appends `text` as a JSON string with quotes, the same escaping. */
+__attribute__((warn_unused_result)) int http_json_string(struct strbuf *out, struct slice text);
+
+#define HTTP_PROBLEM_TYPE "application/problem+json"
+
+#endif

@@ -1,0 +1,87 @@
+/* The event loop of a worker: one uv_loop, work deferred to the end of a turn, deadlines, signals.
+ *
+ * A turn is: timers, socket callbacks, then the flush step (deferred tasks in order, then the flush
+ * callbacks). Answers to asynchronous questions are always delivered from the flush step, never
+ * from inside the call that asked. */
+#ifndef NET_LOOP_H
+#define NET_LOOP_H
+
+#include "base/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+enum { LOOP_READ_BUFFER_BYTES = 64 * 1024 };
+
+struct loop;
+
+/* Embedded in its owner; linked at most once. */
+struct task {
+    struct list node;
+    void (*run)(struct task *t);
+};
+
+/* One point in time at which something is given up on, or due. Embedded in its owner. */
+struct deadline {
+    struct list node;
+    uint64_t due_ms; /* loop time */
+};
+
+/* All deadlines of one duration, in order of expiry: arming is appending, no timer per entry. */
+struct deadline_class;
+
+struct loop *loop_new(void);
+uv_loop_t *loop_uv(struct loop *l);
+/* Milliseconds, monotonic, cached per turn. */
+uint64_t loop_now(const struct loop *l);
+/* Unix time in ms, cached per turn. */
+int64_t loop_unix_ms(struct loop *l);
+/* The read buffer every connection borrows for the length of one read callback. */
+uv_buf_t loop_read_buffer(struct loop *l);
+
+static inline void task_init(struct task *t, void (*run)(struct task *))
+{
+    list_init(&t->node);
+    t->run = run;
+}
+/* Runs `t` in the flush step of this turn (of the next one when called from a task). No effect when
+ * it is waiting already. The task is unlinked before it runs, so it may free itself. */
+void loop_defer(struct loop *l, struct task *t);
+static inline void task_cancel(struct task *t)
+{
+    list_del(&t->node);
+}
+
+/* Once per turn, after the tasks; returns true when work is left and the loop must not sleep.
+ * At most 8 callbacks, for the life of the loop. */
+void loop_on_flush(struct loop *l, bool (*flush)(void *ctx), void *ctx);
+
+/* The class of that duration and callback; made on first use, owned by the loop. Deadlines fire up
+ * to 50 ms late, never early. */
+struct deadline_class *loop_deadline_class(struct loop *l, uint64_t ms,
+                                           void (*expired)(struct deadline *d));
+static inline void deadline_init(struct deadline *d)
+{
+    list_init(&d->node);
+    d->due_ms = 0;
+}
+/* Starts (or starts anew, from now). The callback runs with the deadline disarmed. */
+void deadline_arm(struct deadline_class *c, struct deadline *d);
+static inline void deadline_disarm(struct deadline *d)
+{
+    list_del(&d->node);
+}
+
+/* SIGINT, SIGTERM: `cb` on the loop thread. */
+int loop_on_stop_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx);
+
+/* Runs until no handle is left but the loop's own. */
+void loop_run(struct loop *l);
+/* Ends loop_run() even though handles are left (the second stop signal). */
+void loop_stop(struct loop *l);
+/* Closes the loop's own handles and frees it. Returns how many foreign handles were still open;
+ * each one was logged. */
+unsigned loop_free(struct loop *l);
+
+#endif

@@ -1,0 +1,32 @@
+/* Counters and gauges of the net folder; admin/metrics.c prints them. Plain integers: one thread.
+ */
+#ifndef NET_METRICS_H
+#define NET_METRICS_H
+
+#include "net/close_reason.h"
+
+#include <stdint.h>
+
+/* X(member, kind, name, help): kind is counter or gauge */
+#define NET_METRICS(X)                                                                             \
+    X(connections, gauge, "tidegate_connections", "Open client connections.")                      \
+    X(accepted, counter, "tidegate_connections_accepted_total", "Connections accepted.")           \
+    X(accept_paused, counter, "tidegate_accept_paused_total",                                      \
+      "Times accepting paused: connection limit reached or no file descriptor left.")              \
+    X(requests, counter, "tidegate_http_requests_total", "Complete HTTP requests.")                \
+    X(bad_requests, counter, "tidegate_http_bad_requests_total",                                   \
+      "Requests refused by the HTTP parser.")                                                      \
+    X(bytes_in, counter, "tidegate_received_bytes_total", "Bytes read from clients.")              \
+    X(bytes_out, counter, "tidegate_sent_bytes_total", "Bytes handed to the kernel for clients.")  \
+    X(writes, counter, "tidegate_writes_total", "Write system calls on client sockets.")           \
+    X(writes_blocked, counter, "tidegate_writes_blocked_total",                                    \
+      "Writes the peer did not take in full at once.")
+
+struct net_metrics {
+#define X(member, kind, name, help) uint64_t member;
+    NET_METRICS(X)
+#undef X
+    uint64_t closed[CLOSE_REASON_COUNT]; /* tidegate_connections_closed_total{reason=} */
+};
+
+#endif

@@ -1,0 +1,89 @@
+/* CONTRACT between the broker and whatever carries bytes: one HTTP exchange.
+ *
+ * A stream is born when a request is complete and handed to the http_handler. It ends in exactly
+ * one of two ways: answered by stream_respond(), or opened as an event stream by stream_open(),
+ * written to, and closed. HTTP/1.1 (exchange.c) implements it; anything else that carries SSE may.
+ *
+ * Lifetime: the implementation owns the stream. Others keep its `id` and look it up with
+ * http_server_stream(); only the owner set by stream_set_owner() may keep the pointer, until
+ * `closed` was called or it called stream_close() / stream_respond() itself. No callback runs
+ * inside a call the owner makes. */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include "net/close_reason.h"
+#include "net/frame.h"
+#include "net/http_response.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct stream;
+
+struct stream_events {
+    /* The bytes given to stream_queue() have left; stream_write() may be called again. */
+    void (*writable)(struct stream *s);
+    /* The stream is gone, for a reason that did not come from the owner. Last call. */
+    void (*closed)(struct stream *s, enum close_reason why);
+};
+
+struct stream_ops {
+    int (*respond)(struct stream *s, const struct http_response *r);
+    int (*open)(struct stream *s, const struct http_response *head);
+    ssize_t (*write)(struct stream *s, const uv_buf_t *bufs, unsigned count);
+    int (*queue)(struct stream *s, struct frame *f, size_t offset);
+    void (*close)(struct stream *s, enum close_reason why);
+};
+
+struct stream {
+    const struct stream_ops *ops;
+    const struct stream_events *events; /* NULL until stream_set_owner() */
+    void *owner;
+    uint64_t id; /* never reused */
+};
+
+static inline void stream_set_owner(struct stream *s, const struct stream_events *ev, void *owner)
+{
+    s->events = ev;
+    s->owner = owner;
+}
+
+/* Answers completely; the stream is gone afterwards, also on error (negative UV_E*). */
+static inline int stream_respond(struct stream *s, const struct http_response *r)
+{
+    return s->ops->respond(s, r);
+}
+
+/* Sends the head (r->body is ignored) and turns the exchange into an event stream whose end is
+ * the end of the connection. Negative UV_E*: the caller must stream_close(). */
+static inline int stream_open(struct stream *s, const struct http_response *head)
+{
+    return s->ops->open(s, head);
+}
+
+/* Hands bytes to the kernel in one system call. Returns how many it took (0 when it takes none:
+ * then stream_queue() something to be told when it does), or a negative UV_E*: the caller must
+ * stream_close(). Not to be called while a queued frame is pending. Borrows `bufs`. */
+static inline ssize_t stream_write(struct stream *s, const uv_buf_t *bufs, unsigned count)
+{
+    return s->ops->write(s, bufs, count);
+}
+
+/* Leaves the rest of one frame, from `offset`, to be written when the peer takes it; `writable`
+ * follows. At most one at a time: this is all the queue a connection has. Takes a reference of its
+ * own. Fails only with negative UV_E*: the caller must stream_close(). */
+static inline int stream_queue(struct stream *s, struct frame *f, size_t offset)
+{
+    return s->ops->queue(s, f, offset);
+}
+
+/* Ends an event stream (or an unanswered exchange). What was written or queued before is flushed
+ * where the peer takes it. The stream is gone for the caller. */
+static inline void stream_close(struct stream *s, enum close_reason why)
+{
+    s->ops->close(s, why);
+}
+
+#endif
