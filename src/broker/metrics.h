@@ -62,8 +62,7 @@
 /* Latency: cumulative buckets in microseconds; the last bucket is +Inf. */
 #define LATENCY_BUCKETS(X)                                                                         \
     X(100)                                                                                         \
-    X(250) X(500) X(1000) X(2500) X(5000) X(10000) X(25000) X(50000) X(100000) X(250000)           \
-        X(1000000)
+    X(250) X(500) X(1000) X(2500) X(5000) X(10000) X(25000) X(50000) X(100000) X(250000) X(1000000)
 enum {
 #define X(us) +1
     LATENCY_BUCKET_COUNT = 1 LATENCY_BUCKETS(X)
