@@ -8,7 +8,10 @@
 #include <lualib.h>
 
 /* X(name): luaopen function native_open_<name>, module "native.<name>" */
-#define NATIVE_MODULES(X) X(base)
+#define NATIVE_MODULES(X)                                                                          \
+    X(base)                                                                                        \
+    X(address)                                                                                     \
+    X(http)
 
 #define X(name) int native_open_##name(lua_State *L);
 NATIVE_MODULES(X)

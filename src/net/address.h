@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "net/http_request.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,15 +14,16 @@
 
 enum { ADDRESS_TEXT_MAX = 64 }; /* INET6_ADDRSTRLEN with a zone, or "unix" */
 
-/* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "localhost:8080" is refused (names are
- * for clients), "unix:/path/socket". */
+/* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket". "localhost:8080" is
+ * refused (names are for clients), so is a relative path. */
 struct address {
     bool is_unix;
     char path[108]; /* sun_path, NUL-terminated */
     struct sockaddr_storage tcp;
 };
 
-/* Port 0 is allowed: the kernel picks one. Errors name the text and what was expected. */
+/* Port 0 is allowed: the kernel picks one. 0 or UV_EINVAL; errors name the text and what was
+ * expected. */
 int address_parse(const char *text, struct address *out, struct err *e);
 /* Loopback (127.0.0.0/8, ::1) or a Unix socket: not reachable from another machine. */
 bool address_is_local(const struct address *a);
@@ -31,9 +33,11 @@ struct peer_address {
     unsigned char ip[16];
 };
 
+/* 0.0.0.0, an address no peer has, where the system cannot tell (the peer has gone already). */
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
 /* Text of `a` into `out` (ADDRESS_TEXT_MAX bytes): "192.0.2.1", "2001:db8::1", or "unix". */
 void peer_address_text(const struct peer_address *a, char *out);
+/* The way back; also IPv4-mapped forms. No port, no zone, not "::". */
 bool peer_address_parse(struct slice text, struct peer_address *out);
 
 /* A network of trusted proxies: "10.0.0.0/8", "::1", "unix". */
@@ -43,13 +47,18 @@ struct network {
     bool is_unix;
 };
 
+/* Bits below the prefix must be zero. 0 or UV_EINVAL with a text. */
 int network_parse(const char *text, struct network *out, struct err *e);
+/* Families do not mix: "::/0" holds no IPv4 and no Unix peer. */
 bool network_contains(const struct network *n, const struct peer_address *a);
 
 /* The client's address: the peer, or, where the peer is in `trusted`, the rightmost untrusted hop
- * of X-Forwarded-For (`forwarded`, may be absent). A malformed hop stops the walk: the nearest
- * trustworthy address wins. */
-void client_address(const struct peer_address *peer, struct slice forwarded,
-                    const struct network *trusted, size_t trusted_count, struct peer_address *out);
+ * of X-Forwarded-For; the leftmost hop where all are trusted. `fields` are those of the request:
+ * every X-Forwarded-For line counts, the last first, as proxies may append a line of their own to
+ * one the client made up. Hops may carry a port, brackets, or be "unix:" (nginx). A malformed hop
+ * stops the walk: the nearest trustworthy address wins. */
+void client_address(const struct peer_address *peer, const struct http_header *fields,
+                    size_t field_count, const struct network *trusted, size_t trusted_count,
+                    struct peer_address *out);
 
 #endif

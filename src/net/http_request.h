@@ -8,7 +8,11 @@
  *   http_request_clear(&rq);
  *
  * feed() stops behind the request it completed: the rest of the input is the next pipelined one.
- * All slices point into the request's own memory and live until http_request_clear(). */
+ * How the input is cut into pieces never changes the outcome. All slices point into the request's
+ * own memory (or at constants) and live until http_request_clear().
+ *
+ * Parts: http_request.c (request line, the way through), http_fields.c (field lines, of the head
+ * and of trailers), http_head.c (what a complete head means), http_body.c (fixed and chunked). */
 #ifndef NET_HTTP_REQUEST_H
 #define NET_HTTP_REQUEST_H
 
@@ -41,7 +45,7 @@ struct http_header {
 };
 
 struct http_failure {
-    int status;       /* 400, 413, 414, 417, 431, 501, 505 */
+    int status;       /* 400, 413, 414, 417, 431, 501, 505; 503 when memory is short */
     const char *text; /* constant: what is wrong and what was expected */
 };
 
@@ -50,12 +54,14 @@ struct http_request {
     enum http_state state;
     struct http_failure fail;
 
-    /* valid from HTTP_BODY on */
+    /* valid from HTTP_BODY on; after HTTP_FAILED where the head was complete (413, 417), otherwise
+     * absent */
     enum http_method method;
     struct slice method_name;
     struct slice target;      /* as sent */
-    struct slice path, query; /* of origin-form or absolute-form; undecoded; query without '?' */
-    struct slice host;        /* of the Host field */
+    struct slice path, query; /* undecoded; query without '?', absent where there was none; the
+                               * path of "OPTIONS *" is "*" */
+    struct slice host;        /* of the Host field, or of an absolute target */
     int minor;                /* HTTP/1.x */
     struct http_header *headers;
     size_t header_count;
@@ -65,14 +71,15 @@ struct http_request {
     /* valid at HTTP_COMPLETE */
     struct strbuf body;
 
-    /* private to http_request.c */
+    /* private to the parser's parts */
     struct strbuf head;
-    size_t head_scan;
+    unsigned step; /* enum http_step of http_fields.h */
+    size_t mark;   /* where in the head the current word starts */
+    unsigned empty_lines;
+    size_t header_cap;
     bool chunked;
-    uint64_t body_left;
-    unsigned chunk_state;
-    size_t chunk_line_bytes;
-    size_t trailer_bytes;
+    uint64_t body_left; /* of the body or of the current chunk */
+    size_t chunk_line_bytes, chunk_ext_bytes, trailer_bytes;
 };
 
 void http_request_init(struct http_request *rq, const struct http_limits *limits);

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/slots.h"
 #include "net/address.h"
+#include "net/address_limit.h"
 #include "net/http_request.h"
 #include "net/loop.h"
 #include "net/metrics.h"
@@ -40,8 +41,7 @@ struct http_server {
     struct list conns;           /* struct conn, by their node */
     unsigned conn_count;
     struct slots streams; /* id -> struct stream */
-    struct address_count *addresses;
-    struct hash_key *address_key;
+    struct address_limit *addresses;
     struct list listeners; /* struct listener, by their node */
     bool draining;         /* answers close their connection; idle connections are closed */
 };

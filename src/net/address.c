@@ -1,0 +1,329 @@
+/* Addresses of listeners, peers and trusted proxies. Configuration hands in the texts, the
+ * listener and the exchange ask who a peer is. */
+#include "net/address.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const unsigned char mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+static bool is_ipv4(const struct peer_address *a)
+{
+    return memcmp(a->ip, mapped_prefix, sizeof mapped_prefix) == 0;
+}
+
+static bool is_unix(const struct peer_address *a)
+{
+    static const struct peer_address none;
+    return memcmp(a, &none, sizeof none) == 0;
+}
+
+static void set_ipv4(struct peer_address *a, const void *ip)
+{
+    memcpy(a->ip, mapped_prefix, sizeof mapped_prefix);
+    memcpy(a->ip + 12, ip, 4);
+}
+
+/* Decimal digits only; false above `max`. */
+static bool parse_number(struct slice s, unsigned max, unsigned *out)
+{
+    unsigned value = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9') {
+            return false;
+        }
+        value = value * 10 + (unsigned)(s.p[i] - '0');
+        if (value > max) {
+            return false;
+        }
+    }
+    *out = value;
+    return s.n > 0;
+}
+
+static bool copy_text(struct slice s, char *out, size_t size)
+{
+    if (s.n == 0 || s.n >= size || memchr(s.p, '\0', s.n)) {
+        return false;
+    }
+    memcpy(out, s.p, s.n);
+    out[s.n] = '\0';
+    return true;
+}
+
+static int parse_unix(const char *text, const char *path, struct address *out, struct err *e)
+{
+    if (path[0] != '/') {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected an absolute path, as in unix:/run/tidegate.sock", text);
+    }
+    if (!copy_text(slice_str(path), out->path, sizeof out->path)) {
+        return err_set(e, UV_EINVAL, "\"%s\": the path of a Unix socket has at most %zu bytes",
+                       text, sizeof out->path - 1);
+    }
+    out->is_unix = true;
+    return 0;
+}
+
+static int set_ip(const char *host, bool brackets, unsigned port, struct sockaddr_storage *out)
+{
+    if (!brackets) {
+        return uv_ip4_addr(host, (int)port, (struct sockaddr_in *)out);
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    int rc = uv_ip6_addr(host, (int)port, in6);
+    /* uv_ip6_addr takes a zone of an interface that is not there for none */
+    return rc == 0 && strchr(host, '%') && in6->sin6_scope_id == 0 ? UV_EINVAL : rc;
+}
+
+int address_parse(const char *text, struct address *out, struct err *e)
+{
+    *out = (struct address){.is_unix = false};
+    if (strncmp(text, "unix:", 5) == 0) {
+        return parse_unix(text, text + 5, out, e);
+    }
+    const char *colon = strrchr(text, ':');
+    size_t n = colon ? (size_t)(colon - text) : 0;
+    bool brackets = n > 2 && text[0] == '[' && text[n - 1] == ']';
+    struct slice host = brackets ? slice_of(text + 1, n - 2) : slice_of(text, n);
+    char name[ADDRESS_TEXT_MAX];
+    unsigned port = 0;
+    if (!colon || !copy_text(host, name, sizeof name)) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: "
+                       "0.0.0.0:PORT, [::]:PORT)",
+                       text);
+    }
+    if (!parse_number(slice_str(colon + 1), UINT16_MAX, &port)) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected a port from 0 to 65535 behind the last colon", text);
+    }
+    if (set_ip(name, brackets, port, &out->tcp) != 0) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected a numeric address, as in 127.0.0.1:%u or [::1]:%u", text,
+                       port, port);
+    }
+    return 0;
+}
+
+static void from_sockaddr(const struct sockaddr_storage *from, struct peer_address *out)
+{
+    static const unsigned char any[4];
+    if (from->ss_family == AF_INET) {
+        set_ipv4(out, &((const struct sockaddr_in *)from)->sin_addr);
+    } else if (from->ss_family == AF_INET6) {
+        memcpy(out->ip, &((const struct sockaddr_in6 *)from)->sin6_addr, sizeof out->ip);
+    } else {
+        set_ipv4(out, any);
+    }
+}
+
+bool address_is_local(const struct address *a)
+{
+    static const unsigned char loopback6[16] = {[15] = 1};
+    struct peer_address ip;
+    if (a->is_unix) {
+        return true;
+    }
+    from_sockaddr(&a->tcp, &ip);
+    return is_ipv4(&ip) ? ip.ip[12] == 127 : memcmp(ip.ip, loopback6, sizeof loopback6) == 0;
+}
+
+void peer_address_of(const uv_stream_t *socket, struct peer_address *out)
+{
+    struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
+    int len = sizeof from;
+    if (uv_handle_get_type((const uv_handle_t *)socket) == UV_NAMED_PIPE) {
+        *out = (struct peer_address){.ip = {0}};
+        return;
+    }
+    if (uv_tcp_getpeername((const uv_tcp_t *)socket, (struct sockaddr *)&from, &len) != 0) {
+        from.ss_family = AF_UNSPEC;
+    }
+    from_sockaddr(&from, out);
+}
+
+void peer_address_text(const struct peer_address *a, char *out)
+{
+    bool ipv4 = is_ipv4(a);
+    if (is_unix(a) ||
+        uv_inet_ntop(ipv4 ? AF_INET : AF_INET6, a->ip + (ipv4 ? 12 : 0), out, ADDRESS_TEXT_MAX)) {
+        memcpy(out, "unix", 5);
+    }
+}
+
+static bool parse_ip(struct slice text, struct peer_address *out)
+{
+    char copy[ADDRESS_TEXT_MAX];
+    unsigned char ip4[4];
+    /* uv_inet_pton would drop a zone in silence */
+    if (!copy_text(text, copy, sizeof copy) || strchr(copy, '%')) {
+        return false;
+    }
+    if (uv_inet_pton(AF_INET, copy, ip4) == 0) {
+        set_ipv4(out, ip4);
+        return true;
+    }
+    return uv_inet_pton(AF_INET6, copy, out->ip) == 0;
+}
+
+bool peer_address_parse(struct slice text, struct peer_address *out)
+{
+    struct peer_address a = {.ip = {0}};
+    if (!slice_is(text, "unix") && (!parse_ip(text, &a) || is_unix(&a))) {
+        return false;
+    }
+    *out = a;
+    return true;
+}
+
+static unsigned char mask_of(unsigned bits, unsigned byte)
+{
+    unsigned first = byte * 8;
+    unsigned keep = bits <= first ? 0 : bits - first >= 8 ? 8 : bits - first;
+    return (unsigned char)(0xff00u >> keep);
+}
+
+int network_parse(const char *text, struct network *out, struct err *e)
+{
+    *out = (struct network){.is_unix = strcmp(text, "unix") == 0};
+    if (out->is_unix) {
+        return 0;
+    }
+    const char *slash = strchr(text, '/');
+    size_t n = slash ? (size_t)(slash - text) : strlen(text);
+    if (!parse_ip(slice_of(text, n), &out->base)) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected an address, a network as 10.0.0.0/8 or fd00::/8, or unix",
+                       text);
+    }
+    /* a dotted address counts its prefix from its own first bit */
+    bool dotted = memchr(text, ':', n) == NULL;
+    unsigned most = dotted ? 32 : 128, bits = most;
+    if (slash && !parse_number(slice_str(slash + 1), most, &bits)) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": expected a prefix length from 0 to %u behind the slash", text,
+                       most);
+    }
+    out->bits = dotted ? bits + 96 : bits;
+    struct network whole = *out;
+    for (unsigned i = 0; i < sizeof whole.base.ip; i++) {
+        whole.base.ip[i] &= mask_of(out->bits, i);
+    }
+    if (memcmp(&whole.base, &out->base, sizeof whole.base) != 0) {
+        char base[ADDRESS_TEXT_MAX];
+        peer_address_text(&whole.base, base);
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": bits behind the prefix are set; the network is %s/%u, the single "
+                       "address has /%u",
+                       text, is_unix(&whole.base) ? "::" : base, bits, most);
+    }
+    return 0;
+}
+
+bool network_contains(const struct network *n, const struct peer_address *a)
+{
+    if (n->is_unix || is_unix(a)) {
+        return n->is_unix && is_unix(a);
+    }
+    if (is_ipv4(a) && n->bits < 96) {
+        return false;
+    }
+    for (unsigned i = 0; i < sizeof a->ip; i++) {
+        if ((a->ip[i] ^ n->base.ip[i]) & mask_of(n->bits, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_trusted(const struct peer_address *a, const struct network *trusted, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (network_contains(&trusted[i], a)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_port(struct slice s)
+{
+    unsigned port;
+    return parse_number(s, UINT16_MAX, &port);
+}
+
+/* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443", "unix:" */
+static bool parse_hop(struct slice s, struct peer_address *out)
+{
+    if (slice_is(s, "unix:")) {
+        s.n--;
+        return peer_address_parse(s, out);
+    }
+    if (s.n && s.p[0] == '[') {
+        const char *end = memchr(s.p, ']', s.n);
+        if (!end) {
+            return false;
+        }
+        size_t n = (size_t)(end - s.p) + 1;
+        struct slice behind = slice_of(s.p + n, s.n - n);
+        bool good = behind.n == 0 ||
+                    (behind.p[0] == ':' && parse_port(slice_of(behind.p + 1, behind.n - 1)));
+        struct slice inner = slice_of(s.p + 1, n - 2);
+        return good && memchr(inner.p, ':', inner.n) && peer_address_parse(inner, out);
+    }
+    const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
+    size_t host = colon ? (size_t)(colon - s.p) : s.n;
+    if (colon && !memchr(colon + 1, ':', s.n - host - 1)) { /* one colon: a port */
+        return parse_port(slice_of(colon + 1, s.n - host - 1)) && memchr(s.p, '.', host) &&
+               peer_address_parse(slice_of(s.p, host), out);
+    }
+    return peer_address_parse(s, out);
+}
+
+/* Cuts the last element off a comma-separated list. */
+static struct slice last_element(struct slice *list)
+{
+    size_t end = list->n, start;
+    const char *comma = end ? memrchr(list->p, ',', end) : NULL;
+    start = comma ? (size_t)(comma - list->p) + 1 : 0;
+    list->n = comma ? start - 1 : 0;
+    while (start < end && (list->p[start] == ' ' || list->p[start] == '\t')) {
+        start++;
+    }
+    while (end > start && (list->p[end - 1] == ' ' || list->p[end - 1] == '\t')) {
+        end--;
+    }
+    return slice_of(list->p + start, end - start);
+}
+
+void client_address(const struct peer_address *peer, const struct http_header *fields,
+                    size_t field_count, const struct network *trusted, size_t trusted_count,
+                    struct peer_address *out)
+{
+    *out = *peer;
+    if (trusted_count == 0) {
+        return;
+    }
+    for (size_t i = field_count; i-- > 0;) {
+        if (!slice_is_nocase(fields[i].name, "X-Forwarded-For")) {
+            continue;
+        }
+        struct slice list = fields[i].value;
+        bool more = true;
+        while (more) {
+            struct peer_address hop;
+            if (!is_trusted(out, trusted, trusted_count)) {
+                return;
+            }
+            more = list.n > 0 && memchr(list.p, ',', list.n) != NULL;
+            /* a Unix peer is somebody's neighbour only: as a hop it may be passed, not claimed */
+            if (!parse_hop(last_element(&list), &hop) ||
+                (is_unix(&hop) && !is_trusted(&hop, trusted, trusted_count))) {
+                return;
+            }
+            *out = hop;
+        }
+    }
+}

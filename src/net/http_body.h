@@ -1,0 +1,12 @@
+/* Bodies: fixed length (RFC 9112 6.2) and chunked (RFC 9112 7.1). */
+#ifndef NET_HTTP_BODY_H
+#define NET_HTTP_BODY_H
+
+#include "net/http_request.h"
+
+/* From rq->chunked and rq->body_left: HTTP_BODY, or HTTP_COMPLETE when there is none. */
+void http_body_start(struct http_request *rq);
+/* In state HTTP_BODY. Returns the bytes consumed. */
+size_t http_body_feed(struct http_request *rq, const char *data, size_t len);
+
+#endif

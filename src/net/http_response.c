@@ -1,0 +1,180 @@
+/* Bytes of answers, and JSON text for problem documents (RFC 9457). Called by whatever implements
+ * stream.h. Either all of an answer is appended or nothing. */
+#include "net/http_response.h"
+
+#include "base/utf8.h"
+
+#include <stdio.h>
+#include <uv.h>
+
+/* X(code, reason phrase): RFC 9110 15, RFC 6585 */
+#define HTTP_STATUSES(X)                                                                           \
+    X(100, "Continue")                                                                             \
+    X(200, "OK")                                                                                   \
+    X(201, "Created")                                                                              \
+    X(202, "Accepted")                                                                             \
+    X(204, "No Content")                                                                           \
+    X(301, "Moved Permanently")                                                                    \
+    X(302, "Found")                                                                                \
+    X(303, "See Other")                                                                            \
+    X(304, "Not Modified")                                                                         \
+    X(307, "Temporary Redirect")                                                                   \
+    X(308, "Permanent Redirect")                                                                   \
+    X(400, "Bad Request")                                                                          \
+    X(401, "Unauthorized")                                                                         \
+    X(403, "Forbidden")                                                                            \
+    X(404, "Not Found")                                                                            \
+    X(405, "Method Not Allowed")                                                                   \
+    X(406, "Not Acceptable")                                                                       \
+    X(408, "Request Timeout")                                                                      \
+    X(409, "Conflict")                                                                             \
+    X(410, "Gone")                                                                                 \
+    X(411, "Length Required")                                                                      \
+    X(412, "Precondition Failed")                                                                  \
+    X(413, "Content Too Large")                                                                    \
+    X(414, "URI Too Long")                                                                         \
+    X(415, "Unsupported Media Type")                                                               \
+    X(417, "Expectation Failed")                                                                   \
+    X(421, "Misdirected Request")                                                                  \
+    X(422, "Unprocessable Content")                                                                \
+    X(426, "Upgrade Required")                                                                     \
+    X(428, "Precondition Required")                                                                \
+    X(429, "Too Many Requests")                                                                    \
+    X(431, "Request Header Fields Too Large")                                                      \
+    X(500, "Internal Server Error")                                                                \
+    X(501, "Not Implemented")                                                                      \
+    X(502, "Bad Gateway")                                                                          \
+    X(503, "Service Unavailable")                                                                  \
+    X(504, "Gateway Timeout")                                                                      \
+    X(505, "HTTP Version Not Supported")
+
+const char *http_status_text(int status)
+{
+    switch (status) {
+#define X(code, text)                                                                              \
+    case code:                                                                                     \
+        return text;
+        HTTP_STATUSES(X)
+#undef X
+    default:
+        return "Unknown";
+    }
+}
+
+/* Takes back what was appended since `len`. */
+static int roll_back(struct strbuf *out, size_t len, int rc)
+{
+    if (rc && out->data) {
+        out->len = len;
+        out->data[len] = '\0';
+    }
+    return rc;
+}
+
+static int append_type(const struct http_response *r, struct strbuf *out)
+{
+    if (!r->content_type) {
+        return 0;
+    }
+    int rc = strbuf_append_str(out, "Content-Type: ");
+    rc = rc ? rc : strbuf_append_str(out, r->content_type);
+    return rc ? rc : strbuf_append_str(out, "\r\n");
+}
+
+int http_response_render(const struct http_response *r, struct http_framing f, struct strbuf *out)
+{
+    /* RFC 9110 8.6, 15.3.5, 15.4.5: these have neither a body nor a length of it */
+    bool bodiless = r->status < 200 || r->status == 204 || r->status == 304;
+    bool sized = !bodiless && !f.event_stream;
+    size_t body = r->content_type ? r->body.n : 0;
+    size_t before = out->len;
+    char head[128], length[48] = "";
+    int n =
+        snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\n", r->status, http_status_text(r->status));
+    int m = sized ? snprintf(length, sizeof length, "Content-Length: %zu\r\n", body) : 0;
+    /* HTTP/1.0 clients keep the connection only when told so; the others do not mind */
+    const char *connection =
+        f.keep_alive && !f.event_stream ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
+
+    bool send_body = sized && !f.head_only && body > 0;
+    /* one allocation for all that follows */
+    int rc =
+        strbuf_reserve(out, (size_t)n + (size_t)m + r->fields.n + (send_body ? body : 0) + 128);
+    if (rc == UV_ENOBUFS) {
+        rc = 0; /* the guess was too big; the appends below know exactly */
+    }
+    rc = rc ? rc : strbuf_append(out, head, (size_t)n);
+    rc = rc || bodiless ? rc : append_type(r, out);
+    rc = rc ? rc : strbuf_append(out, length, (size_t)m);
+    rc = rc ? rc : strbuf_append_str(out, connection);
+    rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
+    rc = rc ? rc : strbuf_append(out, "\r\n", 2);
+    if (rc == 0 && send_body) {
+        rc = strbuf_append(out, r->body.p, body);
+    }
+    return roll_back(out, before, rc);
+}
+
+/* The escape of a byte that JSON text cannot hold as it is (RFC 8259 7); NULL: none needed. */
+static const char *json_escape(unsigned char c, char room[8])
+{
+    switch (c) {
+    case '"':
+        return "\\\"";
+    case '\\':
+        return "\\\\";
+    case '\n':
+        return "\\n";
+    case '\r':
+        return "\\r";
+    case '\t':
+        return "\\t";
+    default:
+        if (c >= 0x20) {
+            return NULL;
+        }
+        snprintf(room, 8, "\\u%04x", c);
+        return room;
+    }
+}
+
+int http_json_string(struct strbuf *out, struct slice text)
+{
+    size_t before = out->len, plain = 0;
+    int rc = strbuf_append(out, "\"", 1);
+    for (size_t i = 0; i < text.n && rc == 0;) {
+        char room[8];
+        bool valid;
+        size_t n = utf8_step(text.p + i, text.n - i, &valid);
+        const char *instead =
+            valid ? json_escape((unsigned char)text.p[i], room) : "\xef\xbf\xbd"; /* U+FFFD */
+        if (instead) {
+            rc = strbuf_append(out, text.p + plain, i - plain);
+            rc = rc ? rc : strbuf_append_str(out, instead);
+            plain = i + n;
+        }
+        i += n;
+    }
+    if (rc == 0 && text.n > plain) {
+        rc = strbuf_append(out, text.p + plain, text.n - plain);
+    }
+    rc = rc ? rc : strbuf_append(out, "\"", 1);
+    return roll_back(out, before, rc);
+}
+
+int http_problem(struct strbuf *out, int status, struct slice detail, struct slice extra)
+{
+    size_t before = out->len;
+    int rc = strbuf_printf(out, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d",
+                           http_status_text(status), status);
+    if (rc == 0 && detail.p) {
+        rc = strbuf_append_str(out, ",\"detail\":");
+        rc = rc ? rc : http_json_string(out, detail);
+    }
+    if (rc == 0 && extra.n) {
+        rc = strbuf_append(out, ",", 1);
+        rc = rc ? rc : strbuf_append(out, extra.p, extra.n);
+    }
+    rc = rc ? rc : strbuf_append(out, "}", 1);
+    return roll_back(out, before, rc);
+}
