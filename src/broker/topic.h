@@ -23,5 +23,7 @@ bool topic_next_segment(struct slice *rest, struct slice *segment);
 
 /* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)? */
 bool utf8_ok(struct slice text);
+/* Bytes of `text` before the first byte that breaks it; text.n when all is valid. */
+size_t utf8_prefix(struct slice text);
 
 #endif

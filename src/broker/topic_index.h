@@ -16,9 +16,10 @@ void topic_index_free(struct topic_index *ix);
 void topic_index_add(struct topic_index *ix, struct slice pattern, void *member);
 void topic_index_del(struct topic_index *ix, struct slice pattern, void *member);
 /* Calls `visit` for each entry whose pattern matches: a member under two matching patterns is
- * visited twice, the caller tells them apart. The index must not change meanwhile. */
-void topic_index_match(const struct topic_index *ix, struct slice topic,
-                       void (*visit)(void *ctx, void *member), void *ctx);
+ * visited twice, the caller tells them apart. The index must not change meanwhile. Returns what it
+ * cost: the branches of the trie that were followed. */
+size_t topic_index_match(const struct topic_index *ix, struct slice topic,
+                         void (*visit)(void *ctx, void *member), void *ctx);
 size_t topic_index_size(const struct topic_index *ix); /* entries */
 
 #endif

@@ -1,0 +1,38 @@
+/* The newest events, in memory, in id order: a bounded ring that owns one reference each.
+ *
+ * Events are addressed by ordinal: 0 for the first one ever appended, counted on while old ones are
+ * trimmed, so that a reader may keep its ordinal over appends and sees a trim as NULL. */
+#ifndef BROKER_EVENTLOG_H
+#define BROKER_EVENTLOG_H
+
+#include "broker/event.h"
+
+struct eventlog;
+
+/* Holds at most `max_events` (at least 1) events and `max_bytes` of event_cost(); one event that is
+ * larger than this is still kept, alone. `floor_id`: the store's head as the log begins. */
+struct eventlog *eventlog_new(size_t max_events, size_t max_bytes, uint64_t floor_id);
+void eventlog_free(struct eventlog *log); /* NULL is fine */
+
+/* Takes a new reference. `ev->id` must be greater than the head. Trims what no longer fits. */
+void eventlog_append(struct eventlog *log, struct event *ev);
+/* The head moves to `id` (not below it) without an event: ids up to there are no one's. */
+void eventlog_leap(struct eventlog *log, uint64_t id);
+
+/* The id of the newest event, or where the last leap or the start put it. */
+uint64_t eventlog_head(const struct eventlog *log);
+/* Every event of the store with floor < id <= head is here. A reader behind it reads pages. */
+uint64_t eventlog_floor(const struct eventlog *log);
+size_t eventlog_count(const struct eventlog *log);
+size_t eventlog_bytes(const struct eventlog *log);
+
+/* Ordinal of the oldest event held with an id greater than `id`; eventlog_end() when none is. */
+uint64_t eventlog_index_after(const struct eventlog *log, uint64_t id);
+/* One past the newest ordinal. */
+uint64_t eventlog_end(const struct eventlog *log);
+/* Borrowed while the log holds it; NULL: trimmed, or not appended yet. */
+struct event *eventlog_at(const struct eventlog *log, uint64_t ordinal);
+/* Events held with an id greater than `id`. */
+uint64_t eventlog_lag(const struct eventlog *log, uint64_t id);
+
+#endif

@@ -1,0 +1,148 @@
+#include "broker/sse_frame.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* "retry: 4294967295\n" and "id: 18446744073709551615\n" with room to spare */
+enum { NUMBER_LINE_MAX = 40 };
+
+static const char data_prefix[] = "data: ";
+static const char event_prefix[] = "event: ";
+
+struct layout {
+    char retry[NUMBER_LINE_MAX], id[NUMBER_LINE_MAX];
+    size_t retry_n, id_n;
+    bool event;
+    bool plain; /* the data is one line */
+};
+
+static bool has_byte(struct slice s, char c)
+{
+    return s.n && memchr(s.p, c, s.n);
+}
+
+static char *put(char *at, const char *p, size_t n)
+{
+    if (n) {
+        memcpy(at, p, n);
+    }
+    return at + n;
+}
+
+/* Cuts one line off *rest; CR, LF and CRLF end it. false behind the last one: a text that ends with
+ * a line end has an empty last line, so that the reader gets that end back. */
+static bool next_line(struct slice *rest, struct slice *line)
+{
+    if (!rest->p) {
+        return false;
+    }
+    size_t i = 0;
+    while (i < rest->n && rest->p[i] != '\r' && rest->p[i] != '\n') {
+        i++;
+    }
+    *line = slice_of(rest->p, i);
+    if (i == rest->n) {
+        *rest = (struct slice){NULL, 0};
+        return true;
+    }
+    size_t end = rest->p[i] == '\r' && i + 1 < rest->n && rest->p[i + 1] == '\n' ? 2 : 1;
+    *rest = slice_of(rest->p + i + end, rest->n - i - end);
+    return true;
+}
+
+/* An empty line is "data:" alone. */
+static size_t data_line_size(struct slice line)
+{
+    return sizeof data_prefix + line.n -
+           (line.n == 0 ? 1 : 0); /* its NUL stands for the line end */
+}
+
+static size_t data_size(struct slice data, bool plain)
+{
+    size_t size = 0;
+    struct slice line;
+    if (plain) {
+        return data_line_size(data);
+    }
+    while (next_line(&data, &line)) {
+        size += data_line_size(line);
+    }
+    return size;
+}
+
+/* The space of "data: " is the one that the reader removes, so that a text which begins with a
+ * space keeps it. */
+static char *put_data_line(char *at, struct slice line)
+{
+    at = put(at, data_prefix, sizeof data_prefix - (line.n == 0 ? 2 : 1));
+    at = put(at, line.p, line.n);
+    *at = '\n';
+    return at + 1;
+}
+
+static char *put_data(char *at, struct slice data, bool plain)
+{
+    struct slice line;
+    if (plain) {
+        return put_data_line(at, data);
+    }
+    while (next_line(&data, &line)) {
+        at = put_data_line(at, line);
+    }
+    return at;
+}
+
+static char *put_comment(char *at, struct slice comment)
+{
+    *at++ = ':';
+    for (size_t i = 0; i < comment.n; i++) {
+        char c = comment.p[i];
+        *at++ = c == '\r' || c == '\n' ? ' ' : c;
+    }
+    *at = '\n';
+    return at + 1;
+}
+
+static size_t measure(const struct sse_fields *f, struct layout *l)
+{
+    *l = (struct layout){
+        .event = f->event.n && !slice_is(f->event, "message"),
+        .plain = f->data.p && !has_byte(f->data, '\n') && !has_byte(f->data, '\r'),
+    };
+    if (f->retry_ms) {
+        l->retry_n = (size_t)snprintf(l->retry, sizeof l->retry, "retry: %u\n", f->retry_ms);
+    }
+    if (f->id) {
+        l->id_n = (size_t)snprintf(l->id, sizeof l->id, "id: %" PRIu64 "\n", f->id);
+    }
+    return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
+           (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) + 1;
+}
+
+struct frame *sse_frame(const struct sse_fields *f)
+{
+    if (has_byte(f->event, '\r') || has_byte(f->event, '\n') || has_byte(f->event, '\0')) {
+        return NULL;
+    }
+    struct layout l;
+    struct frame *frame = frame_new(measure(f, &l));
+    if (!frame) {
+        return NULL;
+    }
+    char *at = frame->bytes;
+    if (f->comment.p) {
+        at = put_comment(at, f->comment);
+    }
+    at = put(at, l.retry, l.retry_n);
+    at = put(at, l.id, l.id_n);
+    if (l.event) {
+        at = put(at, event_prefix, sizeof event_prefix - 1);
+        at = put(at, f->event.p, f->event.n);
+        *at++ = '\n';
+    }
+    if (f->data.p) {
+        at = put_data(at, f->data, l.plain);
+    }
+    *at = '\n';
+    return frame;
+}

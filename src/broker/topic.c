@@ -1,0 +1,178 @@
+#include "broker/topic.h"
+
+#include "broker/event.h"
+
+#include <stdint.h>
+
+/* The rules of UTF-8 by lead byte (Unicode, table 3-7): how many bytes follow, and what the first
+ * of them may be; this one range rules out overlong forms, surrogates and more than U+10FFFF. */
+struct utf8_lead {
+    unsigned follow;
+    unsigned char low, high;
+};
+
+static struct utf8_lead utf8_lead_of(unsigned char c)
+{
+    if (c >= 0xc2 && c <= 0xdf) {
+        return (struct utf8_lead){1, 0x80, 0xbf};
+    }
+    if (c >= 0xe0 && c <= 0xef) {
+        return (struct utf8_lead){2, c == 0xe0 ? 0xa0 : 0x80, c == 0xed ? 0x9f : 0xbf};
+    }
+    if (c >= 0xf0 && c <= 0xf4) {
+        return (struct utf8_lead){3, c == 0xf0 ? 0x90 : 0x80, c == 0xf4 ? 0x8f : 0xbf};
+    }
+    return (struct utf8_lead){0, 0, 0};
+}
+
+static size_t ascii_prefix(const unsigned char *p, size_t n)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t word;
+        memcpy(&word, p + i, 8);
+        if (word & UINT64_C(0x8080808080808080)) {
+            break;
+        }
+    }
+    while (i < n && p[i] < 0x80) {
+        i++;
+    }
+    return i;
+}
+
+size_t utf8_prefix(struct slice text)
+{
+    const unsigned char *p = (const unsigned char *)text.p;
+    size_t i = 0;
+    while (i < text.n) {
+        if (p[i] < 0x80) {
+            i += ascii_prefix(p + i, text.n - i);
+            continue;
+        }
+        struct utf8_lead lead = utf8_lead_of(p[i]);
+        if (lead.follow == 0 || text.n - i <= lead.follow || p[i + 1] < lead.low ||
+            p[i + 1] > lead.high) {
+            return i;
+        }
+        for (unsigned k = 2; k <= lead.follow; k++) {
+            if ((p[i + k] & 0xc0) != 0x80) {
+                return i;
+            }
+        }
+        i += lead.follow + 1;
+    }
+    return i;
+}
+
+bool utf8_ok(struct slice text)
+{
+    return utf8_prefix(text) == text.n;
+}
+
+/* General category Cc of Unicode: U+0000..U+001F and U+007F..U+009F. `text` is valid UTF-8. */
+static bool has_control(struct slice text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if (c < 0x20 || c == 0x7f ||
+            (c == 0xc2 && i + 1 < text.n && (unsigned char)text.p[i + 1] < 0xa0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool topic_next_segment(struct slice *rest, struct slice *segment)
+{
+    if (!rest->p) {
+        return false;
+    }
+    const char *slash = rest->n ? memchr(rest->p, '/', rest->n) : NULL;
+    if (!slash) {
+        *segment = *rest;
+        *rest = (struct slice){NULL, 0};
+        return true;
+    }
+    size_t n = (size_t)(slash - rest->p);
+    *segment = slice_of(rest->p, n);
+    *rest = slice_of(slash + 1, rest->n - n - 1);
+    return true;
+}
+
+static bool has_star(struct slice s)
+{
+    return s.n && memchr(s.p, '*', s.n);
+}
+
+/* What names and patterns have in common, without their segments. */
+static const char *check_text(struct slice t)
+{
+    if (t.n == 0) {
+        return "is empty; expected segments separated by '/'";
+    }
+    if (t.n > EVENT_TOPIC_MAX_BYTES) {
+        return "is longer than 255 bytes";
+    }
+    if (!utf8_ok(t)) {
+        return "is not valid UTF-8";
+    }
+    return has_control(t) ? "holds a control character" : NULL;
+}
+
+static const char *check(struct slice rest, bool wildcards)
+{
+    const char *bad = check_text(rest);
+    struct slice segment;
+    while (!bad && topic_next_segment(&rest, &segment)) {
+        if (segment.n == 0) {
+            bad = "has an empty segment ('/' at the start or end, or '//')";
+        } else if (!has_star(segment)) {
+            continue;
+        } else if (!wildcards) {
+            bad = "holds '*', which only patterns may";
+        } else if (slice_is(segment, "**")) {
+            bad = rest.p ? "has '**' before its last segment" : NULL;
+        } else if (!slice_is(segment, "*")) {
+            bad = "mixes '*' with other characters in one segment";
+        }
+    }
+    return bad;
+}
+
+const char *topic_name_check(struct slice name)
+{
+    return check(name, false);
+}
+
+const char *topic_pattern_check(struct slice pattern)
+{
+    return check(pattern, true);
+}
+
+bool topic_is_pattern(struct slice pattern)
+{
+    return has_star(pattern);
+}
+
+bool topic_match(struct slice pattern, struct slice name)
+{
+    struct slice want, have;
+    while (topic_next_segment(&pattern, &want)) {
+        if (!topic_next_segment(&name, &have)) {
+            return false;
+        }
+        if (slice_is(want, "**")) {
+            return true;
+        }
+        if (!slice_is(want, "*") && !slice_eq(want, have)) {
+            return false;
+        }
+    }
+    return !topic_next_segment(&name, &have);
+}
+
+bool topic_segment_ok(struct slice segment)
+{
+    return segment.n && !memchr(segment.p, '/', segment.n) && !topic_name_check(segment);
+}
