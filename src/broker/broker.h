@@ -54,7 +54,8 @@ unsigned broker_stream_count(const struct broker *b);
 /* One open stream, for operators. Borrowed for the call. */
 struct broker_connection {
     uint64_t id;
-    const char *client;         /* address */
+    char client[ADDRESS_TEXT_MAX];
+    uint64_t audience;          /* id: equal for connections that share their policy work */
     const struct slice *topics; /* granted */
     size_t topic_count;
     struct slice filter, format, params; /* absent: none */

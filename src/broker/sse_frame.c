@@ -1,7 +1,7 @@
 #include "broker/sse_frame.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <uv.h>
 
 /* "retry: 4294967295\n" and "id: 18446744073709551615\n" with room to spare */
 enum { NUMBER_LINE_MAX = 40 };
@@ -103,6 +103,23 @@ static char *put_comment(char *at, struct slice comment)
     return at + 1;
 }
 
+/* "id: N\n"; by hand, because it is done once for every frame. */
+static size_t put_id(char *out, uint64_t id)
+{
+    char digits[20];
+    size_t n = 0;
+    do {
+        digits[n++] = (char)('0' + id % 10);
+        id /= 10;
+    } while (id);
+    memcpy(out, "id: ", 4);
+    for (size_t i = 0; i < n; i++) {
+        out[4 + i] = digits[n - 1 - i];
+    }
+    out[4 + n] = '\n';
+    return n + 5;
+}
+
 static size_t measure(const struct sse_fields *f, struct layout *l)
 {
     *l = (struct layout){
@@ -113,36 +130,57 @@ static size_t measure(const struct sse_fields *f, struct layout *l)
         l->retry_n = (size_t)snprintf(l->retry, sizeof l->retry, "retry: %u\n", f->retry_ms);
     }
     if (f->id) {
-        l->id_n = (size_t)snprintf(l->id, sizeof l->id, "id: %" PRIu64 "\n", f->id);
+        l->id_n = put_id(l->id, f->id);
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
            (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) + 1;
 }
 
-struct frame *sse_frame(const struct sse_fields *f)
+/* `event` is checked at publish; what a format returns is checked here. */
+static bool event_ok(const struct sse_fields *f)
 {
-    if (has_byte(f->event, '\r') || has_byte(f->event, '\n') || has_byte(f->event, '\0')) {
-        return NULL;
-    }
-    struct layout l;
-    struct frame *frame = frame_new(measure(f, &l));
-    if (!frame) {
-        return NULL;
-    }
-    char *at = frame->bytes;
+    return !has_byte(f->event, '\r') && !has_byte(f->event, '\n') && !has_byte(f->event, '\0');
+}
+
+static void write_fields(char *at, const struct sse_fields *f, const struct layout *l)
+{
     if (f->comment.p) {
         at = put_comment(at, f->comment);
     }
-    at = put(at, l.retry, l.retry_n);
-    at = put(at, l.id, l.id_n);
-    if (l.event) {
+    at = put(at, l->retry, l->retry_n);
+    at = put(at, l->id, l->id_n);
+    if (l->event) {
         at = put(at, event_prefix, sizeof event_prefix - 1);
         at = put(at, f->event.p, f->event.n);
         *at++ = '\n';
     }
     if (f->data.p) {
-        at = put_data(at, f->data, l.plain);
+        at = put_data(at, f->data, l->plain);
     }
     *at = '\n';
+}
+
+struct frame *sse_frame(const struct sse_fields *f)
+{
+    struct layout l;
+    struct frame *frame = event_ok(f) ? frame_new(measure(f, &l)) : NULL;
+    if (frame) {
+        write_fields(frame->bytes, f, &l);
+    }
     return frame;
+}
+
+int sse_frame_append(const struct sse_fields *f, struct strbuf *out)
+{
+    struct layout l;
+    if (!event_ok(f)) {
+        return UV_EINVAL;
+    }
+    size_t size = measure(f, &l);
+    int rc = strbuf_reserve(out, size);
+    if (rc == 0) {
+        write_fields(out->data + out->len, f, &l);
+        out->len += size;
+    }
+    return rc;
 }

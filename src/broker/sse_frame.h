@@ -4,6 +4,7 @@
 #define BROKER_SSE_FRAME_H
 
 #include "base/slice.h"
+#include "base/strbuf.h"
 #include "net/frame.h"
 
 #include <stdint.h>
@@ -19,5 +20,8 @@ struct sse_fields {
 
 /* Returns a new reference; NULL: no memory, or `event` holds CR, LF or NUL. */
 struct frame *sse_frame(const struct sse_fields *f);
+/* The same bytes, appended. 0; UV_EINVAL: `event` holds CR, LF or NUL; UV_ENOBUFS, UV_ENOMEM. */
+__attribute__((warn_unused_result)) int sse_frame_append(const struct sse_fields *f,
+                                                         struct strbuf *out);
 
 #endif

@@ -119,6 +119,22 @@ static void from_sockaddr(const struct sockaddr_storage *from, struct peer_addre
     }
 }
 
+void address_text(const struct address *a, char out[ADDRESS_LISTEN_TEXT_MAX])
+{
+    char ip[ADDRESS_TEXT_MAX] = "";
+    if (a->is_unix) {
+        snprintf(out, ADDRESS_LISTEN_TEXT_MAX, "unix:%s", a->path);
+    } else if (a->tcp.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a->tcp;
+        uv_ip6_name(in6, ip, sizeof ip);
+        snprintf(out, ADDRESS_LISTEN_TEXT_MAX, "[%s]:%u", ip, ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&a->tcp;
+        uv_ip4_name(in, ip, sizeof ip);
+        snprintf(out, ADDRESS_LISTEN_TEXT_MAX, "%s:%u", ip, ntohs(in->sin_port));
+    }
+}
+
 bool address_is_local(const struct address *a)
 {
     static const unsigned char loopback6[16] = {[15] = 1};

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <uv.h>
 
+enum { ADDRESS_LISTEN_TEXT_MAX = 160 };
 enum { ADDRESS_TEXT_MAX = 64 }; /* INET6_ADDRSTRLEN with a zone, or "unix" */
 
 /* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket". "localhost:8080" is
@@ -25,6 +26,8 @@ struct address {
 /* Port 0 is allowed: the kernel picks one. 0 or UV_EINVAL; errors name the text and what was
  * expected. */
 int address_parse(const char *text, struct address *out, struct err *e);
+/* "HOST:PORT" or "unix:/path" of `a` into `out`. */
+void address_text(const struct address *a, char out[ADDRESS_LISTEN_TEXT_MAX]);
 /* Loopback (127.0.0.0/8, ::1) or a Unix socket: not reachable from another machine. */
 bool address_is_local(const struct address *a);
 

@@ -42,8 +42,10 @@ struct http_server {
     unsigned conn_count;
     struct slots streams; /* id -> struct stream */
     struct address_limit *addresses;
-    struct list listeners; /* struct listener, by their node */
-    bool draining;         /* answers close their connection; idle connections are closed */
+    struct list listeners;                       /* struct listener, by their node */
+    char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
+    uint64_t last_conn_id;
+    bool draining; /* answers close their connection; idle connections are closed */
 };
 
 void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,

@@ -1,0 +1,44 @@
+/* All subscribers with an equal subscription: topics, filter, format and params. Filter and format
+ * run once per event for all of them. Interned: equal subscriptions give the same audience. */
+#ifndef BROKER_AUDIENCE_H
+#define BROKER_AUDIENCE_H
+
+#include "base/list.h"
+#include "broker/event.h"
+#include "broker/policy.h"
+
+#include <stdint.h>
+#include <uthash.h>
+
+struct broker;
+
+struct audience {
+    UT_hash_handle hh; /* in broker->audiences */
+    uint32_t refs;     /* one per subscriber, plus who works with it */
+    uint32_t members;
+    uint64_t id;
+    char *key; /* owned: canonical bytes of the subscription; the slices point into it */
+    size_t key_len;
+    struct slice *topics; /* owned array */
+    size_t topic_count;
+    struct slice filter, format, params;
+    struct policy_binding binding;
+
+    struct list live;   /* subscribers that have considered everything before `pending` */
+    struct list parked; /* rate-limited subscribers with nothing to send, woken by events */
+
+    struct event_list pending; /* matching events that became visible this turn */
+    uint64_t seen;             /* ordinal + 1 of the last event added: an event is added once */
+    struct list dirty;         /* in broker->dirty while pending is not empty */
+};
+
+/* Returns a new reference; NULL when the policy cannot bind the subscription (logged). */
+struct audience *audience_intern(struct broker *b, const struct subscription *s);
+struct audience *audience_ref(struct audience *a);
+void audience_unref(struct broker *b, struct audience *a);
+/* Is an event of that topic for this audience, before its filter? */
+bool audience_wants(const struct audience *a, struct slice topic);
+/* Files a newly visible event with every audience it is for; `ordinal` is its place in the log. */
+void audience_route(struct broker *b, struct event *ev, uint64_t ordinal);
+
+#endif

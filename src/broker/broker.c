@@ -1,0 +1,141 @@
+#include "broker/broker.h"
+
+#include "base/logging.h"
+#include "broker/broker_state.h"
+#include "broker/sse_frame.h"
+#include "broker/subscriber.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+
+enum { SWEEP_MS = 1000 };
+
+static bool on_flush(void *ctx)
+{
+    struct broker *b = ctx;
+    return subscriber_flush_all(b);
+}
+
+static void on_sweep(struct deadline *d)
+{
+    struct broker *b = container_of(d, struct broker, sweep);
+    subscriber_sweep(b);
+    deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, on_sweep), &b->sweep);
+}
+
+struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
+                          struct broker_metrics *metrics)
+{
+    struct sse_fields beat = {.comment = slice_str("heartbeat")};
+    struct broker *b = xcalloc(1, sizeof *b);
+    b->loop = loop;
+    b->opt = *opt;
+    b->metrics = metrics;
+    b->topics = topic_index_new();
+    b->heartbeat = sse_frame(&beat);
+    REQUIRE(b->heartbeat && getrandom(&b->random, sizeof b->random, 0) == sizeof b->random);
+    b->random |= 1; /* xorshift must not start at 0 */
+    hash_key_init(&b->key);
+    list_init(&b->dirty);
+    list_init(&b->runnable);
+    list_init(&b->subscribers);
+    segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
+    deadline_init(&b->sweep);
+    deadline_arm(loop_deadline_class(loop, SWEEP_MS, on_sweep), &b->sweep);
+    loop_on_flush(loop, on_flush, b);
+    return b;
+}
+
+void broker_free(struct broker *b)
+{
+    REQUIRE(list_empty(&b->subscribers));
+    deadline_disarm(&b->sweep);
+    segment_clear(&b->segment);
+    history_free(b->history);
+    eventlog_free(b->log);
+    topic_index_free(b->topics);
+    frame_unref(b->heartbeat);
+    free(b);
+}
+
+void broker_set_store(struct broker *b, struct store *store)
+{
+    struct store_bounds bounds = store->ops->bounds(store);
+    b->store = store;
+    b->log = eventlog_new(b->opt.log_events, b->opt.log_bytes, bounds.head);
+    b->history = history_new(b);
+    b->metrics->head_id = bounds.head;
+}
+
+void broker_set_policy(struct broker *b, struct policy *policy)
+{
+    b->policy = policy;
+}
+
+void broker_set_server(struct broker *b, struct http_server *server)
+{
+    b->server = server;
+}
+
+void broker_tail(void *ctx, struct event *const *events, size_t n)
+{
+    struct broker *b = ctx;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t ordinal = eventlog_end(b->log);
+        eventlog_append(b->log, events[i]);
+        audience_route(b, events[i], ordinal);
+    }
+    b->metrics->tailed += n;
+    b->metrics->head_id = eventlog_head(b->log);
+    b->metrics->log_events = eventlog_count(b->log);
+    b->metrics->log_bytes = eventlog_bytes(b->log);
+}
+
+void broker_drain(struct broker *b)
+{
+    b->draining = true;
+    subscriber_drain_all(b);
+}
+
+unsigned broker_stream_count(const struct broker *b)
+{
+    return (unsigned)b->metrics->subscribers;
+}
+
+void broker_each_connection(const struct broker *b,
+                            void (*each)(void *ctx, const struct broker_connection *c), void *ctx)
+{
+    list_for_each (it, &b->subscribers) {
+        struct broker_connection c;
+        subscriber_describe(subscriber_of_node(it), &c);
+        each(ctx, &c);
+    }
+}
+
+bool broker_disconnect(struct broker *b, uint64_t id)
+{
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        if (subscriber_id(sub) == id) {
+            subscriber_end(sub, CLOSE_ADMIN, 0);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* xorshift64: spreading clients needs no more than that. */
+unsigned broker_jitter(struct broker *b, unsigned ms)
+{
+    b->random ^= b->random << 13;
+    b->random ^= b->random >> 7;
+    b->random ^= b->random << 17;
+    return ms / 2 + (unsigned)(b->random % ((uint64_t)ms + 1));
+}
+
+int broker_stream_fields(struct strbuf *out, struct slice cors)
+{
+    static const char fixed[] = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
+    int rc = strbuf_append(out, fixed, sizeof fixed - 1);
+    return rc ? rc : strbuf_append(out, cors.p ? cors.p : "", cors.n);
+}

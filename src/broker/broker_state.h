@@ -1,0 +1,44 @@
+/* Private to broker/: what its modules share. Everyone else sees broker.h. */
+#ifndef BROKER_BROKER_STATE_H
+#define BROKER_BROKER_STATE_H
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "broker/audience.h"
+#include "broker/broker.h"
+#include "broker/eventlog.h"
+#include "broker/history.h"
+#include "broker/segment.h"
+#include "broker/topic_index.h"
+
+struct broker {
+    struct loop *loop;
+    struct broker_options opt;
+    struct broker_metrics *metrics;
+    struct store *store;
+    struct policy *policy;
+    struct http_server *server;
+
+    struct eventlog *log;       /* made when the store is set */
+    struct history *history;    /* pages of the store, for whoever is behind the log */
+    struct topic_index *topics; /* pattern -> audience */
+    struct audience *audiences; /* uthash, by key */
+    struct hash_key key;        /* of `audiences` */
+    struct list dirty;          /* audiences with pending events */
+    struct list runnable;       /* subscribers behind the head that may be written to */
+    struct list subscribers;    /* all of them */
+    struct segment segment;     /* scratch: the bytes being delivered */
+    struct frame *heartbeat;
+    struct deadline sweep; /* once a second: lag rule */
+    uint64_t random;       /* state of broker_random() */
+    uint64_t last_audience_id;
+    unsigned lag_rules; /* subscribers to be closed when they lag */
+    bool draining;
+};
+
+/* `ms` spread over half to one and a half of it, so that clients do not come back together. */
+unsigned broker_jitter(struct broker *b, unsigned ms);
+/* The fields every event stream's head has, and `cors`. */
+__attribute__((warn_unused_result)) int broker_stream_fields(struct strbuf *out, struct slice cors);
+
+#endif

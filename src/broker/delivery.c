@@ -1,0 +1,266 @@
+/* The flush step: what became visible this turn goes to the live members of every audience it is
+ * for, one system call each; then those behind get a turn, a bounded number of bytes each, from the
+ * event log or from pages of the store. Replay, live delivery and a slow client meet here. */
+#include "base/logging.h"
+#include "broker/subscriber_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */
+    CATCH_UP_TURN_BYTES = 8 << 20, /* for all who are behind, per turn: live events come first */
+    CATCH_UP_SUBSCRIBERS = 1024,
+};
+
+/* Hands the segment to one subscriber and moves its cursor over what has left. False: it is gone.
+ */
+static bool send_segment(struct subscriber *sub, struct segment *g)
+{
+    struct broker *b = sub->b;
+    if (g->bytes == 0) {
+        sub->cursor = g->upto;
+        return true;
+    }
+    ssize_t n = stream_write(sub->stream, g->bufs, g->buf_count);
+    if (n < 0) {
+        subscriber_end(sub, CLOSE_CLIENT_ERROR, 0);
+        return false;
+    }
+    if ((size_t)n == g->bytes) {
+        sub->cursor = g->upto;
+        sub->delivered += g->count;
+        b->metrics->delivered += g->count;
+        subscriber_sent(sub);
+        return true;
+    }
+    /* The rest of the event that was cut short is all that is kept; the others stay in the log. */
+    size_t offset;
+    unsigned index;
+    struct frame *f = segment_frame_at(g, (size_t)n, &offset, &index);
+    int rc = f ? stream_queue(sub->stream, f, offset) : UV_ENOMEM;
+    frame_unref(f);
+    if (rc) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        return false;
+    }
+    sub->cursor = g->ends[index].id;
+    sub->delivered += index + 1;
+    b->metrics->delivered += index + 1;
+    subscriber_set_state(sub, SUB_BLOCKED);
+    return true;
+}
+
+static void deliver_live(struct broker *b, struct audience *a)
+{
+    struct segment *g = &b->segment;
+    struct event_list events = a->pending;
+    a->pending = (struct event_list){0};
+    list_del(&a->dirty);
+    for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
+        segment_begin(g, a, events.v[i]->id - 1);
+        while (i < events.n && !segment_full(b, g)) {
+            segment_add(b, g, events.v[i++]);
+        }
+        segment_seal(g);
+        if (g->bytes) {
+            list_for_each_safe (it, next, &a->live) {
+                send_segment(container_of(it, struct subscriber, place), g);
+            }
+        }
+    }
+    list_for_each_safe (it, next, &a->parked) {
+        struct subscriber *sub = container_of(it, struct subscriber, place);
+        sub->cursor = events.v[0]->id - 1;
+        subscriber_set_state(sub, SUB_RUNNABLE);
+    }
+    event_list_clear(&events);
+}
+
+/* ---------------------------------------------------------------- those behind */
+
+/* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
+static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from)
+{
+    char requested[EVENT_ID_TEXT_MAX];
+    int n = snprintf(requested, sizeof requested, "%" PRIu64, sub->cursor);
+    struct frame *f =
+        subscriber_gap_frame(sub->b, reason, slice_of(requested, (size_t)n), resumed_from);
+    if (!f) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        return false;
+    }
+    sub->cursor = resumed_from;
+    bool alive = subscriber_send_frame(sub, f);
+    frame_unref(f);
+    return alive;
+}
+
+/* True: the subscriber was dealt with (closed, or moved to the head). */
+static bool apply_lag_rule(struct subscriber *sub)
+{
+    struct broker *b = sub->b;
+    if (!sub->max_lag || !sub->caught_up || eventlog_lag(b->log, sub->cursor) <= sub->max_lag) {
+        return false;
+    }
+    if (sub->on_lag == ON_LAG_CLOSE) {
+        subscriber_end(sub, CLOSE_LAGGED, sub->retry_ms);
+        return true;
+    }
+    b->metrics->lag_skips++;
+    send_gap(sub, "lagged", eventlog_head(b->log));
+    return true;
+}
+
+/* Fills the segment from the event log. */
+static void take_from_log(struct subscriber *sub, struct segment *g, unsigned most)
+{
+    struct broker *b = sub->b;
+    uint64_t at = eventlog_index_after(b->log, sub->cursor);
+    uint64_t end = eventlog_end(b->log);
+    for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
+        struct event *ev = eventlog_at(b->log, at);
+        if (segment_full(b, g)) {
+            return;
+        }
+        if (audience_wants(g->audience, event_topic(ev))) {
+            segment_add(b, g, ev);
+        } else {
+            g->upto = ev->id;
+        }
+    }
+    if (at == end) {
+        g->upto = eventlog_head(b->log);
+    }
+}
+
+static void take_from_page(struct subscriber *sub, struct segment *g, const struct page *p,
+                           unsigned most)
+{
+    struct broker *b = sub->b;
+    size_t lo = 0;
+    size_t hi = p->events.n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (p->events.v[mid]->id <= sub->cursor) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    for (; lo < p->events.n && g->count < most && !segment_full(b, g); lo++) {
+        struct event *ev = p->events.v[lo];
+        if (audience_wants(g->audience, event_topic(ev))) {
+            segment_add(b, g, ev);
+        } else {
+            g->upto = ev->id;
+        }
+    }
+    if (lo == p->events.n) {
+        g->upto = p->upto;
+    }
+}
+
+/* Makes the segment that comes next for `sub`; false when there is none to send now. */
+static bool next_segment(struct subscriber *sub, struct segment *g)
+{
+    struct broker *b = sub->b;
+    unsigned most = subscriber_allowance(sub);
+    if (most == 0) {
+        subscriber_wait_for_pace(sub);
+        return false;
+    }
+    bool same = g->audience == sub->audience && g->from == sub->cursor && g->upto > g->from;
+    if (same && g->count <= most) {
+        return true; /* made for another member that stands at the same place */
+    }
+    if (sub->cursor >= eventlog_floor(b->log)) {
+        segment_begin(g, sub->audience, sub->cursor);
+        take_from_log(sub, g, most);
+    } else {
+        const struct page *p = history_page(b->history, sub->cursor);
+        if (!p) {
+            subscriber_set_state(sub, SUB_PAGING);
+            history_request(b->history, sub->cursor, &sub->place);
+            return false;
+        }
+        if (sub->cursor < p->trimmed) {
+            if (sub->earliest) {
+                sub->cursor = p->trimmed;
+            } else {
+                send_gap(sub, "expired", p->trimmed);
+            }
+            return false;
+        }
+        segment_begin(g, sub->audience, sub->cursor);
+        take_from_page(sub, g, p, most);
+    }
+    segment_seal(g);
+    return true;
+}
+
+static void catch_up(struct subscriber *sub)
+{
+    struct broker *b = sub->b;
+    struct segment *g = &b->segment;
+    subscriber_set_state(sub,
+                         SUB_RUNNABLE); /* to the end of the queue, unless it turns out otherwise */
+    if (apply_lag_rule(sub)) {
+        return;
+    }
+    if (sub->cursor < eventlog_head(b->log)) {
+        if (!next_segment(sub, g)) {
+            return;
+        }
+        subscriber_spend(sub, g->count);
+        sub->earliest = false;
+        if (!send_segment(sub, g) || sub->state != SUB_RUNNABLE) {
+            return;
+        }
+    }
+    if (sub->cursor >= eventlog_head(b->log)) {
+        subscriber_set_state(sub, sub->pace ? SUB_PARKED : SUB_LIVE);
+    }
+}
+
+bool subscriber_flush_all(struct broker *b)
+{
+    while (!list_empty(&b->dirty)) {
+        struct audience *a = audience_ref(list_first(&b->dirty, struct audience, dirty));
+        deliver_live(b, a);
+        audience_unref(b, a);
+    }
+    struct list turn;
+    size_t bytes = 0;
+    unsigned n = 0;
+    list_init(&turn);
+    list_splice_tail(&turn, &b->runnable);
+    while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES && n++ < CATCH_UP_SUBSCRIBERS) {
+        catch_up(list_first(&turn, struct subscriber, place));
+        bytes += b->segment.bytes;
+    }
+    /* who had no turn comes first in the next */
+    list_splice_tail(&turn, &b->runnable);
+    list_splice_tail(&b->runnable, &turn);
+    segment_reset(&b->segment);
+    return !list_empty(&b->runnable);
+}
+
+void subscriber_page_ready(struct list *waiter)
+{
+    struct subscriber *sub = container_of(waiter, struct subscriber, place);
+    subscriber_set_state(sub, SUB_RUNNABLE);
+}
+
+void subscriber_sweep(struct broker *b)
+{
+    if (b->lag_rules == 0) {
+        return;
+    }
+    list_for_each_safe (it, next, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        if (sub->state == SUB_BLOCKED && sub->on_lag == ON_LAG_CLOSE) {
+            apply_lag_rule(sub);
+        }
+    }
+}

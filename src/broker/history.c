@@ -1,0 +1,209 @@
+#include "broker/history.h"
+
+#include "base/logging.h"
+#include "broker/broker_state.h"
+#include "broker/subscriber.h"
+
+#include <stdlib.h>
+#include <uv.h>
+
+enum {
+    READS_AT_ONCE = 4, /* further ones wait: a storm must not flood the store */
+    RETRY_MS = 500,    /* after a failed read */
+};
+
+/* One read of the store, under way or waiting for its turn. */
+struct flight {
+    struct list node; /* in history->flights */
+    struct list waiters;
+    uint64_t after, token;
+    bool started;
+};
+
+struct history {
+    struct broker *b;
+    struct list pages; /* least recently used first */
+    size_t cost;
+    struct list flights;
+    unsigned started;
+    uint64_t last_token;
+    struct list failed; /* waiters to be woken when the store may work again */
+    struct deadline retry;
+};
+
+static void on_retry(struct deadline *d);
+static void start_flights(struct history *h);
+
+struct history *history_new(struct broker *b)
+{
+    struct history *h = xcalloc(1, sizeof *h);
+    h->b = b;
+    list_init(&h->pages);
+    list_init(&h->flights);
+    list_init(&h->failed);
+    deadline_init(&h->retry);
+    return h;
+}
+
+static void page_free(struct history *h, struct page *p)
+{
+    list_del(&p->node);
+    h->cost -= p->cost;
+    event_list_clear(&p->events);
+    free(p);
+}
+
+void history_free(struct history *h)
+{
+    if (!h) {
+        return;
+    }
+    while (!list_empty(&h->pages)) {
+        page_free(h, list_first(&h->pages, struct page, node));
+    }
+    while (!list_empty(&h->flights)) {
+        struct flight *f = list_first(&h->flights, struct flight, node);
+        list_del(&f->node);
+        free(f);
+    }
+    deadline_disarm(&h->retry);
+    free(h);
+}
+
+const struct page *history_page(struct history *h, uint64_t cursor)
+{
+    list_for_each (it, &h->pages) {
+        struct page *p = container_of(it, struct page, node);
+        if (p->after <= cursor && cursor < p->upto) {
+            list_del(&p->node);
+            list_add_tail(&h->pages, &p->node);
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void wake(struct list *waiters)
+{
+    while (!list_empty(waiters)) {
+        struct list *w = waiters->next;
+        list_del(w);
+        subscriber_page_ready(w);
+    }
+}
+
+/* The newest page stays whatever it costs: its waiters have yet to read it. */
+static void evict(struct history *h)
+{
+    while (h->cost > h->b->opt.page_cache_bytes && h->pages.next != h->pages.prev) {
+        page_free(h, list_first(&h->pages, struct page, node));
+    }
+}
+
+static void page_keep(struct history *h, uint64_t after, const struct store_page *got)
+{
+    struct page *p = xcalloc(1, sizeof *p);
+    *p = (struct page){.after = after, .upto = got->upto, .trimmed = got->trimmed};
+    p->cost = sizeof *p;
+    for (size_t i = 0; i < got->n; i++) {
+        event_list_push(&p->events, event_ref(got->events[i]));
+        p->cost += event_cost(got->events[i]);
+    }
+    list_init(&p->node);
+    list_add_tail(&h->pages, &p->node);
+    h->cost += p->cost;
+    h->b->metrics->pages_read++;
+    evict(h);
+}
+
+static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *got)
+{
+    struct history *h = ctx;
+    struct flight *f = NULL;
+    list_for_each (it, &h->flights) {
+        struct flight *x = container_of(it, struct flight, node);
+        if (x->started && x->token == token) {
+            f = x;
+            break;
+        }
+    }
+    REQUIRE(f != NULL);
+    list_del(&f->node);
+    h->started--;
+    if (rc == 0) {
+        page_keep(h, f->after, got);
+        wake(&f->waiters);
+    } else {
+        log_warn("broker", "history cannot be read; streams wait",
+                 LOG_F(log_uint("after", f->after), log_str("error", uv_strerror(rc))));
+        list_splice_tail(&h->failed, &f->waiters);
+        if (!list_linked(&h->retry.node)) {
+            deadline_arm(loop_deadline_class(h->b->loop, RETRY_MS, on_retry), &h->retry);
+        }
+    }
+    free(f);
+    start_flights(h);
+}
+
+static void on_retry(struct deadline *d)
+{
+    struct history *h = container_of(d, struct history, retry);
+    wake(&h->failed);
+}
+
+static void start_flights(struct history *h)
+{
+    struct broker *b = h->b;
+    list_for_each_safe (it, next, &h->flights) {
+        struct flight *f = container_of(it, struct flight, node);
+        if (f->started) {
+            continue;
+        }
+        if (h->started == READS_AT_ONCE) {
+            return;
+        }
+        if (list_empty(&f->waiters)) { /* all of them left meanwhile */
+            list_del(&f->node);
+            free(f);
+            continue;
+        }
+        /* no further than the tail: what is newer comes through the log, in order */
+        struct store_query q = {.after = f->after,
+                                .upto = eventlog_head(b->log),
+                                .max_events = b->opt.page_events,
+                                .max_bytes = b->opt.page_bytes};
+        f->token = ++h->last_token;
+        f->started = true;
+        h->started++;
+        int rc = b->store->ops->read(b->store, &q, on_page, h, f->token);
+        if (rc) {
+            f->started = false;
+            h->started--;
+            list_splice_tail(&h->failed, &f->waiters);
+            list_del(&f->node);
+            free(f);
+            if (!list_linked(&h->retry.node)) {
+                deadline_arm(loop_deadline_class(b->loop, RETRY_MS, on_retry), &h->retry);
+            }
+        }
+    }
+}
+
+void history_request(struct history *h, uint64_t cursor, struct list *waiter)
+{
+    list_for_each (it, &h->flights) {
+        struct flight *f = container_of(it, struct flight, node);
+        if (f->after == cursor) {
+            list_add_tail(&f->waiters, waiter);
+            h->b->metrics->pages_shared++;
+            return;
+        }
+    }
+    struct flight *f = xcalloc(1, sizeof *f);
+    f->after = cursor;
+    list_init(&f->node);
+    list_init(&f->waiters);
+    list_add_tail(&f->waiters, waiter);
+    list_add_tail(&h->flights, &f->node);
+    start_flights(h);
+}

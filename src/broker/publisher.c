@@ -1,0 +1,172 @@
+#include "broker/publisher.h"
+
+#include "base/logging.h"
+#include "broker/broker_state.h"
+#include "broker/refusal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { CORS_MAX_BYTES = 2048, ACK_MAX_BYTES = 64 };
+
+/* A publish under way: owns its stream until it is answered. Found again by the stream's id. */
+struct publish {
+    struct broker *b;
+    struct stream *stream;
+    struct strbuf cors;
+    bool is_batch;
+    size_t asked;  /* envelopes in the request */
+    size_t *first; /* of each: the first event the policy made of it */
+};
+
+static void publish_free(struct publish *p)
+{
+    strbuf_clear(&p->cors);
+    free(p->first);
+    free(p);
+}
+
+static void on_closed(struct stream *s, enum close_reason why)
+{
+    (void)why;
+    publish_free(s->owner);
+}
+
+static void on_writable(struct stream *s)
+{
+    (void)s; /* nothing is queued on a stream that is not open */
+}
+
+static const struct stream_events publish_events = {.writable = on_writable, .closed = on_closed};
+
+static struct publish *find(struct broker *b, uint64_t token)
+{
+    struct stream *s = http_server_stream(b->server, token);
+    return s && s->events == &publish_events ? s->owner : NULL;
+}
+
+static void answer_refused(struct publish *p, int status, struct slice detail)
+{
+    stream_set_owner(p->stream, NULL, NULL);
+    refuse(p->stream, strbuf_slice(&p->cors), status, detail);
+    publish_free(p);
+}
+
+static void answer_later(struct publish *p, const char *why)
+{
+    p->b->metrics->publish_failed++;
+    stream_set_owner(p->stream, NULL, NULL);
+    refuse_transient(p->b, p->stream, strbuf_slice(&p->cors), false, CLOSE_TRANSIENT, why);
+    publish_free(p);
+}
+
+static int ack_json(struct strbuf *out, const struct store_ack *a)
+{
+    return strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"%s}", a->id,
+                         a->duplicate ? ",\"duplicate\":true" : "");
+}
+
+static void answer_stored(struct publish *p, const struct store_ack *acks)
+{
+    struct strbuf body;
+    bool all_known = true;
+    int rc = 0;
+    strbuf_init(&body, p->asked * ACK_MAX_BYTES + 16);
+    rc = p->is_batch ? strbuf_append_str(&body, "[") : 0;
+    for (size_t i = 0; rc == 0 && i < p->asked; i++) {
+        const struct store_ack *a = &acks[p->first[i]];
+        all_known = all_known && a->duplicate;
+        rc = i ? strbuf_append_str(&body, ",") : 0;
+        rc = rc ? rc : ack_json(&body, a);
+    }
+    rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
+    struct http_response r = {.status = all_known ? 200 : 201,
+                              .content_type = "application/json",
+                              .body = strbuf_slice(&body),
+                              .fields = strbuf_slice(&p->cors)};
+    stream_set_owner(p->stream, NULL, NULL);
+    if (rc) {
+        stream_close(p->stream, CLOSE_NO_MEMORY); /* stored, but it cannot be said */
+    } else {
+        (void)stream_respond(p->stream, &r);
+    }
+    strbuf_clear(&body);
+    publish_free(p);
+}
+
+static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ack *acks, size_t n)
+{
+    struct broker *b = ctx;
+    struct publish *p = find(b, token);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        b->metrics->published += acks[i].duplicate ? 0 : 1;
+        b->metrics->publish_duplicates += acks[i].duplicate ? 1 : 0;
+    }
+    if (!p) {
+        return; /* the publisher left; what it sent is stored */
+    }
+    if (rc) {
+        answer_later(p, "the event store is unavailable; nothing was stored");
+    } else {
+        answer_stored(p, acks);
+    }
+}
+
+static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
+                       struct event_list *events, const size_t *first)
+{
+    struct broker *b = ctx;
+    struct publish *p = find(b, token);
+    if (!p) {
+        return;
+    }
+    switch (v->kind) {
+    case VERDICT_DENY:
+        b->metrics->refused_denied++;
+        answer_refused(p, v->status, v->reason);
+        return;
+    case VERDICT_TRANSIENT:
+        answer_later(p, "the policy could not decide; nothing was stored");
+        return;
+    case VERDICT_ALLOW:
+        break;
+    }
+    memcpy(p->first, first, p->asked * sizeof *first);
+    int rc = b->store->ops->append(b->store, events, on_appended, b, token);
+    if (rc) {
+        answer_later(p, rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
+                                        : "the event store is unavailable; nothing was stored");
+    }
+}
+
+void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq,
+                       struct slice cors)
+{
+    struct event_list events = {0};
+    struct err e = {0};
+    bool is_batch = false;
+    if (b->draining) {
+        refuse_transient(b, s, cors, false, CLOSE_DRAINING, "the broker is shutting down");
+        return;
+    }
+    int status = envelope_parse(prq->http, prq->query, &b->opt.publish, loop_unix_ms(b->loop),
+                                &events, &is_batch, &e);
+    if (status) {
+        event_list_clear(&events);
+        refuse(s, cors, status, slice_str(e.text));
+        return;
+    }
+    struct publish *p = xcalloc(1, sizeof *p);
+    p->b = b;
+    p->stream = s;
+    p->is_batch = is_batch;
+    p->asked = events.n;
+    p->first = xcalloc(events.n, sizeof *p->first);
+    strbuf_init(&p->cors, CORS_MAX_BYTES);
+    if (strbuf_append(&p->cors, cors.p ? cors.p : "", cors.n)) {
+        strbuf_reset(
+            &p->cors); /* a browser will hide the answer from its page; it is given all the same */
+    }
+    stream_set_owner(s, &publish_events, p);
+    b->policy->ops->publish(b->policy, prq, &events, on_verdict, b, s->id);
+}

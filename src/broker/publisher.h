@@ -1,0 +1,11 @@
+/* POST: body -> events -> policy -> store -> answer, after the commit and not before. */
+#ifndef BROKER_PUBLISHER_H
+#define BROKER_PUBLISHER_H
+
+#include "broker/broker.h"
+
+/* Takes over `s`. `rq`, `q`, `cors` are borrowed for the call. */
+void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq,
+                       struct slice cors);
+
+#endif

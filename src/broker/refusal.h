@@ -1,0 +1,18 @@
+/* Answers other than what was asked for. Two kinds, because an EventSource gives up for good on
+ * anything but 200 (WHATWG HTML 9.2.3): denials use their status; a transient refusal of an event
+ * stream is a 200 that says when to come back. */
+#ifndef BROKER_REFUSAL_H
+#define BROKER_REFUSAL_H
+
+#include "broker/broker.h"
+
+/* Problem document with that status. `cors`: fields to add, may be absent. */
+void refuse(struct stream *s, struct slice cors, int status, struct slice detail);
+/* 405 with Allow. */
+void refuse_method(struct stream *s, struct slice cors, const char *allow);
+/* "try again": to an event stream (`sse`) 200, retry:, a comment, the end; else 503 + Retry-After.
+ * `why` is shown: a constant text without internals. Counts. */
+void refuse_transient(struct broker *b, struct stream *s, struct slice cors, bool sse,
+                      enum close_reason reason, const char *why);
+
+#endif

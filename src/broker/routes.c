@@ -1,0 +1,256 @@
+/* Method and path -> subscribe, publish, preflight, the try-out page. The first thing that happens
+ * to a request of the public server. */
+#include "base/embedded.h"
+#include "broker/broker_state.h"
+#include "broker/publisher.h"
+#include "broker/refusal.h"
+#include "broker/resume.h"
+#include "broker/subscriber.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define EVENTS_METHODS "GET, HEAD, POST, OPTIONS"
+#define PAGE_METHODS "GET, HEAD, OPTIONS"
+#define PAGE_FILE "scripts/page/index.html"
+
+enum { CORS_MAX_BYTES = 2048, RESUME_TEXT_MAX = 256 };
+
+/* ---------------------------------------------------------------- subscribe */
+
+/* What a subscriber asked for, while the policy decides: owns its stream. */
+struct subscribe {
+    struct broker *b;
+    struct stream *stream;
+    struct strbuf cors, resume_text;
+    struct resume resume;
+    struct peer_address client;
+    bool sse; /* the client says it is an EventSource: a refusal must not be final */
+};
+
+static void subscribe_free(struct subscribe *w)
+{
+    strbuf_clear(&w->cors);
+    strbuf_clear(&w->resume_text);
+    free(w);
+}
+
+static void on_closed(struct stream *s, enum close_reason why)
+{
+    (void)why;
+    subscribe_free(s->owner);
+}
+
+static void on_writable(struct stream *s)
+{
+    (void)s; /* nothing is queued on a stream that is not open */
+}
+
+static const struct stream_events subscribe_events = {.writable = on_writable, .closed = on_closed};
+
+static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct stream *s = http_server_stream(b->server, token);
+    if (!s || s->events != &subscribe_events) {
+        return; /* the client left while the policy decided */
+    }
+    struct subscribe *w = s->owner;
+    struct slice cors = strbuf_slice(&w->cors);
+    stream_set_owner(s, NULL, NULL);
+    if (b->draining) {
+        refuse_transient(b, s, cors, w->sse, CLOSE_DRAINING, "the broker is shutting down");
+    } else if (v->kind == VERDICT_DENY) {
+        b->metrics->refused_denied++;
+        refuse(s, cors, v->status, v->reason);
+    } else if (v->kind == VERDICT_TRANSIENT) {
+        refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
+    } else {
+        struct subscribe_start start = {.resume = w->resume, .cors = cors, .client = w->client};
+        subscriber_start(b, s, v, &start);
+    }
+    subscribe_free(w);
+}
+
+/* "text/event-stream" in an Accept list; a wildcard counts for `any` only. q=0 is not looked at:
+ * nobody asks for a stream by excluding it. */
+static bool accepts(struct slice accept, bool any)
+{
+    while (accept.n) {
+        const char *comma = memchr(accept.p, ',', accept.n);
+        size_t n = comma ? (size_t)(comma - accept.p) : accept.n;
+        struct slice item = slice_of(accept.p, n);
+        while (item.n && (*item.p == ' ' || *item.p == '\t')) {
+            item.p++;
+            item.n--;
+        }
+        const char *semi = memchr(item.p, ';', item.n);
+        item.n = semi ? (size_t)(semi - item.p) : item.n;
+        while (item.n && (item.p[item.n - 1] == ' ' || item.p[item.n - 1] == '\t')) {
+            item.n--;
+        }
+        if (slice_is_nocase(item, "text/event-stream") ||
+            (any && (slice_is(item, "*/*") || slice_is_nocase(item, "text/*")))) {
+            return true;
+        }
+        accept = slice_of(accept.p + n, accept.n - n);
+        if (accept.n) { /* the comma */
+            accept.p++;
+            accept.n--;
+        }
+    }
+    return false;
+}
+
+static void subscribe(struct broker *b, struct stream *s, const struct policy_request *prq,
+                      const struct peer_address *client, struct slice cors)
+{
+    struct slice accept = http_request_header(prq->http, "Accept");
+    bool sse = accept.p && accepts(accept, false);
+    if (accept.p && !accepts(accept, true)) {
+        refuse(s, cors, 406,
+               slice_str("this path answers text/event-stream, which Accept excludes"));
+        return;
+    }
+    if (b->draining) {
+        refuse_transient(b, s, cors, sse, CLOSE_DRAINING, "the broker is shutting down");
+        return;
+    }
+    struct subscribe *w = xcalloc(1, sizeof *w);
+    w->b = b;
+    w->stream = s;
+    w->sse = sse;
+    w->client = *client;
+    w->resume = resume_parse(prq->http, prq->query);
+    strbuf_init(&w->cors, CORS_MAX_BYTES);
+    strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
+    size_t n = w->resume.text.n < RESUME_TEXT_MAX ? w->resume.text.n : RESUME_TEXT_MAX;
+    if (strbuf_append(&w->cors, cors.p ? cors.p : "", cors.n) ||
+        (n && strbuf_append(&w->resume_text, w->resume.text.p, n))) {
+        subscribe_free(w);
+        refuse_transient(b, s, cors, sse, CLOSE_NO_MEMORY, "memory is short");
+        return;
+    }
+    w->resume.text = strbuf_slice(&w->resume_text);
+    stream_set_owner(s, &subscribe_events, w);
+    b->policy->ops->subscribe(b->policy, prq, on_verdict, b, s->id);
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+static void answer(struct stream *s, int status, const char *type, struct slice body,
+                   struct strbuf *fields)
+{
+    struct http_response r = {
+        .status = status, .content_type = type, .body = body, .fields = strbuf_slice(fields)};
+    (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
+}
+
+static void preflight(struct broker *b, struct stream *s, const struct http_request *rq,
+                      const char *methods)
+{
+    struct strbuf fields;
+    strbuf_init(&fields, CORS_MAX_BYTES);
+    int rc = strbuf_printf(&fields, "Allow: %s\r\n", methods);
+    rc = rc ? rc : http_cors_preflight(&b->opt.cors, rq, methods, &fields);
+    if (rc) {
+        stream_close(s, CLOSE_NO_MEMORY);
+    } else {
+        answer(s, 204, NULL, slice_of(NULL, 0), &fields);
+    }
+    strbuf_clear(&fields);
+}
+
+static void head(struct broker *b, struct stream *s, struct slice cors)
+{
+    struct strbuf fields;
+    strbuf_init(&fields, CORS_MAX_BYTES + 1024);
+    if (broker_stream_fields(&fields, cors)) {
+        stream_close(s, CLOSE_NO_MEMORY);
+    } else {
+        answer(s, 200, b->opt.content_type, slice_of("", 0), &fields);
+    }
+    strbuf_clear(&fields);
+}
+
+static void page(struct stream *s)
+{
+    static const char fields_text[] =
+        "Cache-Control: no-store\r\n"
+        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+        "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'\r\n"
+        "X-Content-Type-Options: nosniff\r\n";
+    const struct embedded *file = embedded_find(PAGE_FILE);
+    REQUIRE(file != NULL);
+    struct http_response r = {.status = 200,
+                              .content_type = "text/html; charset=utf-8",
+                              .body = slice_of(file->data, file->size),
+                              .fields = slice_of(fields_text, sizeof fields_text - 1)};
+    (void)stream_respond(s, &r);
+}
+
+static void page_request(struct broker *b, struct stream *s, const struct http_request *rq)
+{
+    if (rq->method == HTTP_OPTIONS) {
+        preflight(b, s, rq, PAGE_METHODS);
+    } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
+        page(s);
+    } else {
+        refuse_method(s, slice_of(NULL, 0), PAGE_METHODS);
+    }
+}
+
+static void events_request(struct broker *b, struct stream *s, const struct http_request *rq,
+                           const struct peer_address *client, struct slice cors)
+{
+    struct http_query query;
+    int rc = http_query_parse(&query, rq->query);
+    if (rc) {
+        refuse(s, cors, 400,
+               slice_str(rc == UV_E2BIG ? "the query has more than 256 parameters"
+                                        : "the query has a bad %-escape, or is not UTF-8"));
+        return;
+    }
+    char ip[ADDRESS_TEXT_MAX];
+    peer_address_text(client, ip);
+    struct resume r = resume_parse(rq, &query);
+    struct policy_request prq = {
+        .id = s->id, .http = rq, .query = &query, .ip = ip, .last_event_id = r.text};
+    if (rq->method == HTTP_POST) {
+        publisher_request(b, s, &prq, cors);
+    } else {
+        subscribe(b, s, &prq, client, cors);
+    }
+    http_query_clear(&query);
+}
+
+void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
+                    const struct peer_address *client)
+{
+    struct broker *b = ctx;
+    struct strbuf cors;
+    strbuf_init(&cors, CORS_MAX_BYTES);
+    if (http_cors_fields(&b->opt.cors, rq, &cors)) {
+        strbuf_reset(&cors);
+    }
+    struct slice fields = strbuf_slice(&cors);
+    if (slice_is(rq->path, b->opt.events_path)) {
+        if (rq->method == HTTP_OPTIONS) {
+            preflight(b, s, rq, EVENTS_METHODS);
+        } else if (rq->method == HTTP_HEAD_METHOD) {
+            head(b, s, fields);
+        } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
+            events_request(b, s, rq, client, fields);
+        } else {
+            refuse_method(s, fields, EVENTS_METHODS);
+        }
+    } else if (b->opt.page && slice_is(rq->path, "/")) {
+        page_request(b, s, rq);
+    } else {
+        char detail[300];
+        snprintf(detail, sizeof detail, "nothing is here; events are at %s", b->opt.events_path);
+        refuse(s, fields, 404, slice_str(detail));
+    }
+    strbuf_clear(&cors);
+}

@@ -1,0 +1,196 @@
+#include "broker/segment.h"
+
+#include "base/xalloc.h"
+#include "broker/broker_state.h"
+#include "broker/sse_frame.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Large frames cost an iovec each; two more per frame for what lies between. */
+enum { SEGMENT_MAX_LARGE = SEGMENT_MAX_BUFS / 2 - 1 };
+
+void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes)
+{
+    g->audience = NULL;
+    g->count = g->buf_count = g->large_count = 0;
+    g->bytes = 0;
+    g->framed = (struct event_list){0};
+    /* the frame that fills it may be all line ends, each of which costs "data:" */
+    strbuf_init(&g->small, turn_bytes + 8 * SEGMENT_LARGE_BYTES);
+    /* a format may add to what it was given, but not without end */
+    strbuf_init(&g->format_data, 2 * event_bytes + 4096);
+    strbuf_init(&g->format_event, EVENT_TYPE_MAX_BYTES);
+}
+
+void segment_reset(struct segment *g)
+{
+    for (unsigned i = 0; i < g->count; i++) {
+        frame_unref(g->ends[i].large);
+    }
+    for (size_t i = 0; i < g->framed.n; i++) {
+        frame_unref(g->framed.v[i]->raw_frame);
+        g->framed.v[i]->raw_frame = NULL;
+    }
+    event_list_clear(&g->framed);
+    g->audience = NULL;
+    g->count = g->buf_count = g->large_count = 0;
+    g->bytes = 0;
+    strbuf_reset(&g->small);
+}
+
+void segment_clear(struct segment *g)
+{
+    segment_reset(g);
+    strbuf_clear(&g->small);
+    strbuf_clear(&g->format_data);
+    strbuf_clear(&g->format_event);
+}
+
+void segment_begin(struct segment *g, struct audience *a, uint64_t from)
+{
+    for (unsigned i = 0; i < g->count; i++) {
+        frame_unref(g->ends[i].large);
+    }
+    g->audience = a;
+    g->from = g->upto = from;
+    g->count = g->buf_count = g->large_count = 0;
+    g->bytes = 0;
+    strbuf_reset(&g->small);
+}
+
+bool segment_full(const struct broker *b, const struct segment *g)
+{
+    return g->bytes >= b->opt.turn_bytes || g->count == SEGMENT_MAX_FRAMES ||
+           g->large_count == SEGMENT_MAX_LARGE;
+}
+
+/* Large frames in the built-in format are the same for every audience: made once per turn. */
+static struct frame *large_frame(struct segment *g, struct event *ev, const struct sse_fields *f,
+                                 bool built_in)
+{
+    if (!built_in) {
+        return sse_frame(f);
+    }
+    if (!ev->raw_frame) {
+        ev->raw_frame = sse_frame(f);
+        if (!ev->raw_frame) {
+            return NULL;
+        }
+        event_list_push(&g->framed, event_ref(ev));
+    }
+    return frame_ref(ev->raw_frame);
+}
+
+/* What cannot be made (memory, a type the format made up) is passed over as a failed format is. */
+static void append(struct broker *b, struct segment *g, struct event *ev,
+                   const struct sse_fields *f, bool built_in)
+{
+    struct segment_end *end = &g->ends[g->count];
+    *end = (struct segment_end){.id = ev->id, .small_from = g->small.len};
+    size_t size = 0;
+    if (f->data.n >= SEGMENT_LARGE_BYTES) {
+        end->large = large_frame(g, ev, f, built_in);
+        if (!end->large) {
+            return;
+        }
+        size = end->large->len;
+        g->large_count++;
+    } else {
+        if (sse_frame_append(f, &g->small)) {
+            return;
+        }
+        size = g->small.len - end->small_from;
+    }
+    b->metrics->frames++;
+    g->bytes += size;
+    end->end = g->bytes;
+    g->count++;
+}
+
+void segment_add(struct broker *b, struct segment *g, struct event *ev)
+{
+    struct audience *a = g->audience;
+    const struct policy_ops *policy = b->policy->ops;
+    g->upto = ev->id;
+    if (a->binding.filter >= 0) {
+        b->metrics->filter_calls++;
+        if (!policy->filter(b->policy, &a->binding, ev)) {
+            return;
+        }
+    }
+    struct sse_fields f = {.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
+    if (a->binding.format == POLICY_FORMAT_RAW) {
+        append(b, g, ev, &f, true);
+        return;
+    }
+    struct formatted out = {g->format_data, g->format_event};
+    strbuf_reset(&out.data);
+    strbuf_reset(&out.event);
+    b->metrics->format_calls++;
+    enum format_result rc = policy->format(b->policy, &a->binding, ev, &out);
+    g->format_data = out.data;
+    g->format_event = out.event;
+    char comment[64];
+    if (rc == FORMAT_SKIP) {
+        return;
+    }
+    if (rc == FORMAT_FAILED) {
+        /* never the raw data instead: it may hold what the format removes */
+        int n =
+            snprintf(comment, sizeof comment, "skipped id=%" PRIu64 " reason=format-error", ev->id);
+        f = (struct sse_fields){.comment = slice_of(comment, (size_t)n)};
+    } else {
+        f.data = strbuf_slice(&g->format_data);
+        if (g->format_event.len) {
+            f.event = strbuf_slice(&g->format_event);
+        }
+    }
+    append(b, g, ev, &f, false);
+}
+
+void segment_seal(struct segment *g)
+{
+    size_t small_done = 0;
+    g->buf_count = 0;
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct segment_end *end = &g->ends[i];
+        if (!end->large) {
+            continue;
+        }
+        if (end->small_from > small_done) {
+            g->bufs[g->buf_count++] =
+                uv_buf_init(g->small.data + small_done, (unsigned)(end->small_from - small_done));
+            small_done = end->small_from;
+        }
+        g->bufs[g->buf_count++] = uv_buf_init(end->large->bytes, end->large->len);
+    }
+    if (g->small.len > small_done) {
+        g->bufs[g->buf_count++] =
+            uv_buf_init(g->small.data + small_done, (unsigned)(g->small.len - small_done));
+    }
+}
+
+struct frame *segment_frame_at(const struct segment *g, size_t offset, size_t *frame_offset,
+                               unsigned *index)
+{
+    unsigned lo = 0;
+    unsigned hi = g->count;
+    REQUIRE(offset < g->bytes);
+    while (lo < hi) {
+        unsigned mid = lo + (hi - lo) / 2;
+        if (g->ends[mid].end <= offset) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    const struct segment_end *end = &g->ends[lo];
+    size_t begin = lo ? g->ends[lo - 1].end : 0;
+    *index = lo;
+    *frame_offset = offset - begin;
+    if (end->large) {
+        return frame_ref(end->large);
+    }
+    return frame_copy(slice_of(g->small.data + end->small_from, end->end - begin));
+}

@@ -1,0 +1,43 @@
+/* One open event stream: a stream, its audience, its cursor. That cursor is all the queue it has.
+ *
+ * Live subscribers have considered everything and are written to as events become visible; the
+ * others are behind (resuming, slow, or rate limited) and pull from the event log, or from pages of
+ * the store, a bounded number of bytes per turn. */
+#ifndef BROKER_SUBSCRIBER_H
+#define BROKER_SUBSCRIBER_H
+
+#include "broker/broker.h"
+#include "broker/resume.h"
+
+struct broker;
+struct subscriber;
+
+/* What a request asked for, kept while the policy decides. */
+struct subscribe_start {
+    struct resume resume; /* text borrowed for the call */
+    struct slice cors;    /* fields for the head; borrowed */
+    struct peer_address client;
+};
+
+/* Takes over `s`: interns the audience, opens the stream (at once, or when the store has said where
+ * the policy's max_age begins). On failure the stream has been answered with a transient refusal.
+ */
+void subscriber_start(struct broker *b, struct stream *s, const struct verdict *v,
+                      const struct subscribe_start *start);
+/* Ends it with a reason. `retry_ms` > 0: tells the client when to come back. */
+void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms);
+
+/* The flush step: delivers pending events to live members, then gives everyone behind a turn. True
+ * when work is left. */
+bool subscriber_flush_all(struct broker *b);
+/* From history.c: the page asked for has arrived, or may be asked for again. */
+void subscriber_page_ready(struct list *waiter);
+/* Ends everyone: come back soon, to another broker or to this one's successor. */
+void subscriber_drain_all(struct broker *b);
+/* Once a second: closes who is too far behind. */
+void subscriber_sweep(struct broker *b);
+void subscriber_describe(const struct subscriber *sub, struct broker_connection *out);
+struct subscriber *subscriber_of_node(struct list *all_node); /* in broker->subscribers */
+uint64_t subscriber_id(const struct subscriber *sub);
+
+#endif

@@ -1,0 +1,62 @@
+/* Private to subscriber.c and delivery.c: the struct both work on. */
+#ifndef BROKER_SUBSCRIBER_STATE_H
+#define BROKER_SUBSCRIBER_STATE_H
+
+#include "broker/broker_state.h"
+#include "broker/subscriber.h"
+
+enum subscriber_state {
+    SUB_STARTING, /* waiting for the store to say where max_age begins */
+    SUB_LIVE,     /* considered everything; in audience->live */
+    SUB_PARKED,   /* the same, but rate limited: in audience->parked, woken by events */
+    SUB_RUNNABLE, /* behind; in broker->runnable */
+    SUB_BLOCKED,  /* behind; the socket takes nothing more for now */
+    SUB_PAGING,   /* behind; waiting for a page of the store */
+    SUB_PACED,    /* behind; out of events_per_s for now */
+};
+
+struct pace; /* token bucket, subscriber.c */
+
+struct subscriber {
+    struct stream *stream;
+    struct broker *b;
+    struct audience *audience; /* a reference */
+    struct list place;         /* see subscriber_set_state() */
+    struct list all;           /* in broker->subscribers */
+    struct deadline beat;
+    struct deadline_class *beat_class;
+    struct pace *pace;     /* owned; NULL: no events_per_s */
+    struct expiry *expiry; /* owned; NULL: the identity does not end */
+    char *identity;        /* owned; NULL: the policy has no disconnect hook */
+    uint64_t id;           /* the stream's */
+    uint64_t cursor;       /* last id considered; while live, see subscriber_position() */
+    uint64_t delivered;
+    uint64_t opened_ms;
+    uint64_t beat_armed_ms;
+    uint64_t max_lag; /* 0: no bound */
+    struct peer_address client;
+    unsigned retry_ms;
+    enum on_lag on_lag;
+    enum subscriber_state state;
+    bool caught_up; /* was live once: from then on being behind is lag */
+    bool earliest;  /* asked for what there is: what retention removed is no gap to it */
+};
+
+void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
+/* The last id considered, live or not. */
+uint64_t subscriber_position(const struct subscriber *sub);
+/* The socket was just given bytes: silence begins anew. */
+void subscriber_sent(struct subscriber *sub);
+/* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.
+ * False: the subscriber is gone. */
+bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
+/* The in-band signal that history is missing; `requested` as the client gave it. */
+struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
+                                   uint64_t resumed_from);
+/* Events that may be sent now; 0: none, wait. UINT_MAX without a pace. */
+unsigned subscriber_allowance(struct subscriber *sub);
+void subscriber_spend(struct subscriber *sub, unsigned events);
+/* Out of allowance: SUB_PACED until there may be some. */
+void subscriber_wait_for_pace(struct subscriber *sub);
+
+#endif

@@ -1,0 +1,466 @@
+/* See conn.h. The receiving half: requests in, exchanges out, deadlines, the end. */
+#include "net/conn.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "net/address_limit.h"
+#include "net/exchange.h"
+#include "net/listener.h"
+
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+enum {
+    LINGER_MS = 2000,
+    /* answers waiting for a slow reader: no further request is read meanwhile */
+    OUT_PAUSE_BYTES = 64 * 1024,
+};
+
+static const char refused_text[] =
+    "a later request may work: this address holds as many connections as "
+    "limits.max_connections_per_address allows";
+
+/* ---------------------------------------------------------------- the end */
+
+static void on_closed(uv_handle_t *h)
+{
+    struct conn *c = h->data;
+    struct http_server *s = c->server;
+    conn_write_clear(c);
+    list_del(&c->node);
+    s->conn_count--;
+    free(c);
+    listener_resume_all(s);
+}
+
+static void request_drop(struct conn *c)
+{
+    if (c->rq) {
+        http_request_clear(c->rq);
+        free(c->rq);
+        c->rq = NULL;
+    }
+    c->continue_sent = false;
+}
+
+void conn_close(struct conn *c, enum close_reason why)
+{
+    if (c->closing) {
+        return;
+    }
+    c->closing = true;
+    deadline_disarm(&c->deadline);
+    task_cancel(&c->flush);
+    exchange_close_all(c, why);
+    request_drop(c);
+    strbuf_clear(&c->backlog);
+    if (c->counted) {
+        address_limit_release(c->server->addresses, &c->peer);
+    }
+    c->server->metrics->closed[why]++;
+    c->server->metrics->connections--;
+    log_debug("http", "closed",
+              LOG_F(log_uint("conn", c->id), log_str("reason", close_reason_name(why))));
+    uv_close((uv_handle_t *)&c->handle, on_closed);
+}
+
+void conn_close_when_written(struct conn *c, enum close_reason why)
+{
+    if (c->closing) {
+        return;
+    }
+    c->close_when_written = true;
+    c->close_why = why;
+    c->streaming = false;
+    loop_defer(c->server->loop, &c->flush);
+}
+
+/* ---------------------------------------------------------------- deadlines */
+
+static void on_deadline(struct deadline *d)
+{
+    struct conn *c = container_of(d, struct conn, deadline);
+    enum conn_wait wait = c->wait;
+    c->wait = CONN_WAIT_NOTHING;
+    switch (wait) {
+    case CONN_WAIT_HEAD:
+        conn_close(c, CLOSE_HEAD_TIMEOUT);
+        return;
+    case CONN_WAIT_BODY:
+        conn_close(c, CLOSE_BODY_TIMEOUT);
+        return;
+    case CONN_WAIT_IDLE:
+        conn_close(c, CLOSE_IDLE_TIMEOUT);
+        return;
+    case CONN_WAIT_LINGER:
+        conn_close(c, c->close_why);
+        return;
+    case CONN_WAIT_PEER:
+        if (uv_stream_get_write_queue_size(&c->handle.stream) >= c->write_left) {
+            conn_close(c, CLOSE_DEAD_PEER);
+            return;
+        }
+        conn_progress(c); /* slow, but alive */
+        return;
+    case CONN_WAIT_NOTHING:
+        return;
+    }
+}
+
+static enum conn_wait what_to_wait_for(const struct conn *c)
+{
+    if (c->write) {
+        return CONN_WAIT_PEER;
+    }
+    if (c->lingering) {
+        return CONN_WAIT_LINGER;
+    }
+    if (c->rq && c->rq->state == HTTP_BODY) {
+        return CONN_WAIT_BODY;
+    }
+    if (c->rq && c->rq->state == HTTP_HEAD && c->rq->head.len) {
+        return CONN_WAIT_HEAD;
+    }
+    if (c->exchange_count || c->rq) {
+        return CONN_WAIT_NOTHING;
+    }
+    return c->served ? CONN_WAIT_IDLE : CONN_WAIT_HEAD;
+}
+
+static void set_deadline(struct conn *c)
+{
+    enum conn_wait want = what_to_wait_for(c);
+    if (want == c->wait) {
+        return;
+    }
+    const struct http_server_options *o = &c->server->opt;
+    uint64_t ms = 0;
+    c->wait = want;
+    switch (want) {
+    case CONN_WAIT_NOTHING:
+        deadline_disarm(&c->deadline);
+        return;
+    case CONN_WAIT_HEAD:
+        ms = o->head_timeout_ms;
+        break;
+    case CONN_WAIT_BODY:
+        ms = o->body_timeout_ms;
+        break;
+    case CONN_WAIT_IDLE:
+        ms = o->idle_timeout_ms;
+        break;
+    case CONN_WAIT_LINGER:
+        ms = LINGER_MS;
+        break;
+    case CONN_WAIT_PEER:
+        ms = o->dead_peer_ms;
+        c->write_left = uv_stream_get_write_queue_size(&c->handle.stream);
+        break;
+    }
+    deadline_arm(loop_deadline_class(c->server->loop, ms, on_deadline), &c->deadline);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+/* The answer is complete but the client may still be sending: closing at once would reset the
+ * connection and could take the answer with it (RFC 9112, 9.6). */
+static void linger(struct conn *c)
+{
+    int fd;
+    c->lingering = true;
+    if (uv_fileno((uv_handle_t *)&c->handle, &fd) || shutdown(fd, SHUT_WR)) {
+        conn_close(c, c->close_why);
+    }
+}
+
+static void refuse(struct conn *c, int status, const char *text, enum close_reason why)
+{
+    struct strbuf body;
+    strbuf_init(&body, 4096);
+    struct http_response r = {.status = status, .content_type = HTTP_PROBLEM_TYPE};
+    int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
+    r.body = strbuf_slice(&body);
+    if (rc == 0) {
+        rc = http_response_render(&r, (struct http_framing){0}, &c->out);
+    }
+    strbuf_clear(&body);
+    if (rc) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    request_drop(c);
+    strbuf_clear(&c->backlog);
+    conn_close_when_written(c, why);
+}
+
+static void dispatch(struct conn *c)
+{
+    struct http_server *s = c->server;
+    struct http_request *rq = c->rq;
+    struct peer_address client;
+    client_address(&c->peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
+                   s->opt.trusted_proxy_count, &client);
+    c->rq = NULL; /* the handler may close the connection */
+    c->continue_sent = false;
+    c->barrier = rq->method != HTTP_POST;
+    c->served = true;
+    s->metrics->requests++;
+    struct exchange *ex = exchange_new(c, rq);
+    s->handler(s->handler_ctx, exchange_stream(ex), rq, &client);
+    http_request_clear(rq);
+    free(rq);
+}
+
+/* May the request that is complete be handled now? Publishes of one connection run side by side;
+ * anything else waits for all before it, and holds up all behind it. */
+static bool may_dispatch(const struct conn *c)
+{
+    if (c->exchange_count == 0) {
+        return true;
+    }
+    return c->rq->method == HTTP_POST && !c->barrier && c->exchange_count < c->server->opt.pipeline;
+}
+
+static bool may_parse(const struct conn *c)
+{
+    if (c->closing || c->streaming || c->close_when_written || c->lingering) {
+        return false;
+    }
+    if (c->rq && (c->rq->state == HTTP_COMPLETE || c->rq->state == HTTP_FAILED)) {
+        return false;
+    }
+    bool full = c->exchange_count && (c->barrier || c->exchange_count >= c->server->opt.pipeline);
+    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
+}
+
+static void parse_failed(struct conn *c)
+{
+    c->server->metrics->bad_requests++;
+    if (c->exchange_count) {
+        return; /* answered after those before it: conn_progress() comes back */
+    }
+    struct http_failure f = c->rq->fail;
+    log_debug("http", "refused request",
+              LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
+    refuse(c, f.status, f.text, CLOSE_REFUSED_REQUEST);
+}
+
+/* Parses what it may of `data`; returns how much was used. */
+static size_t parse(struct conn *c, const char *data, size_t len)
+{
+    size_t used = 0;
+    while (used < len && may_parse(c)) {
+        if (!c->rq) {
+            c->rq = xmalloc(sizeof *c->rq);
+            http_request_init(c->rq, &c->server->opt.limits);
+        }
+        used += http_request_feed(c->rq, data + used, len - used);
+        if (c->rq->state == HTTP_FAILED) {
+            parse_failed(c);
+            return len; /* nothing behind a malformed request can be trusted */
+        }
+        if (c->rq->state == HTTP_COMPLETE && may_dispatch(c)) {
+            dispatch(c);
+        }
+    }
+    return used;
+}
+
+static void send_continue(struct conn *c)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (c->rq && c->rq->state == HTTP_BODY && c->rq->expect_continue && !c->continue_sent &&
+        c->exchange_count == 0) {
+        c->continue_sent = true;
+        if (strbuf_append(&c->out, text, sizeof text - 1)) {
+            conn_close(c, CLOSE_NO_MEMORY);
+            return;
+        }
+        loop_defer(c->server->loop, &c->flush);
+    }
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    (void)suggested;
+    struct conn *c = h->data;
+    *buf = loop_read_buffer(c->server->loop);
+}
+
+/* Streams and lingering connections are read to notice their end; others only as far as their
+ * requests can be taken. */
+static void set_reading(struct conn *c)
+{
+    bool want = !c->eof && (c->streaming || c->lingering || may_parse(c));
+    if (want == c->reading) {
+        return;
+    }
+    c->reading = want;
+    int rc = want ? uv_read_start(&c->handle.stream, on_alloc, on_read)
+                  : uv_read_stop(&c->handle.stream);
+    if (rc) {
+        conn_close(c, CLOSE_CLIENT_ERROR);
+    }
+}
+
+static void finish_if_done(struct conn *c)
+{
+    if (c->write || c->out.len || c->queued || c->lingering) {
+        return;
+    }
+    if (c->close_when_written) {
+        bool unread = c->close_why == CLOSE_REFUSED_REQUEST || c->close_why == CLOSE_ANSWERED;
+        if (unread && !c->eof) {
+            linger(c);
+        } else {
+            conn_close(c, c->close_why);
+        }
+    } else if (c->exchange_count == 0 && !c->streaming && (c->eof || c->server->draining) &&
+               !(c->rq && c->rq->state != HTTP_HEAD)) {
+        conn_close(c, c->eof ? CLOSE_CLIENT_CLOSED : CLOSE_DRAINING);
+    }
+}
+
+void conn_progress(struct conn *c)
+{
+    if (c->closing) {
+        return;
+    }
+    if (c->rq && c->rq->state == HTTP_COMPLETE && may_dispatch(c)) {
+        dispatch(c);
+    } else if (c->rq && c->rq->state == HTTP_FAILED && !c->close_when_written) {
+        parse_failed(c);
+    }
+    if (!c->closing && c->backlog.len && may_parse(c)) {
+        size_t used = parse(c, c->backlog.data, c->backlog.len);
+        strbuf_consume(&c->backlog, used);
+        if (c->backlog.len == 0) {
+            strbuf_clear(&c->backlog);
+        }
+    }
+    if (!c->closing) {
+        send_continue(c);
+    }
+    if (!c->closing) {
+        finish_if_done(c);
+    }
+    if (!c->closing) {
+        set_reading(c);
+    }
+    if (!c->closing) {
+        set_deadline(c);
+    }
+}
+
+static void on_flush(struct task *t)
+{
+    struct conn *c = container_of(t, struct conn, flush);
+    conn_write_out(c);
+    conn_progress(c);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct conn *c = stream->data;
+    if (n == 0) {
+        return;
+    }
+    if (n < 0) {
+        if (n != UV_EOF || c->streaming || c->lingering) {
+            enum close_reason why = n == UV_EOF ? CLOSE_CLIENT_CLOSED : CLOSE_CLIENT_ERROR;
+            conn_close(c, c->lingering ? c->close_why : why);
+            return;
+        }
+        c->eof = true;
+        conn_progress(c);
+        return;
+    }
+    c->server->metrics->bytes_in += (uint64_t)n;
+    if (c->streaming || c->lingering || c->close_when_written) {
+        return; /* nothing a client says here means anything */
+    }
+    size_t used = parse(c, buf->base, (size_t)n);
+    if (!c->closing && used < (size_t)n &&
+        strbuf_append(&c->backlog, buf->base + used, (size_t)n - used)) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    conn_progress(c);
+}
+
+/* ---------------------------------------------------------------- birth */
+
+struct conn *conn_new(struct http_server *server, bool is_unix)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    if (!c) {
+        return NULL;
+    }
+    uv_loop_t *uv = loop_uv(server->loop);
+    int rc = is_unix ? uv_pipe_init(uv, &c->handle.pipe, 0) : uv_tcp_init(uv, &c->handle.tcp);
+    if (rc) {
+        free(c);
+        return NULL;
+    }
+    c->handle.stream.data = c;
+    c->server = server;
+    list_init(&c->node);
+    list_init(&c->exchanges);
+    task_init(&c->flush, on_flush);
+    deadline_init(&c->deadline);
+    /* one read may land here in full while an earlier request is being answered */
+    strbuf_init(&c->backlog, LOOP_READ_BUFFER_BYTES);
+    strbuf_init(&c->out, CONN_OUT_MAX_BYTES);
+    list_add_tail(&server->conns, &c->node);
+    server->conn_count++;
+    server->metrics->connections++;
+    server->metrics->accepted++;
+    return c;
+}
+
+static void set_socket_options(struct conn *c)
+{
+    int fd;
+    if (c->handle.stream.type != UV_TCP || uv_fileno((uv_handle_t *)&c->handle, &fd)) {
+        return;
+    }
+    /* Failures leave the defaults, with which everything works, only later or larger. */
+    unsigned ms = (unsigned)c->server->opt.dead_peer_ms;
+    (void)uv_tcp_nodelay(&c->handle.tcp, 1);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    int bytes = c->server->opt.send_buffer_bytes;
+    if (bytes) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    }
+}
+
+static bool peer_is_trusted(const struct conn *c)
+{
+    const struct http_server_options *o = &c->server->opt;
+    for (size_t i = 0; i < o->trusted_proxy_count; i++) {
+        if (network_contains(&o->trusted_proxies[i], &c->peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void conn_start(struct conn *c)
+{
+    struct http_server *s = c->server;
+    peer_address_of(&c->handle.stream, &c->peer);
+    set_socket_options(c);
+    c->id = ++s->last_conn_id;
+    unsigned most = s->opt.max_connections_per_address;
+    if (most && !peer_is_trusted(c)) {
+        c->counted = address_limit_take(s->addresses, &c->peer, most);
+        if (!c->counted) {
+            refuse(c, 429, refused_text, CLOSE_REFUSED_REQUEST);
+            return;
+        }
+    }
+    conn_progress(c);
+}

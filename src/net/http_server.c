@@ -1,0 +1,47 @@
+#include "net/http_server.h"
+
+#include "base/xalloc.h"
+#include "net/address_limit.h"
+#include "net/conn.h"
+#include "net/listener.h"
+
+void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,
+                      http_handler handler, void *ctx, struct net_metrics *metrics)
+{
+    *s = (struct http_server){
+        .loop = l, .opt = *opt, .handler = handler, .handler_ctx = ctx, .metrics = metrics};
+    list_init(&s->conns);
+    list_init(&s->listeners);
+    slots_init(&s->streams);
+    s->addresses = address_limit_new();
+}
+
+void http_server_clear(struct http_server *s)
+{
+    REQUIRE(list_empty(&s->conns) && list_empty(&s->listeners));
+    slots_clear(&s->streams);
+    address_limit_free(s->addresses);
+    s->addresses = NULL;
+}
+
+struct stream *http_server_stream(const struct http_server *s, uint64_t id)
+{
+    return slots_get(&s->streams, id);
+}
+
+void http_server_drain(struct http_server *s)
+{
+    s->draining = true;
+    listener_close_all(s);
+    list_for_each_safe (it, next, &s->conns) {
+        conn_progress(container_of(it, struct conn, node));
+    }
+}
+
+void http_server_close_all(struct http_server *s, enum close_reason why)
+{
+    listener_close_all(s);
+    list_for_each_safe (it, next, &s->conns) {
+        conn_close(container_of(it, struct conn, node), why);
+    }
+}

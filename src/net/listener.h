@@ -1,0 +1,15 @@
+/* Listening sockets of an http_server: TCP and Unix. Accepting pauses at the connection limit and
+ * when file descriptors run out; who waits stays in the kernel's backlog. */
+#ifndef NET_LISTENER_H
+#define NET_LISTENER_H
+
+#include "net/http_server.h"
+
+/* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. */
+int listener_open(struct http_server *server, const struct address *where, struct err *e);
+/* Closes all listeners of the server; asynchronous. */
+void listener_close_all(struct http_server *server);
+/* A connection ended, or descriptors may be free again: accepts who waits. */
+void listener_resume_all(struct http_server *server);
+
+#endif
