@@ -9,9 +9,11 @@
 
 /* X(name): luaopen function native_open_<name>, module "native.<name>" */
 #define NATIVE_MODULES(X)                                                                          \
-    X(base)                                                                                        \
     X(address)                                                                                     \
-    X(http)
+    X(base)                                                                                        \
+    X(event)                                                                                       \
+    X(http)                                                                                        \
+    X(topic)
 
 #define X(name) int native_open_##name(lua_State *L);
 NATIVE_MODULES(X)

@@ -13,16 +13,17 @@ struct envelope_limits {
 };
 
 /* On success: events with id 0 in `out` (at least one), and *is_batch tells whether the answer is a
- * list. Returns 0, or the HTTP status to refuse with (400, 413, 415) and a text in `e` that names
- * the envelope (its index, from 0; the line for NDJSON, from 1), the field, and what was expected.
- */
+ * list. Returns 0, or the HTTP status to refuse with (400, 413, 415; 503: no memory) and a text in
+ * `e` that names the envelope (its index, from 0; the line for NDJSON, from 1), the field, and what
+ * was expected; `out` is empty then. */
 int envelope_parse(const struct http_request *rq, const struct http_query *q,
                    const struct envelope_limits *limits, int64_t time_ms, struct event_list *out,
                    bool *is_batch, struct err *e);
 
-/* Canonical JSON (compact, sorted keys) of an object of scalars, appended to `out`, or a constant
- * text saying what is wrong. `what` may be any parsed JSON value (struct json_t of jansson). */
+/* Canonical JSON (compact, sorted keys, shortest numbers) of an object of scalars, appended to
+ * `out`, or a constant text saying what is wrong ("attrs: ..."), with `out` as it was. `what` may
+ * be any parsed JSON value (struct json_t of jansson); it is not changed. */
 struct json_t;
-const char *envelope_attrs(const struct json_t *what, struct strbuf *out);
+const char *envelope_attrs(struct json_t *what, struct strbuf *out);
 
 #endif

@@ -10,25 +10,6 @@ static bool one_line(struct slice s)
            (!memchr(s.p, '\r', s.n) && !memchr(s.p, '\n', s.n) && !memchr(s.p, '\0', s.n));
 }
 
-static const char *check_topic(struct slice topic)
-{
-    if (!topic.p || topic.n == 0) {
-        return "topic: is empty; expected a name such as \"orders/42\"";
-    }
-    if (topic.n > EVENT_TOPIC_MAX_BYTES) {
-        return "topic: is longer than 255 bytes";
-    }
-    if (!utf8_ok(topic)) {
-        return "topic: is not valid UTF-8";
-    }
-    if (memchr(topic.p, '*', topic.n)) {
-        return "topic: holds '*'; an event goes to one name, not to a pattern";
-    }
-    return topic_name_check(topic) ? "topic: expected segments separated by '/', none of them "
-                                     "empty, without control characters"
-                                   : NULL;
-}
-
 static const char *check_type(struct slice type)
 {
     if (type.n > EVENT_TYPE_MAX_BYTES) {
@@ -92,7 +73,7 @@ static const char *check_data(struct slice data, size_t max_data)
 
 const char *event_check(const struct event_fields *f, size_t max_data)
 {
-    const char *bad = check_topic(f->topic);
+    const char *bad = topic_field_check(f->topic);
     bad = bad ? bad : check_type(f->type);
     bad = bad ? bad : check_key(f->key);
     bad = bad ? bad : check_attrs(f->attrs);

@@ -105,19 +105,22 @@ static bool has_star(struct slice s)
     return s.n && memchr(s.p, '*', s.n);
 }
 
+/* Each rule is one constant text, with the name of the field for those who want it. */
+#define FIELD "topic: "
+
 /* What names and patterns have in common, without their segments. */
 static const char *check_text(struct slice t)
 {
     if (t.n == 0) {
-        return "is empty; expected segments separated by '/'";
+        return FIELD "is empty; expected segments separated by '/'";
     }
     if (t.n > EVENT_TOPIC_MAX_BYTES) {
-        return "is longer than 255 bytes";
+        return FIELD "is longer than 255 bytes";
     }
     if (!utf8_ok(t)) {
-        return "is not valid UTF-8";
+        return FIELD "is not valid UTF-8";
     }
-    return has_control(t) ? "holds a control character" : NULL;
+    return has_control(t) ? FIELD "holds a control character" : NULL;
 }
 
 static const char *check(struct slice rest, bool wildcards)
@@ -126,28 +129,35 @@ static const char *check(struct slice rest, bool wildcards)
     struct slice segment;
     while (!bad && topic_next_segment(&rest, &segment)) {
         if (segment.n == 0) {
-            bad = "has an empty segment ('/' at the start or end, or '//')";
+            bad = FIELD "has an empty segment ('/' at the start or end, or '//')";
         } else if (!has_star(segment)) {
             continue;
         } else if (!wildcards) {
-            bad = "holds '*', which only patterns may";
+            bad = FIELD "holds '*', which only patterns may";
         } else if (slice_is(segment, "**")) {
-            bad = rest.p ? "has '**' before its last segment" : NULL;
+            bad = rest.p ? FIELD "has '**' before its last segment" : NULL;
         } else if (!slice_is(segment, "*")) {
-            bad = "mixes '*' with other characters in one segment";
+            bad = FIELD "mixes '*' with other characters in one segment";
         }
     }
     return bad;
 }
 
-const char *topic_name_check(struct slice name)
+const char *topic_field_check(struct slice name)
 {
     return check(name, false);
 }
 
+const char *topic_name_check(struct slice name)
+{
+    const char *bad = check(name, false);
+    return bad ? bad + sizeof FIELD - 1 : NULL;
+}
+
 const char *topic_pattern_check(struct slice pattern)
 {
-    return check(pattern, true);
+    const char *bad = check(pattern, true);
+    return bad ? bad + sizeof FIELD - 1 : NULL;
 }
 
 bool topic_is_pattern(struct slice pattern)

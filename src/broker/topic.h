@@ -11,6 +11,8 @@
 
 /* NULL when fine, else a constant text saying which rule is broken. */
 const char *topic_name_check(struct slice name);
+/* The same, with "topic: " before the text. */
+const char *topic_field_check(struct slice name);
 const char *topic_pattern_check(struct slice pattern);
 /* A valid pattern that holds a wildcard. */
 bool topic_is_pattern(struct slice pattern);

@@ -1,0 +1,208 @@
+#include "broker/envelope.h"
+
+#include "base/json_text.h"
+#include "broker/envelope_reader.h"
+#include "broker/topic.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <uv.h>
+
+static const char attr_prefix[] = "attr.";
+
+/* One line for each format of a body without ?topic=. */
+static const struct body_format {
+    const char *media_type;
+    int (*read)(struct envelope_reader *r, struct slice body, bool *is_batch);
+} formats[] = {
+    {"application/json", envelope_read_json},
+    {"application/x-ndjson", envelope_read_ndjson},
+};
+
+struct shown envelope_show(struct slice foreign)
+{
+    struct shown s;
+    size_t room = sizeof s.text - 4, n = 0;
+    for (; n < foreign.n && n < room; n++) {
+        char c = foreign.p[n];
+        s.text[n] = c >= ' ' && c <= '~' ? c : '?';
+    }
+    memcpy(s.text + n, n < foreign.n ? "..." : "", n < foreign.n ? 4 : 1);
+    return s;
+}
+
+int envelope_refuse(struct envelope_reader *r, int status, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    err_set(r->e, UV_EINVAL, "%s%s%s", r->where, r->where[0] ? ": " : "", text);
+    return status;
+}
+
+int envelope_no_memory(struct envelope_reader *r)
+{
+    err_set(r->e, UV_ENOMEM, "the broker is short of memory; try again");
+    return 503;
+}
+
+int envelope_add(struct envelope_reader *r, const struct event_fields *f)
+{
+    if (r->out->n >= r->limits->batch_events) {
+        return envelope_refuse(r, 413, "one request may hold %zu events at most",
+                               r->limits->batch_events);
+    }
+    if (f->data.n > r->limits->event_bytes) {
+        return envelope_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu", f->data.n,
+                               r->limits->event_bytes);
+    }
+    const char *bad = event_check(f, r->limits->event_bytes);
+    if (bad) {
+        return envelope_refuse(r, 400, "%s", bad);
+    }
+    struct event *ev = event_new(f);
+    if (!ev) {
+        return envelope_no_memory(r);
+    }
+    event_list_push(r->out, ev);
+    return 0;
+}
+
+/* The value of a query parameter that may be given once. */
+static int query_once(struct envelope_reader *r, const struct http_query *q, const char *name,
+                      struct slice *out)
+{
+    *out = (struct slice){NULL, 0};
+    for (size_t i = 0; i < q->count; i++) {
+        if (!slice_is(q->params[i].name, name)) {
+            continue;
+        }
+        if (out->p) {
+            return envelope_refuse(r, 400, "%s: is in the query more than once", name);
+        }
+        *out = q->params[i].value;
+    }
+    return 0;
+}
+
+static int collect_attrs(struct envelope_reader *r, const struct http_query *q, json_t *attrs)
+{
+    const size_t prefix = sizeof attr_prefix - 1;
+    for (size_t i = 0; i < q->count; i++) {
+        struct slice name = q->params[i].name, value = q->params[i].value;
+        if (name.n < prefix || memcmp(name.p, attr_prefix, prefix) != 0) {
+            continue;
+        }
+        name = slice_of(name.p + prefix, name.n - prefix);
+        if (json_object_getn(attrs, name.p, name.n)) {
+            return envelope_refuse(r, 400, "attr.%s: is in the query more than once",
+                                   envelope_show(name).text);
+        }
+        json_t *text = json_stringn(value.n ? value.p : "", value.n);
+        if (json_object_setn_new(attrs, name.p, name.n, text)) {
+            return envelope_no_memory(r);
+        }
+    }
+    return 0;
+}
+
+static int query_attrs(struct envelope_reader *r, const struct http_query *q, struct slice *out)
+{
+    json_t *attrs = json_object();
+    if (!attrs) {
+        return envelope_no_memory(r);
+    }
+    int status = collect_attrs(r, q, attrs);
+    if (!status && json_object_size(attrs)) {
+        const char *bad = envelope_attrs(attrs, &r->attrs);
+        status = bad ? envelope_refuse(r, 400, "%s", bad) : 0;
+        *out = strbuf_slice(&r->attrs);
+    }
+    json_decref(attrs);
+    return status;
+}
+
+/* ?topic=...: the body is the data, byte for byte, whatever its content type says. */
+static int read_raw(struct envelope_reader *r, const struct http_query *q)
+{
+    struct event_fields f = {.data = strbuf_slice(&r->rq->body), .time_ms = r->time_ms};
+    int status = query_once(r, q, "topic", &f.topic);
+    status = status ? status : query_once(r, q, "type", &f.type);
+    status = status ? status : query_once(r, q, "key", &f.key);
+    status = status ? status : query_attrs(r, q, &f.attrs);
+    if (status) {
+        return status;
+    }
+    struct slice header = http_request_header(r->rq, "Idempotency-Key");
+    f.key = header.p ? header : f.key;
+    return envelope_add(r, &f);
+}
+
+/* The media type of a Content-Type field, without its parameters (RFC 9110, 8.3). */
+static struct slice media_type(struct slice value)
+{
+    const char *semicolon = value.n ? memchr(value.p, ';', value.n) : NULL;
+    value.n = semicolon ? (size_t)(semicolon - value.p) : value.n;
+    while (value.n && (value.p[value.n - 1] == ' ' || value.p[value.n - 1] == '\t')) {
+        value.n--;
+    }
+    return value;
+}
+
+static int read_envelopes(struct envelope_reader *r, bool *is_batch)
+{
+    struct slice type = http_request_header(r->rq, "Content-Type");
+    struct slice body = strbuf_slice(&r->rq->body);
+    const struct body_format *format = NULL;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (slice_is_nocase(media_type(type), formats[i].media_type)) {
+            format = &formats[i];
+        }
+    }
+    if (!format) {
+        return envelope_refuse(r, 415,
+                               "Content-Type: %s%s%s; expected application/json or "
+                               "application/x-ndjson, or ?topic=NAME in the query where the body "
+                               "is the data itself",
+                               type.n ? "is \"" : "is missing",
+                               type.n ? envelope_show(type).text : "", type.n ? "\"" : "");
+    }
+    json_text_skip(&body);
+    if (body.n == 0) {
+        return envelope_refuse(r, 400,
+                               "body: is empty; expected an envelope such as "
+                               "{\"topic\":\"orders/42\",\"data\":\"hello\"}");
+    }
+    return format->read(r, strbuf_slice(&r->rq->body), is_batch);
+}
+
+int envelope_parse(const struct http_request *rq, const struct http_query *q,
+                   const struct envelope_limits *limits, int64_t time_ms, struct event_list *out,
+                   bool *is_batch, struct err *e)
+{
+    struct envelope_reader r = {.rq = rq, .limits = limits, .time_ms = time_ms, .out = out, .e = e};
+    struct slice body = strbuf_slice(&rq->body);
+    size_t valid = utf8_prefix(body);
+    strbuf_init(&r.attrs, EVENT_ATTRS_MAX_BYTES);
+    strbuf_init(&r.scratch, body.n);
+    *is_batch = false;
+    int status = 0;
+    if (valid < body.n) {
+        status = envelope_refuse(&r, 400,
+                                 "body: is not valid UTF-8 (byte %zu); encode binary data, for "
+                                 "instance as Base64",
+                                 valid);
+    } else if (http_query_get(q, "topic").p) {
+        status = read_raw(&r, q);
+    } else {
+        status = read_envelopes(&r, is_batch);
+    }
+    if (status) {
+        event_list_clear(out);
+    }
+    strbuf_clear(&r.attrs);
+    strbuf_clear(&r.scratch);
+    return status;
+}
