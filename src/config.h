@@ -77,13 +77,20 @@ struct config {
     } log;
 };
 
-/* What the command line may override; NULL: not given. */
+/* What the command line may override; NULL or 0: not given. Relative paths are relative to the
+ * working directory. */
 struct config_overrides {
-    const char *listen, *admin, *store, *policy;
+    const char *const *listen; /* replaces the whole list */
+    size_t listen_count;
+    const char *admin; /* "none": no admin listener */
+    const char *store; /* directory */
+    const char *policy;
 };
 
 /* Reads, checks and normalises `path`. On failure `problems` holds ALL of them, one a line, each
- * "dotted.path: what is wrong, what was expected"; nothing is left to free. */
+ * "dotted.path: what is wrong, what was expected" (or "--option: ..."); nothing is left to free.
+ * UV_EINVAL: the file, or an option, is wrong. Any other code: the program is at fault, or memory
+ * is short. `o` may be NULL. */
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
 void config_clear(struct config *c);

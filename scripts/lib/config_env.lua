@@ -1,0 +1,63 @@
+--- What a configuration file can reach: nothing but env(name[, default]).
+--- While the file runs strings have no methods (see lua_config.c), hence format(...) instead of text:format(...).
+local find, format = string.find, string.format
+
+--- `getenv(name)` answers the variable's text or nil. Answers the environment for the file, and a record of what it
+--- asked for:
+---   secrets   value -> variable name: must not be shown, it may be a password
+---   missing   placeholder -> variable name: not set, and no default was given
+---   problems  one line per missing variable, with file and line
+return function(getenv)
+  local seen = { secrets = {}, missing = {}, problems = {} }
+
+  -- `text` as what the default is: a number where the default is one, true or false likewise.
+  local function convert(name, text, default)
+    if type(default) == "number" then
+      return tonumber(text) or error(format("the environment variable %s must hold a number", name), 3)
+    elseif type(default) == "boolean" then
+      if text ~= "true" and text ~= "false" then
+        error(format("the environment variable %s must be true or false", name), 3)
+      end
+      return text == "true"
+    end
+    return text
+  end
+
+  local function env(name, default)
+    if type(name) ~= "string" or not find(name, "^[%a_][%w_]*$") or seen.secrets[name] then
+      error("env(name, default): name must be the name of an environment variable", 2)
+    end
+    local text = getenv(name)
+    if text then
+      if text ~= "" then
+        seen.secrets[text] = name
+      end
+      local value = convert(name, text, default)
+      if math.type(value) then
+        seen.secrets[tostring(value)] = name
+      end
+      return value
+    elseif default ~= nil then
+      return default
+    end
+    -- go on, so that all problems are told at once; 3: this pcall, this function, the file
+    local _, where = pcall(error, "", 3)
+    seen.problems[#seen.problems + 1] = format(
+      '%sthe environment variable %s is not set: set it, or give a default: env("%s", default)', where, name, name)
+    local placeholder = "<" .. name .. " is not set>"
+    seen.missing[placeholder] = name
+    return placeholder
+  end
+
+  local visible = setmetatable({ env = env }, {
+    __index = function(_, name)
+      error(format("unknown name %s: a configuration file has only env(name, default), its own locals, and data",
+        tostring(name)), 2)
+    end,
+    __newindex = function(_, name)
+      error(format("%s is assigned but not local: write local %s = ...", tostring(name), tostring(name)), 2)
+    end,
+    __metatable = false,
+  })
+  return visible, seen
+end

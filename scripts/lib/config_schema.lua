@@ -1,0 +1,259 @@
+--- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config.h) mirrors
+--- it, loading fails loudly where the two differ, and the reference in README.md is generated from it
+--- (scripts/update_readme.lua).
+--- Shape of a field: see schema.lua. Units are in the names. Docs are one Markdown sentence or two.
+
+local KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+local HOUR, DAY = 3600, 86400
+local YEARS_100 = 100 * 365 * DAY
+local COUNT_MAX = 1 << 53 -- ids are below 2^53
+
+local function integer(name, default, min, max, unit, doc)
+  return { name = name, kind = "integer", default = default, min = min, max = max, unit = unit, doc = doc }
+end
+
+local function bytes(name, default, min, max, doc)
+  return integer(name, default, min, max, "bytes", doc)
+end
+
+local function seconds(name, default, min, max, doc)
+  return integer(name, default, min, max, "seconds", doc)
+end
+
+local function milliseconds(name, default, min, max, doc)
+  return integer(name, default, min, max, "milliseconds", doc)
+end
+
+local function boolean(name, default, doc)
+  return { name = name, kind = "boolean", default = default, doc = doc }
+end
+
+local function choice(name, default, choices, doc)
+  return { name = name, kind = "text", default = default, choices = choices, doc = doc }
+end
+
+local function section(name, doc, fields)
+  return { name = name, kind = "section", doc = doc, fields = fields }
+end
+
+local fields = {
+  {
+    name = "listen", kind = "list", min = 1, max = 64, default = { "127.0.0.1:8080" },
+    of = { kind = "text", format = "address", expect = '"HOST:PORT", "[IPV6]:PORT" or "unix:/path"' },
+    doc = "Where clients subscribe and publish. HOST is an address, not a name; port 0 lets the kernel pick one.",
+  },
+  {
+    name = "admin", kind = "text", off = true, default = "127.0.0.1:8081", format = "local_address",
+    expect = 'a loopback "HOST:PORT", "[::1]:PORT" or "unix:/path"',
+    doc = "Health, metrics and operations: loopback or a Unix socket only. `false`: no such listener.",
+  },
+  {
+    name = "trusted_proxies", kind = "list", max = 256, default = {},
+    of = { kind = "text", format = "network", expect = 'an address, a network such as "10.0.0.0/8", or "unix"' },
+    doc = "Peers whose `X-Forwarded-For` is believed when the client's address is determined.",
+  },
+
+  section("http", "The public HTTP surface.", {
+    {
+      name = "events_path", kind = "text", default = "/events", max = 255, pattern = "^/[%w%-._~/]*$",
+      expect = 'a path such as "/events" (letters, digits, - . _ ~ /)',
+      doc = "`GET` subscribes, `POST` publishes.",
+    },
+    {
+      name = "content_type", kind = "text", default = "text/event-stream", max = 255,
+      pattern = "^[%w.+-]+/[%w.+-]+[ -~]*$",
+      expect = 'a media type such as "text/event-stream"',
+      doc = "`Content-Type` of the stream. Browsers accept only the default.",
+    },
+    boolean("page", true, "`GET /` serves a small page to try things out."),
+    {
+      name = "cors_origins", kind = "list", max = 256, default = {},
+      of = {
+        kind = "text", max = 255, format = "origin",
+        expect = 'an origin such as "https://app.example" (no path, no trailing slash), or "*"',
+      },
+      doc = 'Origins whose pages may use this broker. `"*"` stands alone and means every origin.',
+    },
+    boolean("cors_credentials", false,
+      'Pages of those origins may send cookies and credentials. Not together with `"*"`.'),
+    seconds("cors_max_age_s", 600, 0, DAY, "How long a browser may remember the answer to a preflight."),
+  }),
+
+  section("sse", "Streams.", {
+    seconds("heartbeat_s", 15, 1, HOUR,
+      "A comment is sent after that much silence, so that proxies keep the stream open."),
+    seconds("dead_peer_s", 60, 2, DAY,
+      "A client that acknowledges nothing for that long is freed. Longer than `heartbeat_s`."),
+    milliseconds("retry_ms", 3000, 100, HOUR * 1000,
+      "How long a client waits before it reconnects; each one gets its own jitter."),
+    bytes("turn_bytes", 256 * KIB, 4 * KIB, 16 * MIB,
+      "Most bytes one stream is given per loop turn: fairness among streams."),
+    integer("max_lag_events", 0, 0, COUNT_MAX, "events",
+      "How far a stream may be behind the newest event. `0`: no bound."),
+    choice("on_lag", "close", { "close", "skip" },
+      "What happens beyond that: the stream closes and the client resumes, or it skips to the newest event and is "
+        .. "told the gap."),
+    {
+      name = "gap_event", kind = "text", default = "gap", max = 64, pattern = "^[%w._:-]+$",
+      expect = "an event name (letters, digits, . _ : -)",
+      doc = "Name of the event that announces missing history.",
+    },
+  }),
+
+  section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {
+    integer("max_events", 65536, 16, 1 << 24, "events", "Most events kept."),
+    bytes("max_bytes", 64 * MIB, 64 * KIB, TIB, "Most bytes kept. At least `limits.event_bytes`."),
+    integer("page_events", 1000, 1, 100000, "events", "Most events of one page."),
+    bytes("page_bytes", 1 * MIB, 4 * KIB, GIB, "Most bytes of one page. At least `sse.turn_bytes`."),
+    bytes("page_cache_bytes", 16 * MIB, 0, TIB,
+      "Pages kept for other streams at the same place. `0`, or at least `event_log.page_bytes`."),
+  }),
+
+  section("store", "Where events survive.", {
+    choice("driver", "sqlite", { "sqlite" }, "The kind of store."),
+    {
+      name = "path", kind = "text", default = "data", expect = "the path of a directory",
+      doc = "Directory of the database, made when it does not exist. Relative to the configuration file.",
+    },
+    choice("synchronous", "full", { "full", "normal" },
+      "`full`: an acknowledged event survives power loss. `normal`: it survives a crash of the broker only."),
+    milliseconds("poll_ms", 1000, 10, 60000,
+      "Fallback: how often the store is asked for events that other programs inserted. Usually a file watch is "
+        .. "faster."),
+    milliseconds("busy_timeout_ms", 5000, 0, 600000, "How long a commit waits for another program's lock."),
+    integer("max_queue_events", 20000, 1, 10000000, "events",
+      "Events waiting for their commit; beyond it publishing answers 503. At least `limits.batch_events`."),
+    bytes("max_queue_bytes", 64 * MIB, 64 * KIB, TIB, "The same in bytes. At least `limits.body_bytes`."),
+    seconds("retain_age_s", 7 * DAY, 0, YEARS_100, "Older events are removed. `0`: no bound."),
+    integer("retain_events", 0, 0, COUNT_MAX, "events", "Beyond that many the oldest are removed. `0`: no bound."),
+    bytes("retain_bytes", 0, 0, COUNT_MAX, "Beyond that size the oldest are removed. `0`: no bound."),
+    seconds("key_window_s", DAY, 1, YEARS_100, "How long an idempotency key is remembered."),
+  }),
+
+  section("policy", "Who may connect, and what they may see.", {
+    {
+      name = "file", kind = "text", required = true, expect = "the path of a Lua file",
+      doc = "The policy. Relative to the configuration file.",
+    },
+    choice("auth", "policy", { "policy", "open" },
+      '`"open"`: the policy may do without `authenticate`. `"policy"`: without it the broker refuses to start.'),
+    boolean("allow_open_public", false, 'Needed to serve `auth = "open"` on an address that other machines can reach.'),
+    bytes("memory_bytes", 32 * MIB, 1 * MIB, 64 * GIB, "Most memory of the policy's Lua state."),
+    seconds("error_log_interval_s", 10, 0, HOUR,
+      "An error of the same hook is logged once in that time, with a count. `0`: every time."),
+  }),
+
+  section("limits", "What strangers can make the broker do.", {
+    integer("max_connections", 20000, 1, 10000000, "connections", "Most open connections."),
+    integer("max_connections_per_address", 0, 0, 10000000, "connections",
+      "The same for one client address. `0`: no bound."),
+    bytes("target_bytes", 8 * KIB, 64, MIB,
+      "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),
+    bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431."),
+    integer("headers", 100, 8, 1000, "header fields", "Most header fields of a request; beyond it 431."),
+    bytes("body_bytes", 8 * MIB, 1 * KIB, GIB, "Longest request body; beyond it 413."),
+    bytes("event_bytes", 1 * MIB, 64, GIB, "Largest event; beyond it 413. At most `limits.body_bytes`."),
+    integer("batch_events", 1000, 1, 100000, "events", "Most events of one request; beyond it 413."),
+    seconds("head_timeout_s", 10, 1, HOUR, "A request's head must be complete by then."),
+    seconds("body_timeout_s", 30, 1, HOUR, "A request's body must be complete by then."),
+    seconds("idle_timeout_s", 75, 1, DAY, "A connection without a request is closed after that."),
+    integer("pipeline", 64, 1, 1024, "requests", "Most pipelined requests of a connection that wait for their answer."),
+    bytes("send_buffer_bytes", 0, 0, GIB, "Size of the kernel's send buffer per socket. `0`: the kernel decides."),
+  }),
+
+  section("drain", "Shutdown.", {
+    seconds("timeout_s", 10, 0, HOUR, "Streams and requests get that long to finish; then they are cut."),
+    milliseconds("retry_ms", 1000, 0, 600000, "Clients are told to come back after that, with jitter."),
+  }),
+
+  section("log", "Lines in logfmt on the standard error stream.", {
+    choice("level", "info", { "debug", "info", "warn", "error" }, "The least important level that is written."),
+  }),
+}
+
+-- As browsers send it (RFC 6454, section 6.2): lower case, no default port, nothing after the port.
+local function is_origin(text)
+  if text == "*" then
+    return true
+  end
+  local scheme, port = text:match("^(%l[%l%d+.-]*)://[^%s%u/?#@:%[%]]+(:?%d*)$")
+  if not scheme then
+    scheme, port = text:match("^(%l[%l%d+.-]*)://%[[%x:.]+%](:?%d*)$")
+  end
+  if not scheme or port == ":" then
+    return nil
+  elseif (scheme == "http" and port == ":80") or (scheme == "https" and port == ":443") then
+    return nil, ('"%s" never matches, browsers leave the default port out: write it without %s'):format(text, port)
+  end
+  return true
+end
+
+-- { a, b }: a is at least b, or a is 0 and that means something else
+local at_least = {
+  { "event_log.page_bytes", "sse.turn_bytes" },
+  { "event_log.max_bytes", "limits.event_bytes" },
+  { "event_log.page_cache_bytes", "event_log.page_bytes", or_zero = true },
+  { "limits.body_bytes", "limits.event_bytes" },
+  { "limits.head_bytes", "limits.target_bytes" },
+  { "store.max_queue_events", "limits.batch_events" },
+  { "store.max_queue_bytes", "limits.body_bytes" },
+}
+
+local function check_sizes(c, tools)
+  local function require_at_least(a, b, words, plus)
+    if c[a] < c[b] + plus then
+      tools.report(a, ("expected %s %s (%s), found %s"):format(words, b, tools.show(c[b]), tools.show(c[a])))
+    end
+  end
+  for _, pair in ipairs(at_least) do
+    if not (pair.or_zero and c[pair[1]] == 0) then
+      require_at_least(pair[1], pair[2], pair.or_zero and "0, or at least" or "at least", 0)
+    end
+  end
+  require_at_least("sse.dead_peer_s", "sse.heartbeat_s", "more than", 1)
+end
+
+local function check_http(c, tools)
+  local report = tools.report
+  if c["http.page"] and c["http.events_path"] == "/" then
+    report("http.events_path", 'is "/", where the try-out page is: choose another path, or set http.page = false')
+  end
+  local origins, any = c["http.cors_origins"], false
+  for _, origin in ipairs(origins) do
+    any = any or origin == "*"
+  end
+  if any and #origins > 1 then
+    report("http.cors_origins", '"*" means every origin and must stand alone')
+  end
+  if any and c["http.cors_credentials"] then
+    report("http.cors_credentials", 'cannot be true while http.cors_origins is { "*" }: list the origins instead')
+  end
+end
+
+-- An open broker that strangers can reach must be somebody's decision, not an accident.
+local function check_open(c, tools)
+  if c["policy.auth"] ~= "open" or c["policy.allow_open_public"] then
+    return
+  end
+  for _, address in ipairs(c["listen"]) do
+    if not tools.formats.local_address(address) then
+      tools.report("listen", 'policy.auth = "open" lets everybody in, and other machines can reach this address: '
+        .. "listen on 127.0.0.1, or give the policy an authenticate hook and set policy.auth = \"policy\", "
+        .. "or set policy.allow_open_public = true if it is meant to be public")
+      return
+    end
+  end
+end
+
+return {
+  doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
+    .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
+    .. "`tidegate check CONF` tells every mistake\nat once.",
+  fields = fields,
+  formats = { origin = is_origin },
+  rules = function(c, tools)
+    check_sizes(c, tools)
+    check_http(c, tools)
+    check_open(c, tools)
+  end,
+}

@@ -1,0 +1,370 @@
+--- Validator of data tables: checks a value against a list of fields, fills in defaults, and reports every problem at
+--- once, each as "dotted.path: what was expected, what was found". Pure Lua, no input or output of its own.
+---
+--- A field is a table: `name`, `kind`, `doc`, and for a leaf `default` or `required = true`, plus per kind:
+---   integer   min, max, unit
+---   boolean
+---   text      one of: choices = {...}; pattern + expect; format (a checker given by the caller) + expect.
+---             max (bytes, default 4096); off = true: `false` stands for "none"
+---   list      of (a text field without name), min, max (items, default 256)
+---   section   fields
+--- The result is flat: result["sse.heartbeat_s"] == 15.
+
+local schema = {}
+
+local PROBLEMS_MAX = 100 -- more than anybody reads; a generated file must not flood the terminal
+local SHOWN_MAX = 80 -- bytes of a foreign value in a message
+local TEXT_MAX, LIST_MAX = 4096, 256
+
+--- Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours.
+function schema.distance(a, b)
+  local before, last, row = {}, {}, {}
+  for j = 0, #b do
+    last[j] = j
+  end
+  for i = 1, #a do
+    row[0] = i
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
+    end
+    before, last, row = last, row, before
+  end
+  return last[#b]
+end
+
+--- The candidate that `word` was probably meant to be, or nil. Of equally near ones the first wins.
+function schema.nearest(word, candidates)
+  if #word > 64 then
+    return nil
+  end
+  local best, best_distance = nil, (#word < 4 and 1 or math.max(2, #word // 3)) + 1
+  for _, candidate in ipairs(candidates) do
+    local d = schema.distance(word:lower(), candidate:lower())
+    if d < best_distance and d < #candidate then
+      best, best_distance = candidate, d
+    end
+  end
+  return best
+end
+
+local function quote(text)
+  local shown = text:sub(1, SHOWN_MAX):gsub('[%c"\\\127]', function(c)
+    return (c == '"' or c == "\\") and "\\" .. c or ("\\x%02x"):format(c:byte())
+  end)
+  return '"' .. shown .. '"' .. (#text > SHOWN_MAX and "..." or "")
+end
+
+--- Which environment variable's value is inside `text`; the longest value wins. `secrets`: value -> variable name.
+local function secret_in(secrets, text)
+  local name, size = nil, 0
+  for value, variable in pairs(secrets) do
+    if #value > size and text:find(value, 1, true) then
+      name, size = variable, #value
+    end
+  end
+  return name
+end
+
+--- How a found value appears in a message. A value that came from the environment may be a password: never shown.
+local function show(secrets, value)
+  local kind = math.type(value) or type(value)
+  if kind == "string" or kind == "integer" or kind == "float" then
+    local variable = secret_in(secrets, tostring(value))
+    if variable then
+      return ("a value made of the environment variable %s (not shown)"):format(variable)
+    end
+    return kind == "string" and quote(value) or tostring(value)
+  elseif kind == "nil" then
+    return "nothing"
+  elseif kind == "boolean" then
+    return tostring(value)
+  end
+  return "a " .. kind
+end
+
+--- `text` with every value that came from the environment replaced by the name of its variable.
+function schema.redact(secrets, text)
+  for value, variable in pairs(secrets) do
+    local escaped = value:gsub("%W", "%%%0")
+    text = text:gsub(escaped, function()
+      return "<" .. variable .. ">"
+    end)
+  end
+  return text
+end
+
+local function quoted_choices(choices)
+  local quoted = {}
+  for i, choice in ipairs(choices) do
+    quoted[i] = '"' .. choice .. '"'
+  end
+  local last = table.remove(quoted)
+  return #quoted == 0 and last or table.concat(quoted, ", ") .. " or " .. last
+end
+
+-- What each kind expects, in words, and whether a value meets it: accept(ctx, field, value) answers the normalised
+-- value, or nil with an optional reason to be shown instead of "expected ..., found ...".
+local kinds = {
+  integer = {
+    expect = function(f)
+      return ("an integer from %d to %d%s"):format(f.min, f.max, f.unit and " (" .. f.unit .. ")" or "")
+    end,
+    accept = function(_, f, value)
+      local n = type(value) == "number" and math.tointeger(value)
+      return n and n >= f.min and n <= f.max and n or nil
+    end,
+  },
+  boolean = {
+    expect = function()
+      return "true or false"
+    end,
+    accept = function(_, _, value)
+      if type(value) == "boolean" then
+        return value
+      end
+    end,
+  },
+  text = {
+    expect = function(f)
+      local words = f.choices and quoted_choices(f.choices) or f.expect or "a text"
+      return f.off and words .. ", or false" or words
+    end,
+    accept = function(ctx, f, value)
+      if value == false and f.off then
+        return false
+      elseif type(value) ~= "string" or value == "" or #value > (f.max or TEXT_MAX) or value:find("%c") then
+        return nil
+      elseif f.choices then
+        for _, choice in ipairs(f.choices) do
+          if value == choice then
+            return value
+          end
+        end
+        return nil
+      elseif f.pattern and not value:find(f.pattern) then
+        return nil
+      elseif f.format then
+        local ok, reason = ctx.formats[f.format](value)
+        if not ok then
+          return nil, reason
+        end
+      end
+      return value
+    end,
+  },
+}
+
+--- What a leaf expects, in words: "an integer from 1 to 3600 (seconds)".
+function schema.expect(field)
+  if field.kind == "list" then
+    return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max or LIST_MAX, schema.expect(field.of))
+  end
+  return kinds[field.kind].expect(field)
+end
+
+local function add_problem(ctx, label, text)
+  ctx.count = ctx.count + 1
+  if ctx.count <= PROBLEMS_MAX then
+    ctx.problems[#ctx.problems + 1] = label .. ": " .. text
+  end
+end
+
+-- A value holding a variable that is missing has been complained about already.
+local function is_placeholder(ctx, value)
+  return type(value) == "string" and secret_in(ctx.missing, value) ~= nil
+end
+
+local function check_scalar(ctx, field, value, label)
+  local normal, reason = kinds[field.kind].accept(ctx, field, value)
+  if normal ~= nil or is_placeholder(ctx, value) then
+    return normal
+  end
+  if reason and not secret_in(ctx.secrets, value) then
+    add_problem(ctx, label, reason)
+    return nil
+  end
+  local text = ("expected %s, found %s"):format(schema.expect(field), show(ctx.secrets, value))
+  local near = field.choices
+    and type(value) == "string"
+    and not secret_in(ctx.secrets, value)
+    and schema.nearest(value, field.choices)
+  add_problem(ctx, label, near and ('%s; did you mean "%s"?'):format(text, near) or text)
+  return nil
+end
+
+local function check_list(ctx, field, value, label)
+  local expected = "expected " .. schema.expect(field) .. ", found "
+  if type(value) ~= "table" then
+    if not is_placeholder(ctx, value) then
+      add_problem(ctx, label, expected .. show(ctx.secrets, value))
+    end
+    return nil
+  end
+  local n, min, max = #value, field.min or 0, field.max or LIST_MAX
+  if n < min or n > max then
+    add_problem(ctx, label, ("%s%d"):format(expected, n))
+    return nil
+  end
+  for key in pairs(value) do
+    if math.type(key) ~= "integer" or key < 1 or key > n then
+      add_problem(ctx, label, expected .. "the key " .. show(ctx.secrets, key))
+      return nil
+    end
+  end
+  local normal = {}
+  for i = 1, n do
+    local item = label:sub(1, 2) == "--" and label or ("%s[%d]"):format(label, i)
+    normal[i] = check_scalar(ctx, field.of, value[i], item)
+  end
+  return normal
+end
+
+local function check_leaf(ctx, field, value, path)
+  local override = ctx.overrides[path]
+  local label = path
+  if override then
+    label, value = override.option, override.value
+    ctx.labels[path] = label
+  end
+  if value == nil then
+    if field.required then
+      add_problem(ctx, label, "is required: expected " .. schema.expect(field))
+      return
+    end
+    value = field.default
+  end
+  local check = field.kind == "list" and check_list or check_scalar
+  ctx.result[path] = check(ctx, field, value, label)
+end
+
+-- Where else a key of that name is known: a setting put into the wrong section.
+local function find_elsewhere(fields, name, prefix)
+  for _, field in ipairs(fields) do
+    if field.kind == "section" then
+      local found = find_elsewhere(field.fields, name, prefix .. field.name .. ".")
+      if found then
+        return found
+      end
+    elseif field.name == name then
+      return prefix .. name
+    end
+  end
+end
+
+local function report_unknown(ctx, fields, key, prefix)
+  if type(key) ~= "string" then
+    add_problem(ctx, prefix == "" and "top level" or prefix:sub(1, -2),
+      "expected named keys only, found the key " .. show(ctx.secrets, key))
+    return
+  end
+  local variable = secret_in(ctx.secrets, key)
+  if variable then
+    add_problem(ctx, prefix .. "?", "unknown key, " .. show(ctx.secrets, key))
+    return
+  end
+  local names = {}
+  for i, field in ipairs(fields) do
+    names[i] = field.name
+  end
+  local near = find_elsewhere(ctx.fields, key, "") or schema.nearest(key, names)
+  local shown = key:find("^[%w_]+$") and #key <= SHOWN_MAX and key or "[" .. quote(key) .. "]"
+  add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near) or "unknown key")
+end
+
+local function check_section(ctx, fields, value, prefix)
+  local known = {}
+  for _, field in ipairs(fields) do
+    local path, found = prefix .. field.name, value[field.name]
+    known[field.name] = true
+    if field.kind ~= "section" then
+      check_leaf(ctx, field, found, path)
+    elseif found == nil or type(found) == "table" then
+      check_section(ctx, field.fields, found or {}, path .. ".")
+    else
+      add_problem(ctx, path, "expected a table of settings, found " .. show(ctx.secrets, found))
+    end
+  end
+  local unknown = {}
+  for key in pairs(value) do
+    if not known[key] then
+      unknown[#unknown + 1] = key
+    end
+  end
+  table.sort(unknown, function(a, b)
+    return tostring(a) < tostring(b)
+  end)
+  for _, key in ipairs(unknown) do
+    report_unknown(ctx, fields, key, prefix)
+  end
+end
+
+--- Checks `value` (a table) against `spec.fields`. Where nothing was wrong, `spec.rules(result, tools)` then compares
+--- settings with one another: tools.report(path, text) adds a problem, tools.show(value) is how a value may appear in
+--- it, tools.formats are the checkers below.
+--- `opt`, all optional:
+---   formats    name -> function(text): true, or nil and what is wrong in words, as far as known
+---   overrides  path -> { option = "--name", value = ... }: replaces the value; messages name the option
+---   secrets    text -> environment variable: texts that must not appear in a message
+---   missing    text -> environment variable: placeholders of variables that are not set
+--- Answers the flat result, or nil and the list of problems.
+function schema.validate(spec, value, opt)
+  opt = opt or {}
+  local ctx = {
+    fields = spec.fields,
+    formats = opt.formats or {},
+    overrides = opt.overrides or {},
+    secrets = opt.secrets or {},
+    missing = opt.missing or {},
+    labels = {},
+    problems = {},
+    count = 0,
+    result = {},
+  }
+  check_section(ctx, spec.fields, value, "")
+  if ctx.count == 0 and not next(ctx.missing) and spec.rules then
+    spec.rules(ctx.result, {
+      formats = ctx.formats,
+      report = function(path, text)
+        add_problem(ctx, ctx.labels[path] or path, text)
+      end,
+      show = function(v)
+        return show(ctx.secrets, v)
+      end,
+    })
+  end
+  if ctx.count > PROBLEMS_MAX then
+    ctx.problems[#ctx.problems + 1] = ("... and %d more problems"):format(ctx.count - PROBLEMS_MAX)
+  end
+  if ctx.count > 0 or next(ctx.missing) then
+    return nil, ctx.problems
+  end
+  return ctx.result
+end
+
+--- All leaves in order: { path = "sse.heartbeat_s", field = ... }.
+function schema.leaves(fields, prefix, into)
+  prefix, into = prefix or "", into or {}
+  for _, field in ipairs(fields) do
+    if field.kind == "section" then
+      schema.leaves(field.fields, prefix .. field.name .. ".", into)
+    else
+      into[#into + 1] = { path = prefix .. field.name, field = field }
+    end
+  end
+  return into
+end
+
+--- What kind each setting is: path -> kind.
+function schema.kinds(fields)
+  local result = {}
+  for _, leaf in ipairs(schema.leaves(fields)) do
+    result[leaf.path] = leaf.field.kind
+  end
+  return result
+end
+
+return schema

@@ -1,0 +1,144 @@
+/* config.c through its contract, and lua_config.c with schemas of the spec's own. */
+#include "config.h"
+#include "lua/lua_config.h"
+#include "native.h"
+
+enum { PROBLEMS_MAX_BYTES = 1 << 20, LISTEN_MAX = 8 };
+
+/* Pushes the outcome of a load, given what to push on success: settings | nil, problems, rc */
+static int push_failure(lua_State *L, int rc, struct strbuf *problems)
+{
+    struct slice text = strbuf_slice(problems);
+    lua_pushnil(L);
+    lua_pushlstring(L, text.p, text.n);
+    lua_pushinteger(L, rc);
+    strbuf_clear(problems);
+    return 3;
+}
+
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static void set_integer(lua_State *L, const char *name, int64_t i)
+{
+    lua_pushinteger(L, i);
+    lua_setfield(L, -2, name);
+}
+
+static void push_settings(lua_State *L, const struct config *c)
+{
+    lua_newtable(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < c->listen.n; i++) {
+        lua_pushstring(L, c->listen.v[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "listen");
+    set_text(L, "admin", c->admin);
+    set_text(L, "store_path", c->store.path);
+    set_text(L, "policy_file", c->policy.file);
+    set_text(L, "on_lag", c->sse.on_lag);
+    set_integer(L, "heartbeat_s", c->sse.heartbeat_s);
+    set_integer(L, "retain_age_s", c->store.retain_age_s);
+    set_integer(L, "drain_timeout_s", c->drain.timeout_s);
+    set_integer(L, "cors_origins", (int64_t)c->http.cors_origins.n);
+    lua_pushboolean(L, c->http.page);
+    lua_setfield(L, -2, "page");
+}
+
+static const char *field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 2, name);
+    const char *text = lua_tostring(L, -1);
+    lua_pop(L, 1); /* the table keeps it alive */
+    return text;
+}
+
+/* load(path[, { listen = {...}, admin = , store = , policy = }]) */
+static int l_load(lua_State *L)
+{
+    struct config c;
+    struct strbuf problems;
+    struct config_overrides o = {0};
+    const char *listen[LISTEN_MAX];
+    const char *path = luaL_checkstring(L, 1);
+    lua_settop(L, 2);
+    if (lua_istable(L, 2)) {
+        o = (struct config_overrides){.listen = listen,
+                                      .admin = field(L, "admin"),
+                                      .store = field(L, "store"),
+                                      .policy = field(L, "policy")};
+        if (lua_getfield(L, 2, "listen") == LUA_TTABLE) {
+            for (; o.listen_count < LISTEN_MAX; o.listen_count++) {
+                lua_rawgeti(L, 3, (lua_Integer)o.listen_count + 1);
+                if (lua_isnil(L, -1)) {
+                    break;
+                }
+                listen[o.listen_count] = lua_tostring(L, -1);
+                lua_pop(L, 1);
+            }
+        }
+    }
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(&c, path, &o, &problems);
+    if (rc) {
+        return push_failure(L, rc, &problems);
+    }
+    push_settings(L, &c);
+    config_clear(&c);
+    strbuf_clear(&problems);
+    return 1;
+}
+
+static int l_reference(lua_State *L)
+{
+    struct strbuf out;
+    strbuf_init(&out, PROBLEMS_MAX_BYTES);
+    int rc = config_reference(&out);
+    struct slice text = strbuf_slice(&out);
+    lua_pushlstring(L, text.p, text.n);
+    lua_pushinteger(L, rc);
+    strbuf_clear(&out);
+    return 2;
+}
+
+struct pair {
+    int64_t number;
+    char *text;
+};
+
+/* load_pair(path, schema): a struct of { number, text } against a schema of the spec's own */
+static int l_load_pair(lua_State *L)
+{
+    static const struct lua_config_key keys[] = {
+        {"number", LUA_CONFIG_INTEGER, offsetof(struct pair, number), 0},
+        {"text", LUA_CONFIG_TEXT, offsetof(struct pair, text), 0}};
+    struct pair pair;
+    struct strbuf problems;
+    struct lua_config_spec spec = {
+        .schema = slice_str(luaL_checkstring(L, 2)), .keys = keys, .key_count = 2};
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &pair, &problems);
+    if (rc) {
+        return push_failure(L, rc, &problems);
+    }
+    lua_newtable(L);
+    set_integer(L, "number", pair.number);
+    set_text(L, "text", pair.text);
+    lua_config_clear(&spec, &pair);
+    strbuf_clear(&problems);
+    return 1;
+}
+
+int native_open_config(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"load", l_load},
+                                         {"load_pair", l_load_pair},
+                                         {"reference", l_reference},
+                                         {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,258 @@
+/* The struct's side of the configuration: where each setting lives, checks that need C, paths, and
+ * what the command line overrides. Names, types, ranges and defaults are in
+ * scripts/lib/config_schema.lua; running the file is lua/lua_config.c. */
+#include "config.h"
+
+#include "base/embedded.h"
+#include "base/xalloc.h"
+#include "lua/lua_config.h"
+#include "net/address.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define KEY(path_, type_, member)                                                                  \
+    {                                                                                              \
+        .path = (path_), .type = (type_), .offset = offsetof(struct config, member)                \
+    }
+#define INTEGER(section, name) KEY(#section "." #name, LUA_CONFIG_INTEGER, section.name)
+#define BOOLEAN(section, name) KEY(#section "." #name, LUA_CONFIG_BOOLEAN, section.name)
+#define TEXT(section, name) KEY(#section "." #name, LUA_CONFIG_TEXT, section.name)
+#define LIST(path_, member)                                                                        \
+    {                                                                                              \
+        .path = (path_), .type = LUA_CONFIG_LIST, .offset = offsetof(struct config, member.v),     \
+        .count_offset = offsetof(struct config, member.n)                                          \
+    }
+
+static const struct lua_config_key keys[] = {
+    LIST("listen", listen),
+    KEY("admin", LUA_CONFIG_TEXT, admin),
+    LIST("trusted_proxies", trusted_proxies),
+
+    TEXT(http, events_path),
+    TEXT(http, content_type),
+    BOOLEAN(http, page),
+    LIST("http.cors_origins", http.cors_origins),
+    BOOLEAN(http, cors_credentials),
+    INTEGER(http, cors_max_age_s),
+
+    INTEGER(sse, heartbeat_s),
+    INTEGER(sse, dead_peer_s),
+    INTEGER(sse, retry_ms),
+    INTEGER(sse, turn_bytes),
+    INTEGER(sse, max_lag_events),
+    TEXT(sse, on_lag),
+    TEXT(sse, gap_event),
+
+    INTEGER(event_log, max_events),
+    INTEGER(event_log, max_bytes),
+    INTEGER(event_log, page_events),
+    INTEGER(event_log, page_bytes),
+    INTEGER(event_log, page_cache_bytes),
+
+    TEXT(store, driver),
+    TEXT(store, path),
+    TEXT(store, synchronous),
+    INTEGER(store, poll_ms),
+    INTEGER(store, busy_timeout_ms),
+    INTEGER(store, max_queue_events),
+    INTEGER(store, max_queue_bytes),
+    INTEGER(store, retain_age_s),
+    INTEGER(store, retain_events),
+    INTEGER(store, retain_bytes),
+    INTEGER(store, key_window_s),
+
+    TEXT(policy, file),
+    TEXT(policy, auth),
+    BOOLEAN(policy, allow_open_public),
+    INTEGER(policy, memory_bytes),
+    INTEGER(policy, error_log_interval_s),
+
+    INTEGER(limits, max_connections),
+    INTEGER(limits, max_connections_per_address),
+    INTEGER(limits, target_bytes),
+    INTEGER(limits, head_bytes),
+    INTEGER(limits, headers),
+    INTEGER(limits, body_bytes),
+    INTEGER(limits, event_bytes),
+    INTEGER(limits, batch_events),
+    INTEGER(limits, head_timeout_s),
+    INTEGER(limits, body_timeout_s),
+    INTEGER(limits, idle_timeout_s),
+    INTEGER(limits, pipeline),
+    INTEGER(limits, send_buffer_bytes),
+
+    INTEGER(drain, timeout_s),
+    INTEGER(drain, retry_ms),
+
+    TEXT(log, level),
+};
+
+/* ---------------------------------------------------------------- checks the schema names */
+
+static int check_address(const char *text, struct err *e)
+{
+    struct address a;
+    return address_parse(text, &a, e);
+}
+
+static int check_local_address(const char *text, struct err *e)
+{
+    struct address a;
+    int rc = address_parse(text, &a, e);
+    if (rc == 0 && !address_is_local(&a)) {
+        rc = err_set(e, UV_EADDRNOTAVAIL,
+                     "\"%s\" can be reached from other machines: expected a loopback address or a "
+                     "Unix socket",
+                     text);
+    }
+    return rc;
+}
+
+static int check_network(const char *text, struct err *e)
+{
+    struct network n;
+    return network_parse(text, &n, e);
+}
+
+static struct lua_config_spec make_spec(void)
+{
+    static const struct lua_config_format formats[] = {{"address", check_address},
+                                                       {"local_address", check_local_address},
+                                                       {"network", check_network},
+                                                       {NULL, NULL}};
+    const struct embedded *schema = embedded_find("scripts/lib/config_schema.lua");
+    REQUIRE(schema);
+    return (struct lua_config_spec){.schema = slice_of(schema->data, schema->size),
+                                    .keys = keys,
+                                    .key_count = sizeof keys / sizeof *keys,
+                                    .formats = formats};
+}
+
+/* ---------------------------------------------------------------- paths */
+
+/* Joins a relative `path` to `base`, a canonical directory, hence "../" at the start is its parent
+ * in text as well as on the disk. Takes *path and replaces it. */
+static int make_absolute(char **path, const char *base)
+{
+    const char *rest = *path;
+    size_t base_len = strlen(base);
+    if (*rest == '/') {
+        return 0;
+    }
+    for (;;) {
+        if (strncmp(rest, "./", 2) == 0) {
+            rest += 2;
+        } else if (strncmp(rest, "../", 3) == 0 || strcmp(rest, "..") == 0) {
+            rest += rest[2] ? 3 : 2;
+            while (base_len > 0 && base[--base_len] != '/') {
+            }
+        } else {
+            break;
+        }
+        while (*rest == '/') {
+            rest++;
+        }
+    }
+    if (base_len == 1) {
+        base_len = 0; /* "/": the slash below is enough */
+    }
+    struct strbuf joined;
+    strbuf_init(&joined, 2 * PATH_MAX);
+    int rc = strbuf_printf(&joined, "%.*s/%s", (int)base_len, base, rest);
+    if (rc) {
+        return rc;
+    }
+    free(*path);
+    *path = strbuf_detach(&joined);
+    return 0;
+}
+
+/* Into `out` (PATH_MAX bytes): the canonical directory of the file `path`; of a NULL path, the
+ * working directory. */
+static int directory_of(const char *path, char *out)
+{
+    if (!path) {
+        return getcwd(out, PATH_MAX) ? 0 : -errno;
+    }
+    char *copy = strdup(path);
+    if (!copy) {
+        return UV_ENOMEM;
+    }
+    int rc = realpath(dirname(copy), out) ? 0 : -errno;
+    free(copy);
+    return rc;
+}
+
+static int resolve(struct config *c, const char *path, const struct config_overrides *o)
+{
+    char here[PATH_MAX], file_dir[PATH_MAX];
+    int rc = directory_of(NULL, here);
+    rc = rc ? rc : directory_of(path, file_dir);
+    rc = rc ? rc : make_absolute(&c->store.path, o->store ? here : file_dir);
+    return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
+}
+
+/* ---------------------------------------------------------------- the contract */
+
+/* Room for what make_overrides() writes: one per option. */
+enum { OVERRIDES_MAX = 4 };
+
+static size_t make_overrides(const struct config_overrides *o, struct lua_config_override *out)
+{
+    size_t n = 0;
+    if (o->listen_count > 0) {
+        out[n++] = (struct lua_config_override){"--listen", "listen", o->listen, o->listen_count};
+    }
+    if (o->admin) {
+        /* "none" is the command line's way to say false */
+        size_t values = strcmp(o->admin, "none") == 0 ? 0 : 1;
+        out[n++] = (struct lua_config_override){"--admin", "admin", &o->admin, values};
+    }
+    if (o->store) {
+        out[n++] = (struct lua_config_override){"--store", "store.path", &o->store, 1};
+    }
+    if (o->policy) {
+        out[n++] = (struct lua_config_override){"--policy", "policy.file", &o->policy, 1};
+    }
+    return n;
+}
+
+int config_load(struct config *out, const char *path, const struct config_overrides *o,
+                struct strbuf *problems)
+{
+    static const struct config_overrides none = {0};
+    struct lua_config_override overrides[OVERRIDES_MAX];
+    struct lua_config_spec spec = make_spec();
+    o = o ? o : &none;
+    *out = (struct config){0};
+    int rc = lua_config_load(&spec, path, overrides, make_overrides(o, overrides), out, problems);
+    if (rc) {
+        return rc;
+    }
+    rc = resolve(out, path, o);
+    if (rc) {
+        config_clear(out);
+        int full = strbuf_printf(problems, "%s: cannot resolve its directory: %s\n", path,
+                                 uv_strerror(rc));
+        return full ? full : UV_EINVAL;
+    }
+    return 0;
+}
+
+void config_clear(struct config *c)
+{
+    struct lua_config_spec spec = make_spec();
+    lua_config_clear(&spec, c);
+}
+
+int config_reference(struct strbuf *out)
+{
+    struct lua_config_spec spec = make_spec();
+    return lua_config_reference(&spec, out);
+}

@@ -1,0 +1,400 @@
+/* See lua_config.h. The Lua half is scripts/lib/config_load.lua; this file gives it what Lua alone
+ * cannot: the sandboxed run of the file, environment variables, C checks, and the copy into the
+ * struct. Everything that may raise runs inside protected(), and owns no C memory: what is
+ * allocated on the way hangs on `struct job` and is freed outside. */
+#include "lua/lua_config.h"
+
+#include "base/embedded.h"
+#include "base/xalloc.h"
+#include "lua/lua_struct.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum {
+    FILE_MAX_BYTES = 1 << 20,
+    RUN_MEMORY_BYTES = 16 << 20,   /* what the file may build */
+    CHECK_MEMORY_BYTES = 16 << 20, /* on top, for checking it */
+    RUN_INSTRUCTIONS = 5 * 1000 * 1000,
+};
+
+struct memory {
+    size_t used, cap;
+};
+
+struct job {
+    const struct lua_config_spec *spec;
+    const struct lua_config_override *overrides;
+    size_t override_count;
+    const char *path;
+    struct slice text; /* of the file */
+    struct memory memory;
+    void *out;
+    struct strbuf *result; /* problems, or the reference */
+    int rc;
+};
+
+/* ---------------------------------------------------------------- the state */
+
+static void *allocate(void *ud, void *old, size_t old_size, size_t size)
+{
+    struct memory *m = ud;
+    size_t had = old ? old_size : 0; /* without a block, old_size is a type */
+    if (size == 0) {
+        free(old);
+        m->used -= had;
+        return NULL;
+    }
+    if (size > had && size - had > m->cap - m->used) {
+        return NULL;
+    }
+    void *p = realloc(old, size);
+    if (p) {
+        m->used = m->used - had + size;
+    }
+    return p;
+}
+
+/* require(name) of the scripts: only what the binary carries. */
+static int l_require(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE); /* name, loaded */
+    if (lua_getfield(L, 2, name) != LUA_TNIL) {
+        return 1;
+    }
+    const char *path = lua_pushfstring(L, "scripts/lib/%s.lua", name);
+    const struct embedded *file = embedded_find(path);
+    if (!file) {
+        return luaL_error(L, "no embedded file %s", path);
+    }
+    path = lua_pushfstring(L, "@%s", path);
+    if (luaL_loadbufferx(L, file->data, file->size, path, "t")) {
+        return lua_error(L);
+    }
+    lua_call(L, 0, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, 2, name);
+    return 1;
+}
+
+static void open_libraries(lua_State *L)
+{
+    static const luaL_Reg libraries[] = {{LUA_GNAME, luaopen_base},
+                                         {LUA_STRLIBNAME, luaopen_string},
+                                         {LUA_TABLIBNAME, luaopen_table},
+                                         {LUA_MATHLIBNAME, luaopen_math},
+                                         {NULL, NULL}};
+    for (const luaL_Reg *lib = libraries; lib->name; lib++) {
+        luaL_requiref(L, lib->name, lib->func, 1);
+        lua_pop(L, 1);
+    }
+    lua_register(L, "require", l_require);
+}
+
+/* stack: +1 the module */
+static void push_module(lua_State *L, const char *name)
+{
+    lua_pushcfunction(L, l_require);
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+}
+
+/* stack: +1 what the schema text returned */
+static void push_schema(lua_State *L, const struct lua_config_spec *spec)
+{
+    if (luaL_loadbufferx(L, spec->schema.p, spec->schema.n, "=schema", "t")) {
+        lua_error(L);
+    }
+    lua_call(L, 0, 1);
+}
+
+/* Raises unless the schema at -1 and the keys of the spec mirror each other. stack: unchanged */
+static void check_mirror(lua_State *L, const struct lua_config_spec *spec)
+{
+    int schema = lua_absindex(L, -1);
+    push_module(L, "schema");
+    lua_getfield(L, -1, "kinds");
+    lua_getfield(L, schema, "fields");
+    lua_call(L, 1, 1); /* module, kinds */
+    lua_struct_check(L, spec);
+    lua_settop(L, schema);
+}
+
+/* Runs body(L) with `job` as its only argument in a fresh state. */
+static int protected(struct job *job, lua_CFunction body)
+{
+    job->memory = (struct memory){.used = 0, .cap = RUN_MEMORY_BYTES};
+    lua_State *L = lua_newstate(allocate, &job->memory);
+    if (!L) {
+        return UV_ENOMEM;
+    }
+    job->rc = 0;
+    lua_pushcfunction(L, body);
+    lua_pushlightuserdata(L, job);
+    int rc = lua_pcall(L, 1, 0, 0);
+    if (rc) {
+        const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no message";
+        job->rc = rc == LUA_ERRMEM ? UV_ENOMEM : UV_EFAULT;
+        strbuf_reset(job->result);
+        /* a message that does not fit leaves the code to speak */
+        int ignored = strbuf_printf(job->result, "internal error: %s\n", text);
+        (void)ignored;
+    }
+    lua_close(L);
+    return job->rc;
+}
+
+/* ---------------------------------------------------------------- what config_load.lua is given */
+
+static struct job *job_of(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+static int l_getenv(lua_State *L)
+{
+    lua_pushstring(L, getenv(luaL_checkstring(L, 1))); /* pushes nil for NULL */
+    return 1;
+}
+
+static void on_instructions(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    luaL_where(L, 0);
+    lua_pushliteral(L, "still running after 5 million instructions: "
+                       "a configuration file is data, is there a loop in it?");
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+/* run(environment) -> true, value | false, message */
+static int l_run(lua_State *L)
+{
+    struct job *job = job_of(L);
+    lua_settop(L, 1);
+    /* no methods on strings either: string.find and string.rep can be made to run for ever */
+    lua_pushliteral(L, "");
+    if (!lua_getmetatable(L, 2)) {
+        return luaL_error(L, "strings have no metatable");
+    }
+    lua_pushnil(L);
+    lua_setmetatable(L, 2); /* environment, "", metatable */
+
+    lua_pushfstring(L, "@%s", job->path);
+    int rc = luaL_loadbufferx(L, job->text.p, job->text.n, lua_tostring(L, -1), "t");
+    lua_remove(L, 4); /* environment, "", metatable, chunk or message */
+    if (rc == LUA_OK) {
+        lua_pushvalue(L, 1);
+        REQUIRE(lua_setupvalue(L, 4, 1)); /* _ENV, the one upvalue of a chunk */
+        lua_sethook(L, on_instructions, LUA_MASKCOUNT, RUN_INSTRUCTIONS);
+        rc = lua_pcall(L, 0, 1, 0);
+        lua_sethook(L, NULL, 0, 0);
+    }
+    job->memory.cap = job->memory.used + CHECK_MEMORY_BYTES;
+    lua_pushvalue(L, 3);
+    lua_setmetatable(L, 2); /* environment, "", metatable, value or message */
+    if (rc == LUA_ERRMEM) {
+        lua_pushfstring(L, "%s: needs more than %d MiB of memory: a configuration file is data",
+                        job->path, RUN_MEMORY_BYTES >> 20);
+    }
+    lua_pushboolean(L, rc == LUA_OK);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* A format of the spec as a function: text -> true | nil, reason */
+static int l_format(lua_State *L)
+{
+    const struct job *job = job_of(L);
+    const struct lua_config_format *f = job->spec->formats + lua_tointeger(L, lua_upvalueindex(2));
+    struct err e = {0};
+    if (f->check(luaL_checkstring(L, 1), &e)) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        return 2;
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* stack: +1 table of functions */
+static void push_formats(lua_State *L, struct job *job)
+{
+    lua_newtable(L);
+    const struct lua_config_format *f = job->spec->formats;
+    for (lua_Integer i = 0; f && f[i].name; i++) {
+        lua_pushlightuserdata(L, job);
+        lua_pushinteger(L, i);
+        lua_pushcclosure(L, l_format, 2);
+        lua_setfield(L, -2, f[i].name);
+    }
+}
+
+/* stack: +1 table path -> { option = , value = } */
+static void push_overrides(lua_State *L, const struct job *job)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < job->override_count; i++) {
+        const struct lua_config_override *o = &job->overrides[i];
+        const struct lua_config_key *key = lua_struct_find(job->spec, o->path);
+        lua_newtable(L); /* overrides, override */
+        lua_pushstring(L, o->option);
+        lua_setfield(L, -2, "option");
+        if (key && key->type == LUA_CONFIG_LIST) {
+            lua_newtable(L);
+            for (size_t k = 0; k < o->n; k++) {
+                lua_pushstring(L, o->values[k]);
+                lua_rawseti(L, -2, (lua_Integer)k + 1);
+            }
+        } else if (o->n == 0) {
+            lua_pushboolean(L, 0);
+        } else {
+            lua_pushstring(L, o->values[0]);
+        }
+        lua_setfield(L, -2, "value");
+        lua_setfield(L, -2, o->path);
+    }
+}
+
+/* stack: +1 the host table */
+static void push_host(lua_State *L, struct job *job)
+{
+    lua_newtable(L);
+    lua_pushcfunction(L, l_getenv);
+    lua_setfield(L, -2, "getenv");
+    lua_pushlightuserdata(L, job);
+    lua_pushcclosure(L, l_run, 1);
+    lua_setfield(L, -2, "run");
+    push_formats(L, job);
+    lua_setfield(L, -2, "formats");
+    push_overrides(L, job);
+    lua_setfield(L, -2, "overrides");
+}
+
+/* ---------------------------------------------------------------- protected bodies */
+
+/* stack: list of texts at -1, unchanged */
+static void report(lua_State *L, struct job *job)
+{
+    job->rc = UV_EINVAL;
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, -1, i);
+        const char *line = lua_tostring(L, -1);
+        if (!line || strbuf_printf(job->result, "%s\n", line)) {
+            return; /* no room for more: what is there is enough to start with */
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static int body_load(lua_State *L)
+{
+    struct job *job = lua_touserdata(L, 1);
+    open_libraries(L);
+    push_module(L, "config_load"); /* job, load */
+    push_schema(L, job->spec);     /* job, load, schema */
+    check_mirror(L, job->spec);
+    push_host(L, job); /* job, load, schema, host */
+    lua_call(L, 2, 2); /* job, settings or nil, problems */
+    if (lua_istable(L, 2)) {
+        lua_settop(L, 2);
+        lua_struct_copy(L, job->spec, job->out);
+    } else {
+        report(L, job);
+    }
+    return 0;
+}
+
+static int body_reference(lua_State *L)
+{
+    struct job *job = lua_touserdata(L, 1);
+    open_libraries(L);
+    push_module(L, "config_reference");
+    push_schema(L, job->spec);
+    check_mirror(L, job->spec);
+    lua_call(L, 1, 1); /* job, text */
+    size_t n;
+    const char *text = luaL_checklstring(L, 2, &n);
+    job->rc = strbuf_append(job->result, text, n);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- entries */
+
+static int read_file(const char *path, struct strbuf *text)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        return -errno;
+    }
+    int rc = 0;
+    size_t n = 1;
+    while (rc == 0 && n > 0) {
+        rc = strbuf_reserve(text, 4096);
+        if (rc == 0) {
+            n = fread(text->data + text->len, 1, 4096, f);
+            text->len += n;
+        }
+    }
+    if (rc == 0 && ferror(f)) {
+        rc = -errno;
+    }
+    fclose(f); /* opened for reading: nothing to lose */
+    return rc;
+}
+
+int lua_config_load(const struct lua_config_spec *spec, const char *path,
+                    const struct lua_config_override *overrides, size_t override_count, void *out,
+                    struct strbuf *problems)
+{
+    struct strbuf text;
+    strbuf_init(&text, FILE_MAX_BYTES);
+    lua_struct_blank(spec, out);
+    int rc = read_file(path, &text);
+    if (rc) {
+        const char *why = rc == UV_ENOBUFS ? "larger than 1 MiB" : uv_strerror(rc);
+        strbuf_clear(&text);
+        rc = strbuf_printf(problems, "%s: cannot read this configuration file: %s\n", path, why);
+        return rc ? rc : UV_EINVAL;
+    }
+    struct job job = {.spec = spec,
+                      .overrides = overrides,
+                      .override_count = override_count,
+                      .path = path,
+                      .text = strbuf_slice(&text),
+                      .out = out,
+                      .result = problems};
+    rc = protected(&job, body_load);
+    strbuf_clear(&text);
+    if (rc) {
+        lua_struct_clear(spec, out);
+    }
+    return rc;
+}
+
+void lua_config_clear(const struct lua_config_spec *spec, void *out)
+{
+    lua_struct_clear(spec, out);
+}
+
+int lua_config_reference(const struct lua_config_spec *spec, struct strbuf *out)
+{
+    struct job job = {.spec = spec, .result = out};
+    return protected(&job, body_reference);
+}
+
+const char *lua_config_lua_release(void)
+{
+    return LUA_RELEASE;
+}
