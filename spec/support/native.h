@@ -11,6 +11,7 @@
 #define NATIVE_MODULES(X)                                                                          \
     X(address)                                                                                     \
     X(base)                                                                                        \
+    X(config)                                                                                      \
     X(event)                                                                                       \
     X(http)                                                                                        \
     X(topic)

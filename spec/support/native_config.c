@@ -135,10 +135,8 @@ static int l_load_pair(lua_State *L)
 
 int native_open_config(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"load", l_load},
-                                         {"load_pair", l_load_pair},
-                                         {"reference", l_reference},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"load", l_load}, {"load_pair", l_load_pair}, {"reference", l_reference}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

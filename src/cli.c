@@ -1,0 +1,287 @@
+/* Subcommands and their exit codes. Reads the configuration, hands it on; knows nothing of what a
+ * broker does. */
+#include "cli.h"
+
+#include "base/logging.h"
+#include "cli_options.h"
+#include "config.h"
+#include "lua/lua_config.h"
+#include "server.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum { PROBLEMS_MAX_BYTES = 256 * 1024, REFERENCE_MAX_BYTES = 1024 * 1024 };
+
+struct command {
+    const char *name, *arguments, *summary;
+    const char *details;     /* of `help NAME`; may be NULL */
+    const char *option_help; /* may be NULL */
+    int (*run)(const struct command *c, char **words, size_t n);
+};
+
+/* ---------------------------------------------------------------- output */
+
+/* Everything on stdout ends here: a full disk or a closed pipe is not success. */
+static int finish_output(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "tidegate: the output could not be written\n");
+        return EX_IOERR;
+    }
+    return EX_OK;
+}
+
+static int print_help_of(const struct command *c)
+{
+    printf("usage: tidegate %s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
+           c->summary);
+    if (c->details) {
+        printf("\n%s", c->details);
+    }
+    if (c->option_help) {
+        printf("\nOptions:\n%s", c->option_help);
+    }
+    return finish_output();
+}
+
+static int take_no_words(const struct command *c, char **words, size_t n)
+{
+    if (n == 0) {
+        return EX_OK;
+    }
+    fprintf(stderr, "tidegate %s: %s: unexpected argument\n(see: tidegate help %s)\n", c->name,
+            words[0], c->name);
+    return EX_USAGE;
+}
+
+static bool asks_for_help(char **words, size_t n)
+{
+    return n > 0 && (strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0);
+}
+
+/* ---------------------------------------------------------------- serve, check */
+
+/* Each problem on a line of its own, below a line that says whose they are. */
+static void print_problems(const char *conf, const struct strbuf *problems)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < problems->len; i++) {
+        count += problems->data[i] == '\n';
+    }
+    fprintf(stderr, "tidegate: %s: %zu problem%s\n", conf, count, count == 1 ? "" : "s");
+    const char *line = problems->data ? problems->data : "";
+    while (*line) {
+        size_t n = strcspn(line, "\n");
+        fprintf(stderr, "  %.*s\n", (int)n, line);
+        line += n + (line[n] == '\n');
+    }
+}
+
+/* Words to a checked configuration. `*code` is the exit code when it answers false (0: help was
+ * asked for and given). */
+static bool load(const struct command *c, char **words, size_t n, struct cli_options *options,
+                 struct config *cfg, int *code)
+{
+    struct strbuf problems;
+    if (cli_options_parse(options, c->name, words, n)) {
+        *code = EX_USAGE;
+        return false;
+    }
+    if (options->help) {
+        *code = print_help_of(c);
+        return false;
+    }
+    if (!options->conf) {
+        fprintf(stderr, "tidegate %s: the configuration file is missing\nusage: tidegate %s %s\n",
+                c->name, c->name, c->arguments);
+        *code = EX_USAGE;
+        return false;
+    }
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(cfg, options->conf, &options->overrides, &problems);
+    if (rc) {
+        print_problems(options->conf, &problems);
+        strbuf_clear(&problems);
+        *code = rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+        return false;
+    }
+    strbuf_clear(&problems);
+    enum log_level level = LOG_LEVEL_INFO;
+    if (log_level_parse(cfg->log.level, &level)) {
+        log_set_level(level);
+    }
+    return true;
+}
+
+static int run_serve(const struct command *c, char **words, size_t n)
+{
+    struct cli_options options;
+    struct config cfg;
+    int code = EX_OK;
+    if (!load(c, words, n, &options, &cfg, &code)) {
+        return code;
+    }
+    code = server_run(&cfg);
+    config_clear(&cfg);
+    return code;
+}
+
+/* 0, or a negative UV_E* with the reason in `e`. */
+static int check_policy(const struct config *cfg, struct err *e)
+{
+    if (access(cfg->policy.file, R_OK)) {
+        return err_set(e, -errno, "cannot be read: %s", uv_strerror(-errno));
+    }
+    return 0;
+}
+
+static int run_check(const struct command *c, char **words, size_t n)
+{
+    struct cli_options options;
+    struct config cfg;
+    struct err e = {0};
+    int code = EX_OK;
+    if (!load(c, words, n, &options, &cfg, &code)) {
+        return code;
+    }
+    if (check_policy(&cfg, &e)) {
+        fprintf(stderr, "tidegate: %s: 1 problem\n  %s\n", cfg.policy.file, e.text);
+        code = EX_CONFIG;
+    } else {
+        printf("ok: %s, policy %s\n", options.conf, cfg.policy.file);
+        code = finish_output();
+    }
+    config_clear(&cfg);
+    return code;
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+static int run_version(const struct command *c, char **words, size_t n)
+{
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    int code = take_no_words(c, words, n);
+    if (code) {
+        return code;
+    }
+    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\n", TIDEGATE_VERSION,
+           uv_version_string(), lua_config_lua_release(), sqlite3_libversion(),
+           jansson_version_str());
+    return finish_output();
+}
+
+static int run_reference(const struct command *c, char **words, size_t n)
+{
+    struct strbuf text;
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    int code = take_no_words(c, words, n);
+    if (code) {
+        return code;
+    }
+    strbuf_init(&text, REFERENCE_MAX_BYTES);
+    int rc = config_reference(&text);
+    struct slice s = strbuf_slice(&text);
+    if (rc) {
+        fprintf(stderr, "tidegate: %.*s\n", (int)s.n, s.p);
+        code = EX_SOFTWARE;
+    } else {
+        printf("%.*s", (int)s.n, s.p);
+        code = finish_output();
+    }
+    strbuf_clear(&text);
+    return code;
+}
+
+static int run_help(const struct command *c, char **words, size_t n);
+
+static const struct command commands[] = {
+    {"serve", "CONF [options]", "Runs the broker in the foreground.",
+     "SIGTERM or SIGINT drain it: clients are told to come back, then it exits. A second one ends\n"
+     "it at once. The options win over the file, so that several can run side by side.\n",
+     cli_options_help, run_serve},
+    {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
+     "Nothing is bound, created or changed. Exits with 0 when all is well, with 78 otherwise.\n",
+     cli_options_help, run_check},
+    {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
+     run_reference},
+    {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,
+     run_version},
+    {"help", "[COMMAND]", "Prints what there is, or what COMMAND does.", NULL, NULL, run_help},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[COMMAND_COUNT];
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        names[i] = commands[i].name;
+    }
+    const char *near = cli_nearest(name, names, COMMAND_COUNT);
+    fprintf(stderr, "tidegate: %s: unknown command%s%s%s\n(see: tidegate help)\n", name,
+            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return EX_USAGE;
+}
+
+static int print_overview(void)
+{
+    printf("usage: tidegate COMMAND [arguments]\n\n"
+           "A Server-Sent-Events broker whose policies are written in Lua.\n\nCommands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const struct command *c = &commands[i];
+        printf("  %-17s %s\n", c->name, c->summary);
+    }
+    printf("\n`tidegate help COMMAND` tells more. To try it out:\n\n"
+           "  tidegate serve conf/tidegate.lua\n");
+    return finish_output();
+}
+
+static int run_help(const struct command *c, char **words, size_t n)
+{
+    (void)c;
+    if (n == 0 || asks_for_help(words, n)) {
+        return print_overview();
+    }
+    const struct command *about = find_command(words[0]);
+    if (!about) {
+        return unknown_command(words[0]);
+    }
+    int code = take_no_words(c, words + 1, n - 1);
+    return code ? code : print_help_of(about);
+}
+
+int cli_run(int argc, char **argv)
+{
+    if (argc < 2) {
+        int code = print_overview();
+        return code ? code : EX_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        name = "help";
+    } else if (strcmp(name, "--version") == 0) {
+        name = "version";
+    }
+    const struct command *c = find_command(name);
+    return c ? c->run(c, argv + 2, (size_t)argc - 2) : unknown_command(name);
+}

@@ -1,0 +1,24 @@
+/* Words of the command line -> options; wrong ones get a message with the nearest right one. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include "config.h"
+
+enum { CLI_LISTEN_MAX = 64 }; /* as many as config_schema.lua allows */
+
+struct cli_options {
+    const char *conf; /* the file; NULL: none was given */
+    const char *listen[CLI_LISTEN_MAX];
+    struct config_overrides overrides; /* .listen points into this struct: do not copy it */
+    bool help;
+};
+
+/* `words` are those after the command. 0, or UV_EINVAL after a message on stderr. Texts are
+ * borrowed from `words`. */
+int cli_options_parse(struct cli_options *out, const char *command, char **words, size_t n);
+/* What every option means, for the help texts. */
+extern const char cli_options_help[];
+/* The one of `candidates` (n) that `word` was probably meant to be; NULL: none is near. */
+const char *cli_nearest(const char *word, const char *const *candidates, size_t n);
+
+#endif
