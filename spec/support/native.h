@@ -10,6 +10,7 @@
 /* X(name): luaopen function native_open_<name>, module "native.<name>" */
 #define NATIVE_MODULES(X)                                                                          \
     X(address)                                                                                     \
+    X(admin)                                                                                       \
     X(base)                                                                                        \
     X(config)                                                                                      \
     X(event)                                                                                       \

@@ -1,0 +1,267 @@
+/* The admin service: routes of the admin server. Answers every request at once, so it keeps no
+ * stream and owns nothing. */
+#include "admin/admin.h"
+
+#include "admin/admin_json.h"
+#include "admin/metrics.h"
+#include "base/logging.h"
+#include "net/http_query.h"
+#include "net/http_response.h"
+
+#include <inttypes.h>
+#include <uv.h>
+
+struct call {
+    const struct admin *admin;
+    struct stream *stream;
+    const struct http_request *rq;
+    const struct peer_address *client;
+    struct slice rest; /* of the path, behind the route's */
+};
+
+static const char no_store[] = "Cache-Control: no-store\r\n";
+
+static void answer(const struct call *c, int status, const char *type, struct slice body)
+{
+    struct http_response r = {
+        .status = status, .content_type = type, .body = body, .fields = slice_str(no_store)};
+    int rc = stream_respond(c->stream, &r);
+    if (rc) {
+        log_debug("admin", "answer failed", LOG_F(log_str("error", uv_strerror(rc))));
+    }
+}
+
+/* `allow`: of a 405, else NULL. */
+static void refuse(const struct call *c, int status, struct slice detail, const char *allow)
+{
+    struct strbuf body, fields;
+    strbuf_init(&body, 16 * 1024);
+    strbuf_init(&fields, 512);
+    int rc = http_problem(&body, status, detail, (struct slice){0});
+    if (rc == 0) {
+        rc = strbuf_append_str(&fields, no_store);
+    }
+    if (rc == 0 && allow) {
+        rc = strbuf_printf(&fields, "Allow: %s\r\n", allow);
+    }
+    if (rc == 0) {
+        struct http_response r = {.status = status,
+                                  .content_type = HTTP_PROBLEM_TYPE,
+                                  .body = strbuf_slice(&body),
+                                  .fields = strbuf_slice(&fields)};
+        (void)stream_respond(c->stream, &r); /* the stream is gone either way */
+    } else {
+        stream_close(c->stream, CLOSE_NO_MEMORY);
+    }
+    strbuf_clear(&body);
+    strbuf_clear(&fields);
+}
+
+/* Answers 200 with what was built, or 503 when it could not be. Clears `body`. */
+static void answer_built(const struct call *c, int rc, const char *type, struct strbuf *body)
+{
+    if (rc == 0) {
+        answer(c, 200, type, strbuf_slice(body));
+    } else {
+        refuse(c, 503,
+               slice_str("The answer could not be built: memory is short, or it is larger "
+                         "than the broker sends at once."),
+               NULL);
+    }
+    strbuf_clear(body);
+}
+
+static void get_healthz(const struct call *c)
+{
+    answer(c, 200, "text/plain; charset=utf-8", slice_str("ok\n"));
+}
+
+/* What keeps this worker from serving, appended as text; nothing when it is ready. */
+static int not_ready(const struct admin *a, const struct admin_state *st, struct strbuf *why)
+{
+    int rc = 0;
+    if (st->draining) {
+        rc = strbuf_append_str(why, "draining; ");
+    }
+    if (rc == 0 && !st->policy_file) {
+        rc = strbuf_append_str(why, "no policy is loaded; ");
+    }
+    if (rc == 0 && !a->store) {
+        rc = strbuf_append_str(why, "the store is not open yet; ");
+    }
+    if (rc == 0 && a->store) {
+        struct store_health h = a->store->ops->health(a->store);
+        rc = h.ok ? 0 : strbuf_printf(why, "the store is not healthy: %s; ", h.detail);
+    }
+    return rc;
+}
+
+static void get_readyz(const struct call *c)
+{
+    struct admin_state st = {0};
+    struct strbuf why;
+    c->admin->state(c->admin->ctx, &st);
+    strbuf_init(&why, 4096);
+    int rc = not_ready(c->admin, &st, &why);
+    if (rc == 0 && why.len == 0) {
+        answer(c, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+    } else if (why.len > 2) {
+        refuse(c, 503, slice_of(why.data, why.len - 2), NULL);
+    } else {
+        refuse(c, 503, slice_str("not ready, and memory is too short to say why"), NULL);
+    }
+    strbuf_clear(&why);
+}
+
+static void get_metrics(const struct call *c)
+{
+    const struct admin *a = c->admin;
+    struct admin_state st = {0};
+    struct strbuf body, why;
+    struct store_health health;
+    strbuf_init(&body, 256 * 1024);
+    strbuf_init(&why, 4096);
+    a->state(a->ctx, &st);
+    int unready = not_ready(a, &st, &why);
+    struct process_stats process = metrics_process((double)a->start_ms / 1e3);
+    struct metrics_view view = {.net = a->net,
+                                .broker = a->metrics,
+                                .process = &process,
+                                .version = TIDEGATE_VERSION,
+                                .policy_version = st.policy_version,
+                                .ready = unready == 0 && why.len == 0,
+                                .draining = st.draining};
+    if (a->store) {
+        health = a->store->ops->health(a->store);
+        view.store = &health;
+    }
+    answer_built(c, metrics_render(&view, &body), METRICS_CONTENT_TYPE, &body);
+    strbuf_clear(&why);
+}
+
+static void get_status(const struct call *c)
+{
+    struct strbuf body;
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    answer_built(c, admin_json_status(c->admin, &body), "application/json", &body);
+}
+
+/* Decimal digits without sign; false for anything else and for what is over `most`. */
+static bool parse_number(struct slice text, uint64_t most, uint64_t *out)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned digit = (unsigned char)text.p[i] - (unsigned)'0';
+        if (digit > 9 || n > (most - digit) / 10) {
+            return false;
+        }
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return text.n > 0;
+}
+
+static void get_connections(const struct call *c)
+{
+    static const char expected[] = "limit: expected a number from 1 to 10000";
+    struct http_query q;
+    uint64_t limit = ADMIN_CONNECTIONS_DEFAULT;
+    if (http_query_parse(&q, c->rq->query) != 0) {
+        refuse(c, 400, slice_str("The query is not well-formed."), NULL);
+        return;
+    }
+    struct slice asked = http_query_get(&q, "limit");
+    bool good = !asked.p || (parse_number(asked, ADMIN_CONNECTIONS_MAX, &limit) && limit > 0);
+    http_query_clear(&q);
+    if (!good) {
+        refuse(c, 400, slice_str(expected), NULL);
+        return;
+    }
+    struct strbuf body;
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    answer_built(c, admin_json_connections(c->admin, (size_t)limit, &body), "application/json",
+                 &body);
+}
+
+static void log_operator(const struct call *c, const char *what, struct slice id)
+{
+    char from[ADDRESS_TEXT_MAX];
+    peer_address_text(c->client, from);
+    log_info("admin", what, LOG_F(log_str("client", from), log_slice("connection", id)));
+}
+
+static void delete_connection(const struct call *c)
+{
+    uint64_t id;
+    if (!parse_number(c->rest, UINT64_MAX, &id)) {
+        refuse(c, 404, slice_str("A connection's id is a number, as GET /connections lists it."),
+               NULL);
+    } else if (!broker_disconnect(c->admin->broker, id)) {
+        refuse(c, 404, slice_str("No open event stream has that id."), NULL);
+    } else {
+        log_operator(c, "stream closed by an operator", c->rest);
+        answer(c, 204, NULL, (struct slice){0});
+    }
+}
+
+static void post_drain(const struct call *c)
+{
+    const struct admin *a = c->admin;
+    log_operator(c, "drain asked for by an operator", (struct slice){0});
+    answer(c, 202, "application/json", slice_str("{\"draining\":true}\n"));
+    a->drain(a->ctx);
+}
+
+struct route {
+    const char *path; /* ending in '/': a prefix, with something behind it */
+    enum http_method method;
+    const char *allow;
+    void (*run)(const struct call *c);
+};
+
+static const struct route routes[] = {
+    {"/healthz", HTTP_GET, "GET, HEAD", get_healthz},
+    {"/readyz", HTTP_GET, "GET, HEAD", get_readyz},
+    {"/metrics", HTTP_GET, "GET, HEAD", get_metrics},
+    {"/status", HTTP_GET, "GET, HEAD", get_status},
+    {"/connections", HTTP_GET, "GET, HEAD", get_connections},
+    {"/connections/", HTTP_DELETE, "DELETE", delete_connection},
+    {"/drain", HTTP_POST, "POST", post_drain},
+};
+
+static const struct route *find_route(struct slice path, struct slice *rest)
+{
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        size_t n = strlen(routes[i].path);
+        bool prefix = routes[i].path[n - 1] == '/';
+        if (path.n >= n + prefix && memcmp(path.p, routes[i].path, n) == 0 &&
+            (prefix || path.n == n)) {
+            *rest = slice_of(path.p + n, path.n - n);
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
+                   const struct peer_address *client)
+{
+    struct call c = {.admin = ctx, .stream = s, .rq = rq, .client = client};
+    const struct route *r = find_route(rq->path, &c.rest);
+    enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
+    if (!r) {
+        refuse(&c, 404,
+               slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
+                         "/connections, /connections/{id} and /drain."),
+               NULL);
+    } else if (method != r->method) {
+        refuse(&c, 405, slice_str("This path does not take that method; see Allow."), r->allow);
+    } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) {
+        /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
+         * operator has open must not be able to drain the broker on their own machine. */
+        refuse(&c, 403, slice_str("The admin service takes no orders from web pages (Origin)."),
+               NULL);
+    } else {
+        r->run(&c);
+    }
+}

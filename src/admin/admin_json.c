@@ -1,0 +1,184 @@
+/* The JSON documents of the admin service. Ids and positions are strings, as everywhere: a
+ * connection's id does not fit the numbers of JavaScript. */
+#include "admin/admin_json.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* jansson's setters take the value also when they fail, and NULL is a failure: what could not be
+ * made shows in the sum of their results. */
+
+static json_t *text(const char *value)
+{
+    return value ? json_string(value) : json_null();
+}
+
+static json_t *slice_text(struct slice value)
+{
+    return value.p ? json_stringn(value.p, value.n) : json_null();
+}
+
+static json_t *count(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static json_t *id_text(uint64_t id)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, id);
+    return json_string(digits);
+}
+
+static json_t *seconds(double value)
+{
+    return json_real(round(value * 1000) / 1000);
+}
+
+static json_t *time_text(int64_t unix_ms)
+{
+    time_t s = (time_t)(unix_ms / 1000);
+    struct tm utc;
+    char iso[32];
+    if (!gmtime_r(&s, &utc) || strftime(iso, sizeof iso, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0) {
+        return json_null();
+    }
+    return json_string(iso);
+}
+
+static int dump_chunk(const char *buffer, size_t size, void *out)
+{
+    return strbuf_append(out, buffer, size);
+}
+
+/* Takes `root`; `failed`: something in it could not be made. */
+static int dump(json_t *root, int failed, struct strbuf *out)
+{
+    int rc = UV_ENOMEM;
+    if (root && !failed) {
+        rc = json_dump_callback(root, dump_chunk, out, JSON_INDENT(2)) ? UV_ENOBUFS : 0;
+    }
+    json_decref(root);
+    return rc ? rc : strbuf_append(out, "\n", 1);
+}
+
+static json_t *store_document(struct store *store)
+{
+    json_t *o = json_object();
+    struct store_health h = {.ok = false, .detail = "not open yet"};
+    if (store) {
+        h = store->ops->health(store);
+    }
+    int bad = json_object_set_new(o, "ok", json_boolean(h.ok));
+    bad |= json_object_set_new(o, "detail", text(h.detail));
+    bad |= json_object_set_new(o, "events", count(h.events));
+    bad |= json_object_set_new(o, "bytes", count(h.bytes));
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+int admin_json_status(const struct admin *a, struct strbuf *out)
+{
+    const struct broker_metrics *m = a->metrics;
+    struct admin_state st = {0};
+    a->state(a->ctx, &st);
+    double uptime = (double)(loop_unix_ms(a->loop) - a->start_ms) / 1e3;
+
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "version", text(TIDEGATE_VERSION));
+    bad |= json_object_set_new(o, "pid", json_integer(getpid()));
+    bad |= json_object_set_new(o, "started", time_text(a->start_ms));
+    bad |= json_object_set_new(o, "uptime_s", seconds(uptime));
+    bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
+    bad |= json_object_set_new(o, "connections", count(a->net->connections));
+    bad |= json_object_set_new(o, "subscribers", count(m->subscribers));
+    bad |= json_object_set_new(o, "behind", count(m->behind));
+    bad |= json_object_set_new(o, "audiences", count(m->audiences));
+    bad |= json_object_set_new(o, "head_id", id_text(m->head_id));
+    bad |= json_object_set_new(o, "log",
+                               json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",
+                                         (json_int_t)m->log_bytes));
+    bad |= json_object_set_new(o, "store", store_document(a->store));
+    bad |= json_object_set_new(o, "policy",
+                               json_pack("{s:b, s:s?, s:s?}", "loaded", st.policy_file != NULL,
+                                         "file", st.policy_file, "version", st.policy_version));
+    return dump(o, bad, out);
+}
+
+struct listing {
+    json_t *list; /* owned */
+    size_t limit, bytes, total;
+    int bad;
+};
+
+/* Half of what may be sent: the other half is for names, quotes and escapes. */
+enum { LISTING_MAX_BYTES = ADMIN_JSON_MAX_BYTES / 2 };
+
+static json_t *topics_document(const struct broker_connection *c)
+{
+    json_t *list = json_array();
+    int bad = 0;
+    for (size_t i = 0; i < c->topic_count; i++) {
+        bad |= json_array_append_new(list, slice_text(c->topics[i]));
+    }
+    if (bad) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* The params are JSON text already; as text where they should not parse. */
+static json_t *params_document(struct slice params)
+{
+    json_t *o = params.p ? json_loadb(params.p, params.n, 0, NULL) : json_null();
+    return o ? o : slice_text(params);
+}
+
+static void list_connection(void *ctx, const struct broker_connection *c)
+{
+    struct listing *l = ctx;
+    size_t bytes = 400 + c->filter.n + c->format.n + c->params.n;
+    for (size_t i = 0; i < c->topic_count; i++) {
+        bytes += c->topics[i].n + 16;
+    }
+    l->total++;
+    if (json_array_size(l->list) >= l->limit || l->bytes + bytes > LISTING_MAX_BYTES) {
+        return;
+    }
+    l->bytes += bytes;
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "id", id_text(c->id));
+    bad |= json_object_set_new(o, "client", text(c->client));
+    bad |= json_object_set_new(o, "seconds", seconds(c->seconds));
+    bad |= json_object_set_new(o, "topics", topics_document(c));
+    bad |= json_object_set_new(o, "filter", slice_text(c->filter));
+    bad |= json_object_set_new(o, "format", slice_text(c->format));
+    bad |= json_object_set_new(o, "params", params_document(c->params));
+    bad |= json_object_set_new(o, "cursor", id_text(c->cursor));
+    bad |= json_object_set_new(o, "lag", count(c->lag));
+    bad |= json_object_set_new(o, "behind", json_boolean(c->behind));
+    bad |= json_object_set_new(o, "delivered", count(c->delivered));
+    l->bad |= bad | json_array_append_new(l->list, o);
+}
+
+int admin_json_connections(const struct admin *a, size_t limit, struct strbuf *out)
+{
+    struct listing l = {.list = json_array(), .limit = limit};
+    broker_each_connection(a->broker, list_connection, &l);
+    size_t shown = json_array_size(l.list);
+    json_t *o = json_object();
+    int bad = l.bad;
+    bad |= json_object_set_new(o, "total", count(l.total));
+    bad |= json_object_set_new(o, "truncated", json_boolean(shown < l.total));
+    bad |= json_object_set_new(o, "connections", l.list);
+    return dump(o, bad, out);
+}

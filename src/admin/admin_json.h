@@ -1,0 +1,22 @@
+/* The JSON documents of the admin service, built with jansson. */
+#ifndef ADMIN_ADMIN_JSON_H
+#define ADMIN_ADMIN_JSON_H
+
+#include "admin/admin.h"
+#include "base/strbuf.h"
+
+enum {
+    ADMIN_CONNECTIONS_DEFAULT = 1000,
+    ADMIN_CONNECTIONS_MAX = 10000,
+    ADMIN_JSON_MAX_BYTES = 16 * 1024 * 1024,
+};
+
+/* Appends the document of /status. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int admin_json_status(const struct admin *a,
+                                                          struct strbuf *out);
+/* Appends the document of /connections: at most `limit` streams, fewer where their grants are
+ * large; "truncated" tells. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
+                                                               struct strbuf *out);
+
+#endif

@@ -1,0 +1,42 @@
+/* Prometheus text (exposition format 0.0.4) of everything the process counts. Pure but for
+ * metrics_process(). The names, kinds and helps live in net/metrics.h and broker/metrics.h; what is
+ * known only here (process, build, store health) is added in metrics.c. */
+#ifndef ADMIN_METRICS_H
+#define ADMIN_METRICS_H
+
+#include "base/strbuf.h"
+#include "broker/metrics.h"
+#include "broker/store.h"
+#include "net/metrics.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* What the kernel says about this process; a negative member is not known and is left out. */
+struct process_stats {
+    double start_s; /* Unix time */
+    double cpu_s;   /* user and system */
+    int64_t resident_bytes;
+    int64_t open_fds, max_fds;
+};
+
+struct metrics_view {
+    const struct net_metrics *net;
+    const struct broker_metrics *broker;
+    const struct store_health *store; /* NULL: not open yet, its series are left out */
+    const struct process_stats *process;
+    const char *version;        /* of the program */
+    const char *policy_version; /* NULL: unknown, the series is left out */
+    bool ready, draining;
+};
+
+/* Appends the page. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int metrics_render(const struct metrics_view *m,
+                                                       struct strbuf *out);
+
+/* Reads /proc and getrusage(); `start_s` is the caller's. */
+struct process_stats metrics_process(double start_s);
+
+#endif
