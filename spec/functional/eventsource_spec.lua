@@ -1,0 +1,138 @@
+-- The seed scenario, with a client nobody here wrote: a reservation service publishes, a lending service
+-- listens, is stopped, comes back with the last id it recorded.
+local child = require "support.child"
+local eventually = require "support.eventually"
+local http = require "support.http"
+local tidegate = require "support.tidegate"
+
+local MODULES = "/usr/share/nodejs"
+
+local lending = {}
+lending.__index = lending
+
+local function start_lending(broker, last_id)
+  local node = assert(child.find "node", "nodejs is not installed")
+  local url = ("http://%s:%d/events?topic=%s"):format(broker.host, broker.port, http.escape "reservation/**")
+  local args = { SPEC_SOURCE_DIR .. "/spec/support/eventsource_client.js", url, last_id }
+  return setmetatable({ process = child.start(node, args, { env = { NODE_PATH = MODULES } }) }, lending)
+end
+
+-- What it has received so far: events, and how often a stream was opened.
+function lending:received()
+  assert(self.process:running(), self.process:output())
+  local events, opens = {}, 0
+  for line in self.process:output():gmatch "([^\n]+)\n" do
+    local value = http.json.decode(line)
+    if value.open then
+      opens = opens + 1
+    elseif value.type then
+      events[#events + 1] = value
+    end
+  end
+  return events, opens
+end
+
+function lending:wait_open(times)
+  eventually("the client has a stream", function()
+    local _, opens = self:received()
+    return opens >= (times or 1)
+  end)
+end
+
+function lending:wait_events(n)
+  eventually(("%d events"):format(n), function() return #self:received() >= n end)
+  return (self:received())
+end
+
+local function reserve(broker, book, type)
+  local id = broker:publish("reservation/" .. book, http.json.encode { book = book }, { type = type or "reserved" })
+  return { type = type or "reserved", id = id, data = http.json.encode { book = book } }
+end
+
+-- Nothing further may come: asked after a moment in which a double would have.
+local function assert_exactly(expected, client)
+  client:wait_events(#expected)
+  eventually.turn(0.3)
+  assert.same(expected, (client:received()))
+end
+
+describe("a lending service with an off-the-shelf EventSource client", function()
+  local broker = tidegate.shared {}
+  local running
+
+  local function start(last_id)
+    running = start_lending(broker(), last_id)
+    return running
+  end
+
+  after_each(function()
+    if running then
+      running.process:stop()
+      running = nil
+    end
+  end)
+
+  it("receives exactly what it missed while it was stopped, in order, once", function()
+    local client = start()
+    client:wait_open()
+    local before = { reserve(broker(), "emma"), reserve(broker(), "dune", "cancelled") }
+    assert_exactly(before, client)
+    client.process:stop()
+
+    local missed = {}
+    for i = 1, 50 do
+      missed[i] = reserve(broker(), "missed-" .. i)
+    end
+    client = start(before[#before].id)
+    client:wait_events(#missed)
+    missed[#missed + 1] = reserve(broker(), "after")
+    assert_exactly(missed, client)
+  end)
+
+  it("receives all there is when it asks for earliest", function()
+    local all = {}
+    local client = start "earliest"
+    client:wait_open()
+    client:wait_events(1) -- what the other specs of this block left
+    all[1] = reserve(broker(), "one-more")
+    eventually("the newest event", function()
+      local events = client:received()
+      return events[#events].id == all[1].id
+    end)
+    local from_start = client:received()
+    client.process:stop()
+
+    client = start "earliest"
+    assert_exactly(from_start, client)
+    for i = 2, #from_start do
+      assert.is_true(tonumber(from_start[i - 1].id) < tonumber(from_start[i].id))
+    end
+  end)
+end)
+
+describe("a lending service whose broker is restarted", function()
+  it("loses nothing and receives nothing twice, without doing anything for it", function()
+    local port = child.free_port()
+    local broker = tidegate.start { config = { listen = { "127.0.0.1:" .. port }, sse = { retry_ms = 200 } } }
+    local client = start_lending(broker)
+    finally(function() client.process:stop() end)
+    client:wait_open()
+    local expected = {}
+    for round = 1, 3 do
+      for i = 1, 5 do
+        expected[#expected + 1] = reserve(broker, ("book-%d-%d"):format(round, i))
+      end
+      client:wait_events(#expected)
+      if round % 2 == 1 then
+        broker:stop()
+      else
+        broker:kill()
+      end
+      broker:start()
+      -- before the client is back: it has to ask for these
+      expected[#expected + 1] = reserve(broker, "meanwhile-" .. round)
+      client:wait_open(round + 1)
+    end
+    assert_exactly(expected, client)
+  end)
+end)

@@ -1,0 +1,190 @@
+-- The try-out page in a real browser.
+local child = require "support.child"
+local eventually = require "support.eventually"
+local http = require "support.http"
+local tidegate = require "support.tidegate"
+local webdriver = require "support.webdriver"
+
+local POLICY = [[
+return {
+  api = 1,
+  authenticate = function() return { sub = "anyone" } end,
+  subscribe = function(req)
+    if req.topics[1] == "secret" then
+      return tg.deny(403, "not for browsers")
+    end
+    return { topics = req.topics }
+  end,
+  publish = function(pub) return pub end,
+}
+]]
+
+describe("the try-out page", function()
+  local browser, broker
+
+  setup(function()
+    browser = webdriver.open()
+  end)
+
+  teardown(function()
+    if browser then
+      browser:close()
+    end
+  end)
+
+  before_each(function()
+    broker = tidegate.start {
+      policy = POLICY,
+      config = { listen = { "127.0.0.1:" .. child.free_port() }, sse = { retry_ms = 200 } },
+    }
+  end)
+
+  after_each(function()
+    browser:go "about:blank"
+  end)
+
+  local function url(path)
+    return ("http://%s:%d%s"):format(broker.host, broker.port, path)
+  end
+
+  local function wait_state(wanted)
+    eventually("the page says " .. wanted, function()
+      local state = browser:text "#state"
+      return state:find(wanted, 1, true) ~= nil, state
+    end, 20)
+  end
+
+  local function open_page()
+    browser:go(url "/")
+    wait_state "open"
+  end
+
+  -- The events the page shows, oldest first.
+  local function shown()
+    return browser:script [[
+      return [...document.querySelectorAll("#events li")].reverse().map(li => ({
+        id: li.dataset.id, type: li.dataset.type, data: li.querySelector(".data").textContent }))
+    ]]
+  end
+
+  local function wait_shown(n)
+    eventually(n .. " events on the page", function()
+      local events = shown()
+      return #events >= n, #events .. " events"
+    end, 20)
+    return shown()
+  end
+
+  local function data_of(events)
+    local list = {}
+    for i, ev in ipairs(events) do
+      list[i] = ev.data
+    end
+    return list
+  end
+
+  it("loads from one file, connects, and the console stays silent", function()
+    local r = http.get(broker, "/")
+    assert.equal(200, r.status)
+    assert.truthy(r.headers["content-type"]:find "^text/html")
+    assert.truthy(r.headers["content-security-policy"]:find("default-src 'none'", 1, true))
+    browser:console()
+    open_page()
+    assert.equal("Tidegate: try it", browser:script "return document.title")
+    local elsewhere = browser:script [[
+      return performance.getEntriesByType("resource").map(r => r.name).filter(n => new URL(n).pathname !== "/events")
+    ]]
+    assert.same({}, elsewhere)
+    assert.same({}, browser:console())
+  end)
+
+  it("labels every field for assistive technology", function()
+    open_page()
+    assert.same({}, browser:script [[
+      return [...document.querySelectorAll("input, select, textarea")].filter(e => !e.labels.length).map(e => e.id)
+    ]])
+  end)
+
+  it("shows an event published with its own form", function()
+    open_page()
+    browser:type("#publish-type", "surprise")
+    browser:type("#publish-data", "from the form\nin two lines")
+    browser:click "#publish button"
+    local ev = wait_shown(1)[1]
+    assert.equal("surprise", ev.type)
+    assert.equal("from the form\nin two lines", ev.data)
+    assert.equal("stored as id " .. ev.id, browser:text "#answer")
+    assert.equal(ev.id, browser:text "#last-id")
+  end)
+
+  it("shows an event published over HTTP as text, never as markup", function()
+    open_page()
+    local data = '<img src=x onerror="document.title=\'owned\'"><b>bold</b>'
+    local id = broker:publish("demo/hello", data)
+    assert.same({ { id = id, type = "message", data = data } }, wait_shown(1))
+    assert.equal(0, browser:script "return document.querySelectorAll('#events img, #events b').length")
+    assert.equal("Tidegate: try it", browser:script "return document.title")
+  end)
+
+  it("prints curl lines that work as pasted", function()
+    open_page()
+    browser:type("#publish-topic", "demo/hello")
+    browser:type("#publish-data", "it's from $curl & co")
+    local line = browser:text "#curl-publish"
+    assert.truthy(line:find("curl ", 1, true) == 1, line)
+    local code, out, err = tidegate.run("/bin/sh", { args = { "-c", line } })
+    assert.equal(0, code, err)
+    assert.equal("it's from $curl & co", wait_shown(1)[1].data)
+    assert.truthy(out:find('"id"', 1, true), out)
+    assert.equal(("curl -N '%s'"):format(url "/events?topic=demo/hello"), browser:text "#curl-subscribe")
+  end)
+
+  it("starts at the oldest event when asked to", function()
+    for i = 1, 3 do
+      broker:publish("demo/hello", "before-" .. i)
+    end
+    open_page()
+    browser:script "document.getElementById('start').value = 'earliest'"
+    browser:click "#subscribe button"
+    assert.same({ "before-1", "before-2", "before-3" }, data_of(wait_shown(3)))
+  end)
+
+  it("says that a stream is closed when the policy refuses it", function()
+    open_page()
+    browser:type("#topic", "secret")
+    browser:click "#subscribe button"
+    wait_state "closed"
+  end)
+
+  it("continues after restarts of the broker without loss or doubles", function()
+    open_page()
+    local expected = {}
+    local function publish(data)
+      expected[#expected + 1] = data
+      broker:publish("demo/hello", data)
+    end
+    for round, stop in ipairs { "stop", "kill" } do
+      for i = 1, 5 do
+        publish(("live-%d-%d"):format(round, i))
+      end
+      wait_shown(#expected)
+      broker[stop](broker)
+      wait_state "connecting"
+      broker:start()
+      for i = 1, 5 do
+        publish(("missed-%d-%d"):format(round, i))
+      end
+      wait_shown(#expected)
+      wait_state "open"
+    end
+    publish "last"
+    wait_shown(#expected)
+    eventually.turn(0.5) -- a double would show by now
+    local events = shown()
+    assert.same(expected, data_of(events))
+    for i = 2, #events do
+      assert.is_true(tonumber(events[i - 1].id) < tonumber(events[i].id))
+    end
+    assert.equal("3", browser:text "#opens")
+  end)
+end)

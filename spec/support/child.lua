@@ -1,0 +1,109 @@
+-- Long-lived helper processes of the specs (a browser driver, a client): spawned with their output in a
+-- file, stopped by their process id.
+--
+--   local p = child.start("/usr/bin/node", { "client.js" }, { env = { NODE_PATH = "..." } })
+--   p:output()           all it wrote so far, stdout and stderr
+--   p:stop()             SIGTERM, then SIGKILL; idempotent
+local eventually = require "support.eventually"
+local socket = require "socket"
+local uv = require "luv"
+
+local M = {}
+local child = {}
+child.__index = child
+
+-- The program's path, or nil when it is not installed.
+function M.find(name)
+  for dir in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+    if uv.fs_access(dir .. "/" .. name, "X") then
+      return dir .. "/" .. name
+    end
+  end
+end
+
+-- A port of 127.0.0.1 that was free a moment ago, for brokers that must come back on the same one. Below
+-- the range from which the kernel takes source ports: a client that knocks while nobody listens could
+-- otherwise end up connected to itself.
+function M.free_port()
+  for _ = 1, 100 do
+    local port = math.random(20000, 32000)
+    local s = socket.bind("127.0.0.1", port)
+    if s then
+      s:close()
+      return port
+    end
+  end
+  error "no free port between 20000 and 32000"
+end
+
+-- A fresh directory; the caller removes it with remove_tree.
+function M.directory()
+  return assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-child-XXXXXX"))
+end
+
+function M.remove_tree(path)
+  local scan = uv.fs_scandir(path)
+  while scan do
+    local name, kind = uv.fs_scandir_next(scan)
+    if not name then
+      break
+    end
+    if kind == "directory" then
+      M.remove_tree(path .. "/" .. name)
+    else
+      uv.fs_unlink(path .. "/" .. name)
+    end
+  end
+  uv.fs_rmdir(path)
+end
+
+function M.start(path, args, options)
+  options = options or {}
+  local self = setmetatable({ dir = M.directory() }, child)
+  local file = assert(uv.fs_open(self.dir .. "/output", "w", 384))
+  local vars, env = uv.os_environ(), {}
+  for k, v in pairs(options.env or {}) do
+    vars[k] = v
+  end
+  for k, v in pairs(vars) do
+    env[#env + 1] = k .. "=" .. v
+  end
+  local handle, pid
+  handle, pid = uv.spawn(path, { args = args, env = env, stdio = { nil, file, file } }, function(code, signal)
+    self.pid, self.exit_code, self.exit_signal = nil, code, signal
+    handle:close()
+  end)
+  uv.fs_close(file)
+  assert(handle, pid)
+  self.pid = pid
+  return self
+end
+
+function child:output()
+  local f = assert(io.open(self.dir .. "/output", "rb"))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+function child:running()
+  uv.run "nowait"
+  return self.pid ~= nil
+end
+
+function child:signal(name)
+  assert(uv.kill(assert(self.pid, "the process has ended"), name))
+end
+
+function child:stop()
+  if self:running() then
+    self:signal "sigterm"
+    if not pcall(eventually, "the process ends", function() return not self:running() end, 5) then
+      self:signal "sigkill"
+      eventually("the process ends", function() return not self:running() end)
+    end
+  end
+  M.remove_tree(self.dir)
+end
+
+return M
