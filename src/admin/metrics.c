@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -244,16 +245,22 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     return rc ? rc : put_process(out, m->process);
 }
 
+/* proc(5), statm: total and resident pages. */
 static int64_t resident_bytes(void)
 {
+    char line[128], *total_end, *resident_end;
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f) {
         return -1;
     }
-    long long total, resident;
-    int n = fscanf(f, "%lld %lld", &total, &resident);
-    fclose(f);
-    return n == 2 ? resident * sysconf(_SC_PAGESIZE) : -1;
+    bool got = fgets(line, sizeof line, f) != NULL;
+    (void)fclose(f); /* nothing was written */
+    if (!got) {
+        return -1;
+    }
+    (void)strtoll(line, &total_end, 10);
+    long long resident = strtoll(total_end, &resident_end, 10);
+    return resident_end != total_end ? resident * sysconf(_SC_PAGESIZE) : -1;
 }
 
 static int64_t open_fds(void)

@@ -1,0 +1,55 @@
+# A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
+.DEFAULT_GOAL := build
+.PHONY: help deps build build-asan build-clang run test lint format fuzz install clean
+
+CONF ?= conf/tidegate.lua
+FUZZ_SECONDS ?= 20
+# make test SPEC=spec/unit/topic_spec.lua, or any arguments of busted
+SPEC ?=
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+deps: ## install the Debian packages that building and running need and that are missing
+	@.ci/deps run
+
+build: deps ## release build: build/release/tidegate
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release
+
+build-asan: ## build with address and undefined behaviour sanitizers, and the specs
+	@.ci/deps test
+	@cmake --preset asan >/dev/null
+	@cmake --build --preset asan
+
+build-clang: ## build with the second compiler
+	@.ci/deps test
+	@cmake --preset clang >/dev/null
+	@cmake --build --preset clang
+
+run: build ## start the broker in the foreground (CONF=conf/tidegate.lua)
+	@exec build/release/tidegate serve $(CONF)
+
+test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
+	@.ci/test build/asan $(SPEC)
+
+lint: ## format check, luacheck, clang-tidy
+	@.ci/deps test
+	@cmake --preset clang >/dev/null
+	@.ci/lint build/clang
+
+format: ## clang-format in place
+	@.ci/deps test
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS (default 20)
+	@.ci/deps test
+	@cmake --preset fuzz >/dev/null
+	@cmake --build --preset fuzz
+	@.ci/fuzz build/fuzz $(FUZZ_SECONDS)
+
+install: build ## install below DESTDIR: /usr, /etc/tidegate, a systemd unit
+	@cmake --install build/release
+
+clean: ## remove all builds
+	@rm -rf build
