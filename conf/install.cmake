@@ -1,0 +1,40 @@
+# What `cmake --install` puts where. Below the prefix (/usr in the release preset): the program, policies, stubs, the
+# systemd unit. In /etc/tidegate: the configuration and its policy, which are the operator's from then on and are
+# never overwritten.
+include(GNUInstallDirs)
+set(TIDEGATE_ETC /etc/tidegate)
+
+# The default configuration is written for a checkout; installed, it says where things are then.
+file(READ conf/tidegate.lua conf)
+foreach(change
+    "../data|/var/lib/tidegate"
+    "../scripts/policies/open.lua|policy.lua")
+  string(REPLACE "|" ";" change "${change}")
+  list(GET change 0 from)
+  list(GET change 1 to)
+  string(FIND "${conf}" "\"${from}\"" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "conf/tidegate.lua does not hold \"${from}\", which conf/install.cmake replaces")
+  endif()
+  string(REPLACE "\"${from}\"" "\"${to}\"" conf "${conf}")
+endforeach()
+string(REPLACE "a database in ../data" "a database in /var/lib/tidegate" conf "${conf}")
+string(REPLACE "check conf/tidegate.lua" "check ${TIDEGATE_ETC}/tidegate.lua" conf "${conf}")
+file(WRITE ${CMAKE_BINARY_DIR}/install/tidegate.lua "${conf}")
+file(COPY_FILE ${CMAKE_SOURCE_DIR}/scripts/policies/open.lua ${CMAKE_BINARY_DIR}/install/policy.lua ONLY_IF_DIFFERENT)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS conf/tidegate.lua scripts/policies/open.lua)
+configure_file(conf/tidegate.service.in ${CMAKE_BINARY_DIR}/install/tidegate.service @ONLY)
+
+install(TARGETS tidegate RUNTIME)
+install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate)
+install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${CMAKE_BINARY_DIR}/install/tidegate.service DESTINATION lib/systemd/system)
+install(FILES conf/tidegate.sysusers DESTINATION lib/sysusers.d RENAME tidegate.conf)
+foreach(name tidegate.lua policy.lua)
+  install(CODE "
+    if(EXISTS \"\$ENV{DESTDIR}${TIDEGATE_ETC}/${name}\")
+      message(STATUS \"Kept: \$ENV{DESTDIR}${TIDEGATE_ETC}/${name}\")
+    else()
+      file(INSTALL \"${CMAKE_BINARY_DIR}/install/${name}\" DESTINATION \"${TIDEGATE_ETC}\")
+    endif()")
+endforeach()
