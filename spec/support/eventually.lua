@@ -1,0 +1,55 @@
+-- Time in specs: one clock, one factor for slow machines, and bounded polling instead of sleeping.
+--
+--   eventually("the stream is closed", function() return client:at_end() end)        -- 10 s
+--   eventually("...", fn, 2)                                                         -- 2 s
+--
+-- All durations are seconds and are multiplied by TIDEGATE_SPEC_TIME_FACTOR where they bound a wait.
+local socket = require "socket"
+local uv = require "luv"
+
+local M = {}
+
+M.factor = tonumber(os.getenv("TIDEGATE_SPEC_TIME_FACTOR") or "1")
+assert(M.factor and M.factor > 0, "TIDEGATE_SPEC_TIME_FACTOR must be a positive number")
+
+M.default_timeout = 10
+
+function M.now()
+  return uv.hrtime() / 1e9
+end
+
+-- The moment at which a wait of `seconds` has taken too long.
+function M.deadline(seconds)
+  return M.now() + (seconds or M.default_timeout) * M.factor
+end
+
+-- Lets child processes be reaped, then yields the processor.
+function M.turn(pause)
+  uv.run("nowait")
+  socket.sleep(pause or 0.005)
+end
+
+-- Polls until `fn` answers something true and returns that. An error raised by `fn` (a failed assert)
+-- counts as "not yet"; the last one is reported.
+function M.wait(what, fn, timeout)
+  local deadline = M.deadline(timeout)
+  local last
+  while true do
+    local ok, result, detail = pcall(fn)
+    if ok and result then
+      return result
+    end
+    last = ok and detail or not ok and result or nil
+    if M.now() > deadline then
+      break
+    end
+    M.turn()
+  end
+  if type(last) == "table" and last.message then
+    last = last.message
+  end
+  error(("not within %g s: %s%s"):format((timeout or M.default_timeout) * M.factor, what,
+    last and "\nlast: " .. tostring(last) or ""), 2)
+end
+
+return setmetatable(M, { __call = function(_, ...) return M.wait(...) end })

@@ -1,0 +1,405 @@
+-- Raw SSE client: an independent parser of text/event-stream (WHATWG HTML 9.2.6) on a raw socket. It
+-- reads only inside the calls below, so a client that is not asked anything is a client that stopped
+-- reading.
+--
+--   local c = sse.open(broker, { topic = "a/*" })     -- 200 and an event stream, else an error
+--   local ev = c:next()                               -- { type, data, id }
+--   local list = c:collect(3)
+--   local back = sse.open(broker, { topic = "a/*", last_event_id = c.last_id })
+--
+-- Fields of a client: status, headers, last_id (text), retry_ms, comments, blocks (every block:
+-- { lines, event }), ended (nil, "closed", ...), bytes (all that was received after the head, when
+-- options.keep_bytes), first_read (what the first read returned, head included).
+local eventually = require "support.eventually"
+local http = require "support.http"
+local socket = require "socket"
+local sockets = require "support.sockets"
+
+local M = {}
+
+----------------------------------------------------------------- the stream parser
+local BOM = "\xEF\xBB\xBF"
+local parser = {}
+parser.__index = parser
+
+-- `out`: table that gets last_id, retry_ms, comments, blocks; on_event(ev) is called per dispatch.
+function M.parser(out, on_event)
+  out.last_id, out.comments, out.blocks = "", {}, {}
+  return setmetatable({
+    out = out, on_event = on_event,
+    rest = {}, after_cr = false, started = false, held = "",
+    data = {}, type = "", id = "", lines = {},
+  }, parser)
+end
+
+function parser:field(name, value)
+  if name == "data" then
+    self.data[#self.data + 1] = value
+  elseif name == "event" then
+    self.type = value
+  elseif name == "id" then
+    if not value:find("\0", 1, true) then
+      self.id = value
+    end
+  elseif name == "retry" then
+    if value:find("^%d+$") then
+      self.out.retry_ms = tonumber(value)
+    end
+  end
+end
+
+function parser:dispatch()
+  local block = { lines = self.lines }
+  self.out.last_id = self.id
+  if #self.data > 0 then
+    block.event = {
+      type = self.type ~= "" and self.type or "message",
+      data = table.concat(self.data, "\n"),
+      id = self.id,
+    }
+  end
+  local blocks = self.out.blocks
+  blocks[#blocks + 1] = block
+  self.data, self.type, self.lines = {}, "", {}
+  if block.event then
+    self.on_event(block.event)
+  end
+end
+
+function parser:line(text)
+  if text == "" then
+    self:dispatch()
+    return
+  end
+  self.lines[#self.lines + 1] = text
+  local colon = text:find(":", 1, true)
+  if colon == 1 then
+    self.out.comments[#self.out.comments + 1] = text:sub(2)
+  elseif colon then
+    local value = text:sub(colon + 1)
+    self:field(text:sub(1, colon - 1), value:sub(1, 1) == " " and value:sub(2) or value)
+  else
+    self:field(text, "")
+  end
+end
+
+function parser:feed(bytes)
+  local from = 1
+  if not self.started then
+    bytes = self.held .. bytes
+    if #bytes < #BOM and bytes == BOM:sub(1, #bytes) then
+      self.held = bytes
+      return
+    end
+    self.started = true
+    from = bytes:sub(1, #BOM) == BOM and #BOM + 1 or 1
+  end
+  if self.after_cr and from <= #bytes then
+    self.after_cr = false
+    if bytes:byte(from) == 10 then
+      from = from + 1
+    end
+  end
+  while from <= #bytes do
+    local stop = bytes:find("[\r\n]", from)
+    if not stop then
+      self.rest[#self.rest + 1] = bytes:sub(from)
+      return
+    end
+    self.rest[#self.rest + 1] = bytes:sub(from, stop - 1)
+    local line = table.concat(self.rest)
+    self.rest = {}
+    from = stop + 1
+    if bytes:byte(stop) == 13 then
+      if from > #bytes then
+        self.after_cr = true
+      elseif bytes:byte(from) == 10 then
+        from = from + 1
+      end
+    end
+    self:line(line)
+  end
+end
+
+----------------------------------------------------------------- the client
+local client = {}
+client.__index = client
+
+local function request_of(options)
+  if options.request then
+    return options.request
+  end
+  local query = {}
+  for k, v in pairs(options.query or {}) do
+    query[k] = v
+  end
+  query.topic = options.topic or query.topic
+  local target = (options.path or "/events") .. (next(query) and "?" .. http.query(query) or "")
+  local headers = { { "Accept", "text/event-stream" } }
+  if options.last_event_id then
+    headers[#headers + 1] = { "Last-Event-ID", options.last_event_id }
+  end
+  for k, v in pairs(options.headers or {}) do
+    headers[#headers + 1] = type(k) == "number" and v or { k, v }
+  end
+  return http.render("GET", target, headers)
+end
+
+-- Connects and sends the request; waits for nothing. nil, error when the connection fails.
+-- options: topic (text or list), query, path, last_event_id, headers, request (raw bytes instead),
+-- rcvbuf, from (own address), slowly (one byte a packet), keep_bytes, timeout
+function M.start(target, options)
+  options = options or {}
+  local s, err = sockets.connect(target, options)
+  if not s then
+    return nil, err
+  end
+  local c = setmetatable({ socket = s, queue = {}, head_bytes = "", received = {}, options = options }, client)
+  c.parser = M.parser(c, function(ev) c.queue[#c.queue + 1] = ev end)
+  local bytes = request_of(options)
+  if options.slowly then
+    for i = 1, #bytes do
+      assert(sockets.send(s, bytes:sub(i, i)))
+    end
+  else
+    local ok, why = sockets.send(s, bytes)
+    if not ok then
+      sockets.close(s)
+      return nil, why
+    end
+  end
+  return c
+end
+
+-- Starts and waits for the head of the answer, whatever its status.
+function M.request(target, options)
+  local c = assert(M.start(target, options))
+  c:wait("an answer to the subscribe request", function() return c.status or c.ended end,
+    options and options.timeout)
+  assert(c.status, "the connection ended without an answer")
+  return c
+end
+
+-- An open event stream, past its first packet (its start position is known).
+function M.open(target, options)
+  local c = M.request(target, options)
+  if c.status ~= 200 then
+    error(("status %d instead of an event stream: %s"):format(c.status, c:rest_of_body()), 2)
+  end
+  assert(c.headers["content-type"]:find("^text/event%-stream"), "not an event stream")
+  c:wait("the first block", function() return #c.blocks > 0 or c.ended end)
+  c.start_id = c.last_id
+  return c
+end
+
+function client:take(bytes)
+  if not self.first_read then
+    self.first_read = bytes
+  end
+  if not self.status then
+    self.head_bytes = self.head_bytes .. bytes
+    local _, last = self.head_bytes:find("\r\n\r\n", 1, true)
+    if not last then
+      return
+    end
+    local fake = setmetatable({ buffer = self.head_bytes:sub(1, last) }, { __index = http.conn })
+    local r = http.conn.head(fake)
+    bytes = self.head_bytes:sub(last + 1)
+    self.status, self.headers, self.fields, self.raw_head = r.status, r.headers, r.fields, r.raw_head
+  end
+  if self.options.keep_bytes or self.status ~= 200 then
+    self.received[#self.received + 1] = bytes
+  end
+  if self.status == 200 and bytes ~= "" then
+    self.parser:feed(bytes)
+  end
+end
+
+-- Reads what is there. Returns whether anything was.
+function client:pump(max_reads)
+  local any = false
+  for _ = 1, max_reads or 64 do
+    if self.ended then
+      return any
+    end
+    local data, err = sockets.read_available(self.socket)
+    if not data then
+      self.ended = err
+      return true
+    elseif data == "" then
+      return any
+    end
+    any = true
+    self:take(data)
+  end
+  return any
+end
+
+-- Reads until `done()` answers true; an error at the deadline.
+function client:wait(what, done, timeout)
+  local deadline = eventually.deadline(timeout)
+  while true do
+    local result = done()
+    if result then
+      return result
+    end
+    if not self:pump() then
+      local left = deadline - eventually.now()
+      if left <= 0 then
+        error(("not within %g s: %s (%d blocks so far%s)"):format((timeout or eventually.default_timeout)
+          * eventually.factor, what, #self.blocks, self.ended and ", stream ended: " .. self.ended or ""), 2)
+      elseif self.ended then
+        error(("the stream ended (%s) before: %s"):format(self.ended, what), 2)
+      end
+      socket.select({ self.socket }, nil, math.min(left, 0.2))
+    end
+  end
+end
+
+-- The next event.
+function client:next(timeout)
+  self:wait("an event", function() return #self.queue > 0 end, timeout)
+  return table.remove(self.queue, 1)
+end
+
+-- The next n events, a list.
+function client:collect(n, timeout)
+  self:wait(("%d events"):format(n), function() return #self.queue >= n end, timeout)
+  local list = table.move(self.queue, 1, n, 1, {})
+  self:drop(n)
+  return list
+end
+
+function client:drop(n)
+  self.queue = table.move(self.queue, n + 1, #self.queue, 1, {})
+end
+
+-- Reads until an event with this data came; returns all events up to it, without it.
+function client:collect_until(data, timeout)
+  local at
+  local scanned = 0
+  self:wait(("an event with data %q"):format(data), function()
+    for i = scanned + 1, #self.queue do
+      if self.queue[i].data == data then
+        at = i
+        return true
+      end
+    end
+    scanned = #self.queue
+    return false
+  end, timeout)
+  local list = table.move(self.queue, 1, at - 1, 1, {})
+  self:drop(at)
+  return list
+end
+
+-- Reads until the other side closes. Returns "closed" or what the socket said.
+function client:wait_end(timeout)
+  self:wait("the end of the stream", function() return self.ended end, timeout)
+  return self.ended
+end
+
+function client:bytes()
+  return table.concat(self.received)
+end
+
+-- Body of an answer that is not an event stream (nothing is assumed of keep-alive).
+function client:rest_of_body()
+  local length = tonumber(self.headers["content-length"] or "")
+  self:wait("the body", function()
+    return self.ended or length and #self:bytes() >= length
+  end)
+  return self:bytes()
+end
+
+function client:close()
+  self.ended = self.ended or "closed here"
+  sockets.close(self.socket)
+end
+
+function client:reset()
+  self.ended = self.ended or "reset here"
+  sockets.reset(self.socket)
+end
+
+function client:shutdown()
+  return self.socket:shutdown("send")
+end
+
+-- Pumps all clients until `done()` answers true.
+function M.pump_until(what, clients, done, timeout)
+  local deadline = eventually.deadline(timeout)
+  while true do
+    local any = false
+    for _, c in ipairs(clients) do
+      any = c:pump() or any
+    end
+    if done() then
+      return
+    end
+    if not any then
+      if eventually.now() > deadline then
+        error(("not within %g s: %s"):format((timeout or eventually.default_timeout) * eventually.factor, what), 2)
+      end
+      local waiting = {}
+      for _, c in ipairs(clients) do
+        if not c.ended then
+          waiting[#waiting + 1] = c.socket
+        end
+      end
+      if #waiting > 0 then
+        socket.select(waiting, nil, 0.05)
+      else
+        eventually.turn()
+      end
+    end
+  end
+end
+
+----------------------------------------------------------------- what an EventSource does
+-- Follows a broker through restarts: reconnects with its last id whenever the stream ends. Call step()
+-- often. events: all received, in order; connects: how often a stream was opened.
+local follower = {}
+follower.__index = follower
+
+function M.follower(broker, options)
+  return setmetatable({ broker = broker, options = options, last_id = options.last_event_id,
+    events = {}, connects = 0, marks = {} }, follower)
+end
+
+function follower:step()
+  local c = self.client
+  if not c then
+    local options = {}
+    for k, v in pairs(self.options) do
+      options[k] = v
+    end
+    options.last_event_id = self.last_id
+    c = M.start(self.broker, options)
+    if not c then
+      return
+    end
+    self.client = c
+    self.opened = false
+  end
+  c:pump()
+  if c.status and not self.opened then
+    assert(c.status == 200, "status " .. c.status)
+    self.opened = true
+    self.connects = self.connects + 1
+    self.marks[#self.marks + 1] = #self.events
+  end
+  for _, ev in ipairs(c.queue) do
+    self.events[#self.events + 1] = ev
+  end
+  c.queue = {}
+  if c.last_id ~= "" then
+    self.last_id = c.last_id
+  end
+  if c.ended then
+    c:close()
+    self.client = nil
+  end
+end
+
+return M
