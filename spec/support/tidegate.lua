@@ -403,9 +403,6 @@ function M.prepare(options)
   if options.policy_file then
     self.config = merge(self.config, { policy = { file = options.policy_file } })
   end
-  if options.no_admin then
-    self.config.admin = nil
-  end
   for i, address in ipairs(self.config.listen) do
     self.config.listen[i] = address:gsub("^unix:@DIR", function() return "unix:" .. self.dir end)
   end

@@ -34,7 +34,9 @@ describe("the SSE parser of the specs", function()
       { type = "message", data = "a", id = "" }, { type = "message", data = "b", id = "" },
       { type = "message", data = "c", id = "" },
     } },
-    { "data: a\r\n\ndata: b\n\n", { { type = "message", data = "a", id = "" }, { type = "message", data = "b", id = "" } } },
+    { "data: a\r\n\ndata: b\n\n", {
+      { type = "message", data = "a", id = "" }, { type = "message", data = "b", id = "" },
+    } },
     { "event: x\nid: 7\n\ndata: a\n\n", { { type = "message", data = "a", id = "7" } } },
     { "event: x\nid: 7\ndata: a\nid: 8\0\n\n", { { type = "x", data = "a", id = "7" } } },
     { "data: unfinished\n", {} },
@@ -72,7 +74,8 @@ end)
 describe("the HTTP client of the specs", function()
   it("renders what is asked", function()
     assert.equal("GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n", http.render("GET", "/a"))
-    assert.equal("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.render("POST", "/a", { Host = "x" }, "hi"))
+    assert.equal("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
+      http.render("POST", "/a", { Host = "x" }, "hi"))
     assert.equal("a=1%202&topic=a%2Fb&topic=c", http.query { topic = { "a/b", "c" }, a = "1 2" })
   end)
 end)

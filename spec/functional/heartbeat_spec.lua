@@ -1,0 +1,110 @@
+-- Silence, and peers that are gone without a word.
+local eventually = require "support.eventually"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local function heartbeats(c)
+  local n = 0
+  for _, comment in ipairs(c.comments) do
+    assert.equal("heartbeat", comment)
+    n = n + 1
+  end
+  return n
+end
+
+describe("the heartbeat", function()
+  local broker = tidegate.shared { config = { sse = { heartbeat_s = 1, dead_peer_s = 30 },
+    limits = { send_buffer_bytes = 16384 } } }
+
+  it("is a comment after silence, again and again", function()
+    local c = sse.open(broker(), { topic = "quiet" })
+    local from = eventually.now()
+    c:wait("a heartbeat", function() return heartbeats(c) == 1 end, 5)
+    assert.is_true(eventually.now() - from >= 0.9, "not before a second of silence")
+    c:wait("the next", function() return heartbeats(c) == 3 end, 5)
+    assert.is_true(eventually.now() - from >= 2.7)
+    assert.equal(0, #c.queue)
+  end)
+
+  it("stays away while events flow, and does not wait for other topics", function()
+    local busy = sse.open(broker(), { topic = "busy" })
+    local quiet = sse.open(broker(), { topic = "quiet" })
+    local n = 0
+    quiet:wait("three heartbeats", function()
+      n = n + 1
+      broker():publish("busy", tostring(n))
+      eventually.turn(0.05)
+      return heartbeats(quiet) >= 3
+    end, 10)
+    busy:collect(n)
+    -- a pause of the publisher may have been long enough for one on a loaded machine
+    assert.is_true(heartbeats(busy) <= (eventually.factor > 1 and 2 or 0), heartbeats(busy) .. " heartbeats")
+  end)
+
+  it("is never queued behind an unfinished write", function()
+    local stalled = sse.open(broker(), { topic = "stall", rcvbuf = 4096 })
+    local quiet = sse.open(broker(), { topic = "quiet" })
+    for i = 1, 4 do
+      broker():publish("stall", ("%d"):format(i) .. ("x"):rep(300000))
+    end
+    quiet:wait("three heartbeats elsewhere", function() return heartbeats(quiet) >= 3 end, 10)
+    assert.equal(4, #stalled:collect(4, 20))
+    assert.equal(0, heartbeats(stalled))
+    stalled:wait("its own, afterwards", function() return heartbeats(stalled) == 1 end, 5)
+  end)
+
+  it("may be the policy's choice", function()
+    local b = tidegate.start { policy = [[
+      return {
+        api = 1,
+        authenticate = function() return { sub = "x" } end,
+        subscribe = function(req) return { topics = { "a" }, heartbeat = 1 } end,
+      }
+    ]] }
+    local c = sse.open(b)
+    c:wait("a heartbeat", function() return heartbeats(c) == 1 end, 5)
+  end)
+end)
+
+describe("a peer that takes nothing", function()
+  local broker = tidegate.shared { config = { sse = { heartbeat_s = 1, dead_peer_s = 2 },
+    limits = { send_buffer_bytes = 16384 } } }
+
+  local function dead()
+    return broker():metric 'tidegate_connections_closed_total{reason="dead-peer"}'
+  end
+
+  it("is freed within the configured time", function()
+    local c = sse.open(broker(), { topic = "dead", rcvbuf = 4096 })
+    local before = dead()
+    local from = eventually.now()
+    for _ = 1, 4 do
+      broker():publish("dead", ("x"):rep(300000))
+    end
+    eventually("it is freed", function() return dead() == before + 1 end, 6)
+    assert.is_true(eventually.now() - from >= 1.8, "not before")
+    assert.equal(0, broker():metric "tidegate_subscribers")
+    c:close()
+  end)
+
+  it("is told from one that is only slow", function()
+    local c = sse.open(broker(), { topic = "slow", rcvbuf = 4096 })
+    local before = dead()
+    for i = 1, 3 do
+      broker():publish("slow", i .. ("x"):rep(200000))
+    end
+    local from = eventually.now()
+    while eventually.now() - from < 5 * eventually.factor and #c.queue < 3 do
+      c:pump(1)
+      eventually.turn(0.2)
+    end
+    assert.equal(3, #c:collect(3))
+    assert.equal(before, dead())
+  end)
+
+  it("is not an idle one: it acknowledges heartbeats", function()
+    local c = sse.open(broker(), { topic = "idle" })
+    c:wait("four heartbeats", function() return heartbeats(c) >= 4 end, 10)
+    assert.is_nil(c.ended)
+  end)
+end)

@@ -1,0 +1,222 @@
+-- Last-Event-ID in every form, and what is said about history that is gone.
+local eventually = require "support.eventually"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local function data_of(events)
+  local list = {}
+  for i, ev in ipairs(events) do
+    list[i] = ev.data
+  end
+  return list
+end
+
+-- A topic of its own with n events; returns its name and their ids.
+local serial = 0
+local function history(broker, n)
+  serial = serial + 1
+  local topic, batch, ids = "history/" .. serial, {}, {}
+  for i = 1, n do
+    batch[i] = { topic = topic, data = tostring(i) }
+  end
+  for i, ack in ipairs(broker:publish_all(batch)) do
+    ids[i] = ack.id
+  end
+  return topic, ids
+end
+
+describe("resuming", function()
+  local broker = tidegate.shared()
+
+  -- Opens with `options`, publishes "end", returns the data of what came before it.
+  local function replay(topic, options)
+    options.topic = topic
+    local c = sse.open(broker(), options)
+    broker():publish(topic, "end")
+    return data_of(c:collect_until("end")), c
+  end
+
+  it("starts after the id of the Last-Event-ID field", function()
+    local topic, ids = history(broker(), 5)
+    local list, c = replay(topic, { last_event_id = ids[2] })
+    assert.same({ "3", "4", "5" }, list)
+    assert.equal(ids[2], c.start_id)
+  end)
+
+  for _, name in ipairs { "last_event_id", "lastEventId", "Last-Event-ID" } do
+    it("takes it from the query as " .. name, function()
+      local topic, ids = history(broker(), 5)
+      assert.same({ "4", "5" }, (replay(topic, { query = { [name] = ids[3] } })))
+    end)
+
+    it("takes earliest from the query as " .. name, function()
+      local topic = history(broker(), 3)
+      assert.same({ "1", "2", "3" }, (replay(topic, { query = { [name] = "earliest" } })))
+    end)
+  end
+
+  it("lets the field win over the query", function()
+    local topic, ids = history(broker(), 5)
+    assert.same({ "5" }, (replay(topic, { last_event_id = ids[4], query = { last_event_id = ids[1] } })))
+  end)
+
+  it("takes an empty value for none", function()
+    local topic, ids = history(broker(), 2)
+    assert.same({}, (replay(topic, { last_event_id = "" })))
+    assert.same({}, (replay(topic, { query = { last_event_id = "" } })))
+    assert.same({ "2" }, (replay(topic, { last_event_id = "", query = { last_event_id = ids[1] } })))
+  end)
+
+  it("starts with what comes when nothing is asked", function()
+    local topic = history(broker(), 2)
+    assert.same({}, (replay(topic, {})))
+  end)
+
+  it("takes 0 for the position before everything, without a gap", function()
+    local topic = history(broker(), 3)
+    assert.same({ "1", "2", "3" }, (replay(topic, { last_event_id = "0" })))
+  end)
+
+  it("delivers nothing twice when it is already at the head", function()
+    local topic, ids = history(broker(), 3)
+    assert.same({}, (replay(topic, { last_event_id = ids[3] })))
+  end)
+
+  it("works after ids of other topics, too", function()
+    local topic = history(broker(), 2)
+    local other = broker():publish("another/topic", "x")
+    broker():publish(topic, "3")
+    assert.same({ "3" }, (replay(topic, { last_event_id = other })))
+  end)
+
+  it("announces an id from the future as a reset", function()
+    local topic, ids = history(broker(), 3)
+    local future = tostring(math.tointeger(ids[3]) + 1000000000)
+    local c = sse.open(broker(), { topic = topic, last_event_id = future })
+    local gap = c:next()
+    assert.equal("gap", gap.type)
+    local told = require "dkjson".decode(gap.data)
+    assert.equal("reset", told.reason)
+    assert.equal(future, told.requested)
+    assert.equal(gap.id, told.resumed_from)
+    assert.is_true(tonumber(gap.id) <= tonumber(ids[3]))
+    local id = broker():publish(topic, "live")
+    local rest = c:collect_until("live")
+    for i, ev in ipairs(rest) do -- whatever it continues with: all that is behind resumed_from
+      assert.equal(ids[#ids - #rest + i], ev.id)
+      assert.is_true(tonumber(ev.id) > tonumber(gap.id))
+    end
+    assert.equal(id, c.last_id)
+  end)
+
+  for _, text in ipairs { "abc", "-5", "+5", "1.5", "0x10", "99999999999999999999999", "9007199254740993",
+    "earliest2", "null", "caf\u{e9}", "a\"b\\c" } do
+    it("announces what is no id of ours: " .. text, function()
+      local topic = history(broker(), 2)
+      local c = sse.open(broker(), { topic = topic, last_event_id = text })
+      local gap = c:next()
+      assert.equal("gap", gap.type)
+      local told = require "dkjson".decode(gap.data)
+      assert.is_true(told.reason == "unknown" or (told.reason == "reset" and text:find("^%d+$") ~= nil), told.reason)
+      assert.equal(text, told.requested)
+      assert.equal(gap.id, told.resumed_from)
+      broker():publish(topic, "live")
+      c:collect_until("live")
+      c:close()
+      -- and the id of the gap is a good one
+      local again = sse.open(broker(), { topic = topic, last_event_id = gap.id })
+      assert.is_not.equal("gap", again:next().type)
+    end)
+  end
+end)
+
+describe("history that retention removed", function()
+  local broker = tidegate.shared { config = { store = { retain_events = 10 },
+    event_log = { max_events = 16, page_events = 4 } } }
+  local topic = "retained"
+  local ids = {}
+
+  setup(function()
+    local batch = {}
+    for i = 1, 100 do
+      batch[i] = { topic = topic, data = tostring(i) }
+    end
+    for i, ack in ipairs(broker():publish_all(batch)) do
+      ids[i] = ack.id
+    end
+    eventually("retention has worked", function()
+      return broker():metric "tidegate_store_retention_removed_total" >= 80
+    end, 20)
+    broker():restart() -- so that the event log does not help
+  end)
+
+  for _, asked in ipairs { "first", "0" } do
+    it("is announced as expired when it was asked for: " .. asked, function()
+      local from = asked == "first" and ids[1] or asked
+      local c = sse.open(broker(), { topic = topic, last_event_id = from })
+      local gap = c:next()
+      assert.equal("gap", gap.type)
+      local told = require "dkjson".decode(gap.data)
+      assert.equal("expired", told.reason)
+      assert.equal(from, told.requested)
+      assert.equal(gap.id, told.resumed_from)
+      c:collect_until("100")
+    end)
+  end
+
+  it("is followed by all that is left, in order", function()
+    local c = sse.open(broker(), { topic = topic, last_event_id = ids[1] })
+    local gap = c:next()
+    local list = c:collect_until("100")
+    assert.is_true(#list >= 9, #list .. " events are left")
+    for i, ev in ipairs(list) do
+      assert.equal(ids[100 - #list + i - 1], ev.id)
+      assert.is_true(tonumber(ev.id) > tonumber(gap.id))
+    end
+    assert.equal(ids[100 - #list - 1], gap.id)
+  end)
+
+  it("is no gap for earliest, which is what is left", function()
+    local c = sse.open(broker(), { topic = topic, query = { last_event_id = "earliest" } })
+    local list = c:collect_until("100")
+    assert.is_true(#list >= 9)
+    for i, ev in ipairs(list) do
+      assert.equal(ids[100 - #list + i - 1], ev.id)
+    end
+  end)
+
+  it("is no gap for one that has seen all of it", function()
+    local c = sse.open(broker(), { topic = topic, last_event_id = ids[100] })
+    broker():publish(topic, "next")
+    assert.same({}, c:collect_until("next"))
+  end)
+end)
+
+describe("the gap event", function()
+  local broker = tidegate.shared { config = { sse = { gap_event = "lost" } } }
+
+  it("has the configured name", function()
+    local c = sse.open(broker(), { topic = "a", last_event_id = "nonsense" })
+    assert.equal("lost", c:next().type)
+  end)
+end)
+
+describe("a policy that grants no history", function()
+  local broker = tidegate.shared { policy = [[
+    return {
+      api = 1,
+      authenticate = function() return { sub = "x" } end,
+      subscribe = function(req) return { topics = req.topics, replay = false } end,
+      publish = function(pub) return pub end,
+    }
+  ]] }
+
+  it("starts its subscribers at the head, whatever they ask", function()
+    local topic = history(broker(), 3)
+    local c = sse.open(broker(), { topic = topic, query = { last_event_id = "earliest" } })
+    broker():publish(topic, "now")
+    for _, ev in ipairs(c:collect_until("now")) do
+      assert.equal("gap", ev.type)
+    end
+  end)
+end)
