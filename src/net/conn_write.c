@@ -92,7 +92,9 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
             count = WRITE_IOV_MAX - 1;
         }
         all[0] = uv_buf_init(c->out.data, (unsigned)head);
-        memcpy(all + 1, bufs, count * sizeof *bufs);
+        if (count) {
+            memcpy(all + 1, bufs, count * sizeof *bufs);
+        }
         from = all;
         count++;
     }

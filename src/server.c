@@ -1,0 +1,264 @@
+/* The composition root: builds a broker out of its parts, runs it, takes it apart in order.
+ *
+ * Up: loop, broker, store, policy, admin listener, public listeners.
+ * Down: stop accepting, end streams, wait for answers (deadline), admin, store; the loop then runs
+ * dry; policy last, because audiences bind to it. */
+#include "server.h"
+
+#include "admin/admin.h"
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "broker/broker.h"
+#include "lua/lua_policy.h"
+#include "net/http_server.h"
+#include "net/listener.h"
+#include "server_options.h"
+#include "store/store_sqlite.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+
+enum { DRAIN_TICK_MS = 50 };
+
+struct server {
+    const struct config *cfg;
+    struct loop *loop;
+    struct net_metrics net;
+    struct broker_metrics metrics;
+    struct server_options options;
+    struct http_server public, admin_server;
+    struct admin admin;
+    struct broker *broker;
+    struct store *store;
+    struct policy *policy;
+    struct deadline drain_tick;
+    uint64_t drain_until; /* loop time */
+    bool draining, closing;
+};
+
+/* ---------------------------------------------------------------- down */
+
+static void on_store_closed(void *ctx)
+{
+    struct server *s = ctx;
+    s->store = NULL;
+    s->admin.store = NULL;
+}
+
+/* Nothing is left to wait for, or it is not to be waited for: after this the loop runs dry. */
+static void close_all(struct server *s)
+{
+    if (s->closing) {
+        return;
+    }
+    s->closing = true;
+    deadline_disarm(&s->drain_tick);
+    http_server_close_all(&s->public, CLOSE_DRAINING);
+    http_server_close_all(&s->admin_server, CLOSE_DRAINING);
+    if (s->store) {
+        s->store->ops->close(s->store, on_store_closed, s);
+    }
+}
+
+static void on_drain_tick(struct deadline *d)
+{
+    struct server *s = container_of(d, struct server, drain_tick);
+    if (s->public.conn_count == 0) {
+        close_all(s);
+    } else if (loop_now(s->loop) >= s->drain_until) {
+        log_warn("server", "drain deadline passed",
+                 LOG_F(log_uint("connections_cut", s->public.conn_count)));
+        close_all(s);
+    } else {
+        deadline_arm(loop_deadline_class(s->loop, DRAIN_TICK_MS, on_drain_tick), &s->drain_tick);
+    }
+}
+
+static void drain(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->draining) {
+        return;
+    }
+    s->draining = true;
+    s->drain_until = loop_now(s->loop) + (uint64_t)s->cfg->drain.timeout_s * 1000;
+    log_info("server", "draining",
+             LOG_F(log_uint("connections", s->public.conn_count),
+                   log_uint("streams", broker_stream_count(s->broker)),
+                   log_int("timeout_s", s->cfg->drain.timeout_s)));
+    broker_drain(s->broker);
+    http_server_drain(&s->public);
+    deadline_arm(loop_deadline_class(s->loop, DRAIN_TICK_MS, on_drain_tick), &s->drain_tick);
+}
+
+static void on_stop(void *ctx, int signum)
+{
+    struct server *s = ctx;
+    if (!s->draining) {
+        drain(s);
+        return;
+    }
+    log_warn("server", "stopping now", LOG_F(log_int("signal", signum)));
+    close_all(s);
+}
+
+/* Frees what the loop has let go of. Answers the exit code. */
+static int take_apart(struct server *s, int code)
+{
+    if (s->broker) {
+        broker_free(s->broker);
+    }
+    if (s->policy) {
+        s->policy->ops->close(s->policy);
+    }
+    http_server_clear(&s->public);
+    http_server_clear(&s->admin_server);
+    server_options_clear(&s->options);
+    unsigned left = loop_free(s->loop);
+    if (left) {
+        log_error("server", "handles left open", LOG_F(log_uint("count", left)));
+        return code ? code : EX_SOFTWARE;
+    }
+    return code;
+}
+
+/* ---------------------------------------------------------------- up */
+
+/* Every connection needs a file descriptor; the store, the loop and the listeners some more. */
+static void raise_file_limit(struct http_server_options *o)
+{
+    enum { RESERVED = 64 };
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim)) {
+        return;
+    }
+    lim.rlim_cur = lim.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &lim)) {
+        log_warn("server", "cannot raise the limit of open files",
+                 LOG_F(log_str("error", uv_strerror(-errno))));
+        return;
+    }
+    rlim_t most = lim.rlim_cur > 2 * RESERVED ? lim.rlim_cur - RESERVED : lim.rlim_cur / 2;
+    if (lim.rlim_cur != RLIM_INFINITY && o->max_connections > most) {
+        log_warn("server", "fewer connections than limits.max_connections: raise LimitNOFILE",
+                 LOG_F(log_uint("wanted", o->max_connections), log_uint("possible", most)));
+        o->max_connections = (unsigned)most;
+    }
+}
+
+static void admin_state(void *ctx, struct admin_state *out)
+{
+    struct server *s = ctx;
+    *out = (struct admin_state){.draining = s->draining,
+                                .policy_file = s->cfg->policy.file,
+                                .policy_version = lua_policy_version(s->policy)};
+}
+
+static int open_store(struct server *s, struct err *e)
+{
+    return store_sqlite_open(&s->options.store, loop_uv(s->loop), &s->metrics, broker_tail,
+                             s->broker, &s->store, e);
+}
+
+static int listen_all(struct server *s, struct err *e)
+{
+    struct address a;
+    int rc = 0;
+    if (s->cfg->admin) {
+        rc = address_parse(s->cfg->admin, &a, e);
+        rc = rc ? rc : listener_open(&s->admin_server, &a, e);
+    }
+    for (size_t i = 0; rc == 0 && i < s->cfg->listen.n; i++) {
+        rc = address_parse(s->cfg->listen.v[i], &a, e);
+        rc = rc ? rc : listener_open(&s->public, &a, e);
+    }
+    return rc;
+}
+
+/* Two lines that work as pasted, for whoever started this by hand. */
+static void greet(const struct server *s)
+{
+    const char *at = s->public.first_address;
+    const char *path = s->cfg->http.events_path;
+    if (!s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
+        return;
+    }
+    printf("\nTidegate is up. In one terminal subscribe, in another publish:\n"
+           "  curl -N 'http://%s%s?topic=demo/hello'\n"
+           "  curl 'http://%s%s?topic=demo/hello' -d 'Hello, tide'\n"
+           "or open http://%s/ in a browser. Stop with Ctrl-C.\n\n",
+           at, path, at, path, at);
+    fflush(stdout);
+}
+
+static void build(struct server *s)
+{
+    s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
+    http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
+    http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
+                     &s->net);
+    broker_set_server(s->broker, &s->public);
+    s->admin = (struct admin){.loop = s->loop,
+                              .broker = s->broker,
+                              .net = &s->net,
+                              .metrics = &s->metrics,
+                              .start_ms = loop_unix_ms(s->loop),
+                              .state = admin_state,
+                              .drain = drain,
+                              .ctx = s};
+    deadline_init(&s->drain_tick);
+}
+
+/* 0, or the exit code; what went wrong is in `e`. */
+static int start(struct server *s, struct err *e)
+{
+    if (open_store(s, e)) {
+        return EX_UNAVAILABLE;
+    }
+    broker_set_store(s->broker, s->store);
+    s->admin.store = s->store;
+    if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
+        return EX_CONFIG;
+    }
+    broker_set_policy(s->broker, s->policy);
+    int rc = loop_on_stop_signal(s->loop, on_stop, s);
+    if (rc) {
+        err_set(e, rc, "cannot handle signals: %s", uv_strerror(rc));
+        return EX_OSERR;
+    }
+    return listen_all(s, e) ? EX_UNAVAILABLE : 0;
+}
+
+int server_run(const struct config *cfg)
+{
+    struct server s = {.cfg = cfg};
+    struct err e = {0};
+    s.loop = loop_new();
+    if (!s.loop) {
+        return EX_OSERR;
+    }
+    int code = server_options_init(&s.options, cfg, &e) ? EX_CONFIG : 0;
+    if (code) {
+        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
+        (void)loop_free(s.loop);
+        return code;
+    }
+    raise_file_limit(&s.options.public);
+    build(&s);
+    code = start(&s, &e);
+    if (code) {
+        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
+        close_all(&s);
+    } else {
+        log_info("server", "ready",
+                 LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", cfg->policy.file),
+                       log_str("store", cfg->store.path), log_uint("head", s.metrics.head_id)));
+        greet(&s);
+    }
+    loop_run(s.loop);
+    code = take_apart(&s, code);
+    log_info("server", "stopped", LOG_F(log_int("code", code)));
+    return code;
+}

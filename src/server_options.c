@@ -1,0 +1,111 @@
+#include "server_options.h"
+
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+
+/* The admin service answers a few tools on this machine; its limits are of no interest to anyone.
+ */
+enum {
+    ADMIN_CONNECTIONS = 64,
+    ADMIN_BODY_BYTES = 64 * 1024,
+    ADMIN_DEAD_PEER_MS = 10000,
+};
+
+static struct broker_options broker_options(const struct config *c)
+{
+    return (struct broker_options){
+        .events_path = c->http.events_path,
+        .content_type = c->http.content_type,
+        .page = c->http.page,
+        .cors = {.origins = c->http.cors_origins.v,
+                 .origin_count = c->http.cors_origins.n,
+                 .credentials = c->http.cors_credentials,
+                 .max_age_s = (unsigned)c->http.cors_max_age_s},
+        .heartbeat_s = (unsigned)c->sse.heartbeat_s,
+        .retry_ms = (unsigned)c->sse.retry_ms,
+        .turn_bytes = (size_t)c->sse.turn_bytes,
+        .max_lag = (uint64_t)c->sse.max_lag_events,
+        .on_lag = strcmp(c->sse.on_lag, "skip") == 0 ? ON_LAG_SKIP : ON_LAG_CLOSE,
+        .gap_event = c->sse.gap_event,
+        .log_events = (size_t)c->event_log.max_events,
+        .log_bytes = (size_t)c->event_log.max_bytes,
+        .page_events = (size_t)c->event_log.page_events,
+        .page_bytes = (size_t)c->event_log.page_bytes,
+        .page_cache_bytes = (size_t)c->event_log.page_cache_bytes,
+        .publish = {.event_bytes = (size_t)c->limits.event_bytes,
+                    .batch_events = (size_t)c->limits.batch_events},
+        .drain_retry_ms = (unsigned)c->drain.retry_ms,
+    };
+}
+
+static struct http_server_options public_options(const struct config *c)
+{
+    return (struct http_server_options){
+        .name = "public",
+        .limits = {.target_bytes = (size_t)c->limits.target_bytes,
+                   .head_bytes = (size_t)c->limits.head_bytes,
+                   .headers = (size_t)c->limits.headers,
+                   .body_bytes = (size_t)c->limits.body_bytes},
+        .head_timeout_ms = (uint64_t)c->limits.head_timeout_s * 1000,
+        .body_timeout_ms = (uint64_t)c->limits.body_timeout_s * 1000,
+        .idle_timeout_ms = (uint64_t)c->limits.idle_timeout_s * 1000,
+        .dead_peer_ms = (uint64_t)c->sse.dead_peer_s * 1000,
+        .pipeline = (unsigned)c->limits.pipeline,
+        .max_connections = (unsigned)c->limits.max_connections,
+        .max_connections_per_address = (unsigned)c->limits.max_connections_per_address,
+        .send_buffer_bytes = (int)c->limits.send_buffer_bytes,
+    };
+}
+
+static struct store_sqlite_options store_options(const struct config *c)
+{
+    return (struct store_sqlite_options){
+        .path = c->store.path,
+        .synchronous_full = strcmp(c->store.synchronous, "full") == 0,
+        .poll_ms = (unsigned)c->store.poll_ms,
+        .busy_timeout_ms = (unsigned)c->store.busy_timeout_ms,
+        .max_queue_events = (size_t)c->store.max_queue_events,
+        .max_queue_bytes = (size_t)c->store.max_queue_bytes,
+        .retain_age_s = (uint64_t)c->store.retain_age_s,
+        .retain_events = (uint64_t)c->store.retain_events,
+        .retain_bytes = (uint64_t)c->store.retain_bytes,
+        .key_window_s = (uint64_t)c->store.key_window_s,
+        .event_bytes = (size_t)c->limits.event_bytes,
+    };
+}
+
+int server_options_init(struct server_options *o, const struct config *c, struct err *e)
+{
+    *o = (struct server_options){
+        .broker = broker_options(c), .public = public_options(c), .store = store_options(c)};
+    o->policy = (struct lua_policy_options){
+        .file = c->policy.file,
+        .auth_open = strcmp(c->policy.auth, "open") == 0,
+        .memory_bytes = (size_t)c->policy.memory_bytes,
+        .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
+    };
+    o->admin = o->public;
+    o->admin.name = "admin";
+    o->admin.limits.body_bytes = ADMIN_BODY_BYTES;
+    o->admin.max_connections = ADMIN_CONNECTIONS;
+    o->admin.max_connections_per_address = 0;
+    o->admin.dead_peer_ms = ADMIN_DEAD_PEER_MS;
+    o->trusted_proxies = xcalloc(c->trusted_proxies.n, sizeof *o->trusted_proxies);
+    for (size_t i = 0; i < c->trusted_proxies.n; i++) {
+        int rc = network_parse(c->trusted_proxies.v[i], &o->trusted_proxies[i], e);
+        if (rc) {
+            server_options_clear(o);
+            return err_context(e, "trusted_proxies[%zu]", i + 1);
+        }
+    }
+    o->public.trusted_proxies = o->trusted_proxies;
+    o->public.trusted_proxy_count = c->trusted_proxies.n;
+    return 0;
+}
+
+void server_options_clear(struct server_options *o)
+{
+    free(o->trusted_proxies);
+    o->trusted_proxies = NULL;
+}

@@ -1,0 +1,23 @@
+/* The settings of a process, handed out to the parts in the structs they ask for. */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include "broker/broker.h"
+#include "config.h"
+#include "lua/lua_policy.h"
+#include "net/http_server.h"
+#include "store/store_sqlite.h"
+
+struct server_options {
+    struct broker_options broker;
+    struct http_server_options public, admin;
+    struct store_sqlite_options store;
+    struct lua_policy_options policy;
+    struct network *trusted_proxies; /* owned */
+};
+
+/* Strings are borrowed from `cfg`. Fails only on a trusted proxy that config_load() let through. */
+int server_options_init(struct server_options *o, const struct config *cfg, struct err *e);
+void server_options_clear(struct server_options *o);
+
+#endif
