@@ -66,11 +66,11 @@ void http_expect_lf(struct http_request *rq, struct http_input *in, unsigned nex
 
 static bool add_header(struct http_request *rq)
 {
-    if (rq->header_count == rq->limits->headers) {
+    if (rq->header_spans == rq->limits->headers) {
         http_fail(rq, 431, "too many header fields");
         return false;
     }
-    if (rq->header_count == rq->header_cap) {
+    if (rq->header_spans == rq->header_cap) {
         size_t cap = rq->header_cap ? rq->header_cap * 2 : FIRST_HEADERS;
         struct http_header *grown = realloc(rq->headers, cap * sizeof *grown);
         if (!grown) {
@@ -80,7 +80,7 @@ static bool add_header(struct http_request *rq)
         rq->headers = grown;
         rq->header_cap = cap;
     }
-    rq->headers[rq->header_count++] = (struct http_header){.name = {NULL, 0}};
+    rq->headers[rq->header_spans++] = (struct http_header){.name = {NULL, 0}};
     return true;
 }
 
@@ -116,7 +116,7 @@ static void step_name(struct http_request *rq, struct http_input *in)
     }
     size_t at = http_input_offset(in);
     if (rq->state == HTTP_HEAD) {
-        rq->headers[rq->header_count - 1].name = http_span(rq->mark, at);
+        rq->headers[rq->header_spans - 1].name = http_span(rq->mark, at);
     }
     in->p++;
     rq->mark = at + 1;
@@ -133,7 +133,7 @@ static void step_value(struct http_request *rq, struct http_input *in)
         return;
     }
     if (rq->state == HTTP_HEAD) {
-        rq->headers[rq->header_count - 1].value = http_span(rq->mark, http_input_offset(in));
+        rq->headers[rq->header_spans - 1].value = http_span(rq->mark, http_input_offset(in));
     }
     in->p++;
     rq->step = HTTP_STEP_VALUE_LF;

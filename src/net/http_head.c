@@ -245,22 +245,24 @@ static bool check_host(struct http_request *rq, const struct facts *f, struct sl
     return true;
 }
 
-static void read_transfer_encoding(struct http_request *rq, const struct facts *f)
+static void read_transfer_encoding(struct http_request *rq, struct slice list)
 {
-    struct slice list = f->transfer_encoding, last = {"", 0};
-    bool chunked_before = false;
     if (slice_is_nocase(list, "chunked")) {
         rq->chunked = true;
         return;
     }
-    while (list.n) {
-        last = next_element(&list);
-        chunked_before |= list.n > 0 && slice_is_nocase(last, "chunked");
+    const char *comma = memrchr(list.p, ',', list.n);
+    size_t before = comma ? (size_t)(comma - list.p) + 1 : 0;
+    struct slice rest = slice_of(list.p, before);
+    struct slice last = trim(slice_of(list.p + before, list.n - before));
+    bool once = slice_is_nocase(last, "chunked");
+    while (once && rest.n) {
+        once = !slice_is_nocase(next_element(&rest), "chunked");
     }
-    if (!slice_is_nocase(last, "chunked") || chunked_before) {
-        http_fail(rq, 400, "Transfer-Encoding must end with chunked, once");
-    } else {
+    if (once) {
         http_fail(rq, 501, "the only transfer coding served is chunked");
+    } else { /* the length cannot be known (RFC 9112 6.3) */
+        http_fail(rq, 400, "Transfer-Encoding must end with chunked, once");
     }
 }
 
@@ -296,7 +298,7 @@ static void read_framing(struct http_request *rq, const struct facts *f)
     } else if (f->transfer_encodings && rq->minor == 0) {
         http_fail(rq, 400, "Transfer-Encoding in an HTTP/1.0 request");
     } else if (f->transfer_encodings) {
-        read_transfer_encoding(rq, f);
+        read_transfer_encoding(rq, f->transfer_encoding);
     } else if (f->content_lengths) {
         read_content_length(rq, f->content_length);
     }
@@ -306,9 +308,10 @@ void http_head_complete(struct http_request *rq)
 {
     struct facts f = {.hosts = 0};
     struct slice authority = {NULL, 0};
-    rq->method_name = resolve(rq, rq->method_name);
-    rq->target = resolve(rq, rq->target);
+    rq->method_name = resolve(rq, rq->method_span);
+    rq->target = resolve(rq, rq->target_span);
     rq->method = method_of(rq->method_name);
+    rq->header_count = rq->header_spans;
     for (size_t i = 0; i < rq->header_count; i++) {
         struct http_header *h = &rq->headers[i];
         h->name = resolve(rq, h->name);

@@ -28,7 +28,7 @@ void http_request_clear(struct http_request *rq)
     strbuf_clear(&rq->body);
     free(rq->headers);
     rq->headers = NULL;
-    rq->header_count = rq->header_cap = 0;
+    rq->header_count = rq->header_spans = rq->header_cap = 0;
 }
 
 struct slice http_request_header(const struct http_request *rq, const char *name)
@@ -92,7 +92,7 @@ static void step_method(struct http_request *rq, struct http_input *in)
                          "HTTP/1.1");
         return;
     }
-    rq->method_name = http_span(rq->mark, http_input_offset(in));
+    rq->method_span = http_span(rq->mark, http_input_offset(in));
     in->p++;
     rq->mark = http_input_offset(in);
     rq->step = HTTP_STEP_TARGET;
@@ -104,7 +104,7 @@ static void step_target(struct http_request *rq, struct http_input *in)
     if (!scan_word(rq, in, BYTE_TARGET, rq->limits->target_bytes, too_long)) {
         return;
     }
-    rq->target = http_span(rq->mark, http_input_offset(in));
+    rq->target_span = http_span(rq->mark, http_input_offset(in));
     if (*in->p != ' ') {
         http_refuse_byte(rq, in,
                          *in->p == '#'    ? "a fragment in the request target"
@@ -113,7 +113,7 @@ static void step_target(struct http_request *rq, struct http_input *in)
                                             "%XX");
         return;
     }
-    if (rq->target.n == 0) {
+    if (rq->target_span.n == 0) {
         http_fail(rq, 400, "two spaces, or no target, behind the method");
         return;
     }
@@ -199,11 +199,7 @@ static size_t feed_head(struct http_request *rq, const char *data, size_t len)
     if (rq->state == HTTP_HEAD && strbuf_append(&rq->head, data, used) != 0) {
         http_fail(rq, 503, "memory is short");
     }
-    if (rq->state == HTTP_FAILED) {
-        /* nothing may be read through spans that will never be resolved */
-        rq->method_name = rq->target = slice_of(NULL, 0);
-        rq->header_count = 0;
-    } else if (rq->step == HTTP_STEP_FIELDS_DONE) {
+    if (rq->state == HTTP_HEAD && rq->step == HTTP_STEP_FIELDS_DONE) {
         http_head_complete(rq);
     }
     return used;

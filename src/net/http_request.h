@@ -76,7 +76,8 @@ struct http_request {
     unsigned step; /* enum http_step of http_fields.h */
     size_t mark;   /* where in the head the current word starts */
     unsigned empty_lines;
-    size_t header_cap;
+    struct slice method_span, target_span; /* offsets into head, until it is complete */
+    size_t header_spans, header_cap;
     bool chunked;
     uint64_t body_left; /* of the body or of the current chunk */
     size_t chunk_line_bytes, chunk_ext_bytes, trailer_bytes;
