@@ -139,6 +139,7 @@ static int l_query(lua_State *L)
     struct http_query q;
     size_t n;
     const char *p = luaL_optlstring(L, 1, NULL, &n);
+    const char *name = luaL_optstring(L, 2, "");
     int rc = http_query_parse(&q, slice_of(p, p ? n : 0));
     if (rc) {
         lua_pushnil(L);
@@ -154,7 +155,7 @@ static int l_query(lua_State *L)
         lua_rawseti(L, -2, 2);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    struct slice value = http_query_get(&q, luaL_optstring(L, 2, ""));
+    struct slice value = http_query_get(&q, name);
     if (value.p) {
         lua_pushlstring(L, value.p, value.n);
     } else {
@@ -186,6 +187,7 @@ static int push_out(lua_State *L, struct strbuf *out, int rc, const char *before
 static int l_response(lua_State *L)
 {
     struct strbuf out;
+    lua_settop(L, 2);
     lua_getfield(L, 1, "status");
     struct http_response r = {.status = (int)luaL_checkinteger(L, -1),
                               .content_type = opt_slice(L, 1, "content_type").p,
@@ -236,6 +238,7 @@ static int l_cors(lua_State *L)
     struct http_cors cors = {.origins = origins,
                              .credentials = opt_bool(L, 1, "credentials"),
                              .max_age_s = (unsigned)opt_size(L, 1, "max_age", 600)};
+    lua_settop(L, 4);
     lua_getfield(L, 1, "origins");
     lua_Integer n = luaL_len(L, -1);
     for (lua_Integer i = 1; i <= n && i <= MOST; i++) {

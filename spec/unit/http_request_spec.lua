@@ -78,8 +78,8 @@ describe("http_request accepts", function()
   end)
 
   it("field values with any white space around, inside, and foreign bytes", function()
-
-         local r = accept(get(HOST .. "A:\r\nB: \t \r\nC:x\r\nD: \t a \t b\t \r\nE: \xc3\xa9\xff\r\n!#$%&'*+-.^_`|~: \"q\"\r\n"))
+    local r = accept(get(HOST .. "A:\r\nB: \t \r\nC:x\r\nD: \t a \t b\t \r\nE: \xc3\xa9\xff\r\n" ..
+      "!#$%&'*+-.^_`|~: \"q\"\r\n"))
     assert.same({ { "Host", "a.example" }, { "A", "" }, { "B", "" }, { "C", "x" }, { "D", "a \t b" },
       { "E", "\xc3\xa9\xff" }, { "!#$%&'*+-.^_`|~", '"q"' } }, r.headers)
   end)

@@ -1,0 +1,75 @@
+local http = require "native.http"
+
+local APP = "https://app.example"
+local list = { origins = { "https://other.example", APP }, max_age = 600 }
+local any = { origins = { "*" }, max_age = 5 }
+
+local function request(origin, more)
+  return "GET / HTTP/1.1\r\nHost: a\r\n" .. (origin and "Origin: " .. origin .. "\r\n" or "") .. (more or "") .. "\r\n"
+end
+
+local function with_credentials(cors)
+  return { origins = cors.origins, max_age = cors.max_age, credentials = true }
+end
+
+describe("http_cors", function()
+  it("echoes an allowed origin and says that the answer varies", function()
+    assert.equal("Access-Control-Allow-Origin: " .. APP .. "\r\nVary: Origin\r\n", (http.cors(list, request(APP))))
+    assert.equal("Access-Control-Allow-Origin: https://other.example\r\nVary: Origin\r\n",
+      (http.cors(list, request "https://other.example")))
+  end)
+
+  it("allows everybody where so configured", function()
+    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request "https://any.example")))
+    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request "null")))
+  end)
+
+  it("is silent for others", function()
+    for _, origin in ipairs { "http://app.example", "https://app.example:444", "https://app.example.evil",
+      "https://APP.example",
+      "null", "https://app.exampl", APP .. "/", "*" } do
+      assert.equal("", (http.cors(list, request(origin))), origin)
+      assert.equal("", (http.cors(list, request(origin, "Access-Control-Request-Method: GET\r\n"), "GET")), origin)
+    end
+    assert.equal("", (http.cors(list, request(nil))))
+    assert.equal("", (http.cors(any, request(nil))))
+    assert.equal("", (http.cors(any, request(""))))
+    assert.equal("", (http.cors({ origins = {} }, request(APP))))
+  end)
+
+  it("allows credentials to listed origins, never to all", function()
+    local fields = "Access-Control-Allow-Origin: " .. APP .. "\r\nAccess-Control-Allow-Credentials: true\r\n"
+    assert.equal(fields .. "Vary: Origin\r\n", (http.cors(with_credentials(list), request(APP))))
+    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(with_credentials(any), request(APP))))
+  end)
+
+  it("answers a preflight", function()
+    local methods = "GET, HEAD, POST, OPTIONS"
+    local text = http.cors(with_credentials(list), request(APP, "Access-Control-Request-Method: POST\r\n"), methods)
+    local fields = {}
+    for name, value in text:gmatch("([^:\r\n]+): ([^\r\n]*)\r\n") do
+      fields[name] = value
+    end
+    assert.equal(APP, fields["Access-Control-Allow-Origin"])
+    assert.equal("true", fields["Access-Control-Allow-Credentials"])
+    assert.equal(methods, fields["Access-Control-Allow-Methods"])
+    assert.equal("600", fields["Access-Control-Max-Age"])
+    local allowed = ", " .. fields["Access-Control-Allow-Headers"]:lower() .. ","
+    for _, name in ipairs { "last-event-id", "content-type", "idempotency-key", "authorization", "cache-control",
+      "x-requested-with" } do
+      assert.truthy(allowed:find(", " .. name .. ",", 1, true), name)
+    end
+  end)
+
+  it("takes an OPTIONS without a requested method for a plain request", function()
+    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request(APP), "GET")))
+  end)
+
+  it("appends all or nothing", function()
+    local text = request(APP, "Access-Control-Request-Method: POST\r\n")
+    local size = #http.cors(list, text, "GET")
+    for max = 0, size - 1 do
+      assert.same({ nil, "ENOBUFS" }, { http.cors(list, text, "GET", max) })
+    end
+  end)
+end)
