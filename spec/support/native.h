@@ -13,6 +13,7 @@
     X(admin)                                                                                       \
     X(base)                                                                                        \
     X(config)                                                                                      \
+    X(envelope)                                                                                    \
     X(event)                                                                                       \
     X(http)                                                                                        \
     X(topic)

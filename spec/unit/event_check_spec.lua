@@ -9,7 +9,8 @@ end
 describe("event check", function()
   it("accepts what can be delivered", function()
     for _, change in ipairs {
-      {}, { type = false }, { type = "" }, { data = "" }, { key = "k" }, { key = ("k"):rep(255) }, { type = ("t"):rep(255) },
+      {}, { type = false }, { type = "" }, { data = "" }, { key = "k" }, { key = ("k"):rep(255) },
+      { type = ("t"):rep(255) },
       { attrs = "{}" }, { attrs = [[{"a":1}]] }, { data = ("x"):rep(1000) }, { data = "a\r\nb\n\tc\x01" },
       { data = "\u{FEFF}x" }, { topic = ("x"):rep(255) }, { type = "日本" }, { key = "clé" },
     } do

@@ -7,8 +7,8 @@ local Model = {}
 Model.__index = Model
 
 local function model(max_events, max_bytes, floor)
-  return setmetatable({ max_events = max_events, max_bytes = max_bytes, floor = floor, head = floor, list = {}, bytes = 0,
-    end_ = 0 }, Model)
+  return setmetatable({ max_events = max_events, max_bytes = max_bytes, floor = floor, head = floor, list = {},
+    bytes = 0, end_ = 0 }, Model)
 end
 
 function Model:append(id, data)
@@ -33,7 +33,10 @@ local function compare(log, m)
   local first = m.end_ - #m.list
   if first > 0 then assert.is_nil(log:at(first - 1)) end
   assert.is_nil(log:at(m.end_))
-  for _, ev in ipairs(m.list) do assert.same({ ev.id, ev.data }, { log:at(ev.ordinal) }) end
+  for _, ev in ipairs(m.list) do
+    local id, data = log:at(ev.ordinal)
+    if id ~= ev.id or data ~= ev.data then assert.same({ ev.id, ev.data }, { id, data }) end
+  end
   for _ = 1, 5 do
     local id = math.random(math.max(0, m.floor - 5), m.head + 5)
     local ordinal, lag = m:after(id)
@@ -53,7 +56,7 @@ describe("event log", function()
 
   it("does what a plain table does, through random operations", function()
     math.randomseed(3)
-    for _ = 1, 60 do
+    for _ = 1, 30 do
       local max_events, max_bytes = math.random(200), cost_of_one * math.random(200)
       local floor = math.random(0, 1000)
       local log, m = event.log(max_events, max_bytes, floor), model(max_events, max_bytes, floor)

@@ -1,0 +1,140 @@
+/* broker/: envelope; base/: json_text. */
+#include "base/json_text.h"
+#include "broker/envelope.h"
+#include "native.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+static struct slice field_slice(lua_State *L, const char *name)
+{
+    size_t n = 0;
+    lua_getfield(L, 1, name);
+    const char *p = lua_tolstring(L, -1, &n);
+    lua_pop(L, 1);
+    return slice_of(p, n);
+}
+
+static size_t field_size(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    lua_Integer value = luaL_optinteger(L, -1, 1000);
+    lua_pop(L, 1);
+    return (size_t)value;
+}
+
+static void set_slice(lua_State *L, const char *name, struct slice value)
+{
+    if (value.p) {
+        lua_pushlstring(L, value.p, value.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+static void push_events(lua_State *L, const struct event_list *list)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < list->n; i++) {
+        const struct event *ev = list->v[i];
+        lua_newtable(L);
+        set_slice(L, "topic", event_topic(ev));
+        set_slice(L, "type", event_type(ev));
+        set_slice(L, "data", event_data(ev));
+        set_slice(L, "key", event_key(ev));
+        set_slice(L, "attrs", event_attrs(ev));
+        lua_pushinteger(L, (lua_Integer)ev->time_ms);
+        lua_setfield(L, -2, "time_ms");
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+/* parse{ query, content_type, idempotency_key, body, event_bytes, batch_events }
+ * -> events, is_batch; or nil, status, text */
+static int l_parse(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct http_header headers[] = {
+        {slice_str("content-type"), field_slice(L, "content_type")},
+        {slice_str("idempotency-key"), field_slice(L, "idempotency_key")},
+    };
+    struct http_request rq = {.headers = headers, .header_count = 2};
+    struct envelope_limits limits = {field_size(L, "event_bytes"), field_size(L, "batch_events")};
+    struct slice body = field_slice(L, "body"), query = field_slice(L, "query");
+    struct event_list out = {0};
+    struct err e = {0};
+    struct http_query q;
+    bool is_batch = false;
+    strbuf_init(&rq.body, body.n);
+    if (strbuf_append(&rq.body, body.p, body.n) ||
+        http_query_parse(&q, query.p ? query : slice_str(""))) {
+        strbuf_clear(&rq.body);
+        return luaL_argerror(L, 1, "query");
+    }
+    int status = envelope_parse(&rq, &q, &limits, 1234, &out, &is_batch, &e);
+    if (status) {
+        lua_pushnil(L);
+        lua_pushinteger(L, status);
+        lua_pushstring(L, e.text);
+    } else {
+        push_events(L, &out);
+        lua_pushboolean(L, is_batch);
+    }
+    size_t left = out.n;
+    event_list_clear(&out);
+    http_query_clear(&q);
+    strbuf_clear(&rq.body);
+    return status && left ? luaL_error(L, "refused, but events are left") : status ? 3 : 2;
+}
+
+/* attrs(json, max) -> canonical JSON; or nil, text */
+static int l_attrs(lua_State *L)
+{
+    struct strbuf out;
+    json_t *value = json_loads(luaL_checkstring(L, 1), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    strbuf_init(&out, (size_t)luaL_optinteger(L, 2, 1 << 20));
+    if (!value || strbuf_append_str(&out, "")) {
+        return luaL_argerror(L, 1, "JSON");
+    }
+    const char *bad = envelope_attrs(value, &out);
+    struct slice text = strbuf_slice(&out);
+    lua_pushlstring(L, text.p, text.n);
+    lua_pushstring(L, bad);
+    strbuf_clear(&out);
+    json_decref(value);
+    return 2;
+}
+
+/* values(text) -> list of the values found, the rest */
+static int l_values(lua_State *L)
+{
+    struct slice rest, value;
+    rest.p = luaL_checklstring(L, 1, &rest.n);
+    lua_newtable(L);
+    for (lua_Integer i = 1; json_text_value(&rest, &value); i++) {
+        lua_pushlstring(L, value.p, value.n);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushlstring(L, rest.p, rest.n);
+    return 2;
+}
+
+static int l_compact(lua_State *L)
+{
+    struct slice text;
+    text.p = luaL_checklstring(L, 1, &text.n);
+    luaL_Buffer b;
+    char *out = luaL_buffinitsize(L, &b, text.n);
+    luaL_pushresultsize(&b, json_text_compact(out, text));
+    return 1;
+}
+
+int native_open_envelope(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"parse", l_parse},
+                                         {"attrs", l_attrs},
+                                         {"values", l_values},
+                                         {"compact", l_compact},
+                                         {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}
