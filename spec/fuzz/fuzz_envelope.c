@@ -1,0 +1,93 @@
+/* Publish bodies. Whatever is accepted passes event_check() and the limits; whatever is refused has
+ * a status, a text that may be shown, and leaves nothing behind. Input: a byte of choices, the
+ * query up to 0xff, the body. */
+#include "broker/envelope.h"
+#include "broker/topic.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+static const struct envelope_limits limits = {.event_bytes = 300, .batch_events = 5};
+
+static void require(bool ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+static void check_event(const struct event *ev)
+{
+    struct event_fields f = {
+        .topic = event_topic(ev),
+        .type = event_type(ev),
+        .data = event_data(ev),
+        .key = event_key(ev),
+        .attrs = event_attrs(ev),
+    };
+    require(!event_check(&f, limits.event_bytes) && ev->id == 0 && ev->time_ms == 77);
+    if (f.attrs.p) { /* canonical: making it again changes nothing */
+        struct strbuf again;
+        json_t *attrs =
+            json_loadb(f.attrs.p, f.attrs.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+        strbuf_init(&again, EVENT_ATTRS_MAX_BYTES);
+        require(attrs && !envelope_attrs(attrs, &again));
+        require(slice_eq(strbuf_slice(&again), f.attrs));
+        strbuf_clear(&again);
+        json_decref(attrs);
+    }
+}
+
+static void check_result(int status, const struct event_list *out, bool is_batch,
+                         const struct err *e)
+{
+    if (status == 0) {
+        require(out->n > 0 && out->n <= limits.batch_events && (is_batch || out->n == 1));
+        for (size_t i = 0; i < out->n; i++) {
+            check_event(out->v[i]);
+        }
+        return;
+    }
+    require(status == 400 || status == 413 || status == 415);
+    require(out->n == 0 && e->code < 0 && e->text[0]);
+    for (const char *p = e->text; *p; p++) {
+        require(*p >= ' ' && *p <= '~');
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char *const types[] = {"application/json", "application/x-ndjson; a=b",
+                                        "text/plain", NULL};
+    if (size == 0) {
+        return 0;
+    }
+    struct slice rest = slice_of((const char *)data + 1, size - 1), query = {"", 0};
+    const char *end = data[0] & 8 && rest.n ? memchr(rest.p, 0xff, rest.n) : NULL;
+    if (end) {
+        query = slice_of(rest.p, (size_t)(end - rest.p));
+        rest = slice_of(end + 1, rest.n - query.n - 1);
+    }
+    struct http_header headers[] = {
+        {slice_str("Content-Type"), slice_str(types[data[0] & 3])},
+        {slice_str("Idempotency-Key"), slice_of(rest.p, rest.n < 5 ? rest.n : 5)},
+    };
+    struct http_request rq = {.headers = headers, .header_count = data[0] & 4 ? 2 : 1};
+    struct http_query q;
+    if (http_query_parse(&q, query)) {
+        return 0;
+    }
+    struct event_list out = {0};
+    struct err e = {0};
+    bool is_batch = false;
+    strbuf_init(&rq.body, rest.n);
+    require(strbuf_append(&rq.body, rest.p, rest.n) == 0);
+    int status = envelope_parse(&rq, &q, &limits, 77, &out, &is_batch, &e);
+    check_result(status, &out, is_batch, &e);
+    event_list_clear(&out);
+    strbuf_clear(&rq.body);
+    http_query_clear(&q);
+    return 0;
+}
