@@ -156,6 +156,15 @@ static struct slice next_text(struct slice *rest)
     return text;
 }
 
+static void check_append(const struct sse_fields *f, const struct frame *frame)
+{
+    struct strbuf out;
+    strbuf_init(&out, frame->len);
+    require(sse_frame_append(f, &out) == 0);
+    require(slice_eq(strbuf_slice(&out), slice_of(frame->bytes, frame->len)));
+    strbuf_clear(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -181,6 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         read_stream(&r, frame->bytes, frame->len);
         read_stream(&r, frame->bytes, frame->len);
         check(&r, &f);
+        check_append(&f, frame);
         free(r.comment.p);
         free(r.last_data.p);
         free(r.last_event.p);

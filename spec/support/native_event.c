@@ -45,17 +45,22 @@ static int l_check(lua_State *L)
     return 1;
 }
 
-/* sse_frame{id, event, data, retry_ms, comment} -> bytes or nil */
-static int l_sse_frame(lua_State *L)
+static struct sse_fields check_sse_fields(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
-    struct sse_fields f = {
+    return (struct sse_fields){
         .id = (uint64_t)field_integer(L, 1, "id"),
         .event = field_slice(L, 1, "event"),
         .data = field_slice(L, 1, "data"),
         .retry_ms = (unsigned)field_integer(L, 1, "retry_ms"),
         .comment = field_slice(L, 1, "comment"),
     };
+}
+
+/* sse_frame{id, event, data, retry_ms, comment} -> bytes or nil */
+static int l_sse_frame(lua_State *L)
+{
+    struct sse_fields f = check_sse_fields(L);
     struct frame *frame = sse_frame(&f);
     if (frame) {
         lua_pushlstring(L, frame->bytes, frame->len);
@@ -64,6 +69,22 @@ static int l_sse_frame(lua_State *L)
     }
     frame_unref(frame);
     return 1;
+}
+
+/* sse_append(fields, before, max) -> content of a buffer that held `before`, return code */
+static int l_sse_append(lua_State *L)
+{
+    struct sse_fields f = check_sse_fields(L);
+    struct strbuf out;
+    strbuf_init(&out, (size_t)luaL_checkinteger(L, 3));
+    int rc = strbuf_append_str(&out, luaL_checkstring(L, 2));
+    rc = rc ? rc : sse_frame_append(&f, &out);
+    bool terminated = !out.data || out.data[out.len] == '\0';
+    struct slice text = strbuf_slice(&out);
+    lua_pushlstring(L, text.p, text.n);
+    lua_pushinteger(L, rc);
+    strbuf_clear(&out);
+    return terminated ? 2 : luaL_error(L, "a buffer without its NUL");
 }
 
 static int push_resume(lua_State *L, const struct resume *r)
@@ -201,8 +222,13 @@ static int l_log_at(lua_State *L)
 int native_open_event(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"check", l_check},   {"sse_frame", l_sse_frame}, {"resume_text", l_resume_text},
-        {"resume", l_resume}, {"log", l_log_new},         {NULL, NULL},
+        {"check", l_check},
+        {"sse_frame", l_sse_frame},
+        {"resume_text", l_resume_text},
+        {"sse_append", l_sse_append},
+        {"resume", l_resume},
+        {"log", l_log_new},
+        {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
         {"append", l_log_append}, {"leap", l_log_leap},

@@ -110,6 +110,18 @@ describe("sse frame", function()
     assert.equal("message", r.events[1].type)
   end)
 
+  it("is appended to a buffer as the same bytes, or not at all", function()
+    local f = { id = 7, event = "e", data = "a\nb", comment = "c", retry_ms = 5 }
+    local bytes = frame(f)
+    assert.same({ "x" .. bytes, 0 }, { event.sse_append(f, "x", 1 + #bytes) })
+    local text, rc = event.sse_append(f, "x", #bytes)
+    assert.equal("x", text)
+    assert.is_true(rc < 0)
+    text, rc = event.sse_append({ event = "a\n", data = "x" }, "x", 100)
+    assert.equal("x", text)
+    assert.is_true(rc < 0)
+  end)
+
   it("is parsed again to exactly its fields, many frames in one stream", function()
     math.randomseed(4)
     local pieces = { "\r", "\n", "\r\n", " ", ":", "data: ", "id", "x", "\0", "\u{FEFF}", "日本", ("y"):rep(100) }

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <stdint.h>
+
 size_t utf8_step(const char *p, size_t n, bool *valid)
 {
     const unsigned char *s = (const unsigned char *)p;
@@ -30,11 +32,41 @@ size_t utf8_step(const char *p, size_t n, bool *valid)
     return i;
 }
 
-bool utf8_is_valid(struct slice text)
+/* Most of what comes is ASCII: eight bytes at a time. */
+static size_t ascii_prefix(const char *p, size_t n)
 {
-    bool valid = true;
-    for (size_t i = 0; i < text.n && valid;) {
-        i += utf8_step(text.p + i, text.n - i, &valid);
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t word;
+        memcpy(&word, p + i, 8);
+        if (word & UINT64_C(0x8080808080808080)) {
+            break;
+        }
     }
-    return valid;
+    while (i < n && (unsigned char)p[i] < 0x80) {
+        i++;
+    }
+    return i;
+}
+
+size_t utf8_prefix(struct slice text)
+{
+    size_t i = 0;
+    while (i < text.n) {
+        bool valid = true;
+        size_t n = ascii_prefix(text.p + i, text.n - i);
+        if (n == 0) {
+            n = utf8_step(text.p + i, text.n - i, &valid);
+        }
+        if (!valid) {
+            break;
+        }
+        i += n;
+    }
+    return i;
+}
+
+bool utf8_ok(struct slice text)
+{
+    return utf8_prefix(text) == text.n;
 }

@@ -7,6 +7,8 @@
 /* Length of the sequence at `p` (n > 0 bytes are there). Where it is ill-formed `*valid` is false
  * and the length is that of the longest prefix one U+FFFD should stand for. */
 size_t utf8_step(const char *p, size_t n, bool *valid);
-bool utf8_is_valid(struct slice text);
+/* Bytes of `text` before the first one that breaks it; text.n when all is well-formed. */
+size_t utf8_prefix(struct slice text);
+bool utf8_ok(struct slice text);
 
 #endif

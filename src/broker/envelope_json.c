@@ -160,6 +160,7 @@ static int get_data(struct envelope_reader *r, const struct envelope *env, struc
         return envelope_no_memory(r);
     }
     r->scratch.len = json_text_compact(r->scratch.data, text);
+    r->scratch.data[r->scratch.len] = '\0';
     *out = strbuf_slice(&r->scratch);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* The gate every event passes, whether it came in a request or was written into the store by
  * another program: what lies behind it may rely on these rules. */
+#include "base/utf8.h"
 #include "broker/event.h"
 #include "broker/topic.h"
 

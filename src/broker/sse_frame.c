@@ -181,6 +181,7 @@ int sse_frame_append(const struct sse_fields *f, struct strbuf *out)
     if (rc == 0) {
         write_fields(out->data + out->len, f, &l);
         out->len += size;
+        out->data[out->len] = '\0';
     }
     return rc;
 }

@@ -8,6 +8,7 @@
 #define BROKER_TOPIC_H
 
 #include "base/slice.h"
+#include "base/utf8.h"
 
 /* NULL when fine, else a constant text saying which rule is broken. */
 const char *topic_name_check(struct slice name);
@@ -22,10 +23,5 @@ bool topic_match(struct slice pattern, struct slice name);
 bool topic_segment_ok(struct slice segment);
 /* Cuts the first segment off *rest: false at the end. */
 bool topic_next_segment(struct slice *rest, struct slice *segment);
-
-/* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)? */
-bool utf8_ok(struct slice text);
-/* Bytes of `text` before the first byte that breaks it; text.n when all is valid. */
-size_t utf8_prefix(struct slice text);
 
 #endif

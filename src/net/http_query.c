@@ -61,7 +61,7 @@ static int decode(struct slice raw, char **at, struct slice *out)
     }
     *out = slice_of(*at, (size_t)(to - *at));
     *at = to;
-    return utf8_is_valid(*out) ? 0 : UV_EINVAL;
+    return utf8_ok(*out) ? 0 : UV_EINVAL;
 }
 
 int http_query_parse(struct http_query *q, struct slice query)
