@@ -39,10 +39,15 @@ static size_t container_size(struct slice text)
     return 0;
 }
 
+static bool is_mark(char c)
+{
+    return c == ',' || c == ':' || c == ']' || c == '}' || c == '[' || c == '{' || c == '"';
+}
+
 static size_t literal_size(struct slice text)
 {
     size_t n = 0;
-    while (n < text.n && !is_space(text.p[n]) && !memchr(",:]}[{\"", text.p[n], 7)) {
+    while (n < text.n && !is_space(text.p[n]) && !is_mark(text.p[n])) {
         n++;
     }
     return n;

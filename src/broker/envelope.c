@@ -19,13 +19,20 @@ static const struct body_format {
     {"application/x-ndjson", envelope_read_ndjson},
 };
 
+char envelope_printable(char c)
+{
+    if (c < ' ' || c > '~') {
+        return '?';
+    }
+    return c;
+}
+
 struct shown envelope_show(struct slice foreign)
 {
     struct shown s;
     size_t room = sizeof s.text - 4, n = 0;
     for (; n < foreign.n && n < room; n++) {
-        char c = foreign.p[n];
-        s.text[n] = c >= ' ' && c <= '~' ? c : '?';
+        s.text[n] = envelope_printable(foreign.p[n]);
     }
     memcpy(s.text + n, n < foreign.n ? "..." : "", n < foreign.n ? 4 : 1);
     return s;

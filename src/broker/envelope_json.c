@@ -95,7 +95,7 @@ static int refuse_json(struct envelope_reader *r, const char *what, const json_e
     char text[JSON_ERROR_TEXT_LENGTH];
     size_t n = 0;
     for (; n < sizeof text - 1 && e->text[n]; n++) {
-        text[n] = e->text[n] >= ' ' && e->text[n] <= '~' ? e->text[n] : '?';
+        text[n] = envelope_printable(e->text[n]);
     }
     text[n] = '\0';
     return envelope_refuse(r, 400, "%s: %s (byte %d)", what, text, e->position);

@@ -28,6 +28,7 @@ __attribute__((format(printf, 3, 4))) int envelope_refuse(struct envelope_reader
 int envelope_no_memory(struct envelope_reader *r);
 
 /* Foreign text for a message: printable ASCII, the rest as '?', cut with "..." */
+char envelope_printable(char c);
 struct shown {
     char text[64];
 };

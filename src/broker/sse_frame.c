@@ -97,7 +97,10 @@ static char *put_comment(char *at, struct slice comment)
     *at++ = ':';
     for (size_t i = 0; i < comment.n; i++) {
         char c = comment.p[i];
-        *at++ = c == '\r' || c == '\n' ? ' ' : c;
+        if (c == '\r' || c == '\n') {
+            c = ' ';
+        }
+        *at++ = c;
     }
     *at = '\n';
     return at + 1;
@@ -112,12 +115,12 @@ static size_t put_id(char *out, uint64_t id)
         digits[n++] = (char)('0' + id % 10);
         id /= 10;
     } while (id);
-    memcpy(out, "id: ", 4);
-    for (size_t i = 0; i < n; i++) {
-        out[4 + i] = digits[n - 1 - i];
+    char *at = put(out, "id: ", 4);
+    while (n) {
+        *at++ = digits[--n];
     }
-    out[4 + n] = '\n';
-    return n + 5;
+    *at++ = '\n';
+    return (size_t)(at - out);
 }
 
 static size_t measure(const struct sse_fields *f, struct layout *l)

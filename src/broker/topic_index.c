@@ -83,10 +83,53 @@ struct topic_index *topic_index_new(void)
     return ix;
 }
 
+/* The macros of uthash, one a function: each is longer than a function may be. */
+
 static struct node *child_find(const struct node *node, const struct hashed_segment *s)
 {
     struct node *child = NULL;
     HASH_FIND_BYHASHVALUE(hh, node->children, s->text.p, s->text.n, s->hash, child);
+    return child;
+}
+
+/* NOLINTNEXTLINE(readability-function-size) */
+static void child_add(struct node *node, struct node *child, unsigned hash)
+{
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, node->children, child->segment, child->segment_n, hash, child);
+}
+
+static void child_del(struct node *node, struct node *child)
+{
+    HASH_DEL(node->children, child);
+}
+
+static struct entry *entry_find(const struct topic_index *ix, const struct entry_key *key)
+{
+    struct entry *entry = NULL;
+    HASH_FIND_BYHASHVALUE(hh, ix->entries, key, sizeof *key, hash_of(ix, key, sizeof *key), entry);
+    return entry;
+}
+
+/* NOLINTNEXTLINE(readability-function-size) */
+static void entry_add(struct topic_index *ix, struct entry *entry)
+{
+    HASH_ADD_BYHASHVALUE(hh, ix->entries, key, sizeof entry->key,
+                         hash_of(ix, &entry->key, sizeof entry->key), entry);
+}
+
+static void entry_del(struct topic_index *ix, struct entry *entry)
+{
+    HASH_DEL(ix->entries, entry);
+}
+
+static struct node *child_make(struct node *node, const struct hashed_segment *s, bool star)
+{
+    struct node *child = node_new(node, s->text);
+    if (star) {
+        node->star = child;
+    } else {
+        child_add(node, child, s->hash);
+    }
     return child;
 }
 
@@ -108,25 +151,12 @@ static struct list *home_of(struct topic_index *ix, struct slice pattern, bool c
             return NULL;
         }
         if (!child) {
-            child = node_new(node, segment);
-            if (star) {
-                node->star = child;
-            } else {
-                HASH_ADD_KEYPTR_BYHASHVALUE(hh, node->children, child->segment, child->segment_n,
-                                            s.hash, child);
-            }
+            child = child_make(node, &s, star);
         }
         node = child;
     }
     *owner = node;
     return &node->exact;
-}
-
-static struct entry *entry_find(const struct topic_index *ix, const struct entry_key *key)
-{
-    struct entry *entry = NULL;
-    HASH_FIND_BYHASHVALUE(hh, ix->entries, key, sizeof *key, hash_of(ix, key, sizeof *key), entry);
-    return entry;
 }
 
 void topic_index_add(struct topic_index *ix, struct slice pattern, void *member)
@@ -136,8 +166,7 @@ void topic_index_add(struct topic_index *ix, struct slice pattern, void *member)
     entry->key = (struct entry_key){home_of(ix, pattern, true, &node), member};
     REQUIRE(!entry_find(ix, &entry->key));
     list_add_tail(entry->key.home, &entry->link);
-    HASH_ADD_BYHASHVALUE(hh, ix->entries, key, sizeof entry->key,
-                         hash_of(ix, &entry->key, sizeof entry->key), entry);
+    entry_add(ix, entry);
 }
 
 /* Removes the node, and those above it, while nothing is left in them. */
@@ -149,7 +178,7 @@ static void prune(struct node *node)
         if (parent->star == node) {
             parent->star = NULL;
         } else {
-            HASH_DEL(parent->children, node);
+            child_del(parent, node);
         }
         free(node);
         node = parent;
@@ -162,23 +191,34 @@ void topic_index_del(struct topic_index *ix, struct slice pattern, void *member)
     struct entry_key key = {home_of(ix, pattern, false, &node), member};
     struct entry *entry = key.home ? entry_find(ix, &key) : NULL;
     REQUIRE(entry != NULL);
-    HASH_DEL(ix->entries, entry);
+    entry_del(ix, entry);
     list_del(&entry->link);
     free(entry);
     prune(node);
 }
 
-/* As deep as the longest pattern has segments. */
+static void entries_free(struct list *home)
+{
+    list_for_each_safe (it, next, home) {
+        free(container_of(it, struct entry, link));
+    }
+}
+
+/* Recursion as deep as the longest pattern has segments. NOLINTNEXTLINE(misc-no-recursion) */
 static void node_free(struct node *node)
 {
-    struct node *child, *next;
-    HASH_ITER (hh, node->children, child, next) {
-        HASH_DEL(node->children, child);
+    struct node *child = node->children;
+    HASH_CLEAR(hh, node->children); /* frees the table; its nodes stay linked */
+    while (child) {
+        struct node *next = child->hh.next;
         node_free(child);
+        child = next;
     }
     if (node->star) {
         node_free(node->star);
     }
+    entries_free(&node->exact);
+    entries_free(&node->rest);
     free(node);
 }
 
@@ -187,11 +227,7 @@ void topic_index_free(struct topic_index *ix)
     if (!ix) {
         return;
     }
-    struct entry *entry, *next;
-    HASH_ITER (hh, ix->entries, entry, next) {
-        HASH_DEL(ix->entries, entry);
-        free(entry);
-    }
+    HASH_CLEAR(hh, ix->entries);
     node_free(ix->root);
     free(ix);
 }
@@ -203,7 +239,8 @@ static void visit_all(struct lookup *l, const struct list *home)
     }
 }
 
-/* Follows the branches for segment `i`; as deep as the topic has segments. */
+/* Follows the branches for segment `i`; recursion as deep as the topic has segments.
+ * NOLINTNEXTLINE(misc-no-recursion) */
 static void descend(struct lookup *l, const struct node *node, size_t i)
 {
     l->nodes++;
