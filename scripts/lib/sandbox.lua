@@ -1,0 +1,203 @@
+-- What a policy can see: the allow-list. Runs once, in the raw state, before any policy file;
+-- afterwards only what is returned here can be reached.
+--
+-- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it);
+-- readonly(table, name), a view whose writes raise; length(table) and next(table, key), which see
+-- through such views and ignore metamethods; now(), unix seconds of the broker's clock; pure(),
+-- true while a filter or format runs; require(name); loading(), true until the policy is loaded.
+--
+-- Limits. Memory is capped. Sizes handed to library functions are bounded (MOST, REP_BYTES), because
+-- one call into C cannot be interrupted. There is no bound on time yet: an endless loop in a policy
+-- stops the broker, and patterns backtrack, so do not match long text of strangers against patterns
+-- with several "-", "*" or "+". This protects against mistakes, not against hostile authors.
+local host = ...
+
+local MOST = 1000000 -- elements of a list, repetitions
+local REP_BYTES = 1024 * 1024 -- result of string.rep
+
+-- Locals only from here on: the raw libraries become garbage when this file has run.
+local error, next, rawget, rawset, tostring, type = error, next, rawget, rawset, tostring, type
+local format, math_type, setmetatable = string.format, math.type, setmetatable
+local length, pure = host.length, host.pure
+
+-- An error that points at the caller of the wrapper.
+local function fail(...)
+  error(format(...), 3)
+end
+
+local function list_length(list, name)
+  if type(list) ~= "table" then
+    error(format("%s: a table was expected, got %s", name, type(list)), 3)
+  end
+  local n = length(list)
+  if n > MOST then error(format("%s: a list longer than %d", name, MOST), 3) end
+  return n
+end
+
+local function range_ok(name, first, last)
+  if math_type(first) ~= "integer" or math_type(last) ~= "integer" then
+    error(format("%s: positions must be integers", name), 3)
+  end
+  if last >= first and (last - first < 0 or last - first >= MOST) then
+    error(format("%s: more than %d elements", name, MOST), 3)
+  end
+end
+
+local function copy(from, names)
+  local to = {}
+  for name in names:gmatch("%S+") do
+    to[name] = from[name] or error("no library function " .. name)
+  end
+  return to
+end
+
+-- base ---------------------------------------------------------------------------------------
+
+local env = host.env
+for name, value in next, copy(_G, "assert error ipairs pairs pcall select tonumber tostring type") do
+  env[name] = value
+end
+
+env.next = host.next
+
+-- Finalizers run where no error can be reported and no budget applies; a length of one's own would
+-- send library functions counting to it.
+function env.setmetatable(t, mt)
+  if type(mt) == "table" then
+    for _, name in next, { "__gc", "__len" } do
+      if rawget(mt, name) ~= nil then fail("setmetatable: %s is not available in policies", name) end
+    end
+  end
+  return setmetatable(t, mt)
+end
+
+function env.require(name)
+  if not host.loading() then
+    fail("require works only while the policy is being loaded: move it to the top of the file")
+  end
+  return host.require(name)
+end
+
+-- string -------------------------------------------------------------------------------------
+
+local strings = copy(string, [[byte char find format gmatch gsub len lower match pack packsize
+  reverse sub unpack upper]])
+
+local rep = string.rep
+function strings.rep(s, n, separator)
+  if math_type(n) ~= "integer" or type(s) ~= "string" then return rep(s, n, separator) end
+  if n > MOST or n > 0 and n * (#s + #(separator or "")) > REP_BYTES then
+    fail("string.rep: more than %d repetitions or %d bytes", MOST, REP_BYTES)
+  end
+  return rep(s, n, separator)
+end
+
+local string_metatable = getmetatable("")
+string_metatable.__index = strings
+string_metatable.__metatable = "locked"
+
+-- table --------------------------------------------------------------------------------------
+
+local tables = copy(table, "pack")
+local concat, insert, remove = table.concat, table.insert, table.remove
+local sort, unpack, move = table.sort, table.unpack, table.move
+
+function tables.concat(list, separator, first, last)
+  local n = list_length(list, "table.concat")
+  first, last = first or 1, last or n
+  range_ok("table.concat", first, last)
+  return concat(list, separator, first, last)
+end
+
+function tables.insert(list, ...)
+  list_length(list, "table.insert")
+  return insert(list, ...)
+end
+
+function tables.remove(list, ...)
+  list_length(list, "table.remove")
+  return remove(list, ...)
+end
+
+function tables.sort(list, before)
+  list_length(list, "table.sort")
+  return sort(list, before)
+end
+
+function tables.unpack(list, first, last)
+  local n = list_length(list, "table.unpack")
+  first, last = first or 1, last or n
+  range_ok("table.unpack", first, last)
+  return unpack(list, first, last)
+end
+
+function tables.move(from, first, last, to, ...)
+  list_length(from, "table.move")
+  range_ok("table.move", first, last)
+  return move(from, first, last, to, ...)
+end
+
+-- math, utf8 ---------------------------------------------------------------------------------
+
+local maths = copy(math, [[abs acos asin atan ceil cos deg exp floor fmod log max maxinteger min
+  mininteger modf pi rad sin sqrt tan tointeger type ult]])
+maths.huge = math.huge
+
+-- Answers of filters and formats are shared and kept: they depend on the event and params only.
+for _, name in next, { "random", "randomseed" } do
+  local f = math[name]
+  maths[name] = function(...)
+    if pure() then fail("math.%s is not available in filters and formats", name) end
+    return f(...)
+  end
+end
+
+local utf8s = copy(utf8, "char charpattern codepoint codes len offset")
+
+-- os: the time, by the broker's clock --------------------------------------------------------
+
+local oses = { difftime = os.difftime }
+local time, date = os.time, os.date
+
+local function now(name)
+  if pure() then
+    error(format("%s without a time is not available in filters and formats; use ev.time", name), 3)
+  end
+  return host.now()
+end
+
+function oses.time(t)
+  if t == nil then return now("os.time") end
+  return time(t)
+end
+
+function oses.date(form, t)
+  if t == nil then t = now("os.date") end
+  return date(form or "%c", t)
+end
+
+-- --------------------------------------------------------------------------------------------
+
+for name, library in next, { string = strings, table = tables, math = maths, utf8 = utf8s, os = oses } do
+  env[name] = host.readonly(library, name)
+end
+
+local builtin = {}
+for name in next, env do builtin[name] = true end
+
+-- The globals of policy files. What is in `env` can never be replaced; a policy may add globals of
+-- its own while it is being loaded, and none later.
+return setmetatable({}, {
+  __index = env,
+  __newindex = function(_, name, value)
+    if not host.loading() then
+      fail("global '%s' cannot be set after the policy was loaded; make it local", tostring(name))
+    end
+    if builtin[name] then
+      fail("global '%s' belongs to the broker and cannot be replaced", tostring(name))
+    end
+    rawset(env, name, value)
+  end,
+  __pairs = function() fail("globals cannot be listed") end,
+  __metatable = "globals",
+})

@@ -1,0 +1,52 @@
+#include "broker/event_json.h"
+
+#include "base/json_syntax.h"
+
+#include <inttypes.h>
+
+static int put_text(struct strbuf *out, const char *name, struct slice text)
+{
+    int rc = strbuf_printf(out, ",\"%s\":", name);
+    return rc ? rc : json_syntax_quote(out, text);
+}
+
+static int put_time(struct strbuf *out, int64_t ms)
+{
+    uint64_t u = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
+    return strbuf_printf(out, ",\"time\":%s%" PRIu64 ".%03u", ms < 0 ? "-" : "", u / 1000,
+                         (unsigned)(u % 1000));
+}
+
+static int put_data(struct strbuf *out, struct slice data)
+{
+    int rc = strbuf_append_str(out, ",\"data\":");
+    if (rc) {
+        return rc;
+    }
+    return json_syntax_ok(data) ? strbuf_append(out, data.p, data.n) : json_syntax_quote(out, data);
+}
+
+int event_json(const struct event *ev, struct strbuf *out)
+{
+    struct slice attrs = event_attrs(ev);
+    int rc = strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);
+    if (rc == 0) {
+        rc = put_text(out, "topic", event_topic(ev));
+    }
+    if (rc == 0) {
+        rc = put_text(out, "type", event_type(ev));
+    }
+    if (rc == 0) {
+        rc = put_time(out, ev->time_ms);
+    }
+    if (rc == 0) {
+        rc = put_data(out, event_data(ev));
+    }
+    if (rc == 0) {
+        rc = strbuf_append_str(out, ",\"attrs\":");
+    }
+    if (rc == 0) {
+        rc = attrs.n ? strbuf_append(out, attrs.p, attrs.n) : strbuf_append_str(out, "{}");
+    }
+    return rc ? rc : strbuf_append(out, "}", 1);
+}

@@ -1,0 +1,13 @@
+/* The built-in format "json": an event as one JSON object. Pure. */
+#ifndef BROKER_EVENT_JSON_H
+#define BROKER_EVENT_JSON_H
+
+#include "base/strbuf.h"
+#include "broker/event.h"
+
+/* Appends {"id":"1","topic":..,"type":..,"time":1700000000.123,"data":..,"attrs":{..}}. `data` is
+ * the original text where that is JSON (so no digit of a number is lost), else a JSON string.
+ * 0, or a negative UV_E* of the buffer (its content is then unspecified). */
+__attribute__((warn_unused_result)) int event_json(const struct event *ev, struct strbuf *out);
+
+#endif

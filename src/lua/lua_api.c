@@ -1,0 +1,157 @@
+#include "lua/lua_api.h"
+
+#include "base/slice.h"
+#include "broker/event.h"
+#include "broker/topic.h"
+#include "lua/lua_json.h"
+#include "lua/lua_log.h"
+#include "lua/lua_readonly.h"
+
+#include <lauxlib.h>
+#include <math.h>
+
+enum { GEOHASH_MAX = 12 };
+
+bool lua_api_deny_status_ok(lua_Integer status)
+{
+    return status == 400 || status == 401 || status == 403 || status == 404 || status == 429;
+}
+
+const char *lua_api_deny_reason_check(const char *reason, size_t n)
+{
+    if (n == 0 || n > DENY_REASON_MAX_BYTES) {
+        return "a text of 1 to 512 bytes was expected";
+    }
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)reason[i] < 0x20 || reason[i] == 0x7f) {
+            return "a text without control characters was expected";
+        }
+    }
+    return utf8_ok(slice_of(reason, n)) ? NULL : "a text in UTF-8 was expected";
+}
+
+/* tg.deny(status, reason) -> nil, {status, reason} */
+static int l_deny(lua_State *L)
+{
+    size_t n;
+    lua_Integer status = luaL_checkinteger(L, 1);
+    const char *reason = luaL_checklstring(L, 2, &n);
+    if (!lua_api_deny_status_ok(status)) {
+        return luaL_argerror(L, 1, "400, 401, 403, 404 or 429 was expected");
+    }
+    const char *bad = lua_api_deny_reason_check(reason, n);
+    if (bad) {
+        return luaL_argerror(L, 2, bad);
+    }
+    lua_pushnil(L);
+    lua_createtable(L, 0, 2);
+    lua_pushinteger(L, status);
+    lua_setfield(L, -2, "status");
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, "reason");
+    return 2;
+}
+
+static bool segment_ok(lua_State *L, int arg)
+{
+    struct slice s;
+    if (lua_type(L, arg) != LUA_TSTRING) {
+        return false;
+    }
+    s.p = lua_tolstring(L, arg, &s.n);
+    return topic_segment_ok(s);
+}
+
+/* tg.topic_ok(value): may it be one literal segment of a topic */
+static int l_topic_ok(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, segment_ok(L, 1));
+    return 1;
+}
+
+/* tg.topic(segment, ...): each taken literally, so that a value of a client's making cannot become
+ * a wildcard or more than one segment */
+static int l_topic(lua_State *L)
+{
+    int n = lua_gettop(L);
+    luaL_argcheck(L, n > 0, 1, "a segment was expected");
+    luaL_Buffer b;
+    for (int i = 1; i <= n; i++) {
+        if (!segment_ok(L, i)) {
+            return luaL_argerror(L, i,
+                                 "a string that is one topic segment was expected: not empty, no "
+                                 "'/', '*' or control character");
+        }
+    }
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= n; i++) {
+        if (i > 1) {
+            luaL_addchar(&b, '/');
+        }
+        lua_pushvalue(L, i);
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+    if (lua_rawlen(L, -1) > EVENT_TOPIC_MAX_BYTES) {
+        return luaL_error(L, "topic longer than %d bytes", (int)EVENT_TOPIC_MAX_BYTES);
+    }
+    return 1;
+}
+
+static double check_coordinate(lua_State *L, int arg, double most)
+{
+    double v = luaL_checknumber(L, arg);
+    if (!(fabs(v) <= most)) { /* also false for NaN */
+        luaL_argerror(L, arg, most > 90 ? "-180 to 180 was expected" : "-90 to 90 was expected");
+    }
+    return v;
+}
+
+/* tg.geohash(lat, lon, length): bits of longitude and latitude interleaved, longitude first, five
+ * to a base-32 digit (G. Niemeyer's geohash, public domain) */
+static int l_geohash(lua_State *L)
+{
+    static const char digits[] = "0123456789bcdefghjkmnpqrstuvwxyz";
+    double at[2] = {check_coordinate(L, 2, 180), check_coordinate(L, 1, 90)};
+    double low[2] = {-180, -90}, high[2] = {180, 90};
+    lua_Integer length = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, length >= 1 && length <= GEOHASH_MAX, 3, "1 to 12 was expected");
+    char hash[GEOHASH_MAX];
+    for (unsigned i = 0, digit = 0; i < 5U * (unsigned)length; i++) {
+        unsigned axis = i % 2;
+        double middle = (low[axis] + high[axis]) / 2;
+        bool upper = at[axis] >= middle;
+        *(upper ? &low[axis] : &high[axis]) = middle;
+        digit = digit << 1U | upper;
+        if (i % 5 == 4) {
+            hash[i / 5] = digits[digit];
+            digit = 0;
+        }
+    }
+    lua_pushlstring(L, hash, (size_t)length);
+    return 1;
+}
+
+static void set_readonly(lua_State *L, const char *name)
+{
+    lua_readonly_wrap(L, name);
+    lua_setfield(L, -2, name);
+}
+
+void lua_api_open(lua_State *L)
+{
+    static const luaL_Reg tg[] = {{"deny", l_deny},
+                                  {"topic", l_topic},
+                                  {"topic_ok", l_topic_ok},
+                                  {"geohash", l_geohash},
+                                  {NULL, NULL}};
+    luaL_newlib(L, tg);
+    set_readonly(L, "tg");
+    lua_json_open(L);
+    set_readonly(L, "json");
+    lua_log_open(L);
+    set_readonly(L, "log");
+    lua_pushcfunction(L, lua_log_print);
+    lua_setfield(L, -2, "print");
+}

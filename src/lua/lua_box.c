@@ -1,0 +1,37 @@
+#include "lua/lua_box.h"
+
+#include <lauxlib.h>
+#include <unistd.h>
+
+static const char *const box_type = "tidegate.box";
+
+/* Both __close and __gc: whichever comes first empties it. */
+static int box_close(lua_State *L)
+{
+    struct lua_box *b = lua_touserdata(L, 1);
+    json_decref(b->tree);
+    b->tree = NULL;
+    strbuf_clear(&b->text);
+    if (b->fd >= 0) {
+        close(b->fd);
+        b->fd = -1;
+    }
+    return 0;
+}
+
+struct lua_box *lua_box_push(lua_State *L, size_t text_max)
+{
+    luaL_checkstack(L, 4, NULL);
+    struct lua_box *b = lua_newuserdatauv(L, sizeof *b, 0); /* stack: box */
+    *b = (struct lua_box){.fd = -1};
+    strbuf_init(&b->text, text_max);
+    if (luaL_newmetatable(L, box_type)) { /* stack: box, metatable */
+        lua_pushcfunction(L, box_close);
+        lua_setfield(L, -2, "__close");
+        lua_pushcfunction(L, box_close);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2); /* stack: box */
+    lua_toclose(L, -1);
+    return b;
+}

@@ -1,0 +1,14 @@
+/* Events as policies see them: a read-only userdata that owns a reference to an immutable event,
+ * so a script may keep it for as long as it likes; freed by __gc. */
+#ifndef LUA_LUA_EVENT_H
+#define LUA_LUA_EVENT_H
+
+#include "broker/event.h"
+
+#include <lua.h>
+
+/* Inside a body: pushes the userdata of `ev`; the one of the last event is kept, because many
+ * audiences judge the same event in a row. */
+void lua_event_push(lua_State *L, struct event *ev);
+
+#endif

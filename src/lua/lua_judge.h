@@ -1,0 +1,21 @@
+/* Filters and formats: called once per event and audience, on the hot path. */
+#ifndef LUA_LUA_JUDGE_H
+#define LUA_LUA_JUDGE_H
+
+#include "broker/policy.h"
+#include "lua/lua_policy_file.h"
+
+struct judge {
+    struct lua_vm *vm;
+    const struct lua_function *fn;
+    int params; /* a reference */
+    struct event *ev;
+};
+
+/* 0 and *deliver, or negative: an error, not delivered. */
+int lua_judge_filter(const struct judge *j, bool *deliver, struct err *e);
+/* 0 and *result (FORMAT_DELIVER with `out` filled, or FORMAT_SKIP), or negative: an error. */
+int lua_judge_format(const struct judge *j, struct formatted *out, enum format_result *result,
+                     struct err *e);
+
+#endif

@@ -1,0 +1,361 @@
+#include "lua/lua_policy.h"
+
+#include "base/xalloc.h"
+#include "broker/event_json.h"
+#include "lua/lua_answer.h"
+#include "lua/lua_gates.h"
+#include "lua/lua_judge.h"
+#include "lua/lua_params.h"
+#include "lua/lua_sandbox.h"
+#include "lua/policy_log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+struct lua_policy {
+    struct policy base;
+    struct lua_policy_options opt; /* file: owned */
+    char *dir;                     /* owned */
+    struct loop *loop;
+    struct broker_metrics *metrics;
+    struct lua_vm *vm;
+    struct lua_sandbox sandbox;
+    struct lua_policy_file file;
+    struct lua_params params;
+    struct policy_log log;
+    unsigned pending; /* answers that wait for the flush step */
+};
+
+static struct lua_policy *of(const struct policy *p)
+{
+    return container_of((struct policy *)(uintptr_t)p, struct lua_policy, base);
+}
+
+static int64_t unix_ms(void *ctx)
+{
+    return loop_unix_ms(ctx);
+}
+
+/* ---- errors and figures */
+
+static void count_error(struct broker_metrics *m, enum policy_hook hook)
+{
+    switch (hook) {
+#define X(e, name, counter)                                                                        \
+    case POLICY_HOOK_##e:                                                                          \
+        m->counter++;                                                                              \
+        break;
+        POLICY_HOOKS(X)
+#undef X
+    case POLICY_HOOK_COUNT:
+        break;
+    }
+}
+
+/* Where to look: the line that raised, or, when the hook had returned, its definition. */
+static void report(struct lua_policy *p, struct policy_failure *f, const struct lua_function *fn,
+                   const struct err *e)
+{
+    const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
+    bool raised = e->code != UV_EBUSY;
+    f->where = raised && failure->where[0] ? failure->where : fn->where;
+    f->text = e->text;
+    f->traceback = raised ? failure->traceback : NULL;
+    count_error(p->metrics, f->hook);
+    policy_log_write(&p->log, f);
+}
+
+static void update_figures(struct lua_policy *p)
+{
+    p->metrics->policy_memory = lua_vm_memory(p->vm);
+    p->metrics->policy_stack_repairs = lua_vm_stack_repairs(p->vm);
+}
+
+/* ---- gates */
+
+static void settle(struct lua_policy *p, struct gate *g, struct lua_answer *a, int rc,
+                   const struct err *e)
+{
+    struct policy_failure f = {.hook = g->hook, .request = g->rq->id};
+    if (rc) {
+        verdict_draft_fail(&a->draft, "policy error");
+        report(p, &f, &p->file.hooks[g->hook], e);
+    } else if (a->draft.v.kind == VERDICT_TRANSIENT) {
+        f.transient = true;
+        f.where = p->file.hooks[g->hook].where;
+        f.text = a->draft.reason.len ? a->draft.reason.data : "";
+        policy_log_write(&p->log, &f);
+    }
+    update_figures(p);
+    lua_answer_send(a, p->loop);
+}
+
+static void ask_subscribe(struct policy *base, const struct policy_request *rq,
+                          policy_verdict_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_policy *p = of(base);
+    struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
+    struct lua_answer *a = lua_answer_new(&p->pending, ctx, token);
+    struct err e;
+    a->on_subscribe = cb;
+    int rc = lua_gate_subscribe(&g, &a->draft, &e);
+    settle(p, &g, a, rc, &e);
+}
+
+static void refuse_publish(struct verdict_draft *d)
+{
+    static const char reason[] = "this policy accepts no publishes";
+    d->v.kind = VERDICT_DENY;
+    d->v.status = 403;
+    if (strbuf_append(&d->reason, reason, sizeof reason - 1)) {
+        strbuf_reset(&d->reason); /* no memory: the status says it */
+    }
+}
+
+static void ask_publish(struct policy *base, const struct policy_request *rq,
+                        struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_policy *p = of(base);
+    struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
+    struct lua_answer *a = lua_answer_new(&p->pending, ctx, token);
+    struct publication_out out = {.max_data = p->opt.event_bytes,
+                                  .bytes_left = p->opt.memory_bytes};
+    struct err e = {0};
+    int rc = 0;
+    a->on_publish = cb;
+    if (lua_policy_file_has(&p->file, POLICY_HOOK_PUBLISH)) {
+        a->first = xcalloc(asked->n, sizeof *a->first);
+        rc = lua_gate_publish(&g, asked, &a->draft, &out, a->first, &e);
+    } else {
+        refuse_publish(&a->draft);
+    }
+    a->events = out.events;
+    event_list_clear(asked);
+    settle(p, &g, a, rc, &e);
+}
+
+static void ask_disconnected(struct policy *base, struct slice identity,
+                             const struct disconnect_info *info)
+{
+    struct lua_policy *p = of(base);
+    struct gate g = {.vm = p->vm, .file = &p->file};
+    struct policy_failure f = {.hook = POLICY_HOOK_DISCONNECT};
+    struct err e;
+    if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT) &&
+        lua_gate_disconnect(&g, identity, info, &e)) {
+        report(p, &f, &p->file.hooks[POLICY_HOOK_DISCONNECT], &e);
+    }
+    update_figures(p);
+}
+
+static bool wants_disconnect(const struct policy *base)
+{
+    return lua_policy_file_has(&of(base)->file, POLICY_HOOK_DISCONNECT);
+}
+
+/* ---- audiences */
+
+static int resolve(const struct lua_policy *p, const struct subscription *s,
+                   struct policy_binding *out)
+{
+    *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE};
+    if (s->filter.p) {
+        out->filter = lua_functions_find(&p->file.filters, s->filter);
+        if (out->filter < 0) {
+            return UV_ENOENT;
+        }
+    }
+    if (s->format.p && slice_is(s->format, "json")) {
+        out->format = POLICY_FORMAT_JSON;
+    } else if (s->format.p && !slice_is(s->format, "raw")) {
+        out->format = lua_functions_find(&p->file.formats, s->format);
+        if (out->format < 0) {
+            return UV_ENOENT;
+        }
+    }
+    return 0;
+}
+
+static int ask_bind(struct policy *base, const struct subscription *s, struct policy_binding *out)
+{
+    struct lua_policy *p = of(base);
+    int rc = resolve(p, s, out);
+    if (rc || !s->params.p || (out->filter < 0 && out->format < 0)) {
+        return rc; /* nobody would read the params */
+    }
+    struct err e;
+    rc = lua_params_bind(&p->params, p->vm, s->params, &e);
+    if (rc < 0) {
+        struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
+        report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
+        return rc;
+    }
+    out->params = rc;
+    update_figures(p);
+    return 0;
+}
+
+static void ask_unbind(struct policy *base, struct policy_binding *b)
+{
+    struct lua_policy *p = of(base);
+    lua_params_unbind(&p->params, p->vm, b->params);
+    *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE};
+    update_figures(p);
+}
+
+/* ---- events */
+
+static void report_judge(struct lua_policy *p, const struct judge *j, enum policy_hook hook,
+                         const struct policy_binding *b, const struct err *e)
+{
+    struct policy_failure f = {
+        .hook = hook,
+        .function = j->fn->name,
+        .event = j->ev->id,
+        .params = lua_params_text(&p->params, b->params),
+    };
+    report(p, &f, j->fn, e);
+}
+
+static bool ask_filter(struct policy *base, const struct policy_binding *b, struct event *ev)
+{
+    struct lua_policy *p = of(base);
+    bool deliver = true;
+    struct err e;
+    if (b->filter < 0) {
+        return true;
+    }
+    struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
+                      ev};
+    p->sandbox.pure = true;
+    if (lua_judge_filter(&j, &deliver, &e)) {
+        report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
+    }
+    p->sandbox.pure = false;
+    update_figures(p);
+    return deliver;
+}
+
+static enum format_result format_built_in(const struct policy_binding *b, const struct event *ev,
+                                          struct formatted *out)
+{
+    struct slice data = event_data(ev);
+    int rc = b->format == POLICY_FORMAT_JSON ? event_json(ev, &out->data)
+                                             : strbuf_append(&out->data, data.p, data.n);
+    return rc ? FORMAT_FAILED : FORMAT_DELIVER;
+}
+
+static enum format_result ask_format(struct policy *base, const struct policy_binding *b,
+                                     struct event *ev, struct formatted *out)
+{
+    struct lua_policy *p = of(base);
+    enum format_result result;
+    struct err e;
+    if (b->format < 0) {
+        return format_built_in(b, ev, out);
+    }
+    struct judge j = {p->vm, &p->file.formats.v[b->format], lua_params_ref(&p->params, b->params),
+                      ev};
+    p->sandbox.pure = true;
+    if (lua_judge_format(&j, out, &result, &e)) {
+        report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
+    }
+    p->sandbox.pure = false;
+    update_figures(p);
+    return result;
+}
+
+/* ---- life */
+
+static void free_policy(struct lua_policy *p)
+{
+    if (p->vm) {
+        if (p->params.empty != LUA_NOREF) {
+            lua_params_close(&p->params, p->vm);
+        }
+        lua_policy_file_clear(&p->file, p->vm);
+        lua_vm_free(p->vm);
+    }
+    free(p->dir);
+    free((char *)(uintptr_t)p->opt.file);
+    free(p);
+}
+
+static void ask_close(struct policy *base)
+{
+    struct lua_policy *p = of(base);
+    REQUIRE(p->pending == 0);
+    policy_log_clear(&p->log);
+    free_policy(p);
+}
+
+static const struct policy_ops ops = {
+    .subscribe = ask_subscribe,
+    .publish = ask_publish,
+    .bind = ask_bind,
+    .unbind = ask_unbind,
+    .filter = ask_filter,
+    .format = ask_format,
+    .disconnected = ask_disconnected,
+    .wants_disconnect = wants_disconnect,
+    .close = ask_close,
+};
+
+/* The directory of the file, with symbolic links resolved: what `require` stays below. */
+static char *directory_of(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    char *dir = slash && slash > file ? xstrndup(file, (size_t)(slash - file)) : xstrdup("/");
+    char *resolved = realpath(dir, NULL);
+    free(dir);
+    return resolved;
+}
+
+static int load(struct lua_policy *p, struct err *e)
+{
+    p->dir = directory_of(p->opt.file);
+    if (!p->dir) {
+        return err_set(e, -errno, "policy %s: %s", p->opt.file, strerror(errno));
+    }
+    p->vm = lua_vm_new(p->opt.memory_bytes);
+    if (!p->vm) {
+        return err_set(e, UV_ENOMEM, "policy %s: %zu bytes of memory are too few for a Lua state",
+                       p->opt.file, p->opt.memory_bytes);
+    }
+    p->sandbox = (struct lua_sandbox){.dir = p->dir, .unix_ms = unix_ms, .ctx = p->loop};
+    int rc = lua_sandbox_open(p->vm, &p->sandbox, e);
+    if (rc == 0) {
+        rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, e);
+    }
+    if (rc == 0) {
+        rc = lua_params_open(&p->params, p->vm, e);
+    }
+    p->sandbox.loading = false;
+    return rc;
+}
+
+int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
+                    struct broker_metrics *metrics, struct policy **out, struct err *e)
+{
+    struct lua_policy *p = xcalloc(1, sizeof *p);
+    REQUIRE(opt->file[0] == '/');
+    p->base.ops = &ops;
+    p->opt = *opt;
+    p->opt.file = xstrdup(opt->file);
+    p->loop = loop;
+    p->metrics = metrics;
+    p->params.empty = LUA_NOREF;
+    lua_policy_file_init(&p->file);
+    int rc = load(p, e);
+    if (rc) {
+        free_policy(p);
+        return rc;
+    }
+    policy_log_init(&p->log, loop, opt->error_log_interval_s, strrchr(p->opt.file, '/') + 1);
+    update_figures(p);
+    *out = &p->base;
+    return 0;
+}

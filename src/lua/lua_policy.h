@@ -1,0 +1,24 @@
+/* The policy of a broker, written in Lua: implements broker/policy.h. One Lua state per loaded
+ * file. */
+#ifndef LUA_LUA_POLICY_H
+#define LUA_LUA_POLICY_H
+
+#include "base/err.h"
+#include "broker/metrics.h"
+#include "broker/policy.h"
+#include "net/loop.h"
+
+struct lua_policy_options {
+    const char *file;              /* absolute; `require` looks below its directory */
+    bool auth_open;                /* `authenticate` may be missing: anybody may ask */
+    size_t memory_bytes;           /* cap of the Lua state and of the events it keeps alive */
+    size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
+    unsigned error_log_interval_s; /* 0: every error is shown */
+};
+
+/* Loads and validates; on failure `e` names the file, the key or line, and what was expected.
+ * Borrows loop and metrics until policy->ops->close(); copies the options. */
+int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
+                    struct broker_metrics *metrics, struct policy **out, struct err *e);
+
+#endif

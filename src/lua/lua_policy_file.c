@@ -1,0 +1,235 @@
+#include "lua/lua_policy_file.h"
+
+#include "base/xalloc.h"
+#include "lua/lua_sandbox.h"
+#include "lua/lua_shape.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 64, FUNCTIONS_MAX = 1000, API_VERSION = 1 };
+
+struct load {
+    struct lua_policy_file *f;
+    const char *path, *chunk;
+    bool auth_open;
+};
+
+const char *policy_hook_name(enum policy_hook hook)
+{
+    static const char *const names[] = {
+#define X(e, name, counter) name,
+        POLICY_HOOKS(X)
+#undef X
+    };
+    return names[hook];
+}
+
+void lua_policy_file_init(struct lua_policy_file *f)
+{
+    *f = (struct lua_policy_file){.version = ""};
+    for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
+        f->hooks[i].ref = LUA_NOREF;
+    }
+}
+
+/* Takes the function on top of the stack. */
+static void take_function(lua_State *L, struct lua_function *out)
+{
+    lua_Debug ar;
+    lua_pushvalue(L, -1);
+    lua_getinfo(L, ">S", &ar);
+    if (ar.linedefined > 0) {
+        snprintf(out->where, sizeof out->where, "%s:%d", ar.short_src, ar.linedefined);
+    }
+    out->ref = lua_vm_ref(L);
+}
+
+static void read_hook(lua_State *L, int policy, enum policy_hook hook, struct lua_policy_file *f)
+{
+    const char *name = policy_hook_name(hook);
+    int type = lua_shape_field(L, policy, name);
+    if (type == LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (type != LUA_TFUNCTION) {
+        luaL_error(L, "%s: a function was expected, got %s", name, lua_typename(L, type));
+    }
+    take_function(L, &f->hooks[hook]);
+}
+
+static bool name_ok(const char *name, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char c = name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        if (!letter && !(i && ((c >= '0' && c <= '9') || c == '-'))) {
+            return false;
+        }
+    }
+    return n > 0 && n <= NAME_MAX_BYTES;
+}
+
+static void read_function(lua_State *L, const char *kind, struct lua_functions *out)
+{
+    size_t n = 0; /* stack: ..., name, function */
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &n) : "";
+    if (!name_ok(name, n)) {
+        luaL_error(L, "%s: names are letters, digits, _ and - (at most %d)", kind, NAME_MAX_BYTES);
+    }
+    if (strcmp(kind, "formats") == 0 && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0)) {
+        luaL_error(L, "formats.%s: the name belongs to a built-in format; use another", name);
+    }
+    if (lua_type(L, -1) != LUA_TFUNCTION) {
+        luaL_error(L, "%s.%s: a function was expected, got %s", kind, name, luaL_typename(L, -1));
+    }
+    if (out->n == FUNCTIONS_MAX) {
+        luaL_error(L, "%s: more than %d", kind, FUNCTIONS_MAX);
+    }
+    out->v = xrealloc(out->v, (out->n + 1) * sizeof *out->v);
+    struct lua_function *f = &out->v[out->n];
+    *f = (struct lua_function){.name = xstrdup(name), .ref = LUA_NOREF};
+    out->n++; /* owned from here on, whatever is raised */
+    take_function(L, f);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct lua_function *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static void read_functions(lua_State *L, int policy, const char *kind, struct lua_functions *out)
+{
+    int type = lua_shape_field(L, policy, kind); /* stack: table */
+    if (type == LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (type != LUA_TTABLE) {
+        luaL_error(L, "%s: a table of functions was expected, got %s", kind, lua_typename(L, type));
+    }
+    int t = lua_gettop(L);
+    lua_pushnil(L);
+    while (lua_next(L, t)) {
+        read_function(L, kind, out); /* pops the function */
+    }
+    lua_pop(L, 1);
+    if (out->n) {
+        qsort(out->v, out->n, sizeof *out->v, by_name);
+    }
+}
+
+static void read_api(lua_State *L, int policy)
+{
+    lua_shape_field(L, policy, "api");
+    if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != API_VERSION) {
+        luaL_error(L, "api: must be %d (the version of the policy interface this broker speaks)%s",
+                   API_VERSION, lua_isnil(L, -1) ? "; it is missing" : "");
+    }
+    lua_pop(L, 1);
+}
+
+static void read_version(lua_State *L, int policy, struct lua_policy_file *f)
+{
+    if (lua_shape_field(L, policy, "version") != LUA_TNIL) {
+        struct slice s = lua_shape_string(L, -1, "version");
+        if (s.n >= sizeof f->version || memchr(s.p, '\0', s.n)) {
+            luaL_error(L, "version: a label of at most %d bytes was expected",
+                       (int)sizeof f->version - 1);
+        }
+        memcpy(f->version, s.p, s.n);
+    }
+    lua_pop(L, 1);
+}
+
+static int load_body(lua_State *L)
+{
+    static const char *const keys[] = {"api",     "version", "authenticate", "subscribe", "publish",
+                                       "filters", "formats", "disconnect",   NULL};
+    const struct load *load = lua_touserdata(L, 1);
+    struct lua_policy_file *f = load->f;
+    lua_sandbox_load(L, load->path, load->chunk);
+    lua_call(L, 0, 1); /* stack: ud, policy */
+    if (lua_type(L, 2) != LUA_TTABLE) {
+        return luaL_error(L, "%s must end in `return` and a table of hooks; it returned %s",
+                          load->chunk, luaL_typename(L, 2));
+    }
+    lua_shape_closed(L, 2, load->chunk, keys);
+    read_api(L, 2);
+    read_version(L, 2, f);
+    for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
+        read_hook(L, 2, (enum policy_hook)i, f);
+    }
+    read_functions(L, 2, "filters", &f->filters);
+    read_functions(L, 2, "formats", &f->formats);
+    if (!lua_policy_file_has(f, POLICY_HOOK_SUBSCRIBE)) {
+        return luaL_error(L, "subscribe: missing; it decides what a client receives");
+    }
+    if (!lua_policy_file_has(f, POLICY_HOOK_AUTHENTICATE) && !load->auth_open) {
+        return luaL_error(L, "authenticate: missing; nobody could be told apart. Add the hook, or "
+                             "say auth = \"open\" in the configuration");
+    }
+    return 0;
+}
+
+int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
+                         bool auth_open, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    struct load load = {f, path, slash ? slash + 1 : path, auth_open};
+    int rc = lua_vm_call(vm, load_body, &load, e);
+    return rc ? err_context(e, "policy %s", path) : 0;
+}
+
+static void unref_all(lua_State *L, struct lua_functions *all)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        lua_vm_unref(L, all->v[i].ref);
+    }
+}
+
+static int clear_body(lua_State *L)
+{
+    struct lua_policy_file *f = lua_touserdata(L, 1);
+    for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
+        lua_vm_unref(L, f->hooks[i].ref);
+    }
+    unref_all(L, &f->filters);
+    unref_all(L, &f->formats);
+    return 0;
+}
+
+static void free_names(struct lua_functions *all)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        free(all->v[i].name);
+    }
+    free(all->v);
+}
+
+void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
+{
+    struct err e;
+    REQUIRE(lua_vm_call(vm, clear_body, f, &e) == 0); /* allocates nothing */
+    free_names(&f->filters);
+    free_names(&f->formats);
+    lua_policy_file_init(f);
+}
+
+bool lua_policy_file_has(const struct lua_policy_file *f, enum policy_hook hook)
+{
+    return f->hooks[hook].ref != LUA_NOREF;
+}
+
+int lua_functions_find(const struct lua_functions *all, struct slice name)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        if (slice_is(name, all->v[i].name)) {
+            return (int)i;
+        }
+    }
+    return -1;
+}

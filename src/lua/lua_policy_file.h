@@ -1,0 +1,57 @@
+/* A policy file, loaded: the hooks it defines, as references, and its named filters and formats. */
+#ifndef LUA_LUA_POLICY_FILE_H
+#define LUA_LUA_POLICY_FILE_H
+
+#include "base/slice.h"
+#include "lua/lua_vm.h"
+
+/* X(enumerator, name in logs, member of struct broker_metrics that counts its errors) */
+#define POLICY_HOOKS(X)                                                                            \
+    X(AUTHENTICATE, "authenticate", policy_errors_authenticate)                                    \
+    X(SUBSCRIBE, "subscribe", policy_errors_subscribe)                                             \
+    X(PUBLISH, "publish", policy_errors_publish)                                                   \
+    X(DISCONNECT, "disconnect", policy_errors_disconnect)                                          \
+    X(FILTER, "filter", policy_errors_filter)                                                      \
+    X(FORMAT, "format", policy_errors_format)
+
+enum policy_hook {
+#define X(e, name, counter) POLICY_HOOK_##e,
+    POLICY_HOOKS(X)
+#undef X
+        POLICY_HOOK_COUNT,
+    POLICY_HOOK_SINGLE_COUNT = POLICY_HOOK_FILTER, /* those of which a policy has at most one */
+};
+
+const char *policy_hook_name(enum policy_hook hook);
+
+/* A function of the policy. */
+struct lua_function {
+    char *name;      /* owned; of filters and formats */
+    int ref;         /* LUA_NOREF: the policy has none */
+    char where[128]; /* "geo.lua:14", where it is defined */
+};
+
+struct lua_functions {
+    struct lua_function *v; /* owned, sorted by name */
+    size_t n;
+};
+
+struct lua_policy_file {
+    char version[65]; /* the label the file gives itself; may be empty */
+    struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
+    struct lua_functions filters, formats;
+};
+
+void lua_policy_file_init(struct lua_policy_file *f);
+/* Runs the file at `path` and reads the table it returns. `f` was initialised; clear it on failure,
+ * too. */
+int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
+                         bool auth_open, struct err *e);
+/* Gives the references back and frees. */
+void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm);
+
+bool lua_policy_file_has(const struct lua_policy_file *f, enum policy_hook hook);
+/* Index of the function of that name, or -1. */
+int lua_functions_find(const struct lua_functions *all, struct slice name);
+
+#endif

@@ -1,0 +1,20 @@
+/* Read-only views of tables: what many calls share must not be changed by one of them.
+ *
+ * A view is an empty table whose metatable answers reads from the real one; indexing, pairs,
+ * ipairs, # and the sandbox's next work, a write raises. */
+#ifndef LUA_LUA_READONLY_H
+#define LUA_LUA_READONLY_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* Replaces the table on top of the stack by a view of it. `what` names it in the error of a write
+ * ("event attrs"); a constant. */
+void lua_readonly_wrap(lua_State *L, const char *what);
+/* The same for the whole tree: tables inside become views when they are reached. */
+void lua_readonly_wrap_deep(lua_State *L, const char *what);
+/* When the value at `idx` is a view: pushes the real table and returns true. Else pushes nothing.
+ */
+bool lua_readonly_real(lua_State *L, int idx);
+
+#endif

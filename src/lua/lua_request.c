@@ -1,0 +1,190 @@
+#include "lua/lua_request.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <lauxlib.h>
+#include <stdio.h>
+
+static const char *const request_type = "tidegate.request";
+
+/* Known fields that may be absent: nil instead of an error. */
+static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
+
+static int request_index(lua_State *L)
+{
+    struct slice key;
+    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
+    for (size_t i = 0; key.p && i < sizeof optional_fields / sizeof *optional_fields; i++) {
+        if (slice_is(key, optional_fields[i])) {
+            return 0;
+        }
+    }
+    return luaL_error(L, "request has no field '%s'", key.p ? key.p : luaL_typename(L, 2));
+}
+
+static int request_newindex(lua_State *L)
+{
+    return luaL_error(L, "request has no field '%s' to write", luaL_tolstring(L, 2, NULL));
+}
+
+static void set_field(lua_State *L, const char *name, struct slice value)
+{
+    if (value.p) {
+        lua_pushlstring(L, value.p, value.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+static struct slice trim(struct slice s)
+{
+    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t')) {
+        s = slice_of(s.p + 1, s.n - 1);
+    }
+    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
+        s.n--;
+    }
+    return s;
+}
+
+/* t[name] = value unless there is one: the first wins. stack: ..., t */
+static void set_first(lua_State *L, struct slice name, struct slice value)
+{
+    lua_pushlstring(L, name.p, name.n);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, -3) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushlstring(L, value.p ? value.p : "", value.n);
+        lua_rawset(L, -3);
+    } else {
+        lua_pop(L, 2);
+    }
+}
+
+static void push_query(lua_State *L, const struct http_query *q)
+{
+    lua_createtable(L, 0, (int)q->count);
+    for (size_t i = 0; i < q->count; i++) {
+        set_first(L, q->params[i].name, q->params[i].value);
+    }
+}
+
+static void push_topics(lua_State *L, const struct http_query *q)
+{
+    lua_Integer n = 0;
+    lua_newtable(L);
+    for (size_t i = 0; i < q->count; i++) {
+        if (slice_is(q->params[i].name, "topic")) {
+            lua_pushlstring(L, q->params[i].value.p, q->params[i].value.n);
+            lua_rawseti(L, -2, ++n);
+        }
+    }
+}
+
+static void push_lower(lua_State *L, struct slice name)
+{
+    luaL_Buffer b;
+    char *p = luaL_buffinitsize(L, &b, name.n);
+    for (size_t i = 0; i < name.n; i++) {
+        p[i] = (char)tolower((unsigned char)name.p[i]);
+    }
+    luaL_pushresultsize(&b, name.n);
+}
+
+/* Fields of one name are one list (RFC 9110, 5.3); of Cookie, joined by "; " (RFC 6265, 5.4). */
+static void push_headers(lua_State *L, const struct http_request *rq)
+{
+    lua_createtable(L, 0, (int)rq->header_count);
+    for (size_t i = 0; i < rq->header_count; i++) {
+        const struct http_header *h = &rq->headers[i];
+        push_lower(L, h->name);
+        lua_pushvalue(L, -1);
+        if (lua_rawget(L, -3) == LUA_TSTRING) { /* stack: headers, name, earlier */
+            lua_pushstring(L, slice_is_nocase(h->name, "cookie") ? "; " : ", ");
+            lua_pushlstring(L, h->value.p, h->value.n);
+            lua_concat(L, 3);
+        } else {
+            lua_pop(L, 1);
+            lua_pushlstring(L, h->value.p, h->value.n);
+        }
+        lua_rawset(L, -3);
+    }
+}
+
+/* name=value pairs (RFC 6265, 4.2.1). The first of a name wins: user agents send the most specific
+ * path first (5.4). */
+static void add_cookies(lua_State *L, struct slice header)
+{
+    while (header.n) {
+        const char *semicolon = memchr(header.p, ';', header.n);
+        size_t n = semicolon ? (size_t)(semicolon - header.p) : header.n;
+        struct slice pair = trim(slice_of(header.p, n));
+        const char *equals = pair.n ? memchr(pair.p, '=', pair.n) : NULL;
+        if (equals) {
+            size_t name = (size_t)(equals - pair.p);
+            set_first(L, trim(slice_of(pair.p, name)),
+                      trim(slice_of(equals + 1, pair.n - name - 1)));
+        }
+        n += semicolon != NULL;
+        header = slice_of(header.p + n, header.n - n);
+    }
+}
+
+/* Authorization: Bearer TOKEN (RFC 6750, 2.1); the scheme's case does not matter (RFC 9110, 11.1).
+ * p == NULL: none. */
+static struct slice bearer_of(struct slice value)
+{
+    static const char scheme[] = "bearer ";
+    size_t n = sizeof scheme - 1;
+    if (value.n <= n || strncasecmp(value.p, scheme, n) != 0) {
+        return slice_of(NULL, 0);
+    }
+    return trim(slice_of(value.p + n, value.n - n));
+}
+
+static void set_credentials(lua_State *L, const struct http_request *rq)
+{
+    bool bearer = false;
+    lua_newtable(L); /* stack: request, cookies */
+    for (size_t i = 0; i < rq->header_count; i++) {
+        const struct http_header *h = &rq->headers[i];
+        if (slice_is_nocase(h->name, "cookie")) {
+            add_cookies(L, h->value);
+        } else if (!bearer && slice_is_nocase(h->name, "authorization")) {
+            struct slice token = bearer_of(h->value);
+            bearer = token.p != NULL;
+            lua_insert(L, -2); /* stack: cookies, request */
+            set_field(L, "bearer", token);
+            lua_insert(L, -2);
+        }
+    }
+    lua_setfield(L, -2, "cookies");
+}
+
+void lua_request_push(lua_State *L, const struct policy_request *rq)
+{
+    char id[24];
+    int n = snprintf(id, sizeof id, "%" PRIu64, rq->id);
+    luaL_checkstack(L, 10, NULL);
+    lua_createtable(L, 0, 10); /* stack: request */
+    set_field(L, "id", slice_of(id, (size_t)n));
+    set_field(L, "ip", slice_str(rq->ip));
+    set_field(L, "method", rq->http->method_name);
+    set_field(L, "path", rq->http->path);
+    set_field(L, "last_event_id", rq->last_event_id);
+    push_query(L, rq->query);
+    lua_setfield(L, -2, "query");
+    push_topics(L, rq->query);
+    lua_setfield(L, -2, "topics");
+    push_headers(L, rq->http);
+    lua_setfield(L, -2, "headers");
+    set_credentials(L, rq->http);
+    if (luaL_newmetatable(L, request_type)) {
+        lua_pushcfunction(L, request_index);
+        lua_setfield(L, -2, "__index");
+        lua_pushcfunction(L, request_newindex);
+        lua_setfield(L, -2, "__newindex");
+        lua_pushliteral(L, "request");
+        lua_setfield(L, -2, "__metatable");
+    }
+    lua_setmetatable(L, -2);
+}

@@ -1,0 +1,28 @@
+/* The environment of policy files: scripts/lib/sandbox.lua runs in the raw state and leaves only
+ * its allow-list; files are loaded as text from below one directory. */
+#ifndef LUA_LUA_SANDBOX_H
+#define LUA_LUA_SANDBOX_H
+
+#include "base/err.h"
+#include "lua/lua_vm.h"
+
+#include <stdint.h>
+
+enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
+
+/* Owned by whoever owns the vm; lives as long as it. */
+struct lua_sandbox {
+    const char *dir;               /* absolute, resolved: where `require` looks */
+    int64_t (*unix_ms)(void *ctx); /* the broker's clock */
+    void *ctx;
+    bool loading; /* globals may be set, `require` works */
+    bool pure;    /* a filter or format runs: no clock, no random numbers */
+};
+
+/* Makes the vm's globals the sandbox. Becomes the vm's host. */
+int lua_sandbox_open(struct lua_vm *vm, struct lua_sandbox *sandbox, struct err *e);
+
+/* Inside a body: pushes the compiled file (text only, never bytecode); errors name `chunk`. */
+void lua_sandbox_load(lua_State *L, const char *path, const char *chunk);
+
+#endif

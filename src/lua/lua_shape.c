@@ -1,0 +1,134 @@
+#include "lua/lua_shape.h"
+
+#include "lua/lua_readonly.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <stdio.h>
+
+enum { NAME_MAX_COMPARED = 48 };
+
+/* Levenshtein distance of the first NAME_MAX_COMPARED bytes. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t la = strnlen(a, NAME_MAX_COMPARED), lb = strnlen(b, NAME_MAX_COMPARED);
+    size_t row[NAME_MAX_COMPARED + 1];
+    for (size_t j = 0; j <= lb; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= la; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            best = best < row[j] + 1 ? best : row[j] + 1;
+            row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
+        }
+    }
+    return row[lb];
+}
+
+const char *lua_shape_nearest(const char *const *names, size_t n, const char *given)
+{
+    const char *nearest = NULL;
+    size_t least = strnlen(given, NAME_MAX_COMPARED) / 2 + 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t d = distance(names[i], given);
+        if (d < least) {
+            least = d;
+            nearest = names[i];
+        }
+    }
+    return nearest;
+}
+
+int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
+                      const char *const *names, size_t n)
+{
+    const char *nearest = lua_shape_nearest(names, n, given);
+    if (nearest) {
+        return luaL_error(L, "%s: unknown %s '%s' (did you mean '%s'?)", what, word, given,
+                          nearest);
+    }
+    char list[256];
+    size_t len = 0;
+    list[0] = '\0';
+    for (size_t i = 0; i < n && len < sizeof list; i++) {
+        int more = snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", names[i]);
+        len += more > 0 ? (size_t)more : 0;
+    }
+    return luaL_error(L, "%s: unknown %s '%s' (there %s: %s)", what, word, given,
+                      n == 1 ? "is" : "are", n ? list : "none");
+}
+
+void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names)
+{
+    luaL_checkstack(L, 6, NULL);
+    if (lua_readonly_real(L, idx)) {
+        lua_replace(L, idx);
+    }
+    if (lua_type(L, idx) != LUA_TTABLE) {
+        luaL_error(L, "%s: a table was expected, got %s", what, luaL_typename(L, idx));
+    }
+    size_t n = 0;
+    while (names[n]) {
+        n++;
+    }
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        lua_pop(L, 1); /* stack: ..., key */
+        if (lua_type(L, -1) != LUA_TSTRING) {
+            luaL_error(L, "%s: keys must be names, got a %s", what, luaL_typename(L, -1));
+        }
+        const char *key = lua_tostring(L, -1);
+        size_t i = 0;
+        while (i < n && strcmp(names[i], key) != 0) {
+            i++;
+        }
+        if (i == n) {
+            lua_shape_unknown(L, what, "key", key, names, n);
+        }
+    }
+}
+
+int lua_shape_field(lua_State *L, int t, const char *name)
+{
+    luaL_checkstack(L, 2, NULL);
+    lua_pushstring(L, name);
+    return lua_rawget(L, t);
+}
+
+struct slice lua_shape_string(lua_State *L, int idx, const char *what)
+{
+    struct slice s = {NULL, 0};
+    if (lua_type(L, idx) != LUA_TSTRING) {
+        luaL_error(L, "%s: a string was expected, got %s", what, luaL_typename(L, idx));
+    }
+    s.p = lua_tolstring(L, idx, &s.n);
+    return s;
+}
+
+lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integer least,
+                              lua_Integer most)
+{
+    int is_integer = 0;
+    lua_Integer i =
+        lua_type(L, idx) == LUA_TNUMBER ? lua_tointegerx(L, idx, &is_integer) : (lua_Integer)0;
+    if (!is_integer || i < least || i > most) {
+        luaL_error(L, "%s: a whole number from %I to %I was expected, got %s", what,
+                   (LUAI_UACINT)least, (LUAI_UACINT)most,
+                   lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
+    }
+    return i;
+}
+
+double lua_shape_positive(lua_State *L, int idx, const char *what, double most)
+{
+    double d = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : 0;
+    if (!(d > 0 && d <= most)) { /* also refuses NaN and infinity */
+        luaL_error(L, "%s: a number above 0 and up to %f was expected, got %s", what, most,
+                   lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
+    }
+    return d;
+}

@@ -1,0 +1,32 @@
+/* Reading tables that policies return: closed schemas, raw access only, errors that name the field.
+ * Everything here runs inside a body and raises on what must not be. */
+#ifndef LUA_LUA_SHAPE_H
+#define LUA_LUA_SHAPE_H
+
+#include "base/slice.h"
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Replaces a read-only view at `idx` (absolute) by the table behind it, then raises unless there is
+ * a table all of whose keys are in `names` (NULL-terminated). `what` starts the message. */
+void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names);
+/* Pushes t[name], raw; returns its type. */
+int lua_shape_field(lua_State *L, int t, const char *name);
+/* The string at `idx`, borrowed while Lua holds it; raises "what: a string was expected, got ...".
+ */
+struct slice lua_shape_string(lua_State *L, int idx, const char *what);
+/* A whole number between the bounds (1.0 counts). */
+lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integer least,
+                              lua_Integer most);
+/* A finite number above 0 and up to `most`. */
+double lua_shape_positive(lua_State *L, int idx, const char *what, double most);
+
+/* The name most like `given`; NULL when none is near. */
+const char *lua_shape_nearest(const char *const *names, size_t n, const char *given);
+/* Raises "what: unknown WORD 'given' (did you mean ...)". */
+int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
+                      const char *const *names, size_t n);
+
+#endif

@@ -1,0 +1,65 @@
+/* One Lua state: a counting allocator with a cap, and the only door into it.
+ *
+ * Whatever touches the state is a body run by lua_vm_call(): pushing arguments, calling, reading
+ * results. A body may raise at any point (memory is capped), so it holds no C resource of its own:
+ * results go to `ud`, which the caller owns outside. */
+#ifndef LUA_LUA_VM_H
+#define LUA_LUA_VM_H
+
+#include "base/err.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lua_vm;
+
+/* Name (lua_load) of chunks that belong to the broker: never shown as the place of an error. */
+#define LUA_VM_INTERNAL "sandbox.lua"
+
+/* What the last failed call said. Borrowed until the next failure. */
+struct lua_vm_failure {
+    char text[1024];      /* the error message, or what kind of value was raised */
+    char where[128];      /* "geo.lua:14" of the innermost Lua frame; empty: none was running */
+    char traceback[1536]; /* one frame a line, innermost first; may be empty */
+};
+
+/* NULL: `memory_max` (bytes) or the machine's memory is too small for an empty state. */
+struct lua_vm *lua_vm_new(size_t memory_max);
+/* Every reference must have been given back. */
+void lua_vm_free(struct lua_vm *vm);
+
+/* Runs `body` protected, with the light userdata `ud` at index 1. 0; UV_EINVAL: an error was
+ * raised; UV_ENOMEM: the cap was reached; UV_EBUSY: called from inside a call, nothing was run.
+ * `e` gets the message, lua_vm_failure() the rest. */
+__attribute__((warn_unused_result)) int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud,
+                                                    struct err *e);
+const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
+
+/* The vm that owns `L`. */
+struct lua_vm *lua_vm_of(lua_State *L);
+/* What C functions called by scripts find again; Lua itself never holds the pointer. Borrowed. */
+void lua_vm_set_host(struct lua_vm *vm, void *host);
+void *lua_vm_host(lua_State *L);
+
+/* Inside a body: anchors the value on top of the stack and pops it; counted. */
+int lua_vm_ref(lua_State *L);
+/* LUA_NOREF is fine. */
+void lua_vm_unref(lua_State *L, int ref);
+/* Pushes what `ref` anchors. */
+void lua_vm_push(lua_State *L, int ref);
+
+/* Memory that Lua values keep alive outside the Lua heap (events): counts towards the cap.
+ * Raises when it does not fit even after a collection. */
+void lua_vm_charge(lua_State *L, size_t bytes);
+void lua_vm_discharge(lua_State *L, size_t bytes);
+
+size_t lua_vm_memory(const struct lua_vm *vm); /* bytes, charged ones included */
+size_t lua_vm_memory_max(const struct lua_vm *vm);
+unsigned lua_vm_refs(const struct lua_vm *vm);
+uint64_t lua_vm_stack_repairs(const struct lua_vm *vm);
+int lua_vm_top(const struct lua_vm *vm);
+
+#endif
