@@ -16,6 +16,8 @@
     X(envelope)                                                                                    \
     X(event)                                                                                       \
     X(http)                                                                                        \
+    X(lua_vm)                                                                                      \
+    X(policy)                                                                                      \
     X(topic)
 
 #define X(name) int native_open_##name(lua_State *L);

@@ -55,18 +55,25 @@ static struct slice distinct_key(struct slice key, const struct publication_out 
     return key;
 }
 
-static bool unchanged(const struct event *ev, const struct event_fields *f)
+/* Can the asked event itself be stored? Once only: an event gets one id. */
+static bool unchanged(const struct event *ev, const struct event_fields *f,
+                      const struct publication_out *out, size_t from)
 {
+    for (size_t i = from; i < out->events.n; i++) {
+        if (out->events.v[i] == ev) {
+            return false;
+        }
+    }
     return slice_eq(event_topic(ev), f->topic) && slice_eq(event_type(ev), f->type) &&
            slice_eq(event_key(ev), f->key) && slice_eq(event_attrs(ev), f->attrs) &&
            slice_eq(event_data(ev), f->data);
 }
 
 /* Everything `f` points at is kept alive by the Lua stack and `box` until the event exists. */
-static void add_event(lua_State *L, const struct event_fields *f, struct event *asked,
+static void add_event(lua_State *L, const struct event_fields *f, struct event *asked, size_t from,
                       struct publication_out *out)
 {
-    if (unchanged(asked, f)) {
+    if (unchanged(asked, f, out, from)) {
         event_list_push(&out->events, event_ref(asked));
         return;
     }
@@ -115,7 +122,7 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     if (box->text.len > 2) { /* not {} */
         f.attrs = strbuf_slice(&box->text);
     }
-    add_event(L, &f, asked, out);
+    add_event(L, &f, asked, from, out);
     lua_settop(L, t);
 }
 

@@ -1,0 +1,363 @@
+/* lua/: a policy file, opened as the broker opens it; questions are asked with made-up requests. */
+#include "native_policy.h"
+
+#include "lua/lua_policy.h"
+#include "net/loop.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const char *const policy_class = "native.policy";
+
+/* A policy with a loop of its own and something that keeps the loop alive. */
+struct bench {
+    struct loop *loop;
+    uv_timer_t alive;
+    struct broker_metrics metrics;
+    struct policy *policy;
+    struct policy_binding bound[64]; /* given back at close, should a spec fail in between */
+    unsigned bound_count;
+};
+
+struct answer {
+    lua_State *L;
+    unsigned calls;
+    uint64_t token;
+};
+
+static struct bench *check(lua_State *L)
+{
+    struct bench *b = luaL_checkudata(L, 1, policy_class);
+    luaL_argcheck(L, b->policy, 1, "closed");
+    return b;
+}
+
+static void on_alive(uv_timer_t *t)
+{
+    (void)t; /* its being active is the effect */
+}
+
+static void turn(struct bench *b)
+{
+    uv_run(loop_uv(b->loop), UV_RUN_NOWAIT);
+}
+
+static void close_bench(struct bench *b)
+{
+    if (!b->loop) {
+        return;
+    }
+    while (b->bound_count) {
+        b->policy->ops->unbind(b->policy, &b->bound[--b->bound_count]);
+    }
+    if (b->policy) {
+        b->policy->ops->close(b->policy);
+        b->policy = NULL;
+    }
+    uv_close((uv_handle_t *)&b->alive, NULL);
+    turn(b);
+    unsigned left = loop_free(b->loop);
+    b->loop = NULL;
+    if (left) {
+        abort();
+    }
+}
+
+static int l_close(lua_State *L)
+{
+    close_bench(luaL_checkudata(L, 1, policy_class));
+    return 0;
+}
+
+static bool flag(lua_State *L, int arg, const char *name)
+{
+    lua_getfield(L, arg, name);
+    bool on = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return on;
+}
+
+/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s} -> policy, or nil, text */
+static int l_open(lua_State *L)
+{
+    struct lua_policy_options opt = {
+        .file = native_field_slice(L, 1, "file").p,
+        .auth_open = flag(L, 1, "auth_open"),
+        .memory_bytes = (size_t)native_field_integer(L, 1, "memory_bytes", 16 << 20),
+        .event_bytes = (size_t)native_field_integer(L, 1, "event_bytes", 1 << 20),
+        .error_log_interval_s = (unsigned)native_field_integer(L, 1, "error_log_interval_s", 0),
+    };
+    struct err e = {0};
+    struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (struct bench){0};
+    luaL_setmetatable(L, policy_class);
+    b->loop = loop_new();
+    uv_timer_init(loop_uv(b->loop), &b->alive);
+    uv_timer_start(&b->alive, on_alive, 1000000, 1000000);
+    turn(b);
+    if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e)) {
+        close_bench(b);
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        return 2;
+    }
+    return 1;
+}
+
+static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct answer *a = ctx;
+    a->calls++;
+    a->token = token;
+    native_push_verdict(a->L, v);
+}
+
+/* Turns the loop until the answer is there; it must not come sooner, nor twice. */
+static void await(lua_State *L, struct bench *b, const struct answer *a)
+{
+    if (a->calls != 0) {
+        luaL_error(L, "answered from inside the question");
+    }
+    turn(b);
+    turn(b);
+    if (a->calls != 1 || a->token != 42) {
+        luaL_error(L, "%d answers instead of one, token %d", (int)a->calls, (int)a->token);
+    }
+}
+
+/* p:subscribe(request) -> verdict */
+static int l_subscribe(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct native_request rq;
+    struct answer a = {.L = L};
+    native_read_request(L, 2, &rq);
+    b->policy->ops->subscribe(b->policy, &rq.rq, on_subscribe, &a, 42);
+    await(L, b, &a);
+    return 1;
+}
+
+static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
+                       struct event_list *events, const size_t *first)
+{
+    struct answer *a = ctx;
+    size_t asked = (size_t)lua_rawlen(a->L, 3);
+    a->calls++;
+    a->token = token;
+    native_push_verdict(a->L, v);
+    lua_newtable(a->L);
+    for (size_t i = 0; i < events->n; i++) {
+        native_push_fields(a->L, events->v[i]);
+        lua_rawseti(a->L, -2, (lua_Integer)i + 1);
+    }
+    lua_newtable(a->L);
+    for (size_t i = 0; i < asked && v->kind == VERDICT_ALLOW; i++) {
+        lua_pushinteger(a->L, (lua_Integer)first[i]);
+        lua_rawseti(a->L, -2, (lua_Integer)i + 1);
+    }
+}
+
+/* p:publish(request, {event, ..}) -> verdict, {fields, ..}, {first, ..} */
+static int l_publish(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct native_request rq;
+    struct answer a = {.L = L};
+    struct event_list asked = {0};
+    native_read_request(L, 2, &rq);
+    for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 3); i++) {
+        lua_rawgeti(L, 3, i);
+        native_push_event(L, lua_gettop(L));
+        event_list_push(&asked, event_ref(native_check_event(L, -1)));
+        lua_pop(L, 2);
+    }
+    b->policy->ops->publish(b->policy, &rq.rq, &asked, on_publish, &a, 42);
+    if (asked.n) {
+        return luaL_error(L, "the list was not emptied");
+    }
+    await(L, b, &a);
+    return 3;
+}
+
+/* p:bind{filter, format, params} -> binding table, or nil, code */
+static int l_bind(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct policy_binding binding;
+    struct subscription s = {
+        .filter = native_field_slice(L, 2, "filter"),
+        .format = native_field_slice(L, 2, "format"),
+        .params = native_field_slice(L, 2, "params"),
+    };
+    int rc = b->policy->ops->bind(b->policy, &s, &binding);
+    if (rc) {
+        lua_pushnil(L);
+        lua_pushinteger(L, rc);
+        return 2;
+    }
+    luaL_argcheck(L, b->bound_count < 64, 2, "too many bindings");
+    b->bound[b->bound_count++] = binding;
+    lua_createtable(L, 3, 0);
+    lua_pushinteger(L, binding.filter);
+    lua_rawseti(L, -2, 1);
+    lua_pushinteger(L, binding.format);
+    lua_rawseti(L, -2, 2);
+    lua_pushinteger(L, binding.params);
+    lua_rawseti(L, -2, 3);
+    return 1;
+}
+
+static struct policy_binding check_binding(lua_State *L, int arg)
+{
+    int v[3];
+    luaL_checktype(L, arg, LUA_TTABLE);
+    for (int i = 0; i < 3; i++) {
+        lua_rawgeti(L, arg, i + 1);
+        v[i] = (int)luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    return (struct policy_binding){v[0], v[1], v[2]};
+}
+
+static int l_unbind(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct policy_binding binding = check_binding(L, 2);
+    unsigned i = 0;
+    while (i < b->bound_count && memcmp(&b->bound[i], &binding, sizeof binding) != 0) {
+        i++;
+    }
+    luaL_argcheck(L, i < b->bound_count, 2, "not bound");
+    b->bound[i] = b->bound[--b->bound_count];
+    b->policy->ops->unbind(b->policy, &binding);
+    return 0;
+}
+
+/* p:filter(binding, event [, times]) -> boolean, seconds per call */
+static int l_filter(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct policy_binding binding = check_binding(L, 2);
+    struct event *ev = native_check_event(L, 3);
+    lua_Integer times = luaL_optinteger(L, 4, 1);
+    bool deliver = false;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        deliver = b->policy->ops->filter(b->policy, &binding, ev);
+    }
+    lua_pushboolean(L, deliver);
+    lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
+    return 2;
+}
+
+/* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed", data, event name */
+static int l_format(lua_State *L)
+{
+    static const char *const results[] = {"deliver", "skip", "failed"};
+    struct bench *b = check(L);
+    struct policy_binding binding = check_binding(L, 2);
+    struct formatted out;
+    strbuf_init(&out.data, (size_t)luaL_optinteger(L, 4, 1 << 20));
+    strbuf_init(&out.event, 255);
+    enum format_result r =
+        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out);
+    lua_pushstring(L, results[r]);
+    lua_pushlstring(L, out.data.len ? out.data.data : "", out.data.len);
+    lua_pushlstring(L, out.event.len ? out.event.data : "", out.event.len);
+    strbuf_clear(&out.data);
+    strbuf_clear(&out.event);
+    return 3;
+}
+
+/* p:disconnected(identity, delivered, seconds) -> is there such a hook */
+static int l_disconnected(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct slice identity;
+    identity.p = luaL_checklstring(L, 2, &identity.n);
+    struct disconnect_info info = {CLOSE_LAGGED, luaL_checknumber(L, 4),
+                                   (uint64_t)luaL_checkinteger(L, 3)};
+    b->policy->ops->disconnected(b->policy, identity, &info);
+    lua_pushboolean(L, b->policy->ops->wants_disconnect(b->policy));
+    return 1;
+}
+
+/* p:metrics() -> {member = value} */
+static int l_metrics(lua_State *L)
+{
+    struct bench *b = check(L);
+    lua_newtable(L);
+#define X(member, kind, name, help)                                                                \
+    lua_pushinteger(L, (lua_Integer)b->metrics.member);                                            \
+    lua_setfield(L, -2, #member);
+    BROKER_METRICS(X)
+#undef X
+    return 1;
+}
+
+/* p:run(ms): lets time pass in the policy's loop */
+static int l_run(lua_State *L)
+{
+    struct bench *b = check(L);
+    uint64_t until = uv_hrtime() + (uint64_t)luaL_checkinteger(L, 2) * 1000000;
+    while (uv_hrtime() < until) {
+        turn(b);
+        usleep(5000);
+    }
+    return 0;
+}
+
+static int l_event(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    return native_push_event(L, 1);
+}
+
+/* capture(fn, ...) -> what was written to standard error meanwhile, then fn's results */
+static int l_capture(lua_State *L)
+{
+    int fd = memfd_create("stderr", MFD_CLOEXEC), old = dup(STDERR_FILENO);
+    dup2(fd, STDERR_FILENO);
+    int rc = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    dup2(old, STDERR_FILENO);
+    close(old);
+    off_t n = lseek(fd, 0, SEEK_END);
+    char *text = malloc((size_t)n + 1);
+    ssize_t got = pread(fd, text, (size_t)n, 0);
+    close(fd);
+    lua_pushlstring(L, text, got > 0 ? (size_t)got : 0);
+    free(text);
+    if (rc) {
+        lua_pop(L, 1);
+        return lua_error(L);
+    }
+    lua_insert(L, 1);
+    return lua_gettop(L);
+}
+
+int native_open_policy(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"open", l_open}, {"event", l_event}, {"capture", l_capture}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"subscribe", l_subscribe},
+        {"publish", l_publish},
+        {"bind", l_bind},
+        {"unbind", l_unbind},
+        {"filter", l_filter},
+        {"format", l_format},
+        {"disconnected", l_disconnected},
+        {"metrics", l_metrics},
+        {"run", l_run},
+        {"close", l_close},
+        {"__gc", l_close},
+        {NULL, NULL},
+    };
+    luaL_newmetatable(L, policy_class);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,31 @@
+/* Values of native_policy.c: specs' tables <-> structs of broker/policy.h. */
+#ifndef SPEC_NATIVE_POLICY_H
+#define SPEC_NATIVE_POLICY_H
+
+#include "broker/policy.h"
+#include "native.h"
+
+/* Field `name` of the table at `arg`; absent when nil. Borrowed while the table holds it. */
+struct slice native_field_slice(lua_State *L, int arg, const char *name);
+lua_Integer native_field_integer(lua_State *L, int arg, const char *name, lua_Integer absent);
+
+/* Pushes a userdata that owns a reference to the event made of the table at `arg`. */
+int native_push_event(lua_State *L, int arg);
+struct event *native_check_event(lua_State *L, int arg);
+/* Pushes {id, topic, type, data, key, attrs, time_ms}. */
+void native_push_fields(lua_State *L, const struct event *ev);
+
+struct native_request {
+    struct policy_request rq;
+    struct http_request http;
+    struct http_query query;
+    struct http_header headers[32];
+    struct http_param params[64];
+};
+/* Borrows its strings from the table {method, path, ip, id, query = {{name, value}, ..}, headers =
+ * {{name, value}, ..}, last_event_id} at `arg`. */
+void native_read_request(lua_State *L, int arg, struct native_request *out);
+
+void native_push_verdict(lua_State *L, const struct verdict *v);
+
+#endif

@@ -1,0 +1,167 @@
+#include "native_policy.h"
+
+static const char *const event_class = "native.policy.event";
+
+struct slice native_field_slice(lua_State *L, int arg, const char *name)
+{
+    size_t n = 0;
+    lua_getfield(L, arg, name);
+    const char *p = lua_tolstring(L, -1, &n);
+    lua_pop(L, 1);
+    return slice_of(p, n);
+}
+
+lua_Integer native_field_integer(lua_State *L, int arg, const char *name, lua_Integer absent)
+{
+    lua_getfield(L, arg, name);
+    lua_Integer i = luaL_optinteger(L, -1, absent);
+    lua_pop(L, 1);
+    return i;
+}
+
+static int event_gc(lua_State *L)
+{
+    event_unref(*(struct event **)luaL_checkudata(L, 1, event_class));
+    return 0;
+}
+
+int native_push_event(lua_State *L, int arg)
+{
+    struct event_fields f = {
+        .topic = native_field_slice(L, arg, "topic"),
+        .type = native_field_slice(L, arg, "type"),
+        .data = native_field_slice(L, arg, "data"),
+        .key = native_field_slice(L, arg, "key"),
+        .attrs = native_field_slice(L, arg, "attrs"),
+        .time_ms = native_field_integer(L, arg, "time_ms", 0),
+    };
+    lua_Integer id = native_field_integer(L, arg, "id", 0);
+    struct event **box = lua_newuserdatauv(L, sizeof(struct event *), 0);
+    *box = event_new(&f);
+    (*box)->id = (uint64_t)id;
+    if (luaL_newmetatable(L, event_class)) {
+        lua_pushcfunction(L, event_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+struct event *native_check_event(lua_State *L, int arg)
+{
+    return *(struct event **)luaL_checkudata(L, arg, event_class);
+}
+
+static void set_slice(lua_State *L, const char *name, struct slice s)
+{
+    if (s.p) {
+        lua_pushlstring(L, s.p, s.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+static void set_integer(lua_State *L, const char *name, lua_Integer i)
+{
+    lua_pushinteger(L, i);
+    lua_setfield(L, -2, name);
+}
+
+void native_push_fields(lua_State *L, const struct event *ev)
+{
+    lua_newtable(L);
+    set_slice(L, "topic", event_topic(ev));
+    set_slice(L, "type", event_type(ev));
+    set_slice(L, "data", event_data(ev));
+    set_slice(L, "key", event_key(ev));
+    set_slice(L, "attrs", event_attrs(ev));
+    set_integer(L, "time_ms", ev->time_ms);
+}
+
+/* Element `i` (1 or 2) of the pair on top of the stack. */
+static struct slice pair_slice(lua_State *L, int i)
+{
+    size_t n = 0;
+    lua_rawgeti(L, -1, i);
+    const char *p = lua_tolstring(L, -1, &n);
+    lua_pop(L, 1);
+    return slice_of(p, n);
+}
+
+static size_t read_pairs(lua_State *L, int arg, const char *name, struct http_header *out,
+                         size_t most)
+{
+    size_t n = 0;
+    if (lua_getfield(L, arg, name) == LUA_TTABLE) {
+        while (n < most && lua_rawgeti(L, -1, (lua_Integer)n + 1) == LUA_TTABLE) {
+            out[n] = (struct http_header){pair_slice(L, 1), pair_slice(L, 2)};
+            n++;
+            lua_pop(L, 1);
+        }
+        if (n < most) {
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+void native_read_request(lua_State *L, int arg, struct native_request *out)
+{
+    struct http_header pairs[64];
+    luaL_checktype(L, arg, LUA_TTABLE);
+    *out = (struct native_request){.rq = {.id = 7}};
+    out->rq.id = (uint64_t)native_field_integer(L, arg, "id", 7);
+    out->rq.http = &out->http;
+    out->rq.query = &out->query;
+    struct slice ip = native_field_slice(L, arg, "ip");
+    out->rq.ip = ip.p ? ip.p : "192.0.2.1";
+    out->rq.last_event_id = native_field_slice(L, arg, "last_event_id");
+    struct slice method = native_field_slice(L, arg, "method");
+    struct slice path = native_field_slice(L, arg, "path");
+    out->http.method_name = method.p ? method : slice_str("GET");
+    out->http.path = path.p ? path : slice_str("/events");
+    out->http.headers = out->headers;
+    out->http.header_count = read_pairs(L, arg, "headers", out->headers, 32);
+    out->query.params = out->params;
+    out->query.count = read_pairs(L, arg, "query", pairs, 64);
+    for (size_t i = 0; i < out->query.count; i++) {
+        out->params[i] = (struct http_param){pairs[i].name, pairs[i].value};
+    }
+}
+
+static void push_subscription(lua_State *L, const struct subscription *s)
+{
+    static const char *const on_lag[] = {"default", "close", "skip"};
+    lua_newtable(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < s->topic_count; i++) {
+        lua_pushlstring(L, s->topics[i].p, s->topics[i].n);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "topics");
+    set_slice(L, "filter", s->filter);
+    set_slice(L, "format", s->format);
+    set_slice(L, "params", s->params);
+    lua_pushboolean(L, s->no_replay);
+    lua_setfield(L, -2, "no_replay");
+    set_integer(L, "replay_max_age_ms", (lua_Integer)s->replay_max_age_ms);
+    lua_pushnumber(L, s->events_per_s);
+    lua_setfield(L, -2, "events_per_s");
+    set_integer(L, "max_lag", (lua_Integer)s->max_lag);
+    set_integer(L, "heartbeat_s", s->heartbeat_s);
+    set_integer(L, "retry_ms", s->retry_ms);
+    set_slice(L, "on_lag", slice_str(on_lag[s->on_lag]));
+}
+
+void native_push_verdict(lua_State *L, const struct verdict *v)
+{
+    static const char *const kinds[] = {"allow", "deny", "transient"};
+    lua_newtable(L);
+    set_slice(L, "kind", slice_str(kinds[v->kind]));
+    set_integer(L, "status", v->status);
+    set_slice(L, "reason", v->reason);
+    set_slice(L, "identity", v->identity);
+    set_integer(L, "expires_ms", v->expires_ms);
+    push_subscription(L, &v->subscription);
+    lua_setfield(L, -2, "subscription");
+}
