@@ -4,7 +4,7 @@ exclude_files = { "build/" }
 
 stds.tidegate_policy = {
   read_globals = {
-    tg = { fields = { "deny", "topic", "topic_ok", "geohash" } },
+    tg = { fields = { "deny", "geohash", "pattern_ok", "topic", "topic_ok" } },
     json = { fields = { "encode", "decode", "null", "array" } },
     log = { fields = { "info", "warn" } },
     "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "tonumber", "tostring",

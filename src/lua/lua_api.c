@@ -70,6 +70,16 @@ static int l_topic_ok(lua_State *L)
     return 1;
 }
 
+/* tg.pattern_ok(value): may it be asked for: a topic name or a pattern */
+static int l_pattern_ok(lua_State *L)
+{
+    struct slice s;
+    luaL_checkany(L, 1);
+    s.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &s.n) : NULL;
+    lua_pushboolean(L, s.p && !topic_pattern_check(s));
+    return 1;
+}
+
 /* tg.topic(segment, ...): each taken literally, so that a value of a client's making cannot become
  * a wildcard or more than one segment */
 static int l_topic(lua_State *L)
@@ -142,6 +152,7 @@ static void set_readonly(lua_State *L, const char *name)
 void lua_api_open(lua_State *L)
 {
     static const luaL_Reg tg[] = {{"deny", l_deny},
+                                  {"pattern_ok", l_pattern_ok},
                                   {"topic", l_topic},
                                   {"topic_ok", l_topic_ok},
                                   {"geohash", l_geohash},

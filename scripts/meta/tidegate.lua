@@ -1,0 +1,170 @@
+---@meta tidegate
+-- What a policy file can use, for people and for the Lua language server. Nothing here runs; a spec
+-- holds the names against those the broker really offers.
+--
+-- A policy file ends in `return P`, a tg.Policy. It may `require` other files below its own
+-- directory, while it is being loaded only. Libraries: base without load, dofile, collectgarbage,
+-- raw*, getmetatable, xpcall; string without dump; table; math; utf8; os.time, os.date and
+-- os.difftime. No io, package, debug, coroutine. Globals are frozen once the file is loaded.
+--
+-- Everything fails closed: a hook that raises, or returns something else than is written here,
+-- grants nothing. Limits: the memory of a policy is capped (policy.memory_bytes); library functions
+-- refuse lists of more than 1,000,000 elements; string.rep makes at most 1 MiB. There is no bound on
+-- time yet: a hook that loops stops the broker, and patterns backtrack; do not match long text of
+-- strangers against patterns with several "-", "*" or "+".
+--
+-- No function here yields yet; those that will are going to be marked @async.
+
+---@alias tg.Scalar string|number|boolean
+
+---@class tg.Request                  an unknown field raises
+---@field id string                   request id, also in the log
+---@field ip string                   peer, or the trusted proxy's client address
+---@field method string               "GET", "HEAD" or "POST"
+---@field path string                 as sent, undecoded
+---@field query table<string,string>  decoded; of equal names the first
+---@field headers table<string,string> lower-case names; of equal names all, joined by ", "
+---@field cookies table<string,string> of equal names the first
+---@field bearer string?              token of `Authorization: Bearer`
+---@field topics string[]             every `topic=` of the query: what the client asks for, unchecked
+---@field last_event_id string?       where it wants to resume, unchecked
+---@field tls nil                     not yet
+
+---@class tg.Identity                 scalars, at most 2048 bytes of JSON; kept for the connection
+---@field expires integer?            Unix seconds: the stream ends then
+---@field [string] tg.Scalar
+
+---@class tg.Replay
+---@field max_age number?             seconds: older history is not delivered
+
+---@class tg.Limits
+---@field events_per_s number?        above 0, up to 1,000,000
+---@field max_lag integer?            events behind the newest
+---@field on_lag ("close"|"skip")?    what happens to a stream further behind
+
+---@class tg.Subscription
+---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
+---@field filter string?              a name in Policy.filters; none: every event of the topics
+---@field format string?              a name in Policy.formats, 'raw' (default: the data as published) or 'json' (an object {id, topic, type, time, data, attrs})
+---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
+---@field replay tg.Replay|false|nil  false: starts with new events, whatever position was asked for
+---@field limits tg.Limits?
+---@field heartbeat integer?          1 to 3600 seconds of silence
+---@field retry_ms integer?           1 to 3,600,000
+
+---@class tg.Event                    read-only, as is everything in it; an unknown field raises
+---@field id string
+---@field topic string
+---@field type string                 'message' where the publisher gave none
+---@field key string?                 idempotency key
+---@field time number                 Unix seconds of the publish
+---@field attrs table<string,tg.Scalar>  from the publisher; empty if there are none
+---@field data any                    decoded from JSON on first access; the text where it is not JSON. Raises where it is JSON that cannot be read safely (duplicate keys, numbers out of range, too deep, over 4 MiB). json.decode(ev.raw) gives a copy to change
+---@field raw string                  the data as published
+
+---@class tg.Deny
+---@field status 400|401|403|404|429
+---@field reason string               shown to the client: 1 to 512 bytes, no control characters
+
+---@class tg.Frame
+---@field data any                    a string, or a value to encode as JSON
+---@field event string?               one line, at most 255 bytes; none: the event's type
+
+---@class tg.Publication              a copy, to change and return
+---@field topic string
+---@field type string?
+---@field raw string                  the data
+---@field attrs table<string,tg.Scalar>?
+---@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended
+---@field source string?              "http"
+
+---@class tg.Disconnect
+---@field reason string               e.g. "client-closed", "lagged"; the close reasons of the log
+---@field seconds number              the stream was open
+---@field delivered integer           events
+
+---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
+---@alias tg.FormatFn fun(ev: tg.Event, params: table): tg.Frame|string|nil
+
+-- Gates return a table (granted), `tg.deny(status, reason)` (the client must not come back unchanged),
+-- or `nil, "why"` (not now; it will try again; the text goes to the log). Filters and formats run
+-- once for all connections with an equal subscription, so they may use the event and params only:
+-- os.time(), os.date() and math.random() raise in them.
+---@class tg.Policy
+---@field api 1
+---@field version string?             a label, at most 64 bytes
+---@field authenticate (fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
+---@field subscribe fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
+---@field publish (fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
+---@field filters table<string,tg.FilterFn>?  an error counts as false
+---@field formats table<string,tg.FormatFn>?  nil leaves the event out, and so does an error
+---@field disconnect fun(who: tg.Identity, info: tg.Disconnect)?
+
+tg = {}
+
+---Refuses. Raises when the status or the reason is not one that can be sent.
+---@param status 400|401|403|404|429
+---@param reason string               shown to the client
+---@return nil, tg.Deny
+function tg.deny(status, reason) end
+
+---Joins segments, each taken literally; raises when one is empty or holds '/', '*' or a control
+---character, or the topic gets longer than 255 bytes. Add wildcards outside: tg.topic("a", x) .. "/**"
+---@param ... string
+---@return string
+function tg.topic(...) end
+
+---May the value be one literal segment of a topic? False for anything but a string.
+---@param segment any
+---@return boolean
+function tg.topic_ok(segment) end
+
+---Is the value a topic name or pattern a subscription may have? False for anything but a string.
+---@param pattern any
+---@return boolean
+function tg.pattern_ok(pattern) end
+
+---Geohash cell of a place; raises on a latitude or longitude out of range.
+---@param lat number                  degrees, -90 to 90
+---@param lon number                  degrees, -180 to 180
+---@param length integer              characters, 1 to 12; 4 is about 39 x 20 km
+---@return string
+function tg.geohash(lat, lon, length) end
+
+json = {}
+
+---JSON null inside decoded values; not false, not nil.
+---@type lightuserdata
+json.null = nil
+
+---Text of a value: keys sorted, integers exact. A table with keys 1..n is an array, an empty one an
+---object unless json.array() marked it. Raises on functions, mixed keys, NaN, cycles, depth over 64.
+---@param value any
+---@return string
+function json.encode(value) end
+
+---@param text string                 at most 4 MiB
+---@return any value, string? err     nil and why, where it is not JSON, has duplicate keys, or is over 64 levels deep
+function json.decode(text) end
+
+---Marks a table as an array, so that an empty one is encoded as [].
+---@generic T: table
+---@param list T?                     none: a new one
+---@return T
+function json.array(list) end
+
+log = {}
+
+---One line in the broker's log: a text, a table of fields (names of letters, digits and _, at most
+---16, scalars), or both. Do not log secrets.
+---@param text string|table<string,tg.Scalar>
+---@param fields table<string,tg.Scalar>?
+function log.info(text, fields) end
+
+---@param text string|table<string,tg.Scalar>
+---@param fields table<string,tg.Scalar>?
+function log.warn(text, fields) end
+
+---The same as log.info, with all arguments as one text.
+---@param ... any
+function print(...) end

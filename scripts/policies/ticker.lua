@@ -1,0 +1,41 @@
+-- A public ticker: no authentication, anybody may read ticker/*, all of it or some symbols
+-- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish.
+---@type tg.Policy
+local P = { api = 1, version = "ticker-1" }
+
+P.filters = {
+  symbols = function(ev, params)
+    for _, symbol in ipairs(params.symbols) do
+      if ev.attrs.symbol == symbol then return true end
+    end
+    return false
+  end,
+}
+
+function P.authenticate(req)
+  return { sub = "anon:" .. req.ip }
+end
+
+function P.subscribe(req)
+  local symbols, seen = {}, {}
+  for symbol in (req.query.symbols or ""):gmatch("[A-Z0-9]+") do
+    if not seen[symbol] then
+      seen[symbol] = true
+      symbols[#symbols + 1] = symbol
+    end
+    if #symbols > 50 then
+      return tg.deny(400, "at most 50 symbols")
+    end
+  end
+  table.sort(symbols) -- equal sets make equal audiences, whatever order they are asked in
+  local some = #symbols > 0
+  return {
+    topics = { "ticker/*" },
+    filter = some and "symbols" or nil,
+    params = some and { symbols = symbols } or nil,
+    replay = false, -- yesterday's prices are of no use
+    limits = { events_per_s = 20, max_lag = 64, on_lag = "skip" },
+  }
+end
+
+return P
