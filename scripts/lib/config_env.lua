@@ -49,13 +49,23 @@ return function(getenv)
     return placeholder
   end
 
+  -- how the name of a global may appear in a message: it may have been computed from a secret
+  local function shown(name)
+    for value in pairs(seen.secrets) do
+      if find(tostring(name), value, 1, true) then
+        return "(not shown)"
+      end
+    end
+    return tostring(name)
+  end
+
   local visible = setmetatable({ env = env }, {
     __index = function(_, name)
       error(format("unknown name %s: a configuration file has only env(name, default), its own locals, and data",
-        tostring(name)), 2)
+        shown(name)), 2)
     end,
     __newindex = function(_, name)
-      error(format("%s is assigned but not local: write local %s = ...", tostring(name), tostring(name)), 2)
+      error(format("%s is assigned but not local: write local %s = ...", shown(name), shown(name)), 2)
     end,
     __metatable = false,
   })

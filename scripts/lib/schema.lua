@@ -86,13 +86,20 @@ local function show(secrets, value)
   return "a " .. kind
 end
 
---- `text` with every value that came from the environment replaced by the name of its variable.
+--- `text` with every value that came from the environment replaced by the name of its variable. Values of less than
+--- four bytes stay: they are no secrets, and may be part of a line number.
 function schema.redact(secrets, text)
-  for value, variable in pairs(secrets) do
-    local escaped = value:gsub("%W", "%%%0")
-    text = text:gsub(escaped, function()
-      return "<" .. variable .. ">"
-    end)
+  local values = {}
+  for value in pairs(secrets) do
+    if #value >= 4 then
+      values[#values + 1] = value
+    end
+  end
+  table.sort(values, function(a, b) -- a value may hold another one
+    return #a > #b
+  end)
+  for _, value in ipairs(values) do
+    text = text:gsub(value:gsub("%W", "%%%0"), (("<" .. secrets[value] .. ">"):gsub("%%", "%%%%")))
   end
   return text
 end
@@ -256,6 +263,10 @@ local function find_elsewhere(fields, name, prefix)
 end
 
 local function report_unknown(ctx, fields, key, prefix)
+  if ctx.count >= PROBLEMS_MAX then
+    ctx.count = ctx.count + 1 -- will not be shown: a guess for each of a million keys would take minutes
+    return
+  end
   if type(key) ~= "string" then
     add_problem(ctx, prefix == "" and "top level" or prefix:sub(1, -2),
       "expected named keys only, found the key " .. show(ctx.secrets, key))

@@ -3,6 +3,8 @@
 #include "lua/lua_config.h"
 #include "native.h"
 
+#include <stdlib.h>
+
 enum { PROBLEMS_MAX_BYTES = 1 << 20, LISTEN_MAX = 8 };
 
 /* Pushes the outcome of a load, given what to push on success: settings | nil, problems, rc */
@@ -133,10 +135,22 @@ static int l_load_pair(lua_State *L)
     return 1;
 }
 
+/* setenv(name[, value]); without a value it is unset */
+static int l_setenv(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    const char *value = luaL_optstring(L, 2, NULL);
+    lua_pushinteger(L, value ? setenv(name, value, 1) : unsetenv(name));
+    return 1;
+}
+
 int native_open_config(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"load", l_load}, {"load_pair", l_load_pair}, {"reference", l_reference}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", l_load},
+                                         {"load_pair", l_load_pair},
+                                         {"reference", l_reference},
+                                         {"setenv", l_setenv},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }
