@@ -249,7 +249,7 @@ static int print_overview(void)
            "A Server-Sent-Events broker whose policies are written in Lua.\n\nCommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *c = &commands[i];
-        printf("  %-17s %s\n", c->name, c->summary);
+        printf("  %-18s%s\n", c->name, c->summary);
     }
     printf("\n`tidegate help COMMAND` tells more. To try it out:\n\n"
            "  tidegate serve conf/tidegate.lua\n");

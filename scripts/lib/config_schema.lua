@@ -127,7 +127,7 @@ local fields = {
     seconds("retain_age_s", 7 * DAY, 0, YEARS_100, "Older events are removed. `0`: no bound."),
     integer("retain_events", 0, 0, COUNT_MAX, "events", "Beyond that many the oldest are removed. `0`: no bound."),
     bytes("retain_bytes", 0, 0, COUNT_MAX, "Beyond that size the oldest are removed. `0`: no bound."),
-    seconds("key_window_s", DAY, 1, YEARS_100, "How long an idempotency key is remembered."),
+    seconds("key_window_s", DAY, 0, YEARS_100, "How long an idempotency key is remembered. `0`: not at all."),
   }),
 
   section("policy", "Who may connect, and what they may see.", {

@@ -135,6 +135,7 @@ function M.run(path, options)
     uv.kill(pid, "sigkill")
   end
   handle:close()
+  uv.run "nowait" -- lets it finish closing: luv crashes when the last of it is left to lua_close
   local out, err = read_file(dir .. "/out"), read_file(dir .. "/err")
   remove_tree(dir)
   assert(ok, ("%s\nstderr: %s"):format(why, err))
