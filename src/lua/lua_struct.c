@@ -70,8 +70,11 @@ static void copy_list(lua_State *L, char ***items, size_t *count)
 {
     size_t n = (size_t)lua_rawlen(L, -1);
     *items = n ? calloc(n, sizeof **items) : NULL;
-    if (n && !*items) {
-        luaL_error(L, "no memory for a list of %d", (int)n);
+    if (!*items) {
+        if (n) {
+            luaL_error(L, "no memory for a list of %d", (int)n);
+        }
+        return;
     }
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
