@@ -1,12 +1,13 @@
 /* See lua_config.h. The Lua half is scripts/lib/config_load.lua; this file gives it what Lua alone
  * cannot: the sandboxed run of the file, environment variables, C checks, and the copy into the
- * struct. Everything that may raise runs inside protected(), and owns no C memory: what is
+ * struct. Everything that may raise runs inside lua_vm_call(), and owns no C memory: what is
  * allocated on the way hangs on `struct job` and is freed outside. */
 #include "lua/lua_config.h"
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/lua_struct.h"
+#include "lua/lua_vm.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -21,14 +22,12 @@
 
 enum {
     FILE_MAX_BYTES = 1 << 20,
-    RUN_MEMORY_BYTES = 16 << 20,   /* what the file may build */
-    CHECK_MEMORY_BYTES = 16 << 20, /* on top, for checking it */
+    MEMORY_MIB = 16,
+    MEMORY_BYTES = MEMORY_MIB << 20,
     RUN_INSTRUCTIONS = 5 * 1000 * 1000,
 };
 
-struct memory {
-    size_t used, cap;
-};
+#define TOO_MUCH_MEMORY ": needs more than %d MiB of memory: a configuration file is data"
 
 struct job {
     const struct lua_config_spec *spec;
@@ -36,32 +35,12 @@ struct job {
     size_t override_count;
     const char *path;
     struct slice text; /* of the file */
-    struct memory memory;
     void *out;
     struct strbuf *result; /* problems, or the reference */
     int rc;
 };
 
 /* ---------------------------------------------------------------- the state */
-
-static void *allocate(void *ud, void *old, size_t old_size, size_t size)
-{
-    struct memory *m = ud;
-    size_t had = old ? old_size : 0; /* without a block, old_size is a type */
-    if (size == 0) {
-        free(old);
-        m->used -= had;
-        return NULL;
-    }
-    if (size > had && size - had > m->cap - m->used) {
-        return NULL;
-    }
-    void *p = realloc(old, size);
-    if (p) {
-        m->used = m->used - had + size;
-    }
-    return p;
-}
 
 /* require(name) of the scripts: only what the binary carries. */
 static int l_require(lua_State *L)
@@ -131,26 +110,26 @@ static void check_mirror(lua_State *L, const struct lua_config_spec *spec)
 }
 
 /* Runs body(L) with `job` as its only argument in a fresh state. */
-static int protected(struct job *job, lua_CFunction body)
+static int run_body(struct job *job, lua_CFunction body)
 {
-    job->memory = (struct memory){.used = 0, .cap = RUN_MEMORY_BYTES};
-    lua_State *L = lua_newstate(allocate, &job->memory);
-    if (!L) {
+    struct err e;
+    struct lua_vm *vm = lua_vm_new(MEMORY_BYTES);
+    if (!vm) {
         return UV_ENOMEM;
     }
     job->rc = 0;
-    lua_pushcfunction(L, body);
-    lua_pushlightuserdata(L, job);
-    int rc = lua_pcall(L, 1, 0, 0);
-    if (rc) {
-        const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no message";
-        job->rc = rc == LUA_ERRMEM ? UV_ENOMEM : UV_EFAULT;
+    int rc = lua_vm_call(vm, body, job, &e);
+    if (rc == UV_ENOMEM && job->path) {
+        /* the file's data took what checking it needs */
         strbuf_reset(job->result);
-        /* a message that does not fit leaves the code to speak */
-        int ignored = strbuf_printf(job->result, "internal error: %s\n", text);
-        (void)ignored;
+        job->rc = strbuf_printf(job->result, "%s" TOO_MUCH_MEMORY "\n", job->path, MEMORY_MIB);
+        job->rc = job->rc ? job->rc : UV_EINVAL;
+    } else if (rc) {
+        strbuf_reset(job->result);
+        job->rc = strbuf_printf(job->result, "internal error: %s\n", e.text);
+        job->rc = job->rc ? job->rc : UV_EFAULT;
     }
-    lua_close(L);
+    lua_vm_free(vm);
     return job->rc;
 }
 
@@ -200,12 +179,13 @@ static int l_run(lua_State *L)
         rc = lua_pcall(L, 0, 1, 0);
         lua_sethook(L, NULL, 0, 0);
     }
-    job->memory.cap = job->memory.used + CHECK_MEMORY_BYTES;
+    if (rc) {
+        lua_gc(L, LUA_GCCOLLECT); /* what it allocated before it failed */
+    }
     lua_pushvalue(L, 3);
     lua_setmetatable(L, 2); /* environment, "", metatable, value or message */
     if (rc == LUA_ERRMEM) {
-        lua_pushfstring(L, "%s: needs more than %d MiB of memory: a configuration file is data",
-                        job->path, RUN_MEMORY_BYTES >> 20);
+        lua_pushfstring(L, "%s" TOO_MUCH_MEMORY, job->path, MEMORY_MIB);
     }
     lua_pushboolean(L, rc == LUA_OK);
     lua_insert(L, -2);
@@ -375,7 +355,7 @@ int lua_config_load(const struct lua_config_spec *spec, const char *path,
                       .text = strbuf_slice(&text),
                       .out = out,
                       .result = problems};
-    rc = protected(&job, body_load);
+    rc = run_body(&job, body_load);
     strbuf_clear(&text);
     if (rc) {
         lua_struct_clear(spec, out);
@@ -391,7 +371,7 @@ void lua_config_clear(const struct lua_config_spec *spec, void *out)
 int lua_config_reference(const struct lua_config_spec *spec, struct strbuf *out)
 {
     struct job job = {.spec = spec, .result = out};
-    return protected(&job, body_reference);
+    return run_body(&job, body_reference);
 }
 
 const char *lua_config_lua_release(void)
