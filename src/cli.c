@@ -6,15 +6,16 @@
 #include "cli_options.h"
 #include "config.h"
 #include "lua/lua_config.h"
+#include "lua/lua_policy.h"
+#include "net/loop.h"
 #include "server.h"
+#include "server_options.h"
+#include "store/sqlite_version.h"
 
-#include <errno.h>
 #include <jansson.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 #include <uv.h>
 
 enum { PROBLEMS_MAX_BYTES = 256 * 1024, REFERENCE_MAX_BYTES = 1024 * 1024 };
@@ -133,13 +134,28 @@ static int run_serve(const struct command *c, char **words, size_t n)
     return code;
 }
 
-/* 0, or a negative UV_E* with the reason in `e`. */
+/* Loads the policy as `serve` would, and lets go of it. 0, or a negative UV_E* with the reason in
+ * `e`. */
 static int check_policy(const struct config *cfg, struct err *e)
 {
-    if (access(cfg->policy.file, R_OK)) {
-        return err_set(e, -errno, "cannot be read: %s", uv_strerror(-errno));
+    struct server_options o;
+    struct broker_metrics metrics = {0};
+    struct policy *policy = NULL;
+    int rc = server_options_init(&o, cfg, e);
+    if (rc) {
+        return rc;
     }
-    return 0;
+    struct loop *loop = loop_new();
+    rc = loop ? lua_policy_open(&o.policy, loop, &metrics, &policy, e)
+              : err_set(e, UV_ENOMEM, "no memory for an event loop");
+    if (policy) {
+        policy->ops->close(policy);
+    }
+    if (loop && loop_free(loop) > 0 && rc == 0) {
+        rc = err_set(e, UV_EBUSY, "the policy left handles open");
+    }
+    server_options_clear(&o);
+    return rc;
 }
 
 static int run_check(const struct command *c, char **words, size_t n)
@@ -152,7 +168,7 @@ static int run_check(const struct command *c, char **words, size_t n)
         return code;
     }
     if (check_policy(&cfg, &e)) {
-        fprintf(stderr, "tidegate: %s: 1 problem\n  %s\n", cfg.policy.file, e.text);
+        fprintf(stderr, "tidegate: %s\n", e.text);
         code = EX_CONFIG;
     } else {
         printf("ok: %s, policy %s\n", options.conf, cfg.policy.file);
@@ -174,7 +190,7 @@ static int run_version(const struct command *c, char **words, size_t n)
         return code;
     }
     printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\n", TIDEGATE_VERSION,
-           uv_version_string(), lua_config_lua_release(), sqlite3_libversion(),
+           uv_version_string(), lua_config_lua_release(), sqlite_version_text(),
            jansson_version_str());
     return finish_output();
 }
