@@ -149,6 +149,14 @@ describe("the try-out page", function()
     assert.same({ "before-1", "before-2", "before-3" }, data_of(wait_shown(3)))
   end)
 
+  it("finds the events where the configuration puts them", function()
+    broker = tidegate.start { policy = POLICY, config = { http = { events_path = "/stream/of-events" } } }
+    open_page()
+    local r = http.post(broker, "/stream/of-events?topic=demo/hello", "elsewhere")
+    assert.equal(201, r.status)
+    assert.equal("elsewhere", wait_shown(1)[1].data)
+  end)
+
   it("says that a stream is closed when the policy refuses it", function()
     open_page()
     browser:type("#topic", "secret")

@@ -1,4 +1,5 @@
-/* admin/metrics: the page of a filled view. */
+/* admin/: the metrics page of a filled view, and the handler on a stream that only records. */
+#include "admin/admin.h"
 #include "admin/metrics.h"
 #include "native.h"
 
@@ -104,9 +105,120 @@ static int l_names(lua_State *L)
     return 2;
 }
 
+/* ---------------------------------------------------------------- the handler */
+
+struct recorder {
+    struct stream stream;
+    lua_State *L; /* the answer goes on its stack, as a table */
+    bool answered;
+};
+
+static int recorder_respond(struct stream *s, const struct http_response *r)
+{
+    struct recorder *rec = s->owner;
+    lua_State *L = rec->L;
+    lua_newtable(L);
+    lua_pushinteger(L, r->status);
+    lua_setfield(L, -2, "status");
+    lua_pushstring(L, r->content_type);
+    lua_setfield(L, -2, "type");
+    lua_pushlstring(L, r->body.p ? r->body.p : "", r->body.n);
+    lua_setfield(L, -2, "body");
+    lua_pushlstring(L, r->fields.p ? r->fields.p : "", r->fields.n);
+    lua_setfield(L, -2, "fields");
+    rec->answered = true;
+    return 0;
+}
+
+static void recorder_close(struct stream *s, enum close_reason why)
+{
+    struct recorder *rec = s->owner;
+    lua_pushstring(rec->L, close_reason_name(why));
+    rec->answered = true;
+}
+
+struct situation {
+    struct store store;
+    struct store_health health;
+    struct admin_state state;
+    bool answered_before_drain;
+    struct recorder rec;
+    lua_Integer drains;
+};
+
+static struct store_health fake_health(const struct store *s)
+{
+    return ((const struct situation *)(const void *)s)->health;
+}
+
+static void fake_state(void *ctx, struct admin_state *out)
+{
+    *out = ((struct situation *)ctx)->state;
+}
+
+static void fake_drain(void *ctx)
+{
+    struct situation *now = ctx;
+    now->drains++;
+    now->answered_before_drain = now->rec.answered;
+}
+
+/* request(bytes, {draining =, policy =, version =, store = "ok" | "a detail" | nil}) ->
+ *   answer {status, type, body, fields} or the name of a close reason, drains asked for */
+static int l_request(lua_State *L)
+{
+    static const struct stream_ops ops = {.respond = recorder_respond, .close = recorder_close};
+    static const struct store_ops store_ops = {.health = fake_health};
+    static const struct http_limits limits = {8192, 16384, 100, 1024};
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 1, &n);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    const char *store = text(L, 2, "store");
+    lua_getfield(L, 2, "draining");
+    struct situation now = {.store.ops = &store_ops,
+                            .state = {.draining = lua_toboolean(L, -1),
+                                      .policy_file = text(L, 2, "policy"),
+                                      .policy_version = text(L, 2, "version")}};
+    now.health.ok = store && strcmp(store, "ok") == 0;
+    now.health.detail = store ? store : "";
+    now.health.events = 3;
+    now.rec = (struct recorder){.stream = {.ops = &ops, .owner = &now.rec, .id = 1}, .L = L};
+
+    struct http_request rq;
+    http_request_init(&rq, &limits);
+    if (http_request_feed(&rq, bytes, n) != n || rq.state != HTTP_COMPLETE) {
+        http_request_clear(&rq);
+        return luaL_error(L, "the spec's own request is not one");
+    }
+    struct net_metrics net = {.connections = 5};
+    struct broker_metrics metrics = {.head_id = EVENT_ID_MAX};
+    const struct broker_options opt = {.turn_bytes = 65536, .publish.event_bytes = 65536};
+    struct loop *loop = loop_new();
+    struct admin admin = {.loop = loop,
+                          .broker = broker_new(loop, &opt, &metrics),
+                          .store = store ? &now.store : NULL,
+                          .net = &net,
+                          .metrics = &metrics,
+                          .start_ms = loop_unix_ms(loop) - 2500,
+                          .state = fake_state,
+                          .drain = fake_drain,
+                          .ctx = &now};
+    struct peer_address client = {{0}};
+    admin_request(&admin, &now.rec.stream, &rq, &client);
+    broker_free(admin.broker);
+    (void)loop_free(loop);
+    http_request_clear(&rq);
+    if (!now.rec.answered || (now.drains && !now.answered_before_drain)) {
+        return luaL_error(L, "not answered, or only after the drain began");
+    }
+    lua_pushinteger(L, now.drains);
+    return 2;
+}
+
 int native_open_admin(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"render", l_render}, {"names", l_names}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"render", l_render}, {"names", l_names}, {"request", l_request}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -187,7 +187,9 @@ static void log_operator(const struct call *c, const char *what, struct slice id
 {
     char from[ADDRESS_TEXT_MAX];
     peer_address_text(c->client, from);
-    log_info("admin", what, LOG_F(log_str("client", from), log_slice("connection", id)));
+    log_info("admin", what,
+             id.p ? LOG_F(log_str("client", from), log_slice("connection", id))
+                  : LOG_F(log_str("client", from)));
 }
 
 static void delete_connection(const struct call *c)

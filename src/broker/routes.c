@@ -14,7 +14,7 @@
 #define PAGE_METHODS "GET, HEAD, OPTIONS"
 #define PAGE_FILE "scripts/page/index.html"
 
-enum { CORS_MAX_BYTES = 2048, RESUME_TEXT_MAX = 256 };
+enum { CORS_MAX_BYTES = 2048, RESUME_TEXT_MAX = 256, PAGE_MAX_BYTES = 64 * 1024 };
 
 /* ---------------------------------------------------------------- subscribe */
 
@@ -173,7 +173,21 @@ static void head(struct broker *b, struct stream *s, struct slice cors)
     strbuf_clear(&fields);
 }
 
-static void page(struct stream *s)
+/* The page as in the tree, but for the path it subscribes at: /events there, the configured one
+ * here. */
+static int render_page(const struct broker *b, struct strbuf *out)
+{
+    static const char marker[] = "name=\"events-path\" content=\"/events\"";
+    const struct embedded *file = embedded_find(PAGE_FILE);
+    const char *at = file ? strstr(file->data, marker) : NULL;
+    REQUIRE(at != NULL);
+    int rc = strbuf_append(out, file->data, (size_t)(at - file->data));
+    rc = rc ? rc : strbuf_printf(out, "name=\"events-path\" content=\"%s\"", b->opt.events_path);
+    at += sizeof marker - 1;
+    return rc ? rc : strbuf_append(out, at, file->size - (size_t)(at - file->data));
+}
+
+static void page(struct broker *b, struct stream *s)
 {
     static const char fields_text[] =
         "Cache-Control: no-store\r\n"
@@ -181,13 +195,18 @@ static void page(struct stream *s)
         "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'\r\n"
         "X-Content-Type-Options: nosniff\r\n";
-    const struct embedded *file = embedded_find(PAGE_FILE);
-    REQUIRE(file != NULL);
-    struct http_response r = {.status = 200,
-                              .content_type = "text/html; charset=utf-8",
-                              .body = slice_of(file->data, file->size),
-                              .fields = slice_of(fields_text, sizeof fields_text - 1)};
-    (void)stream_respond(s, &r);
+    struct strbuf body;
+    strbuf_init(&body, PAGE_MAX_BYTES);
+    if (render_page(b, &body)) {
+        stream_close(s, CLOSE_NO_MEMORY);
+    } else {
+        struct http_response r = {.status = 200,
+                                  .content_type = "text/html; charset=utf-8",
+                                  .body = strbuf_slice(&body),
+                                  .fields = slice_of(fields_text, sizeof fields_text - 1)};
+        (void)stream_respond(s, &r);
+    }
+    strbuf_clear(&body);
 }
 
 static void page_request(struct broker *b, struct stream *s, const struct http_request *rq)
@@ -195,7 +214,7 @@ static void page_request(struct broker *b, struct stream *s, const struct http_r
     if (rq->method == HTTP_OPTIONS) {
         preflight(b, s, rq, PAGE_METHODS);
     } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
-        page(s);
+        page(b, s);
     } else {
         refuse_method(s, slice_of(NULL, 0), PAGE_METHODS);
     }
