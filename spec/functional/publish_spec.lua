@@ -10,7 +10,9 @@ local ECHO = [[
   return {
     api = 1,
     authenticate = function() return { sub = "x" } end,
-    subscribe = function(req) return { topics = #req.topics > 0 and req.topics or { "**" }, format = req.query.format } end,
+    subscribe = function(req)
+      return { topics = #req.topics > 0 and req.topics or { "**" }, format = req.query.format }
+    end,
     publish = function(pub) return pub end,
     formats = {
       all = function(ev)
@@ -177,7 +179,9 @@ describe("publishing", function()
       local r
       local list = delivered(function()
         r = http.post(broker(), "/events", http.json.encode {
-          { topic = "k", data = "1", key = a }, { topic = "k", data = "2", key = b }, { topic = "k", data = "3", key = a },
+          { topic = "k", data = "1", key = a },
+          { topic = "k", data = "2", key = b },
+          { topic = "k", data = "3", key = a },
         }, JSON)
       end)
       assert.equal(2, #list)

@@ -50,7 +50,7 @@ local POLICY = [[
   }
 ]]
 
-local TRANSIENT = { "transient", "error", "nothing", "true", "text", "unknown-key", "memory" }
+local TRANSIENT = { "transient", "error", "nothing", "true", "text", "unknown-key", "unknown-field", "memory" }
 
 describe("a refusal", function()
   local broker = tidegate.shared { policy = POLICY, config = { policy = { error_log_interval_s = 0 } } }
@@ -77,7 +77,7 @@ describe("a refusal", function()
       assert.matches("SHOWN to the client", r.json.detail)
     end)
 
-    for _, how in ipairs { "transient", "error", "nothing", "true", "text", "unknown-key", "unknown-field", "memory" } do
+    for _, how in ipairs(TRANSIENT) do
       it(("is transient for an event stream when %s answers: %s"):format(hook, how), function()
         local c = sse.request(broker(), { query = query(hook, how), keep_bytes = true })
         assert.equal(200, c.status)

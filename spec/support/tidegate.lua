@@ -347,6 +347,16 @@ function broker:memory_kb(name)
   return assert(tonumber(text:match((name or "VmRSS") .. ":%s+(%d+) kB")))
 end
 
+-- Processor time used so far (user and system, at 100 ticks a second).
+function broker:cpu_seconds()
+  local stat = read_file(("/proc/%d/stat"):format(self.pid)):gsub("^.*%) ", "")
+  local fields = {}
+  for field in stat:gmatch "%S+" do
+    fields[#fields + 1] = field
+  end
+  return (tonumber(fields[12]) + tonumber(fields[13])) / 100
+end
+
 -- Value of a metric, e.g. broker:metric "tidegate_subscribers"; labels are part of the name.
 function broker:metric(name)
   local r = http.get(self.admin, "/metrics")
