@@ -1,10 +1,12 @@
 -- Other programs write events with plain SQL: they are delivered like any other.
+local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
-local SQLITE = "/usr/bin/sqlite3"
+local SQLITE = assert(child.find "sqlite3", "the package sqlite3 is not installed")
+local INSERT = "BEGIN IMMEDIATE; INSERT INTO events(topic, type, data) VALUES ('foreign/a', 'sql', 'row %d'); COMMIT"
 
 -- Runs SQL in a process of its own.
 local function sql(broker, text)
@@ -22,7 +24,7 @@ describe("events inserted by another program", function()
     local from
     for i = 1, 5 do
       from = eventually.now()
-      sql(broker(), ("BEGIN IMMEDIATE; INSERT INTO events(topic, type, data) VALUES ('foreign/a', 'sql', 'row %d'); COMMIT"):format(i))
+      sql(broker(), INSERT:format(i))
       local ev = c:next()
       assert.is_true(eventually.now() - from < 1.2 * eventually.factor, "within a second")
       assert.same({ "sql", "row " .. i }, { ev.type, ev.data })
@@ -106,7 +108,8 @@ describe("another program that holds the lock", function()
       store = { max_queue_events = 10, busy_timeout_ms = 20000 }, limits = { batch_events = 10 },
     } }
     local c = sse.open(broker, { topic = "a" })
-    local lock = tidegate.background(SQLITE, { broker.dir .. "/store/events.db" })
+    local lock = child.start(SQLITE, { broker.dir .. "/store/events.db" }, { stdin = true })
+    finally(function() lock:stop() end)
     lock:write "BEGIN IMMEDIATE;\n.print locked\n"
     eventually("the lock is held", function() return lock:output():find("locked", 1, true) end)
 

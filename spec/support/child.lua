@@ -3,6 +3,8 @@
 --
 --   local p = child.start("/usr/bin/node", { "client.js" }, { env = { NODE_PATH = "..." } })
 --   p:output()           all it wrote so far, stdout and stderr
+--   p:write(text)        to its standard input, with options.stdin = true
+--   p:wait()             for its end; its exit code
 --   p:stop()             SIGTERM, then SIGKILL; idempotent
 local eventually = require "support.eventually"
 local socket = require "socket"
@@ -68,8 +70,9 @@ function M.start(path, args, options)
   for k, v in pairs(vars) do
     env[#env + 1] = k .. "=" .. v
   end
+  self.input = options.stdin and uv.new_pipe(false) or nil
   local handle, pid
-  handle, pid = uv.spawn(path, { args = args, env = env, stdio = { nil, file, file } }, function(code, signal)
+  handle, pid = uv.spawn(path, { args = args, env = env, stdio = { self.input, file, file } }, function(code, signal)
     self.pid, self.exit_code, self.exit_signal = nil, code, signal
     handle:close()
   end)
@@ -86,6 +89,16 @@ function child:output()
   return text
 end
 
+function child:write(text)
+  assert(self.input:write(text))
+  uv.run "nowait"
+end
+
+function child:wait(timeout)
+  eventually("the process ends", function() return not self:running() end, timeout)
+  return self.exit_code
+end
+
 function child:running()
   uv.run "nowait"
   return self.pid ~= nil
@@ -96,6 +109,10 @@ function child:signal(name)
 end
 
 function child:stop()
+  if self.input then
+    self.input:close()
+    self.input = nil
+  end
   if self:running() then
     self:signal "sigterm"
     if not pcall(eventually, "the process ends", function() return not self:running() end, 5) then
