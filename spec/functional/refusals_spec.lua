@@ -157,13 +157,6 @@ describe("a refusal", function()
     end
     assert.is_true(different >= 10, different .. " different values")
   end)
-
-  it("of a HEAD request has no body", function()
-    local c = http.connect(broker())
-    c:send(http.render("HEAD", "/events?" .. http.query(query("subscribe", "deny", 403)), { Connection = "close" }))
-    assert.equal(403, c:response { head = true }.status)
-    assert.is_true(c:closed())
-  end)
 end)
 
 describe("a filter or a format that fails", function()

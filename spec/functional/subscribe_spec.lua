@@ -152,6 +152,7 @@ describe("methods and paths", function()
     local r = c:response { head = true }
     assert.equal(200, r.status)
     assert.equal("text/event-stream", r.headers["content-type"])
+    assert.is_nil(r.headers["content-length"]) -- RFC 9110, 8.6: only what GET would have
     assert.is_true(c:closed())
     assert.equal(0, broker():metric "tidegate_subscribers")
   end)
