@@ -426,6 +426,11 @@ function M.prepare(options)
   return self
 end
 
+-- Removes what M.prepare wrote after the running spec.
+function M.forget_later(self)
+  started[self] = true
+end
+
 -- A running, ready broker.
 function M.start(options)
   local self = M.prepare(options)

@@ -1,0 +1,175 @@
+-- The command line: what a user sees, and exit codes (sysexits).
+local http = require "support.http"
+local tidegate = require "support.tidegate"
+local uv = require "luv"
+
+local function run(...)
+  return tidegate.run(tidegate.binary(), { args = { ... } })
+end
+
+-- A directory with these files, gone after the spec.
+local function directory(files)
+  local b = tidegate.prepare { files = files }
+  tidegate.forget_later(b)
+  return b.dir, b
+end
+
+describe("the command line", function()
+  it("explains itself", function()
+    for _, words in ipairs { { "help" }, { "--help" }, { "-h" } } do
+      local code, out = run(table.unpack(words))
+      assert.equal(0, code)
+      for _, command in ipairs { "serve", "check", "version", "help" } do
+        assert.matches("\n  " .. command .. " +%u", out)
+      end
+    end
+    local code, out = run("help", "serve")
+    assert.equal(0, code)
+    for _, option in ipairs { "--listen", "--admin", "--store", "--policy" } do
+      assert.is_truthy(out:find(option, 1, true), option)
+    end
+    assert.same({ code, out }, { run("serve", "--help") })
+  end)
+
+  it("tells its version and that of its libraries", function()
+    local code, out = run "version"
+    assert.equal(0, code)
+    assert.matches("^tidegate %d+%.%d+%.%d+\n", out)
+    assert.matches("libuv %d", out)
+    assert.matches("Lua 5%.4", out)
+  end)
+
+  for what, words in pairs {
+    ["nothing"] = {}, ["an unknown command"] = { "srve" }, ["no configuration"] = { "serve" },
+    ["an unknown option"] = { "serve", "x.lua", "--lsten", "a:1" },
+    ["an option without its value"] = { "serve", "x", "--listen" },
+    ["too many words"] = { "serve", "a.lua", "b.lua" },
+  } do
+    it("answers 64 to " .. what, function()
+      local code, out, err = run(table.unpack(words))
+      assert.equal(64, code)
+      assert.is_true(#out + #err > 20)
+    end)
+  end
+
+  it("guesses what was meant", function()
+    local _, _, err = run "chekc"
+    assert.matches("did you mean check", err)
+  end)
+end)
+
+describe("tidegate check", function()
+  it("accepts what is shipped", function()
+    local code, out, err = run("check", SPEC_SOURCE_DIR .. "/conf/tidegate.lua")
+    assert.equal(0, code, err)
+    assert.matches("ok", out)
+  end)
+
+  it("accepts every shipped policy", function()
+    local dir = directory()
+    local n = 0
+    local scan = assert(uv.fs_scandir(SPEC_SOURCE_DIR .. "/scripts/policies"))
+    while true do
+      local name = uv.fs_scandir_next(scan)
+      if not name then
+        break
+      end
+      if name:find "%.lua$" and not name:find "_spec" then
+        n = n + 1
+        local f = assert(io.open(dir .. "/open.lua", "w"))
+        f:write 'return { policy = { file = "policy.lua", auth = "open" } }'
+        f:close()
+        local path = SPEC_SOURCE_DIR .. "/scripts/policies/" .. name
+        local code, _, err = run("check", dir .. "/open.lua", "--policy", path)
+        assert.equal(0, code, name .. ": " .. err)
+      end
+    end
+    assert.is_true(n >= 5)
+  end)
+
+  it("tells all mistakes at once, each with its path and what was expected", function()
+    local dir = directory { ["bad.lua"] = [[
+      return {
+        lisen = { "127.0.0.1:0" },
+        admin = "0.0.0.0:1",
+        sse = { heartbeat_s = "often", retry_ms = -1 },
+        store = { driver = "postgress" },
+        limits = { max_conections = 5 },
+        policy = {},
+      }
+    ]] }
+    local code, _, err = run("check", dir .. "/bad.lua")
+    assert.equal(78, code)
+    for _, text in ipairs { "lisen", "listen", "admin", "sse.heartbeat_s", "sse.retry_ms", "store.driver", "sqlite",
+      "limits.max_conections", "max_connections", "policy.file" } do
+      assert.is_truthy(err:find(text, 1, true), text .. " is not in:\n" .. err)
+    end
+  end)
+
+  it("tells what is wrong with the policy, with file and line", function()
+    for what, case in pairs {
+      ["syntax"] = { "return {\n api = 1,\n subscribe = function( return end }", "policy.lua:3" },
+      ["run time"] = { "\nlocal x = nil\nreturn { api = 1, subscribe = x.y }", "policy.lua:3" },
+      ["an unknown hook"] = { "return { api = 1, subscrbe = function() end }", "subscribe" },
+      ["no api"] = { "return { subscribe = function() end, authenticate = function() end }", "api" },
+      ["another api"] = { "return { api = 2, subscribe = function() end, authenticate = function() end }", "api" },
+      ["no subscribe"] = { "return { api = 1, authenticate = function() end }", "subscribe" },
+      ["no authenticate"] = { "return { api = 1, subscribe = function() end }", "authenticate" },
+      ["no function"] = { "return { api = 1, authenticate = 1, subscribe = function() end }", "authenticate" },
+      ["nothing"] = { "", "table" },
+    } do
+      local b = tidegate.prepare { policy = case[1] }
+      tidegate.forget_later(b)
+      local code, _, err = run("check", b.conf_path)
+      assert.equal(78, code, what)
+      assert.is_truthy(err:find(case[2], 1, true), what .. ": " .. err)
+    end
+  end)
+
+  it("binds, creates and changes nothing", function()
+    local running = tidegate.start()
+    local b = tidegate.prepare { config = { listen = { ("127.0.0.1:%d"):format(running.port) } } }
+    tidegate.forget_later(b)
+    assert.equal(0, (run("check", b.conf_path)))
+    assert.is_nil(uv.fs_stat(b.dir .. "/store"))
+  end)
+
+  it("needs a file that is there", function()
+    local code, _, err = run("check", "/nonexistent/tidegate.lua")
+    assert.is_true(code ~= 0)
+    assert.matches("/nonexistent/tidegate.lua", err, 1, true)
+  end)
+end)
+
+describe("tidegate serve", function()
+  it("lets options win over the file", function()
+    local b = tidegate.prepare()
+    tidegate.forget_later(b)
+    local store = b.dir .. "/elsewhere"
+    local other = tidegate.start {
+      config = { listen = { "127.0.0.1:1" }, admin = "127.0.0.1:1" },
+      args = { "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", store },
+    }
+    assert.equal(201, http.post(other, "/events?topic=a", "x").status)
+    assert.is_truthy(uv.fs_stat(store))
+    assert.is_nil(uv.fs_stat(other.dir .. "/store"))
+  end)
+
+  it("refuses what check refuses, the same way", function()
+    local code, log = tidegate.start_refused { config = { sse = { heartbeat_s = 0 } } }
+    assert.equal(78, code)
+    assert.matches("sse.heartbeat_s", log, 1, true)
+    code, log = tidegate.start_refused { policy = "return { api = 1 }" }
+    assert.equal(78, code)
+    assert.matches("subscribe", log)
+  end)
+
+  it("says what is wrong with the store, and ends", function()
+    local code, log = tidegate.start_refused { files = { store = "not a directory" } }
+    assert.is_true(code ~= 0)
+    assert.matches("store", log)
+    code, log = tidegate.start_refused { config = { store = { path = "/proc/nowhere" } } }
+    assert.is_true(code ~= 0)
+    assert.matches("/proc/nowhere", log, 1, true)
+  end)
+end)
