@@ -15,4 +15,4 @@ stds.tidegate_policy = {
 files["scripts/policies/"] = { std = "tidegate_policy" }
 files["spec/"] = { std = "+busted", globals = { "SPEC_SOURCE_DIR" } }
 files["conf/"] = { std = "none", read_globals = { "env" } }
-files["scripts/meta/"] = { ignore = { "111", "113", "122", "212", "631" } }
+files["scripts/meta/"] = { ignore = { "111", "112", "113", "121", "122", "212", "631" } }
