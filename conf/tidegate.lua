@@ -35,7 +35,7 @@ return {
   },
 
   limits = {
-    -- max_connections = 20000,
+    -- max_connections = 16000,
     -- event_bytes = 1024 * 1024,
   },
 

@@ -153,7 +153,7 @@ static void admin_state(void *ctx, struct admin_state *out)
     struct server *s = ctx;
     *out = (struct admin_state){.draining = s->draining,
                                 .policy_file = s->cfg->policy.file,
-                                .policy_version = lua_policy_version(s->policy)};
+                                .policy_version = s->policy ? lua_policy_version(s->policy) : NULL};
 }
 
 static int open_store(struct server *s, struct err *e)
@@ -214,15 +214,16 @@ static void build(struct server *s)
 /* 0, or the exit code; what went wrong is in `e`. */
 static int start(struct server *s, struct err *e)
 {
+    /* the policy first: a broken one leaves no store behind */
+    if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
+        return EX_CONFIG;
+    }
+    broker_set_policy(s->broker, s->policy);
     if (open_store(s, e)) {
         return EX_UNAVAILABLE;
     }
     broker_set_store(s->broker, s->store);
     s->admin.store = s->store;
-    if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
-        return EX_CONFIG;
-    }
-    broker_set_policy(s->broker, s->policy);
     int rc = loop_on_stop_signal(s->loop, on_stop, s);
     if (rc) {
         err_set(e, rc, "cannot handle signals: %s", uv_strerror(rc));

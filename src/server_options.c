@@ -83,6 +83,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
         .file = c->policy.file,
         .auth_open = strcmp(c->policy.auth, "open") == 0,
         .memory_bytes = (size_t)c->policy.memory_bytes,
+        .event_bytes = (size_t)c->limits.event_bytes,
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
     };
     o->admin = o->public;

@@ -144,7 +144,7 @@ local fields = {
   }),
 
   section("limits", "What strangers can make the broker do.", {
-    integer("max_connections", 20000, 1, 10000000, "connections", "Most open connections."),
+    integer("max_connections", 16000, 1, 10000000, "connections", "Most open connections."),
     integer("max_connections_per_address", 0, 0, 10000000, "connections",
       "The same for one client address. `0`: no bound."),
     bytes("target_bytes", 8 * KIB, 64, MIB,

@@ -151,12 +151,9 @@ static void set_readonly(lua_State *L, const char *name)
 
 void lua_api_open(lua_State *L)
 {
-    static const luaL_Reg tg[] = {{"deny", l_deny},
-                                  {"pattern_ok", l_pattern_ok},
-                                  {"topic", l_topic},
-                                  {"topic_ok", l_topic_ok},
-                                  {"geohash", l_geohash},
-                                  {NULL, NULL}};
+    static const luaL_Reg tg[] = {{"deny", l_deny},       {"pattern_ok", l_pattern_ok},
+                                  {"topic", l_topic},     {"topic_ok", l_topic_ok},
+                                  {"geohash", l_geohash}, {NULL, NULL}};
     luaL_newlib(L, tg);
     set_readonly(L, "tg");
     lua_json_open(L);

@@ -359,3 +359,9 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     *out = &p->base;
     return 0;
 }
+
+const char *lua_policy_version(const struct policy *p)
+{
+    const struct lua_policy *lp = of(p);
+    return lp->file.version[0] ? lp->file.version : NULL;
+}

@@ -20,5 +20,7 @@ struct lua_policy_options {
  * Borrows loop and metrics until policy->ops->close(); copies the options. */
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
                     struct broker_metrics *metrics, struct policy **out, struct err *e);
+/* The label the file gives itself, borrowed until close; NULL: none. */
+const char *lua_policy_version(const struct policy *p);
 
 #endif
