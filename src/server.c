@@ -25,7 +25,7 @@ enum { DRAIN_TICK_MS = 50 };
 struct server {
     const struct config *cfg;
     struct loop *loop;
-    struct net_metrics net;
+    struct net_metrics net, admin_net; /* only the public one is shown */
     struct broker_metrics metrics;
     struct server_options options;
     struct http_server public, admin_server;
@@ -198,7 +198,7 @@ static void build(struct server *s)
     s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
     http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
-                     &s->net);
+                     &s->admin_net);
     broker_set_server(s->broker, &s->public);
     s->admin = (struct admin){.loop = s->loop,
                               .broker = s->broker,

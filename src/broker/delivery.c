@@ -13,13 +13,23 @@ enum {
     CATCH_UP_SUBSCRIBERS = 1024,
 };
 
+/* Moves the cursor over `passed` events to `id`. Its place in the log is kept too: once the log has
+ * gone on, that is all that says how far behind it is. */
+static void advance(struct subscriber *sub, uint64_t id, unsigned passed)
+{
+    const struct eventlog *log = sub->b->log;
+    sub->cursor = id;
+    sub->ordinal =
+        id >= eventlog_floor(log) ? eventlog_index_after(log, id) : sub->ordinal + passed;
+}
+
 /* Hands the segment to one subscriber and moves its cursor over what has left. False: it is gone.
  */
 static bool send_segment(struct subscriber *sub, struct segment *g)
 {
     struct broker *b = sub->b;
     if (g->bytes == 0) {
-        sub->cursor = g->upto;
+        advance(sub, g->upto, g->passed);
         return true;
     }
     ssize_t n = stream_write(sub->stream, g->bufs, g->buf_count);
@@ -28,7 +38,9 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         return false;
     }
     if ((size_t)n == g->bytes) {
-        sub->cursor = g->upto;
+        if (sub->state != SUB_LIVE) { /* live: implied, see subscriber_position() */
+            advance(sub, g->upto, g->passed);
+        }
         sub->delivered += g->count;
         b->metrics->delivered += g->count;
         subscriber_sent(sub);
@@ -44,7 +56,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;
     }
-    sub->cursor = g->ends[index].id;
+    advance(sub, g->ends[index].id, g->ends[index].passed);
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
     subscriber_set_state(sub, SUB_BLOCKED);
@@ -100,7 +112,7 @@ static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resume
 static bool apply_lag_rule(struct subscriber *sub)
 {
     struct broker *b = sub->b;
-    if (!sub->max_lag || !sub->caught_up || eventlog_lag(b->log, sub->cursor) <= sub->max_lag) {
+    if (!sub->max_lag || !sub->caught_up || subscriber_lag(sub) <= sub->max_lag) {
         return false;
     }
     if (sub->on_lag == ON_LAG_CLOSE) {
@@ -126,7 +138,7 @@ static void take_from_log(struct subscriber *sub, struct segment *g, unsigned mo
         if (audience_wants(g->audience, event_topic(ev))) {
             segment_add(b, g, ev);
         } else {
-            g->upto = ev->id;
+            segment_pass(g, ev->id);
         }
     }
     if (at == end) {
@@ -153,7 +165,7 @@ static void take_from_page(struct subscriber *sub, struct segment *g, const stru
         if (audience_wants(g->audience, event_topic(ev))) {
             segment_add(b, g, ev);
         } else {
-            g->upto = ev->id;
+            segment_pass(g, ev->id);
         }
     }
     if (lo == p->events.n) {

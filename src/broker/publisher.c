@@ -145,10 +145,6 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
     struct event_list events = {0};
     struct err e = {0};
     bool is_batch = false;
-    if (b->draining) {
-        refuse_transient(b, s, cors, false, CLOSE_DRAINING, "the broker is shutting down");
-        return;
-    }
     int status = envelope_parse(prq->http, prq->query, &b->opt.publish, loop_unix_ms(b->loop),
                                 &events, &is_batch, &e);
     if (status) {

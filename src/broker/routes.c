@@ -72,34 +72,50 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     subscribe_free(w);
 }
 
-/* "text/event-stream" in an Accept list; a wildcard counts for `any` only. q=0 is not looked at:
- * nobody asks for a stream by excluding it. */
-static bool accepts(struct slice accept, bool any)
+/* Cuts the part before `separator` off *rest, without surrounding white space. */
+static struct slice cut(struct slice *rest, char separator)
 {
-    while (accept.n) {
-        const char *comma = memchr(accept.p, ',', accept.n);
-        size_t n = comma ? (size_t)(comma - accept.p) : accept.n;
-        struct slice item = slice_of(accept.p, n);
-        while (item.n && (*item.p == ' ' || *item.p == '\t')) {
-            item.p++;
-            item.n--;
-        }
-        const char *semi = memchr(item.p, ';', item.n);
-        item.n = semi ? (size_t)(semi - item.p) : item.n;
-        while (item.n && (item.p[item.n - 1] == ' ' || item.p[item.n - 1] == '\t')) {
-            item.n--;
-        }
-        if (slice_is_nocase(item, "text/event-stream") ||
-            (any && (slice_is(item, "*/*") || slice_is_nocase(item, "text/*")))) {
-            return true;
-        }
-        accept = slice_of(accept.p + n, accept.n - n);
-        if (accept.n) { /* the comma */
-            accept.p++;
-            accept.n--;
+    const char *at = memchr(rest->p, separator, rest->n);
+    struct slice item = slice_of(rest->p, at ? (size_t)(at - rest->p) : rest->n);
+    size_t used = item.n + (at ? 1 : 0);
+    *rest = slice_of(rest->p + used, rest->n - used);
+    while (item.n && (*item.p == ' ' || *item.p == '\t')) {
+        item.p++;
+        item.n--;
+    }
+    while (item.n && (item.p[item.n - 1] == ' ' || item.p[item.n - 1] == '\t')) {
+        item.n--;
+    }
+    return item;
+}
+
+/* "q=0", "q=0.000": not acceptable (RFC 9110, 12.4.2). */
+static bool is_excluded(struct slice parameters)
+{
+    while (parameters.n) {
+        struct slice p = cut(&parameters, ';');
+        if (p.n > 2 && (*p.p == 'q' || *p.p == 'Q') && p.p[1] == '=') {
+            return strspn(p.p + 2, "0.") >= p.n - 2;
         }
     }
     return false;
+}
+
+/* Is "text/event-stream" in an Accept list? A wildcard counts for `any` only. */
+static bool accepts(struct slice accept, bool any)
+{
+    bool found = false;
+    while (accept.n) {
+        struct slice parameters = cut(&accept, ',');
+        struct slice type = parameters.n ? cut(&parameters, ';') : parameters;
+        bool exact = slice_is_nocase(type, "text/event-stream");
+        if (exact && is_excluded(parameters)) {
+            return false; /* the most specific range decides */
+        }
+        bool wildcard = slice_is(type, "*/*") || slice_is_nocase(type, "text/*");
+        found |= exact || (any && wildcard && !is_excluded(parameters));
+    }
+    return found;
 }
 
 static void subscribe(struct broker *b, struct stream *s, const struct policy_request *prq,
@@ -168,7 +184,11 @@ static void head(struct broker *b, struct stream *s, struct slice cors)
     if (broker_stream_fields(&fields, cors)) {
         stream_close(s, CLOSE_NO_MEMORY);
     } else {
-        answer(s, 200, b->opt.content_type, slice_of("", 0), &fields);
+        struct http_response r = {.status = 200,
+                                  .content_type = b->opt.content_type,
+                                  .no_length = true,
+                                  .fields = strbuf_slice(&fields)};
+        (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
     }
     strbuf_clear(&fields);
 }

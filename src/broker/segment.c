@@ -13,7 +13,7 @@ enum { SEGMENT_MAX_LARGE = SEGMENT_MAX_BUFS / 2 - 1 };
 void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes)
 {
     g->audience = NULL;
-    g->count = g->buf_count = g->large_count = 0;
+    g->count = g->buf_count = g->large_count = g->passed = 0;
     g->bytes = 0;
     g->framed = (struct event_list){0};
     /* the frame that fills it may be all line ends, each of which costs "data:" */
@@ -34,7 +34,7 @@ void segment_reset(struct segment *g)
     }
     event_list_clear(&g->framed);
     g->audience = NULL;
-    g->count = g->buf_count = g->large_count = 0;
+    g->count = g->buf_count = g->large_count = g->passed = 0;
     g->bytes = 0;
     strbuf_reset(&g->small);
 }
@@ -54,7 +54,7 @@ void segment_begin(struct segment *g, struct audience *a, uint64_t from)
     }
     g->audience = a;
     g->from = g->upto = from;
-    g->count = g->buf_count = g->large_count = 0;
+    g->count = g->buf_count = g->large_count = g->passed = 0;
     g->bytes = 0;
     strbuf_reset(&g->small);
 }
@@ -87,7 +87,7 @@ static void append(struct broker *b, struct segment *g, struct event *ev,
                    const struct sse_fields *f, bool built_in)
 {
     struct segment_end *end = &g->ends[g->count];
-    *end = (struct segment_end){.id = ev->id, .small_from = g->small.len};
+    *end = (struct segment_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
     size_t size = 0;
     if (f->data.n >= SEGMENT_LARGE_BYTES) {
         end->large = large_frame(g, ev, f, built_in);
@@ -108,11 +108,17 @@ static void append(struct broker *b, struct segment *g, struct event *ev,
     g->count++;
 }
 
+void segment_pass(struct segment *g, uint64_t id)
+{
+    g->upto = id;
+    g->passed++;
+}
+
 void segment_add(struct broker *b, struct segment *g, struct event *ev)
 {
     struct audience *a = g->audience;
     const struct policy_ops *policy = b->policy->ops;
-    g->upto = ev->id;
+    segment_pass(g, ev->id);
     if (a->binding.filter >= 0) {
         b->metrics->filter_calls++;
         if (!policy->filter(b->policy, &a->binding, ev)) {

@@ -24,6 +24,7 @@ enum {
 
 struct segment_end {
     uint64_t id;         /* of the event */
+    unsigned passed;     /* events considered up to and with it */
     size_t end;          /* offset behind its bytes in the segment */
     struct frame *large; /* a reference, or NULL: the bytes are in `small` */
     size_t small_from;   /* where they begin there */
@@ -35,6 +36,7 @@ struct segment {
     struct strbuf small;
     struct segment_end ends[SEGMENT_MAX_FRAMES];
     unsigned count, large_count;
+    unsigned passed; /* events considered */
     size_t bytes;
     uv_buf_t bufs[SEGMENT_MAX_BUFS];
     unsigned buf_count;                      /* 0 until segment_seal() */
@@ -51,6 +53,8 @@ void segment_begin(struct segment *g, struct audience *a, uint64_t from);
 /* Asks the audience's filter and format, and appends what they decide. Considered either way:
  * `upto` becomes its id. */
 void segment_add(struct broker *b, struct segment *g, struct event *ev);
+/* The event of that id is not for the audience. */
+void segment_pass(struct segment *g, uint64_t id);
 /* No more events fit this turn. */
 bool segment_full(const struct broker *b, const struct segment *g);
 /* Fills bufs. */

@@ -12,12 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The id that the wall clock alone would give: 2^20 ids per second since 2025-01-01 (< 2^53 until
- * the year 2297). A store starts at, and leaps to, this floor: ids are never handed out twice, even
- * after it was restored from an old copy or made anew. */
-static inline uint64_t store_id_floor(int64_t unix_s)
+/* The id that the wall clock alone would give: 2^20 ids per second since 2025-01-01, to the
+ * millisecond (< 2^53 until the year 2297). A store starts at, and leaps to, this floor: ids are
+ * never handed out twice, even after it was restored from an old copy or made anew. */
+static inline uint64_t store_id_floor(int64_t unix_ms)
 {
-    return (uint64_t)(unix_s - 1735689600) << 20;
+    uint64_t ms = (uint64_t)(unix_ms - INT64_C(1735689600000));
+    return (ms / 1000 << 20) + (ms % 1000 << 20) / 1000;
 }
 
 /* Ids in (after, upto] were never handed out by this store: a client that holds one saw a store, or

@@ -16,7 +16,7 @@ enum {
     FIRST_MAX_BYTES = 8192,
     FIELDS_MAX_BYTES = 4096,
     PACE_TICK_MS = 50,
-    HEARTBEAT_SLACK_MS = 1000, /* re-armed at most this often: silence is measured to the second */
+    HEARTBEAT_SLACK_MS = 100, /* re-armed at most this often: what silence is rounded to */
 };
 
 /* ---------------------------------------------------------------- states */
@@ -59,6 +59,15 @@ uint64_t subscriber_position(const struct subscriber *sub)
     }
     const struct event_list *pending = &sub->audience->pending;
     return pending->n ? pending->v[0]->id - 1 : eventlog_head(sub->b->log);
+}
+
+uint64_t subscriber_lag(const struct subscriber *sub)
+{
+    const struct eventlog *log = sub->b->log;
+    if (!is_behind(sub->state) || sub->cursor >= eventlog_floor(log)) {
+        return eventlog_lag(log, subscriber_position(sub));
+    }
+    return eventlog_end(log) - sub->ordinal;
 }
 
 /* ---------------------------------------------------------------- pace: events_per_s */
@@ -508,7 +517,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .params = a->params,
         .audience = a->id,
         .cursor = cursor,
-        .lag = eventlog_lag(sub->b->log, cursor),
+        .lag = subscriber_lag(sub),
         .behind = is_behind(sub->state),
         .seconds = (double)(loop_now(sub->b->loop) - sub->opened_ms) / 1000,
         .delivered = sub->delivered,

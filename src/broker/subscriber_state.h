@@ -30,6 +30,7 @@ struct subscriber {
     char *identity;        /* owned; NULL: the policy has no disconnect hook */
     uint64_t id;           /* the stream's */
     uint64_t cursor;       /* last id considered; while live, see subscriber_position() */
+    uint64_t ordinal;      /* place in the log behind the cursor, for lag; while it is behind */
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;
@@ -45,6 +46,8 @@ struct subscriber {
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
 /* The last id considered, live or not. */
 uint64_t subscriber_position(const struct subscriber *sub);
+/* Events that became visible since the one at its cursor. */
+uint64_t subscriber_lag(const struct subscriber *sub);
 /* The socket was just given bytes: silence begins anew. */
 void subscriber_sent(struct subscriber *sub);
 /* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.

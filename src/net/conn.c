@@ -8,6 +8,7 @@
 #include "net/listener.h"
 
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -234,6 +235,27 @@ static bool may_parse(const struct conn *c)
     return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
 }
 
+/* What the parser says, and for a limit how much it is. */
+static void failure_text(const struct http_limits *l, const struct http_failure *f, char *out,
+                         size_t size)
+{
+    switch (f->status) {
+    case 413:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
+        break;
+    case 414:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
+        break;
+    case 431:
+        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
+                 l->head_bytes, l->headers);
+        break;
+    default:
+        snprintf(out, size, "%s", f->text);
+        break;
+    }
+}
+
 static void parse_failed(struct conn *c)
 {
     c->server->metrics->bad_requests++;
@@ -241,9 +263,11 @@ static void parse_failed(struct conn *c)
         return; /* answered after those before it: conn_progress() comes back */
     }
     struct http_failure f = c->rq->fail;
+    char text[160];
+    failure_text(&c->server->opt.limits, &f, text, sizeof text);
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
-    refuse(c, f.status, f.text, CLOSE_REFUSED_REQUEST);
+    refuse(c, f.status, text, CLOSE_REFUSED_REQUEST);
 }
 
 /* Parses what it may of `data`; returns how much was used. */

@@ -85,7 +85,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
 {
     /* RFC 9110 8.6, 15.3.5, 15.4.5: these have neither a body nor a length of it */
     bool bodiless = r->status < 200 || r->status == 204 || r->status == 304;
-    bool sized = !bodiless && !f.event_stream;
+    bool sized = !bodiless && !f.event_stream && !r->no_length;
     size_t body = r->content_type ? r->body.n : 0;
     size_t before = out->len;
     char head[128], length[48] = "";

@@ -11,6 +11,7 @@ struct http_response {
     int status;
     const char *content_type; /* NULL: no body, no Content-Type */
     struct slice body;        /* borrowed for the call */
+    bool no_length;           /* HEAD of what has no known length */
     struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
 };
 

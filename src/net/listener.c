@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -94,6 +95,10 @@ void listener_resume_all(struct http_server *server)
 static bool remove_stale(const char *path)
 {
     struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    struct stat st;
+    if (lstat(path, &st) || !S_ISSOCK(st.st_mode)) {
+        return false; /* somebody's file */
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || strlen(path) >= sizeof sun.sun_path) {
         return false;
