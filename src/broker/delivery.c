@@ -83,7 +83,7 @@ static void deliver_live(struct broker *b, struct audience *a)
     }
     list_for_each_safe (it, next, &a->parked) {
         struct subscriber *sub = container_of(it, struct subscriber, place);
-        sub->cursor = events.v[0]->id - 1;
+        advance(sub, events.v[0]->id - 1, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
     event_list_clear(&events);
