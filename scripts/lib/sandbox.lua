@@ -167,8 +167,9 @@ local function now(name)
 end
 
 function oses.time(t)
-  if t == nil then return now("os.time") end
-  return time(t)
+  if t then return time(t) end
+  local at = now("os.time") -- no tail call: an error points at the caller of this function
+  return at
 end
 
 function oses.date(form, t)

@@ -35,9 +35,9 @@ describe("sandbox", function()
     for name in pairs(_G) do
       if type(name) == "string" and name:find("^[%a_][%w_]*$") then names[name] = true end
     end
-    for _, name in ipairs { "_G", "_ENV", "_VERSION", "bit32", "tg", "json", "log", "cache", "db", "http", "utf8", "arg",
+    for _, name in ipairs { "_G", "_VERSION", "bit32", "tg", "json", "log", "cache", "db", "http", "utf8", "arg",
       "unpack", "loadstring", "setfenv", "getfenv", "module", "newproxy", "host", "warn" } do
-      if name ~= "_ENV" then names[name] = true end
+      names[name] = true
     end
     local found = {}
     for name in pairs(names) do
@@ -158,7 +158,7 @@ describe("sandbox", function()
       ["return math.type(1) .. math.max(1, 2) .. math.huge"] = "integer2inf",
       ["return utf8.char(228)"] = "ä",
       ["return os.date('!%Y-%m-%d', 0)"] = "1970-01-01",
-      ["return os.time({ year = 2020, month = 1, day = 2, hour = 12 }) - os.time({ year = 2020, month = 1, day = 1, hour = 12 })"] = "86400",
+      ["local d = { year = 2020, month = 1, day = 2 } local t = os.time(d) d.day = 1 return t - os.time(d)"] = "86400",
       ["return ('a,b'):gsub(',', ';')"] = "a;b",
     } do
       assert.equal(expected, vm:run(code), code)
@@ -214,7 +214,7 @@ describe("sandbox", function()
     end)
 
     it("denies with a status and a reason that can be sent", function()
-      assert.equal("403 no", vm:run "local a, b = tg.deny(403, 'no') return tostring(a == nil and b.status) .. ' ' .. b.reason")
+      assert.equal("403 no", vm:run "local a, b = tg.deny(403, 'no') return (a or b.status) .. ' ' .. b.reason")
       for _, bad in ipairs { "200, 'x'", "500, 'x'", "402, 'x'", "403, ''", "403, 'a\\nb'", "403, ('x'):rep(600)",
         "403, '\\xff'", "403", "'403x', 'x'" } do
         local ok, err = vm:run("return tg.deny(" .. bad .. ")")

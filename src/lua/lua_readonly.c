@@ -4,6 +4,8 @@
 
 /* Its address is the key under which a view's metatable keeps the real table. */
 static const char real_key;
+/* The same for the name of a deep view. */
+static const char deep_key;
 
 static int view_newindex(lua_State *L)
 {
@@ -97,7 +99,7 @@ static void begin_view(lua_State *L, const char *what)
 {
     luaL_checkstack(L, 6, NULL);
     lua_newtable(L);          /* stack: real, view */
-    lua_createtable(L, 0, 6); /* stack: real, view, metatable */
+    lua_createtable(L, 0, 7); /* stack: real, view, metatable */
     lua_pushvalue(L, -3);
     lua_rawsetp(L, -2, &real_key);
     lua_pushstring(L, what);
@@ -134,6 +136,8 @@ void lua_readonly_wrap_deep(lua_State *L, const char *what)
     lua_pushcclosure(L, deep_index, 2);
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, what);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, -3, &deep_key);
     lua_pushcclosure(L, deep_pairs, 1);
     lua_setfield(L, -2, "__pairs");
     end_view(L);
@@ -150,4 +154,22 @@ bool lua_readonly_real(lua_State *L, int idx)
     }
     lua_remove(L, -2);
     return true;
+}
+
+int lua_readonly_next(lua_State *L)
+{
+    lua_settop(L, 2);
+    push_real(L, 1);
+    lua_getmetatable(L, 1);
+    lua_rawgetp(L, -1, &deep_key);
+    lua_replace(L, -2);
+    lua_pushvalue(L, 2); /* stack: view, key, real, name or nil, key */
+    if (!lua_next(L, 3)) {
+        lua_pushnil(L);
+        return 1;
+    }
+    if (!lua_isnil(L, 4)) {
+        view_child(L, 3, 5, 4);
+    }
+    return 2;
 }

@@ -16,5 +16,7 @@ void lua_readonly_wrap_deep(lua_State *L, const char *what);
 /* When the value at `idx` is a view: pushes the real table and returns true. Else pushes nothing.
  */
 bool lua_readonly_real(lua_State *L, int idx);
+/* next(view, key), with the arguments at 1 and 2: pushes the pair, or nil; returns how many. */
+int lua_readonly_next(lua_State *L);
 
 #endif

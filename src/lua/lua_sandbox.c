@@ -184,11 +184,10 @@ static int host_next(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
-    if (!lua_readonly_real(L, 1)) {
-        lua_pushvalue(L, 1);
+    if (lua_readonly_real(L, 1)) {
+        return lua_readonly_next(L);
     }
-    lua_insert(L, 2); /* stack: table, real, key */
-    if (lua_next(L, 2)) {
+    if (lua_next(L, 1)) {
         return 2;
     }
     lua_pushnil(L);
