@@ -56,8 +56,11 @@ function M.with(parts, options)
   if parts.publish then text[#text + 1] = "function P.publish(pub, who) " .. parts.publish .. " end" end
   for _, kind in ipairs { "filters", "formats" } do
     text[#text + 1] = ("P.%s = {"):format(kind)
-    for name, body in pairs(parts[kind] or {}) do
-      text[#text + 1] = ("%s = function(ev, params) %s end,"):format(name, body)
+    local names = {}
+    for name in pairs(parts[kind] or {}) do names[#names + 1] = name end
+    table.sort(names)
+    for _, name in ipairs(names) do
+      text[#text + 1] = ("%s = function(ev, params) %s end,"):format(name, parts[kind][name])
     end
     text[#text + 1] = "}"
   end

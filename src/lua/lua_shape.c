@@ -127,7 +127,8 @@ double lua_shape_positive(lua_State *L, int idx, const char *what, double most)
 {
     double d = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : 0;
     if (!(d > 0 && d <= most)) { /* also refuses NaN and infinity */
-        luaL_error(L, "%s: a number above 0 and up to %f was expected, got %s", what, most,
+        luaL_error(L, "%s: a number above 0 and up to %I was expected, got %s", what,
+                   (LUAI_UACINT)most,
                    lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
     }
     return d;

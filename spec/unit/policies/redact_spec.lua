@@ -1,0 +1,54 @@
+local policies = require "support.policies"
+
+describe("policies/redact.lua", function()
+  local p
+  local ORDER = '{"id":7,"status":"paid","region":"eu","total":10,"customer":{"name":"Ann","ssn":"123-45"}}'
+
+  before_each(function()
+    p = policies.shipped "redact"
+  end)
+
+  after_each(function()
+    p:close()
+  end)
+
+  -- What the bearer of `token` receives of events with the given data.
+  local function shown(token, ...)
+    local events = {}
+    for i, data in ipairs { ... } do events[i] = policies.event { topic = "orders/7", data = data, id = i } end
+    return policies.deliver(p, p:subscribe(policies.request { headers = { Authorization = "Bearer " .. token } }), events)
+  end
+
+  it("shows each role what it may see", function()
+    assert.same({ { data = ORDER, event = "" } }, shown("example-admin-token", ORDER))
+    assert.same({ { event = "",
+      data = '{"customer":{"name":"Ann","ssn":"***"},"id":7,"region":"eu","status":"paid","total":10}' } },
+      shown("example-support-token", ORDER))
+    assert.same({ { data = '{"id":7,"region":"eu","status":"paid"}', event = "order" } },
+      shown("example-viewer-token", ORDER))
+  end)
+
+  it("never falls back to the whole text", function()
+    local hostile = { "not json", "[]", '"text"', "null", '{"customer":{"ssn":"1"},"customer":{"ssn":"2"}}', '{"n":1e999}' }
+    for _, token in ipairs { "example-support-token", "example-viewer-token" } do
+      policies.capture(function()
+        for i, out in ipairs(shown(token, table.unpack(hostile))) do
+          assert.is_true(out == false or out.data == "[]", hostile[i])
+        end
+      end)
+    end
+  end)
+
+  it("does not let one audience's redaction reach another's", function()
+    shown("example-support-token", ORDER)
+    shown("example-viewer-token", ORDER)
+    assert.same({ { data = ORDER, event = "" } }, shown("example-admin-token", ORDER))
+  end)
+
+  it("refuses strangers", function()
+    for _, headers in ipairs { {}, { Authorization = "Bearer nonsense" }, { Authorization = "Basic eA==" } } do
+      local v = p:subscribe(policies.request { headers = headers })
+      assert.same({ "deny", 401 }, { v.kind, v.status })
+    end
+  end)
+end)
