@@ -19,24 +19,33 @@ describe("loading a policy", function()
 
   it("names file, key and what was expected", function()
     for text, expected in pairs {
-      ["return { api = 1, " .. SUBSCRIBE .. ", subscrbe = 1 }"] = "p.lua: unknown key 'subscrbe' (did you mean 'subscribe'?)",
+      ["return { api = 1, " .. SUBSCRIBE .. ", subscrbe = 1 }"] =
+        "p.lua: unknown key 'subscrbe' (did you mean 'subscribe'?)",
       ["return { api = 1, " .. SUBSCRIBE .. ", Filters = {} }"] = "unknown key 'Filters' (did you mean 'filters'?)",
-      ["return { api = 1, " .. SUBSCRIBE .. ", zzzzzzzz = 1 }"] = "unknown key 'zzzzzzzz' (there are: api, version, auth",
+      ["return { api = 1, " .. SUBSCRIBE .. ", zzzzzzzz = 1 }"] =
+        "unknown key 'zzzzzzzz' (there are: api, version, auth",
       ["return { api = 1, " .. SUBSCRIBE .. ", 5 }"] = "p.lua: keys must be names, got a number",
-      ["return { " .. SUBSCRIBE .. " }"] = "api: must be 1 (the version of the policy interface this broker speaks); it is missing",
+      ["return { " .. SUBSCRIBE .. " }"] =
+        "api: must be 1 (the version of the policy interface this broker speaks); it is missing",
       ["return { api = 2, " .. SUBSCRIBE .. " }"] = "api: must be 1",
       ["return { api = '1', " .. SUBSCRIBE .. " }"] = "api: must be 1",
       ["return { api = 1, version = 3, " .. SUBSCRIBE .. " }"] = "version: a string was expected, got number",
       ["return { api = 1, version = ('x'):rep(65), " .. SUBSCRIBE .. " }"] = "version: a label of at most 64 bytes",
       ["return { api = 1, authenticate = function() end }"] = "subscribe: missing; it decides what a client receives",
       ["return { api = 1, subscribe = true }"] = "subscribe: a function was expected, got boolean",
-      ["return { api = 1, subscribe = function() end }"] = 'authenticate: missing; nobody could be told apart. Add the hook, or say auth = "open"',
-      ["return { api = 1, " .. SUBSCRIBE .. ", filters = 1 }"] = "filters: a table of functions was expected, got number",
-      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 'x' } }"] = "filters.near: a function was expected, got string",
-      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { function() end } }"] = "filters: names are letters, digits, _ and -",
+      ["return { api = 1, subscribe = function() end }"] =
+        'authenticate: missing; nobody could be told apart. Add the hook, or say auth = "open"',
+      ["return { api = 1, " .. SUBSCRIBE .. ", filters = 1 }"] =
+        "filters: a table of functions was expected, got number",
+      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 'x' } }"] =
+        "filters.near: a function was expected, got string",
+      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { function() end } }"] =
+        "filters: names are letters, digits, _ and -",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { ['a b'] = print } }"] = "formats: names are letters",
-      ["return { api = 1, " .. SUBSCRIBE .. ", formats = { json = print } }"] = "formats.json: the name belongs to a built-in",
-      ["return { api = 1, " .. SUBSCRIBE .. ", formats = { raw = print } }"] = "formats.raw: the name belongs to a built-in",
+      ["return { api = 1, " .. SUBSCRIBE .. ", formats = { json = print } }"] =
+        "formats.json: the name belongs to a built-in",
+      ["return { api = 1, " .. SUBSCRIBE .. ", formats = { raw = print } }"] =
+        "formats.raw: the name belongs to a built-in",
       ["return 5"] = "p.lua must end in `return` and a table of hooks; it returned number",
       ["local P = {}"] = "p.lua must end in `return` and a table of hooks; it returned nil",
       ["return {\n api = = 1 }"] = "p.lua:2: unexpected symbol near '='",

@@ -44,7 +44,8 @@ describe("policies/geo.lua", function()
     end
     assert.is_true(delivered '{"cell":"u33dc1","severity":2}')
     assert.is_true(delivered '{"cell":"u33d","lang":"de","severity":5}')
-    for _, attrs in ipairs { '{"cell":"u33dc1","severity":1}', '{"cell":"u33e","severity":5}', '{"cell":"u3","severity":5}',
+    for _, attrs in ipairs {
+      '{"cell":"u33dc1","severity":1}', '{"cell":"u33e","severity":5}', '{"cell":"u3","severity":5}',
       '{"cell":"u33dc1","lang":"en","severity":5}', '{"cell":5,"severity":5}', '{"cell":"u33dc1","severity":"5"}',
       '{"severity":5}' } do
       assert.is_false(delivered(attrs), attrs)

@@ -16,7 +16,8 @@ describe("policies/redact.lua", function()
   local function shown(token, ...)
     local events = {}
     for i, data in ipairs { ... } do events[i] = policies.event { topic = "orders/7", data = data, id = i } end
-    return policies.deliver(p, p:subscribe(policies.request { headers = { Authorization = "Bearer " .. token } }), events)
+    local request = policies.request { headers = { Authorization = "Bearer " .. token } }
+    return policies.deliver(p, p:subscribe(request), events)
   end
 
   it("shows each role what it may see", function()
@@ -29,7 +30,9 @@ describe("policies/redact.lua", function()
   end)
 
   it("never falls back to the whole text", function()
-    local hostile = { "not json", "[]", '"text"', "null", '{"customer":{"ssn":"1"},"customer":{"ssn":"2"}}', '{"n":1e999}' }
+    local hostile = {
+      "not json", "[]", '"text"', "null", '{"customer":{"ssn":"1"},"customer":{"ssn":"2"}}', '{"n":1e999}',
+    }
     for _, token in ipairs { "example-support-token", "example-viewer-token" } do
       policies.capture(function()
         for i, out in ipairs(shown(token, table.unpack(hostile))) do
