@@ -18,6 +18,7 @@
     X(http)                                                                                        \
     X(lua_vm)                                                                                      \
     X(policy)                                                                                      \
+    X(store)                                                                                       \
     X(topic)
 
 #define X(name) int native_open_##name(lua_State *L);

@@ -1,0 +1,148 @@
+/* A SQLite connection and its statements: see sqlite_db.h. */
+#include "store/sqlite_db.h"
+
+#include "base/xalloc.h"
+
+#include <time.h>
+#include <uv.h>
+
+int sqlite_db_error(int sqlite_rc)
+{
+    switch (sqlite_rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return UV_EBUSY;
+    case SQLITE_FULL:
+        return UV_ENOSPC;
+    case SQLITE_NOMEM:
+        return UV_ENOMEM;
+    case SQLITE_READONLY:
+        return UV_EROFS;
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+    case SQLITE_CANTOPEN:
+        return UV_EACCES;
+    case SQLITE_TOOBIG:
+        return UV_E2BIG;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+        return UV_EINVAL;
+    default: /* IOERR, CORRUPT, NOTADB and what nobody foresaw */
+        return UV_EIO;
+    }
+}
+
+int sqlite_db_fail(const struct sqlite_db *db, struct err *e, const char *what)
+{
+    int rc = sqlite_db_error(sqlite3_errcode(db->db));
+    return err_set(e, rc ? rc : UV_EIO, "%s: %s", what, sqlite3_errmsg(db->db));
+}
+
+sqlite3_stmt *sqlite_db_stmt(struct sqlite_db *db, enum sqlite_statement which)
+{
+    static const char *const text[] = {
+#define X(name, sql) sql,
+        SQLITE_STATEMENTS(X)
+#undef X
+    };
+    sqlite3_stmt **st = &db->stmt[which];
+    if (!*st) {
+        (void)sqlite3_prepare_v3(db->db, text[which], -1, SQLITE_PREPARE_PERSISTENT, st, NULL);
+        return *st; /* NULL: sqlite_db_fail() knows why */
+    }
+    (void)sqlite3_reset(*st); /* repeats the error of the last step, which was handled then */
+    (void)sqlite3_clear_bindings(*st);
+    return *st;
+}
+
+int sqlite_db_run(struct sqlite_db *db, enum sqlite_statement which, int n, const int64_t *args)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, which);
+    if (!st) {
+        return sqlite3_errcode(db->db);
+    }
+    int rc = SQLITE_OK;
+    for (int i = 0; i < n && rc == SQLITE_OK; i++) {
+        rc = sqlite3_bind_int64(st, i + 1, args[i]);
+    }
+    while (rc == SQLITE_OK || rc == SQLITE_ROW) {
+        rc = sqlite3_step(st);
+    }
+    (void)sqlite3_reset(st);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Steps once and resets. */
+static int step_integer(sqlite3_stmt *st, int64_t missing, int64_t *out)
+{
+    int rc = sqlite3_step(st);
+    *out = missing;
+    if (rc == SQLITE_ROW) {
+        *out = sqlite3_column_int64(st, 0);
+    }
+    (void)sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int sqlite_db_integer(struct sqlite_db *db, enum sqlite_statement which, int64_t missing,
+                      int64_t *out)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, which);
+    return st ? step_integer(st, missing, out) : sqlite3_errcode(db->db);
+}
+
+int sqlite_db_meta(struct sqlite_db *db, const char *name, int64_t missing, int64_t *out)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_meta);
+    int rc = st ? sqlite_db_bind(st, 1, slice_str(name)) : sqlite3_errcode(db->db);
+    return rc == SQLITE_OK ? step_integer(st, missing, out) : rc;
+}
+
+int sqlite_db_meta_set(struct sqlite_db *db, const char *name, int64_t value)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_meta_set);
+    int rc = st ? sqlite_db_bind(st, 1, slice_str(name)) : sqlite3_errcode(db->db);
+    rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 2, value) : rc;
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    if (st) {
+        (void)sqlite3_reset(st);
+    }
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int sqlite_db_bind(sqlite3_stmt *st, int at, struct slice text)
+{
+    return text.p ? sqlite3_bind_text64(st, at, text.p, text.n, SQLITE_STATIC, SQLITE_UTF8)
+                  : sqlite3_bind_null(st, at);
+}
+
+void sqlite_db_rollback(struct sqlite_db *db)
+{
+    /* Some errors (disk full, I/O) end the transaction by themselves. */
+    if (!sqlite3_get_autocommit(db->db)) {
+        (void)sqlite_db_run(db, SQLITE_rollback, 0, NULL);
+    }
+}
+
+int sqlite_db_moved(struct sqlite_db *db, struct err *e)
+{
+    int moved = 0;
+    int rc = sqlite3_file_control(db->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return rc == SQLITE_OK && moved
+               ? err_set(e, UV_EIO, "events.db was moved or deleted under the running store")
+               : 0;
+}
+
+void sqlite_db_close(struct sqlite_db *db)
+{
+    for (unsigned i = 0; i < SQLITE_STATEMENT_COUNT; i++) {
+        (void)sqlite3_finalize(db->stmt[i]);
+        db->stmt[i] = NULL;
+    }
+    REQUIRE(sqlite3_close(db->db) == SQLITE_OK);
+    db->db = NULL;
+}

@@ -1,0 +1,108 @@
+/* One SQLite connection with its prepared statements, and what opening the file means: schema,
+ * checks, the leap of the ids. No loop in here: a connection belongs to one thread at a time. */
+#ifndef STORE_SQLITE_DB_H
+#define STORE_SQLITE_DB_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "broker/store.h"
+
+#include <sqlite3.h>
+
+/* Most leaps kept; older ones are merged, which costs a client of long ago a needless gap. */
+enum { SQLITE_LEAPS_MAX = 1024 };
+
+/* X(name, sql): statements of a connection, prepared when first used */
+#define SQLITE_STATEMENTS(X)                                                                       \
+    X(begin, "BEGIN")                                                                              \
+    X(begin_write, "BEGIN IMMEDIATE")                                                              \
+    X(commit, "COMMIT")                                                                            \
+    X(rollback, "ROLLBACK")                                                                        \
+    X(data_version, "PRAGMA data_version")                                                         \
+    X(insert, "INSERT INTO events(topic, type, data, attrs, key, created) "                        \
+              "VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                   \
+    X(key_find, "SELECT seq FROM dedup WHERE key = ?1 AND at > ?2")                                \
+    X(key_put, "REPLACE INTO dedup(key, seq, at) VALUES (?1, ?2, ?3)")                             \
+    X(keys_expired, "SELECT 1 FROM dedup WHERE at <= ?1 LIMIT 1")                                  \
+    X(keys_expire, "DELETE FROM dedup WHERE key IN "                                               \
+                   "(SELECT key FROM dedup WHERE at <= ?1 ORDER BY at LIMIT ?2)")                  \
+    X(rows, "SELECT seq, topic, type, data, attrs, key, created FROM events "                      \
+            "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                           \
+    X(row_times, "SELECT seq, created FROM events WHERE seq <= ?1 ORDER BY seq LIMIT ?2")          \
+    X(row_at, "SELECT seq, created FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")              \
+    X(count, "SELECT count(*), max(seq) FROM "                                                     \
+             "(SELECT seq FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)")        \
+    X(remove, "DELETE FROM events WHERE seq <= ?1")                                                \
+    X(head, "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "    \
+            "coalesce((SELECT max(seq) FROM events), 0))")                                         \
+    X(head_set, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'events'")                       \
+    X(head_add, "INSERT INTO sqlite_sequence(name, seq) VALUES ('events', ?1)")                    \
+    X(meta, "SELECT value FROM meta WHERE name = ?1")                                              \
+    X(meta_set, "REPLACE INTO meta(name, value) VALUES (?1, ?2)")                                  \
+    X(leaps, "SELECT after, upto FROM leaps ORDER BY after")                                       \
+    X(leaps_clear, "DELETE FROM leaps")                                                            \
+    X(leap_add, "INSERT INTO leaps(after, upto) VALUES (?1, ?2)")                                  \
+    X(page_count, "PRAGMA page_count")                                                             \
+    X(freelist_count, "PRAGMA freelist_count")
+
+enum sqlite_statement {
+#define X(name, sql) SQLITE_##name,
+    SQLITE_STATEMENTS(X)
+#undef X
+        SQLITE_STATEMENT_COUNT
+};
+
+struct sqlite_db {
+    sqlite3 *db;
+    sqlite3_stmt *stmt[SQLITE_STATEMENT_COUNT];
+    unsigned busy_ms;    /* how long to wait for the lock of another writer */
+    uint64_t busy_since; /* uv_hrtime() of the first refusal; 0: not waiting */
+    sqlite3_int64 page_size;
+};
+
+/* Sorted by `after`, never touching, never more than SQLITE_LEAPS_MAX. */
+struct sqlite_leaps {
+    struct store_leap *v; /* owned, SQLITE_LEAPS_MAX + 1 entries; NULL: not loaded */
+    size_t n;
+};
+
+struct sqlite_opened {
+    uint64_t head, trimmed;
+    struct sqlite_leaps leaps; /* owned by the caller */
+};
+
+/* The writing connection: makes directory, file and schema, checks them, and leaps. `unix_s` is the
+ * clock (a parameter for specs). */
+int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
+                          unsigned busy_ms, int64_t unix_s, struct sqlite_opened *out,
+                          struct err *e);
+/* A reading connection; the writer's must be open. */
+int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_ms, struct err *e);
+void sqlite_db_close(struct sqlite_db *db);
+
+/* SQLite result -> negative UV_E*. */
+int sqlite_db_error(int sqlite_rc);
+/* Sets `e` from the connection's last error: "WHAT: text of SQLite". Returns e->code. */
+int sqlite_db_fail(const struct sqlite_db *db, struct err *e, const char *what);
+
+/* The statement, reset and without bindings; NULL when it cannot be prepared. */
+sqlite3_stmt *sqlite_db_stmt(struct sqlite_db *db, enum sqlite_statement which);
+/* Runs one that returns nothing of interest, with up to three integers. Returns a SQLite result. */
+int sqlite_db_run(struct sqlite_db *db, enum sqlite_statement which, int n, const int64_t *args);
+/* First column of the first row, `missing` when there is none. Returns a SQLite result. */
+int sqlite_db_integer(struct sqlite_db *db, enum sqlite_statement which, int64_t missing,
+                      int64_t *out);
+int sqlite_db_meta(struct sqlite_db *db, const char *name, int64_t missing, int64_t *out);
+int sqlite_db_meta_set(struct sqlite_db *db, const char *name, int64_t value);
+/* Binds text (an absent slice: NULL). The bytes are borrowed until the statement is reset. */
+int sqlite_db_bind(sqlite3_stmt *st, int at, struct slice text);
+/* Was the file moved or deleted under us? What is written now would be gone after a restart. */
+int sqlite_db_moved(struct sqlite_db *db, struct err *e);
+/* Ends a transaction that failed, if SQLite has not done so by itself. */
+void sqlite_db_rollback(struct sqlite_db *db);
+
+/* In an open write transaction: drops and merges leaps that `trimmed` or the cap make useless. */
+int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);
+int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t trimmed);
+
+#endif

@@ -1,0 +1,327 @@
+/* Which job the writer does next, and what its outcome means on the loop thread.
+ *
+ * Everything that arrives while a job runs is the next one: the slower the disk, the larger the
+ * groups. Rows of others are noticed through inotify and a poll; the poll is the truth. The log
+ * file changes before the commit in it becomes visible (the fsync lies between), so one look after
+ * an inotify event is not enough: the next ones follow after 1, 2, 4 ... ms, up to poll_ms. */
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/sqlite_store.h"
+
+#include <stdlib.h>
+
+enum { RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
+
+static void schedule_check(struct sqlite_store *s);
+
+/* ------------------------------------------------------------------ outcome */
+
+static void deliver(struct sqlite_store *s)
+{
+    struct sqlite_writer *w = &s->writer;
+    if (w->tail_n > s->scratch_cap) {
+        s->scratch_cap = w->tail_n;
+        s->scratch = xrealloc(s->scratch, s->scratch_cap * sizeof(struct event *));
+    }
+    for (size_t i = 0; i < w->tail_n; i++) {
+        w->tail[i].ev->id = w->tail[i].id;
+        s->scratch[i] = w->tail[i].ev;
+    }
+    s->rows += w->inserted + w->others + w->rejects.n;
+    s->head = w->tailed > s->head ? w->tailed : s->head;
+    s->metrics->commits += w->commits;
+    s->metrics->commit_events += w->inserted;
+    sqlite_store_rejects(s, &w->rejects);
+    if (w->tail_n) {
+        s->tail(s->tail_ctx, s->scratch, w->tail_n);
+    }
+    for (size_t i = 0; i < w->tail_n; i++) {
+        if (!w->tail[i].ours) {
+            event_unref(w->tail[i].ev);
+        }
+    }
+}
+
+static void answer(struct sqlite_store *s, struct sqlite_append *a)
+{
+    s->accepted_bytes -= a->bytes;
+    s->flying_events -= a->events.n;
+    if (a->rc) {
+        s->metrics->store_errors++;
+    }
+    latency_add(&s->metrics->store_append, (uv_hrtime() - a->accepted_ns) / 1000);
+    a->cb(a->ctx, a->token, a->rc, a->rc ? NULL : a->acks, a->rc ? 0 : a->events.n);
+    event_list_clear(&a->events);
+    free(a->acks);
+    free(a);
+}
+
+/* What the job did not get to comes first in the next one. */
+static void put_back(struct sqlite_store *s)
+{
+    struct list *group = &s->writer.group;
+    while (!list_empty(group) && !container_of(group->prev, struct sqlite_append, node)->settled) {
+        struct sqlite_append *a = container_of(group->prev, struct sqlite_append, node);
+        list_del(&a->node);
+        list_add_head(&s->queue, &a->node);
+        s->flying_events -= a->events.n;
+        s->waiting_events += a->events.n;
+    }
+}
+
+static void note_faults(struct sqlite_store *s, bool settled)
+{
+    struct sqlite_writer *w = &s->writer;
+    switch (w->kind) {
+    case SQLITE_JOB_WRITE:
+        if (w->rc) {
+            sqlite_store_fault(s, SQLITE_FAULT_WRITE, &w->error);
+        } else if (settled) {
+            sqlite_store_well(s, SQLITE_FAULT_WRITE);
+        }
+        break;
+    case SQLITE_JOB_CHECK:
+        if (w->rc) {
+            s->metrics->store_errors++;
+            sqlite_store_fault(s, SQLITE_FAULT_TAIL, &w->error);
+        } else {
+            sqlite_store_well(s, SQLITE_FAULT_TAIL);
+        }
+        break;
+    case SQLITE_JOB_RETAIN:
+        if (w->rc && w->rc != UV_EBUSY) { /* busy: another program writes; later */
+            s->metrics->store_errors++;
+            sqlite_store_fault(s, SQLITE_FAULT_WRITE, &w->error);
+        } else if (w->rc == 0 && w->rules.probe) {
+            sqlite_store_well(s, SQLITE_FAULT_WRITE);
+        }
+        break;
+    case SQLITE_JOB_CLOSE:
+        break;
+    }
+}
+
+static void take_retained(struct sqlite_store *s)
+{
+    struct sqlite_retained *r = &s->writer.retained;
+    if (s->writer.kind != SQLITE_JOB_RETAIN) {
+        return;
+    }
+    s->metrics->retained_removed += r->removed;
+    s->rows -= r->removed < s->rows ? r->removed : s->rows;
+    s->file_bytes = r->file_bytes ? r->file_bytes : s->file_bytes;
+    s->retain_hot = r->removed > 0;
+    if (s->writer.rc == 0) {
+        s->trimmed = r->trimmed > s->trimmed ? r->trimmed : s->trimmed;
+        s->retain_due = s->retain_due || r->more;
+    }
+    if (s->writer.rc == 0 && r->leaps.v) {
+        free(s->leaps.v);
+        s->leaps = r->leaps;
+    } else {
+        free(r->leaps.v);
+    }
+    r->leaps.v = NULL;
+    if (r->foreign && s->counted && !s->closing) {
+        sqlite_reads_count(s);
+    }
+}
+
+/* Looks soon again while others write, later and later when they do not. */
+static void plan_check(struct sqlite_store *s)
+{
+    const struct sqlite_writer *w = &s->writer;
+    s->catching_up = w->rc == 0 && w->more;
+    if (w->kind == SQLITE_JOB_RETAIN || (w->kind == SQLITE_JOB_CHECK && s->stirred)) {
+        s->check_due = s->check_due || s->stirred;
+        s->wake_ms = s->stirred ? 1 : s->wake_ms;
+    } else if (w->others || s->stirred) {
+        s->wake_ms = 2; /* after a commit of ours: the change was most likely our own */
+    } else {
+        s->wake_ms = s->wake_ms * 2 < s->opt.poll_ms ? s->wake_ms * 2 : s->opt.poll_ms;
+    }
+    schedule_check(s);
+}
+
+static void on_done(uv_work_t *work, int status)
+{
+    struct sqlite_store *s = work->data;
+    struct sqlite_writer *w = &s->writer;
+    (void)status; /* the work is never cancelled */
+    if (w->kind == SQLITE_JOB_CLOSE) {
+        sqlite_store_finish(s);
+        return;
+    }
+    /* Callbacks may append, read and close: `busy` keeps the writer as it is until the end. */
+    put_back(s);
+    note_faults(s, !list_empty(&w->group));
+    deliver(s);
+    while (!list_empty(&w->group)) {
+        struct sqlite_append *a = list_first(&w->group, struct sqlite_append, node);
+        list_del(&a->node);
+        answer(s, a);
+    }
+    s->metrics->append_queue = s->waiting_events;
+    take_retained(s);
+    plan_check(s);
+    s->busy = false;
+    sqlite_jobs_kick(s);
+}
+
+/* ------------------------------------------------------------------ the next job */
+
+static void on_pool(uv_work_t *work)
+{
+    struct sqlite_store *s = work->data;
+    if (s->writer.kind == SQLITE_JOB_CLOSE) { /* the readers first: they would hold up the log */
+        for (int i = 0; i < SQLITE_READERS; i++) {
+            sqlite_db_close(&s->readers[i].db);
+        }
+    }
+    sqlite_writer_run(&s->writer);
+}
+
+/* False: nothing to do. */
+static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
+{
+    bool appends = !list_empty(&s->queue);
+    if (s->closing && !appends) {
+        *kind = SQLITE_JOB_CLOSE;
+        return sqlite_reads_idle(s);
+    }
+    if (s->catching_up) {
+        *kind = SQLITE_JOB_CHECK;
+    } else if (s->retain_due && !s->closing && !(appends && s->retained_last)) {
+        *kind = SQLITE_JOB_RETAIN; /* in turns with publishes when there are both */
+    } else if (appends) {
+        *kind = SQLITE_JOB_WRITE;
+    } else {
+        *kind = SQLITE_JOB_CHECK;
+        return s->check_due;
+    }
+    return true;
+}
+
+static void fill_group(struct sqlite_store *s)
+{
+    size_t events = 0, bytes = 0;
+    while (!list_empty(&s->queue)) {
+        struct sqlite_append *a = list_first(&s->queue, struct sqlite_append, node);
+        if (events &&
+            (events + a->events.n > SQLITE_GROUP_EVENTS || bytes + a->bytes > SQLITE_GROUP_BYTES)) {
+            break;
+        }
+        events += a->events.n;
+        bytes += a->bytes;
+        list_del(&a->node);
+        list_add_tail(&s->writer.group, &a->node);
+    }
+    s->waiting_events -= events;
+    s->flying_events += events;
+    s->metrics->append_queue = s->waiting_events;
+}
+
+static void fill_rules(struct sqlite_store *s)
+{
+    s->writer.rules = (struct sqlite_retain_rules){
+        .age_s = s->opt.retain_age_s,
+        .events = s->opt.retain_events,
+        .bytes = s->opt.retain_bytes,
+        .key_window_s = s->opt.key_window_s,
+        .trimmed = s->trimmed,
+        .rows = s->rows,
+        .counted = s->counted,
+        .probe = s->faults[SQLITE_FAULT_WRITE].code != 0,
+    };
+}
+
+void sqlite_jobs_kick(struct sqlite_store *s)
+{
+    enum sqlite_job_kind kind;
+    if (s->busy || !choose(s, &kind)) {
+        return;
+    }
+    sqlite_writer_reset(&s->writer, kind);
+    if (kind == SQLITE_JOB_WRITE) {
+        fill_group(s);
+    } else if (kind == SQLITE_JOB_RETAIN) {
+        fill_rules(s);
+        s->retain_due = false;
+        s->ticks = 0;
+    }
+    if (kind != SQLITE_JOB_RETAIN) {
+        s->check_due = false; /* a write looks for rows of others as well */
+    }
+    s->retained_last = kind == SQLITE_JOB_RETAIN;
+    s->stirred = false;
+    s->busy = true;
+    s->work.data = s;
+    REQUIRE(uv_queue_work(s->loop, &s->work, on_pool, on_done) == 0);
+}
+
+/* ------------------------------------------------------------------ timers and inotify */
+
+static void on_check_timer(uv_timer_t *timer)
+{
+    struct sqlite_store *s = timer->data;
+    s->check_due = true;
+    sqlite_jobs_kick(s);
+}
+
+static void schedule_check(struct sqlite_store *s)
+{
+    if (!s->closing) {
+        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, s->wake_ms, 0) == 0);
+    }
+}
+
+static void on_retain_timer(uv_timer_t *timer)
+{
+    struct sqlite_store *s = timer->data;
+    bool soon = s->retain_hot || s->faults[SQLITE_FAULT_WRITE].code;
+    if (++s->ticks >= (soon ? 1 : RETAIN_IDLE_TICKS)) {
+        s->retain_due = true;
+        sqlite_jobs_kick(s);
+    }
+}
+
+static void on_change(uv_fs_event_t *watch, const char *file, int events, int status)
+{
+    struct sqlite_store *s = watch->data;
+    (void)events;
+    if (status || (file && strcmp(file, "events.db-wal") != 0)) {
+        return; /* an error: the poll goes on */
+    }
+    if (s->busy) {
+        s->stirred = true;
+        return;
+    }
+    s->check_due = true;
+    s->wake_ms = 1;
+    sqlite_jobs_kick(s);
+}
+
+void sqlite_jobs_start(struct sqlite_store *s)
+{
+    REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
+    REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
+    REQUIRE(uv_fs_event_init(s->loop, &s->watch) == 0);
+    s->handles = 3;
+    s->check_timer.data = s->retain_timer.data = s->watch.data = s;
+    s->wake_ms = s->opt.poll_ms;
+    schedule_check(s);
+    REQUIRE(uv_timer_start(&s->retain_timer, on_retain_timer, RETAIN_TICK_MS, RETAIN_TICK_MS) == 0);
+    int rc = uv_fs_event_start(&s->watch, on_change, s->opt.path, 0);
+    if (rc) {
+        log_warn("store", "cannot watch the directory: rows of other programs are only polled for",
+                 LOG_F(log_str("path", s->opt.path), log_str("error", uv_strerror(rc)),
+                       log_uint("poll_ms", s->opt.poll_ms)));
+    }
+}
+
+void sqlite_jobs_stop(struct sqlite_store *s)
+{
+    (void)uv_timer_stop(&s->check_timer);
+    (void)uv_timer_stop(&s->retain_timer);
+    (void)uv_fs_event_stop(&s->watch);
+}

@@ -1,0 +1,124 @@
+/* The queue in front of the reading connections: at most SQLITE_READERS at work at a time. */
+#include "base/xalloc.h"
+#include "store/sqlite_store.h"
+
+#include <stdlib.h>
+
+static void reads_kick(struct sqlite_store *s);
+
+bool sqlite_reads_idle(const struct sqlite_store *s)
+{
+    for (int i = 0; i < SQLITE_READERS; i++) {
+        if (s->readers[i].job) {
+            return false;
+        }
+    }
+    return list_empty(&s->reads);
+}
+
+static void answer_page(struct sqlite_store *s, struct sqlite_read *r)
+{
+    latency_add(&s->metrics->store_read, (uv_hrtime() - r->started_ns) / 1000);
+    if (r->rc) {
+        r->page_cb(r->ctx, r->token, r->rc, NULL);
+        return;
+    }
+    struct store_page page = {
+        .events = r->events.v, .n = r->events.n, .upto = r->upto, .trimmed = r->trimmed};
+    r->page_cb(r->ctx, r->token, 0, &page);
+}
+
+/* Part of the count came in: the next part queues behind the questions of subscribers. */
+static void take_count(struct sqlite_store *s, const struct sqlite_read *r)
+{
+    if (r->rc || s->closing) {
+        return; /* stays unknown; retention waits for the next count */
+    }
+    s->rows += r->value;
+    if (r->value < SQLITE_COUNT_ROWS || r->upto >= s->count_upto) {
+        s->counted = true;
+        s->retain_due = true;
+        sqlite_jobs_kick(s);
+        return;
+    }
+    struct sqlite_read *next = xcalloc(1, sizeof *next);
+    next->kind = SQLITE_READ_COUNT;
+    next->query = (struct store_query){.after = r->upto, .upto = s->count_upto};
+    sqlite_reads_push(s, next);
+}
+
+static void complete(struct sqlite_store *s, struct sqlite_read *r)
+{
+    if (r->rc) {
+        s->metrics->store_errors++;
+        sqlite_store_fault(s, SQLITE_FAULT_READ, &r->error);
+    } else {
+        sqlite_store_well(s, SQLITE_FAULT_READ);
+    }
+    sqlite_store_rejects(s, &r->rejects);
+    switch (r->kind) {
+    case SQLITE_READ_PAGE:
+        answer_page(s, r);
+        break;
+    case SQLITE_READ_SEEK:
+        r->seek_cb(r->ctx, r->token, r->rc, r->rc ? 0 : r->value);
+        break;
+    case SQLITE_READ_COUNT:
+        take_count(s, r);
+        break;
+    }
+    event_list_clear(&r->events);
+    free(r);
+}
+
+static void on_pool(uv_work_t *work)
+{
+    struct sqlite_reader *reader = container_of(work, struct sqlite_reader, work);
+    sqlite_read_run(&reader->db, reader->job);
+}
+
+static void on_done(uv_work_t *work, int status)
+{
+    struct sqlite_reader *reader = container_of(work, struct sqlite_reader, work);
+    struct sqlite_store *s = work->data;
+    struct sqlite_read *r = reader->job;
+    (void)status; /* the work is never cancelled */
+    reader->job = NULL;
+    complete(s, r);
+    reads_kick(s);
+    if (s->closing) {
+        sqlite_jobs_kick(s);
+    }
+}
+
+static void reads_kick(struct sqlite_store *s)
+{
+    for (int i = 0; i < SQLITE_READERS && !list_empty(&s->reads); i++) {
+        struct sqlite_reader *reader = &s->readers[i];
+        if (!reader->job) {
+            reader->job = list_first(&s->reads, struct sqlite_read, node);
+            list_del(&reader->job->node);
+            reader->work.data = s;
+            REQUIRE(uv_queue_work(s->loop, &reader->work, on_pool, on_done) == 0);
+        }
+    }
+}
+
+void sqlite_reads_push(struct sqlite_store *s, struct sqlite_read *r)
+{
+    r->max_data = s->opt.event_bytes;
+    r->started_ns = uv_hrtime();
+    list_add_tail(&s->reads, &r->node);
+    reads_kick(s);
+}
+
+void sqlite_reads_count(struct sqlite_store *s)
+{
+    struct sqlite_read *r = xcalloc(1, sizeof *r);
+    s->rows = 0;
+    s->counted = false;
+    s->count_upto = s->head;
+    r->kind = SQLITE_READ_COUNT;
+    r->query = (struct store_query){.after = 0, .upto = s->count_upto};
+    sqlite_reads_push(s, r);
+}

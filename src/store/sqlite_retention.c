@@ -1,0 +1,195 @@
+/* Retention: removes the oldest events by age, count and size, forgets old keys, gives pages back.
+ * One bounded step per job, on a pool thread; a step without work takes no lock. */
+#include "store/sqlite_writer.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum {
+    LOCK_PATIENCE_MS = 50,   /* publishes wait behind this job */
+    VACUUM_PAGES = 256,      /* given back per step */
+    VACUUM_MIN_PAGES = 4096, /* free pages worth keeping: the next events fill them */
+};
+
+struct plan {
+    uint64_t upto; /* remove events up to here; 0: none */
+    bool keys;     /* there are expired keys */
+    bool full;     /* the bound of one step was met */
+    int64_t now_s;
+};
+
+static uint64_t used_bytes(struct sqlite_db *db)
+{
+    int64_t pages = 0, free_pages = 0;
+    if (sqlite_db_integer(db, SQLITE_page_count, 0, &pages) != SQLITE_OK ||
+        sqlite_db_integer(db, SQLITE_freelist_count, 0, &free_pages) != SQLITE_OK) {
+        return 0;
+    }
+    return (uint64_t)((pages - free_pages) * db->page_size);
+}
+
+/* How many of the oldest rows the count and size rules want gone. */
+static uint64_t surplus(struct sqlite_writer *w)
+{
+    const struct sqlite_retain_rules *r = &w->rules;
+    uint64_t rows = r->events && r->rows > r->events ? r->rows - r->events : 0;
+    uint64_t used = r->bytes && r->rows ? used_bytes(&w->db) : 0;
+    if (used > r->bytes) {
+        uint64_t average = used / r->rows + 1;
+        uint64_t by_size = (used - r->bytes) / average + 1;
+        rows = by_size > rows ? by_size : rows;
+    }
+    return rows;
+}
+
+/* Ids are in order of commit, `created` is what some clock said. So: the oldest rows, up to the
+ * first that is not old yet. A time in the future says nothing; such a row goes with the next. */
+static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
+{
+    const struct sqlite_retain_rules *r = &w->rules;
+    uint64_t over = surplus(w), n = 0;
+    int64_t old = r->age_s ? now_ms - (int64_t)(r->age_s * 1000) : INT64_MIN;
+    if (over == 0 && r->age_s == 0) {
+        return 0;
+    }
+    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_row_times);
+    if (!st || sqlite3_bind_int64(st, 1, (int64_t)w->tailed) != SQLITE_OK ||
+        sqlite3_bind_int64(st, 2, SQLITE_RETAIN_ROWS) != SQLITE_OK) {
+        return sqlite_db_fail(&w->db, &w->error, "retention");
+    }
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        int64_t created = sqlite3_column_int64(st, 1);
+        n++;
+        if (n <= over || created < old) {
+            p->upto = (uint64_t)sqlite3_column_int64(st, 0);
+            p->full = n == SQLITE_RETAIN_ROWS;
+        } else if (created <= now_ms || r->age_s == 0) {
+            break;
+        }
+    }
+    (void)sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE
+               ? 0
+               : sqlite_db_fail(&w->db, &w->error, "retention: looking for old events");
+}
+
+static int make_plan(struct sqlite_writer *w, struct plan *p)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    *p = (struct plan){.now_s = now.tv_sec};
+    int rc =
+        w->rules.counted ? plan_rows(w, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, p) : 0;
+    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_keys_expired);
+    if (rc == 0 && st &&
+        sqlite3_bind_int64(st, 1, p->now_s - (int64_t)w->rules.key_window_s) == SQLITE_OK) {
+        p->keys = sqlite3_step(st) == SQLITE_ROW;
+        (void)sqlite3_reset(st);
+    }
+    return rc;
+}
+
+/* Inside the transaction. */
+static int remove_rows(struct sqlite_writer *w, const struct plan *p)
+{
+    struct sqlite_retained *done = &w->retained;
+    int64_t upto = (int64_t)p->upto;
+    if (p->upto <= done->trimmed) {
+        return SQLITE_OK;
+    }
+    int rc = sqlite_db_run(&w->db, SQLITE_remove, 1, &upto);
+    done->removed = rc == SQLITE_OK ? (uint64_t)sqlite3_changes64(w->db.db) : 0;
+    rc = rc == SQLITE_OK ? sqlite_db_meta_set(&w->db, "trimmed", upto) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_leaps_trim(&w->db, &done->leaps, p->upto) : rc;
+    done->trimmed = p->upto;
+    return rc;
+}
+
+static int carry_out(struct sqlite_writer *w, const struct plan *p)
+{
+    struct sqlite_db *db = &w->db;
+    int64_t expire[2] = {p->now_s - (int64_t)w->rules.key_window_s, SQLITE_RETAIN_ROWS};
+    if (sqlite_db_run(db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
+        return sqlite_db_fail(db, &w->error, "retention: waiting for the write lock");
+    }
+    int rc = remove_rows(w, p);
+    if (rc == SQLITE_OK && p->keys) {
+        rc = sqlite_db_run(db, SQLITE_keys_expire, 2, expire);
+        w->retained.more = sqlite3_changes(db->db) == SQLITE_RETAIN_ROWS;
+    }
+    rc = rc == SQLITE_OK && w->rules.probe ? sqlite_db_meta_set(db, "probe", p->now_s) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_commit, 0, NULL) : rc;
+    if (rc != SQLITE_OK) {
+        rc = sqlite_db_fail(db, &w->error, "retention");
+        sqlite_db_rollback(db);
+        w->retained.removed = 0;
+        w->retained.more = false;
+        return rc;
+    }
+    w->retained.more = w->retained.more || p->full;
+    return 0;
+}
+
+/* Pages are worth giving back only when they are many: new events would take them again. */
+static int give_back(struct sqlite_writer *w)
+{
+    int64_t pages = 0, free_pages = 0;
+    char sql[64];
+    if (sqlite_db_integer(&w->db, SQLITE_page_count, 0, &pages) != SQLITE_OK ||
+        sqlite_db_integer(&w->db, SQLITE_freelist_count, 0, &free_pages) != SQLITE_OK ||
+        free_pages < VACUUM_MIN_PAGES || free_pages < pages / 4) {
+        return 0;
+    }
+    (void)snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", VACUUM_PAGES);
+    if (sqlite3_exec(w->db.db, sql, NULL, NULL, NULL) != SQLITE_OK) {
+        return sqlite_db_fail(&w->db, &w->error, "giving free pages back");
+    }
+    w->retained.more = true;
+    return 0;
+}
+
+static void measure(struct sqlite_writer *w)
+{
+    const char *main_file = sqlite3_db_filename(w->db.db, "main");
+    const char *files[] = {main_file, sqlite3_filename_wal(main_file)};
+    struct stat st;
+    for (int i = 0; i < 2; i++) {
+        if (stat(files[i], &st) == 0) {
+            w->retained.file_bytes += (uint64_t)st.st_size;
+        }
+    }
+}
+
+/* Another broker on this file may retain too: then the count is void, and is made anew first. */
+static int look_at_trimmed(struct sqlite_writer *w)
+{
+    int64_t trimmed = 0;
+    if (sqlite_db_meta(&w->db, "trimmed", 0, &trimmed) != SQLITE_OK) {
+        return sqlite_db_fail(&w->db, &w->error, "retention");
+    }
+    w->retained.trimmed = (uint64_t)trimmed;
+    w->retained.foreign = w->retained.trimmed != w->rules.trimmed;
+    w->rules.counted = w->rules.counted && !w->retained.foreign;
+    return 0;
+}
+
+int sqlite_retain_run(struct sqlite_writer *w)
+{
+    struct plan p;
+    int rc = sqlite_db_moved(&w->db, &w->error);
+    rc = rc ? rc : look_at_trimmed(w);
+    rc = rc ? rc : make_plan(w, &p);
+    if (rc) {
+        return rc;
+    }
+    w->db.busy_ms = LOCK_PATIENCE_MS < w->busy_ms ? LOCK_PATIENCE_MS : w->busy_ms;
+    if (p.upto || p.keys || w->rules.probe) {
+        rc = carry_out(w, &p);
+    }
+    rc = rc ? rc : give_back(w);
+    w->db.busy_ms = w->busy_ms;
+    measure(w);
+    return rc;
+}

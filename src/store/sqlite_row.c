@@ -1,0 +1,133 @@
+/* Rows of `events`: see sqlite_row.h. Any program can have written them, so each is held against
+ * the rules of event_check(), and one that breaks them never stops the ones behind it. */
+#include "store/sqlite_row.h"
+
+#include "broker/envelope.h"
+
+#include <jansson.h>
+#include <uv.h>
+
+/* Bad rows also end a read at some point, or a table full of them would be read in one go. */
+enum { REJECTS_PER_READ = 4096 };
+
+/* The bytes as they are: a BLOB that a CHECK was told to ignore included. */
+static struct slice column(sqlite3_stmt *st, int at)
+{
+    if (sqlite3_column_type(st, at) == SQLITE_NULL) {
+        return (struct slice){0};
+    }
+    const char *p = (const char *)sqlite3_column_text(st, at);
+    return slice_of(p, p ? (size_t)sqlite3_column_bytes(st, at) : 0);
+}
+
+/* Others write JSON as they like; an event holds it in canonical form. */
+static const char *canonical_attrs(struct event_fields *f, struct strbuf *out)
+{
+    if (!f->attrs.p) {
+        return NULL;
+    }
+    json_t *parsed = json_loadb(f->attrs.p, f->attrs.n, JSON_REJECT_DUPLICATES, NULL);
+    if (!parsed) {
+        return "attrs: are not valid JSON";
+    }
+    const char *bad = envelope_attrs(parsed, out);
+    json_decref(parsed);
+    if (!bad) {
+        f->attrs = strbuf_slice(out);
+    }
+    return bad;
+}
+
+/* NULL and *reason: rejected; NULL without: no memory. */
+static struct event *row_event(sqlite3_stmt *st, size_t max_data, const char **reason)
+{
+    struct event_fields f = {
+        .topic = column(st, 1),
+        .type = column(st, 2),
+        .data = column(st, 3),
+        .attrs = column(st, 4),
+        .key = column(st, 5),
+        .time_ms = sqlite3_column_int64(st, 6),
+    };
+    struct strbuf attrs;
+    struct event *ev = NULL;
+    strbuf_init(&attrs, EVENT_ATTRS_MAX_BYTES);
+    *reason = canonical_attrs(&f, &attrs);
+    *reason = *reason ? *reason : event_check(&f, max_data);
+    if (!*reason) {
+        ev = event_new(&f);
+        if (ev) {
+            ev->id = (uint64_t)sqlite3_column_int64(st, 0);
+        }
+    }
+    strbuf_clear(&attrs);
+    return ev;
+}
+
+static void reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
+{
+    if (rejects->n < SQLITE_REJECTS_NAMED) {
+        rejects->first[rejects->n].seq = seq;
+        rejects->first[rejects->n].reason = reason;
+    }
+    rejects->last = seq;
+    rejects->n++;
+}
+
+/* What event_cost() will be, before the row is copied (attrs: nearly). */
+static size_t row_cost(sqlite3_stmt *st)
+{
+    size_t cost = sizeof(struct event) + 5;
+    if (sqlite3_column_bytes(st, 2) == 0) {
+        cost += strlen("message");
+    }
+    for (int i = 1; i <= 5; i++) {
+        cost += (size_t)sqlite3_column_bytes(st, i);
+    }
+    return cost;
+}
+
+int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
+                     void (*got)(void *ctx, struct event *ev), void *ctx,
+                     struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_rows);
+    size_t n = 0, bytes = 0, bad = 0;
+    int rc = SQLITE_ROW;
+    *end = (struct sqlite_rows_end){.upto = limit->after};
+    if (!st || sqlite3_bind_int64(st, 1, (int64_t)limit->after) != SQLITE_OK ||
+        sqlite3_bind_int64(st, 2, (int64_t)limit->upto) != SQLITE_OK) {
+        return sqlite_db_fail(db, e, "reading events");
+    }
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        size_t cost = row_cost(st);
+        if (bad >= REJECTS_PER_READ ||
+            (n && (n >= limit->max_events || bytes + cost > limit->max_bytes))) {
+            end->full = true;
+            break;
+        }
+        const char *reason;
+        uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
+        struct event *ev = row_event(st, limit->max_data, &reason);
+        if (!ev && !reason) {
+            rc = SQLITE_NOMEM;
+            break;
+        }
+        if (ev) {
+            n++;
+            bytes += event_cost(ev);
+            got(ctx, ev);
+        } else {
+            bad++;
+            reject(rejects, seq, reason);
+        }
+        end->upto = seq;
+    }
+    (void)sqlite3_reset(st);
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
+        return 0;
+    }
+    return err_set(e, sqlite_db_error(rc), "reading events after %llu: %s",
+                   (unsigned long long)end->upto,
+                   rc == SQLITE_NOMEM ? "no memory" : sqlite3_errmsg(db->db));
+}

@@ -1,0 +1,39 @@
+/* A row of `events` -> an event, or the reason why not. Runs on pool threads. */
+#ifndef STORE_SQLITE_ROW_H
+#define STORE_SQLITE_ROW_H
+
+#include "broker/event.h"
+#include "store/sqlite_db.h"
+
+/* Rows that could not be delivered; the first few by name, for the log. */
+enum { SQLITE_REJECTS_NAMED = 8 };
+struct sqlite_rejects {
+    size_t n;
+    uint64_t last; /* seq of the last of them */
+    struct {
+        uint64_t seq;
+        const char *reason; /* constant */
+    } first[SQLITE_REJECTS_NAMED];
+};
+
+/* Where `rows` is told to stop. */
+struct sqlite_rows_limit {
+    uint64_t after, upto; /* after < seq <= upto */
+    size_t max_events;
+    size_t max_bytes; /* of event_cost() */
+    size_t max_data;  /* larger rows are rejected */
+};
+
+struct sqlite_rows_end {
+    uint64_t upto; /* every row up to here was read */
+    bool full;     /* a limit ended it: there may be more */
+};
+
+/* Reads rows in order and hands each over; stops at a limit, but never before the first event.
+ * Events have their id set. Returns 0 or a negative UV_E* with text; what was handed over before is
+ * good, and `end` says how far. */
+int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
+                     void (*got)(void *ctx, struct event *ev), void *ctx,
+                     struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e);
+
+#endif

@@ -1,0 +1,303 @@
+/* Opening events.db: the schema other programs write to, and the leap of the ids. */
+#include "base/xalloc.h"
+#include "store/sqlite_db.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
+
+/* What other programs see. The names of the constraints are the messages they get. Nothing in here
+ * needs a SQLite newer than 3.9 (2015), so that any language's binding can write. Topic grammar and
+ * UTF-8 are checked when the row is read.
+ *
+ * auto_vacuum must be chosen before the first table is made; AUTOINCREMENT keeps ids from being
+ * handed out again when retention has emptied the table. */
+static const char schema[] =
+    "CREATE TABLE events(\n"
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT -- leave it out: the event's id\n"
+    "    CONSTRAINT \"seq: leave it out\" CHECK (seq BETWEEN 1 AND 9007199254740991),\n"
+    "  topic TEXT NOT NULL CONSTRAINT \"topic: text of 1 to 255 bytes\"\n"
+    "    CHECK (typeof(topic) = 'text' AND length(CAST(topic AS BLOB)) BETWEEN 1 AND 255),\n"
+    "  type TEXT CONSTRAINT \"type: text of at most 255 bytes, or NULL\"\n"
+    "    CHECK (type IS NULL OR typeof(type) = 'text' AND length(CAST(type AS BLOB)) <= 255),\n"
+    "  data TEXT NOT NULL CONSTRAINT \"data: text of at most 64 MiB\"\n"
+    "    CHECK (typeof(data) = 'text' AND length(CAST(data AS BLOB)) <= 67108864),\n"
+    "  attrs TEXT CONSTRAINT \"attrs: a JSON object of at most 4096 bytes, or NULL\"\n"
+    "    CHECK (attrs IS NULL OR CASE WHEN typeof(attrs) = 'text' AND json_valid(attrs)\n"
+    "      THEN json_type(attrs) = 'object' AND length(CAST(attrs AS BLOB)) <= 4096\n"
+    "      ELSE 0 END),\n"
+    "  key TEXT CONSTRAINT \"key: text of 1 to 255 bytes, or NULL\"\n"
+    "    CHECK (key IS NULL OR typeof(key) = 'text'\n"
+    "      AND length(CAST(key AS BLOB)) BETWEEN 1 AND 255),\n"
+    "  created INTEGER NOT NULL -- Unix time in ms\n"
+    "    DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER))\n"
+    "    CONSTRAINT \"created: Unix time in ms (13 digits)\" CHECK (typeof(created) = 'integer'\n"
+    "      AND created BETWEEN 1000000000000 AND 9999999999999));\n"
+    "CREATE TRIGGER events_immutable BEFORE UPDATE ON events BEGIN\n"
+    "  SELECT RAISE(ABORT, 'events cannot be changed: insert a new one');\n"
+    "END;\n"
+    "CREATE TABLE dedup(key TEXT PRIMARY KEY, seq INTEGER NOT NULL, at INTEGER NOT NULL)\n"
+    "  WITHOUT ROWID;\n"
+    "CREATE INDEX dedup_at ON dedup(at);\n"
+    "CREATE TABLE leaps(after INTEGER PRIMARY KEY, upto INTEGER NOT NULL);\n"
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;\n";
+
+/* ------------------------------------------------------------------ leaps */
+
+int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_leaps);
+    if (!st) {
+        return sqlite3_errcode(db->db);
+    }
+    out->v = out->v ? out->v : xcalloc(SQLITE_LEAPS_MAX + 1, sizeof *out->v);
+    out->n = 0;
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && out->n < SQLITE_LEAPS_MAX) {
+        out->v[out->n++] = (struct store_leap){(uint64_t)sqlite3_column_int64(st, 0),
+                                               (uint64_t)sqlite3_column_int64(st, 1)};
+    }
+    (void)sqlite3_reset(st);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* Few rows, changed rarely: written anew as a whole. */
+static int leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
+{
+    int rc = sqlite_db_run(db, SQLITE_leaps_clear, 0, NULL);
+    for (size_t i = 0; i < leaps->n && rc == SQLITE_OK; i++) {
+        int64_t pair[2] = {(int64_t)leaps->v[i].after, (int64_t)leaps->v[i].upto};
+        rc = sqlite_db_run(db, SQLITE_leap_add, 2, pair);
+    }
+    return rc;
+}
+
+static void leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
+{
+    if (leaps->n && leaps->v[leaps->n - 1].upto == after) { /* no event since the last one */
+        leaps->v[leaps->n - 1].upto = upto;
+        return;
+    }
+    leaps->v[leaps->n++] = (struct store_leap){after, upto};
+    if (leaps->n > SQLITE_LEAPS_MAX) { /* the two oldest become one */
+        leaps->v[1].after = leaps->v[0].after;
+        leaps->n--;
+        memmove(leaps->v, leaps->v + 1, leaps->n * sizeof *leaps->v);
+    }
+}
+
+int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t trimmed)
+{
+    int rc = sqlite_db_leaps_load(db, leaps);
+    size_t drop = 0;
+    while (rc == SQLITE_OK && drop < leaps->n && leaps->v[drop].upto <= trimmed) {
+        drop++; /* whoever holds an id this old is told that history is missing anyway */
+    }
+    if (rc != SQLITE_OK || drop == 0) {
+        return rc;
+    }
+    leaps->n -= drop;
+    memmove(leaps->v, leaps->v + drop, leaps->n * sizeof *leaps->v);
+    return leaps_save(db, leaps);
+}
+
+/* In the opening transaction: from here on every id is greater than any this file, or a lost later
+ * version of it, may have handed out. */
+static int leap(struct sqlite_db *db, int64_t unix_s, struct sqlite_opened *out)
+{
+    int64_t head = 0, trimmed = 0;
+    int rc = sqlite_db_integer(db, SQLITE_head, 0, &head);
+    rc = rc == SQLITE_OK ? sqlite_db_meta(db, "trimmed", 0, &trimmed) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_leaps_load(db, &out->leaps) : rc;
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
+    int64_t floor = (int64_t)store_id_floor(unix_s);
+    if (floor > head) { /* false only when the clock was set back */
+        leaps_add(&out->leaps, (uint64_t)head, (uint64_t)floor);
+        rc = leaps_save(db, &out->leaps);
+        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_head_set, 1, &floor) : rc;
+        if (rc == SQLITE_OK && sqlite3_changes(db->db) == 0) {
+            rc = sqlite_db_run(db, SQLITE_head_add, 1, &floor);
+        }
+        head = floor;
+    }
+    out->head = (uint64_t)head;
+    out->trimmed = (uint64_t)trimmed;
+    return rc;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+/* Waits in small steps, so that a lock held by short transactions is got soon; SQLite's own handler
+ * backs off to 100 ms and starves. */
+static int wait_for_lock(void *ctx, int times)
+{
+    struct sqlite_db *db = ctx;
+    uint64_t now = uv_hrtime();
+    if (times == 0) {
+        db->busy_since = now;
+    }
+    if (now - db->busy_since >= (uint64_t)db->busy_ms * 1000000) {
+        return 0;
+    }
+    struct timespec nap = {.tv_nsec = times < 20 ? 500000 : 3000000};
+    (void)nanosleep(&nap, NULL);
+    return 1;
+}
+
+static int exec(struct sqlite_db *db, const char *sql)
+{
+    return sqlite3_exec(db->db, sql, NULL, NULL, NULL);
+}
+
+static int64_t pragma_value(struct sqlite_db *db, const char *sql)
+{
+    sqlite3_stmt *st = NULL;
+    int64_t value = -1;
+    if (sqlite3_prepare_v2(db->db, sql, -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW) {
+        value = sqlite3_column_int64(st, 0);
+    }
+    (void)sqlite3_finalize(st);
+    return value;
+}
+
+static int open_file(struct sqlite_db *db, const char *path, int flags, unsigned busy_ms,
+                     struct err *e)
+{
+    *db = (struct sqlite_db){.busy_ms = busy_ms};
+    int rc = sqlite3_open_v2(path, &db->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
+                             NULL);
+    if (!db->db) {
+        return err_set(e, UV_ENOMEM, "%s: no memory to open it", path);
+    }
+    (void)sqlite3_extended_result_codes(db->db, 1);
+    if (rc != SQLITE_OK) {
+        return sqlite_db_fail(db, e, path);
+    }
+    (void)sqlite3_busy_handler(db->db, wait_for_lock, db);
+    return 0;
+}
+
+/* Is this file ours, and of a version we know? 0 when it is new. */
+static int check_identity(struct sqlite_db *db, const char *path, struct err *e)
+{
+    int64_t tables = pragma_value(db, "SELECT count(*) FROM sqlite_master");
+    if (tables < 0) {
+        (void)sqlite_db_fail(db, e, path);
+        if (sqlite3_errcode(db->db) == SQLITE_NOTADB) {
+            return err_set(e, UV_EINVAL, "%s: is not a SQLite database; move it away", path);
+        }
+        return e->code;
+    }
+    int64_t version = pragma_value(db, "PRAGMA user_version");
+    int64_t application = pragma_value(db, "PRAGMA application_id");
+    if (tables && application != APPLICATION_ID) {
+        return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
+    }
+    if (version > SCHEMA_VERSION) {
+        return err_set(e, UV_ENOTSUP,
+                       "%s: was written by a newer Tidegate (schema %lld, this one knows up to %d)",
+                       path, (long long)version, SCHEMA_VERSION);
+    }
+    return 0;
+}
+
+static int make_directory(const char *dir, struct err *e)
+{
+    struct stat st;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        int rc = -errno;
+        return err_set(e, rc, "%s: cannot make this directory: %s", dir, uv_strerror(rc));
+    }
+    if (stat(dir, &st) != 0) {
+        int rc = -errno;
+        return err_set(e, rc, "%s: %s", dir, uv_strerror(rc));
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return err_set(e, UV_ENOTDIR, "%s: is not a directory; expected one for events.db", dir);
+    }
+    if (access(dir, R_OK | W_OK | X_OK) != 0) {
+        int rc = -errno;
+        return err_set(e, rc, "%s: cannot write into this directory: %s", dir, uv_strerror(rc));
+    }
+    return 0;
+}
+
+static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
+                        int64_t unix_s, struct sqlite_opened *out, struct err *e)
+{
+    int rc = check_identity(db, path, e);
+    if (rc) {
+        return rc;
+    }
+    if (exec(db, "PRAGMA auto_vacuum = INCREMENTAL") != SQLITE_OK ||
+        exec(db, "PRAGMA journal_mode = WAL") != SQLITE_OK ||
+        exec(db, synchronous_full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") !=
+            SQLITE_OK ||
+        /* a log that one long reader made grow shrinks again */
+        exec(db, "PRAGMA journal_size_limit = 67108864") != SQLITE_OK ||
+        exec(db, "PRAGMA cache_size = -16384") != SQLITE_OK ||
+        exec(db, "BEGIN IMMEDIATE") != SQLITE_OK) {
+        return sqlite_db_fail(db, e, path);
+    }
+    /* Now nobody else can make the schema at the same time. */
+    if (pragma_value(db, "PRAGMA user_version") == 0) {
+        char stamp[96];
+        (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+                       APPLICATION_ID, SCHEMA_VERSION);
+        if (exec(db, schema) != SQLITE_OK || exec(db, stamp) != SQLITE_OK) {
+            return sqlite_db_fail(db, e, path);
+        }
+    }
+    if (leap(db, unix_s, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
+        return sqlite_db_fail(db, e, path);
+    }
+    db->page_size = pragma_value(db, "PRAGMA page_size");
+    return db->page_size > 0 ? 0 : sqlite_db_fail(db, e, path);
+}
+
+int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
+                          unsigned busy_ms, int64_t unix_s, struct sqlite_opened *out,
+                          struct err *e)
+{
+    char path[4096];
+    *db = (struct sqlite_db){0};
+    *out = (struct sqlite_opened){0};
+    if (snprintf(path, sizeof path, "%s/events.db", dir) >= (int)sizeof path) {
+        return err_set(e, UV_ENAMETOOLONG, "%s: is too long a path", dir);
+    }
+    if (unix_s <= 1735689600 || store_id_floor(unix_s) >= EVENT_ID_MAX) {
+        return err_set(e, UV_EINVAL, "the clock is wrong (%lld s): ids are made from it",
+                       (long long)unix_s);
+    }
+    int rc = make_directory(dir, e);
+    if (rc == 0) {
+        rc = open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
+        rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_s, out, e);
+        if (rc) {
+            sqlite_db_close(db);
+            free(out->leaps.v);
+            out->leaps = (struct sqlite_leaps){0};
+        }
+    }
+    return rc;
+}
+
+int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_ms, struct err *e)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/events.db", dir); /* the writer's path fitted */
+    int rc = open_file(db, path, SQLITE_OPEN_READONLY, busy_ms, e);
+    if (rc) {
+        sqlite_db_close(db);
+    }
+    return rc;
+}

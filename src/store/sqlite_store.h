@@ -1,0 +1,78 @@
+/* The SQLite store as the loop thread sees it; private to store/.
+ *
+ * While `busy`, the writer belongs to a pool thread; while a reader has a job, so does that reader.
+ * Everything else is touched by the loop thread only. */
+#ifndef STORE_SQLITE_STORE_H
+#define STORE_SQLITE_STORE_H
+
+#include "store/sqlite_reader.h"
+#include "store/sqlite_writer.h"
+#include "store/store_sqlite.h"
+
+/* What can be wrong, each until the same kind of work succeeds. */
+enum sqlite_fault { SQLITE_FAULT_WRITE, SQLITE_FAULT_TAIL, SQLITE_FAULT_READ, SQLITE_FAULT_COUNT };
+
+struct sqlite_store {
+    struct store base; /* first */
+    uv_loop_t *loop;
+    struct store_sqlite_options opt;
+    char *path; /* owned; of `opt` */
+    struct broker_metrics *metrics;
+    store_tail_cb tail;
+    void *tail_ctx;
+
+    uint64_t head, trimmed;
+    struct sqlite_leaps leaps;
+    uint64_t rows; /* held, once `counted`; else counted so far */
+    bool counted;
+    uint64_t count_upto; /* what is older is counted by a reader, what is newer when tailed */
+    uint64_t file_bytes;
+    uint64_t reported; /* bad rows up to here were logged */
+    struct err faults[SQLITE_FAULT_COUNT];
+    char detail[1200]; /* for health(); empty: all is well */
+
+    /* the writer and its queue */
+    struct sqlite_writer writer;
+    uv_work_t work;
+    bool busy;
+    struct list queue; /* sqlite_append */
+    size_t waiting_events, flying_events, accepted_bytes;
+    struct event **scratch; /* owned: what the tail is handed */
+    size_t scratch_cap;
+
+    /* when to look for rows of others, and when to retain */
+    uv_fs_event_t watch;
+    uv_timer_t check_timer, retain_timer;
+    unsigned wake_ms; /* until the next look: doubles up to poll_ms */
+    unsigned ticks;   /* of the retention timer since it last ran */
+    bool stirred;     /* the log of the file changed while a job ran */
+    bool check_due, catching_up;
+    bool retain_due, retained_last, retain_hot;
+
+    /* readers */
+    struct sqlite_reader readers[SQLITE_READERS];
+    struct list reads; /* sqlite_read */
+
+    bool closing;
+    unsigned handles; /* open */
+    void (*done)(void *ctx);
+    void *done_ctx;
+};
+
+/* sqlite_jobs.c */
+void sqlite_jobs_kick(struct sqlite_store *s);  /* starts the next writer job, if any is due */
+void sqlite_jobs_start(struct sqlite_store *s); /* timers and watch */
+void sqlite_jobs_stop(struct sqlite_store *s);
+
+/* sqlite_reads.c */
+void sqlite_reads_push(struct sqlite_store *s, struct sqlite_read *r); /* takes `r` */
+bool sqlite_reads_idle(const struct sqlite_store *s);
+void sqlite_reads_count(struct sqlite_store *s); /* counts the rows anew */
+
+/* store_sqlite.c */
+void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e);
+void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which);
+void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects);
+void sqlite_store_finish(struct sqlite_store *s); /* the file is closed: the handles follow */
+
+#endif

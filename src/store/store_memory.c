@@ -1,0 +1,378 @@
+/* The store of the specs: see store_memory.h. One array of events; nothing is clever in here. */
+#include "store/store_memory.h"
+
+#include "base/list.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { MEMORY_LEAPS_MAX = 64 };
+
+enum op_kind { OP_APPEND, OP_READ, OP_SEEK };
+
+struct op {
+    struct list node;
+    enum op_kind kind;
+    struct event_list events;
+    size_t bytes;
+    uint64_t accepted_ns;
+    struct store_query query;
+    int64_t unix_ms;
+    store_append_cb append_cb;
+    store_page_cb page_cb;
+    store_seek_cb seek_cb;
+    void *ctx;
+    uint64_t token;
+    struct store_ack *acks;
+    int rc;
+};
+
+struct memory {
+    struct store base; /* first */
+    uv_loop_t *loop;
+    struct store_memory_options opt;
+    struct broker_metrics *metrics;
+    store_tail_cb tail;
+    void *tail_ctx;
+    struct event_list held;     /* by id */
+    struct event_list inserted; /* by others, not visible yet */
+    struct store_leap leaps[MEMORY_LEAPS_MAX];
+    size_t leap_count;
+    uint64_t head, trimmed;
+    struct list ops;
+    size_t queued_events, queued_bytes;
+    int fail_append, fail_read;
+    uv_timer_t tick;
+    bool closing;
+    void (*done)(void *ctx);
+    void *done_ctx;
+};
+
+static struct memory *from_base(struct store *base)
+{
+    return container_of(base, struct memory, base);
+}
+
+static void schedule(struct memory *m);
+
+/* ------------------------------------------------------------------ the work */
+
+static const struct event *find_key(const struct memory *m, struct slice key)
+{
+    for (size_t i = 0; m->opt.keys && key.p && i < m->held.n; i++) {
+        struct slice other = event_key(m->held.v[i]);
+        if (other.p && slice_eq(other, key)) {
+            return m->held.v[i];
+        }
+    }
+    return NULL;
+}
+
+static void hold(struct memory *m, struct event *ev, struct event_list *visible)
+{
+    ev->id = ++m->head;
+    event_list_push(&m->held, event_ref(ev));
+    event_list_push(visible, event_ref(ev));
+}
+
+static void store_events(struct memory *m, struct op *op, struct event_list *visible)
+{
+    op->rc = m->fail_append;
+    m->fail_append = 0;
+    if (op->rc) {
+        return;
+    }
+    op->acks = xcalloc(op->events.n, sizeof *op->acks);
+    for (size_t i = 0; i < op->events.n; i++) {
+        const struct event *known = find_key(m, event_key(op->events.v[i]));
+        if (!known) {
+            hold(m, op->events.v[i], visible);
+            known = op->events.v[i];
+            op->acks[i].id = known->id;
+            continue;
+        }
+        op->acks[i] = (struct store_ack){known->id, true};
+    }
+}
+
+static void answer_read(struct memory *m, struct op *op)
+{
+    struct event_list found = {0};
+    struct store_page page = {.trimmed = m->trimmed};
+    size_t bytes = 0;
+    page.upto = op->query.upto < m->head ? op->query.upto : m->head;
+    page.upto = page.upto > op->query.after ? page.upto : op->query.after;
+    for (size_t i = 0; i < m->held.n && m->held.v[i]->id <= page.upto; i++) {
+        struct event *ev = m->held.v[i];
+        if (ev->id <= op->query.after) {
+            continue;
+        }
+        if (found.n &&
+            (found.n >= op->query.max_events || bytes + event_cost(ev) > op->query.max_bytes)) {
+            page.upto = found.v[found.n - 1]->id;
+            break;
+        }
+        bytes += event_cost(ev);
+        event_list_push(&found, event_ref(ev));
+    }
+    page.events = found.v;
+    page.n = found.n;
+    op->page_cb(op->ctx, op->token, op->rc, op->rc ? NULL : &page);
+    event_list_clear(&found);
+}
+
+static void answer_seek(struct memory *m, struct op *op)
+{
+    uint64_t id = 0;
+    for (size_t i = 0; i < m->held.n && m->held.v[i]->time_ms < op->unix_ms; i++) {
+        id = m->held.v[i]->id;
+    }
+    op->seek_cb(op->ctx, op->token, op->rc, op->rc ? 0 : id);
+}
+
+static void answer(struct memory *m, struct op *op)
+{
+    if (op->kind == OP_APPEND) {
+        latency_add(&m->metrics->store_append, (uv_hrtime() - op->accepted_ns) / 1000);
+        op->append_cb(op->ctx, op->token, op->rc, op->acks, op->rc ? 0 : op->events.n);
+    } else {
+        latency_add(&m->metrics->store_read, (uv_hrtime() - op->accepted_ns) / 1000);
+        op->rc = m->fail_read;
+        m->fail_read = 0;
+        if (op->kind == OP_READ) {
+            answer_read(m, op);
+        } else {
+            answer_seek(m, op);
+        }
+    }
+    m->metrics->store_errors += op->rc != 0;
+    event_list_clear(&op->events);
+    free(op->acks);
+    free(op);
+}
+
+/* All that waits is one group: stored, told to the tail, answered. */
+static void on_tick(uv_timer_t *tick)
+{
+    struct memory *m = tick->data;
+    struct event_list visible = {0};
+    struct list group;
+    list_init(&group);
+    list_splice_tail(&group, &m->ops);
+    m->queued_events = m->queued_bytes = 0;
+    m->metrics->append_queue = 0;
+    for (size_t i = 0; i < m->inserted.n; i++) {
+        hold(m, m->inserted.v[i], &visible);
+    }
+    event_list_clear(&m->inserted);
+    size_t others = visible.n;
+    list_for_each (it, &group) {
+        struct op *op = container_of(it, struct op, node);
+        if (op->kind == OP_APPEND) {
+            store_events(m, op, &visible);
+        }
+    }
+    m->metrics->commits += visible.n > others;
+    m->metrics->commit_events += visible.n - others;
+    if (visible.n) {
+        m->tail(m->tail_ctx, visible.v, visible.n);
+    }
+    event_list_clear(&visible);
+    while (!list_empty(&group)) {
+        struct op *op = list_first(&group, struct op, node);
+        list_del(&op->node);
+        answer(m, op);
+    }
+    schedule(m);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct memory *m = handle->data;
+    void (*done)(void *ctx) = m->done;
+    void *ctx = m->done_ctx;
+    event_list_clear(&m->held);
+    event_list_clear(&m->inserted);
+    free(m);
+    done(ctx);
+}
+
+static void schedule(struct memory *m)
+{
+    bool work = !list_empty(&m->ops) || m->inserted.n;
+    if (work && !uv_is_active((uv_handle_t *)&m->tick)) {
+        REQUIRE(uv_timer_start(&m->tick, on_tick, m->opt.delay_ms, 0) == 0);
+    }
+    if (!work && m->closing && !uv_is_closing((uv_handle_t *)&m->tick)) {
+        uv_close((uv_handle_t *)&m->tick, on_closed);
+    }
+}
+
+/* ------------------------------------------------------------------ the contract */
+
+static struct op *push(struct memory *m, enum op_kind kind, void *ctx, uint64_t token)
+{
+    struct op *op = xcalloc(1, sizeof *op);
+    op->kind = kind;
+    op->ctx = ctx;
+    op->token = token;
+    op->accepted_ns = uv_hrtime();
+    list_add_tail(&m->ops, &op->node);
+    schedule(m);
+    return op;
+}
+
+static bool queue_full(const struct memory *m, size_t events, size_t bytes)
+{
+    const struct store_memory_options *o = &m->opt;
+    return m->queued_events &&
+           ((o->max_queue_events && m->queued_events + events > o->max_queue_events) ||
+            (o->max_queue_bytes && m->queued_bytes + bytes > o->max_queue_bytes));
+}
+
+static int memory_append(struct store *base, struct event_list *events, store_append_cb cb,
+                         void *ctx, uint64_t token)
+{
+    struct memory *m = from_base(base);
+    size_t bytes = 0;
+    if (m->closing) {
+        return UV_ECANCELED;
+    }
+    if (events->n == 0) {
+        return UV_EINVAL;
+    }
+    for (size_t i = 0; i < events->n; i++) {
+        bytes += event_cost(events->v[i]);
+    }
+    if (queue_full(m, events->n, bytes)) {
+        return UV_EAGAIN;
+    }
+    struct op *op = push(m, OP_APPEND, ctx, token);
+    op->append_cb = cb;
+    op->events = *events;
+    *events = (struct event_list){0};
+    m->queued_events += op->events.n;
+    m->queued_bytes += bytes;
+    m->metrics->append_queue = m->queued_events;
+    return 0;
+}
+
+static int memory_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
+                       uint64_t token)
+{
+    struct memory *m = from_base(base);
+    if (m->closing) {
+        return UV_ECANCELED;
+    }
+    struct op *op = push(m, OP_READ, ctx, token);
+    op->query = *q;
+    op->page_cb = cb;
+    return 0;
+}
+
+static int memory_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
+                       uint64_t token)
+{
+    struct memory *m = from_base(base);
+    if (m->closing) {
+        return UV_ECANCELED;
+    }
+    struct op *op = push(m, OP_SEEK, ctx, token);
+    op->unix_ms = unix_ms;
+    op->seek_cb = cb;
+    return 0;
+}
+
+static struct store_bounds memory_bounds(const struct store *base)
+{
+    const struct memory *m = (const struct memory *)(const void *)base;
+    return (struct store_bounds){
+        .head = m->head, .trimmed = m->trimmed, .leaps = m->leaps, .leap_count = m->leap_count};
+}
+
+static struct store_health memory_health(const struct store *base)
+{
+    const struct memory *m = (const struct memory *)(const void *)base;
+    bool ok = !m->fail_append && !m->fail_read;
+    struct store_health h = {.ok = ok, .detail = ok ? "ok" : "told to fail", .events = m->held.n};
+    for (size_t i = 0; i < m->held.n; i++) {
+        h.bytes += event_cost(m->held.v[i]);
+    }
+    return h;
+}
+
+static void memory_close(struct store *base, void (*done)(void *ctx), void *ctx)
+{
+    struct memory *m = from_base(base);
+    REQUIRE(!m->closing);
+    m->closing = true;
+    m->done = done;
+    m->done_ctx = ctx;
+    schedule(m);
+}
+
+/* ------------------------------------------------------------------ for specs */
+
+struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
+                                struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx)
+{
+    static const struct store_ops ops = {.append = memory_append,
+                                         .read = memory_read,
+                                         .seek = memory_seek,
+                                         .bounds = memory_bounds,
+                                         .health = memory_health,
+                                         .close = memory_close};
+    struct memory *m = xcalloc(1, sizeof *m);
+    m->base.ops = &ops;
+    m->loop = loop;
+    m->opt = *opt;
+    m->metrics = metrics;
+    m->tail = tail;
+    m->tail_ctx = tail_ctx;
+    m->head = opt->first_id ? opt->first_id : store_id_floor((int64_t)time(NULL));
+    m->leaps[0] = (struct store_leap){0, m->head};
+    m->leap_count = 1;
+    list_init(&m->ops);
+    REQUIRE(uv_timer_init(loop, &m->tick) == 0);
+    m->tick.data = m;
+    return &m->base;
+}
+
+void store_memory_fail_append(struct store *base, int rc)
+{
+    from_base(base)->fail_append = rc;
+}
+
+void store_memory_fail_read(struct store *base, int rc)
+{
+    from_base(base)->fail_read = rc;
+}
+
+void store_memory_trim(struct store *base, uint64_t id)
+{
+    struct memory *m = from_base(base);
+    size_t gone = 0;
+    while (gone < m->held.n && m->held.v[gone]->id <= id) {
+        event_unref(m->held.v[gone++]);
+    }
+    if (gone) {
+        m->held.n -= gone;
+        memmove(m->held.v, m->held.v + gone, m->held.n * sizeof(struct event *));
+    }
+    m->trimmed = id > m->trimmed ? id : m->trimmed;
+}
+
+void store_memory_insert(struct store *base, struct event *ev)
+{
+    struct memory *m = from_base(base);
+    event_list_push(&m->inserted, ev);
+    schedule(m);
+}
+
+void store_memory_leap(struct store *base, uint64_t upto)
+{
+    struct memory *m = from_base(base);
+    REQUIRE(upto > m->head && m->leap_count < MEMORY_LEAPS_MAX);
+    m->leaps[m->leap_count++] = (struct store_leap){m->head, upto};
+    m->head = upto;
+}

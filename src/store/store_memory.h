@@ -1,0 +1,31 @@
+/* A store that forgets, FOR SPECS ONLY: the contract of broker/store.h without a file, and with
+ * switches to make it fail. Answers come from a timer, one group per tick, so that nothing
+ * completes inside the call that asked. */
+#ifndef STORE_STORE_MEMORY_H
+#define STORE_STORE_MEMORY_H
+
+#include "broker/metrics.h"
+#include "broker/store.h"
+
+#include <uv.h>
+
+struct store_memory_options {
+    uint64_t first_id;                        /* ids start after it; 0: the floor of the clock */
+    size_t max_queue_events, max_queue_bytes; /* 0: no bound */
+    bool keys;                                /* are keys remembered? */
+    unsigned delay_ms;                        /* until accepted work completes */
+};
+
+struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
+                                struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx);
+/* The next append (read, seek) that completes does so with this error. */
+void store_memory_fail_append(struct store *base, int rc);
+void store_memory_fail_read(struct store *base, int rc);
+/* As retention would: removes every event up to `id`. */
+void store_memory_trim(struct store *base, uint64_t id);
+/* As another program would: visible with the next tick. Takes the reference. */
+void store_memory_insert(struct store *base, struct event *ev);
+/* As a restart after a lost tail would: ids go on after `upto`, which must be above the head. */
+void store_memory_leap(struct store *base, uint64_t upto);
+
+#endif

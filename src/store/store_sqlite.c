@@ -1,0 +1,289 @@
+/* The embedded store: implements broker/store.h. This file is its face: opening, accepting, health,
+ * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_writer.c
+ * (group commit and tail), sqlite_retention.c, sqlite_reads.c and sqlite_reader.c (pages),
+ * sqlite_row.c (row to event), sqlite_schema.c and sqlite_db.c (the file). */
+#include "store/store_sqlite.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/sqlite_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static struct sqlite_store *from_base(struct store *base)
+{
+    return container_of(base, struct sqlite_store, base);
+}
+
+/* `base` is the first member: container_of() would cast the const away. */
+static const struct sqlite_store *from_const(const struct store *base)
+{
+    return (const struct sqlite_store *)(const void *)base;
+}
+
+/* ------------------------------------------------------------------ health */
+
+static const char *const fault_names[] = {
+    [SQLITE_FAULT_WRITE] = "cannot store events",
+    [SQLITE_FAULT_TAIL] = "cannot follow the rows of other programs",
+    [SQLITE_FAULT_READ] = "cannot read history",
+};
+
+/* The gravest of what is wrong, for health(); empty: nothing. */
+static void describe(struct sqlite_store *s)
+{
+    s->detail[0] = '\0';
+    for (int i = 0; i < SQLITE_FAULT_COUNT && !s->detail[0]; i++) {
+        if (s->faults[i].code) {
+            (void)snprintf(s->detail, sizeof s->detail, "%s: %s", fault_names[i],
+                           s->faults[i].text);
+        }
+    }
+}
+
+void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e)
+{
+    if (s->faults[which].code != e->code) { /* once, not per request */
+        log_error("store", fault_names[which],
+                  LOG_F(log_str("path", s->opt.path), log_str("error", e->text)));
+    }
+    s->faults[which] = *e;
+    describe(s);
+}
+
+void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which)
+{
+    if (s->faults[which].code) {
+        log_info("store", "works again",
+                 LOG_F(log_str("path", s->opt.path), log_str("was", fault_names[which])));
+        s->faults[which] = (struct err){0};
+        describe(s);
+    }
+}
+
+/* Rows of history come by again and again: each is reported once. */
+void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects)
+{
+    size_t named = rejects->n < SQLITE_REJECTS_NAMED ? rejects->n : SQLITE_REJECTS_NAMED;
+    for (size_t i = 0; i < named; i++) {
+        if (rejects->first[i].seq > s->reported) {
+            s->reported = rejects->first[i].seq;
+            s->metrics->rejected_rows++;
+            log_warn("store", "row of another program cannot be delivered",
+                     LOG_F(log_uint("seq", rejects->first[i].seq),
+                           log_str("reason", rejects->first[i].reason)));
+        }
+    }
+    if (rejects->n > named && rejects->last > s->reported) {
+        s->reported = rejects->last;
+        s->metrics->rejected_rows += rejects->n - named;
+        log_warn("store", "more rows of other programs cannot be delivered",
+                 LOG_F(log_uint("rows", rejects->n - named), log_uint("upto", rejects->last)));
+    }
+}
+
+static struct store_health store_health(const struct store *base)
+{
+    const struct sqlite_store *s = from_const(base);
+    return (struct store_health){.ok = s->detail[0] == '\0',
+                                 .detail = s->detail[0] ? s->detail : "ok",
+                                 .events = s->counted ? s->rows : 0,
+                                 .bytes = s->file_bytes};
+}
+
+static struct store_bounds store_bounds(const struct store *base)
+{
+    const struct sqlite_store *s = from_const(base);
+    return (struct store_bounds){
+        .head = s->head, .trimmed = s->trimmed, .leaps = s->leaps.v, .leap_count = s->leaps.n};
+}
+
+/* ------------------------------------------------------------------ accepting */
+
+static bool queue_full(const struct sqlite_store *s, size_t events, size_t bytes)
+{
+    size_t held = s->waiting_events + s->flying_events;
+    if (held == 0) {
+        return false; /* else a batch larger than the bound could never be stored */
+    }
+    return (s->opt.max_queue_events && held + events > s->opt.max_queue_events) ||
+           (s->opt.max_queue_bytes && s->accepted_bytes + bytes > s->opt.max_queue_bytes);
+}
+
+static int store_append(struct store *base, struct event_list *events, store_append_cb cb,
+                        void *ctx, uint64_t token)
+{
+    struct sqlite_store *s = from_base(base);
+    size_t bytes = 0;
+    if (s->closing) {
+        return UV_ECANCELED;
+    }
+    if (events->n == 0) {
+        return UV_EINVAL;
+    }
+    for (size_t i = 0; i < events->n; i++) {
+        bytes += event_cost(events->v[i]);
+    }
+    if (queue_full(s, events->n, bytes)) {
+        return UV_EAGAIN;
+    }
+    struct store_ack *acks = calloc(events->n, sizeof *acks);
+    if (!acks) {
+        return UV_ENOMEM;
+    }
+    struct sqlite_append *a = xmalloc(sizeof *a);
+    *a = (struct sqlite_append){.events = *events,
+                                .acks = acks,
+                                .bytes = bytes,
+                                .accepted_ns = uv_hrtime(),
+                                .cb = cb,
+                                .ctx = ctx,
+                                .token = token};
+    *events = (struct event_list){0};
+    list_add_tail(&s->queue, &a->node);
+    s->waiting_events += a->events.n;
+    s->accepted_bytes += bytes;
+    s->metrics->append_queue = s->waiting_events;
+    sqlite_jobs_kick(s);
+    return 0;
+}
+
+static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
+                      uint64_t token)
+{
+    struct sqlite_store *s = from_base(base);
+    if (s->closing) {
+        return UV_ECANCELED;
+    }
+    struct sqlite_read *r = xcalloc(1, sizeof *r);
+    r->kind = SQLITE_READ_PAGE;
+    r->query = *q;
+    r->page_cb = cb;
+    r->ctx = ctx;
+    r->token = token;
+    sqlite_reads_push(s, r);
+    return 0;
+}
+
+static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
+                      uint64_t token)
+{
+    struct sqlite_store *s = from_base(base);
+    if (s->closing) {
+        return UV_ECANCELED;
+    }
+    struct sqlite_read *r = xcalloc(1, sizeof *r);
+    r->kind = SQLITE_READ_SEEK;
+    r->unix_ms = unix_ms;
+    r->seek_cb = cb;
+    r->ctx = ctx;
+    r->token = token;
+    sqlite_reads_push(s, r);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ opening and closing */
+
+static void store_free(struct sqlite_store *s)
+{
+    free(s->scratch);
+    free(s->writer.tail);
+    free(s->leaps.v);
+    free(s->path);
+    free(s);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct sqlite_store *s = handle->data;
+    if (--s->handles == 0) {
+        void (*done)(void *ctx) = s->done;
+        void *ctx = s->done_ctx;
+        store_free(s);
+        done(ctx);
+    }
+}
+
+void sqlite_store_finish(struct sqlite_store *s)
+{
+    uv_close((uv_handle_t *)&s->check_timer, on_closed);
+    uv_close((uv_handle_t *)&s->retain_timer, on_closed);
+    uv_close((uv_handle_t *)&s->watch, on_closed);
+}
+
+static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
+{
+    struct sqlite_store *s = from_base(base);
+    REQUIRE(!s->closing);
+    s->closing = true;
+    s->done = done;
+    s->done_ctx = ctx;
+    sqlite_jobs_stop(s);
+    sqlite_jobs_kick(s);
+}
+
+static const struct store_ops sqlite_ops = {.append = store_append,
+                                            .read = store_read,
+                                            .seek = store_seek,
+                                            .bounds = store_bounds,
+                                            .health = store_health,
+                                            .close = store_close};
+
+static int open_files(struct sqlite_store *s, struct err *e)
+{
+    struct sqlite_writer *w = &s->writer;
+    struct sqlite_opened opened;
+    int rc = sqlite_db_open_writer(&w->db, s->opt.path, s->opt.synchronous_full,
+                                   s->opt.busy_timeout_ms, (int64_t)time(NULL), &opened, e);
+    if (rc) {
+        return rc;
+    }
+    s->head = w->tailed = opened.head;
+    s->trimmed = opened.trimmed;
+    s->leaps = opened.leaps;
+    for (int i = 0; i < SQLITE_READERS && rc == 0; i++) {
+        rc = sqlite_db_open_reader(&s->readers[i].db, s->opt.path, s->opt.busy_timeout_ms, e);
+        if (rc) {
+            while (i-- > 0) {
+                sqlite_db_close(&s->readers[i].db);
+            }
+            sqlite_db_close(&w->db);
+            break;
+        }
+    }
+    return rc;
+}
+
+int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
+                      struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx,
+                      struct store **out, struct err *e)
+{
+    struct sqlite_store *s = xcalloc(1, sizeof *s);
+    s->base.ops = &sqlite_ops;
+    s->loop = loop;
+    s->opt = *opt;
+    s->opt.path = s->path = xstrdup(opt->path);
+    s->opt.poll_ms = opt->poll_ms ? opt->poll_ms : 1;
+    s->metrics = metrics;
+    s->tail = tail;
+    s->tail_ctx = tail_ctx;
+    list_init(&s->queue);
+    list_init(&s->reads);
+    list_init(&s->writer.group);
+    s->writer.synchronous_full = opt->synchronous_full;
+    s->writer.max_data = opt->event_bytes;
+    s->writer.key_window_s = opt->key_window_s;
+    s->writer.busy_ms = opt->busy_timeout_ms;
+    s->writer.data_version = SQLITE_VERSION_UNKNOWN;
+    int rc = open_files(s, e);
+    if (rc) {
+        store_free(s);
+        return rc;
+    }
+    sqlite_jobs_start(s);
+    sqlite_reads_count(s);
+    *out = &s->base;
+    return 0;
+}

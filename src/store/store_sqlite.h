@@ -1,0 +1,36 @@
+/* The embedded event store: one SQLite file, WAL mode, shared with any program that can INSERT.
+ *
+ * Implements broker/store.h. Other processes publish with plain SQL, in transactions of their own:
+ *
+ *   INSERT INTO events(topic, data) VALUES ('orders/42', '{"state":"paid"}');
+ *
+ * (also: type, attrs, key, created; never seq, which the file draws). AUTOINCREMENT draws the id
+ * while the one write lock is held, so ids become visible in order, whoever writes. */
+#ifndef STORE_STORE_SQLITE_H
+#define STORE_STORE_SQLITE_H
+
+#include "base/err.h"
+#include "broker/metrics.h"
+#include "broker/store.h"
+
+#include <uv.h>
+
+struct store_sqlite_options {
+    const char *path;         /* a directory, made (0700) when missing; the file is events.db */
+    bool synchronous_full;    /* fsync before each acknowledgement; else power loss may cost some */
+    unsigned poll_ms;         /* rows of other processes are noticed at the latest after this */
+    unsigned busy_timeout_ms; /* how long an append waits for another process's transaction */
+    size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
+    uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
+    uint64_t key_window_s; /* how long the key of an event is remembered; 0: not at all */
+    size_t event_bytes;    /* rows with more data are not delivered */
+};
+
+/* Opens (and makes) the store, blocking; completes everything else on `loop`. Borrows `metrics`;
+ * copies `opt`. `tail` hears what is committed from now on. Returns 0, or a negative UV_E* with a
+ * text that names the file. */
+int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
+                      struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx,
+                      struct store **out, struct err *e);
+
+#endif
