@@ -188,7 +188,7 @@ function M.open(target, options)
   end
   assert(c.headers["content-type"]:find("^text/event%-stream"), "not an event stream")
   c:wait("the first block", function() return #c.blocks > 0 or c.ended end)
-  c.start_id = c.last_id
+  c.start_id = table.concat(c.blocks[1].lines, "\n"):match "%f[%w]id: (%d+)"
   return c
 end
 
