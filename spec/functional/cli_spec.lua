@@ -28,7 +28,7 @@ describe("the command line", function()
     for _, option in ipairs { "--listen", "--admin", "--store", "--policy" } do
       assert.is_truthy(out:find(option, 1, true), option)
     end
-    assert.same({ code, out }, { run("serve", "--help") })
+    assert.equal(out, (select(2, run("serve", "--help"))))
   end)
 
   it("tells its version and that of its libraries", function()

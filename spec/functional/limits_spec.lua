@@ -23,7 +23,7 @@ describe("the number of connections", function()
     late:wait("an answer", function() return late.status end)
     assert.equal(200, late.status)
     clients[2]:close()
-    eventually("there is room", function() return broker:metric "tidegate_connections" <= 4 end)
+    eventually("there is room", function() return broker:metric "tidegate_subscribers" == 4 end)
     broker:publish("a", "x")
     for i = 3, 5 do
       assert.equal("x", clients[i]:next().data)

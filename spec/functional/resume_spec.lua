@@ -135,8 +135,13 @@ describe("history that retention removed", function()
     event_log = { max_events = 16, page_events = 4 } } }
   local topic = "retained"
   local ids = {}
+  local emptied, last_of_emptied
 
   setup(function()
+    emptied = tidegate.start { keep = true, config = { store = { retain_age_s = 1 } } }
+    for i = 1, 20 do
+      last_of_emptied = emptied:publish("a", tostring(i))
+    end
     local batch = {}
     for i = 1, 100 do
       batch[i] = { topic = topic, data = tostring(i) }
@@ -148,6 +153,20 @@ describe("history that retention removed", function()
       return broker():metric "tidegate_store_retention_removed_total" >= 80
     end, 20)
     broker():restart() -- so that the event log does not help
+  end)
+
+  teardown(function()
+    emptied:dispose()
+  end)
+
+  it("does not let ids start anew, not even where nothing is left", function()
+    eventually("nothing is left", function()
+      return emptied:metric "tidegate_store_retention_removed_total" == 20
+    end, 20)
+    emptied:restart()
+    assert.is_true(tonumber((emptied:publish("a", "next"))) > tonumber(last_of_emptied))
+    local c = sse.open(emptied, { topic = "a", query = { last_event_id = "earliest" } })
+    assert.equal("next", c:next().data)
   end)
 
   for _, asked in ipairs { "first", "0" } do

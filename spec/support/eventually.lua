@@ -29,6 +29,11 @@ function M.turn(pause)
   socket.sleep(pause or 0.005)
 end
 
+-- Called by the function that is polled: the condition will never hold.
+function M.give_up(why)
+  error({ give_up = why }, 0)
+end
+
 -- Polls until `fn` answers something true and returns that. An error raised by `fn` (a failed assert)
 -- counts as "not yet"; the last one is reported.
 function M.wait(what, fn, timeout)
@@ -38,6 +43,9 @@ function M.wait(what, fn, timeout)
     local ok, result, detail = pcall(fn)
     if ok and result then
       return result
+    end
+    if not ok and type(result) == "table" and result.give_up then
+      error(("never: %s: %s"):format(what, result.give_up), 2)
     end
     last = ok and detail or not ok and result or nil
     if M.now() > deadline then

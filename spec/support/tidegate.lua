@@ -14,6 +14,7 @@ local busted = require "busted"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
+local tablex = require "pl.tablex"
 local uv = require "luv"
 
 local M = {}
@@ -173,6 +174,7 @@ end
 local function spawn(self)
   local options = self.options
   local log = assert(uv.fs_open(self.log_path, "a", 384))
+  local out = assert(uv.fs_open(self.dir .. "/stdout", "w", 384))
   local path, args = M.binary(), { "serve", self.conf_path }
   for _, a in ipairs(options.args or {}) do
     args[#args + 1] = a
@@ -185,12 +187,13 @@ local function spawn(self)
   self.exit_code, self.exit_signal = nil, nil
   local handle, pid
   handle, pid = uv.spawn(path, {
-    args = args, cwd = self.dir, env = M.environment(options.env), stdio = { nil, log, log },
+    args = args, cwd = self.dir, env = M.environment(options.env), stdio = { nil, out, log },
   }, function(code, signal)
     self.pid, self.exit_code, self.exit_signal = nil, code, signal
     handle:close()
   end)
   uv.fs_close(log)
+  uv.fs_close(out)
   assert(handle, pid)
   self.pid = pid
 end
@@ -253,7 +256,9 @@ end
 function broker:wait_ready()
   local wanted = #self.config.listen
   eventually("the broker listens", function()
-    assert(self:running(), "the broker ended with code " .. tostring(self.exit_code))
+    if not self:running() then
+      eventually.give_up(("the broker ended with code %d:\n%s"):format(self.exit_code, self:tail()))
+    end
     local public, admin = read_addresses(self)
     self.addresses, self.admin = public, admin
     return #public == wanted and (admin ~= nil or not self.config.admin)
@@ -313,8 +318,8 @@ function broker:stop(options)
   end
 end
 
--- Stops and removes it for good.
-local function dispose(self)
+-- Stops and removes it for good; asserts that all went well.
+function broker:dispose()
   started[self] = nil
   local ok, why = pcall(self.stop, self)
   local report = check_log(self)
@@ -414,9 +419,11 @@ function M.prepare(options)
   if options.policy_file then
     self.config = merge(self.config, { policy = { file = options.policy_file } })
   end
-  for i, address in ipairs(self.config.listen) do
-    self.config.listen[i] = address:gsub("^unix:@DIR", function() return "unix:" .. self.dir end)
+  local function here(address)
+    return (address:gsub("^unix:@DIR", function() return "unix:" .. self.dir end))
   end
+  self.config.listen = tablex.map(here, self.config.listen)
+  self.config.admin = self.config.admin and here(self.config.admin)
   for name, text in pairs(options.files or {}) do
     write_file(self.dir .. "/" .. name, text)
   end
@@ -431,11 +438,14 @@ function M.forget_later(self)
   started[self] = true
 end
 
--- A running, ready broker.
+-- A running, ready broker. options.keep: the caller disposes of it.
 function M.start(options)
   local self = M.prepare(options)
   started[self] = true
   self:start()
+  if options and options.keep then
+    started[self] = nil
+  end
   return self
 end
 
@@ -457,7 +467,7 @@ function M.shared(options)
   end)
   busted.teardown(function()
     if self then
-      dispose(self)
+      self:dispose()
     end
   end)
   return function()
@@ -473,7 +483,7 @@ function M.stop_started()
     list[#list + 1] = b
   end
   for _, b in ipairs(list) do
-    local ok, why = pcall(dispose, b)
+    local ok, why = pcall(b.dispose, b)
     if not ok then
       failures[#failures + 1] = why
     end
