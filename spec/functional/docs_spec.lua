@@ -1,0 +1,150 @@
+-- What the READMEs say is tried: the policy works as described, and every name they mention exists.
+local http = require "support.http"
+local prometheus = require "support.prometheus"
+local schema = require "config_schema"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local function read(path)
+  local f = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+local README, TOUR = read "README.md", read "src/README.md"
+
+local function exists(path)
+  local f = io.open(SPEC_SOURCE_DIR .. "/" .. path)
+  if f then
+    f:close()
+  end
+  return f ~= nil
+end
+
+-- Words between backticks, outside of code blocks.
+local function code_words(text)
+  local words = {}
+  for word in text:gsub("\n```.-\n```", "\n"):gmatch "`([^`\n]+)`" do
+    words[#words + 1] = word
+  end
+  return words
+end
+
+describe("README.md", function()
+  it("shows a policy that does what it is said to do", function()
+    local policy = assert(README:match "```lua\n(.-)```")
+    local _, lines = policy:gsub("%S[^\n]*\n", "")
+    assert.is_true(lines <= 20, lines .. " lines")
+    local broker = tidegate.start { policy = policy }
+    local acme = sse.open(broker, { headers = { ["X-Api-Key"] = "key-of-acme" } })
+    local large = sse.open(broker, { headers = { Cookie = "key=key-of-acme" }, query = { least = "10" } })
+    local function publish(topic, data, amount)
+      broker:publish(topic, data, { attrs = { amount = amount }, headers = { ["X-Api-Key"] = "key-of-shop" } })
+    end
+    publish("orders/bolt/1", "not for acme", "99")
+    publish("orders/acme/1", "small", "5")
+    publish("orders/acme/2", "large", "50")
+    publish("news", "for all", "10")
+    assert.equal("small", acme:next().data)
+    assert.equal("large", acme:next().data)
+    assert.equal("for all", acme:next().data)
+    assert.equal("large", large:next().data)
+    assert.equal("for all", large:next().data)
+    local r = http.post(broker, "/events?topic=orders/acme/3", "x", { ["X-Api-Key"] = "key-of-acme" })
+    assert.equal(403, r.status)
+    assert.equal("only the shop publishes", r.json.detail)
+    assert.equal(401, http.get(broker, "/events", { Accept = "text/event-stream" }).status)
+  end)
+
+  it("shows publish commands that work", function()
+    local broker = tidegate.start {}
+    local client = sse.open(broker, { query = { topic = { "**" } } })
+    local commands = {}
+    for block in README:gmatch "```sh\n(.-)```" do
+      for command in block:gsub("\\\n%s*", ""):gmatch "curl [^\n]+" do
+        if command:find("--data", 1, true) then
+          commands[#commands + 1] = command:gsub("127%.0%.0%.1:8080", ("127.0.0.1:%d"):format(broker.port))
+        end
+      end
+    end
+    assert.is_true(#commands >= 3)
+    for _, command in ipairs(commands) do
+      local code, out, err = tidegate.run("/bin/sh", { args = { "-c", command } })
+      assert.equal(0, code, err)
+      assert.truthy(out:find('"id"', 1, true), command .. "\n" .. out)
+      client:next()
+    end
+  end)
+
+  it("names metrics and admin paths that exist", function()
+    local broker = tidegate.start {}
+    local page = prometheus.parse(http.get(broker.admin, "/metrics").body)
+    local metrics, paths = 0, 0
+    for _, word in ipairs(code_words(README)) do
+      local metric = word:match "^(tidegate_[%w_]+)" or word:match "^(process_[%w_]+)$"
+      if metric then
+        metrics = metrics + 1
+        assert.is_table(page.families[metric], metric)
+      end
+      local path = word:match "^GET (/%w+)"
+      if path and path ~= "/events" then
+        paths = paths + 1
+        assert.equal(200, http.get(broker.admin, path).status, path)
+      end
+    end
+    assert.is_true(metrics > 12 and paths >= 5)
+  end)
+
+  it("names settings that exist", function()
+    local sections = {}
+    for _, field in ipairs(schema.fields) do
+      if field.kind == "section" then
+        sections[field.name] = {}
+        for _, inner in ipairs(field.fields) do
+          sections[field.name][inner.name] = true
+        end
+      end
+    end
+    local count = 0
+    for _, word in ipairs(code_words(README)) do
+      local section, name = word:match "^(%l[%l_]*)%.(%l[%l_]*)"
+      if section and sections[section] and name ~= "lua" then
+        assert.is_true(sections[section][name] or name == "db", word)
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 20)
+  end)
+
+  it("names targets that make has", function()
+    local makefile = read "Makefile"
+    for line in README:gmatch "\n(make [^\n]*)" do
+      for word in line:gsub("%s+#.*", ""):gsub("^make", ""):gmatch "%S+" do
+        if not word:find "=" then
+          assert.truthy(makefile:find("\n" .. word .. ":", 1, true), word)
+        end
+      end
+    end
+  end)
+end)
+
+describe("the tour of the source", function()
+  it("names files that exist", function()
+    local folders = { "", "src/", "src/base/", "src/net/", "src/broker/", "src/store/", "src/lua/", "src/admin/" }
+    local count = 0
+    for _, word in ipairs(code_words(TOUR .. README)) do
+      if word:find "^[%w_./-]+%.[chl]u?a?$" or word:find "^[%w_./-]+%.md$" or word:find "^[%w_.-]+/[%w_./-]*$" then
+        local found = word:find "^data/" or word:find "^/"
+        for _, folder in ipairs(folders) do
+          found = found or exists(folder .. word)
+        end
+        found = found or exists("scripts/policies/" .. word) or word:find "NAME" ~= nil
+          or word:find "^build/" or word:find "^text/" or word:find "^application/" or word == "my.lua"
+        assert.truthy(found, word)
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 40)
+  end)
+end)
