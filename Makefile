@@ -15,7 +15,7 @@ deps: ## install the Debian packages that building and running need and that are
 
 build: deps ## release build: build/release/tidegate
 	@cmake --preset release >/dev/null
-	@cmake --build --preset release
+	@cmake --build --preset release --target tidegate
 
 build-asan: ## build with address and undefined behaviour sanitizers, and the specs
 	@.ci/deps test

@@ -58,6 +58,7 @@ describe("the admin service", function()
     assert.is_true(s.pid > 0)
     assert.truthy(s.started:find "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$")
     assert.is_true(s.uptime_s >= 2.5 and s.uptime_s < 60)
+    assert.truthy(r.body:find '"uptime_s": %d+%.%d%d?%d?,', r.body) -- milliseconds, not 2.5009999999999999
     assert.is_false(s.draining)
     assert.equal(5, s.connections)
     assert.equal("9007199254740991", s.head_id) -- a string: exact in every language

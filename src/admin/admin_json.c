@@ -61,7 +61,9 @@ static int dump(json_t *root, int failed, struct strbuf *out)
 {
     int rc = UV_ENOMEM;
     if (root && !failed) {
-        rc = json_dump_callback(root, dump_chunk, out, JSON_INDENT(2)) ? UV_ENOBUFS : 0;
+        rc = json_dump_callback(root, dump_chunk, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15))
+                 ? UV_ENOBUFS
+                 : 0;
     }
     json_decref(root);
     return rc ? rc : strbuf_append(out, "\n", 1);
