@@ -45,7 +45,7 @@ local function mischief(broker)
       c:reset()
     end
   end
-  eventually("they are gone", function() return broker:metric "tidegate_connections" <= 1 end)
+  eventually("they are gone", function() return broker:metric "tidegate_connections" == 0 end)
 end
 
 describe("memory", function()

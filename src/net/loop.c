@@ -3,11 +3,11 @@
  * sleeping while work is left. */
 #include "net/loop.h"
 
+#include "base/clock.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 enum { FLUSH_MAX = 8, DEADLINE_SLACK_MS = 25 };
 
@@ -179,9 +179,7 @@ int64_t loop_unix_ms(struct loop *l)
 {
     uint64_t now = uv_now(&l->uv);
     if (l->unix_ms == 0 || l->unix_at != now) {
-        struct timespec ts;
-        clock_gettime(CLOCK_REALTIME, &ts);
-        l->unix_ms = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+        l->unix_ms = clock_unix_ms();
         l->unix_at = now;
     }
     return l->unix_ms;

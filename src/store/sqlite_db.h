@@ -71,10 +71,10 @@ struct sqlite_opened {
     struct sqlite_leaps leaps; /* owned by the caller */
 };
 
-/* The writing connection: makes directory, file and schema, checks them, and leaps. `unix_s` is the
- * clock (a parameter for specs). */
+/* The writing connection: makes directory, file and schema, checks them, and leaps. `unix_ms` is
+ * the clock (a parameter for specs). */
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
-                          unsigned busy_ms, int64_t unix_s, struct sqlite_opened *out,
+                          unsigned busy_ms, int64_t unix_ms, struct sqlite_opened *out,
                           struct err *e);
 /* A reading connection; the writer's must be open. */
 int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_ms, struct err *e);

@@ -1,10 +1,10 @@
 /* Retention: removes the oldest events by age, count and size, forgets old keys, gives pages back.
  * One bounded step per job, on a pool thread; a step without work takes no lock. */
+#include "base/clock.h"
 #include "store/sqlite_writer.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 
 enum {
     LOCK_PATIENCE_MS = 50,   /* publishes wait behind this job */
@@ -77,11 +77,9 @@ static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
 
 static int make_plan(struct sqlite_writer *w, struct plan *p)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    *p = (struct plan){.now_s = now.tv_sec};
-    int rc =
-        w->rules.counted ? plan_rows(w, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, p) : 0;
+    int64_t now_ms = clock_unix_ms();
+    *p = (struct plan){.now_s = now_ms / 1000};
+    int rc = w->rules.counted ? plan_rows(w, now_ms, p) : 0;
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_keys_expired);
     if (rc == 0 && st &&
         sqlite3_bind_int64(st, 1, p->now_s - (int64_t)w->rules.key_window_s) == SQLITE_OK) {

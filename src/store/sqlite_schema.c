@@ -109,7 +109,7 @@ int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint6
 
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
  * version of it, may have handed out. */
-static int leap(struct sqlite_db *db, int64_t unix_s, struct sqlite_opened *out)
+static int leap(struct sqlite_db *db, int64_t unix_ms, struct sqlite_opened *out)
 {
     int64_t head = 0, trimmed = 0;
     int rc = sqlite_db_integer(db, SQLITE_head, 0, &head);
@@ -118,7 +118,7 @@ static int leap(struct sqlite_db *db, int64_t unix_s, struct sqlite_opened *out)
     if (rc != SQLITE_OK) {
         return rc;
     }
-    int64_t floor = (int64_t)store_id_floor(unix_s);
+    int64_t floor = (int64_t)store_id_floor(unix_ms);
     if (floor > head) { /* false only when the clock was set back */
         leaps_add(&out->leaps, (uint64_t)head, (uint64_t)floor);
         rc = leaps_save(db, &out->leaps);
@@ -232,7 +232,7 @@ static int make_directory(const char *dir, struct err *e)
 }
 
 static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
-                        int64_t unix_s, struct sqlite_opened *out, struct err *e)
+                        int64_t unix_ms, struct sqlite_opened *out, struct err *e)
 {
     int rc = check_identity(db, path, e);
     if (rc) {
@@ -257,7 +257,7 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
             return sqlite_db_fail(db, e, path);
         }
     }
-    if (leap(db, unix_s, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
+    if (leap(db, unix_ms, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = pragma_value(db, "PRAGMA page_size");
@@ -265,7 +265,7 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
 }
 
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
-                          unsigned busy_ms, int64_t unix_s, struct sqlite_opened *out,
+                          unsigned busy_ms, int64_t unix_ms, struct sqlite_opened *out,
                           struct err *e)
 {
     char path[4096];
@@ -274,14 +274,14 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
     if (snprintf(path, sizeof path, "%s/events.db", dir) >= (int)sizeof path) {
         return err_set(e, UV_ENAMETOOLONG, "%s: is too long a path", dir);
     }
-    if (unix_s <= 1735689600 || store_id_floor(unix_s) >= EVENT_ID_MAX) {
-        return err_set(e, UV_EINVAL, "the clock is wrong (%lld s): ids are made from it",
-                       (long long)unix_s);
+    if (unix_ms <= INT64_C(1735689600000) || store_id_floor(unix_ms) >= EVENT_ID_MAX) {
+        return err_set(e, UV_EINVAL, "the clock is wrong (%lld s since 1970): ids are made from it",
+                       (long long)(unix_ms / 1000));
     }
     int rc = make_directory(dir, e);
     if (rc == 0) {
         rc = open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
-        rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_s, out, e);
+        rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_ms, out, e);
         if (rc) {
             sqlite_db_close(db);
             free(out->leaps.v);

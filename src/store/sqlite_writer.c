@@ -4,9 +4,8 @@
  * committed is read, then our rows are inserted, so nothing can lie between the two. */
 #include "store/sqlite_writer.h"
 
+#include "base/clock.h"
 #include "base/xalloc.h"
-
-#include <time.h>
 
 /* An append that fails for a reason of the machine's, not its own, fails those behind it too: after
  * so many in a row nothing more is tried. */
@@ -142,8 +141,7 @@ static int insert_append(struct sqlite_writer *w, struct sqlite_append *a, int64
 /* One transaction: what others wrote, then the appends [first, end). All of them, or none. */
 static int write_transaction(struct sqlite_writer *w, struct list *first, const struct list *end)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now_s = clock_unix_ms() / 1000;
     if (sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "waiting for the write lock");
     }
@@ -152,7 +150,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
-        rc = insert_append(w, container_of(it, struct sqlite_append, node), now.tv_sec, &last);
+        rc = insert_append(w, container_of(it, struct sqlite_append, node), now_s, &last);
     }
     if (rc == 0 && sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
         rc = sqlite_db_fail(&w->db, &w->error, "commit");

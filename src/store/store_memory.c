@@ -1,6 +1,7 @@
 /* The store of the specs: see store_memory.h. One array of events; nothing is clever in here. */
 #include "store/store_memory.h"
 
+#include "base/clock.h"
 #include "base/list.h"
 
 #include <stdlib.h>
@@ -329,7 +330,7 @@ struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_
     m->metrics = metrics;
     m->tail = tail;
     m->tail_ctx = tail_ctx;
-    m->head = opt->first_id ? opt->first_id : store_id_floor((int64_t)time(NULL));
+    m->head = opt->first_id ? opt->first_id : store_id_floor(clock_unix_ms());
     m->leaps[0] = (struct store_leap){0, m->head};
     m->leap_count = 1;
     list_init(&m->ops);

@@ -4,6 +4,7 @@
  * sqlite_row.c (row to event), sqlite_schema.c and sqlite_db.c (the file). */
 #include "store/store_sqlite.h"
 
+#include "base/clock.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/sqlite_store.h"
@@ -236,7 +237,7 @@ static int open_files(struct sqlite_store *s, struct err *e)
     struct sqlite_writer *w = &s->writer;
     struct sqlite_opened opened;
     int rc = sqlite_db_open_writer(&w->db, s->opt.path, s->opt.synchronous_full,
-                                   s->opt.busy_timeout_ms, (int64_t)time(NULL), &opened, e);
+                                   s->opt.busy_timeout_ms, clock_unix_ms(), &opened, e);
     if (rc) {
         return rc;
     }
