@@ -40,7 +40,7 @@ function M.binary()
     path = exe:gsub("[^/]*$", "") .. "tidegate"
   end
   assert(uv.fs_access(path, "X"), "no broker binary at " .. path .. " (set TIDEGATE_BIN)")
-  return path
+  return assert(uv.fs_realpath(path)) -- brokers run in directories of their own
 end
 
 ----------------------------------------------------------------- files
