@@ -90,6 +90,18 @@ describe("events in policies", function()
     assert.equal("[]", eval("json.encode(ev.data)", { topic = "a", data = "[]", id = 4 }))
   end)
 
+  it("stay as they are however they are walked", function()
+    local fields = { topic = "a", id = 5, data = '{"a":{"x":1},"b":{"x":2},"c":[{"x":3},{"x":4}],"d":{"x":{"y":{}}}}' }
+    local walk = [[(function()
+      local function walk(t) for k, v in STEP do if type(v) == "table" then walk(v) end end end
+      walk(ev.data) walk(ev.data) return json.encode(ev.data) end)()]]
+    for _ = 1, 20 do
+      for _, step in ipairs { "pairs(t)", "next, t" } do
+        assert.equal(fields.data, eval((walk:gsub("STEP", step)), fields))
+      end
+    end
+  end)
+
   it("do not pass JSON that cannot be read safely off as text", function()
     for _, data in ipairs { '{"ssn":1,"ssn":2}', '{"n":1e999}', '{"n":99999999999999999999}',
       ("["):rep(100) .. ("]"):rep(100) } do

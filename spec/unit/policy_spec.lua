@@ -647,7 +647,8 @@ describe("policy", function()
 
   it("keeps stack and memory over 10,000 questions of every kind", function()
     with({
-      subscribe = "local x = req.query.x if x == 'bad' then error(x) end return { topics = { 'a' }, params = { q = x } }",
+      subscribe = "local q = req.query.x if q == 'bad' then error(q) end " ..
+        "return { topics = { 'a' }, params = { q = q } }",
       publish = "return { pub, pub }", filters = { f = "return ev.data.n > 0" },
       formats = { g = "return { data = { n = ev.data.n } }" },
     }, { memory_bytes = 2 * 1024 * 1024, error_log_interval_s = 60 })

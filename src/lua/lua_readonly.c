@@ -76,11 +76,11 @@ static int deep_index(lua_State *L)
 static int deep_next(lua_State *L)
 {
     lua_settop(L, 2);
-    if (!lua_next(L, lua_upvalueindex(1))) { /* stack: state, key, [next key, value] */
+    if (!lua_next(L, lua_upvalueindex(1))) { /* takes the key; stack: state, [next key, value] */
         lua_pushnil(L);
         return 1;
     }
-    view_child(L, lua_upvalueindex(1), 3, lua_upvalueindex(2));
+    view_child(L, lua_upvalueindex(1), 2, lua_upvalueindex(2));
     return 2;
 }
 
