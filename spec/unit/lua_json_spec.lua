@@ -86,6 +86,7 @@ describe("json in policies", function()
 
   it("answers nil and why for what it will not read", function()
     for text, why in pairs {
+      ["1\0"] = "holds a NUL byte", ["[1\0]"] = "holds a NUL byte",
       [""] = "line 1", ["{"] = "line 1", ["nope"] = "line 1", ["[1,]"] = "line 1", ["1 2"] = "line 1",
       ['{"a":1,"a":2}'] = "duplicate", ["99999999999999999999"] = "too big", ["1e999"] = "overflow",
       ['"\xff"'] = "unable to decode byte 0xff", ['{"a\\u0000":1}'] = "NUL", ["{'a':1}"] = "line 1", ["NaN"] = "line 1",

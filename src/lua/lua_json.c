@@ -139,6 +139,10 @@ enum lua_json_result lua_json_decode(lua_State *L, struct slice text, struct lua
                  LUA_JSON_DECODE_MAX_BYTES);
         return LUA_JSON_REFUSED;
     }
+    if (text.n && memchr(text.p, '\0', text.n)) { /* jansson overlooks one behind a number */
+        snprintf(why->text, sizeof why->text, "holds a NUL byte");
+        return LUA_JSON_NOT_JSON;
+    }
     struct lua_box *box = lua_box_push(L, 0); /* stack: box */
     int at = lua_gettop(L);
     json_error_t e;
