@@ -23,7 +23,7 @@ static const char modules_key; /* its address: what `require` has loaded, in the
 
 static void read_file(lua_State *L, struct lua_box *box, const char *path, const char *chunk)
 {
-    struct stat st;
+    struct stat st = {0};
     box->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang the start */
     if (box->fd < 0 || fstat(box->fd, &st)) {
         luaL_error(L, "cannot read %s: %s", chunk, strerror(errno));
