@@ -1,5 +1,6 @@
 -- Opening policies for specs, from text or from the tree, and asking them.
 local policy = require "native.policy"
+local logfmt = require "support.logfmt"
 
 local M = { event = policy.event, capture = policy.capture }
 
@@ -83,6 +84,11 @@ function M.request(r)
     id = r.id, ip = r.ip, method = r.method, path = r.path, last_event_id = r.last_event_id,
     query = pairs_of(r.query), headers = pairs_of(r.headers),
   }
+end
+
+-- The fields of the first line of a captured log.
+function M.first_line(log)
+  return assert(logfmt.parse(assert(log:match("^[^\n]+"), "nothing was logged")))
 end
 
 -- What a subscription granted by `verdict` delivers for each event: a list of {data, event} or false.
