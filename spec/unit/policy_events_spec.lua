@@ -2,7 +2,7 @@ local policies = require "support.policies"
 
 local request, first = policies.request, policies.first_line
 
-describe("policy on events:", function()
+describe("policy, on events", function()
   local p
 
   local function with(parts, options)
