@@ -71,6 +71,10 @@ static const struct lua_config_key keys[] = {
     TEXT(policy, auth),
     BOOLEAN(policy, allow_open_public),
     INTEGER(policy, memory_bytes),
+    INTEGER(policy, topics),
+    INTEGER(policy, params_keys),
+    INTEGER(policy, params_bytes),
+    INTEGER(policy, identity_bytes),
     INTEGER(policy, error_log_interval_s),
 
     INTEGER(limits, max_connections),

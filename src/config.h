@@ -56,6 +56,7 @@ struct config {
         char *auth; /* "policy" | "open": may `authenticate` be absent */
         bool allow_open_public;
         int64_t memory_bytes;
+        int64_t topics, params_keys, params_bytes, identity_bytes;
         int64_t error_log_interval_s;
     } policy;
 

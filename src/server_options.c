@@ -84,6 +84,10 @@ int server_options_init(struct server_options *o, const struct config *c, struct
         .auth_open = strcmp(c->policy.auth, "open") == 0,
         .memory_bytes = (size_t)c->policy.memory_bytes,
         .event_bytes = (size_t)c->limits.event_bytes,
+        .limits = {.topics = (size_t)c->policy.topics,
+                   .params_keys = (size_t)c->policy.params_keys,
+                   .params_bytes = (size_t)c->policy.params_bytes,
+                   .identity_bytes = (size_t)c->policy.identity_bytes},
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
     };
     o->admin = o->public;

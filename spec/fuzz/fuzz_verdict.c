@@ -14,6 +14,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static const struct policy_limits limits = {
+    .topics = 100, .params_keys = 32, .params_bytes = 1024, .identity_bytes = 2048};
+
 static const char source[] =
     "local function given(text) local v, err = json.decode(text)\n"
     "  if v == json.null then return nil end\n"
@@ -54,8 +57,11 @@ static struct bench *bench_new(void)
     int fd = mkstemp(path);
     require(b && fd >= 0 && write(fd, source, sizeof source - 1) == (ssize_t)sizeof source - 1);
     close(fd);
-    struct lua_policy_options opt = {
-        .file = path, .memory_bytes = 8 << 20, .event_bytes = 4096, .error_log_interval_s = 3600};
+    struct lua_policy_options opt = {.file = path,
+                                     .memory_bytes = 8 << 20,
+                                     .event_bytes = 4096,
+                                     .limits = limits,
+                                     .error_log_interval_s = 3600};
     b->loop = loop_new();
     require(uv_timer_init(loop_uv(b->loop), &b->alive) == 0);
     require(uv_timer_start(&b->alive, on_alive, 1000000, 1000000) == 0);
@@ -77,7 +83,7 @@ static void check_object(struct slice text, size_t most)
 
 static void check_subscription(const struct subscription *s)
 {
-    require(s->topic_count >= 1 && s->topic_count <= POLICY_TOPICS_MAX);
+    require(s->topic_count >= 1 && s->topic_count <= limits.topics);
     for (size_t i = 0; i < s->topic_count; i++) {
         require(!topic_pattern_check(s->topics[i]));
         require(i == 0 || !slice_eq(s->topics[i - 1], s->topics[i]));
@@ -86,7 +92,7 @@ static void check_subscription(const struct subscription *s)
     require(!s->format.p || slice_is(s->format, "g") || slice_is(s->format, "raw") ||
             slice_is(s->format, "json"));
     if (s->params.p) {
-        check_object(s->params, POLICY_PARAMS_MAX_BYTES);
+        check_object(s->params, limits.params_bytes);
     }
     require(s->heartbeat_s <= 3600);
     require(s->events_per_s >= 0 && s->events_per_s <= 1e6);
@@ -106,7 +112,7 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
     b->answers++;
     check_verdict(v);
     if (v->kind == VERDICT_ALLOW) {
-        check_object(v->identity, POLICY_IDENTITY_MAX_BYTES);
+        check_object(v->identity, limits.identity_bytes);
         check_subscription(&v->subscription);
         struct policy_binding binding;
         require(b->policy->ops->bind(b->policy, &v->subscription, &binding) == 0);

@@ -86,6 +86,7 @@ static int l_open(lua_State *L)
         .auth_open = flag(L, 1, "auth_open"),
         .memory_bytes = (size_t)native_field_integer(L, 1, "memory_bytes", 16 << 20),
         .event_bytes = (size_t)native_field_integer(L, 1, "event_bytes", 1 << 20),
+        .limits = {.topics = 100, .params_keys = 32, .params_bytes = 1024, .identity_bytes = 2048},
         .error_log_interval_s = (unsigned)native_field_integer(L, 1, "error_log_interval_s", 0),
     };
     struct err e = {0};

@@ -16,11 +16,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum {
-    POLICY_TOPICS_MAX = 100,
-    POLICY_PARAMS_MAX_KEYS = 32,
-    POLICY_PARAMS_MAX_BYTES = 1024,
-    POLICY_IDENTITY_MAX_BYTES = 2048,
+/* How much a hook may return for one connection: what the broker then keeps. */
+struct policy_limits {
+    size_t topics;         /* of a subscription */
+    size_t params_keys;    /* of its params */
+    size_t params_bytes;   /* of its params as canonical JSON */
+    size_t identity_bytes; /* of an identity as canonical JSON */
 };
 
 /* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */

@@ -19,14 +19,15 @@ static void deliver(struct task *t)
     free(a);
 }
 
-struct lua_answer *lua_answer_new(unsigned *pending, void *ctx, uint64_t token)
+struct lua_answer *lua_answer_new(const struct policy_limits *limits, unsigned *pending, void *ctx,
+                                  uint64_t token)
 {
     struct lua_answer *a = xcalloc(1, sizeof *a);
     task_init(&a->task, deliver);
     a->pending = pending;
     a->ctx = ctx;
     a->token = token;
-    verdict_draft_init(&a->draft);
+    verdict_draft_init(&a->draft, limits);
     (*pending)++;
     return a;
 }

@@ -19,7 +19,8 @@ struct lua_answer {
 };
 
 /* Counted in *pending until it was delivered. */
-struct lua_answer *lua_answer_new(unsigned *pending, void *ctx, uint64_t token);
+struct lua_answer *lua_answer_new(const struct policy_limits *limits, unsigned *pending, void *ctx,
+                                  uint64_t token);
 /* Finishes the draft; the answer frees itself after its callback. */
 void lua_answer_send(struct lua_answer *a, struct loop *loop);
 

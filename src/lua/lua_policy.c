@@ -98,7 +98,7 @@ static void ask_subscribe(struct policy *base, const struct policy_request *rq,
 {
     struct lua_policy *p = of(base);
     struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
-    struct lua_answer *a = lua_answer_new(&p->pending, ctx, token);
+    struct lua_answer *a = lua_answer_new(&p->opt.limits, &p->pending, ctx, token);
     struct err e;
     a->on_subscribe = cb;
     int rc = lua_gate_subscribe(&g, &a->draft, &e);
@@ -120,7 +120,7 @@ static void ask_publish(struct policy *base, const struct policy_request *rq,
 {
     struct lua_policy *p = of(base);
     struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
-    struct lua_answer *a = lua_answer_new(&p->pending, ctx, token);
+    struct lua_answer *a = lua_answer_new(&p->opt.limits, &p->pending, ctx, token);
     struct publication_out out = {.max_data = p->opt.event_bytes,
                                   .bytes_left = p->opt.memory_bytes};
     struct err e = {0};

@@ -13,6 +13,7 @@ struct lua_policy_options {
     bool auth_open;                /* `authenticate` may be missing: anybody may ask */
     size_t memory_bytes;           /* cap of the Lua state and of the events it keeps alive */
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
+    struct policy_limits limits;   /* of what hooks return */
     unsigned error_log_interval_s; /* 0: every error is shown */
 };
 

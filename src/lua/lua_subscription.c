@@ -1,4 +1,5 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
+#include "base/xalloc.h"
 #include "broker/topic.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
@@ -52,15 +53,16 @@ static void read_topics(lua_State *L, int t, struct verdict_draft *d)
     int list = lua_gettop(L);
     lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
     lua_pushnil(L);
-    while (lua_next(L, list) && pairs <= POLICY_TOPICS_MAX) {
+    while (lua_next(L, list) && pairs <= d->limits->topics) {
         lua_pop(L, 1);
         pairs++;
     }
     lua_settop(L, list);
-    if (n == 0 || n > POLICY_TOPICS_MAX || pairs != n) {
-        luaL_error(L, "topics: a list of 1 to %d strings was expected%s", POLICY_TOPICS_MAX,
+    if (n == 0 || n > d->limits->topics || pairs != n) {
+        luaL_error(L, "topics: a list of 1 to %d strings was expected%s", (int)d->limits->topics,
                    pairs != n ? " (no holes, no other keys)" : "");
     }
+    d->topics = xcalloc((size_t)n, sizeof *d->topics); /* the draft owns it, whatever raises */
     for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
         lua_rawgeti(L, list, i);
         read_topic(L, i, d);
@@ -118,9 +120,9 @@ static void read_params(lua_State *L, int t, struct verdict_draft *d)
             lua_pop(L, 1);
             keys++;
         }
-        if (keys > POLICY_PARAMS_MAX_KEYS) {
+        if ((size_t)keys > d->limits->params_keys) {
             luaL_error(L, "params: %d keys, at most %d were expected", keys,
-                       POLICY_PARAMS_MAX_KEYS);
+                       (int)d->limits->params_keys);
         }
         if (keys == 0) {
             strbuf_reset(&d->params);

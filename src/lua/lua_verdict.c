@@ -11,15 +11,15 @@
 enum { NAME_BYTES = 64, TRANSIENT_REASON_BYTES = 1024 };
 static const lua_Integer expires_max_s = 4102444800; /* the year 2100: later was milliseconds */
 
-void verdict_draft_init(struct verdict_draft *d)
+void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *limits)
 {
-    *d = (struct verdict_draft){.v = {.kind = VERDICT_TRANSIENT}};
+    *d = (struct verdict_draft){.v = {.kind = VERDICT_TRANSIENT}, .limits = limits};
     strbuf_init(&d->reason, TRANSIENT_REASON_BYTES);
-    strbuf_init(&d->identity, POLICY_IDENTITY_MAX_BYTES);
+    strbuf_init(&d->identity, limits->identity_bytes);
     strbuf_init(&d->filter, NAME_BYTES);
     strbuf_init(&d->format, NAME_BYTES);
-    strbuf_init(&d->params, POLICY_PARAMS_MAX_BYTES);
-    strbuf_init(&d->topic_text, (size_t)POLICY_TOPICS_MAX * EVENT_TOPIC_MAX_BYTES);
+    strbuf_init(&d->params, limits->params_bytes);
+    strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
 }
 
 void verdict_draft_clear(struct verdict_draft *d)
@@ -30,6 +30,7 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->format);
     strbuf_clear(&d->params);
     strbuf_clear(&d->topic_text);
+    free(d->topics);
 }
 
 void verdict_draft_fail(struct verdict_draft *d, const char *reason)
@@ -57,7 +58,9 @@ static void finish_topics(struct verdict_draft *d)
         d->topics[i].p = at;
         at += d->topics[i].n;
     }
-    qsort(d->topics, d->topic_count, sizeof *d->topics, compare_topics);
+    if (d->topic_count > 1) {
+        qsort(d->topics, d->topic_count, sizeof *d->topics, compare_topics);
+    }
     for (size_t i = 0; i < d->topic_count; i++) {
         if (i == 0 || !slice_eq(d->topics[i], d->topics[unique - 1])) {
             d->topics[unique++] = d->topics[i];

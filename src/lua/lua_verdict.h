@@ -11,11 +11,13 @@ struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
     struct strbuf reason, identity, filter, format, params;
     struct strbuf topic_text; /* of all topics, one behind the other */
-    struct slice topics[POLICY_TOPICS_MAX];
+    struct slice *topics;     /* owned */
     size_t topic_count;
+    const struct policy_limits *limits;
 };
 
-void verdict_draft_init(struct verdict_draft *d);
+/* `limits` is borrowed for the life of the draft. */
+void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *limits);
 void verdict_draft_clear(struct verdict_draft *d);
 /* Points `v` at the text; sorts the topics and drops equal ones. The draft must not move after it.
  */
