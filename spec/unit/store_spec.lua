@@ -1,70 +1,46 @@
 -- The contract of broker/store.h, held against every store there is.
 local store = require "native.store"
+local driver = require "support.store_driver"
 
-local function temp_dir()
-  local path = os.tmpname()
-  os.remove(path)
-  return path
-end
-
-local function remove_dir(path)
-  for _, suffix in ipairs { "", "-wal", "-shm" } do
-    os.remove(path .. "/events.db" .. suffix)
-  end
-  os.remove(path)
-end
-
-local function ev(data, more)
-  local e = { topic = "t/1", data = data }
-  for k, v in pairs(more or {}) do
-    e[k] = v
-  end
-  return e
-end
+local ev = driver.ev
 
 local kinds = {
   sqlite = {
-    insert = function(s, path, e)
-      local db = store.sql(path .. "/events.db")
+    insert = function(d, e)
+      local db = store.sql(d.file)
       assert(db("INSERT INTO events(topic, data) VALUES (?, ?)", e.topic, e.data))
       db:close()
-      return s
     end,
   },
   memory = {
-    insert = function(s, _, e)
-      s:insert(e)
+    insert = function(d, e)
+      d.store:insert(e)
     end,
   },
 }
 
 for kind, special in pairs(kinds) do
   describe("store contract: " .. kind, function()
-    local s, path
+    local d, s
 
-    local function open(more)
-      local o = { kind = kind, path = path }
-      for k, v in pairs(more or {}) do
-        o[k] = v
-      end
-      s = assert(store.open(o))
+    local function open(options)
+      options.kind = kind
+      d = driver.new(options)
+      s = assert(d:open()).store
     end
-
-    -- Waits for everything asked so far; returns the completions since the last call.
-    local asked
     local function append(...)
-      assert(s:append { ... })
-      asked = asked + 1
+      d:append { ... }
     end
     local function settle()
-      assert.is_true(s:run { completions = asked }, "not everything completed")
-      return s:completions()
+      return d:settle()
     end
     local function read(query)
-      assert(s:read(query))
-      asked = asked + 1
-      local done = settle()
-      return done[#done]
+      return d:read(query)
+    end
+    local function seek(ms)
+      assert(s:seek(ms))
+      d.asked = d.asked + 1
+      return settle()[1].id
     end
     local function fill(n, more)
       for i = 1, n do
@@ -77,19 +53,14 @@ for kind, special in pairs(kinds) do
     end
 
     before_each(function()
-      path = temp_dir()
-      asked = 0
-      open()
+      open {}
     end)
     after_each(function()
-      if s then
-        s:close()
-      end
-      remove_dir(path)
+      d:discard()
     end)
 
     it("draws ids that rise, from above the floor of the clock", function()
-      local floor = store.floor(os.time() - 5)
+      local floor = store.floor((os.time() - 5) * 1000)
       assert.is_true(s:bounds().head > floor)
       local last = s:bounds().head
       for i = 1, 5 do
@@ -119,7 +90,7 @@ for kind, special in pairs(kinds) do
       for i = 1, 50 do
         append(ev("x" .. i), ev("y" .. i), ev("z" .. i))
         if i % 10 == 0 then
-          special.insert(s, path, ev("other" .. i))
+          special.insert(d, ev("other" .. i))
           inserted = inserted + 1
         end
       end
@@ -193,8 +164,7 @@ for kind, special in pairs(kinds) do
     end)
 
     it("sheds when the queue is full, but takes a large batch when it is empty", function()
-      s:close()
-      remove_dir(path)
+      d:discard()
       open { max_queue_events = 4 }
       append(ev "1", ev "2", ev "3", ev "4", ev "5")
       local token, why = s:append { ev "6" }
@@ -210,8 +180,7 @@ for kind, special in pairs(kinds) do
     end)
 
     it("sheds by bytes as well", function()
-      s:close()
-      remove_dir(path)
+      d:discard()
       open { max_queue_bytes = 3000 }
       append(ev(("x"):rep(1000)))
       append(ev(("x"):rep(1000)))
@@ -303,10 +272,8 @@ for kind, special in pairs(kinds) do
       end
       settle()
       local tail = s:tail()
-      local function seek(t)
-        assert(s:seek(1700000000000 + t))
-        asked = asked + 1
-        local id = settle()[1].id
+      local function seek_index(t)
+        local id = seek(1700000000000 + t)
         for i, e in ipairs(tail) do
           if e.id == id then
             return i
@@ -314,20 +281,18 @@ for kind, special in pairs(kinds) do
         end
         return id
       end
-      assert.equal(0, seek(0))
-      assert.equal(0, seek(1000))
-      assert.equal(1, seek(1001))
-      assert.equal(1, seek(2000))
-      assert.equal(3, seek(2001))
-      assert.equal(3, seek(3000))
-      assert.equal(4, seek(4999))
-      assert.equal(5, seek(5001))
+      assert.equal(0, seek_index(0))
+      assert.equal(0, seek_index(1000))
+      assert.equal(1, seek_index(1001))
+      assert.equal(1, seek_index(2000))
+      assert.equal(3, seek_index(2001))
+      assert.equal(3, seek_index(3000))
+      assert.equal(4, seek_index(4999))
+      assert.equal(5, seek_index(5001))
     end)
 
     it("finds no time in an empty store", function()
-      assert(s:seek(os.time() * 1000))
-      asked = asked + 1
-      assert.equal(0, settle()[1].id)
+      assert.equal(0, seek(os.time() * 1000))
     end)
 
     it("says how many events it holds, and that it is well", function()
@@ -364,7 +329,7 @@ for kind, special in pairs(kinds) do
       assert.equal("ECANCELED", select(2, s:read { after = 0 }))
       assert.equal("ECANCELED", select(2, s:seek(0)))
       local completions, tail = s:finish_close()
-      s = nil
+      d.store = nil
       assert.equal(42, #completions)
       assert.equal(40, #tail)
       for _, c in ipairs(completions) do
