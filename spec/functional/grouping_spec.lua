@@ -79,6 +79,45 @@ local function random_subscription()
   return s
 end
 
+local function copy(s)
+  local params
+  for k, v in pairs(s.params or {}) do
+    params = params or {}
+    params[k] = v
+  end
+  return { topics = table.move(s.topics, 1, #s.topics, 1, {}), filter = s.filter, format = s.format, params = params }
+end
+
+-- Equal but for one thing: what a careless grouping would mix up.
+local function twin(s)
+  local t = copy(s)
+  if t.params and t.params.min then
+    t.params.min = t.params.min + 1
+  elseif t.params and t.params.rest then
+    t.params.rest = 1 - t.params.rest
+  elseif t.params and t.params.cells then
+    t.params.cells = { "u3" }
+  elseif t.params and t.params.tag then
+    t.params.tag = t.params.tag == "red" and "blue" or "red"
+  elseif t.format == "text" then
+    t.format = nil
+  elseif t.filter then
+    t.filter = nil
+  else
+    t.filter, t.params = "at_least", { min = 500 }
+  end
+  return t
+end
+
+local function shuffled(s)
+  local t = copy(s)
+  for i = #t.topics, 2, -1 do
+    local k = math.random(i)
+    t.topics[i], t.topics[k] = t.topics[k], t.topics[i]
+  end
+  return t
+end
+
 -- What makes two subscriptions equal: topics in any order, filter, format, params in any order.
 local function canonical(s)
   local topics = table.move(s.topics, 1, #s.topics, 1, {})
@@ -180,7 +219,14 @@ describe("grouping connections", function()
     local broker = tidegate.start { policy = POLICY }
     local clients, audiences, distinct = {}, {}, 0
     for i = 1, 80 do
-      local s = i > 40 and clients[math.random(40)].s or random_subscription()
+      local s
+      if i <= 20 then
+        s = random_subscription()
+      elseif i <= 40 then
+        s = twin(clients[i - 20].s)
+      else
+        s = shuffled(clients[i - 40].s)
+      end
       local query = { filter = s.filter, format = s.format, params = s.params and http.json.encode(s.params) }
       clients[i] = { s = s, query = query, c = sse.open(broker, { topic = s.topics, query = query }) }
       local name = canonical(s)
