@@ -45,7 +45,7 @@ int sqlite_db_fail(const struct sqlite_db *db, struct err *e, const char *what)
 sqlite3_stmt *sqlite_db_stmt(struct sqlite_db *db, enum sqlite_statement which)
 {
     static const char *const text[] = {
-#define X(name, sql) sql,
+#define X(name, sql) [SQLITE_##name] = (sql),
         SQLITE_STATEMENTS(X)
 #undef X
     };

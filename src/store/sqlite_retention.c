@@ -130,21 +130,32 @@ static int carry_out(struct sqlite_writer *w, const struct plan *p)
     return 0;
 }
 
-/* Pages are worth giving back only when they are many: new events would take them again. */
+/* Pages are worth giving back only when they are many: new events would take them again. The file
+ * itself gets shorter with the checkpoint after the last step. */
 static int give_back(struct sqlite_writer *w)
 {
-    int64_t pages = 0, free_pages = 0;
+    int64_t pages = 0, free_pages = 0, left = 0;
     char sql[64];
     if (sqlite_db_integer(&w->db, SQLITE_page_count, 0, &pages) != SQLITE_OK ||
-        sqlite_db_integer(&w->db, SQLITE_freelist_count, 0, &free_pages) != SQLITE_OK ||
-        free_pages < VACUUM_MIN_PAGES || free_pages < pages / 4) {
+        sqlite_db_integer(&w->db, SQLITE_freelist_count, 0, &free_pages) != SQLITE_OK) {
+        return sqlite_db_fail(&w->db, &w->error, "counting free pages");
+    }
+    if (free_pages < VACUUM_MIN_PAGES || free_pages < pages / 4) {
+        if (w->shrunk) {
+            w->shrunk = false;
+            (void)sqlite3_wal_checkpoint_v2(w->db.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        }
         return 0;
     }
     (void)snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", VACUUM_PAGES);
-    if (sqlite3_exec(w->db.db, sql, NULL, NULL, NULL) != SQLITE_OK) {
+    if (sqlite3_exec(w->db.db, sql, NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite_db_integer(&w->db, SQLITE_freelist_count, 0, &left) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "giving free pages back");
     }
-    w->retained.more = true;
+    if (left < free_pages) { /* else the file was made without auto_vacuum */
+        w->shrunk = true;
+        w->retained.more = true;
+    }
     return 0;
 }
 

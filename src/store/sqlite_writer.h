@@ -68,6 +68,7 @@ struct sqlite_writer {
     unsigned busy_ms;
     uint64_t tailed; /* every row up to here was handed to the tail, or is history */
     int64_t data_version;
+    bool shrunk; /* pages were given back since the last checkpoint of retention */
 
     /* the job */
     enum sqlite_job_kind kind;

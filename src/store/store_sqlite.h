@@ -4,7 +4,10 @@
  *
  *   INSERT INTO events(topic, data) VALUES ('orders/42', '{"state":"paid"}');
  *
- * (also: type, attrs, key, created; never seq, which the file draws). AUTOINCREMENT draws the id
+ * (also: type, attrs, key, created; never seq, which the file draws). A transaction of several
+ * statements should be BEGIN IMMEDIATE ... COMMIT, with a busy timeout: a plain BEGIN that reads
+ * first fails as soon as somebody else has written. `key` travels with such a row, but only keys of
+ * the broker's own publishes are checked for duplicates. AUTOINCREMENT draws the id
  * while the one write lock is held, so ids become visible in order, whoever writes. */
 #ifndef STORE_STORE_SQLITE_H
 #define STORE_STORE_SQLITE_H
