@@ -40,6 +40,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->runnable);
     list_init(&b->subscribers);
     segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
+    deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
     deadline_arm(loop_deadline_class(loop, SWEEP_MS, on_sweep), &b->sweep);
     loop_on_flush(loop, on_flush, b);
@@ -49,6 +50,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
 void broker_free(struct broker *b)
 {
     REQUIRE(list_empty(&b->subscribers));
+    deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     segment_clear(&b->segment);
     history_free(b->history);
@@ -80,6 +82,7 @@ void broker_set_server(struct broker *b, struct http_server *server)
 void broker_tail(void *ctx, struct event *const *events, size_t n)
 {
     struct broker *b = ctx;
+    deadline_disarm(&b->hold_end); /* a commit is what a held delivery waits for */
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);

@@ -29,8 +29,13 @@ struct broker {
     struct list subscribers;    /* all of them */
     struct segment segment;     /* scratch: the bytes being delivered */
     struct frame *heartbeat;
-    struct deadline sweep; /* once a second: lag rule */
-    uint64_t random;       /* state of broker_random() */
+    /* Holding a delivery back for the commit that is under way: see delivery.c */
+    unsigned appends; /* publishes whose commit has not been heard of */
+    bool holding;
+    uint64_t live_cost_us;    /* of the last delivery to live members */
+    struct deadline hold_end; /* should the commit take long */
+    struct deadline sweep;    /* once a second: lag rule */
+    uint64_t random;          /* state of broker_random() */
     uint64_t last_audience_id;
     unsigned lag_rules; /* subscribers to be closed when they lag */
     bool draining;

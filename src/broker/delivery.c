@@ -11,6 +11,8 @@ enum {
     CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */
     CATCH_UP_TURN_BYTES = 8 << 20, /* for all who are behind, per turn: live events come first */
     CATCH_UP_SUBSCRIBERS = 1024,
+    HOLD_ABOVE_US = 2000, /* a commit on an ordinary disk */
+    HOLD_MOST_MS = 5,
 };
 
 /* Moves the cursor over `passed` events to `id`. Its place in the log is kept too: once the log has
@@ -235,12 +237,44 @@ static void catch_up(struct subscriber *sub)
     }
 }
 
-bool subscriber_flush_all(struct broker *b)
+static void on_hold_end(struct deadline *d)
 {
+    (void)d; /* disarmed: the flush step that follows delivers */
+}
+
+/* When handing an event to everybody costs more than the next commit will, the events of that
+ * commit can leave in the same system calls: under load that halves the work. A delivery is held
+ * back once, until the commit under way is heard of; at light load nothing is ever held. */
+static bool hold(struct broker *b)
+{
+    if (b->holding || b->appends == 0 || b->live_cost_us < HOLD_ABOVE_US) {
+        bool still = b->holding && list_linked(&b->hold_end.node);
+        b->holding = still;
+        return still;
+    }
+    b->holding = true;
+    deadline_arm(loop_deadline_class(b->loop, HOLD_MOST_MS, on_hold_end), &b->hold_end);
+    return true;
+}
+
+static void deliver_all_live(struct broker *b)
+{
+    uint64_t from = uv_hrtime();
     while (!list_empty(&b->dirty)) {
         struct audience *a = audience_ref(list_first(&b->dirty, struct audience, dirty));
         deliver_live(b, a);
         audience_unref(b, a);
+    }
+    b->live_cost_us = (uv_hrtime() - from) / 1000;
+}
+
+bool subscriber_flush_all(struct broker *b)
+{
+    if (!list_empty(&b->dirty)) {
+        if (hold(b)) {
+            return false; /* the commit, or the deadline, wakes the loop */
+        }
+        deliver_all_live(b);
     }
     struct list turn;
     size_t bytes = 0;

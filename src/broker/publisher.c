@@ -98,6 +98,7 @@ static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ac
 {
     struct broker *b = ctx;
     struct publish *p = find(b, token);
+    b->appends--;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         b->metrics->published += acks[i].duplicate ? 0 : 1;
         b->metrics->publish_duplicates += acks[i].duplicate ? 1 : 0;
@@ -133,7 +134,9 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
     }
     memcpy(p->first, first, p->asked * sizeof *first);
     int rc = b->store->ops->append(b->store, events, on_appended, b, token);
-    if (rc) {
+    if (rc == 0) {
+        b->appends++;
+    } else {
         answer_later(p, rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
                                         : "the event store is unavailable; nothing was stored");
     }
