@@ -8,14 +8,38 @@ local tidegate = require "support.tidegate"
 local SEED = tonumber(os.getenv "TIDEGATE_SPEC_SEED") or os.time()
 local KILLS = 20
 
--- Publishes without end: several requests in flight. Every second event has a key and is repeated until
--- it is acknowledged; the others are given up when the connection breaks: they may exist or not.
+-- Publishes without end: several requests in flight. Request n is one event, or, every fifth, a batch of
+-- three. Every second request has keys and is repeated until it is acknowledged; the others are given up
+-- when the connection breaks: they may exist or not.
 local load_maker = {}
 load_maker.__index = load_maker
 
+-- acked: data -> id
 local function new_load(broker)
-  return setmetatable({ broker = broker, n = 0, acked = {}, retry = {}, in_flight = {}, unknown = 0, duplicates = 0 },
+  return setmetatable({ broker = broker, n = 0, acked = {}, acked_count = 0, retry = {}, in_flight = {}, interrupted = 0 },
     load_maker)
+end
+
+local function topic_of(data)
+  return tonumber(data:match "^e(%d+)") % 3
+end
+
+-- The data of request n, a list.
+local function data_of(n)
+  local first = "e" .. n
+  return n % 5 == 0 and { first, first .. "/2", first .. "/3" } or { first }
+end
+
+local function request_of(n)
+  local list, keyed = data_of(n), n % 2 == 0
+  local topic = "load/" .. n % 3
+  if #list == 1 then
+    return http.render("POST", "/events?topic=" .. topic, keyed and { ["Idempotency-Key"] = list[1] } or nil, list[1])
+  end
+  for i, data in ipairs(list) do
+    list[i] = http.json.encode { topic = topic, data = data, key = keyed and data or nil }
+  end
+  return http.render("POST", "/events", { ["Content-Type"] = "application/x-ndjson" }, table.concat(list, "\n"))
 end
 
 function load_maker:send_one()
@@ -24,10 +48,9 @@ function load_maker:send_one()
     self.n = self.n + 1
     n = self.n
   end
-  local headers = n % 2 == 0 and { ["Idempotency-Key"] = "k" .. n } or nil
   -- counted before it is sent: bytes of a failed send may have arrived
   self.in_flight[#self.in_flight + 1] = n
-  return self.conn:send(http.render("POST", "/events?topic=load/" .. n % 3, headers, "e" .. n), 0.5)
+  return self.conn:send(request_of(n), 0.5)
 end
 
 function load_maker:broken()
@@ -35,30 +58,30 @@ function load_maker:broken()
     self.conn:close()
     self.conn = nil
   end
+  self.interrupted = self.interrupted + #self.in_flight
   for _, n in ipairs(self.in_flight) do
     if n % 2 == 0 then
       self.retry[#self.retry + 1] = n
-    else
-      self.unknown = self.unknown + 1
     end
   end
   self.in_flight = {}
 end
 
--- One answer, if there is one within `timeout`.
+-- One answer. false: none within `timeout`, or the connection is broken.
 function load_maker:receive(timeout)
   local ok, r = pcall(self.conn.response, self.conn, { timeout = timeout })
   if not ok or not r then
-    if ok and timeout == 0 and not self.conn.ended then
-      return nil
-    end
     return false
   end
   assert.is_true(r.status == 201 or r.status == 200, r.status .. r.body)
-  local n = table.remove(self.in_flight, 1)
-  assert.is_nil(self.acked[n], "acknowledged twice")
-  self.acked[n] = r.json.id
-  self.duplicates = self.duplicates + (r.json.duplicate and 1 or 0)
+  local list = data_of(table.remove(self.in_flight, 1))
+  local acks = #list == 1 and { r.json } or r.json
+  assert.equal(#list, #acks)
+  for i, data in ipairs(list) do
+    assert.is_nil(self.acked[data], "acknowledged twice")
+    self.acked[data] = acks[i].id
+    self.acked_count = self.acked_count + 1
+  end
   return true
 end
 
@@ -75,17 +98,9 @@ function load_maker:step()
       return self:broken()
     end
   end
-  if self:receive(0.2) == false then
+  if not self:receive(2) then
     self:broken()
   end
-end
-
-local function acked_count(l)
-  local n = 0
-  for _ in pairs(l.acked) do
-    n = n + 1
-  end
-  return n
 end
 
 describe("a broker that is killed " .. KILLS .. " times under load", function()
@@ -104,13 +119,13 @@ describe("a broker that is killed " .. KILLS .. " times under load", function()
     local topics = { nil, nil, nil, 1 }
 
     for _ = 1, KILLS do
-      local wanted = acked_count(load) + math.random(5, 60)
+      local wanted = load.acked_count + math.random(5, 60)
       eventually("some more are acknowledged", function()
         load:step()
         for _, f in ipairs(followers) do
           f:step()
         end
-        return acked_count(load) >= wanted
+        return load.acked_count >= wanted
       end, 20)
       for _ = 1, math.random(0, 6) do -- in the middle of something
         load:send_one()
@@ -143,10 +158,11 @@ describe("a broker that is killed " .. KILLS .. " times under load", function()
       end, 20)
     end
 
+    assert.is_true(load.interrupted > KILLS, "the broker was busy when it was killed")
     local payload_of, note = {}, ("seed %d"):format(SEED)
-    for n, id in pairs(load.acked) do
+    for data, id in pairs(load.acked) do
       assert.is_nil(payload_of[id], note)
-      payload_of[id] = "e" .. n
+      payload_of[id] = data
     end
     for i, f in ipairs(followers) do
       assert.is_true(f.connects > KILLS, "it came back every time")
@@ -162,10 +178,15 @@ describe("a broker that is killed " .. KILLS .. " times under load", function()
           payload_of[ev.id] = ev.data
         end
       end
-      for n, id in pairs(load.acked) do
-        if not topics[i] or n % 3 == topics[i] then
-          assert.equal(id, seen["e" .. n], ("%s: follower %d, event %d"):format(note, i, n))
+      for data, id in pairs(load.acked) do
+        if not topics[i] or topic_of(data) == topics[i] then
+          assert.equal(id, seen[data], ("%s: follower %d, event %s"):format(note, i, data))
         end
+      end
+      for n = 5, load.n, 5 do -- a batch is there as a whole, or not at all
+        local list = data_of(n)
+        assert.equal(seen[list[1]] == nil, seen[list[2]] == nil, note)
+        assert.equal(seen[list[1]] == nil, seen[list[3]] == nil, note)
       end
     end
     -- what nobody was told about is seen by all or by none

@@ -132,6 +132,8 @@ describe("another program that holds the lock", function()
       return shed >= 20
     end)
     assert.equal(200, http.get(broker.admin, "/healthz").status) -- the loop is free meanwhile
+    c:pump()
+    assert.equal(0, #c.queue) -- nothing is delivered before it is durable
     lock:write "COMMIT;\n.quit\n"
     assert.equal(0, lock:wait())
 

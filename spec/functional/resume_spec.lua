@@ -239,3 +239,30 @@ describe("a policy that grants no history", function()
     end
   end)
 end)
+
+describe("history", function()
+  local POLICY = [[
+    return {
+      api = 1,
+      authenticate = function() return { sub = "x" } end,
+      subscribe = function(req) return { topics = req.topics, filter = "wanted" } end,
+      publish = function(pub) return pub end,
+      filters = { wanted = function(ev) return %s end },
+    }
+  ]]
+
+  it("passes the policy of now, not the one under which it was published", function()
+    local broker = tidegate.start { policy = POLICY:format "true" }
+    local c = sse.open(broker, { topic = "a" })
+    broker:publish("a", "open")
+    broker:publish("a", "hidden", { attrs = { secret = "yes" } })
+    assert.equal("open", c:next().data)
+    assert.equal("hidden", c:next().data)
+    broker:stop()
+    broker:write_file("policy.lua", POLICY:format "not ev.attrs.secret")
+    broker:start()
+    local back = sse.open(broker, { topic = "a", query = { last_event_id = "earliest" } })
+    broker:publish("a", "end")
+    assert.same({ "open" }, data_of(back:collect_until("end")))
+  end)
+end)

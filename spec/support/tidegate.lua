@@ -333,6 +333,11 @@ function broker:dispose()
   end
 end
 
+-- Replaces a file of its directory, e.g. "policy.lua"; it takes effect at the next start.
+function broker:write_file(name, text)
+  write_file(self.dir .. "/" .. name, text)
+end
+
 -- Starts the process again on the same directory: same configuration, same store.
 function broker:start()
   assert(not self.pid, "the broker runs")
