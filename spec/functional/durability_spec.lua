@@ -16,8 +16,9 @@ load_maker.__index = load_maker
 
 -- acked: data -> id
 local function new_load(broker)
-  return setmetatable({ broker = broker, n = 0, acked = {}, acked_count = 0, retry = {}, in_flight = {}, interrupted = 0 },
-    load_maker)
+  return setmetatable({
+    broker = broker, n = 0, acked = {}, acked_count = 0, retry = {}, in_flight = {}, interrupted = 0,
+  }, load_maker)
 end
 
 local function topic_of(data)
