@@ -119,8 +119,13 @@ static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
 
 static void exchange_close(struct stream *s, enum close_reason why)
 {
+    struct conn *c = exchange_of(s)->conn;
     s->events = NULL;
-    conn_close_when_written(exchange_of(s)->conn, why);
+    if (c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
+        conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
+    } else {
+        conn_close_when_written(c, why);
+    }
 }
 
 static const struct stream_ops exchange_ops = {

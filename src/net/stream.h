@@ -79,8 +79,9 @@ static inline int stream_queue(struct stream *s, struct frame *f, size_t offset)
     return s->ops->queue(s, f, offset);
 }
 
-/* Ends an event stream (or an unanswered exchange). What was written or queued before is flushed
- * where the peer takes it. The stream is gone for the caller. */
+/* Ends an event stream (or an unanswered exchange). What was written before still arrives; what is
+ * queued for a peer that takes nothing is waited for only when draining. The stream is gone for the
+ * caller. */
 static inline void stream_close(struct stream *s, enum close_reason why)
 {
     s->ops->close(s, why);
