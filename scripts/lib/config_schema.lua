@@ -141,7 +141,7 @@ local fields = {
     bytes("memory_bytes", 32 * MIB, 1 * MIB, 64 * GIB, "Most memory of the policy's Lua state."),
     integer("topics", 100, 1, 10000, "topics", "Most topics a subscription may have."),
     integer("params_keys", 32, 1, 1000, "keys", "Most keys of a subscription's `params`."),
-    bytes("params_bytes", 1 * KIB, 64, MIB, "Most bytes of `params`, as JSON. They are part of what makes an audience."),
+    bytes("params_bytes", 1 * KIB, 64, MIB, "Most bytes of `params`, as JSON; part of what makes an audience."),
     bytes("identity_bytes", 2 * KIB, 64, MIB, "Most bytes of an identity, as JSON."),
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
