@@ -102,7 +102,7 @@ describe("http_problem", function()
   end)
 end)
 
-describe("http_json_string", function()
+describe("json_syntax_quote", function()
   local R = "\u{fffd}"
 
   it("escapes what JSON cannot hold", function()

@@ -1,5 +1,7 @@
 #include "base/json_syntax.h"
 
+#include "base/utf8.h"
+
 #include <stdint.h>
 #include <stdio.h>
 
@@ -196,32 +198,55 @@ bool json_syntax_ok(struct slice text)
     return false;
 }
 
+/* The escape of a byte that JSON text cannot hold as it is (RFC 8259 7); NULL: none needed. */
+static const char *json_escape(unsigned char c, char room[8])
+{
+    switch (c) {
+    case '"':
+        return "\\\"";
+    case '\\':
+        return "\\\\";
+    case '\n':
+        return "\\n";
+    case '\r':
+        return "\\r";
+    case '\t':
+        return "\\t";
+    default:
+        if (c >= 0x20) {
+            return NULL;
+        }
+        snprintf(room, 8, "\\u%04x", c);
+        return room;
+    }
+}
+
 int json_syntax_quote(struct strbuf *out, struct slice text)
 {
+    size_t before = out->len, plain = 0;
     int rc = strbuf_append(out, "\"", 1);
-    size_t from = 0;
-    for (size_t i = 0; i < text.n && rc == 0; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-        if (c >= 0x20 && c != '"' && c != '\\') {
-            continue;
+    for (size_t i = 0; i < text.n && rc == 0;) {
+        char room[8];
+        bool valid;
+        size_t n = utf8_step(text.p + i, text.n - i, &valid);
+        const char *instead =
+            valid ? json_escape((unsigned char)text.p[i], room) : "\xef\xbf\xbd"; /* U+FFFD */
+        if (instead) {
+            rc = strbuf_append(out, text.p + plain, i - plain);
+            rc = rc ? rc : strbuf_append_str(out, instead);
+            plain = i + n;
         }
-        char esc[8];
-        int n;
-        if (c == '\n') {
-            n = snprintf(esc, sizeof esc, "\\n");
-        } else if (c < 0x20) {
-            n = snprintf(esc, sizeof esc, "\\u%04x", c);
-        } else {
-            n = snprintf(esc, sizeof esc, "\\%c", c);
-        }
-        rc = strbuf_append(out, text.p + from, i - from);
-        if (rc == 0) {
-            rc = strbuf_append(out, esc, (size_t)n);
-        }
-        from = i + 1;
+        i += n;
     }
-    if (rc == 0 && text.n > from) {
-        rc = strbuf_append(out, text.p + from, text.n - from);
+    if (rc == 0 && text.n > plain) {
+        rc = strbuf_append(out, text.p + plain, text.n - plain);
     }
-    return rc ? rc : strbuf_append(out, "\"", 1);
+    rc = rc ? rc : strbuf_append(out, "\"", 1);
+    if (rc) {
+        out->len = before; /* nothing half written */
+        if (out->data) {
+            out->data[before] = '\0';
+        }
+    }
+    return rc;
 }

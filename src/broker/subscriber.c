@@ -2,6 +2,7 @@
  * delivery.c. */
 #include "broker/subscriber.h"
 
+#include "base/json_syntax.h"
 #include "base/logging.h"
 #include "broker/refusal.h"
 #include "broker/sse_frame.h"
@@ -274,7 +275,7 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
     struct strbuf data;
     strbuf_init(&data, FIRST_MAX_BYTES);
     int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
-    rc = rc ? rc : http_json_string(&data, requested);
+    rc = rc ? rc : json_syntax_quote(&data, requested);
     rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
     struct frame *frame = NULL;
     if (rc == 0) {

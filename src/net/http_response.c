@@ -2,7 +2,7 @@
  * stream.h. Either all of an answer is appended or nothing. */
 #include "net/http_response.h"
 
-#include "base/utf8.h"
+#include "base/json_syntax.h"
 
 #include <stdio.h>
 #include <uv.h>
@@ -115,53 +115,6 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     return roll_back(out, before, rc);
 }
 
-/* The escape of a byte that JSON text cannot hold as it is (RFC 8259 7); NULL: none needed. */
-static const char *json_escape(unsigned char c, char room[8])
-{
-    switch (c) {
-    case '"':
-        return "\\\"";
-    case '\\':
-        return "\\\\";
-    case '\n':
-        return "\\n";
-    case '\r':
-        return "\\r";
-    case '\t':
-        return "\\t";
-    default:
-        if (c >= 0x20) {
-            return NULL;
-        }
-        snprintf(room, 8, "\\u%04x", c);
-        return room;
-    }
-}
-
-int http_json_string(struct strbuf *out, struct slice text)
-{
-    size_t before = out->len, plain = 0;
-    int rc = strbuf_append(out, "\"", 1);
-    for (size_t i = 0; i < text.n && rc == 0;) {
-        char room[8];
-        bool valid;
-        size_t n = utf8_step(text.p + i, text.n - i, &valid);
-        const char *instead =
-            valid ? json_escape((unsigned char)text.p[i], room) : "\xef\xbf\xbd"; /* U+FFFD */
-        if (instead) {
-            rc = strbuf_append(out, text.p + plain, i - plain);
-            rc = rc ? rc : strbuf_append_str(out, instead);
-            plain = i + n;
-        }
-        i += n;
-    }
-    if (rc == 0 && text.n > plain) {
-        rc = strbuf_append(out, text.p + plain, text.n - plain);
-    }
-    rc = rc ? rc : strbuf_append(out, "\"", 1);
-    return roll_back(out, before, rc);
-}
-
 int http_problem(struct strbuf *out, int status, struct slice detail, struct slice extra)
 {
     size_t before = out->len;
@@ -169,7 +122,7 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
                            http_status_text(status), status);
     if (rc == 0 && detail.p) {
         rc = strbuf_append_str(out, ",\"detail\":");
-        rc = rc ? rc : http_json_string(out, detail);
+        rc = rc ? rc : json_syntax_quote(out, detail);
     }
     if (rc == 0 && extra.n) {
         rc = strbuf_append(out, ",", 1);

@@ -32,8 +32,6 @@ const char *http_status_text(int status);
  * `detail` may hold any bytes: it is escaped, invalid UTF-8 is replaced by U+FFFD. */
 __attribute__((warn_unused_result)) int http_problem(struct strbuf *out, int status,
                                                      struct slice detail, struct slice extra);
-/* Appends `text` as a JSON string with quotes, the same escaping. */
-__attribute__((warn_unused_result)) int http_json_string(struct strbuf *out, struct slice text);
 
 #define HTTP_PROBLEM_TYPE "application/problem+json"
 
