@@ -19,7 +19,7 @@ end
 
 -- What it has received so far: events, and how often a stream was opened.
 function lending:received()
-  assert(self.process:running(), self.process:output())
+  assert(self.process:running(), self.process:errors())
   local events, opens = {}, 0
   for line in self.process:output():gmatch "([^\n]+)\n" do
     local value = http.json.decode(line)

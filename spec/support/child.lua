@@ -1,8 +1,8 @@
--- Long-lived helper processes of the specs (a browser driver, a client): spawned with their output in a
--- file, stopped by their process id.
+-- Long-lived helper processes of the specs (a browser driver, a client): spawned with their output in
+-- files, stopped by their process id.
 --
 --   local p = child.start("/usr/bin/node", { "client.js" }, { env = { NODE_PATH = "..." } })
---   p:output()           all it wrote so far, stdout and stderr
+--   p:output()           all it wrote to stdout so far;  p:errors() the same of stderr
 --   p:write(text)        to its standard input, with options.stdin = true
 --   p:wait()             for its end; its exit code
 --   p:stop()             SIGTERM, then SIGKILL; idempotent
@@ -62,7 +62,8 @@ end
 function M.start(path, args, options)
   options = options or {}
   local self = setmetatable({ dir = M.directory() }, child)
-  local file = assert(uv.fs_open(self.dir .. "/output", "w", 384))
+  local out = assert(uv.fs_open(self.dir .. "/stdout", "w", 384))
+  local err = assert(uv.fs_open(self.dir .. "/stderr", "w", 384))
   local vars, env = uv.os_environ(), {}
   for k, v in pairs(options.env or {}) do
     vars[k] = v
@@ -72,21 +73,30 @@ function M.start(path, args, options)
   end
   self.input = options.stdin and uv.new_pipe(false) or nil
   local handle, pid
-  handle, pid = uv.spawn(path, { args = args, env = env, stdio = { self.input, file, file } }, function(code, signal)
+  handle, pid = uv.spawn(path, { args = args, env = env, stdio = { self.input, out, err } }, function(code, signal)
     self.pid, self.exit_code, self.exit_signal = nil, code, signal
     handle:close()
   end)
-  uv.fs_close(file)
+  uv.fs_close(out)
+  uv.fs_close(err)
   assert(handle, pid)
   self.pid = pid
   return self
 end
 
-function child:output()
-  local f = assert(io.open(self.dir .. "/output", "rb"))
+local function read(path)
+  local f = assert(io.open(path, "rb"))
   local text = f:read "a"
   f:close()
   return text
+end
+
+function child:output()
+  return read(self.dir .. "/stdout")
+end
+
+function child:errors()
+  return read(self.dir .. "/stderr")
 end
 
 function child:write(text)

@@ -73,7 +73,7 @@ function M.open()
   self.driver = child.start(child.find "chromedriver", { "--port=0" })
   local ok, err = pcall(function()
     local port = eventually("chromedriver listens", function()
-      assert(self.driver:running(), self.driver:output())
+      assert(self.driver:running(), self.driver:errors())
       return self.driver:output():match "started successfully on port (%d+)"
     end, 30)
     self.target = { host = "127.0.0.1", port = tonumber(port) }
