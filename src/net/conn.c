@@ -79,6 +79,12 @@ void conn_close_when_written(struct conn *c, enum close_reason why)
 
 /* ---------------------------------------------------------------- deadlines */
 
+static void wait_over(struct conn *c)
+{
+    deadline_disarm(&c->deadline);
+    c->wait = CONN_WAIT_NOTHING;
+}
+
 static void on_deadline(struct deadline *d)
 {
     struct conn *c = container_of(d, struct conn, deadline);
@@ -206,6 +212,9 @@ static void dispatch(struct conn *c)
     c->continue_sent = false;
     c->barrier = rq->method != HTTP_POST;
     c->served = true;
+    if (c->wait != CONN_WAIT_PEER) {
+        wait_over(c); /* what comes behind this request has its full time */
+    }
     s->metrics->requests++;
     struct exchange *ex = exchange_new(c, rq);
     s->handler(s->handler_ctx, exchange_stream(ex), rq, &client);

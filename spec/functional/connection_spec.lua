@@ -1,0 +1,44 @@
+-- Connections that carry more than one request: their deadlines, their order, their end.
+local http = require "support.http"
+local tidegate = require "support.tidegate"
+local uv = require "luv"
+
+describe("a connection that is used", function()
+  local broker = tidegate.shared { config = {
+    limits = { head_timeout_s = 1, body_timeout_s = 1, idle_timeout_s = 1 },
+  } }
+
+  it("is not idle, though each request is answered at once", function()
+    for _, target in ipairs { broker(), broker().admin } do
+      local c = http.connect(target)
+      for i = 1, 6 do
+        local r = assert(c:request("GET", "/nothing"), "request " .. i)
+        assert.equal(404, r.status)
+        uv.sleep(300)
+      end
+    end
+  end)
+
+  -- Sends 7 requests, each packet the end of one and the beginning of the next.
+  local function in_pieces(one, cut)
+    local c = http.connect(broker())
+    local all = one:rep(7)
+    local from = 1
+    for i = 1, 6 do
+      local to = i * #one + cut
+      assert(c:send(all:sub(from, to)))
+      from = to + 1
+      assert.equal(201, assert(c:response(), "answer " .. i).status)
+      uv.sleep(300)
+    end
+  end
+
+  it("has the whole time for the body of each request", function()
+    local one = http.render("POST", "/events?topic=a", nil, ("x"):rep(100))
+    in_pieces(one, #one - 10)
+  end)
+
+  it("has the whole time for the head of each request", function()
+    in_pieces(http.render("POST", "/events?topic=a", nil, "x"), 10)
+  end)
+end)
