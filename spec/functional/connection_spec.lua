@@ -1,5 +1,6 @@
 -- Connections that carry more than one request: their deadlines, their order, their end.
 local http = require "support.http"
+local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
@@ -40,5 +41,29 @@ describe("a connection that is used", function()
 
   it("has the whole time for the head of each request", function()
     in_pieces(http.render("POST", "/events?topic=a", nil, "x"), 10)
+  end)
+end)
+
+describe("a request that is the last of its connection", function()
+  local broker = tidegate.shared()
+
+  -- What was published behind it was not acknowledged: it must not have happened.
+  local function ends_with(last)
+    local stream = sse.open(broker(), { topic = "a" })
+    local c = http.connect(broker())
+    c:send(last .. http.render("POST", "/events?topic=a", nil, "behind"):rep(3))
+    assert.equal(201, c:response().status)
+    assert.is_true(c:closed())
+    broker():publish("a", "later")
+    assert.equal("last", stream:next().data)
+    assert.equal("later", stream:next().data)
+  end
+
+  it("is one with Connection: close", function()
+    ends_with(http.render("POST", "/events?topic=a", { Connection = "close" }, "last"))
+  end)
+
+  it("is one of HTTP/1.0", function()
+    ends_with "POST /events?topic=a HTTP/1.0\r\nContent-Length: 4\r\n\r\nlast"
   end)
 end)

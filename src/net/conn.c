@@ -211,6 +211,7 @@ static void dispatch(struct conn *c)
     c->rq = NULL; /* the handler may close the connection */
     c->continue_sent = false;
     c->barrier = rq->method != HTTP_POST;
+    c->last = !rq->keep_alive; /* RFC 9112, 9.6 */
     c->served = true;
     if (c->wait != CONN_WAIT_PEER) {
         wait_over(c); /* what comes behind this request has its full time */
@@ -234,7 +235,7 @@ static bool may_dispatch(const struct conn *c)
 
 static bool may_parse(const struct conn *c)
 {
-    if (c->closing || c->streaming || c->close_when_written || c->lingering) {
+    if (c->closing || c->streaming || c->last || c->close_when_written || c->lingering) {
         return false;
     }
     if (c->rq && (c->rq->state == HTTP_COMPLETE || c->rq->state == HTTP_FAILED)) {

@@ -48,6 +48,7 @@ struct conn {
     enum close_reason close_why; /* with close_when_written */
     bool reading, eof, streaming, closing, close_when_written, lingering;
     bool barrier;       /* nothing behind the exchange under way may start */
+    bool last;          /* nothing behind it is handled at all: its answer says close */
     bool served;        /* at least one request was handled */
     bool continue_sent; /* 100 Continue, for rq */
     bool counted;       /* in server->addresses */
