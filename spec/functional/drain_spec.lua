@@ -1,4 +1,5 @@
 -- Leaving: streams are told to come back, what was accepted is answered, the process ends with 0.
+local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
@@ -86,6 +87,31 @@ describe("SIGTERM", function()
     for i, ev in ipairs(back:collect(#acked)) do
       assert.same({ tostring(i), acked[i] }, { ev.data, ev.id })
     end
+  end)
+
+  it("answers all pipelined publishes under way, whichever commit they are part of", function()
+    local broker = tidegate.start()
+    local lock = child.start(assert(child.find "sqlite3"), { "-bail", broker.dir .. "/store/events.db" },
+      { stdin = true })
+    finally(function() lock:stop() end)
+    lock:write "BEGIN IMMEDIATE;\n.print locked\n"
+    eventually("it is locked", function() return lock:output():find "locked" end)
+    local c = http.connect(broker)
+    local one = http.render("POST", "/events?topic=a", nil, "x")
+    c:send(one) -- a commit of its own, which waits for the lock
+    eventually("it is under way", function() return broker:metric "tidegate_http_requests_total" == 1 end)
+    c:send(one:rep(3)) -- the next commit
+    eventually("all are", function() return broker:metric "tidegate_http_requests_total" == 4 end)
+    broker:signal "TERM"
+    eventually("it drains", function() return not http.connect(broker) end)
+    lock:write "ROLLBACK;\n"
+    for i = 1, 4 do
+      local r = assert(c:response(), "answer " .. i)
+      assert.equal(201, r.status)
+      assert.equal(i == 4 and "close" or "keep-alive", r.headers.connection)
+    end
+    assert.is_true(c:closed())
+    assert.equal(0, (broker:wait_exit()))
   end)
 
   it("closes connections that wait for a request", function()

@@ -241,7 +241,8 @@ static bool may_parse(const struct conn *c)
     if (c->rq && (c->rq->state == HTTP_COMPLETE || c->rq->state == HTTP_FAILED)) {
         return false;
     }
-    bool full = c->exchange_count && (c->barrier || c->exchange_count >= c->server->opt.pipeline);
+    bool full = c->exchange_count && (c->barrier || c->server->draining ||
+                                      c->exchange_count >= c->server->opt.pipeline);
     return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
 }
 

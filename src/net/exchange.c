@@ -58,8 +58,9 @@ static int exchange_respond(struct stream *s, const struct http_response *r)
 {
     struct exchange *ex = exchange_of(s);
     struct conn *c = ex->conn;
-    if (c->server->draining) {
-        ex->framing.keep_alive = false;
+    if (c->server->draining && c->exchanges.prev == &ex->node) {
+        ex->framing.keep_alive = false; /* not those before it: all under way are answered */
+        c->last = true;
     }
     s->events = NULL;
     ex->done = true;
