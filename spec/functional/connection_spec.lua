@@ -67,3 +67,30 @@ describe("a request that is the last of its connection", function()
     ends_with "POST /events?topic=a HTTP/1.0\r\nContent-Length: 4\r\n\r\nlast"
   end)
 end)
+
+describe("a client that says it will send nothing more", function()
+  local broker = tidegate.shared { config = { limits = { body_timeout_s = 60 } } }
+  local one = http.render("POST", "/events?topic=a", nil, "x")
+
+  it("is answered first", function()
+    local c = http.connect(broker())
+    c:send(one:rep(3))
+    c:shutdown()
+    for _ = 1, 3 do
+      assert.equal(201, c:response().status)
+    end
+    assert.is_true(c:closed())
+  end)
+
+  it("is not waited for in the middle of a body", function()
+    for _, before in ipairs { 0, 2 } do
+      local c = http.connect(broker())
+      c:send(one:rep(before) .. one:sub(1, -2))
+      c:shutdown()
+      for _ = 1, before do
+        assert.equal(201, c:response().status)
+      end
+      assert.is_true(c:closed())
+    end
+  end)
+end)

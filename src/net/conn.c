@@ -341,6 +341,12 @@ static void set_reading(struct conn *c)
     }
 }
 
+/* A request is there in part, and what is missing may still come. */
+static bool awaits_rest(const struct conn *c)
+{
+    return c->rq && c->rq->state != HTTP_HEAD && !(c->rq->state == HTTP_BODY && c->eof);
+}
+
 static void finish_if_done(struct conn *c)
 {
     if (c->write || c->out.len || c->queued || c->lingering) {
@@ -354,7 +360,7 @@ static void finish_if_done(struct conn *c)
             conn_close(c, c->close_why);
         }
     } else if (c->exchange_count == 0 && !c->streaming && (c->eof || c->server->draining) &&
-               !(c->rq && c->rq->state != HTTP_HEAD)) {
+               !awaits_rest(c)) {
         conn_close(c, c->eof ? CLOSE_CLIENT_CLOSED : CLOSE_DRAINING);
     }
 }
