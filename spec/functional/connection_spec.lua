@@ -94,3 +94,17 @@ describe("a client that says it will send nothing more", function()
     end
   end)
 end)
+
+describe("a malformed request behind publishes", function()
+  local broker = tidegate.shared()
+
+  it("is answered after them, and counted once", function()
+    local c = http.connect(broker())
+    c:send(http.render("POST", "/events?topic=a", nil, "x"):rep(20) .. "BAD\r\n\r\n")
+    for _ = 1, 20 do
+      assert.equal(201, c:response().status)
+    end
+    assert.equal(400, c:response().status)
+    assert.equal(1, broker():metric "tidegate_http_bad_requests_total")
+  end)
+end)

@@ -269,10 +269,10 @@ static void failure_text(const struct http_limits *l, const struct http_failure 
 
 static void parse_failed(struct conn *c)
 {
-    c->server->metrics->bad_requests++;
     if (c->exchange_count) {
         return; /* answered after those before it: conn_progress() comes back */
     }
+    c->server->metrics->bad_requests++;
     struct http_failure f = c->rq->fail;
     char text[160];
     failure_text(&c->server->opt.limits, &f, text, sizeof text);
