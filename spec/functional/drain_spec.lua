@@ -62,12 +62,11 @@ describe("SIGTERM", function()
     local c = http.connect(broker)
     local n = 300
     for i = 1, n do
-      assert(c:send(http.render("POST", "/events?topic=a", nil, tostring(i))))
+      if not c:send(http.render("POST", "/events?topic=a", nil, tostring(i))) then
+        break -- closed between two requests: this one was not read
+      end
       if i == n // 2 then
         broker:signal "TERM"
-      end
-      if not broker:running() then
-        break
       end
     end
     local acked = {}
