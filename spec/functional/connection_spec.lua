@@ -1,5 +1,6 @@
 -- Connections that carry more than one request: their deadlines, their order, their end.
 local http = require "support.http"
+local sockets = require "support.sockets"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
@@ -106,5 +107,24 @@ describe("a malformed request behind publishes", function()
     end
     assert.equal(400, c:response().status)
     assert.equal(1, broker():metric "tidegate_http_bad_requests_total")
+  end)
+end)
+
+describe("an answer that the socket does not take at once", function()
+  -- What the client still sends must not turn into a reset that takes the end of the answer with it.
+  it("arrives in full though its connection closes and the client goes on sending", function()
+    local broker = tidegate.start { config = { limits = { send_buffer_bytes = 4608 } } }
+    local whole = http.get(broker, "/").body
+    for _ = 1, 3 do
+      local c = http.connect(broker, { rcvbuf = 2304 })
+      assert(c:send(http.render("GET", "/", { Connection = "close" })))
+      c:send(("x"):rep(300000), 0.2)
+      for _ = 1, 25 do -- slowly, so that its end waits in the kernel while the connection closes
+        uv.sleep(20)
+        c.buffer = c.buffer .. assert(sockets.read_available(c.socket, 300))
+      end
+      assert.equal(whole, assert(c:response()).body)
+    end
+    assert.is_true(broker:metric "tidegate_writes_blocked_total" > 0)
   end)
 end)

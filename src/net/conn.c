@@ -79,7 +79,7 @@ void conn_close_when_written(struct conn *c, enum close_reason why)
 
 /* ---------------------------------------------------------------- deadlines */
 
-static void wait_over(struct conn *c)
+void conn_wait_over(struct conn *c)
 {
     deadline_disarm(&c->deadline);
     c->wait = CONN_WAIT_NOTHING;
@@ -214,7 +214,7 @@ static void dispatch(struct conn *c)
     c->last = !rq->keep_alive; /* RFC 9112, 9.6 */
     c->served = true;
     if (c->wait != CONN_WAIT_PEER) {
-        wait_over(c); /* what comes behind this request has its full time */
+        conn_wait_over(c); /* what comes behind this request has its full time */
     }
     s->metrics->requests++;
     struct exchange *ex = exchange_new(c, rq);

@@ -64,6 +64,8 @@ void conn_close(struct conn *c, enum close_reason why);
 void conn_close_when_written(struct conn *c, enum close_reason why);
 /* Goes on after anything changed: parses, dispatches, flushes, arms the right deadline. */
 void conn_progress(struct conn *c);
+/* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
+void conn_wait_over(struct conn *c);
 
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */

@@ -44,23 +44,13 @@ static void on_written(uv_write_t *req, int status)
         conn_close(c, CLOSE_CLIENT_ERROR);
         return;
     }
+    conn_wait_over(c); /* a further write has its own time to make progress */
     conn_write_out(c);
-    if (c->closing || c->write) {
-        return;
+    struct stream *s = c->closing || c->write ? NULL : exchange_streaming(c);
+    if (s && s->events) {
+        s->events->writable(s);
     }
-    if (c->close_when_written) {
-        conn_close(c, c->close_why);
-        return;
-    }
-    if (c->streaming) {
-        struct stream *s = exchange_streaming(c);
-        if (s && s->events) {
-            s->events->writable(s);
-        }
-    }
-    if (!c->closing) {
-        conn_progress(c);
-    }
+    conn_progress(c);
 }
 
 /* Hands bytes to libuv. Takes `bytes` or the reference `frame`, whichever is given. */
