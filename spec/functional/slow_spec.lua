@@ -3,6 +3,7 @@ local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+local uv = require "luv"
 
 local KIB = 1024
 local SMALL = {
@@ -115,6 +116,24 @@ describe("a reader that stops reading", function()
 
   it("is closed beyond max_lag, too, where the event log holds fewer events than that", function()
     closed_and_back(1024 * KIB)
+  end)
+
+  it("is not held responsible for what was published before it came", function()
+    local broker = tidegate.start { config = with(SMALL, {
+      sse = { max_lag_events = 200, on_lag = "close" }, event_log = { max_events = 16 },
+    }) }
+    flood(broker, "other", 1, 300, 6)
+    local c = sse.open(broker, { topic = "lag", rcvbuf = 4096 })
+    local batch = {}
+    for i = 1, 25 do -- one commit, more than the event log holds
+      batch[i] = { topic = "lag", data = payload(i, 32 * KIB) }
+    end
+    broker:publish_all(batch)
+    eventually("it is behind", function() return broker:metric "tidegate_subscribers_behind" == 1 end)
+    flood(broker, "other", 301, 400, 6)
+    uv.sleep(1500) -- the rule is applied once a second
+    assert.same(range(1, 25), numbers(c:collect(25, 20)))
+    assert.equal(0, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
   end)
 
   it("skips to the newest event with a gap where the configuration says that", function()

@@ -154,6 +154,9 @@ static void route_to(void *ctx, void *member)
         return; /* two of its patterns match */
     }
     a->seen = r->mark;
+    if (a->pending.n == 0) {
+        a->pending_from = r->mark - 1;
+    }
     event_list_push(&a->pending, event_ref(r->ev));
     if (!list_linked(&a->dirty)) {
         list_add_tail(&r->b->dirty, &a->dirty);

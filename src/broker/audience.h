@@ -28,6 +28,7 @@ struct audience {
     struct list parked; /* rate-limited subscribers with nothing to send, woken by events */
 
     struct event_list pending; /* matching events that became visible this turn */
+    uint64_t pending_from;     /* ordinal of the first of them */
     uint64_t seen;             /* ordinal + 1 of the last event added: an event is added once */
     struct list dirty;         /* in broker->dirty while pending is not empty */
 };

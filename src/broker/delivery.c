@@ -48,6 +48,9 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         subscriber_sent(sub);
         return true;
     }
+    if (sub->state == SUB_LIVE) { /* its place was implied, too */
+        sub->ordinal = sub->audience->pending_from;
+    }
     /* The rest of the event that was cut short is all that is kept; the others stay in the log. */
     size_t offset;
     unsigned index;
@@ -69,10 +72,12 @@ static void deliver_live(struct broker *b, struct audience *a)
 {
     struct segment *g = &b->segment;
     struct event_list events = a->pending;
+    uint64_t ordinal = a->pending_from;
     a->pending = (struct event_list){0};
     list_del(&a->dirty);
     for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
         segment_begin(g, a, events.v[i]->id - 1);
+        a->pending_from = ordinal + i; /* or later: not all events are for this audience */
         while (i < events.n && !segment_full(b, g)) {
             segment_add(b, g, events.v[i++]);
         }
@@ -85,6 +90,7 @@ static void deliver_live(struct broker *b, struct audience *a)
     }
     list_for_each_safe (it, next, &a->parked) {
         struct subscriber *sub = container_of(it, struct subscriber, place);
+        sub->ordinal = ordinal;
         advance(sub, events.v[0]->id - 1, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
@@ -104,7 +110,7 @@ static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resume
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;
     }
-    sub->cursor = resumed_from;
+    advance(sub, resumed_from, 0);
     bool alive = subscriber_send_frame(sub, f);
     frame_unref(f);
     return alive;

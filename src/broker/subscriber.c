@@ -253,7 +253,11 @@ static void on_beat(struct deadline *d)
     if (sub->state == SUB_BLOCKED) {
         return; /* never behind an unfinished write: armed again when that has left */
     }
-    sub->cursor = subscriber_position(sub);
+    if (!is_behind(sub->state)) { /* its place is implied until the write blocks */
+        const struct audience *a = sub->audience;
+        sub->cursor = subscriber_position(sub);
+        sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(sub->b->log);
+    }
     subscriber_send_frame(sub, sub->b->heartbeat);
 }
 
