@@ -395,6 +395,8 @@ static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
         refuse_transient(b, s, cors, true, CLOSE_TRANSIENT, "the event store is unavailable");
         subscriber_free(sub, CLOSE_TRANSIENT);
     } else if (sub) {
+        uint64_t head = eventlog_head(b->log); /* the store may know events still to be tailed */
+        id = id < head ? id : head;
         if (id > w->st.at) {
             w->st.gap = w->st.gap ? w->st.gap : "expired";
             w->st.at = id;
