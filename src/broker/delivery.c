@@ -232,9 +232,13 @@ static void catch_up(struct subscriber *sub)
         if (!next_segment(sub, g)) {
             return;
         }
-        subscriber_spend(sub, g->count);
+        uint64_t before = sub->delivered;
         sub->earliest = false;
-        if (!send_segment(sub, g) || sub->state != SUB_RUNNABLE) {
+        if (!send_segment(sub, g)) {
+            return;
+        }
+        subscriber_spend(sub, (unsigned)(sub->delivered - before)); /* not what the socket left */
+        if (sub->state != SUB_RUNNABLE) {
             return;
         }
     }
