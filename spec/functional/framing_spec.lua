@@ -1,4 +1,5 @@
 -- What was published is what a parser of the stream gets back, whatever the bytes.
+local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
@@ -128,6 +129,34 @@ describe("a stream of several events", function()
       local bytes = c:bytes():gsub("^.-\n\n", "") -- the first block has a retry of its own
       first = first or bytes
       assert.is_true(first == bytes)
+    end
+  end)
+end)
+
+describe('the format "json"', function()
+  local broker = tidegate.shared {
+    config = { limits = { event_bytes = 4096 } },
+    policy = [[
+      return {
+        api = 1,
+        authenticate = function() return { sub = "x" } end,
+        subscribe = function() return { topics = { "**" }, format = "json" } end,
+        publish = function(pub) return pub end,
+      }
+    ]],
+  }
+
+  it("has room for every event, however much of it needs an escape", function()
+    local c = sse.open(broker())
+    for _, data in ipairs { ("\1"):rep(4096), ('"'):rep(4096), "plain" } do
+      local attrs = {}
+      for i = 1, 15 do
+        attrs["a" .. i] = ("y"):rep(200)
+      end
+      broker():publish("a", data, { attrs = attrs, type = ("\1"):rep(200) })
+      local got = http.json.decode(c:next().data)
+      assert.equal(data, got.data)
+      assert.same(attrs, got.attrs)
     end
   end)
 end)

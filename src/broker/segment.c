@@ -19,7 +19,11 @@ void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes)
     /* the frame that fills it may be all line ends, each of which costs "data:" */
     strbuf_init(&g->small, turn_bytes + 8 * SEGMENT_LARGE_BYTES);
     /* a format may add to what it was given, but not without end */
-    strbuf_init(&g->format_data, 2 * event_bytes + 4096);
+    g->format_max = 2 * event_bytes + 4096;
+    /* every event must fit: a byte may become \u00XX */
+    g->json_max = 6 * (event_bytes + EVENT_TOPIC_MAX_BYTES + EVENT_TYPE_MAX_BYTES) +
+                  EVENT_ATTRS_MAX_BYTES + 256;
+    strbuf_init(&g->format_data, g->format_max);
     strbuf_init(&g->format_event, EVENT_TYPE_MAX_BYTES);
 }
 
@@ -131,6 +135,7 @@ void segment_add(struct broker *b, struct segment *g, struct event *ev)
         return;
     }
     struct formatted out = {g->format_data, g->format_event};
+    out.data.max = a->binding.format == POLICY_FORMAT_JSON ? g->json_max : g->format_max;
     strbuf_reset(&out.data);
     strbuf_reset(&out.event);
     b->metrics->format_calls++;

@@ -41,6 +41,7 @@ struct segment {
     uv_buf_t bufs[SEGMENT_MAX_BUFS];
     unsigned buf_count;                      /* 0 until segment_seal() */
     struct strbuf format_data, format_event; /* scratch of formats */
+    size_t format_max, json_max;             /* bounds of format_data: the policy's, "json" */
     /* events whose raw_frame was made for this segment: dropped with it */
     struct event_list framed;
 };
