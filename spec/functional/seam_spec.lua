@@ -147,7 +147,7 @@ describe("the seam between store and event log", function()
       check(c, pub, 0, everything, "one of many")
     end
     local read = broker:metric "tidegate_store_pages_read_total"
-    local shared = broker:metric "tidegate_store_pages_shared_total"
-    assert.is_true(shared > read, ("%d pages read, %d shared"):format(read, shared))
+    -- 20 pages hold the history; each client for itself would have read 950
+    assert.is_true(read <= 100, ("%d pages read for 50 clients"):format(read))
   end)
 end)
