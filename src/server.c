@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 
@@ -182,7 +183,8 @@ static void greet(const struct server *s)
 {
     const char *at = s->public.first_address;
     const char *path = s->cfg->http.events_path;
-    if (!s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
+    bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): nobody is watching */
+    if (journal || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
         return;
     }
     printf("\nTidegate is up. In one terminal subscribe, in another publish:\n"

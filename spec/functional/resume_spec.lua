@@ -25,6 +25,21 @@ local function history(broker, n)
   return topic, ids
 end
 
+describe("a store without a single event", function()
+  for _, asked in ipairs { "earliest", "0" } do
+    it("gives a position to resume from to a client that asks for " .. asked, function()
+      local broker = tidegate.start()
+      local c = sse.open(broker, { topic = "a", query = { last_event_id = asked } })
+      c:wait("the first block", function() return c.start_id end)
+      assert.matches("^[1-9]%d*$", c.start_id)
+      c:close()
+      broker:publish("a", "first")
+      local back = sse.open(broker, { topic = "a", last_event_id = c.start_id })
+      assert.equal("first", back:next().data)
+    end)
+  end
+end)
+
 describe("resuming", function()
   local broker = tidegate.shared()
 

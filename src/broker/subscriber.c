@@ -299,6 +299,14 @@ struct start {
     struct slice requested;
 };
 
+/* The position before the first event there ever was: a store begins with a leap to it. 0 when that
+ * is not known any more, because retention has passed it. */
+static uint64_t origin(const struct store_bounds *bounds)
+{
+    bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
+    return known ? bounds->leaps[0].upto : 0;
+}
+
 static struct start where_to_start(struct broker *b, const struct resume *r)
 {
     uint64_t head = eventlog_head(b->log);
@@ -307,7 +315,7 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
     case RESUME_NOW:
         return (struct start){.at = head};
     case RESUME_EARLIEST:
-        return (struct start){.at = bounds.trimmed};
+        return (struct start){.at = bounds.trimmed ? bounds.trimmed : origin(&bounds)};
     case RESUME_UNKNOWN:
         return (struct start){head, "unknown", r->text};
     case RESUME_AFTER:
@@ -316,7 +324,10 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
     if (r->id > head) {
         return (struct start){head, "reset", r->text};
     }
-    for (size_t i = 0; r->id != 0 && i < bounds.leap_count; i++) {
+    if (r->id == 0) {
+        return (struct start){.at = origin(&bounds)};
+    }
+    for (size_t i = 0; i < bounds.leap_count; i++) {
         /* `upto` itself is a position this store gave out: that of a stream with no event yet */
         if (bounds.leaps[i].after < r->id && r->id < bounds.leaps[i].upto) {
             return (struct start){bounds.leaps[i].upto, "reset", r->text};
