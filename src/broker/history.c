@@ -130,6 +130,9 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
     REQUIRE(f != NULL);
     list_del(&f->node);
     h->started--;
+    if (rc == 0 && got->upto <= f->after) {
+        rc = UV_EIO; /* a store that ends before what it has handed out: not read again at once */
+    }
     if (rc == 0) {
         page_keep(h, f->after, got);
         wake(&f->waiters);

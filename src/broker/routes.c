@@ -66,7 +66,8 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
     } else {
-        struct subscribe_start start = {.resume = w->resume, .cors = cors, .client = w->client};
+        struct subscribe_start start = {
+            .resume = w->resume, .cors = cors, .client = w->client, .sse = w->sse};
         subscriber_start(b, s, v, &start);
     }
     subscribe_free(w);

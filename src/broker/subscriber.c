@@ -1,5 +1,5 @@
-/* See subscriber.h. The life of one stream: start, heartbeat, pace, expiry, end. Delivery is in
- * delivery.c. */
+/* See subscriber.h. The life of one stream: states, heartbeat, end. How it starts is in
+ * subscriber_start.c, what is delivered to it in delivery.c. */
 #include "broker/subscriber.h"
 
 #include "base/json_syntax.h"
@@ -14,9 +14,6 @@
 #include <stdlib.h>
 
 enum {
-    FIRST_MAX_BYTES = 8192,
-    FIELDS_MAX_BYTES = 4096,
-    PACE_TICK_MS = 50,
     HEARTBEAT_SLACK_MS = 100, /* re-armed at most this often: what silence is rounded to */
 };
 
@@ -71,95 +68,9 @@ uint64_t subscriber_lag(const struct subscriber *sub)
     return eventlog_end(log) - sub->ordinal;
 }
 
-/* ---------------------------------------------------------------- pace: events_per_s */
-
-struct pace {
-    struct deadline tick;
-    struct subscriber *sub;
-    double per_s, tokens;
-    uint64_t at_ms;
-};
-
-static void on_pace(struct deadline *d)
-{
-    struct pace *p = container_of(d, struct pace, tick);
-    if (p->sub->state == SUB_PACED) {
-        subscriber_set_state(p->sub, SUB_RUNNABLE);
-    }
-}
-
-unsigned subscriber_allowance(struct subscriber *sub)
-{
-    struct pace *p = sub->pace;
-    if (!p) {
-        return UINT_MAX;
-    }
-    uint64_t now = loop_now(sub->b->loop);
-    double most = p->per_s > 1 ? p->per_s : 1; /* a second's worth may come at once */
-    p->tokens += p->per_s * (double)(now - p->at_ms) / 1000;
-    p->tokens = p->tokens > most ? most : p->tokens;
-    p->at_ms = now;
-    return (unsigned)p->tokens;
-}
-
-void subscriber_spend(struct subscriber *sub, unsigned events)
-{
-    if (sub->pace) {
-        sub->pace->tokens -= events;
-    }
-}
-
-void subscriber_wait_for_pace(struct subscriber *sub)
-{
-    subscriber_set_state(sub, SUB_PACED);
-    deadline_arm(loop_deadline_class(sub->b->loop, PACE_TICK_MS, on_pace), &sub->pace->tick);
-}
-
-static struct pace *pace_new(struct subscriber *sub, double per_s)
-{
-    struct pace *p = xcalloc(1, sizeof *p);
-    deadline_init(&p->tick);
-    p->sub = sub;
-    p->per_s = per_s;
-    p->tokens = 1;
-    p->at_ms = loop_now(sub->b->loop);
-    return p;
-}
-
-/* ---------------------------------------------------------------- expiry of the identity */
-
-struct expiry {
-    struct deadline due;
-    struct subscriber *sub;
-    int64_t at_ms; /* Unix */
-};
-
-static void on_expiry(struct deadline *d);
-
-/* Deadlines are FIFOs per duration, so a moment far away is reached in steps of powers of two. */
-static void expiry_arm(struct expiry *x)
-{
-    int64_t left = x->at_ms - loop_unix_ms(x->sub->b->loop);
-    uint64_t step = 250;
-    while (step * 2 <= (uint64_t)(left > 0 ? left : 0) && step < UINT64_C(1) << 40) {
-        step *= 2;
-    }
-    deadline_arm(loop_deadline_class(x->sub->b->loop, step, on_expiry), &x->due);
-}
-
-static void on_expiry(struct deadline *d)
-{
-    struct expiry *x = container_of(d, struct expiry, due);
-    if (loop_unix_ms(x->sub->b->loop) < x->at_ms || x->sub->state == SUB_STARTING) {
-        expiry_arm(x);
-        return;
-    }
-    subscriber_end(x->sub, CLOSE_GRANT_EXPIRED, x->sub->retry_ms);
-}
-
 /* ---------------------------------------------------------------- end */
 
-static void subscriber_free(struct subscriber *sub, enum close_reason why)
+void subscriber_free(struct subscriber *sub, enum close_reason why)
 {
     struct broker *b = sub->b;
     log_debug("broker", "unsubscribed",
@@ -180,15 +91,8 @@ static void subscriber_free(struct subscriber *sub, enum close_reason why)
     list_del(&sub->place);
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
-    if (sub->pace) {
-        deadline_disarm(&sub->pace->tick);
-    }
-    if (sub->expiry) {
-        deadline_disarm(&sub->expiry->due);
-    }
+    subscriber_clear_timing(sub);
     audience_unref(b, sub->audience);
-    free(sub->pace);
-    free(sub->expiry);
     free(sub->identity);
     free(sub);
 }
@@ -223,7 +127,7 @@ static void on_closed(struct stream *s, enum close_reason why)
     subscriber_free(s->owner, why);
 }
 
-static const struct stream_events subscriber_events = {.writable = on_writable,
+const struct stream_events subscriber_stream_events = {.writable = on_writable,
                                                        .closed = on_closed};
 
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
@@ -271,253 +175,10 @@ void subscriber_sent(struct subscriber *sub)
     deadline_arm(sub->beat_class, &sub->beat);
 }
 
-/* ---------------------------------------------------------------- start */
-
-struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
-                                   uint64_t resumed_from)
+void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
-    struct strbuf data;
-    strbuf_init(&data, FIRST_MAX_BYTES);
-    int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
-    rc = rc ? rc : json_syntax_quote(&data, requested);
-    rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
-    struct frame *frame = NULL;
-    if (rc == 0) {
-        struct sse_fields f = {
-            .id = resumed_from, .event = slice_str(b->opt.gap_event), .data = strbuf_slice(&data)};
-        frame = sse_frame(&f);
-        b->metrics->gaps++;
-    }
-    strbuf_clear(&data);
-    return frame;
-}
-
-/* Where the stream starts, and why not where it was asked to (NULL: it does). */
-struct start {
-    uint64_t at;
-    const char *gap;
-    struct slice requested;
-};
-
-/* The position before the first event there ever was: a store begins with a leap to it. 0 when that
- * is not known any more, because retention has passed it. */
-static uint64_t origin(const struct store_bounds *bounds)
-{
-    bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
-    return known ? bounds->leaps[0].upto : 0;
-}
-
-static struct start where_to_start(struct broker *b, const struct resume *r)
-{
-    uint64_t head = eventlog_head(b->log);
-    struct store_bounds bounds = b->store->ops->bounds(b->store);
-    switch (r->kind) {
-    case RESUME_NOW:
-        return (struct start){.at = head};
-    case RESUME_EARLIEST:
-        return (struct start){.at = bounds.trimmed ? bounds.trimmed : origin(&bounds)};
-    case RESUME_UNKNOWN:
-        return (struct start){head, "unknown", r->text};
-    case RESUME_AFTER:
-        break;
-    }
-    if (r->id > head) {
-        return (struct start){head, "reset", r->text};
-    }
-    if (r->id == 0) {
-        return (struct start){.at = origin(&bounds)};
-    }
-    for (size_t i = 0; i < bounds.leap_count; i++) {
-        /* `upto` itself is a position this store gave out: that of a stream with no event yet */
-        if (bounds.leaps[i].after < r->id && r->id < bounds.leaps[i].upto) {
-            return (struct start){bounds.leaps[i].upto, "reset", r->text};
-        }
-    }
-    return (struct start){.at = r->id};
-}
-
-/* retry, the position, and the gap if there is one: one frame, so that it leaves in one packet. */
-static struct frame *first_frame(struct subscriber *sub, const struct start *st)
-{
-    struct sse_fields f = {.id = st->at, .retry_ms = broker_jitter(sub->b, sub->retry_ms)};
-    struct frame *first = sse_frame(&f);
-    if (!first || !st->gap) {
-        return first;
-    }
-    struct frame *gap = subscriber_gap_frame(sub->b, st->gap, st->requested, st->at);
-    struct frame *both = gap ? frame_new((size_t)first->len + gap->len) : NULL;
-    if (both) {
-        memcpy(both->bytes, first->bytes, first->len);
-        memcpy(both->bytes + first->len, gap->bytes, gap->len);
-    }
-    frame_unref(first);
-    frame_unref(gap);
-    return both;
-}
-
-static void begin(struct subscriber *sub, const struct start *st, struct slice cors)
-{
-    struct broker *b = sub->b;
-    struct strbuf fields;
-    struct frame *first = first_frame(sub, st);
-    strbuf_init(&fields, FIELDS_MAX_BYTES);
-    int rc = first ? broker_stream_fields(&fields, cors) : UV_ENOMEM;
-    struct http_response head = {
-        .status = 200, .content_type = b->opt.content_type, .fields = strbuf_slice(&fields)};
-    rc = rc ? rc : stream_open(sub->stream, &head);
-    strbuf_clear(&fields);
-    if (rc) {
-        frame_unref(first);
-        subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
-        return;
-    }
-    sub->cursor = st->at;
-    b->metrics->subscribed++;
-    log_debug("broker", "subscribed",
-              LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
-                    log_uint("from", st->at)));
-    /* not live before this turn's events have gone to those who are */
-    subscriber_set_state(sub, SUB_RUNNABLE);
-    bool alive = subscriber_send_frame(sub, first);
-    frame_unref(first);
-    if (alive && b->draining) { /* began while the store was being asked */
-        subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
-    }
-}
-
-/* A subscriber whose policy bounds the age of what it may see waits for the store to say where that
- * begins. */
-struct aged_start {
-    struct broker *b;
-    struct start st;
-    struct strbuf cors, requested;
-    uint64_t stream_id;
-};
-
-static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
-{
-    struct aged_start *w = ctx;
-    struct broker *b = w->b;
-    struct stream *s = http_server_stream(b->server, token);
-    struct subscriber *sub = s && s->events == &subscriber_events ? s->owner : NULL;
-    if (sub && rc) {
-        struct slice cors = strbuf_slice(&w->cors);
-        stream_set_owner(s, NULL, NULL);
-        refuse_transient(b, s, cors, true, CLOSE_TRANSIENT, "the event store is unavailable");
-        subscriber_free(sub, CLOSE_TRANSIENT);
-    } else if (sub) {
-        uint64_t head = eventlog_head(b->log); /* the store may know events still to be tailed */
-        id = id < head ? id : head;
-        if (id > w->st.at) {
-            w->st.gap = w->st.gap ? w->st.gap : "expired";
-            w->st.at = id;
-        }
-        w->st.requested = strbuf_slice(&w->requested);
-        begin(sub, &w->st, strbuf_slice(&w->cors));
-    }
-    strbuf_clear(&w->cors);
-    strbuf_clear(&w->requested);
-    free(w);
-}
-
-static int seek_start(struct subscriber *sub, const struct start *st, uint64_t max_age_ms,
-                      struct slice cors)
-{
-    struct broker *b = sub->b;
-    struct aged_start *w = xcalloc(1, sizeof *w);
-    w->b = b;
-    w->st = *st;
-    strbuf_init(&w->cors, FIELDS_MAX_BYTES);
-    strbuf_init(&w->requested, FIRST_MAX_BYTES);
-    int rc = strbuf_append(&w->cors, cors.p ? cors.p : "", cors.n);
-    rc = rc ? rc : strbuf_append(&w->requested, st->requested.p, st->requested.n);
-    if (rc == 0) {
-        int64_t since = loop_unix_ms(b->loop) - (int64_t)max_age_ms;
-        rc = b->store->ops->seek(b->store, since, on_sought, w, sub->id);
-    }
-    if (rc) {
-        strbuf_clear(&w->cors);
-        strbuf_clear(&w->requested);
-        free(w);
-    }
-    return rc;
-}
-
-static struct subscriber *subscriber_new(struct broker *b, struct stream *s, struct audience *a,
-                                         const struct verdict *v)
-{
-    const struct subscription *want = &v->subscription;
-    struct subscriber *sub = xcalloc(1, sizeof *sub);
-    unsigned beat_s = want->heartbeat_s ? want->heartbeat_s : b->opt.heartbeat_s;
-    sub->b = b;
-    sub->stream = s;
-    sub->id = s->id;
-    sub->audience = a;
-    sub->opened_ms = loop_now(b->loop);
-    sub->retry_ms = want->retry_ms ? want->retry_ms : b->opt.retry_ms;
-    sub->max_lag = want->max_lag ? want->max_lag : b->opt.max_lag;
-    sub->on_lag = want->on_lag != ON_LAG_DEFAULT ? want->on_lag : b->opt.on_lag;
-    list_init(&sub->place);
-    list_init(&sub->all);
-    list_add_tail(&b->subscribers, &sub->all);
     deadline_init(&sub->beat);
-    sub->beat_class = loop_deadline_class(b->loop, (uint64_t)beat_s * 1000, on_beat);
-    if (want->events_per_s > 0) {
-        sub->pace = pace_new(sub, want->events_per_s);
-    }
-    if (v->expires_ms) {
-        sub->expiry = xcalloc(1, sizeof *sub->expiry);
-        deadline_init(&sub->expiry->due);
-        sub->expiry->sub = sub;
-        sub->expiry->at_ms = v->expires_ms;
-        expiry_arm(sub->expiry);
-    }
-    if (b->policy->ops->wants_disconnect(b->policy)) {
-        sub->identity =
-            xstrndup(v->identity.p ? v->identity.p : "{}", v->identity.p ? v->identity.n : 2);
-    }
-    if (sub->max_lag && sub->on_lag == ON_LAG_CLOSE) {
-        b->lag_rules++;
-    }
-    b->metrics->subscribers++;
-    return sub;
-}
-
-void subscriber_start(struct broker *b, struct stream *s, const struct verdict *v,
-                      const struct subscribe_start *from)
-{
-    struct audience *a = audience_intern(b, &v->subscription);
-    if (!a) {
-        refuse_transient(b, s, from->cors, true, CLOSE_TRANSIENT, "the policy failed");
-        return;
-    }
-    struct subscriber *sub = subscriber_new(b, s, a, v);
-    struct resume resume = from->resume;
-    sub->client = from->client;
-    stream_set_owner(s, &subscriber_events, sub);
-    if (v->subscription.no_replay) {
-        resume.kind = RESUME_NOW;
-    }
-    sub->earliest = resume.kind == RESUME_EARLIEST;
-    struct start st = where_to_start(b, &resume);
-    char requested[EVENT_ID_TEXT_MAX + 8];
-    if (!st.requested.p) { /* should max_age move the start */
-        int n = resume.kind == RESUME_EARLIEST
-                    ? snprintf(requested, sizeof requested, "earliest")
-                    : snprintf(requested, sizeof requested, "%" PRIu64, st.at);
-        st.requested = slice_of(requested, (size_t)n);
-    }
-    if (v->subscription.replay_max_age_ms && resume.kind != RESUME_NOW) {
-        int rc = seek_start(sub, &st, v->subscription.replay_max_age_ms, from->cors);
-        if (rc) {
-            stream_set_owner(s, NULL, NULL);
-            refuse_transient(b, s, from->cors, true, CLOSE_TRANSIENT,
-                             "the event store is unavailable");
-            subscriber_free(sub, CLOSE_TRANSIENT);
-        }
-        return;
-    }
-    begin(sub, &st, from->cors);
+    sub->beat_class = loop_deadline_class(sub->b->loop, (uint64_t)seconds * 1000, on_beat);
 }
 
 /* ---------------------------------------------------------------- for operators */

@@ -17,6 +17,7 @@ struct subscribe_start {
     struct resume resume; /* text borrowed for the call */
     struct slice cors;    /* fields for the head; borrowed */
     struct peer_address client;
+    bool sse; /* the client is an EventSource: what goes wrong must not be final */
 };
 
 /* Takes over `s`: interns the audience, opens the stream (at once, or when the store has said where

@@ -1,4 +1,4 @@
-/* Private to subscriber.c and delivery.c: the struct both work on. */
+/* Private to subscriber*.c and delivery.c: the struct they work on. */
 #ifndef BROKER_SUBSCRIBER_STATE_H
 #define BROKER_SUBSCRIBER_STATE_H
 
@@ -15,7 +15,8 @@ enum subscriber_state {
     SUB_PACED,    /* behind; out of events_per_s for now */
 };
 
-struct pace; /* token bucket, subscriber.c */
+struct pace; /* token bucket */
+struct expiry;
 
 struct subscriber {
     struct stream *stream;
@@ -56,6 +57,15 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
 /* The in-band signal that history is missing; `requested` as the client gave it. */
 struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
                                    uint64_t resumed_from);
+/* Lets go of it; its stream is closed, or given to somebody else. */
+void subscriber_free(struct subscriber *sub, enum close_reason why);
+extern const struct stream_events subscriber_stream_events;
+void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
+
+/* subscriber_timing.c */
+void subscriber_set_pace(struct subscriber *sub, double events_per_s);
+void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms);
+void subscriber_clear_timing(struct subscriber *sub);
 /* Events that may be sent now; 0: none, wait. UINT_MAX without a pace. */
 unsigned subscriber_allowance(struct subscriber *sub);
 void subscriber_spend(struct subscriber *sub, unsigned events);

@@ -67,6 +67,12 @@ void conn_progress(struct conn *c);
 /* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
 void conn_wait_over(struct conn *c);
 
+/* Between conn.c and conn_read.c. */
+void conn_set_deadline(struct conn *c); /* the right one for what it waits for now */
+void conn_request_drop(struct conn *c); /* forgets the request being read */
+void conn_refuse(struct conn *c, int status, const char *text, enum close_reason why);
+void conn_on_flush(struct task *t);
+
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count);

@@ -122,7 +122,7 @@ static void exchange_close(struct stream *s, enum close_reason why)
 {
     struct conn *c = exchange_of(s)->conn;
     s->events = NULL;
-    if (c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
+    if (c->streaming && c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
         conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
     } else {
         conn_close_when_written(c, why);

@@ -1,0 +1,256 @@
+/* From a verdict to an open stream: where it starts, what it is told first. */
+#include "base/json_syntax.h"
+#include "base/logging.h"
+#include "broker/refusal.h"
+#include "broker/sse_frame.h"
+#include "broker/subscriber_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FIRST_MAX_BYTES = 8192, FIELDS_MAX_BYTES = 4096 };
+
+struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
+                                   uint64_t resumed_from)
+{
+    struct strbuf data;
+    strbuf_init(&data, FIRST_MAX_BYTES);
+    int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
+    rc = rc ? rc : json_syntax_quote(&data, requested);
+    rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
+    struct frame *frame = NULL;
+    if (rc == 0) {
+        struct sse_fields f = {
+            .id = resumed_from, .event = slice_str(b->opt.gap_event), .data = strbuf_slice(&data)};
+        frame = sse_frame(&f);
+        b->metrics->gaps++;
+    }
+    strbuf_clear(&data);
+    return frame;
+}
+
+/* Where the stream starts, and why not where it was asked to (NULL: it does). */
+struct start {
+    uint64_t at;
+    const char *gap;
+    struct slice requested;
+};
+
+/* The position before the first event there ever was: a store begins with a leap to it. 0 when that
+ * is not known any more, because retention has passed it. */
+static uint64_t origin(const struct store_bounds *bounds)
+{
+    bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
+    return known ? bounds->leaps[0].upto : 0;
+}
+
+static struct start where_to_start(struct broker *b, const struct resume *r)
+{
+    uint64_t head = eventlog_head(b->log);
+    struct store_bounds bounds = b->store->ops->bounds(b->store);
+    switch (r->kind) {
+    case RESUME_NOW:
+        return (struct start){.at = head};
+    case RESUME_EARLIEST:
+        return (struct start){.at = bounds.trimmed ? bounds.trimmed : origin(&bounds)};
+    case RESUME_UNKNOWN:
+        return (struct start){head, "unknown", r->text};
+    case RESUME_AFTER:
+        break;
+    }
+    if (r->id > head) {
+        return (struct start){head, "reset", r->text};
+    }
+    if (r->id == 0) {
+        return (struct start){.at = origin(&bounds)};
+    }
+    for (size_t i = 0; i < bounds.leap_count; i++) {
+        /* `upto` itself is a position this store gave out: that of a stream with no event yet */
+        if (bounds.leaps[i].after < r->id && r->id < bounds.leaps[i].upto) {
+            return (struct start){bounds.leaps[i].upto, "reset", r->text};
+        }
+    }
+    return (struct start){.at = r->id};
+}
+
+/* retry, the position, and the gap if there is one: one frame, so that it leaves in one packet. */
+static struct frame *first_frame(struct subscriber *sub, const struct start *st)
+{
+    struct sse_fields f = {.id = st->at, .retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    struct frame *first = sse_frame(&f);
+    if (!first || !st->gap) {
+        return first;
+    }
+    struct frame *gap = subscriber_gap_frame(sub->b, st->gap, st->requested, st->at);
+    struct frame *both = gap ? frame_new((size_t)first->len + gap->len) : NULL;
+    if (both) {
+        memcpy(both->bytes, first->bytes, first->len);
+        memcpy(both->bytes + first->len, gap->bytes, gap->len);
+    }
+    frame_unref(first);
+    frame_unref(gap);
+    return both;
+}
+
+static void begin(struct subscriber *sub, const struct start *st, struct slice cors)
+{
+    struct broker *b = sub->b;
+    struct strbuf fields;
+    struct frame *first = first_frame(sub, st);
+    strbuf_init(&fields, FIELDS_MAX_BYTES);
+    int rc = first ? broker_stream_fields(&fields, cors) : UV_ENOMEM;
+    struct http_response head = {
+        .status = 200, .content_type = b->opt.content_type, .fields = strbuf_slice(&fields)};
+    rc = rc ? rc : stream_open(sub->stream, &head);
+    strbuf_clear(&fields);
+    if (rc) {
+        frame_unref(first);
+        subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
+        return;
+    }
+    sub->cursor = st->at;
+    b->metrics->subscribed++;
+    log_debug("broker", "subscribed",
+              LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
+                    log_uint("from", st->at)));
+    /* not live before this turn's events have gone to those who are */
+    subscriber_set_state(sub, SUB_RUNNABLE);
+    bool alive = subscriber_send_frame(sub, first);
+    frame_unref(first);
+    if (alive && b->draining) { /* began while the store was being asked */
+        subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
+    }
+}
+
+/* A subscriber whose policy bounds the age of what it may see waits for the store to say where that
+ * begins. */
+struct aged_start {
+    struct broker *b;
+    struct start st;
+    struct strbuf cors, requested;
+    bool sse;
+    uint64_t stream_id;
+};
+
+static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
+{
+    struct aged_start *w = ctx;
+    struct broker *b = w->b;
+    struct stream *s = http_server_stream(b->server, token);
+    struct subscriber *sub = s && s->events == &subscriber_stream_events ? s->owner : NULL;
+    if (sub && rc) {
+        struct slice cors = strbuf_slice(&w->cors);
+        stream_set_owner(s, NULL, NULL);
+        refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the event store is unavailable");
+        subscriber_free(sub, CLOSE_TRANSIENT);
+    } else if (sub) {
+        uint64_t head = eventlog_head(b->log); /* the store may know events still to be tailed */
+        id = id < head ? id : head;
+        if (id > w->st.at) {
+            w->st.gap = w->st.gap ? w->st.gap : "expired";
+            w->st.at = id;
+        }
+        w->st.requested = strbuf_slice(&w->requested);
+        begin(sub, &w->st, strbuf_slice(&w->cors));
+    }
+    strbuf_clear(&w->cors);
+    strbuf_clear(&w->requested);
+    free(w);
+}
+
+static int seek_start(struct subscriber *sub, const struct start *st, uint64_t max_age_ms,
+                      const struct subscribe_start *from)
+{
+    struct broker *b = sub->b;
+    struct aged_start *w = xcalloc(1, sizeof *w);
+    w->b = b;
+    w->st = *st;
+    w->sse = from->sse;
+    strbuf_init(&w->cors, FIELDS_MAX_BYTES);
+    strbuf_init(&w->requested, FIRST_MAX_BYTES);
+    int rc = strbuf_append(&w->cors, from->cors.p ? from->cors.p : "", from->cors.n);
+    rc = rc ? rc : strbuf_append(&w->requested, st->requested.p, st->requested.n);
+    if (rc == 0) {
+        int64_t since = loop_unix_ms(b->loop) - (int64_t)max_age_ms;
+        rc = b->store->ops->seek(b->store, since, on_sought, w, sub->id);
+    }
+    if (rc) {
+        strbuf_clear(&w->cors);
+        strbuf_clear(&w->requested);
+        free(w);
+    }
+    return rc;
+}
+
+static struct subscriber *subscriber_new(struct broker *b, struct stream *s, struct audience *a,
+                                         const struct verdict *v)
+{
+    const struct subscription *want = &v->subscription;
+    struct subscriber *sub = xcalloc(1, sizeof *sub);
+    unsigned beat_s = want->heartbeat_s ? want->heartbeat_s : b->opt.heartbeat_s;
+    sub->b = b;
+    sub->stream = s;
+    sub->id = s->id;
+    sub->audience = a;
+    sub->opened_ms = loop_now(b->loop);
+    sub->retry_ms = want->retry_ms ? want->retry_ms : b->opt.retry_ms;
+    sub->max_lag = want->max_lag ? want->max_lag : b->opt.max_lag;
+    sub->on_lag = want->on_lag != ON_LAG_DEFAULT ? want->on_lag : b->opt.on_lag;
+    list_init(&sub->place);
+    list_init(&sub->all);
+    list_add_tail(&b->subscribers, &sub->all);
+    subscriber_set_heartbeat(sub, beat_s);
+    if (want->events_per_s > 0) {
+        subscriber_set_pace(sub, want->events_per_s);
+    }
+    if (v->expires_ms) {
+        subscriber_set_expiry(sub, v->expires_ms);
+    }
+    if (b->policy->ops->wants_disconnect(b->policy)) {
+        sub->identity =
+            xstrndup(v->identity.p ? v->identity.p : "{}", v->identity.p ? v->identity.n : 2);
+    }
+    if (sub->max_lag && sub->on_lag == ON_LAG_CLOSE) {
+        b->lag_rules++;
+    }
+    b->metrics->subscribers++;
+    return sub;
+}
+
+void subscriber_start(struct broker *b, struct stream *s, const struct verdict *v,
+                      const struct subscribe_start *from)
+{
+    struct audience *a = audience_intern(b, &v->subscription);
+    if (!a) {
+        refuse_transient(b, s, from->cors, from->sse, CLOSE_TRANSIENT, "the policy failed");
+        return;
+    }
+    struct subscriber *sub = subscriber_new(b, s, a, v);
+    struct resume resume = from->resume;
+    sub->client = from->client;
+    stream_set_owner(s, &subscriber_stream_events, sub);
+    if (v->subscription.no_replay) {
+        resume.kind = RESUME_NOW;
+    }
+    sub->earliest = resume.kind == RESUME_EARLIEST;
+    struct start st = where_to_start(b, &resume);
+    char requested[EVENT_ID_TEXT_MAX + 8];
+    if (!st.requested.p) { /* should max_age move the start */
+        int n = resume.kind == RESUME_EARLIEST
+                    ? snprintf(requested, sizeof requested, "earliest")
+                    : snprintf(requested, sizeof requested, "%" PRIu64, st.at);
+        st.requested = slice_of(requested, (size_t)n);
+    }
+    if (v->subscription.replay_max_age_ms && resume.kind != RESUME_NOW) {
+        int rc = seek_start(sub, &st, v->subscription.replay_max_age_ms, from);
+        if (rc) {
+            stream_set_owner(s, NULL, NULL);
+            refuse_transient(b, s, from->cors, from->sse, CLOSE_TRANSIENT,
+                             "the event store is unavailable");
+            subscriber_free(sub, CLOSE_TRANSIENT);
+        }
+        return;
+    }
+    begin(sub, &st, from->cors);
+}

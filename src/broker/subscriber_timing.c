@@ -1,0 +1,116 @@
+/* What time does to one stream: events_per_s slows it, the identity's `expires` ends it. Memory
+ * only for streams that have either. */
+#include "broker/subscriber_state.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+enum { PACE_TICK_MS = 50 };
+
+/* ---------------------------------------------------------------- pace: events_per_s */
+
+struct pace {
+    struct deadline tick;
+    struct subscriber *sub;
+    double per_s, tokens;
+    uint64_t at_ms;
+};
+
+static void on_pace(struct deadline *d)
+{
+    struct pace *p = container_of(d, struct pace, tick);
+    if (p->sub->state == SUB_PACED) {
+        subscriber_set_state(p->sub, SUB_RUNNABLE);
+    }
+}
+
+unsigned subscriber_allowance(struct subscriber *sub)
+{
+    struct pace *p = sub->pace;
+    if (!p) {
+        return UINT_MAX;
+    }
+    uint64_t now = loop_now(sub->b->loop);
+    double most = p->per_s > 1 ? p->per_s : 1; /* a second's worth may come at once */
+    p->tokens += p->per_s * (double)(now - p->at_ms) / 1000;
+    p->tokens = p->tokens > most ? most : p->tokens;
+    p->at_ms = now;
+    return (unsigned)p->tokens;
+}
+
+void subscriber_spend(struct subscriber *sub, unsigned events)
+{
+    if (sub->pace) {
+        sub->pace->tokens -= events;
+    }
+}
+
+void subscriber_wait_for_pace(struct subscriber *sub)
+{
+    subscriber_set_state(sub, SUB_PACED);
+    deadline_arm(loop_deadline_class(sub->b->loop, PACE_TICK_MS, on_pace), &sub->pace->tick);
+}
+
+void subscriber_set_pace(struct subscriber *sub, double per_s)
+{
+    struct pace *p = xcalloc(1, sizeof *p);
+    deadline_init(&p->tick);
+    p->sub = sub;
+    p->per_s = per_s;
+    p->tokens = 1;
+    p->at_ms = loop_now(sub->b->loop);
+    sub->pace = p;
+}
+
+/* ---------------------------------------------------------------- expiry of the identity */
+
+struct expiry {
+    struct deadline due;
+    struct subscriber *sub;
+    int64_t at_ms; /* Unix */
+};
+
+static void on_expiry(struct deadline *d);
+
+/* Deadlines are FIFOs per duration, so a moment far away is reached in steps of powers of two. */
+static void expiry_arm(struct expiry *x)
+{
+    int64_t left = x->at_ms - loop_unix_ms(x->sub->b->loop);
+    uint64_t step = 250;
+    while (step * 2 <= (uint64_t)(left > 0 ? left : 0) && step < UINT64_C(1) << 40) {
+        step *= 2;
+    }
+    deadline_arm(loop_deadline_class(x->sub->b->loop, step, on_expiry), &x->due);
+}
+
+static void on_expiry(struct deadline *d)
+{
+    struct expiry *x = container_of(d, struct expiry, due);
+    if (loop_unix_ms(x->sub->b->loop) < x->at_ms || x->sub->state == SUB_STARTING) {
+        expiry_arm(x);
+        return;
+    }
+    subscriber_end(x->sub, CLOSE_GRANT_EXPIRED, x->sub->retry_ms);
+}
+
+void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms)
+{
+    struct expiry *x = xcalloc(1, sizeof *x);
+    deadline_init(&x->due);
+    x->sub = sub;
+    x->at_ms = unix_ms;
+    sub->expiry = x;
+    expiry_arm(x);
+}
+
+void subscriber_clear_timing(struct subscriber *sub)
+{
+    if (sub->pace) {
+        deadline_disarm(&sub->pace->tick);
+    }
+    if (sub->expiry) {
+        deadline_disarm(&sub->expiry->due);
+    }
+    free(sub->pace);
+    free(sub->expiry);
+}
