@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    HEARTBEAT_SLACK_MS = 100, /* re-armed at most this often: what silence is rounded to */
-};
+/* Of an interval: what silence is rounded to, so that a busy stream is not re-armed all the time.
+ */
+enum { HEARTBEAT_SLACK_DIVISOR = 16 };
 
 /* ---------------------------------------------------------------- states */
 
@@ -168,7 +168,7 @@ static void on_beat(struct deadline *d)
 void subscriber_sent(struct subscriber *sub)
 {
     uint64_t now = loop_now(sub->b->loop);
-    if (list_linked(&sub->beat.node) && now - sub->beat_armed_ms < HEARTBEAT_SLACK_MS) {
+    if (list_linked(&sub->beat.node) && now - sub->beat_armed_ms < sub->beat_slack_ms) {
         return;
     }
     sub->beat_armed_ms = now;
@@ -178,6 +178,7 @@ void subscriber_sent(struct subscriber *sub)
 void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
     deadline_init(&sub->beat);
+    sub->beat_slack_ms = seconds * 1000 / HEARTBEAT_SLACK_DIVISOR;
     sub->beat_class = loop_deadline_class(sub->b->loop, (uint64_t)seconds * 1000, on_beat);
 }
 

@@ -35,6 +35,7 @@ struct subscriber {
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;
+    unsigned beat_slack_ms;
     uint64_t max_lag; /* 0: no bound */
     struct peer_address client;
     unsigned retry_ms;
