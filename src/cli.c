@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include "base/logging.h"
+#include "bench/bench.h"
 #include "cli_options.h"
 #include "config.h"
 #include "lua/lua_config.h"
@@ -219,6 +220,20 @@ static int run_reference(const struct command *c, char **words, size_t n)
     return code;
 }
 
+static int run_bench(const struct command *c, char **words, size_t n)
+{
+    struct bench_options options;
+    if (bench_options_parse(&options, words, n)) {
+        return EX_USAGE;
+    }
+    if (options.help) {
+        return print_help_of(c);
+    }
+    int code = bench_run(&options);
+    int written = finish_output();
+    return code ? code : written;
+}
+
 static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
@@ -229,6 +244,18 @@ static const struct command commands[] = {
     {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
      "Nothing is bound, created or changed. Exits with 0 when all is well, with 78 otherwise.\n",
      cli_options_help, run_check},
+    {"bench", "MODE [options]",
+     "Loads a broker and checks that it loses, doubles, reorders nothing.",
+     "Modes:\n"
+     "  fan-out   every subscriber of a topic gets its events\n"
+     "  topics    as many topics as subscribers\n"
+     "  replay    history first, then subscribers who ask for all of it\n"
+     "  churn     connect, wait for the head of the answer, disconnect\n"
+     "  publish   acknowledged publishes, nobody subscribes\n"
+     "  idle      streams that are only held: what each costs, with --pid\n\n"
+     "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
+     "are published for real: point it at a broker whose events do not matter.\n",
+     bench_options_help, run_bench},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,

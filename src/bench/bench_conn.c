@@ -1,0 +1,138 @@
+#include "bench/bench_conn.h"
+
+#include "base/xalloc.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { READ_BUFFER_BYTES = 256 * 1024 };
+
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+void bench_net_init(struct bench_net *n, uv_loop_t *loop, const struct sockaddr_storage *to,
+                    unsigned sources)
+{
+    *n = (struct bench_net){.loop = loop, .to = *to, .sources = sources};
+    n->buffer = xmalloc(READ_BUFFER_BYTES);
+}
+
+void bench_net_clear(struct bench_net *n)
+{
+    free(n->buffer);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct bench_conn *c = h->data;
+    c->state = BENCH_CONN_IDLE;
+    if (c->ops->closed) {
+        c->ops->closed(c);
+    }
+}
+
+void bench_conn_close(struct bench_conn *c)
+{
+    if (c->state == BENCH_CONN_OPENING || c->state == BENCH_CONN_OPEN) {
+        c->state = BENCH_CONN_CLOSING;
+        uv_close((uv_handle_t *)&c->tcp, on_closed);
+    }
+}
+
+static void end(struct bench_conn *c, int rc)
+{
+    bench_conn_close(c);
+    c->ops->ended(c, rc);
+}
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    struct bench_conn *c = h->data;
+    (void)suggested;
+    *buf = uv_buf_init(c->net->buffer, READ_BUFFER_BYTES);
+}
+
+static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+{
+    struct bench_conn *c = s->data;
+    if (n > 0) {
+        c->ops->data(c, slice_of(buf->base, (size_t)n));
+    } else if (n < 0) {
+        end(c, (int)n);
+    }
+}
+
+static void on_connect(uv_connect_t *rq, int rc)
+{
+    struct bench_conn *c = rq->handle->data;
+    if (c->state != BENCH_CONN_OPENING) {
+        return; /* closed meanwhile: UV_ECANCELED */
+    }
+    if (rc == 0) {
+        rc = uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+    }
+    if (rc) {
+        end(c, rc);
+        return;
+    }
+    c->state = BENCH_CONN_OPEN;
+    c->ops->opened(c);
+}
+
+/* A socket bound to the next source address. The port is chosen at connect(2), where one that
+ * leads elsewhere may be used again (ip(7)). */
+static int open_bound(struct bench_conn *c)
+{
+    struct bench_net *n = c->net;
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    int one = 1, rc = 0;
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + n->next_source++ % n->sources);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one) ||
+        bind(fd, (const struct sockaddr *)&from, sizeof from)) {
+        rc = -errno;
+    } else {
+        rc = uv_tcp_open(&c->tcp, fd);
+    }
+    if (rc) {
+        close(fd);
+    }
+    return rc;
+}
+
+void bench_conn_open(struct bench_conn *c, struct bench_net *n, const struct bench_conn_ops *ops)
+{
+    REQUIRE(c->state == BENCH_CONN_IDLE);
+    c->net = n;
+    c->ops = ops;
+    REQUIRE(uv_tcp_init(n->loop, &c->tcp) == 0); /* makes no socket yet */
+    c->tcp.data = c;
+    c->state = BENCH_CONN_OPENING;
+    int rc = n->sources ? open_bound(c) : 0;
+    if (rc == 0) {
+        rc = uv_tcp_connect(&c->connect, &c->tcp, (const struct sockaddr *)&n->to, on_connect);
+    }
+    if (rc == 0) {
+        rc = uv_tcp_nodelay(&c->tcp, 1);
+    }
+    if (rc) {
+        end(c, rc);
+    }
+}
+
+int bench_conn_write(struct bench_conn *c, struct slice bytes)
+{
+    uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes.p, (unsigned)bytes.n);
+    if (c->state != BENCH_CONN_OPEN) {
+        return UV_ENOTCONN;
+    }
+    int n = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
+    return n == UV_EAGAIN ? 0 : n;
+}

@@ -1,0 +1,60 @@
+/* Client connections: many, cheap, on one libuv loop. */
+#ifndef BENCH_BENCH_CONN_H
+#define BENCH_BENCH_CONN_H
+
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+enum { BENCH_CONNS_PER_ADDRESS = 20000 }; /* below the 28,232 ports the kernel picks from */
+
+struct bench_conn;
+
+struct bench_conn_ops {
+    void (*opened)(struct bench_conn *c);
+    /* The bytes are borrowed for the call. May close the connection. */
+    void (*data)(struct bench_conn *c, struct slice bytes);
+    /* It could not be opened, or the other side ended it (UV_EOF, UV_ECONNRESET ...). It is being
+     * closed. Not called after bench_conn_close(). */
+    void (*ended)(struct bench_conn *c, int rc);
+    /* The handle is gone: it may be opened again, or freed. May be NULL. */
+    void (*closed)(struct bench_conn *c);
+};
+
+/* Where to, and what all connections share. */
+struct bench_net {
+    uv_loop_t *loop;
+    struct sockaddr_storage to;
+    /* Addresses 127.0.0.2, .3 ... to connect from in turn; 0: the kernel chooses. */
+    unsigned sources;
+    unsigned next_source;
+    char *buffer; /* owned; lent to one read at a time */
+};
+
+enum bench_conn_state { BENCH_CONN_IDLE, BENCH_CONN_OPENING, BENCH_CONN_OPEN, BENCH_CONN_CLOSING };
+
+/* All zero at first. */
+struct bench_conn {
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    struct bench_net *net;
+    const struct bench_conn_ops *ops;
+    enum bench_conn_state state;
+};
+
+void bench_net_init(struct bench_net *n, uv_loop_t *loop, const struct sockaddr_storage *to,
+                    unsigned sources);
+void bench_net_clear(struct bench_net *n);
+
+/* One of `opened` and `ended` will be called; `ended` perhaps before this returns. */
+void bench_conn_open(struct bench_conn *c, struct bench_net *n, const struct bench_conn_ops *ops);
+/* Writes what the kernel takes at once; the caller tries again later with the rest. Returns how
+ * much it was, 0 too; or a negative UV_E*. */
+int bench_conn_write(struct bench_conn *c, struct slice bytes);
+/* No effect unless it is opening or open. */
+void bench_conn_close(struct bench_conn *c);
+
+#endif

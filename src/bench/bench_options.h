@@ -1,0 +1,46 @@
+/* What `tidegate bench` was asked to do. */
+#ifndef BENCH_BENCH_OPTIONS_H
+#define BENCH_BENCH_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum { BENCH_HEADERS_MAX = 16, BENCH_SIZE_MIN = 80 };
+
+enum bench_mode {
+    BENCH_FAN_OUT,
+    BENCH_TOPICS,
+    BENCH_REPLAY,
+    BENCH_CHURN,
+    BENCH_PUBLISH,
+    BENCH_IDLE,
+    BENCH_MODE_COUNT,
+};
+
+extern const char *const bench_mode_names[BENCH_MODE_COUNT];
+
+/* Texts are borrowed from the words they were read from. */
+struct bench_options {
+    enum bench_mode mode;
+    bool help, json;
+    const char *host;
+    uint64_t port;
+    struct sockaddr_storage to;
+    bool local; /* host is in 127.0.0.0/8 */
+    const char *subscribe_path, *publish_path;
+    const char *headers[BENCH_HEADERS_MAX];
+    size_t header_count;
+    uint64_t connections, topics, publishers, pipeline, window;
+    uint64_t size, events, preload;
+    double rate, seconds, warmup, settle, drain;
+    uint64_t pid; /* 0: the server's processes are not looked at */
+};
+
+/* `words` are those after "bench". 0, or UV_EINVAL after a message on stderr. */
+int bench_options_parse(struct bench_options *out, char **words, size_t n);
+
+extern const char bench_options_help[];
+
+#endif

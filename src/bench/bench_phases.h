@@ -1,0 +1,17 @@
+/* A run is a list of phases: connect, warm up, measure ... */
+#ifndef BENCH_BENCH_PHASES_H
+#define BENCH_BENCH_PHASES_H
+
+#include "bench/bench_state.h"
+
+struct bench_phase {
+    const char *name;
+    void (*begin)(struct bench *b);
+    /* Asked once a turn, and every millisecond; `ns` is how long the phase has lasted. */
+    bool (*done)(struct bench *b, uint64_t ns);
+};
+
+/* Those of `mode`; the last one has no name. */
+const struct bench_phase *bench_phases_of(enum bench_mode mode);
+
+#endif

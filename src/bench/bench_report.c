@@ -1,0 +1,252 @@
+/* See bench_report.h. The document is made once; the text for people is printed from it. */
+#include "bench/bench_report.h"
+
+#include "base/xalloc.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+
+/* ---------------------------------------------------------------- numbers */
+
+static json_t *count(uint64_t n)
+{
+    return json_integer((json_int_t)n);
+}
+
+/* Three digits behind the point are more than any of this is exact to. */
+static json_t *number(double value)
+{
+    return isfinite(value) ? json_real(round(value * 1000) / 1000) : json_null();
+}
+
+static json_t *ratio(double value, double by)
+{
+    return by > 0 ? number(value / by) : json_null();
+}
+
+static void set(json_t *o, const char *key, json_t *value)
+{
+    REQUIRE(json_object_set_new(o, key, value) == 0); /* fails without memory only */
+}
+
+static json_t *times_ms(const struct bench_hist *h)
+{
+    json_t *o = json_object();
+    set(o, "p50", number((double)bench_hist_at(h, 50) / 1e6));
+    set(o, "p99", number((double)bench_hist_at(h, 99) / 1e6));
+    set(o, "max", number((double)h->max / 1e6));
+    return o;
+}
+
+static double seconds(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) / 1e9 : 0;
+}
+
+/* The measurement: until the last delivery where there was one. */
+static double measured_s(const struct bench *b)
+{
+    bool deliveries = b->to.counts.delivered > b->from.counts.delivered;
+    return seconds(b->from.at_ns, deliveries ? b->delivery_ns : b->to.at_ns);
+}
+
+/* ---------------------------------------------------------------- what is wrong */
+
+static void add_problem(json_t *list, uint64_t n, const char *what)
+{
+    if (n) {
+        REQUIRE(json_array_append_new(list, json_sprintf("%" PRIu64 " %s", n, what)) == 0);
+    }
+}
+
+static json_t *problems(const struct bench *b)
+{
+    const struct bench_counts *n = &b->counts;
+    json_t *list = json_array();
+    add_problem(list, b->lost, "lost");
+    add_problem(list, n->doubled, "doubled");
+    add_problem(list, n->late, "reordered");
+    add_problem(list, n->misrouted, "misrouted");
+    add_problem(list, n->damaged, "damaged");
+    add_problem(list, n->gaps, "gaps announced");
+    add_problem(list, n->failed, "streams not opened");
+    add_problem(list, n->cut, "streams ended by the server");
+    add_problem(list, n->refused, "publishes refused");
+    add_problem(list, b->o->mode == BENCH_CHURN ? 0 : b->opening, "streams without an answer");
+    add_problem(list, b->stop ? 0 : n->published - n->acked - n->refused,
+                "publishes without an answer");
+    if (b->error[0]) {
+        REQUIRE(json_array_append_new(list, json_string(b->error)) == 0);
+    }
+    return list;
+}
+
+/* ---------------------------------------------------------------- the document */
+
+static json_t *connections(const struct bench *b)
+{
+    json_t *o = json_object();
+    set(o, "asked", count(b->o->connections));
+    set(o, "opened", count(b->counts.opened));
+    set(o, "failed", count(b->counts.failed));
+    set(o, "ended_by_server", count(b->counts.cut));
+    double s =
+        b->o->mode == BENCH_CHURN ? measured_s(b) : seconds(b->connect_ns[0], b->connect_ns[1]);
+    set(o, "per_s", ratio((double)b->counts.opened, s));
+    set(o, "head_ms", times_ms(&b->first_byte));
+    return o;
+}
+
+static json_t *publishes(const struct bench *b)
+{
+    json_t *o = json_object();
+    uint64_t acked = b->to.counts.acked - b->from.counts.acked;
+    set(o, "sent", count(b->counts.published));
+    set(o, "acknowledged", count(b->counts.acked));
+    set(o, "refused", count(b->counts.refused));
+    if (b->o->mode == BENCH_REPLAY) {
+        return o; /* they went before the measurement */
+    }
+    set(o, "per_s", ratio((double)acked, measured_s(b)));
+    set(o, "ack_ms", times_ms(&b->ack));
+    set(o, "behind_ms", number((double)b->behind_ns / 1e6));
+    return o;
+}
+
+static json_t *deliveries(const struct bench *b)
+{
+    const struct bench_counts *n = &b->counts;
+    json_t *o = json_object();
+    uint64_t measured = b->to.counts.delivered - b->from.counts.delivered;
+    set(o, "received", count(n->delivered));
+    set(o, "per_s", ratio((double)measured, measured_s(b)));
+    set(o, "lost", count(b->lost));
+    set(o, "doubled", count(n->doubled));
+    set(o, "reordered", count(n->late));
+    set(o, "misrouted", count(n->misrouted));
+    set(o, "damaged", count(n->damaged));
+    set(o, "gaps", count(n->gaps));
+    set(o, "strange", count(n->strange));
+    set(o, "per_read", ratio((double)n->delivered, (double)n->reads));
+    return o;
+}
+
+static json_t *server(const struct bench *b)
+{
+    const struct bench_counts *from = &b->from.counts, *to = &b->to.counts;
+    const struct bench_proc *empty = &b->empty.server, *filled = &b->filled.server;
+    bool replays = b->o->mode == BENCH_REPLAY;
+    double us = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e3;
+    double bytes = (double)filled->pss_bytes - (double)empty->pss_bytes;
+    json_t *o = json_object();
+    set(o, "processes", count(b->to.server.processes));
+    set(o, "cores", ratio(us / 1e6, seconds(b->from.at_ns, b->to.at_ns)));
+    set(o, "cpu_us_per_delivery", ratio(us, (double)(to->delivered - from->delivered)));
+    set(o, "cpu_us_per_publish", ratio(us, (double)(to->acked - from->acked)));
+    set(o, "cpu_us_per_connection", ratio(us, (double)(to->opened - from->opened)));
+    if (filled->processes && empty->processes) {
+        set(o, "pss_bytes_before", count(empty->pss_bytes));
+        set(o, "pss_bytes", count(filled->pss_bytes));
+        set(o, replays ? "pss_bytes_per_event" : "pss_bytes_per_connection",
+            ratio(bytes, (double)(replays ? b->counts.published : b->counts.opened)));
+    }
+    return o;
+}
+
+static json_t *document(const struct bench *b)
+{
+    const struct bench_options *o = b->o;
+    bool complete = b->to.at_ns != 0, publishing = o->mode != BENCH_CHURN && o->mode != BENCH_IDLE;
+    double wall = seconds(b->from.at_ns, b->to.at_ns);
+    double own = (double)(b->to.own_cpu_ns - b->from.own_cpu_ns) / 1e9;
+    double busy = (double)(b->to.machine_busy_ns - b->from.machine_busy_ns) / 1e9;
+    double theirs = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e9;
+    json_t *doc = json_object();
+    set(doc, "mode", json_string(bench_mode_names[o->mode]));
+    set(doc, "target", json_sprintf("%s:%u", o->host, (unsigned)o->port));
+    set(doc, "complete", json_boolean(complete));
+    set(doc, "topics", count(o->topics));
+    set(doc, "size", count(o->size));
+    if (complete) {
+        set(doc, "seconds", number(measured_s(b)));
+        set(doc, "generator_cores", ratio(own, wall));
+    }
+    if (o->mode != BENCH_PUBLISH) {
+        set(doc, "connections", connections(b));
+    }
+    if (publishing && complete) {
+        set(doc, "publishes", publishes(b));
+    }
+    if (publishing && o->mode != BENCH_PUBLISH && complete) {
+        json_t *d = deliveries(b);
+        set(d, o->mode == BENCH_REPLAY ? "replay_ms" : "latency_ms",
+            times_ms(o->mode == BENCH_REPLAY ? &b->replay : &b->latency));
+        set(doc, "deliveries", d);
+    }
+    if (o->pid && complete) {
+        set(doc, "server", server(b));
+        set(doc, "other_cores", ratio(busy - own - theirs, wall));
+    }
+    return doc;
+}
+
+/* ---------------------------------------------------------------- text */
+
+static void print_value(const char *key, const json_t *value)
+{
+    if (json_is_integer(value)) {
+        printf("  %-26s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
+    } else if (json_is_real(value)) {
+        double v = json_real_value(value);
+        printf("  %-26s %.*f\n", key, v >= 1000 ? 0 : 3, v);
+    } else if (json_is_object(value)) {
+        printf("  %-26s p50 %.3f  p99 %.3f  max %.3f\n", key,
+               json_real_value(json_object_get(value, "p50")),
+               json_real_value(json_object_get(value, "p99")),
+               json_real_value(json_object_get(value, "max")));
+    }
+}
+
+static void print_text(const json_t *doc)
+{
+    static const char *const groups[] = {"connections", "publishes", "deliveries", "server"};
+    printf("%s against %s\n", json_string_value(json_object_get(doc, "mode")),
+           json_string_value(json_object_get(doc, "target")));
+    print_value("seconds", json_object_get(doc, "seconds"));
+    print_value("generator_cores", json_object_get(doc, "generator_cores"));
+    print_value("other_cores", json_object_get(doc, "other_cores"));
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        const json_t *group = json_object_get(doc, groups[i]);
+        void *it = json_object_iter((json_t *)(uintptr_t)group);
+        if (it) {
+            printf("%s\n", groups[i]);
+        }
+        for (; it; it = json_object_iter_next((json_t *)(uintptr_t)group, it)) {
+            print_value(json_object_iter_key(it), json_object_iter_value(it));
+        }
+    }
+}
+
+unsigned bench_report_print(const struct bench *b)
+{
+    json_t *doc = document(b), *wrong = problems(b);
+    unsigned n = (unsigned)json_array_size(wrong);
+    for (unsigned i = 0; i < n; i++) {
+        fprintf(stderr, "tidegate bench: %s\n", json_string_value(json_array_get(wrong, i)));
+    }
+    if (b->o->json) {
+        set(doc, "ok", json_boolean(n == 0));
+        set(doc, "problems", wrong);
+        REQUIRE(json_dumpf(doc, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15)) == 0 ||
+                ferror(stdout));
+        putchar('\n');
+    } else {
+        print_text(doc);
+        printf("%s\n", n ? "NOT WELL" : "all well: nothing lost, doubled or reordered");
+        json_decref(wrong);
+    }
+    json_decref(doc);
+    return n;
+}

@@ -1,0 +1,81 @@
+/* One run of `tidegate bench`: what its parts share. Private to bench/. */
+#ifndef BENCH_BENCH_STATE_H
+#define BENCH_BENCH_STATE_H
+
+#include "base/strbuf.h"
+#include "bench/bench_conn.h"
+#include "bench/bench_hist.h"
+#include "bench/bench_options.h"
+#include "bench/bench_proc.h"
+
+struct bench_counts {
+    /* subscribers */
+    uint64_t opened, failed; /* answered 200; anything else */
+    uint64_t cut;            /* open, then ended by the server */
+    uint64_t reads;
+    /* events, per subscriber */
+    uint64_t delivered; /* once, in order or late */
+    uint64_t late, doubled;
+    uint64_t misrouted; /* of a topic that was not subscribed to */
+    uint64_t damaged;   /* not the size it was sent with, or never sent */
+    uint64_t gaps;      /* announced losses */
+    uint64_t strange;   /* events nobody in this run sent */
+    uint64_t replayed;  /* subscribers that have all of their history */
+    /* publishes */
+    uint64_t published, acked, refused;
+};
+
+struct bench_topic {
+    uint64_t sent, refused;
+    uint32_t subs; /* open ones */
+};
+
+/* What is read at the ends of the measurement. */
+struct bench_sample {
+    uint64_t at_ns, own_cpu_ns, machine_busy_ns;
+    struct bench_proc server;
+    struct bench_counts counts;
+};
+
+struct bench {
+    const struct bench_options *o;
+    uv_loop_t loop;
+    struct bench_net net;
+    struct strbuf fields; /* of every request */
+    uint32_t run;         /* tells this run's events from others */
+
+    struct bench_topic *topics; /* owned, o->topics of them */
+    struct bench_sub *subs;     /* owned, o->connections */
+    uint64_t sub_next;          /* those below have been told to open */
+    uint64_t opening;           /* of them, those without an answer */
+    struct bench_pub *pubs;     /* owned, o->publishers */
+    uint64_t pub_next;
+
+    bool publishing, reopening, measuring;
+    uint64_t events_left; /* may still be published */
+    int64_t undelivered;  /* published, not delivered: once per subscriber */
+    int64_t window;       /* most of them; 0: no bound */
+    uint64_t rate_from_ns, rate_sent;
+    uint64_t behind_ns;     /* most that publishing fell behind the rate */
+    uint64_t progress_ns;   /* something was opened, delivered or acknowledged */
+    uint64_t delivery_ns;   /* the last delivery */
+    uint64_t connect_ns[2]; /* from, to */
+
+    struct bench_counts counts;
+    struct bench_hist latency, ack, first_byte, replay;
+    struct bench_sample empty, filled; /* memory: before and after what takes it */
+    struct bench_sample from, to;      /* the measurement */
+    uint64_t lost;
+
+    bool stop;       /* end at once: `error` says why, or the user wanted it */
+    char error[256]; /* the first thing that went wrong */
+};
+
+/* Keeps the first one. */
+__attribute__((format(printf, 2, 3))) void bench_note(struct bench *b, const char *fmt, ...);
+/* Appends the head of a request about `topic`, but for its last empty line. 0, or UV_ENOBUFS or
+ * UV_ENOMEM. */
+int bench_request_append(struct bench *b, struct strbuf *out, const char *method, const char *path,
+                         uint32_t topic);
+
+#endif

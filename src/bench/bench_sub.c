@@ -1,0 +1,242 @@
+#include "bench/bench_sub.h"
+
+#include "base/xalloc.h"
+#include "bench/bench_http.h"
+#include "bench/bench_order.h"
+#include "bench/bench_sse.h"
+
+#include <stdlib.h>
+
+enum { OPENING_MAX = 256, REQUEST_MAX = 64 * 1024 };
+
+struct bench_sub {
+    struct bench_conn conn;
+    struct bench *b;
+    uint32_t topic;
+    bool answered; /* with 200 */
+    uint64_t asked_ns;
+    struct bench_http http;
+    struct bench_sse sse;
+    struct bench_order order;
+};
+
+static struct bench_sub *sub_of(struct bench_conn *c)
+{
+    return container_of(c, struct bench_sub, conn);
+}
+
+/* ---------------------------------------------------------------- events */
+
+static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, uint64_t now)
+{
+    struct bench *b = s->b;
+    struct bench_counts *n = &b->counts;
+    const struct bench_mark *m = &ev->mark;
+    if (!ev->marked || m->run != b->run) {
+        n->gaps += ev->gap;
+        n->strange += !ev->gap;
+        return;
+    }
+    if (m->topic != s->topic) {
+        n->misrouted++;
+        return;
+    }
+    if (m->seq >= b->topics[s->topic].sent || m->sent_ns > now) {
+        n->damaged++;
+        return;
+    }
+    n->damaged += ev->whole && ev->data_bytes != b->o->size;
+    switch (bench_order_take(&s->order, m->seq)) {
+    case BENCH_ORDER_DOUBLED:
+        n->doubled++;
+        return;
+    case BENCH_ORDER_LATE:
+        n->late++;
+        break;
+    case BENCH_ORDER_GOOD:
+        break;
+    }
+    n->delivered++;
+    b->undelivered--;
+    b->delivery_ns = b->progress_ns = now;
+    if (b->measuring && m->sent_ns >= b->from.at_ns) {
+        bench_hist_add(&b->latency, now - m->sent_ns);
+    }
+    if (b->o->mode == BENCH_REPLAY && bench_order_missing(&s->order, b->o->preload) == 0) {
+        n->replayed++;
+        bench_hist_add(&b->replay, now - s->asked_ns);
+    }
+}
+
+static uint64_t missing(const struct bench_sub *s)
+{
+    const struct bench_topic *t = &s->b->topics[s->topic];
+    uint64_t n = bench_order_missing(&s->order, t->sent);
+    return n > t->refused ? n - t->refused : 0;
+}
+
+/* ---------------------------------------------------------------- streams */
+
+static void answered(struct bench_sub *s, uint64_t now)
+{
+    struct bench *b = s->b;
+    s->answered = true;
+    b->opening--;
+    b->counts.opened++;
+    b->topics[s->topic].subs++;
+    b->progress_ns = now;
+    bench_hist_add(&b->first_byte, now - s->asked_ns);
+}
+
+/* It will not be opened, or was and has ended. */
+static void over(struct bench_sub *s, const char *why)
+{
+    struct bench *b = s->b;
+    bench_conn_close(&s->conn);
+    b->progress_ns = uv_hrtime();
+    if (s->answered) {
+        bench_note(b, "a stream ended: %s", why);
+        b->counts.cut++;
+        b->topics[s->topic].subs--;
+        b->undelivered -= (int64_t)missing(s);
+    } else {
+        bench_note(b, "subscribe: %s", why);
+        b->counts.failed++;
+        b->opening--;
+    }
+}
+
+/* False: the connection is being closed. */
+static bool take_head(struct bench_sub *s, uint64_t now)
+{
+    char text[32];
+    if (s->http.status != 200) {
+        snprintf(text, sizeof text, "status %d", s->http.status);
+        over(s, text);
+        return false;
+    }
+    answered(s, now);
+    if (s->b->o->mode == BENCH_CHURN) {
+        s->b->topics[s->topic].subs--;
+        bench_conn_close(&s->conn);
+        return false;
+    }
+    return true;
+}
+
+static void on_data(struct bench_conn *c, struct slice bytes)
+{
+    struct bench_sub *s = sub_of(c);
+    struct bench_sse_event ev;
+    struct slice body;
+    uint64_t now = uv_hrtime();
+    s->b->counts.reads++;
+    for (;;) {
+        switch (bench_http_next(&s->http, &bytes, &body)) {
+        case BENCH_HTTP_MORE:
+            return;
+        case BENCH_HTTP_HEAD:
+            if (!take_head(s, now)) {
+                return;
+            }
+            break;
+        case BENCH_HTTP_BODY:
+            while (bench_sse_next(&s->sse, &body, &ev)) {
+                take_event(s, &ev, now);
+            }
+            break;
+        case BENCH_HTTP_END:
+            over(s, "the response is complete");
+            return;
+        case BENCH_HTTP_BAD:
+            over(s, "the answer is not HTTP/1.1");
+            return;
+        }
+    }
+}
+
+static void on_opened(struct bench_conn *c)
+{
+    struct bench_sub *s = sub_of(c);
+    struct strbuf out;
+    strbuf_init(&out, REQUEST_MAX);
+    int rc = bench_request_append(s->b, &out, "GET", s->b->o->subscribe_path, s->topic);
+    rc = rc ? rc : strbuf_append_str(&out, "Accept: text/event-stream\r\n\r\n");
+    if (rc == 0) {
+        int n = bench_conn_write(c, strbuf_slice(&out));
+        rc = n < 0 ? n : (size_t)n == out.len ? 0 : UV_ENOBUFS;
+    }
+    strbuf_clear(&out);
+    if (rc) {
+        over(s, uv_strerror(rc));
+    }
+}
+
+static void on_ended(struct bench_conn *c, int rc)
+{
+    over(sub_of(c), rc == UV_EOF ? "the server closed the connection" : uv_strerror(rc));
+}
+
+static void open_sub(struct bench_sub *s);
+
+static void on_closed(struct bench_conn *c)
+{
+    struct bench_sub *s = sub_of(c);
+    if (s->b->reopening && s->answered) {
+        s->b->opening++;
+        open_sub(s);
+    }
+}
+
+static const struct bench_conn_ops conn_ops = {on_opened, on_data, on_ended, on_closed};
+
+static void open_sub(struct bench_sub *s)
+{
+    s->answered = false;
+    s->http = (struct bench_http){.step = 0};
+    s->asked_ns = uv_hrtime();
+    bench_conn_open(&s->conn, &s->b->net, &conn_ops);
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+void bench_subs_init(struct bench *b)
+{
+    b->subs = xcalloc(b->o->connections, sizeof *b->subs);
+    for (uint64_t i = 0; i < b->o->connections; i++) {
+        b->subs[i].b = b;
+        b->subs[i].topic = (uint32_t)(i % b->o->topics);
+    }
+}
+
+void bench_subs_open_more(struct bench *b)
+{
+    while (b->sub_next < b->o->connections && b->opening < OPENING_MAX) {
+        b->opening++;
+        open_sub(&b->subs[b->sub_next++]);
+    }
+}
+
+void bench_subs_count_lost(struct bench *b)
+{
+    /* of those whose answer is outstanding nobody can say whether they should have had it */
+    for (uint64_t i = 0; i < b->sub_next; i++) {
+        b->lost += b->subs[i].answered && b->o->mode != BENCH_CHURN ? missing(&b->subs[i]) : 0;
+    }
+}
+
+void bench_subs_close(struct bench *b)
+{
+    b->reopening = false;
+    for (uint64_t i = 0; i < b->sub_next; i++) {
+        bench_conn_close(&b->subs[i].conn);
+    }
+}
+
+void bench_subs_clear(struct bench *b)
+{
+    for (uint64_t i = 0; b->subs && i < b->o->connections; i++) {
+        bench_order_clear(&b->subs[i].order);
+    }
+    free(b->subs);
+}

@@ -1,0 +1,20 @@
+/* The subscribers: they open streams and check what comes. */
+#ifndef BENCH_BENCH_SUB_H
+#define BENCH_BENCH_SUB_H
+
+#include "bench/bench_state.h"
+
+void bench_subs_init(struct bench *b);
+/* Opens more of them, with a bound on those under way; once a turn until all have been told to. */
+void bench_subs_open_more(struct bench *b);
+static inline bool bench_subs_all_answered(const struct bench *b)
+{
+    return b->sub_next == b->o->connections && b->opening == 0;
+}
+/* Counts what each of them misses of what was published into b->lost. */
+void bench_subs_count_lost(struct bench *b);
+void bench_subs_close(struct bench *b);
+/* When no handle is left. */
+void bench_subs_clear(struct bench *b);
+
+#endif
