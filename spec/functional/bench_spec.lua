@@ -1,0 +1,294 @@
+-- tidegate bench: it measures, its counts add up, and it sees through servers that do wrong.
+local http = require "support.http"
+local sse_server = require "support.sse_server"
+local tidegate = require "support.tidegate"
+
+-- Runs a mode; returns exit code, the document it printed, what it said on stderr.
+local function bench(mode, port, ...)
+  local args = { "bench", mode, "--port", tostring(port), "--json", ... }
+  local code, out, err = tidegate.run(tidegate.binary(), { args = args, timeout = 60 })
+  local doc = out ~= "" and http.json.decode(out) or nil
+  return code, doc, err
+end
+
+describe("tidegate bench against the broker", function()
+  local shared = tidegate.shared()
+
+  -- A run of at most a second that must be flawless.
+  local function flawless(mode, ...)
+    local b = shared()
+    local code, doc, err = bench(mode, b.port, "--seconds", "1", "--warmup", "0.1", "--pid", tostring(b.pid), ...)
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.is_true(doc.ok)
+    assert.same({}, doc.problems)
+    assert.equal(mode, doc.mode)
+    assert.is_true(doc.complete)
+    if doc.deliveries then
+      for _, name in ipairs { "lost", "doubled", "reordered", "misrouted", "damaged", "gaps", "strange" } do
+        assert.equal(0, doc.deliveries[name], name)
+      end
+    end
+    if doc.publishes then
+      assert.equal(doc.publishes.sent, doc.publishes.acknowledged)
+    end
+    assert.equal(1, doc.server.processes)
+    return doc
+  end
+
+  local function ordered(times)
+    assert.is_true(times.p50 > 0 and times.p50 <= times.p99 and times.p99 <= times.max)
+  end
+
+  it("measures fan-out", function()
+    local doc = flawless("fan-out", "--connections", "20")
+    assert.is_true(doc.publishes.sent > 10)
+    assert.equal(doc.publishes.sent * 20, doc.deliveries.received)
+    assert.equal(20, doc.connections.opened)
+    assert.is_true(doc.deliveries.per_s > 0 and doc.publishes.per_s > 0)
+    ordered(doc.deliveries.latency_ms)
+    ordered(doc.publishes.ack_ms)
+    assert.is_true(doc.server.cpu_us_per_delivery > 0)
+    assert.is_true(doc.server.pss_bytes > 0)
+  end)
+
+  it("keeps a rate", function()
+    local doc = flawless("fan-out", "--connections", "3", "--rate", "100", "--warmup", "0")
+    assert.is_true(doc.publishes.sent >= 90 and doc.publishes.sent <= 102, doc.publishes.sent)
+  end)
+
+  it("ends after a number of events, of a size, over several topics and publishers", function()
+    local doc = flawless("fan-out", "--events", "70", "--connections", "10", "--topics", "5", "--publishers", "3",
+      "--size", "5000")
+    assert.equal(70, doc.publishes.sent)
+    assert.equal(140, doc.deliveries.received)
+  end)
+
+  it("measures many topics", function()
+    local doc = flawless("topics", "--connections", "50")
+    assert.equal(50, doc.topics)
+    assert.equal(doc.publishes.sent, doc.deliveries.received)
+    ordered(doc.deliveries.latency_ms)
+  end)
+
+  it("measures replay, of this run's events only", function()
+    for _ = 1, 2 do
+      local doc = flawless("replay", "--connections", "7", "--preload", "300", "--topics", "2")
+      assert.equal(600, doc.publishes.sent)
+      assert.equal(2100, doc.deliveries.received)
+      ordered(doc.deliveries.replay_ms)
+      assert.is_number(doc.server.pss_bytes_per_event)
+    end
+  end)
+
+  it("measures churn", function()
+    local doc = flawless("churn", "--connections", "8")
+    assert.is_true(doc.connections.opened > 8)
+    assert.is_true(doc.connections.per_s > 0)
+    ordered(doc.connections.head_ms)
+    assert.is_nil(doc.deliveries)
+  end)
+
+  it("measures publishing", function()
+    local doc = flawless("publish", "--publishers", "4", "--topics", "4", "--pipeline", "4")
+    assert.is_true(doc.publishes.sent > 10)
+    ordered(doc.publishes.ack_ms)
+    assert.is_nil(doc.deliveries)
+    assert.is_nil(doc.connections)
+  end)
+
+  it("measures idle connections", function()
+    local doc = flawless("idle", "--connections", "100")
+    assert.equal(100, doc.connections.opened)
+    assert.is_number(doc.server.pss_bytes_per_connection)
+    assert.is_nil(doc.publishes)
+  end)
+
+  it("prints for people, too", function()
+    local code, out = tidegate.run(tidegate.binary(), { args = {
+      "bench", "fan-out", "--port", tostring(shared().port), "--events", "5", "--connections", "2",
+    } })
+    assert.equal(0, code)
+    assert.matches("received +10\n", out)
+    assert.matches("all well", out)
+  end)
+
+  it("says that the server's processes cannot be seen", function()
+    local code, doc, err = bench("idle", shared().port, "--seconds", "0.1", "--pid", "4194304")
+    assert.equal(1, code)
+    assert.matches("%-%-pid 4194304", err)
+    assert.is_false(doc.ok)
+  end)
+end)
+
+describe("tidegate bench against a server", function()
+  local server
+
+  after_each(function()
+    if server then
+      server:stop()
+      server = nil
+    end
+  end)
+
+  local function run(options, ...)
+    server = sse_server.start(options)
+    return bench("fan-out", server.port, "--connections", "3", "--events", "20", "--drain", "0.3", "--settle", "0.05",
+      ...)
+  end
+
+  -- Every event but the fifth as it should be.
+  local function fifth(wrong)
+    return function(n, frame)
+      return n == 5 and wrong(frame) or { frame }
+    end
+  end
+
+  for what, options in pairs {
+    ["that does right"] = {}, ["that sends chunks"] = { chunked = true },
+    ["that ends lines with CRLF"] = { crlf = true },
+    ["that sends crumbs"] = { chunked = true, crlf = true, pieces = 3 },
+    ["that wraps the data"] = { wrap = function(data) return '{"data":"' .. data .. '"}' end },
+  } do
+    it(what .. ": finds nothing", function()
+      local code, doc, err = run(options)
+      assert.equal("", err)
+      assert.equal(0, code)
+      assert.equal(60, doc.deliveries.received)
+    end)
+  end
+
+  it("that loses an event", function()
+    local code, doc, err = run { fault = fifth(function() return {} end) }
+    assert.equal(1, code)
+    assert.matches("3 lost", err)
+    assert.equal(3, doc.deliveries.lost)
+    assert.equal(57, doc.deliveries.received)
+    assert.is_false(doc.ok)
+  end)
+
+  it("that loses the last event", function()
+    local code, doc = run { fault = function(n, frame) return n == 20 and {} or { frame } end }
+    assert.equal(1, code)
+    assert.equal(3, doc.deliveries.lost)
+  end)
+
+  it("that doubles an event", function()
+    local code, doc, err = run { fault = fifth(function(frame) return { frame, frame } end) }
+    assert.equal(1, code)
+    assert.matches("3 doubled", err)
+    assert.equal(3, doc.deliveries.doubled)
+    assert.equal(0, doc.deliveries.lost)
+    assert.equal(60, doc.deliveries.received)
+  end)
+
+  it("that changes the order", function()
+    local held
+    local code, doc, err = run { fault = function(n, frame)
+      held = n == 5 and frame or held
+      return n == 5 and {} or n == 6 and { frame, held } or { frame }
+    end }
+    assert.equal(1, code)
+    assert.matches("3 reordered", err)
+    assert.equal(3, doc.deliveries.reordered)
+    assert.equal(0, doc.deliveries.lost)
+    assert.equal(0, doc.deliveries.doubled)
+  end)
+
+  it("that cuts data short", function()
+    local code, doc, err = run { wrap = function(data) return data:sub(1, -2) end }
+    assert.equal(1, code)
+    assert.matches("damaged", err)
+    assert.equal(60, doc.deliveries.damaged)
+  end)
+
+  it("that announces a gap", function()
+    local code, doc = run { fault = fifth(function() return { "event: gap\ndata: {}\n\n" } end) }
+    assert.equal(1, code)
+    assert.equal(3, doc.deliveries.gaps)
+    assert.equal(3, doc.deliveries.lost)
+  end)
+
+  it("that forgets the empty line", function()
+    local code, doc = run { fault = fifth(function(frame) return { (frame:gsub("\n\n$", "\n")) } end) }
+    assert.equal(1, code)
+    assert.equal(3, doc.deliveries.lost)
+  end)
+
+  it("that ends streams", function()
+    local code, doc, err = run { hang_up = 10 }
+    assert.equal(1, code)
+    assert.matches("3 streams ended by the server", err)
+    assert.equal(3, doc.connections.ended_by_server)
+  end)
+
+  it("that refuses publishes: those are not losses", function()
+    local code, doc, err = run { status = 503, fault = function() return {} end }
+    assert.equal(1, code)
+    assert.matches("20 publishes refused", err)
+    assert.matches("publish: status 503", err)
+    assert.equal(0, doc.deliveries.lost)
+  end)
+
+  it("that refuses streams", function()
+    local code, _, err = run { subscribe_status = 403 }
+    assert.equal(1, code)
+    assert.matches("3 streams not opened", err)
+    assert.matches("subscribe: status 403", err)
+  end)
+
+  it("that mixes up topics", function()
+    local code, doc = run({ fault = function(n, frame)
+      return { n == 5 and frame:gsub("(tgb%.%x+%.)%d", "%11") or frame }
+    end }, "--topics", "1")
+    assert.equal(1, code)
+    assert.equal(3, doc.deliveries.misrouted)
+    assert.equal(3, doc.deliveries.lost)
+  end)
+
+  it("that is not there", function()
+    server = sse_server.start()
+    local port = server.port
+    server:stop()
+    server = nil
+    local code, _, err = bench("fan-out", port)
+    assert.equal(1, code)
+    assert.matches("connection refused", err)
+  end)
+end)
+
+describe("the options of tidegate bench", function()
+  for what, words in pairs {
+    ["no mode"] = {}, ["an unknown mode"] = { "fanout" }, ["an unknown option"] = { "idle", "--conections", "5" },
+    ["a missing value"] = { "idle", "--port" }, ["what is not a number"] = { "idle", "--seconds", "nan" },
+    ["half a connection"] = { "idle", "--connections", "1.5" }, ["a payload too small"] = { "publish", "--size", "79" },
+    ["a name of a host"] = { "idle", "--host", "example.org" },
+    ["a path that is none"] = { "idle", "--subscribe-path", "x" },
+    ["a header of two lines"] = { "idle", "--header", "A: b\r\nC: d" },
+    ["more connections than elsewhere has room for"] = { "idle", "--host", "192.0.2.1", "--connections", "20001" },
+  } do
+    it("refuse " .. what, function()
+      local code, out, err = tidegate.run(tidegate.binary(), { args = { "bench", table.unpack(words) } })
+      assert.equal(64, code)
+      assert.equal("", out)
+      assert.matches("^tidegate bench: ", err)
+    end)
+  end
+
+  it("are told", function()
+    local code, out = tidegate.run(tidegate.binary(), { args = { "bench", "--help" } })
+    assert.equal(0, code)
+    for _, word in ipairs { "fan%-out", "replay", "%-%-pid", "%-%-window" } do
+      assert.matches(word, out)
+    end
+    assert.equal(out, (select(2, tidegate.run(tidegate.binary(), { args = { "bench", "idle", "--help" } }))))
+  end)
+
+  it("say what the limit on open files is", function()
+    local code, _, err = tidegate.run("/bin/sh", { args = {
+      "-c", 'ulimit -n 100; exec "$0" "$@"', tidegate.binary(), "bench", "idle", "--connections", "200",
+    } })
+    assert.equal(71, code)
+    assert.matches("the limit is 100", err)
+  end)
+end)
