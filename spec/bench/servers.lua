@@ -1,0 +1,101 @@
+-- The servers that spec/bench/run.lua starts. Each is
+--   { name, available = function(), what is missing or nil
+--     command = function(place) -> program, { arguments }
+--     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it }
+-- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree) }.
+-- More of them can be put into a file of this form and given to run.lua with --also.
+local uv = require "luv"
+
+local function write(path, text)
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  assert(f:close())
+end
+
+local tidegate = {
+  name = "tidegate",
+  paths = {
+    publish = "/events?topic=bench/{topic}", subscribe = "/events?topic=bench/{topic}",
+    replay = "/events?topic=bench/{topic}&last_event_id=earliest",
+  },
+  available = function() end,
+}
+
+function tidegate.command(place)
+  write(place.dir .. "/bench.lua", ([[
+return {
+  listen = { "127.0.0.1:%d" },
+  admin = false,
+  store = { path = "store" },
+  policy = { file = %q, auth = "open" },
+  limits = { max_connections = 19000 },
+  log = { level = "warn" },
+}
+]]):format(place.port, place.root .. "/scripts/policies/open.lua"))
+  return place.tidegate, { "serve", place.dir .. "/bench.lua" }
+end
+
+local NGINX, MODULE = "/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_nchan_module.so"
+
+local nchan = {
+  name = "nchan",
+  paths = { publish = "/pub/{topic}", subscribe = "/sub/{topic}", replay = "/all/{topic}" },
+}
+
+function nchan.available()
+  for _, path in ipairs { NGINX, MODULE } do
+    if not uv.fs_stat(path) then
+      return path .. " is not there (Debian: nginx-light libnginx-mod-nchan)"
+    end
+  end
+end
+
+-- One worker; messages in memory only, as nchan does it best.
+function nchan.command(place)
+  write(place.dir .. "/nginx.conf", (([[
+load_module MODULE;
+daemon off;
+USER
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid DIR/pid;
+error_log DIR/error.log crit;
+events { worker_connections 22000; multi_accept on; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 1h;
+  client_body_buffer_size 64k;
+  client_max_body_size 1m;
+  client_body_temp_path DIR/body;
+  proxy_temp_path DIR/proxy;
+  fastcgi_temp_path DIR/fastcgi;
+  uwsgi_temp_path DIR/uwsgi;
+  scgi_temp_path DIR/scgi;
+  nchan_shared_memory_size 1G;
+  server {
+    listen 127.0.0.1:PORT backlog=4096;
+    location ~ ^/pub/([\w-]+)$ {
+      nchan_publisher http;
+      nchan_channel_id $1;
+      nchan_message_buffer_length 20000;
+      nchan_message_timeout 1h;
+    }
+    location ~ ^/sub/([\w-]+)$ {
+      nchan_subscriber eventsource;
+      nchan_channel_id $1;
+      nchan_subscriber_first_message newest;
+    }
+    location ~ ^/all/([\w-]+)$ {
+      nchan_subscriber eventsource;
+      nchan_channel_id $1;
+      nchan_subscriber_first_message oldest;
+    }
+  }
+}
+]]):gsub("MODULE", MODULE):gsub("USER", uv.getuid() == 0 and "user root;" or ""):gsub("DIR", place.dir)
+    :gsub("PORT", tostring(place.port))))
+  return NGINX, { "-p", place.dir, "-c", place.dir .. "/nginx.conf", "-e", place.dir .. "/error.log" }
+end
+
+return { tidegate, nchan }
