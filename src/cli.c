@@ -11,7 +11,9 @@
 #include "net/loop.h"
 #include "server.h"
 #include "server_options.h"
+#include "store/pg_schema.h"
 #include "store/sqlite_version.h"
+#include "store/store_open.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -179,6 +181,34 @@ static int run_check(const struct command *c, char **words, size_t n)
     return code;
 }
 
+static int run_migrate(const struct command *c, char **words, size_t n)
+{
+    struct cli_options options;
+    struct config cfg;
+    struct err e = {0};
+    char shown[256];
+    int was = 0, version = 0, code = EX_OK;
+    if (!load(c, words, n, &options, &cfg, &code)) {
+        return code;
+    }
+    if (!cfg.store.conninfo) {
+        fprintf(stderr, "tidegate: store.driver is \"sqlite\": there is nothing to migrate\n");
+        code = EX_CONFIG;
+    } else if (pg_schema_migrate(cfg.store.conninfo, (uint64_t)cfg.store.partition_ids, &was,
+                                 &version, shown, sizeof shown, &e)) {
+        fprintf(stderr, "tidegate: %s\n", e.text);
+        code = EX_UNAVAILABLE;
+    } else {
+        printf("ok: %s: schema version %d%s\n", shown, version,
+               was == version ? ", as it was"
+               : was          ? ", migrated"
+                              : ", made");
+        code = finish_output();
+    }
+    config_clear(&cfg);
+    return code;
+}
+
 /* ---------------------------------------------------------------- the rest */
 
 static int run_version(const struct command *c, char **words, size_t n)
@@ -190,9 +220,9 @@ static int run_version(const struct command *c, char **words, size_t n)
     if (code) {
         return code;
     }
-    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\n", TIDEGATE_VERSION,
+    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\nlibpq %d.%d\njansson %s\n", TIDEGATE_VERSION,
            uv_version_string(), lua_config_lua_release(), sqlite_version_text(),
-           jansson_version_str());
+           store_libpq_version() / 10000, store_libpq_version() % 10000, jansson_version_str());
     return finish_output();
 }
 
@@ -256,6 +286,11 @@ static const struct command commands[] = {
      "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
      "are published for real: point it at a broker whose events do not matter.\n",
      bench_options_help, run_bench},
+    {"migrate", "CONF [options]", "Makes the schema in PostgreSQL, or brings it up to date.",
+     "Run it as the role that the broker connects as: that role must own the schema. Any number\n"
+     "may run at once, and brokers may be serving meanwhile. Exits with 0 when the schema is as\n"
+     "this program wants it, with 69 and the reason when not.\n",
+     cli_options_help, run_migrate},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,

@@ -9,7 +9,8 @@ const char cli_options_help[] =
     "  --listen HOST:PORT  where clients connect, or unix:/path; repeat it for several.\n"
     "                      Replaces the list of the file.\n"
     "  --admin HOST:PORT   where health, metrics and operations are; \"none\": nowhere\n"
-    "  --store DIR         directory of the database\n"
+    "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"
+    "                      (\"dbname=app\", postgresql://...); others can see it in `ps`\n"
     "  --policy FILE       the policy\n"
     "  --help              this text\n";
 

@@ -7,6 +7,7 @@
 #include "base/xalloc.h"
 #include "lua/lua_config.h"
 #include "net/address.h"
+#include "store/pg_conninfo.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -66,6 +67,12 @@ static const struct lua_config_key keys[] = {
     INTEGER(store, retain_events),
     INTEGER(store, retain_bytes),
     INTEGER(store, key_window_s),
+    TEXT(store, conninfo),
+    TEXT(store, migrate),
+    INTEGER(store, history_connections),
+    INTEGER(store, outbox_poll_ms),
+    INTEGER(store, batch_rows),
+    INTEGER(store, partition_ids),
 
     TEXT(policy, file),
     TEXT(policy, auth),
@@ -124,11 +131,22 @@ static int check_network(const char *text, struct err *e)
     return network_parse(text, &n, e);
 }
 
+static int check_conninfo(const char *text, struct err *e)
+{
+    struct pg_conninfo c;
+    int rc = pg_conninfo_parse(&c, text, e);
+    if (rc == 0) {
+        pg_conninfo_clear(&c);
+    }
+    return rc;
+}
+
 static struct lua_config_spec make_spec(void)
 {
     static const struct lua_config_format formats[] = {{"address", check_address},
                                                        {"local_address", check_local_address},
                                                        {"network", check_network},
+                                                       {"conninfo", check_conninfo},
                                                        {NULL, NULL}};
     const struct embedded *schema = embedded_find("scripts/lib/config_schema.lua");
     REQUIRE(schema);
@@ -198,14 +216,27 @@ static int resolve(struct config *c, const char *path, const struct config_overr
     char here[PATH_MAX], file_dir[PATH_MAX];
     int rc = directory_of(NULL, here);
     rc = rc ? rc : directory_of(path, file_dir);
-    rc = rc ? rc : make_absolute(&c->store.path, o->store ? here : file_dir);
+    rc =
+        rc ? rc
+           : make_absolute(&c->store.path, o->store && !pg_conninfo_is(o->store) ? here : file_dir);
     return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
 }
 
 /* ---------------------------------------------------------------- the contract */
 
-/* Room for what make_overrides() writes: one per option. */
-enum { OVERRIDES_MAX = 4 };
+/* Room for what make_overrides() writes: one per option, three for --store. */
+enum { OVERRIDES_MAX = 6 };
+
+/* `--store` names the kind of store as well as the place. */
+static size_t override_store(const char *const *store, struct lua_config_override *out)
+{
+    static const char *const drivers[] = {"sqlite", "postgres"};
+    bool pg = pg_conninfo_is(*store);
+    out[0] = (struct lua_config_override){"--store", "store.driver", &drivers[pg], 1};
+    out[1] = (struct lua_config_override){"--store", "store.conninfo", store, pg ? 1 : 0};
+    out[2] = (struct lua_config_override){"--store", "store.path", store, 1};
+    return pg ? 2 : 3;
+}
 
 static size_t make_overrides(const struct config_overrides *o, struct lua_config_override *out)
 {
@@ -219,7 +250,7 @@ static size_t make_overrides(const struct config_overrides *o, struct lua_config
         out[n++] = (struct lua_config_override){"--admin", "admin", &o->admin, values};
     }
     if (o->store) {
-        out[n++] = (struct lua_config_override){"--store", "store.path", &o->store, 1};
+        n += override_store(&o->store, out + n);
     }
     if (o->policy) {
         out[n++] = (struct lua_config_override){"--policy", "policy.file", &o->policy, 1};

@@ -42,13 +42,16 @@ struct config {
     } event_log;
 
     struct {
-        char *driver;      /* "sqlite" */
+        char *driver;      /* "sqlite" | "postgres" */
         char *path;        /* absolute: resolved against the configuration file */
         char *synchronous; /* "full" | "normal" */
         int64_t poll_ms, busy_timeout_ms;
         int64_t max_queue_events, max_queue_bytes;
         int64_t retain_age_s, retain_events, retain_bytes; /* 0: no bound */
         int64_t key_window_s;
+        char *conninfo; /* of "postgres": may hold a password, never shown; NULL: none */
+        char *migrate;  /* "auto" | "manual" */
+        int64_t history_connections, outbox_poll_ms, batch_rows, partition_ids;
     } store;
 
     struct {
@@ -84,7 +87,7 @@ struct config_overrides {
     const char *const *listen; /* replaces the whole list */
     size_t listen_count;
     const char *admin; /* "none": no admin listener */
-    const char *store; /* directory */
+    const char *store; /* directory, or a connection string of PostgreSQL */
     const char *policy;
 };
 

@@ -13,7 +13,7 @@
 #include "net/http_server.h"
 #include "net/listener.h"
 #include "server_options.h"
-#include "store/store_sqlite.h"
+#include "store/store_open.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -159,8 +159,8 @@ static void admin_state(void *ctx, struct admin_state *out)
 
 static int open_store(struct server *s, struct err *e)
 {
-    return store_sqlite_open(&s->options.store, loop_uv(s->loop), &s->metrics, broker_tail,
-                             s->broker, &s->store, e);
+    const struct store_listener listener = {broker_tail, broker_leap, s->broker};
+    return store_open(&s->options.store, loop_uv(s->loop), &s->metrics, &listener, &s->store, e);
 }
 
 static int listen_all(struct server *s, struct err *e)
@@ -257,7 +257,8 @@ int server_run(const struct config *cfg)
     } else {
         log_info("server", "ready",
                  LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", cfg->policy.file),
-                       log_str("store", cfg->store.path), log_uint("head", s.metrics.head_id)));
+                       log_str("store", s.options.store.postgres ? "postgres" : cfg->store.path),
+                       log_uint("head", s.metrics.head_id)));
         greet(&s);
     }
     loop_run(s.loop);

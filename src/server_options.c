@@ -58,9 +58,9 @@ static struct http_server_options public_options(const struct config *c)
     };
 }
 
-static struct store_sqlite_options store_options(const struct config *c)
+static struct store_options store_options(const struct config *c)
 {
-    return (struct store_sqlite_options){
+    struct store_sqlite_options sqlite = {
         .path = c->store.path,
         .synchronous_full = strcmp(c->store.synchronous, "full") == 0,
         .poll_ms = (unsigned)c->store.poll_ms,
@@ -73,6 +73,24 @@ static struct store_sqlite_options store_options(const struct config *c)
         .key_window_s = (uint64_t)c->store.key_window_s,
         .event_bytes = (size_t)c->limits.event_bytes,
     };
+    struct store_pg_options pg = {
+        .conninfo = c->store.conninfo,
+        .migrate = strcmp(c->store.migrate, "auto") == 0,
+        .history_connections = (unsigned)c->store.history_connections,
+        .poll_ms = (unsigned)c->store.poll_ms,
+        .outbox_poll_ms = (unsigned)c->store.outbox_poll_ms,
+        .batch_rows = (unsigned)c->store.batch_rows,
+        .partition_ids = (uint64_t)c->store.partition_ids,
+        .max_queue_events = sqlite.max_queue_events,
+        .max_queue_bytes = sqlite.max_queue_bytes,
+        .retain_age_s = sqlite.retain_age_s,
+        .retain_events = sqlite.retain_events,
+        .retain_bytes = sqlite.retain_bytes,
+        .key_window_s = sqlite.key_window_s,
+        .event_bytes = sqlite.event_bytes,
+    };
+    return (struct store_options){
+        .postgres = strcmp(c->store.driver, "postgres") == 0, .sqlite = sqlite, .pg = pg};
 }
 
 int server_options_init(struct server_options *o, const struct config *c, struct err *e)

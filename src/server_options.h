@@ -6,12 +6,12 @@
 #include "config.h"
 #include "lua/lua_policy.h"
 #include "net/http_server.h"
-#include "store/store_sqlite.h"
+#include "store/store_open.h"
 
 struct server_options {
     struct broker_options broker;
     struct http_server_options public, admin;
-    struct store_sqlite_options store;
+    struct store_options store;
     struct lua_policy_options policy;
     struct network *trusted_proxies; /* owned */
 };

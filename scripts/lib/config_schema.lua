@@ -110,17 +110,18 @@ local fields = {
   }),
 
   section("store", "Where events survive.", {
-    choice("driver", "sqlite", { "sqlite" }, "The kind of store."),
+    choice("driver", "sqlite", { "sqlite", "postgres" },
+      "`sqlite`: embedded, one broker. `postgres`: any number of brokers on one database."),
     {
       name = "path", kind = "text", default = "data", expect = "the path of a directory",
-      doc = "Directory of the database, made when it does not exist. Relative to the configuration file.",
+      doc = "`sqlite`: directory of the database, made when it does not exist. Relative to the configuration file.",
     },
     choice("synchronous", "full", { "full", "normal" },
-      "`full`: an acknowledged event survives power loss. `normal`: it survives a crash of the broker only."),
+      "`sqlite`, `full`: an acknowledged event survives power loss. `normal`: it survives a crash of the broker only."),
     milliseconds("poll_ms", 1000, 10, 60000,
       "Fallback: how often the store is asked for events that other programs inserted. Usually a file watch is "
         .. "faster."),
-    milliseconds("busy_timeout_ms", 5000, 0, 600000, "How long a commit waits for another program's lock."),
+    milliseconds("busy_timeout_ms", 5000, 0, 600000, "`sqlite`: how long a commit waits for another program's lock."),
     integer("max_queue_events", 20000, 1, 10000000, "events",
       "Events waiting for their commit; beyond it publishing answers 503. At least `limits.batch_events`."),
     bytes("max_queue_bytes", 64 * MIB, 64 * KIB, TIB, "The same in bytes. At least `limits.body_bytes`."),
@@ -128,6 +129,22 @@ local fields = {
     integer("retain_events", 0, 0, COUNT_MAX, "events", "Beyond that many the oldest are removed. `0`: no bound."),
     bytes("retain_bytes", 0, 0, COUNT_MAX, "Beyond that size the oldest are removed. `0`: no bound."),
     seconds("key_window_s", DAY, 0, YEARS_100, "How long an idempotency key is remembered. `0`: not at all."),
+    {
+      name = "conninfo", kind = "text", off = true, default = false, secret = true, format = "conninfo",
+      expect = 'a connection string such as "host=db1,db2 dbname=app user=tidegate"',
+      doc = "`postgres`: where the database is, as libpq reads it (`host`, `port`, `dbname`, `user`, `password`, "
+        .. "`sslmode`, ...; a URI is fine too). Never logged. Take the password from `env()`, or from `passfile`.",
+    },
+    choice("migrate", "auto", { "auto", "manual" },
+      "`postgres`, `auto`: `serve` makes the schema and brings it up to date. `manual`: only `tidegate migrate` does."),
+    integer("history_connections", 2, 1, 4, "connections",
+      "`postgres`: for reading pages; four more are always open."),
+    milliseconds("outbox_poll_ms", 20, 1, 10000,
+      "`postgres`: how often an idle outbox is looked at, by one broker of all."),
+    integer("batch_rows", 1000, 1, 100000, "rows", "`postgres`: most rows moved from the outbox in one transaction."),
+    integer("partition_ids", 1000000, 1000, 1 << 40, "ids",
+      "`postgres`: size of a partition of the events. Retention removes whole partitions, and single events only from "
+        .. "the newest one."),
   }),
 
   section("policy", "Who may connect, and what they may see.", {
@@ -234,6 +251,15 @@ local function check_http(c, tools)
   end
 end
 
+local function check_store(c, tools)
+  local postgres = c["store.driver"] == "postgres"
+  if postgres and not c["store.conninfo"] then
+    tools.report("store.conninfo", 'is needed for store.driver = "postgres"')
+  elseif not postgres and c["store.conninfo"] then
+    tools.report("store.conninfo", 'is of no use with store.driver = "sqlite": set store.driver = "postgres"')
+  end
+end
+
 -- An open broker that strangers can reach must be somebody's decision, not an accident.
 local function check_open(c, tools)
   if c["policy.auth"] ~= "open" or c["policy.allow_open_public"] then
@@ -259,5 +285,6 @@ return {
     check_sizes(c, tools)
     check_http(c, tools)
     check_open(c, tools)
+    check_store(c, tools)
   end,
 }

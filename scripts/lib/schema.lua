@@ -5,7 +5,7 @@
 ---   integer   min, max, unit
 ---   boolean
 ---   text      one of: choices = {...}; pattern + expect; format (a checker given by the caller) + expect.
----             max (bytes, default 4096); off = true: `false` stands for "none"
+---             max (bytes, default 4096); off = true: `false` stands for "none"; secret = true: never shown
 ---   list      of (a text field without name), min, max (items, default 256)
 ---   section   fields
 --- The result is flat: result["sse.heartbeat_s"] == 15.
@@ -194,7 +194,8 @@ local function check_scalar(ctx, field, value, label)
     add_problem(ctx, label, reason)
     return nil
   end
-  local text = ("expected %s, found %s"):format(schema.expect(field), show(ctx.secrets, value))
+  local found = field.secret and type(value) == "string" and "a text (not shown)" or show(ctx.secrets, value)
+  local text = ("expected %s, found %s"):format(schema.expect(field), found)
   local near = field.choices
     and type(value) == "string"
     and not secret_in(ctx.secrets, value)

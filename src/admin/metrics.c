@@ -239,6 +239,11 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
         rc = put_latency(out, "tidegate_store_read_seconds", "Reading one page of history.",
                          &m->broker->store_read);
     }
+    if (rc == 0 && m->broker->store_batch.count) {
+        rc =
+            put_latency(out, "tidegate_store_batch_seconds",
+                        "Moving one batch from the outbox to the events.", &m->broker->store_batch);
+    }
     if (rc == 0) {
         rc = put_store(out, m->store);
     }

@@ -168,3 +168,12 @@ void audience_route(struct broker *b, struct event *ev, uint64_t ordinal)
     struct routing r = {b, ev, ordinal + 1};
     topic_index_match(b->topics, event_topic(ev), route_to, &r);
 }
+
+void audience_forget_pending(struct broker *b)
+{
+    while (!list_empty(&b->dirty)) {
+        struct audience *a = list_first(&b->dirty, struct audience, dirty);
+        list_del(&a->dirty);
+        event_list_clear(&a->pending);
+    }
+}

@@ -42,4 +42,7 @@ bool audience_wants(const struct audience *a, struct slice topic);
 /* Files a newly visible event with every audience it is for; `ordinal` is its place in the log. */
 void audience_route(struct broker *b, struct event *ev, uint64_t ordinal);
 
+/* Events that are not delivered yet no longer are to be. */
+void audience_forget_pending(struct broker *b);
+
 #endif

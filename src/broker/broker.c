@@ -94,6 +94,22 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     b->metrics->log_bytes = eventlog_bytes(b->log);
 }
 
+/* What was visible above leap->after is no longer true, and whoever has seen it must be told. All
+ * others only read on: what they still miss is in the store. */
+void broker_leap(void *ctx, const struct store_leap *leap)
+{
+    struct broker *b = ctx;
+    deadline_disarm(&b->hold_end);
+    subscriber_leap_all(b, leap); /* before the head moves: a live position is read from it */
+    audience_forget_pending(b);
+    segment_reset(&b->segment);
+    history_forget(b->history, leap->after);
+    eventlog_restart(b->log, leap->upto);
+    b->metrics->head_id = leap->upto;
+    b->metrics->log_events = eventlog_count(b->log);
+    b->metrics->log_bytes = eventlog_bytes(b->log);
+}
+
 void broker_drain(struct broker *b)
 {
     b->draining = true;

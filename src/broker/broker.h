@@ -47,6 +47,9 @@ void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
 /* store_tail_cb; ctx is the broker. */
 void broker_tail(void *ctx, struct event *const *events, size_t n);
 
+/* store_leap_cb; ctx is the broker. */
+void broker_leap(void *ctx, const struct store_leap *leap);
+
 /* Refuses new streams and publishes from now on and ends every stream with a jittered retry:. */
 void broker_drain(struct broker *b);
 unsigned broker_stream_count(const struct broker *b);

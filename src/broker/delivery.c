@@ -225,6 +225,12 @@ static void catch_up(struct subscriber *sub)
     struct segment *g = &b->segment;
     subscriber_set_state(sub,
                          SUB_RUNNABLE); /* to the end of the queue, unless it turns out otherwise */
+    if (sub->reset_to) {
+        uint64_t to = sub->reset_to;
+        sub->reset_to = 0;
+        send_gap(sub, "reset", to);
+        return;
+    }
     if (apply_lag_rule(sub)) {
         return;
     }
@@ -301,6 +307,25 @@ bool subscriber_flush_all(struct broker *b)
     list_splice_tail(&b->runnable, &turn);
     segment_reset(&b->segment);
     return !list_empty(&b->runnable);
+}
+
+void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
+{
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        uint64_t at = subscriber_position(sub);
+        if (sub->state == SUB_STARTING) {
+            continue; /* begin() looks at the leaps */
+        }
+        if (at > leap->after && at < leap->upto) {
+            sub->reset_to = leap->upto;
+        }
+        if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
+            advance(sub, at, 0);
+            sub->ordinal = eventlog_end(b->log);
+            subscriber_set_state(sub, SUB_RUNNABLE);
+        }
+    }
 }
 
 void subscriber_page_ready(struct list *waiter)

@@ -97,6 +97,15 @@ void eventlog_leap(struct eventlog *log, uint64_t id)
     log->head = id;
 }
 
+void eventlog_restart(struct eventlog *log, uint64_t id)
+{
+    REQUIRE(id >= log->head);
+    while (log->first < log->end) {
+        trim_oldest(log);
+    }
+    log->floor = log->head = id;
+}
+
 uint64_t eventlog_head(const struct eventlog *log)
 {
     return log->head;

@@ -19,6 +19,9 @@ void eventlog_append(struct eventlog *log, struct event *ev);
 /* The head moves to `id` (not below it) without an event: ids up to there are no one's. */
 void eventlog_leap(struct eventlog *log, uint64_t id);
 
+/* Forgets every event: the log begins anew behind `id` (not below the head). Ordinals go on. */
+void eventlog_restart(struct eventlog *log, uint64_t id);
+
 /* The id of the newest event, or where the last leap or the start put it. */
 uint64_t eventlog_head(const struct eventlog *log);
 /* Every event of the store with floor < id <= head is here. A reader behind it reads pages. */

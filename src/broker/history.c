@@ -83,6 +83,16 @@ const struct page *history_page(struct history *h, uint64_t cursor)
     return NULL;
 }
 
+void history_forget(struct history *h, uint64_t id)
+{
+    list_for_each_safe (it, next, &h->pages) {
+        struct page *p = container_of(it, struct page, node);
+        if (p->upto > id) {
+            page_free(h, p);
+        }
+    }
+}
+
 static void wake(struct list *waiters)
 {
     while (!list_empty(waiters)) {

@@ -27,4 +27,7 @@ const struct page *history_page(struct history *h, uint64_t cursor);
  * then handed to subscriber_page_ready(), which may ask again. */
 void history_request(struct history *h, uint64_t cursor, struct list *waiter);
 
+/* Drops the cached pages that reach beyond `id`. */
+void history_forget(struct history *h, uint64_t id);
+
 #endif

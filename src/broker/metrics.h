@@ -48,6 +48,27 @@
     X(retained_removed, counter, "tidegate_store_retention_removed_total",                         \
       "Events removed by retention.")                                                              \
     X(store_errors, counter, "tidegate_store_errors_total", "Store operations that failed.")       \
+    X(store_reconnects, counter, "tidegate_store_connections_lost_total",                          \
+      "Connections to the store that broke or could not be made.")                                 \
+    X(store_is_leader, gauge, "tidegate_store_sequencer_is_leader",                                \
+      "1: this broker moves the outbox into the events; one of all brokers does.")                 \
+    X(store_batches, counter, "tidegate_store_batches_total", "Batches moved from the outbox.")    \
+    X(store_batch_rows, counter, "tidegate_store_batch_rows_total", "Rows of those batches.")      \
+    X(store_outbox_duplicates, counter, "tidegate_store_outbox_duplicates_total",                  \
+      "Rows of the outbox whose key was known: dropped.")                                          \
+    X(store_sweep_found, counter, "tidegate_store_sweep_found_total",                              \
+      "Rows of the outbox that only the sweep found: of long transactions.")                       \
+    X(store_outbox_oldest_s, gauge, "tidegate_store_outbox_oldest_seconds",                        \
+      "Age of the oldest visible row of the outbox.")                                              \
+    X(store_open_publisher_s, gauge, "tidegate_store_open_publisher_seconds",                      \
+      "Age of the oldest transaction that has written to the outbox: its events wait for it.")     \
+    X(store_xmin_age, gauge, "tidegate_store_xmin_age",                                            \
+      "Transactions since the oldest snapshot: what keeps vacuum from cleaning up.")               \
+    X(store_head_seq, gauge, "tidegate_store_head_id", "Newest id of the store, as last seen.")    \
+    X(store_tail_lag, gauge, "tidegate_store_tail_lag_events",                                     \
+      "How far this broker is behind the newest id of the store.")                                 \
+    X(store_leaps, counter, "tidegate_store_leaps_total",                                          \
+      "Leaps of the ids seen at run time: another server, or an older state, has taken over.")     \
     X(policy_errors_authenticate, counter, "tidegate_policy_errors_total{hook=\"authenticate\"}",  \
       "Policy hooks that raised, ran out of memory or returned what they must not.")               \
     X(policy_errors_subscribe, counter, "tidegate_policy_errors_total{hook=\"subscribe\"}", "")    \
@@ -96,6 +117,7 @@ struct broker_metrics {
 #undef X
     struct latency store_append; /* tidegate_store_append_seconds: accepted to committed */
     struct latency store_read;   /* tidegate_store_read_seconds: one page */
+    struct latency store_batch;  /* tidegate_store_batch_seconds: outbox to events */
 };
 
 #endif

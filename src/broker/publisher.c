@@ -107,7 +107,9 @@ static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ac
         return; /* the publisher left; what it sent is stored */
     }
     if (rc) {
-        answer_later(p, "the event store is unavailable; nothing was stored");
+        answer_later(p, rc == UV_ECONNABORTED
+                            ? "the event store was lost; it is not known whether it has stored this"
+                            : "the event store is unavailable; nothing was stored");
     } else {
         answer_stored(p, acks);
     }

@@ -39,13 +39,20 @@ struct store_ack {
     bool duplicate; /* the key was known: `id` is the first event's */
 };
 
-/* rc 0: committed, `acks` in the order of the events. Negative UV_E*: nothing was stored. */
+/* rc 0: committed, `acks` in the order of the events. UV_ECONNABORTED: the store was lost meanwhile
+ * and it is not known whether they were stored. Any other negative UV_E*: nothing was stored. */
 typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
                                 size_t n);
 
 /* Committed events, whoever wrote them, in strictly increasing id order, no event twice, none left
  * out. For an append of ours: before its store_append_cb. Borrowed for the call. */
 typedef void (*store_tail_cb)(void *ctx, struct event *const *events, size_t n);
+
+/* At run time, between calls of the tail: the ids in (after, upto] are no one's, and the tail goes
+ * on above `upto`. bounds() has the leap already, unless what is missing was removed by retention
+ * (then `upto` is trimmed). An event that the tail reported with an id above `after` is gone: the
+ * store has lost it (failover to a server that had not got it, restore). */
+typedef void (*store_leap_cb)(void *ctx, const struct store_leap *leap);
 
 struct store_query {
     uint64_t after, upto; /* after < id <= upto */
@@ -65,6 +72,9 @@ typedef void (*store_page_cb)(void *ctx, uint64_t token, int rc, const struct st
 /* `id`: the greatest id whose event is older than the time asked for; 0 when all are younger. */
 typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
 
+/* rc 0: what was committed when the question was asked, by whomever, has come through the tail. */
+typedef void (*store_sync_cb)(void *ctx, uint64_t token, int rc);
+
 struct store_health {
     bool ok;
     const char *detail; /* borrowed until the next loop turn; never NULL */
@@ -77,12 +87,14 @@ struct store;
 struct store_ops {
     /* The events (id 0) are one atomic unit: all or none. Takes the references and empties the list
      * when 0 is returned. UV_EAGAIN: the queue is full (max_queue_events, max_queue_bytes);
-     * UV_ECANCELED: closing. */
+     * UV_ENOTCONN: the store is away; UV_ECANCELED: closing. */
     int (*append)(struct store *s, struct event_list *events, store_append_cb cb, void *ctx,
                   uint64_t token);
     int (*read)(struct store *s, const struct store_query *q, store_page_cb cb, void *ctx,
                 uint64_t token);
     int (*seek)(struct store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
+    /* NULL: the tail is never behind, for there is no other broker on this store. */
+    int (*sync)(struct store *s, store_sync_cb cb, void *ctx, uint64_t token);
     struct store_bounds (*bounds)(const struct store *s);
     struct store_health (*health)(const struct store *s);
     /* Lets what was accepted complete, then calls `done` and frees the store. */

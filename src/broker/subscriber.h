@@ -31,6 +31,9 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
 /* The flush step: delivers pending events to live members, then gives everyone behind a turn. True
  * when work is left. */
 bool subscriber_flush_all(struct broker *b);
+/* The store's ids leap: see store_leap_cb. Everyone reads on from the store; whoever has seen what
+ * it lost is told so. Before the event log is restarted. */
+void subscriber_leap_all(struct broker *b, const struct store_leap *leap);
 /* From history.c: the page asked for has arrived, or may be asked for again. */
 void subscriber_page_ready(struct list *waiter);
 /* Ends everyone: come back soon, to another broker or to this one's successor. */

@@ -45,6 +45,18 @@ static uint64_t origin(const struct store_bounds *bounds)
     return known ? bounds->leaps[0].upto : 0;
 }
 
+/* The end of the leap that `id` was lost in; 0: none. `upto` itself is a position this store gave
+ * out: that of a stream with no event yet. */
+static uint64_t leap_over(const struct store_bounds *bounds, uint64_t id)
+{
+    for (size_t i = 0; id != 0 && i < bounds->leap_count; i++) {
+        if (bounds->leaps[i].after < id && id < bounds->leaps[i].upto) {
+            return bounds->leaps[i].upto;
+        }
+    }
+    return 0;
+}
+
 static struct start where_to_start(struct broker *b, const struct resume *r)
 {
     uint64_t head = eventlog_head(b->log);
@@ -65,13 +77,8 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
     if (r->id == 0) {
         return (struct start){.at = origin(&bounds)};
     }
-    for (size_t i = 0; i < bounds.leap_count; i++) {
-        /* `upto` itself is a position this store gave out: that of a stream with no event yet */
-        if (bounds.leaps[i].after < r->id && r->id < bounds.leaps[i].upto) {
-            return (struct start){bounds.leaps[i].upto, "reset", r->text};
-        }
-    }
-    return (struct start){.at = r->id};
+    uint64_t over = leap_over(&bounds, r->id);
+    return over ? (struct start){over, "reset", r->text} : (struct start){.at = r->id};
 }
 
 /* retry, the position, and the gap if there is one: one frame, so that it leaves in one packet. */
@@ -97,6 +104,7 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
 {
     struct broker *b = sub->b;
     struct strbuf fields;
+    struct store_bounds bounds = b->store->ops->bounds(b->store);
     struct frame *first = first_frame(sub, st);
     strbuf_init(&fields, FIELDS_MAX_BYTES);
     int rc = first ? broker_stream_fields(&fields, cors) : UV_ENOMEM;
@@ -110,6 +118,7 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
         return;
     }
     sub->cursor = st->at;
+    sub->reset_to = leap_over(&bounds, st->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
               LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
@@ -121,6 +130,22 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
     if (alive && b->draining) { /* began while the store was being asked */
         subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
     }
+}
+
+/* How it asked, for the time the store takes to answer. */
+struct asked {
+    struct slice cors;
+    bool sse;
+};
+
+/* The store cannot say where the stream begins. */
+static void abandon(struct subscriber *sub, const struct asked *how)
+{
+    struct stream *s = sub->stream;
+    stream_set_owner(s, NULL, NULL);
+    refuse_transient(sub->b, s, how->cors, how->sse, CLOSE_TRANSIENT,
+                     "the event store is unavailable");
+    subscriber_free(sub, CLOSE_TRANSIENT);
 }
 
 /* A subscriber whose policy bounds the age of what it may see waits for the store to say where that
@@ -140,10 +165,8 @@ static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
     struct stream *s = http_server_stream(b->server, token);
     struct subscriber *sub = s && s->events == &subscriber_stream_events ? s->owner : NULL;
     if (sub && rc) {
-        struct slice cors = strbuf_slice(&w->cors);
-        stream_set_owner(s, NULL, NULL);
-        refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the event store is unavailable");
-        subscriber_free(sub, CLOSE_TRANSIENT);
+        struct asked how = {strbuf_slice(&w->cors), w->sse};
+        abandon(sub, &how);
     } else if (sub) {
         uint64_t head = eventlog_head(b->log); /* the store may know events still to be tailed */
         id = id < head ? id : head;
@@ -160,16 +183,16 @@ static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
 }
 
 static int seek_start(struct subscriber *sub, const struct start *st, uint64_t max_age_ms,
-                      const struct subscribe_start *from)
+                      const struct asked *how)
 {
     struct broker *b = sub->b;
     struct aged_start *w = xcalloc(1, sizeof *w);
     w->b = b;
     w->st = *st;
-    w->sse = from->sse;
+    w->sse = how->sse;
     strbuf_init(&w->cors, FIELDS_MAX_BYTES);
     strbuf_init(&w->requested, FIRST_MAX_BYTES);
-    int rc = strbuf_append(&w->cors, from->cors.p ? from->cors.p : "", from->cors.n);
+    int rc = strbuf_append(&w->cors, how->cors.p ? how->cors.p : "", how->cors.n);
     rc = rc ? rc : strbuf_append(&w->requested, st->requested.p, st->requested.n);
     if (rc == 0) {
         int64_t since = loop_unix_ms(b->loop) - (int64_t)max_age_ms;
@@ -178,6 +201,67 @@ static int seek_start(struct subscriber *sub, const struct start *st, uint64_t m
     if (rc) {
         strbuf_clear(&w->cors);
         strbuf_clear(&w->requested);
+        free(w);
+    }
+    return rc;
+}
+
+static void locate(struct subscriber *sub, const struct resume *resume, uint64_t max_age_ms,
+                   const struct asked *how)
+{
+    struct start st = where_to_start(sub->b, resume);
+    char requested[EVENT_ID_TEXT_MAX + 8];
+    if (!st.requested.p) { /* should max_age move the start */
+        int n = resume->kind == RESUME_EARLIEST
+                    ? snprintf(requested, sizeof requested, "earliest")
+                    : snprintf(requested, sizeof requested, "%" PRIu64, st.at);
+        st.requested = slice_of(requested, (size_t)n);
+    }
+    if (!max_age_ms || resume->kind == RESUME_NOW) {
+        begin(sub, &st, how->cors);
+    } else if (seek_start(sub, &st, max_age_ms, how)) {
+        abandon(sub, how);
+    }
+}
+
+/* A client that resumes beyond our newest event has seen it at another broker of the same store, a
+ * moment before we do, or knows a store that is gone: the store tells. */
+struct synced_start {
+    struct broker *b;
+    uint64_t id, max_age_ms;
+    struct strbuf cors;
+    bool sse;
+};
+
+static void on_synced(void *ctx, uint64_t token, int rc)
+{
+    struct synced_start *w = ctx;
+    struct stream *s = http_server_stream(w->b->server, token);
+    struct subscriber *sub = s && s->events == &subscriber_stream_events ? s->owner : NULL;
+    struct asked how = {strbuf_slice(&w->cors), w->sse};
+    char text[EVENT_ID_TEXT_MAX];
+    int n = snprintf(text, sizeof text, "%" PRIu64, w->id);
+    struct resume r = {.kind = RESUME_AFTER, .id = w->id, .text = slice_of(text, (size_t)n)};
+    if (sub && rc) {
+        abandon(sub, &how);
+    } else if (sub) {
+        locate(sub, &r, w->max_age_ms, &how);
+    }
+    strbuf_clear(&w->cors);
+    free(w);
+}
+
+static int sync_start(struct subscriber *sub, const struct resume *r, uint64_t max_age_ms,
+                      const struct asked *how)
+{
+    struct broker *b = sub->b;
+    struct synced_start *w = xcalloc(1, sizeof *w);
+    *w = (struct synced_start){.b = b, .id = r->id, .max_age_ms = max_age_ms, .sse = how->sse};
+    strbuf_init(&w->cors, FIELDS_MAX_BYTES);
+    int rc = strbuf_append(&w->cors, how->cors.p ? how->cors.p : "", how->cors.n);
+    rc = rc ? rc : b->store->ops->sync(b->store, on_synced, w, sub->id);
+    if (rc) {
+        strbuf_clear(&w->cors);
         free(w);
     }
     return rc;
@@ -234,23 +318,12 @@ void subscriber_start(struct broker *b, struct stream *s, const struct verdict *
         resume.kind = RESUME_NOW;
     }
     sub->earliest = resume.kind == RESUME_EARLIEST;
-    struct start st = where_to_start(b, &resume);
-    char requested[EVENT_ID_TEXT_MAX + 8];
-    if (!st.requested.p) { /* should max_age move the start */
-        int n = resume.kind == RESUME_EARLIEST
-                    ? snprintf(requested, sizeof requested, "earliest")
-                    : snprintf(requested, sizeof requested, "%" PRIu64, st.at);
-        st.requested = slice_of(requested, (size_t)n);
+    uint64_t max_age_ms = v->subscription.replay_max_age_ms;
+    bool ahead = resume.kind == RESUME_AFTER && resume.id > eventlog_head(b->log);
+    struct asked how = {from->cors, from->sse};
+    if (!ahead || !b->store->ops->sync) {
+        locate(sub, &resume, max_age_ms, &how);
+    } else if (sync_start(sub, &resume, max_age_ms, &how)) {
+        abandon(sub, &how);
     }
-    if (v->subscription.replay_max_age_ms && resume.kind != RESUME_NOW) {
-        int rc = seek_start(sub, &st, v->subscription.replay_max_age_ms, from);
-        if (rc) {
-            stream_set_owner(s, NULL, NULL);
-            refuse_transient(b, s, from->cors, from->sse, CLOSE_TRANSIENT,
-                             "the event store is unavailable");
-            subscriber_free(sub, CLOSE_TRANSIENT);
-        }
-        return;
-    }
-    begin(sub, &st, from->cors);
 }

@@ -32,6 +32,7 @@ struct subscriber {
     uint64_t id;           /* the stream's */
     uint64_t cursor;       /* last id considered; while live, see subscriber_position() */
     uint64_t ordinal;      /* place in the log behind the cursor, for lag; while it is behind */
+    uint64_t reset_to;     /* what it has seen is gone: to be told, and to go on here; 0: no */
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;

@@ -1,0 +1,434 @@
+/* Statements over one connection: see pg_client.h. Getting connected is in pg_connect.c.
+ *
+ * Rules of libpq, "Asynchronous command processing", in non-blocking mode: whenever the socket is
+ * readable PQconsumeInput(), then PQflush() again, for the server may wait for us to read before it
+ * reads; notifications are drained after each PQconsumeInput(). */
+#include "store/pg_client.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/pg_client_state.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void pump(struct pg_client *c);
+static void on_socket(uv_poll_t *h, int status, int events);
+
+/* ---------------------------------------------------------------- timer, end of handles */
+
+void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb)
+{
+    REQUIRE(uv_timer_start(&c->timer, cb, ms, 0) == 0);
+}
+
+void pg_client_handle_closed(struct pg_client *c)
+{
+    c->handles--;
+    if (c->state == PG_CLOSED && c->handles == 0) {
+        void (*closed)(void *ctx) = c->closed;
+        void *ctx = c->closed_ctx;
+        free(c);
+        closed(ctx);
+    }
+}
+
+/* ---------------------------------------------------------------- completing */
+
+static void job_complete(struct pg_client *c, struct pg_job *job, const PGresult *res,
+                         const struct pg_fault *f)
+{
+    c->pending--;
+    if (job->done) {
+        job->done(job->ctx, job->token, res, f);
+    }
+    pg_args_clear(&job->args);
+    free(job);
+}
+
+/* Everything accepted fails: what ran with `running_code`, what waited with `code`. */
+static void fail_all(struct pg_client *c, int running_code, int code, const char *why)
+{
+    struct list jobs;
+    struct pg_job *running = c->running;
+    list_init(&jobs);
+    list_splice_tail(&jobs, &c->queue);
+    c->running = NULL;
+    PQclear(c->result);
+    c->result = NULL;
+    if (running) {
+        /* preparing changes nothing on the server */
+        struct pg_fault f = {.code = c->preparing ? code : running_code, .text = why};
+        c->pending += running->done ? 0 : 1; /* the setup was not counted */
+        job_complete(c, running, NULL, &f);
+    }
+    while (!list_empty(&jobs)) {
+        struct pg_job *job = list_first(&jobs, struct pg_job, node);
+        struct pg_fault f = {.code = code, .text = why};
+        list_del(&job->node);
+        job_complete(c, job, NULL, &f);
+    }
+}
+
+void pg_client_lose(struct pg_client *c, int code, const char *why)
+{
+    struct err e = {0};
+    char text[512];
+    (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(why, "\n"), why); /* libpq's buffer */
+    (void)err_set(&e, code, "PostgreSQL at %s: %s", c->opt.conninfo->shown, text);
+    c->last = e;
+    pg_connect_forget(c);
+    c->state = PG_BROKEN; /* refuses what the callbacks ask */
+    fail_all(c, UV_ECONNRESET, UV_ENOTCONN, e.text);
+    if (c->state == PG_CLOSED) {
+        return;
+    }
+    if (!c->opt.once) {
+        pg_connect_wait(c);
+    }
+    c->events.lost(c->ctx, &e);
+}
+
+static void on_broken(uv_timer_t *t)
+{
+    struct pg_client *c = t->data;
+    pg_client_lose(c, UV_ENOTCONN, c->last.text);
+}
+
+/* In the next turn: whoever is on the stack must not be called back. */
+static void break_later(struct pg_client *c, const char *why)
+{
+    (void)err_set(&c->last, UV_ENOTCONN, "%.*s", (int)strcspn(why, "\n"), why);
+    c->state = PG_BROKEN;
+    pg_poll_drop(c);
+    pg_client_timer(c, 0, on_broken);
+}
+
+static void on_silence(uv_timer_t *t)
+{
+    pg_client_lose(t->data, UV_ETIMEDOUT, "no answer in time, connection given up");
+}
+
+/* ---------------------------------------------------------------- sending */
+
+static bool is_prepared(const struct pg_client *c, const char *name)
+{
+    for (unsigned i = 0; i < c->prepared_count; i++) {
+        if (c->prepared[i] == name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int send_job(struct pg_client *c, struct pg_job *job)
+{
+    const char *values[PG_ARGS_MAX] = {0};
+    int lengths[PG_ARGS_MAX], formats[PG_ARGS_MAX];
+    c->preparing = false;
+    if (!job->st.name) {
+        return PQsendQuery(c->conn, job->st.sql);
+    }
+    if (!is_prepared(c, job->st.name)) {
+        c->preparing = true;
+        return PQsendPrepare(c->conn, job->st.name, job->st.sql, 0, NULL);
+    }
+    for (int i = 0; i < job->args.n; i++) {
+        /* a value of no bytes still has an address */
+        values[i] = job->args.v[i].len < 0
+                        ? NULL
+                        : (job->args.data.data ? job->args.data.data + job->args.v[i].at : "");
+        lengths[i] = job->args.v[i].len;
+        formats[i] = 1;
+    }
+    return PQsendQueryPrepared(c->conn, job->st.name, job->args.n, values, lengths, formats, 1);
+}
+
+/* After queueing bytes, and after reading. False: the connection is broken. */
+static bool flush(struct pg_client *c)
+{
+    int rc = PQflush(c->conn);
+    if (rc < 0) {
+        return false;
+    }
+    return pg_poll_begin(c, rc ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_socket) == 0;
+}
+
+static void start_running(struct pg_client *c)
+{
+    if (!send_job(c, c->running) || !flush(c)) {
+        break_later(c, PQerrorMessage(c->conn));
+        return;
+    }
+    pg_client_timer(c, c->opt.answer_timeout_ms, on_silence);
+}
+
+/* Sends the next statement if none runs. */
+static void pump(struct pg_client *c)
+{
+    if (c->state == PG_READY && !c->running && !list_empty(&c->queue)) {
+        c->running = list_first(&c->queue, struct pg_job, node);
+        list_del(&c->running->node);
+        start_running(c);
+    }
+}
+
+/* ---------------------------------------------------------------- receiving */
+
+static bool is_good(const PGresult *res)
+{
+    ExecStatusType st = PQresultStatus(res);
+    return st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK || st == PGRES_EMPTY_QUERY;
+}
+
+static void setup_done(struct pg_client *c, const PGresult *res)
+{
+    if (!res || !is_good(res)) {
+        pg_client_lose(c, UV_EIO, PQresultErrorMessage(res));
+        return;
+    }
+    c->state = PG_READY;
+    c->ready_at = uv_now(c->loop);
+    c->events.ready(c->ctx);
+}
+
+/* The last of the statement's results is in. */
+static void running_done(struct pg_client *c)
+{
+    struct pg_job *job = c->running;
+    PGresult *res = c->result;
+    c->result = NULL;
+    (void)uv_timer_stop(&c->timer);
+    if (c->preparing && res && is_good(res)) {
+        PQclear(res);
+        REQUIRE(c->prepared_count < PG_PREPARED_MAX);
+        c->prepared[c->prepared_count++] = job->st.name;
+        start_running(c);
+        return;
+    }
+    c->running = NULL;
+    if (c->state == PG_SETTING_UP) {
+        free(job);
+        setup_done(c, res);
+    } else if (res && is_good(res)) {
+        job_complete(c, job, res, NULL);
+    } else {
+        struct pg_fault f = {.code = UV_EIO, .text = "no result"};
+        const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+        const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+        (void)snprintf(f.sqlstate, sizeof f.sqlstate, "%s", state ? state : "");
+        f.text = text ? text : f.text;
+        job_complete(c, job, NULL, &f);
+    }
+    PQclear(res);
+    pump(c);
+}
+
+/* Of several results the first error counts, else the last. False: COPY and the like, which we
+ * never ask for. */
+static bool take_result(struct pg_client *c, PGresult *res)
+{
+    ExecStatusType st = PQresultStatus(res);
+    if (st == PGRES_COPY_IN || st == PGRES_COPY_OUT || st == PGRES_COPY_BOTH) {
+        PQclear(res);
+        return false;
+    }
+    if (!c->result || is_good(c->result)) {
+        PQclear(c->result);
+        c->result = res;
+    } else {
+        PQclear(res);
+    }
+    return true;
+}
+
+static void receive(struct pg_client *c)
+{
+    PGnotify *note;
+    while ((note = PQnotifies(c->conn))) {
+        if (c->events.notified) {
+            c->events.notified(c->ctx, note->extra);
+        }
+        PQfreemem(note);
+        if (c->state != PG_READY) {
+            return;
+        }
+    }
+    PGconn *conn = c->conn;
+    while (c->conn == conn && c->running && !PQisBusy(conn)) {
+        PGresult *res = PQgetResult(conn);
+        if (!res) {
+            running_done(c);
+        } else if (!take_result(c, res)) {
+            pg_client_lose(c, UV_EPROTO, "unexpected COPY");
+        }
+        if (c->state != PG_READY && c->state != PG_SETTING_UP) {
+            return;
+        }
+    }
+}
+
+static void on_socket(uv_poll_t *h, int status, int events)
+{
+    struct pg_client *c = ((struct pg_poll *)h->data)->client;
+    if (status < 0) {
+        pg_client_lose(c, status, uv_strerror(status));
+        return;
+    }
+    if (events & UV_READABLE) {
+        bool alive = PQconsumeInput(c->conn) != 0;
+        PGconn *conn = c->conn;
+        receive(c); /* also what came before the end: it may say why */
+        if (c->conn != conn || (c->state != PG_READY && c->state != PG_SETTING_UP)) {
+            return;
+        }
+        if (!alive || PQstatus(conn) == CONNECTION_BAD) {
+            pg_client_lose(c, UV_ECONNRESET, PQerrorMessage(conn));
+            return;
+        }
+    }
+    if (!flush(c)) {
+        pg_client_lose(c, UV_ECONNRESET, PQerrorMessage(c->conn));
+    }
+}
+
+void pg_client_connected(struct pg_client *c)
+{
+    struct pg_job *job = xcalloc(1, sizeof *job);
+    job->st.sql = c->opt.setup ? c->opt.setup : "";
+    c->state = PG_SETTING_UP;
+    c->prepared_count = 0;
+    c->running = job;
+    start_running(c);
+}
+
+/* ---------------------------------------------------------------- for users */
+
+static void on_begin(uv_timer_t *t)
+{
+    pg_connect_start(t->data);
+}
+
+struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options *opt,
+                                const struct pg_client_events *events, void *ctx)
+{
+    struct pg_client *c = xcalloc(1, sizeof *c);
+    c->loop = loop;
+    c->opt = *opt;
+    c->events = *events;
+    c->ctx = ctx;
+    list_init(&c->queue);
+    REQUIRE(uv_timer_init(loop, &c->timer) == 0);
+    c->timer.data = c;
+    c->handles = 1;
+    c->state = PG_WAITING;
+    pg_client_timer(c, 0, on_begin);
+    return c;
+}
+
+int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
+                  pg_done_cb done, void *ctx, uint64_t token)
+{
+    int rc = c->state == PG_READY ? 0 : UV_ENOTCONN;
+    rc = rc == 0 && args ? args->rc : rc;
+    if (rc) {
+        if (args) {
+            pg_args_clear(args);
+        }
+        return rc;
+    }
+    REQUIRE(done);
+    struct pg_job *job = xcalloc(1, sizeof *job);
+    job->st = *st;
+    if (args) {
+        job->args = *args;
+        *args = (struct pg_args){0};
+    }
+    job->done = done;
+    job->ctx = ctx;
+    job->token = token;
+    list_add_tail(&c->queue, &job->node);
+    c->pending++;
+    pump(c);
+    return 0;
+}
+
+bool pg_client_ready(const struct pg_client *c)
+{
+    return c->state == PG_READY;
+}
+
+unsigned pg_client_pending(const struct pg_client *c)
+{
+    return c->pending;
+}
+
+void pg_client_drop(struct pg_client *c, const char *why)
+{
+    if (c->state == PG_READY) {
+        break_later(c, why);
+    }
+}
+
+int pg_client_server_version(const struct pg_client *c)
+{
+    return c->conn ? PQserverVersion(c->conn) : 0;
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    struct pg_client *c = h->data;
+    fail_all(c, UV_ECANCELED, UV_ECANCELED, "closing");
+    pg_client_handle_closed(c);
+}
+
+void pg_client_close(struct pg_client *c, void (*closed)(void *ctx), void *ctx)
+{
+    REQUIRE(c->state != PG_CLOSED);
+    c->state = PG_CLOSED;
+    c->closed = closed;
+    c->closed_ctx = ctx;
+    pg_connect_forget(c);
+    if (c->found) {
+        uv_freeaddrinfo(c->found);
+        c->found = c->address = NULL;
+    }
+    if (c->resolve) {
+        (void)uv_cancel((uv_req_t *)c->resolve); /* completes either way */
+    }
+    uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+}
+
+/* ---------------------------------------------------------------- cells */
+
+int32_t pg_cell_int4(const PGresult *res, int row, int column)
+{
+    uint32_t v = 0;
+    if (PQgetlength(res, row, column) == (int)sizeof v) {
+        memcpy(&v, PQgetvalue(res, row, column), sizeof v);
+    }
+    return (int32_t)ntohl(v);
+}
+
+int64_t pg_cell_int8(const PGresult *res, int row, int column)
+{
+    uint32_t v[2] = {0};
+    if (PQgetlength(res, row, column) == (int)sizeof v) {
+        memcpy(v, PQgetvalue(res, row, column), sizeof v);
+    }
+    return (int64_t)((uint64_t)ntohl(v[0]) << 32 | ntohl(v[1]));
+}
+
+bool pg_cell_bool(const PGresult *res, int row, int column)
+{
+    return PQgetlength(res, row, column) == 1 && *PQgetvalue(res, row, column);
+}
+
+struct slice pg_cell_text(const PGresult *res, int row, int column)
+{
+    if (PQgetisnull(res, row, column)) {
+        return (struct slice){0};
+    }
+    return slice_of(PQgetvalue(res, row, column), (size_t)PQgetlength(res, row, column));
+}

@@ -1,0 +1,78 @@
+/* One connection to a PostgreSQL server that comes back by itself, on the loop, never blocking.
+ *
+ * Statements queue and run one at a time; every accepted one completes exactly once, never before
+ * the call returns. When the connection breaks, what was queued fails; nothing is sent twice. */
+#ifndef STORE_PG_CLIENT_H
+#define STORE_PG_CLIENT_H
+
+#include "store/pg_args.h"
+#include "store/pg_conninfo.h"
+
+#include <libpq-fe.h>
+#include <uv.h>
+
+struct pg_client;
+
+struct pg_client_options {
+    const struct pg_conninfo *conninfo; /* borrowed for the life of the client */
+    const char *role;                   /* static: application_name is "tidegate ROLE" */
+    const char *setup;                  /* static SQL after each connect; NULL: none */
+    unsigned connect_timeout_ms;        /* for each address */
+    unsigned answer_timeout_ms;         /* no answer for that long: the connection is given up */
+    bool once;                          /* no second pass over the servers: lost() instead */
+};
+
+struct pg_client_events {
+    /* Connected and set up: may be asked now. Once per connection. */
+    void (*ready)(void *ctx);
+    /* Was ready and no longer is (after every statement has failed), or could not connect to any of
+     * the servers. Tries again by itself unless `once`. */
+    void (*lost)(void *ctx, const struct err *e);
+    void (*notified)(void *ctx, const char *payload); /* of LISTEN; may be NULL */
+};
+
+/* What went wrong with a statement:
+ *   UV_ECANCELED   the client was closed
+ *   UV_ENOTCONN    the connection broke before it was sent
+ *   UV_ECONNRESET  the connection broke while it ran: it may have been carried out
+ *   UV_EIO         the server refused it; `sqlstate` says why, nothing was done */
+struct pg_fault {
+    int code;
+    char sqlstate[6];
+    const char *text; /* borrowed for the call */
+};
+
+/* Exactly one of `res` and `f` is NULL. */
+typedef void (*pg_done_cb)(void *ctx, uint64_t token, const PGresult *res,
+                           const struct pg_fault *f);
+
+struct pg_statement {
+    const char *name; /* static, unique on the connection: prepared on first use; NULL: plain text,
+                         may be several statements, no arguments */
+    const char *sql;  /* static */
+};
+
+/* Starts connecting at once. Both structs are copied. */
+struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options *opt,
+                                const struct pg_client_events *events, void *ctx);
+/* Takes `args` (NULL: none), also on failure. UV_ENOTCONN: not ready; nothing is called back. */
+int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
+                  pg_done_cb done, void *ctx, uint64_t token);
+bool pg_client_ready(const struct pg_client *c);
+/* Statements accepted and not complete. */
+unsigned pg_client_pending(const struct pg_client *c);
+/* Gives the connection up and starts anew: the server is not what it should be. */
+void pg_client_drop(struct pg_client *c, const char *why);
+/* Version of the server as 150003; 0: not ready. */
+int pg_client_server_version(const struct pg_client *c);
+/* Lets go of everything; what was accepted completes with UV_ECANCELED, in a later turn than this
+ * call but before `closed`. */
+void pg_client_close(struct pg_client *c, void (*closed)(void *ctx), void *ctx);
+
+/* Cells of a result in binary format. */
+int64_t pg_cell_int8(const PGresult *res, int row, int column);
+int32_t pg_cell_int4(const PGresult *res, int row, int column);
+bool pg_cell_bool(const PGresult *res, int row, int column);
+struct slice pg_cell_text(const PGresult *res, int row, int column); /* NULL: absent */
+
+#endif

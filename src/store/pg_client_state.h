@@ -1,0 +1,85 @@
+/* Private to pg_client.c (statements) and pg_connect.c (getting connected). */
+#ifndef STORE_PG_CLIENT_STATE_H
+#define STORE_PG_CLIENT_STATE_H
+
+#include "base/list.h"
+#include "store/pg_client.h"
+
+enum { PG_PREPARED_MAX = 16 };
+
+enum pg_state {
+    PG_WAITING,    /* for the next attempt */
+    PG_RESOLVING,  /* a name, on a pool thread */
+    PG_CONNECTING, /* libpq's handshake */
+    PG_SETTING_UP, /* opt.setup runs */
+    PG_READY,
+    PG_BROKEN, /* to be let go of in the next turn */
+    PG_CLOSED,
+};
+
+/* A poll handle lives for one step of the handshake, or for the life of a connection: the kernel
+ * may give a new socket the number of the old one, which epoll would not notice. */
+struct pg_poll {
+    uv_poll_t handle;
+    int events; /* asked for */
+    struct pg_client *client;
+};
+
+/* A statement and where its result goes. */
+struct pg_job {
+    struct list node;
+    struct pg_statement st;
+    struct pg_args args;
+    pg_done_cb done;
+    void *ctx;
+    uint64_t token;
+};
+
+struct pg_client {
+    uv_loop_t *loop;
+    struct pg_client_options opt;
+    struct pg_client_events events;
+    void *ctx;
+    enum pg_state state;
+
+    PGconn *conn;         /* owned */
+    struct pg_poll *poll; /* owned; NULL: none */
+    uv_timer_t timer;     /* of the state: the next attempt, giving up on an answer */
+
+    /* the attempt */
+    size_t host;               /* in conninfo->hosts */
+    struct addrinfo *found;    /* owned: addresses of the host */
+    struct addrinfo *address;  /* the one being tried, in `found` */
+    uv_getaddrinfo_t *resolve; /* owned while a look-up runs */
+    unsigned attempts;         /* passes over all servers since it last went well */
+    uint64_t ready_at;         /* loop time */
+    struct err last;           /* why the last attempt failed */
+
+    /* statements */
+    struct list queue;
+    struct pg_job *running; /* owned */
+    bool preparing;         /* `running` is being prepared */
+    PGresult *result;       /* owned: of `running`, so far */
+    const char *prepared[PG_PREPARED_MAX];
+    unsigned prepared_count;
+    unsigned pending;
+
+    unsigned handles; /* open */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* pg_connect.c */
+void pg_connect_start(struct pg_client *c); /* a new pass over the servers */
+void pg_connect_wait(struct pg_client *c);  /* the same after a while */
+void pg_connect_forget(struct pg_client *c);
+void pg_poll_drop(struct pg_client *c);
+int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
+
+/* pg_client.c */
+void pg_client_connected(struct pg_client *c);
+void pg_client_lose(struct pg_client *c, int code, const char *why);
+void pg_client_handle_closed(struct pg_client *c);
+void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb);
+
+#endif

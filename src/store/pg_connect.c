@@ -1,0 +1,279 @@
+/* Getting connected: names looked up on a pool thread, one address after the other, each with its
+ * own time limit (libpq would wait for ever for the first one), back-off with full jitter.
+ *
+ * Rules of libpq, "Asynchronous connection": the socket may change with every PQconnectPoll(), so
+ * each step has a poll handle of its own, closed before the next step. */
+#include "base/logging.h"
+#include "store/pg_client_state.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 5000, HEALTHY_MS = 30000 };
+
+static void try_address(struct pg_client *c);
+static void try_host(struct pg_client *c);
+static void step(struct pg_client *c);
+
+/* ---------------------------------------------------------------- poll handles */
+
+static void on_poll_closed(uv_handle_t *h)
+{
+    struct pg_poll *p = h->data;
+    struct pg_client *c = p->client;
+    free(p);
+    pg_client_handle_closed(c);
+}
+
+void pg_poll_drop(struct pg_client *c)
+{
+    if (c->poll) {
+        (void)uv_poll_stop(&c->poll->handle);
+        uv_close((uv_handle_t *)&c->poll->handle, on_poll_closed);
+        c->poll = NULL;
+    }
+}
+
+int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb)
+{
+    if (!c->poll) {
+        struct pg_poll *p = xcalloc(1, sizeof *p);
+        int rc = uv_poll_init(c->loop, &p->handle, PQsocket(c->conn));
+        if (rc) {
+            free(p);
+            return rc;
+        }
+        p->client = c;
+        p->handle.data = p;
+        c->poll = p;
+        c->handles++;
+    }
+    if (c->poll->events == events) {
+        return 0; /* starting anew would cost two system calls */
+    }
+    c->poll->events = events;
+    return uv_poll_start(&c->poll->handle, events, cb);
+}
+
+/* ---------------------------------------------------------------- attempts */
+
+void pg_connect_forget(struct pg_client *c)
+{
+    pg_poll_drop(c);
+    if (c->conn) {
+        PQfinish(c->conn);
+        c->conn = NULL;
+    }
+}
+
+static void on_wait_over(uv_timer_t *t)
+{
+    pg_connect_start(t->data);
+}
+
+void pg_connect_wait(struct pg_client *c)
+{
+    uint32_t random = 0;
+    if (c->ready_at && uv_now(c->loop) - c->ready_at >= HEALTHY_MS) {
+        c->attempts = 0;
+    }
+    c->ready_at = 0;
+    unsigned shift = c->attempts < 7 ? c->attempts : 7;
+    uint32_t most = (uint32_t)BACKOFF_MIN_MS << shift;
+    most = most < BACKOFF_MAX_MS ? most : BACKOFF_MAX_MS;
+    c->attempts++;
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random) {
+        random = most / 2;
+    }
+    c->state = PG_WAITING;
+    pg_client_timer(c, random % most + 1, on_wait_over);
+}
+
+/* The next address of this host, else the next host, else the pass was in vain. */
+static void try_next(struct pg_client *c)
+{
+    pg_connect_forget(c);
+    c->address = c->address ? c->address->ai_next : NULL;
+    if (c->address) {
+        try_address(c);
+        return;
+    }
+    if (c->found) {
+        uv_freeaddrinfo(c->found);
+        c->found = NULL;
+    }
+    if (++c->host < c->opt.conninfo->host_count) {
+        try_host(c);
+        return;
+    }
+    struct err e = c->last;
+    if (c->opt.once) {
+        c->state = PG_BROKEN;
+    } else {
+        pg_connect_wait(c);
+    }
+    c->events.lost(c->ctx, &e);
+}
+
+static void attempt_failed(struct pg_client *c, const char *why)
+{
+    const struct pg_host *h = &c->opt.conninfo->hosts[c->host];
+    size_t n = strcspn(why, "\n"); /* libpq's texts have several lines */
+    (void)uv_timer_stop(&c->timer);
+    (void)err_set(&c->last, UV_ENOTCONN, "PostgreSQL at %s:%s: %.*s", h->host, h->port, (int)n,
+                  why);
+    log_debug("store", "cannot connect",
+              LOG_F(log_str("role", c->opt.role), log_str("error", c->last.text)));
+    try_next(c);
+}
+
+static void on_connect_timeout(uv_timer_t *t)
+{
+    attempt_failed(t->data, "does not answer");
+}
+
+static void on_step(uv_poll_t *h, int status, int events)
+{
+    struct pg_poll *p = h->data;
+    (void)status; /* libpq finds out by itself */
+    (void)events;
+    step(p->client);
+}
+
+static void wait_for(struct pg_client *c, int events)
+{
+    int rc = pg_poll_begin(c, events, on_step);
+    if (rc) {
+        attempt_failed(c, uv_strerror(rc));
+    }
+}
+
+static void step(struct pg_client *c)
+{
+    pg_poll_drop(c);
+    switch (PQconnectPoll(c->conn)) {
+    case PGRES_POLLING_READING:
+        wait_for(c, UV_READABLE);
+        return;
+    case PGRES_POLLING_WRITING:
+        wait_for(c, UV_WRITABLE);
+        return;
+    case PGRES_POLLING_OK:
+        if (PQsetnonblocking(c->conn, 1) != 0) {
+            attempt_failed(c, PQerrorMessage(c->conn));
+            return;
+        }
+        if (c->found) {
+            uv_freeaddrinfo(c->found);
+            c->found = c->address = NULL;
+        }
+        pg_client_connected(c);
+        return;
+    case PGRES_POLLING_FAILED:
+    case PGRES_POLLING_ACTIVE:
+        break;
+    }
+    attempt_failed(c, PQerrorMessage(c->conn));
+}
+
+/* Notices of the server must not go to stderr past the log. */
+static void on_notice(void *ctx, const char *message)
+{
+    const struct pg_client *c = ctx;
+    log_debug("store", "notice of the server",
+              LOG_F(log_str("role", c->opt.role),
+                    log_slice("text", slice_of(message, strcspn(message, "\n")))));
+}
+
+static void start_libpq(struct pg_client *c, const char *hostaddr)
+{
+    enum { OWN = 5 };
+    const struct pg_conninfo *info = c->opt.conninfo;
+    const struct pg_host *h = &info->hosts[c->host];
+    const char *keys[PG_CONNINFO_PARAMS_MAX + OWN] = {"host", "port", "application_name"};
+    char name[64];
+    (void)snprintf(name, sizeof name, "tidegate %s", c->opt.role);
+    const char *values[PG_CONNINFO_PARAMS_MAX + OWN] = {h->host, h->port, name};
+    size_t n = 3;
+    if (hostaddr) {
+        keys[n] = "hostaddr";
+        values[n++] = hostaddr;
+    }
+    for (size_t i = 0; i < info->param_count; i++) {
+        keys[n] = info->keys[i];
+        values[n++] = info->values[i];
+    }
+    c->state = PG_CONNECTING;
+    c->conn = PQconnectStartParams(keys, values, 0);
+    if (!c->conn || PQstatus(c->conn) == CONNECTION_BAD) {
+        attempt_failed(c, c->conn ? PQerrorMessage(c->conn) : "no memory");
+        return;
+    }
+    (void)PQsetNoticeProcessor(c->conn, on_notice, c);
+    pg_client_timer(c, c->opt.connect_timeout_ms, on_connect_timeout);
+    wait_for(c, UV_WRITABLE);
+}
+
+static void try_address(struct pg_client *c)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+    int rc = c->address->ai_family == AF_INET6
+                 ? uv_ip6_name((const struct sockaddr_in6 *)(const void *)c->address->ai_addr, text,
+                               sizeof text)
+                 : uv_ip4_name((const struct sockaddr_in *)(const void *)c->address->ai_addr, text,
+                               sizeof text);
+    if (rc) {
+        attempt_failed(c, uv_strerror(rc));
+        return;
+    }
+    start_libpq(c, text);
+}
+
+static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+{
+    struct pg_client *c = req->data;
+    free(req);
+    c->resolve = NULL;
+    if (c->state == PG_CLOSED) {
+        uv_freeaddrinfo(found);
+        pg_client_handle_closed(c);
+        return;
+    }
+    c->handles--;
+    if (status) {
+        attempt_failed(c, uv_strerror(status));
+        return;
+    }
+    c->found = c->address = found;
+    try_address(c);
+}
+
+static void try_host(struct pg_client *c)
+{
+    const struct pg_host *h = &c->opt.conninfo->hosts[c->host];
+    if (h->is_socket || h->hostaddr) {
+        start_libpq(c, h->hostaddr);
+        return;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    c->state = PG_RESOLVING;
+    c->resolve = xmalloc(sizeof *c->resolve);
+    c->resolve->data = c;
+    int rc = uv_getaddrinfo(c->loop, c->resolve, on_resolved, h->host, NULL, &hints);
+    if (rc) {
+        free(c->resolve);
+        c->resolve = NULL;
+        attempt_failed(c, uv_strerror(rc));
+        return;
+    }
+    c->handles++;
+}
+
+void pg_connect_start(struct pg_client *c)
+{
+    c->host = 0;
+    c->address = NULL;
+    try_host(c);
+}

@@ -1,0 +1,218 @@
+/* See pg_conninfo.h. */
+#include "store/pg_conninfo.h"
+
+#include "base/xalloc.h"
+
+#include <arpa/inet.h>
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+/* What the broker wants unless the operator says otherwise. A server that dies without a word is
+ * noticed in about ten seconds; GSS would ask servers of its own, blocking. */
+static const char *const defaults[][2] = {
+    {"target_session_attrs", "read-write"},
+    {"client_encoding", "UTF8"},
+    {"keepalives_idle", "5"},
+    {"keepalives_interval", "2"},
+    {"keepalives_count", "3"},
+    {"tcp_user_timeout", "10000"},
+    {"gssencmode", "disable"},
+};
+
+bool pg_conninfo_is(const char *text)
+{
+    return strchr(text, '=') || strncmp(text, "postgresql://", 13) == 0 ||
+           strncmp(text, "postgres://", 11) == 0;
+}
+
+static const char *find(const PQconninfoOption *all, const char *key)
+{
+    for (const PQconninfoOption *o = all; o && o->keyword; o++) {
+        if (strcmp(o->keyword, key) == 0) {
+            return o->val && *o->val ? o->val : NULL;
+        }
+    }
+    return NULL;
+}
+
+static bool is_address(const char *text)
+{
+    unsigned char bytes[16];
+    return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
+}
+
+/* The n-th of "a,b,c" as a copy; NULL past the end. */
+static char *nth(const char *list, size_t n)
+{
+    const char *at = list;
+    for (; at && n > 0; n--) {
+        at = strchr(at, ',');
+        at = at ? at + 1 : NULL;
+    }
+    return at ? xstrndup(at, strcspn(at, ",")) : NULL;
+}
+
+static size_t count(const char *list)
+{
+    size_t n = list ? 1 : 0;
+    for (const char *p = list; p && *p; p++) {
+        n += *p == ',';
+    }
+    return n;
+}
+
+static bool add_host(struct pg_conninfo *c, size_t i, const char *hosts, const char *addrs,
+                     const char *ports)
+{
+    struct pg_host *h = &c->hosts[c->host_count++];
+    h->host = hosts ? nth(hosts, i) : NULL;
+    h->hostaddr = addrs ? nth(addrs, i) : NULL;
+    h->port = count(ports) == 1 ? xstrdup(ports) : nth(ports, i);
+    if (h->hostaddr && !*h->hostaddr) {
+        free(h->hostaddr);
+        h->hostaddr = NULL;
+    }
+    if (h->host && !*h->host) {
+        free(h->host);
+        h->host = NULL;
+    }
+    if (!h->host) {
+        h->host = xstrdup(h->hostaddr ? h->hostaddr : "/var/run/postgresql");
+    }
+    h->is_socket = !h->hostaddr && (*h->host == '/' || *h->host == '@');
+    if (!h->hostaddr && is_address(h->host)) {
+        h->hostaddr = xstrdup(h->host);
+    }
+    if (!h->port || !*h->port) {
+        free(h->port);
+        h->port = xstrdup("5432");
+    }
+    return !h->hostaddr || is_address(h->hostaddr);
+}
+
+static int add_hosts(struct pg_conninfo *c, const PQconninfoOption *given,
+                     const PQconninfoOption *env, struct err *e)
+{
+    const char *hosts = find(given, "host");
+    const char *addrs = find(given, "hostaddr");
+    const char *ports = find(given, "port");
+    if (!hosts && !addrs) {
+        hosts = find(env, "host");
+        addrs = find(env, "hostaddr");
+    }
+    ports = ports ? ports : find(env, "port");
+    ports = ports ? ports : "5432";
+    size_t n = addrs ? count(addrs) : count(hosts);
+    n = n ? n : 1;
+    if (hosts && addrs && count(hosts) != n) {
+        return err_set(e, UV_EINVAL, "host and hostaddr name different numbers of servers");
+    }
+    if (count(ports) != 1 && count(ports) != n) {
+        return err_set(e, UV_EINVAL, "expected one port, or one for each of %zu servers", n);
+    }
+    if (n > PG_CONNINFO_HOSTS_MAX) {
+        return err_set(e, UV_EINVAL, "names more than %d servers", PG_CONNINFO_HOSTS_MAX);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!add_host(c, i, hosts, addrs, ports)) {
+            return err_set(e, UV_EINVAL, "hostaddr: expected numeric addresses");
+        }
+    }
+    return 0;
+}
+
+static void add_param(struct pg_conninfo *c, const char *key, const char *value)
+{
+    if (c->param_count < PG_CONNINFO_PARAMS_MAX) {
+        c->keys[c->param_count] = xstrdup(key);
+        c->values[c->param_count++] = xstrdup(value);
+    }
+}
+
+static void add_params(struct pg_conninfo *c, const PQconninfoOption *given)
+{
+    static const char *const ours[] = {
+        "host", "hostaddr", "port", "application_name", "client_encoding", "connect_timeout"};
+    for (const PQconninfoOption *o = given; o->keyword; o++) {
+        bool skip = !o->val || !*o->val;
+        for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+            skip = skip || strcmp(o->keyword, ours[i]) == 0;
+        }
+        if (!skip) {
+            add_param(c, o->keyword, o->val);
+        }
+    }
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
+        const char *own = find(given, defaults[i][0]);
+        if (!own || strcmp(defaults[i][0], "client_encoding") == 0) {
+            add_param(c, defaults[i][0], defaults[i][1]);
+        }
+    }
+}
+
+static void describe(struct pg_conninfo *c, const PQconninfoOption *given,
+                     const PQconninfoOption *env)
+{
+    const char *user = find(given, "user");
+    const char *dbname = find(given, "dbname");
+    user = user ? user : find(env, "user");
+    dbname = dbname ? dbname : find(env, "dbname");
+    size_t at = 0;
+    for (size_t i = 0; i < c->host_count && at < sizeof c->shown; i++) {
+        int n = snprintf(c->shown + at, sizeof c->shown - at, "%s%s:%s", i ? "," : "",
+                         c->hosts[i].host, c->hosts[i].port);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    if (at < sizeof c->shown) {
+        (void)snprintf(c->shown + at, sizeof c->shown - at, "/%s as %s",
+                       dbname ? dbname : (user ? user : "?"), user ? user : "?");
+    }
+}
+
+int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
+{
+    char *libpq_says = NULL; /* may quote the string: never shown */
+    *out = (struct pg_conninfo){0};
+    PQconninfoOption *given = PQconninfoParse(text, &libpq_says);
+    if (libpq_says) {
+        PQfreemem(libpq_says);
+    }
+    if (!given) {
+        return err_set(e, UV_EINVAL,
+                       "cannot be read (not shown, it may hold a password): expected "
+                       "\"host=... dbname=... user=...\" or \"postgresql://user@host/dbname\"");
+    }
+    if (find(given, "service")) {
+        PQconninfoFree(given);
+        return err_set(e, UV_EINVAL, "service is not supported: write its parameters");
+    }
+    PQconninfoOption *env = PQconndefaults();
+    int rc = add_hosts(out, given, env, e);
+    if (rc == 0) {
+        add_params(out, given);
+        describe(out, given, env);
+    }
+    PQconninfoFree(given);
+    PQconninfoFree(env);
+    if (rc) {
+        pg_conninfo_clear(out);
+    }
+    return rc;
+}
+
+void pg_conninfo_clear(struct pg_conninfo *c)
+{
+    for (size_t i = 0; i < c->host_count; i++) {
+        free(c->hosts[i].host);
+        free(c->hosts[i].hostaddr);
+        free(c->hosts[i].port);
+    }
+    for (size_t i = 0; i < c->param_count; i++) {
+        free(c->keys[i]);
+        free(c->values[i]);
+    }
+    *c = (struct pg_conninfo){0};
+}

@@ -1,0 +1,212 @@
+/* Pages of history and seeks, on connections of their own: a storm of resuming clients queues here
+ * and never in front of the tail. */
+#include "base/xalloc.h"
+#include "store/pg_row.h"
+#include "store/pg_store.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+struct pg_read {
+    struct pg_store *store;
+    struct store_query query;
+    uint64_t started_ns, token;
+    store_page_cb page_cb; /* NULL: a seek */
+    store_seek_cb seek_cb;
+    void *ctx;
+};
+
+/* Bounded by bytes before it leaves the server: 1000 events may be a gigabyte. octet_length() does
+ * not unpack large values. */
+const struct pg_statement pg_page_statement = {
+    "page",
+    "SELECT r.trimmed, w.total, " PG_ROW_SQL " FROM tidegate.retention r LEFT JOIN ("
+    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("
+    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM tidegate.events e"
+    " WHERE e.seq > $1::bigint AND e.seq <= $2::bigint ORDER BY e.seq LIMIT $3::bigint) p) w"
+    " ON w.used <= $4::bigint OR w.used = w.cost ORDER BY w.seq"};
+
+static const struct pg_statement seek_statement = {
+    "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond')"};
+
+/* ---------------------------------------------------------------- answers */
+
+static int decode_page(struct pg_store *s, const PGresult *res, struct event_list *events,
+                       uint64_t *last)
+{
+    int rows = PQntuples(res);
+    for (int i = 0; i < rows && !PQgetisnull(res, i, PG_PAGE_ROW); i++) {
+        const char *reason = NULL;
+        struct event *ev = pg_row_event(res, i, PG_PAGE_ROW, s->opt.event_bytes, &reason);
+        *last = (uint64_t)pg_cell_int8(res, i, PG_PAGE_ROW);
+        if (ev) {
+            event_list_push(events, ev);
+        } else if (reason) {
+            pg_store_bad_row(s, *last, reason);
+        } else {
+            return UV_ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static void answer_page(struct pg_read *r, const PGresult *res)
+{
+    struct pg_store *s = r->store;
+    struct event_list events = {0};
+    uint64_t last = r->query.after;
+    int rc = decode_page(s, res, &events, &last);
+    if (rc) {
+        event_list_clear(&events);
+        r->page_cb(r->ctx, r->token, rc, NULL);
+        return;
+    }
+    int rows = last > r->query.after ? PQntuples(res) : 0;
+    int64_t total = rows ? pg_cell_int8(res, 0, PG_PAGE_TOTAL) : 0;
+    bool cut = rows < total || (uint64_t)total >= r->query.max_events;
+    struct store_page page = {.events = events.v,
+                              .n = events.n,
+                              .upto = cut ? last : r->query.upto,
+                              .trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED)};
+    r->page_cb(r->ctx, r->token, 0, &page);
+    event_list_clear(&events);
+}
+
+static void answer_failure(struct pg_read *r, int rc)
+{
+    if (r->page_cb) {
+        r->page_cb(r->ctx, r->token, rc, NULL);
+    } else {
+        r->seek_cb(r->ctx, r->token, rc, 0);
+    }
+}
+
+static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct pg_store *s = ctx;
+    struct pg_read *r = slots_get(&s->reads.asked, token);
+    REQUIRE(r);
+    slots_del(&s->reads.asked, token);
+    latency_add(&s->metrics->store_read, (uv_hrtime() - r->started_ns) / 1000);
+    if (!res || PQntuples(res) < 1) {
+        if (!s->closing) {
+            s->metrics->store_errors++;
+            pg_store_trouble(s, PG_TROUBLE_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
+        }
+        answer_failure(r, f ? f->code : UV_EIO);
+    } else {
+        pg_store_well(s, PG_TROUBLE_READ);
+        if (r->page_cb) {
+            answer_page(r, res);
+        } else {
+            r->seek_cb(r->ctx, r->token, 0, (uint64_t)pg_cell_int8(res, 0, 0));
+        }
+    }
+    free(r);
+    pg_store_settle(s);
+}
+
+/* ---------------------------------------------------------------- questions */
+
+static struct pg_client *least_busy(const struct pg_reads *reads, unsigned n)
+{
+    struct pg_client *best = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        struct pg_client *c = reads->clients[i];
+        if (c && pg_client_ready(c) && (!best || pg_client_pending(c) < pg_client_pending(best))) {
+            best = c;
+        }
+    }
+    return best;
+}
+
+static int ask(struct pg_store *s, struct pg_read *r, const struct pg_statement *st,
+               struct pg_args *args)
+{
+    struct pg_client *c = least_busy(&s->reads, s->opt.history_connections);
+    if (!c) {
+        pg_args_clear(args);
+        free(r);
+        return UV_ENOTCONN;
+    }
+    r->started_ns = uv_hrtime();
+    uint64_t token = slots_add(&s->reads.asked, r);
+    int rc = pg_client_ask(c, st, args, on_done, s, token);
+    if (rc) {
+        slots_del(&s->reads.asked, token);
+        free(r);
+    }
+    return rc;
+}
+
+int pg_reads_page(struct pg_store *s, const struct store_query *q, store_page_cb cb, void *ctx,
+                  uint64_t token)
+{
+    struct pg_args args;
+    struct pg_read *r = xcalloc(1, sizeof *r);
+    *r = (struct pg_read){.store = s, .query = *q, .page_cb = cb, .ctx = ctx, .token = token};
+    pg_args_init(&args, 256);
+    pg_args_int8(&args, (int64_t)q->after);
+    pg_args_int8(&args, (int64_t)q->upto);
+    pg_args_int8(&args, q->max_events < INT_MAX ? (int64_t)q->max_events : INT_MAX);
+    pg_args_int8(&args, q->max_bytes < INT64_MAX ? (int64_t)q->max_bytes : INT64_MAX);
+    return ask(s, r, &pg_page_statement, &args);
+}
+
+int pg_reads_seek(struct pg_store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token)
+{
+    struct pg_args args;
+    struct pg_read *r = xcalloc(1, sizeof *r);
+    *r = (struct pg_read){.store = s, .seek_cb = cb, .ctx = ctx, .token = token};
+    pg_args_init(&args, 64);
+    pg_args_int8(&args, unix_ms);
+    return ask(s, r, &seek_statement, &args);
+}
+
+/* ---------------------------------------------------------------- connections */
+
+static void on_ready(void *ctx)
+{
+    pg_store_well(ctx, PG_TROUBLE_READ);
+}
+
+static void on_lost(void *ctx, const struct err *e)
+{
+    struct pg_store *s = ctx;
+    s->metrics->store_reconnects++;
+    if (!least_busy(&s->reads, s->opt.history_connections)) {
+        pg_store_trouble(s, PG_TROUBLE_READ, e->code, e->text);
+    }
+}
+
+void pg_reads_start(struct pg_store *s)
+{
+    const struct pg_client_events events = {.ready = on_ready, .lost = on_lost};
+    const struct pg_client_options opt = {.conninfo = &s->conninfo,
+                                          .role = "history",
+                                          .setup = PG_SETUP,
+                                          .connect_timeout_ms = PG_CONNECT_MS,
+                                          .answer_timeout_ms = PG_ANSWER_MS};
+    slots_init(&s->reads.asked);
+    for (unsigned i = 0; i < s->opt.history_connections; i++) {
+        s->reads.clients[i] = pg_client_new(s->loop, &opt, &events, s);
+        s->parts++;
+    }
+}
+
+void pg_reads_close(struct pg_store *s)
+{
+    for (unsigned i = 0; i < s->opt.history_connections; i++) {
+        pg_client_close(s->reads.clients[i], pg_store_part_closed, s);
+    }
+}
+
+bool pg_reads_idle(const struct pg_store *s)
+{
+    for (unsigned i = 0; i < s->opt.history_connections; i++) {
+        if (pg_client_pending(s->reads.clients[i])) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,18 @@
+/* Rows of tidegate.events as events. Decodes the columns every reading statement ends in:
+ * seq, topic, type, data, attrs::text, key, created. */
+#ifndef STORE_PG_ROW_H
+#define STORE_PG_ROW_H
+
+#include "broker/event.h"
+
+#include <libpq-fe.h>
+
+enum { PG_ROW_COLUMNS = 7 };
+#define PG_ROW_SQL "seq, topic, type, data, attrs::text AS attrs, key, created"
+
+/* A new reference with its id set. NULL: no memory (*reason NULL), or the row cannot be an event,
+ * which only somebody who wrote past the outbox can have caused. */
+struct event *pg_row_event(const PGresult *res, int row, int first_column, size_t max_data,
+                           const char **reason);
+
+#endif

@@ -1,0 +1,409 @@
+/* The tail: everything that was committed, in the order of ids, once. A notification says when to
+ * look, the poll makes sure, and the read of the primary key decides.
+ *
+ * Ids are dense but for leaps (another server took over) and what retention took. A gap in a page
+ * is therefore never just delivered: the leaps are looked at first. */
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/pg_row.h"
+#include "store/pg_store.h"
+
+#include <stdlib.h>
+
+enum {
+    PAGE_EVENTS = 2000,
+    PAGE_BYTES = 8 << 20,
+    BUSY_MS = 50, /* between looks while events come */
+    LEAPS_MAX = 1000,
+};
+
+static const struct pg_statement listen_statement = {NULL, "LISTEN tidegate"};
+static const struct pg_statement look_statement = {
+    "look", "SELECT h.seq, r.trimmed, (SELECT coalesce(max(after), -1) FROM tidegate.leap)"
+            " FROM tidegate.head h, tidegate.retention r"};
+static const struct pg_statement leaps_statement = {
+    "leaps", "SELECT after, upto FROM (SELECT after, upto FROM tidegate.leap ORDER BY after DESC"
+             " LIMIT 1000) l ORDER BY after"};
+
+static void look(struct pg_store *s);
+static void read_page(struct pg_store *s);
+
+/* ---------------------------------------------------------------- what was learned */
+
+static void moved(struct pg_store *s, uint64_t last)
+{
+    struct pg_tail *t = &s->tail;
+    t->last = last > t->last ? last : t->last;
+    t->db_head = t->db_head > t->last ? t->db_head : t->last;
+    s->metrics->store_head_seq = t->db_head;
+    s->metrics->store_tail_lag = t->db_head - t->last;
+}
+
+static void deliver(struct pg_store *s, struct event *const *events, size_t n)
+{
+    if (n) {
+        s->on_tail(s->tail_ctx, events, n);
+        moved(s, events[n - 1]->id);
+    }
+}
+
+static void leap(struct pg_store *s, const struct store_leap *l)
+{
+    log_warn("store", "ids leap: another server, or an older state of this one, has taken over",
+             LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
+                   log_uint("delivered", s->tail.last)));
+    s->metrics->store_leaps++;
+    pg_appends_lost(s, l);
+    s->on_leap(s->tail_ctx, l);
+    moved(s, l->upto);
+}
+
+/* Passes the leaps that come before id `seq`. */
+static void apply_leaps(struct pg_store *s, uint64_t seq)
+{
+    while (s->leaps_applied < s->leap_count && s->leaps[s->leaps_applied].after < seq) {
+        struct store_leap l = s->leaps[s->leaps_applied++];
+        if (l.upto > s->tail.last) {
+            leap(s, &l);
+        }
+    }
+}
+
+/* Retention was faster than this broker, which must have been away for long. */
+static void fell_behind(struct pg_store *s, uint64_t upto)
+{
+    struct store_leap l = {s->tail.last, upto};
+    log_warn("store", "events were removed before they could be delivered",
+             LOG_F(log_uint("after", l.after), log_uint("upto", l.upto)));
+    s->on_leap(s->tail_ctx, &l);
+    moved(s, upto);
+}
+
+/* May the row `seq` be delivered next? */
+static bool continues(struct pg_store *s, uint64_t seq)
+{
+    apply_leaps(s, seq);
+    if (seq <= s->tail.last + 1) {
+        return true;
+    }
+    if (seq - 1 <= s->trimmed || s->trimmed > s->tail.last) {
+        fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
+    }
+    return seq <= s->tail.last + 1 || s->tail.unexplained;
+}
+
+/* ---------------------------------------------------------------- waiting for what is committed */
+
+static void syncs_settle(struct pg_store *s, int rc)
+{
+    list_for_each_safe (it, next, &s->tail.syncs) {
+        struct pg_sync *y = container_of(it, struct pg_sync, node);
+        if (rc || (y->known && y->need <= s->tail.last)) {
+            list_del(&y->node);
+            y->cb(y->ctx, y->token, rc);
+            free(y);
+        }
+    }
+}
+
+static void syncs_asked(struct pg_store *s)
+{
+    list_for_each (it, &s->tail.syncs) {
+        container_of(it, struct pg_sync, node)->asked = true;
+    }
+}
+
+static void syncs_known(struct pg_store *s, uint64_t head)
+{
+    list_for_each (it, &s->tail.syncs) {
+        struct pg_sync *y = container_of(it, struct pg_sync, node);
+        if (y->asked && !y->known) {
+            y->known = true;
+            y->need = head;
+        }
+    }
+}
+
+int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token)
+{
+    if (!pg_client_ready(s->tail.client)) {
+        return UV_ENOTCONN;
+    }
+    struct pg_sync *y = xcalloc(1, sizeof *y);
+    y->cb = cb;
+    y->ctx = ctx;
+    y->token = token;
+    list_add_tail(&s->tail.syncs, &y->node);
+    if (s->tail.busy) {
+        s->tail.again = true;
+    } else {
+        look(s);
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- statements */
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct pg_store *s = timer->data;
+    if (!s->tail.busy && pg_client_ready(s->tail.client)) {
+        look(s);
+    }
+}
+
+static void rest(struct pg_store *s, bool had_events)
+{
+    struct pg_tail *t = &s->tail;
+    t->busy = false;
+    t->unexplained = false;
+    pg_store_well(s, PG_TROUBLE_TAIL);
+    pg_appends_acknowledge(s);
+    syncs_settle(s, 0);
+    if (t->busy || !pg_client_ready(t->client)) {
+        return; /* a callback asked for more */
+    }
+    if (t->again) {
+        t->again = false;
+        look(s);
+        return;
+    }
+    t->wait_ms = had_events ? BUSY_MS : t->wait_ms * 2;
+    t->wait_ms = t->wait_ms > s->opt.poll_ms ? s->opt.poll_ms : t->wait_ms;
+    REQUIRE(uv_timer_start(&t->timer, on_timer, t->wait_ms, 0) == 0);
+}
+
+static void failed(struct pg_store *s, const struct pg_fault *f)
+{
+    struct pg_tail *t = &s->tail;
+    t->busy = t->again = false;
+    if (s->closing) {
+        return;
+    }
+    s->metrics->store_errors++;
+    pg_store_trouble(s, PG_TROUBLE_TAIL, f->code, f->text);
+    syncs_settle(s, UV_ENOTCONN);
+    t->wait_ms = s->opt.poll_ms < BUSY_MS * 4 ? s->opt.poll_ms : BUSY_MS * 4;
+    REQUIRE(uv_timer_start(&t->timer, on_timer, t->wait_ms, 0) == 0);
+}
+
+static void ask(struct pg_store *s, const struct pg_statement *st, struct pg_args *args,
+                pg_done_cb done)
+{
+    s->tail.busy = true;
+    int rc = pg_client_ask(s->tail.client, st, args, done, s, 0);
+    if (rc) {
+        struct pg_fault f = {.code = rc, .text = uv_strerror(rc)};
+        failed(s, &f);
+    }
+}
+
+static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct pg_store *s = ctx;
+    struct event_list events = {0};
+    bool full = false;
+    (void)token;
+    if (!res || PQntuples(res) < 1) {
+        failed(s, f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        return;
+    }
+    int rows = PQgetisnull(res, 0, PG_PAGE_ROW) ? 0 : PQntuples(res);
+    s->trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED);
+    full = rows && (rows < pg_cell_int8(res, 0, PG_PAGE_TOTAL) || rows >= PAGE_EVENTS);
+    uint64_t next = s->tail.last;
+    for (int i = 0; i < rows; i++) {
+        uint64_t seq = (uint64_t)pg_cell_int8(res, i, PG_PAGE_ROW);
+        if (seq <= s->tail.last || seq <= next) {
+            continue; /* ours, delivered while the page was read */
+        }
+        if (seq != next + 1) {
+            deliver(s, events.v, events.n);
+            event_list_clear(&events);
+            moved(s, next);
+            if (!continues(s, seq)) {
+                s->tail.unexplained = true; /* look at the leaps, then come back */
+                s->tail.last_after = -2;
+                look(s);
+                return;
+            }
+        }
+        const char *reason = NULL;
+        struct event *ev = pg_row_event(res, i, PG_PAGE_ROW, s->opt.event_bytes, &reason);
+        if (ev) {
+            event_list_push(&events, ev);
+        } else if (reason) {
+            pg_store_bad_row(s, seq, reason);
+        } else {
+            full = true; /* no memory: from here again */
+            break;
+        }
+        next = seq;
+    }
+    deliver(s, events.v, events.n);
+    event_list_clear(&events);
+    moved(s, next);
+    if (full) {
+        pg_appends_acknowledge(s);
+        read_page(s);
+        return;
+    }
+    apply_leaps(s, UINT64_MAX);
+    if (s->trimmed > s->tail.last) {
+        fell_behind(s, s->trimmed);
+    }
+    rest(s, rows > 0);
+}
+
+static void read_page(struct pg_store *s)
+{
+    struct pg_args args;
+    pg_args_init(&args, 256);
+    pg_args_int8(&args, (int64_t)s->tail.last);
+    pg_args_int8(&args, INT64_MAX);
+    pg_args_int8(&args, PAGE_EVENTS);
+    pg_args_int8(&args, PAGE_BYTES);
+    ask(s, &pg_page_statement, &args, on_page);
+}
+
+static void on_leaps(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct pg_store *s = ctx;
+    (void)token;
+    if (!res) {
+        failed(s, f);
+        return;
+    }
+    uint64_t passed = s->leaps_applied ? s->leaps[s->leaps_applied - 1].after : 0;
+    bool none = s->leaps_applied == 0;
+    int rows = PQntuples(res) < LEAPS_MAX ? PQntuples(res) : LEAPS_MAX;
+    s->leap_count = s->leaps_applied = 0;
+    for (int i = 0; i < rows; i++) {
+        struct store_leap l = {(uint64_t)pg_cell_int8(res, i, 0),
+                               (uint64_t)pg_cell_int8(res, i, 1)};
+        s->leaps_applied += !none && l.after <= passed;
+        s->leaps[s->leap_count++] = l;
+        s->tail.last_after = (int64_t)l.after;
+    }
+    read_page(s);
+}
+
+static void on_look(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct pg_store *s = ctx;
+    struct pg_tail *t = &s->tail;
+    (void)token;
+    if (!res || PQntuples(res) != 1) {
+        failed(s, f ? f : &(struct pg_fault){.code = UV_EIO, .text = "tidegate.head is empty"});
+        return;
+    }
+    uint64_t head = (uint64_t)pg_cell_int8(res, 0, 0);
+    int64_t last_after = pg_cell_int8(res, 0, 2);
+    s->trimmed = (uint64_t)pg_cell_int8(res, 0, 1);
+    t->db_head = head;
+    moved(s, t->last);
+    syncs_known(s, head);
+    if (last_after > t->last_after) {
+        ask(s, &leaps_statement, NULL, on_leaps);
+    } else if (head > t->last || t->unexplained) {
+        read_page(s);
+    } else {
+        rest(s, false);
+    }
+}
+
+static void look(struct pg_store *s)
+{
+    (void)uv_timer_stop(&s->tail.timer);
+    syncs_asked(s);
+    ask(s, &look_statement, NULL, on_look);
+}
+
+/* ---------------------------------------------------------------- events of ours */
+
+bool pg_tail_own(struct pg_store *s, struct event *const *events, size_t n)
+{
+    if (n == 0 || events[0]->id != s->tail.last + 1 || s->leaps_applied < s->leap_count) {
+        return false;
+    }
+    deliver(s, events, n);
+    return true;
+}
+
+void pg_tail_hint(struct pg_store *s)
+{
+    struct pg_tail *t = &s->tail;
+    if (t->busy) {
+        t->again = true;
+    } else if (pg_client_ready(t->client)) {
+        (void)uv_timer_stop(&t->timer);
+        read_page(s);
+    }
+}
+
+/* ---------------------------------------------------------------- connection */
+
+static void on_listening(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    (void)token;
+    if (!res) {
+        failed(ctx, f);
+        return;
+    }
+    look(ctx);
+}
+
+static void on_ready(void *ctx)
+{
+    struct pg_store *s = ctx;
+    s->tail.wait_ms = BUSY_MS;
+    s->tail.again = false;
+    ask(s, &listen_statement, NULL, on_listening);
+}
+
+static void on_lost(void *ctx, const struct err *e)
+{
+    struct pg_store *s = ctx;
+    (void)uv_timer_stop(&s->tail.timer);
+    s->tail.busy = false;
+    s->metrics->store_reconnects++;
+    pg_store_trouble(s, PG_TROUBLE_TAIL, e->code, e->text);
+    syncs_settle(s, UV_ENOTCONN);
+}
+
+static void on_notified(void *ctx, const char *payload)
+{
+    struct pg_store *s = ctx;
+    if (*payload) { /* "leap" */
+        s->tail.again = s->tail.again || s->tail.busy;
+        if (!s->tail.busy) {
+            look(s);
+        }
+        return;
+    }
+    pg_tail_hint(s);
+}
+
+void pg_tail_start(struct pg_store *s, uint64_t head)
+{
+    const struct pg_client_events events = {
+        .ready = on_ready, .lost = on_lost, .notified = on_notified};
+    const struct pg_client_options opt = {.conninfo = &s->conninfo,
+                                          .role = "tail",
+                                          .setup = PG_SETUP,
+                                          .connect_timeout_ms = PG_CONNECT_MS,
+                                          .answer_timeout_ms = PG_ANSWER_MS};
+    list_init(&s->tail.syncs);
+    s->tail.last = s->tail.db_head = head;
+    REQUIRE(uv_timer_init(s->loop, &s->tail.timer) == 0);
+    s->tail.timer.data = s;
+    s->tail.client = pg_client_new(s->loop, &opt, &events, s);
+    s->parts += 2;
+}
+
+void pg_tail_close(struct pg_store *s)
+{
+    syncs_settle(s, UV_ECANCELED);
+    uv_close((uv_handle_t *)&s->tail.timer, pg_store_timer_closed);
+    pg_client_close(s->tail.client, pg_store_part_closed, s);
+}

@@ -1,0 +1,532 @@
+/* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain until a batch is short.
+ *
+ * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
+ * every probe would walk over them. So probes start behind `hint`, below which all was drained a
+ * second ago, and a sweep from 0 finds the rows of transactions that committed later. The hint is
+ * an optimisation; the sweep is what makes it right. */
+#include "store/sequencer.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/pg_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    IDLE_MIN_MS = 1,
+    SWEEP_MS = 1000,
+    SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
+    LEASE_MS = 1000,  /* between tries to become the one */
+    ERROR_MS = 100,
+    UPKEEP_MS = 2000,
+    UPKEEP_ANSWER_MS = 610000,
+    VACUUM_ROWS = 50000,
+    VACUUM_IDLE_TICKS = 30, /* some rows, and no vacuum for that many upkeeps */
+};
+
+static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
+static const struct pg_statement lease_statement = {"lease",
+                                                    "SELECT pg_try_advisory_lock(1952736100, 1)"};
+static const struct pg_statement probe_statement = {
+    "probe", "SELECT id FROM tidegate.outbox WHERE id > $1::bigint ORDER BY id LIMIT 1"};
+static const struct pg_statement drain_statement = {
+    "drain", "SELECT n, dup, bad, last, last_outbox FROM tidegate.drain($1::bigint, $2::int,"
+             " $3::bigint, $4::bigint, $5::boolean)"};
+static const struct pg_statement park_statement = {"park",
+                                                   "SELECT tidegate.park($1::bigint, $2::text)"};
+static const struct pg_statement ahead_statement = {
+    "ahead", "SELECT tidegate.ahead((SELECT seq FROM tidegate.head), $1::bigint)"};
+static const struct pg_statement retain_statement = {
+    "retain", "SELECT removed, more FROM tidegate.retain($1::bigint, $2::bigint, $3::bigint,"
+              " $4::bigint, $5::int)"};
+static const struct pg_statement stats_statement = {
+    "stats", "SELECT events, bytes, outbox_oldest_ms, open_publisher_ms, xmin_age, rejected"
+             " FROM tidegate.stats()"};
+static const struct pg_statement vacuum_statement = {NULL, "VACUUM (TRUNCATE off) tidegate.outbox"};
+
+struct sequencer {
+    uv_loop_t *loop;
+    struct sequencer_options opt;
+    struct broker_metrics *metrics;
+    struct sequencer_events events;
+    void *ctx;
+
+    struct pg_client *drain, *upkeep;
+    uv_timer_t drain_timer, upkeep_timer;
+    bool leading;
+    bool sweeping;     /* the drain under way starts at 0 */
+    int64_t hint;      /* everything up to here was drained at least a second ago */
+    int64_t next_hint; /* the same, as of next_hint_at */
+    uint64_t next_hint_at, sweep_at, lease_at, began_ns;
+    unsigned idle_ms;
+    unsigned limit;   /* rows of the next batch: 1 while looking for the row that is refused */
+    unsigned careful; /* batches left at that limit */
+    int64_t lowest;   /* the other's backlog as this idle one saw it last; 0: none */
+    uint64_t rows_since_vacuum;
+    unsigned ticks, ticks_since_vacuum;
+
+    bool closing;
+    unsigned parts;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static void step(struct sequencer *q);
+static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
+
+static void on_drain_timer(uv_timer_t *t)
+{
+    step(t->data);
+}
+
+static void after(struct sequencer *q, uint64_t ms)
+{
+    if (!q->closing) {
+        REQUIRE(uv_timer_start(&q->drain_timer, on_drain_timer, ms, 0) == 0);
+    }
+}
+
+static void failed(struct sequencer *q, const char *what, const struct pg_fault *f)
+{
+    if (q->closing || f->code != UV_EIO) {
+        return; /* the connection: lost() follows */
+    }
+    q->metrics->store_errors++;
+    log_warn("store", "the sequencer was refused, and tries again",
+             LOG_F(log_str("statement", what), log_str("sqlstate", f->sqlstate),
+                   log_str("error", f->text)));
+    after(q, ERROR_MS);
+}
+
+/* ---------------------------------------------------------------- draining */
+
+static void ask_drain(struct sequencer *q, int64_t lo)
+{
+    struct pg_args args;
+    q->sweeping = lo == 0;
+    q->began_ns = uv_hrtime();
+    pg_args_init(&args, 128);
+    pg_args_int8(&args, lo);
+    pg_args_int4(&args, (int32_t)q->limit);
+    pg_args_int8(&args, (int64_t)q->opt.partition_ids);
+    pg_args_int8(&args, (int64_t)q->opt.event_bytes);
+    pg_args_bool(&args, q->opt.key_window_s > 0);
+    if (pg_client_ask(q->drain, &drain_statement, &args, on_drained, q, 0)) {
+        after(q, ERROR_MS);
+    }
+}
+
+static void swept(struct sequencer *q, uint64_t took_ms)
+{
+    uint64_t pause = took_ms * SWEEP_SHARE;
+    q->sweep_at = uv_now(q->loop) + (pause > SWEEP_MS ? pause : SWEEP_MS);
+}
+
+static void move_hint(struct sequencer *q, int64_t drained)
+{
+    uint64_t now = uv_now(q->loop);
+    if (now - q->next_hint_at >= 1000) {
+        q->hint = q->next_hint > q->hint ? q->next_hint : q->hint;
+        q->next_hint = drained;
+        q->next_hint_at = now;
+    }
+}
+
+static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_us)
+{
+    struct broker_metrics *m = q->metrics;
+    uint64_t n = (uint64_t)pg_cell_int4(res, 0, 0);
+    uint64_t bad = (uint64_t)pg_cell_int4(res, 0, 2);
+    int64_t last_outbox = pg_cell_int8(res, 0, 4);
+    m->store_batches++;
+    m->store_batch_rows += n;
+    m->store_outbox_duplicates += (uint64_t)pg_cell_int4(res, 0, 1);
+    m->store_sweep_found += q->sweeping && q->hint > 0 && last_outbox <= q->hint ? n : 0;
+    latency_add(&m->store_batch, took_us);
+    q->rows_since_vacuum += n;
+    if (bad) {
+        m->rejected_rows += bad;
+        log_warn("store", "rows of the outbox cannot be events: see tidegate.rejected",
+                 LOG_F(log_uint("rows", bad), log_int("upto", last_outbox)));
+    }
+    if (last_outbox) {
+        move_hint(q, last_outbox);
+    }
+    if (n > bad) {
+        q->events.drained(q->ctx);
+    }
+}
+
+static void on_parked(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res) {
+        failed(q, "park", f);
+        return;
+    }
+    q->metrics->rejected_rows += (uint64_t)PQntuples(res);
+    after(q, 0);
+}
+
+/* A batch was undone for what one of its rows holds: rows one by one, until it is found. */
+static void drain_refused(struct sequencer *q, const struct pg_fault *f)
+{
+    struct pg_args args;
+    bool row = strncmp(f->sqlstate, "22", 2) == 0 || strncmp(f->sqlstate, "23", 2) == 0 ||
+               strncmp(f->sqlstate, "54", 2) == 0;
+    if (!row) {
+        failed(q, "drain", f);
+        return;
+    }
+    q->careful = q->opt.batch_rows;
+    if (q->limit > 1) {
+        q->limit = 1;
+        after(q, 0);
+        return;
+    }
+    log_warn("store", "a row of the outbox cannot be stored: see tidegate.rejected",
+             LOG_F(log_str("sqlstate", f->sqlstate), log_str("error", f->text)));
+    pg_args_init(&args, 4096);
+    pg_args_int8(&args, q->sweeping ? 0 : q->hint);
+    pg_args_bytes(&args, f->text, strlen(f->text));
+    if (pg_client_ask(q->drain, &park_statement, &args, on_parked, q, 0)) {
+        after(q, ERROR_MS);
+    }
+}
+
+static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    uint64_t took_us = (uv_hrtime() - q->began_ns) / 1000;
+    (void)token;
+    if (!res || PQntuples(res) != 1) {
+        if (f && f->code == UV_EIO) {
+            drain_refused(q, f);
+        } else if (!f) {
+            after(q, ERROR_MS);
+        }
+        return;
+    }
+    unsigned n = (unsigned)pg_cell_int4(res, 0, 0);
+    if (n) {
+        count_batch(q, res, took_us);
+        q->idle_ms = IDLE_MIN_MS;
+    }
+    if (q->careful && --q->careful == 0) {
+        q->limit = q->opt.batch_rows;
+    }
+    if (n && n >= q->limit) {
+        ask_drain(q, q->sweeping ? 0 : q->hint);
+        return;
+    }
+    if (q->sweeping) {
+        swept(q, took_us / 1000);
+    }
+    after(q, q->leading ? IDLE_MIN_MS : LEASE_MS);
+}
+
+/* ---------------------------------------------------------------- looking */
+
+static void on_probed(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res) {
+        failed(q, "probe", f);
+        return;
+    }
+    int64_t id = PQntuples(res) ? pg_cell_int8(res, 0, 0) : 0;
+    if (!q->leading) {
+        /* the same row twice: whoever holds the lease does not work */
+        bool stuck = id && id == q->lowest;
+        q->lowest = id;
+        if (stuck) {
+            ask_drain(q, 0);
+        } else {
+            after(q, LEASE_MS);
+        }
+        return;
+    }
+    if (id) {
+        ask_drain(q, q->hint);
+        return;
+    }
+    unsigned longer = q->idle_ms + q->idle_ms / 2 + 1;
+    q->idle_ms = longer < q->opt.poll_ms ? longer : q->opt.poll_ms;
+    after(q, q->idle_ms);
+}
+
+static void probe(struct sequencer *q, int64_t lo)
+{
+    struct pg_args args;
+    pg_args_init(&args, 16);
+    pg_args_int8(&args, lo);
+    if (pg_client_ask(q->drain, &probe_statement, &args, on_probed, q, 0)) {
+        after(q, ERROR_MS);
+    }
+}
+
+static void on_leased(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res) {
+        failed(q, "lease", f);
+        return;
+    }
+    if (PQntuples(res) == 1 && pg_cell_bool(res, 0, 0)) {
+        q->leading = true;
+        q->metrics->store_is_leader = 1;
+        q->hint = q->next_hint = 0;
+        q->next_hint_at = uv_now(q->loop);
+        q->idle_ms = IDLE_MIN_MS;
+        log_info("store", "this broker sequences the outbox", NULL);
+        ask_drain(q, 0);
+        return;
+    }
+    probe(q, 0);
+}
+
+static void step(struct sequencer *q)
+{
+    if (!pg_client_ready(q->drain)) {
+        return; /* ready() goes on */
+    }
+    if (!q->leading) {
+        if (pg_client_ask(q->drain, &lease_statement, NULL, on_leased, q, 0)) {
+            after(q, ERROR_MS);
+        }
+    } else if (uv_now(q->loop) >= q->sweep_at) {
+        ask_drain(q, 0);
+    } else {
+        probe(q, q->hint);
+    }
+}
+
+static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res) {
+        if (f->code == UV_EIO) {
+            pg_client_drop(q->drain, f->text);
+        }
+        return;
+    }
+    step(q);
+}
+
+static void on_drain_ready(void *ctx)
+{
+    struct sequencer *q = ctx;
+    struct pg_args args;
+    pg_args_init(&args, 16);
+    pg_args_int8(&args, (int64_t)q->opt.partition_ids);
+    if (pg_client_ask(q->drain, &lead_statement, &args, on_led, q, 0)) {
+        pg_client_drop(q->drain, "tidegate.lead() could not be asked");
+    }
+}
+
+static void on_drain_lost(void *ctx, const struct err *e)
+{
+    struct sequencer *q = ctx;
+    (void)e; /* the tail says so too */
+    (void)uv_timer_stop(&q->drain_timer);
+    q->leading = false;
+    q->metrics->store_is_leader = 0;
+    q->metrics->store_reconnects++;
+}
+
+/* ---------------------------------------------------------------- upkeep */
+
+static void on_upkeep_timer(uv_timer_t *t);
+
+static void upkeep_rest(struct sequencer *q, uint64_t ms)
+{
+    if (!q->closing) {
+        REQUIRE(uv_timer_start(&q->upkeep_timer, on_upkeep_timer, ms, 0) == 0);
+    }
+}
+
+static void upkeep_failed(struct sequencer *q, const char *what, const struct pg_fault *f)
+{
+    /* a reader was in the way of a DROP: next time */
+    bool busy = strcmp(f->sqlstate, "55P03") == 0 || strcmp(f->sqlstate, "40P01") == 0;
+    if (!q->closing && f->code == UV_EIO && !busy) {
+        log_warn("store", "upkeep was refused",
+                 LOG_F(log_str("statement", what), log_str("sqlstate", f->sqlstate),
+                       log_str("error", f->text)));
+        q->metrics->store_errors++;
+    }
+    upkeep_rest(q, UPKEEP_MS);
+}
+
+static void on_vacuumed(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    (void)token;
+    if (!res) {
+        upkeep_failed(ctx, "vacuum", f);
+        return;
+    }
+    upkeep_rest(ctx, UPKEEP_MS);
+}
+
+static void on_retained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res || PQntuples(res) != 1) {
+        upkeep_failed(q, "retain", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        return;
+    }
+    q->metrics->retained_removed += (uint64_t)pg_cell_int8(res, 0, 0);
+    bool more = pg_cell_bool(res, 0, 1);
+    q->ticks_since_vacuum++;
+    if (q->rows_since_vacuum >= VACUUM_ROWS ||
+        (q->rows_since_vacuum && q->ticks_since_vacuum >= VACUUM_IDLE_TICKS)) {
+        q->rows_since_vacuum = 0;
+        q->ticks_since_vacuum = 0;
+        if (pg_client_ask(q->upkeep, &vacuum_statement, NULL, on_vacuumed, q, 0) == 0) {
+            return;
+        }
+    }
+    upkeep_rest(q, more ? 10 : UPKEEP_MS);
+}
+
+static int64_t bounded(uint64_t v)
+{
+    return v < INT64_MAX ? (int64_t)v : INT64_MAX;
+}
+
+static void on_ahead(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    enum { RETAIN_ROWS = 5000 };
+    struct sequencer *q = ctx;
+    struct pg_args args;
+    (void)token;
+    if (!res) {
+        upkeep_failed(q, "ahead", f);
+        return;
+    }
+    pg_args_init(&args, 64);
+    pg_args_int8(&args, bounded(q->opt.retain_age_s));
+    pg_args_int8(&args, bounded(q->opt.retain_events));
+    pg_args_int8(&args, bounded(q->opt.retain_bytes));
+    pg_args_int8(&args, bounded(q->opt.key_window_s));
+    pg_args_int4(&args, RETAIN_ROWS);
+    if (pg_client_ask(q->upkeep, &retain_statement, &args, on_retained, q, 0)) {
+        upkeep_rest(q, UPKEEP_MS);
+    }
+}
+
+static void on_stats(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    struct broker_metrics *m = q->metrics;
+    struct pg_args args;
+    (void)token;
+    if (!res || PQntuples(res) != 1) {
+        upkeep_failed(q, "stats", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        return;
+    }
+    q->events.measured(q->ctx, (uint64_t)pg_cell_int8(res, 0, 0),
+                       (uint64_t)pg_cell_int8(res, 0, 1));
+    m->store_outbox_oldest_s = (uint64_t)pg_cell_int8(res, 0, 2) / 1000;
+    m->store_open_publisher_s = (uint64_t)pg_cell_int8(res, 0, 3) / 1000;
+    m->store_xmin_age = (uint64_t)pg_cell_int8(res, 0, 4);
+    if (!q->leading) {
+        upkeep_rest(q, UPKEEP_MS);
+        return;
+    }
+    pg_args_init(&args, 16);
+    pg_args_int8(&args, (int64_t)q->opt.partition_ids);
+    if (pg_client_ask(q->upkeep, &ahead_statement, &args, on_ahead, q, 0)) {
+        upkeep_rest(q, UPKEEP_MS);
+    }
+}
+
+static void on_upkeep_timer(uv_timer_t *t)
+{
+    struct sequencer *q = t->data;
+    if (pg_client_ready(q->upkeep) &&
+        pg_client_ask(q->upkeep, &stats_statement, NULL, on_stats, q, 0)) {
+        upkeep_rest(q, UPKEEP_MS);
+    }
+}
+
+static void on_upkeep_ready(void *ctx)
+{
+    upkeep_rest(ctx, 1);
+}
+
+static void on_upkeep_lost(void *ctx, const struct err *e)
+{
+    struct sequencer *q = ctx;
+    (void)e;
+    (void)uv_timer_stop(&q->upkeep_timer);
+}
+
+/* ---------------------------------------------------------------- life */
+
+struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
+                                struct broker_metrics *metrics,
+                                const struct sequencer_events *events, void *ctx)
+{
+    static const struct pg_client_events drain_events = {.ready = on_drain_ready,
+                                                         .lost = on_drain_lost};
+    static const struct pg_client_events upkeep_events = {.ready = on_upkeep_ready,
+                                                          .lost = on_upkeep_lost};
+    struct pg_client_options client = {.conninfo = opt->conninfo,
+                                       .role = "sequencer",
+                                       .setup = PG_SETUP,
+                                       .connect_timeout_ms = PG_CONNECT_MS,
+                                       .answer_timeout_ms = PG_ANSWER_MS};
+    struct sequencer *q = xcalloc(1, sizeof *q);
+    q->loop = loop;
+    q->opt = *opt;
+    q->metrics = metrics;
+    q->events = *events;
+    q->ctx = ctx;
+    q->limit = opt->batch_rows;
+    q->idle_ms = IDLE_MIN_MS;
+    REQUIRE(uv_timer_init(loop, &q->drain_timer) == 0);
+    REQUIRE(uv_timer_init(loop, &q->upkeep_timer) == 0);
+    q->drain_timer.data = q->upkeep_timer.data = q;
+    q->drain = pg_client_new(loop, &client, &drain_events, q);
+    client.role = "upkeep";
+    client.setup = PG_SETUP_COMMON "SET statement_timeout = 600000; SET lock_timeout = 1000";
+    client.answer_timeout_ms = UPKEEP_ANSWER_MS;
+    q->upkeep = pg_client_new(loop, &client, &upkeep_events, q);
+    q->parts = 4;
+    return q;
+}
+
+static void on_part_closed(void *ctx)
+{
+    struct sequencer *q = ctx;
+    if (--q->parts == 0) {
+        void (*closed)(void *ctx) = q->closed;
+        void *closed_ctx = q->closed_ctx;
+        free(q);
+        closed(closed_ctx);
+    }
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    on_part_closed(h->data);
+}
+
+void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx)
+{
+    q->closing = true;
+    q->closed = closed;
+    q->closed_ctx = ctx;
+    q->metrics->store_is_leader = 0;
+    uv_close((uv_handle_t *)&q->drain_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&q->upkeep_timer, on_timer_closed);
+    pg_client_close(q->drain, on_part_closed, q);
+    pg_client_close(q->upkeep, on_part_closed, q);
+}

@@ -1,0 +1,33 @@
+/* Moves what applications have committed from tidegate.outbox to tidegate.events, where it gets its
+ * ids. Every broker has one; a lease in the database keeps all but one idle. Two at work at once
+ * are harmless: batches are serialised by the row lock of tidegate.head, the lease saves work.
+ *
+ * Also looks after the tables: partitions ahead, retention, old keys, dead rows of the outbox. */
+#ifndef STORE_SEQUENCER_H
+#define STORE_SEQUENCER_H
+
+#include "broker/metrics.h"
+#include "store/pg_client.h"
+
+struct sequencer_options {
+    const struct pg_conninfo *conninfo; /* borrowed */
+    unsigned poll_ms;                   /* between looks at an idle outbox, at most */
+    unsigned batch_rows;
+    uint64_t partition_ids;
+    uint64_t event_bytes;
+    uint64_t retain_age_s, retain_events, retain_bytes, key_window_s;
+};
+
+struct sequencer_events {
+    void (*drained)(void *ctx); /* there are new events */
+    void (*measured)(void *ctx, uint64_t events, uint64_t bytes);
+};
+
+struct sequencer;
+
+struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
+                                struct broker_metrics *metrics,
+                                const struct sequencer_events *events, void *ctx);
+void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,27 @@
+/* Opens the store that the configuration names. */
+#ifndef STORE_STORE_OPEN_H
+#define STORE_STORE_OPEN_H
+
+#include "store/store_pg.h"
+#include "store/store_sqlite.h"
+
+struct store_options {
+    bool postgres; /* else SQLite */
+    struct store_sqlite_options sqlite;
+    struct store_pg_options pg;
+};
+
+/* Who hears of what happens in it. */
+struct store_listener {
+    store_tail_cb tail;
+    store_leap_cb leap;
+    void *ctx;
+};
+
+/* Blocks for a moment; see the two it chooses from. */
+int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_metrics *metrics,
+               const struct store_listener *listener, struct store **out, struct err *e);
+/* As of the library found at run time: 150018 is 15.18. */
+int store_libpq_version(void);
+
+#endif

@@ -1,0 +1,271 @@
+/* The PostgreSQL store: implements broker/store.h. This file is its face: opening, health, closing.
+ * The rest, in reading order: schema.sql (what order rests on), pg_schema.c (is it there?),
+ * pg_tail.c, pg_appends.c, pg_reads.c (one connection each, or more), sequencer.c (outbox to
+ * events), pg_row.c, and below them pg_client.c and pg_connect.c (libpq on the loop). */
+#include "store/store_pg.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "store/pg_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { CLOSE_MS = 5000 }; /* for what was accepted to complete */
+
+static struct pg_store *from_base(struct store *base)
+{
+    return container_of(base, struct pg_store, base);
+}
+
+/* `base` is the first member: container_of() would cast the const away. */
+static const struct pg_store *from_const(const struct store *base)
+{
+    return (const struct pg_store *)(const void *)base;
+}
+
+/* ---------------------------------------------------------------- health */
+
+static const char *const trouble_names[] = {
+    [PG_TROUBLE_APPEND] = "cannot store events",
+    [PG_TROUBLE_TAIL] = "cannot follow events",
+    [PG_TROUBLE_READ] = "cannot read history",
+};
+
+static void describe(struct pg_store *s)
+{
+    s->detail[0] = '\0';
+    for (int i = 0; i < PG_TROUBLE_COUNT && !s->detail[0]; i++) {
+        if (s->troubles[i].code) {
+            (void)snprintf(s->detail, sizeof s->detail, "%s: %s", trouble_names[i],
+                           s->troubles[i].text);
+        }
+    }
+}
+
+void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const char *text)
+{
+    struct err *e = &s->troubles[which];
+    if (s->parts_closing) {
+        return;
+    }
+    bool news = e->code == 0;
+    (void)err_set(e, code, "%s", text);
+    if (news) { /* once, not per attempt */
+        log_error("store", trouble_names[which], LOG_F(log_str("error", e->text)));
+    }
+    describe(s);
+}
+
+void pg_store_well(struct pg_store *s, enum pg_trouble which)
+{
+    if (s->troubles[which].code) {
+        log_info("store", "works again", LOG_F(log_str("was", trouble_names[which])));
+        s->troubles[which] = (struct err){0};
+        describe(s);
+    }
+}
+
+/* Rows of history come by again and again: each is reported once. */
+void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason)
+{
+    if (seq > s->reported) {
+        s->reported = seq;
+        s->metrics->rejected_rows++;
+        log_warn("store", "row of tidegate.events cannot be delivered",
+                 LOG_F(log_uint("seq", seq), log_str("reason", reason)));
+    }
+}
+
+static struct store_health store_health(const struct store *base)
+{
+    const struct pg_store *s = from_const(base);
+    return (struct store_health){.ok = s->detail[0] == '\0',
+                                 .detail = s->detail[0] ? s->detail : "ok",
+                                 .events = s->rows,
+                                 .bytes = s->bytes};
+}
+
+static struct store_bounds store_bounds(const struct store *base)
+{
+    const struct pg_store *s = from_const(base);
+    return (struct store_bounds){.head = s->tail.last,
+                                 .trimmed = s->trimmed,
+                                 .leaps = s->leaps,
+                                 .leap_count = s->leaps_applied};
+}
+
+/* ---------------------------------------------------------------- accepting */
+
+static int store_append(struct store *base, struct event_list *events, store_append_cb cb,
+                        void *ctx, uint64_t token)
+{
+    struct pg_store *s = from_base(base);
+    if (s->closing || events->n == 0) {
+        return s->closing ? UV_ECANCELED : UV_EINVAL;
+    }
+    return pg_appends_push(s, events, cb, ctx, token);
+}
+
+static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
+                      uint64_t token)
+{
+    struct pg_store *s = from_base(base);
+    return s->closing ? UV_ECANCELED : pg_reads_page(s, q, cb, ctx, token);
+}
+
+static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
+                      uint64_t token)
+{
+    struct pg_store *s = from_base(base);
+    return s->closing ? UV_ECANCELED : pg_reads_seek(s, unix_ms, cb, ctx, token);
+}
+
+static int store_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
+{
+    struct pg_store *s = from_base(base);
+    return s->closing ? UV_ECANCELED : pg_tail_sync(s, cb, ctx, token);
+}
+
+/* ---------------------------------------------------------------- closing */
+
+static void store_free(struct pg_store *s)
+{
+    slots_clear(&s->reads.asked);
+    pg_conninfo_clear(&s->conninfo);
+    free(s->leaps);
+    free(s);
+}
+
+void pg_store_part_closed(void *store)
+{
+    struct pg_store *s = store;
+    if (--s->parts == 0) {
+        void (*done)(void *ctx) = s->done;
+        void *ctx = s->done_ctx;
+        store_free(s);
+        done(ctx);
+    }
+}
+
+void pg_store_timer_closed(uv_handle_t *h)
+{
+    pg_store_part_closed(h->data);
+}
+
+static void close_parts(struct pg_store *s)
+{
+    if (s->parts_closing) {
+        return;
+    }
+    s->parts_closing = true;
+    sequencer_close(s->sequencer, pg_store_part_closed, s);
+    pg_appends_close(s);
+    pg_reads_close(s);
+    pg_tail_close(s);
+    uv_close((uv_handle_t *)&s->close_timer, pg_store_timer_closed);
+}
+
+static void on_close_due(uv_timer_t *t)
+{
+    close_parts(t->data);
+}
+
+void pg_store_settle(struct pg_store *s)
+{
+    /* by the timer: the caller is in the middle of something */
+    if (s->closing && !s->parts_closing && pg_appends_idle(s) && pg_reads_idle(s)) {
+        REQUIRE(uv_timer_start(&s->close_timer, on_close_due, 0, 0) == 0);
+    }
+}
+
+static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
+{
+    struct pg_store *s = from_base(base);
+    REQUIRE(!s->closing);
+    s->closing = true;
+    s->done = done;
+    s->done_ctx = ctx;
+    REQUIRE(uv_timer_start(&s->close_timer, on_close_due, CLOSE_MS, 0) == 0);
+    pg_store_settle(s);
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static const struct store_ops pg_ops = {.append = store_append,
+                                        .read = store_read,
+                                        .seek = store_seek,
+                                        .sync = store_sync,
+                                        .bounds = store_bounds,
+                                        .health = store_health,
+                                        .close = store_close};
+
+static void on_sequenced(void *ctx)
+{
+    pg_tail_hint(ctx);
+}
+
+static void on_measured(void *ctx, uint64_t events, uint64_t bytes)
+{
+    struct pg_store *s = ctx;
+    s->rows = events;
+    s->bytes = bytes;
+}
+
+static void start(struct pg_store *s, const struct pg_schema_state *state)
+{
+    const struct sequencer_events events = {.drained = on_sequenced, .measured = on_measured};
+    const struct sequencer_options opt = {.conninfo = &s->conninfo,
+                                          .poll_ms = s->opt.outbox_poll_ms,
+                                          .batch_rows = s->opt.batch_rows,
+                                          .partition_ids = s->opt.partition_ids,
+                                          .event_bytes = s->opt.event_bytes,
+                                          .retain_age_s = s->opt.retain_age_s,
+                                          .retain_events = s->opt.retain_events,
+                                          .retain_bytes = s->opt.retain_bytes,
+                                          .key_window_s = s->opt.key_window_s};
+    s->trimmed = state->trimmed;
+    s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);
+    memcpy(s->leaps, state->leaps, state->leap_count * sizeof *s->leaps);
+    s->leap_count = s->leaps_applied = state->leap_count;
+    s->tail.last_after =
+        state->leap_count ? (int64_t)state->leaps[state->leap_count - 1].after : -1;
+    REQUIRE(uv_timer_init(s->loop, &s->close_timer) == 0);
+    s->close_timer.data = s;
+    s->parts = 2; /* that timer and the sequencer */
+    pg_tail_start(s, state->head);
+    pg_appends_start(s);
+    pg_reads_start(s);
+    s->sequencer = sequencer_new(s->loop, &opt, s->metrics, &events, s);
+}
+
+int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
+                  struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                  void *tail_ctx, struct store **out, struct err *e)
+{
+    struct pg_store *s = xcalloc(1, sizeof *s);
+    s->base.ops = &pg_ops;
+    s->loop = loop;
+    s->opt = *opt;
+    s->opt.conninfo = NULL;
+    s->metrics = metrics;
+    s->on_tail = tail;
+    s->on_leap = leap;
+    s->tail_ctx = tail_ctx;
+    int rc = pg_conninfo_parse(&s->conninfo, opt->conninfo, e);
+    if (rc) {
+        free(s);
+        return err_context(e, "store.conninfo");
+    }
+    struct pg_schema_state *state = xcalloc(1, sizeof *state);
+    rc = pg_schema_prepare(&s->conninfo, opt->migrate, opt->partition_ids, state, e);
+    if (rc == 0) {
+        start(s, state);
+        *out = &s->base;
+    } else {
+        pg_conninfo_clear(&s->conninfo);
+        free(s);
+    }
+    free(state);
+    return rc;
+}

@@ -1,0 +1,42 @@
+/* The event store in PostgreSQL 13 and later, shared by any number of brokers.
+ *
+ * Implements broker/store.h. Applications publish inside their own transactions, with nothing but
+ * USAGE on the schema and INSERT on one table:
+ *
+ *   INSERT INTO tidegate.outbox(topic, data) VALUES ('orders/42', '{"state":"paid"}');
+ *
+ * One broker at a time moves committed rows into tidegate.events, which gives them their ids; all
+ * brokers follow that table. See schema.sql for why this order can be trusted. */
+#ifndef STORE_STORE_PG_H
+#define STORE_STORE_PG_H
+
+#include "base/err.h"
+#include "broker/metrics.h"
+#include "broker/store.h"
+
+#include <uv.h>
+
+enum { STORE_PG_HISTORY_MAX = 4 };
+
+struct store_pg_options {
+    const char *conninfo;         /* may hold a password: never logged */
+    bool migrate;                 /* make or update the schema; else it must be there */
+    unsigned history_connections; /* 1 to STORE_PG_HISTORY_MAX */
+    unsigned poll_ms;             /* idle tail: looks at the latest after this, hint or not */
+    unsigned outbox_poll_ms;      /* idle sequencer */
+    unsigned batch_rows;          /* moved from the outbox at once */
+    uint64_t partition_ids;       /* of tidegate.events */
+    size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
+    uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
+    uint64_t key_window_s; /* how long the key of an event is remembered; 0: not at all */
+    size_t event_bytes;    /* rows with more data are set aside */
+};
+
+/* Connects, checks the server and the schema (and makes it, where `migrate`), blocking for some
+ * seconds at most; everything else happens on `loop`. Copies `opt`, borrows `metrics`. `tail` and
+ * `leap` hear what happens from now on. 0, or a negative UV_E* and what to do about it. */
+int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
+                  struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                  void *tail_ctx, struct store **out, struct err *e);
+
+#endif
