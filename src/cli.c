@@ -220,9 +220,9 @@ static int run_version(const struct command *c, char **words, size_t n)
     if (code) {
         return code;
     }
-    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\nlibpq %d.%d\njansson %s\n", TIDEGATE_VERSION,
+    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\nlibpq %d.%d\n", TIDEGATE_VERSION,
            uv_version_string(), lua_config_lua_release(), sqlite_version_text(),
-           store_libpq_version() / 10000, store_libpq_version() % 10000, jansson_version_str());
+           jansson_version_str(), store_libpq_version() / 10000, store_libpq_version() % 10000);
     return finish_output();
 }
 
