@@ -193,11 +193,25 @@ static void setup_done(struct pg_client *c, const PGresult *res)
     c->events.ready(c->ctx);
 }
 
+/* Not an answer to the statement: the server ends the session (class 57P), or libpq made the result
+ * up when the connection broke. The statement may have been carried out. */
+static bool is_end(const struct pg_client *c, const PGresult *res)
+{
+    const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+    return PQstatus(c->conn) == CONNECTION_BAD ||
+           (res && !is_good(res) && (!state || strncmp(state, "57P", 3) == 0));
+}
+
 /* The last of the statement's results is in. */
 static void running_done(struct pg_client *c)
 {
     struct pg_job *job = c->running;
     PGresult *res = c->result;
+    if (is_end(c, res) && !(res && is_good(res))) {
+        const char *why = res ? PQresultErrorMessage(res) : PQerrorMessage(c->conn);
+        pg_client_lose(c, UV_ECONNRESET, why); /* frees `res`, after it has copied the text */
+        return;
+    }
     c->result = NULL;
     (void)uv_timer_stop(&c->timer);
     if (c->preparing && res && is_good(res)) {

@@ -89,6 +89,10 @@ static bool continues(struct pg_store *s, uint64_t seq)
     if (seq - 1 <= s->trimmed || s->trimmed > s->tail.last) {
         fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
     }
+    if (seq > s->tail.last + 1 && s->tail.unexplained) {
+        log_error("store", "ids are missing in tidegate.events: somebody has removed rows",
+                  LOG_F(log_uint("after", s->tail.last), log_uint("before", seq)));
+    }
     return seq <= s->tail.last + 1 || s->tail.unexplained;
 }
 

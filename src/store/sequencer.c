@@ -19,6 +19,7 @@ enum {
     SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
     LEASE_MS = 1000,  /* between tries to become the one */
     ERROR_MS = 100,
+    BAD_LOG_MS = 10000,
     UPKEEP_MS = 2000,
     UPKEEP_ANSWER_MS = 610000,
     VACUUM_ROWS = 50000,
@@ -64,6 +65,7 @@ struct sequencer {
     unsigned careful; /* batches left at that limit */
     int64_t lowest;   /* the other's backlog as this idle one saw it last; 0: none */
     uint64_t rows_since_vacuum;
+    uint64_t bad_unlogged, bad_log_at;
     unsigned ticks, ticks_since_vacuum;
 
     bool closing;
@@ -145,10 +147,13 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
     m->store_sweep_found += q->sweeping && q->hint > 0 && last_outbox <= q->hint ? n : 0;
     latency_add(&m->store_batch, took_us);
     q->rows_since_vacuum += n;
-    if (bad) {
-        m->rejected_rows += bad;
+    m->rejected_rows += bad;
+    q->bad_unlogged += bad;
+    if (q->bad_unlogged && uv_now(q->loop) >= q->bad_log_at) { /* a program may write many */
         log_warn("store", "rows of the outbox cannot be events: see tidegate.rejected",
-                 LOG_F(log_uint("rows", bad), log_int("upto", last_outbox)));
+                 LOG_F(log_uint("rows", q->bad_unlogged), log_int("upto", last_outbox)));
+        q->bad_unlogged = 0;
+        q->bad_log_at = uv_now(q->loop) + BAD_LOG_MS;
     }
     if (last_outbox) {
         move_hint(q, last_outbox);
