@@ -340,7 +340,7 @@ int pg_appends_push(struct pg_store *s, struct event_list *events, store_append_
 {
     struct pg_appends *p = &s->appends;
     size_t bytes = 0;
-    if (!p->led) {
+    if (!p->led && !p->starting) {
         return UV_ENOTCONN;
     }
     for (size_t i = 0; i < events->n; i++) {
@@ -402,6 +402,7 @@ static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct 
         return;
     }
     p->led = true;
+    p->starting = false;
     pg_store_well(s, PG_TROUBLE_APPEND);
     if (p->flight == PG_FLIGHT_DOUBT || p->flight == PG_FLIGHT_RETRY) {
         (void)uv_timer_stop(&p->timer);
@@ -426,7 +427,7 @@ static void on_ready(void *ctx)
 static void on_lost(void *ctx, const struct err *e)
 {
     struct pg_store *s = ctx;
-    s->appends.led = false;
+    s->appends.led = s->appends.starting = false;
     s->metrics->store_reconnects++;
     pg_store_trouble(s, PG_TROUBLE_APPEND, e->code, e->text);
     fail_waiting(s, UV_ENOTCONN); /* never sent: their publishers may try elsewhere */
@@ -445,6 +446,7 @@ void pg_appends_start(struct pg_store *s)
     list_init(&p->queue);
     list_init(&p->flying);
     list_init(&p->committed);
+    p->starting = true;
     REQUIRE(getrandom(p->writer, sizeof p->writer, 0) == (ssize_t)sizeof p->writer);
     REQUIRE(uv_timer_init(s->loop, &p->timer) == 0);
     p->timer.data = s;

@@ -48,7 +48,7 @@ static void job_complete(struct pg_client *c, struct pg_job *job, const PGresult
 }
 
 /* Everything accepted fails: what ran with `running_code`, what waited with `code`. */
-static void fail_all(struct pg_client *c, int running_code, int code, const char *why)
+void pg_client_fail_all(struct pg_client *c, int running_code, int code, const char *why)
 {
     struct list jobs;
     struct pg_job *running = c->running;
@@ -78,9 +78,10 @@ void pg_client_lose(struct pg_client *c, int code, const char *why)
     (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(why, "\n"), why); /* libpq's buffer */
     (void)err_set(&e, code, "PostgreSQL at %s: %s", c->opt.conninfo->shown, text);
     c->last = e;
+    c->fresh = false;
     pg_connect_forget(c);
     c->state = PG_BROKEN; /* refuses what the callbacks ask */
-    fail_all(c, UV_ECONNRESET, UV_ENOTCONN, e.text);
+    pg_client_fail_all(c, UV_ECONNRESET, UV_ENOTCONN, e.text);
     if (c->state == PG_CLOSED) {
         return;
     }
@@ -189,6 +190,7 @@ static void setup_done(struct pg_client *c, const PGresult *res)
         return;
     }
     c->state = PG_READY;
+    c->fresh = false;
     c->ready_at = uv_now(c->loop);
     c->events.ready(c->ctx);
 }
@@ -337,6 +339,7 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
     c->timer.data = c;
     c->handles = 1;
     c->state = PG_WAITING;
+    c->fresh = true;
     pg_client_timer(c, 0, on_begin);
     return c;
 }
@@ -344,7 +347,7 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
 int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
                   pg_done_cb done, void *ctx, uint64_t token)
 {
-    int rc = c->state == PG_READY ? 0 : UV_ENOTCONN;
+    int rc = pg_client_takes(c) ? 0 : UV_ENOTCONN;
     rc = rc == 0 && args ? args->rc : rc;
     if (rc) {
         if (args) {
@@ -366,6 +369,11 @@ int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_
     c->pending++;
     pump(c);
     return 0;
+}
+
+bool pg_client_takes(const struct pg_client *c)
+{
+    return c->state == PG_READY || (c->fresh && c->state < PG_READY);
 }
 
 bool pg_client_ready(const struct pg_client *c)
@@ -393,7 +401,7 @@ int pg_client_server_version(const struct pg_client *c)
 static void on_timer_closed(uv_handle_t *h)
 {
     struct pg_client *c = h->data;
-    fail_all(c, UV_ECANCELED, UV_ECANCELED, "closing");
+    pg_client_fail_all(c, UV_ECANCELED, UV_ECANCELED, "closing");
     pg_client_handle_closed(c);
 }
 

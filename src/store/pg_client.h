@@ -55,9 +55,11 @@ struct pg_statement {
 /* Starts connecting at once. Both structs are copied. */
 struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options *opt,
                                 const struct pg_client_events *events, void *ctx);
-/* Takes `args` (NULL: none), also on failure. UV_ENOTCONN: not ready; nothing is called back. */
+/* Takes `args` (NULL: none), also on failure. UV_ENOTCONN: neither ready nor connecting for the
+ * first time; nothing is called back. */
 int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
                   pg_done_cb done, void *ctx, uint64_t token);
+bool pg_client_takes(const struct pg_client *c); /* would pg_client_ask() accept? */
 bool pg_client_ready(const struct pg_client *c);
 /* Statements accepted and not complete. */
 unsigned pg_client_pending(const struct pg_client *c);

@@ -41,6 +41,7 @@ struct pg_client {
     struct pg_client_events events;
     void *ctx;
     enum pg_state state;
+    bool fresh; /* the first attempt is still under way: statements may wait for it */
 
     PGconn *conn;         /* owned */
     struct pg_poll *poll; /* owned; NULL: none */
@@ -79,6 +80,7 @@ int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
 /* pg_client.c */
 void pg_client_connected(struct pg_client *c);
 void pg_client_lose(struct pg_client *c, int code, const char *why);
+void pg_client_fail_all(struct pg_client *c, int running_code, int code, const char *why);
 void pg_client_handle_closed(struct pg_client *c);
 void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb);
 

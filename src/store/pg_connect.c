@@ -109,9 +109,13 @@ static void try_next(struct pg_client *c)
         return;
     }
     struct err e = c->last;
-    if (c->opt.once) {
-        c->state = PG_BROKEN;
-    } else {
+    c->fresh = false;
+    c->state = PG_BROKEN;
+    pg_client_fail_all(c, UV_ENOTCONN, UV_ENOTCONN, e.text);
+    if (c->state == PG_CLOSED) {
+        return;
+    }
+    if (!c->opt.once) {
         pg_connect_wait(c);
     }
     c->events.lost(c->ctx, &e);

@@ -113,7 +113,7 @@ static struct pg_client *least_busy(const struct pg_reads *reads, unsigned n)
     struct pg_client *best = NULL;
     for (unsigned i = 0; i < n; i++) {
         struct pg_client *c = reads->clients[i];
-        if (c && pg_client_ready(c) && (!best || pg_client_pending(c) < pg_client_pending(best))) {
+        if (c && pg_client_takes(c) && (!best || pg_client_pending(c) < pg_client_pending(best))) {
             best = c;
         }
     }

@@ -72,7 +72,8 @@ enum pg_flight { PG_FLIGHT_NONE, PG_FLIGHT_SENT, PG_FLIGHT_DOUBT, PG_FLIGHT_RETR
 /* Group commit: pg_appends.c */
 struct pg_appends {
     struct pg_client *client;
-    bool led; /* lead() has been called on this connection: ids may be handed out */
+    bool starting; /* the first connection is still being made: appends wait for it */
+    bool led;      /* lead() has been called on this connection: ids may be handed out */
     struct list queue, flying, committed; /* pg_append */
     enum pg_flight flight;
     bool doubt;     /* some earlier try of this batch may have been carried out */

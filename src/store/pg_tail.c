@@ -130,7 +130,7 @@ static void syncs_known(struct pg_store *s, uint64_t head)
 
 int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token)
 {
-    if (!pg_client_ready(s->tail.client)) {
+    if (!pg_client_takes(s->tail.client)) {
         return UV_ENOTCONN;
     }
     struct pg_sync *y = xcalloc(1, sizeof *y);
@@ -140,7 +140,7 @@ int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token
     list_add_tail(&s->tail.syncs, &y->node);
     if (s->tail.busy) {
         s->tail.again = true;
-    } else {
+    } else if (pg_client_ready(s->tail.client)) { /* else as soon as it is */
         look(s);
     }
     return 0;

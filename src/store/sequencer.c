@@ -1,9 +1,12 @@
 /* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain until a batch is short.
  *
  * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
- * every probe would walk over them. So probes start behind `hint`, below which all was drained a
- * second ago, and a sweep from 0 finds the rows of transactions that committed later. The hint is
- * an optimisation; the sweep is what makes it right. */
+ * every probe would walk over them. So probes and drains start behind `hint`: an id that no open
+ * transaction can be below, for all that had locked the outbox after it was drawn have ended, and
+ * what they left was drained. (Less care would let a later transaction's event overtake that of a
+ * long one that committed before it began.) A sweep from 0 finds what programs with ids of their
+ * own, or a restarted sequence, put below it: the hint is an optimisation, the sweep makes it
+ * right. */
 #include "store/sequencer.h"
 
 #include "base/logging.h"
@@ -17,7 +20,9 @@ enum {
     IDLE_MIN_MS = 1,
     SWEEP_MS = 1000,
     SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
-    LEASE_MS = 1000,  /* between tries to become the one */
+    HOLDERS_MS = 500,
+    HOLDERS_MAX_BYTES = 256 * 1024,
+    LEASE_MS = 1000, /* between tries to become the one */
     ERROR_MS = 100,
     BAD_LOG_MS = 10000,
     UPKEEP_MS = 2000,
@@ -31,6 +36,14 @@ static const struct pg_statement lease_statement = {"lease",
                                                     "SELECT pg_try_advisory_lock(1952736100, 1)"};
 static const struct pg_statement probe_statement = {
     "probe", "SELECT id FROM tidegate.outbox WHERE id > $1::bigint ORDER BY id LIMIT 1"};
+/* Inserting locks the table before an id is drawn, and until the end of the transaction. */
+static const struct pg_statement holders_statement = {
+    "holders",
+    "SELECT (SELECT last_value FROM tidegate.outbox_id_seq), coalesce(array_agg(virtualtransaction)"
+    "::text, '{}'), count(*) FILTER (WHERE virtualtransaction = ANY ($1::text::text[]))"
+    " FROM pg_locks WHERE locktype = 'relation' AND relation = 'tidegate.outbox'::regclass"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND mode = 'RowExclusiveLock' AND granted"};
 static const struct pg_statement drain_statement = {
     "drain", "SELECT n, dup, bad, last, last_outbox FROM tidegate.drain($1::bigint, $2::int,"
              " $3::bigint, $4::bigint, $5::boolean)"};
@@ -56,10 +69,13 @@ struct sequencer {
     struct pg_client *drain, *upkeep;
     uv_timer_t drain_timer, upkeep_timer;
     bool leading;
-    bool sweeping;     /* the drain under way starts at 0 */
-    int64_t hint;      /* everything up to here was drained at least a second ago */
-    int64_t next_hint; /* the same, as of next_hint_at */
-    uint64_t next_hint_at, sweep_at, lease_at, began_ns;
+    bool sweeping;         /* the drain under way starts at 0 */
+    int64_t hint;          /* nothing is at or below, and nothing will be */
+    int64_t next_hint;     /* the same once `holders` have ended */
+    int64_t drawn;         /* newest id of the outbox when that was last asked */
+    bool ended;            /* they have: the next full drain makes next_hint the hint */
+    struct strbuf holders; /* transactions, as an array's text */
+    uint64_t holders_at, sweep_at, began_ns;
     unsigned idle_ms;
     unsigned limit;   /* rows of the next batch: 1 while looking for the row that is refused */
     unsigned careful; /* batches left at that limit */
@@ -125,13 +141,13 @@ static void swept(struct sequencer *q, uint64_t took_ms)
     q->sweep_at = uv_now(q->loop) + (pause > SWEEP_MS ? pause : SWEEP_MS);
 }
 
-static void move_hint(struct sequencer *q, int64_t drained)
+/* All that was visible above the hint has been drained. */
+static void move_hint(struct sequencer *q)
 {
-    uint64_t now = uv_now(q->loop);
-    if (now - q->next_hint_at >= 1000) {
+    if (q->ended) {
         q->hint = q->next_hint > q->hint ? q->next_hint : q->hint;
-        q->next_hint = drained;
-        q->next_hint_at = now;
+        q->ended = false;
+        q->next_hint = 0;
     }
 }
 
@@ -154,9 +170,6 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
                  LOG_F(log_uint("rows", q->bad_unlogged), log_int("upto", last_outbox)));
         q->bad_unlogged = 0;
         q->bad_log_at = uv_now(q->loop) + BAD_LOG_MS;
-    }
-    if (last_outbox) {
-        move_hint(q, last_outbox);
     }
     if (n > bad) {
         q->events.drained(q->ctx);
@@ -229,6 +242,7 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
     if (q->sweeping) {
         swept(q, took_us / 1000);
     }
+    move_hint(q);
     after(q, q->leading ? IDLE_MIN_MS : LEASE_MS);
 }
 
@@ -258,6 +272,7 @@ static void on_probed(void *ctx, uint64_t token, const PGresult *res, const stru
         ask_drain(q, q->hint);
         return;
     }
+    move_hint(q);
     unsigned longer = q->idle_ms + q->idle_ms / 2 + 1;
     q->idle_ms = longer < q->opt.poll_ms ? longer : q->opt.poll_ms;
     after(q, q->idle_ms);
@@ -284,14 +299,51 @@ static void on_leased(void *ctx, uint64_t token, const PGresult *res, const stru
     if (PQntuples(res) == 1 && pg_cell_bool(res, 0, 0)) {
         q->leading = true;
         q->metrics->store_is_leader = 1;
-        q->hint = q->next_hint = 0;
-        q->next_hint_at = uv_now(q->loop);
+        q->hint = q->next_hint = q->drawn = 0;
+        q->ended = false;
         q->idle_ms = IDLE_MIN_MS;
         log_info("store", "this broker sequences the outbox", NULL);
         ask_drain(q, 0);
         return;
     }
     probe(q, 0);
+}
+
+static void on_holders(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    struct sequencer *q = ctx;
+    (void)token;
+    if (!res || PQntuples(res) != 1) {
+        failed(q, "holders", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        return;
+    }
+    int64_t drawn = pg_cell_int8(res, 0, 0);
+    if (q->next_hint && pg_cell_int8(res, 0, 2) == 0) {
+        q->ended = true;
+    } else if (!q->next_hint && q->drawn) {
+        /* the id was drawn before these were looked for: whoever may be below it is among them */
+        struct slice holders = pg_cell_text(res, 0, 1);
+        strbuf_reset(&q->holders);
+        q->next_hint = strbuf_append(&q->holders, holders.p, holders.n) ? 0 : q->drawn;
+    }
+    q->drawn = drawn;
+    q->holders_at = uv_now(q->loop) + HOLDERS_MS;
+    probe(q, q->hint);
+}
+
+static void ask_holders(struct sequencer *q)
+{
+    struct pg_args args;
+    struct slice holders = strbuf_slice(&q->holders);
+    pg_args_init(&args, HOLDERS_MAX_BYTES + 16);
+    if (q->next_hint) {
+        pg_args_bytes(&args, holders.p, holders.n);
+    } else {
+        pg_args_bytes(&args, "{}", 2);
+    }
+    if (pg_client_ask(q->drain, &holders_statement, &args, on_holders, q, 0)) {
+        after(q, ERROR_MS);
+    }
 }
 
 static void step(struct sequencer *q)
@@ -305,6 +357,8 @@ static void step(struct sequencer *q)
         }
     } else if (uv_now(q->loop) >= q->sweep_at) {
         ask_drain(q, 0);
+    } else if (uv_now(q->loop) >= q->holders_at) {
+        ask_holders(q);
     } else {
         probe(q, q->hint);
     }
@@ -496,6 +550,7 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->ctx = ctx;
     q->limit = opt->batch_rows;
     q->idle_ms = IDLE_MIN_MS;
+    strbuf_init(&q->holders, HOLDERS_MAX_BYTES);
     REQUIRE(uv_timer_init(loop, &q->drain_timer) == 0);
     REQUIRE(uv_timer_init(loop, &q->upkeep_timer) == 0);
     q->drain_timer.data = q->upkeep_timer.data = q;
@@ -514,6 +569,7 @@ static void on_part_closed(void *ctx)
     if (--q->parts == 0) {
         void (*closed)(void *ctx) = q->closed;
         void *closed_ctx = q->closed_ctx;
+        strbuf_clear(&q->holders);
         free(q);
         closed(closed_ctx);
     }
