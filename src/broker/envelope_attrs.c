@@ -62,6 +62,10 @@ static const char *put_member(struct strbuf *out, const char *name, const json_t
     if (!scalar) {
         return "attrs: expected strings, numbers and booleans as values";
     }
+    /* jsonb cannot hold it, and SQL text ends there */
+    if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value)) {
+        return "attrs: a value holds a NUL character";
+    }
     bool ok = put_name(out, name) &&
               (json_is_real(value) ? put_real(out, value)
                                    : json_dump_callback(value, append, out, JSON_ENCODE_ANY) == 0);

@@ -68,7 +68,7 @@
     X(store_tail_lag, gauge, "tidegate_store_tail_lag_events",                                     \
       "How far this broker is behind the newest id of the store.")                                 \
     X(store_leaps, counter, "tidegate_store_leaps_total",                                          \
-      "Leaps of the ids seen at run time: another server, or an older state, has taken over.")     \
+      "Leaps of the ids seen at run time: the server was started anew, or another one took over.") \
     X(policy_errors_authenticate, counter, "tidegate_policy_errors_total{hook=\"authenticate\"}",  \
       "Policy hooks that raised, ran out of memory or returned what they must not.")               \
     X(policy_errors_subscribe, counter, "tidegate_policy_errors_total{hook=\"subscribe\"}", "")    \

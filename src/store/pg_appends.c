@@ -416,6 +416,7 @@ static void on_ready(void *ctx)
 {
     struct pg_store *s = ctx;
     struct pg_args args;
+    pg_store_connected(s);
     pg_args_init(&args, 16);
     pg_args_int8(&args, (int64_t)s->opt.partition_ids);
     int rc = pg_client_ask(s->appends.client, &lead_statement, &args, on_led, s, 0);

@@ -393,6 +393,13 @@ void pg_client_drop(struct pg_client *c, const char *why)
     }
 }
 
+void pg_client_nudge(struct pg_client *c)
+{
+    if (c->state == PG_WAITING) {
+        pg_client_timer(c, 0, on_begin);
+    }
+}
+
 int pg_client_server_version(const struct pg_client *c)
 {
     return c->conn ? PQserverVersion(c->conn) : 0;

@@ -65,6 +65,8 @@ bool pg_client_ready(const struct pg_client *c);
 unsigned pg_client_pending(const struct pg_client *c);
 /* Gives the connection up and starts anew: the server is not what it should be. */
 void pg_client_drop(struct pg_client *c, const char *why);
+/* The server is there again, others say: no need to wait for the next attempt. */
+void pg_client_nudge(struct pg_client *c);
 /* Version of the server as 150003; 0: not ready. */
 int pg_client_server_version(const struct pg_client *c);
 /* Lets go of everything; what was accepted completes with UV_ECANCELED, in a later turn than this

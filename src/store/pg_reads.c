@@ -168,6 +168,7 @@ int pg_reads_seek(struct pg_store *s, int64_t unix_ms, store_seek_cb cb, void *c
 static void on_ready(void *ctx)
 {
     pg_store_well(ctx, PG_TROUBLE_READ);
+    pg_store_connected(ctx);
 }
 
 static void on_lost(void *ctx, const struct err *e)

@@ -39,7 +39,7 @@ struct pg_tail {
     bool unexplained;   /* ids are missing: look at the leaps before going on */
     uint64_t last;      /* delivered up to here */
     uint64_t db_head;   /* as of the last look */
-    int64_t last_after; /* of the newest leap known */
+    uint64_t last_leap; /* end of the newest leap known */
     struct list syncs;  /* pg_sync: who waits for what is committed by now */
     bool sync_asked;    /* the look under way answers those marked `asked` */
 };
@@ -124,6 +124,8 @@ struct pg_store {
 
 void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const char *text);
 void pg_store_well(struct pg_store *s, enum pg_trouble which);
+/* One connection works: the others need not wait. */
+void pg_store_connected(struct pg_store *s);
 void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason);
 /* Of a handle or client: the last one frees the store. */
 void pg_store_part_closed(void *store);

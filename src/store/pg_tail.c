@@ -19,7 +19,7 @@ enum {
 
 static const struct pg_statement listen_statement = {NULL, "LISTEN tidegate"};
 static const struct pg_statement look_statement = {
-    "look", "SELECT h.seq, r.trimmed, (SELECT coalesce(max(after), -1) FROM tidegate.leap)"
+    "look", "SELECT h.seq, r.trimmed, (SELECT coalesce(max(upto), 0) FROM tidegate.leap)"
             " FROM tidegate.head h, tidegate.retention r"};
 static const struct pg_statement leaps_statement = {
     "leaps", "SELECT after, upto FROM (SELECT after, upto FROM tidegate.leap ORDER BY after DESC"
@@ -49,7 +49,7 @@ static void deliver(struct pg_store *s, struct event *const *events, size_t n)
 
 static void leap(struct pg_store *s, const struct store_leap *l)
 {
-    log_warn("store", "ids leap: another server, or an older state of this one, has taken over",
+    log_warn("store", "ids leap: the server was started anew, or another one has taken over",
              LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
                    log_uint("delivered", s->tail.last)));
     s->metrics->store_leaps++;
@@ -227,7 +227,6 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
             moved(s, next);
             if (!continues(s, seq)) {
                 s->tail.unexplained = true; /* look at the leaps, then come back */
-                s->tail.last_after = -2;
                 look(s);
                 return;
             }
@@ -278,16 +277,17 @@ static void on_leaps(void *ctx, uint64_t token, const PGresult *res, const struc
         failed(s, f);
         return;
     }
-    uint64_t passed = s->leaps_applied ? s->leaps[s->leaps_applied - 1].after : 0;
-    bool none = s->leaps_applied == 0;
+    /* told apart by where they end: an older state of the database begins its leap where another
+     * one began before */
+    uint64_t passed = s->leaps_applied ? s->leaps[s->leaps_applied - 1].upto : 0;
     int rows = PQntuples(res) < LEAPS_MAX ? PQntuples(res) : LEAPS_MAX;
     s->leap_count = s->leaps_applied = 0;
     for (int i = 0; i < rows; i++) {
         struct store_leap l = {(uint64_t)pg_cell_int8(res, i, 0),
                                (uint64_t)pg_cell_int8(res, i, 1)};
-        s->leaps_applied += !none && l.after <= passed;
+        s->leaps_applied += l.upto <= passed;
         s->leaps[s->leap_count++] = l;
-        s->tail.last_after = (int64_t)l.after;
+        s->tail.last_leap = l.upto;
     }
     read_page(s);
 }
@@ -302,14 +302,14 @@ static void on_look(void *ctx, uint64_t token, const PGresult *res, const struct
         return;
     }
     uint64_t head = (uint64_t)pg_cell_int8(res, 0, 0);
-    int64_t last_after = pg_cell_int8(res, 0, 2);
+    uint64_t last_leap = (uint64_t)pg_cell_int8(res, 0, 2);
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, 1);
     t->db_head = head;
     moved(s, t->last);
     syncs_known(s, head);
-    if (last_after > t->last_after) {
+    if (last_leap > t->last_leap || t->unexplained) {
         ask(s, &leaps_statement, NULL, on_leaps);
-    } else if (head > t->last || t->unexplained) {
+    } else if (head > t->last) {
         read_page(s);
     } else {
         rest(s, false);
@@ -362,6 +362,7 @@ static void on_ready(void *ctx)
     struct pg_store *s = ctx;
     s->tail.wait_ms = BUSY_MS;
     s->tail.again = false;
+    pg_store_connected(s);
     ask(s, &listen_statement, NULL, on_listening);
 }
 

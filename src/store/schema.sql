@@ -11,8 +11,9 @@ CREATE TABLE tidegate.version (
 CREATE TABLE tidegate.head ( -- one row; the only point where writers of events wait for one another
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   seq bigint NOT NULL, -- last id handed out
-  sysid bigint NOT NULL, -- cluster and WAL timeline they were handed out on
-  tli int NOT NULL
+  sysid bigint NOT NULL, -- cluster, WAL timeline and start of the server they were handed out on
+  tli int NOT NULL,
+  boot timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 
 CREATE TABLE tidegate.leap ( -- ids in (after, upto] were never valid on this lineage
@@ -84,10 +85,12 @@ CREATE FUNCTION tidegate.floor_now() RETURNS bigint LANGUAGE sql VOLATILE AS $$
   SELECT ((extract(epoch FROM clock_timestamp()) - 1735689600) * 1048576)::bigint
 $$;
 
--- the control file knows a new timeline only after a checkpoint, the name of the WAL file at once
-CREATE FUNCTION tidegate.ident(OUT sysid bigint, OUT tli int) LANGUAGE sql VOLATILE AS $$
+-- The control file knows a new timeline only after a checkpoint, the name of the WAL file at once. The start of the
+-- server: files can be put back to an older state without a new timeline, but not under a running server.
+CREATE FUNCTION tidegate.ident(OUT sysid bigint, OUT tli int, OUT boot timestamptz) LANGUAGE sql VOLATILE AS $$
   SELECT (SELECT system_identifier FROM pg_control_system()),
-         ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int
+         ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
+         pg_postmaster_start_time()
 $$;
 
 -- makes partitions until p_seq + 1 and the p_size ids behind it have a place
@@ -115,7 +118,8 @@ BEGIN
   RETURN top;
 END $$;
 
--- after every connect, before the first id is handed out: failover, restore, another cluster?
+-- After every connect, before the first id is handed out: failover, restore, another cluster? Then ids that this server
+-- does not know of may be out there. Where nothing was lost the leap is harmless: nobody holds an id within it.
 CREATE FUNCTION tidegate.lead(p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   h tidegate.head; i record; n bigint;
@@ -123,11 +127,11 @@ BEGIN
   SELECT * INTO h FROM tidegate.head FOR UPDATE;
   SELECT * INTO i FROM tidegate.ident();
   n := h.seq;
-  IF h.sysid <> i.sysid OR h.tli <> i.tli THEN
-    n := greatest(h.seq + 1048576, tidegate.floor_now());
-    INSERT INTO tidegate.leap VALUES (h.seq, n, format('cluster %s, timeline %s -> cluster %s, timeline %s',
-                                                       h.sysid, h.tli, i.sysid, i.tli));
-    UPDATE tidegate.head SET seq = n, sysid = i.sysid, tli = i.tli;
+  IF h.sysid <> i.sysid OR h.tli <> i.tli OR h.boot <> i.boot THEN
+    n := greatest(h.seq, tidegate.floor_now()) + 1048576; -- later leaps land higher, whatever state they start from
+    INSERT INTO tidegate.leap VALUES (h.seq, n, format('cluster %s timeline %s started %s -> cluster %s timeline %s started %s',
+                                                       h.sysid, h.tli, h.boot, i.sysid, i.tli, i.boot));
+    UPDATE tidegate.head SET seq = n, sysid = i.sysid, tli = i.tli, boot = i.boot;
     PERFORM pg_notify('tidegate', 'leap');
   END IF;
   PERFORM tidegate.ahead(n, p_size); -- in the same transaction as the leap
@@ -361,7 +365,7 @@ $$;
 REVOKE ALL ON ALL TABLES IN SCHEMA tidegate FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
 
-INSERT INTO tidegate.head SELECT true, tidegate.floor_now(), sysid, tli FROM tidegate.ident();
+INSERT INTO tidegate.head SELECT true, tidegate.floor_now(), sysid, tli, boot FROM tidegate.ident();
 INSERT INTO tidegate.leap SELECT 0, seq, 'created' FROM tidegate.head;
 INSERT INTO tidegate.retention VALUES (true, 0);
 INSERT INTO tidegate.version VALUES (1);

@@ -12,6 +12,7 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/pg_store.h"
+#include "store/sequencer_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,10 +26,7 @@ enum {
     LEASE_MS = 1000, /* between tries to become the one */
     ERROR_MS = 100,
     BAD_LOG_MS = 10000,
-    UPKEEP_MS = 2000,
     UPKEEP_ANSWER_MS = 610000,
-    VACUUM_ROWS = 50000,
-    VACUUM_IDLE_TICKS = 30, /* some rows, and no vacuum for that many upkeeps */
 };
 
 static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
@@ -49,46 +47,6 @@ static const struct pg_statement drain_statement = {
              " $3::bigint, $4::bigint, $5::boolean)"};
 static const struct pg_statement park_statement = {"park",
                                                    "SELECT tidegate.park($1::bigint, $2::text)"};
-static const struct pg_statement ahead_statement = {
-    "ahead", "SELECT tidegate.ahead((SELECT seq FROM tidegate.head), $1::bigint)"};
-static const struct pg_statement retain_statement = {
-    "retain", "SELECT removed, more FROM tidegate.retain($1::bigint, $2::bigint, $3::bigint,"
-              " $4::bigint, $5::int)"};
-static const struct pg_statement stats_statement = {
-    "stats", "SELECT events, bytes, outbox_oldest_ms, open_publisher_ms, xmin_age, rejected"
-             " FROM tidegate.stats()"};
-static const struct pg_statement vacuum_statement = {NULL, "VACUUM (TRUNCATE off) tidegate.outbox"};
-
-struct sequencer {
-    uv_loop_t *loop;
-    struct sequencer_options opt;
-    struct broker_metrics *metrics;
-    struct sequencer_events events;
-    void *ctx;
-
-    struct pg_client *drain, *upkeep;
-    uv_timer_t drain_timer, upkeep_timer;
-    bool leading;
-    bool sweeping;         /* the drain under way starts at 0 */
-    int64_t hint;          /* nothing is at or below, and nothing will be */
-    int64_t next_hint;     /* the same once `holders` have ended */
-    int64_t drawn;         /* newest id of the outbox when that was last asked */
-    bool ended;            /* they have: the next full drain makes next_hint the hint */
-    struct strbuf holders; /* transactions, as an array's text */
-    uint64_t holders_at, sweep_at, began_ns;
-    unsigned idle_ms;
-    unsigned limit;   /* rows of the next batch: 1 while looking for the row that is refused */
-    unsigned careful; /* batches left at that limit */
-    int64_t lowest;   /* the other's backlog as this idle one saw it last; 0: none */
-    uint64_t rows_since_vacuum;
-    uint64_t bad_unlogged, bad_log_at;
-    unsigned ticks, ticks_since_vacuum;
-
-    bool closing;
-    unsigned parts;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
-};
 
 static void step(struct sequencer *q);
 static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
@@ -398,135 +356,6 @@ static void on_drain_lost(void *ctx, const struct err *e)
     q->metrics->store_reconnects++;
 }
 
-/* ---------------------------------------------------------------- upkeep */
-
-static void on_upkeep_timer(uv_timer_t *t);
-
-static void upkeep_rest(struct sequencer *q, uint64_t ms)
-{
-    if (!q->closing) {
-        REQUIRE(uv_timer_start(&q->upkeep_timer, on_upkeep_timer, ms, 0) == 0);
-    }
-}
-
-static void upkeep_failed(struct sequencer *q, const char *what, const struct pg_fault *f)
-{
-    /* a reader was in the way of a DROP: next time */
-    bool busy = strcmp(f->sqlstate, "55P03") == 0 || strcmp(f->sqlstate, "40P01") == 0;
-    if (!q->closing && f->code == UV_EIO && !busy) {
-        log_warn("store", "upkeep was refused",
-                 LOG_F(log_str("statement", what), log_str("sqlstate", f->sqlstate),
-                       log_str("error", f->text)));
-        q->metrics->store_errors++;
-    }
-    upkeep_rest(q, UPKEEP_MS);
-}
-
-static void on_vacuumed(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
-{
-    (void)token;
-    if (!res) {
-        upkeep_failed(ctx, "vacuum", f);
-        return;
-    }
-    upkeep_rest(ctx, UPKEEP_MS);
-}
-
-static void on_retained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
-{
-    struct sequencer *q = ctx;
-    (void)token;
-    if (!res || PQntuples(res) != 1) {
-        upkeep_failed(q, "retain", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
-        return;
-    }
-    q->metrics->retained_removed += (uint64_t)pg_cell_int8(res, 0, 0);
-    bool more = pg_cell_bool(res, 0, 1);
-    q->ticks_since_vacuum++;
-    if (q->rows_since_vacuum >= VACUUM_ROWS ||
-        (q->rows_since_vacuum && q->ticks_since_vacuum >= VACUUM_IDLE_TICKS)) {
-        q->rows_since_vacuum = 0;
-        q->ticks_since_vacuum = 0;
-        if (pg_client_ask(q->upkeep, &vacuum_statement, NULL, on_vacuumed, q, 0) == 0) {
-            return;
-        }
-    }
-    upkeep_rest(q, more ? 10 : UPKEEP_MS);
-}
-
-static int64_t bounded(uint64_t v)
-{
-    return v < INT64_MAX ? (int64_t)v : INT64_MAX;
-}
-
-static void on_ahead(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
-{
-    enum { RETAIN_ROWS = 5000 };
-    struct sequencer *q = ctx;
-    struct pg_args args;
-    (void)token;
-    if (!res) {
-        upkeep_failed(q, "ahead", f);
-        return;
-    }
-    pg_args_init(&args, 64);
-    pg_args_int8(&args, bounded(q->opt.retain_age_s));
-    pg_args_int8(&args, bounded(q->opt.retain_events));
-    pg_args_int8(&args, bounded(q->opt.retain_bytes));
-    pg_args_int8(&args, bounded(q->opt.key_window_s));
-    pg_args_int4(&args, RETAIN_ROWS);
-    if (pg_client_ask(q->upkeep, &retain_statement, &args, on_retained, q, 0)) {
-        upkeep_rest(q, UPKEEP_MS);
-    }
-}
-
-static void on_stats(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
-{
-    struct sequencer *q = ctx;
-    struct broker_metrics *m = q->metrics;
-    struct pg_args args;
-    (void)token;
-    if (!res || PQntuples(res) != 1) {
-        upkeep_failed(q, "stats", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
-        return;
-    }
-    q->events.measured(q->ctx, (uint64_t)pg_cell_int8(res, 0, 0),
-                       (uint64_t)pg_cell_int8(res, 0, 1));
-    m->store_outbox_oldest_s = (uint64_t)pg_cell_int8(res, 0, 2) / 1000;
-    m->store_open_publisher_s = (uint64_t)pg_cell_int8(res, 0, 3) / 1000;
-    m->store_xmin_age = (uint64_t)pg_cell_int8(res, 0, 4);
-    if (!q->leading) {
-        upkeep_rest(q, UPKEEP_MS);
-        return;
-    }
-    pg_args_init(&args, 16);
-    pg_args_int8(&args, (int64_t)q->opt.partition_ids);
-    if (pg_client_ask(q->upkeep, &ahead_statement, &args, on_ahead, q, 0)) {
-        upkeep_rest(q, UPKEEP_MS);
-    }
-}
-
-static void on_upkeep_timer(uv_timer_t *t)
-{
-    struct sequencer *q = t->data;
-    if (pg_client_ready(q->upkeep) &&
-        pg_client_ask(q->upkeep, &stats_statement, NULL, on_stats, q, 0)) {
-        upkeep_rest(q, UPKEEP_MS);
-    }
-}
-
-static void on_upkeep_ready(void *ctx)
-{
-    upkeep_rest(ctx, 1);
-}
-
-static void on_upkeep_lost(void *ctx, const struct err *e)
-{
-    struct sequencer *q = ctx;
-    (void)e;
-    (void)uv_timer_stop(&q->upkeep_timer);
-}
-
 /* ---------------------------------------------------------------- life */
 
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
@@ -535,8 +364,6 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
 {
     static const struct pg_client_events drain_events = {.ready = on_drain_ready,
                                                          .lost = on_drain_lost};
-    static const struct pg_client_events upkeep_events = {.ready = on_upkeep_ready,
-                                                          .lost = on_upkeep_lost};
     struct pg_client_options client = {.conninfo = opt->conninfo,
                                        .role = "sequencer",
                                        .setup = PG_SETUP,
@@ -558,9 +385,17 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     client.role = "upkeep";
     client.setup = PG_SETUP_COMMON "SET statement_timeout = 600000; SET lock_timeout = 1000";
     client.answer_timeout_ms = UPKEEP_ANSWER_MS;
-    q->upkeep = pg_client_new(loop, &client, &upkeep_events, q);
+    q->upkeep = pg_client_new(loop, &client, &sequencer_upkeep_events, q);
     q->parts = 4;
     return q;
+}
+
+void sequencer_nudge(struct sequencer *q)
+{
+    if (!q->closing) {
+        pg_client_nudge(q->drain);
+        pg_client_nudge(q->upkeep);
+    }
 }
 
 static void on_part_closed(void *ctx)

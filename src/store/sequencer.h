@@ -28,6 +28,7 @@ struct sequencer;
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
                                 struct broker_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx);
+void sequencer_nudge(struct sequencer *q); /* see pg_client_nudge() */
 void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx);
 
 #endif

@@ -66,6 +66,19 @@ void pg_store_well(struct pg_store *s, enum pg_trouble which)
     }
 }
 
+void pg_store_connected(struct pg_store *s)
+{
+    if (s->parts_closing || !s->sequencer) {
+        return;
+    }
+    sequencer_nudge(s->sequencer);
+    pg_client_nudge(s->appends.client);
+    pg_client_nudge(s->tail.client);
+    for (unsigned i = 0; i < s->opt.history_connections; i++) {
+        pg_client_nudge(s->reads.clients[i]);
+    }
+}
+
 /* Rows of history come by again and again: each is reported once. */
 void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason)
 {
@@ -228,8 +241,7 @@ static void start(struct pg_store *s, const struct pg_schema_state *state)
     s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);
     memcpy(s->leaps, state->leaps, state->leap_count * sizeof *s->leaps);
     s->leap_count = s->leaps_applied = state->leap_count;
-    s->tail.last_after =
-        state->leap_count ? (int64_t)state->leaps[state->leap_count - 1].after : -1;
+    s->tail.last_leap = state->leap_count ? state->leaps[state->leap_count - 1].upto : 0;
     REQUIRE(uv_timer_init(s->loop, &s->close_timer) == 0);
     s->close_timer.data = s;
     s->parts = 2; /* that timer and the sequencer */
