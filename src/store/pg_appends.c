@@ -340,6 +340,9 @@ int pg_appends_push(struct pg_store *s, struct event_list *events, store_append_
 {
     struct pg_appends *p = &s->appends;
     size_t bytes = 0;
+    if (events->n == 0) {
+        return UV_EINVAL;
+    }
     if (!p->led && !p->starting) {
         return UV_ENOTCONN;
     }

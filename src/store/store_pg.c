@@ -114,10 +114,7 @@ static int store_append(struct store *base, struct event_list *events, store_app
                         void *ctx, uint64_t token)
 {
     struct pg_store *s = from_base(base);
-    if (s->closing || events->n == 0) {
-        return s->closing ? UV_ECANCELED : UV_EINVAL;
-    }
-    return pg_appends_push(s, events, cb, ctx, token);
+    return s->closing ? UV_ECANCELED : pg_appends_push(s, events, cb, ctx, token);
 }
 
 static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
