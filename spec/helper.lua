@@ -13,6 +13,7 @@ require "support.sse"
 require "support.logfmt"
 
 local tidegate = require "support.tidegate"
+local pg = require "support.pg"
 local sockets = require "support.sockets"
 local busted = require "busted"
 
@@ -20,4 +21,5 @@ local busted = require "busted"
 busted.after_each(function()
   sockets.close_all()
   tidegate.stop_started()
+  pg.stop_started()
 end)

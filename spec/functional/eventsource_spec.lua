@@ -3,46 +3,8 @@
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
+local lending = require "support.lending"
 local tidegate = require "support.tidegate"
-
-local MODULES = "/usr/share/nodejs"
-
-local lending = {}
-lending.__index = lending
-
-local function start_lending(broker, last_id)
-  local node = assert(child.find "node", "nodejs is not installed")
-  local url = ("http://%s:%d/events?topic=%s"):format(broker.host, broker.port, http.escape "reservation/**")
-  local args = { SPEC_SOURCE_DIR .. "/spec/support/eventsource_client.js", url, last_id }
-  return setmetatable({ process = child.start(node, args, { env = { NODE_PATH = MODULES } }) }, lending)
-end
-
--- What it has received so far: events, and how often a stream was opened.
-function lending:received()
-  assert(self.process:running(), self.process:errors())
-  local events, opens = {}, 0
-  for line in self.process:output():gmatch "([^\n]+)\n" do
-    local value = http.json.decode(line)
-    if value.open then
-      opens = opens + 1
-    elseif value.type then
-      events[#events + 1] = value
-    end
-  end
-  return events, opens
-end
-
-function lending:wait_open(times)
-  eventually("the client has a stream", function()
-    local _, opens = self:received()
-    return opens >= (times or 1)
-  end)
-end
-
-function lending:wait_events(n)
-  eventually(("%d events"):format(n), function() return #self:received() >= n end)
-  return (self:received())
-end
 
 local function reserve(broker, book, type)
   local id = broker:publish("reservation/" .. book, http.json.encode { book = book }, { type = type or "reserved" })
@@ -61,7 +23,7 @@ describe("a lending service with an off-the-shelf EventSource client", function(
   local running
 
   local function start(last_id)
-    running = start_lending(broker(), last_id)
+    running = lending.start(broker(), last_id)
     return running
   end
 
@@ -114,7 +76,7 @@ describe("a lending service whose broker is restarted", function()
   it("loses nothing and receives nothing twice, without doing anything for it", function()
     local port = child.free_port()
     local broker = tidegate.start { config = { listen = { "127.0.0.1:" .. port }, sse = { retry_ms = 200 } } }
-    local client = start_lending(broker)
+    local client = lending.start(broker)
     finally(function() client.process:stop() end)
     client:wait_open()
     local expected = {}
