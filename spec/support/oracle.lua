@@ -1,0 +1,278 @@
+-- The offline checker of promises P1-P4: reads what a workload wrote down (oracle_load.lua) and tells every
+-- way in which what was delivered differs from what was committed. It talks to nothing and nobody.
+--
+--   local report = oracle.check { truth = path, http = path, journals = { path, ... } }
+--   report.violations      list of { rule, text }, report.count[rule]; empty: all promises held
+--   report.stats           how much was looked at: a check of nothing proves nothing
+--
+-- Every event's data is unique and names its writer. Files are lines of fields separated by tabs:
+--   truth      w  n  part  topic  key|-  1|0 (in the writer's order)  data      rows of the ledger: committed
+--   http       P  n  topic  key|-  data          a publish was sent
+--              A  n  id                          it was acknowledged with this id
+--   journal    S  pattern ...                    what this subscriber asked for (first line)
+--              C  position                       a stream was opened from there ("0": from the start)
+--              E  id  data                       an event
+--              G  id  requested  resumed_from  reason      a gap
+--              D                                 the stream ended
+local M = {}
+
+local MAX_SAMPLES = 20 -- of one rule
+
+local function fields(line)
+  local list = {}
+  for field in (line .. "\t"):gmatch "([^\t]*)\t" do
+    list[#list + 1] = field
+  end
+  return list
+end
+
+local function read(path, each)
+  for line in io.lines(path) do
+    each(fields(line))
+  end
+end
+
+-- The one place where specs repeat the meaning of a pattern.
+local function matcher(patterns)
+  local list = {}
+  for i, p in ipairs(patterns) do
+    p = p:gsub("[%-%.%+%(%)%[%]%?%%%^%$]", "%%%0"):gsub("%*%*$", "\1"):gsub("%*", "[^/]+"):gsub("\1", ".+")
+    list[i] = "^" .. p .. "$"
+  end
+  return function(topic)
+    for _, p in ipairs(list) do
+      if topic:find(p) then
+        return true
+      end
+    end
+    return false
+  end
+end
+
+local checker = {}
+checker.__index = checker
+
+function checker:violation(rule, ...)
+  self.count[rule] = (self.count[rule] or 0) + 1
+  if self.count[rule] <= MAX_SAMPLES then
+    local text = (...):format(select(2, ...)):gsub("%.x+", ""):gsub("%.y+", "") -- without the padding of payloads
+    self.violations[#self.violations + 1] = { rule = rule, text = text }
+  end
+end
+
+----------------------------------------------------------------- what was committed
+-- known[data] = { topic, key, w, n, part, ordered, committed, id (as acknowledged) }
+function checker:load_truth(path)
+  read(path, function(f)
+    assert(not self.known[f[7]], "the workload used this payload twice: " .. f[7])
+    self.known[f[7]] = { topic = f[4], key = f[5] ~= "-" and f[5] or nil, w = f[1], n = tonumber(f[2]),
+      part = tonumber(f[3]), ordered = f[6] == "1", committed = true }
+    self.stats.committed = self.stats.committed + 1
+  end)
+end
+
+function checker:load_http(path)
+  local by_n = {}
+  read(path, function(f)
+    if f[1] == "P" then
+      local ev = { topic = f[3], key = f[4] ~= "-" and f[4] or nil, committed = false, http = true }
+      by_n[f[2]] = ev
+      self.known[f[5]] = ev
+    else
+      local ev = by_n[f[2]]
+      if ev.id and ev.id ~= f[3] then
+        self:violation("P2 id", "publish %s was acknowledged with ids %s and %s", f[2], ev.id, f[3])
+      end
+      if not ev.committed then
+        self.stats.acknowledged = self.stats.acknowledged + 1
+      end
+      ev.id, ev.committed = f[3], true
+    end
+  end)
+end
+
+-- Events with the same key are one event: exactly one of them is to be delivered.
+function checker:group()
+  self.groups = {}
+  local by_key = {}
+  for data, ev in pairs(self.known) do
+    local group = ev.key and self.keys and by_key[ev.key]
+    if not group then
+      group = { members = 0, topics = {} }
+      self.groups[#self.groups + 1] = group
+      if ev.key then
+        by_key[ev.key] = group
+      end
+    end
+    ev.group, group.members = group, group.members + 1
+    group.topics[ev.topic] = true
+    group.committed = group.committed or ev.committed
+    group.sample = data
+    if ev.id then
+      if group.id and group.id ~= ev.id then
+        self:violation("key", "one key was acknowledged with ids %s and %s (%s)", group.id, ev.id, data)
+      end
+      group.id = ev.id
+    end
+  end
+end
+
+----------------------------------------------------------------- what a subscriber received
+function checker:event(sub, id, data)
+  local number = math.tointeger(tonumber(id))
+  self.stats.delivered = self.stats.delivered + 1
+  if not number then
+    return self:violation("P2 id", "%s: id %q of %s is not an integer", sub.name, id, data)
+  end
+  if number <= sub.position then
+    self:violation("P2 order", "%s: id %s after %d (%s)", sub.name, id, sub.position, data)
+  end
+  sub.position = number
+  if self.data_of[id] and self.data_of[id] ~= data then
+    self:violation("P2 id", "%s: id %s is %s, elsewhere %s", sub.name, id, data, self.data_of[id])
+  end
+  self.data_of[id] = data
+  if self.id_of[data] and self.id_of[data] ~= id and self.ids_shared then
+    self:violation("P2 id", "%s: %s has id %s, elsewhere %s", sub.name, data, id, self.id_of[data])
+  end
+  self.id_of[data] = id
+  if sub.seen[data] then
+    self:violation("P4", "%s: twice: %s (ids %s, %s)", sub.name, data, sub.seen[data], id)
+  end
+  sub.seen[data] = id
+  local ev = self.known[data]
+  if not ev then
+    return self:violation("P3", "%s: delivered but never committed: %s (id %s)", sub.name, data, id)
+  end
+  if not sub.wants(ev.topic) then
+    self:violation("topic", "%s: not asked for: %s", sub.name, data)
+  end
+  if ev.ordered then
+    local last = sub.last_of[ev.w]
+    if last and (ev.n < last.n or (ev.n == last.n and ev.part < last.part)) then
+      self:violation("order", "%s: of writer %s: %d.%d after %d.%d", sub.name, ev.w, ev.n, ev.part, last.n, last.part)
+    end
+    sub.last_of[ev.w] = ev
+  end
+end
+
+function checker:gap(sub, f)
+  self.stats.gaps = self.stats.gaps + 1
+  local after, upto = tonumber(f[3]) or 0, tonumber(f[4])
+  sub.gaps[#sub.gaps + 1] = { after = after, upto = upto, reason = f[5] }
+  if not self.gaps_allowed then
+    self:violation("gap", "%s: a gap (%s) from %s to %s although nothing was lost", sub.name, f[5], f[3], f[4])
+  end
+  sub.position = math.max(sub.position, tonumber(f[2]) or 0)
+end
+
+function checker:journal(path)
+  local sub = { name = path:match "([^/]+)$", position = 0, seen = {}, last_of = {}, gaps = {} }
+  read(path, function(f)
+    local kind = f[1]
+    if kind == "E" then
+      self:event(sub, f[2], f[3])
+    elseif kind == "C" then
+      self.stats.streams = self.stats.streams + 1
+      sub.position = tonumber(f[2]) or sub.position
+    elseif kind == "G" then
+      self:gap(sub, f)
+    elseif kind == "S" then
+      sub.wants = matcher(table.move(f, 2, #f, 1, {}))
+    end
+  end)
+  return sub
+end
+
+local function excused(sub, id)
+  local number = tonumber(id)
+  for _, gap in ipairs(sub.gaps) do
+    if not number or (number > gap.after and number <= gap.upto) then
+      return true
+    end
+  end
+  return false
+end
+
+local function wanted_group(sub, group)
+  for topic in pairs(group.topics) do
+    if not sub.wants(topic) then
+      return false -- a key that was used for several topics: which one won is not known here
+    end
+  end
+  return true
+end
+
+-- Delivered to one is delivered to all; committed is delivered.
+function checker:complete(sub)
+  local got = {}
+  for data in pairs(sub.seen) do
+    local ev = self.known[data]
+    if ev and ev.group then
+      if got[ev.group] then
+        self:violation("key", "%s: two events of one key: %s and %s", sub.name, got[ev.group], data)
+      end
+      got[ev.group] = data
+    end
+  end
+  for _, group in ipairs(self.groups) do
+    local data = got[group]
+    if not data and wanted_group(sub, group) and (group.committed or group.delivered) then
+      local id = group.id or group.delivered
+      if not excused(sub, id) then
+        self:violation("P1", "%s: never delivered: %s (id %s)", sub.name, group.sample, id or "unknown")
+      end
+    elseif data and group.id and sub.seen[data] ~= group.id then
+      self:violation("P2 id", "%s: %s has id %s, acknowledged was %s", sub.name, data, sub.seen[data], group.id)
+    end
+  end
+end
+
+-- options: truth, http (may be nil), journals, keys = false (duplicates are events of their own),
+-- gaps_allowed, ids_shared = false (journals of unrelated sources)
+function M.check(options)
+  local self = setmetatable({ violations = {}, count = {}, known = {}, data_of = {}, id_of = {},
+    keys = options.keys ~= false, gaps_allowed = options.gaps_allowed, ids_shared = options.ids_shared ~= false,
+    stats = { committed = 0, acknowledged = 0, delivered = 0, streams = 0, gaps = 0, subscribers = 0, undecided = 0 },
+  }, checker)
+  self:load_truth(options.truth)
+  if options.http then
+    self:load_http(options.http)
+  end
+  self:group()
+  local subs = {}
+  for _, path in ipairs(options.journals) do
+    subs[#subs + 1] = self:journal(path)
+    self.stats.subscribers = self.stats.subscribers + 1
+  end
+  for data, id in pairs(self.id_of) do
+    local ev = self.known[data]
+    if ev and ev.group then
+      ev.group.delivered = id
+      self.stats.undecided = self.stats.undecided + (ev.http and not ev.committed and 1 or 0)
+    end
+  end
+  for _, sub in ipairs(subs) do
+    self:complete(sub)
+  end
+  return { violations = self.violations, count = self.count, stats = self.stats }
+end
+
+-- The report as text, for a failed assertion.
+function M.text(report)
+  local lines = {}
+  for name, value in pairs(report.stats) do
+    lines[#lines + 1] = ("%s %d"):format(name, value)
+  end
+  table.sort(lines)
+  lines = { table.concat(lines, ", ") }
+  for rule, n in pairs(report.count) do
+    lines[#lines + 1] = ("%s: %d violations"):format(rule, n)
+  end
+  for _, v in ipairs(report.violations) do
+    lines[#lines + 1] = ("  %s: %s"):format(v.rule, v.text)
+  end
+  return table.concat(lines, "\n")
+end
+
+return M
