@@ -1,0 +1,406 @@
+-- Faults of the server while brokers run: clients keep their connection and their heartbeat, publishers are
+-- told 503 with Retry-After while it lasts, and afterwards everything that was committed arrives, once.
+local child = require "support.child"
+local eventually = require "support.eventually"
+local http = require "support.http"
+local pg = require "support.pg"
+local sse = require "support.sse"
+
+local function try_publish(broker, data, key)
+  local c = http.connect(broker)
+  if not c then
+    return nil
+  end
+  c:send(http.render("POST", "/events?topic=t" .. (key and "&key=" .. http.escape(key) or ""), nil, data))
+  local r = c:response { timeout = 40 }
+  c:close()
+  return r
+end
+
+-- A publisher that retries with its key until it is told an id.
+local function publish_at_last(broker, data, timeout)
+  return eventually(data .. " is published", function()
+    local r = try_publish(broker, data, data)
+    assert(r and (r.status == 200 or r.status == 201 or r.status == 503), r and r.body)
+    return r.status ~= 503 and r.json.id
+  end, timeout or 30)
+end
+
+-- One broker with two clients, of which one is slow to read; around a fault.
+local watch = {}
+watch.__index = watch
+
+local function watched(db, options)
+  local self = setmetatable({ db = db, expected = {} }, watch)
+  options = options or {}
+  options.config = options.config or {}
+  options.config.sse = { heartbeat_s = 1, retry_ms = 100 }
+  self.broker = db:broker(options)
+  self.client = sse.open(self.broker, { topic = "t" })
+  self.from_start = self.client.start_id
+  return self
+end
+
+function watch:publish(data)
+  publish_at_last(self.broker, data)
+  self.expected[#self.expected + 1] = data
+end
+
+function watch:insert(data)
+  self.db:insert { topic = "t", data = data }
+  self.expected[#self.expected + 1] = data
+end
+
+-- The stream lives: it is open, and comments come.
+function watch:alive(seconds)
+  local c = self.client
+  local before = #c.comments
+  c:wait("heartbeats", function()
+    assert(not c.ended, "the stream was ended: " .. tostring(c.ended))
+    return #c.comments >= before + (seconds or 2)
+  end, 10 + (seconds or 2))
+  assert.equal(200, http.get(self.broker.admin, "/healthz").status)
+end
+
+-- While the fault lasts.
+function watch:refused(data)
+  local r = eventually("a publish is refused", function()
+    local answer = try_publish(self.broker, data or "refused", data or "refused")
+    if answer.status ~= 503 then
+      self.surprise = true -- it was stored: it will be delivered
+    end
+    return answer.status == 503 and answer
+  end, 40)
+  assert.matches("^%d+$", r.headers["retry-after"])
+  assert.matches("problem%+json", r.headers["content-type"])
+end
+
+-- Those that were inserted, those that were published: each kind has an order of its own.
+local function by_kind(list)
+  local kinds = { inserted = {}, published = {} }
+  for _, data in ipairs(list) do
+    local kind = data:find "^inserted" and kinds.inserted or kinds.published
+    kind[#kind + 1] = data
+  end
+  return kinds
+end
+
+-- After it: everything expected came, nothing else, on the very same stream; and again on a resume.
+function watch:whole()
+  local function check(c, label)
+    local got, seen = {}, {}
+    local function take()
+      for _, ev in ipairs(c:collect(#c.queue)) do
+        assert.equal("message", ev.type, label)
+        assert.is_nil(seen[ev.id], label)
+        seen[ev.id] = true
+        if ev.data ~= "refused" then -- told 503 when it was in doubt: it may exist
+          got[#got + 1] = ev.data
+        end
+      end
+    end
+    c:wait("everything, " .. label, function()
+      take()
+      return #got >= #self.expected
+    end, 30)
+    eventually.turn(0.2) -- in which a double would come
+    c:pump()
+    take()
+    assert.same(by_kind(self.expected), by_kind(got), label)
+  end
+  check(self.client, "on the stream that was open all the time")
+  assert.is_nil(self.client.ended)
+  check(sse.open(self.broker, { topic = "t", last_event_id = self.from_start }), "from the start")
+  eventually("it says that it is ready", function() return http.get(self.broker.admin, "/readyz").status == 200 end)
+end
+
+describe("a broker whose PostgreSQL", function()
+  local server = pg.shared { settings = { max_connections = 30 } }
+  local w
+  before_each(function()
+    w = watched(server():database())
+    w:publish "before"
+    w:insert "inserted before"
+  end)
+
+  for _, mode in ipairs { "fast", "immediate" } do
+    it(("is shut down (%s) and comes back"):format(mode), function()
+      server():stop(mode)
+      finally(function()
+        if not server():running() then
+          server():start()
+        end
+      end)
+      w:refused()
+      w:alive()
+      assert.equal(503, http.get(w.broker.admin, "/readyz").status)
+      server():start()
+      w:insert "inserted after"
+      w:publish "after"
+      w:whole()
+    end)
+  end
+
+  it("is killed and recovers", function()
+    for i = 1, 3 do
+      w:insert("inserted " .. i)
+      w:publish("published " .. i)
+      server():kill()
+      server():start()
+    end
+    w:whole()
+  end)
+
+  it("stops answering", function()
+    finally(function() server():thaw() end)
+    server():freeze()
+    local c = http.connect(w.broker)
+    c:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
+    w:alive(3)
+    local r = assert(c:response { timeout = 40 })
+    assert.equal(503, r.status)
+    assert.matches("^%d+$", r.headers["retry-after"])
+    w:alive(1)
+    server():thaw()
+    w:insert "inserted after"
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("stops answering while the broker is told to end", function()
+    finally(function() server():thaw() end)
+    local b = w.db:broker { config = { drain = { timeout_s = 2 } } }
+    local c = sse.open(b, { topic = "t" })
+    server():freeze()
+    local p = http.connect(b)
+    p:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
+    eventually.turn(0.2)
+    b:stop { timeout = 15 } -- with code 0, nothing left behind
+    assert.equal("closed", c:wait_end())
+    server():thaw()
+    w:whole()
+  end)
+
+  it("stops answering for a moment only", function()
+    for i = 1, 3 do
+      server():freeze()
+      local c = http.connect(w.broker)
+      c:send(http.render("POST", "/events?topic=t&key=p" .. i, nil, "p" .. i))
+      eventually.turn(0.7)
+      server():thaw()
+      c:response { timeout = 20 }
+      w:publish("p" .. i)
+    end
+    w:whole()
+  end)
+
+  it("ends its connections, again and again", function()
+    for i = 1, 6 do
+      assert.is_true(server():terminate() >= 0)
+      w:insert("inserted " .. i)
+      w:publish("published " .. i)
+    end
+    w:alive()
+    w:whole()
+  end)
+
+  it("has no connection left for it", function()
+    local sessions = {}
+    repeat -- everything but what is kept for superusers
+      local s = w.db:session(pg.APP)
+      sessions[#sessions + 1] = s
+      assert(#sessions < 40)
+    until not pcall(s.run, s, "SELECT 1;", 3)
+    -- what the broker gives up is taken at once
+    local taken = eventually("it gets none back", function()
+      server():terminate()
+      for _ = 1, 4 do
+        local more = w.db:session(pg.APP)
+        eventually.turn(0.02)
+        sessions[#sessions + 1] = more
+      end
+      local r = try_publish(w.broker, "refused", "refused")
+      return r.status == 503 and r
+    end, 30)
+    assert.matches("^%d+$", taken.headers["retry-after"])
+    w:alive()
+    for _, x in ipairs(sessions) do
+      x:close()
+    end
+    w:insert "inserted after"
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("becomes read-only", function()
+    server():sql "ALTER SYSTEM SET default_transaction_read_only = on"
+    server():sql "SELECT pg_reload_conf()"
+    finally(function()
+      server():sql "ALTER SYSTEM RESET default_transaction_read_only"
+      server():sql "SELECT pg_reload_conf()"
+    end)
+    w:refused()
+    w:alive()
+    -- ALTER SYSTEM is no transaction that writes
+    server():sql "ALTER SYSTEM RESET default_transaction_read_only"
+    server():sql "SELECT pg_reload_conf()"
+    w:insert "inserted after"
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("has somebody who holds the row that hands out ids", function()
+    local s = w.db:session()
+    s:run "BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;"
+    w:insert "inserted meanwhile"
+    w:refused()
+    w:alive()
+    s:run "ROLLBACK;"
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("has a publisher that is idle in its transaction, and somebody who wants the outbox for himself", function()
+    local idle, greedy = w.db:session(pg.APP), w.db:session()
+    idle:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'idle');"
+    greedy:send "BEGIN; LOCK TABLE tidegate.outbox IN ACCESS EXCLUSIVE MODE;" -- waits, and makes others wait
+    eventually.turn(0.3)
+    w:publish "not through the outbox"
+    w:alive()
+    idle:run "ROLLBACK;"
+    eventually("it has the lock", function() return greedy:answer() end)
+    greedy:run "COMMIT;"
+    w:insert "inserted after"
+    w:whole()
+  end)
+end)
+
+-- The network between: a relay that can lose what passes.
+local relay = {}
+relay.__index = relay
+
+local function start_relay(port)
+  local node = assert(child.find "node", "nodejs is not installed")
+  local self = setmetatable({ process = child.start(node, { SPEC_SOURCE_DIR .. "/spec/support/relay.js",
+    tostring(port) }, { stdin = true }) }, relay)
+  self.port = eventually("the relay listens", function() return self.process:output():match "port (%d+)\n" end)
+  return self
+end
+
+function relay:command(text)
+  local before = #self.process:output()
+  self.process:write(text .. "\n")
+  eventually("the relay obeys", function() return #self.process:output() > before end)
+end
+
+describe("a broker that reaches PostgreSQL over a network", function()
+  local server = pg.shared {}
+  local w, net
+  before_each(function()
+    local db = server():database()
+    net = start_relay(server().port)
+    w = watched(db, { config = { store = { conninfo = ("host=127.0.0.1 port=%s user=%s dbname=%s"):format(net.port,
+      pg.OWNER, db.name) } } })
+    w:publish "before"
+  end)
+  after_each(function() net.process:stop() end)
+
+  it("which is cut: connections stay, nothing passes", function()
+    net:command "cut"
+    w:insert "inserted meanwhile"
+    w:alive(3)
+    net:command "heal"
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("which loses the answers only: what was stored is acknowledged, or told as such, and never doubled", function()
+    local conns = {}
+    net:command "deaf"
+    for i = 1, 6 do -- without keys: whoever sends them again makes doubles
+      conns[i] = http.connect(w.broker)
+      conns[i]:send(http.render("POST", "/events?topic=t", nil, "deaf " .. i))
+    end
+    eventually("some were stored", function()
+      return tonumber(w.db:sql "SELECT count(*) FROM tidegate.events WHERE data LIKE 'deaf%'") > 0
+    end)
+    w:alive()
+    net:command "heal"
+    local acked = {}
+    for i, conn in ipairs(conns) do
+      local r = assert(conn:response { timeout = 40 })
+      acked["deaf " .. i] = r.status == 201 and r.json.id or false
+      assert.is_true(r.status == 201 or r.status == 503)
+    end
+    publish_at_last(w.broker, "end")
+    local seen = {}
+    for _, ev in ipairs(w.client:collect_until("end", 30)) do
+      assert.is_nil(seen[ev.data], "twice: " .. ev.data)
+      seen[ev.data] = ev.id
+    end
+    assert.is_string(seen.before)
+    for data, id in pairs(acked) do
+      assert.is_true(not id or seen[data] == id, data)
+    end
+    assert.equal("0", w.db:sql [[
+      SELECT count(*) FROM (SELECT data FROM tidegate.events GROUP BY data HAVING count(*) > 1) d]])
+  end)
+
+  it("which resets its connections, again and again", function()
+    for i = 1, 4 do
+      net:command "reset"
+      w:insert("inserted " .. i)
+      w:publish("published " .. i)
+    end
+    w:whole()
+  end)
+end)
+
+describe("a broker whose PostgreSQL has no space left on the disk", function()
+  if not pg.can_mount() then
+    return -- needs a small file system of its own, which only root can mount
+  end
+
+  it("publishes again when there is", function()
+    local server = pg.start { tmpfs = "120m", settings = { max_wal_size = "16MB" } }
+    local w = watched(server:database())
+    w:publish "before"
+    local filler = server.data .. "/filler"
+    local f = assert(io.open(filler, "wb"))
+    local block = ("x"):rep(1 << 16)
+    repeat
+      local ok = f:write(block) and f:flush()
+    until not ok
+    f:close()
+    -- grows until something does not fit any more
+    local big, n = ("y"):rep(200000), 0
+    eventually("a publish is refused", function()
+      n = n + 1
+      local r = try_publish(w.broker, n .. big, "big" .. n)
+      if r.status == 503 then
+        assert.matches("^%d+$", r.headers["retry-after"])
+        return true
+      end
+      w.expected[#w.expected + 1] = n .. big
+    end, 60)
+    w:alive()
+    os.remove(filler)
+    eventually("the server is there", function()
+      if not server:running() then
+        server:start()
+      end
+      return server:try "SELECT 1"
+    end, 30)
+    publish_at_last(w.broker, "end")
+    local got = {}
+    for _, ev in ipairs(w.client:collect_until("end", 30)) do
+      if ev.data ~= n .. big then -- told 503: it may exist
+        got[#got + 1] = ev.data
+      end
+    end
+    assert.equal(#w.expected, #got)
+    for i, data in ipairs(w.expected) do
+      assert.is_true(data == got[i])
+    end
+  end)
+end)
