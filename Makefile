@@ -1,11 +1,13 @@
 # A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-asan build-clang run test lint format fuzz install clean
+.PHONY: help deps build build-asan build-clang run test bench lint format fuzz install clean
 
 CONF ?= conf/tidegate.lua
 FUZZ_SECONDS ?= 20
 # make test SPEC=spec/unit/topic_spec.lua, or any arguments of busted
 SPEC ?=
+# arguments of spec/bench/run.lua
+BENCH ?=
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -32,6 +34,10 @@ run: build ## start the broker in the foreground (CONF=conf/tidegate.lua)
 
 test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
 	@.ci/test build/asan $(SPEC)
+
+bench: build ## Tidegate beside nchan (where installed); BENCH="--rounds 1 fan-out-1k", BENCH=--list
+	@.ci/deps test
+	@lua5.4 spec/bench/run.lua --tidegate build/release/tidegate $(BENCH)
 
 lint: ## format check, luacheck, clang-tidy
 	@.ci/deps test

@@ -286,7 +286,7 @@ local function keep_raw(server, scenario, round, doc)
 end
 
 ----------------------------------------------------------------- all of it
-local remarks, disturbed, count = {}, {}, 0
+local remarks, disturbed, busy, count = {}, {}, 0, 0
 
 local function run_scenario(scenario, servers)
   local runs = {}
@@ -299,6 +299,7 @@ local function run_scenario(scenario, servers)
       runs[server.name][round] = doc
       count = count + 1
       disturbed[#disturbed + 1] = doc and pick(doc, "other_cores")
+      busy = math.max(busy, doc and pick(doc, "generator_cores") or 0)
       if not doc or not doc.ok then
         remarks[#remarks + 1] = ("%s, %s, round %d: %s"):format(scenario.name, server.name, round, why)
       end
@@ -325,8 +326,8 @@ for _, scenario in ipairs(list) do
 end
 print(("\nMedians of %s rounds, %d runs; ratios are medians of the ratios within a round. %s, %d cores."):format(
   options.rounds, count, uv.cpu_info()[1].model, cores))
-print(("Processors used by others meanwhile: median %s, most %s."):format(text(median(disturbed)),
-  text(disturbed[#disturbed])))
+print(("Cores used by others meanwhile: median %s, most %s; by the generator: most %s."):format(
+  text(median(disturbed)), text(disturbed[#disturbed]), text(busy)))
 for _, remark in ipairs(remarks) do
   print("- " .. remark)
 end

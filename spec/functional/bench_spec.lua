@@ -284,6 +284,30 @@ describe("the options of tidegate bench", function()
     assert.equal(out, (select(2, tidegate.run(tidegate.binary(), { args = { "bench", "idle", "--help" } }))))
   end)
 
+  -- with --help behind them they are read, and nothing is done
+  it("that README.md and the scenarios show exist", function()
+    local lines, count = {}, 0
+    local f = assert(io.open(SPEC_SOURCE_DIR .. "/README.md"))
+    for line in f:read("a"):gmatch "\ntidegate bench ([^\n#]+)" do
+      lines[#lines + 1] = line:gsub('"%$%b()"', "1")
+    end
+    f:close()
+    for _, scenario in ipairs(dofile(SPEC_SOURCE_DIR .. "/spec/bench/scenarios.lua")) do
+      lines[#lines + 1] = scenario.args
+    end
+    for _, line in ipairs(lines) do
+      local words = { "bench" }
+      for word in line:gmatch "%S+" do
+        words[#words + 1] = word
+      end
+      words[#words + 1] = "--help"
+      local code, _, err = tidegate.run(tidegate.binary(), { args = words })
+      assert.equal(0, code, line .. ": " .. err)
+      count = count + 1
+    end
+    assert.is_true(count > 15)
+  end)
+
   it("say what the limit on open files is", function()
     local code, _, err = tidegate.run("/bin/sh", { args = {
       "-c", 'ulimit -n 100; exec "$0" "$@"', tidegate.binary(), "bench", "idle", "--connections", "200",

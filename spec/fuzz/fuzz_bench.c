@@ -72,6 +72,8 @@ static void check_mark(const uint8_t *data, size_t size)
     char text[BENCH_MARK_MAX];
     size_t at = 1;
     memcpy(&m, data, size < sizeof m ? size : sizeof m);
+    m.seq >>= 1; /* below 10^19 */
+    m.sent_ns >>= 1;
     size_t n = bench_mark_write(text, &m);
     require(n <= sizeof text && bench_mark_find(slice_of(text, n), &back, &at) && at == 0);
     require(back.run == m.run && back.topic == m.topic && back.seq == m.seq &&

@@ -1,7 +1,7 @@
 #include "bench/bench_mark.h"
 
 static const char opening[] = "tgb.";
-enum { OPENING_BYTES = sizeof opening - 1, RUN_DIGITS = 8 };
+enum { OPENING_BYTES = sizeof opening - 1, RUN_DIGITS = 8, DIGITS_MAX = 19 };
 
 static char *put_number(char *p, uint64_t n, char end)
 {
@@ -37,14 +37,10 @@ static bool take_number(struct slice *rest, char end, uint64_t *out)
     uint64_t n = 0;
     size_t i = 0;
     for (; i < rest->n && rest->p[i] >= '0' && rest->p[i] <= '9'; i++) {
-        unsigned digit = (unsigned)(rest->p[i] - '0');
-        if (n > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        n = n * 10 + digit;
+        n = n * 10 + (unsigned)(rest->p[i] - '0');
     }
-    if (i == 0 || i == rest->n || rest->p[i] != end) {
-        return false;
+    if (i == 0 || i > DIGITS_MAX || i == rest->n || rest->p[i] != end) {
+        return false; /* none, more than surely fit, or something else behind them */
     }
     *rest = slice_of(rest->p + i + 1, rest->n - i - 1);
     *out = n;

@@ -13,7 +13,7 @@ enum { BENCH_MARK_MAX = 68 };
 
 struct bench_mark {
     uint32_t run, topic;
-    uint64_t seq;     /* 0, 1, 2 ... within its topic */
+    uint64_t seq;     /* 0, 1, 2 ... within its topic; like the next, below 10^19 */
     uint64_t sent_ns; /* monotonic */
 };
 
