@@ -1,6 +1,7 @@
 /* lua/: lua_vm and lua_sandbox, without a policy. */
 #include "base/xalloc.h"
 #include "lua/lua_event.h"
+#include "lua/lua_json.h"
 #include "lua/lua_sandbox.h"
 #include "native_policy.h"
 
@@ -148,6 +149,36 @@ static int ref_body(lua_State *L)
     return 0;
 }
 
+/* Closing what a failed decode leaves may have to grow the stack: at some fill of it, it must. */
+static int depths_body(lua_State *L)
+{
+    struct job *j = lua_touserdata(L, 1);
+    for (int top = 2; top < 4000; top++) {
+        struct lua_json_error why;
+        luaL_checkstack(L, 1, NULL);
+        lua_pushnil(L);
+        (void)lua_json_decode(L, j->code, &why);
+        if (lua_gettop(L) != top) {
+            j->inner = top;
+            lua_settop(L, 1);
+            return luaL_error(L, "the stack was left wrong at %d values", j->inner);
+        }
+    }
+    return 0;
+}
+
+/* vm:decode_at_all_depths(bad JSON) -> true, or nil, text */
+static int l_decode_at_all_depths(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct job j = {.vm = b->vm};
+    struct err e = {0};
+    j.code.p = luaL_checklstring(L, 2, &j.code.n);
+    lua_pushboolean(L, lua_vm_call(b->vm, depths_body, &j, &e) == 0);
+    lua_pushstring(L, e.text);
+    return 2;
+}
+
 static int unref_body(lua_State *L)
 {
     lua_vm_unref(L, ((const struct job *)lua_touserdata(L, 1))->ref);
@@ -194,8 +225,11 @@ int native_open_lua_vm(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
-        {"run", l_run},   {"nested", l_nested}, {"refs", l_refs},  {"state", l_state},
-        {"mode", l_mode}, {"close", l_close},   {"__gc", l_close}, {NULL, NULL},
+        {"run", l_run},    {"nested", l_nested},
+        {"refs", l_refs},  {"state", l_state},
+        {"mode", l_mode},  {"close", l_close},
+        {"__gc", l_close}, {"decode_at_all_depths", l_decode_at_all_depths},
+        {NULL, NULL},
     };
     luaL_newmetatable(L, vm_class);
     luaL_setfuncs(L, methods, 0);

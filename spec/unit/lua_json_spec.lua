@@ -37,6 +37,13 @@ describe("json in policies", function()
     end
   end)
 
+  it("leaves the stack as it was, however full it is, when decoding fails", function()
+    local nested = ("["):rep(70) .. ("]"):rep(70)
+    for _, bad in ipairs { "{", nested } do
+      assert.same({ true, "" }, { vm:decode_at_all_depths(bad) })
+    end
+  end)
+
   it("sorts keys, bytewise", function()
     assert.equal('{"A":1,"a":2,"aa":3,"b":4,"ä":5}',
       vm:run "return json.encode{ ['ä'] = 5, b = 4, aa = 3, a = 2, A = 1 }")

@@ -35,3 +35,9 @@ struct lua_box *lua_box_push(lua_State *L, size_t text_max)
     lua_toclose(L, -1);
     return b;
 }
+
+void lua_box_pop(lua_State *L)
+{
+    lua_closeslot(L, -1);
+    lua_pop(L, 1);
+}

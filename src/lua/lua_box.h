@@ -15,7 +15,11 @@ struct lua_box {
 };
 
 /* Pushes an empty box, marked to be closed; `text_max` is the cap of its buffer. Close it with
- * lua_closeslot() or leave it to the end of the C function. */
+ * lua_closeslot() or lua_box_pop(), or leave it to the end of the C function. Never lua_pop() or
+ * lua_settop() it open: those of Lua 5.4.4 set the top to where it was before the closing, which
+ * may have moved the stack (lua.org/bugs.html#5.4.4). */
 struct lua_box *lua_box_push(lua_State *L, size_t text_max);
+/* Closes and pops the box on top of the stack. */
+void lua_box_pop(lua_State *L);
 
 #endif

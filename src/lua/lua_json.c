@@ -149,12 +149,12 @@ enum lua_json_result lua_json_decode(lua_State *L, struct slice text, struct lua
     box->tree = json_loadb(text.p ? text.p : "", text.n,
                            JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &e);
     if (!box->tree) {
-        lua_pop(L, 1);
+        lua_box_pop(L);
         snprintf(why->text, sizeof why->text, "line %d column %d: %s", e.line, e.column, e.text);
         return classify(&e);
     }
     if (too_deep(box->tree, 0)) {
-        lua_pop(L, 1);
+        lua_box_pop(L);
         snprintf(why->text, sizeof why->text, "nested deeper than %d levels", LUA_JSON_DEPTH_MAX);
         return LUA_JSON_REFUSED;
     }

@@ -102,6 +102,7 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, t, "publication", keys);
     struct lua_box *box = lua_box_push(L, EVENT_ATTRS_MAX_BYTES);
+    int at = lua_gettop(L);
     f.topic = optional_string(L, t, "topic", "publication.topic");
     f.type = optional_string(L, t, "type", "publication.type");
     f.data = optional_string(L, t, "raw", "publication.raw");
@@ -123,6 +124,7 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
         f.attrs = strbuf_slice(&box->text);
     }
     add_event(L, &f, asked, from, out);
+    lua_closeslot(L, at);
     lua_settop(L, t);
 }
 
