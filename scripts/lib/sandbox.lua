@@ -83,10 +83,16 @@ end
 local strings = copy(string, [[byte char find format gmatch gsub len lower match pack packsize
   reverse sub unpack upper]])
 
-local rep = string.rep
+local rep, to_integer = string.rep, math.tointeger
+
+-- Numbers count as strings, like in the library, and "3" and 3.0 as 3.
+local function text_length(value)
+  return (type(value) == "string" or type(value) == "number") and #tostring(value) or 0
+end
+
 function strings.rep(s, n, separator)
-  if math_type(n) ~= "integer" or type(s) ~= "string" then return rep(s, n, separator) end
-  if n > MOST or n > 0 and n * (#s + #(separator or "")) > REP_BYTES then
+  local times = to_integer(n) or 0
+  if times > MOST or times > 0 and times * (text_length(s) + text_length(separator)) > REP_BYTES then
     fail("string.rep: more than %d repetitions or %d bytes", MOST, REP_BYTES)
   end
   return rep(s, n, separator)

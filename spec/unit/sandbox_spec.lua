@@ -131,6 +131,10 @@ describe("sandbox", function()
       ["('x'):rep(1e6 | 0 + 1)"] = "string.rep",
       ["(''):rep(1 << 60)"] = "string.rep",
       ["('ab'):rep(1 << 19, 'c')"] = "string.rep",
+      ["(''):rep(1e15)"] = "string.rep",
+      ["(''):rep('1000000000000')"] = "string.rep",
+      ["string.rep(1, 1e7 | 0)"] = "string.rep",
+      ["string.rep(12, 1 << 19, 3)"] = "string.rep",
       ["table.concat({}, '', 1, 1 << 60)"] = "table.concat",
       ["table.concat({}, '', math.mininteger, math.maxinteger)"] = "table.concat",
       ["table.unpack({}, 1, 1 << 30)"] = "table.unpack",
@@ -143,6 +147,9 @@ describe("sandbox", function()
     assert.equal("1000000", vm:run "return #('x'):rep(1000000)")
     assert.equal("xx", vm:run "return ('x'):rep(2)")
     assert.equal("", vm:run "return ('x'):rep(-1)")
+    assert.equal("12312", vm:run "return string.rep(12, '2', 3)")
+    assert.is_nil((vm:run "return ('x'):rep(1.5)"))
+    assert.is_nil((vm:run "return string.rep({}, 1)"))
   end)
 
   it("leaves the libraries working", function()
