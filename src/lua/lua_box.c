@@ -19,19 +19,21 @@ static int box_close(lua_State *L)
     return 0;
 }
 
+void lua_box_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"__close", box_close}, {"__gc", box_close}, {NULL, NULL}};
+    luaL_newmetatable(L, box_type);
+    luaL_setfuncs(L, methods, 0);
+    lua_pop(L, 1);
+}
+
 struct lua_box *lua_box_push(lua_State *L, size_t text_max)
 {
     luaL_checkstack(L, 4, NULL);
     struct lua_box *b = lua_newuserdatauv(L, sizeof *b, 0); /* stack: box */
     *b = (struct lua_box){.fd = -1};
     strbuf_init(&b->text, text_max);
-    if (luaL_newmetatable(L, box_type)) { /* stack: box, metatable */
-        lua_pushcfunction(L, box_close);
-        lua_setfield(L, -2, "__close");
-        lua_pushcfunction(L, box_close);
-        lua_setfield(L, -2, "__gc");
-    }
-    lua_setmetatable(L, -2); /* stack: box */
+    luaL_setmetatable(L, box_type);
     lua_toclose(L, -1);
     return b;
 }

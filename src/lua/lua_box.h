@@ -14,6 +14,8 @@ struct lua_box {
     int fd;             /* owned; < 0: none */
 };
 
+/* Inside a body, once per state before the first push: makes the metatable. */
+void lua_box_open(lua_State *L);
 /* Pushes an empty box, marked to be closed; `text_max` is the cap of its buffer. Close it with
  * lua_closeslot() or lua_box_pop(), or leave it to the end of the C function. Never lua_pop() or
  * lua_settop() it open: those of Lua 5.4.4 set the top to where it was before the closing, which

@@ -143,19 +143,18 @@ static int event_tostring(lua_State *L)
     return 1;
 }
 
-static void set_metatable(lua_State *L)
+void lua_event_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"__gc", event_gc},
                                        {"__index", event_index},
                                        {"__newindex", event_newindex},
                                        {"__tostring", event_tostring},
                                        {NULL, NULL}};
-    if (luaL_newmetatable(L, event_type_name)) {
-        luaL_setfuncs(L, methods, 0);
-        lua_pushliteral(L, "event");
-        lua_setfield(L, -2, "__metatable");
-    }
-    lua_setmetatable(L, -2);
+    luaL_newmetatable(L, event_type_name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushliteral(L, "event");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
 }
 
 void lua_event_push(lua_State *L, struct event *ev)
@@ -170,7 +169,7 @@ void lua_event_push(lua_State *L, struct event *ev)
     lua_pop(L, 1);
     struct event_box *b = lua_newuserdatauv(L, sizeof *b, SLOT_COUNT); /* stack: event */
     *b = (struct event_box){0};
-    set_metatable(L);
+    luaL_setmetatable(L, event_type_name);
     size_t cost = event_cost(ev);
     lua_vm_charge(L, cost);
     b->charged = cost;

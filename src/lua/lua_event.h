@@ -7,6 +7,8 @@
 
 #include <lua.h>
 
+/* Inside a body, once per state before the first push: makes the metatable. */
+void lua_event_open(lua_State *L);
 /* Inside a body: pushes the userdata of `ev`; the one of the last event is kept, because many
  * audiences judge the same event in a row. */
 void lua_event_push(lua_State *L, struct event *ev);

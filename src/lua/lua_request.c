@@ -160,6 +160,17 @@ static void set_credentials(lua_State *L, const struct http_request *rq)
     lua_setfield(L, -2, "cookies");
 }
 
+void lua_request_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"__index", request_index}, {"__newindex", request_newindex}, {NULL, NULL}};
+    luaL_newmetatable(L, request_type);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushliteral(L, "request");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
 void lua_request_push(lua_State *L, const struct policy_request *rq)
 {
     char id[24];
@@ -178,13 +189,5 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
     push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);
-    if (luaL_newmetatable(L, request_type)) {
-        lua_pushcfunction(L, request_index);
-        lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, request_newindex);
-        lua_setfield(L, -2, "__newindex");
-        lua_pushliteral(L, "request");
-        lua_setfield(L, -2, "__metatable");
-    }
-    lua_setmetatable(L, -2);
+    luaL_setmetatable(L, request_type);
 }

@@ -7,6 +7,8 @@
 
 #include <lua.h>
 
+/* Inside a body, once per state before the first push: makes the metatable. */
+void lua_request_open(lua_State *L);
 /* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,
  * last_event_id}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);

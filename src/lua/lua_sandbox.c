@@ -4,7 +4,9 @@
 #include "base/xalloc.h"
 #include "lua/lua_api.h"
 #include "lua/lua_box.h"
+#include "lua/lua_event.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_request.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -230,6 +232,10 @@ static int open_body(lua_State *L)
     REQUIRE(file != NULL);
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &modules_key);
+    /* here, where a failure is final: one half made would stay so when memory runs out later */
+    lua_box_open(L);
+    lua_event_open(L);
+    lua_request_open(L);
     open_raw_libraries(L);
     if (luaL_loadbufferx(L, file->data, file->size, "@" LUA_VM_INTERNAL, "t") != LUA_OK) {
         return lua_error(L);
