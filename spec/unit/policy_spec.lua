@@ -82,6 +82,7 @@ describe("policy", function()
       ["{ topics = { ('x'):rep(256) } }"] = "topics[1]: ",
       ["{ topics = { '\\xff' } }"] = "topics[1]: ",
       ["{ topics = { 'a' }, topcs = 1 }"] = "subscription: unknown key 'topcs' (did you mean 'topics'?)",
+      ["{ topics = { 'a' }, ['filter\\0'] = 'near' }"] = "subscription: unknown key 'filter'",
       ["{ topics = { 'a' }, fitler = 'near' }"] = "subscription: unknown key 'fitler' (did you mean 'filter'?)",
       ["{ topics = { 'a' }, [1] = 1 }"] = "subscription: keys must be names, got a number",
       ["{ topics = { 'a' }, filter = 'neer' }"] = "subscription: unknown filter 'neer' (did you mean 'near'?)",
@@ -218,6 +219,20 @@ describe("policy", function()
       assert.matches("9007199254740993", v.subscription.params, 1, true)
       v = identify "return {}"
       assert.equal("{}", v.identity)
+    end)
+
+    it("sees when an identity expires that is a read-only view", function()
+      with {
+        authenticate = "return Box.kept or { sub = 'u' }",
+        more = "Box = {}",
+        filters = { f = "Box.kept = ev.data return true" },
+      }
+      local binding = assert(p:bind { filter = "f" })
+      local event = policies.event { topic = "a", data = '{"sub":"v","expires":1700000000}', id = 1 }
+      assert.is_true((p:filter(binding, event)))
+      local v = p:subscribe(request())
+      assert.same({ '{"expires":1700000000,"sub":"v"}', 1700000000000 }, { v.identity, v.expires_ms })
+      p:unbind(binding)
     end)
 
     for code, message in pairs {

@@ -81,13 +81,13 @@ void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const
         if (lua_type(L, -1) != LUA_TSTRING) {
             luaL_error(L, "%s: keys must be names, got a %s", what, luaL_typename(L, -1));
         }
-        const char *key = lua_tostring(L, -1);
+        struct slice key = lua_shape_string(L, -1, what);
         size_t i = 0;
-        while (i < n && strcmp(names[i], key) != 0) {
+        while (i < n && !slice_is(key, names[i])) {
             i++;
         }
         if (i == n) {
-            lua_shape_unknown(L, what, "key", key, names, n);
+            lua_shape_unknown(L, what, "key", key.p, names, n);
         }
     }
 }

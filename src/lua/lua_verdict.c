@@ -3,6 +3,7 @@
 #include "base/xalloc.h"
 #include "lua/lua_api.h"
 #include "lua/lua_json.h"
+#include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
 
 #include <stdlib.h>
@@ -149,6 +150,9 @@ void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d)
 {
     strbuf_reset(&d->identity);
     lua_json_encode(L, idx, "identity", LUA_JSON_OBJECT_OF_SCALARS, &d->identity);
+    if (lua_readonly_real(L, idx)) { /* encoding saw through the view, so must this */
+        lua_replace(L, idx);
+    }
     if (lua_shape_field(L, idx, "expires") != LUA_TNIL) {
         d->v.expires_ms =
             1000 * lua_shape_integer(L, -1, "identity.expires (Unix seconds)", 1, expires_max_s);
