@@ -1,6 +1,6 @@
 /* A layer over SQLite's files that can be told to fail, as disks do: vfs_fail{sync = n, write = n}
- * lets the next n calls on log files (-wal) fail; a number may be huge. vfs_syncs() counts the
- * successful syncs of logs. */
+ * lets the next n calls on log files (-wal) fail, read = n the next n of readers on events.db; a
+ * number may be huge. vfs_syncs() counts the successful syncs of logs. */
 #include "native_store.h"
 
 #include <sqlite3.h>
@@ -11,19 +11,21 @@
 struct file {
     sqlite3_file base;
     bool log;           /* the write-ahead log */
+    bool reader;        /* events.db, opened for reading */
     sqlite3_file *real; /* right behind this struct */
 };
 
-static atomic_int fail_sync, fail_write, syncs;
+static atomic_int fail_sync, fail_write, fail_read, syncs;
 
 static sqlite3_file *real(sqlite3_file *f)
 {
     return ((struct file *)(void *)f)->real;
 }
 
-static bool due(sqlite3_file *f, atomic_int *n)
+static bool due(sqlite3_file *base, atomic_int *n)
 {
-    if (!((struct file *)(void *)f)->log || atomic_load(n) <= 0) {
+    const struct file *f = (struct file *)(void *)base;
+    if (!(n == &fail_read ? f->reader : f->log) || atomic_load(n) <= 0) {
         return false;
     }
     atomic_fetch_sub(n, 1);
@@ -41,7 +43,7 @@ static int f_close(sqlite3_file *f)
 }
 static int f_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
-    return methods_of(f)->xRead(real(f), p, n, at);
+    return due(f, &fail_read) ? SQLITE_IOERR_READ : methods_of(f)->xRead(real(f), p, n, at);
 }
 static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
@@ -133,6 +135,7 @@ static int v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *base, i
     (void)vfs;
     f->real = (sqlite3_file *)(void *)(f + 1);
     f->log = (flags & SQLITE_OPEN_WAL) != 0;
+    f->reader = (flags & SQLITE_OPEN_MAIN_DB) && (flags & SQLITE_OPEN_READONLY);
     int rc = below->xOpen(below, name, f->real, flags, out);
     f->base.pMethods = f->real->pMethods ? &methods : NULL;
     return rc;
@@ -151,6 +154,7 @@ static int l_vfs_fail(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     atomic_store(&fail_sync, number(L, "sync"));
     atomic_store(&fail_write, number(L, "write"));
+    atomic_store(&fail_read, number(L, "read"));
     return 0;
 }
 

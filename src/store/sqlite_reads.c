@@ -32,10 +32,12 @@ static void answer_page(struct sqlite_store *s, struct sqlite_read *r)
 static void take_count(struct sqlite_store *s, const struct sqlite_read *r)
 {
     if (r->rc || s->closing) {
-        return; /* stays unknown; retention waits for the next count */
+        s->counting = false; /* stays unknown; retention waits for the next count */
+        return;
     }
     s->rows += r->value;
     if (r->value < SQLITE_COUNT_ROWS || r->upto >= s->count_upto) {
+        s->counting = false;
         s->counted = true;
         s->retain_due = true;
         sqlite_jobs_kick(s);
@@ -117,6 +119,7 @@ void sqlite_reads_count(struct sqlite_store *s)
     struct sqlite_read *r = xcalloc(1, sizeof *r);
     s->rows = 0;
     s->counted = false;
+    s->counting = true;
     s->count_upto = s->head;
     r->kind = SQLITE_READ_COUNT;
     r->query = (struct store_query){.after = 0, .upto = s->count_upto};

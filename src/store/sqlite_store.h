@@ -24,7 +24,7 @@ struct sqlite_store {
     uint64_t head, trimmed;
     struct sqlite_leaps leaps;
     uint64_t rows; /* held, once `counted`; else counted so far */
-    bool counted;
+    bool counted, counting;
     uint64_t count_upto; /* what is older is counted by a reader, what is newer when tailed */
     uint64_t file_bytes;
     uint64_t reported; /* bad rows up to here were logged */

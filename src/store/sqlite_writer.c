@@ -165,6 +165,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
         w->inserted += w->tail_n - mark;
         w->tailed = last;
         w->durable_n = w->tail_n; /* our commit made the log durable up to here, theirs included */
+        w->durable_rejects = w->rejects.n;
         w->durable_tailed = last;
     }
     return 0;
@@ -282,7 +283,7 @@ void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind)
 
 void sqlite_writer_run(struct sqlite_writer *w)
 {
-    w->durable_n = 0;
+    w->durable_n = w->durable_rejects = 0;
     w->durable_tailed = w->tailed;
     switch (w->kind) {
     case SQLITE_JOB_WRITE:
@@ -302,7 +303,9 @@ void sqlite_writer_run(struct sqlite_writer *w)
     if (rc) { /* as if they had not been read yet; what is ours lies before them */
         while (w->tail_n > w->durable_n) {
             event_unref(w->tail[--w->tail_n].ev); /* made here, seen by nobody */
+            w->others--;                          /* counted when they are read again */
         }
+        w->rejects.n = w->durable_rejects;
         w->tailed = w->durable_tailed;
         w->data_version = SQLITE_VERSION_UNKNOWN;
         w->rc = rc;

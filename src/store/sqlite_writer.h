@@ -81,6 +81,7 @@ struct sqlite_writer {
     struct sqlite_tail_item *tail; /* owned; in order */
     size_t tail_n, tail_cap;
     size_t durable_n;        /* so many items of it are as durable as a commit of ours is */
+    size_t durable_rejects;  /* `rejects.n` at that point */
     uint64_t durable_tailed; /* `tailed` at that point */
     bool more;               /* others wrote more than one job reads */
     size_t commits, inserted, others, others_bytes;
