@@ -252,6 +252,18 @@ describe("store_sqlite", function()
       d:wait(function() return removed() == 50 end, 15000)
     end)
 
+    it("removes rows that came in below what it had removed, and keeps its place", function()
+      local acks = fill_and_reopen(20, { retain_events = 10 })
+      d:wait(function() return removed() == 10 end)
+      local db = other() -- against the rules: an id of its own choice
+      assert(db "INSERT INTO events(seq, topic, data) VALUES (5, 't', 'low')")
+      d:close()
+      assert(d:open { retain_events = 10 })
+      d:wait(function() return removed() == 1 end)
+      assert.equal(acks[10].id, d.store:bounds().trimmed)
+      assert.equal(acks[11].id, assert(d:history())[1].id)
+    end)
+
     it("by age removes what is old, up to the first that is not", function()
       local now = os.time() * 1000
       open()

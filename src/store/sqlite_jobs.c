@@ -111,11 +111,12 @@ static void take_retained(struct sqlite_store *s)
     s->rows -= r->removed < s->rows ? r->removed : s->rows;
     s->file_bytes = r->file_bytes ? r->file_bytes : s->file_bytes;
     s->retain_hot = r->removed > 0;
-    if (s->writer.rc == 0) {
+    bool committed = s->writer.rc == 0 || r->removed; /* giving pages back may fail after it */
+    if (committed) {
         s->trimmed = r->trimmed > s->trimmed ? r->trimmed : s->trimmed;
-        s->retain_due = s->retain_due || r->more;
+        s->retain_due = s->retain_due || (s->writer.rc == 0 && r->more);
     }
-    if (s->writer.rc == 0 && r->leaps.v) {
+    if (committed && r->leaps.v) {
         free(s->leaps.v);
         s->leaps = r->leaps;
     } else {

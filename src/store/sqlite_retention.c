@@ -93,15 +93,19 @@ static int make_plan(struct sqlite_writer *w, struct plan *p)
 static int remove_rows(struct sqlite_writer *w, const struct plan *p)
 {
     struct sqlite_retained *done = &w->retained;
-    int64_t upto = (int64_t)p->upto;
-    if (p->upto <= done->trimmed) {
+    int64_t upto = (int64_t)p->upto, trimmed = 0;
+    if (p->upto == 0) {
         return SQLITE_OK;
     }
-    int rc = sqlite_db_run(&w->db, SQLITE_remove, 1, &upto);
+    /* Another broker may have removed more since the plan was made: what is gone stays gone. */
+    int rc = sqlite_db_meta(&w->db, "trimmed", 0, &trimmed);
+    done->foreign = done->foreign || (uint64_t)trimmed != done->trimmed;
+    trimmed = trimmed > upto ? trimmed : upto;
+    rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_remove, 1, &upto) : rc;
     done->removed = rc == SQLITE_OK ? (uint64_t)sqlite3_changes64(w->db.db) : 0;
-    rc = rc == SQLITE_OK ? sqlite_db_meta_set(&w->db, "trimmed", upto) : rc;
-    rc = rc == SQLITE_OK ? sqlite_db_leaps_trim(&w->db, &done->leaps, p->upto) : rc;
-    done->trimmed = p->upto;
+    rc = rc == SQLITE_OK ? sqlite_db_meta_set(&w->db, "trimmed", trimmed) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_leaps_trim(&w->db, &done->leaps, (uint64_t)trimmed) : rc;
+    done->trimmed = (uint64_t)trimmed;
     return rc;
 }
 
