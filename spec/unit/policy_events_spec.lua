@@ -289,4 +289,17 @@ describe("policy, on events", function()
       assert.equal("failed", (p:format(json, ev, 20)))
     end)
   end)
+
+  it("are judged in whatever memory the ones before them do not need any more", function()
+    with({
+      more = "Kept = {} for i = 1, 20000 do Kept[i] = { i } end",
+      filters = { f = "return #('x'):rep(30000) > 0" },
+    }, { memory_bytes = 4 * 1024 * 1024 })
+    local binding = assert(p:bind { filter = "f" })
+    for i = 1, 500 do
+      local event = policies.event { topic = "a", data = ("x"):rep(100000), id = i }
+      assert.is_true((p:filter(binding, event)))
+    end
+    p:unbind(binding)
+  end)
 end)

@@ -13,7 +13,8 @@ enum { TRACEBACK_FRAMES = 12 };
 struct lua_vm {
     lua_State *L;
     size_t memory, memory_max;
-    size_t charged; /* part of `memory` that is not in the Lua heap */
+    size_t charged;    /* part of `memory` that is not in the Lua heap */
+    size_t collect_at; /* collect when that much is charged */
     unsigned refs;
     uint64_t stack_repairs;
     bool in_call;
@@ -231,13 +232,18 @@ void lua_vm_push(lua_State *L, int ref)
 void lua_vm_charge(lua_State *L, size_t bytes)
 {
     struct lua_vm *vm = lua_vm_of(L);
-    if (bytes > vm->memory_max || vm->memory > vm->memory_max - bytes) {
+    /* Lua's collector does not see what is charged, and the one that runs when an allocation fails
+     * calls no finalizers: events nobody needs would be in its way. So they never take more than
+     * half of what a collection left free. */
+    if (bytes > vm->memory_max || vm->charged + bytes > vm->collect_at ||
+        vm->memory > vm->memory_max - bytes) {
         lua_gc(L, LUA_GCCOLLECT);
         if (bytes > vm->memory_max || vm->memory > vm->memory_max - bytes) {
             luaL_error(L,
                        "not enough memory: %I bytes of events do not fit into the policy's limit",
                        (LUAI_UACINT)bytes);
         }
+        vm->collect_at = vm->charged + (vm->memory_max - vm->memory) / 2;
     }
     vm->memory += bytes;
     vm->charged += bytes;
