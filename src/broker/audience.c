@@ -41,6 +41,16 @@ static struct slice key_next(const char **at)
     return s;
 }
 
+size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX])
+{
+    const char *at = names.p;
+    size_t n = 0;
+    while (at < names.p + names.n && n < AUDIENCE_NAMES_MAX) {
+        out[n++] = key_next(&at);
+    }
+    return n;
+}
+
 static struct audience *audience_new(struct broker *b, struct strbuf *key, size_t topic_count)
 {
     struct audience *a = xcalloc(1, sizeof *a);
@@ -54,9 +64,13 @@ static struct audience *audience_new(struct broker *b, struct strbuf *key, size_
     a->params = key_next(&at);
     a->topics = xcalloc(topic_count, sizeof *a->topics);
     a->topic_count = topic_count;
+    const char *names = at;
+    bool plain = topic_count <= AUDIENCE_NAMES_MAX;
     for (size_t i = 0; i < topic_count; i++) {
         a->topics[i] = key_next(&at);
+        plain = plain && !topic_is_pattern(a->topics[i]);
     }
+    a->names = plain ? slice_of(names, (size_t)(at - names)) : slice_of(NULL, 0);
     list_init(&a->live);
     list_init(&a->parked);
     list_init(&a->dirty);

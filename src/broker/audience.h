@@ -12,6 +12,8 @@
 
 struct broker;
 
+enum { AUDIENCE_NAMES_MAX = 16 };
+
 struct audience {
     UT_hash_handle hh; /* in broker->audiences */
     uint32_t refs;     /* one per subscriber, plus who works with it */
@@ -21,6 +23,8 @@ struct audience {
     size_t key_len;
     struct slice *topics; /* owned array */
     size_t topic_count;
+    struct slice names; /* the topics as one run of bytes, for audience_names_split(); absent where
+                           there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
     struct slice filter, format, params;
     struct policy_binding binding;
 
@@ -37,6 +41,8 @@ struct audience {
 struct audience *audience_intern(struct broker *b, const struct subscription *s);
 struct audience *audience_ref(struct audience *a);
 void audience_unref(struct broker *b, struct audience *a);
+/* The topics that `names` is made of, pointing into it; returns how many. */
+size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX]);
 /* Is an event of that topic for this audience, before its filter? */
 bool audience_wants(const struct audience *a, struct slice topic);
 /* Files a newly visible event with every audience it is for; `ordinal` is its place in the log. */

@@ -198,10 +198,13 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
         segment_begin(g, sub->audience, sub->cursor);
         take_from_log(sub, g, most);
     } else {
-        const struct page *p = history_page(b->history, sub->cursor);
+        /* a lag rule counts events, so its streams read all of them */
+        struct slice names = sub->max_lag ? slice_of(NULL, 0)
+                                          : history_names(b->history, sub->audience, sub->cursor);
+        const struct page *p = history_page(b->history, sub->cursor, names);
         if (!p) {
             subscriber_set_state(sub, SUB_PAGING);
-            history_request(b->history, sub->cursor, &sub->place);
+            history_request(b->history, sub->cursor, names, &sub->place);
             return false;
         }
         if (sub->cursor < p->trimmed) {

@@ -10,6 +10,7 @@
 enum {
     READS_AT_ONCE = 4, /* further ones wait: a storm must not flood the store */
     RETRY_MS = 500,    /* after a failed read */
+    FAR_PAGES = 16,    /* from so many pages behind the head on topics are read by themselves */
 };
 
 /* One read of the store, under way or waiting for its turn. */
@@ -17,6 +18,8 @@ struct flight {
     struct list node; /* in history->flights */
     struct list waiters;
     uint64_t after, token;
+    char *names; /* owned; NULL: all topics */
+    size_t names_n;
     bool started;
 };
 
@@ -30,6 +33,18 @@ struct history {
     struct list failed; /* waiters to be woken when the store may work again */
     struct deadline retry;
 };
+
+static void flight_free(struct flight *f)
+{
+    list_del(&f->node);
+    free(f->names);
+    free(f);
+}
+
+static bool same_names(const char *p, size_t n, struct slice names)
+{
+    return slice_eq(slice_of(p, n), names);
+}
 
 static void on_retry(struct deadline *d);
 static void start_flights(struct history *h);
@@ -50,6 +65,7 @@ static void page_free(struct history *h, struct page *p)
     list_del(&p->node);
     h->cost -= p->cost;
     event_list_clear(&p->events);
+    free(p->names);
     free(p);
 }
 
@@ -63,18 +79,26 @@ void history_free(struct history *h)
     }
     while (!list_empty(&h->flights)) {
         struct flight *f = list_first(&h->flights, struct flight, node);
-        list_del(&f->node);
-        free(f);
+        flight_free(f);
     }
     deadline_disarm(&h->retry);
     free(h);
 }
 
-const struct page *history_page(struct history *h, uint64_t cursor)
+struct slice history_names(const struct history *h, const struct audience *a, uint64_t cursor)
+{
+    const struct broker *b = h->b;
+    uint64_t far = (uint64_t)FAR_PAGES * b->opt.page_events;
+    bool few = b->store->ops->reads_by_topic && eventlog_head(b->log) - cursor > far;
+    return few ? a->names : slice_of(NULL, 0);
+}
+
+const struct page *history_page(struct history *h, uint64_t cursor, struct slice names)
 {
     list_for_each (it, &h->pages) {
         struct page *p = container_of(it, struct page, node);
-        if (p->after <= cursor && cursor < p->upto) {
+        if (p->after <= cursor && cursor < p->upto &&
+            (!p->names || same_names(p->names, p->names_n, names))) {
             list_del(&p->node);
             list_add_tail(&h->pages, &p->node);
             return p;
@@ -110,11 +134,16 @@ static void evict(struct history *h)
     }
 }
 
-static void page_keep(struct history *h, uint64_t after, const struct store_page *got)
+static void page_keep(struct history *h, struct flight *f, const struct store_page *got)
 {
     struct page *p = xcalloc(1, sizeof *p);
-    *p = (struct page){.after = after, .upto = got->upto, .trimmed = got->trimmed};
-    p->cost = sizeof *p;
+    *p = (struct page){.after = f->after,
+                       .upto = got->upto,
+                       .trimmed = got->trimmed,
+                       .names = f->names,
+                       .names_n = f->names_n};
+    f->names = NULL; /* the page's now */
+    p->cost = sizeof *p + p->names_n;
     for (size_t i = 0; i < got->n; i++) {
         event_list_push(&p->events, event_ref(got->events[i]));
         p->cost += event_cost(got->events[i]);
@@ -144,7 +173,7 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
         rc = UV_EIO; /* a store that ends before what it has handed out: not read again at once */
     }
     if (rc == 0) {
-        page_keep(h, f->after, got);
+        page_keep(h, f, got);
         wake(&f->waiters);
     } else {
         log_warn("broker", "history cannot be read; streams wait",
@@ -154,7 +183,7 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
             deadline_arm(loop_deadline_class(h->b->loop, RETRY_MS, on_retry), &h->retry);
         }
     }
-    free(f);
+    flight_free(f);
     start_flights(h);
 }
 
@@ -176,12 +205,16 @@ static void start_flights(struct history *h)
             return;
         }
         if (list_empty(&f->waiters)) { /* all of them left meanwhile */
-            list_del(&f->node);
-            free(f);
+            flight_free(f);
             continue;
         }
+        struct slice topics[AUDIENCE_NAMES_MAX];
+        size_t topic_count =
+            f->names ? audience_names_split(slice_of(f->names, f->names_n), topics) : 0;
         /* no further than the tail: what is newer comes through the log, in order */
-        struct store_query q = {.after = f->after,
+        struct store_query q = {.topics = topics,
+                                .topic_count = topic_count,
+                                .after = f->after,
                                 .upto = eventlog_head(b->log),
                                 .max_events = b->opt.page_events,
                                 .max_bytes = b->opt.page_bytes};
@@ -193,8 +226,7 @@ static void start_flights(struct history *h)
             f->started = false;
             h->started--;
             list_splice_tail(&h->failed, &f->waiters);
-            list_del(&f->node);
-            free(f);
+            flight_free(f);
             if (!list_linked(&h->retry.node)) {
                 deadline_arm(loop_deadline_class(b->loop, RETRY_MS, on_retry), &h->retry);
             }
@@ -202,11 +234,11 @@ static void start_flights(struct history *h)
     }
 }
 
-void history_request(struct history *h, uint64_t cursor, struct list *waiter)
+void history_request(struct history *h, uint64_t cursor, struct slice names, struct list *waiter)
 {
     list_for_each (it, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
-        if (f->after == cursor) {
+        if (f->after == cursor && same_names(f->names, f->names_n, names)) {
             list_add_tail(&f->waiters, waiter);
             h->b->metrics->pages_shared++;
             return;
@@ -214,6 +246,11 @@ void history_request(struct history *h, uint64_t cursor, struct list *waiter)
     }
     struct flight *f = xcalloc(1, sizeof *f);
     f->after = cursor;
+    if (names.p) {
+        f->names = xmalloc(names.n);
+        f->names_n = names.n;
+        memcpy(f->names, names.p, names.n);
+    }
     list_init(&f->node);
     list_init(&f->waiters);
     list_add_tail(&f->waiters, waiter);

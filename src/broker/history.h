@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+struct audience;
 struct broker;
 struct history;
 
@@ -15,17 +16,24 @@ struct page {
     struct list node;     /* in the cache, most recently used last */
     uint64_t after, upto; /* what it covers */
     uint64_t trimmed;     /* of the store when it was read */
+    char *names;          /* owned; NULL: events of all topics, else of these (audience->names) */
+    size_t names_n;
     struct event_list events;
     size_t cost;
 };
 
 struct history *history_new(struct broker *b);
 void history_free(struct history *h); /* no read may be in flight: the store is closed */
-/* The cached page that continues after `cursor`, or NULL. Borrowed until the next loop turn. */
-const struct page *history_page(struct history *h, uint64_t cursor);
+/* Topics to read for a member of `a` at `cursor`: absent: all of them, so that many share a page.
+ * Names where the store reads by topic and there is much between `cursor` and the head that would
+ * be read for nothing. */
+struct slice history_names(const struct history *h, const struct audience *a, uint64_t cursor);
+/* The cached page that continues after `cursor` and has at least those topics, or NULL. Borrowed
+ * until the next loop turn. */
+const struct page *history_page(struct history *h, uint64_t cursor, struct slice names);
 /* Reads that page; `waiter` (a list node of the caller) is linked until it arrives or fails, and is
  * then handed to subscriber_page_ready(), which may ask again. */
-void history_request(struct history *h, uint64_t cursor, struct list *waiter);
+void history_request(struct history *h, uint64_t cursor, struct slice names, struct list *waiter);
 
 /* Drops the cached pages that reach beyond `id`. */
 void history_forget(struct history *h, uint64_t id);

@@ -58,6 +58,10 @@ struct store_query {
     uint64_t after, upto; /* after < id <= upto */
     size_t max_events;
     size_t max_bytes; /* of event_cost(); at least one event is returned whatever its size */
+    /* Only these are asked for: names, no patterns. 0: all. Given to stores that read by topic, who
+     * copy them; other events may be among the answer. */
+    const struct slice *topics;
+    size_t topic_count;
 };
 
 struct store_page {
@@ -85,6 +89,7 @@ struct store_health {
 struct store;
 
 struct store_ops {
+    bool reads_by_topic; /* history of a few topics costs what they hold, not what all hold */
     /* The events (id 0) are one atomic unit: all or none. Takes the references and empties the list
      * when 0 is returned. UV_EAGAIN: the queue is full (max_queue_events, max_queue_bytes);
      * UV_ENOTCONN: the store is away; UV_ECANCELED: closing. */

@@ -18,13 +18,22 @@ struct pg_read {
 
 /* Bounded by bytes before it leaves the server: 1000 events may be a gigabyte. octet_length() does
  * not unpack large values. */
+#define PAGE_SQL(source)                                                                           \
+    "SELECT r.trimmed, w.total, " PG_ROW_SQL " FROM tidegate.retention r LEFT JOIN ("              \
+    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("      \
+    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                  \
+    " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                       \
+    " ON w.used <= $4::bigint OR w.used = w.cost ORDER BY w.seq"
+
 const struct pg_statement pg_page_statement = {
-    "page",
-    "SELECT r.trimmed, w.total, " PG_ROW_SQL " FROM tidegate.retention r LEFT JOIN ("
-    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("
-    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM tidegate.events e"
-    " WHERE e.seq > $1::bigint AND e.seq <= $2::bigint ORDER BY e.seq LIMIT $3::bigint) p) w"
-    " ON w.used <= $4::bigint OR w.used = w.cost ORDER BY w.seq"};
+    "page", PAGE_SQL("tidegate.events e WHERE e.seq > $1::bigint AND e.seq <= $2::bigint")};
+
+/* Each topic by its own index range, merged: what other topics hold costs nothing. */
+static const struct pg_statement topic_page_statement = {
+    "topic_page", PAGE_SQL("unnest($5::text[]) AS t(topic) CROSS JOIN LATERAL ("
+                           "SELECT * FROM tidegate.events x WHERE x.topic = t.topic"
+                           " AND x.seq > $1::bigint AND x.seq <= $2::bigint"
+                           " ORDER BY x.seq LIMIT $3::bigint) e")};
 
 static const struct pg_statement seek_statement = {
     "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond')"};
@@ -145,12 +154,20 @@ int pg_reads_page(struct pg_store *s, const struct store_query *q, store_page_cb
     struct pg_args args;
     struct pg_read *r = xcalloc(1, sizeof *r);
     *r = (struct pg_read){.store = s, .query = *q, .page_cb = cb, .ctx = ctx, .token = token};
-    pg_args_init(&args, 256);
+    pg_args_init(&args, 256 + q->topic_count * (EVENT_TOPIC_MAX_BYTES + 8));
     pg_args_int8(&args, (int64_t)q->after);
     pg_args_int8(&args, (int64_t)q->upto);
     pg_args_int8(&args, q->max_events < INT_MAX ? (int64_t)q->max_events : INT_MAX);
     pg_args_int8(&args, q->max_bytes < INT64_MAX ? (int64_t)q->max_bytes : INT64_MAX);
-    return ask(s, r, &pg_page_statement, &args);
+    if (q->topic_count == 0) {
+        return ask(s, r, &pg_page_statement, &args);
+    }
+    pg_args_array_begin(&args, PG_OID_TEXT, q->topic_count);
+    for (size_t i = 0; i < q->topic_count; i++) {
+        pg_args_array_text(&args, q->topics[i]);
+    }
+    pg_args_array_end(&args);
+    return ask(s, r, &topic_page_statement, &args);
 }
 
 int pg_reads_seek(struct pg_store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token)

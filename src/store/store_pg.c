@@ -202,7 +202,8 @@ static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
 
 /* ---------------------------------------------------------------- opening */
 
-static const struct store_ops pg_ops = {.append = store_append,
+static const struct store_ops pg_ops = {.reads_by_topic = true,
+                                        .append = store_append,
                                         .read = store_read,
                                         .seek = store_seek,
                                         .sync = store_sync,
