@@ -62,6 +62,12 @@ function P.publish(pub, who)
   if who.role ~= "writer" or pub.topic:sub(1, #prefix) ~= prefix then
     return tg.deny(403, "this tenant cannot publish to that topic")
   end
+  if pub.key then -- keys are one name space: without this, one tenant could take another's
+    pub.key = who.tenant .. ":" .. pub.key
+    if #pub.key > 255 then
+      return tg.deny(400, "key: too long")
+    end
+  end
   return pub
 end
 

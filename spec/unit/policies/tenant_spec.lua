@@ -60,4 +60,14 @@ describe("policies/tenant.lua", function()
     assert.equal("deny 403", publish(WRITER, "tenant/acmex"))
     assert.equal("deny 401", publish({}, "tenant/acme/orders"))
   end)
+
+  it("keeps the keys of tenants apart", function()
+    local function key(given)
+      local v, events = p:publish(policies.request { headers = WRITER },
+        { { topic = "tenant/acme/orders", data = "x", key = given } })
+      return v.kind == "allow" and events[1].key or v.status
+    end
+    assert.equal("acme:order-1", key "order-1")
+    assert.equal(400, key(("k"):rep(255)))
+  end)
 end)
