@@ -1,6 +1,6 @@
 # A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-asan build-clang run test bench lint format fuzz install clean
+.PHONY: help deps build build-asan build-clang run test bench bench-scale lint format fuzz install clean
 
 CONF ?= conf/tidegate.lua
 FUZZ_SECONDS ?= 20
@@ -38,6 +38,10 @@ test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
 bench: build ## Tidegate beside nchan (where installed); BENCH="--rounds 1 fan-out-1k", BENCH=--list
 	@.ci/deps test
 	@lua5.4 spec/bench/run.lua --tidegate build/release/tidegate $(BENCH)
+
+bench-scale: build ## curves of cost against connections, topics, payload ...: build/bench/*.svg
+	@.ci/deps test
+	@lua5.4 spec/bench/scale.lua --tidegate build/release/tidegate $(BENCH)
 
 lint: ## format check, luacheck, clang-tidy
 	@.ci/deps test

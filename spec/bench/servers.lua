@@ -2,7 +2,7 @@
 --   { name, available = function(), what is missing or nil
 --     command = function(place) -> program, { arguments }
 --     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it }
--- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree) }.
+-- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil) }.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -31,7 +31,7 @@ return {
   limits = { max_connections = 19000 },
   log = { level = "warn" },
 }
-]]):format(place.port, place.root .. "/scripts/policies/open.lua"))
+]]):format(place.port, place.policy or place.root .. "/scripts/policies/open.lua"))
   return place.tidegate, { "serve", place.dir .. "/bench.lua" }
 end
 

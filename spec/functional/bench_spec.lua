@@ -104,6 +104,23 @@ describe("tidegate bench against the broker", function()
     assert.is_nil(doc.publishes)
   end)
 
+  it("tells subscribers apart where the server should", function()
+    local b = tidegate.start { policy = [[
+local seen = {}
+return { api = 1, authenticate = function() return {} end, subscribe = function(req)
+  local c = tonumber(req.query.c)
+  if not c or c < 0 or c > 6 or seen[c] or req.topics[1] ~= "t" .. c % 2 .. "{}" then return tg.deny(403, "no") end
+  seen[c] = true
+  return { topics = req.topics }
+end }
+]] }
+    local code, doc, err = bench("idle", b.port, "--seconds", "0.1", "--connections", "7", "--topics", "2",
+      "--subscribe-path", "/events?topic=t{n}{}&c={connection}")
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.equal(7, doc.connections.opened)
+  end)
+
   it("prints for people, too", function()
     local code, out = tidegate.run(tidegate.binary(), { args = {
       "bench", "fan-out", "--port", tostring(shared().port), "--events", "5", "--connections", "2",

@@ -119,8 +119,9 @@ static void send_one(struct bench_pub *p)
 {
     struct bench *b = p->b;
     struct bench_topic *t = &b->topics[p->topic];
+    struct bench_place at = {p->topic, (uint32_t)(p - b->pubs)};
     struct bench_mark mark = {b->run, p->topic, t->sent, uv_hrtime()};
-    int rc = bench_request_append(b, &p->out, "POST", b->o->publish_path, p->topic);
+    int rc = bench_request_append(b, &p->out, "POST", b->o->publish_path, at);
     rc = rc ? rc
             : strbuf_printf(&p->out, "Content-Type: text/plain\r\nContent-Length: %llu\r\n\r\n",
                             (unsigned long long)b->o->size);

@@ -1,4 +1,4 @@
-/* Request heads: paths with {topic} and {n} filled in. See bench_state.h. */
+/* Request heads: paths with {topic}, {n} and {connection} filled in. See bench_state.h. */
 #include "bench/bench_state.h"
 
 #include <stdarg.h>
@@ -15,20 +15,36 @@ void bench_note(struct bench *b, const char *fmt, ...)
     va_end(ap);
 }
 
-static int append_path(struct bench *b, struct strbuf *out, const char *path, uint32_t topic)
+/* What `brace` begins, as text; returns how many bytes of the path it stands for. */
+static size_t fill_in(const struct bench *b, const char *brace, const struct bench_place *at,
+                      char text[32])
 {
-    static const char name[] = "{topic}", number[] = "{n}";
+    static const char topic[] = "{topic}", number[] = "{n}", connection[] = "{connection}";
+    if (strncmp(brace, topic, sizeof topic - 1) == 0) {
+        snprintf(text, 32, "%08x-%u", b->run, at->topic);
+        return sizeof topic - 1;
+    }
+    if (strncmp(brace, number, sizeof number - 1) == 0) {
+        snprintf(text, 32, "%u", at->topic);
+        return sizeof number - 1;
+    }
+    if (strncmp(brace, connection, sizeof connection - 1) == 0) {
+        snprintf(text, 32, "%u", at->connection);
+        return sizeof connection - 1;
+    }
+    snprintf(text, 32, "{");
+    return 1;
+}
+
+static int append_path(struct bench *b, struct strbuf *out, const char *path,
+                       const struct bench_place *at)
+{
     const char *brace;
     char text[32];
     while ((brace = strchr(path, '{')) != NULL) {
-        bool full = strncmp(brace, name, sizeof name - 1) == 0;
-        bool bare = strncmp(brace, number, sizeof number - 1) == 0;
-        size_t skip = full ? sizeof name - 1 : bare ? sizeof number - 1 : 1;
-        int n = full   ? snprintf(text, sizeof text, "%08x-%u", b->run, topic)
-                : bare ? snprintf(text, sizeof text, "%u", topic)
-                       : snprintf(text, sizeof text, "{");
+        size_t skip = fill_in(b, brace, at, text);
         int rc = strbuf_append(out, path, (size_t)(brace - path));
-        rc = rc ? rc : strbuf_append(out, text, (size_t)n);
+        rc = rc ? rc : strbuf_append_str(out, text);
         if (rc) {
             return rc;
         }
@@ -38,11 +54,11 @@ static int append_path(struct bench *b, struct strbuf *out, const char *path, ui
 }
 
 int bench_request_append(struct bench *b, struct strbuf *out, const char *method, const char *path,
-                         uint32_t topic)
+                         struct bench_place at)
 {
     int rc = strbuf_append_str(out, method);
     rc = rc ? rc : strbuf_append(out, " ", 1);
-    rc = rc ? rc : append_path(b, out, path, topic);
+    rc = rc ? rc : append_path(b, out, path, &at);
     rc = rc ? rc : strbuf_append_str(out, " HTTP/1.1\r\n");
     return rc ? rc : strbuf_append(out, b->fields.data, b->fields.len);
 }

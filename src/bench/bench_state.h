@@ -71,11 +71,16 @@ struct bench {
     char error[256]; /* the first thing that went wrong */
 };
 
+/* What stands for {topic}, {n} and {connection} in a path. */
+struct bench_place {
+    uint32_t topic, connection;
+};
+
 /* Keeps the first one. */
 __attribute__((format(printf, 2, 3))) void bench_note(struct bench *b, const char *fmt, ...);
-/* Appends the head of a request about `topic`, but for its last empty line. 0, or UV_ENOBUFS or
+/* Appends the head of a request, but for its last empty line. 0, or UV_ENOBUFS or
  * UV_ENOMEM. */
 int bench_request_append(struct bench *b, struct strbuf *out, const char *method, const char *path,
-                         uint32_t topic);
+                         struct bench_place at);
 
 #endif

@@ -158,9 +158,10 @@ static void on_data(struct bench_conn *c, struct slice bytes)
 static void on_opened(struct bench_conn *c)
 {
     struct bench_sub *s = sub_of(c);
+    struct bench_place at = {s->topic, (uint32_t)(s - s->b->subs)};
     struct strbuf out;
     strbuf_init(&out, REQUEST_MAX);
-    int rc = bench_request_append(s->b, &out, "GET", s->b->o->subscribe_path, s->topic);
+    int rc = bench_request_append(s->b, &out, "GET", s->b->o->subscribe_path, at);
     rc = rc ? rc : strbuf_append_str(&out, "Accept: text/event-stream\r\n\r\n");
     if (rc == 0) {
         int n = bench_conn_write(c, strbuf_slice(&out));

@@ -1,0 +1,244 @@
+-- One run: a server started on a core of its own, `tidegate bench` against it on another, its document.
+-- Shared by run.lua (a table of ratios) and scale.lua (curves).
+local json = require "dkjson"
+local uv = require "luv"
+
+local M = {}
+
+local HERE = arg[0]:match "^(.*)/[^/]*$" or "."
+M.here = HERE
+M.root = assert(uv.fs_realpath(HERE .. "/../.."))
+
+function M.fail(...)
+  io.stderr:write("bench: ", string.format(...), "\n")
+  os.exit(1)
+end
+
+-- Words of the command line: values of `--name value` into `options` (whose keys are the names there are; a value of
+-- false is an option without default), "list" into options.list, the rest into the set that is returned.
+function M.read_options(options)
+  local words, i = {}, 1
+  while arg[i] do
+    local name = arg[i]:match "^%-%-(%l+)$"
+    if name == "list" then
+      options.list = true
+    elseif name then
+      if options[name] == nil or not arg[i + 1] then
+        M.fail("%s: unknown, or without its value (see the head of %s)", arg[i], arg[0])
+      end
+      i = i + 1
+      options[name] = arg[i]
+    else
+      words[arg[i]] = true
+    end
+    i = i + 1
+  end
+  return words
+end
+
+-- Those of `list` that are named in the set `words`, all if none is.
+function M.choose(list, words)
+  local chosen, all = {}, not next(words)
+  for _, item in ipairs(list) do
+    if all or words[item.name] then
+      chosen[#chosen + 1] = item
+      words[item.name] = nil
+    end
+  end
+  if next(words) then
+    M.fail("%s: there is no such (--list names them)", next(words))
+  end
+  return chosen
+end
+
+-- The servers that are installed and wanted; options: only, also, tidegate.
+function M.choose_servers(options)
+  if not uv.fs_access(options.tidegate, "X") then
+    M.fail("%s is not there: make build, or --tidegate FILE", options.tidegate)
+  end
+  options.tidegate = uv.fs_realpath(options.tidegate)
+  local all, list = dofile(HERE .. "/servers.lua"), {}
+  for _, s in ipairs(options.also and dofile(options.also) or {}) do
+    all[#all + 1] = s
+  end
+  for _, s in ipairs(all) do
+    local missing = s.available and s.available()
+    local asked = not options.only or ("," .. options.only .. ","):find("," .. s.name .. ",", 1, true)
+    if asked and missing then
+      io.stderr:write("bench: without ", s.name, ": ", missing, "\n")
+    elseif asked then
+      list[#list + 1] = s
+    end
+  end
+  return #list > 0 and list or M.fail "no server to measure"
+end
+
+----------------------------------------------------------------- processes
+M.cores = #uv.cpu_info()
+
+-- The program with all files it may open, on a core of its own where there are two.
+local function pinned(core, program, args)
+  local line = { "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh" }
+  if M.cores > 1 then
+    table.move({ "taskset", "-c", tostring(core) }, 1, 3, #line + 1, line)
+  end
+  line[#line + 1] = program
+  table.move(args, 1, #args, #line + 1, line)
+  return "/bin/sh", line
+end
+
+local function spawn(core, program, args, stdio, cwd)
+  local process = {}
+  local path, line = pinned(core, program, args)
+  local handle, pid
+  handle, pid = uv.spawn(path, { args = line, stdio = stdio, cwd = cwd }, function(code, signal)
+    process.code = signal ~= 0 and -signal or code
+    handle:close()
+  end)
+  process.pid = handle and pid or M.fail("%s: %s", program, pid)
+  return process
+end
+
+local function wait(what, seconds, condition)
+  local deadline = uv.hrtime() + seconds * 1e9
+  while not condition() do
+    if uv.hrtime() > deadline then
+      return false, what .. " not within " .. seconds .. " s"
+    end
+    uv.run "nowait"
+    uv.sleep(10)
+  end
+  return true
+end
+
+local function stop(process)
+  for _, signal in ipairs { "sigterm", "sigkill" } do
+    if not process.code then
+      uv.kill(process.pid, signal)
+      wait("the end", 10, function() return process.code end)
+    end
+  end
+end
+
+local function free_port()
+  local s = uv.new_tcp()
+  assert(s:bind("127.0.0.1", 0))
+  local port = s:getsockname().port
+  s:close()
+  uv.run "nowait"
+  return port
+end
+
+local function listening(port)
+  local answer
+  local s = uv.new_tcp()
+  s:connect("127.0.0.1", port, function(err)
+    answer = err or "open"
+    s:close()
+  end)
+  wait("an answer", 1, function() return answer end)
+  return answer == "open"
+end
+
+local function remove_tree(path)
+  local scan = uv.fs_scandir(path)
+  while scan do
+    local name, kind = uv.fs_scandir_next(scan)
+    if not name then
+      break
+    end
+    if kind == "directory" then
+      remove_tree(path .. "/" .. name)
+    else
+      uv.fs_unlink(path .. "/" .. name)
+    end
+  end
+  uv.fs_rmdir(path)
+end
+
+local function read(path)
+  local f = assert(io.open(path))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+----------------------------------------------------------------- one run
+local function generate(server, process, work, place)
+  local args = { "bench" }
+  for word in work.args:gmatch "%S+" do
+    args[#args + 1] = word
+  end
+  if not work.args:find("--seconds", 1, true) then
+    table.move({ "--seconds", work.seconds or "5" }, 1, 2, #args + 1, args)
+  end
+  local subscribe = args[2] == "replay" and server.paths.replay or server.paths.subscribe
+  subscribe = work.query and subscribe .. work.query or subscribe
+  table.move({ "--json", "--port", tostring(place.port), "--pid", tostring(process.pid), "--publish-path",
+    server.paths.publish, "--subscribe-path", subscribe }, 1, 9, #args + 1, args)
+  local out = assert(uv.fs_open(place.dir .. "/result", "w", 384))
+  local err = assert(uv.fs_open(place.dir .. "/said", "w", 384))
+  local bench = spawn(1, place.tidegate, args, { nil, out, err })
+  uv.fs_close(out)
+  uv.fs_close(err)
+  local ended, why = wait("the end of the run", 600, function() return bench.code end)
+  if not ended then
+    stop(bench)
+    return nil, why
+  end
+  local doc = json.decode(read(place.dir .. "/result"))
+  return doc, doc and table.concat(doc.problems, "; ") or read(place.dir .. "/said")
+end
+
+-- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file; Tidegate only),
+-- query (added to the path of subscribers). Returns the document, or nil; and what is wrong with it.
+function M.measure(server, work, binary)
+  local place = {
+    dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
+    port = free_port(), tidegate = binary, root = M.root, policy = work.policy,
+  }
+  local log = assert(uv.fs_open(place.dir .. "/log", "w", 384))
+  local program, args = server.command(place)
+  local process = spawn(0, program, args, { nil, log, log }, place.dir)
+  uv.fs_close(log)
+  local up, why = wait(server.name .. " listens", 20, function()
+    return process.code or listening(place.port)
+  end)
+  local doc
+  if not up or process.code then
+    why = ("%s did not start: %s\n%s"):format(server.name, why or "it ended", read(place.dir .. "/log"))
+  else
+    doc, why = generate(server, process, work, place)
+  end
+  stop(process)
+  remove_tree(place.dir)
+  return doc, why
+end
+
+----------------------------------------------------------------- figures
+-- A number of a document: "deliveries.latency_ms.p50"; nil when it is not there.
+function M.pick(doc, path)
+  for key in path:gmatch "[^.]+" do
+    doc = type(doc) == "table" and doc[key] or nil
+  end
+  return type(doc) == "number" and doc or nil
+end
+
+function M.median(list)
+  table.sort(list)
+  local n = #list
+  return n > 0 and (list[(n + 1) // 2] + list[n // 2 + 1]) / 2 or nil
+end
+
+-- As people read it.
+function M.text(value)
+  if not value then
+    return "-"
+  elseif value >= 1000 then
+    local digits = ("%.0f"):format(value)
+    return (digits:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
+  end
+  return (value >= 100 and "%.0f" or value >= 10 and "%.1f" or "%.2f"):format(value)
+end
+
+return M
