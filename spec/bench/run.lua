@@ -39,8 +39,8 @@ local function row(scenario, figure, servers, runs)
     cells[#cells + 1] = text(median(values))
     if i > 1 then
       local ratio = median(ratios)
-      local better = ratio and (figure[3] == "more") == (ratio >= 1)
-      cells[#cells + 1] = ratio and ("%s%s"):format(text(ratio), better and "" or " (behind)") or "-"
+      local behind = ratio and (figure[3] == "more" and ratio < 0.98 or figure[3] == "less" and ratio > 1.02)
+      cells[#cells + 1] = ratio and text(ratio) .. (behind and " (behind)" or "") or "-"
     end
   end
   return "| " .. table.concat(cells, " | ") .. " |"

@@ -28,7 +28,7 @@ return {
   admin = false,
   store = { path = "store" },
   policy = { file = %q, auth = "open" },
-  limits = { max_connections = 19000 },
+  limits = { max_connections = 19500 },
   log = { level = "warn" },
 }
 ]]):format(place.port, place.policy or place.root .. "/scripts/policies/open.lua"))
@@ -78,7 +78,7 @@ http {
     location ~ ^/pub/([\w-]+)$ {
       nchan_publisher http;
       nchan_channel_id $1;
-      nchan_message_buffer_length 20000;
+      nchan_message_buffer_length 100000;
       nchan_message_timeout 1h;
     }
     location ~ ^/sub/([\w-]+)$ {

@@ -247,6 +247,13 @@ describe("tidegate bench against a server", function()
     assert.equal(0, doc.deliveries.lost)
   end)
 
+  it("that does not answer publishes: those are not losses", function()
+    local code, doc, err = run({ status = 0 }, "--pipeline", "7")
+    assert.equal(1, code)
+    assert.matches("7 publishes without an answer", err)
+    assert.equal(0, doc.deliveries.lost)
+  end)
+
   it("that refuses streams", function()
     local code, _, err = run { subscribe_status = 403 }
     assert.equal(1, code)

@@ -5,7 +5,7 @@
 --   server.port;  server:stop()
 --
 -- `fault(n, frame)` answers what subscribers of the topic get for the n-th publish (1, 2 ...).
--- Other options: chunked = true, crlf = true, pieces = bytes a write, status (of publishes),
+-- Other options: chunked = true, crlf = true, pieces = bytes a write, status (of publishes; 0: no answer),
 -- subscribe_status, hang_up = n (streams are ended at the n-th publish), wrap = function(data) return data end
 local uv = require "luv"
 
@@ -42,6 +42,9 @@ local function publish(self, client, target, body)
   self.published = self.published + 1
   local n, options = self.published, self.options
   local status = options.status or 201
+  if status == 0 then
+    return
+  end
   client:write(("HTTP/1.1 %d Done\r\nContent-Length: 2\r\n\r\n{}"):format(status))
   local data = options.wrap and options.wrap(body) or body
   local frame = ("id: %d\nevent: tick\ndata: %s\n\n"):format(n, data)

@@ -40,6 +40,7 @@ static void close_handle(uv_handle_t *h, void *runner)
 static void finish(struct runner *r)
 {
     r->phase = NULL;
+    bench_pubs_forgive_unanswered(&r->b);
     bench_subs_count_lost(&r->b);
     bench_subs_close(&r->b);
     bench_pubs_close(&r->b);

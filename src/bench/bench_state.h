@@ -26,8 +26,9 @@ struct bench_counts {
 };
 
 struct bench_topic {
-    uint64_t sent, refused;
-    uint32_t subs; /* open ones */
+    uint64_t sent;
+    uint64_t forgiven; /* refused, or never answered: nobody need have got them */
+    uint32_t subs;     /* open ones */
 };
 
 /* What is read at the ends of the measurement. */

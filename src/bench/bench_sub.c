@@ -72,7 +72,7 @@ static uint64_t missing(const struct bench_sub *s)
 {
     const struct bench_topic *t = &s->b->topics[s->topic];
     uint64_t n = bench_order_missing(&s->order, t->sent);
-    return n > t->refused ? n - t->refused : 0;
+    return n > t->forgiven ? n - t->forgiven : 0;
 }
 
 /* ---------------------------------------------------------------- streams */
