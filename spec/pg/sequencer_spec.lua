@@ -52,6 +52,16 @@ describe("several brokers on one database", function()
     end
   end)
 
+  it("take the very first row first, however long the outbox was empty before", function()
+    local c = sse.open(db:broker(), { topic = "t" })
+    local until_hint = eventually.now() + 2.5 -- the hint moves a second after nobody holds the outbox
+    eventually("the outbox has been idle", function() return eventually.now() > until_hint end)
+    db:insert { topic = "t", data = "first", key = "k" }
+    db:insert { topic = "t", data = "second", key = "k" }
+    db:insert { topic = "t", data = "end" }
+    assert.same({ "first", "end" }, { c:next().data, c:next().data })
+  end)
+
   it("go on when the one that hands out ids is killed in the middle of it, again and again", function()
     math.randomseed(SEED)
     local brokers = { db:broker(), db:broker() }

@@ -34,10 +34,12 @@ static const struct pg_statement lease_statement = {"lease",
                                                     "SELECT pg_try_advisory_lock(1952736100, 1)"};
 static const struct pg_statement probe_statement = {
     "probe", "SELECT id FROM tidegate.outbox WHERE id > $1::bigint ORDER BY id LIMIT 1"};
-/* Inserting locks the table before an id is drawn, and until the end of the transaction. */
+/* Inserting locks the table before an id is drawn, and until the end of the transaction. A sequence
+ * that was never used (or restarted) shows the id it will give, not the last it gave. */
 static const struct pg_statement holders_statement = {
     "holders",
-    "SELECT (SELECT last_value FROM tidegate.outbox_id_seq), coalesce(array_agg(virtualtransaction)"
+    "SELECT (SELECT last_value - (NOT is_called)::int FROM tidegate.outbox_id_seq), "
+    "coalesce(array_agg(virtualtransaction)"
     "::text, '{}'), count(*) FILTER (WHERE virtualtransaction = ANY ($1::text::text[]))"
     " FROM pg_locks WHERE locktype = 'relation' AND relation = 'tidegate.outbox'::regclass"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
