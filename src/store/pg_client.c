@@ -259,6 +259,11 @@ static bool take_result(struct pg_client *c, PGresult *res)
     return true;
 }
 
+static bool is_connected(const struct pg_client *c)
+{
+    return c->state == PG_READY || c->state == PG_SETTING_UP;
+}
+
 static void receive(struct pg_client *c)
 {
     PGnotify *note;
@@ -267,7 +272,7 @@ static void receive(struct pg_client *c)
             c->events.notified(c->ctx, note->extra);
         }
         PQfreemem(note);
-        if (c->state != PG_READY) {
+        if (!is_connected(c)) {
             return;
         }
     }
@@ -279,7 +284,7 @@ static void receive(struct pg_client *c)
         } else if (!take_result(c, res)) {
             pg_client_lose(c, UV_EPROTO, "unexpected COPY");
         }
-        if (c->state != PG_READY && c->state != PG_SETTING_UP) {
+        if (!is_connected(c)) {
             return;
         }
     }
@@ -296,7 +301,7 @@ static void on_socket(uv_poll_t *h, int status, int events)
         bool alive = PQconsumeInput(c->conn) != 0;
         PGconn *conn = c->conn;
         receive(c); /* also what came before the end: it may say why */
-        if (c->conn != conn || (c->state != PG_READY && c->state != PG_SETTING_UP)) {
+        if (c->conn != conn || !is_connected(c)) {
             return;
         }
         if (!alive || PQstatus(conn) == CONNECTION_BAD) {
