@@ -33,7 +33,7 @@ local function add_table(out, prefix, fields)
   out[#out + 1] = "| key | value | default | meaning |"
   out[#out + 1] = "|---|---|---|---|"
   for _, field in ipairs(fields) do
-    if field.kind ~= "section" then
+    if not field.fields then
       local row = ("| `%s%s` | %s | %s | %s |"):format(prefix, field.name, schema.expect(field):gsub("|", "\\|"),
         default_text(field), field.doc)
       out[#out + 1] = row
@@ -42,17 +42,32 @@ local function add_table(out, prefix, fields)
   out[#out + 1] = ""
 end
 
+local add_sections
+
+local function add_section(out, title, prefix, field)
+  out[#out + 1] = "### `" .. title .. "`"
+  out[#out + 1] = ""
+  out[#out + 1] = field.doc
+  out[#out + 1] = ""
+  add_table(out, prefix, field.fields)
+  add_sections(out, prefix, field.fields)
+end
+
+-- The sections and maps among `fields`.
+function add_sections(out, prefix, fields)
+  for _, field in ipairs(fields) do
+    local path = prefix .. field.name
+    if field.kind == "section" then
+      add_section(out, path, path .. ".", field)
+    elseif field.kind == "map" then
+      add_section(out, path .. " = { NAME = { ... }, ... }", path .. ".NAME.", field)
+    end
+  end
+end
+
 return function(spec)
   local out = { "## Configuration reference", "", spec.doc, "" }
   add_table(out, "", spec.fields)
-  for _, field in ipairs(spec.fields) do
-    if field.kind == "section" then
-      out[#out + 1] = "### `" .. field.name .. "`"
-      out[#out + 1] = ""
-      out[#out + 1] = field.doc
-      out[#out + 1] = ""
-      add_table(out, field.name .. ".", field.fields)
-    end
-  end
+  add_sections(out, "", spec.fields)
   return table.concat(out, "\n")
 end

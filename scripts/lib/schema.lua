@@ -8,13 +8,17 @@
 ---             max (bytes, default 4096); off = true: `false` stands for "none"; secret = true: never shown
 ---   list      of (a text field without name), min, max (items, default 256)
 ---   section   fields
---- The result is flat: result["sse.heartbeat_s"] == 15.
+---   map       fields (leaves), of each entry of a table whose keys are names the operator chooses; max (entries,
+---             default 64); pattern + expect, of the names (default: letters, digits, _ and -). Absent: no entries
+--- The result is flat: result["sse.heartbeat_s"] == 15. A map is a list of its entries in the order of their names:
+--- result["keys"] == { { name = "main", refresh_s = 300 } }; hence no field of an entry is called `name`.
 
 local schema = {}
 
 local PROBLEMS_MAX = 100 -- more than anybody reads; a generated file must not flood the terminal
 local SHOWN_MAX = 80 -- bytes of a foreign value in a message
-local TEXT_MAX, LIST_MAX = 4096, 256
+local TEXT_MAX, LIST_MAX, MAP_MAX = 4096, 256, 64
+local NAME_PATTERN, NAME_EXPECT, NAME_MAX = "^[%a_][%w_-]*$", "a name of letters, digits, _ and -", 64
 
 --- Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours.
 function schema.distance(a, b)
@@ -169,6 +173,8 @@ local kinds = {
 function schema.expect(field)
   if field.kind == "list" then
     return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max or LIST_MAX, schema.expect(field.of))
+  elseif field.kind == "map" then
+    return ("a table of at most %d entries NAME = { ... }"):format(field.max or MAP_MAX)
   end
   return kinds[field.kind].expect(field)
 end
@@ -231,7 +237,57 @@ local function check_list(ctx, field, value, label)
   return normal
 end
 
-local function check_leaf(ctx, field, value, path)
+local check_section
+
+-- How a key is written after a prefix: prefix.name, or prefix["any text"].
+local function label_of(prefix, key)
+  local plain = key:find("^[%w_-]+$") and #key <= SHOWN_MAX
+  return plain and prefix .. "." .. key or prefix .. "[" .. quote(key) .. "]"
+end
+
+local function by_text(a, b)
+  return tostring(a) < tostring(b)
+end
+
+local function check_map(ctx, field, value, label)
+  if type(value) ~= "table" then
+    if not is_placeholder(ctx, value) then
+      add_problem(ctx, label, ("expected %s, found %s"):format(schema.expect(field), show(ctx.secrets, value)))
+    end
+    return nil
+  end
+  local names = {}
+  for name in pairs(value) do
+    names[#names + 1] = name
+  end
+  if #names > (field.max or MAP_MAX) then
+    add_problem(ctx, label, ("expected %s, found %d"):format(schema.expect(field), #names))
+    return nil
+  end
+  table.sort(names, by_text)
+  local entries = {}
+  for i, name in ipairs(names) do
+    local good = type(name) == "string" and #name <= NAME_MAX and name:find(field.pattern or NAME_PATTERN)
+    if not good or secret_in(ctx.secrets, name) then
+      add_problem(ctx, label, ("expected %s for each entry, found the key %s"):format(field.expect or NAME_EXPECT,
+        show(ctx.secrets, name)))
+    elseif type(value[name]) ~= "table" then
+      if not is_placeholder(ctx, value[name]) then
+        local found = show(ctx.secrets, value[name])
+        add_problem(ctx, label_of(label, name), "expected a table of settings, found " .. found)
+      end
+    else
+      entries[i] = { name = name }
+      check_section(ctx, field.fields, value[name], label_of(label, name) .. ".", entries[i])
+    end
+  end
+  return entries
+end
+
+local checks = { list = check_list, map = check_map }
+
+-- Into result[key], where a flat result is keyed by the path and an entry of a map by the field's name.
+local function check_leaf(ctx, field, value, path, result, key)
   local override = ctx.overrides[path]
   local label = path
   if override then
@@ -245,15 +301,18 @@ local function check_leaf(ctx, field, value, path)
     end
     value = field.default
   end
-  local check = field.kind == "list" and check_list or check_scalar
-  ctx.result[path] = check(ctx, field, value, label)
+  if field.kind == "map" and value == nil then
+    value = {}
+  end
+  result[key] = (checks[field.kind] or check_scalar)(ctx, field, value, label)
 end
 
 -- Where else a key of that name is known: a setting put into the wrong section.
 local function find_elsewhere(fields, name, prefix)
   for _, field in ipairs(fields) do
-    if field.kind == "section" then
-      local found = find_elsewhere(field.fields, name, prefix .. field.name .. ".")
+    if field.fields then
+      local inner = prefix .. field.name .. (field.kind == "map" and ".NAME." or ".")
+      local found = find_elsewhere(field.fields, name, inner)
       if found then
         return found
       end
@@ -263,7 +322,7 @@ local function find_elsewhere(fields, name, prefix)
   end
 end
 
-local function report_unknown(ctx, fields, key, prefix)
+local function report_unknown(ctx, fields, key, prefix, in_entry)
   if ctx.count >= PROBLEMS_MAX then
     ctx.count = ctx.count + 1 -- will not be shown: a guess for each of a million keys would take minutes
     return
@@ -282,18 +341,20 @@ local function report_unknown(ctx, fields, key, prefix)
   for i, field in ipairs(fields) do
     names[i] = field.name
   end
-  local near = find_elsewhere(ctx.fields, key, "") or schema.nearest(key, names)
+  local elsewhere, nearest = find_elsewhere(ctx.fields, key, ""), schema.nearest(key, names)
+  local near = in_entry and nearest or elsewhere or nearest -- the names of entries' fields are short and common
   local shown = key:find("^[%w_]+$") and #key <= SHOWN_MAX and key or "[" .. quote(key) .. "]"
   add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near) or "unknown key")
 end
 
-local function check_section(ctx, fields, value, prefix)
+-- `entry`: the table to fill, of a map's entry; else the results go into the flat one.
+function check_section(ctx, fields, value, prefix, entry)
   local known = {}
   for _, field in ipairs(fields) do
     local path, found = prefix .. field.name, value[field.name]
     known[field.name] = true
     if field.kind ~= "section" then
-      check_leaf(ctx, field, found, path)
+      check_leaf(ctx, field, found, path, entry or ctx.result, entry and field.name or path)
     elseif found == nil or type(found) == "table" then
       check_section(ctx, field.fields, found or {}, path .. ".")
     else
@@ -306,11 +367,9 @@ local function check_section(ctx, fields, value, prefix)
       unknown[#unknown + 1] = key
     end
   end
-  table.sort(unknown, function(a, b)
-    return tostring(a) < tostring(b)
-  end)
+  table.sort(unknown, by_text)
   for _, key in ipairs(unknown) do
-    report_unknown(ctx, fields, key, prefix)
+    report_unknown(ctx, fields, key, prefix, entry ~= nil)
   end
 end
 
@@ -357,7 +416,7 @@ function schema.validate(spec, value, opt)
   return ctx.result
 end
 
---- All leaves in order: { path = "sse.heartbeat_s", field = ... }.
+--- All leaves in order: { path = "sse.heartbeat_s", field = ... }. A map is a leaf; its entries' fields are not.
 function schema.leaves(fields, prefix, into)
   prefix, into = prefix or "", into or {}
   for _, field in ipairs(fields) do
@@ -370,11 +429,16 @@ function schema.leaves(fields, prefix, into)
   return into
 end
 
---- What kind each setting is: path -> kind.
+--- What kind each setting is: path -> kind; of the entries of a map "keys", "keys.*.refresh_s" -> kind.
 function schema.kinds(fields)
   local result = {}
   for _, leaf in ipairs(schema.leaves(fields)) do
     result[leaf.path] = leaf.field.kind
+    if leaf.field.kind == "map" then
+      for _, inner in ipairs(leaf.field.fields) do
+        result[leaf.path .. ".*." .. inner.name] = inner.kind
+      end
+    end
   end
   return result
 end

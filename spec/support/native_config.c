@@ -116,8 +116,8 @@ struct pair {
 static int l_load_pair(lua_State *L)
 {
     static const struct lua_config_key keys[] = {
-        {"number", LUA_CONFIG_INTEGER, offsetof(struct pair, number), 0},
-        {"text", LUA_CONFIG_TEXT, offsetof(struct pair, text), 0}};
+        {"number", LUA_CONFIG_INTEGER, offsetof(struct pair, number), 0, NULL},
+        {"text", LUA_CONFIG_TEXT, offsetof(struct pair, text), 0, NULL}};
     struct pair pair;
     struct strbuf problems;
     struct lua_config_spec spec = {
@@ -135,6 +135,64 @@ static int l_load_pair(lua_State *L)
     return 1;
 }
 
+struct thing {
+    char *name, *label;
+    int64_t size;
+    char **items;
+    size_t item_count;
+};
+
+struct things {
+    struct thing *v;
+    size_t n;
+};
+
+static void push_thing(lua_State *L, const struct thing *t)
+{
+    lua_newtable(L);
+    set_text(L, "name", t->name);
+    set_text(L, "label", t->label);
+    set_integer(L, "size", t->size);
+    lua_newtable(L);
+    for (size_t i = 0; i < t->item_count; i++) {
+        lua_pushstring(L, t->items[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "items");
+}
+
+/* load_map(path, schema): a map "things" of { size, label, items } against a schema of the spec's
+ * own */
+static int l_load_map(lua_State *L)
+{
+    static const struct lua_config_key fields[] = {
+        {"size", LUA_CONFIG_INTEGER, offsetof(struct thing, size), 0, NULL},
+        {"label", LUA_CONFIG_TEXT, offsetof(struct thing, label), 0, NULL},
+        {"items", LUA_CONFIG_LIST, offsetof(struct thing, items),
+         offsetof(struct thing, item_count), NULL}};
+    static const struct lua_config_entry entry = {sizeof(struct thing),
+                                                  offsetof(struct thing, name), fields, 3};
+    static const struct lua_config_key map = {"things", LUA_CONFIG_MAP, offsetof(struct things, v),
+                                              offsetof(struct things, n), &entry};
+    struct things things;
+    struct strbuf problems;
+    struct lua_config_spec spec = {
+        .schema = slice_str(luaL_checkstring(L, 2)), .keys = &map, .key_count = 1};
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &things, &problems);
+    if (rc) {
+        return push_failure(L, rc, &problems);
+    }
+    lua_newtable(L);
+    for (size_t i = 0; i < things.n; i++) {
+        push_thing(L, &things.v[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_config_clear(&spec, &things);
+    strbuf_clear(&problems);
+    return 1;
+}
+
 /* setenv(name[, value]); without a value it is unset */
 static int l_setenv(lua_State *L)
 {
@@ -146,11 +204,9 @@ static int l_setenv(lua_State *L)
 
 int native_open_config(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"load", l_load},
-                                         {"load_pair", l_load_pair},
-                                         {"reference", l_reference},
-                                         {"setenv", l_setenv},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", l_load},         {"load_pair", l_load_pair},
+                                         {"load_map", l_load_map}, {"reference", l_reference},
+                                         {"setenv", l_setenv},     {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

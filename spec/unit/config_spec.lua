@@ -31,22 +31,28 @@ local function problems_of(text, overrides)
   return lines
 end
 
--- { ["a.b"] = "1", c = "2" } -> "return { a = { b = 1 }, c = 2 }"
+-- { ["a.b"] = "1", ["a.m.x.c"] = "2", d = "3" } -> "return { a = { b = 1, m = { x = { c = 2 } } }, d = 3 }"
 local function render(settings)
-  local sections, top = {}, {}
+  local root = {}
   for key, literal in pairs(settings) do
-    local section, name = key:match "^([%w_]+)%.([%w_]+)$"
-    if section then
-      sections[section] = sections[section] or {}
-      table.insert(sections[section], name .. " = " .. literal)
-    else
-      top[#top + 1] = key .. " = " .. literal
+    local at = root
+    for section in key:gmatch "([%w_]+)%." do
+      at[section] = at[section] or {}
+      at = at[section]
     end
+    at[key:match "[%w_]+$"] = literal
   end
-  for section, items in pairs(sections) do
-    top[#top + 1] = section .. " = { " .. table.concat(items, ", ") .. " }"
+  local function text_of(node)
+    if type(node) == "string" then
+      return node
+    end
+    local items = {}
+    for name, child in pairs(node) do
+      items[#items + 1] = name .. " = " .. text_of(child)
+    end
+    return "{ " .. table.concat(items, ", ") .. " }"
   end
-  return "return { " .. table.concat(top, ", ") .. " }"
+  return "return " .. text_of(root)
 end
 
 local function with(changes)
@@ -57,6 +63,12 @@ local function with(changes)
     end
   end
   return render(settings)
+end
+
+-- Other problems may stand beside it: an entry may lack what it must have.
+local function assert_line(wanted, lines)
+  assert.truthy(("\n" .. table.concat(lines, "\n") .. "\n"):find("\n" .. wanted .. "\n", 1, true),
+    wanted .. "\nis not in\n" .. table.concat(lines, "\n"))
 end
 
 describe("configuration", function()
@@ -106,6 +118,8 @@ describe("configuration", function()
         return "true or false"
       elseif field.kind == "list" then
         return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max, field.of.expect)
+      elseif field.kind == "map" then
+        return ("a table of at most %d entries NAME = { ... }"):format(field.max or 64)
       elseif field.choices then
         local quoted = '"' .. table.concat(field.choices, '", "') .. '"'
         return (quoted:gsub(', ("[^"]*")$', " or %1"))
@@ -118,7 +132,7 @@ describe("configuration", function()
 
       it(key .. " has a doc, and a default that is right", function()
         assert.truthy(field.doc and #field.doc > 10)
-        assert.truthy(field.required or field.default ~= nil)
+        assert.truthy(field.required or field.default ~= nil or field.kind == "map")
       end)
 
       it(key .. " of a wrong type", function()
@@ -148,6 +162,19 @@ describe("configuration", function()
           end
           assert.same({ ("%s: expected %s, found 0.5"):format(key, range(field)) }, problems_of(with { [key] = "0.5" }))
         end)
+      elseif field.kind == "map" then
+        for _, inner in ipairs(field.fields) do
+          local inner_key = ("%s.x.%s"):format(key, inner.name)
+          it(inner_key .. " has a doc, a default that is right, and a type", function()
+            assert.truthy(inner.doc and #inner.doc > 10)
+            assert.truthy(inner.required or inner.default ~= nil)
+            local problems = problems_of(with { [inner_key] = "function() end" })
+            assert_line(("%s: expected %s, found a function"):format(inner_key, expected(inner)), problems)
+            local typo = inner_key .. "_"
+            assert_line(('%s: unknown key; did you mean "%s"?'):format(typo, inner.name),
+              problems_of(with { [typo] = "1" }))
+          end)
+        end
       elseif field.kind == "text" then
         it(key .. " empty or over-long", function()
           for _, bad in ipairs { "", ("y"):rep(4097) } do
@@ -476,6 +503,37 @@ return {
 
     it("mirror each other", function()
       assert.same({ number = 5, text = "x" }, load_pair(number, text))
+    end)
+
+    local map = [[{ name = "things", kind = "map", doc = "", fields = {
+      { name = "size", kind = "integer", default = 7, min = 1, max = 9, doc = "" },
+      { name = "label", kind = "text", off = true, default = false, doc = "" },
+      { name = "items", kind = "list", of = { kind = "text" }, default = {}, doc = "" } } }]]
+
+    local function load_map(conf, field)
+      write(conf)
+      return config.load_map(path, "return { doc = '', fields = {" .. (field or map) .. "} }")
+    end
+
+    it("mirror each other in the entries of a map, in the order of their names", function()
+      assert.same({}, load_map "return {}")
+      assert.same({
+        { name = "a-1", size = 7, items = { "i", "j" } },
+        { name = "b", size = 2, label = "x", items = {} },
+        { name = "c", size = 7, items = {} },
+      }, load_map [[return { things = { c = {}, b = { size = 2, label = "x" }, ["a-1"] = { items = { "i", "j" } } } }]])
+      local settings, problems, rc = load_map "return { things = { a = { items = { 'x' } }, b = { size = 0 } } }"
+      assert.is_nil(settings)
+      assert.equal(EINVAL, rc)
+      assert.equal("things.b.size: expected an integer from 1 to 9, found 0\n", problems)
+      settings, problems, rc = load_map("return {}", (map:gsub('"label"', '"other"')))
+      assert.is_nil(settings)
+      assert.equal(EFAULT, rc)
+      assert.equal("internal error: things.*.label is in the struct but not in the schema\n", problems)
+      local more = map:gsub('doc = "", fields = {', '%0 { name = "on", kind = "boolean" },')
+      settings, problems = load_map("return {}", more)
+      assert.is_nil(settings)
+      assert.equal("internal error: things.*.on is in the schema but not in the struct\n", problems)
     end)
 
     it("that do not are an error of the program, whatever the file says", function()

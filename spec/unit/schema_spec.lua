@@ -84,6 +84,95 @@ describe("schema", function()
       problems_of(spec, { l = { "a", x = "b" } }))
   end)
 
+  describe("map", function()
+    local spec = {
+      fields = {
+        { name = "keys", kind = "map", max = 3, fields = {
+          { name = "file", kind = "text", required = true, expect = "the path of a file" },
+          integer("refresh_s", 1, 9),
+          {
+            name = "alg", kind = "list", of = { kind = "text", choices = { "RS256", "ES256" } },
+            default = { "RS256" },
+          },
+        } },
+        { name = "http", kind = "section", fields = {
+          { name = "targets", kind = "map", pattern = "^%l+$", expect = "a word", fields = { integer("size", 1, 9) } },
+        } },
+      },
+    }
+
+    it("is a list of its entries in the order of their names, each with its defaults", function()
+      assert.same({ keys = {}, ["http.targets"] = {} }, schema.validate(spec, {}))
+      assert.same({
+        keys = {
+          { name = "a_1", file = "x", refresh_s = 1, alg = { "RS256" } },
+          { name = "b-2", file = "y", refresh_s = 3, alg = { "ES256", "RS256" } },
+        },
+        ["http.targets"] = { { name = "x", size = 2 } },
+      }, schema.validate(spec, {
+        keys = { ["b-2"] = { file = "y", refresh_s = 3, alg = { "ES256", "RS256" } }, a_1 = { file = "x" } },
+        http = { targets = { x = { size = 2 } } },
+      }))
+    end)
+
+    it("tells every problem with the path of its entry", function()
+      assert.same({
+        'keys: expected a name of letters, digits, _ and - for each entry, found the key "a b"',
+        "keys.main.file: is required: expected the path of a file",
+        'keys.main.alg[1]: expected "RS256" or "ES256", found "RS255"; did you mean "RS256"?',
+        'keys.main.refresh: unknown key; did you mean "refresh_s"?',
+        'http.targets.x.refresh_s: unknown key; did you mean "keys.NAME.refresh_s"?',
+        'file: unknown key; did you mean "keys.NAME.file"?',
+      }, problems_of(spec, {
+        file = "x",
+        keys = { ["a b"] = {}, main = { alg = { "RS255" }, refresh = 1 } },
+        http = { targets = { x = { refresh_s = 1 } } },
+      }))
+      assert.same({ 'http.targets: expected a word for each entry, found the key "X"' },
+        problems_of(spec, { http = { targets = { X = {} } } }))
+    end)
+
+    it("takes tables of named tables only, and not too many", function()
+      local expected = "keys: expected a table of at most 3 entries NAME = { ... }, found "
+      assert.same({ expected .. '"x"' }, problems_of(spec, { keys = "x" }))
+      assert.same({ expected .. "false" }, problems_of(spec, { keys = false }))
+      assert.same({ expected .. "4" }, problems_of(spec, { keys = { a = 1, b = 1, c = 1, d = 1 } }))
+      assert.same({ "keys.a: expected a table of settings, found 1" }, problems_of(spec, { keys = { a = 1 } }))
+      assert.same({ "keys: expected a name of letters, digits, _ and - for each entry, found the key 1" },
+        problems_of(spec, { keys = { { file = "x" } } }))
+      assert.same({ ('keys: expected a name of letters, digits, _ and - for each entry, found the key "%s"')
+        :format(("k"):rep(65)) }, problems_of(spec, { keys = { [("k"):rep(65)] = {} } }))
+    end)
+
+    it("never shows a value from the environment, not as a name either", function()
+      local opt = { secrets = { hunter2 = "PASSWORD" } }
+      assert.same({
+        "keys: expected a name of letters, digits, _ and - for each entry, found the key "
+          .. "a value made of the environment variable PASSWORD (not shown)",
+      }, problems_of(spec, { keys = { hunter2 = {} } }, opt))
+    end)
+
+    it("hands its entries to the rules, once they are right", function()
+      local ruled = { fields = spec.fields }
+      function ruled.rules(result, tools)
+        for _, key in ipairs(result.keys) do
+          tools.report("keys." .. key.name .. ".file", "is " .. tools.show(key.file))
+        end
+      end
+      assert.same({ 'keys.main.file: is "x"' }, problems_of(ruled, { keys = { main = { file = "x" } } }))
+      assert.equal(1, #problems_of(ruled, { keys = { main = { file = "x", refresh_s = 10 } } }))
+    end)
+
+    it("is described in the reference", function()
+      local text = require "config_reference" { doc = "", fields = {
+        { name = "keys", kind = "map", doc = "Who signs.", fields = {
+          { name = "on", kind = "boolean", default = true, doc = "Is it used." } } },
+      } }
+      assert.truthy(text:find("### `keys = { NAME = { ... }, ... }`\n\nWho signs.\n\n| key", 1, true), text)
+      assert.truthy(text:find("| `keys.NAME.on` | true or false | `true` | Is it used. |", 1, true), text)
+    end)
+  end)
+
   it("takes false for none only where the field says so", function()
     local off = leaf { name = "t", kind = "text", off = true, expect = "a word", default = "x" }
     assert.same({ t = false }, schema.validate(off, { t = false }))

@@ -17,6 +17,7 @@ enum lua_config_type {
     LUA_CONFIG_BOOLEAN, /* bool */
     LUA_CONFIG_TEXT,    /* char *, owned; NULL where the setting is false */
     LUA_CONFIG_LIST,    /* char **, owned, and a size_t count at `count_offset` */
+    LUA_CONFIG_MAP,     /* array of structs that `entry` describes, owned, and the same count */
 };
 
 /* Where the setting of a dotted path lives in the struct. */
@@ -24,6 +25,15 @@ struct lua_config_key {
     const char *path;
     enum lua_config_type type;
     size_t offset, count_offset;
+    const struct lua_config_entry *entry; /* of a map */
+};
+
+/* What an entry of a map is: a struct of `size` bytes with a char * at `name_offset`, owned, and
+ * settings whose paths are the names of the fields. Entries are in the order of their names. */
+struct lua_config_entry {
+    size_t size, name_offset;
+    const struct lua_config_key *keys; /* no maps among them */
+    size_t key_count;
 };
 
 /* A check that the schema refers to by name. 0, or a negative UV_E* with the reason in `e`. */

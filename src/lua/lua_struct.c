@@ -19,27 +19,40 @@ const struct lua_config_key *lua_struct_find(const struct lua_config_spec *spec,
 
 static const char *kind_of(enum lua_config_type type)
 {
-    static const char *const kinds[] = {"integer", "boolean", "text", "list"};
+    static const char *const kinds[] = {"integer", "boolean", "text", "list", "map"};
     return kinds[type];
+}
+
+/* `map`: the path of the map whose entries `keys` describe; NULL: they are the settings.
+ * Stack: kinds at `kinds`; what is checked is taken out of it. */
+static void check_keys(lua_State *L, int kinds, const char *map, const struct lua_config_key *keys,
+                       size_t n)
+{
+    for (const struct lua_config_key *key = keys; key < keys + n; key++) {
+        const char *path =
+            map ? lua_pushfstring(L, "%s.*.%s", map, key->path) : lua_pushstring(L, key->path);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, kinds); /* path, kind */
+        const char *kind = lua_tostring(L, -1);
+        if (!kind) {
+            luaL_error(L, "%s is in the struct but not in the schema", path);
+        } else if (strcmp(kind, kind_of(key->type)) != 0) {
+            luaL_error(L, "%s is of kind %s in the schema, %s in the struct", path, kind,
+                       kind_of(key->type));
+        }
+        lua_pop(L, 1);
+        lua_pushnil(L);
+        lua_rawset(L, kinds);
+        if (key->entry) {
+            check_keys(L, kinds, key->path, key->entry->keys, key->entry->key_count);
+        }
+    }
 }
 
 void lua_struct_check(lua_State *L, const struct lua_config_spec *spec)
 {
     int kinds = lua_absindex(L, -1);
-    for (size_t i = 0; i < spec->key_count; i++) {
-        const struct lua_config_key *key = &spec->keys[i];
-        lua_getfield(L, -1, key->path); /* kinds, kind */
-        const char *kind = lua_tostring(L, -1);
-        if (!kind) {
-            luaL_error(L, "%s is in the struct but not in the schema", key->path);
-        } else if (strcmp(kind, kind_of(key->type)) != 0) {
-            luaL_error(L, "%s is of kind %s in the schema, %s in the struct", key->path, kind,
-                       kind_of(key->type));
-        }
-        lua_pop(L, 1);
-        lua_pushnil(L);
-        lua_setfield(L, -2, key->path);
-    }
+    check_keys(L, kinds, NULL, spec->keys, spec->key_count);
     lua_pushnil(L);
     if (lua_next(L, -2)) { /* kinds, path, kind */
         luaL_error(L, "%s is in the schema but not in the struct", lua_tostring(L, -2));
@@ -65,17 +78,21 @@ static char *take_text(lua_State *L)
     return copy;
 }
 
+/* Room for `n` items of `size` bytes, zeroed; NULL for none; raises when memory is short. */
+static void *new_items(lua_State *L, size_t n, size_t size)
+{
+    void *items = n ? calloc(n, size) : NULL;
+    if (!items && n) {
+        luaL_error(L, "no memory for a list of %d", (int)n);
+    }
+    return items;
+}
+
 /* `*count` is right at every moment, so that a raise leaves a list that can be freed. */
 static void copy_list(lua_State *L, char ***items, size_t *count)
 {
     size_t n = (size_t)lua_rawlen(L, -1);
-    *items = n ? calloc(n, sizeof **items) : NULL;
-    if (!*items) {
-        if (n) {
-            luaL_error(L, "no memory for a list of %d", (int)n);
-        }
-        return;
-    }
+    *items = new_items(L, n, sizeof **items);
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         (*items)[i] = take_text(L);
@@ -83,10 +100,29 @@ static void copy_list(lua_State *L, char ***items, size_t *count)
     }
 }
 
-void lua_struct_copy(lua_State *L, const struct lua_config_spec *spec, void *out)
+static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n, void *out);
+
+/* The same for a list of tables. */
+static void copy_map(lua_State *L, const struct lua_config_entry *entry, void **items,
+                     size_t *count)
 {
-    for (size_t i = 0; i < spec->key_count; i++) {
-        const struct lua_config_key *key = &spec->keys[i];
+    size_t n = (size_t)lua_rawlen(L, -1);
+    *items = new_items(L, n, entry->size);
+    for (size_t i = 0; i < n; i++) {
+        void *item = at(*items, i * entry->size);
+        *count = i + 1;
+        lua_rawgeti(L, -1, (lua_Integer)i + 1); /* list, table */
+        lua_getfield(L, -1, "name");
+        *(char **)at(item, entry->name_offset) = take_text(L);
+        copy_keys(L, entry->keys, entry->key_count, item);
+        lua_pop(L, 1);
+    }
+}
+
+/* Stack: table of path -> value at -1, unchanged. */
+static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n, void *out)
+{
+    for (const struct lua_config_key *key = keys; key < keys + n; key++) {
         if (lua_getfield(L, -1, key->path) == LUA_TNIL) {
             luaL_error(L, "%s has no value", key->path);
         }
@@ -107,15 +143,22 @@ void lua_struct_copy(lua_State *L, const struct lua_config_spec *spec, void *out
         case LUA_CONFIG_LIST:
             copy_list(L, to, at(out, key->count_offset));
             break;
+        case LUA_CONFIG_MAP:
+            copy_map(L, key->entry, to, at(out, key->count_offset));
+            break;
         }
         lua_pop(L, 1);
     }
 }
 
-void lua_struct_blank(const struct lua_config_spec *spec, void *out)
+void lua_struct_copy(lua_State *L, const struct lua_config_spec *spec, void *out)
 {
-    for (size_t i = 0; i < spec->key_count; i++) {
-        const struct lua_config_key *key = &spec->keys[i];
+    copy_keys(L, spec->keys, spec->key_count, out);
+}
+
+static void blank_keys(const struct lua_config_key *keys, size_t n, void *out)
+{
+    for (const struct lua_config_key *key = keys; key < keys + n; key++) {
         void *to = at(out, key->offset);
         switch (key->type) {
         case LUA_CONFIG_INTEGER:
@@ -128,27 +171,55 @@ void lua_struct_blank(const struct lua_config_spec *spec, void *out)
             *(char **)to = NULL;
             break;
         case LUA_CONFIG_LIST:
-            *(char ***)to = NULL;
+        case LUA_CONFIG_MAP:
+            *(void **)to = NULL;
             *(size_t *)at(out, key->count_offset) = 0;
             break;
         }
     }
 }
 
-void lua_struct_clear(const struct lua_config_spec *spec, void *out)
+void lua_struct_blank(const struct lua_config_spec *spec, void *out)
 {
-    for (size_t i = 0; i < spec->key_count; i++) {
-        const struct lua_config_key *key = &spec->keys[i];
+    blank_keys(spec->keys, spec->key_count, out);
+}
+
+static void clear_list(char **items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(items[i]);
+    }
+    free(items);
+}
+
+static void clear_keys(const struct lua_config_key *keys, size_t n, void *out);
+
+static void clear_map(const struct lua_config_entry *entry, void *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        void *item = at(items, i * entry->size);
+        free(*(char **)at(item, entry->name_offset));
+        clear_keys(entry->keys, entry->key_count, item);
+    }
+    free(items);
+}
+
+static void clear_keys(const struct lua_config_key *keys, size_t n, void *out)
+{
+    for (const struct lua_config_key *key = keys; key < keys + n; key++) {
         void *to = at(out, key->offset);
         if (key->type == LUA_CONFIG_TEXT) {
             free(*(char **)to);
         } else if (key->type == LUA_CONFIG_LIST) {
-            char **items = *(char ***)to;
-            for (size_t k = 0; k < *(size_t *)at(out, key->count_offset); k++) {
-                free(items[k]);
-            }
-            free(items);
+            clear_list(*(char ***)to, *(size_t *)at(out, key->count_offset));
+        } else if (key->type == LUA_CONFIG_MAP) {
+            clear_map(key->entry, *(void **)to, *(size_t *)at(out, key->count_offset));
         }
     }
-    lua_struct_blank(spec, out);
+}
+
+void lua_struct_clear(const struct lua_config_spec *spec, void *out)
+{
+    clear_keys(spec->keys, spec->key_count, out);
+    blank_keys(spec->keys, spec->key_count, out);
 }
