@@ -242,6 +242,31 @@ static int l_seek(lua_State *L)
     return 1;
 }
 
+static void on_sync(void *ctx, uint64_t token, int rc)
+{
+    struct driver *d = ctx;
+    push_completion(d, "sync", token, rc);
+    lua_pop(d->L, 1);
+}
+
+static int l_sync(lua_State *L)
+{
+    struct driver *d = check(L);
+    int rc = d->store->ops->sync(d->store, on_sync, d, ++d->tokens);
+    if (rc) {
+        return refused(L, rc);
+    }
+    lua_pushinteger(L, (lua_Integer)d->tokens);
+    return 1;
+}
+
+static int l_wake(lua_State *L)
+{
+    struct driver *d = check(L);
+    d->store->ops->wake(d->store);
+    return 0;
+}
+
 static void on_patience(uv_timer_t *timer)
 {
     struct driver *d = timer->data;
@@ -440,6 +465,7 @@ static int open_sqlite(lua_State *L, struct driver *d, struct err *e)
         .retain_bytes = (uint64_t)integer_field(L, 1, "retain_bytes", 0),
         .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
+        .no_retention = bool_field(L, 1, "no_retention", false),
     };
     return store_sqlite_open(&o, &d->loop, &d->metrics, on_tail, d, &d->store, e);
 }
@@ -514,6 +540,8 @@ int native_open_store(lua_State *L)
     static const luaL_Reg methods[] = {{"append", l_append},
                                        {"read", l_read},
                                        {"seek", l_seek},
+                                       {"sync", l_sync},
+                                       {"wake", l_wake},
                                        {"run", l_run},
                                        {"completions", l_completions},
                                        {"tail", l_tail},

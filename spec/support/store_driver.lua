@@ -39,7 +39,7 @@ end
 --- Closes, and removes the directory.
 function Driver:discard()
   self:close()
-  for _, suffix in ipairs { "", "-wal", "-shm" } do
+  for _, suffix in ipairs { "", "-wal", "-shm", "-lock" } do
     os.remove(self.file .. suffix)
   end
   os.remove(self.path)

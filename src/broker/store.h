@@ -100,6 +100,8 @@ struct store_ops {
     int (*seek)(struct store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
     /* NULL: the tail is never behind, for there is no other broker on this store. */
     int (*sync)(struct store *s, store_sync_cb cb, void *ctx, uint64_t token);
+    /* Another process of ours has committed: look now. NULL: it would not help. */
+    void (*wake)(struct store *s);
     struct store_bounds (*bounds)(const struct store *s);
     struct store_health (*health)(const struct store *s);
     /* Lets what was accepted complete, then calls `done` and frees the store. */

@@ -4,6 +4,7 @@
 #include "base/xalloc.h"
 
 #include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 int sqlite_db_error(int sqlite_rc)
@@ -145,4 +146,8 @@ void sqlite_db_close(struct sqlite_db *db)
     }
     REQUIRE(sqlite3_close(db->db) == SQLITE_OK);
     db->db = NULL;
+    if (db->lock_fd >= 0) {
+        close(db->lock_fd);
+        db->lock_fd = -1;
+    }
 }

@@ -58,6 +58,7 @@ struct sqlite_db {
     unsigned busy_ms;    /* how long to wait for the lock of another writer */
     uint64_t busy_since; /* uv_hrtime() of the first refusal; 0: not waiting */
     sqlite3_int64 page_size;
+    int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
 };
 
 /* Sorted by `after`, never touching, never more than SQLITE_LEAPS_MAX. */

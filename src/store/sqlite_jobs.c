@@ -144,12 +144,24 @@ static void plan_check(struct sqlite_store *s)
     schedule_check(s);
 }
 
+static void answer_askers(struct list *askers, int rc)
+{
+    while (!list_empty(askers)) {
+        struct sqlite_asker *a = list_first(askers, struct sqlite_asker, node);
+        list_del(&a->node);
+        a->cb(a->ctx, a->token, rc);
+        free(a);
+    }
+}
+
 static void on_done(uv_work_t *work, int status)
 {
     struct sqlite_store *s = work->data;
     struct sqlite_writer *w = &s->writer;
     (void)status; /* the work is never cancelled */
     if (w->kind == SQLITE_JOB_CLOSE) {
+        answer_askers(&s->asking, UV_ECANCELED);
+        answer_askers(&s->askers, UV_ECANCELED);
         sqlite_store_finish(s);
         return;
     }
@@ -165,6 +177,9 @@ static void on_done(uv_work_t *work, int status)
     s->metrics->append_queue = s->waiting_events;
     take_retained(s);
     plan_check(s);
+    if (!s->catching_up) { /* else the rest comes with the next job */
+        answer_askers(&s->asking, w->rc);
+    }
     s->busy = false;
     sqlite_jobs_kick(s);
 }
@@ -198,7 +213,7 @@ static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
         *kind = SQLITE_JOB_WRITE;
     } else {
         *kind = SQLITE_JOB_CHECK;
-        return s->check_due;
+        return s->check_due || s->woken;
     }
     return true;
 }
@@ -233,6 +248,7 @@ static void fill_rules(struct sqlite_store *s)
         .rows = s->rows,
         .counted = s->counted,
         .probe = s->faults[SQLITE_FAULT_WRITE].code != 0,
+        .watch_only = s->opt.no_retention,
     };
 }
 
@@ -251,7 +267,8 @@ void sqlite_jobs_kick(struct sqlite_store *s)
         s->ticks = 0;
     }
     if (kind != SQLITE_JOB_RETAIN) {
-        s->check_due = false; /* a write looks for rows of others as well */
+        s->check_due = s->woken = false; /* a write looks for rows of others as well */
+        list_splice_tail(&s->asking, &s->askers);
     }
     s->retained_last = kind == SQLITE_JOB_RETAIN;
     s->stirred = false;
@@ -287,6 +304,12 @@ static void on_retain_timer(uv_timer_t *timer)
         s->retain_due = true;
         sqlite_jobs_kick(s);
     }
+}
+
+void sqlite_jobs_wake(struct sqlite_store *s)
+{
+    s->woken = true;
+    sqlite_jobs_kick(s);
 }
 
 static void on_change(uv_fs_event_t *watch, const char *file, int events, int status)

@@ -193,7 +193,11 @@ int sqlite_retain_run(struct sqlite_writer *w)
     struct plan p;
     int rc = sqlite_db_moved(&w->db, &w->error);
     rc = rc ? rc : look_at_trimmed(w);
-    rc = rc ? rc : make_plan(w, &p);
+    if (rc == 0 && w->rules.watch_only) {
+        p = (struct plan){.now_s = clock_unix_ms() / 1000};
+    } else {
+        rc = rc ? rc : make_plan(w, &p);
+    }
     if (rc) {
         return rc;
     }
@@ -201,7 +205,7 @@ int sqlite_retain_run(struct sqlite_writer *w)
     if (p.upto || p.keys || w->rules.probe) {
         rc = carry_out(w, &p);
     }
-    rc = rc ? rc : give_back(w);
+    rc = rc || w->rules.watch_only ? rc : give_back(w);
     w->db.busy_ms = w->busy_ms;
     measure(w);
     return rc;

@@ -3,6 +3,7 @@
 #include "store/sqlite_db.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -107,9 +108,61 @@ int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint6
     return leaps_save(db, leaps);
 }
 
+/* ------------------------------------------------------------------ several brokers on one file */
+
+/* The lock file beside the database, one byte for each purpose (fcntl(2), open file description
+ * locks: the kernel takes them back however a process ends). Byte 0 is held while opening. The byte
+ * of the database's inode is shared by all who have it open: a copy that was put in its place is
+ * another database. */
+static bool lock_byte(int fd, short type, off_t at, bool wait)
+{
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+    int rc;
+    do {
+        rc = fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &range);
+    } while (rc != 0 && errno == EINTR);
+    return rc == 0;
+}
+
+/* Brokers that open the file at the same time do so one after the other: SQLite refuses at once,
+ * busy handler or not, where two switch a new file to WAL. -1: there is no file to lock, which
+ * SQLite will complain about. */
+static int begin_opening(const char *path)
+{
+    char name[4200];
+    (void)snprintf(name, sizeof name, "%s-lock", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        (void)lock_byte(fd, F_WRLCK, 0, true);
+    }
+    return fd;
+}
+
+static void end_opening(int fd)
+{
+    if (fd >= 0) {
+        (void)lock_byte(fd, F_UNLCK, 0, false);
+    }
+}
+
+/* Is nobody else serving this file? Leaves it marked as served. */
+static bool is_alone(const struct sqlite_db *db, const char *path)
+{
+    struct stat st;
+    if (db->lock_fd < 0 || stat(path, &st) != 0) {
+        return true;
+    }
+    off_t at = (off_t)(st.st_ino & INT64_C(0x3fffffffffffffff)) + 1;
+    bool alone = lock_byte(db->lock_fd, F_WRLCK, at, false);
+    (void)lock_byte(db->lock_fd, F_RDLCK, at, false);
+    return alone;
+}
+
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
- * version of it, may have handed out. */
-static int leap(struct sqlite_db *db, int64_t unix_ms, struct sqlite_opened *out)
+ * version of it, may have handed out. The first broker on the file sees to it. Those that join it
+ * do not: the first would not know of the leap, and take ids below it for those of another store.
+ */
+static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite_opened *out)
 {
     int64_t head = 0, trimmed = 0;
     int rc = sqlite_db_integer(db, SQLITE_head, 0, &head);
@@ -119,7 +172,7 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, struct sqlite_opened *out
         return rc;
     }
     int64_t floor = (int64_t)store_id_floor(unix_ms);
-    if (floor > head) { /* false only when the clock was set back */
+    if (alone && floor > head) { /* false only when the clock was set back */
         leaps_add(&out->leaps, (uint64_t)head, (uint64_t)floor);
         rc = leaps_save(db, &out->leaps);
         rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_head_set, 1, &floor) : rc;
@@ -172,7 +225,7 @@ static int64_t pragma_value(struct sqlite_db *db, const char *sql)
 static int open_file(struct sqlite_db *db, const char *path, int flags, unsigned busy_ms,
                      struct err *e)
 {
-    *db = (struct sqlite_db){.busy_ms = busy_ms};
+    *db = (struct sqlite_db){.busy_ms = busy_ms, .lock_fd = -1};
     int rc = sqlite3_open_v2(path, &db->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
                              NULL);
     if (!db->db) {
@@ -257,7 +310,8 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
             return sqlite_db_fail(db, e, path);
         }
     }
-    if (leap(db, unix_ms, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
+    if (leap(db, unix_ms, is_alone(db, path), out) != SQLITE_OK ||
+        exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = pragma_value(db, "PRAGMA page_size");
@@ -269,7 +323,7 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
                           struct err *e)
 {
     char path[4096];
-    *db = (struct sqlite_db){0};
+    *db = (struct sqlite_db){.lock_fd = -1};
     *out = (struct sqlite_opened){0};
     if (snprintf(path, sizeof path, "%s/events.db", dir) >= (int)sizeof path) {
         return err_set(e, UV_ENAMETOOLONG, "%s: is too long a path", dir);
@@ -280,8 +334,11 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
     }
     int rc = make_directory(dir, e);
     if (rc == 0) {
+        int lock = begin_opening(path);
         rc = open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
+        db->lock_fd = lock;
         rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_ms, out, e);
+        end_opening(lock);
         if (rc) {
             sqlite_db_close(db);
             free(out->leaps.v);

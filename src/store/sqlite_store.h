@@ -9,6 +9,14 @@
 #include "store/sqlite_writer.h"
 #include "store/store_sqlite.h"
 
+/* A question of sync(). */
+struct sqlite_asker {
+    struct list node;
+    store_sync_cb cb;
+    void *ctx;
+    uint64_t token;
+};
+
 /* What can be wrong, each until the same kind of work succeeds. */
 enum sqlite_fault { SQLITE_FAULT_WRITE, SQLITE_FAULT_TAIL, SQLITE_FAULT_READ, SQLITE_FAULT_COUNT };
 
@@ -47,6 +55,9 @@ struct sqlite_store {
     unsigned ticks;   /* of the retention timer since it last ran */
     bool stirred;     /* the log of the file changed while a job ran */
     bool check_due, catching_up;
+    bool woken;         /* others have committed: look at once, not when the timer says so */
+    struct list askers; /* sqlite_asker: of the next look */
+    struct list asking; /* of the one that runs */
     bool retain_due, retained_last, retain_hot;
 
     /* readers */
@@ -60,6 +71,7 @@ struct sqlite_store {
 };
 
 /* sqlite_jobs.c */
+void sqlite_jobs_wake(struct sqlite_store *s);  /* looks for rows of others as soon as possible */
 void sqlite_jobs_kick(struct sqlite_store *s);  /* starts the next writer job, if any is due */
 void sqlite_jobs_start(struct sqlite_store *s); /* timers and watch */
 void sqlite_jobs_stop(struct sqlite_store *s);

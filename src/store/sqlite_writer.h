@@ -41,8 +41,9 @@ struct sqlite_retain_rules {
     uint64_t key_window_s;
     uint64_t trimmed; /* as far as the loop thread knows */
     uint64_t rows;
-    bool counted; /* is `rows` known? else no event is removed */
-    bool probe;   /* the last write failed: try one, to learn whether it works again */
+    bool counted;    /* is `rows` known? else no event is removed */
+    bool watch_only; /* somebody else removes: only learn how far */
+    bool probe;      /* the last write failed: try one, to learn whether it works again */
 };
 
 /* What became of a retention job. */

@@ -9,7 +9,7 @@ int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_m
         return store_pg_open(&opt->pg, loop, metrics, listener->tail, listener->leap, listener->ctx,
                              out, e);
     }
-    /* one process per file: ids leap only while it is opened */
+    /* ids leap only while the file is opened, by the first who does */
     return store_sqlite_open(&opt->sqlite, loop, metrics, listener->tail, listener->ctx, out, e);
 }
 

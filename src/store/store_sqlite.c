@@ -185,6 +185,27 @@ static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, voi
     return 0;
 }
 
+static int store_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
+{
+    struct sqlite_store *s = from_base(base);
+    if (s->closing) {
+        return UV_ECANCELED;
+    }
+    struct sqlite_asker *a = xmalloc(sizeof *a);
+    *a = (struct sqlite_asker){.cb = cb, .ctx = ctx, .token = token};
+    list_add_tail(&s->askers, &a->node);
+    sqlite_jobs_wake(s);
+    return 0;
+}
+
+static void store_wake(struct store *base)
+{
+    struct sqlite_store *s = from_base(base);
+    if (!s->closing) {
+        sqlite_jobs_wake(s);
+    }
+}
+
 /* ------------------------------------------------------------------ opening and closing */
 
 static void store_free(struct sqlite_store *s)
@@ -228,6 +249,8 @@ static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
 static const struct store_ops sqlite_ops = {.append = store_append,
                                             .read = store_read,
                                             .seek = store_seek,
+                                            .sync = store_sync,
+                                            .wake = store_wake,
                                             .bounds = store_bounds,
                                             .health = store_health,
                                             .close = store_close};
@@ -272,6 +295,8 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->tail_ctx = tail_ctx;
     list_init(&s->queue);
     list_init(&s->reads);
+    list_init(&s->askers);
+    list_init(&s->asking);
     list_init(&s->writer.group);
     s->writer.synchronous_full = opt->synchronous_full;
     s->writer.max_data = opt->event_bytes;
@@ -284,7 +309,9 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
         return rc;
     }
     sqlite_jobs_start(s);
-    sqlite_reads_count(s);
+    if (!opt->no_retention) {
+        sqlite_reads_count(s);
+    }
     *out = &s->base;
     return 0;
 }

@@ -27,6 +27,7 @@ struct store_sqlite_options {
     uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
     uint64_t key_window_s; /* how long the key of an event is remembered; 0: not at all */
     size_t event_bytes;    /* rows with more data are not delivered */
+    bool no_retention;     /* another process of ours removes old events, and counts them */
 };
 
 /* Opens (and makes) the store, blocking; completes everything else on `loop`. Borrows `metrics`;
