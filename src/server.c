@@ -1,8 +1,8 @@
 /* The composition root: builds a broker out of its parts, runs it, takes it apart in order.
  *
- * Up: loop, broker, store, policy, admin listener, public listeners.
- * Down: stop accepting, end streams, wait for answers (deadline), admin, store; the loop then runs
- * dry; policy last, because audiences bind to it. */
+ * Up: loop, broker, outbound client, policy, store, admin listener, public listeners.
+ * Down: stop accepting, end streams, wait for answers (deadline), admin, outbound client, store;
+ * the loop then runs dry; policy last, because audiences bind to it. */
 #include "server.h"
 
 #include "admin/admin.h"
@@ -10,6 +10,7 @@
 #include "base/xalloc.h"
 #include "broker/broker.h"
 #include "lua/lua_policy.h"
+#include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/listener.h"
 #include "server_options.h"
@@ -33,6 +34,7 @@ struct server {
     struct admin admin;
     struct broker *broker;
     struct store *store;
+    struct http_client *http_client; /* NULL: closed, or not yet open */
     struct policy *policy;
     struct deadline drain_tick;
     uint64_t drain_until; /* loop time */
@@ -58,6 +60,10 @@ static void close_all(struct server *s)
     deadline_disarm(&s->drain_tick);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
+    if (s->http_client) {
+        http_client_close(s->http_client, NULL, NULL);
+        s->http_client = NULL;
+    }
     if (s->store) {
         s->store->ops->close(s->store, on_store_closed, s);
     }
@@ -216,6 +222,10 @@ static void build(struct server *s)
 /* 0, or the exit code; what went wrong is in `e`. */
 static int start(struct server *s, struct err *e)
 {
+    s->http_client = http_client_new(s->loop, &s->options.http_client, &s->net, e);
+    if (!s->http_client) {
+        return EX_UNAVAILABLE;
+    }
     /* the policy first: a broken one leaves no store behind */
     if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
         return EX_CONFIG;

@@ -12,6 +12,9 @@ enum {
     ADMIN_DEAD_PEER_MS = 10000,
 };
 
+/* What the broker asks others, for all its policies and keys together: plenty, and bounded. */
+enum { HTTP_CLIENT_ACTIVE = 32, HTTP_CLIENT_QUEUED = 256, HTTP_CLIENT_IDLE = 16 };
+
 static struct broker_options broker_options(const struct config *c)
 {
     return (struct broker_options){
@@ -108,6 +111,9 @@ int server_options_init(struct server_options *o, const struct config *c, struct
                    .identity_bytes = (size_t)c->policy.identity_bytes},
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
     };
+    o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
+                                                  .max_queued = HTTP_CLIENT_QUEUED,
+                                                  .max_idle = HTTP_CLIENT_IDLE};
     o->admin = o->public;
     o->admin.name = "admin";
     o->admin.limits.body_bytes = ADMIN_BODY_BYTES;

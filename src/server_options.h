@@ -5,12 +5,14 @@
 #include "broker/broker.h"
 #include "config.h"
 #include "lua/lua_policy.h"
+#include "net/http_client.h"
 #include "net/http_server.h"
 #include "store/store_open.h"
 
 struct server_options {
     struct broker_options broker;
     struct http_server_options public, admin;
+    struct http_client_options http_client;
     struct store_options store;
     struct lua_policy_options policy;
     struct network *trusted_proxies; /* owned */

@@ -16,6 +16,7 @@
     X(envelope)                                                                                    \
     X(event)                                                                                       \
     X(http)                                                                                        \
+    X(http_client)                                                                                 \
     X(lua_vm)                                                                                      \
     X(policy)                                                                                      \
     X(store)                                                                                       \

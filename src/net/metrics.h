@@ -20,7 +20,16 @@
     X(bytes_out, counter, "tidegate_sent_bytes_total", "Bytes handed to the kernel for clients.")  \
     X(writes, counter, "tidegate_writes_total", "Write system calls on client sockets.")           \
     X(writes_blocked, counter, "tidegate_writes_blocked_total",                                    \
-      "Writes the peer did not take in full at once.")
+      "Writes the peer did not take in full at once.")                                             \
+    X(http_client_active, gauge, "tidegate_http_client_active", "Outbound requests on the wire.")  \
+    X(http_client_queued, gauge, "tidegate_http_client_queued",                                    \
+      "Outbound requests that wait for others to end.")                                            \
+    X(http_client_requests, counter, "tidegate_http_client_requests_total",                        \
+      "Outbound requests accepted.")                                                               \
+    X(http_client_errors, counter, "tidegate_http_client_errors_total",                            \
+      "Outbound requests without a complete answer.")                                              \
+    X(http_client_shed, counter, "tidegate_http_client_shed_total",                                \
+      "Outbound requests refused because too many were under way.")
 
 struct net_metrics {
 #define X(member, kind, name, help) uint64_t member;

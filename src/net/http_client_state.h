@@ -1,0 +1,72 @@
+/* Private to http_client.c (requests), http_client_curl.c (libcurl's sockets on the loop) and
+ * http_client_transfer.c (one request as libcurl sees it). */
+#ifndef NET_HTTP_CLIENT_STATE_H
+#define NET_HTTP_CLIENT_STATE_H
+
+#include "base/slots.h"
+#include "base/strbuf.h"
+#include "net/http_client.h"
+
+#include <curl/curl.h>
+
+enum http_transfer_state {
+    HTTP_TRANSFER_QUEUED,
+    HTTP_TRANSFER_ACTIVE, /* libcurl has it */
+    HTTP_TRANSFER_DONE,   /* waits for the flush step */
+};
+
+/* One request, from acceptance to its callback. */
+struct http_transfer {
+    struct list node; /* in the client's list of its state */
+    enum http_transfer_state state;
+    struct http_client *client;
+    uint64_t id;
+    uint64_t due_ms; /* loop time */
+    unsigned timeout_ms;
+    CURL *easy;                 /* owned */
+    struct curl_slist *headers; /* owned */
+    struct strbuf head, body;   /* of the answer */
+    bool too_large;
+    char curl_says[CURL_ERROR_SIZE];
+    struct err e; /* code 0: there is an answer */
+    http_client_cb cb;
+    void *ctx;
+    uint64_t token;
+};
+
+struct http_client {
+    struct loop *loop;
+    struct http_client_options opt;
+    struct net_metrics *metrics;
+    CURLM *multi; /* owned */
+    struct slots ids;
+    struct list queued, active, done;
+    unsigned queued_count, active_count;
+    struct task deliver;
+    uv_timer_t curl_timer; /* when libcurl wants to be called */
+    uv_timer_t patience;   /* the earliest due_ms of all that are queued or active */
+    uint64_t patience_due; /* 0: the timer is off */
+    unsigned handles;      /* open */
+    bool closing;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* http_client_transfer.c */
+int http_transfer_new(struct http_client *c, const struct http_client_request *rq,
+                      struct http_transfer **out, struct err *e);
+void http_transfer_free(struct http_transfer *t);
+/* What libcurl's verdict means: fills t->e. */
+void http_transfer_result(struct http_transfer *t, CURLcode rc);
+
+/* http_client_curl.c */
+int http_curl_open(struct http_client *c, struct err *e);
+/* Lets libcurl go of its idle connections. */
+void http_curl_close(struct http_client *c);
+
+/* http_client.c */
+void http_client_transfer_done(struct http_transfer *t, CURLcode rc);
+void http_client_pump(struct http_client *c);
+void http_client_handle_closed(struct http_client *c);
+
+#endif
