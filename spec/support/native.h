@@ -18,6 +18,7 @@
     X(http)                                                                                        \
     X(http_client)                                                                                 \
     X(lua_vm)                                                                                      \
+    X(pg)                                                                                          \
     X(policy)                                                                                      \
     X(store)                                                                                       \
     X(topic)
