@@ -8,6 +8,7 @@
 --   local broker = db:broker { config = ... }   a broker on it (support/tidegate.lua)
 --   local s = db:session "app"                  a psql that stays: s:run "BEGIN", s:run "COMMIT", s:close()
 --   server:restart() :kill() :start() :freeze() :thaw() :terminate()
+--   local pooler = server:pooler(); db:on(pooler):insert { ... }        the same through PgBouncer
 --   local standby = server:standby(); standby:detach(); server:kill(); standby:promote()
 --
 -- The server is a direct child of tidegate_spec and asks the kernel to be ended when its parent dies, so that
@@ -21,7 +22,9 @@ local uv = require "luv"
 local M = {}
 local server, database, session = {}, {}, {}
 server.__index, database.__index, session.__index = server, database, session
-local started = {} -- set of servers and sessions to be stopped after the running spec
+local pooler = setmetatable({}, server) -- for what psql is run for
+pooler.__index = pooler
+local started = {} -- set of servers, poolers and sessions to be stopped after the running spec
 
 M.OWNER = "tidegate" -- the broker's role: owns the schema
 M.APP = "app"        -- an application's: USAGE on the schema, INSERT on the outbox, nothing else
@@ -223,8 +226,8 @@ end
 ----------------------------------------------------------------- SQL
 local function psql_args(self, options)
   options = options or {}
-  return { "-X", "-q", "-A", "-t", "-h", self.dir, "-p", tostring(self.port), "-U", options.role or "postgres",
-    "-d", options.db or "postgres" }
+  return { "-X", "-q", "-A", "-t", "-h", self.host or self.dir, "-p", tostring(self.port),
+    "-U", options.role or "postgres", "-d", options.db or "postgres" }
 end
 
 local function psql()
@@ -352,6 +355,59 @@ function server:promote()
   assert(self:sql "SELECT pg_promote(true, 60)" == "t")
 end
 
+----------------------------------------------------------------- PgBouncer
+local BOUNCER = [[
+[databases]
+* = host=%s port=%d
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = trust
+auth_file = %s
+ignore_startup_parameters = extra_float_digits, options
+]]
+
+local function write_file(path, text)
+  local f = assert(io.open(path, "wb"))
+  assert(f:write(text))
+  f:close()
+end
+
+-- PgBouncer in front of the server, for the roles of the specs; `settings` of its section [pgbouncer].
+function server:pooler(settings)
+  local path = assert(child.find "pgbouncer" or uv.fs_access("/usr/sbin/pgbouncer", "X") and "/usr/sbin/pgbouncer",
+    "PgBouncer (package pgbouncer) is not installed")
+  local dir = child.directory()
+  local self_ = setmetatable({ dir = dir, host = "127.0.0.1", port = child.free_port() }, pooler)
+  started[self_] = true
+  local ini = { BOUNCER:format(self.dir, self.port, self_.port, dir .. "/users") }
+  for k, v in pairs(settings or {}) do
+    ini[#ini + 1] = ("%s = %s\n"):format(k, v)
+  end
+  write_file(dir .. "/ini", table.concat(ini))
+  write_file(dir .. "/users", ('"%s" ""\n"%s" ""\n"postgres" ""\n'):format(M.OWNER, M.APP))
+  if ROOT then
+    local uid, gid = account "postgres"
+    for _, name in ipairs { "", "/ini", "/users" } do
+      assert(uv.fs_chown(dir .. name, uid, gid))
+    end
+  end
+  local program, args = unprivileged(path, { dir .. "/ini" }, { with_parent = true })
+  self_.process = child.start(program, args)
+  eventually("PgBouncer lets clients in", function()
+    if not self_.process:running() then
+      eventually.give_up(self_.process:errors())
+    end
+    return self_:try "SELECT 1"
+  end)
+  return self_
+end
+
+function pooler:stop()
+  self.process:stop()
+end
+
 ----------------------------------------------------------------- databases
 -- As a libpq connection string over TCP. `servers`: further ones of a failover list.
 function database:conninfo(role, servers)
@@ -451,7 +507,7 @@ function server:database(options)
   return db
 end
 
--- The same database on another server: a standby, a restored copy.
+-- The same database on another server: a standby, a restored copy, a pooler.
 function database:on(other)
   return setmetatable({ server = other, name = self.name }, database)
 end
@@ -556,7 +612,7 @@ end
 -- After every spec, by helper.lua.
 function M.stop_started()
   local failures = {}
-  for _, kind in ipairs { session, server } do -- clients first
+  for _, kind in ipairs { session, pooler, server } do -- clients first
     local list = {}
     for x in pairs(started) do
       if getmetatable(x) == kind then
