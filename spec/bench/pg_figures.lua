@@ -8,6 +8,7 @@ local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local pg = require "support.pg"
+local programs = require "support.pg_programs"
 local socket = require "socket"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -40,7 +41,7 @@ local function start_pgbench(db, script, args)
     "-f", dir .. "/script.sql" }
   table.move(args, 1, #args, #all + 1, all)
   all[#all + 1] = db.name
-  local p = child.start(pg.bin .. "/pgbench", all)
+  local p = child.start(programs.path "pgbench", all)
   return p, function()
     p:stop()
     child.remove_tree(dir)

@@ -16,6 +16,7 @@
 local busted = require "busted"
 local child = require "support.child"
 local eventually = require "support.eventually"
+local programs = require "support.pg_programs"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
@@ -28,68 +29,6 @@ local started = {} -- set of servers, poolers and sessions to be stopped after t
 
 M.OWNER = "tidegate" -- the broker's role: owns the schema
 M.APP = "app"        -- an application's: USAGE on the schema, INSERT on the outbox, nothing else
-
------------------------------------------------------------------ programs
-local ROOT = uv.getuid() == 0
-
--- The directory of the newest installed server, or nil.
-local function find_bin()
-  local given, best, best_version = os.getenv "TIDEGATE_SPEC_PG_BIN", nil, 0
-  if given then
-    return given
-  end
-  local scan = uv.fs_scandir "/usr/lib/postgresql"
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then
-      break
-    end
-    local path = "/usr/lib/postgresql/" .. name .. "/bin"
-    if (tonumber(name) or 0) > best_version and uv.fs_access(path .. "/postgres", "X") then
-      best, best_version = path, tonumber(name)
-    end
-  end
-  return best
-end
-
-local function bin(name)
-  M.bin = M.bin or assert(find_bin(), "no PostgreSQL server below /usr/lib/postgresql (package postgresql)")
-  return M.bin .. "/" .. name
-end
-
-local function account(name)
-  for line in io.lines "/etc/passwd" do
-    local uid, gid = line:match("^" .. name .. ":[^:]*:(%d+):(%d+):")
-    if uid then
-      return tonumber(uid), tonumber(gid)
-    end
-  end
-  error("no user " .. name .. " to run the server as: specs run as root need the package postgresql")
-end
-
--- Program and arguments that run `path` as somebody PostgreSQL accepts.
-local function unprivileged(path, args, options)
-  local all = {}
-  if ROOT then
-    all = { "--reuid=postgres", "--regid=postgres", "--init-groups" }
-  end
-  if options and options.with_parent then
-    all[#all + 1] = "--pdeathsig"
-    all[#all + 1] = "QUIT"
-  end
-  all[#all + 1] = "--"
-  all[#all + 1] = path
-  table.move(args, 1, #args, #all + 1, all)
-  return assert(child.find "setpriv", "setpriv (util-linux) is not installed"), all
-end
-
--- Runs a program of the server's package to its end.
-local function run(name, args, cwd)
-  local path, all = unprivileged(bin(name), args)
-  local code, out, err = tidegate.run(path, { args = all, cwd = cwd, timeout = 60 })
-  assert(code == 0, ("%s ended with code %d:\n%s%s"):format(name, code, out, err))
-  return out
-end
 
 local function read_file(path)
   local f = io.open(path, "rb")
@@ -135,7 +74,7 @@ local function spawn(self)
     args[#args + 1] = "-c"
     args[#args + 1] = name .. "=" .. tostring(value)
   end
-  local path, all = unprivileged(bin "postgres", args, { with_parent = true })
+  local path, all = programs.unprivileged(programs.path "postgres", args, { with_parent = true })
   local log = assert(uv.fs_open(self.dir .. "/log", "a", 420))
   local handle, pid
   handle, pid = uv.spawn(path, { args = all, cwd = self.dir, stdio = { nil, log, log } }, function()
@@ -325,7 +264,7 @@ end
 -- A streaming standby that has caught up.
 function server:standby(options)
   local other = M.prepare(options)
-  run("pg_basebackup", { "-D", other.data, "-R", "-X", "stream", "-c", "fast", "-h", self.dir,
+  programs.run("pg_basebackup", { "-D", other.data, "-R", "-X", "stream", "-c", "fast", "-h", self.dir,
     "-p", tostring(self.port),
     "-U", "postgres", "--no-sync" }, other.dir)
   other:start()
@@ -387,13 +326,13 @@ function server:pooler(settings)
   end
   write_file(dir .. "/ini", table.concat(ini))
   write_file(dir .. "/users", ('"%s" ""\n"%s" ""\n"postgres" ""\n'):format(M.OWNER, M.APP))
-  if ROOT then
-    local uid, gid = account "postgres"
+  if programs.root then
+    local uid, gid = programs.account "postgres"
     for _, name in ipairs { "", "/ini", "/users" } do
       assert(uv.fs_chown(dir .. name, uid, gid))
     end
   end
-  local program, args = unprivileged(path, { dir .. "/ini" }, { with_parent = true })
+  local program, args = programs.unprivileged(path, { dir .. "/ini" }, { with_parent = true })
   self_.process = child.start(program, args)
   eventually("PgBouncer lets clients in", function()
     if not self_.process:running() then
@@ -540,8 +479,8 @@ function M.prepare(options)
     assert(code == 0, err)
     self.mounted = true
   end
-  if ROOT then
-    local uid, gid = account "postgres"
+  if programs.root then
+    local uid, gid = programs.account "postgres"
     assert(uv.fs_chown(self.dir, uid, gid))
     if self.mounted then
       assert(uv.fs_chown(self.data, uid, gid))
@@ -558,8 +497,8 @@ end
 
 local function create(options)
   local self = M.prepare(options)
-  run("initdb", { "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
-    "--wal-segsize=1", "--no-instructions" }, self.dir)
+  programs.run("initdb", { "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
+    "--no-sync", "--wal-segsize=1", "--no-instructions" }, self.dir)
   self:start()
   self:sql(("CREATE ROLE %s LOGIN; CREATE ROLE %s LOGIN"):format(M.OWNER, M.APP))
   self:sql(("GRANT pg_read_all_stats TO %s"):format(M.OWNER)) -- to see how old others' transactions are
@@ -589,7 +528,7 @@ end
 
 -- Whether this process may mount a file system (for options.tmpfs).
 function M.can_mount()
-  return ROOT and child.find "mount" ~= nil
+  return programs.root and child.find "mount" ~= nil
 end
 
 -- A cluster for all specs of the current `describe` block; returns a function that gives it.
