@@ -56,14 +56,15 @@ local function offences()
   end
 end
 
--- base <- net <- broker <- {store, lua, admin} <- composition (files directly in src); base <- bench
+-- base <- net <- {auth, broker} <- {store, lua, admin} <- composition (files directly in src); base <- bench
 local MAY_INCLUDE = {
   base = { base = true },
   net = { base = true, net = true },
+  auth = { base = true, net = true, auth = true },
   broker = { base = true, net = true, broker = true },
   store = { base = true, net = true, broker = true, store = true },
-  lua = { base = true, net = true, broker = true, lua = true },
-  admin = { base = true, net = true, broker = true, admin = true },
+  lua = { base = true, net = true, auth = true, broker = true, lua = true },
+  admin = { base = true, net = true, auth = true, broker = true, admin = true },
   bench = { base = true, bench = true }, -- a client: what judges the broker shares nothing with it
 }
 

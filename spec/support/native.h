@@ -17,6 +17,7 @@
     X(event)                                                                                       \
     X(http)                                                                                        \
     X(http_client)                                                                                 \
+    X(jwt)                                                                                         \
     X(lua_vm)                                                                                      \
     X(pg)                                                                                          \
     X(policy)                                                                                      \

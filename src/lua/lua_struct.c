@@ -93,7 +93,7 @@ static void copy_list(lua_State *L, char ***items, size_t *count)
 {
     size_t n = (size_t)lua_rawlen(L, -1);
     *items = new_items(L, n, sizeof **items);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; *items && i < n; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         (*items)[i] = take_text(L);
         *count = i + 1;
@@ -108,7 +108,7 @@ static void copy_map(lua_State *L, const struct lua_config_entry *entry, void **
 {
     size_t n = (size_t)lua_rawlen(L, -1);
     *items = new_items(L, n, entry->size);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; *items && i < n; i++) {
         void *item = at(*items, i * entry->size);
         *count = i + 1;
         lua_rawgeti(L, -1, (lua_Integer)i + 1); /* list, table */
