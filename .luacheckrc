@@ -7,7 +7,7 @@ stds.tidegate_policy = {
     tg = { fields = { "deny", "geohash", "pattern_ok", "topic", "topic_ok" } },
     json = { fields = { "encode", "decode", "null", "array" } },
     log = { fields = { "info", "warn" } },
-    "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "tonumber", "tostring",
+    "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "sleep", "tonumber", "tostring",
     "type", "require", "math", "os", "string", "table", "utf8",
   },
 }

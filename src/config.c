@@ -83,6 +83,10 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, params_bytes),
     INTEGER(policy, identity_bytes),
     INTEGER(policy, error_log_interval_s),
+    INTEGER(policy, subscribe_timeout_ms),
+    INTEGER(policy, publish_timeout_ms),
+    INTEGER(policy, suspended),
+    INTEGER(policy, suspended_per_address),
 
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),

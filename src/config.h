@@ -61,6 +61,8 @@ struct config {
         int64_t memory_bytes;
         int64_t topics, params_keys, params_bytes, identity_bytes;
         int64_t error_log_interval_s;
+        int64_t subscribe_timeout_ms, publish_timeout_ms;
+        int64_t suspended, suspended_per_address; /* the latter 0: no cap */
     } policy;
 
     struct {

@@ -10,6 +10,7 @@
 #include "base/xalloc.h"
 #include "broker/broker.h"
 #include "lua/lua_policy.h"
+#include "lua/lua_waits.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/listener.h"
@@ -35,6 +36,7 @@ struct server {
     struct broker *broker;
     struct store *store;
     struct http_client *http_client; /* NULL: closed, or not yet open */
+    struct lua_waits *waits;         /* hooks that wait, of whatever policy */
     struct policy *policy;
     struct deadline drain_tick;
     uint64_t drain_until; /* loop time */
@@ -120,6 +122,7 @@ static int take_apart(struct server *s, int code)
     if (s->policy) {
         s->policy->ops->close(s->policy);
     }
+    lua_waits_free(s->waits);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
     server_options_clear(&s->options);
@@ -204,6 +207,8 @@ static void greet(const struct server *s)
 static void build(struct server *s)
 {
     s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
+    s->waits = lua_waits_new(s->loop, &s->metrics, &s->options.waits);
+    s->options.policy.waits = s->waits;
     http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
                      &s->admin_net);

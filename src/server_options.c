@@ -110,6 +110,12 @@ int server_options_init(struct server_options *o, const struct config *c, struct
                    .params_bytes = (size_t)c->policy.params_bytes,
                    .identity_bytes = (size_t)c->policy.identity_bytes},
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
+        .subscribe_timeout_ms = (uint64_t)c->policy.subscribe_timeout_ms,
+        .publish_timeout_ms = (uint64_t)c->policy.publish_timeout_ms,
+    };
+    o->waits = (struct lua_waits_limits){
+        .suspended = (unsigned)c->policy.suspended,
+        .suspended_per_address = (unsigned)c->policy.suspended_per_address,
     };
     o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
                                                   .max_queued = HTTP_CLIENT_QUEUED,

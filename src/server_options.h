@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "config.h"
 #include "lua/lua_policy.h"
+#include "lua/lua_waits.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "store/store_open.h"
@@ -14,7 +15,8 @@ struct server_options {
     struct http_server_options public, admin;
     struct http_client_options http_client;
     struct store_options store;
-    struct lua_policy_options policy;
+    struct lua_policy_options policy; /* waits: set by who makes them */
+    struct lua_waits_limits waits;
     struct network *trusted_proxies; /* owned */
 };
 

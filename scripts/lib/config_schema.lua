@@ -160,6 +160,16 @@ local fields = {
     integer("params_keys", 32, 1, 1000, "keys", "Most keys of a subscription's `params`."),
     bytes("params_bytes", 1 * KIB, 64, MIB, "Most bytes of `params`, as JSON; part of what makes an audience."),
     bytes("identity_bytes", 2 * KIB, 64, MIB, "Most bytes of an identity, as JSON."),
+    integer("subscribe_timeout_ms", 5000, 10, 600000, "milliseconds",
+      "How long `authenticate` and `subscribe` together (and `disconnect`) may wait for databases and the like; "
+        .. "then the client is told to try again."),
+    integer("publish_timeout_ms", 2000, 10, 600000, "milliseconds",
+      "The same for `authenticate` and `publish`, for all events of a request together."),
+    integer("suspended", 1024, 1, 65536, "hooks",
+      "Most hooks that wait at a time; whoever comes then is told to try again. `disconnect` gets a quarter of them."),
+    integer("suspended_per_address", 16, 0, 65536, "hooks",
+      "Most of them on behalf of one client address; 0: no cap. Raise it where many clients or a busy publisher "
+        .. "share one address. Clients of a Unix socket are not counted."),
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
   }),

@@ -13,7 +13,13 @@
 -- time yet: a hook that loops stops the broker, and patterns backtrack; do not match long text of
 -- strangers against patterns with several "-", "*" or "+".
 --
--- No function here yields yet; those that will are going to be marked @async.
+-- Functions marked @async wait: the hook is suspended, the broker goes on with everybody else. Only
+-- authenticate, subscribe, publish and disconnect may call them; in a filter, a format, or a function
+-- that table.sort or string.gsub calls back they raise. A question as a whole (authenticate and
+-- subscribe; authenticate and publish) may wait for policy.subscribe_timeout_ms or
+-- policy.publish_timeout_ms; then, or when more than policy.suspended hooks wait already, the client
+-- is told to try again. When the client leaves meanwhile the hook ends where it is: its to-be-closed
+-- variables are closed, nothing behind the call runs.
 
 ---@alias tg.Scalar string|number|boolean
 
@@ -93,12 +99,12 @@
 ---@class tg.Policy
 ---@field api 1
 ---@field version string?             a label, at most 64 bytes
----@field authenticate (fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
----@field subscribe fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
----@field publish (fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
+---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
+---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
+---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
 ---@field filters table<string,tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatFn>?  nil leaves the event out, and so does an error
----@field disconnect fun(who: tg.Identity, info: tg.Disconnect)?
+---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
 
 tg = {}
 
@@ -168,3 +174,8 @@ function log.warn(text, fields) end
 ---The same as log.info, with all arguments as one text.
 ---@param ... any
 function print(...) end
+
+---Waits. The hook goes on that much later, or not at all if it takes too long altogether.
+---@async
+---@param seconds number              0 to 86400
+function sleep(seconds) end

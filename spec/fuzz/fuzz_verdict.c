@@ -4,6 +4,7 @@
 #include "broker/event.h"
 #include "broker/topic.h"
 #include "lua/lua_policy.h"
+#include "lua/lua_waits.h"
 #include "net/loop.h"
 
 #include <jansson.h>
@@ -57,12 +58,16 @@ static struct bench *bench_new(void)
     int fd = mkstemp(path);
     require(b && fd >= 0 && write(fd, source, sizeof source - 1) == (ssize_t)sizeof source - 1);
     close(fd);
+    b->loop = loop_new();
+    struct lua_waits_limits waits = {.suspended = 16};
     struct lua_policy_options opt = {.file = path,
+                                     .waits = lua_waits_new(b->loop, &b->metrics, &waits),
+                                     .subscribe_timeout_ms = 1000,
+                                     .publish_timeout_ms = 1000,
                                      .memory_bytes = 8 << 20,
                                      .event_bytes = 4096,
                                      .limits = limits,
                                      .error_log_interval_s = 3600};
-    b->loop = loop_new();
     require(uv_timer_init(loop_uv(b->loop), &b->alive) == 0);
     require(uv_timer_start(&b->alive, on_alive, 1000000, 1000000) == 0);
     require(lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e) == 0);

@@ -12,6 +12,7 @@
     X(address)                                                                                     \
     X(admin)                                                                                       \
     X(base)                                                                                        \
+    X(coro)                                                                                        \
     X(config)                                                                                      \
     X(envelope)                                                                                    \
     X(event)                                                                                       \

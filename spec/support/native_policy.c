@@ -2,6 +2,7 @@
 #include "native_policy.h"
 
 #include "lua/lua_policy.h"
+#include "lua/lua_waits.h"
 #include "net/loop.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@ struct bench {
     struct loop *loop;
     uv_timer_t alive;
     struct broker_metrics metrics;
+    struct lua_waits *waits;
     struct policy *policy;
     struct policy_binding bound[64]; /* given back at close, should a spec fail in between */
     unsigned bound_count;
@@ -55,6 +57,7 @@ static void close_bench(struct bench *b)
         b->policy->ops->close(b->policy);
         b->policy = NULL;
     }
+    lua_waits_free(b->waits);
     uv_close((uv_handle_t *)&b->alive, NULL);
     turn(b);
     unsigned left = loop_free(b->loop);
@@ -88,6 +91,8 @@ static int l_open(lua_State *L)
         .event_bytes = (size_t)native_field_integer(L, 1, "event_bytes", 1 << 20),
         .limits = {.topics = 100, .params_keys = 32, .params_bytes = 1024, .identity_bytes = 2048},
         .error_log_interval_s = (unsigned)native_field_integer(L, 1, "error_log_interval_s", 0),
+        .subscribe_timeout_ms = 5000,
+        .publish_timeout_ms = 2000,
     };
     struct err e = {0};
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -97,6 +102,8 @@ static int l_open(lua_State *L)
     uv_timer_init(loop_uv(b->loop), &b->alive);
     uv_timer_start(&b->alive, on_alive, 1000000, 1000000);
     turn(b);
+    b->waits = lua_waits_new(b->loop, &b->metrics, &(struct lua_waits_limits){.suspended = 16});
+    opt.waits = b->waits;
     if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e)) {
         close_bench(b);
         lua_pushnil(L);

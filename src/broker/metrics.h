@@ -76,6 +76,16 @@
     X(policy_errors_filter, counter, "tidegate_policy_errors_total{hook=\"filter\"}", "")          \
     X(policy_errors_format, counter, "tidegate_policy_errors_total{hook=\"format\"}", "")          \
     X(policy_errors_disconnect, counter, "tidegate_policy_errors_total{hook=\"disconnect\"}", "")  \
+    X(policy_suspended, gauge, "tidegate_policy_suspended_hooks",                                  \
+      "Questions to the policy whose hook waits for something.")                                   \
+    X(policy_shed, counter, "tidegate_policy_shed_total",                                          \
+      "Questions given up because too many waited already: see policy.suspended.")                 \
+    X(policy_timeouts, counter, "tidegate_policy_timeouts_total",                                  \
+      "Questions given up because their hook waited too long.")                                    \
+    X(policy_cancelled, counter, "tidegate_policy_cancelled_total",                                \
+      "Questions dropped because the client left while their hook waited.")                        \
+    X(policy_stale, counter, "tidegate_policy_stale_completions_total",                            \
+      "Answers of services that came when no hook waited for them any more.")                      \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")

@@ -67,8 +67,9 @@ struct verdict {
     struct subscription subscription; /* of an allowed subscribe */
 };
 
-/* `v` is borrowed for the call. Called exactly once per accepted question, from the flush step,
- * with the `token` that was given; the asker may be gone by then and looks itself up by token. */
+/* `v` is borrowed for the call. Called exactly once per accepted question that was not cancelled,
+ * from the flush step, with the `token` that was given; the asker may be gone by then and looks
+ * itself up by token. */
 typedef void (*policy_verdict_cb)(void *ctx, uint64_t token, const struct verdict *v);
 /* As above. On VERDICT_ALLOW `events` holds what to store instead of what was asked, in order, and
  * first[i] (count asked) is the index of the first event made of asked event i. The callee may take
@@ -107,6 +108,9 @@ struct policy_ops {
     /* authenticate, then publish for each event. Takes the references in `asked` and empties it. */
     void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,
                     policy_publish_cb cb, void *ctx, uint64_t token);
+    /* The asker of `token` (not 0) is gone: hooks that still wait on its behalf are given up. Its
+     * answer may come all the same if it is on its way already. Unknown tokens are fine. */
+    void (*cancel)(struct policy *p, uint64_t token);
     /* Resolves names and anchors params, once per audience. 0, or a negative UV_E*. */
     int (*bind)(struct policy *p, const struct subscription *s, struct policy_binding *out);
     void (*unbind)(struct policy *p, struct policy_binding *b);
@@ -117,7 +121,8 @@ struct policy_ops {
     void (*disconnected)(struct policy *p, struct slice identity,
                          const struct disconnect_info *info);
     bool (*wants_disconnect)(const struct policy *p); /* is there such a hook at all */
-    void (*close)(struct policy *p);                  /* no question may be pending */
+    /* What still waits is answered VERDICT_TRANSIENT, from the next flush step. */
+    void (*close)(struct policy *p);
 };
 
 struct policy {

@@ -14,7 +14,7 @@ struct publish {
     struct broker *b;
     struct stream *stream;
     struct strbuf cors;
-    bool is_batch;
+    bool is_batch, judged;
     size_t asked;  /* envelopes in the request */
     size_t *first; /* of each: the first event the policy made of it */
 };
@@ -26,10 +26,15 @@ static void publish_free(struct publish *p)
     free(p);
 }
 
+/* What was not judged yet is not stored. */
 static void on_closed(struct stream *s, enum close_reason why)
 {
+    struct publish *p = s->owner;
     (void)why;
-    publish_free(s->owner);
+    if (!p->judged) {
+        p->b->policy->ops->cancel(p->b->policy, s->id);
+    }
+    publish_free(p);
 }
 
 static void on_writable(struct stream *s)
@@ -123,6 +128,7 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
     if (!p) {
         return;
     }
+    p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
         b->metrics->refused_denied++;

@@ -37,8 +37,10 @@ static void subscribe_free(struct subscribe *w)
 
 static void on_closed(struct stream *s, enum close_reason why)
 {
+    struct subscribe *w = s->owner;
     (void)why;
-    subscribe_free(s->owner);
+    w->b->policy->ops->cancel(w->b->policy, s->id);
+    subscribe_free(w);
 }
 
 static void on_writable(struct stream *s)

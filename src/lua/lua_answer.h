@@ -1,5 +1,5 @@
-/* An answer that was computed at once and is delivered from the loop's flush step, so that the
- * asker never gets it from inside its own call. */
+/* An answer on its way: delivered from the loop's flush step, so that the asker never gets it from
+ * inside its own call. Needs the policy no more. */
 #ifndef LUA_LUA_ANSWER_H
 #define LUA_LUA_ANSWER_H
 
@@ -8,7 +8,6 @@
 
 struct lua_answer {
     struct task task;
-    unsigned *pending; /* borrowed: how many answers are on their way */
     struct verdict_draft draft;
     policy_verdict_cb on_subscribe; /* one of the two */
     policy_publish_cb on_publish;
@@ -18,10 +17,11 @@ struct lua_answer {
     size_t *first;            /* owned */
 };
 
-/* Counted in *pending until it was delivered. */
-struct lua_answer *lua_answer_new(const struct policy_limits *limits, unsigned *pending, void *ctx,
-                                  uint64_t token);
+/* `limits` is borrowed until the answer is sent. */
+struct lua_answer *lua_answer_new(const struct policy_limits *limits, void *ctx, uint64_t token);
 /* Finishes the draft; the answer frees itself after its callback. */
 void lua_answer_send(struct lua_answer *a, struct loop *loop);
+/* Nobody is to get it. */
+void lua_answer_free(struct lua_answer *a);
 
 #endif

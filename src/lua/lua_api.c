@@ -6,6 +6,7 @@
 #include "lua/lua_json.h"
 #include "lua/lua_log.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_sleep.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -162,4 +163,6 @@ void lua_api_open(lua_State *L)
     set_readonly(L, "log");
     lua_pushcfunction(L, lua_log_print);
     lua_setfield(L, -2, "print");
+    lua_pushcfunction(L, lua_sleep);
+    lua_setfield(L, -2, "sleep");
 }

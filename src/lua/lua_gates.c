@@ -1,23 +1,23 @@
+/* Index 1 of the coroutine's stack is the job, whose question has everything else. A hook is called
+ * with a continuation: when it has waited, that is where it comes back, and not behind the call. */
 #include "lua/lua_gates.h"
 
 #include "lua/lua_api.h"
 #include "lua/lua_json.h"
+#include "lua/lua_question.h"
 #include "lua/lua_request.h"
 
 #include <stdio.h>
 
-struct question {
-    struct gate *g;
-    struct verdict_draft *d;
-    const struct event_list *asked;
-    struct publication_out *out;
-    size_t *first;
-};
-
-static void push_hook(lua_State *L, struct gate *g, enum policy_hook hook)
+static struct lua_question *question_of(lua_State *L)
 {
-    g->hook = hook;
-    lua_vm_push(L, g->file->hooks[hook].ref);
+    return container_of(lua_touserdata(L, 1), struct lua_question, job);
+}
+
+static void push_hook(lua_State *L, struct lua_question *q, enum policy_hook hook)
+{
+    q->hook = hook;
+    lua_vm_push(L, q->shared->file->hooks[hook].ref);
 }
 
 /* Pushes the identity anew, from the canonical text: what a hook does to its copy stays there. */
@@ -31,57 +31,88 @@ static void push_identity(lua_State *L, struct slice identity)
     }
 }
 
-/* stack: ud, request. True: known, `d` has the identity. */
-static bool authenticate(lua_State *L, struct question *q)
+/* ---- authenticate, before subscribe and publish */
+
+static int subscribe(lua_State *L, struct lua_question *q);
+static int publish(lua_State *L, struct lua_question *q);
+
+/* stack: job, request; the draft has the identity */
+static int authenticated(lua_State *L, struct lua_question *q)
 {
-    if (!lua_policy_file_has(q->g->file, POLICY_HOOK_AUTHENTICATE)) {
-        lua_newtable(L); /* auth = "open": anybody, about whom nothing is known */
-        lua_verdict_identity(L, 3, q->d);
-        lua_pop(L, 1);
-        return true;
-    }
-    push_hook(L, q->g, POLICY_HOOK_AUTHENTICATE);
-    lua_pushvalue(L, 2);
-    lua_call(L, 1, 2); /* stack: ud, request, identity, denial */
-    if (!lua_verdict_granted(L, "authenticate", q->d)) {
-        return false;
-    }
-    lua_verdict_identity(L, 3, q->d);
-    lua_settop(L, 2);
-    return true;
+    return q->answer->on_subscribe ? subscribe(L, q) : publish(L, q);
 }
 
-static int subscribe_body(lua_State *L)
+/* stack: job, request, identity, denial */
+static int after_authenticate(lua_State *L, int status, lua_KContext ctx)
 {
-    struct question *q = lua_touserdata(L, 1);
-    lua_request_push(L, q->g->rq); /* stack: ud, request */
-    if (!authenticate(L, q)) {
+    struct lua_question *q = question_of(L);
+    (void)status;
+    (void)ctx;
+    if (!lua_verdict_granted(L, "authenticate", &q->answer->draft)) {
         return 0;
     }
-    push_hook(L, q->g, POLICY_HOOK_SUBSCRIBE);
+    lua_verdict_identity(L, 3, &q->answer->draft);
+    lua_settop(L, 2);
+    return authenticated(L, q);
+}
+
+static int authenticate(lua_State *L)
+{
+    struct lua_question *q = question_of(L);
+    lua_request_push(L, q->rq); /* stack: job, request */
+    q->rq = NULL;
+    if (!lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)) {
+        lua_newtable(L); /* auth = "open": anybody, about whom nothing is known */
+        lua_verdict_identity(L, 3, &q->answer->draft);
+        lua_pop(L, 1);
+        return authenticated(L, q);
+    }
+    push_hook(L, q, POLICY_HOOK_AUTHENTICATE);
     lua_pushvalue(L, 2);
-    push_identity(L, strbuf_slice(&q->d->identity));
-    lua_call(L, 2, 2); /* stack: ud, request, subscription, denial */
-    if (lua_verdict_granted(L, "subscribe", q->d)) {
-        lua_verdict_subscription(L, 3, q->g->file, q->d);
-        q->d->v.kind = VERDICT_ALLOW;
+    lua_callk(L, 1, 2, 0, after_authenticate);
+    return after_authenticate(L, LUA_OK, 0);
+}
+
+/* ---- subscribe */
+
+/* stack: job, request, subscription, denial */
+static int after_subscribe(lua_State *L, int status, lua_KContext ctx)
+{
+    struct lua_question *q = question_of(L);
+    struct verdict_draft *d = &q->answer->draft;
+    (void)status;
+    (void)ctx;
+    if (lua_verdict_granted(L, "subscribe", d)) {
+        lua_verdict_subscription(L, 3, q->shared->file, d);
+        d->v.kind = VERDICT_ALLOW;
     }
     return 0;
 }
 
-int lua_gate_subscribe(struct gate *g, struct verdict_draft *d, struct err *e)
+static int subscribe(lua_State *L, struct lua_question *q)
 {
-    struct question q = {.g = g, .d = d};
-    return lua_vm_call(g->vm, subscribe_body, &q, e);
+    push_hook(L, q, POLICY_HOOK_SUBSCRIBE);
+    lua_pushvalue(L, 2);
+    push_identity(L, strbuf_slice(&q->answer->draft.identity));
+    lua_callk(L, 2, 2, 0, after_subscribe);
+    return after_subscribe(L, LUA_OK, 0);
 }
 
+int lua_gate_subscribe(lua_State *L)
+{
+    return authenticate(L);
+}
+
+/* ---- publish */
+
 /* A batch is all or none; the reason says which of its events was in the way. */
-static void name_envelope(lua_State *L, struct question *q, size_t i)
+static void name_envelope(lua_State *L, struct lua_question *q)
 {
     char text[DENY_REASON_MAX_BYTES + 512];
-    struct strbuf *reason = &q->d->reason;
-    if (q->asked->n > 1) {
-        int n = snprintf(text, sizeof text, "event %zu: %s", i, reason->len ? reason->data : "");
+    struct strbuf *reason = &q->answer->draft.reason;
+    if (q->asked.n > 1) {
+        int n =
+            snprintf(text, sizeof text, "event %zu: %s", q->at, reason->len ? reason->data : "");
         strbuf_reset(reason);
         if (n < 0 || strbuf_append(reason, text, strnlen(text, sizeof text))) {
             luaL_error(L, "not enough memory");
@@ -89,63 +120,81 @@ static void name_envelope(lua_State *L, struct question *q, size_t i)
     }
 }
 
-static int publish_body(lua_State *L)
+/* stack: job, request, who, publication, denial. False: that was the verdict. */
+static bool take_publication(lua_State *L, struct lua_question *q)
 {
-    struct question *q = lua_touserdata(L, 1);
-    lua_request_push(L, q->g->rq); /* stack: ud, request */
-    if (!authenticate(L, q)) {
-        return 0;
+    if (!lua_verdict_granted(L, "publish", &q->answer->draft)) {
+        name_envelope(L, q);
+        return false;
     }
-    push_identity(L, strbuf_slice(&q->d->identity)); /* stack: ud, request, who */
-    for (size_t i = 0; i < q->asked->n; i++) {
-        push_hook(L, q->g, POLICY_HOOK_PUBLISH);
-        lua_publication_push(L, q->asked->v[i]);
+    q->answer->first[q->at] = q->out.events.n;
+    lua_publication_read(L, 4, q->asked.v[q->at], &q->out);
+    lua_settop(L, 3);
+    q->at++;
+    return true;
+}
+
+static int publish_rest(lua_State *L, struct lua_question *q);
+
+static int after_publish(lua_State *L, int status, lua_KContext ctx)
+{
+    struct lua_question *q = question_of(L);
+    (void)status;
+    (void)ctx;
+    return take_publication(L, q) ? publish_rest(L, q) : 0;
+}
+
+/* stack: job, request, who */
+static int publish_rest(lua_State *L, struct lua_question *q)
+{
+    while (q->at < q->asked.n) {
+        push_hook(L, q, POLICY_HOOK_PUBLISH);
+        lua_publication_push(L, q->asked.v[q->at]);
         lua_pushvalue(L, 3);
-        lua_call(L, 2, 2); /* stack: ud, request, who, publication, denial */
-        if (!lua_verdict_granted(L, "publish", q->d)) {
-            name_envelope(L, q, i);
+        lua_callk(L, 2, 2, 0, after_publish);
+        if (!take_publication(L, q)) {
             return 0;
         }
-        q->first[i] = q->out->events.n;
-        lua_publication_read(L, 4, q->asked->v[i], q->out);
-        lua_settop(L, 3);
     }
-    q->d->v.kind = VERDICT_ALLOW;
+    q->answer->draft.v.kind = VERDICT_ALLOW;
     return 0;
 }
 
-int lua_gate_publish(struct gate *g, const struct event_list *asked, struct verdict_draft *d,
-                     struct publication_out *out, size_t *first, struct err *e)
+static int publish(lua_State *L, struct lua_question *q)
 {
-    struct question q = {.g = g, .d = d, .asked = asked, .out = out, .first = first};
-    return lua_vm_call(g->vm, publish_body, &q, e);
+    push_identity(L, strbuf_slice(&q->answer->draft.identity));
+    return publish_rest(L, q);
 }
 
-struct farewell {
-    struct gate *g;
-    struct slice identity;
-    const struct disconnect_info *info;
-};
-
-static int disconnect_body(lua_State *L)
+int lua_gate_publish(lua_State *L)
 {
-    const struct farewell *f = lua_touserdata(L, 1);
-    push_hook(L, f->g, POLICY_HOOK_DISCONNECT);
-    push_identity(L, f->identity);
+    return authenticate(L);
+}
+
+/* ---- disconnect */
+
+static int after_disconnect(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)L;
+    (void)status;
+    (void)ctx;
+    return 0;
+}
+
+int lua_gate_disconnect(lua_State *L)
+{
+    struct lua_question *q = question_of(L);
+    push_hook(L, q, POLICY_HOOK_DISCONNECT);
+    push_identity(L, q->identity);
     lua_createtable(L, 0, 3);
-    lua_pushstring(L, close_reason_name(f->info->reason));
+    lua_pushstring(L, close_reason_name(q->info->reason));
     lua_setfield(L, -2, "reason");
-    lua_pushnumber(L, f->info->seconds);
+    lua_pushnumber(L, q->info->seconds);
     lua_setfield(L, -2, "seconds");
-    lua_pushinteger(L, (lua_Integer)f->info->delivered);
+    lua_pushinteger(L, (lua_Integer)q->info->delivered);
     lua_setfield(L, -2, "delivered");
-    lua_call(L, 2, 0);
+    q->identity = slice_of(NULL, 0);
+    q->info = NULL;
+    lua_callk(L, 2, 0, 0, after_disconnect);
     return 0;
-}
-
-int lua_gate_disconnect(struct gate *g, struct slice identity, const struct disconnect_info *info,
-                        struct err *e)
-{
-    struct farewell f = {g, identity, info};
-    return lua_vm_call(g->vm, disconnect_body, &f, e);
 }

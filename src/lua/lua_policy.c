@@ -2,10 +2,9 @@
 
 #include "base/xalloc.h"
 #include "broker/event_json.h"
-#include "lua/lua_answer.h"
-#include "lua/lua_gates.h"
 #include "lua/lua_judge.h"
 #include "lua/lua_params.h"
+#include "lua/lua_question.h"
 #include "lua/lua_sandbox.h"
 #include "lua/policy_log.h"
 
@@ -26,7 +25,8 @@ struct lua_policy {
     struct lua_policy_file file;
     struct lua_params params;
     struct policy_log log;
-    unsigned pending; /* answers that wait for the flush step */
+    struct lua_coros *coros;
+    struct lua_questions questions;
 };
 
 static struct lua_policy *of(const struct policy *p)
@@ -76,79 +76,59 @@ static void update_figures(struct lua_policy *p)
 
 /* ---- gates */
 
-static void settle(struct lua_policy *p, struct gate *g, struct lua_answer *a, int rc,
-                   const struct err *e)
+static void settled(void *ctx, const struct lua_question *q, int rc, const struct err *e)
 {
-    struct policy_failure f = {.hook = g->hook, .request = g->rq->id};
-    if (rc) {
-        verdict_draft_fail(&a->draft, "policy error");
-        report(p, &f, &p->file.hooks[g->hook], e);
-    } else if (a->draft.v.kind == VERDICT_TRANSIENT) {
+    struct lua_policy *p = ctx;
+    const struct lua_function *fn = &p->file.hooks[q->hook];
+    struct policy_failure f = {.hook = q->hook, .request = q->request};
+    if (rc == UV_ETIMEDOUT || rc == UV_EAGAIN) {
+        const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
         f.transient = true;
-        f.where = p->file.hooks[g->hook].where;
-        f.text = a->draft.reason.len ? a->draft.reason.data : "";
+        f.where = failure->where[0] ? failure->where : fn->where;
+        f.text = e->text;
+        f.traceback = failure->traceback;
+        policy_log_write(&p->log, &f);
+    } else if (rc) {
+        report(p, &f, fn, e);
+    } else if (q->answer && q->answer->draft.v.kind == VERDICT_TRANSIENT) {
+        const struct strbuf *reason = &q->answer->draft.reason;
+        f.transient = true;
+        f.where = fn->where;
+        f.text = reason->len ? reason->data : "";
         policy_log_write(&p->log, &f);
     }
     update_figures(p);
-    lua_answer_send(a, p->loop);
 }
 
 static void ask_subscribe(struct policy *base, const struct policy_request *rq,
                           policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
-    struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
-    struct lua_answer *a = lua_answer_new(&p->opt.limits, &p->pending, ctx, token);
-    struct err e;
-    a->on_subscribe = cb;
-    int rc = lua_gate_subscribe(&g, &a->draft, &e);
-    settle(p, &g, a, rc, &e);
-}
-
-static void refuse_publish(struct verdict_draft *d)
-{
-    static const char reason[] = "this policy accepts no publishes";
-    d->v.kind = VERDICT_DENY;
-    d->v.status = 403;
-    if (strbuf_append(&d->reason, reason, sizeof reason - 1)) {
-        strbuf_reset(&d->reason); /* no memory: the status says it */
-    }
+    lua_question_subscribe(&p->questions, rq, cb, ctx, token);
+    update_figures(p);
 }
 
 static void ask_publish(struct policy *base, const struct policy_request *rq,
                         struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
-    struct gate g = {.vm = p->vm, .file = &p->file, .rq = rq};
-    struct lua_answer *a = lua_answer_new(&p->opt.limits, &p->pending, ctx, token);
-    struct publication_out out = {.max_data = p->opt.event_bytes,
-                                  .bytes_left = p->opt.memory_bytes};
-    struct err e = {0};
-    int rc = 0;
-    a->on_publish = cb;
-    if (lua_policy_file_has(&p->file, POLICY_HOOK_PUBLISH)) {
-        a->first = xcalloc(asked->n, sizeof *a->first);
-        rc = lua_gate_publish(&g, asked, &a->draft, &out, a->first, &e);
-    } else {
-        refuse_publish(&a->draft);
-    }
-    a->events = out.events;
-    event_list_clear(asked);
-    settle(p, &g, a, rc, &e);
+    lua_question_publish(&p->questions, rq, asked, cb, ctx, token);
+    update_figures(p);
+}
+
+static void ask_cancel(struct policy *base, uint64_t token)
+{
+    lua_waits_cancel(of(base)->opt.waits, token);
 }
 
 static void ask_disconnected(struct policy *base, struct slice identity,
                              const struct disconnect_info *info)
 {
     struct lua_policy *p = of(base);
-    struct gate g = {.vm = p->vm, .file = &p->file};
-    struct policy_failure f = {.hook = POLICY_HOOK_DISCONNECT};
-    struct err e;
-    if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT) &&
-        lua_gate_disconnect(&g, identity, info, &e)) {
-        report(p, &f, &p->file.hooks[POLICY_HOOK_DISCONNECT], &e);
+    if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
+        lua_question_disconnect(&p->questions, identity, info);
+        update_figures(p);
     }
-    update_figures(p);
 }
 
 static bool wants_disconnect(const struct policy *base)
@@ -273,6 +253,8 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
 static void free_policy(struct lua_policy *p)
 {
     if (p->vm) {
+        p->questions.closing = true;
+        lua_coros_free(p->coros);
         if (p->params.empty != LUA_NOREF) {
             lua_params_close(&p->params, p->vm);
         }
@@ -287,7 +269,6 @@ static void free_policy(struct lua_policy *p)
 static void ask_close(struct policy *base)
 {
     struct lua_policy *p = of(base);
-    REQUIRE(p->pending == 0);
     policy_log_clear(&p->log);
     free_policy(p);
 }
@@ -295,6 +276,7 @@ static void ask_close(struct policy *base)
 static const struct policy_ops ops = {
     .subscribe = ask_subscribe,
     .publish = ask_publish,
+    .cancel = ask_cancel,
     .bind = ask_bind,
     .unbind = ask_unbind,
     .filter = ask_filter,
@@ -314,6 +296,22 @@ static char *directory_of(const char *file)
     return resolved;
 }
 
+static struct lua_questions questions_of(struct lua_policy *p)
+{
+    return (struct lua_questions){
+        .loop = p->loop,
+        .coros = p->coros,
+        .file = &p->file,
+        .limits = &p->opt.limits,
+        .event_bytes = p->opt.event_bytes,
+        .batch_bytes = p->opt.memory_bytes,
+        .subscribe_timeout_ms = p->opt.subscribe_timeout_ms,
+        .publish_timeout_ms = p->opt.publish_timeout_ms,
+        .settled = settled,
+        .ctx = p,
+    };
+}
+
 static int load(struct lua_policy *p, struct err *e)
 {
     p->dir = directory_of(p->opt.file);
@@ -325,7 +323,13 @@ static int load(struct lua_policy *p, struct err *e)
         return err_set(e, UV_ENOMEM, "policy %s: %zu bytes of memory are too few for a Lua state",
                        p->opt.file, p->opt.memory_bytes);
     }
-    p->sandbox = (struct lua_sandbox){.dir = p->dir, .unix_ms = unix_ms, .ctx = p->loop};
+    p->coros = lua_coros_new(p->opt.waits, p->vm);
+    p->sandbox = (struct lua_sandbox){.dir = p->dir,
+                                      .unix_ms = unix_ms,
+                                      .ctx = p->loop,
+                                      .coros = p->coros,
+                                      .extend = p->opt.extend,
+                                      .extend_ctx = p->opt.extend_ctx};
     int rc = lua_sandbox_open(p->vm, &p->sandbox, e);
     if (rc == 0) {
         rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, e);
@@ -334,6 +338,7 @@ static int load(struct lua_policy *p, struct err *e)
         rc = lua_params_open(&p->params, p->vm, e);
     }
     p->sandbox.loading = false;
+    p->questions = questions_of(p);
     return rc;
 }
 

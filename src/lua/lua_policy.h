@@ -8,6 +8,9 @@
 #include "broker/policy.h"
 #include "net/loop.h"
 
+struct lua_State;
+struct lua_waits;
+
 struct lua_policy_options {
     const char *file;              /* absolute; `require` looks below its directory */
     bool auth_open;                /* `authenticate` may be missing: anybody may ask */
@@ -15,6 +18,13 @@ struct lua_policy_options {
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
     struct policy_limits limits;   /* of what hooks return */
     unsigned error_log_interval_s; /* 0: every error is shown */
+    struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
+    uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
+    uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
+    /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
+     * none. What specs and tools put in. */
+    void (*extend)(struct lua_State *L, void *ctx);
+    void *extend_ctx;
 };
 
 /* Loads and validates; on failure `e` names the file, the key or line, and what was expected.

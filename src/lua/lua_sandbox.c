@@ -206,6 +206,10 @@ static void push_host(lua_State *L)
     luaL_newlib(L, functions); /* stack: host */
     lua_newtable(L);
     lua_api_open(L); /* stack: host, env */
+    const struct lua_sandbox *s = lua_vm_host(L);
+    if (s->extend) {
+        s->extend(L, s->extend_ctx);
+    }
     lua_setfield(L, -2, "env");
 }
 

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+struct lua_coros;
+
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
 
 /* Owned by whoever owns the vm; lives as long as it. */
@@ -15,8 +17,12 @@ struct lua_sandbox {
     const char *dir;               /* absolute, resolved: where `require` looks */
     int64_t (*unix_ms)(void *ctx); /* the broker's clock */
     void *ctx;
-    bool loading; /* globals may be set, `require` works */
-    bool pure;    /* a filter or format runs: no clock, no random numbers */
+    bool loading;            /* globals may be set, `require` works */
+    bool pure;               /* a filter or format runs: no clock, no random numbers */
+    struct lua_coros *coros; /* borrowed; NULL: nothing can wait */
+    /* Sets further names in the environment, the table on top of the stack; NULL: none. */
+    void (*extend)(lua_State *L, void *ctx);
+    void *extend_ctx;
 };
 
 /* Makes the vm's globals the sandbox. Becomes the vm's host. */

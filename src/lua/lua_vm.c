@@ -109,12 +109,13 @@ static bool is_internal(const char *position)
     return strncmp(position, LUA_VM_INTERNAL, sizeof LUA_VM_INTERNAL - 1) == 0;
 }
 
-static void note_frames(lua_State *L, struct lua_vm_failure *f)
+/* From `level` outwards. */
+static void note_frames(lua_State *L, int level, struct lua_vm_failure *f)
 {
     lua_Debug ar;
     size_t n = 0;
     int shown = 0;
-    for (int level = 1; shown < TRACEBACK_FRAMES && lua_getstack(L, level, &ar); level++) {
+    for (; shown < TRACEBACK_FRAMES && lua_getstack(L, level, &ar); level++) {
         if (!lua_getinfo(L, "Sln", &ar) || ar.currentline <= 0 || is_internal(ar.short_src)) {
             continue;
         }
@@ -132,23 +133,28 @@ static void note_frames(lua_State *L, struct lua_vm_failure *f)
     }
 }
 
-/* Runs where the error was raised. Neither allocates nor calls a metamethod: __tostring of an
- * error object is the script's code, and this is no place to run it. */
-static int on_error(lua_State *L)
+/* Notes the error object at `idx`. Neither allocates nor calls a metamethod: __tostring of an error
+ * object is the script's code, and this is no place to run it. */
+static void note_error(lua_State *L, int idx, int level, struct lua_vm_failure *f)
 {
-    struct lua_vm_failure *f = &lua_vm_of(L)->failure;
     memset(f, 0, sizeof *f);
-    note_frames(L, f);
-    if (lua_type(L, 1) == LUA_TSTRING) {
-        const char *text = lua_tostring(L, 1);
+    note_frames(L, level, f);
+    if (lua_type(L, idx) == LUA_TSTRING) {
+        const char *text = lua_tostring(L, idx);
         const char *rest = is_internal(text) ? strstr(text, ": ") : NULL;
         snprintf(f->text, sizeof f->text, "%s%s", rest ? f->where : "", rest ? rest : text);
-    } else if (lua_isinteger(L, 1)) {
-        snprintf(f->text, sizeof f->text, LUA_INTEGER_FMT, lua_tointeger(L, 1));
+    } else if (lua_isinteger(L, idx)) {
+        snprintf(f->text, sizeof f->text, LUA_INTEGER_FMT, lua_tointeger(L, idx));
     } else {
         snprintf(f->text, sizeof f->text, "an error object that is a %s, not a text",
-                 lua_typename(L, lua_type(L, 1)));
+                 lua_typename(L, lua_type(L, idx)));
     }
+}
+
+/* Runs where the error was raised. */
+static int on_error(lua_State *L)
+{
+    note_error(L, 1, 1, &lua_vm_of(L)->failure);
     return 1;
 }
 
@@ -183,15 +189,29 @@ static void check_top(struct lua_vm *vm, int top)
     }
 }
 
-int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
+static int enter(struct lua_vm *vm, struct err *e)
 {
     if (vm->in_call) {
         log_error("policy", "call into a policy from inside a call refused", NULL);
         return err_set(e, UV_EBUSY, "the policy is already running");
     }
+    vm->in_call = true;
+    return 0;
+}
+
+static void leave(struct lua_vm *vm)
+{
+    vm->in_call = false;
+}
+
+int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
+{
+    int rc = enter(vm, e);
+    if (rc) {
+        return rc;
+    }
     lua_State *L = vm->L;
     int top = lua_gettop(L);
-    vm->in_call = true;
     /* None of these three pushes allocates, so nothing is raised outside the pcall; a fresh stack
      * has LUA_MINSTACK (20) slots and `top` is always 0 here. */
     lua_pushcfunction(L, on_error);
@@ -200,8 +220,90 @@ int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
     int status = lua_pcall(L, 1, 0, top + 1);
     lua_settop(L, status == LUA_OK ? -2 : -3); /* the handler, and the error object */
     check_top(vm, top);
-    vm->in_call = false;
+    leave(vm);
     return status == LUA_OK ? 0 : fail(vm, status, e);
+}
+
+struct thread {
+    lua_State *L;
+    int ref;
+};
+
+static int thread_body(lua_State *L)
+{
+    struct thread *t = lua_touserdata(L, 1);
+    t->L = lua_newthread(L);
+    t->ref = lua_vm_ref(L);
+    return 0;
+}
+
+int lua_vm_thread_new(struct lua_vm *vm, lua_State **out, int *ref, struct err *e)
+{
+    struct thread t = {NULL, LUA_NOREF};
+    int rc = lua_vm_call(vm, thread_body, &t, e);
+    *out = t.L;
+    *ref = t.ref;
+    return rc;
+}
+
+void lua_vm_thread_free(struct lua_vm *vm, int ref)
+{
+    lua_vm_unref(vm->L, ref); /* writes to what is there already: cannot raise */
+}
+
+/* A coroutine catches its own errors and keeps the stack they happened on. */
+int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud, struct err *e)
+{
+    int results = 0;
+    int rc = enter(vm, e);
+    if (rc) {
+        return rc;
+    }
+    if (body) { /* neither push allocates */
+        REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
+        lua_pushcfunction(co, body);
+        lua_pushlightuserdata(co, ud);
+    }
+    int status = lua_resume(co, NULL, body ? 1 : 0, &results);
+    if (status == LUA_YIELD) {
+        lua_pop(co, results);
+    } else if (status == LUA_OK) {
+        lua_settop(co, 0); /* what the body has returned */
+    } else {
+        note_error(co, -1, 0, &vm->failure);
+    }
+    leave(vm);
+    if (status == LUA_YIELD) {
+        return LUA_VM_WAITS;
+    }
+    return status == LUA_OK ? 0 : fail(vm, status, e);
+}
+
+int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct err *e)
+{
+    int rc = enter(vm, e);
+    if (rc) {
+        return rc;
+    }
+    /* Answers what the coroutine had failed with, too, and leaves that error on its stack: only
+     * what closing adds is news. */
+    int before = lua_status(co);
+    int status = lua_resetthread(co);
+    bool news = status != LUA_OK && (before == LUA_OK || before == LUA_YIELD);
+    if (news) {
+        note_error(co, -1, 0, &vm->failure);
+    }
+    lua_settop(co, 0);
+    leave(vm);
+    return news ? fail(vm, status, e) : 0;
+}
+
+void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text)
+{
+    struct lua_vm_failure *f = &vm->failure;
+    memset(f, 0, sizeof *f);
+    note_frames(co, 0, f);
+    snprintf(f->text, sizeof f->text, "%s", text);
 }
 
 const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm)

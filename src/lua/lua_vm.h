@@ -1,8 +1,9 @@
 /* One Lua state: a counting allocator with a cap, and the only door into it.
  *
- * Whatever touches the state is a body run by lua_vm_call(): pushing arguments, calling, reading
- * results. A body may raise at any point (memory is capped), so it holds no C resource of its own:
- * results go to `ud`, which the caller owns outside. */
+ * Whatever touches the state is a body run by lua_vm_call(), or by lua_vm_resume() where it may
+ * wait: pushing arguments, calling, reading results. A body may raise at any point (memory is
+ * capped), so it holds no C resource of its own: results go to `ud`, which the caller owns outside.
+ */
 #ifndef LUA_LUA_VM_H
 #define LUA_LUA_VM_H
 
@@ -37,6 +38,26 @@ void lua_vm_free(struct lua_vm *vm);
 __attribute__((warn_unused_result)) int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud,
                                                     struct err *e);
 const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
+
+/* ---- coroutines, for lua_coro.c only */
+
+/* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */
+__attribute__((warn_unused_result)) int lua_vm_thread_new(struct lua_vm *vm, lua_State **out,
+                                                          int *ref, struct err *e);
+/* Gives up a coroutine that is empty: new, ended, or reset. */
+void lua_vm_thread_free(struct lua_vm *vm, int ref);
+/* Starts `body` (with the light userdata `ud` at index 1) in an empty coroutine, or, with NULL,
+ * continues one that waits. LUA_VM_WAITS, or 0: it has ended and is empty. Negative as
+ * lua_vm_call(); then it must be reset. */
+enum { LUA_VM_WAITS = 1 };
+__attribute__((warn_unused_result)) int lua_vm_resume(struct lua_vm *vm, lua_State *co,
+                                                      lua_CFunction body, void *ud, struct err *e);
+/* Ends a coroutine that waits or failed: its to-be-closed variables are closed; what they raise is
+ * the answer. Empty afterwards, in any case. */
+__attribute__((warn_unused_result)) int lua_vm_reset(struct lua_vm *vm, lua_State *co,
+                                                     struct err *e);
+/* lua_vm_failure() becomes `text`, with the place and traceback of a coroutine that waits. */
+void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text);
 
 /* The vm that owns `L`. */
 struct lua_vm *lua_vm_of(lua_State *L);

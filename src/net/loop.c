@@ -221,11 +221,19 @@ struct deadline_class *loop_deadline_class(struct loop *l, uint64_t ms,
 
 void deadline_arm(struct deadline_class *c, struct deadline *d)
 {
-    bool first = list_empty(&c->armed);
+    deadline_arm_in(c, d, c->ms);
+}
+
+void deadline_arm_in(struct deadline_class *c, struct deadline *d, uint64_t ms)
+{
     list_del(&d->node);
-    d->due_ms = uv_now(&c->loop->uv) + c->ms;
-    list_add_tail(&c->armed, &d->node);
-    if (first && (c->loop->timer_due == 0 || d->due_ms < c->loop->timer_due) &&
+    d->due_ms = uv_now(&c->loop->uv) + ms;
+    struct list *before = c->armed.prev;
+    while (before != &c->armed && container_of(before, struct deadline, node)->due_ms > d->due_ms) {
+        before = before->prev;
+    }
+    list_add_head(before, &d->node);
+    if (before == &c->armed && (c->loop->timer_due == 0 || d->due_ms < c->loop->timer_due) &&
         c->loop->timer_due != UINT64_MAX) {
         timer_set(c->loop, d->due_ms);
     }

@@ -68,6 +68,9 @@ static inline void deadline_init(struct deadline *d)
 }
 /* Starts (or starts anew, from now). The callback runs with the deadline disarmed. */
 void deadline_arm(struct deadline_class *c, struct deadline *d);
+/* The same for another duration than the class's: for few, since it is put in its place by walking
+ * past those that are due later. */
+void deadline_arm_in(struct deadline_class *c, struct deadline *d, uint64_t ms);
 static inline void deadline_disarm(struct deadline *d)
 {
     list_del(&d->node);

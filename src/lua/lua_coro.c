@@ -1,0 +1,453 @@
+#include "lua/lua_coro.h"
+
+#include "base/hash.h"
+#include "base/logging.h"
+#include "base/slots.h"
+#include "base/xalloc.h"
+#include "lua/lua_sandbox.h"
+#include "net/address_limit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* uthash calls exit() when memory is short unless told otherwise: what could not be added waits for
+ * its deadline */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(c) ((c)->findable = false)
+#include <uthash.h>
+
+enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4 };
+
+enum lua_coro_state { CORO_FREE, CORO_RUNNING, CORO_YIELDED, CORO_DEAD };
+
+struct lua_coro {
+    struct list node; /* in the pool's `idle` or `busy` */
+    struct lua_coros *pool;
+    lua_State *L; /* anchored by `ref` */
+    int ref;
+    enum lua_coro_state state;
+    struct lua_job *job;  /* borrowed; NULL: FREE, or about to be */
+    bool shed;            /* yielded because too many wait */
+    uint64_t ticket;      /* of the wait that was begun; 0: none */
+    const char *what;     /* it is for; a constant */
+    struct lua_wait wait; /* while YIELDED */
+    lua_coro_push push;   /* of the completion that continues it */
+    void *push_ud;
+    bool findable; /* in waits.by_token */
+    UT_hash_handle hh;
+};
+
+struct lua_coros {
+    struct lua_waits *waits;
+    struct lua_vm *vm;
+    struct lua_coro *running;
+    struct list idle, busy;
+    unsigned idle_count, busy_count;
+};
+
+struct lua_waits {
+    struct loop *loop;
+    struct broker_metrics *metrics;
+    struct lua_waits_limits limits;
+    struct slots tickets;           /* ticket -> struct lua_coro */
+    struct address_limit *owners;   /* jobs by their owner */
+    struct lua_coro *by_token;      /* uthash */
+    struct hash_key key;            /* of it */
+    struct deadline_class *timeout; /* of jobs */
+    unsigned suspended, background;
+};
+
+/* ---- places: every job that has begun to wait holds one until it ends */
+
+static bool is_counted_owner(const struct peer_address *a)
+{
+    static const struct peer_address none;
+    return memcmp(a, &none, sizeof none) != 0;
+}
+
+static bool place_take(struct lua_waits *w, struct lua_job *job)
+{
+    unsigned share = w->limits.suspended / BACKGROUND_SHARE;
+    if (w->suspended >= w->limits.suspended ||
+        (job->background && w->background >= (share ? share : 1))) {
+        return false;
+    }
+    if (is_counted_owner(&job->owner)) {
+        if (!address_limit_take(w->owners, &job->owner, w->limits.suspended_per_address)) {
+            return false;
+        }
+        job->counted = true;
+    }
+    job->has_place = true;
+    w->suspended++;
+    w->background += job->background ? 1 : 0;
+    w->metrics->policy_suspended = w->suspended;
+    return true;
+}
+
+static void place_release(struct lua_waits *w, struct lua_job *job)
+{
+    if (!job->has_place) {
+        return;
+    }
+    if (job->counted) {
+        address_limit_release(w->owners, &job->owner);
+    }
+    w->suspended--;
+    w->background -= job->background ? 1 : 0;
+    w->metrics->policy_suspended = w->suspended;
+    job->has_place = job->counted = false;
+}
+
+/* ---- the pool */
+
+static struct lua_coro *acquire(struct lua_coros *p, struct err *e)
+{
+    if (!list_empty(&p->idle)) {
+        struct lua_coro *c = list_first(&p->idle, struct lua_coro, node);
+        list_del(&c->node);
+        p->idle_count--;
+        return c;
+    }
+    struct lua_coro *c = xcalloc(1, sizeof *c);
+    c->pool = p;
+    list_init(&c->node);
+    if (lua_vm_thread_new(p->vm, &c->L, &c->ref, e)) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void release(struct lua_coro *c)
+{
+    struct lua_coros *p = c->pool;
+    list_del(&c->node);
+    p->busy_count--;
+    c->state = CORO_FREE;
+    if (p->idle_count >= IDLE_MAX) {
+        lua_vm_thread_free(p->vm, c->ref);
+        free(c);
+        return;
+    }
+    list_add_head(&p->idle, &c->node);
+    p->idle_count++;
+}
+
+/* ---- runs */
+
+static void ticket_close(struct lua_coro *c)
+{
+    slots_del(&c->pool->waits->tickets, c->ticket);
+    c->ticket = 0;
+}
+
+static void unlink_token(struct lua_coro *c)
+{
+    if (c->findable) {
+        HASH_DEL(c->pool->waits->by_token, c);
+        c->findable = false;
+    }
+}
+
+/* Frees what a dead coroutine holds; the job has its answer by now. */
+static void bury(struct lua_coro *c)
+{
+    struct err e;
+    if (lua_vm_reset(c->pool->vm, c->L, &e)) {
+        log_warn(
+            "policy", "a __close function failed while its hook was given up",
+            LOG_F(log_str("where", lua_vm_failure(c->pool->vm)->where), log_str("error", e.text)));
+    }
+}
+
+static void end(struct lua_coro *c, int rc, const struct err *e)
+{
+    struct lua_waits *w = c->pool->waits;
+    struct lua_job *job = c->job;
+    struct lua_wait wait = c->wait;
+    uint64_t ticket = c->ticket;
+    bool waited = c->state == CORO_YIELDED;
+    bool clean = rc == 0;
+    REQUIRE(job != NULL);
+    c->state = clean ? CORO_FREE : CORO_DEAD;
+    c->job = NULL;
+    c->wait = (struct lua_wait){0};
+    job->coro = NULL;
+    unlink_token(c);
+    ticket_close(c);
+    deadline_disarm(&job->deadline);
+    place_release(w, job);
+    if (waited && wait.abandon) {
+        wait.abandon(wait.ctx, ticket);
+    }
+    job->done(job, rc, e); /* the last of the job */
+    if (!clean) {
+        bury(c);
+    }
+    release(c);
+}
+
+static void shed(struct lua_coro *c)
+{
+    struct err e;
+    err_set(&e, UV_EAGAIN,
+            "too many hooks wait already (%s): policy.suspended or "
+            "policy.suspended_per_address is reached",
+            c->what);
+    c->shed = false;
+    c->pool->waits->metrics->policy_shed++;
+    lua_vm_note(c->pool->vm, c->L, e.text);
+    end(c, UV_EAGAIN, &e);
+}
+
+static unsigned hash_of(const struct lua_waits *w, uint64_t token)
+{
+    return (unsigned)hash_bytes(&w->key, &token, sizeof token);
+}
+
+static void suspend(struct lua_coro *c)
+{
+    struct lua_waits *w = c->pool->waits;
+    struct lua_job *job = c->job;
+    c->state = CORO_YIELDED;
+    if (!list_linked(&job->deadline.node)) {
+        uint64_t now = loop_now(w->loop);
+        deadline_arm_in(w->timeout, &job->deadline, job->due_ms > now ? job->due_ms - now : 0);
+    }
+    if (job->token && !c->findable) {
+        c->findable = true;
+        HASH_ADD_KEYPTR_BYHASHVALUE(hh, w->by_token, &job->token, sizeof job->token,
+                                    hash_of(w, job->token), c);
+    }
+}
+
+static void run(struct lua_coro *c, lua_CFunction body)
+{
+    struct lua_coros *p = c->pool;
+    struct err e = {0};
+    c->state = CORO_RUNNING;
+    p->running = c;
+    int rc = lua_vm_resume(p->vm, c->L, body, c->job, &e);
+    p->running = NULL;
+    if (rc == LUA_VM_WAITS && c->shed) {
+        shed(c);
+    } else if (rc == LUA_VM_WAITS) {
+        suspend(c);
+    } else {
+        end(c, rc, &e);
+    }
+}
+
+void lua_coro_start(struct lua_coros *p, struct lua_job *job)
+{
+    struct err e = {0};
+    struct lua_coro *c = acquire(p, &e);
+    deadline_init(&job->deadline);
+    job->coro = c;
+    job->counted = job->has_place = false;
+    job->due_ms = loop_now(p->waits->loop) + job->timeout_ms;
+    if (!c) {
+        job->done(job, e.code, &e);
+        return;
+    }
+    c->job = job;
+    list_add_tail(&p->busy, &c->node);
+    p->busy_count++;
+    run(c, job->body);
+}
+
+static void expired(struct deadline *d)
+{
+    struct lua_job *job = container_of(d, struct lua_job, deadline);
+    struct lua_coro *c = job->coro;
+    struct err e;
+    err_set(&e, UV_ETIMEDOUT, "given up after %u ms: it waited for %s", (unsigned)job->timeout_ms,
+            c->what);
+    c->pool->waits->metrics->policy_timeouts++;
+    lua_vm_note(c->pool->vm, c->L, e.text);
+    end(c, UV_ETIMEDOUT, &e);
+}
+
+static void cancel(struct lua_coro *c)
+{
+    struct err e;
+    err_set(&e, UV_ECANCELED, "nobody waits for the answer any more");
+    c->pool->waits->metrics->policy_cancelled++;
+    end(c, UV_ECANCELED, &e);
+}
+
+void lua_waits_cancel(struct lua_waits *w, uint64_t token)
+{
+    struct lua_coro *c = NULL;
+    HASH_FIND_BYHASHVALUE(hh, w->by_token, &token, sizeof token, hash_of(w, token), c);
+    if (c) {
+        cancel(c);
+    }
+}
+
+/* ---- waiting */
+
+static struct lua_coros *coros_of(lua_State *L)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    return s ? s->coros : NULL;
+}
+
+struct lua_waits *lua_coro_waits_of(lua_State *L)
+{
+    struct lua_coros *p = coros_of(L);
+    return p ? p->waits : NULL;
+}
+
+/* The coroutine `L` is, if hooks may wait in it; raises. */
+static struct lua_coro *current(lua_State *L, const char *what)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    struct lua_coro *c = s->coros ? s->coros->running : NULL;
+    if (c && c->L == L && lua_isyieldable(L)) {
+        return c;
+    }
+    if (s->loading) {
+        luaL_error(L, "%s is not available while the policy is being loaded", what);
+    }
+    if (s->pure) {
+        luaL_error(L, "%s is not available in filters and formats: they must not wait", what);
+    }
+    if (c) {
+        luaL_error(L,
+                   "%s inside table.sort, string.gsub or another function that calls back is not "
+                   "possible: collect first, then call it",
+                   what);
+    }
+    luaL_error(L, "%s is not available here: the hook is being given up", what);
+    return NULL;
+}
+
+uint64_t lua_coro_begin(lua_State *L, const char *what)
+{
+    struct lua_coro *c = current(L, what);
+    struct lua_waits *w = c->pool->waits;
+    c->what = what;
+    if (!c->job->has_place && !place_take(w, c->job)) {
+        c->shed = true; /* not an error: the script could catch that */
+        return (uint64_t)lua_yield(L, 0);
+    }
+    ticket_close(c);
+    c->ticket = slots_add(&w->tickets, c);
+    return c->ticket;
+}
+
+uint64_t lua_coro_left_ms(lua_State *L)
+{
+    struct lua_coros *p = coros_of(L);
+    REQUIRE(p && p->running);
+    uint64_t now = loop_now(p->waits->loop), due = p->running->job->due_ms;
+    return due > now ? due - now : 1;
+}
+
+static int go_on(lua_State *L, int status, lua_KContext ctx)
+{
+    struct lua_coro *c = coros_of(L)->running;
+    (void)status;
+    (void)ctx;
+    return c->push(L, c->push_ud);
+}
+
+int lua_coro_wait(lua_State *L, uint64_t ticket, const struct lua_wait *w)
+{
+    struct lua_coros *p = coros_of(L);
+    REQUIRE(p && p->running && p->running->L == L && ticket && p->running->ticket == ticket);
+    p->running->wait = *w;
+    return lua_yieldk(L, 0, 0, go_on);
+}
+
+static struct lua_coro *waiting(const struct lua_waits *w, uint64_t ticket)
+{
+    struct lua_coro *c = slots_get(&w->tickets, ticket);
+    return c && c->state == CORO_YIELDED ? c : NULL;
+}
+
+bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket)
+{
+    return waiting(w, ticket) != NULL;
+}
+
+bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push, void *ud)
+{
+    struct lua_coro *c = waiting(w, ticket);
+    if (!c) {
+        w->metrics->policy_stale++;
+        return false;
+    }
+    ticket_close(c);
+    c->wait = (struct lua_wait){0};
+    c->push = push;
+    c->push_ud = ud;
+    run(c, NULL);
+    return true;
+}
+
+/* ---- life */
+
+struct lua_coros *lua_coros_new(struct lua_waits *w, struct lua_vm *vm)
+{
+    struct lua_coros *p = xcalloc(1, sizeof *p);
+    p->waits = w;
+    p->vm = vm;
+    list_init(&p->idle);
+    list_init(&p->busy);
+    return p;
+}
+
+void lua_coros_free(struct lua_coros *p)
+{
+    if (!p) {
+        return;
+    }
+    while (!list_empty(&p->busy)) {
+        cancel(list_first(&p->busy, struct lua_coro, node));
+    }
+    while (!list_empty(&p->idle)) {
+        struct lua_coro *c = list_first(&p->idle, struct lua_coro, node);
+        list_del(&c->node);
+        lua_vm_thread_free(p->vm, c->ref);
+        free(c);
+    }
+    free(p);
+}
+
+unsigned lua_coros_busy(const struct lua_coros *p)
+{
+    return p->busy_count;
+}
+
+struct lua_waits *lua_waits_new(struct loop *loop, struct broker_metrics *metrics,
+                                const struct lua_waits_limits *limits)
+{
+    struct lua_waits *w = xcalloc(1, sizeof *w);
+    w->loop = loop;
+    w->metrics = metrics;
+    w->limits = *limits;
+    slots_init(&w->tickets);
+    hash_key_init(&w->key);
+    w->owners = address_limit_new();
+    w->timeout = loop_deadline_class(loop, 0, expired);
+    return w;
+}
+
+struct loop *lua_waits_loop(const struct lua_waits *w)
+{
+    return w->loop;
+}
+
+void lua_waits_free(struct lua_waits *w)
+{
+    if (!w) {
+        return;
+    }
+    REQUIRE(w->suspended == 0 && w->by_token == NULL);
+    slots_clear(&w->tickets);
+    address_limit_free(w->owners);
+    free(w);
+}

@@ -1,0 +1,90 @@
+/* How a hook waits: gates run in coroutines; a function that has to wait for something suspends the
+ * one it was called in, and the loop goes on with everybody else.
+ *
+ * struct lua_waits (lua_waits.h) is one per process and outlives policies: what waits, by ticket;
+ * the caps and figures. struct lua_coros is the pool of coroutines of one Lua state. A struct
+ * lua_job is one run of a question's hooks. A coroutine is FREE, RUNNING, YIELDED, or DEAD (failed
+ * or given up, to be reset).
+ *
+ * A completion never holds a pointer to any of them, only a ticket: never reused, good for one
+ * wait. One that comes twice, or after the client left, the deadline passed or the policy was
+ * closed, finds nothing: it is dropped and counted. */
+#ifndef LUA_LUA_CORO_H
+#define LUA_LUA_CORO_H
+
+#include "base/list.h"
+#include "lua/lua_vm.h"
+#include "lua/lua_waits.h"
+#include "net/address.h"
+#include "net/loop.h"
+
+struct lua_coro;
+struct lua_coros;
+
+/* ---- for functions that wait, called by hooks
+ *
+ *     static int l_query(lua_State *L)
+ *     {
+ *         uint64_t ticket = lua_coro_begin(L, "db.query");
+ *         ... read arguments, start the work with `ticket` and lua_coro_left_ms(L) ...
+ *         return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = give_up, .ctx = service});
+ *     }
+ *
+ * and later, from the loop, lua_coro_complete(waits, ticket, push_rows, rows). */
+
+/* To be called first: raises where `what` cannot wait (filters, formats, while the policy is
+ * loaded, inside table.sort and the like). When too many hooks wait already, the hook ends here,
+ * and nothing the script does can catch that. A function that needs not wait after all just
+ * returns. */
+uint64_t lua_coro_begin(lua_State *L, const char *what);
+/* Milliseconds until the running hook is given up; at least 1. */
+uint64_t lua_coro_left_ms(lua_State *L);
+
+struct lua_wait {
+    /* Called once when the wait ends without a completion; may be NULL. Must not complete. */
+    void (*abandon)(void *ctx, uint64_t ticket);
+    void *ctx;
+};
+/* `return lua_coro_wait(...)`: does not come back, so the frame must hold no C resource. */
+int lua_coro_wait(lua_State *L, uint64_t ticket, const struct lua_wait *w);
+
+/* Runs inside the coroutine: may raise, pushes the results of the function that waits and returns
+ * their number. May begin and wait again. */
+typedef int (*lua_coro_push)(lua_State *L, void *ud);
+/* Continues the hook. From the loop only, never from inside a call into Lua; `ud` is borrowed for
+ * the call. False: nothing waits under that ticket (any more). */
+bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push, void *ud);
+/* Is that wait still on? */
+bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket);
+
+/* ---- for those who ask hooks */
+
+struct lua_job {
+    lua_CFunction body; /* gets the job as light userdata at index 1; calls hooks by lua_callk() */
+    /* Once, possibly before lua_coro_start() has returned. 0; UV_EINVAL, UV_ENOMEM: the body
+     * failed, see lua_vm_failure(); UV_ETIMEDOUT: waited too long, lua_vm_failure() says for what;
+     * UV_EAGAIN: too many wait; UV_ECANCELED. `e` has the message. The job is no longer used. */
+    void (*done)(struct lua_job *job, int rc, const struct err *e);
+    uint64_t timeout_ms;       /* from start to end */
+    uint64_t token;            /* for lua_waits_cancel(); 0: cannot be cancelled */
+    struct peer_address owner; /* on whose behalf; all zero: is not counted */
+    bool background;           /* takes at most a quarter of the places */
+    /* private */
+    struct lua_coro *coro; /* while it runs or waits */
+    struct deadline deadline;
+    uint64_t due_ms;         /* loop time */
+    bool has_place, counted; /* in all, among its owner's */
+};
+
+/* Borrows both. */
+struct lua_coros *lua_coros_new(struct lua_waits *w, struct lua_vm *vm);
+/* Ends what runs still with UV_ECANCELED, then frees. Before the vm. */
+void lua_coros_free(struct lua_coros *p);
+/* Jobs that wait. */
+unsigned lua_coros_busy(const struct lua_coros *p);
+void lua_coro_start(struct lua_coros *p, struct lua_job *job);
+
+/* NULL where the state has no coroutines. */
+struct lua_waits *lua_coro_waits_of(lua_State *L);
+
+#endif

@@ -1,0 +1,124 @@
+#include "lua/lua_question.h"
+
+#include "base/xalloc.h"
+#include "lua/lua_gates.h"
+
+#include <stdlib.h>
+#include <uv.h>
+
+static void question_free(struct lua_question *q)
+{
+    event_list_clear(&q->asked);
+    event_list_clear(&q->out.events);
+    free(q);
+}
+
+static const char *reason_of(int rc)
+{
+    switch (rc) {
+    case UV_ETIMEDOUT:
+        return "the policy took too long";
+    case UV_EAGAIN:
+        return "too many questions wait";
+    case UV_ECANCELED:
+        return "the policy was closed";
+    default:
+        return "policy error";
+    }
+}
+
+static void on_done(struct lua_job *job, int rc, const struct err *e)
+{
+    struct lua_question *q = container_of(job, struct lua_question, job);
+    const struct lua_questions *s = q->shared;
+    struct lua_answer *a = q->answer;
+    if (rc != UV_ECANCELED) {
+        s->settled(s->ctx, q, rc, e);
+    }
+    if (a && rc == UV_ECANCELED && !s->closing) {
+        lua_answer_free(a);
+    } else if (a) {
+        if (rc) {
+            verdict_draft_fail(&a->draft, reason_of(rc));
+        }
+        a->events = q->out.events;
+        q->out.events = (struct event_list){0};
+        lua_answer_send(a, s->loop);
+    }
+    question_free(q);
+}
+
+static struct lua_question *question_new(const struct lua_questions *s, lua_CFunction body,
+                                         uint64_t timeout_ms)
+{
+    struct lua_question *q = xcalloc(1, sizeof *q);
+    q->job = (struct lua_job){.body = body, .done = on_done, .timeout_ms = timeout_ms};
+    q->shared = s;
+    return q;
+}
+
+static void ask(struct lua_question *q, const struct policy_request *rq)
+{
+    q->rq = rq;
+    q->request = rq->id;
+    q->hook = lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
+                  ? POLICY_HOOK_AUTHENTICATE
+                  : q->hook;
+    q->job.token = q->answer->token;
+    if (!peer_address_parse(slice_str(rq->ip), &q->job.owner)) {
+        q->job.owner = (struct peer_address){{0}}; /* a Unix socket: this machine */
+    }
+    lua_coro_start(q->shared->coros, &q->job);
+}
+
+void lua_question_subscribe(const struct lua_questions *s, const struct policy_request *rq,
+                            policy_verdict_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_question *q = question_new(s, lua_gate_subscribe, s->subscribe_timeout_ms);
+    q->hook = POLICY_HOOK_SUBSCRIBE;
+    q->answer = lua_answer_new(s->limits, ctx, token);
+    q->answer->on_subscribe = cb;
+    ask(q, rq);
+}
+
+static void refuse_publish(struct lua_answer *a, struct loop *loop)
+{
+    static const char reason[] = "this policy accepts no publishes";
+    a->draft.v.kind = VERDICT_DENY;
+    a->draft.v.status = 403;
+    if (strbuf_append(&a->draft.reason, reason, sizeof reason - 1)) {
+        strbuf_reset(&a->draft.reason); /* no memory: the status says it */
+    }
+    lua_answer_send(a, loop);
+}
+
+void lua_question_publish(const struct lua_questions *s, const struct policy_request *rq,
+                          struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_answer *a = lua_answer_new(s->limits, ctx, token);
+    a->on_publish = cb;
+    if (!lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
+        event_list_clear(asked);
+        refuse_publish(a, s->loop);
+        return;
+    }
+    struct lua_question *q = question_new(s, lua_gate_publish, s->publish_timeout_ms);
+    q->hook = POLICY_HOOK_PUBLISH;
+    q->answer = a;
+    a->first = xcalloc(asked->n, sizeof *a->first);
+    q->asked = *asked;
+    *asked = (struct event_list){0};
+    q->out = (struct publication_out){.max_data = s->event_bytes, .bytes_left = s->batch_bytes};
+    ask(q, rq);
+}
+
+void lua_question_disconnect(const struct lua_questions *s, struct slice identity,
+                             const struct disconnect_info *info)
+{
+    struct lua_question *q = question_new(s, lua_gate_disconnect, s->subscribe_timeout_ms);
+    q->hook = POLICY_HOOK_DISCONNECT;
+    q->identity = identity;
+    q->info = info;
+    q->job.background = true;
+    lua_coro_start(s->coros, &q->job);
+}

@@ -1,0 +1,9 @@
+/* sleep(seconds): the simplest thing a hook can wait for. */
+#ifndef LUA_LUA_SLEEP_H
+#define LUA_LUA_SLEEP_H
+
+#include <lua.h>
+
+int lua_sleep(lua_State *L);
+
+#endif

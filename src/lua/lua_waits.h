@@ -1,0 +1,27 @@
+/* All hooks of the process that wait for something, of whatever policy: their tickets, the caps,
+ * the figures. Made before the first policy, freed after the last. How hooks wait: lua_coro.h. */
+#ifndef LUA_LUA_WAITS_H
+#define LUA_LUA_WAITS_H
+
+#include "broker/metrics.h"
+#include "net/loop.h"
+
+#include <stdint.h>
+
+struct lua_waits;
+
+struct lua_waits_limits {
+    unsigned suspended;             /* hooks that wait, in all */
+    unsigned suspended_per_address; /* of one client; 0: no cap */
+};
+
+/* Borrows loop and metrics. */
+struct lua_waits *lua_waits_new(struct loop *loop, struct broker_metrics *metrics,
+                                const struct lua_waits_limits *limits);
+/* NULL is fine. Nothing may wait. */
+void lua_waits_free(struct lua_waits *w);
+struct loop *lua_waits_loop(const struct lua_waits *w);
+/* Gives up the job of that token (lua_job.token), if it waits. */
+void lua_waits_cancel(struct lua_waits *w, uint64_t token);
+
+#endif
