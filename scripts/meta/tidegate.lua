@@ -89,6 +89,14 @@
 ---@field seconds number              the stream was open
 ---@field delivered integer           events
 
+-- One condition over the event and params, compiled when the policy is loaded; Lua does not run for it.
+--   [[ starts_with(attrs.cell, $cell) and attrs.severity >= $min ]]
+-- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, key, attrs.x,
+-- data.a.b, data.list[1], topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2). Conditions:
+-- == ~= < <= > >=, and, or, not, parentheses, has(x), one_of(x, ...), starts_with(s, p), ends_with(s, p),
+-- contains(list, x), cidr(ip, network). A comparison with a missing field, or of types that do not fit,
+-- is false.
+---@alias tg.FilterText string
 ---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
 ---@alias tg.FormatFn fun(ev: tg.Event, params: table): tg.Frame|string|nil
 
@@ -102,7 +110,7 @@
 ---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
 ---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
----@field filters table<string,tg.FilterFn>?  an error counts as false
+---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
 

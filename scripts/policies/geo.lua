@@ -2,17 +2,14 @@
 -- neighbours share one audience and the filter runs once for all of them. Publishers set the attrs
 -- `cell` (a geohash), `severity` (1 to 5) and, where it matters, `lang`.
 ---@type tg.Policy
-local P = { api = 1, version = "geo-1" }
+local P = { api = 1, version = "geo-2" }
 
 P.filters = {
-  near = function(ev, params)
-    local attrs = ev.attrs
-    local cell, severity, lang = attrs.cell, attrs.severity, attrs.lang
-    if type(cell) ~= "string" or type(severity) ~= "number" then return false, "no cell or severity" end
-    if cell:sub(1, #params.cell) ~= params.cell then return false, "elsewhere" end
-    if severity < params.min then return false, "not severe enough" end
-    return lang == nil or lang == params.lang, "language"
-  end,
+  -- Text is compiled when the policy is loaded: no Lua runs per event.
+  near = [[
+    starts_with(attrs.cell, $cell)
+    and attrs.severity >= $min
+    and (not has(attrs.lang) or attrs.lang == $lang) ]],
 }
 
 function P.authenticate()

@@ -1,16 +1,9 @@
 -- A public ticker: no authentication, anybody may read ticker/*, all of it or some symbols
 -- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish.
 ---@type tg.Policy
-local P = { api = 1, version = "ticker-1" }
+local P = { api = 1, version = "ticker-2" }
 
-P.filters = {
-  symbols = function(ev, params)
-    for _, symbol in ipairs(params.symbols) do
-      if ev.attrs.symbol == symbol then return true end
-    end
-    return false
-  end,
-}
+P.filters = { symbols = "one_of(attrs.symbol, $symbols)" }
 
 function P.authenticate(req)
   return { sub = "anon:" .. req.ip }

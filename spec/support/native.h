@@ -20,6 +20,7 @@
     X(http_client)                                                                                 \
     X(jwt)                                                                                         \
     X(lua_vm)                                                                                      \
+    X(match)                                                                                       \
     X(pg)                                                                                          \
     X(policy)                                                                                      \
     X(store)                                                                                       \

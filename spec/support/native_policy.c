@@ -18,8 +18,12 @@ struct bench {
     struct broker_metrics metrics;
     struct lua_waits *waits;
     struct policy *policy;
-    struct policy_binding bound[64]; /* given back at close, should a spec fail in between */
+    struct bound {
+        lua_Integer id;
+        struct policy_binding binding;
+    } bound[64]; /* given back at close, should a spec fail in between */
     unsigned bound_count;
+    lua_Integer last_bound;
 };
 
 struct answer {
@@ -51,7 +55,7 @@ static void close_bench(struct bench *b)
         return;
     }
     while (b->bound_count) {
-        b->policy->ops->unbind(b->policy, &b->bound[--b->bound_count]);
+        b->policy->ops->unbind(b->policy, &b->bound[--b->bound_count].binding);
     }
     if (b->policy) {
         b->policy->ops->close(b->policy);
@@ -205,40 +209,39 @@ static int l_bind(lua_State *L)
         return 2;
     }
     luaL_argcheck(L, b->bound_count < 64, 2, "too many bindings");
-    b->bound[b->bound_count++] = binding;
-    lua_createtable(L, 3, 0);
+    b->bound[b->bound_count++] = (struct bound){++b->last_bound, binding};
+    lua_createtable(L, 4, 0);
     lua_pushinteger(L, binding.filter);
     lua_rawseti(L, -2, 1);
     lua_pushinteger(L, binding.format);
     lua_rawseti(L, -2, 2);
     lua_pushinteger(L, binding.params);
     lua_rawseti(L, -2, 3);
+    lua_pushinteger(L, b->last_bound);
+    lua_rawseti(L, -2, 4);
     return 1;
 }
 
-static struct policy_binding check_binding(lua_State *L, int arg)
+static struct bound *check_bound(lua_State *L, struct bench *b, int arg)
 {
-    int v[3];
     luaL_checktype(L, arg, LUA_TTABLE);
-    for (int i = 0; i < 3; i++) {
-        lua_rawgeti(L, arg, i + 1);
-        v[i] = (int)luaL_checkinteger(L, -1);
-        lua_pop(L, 1);
+    lua_rawgeti(L, arg, 4);
+    lua_Integer id = luaL_checkinteger(L, -1);
+    unsigned i = 0;
+    lua_pop(L, 1);
+    while (i < b->bound_count && b->bound[i].id != id) {
+        i++;
     }
-    return (struct policy_binding){v[0], v[1], v[2]};
+    luaL_argcheck(L, i < b->bound_count, arg, "not bound");
+    return &b->bound[i];
 }
 
 static int l_unbind(lua_State *L)
 {
     struct bench *b = check(L);
-    struct policy_binding binding = check_binding(L, 2);
-    unsigned i = 0;
-    while (i < b->bound_count && memcmp(&b->bound[i], &binding, sizeof binding) != 0) {
-        i++;
-    }
-    luaL_argcheck(L, i < b->bound_count, 2, "not bound");
-    b->bound[i] = b->bound[--b->bound_count];
-    b->policy->ops->unbind(b->policy, &binding);
+    struct bound *at = check_bound(L, b, 2);
+    b->policy->ops->unbind(b->policy, &at->binding);
+    *at = b->bound[--b->bound_count];
     return 0;
 }
 
@@ -246,7 +249,7 @@ static int l_unbind(lua_State *L)
 static int l_filter(lua_State *L)
 {
     struct bench *b = check(L);
-    struct policy_binding binding = check_binding(L, 2);
+    struct policy_binding binding = check_bound(L, b, 2)->binding;
     struct event *ev = native_check_event(L, 3);
     lua_Integer times = luaL_optinteger(L, 4, 1);
     bool deliver = false;
@@ -264,7 +267,7 @@ static int l_format(lua_State *L)
 {
     static const char *const results[] = {"deliver", "skip", "failed"};
     struct bench *b = check(L);
-    struct policy_binding binding = check_binding(L, 2);
+    struct policy_binding binding = check_bound(L, b, 2)->binding;
     struct formatted out;
     strbuf_init(&out.data, (size_t)luaL_optinteger(L, 4, 1 << 20));
     strbuf_init(&out.event, 255);

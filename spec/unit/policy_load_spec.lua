@@ -36,9 +36,11 @@ describe("loading a policy", function()
       ["return { api = 1, subscribe = function() end }"] =
         'authenticate: missing; nobody could be told apart. Add the hook, or say auth = "open"',
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = 1 }"] =
-        "filters: a table of functions was expected, got number",
-      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 'x' } }"] =
-        "filters.near: a function was expected, got string",
+        "filters: a table of named functions was expected, got number",
+      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 5 } }"] =
+        "filters.near: a function or text was expected, got number",
+      ["return { api = 1, " .. SUBSCRIBE .. ", formats = { near = 'x' } }"] =
+        "formats.near: a function was expected, got string",
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = { function() end } }"] =
         "filters: names are letters, digits, _ and -",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { ['a b'] = print } }"] = "formats: names are letters",

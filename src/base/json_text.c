@@ -104,3 +104,105 @@ size_t json_text_compact(char *out, struct slice text)
     }
     return at;
 }
+
+static unsigned hex4(const char *p)
+{
+    unsigned n = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        unsigned digit = c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a') + 10;
+        n = n << 4 | (digit & 0xf);
+    }
+    return n;
+}
+
+static size_t utf8_put(char out[4], unsigned code)
+{
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    size_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--) {
+        out[i] = (char)(0x80 | (code & 0x3f));
+        code >>= 6;
+    }
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    out[0] = (char)(lead[n] | code);
+    return n;
+}
+
+/* The escape "\uXXXX" at p (p[0] is the 'u'), with the other half of a pair where there is one.
+ * *used: bytes behind the backslash. RFC 8259, 7. */
+static size_t decode_unicode(const char *p, const char *end, char out[4], size_t *used)
+{
+    *used = 5;
+    if (end - p < 5) {
+        *used = (size_t)(end - p);
+        return utf8_put(out, 0xfffd);
+    }
+    unsigned code = hex4(p + 1);
+    if (code < 0xd800 || code > 0xdfff) {
+        return utf8_put(out, code);
+    }
+    if (code < 0xdc00 && end - p >= 11 && p[5] == '\\' && p[6] == 'u') {
+        unsigned low = hex4(p + 7);
+        if (low >= 0xdc00 && low <= 0xdfff) {
+            *used = 11;
+            return utf8_put(out, 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00));
+        }
+    }
+    return utf8_put(out, 0xfffd);
+}
+
+/* The character at *p, decoded; *p moves behind it. */
+static size_t decode_step(const char **p, const char *end, char out[4])
+{
+    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
+    if (**p != '\\' || end - *p < 2) {
+        out[0] = *(*p)++;
+        return 1;
+    }
+    char c = (*p)[1];
+    if (c == 'u') {
+        size_t used;
+        size_t n = decode_unicode(*p + 1, end, out, &used);
+        *p += 1 + used;
+        return n;
+    }
+    const char *at = c ? strchr(from, c) : NULL;
+    out[0] = at ? to[at - from] : c;
+    *p += 2;
+    return 1;
+}
+
+size_t json_text_string(char *out, struct slice raw)
+{
+    size_t n = 0;
+    const char *end = raw.p + raw.n - 1;
+    for (const char *p = raw.p + 1; p < end;) {
+        char one[4];
+        size_t more = decode_step(&p, end, one); /* never more than it was written with */
+        memcpy(out + n, one, more);
+        n += more;
+    }
+    return n;
+}
+
+bool json_text_string_is(struct slice raw, struct slice text)
+{
+    const char *p = raw.p + 1, *end = raw.p + raw.n - 1;
+    if (!memchr(p, '\\', (size_t)(end - p))) {
+        return slice_eq(slice_of(p, (size_t)(end - p)), text);
+    }
+    size_t at = 0;
+    while (p < end) {
+        char one[4];
+        size_t n = decode_step(&p, end, one);
+        if (n > text.n - at || memcmp(one, text.p + at, n) != 0) {
+            return false;
+        }
+        at += n;
+    }
+    return at == text.n;
+}

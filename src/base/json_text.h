@@ -17,4 +17,12 @@ bool json_text_value(struct slice *rest, struct slice *value);
  * how many were written. */
 size_t json_text_compact(char *out, struct slice text);
 
+/* The two below take a string of a JSON text that json_syntax_ok() accepted, with its quotes.
+ * Half a surrogate pair counts as U+FFFD. */
+
+/* Decodes it into `out`, which has room for raw.n bytes; returns how many were written. */
+size_t json_text_string(char *out, struct slice raw);
+/* Does it spell `text`, however it is escaped? */
+bool json_text_string_is(struct slice raw, struct slice text);
+
 #endif

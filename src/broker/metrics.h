@@ -33,6 +33,8 @@
       "Streams that are not at the head: resuming, slow or rate limited.")                         \
     X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
     X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
+    X(filter_mismatches, counter, "tidegate_policy_filter_type_mismatches_total",                  \
+      "Comparisons of filter texts whose types did not fit together: false.")                      \
     X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
     X(log_events, gauge, "tidegate_log_events", "Events in the in-memory event log.")              \
     X(log_bytes, gauge, "tidegate_log_bytes", "Bytes of the in-memory event log.")                 \

@@ -77,11 +77,16 @@ typedef void (*policy_verdict_cb)(void *ctx, uint64_t token, const struct verdic
 typedef void (*policy_publish_cb)(void *ctx, uint64_t token, const struct verdict *v,
                                   struct event_list *events, const size_t *first);
 
-/* What the names of a subscription resolve to in one policy; opaque to the broker. */
+struct match_args;
+
+/* What the names of a subscription resolve to in one policy; opaque to the broker but for `text`.
+ */
 struct policy_binding {
     int filter; /* < 0: none */
     int format; /* < 0: built in, POLICY_FORMAT_* */
     int params; /* < 0: none */
+    struct match_args
+        *text; /* of a filter that is text: plain C, cheap, without effects; or NULL */
 };
 enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
 

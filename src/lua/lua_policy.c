@@ -141,7 +141,7 @@ static bool wants_disconnect(const struct policy *base)
 static int resolve(const struct lua_policy *p, const struct subscription *s,
                    struct policy_binding *out)
 {
-    *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE};
+    *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
     if (s->filter.p) {
         out->filter = lua_functions_find(&p->file.filters, s->filter);
         if (out->filter < 0) {
@@ -159,18 +159,43 @@ static int resolve(const struct lua_policy *p, const struct subscription *s,
     return 0;
 }
 
+/* A filter that is text meets its params without Lua. */
+static int bind_text(struct lua_policy *p, const struct subscription *s, struct policy_binding *out)
+{
+    const struct lua_function *fn = out->filter < 0 ? NULL : &p->file.filters.v[out->filter];
+    if (!fn || !fn->text) {
+        return 0;
+    }
+    struct err e;
+    struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
+    out->text = match_bind(fn->text, s->params, &e);
+    if (out->text) {
+        return 0;
+    }
+    f.function = fn->name;
+    f.where = fn->where;
+    f.text = e.text;
+    count_error(p->metrics, f.hook);
+    policy_log_write(&p->log, &f);
+    return e.code;
+}
+
 static int ask_bind(struct policy *base, const struct subscription *s, struct policy_binding *out)
 {
     struct lua_policy *p = of(base);
     int rc = resolve(p, s, out);
-    if (rc || !s->params.p || (out->filter < 0 && out->format < 0)) {
-        return rc; /* nobody would read the params */
+    rc = rc ? rc : bind_text(p, s, out);
+    bool lua = (out->filter >= 0 && !out->text) || out->format >= 0;
+    if (rc || !s->params.p || !lua) {
+        return rc; /* no function would read the params */
     }
     struct err e;
     rc = lua_params_bind(&p->params, p->vm, s->params, &e);
     if (rc < 0) {
         struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
         report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
+        match_args_free(out->text);
+        out->text = NULL;
         return rc;
     }
     out->params = rc;
@@ -182,7 +207,8 @@ static void ask_unbind(struct policy *base, struct policy_binding *b)
 {
     struct lua_policy *p = of(base);
     lua_params_unbind(&p->params, p->vm, b->params);
-    *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE};
+    match_args_free(b->text);
+    *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
     update_figures(p);
 }
 
@@ -207,6 +233,12 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     struct err e;
     if (b->filter < 0) {
         return true;
+    }
+    if (b->text) {
+        uint64_t before = match_set_mismatches(p->file.texts);
+        deliver = match_test(b->text, ev);
+        p->metrics->filter_mismatches += match_set_mismatches(p->file.texts) - before;
+        return deliver;
     }
     struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
                       ev};

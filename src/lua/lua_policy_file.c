@@ -1,6 +1,7 @@
 #include "lua/lua_policy_file.h"
 
 #include "base/xalloc.h"
+#include "lua/lua_policy_text.h"
 #include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 
@@ -12,7 +13,7 @@ enum { NAME_MAX_BYTES = 64, FUNCTIONS_MAX = 1000, API_VERSION = 1 };
 
 struct load {
     struct lua_policy_file *f;
-    const char *path, *chunk;
+    struct lua_policy_source source;
     bool auth_open;
 };
 
@@ -72,8 +73,17 @@ static bool name_ok(const char *name, size_t n)
     return n > 0 && n <= NAME_MAX_BYTES;
 }
 
-static void read_function(lua_State *L, const char *kind, struct lua_functions *out)
+/* A kind of named functions: what is read, and into what. */
+struct kind {
+    const char *name;
+    struct lua_functions *out;
+    bool text; /* may be text instead */
+};
+
+static void read_function(lua_State *L, const struct load *load, const struct kind *k)
 {
+    struct lua_functions *out = k->out;
+    const char *kind = k->name;
     size_t n = 0; /* stack: ..., name, function */
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &n) : "";
     if (!name_ok(name, n)) {
@@ -82,8 +92,10 @@ static void read_function(lua_State *L, const char *kind, struct lua_functions *
     if (strcmp(kind, "formats") == 0 && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0)) {
         luaL_error(L, "formats.%s: the name belongs to a built-in format; use another", name);
     }
-    if (lua_type(L, -1) != LUA_TFUNCTION) {
-        luaL_error(L, "%s.%s: a function was expected, got %s", kind, name, luaL_typename(L, -1));
+    bool text = k->text && lua_type(L, -1) == LUA_TSTRING;
+    if (!text && lua_type(L, -1) != LUA_TFUNCTION) {
+        luaL_error(L, "%s.%s: a function%s was expected, got %s", kind, name,
+                   k->text ? " or text" : "", luaL_typename(L, -1));
     }
     if (out->n == FUNCTIONS_MAX) {
         luaL_error(L, "%s: more than %d", kind, FUNCTIONS_MAX);
@@ -92,6 +104,12 @@ static void read_function(lua_State *L, const char *kind, struct lua_functions *
     struct lua_function *f = &out->v[out->n];
     *f = (struct lua_function){.name = xstrdup(name), .ref = LUA_NOREF};
     out->n++; /* owned from here on, whatever is raised */
+    if (text) {
+        f->text = lua_policy_text_compile(L, load->f->texts, &load->source, name,
+                                          lua_shape_string(L, -1, name), f->where, sizeof f->where);
+        lua_pop(L, 1);
+        return;
+    }
     take_function(L, f);
 }
 
@@ -101,20 +119,23 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static void read_functions(lua_State *L, int policy, const char *kind, struct lua_functions *out)
+static void read_functions(lua_State *L, int policy, const struct load *load, const struct kind *k)
 {
+    struct lua_functions *out = k->out;
+    const char *kind = k->name;
     int type = lua_shape_field(L, policy, kind); /* stack: table */
     if (type == LUA_TNIL) {
         lua_pop(L, 1);
         return;
     }
     if (type != LUA_TTABLE) {
-        luaL_error(L, "%s: a table of functions was expected, got %s", kind, lua_typename(L, type));
+        luaL_error(L, "%s: a table of named functions was expected, got %s", kind,
+                   lua_typename(L, type));
     }
     int t = lua_gettop(L);
     lua_pushnil(L);
     while (lua_next(L, t)) {
-        read_function(L, kind, out); /* pops the function */
+        read_function(L, load, k); /* pops the function */
     }
     lua_pop(L, 1);
     if (out->n) {
@@ -151,20 +172,20 @@ static int load_body(lua_State *L)
                                        "filters", "formats", "disconnect",   NULL};
     const struct load *load = lua_touserdata(L, 1);
     struct lua_policy_file *f = load->f;
-    lua_sandbox_load(L, load->path, load->chunk);
+    lua_sandbox_load(L, load->source.path, load->source.chunk);
     lua_call(L, 0, 1); /* stack: ud, policy */
     if (lua_type(L, 2) != LUA_TTABLE) {
         return luaL_error(L, "%s must end in `return` and a table of hooks; it returned %s",
-                          load->chunk, luaL_typename(L, 2));
+                          load->source.chunk, luaL_typename(L, 2));
     }
-    lua_shape_closed(L, 2, load->chunk, keys);
+    lua_shape_closed(L, 2, load->source.chunk, keys);
     read_api(L, 2);
     read_version(L, 2, f);
     for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
         read_hook(L, 2, (enum policy_hook)i, f);
     }
-    read_functions(L, 2, "filters", &f->filters);
-    read_functions(L, 2, "formats", &f->formats);
+    read_functions(L, 2, load, &(struct kind){"filters", &f->filters, true});
+    read_functions(L, 2, load, &(struct kind){"formats", &f->formats, false});
     if (!lua_policy_file_has(f, POLICY_HOOK_SUBSCRIBE)) {
         return luaL_error(L, "subscribe: missing; it decides what a client receives");
     }
@@ -179,7 +200,8 @@ int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const cha
                          bool auth_open, struct err *e)
 {
     const char *slash = strrchr(path, '/');
-    struct load load = {f, path, slash ? slash + 1 : path, auth_open};
+    struct load load = {f, {path, slash ? slash + 1 : path}, auth_open};
+    f->texts = match_set_new();
     int rc = lua_vm_call(vm, load_body, &load, e);
     return rc ? err_context(e, "policy %s", path) : 0;
 }
@@ -216,6 +238,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     REQUIRE(lua_vm_call(vm, clear_body, f, &e) == 0); /* allocates nothing */
     free_names(&f->filters);
     free_names(&f->formats);
+    match_set_free(f->texts);
     lua_policy_file_init(f);
 }
 

@@ -3,6 +3,7 @@
 #define LUA_LUA_POLICY_FILE_H
 
 #include "base/slice.h"
+#include "broker/match.h"
 #include "lua/lua_vm.h"
 
 /* X(enumerator, name in logs, member of struct broker_metrics that counts its errors) */
@@ -24,11 +25,12 @@ enum policy_hook {
 
 const char *policy_hook_name(enum policy_hook hook);
 
-/* A function of the policy. */
+/* A function of the policy; or a filter that is text and has none. */
 struct lua_function {
-    char *name;      /* owned; of filters and formats */
-    int ref;         /* LUA_NOREF: the policy has none */
-    char where[128]; /* "geo.lua:14", where it is defined */
+    char *name;               /* owned; of filters and formats */
+    int ref;                  /* LUA_NOREF: the policy has none */
+    const struct match *text; /* borrowed from `texts`; NULL: not text */
+    char where[128];          /* "geo.lua:14", where it is defined */
 };
 
 struct lua_functions {
@@ -40,6 +42,7 @@ struct lua_policy_file {
     char version[65]; /* the label the file gives itself; may be empty */
     struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
     struct lua_functions filters, formats;
+    struct match_set *texts; /* owned: the filters that are text */
 };
 
 void lua_policy_file_init(struct lua_policy_file *f);
@@ -47,7 +50,7 @@ void lua_policy_file_init(struct lua_policy_file *f);
  * too. */
 int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
                          bool auth_open, struct err *e);
-/* Gives the references back and frees. */
+/* Gives the references back and frees; nothing may be bound any more. */
 void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm);
 
 bool lua_policy_file_has(const struct lua_policy_file *f, enum policy_hook hook);

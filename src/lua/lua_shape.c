@@ -1,52 +1,16 @@
 #include "lua/lua_shape.h"
 
+#include "base/nearest.h"
 #include "lua/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>
 
-enum { NAME_MAX_COMPARED = 48 };
-
-/* Levenshtein distance of the first NAME_MAX_COMPARED bytes. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t la = strnlen(a, NAME_MAX_COMPARED), lb = strnlen(b, NAME_MAX_COMPARED);
-    size_t row[NAME_MAX_COMPARED + 1];
-    for (size_t j = 0; j <= lb; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            best = best < row[j] + 1 ? best : row[j] + 1;
-            row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
-        }
-    }
-    return row[lb];
-}
-
-const char *lua_shape_nearest(const char *const *names, size_t n, const char *given)
-{
-    const char *nearest = NULL;
-    size_t least = strnlen(given, NAME_MAX_COMPARED) / 2 + 1;
-    for (size_t i = 0; i < n; i++) {
-        size_t d = distance(names[i], given);
-        if (d < least) {
-            least = d;
-            nearest = names[i];
-        }
-    }
-    return nearest;
-}
-
 int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
                       const char *const *names, size_t n)
 {
-    const char *nearest = lua_shape_nearest(names, n, given);
+    const char *nearest = nearest_name(names, n, given);
     if (nearest) {
         return luaL_error(L, "%s: unknown %s '%s' (did you mean '%s'?)", what, word, given,
                           nearest);

@@ -23,8 +23,6 @@ lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integ
 /* A finite number above 0 and up to `most`. */
 double lua_shape_positive(lua_State *L, int idx, const char *what, double most);
 
-/* The name most like `given`; NULL when none is near. */
-const char *lua_shape_nearest(const char *const *names, size_t n, const char *given);
 /* Raises "what: unknown WORD 'given' (did you mean ...)". */
 int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
                       const char *const *names, size_t n);

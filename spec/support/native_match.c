@@ -1,0 +1,181 @@
+/* broker/: match, json_edit. */
+#include "broker/match.h"
+#include "native.h"
+#include "native_policy.h"
+
+#include <uv.h>
+
+static const char set_class[] = "native.match_set";
+static const char args_class[] = "native.match_args";
+
+struct set_box {
+    struct match_set *set;
+};
+
+struct args_box {
+    struct match_args *args; /* the user value is the set: finalizers run in reverse order */
+};
+
+static struct slice check_slice(lua_State *L, int arg)
+{
+    size_t n;
+    const char *p = luaL_checklstring(L, arg, &n);
+    return slice_of(p, n);
+}
+
+static int l_new(lua_State *L)
+{
+    struct set_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    b->set = match_set_new();
+    luaL_setmetatable(L, set_class);
+    return 1;
+}
+
+static int l_set_gc(lua_State *L)
+{
+    struct set_box *b = luaL_checkudata(L, 1, set_class);
+    match_set_free(b->set);
+    b->set = NULL;
+    return 0;
+}
+
+/* set:compile(text) -> program, or nil, message, line, column */
+static int l_compile(lua_State *L)
+{
+    struct set_box *b = luaL_checkudata(L, 1, set_class);
+    struct match_error e;
+    const struct match *m = match_compile(b->set, check_slice(L, 2), &e);
+    if (!m) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        lua_pushinteger(L, e.line);
+        lua_pushinteger(L, e.column);
+        return 4;
+    }
+    lua_pushlightuserdata(L, (void *)(uintptr_t)m);
+    return 1;
+}
+
+/* set:bind(program [, params]) -> args, or nil, message */
+static int l_bind(lua_State *L)
+{
+    struct set_box *set = luaL_checkudata(L, 1, set_class);
+    struct slice params = lua_isnoneornil(L, 3) ? slice_of(NULL, 0) : check_slice(L, 3);
+    struct err e = {0};
+    (void)set;
+    luaL_checktype(L, 2, LUA_TLIGHTUSERDATA);
+    struct args_box *b = lua_newuserdatauv(L, sizeof *b, 1);
+    b->args = NULL;
+    luaL_setmetatable(L, args_class);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    b->args = match_bind(lua_touserdata(L, 2), params, &e);
+    if (!b->args) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        return 2;
+    }
+    return 1;
+}
+
+static int l_args_gc(lua_State *L)
+{
+    struct args_box *b = luaL_checkudata(L, 1, args_class);
+    match_args_free(b->args);
+    b->args = NULL;
+    return 0;
+}
+
+/* args:test(event [, times]) -> boolean, seconds per call */
+static int l_test(lua_State *L)
+{
+    struct args_box *b = luaL_checkudata(L, 1, args_class);
+    struct event *ev = native_check_event(L, 2);
+    lua_Integer times = luaL_optinteger(L, 3, 1);
+    bool deliver = false;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        deliver = match_test(b->args, ev);
+    }
+    lua_pushboolean(L, deliver);
+    lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
+    return 2;
+}
+
+/* args:explain(event [, most bytes]) -> boolean, text; or nil, code */
+static int l_explain(lua_State *L)
+{
+    struct args_box *b = luaL_checkudata(L, 1, args_class);
+    struct strbuf out;
+    bool deliver = false;
+    strbuf_init(&out, (size_t)luaL_optinteger(L, 3, 1 << 20));
+    int rc = match_explain(b->args, native_check_event(L, 2), &deliver, &out);
+    if (rc) {
+        lua_pushnil(L);
+        lua_pushinteger(L, rc);
+    } else {
+        lua_pushboolean(L, deliver);
+        lua_pushlstring(L, out.len ? out.data : "", out.len);
+    }
+    strbuf_clear(&out);
+    return 2;
+}
+
+/* args:discriminator() -> attribute, {value as text, ..}; or nil */
+static int l_discriminator(lua_State *L)
+{
+    struct args_box *b = luaL_checkudata(L, 1, args_class);
+    struct match_discriminator d = match_discriminator(b->args);
+    if (!d.attr.p) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushlstring(L, d.attr.p, d.attr.n);
+    lua_newtable(L);
+    for (size_t i = 0; i < d.count; i++) {
+        struct strbuf text;
+        strbuf_init(&text, 4096);
+        bool ok = match_value_print(&d.values[i], &text) == 0;
+        lua_pushlstring(L, ok && text.len ? text.data : "", text.len);
+        strbuf_clear(&text);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 2;
+}
+
+/* set:counts() -> mismatches, missing */
+static int l_counts(lua_State *L)
+{
+    struct set_box *b = luaL_checkudata(L, 1, set_class);
+    lua_pushinteger(L, (lua_Integer)match_set_mismatches(b->set));
+    lua_pushinteger(L, (lua_Integer)match_set_missing(b->set));
+    return 2;
+}
+
+static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
+int native_open_match(lua_State *L)
+{
+    static const luaL_Reg set_methods[] = {{"__gc", l_set_gc},
+                                           {"compile", l_compile},
+                                           {"bind", l_bind},
+                                           {"counts", l_counts},
+                                           {NULL, NULL}};
+    static const luaL_Reg args_methods[] = {{"__gc", l_args_gc},
+                                            {"test", l_test},
+                                            {"explain", l_explain},
+                                            {"discriminator", l_discriminator},
+                                            {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
+    new_class(L, set_class, set_methods);
+    new_class(L, args_class, args_methods);
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,93 @@
+local policies = require "support.policies"
+
+-- What a policy needs besides its filters and formats.
+local HEAD = "local P = { api = 1 }\nfunction P.authenticate() return {} end\n"
+  .. "function P.subscribe() return { topics = { 'a' } } end\n"
+
+describe("policy, filters that are text", function()
+  local p
+
+  local function open(text, options)
+    if p then p:close() end
+    local err
+    p, err = policies.open_text(HEAD .. text .. "\nreturn P", options)
+    return p, err
+  end
+
+  after_each(function()
+    if p then p:close() end
+    p = nil
+  end)
+
+  local ev = policies.event { topic = "a", data = '{"n":1}', attrs = '{"cell":"u2e","sev":3}', id = 9 }
+
+  it("decide without Lua", function()
+    assert(open [[P.filters = {
+      near = "starts_with(attrs.cell, $cell)", none = "false", lua = function() return true end }]])
+    local memory = p:metrics().policy_memory
+    local yes = assert(p:bind { filter = "near", params = '{"cell":"u2"}' })
+    local no = assert(p:bind { filter = "near", params = '{"cell":"u3"}' })
+    local none, lua = assert(p:bind { filter = "none" }), assert(p:bind { filter = "lua" })
+    assert.same({ true, false, false, true },
+      { (p:filter(yes, ev)), (p:filter(no, ev)), (p:filter(none, ev)), (p:filter(lua, ev)) })
+    p:unbind(yes)
+    assert.is_false((p:filter(no, ev)))
+    p:unbind(no)
+    p:unbind(none)
+    assert.is_true(p:metrics().policy_memory <= memory + 1024)
+  end)
+
+  it("count types that do not fit", function()
+    assert(open [[P.filters = { f = 'attrs.sev == "3"' }]])
+    local b = assert(p:bind { filter = "f" })
+    assert.is_false((p:filter(b, ev)))
+    assert.is_false((p:filter(b, ev)))
+    assert.equal(2, p:metrics().filter_mismatches)
+    assert.equal(0, p:metrics().policy_errors_filter)
+  end)
+
+  it("may go with a format in Lua, which sees the same params", function()
+    assert(open [[
+      P.filters = { f = "attrs.sev >= $min" }
+      P.formats = { g = function(ev, params) return ev.attrs.cell .. params.min end }]])
+    local b = assert(p:bind { filter = "f", format = "g", params = '{"min":2}' })
+    assert.is_true((p:filter(b, ev)))
+    assert.same({ "deliver", "u2e2", "" }, { p:format(b, ev) })
+  end)
+
+  it("refuse params they cannot work with, and say so", function()
+    assert(open [[P.filters = { f = "attrs.sev >= $min" }]])
+    local b, code
+    local log = policies.capture(function() b, code = p:bind { filter = "f", params = '{"max":2}' } end)
+    assert.same({ nil, -22 }, { b, code })
+    local line = policies.first_line(log)
+    assert.same({ "subscribe", "f", "p.lua:4" }, { line.hook, line["function"], line.at })
+    assert.matches("params.min: missing", line.error, 1, true)
+    assert.equal(1, p:metrics().policy_errors_subscribe)
+  end)
+
+  it("that do not parse keep the policy from loading, with the place in the file", function()
+    local none, err = open("P.filters = {\n  ok = 'true',\n"
+      .. "  near = [[ has(attrs.x)\n    and startswith(attrs.cell, $cell) ]] }")
+    assert.is_nil(none)
+    assert.matches("p.lua:7:9: filter 'near': unknown function 'startswith' (did you mean 'starts_with'?)", err,
+      1, true)
+    -- written with an escape, or twice: the text has no one place
+    none, err = open 'P.filters = { near = "attrs.x ==\\n nope" }'
+    assert.is_nil(none)
+    assert.matches("filter 'near': line 2, column 2 of its text: unknown name 'nope'", err, 1, true)
+    none, err = open 'P.filters = { a = "attrs.x = 1", b = "attrs.x = 1" }'
+    assert.is_nil(none)
+    assert.matches("of its text: '=': equal is ==", err, 1, true)
+    none, err = open 'P.filters = { a = "" }'
+    assert.is_nil(none)
+    assert.matches("line 1, column 1 of its text: the text ends", err, 1, true)
+  end)
+
+  it("give all memory back, loaded or not", function()
+    for _ = 1, 20 do
+      assert(open [[P.filters = { a = "attrs.a == 1", b = "cidr(attrs.ip, '10.0.0.0/8') or data.x[1].y" }]])
+      assert.is_nil((open [[P.filters = { a = "cidr(attrs.ip, '10.0.0.0/8') and data.x[1].y == cidr" }]]))
+    end
+  end)
+end)

@@ -1,0 +1,10 @@
+/* "Did you mean ...": the known name that a mistyped one resembles. Pure. */
+#ifndef BASE_NEAREST_H
+#define BASE_NEAREST_H
+
+#include <stddef.h>
+
+/* The name most like `given`; NULL when none is near. */
+const char *nearest_name(const char *const *names, size_t n, const char *given);
+
+#endif

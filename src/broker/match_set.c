@@ -1,0 +1,297 @@
+/* The filters of a policy and the fields they look at, and binding one of them to params. */
+#include "base/json_text.h"
+#include "base/xalloc.h"
+#include "broker/match_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+struct match_set *match_set_new(void)
+{
+    return xcalloc(1, sizeof(struct match_set));
+}
+
+static void field_clear(struct match_field *f)
+{
+    for (size_t i = 0; i < f->step_count; i++) {
+        free(f->steps[i].name);
+    }
+    free(f->steps);
+    f->steps = NULL;
+    f->step_count = 0;
+}
+
+void match_set_free(struct match_set *set)
+{
+    if (!set) {
+        return;
+    }
+    match_set_event(set, NULL);
+    match_programs_free(set->all);
+    for (size_t i = 0; i < set->field_count; i++) {
+        field_clear(&set->fields[i]);
+    }
+    free(set);
+}
+
+static bool same_field(const struct match_field *a, const struct match_field *b)
+{
+    if (a->kind != b->kind || a->step_count != b->step_count) {
+        return false;
+    }
+    for (size_t i = 0; i < a->step_count; i++) {
+        const struct match_step *x = &a->steps[i], *y = &b->steps[i];
+        if (!x->name != !y->name || x->index != y->index ||
+            (x->name && !slice_eq(slice_of(x->name, x->name_n), slice_of(y->name, y->name_n)))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int match_field_intern(struct match_set *set, struct match_field *f)
+{
+    size_t i = 0;
+    while (i < set->field_count && !same_field(&set->fields[i], f)) {
+        i++;
+    }
+    if (i == MATCH_FIELDS_MAX) {
+        return -1;
+    }
+    if (i < set->field_count) {
+        field_clear(f);
+    } else {
+        set->fields[set->field_count++] = *f;
+        *f = (struct match_field){.kind = f->kind};
+    }
+    return (int)i;
+}
+
+/* ---- binding */
+
+/* The value of `name` in the object `json`, as text; absent: none. */
+static struct slice member(struct slice json, struct slice name)
+{
+    struct slice key, value;
+    if (!json.p || !json_text_take(&json, '{')) {
+        return slice_of(NULL, 0);
+    }
+    while (json_text_value(&json, &key) && json_text_take(&json, ':') &&
+           json_text_value(&json, &value)) {
+        if (json_text_string_is(key, name)) {
+            return value;
+        }
+        if (!json_text_take(&json, ',')) {
+            break;
+        }
+    }
+    return slice_of(NULL, 0);
+}
+
+/* Elements of a list of scalars. */
+static size_t list_size(struct slice list)
+{
+    struct slice element;
+    size_t n = 0;
+    json_text_take(&list, '[');
+    while (json_text_value(&list, &element)) {
+        n++;
+        json_text_take(&list, ',');
+    }
+    return n;
+}
+
+static bool is_list(struct slice json)
+{
+    return json.p && json.n && *json.p == '[';
+}
+
+static struct match_value list_of(struct slice json, struct match_value **next, char **room)
+{
+    struct match_value out = {.type = MATCH_LIST};
+    struct slice element;
+    out.list.v = *next;
+    json_text_take(&json, '[');
+    while (json_text_value(&json, &element)) {
+        *(*next)++ = match_value_of_json(element, room);
+        out.list.n++;
+        json_text_take(&json, ',');
+    }
+    return out;
+}
+
+static bool is_optional(const struct match *m, struct slice name)
+{
+    for (size_t i = 0; i < m->param_count; i++) {
+        if (m->params[i].optional && slice_eq(m->params[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int to_network(struct match_value *v, struct network **next, struct slice name,
+                      struct err *e)
+{
+    char text[64];
+    struct err why = {.text = "a network like \"10.0.0.0/8\" was expected"};
+    if (v->type != MATCH_STRING || v->s.n >= sizeof text || memchr(v->s.p, '\0', v->s.n)) {
+        return err_set(e, UV_EINVAL, "params.%.*s: %s", (int)name.n, name.p, why.text);
+    }
+    memcpy(text, v->s.p, v->s.n);
+    text[v->s.n] = '\0';
+    if (network_parse(text, *next, &why)) {
+        return err_set(e, UV_EINVAL, "params.%.*s: %s", (int)name.n, name.p, why.text);
+    }
+    *v = (struct match_value){.type = MATCH_NETWORK, .network = (*next)++};
+    return 0;
+}
+
+static int to_networks(struct match_value *v, struct network **next, struct slice name,
+                       struct err *e)
+{
+    if (v->type != MATCH_LIST) {
+        return v->type == MATCH_MISSING ? 0 : to_network(v, next, name, e);
+    }
+    struct match_value *list = (struct match_value *)(uintptr_t)v->list.v; /* of these args */
+    for (size_t i = 0; i < v->list.n; i++) {
+        int rc = to_network(&list[i], next, name, e);
+        if (rc) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+struct sizes {
+    size_t values, networks, room;
+};
+
+static int measure(const struct match *m, struct slice params, struct sizes *out, struct err *e)
+{
+    *out = (struct sizes){.values = m->param_count};
+    for (size_t i = 0; i < m->param_count; i++) {
+        struct slice name = m->params[i].name, json = member(params, name);
+        if (!json.p && !is_optional(m, name)) {
+            return err_set(e, UV_EINVAL,
+                           "params.%.*s: missing; the filter compares with $%.*s. Give it, or let "
+                           "the filter ask has($%.*s) first",
+                           (int)name.n, name.p, (int)name.n, name.p, (int)name.n, name.p);
+        }
+        size_t listed = is_list(json) ? list_size(json) : 0;
+        out->values += listed;
+        out->networks += m->params[i].network ? listed + 1 : 0;
+        out->room += json.n; /* decoded strings are never longer */
+    }
+    return 0;
+}
+
+/* The conjunct that tells audiences apart best: an equation with a param, else what comes first. */
+static struct match_discriminator discriminator_of(const struct match_args *a)
+{
+    const struct match *m = a->m;
+    struct match_discriminator best = {{NULL, 0}, NULL, 0};
+    bool by_param = false;
+    for (size_t i = 0; i < m->op_count; i++) {
+        const struct match_op *op = &m->ops[i];
+        if (!op->conjunct || op->count != 2 || (op->code != MATCH_EQ && op->code != MATCH_ONE_OF)) {
+            continue;
+        }
+        const struct match_operand *x = &m->operands[op->first], *y = x + 1;
+        bool swap = op->code == MATCH_EQ && x->kind != OPERAND_FIELD;
+        const struct match_operand *field = swap ? y : x, *other = swap ? x : y;
+        bool fits = field->kind == OPERAND_FIELD &&
+                    m->set->fields[field->index].kind == FIELD_ATTR &&
+                    (other->kind == OPERAND_PARAM || other->kind == OPERAND_CONSTANT);
+        if (!fits || (best.attr.p && (by_param || other->kind != OPERAND_PARAM))) {
+            continue;
+        }
+        const struct match_step *step = &m->set->fields[field->index].steps[0];
+        const struct match_value *v =
+            other->kind == OPERAND_PARAM ? &a->values[other->index] : &m->constants[other->index];
+        bool list = v->type == MATCH_LIST;
+        best = (struct match_discriminator){slice_of(step->name, step->name_n), v, 1};
+        by_param = other->kind == OPERAND_PARAM;
+        if (list && op->code == MATCH_ONE_OF) {
+            best.values = v->list.v;
+            best.count = v->list.n;
+        } else if (list || v->type == MATCH_MISSING) {
+            best.count = 0; /* equal to nothing */
+        }
+    }
+    return best;
+}
+
+static int fill(struct match_args *a, struct slice params, char *room, struct err *e)
+{
+    const struct match *m = a->m;
+    struct match_value *lists = a->values + m->param_count;
+    struct network *network = a->networks;
+    for (size_t i = 0; i < m->param_count; i++) {
+        struct slice json = member(params, m->params[i].name);
+        a->values[i] = !json.p         ? (struct match_value){.type = MATCH_MISSING}
+                       : is_list(json) ? list_of(json, &lists, &room)
+                                       : match_value_of_json(json, &room);
+        int rc =
+            m->params[i].network ? to_networks(&a->values[i], &network, m->params[i].name, e) : 0;
+        if (rc) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+struct match_args *match_bind(const struct match *m, struct slice params, struct err *e)
+{
+    struct sizes sizes;
+    if (measure(m, params, &sizes, e)) {
+        return NULL;
+    }
+    struct match_args *a = xcalloc(1, sizeof *a);
+    a->m = m;
+    a->values = calloc(sizes.values + 1, sizeof *a->values);
+    a->networks = calloc(sizes.networks + 1, sizeof *a->networks);
+    a->text = malloc(params.n + sizes.room + 1);
+    if (!a->values || !a->networks || !a->text) {
+        err_set(e, UV_ENOMEM, "params: memory is short");
+        match_args_free(a);
+        return NULL;
+    }
+    if (params.n) {
+        memcpy(a->text, params.p, params.n);
+    }
+    a->text[params.n] = '\0';
+    params.p = params.p ? a->text : NULL;
+    if (fill(a, params, a->text + params.n + 1, e)) {
+        match_args_free(a);
+        return NULL;
+    }
+    a->discriminator = discriminator_of(a);
+    return a;
+}
+
+void match_args_free(struct match_args *a)
+{
+    if (a) {
+        free(a->values);
+        free(a->networks);
+        free(a->text);
+        free(a);
+    }
+}
+
+struct match_discriminator match_discriminator(const struct match_args *a)
+{
+    return a->discriminator;
+}
+
+uint64_t match_set_mismatches(const struct match_set *set)
+{
+    return set->mismatches;
+}
+
+uint64_t match_set_missing(const struct match_set *set)
+{
+    return set->missing;
+}
