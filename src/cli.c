@@ -9,11 +9,11 @@
 #include "lua/lua_config.h"
 #include "lua/lua_policy.h"
 #include "net/loop.h"
-#include "server.h"
 #include "server_options.h"
 #include "store/pg_schema.h"
 #include "store/sqlite_version.h"
 #include "store/store_open.h"
+#include "supervisor.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -129,10 +129,12 @@ static int run_serve(const struct command *c, char **words, size_t n)
     struct cli_options options;
     struct config cfg;
     int code = EX_OK;
-    if (!load(c, words, n, &options, &cfg, &code)) {
-        return code;
+    while (!load(c, words, n, &options, &cfg, &code)) {
+        if (!supervisor_waits()) {
+            return code;
+        }
     }
-    code = server_run(&cfg);
+    code = supervisor_run(&cfg, words - 2); /* the program and the command come before them */
     config_clear(&cfg);
     return code;
 }
@@ -269,7 +271,8 @@ static int run_help(const struct command *c, char **words, size_t n);
 static const struct command commands[] = {
     {"serve", "CONF [options]", "Runs the broker in the foreground.",
      "SIGTERM or SIGINT drain it: clients are told to come back, then it exits. A second one ends\n"
-     "it at once. The options win over the file, so that several can run side by side.\n",
+     "it at once. The options win over the file, so that several can run side by side.\n"
+     "With several workers the process is their supervisor: it starts anew those that crash.\n",
      cli_options_help, run_serve},
     {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
      "Nothing is bound, created or changed. Exits with 0 when all is well, with 78 otherwise.\n",

@@ -12,9 +12,11 @@ const char cli_options_help[] =
     "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"
     "                      (\"dbname=app\", postgresql://...); others can see it in `ps`\n"
     "  --policy FILE       the policy\n"
+    "  --workers N         processes that share the addresses and the store, or \"auto\"\n"
     "  --help              this text\n";
 
-static const char *const names[] = {"--listen", "--admin", "--store", "--policy", "--help"};
+static const char *const names[] = {"--listen", "--admin",   "--store",
+                                    "--policy", "--workers", "--help"};
 enum { NAME_COUNT = sizeof names / sizeof *names, WORD_MAX = 32 };
 
 /* Levenshtein distance; words longer than WORD_MAX are far from everything. */
@@ -92,6 +94,8 @@ static int set_option(struct cli_options *o, const char *command, const char *na
         slot = &to->admin;
     } else if (strcmp(name, "--store") == 0) {
         slot = &to->store;
+    } else if (strcmp(name, "--workers") == 0) {
+        slot = &to->workers;
     } else {
         slot = &to->policy;
     }

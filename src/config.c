@@ -34,6 +34,7 @@ static const struct lua_config_key keys[] = {
     LIST("listen", listen),
     KEY("admin", LUA_CONFIG_TEXT, admin),
     LIST("trusted_proxies", trusted_proxies),
+    KEY("workers", LUA_CONFIG_INTEGER, workers),
 
     TEXT(http, events_path),
     TEXT(http, content_type),
@@ -229,7 +230,7 @@ static int resolve(struct config *c, const char *path, const struct config_overr
 /* ---------------------------------------------------------------- the contract */
 
 /* Room for what make_overrides() writes: one per option, three for --store. */
-enum { OVERRIDES_MAX = 6 };
+enum { OVERRIDES_MAX = 7 };
 
 /* `--store` names the kind of store as well as the place. */
 static size_t override_store(const char *const *store, struct lua_config_override *out)
@@ -258,6 +259,9 @@ static size_t make_overrides(const struct config_overrides *o, struct lua_config
     }
     if (o->policy) {
         out[n++] = (struct lua_config_override){"--policy", "policy.file", &o->policy, 1};
+    }
+    if (o->workers) {
+        out[n++] = (struct lua_config_override){"--workers", "workers", &o->workers, 1};
     }
     return n;
 }

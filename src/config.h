@@ -21,6 +21,7 @@ struct config {
     struct config_strings listen;          /* "HOST:PORT", "[IPV6]:PORT", "unix:/path" */
     char *admin;                           /* the same, local only; NULL: no admin listener */
     struct config_strings trusted_proxies; /* CIDR, address, or "unix" */
+    int64_t workers;                       /* 0: one for each core */
 
     struct {
         char *events_path;
@@ -91,6 +92,7 @@ struct config_overrides {
     const char *admin; /* "none": no admin listener */
     const char *store; /* directory, or a connection string of PostgreSQL */
     const char *policy;
+    const char *workers;
 };
 
 /* Reads, checks and normalises `path`. On failure `problems` holds ALL of them, one a line, each

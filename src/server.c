@@ -27,6 +27,8 @@ enum { DRAIN_TICK_MS = 50 };
 
 struct server {
     const struct config *cfg;
+    const struct worker *worker; /* NULL: the only one */
+    struct worker_wake wake;
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
     struct broker_metrics metrics;
@@ -60,6 +62,7 @@ static void close_all(struct server *s)
     }
     s->closing = true;
     deadline_disarm(&s->drain_tick);
+    worker_wake_stop(&s->wake);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
     if (s->http_client) {
@@ -99,13 +102,18 @@ static void drain(void *ctx)
                    log_int("timeout_s", s->cfg->drain.timeout_s)));
     broker_drain(s->broker);
     http_server_drain(&s->public);
+    if (s->worker && worker_is_retired(s->worker)) { /* its successor answers for this place */
+        worker_wake_stop(&s->wake);
+        http_server_drain(&s->admin_server);
+    }
     deadline_arm(loop_deadline_class(s->loop, DRAIN_TICK_MS, on_drain_tick), &s->drain_tick);
 }
 
 static void on_stop(void *ctx, int signum)
 {
     struct server *s = ctx;
-    if (!s->draining) {
+    /* to a worker SIGTERM may come from the supervisor and from who stops the whole service */
+    if (s->worker ? signum == WORKER_DRAIN_SIGNAL : !s->draining) {
         drain(s);
         return;
     }
@@ -172,10 +180,24 @@ static int open_store(struct server *s, struct err *e)
     return store_open(&s->options.store, loop_uv(s->loop), &s->metrics, &listener, &s->store, e);
 }
 
+/* On the sockets of the supervisor. */
+static int listen_as_worker(struct server *s, struct err *e)
+{
+    const struct worker *w = s->worker;
+    int rc = w->admin->fd >= 0 ? listener_open_socket(&s->admin_server, w->admin, e) : 0;
+    for (size_t i = 0; rc == 0 && i < w->listen_count; i++) {
+        rc = listener_open_socket(&s->public, &w->listen[i], e);
+    }
+    return rc;
+}
+
 static int listen_all(struct server *s, struct err *e)
 {
     struct address a;
     int rc = 0;
+    if (s->worker) {
+        return listen_as_worker(s, e);
+    }
     if (s->cfg->admin) {
         rc = address_parse(s->cfg->admin, &a, e);
         rc = rc ? rc : listener_open(&s->admin_server, &a, e);
@@ -192,8 +214,10 @@ static void greet(const struct server *s)
 {
     const char *at = s->public.first_address;
     const char *path = s->cfg->http.events_path;
+    const struct worker *w = s->worker;
+    bool again = w && (w->number > 1 || w->shared->workers[0].starts > 1);
     bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): nobody is watching */
-    if (journal || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
+    if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
         return;
     }
     printf("\nTidegate is up. In one terminal subscribe, in another publish:\n"
@@ -246,12 +270,17 @@ static int start(struct server *s, struct err *e)
         err_set(e, rc, "cannot handle signals: %s", uv_strerror(rc));
         return EX_OSERR;
     }
+    rc = worker_wake_start(&s->wake, s->loop, s->store);
+    if (rc) {
+        err_set(e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
+        return EX_OSERR;
+    }
     return listen_all(s, e) ? EX_UNAVAILABLE : 0;
 }
 
-int server_run(const struct config *cfg)
+int server_run(const struct config *cfg, const struct worker *worker)
 {
-    struct server s = {.cfg = cfg};
+    struct server s = {.cfg = cfg, .worker = worker};
     struct err e = {0};
     s.loop = loop_new();
     if (!s.loop) {
@@ -263,6 +292,8 @@ int server_run(const struct config *cfg)
         (void)loop_free(s.loop);
         return code;
     }
+    s.options.store.sqlite.no_retention = worker && worker->number > 1; /* the first one does it */
+    worker_wake_init(&s.wake, worker, s.loop, &s.metrics.commits); /* before the broker flushes */
     raise_file_limit(&s.options.public);
     build(&s);
     code = start(&s, &e);
@@ -275,6 +306,9 @@ int server_run(const struct config *cfg)
                        log_str("store", s.options.store.postgres ? "postgres" : cfg->store.path),
                        log_uint("head", s.metrics.head_id)));
         greet(&s);
+        if (worker) {
+            worker_ready(worker);
+        }
     }
     loop_run(s.loop);
     code = take_apart(&s, code);

@@ -3,9 +3,11 @@
 #define SERVER_H
 
 #include "config.h"
+#include "worker.h"
 
 /* Serves until SIGTERM or SIGINT has drained it; answers the exit code (sysexits.h). What went
- * wrong is in the log. `cfg` is borrowed for the call. */
-int server_run(const struct config *cfg);
+ * wrong is in the log. `worker`: what a supervisor gives one of several; NULL: it is the only one.
+ * Both are borrowed for the call. */
+int server_run(const struct config *cfg, const struct worker *worker);
 
 #endif

@@ -52,6 +52,11 @@ local fields = {
     of = { kind = "text", format = "network", expect = 'an address, a network such as "10.0.0.0/8", or "unix"' },
     doc = "Peers whose `X-Forwarded-For` is believed when the client's address is determined.",
   },
+  {
+    name = "workers", kind = "integer", min = 1, max = 64, unit = "workers", words = { auto = 0 }, default = 1,
+    doc = "Processes that share the listening addresses and the store. `\"auto\"`: one for each processor core. Limits "
+      .. "and sizes are those of each worker.",
+  },
 
   section("http", "The public HTTP surface.", {
     {

@@ -2,7 +2,7 @@
 --- once, each as "dotted.path: what was expected, what was found". Pure Lua, no input or output of its own.
 ---
 --- A field is a table: `name`, `kind`, `doc`, and for a leaf `default` or `required = true`, plus per kind:
----   integer   min, max, unit
+---   integer   min, max, unit; words = { text = number }: texts that stand for a number
 ---   boolean
 ---   text      one of: choices = {...}; pattern + expect; format (a checker given by the caller) + expect.
 ---             max (bytes, default 4096); off = true: `false` stands for "none"; secret = true: never shown
@@ -122,9 +122,16 @@ end
 local kinds = {
   integer = {
     expect = function(f)
-      return ("an integer from %d to %d%s"):format(f.min, f.max, f.unit and " (" .. f.unit .. ")" or "")
+      local text = ("an integer from %d to %d%s"):format(f.min, f.max, f.unit and " (" .. f.unit .. ")" or "")
+      for word in pairs(f.words or {}) do
+        text = ('%s, or "%s"'):format(text, word)
+      end
+      return text
     end,
     accept = function(_, f, value)
+      if f.words and f.words[value] then
+        return f.words[value]
+      end
       local n = type(value) == "number" and math.tointeger(value)
       return n and n >= f.min and n <= f.max and n or nil
     end,
@@ -292,6 +299,9 @@ local function check_leaf(ctx, field, value, path, result, key)
   local label = path
   if override then
     label, value = override.option, override.value
+    if field.kind == "integer" and type(value) == "string" and value:find("^%d+$") then
+      value = math.tointeger(value) -- the command line has only text
+    end
     ctx.labels[path] = label
   end
   if value == nil then

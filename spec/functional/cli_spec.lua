@@ -25,7 +25,7 @@ describe("the command line", function()
     end
     local code, out = run("help", "serve")
     assert.equal(0, code)
-    for _, option in ipairs { "--listen", "--admin", "--store", "--policy" } do
+    for _, option in ipairs { "--listen", "--admin", "--store", "--policy", "--workers" } do
       assert.is_truthy(out:find(option, 1, true), option)
     end
     assert.equal(out, (select(2, run("serve", "--help"))))

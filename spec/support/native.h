@@ -24,7 +24,8 @@
     X(pg)                                                                                          \
     X(policy)                                                                                      \
     X(store)                                                                                       \
-    X(topic)
+    X(topic)                                                                                       \
+    X(workers)
 
 #define X(name) int native_open_##name(lua_State *L);
 NATIVE_MODULES(X)

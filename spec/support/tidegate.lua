@@ -158,7 +158,10 @@ function M.environment(extra)
   return list
 end
 
-local SIGNALS = { TERM = "sigterm", INT = "sigint", KILL = "sigkill", STOP = "sigstop", CONT = "sigcont" }
+local SIGNALS = {
+  TERM = "sigterm", INT = "sigint", HUP = "sighup", USR2 = "sigusr2",
+  KILL = "sigkill", STOP = "sigstop", CONT = "sigcont",
+}
 
 function broker:signal(name)
   assert(self.pid, "the broker does not run")
@@ -252,6 +255,11 @@ local function read_addresses(self)
   return public, admin
 end
 
+-- Takes the addresses from the log anew, after a restart with another configuration.
+function broker:read_addresses()
+  self.addresses, self.admin = read_addresses(self)
+end
+
 -- Waits until it listens everywhere and says it is ready.
 function broker:wait_ready()
   local wanted = #self.config.listen
@@ -336,6 +344,15 @@ end
 -- Replaces a file of its directory, e.g. "policy.lua"; it takes effect at the next start.
 function broker:write_file(name, text)
   write_file(self.dir .. "/" .. name, text)
+end
+
+function broker:read_file(name)
+  return read_file(self.dir .. "/" .. name)
+end
+
+-- Writes `config` into the configuration file anew.
+function broker:write_conf()
+  write_file(self.conf_path, "return " .. serialise(self.config, "") .. "\n")
 end
 
 -- Starts the process again on the same directory: same configuration, same store.

@@ -97,7 +97,7 @@ describe("command line", function()
         "tidegate check: --lisetn: unknown option; did you mean --listen?\n(see: tidegate help check)\n" },
       { "check a --polcy=secret",
         "tidegate check: --polcy: unknown option; did you mean --policy?\n(see: tidegate help check)\n" },
-      { "check a --workers 4", "tidegate check: --workers: unknown option\n(see: tidegate help check)\n" },
+      { "check a --threads 4", "tidegate check: --threads: unknown option\n(see: tidegate help check)\n" },
       { "check a -l x", "tidegate check: -l: unknown option\n(see: tidegate help check)\n" },
       { "check a --help=yes",
         "tidegate check: --help: unknown option; did you mean --help?\n(see: tidegate help check)\n" },

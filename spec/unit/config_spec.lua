@@ -107,7 +107,8 @@ describe("configuration", function()
 
   describe("of every key", function()
     local function range(field)
-      return ("an integer from %d to %d (%s)"):format(field.min, field.max, field.unit)
+      local text = ("an integer from %d to %d (%s)"):format(field.min, field.max, field.unit)
+      return field.words and text .. ', or "auto"' or text
     end
 
     -- what the message says is expected; spelled out here, so that a change of the wording is noticed

@@ -3,6 +3,7 @@
 #include "admin/admin.h"
 
 #include "admin/admin_json.h"
+#include "admin/admin_reply.h"
 #include "admin/metrics.h"
 #include "base/logging.h"
 #include "net/http_query.h"
@@ -19,61 +20,9 @@ struct call {
     struct slice rest; /* of the path, behind the route's */
 };
 
-static const char no_store[] = "Cache-Control: no-store\r\n";
-
-static void answer(const struct call *c, int status, const char *type, struct slice body)
-{
-    struct http_response r = {
-        .status = status, .content_type = type, .body = body, .fields = slice_str(no_store)};
-    int rc = stream_respond(c->stream, &r);
-    if (rc) {
-        log_debug("admin", "answer failed", LOG_F(log_str("error", uv_strerror(rc))));
-    }
-}
-
-/* `allow`: of a 405, else NULL. */
-static void refuse(const struct call *c, int status, struct slice detail, const char *allow)
-{
-    struct strbuf body, fields;
-    strbuf_init(&body, 16 * 1024);
-    strbuf_init(&fields, 512);
-    int rc = http_problem(&body, status, detail, (struct slice){0});
-    if (rc == 0) {
-        rc = strbuf_append_str(&fields, no_store);
-    }
-    if (rc == 0 && allow) {
-        rc = strbuf_printf(&fields, "Allow: %s\r\n", allow);
-    }
-    if (rc == 0) {
-        struct http_response r = {.status = status,
-                                  .content_type = HTTP_PROBLEM_TYPE,
-                                  .body = strbuf_slice(&body),
-                                  .fields = strbuf_slice(&fields)};
-        (void)stream_respond(c->stream, &r); /* the stream is gone either way */
-    } else {
-        stream_close(c->stream, CLOSE_NO_MEMORY);
-    }
-    strbuf_clear(&body);
-    strbuf_clear(&fields);
-}
-
-/* Answers 200 with what was built, or 503 when it could not be. Clears `body`. */
-static void answer_built(const struct call *c, int rc, const char *type, struct strbuf *body)
-{
-    if (rc == 0) {
-        answer(c, 200, type, strbuf_slice(body));
-    } else {
-        refuse(c, 503,
-               slice_str("The answer could not be built: memory is short, or it is larger "
-                         "than the broker sends at once."),
-               NULL);
-    }
-    strbuf_clear(body);
-}
-
 static void get_healthz(const struct call *c)
 {
-    answer(c, 200, "text/plain; charset=utf-8", slice_str("ok\n"));
+    admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ok\n"));
 }
 
 /* What keeps this worker from serving, appended as text; nothing when it is ready. */
@@ -104,11 +53,12 @@ static void get_readyz(const struct call *c)
     strbuf_init(&why, 4096);
     int rc = not_ready(c->admin, &st, &why);
     if (rc == 0 && why.len == 0) {
-        answer(c, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+        admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
     } else if (why.len > 2) {
-        refuse(c, 503, slice_of(why.data, why.len - 2), NULL);
+        admin_refuse(c->stream, 503, slice_of(why.data, why.len - 2), NULL);
     } else {
-        refuse(c, 503, slice_str("not ready, and memory is too short to say why"), NULL);
+        admin_refuse(c->stream, 503, slice_str("not ready, and memory is too short to say why"),
+                     NULL);
     }
     strbuf_clear(&why);
 }
@@ -135,7 +85,7 @@ static void get_metrics(const struct call *c)
         health = a->store->ops->health(a->store);
         view.store = &health;
     }
-    answer_built(c, metrics_render(&view, &body), METRICS_CONTENT_TYPE, &body);
+    admin_answer_built(c->stream, metrics_render(&view, &body), METRICS_CONTENT_TYPE, &body);
     strbuf_clear(&why);
 }
 
@@ -143,22 +93,7 @@ static void get_status(const struct call *c)
 {
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    answer_built(c, admin_json_status(c->admin, &body), "application/json", &body);
-}
-
-/* Decimal digits without sign; false for anything else and for what is over `most`. */
-static bool parse_number(struct slice text, uint64_t most, uint64_t *out)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned digit = (unsigned char)text.p[i] - (unsigned)'0';
-        if (digit > 9 || n > (most - digit) / 10) {
-            return false;
-        }
-        n = n * 10 + digit;
-    }
-    *out = n;
-    return text.n > 0;
+    admin_answer_built(c->stream, admin_json_status(c->admin, &body), "application/json", &body);
 }
 
 static void get_connections(const struct call *c)
@@ -167,20 +102,20 @@ static void get_connections(const struct call *c)
     struct http_query q;
     uint64_t limit = ADMIN_CONNECTIONS_DEFAULT;
     if (http_query_parse(&q, c->rq->query) != 0) {
-        refuse(c, 400, slice_str("The query is not well-formed."), NULL);
+        admin_refuse(c->stream, 400, slice_str("The query is not well-formed."), NULL);
         return;
     }
     struct slice asked = http_query_get(&q, "limit");
-    bool good = !asked.p || (parse_number(asked, ADMIN_CONNECTIONS_MAX, &limit) && limit > 0);
+    bool good = !asked.p || (admin_parse_number(asked, ADMIN_CONNECTIONS_MAX, &limit) && limit > 0);
     http_query_clear(&q);
     if (!good) {
-        refuse(c, 400, slice_str(expected), NULL);
+        admin_refuse(c->stream, 400, slice_str(expected), NULL);
         return;
     }
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    answer_built(c, admin_json_connections(c->admin, (size_t)limit, &body), "application/json",
-                 &body);
+    admin_answer_built(c->stream, admin_json_connections(c->admin, (size_t)limit, &body),
+                       "application/json", &body);
 }
 
 static void log_operator(const struct call *c, const char *what, struct slice id)
@@ -195,14 +130,15 @@ static void log_operator(const struct call *c, const char *what, struct slice id
 static void delete_connection(const struct call *c)
 {
     uint64_t id;
-    if (!parse_number(c->rest, UINT64_MAX, &id)) {
-        refuse(c, 404, slice_str("A connection's id is a number, as GET /connections lists it."),
-               NULL);
+    if (!admin_parse_number(c->rest, UINT64_MAX, &id)) {
+        admin_refuse(c->stream, 404,
+                     slice_str("A connection's id is a number, as GET /connections lists it."),
+                     NULL);
     } else if (!broker_disconnect(c->admin->broker, id)) {
-        refuse(c, 404, slice_str("No open event stream has that id."), NULL);
+        admin_refuse(c->stream, 404, slice_str("No open event stream has that id."), NULL);
     } else {
         log_operator(c, "stream closed by an operator", c->rest);
-        answer(c, 204, NULL, (struct slice){0});
+        admin_answer(c->stream, 204, NULL, (struct slice){0});
     }
 }
 
@@ -210,8 +146,16 @@ static void post_drain(const struct call *c)
 {
     const struct admin *a = c->admin;
     log_operator(c, "drain asked for by an operator", (struct slice){0});
-    answer(c, 202, "application/json", slice_str("{\"draining\":true}\n"));
+    admin_answer(c->stream, 202, "application/json", slice_str("{\"draining\":true}\n"));
     a->drain(a->ctx);
+}
+
+static void post_restart(const struct call *c)
+{
+    admin_refuse(c->stream, 409,
+                 slice_str("There is one worker and no supervisor who could replace it: stop and "
+                           "start it, or configure several `workers`."),
+                 NULL);
 }
 
 struct route {
@@ -229,6 +173,7 @@ static const struct route routes[] = {
     {"/connections", HTTP_GET, "GET, HEAD", get_connections},
     {"/connections/", HTTP_DELETE, "DELETE", delete_connection},
     {"/drain", HTTP_POST, "POST", post_drain},
+    {"/restart", HTTP_POST, "POST", post_restart},
 };
 
 static const struct route *find_route(struct slice path, struct slice *rest)
@@ -252,17 +197,18 @@ void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
     const struct route *r = find_route(rq->path, &c.rest);
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
     if (!r) {
-        refuse(&c, 404,
-               slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
-                         "/connections, /connections/{id} and /drain."),
-               NULL);
+        admin_refuse(c.stream, 404,
+                     slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
+                               "/connections, /connections/{id}, /drain and /restart."),
+                     NULL);
     } else if (method != r->method) {
-        refuse(&c, 405, slice_str("This path does not take that method; see Allow."), r->allow);
+        admin_refuse(c.stream, 405, slice_str("This path does not take that method; see Allow."),
+                     r->allow);
     } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) {
         /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
          * operator has open must not be able to drain the broker on their own machine. */
-        refuse(&c, 403, slice_str("The admin service takes no orders from web pages (Origin)."),
-               NULL);
+        admin_refuse(c.stream, 403,
+                     slice_str("The admin service takes no orders from web pages (Origin)."), NULL);
     } else {
         r->run(&c);
     }

@@ -3,7 +3,9 @@
  * may use it.
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]
- *   DELETE /connections/{id}    POST /drain */
+ *   DELETE /connections/{id}    POST /drain
+ *
+ * Of several workers each has its own, which only admin_workers.h talks to. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 

@@ -10,6 +10,7 @@
 enum { LINE_MAX_BYTES = 4096 };
 
 static _Atomic int threshold = LOG_LEVEL_INFO;
+static _Atomic unsigned worker;
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 struct line {
@@ -20,6 +21,11 @@ struct line {
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
+}
+
+void log_set_worker(unsigned number)
+{
+    atomic_store_explicit(&worker, number, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
@@ -125,6 +131,10 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
     n += (size_t)snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", ts.tv_nsec / 1000000);
     put(&l, stamp, n);
     put_field(&l, LOG_F(log_str("level", level_names[level])));
+    unsigned number = atomic_load_explicit(&worker, memory_order_relaxed);
+    if (number) {
+        put_field(&l, LOG_F(log_uint("worker", number)));
+    }
     put_field(&l, LOG_F(log_str("sub", subsystem)));
     put_field(&l, LOG_F(log_str("msg", msg)));
     for (; fields && fields->key; fields++) {

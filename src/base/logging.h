@@ -63,6 +63,8 @@ static inline struct log_field log_float(const char *key, double f)
 
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
+/* From now on every line of this process says worker=NUMBER; 0: none does. */
+void log_set_worker(unsigned number);
 /* "debug" "info" "warn" "error"; false when the name is none of them. */
 bool log_level_parse(const char *name, enum log_level *out);
 /* `fields` may be NULL. One write(2) per line: lines of several threads never mix. */

@@ -4,14 +4,10 @@
 #include "base/xalloc.h"
 #include "net/conn.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, ACCEPT_RETRY_MS = 100 };
+enum { ACCEPT_RETRY_MS = 100 };
 
 struct listener {
     union {
@@ -22,6 +18,7 @@ struct listener {
     struct list node; /* in server->listeners */
     struct http_server *server;
     struct deadline retry; /* after accept failed */
+    char *unlink;          /* the socket file that goes with it; owned; NULL: none */
     bool is_unix;
     bool waiting; /* libuv holds a connection we have not taken yet, and has stopped polling */
 };
@@ -91,36 +88,10 @@ void listener_resume_all(struct http_server *server)
     }
 }
 
-/* A socket file that nobody answers is left over from a process that was killed. */
-static bool remove_stale(const char *path)
-{
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    struct stat st;
-    if (lstat(path, &st) || !S_ISSOCK(st.st_mode)) {
-        return false; /* somebody's file */
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || strlen(path) >= sizeof sun.sun_path) {
-        return false;
-    }
-    memcpy(sun.sun_path, path, strlen(path) + 1);
-    bool stale = connect(fd, (struct sockaddr *)&sun, sizeof sun) != 0 && errno == ECONNREFUSED;
-    close(fd);
-    return stale && unlink(path) == 0;
-}
-
-static int bind_unix(struct listener *l, const char *path)
-{
-    int rc = uv_pipe_bind(&l->handle.pipe, path);
-    if (rc == UV_EADDRINUSE && remove_stale(path)) {
-        rc = uv_pipe_bind(&l->handle.pipe, path);
-    }
-    return rc;
-}
-
 static void on_listener_closed(uv_handle_t *h)
 {
     struct listener *l = h->data;
+    free(l->unlink);
     free(l);
 }
 
@@ -129,62 +100,69 @@ static void listener_close(struct listener *l)
     list_del(&l->node);
     deadline_disarm(&l->retry);
     l->waiting = false;
+    if (l->unlink) {
+        (void)unlink(l->unlink); /* somebody else removed it: as good */
+    }
     uv_close((uv_handle_t *)&l->handle, on_listener_closed);
 }
 
-static const char *advice(int rc)
+static int take_socket(struct listener *l, struct listen_socket *from)
 {
-    switch (rc) {
-    case UV_EADDRINUSE:
-        return "; another process listens there: stop it, or choose another address";
-    case UV_EACCES:
-        return "; ports below 1024 need CAP_NET_BIND_SERVICE, a socket file needs a writable "
-               "folder";
-    case UV_EADDRNOTAVAIL:
-        return "; this machine has no such address";
-    default:
-        return "";
+    int rc = l->is_unix ? uv_pipe_open(&l->handle.pipe, from->fd)
+                        : uv_tcp_open(&l->handle.tcp, from->fd);
+    if (rc == 0) {
+        from->fd = -1; /* the handle's */
     }
+    return rc ? rc : uv_listen(&l->handle.stream, LISTEN_BACKLOG, on_connection);
 }
 
-int listener_open(struct http_server *server, const struct address *where, struct err *e)
+static int open_on(struct http_server *server, struct listen_socket *from, bool unlink_path,
+                   struct err *e)
 {
     struct listener *l = xcalloc(1, sizeof *l);
     uv_loop_t *uv = loop_uv(server->loop);
-    l->is_unix = where->is_unix;
+    l->is_unix = from->where.is_unix;
     int rc = l->is_unix ? uv_pipe_init(uv, &l->handle.pipe, 0) : uv_tcp_init(uv, &l->handle.tcp);
     if (rc) {
         free(l);
+        listen_socket_close(from, unlink_path);
         return err_set(e, rc, "cannot listen: %s", uv_strerror(rc));
     }
     l->handle.stream.data = l;
     l->server = server;
+    l->unlink = l->is_unix && unlink_path ? xstrdup(from->where.path) : NULL;
     deadline_init(&l->retry);
     list_init(&l->node);
     list_add_tail(&server->listeners, &l->node);
-    rc = l->is_unix ? bind_unix(l, where->path)
-                    : uv_tcp_bind(&l->handle.tcp, (const struct sockaddr *)&where->tcp, 0);
-    if (rc == 0) {
-        rc = uv_listen(&l->handle.stream, BACKLOG, on_connection);
-    }
-    char text[ADDRESS_LISTEN_TEXT_MAX];
+    rc = take_socket(l, from);
     if (rc) {
-        address_text(where, text);
         listener_close(l);
-        return err_set(e, rc, "cannot listen on %s: %s%s", text, uv_strerror(rc), advice(rc));
+        listen_socket_close(from, false);
+        return listen_socket_fail(e, rc, &from->where);
     }
-    struct address got = *where;
-    int len = sizeof got.tcp;
-    if (!l->is_unix) { /* port 0: what the kernel picked */
-        (void)uv_tcp_getsockname(&l->handle.tcp, (struct sockaddr *)&got.tcp, &len);
-    }
-    address_text(&got, text);
     if (server->first_address[0] == '\0') {
-        memcpy(server->first_address, text, sizeof text);
+        address_text(&from->where, server->first_address);
     }
-    log_info("net", "listening",
-             LOG_F(log_str("address", text), log_str("server", server->opt.name)));
     return 0;
+}
+
+int listener_open_socket(struct http_server *server, struct listen_socket *from, struct err *e)
+{
+    return open_on(server, from, false, e);
+}
+
+int listener_open(struct http_server *server, const struct address *where, struct err *e)
+{
+    char text[ADDRESS_LISTEN_TEXT_MAX];
+    struct listen_socket own;
+    int rc = listen_socket_open(where, &own, e);
+    rc = rc ? rc : open_on(server, &own, true, e);
+    if (rc == 0) {
+        address_text(&own.where, text);
+        log_info("net", "listening",
+                 LOG_F(log_str("address", text), log_str("server", server->opt.name)));
+    }
+    return rc;
 }
 
 void listener_close_all(struct http_server *server)

@@ -4,9 +4,13 @@
 #define NET_LISTENER_H
 
 #include "net/http_server.h"
+#include "net/listen_socket.h"
 
 /* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. */
 int listener_open(struct http_server *server, const struct address *where, struct err *e);
+/* Accepts on a socket that listens already; takes it, also on failure. The file of a Unix socket
+ * stays when the listener is closed. */
+int listener_open_socket(struct http_server *server, struct listen_socket *from, struct err *e);
 /* Closes all listeners of the server; asynchronous. */
 void listener_close_all(struct http_server *server);
 /* A connection ended, or descriptors may be free again: accepts who waits. */

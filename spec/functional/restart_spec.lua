@@ -1,0 +1,137 @@
+-- The rolling restart: workers are replaced one by one, nothing is lost.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+local uv = require "luv"
+
+local function start(options)
+  options = options or {}
+  options.config = options.config or {}
+  options.config.workers = options.config.workers or 2
+  options.config.drain = options.config.drain or { retry_ms = 100, timeout_s = 10 }
+  return tidegate.start(options)
+end
+
+local function status(broker)
+  return http.get(broker.admin, "/status").json
+end
+
+local function pids(broker)
+  local list = {}
+  for i, w in ipairs(status(broker).workers) do
+    list[i] = w.pid
+  end
+  return list
+end
+
+local function wait_restart(broker, count, state)
+  local last
+  eventually("restart " .. count .. " has ended", function()
+    local ok, s = pcall(status, broker) -- the admin process is another one in between
+    last = ok and s.restart
+    return last and last.count == count and last.state ~= "running"
+  end, 60)
+  assert.equal(state, last.state, last.error)
+  return last.error
+end
+
+describe("a rolling restart", function()
+  it("replaces the program of every process, keeps the address and the process id of the supervisor", function()
+    local broker = start()
+    local before, supervisor = pids(broker), broker.pid
+    assert.same({ state = "none", count = 0 }, status(broker).restart)
+    broker:signal "USR2"
+    wait_restart(broker, 1, "done")
+    local after = pids(broker)
+    assert.equal(supervisor, status(broker).pid)
+    for i = 1, 2 do
+      assert.is_true(after[i] ~= 0 and after[i] ~= before[i], "worker " .. i)
+      assert.is_nil(uv.kill(before[i], 0))
+    end
+    assert.is_truthy(broker:logged { msg = "took over" })
+    assert.equal(200, http.get(broker.admin, "/readyz").status)
+    local c = sse.open(broker, { topic = "a" })
+    broker:publish("a", "x")
+    assert.equal("x", c:next().data)
+    broker:signal "USR2" -- and again
+    wait_restart(broker, 2, "done")
+    assert.equal("closed", c:wait_end())
+  end)
+
+  it("is asked for through the admin listener, one at a time", function()
+    local broker = start()
+    assert.equal(202, http.post(broker.admin, "/restart", "").status)
+    wait_restart(broker, 1, "done")
+    assert.equal(405, http.get(broker.admin, "/restart").status)
+    local alone = tidegate.start()
+    local r = http.post(alone.admin, "/restart", "")
+    assert.equal(409, r.status)
+    assert.matches("several `workers`", r.json.detail, 1, true)
+  end)
+
+  it("serves the newly read configuration and policy", function()
+    local broker = start()
+    local c = sse.open(broker, { topic = "a" })
+    assert.is_true(c.retry_ms < 10000)
+    broker.config.sse = { retry_ms = 50000 }
+    broker.config.workers = 3
+    broker.config.listen[2] = "127.0.0.1:0"
+    broker:write_conf()
+    broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub('or { "%*%*" }', 'or { "new" }')))
+    broker:signal "USR2"
+    wait_restart(broker, 1, "done")
+    assert.equal(3, #pids(broker))
+    broker:read_addresses()
+    for _, address in ipairs(broker.addresses) do
+      local again = sse.open(address, {})
+      assert.is_true(again.retry_ms > 10000)
+      broker:publish("old", "x")
+      broker:publish("new", "y")
+      assert.equal("y", again:next().data)
+    end
+    broker.config.workers = 1
+    broker:write_conf()
+    broker:signal "USR2"
+    wait_restart(broker, 2, "done")
+    assert.equal(1, #pids(broker))
+    assert.equal(201, http.post(broker, "/events?topic=new", "z").status)
+  end)
+
+  it("that cannot be leaves everything as it was, and says why", function()
+    local broker = start()
+    local c = sse.open(broker, { topic = "a" })
+    local before = pids(broker)
+    local conf = broker:read_file "tidegate.lua"
+    broker:write_file("tidegate.lua", 'return { listne = { "127.0.0.1:0" } }')
+    broker:signal "USR2"
+    local why = wait_restart(broker, 1, "failed")
+    assert.matches("listne", why, 1, true)
+    assert.is_truthy(broker:logged { msg = "restart failed, everything goes on as it was" })
+    broker:write_file("tidegate.lua", conf)
+    broker:write_file("policy.lua", "return nonsense(")
+    broker:signal "USR2"
+    assert.matches("policy.lua", wait_restart(broker, 2, "failed"), 1, true)
+    assert.same(before, pids(broker))
+    broker:publish("a", "still here")
+    assert.equal("still here", c:next().data)
+    -- what no check can know: the first of the new workers does not come up
+    broker:write_file("policy.lua", tidegate.OPEN_POLICY)
+    broker.config.store = { path = "tidegate.lua" }
+    broker:write_conf()
+    broker:signal "USR2"
+    assert.matches("worker 1", wait_restart(broker, 3, "failed"), 1, true)
+    assert.same(before, pids(broker))
+    broker:publish("a", "and still")
+    assert.equal("and still", c:next().data)
+    -- an address that is taken
+    local other = tidegate.start()
+    broker.config.store = { path = "store" }
+    broker.config.listen[2] = ("127.0.0.1:%d"):format(other.port)
+    broker:write_conf()
+    broker:signal "USR2"
+    assert.matches("in use", wait_restart(broker, 4, "failed"), 1, true)
+    broker:publish("a", "once more")
+    assert.equal("once more", c:next().data)
+  end)
+end)

@@ -1,0 +1,287 @@
+-- Several workers on one address and one store: to clients they are one broker.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+local uv = require "luv"
+
+local WORKERS = 3
+
+local function start(options)
+  options = options or {}
+  options.config = options.config or {}
+  options.config.workers = options.config.workers or WORKERS
+  return tidegate.start(options)
+end
+
+local function connections(broker)
+  return http.get(broker.admin, "/connections").json.connections
+end
+
+-- One client on every worker: opens until each has one. Clients that are not needed stay open.
+local function one_on_each(broker, count)
+  local by_worker, all = {}, {}
+  for i = 1, 200 do
+    local topic = ("only/%d"):format(i)
+    local c = sse.open(broker, { topic = { "a", topic } })
+    all[#all + 1] = c
+    for _, found in ipairs(connections(broker)) do
+      if found.topics[1] == topic or found.topics[2] == topic then
+        by_worker[found.worker] = by_worker[found.worker] or c
+        c.worker = found.worker
+      end
+    end
+    local have = 0
+    for _ in pairs(by_worker) do
+      have = have + 1
+    end
+    if have == count then
+      return by_worker, all
+    end
+  end
+  error "200 clients did not spread over all workers"
+end
+
+-- Every publish on a connection of its own: any worker takes it. One that is being killed may cut the connection:
+-- the key makes it safe to try again.
+local function publish_spread(broker, from, upto)
+  local ids = {}
+  for i = from, upto do
+    local ok, r
+    for _ = 1, 5 do
+      ok, r = pcall(http.post, broker, ("/events?topic=a&key=n%d"):format(i), tostring(i))
+      if ok then
+        break
+      end
+    end
+    assert(ok, r)
+    assert.is_true(r.status == 201 or r.status == 200, r.status)
+    ids[#ids + 1] = r.json.id
+  end
+  return ids
+end
+
+local function pid_of(broker, worker)
+  return http.get(broker.admin, "/status").json.workers[worker].pid
+end
+
+local function expect_in_order(client, from, upto)
+  local last = 0
+  for i = from, upto do
+    local ev = client:next()
+    assert.equal(tostring(i), ev.data)
+    assert.is_true(tonumber(ev.id) > last)
+    last = tonumber(ev.id)
+  end
+end
+
+describe("several workers", function()
+  it("deliver every event to the clients of all, in order, once", function()
+    local broker = start()
+    local by_worker = one_on_each(broker, WORKERS)
+    publish_spread(broker, 1, 100)
+    for worker = 1, WORKERS do
+      expect_in_order(by_worker[worker], 1, 100)
+    end
+    local workers = http.get(broker.admin, "/status").json.workers
+    assert.equal(WORKERS, #workers)
+    local published = 0
+    for i = 1, WORKERS do
+      local n = broker:metric(('tidegate_worker_events_published_total{worker="%d"}'):format(i))
+      assert.is_true(n > 0, "worker " .. i .. " took no publish")
+      published = published + n
+    end
+    assert.equal(100, published)
+    assert.equal(100, broker:metric "tidegate_events_published_total")
+    assert.equal(100, broker:metric "tidegate_events_tailed_total")
+  end)
+
+  it("remember a key together", function()
+    local broker = start()
+    local first, seen = broker:publish("a", "once", { key = "k" }), {}
+    for _ = 1, 30 do
+      local id, r = broker:publish("a", "again", { key = "k" })
+      assert.equal(first, id)
+      assert.equal(200, r.status)
+    end
+    for i = 1, WORKERS do
+      seen[i] = broker:metric(('tidegate_worker_publish_duplicates_total{worker="%d"}'):format(i))
+    end
+    assert.equal(30, seen[1] + seen[2] + seen[3])
+    assert.equal(1, broker:metric "tidegate_events_published_total")
+  end)
+
+  it("resume a client of another one, even when the event has just been committed", function()
+    local broker = start()
+    for i = 1, 60 do
+      local id = broker:publish("a", "x" .. i) -- acknowledged by one worker
+      local c = sse.open(broker, { topic = "a", last_event_id = id }) -- any worker, at once
+      broker:publish("a", "next")
+      local ev = c:next()
+      assert.equal("next", ev.data, ev.type)
+      c:close()
+    end
+    assert.equal(0, broker:metric "tidegate_gaps_total")
+  end)
+
+  it("tell a client whose id is of no store that history is missing", function()
+    local broker = start()
+    local c = sse.open(broker, { topic = "a", last_event_id = "9007199254740991" })
+    assert.equal("gap", c:next().type)
+  end)
+
+  it("lose only the clients of the one that is killed, and start it anew", function()
+    local broker = start()
+    local by_worker, all = one_on_each(broker, WORKERS)
+    publish_spread(broker, 1, 5)
+    for _, c in ipairs(all) do
+      expect_in_order(c, 1, 5)
+    end
+    assert.equal(5, broker:metric "tidegate_events_published_total") -- now known of the one that dies
+    local old = pid_of(broker, 2)
+    uv.kill(old, "sigkill")
+    by_worker[2]:wait_end()
+    eventually("the supervisor has noticed", function() return broker:logged { msg = "worker ended" } end)
+    publish_spread(broker, 6, 20)
+    for _, c in ipairs(all) do
+      if c.worker == 2 then
+        local again = sse.open(broker, { topic = "a", last_event_id = c.last_id })
+        expect_in_order(again, 6, 20)
+      else
+        expect_in_order(c, 6, 20)
+      end
+    end
+    eventually("it is back", function()
+      local pid = pid_of(broker, 2)
+      return pid ~= 0 and pid ~= old and http.get(broker.admin, "/readyz").status == 200
+    end)
+    assert.equal(1, broker:metric 'tidegate_worker_restarts_total{worker="2"}')
+    publish_spread(broker, 21, 30)
+    expect_in_order(by_worker[1], 21, 30)
+    assert.equal(30, broker:metric "tidegate_events_published_total")
+    assert.is_nil(broker:logged { msg = "gap" })
+    assert.equal(0, broker:metric "tidegate_gaps_total")
+  end)
+
+  it("are not ready while one does not answer", function()
+    local broker = start()
+    local pid = pid_of(broker, 1)
+    uv.kill(pid, "sigstop")
+    local r = http.get(broker.admin, "/readyz")
+    uv.kill(pid, "sigcont")
+    assert.equal(503, r.status)
+    assert.matches("worker 1: does not answer", r.body, 1, true)
+  end)
+
+  it("end a connection by its id, whoever has it", function()
+    local broker = start()
+    local by_worker, all = one_on_each(broker, WORKERS)
+    for _, found in ipairs(connections(broker)) do
+      assert.matches("^" .. found.worker .. "%-%d+$", found.id)
+      assert.equal(204, http.request(broker.admin, "DELETE", "/connections/" .. found.id).status)
+      assert.equal(404, http.request(broker.admin, "DELETE", "/connections/" .. found.id).status)
+    end
+    assert.equal("closed", by_worker[1]:wait_end())
+    for _, c in ipairs(all) do -- also keeps those that nobody asks about from being collected before
+      c:wait_end()
+    end
+    for _, bad in ipairs { "1", "0-1", "9-1", "1-", "-1", "1-x" } do
+      assert.equal(404, http.request(broker.admin, "DELETE", "/connections/" .. bad).status)
+    end
+  end)
+
+  it("drain together, by a request or a signal", function()
+    local broker = start()
+    local by_worker = one_on_each(broker, WORKERS)
+    assert.equal(202, http.post(broker.admin, "/drain", "").status)
+    for worker = 1, WORKERS do
+      assert.equal("closed", by_worker[worker]:wait_end())
+      assert.is_true(by_worker[worker].retry_ms > 0)
+    end
+    assert.equal(0, (broker:wait_exit()))
+    broker:start()
+    local again = one_on_each(broker, WORKERS)
+    broker:signal "TERM"
+    again[1]:wait_end()
+    assert.equal(0, (broker:wait_exit()))
+  end)
+
+  it("stop at once at the second signal", function()
+    local broker = start { config = { drain = { timeout_s = 60 } } }
+    local held = {}
+    for i = 1, 12 do
+      held[i] = http.connect(broker)
+      held[i]:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
+    end
+    eventually("they are held", function() return broker:metric "tidegate_connections" >= 12 end)
+    broker:signal "TERM"
+    eventually("they drain", function() return broker:logged { msg = "draining", sub = "server" } end)
+    assert.is_true(broker:running())
+    broker:signal "TERM"
+    assert.equal(0, (broker:wait_exit(5)))
+  end)
+
+  it("say in their log lines which one they are", function()
+    local broker = start()
+    for i = 1, WORKERS do
+      assert.is_truthy(broker:logged { msg = "ready", worker = tostring(i) })
+    end
+  end)
+
+  it("share a Unix socket, and leave none behind", function()
+    local broker = start { config = { listen = { "unix:@DIR/public", "127.0.0.1:0" } } }
+    local path = broker.addresses[1].unix
+    local c = sse.open(broker.addresses[1], { topic = "a" })
+    assert.equal(201, http.post(broker.addresses[2], "/events?topic=a", "x").status)
+    assert.equal("x", c:next().data)
+    broker:stop()
+    assert.is_nil(uv.fs_stat(path))
+  end)
+
+  it("are as many as the option says", function()
+    local broker = tidegate.start { args = { "--workers", "2" } }
+    assert.equal(2, #http.get(broker.admin, "/status").json.workers)
+  end)
+end)
+
+describe("a supervisor", function()
+  it("says that its address is in use, by one broker or by several", function()
+    for _, workers in ipairs { 1, 2 } do
+      local first = tidegate.start { config = { workers = workers } }
+      local taken = ("127.0.0.1:%d"):format(first.port)
+      for _, others in ipairs { 1, 2 } do
+        local code, log = tidegate.start_refused { config = { workers = others, listen = { taken } } }
+        assert.equal(69, code)
+        assert.matches(taken, log, 1, true)
+        assert.matches("in use", log)
+      end
+      first:stop()
+    end
+  end)
+
+  it("takes an address again at once after its end", function()
+    local broker = start()
+    sse.open(broker, { topic = "a" })
+    local port = broker.port
+    broker:stop()
+    local again = start { config = { listen = { ("127.0.0.1:%d"):format(port) } } }
+    again:stop()
+    local alone = tidegate.start { config = { listen = { ("127.0.0.1:%d"):format(port) } } }
+    assert.equal(port, alone.port)
+  end)
+
+  it("ends with the code of a worker that cannot start", function()
+    local code, log = tidegate.start_refused { config = { workers = 2 }, policy = "return nonsense(" }
+    assert.equal(78, code)
+    assert.matches("policy.lua", log, 1, true)
+  end)
+
+  it("takes its workers with it when it is killed", function()
+    local broker = start()
+    local c = sse.open(broker, { topic = "a" })
+    broker:kill()
+    assert.equal("closed", c:wait_end())
+    local again = broker:start()
+    assert.equal(WORKERS, #http.get(again.admin, "/status").json.workers)
+  end)
+end)

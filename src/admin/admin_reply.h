@@ -1,0 +1,16 @@
+/* How the admin services answer. */
+#ifndef ADMIN_ADMIN_REPLY_H
+#define ADMIN_ADMIN_REPLY_H
+
+#include "base/strbuf.h"
+#include "net/stream.h"
+
+void admin_answer(struct stream *s, int status, const char *type, struct slice body);
+/* A problem document. `allow`: of a 405, else NULL. */
+void admin_refuse(struct stream *s, int status, struct slice detail, const char *allow);
+/* Answers 200 with what was built, or 503 when `rc` says that it could not be. Clears `body`. */
+void admin_answer_built(struct stream *s, int rc, const char *type, struct strbuf *body);
+/* Decimal digits without sign; false for anything else and for what is over `most`. */
+bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out);
+
+#endif

@@ -1,0 +1,124 @@
+#include "admin/backend_call.h"
+
+#include "admin/admin_json.h"
+#include "base/strbuf.h"
+#include "base/xalloc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REQUEST_MAX_BYTES = 256 };
+
+struct call {
+    uv_pipe_t pipe;
+    uv_connect_t connect;
+    uv_write_t write;
+    struct deadline deadline;
+    struct loop *loop;
+    char request[REQUEST_MAX_BYTES];
+    struct strbuf answer;
+    bool failed, closing;
+    unsigned worker;
+    backend_call_cb cb;
+    void *ctx;
+};
+
+/* "HTTP/1.1 200 ...", fields, Content-Length bytes: what the service of a worker sends. */
+static int parse(const struct strbuf *answer, struct slice *body)
+{
+    static const char line[] = "HTTP/1.1 ", end[] = "\r\n\r\n", length[] = "Content-Length: ";
+    const char *text = answer->data;
+    const char *at = answer->len ? memmem(text, answer->len, end, sizeof end - 1) : NULL;
+    if (!at || strncmp(text, line, sizeof line - 1) != 0) { /* strbuf ends in NUL */
+        return 0;
+    }
+    int status = (int)strtol(text + sizeof line - 1, NULL, 10); /* stops at the space */
+    size_t head = (size_t)(at - text) + sizeof end - 1;
+    *body = slice_of(text + head, answer->len - head);
+    const char *field = memmem(text, head, length, sizeof length - 1);
+    if (field && strtoull(field + sizeof length - 1, NULL, 10) != body->n) {
+        return 0; /* cut short */
+    }
+    return status;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct call *c = h->data;
+    struct slice body = {0};
+    int status = c->failed ? 0 : parse(&c->answer, &body);
+    c->cb(c->ctx, c->worker, status, body);
+    strbuf_clear(&c->answer);
+    free(c);
+}
+
+static void finish(struct call *c, bool failed)
+{
+    if (!c->closing) {
+        c->closing = true;
+        c->failed = failed;
+        deadline_disarm(&c->deadline);
+        uv_close((uv_handle_t *)&c->pipe, on_closed);
+    }
+}
+
+static void on_deadline(struct deadline *d)
+{
+    finish(container_of(d, struct call, deadline), true);
+}
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    struct call *c = h->data;
+    (void)suggested;
+    *buf = loop_read_buffer(c->loop);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct call *c = stream->data;
+    if (n == UV_EOF) {
+        finish(c, false);
+    } else if (n < 0 || (n > 0 && strbuf_append(&c->answer, buf->base, (size_t)n))) {
+        finish(c, true);
+    }
+}
+
+static void on_written(uv_write_t *w, int status)
+{
+    struct call *c = w->data;
+    if (status) {
+        finish(c, true);
+    }
+}
+
+static void on_connected(uv_connect_t *connect, int status)
+{
+    struct call *c = connect->data;
+    uv_buf_t buf = uv_buf_init(c->request, (unsigned)strlen(c->request));
+    c->write.data = c;
+    if (status || uv_write(&c->write, (uv_stream_t *)&c->pipe, &buf, 1, on_written) ||
+        uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read)) {
+        finish(c, true);
+    }
+}
+
+void backend_call(struct loop *loop, const char *path, const char *method, const char *target,
+                  unsigned worker, backend_call_cb cb, void *ctx)
+{
+    struct call *c = xcalloc(1, sizeof *c);
+    c->loop = loop;
+    c->worker = worker;
+    c->cb = cb;
+    c->ctx = ctx;
+    strbuf_init(&c->answer, ADMIN_JSON_MAX_BYTES + 4096);
+    deadline_init(&c->deadline);
+    REQUIRE(uv_pipe_init(loop_uv(loop), &c->pipe, 0) == 0);
+    c->pipe.data = c->connect.data = c;
+    int n = snprintf(c->request, sizeof c->request,
+                     "%s %s HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n", method, target);
+    REQUIRE(n > 0 && n < REQUEST_MAX_BYTES);
+    deadline_arm(loop_deadline_class(loop, BACKEND_CALL_TIMEOUT_MS, on_deadline), &c->deadline);
+    uv_pipe_connect(&c->connect, &c->pipe, path, on_connected); /* errors come to on_connected */
+}

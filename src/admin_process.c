@@ -1,0 +1,144 @@
+#include "admin_process.h"
+
+#include "admin/admin_workers.h"
+#include "base/logging.h"
+#include "net/http_server.h"
+#include "net/listener.h"
+#include "server_options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* proc(5): a path below /proc/self/fd leads to the socket itself, also when its name is gone. So
+ * the name lives for a moment in a private directory, and a process that is killed leaves nothing.
+ */
+int admin_backend_open(struct admin_backend *b, struct err *e)
+{
+    const char *tmp = getenv("TMPDIR");
+    struct address at = {.is_unix = true};
+    char dir[sizeof at.path - 8];
+    int n = snprintf(dir, sizeof dir, "%s/tidegate-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp");
+    if (n >= (int)sizeof dir || !mkdtemp(dir)) {
+        int rc = n >= (int)sizeof dir ? UV_ENAMETOOLONG : -errno;
+        return err_set(e, rc, "%s: cannot make a directory for sockets: %s", dir, uv_strerror(rc));
+    }
+    (void)snprintf(at.path, sizeof at.path, "%s/admin", dir);
+    int rc = listen_socket_open(&at, &b->socket, e);
+    if (rc == 0) {
+        int path_fd = open(at.path, O_PATH | O_CLOEXEC);
+        rc = path_fd < 0 ? err_set(e, -errno, "%s: cannot be opened", at.path) : 0;
+        admin_backend_take(b, b->socket.fd, path_fd);
+        (void)unlink(at.path);
+    }
+    (void)rmdir(dir);
+    return rc;
+}
+
+void admin_backend_take(struct admin_backend *b, int fd, int path_fd)
+{
+    b->socket = (struct listen_socket){.where.is_unix = true, .fd = fd};
+    b->path_fd = path_fd;
+    (void)snprintf(b->path, sizeof b->path, "/proc/self/fd/%d", path_fd);
+}
+
+void admin_backend_close(struct admin_backend *b)
+{
+    listen_socket_close(&b->socket, false);
+    if (b->path_fd >= 0) {
+        close(b->path_fd);
+        b->path_fd = -1;
+    }
+}
+
+struct process {
+    const struct admin_process *given;
+    struct loop *loop;
+    struct http_server server;
+    struct admin_workers admin;
+};
+
+static const char *path_of(void *ctx, unsigned index)
+{
+    const struct process *p = ctx;
+    return p->given->backends[index].path;
+}
+
+static struct admin_worker_info info_of(void *ctx, unsigned index)
+{
+    const struct process *p = ctx;
+    const struct worker_state *st = &p->given->shared->workers[index];
+    return (struct admin_worker_info){.pid = st->pid, .starts = st->starts};
+}
+
+static struct admin_restart restart_of(void *ctx)
+{
+    static const char *const names[] = {"none", "running", "done", "failed"};
+    const struct process *p = ctx;
+    const struct workers_shared *shared = p->given->shared;
+    int phase = shared->restart;
+    return (struct admin_restart){.phase = names[phase],
+                                  .count = shared->restarts,
+                                  .error = phase == RESTART_FAILED ? shared->restart_error : NULL};
+}
+
+static void order_drain(void *ctx)
+{
+    const struct process *p = ctx;
+    (void)kill(getppid(), p->given->drain_signal); /* gone: then SIGTERM is on its way to us */
+}
+
+static void order_restart(void *ctx)
+{
+    const struct process *p = ctx;
+    (void)kill(getppid(), p->given->restart_signal);
+}
+
+static void on_stop(void *ctx, int signum)
+{
+    struct process *p = ctx;
+    (void)signum;
+    http_server_close_all(&p->server, CLOSE_DRAINING);
+}
+
+int admin_process_run(const struct config *cfg, const struct admin_process *given)
+{
+    struct process p = {.given = given};
+    struct server_options options;
+    struct net_metrics metrics = {0};
+    struct err e = {0};
+    p.loop = loop_new();
+    if (!p.loop) {
+        return EX_OSERR;
+    }
+    int code = server_options_init(&options, cfg, &e) ? EX_CONFIG : 0;
+    if (code == 0) {
+        http_server_init(&p.server, p.loop, &options.admin, admin_workers_request, &p.admin,
+                         &metrics);
+        p.admin = (struct admin_workers){.loop = p.loop,
+                                         .server = &p.server,
+                                         .count = given->count,
+                                         .sum = metrics_sum_new(given->count),
+                                         .path = path_of,
+                                         .info = info_of,
+                                         .restart = restart_of,
+                                         .order_drain = order_drain,
+                                         .order_restart = order_restart,
+                                         .ctx = &p};
+        int rc = loop_on_stop_signal(p.loop, on_stop, &p);
+        rc = rc ? rc : listener_open_socket(&p.server, given->listen, &e);
+        code = rc ? EX_UNAVAILABLE : 0;
+        loop_run(p.loop);
+        http_server_clear(&p.server);
+        metrics_sum_free(p.admin.sum);
+        server_options_clear(&options);
+    }
+    if (code) {
+        log_error("supervisor", "the admin process cannot start", LOG_F(log_str("error", e.text)));
+    }
+    return loop_free(p.loop) && code == 0 ? EX_SOFTWARE : code;
+}

@@ -1,0 +1,33 @@
+/* Of several workers: the process that serves the one admin address. It is a child of the
+ * supervisor like the workers, so that a defect in here takes no client with it. */
+#ifndef ADMIN_PROCESS_H
+#define ADMIN_PROCESS_H
+
+#include "config.h"
+#include "worker.h"
+
+/* Where a worker's own admin service listens: a Unix socket without a name in any directory,
+ * reached through a descriptor that the children inherit. */
+struct admin_backend {
+    struct listen_socket socket;
+    int path_fd; /* -1: none */
+    char path[40];
+};
+
+int admin_backend_open(struct admin_backend *b, struct err *e);
+/* As the program before this one had it. */
+void admin_backend_take(struct admin_backend *b, int fd, int path_fd);
+void admin_backend_close(struct admin_backend *b);
+
+struct admin_process {
+    struct listen_socket *listen;         /* taken */
+    const struct admin_backend *backends; /* of each worker */
+    const struct workers_shared *shared;
+    unsigned count;
+    int drain_signal, restart_signal; /* to the supervisor */
+};
+
+/* Serves until SIGTERM; answers the exit code. */
+int admin_process_run(const struct config *cfg, const struct admin_process *p);
+
+#endif

@@ -1,0 +1,206 @@
+/* See supervisor.h. No event loop, no thread: a child is forked from a process that has nothing a
+ * child must not inherit, at the start as well as years later. All it does is wait for signals.
+ *
+ * supervisor_sockets.c binds what the workers share, supervisor_children.c starts them and sees to
+ * their end, supervisor_restart.c replaces them one by one, supervisor_handover.c this program. */
+#include "supervisor.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "server.h"
+#include "supervisor_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STOP_GRACE_MS = 2000, /* after a second signal, before workers are killed */
+    ROLL_TICK_MS = 20,    /* workers that get ready, or have ended, during a restart */
+    RETRY_S = 1,
+};
+
+uint64_t supervisor_now_ms(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* ---------------------------------------------------------------- signals */
+
+static void catch_signals(struct supervisor *s)
+{
+    static const int ours[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2};
+    (void)sigemptyset(&s->signals);
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        (void)sigaddset(&s->signals, ours[i]);
+    }
+    (void)sigprocmask(SIG_BLOCK, &s->signals, &s->before);
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        (void)sigdelset(&s->before, ours[i]); /* a program before this one blocked them */
+    }
+}
+
+static void on_stop(struct supervisor *s, int signum)
+{
+    if (!s->draining) {
+        supervisor_drain(s);
+        return;
+    }
+    log_warn("supervisor", "stopping now", LOG_F(log_int("signal", signum)));
+    s->kill_ms = supervisor_now_ms() + STOP_GRACE_MS;
+    children_signal(s, WORKER_STOP_SIGNAL);
+}
+
+/* Until when nothing is due; UINT64_MAX: nothing is. */
+static uint64_t next_due(const struct supervisor *s)
+{
+    uint64_t due = s->kill_ms ? s->kill_ms : UINT64_MAX;
+    for (unsigned i = 0; i <= s->count && !s->draining; i++) {
+        uint64_t at = s->children[i].due_ms;
+        due = at && at < due ? at : due;
+    }
+    uint64_t tick = restart_active(s) ? supervisor_now_ms() + ROLL_TICK_MS : UINT64_MAX;
+    return tick < due ? tick : due;
+}
+
+static int wait_for_signal(const struct supervisor *s)
+{
+    uint64_t now = supervisor_now_ms(), due = next_due(s);
+    uint64_t wait = due > now ? due - now : 0;
+    struct timespec ts = {.tv_sec = (time_t)(wait / 1000),
+                          .tv_nsec = (long)(wait % 1000) * 1000000};
+    return due == UINT64_MAX ? sigwaitinfo(&s->signals, NULL)
+                             : sigtimedwait(&s->signals, NULL, &ts);
+}
+
+static void on_signal(struct supervisor *s, int signum)
+{
+    switch (signum) {
+    case SIGCHLD:
+        children_reap(s);
+        break;
+    case SIGHUP: /* each loads its policy anew */
+        children_signal(s, SIGHUP);
+        break;
+    case SIGUSR1:
+        supervisor_drain(s);
+        break;
+    case SIGUSR2:
+        restart_begin(s);
+        break;
+    default:
+        on_stop(s, signum);
+    }
+}
+
+/* ---------------------------------------------------------------- the life of a supervisor */
+
+/* True in a child. */
+static bool start_due(struct supervisor *s, int *code)
+{
+    uint64_t now = supervisor_now_ms();
+    for (unsigned i = 0; i <= s->count && !s->draining; i++) {
+        struct child *c = &s->children[i];
+        if (c->pid == 0 && c->due_ms && c->due_ms <= now && child_start(s, i, code)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True in a child. */
+static bool supervise(struct supervisor *s, int *code)
+{
+    for (;;) {
+        if (start_due(s, code) || restart_step(s, code)) {
+            return true;
+        }
+        if (s->draining && children_running(s) == 0) {
+            children_end_admin(s);
+            *code = s->code;
+            return false;
+        }
+        int signum = wait_for_signal(s);
+        if (signum > 0) {
+            on_signal(s, signum);
+        }
+        if (s->kill_ms && supervisor_now_ms() >= s->kill_ms) {
+            log_error("supervisor", "killing workers that do not end",
+                      LOG_F(log_uint("workers", children_running(s))));
+            children_signal(s, SIGKILL);
+            s->kill_ms = 0;
+        }
+    }
+}
+
+static void begin(struct supervisor *s)
+{
+    for (unsigned i = s->admin.fd >= 0 ? 0 : 1; i <= s->count; i++) {
+        s->children[i].due_ms = supervisor_now_ms();
+    }
+}
+
+/* 0, or the exit code. */
+static int set_up(struct supervisor *s)
+{
+    struct err e = {0};
+    bool successor = handover_expected();
+    int rc = successor ? handover_take(s, &e) : 0;
+    if (rc) {
+        log_error("supervisor", "cannot take over", LOG_F(log_str("error", e.text)));
+        return EX_SOFTWARE;
+    }
+    rc = sockets_open(s, &e);
+    if (rc && !(successor && s->shared)) {
+        log_error("supervisor", "cannot start", LOG_F(log_str("error", e.text)));
+        return EX_UNAVAILABLE;
+    }
+    s->shared->count = s->count;
+    if (successor) {
+        log_info("supervisor", "took over", LOG_F(log_str("version", TIDEGATE_VERSION)));
+        restart_continue(s, rc ? &e : NULL);
+    } else {
+        begin(s);
+    }
+    return 0;
+}
+
+int supervisor_run(const struct config *cfg, char **argv)
+{
+    unsigned count = cfg->workers ? (unsigned)cfg->workers : uv_available_parallelism();
+    count = count < WORKERS_MAX ? count : WORKERS_MAX;
+    if (count <= 1 && !handover_expected()) {
+        return server_run(cfg, NULL);
+    }
+    struct supervisor *s = xcalloc(1, sizeof *s);
+    s->cfg = cfg;
+    s->argv = argv;
+    s->count = count;
+    sockets_init(s);
+    catch_signals(s);
+    int code = set_up(s);
+    bool child = code == 0 && supervise(s, &code);
+    sockets_clear(s, !child);
+    if (!child) {
+        (void)sigprocmask(SIG_SETMASK, &s->before, NULL);
+        log_info("supervisor", "stopped", LOG_F(log_int("code", code)));
+    }
+    free(s);
+    return code;
+}
+
+/* The signals are blocked since before the new program. A stop ends this process, and with it, by
+ * their parent's death, the workers: they drain. */
+bool supervisor_waits(void)
+{
+    struct timespec second = {.tv_sec = RETRY_S};
+    sigset_t stop;
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigaddset(&stop, SIGINT);
+    return handover_expected() && sigtimedwait(&stop, NULL, &second) < 0 && errno == EAGAIN;
+}

@@ -1,0 +1,18 @@
+/* Several workers: forks whole brokers that share the addresses and the store, and looks after
+ * them. One worker is the plain server, in this process. */
+#ifndef SUPERVISOR_H
+#define SUPERVISOR_H
+
+#include "config.h"
+
+#include <stdbool.h>
+
+/* Serves until SIGTERM or SIGINT has drained everything; answers the exit code (sysexits.h): 0, or
+ * the worst of the workers'. Returns in the children as well, with theirs. `argv`: how the program
+ * was called, NULL at the end; it is called like that again by a rolling restart. */
+int supervisor_run(const struct config *cfg, char **argv);
+/* The configuration cannot be loaded. True, after a second: this program has just taken the place
+ * of another one, whose check found nothing wrong, and whose workers go on: try again. */
+bool supervisor_waits(void);
+
+#endif

@@ -1,0 +1,247 @@
+/* The rolling restart: a check by the program on disk, that program in this process, then one
+ * worker after the other. A worker's successor serves before it is told to drain, so whatever keeps
+ * the successor from that leaves everything as it was. */
+#include "base/logging.h"
+#include "supervisor_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum {
+    CHECK_MS = 60000,       /* to check the configuration and the policy */
+    READY_MS = 60000,       /* until a new worker serves */
+    RETIRE_EXTRA_MS = 5000, /* beyond the drain deadline */
+    ARGUMENTS_MAX = 256,
+};
+
+bool restart_active(const struct supervisor *s)
+{
+    return s->roll.stage != ROLL_IDLE;
+}
+
+static void finish(struct supervisor *s, const char *why)
+{
+    struct roll *r = &s->roll;
+    if (r->check_output >= 0) {
+        close(r->check_output);
+    }
+    *r = (struct roll){.check_output = -1};
+    if (why) {
+        (void)snprintf(s->shared->restart_error, sizeof s->shared->restart_error, "%s", why);
+        log_error("supervisor", "restart failed, everything goes on as it was",
+                  LOG_F(log_str("error", why)));
+    } else {
+        log_info("supervisor", "restarted", LOG_F(log_uint("workers", s->count)));
+    }
+    s->shared->restart = why ? RESTART_FAILED : RESTART_DONE;
+}
+
+void restart_stop(struct supervisor *s, const char *why)
+{
+    if (restart_active(s)) {
+        if (s->roll.check_pid) {
+            (void)kill(s->roll.check_pid, SIGKILL);
+        }
+        finish(s, why);
+    }
+}
+
+/* ---------------------------------------------------------------- the check */
+
+/* In a child: the program on disk checks what it would serve. */
+static void exec_check(const struct supervisor *s, int output)
+{
+    char check[] = "check";
+    char *argv[ARGUMENTS_MAX + 1];
+    size_t n = 0;
+    while (n < ARGUMENTS_MAX && s->argv[n]) {
+        argv[n] = n == 1 ? check : s->argv[n];
+        n++;
+    }
+    argv[n] = NULL;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)sigprocmask(SIG_SETMASK, &s->before, NULL);
+    if (dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0) {
+        (void)execvp(argv[0], argv);
+        fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+    }
+    _exit(EX_OSERR);
+}
+
+void restart_begin(struct supervisor *s)
+{
+    struct roll *r = &s->roll;
+    if (s->draining || restart_active(s)) {
+        log_warn("supervisor", "restart ignored",
+                 LOG_F(log_str("why", s->draining ? "draining" : "another one is under way")));
+        return;
+    }
+    log_info("supervisor", "restart: checking the configuration",
+             LOG_F(log_str("program", s->argv[0])));
+    s->shared->restart = RESTART_RUNNING;
+    s->shared->restarts++;
+    *r = (struct roll){.stage = ROLL_CHECK, .until_ms = supervisor_now_ms() + CHECK_MS};
+    r->check_output = memfd_create("tidegate-check", MFD_CLOEXEC);
+    pid_t pid = r->check_output < 0 ? -1 : fork();
+    if (pid == 0) {
+        exec_check(s, r->check_output);
+    }
+    if (pid < 0) {
+        finish(s, strerror(errno));
+        return;
+    }
+    r->check_pid = pid;
+}
+
+void restart_check_ended(struct supervisor *s, int status)
+{
+    char text[sizeof s->shared->restart_error];
+    struct err e = {0};
+    s->roll.check_pid = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        (void)handover_exec(s, &e); /* does not return when all is well */
+        finish(s, e.text);
+        return;
+    }
+    ssize_t n = pread(s->roll.check_output, text, sizeof text - 1, 0);
+    while (n > 0 && text[n - 1] == '\n') {
+        n--;
+    }
+    text[n > 0 ? n : 0] = '\0';
+    finish(s, n > 0 ? text : "the check of the configuration ended without a word");
+}
+
+/* ---------------------------------------------------------------- one worker after the other */
+
+void restart_continue(struct supervisor *s, const struct err *e)
+{
+    s->shared->restart = RESTART_RUNNING;
+    s->roll = (struct roll){.stage = ROLL_NEXT, .check_output = -1};
+    if (s->children[0].pid) {
+        (void)kill(s->children[0].pid, SIGTERM); /* a new one starts when it has ended */
+    } else if (s->admin.fd >= 0) {
+        s->children[0].due_ms = supervisor_now_ms();
+    }
+    if (e) {
+        finish(s, e->text);
+    }
+}
+
+/* The old one takes its place again. */
+static void give_back(struct supervisor *s)
+{
+    struct child *c = &s->children[s->roll.number];
+    if (c->retiring) {
+        c->pid = c->retiring;
+        c->retiring = 0;
+        c->due_ms = 0;
+        s->shared->workers[s->roll.number - 1].pid = (int)c->pid;
+    } else if (!c->pid && !c->due_ms) { /* it has crashed meanwhile */
+        c->due_ms = supervisor_now_ms();
+    }
+}
+
+static void fail(struct supervisor *s, const char *why)
+{
+    char text[128];
+    (void)snprintf(text, sizeof text, "worker %u: %s", s->roll.number, why);
+    give_back(s);
+    finish(s, text);
+}
+
+void restart_child_ended(struct supervisor *s, int code)
+{
+    char text[96];
+    (void)snprintf(text, sizeof text,
+                   "its successor ended with code %d before it served: see the log", code);
+    fail(s, text);
+}
+
+static void retire(struct supervisor *s)
+{
+    struct roll *r = &s->roll;
+    const struct child *c = &s->children[r->number];
+    s->shared->workers[r->number - 1].retire_pid = (int)c->retiring;
+    (void)kill(c->retiring, WORKER_DRAIN_SIGNAL);
+    r->stage = ROLL_RETIRING;
+    r->until_ms = supervisor_now_ms() + (uint64_t)s->cfg->drain.timeout_s * 1000 + RETIRE_EXTRA_MS;
+}
+
+/* True in the new child. */
+static bool next_worker(struct supervisor *s, int *code)
+{
+    struct roll *r = &s->roll;
+    while (++r->number > s->count && r->number <= WORKERS_MAX) { /* fewer than before */
+        s->children[r->number].due_ms = 0;
+        sockets_close_slot(s, r->number);
+        if (s->children[r->number].pid) {
+            break;
+        }
+    }
+    if (r->number > WORKERS_MAX) {
+        finish(s, NULL);
+        return false;
+    }
+    struct child *c = &s->children[r->number];
+    c->retiring = c->pid;
+    c->pid = 0;
+    if (r->number > s->count) {
+        s->shared->workers[r->number - 1].pid = 0;
+        retire(s);
+        return false;
+    }
+    r->stage = ROLL_STARTING;
+    r->until_ms = supervisor_now_ms() + READY_MS;
+    if (child_start(s, r->number, code)) {
+        return true;
+    }
+    if (c->pid == 0) {
+        fail(s, "cannot be started: see the log");
+    }
+    return false;
+}
+
+bool restart_step(struct supervisor *s, int *code)
+{
+    struct roll *r = &s->roll;
+    struct child *c = &s->children[r->number];
+    bool late = supervisor_now_ms() >= r->until_ms;
+    switch (r->stage) {
+    case ROLL_IDLE:
+        break;
+    case ROLL_CHECK:
+        if (late) {
+            restart_stop(s, "the check of the configuration takes too long");
+        }
+        break;
+    case ROLL_NEXT:
+        return next_worker(s, code);
+    case ROLL_STARTING:
+        if (s->shared->workers[r->number - 1].ready_pid == c->pid) {
+            if (c->retiring) {
+                retire(s);
+            } else {
+                r->stage = ROLL_NEXT;
+            }
+        } else if (late) {
+            (void)kill(c->pid, SIGKILL);
+            c->pid = 0;
+            fail(s, "its successor takes too long to serve");
+        }
+        break;
+    case ROLL_RETIRING:
+        if (c->retiring == 0) {
+            r->stage = ROLL_NEXT;
+        } else if (late) {
+            (void)kill(c->retiring, SIGKILL);
+        }
+        break;
+    }
+    return false;
+}

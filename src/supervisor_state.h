@@ -1,0 +1,118 @@
+/* Private to supervisor*.c: the struct they work on. */
+#ifndef SUPERVISOR_STATE_H
+#define SUPERVISOR_STATE_H
+
+#include "admin_process.h"
+#include "config.h"
+#include "worker.h"
+
+#include <signal.h>
+#include <sys/types.h>
+
+/* Child 0 is the admin process, the others are the workers. */
+struct child {
+    pid_t pid;           /* the newest process; 0: does not run */
+    pid_t retiring;      /* whose place it has taken, while that drains; 0: nobody */
+    uint64_t started_ms; /* monotonic */
+    uint64_t due_ms;     /* when it is started (again); 0: not planned */
+    unsigned backoff_ms;
+    bool served; /* some process in this place was ready once */
+};
+
+/* One entry of `listen`. */
+struct shared_address {
+    char *text;                 /* as configured; owned */
+    struct listen_socket claim; /* TCP: keeps the port; Unix: the socket they all accept on */
+    /* TCP: each worker's own, by number - 1; held here as well, so that whoever connects while a
+     * worker is replaced waits for its successor */
+    struct listen_socket slots[WORKERS_MAX];
+};
+
+/* A rolling restart: first `check` of the program on disk, then that program in this process, then
+ * one worker after the other. */
+enum roll_stage {
+    ROLL_IDLE,
+    ROLL_CHECK,    /* the program on disk checks the configuration */
+    ROLL_NEXT,     /* the worker after `number` comes next */
+    ROLL_STARTING, /* its successor starts */
+    ROLL_RETIRING, /* it drains */
+};
+
+struct roll {
+    enum roll_stage stage;
+    pid_t check_pid;  /* 0: no check runs */
+    int check_output; /* what it has to say; -1: none */
+    unsigned number;  /* of the worker that is being replaced; 0: none yet */
+    uint64_t until_ms;
+};
+
+struct supervisor {
+    const struct config *cfg;
+    char **argv;
+    unsigned count; /* of workers */
+    struct shared_address **listen;
+    size_t listen_count;
+    char *admin_text;
+    struct listen_socket admin;                 /* the public one; fd -1: none */
+    struct admin_backend backends[WORKERS_MAX]; /* private ones of the workers, by number - 1 */
+    int wake_fds[WORKERS_MAX];
+    int shared_fd;
+    struct workers_shared *shared;
+    struct child children[WORKERS_MAX + 1];
+    struct roll roll;
+    sigset_t signals, before;
+    bool draining;
+    uint64_t kill_ms; /* when those that are left are killed; 0: not decided */
+    int code;         /* the worst so far */
+};
+
+/* supervisor.c */
+uint64_t supervisor_now_ms(void);
+
+/* supervisor_sockets.c */
+void sockets_init(struct supervisor *s);
+/* Opens what the configuration names and is not open yet, closes what it names no more. On failure
+ * everything is as before. */
+int sockets_open(struct supervisor *s, struct err *e);
+/* What worker `number` accepts on, unless it is there already. */
+int sockets_open_slot(struct supervisor *s, unsigned number, struct err *e);
+/* Nobody will accept for a while: who connects goes to the other workers. */
+void sockets_close_slot(struct supervisor *s, unsigned number);
+/* In a child: moves what worker `number` accepts on into `out` (listen_count entries), closes what
+ * belongs to others. 0: the admin process, which keeps the way to all workers. */
+void sockets_keep(struct supervisor *s, unsigned number, struct listen_socket *out);
+/* From now on clients are refused. */
+void sockets_close_public(struct supervisor *s);
+/* `last`: this is the supervisor, whose end leaves no socket files. */
+void sockets_clear(struct supervisor *s, bool last);
+
+/* supervisor_children.c */
+/* True in the child, whose exit code is then in `*code`. */
+bool child_start(struct supervisor *s, unsigned number, int *code);
+void children_signal(const struct supervisor *s, int signum); /* all workers */
+unsigned children_running(const struct supervisor *s);        /* workers, retiring ones as well */
+void children_reap(struct supervisor *s);
+void children_end_admin(struct supervisor *s);
+void supervisor_drain(struct supervisor *s);
+
+/* supervisor_restart.c */
+void restart_begin(struct supervisor *s);
+/* After a takeover: the workers are replaced. */
+void restart_continue(struct supervisor *s, const struct err *e);
+void restart_check_ended(struct supervisor *s, int status);
+/* The newest process of the worker that is being replaced has ended before it served. */
+void restart_child_ended(struct supervisor *s, int code);
+/* One step, if one is due; true in a new child. */
+bool restart_step(struct supervisor *s, int *code);
+bool restart_active(const struct supervisor *s);
+void restart_stop(struct supervisor *s, const char *why);
+
+/* supervisor_handover.c */
+/* Replaces the program of this process by the one on disk. Returns only when that fails. */
+int handover_exec(struct supervisor *s, struct err *e);
+/* Is this process the new program of a supervisor? */
+bool handover_expected(void);
+/* Takes its sockets and children over. */
+int handover_take(struct supervisor *s, struct err *e);
+
+#endif

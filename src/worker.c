@@ -1,0 +1,82 @@
+#include "worker.h"
+
+#include <stdint.h>
+#include <unistd.h>
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct worker_wake *w = poll->data;
+    uint64_t times;
+    (void)events;
+    /* nothing to read: the one that leaves this place took it; looking does no harm */
+    ssize_t ignored = read(w->worker->wake_fds[w->worker->number - 1], &times, sizeof times);
+    (void)ignored;
+    if (status == 0) {
+        w->store->ops->wake(w->store);
+    }
+}
+
+static void wake_others(const struct worker_wake *w)
+{
+    const uint64_t once = 1;
+    unsigned count = w->worker->shared->count;
+    for (unsigned i = 0; i < count; i++) {
+        if (i != w->worker->number - 1) {
+            /* a full counter has woken it already */
+            ssize_t ignored = write(w->worker->wake_fds[i], &once, sizeof once);
+            (void)ignored;
+        }
+    }
+}
+
+static bool on_flush(void *ctx)
+{
+    struct worker_wake *w = ctx;
+    if (w->store && w->told != *w->commits) {
+        w->told = *w->commits;
+        wake_others(w);
+    }
+    return false;
+}
+
+void worker_wake_init(struct worker_wake *w, const struct worker *worker, struct loop *loop,
+                      const uint64_t *commits)
+{
+    *w = (struct worker_wake){.worker = worker, .commits = commits};
+    if (worker) {
+        loop_on_flush(loop, on_flush, w);
+    }
+}
+
+int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store)
+{
+    if (!w->worker || !store->ops->wake) {
+        return 0;
+    }
+    int rc = uv_poll_init(loop_uv(loop), &w->poll, w->worker->wake_fds[w->worker->number - 1]);
+    if (rc) {
+        return rc;
+    }
+    w->active = true;
+    w->store = store;
+    w->poll.data = w;
+    return uv_poll_start(&w->poll, UV_READABLE, on_readable);
+}
+
+void worker_wake_stop(struct worker_wake *w)
+{
+    if (w->active) {
+        w->active = false;
+        uv_close((uv_handle_t *)&w->poll, NULL);
+    }
+}
+
+void worker_ready(const struct worker *w)
+{
+    w->shared->workers[w->number - 1].ready_pid = (int)getpid();
+}
+
+bool worker_is_retired(const struct worker *w)
+{
+    return w->shared->workers[w->number - 1].retire_pid == (int)getpid();
+}
