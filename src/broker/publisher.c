@@ -15,13 +15,15 @@ struct publish {
     struct stream *stream;
     struct strbuf cors;
     bool is_batch, judged;
-    size_t asked;  /* envelopes in the request */
-    size_t *first; /* of each: the first event the policy made of it */
+    size_t asked;           /* envelopes in the request */
+    size_t *first;          /* of each: the first event the policy made of it */
+    struct event_list held; /* judged, but one before it on the connection is not */
 };
 
 static void publish_free(struct publish *p)
 {
     strbuf_clear(&p->cors);
+    event_list_clear(&p->held);
     free(p->first);
     free(p);
 }
@@ -44,10 +46,14 @@ static void on_writable(struct stream *s)
 
 static const struct stream_events publish_events = {.writable = on_writable, .closed = on_closed};
 
+static struct publish *publish_of(const struct stream *s)
+{
+    return s && s->events == &publish_events ? s->owner : NULL;
+}
+
 static struct publish *find(struct broker *b, uint64_t token)
 {
-    struct stream *s = http_server_stream(b->server, token);
-    return s && s->events == &publish_events ? s->owner : NULL;
+    return publish_of(http_server_stream(b->server, token));
 }
 
 static void answer_refused(struct publish *p, int status, struct slice detail)
@@ -120,6 +126,56 @@ static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ac
     }
 }
 
+/* ---- storing, in the order of the connection's requests, whichever hook is faster */
+
+static bool must_hold(const struct publish *p)
+{
+    const struct stream *s = p->stream;
+    while ((s = stream_earlier(s)) != NULL) {
+        const struct publish *earlier = publish_of(s);
+        if (earlier && (!earlier->judged || earlier->held.n)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint64_t later_id(const struct stream *s)
+{
+    const struct stream *later = stream_later(s);
+    return later ? later->id : 0;
+}
+
+/* `p` is gone afterwards if that fails. */
+static void append(struct publish *p)
+{
+    struct broker *b = p->b;
+    int rc = b->store->ops->append(b->store, &p->held, on_appended, b, p->stream->id);
+    event_list_clear(&p->held);
+    if (rc == 0) {
+        b->appends++;
+    } else {
+        answer_later(p, rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
+                                        : "the event store is unavailable; nothing was stored");
+    }
+}
+
+/* From the stream `id` on: what was held for one before it. */
+static void release(struct broker *b, uint64_t id)
+{
+    const struct stream *s;
+    while ((s = http_server_stream(b->server, id)) != NULL) {
+        struct publish *p = publish_of(s);
+        id = later_id(s);
+        if (p && !p->judged) {
+            return;
+        }
+        if (p && p->held.n) {
+            append(p);
+        }
+    }
+}
+
 static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
                        struct event_list *events, const size_t *first)
 {
@@ -128,26 +184,27 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
     if (!p) {
         return;
     }
+    uint64_t later = later_id(p->stream);
     p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
         b->metrics->refused_denied++;
         answer_refused(p, v->status, v->reason);
-        return;
+        break;
     case VERDICT_TRANSIENT:
         answer_later(p, "the policy could not decide; nothing was stored");
-        return;
+        break;
     case VERDICT_ALLOW:
+        memcpy(p->first, first, p->asked * sizeof *first);
+        p->held = *events;
+        *events = (struct event_list){0};
+        if (must_hold(p)) {
+            return;
+        }
+        append(p);
         break;
     }
-    memcpy(p->first, first, p->asked * sizeof *first);
-    int rc = b->store->ops->append(b->store, events, on_appended, b, token);
-    if (rc == 0) {
-        b->appends++;
-    } else {
-        answer_later(p, rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
-                                        : "the event store is unavailable; nothing was stored");
-    }
+    release(b, later);
 }
 
 void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq,

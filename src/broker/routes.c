@@ -48,7 +48,16 @@ static void on_writable(struct stream *s)
     (void)s; /* nothing is queued on a stream that is not open */
 }
 
-static const struct stream_events subscribe_events = {.writable = on_writable, .closed = on_closed};
+/* stream_open() would refuse it, too: who wants to read a stream keeps its connection open. */
+static void on_half_closed(struct stream *s)
+{
+    on_closed(s, CLOSE_CLIENT_CLOSED);
+    stream_set_owner(s, NULL, NULL);
+    stream_close(s, CLOSE_CLIENT_CLOSED);
+}
+
+static const struct stream_events subscribe_events = {
+    .writable = on_writable, .half_closed = on_half_closed, .closed = on_closed};
 
 static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
 {

@@ -20,6 +20,7 @@ static void linger(struct conn *c)
 {
     int fd;
     c->lingering = true;
+    strbuf_clear(&c->backlog);
     if (uv_fileno((uv_handle_t *)&c->handle, &fd) || shutdown(fd, SHUT_WR)) {
         conn_close(c, c->close_why);
     }
@@ -167,13 +168,17 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     (void)suggested;
     struct conn *c = h->data;
     *buf = loop_read_buffer(c->server->loop);
+    buf->len -= c->backlog.len; /* what cannot be parsed now must fit in there */
 }
 
-/* Streams and lingering connections are read to notice their end; others only as far as their
- * requests can be taken. */
+/* Streams and lingering connections are read to notice their end; others as far as their requests
+ * can be taken, and, while an answer is awaited, as far as the backlog has room: the client may go.
+ */
 static void set_reading(struct conn *c)
 {
-    bool want = !c->eof && (c->streaming || c->lingering || may_parse(c));
+    bool awaited =
+        c->exchange_count && c->backlog.len < LOOP_READ_BUFFER_BYTES && !c->close_when_written;
+    bool want = !c->eof && (c->streaming || c->lingering || awaited || may_parse(c));
     if (want == c->reading) {
         return;
     }
@@ -260,6 +265,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
             return;
         }
         c->eof = true;
+        exchange_half_closed(c);
         conn_progress(c);
         return;
     }

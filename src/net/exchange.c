@@ -129,12 +129,28 @@ static void exchange_close(struct stream *s, enum close_reason why)
     }
 }
 
+static struct stream *exchange_next(const struct stream *s, bool forward)
+{
+    const struct exchange *from =
+        container_of((struct stream *)(uintptr_t)s, struct exchange, stream);
+    struct list *it = forward ? from->node.next : from->node.prev;
+    while (it != &from->conn->exchanges) {
+        struct exchange *ex = container_of(it, struct exchange, node);
+        if (ex->stream.events) {
+            return &ex->stream;
+        }
+        it = forward ? it->next : it->prev;
+    }
+    return NULL;
+}
+
 static const struct stream_ops exchange_ops = {
     .respond = exchange_respond,
     .open = exchange_open,
     .write = exchange_write,
     .queue = exchange_queue,
     .close = exchange_close,
+    .next = exchange_next,
 };
 
 struct exchange *exchange_new(struct conn *c, const struct http_request *rq)
@@ -163,6 +179,19 @@ struct stream *exchange_streaming(const struct conn *c)
         return NULL;
     }
     return &list_first(&c->exchanges, struct exchange, node)->stream;
+}
+
+void exchange_half_closed(struct conn *c)
+{
+    list_for_each_safe (it, next, &c->exchanges) {
+        struct stream *s = &container_of(it, struct exchange, node)->stream;
+        if (s->events && s->events->half_closed) {
+            s->events->half_closed(s);
+        }
+        if (c->closing) {
+            return; /* all of them are gone */
+        }
+    }
 }
 
 void exchange_close_all(struct conn *c, enum close_reason why)

@@ -12,6 +12,8 @@ struct exchange *exchange_new(struct conn *c, const struct http_request *rq);
 struct stream *exchange_stream(struct exchange *ex);
 /* The open event stream of `c`, or NULL. */
 struct stream *exchange_streaming(const struct conn *c);
+/* The peer sends no more: those who mind are told. */
+void exchange_half_closed(struct conn *c);
 /* The connection is closing: everyone who owns a stream of it hears `closed`. */
 void exchange_close_all(struct conn *c, enum close_reason why);
 

@@ -15,6 +15,7 @@
 #include "net/frame.h"
 #include "net/http_response.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,6 +26,9 @@ struct stream;
 struct stream_events {
     /* The bytes given to stream_queue() have left; stream_write() may be called again. */
     void (*writable)(struct stream *s);
+    /* The client sends no more: it has left, or only closed its half of the connection. NULL: the
+     * difference does not matter. May close this stream. */
+    void (*half_closed)(struct stream *s);
     /* The stream is gone, for a reason that did not come from the owner. Last call. */
     void (*closed)(struct stream *s, enum close_reason why);
 };
@@ -35,6 +39,7 @@ struct stream_ops {
     ssize_t (*write)(struct stream *s, const uv_buf_t *bufs, unsigned count);
     int (*queue)(struct stream *s, struct frame *f, size_t offset);
     void (*close)(struct stream *s, enum close_reason why);
+    struct stream *(*next)(const struct stream *s, bool forward);
 };
 
 struct stream {
@@ -77,6 +82,17 @@ static inline ssize_t stream_write(struct stream *s, const uv_buf_t *bufs, unsig
 static inline int stream_queue(struct stream *s, struct frame *f, size_t offset)
 {
     return s->ops->queue(s, f, offset);
+}
+
+/* The nearest stream of the same connection that was asked for later (or earlier) and has an owner;
+ * NULL: none, or the order means nothing to this client. Borrowed until the loop goes on. */
+static inline struct stream *stream_later(const struct stream *s)
+{
+    return s->ops->next(s, true);
+}
+static inline struct stream *stream_earlier(const struct stream *s)
+{
+    return s->ops->next(s, false);
 }
 
 /* Ends an event stream (or an unanswered exchange). What was written before still arrives; what is
