@@ -8,6 +8,7 @@
 #include "config.h"
 #include "lua/lua_config.h"
 #include "lua/lua_policy.h"
+#include "lua/lua_watchdog.h"
 #include "net/loop.h"
 #include "server_options.h"
 #include "store/pg_schema.h"
@@ -151,14 +152,21 @@ static int check_policy(const struct config *cfg, struct err *e)
         return rc;
     }
     struct loop *loop = loop_new();
-    rc = loop ? lua_policy_open(&o.policy, loop, &metrics, &policy, e)
-              : err_set(e, UV_ENOMEM, "no memory for an event loop");
+    o.policy.watchdog = lua_watchdog_new((uint64_t)cfg->policy.hard_limit_ms, e);
+    if (!loop) {
+        rc = err_set(e, UV_ENOMEM, "no memory for an event loop");
+    } else if (!o.policy.watchdog) {
+        rc = e->code;
+    } else {
+        rc = lua_policy_open(&o.policy, loop, &metrics, &policy, e);
+    }
     if (policy) {
         policy->ops->close(policy);
     }
     if (loop && loop_free(loop) > 0 && rc == 0) {
         rc = err_set(e, UV_EBUSY, "the policy left handles open");
     }
+    lua_watchdog_free(o.policy.watchdog);
     server_options_clear(&o);
     return rc;
 }

@@ -88,6 +88,11 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, publish_timeout_ms),
     INTEGER(policy, suspended),
     INTEGER(policy, suspended_per_address),
+    INTEGER(policy, subscribe_cpu_ms),
+    INTEGER(policy, publish_cpu_ms),
+    INTEGER(policy, filter_cpu_ms),
+    INTEGER(policy, load_cpu_ms),
+    INTEGER(policy, hard_limit_ms),
 
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),

@@ -64,6 +64,7 @@ struct config {
         int64_t error_log_interval_s;
         int64_t subscribe_timeout_ms, publish_timeout_ms;
         int64_t suspended, suspended_per_address; /* the latter 0: no cap */
+        int64_t subscribe_cpu_ms, publish_cpu_ms, filter_cpu_ms, load_cpu_ms, hard_limit_ms;
     } policy;
 
     struct {

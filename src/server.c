@@ -11,6 +11,7 @@
 #include "broker/broker.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
+#include "lua/lua_watchdog.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/listener.h"
@@ -40,6 +41,7 @@ struct server {
     struct http_client *http_client; /* NULL: closed, or not yet open */
     struct lua_waits *waits;         /* hooks that wait, of whatever policy */
     struct policy *policy;
+    struct lua_watchdog *watchdog; /* outlives the policy */
     struct deadline drain_tick;
     uint64_t drain_until; /* loop time */
     bool draining, closing;
@@ -131,6 +133,7 @@ static int take_apart(struct server *s, int code)
         s->policy->ops->close(s->policy);
     }
     lua_waits_free(s->waits);
+    lua_watchdog_free(s->watchdog);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
     server_options_clear(&s->options);
@@ -255,6 +258,11 @@ static int start(struct server *s, struct err *e)
     if (!s->http_client) {
         return EX_UNAVAILABLE;
     }
+    s->watchdog = lua_watchdog_new((uint64_t)s->cfg->policy.hard_limit_ms, e);
+    if (!s->watchdog) {
+        return EX_OSERR;
+    }
+    s->options.policy.watchdog = s->watchdog;
     /* the policy first: a broken one leaves no store behind */
     if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
         return EX_CONFIG;

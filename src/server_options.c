@@ -110,6 +110,10 @@ int server_options_init(struct server_options *o, const struct config *c, struct
                    .params_bytes = (size_t)c->policy.params_bytes,
                    .identity_bytes = (size_t)c->policy.identity_bytes},
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
+        .cpu = {.subscribe_ms = (unsigned)c->policy.subscribe_cpu_ms,
+                .publish_ms = (unsigned)c->policy.publish_cpu_ms,
+                .filter_ms = (unsigned)c->policy.filter_cpu_ms,
+                .load_ms = (unsigned)c->policy.load_cpu_ms},
         .subscribe_timeout_ms = (uint64_t)c->policy.subscribe_timeout_ms,
         .publish_timeout_ms = (uint64_t)c->policy.publish_timeout_ms,
     };

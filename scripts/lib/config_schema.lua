@@ -175,6 +175,17 @@ local fields = {
     integer("suspended_per_address", 16, 0, 65536, "hooks",
       "Most of them on behalf of one client address; 0: no cap. Raise it where many clients or a busy publisher "
         .. "share one address. Clients of a Unix socket are not counted."),
+    milliseconds("subscribe_cpu_ms", 20, 1, 10000,
+      "CPU time for `authenticate` and `subscribe` of one request together; a hook that needs more is stopped and "
+        .. "nothing is granted. The same for `disconnect`."),
+    milliseconds("publish_cpu_ms", 5, 1, 10000,
+      "CPU time for `publish`; each further event of a batch adds a tenth. Here and for filters each KiB of data adds "
+        .. "0.2 ms."),
+    milliseconds("filter_cpu_ms", 2, 1, 10000, "CPU time of a filter or a format for one event."),
+    milliseconds("load_cpu_ms", 2000, 10, 600000, "CPU time for running the policy file when it is loaded."),
+    milliseconds("hard_limit_ms", 2000, 100, 600000,
+      "A call that does not end within so much CPU time after its budget is reported with its place, and the broker "
+        .. "aborts. No policy should be able to get there."),
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
   }),

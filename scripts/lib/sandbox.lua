@@ -7,9 +7,9 @@
 -- true while a filter or format runs; require(name); loading(), true until the policy is loaded.
 --
 -- Limits. Memory is capped. Sizes handed to library functions are bounded (MOST, REP_BYTES), because
--- one call into C cannot be interrupted. There is no bound on time yet: an endless loop in a policy
--- stops the broker, and patterns backtrack, so do not match long text of strangers against patterns
--- with several "-", "*" or "+". This protects against mistakes, not against hostile authors.
+-- one call into C cannot be interrupted. CPU time is limited by lua_watchdog.c, which stops what runs
+-- too long at its next instruction. Patterns backtrack, so do not match long text of strangers against
+-- patterns with several "-", "*" or "+". This protects against mistakes, not against hostile authors.
 local host = ...
 
 local MOST = 1000000 -- elements of a list, repetitions

@@ -12,6 +12,7 @@
     X(address)                                                                                     \
     X(admin)                                                                                       \
     X(base)                                                                                        \
+    X(budget)                                                                                      \
     X(coro)                                                                                        \
     X(config)                                                                                      \
     X(envelope)                                                                                    \

@@ -88,6 +88,15 @@
       "Questions dropped because the client left while their hook waited.")                        \
     X(policy_stale, counter, "tidegate_policy_stale_completions_total",                            \
       "Answers of services that came when no hook waited for them any more.")                      \
+    X(policy_overdue_authenticate, counter,                                                        \
+      "tidegate_policy_overdue_total{hook=\"authenticate\"}",                                      \
+      "Of these errors: calls stopped because they used up their CPU time.")                       \
+    X(policy_overdue_subscribe, counter, "tidegate_policy_overdue_total{hook=\"subscribe\"}", "")  \
+    X(policy_overdue_publish, counter, "tidegate_policy_overdue_total{hook=\"publish\"}", "")      \
+    X(policy_overdue_filter, counter, "tidegate_policy_overdue_total{hook=\"filter\"}", "")        \
+    X(policy_overdue_format, counter, "tidegate_policy_overdue_total{hook=\"format\"}", "")        \
+    X(policy_overdue_disconnect, counter, "tidegate_policy_overdue_total{hook=\"disconnect\"}",    \
+      "")                                                                                          \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")

@@ -151,10 +151,10 @@ static void unlink_token(struct lua_coro *c)
 }
 
 /* Frees what a dead coroutine holds; the job has its answer by now. */
-static void bury(struct lua_coro *c)
+static void bury(struct lua_coro *c, struct lua_meter *m)
 {
     struct err e;
-    if (lua_vm_reset(c->pool->vm, c->L, &e)) {
+    if (lua_vm_reset(c->pool->vm, c->L, m, &e)) {
         log_warn(
             "policy", "a __close function failed while its hook was given up",
             LOG_F(log_str("where", lua_vm_failure(c->pool->vm)->where), log_str("error", e.text)));
@@ -165,11 +165,12 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
 {
     struct lua_waits *w = c->pool->waits;
     struct lua_job *job = c->job;
+    REQUIRE(job != NULL);
     struct lua_wait wait = c->wait;
+    struct lua_meter meter = job->meter;
     uint64_t ticket = c->ticket;
     bool waited = c->state == CORO_YIELDED;
     bool clean = rc == 0;
-    REQUIRE(job != NULL);
     c->state = clean ? CORO_FREE : CORO_DEAD;
     c->job = NULL;
     c->wait = (struct lua_wait){0};
@@ -183,7 +184,7 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
     }
     job->done(job, rc, e); /* the last of the job */
     if (!clean) {
-        bury(c);
+        bury(c, &meter);
     }
     release(c);
 }
@@ -228,7 +229,7 @@ static void run(struct lua_coro *c, lua_CFunction body)
     struct err e = {0};
     c->state = CORO_RUNNING;
     p->running = c;
-    int rc = lua_vm_resume(p->vm, c->L, body, c->job, &e);
+    int rc = lua_vm_resume(p->vm, c->L, body, c->job, &c->job->meter, &e);
     p->running = NULL;
     if (rc == LUA_VM_WAITS && c->shed) {
         shed(c);

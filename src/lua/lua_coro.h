@@ -62,10 +62,12 @@ bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket);
 struct lua_job {
     lua_CFunction body; /* gets the job as light userdata at index 1; calls hooks by lua_callk() */
     /* Once, possibly before lua_coro_start() has returned. 0; UV_EINVAL, UV_ENOMEM: the body
-     * failed, see lua_vm_failure(); UV_ETIMEDOUT: waited too long, lua_vm_failure() says for what;
-     * UV_EAGAIN: too many wait; UV_ECANCELED. `e` has the message. The job is no longer used. */
+     * failed, see lua_vm_failure(); UV_EINTR: it used up its CPU time; UV_ETIMEDOUT: waited too
+     * long, lua_vm_failure() says for what; UV_EAGAIN: too many wait; UV_ECANCELED. `e` has the
+     * message. The job is no longer used. */
     void (*done)(struct lua_job *job, int rc, const struct err *e);
     uint64_t timeout_ms;       /* from start to end */
+    struct lua_meter meter;    /* CPU time of all its pieces together */
     uint64_t token;            /* for lua_waits_cancel(); 0: cannot be cancelled */
     struct peer_address owner; /* on whose behalf; all zero: is not counted */
     bool background;           /* takes at most a quarter of the places */

@@ -17,6 +17,7 @@ static struct lua_question *question_of(lua_State *L)
 static void push_hook(lua_State *L, struct lua_question *q, enum policy_hook hook)
 {
     q->hook = hook;
+    lua_vm_rename(L, &q->shared->budgets->hooks[hook]);
     lua_vm_push(L, q->shared->file->hooks[hook].ref);
 }
 
@@ -160,9 +161,19 @@ static int publish_rest(lua_State *L, struct lua_question *q)
     return 0;
 }
 
+static size_t data_bytes(const struct event_list *events)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < events->n; i++) {
+        n += event_data(events->v[i]).n;
+    }
+    return n;
+}
+
 static int publish(lua_State *L, struct lua_question *q)
 {
     push_identity(L, strbuf_slice(&q->answer->draft.identity));
+    lua_vm_allow(L, lua_budgets_batch(q->shared->budgets, q->asked.n, data_bytes(&q->asked)));
     return publish_rest(L, q);
 }
 

@@ -36,7 +36,8 @@ static int filter_body(lua_State *L)
 int lua_judge_filter(const struct judge *j, bool *deliver, struct err *e)
 {
     struct judgement x = {.j = j};
-    int rc = lua_vm_call(j->vm, filter_body, &x, e);
+    struct lua_allowance allowed = lua_budget_allow(j->budget, event_data(j->ev).n);
+    int rc = lua_vm_run(j->vm, allowed, filter_body, &x, e);
     *deliver = rc == 0 && x.deliver;
     return rc;
 }
@@ -108,7 +109,8 @@ int lua_judge_format(const struct judge *j, struct formatted *out, enum format_r
                      struct err *e)
 {
     struct judgement x = {.j = j, .out = out, .result = FORMAT_FAILED};
-    int rc = lua_vm_call(j->vm, format_body, &x, e);
+    struct lua_allowance allowed = lua_budget_allow(j->budget, event_data(j->ev).n);
+    int rc = lua_vm_run(j->vm, allowed, format_body, &x, e);
     *result = rc ? FORMAT_FAILED : x.result;
     return rc;
 }

@@ -10,6 +10,7 @@ struct judge {
     const struct lua_function *fn;
     int params; /* a reference */
     struct event *ev;
+    const struct lua_budget *budget;
 };
 
 /* 0 and *deliver, or negative: an error, not delivered. */

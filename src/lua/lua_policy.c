@@ -2,6 +2,7 @@
 
 #include "base/xalloc.h"
 #include "broker/event_json.h"
+#include "lua/lua_budgets.h"
 #include "lua/lua_judge.h"
 #include "lua/lua_params.h"
 #include "lua/lua_question.h"
@@ -24,6 +25,7 @@ struct lua_policy {
     struct lua_sandbox sandbox;
     struct lua_policy_file file;
     struct lua_params params;
+    struct lua_budgets budgets;
     struct policy_log log;
     struct lua_coros *coros;
     struct lua_questions questions;
@@ -44,9 +46,23 @@ static int64_t unix_ms(void *ctx)
 static void count_error(struct broker_metrics *m, enum policy_hook hook)
 {
     switch (hook) {
-#define X(e, name, counter)                                                                        \
+#define X(e, name, counter, overdue)                                                               \
     case POLICY_HOOK_##e:                                                                          \
         m->counter++;                                                                              \
+        break;
+        POLICY_HOOKS(X)
+#undef X
+    case POLICY_HOOK_COUNT:
+        break;
+    }
+}
+
+static void count_overdue(struct broker_metrics *m, enum policy_hook hook)
+{
+    switch (hook) {
+#define X(e, name, counter, overdue)                                                               \
+    case POLICY_HOOK_##e:                                                                          \
+        m->overdue++;                                                                              \
         break;
         POLICY_HOOKS(X)
 #undef X
@@ -65,6 +81,9 @@ static void report(struct lua_policy *p, struct policy_failure *f, const struct 
     f->text = e->text;
     f->traceback = raised ? failure->traceback : NULL;
     count_error(p->metrics, f->hook);
+    if (e->code == UV_EINTR) {
+        count_overdue(p->metrics, f->hook);
+    }
     policy_log_write(&p->log, f);
 }
 
@@ -241,7 +260,7 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
         return deliver;
     }
     struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
-                      ev};
+                      ev, &p->budgets.hooks[POLICY_HOOK_FILTER]};
     p->sandbox.pure = true;
     if (lua_judge_filter(&j, &deliver, &e)) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
@@ -270,7 +289,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
         return format_built_in(b, ev, out);
     }
     struct judge j = {p->vm, &p->file.formats.v[b->format], lua_params_ref(&p->params, b->params),
-                      ev};
+                      ev, &p->budgets.hooks[POLICY_HOOK_FORMAT]};
     p->sandbox.pure = true;
     if (lua_judge_format(&j, out, &result, &e)) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
@@ -334,6 +353,7 @@ static struct lua_questions questions_of(struct lua_policy *p)
         .loop = p->loop,
         .coros = p->coros,
         .file = &p->file,
+        .budgets = &p->budgets,
         .limits = &p->opt.limits,
         .event_bytes = p->opt.event_bytes,
         .batch_bytes = p->opt.memory_bytes,
@@ -355,6 +375,7 @@ static int load(struct lua_policy *p, struct err *e)
         return err_set(e, UV_ENOMEM, "policy %s: %zu bytes of memory are too few for a Lua state",
                        p->opt.file, p->opt.memory_bytes);
     }
+    lua_vm_watch(p->vm, p->opt.watchdog);
     p->coros = lua_coros_new(p->opt.waits, p->vm);
     p->sandbox = (struct lua_sandbox){.dir = p->dir,
                                       .unix_ms = unix_ms,
@@ -364,7 +385,8 @@ static int load(struct lua_policy *p, struct err *e)
                                       .extend_ctx = p->opt.extend_ctx};
     int rc = lua_sandbox_open(p->vm, &p->sandbox, e);
     if (rc == 0) {
-        rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, e);
+        rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, &p->budgets.load,
+                                  e);
     }
     if (rc == 0) {
         rc = lua_params_open(&p->params, p->vm, e);
@@ -386,6 +408,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     p->metrics = metrics;
     p->params.empty = LUA_NOREF;
     lua_policy_file_init(&p->file);
+    lua_budgets_init(&p->budgets, &p->opt.cpu);
     int rc = load(p, e);
     if (rc) {
         free_policy(p);

@@ -10,6 +10,15 @@
 
 struct lua_State;
 struct lua_waits;
+struct lua_watchdog;
+
+/* CPU time of one call, in milliseconds. */
+struct lua_policy_cpu {
+    unsigned subscribe_ms; /* authenticate and subscribe of one request together; disconnect */
+    unsigned publish_ms;
+    unsigned filter_ms; /* a filter, a format */
+    unsigned load_ms;   /* running the file */
+};
 
 struct lua_policy_options {
     const char *file;              /* absolute; `require` looks below its directory */
@@ -25,6 +34,8 @@ struct lua_policy_options {
      * none. What specs and tools put in. */
     void (*extend)(struct lua_State *L, void *ctx);
     void *extend_ctx;
+    struct lua_policy_cpu cpu;
+    struct lua_watchdog *watchdog; /* enforces `cpu`; borrowed until close; NULL: nobody does */
 };
 
 /* Loads and validates; on failure `e` names the file, the key or line, and what was expected.

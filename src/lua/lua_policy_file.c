@@ -20,7 +20,7 @@ struct load {
 const char *policy_hook_name(enum policy_hook hook)
 {
     static const char *const names[] = {
-#define X(e, name, counter) name,
+#define X(e, name, counter, overdue) name,
         POLICY_HOOKS(X)
 #undef X
     };
@@ -197,12 +197,12 @@ static int load_body(lua_State *L)
 }
 
 int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
-                         bool auth_open, struct err *e)
+                         bool auth_open, const struct lua_budget *budget, struct err *e)
 {
     const char *slash = strrchr(path, '/');
     struct load load = {f, {path, slash ? slash + 1 : path}, auth_open};
     f->texts = match_set_new();
-    int rc = lua_vm_call(vm, load_body, &load, e);
+    int rc = lua_vm_run(vm, lua_budget_allow(budget, 0), load_body, &load, e);
     return rc ? err_context(e, "policy %s", path) : 0;
 }
 

@@ -6,17 +6,18 @@
 #include "broker/match.h"
 #include "lua/lua_vm.h"
 
-/* X(enumerator, name in logs, member of struct broker_metrics that counts its errors) */
+/* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
+ * the calls that used up their CPU time) */
 #define POLICY_HOOKS(X)                                                                            \
-    X(AUTHENTICATE, "authenticate", policy_errors_authenticate)                                    \
-    X(SUBSCRIBE, "subscribe", policy_errors_subscribe)                                             \
-    X(PUBLISH, "publish", policy_errors_publish)                                                   \
-    X(DISCONNECT, "disconnect", policy_errors_disconnect)                                          \
-    X(FILTER, "filter", policy_errors_filter)                                                      \
-    X(FORMAT, "format", policy_errors_format)
+    X(AUTHENTICATE, "authenticate", policy_errors_authenticate, policy_overdue_authenticate)       \
+    X(SUBSCRIBE, "subscribe", policy_errors_subscribe, policy_overdue_subscribe)                   \
+    X(PUBLISH, "publish", policy_errors_publish, policy_overdue_publish)                           \
+    X(DISCONNECT, "disconnect", policy_errors_disconnect, policy_overdue_disconnect)               \
+    X(FILTER, "filter", policy_errors_filter, policy_overdue_filter)                               \
+    X(FORMAT, "format", policy_errors_format, policy_overdue_format)
 
 enum policy_hook {
-#define X(e, name, counter) POLICY_HOOK_##e,
+#define X(e, name, counter, overdue) POLICY_HOOK_##e,
     POLICY_HOOKS(X)
 #undef X
         POLICY_HOOK_COUNT,
@@ -49,7 +50,7 @@ void lua_policy_file_init(struct lua_policy_file *f);
 /* Runs the file at `path` and reads the table it returns. `f` was initialised; clear it on failure,
  * too. */
 int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
-                         bool auth_open, struct err *e);
+                         bool auth_open, const struct lua_budget *budget, struct err *e);
 /* Gives the references back and frees; nothing may be bound any more. */
 void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm);
 

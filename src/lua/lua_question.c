@@ -49,11 +49,13 @@ static void on_done(struct lua_job *job, int rc, const struct err *e)
 }
 
 static struct lua_question *question_new(const struct lua_questions *s, lua_CFunction body,
-                                         uint64_t timeout_ms)
+                                         enum policy_hook hook, uint64_t timeout_ms)
 {
     struct lua_question *q = xcalloc(1, sizeof *q);
     q->job = (struct lua_job){.body = body, .done = on_done, .timeout_ms = timeout_ms};
     q->shared = s;
+    q->hook = hook;
+    q->job.meter.allowed = lua_budget_allow(&s->budgets->hooks[hook], 0);
     return q;
 }
 
@@ -74,8 +76,8 @@ static void ask(struct lua_question *q, const struct policy_request *rq)
 void lua_question_subscribe(const struct lua_questions *s, const struct policy_request *rq,
                             policy_verdict_cb cb, void *ctx, uint64_t token)
 {
-    struct lua_question *q = question_new(s, lua_gate_subscribe, s->subscribe_timeout_ms);
-    q->hook = POLICY_HOOK_SUBSCRIBE;
+    struct lua_question *q =
+        question_new(s, lua_gate_subscribe, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->answer = lua_answer_new(s->limits, ctx, token);
     q->answer->on_subscribe = cb;
     ask(q, rq);
@@ -102,7 +104,8 @@ void lua_question_publish(const struct lua_questions *s, const struct policy_req
         refuse_publish(a, s->loop);
         return;
     }
-    struct lua_question *q = question_new(s, lua_gate_publish, s->publish_timeout_ms);
+    struct lua_question *q =
+        question_new(s, lua_gate_publish, POLICY_HOOK_AUTHENTICATE, s->publish_timeout_ms);
     q->hook = POLICY_HOOK_PUBLISH;
     q->answer = a;
     a->first = xcalloc(asked->n, sizeof *a->first);
@@ -115,8 +118,8 @@ void lua_question_publish(const struct lua_questions *s, const struct policy_req
 void lua_question_disconnect(const struct lua_questions *s, struct slice identity,
                              const struct disconnect_info *info)
 {
-    struct lua_question *q = question_new(s, lua_gate_disconnect, s->subscribe_timeout_ms);
-    q->hook = POLICY_HOOK_DISCONNECT;
+    struct lua_question *q =
+        question_new(s, lua_gate_disconnect, POLICY_HOOK_DISCONNECT, s->subscribe_timeout_ms);
     q->identity = identity;
     q->info = info;
     q->job.background = true;

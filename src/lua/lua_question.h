@@ -5,6 +5,7 @@
 #define LUA_LUA_QUESTION_H
 
 #include "lua/lua_answer.h"
+#include "lua/lua_budgets.h"
 #include "lua/lua_coro.h"
 #include "lua/lua_policy_file.h"
 #include "lua/lua_publication.h"
@@ -17,6 +18,7 @@ struct lua_questions {
     struct lua_coros *coros;
     const struct lua_policy_file *file;
     const struct policy_limits *limits;
+    const struct lua_budgets *budgets;
     size_t event_bytes; /* most of the data of one event a hook returns */
     size_t batch_bytes; /* most of all it returns for one request */
     uint64_t subscribe_timeout_ms, publish_timeout_ms;

@@ -8,8 +8,6 @@
 #include <string.h>
 #include <uv.h>
 
-enum { TRACEBACK_FRAMES = 12 };
-
 struct lua_vm {
     lua_State *L;
     size_t memory, memory_max;
@@ -19,6 +17,13 @@ struct lua_vm {
     uint64_t stack_repairs;
     bool in_call;
     void *host;
+    struct lua_watchdog *watchdog; /* NULL: nothing is limited */
+    bool watched;                  /* a budget applies to what is running */
+    struct lua_allowance allowed;  /* while watched */
+    bool stopped;                  /* it ran out; `failure` says where */
+    int co_status;                 /* how the coroutine that was resumed last has ended */
+    struct lua_meter *meter;       /* of the coroutine that runs, or NULL */
+    uint64_t resumed_at;           /* CPU time at the beginning of its piece */
     struct lua_vm_failure failure;
 };
 
@@ -67,6 +72,12 @@ struct lua_vm *lua_vm_new(size_t memory_max)
     return vm;
 }
 
+void lua_vm_watch(struct lua_vm *vm, struct lua_watchdog *watchdog)
+{
+    REQUIRE(!vm->in_call);
+    vm->watchdog = watchdog;
+}
+
 void lua_vm_free(struct lua_vm *vm)
 {
     if (!vm) {
@@ -95,72 +106,27 @@ void *lua_vm_host(lua_State *L)
     return lua_vm_of(L)->host;
 }
 
-/* Appends to a fixed buffer; cuts what does not fit. */
-static void append(char *out, size_t size, size_t *n, const char *text)
+static void note_error(lua_State *L, int error, int level)
 {
-    int added = snprintf(out + *n, size - *n, "%s", text);
-    size_t room = size - *n - 1;
-    *n += added < 0 ? 0 : (size_t)added > room ? room : (size_t)added;
-}
-
-/* The sandbox's wrappers around library functions: a policy's author wants to see their caller. */
-static bool is_internal(const char *position)
-{
-    return strncmp(position, LUA_VM_INTERNAL, sizeof LUA_VM_INTERNAL - 1) == 0;
-}
-
-/* From `level` outwards. */
-static void note_frames(lua_State *L, int level, struct lua_vm_failure *f)
-{
-    lua_Debug ar;
-    size_t n = 0;
-    int shown = 0;
-    for (; shown < TRACEBACK_FRAMES && lua_getstack(L, level, &ar); level++) {
-        if (!lua_getinfo(L, "Sln", &ar) || ar.currentline <= 0 || is_internal(ar.short_src)) {
-            continue;
-        }
-        char frame[256];
-        snprintf(frame, sizeof frame, "%s%s:%d: in %s", shown ? "\n" : "", ar.short_src,
-                 ar.currentline,
-                 ar.name           ? ar.name
-                 : *ar.what == 'm' ? "main chunk"
-                                   : "function");
-        append(f->traceback, sizeof f->traceback, &n, frame);
-        if (shown == 0) {
-            snprintf(f->where, sizeof f->where, "%s:%d", ar.short_src, ar.currentline);
-        }
-        shown++;
+    struct lua_vm *vm = lua_vm_of(L);
+    if (!vm->stopped) { /* else it is only how the script came down after that */
+        lua_failure_error(&vm->failure, L, level, error);
     }
 }
 
-/* Notes the error object at `idx`. Neither allocates nor calls a metamethod: __tostring of an error
- * object is the script's code, and this is no place to run it. */
-static void note_error(lua_State *L, int idx, int level, struct lua_vm_failure *f)
-{
-    memset(f, 0, sizeof *f);
-    note_frames(L, level, f);
-    if (lua_type(L, idx) == LUA_TSTRING) {
-        const char *text = lua_tostring(L, idx);
-        const char *rest = is_internal(text) ? strstr(text, ": ") : NULL;
-        snprintf(f->text, sizeof f->text, "%s%s", rest ? f->where : "", rest ? rest : text);
-    } else if (lua_isinteger(L, idx)) {
-        snprintf(f->text, sizeof f->text, LUA_INTEGER_FMT, lua_tointeger(L, idx));
-    } else {
-        snprintf(f->text, sizeof f->text, "an error object that is a %s, not a text",
-                 lua_typename(L, lua_type(L, idx)));
-    }
-}
-
-/* Runs where the error was raised. */
+/* The message handler: runs where the error was raised. */
 static int on_error(lua_State *L)
 {
-    note_error(L, 1, 1, &lua_vm_of(L)->failure);
+    note_error(L, 1, 1);
     return 1;
 }
 
 static int fail(struct lua_vm *vm, int status, struct err *e)
 {
     struct lua_vm_failure *f = &vm->failure;
+    if (vm->stopped) {
+        return err_set(e, UV_EINTR, "%s", f->text);
+    }
     if (status == LUA_ERRMEM) {
         /* no handler ran: the message of a memory error is all there is */
         memset(f, 0, sizeof *f);
@@ -189,6 +155,89 @@ static void check_top(struct lua_vm *vm, int top)
     }
 }
 
+/* ---- budgets */
+
+static void note_overdue(lua_State *L, struct lua_vm *vm)
+{
+    struct lua_vm_failure *f = &vm->failure;
+    lua_failure_frames(f, L, 0);
+    snprintf(f->text, sizeof f->text, "%s%sstopped after more than %u ms of CPU time (%s)",
+             f->where, f->where[0] ? ": " : "", (unsigned)(vm->allowed.cpu_ns / 1000000),
+             vm->allowed.budget->setting);
+    vm->stopped = true;
+}
+
+static int raise_overdue(lua_State *L)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    if (!vm->stopped) {
+        note_overdue(L, vm);
+    }
+    return luaL_error(L, "stopped: the policy used up its CPU time");
+}
+
+/* The hook of an overdue call. It stays until the call ends and raises again at each instruction:
+ * a script that catches the error gets no further. */
+static void on_overdue(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    (void)raise_overdue(L);
+}
+
+void lua_vm_poll(lua_State *L)
+{
+    const struct lua_vm *vm = lua_vm_of(L);
+    if (vm->watched && lua_watchdog_overdue(vm->watchdog)) {
+        (void)raise_overdue(L);
+    }
+}
+
+static void begin_watch(struct lua_vm *vm, lua_State *L, struct lua_allowance allowed)
+{
+    vm->stopped = false;
+    vm->watched = vm->watchdog != NULL;
+    if (vm->watched) {
+        vm->allowed = allowed;
+        lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
+    }
+}
+
+static void end_watch(struct lua_vm *vm)
+{
+    if (vm->watched) {
+        lua_watchdog_leave(vm->watchdog);
+        vm->watched = false;
+    }
+}
+
+void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    if (!vm->watched) {
+        return;
+    }
+    vm->allowed = allowed;
+    lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
+    if (vm->meter) {
+        *vm->meter = (struct lua_meter){.allowed = allowed};
+        vm->resumed_at = lua_watchdog_cpu_ns();
+    }
+}
+
+void lua_vm_rename(lua_State *L, const struct lua_budget *budget)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    if (vm->watched) {
+        vm->allowed.budget = budget;
+        lua_watchdog_rename(vm->watchdog, budget);
+    }
+    if (vm->meter) {
+        vm->meter->allowed.budget = budget;
+    }
+}
+
+/* ---- calls */
+
 static int enter(struct lua_vm *vm, struct err *e)
 {
     if (vm->in_call) {
@@ -199,9 +248,17 @@ static int enter(struct lua_vm *vm, struct err *e)
     return 0;
 }
 
-static void leave(struct lua_vm *vm)
+/* None of these three pushes allocates, so nothing is raised outside the pcall; a fresh stack has
+ * LUA_MINSTACK (20) slots and its top is always 0 here. */
+static int call(lua_State *L, lua_CFunction body, void *ud)
 {
-    vm->in_call = false;
+    int top = lua_gettop(L);
+    lua_pushcfunction(L, on_error);
+    lua_pushcfunction(L, body);
+    lua_pushlightuserdata(L, ud);
+    int status = lua_pcall(L, 1, 0, top + 1);
+    lua_settop(L, status == LUA_OK ? -2 : -3); /* the handler, and the error object */
+    return status;
 }
 
 int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
@@ -210,19 +267,31 @@ int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
     if (rc) {
         return rc;
     }
-    lua_State *L = vm->L;
-    int top = lua_gettop(L);
-    /* None of these three pushes allocates, so nothing is raised outside the pcall; a fresh stack
-     * has LUA_MINSTACK (20) slots and `top` is always 0 here. */
-    lua_pushcfunction(L, on_error);
-    lua_pushcfunction(L, body);
-    lua_pushlightuserdata(L, ud);
-    int status = lua_pcall(L, 1, 0, top + 1);
-    lua_settop(L, status == LUA_OK ? -2 : -3); /* the handler, and the error object */
+    int top = lua_gettop(vm->L);
+    vm->stopped = false;
+    int status = call(vm->L, body, ud);
     check_top(vm, top);
-    leave(vm);
+    vm->in_call = false;
     return status == LUA_OK ? 0 : fail(vm, status, e);
 }
+
+int lua_vm_run(struct lua_vm *vm, struct lua_allowance allowed, lua_CFunction body, void *ud,
+               struct err *e)
+{
+    int rc = enter(vm, e);
+    if (rc) {
+        return rc;
+    }
+    int top = lua_gettop(vm->L);
+    begin_watch(vm, vm->L, allowed);
+    int status = call(vm->L, body, ud);
+    end_watch(vm);
+    check_top(vm, top);
+    vm->in_call = false;
+    return status == LUA_OK && !vm->stopped ? 0 : fail(vm, status, e);
+}
+
+/* ---- coroutines */
 
 struct thread {
     lua_State *L;
@@ -251,35 +320,90 @@ void lua_vm_thread_free(struct lua_vm *vm, int ref)
     lua_vm_unref(vm->L, ref); /* writes to what is there already: cannot raise */
 }
 
-/* A coroutine catches its own errors and keeps the stack they happened on. */
-int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud, struct err *e)
+static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
+{
+    struct lua_allowance left = m->allowed;
+    left.cpu_ns -= m->used_ns < left.cpu_ns ? m->used_ns : left.cpu_ns;
+    begin_watch(vm, co, left);
+    vm->allowed = m->allowed; /* what reports name */
+    vm->meter = m;
+    if (vm->watched) {
+        vm->resumed_at = lua_watchdog_cpu_ns();
+        if (left.cpu_ns == 0) {
+            lua_watchdog_expire(vm->watchdog); /* pieces may be too short to be seen */
+        }
+    }
+}
+
+static void end_piece(struct lua_vm *vm)
+{
+    if (vm->watched) {
+        vm->meter->used_ns += lua_watchdog_cpu_ns() - vm->resumed_at;
+    }
+    end_watch(vm);
+    vm->meter = NULL;
+}
+
+/* stack: handler, and the error if there was one. What the body returns is of no use. */
+static int coroutine_ended(lua_State *L, int status, lua_KContext unused)
+{
+    (void)unused;
+    lua_vm_of(L)->co_status = status == LUA_YIELD ? LUA_OK : status;
+    return 0;
+}
+
+/* What every coroutine runs: the body, protected. An error raised by a hook would otherwise leave
+ * the coroutine with its hooks disabled, and pending __close methods could not be stopped any more:
+ * neither lua_resume() nor lua_resetthread() enables them again.
+ * stack: body, ud */
+static int coroutine_body(lua_State *L)
+{
+    luaL_checkstack(L, 1, NULL);
+    lua_pushcfunction(L, on_error);
+    lua_insert(L, 1);
+    return coroutine_ended(L, lua_pcallk(L, 1, 0, 1, 0, coroutine_ended), 0);
+}
+
+/* Neither push allocates. */
+static void prepare(lua_State *co, lua_CFunction body, void *ud)
+{
+    REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
+    lua_pushcfunction(co, coroutine_body);
+    lua_pushcfunction(co, body);
+    lua_pushlightuserdata(co, ud);
+}
+
+int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud,
+                  struct lua_meter *m, struct err *e)
 {
     int results = 0;
     int rc = enter(vm, e);
     if (rc) {
         return rc;
     }
-    if (body) { /* neither push allocates */
-        REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
-        lua_pushcfunction(co, body);
-        lua_pushlightuserdata(co, ud);
+    if (body) {
+        prepare(co, body, ud);
     }
-    int status = lua_resume(co, NULL, body ? 1 : 0, &results);
+    vm->co_status = LUA_OK;
+    begin_piece(vm, co, m);
+    int status = lua_resume(co, NULL, body ? 2 : 0, &results);
+    end_piece(vm);
     if (status == LUA_YIELD) {
         lua_pop(co, results);
     } else if (status == LUA_OK) {
-        lua_settop(co, 0); /* what the body has returned */
+        lua_settop(co, 0);
+        status = vm->co_status;
     } else {
-        note_error(co, -1, 0, &vm->failure);
+        note_error(co, -1, 0); /* memory too short for coroutine_body() itself */
     }
-    leave(vm);
-    if (status == LUA_YIELD) {
-        return LUA_VM_WAITS;
+    vm->in_call = false;
+    if (vm->stopped || (status != LUA_OK && status != LUA_YIELD)) {
+        return fail(vm, status, e);
     }
-    return status == LUA_OK ? 0 : fail(vm, status, e);
+    return status == LUA_YIELD ? LUA_VM_WAITS : 0;
 }
 
-int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct err *e)
+int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct lua_meter *m, struct err *e)
 {
     int rc = enter(vm, e);
     if (rc) {
@@ -288,22 +412,22 @@ int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct err *e)
     /* Answers what the coroutine had failed with, too, and leaves that error on its stack: only
      * what closing adds is news. */
     int before = lua_status(co);
+    begin_piece(vm, co, m);
     int status = lua_resetthread(co);
+    end_piece(vm);
     bool news = status != LUA_OK && (before == LUA_OK || before == LUA_YIELD);
     if (news) {
-        note_error(co, -1, 0, &vm->failure);
+        note_error(co, -1, 0);
     }
     lua_settop(co, 0);
-    leave(vm);
-    return news ? fail(vm, status, e) : 0;
+    vm->in_call = false;
+    return news || vm->stopped ? fail(vm, status, e) : 0;
 }
 
 void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text)
 {
-    struct lua_vm_failure *f = &vm->failure;
-    memset(f, 0, sizeof *f);
-    note_frames(co, 0, f);
-    snprintf(f->text, sizeof f->text, "%s", text);
+    lua_failure_frames(&vm->failure, co, 0);
+    snprintf(vm->failure.text, sizeof vm->failure.text, "%s", text);
 }
 
 const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm)
@@ -331,6 +455,18 @@ void lua_vm_push(lua_State *L, int ref)
     lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
 }
 
+/* A whole collection takes as long as the heap is large, whoever happens to be running. */
+static void collect(lua_State *L, struct lua_vm *vm)
+{
+    if (vm->watched) {
+        lua_watchdog_pause(vm->watchdog);
+    }
+    lua_gc(L, LUA_GCCOLLECT);
+    if (vm->watched) {
+        lua_watchdog_resume(vm->watchdog);
+    }
+}
+
 void lua_vm_charge(lua_State *L, size_t bytes)
 {
     struct lua_vm *vm = lua_vm_of(L);
@@ -339,7 +475,7 @@ void lua_vm_charge(lua_State *L, size_t bytes)
      * half of what a collection left free. */
     if (bytes > vm->memory_max || vm->charged + bytes > vm->collect_at ||
         vm->memory > vm->memory_max - bytes) {
-        lua_gc(L, LUA_GCCOLLECT);
+        collect(L, vm);
         if (bytes > vm->memory_max || vm->memory > vm->memory_max - bytes) {
             luaL_error(L,
                        "not enough memory: %I bytes of events do not fit into the policy's limit",

@@ -8,6 +8,8 @@
 #define LUA_LUA_VM_H
 
 #include "base/err.h"
+#include "lua/lua_failure.h"
+#include "lua/lua_watchdog.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -17,29 +19,39 @@
 
 struct lua_vm;
 
-/* Name (lua_load) of chunks that belong to the broker: never shown as the place of an error. */
-#define LUA_VM_INTERNAL "sandbox.lua"
-
-/* What the last failed call said. Borrowed until the next failure. */
-struct lua_vm_failure {
-    char text[1024];      /* the error message, or what kind of value was raised */
-    char where[128];      /* "geo.lua:14" of the innermost Lua frame; empty: none was running */
-    char traceback[1536]; /* one frame a line, innermost first; may be empty */
-};
-
 /* NULL: `memory_max` (bytes) or the machine's memory is too small for an empty state. */
 struct lua_vm *lua_vm_new(size_t memory_max);
+/* Who enforces budgets, from the next call on. Borrowed; NULL: nobody does. */
+void lua_vm_watch(struct lua_vm *vm, struct lua_watchdog *watchdog);
 /* Every reference must have been given back. */
 void lua_vm_free(struct lua_vm *vm);
 
 /* Runs `body` protected, with the light userdata `ud` at index 1. 0; UV_EINVAL: an error was
  * raised; UV_ENOMEM: the cap was reached; UV_EBUSY: called from inside a call, nothing was run.
- * `e` gets the message, lua_vm_failure() the rest. */
+ * `e` gets the message, lua_vm_failure() the rest. No time limit: for bodies that run nothing of a
+ * script. */
 __attribute__((warn_unused_result)) int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud,
                                                     struct err *e);
+/* The same with a budget, for bodies that do. UV_EINTR: it ran out, even if the script came to
+ * an end after that; the failure tells where it was when it was stopped first. */
+__attribute__((warn_unused_result)) int lua_vm_run(struct lua_vm *vm, struct lua_allowance allowed,
+                                                   lua_CFunction body, void *ud, struct err *e);
 const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 
+/* Inside a body of lua_vm_run() or a coroutine: another hook begins, and the count starts anew. */
+void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
+/* The same, but what was used so far counts on: only the name in reports changes. */
+void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
+/* For loops in C over what a script made: raises once the budget has run out. */
+void lua_vm_poll(lua_State *L);
+
 /* ---- coroutines, for lua_coro.c only */
+
+/* What the pieces of one coroutine's life may cost together. */
+struct lua_meter {
+    struct lua_allowance allowed;
+    uint64_t used_ns;
+};
 
 /* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */
 __attribute__((warn_unused_result)) int lua_vm_thread_new(struct lua_vm *vm, lua_State **out,
@@ -51,11 +63,12 @@ void lua_vm_thread_free(struct lua_vm *vm, int ref);
  * lua_vm_call(); then it must be reset. */
 enum { LUA_VM_WAITS = 1 };
 __attribute__((warn_unused_result)) int lua_vm_resume(struct lua_vm *vm, lua_State *co,
-                                                      lua_CFunction body, void *ud, struct err *e);
-/* Ends a coroutine that waits or failed: its to-be-closed variables are closed; what they raise is
- * the answer. Empty afterwards, in any case. */
+                                                      lua_CFunction body, void *ud,
+                                                      struct lua_meter *m, struct err *e);
+/* Ends a coroutine that waits or failed: its to-be-closed variables are closed, within what `m` has
+ * left; what they raise is the answer. Empty afterwards, in any case. */
 __attribute__((warn_unused_result)) int lua_vm_reset(struct lua_vm *vm, lua_State *co,
-                                                     struct err *e);
+                                                     struct lua_meter *m, struct err *e);
 /* lua_vm_failure() becomes `text`, with the place and traceback of a coroutine that waits. */
 void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text);
 

@@ -1,0 +1,209 @@
+-- The CPU budget of a call: what runs too long is stopped, whatever it does about it.
+local budget = require "native.budget"
+
+describe("budget", function()
+  local vm
+
+  local function open(options)
+    vm = budget.open(options or {})
+    return vm
+  end
+
+  after_each(function()
+    if vm then vm:close() end
+    vm = nil
+  end)
+
+  local function assert_stopped(code, at)
+    local ok, err, where, traceback, name = vm:run(code)
+    assert.is_nil(ok, code)
+    assert.equal("EINTR", name, err)
+    assert.matches("stopped after more than 20 ms of CPU time (test.cpu_ms)", err, 1, true)
+    if at then
+      assert.equal(at, where)
+      assert.equal(at .. ": ", err:sub(1, #at + 2))
+      assert.equal(at, traceback:match("^[^:]+:%d+"))
+    end
+    assert.equal("1", vm:run "return 1", "the state is usable afterwards")
+  end
+
+  it("stops an endless loop and tells where it was", function()
+    open()
+    assert_stopped("\n\nwhile true do end", "code:3")
+    assert_stopped("local function spin() while true do end end\nlocal function f() spin() end\nf()", "code:1")
+    local _, _, _, traceback = vm:run [[
+      local function inner() while true do end end
+      local function outer() inner() end outer()]]
+    assert.matches("^code:1: in inner\ncode:2: in outer", traceback)
+  end)
+
+  it("cannot be talked out of it", function()
+    open()
+    for _, code in ipairs {
+      "local function loop() while true do end end while true do pcall(loop) end",
+      "local function f() pcall(f) pcall(f) end f()",
+      "local function loop() while true do end end return pcall(pcall, loop)",
+      "return pcall(function() while true do end end)",
+      "local t <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+      "for i = 1, 100 do local t <close> = setmetatable({}, { __close = function() while true do end end }) end",
+      "while true do pcall(function() local t <close> = setmetatable({}, "
+        .. "{ __close = function() while true do end end }) error({}) end) end",
+      "local ok repeat ok = pcall(function() while true do end end) until ok == 'never'",
+    } do
+      assert_stopped(code)
+    end
+  end)
+
+  it("reports where it was stopped first, not where a script that went on was next", function()
+    open()
+    assert_stopped("local function loop()\n  while true do end\nend\nwhile true do pcall(loop) end", "code:2")
+  end)
+
+  it("reaches C functions that call C functions only", function()
+    open()
+    -- each call of type() from gsub is C calling C: only the hook on calls is in between
+    assert_stopped "local t = {} for i = 1, 5000 do t[i] = i end while true do table.sort(t, math.ult) end"
+  end)
+
+  it("leaves alone what is within it", function()
+    open()
+    for _ = 1, 300 do
+      assert.equal("5050", vm:run "local n = 0 for i = 1, 100 do n = n + i end return n")
+    end
+    open { hard_ms = 0 } -- nobody watches
+    assert.equal("x", vm:run "local spin = ... spin(300) return 'x'")
+  end)
+
+  it("judges a result that came in time although C took long", function()
+    open { cpu_ms = 1 }
+    -- the hook is set while spin() runs; no instruction of the script follows it
+    local ok, _, _, _, name = vm:run "local spin = ... local x = spin(300) return 'x'"
+    assert.is_nil(ok)
+    assert.equal("EINTR", name)
+    assert.equal("1", vm:run "return 1")
+  end)
+
+  it("counts the time of the processor, not of the clock", function()
+    open()
+    local luv = require "luv"
+    luv.sleep(1)
+    assert.equal("1", vm:run "local s = 0 for i = 1, 1000 do s = s + i end return 1")
+  end)
+
+  it("is asked by loops in C", function()
+    open()
+    local _, err, _, _, name = vm:run "local spin, poll = ... spin(300) return pcall(poll)"
+    assert.equal("EINTR", name)
+    assert.matches("stopped after", err)
+  end)
+
+  it("stops within what the watchdog's looks allow", function()
+    open()
+    local before = os.clock()
+    for _ = 1, 5 do assert_stopped "while true do end" end
+    assert.is_true(os.clock() - before < 5) -- about 0.15 s; a hang would never get here
+  end)
+
+  describe("of a coroutine", function()
+    it("adds up over its pieces", function()
+      open()
+      local pieces, ms, ok, err, where, _, name = vm:pieces [[
+        local spin, _, pause = ...
+        for i = 1, 1000 do
+          for j = 1, 1000 do end
+          spin(3)
+          pause()
+        end]]
+      assert.is_nil(ok)
+      assert.equal("EINTR", name)
+      assert.matches("stopped after more than 20 ms", err)
+      assert.matches("^code:%d$", where)
+      assert.is_true(pieces > 3 and pieces < 100, pieces)
+      assert.is_true(ms >= 20)
+    end)
+
+    it("runs to its end within it", function()
+      open()
+      local pieces, ms, answer = vm:pieces "local _, _, pause = ... for i = 1, 9 do pause(i) end return 'done'"
+      assert.equal(10, pieces)
+      assert.equal("done", answer)
+      assert.is_true(ms < 20)
+    end)
+
+    it("stops loops in any piece, and in what is closed at its end", function()
+      open()
+      for _, code in ipairs {
+        "while true do end",
+        "local _, _, pause = ... pause() while true do pcall(function() while true do end end) end",
+        "local _, _, pause = ... return pcall(function() pause() while true do end end)",
+        "local t <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+      } do
+        local _, _, ok, err, _, _, name = vm:pieces(code)
+        assert.is_nil(ok, code)
+        assert.equal("EINTR", name, err)
+        assert.equal("1", vm:run "return 1")
+      end
+    end)
+
+    it("is given up while it waits, and what it closes then is stopped too", function()
+      open()
+      local closing = "local _, _, pause = ... "
+        .. "local t <close> = setmetatable({}, { __close = function() %s end }) pause()"
+      assert.equal("closed", vm:abandon(closing:format ""))
+      assert.equal("EINTR", vm:abandon(closing:format "while true do end"))
+      assert.equal("EINVAL", vm:abandon(closing:format "error 'x'"))
+      assert.equal("1", vm:run "return 1")
+    end)
+
+    it("tells errors as the main state does", function()
+      open()
+      local _, _, ok, err, where, traceback, name = vm:pieces [[
+        local _, _, pause = ...
+        local function inner(t) return t.x.y end
+        local function outer() pause() local r = inner({}) return r end
+        local r = outer()]]
+      assert.is_nil(ok)
+      assert.equal("EINVAL", name)
+      assert.equal("code:2: attempt to index a nil value (field 'x')", err)
+      assert.equal("code:2", where)
+      assert.matches("^code:2: in inner\ncode:3: in outer", traceback)
+      _, _, ok, err, _, _, name = vm:pieces "local s = 'x' while true do s = s .. s end"
+      assert.is_nil(ok)
+      assert.equal("ENOMEM", name)
+      assert.matches("not enough memory", err)
+    end)
+  end)
+
+  describe("hard limit", function()
+    -- in a process of its own: it ends by abort()
+    local function child(code)
+      local out = os.tmpname()
+      local exe = require("luv").fs_readlink("/proc/self/exe")
+      local command = ("ulimit -c 0; BUDGET_CODE='%s' '%s' '%s/spec/support/budget_child.lua' "
+        .. ">%s 2>&1"):format(code, exe, SPEC_SOURCE_DIR, out)
+      local ok, how, number = os.execute(command)
+      local f = assert(io.open(out, "rb"))
+      local text = f:read "a"
+      f:close()
+      os.remove(out)
+      return ok, how, number, text
+    end
+
+    it("reports hook, line and C stack of a call that cannot be stopped, and aborts", function()
+      local ok, _, number, text = child "\nlocal spin = ...\nlocal function f()\n spin(1e9)\nend\nf() return 1"
+      assert.is_nil(ok, text)
+      assert.is_true(number == 6 or number == 134, tostring(number) .. text) -- SIGABRT
+      local line = assert(text:match("[^\n]*a call into the policy does not end[^\n]*"), text)
+      assert.matches(" hook=test ", line, 1, true)
+      assert.matches(" at=code:4 ", line, 1, true)
+      assert.matches(" setting=policy.hard_limit_ms", line, 1, true)
+      assert.matches("C stack of the call that could not be stopped:\n.*lua_vm_run", text)
+    end)
+
+    it("leaves a call alone that ends before", function()
+      local ok, _, _, text = child "local spin = ... spin(500) return 1"
+      assert.is_true(ok, text)
+      assert.matches("answer: nil EINTR", text, 1, true)
+    end)
+  end)
+end)
