@@ -98,6 +98,17 @@
 -- is false.
 ---@alias tg.FilterText string
 ---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
+
+-- Rules for the JSON text of the data, applied without Lua; bytes that no rule is about stay as they are.
+-- A path is names with points between: "customer.ssn". "*" is every member or element; a name also looks
+-- into the elements of an array on its way: "items.price". "\\." and "\\*" are the characters. All of equal
+-- names are meant. Where there are paths, data that is not JSON is not delivered; {} is the data as it is.
+---@class tg.FormatSpec
+---@field drop string[]?              paths to leave out
+---@field keep string[]?              paths to keep: all else is left out; not together with drop
+---@field mask table<string,tg.Scalar>?  path -> what stands there instead
+---@field event string?               as in tg.Frame
+
 ---@alias tg.FormatFn fun(ev: tg.Event, params: table): tg.Frame|string|nil
 
 -- Gates return a table (granted), `tg.deny(status, reason)` (the client must not come back unchanged),
@@ -111,7 +122,7 @@
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
 ---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
----@field formats table<string,tg.FormatFn>?  nil leaves the event out, and so does an error
+---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
 
 tg = {}

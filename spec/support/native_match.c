@@ -1,4 +1,5 @@
 /* broker/: match, json_edit. */
+#include "broker/json_edit.h"
 #include "broker/match.h"
 #include "native.h"
 #include "native_policy.h"
@@ -152,6 +153,59 @@ static int l_counts(lua_State *L)
     return 2;
 }
 
+static const char *add_rules(lua_State *L, struct json_edit *edit, struct err *e)
+{
+    static const char *const names[] = {"drop", "keep"};
+    for (int kind = 0; kind < 2; kind++) {
+        lua_getfield(L, 1, names[kind]);
+        for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
+            if (json_edit_add(edit, (enum json_edit_rule)kind, check_slice(L, -1),
+                              slice_of(NULL, 0), e)) {
+                return e->text;
+            }
+            lua_pop(L, 1);
+        }
+        lua_settop(L, 3);
+    }
+    lua_getfield(L, 1, "mask");
+    for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        if (json_edit_add(edit, JSON_EDIT_MASK, check_slice(L, -2), check_slice(L, -1), e)) {
+            return e->text;
+        }
+        lua_pop(L, 3);
+    }
+    lua_settop(L, 3);
+    return NULL;
+}
+
+/* edit({drop = {path, ..}, keep = {..}, mask = {{path, json}, ..}}, text [, most bytes]) -> text;
+ * or nil, message, what the buffer holds */
+static int l_edit(lua_State *L)
+{
+    struct json_edit *edit = json_edit_new();
+    struct strbuf out;
+    struct err e = {0};
+    lua_settop(L, 3);
+    strbuf_init(&out, (size_t)luaL_optinteger(L, 3, 1 << 20));
+    const char *bad = add_rules(L, edit, &e);
+    if (!bad && strbuf_append_str(&out, "<") == 0 &&
+        json_edit_apply(edit, check_slice(L, 2), &out, &e)) {
+        bad = e.text;
+    }
+    if (bad) {
+        lua_pushnil(L);
+        lua_pushstring(L, bad);
+        lua_pushlstring(L, out.len ? out.data : "", out.len);
+    } else {
+        lua_pushlstring(L, out.data + 1, out.len - 1);
+    }
+    strbuf_clear(&out);
+    json_edit_free(edit);
+    return bad ? 3 : 1;
+}
+
 static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
 {
     luaL_newmetatable(L, name);
@@ -173,7 +227,7 @@ int native_open_match(lua_State *L)
                                             {"explain", l_explain},
                                             {"discriminator", l_discriminator},
                                             {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new", l_new}, {"edit", l_edit}, {NULL, NULL}};
     new_class(L, set_class, set_methods);
     new_class(L, args_class, args_methods);
     luaL_newlib(L, functions);

@@ -40,7 +40,7 @@ describe("loading a policy", function()
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 5 } }"] =
         "filters.near: a function or text was expected, got number",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { near = 'x' } }"] =
-        "formats.near: a function was expected, got string",
+        "formats.near: a function or a table of rules was expected, got string",
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = { function() end } }"] =
         "filters: names are letters, digits, _ and -",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { ['a b'] = print } }"] = "formats: names are letters",

@@ -91,3 +91,96 @@ describe("policy, filters that are text", function()
     end
   end)
 end)
+
+describe("policy, formats that are rules", function()
+  local p
+
+  local function open(text, options)
+    if p then p:close() end
+    local err
+    p, err = policies.open_text(HEAD .. "P.formats = { f = " .. text .. " }\nreturn P", options)
+    return p, err
+  end
+
+  after_each(function()
+    if p then p:close() end
+    p = nil
+  end)
+
+  local function format(data, most)
+    local b = assert(p:bind { format = "f", params = '{"unused":1}' })
+    local result, log
+    log = policies.capture(function()
+      result = { p:format(b, policies.event { topic = "a", type = "t", data = data, id = 9 }, most) }
+    end)
+    p:unbind(b)
+    return result, log
+  end
+
+  it("edit the data", function()
+    assert(open '{ drop = { "a" }, mask = { ["b.c"] = "***", d = 5, e = true, f = 1.5 }, event = "order" }')
+    assert.same({ "deliver", '{"b":{"c":"***"},"d":5,"e":true,"f":1.5,"g":1.10}', "order" },
+      format '{"a":1,"b":{"c":2},"d":3,"e":4,"f":6,"g":1.10}')
+    assert(open '{ keep = { "a" }, mask = { ["a.b"] = "line\\n\\"" } }')
+    assert.same({ "deliver", '{"a":{"b":"line\\n\\""}}', "" }, format '{"a":{"b":1},"c":2}')
+  end)
+
+  it("without paths deliver any data, byte for byte", function()
+    for _, spec in ipairs { "{}", '{ event = "x" }', '{ mask = {} }' } do
+      assert(open(spec))
+      for _, data in ipairs { "not json", "", '{"a": 1.0}\n' } do
+        assert.equal(data, format(data)[2])
+      end
+    end
+  end)
+
+  it("deliver nothing where they cannot be applied, and say so", function()
+    assert(open '{ mask = { ssn = "***" } }')
+    for i, data in ipairs { "not json", '{"ssn":1', "" } do
+      local result, log = format(data)
+      assert.same({ "failed", "", "" }, result)
+      local line = policies.first_line(log)
+      assert.same({ "format", "f", "9", "the data is not JSON" },
+        { line.hook, line["function"], line.event, line.error })
+      assert.equal(i, p:metrics().policy_errors_format)
+    end
+    local result, log = format('{"ssn":1}', 8)
+    assert.equal("failed", result[1])
+    assert.matches("longer than 8 bytes", log, 1, true)
+    assert(open "{}")
+    result, log = format('{"ssn":1}', 8)
+    assert.equal("failed", result[1])
+    assert.matches("longer than 8 bytes", log, 1, true)
+  end)
+
+  it("have one answer for several masks of a value: the first path in order", function()
+    for _ = 1, 20 do
+      assert(open '{ mask = { ["*"] = "star", a = "name", ["a.b"] = "inner" } }')
+      assert.equal('{"a":"star","c":"star"}', format('{"a":{"b":1},"c":2}')[2])
+    end
+  end)
+
+  it("that are wrong keep the policy from loading", function()
+    for text, expected in pairs {
+      ["{ drops = {} }"] = "formats.f: unknown key 'drops' (did you mean 'drop'?)",
+      ["{ drop = 'a' }"] = "formats.f.drop: a list of paths was expected, got string",
+      ["{ drop = {} }"] = "formats.f.drop: a list of at least one path was expected",
+      ["{ keep = { a = 1 } }"] = "formats.f.keep: a list of at least one path was expected",
+      ["{ keep = { 1 } }"] = "formats.f.keep: a string was expected, got number",
+      ["{ drop = { 'a' }, keep = { 'b' } }"] = "formats.f: drop and keep exclude each other",
+      ["{ drop = { 'a..b' } }"] = "formats.f.drop: path 'a..b': a name is empty",
+      ["{ mask = { 'a' } }"] = "formats.f.mask: paths were expected as keys, got a number",
+      ["{ mask = { a = {} } }"] = "formats.f.mask: 'a': a string, number or boolean was expected, got table",
+      ["{ mask = { a = 0/0 } }"] = "formats.f.mask",
+      ["{ mask = { a = ('x'):rep(2000) } }"] = "formats.f.mask",
+      ["{ mask = { ['a*'] = 1 } }"] = "formats.f.mask: path 'a*': '*' stands alone between points",
+      ["{ mask = 1 }"] = "formats.f.mask: a table {path = replacement} was expected, got number",
+      ["{ event = 'a\\nb' }"] = "formats.f.event: one line of 1 to 255 bytes was expected",
+      ["{ event = '' }"] = "formats.f.event: one line of 1 to 255 bytes was expected",
+    } do
+      local none, err = open(text)
+      assert.is_nil(none)
+      assert.matches(expected, err, 1, true)
+    end
+  end)
+end)

@@ -3,6 +3,7 @@
 #include "base/xalloc.h"
 #include "broker/event_json.h"
 #include "lua/lua_budgets.h"
+#include "lua/lua_format_spec.h"
 #include "lua/lua_judge.h"
 #include "lua/lua_params.h"
 #include "lua/lua_question.h"
@@ -178,6 +179,16 @@ static int resolve(const struct lua_policy *p, const struct subscription *s,
     return 0;
 }
 
+/* What failed without Lua. */
+static void report_plain(struct lua_policy *p, struct policy_failure *f,
+                         const struct lua_function *fn, const struct err *e)
+{
+    f->where = fn->where;
+    f->text = e->text;
+    count_error(p->metrics, f->hook);
+    policy_log_write(&p->log, f);
+}
+
 /* A filter that is text meets its params without Lua. */
 static int bind_text(struct lua_policy *p, const struct subscription *s, struct policy_binding *out)
 {
@@ -192,10 +203,7 @@ static int bind_text(struct lua_policy *p, const struct subscription *s, struct 
         return 0;
     }
     f.function = fn->name;
-    f.where = fn->where;
-    f.text = e.text;
-    count_error(p->metrics, f.hook);
-    policy_log_write(&p->log, &f);
+    report_plain(p, &f, fn, &e);
     return e.code;
 }
 
@@ -204,7 +212,8 @@ static int ask_bind(struct policy *base, const struct subscription *s, struct po
     struct lua_policy *p = of(base);
     int rc = resolve(p, s, out);
     rc = rc ? rc : bind_text(p, s, out);
-    bool lua = (out->filter >= 0 && !out->text) || out->format >= 0;
+    bool lua = (out->filter >= 0 && !out->text) ||
+               (out->format >= 0 && !p->file.formats.v[out->format].spec);
     if (rc || !s->params.p || !lua) {
         return rc; /* no function would read the params */
     }
@@ -288,8 +297,18 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     if (b->format < 0) {
         return format_built_in(b, ev, out);
     }
-    struct judge j = {p->vm, &p->file.formats.v[b->format], lua_params_ref(&p->params, b->params),
-                      ev, &p->budgets.hooks[POLICY_HOOK_FORMAT]};
+    const struct lua_function *fn = &p->file.formats.v[b->format];
+    if (fn->spec) {
+        result = lua_format_spec_apply(fn->spec, ev, out, &e);
+        if (result == FORMAT_FAILED) {
+            struct policy_failure f = {
+                .hook = POLICY_HOOK_FORMAT, .function = fn->name, .event = ev->id};
+            report_plain(p, &f, fn, &e);
+        }
+        return result;
+    }
+    struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
+                      &p->budgets.hooks[POLICY_HOOK_FORMAT]};
     p->sandbox.pure = true;
     if (lua_judge_format(&j, out, &result, &e)) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);

@@ -1,6 +1,7 @@
 #include "lua/lua_policy_file.h"
 
 #include "base/xalloc.h"
+#include "lua/lua_format_spec.h"
 #include "lua/lua_policy_text.h"
 #include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
@@ -77,7 +78,8 @@ static bool name_ok(const char *name, size_t n)
 struct kind {
     const char *name;
     struct lua_functions *out;
-    bool text; /* may be text instead */
+    int instead;      /* the type it may have instead of a function */
+    const char *word; /* and what that is called */
 };
 
 static void read_function(lua_State *L, const struct load *load, const struct kind *k)
@@ -92,10 +94,10 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
     if (strcmp(kind, "formats") == 0 && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0)) {
         luaL_error(L, "formats.%s: the name belongs to a built-in format; use another", name);
     }
-    bool text = k->text && lua_type(L, -1) == LUA_TSTRING;
-    if (!text && lua_type(L, -1) != LUA_TFUNCTION) {
-        luaL_error(L, "%s.%s: a function%s was expected, got %s", kind, name,
-                   k->text ? " or text" : "", luaL_typename(L, -1));
+    int type = lua_type(L, -1);
+    if (type != k->instead && type != LUA_TFUNCTION) {
+        luaL_error(L, "%s.%s: a function or %s was expected, got %s", kind, name, k->word,
+                   lua_typename(L, type));
     }
     if (out->n == FUNCTIONS_MAX) {
         luaL_error(L, "%s: more than %d", kind, FUNCTIONS_MAX);
@@ -104,13 +106,20 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
     struct lua_function *f = &out->v[out->n];
     *f = (struct lua_function){.name = xstrdup(name), .ref = LUA_NOREF};
     out->n++; /* owned from here on, whatever is raised */
-    if (text) {
+    if (type == LUA_TSTRING) {
         f->text = lua_policy_text_compile(L, load->f->texts, &load->source, name,
                                           lua_shape_string(L, -1, name), f->where, sizeof f->where);
         lua_pop(L, 1);
-        return;
+    } else if (type == LUA_TTABLE) {
+        char what[NAME_MAX_BYTES + 16];
+        snprintf(what, sizeof what, "formats.%s", name);
+        snprintf(f->where, sizeof f->where, "%s", load->source.chunk);
+        f->spec = lua_format_spec_new();
+        lua_format_spec_read(L, lua_gettop(L), what, f->spec);
+        lua_pop(L, 1);
+    } else {
+        take_function(L, f);
     }
-    take_function(L, f);
 }
 
 static int by_name(const void *a, const void *b)
@@ -184,8 +193,9 @@ static int load_body(lua_State *L)
     for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
         read_hook(L, 2, (enum policy_hook)i, f);
     }
-    read_functions(L, 2, load, &(struct kind){"filters", &f->filters, true});
-    read_functions(L, 2, load, &(struct kind){"formats", &f->formats, false});
+    read_functions(L, 2, load, &(struct kind){"filters", &f->filters, LUA_TSTRING, "text"});
+    read_functions(L, 2, load,
+                   &(struct kind){"formats", &f->formats, LUA_TTABLE, "a table of rules"});
     if (!lua_policy_file_has(f, POLICY_HOOK_SUBSCRIBE)) {
         return luaL_error(L, "subscribe: missing; it decides what a client receives");
     }
@@ -228,6 +238,7 @@ static void free_names(struct lua_functions *all)
 {
     for (size_t i = 0; i < all->n; i++) {
         free(all->v[i].name);
+        lua_format_spec_free(all->v[i].spec);
     }
     free(all->v);
 }

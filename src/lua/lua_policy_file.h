@@ -24,13 +24,16 @@ enum policy_hook {
     POLICY_HOOK_SINGLE_COUNT = POLICY_HOOK_FILTER, /* those of which a policy has at most one */
 };
 
+struct format_spec;
+
 const char *policy_hook_name(enum policy_hook hook);
 
-/* A function of the policy; or a filter that is text and has none. */
+/* A function of the policy; or a filter or format that needs none. */
 struct lua_function {
     char *name;               /* owned; of filters and formats */
     int ref;                  /* LUA_NOREF: the policy has none */
     const struct match *text; /* borrowed from `texts`; NULL: not text */
+    struct format_spec *spec; /* owned; NULL: not a table of rules */
     char where[128];          /* "geo.lua:14", where it is defined */
 };
 

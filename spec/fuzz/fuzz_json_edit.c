@@ -1,0 +1,183 @@
+/* Edited JSON text against jansson's edit of the same: the result is JSON, means the same, and
+ * editing it again changes nothing, so no path leads to anything that should be gone: not in the
+ * first of equal keys either. The first byte chooses the rules. */
+#include "base/json_syntax.h"
+#include "base/json_text.h"
+#include "broker/json_edit.h"
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct rules {
+    const char *drop[4], *keep[4], *mask[4];
+} sets[] = {
+    {.drop = {"a", "b.c", "l.*.x"}},
+    {.mask = {"a", "b.c", "l.*"}},
+    {.keep = {"a", "b.c", "l.x"}},
+    {.keep = {"*.c", "b"}, .mask = {"b.c", "a"}},
+    {.drop = {"*.*"}, .mask = {"a", "*"}},
+    {.drop = {"l.*"}, .mask = {"*.a.c"}},
+    {.keep = {"*"}},
+    {.mask = {"*.*", "b"}},
+};
+
+static const char masked[] = "\"***\"";
+
+static void require(bool ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+static struct json_edit *edit_of(const struct rules *r)
+{
+    struct json_edit *edit = json_edit_new();
+    struct err e;
+    for (unsigned i = 0; i < 4; i++) {
+        require(!r->drop[i] || json_edit_add(edit, JSON_EDIT_DROP, slice_str(r->drop[i]),
+                                             slice_of(NULL, 0), &e) == 0);
+        require(!r->keep[i] || json_edit_add(edit, JSON_EDIT_KEEP, slice_str(r->keep[i]),
+                                             slice_of(NULL, 0), &e) == 0);
+        require(!r->mask[i] || json_edit_add(edit, JSON_EDIT_MASK, slice_str(r->mask[i]),
+                                             slice_str(masked), &e) == 0);
+    }
+    return edit;
+}
+
+/* ---- the same on trees: where a path can lead, kept as the texts that are left of it */
+
+struct paths {
+    const char *p[12];
+    char kind[12];
+    unsigned n;
+    bool kept;
+};
+
+static void add(struct paths *to, const char *p, char kind)
+{
+    if (p) {
+        to->p[to->n] = p;
+        to->kind[to->n++] = kind;
+    }
+}
+
+/* The paths behind a member (`key`) or element (NULL). */
+static struct paths enter(const struct paths *from, const char *key)
+{
+    struct paths to = {.kept = from->kept};
+    for (unsigned i = 0; i < from->n; i++) {
+        const char *p = from->p[i], *end = p + strcspn(p, ".");
+        const char *rest = *end ? end + 1 : "";
+        bool any = *p == '*';
+        if (any || (key && strlen(key) == (size_t)(end - p) && strncmp(key, p, strlen(key)) == 0)) {
+            add(&to, rest, from->kind[i]);
+        } else if (!key) {
+            add(&to, p, from->kind[i]);
+        }
+    }
+    return to;
+}
+
+/* A new reference to what is left of `v`; NULL: nothing. */
+static json_t *edited(json_t *v, struct paths at, bool keeps)
+{
+    bool drop = false, mask = false, keeping = false;
+    bool container = json_is_object(v) || json_is_array(v);
+    for (unsigned i = 0; i < at.n; i++) {
+        bool arrived = *at.p[i] == '\0';
+        drop = drop || (arrived && at.kind[i] == 'd');
+        mask = mask || (arrived && at.kind[i] == 'm');
+        at.kept = at.kept || (arrived && at.kind[i] == 'k');
+        keeping = keeping || (!arrived && at.kind[i] == 'k');
+    }
+    for (unsigned i = 0; i < at.n;) {
+        if (*at.p[i] == '\0') {
+            at.n--;
+            at.p[i] = at.p[at.n];
+            at.kind[i] = at.kind[at.n];
+        } else {
+            i++;
+        }
+    }
+    if (drop || (keeps && !at.kept && !(keeping && (container || mask)))) {
+        return NULL;
+    }
+    if (mask) {
+        return json_string("***");
+    }
+    if (json_is_array(v)) {
+        json_t *out = json_array();
+        for (size_t i = 0; i < json_array_size(v); i++) {
+            json_t *left = edited(json_array_get(v, i), enter(&at, NULL), keeps);
+            require(!left || json_array_append_new(out, left) == 0);
+        }
+        return out;
+    }
+    if (json_is_object(v)) {
+        json_t *out = json_object();
+        const char *key;
+        json_t *member;
+        json_object_foreach(v, key, member)
+        {
+            json_t *left = edited(member, enter(&at, key), keeps);
+            require(!left || json_object_set_new_nocheck(out, key, left) == 0);
+        }
+        return out;
+    }
+    return json_incref(v);
+}
+
+static void compare(const struct rules *r, struct slice text, const struct strbuf *out)
+{
+    json_error_t why;
+    json_t *before = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    struct paths at = {.n = 0};
+    bool keeps = r->keep[0] != NULL;
+    if (!before) {
+        return; /* duplicates, numbers out of range, \u0000 */
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        add(&at, r->drop[i], 'd');
+        add(&at, r->mask[i], 'm');
+        add(&at, r->keep[i], 'k');
+    }
+    json_t *after = json_loadb(out->len ? out->data : "", out->len,
+                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    json_t *expected = edited(before, at, keeps);
+    require(after && expected && json_equal(after, expected));
+    json_decref(expected);
+    json_decref(after);
+    json_decref(before);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0) {
+        return 0;
+    }
+    const struct rules *r = &sets[data[0] % (sizeof sets / sizeof *sets)];
+    struct slice text = slice_of((const char *)data + 1, size - 1);
+    struct json_edit *edit = edit_of(r);
+    struct strbuf out, again;
+    struct err e;
+    strbuf_init(&out, 1 << 20);
+    strbuf_init(&again, 1 << 20);
+    int rc = json_edit_apply(edit, text, &out, &e);
+    require((rc == 0) == (e.code == 0));
+    if (rc) {
+        require(out.len == 0);
+    } else {
+        require(json_syntax_ok(strbuf_slice(&out)));
+        require(json_edit_apply(edit, strbuf_slice(&out), &again, &e) == 0);
+        require(slice_eq(strbuf_slice(&out), strbuf_slice(&again)));
+        compare(r, text, &out);
+    }
+    strbuf_clear(&out);
+    strbuf_clear(&again);
+    json_edit_free(edit);
+    return 0;
+}
