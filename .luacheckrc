@@ -5,6 +5,7 @@ exclude_files = { "build/" }
 stds.tidegate_policy = {
   read_globals = {
     tg = { fields = { "deny", "geohash", "pattern_ok", "topic", "topic_ok" } },
+    cache = { fields = { "fetch" } },
     json = { fields = { "encode", "decode", "null", "array" } },
     log = { fields = { "info", "warn" } },
     "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "sleep", "tonumber", "tostring",

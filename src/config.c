@@ -94,6 +94,9 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, load_cpu_ms),
     INTEGER(policy, hard_limit_ms),
 
+    INTEGER(cache, bytes),
+    INTEGER(cache, value_bytes),
+
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),
     INTEGER(limits, target_bytes),

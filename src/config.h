@@ -68,6 +68,10 @@ struct config {
     } policy;
 
     struct {
+        int64_t bytes, value_bytes;
+    } cache;
+
+    struct {
         int64_t max_connections, max_connections_per_address;
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t event_bytes, batch_events;

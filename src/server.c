@@ -40,6 +40,7 @@ struct server {
     struct store *store;
     struct http_client *http_client; /* NULL: closed, or not yet open */
     struct lua_waits *waits;         /* hooks that wait, of whatever policy */
+    struct lua_cache *cache;         /* of cache.fetch() */
     struct policy *policy;
     struct lua_watchdog *watchdog; /* outlives the policy */
     struct deadline drain_tick;
@@ -132,6 +133,7 @@ static int take_apart(struct server *s, int code)
     if (s->policy) {
         s->policy->ops->close(s->policy);
     }
+    lua_cache_free(s->cache);
     lua_waits_free(s->waits);
     lua_watchdog_free(s->watchdog);
     http_server_clear(&s->public);
@@ -236,6 +238,8 @@ static void build(struct server *s)
     s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
     s->waits = lua_waits_new(s->loop, &s->metrics, &s->options.waits);
     s->options.policy.waits = s->waits;
+    s->cache = lua_cache_new(s->loop, &s->metrics, &s->options.cache);
+    s->options.policy.cache = s->cache;
     http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
                      &s->admin_net);

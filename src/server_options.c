@@ -121,6 +121,10 @@ int server_options_init(struct server_options *o, const struct config *c, struct
         .suspended = (unsigned)c->policy.suspended,
         .suspended_per_address = (unsigned)c->policy.suspended_per_address,
     };
+    o->cache = (struct lua_cache_limits){
+        .bytes = (size_t)c->cache.bytes,
+        .value_bytes = (size_t)c->cache.value_bytes,
+    };
     o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
                                                   .max_queued = HTTP_CLIENT_QUEUED,
                                                   .max_idle = HTTP_CLIENT_IDLE};

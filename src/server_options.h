@@ -4,6 +4,7 @@
 
 #include "broker/broker.h"
 #include "config.h"
+#include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "net/http_client.h"
@@ -15,8 +16,9 @@ struct server_options {
     struct http_server_options public, admin;
     struct http_client_options http_client;
     struct store_options store;
-    struct lua_policy_options policy; /* waits: set by who makes them */
+    struct lua_policy_options policy; /* waits, cache: set by who makes them */
     struct lua_waits_limits waits;
+    struct lua_cache_limits cache;
     struct network *trusted_proxies; /* owned */
 };
 

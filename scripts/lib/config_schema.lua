@@ -189,6 +189,11 @@ local fields = {
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
   }),
+  section("cache", "What `cache.fetch` keeps for policies.", {
+    bytes("bytes", 8 * MIB, 64 * KIB, 64 * GIB,
+      "Most memory of all values; the one not asked for longest leaves first."),
+    bytes("value_bytes", 64 * KIB, 256, 4 * MIB, "Most bytes of one value, as JSON."),
+  }),
 
   section("limits", "What strangers can make the broker do.", {
     integer("max_connections", 16000, 1, 10000000, "connections", "Most open connections."),

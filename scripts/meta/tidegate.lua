@@ -194,6 +194,28 @@ function log.warn(text, fields) end
 ---@param ... any
 function print(...) end
 
+cache = {}
+
+---@class tg.CacheTimes               seconds, up to 30 days
+---@field ttl number                  how long a value is good; a little less, so that values do not expire together
+---@field neg_ttl number?             how long `false` is; none: ttl, at most 10
+---@field stale number?               while fn fails: how much older than ttl the value may be that is used instead; none: 0
+
+---The value of that key: kept, or what fn returns. Hooks that ask for a key while fn runs for it wait
+---for that one run, whatever connection or policy they belong to. Values are kept as JSON
+---(json.encode): every caller gets a copy. Keys are shared by all policies of the process and survive
+---a reload: let them begin with what the value depends on.
+---fn may wait. It returns the value; false ("there is none") is kept, too; nil and why is not: cache.fetch
+---returns both to all who wait, or an old value. An error it raises is raised in the hook that ran
+---it; the others get nil and its text.
+---@async
+---@generic T
+---@param key string                  1 to 1024 bytes
+---@param ttl number|tg.CacheTimes
+---@param fn fun(): T?, string?
+---@return T? value, string? err
+function cache.fetch(key, ttl, fn) end
+
 ---Waits. The hook goes on that much later, or not at all if it takes too long altogether.
 ---@async
 ---@param seconds number              0 to 86400

@@ -221,3 +221,48 @@ describe("a broker with hooks that wait", function()
     broker:stop()
   end)
 end)
+
+describe("cache.fetch", function()
+  it("runs its function once for many clients, whoever of them leaves", function()
+    local broker = tidegate.start {
+      policy = [[
+        return {
+          api = 1,
+          authenticate = function() return {} end,
+          subscribe = function(req)
+            local topic, err = cache.fetch("topic", { ttl = 100, stale = 100 }, function()
+              log.info("runs for " .. req.query.name)
+              sleep(tonumber(req.query.s or 0.2))
+              return "a/b"
+            end)
+            if not topic then return nil, err end
+            return { topics = { topic } }
+          end,
+          publish = function(pub) return pub end,
+        }
+      ]],
+      config = { policy = { suspended_per_address = 0 } },
+    }
+    local first = sse.start(broker, { query = { name = "first", s = "50" } })
+    eventually("the first one runs it", function() return broker:logged { msg = "runs for first" } end)
+    local clients = {}
+    for i = 1, 100 do clients[i] = sse.start(broker, { query = { name = "n" .. i } }) end
+    eventually("all wait", function() return broker:metric "tidegate_policy_suspended_hooks" == 101 end)
+    first:reset()
+    sse.pump_until("all are open", clients, function()
+      for _, c in ipairs(clients) do
+        if not c.status then return false end
+      end
+      return true
+    end)
+    for _, c in ipairs(clients) do assert.equal(200, c.status) end
+    assert.equal(2, broker:metric "tidegate_policy_cache_misses_total")
+    assert.equal(100, broker:metric "tidegate_policy_cache_shared_total")
+    broker:publish("a/b", "hello")
+    for _, c in ipairs(clients) do assert.equal("hello", c:next().data) end
+    assert.equal(200, sse.request(broker, { query = { name = "late" } }).status)
+    assert.equal(1, broker:metric "tidegate_policy_cache_hits_total")
+    assert.equal(0, broker:metric "tidegate_policy_suspended_hooks")
+    broker:stop()
+  end)
+end)

@@ -3,6 +3,7 @@
  * granted obeys the contract of broker/policy.h. */
 #include "broker/event.h"
 #include "broker/topic.h"
+#include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "net/loop.h"
@@ -60,8 +61,10 @@ static struct bench *bench_new(void)
     close(fd);
     b->loop = loop_new();
     struct lua_waits_limits waits = {.suspended = 16};
+    struct lua_cache_limits cache = {65536, 4096};
     struct lua_policy_options opt = {.file = path,
                                      .waits = lua_waits_new(b->loop, &b->metrics, &waits),
+                                     .cache = lua_cache_new(b->loop, &b->metrics, &cache),
                                      .subscribe_timeout_ms = 1000,
                                      .publish_timeout_ms = 1000,
                                      .memory_bytes = 8 << 20,

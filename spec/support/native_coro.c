@@ -1,6 +1,7 @@
 /* lua/lua_coro: a policy whose hooks wait for wait(name), a function that the spec completes, as
  * often and as late as it likes. Questions are answered into a list. */
 #include "base/xalloc.h"
+#include "lua/lua_cache.h"
 #include "lua/lua_coro.h"
 #include "lua/lua_policy.h"
 #include "native_policy.h"
@@ -24,6 +25,7 @@ struct bench {
     uv_timer_t alive;
     struct broker_metrics metrics;
     struct lua_waits *waits;
+    struct lua_cache *cache;
     struct policy *policies[4]; /* generations */
     struct wait all[WAITS_MAX];
     size_t count;
@@ -102,6 +104,7 @@ static void close_bench(struct bench *b)
         }
     }
     uv_run(loop_uv(b->loop), UV_RUN_NOWAIT);
+    lua_cache_free(b->cache);
     lua_waits_free(b->waits);
     uv_close((uv_handle_t *)&b->alive, NULL);
     uv_run(loop_uv(b->loop), UV_RUN_NOWAIT);
@@ -134,6 +137,10 @@ static int l_new(lua_State *L)
         .suspended = (unsigned)native_field_integer(L, 1, "suspended", 64),
         .suspended_per_address = (unsigned)native_field_integer(L, 1, "per_address", 0)};
     b->waits = lua_waits_new(b->loop, &b->metrics, &limits);
+    struct lua_cache_limits cache = {
+        .bytes = (size_t)native_field_integer(L, 1, "cache_bytes", 1 << 20),
+        .value_bytes = (size_t)native_field_integer(L, 1, "value_bytes", 65536)};
+    b->cache = lua_cache_new(b->loop, &b->metrics, &cache);
     return 1;
 }
 
@@ -149,6 +156,7 @@ static int l_open(lua_State *L)
         .event_bytes = 1 << 20,
         .limits = {.topics = 100, .params_keys = 32, .params_bytes = 1024, .identity_bytes = 2048},
         .waits = b->waits,
+        .cache = b->cache,
         .subscribe_timeout_ms = timeout_ms,
         .publish_timeout_ms = timeout_ms,
         .extend = extend,

@@ -1,6 +1,7 @@
 /* lua/: a policy file, opened as the broker opens it; questions are asked with made-up requests. */
 #include "native_policy.h"
 
+#include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "net/loop.h"
@@ -17,6 +18,7 @@ struct bench {
     uv_timer_t alive;
     struct broker_metrics metrics;
     struct lua_waits *waits;
+    struct lua_cache *cache;
     struct policy *policy;
     struct bound {
         lua_Integer id;
@@ -61,6 +63,7 @@ static void close_bench(struct bench *b)
         b->policy->ops->close(b->policy);
         b->policy = NULL;
     }
+    lua_cache_free(b->cache);
     lua_waits_free(b->waits);
     uv_close((uv_handle_t *)&b->alive, NULL);
     turn(b);
@@ -108,6 +111,8 @@ static int l_open(lua_State *L)
     turn(b);
     b->waits = lua_waits_new(b->loop, &b->metrics, &(struct lua_waits_limits){.suspended = 16});
     opt.waits = b->waits;
+    b->cache = lua_cache_new(b->loop, &b->metrics, &(struct lua_cache_limits){65536, 4096});
+    opt.cache = b->cache;
     if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e)) {
         close_bench(b);
         lua_pushnil(L);

@@ -97,6 +97,18 @@
     X(policy_overdue_format, counter, "tidegate_policy_overdue_total{hook=\"format\"}", "")        \
     X(policy_overdue_disconnect, counter, "tidegate_policy_overdue_total{hook=\"disconnect\"}",    \
       "")                                                                                          \
+    X(cache_hits, counter, "tidegate_policy_cache_hits_total",                                     \
+      "cache.fetch answered from memory.")                                                         \
+    X(cache_misses, counter, "tidegate_policy_cache_misses_total",                                 \
+      "cache.fetch ran its function.")                                                             \
+    X(cache_shared, counter, "tidegate_policy_cache_shared_total",                                 \
+      "cache.fetch waited for the function another hook ran.")                                     \
+    X(cache_stale, counter, "tidegate_policy_cache_stale_total",                                   \
+      "cache.fetch answered with an old value because the function failed.")                       \
+    X(cache_evictions, counter, "tidegate_policy_cache_evictions_total",                           \
+      "Values that left the cache for want of room: see cache.bytes.")                             \
+    X(cache_entries, gauge, "tidegate_policy_cache_entries", "Values in the cache.")               \
+    X(cache_bytes, gauge, "tidegate_policy_cache_bytes", "Bytes of the cache.")                    \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")

@@ -1,4 +1,4 @@
-/* What policies may call besides the Lua libraries: tg, log, json, print, sleep. */
+/* What policies may call besides the Lua libraries: tg, log, json, cache, print, sleep. */
 #ifndef LUA_LUA_API_H
 #define LUA_LUA_API_H
 
@@ -12,7 +12,7 @@ bool lua_api_deny_status_ok(lua_Integer status);
 /* NULL, or what is wrong with the text of a denial; a constant. */
 const char *lua_api_deny_reason_check(const char *reason, size_t n);
 
-/* Inside a body: sets tg, log, json, print and sleep in the table on top of the stack. */
+/* Inside a body: sets tg, log, json, cache, print and sleep in the table on top of the stack. */
 void lua_api_open(lua_State *L);
 
 #endif

@@ -325,6 +325,11 @@ static struct lua_coro *current(lua_State *L, const char *what)
     return NULL;
 }
 
+void lua_coro_check(lua_State *L, const char *what)
+{
+    (void)current(L, what);
+}
+
 uint64_t lua_coro_begin(lua_State *L, const char *what)
 {
     struct lua_coro *c = current(L, what);

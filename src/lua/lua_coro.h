@@ -37,6 +37,8 @@ struct lua_coros;
  * and nothing the script does can catch that. A function that needs not wait after all just
  * returns. */
 uint64_t lua_coro_begin(lua_State *L, const char *what);
+/* Only raises. For functions that need not wait most of the time. */
+void lua_coro_check(lua_State *L, const char *what);
 /* Milliseconds until the running hook is given up; at least 1. */
 uint64_t lua_coro_left_ms(lua_State *L);
 

@@ -400,6 +400,7 @@ static int load(struct lua_policy *p, struct err *e)
                                       .unix_ms = unix_ms,
                                       .ctx = p->loop,
                                       .coros = p->coros,
+                                      .cache = p->opt.cache,
                                       .extend = p->opt.extend,
                                       .extend_ctx = p->opt.extend_ctx};
     int rc = lua_sandbox_open(p->vm, &p->sandbox, e);

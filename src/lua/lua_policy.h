@@ -9,6 +9,7 @@
 #include "net/loop.h"
 
 struct lua_State;
+struct lua_cache;
 struct lua_waits;
 struct lua_watchdog;
 
@@ -27,6 +28,7 @@ struct lua_policy_options {
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
     struct policy_limits limits;   /* of what hooks return */
     unsigned error_log_interval_s; /* 0: every error is shown */
+    struct lua_cache *cache;       /* borrowed for the policy's life */
     struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
     uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+struct lua_cache;
 struct lua_coros;
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
@@ -20,6 +21,7 @@ struct lua_sandbox {
     bool loading;            /* globals may be set, `require` works */
     bool pure;               /* a filter or format runs: no clock, no random numbers */
     struct lua_coros *coros; /* borrowed; NULL: nothing can wait */
+    struct lua_cache *cache; /* borrowed; not NULL where something can */
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;

@@ -1,0 +1,467 @@
+#include "lua/lua_cache.h"
+
+#include "base/hash.h"
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "lua/lua_coro.h"
+#include "lua/lua_json.h"
+#include "lua/lua_sandbox.h"
+#include "lua/lua_shape.h"
+#include "lua/value_cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* uthash calls exit() when memory is short unless told otherwise: nobody shares the flight then */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(f) ((f)->findable = false)
+#include <uthash.h>
+
+enum {
+    ERROR_BYTES = 512,
+    /* while the function fails an old value is good for that long before it is tried again */
+    RETRY_MS = 2000,
+    DEFAULT_NEGATIVE_MS = 10000,
+};
+static const double most_s = 30.0 * 86400;
+static const char *const fetch_type = "tidegate.fetch";
+
+enum flight_state {
+    FLIGHT_RUNS,
+    FLIGHT_ORPHANED, /* whose owner died: the first waiter is to run its function */
+    FLIGHT_LANDED,   /* `text` is the value */
+    FLIGHT_FAILED,   /* `error` says why */
+};
+
+/* One run of a function for a key, and who waits for it. */
+struct flight {
+    struct list due; /* in lua_cache.due, unless it RUNS */
+    enum flight_state state;
+    const lua_State *owner; /* while it RUNS; for comparison only */
+    struct list waiters;
+    struct strbuf text, error;
+    bool findable; /* in lua_cache.under_way */
+    UT_hash_handle hh;
+    size_t key_len;
+    char key[VALUE_CACHE_KEY_MAX_BYTES];
+};
+
+struct waiter {
+    struct list node; /* in flight.waiters */
+    struct lua_waits *waits;
+    uint64_t ticket;
+};
+
+struct lua_cache {
+    struct loop *loop;
+    struct broker_metrics *metrics;
+    struct lua_cache_limits limits;
+    struct value_cache *values;
+    struct hash_key key;
+    struct flight *under_way; /* uthash: RUNS or ORPHANED */
+    struct list due;          /* flights whose waiters are to be told */
+    struct task wake;
+    uint64_t random;
+};
+
+/* Of one call that owns or awaits a flight; on the coroutine's stack as a userdata to be closed, so
+ * that its end is noticed however it comes. */
+struct fetch {
+    struct lua_cache *cache;
+    struct flight *flight;      /* NULL: does not own one (any more) */
+    enum flight_state at_death; /* what becomes of it should this call end without an outcome */
+    uint64_t ttl_ms, negative_ms, stale_ms;
+};
+
+enum { ARG_KEY = 1, ARG_TTL, ARG_FN, ARG_FETCH, ARGS = ARG_FETCH };
+
+/* ---- flights */
+
+static unsigned hash_of(const struct lua_cache *c, struct slice key)
+{
+    return (unsigned)hash_bytes(&c->key, key.p, key.n);
+}
+
+static struct flight *flight_find(const struct lua_cache *c, struct slice key)
+{
+    struct flight *f = NULL;
+    HASH_FIND_BYHASHVALUE(hh, c->under_way, key.p, key.n, hash_of(c, key), f);
+    return f;
+}
+
+static struct flight *flight_new(struct lua_cache *c, struct slice key)
+{
+    struct flight *f = xcalloc(1, sizeof *f);
+    list_init(&f->due);
+    list_init(&f->waiters);
+    strbuf_init(&f->text, c->limits.value_bytes);
+    strbuf_init(&f->error, ERROR_BYTES);
+    f->key_len = key.n;
+    memcpy(f->key, key.p, key.n);
+    f->findable = true;
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, c->under_way, f->key, f->key_len, hash_of(c, key), f);
+    return f;
+}
+
+/* Whoever asks from now on does not find it. */
+static void flight_hide(struct lua_cache *c, struct flight *f)
+{
+    if (f->findable) {
+        REQUIRE(c->under_way != NULL);
+        HASH_DEL(c->under_way, f);
+        f->findable = false;
+    }
+}
+
+static void flight_free(struct lua_cache *c, struct flight *f)
+{
+    flight_hide(c, f);
+    list_del(&f->due);
+    strbuf_clear(&f->text);
+    strbuf_clear(&f->error);
+    free(f);
+}
+
+static void flight_end(struct fetch *own, enum flight_state state)
+{
+    struct lua_cache *c = own->cache;
+    struct flight *f = own->flight;
+    own->flight = NULL;
+    f->state = state;
+    if (state != FLIGHT_ORPHANED) {
+        flight_hide(c, f);
+    }
+    list_del(&f->due);
+    list_add_tail(&c->due, &f->due);
+    loop_defer(c->loop, &c->wake);
+}
+
+/* __close and __gc: whoever ends without having ended the flight has died. */
+static int fetch_close(lua_State *L)
+{
+    struct fetch *own = lua_touserdata(L, 1);
+    if (own->flight) {
+        flight_end(own, own->at_death);
+    }
+    return 0;
+}
+
+static void update_figures(struct lua_cache *c)
+{
+    struct value_cache_figures f = value_cache_figures(c->values);
+    c->metrics->cache_bytes = f.bytes;
+    c->metrics->cache_entries = f.entries;
+    c->metrics->cache_evictions = f.evictions;
+}
+
+/* ---- results */
+
+static int push_value(lua_State *L, struct slice text)
+{
+    struct lua_json_error why;
+    if (lua_json_decode(L, text, &why) != LUA_JSON_OK) {
+        return luaL_error(L, "cache.fetch: the value cannot be read: %s", why.text);
+    }
+    return 1;
+}
+
+static struct slice key_of(lua_State *L)
+{
+    struct slice key;
+    key.p = lua_tolstring(L, ARG_KEY, &key.n);
+    return key;
+}
+
+/* Is there an old value that this caller accepts, now that there is no new one? Pushes it. */
+static bool push_stale(lua_State *L, const struct fetch *own)
+{
+    struct lua_cache *c = own->cache;
+    struct cached_value v;
+    struct slice key = key_of(L);
+    uint64_t now = loop_now(c->loop);
+    if (!own->stale_ms || !value_cache_get(c->values, key, &v) ||
+        now >= v.expired_at + own->stale_ms) {
+        return false;
+    }
+    uint64_t end = v.expired_at + own->stale_ms;
+    value_cache_extend(c->values, key, now + RETRY_MS < end ? now + RETRY_MS : end);
+    c->metrics->cache_stale++;
+    push_value(L, v.text);
+    return true;
+}
+
+static int fail(lua_State *L, const struct fetch *own, struct slice why)
+{
+    if (push_stale(L, own)) {
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushlstring(L, why.p ? why.p : "", why.n);
+    return 2;
+}
+
+/* ---- running the function */
+
+static void note_error(struct flight *f, const char *text, size_t n)
+{
+    if (strbuf_append(&f->error, text, n < ERROR_BYTES ? n : ERROR_BYTES)) {
+        strbuf_reset(&f->error); /* no memory: failed all the same */
+    }
+}
+
+/* Up to a tenth shorter, so that what was fetched together is not fetched together again. */
+static uint64_t jittered(struct lua_cache *c, uint64_t ms)
+{
+    c->random ^= c->random << 13U; /* xorshift64 (Marsaglia, 2003) */
+    c->random ^= c->random >> 7U;
+    c->random ^= c->random << 17U;
+    return ms - (ms / 10 ? c->random % (ms / 10 + 1) : 0);
+}
+
+static int landed(lua_State *L, struct fetch *own, int value)
+{
+    static const char unusable[] = "the function of cache.fetch returned what cannot be kept";
+    struct lua_cache *c = own->cache;
+    struct flight *f = own->flight;
+    bool negative = lua_isboolean(L, value) && !lua_toboolean(L, value);
+    uint64_t ms = negative ? own->negative_ms : jittered(c, own->ttl_ms);
+    note_error(f, unusable, sizeof unusable - 1);
+    own->at_death = FLIGHT_FAILED; /* those who wait would only get the same */
+    lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
+    value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
+                    loop_now(c->loop) + ms);
+    update_figures(c);
+    flight_end(own, FLIGHT_LANDED);
+    return push_value(L, strbuf_slice(&f->text)); /* a copy, as everybody else gets */
+}
+
+/* The function has returned (or raised); its results, or the error, are above ARGS. */
+static int after_fn(lua_State *L, int status, lua_KContext ctx)
+{
+    static const char none[] =
+        "the function of cache.fetch returned nil; return false for \"there is none\"";
+    struct fetch *own = lua_touserdata(L, ARG_FETCH);
+    struct flight *f = own->flight;
+    (void)ctx;
+    bool raised = status != LUA_OK && status != LUA_YIELD;
+    if (!raised && !lua_isnil(L, ARGS + 1)) {
+        return landed(L, own, ARGS + 1);
+    }
+    int why = raised ? ARGS + 1 : ARGS + 2;
+    size_t n = sizeof none - 1;
+    const char *text = lua_type(L, why) == LUA_TSTRING ? lua_tolstring(L, why, &n) : none;
+    note_error(f, text, n);
+    flight_end(own, FLIGHT_FAILED);
+    if (push_stale(L, own)) {
+        if (raised) {
+            log_warn("script", "the function of cache.fetch failed, an old value is used",
+                     LOG_F(log_slice("key", key_of(L)), log_slice("error", slice_of(text, n))));
+        }
+        return 1;
+    }
+    if (raised) {
+        lua_pushvalue(L, why);
+        return lua_error(L);
+    }
+    lua_pushnil(L);
+    lua_pushlstring(L, text, n);
+    return 2;
+}
+
+static int run(lua_State *L, struct flight *f)
+{
+    struct fetch *own = lua_touserdata(L, ARG_FETCH);
+    f->state = FLIGHT_RUNS;
+    f->owner = L;
+    own->flight = f;
+    own->at_death = FLIGHT_ORPHANED;
+    own->cache->metrics->cache_misses++;
+    lua_settop(L, ARGS);
+    lua_pushvalue(L, ARG_FN);
+    return after_fn(L, lua_pcallk(L, 0, 2, 0, 0, after_fn), 0);
+}
+
+/* ---- waiting for somebody else's */
+
+static void abandon(void *ctx, uint64_t ticket)
+{
+    struct waiter *w = ctx;
+    (void)ticket;
+    list_del(&w->node);
+    free(w);
+}
+
+/* What a waiter wakes up to. */
+static int push_outcome(lua_State *L, void *ud)
+{
+    struct flight *f = ud;
+    switch (f->state) {
+    case FLIGHT_ORPHANED:
+        return run(L, f);
+    case FLIGHT_LANDED:
+        return push_value(L, strbuf_slice(&f->text));
+    case FLIGHT_RUNS:
+    case FLIGHT_FAILED:
+        break;
+    }
+    return fail(L, lua_touserdata(L, ARG_FETCH), strbuf_slice(&f->error));
+}
+
+static int join(lua_State *L, struct flight *f)
+{
+    const struct fetch *own = lua_touserdata(L, ARG_FETCH);
+    if (f->state == FLIGHT_RUNS && f->owner == L) {
+        return luaL_error(L, "cache.fetch of '%s' inside the function that fetches it",
+                          lua_tostring(L, ARG_KEY));
+    }
+    uint64_t ticket = lua_coro_begin(L, "cache.fetch");
+    struct waiter *w = xmalloc(sizeof *w); /* nothing below raises before the wait owns it */
+    *w = (struct waiter){.waits = lua_coro_waits_of(L), .ticket = ticket};
+    list_add_tail(&f->waiters, &w->node);
+    own->cache->metrics->cache_shared++;
+    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = abandon, .ctx = w});
+}
+
+static void wake_one(struct flight *f)
+{
+    struct waiter *w = list_first(&f->waiters, struct waiter, node);
+    struct lua_waits *waits = w->waits;
+    uint64_t ticket = w->ticket;
+    list_del(&w->node);
+    free(w);
+    REQUIRE(lua_coro_complete(waits, ticket, push_outcome, f));
+}
+
+/* Completions continue other hooks, which may begin and end flights; only this removes one. */
+static void on_wake(struct task *t)
+{
+    struct lua_cache *c = container_of(t, struct lua_cache, wake);
+    while (!list_empty(&c->due)) {
+        struct flight *f = list_first(&c->due, struct flight, due);
+        list_del(&f->due);
+        while (f->state != FLIGHT_RUNS && !list_empty(&f->waiters)) {
+            wake_one(f);
+        }
+        if (f->state != FLIGHT_RUNS) {
+            flight_free(c, f);
+        }
+    }
+}
+
+/* ---- cache.fetch */
+
+static uint64_t read_ms(lua_State *L, int idx, const char *what)
+{
+    double s = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : -1;
+    if (!(s >= 0 && s <= most_s)) { /* also false for NaN */
+        luaL_error(L, "cache.fetch: %s: seconds from 0 to 2592000 (30 days) were expected", what);
+    }
+    return (uint64_t)(s * 1000);
+}
+
+static uint64_t optional_ms(lua_State *L, const char *name, const char *what, uint64_t absent)
+{
+    uint64_t ms = lua_shape_field(L, ARG_TTL, name) == LUA_TNIL ? absent : read_ms(L, -1, what);
+    lua_pop(L, 1);
+    return ms;
+}
+
+/* ttl, or {ttl, neg_ttl, stale} */
+static void read_times(lua_State *L, struct fetch *own)
+{
+    static const char *const keys[] = {"ttl", "neg_ttl", "stale", NULL};
+    if (lua_type(L, ARG_TTL) != LUA_TTABLE) {
+        own->ttl_ms = read_ms(L, ARG_TTL, "ttl");
+        own->stale_ms = 0;
+    } else {
+        lua_shape_closed(L, ARG_TTL, "cache.fetch: options", keys);
+        lua_shape_field(L, ARG_TTL, "ttl");
+        own->ttl_ms = read_ms(L, -1, "ttl");
+        lua_pop(L, 1);
+        own->stale_ms = optional_ms(L, "stale", "stale", 0);
+    }
+    uint64_t negative = own->ttl_ms < DEFAULT_NEGATIVE_MS ? own->ttl_ms : DEFAULT_NEGATIVE_MS;
+    own->negative_ms = lua_type(L, ARG_TTL) == LUA_TTABLE
+                           ? optional_ms(L, "neg_ttl", "neg_ttl", negative)
+                           : negative;
+}
+
+static void fetch_push(lua_State *L, const struct fetch *from)
+{
+    struct fetch *own = lua_newuserdatauv(L, sizeof *own, 0);
+    *own = *from;
+    luaL_setmetatable(L, fetch_type);
+    lua_toclose(L, -1);
+}
+
+/* Not old; or old, but known to be all there is at the moment, which this caller accepts. */
+static bool is_good(const struct cached_value *v, const struct fetch *own, uint64_t now)
+{
+    return now < v->expired_at || (now < v->fresh_until && now < v->expired_at + own->stale_ms);
+}
+
+static int l_fetch(lua_State *L)
+{
+    struct fetch own = {.cache = ((const struct lua_sandbox *)lua_vm_host(L))->cache};
+    struct lua_cache *c = own.cache;
+    struct cached_value v;
+    struct slice key;
+    lua_coro_check(L, "cache.fetch");
+    key.p = luaL_checklstring(L, ARG_KEY, &key.n);
+    luaL_argcheck(L, key.n >= 1 && key.n <= VALUE_CACHE_KEY_MAX_BYTES, ARG_KEY,
+                  "1 to 1024 bytes were expected");
+    luaL_checktype(L, ARG_FN, LUA_TFUNCTION);
+    lua_settop(L, ARG_FN);
+    read_times(L, &own);
+    uint64_t now = loop_now(c->loop);
+    if (value_cache_get(c->values, key, &v) && is_good(&v, &own, now)) {
+        c->metrics->cache_hits += now < v.expired_at ? 1 : 0;
+        c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
+        return push_value(L, v.text);
+    }
+    fetch_push(L, &own);
+    struct flight *f = flight_find(c, key);
+    return f ? join(L, f) : run(L, flight_new(c, key));
+}
+
+void lua_cache_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"fetch", l_fetch}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"__close", fetch_close}, {"__gc", fetch_close}, {NULL, NULL}};
+    luaL_newmetatable(L, fetch_type);
+    luaL_setfuncs(L, methods, 0);
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+}
+
+struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metrics,
+                                const struct lua_cache_limits *limits)
+{
+    struct lua_cache *c = xcalloc(1, sizeof *c);
+    c->loop = loop;
+    c->metrics = metrics;
+    c->limits = *limits;
+    c->values = value_cache_new(limits->bytes);
+    list_init(&c->due);
+    task_init(&c->wake, on_wake);
+    hash_key_init(&c->key);
+    c->random = hash_bytes(&c->key, "seed", 4) | 1U;
+    return c;
+}
+
+void lua_cache_free(struct lua_cache *c)
+{
+    if (!c) {
+        return;
+    }
+    task_cancel(&c->wake);
+    while (!list_empty(&c->due)) {
+        struct flight *f = list_first(&c->due, struct flight, due);
+        REQUIRE(f->state != FLIGHT_RUNS && list_empty(&f->waiters));
+        flight_free(c, f);
+    }
+    REQUIRE(!c->under_way);
+    value_cache_free(c->values);
+    free(c);
+}

@@ -1,0 +1,138 @@
+#include "lua/value_cache.h"
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* uthash calls exit() when memory is short unless told otherwise: the entry is left out instead */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(entry) ((entry)->in_table = false)
+#include <uthash.h>
+
+struct entry {
+    struct list used; /* in value_cache.by_use */
+    size_t key_len, text_len;
+    uint64_t fresh_until, expired_at;
+    bool in_table;
+    UT_hash_handle hh;
+    char bytes[]; /* key, text */
+};
+
+struct value_cache {
+    struct hash_key key;
+    struct entry *entries; /* owned, uthash */
+    struct list by_use;    /* the least recently used first */
+    size_t bytes, max_bytes;
+    uint64_t evictions;
+};
+
+static unsigned hash_of(const struct value_cache *c, struct slice key)
+{
+    return (unsigned)hash_bytes(&c->key, key.p, key.n);
+}
+
+static size_t size_of(const struct entry *e)
+{
+    return sizeof *e + e->key_len + e->text_len;
+}
+
+static struct entry *find(const struct value_cache *c, struct slice key)
+{
+    struct entry *e = NULL;
+    HASH_FIND_BYHASHVALUE(hh, c->entries, key.p, key.n, hash_of(c, key), e);
+    return e;
+}
+
+static void drop(struct value_cache *c, struct entry *e)
+{
+    REQUIRE(c->entries != NULL);
+    HASH_DEL(c->entries, e);
+    list_del(&e->used);
+    c->bytes -= size_of(e);
+    free(e);
+}
+
+struct value_cache *value_cache_new(size_t max_bytes)
+{
+    struct value_cache *c = xcalloc(1, sizeof *c);
+    hash_key_init(&c->key);
+    list_init(&c->by_use);
+    c->max_bytes = max_bytes;
+    return c;
+}
+
+void value_cache_free(struct value_cache *c)
+{
+    if (!c) {
+        return;
+    }
+    while (!list_empty(&c->by_use)) {
+        drop(c, list_first(&c->by_use, struct entry, used));
+    }
+    free(c);
+}
+
+bool value_cache_get(struct value_cache *c, struct slice key, struct cached_value *out)
+{
+    struct entry *e = find(c, key);
+    if (!e) {
+        return false;
+    }
+    list_del(&e->used);
+    list_add_tail(&c->by_use, &e->used);
+    out->text = slice_of(e->bytes + e->key_len, e->text_len);
+    out->fresh_until = e->fresh_until;
+    out->expired_at = e->expired_at;
+    return true;
+}
+
+void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
+                     uint64_t fresh_until)
+{
+    struct entry *e = find(c, key);
+    size_t size = sizeof *e + key.n + text.n;
+    if (e) {
+        drop(c, e);
+    }
+    if (size > c->max_bytes) {
+        return;
+    }
+    while (c->bytes + size > c->max_bytes) {
+        drop(c, list_first(&c->by_use, struct entry, used));
+        c->evictions++;
+    }
+    e = calloc(1, size);
+    if (!e) {
+        return;
+    }
+    e->key_len = key.n;
+    e->text_len = text.n;
+    memcpy(e->bytes, key.p, key.n);
+    memcpy(e->bytes + key.n, text.p, text.n);
+    e->fresh_until = e->expired_at = fresh_until;
+    e->in_table = true;
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, c->entries, e->bytes, e->key_len, hash_of(c, key), e);
+    if (!e->in_table) {
+        free(e);
+        return;
+    }
+    c->bytes += size;
+    list_add_tail(&c->by_use, &e->used);
+}
+
+void value_cache_extend(struct value_cache *c, struct slice key, uint64_t fresh_until)
+{
+    struct entry *e = find(c, key);
+    if (e) {
+        e->fresh_until = fresh_until;
+    }
+}
+
+struct value_cache_figures value_cache_figures(const struct value_cache *c)
+{
+    return (struct value_cache_figures){
+        .bytes = c->bytes, .entries = HASH_COUNT(c->entries), .evictions = c->evictions};
+}
