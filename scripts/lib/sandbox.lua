@@ -1,15 +1,16 @@
 -- What a policy can see: the allow-list. Runs once, in the raw state, before any policy file;
 -- afterwards only what is returned here can be reached.
 --
--- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it);
--- readonly(table, name), a view whose writes raise; length(table) and next(table, key), which see
--- through such views and ignore metamethods; now(), unix seconds of the broker's clock; pure(),
--- true while a filter or format runs; require(name); loading(), true until the policy is loaded.
+-- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it); patterns,
+-- the string functions that match, which count their steps (lua_pattern.h); readonly(table, name), a
+-- view whose writes raise; length(table) and next(table, key), which see through such views and
+-- ignore metamethods; now(), unix seconds of the broker's clock; pure(), true while a filter or
+-- format runs; require(name); loading(), true until the policy is loaded.
 --
--- Limits. Memory is capped. Sizes handed to library functions are bounded (MOST, REP_BYTES), because
--- one call into C cannot be interrupted. CPU time is limited by lua_watchdog.c, which stops what runs
--- too long at its next instruction. Patterns backtrack, so do not match long text of strangers against
--- patterns with several "-", "*" or "+". This protects against mistakes, not against hostile authors.
+-- Limits. Memory is capped. CPU time is limited by lua_watchdog.c, which stops what runs too long at
+-- its next instruction; so one call into C must not take long, whatever a script hands to it: sizes
+-- are bounded (MOST, REP_BYTES), and loops of C that a script could make long are Lua here. This
+-- protects against mistakes, not against hostile authors.
 local host = ...
 
 local MOST = 1000000 -- elements of a list, repetitions
@@ -80,8 +81,8 @@ end
 
 -- string -------------------------------------------------------------------------------------
 
-local strings = copy(string, [[byte char find format gmatch gsub len lower match pack packsize
-  reverse sub unpack upper]])
+local strings = copy(string, "byte char format len lower pack packsize reverse sub unpack upper")
+for name, f in next, host.patterns do strings[name] = f end -- find gmatch gsub match, which end
 
 local rep, to_integer = string.rep, math.tointeger
 

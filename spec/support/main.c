@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void preload(lua_State *L, const char *name, lua_CFunction open)
 {
@@ -37,6 +38,7 @@ int main(int argc, char **argv)
     if (!L) {
         return EXIT_FAILURE;
     }
+    memset(lua_getextraspace(L), 0, LUA_EXTRASPACE); /* no struct lua_vm owns it */
     luaL_openlibs(L);
 #define X(name) preload(L, "native." #name, native_open_##name);
     NATIVE_MODULES(X)

@@ -23,6 +23,7 @@
     X(lua_vm)                                                                                      \
     X(match)                                                                                       \
     X(pg)                                                                                          \
+    X(pattern)                                                                                     \
     X(policy)                                                                                      \
     X(store)                                                                                       \
     X(topic)                                                                                       \

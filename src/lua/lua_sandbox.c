@@ -7,6 +7,7 @@
 #include "lua/lua_event.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_request.h"
+#include "lua/lua_string.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -211,6 +212,9 @@ static void push_host(lua_State *L)
         s->extend(L, s->extend_ctx);
     }
     lua_setfield(L, -2, "env");
+    lua_newtable(L);
+    lua_string_open(L);
+    lua_setfield(L, -2, "patterns");
 }
 
 static void open_raw_libraries(lua_State *L)

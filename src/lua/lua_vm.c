@@ -187,7 +187,7 @@ static void on_overdue(lua_State *L, lua_Debug *ar)
 void lua_vm_poll(lua_State *L)
 {
     const struct lua_vm *vm = lua_vm_of(L);
-    if (vm->watched && lua_watchdog_overdue(vm->watchdog)) {
+    if (vm && vm->watched && lua_watchdog_overdue(vm->watchdog)) {
         (void)raise_overdue(L);
     }
 }

@@ -42,7 +42,8 @@ const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
 /* The same, but what was used so far counts on: only the name in reports changes. */
 void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
-/* For loops in C over what a script made: raises once the budget has run out. */
+/* For loops in C over what a script made: raises once the budget has run out. (Specs use such loops
+ * in states that no vm owns: their extra space is zero.) */
 void lua_vm_poll(lua_State *L);
 
 /* ---- coroutines, for lua_coro.c only */

@@ -1,0 +1,10 @@
+/* The functions of the string library of policies that take patterns. */
+#ifndef LUA_LUA_STRING_H
+#define LUA_LUA_STRING_H
+
+#include <lua.h>
+
+/* Sets find, match, gmatch and gsub in the table on top of the stack. */
+void lua_string_open(lua_State *L);
+
+#endif
