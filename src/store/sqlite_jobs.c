@@ -42,30 +42,12 @@ static void deliver(struct sqlite_store *s)
     }
 }
 
-static void answer(struct sqlite_store *s, struct sqlite_append *a)
-{
-    s->accepted_bytes -= a->bytes;
-    s->flying_events -= a->events.n;
-    if (a->rc) {
-        s->metrics->store_errors++;
-    }
-    latency_add(&s->metrics->store_append, (uv_hrtime() - a->accepted_ns) / 1000);
-    a->cb(a->ctx, a->token, a->rc, a->rc ? NULL : a->acks, a->rc ? 0 : a->events.n);
-    event_list_clear(&a->events);
-    free(a->acks);
-    free(a);
-}
-
 /* What the job did not get to comes first in the next one. */
 static void put_back(struct sqlite_store *s)
 {
     struct list *group = &s->writer.group;
-    while (!list_empty(group) && !container_of(group->prev, struct sqlite_append, node)->settled) {
-        struct sqlite_append *a = container_of(group->prev, struct sqlite_append, node);
-        list_del(&a->node);
-        list_add_head(&s->queue, &a->node);
-        s->flying_events -= a->events.n;
-        s->waiting_events += a->events.n;
+    while (!list_empty(group) && !container_of(group->prev, struct append, node)->settled) {
+        append_queue_put_back(&s->queue, container_of(group->prev, struct append, node));
     }
 }
 
@@ -170,11 +152,10 @@ static void on_done(uv_work_t *work, int status)
     note_faults(s, !list_empty(&w->group));
     deliver(s);
     while (!list_empty(&w->group)) {
-        struct sqlite_append *a = list_first(&w->group, struct sqlite_append, node);
-        list_del(&a->node);
-        answer(s, a);
+        struct append *a = list_first(&w->group, struct append, node);
+        s->metrics->store_errors += a->rc ? 1 : 0;
+        append_complete(&s->queue, a, a->rc);
     }
-    s->metrics->append_queue = s->waiting_events;
     take_retained(s);
     plan_check(s);
     if (!s->catching_up) { /* else the rest comes with the next job */
@@ -200,7 +181,7 @@ static void on_pool(uv_work_t *work)
 /* False: nothing to do. */
 static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
 {
-    bool appends = !list_empty(&s->queue);
+    bool appends = append_queue_first(&s->queue) != NULL;
     if (s->closing && !appends) {
         *kind = SQLITE_JOB_CLOSE;
         return sqlite_reads_idle(s);
@@ -220,21 +201,17 @@ static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
 
 static void fill_group(struct sqlite_store *s)
 {
+    struct append *a;
     size_t events = 0, bytes = 0;
-    while (!list_empty(&s->queue)) {
-        struct sqlite_append *a = list_first(&s->queue, struct sqlite_append, node);
+    while ((a = append_queue_first(&s->queue))) {
         if (events &&
             (events + a->events.n > SQLITE_GROUP_EVENTS || bytes + a->bytes > SQLITE_GROUP_BYTES)) {
             break;
         }
         events += a->events.n;
         bytes += a->bytes;
-        list_del(&a->node);
-        list_add_tail(&s->writer.group, &a->node);
+        append_queue_take(&s->queue, &s->writer.group);
     }
-    s->waiting_events -= events;
-    s->flying_events += events;
-    s->metrics->append_queue = s->waiting_events;
 }
 
 static void fill_rules(struct sqlite_store *s)

@@ -43,8 +43,7 @@ struct sqlite_store {
     struct sqlite_writer writer;
     uv_work_t work;
     bool busy;
-    struct list queue; /* sqlite_append */
-    size_t waiting_events, flying_events, accepted_bytes;
+    struct append_queue queue;
     struct event **scratch; /* owned: what the tail is handed */
     size_t scratch_cap;
 

@@ -128,8 +128,7 @@ static int insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s
     return 0;
 }
 
-static int insert_append(struct sqlite_writer *w, struct sqlite_append *a, int64_t now_s,
-                         uint64_t *last)
+static int insert_append(struct sqlite_writer *w, struct append *a, int64_t now_s, uint64_t *last)
 {
     int rc = 0;
     for (size_t i = 0; i < a->events.n && rc == 0; i++) {
@@ -150,7 +149,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
-        rc = insert_append(w, container_of(it, struct sqlite_append, node), now_s, &last);
+        rc = insert_append(w, container_of(it, struct append, node), now_s, &last);
     }
     if (rc == 0 && sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
         rc = sqlite_db_fail(&w->db, &w->error, "commit");
@@ -174,7 +173,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
 static void settle(struct list *first, const struct list *end, int rc)
 {
     for (struct list *it = first; it != end; it = it->next) {
-        struct sqlite_append *a = container_of(it, struct sqlite_append, node);
+        struct append *a = container_of(it, struct append, node);
         a->settled = true;
         a->rc = rc;
     }

@@ -5,6 +5,7 @@
 
 #include "base/list.h"
 #include "broker/store.h"
+#include "store/append_queue.h"
 #include "store/sqlite_row.h"
 
 #include <uv.h>
@@ -18,20 +19,6 @@ enum {
     SQLITE_GROUP_BYTES = 8 * 1024 * 1024,
     /* Rows one retention job removes, so that publishes do not wait long. */
     SQLITE_RETAIN_ROWS = 1000,
-};
-
-/* One accepted append. Owned by the store's queue, then by the job, then by the loop thread. */
-struct sqlite_append {
-    struct list node;
-    struct event_list events;
-    struct store_ack *acks; /* one per event */
-    size_t bytes;
-    uint64_t accepted_ns;
-    store_append_cb cb;
-    void *ctx;
-    uint64_t token;
-    bool settled; /* `rc` is the answer; else it waits for the next job */
-    int rc;
 };
 
 enum sqlite_job_kind { SQLITE_JOB_WRITE, SQLITE_JOB_CHECK, SQLITE_JOB_RETAIN, SQLITE_JOB_CLOSE };

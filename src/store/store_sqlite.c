@@ -103,52 +103,15 @@ static struct store_bounds store_bounds(const struct store *base)
 
 /* ------------------------------------------------------------------ accepting */
 
-static bool queue_full(const struct sqlite_store *s, size_t events, size_t bytes)
-{
-    size_t held = s->waiting_events + s->flying_events;
-    if (held == 0) {
-        return false; /* else a batch larger than the bound could never be stored */
-    }
-    return (s->opt.max_queue_events && held + events > s->opt.max_queue_events) ||
-           (s->opt.max_queue_bytes && s->accepted_bytes + bytes > s->opt.max_queue_bytes);
-}
-
 static int store_append(struct store *base, struct event_list *events, store_append_cb cb,
                         void *ctx, uint64_t token)
 {
     struct sqlite_store *s = from_base(base);
-    size_t bytes = 0;
-    if (s->closing) {
-        return UV_ECANCELED;
+    int rc = s->closing ? UV_ECANCELED : append_queue_push(&s->queue, events, cb, ctx, token);
+    if (rc == 0) {
+        sqlite_jobs_kick(s);
     }
-    if (events->n == 0) {
-        return UV_EINVAL;
-    }
-    for (size_t i = 0; i < events->n; i++) {
-        bytes += event_cost(events->v[i]);
-    }
-    if (queue_full(s, events->n, bytes)) {
-        return UV_EAGAIN;
-    }
-    struct store_ack *acks = calloc(events->n, sizeof *acks);
-    if (!acks) {
-        return UV_ENOMEM;
-    }
-    struct sqlite_append *a = xmalloc(sizeof *a);
-    *a = (struct sqlite_append){.events = *events,
-                                .acks = acks,
-                                .bytes = bytes,
-                                .accepted_ns = uv_hrtime(),
-                                .cb = cb,
-                                .ctx = ctx,
-                                .token = token};
-    *events = (struct event_list){0};
-    list_add_tail(&s->queue, &a->node);
-    s->waiting_events += a->events.n;
-    s->accepted_bytes += bytes;
-    s->metrics->append_queue = s->waiting_events;
-    sqlite_jobs_kick(s);
-    return 0;
+    return rc;
 }
 
 static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
@@ -293,7 +256,7 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->metrics = metrics;
     s->tail = tail;
     s->tail_ctx = tail_ctx;
-    list_init(&s->queue);
+    append_queue_init(&s->queue, opt->max_queue_events, opt->max_queue_bytes, metrics);
     list_init(&s->reads);
     list_init(&s->askers);
     list_init(&s->asking);
