@@ -21,6 +21,7 @@ return {
     -- migrate = "auto", -- "manual": only `tidegate migrate` changes the schema
     -- history_connections = 2, -- of 6 in all
     -- poll_ms = 1000, -- an idle broker looks for events at the latest after this; a notification usually comes first
+    -- append_timeout_ms = 3000, -- a publish over HTTP that is not answered by then gets 503
     -- outbox_poll_ms = 20, -- an idle outbox is looked at that often, by one broker of all
     -- batch_rows = 1000,
     -- partition_ids = 1000000,

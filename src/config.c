@@ -72,6 +72,7 @@ static const struct lua_config_key keys[] = {
     TEXT(store, migrate),
     INTEGER(store, history_connections),
     INTEGER(store, outbox_poll_ms),
+    INTEGER(store, append_timeout_ms),
     INTEGER(store, batch_rows),
     INTEGER(store, partition_ids),
 

@@ -52,7 +52,7 @@ struct config {
         int64_t key_window_s;
         char *conninfo; /* of "postgres": may hold a password, never shown; NULL: none */
         char *migrate;  /* "auto" | "manual" */
-        int64_t history_connections, outbox_poll_ms, batch_rows, partition_ids;
+        int64_t history_connections, append_timeout_ms, outbox_poll_ms, batch_rows, partition_ids;
     } store;
 
     struct {

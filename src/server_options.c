@@ -82,6 +82,7 @@ static struct store_options store_options(const struct config *c)
         .history_connections = (unsigned)c->store.history_connections,
         .poll_ms = (unsigned)c->store.poll_ms,
         .outbox_poll_ms = (unsigned)c->store.outbox_poll_ms,
+        .append_timeout_ms = (unsigned)c->store.append_timeout_ms,
         .batch_rows = (unsigned)c->store.batch_rows,
         .partition_ids = (uint64_t)c->store.partition_ids,
         .max_queue_events = sqlite.max_queue_events,

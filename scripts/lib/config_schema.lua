@@ -144,8 +144,11 @@ local fields = {
       "`postgres`, `auto`: `serve` makes the schema and brings it up to date. `manual`: only `tidegate migrate` does."),
     integer("history_connections", 2, 1, 4, "connections",
       "`postgres`: for reading pages; four more are always open."),
+    milliseconds("append_timeout_ms", 3000, 100, 10000,
+      "`postgres`: a publish that the database has not answered for so long gets `503`; it may have been stored."),
     milliseconds("outbox_poll_ms", 20, 1, 10000,
-      "`postgres`: how often an idle outbox is looked at, by one broker of all."),
+      "`postgres`: how often an idle outbox is looked at, by one broker of all; and the longest pause between the "
+        .. "batches of a busy one."),
     integer("batch_rows", 1000, 1, 100000, "rows", "`postgres`: most rows moved from the outbox in one transaction."),
     integer("partition_ids", 1000000, 1000, 1 << 40, "ids",
       "`postgres`: size of a partition of the events. Retention removes whole partitions, and single events only from "

@@ -154,17 +154,55 @@ describe("a broker whose PostgreSQL", function()
   it("stops answering", function()
     finally(function() server():thaw() end)
     server():freeze()
-    local c = http.connect(w.broker)
+    local c, waits = http.connect(w.broker), http.connect(w.broker)
+    local start = eventually.now()
     c:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
-    w:alive(3)
-    local r = assert(c:response { timeout = 40 })
-    assert.equal(503, r.status)
-    assert.matches("^%d+$", r.headers["retry-after"])
+    eventually.turn(0.2)
+    waits:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
+    for conn, what in pairs { [c] = "not known whether it has stored this", [waits] = "nothing was stored" } do
+      local r = assert(conn:response { timeout = 40 })
+      assert.equal(503, r.status)
+      assert.matches("^%d+$", r.headers["retry-after"])
+      assert.matches(what, r.body, 1, true)
+    end
+    -- store.append_timeout_ms, not the 12 s after which the connection is given up
+    assert.is_true(eventually.now() - start < 10)
+    assert.equal(503, try_publish(w.broker, "refused", "refused").status) -- at once
+    local ready = http.get(w.broker.admin, "/readyz")
+    assert.equal(503, ready.status)
+    assert.matches("does not answer", ready.body)
     w:alive(1)
     server():thaw()
     w:insert "inserted after"
     w:publish "after"
     w:whole()
+  end)
+
+  it("stops answering while nobody publishes: it is not ready", function()
+    finally(function() server():thaw() end)
+    server():freeze()
+    eventually("it says so", function()
+      local r = http.get(w.broker.admin, "/readyz")
+      return r.status == 503 and r.body:find("does not answer", 1, true)
+    end, 10)
+    w:alive(1)
+    server():thaw()
+    w:publish "after"
+    w:whole()
+  end)
+
+  it("answers late stores what it took, once, and the publisher who asks again is told so", function()
+    local db = server():database()
+    local b = db:broker { config = { store = { append_timeout_ms = 500 } } }
+    finally(function() server():thaw() end)
+    local s = db:session "postgres"
+    s:run "BEGIN; LOCK TABLE tidegate.events;" -- the statement waits for it, and is then carried out
+    assert.equal(503, try_publish(b, "late", "late").status)
+    s:run "COMMIT;"
+    local id = publish_at_last(b, "late")
+    s:close()
+    assert.equal(id, db:sql "SELECT string_agg(seq::text, ' ') FROM tidegate.events")
+    eventually("it says that it is ready", function() return http.get(b.admin, "/readyz").status == 200 end)
   end)
 
   it("stops answering while the broker is told to end", function()
@@ -308,6 +346,9 @@ describe("a broker that reaches PostgreSQL over a network", function()
   it("which is cut: connections stay, nothing passes", function()
     net:command "cut"
     w:insert "inserted meanwhile"
+    local start = eventually.now()
+    w:refused()
+    assert.is_true(eventually.now() - start < 10)
     w:alive(3)
     net:command "heal"
     w:publish "after"

@@ -1,5 +1,6 @@
 -- From outbox to events: one order for all brokers, whoever hands out the ids, and whatever happens to it.
 local eventually = require "support.eventually"
+local http = require "support.http"
 local pg = require "support.pg"
 local sse = require "support.sse"
 
@@ -154,6 +155,23 @@ describe("several brokers on one database", function()
     long:run "COMMIT;"
     assert.equal("long", c:next(15).data)
     old:run "ROLLBACK;"
+  end)
+
+  it("are not driven mad by notifications that are not theirs", function()
+    local broker = db:broker()
+    local c = sse.open(broker, { topic = "t/**" })
+    local function statements()
+      return tonumber(db:sql("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"))
+    end
+    for _, payload in ipairs { "", "9007199254740991", "18446744073709551616", "-1", "1x", "leap" } do
+      db:sql(("NOTIFY tidegate, '%s'"):format(payload), pg.APP)
+    end
+    local before = statements()
+    eventually.turn(2)
+    assert.is_true(statements() - before < 1000) -- an idle sequencer looks 50 times a second
+    db:insert { topic = "t/1", data = "x" }
+    assert.equal("x", c:next().data)
+    assert.equal(200, http.get(broker.admin, "/readyz").status)
   end)
 
   it("drain a backlog from before they started", function()

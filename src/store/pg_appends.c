@@ -15,7 +15,6 @@ enum {
     BATCH_SLACK = 64 << 10, /* array headers */
     EVENT_SLACK = 64,
     RETRY_MS = 20,
-    PATIENCE_MS = 10000, /* for locks, or for the server to come back */
 };
 
 static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
@@ -28,32 +27,6 @@ static void kick(struct pg_store *s);
 
 /* ---------------------------------------------------------------- completing */
 
-static void append_free(struct pg_append *a)
-{
-    list_del(&a->node);
-    event_list_clear(&a->events);
-    free(a->acks);
-    free(a);
-}
-
-static void fail_one(struct pg_store *s, struct pg_append *a, int code)
-{
-    list_del(&a->node);
-    s->appends.accepted_bytes -= a->bytes;
-    a->cb(a->ctx, a->token, code, NULL, 0);
-    append_free(a);
-}
-
-static void fail_list(struct pg_store *s, struct list *list, int code)
-{
-    struct list failed;
-    list_init(&failed);
-    list_splice_tail(&failed, list);
-    while (!list_empty(&failed)) {
-        fail_one(s, list_first(&failed, struct pg_append, node), code);
-    }
-}
-
 static void land(struct pg_store *s)
 {
     s->appends.flight = PG_FLIGHT_NONE;
@@ -65,29 +38,23 @@ static void land(struct pg_store *s)
 static void fail_flying(struct pg_store *s, int code)
 {
     land(s);
-    fail_list(s, &s->appends.flying, code);
+    append_complete_all(&s->appends.queue, &s->appends.flying, code);
 }
 
 static void fail_waiting(struct pg_store *s, int code)
 {
-    s->appends.waiting_events = 0;
-    s->metrics->append_queue = 0;
-    fail_list(s, &s->appends.queue, code);
+    append_complete_all(&s->appends.queue, &s->appends.queue.waiting, code);
 }
 
 void pg_appends_acknowledge(struct pg_store *s)
 {
     struct list *done = &s->appends.committed;
     while (!list_empty(done)) {
-        struct pg_append *a = list_first(done, struct pg_append, node);
+        struct append *a = list_first(done, struct append, node);
         if (a->need > s->tail.last) {
             break;
         }
-        list_del(&a->node);
-        s->appends.accepted_bytes -= a->bytes;
-        latency_add(&s->metrics->store_append, (uv_hrtime() - a->accepted_ns) / 1000);
-        a->cb(a->ctx, a->token, 0, a->acks, a->events.n);
-        append_free(a);
+        append_complete(&s->appends.queue, a, 0);
     }
     pg_store_settle(s);
 }
@@ -95,9 +62,9 @@ void pg_appends_acknowledge(struct pg_store *s)
 void pg_appends_lost(struct pg_store *s, const struct store_leap *leap)
 {
     list_for_each_safe (it, next, &s->appends.committed) {
-        struct pg_append *a = container_of(it, struct pg_append, node);
+        struct append *a = container_of(it, struct append, node);
         if (a->need > leap->after && a->need <= leap->upto) {
-            fail_one(s, a, UV_ECONNABORTED);
+            append_complete(&s->appends.queue, a, UV_ECONNABORTED);
         }
     }
 }
@@ -112,16 +79,24 @@ static void deliver_own(struct pg_store *s, struct event_list *fresh)
     event_list_clear(fresh);
 }
 
+/* One row (first id, NULL): an id for each, one after the other. Else a row for each. */
+static bool is_dense(const PGresult *res)
+{
+    return PQntuples(res) == 1 && PQgetisnull(res, 0, 1);
+}
+
 static void take_acks(struct pg_store *s, const PGresult *res)
 {
     struct event_list fresh = {0};
+    bool dense = is_dense(res);
     int row = 0;
     list_for_each (it, &s->appends.flying) {
-        struct pg_append *a = container_of(it, struct pg_append, node);
+        struct append *a = container_of(it, struct append, node);
         for (size_t i = 0; i < a->events.n; i++, row++) {
             struct store_ack *ack = &a->acks[i];
-            ack->id = (uint64_t)pg_cell_int8(res, row, 0);
-            ack->duplicate = pg_cell_bool(res, row, 1);
+            ack->id = dense ? (uint64_t)(pg_cell_int8(res, 0, 0) + row)
+                            : (uint64_t)pg_cell_int8(res, row, 0);
+            ack->duplicate = !dense && pg_cell_bool(res, row, 1);
             a->need = ack->id > a->need ? ack->id : a->need;
             if (!ack->duplicate) {
                 a->events.v[i]->id = ack->id;
@@ -144,6 +119,13 @@ static bool is_class(const struct pg_fault *f, const char *class)
     return strncmp(f->sqlstate, class, strlen(class)) == 0;
 }
 
+/* How long the publishers of the batch may still wait. */
+static uint64_t patience(const struct pg_store *s)
+{
+    uint64_t waited = uv_now(s->loop) - s->appends.since;
+    return waited < s->opt.append_timeout_ms ? s->opt.append_timeout_ms - waited : 0;
+}
+
 static void on_retry(uv_timer_t *t)
 {
     struct pg_store *s = t->data;
@@ -155,12 +137,28 @@ static void on_retry(uv_timer_t *t)
     }
 }
 
+/* No answer: the server was stopped, or the network is cut. Nobody waits longer, and nobody comes
+ * after them; the statement is left to end as it may, for a slow disk looks the same. */
+static void on_slow(void *ctx)
+{
+    struct pg_store *s = ctx;
+    pg_store_trouble(s, PG_TROUBLE_APPEND, UV_ETIMEDOUT,
+                     "the server does not answer (store.append_timeout_ms)");
+    if (s->appends.flight == PG_FLIGHT_SENT) {
+        s->metrics->store_errors++;
+        s->appends.flight = PG_FLIGHT_LATE;
+        append_complete_all(&s->appends.queue, &s->appends.flying, UV_ECONNABORTED);
+    }
+    fail_waiting(s, UV_ENOTCONN);
+    pg_store_settle(s);
+}
+
 /* The server undid the batch. Once more, if that may help: somebody held a lock for too long. */
 static bool retry(struct pg_store *s, const struct pg_fault *f)
 {
     struct pg_appends *p = &s->appends;
     bool lock = is_class(f, "55P03") || is_class(f, "40") || is_class(f, "57014");
-    if (!lock || uv_now(s->loop) - p->since > PATIENCE_MS) {
+    if (!lock || patience(s) == 0) {
         return false;
     }
     p->flight = PG_FLIGHT_RETRY;
@@ -176,12 +174,11 @@ static bool separate(struct pg_store *s, const struct pg_fault *f)
         !(is_class(f, "22") || is_class(f, "23") || is_class(f, "54"))) {
         return false;
     }
-    list_for_each (it, &p->flying) {
-        container_of(it, struct pg_append, node)->alone = true;
+    while (!list_empty(&p->flying)) {
+        struct append *a = container_of(p->flying.prev, struct append, node);
+        a->alone = true;
+        append_queue_put_back(&p->queue, a);
     }
-    list_splice_tail(&p->flying, &p->queue);
-    list_splice_tail(&p->queue, &p->flying);
-    p->waiting_events += p->flying_events;
     land(s);
     return true;
 }
@@ -200,15 +197,31 @@ static void refused(struct pg_store *s, const struct pg_fault *f)
     pg_store_settle(s);
 }
 
+/* The answer nobody waits for any more. What was stored comes through the tail. */
+static void on_late_answer(struct pg_store *s, const PGresult *res, const struct pg_fault *f)
+{
+    land(s);
+    if (res || f->code == UV_EIO) {
+        pg_store_well(s, PG_TROUBLE_APPEND); /* it answers */
+        pg_tail_hint(s);
+        kick(s);
+    }
+    pg_store_settle(s);
+}
+
 static void on_appended(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
 {
     struct pg_store *s = ctx;
     struct pg_appends *p = &s->appends;
     (void)token;
+    if (p->flight == PG_FLIGHT_LATE) {
+        on_late_answer(s, res, f);
+        return;
+    }
     if (p->flight != PG_FLIGHT_SENT) {
         return; /* given up meanwhile */
     }
-    if (res && (size_t)PQntuples(res) == p->flying_events) {
+    if (res && (is_dense(res) || (size_t)PQntuples(res) == p->flying_events)) {
         pg_store_well(s, PG_TROUBLE_APPEND);
         take_acks(s, res);
         kick(s);
@@ -220,12 +233,12 @@ static void on_appended(void *ctx, uint64_t token, const PGresult *res, const st
     }
     /* The connection broke: what was sent may be stored. The next connection will tell. */
     p->doubt = p->doubt || !f || f->code == UV_ECONNRESET || f->code == UV_ECANCELED;
-    if (!p->doubt || s->parts_closing) {
+    if (!p->doubt || s->parts_closing || patience(s) == 0) {
         fail_flying(s, p->doubt ? UV_ECONNABORTED : UV_ENOTCONN);
         return;
     }
     p->flight = PG_FLIGHT_DOUBT;
-    REQUIRE(uv_timer_start(&p->timer, on_retry, PATIENCE_MS, 0) == 0);
+    REQUIRE(uv_timer_start(&p->timer, on_retry, patience(s), 0) == 0);
 }
 
 /* ---------------------------------------------------------------- sending */
@@ -241,7 +254,7 @@ static void put_column(struct pg_args *args, const struct list *flying, size_t n
 {
     pg_args_array_begin(args, PG_OID_TEXT, n);
     list_for_each (it, flying) {
-        const struct pg_append *a = container_of(it, struct pg_append, node);
+        const struct append *a = container_of(it, struct append, node);
         for (size_t i = 0; i < a->events.n; i++) {
             pg_args_array_text(args, field(a->events.v[i]));
         }
@@ -253,12 +266,25 @@ static void put_times(struct pg_args *args, const struct list *flying, size_t n)
 {
     pg_args_array_begin(args, PG_OID_INT8, n);
     list_for_each (it, flying) {
-        const struct pg_append *a = container_of(it, struct pg_append, node);
+        const struct append *a = container_of(it, struct append, node);
         for (size_t i = 0; i < a->events.n; i++) {
             pg_args_array_int8(args, a->events.v[i]->time_ms);
         }
     }
     pg_args_array_end(args);
+}
+
+static bool has_keys(const struct list *flying)
+{
+    list_for_each (it, flying) {
+        const struct append *a = container_of(it, struct append, node);
+        for (size_t i = 0; i < a->events.n; i++) {
+            if (event_key(a->events.v[i]).n) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static void send_batch(struct pg_store *s)
@@ -267,13 +293,13 @@ static void send_batch(struct pg_store *s)
     struct pg_args args;
     size_t bytes = 0, n = p->flying_events;
     list_for_each (it, &p->flying) {
-        bytes += container_of(it, struct pg_append, node)->bytes;
+        bytes += container_of(it, struct append, node)->bytes;
     }
     pg_args_init(&args, bytes + n * EVENT_SLACK + BATCH_SLACK);
     pg_args_bytes(&args, p->writer, sizeof p->writer);
     pg_args_int8(&args, p->batch);
     pg_args_int8(&args, (int64_t)s->opt.partition_ids);
-    pg_args_bool(&args, s->opt.key_window_s > 0);
+    pg_args_bool(&args, s->opt.key_window_s > 0 && has_keys(&p->flying));
     put_column(&args, &p->flying, n, event_topic);
     put_column(&args, &p->flying, n, stored_type);
     put_column(&args, &p->flying, n, event_data);
@@ -291,43 +317,29 @@ static void send_batch(struct pg_store *s)
 static void kick(struct pg_store *s)
 {
     struct pg_appends *p = &s->appends;
+    struct append *a;
     size_t bytes = 0;
-    if (p->flight != PG_FLIGHT_NONE || !p->led || list_empty(&p->queue)) {
+    if (p->flight != PG_FLIGHT_NONE || !p->led || !append_queue_first(&p->queue)) {
         return;
     }
-    while (!list_empty(&p->queue)) {
-        struct pg_append *a = list_first(&p->queue, struct pg_append, node);
+    while ((a = append_queue_first(&p->queue))) {
         if (p->flying_events && (a->alone || p->flying_events + a->events.n > BATCH_EVENTS ||
                                  bytes + a->bytes > BATCH_BYTES)) {
             break;
         }
-        list_del(&a->node);
-        list_add_tail(&p->flying, &a->node);
+        append_queue_take(&p->queue, &p->flying);
         p->flying_events += a->events.n;
-        p->waiting_events -= a->events.n;
         bytes += a->bytes;
         if (a->alone) {
             break;
         }
     }
-    s->metrics->append_queue = p->waiting_events;
     p->batch++;
     p->since = uv_now(s->loop);
     send_batch(s);
 }
 
 /* ---------------------------------------------------------------- accepting */
-
-static bool queue_full(const struct pg_store *s, size_t events, size_t bytes)
-{
-    const struct pg_appends *p = &s->appends;
-    size_t held = p->waiting_events + p->flying_events;
-    if (p->accepted_bytes == 0) {
-        return false; /* else a batch larger than the bound could never be stored */
-    }
-    return (s->opt.max_queue_events && held + events > s->opt.max_queue_events) ||
-           (s->opt.max_queue_bytes && p->accepted_bytes + bytes > s->opt.max_queue_bytes);
-}
 
 /* Never from inside append(): a refusal by libpq would call back before the call returns. */
 static void on_kick(uv_timer_t *t)
@@ -339,46 +351,24 @@ int pg_appends_push(struct pg_store *s, struct event_list *events, store_append_
                     uint64_t token)
 {
     struct pg_appends *p = &s->appends;
-    size_t bytes = 0;
-    if (events->n == 0) {
-        return UV_EINVAL;
-    }
-    if (!p->led && !p->starting) {
+    if ((!p->led && !p->starting) || p->flight == PG_FLIGHT_LATE) {
         return UV_ENOTCONN;
     }
-    for (size_t i = 0; i < events->n; i++) {
-        bytes += event_cost(events->v[i]);
-    }
-    if (queue_full(s, events->n, bytes)) {
-        return UV_EAGAIN;
-    }
-    struct store_ack *acks = calloc(events->n, sizeof *acks);
-    if (!acks) {
-        return UV_ENOMEM;
-    }
-    struct pg_append *a = xmalloc(sizeof *a);
-    *a = (struct pg_append){.events = *events,
-                            .acks = acks,
-                            .bytes = bytes,
-                            .accepted_ns = uv_hrtime(),
-                            .cb = cb,
-                            .ctx = ctx,
-                            .token = token};
-    *events = (struct event_list){0};
-    list_add_tail(&p->queue, &a->node);
-    p->waiting_events += a->events.n;
-    p->accepted_bytes += bytes;
-    s->metrics->append_queue = p->waiting_events;
-    if (p->flight == PG_FLIGHT_NONE) {
+    int rc = append_queue_push(&p->queue, events, cb, ctx, token);
+    if (rc == 0 && p->flight == PG_FLIGHT_NONE) {
         REQUIRE(uv_timer_start(&p->timer, on_kick, 0, 0) == 0);
     }
-    return 0;
+    return rc;
 }
 
 bool pg_appends_idle(const struct pg_store *s)
 {
-    return list_empty(&s->appends.queue) && list_empty(&s->appends.flying) &&
-           list_empty(&s->appends.committed);
+    return s->appends.queue.events == 0;
+}
+
+bool pg_appends_flying(const struct pg_store *s)
+{
+    return s->appends.flight == PG_FLIGHT_SENT || s->appends.flight == PG_FLIGHT_LATE;
 }
 
 void pg_appends_abandon(struct pg_store *s, int code)
@@ -387,7 +377,7 @@ void pg_appends_abandon(struct pg_store *s, int code)
     if (s->appends.flight != PG_FLIGHT_NONE) {
         fail_flying(s, UV_ECONNABORTED);
     }
-    fail_list(s, &s->appends.committed, UV_ECONNABORTED);
+    append_complete_all(&s->appends.queue, &s->appends.committed, UV_ECONNABORTED);
 }
 
 /* ---------------------------------------------------------------- connection */
@@ -441,13 +431,14 @@ static void on_lost(void *ctx, const struct err *e)
 void pg_appends_start(struct pg_store *s)
 {
     struct pg_appends *p = &s->appends;
-    const struct pg_client_events events = {.ready = on_ready, .lost = on_lost};
+    const struct pg_client_events events = {.ready = on_ready, .lost = on_lost, .slow = on_slow};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "append",
                                           .setup = PG_SETUP,
                                           .connect_timeout_ms = PG_CONNECT_MS,
+                                          .slow_ms = s->opt.append_timeout_ms,
                                           .answer_timeout_ms = PG_ANSWER_MS};
-    list_init(&p->queue);
+    append_queue_init(&p->queue, s->opt.max_queue_events, s->opt.max_queue_bytes, s->metrics);
     list_init(&p->flying);
     list_init(&p->committed);
     p->starting = true;

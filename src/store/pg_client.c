@@ -111,6 +111,22 @@ static void on_silence(uv_timer_t *t)
     pg_client_lose(t->data, UV_ETIMEDOUT, "no answer in time, connection given up");
 }
 
+static void on_slow(uv_timer_t *t)
+{
+    struct pg_client *c = t->data;
+    pg_client_timer(c, c->opt.answer_timeout_ms - c->opt.slow_ms, on_silence);
+    c->events.slow(c->ctx);
+}
+
+static void await_answer(struct pg_client *c)
+{
+    if (c->state == PG_READY && c->opt.slow_ms && c->events.slow) {
+        pg_client_timer(c, c->opt.slow_ms, on_slow);
+    } else {
+        pg_client_timer(c, c->opt.answer_timeout_ms, on_silence);
+    }
+}
+
 /* ---------------------------------------------------------------- sending */
 
 static bool is_prepared(const struct pg_client *c, const char *name)
@@ -162,7 +178,7 @@ static void start_running(struct pg_client *c)
         break_later(c, PQerrorMessage(c->conn));
         return;
     }
-    pg_client_timer(c, c->opt.answer_timeout_ms, on_silence);
+    await_answer(c);
 }
 
 /* Sends the next statement if none runs. */
@@ -340,6 +356,7 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
     c->events = *events;
     c->ctx = ctx;
     list_init(&c->queue);
+    REQUIRE(opt->slow_ms < opt->answer_timeout_ms);
     REQUIRE(uv_timer_init(loop, &c->timer) == 0);
     c->timer.data = c;
     c->handles = 1;

@@ -19,6 +19,7 @@ struct pg_client_options {
     const char *setup;                  /* static SQL after each connect; NULL: none */
     unsigned connect_timeout_ms;        /* for each address */
     unsigned answer_timeout_ms;         /* no answer for that long: the connection is given up */
+    unsigned slow_ms;                   /* ... for that long, which is less: slow(); 0: never */
     bool once;                          /* no second pass over the servers: lost() instead */
 };
 
@@ -29,6 +30,8 @@ struct pg_client_events {
      * the servers. Tries again by itself unless `once`. */
     void (*lost)(void *ctx, const struct err *e);
     void (*notified)(void *ctx, const char *payload); /* of LISTEN; may be NULL */
+    /* The statement under way is late. It goes on, and completes as any other. May be NULL. */
+    void (*slow)(void *ctx);
 };
 
 /* What went wrong with a statement:

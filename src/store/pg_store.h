@@ -2,8 +2,8 @@
 #ifndef STORE_PG_STORE_H
 #define STORE_PG_STORE_H
 
-#include "base/list.h"
 #include "base/slots.h"
+#include "store/append_queue.h"
 #include "store/pg_client.h"
 #include "store/pg_schema.h"
 #include "store/sequencer.h"
@@ -32,12 +32,14 @@ enum pg_trouble { PG_TROUBLE_APPEND, PG_TROUBLE_TAIL, PG_TROUBLE_READ, PG_TROUBL
 /* Follows tidegate.events: pg_tail.c */
 struct pg_tail {
     struct pg_client *client;
-    uv_timer_t timer; /* when to look, whatever LISTEN said */
+    uv_timer_t timer;      /* when to look, whatever LISTEN said */
+    uv_timer_t late_timer; /* what was heard of is not the answer to a statement of ours */
     unsigned wait_ms;
     bool busy;          /* a statement of the tail is under way */
     bool again;         /* something happened meanwhile */
     bool unexplained;   /* ids are missing: look at the leaps before going on */
     uint64_t last;      /* delivered up to here */
+    uint64_t heard;     /* there are events up to here, says who has committed them */
     uint64_t db_head;   /* as of the last look */
     uint64_t last_leap; /* end of the newest leap known */
     struct list syncs;  /* pg_sync: who waits for what is committed by now */
@@ -53,35 +55,28 @@ struct pg_sync {
     uint64_t token;
 };
 
-/* One call of append(). */
-struct pg_append {
-    struct list node;
-    struct event_list events;
-    struct store_ack *acks; /* owned; of the events */
-    size_t bytes;
-    uint64_t accepted_ns;
-    uint64_t need; /* committed; to be acknowledged when the tail has come this far */
-    bool alone;    /* not together with others: something in its batch was refused */
-    store_append_cb cb;
-    void *ctx;
-    uint64_t token;
+enum pg_flight {
+    PG_FLIGHT_NONE,
+    PG_FLIGHT_SENT,
+    PG_FLIGHT_LATE,  /* sent; its publishers were told that they must not wait longer */
+    PG_FLIGHT_DOUBT, /* the connection broke before the answer */
+    PG_FLIGHT_RETRY, /* undone by the server, for somebody held a lock */
 };
-
-enum pg_flight { PG_FLIGHT_NONE, PG_FLIGHT_SENT, PG_FLIGHT_DOUBT, PG_FLIGHT_RETRY };
 
 /* Group commit: pg_appends.c */
 struct pg_appends {
     struct pg_client *client;
     bool starting; /* the first connection is still being made: appends wait for it */
     bool led;      /* lead() has been called on this connection: ids may be handed out */
-    struct list queue, flying, committed; /* pg_append */
+    struct append_queue queue;
+    struct list flying, committed; /* append */
+    size_t flying_events;
     enum pg_flight flight;
-    bool doubt;     /* some earlier try of this batch may have been carried out */
-    uint64_t since; /* loop time of the first try */
-    size_t waiting_events, flying_events, accepted_bytes;
+    bool doubt;               /* some earlier try of this batch may have been carried out */
+    uint64_t since;           /* loop time of the first try */
     unsigned char writer[16]; /* this process, in tidegate.writer */
     int64_t batch;            /* number of the one in flight */
-    uv_timer_t timer;         /* retry, or the end of doubt */
+    uv_timer_t timer;         /* to begin, to retry, or the end of doubt */
 };
 
 /* Pages: pg_reads.c */
@@ -136,7 +131,8 @@ void pg_store_settle(struct pg_store *s);
 /* pg_tail.c */
 void pg_tail_start(struct pg_store *s, uint64_t head);
 void pg_tail_close(struct pg_store *s);
-void pg_tail_hint(struct pg_store *s); /* there may be events */
+void pg_tail_hint(struct pg_store *s);                 /* there may be events */
+void pg_tail_heard(struct pg_store *s, uint64_t last); /* there are, up to this one */
 /* Events of ours were committed as first, first + 1, ...: true when they follow what was delivered,
  * and so have been. */
 bool pg_tail_own(struct pg_store *s, struct event *const *events, size_t n);
@@ -152,6 +148,7 @@ void pg_appends_acknowledge(struct pg_store *s);
 /* Ids in the leap were lost with a server. */
 void pg_appends_lost(struct pg_store *s, const struct store_leap *leap);
 bool pg_appends_idle(const struct pg_store *s);
+bool pg_appends_flying(const struct pg_store *s); /* an answer is awaited */
 void pg_appends_abandon(struct pg_store *s, int code);
 
 /* pg_reads.c */

@@ -14,6 +14,7 @@ enum {
     PAGE_EVENTS = 2000,
     PAGE_BYTES = 8 << 20,
     BUSY_MS = 50, /* between looks while events come */
+    OWN_MS = 2,   /* for the answer to a statement of ours, after its notification came */
     LEAPS_MAX = 1000,
 };
 
@@ -172,6 +173,12 @@ static void rest(struct pg_store *s, bool had_events)
         look(s);
         return;
     }
+    if (t->heard > t->last) {
+        pg_tail_heard(s, t->heard);
+    }
+    if (t->busy) {
+        return;
+    }
     t->wait_ms = had_events ? BUSY_MS : t->wait_ms * 2;
     t->wait_ms = t->wait_ms > s->opt.poll_ms ? s->opt.poll_ms : t->wait_ms;
     REQUIRE(uv_timer_start(&t->timer, on_timer, t->wait_ms, 0) == 0);
@@ -261,6 +268,7 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
 static void read_page(struct pg_store *s)
 {
     struct pg_args args;
+    s->tail.heard = 0; /* it was committed before: the page has it, if it is there at all */
     pg_args_init(&args, 256);
     pg_args_int8(&args, (int64_t)s->tail.last);
     pg_args_int8(&args, INT64_MAX);
@@ -345,6 +353,31 @@ void pg_tail_hint(struct pg_store *s)
     }
 }
 
+static void on_late(uv_timer_t *timer)
+{
+    struct pg_store *s = timer->data;
+    if (s->tail.heard > s->tail.last && !s->tail.busy) {
+        pg_tail_hint(s);
+    }
+}
+
+/* Each batch is heard of twice or more: when its statement is answered, from its notification on
+ * this connection, and read once. An append of ours that is about to be answered brings its events
+ * itself: a little patience saves the read. */
+void pg_tail_heard(struct pg_store *s, uint64_t last)
+{
+    struct pg_tail *t = &s->tail;
+    t->heard = last > t->heard ? last : t->heard;
+    if (t->heard <= t->last || t->busy) {
+        return; /* rest() asks again */
+    }
+    if (!pg_appends_flying(s)) {
+        pg_tail_hint(s);
+    } else if (!uv_is_active((uv_handle_t *)&t->late_timer)) {
+        REQUIRE(uv_timer_start(&t->late_timer, on_late, OWN_MS, 0) == 0);
+    }
+}
+
 /* ---------------------------------------------------------------- connection */
 
 static void on_listening(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
@@ -376,39 +409,51 @@ static void on_lost(void *ctx, const struct err *e)
     syncs_settle(s, UV_ENOTCONN);
 }
 
+static void on_slow(void *ctx)
+{
+    pg_store_trouble(ctx, PG_TROUBLE_TAIL, UV_ETIMEDOUT,
+                     "the server does not answer (store.append_timeout_ms)");
+}
+
+/* The newest id of a batch; or "leap". */
 static void on_notified(void *ctx, const char *payload)
 {
     struct pg_store *s = ctx;
-    if (*payload) { /* "leap" */
-        s->tail.again = s->tail.again || s->tail.busy;
-        if (!s->tail.busy) {
-            look(s);
-        }
+    char *end = NULL;
+    uint64_t last = strtoull(payload, &end, 10);
+    if (end != payload && *end == '\0' && last <= EVENT_ID_MAX) {
+        pg_tail_heard(s, last);
         return;
     }
-    pg_tail_hint(s);
+    s->tail.again = s->tail.again || s->tail.busy;
+    if (!s->tail.busy) {
+        look(s);
+    }
 }
 
 void pg_tail_start(struct pg_store *s, uint64_t head)
 {
     const struct pg_client_events events = {
-        .ready = on_ready, .lost = on_lost, .notified = on_notified};
+        .ready = on_ready, .lost = on_lost, .notified = on_notified, .slow = on_slow};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "tail",
                                           .setup = PG_SETUP,
                                           .connect_timeout_ms = PG_CONNECT_MS,
+                                          .slow_ms = s->opt.append_timeout_ms,
                                           .answer_timeout_ms = PG_ANSWER_MS};
     list_init(&s->tail.syncs);
     s->tail.last = s->tail.db_head = head;
     REQUIRE(uv_timer_init(s->loop, &s->tail.timer) == 0);
-    s->tail.timer.data = s;
+    REQUIRE(uv_timer_init(s->loop, &s->tail.late_timer) == 0);
+    s->tail.timer.data = s->tail.late_timer.data = s;
     s->tail.client = pg_client_new(s->loop, &opt, &events, s);
-    s->parts += 2;
+    s->parts += 3;
 }
 
 void pg_tail_close(struct pg_store *s)
 {
     syncs_settle(s, UV_ECANCELED);
     uv_close((uv_handle_t *)&s->tail.timer, pg_store_timer_closed);
+    uv_close((uv_handle_t *)&s->tail.late_timer, pg_store_timer_closed);
     pg_client_close(s->tail.client, pg_store_part_closed, s);
 }

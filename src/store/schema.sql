@@ -75,8 +75,8 @@ CREATE INDEX ON tidegate.dedup USING brin (at);
 CREATE TABLE tidegate.writer ( -- the last batch of each broker process: was it stored before the connection broke?
   id uuid PRIMARY KEY,
   batch bigint NOT NULL,
-  ids bigint[] NOT NULL,
-  dups boolean[] NOT NULL,
+  first bigint NOT NULL, -- its ids are first, first + 1, ...
+  ids bigint[], dups boolean[], -- or these, where some key was known
   at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
@@ -181,37 +181,40 @@ CREATE FUNCTION tidegate.fault(p_topic text, p_type text, p_data text, p_attrs j
   END
 $$;
 
--- One batch from the outbox to the events. n: rows taken, of them dup (key known) and bad (now in rejected).
--- READ COMMITTED only: the statement after the lock must have a snapshot of its own. The planner settings keep it on
--- the primary key where a long snapshot holds dead rows; without jit=off their penalties would cost 100 ms a call.
+-- One batch from the outbox to the events. n: rows taken, of them dup (key known) and bad (now in rejected). `last`: the
+-- newest id then, which is what the notification says. READ COMMITTED only: the statement after the lock must have a
+-- snapshot of its own. The planner settings that keep it on the primary key, where a long snapshot holds dead rows, are
+-- the caller's: as settings of the function they would cost more than a batch of ten rows.
 CREATE FUNCTION tidegate.drain(p_lo bigint, p_lim int, p_size bigint, p_max bigint, p_dedup boolean)
-RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint) LANGUAGE plpgsql AS $$
 DECLARE
   h bigint;
 BEGIN
+  n := 0; dup := 0; bad := 0; last := 0; last_outbox := 0;
   PERFORM 1 FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1; -- idle: no lock, no WAL
-  IF NOT FOUND THEN
-    RETURN QUERY SELECT 0, 0, 0, 0::bigint, 0::bigint;
-    RETURN;
+  IF FOUND THEN
+    SELECT head.seq INTO h FROM tidegate.head FOR UPDATE; -- serialises batches
+    PERFORM tidegate.ahead(h, greatest(p_size, p_lim));
+    WITH d AS MATERIALIZED (
+           DELETE FROM tidegate.outbox o WHERE o.ctid = ANY (ARRAY(SELECT i.ctid FROM tidegate.outbox i WHERE i.id > p_lo ORDER BY i.id LIMIT p_lim))
+           RETURNING o.*, tidegate.fault(o.topic, o.type, o.data, o.attrs, o.key, o.created, p_max) AS why),
+         x AS MATERIALIZED (
+           SELECT f.id FROM (SELECT d.id, row_number() OVER (PARTITION BY d.key ORDER BY d.id) > 1
+                                    OR EXISTS (SELECT 1 FROM tidegate.dedup k WHERE k.key = d.key) AS isdup
+                               FROM d WHERE p_dedup AND d.key IS NOT NULL AND d.why IS NULL) f WHERE f.isdup),
+         s AS MATERIALIZED (SELECT h + row_number() OVER (ORDER BY d.id) AS seq, d.* FROM d
+                             WHERE d.why IS NULL AND d.id <> ALL (ARRAY(SELECT x.id FROM x))),
+         k AS (INSERT INTO tidegate.dedup SELECT s.key, s.seq, clock_timestamp() FROM s WHERE p_dedup AND s.key IS NOT NULL ORDER BY s.seq),
+         e AS (INSERT INTO tidegate.events SELECT s.seq, s.topic, s.type, s.data, s.attrs, s.key, s.created, clock_timestamp() FROM s ORDER BY s.seq),
+         r AS (INSERT INTO tidegate.rejected SELECT d.id, d.topic, d.type, d.data, d.attrs, d.key, d.created, d.why FROM d WHERE d.why IS NOT NULL)
+    SELECT count(*), (SELECT count(*) FROM x), count(d.why), coalesce(max(d.id), 0) INTO n, dup, bad, last_outbox FROM d;
+    last := h + n - dup - bad;
+    IF last > h THEN
+      UPDATE tidegate.head SET seq = last;
+      PERFORM pg_notify('tidegate', last::text); -- one wake-up per batch
+    END IF;
   END IF;
-  SELECT head.seq INTO h FROM tidegate.head FOR UPDATE; -- serialises batches
-  PERFORM tidegate.ahead(h, greatest(p_size, p_lim));
-  RETURN QUERY
-  WITH p AS MATERIALIZED (SELECT o.id FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT p_lim),
-       d AS MATERIALIZED (DELETE FROM tidegate.outbox o USING p WHERE o.id = p.id RETURNING o.*),
-       v AS MATERIALIZED (SELECT d.*, tidegate.fault(d.topic, d.type, d.data, d.attrs, d.key, d.created, p_max) AS why FROM d),
-       f AS (SELECT v.*, p_dedup AND v.key IS NOT NULL AND (row_number() OVER (PARTITION BY v.key ORDER BY v.id) > 1
-                         OR EXISTS (SELECT 1 FROM tidegate.dedup k WHERE k.key = v.key)) AS isdup FROM v WHERE v.why IS NULL),
-       s AS MATERIALIZED (SELECT h + row_number() OVER (ORDER BY f.id) AS seq, f.* FROM f WHERE NOT f.isdup),
-       k AS (INSERT INTO tidegate.dedup SELECT s.key, s.seq, clock_timestamp() FROM s WHERE p_dedup AND s.key IS NOT NULL ORDER BY s.seq),
-       e AS (INSERT INTO tidegate.events SELECT s.seq, s.topic, s.type, s.data, s.attrs, s.key, s.created, clock_timestamp() FROM s ORDER BY s.seq RETURNING 1),
-       r AS (INSERT INTO tidegate.rejected SELECT v.id, v.topic, v.type, v.data, v.attrs, v.key, v.created, v.why FROM v WHERE v.why IS NOT NULL RETURNING 1),
-       c AS (SELECT (SELECT count(*) FROM e)::int AS ne, (SELECT count(*) FROM r)::int AS nr,
-                    (SELECT count(*) FROM d)::int AS nd, (SELECT max(d.id) FROM d) AS top),
-       u AS (UPDATE tidegate.head SET seq = h + c.ne FROM c WHERE c.ne > 0 RETURNING 1)
-  SELECT c.nd, c.nd - c.ne - c.nr, c.nr, h + c.ne, coalesce(c.top, 0) FROM c;
-  PERFORM pg_notify('tidegate', ''); -- one wake-up per batch
+  RETURN NEXT;
 END $$;
 
 -- sets the first row behind p_lo aside that drain() fails on for a reason nobody has thought of
@@ -220,38 +223,53 @@ CREATE FUNCTION tidegate.park(p_lo bigint, p_reason text) RETURNS bigint LANGUAG
   INSERT INTO tidegate.rejected SELECT d.id, d.topic, d.type, d.data, d.attrs, d.key, d.created, p_reason FROM d RETURNING id
 $$;
 
--- What a broker was asked to publish: one call per batch, an id per event; a known key gets the first event's id.
+-- What a broker was asked to publish: one call per batch. Answers one row (first id, NULL) where each event got the id after
+-- the one before it, else a row for each: a known key gets the first event's id. p_dedup: there are keys, and they count.
 -- The same p_batch again (its answer was lost) stores nothing and answers the same.
 CREATE FUNCTION tidegate.append(p_writer uuid, p_batch bigint, p_size bigint, p_dedup boolean, p_topics text[], p_types text[],
                                 p_datas text[], p_attrs text[], p_keys text[], p_created bigint[])
-RETURNS TABLE (seq bigint, dup boolean) LANGUAGE plpgsql SET jit = off AS $$
+RETURNS TABLE (seq bigint, dup boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-  h bigint; w tidegate.writer;
+  h bigint; w tidegate.writer; n bigint := cardinality(p_topics);
 BEGIN
   SELECT head.seq INTO h FROM tidegate.head FOR UPDATE;
   SELECT * INTO w FROM tidegate.writer WHERE id = p_writer;
   IF w.batch IS DISTINCT FROM p_batch THEN
-    PERFORM tidegate.ahead(h, greatest(p_size, cardinality(p_topics)));
-    WITH a AS (SELECT t.*, row_number() OVER (PARTITION BY t.key ORDER BY t.ord) AS rk
-                 FROM unnest(p_topics, p_types, p_datas, p_attrs, p_keys, p_created)
-                      WITH ORDINALITY AS t(topic, type, data, attrs, key, created, ord)),
-         f AS (SELECT a.*, k.seq AS old, p_dedup AND a.key IS NOT NULL AND (a.rk > 1 OR k.seq IS NOT NULL) AS isdup
-                 FROM a LEFT JOIN tidegate.dedup k ON k.key = a.key),
-         s AS MATERIALIZED (SELECT f.*, CASE WHEN NOT isdup THEN h + row_number() OVER (PARTITION BY isdup ORDER BY f.ord) END AS nseq FROM f),
-         k AS (INSERT INTO tidegate.dedup SELECT s.key, s.nseq, clock_timestamp() FROM s WHERE p_dedup AND NOT isdup AND s.key IS NOT NULL),
-         e AS (INSERT INTO tidegate.events SELECT s.nseq, s.topic, s.type, s.data, s.attrs::jsonb, s.key,
-                      timestamptz 'epoch' + s.created * interval '1 millisecond', clock_timestamp()
-                 FROM s WHERE NOT isdup ORDER BY s.nseq RETURNING 1),
-         c AS (SELECT count(*) AS ne FROM e),
-         u AS (UPDATE tidegate.head SET seq = h + c.ne FROM c WHERE c.ne > 0 RETURNING 1)
-    SELECT array_agg(coalesce(s.nseq, s.old, (SELECT min(x.nseq) FROM s AS x WHERE x.key = s.key)) ORDER BY s.ord), array_agg(s.isdup ORDER BY s.ord)
-      INTO w.ids, w.dups FROM s;
-    INSERT INTO tidegate.writer VALUES (p_writer, p_batch, w.ids, w.dups, clock_timestamp())
-      ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, ids = excluded.ids, dups = excluded.dups, at = excluded.at;
-    PERFORM pg_notify('tidegate', '');
+    PERFORM tidegate.ahead(h, greatest(p_size, n));
+    w.first := h + 1;
+    w.ids := NULL;
+    w.dups := NULL;
+    IF p_dedup THEN
+      WITH a AS (SELECT t.key, t.ord, row_number() OVER (PARTITION BY t.key ORDER BY t.ord) AS rk FROM unnest(p_keys) WITH ORDINALITY AS t(key, ord)),
+           f AS (SELECT a.*, k.seq AS old, a.key IS NOT NULL AND (a.rk > 1 OR k.seq IS NOT NULL) AS isdup FROM a LEFT JOIN tidegate.dedup k ON k.key = a.key),
+           s AS MATERIALIZED (SELECT f.*, CASE WHEN NOT isdup THEN h + row_number() OVER (PARTITION BY isdup ORDER BY f.ord) END AS nseq FROM f),
+           k AS (INSERT INTO tidegate.dedup SELECT s.key, s.nseq, clock_timestamp() FROM s WHERE NOT isdup AND s.key IS NOT NULL)
+      SELECT array_agg(coalesce(s.nseq, s.old, (SELECT min(x.nseq) FROM s AS x WHERE x.key = s.key)) ORDER BY s.ord), array_agg(s.isdup ORDER BY s.ord),
+             count(*) FILTER (WHERE NOT isdup)
+        INTO w.ids, w.dups, n FROM s;
+      IF n = cardinality(p_topics) THEN
+        w.ids := NULL;
+        w.dups := NULL;
+      END IF;
+    END IF;
+    INSERT INTO tidegate.events
+      SELECT CASE WHEN w.ids IS NULL THEN h + t.ord ELSE w.ids[t.ord] END, t.topic, t.type, t.data, t.attrs::jsonb, t.key,
+             timestamptz 'epoch' + t.created * interval '1 millisecond', clock_timestamp()
+        FROM unnest(p_topics, p_types, p_datas, p_attrs, p_keys, p_created) WITH ORDINALITY AS t(topic, type, data, attrs, key, created, ord)
+       WHERE w.dups IS NULL OR NOT w.dups[t.ord];
+    IF n > 0 THEN
+      UPDATE tidegate.head SET seq = h + n;
+      PERFORM pg_notify('tidegate', (h + n)::text);
+    END IF;
+    INSERT INTO tidegate.writer VALUES (p_writer, p_batch, w.first, w.ids, w.dups, clock_timestamp())
+      ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, first = excluded.first, ids = excluded.ids, dups = excluded.dups, at = excluded.at;
   END IF;
-  RETURN QUERY SELECT t.i, t.d FROM unnest(w.ids, w.dups) WITH ORDINALITY AS t(i, d, ord) ORDER BY t.ord;
+  IF w.ids IS NULL THEN
+    RETURN QUERY SELECT w.first, NULL::boolean;
+  ELSE
+    RETURN QUERY SELECT t.i, t.d FROM unnest(w.ids, w.dups) WITH ORDINALITY AS t(i, d, ord) ORDER BY t.ord;
+  END IF;
 END $$;
 
 -- how many ids of [p_lo, p_hi) were events: ids are dense but for the leaps

@@ -1,4 +1,9 @@
-/* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain until a batch is short.
+/* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain, pause, drain, ... until a
+ * drain finds nothing.
+ *
+ * A batch costs about as much as moving fifty rows, whatever is in it. So the pause is a multiple
+ * of what the last batch took: rows gather while the server is busy, or its disk slow, and what is
+ * spent on batches stays a small part of what the application has.
  *
  * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
  * every probe would walk over them. So probes and drains start behind `hint`: an id that no open
@@ -19,6 +24,7 @@
 
 enum {
     IDLE_MIN_MS = 1,
+    PAUSE_SHARE = 4, /* a batch that is not full takes at most 1/5 of the time */
     SWEEP_MS = 1000,
     SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
     HOLDERS_MS = 500,
@@ -28,6 +34,12 @@ enum {
     BAD_LOG_MS = 10000,
     UPKEEP_ANSWER_MS = 610000,
 };
+
+/* The plans of tidegate.drain(): along the primary key whatever is dead beside it, and made once.
+ */
+#define DRAIN_SETUP                                                                                \
+    PG_SETUP ";SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"                \
+             "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
 static const struct pg_statement lease_statement = {"lease",
@@ -132,7 +144,7 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
         q->bad_log_at = uv_now(q->loop) + BAD_LOG_MS;
     }
     if (n > bad) {
-        q->events.drained(q->ctx);
+        q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, 3));
     }
 }
 
@@ -174,6 +186,12 @@ static void drain_refused(struct sequencer *q, const struct pg_fault *f)
     }
 }
 
+static uint64_t pause_ms(const struct sequencer *q, uint64_t took_us)
+{
+    uint64_t ms = q->busy ? took_us * PAUSE_SHARE / 1000 + IDLE_MIN_MS : IDLE_MIN_MS;
+    return ms < q->opt.poll_ms ? ms : q->opt.poll_ms;
+}
+
 static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
@@ -203,7 +221,8 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
         swept(q, took_us / 1000);
     }
     move_hint(q);
-    after(q, q->leading ? IDLE_MIN_MS : LEASE_MS);
+    q->busy = n && q->leading;
+    after(q, q->leading ? pause_ms(q, took_us) : LEASE_MS);
 }
 
 /* ---------------------------------------------------------------- looking */
@@ -319,6 +338,8 @@ static void step(struct sequencer *q)
         ask_drain(q, 0);
     } else if (uv_now(q->loop) >= q->holders_at) {
         ask_holders(q);
+    } else if (q->busy) {
+        ask_drain(q, q->hint);
     } else {
         probe(q, q->hint);
     }
@@ -368,7 +389,7 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
                                                          .lost = on_drain_lost};
     struct pg_client_options client = {.conninfo = opt->conninfo,
                                        .role = "sequencer",
-                                       .setup = PG_SETUP,
+                                       .setup = DRAIN_SETUP,
                                        .connect_timeout_ms = PG_CONNECT_MS,
                                        .answer_timeout_ms = PG_ANSWER_MS};
     struct sequencer *q = xcalloc(1, sizeof *q);

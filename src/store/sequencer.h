@@ -19,7 +19,7 @@ struct sequencer_options {
 };
 
 struct sequencer_events {
-    void (*drained)(void *ctx); /* there are new events */
+    void (*drained)(void *ctx, uint64_t last); /* there are new events, up to this one */
     void (*measured)(void *ctx, uint64_t events, uint64_t bytes);
 };
 

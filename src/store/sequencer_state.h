@@ -23,7 +23,8 @@ struct sequencer {
     struct strbuf holders; /* transactions, as an array's text */
     uint64_t holders_at, sweep_at, began_ns;
     unsigned idle_ms;
-    unsigned limit;   /* rows of the next batch: 1 while looking for the row that is refused */
+    bool busy;      /* the last batch moved rows: the next look is a batch, without asking before */
+    unsigned limit; /* rows of the next batch: 1 while looking for the row that is refused */
     unsigned careful; /* batches left at that limit */
     int64_t lowest;   /* the other's backlog as this idle one saw it last; 0: none */
     uint64_t rows_since_vacuum;
