@@ -158,7 +158,7 @@ static int check_policy(const struct config *cfg, struct err *e)
     } else if (!o.policy.watchdog) {
         rc = e->code;
     } else {
-        rc = lua_policy_open(&o.policy, loop, &metrics, &policy, e);
+        rc = lua_policy_open(&o.policy, loop, &metrics, &policy, NULL, e);
     }
     if (policy) {
         policy->ops->close(policy);

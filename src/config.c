@@ -50,6 +50,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(sse, max_lag_events),
     TEXT(sse, on_lag),
     TEXT(sse, gap_event),
+    TEXT(sse, revoked_event),
 
     INTEGER(event_log, max_events),
     INTEGER(event_log, max_bytes),
@@ -84,6 +85,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, params_keys),
     INTEGER(policy, params_bytes),
     INTEGER(policy, identity_bytes),
+    LIST("policy.credential_params", policy.credential_params),
     INTEGER(policy, error_log_interval_s),
     INTEGER(policy, subscribe_timeout_ms),
     INTEGER(policy, publish_timeout_ms),
@@ -94,6 +96,8 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, filter_cpu_ms),
     INTEGER(policy, load_cpu_ms),
     INTEGER(policy, hard_limit_ms),
+    INTEGER(policy, resubscribe_per_s),
+    INTEGER(policy, resubscribe_timeout_s),
 
     INTEGER(cache, bytes),
     INTEGER(cache, value_bytes),

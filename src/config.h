@@ -35,7 +35,7 @@ struct config {
     struct {
         int64_t heartbeat_s, dead_peer_s, retry_ms, turn_bytes, max_lag_events;
         char *on_lag; /* "close" | "skip" */
-        char *gap_event;
+        char *gap_event, *revoked_event;
     } sse;
 
     struct {
@@ -61,10 +61,12 @@ struct config {
         bool allow_open_public;
         int64_t memory_bytes;
         int64_t topics, params_keys, params_bytes, identity_bytes;
+        struct config_strings credential_params;
         int64_t error_log_interval_s;
         int64_t subscribe_timeout_ms, publish_timeout_ms;
         int64_t suspended, suspended_per_address; /* the latter 0: no cap */
         int64_t subscribe_cpu_ms, publish_cpu_ms, filter_cpu_ms, load_cpu_ms, hard_limit_ms;
+        int64_t resubscribe_per_s, resubscribe_timeout_s;
     } policy;
 
     struct {

@@ -15,6 +15,7 @@
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/listener.h"
+#include "policy_reload.h"
 #include "server_options.h"
 #include "store/store_open.h"
 
@@ -24,7 +25,7 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
-enum { DRAIN_TICK_MS = 50 };
+enum { DRAIN_TICK_MS = 50, POLICY_WARM_MS = 600000 };
 
 struct server {
     const struct config *cfg;
@@ -41,11 +42,12 @@ struct server {
     struct http_client *http_client; /* NULL: closed, or not yet open */
     struct lua_waits *waits;         /* hooks that wait, of whatever policy */
     struct lua_cache *cache;         /* of cache.fetch() */
-    struct policy *policy;
-    struct lua_watchdog *watchdog; /* outlives the policy */
+    struct lua_watchdog *watchdog;   /* outlives the policies */
+    struct policy_reload *policies;
     struct deadline drain_tick;
     uint64_t drain_until; /* loop time */
     bool draining, closing;
+    int code; /* exit code */
 };
 
 /* ---------------------------------------------------------------- down */
@@ -72,6 +74,7 @@ static void close_all(struct server *s)
         http_client_close(s->http_client, NULL, NULL);
         s->http_client = NULL;
     }
+    policy_reload_close(s->policies);
     if (s->store) {
         s->store->ops->close(s->store, on_store_closed, s);
     }
@@ -125,14 +128,11 @@ static void on_stop(void *ctx, int signum)
 }
 
 /* Frees what the loop has let go of. Answers the exit code. */
-static int take_apart(struct server *s, int code)
+static int take_apart(struct server *s)
 {
-    if (s->broker) {
-        broker_free(s->broker);
-    }
-    if (s->policy) {
-        s->policy->ops->close(s->policy);
-    }
+    int code = s->code;
+    broker_free(s->broker);
+    policy_reload_free(s->policies);
     lua_cache_free(s->cache);
     lua_waits_free(s->waits);
     lua_watchdog_free(s->watchdog);
@@ -174,9 +174,18 @@ static void raise_file_limit(struct http_server_options *o)
 static void admin_state(void *ctx, struct admin_state *out)
 {
     struct server *s = ctx;
+    const struct policy *p = policy_reload_current(s->policies);
     *out = (struct admin_state){.draining = s->draining,
                                 .policy_file = s->cfg->policy.file,
-                                .policy_version = s->policy ? lua_policy_version(s->policy) : NULL};
+                                .policy_version = p ? lua_policy_version(p) : NULL,
+                                .policy_label = p ? lua_policy_label(p) : NULL};
+}
+
+static void reload(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
+                   uint64_t token)
+{
+    struct server *s = ctx;
+    policy_reload_order(s->policies, order, cb, cb_ctx, token);
 }
 
 static int open_store(struct server *s, struct err *e)
@@ -251,43 +260,84 @@ static void build(struct server *s)
                               .start_ms = loop_unix_ms(s->loop),
                               .state = admin_state,
                               .drain = drain,
+                              .server = &s->admin_server,
+                              .reload = reload,
                               .ctx = s};
+    const struct policy_reload_options policies = {.policy = &s->options.policy,
+                                                   .warm_ms = POLICY_WARM_MS};
+    s->policies = policy_reload_new(s->loop, s->broker, &s->metrics, &policies);
     deadline_init(&s->drain_tick);
 }
 
-/* 0, or the exit code; what went wrong is in `e`. */
-static int start(struct server *s, struct err *e)
+static void give_up(struct server *s, int code, const struct err *e)
 {
-    s->http_client = http_client_new(s->loop, &s->options.http_client, &s->net, e);
-    if (!s->http_client) {
-        return EX_UNAVAILABLE;
+    s->code = code;
+    log_error("server", "cannot start", LOG_F(log_str("error", e->text)));
+    close_all(s);
+}
+
+/* The policy is ready, or never will be. */
+static void on_policy(void *ctx, int rc, const struct err *why)
+{
+    struct server *s = ctx;
+    struct err e = {0};
+    if (rc) {
+        give_up(s, EX_CONFIG, why);
+        return;
     }
-    s->watchdog = lua_watchdog_new((uint64_t)s->cfg->policy.hard_limit_ms, e);
-    if (!s->watchdog) {
-        return EX_OSERR;
+    if (s->closing) {
+        return; /* stopped before it began */
     }
-    s->options.policy.watchdog = s->watchdog;
-    /* the policy first: a broken one leaves no store behind */
-    if (lua_policy_open(&s->options.policy, s->loop, &s->metrics, &s->policy, e)) {
-        return EX_CONFIG;
-    }
-    broker_set_policy(s->broker, s->policy);
-    if (open_store(s, e)) {
-        return EX_UNAVAILABLE;
+    if (open_store(s, &e)) {
+        give_up(s, EX_UNAVAILABLE, &e);
+        return;
     }
     broker_set_store(s->broker, s->store);
     s->admin.store = s->store;
-    int rc = loop_on_stop_signal(s->loop, on_stop, s);
-    if (rc) {
-        err_set(e, rc, "cannot handle signals: %s", uv_strerror(rc));
-        return EX_OSERR;
-    }
     rc = worker_wake_start(&s->wake, s->loop, s->store);
     if (rc) {
-        err_set(e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
-        return EX_OSERR;
+        err_set(&e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
+        give_up(s, EX_OSERR, &e);
+        return;
     }
-    return listen_all(s, e) ? EX_UNAVAILABLE : 0;
+    if (listen_all(s, &e)) {
+        give_up(s, EX_UNAVAILABLE, &e);
+        return;
+    }
+    log_info(
+        "server", "ready",
+        LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", s->cfg->policy.file),
+              log_str("policy_version", lua_policy_version(policy_reload_current(s->policies))),
+              log_str("store", s->options.store.postgres ? "postgres" : s->cfg->store.path),
+              log_uint("head", s->metrics.head_id)));
+    greet(s);
+    if (s->worker) {
+        worker_ready(s->worker);
+    }
+}
+
+/* The policy first: a broken one leaves no store behind. The rest follows when it is ready. */
+static void start(struct server *s)
+{
+    struct err e = {0};
+    int rc = loop_on_stop_signal(s->loop, on_stop, s);
+    if (rc) {
+        err_set(&e, rc, "cannot handle signals: %s", uv_strerror(rc));
+        give_up(s, EX_OSERR, &e);
+        return;
+    }
+    s->http_client = http_client_new(s->loop, &s->options.http_client, &s->net, &e);
+    if (!s->http_client) {
+        give_up(s, EX_UNAVAILABLE, &e);
+        return;
+    }
+    s->watchdog = lua_watchdog_new((uint64_t)s->cfg->policy.hard_limit_ms, &e);
+    s->options.policy.watchdog = s->watchdog;
+    if (!s->watchdog) {
+        give_up(s, EX_OSERR, &e);
+    } else if (policy_reload_start(s->policies, on_policy, s, &e)) {
+        give_up(s, EX_CONFIG, &e);
+    }
 }
 
 int server_run(const struct config *cfg, const struct worker *worker)
@@ -308,22 +358,9 @@ int server_run(const struct config *cfg, const struct worker *worker)
     worker_wake_init(&s.wake, worker, s.loop, &s.metrics.commits); /* before the broker flushes */
     raise_file_limit(&s.options.public);
     build(&s);
-    code = start(&s, &e);
-    if (code) {
-        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
-        close_all(&s);
-    } else {
-        log_info("server", "ready",
-                 LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", cfg->policy.file),
-                       log_str("store", s.options.store.postgres ? "postgres" : cfg->store.path),
-                       log_uint("head", s.metrics.head_id)));
-        greet(&s);
-        if (worker) {
-            worker_ready(worker);
-        }
-    }
+    start(&s);
     loop_run(s.loop);
-    code = take_apart(&s, code);
+    code = take_apart(&s);
     log_info("server", "stopped", LOG_F(log_int("code", code)));
     return code;
 }

@@ -31,6 +31,11 @@ static struct broker_options broker_options(const struct config *c)
         .max_lag = (uint64_t)c->sse.max_lag_events,
         .on_lag = strcmp(c->sse.on_lag, "skip") == 0 ? ON_LAG_SKIP : ON_LAG_CLOSE,
         .gap_event = c->sse.gap_event,
+        .revoked_event = c->sse.revoked_event,
+        .credential_params = c->policy.credential_params.v,
+        .credential_param_count = c->policy.credential_params.n,
+        .review_per_s = (unsigned)c->policy.resubscribe_per_s,
+        .review_timeout_ms = (uint64_t)c->policy.resubscribe_timeout_s * 1000,
         .log_events = (size_t)c->event_log.max_events,
         .log_bytes = (size_t)c->event_log.max_bytes,
         .page_events = (size_t)c->event_log.page_events,
@@ -117,6 +122,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
                 .load_ms = (unsigned)c->policy.load_cpu_ms},
         .subscribe_timeout_ms = (uint64_t)c->policy.subscribe_timeout_ms,
         .publish_timeout_ms = (uint64_t)c->policy.publish_timeout_ms,
+        .credential_params = c->policy.credential_params.v,
+        .credential_param_count = c->policy.credential_params.n,
     };
     o->waits = (struct lua_waits_limits){
         .suspended = (unsigned)c->policy.suspended,

@@ -103,6 +103,11 @@ local fields = {
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the event that announces missing history.",
     },
+    {
+      name = "revoked_event", kind = "text", default = "revoked", max = 64, pattern = "^[%w._:-]+$",
+      expect = "an event name (letters, digits, . _ : -)",
+      doc = "Name of the last event of a stream that the policy no longer grants.",
+    },
   }),
 
   section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {
@@ -185,12 +190,23 @@ local fields = {
       "CPU time for `publish`; each further event of a batch adds a tenth. Here and for filters each KiB of data adds "
         .. "0.2 ms."),
     milliseconds("filter_cpu_ms", 2, 1, 10000, "CPU time of a filter or a format for one event."),
-    milliseconds("load_cpu_ms", 2000, 10, 600000, "CPU time for running the policy file when it is loaded."),
+    milliseconds("load_cpu_ms", 2000, 10, 600000,
+      "CPU time for running the policy file when it is loaded. The same for `setup` and `reload`."),
     milliseconds("hard_limit_ms", 2000, 100, 600000,
       "A call that does not end within so much CPU time after its budget is reported with its place, and the broker "
         .. "aborts. No policy should be able to get there."),
+    {
+      name = "credential_params", kind = "list", max = 64,
+      default = { "access_token", "token", "jwt", "auth", "api_key", "apikey", "signature", "password" },
+      of = { kind = "text", max = 64, expect = "the name of a query parameter" },
+      doc = "Query parameters that may be secrets: only `authenticate` sees them, and they are not kept.",
+    },
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
+    integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
+      "How fast open streams are asked about again after a reload, or sent away where it says so."),
+    seconds("resubscribe_timeout_s", 60, 1, HOUR,
+      "A stream about which the policy cannot say anything for that long is told to come back."),
   }),
   section("cache", "What `cache.fetch` keeps for policies.", {
     bytes("bytes", 8 * MIB, 64 * KIB, 64 * GIB,

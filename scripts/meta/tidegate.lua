@@ -24,17 +24,21 @@
 
 ---@alias tg.Scalar string|number|boolean
 
+-- `authenticate` sees all of a request. `subscribe` sees what the broker keeps of it, because it is run
+-- again with that when the policy is loaded anew: no headers, cookies, bearer (they raise), and no
+-- query parameter named in policy.credential_params. What it needs of those, authenticate returns as
+-- part of the identity.
 ---@class tg.Request                  an unknown field raises
 ---@field id string                   request id, also in the log
 ---@field ip string                   peer, or the trusted proxy's client address
 ---@field method string               "GET", "HEAD" or "POST"
 ---@field path string                 as sent, undecoded
 ---@field query table<string,string>  decoded; of equal names the first
----@field headers table<string,string> lower-case names; of equal names all, joined by ", "
----@field cookies table<string,string> of equal names the first
----@field bearer string?              token of `Authorization: Bearer`
+---@field headers table<string,string> lower-case names; of equal names all, joined by ", ". Not in subscribe
+---@field cookies table<string,string> of equal names the first. Not in subscribe
+---@field bearer string?              token of `Authorization: Bearer`. Not in subscribe
 ---@field topics string[]             every `topic=` of the query: what the client asks for, unchecked
----@field last_event_id string?       where it wants to resume, unchecked
+---@field last_event_id string?       where it wants to resume, unchecked; nil when subscribe is run again
 ---@field tls nil                     not yet
 
 ---@class tg.Identity                 scalars, at most 2048 bytes of JSON; kept for the connection
@@ -85,6 +89,10 @@
 ---@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended
 ---@field source string?              "http"
 
+---@class tg.Setup
+---@field version string              SHA-256 of all files of this policy
+---@field previous string?            of the one in force; nil at the start
+
 ---@class tg.Disconnect
 ---@field reason string               e.g. "client-closed", "lagged"; the close reasons of the log
 ---@field seconds number              the stream was open
@@ -125,6 +133,8 @@
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
+---@field setup (async fun(cfg: tg.Setup))?  once, before it takes over, for at most a minute; an error refuses the policy
+---@field reload (fun(previous: string): "resubscribe"|"keep"|"reconnect")?  when it is about to take over: are open streams asked about again (as without the hook), left alone, or sent away
 
 tg = {}
 

@@ -12,16 +12,17 @@ P.filters = {
     and (not has(attrs.lang) or attrs.lang == $lang) ]],
 }
 
-function P.authenticate()
-  return { sub = "public" }
-end
-
 local function language(header)
   local lang = (header or ""):sub(1, 2):lower()
   return lang:find("^%l%l$") and lang or "en"
 end
 
-function P.subscribe(req)
+-- Headers are for this hook only: subscribe is run again, without them, when the policy changes.
+function P.authenticate(req)
+  return { sub = "public", lang = language(req.headers["accept-language"]) }
+end
+
+function P.subscribe(req, who)
   local lat, lon = tonumber(req.query.lat), tonumber(req.query.lon)
   if not lat or not lon or not (math.abs(lat) <= 90 and math.abs(lon) <= 180) then -- refuses NaN, too
     return tg.deny(400, "lat (-90 to 90) and lon (-180 to 180) wanted")
@@ -33,7 +34,7 @@ function P.subscribe(req)
     params = {
       cell = tg.geohash(lat, lon, 4), -- about 39 x 20 km: many clients, few audiences
       min = math.min(math.max(min, 1), 5),
-      lang = language(req.headers["accept-language"]),
+      lang = who.lang,
     },
   }
 end

@@ -73,7 +73,7 @@ static struct bench *bench_new(void)
                                      .error_log_interval_s = 3600};
     require(uv_timer_init(loop_uv(b->loop), &b->alive) == 0);
     require(uv_timer_start(&b->alive, on_alive, 1000000, 1000000) == 0);
-    require(lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e) == 0);
+    require(lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, NULL, &e) == 0);
     unlink(path);
     struct subscription s = {.format = slice_str("g")};
     require(b->policy->ops->bind(b->policy, &s, &b->binding) == 0);
@@ -158,7 +158,7 @@ static void ask(struct bench *b, struct slice text)
     struct http_param param = {slice_str("x"), text};
     struct http_query query = {.params = &param, .count = 1};
     struct http_request http = {.method_name = slice_str("GET"), .path = slice_str("/")};
-    struct policy_request rq = {1, &http, &query, "192.0.2.1", {NULL, 0}};
+    struct policy_request rq = {.id = 1, .http = &http, .query = &query, .ip = "192.0.2.1"};
     struct event_list asked = {0};
     event_list_push(&asked, event_of(text));
     b->answers = 0;

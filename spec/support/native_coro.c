@@ -163,11 +163,12 @@ static int l_open(lua_State *L)
         .extend_ctx = b};
     struct err e = {0};
     luaL_argcheck(L, i >= 1 && i <= 4 && !b->policies[i - 1], 2, "generation");
-    if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policies[i - 1], &e)) {
+    if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policies[i - 1], NULL, &e)) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);
         return 2;
     }
+    b->policies[i - 1]->ops->set_stage(b->policies[i - 1], POLICY_LIVE);
     lua_pushboolean(L, true);
     return 1;
 }

@@ -1,8 +1,10 @@
 /* lua/: a policy file, opened as the broker opens it; questions are asked with made-up requests. */
 #include "native_policy.h"
 
+#include "broker/kept.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
+#include "lua/lua_sources.h"
 #include "lua/lua_waits.h"
 #include "net/loop.h"
 
@@ -11,6 +13,8 @@
 #include <unistd.h>
 
 static const char *const policy_class = "native.policy";
+static char token_param[] = "token";
+static char *const credential_params[] = {token_param};
 
 /* A policy with a loop of its own and something that keeps the loop alive. */
 struct bench {
@@ -24,6 +28,7 @@ struct bench {
         lua_Integer id;
         struct policy_binding binding;
     } bound[64]; /* given back at close, should a spec fail in between */
+    struct lua_sources sources;
     unsigned bound_count;
     lua_Integer last_bound;
 };
@@ -62,6 +67,7 @@ static void close_bench(struct bench *b)
     if (b->policy) {
         b->policy->ops->close(b->policy);
         b->policy = NULL;
+        lua_sources_clear(&b->sources);
     }
     lua_cache_free(b->cache);
     lua_waits_free(b->waits);
@@ -100,6 +106,8 @@ static int l_open(lua_State *L)
         .error_log_interval_s = (unsigned)native_field_integer(L, 1, "error_log_interval_s", 0),
         .subscribe_timeout_ms = 5000,
         .publish_timeout_ms = 2000,
+        .credential_params = credential_params,
+        .credential_param_count = 1,
     };
     struct err e = {0};
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -113,12 +121,14 @@ static int l_open(lua_State *L)
     opt.waits = b->waits;
     b->cache = lua_cache_new(b->loop, &b->metrics, &(struct lua_cache_limits){65536, 4096});
     opt.cache = b->cache;
-    if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &e)) {
+    if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &b->sources, &e)) {
+        lua_sources_clear(&b->sources);
         close_bench(b);
         lua_pushnil(L);
         lua_pushstring(L, e.text);
         return 2;
     }
+    b->policy->ops->set_stage(b->policy, POLICY_LIVE);
     return 1;
 }
 
@@ -152,6 +162,117 @@ static int l_subscribe(lua_State *L)
     native_read_request(L, 2, &rq);
     b->policy->ops->subscribe(b->policy, &rq.rq, on_subscribe, &a, 42);
     await(L, b, &a);
+    return 1;
+}
+
+/* p:resubscribe(request, identity) -> verdict; the request is kept as the broker keeps it */
+static int l_resubscribe(lua_State *L)
+{
+    struct bench *b = check(L);
+    const struct kept_rules rules = {credential_params, 1};
+    struct native_request rq;
+    struct answer a = {.L = L};
+    struct http_query query;
+    struct strbuf packed;
+    struct slice identity;
+    identity.p = luaL_checklstring(L, 3, &identity.n);
+    native_read_request(L, 2, &rq);
+    strbuf_init(&packed, 1 << 20);
+    luaL_argcheck(L, kept_pack(&packed, rq.rq.query, &rules) == 0, 2, "too large");
+    struct kept *kept = kept_new(strbuf_slice(&packed), identity);
+    kept_query(kept, &query);
+    rq.rq.path = rq.rq.http->path;
+    rq.rq.http = NULL;
+    rq.rq.query = &query;
+    b->policy->ops->resubscribe(b->policy, &rq.rq, kept_identity(kept), on_subscribe, &a, 42);
+    http_query_clear(&query);
+    kept_unref(kept);
+    strbuf_clear(&packed);
+    await(L, b, &a);
+    return 1;
+}
+
+struct ready {
+    unsigned calls;
+    int rc;
+    struct err e;
+};
+
+static void on_ready(void *ctx, int rc, const struct err *e)
+{
+    struct ready *r = ctx;
+    *r = (struct ready){r->calls + 1, rc, *e};
+}
+
+/* p:setup(previous) -> true, or nil, text */
+static int l_setup(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct ready r = {0};
+    b->policy->ops->setup(b->policy, luaL_optstring(L, 2, NULL), on_ready, &r);
+    unsigned at_once = r.calls;
+    turn(b);
+    turn(b);
+    luaL_argcheck(L, at_once == 0 && r.calls == 1, 1, "not answered once, or too soon");
+    lua_pushboolean(L, 1);
+    if (r.rc) {
+        lua_pushnil(L);
+        lua_pushstring(L, r.e.text);
+        return 2;
+    }
+    return 1;
+}
+
+/* p:reloaded(previous) -> mode, or nil, text */
+static int l_reloaded(lua_State *L)
+{
+    static const char *const modes[] = {"resubscribe", "keep", "reconnect"};
+    struct bench *b = check(L);
+    enum reload_mode mode;
+    struct err e = {0};
+    if (b->policy->ops->reloaded(b->policy, luaL_checkstring(L, 2), &mode, &e)) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        return 2;
+    }
+    lua_pushstring(L, modes[mode]);
+    return 1;
+}
+
+/* p:stage("tried" | "live" | "retired") */
+static int l_stage(lua_State *L)
+{
+    static const char *const stages[] = {"tried", "live", "retired", NULL};
+    struct bench *b = check(L);
+    b->policy->ops->set_stage(b->policy, (enum policy_stage)luaL_checkoption(L, 2, NULL, stages));
+    return 0;
+}
+
+/* p:figures() -> calls, errors, last error */
+static int l_figures(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct policy_figures f;
+    b->policy->ops->figures(b->policy, &f);
+    lua_pushinteger(L, (lua_Integer)f.calls);
+    lua_pushinteger(L, (lua_Integer)f.errors);
+    lua_pushstring(L, f.last_error);
+    return 3;
+}
+
+/* p:version() -> hash, label */
+static int l_version(lua_State *L)
+{
+    struct bench *b = check(L);
+    lua_pushstring(L, lua_policy_version(b->policy));
+    lua_pushstring(L, lua_policy_label(b->policy));
+    return 2;
+}
+
+/* p:changed() -> do its files look otherwise by now */
+static int l_changed(lua_State *L)
+{
+    lua_pushboolean(L, lua_sources_changed(&check(L)->sources));
     return 1;
 }
 
@@ -358,6 +479,13 @@ int native_open_policy(lua_State *L)
         {"open", l_open}, {"event", l_event}, {"capture", l_capture}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"subscribe", l_subscribe},
+        {"resubscribe", l_resubscribe},
+        {"setup", l_setup},
+        {"reloaded", l_reloaded},
+        {"stage", l_stage},
+        {"figures", l_figures},
+        {"version", l_version},
+        {"changed", l_changed},
         {"publish", l_publish},
         {"bind", l_bind},
         {"unbind", l_unbind},

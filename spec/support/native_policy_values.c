@@ -158,6 +158,8 @@ void native_push_verdict(lua_State *L, const struct verdict *v)
     static const char *const kinds[] = {"allow", "deny", "transient"};
     lua_newtable(L);
     set_slice(L, "kind", slice_str(kinds[v->kind]));
+    lua_pushboolean(L, v->failed);
+    lua_setfield(L, -2, "failed");
     set_integer(L, "status", v->status);
     set_slice(L, "reason", v->reason);
     set_slice(L, "identity", v->identity);

@@ -355,6 +355,14 @@ function broker:write_conf()
   write_file(self.conf_path, "return " .. serialise(self.config, "") .. "\n")
 end
 
+-- Writes the policy (nil: leaves it as it is) and orders a reload; the answer. query: "?dry_run=1"
+function broker:reload(text, query)
+  if text then
+    self:write_file("policy.lua", text)
+  end
+  return http.post(self.admin, "/policy/reload" .. (query or ""), "", {})
+end
+
 -- Starts the process again on the same directory: same configuration, same store.
 function broker:start()
   assert(not self.pid, "the broker runs")

@@ -64,9 +64,9 @@ describe("the admin service", function()
     assert.equal("9007199254740991", s.head_id) -- a string: exact in every language
     assert.same({ events = 0, bytes = 0 }, s.log)
     assert.same({ ok = true, detail = "ok", events = 3, bytes = 0 }, s.store)
-    assert.same({ loaded = true, file = FINE.policy, version = "v7" }, s.policy)
+    assert.same({ loaded = true, file = FINE.policy, version = "v7", label = json.null }, s.policy)
     s = ask("GET", "/status", {}).json
-    assert.same({ loaded = false, file = json.null, version = json.null }, s.policy)
+    assert.same({ loaded = false, file = json.null, version = json.null, label = json.null }, s.policy)
     assert.is_false(s.store.ok)
   end)
 
@@ -103,7 +103,7 @@ describe("the admin service", function()
 
   it("names the methods of a path", function()
     for target, allow in pairs {
-      ["/drain"] = "POST", ["/connections/1"] = "DELETE", ["/status"] = "GET, HEAD",
+      ["/drain"] = "POST", ["/connections/1"] = "DELETE, POST", ["/policy/reload"] = "POST", ["/status"] = "GET, HEAD",
     } do
       local r, drains = ask("OPTIONS", target)
       assert.equal(405, r.status)

@@ -279,11 +279,11 @@ describe("policy", function()
 
   describe("requests", function()
     local function eval(expression, rq)
-      with { subscribe = "return { topics = { 'a' }, params = { v = tostring(" .. expression .. ") } }" }
+      with { authenticate = "return { v = tostring(" .. expression .. ") }" }
       local v
       local log = policies.capture(function() v = p:subscribe(request(rq)) end)
       if v.kind ~= "allow" then return first(log).error end
-      return (v.subscription.params:match('^{"v":"(.*)"}$'))
+      return (v.identity:match('^{"v":"(.*)"}$'))
     end
 
     it("have these fields", function()
@@ -314,6 +314,62 @@ describe("policy", function()
       assert.matches("request has no field 'body'", eval "req.body")
       assert.matches("request has no field 'number'", eval "req[1]")
       assert.matches("request has no field 'x' to write", eval "(function() req.x = 1 end)()")
+    end)
+  end)
+
+  describe("what subscribe sees of a request", function()
+    local function eval(expression, rq)
+      with { subscribe = "return { topics = { 'a' }, params = { v = tostring(" .. expression .. ") } }" }
+      local v, again
+      local log = policies.capture(function() v = p:subscribe(request(rq)) end)
+      policies.capture(function() again = p:resubscribe(request(rq), "{}") end)
+      assert.equal(v.kind, again.kind)
+      if v.kind ~= "allow" then return first(log).error end
+      assert.same(v.subscription, again.subscription) -- later as at once
+      return (v.subscription.params:match('^{"v":"(.*)"}$'))
+    end
+
+    local rq = {
+      ip = "198.51.100.7", method = "GET", path = "/events",
+      query = { { "topic", "a/b" }, { "topic", "c" }, { "lat", "1" }, { "token", "s3cret" }, { "Token", "t" } },
+      headers = { Authorization = "Bearer abc", Cookie = "a=1", ["X-Thing"] = "one" },
+    }
+
+    it("is what the broker keeps", function()
+      for expression, expected in pairs {
+        ["req.ip"] = "198.51.100.7", ["req.method"] = "GET", ["req.path"] = "/events", ["req.query.lat"] = "1",
+        ["table.concat(req.topics, ' ')"] = "a/b c", ["req.query.token"] = "nil", ["req.query.Token"] = "t",
+        ["req.tls"] = "nil",
+      } do
+        assert.equal(expected, eval(expression, rq), expression)
+      end
+    end)
+
+    it("is not what could be a credential, and says so", function()
+      for _, field in ipairs { "headers", "cookies", "bearer" } do
+        assert.matches("subscribe sees no request." .. field .. ": it is run again without it when the policy changes",
+          eval("req." .. field, rq), 1, true)
+      end
+      assert.matches("request has no field 'body'", eval("req.body", rq))
+    end)
+
+    it("goes with the identity as it was", function()
+      with { authenticate = "error('asked')", subscribe = "return { topics = { who.sub }, params = { n = who.n } }" }
+      local v = p:resubscribe(request(rq), '{"n":9007199254740993,"sub":"u/1"}')
+      assert.same({ "u/1" }, v.subscription.topics)
+      assert.equal('{"n":9007199254740993}', v.subscription.params)
+      assert.equal('{"n":9007199254740993,"sub":"u/1"}', v.identity)
+    end)
+
+    it("may be refused, or fail", function()
+      with { subscribe = "if who.sub == 'x' then return tg.deny(403, 'no longer') end return nil, 'later'" }
+      local v = p:resubscribe(request(rq), '{"sub":"x"}')
+      assert.same({ "deny", 403, "no longer" }, { v.kind, v.status, v.reason })
+      policies.capture(function() v = p:resubscribe(request(rq), "{}") end)
+      assert.same({ "transient", false }, { v.kind, v.failed })
+      with { subscribe = "error('x')" }
+      policies.capture(function() v = p:resubscribe(request(rq), "{}") end)
+      assert.same({ "transient", true }, { v.kind, v.failed })
     end)
   end)
 

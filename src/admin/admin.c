@@ -3,6 +3,7 @@
 #include "admin/admin.h"
 
 #include "admin/admin_json.h"
+#include "admin/admin_policy.h"
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
 #include "base/logging.h"
@@ -10,6 +11,7 @@
 #include "net/http_response.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <uv.h>
 
 struct call {
@@ -79,6 +81,7 @@ static void get_metrics(const struct call *c)
                                 .process = &process,
                                 .version = TIDEGATE_VERSION,
                                 .policy_version = st.policy_version,
+                                .policy_label = st.policy_label,
                                 .ready = unready == 0 && why.len == 0,
                                 .draining = st.draining};
     if (a->store) {
@@ -158,6 +161,41 @@ static void post_restart(const struct call *c)
                  NULL);
 }
 
+/* The policy is asked again about one stream. */
+static void post_connection(const struct call *c)
+{
+    static const char action[] = "/resubscribe";
+    size_t n = sizeof action - 1;
+    uint64_t id;
+    bool known = c->rest.n > n && memcmp(c->rest.p + c->rest.n - n, action, n) == 0;
+    if (!known || !admin_parse_number(slice_of(c->rest.p, c->rest.n - n), UINT64_MAX, &id)) {
+        admin_refuse(c->stream, 404,
+                     slice_str("There is /connections/{id}/resubscribe, with the id a number."),
+                     NULL);
+    } else if (!broker_review(c->admin->broker, id)) {
+        admin_refuse(c->stream, 404, slice_str("No open event stream has that id."), NULL);
+    } else {
+        log_operator(c, "asking the policy again about a stream", c->rest);
+        admin_answer(c->stream, 202, "application/json", slice_str("{\"streams\":1}\n"));
+    }
+}
+
+static void post_resubscribe(const struct call *c)
+{
+    char body[48];
+    int n =
+        snprintf(body, sizeof body, "{\"streams\":%u}\n", broker_stream_count(c->admin->broker));
+    log_operator(c, "asking the policy again about all streams", (struct slice){0});
+    broker_review_all(c->admin->broker);
+    admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
+}
+
+static void post_reload(const struct call *c)
+{
+    log_operator(c, "reload of the policy asked for by an operator", (struct slice){0});
+    admin_policy_reload(c->admin, c->stream, c->rq);
+}
+
 struct route {
     const char *path; /* ending in '/': a prefix, with something behind it */
     enum http_method method;
@@ -171,35 +209,45 @@ static const struct route routes[] = {
     {"/metrics", HTTP_GET, "GET, HEAD", get_metrics},
     {"/status", HTTP_GET, "GET, HEAD", get_status},
     {"/connections", HTTP_GET, "GET, HEAD", get_connections},
-    {"/connections/", HTTP_DELETE, "DELETE", delete_connection},
+    {"/connections/", HTTP_DELETE, "DELETE, POST", delete_connection},
+    {"/connections/", HTTP_POST, "DELETE, POST", post_connection},
+    {"/policy/reload", HTTP_POST, "POST", post_reload},
+    {"/policy/resubscribe", HTTP_POST, "POST", post_resubscribe},
     {"/drain", HTTP_POST, "POST", post_drain},
     {"/restart", HTTP_POST, "POST", post_restart},
 };
 
-static const struct route *find_route(struct slice path, struct slice *rest)
+/* Where only the method does not fit, one that does not. */
+static const struct route *find_route(struct slice path, enum http_method method,
+                                      struct slice *rest)
 {
+    const struct route *near = NULL;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         size_t n = strlen(routes[i].path);
         bool prefix = routes[i].path[n - 1] == '/';
         if (path.n >= n + prefix && memcmp(path.p, routes[i].path, n) == 0 &&
             (prefix || path.n == n)) {
             *rest = slice_of(path.p + n, path.n - n);
-            return &routes[i];
+            near = &routes[i];
+            if (near->method == method) {
+                return near;
+            }
         }
     }
-    return NULL;
+    return near;
 }
 
 void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
                    const struct peer_address *client)
 {
     struct call c = {.admin = ctx, .stream = s, .rq = rq, .client = client};
-    const struct route *r = find_route(rq->path, &c.rest);
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
+    const struct route *r = find_route(rq->path, method, &c.rest);
     if (!r) {
         admin_refuse(c.stream, 404,
                      slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
-                               "/connections, /connections/{id}, /drain and /restart."),
+                               "/connections, /connections/{id}, /connections/{id}/resubscribe, "
+                               "/policy/reload, /policy/resubscribe, /drain and /restart."),
                      NULL);
     } else if (method != r->method) {
         admin_refuse(c.stream, 405, slice_str("This path does not take that method; see Allow."),

@@ -3,12 +3,14 @@
  * may use it.
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]
- *   DELETE /connections/{id}    POST /drain
+ *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
+ *   POST /policy/reload[?dry_run=1][&force=1]    POST /policy/resubscribe    POST /drain
  *
  * Of several workers each has its own, which only admin_workers.h talks to. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
+#include "admin/policy_report.h"
 #include "broker/broker.h"
 #include "net/address.h"
 #include "net/http_request.h"
@@ -19,7 +21,8 @@
 struct admin_state {
     bool draining;
     const char *policy_file;    /* NULL: no policy is loaded */
-    const char *policy_version; /* NULL: unknown */
+    const char *policy_version; /* hash; NULL: none is loaded yet */
+    const char *policy_label;   /* what it calls itself; NULL: nothing */
 };
 
 /* Filled by the composition root; everything is borrowed for the life of the admin server. */
@@ -32,6 +35,10 @@ struct admin {
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
     void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was given */
+    struct http_server
+        *server; /* the admin server itself: who waits for an answer is found there */
+    void (*reload)(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
+                   uint64_t token);
     void *ctx;
 };
 

@@ -110,8 +110,35 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
                                          (json_int_t)m->log_bytes));
     bad |= json_object_set_new(o, "store", store_document(a->store));
     bad |= json_object_set_new(o, "policy",
-                               json_pack("{s:b, s:s?, s:s?}", "loaded", st.policy_file != NULL,
-                                         "file", st.policy_file, "version", st.policy_version));
+                               json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
+                                         st.policy_file != NULL, "file", st.policy_file, "version",
+                                         st.policy_version, "label", st.policy_label));
+    return dump(o, bad, out);
+}
+
+static const char *mode_name(enum reload_mode mode)
+{
+    static const char *const names[] = {"resubscribe", "keep", "reconnect"};
+    return names[mode];
+}
+
+int admin_json_policy(const struct policy_report *r, struct strbuf *out)
+{
+    static const char *const outcomes[] = {"reloaded", "would-reload", "unchanged", "refused",
+                                           "busy"};
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "result", text(outcomes[r->outcome]));
+    bad |= json_object_set_new(
+        o, "previous",
+        json_pack("{s:s?, s:s?}", "version", r->previous, "label", r->previous_label));
+    bad |= json_object_set_new(o, "policy",
+                               json_pack("{s:s?, s:s?}", "version", r->version, "label", r->label));
+    if (r->error) {
+        bad |= json_object_set_new(o, "error", text(r->error));
+    } else {
+        bad |= json_object_set_new(o, "streams", count(r->streams));
+        bad |= json_object_set_new(o, "mode", text(mode_name(r->mode)));
+    }
     return dump(o, bad, out);
 }
 

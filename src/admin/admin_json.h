@@ -19,4 +19,6 @@ __attribute__((warn_unused_result)) int admin_json_status(const struct admin *a,
 __attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
                                                                struct strbuf *out);
 
+int admin_json_policy(const struct policy_report *r, struct strbuf *out);
+
 #endif

@@ -158,6 +158,21 @@ static int put_info(struct strbuf *out, const char *name, const char *help, cons
     return rc ? rc : strbuf_append_str(out, "\"} 1\n");
 }
 
+static int put_policy(struct strbuf *out, const char *version, const char *label)
+{
+    static const char name[] = "tidegate_policy_info";
+    if (!version) {
+        return 0;
+    }
+    int rc = put_head(out, slice_str(name), "gauge",
+                      "The policy in force: SHA-256 of its files, and what it calls itself.");
+    rc = rc ? rc : strbuf_printf(out, "%s{version=\"", name);
+    rc = rc ? rc : put_escaped(out, version, true);
+    rc = rc ? rc : strbuf_append_str(out, "\",label=\"");
+    rc = rc ? rc : put_escaped(out, label ? label : "", true);
+    return rc ? rc : strbuf_append_str(out, "\"} 1\n");
+}
+
 static int put_seconds(struct strbuf *out, const char *name, const char *kind, const char *help,
                        double value)
 {
@@ -213,7 +228,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
 {
     int rc = put_info(out, "tidegate_build_info", "The running program.", m->version);
     if (rc == 0) {
-        rc = put_info(out, "tidegate_policy_info", "The policy in force.", m->policy_version);
+        rc = put_policy(out, m->policy_version, m->policy_label);
     }
     if (rc == 0) {
         rc = put_gauge(out, "tidegate_ready", "1 when /readyz answers 200.", m->ready ? 1 : 0);

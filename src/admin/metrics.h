@@ -28,7 +28,8 @@ struct metrics_view {
     const struct store_health *store; /* NULL: not open yet, its series are left out */
     const struct process_stats *process;
     const char *version;        /* of the program */
-    const char *policy_version; /* NULL: unknown, the series is left out */
+    const char *policy_version; /* hash; NULL: unknown, the series is left out */
+    const char *policy_label;   /* NULL: none */
     bool ready, draining;
 };
 

@@ -2,6 +2,7 @@
 
 #include "base/logging.h"
 #include "broker/broker_state.h"
+#include "broker/subscriber.h"
 #include "broker/topic.h"
 
 #include <stdlib.h>
@@ -85,6 +86,48 @@ static void audience_free(struct audience *a)
     free(a);
 }
 
+/* To the policy in force. */
+static int bind_names(struct broker *b, struct audience *a)
+{
+    const struct subscription s = {.topics = a->topics,
+                                   .topic_count = a->topic_count,
+                                   .filter = a->filter,
+                                   .format = a->format,
+                                   .params = a->params};
+    int rc = b->policy->ops->bind(b->policy, &s, &a->binding);
+    a->unbound = rc != 0;
+    return rc;
+}
+
+static void log_unbound(const struct audience *a, unsigned audiences)
+{
+    log_warn("broker", "the policy has no such filter or format, or no memory for its params",
+             LOG_F(log_slice("filter", a->filter), log_slice("format", a->format),
+                   log_uint("audiences", audiences)));
+}
+
+void audience_rebind_all(struct broker *b, struct policy *old)
+{
+    struct audience *a, *next;
+    const struct audience *unbound = NULL;
+    unsigned count = 0;
+    HASH_ITER (hh, b->audiences, a, next) {
+        struct policy_binding was = a->binding;
+        bool was_bound = !a->unbound;
+        if (bind_names(b, a)) {
+            subscriber_unlive_all(a);
+            unbound = a;
+            count++;
+        }
+        if (was_bound) {
+            old->ops->unbind(old, &was);
+        }
+    }
+    if (unbound) {
+        log_unbound(unbound, count);
+    }
+}
+
 struct audience *audience_intern(struct broker *b, const struct subscription *s)
 {
     struct strbuf key;
@@ -101,13 +144,11 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
     HASH_FIND_BYHASHVALUE(hh, b->audiences, key.data, key.len, hash, a);
     if (a) {
         strbuf_clear(&key);
-        return audience_ref(a);
+        return a->unbound && bind_names(b, a) ? NULL : audience_ref(a);
     }
     a = audience_new(b, &key, s->topic_count);
-    rc = b->policy->ops->bind(b->policy, s, &a->binding);
-    if (rc) {
-        log_error("broker", "policy cannot bind a subscription",
-                  LOG_F(log_str("error", uv_strerror(rc))));
+    if (bind_names(b, a)) {
+        log_unbound(a, 1);
         audience_free(a);
         return NULL;
     }
@@ -136,7 +177,9 @@ void audience_unref(struct broker *b, struct audience *a)
     }
     HASH_DEL(b->audiences, a);
     list_del(&a->dirty);
-    b->policy->ops->unbind(b->policy, &a->binding);
+    if (!a->unbound) {
+        b->policy->ops->unbind(b->policy, &a->binding);
+    }
     b->metrics->audiences--;
     if (b->segment.audience == a) {
         segment_reset(&b->segment);

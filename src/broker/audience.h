@@ -27,6 +27,7 @@ struct audience {
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
     struct slice filter, format, params;
     struct policy_binding binding;
+    bool unbound; /* the policy in force has no such filter or format: nobody gets anything */
 
     struct list live;   /* subscribers that have considered everything before `pending` */
     struct list parked; /* rate-limited subscribers with nothing to send, woken by events */
@@ -39,6 +40,9 @@ struct audience {
 
 /* Returns a new reference; NULL when the policy cannot bind the subscription (logged). */
 struct audience *audience_intern(struct broker *b, const struct subscription *s);
+/* Another policy is in force: every audience is bound to it. Members of those that cannot be are
+ * held until the policy says what they may have instead. */
+void audience_rebind_all(struct broker *b, struct policy *old);
 struct audience *audience_ref(struct audience *a);
 void audience_unref(struct broker *b, struct audience *a);
 /* The topics that `names` is made of, pointing into it; returns how many. */

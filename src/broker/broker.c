@@ -39,6 +39,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->dirty);
     list_init(&b->runnable);
     list_init(&b->subscribers);
+    reviews_init(b);
     segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
@@ -50,6 +51,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
 void broker_free(struct broker *b)
 {
     REQUIRE(list_empty(&b->subscribers));
+    reviews_clear(b);
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     segment_clear(&b->segment);
@@ -72,6 +74,33 @@ void broker_set_store(struct broker *b, struct store *store)
 void broker_set_policy(struct broker *b, struct policy *policy)
 {
     b->policy = policy;
+    policy->ops->set_stage(policy, POLICY_LIVE);
+}
+
+void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode)
+{
+    struct policy *old = b->policy;
+    segment_reset(&b->segment);
+    b->policy = policy;
+    b->policy_epoch++;
+    old->ops->set_stage(old, POLICY_RETIRED);
+    policy->ops->set_stage(policy, POLICY_LIVE);
+    audience_rebind_all(b, old);
+    review_all(b, mode);
+}
+
+bool broker_review(struct broker *b, uint64_t id)
+{
+    struct subscriber *sub = subscriber_of_stream(b, id);
+    if (sub) {
+        review_now(sub);
+    }
+    return sub != NULL;
+}
+
+void broker_review_all(struct broker *b)
+{
+    review_all(b, RELOAD_RESUBSCRIBE);
 }
 
 void broker_set_server(struct broker *b, struct http_server *server)
@@ -133,14 +162,11 @@ void broker_each_connection(const struct broker *b,
 
 bool broker_disconnect(struct broker *b, uint64_t id)
 {
-    list_for_each (it, &b->subscribers) {
-        struct subscriber *sub = subscriber_of_node(it);
-        if (subscriber_id(sub) == id) {
-            subscriber_end(sub, CLOSE_ADMIN, 0);
-            return true;
-        }
+    struct subscriber *sub = subscriber_of_stream(b, id);
+    if (sub) {
+        subscriber_end(sub, CLOSE_ADMIN, 0);
     }
-    return false;
+    return sub != NULL;
 }
 
 /* xorshift64: spreading clients needs no more than that. */

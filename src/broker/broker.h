@@ -23,7 +23,11 @@ struct broker_options {
     size_t turn_bytes; /* most bytes one stream is given per loop turn */
     uint64_t max_lag;  /* events; 0: no bound */
     enum on_lag on_lag;
-    const char *gap_event;                            /* name of the in-band gap signal */
+    const char *gap_event, *revoked_event; /* names of the in-band signals */
+    char *const *credential_params;        /* of the query: never kept */
+    size_t credential_param_count;
+    unsigned review_per_s;                            /* streams asked about again after a reload */
+    uint64_t review_timeout_ms;                       /* of one of them */
     size_t log_events, log_bytes;                     /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     struct envelope_limits publish;
@@ -38,7 +42,14 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
                           struct broker_metrics *metrics);
 void broker_free(struct broker *b); /* all streams closed, the store closed */
 void broker_set_store(struct broker *b, struct store *store);
-void broker_set_policy(struct broker *b, struct policy *policy);
+void broker_set_policy(struct broker *b, struct policy *policy); /* the first one */
+/* Another policy takes over, at once, for new questions, live delivery and replay. The old one has
+ * no binding left and may be closed when it is not busy. `mode` is for the streams that are open;
+ * those whose filter or format is gone are asked about in any case. */
+void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode);
+/* Asks the policy again about one open stream, or all. False: no such stream. */
+bool broker_review(struct broker *b, uint64_t id);
+void broker_review_all(struct broker *b);
 void broker_set_server(struct broker *b, struct http_server *server);
 
 /* http_handler of the public server; ctx is the broker. */

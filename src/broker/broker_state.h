@@ -8,6 +8,7 @@
 #include "broker/broker.h"
 #include "broker/eventlog.h"
 #include "broker/history.h"
+#include "broker/review.h"
 #include "broker/segment.h"
 #include "broker/topic_index.h"
 
@@ -16,7 +17,9 @@ struct broker {
     struct broker_options opt;
     struct broker_metrics *metrics;
     struct store *store;
-    struct policy *policy;
+    struct policy *policy; /* in force */
+    uint32_t policy_epoch; /* grows when another takes its place */
+    struct reviews reviews;
     struct http_server *server;
 
     struct eventlog *log;       /* made when the store is set */

@@ -237,6 +237,10 @@ static void catch_up(struct subscriber *sub)
     if (apply_lag_rule(sub)) {
         return;
     }
+    if (sub->audience->unbound) {
+        subscriber_set_state(sub, SUB_HELD);
+        return;
+    }
     if (sub->cursor < eventlog_head(b->log)) {
         if (!next_segment(sub, g)) {
             return;

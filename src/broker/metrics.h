@@ -109,6 +109,26 @@
       "Values that left the cache for want of room: see cache.bytes.")                             \
     X(cache_entries, gauge, "tidegate_policy_cache_entries", "Values in the cache.")               \
     X(cache_bytes, gauge, "tidegate_policy_cache_bytes", "Bytes of the cache.")                    \
+    X(policy_overdue_setup, counter, "tidegate_policy_overdue_total{hook=\"setup\"}", "")          \
+    X(policy_overdue_reload, counter, "tidegate_policy_overdue_total{hook=\"reload\"}", "")        \
+    X(policy_errors_setup, counter, "tidegate_policy_errors_total{hook=\"setup\"}", "")            \
+    X(policy_errors_reload, counter, "tidegate_policy_errors_total{hook=\"reload\"}", "")          \
+    X(policy_generations, gauge, "tidegate_policy_generations",                                    \
+      "Policies in memory: the one in force, and those of the past.")                              \
+    X(policy_reloads_ok, counter, "tidegate_policy_reloads_total{result=\"ok\"}",                  \
+      "Orders to load the policy anew.")                                                           \
+    X(policy_reloads_unchanged, counter, "tidegate_policy_reloads_total{result=\"unchanged\"}",    \
+      "")                                                                                          \
+    X(policy_reloads_refused, counter, "tidegate_policy_reloads_total{result=\"refused\"}", "")    \
+    X(reviews_waiting, gauge, "tidegate_policy_reviews_waiting",                                   \
+      "Open streams about which the policy is going to be asked again.")                           \
+    X(reviews_same, counter, "tidegate_policy_reviews_total{outcome=\"same\"}",                    \
+      "Open streams the policy was asked about again, by what came of it.")                        \
+    X(reviews_moved, counter, "tidegate_policy_reviews_total{outcome=\"moved\"}", "")              \
+    X(reviews_revoked, counter, "tidegate_policy_reviews_total{outcome=\"revoked\"}", "")          \
+    X(reviews_later, counter, "tidegate_policy_reviews_total{outcome=\"later\"}", "")              \
+    X(reviews_gave_up, counter, "tidegate_policy_reviews_total{outcome=\"gave-up\"}", "")          \
+    X(reviews_reconnected, counter, "tidegate_policy_reviews_total{outcome=\"reconnect\"}", "")    \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")

@@ -6,6 +6,7 @@
 #ifndef BROKER_POLICY_H
 #define BROKER_POLICY_H
 
+#include "base/err.h"
 #include "base/slice.h"
 #include "base/strbuf.h"
 #include "broker/event.h"
@@ -26,11 +27,12 @@ struct policy_limits {
 
 /* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */
 struct policy_request {
-    uint64_t id; /* stream id: in every log line */
-    const struct http_request *http;
+    uint64_t id;                     /* stream id: in every log line */
+    const struct http_request *http; /* NULL: what was kept of an earlier request */
     const struct http_query *query;
     const char *ip;             /* client_address() as text */
     struct slice last_event_id; /* as given; absent: none */
+    struct slice path;          /* of a kept one; others have it in `http` */
 };
 
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
@@ -61,6 +63,7 @@ enum verdict_kind {
 struct verdict {
     enum verdict_kind kind;
     int status;            /* of a denial */
+    bool failed;           /* a transient: the policy did not ask for it, it went wrong */
     struct slice reason;   /* of a denial: shown to the client. Of a transient: logged, not shown */
     struct slice identity; /* canonical JSON object of scalars */
     int64_t expires_ms;    /* Unix time at which the identity ends; 0: never */
@@ -104,12 +107,36 @@ struct disconnect_info {
     uint64_t delivered;
 };
 
+/* What becomes of open streams when a policy takes the place of another. */
+enum reload_mode {
+    RELOAD_RESUBSCRIBE, /* they are asked about again, one by one */
+    RELOAD_KEEP,        /* they stay with what they were granted */
+    RELOAD_RECONNECT,   /* they are sent away and come back */
+};
+
+enum policy_stage {
+    POLICY_TRIED,   /* on questions of the past: what goes wrong is neither logged nor counted */
+    POLICY_LIVE,    /* in force */
+    POLICY_RETIRED, /* answers what it was asked before */
+};
+
+struct policy_figures {
+    uint64_t calls, errors; /* of all its functions, since it was opened */
+    const char *last_error; /* "subscribe: p.lua:3: ..."; borrowed until the next call */
+};
+
+/* rc 0: ready. Else `e` says why not. Once, from the flush step. */
+typedef void (*policy_ready_cb)(void *ctx, int rc, const struct err *e);
+
 struct policy;
 
 struct policy_ops {
     /* authenticate, then subscribe. */
     void (*subscribe)(struct policy *p, const struct policy_request *rq, policy_verdict_cb cb,
                       void *ctx, uint64_t token);
+    /* subscribe alone, again: for what was kept of a request and the identity it was granted. */
+    void (*resubscribe)(struct policy *p, const struct policy_request *rq, struct slice identity,
+                        policy_verdict_cb cb, void *ctx, uint64_t token);
     /* authenticate, then publish for each event. Takes the references in `asked` and empties it. */
     void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,
                     policy_publish_cb cb, void *ctx, uint64_t token);
@@ -126,7 +153,15 @@ struct policy_ops {
     void (*disconnected)(struct policy *p, struct slice identity,
                          const struct disconnect_info *info);
     bool (*wants_disconnect)(const struct policy *p); /* is there such a hook at all */
-    /* What still waits is answered VERDICT_TRANSIENT, from the next flush step. */
+
+    /* The life of one of several: opened, set up, tried, live, retired, closed. */
+    void (*setup)(struct policy *p, const char *previous, policy_ready_cb cb, void *ctx);
+    int (*reloaded)(struct policy *p, const char *previous, enum reload_mode *out, struct err *e);
+    void (*set_stage)(struct policy *p, enum policy_stage stage);
+    void (*figures)(const struct policy *p, struct policy_figures *out);
+    bool (*busy)(const struct policy *p); /* hooks of it wait for something */
+    /* What still waits is answered VERDICT_TRANSIENT, from the next flush step; a preparation that
+     * waits is not. */
     void (*close)(struct policy *p);
 };
 

@@ -2,6 +2,7 @@
  * to a request of the public server. */
 #include "base/embedded.h"
 #include "broker/broker_state.h"
+#include "broker/kept.h"
 #include "broker/publisher.h"
 #include "broker/refusal.h"
 #include "broker/resume.h"
@@ -15,6 +16,7 @@
 #define PAGE_FILE "scripts/page/index.html"
 
 enum { CORS_MAX_BYTES = 2048, RESUME_TEXT_MAX = 256, PAGE_MAX_BYTES = 64 * 1024 };
+enum { KEPT_QUERY_MAX_BYTES = 1 << 20 }; /* limits.target_bytes is what bounds it */
 
 /* ---------------------------------------------------------------- subscribe */
 
@@ -22,7 +24,8 @@ enum { CORS_MAX_BYTES = 2048, RESUME_TEXT_MAX = 256, PAGE_MAX_BYTES = 64 * 1024 
 struct subscribe {
     struct broker *b;
     struct stream *stream;
-    struct strbuf cors, resume_text;
+    struct strbuf cors, resume_text, kept_query;
+    uint32_t policy_epoch; /* of the policy that was asked */
     struct resume resume;
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
@@ -32,6 +35,7 @@ static void subscribe_free(struct subscribe *w)
 {
     strbuf_clear(&w->cors);
     strbuf_clear(&w->resume_text);
+    strbuf_clear(&w->kept_query);
     free(w);
 }
 
@@ -77,8 +81,12 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
     } else {
-        struct subscribe_start start = {
-            .resume = w->resume, .cors = cors, .client = w->client, .sse = w->sse};
+        struct subscribe_start start = {.resume = w->resume,
+                                        .cors = cors,
+                                        .client = w->client,
+                                        .kept_query = strbuf_slice(&w->kept_query),
+                                        .policy_epoch = w->policy_epoch,
+                                        .sse = w->sse};
         subscriber_start(b, s, v, &start);
     }
     subscribe_free(w);
@@ -152,9 +160,13 @@ static void subscribe(struct broker *b, struct stream *s, const struct policy_re
     w->resume = resume_parse(prq->http, prq->query);
     strbuf_init(&w->cors, CORS_MAX_BYTES);
     strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
+    strbuf_init(&w->kept_query, KEPT_QUERY_MAX_BYTES);
+    w->policy_epoch = b->policy_epoch;
+    const struct kept_rules rules = {b->opt.credential_params, b->opt.credential_param_count};
     size_t n = w->resume.text.n < RESUME_TEXT_MAX ? w->resume.text.n : RESUME_TEXT_MAX;
     if (strbuf_append(&w->cors, cors.p ? cors.p : "", cors.n) ||
-        (n && strbuf_append(&w->resume_text, w->resume.text.p, n))) {
+        (n && strbuf_append(&w->resume_text, w->resume.text.p, n)) ||
+        kept_pack(&w->kept_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b, s, cors, sse, CLOSE_NO_MEMORY, "memory is short");
         return;

@@ -16,12 +16,14 @@
 /* Of an interval: what silence is rounded to, so that a busy stream is not re-armed all the time.
  */
 enum { HEARTBEAT_SLACK_DIVISOR = 16 };
+enum { REVOKED_MAX_BYTES = 8192 };
 
 /* ---------------------------------------------------------------- states */
 
 static bool is_behind(enum subscriber_state st)
 {
-    return st == SUB_RUNNABLE || st == SUB_BLOCKED || st == SUB_PAGING || st == SUB_PACED;
+    return st == SUB_RUNNABLE || st == SUB_BLOCKED || st == SUB_PAGING || st == SUB_PACED ||
+           st == SUB_HELD;
 }
 
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
@@ -45,8 +47,35 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
     case SUB_PAGING: /* history_request() links it */
     case SUB_BLOCKED:
     case SUB_PACED:
+    case SUB_HELD:
     case SUB_STARTING:
         break;
+    }
+}
+
+/* The place of one that is live is implied by its audience. */
+static void note_position(struct subscriber *sub)
+{
+    const struct audience *a = sub->audience;
+    sub->cursor = subscriber_position(sub);
+    sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(sub->b->log);
+}
+
+void subscriber_unlive(struct subscriber *sub)
+{
+    if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
+        note_position(sub);
+        subscriber_set_state(sub, SUB_RUNNABLE);
+    }
+}
+
+void subscriber_unlive_all(struct audience *a)
+{
+    list_for_each_safe (it, next, &a->live) {
+        subscriber_unlive(container_of(it, struct subscriber, place));
+    }
+    list_for_each_safe (other, after, &a->parked) {
+        subscriber_unlive(container_of(other, struct subscriber, place));
     }
 }
 
@@ -76,12 +105,12 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     log_debug("broker", "unsubscribed",
               LOG_F(log_uint("stream", sub->id), log_str("reason", close_reason_name(why)),
                     log_uint("delivered", sub->delivered)));
-    if (sub->identity) {
+    if (b->policy->ops->wants_disconnect(b->policy)) {
         struct disconnect_info info = {.reason = why,
                                        .seconds =
                                            (double)(loop_now(b->loop) - sub->opened_ms) / 1000,
                                        .delivered = sub->delivered};
-        b->policy->ops->disconnected(b->policy, slice_str(sub->identity), &info);
+        b->policy->ops->disconnected(b->policy, kept_identity(sub->kept), &info);
     }
     b->metrics->behind -= is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
@@ -92,16 +121,17 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
     subscriber_clear_timing(sub);
+    review_forget(sub);
     audience_unref(b, sub->audience);
-    free(sub->identity);
+    kept_unref(sub->kept);
     free(sub);
 }
 
-void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
+/* `last` may be NULL. */
+static void end_with(struct subscriber *sub, enum close_reason why, const struct sse_fields *last)
 {
-    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, retry_ms)};
     bool writable = sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
-    struct frame *frame = retry_ms && writable ? sse_frame(&f) : NULL;
+    struct frame *frame = last && writable ? sse_frame(last) : NULL;
     if (frame) {
         uv_buf_t buf = uv_buf_init(frame->bytes, frame->len);
         (void)stream_write(sub->stream, &buf, 1); /* advice: not worth waiting for */
@@ -109,6 +139,26 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
     }
     stream_close(sub->stream, why);
     subscriber_free(sub, why);
+}
+
+void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
+{
+    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, retry_ms)};
+    end_with(sub, why, retry_ms ? &f : NULL);
+}
+
+void subscriber_revoke(struct subscriber *sub, struct slice reason)
+{
+    struct strbuf data;
+    strbuf_init(&data, REVOKED_MAX_BYTES);
+    int rc = strbuf_append_str(&data, "{\"reason\":");
+    rc = rc ? rc : json_syntax_quote(&data, reason.p ? reason : slice_str(""));
+    rc = rc ? rc : strbuf_append_str(&data, "}");
+    struct sse_fields f = {.event = slice_str(sub->b->opt.revoked_event),
+                           .data = strbuf_slice(&data)};
+    log_info("broker", "revoked", LOG_F(log_uint("stream", sub->id), log_slice("reason", reason)));
+    end_with(sub, CLOSE_REVOKED, rc ? NULL : &f);
+    strbuf_clear(&data);
 }
 
 /* ---------------------------------------------------------------- stream events */
@@ -157,10 +207,8 @@ static void on_beat(struct deadline *d)
     if (sub->state == SUB_BLOCKED) {
         return; /* never behind an unfinished write: armed again when that has left */
     }
-    if (!is_behind(sub->state)) { /* its place is implied until the write blocks */
-        const struct audience *a = sub->audience;
-        sub->cursor = subscriber_position(sub);
-        sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(sub->b->log);
+    if (!is_behind(sub->state)) {
+        note_position(sub); /* should the write block */
     }
     subscriber_send_frame(sub, sub->b->heartbeat);
 }
@@ -177,9 +225,12 @@ void subscriber_sent(struct subscriber *sub)
 
 void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
-    deadline_init(&sub->beat);
+    struct deadline_class *was = sub->beat_class;
     sub->beat_slack_ms = seconds * 1000 / HEARTBEAT_SLACK_DIVISOR;
     sub->beat_class = loop_deadline_class(sub->b->loop, (uint64_t)seconds * 1000, on_beat);
+    if (sub->beat_class != was && list_linked(&sub->beat.node)) {
+        deadline_arm(sub->beat_class, &sub->beat);
+    }
 }
 
 /* ---------------------------------------------------------------- for operators */
@@ -210,9 +261,10 @@ struct subscriber *subscriber_of_node(struct list *all_node)
     return container_of(all_node, struct subscriber, all);
 }
 
-uint64_t subscriber_id(const struct subscriber *sub)
+struct subscriber *subscriber_of_stream(struct broker *b, uint64_t id)
 {
-    return sub->id;
+    struct stream *s = b->server ? http_server_stream(b->server, id) : NULL;
+    return s && s->events == &subscriber_stream_events ? s->owner : NULL;
 }
 
 void subscriber_drain_all(struct broker *b)

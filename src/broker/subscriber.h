@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "broker/resume.h"
 
+struct audience;
 struct broker;
 struct subscriber;
 
@@ -17,7 +18,9 @@ struct subscribe_start {
     struct resume resume; /* text borrowed for the call */
     struct slice cors;    /* fields for the head; borrowed */
     struct peer_address client;
-    bool sse; /* the client is an EventSource: what goes wrong must not be final */
+    struct slice kept_query; /* see kept_pack(); borrowed */
+    uint32_t policy_epoch;   /* of the policy that was asked */
+    bool sse;                /* the client is an EventSource: what goes wrong must not be final */
 };
 
 /* Takes over `s`: interns the audience, opens the stream (at once, or when the store has said where
@@ -42,6 +45,9 @@ void subscriber_drain_all(struct broker *b);
 void subscriber_sweep(struct broker *b);
 void subscriber_describe(const struct subscriber *sub, struct broker_connection *out);
 struct subscriber *subscriber_of_node(struct list *all_node); /* in broker->subscribers */
-uint64_t subscriber_id(const struct subscriber *sub);
+/* NULL: no stream of that id is open. */
+struct subscriber *subscriber_of_stream(struct broker *b, uint64_t id);
+/* Those members who are at the head are behind from now on, where they are. */
+void subscriber_unlive_all(struct audience *a);
 
 #endif

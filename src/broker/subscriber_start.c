@@ -267,36 +267,62 @@ static int sync_start(struct subscriber *sub, const struct resume *r, uint64_t m
     return rc;
 }
 
-static struct subscriber *subscriber_new(struct broker *b, struct stream *s, struct audience *a,
-                                         const struct verdict *v)
+static bool has_lag_rule(const struct subscriber *sub)
 {
-    const struct subscription *want = &v->subscription;
+    return sub->max_lag && sub->on_lag == ON_LAG_CLOSE;
+}
+
+void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
+{
+    struct broker *b = sub->b;
+    b->lag_rules -= has_lag_rule(sub);
+    sub->retry_ms = s->retry_ms ? s->retry_ms : b->opt.retry_ms;
+    sub->max_lag = s->max_lag ? s->max_lag : b->opt.max_lag;
+    sub->on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
+    b->lag_rules += has_lag_rule(sub);
+    subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
+    subscriber_set_pace(sub, s->events_per_s);
+}
+
+int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
+{
+    struct audience *a = audience_intern(sub->b, s);
+    if (!a) {
+        return UV_EAGAIN;
+    }
+    struct audience *was = sub->audience;
+    bool moved = a != was;
+    bool paced = sub->pace != NULL;
+    if (moved || paced != (s->events_per_s > 0)) {
+        subscriber_unlive(sub);
+    }
+    subscriber_set_terms(sub, s);
+    sub->audience = a;
+    if (sub->state == SUB_HELD || sub->state == SUB_PACED) {
+        subscriber_set_state(sub, SUB_RUNNABLE);
+    }
+    audience_unref(sub->b, was);
+    return moved;
+}
+
+static struct subscriber *subscriber_new(struct broker *b, struct stream *s, struct audience *a,
+                                         const struct verdict *v,
+                                         const struct subscribe_start *from)
+{
     struct subscriber *sub = xcalloc(1, sizeof *sub);
-    unsigned beat_s = want->heartbeat_s ? want->heartbeat_s : b->opt.heartbeat_s;
     sub->b = b;
     sub->stream = s;
     sub->id = s->id;
     sub->audience = a;
     sub->opened_ms = loop_now(b->loop);
-    sub->retry_ms = want->retry_ms ? want->retry_ms : b->opt.retry_ms;
-    sub->max_lag = want->max_lag ? want->max_lag : b->opt.max_lag;
-    sub->on_lag = want->on_lag != ON_LAG_DEFAULT ? want->on_lag : b->opt.on_lag;
+    sub->kept = kept_new(from->kept_query, v->identity);
     list_init(&sub->place);
     list_init(&sub->all);
+    deadline_init(&sub->beat);
     list_add_tail(&b->subscribers, &sub->all);
-    subscriber_set_heartbeat(sub, beat_s);
-    if (want->events_per_s > 0) {
-        subscriber_set_pace(sub, want->events_per_s);
-    }
+    subscriber_set_terms(sub, &v->subscription);
     if (v->expires_ms) {
         subscriber_set_expiry(sub, v->expires_ms);
-    }
-    if (b->policy->ops->wants_disconnect(b->policy)) {
-        sub->identity =
-            xstrndup(v->identity.p ? v->identity.p : "{}", v->identity.p ? v->identity.n : 2);
-    }
-    if (sub->max_lag && sub->on_lag == ON_LAG_CLOSE) {
-        b->lag_rules++;
     }
     b->metrics->subscribers++;
     return sub;
@@ -310,10 +336,13 @@ void subscriber_start(struct broker *b, struct stream *s, const struct verdict *
         refuse_transient(b, s, from->cors, from->sse, CLOSE_TRANSIENT, "the policy failed");
         return;
     }
-    struct subscriber *sub = subscriber_new(b, s, a, v);
+    struct subscriber *sub = subscriber_new(b, s, a, v, from);
     struct resume resume = from->resume;
     sub->client = from->client;
     stream_set_owner(s, &subscriber_stream_events, sub);
+    if (from->policy_epoch != b->policy_epoch) {
+        review_now(sub); /* another policy took over while the one that was asked decided */
+    }
     if (v->subscription.no_replay) {
         resume.kind = RESUME_NOW;
     }

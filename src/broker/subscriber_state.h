@@ -3,6 +3,7 @@
 #define BROKER_SUBSCRIBER_STATE_H
 
 #include "broker/broker_state.h"
+#include "broker/kept.h"
 #include "broker/subscriber.h"
 
 enum subscriber_state {
@@ -13,6 +14,7 @@ enum subscriber_state {
     SUB_BLOCKED,  /* behind; the socket takes nothing more for now */
     SUB_PAGING,   /* behind; waiting for a page of the store */
     SUB_PACED,    /* behind; out of events_per_s for now */
+    SUB_HELD,     /* behind; the policy has to say first what it may see */
 };
 
 struct pace; /* token bucket */
@@ -28,7 +30,8 @@ struct subscriber {
     struct deadline_class *beat_class;
     struct pace *pace;     /* owned; NULL: no events_per_s */
     struct expiry *expiry; /* owned; NULL: the identity does not end */
-    char *identity;        /* owned; NULL: the policy has no disconnect hook */
+    struct kept *kept;     /* a reference: to be asked about again */
+    struct review *review; /* owned by review.c; NULL: not to be asked about */
     uint64_t id;           /* the stream's */
     uint64_t cursor;       /* last id considered; while live, see subscriber_position() */
     uint64_t ordinal;      /* place in the log behind the cursor, for lag; while it is behind */
@@ -46,6 +49,15 @@ struct subscriber {
     bool earliest;  /* asked for what there is: what retention removed is no gap to it */
 };
 
+/* At the head no longer, though its position is: what it has considered becomes explicit. */
+void subscriber_unlive(struct subscriber *sub);
+/* What is its own of a subscription: everything but the audience. */
+void subscriber_set_terms(struct subscriber *sub, const struct subscription *s);
+/* The policy was asked again: 0 nothing that the client sees has changed, 1 it was moved to another
+ * audience, negative: not possible now. */
+int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
+/* The policy has withdrawn the grant: says so, and ends it. */
+void subscriber_revoke(struct subscriber *sub, struct slice reason);
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
 /* The last id considered, live or not. */
 uint64_t subscriber_position(const struct subscriber *sub);
@@ -65,6 +77,7 @@ extern const struct stream_events subscriber_stream_events;
 void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
 
 /* subscriber_timing.c */
+/* 0: none. */
 void subscriber_set_pace(struct subscriber *sub, double events_per_s);
 void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms);
 void subscriber_clear_timing(struct subscriber *sub);

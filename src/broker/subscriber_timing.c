@@ -51,8 +51,25 @@ void subscriber_wait_for_pace(struct subscriber *sub)
     deadline_arm(loop_deadline_class(sub->b->loop, PACE_TICK_MS, on_pace), &sub->pace->tick);
 }
 
+static void clear_pace(struct subscriber *sub)
+{
+    if (sub->pace) {
+        deadline_disarm(&sub->pace->tick);
+        free(sub->pace);
+        sub->pace = NULL;
+    }
+}
+
 void subscriber_set_pace(struct subscriber *sub, double per_s)
 {
+    if (sub->pace && per_s > 0) {
+        sub->pace->per_s = per_s;
+        return;
+    }
+    clear_pace(sub);
+    if (per_s <= 0) {
+        return;
+    }
     struct pace *p = xcalloc(1, sizeof *p);
     deadline_init(&p->tick);
     p->sub = sub;
@@ -105,12 +122,9 @@ void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms)
 
 void subscriber_clear_timing(struct subscriber *sub)
 {
-    if (sub->pace) {
-        deadline_disarm(&sub->pace->tick);
-    }
+    clear_pace(sub);
     if (sub->expiry) {
         deadline_disarm(&sub->expiry->due);
     }
-    free(sub->pace);
     free(sub->expiry);
 }

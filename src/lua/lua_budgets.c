@@ -19,6 +19,9 @@ static struct lua_budget budget_of(enum policy_hook hook, const struct lua_polic
     case POLICY_HOOK_FILTER:
     case POLICY_HOOK_FORMAT:
         return budget(name, "policy.filter_cpu_ms", cpu->filter_ms);
+    case POLICY_HOOK_SETUP:
+    case POLICY_HOOK_RELOAD:
+        return budget(name, "policy.load_cpu_ms", cpu->load_ms);
     case POLICY_HOOK_COUNT:
         break;
     }

@@ -40,7 +40,11 @@ static int publish(lua_State *L, struct lua_question *q);
 /* stack: job, request; the draft has the identity */
 static int authenticated(lua_State *L, struct lua_question *q)
 {
-    return q->answer->on_subscribe ? subscribe(L, q) : publish(L, q);
+    if (!q->answer->on_subscribe) {
+        return publish(L, q);
+    }
+    lua_request_strip(L, 2);
+    return subscribe(L, q);
 }
 
 /* stack: job, request, identity, denial */
@@ -102,6 +106,19 @@ static int subscribe(lua_State *L, struct lua_question *q)
 int lua_gate_subscribe(lua_State *L)
 {
     return authenticate(L);
+}
+
+/* authenticate was asked before: what it said is known */
+int lua_gate_resubscribe(lua_State *L)
+{
+    struct lua_question *q = question_of(L);
+    if (strbuf_append(&q->answer->draft.identity, q->identity.p, q->identity.n)) {
+        return luaL_error(L, "not enough memory");
+    }
+    lua_request_push(L, q->rq);
+    q->rq = NULL;
+    q->identity = slice_of(NULL, 0);
+    return subscribe(L, q);
 }
 
 /* ---- publish */
@@ -182,9 +199,9 @@ int lua_gate_publish(lua_State *L)
     return authenticate(L);
 }
 
-/* ---- disconnect */
+/* ---- disconnect, setup */
 
-static int after_disconnect(lua_State *L, int status, lua_KContext ctx)
+static int returned(lua_State *L, int status, lua_KContext ctx)
 {
     (void)L;
     (void)status;
@@ -206,6 +223,19 @@ int lua_gate_disconnect(lua_State *L)
     lua_setfield(L, -2, "delivered");
     q->identity = slice_of(NULL, 0);
     q->info = NULL;
-    lua_callk(L, 2, 0, 0, after_disconnect);
+    lua_callk(L, 2, 0, 0, returned);
+    return 0;
+}
+
+int lua_gate_setup(lua_State *L)
+{
+    struct lua_question *q = question_of(L);
+    push_hook(L, q, POLICY_HOOK_SETUP);
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, q->version);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, q->previous); /* NULL: nil */
+    lua_setfield(L, -2, "previous");
+    lua_callk(L, 1, 0, 0, returned);
     return 0;
 }

@@ -2,6 +2,7 @@
 
 #include "base/logging.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_sandbox.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -67,6 +68,13 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
     return n;
 }
 
+/* On trial nothing of what the policy does is to be seen. */
+static bool is_tried(lua_State *L)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    return s && s->tried;
+}
+
 /* log.x("text"), log.x{key = value}, log.x("text", {key = value}) */
 static int write_line(lua_State *L, enum log_level level)
 {
@@ -87,7 +95,9 @@ static int write_line(lua_State *L, enum log_level level)
         n = read_fields(L, lua_gettop(L), fields);
     }
     fields[n] = (struct log_field){.key = NULL};
-    log_write(level, "script", text, fields);
+    if (!is_tried(L)) {
+        log_write(level, "script", text, fields);
+    }
     return 0;
 }
 
@@ -114,7 +124,9 @@ int lua_log_print(lua_State *L)
         luaL_addvalue(&b);
     }
     luaL_pushresult(&b);
-    log_write(LOG_LEVEL_INFO, "script", lua_tostring(L, -1), NULL);
+    if (!is_tried(L)) {
+        log_write(LOG_LEVEL_INFO, "script", lua_tostring(L, -1), NULL);
+    }
     return 0;
 }
 

@@ -7,11 +7,13 @@
 #include "lua/lua_judge.h"
 #include "lua/lua_params.h"
 #include "lua/lua_question.h"
+#include "lua/lua_reload.h"
 #include "lua/lua_sandbox.h"
 #include "lua/policy_log.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -21,7 +23,10 @@ struct lua_policy {
     struct lua_policy_options opt; /* file: owned */
     char *dir;                     /* owned */
     struct loop *loop;
-    struct broker_metrics *metrics;
+    bool live;
+    struct broker_metrics *metrics;        /* the broker's, or `muted` */
+    struct broker_metrics *broker_metrics; /* borrowed */
+    struct broker_metrics muted;           /* what one that is not in force yet counts */
     struct lua_vm *vm;
     struct lua_sandbox sandbox;
     struct lua_policy_file file;
@@ -30,6 +35,9 @@ struct lua_policy {
     struct policy_log log;
     struct lua_coros *coros;
     struct lua_questions questions;
+    char version[DIGEST_HEX_BYTES];
+    uint64_t calls, errors;
+    char last_error[512]; /* for people */
 };
 
 static struct lua_policy *of(const struct policy *p)
@@ -72,6 +80,21 @@ static void count_overdue(struct broker_metrics *m, enum policy_hook hook)
     }
 }
 
+static void log_failure(struct lua_policy *p, const struct policy_failure *f)
+{
+    if (!p->sandbox.tried) {
+        policy_log_write(&p->log, f);
+    }
+}
+
+static void note_error(struct lua_policy *p, const struct policy_failure *f)
+{
+    p->errors++;
+    snprintf(p->last_error, sizeof p->last_error, "%s%s%s: %.400s", policy_hook_name(f->hook),
+             f->function ? " " : "", f->function ? f->function : "", f->text);
+    log_failure(p, f);
+}
+
 /* Where to look: the line that raised, or, when the hook had returned, its definition. */
 static void report(struct lua_policy *p, struct policy_failure *f, const struct lua_function *fn,
                    const struct err *e)
@@ -85,11 +108,14 @@ static void report(struct lua_policy *p, struct policy_failure *f, const struct 
     if (e->code == UV_EINTR) {
         count_overdue(p->metrics, f->hook);
     }
-    policy_log_write(&p->log, f);
+    note_error(p, f);
 }
 
 static void update_figures(struct lua_policy *p)
 {
+    if (!p->live) {
+        return; /* the gauges are those of the policy in force */
+    }
     p->metrics->policy_memory = lua_vm_memory(p->vm);
     p->metrics->policy_stack_repairs = lua_vm_stack_repairs(p->vm);
 }
@@ -107,7 +133,7 @@ static void settled(void *ctx, const struct lua_question *q, int rc, const struc
         f.where = failure->where[0] ? failure->where : fn->where;
         f.text = e->text;
         f.traceback = failure->traceback;
-        policy_log_write(&p->log, &f);
+        log_failure(p, &f);
     } else if (rc) {
         report(p, &f, fn, e);
     } else if (q->answer && q->answer->draft.v.kind == VERDICT_TRANSIENT) {
@@ -115,7 +141,7 @@ static void settled(void *ctx, const struct lua_question *q, int rc, const struc
         f.transient = true;
         f.where = fn->where;
         f.text = reason->len ? reason->data : "";
-        policy_log_write(&p->log, &f);
+        log_failure(p, &f);
     }
     update_figures(p);
 }
@@ -124,7 +150,17 @@ static void ask_subscribe(struct policy *base, const struct policy_request *rq,
                           policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
+    p->calls++;
     lua_question_subscribe(&p->questions, rq, cb, ctx, token);
+    update_figures(p);
+}
+
+static void ask_resubscribe(struct policy *base, const struct policy_request *rq,
+                            struct slice identity, policy_verdict_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_policy *p = of(base);
+    p->calls++;
+    lua_question_resubscribe(&p->questions, rq, identity, cb, ctx, token);
     update_figures(p);
 }
 
@@ -132,6 +168,7 @@ static void ask_publish(struct policy *base, const struct policy_request *rq,
                         struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
+    p->calls++;
     lua_question_publish(&p->questions, rq, asked, cb, ctx, token);
     update_figures(p);
 }
@@ -146,6 +183,7 @@ static void ask_disconnected(struct policy *base, struct slice identity,
 {
     struct lua_policy *p = of(base);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
+        p->calls++;
         lua_question_disconnect(&p->questions, identity, info);
         update_figures(p);
     }
@@ -186,7 +224,7 @@ static void report_plain(struct lua_policy *p, struct policy_failure *f,
     f->where = fn->where;
     f->text = e->text;
     count_error(p->metrics, f->hook);
-    policy_log_write(&p->log, f);
+    note_error(p, f);
 }
 
 /* A filter that is text meets its params without Lua. */
@@ -270,6 +308,7 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     }
     struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
                       ev, &p->budgets.hooks[POLICY_HOOK_FILTER]};
+    p->calls++;
     p->sandbox.pure = true;
     if (lua_judge_filter(&j, &deliver, &e)) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
@@ -298,6 +337,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
         return format_built_in(b, ev, out);
     }
     const struct lua_function *fn = &p->file.formats.v[b->format];
+    p->calls++;
     if (fn->spec) {
         result = lua_format_spec_apply(fn->spec, ev, out, &e);
         if (result == FORMAT_FAILED) {
@@ -336,6 +376,39 @@ static void free_policy(struct lua_policy *p)
     free(p);
 }
 
+static void ask_setup(struct policy *base, const char *previous, policy_ready_cb cb, void *ctx)
+{
+    struct lua_policy *p = of(base);
+    lua_question_setup(&p->questions, p->version, previous, cb, ctx);
+}
+
+static int ask_reloaded(struct policy *base, const char *previous, enum reload_mode *out,
+                        struct err *e)
+{
+    struct lua_policy *p = of(base);
+    return lua_reload_ask(p->vm, &p->budgets, &p->file, previous, out, e);
+}
+
+static void ask_set_stage(struct policy *base, enum policy_stage stage)
+{
+    struct lua_policy *p = of(base);
+    p->live = stage == POLICY_LIVE;
+    p->metrics = stage == POLICY_TRIED ? &p->muted : p->broker_metrics;
+    p->sandbox.tried = stage == POLICY_TRIED;
+    update_figures(p);
+}
+
+static void ask_figures(const struct policy *base, struct policy_figures *out)
+{
+    const struct lua_policy *p = of(base);
+    *out = (struct policy_figures){p->calls, p->errors, p->last_error};
+}
+
+static bool ask_busy(const struct policy *base)
+{
+    return lua_coros_busy(of(base)->coros) > 0;
+}
+
 static void ask_close(struct policy *base)
 {
     struct lua_policy *p = of(base);
@@ -347,6 +420,12 @@ static const struct policy_ops ops = {
     .subscribe = ask_subscribe,
     .publish = ask_publish,
     .cancel = ask_cancel,
+    .resubscribe = ask_resubscribe,
+    .setup = ask_setup,
+    .reloaded = ask_reloaded,
+    .set_stage = ask_set_stage,
+    .figures = ask_figures,
+    .busy = ask_busy,
     .bind = ask_bind,
     .unbind = ask_unbind,
     .filter = ask_filter,
@@ -383,7 +462,7 @@ static struct lua_questions questions_of(struct lua_policy *p)
     };
 }
 
-static int load(struct lua_policy *p, struct err *e)
+static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e)
 {
     p->dir = directory_of(p->opt.file);
     if (!p->dir) {
@@ -399,6 +478,9 @@ static int load(struct lua_policy *p, struct err *e)
     p->sandbox = (struct lua_sandbox){.dir = p->dir,
                                       .unix_ms = unix_ms,
                                       .ctx = p->loop,
+                                      .sources = sources,
+                                      .credential_params = p->opt.credential_params,
+                                      .credential_param_count = p->opt.credential_param_count,
                                       .coros = p->coros,
                                       .cache = p->opt.cache,
                                       .extend = p->opt.extend,
@@ -412,35 +494,53 @@ static int load(struct lua_policy *p, struct err *e)
         rc = lua_params_open(&p->params, p->vm, e);
     }
     p->sandbox.loading = false;
+    p->sandbox.sources = NULL;
     p->questions = questions_of(p);
+    if (rc == 0 && lua_sources_finish(sources)) {
+        rc = err_set(e, UV_ENOSYS, "policy %s: libcrypto cannot hash it", p->opt.file);
+    }
+    snprintf(p->version, sizeof p->version, "%s", sources->version);
     return rc;
 }
 
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
-                    struct broker_metrics *metrics, struct policy **out, struct err *e)
+                    struct broker_metrics *metrics, struct policy **out,
+                    struct lua_sources *sources, struct err *e)
 {
+    struct lua_sources own;
     struct lua_policy *p = xcalloc(1, sizeof *p);
     REQUIRE(opt->file[0] == '/');
     p->base.ops = &ops;
     p->opt = *opt;
     p->opt.file = xstrdup(opt->file);
     p->loop = loop;
-    p->metrics = metrics;
+    p->metrics = &p->muted;
+    p->broker_metrics = metrics;
     p->params.empty = LUA_NOREF;
     lua_policy_file_init(&p->file);
     lua_budgets_init(&p->budgets, &p->opt.cpu);
-    int rc = load(p, e);
+    lua_sources_init(sources ? sources : &own);
+    int rc = load(p, sources ? sources : &own, e);
+    if (!sources) {
+        lua_sources_clear(&own);
+    }
     if (rc) {
         free_policy(p);
         return rc;
     }
-    policy_log_init(&p->log, loop, opt->error_log_interval_s, strrchr(p->opt.file, '/') + 1);
+    policy_log_init(&p->log, loop, opt->error_log_interval_s, strrchr(p->opt.file, '/') + 1,
+                    p->version);
     update_figures(p);
     *out = &p->base;
     return 0;
 }
 
 const char *lua_policy_version(const struct policy *p)
+{
+    return of(p)->version;
+}
+
+const char *lua_policy_label(const struct policy *p)
 {
     const struct lua_policy *lp = of(p);
     return lp->file.version[0] ? lp->file.version : NULL;

@@ -37,14 +37,23 @@ struct lua_policy_options {
     void (*extend)(struct lua_State *L, void *ctx);
     void *extend_ctx;
     struct lua_policy_cpu cpu;
-    struct lua_watchdog *watchdog; /* enforces `cpu`; borrowed until close; NULL: nobody does */
+    struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: nobody does */
+    char *const *credential_params; /* query parameters only authenticate sees; borrowed */
+    size_t credential_param_count;
 };
 
+struct lua_sources;
+
 /* Loads and validates; on failure `e` names the file, the key or line, and what was expected.
- * Borrows loop and metrics until policy->ops->close(); copies the options. */
+ * Borrows loop and metrics until policy->ops->close(); copies the options. It is not live yet.
+ * `sources` gets the files, also those of a failure; clear it. It may be NULL. Any number of
+ * policies may be open side by side. */
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
-                    struct broker_metrics *metrics, struct policy **out, struct err *e);
-/* The label the file gives itself, borrowed until close; NULL: none. */
+                    struct broker_metrics *metrics, struct policy **out,
+                    struct lua_sources *sources, struct err *e);
+/* SHA-256 of all its files, as hexadecimal digits; borrowed until close. */
 const char *lua_policy_version(const struct policy *p);
+/* The label the file gives itself, borrowed until close; NULL: none. */
+const char *lua_policy_label(const struct policy *p);
 
 #endif

@@ -178,7 +178,8 @@ static void read_version(lua_State *L, int policy, struct lua_policy_file *f)
 static int load_body(lua_State *L)
 {
     static const char *const keys[] = {"api",     "version", "authenticate", "subscribe", "publish",
-                                       "filters", "formats", "disconnect",   NULL};
+                                       "filters", "formats", "disconnect",   "setup",     "reload",
+                                       NULL};
     const struct load *load = lua_touserdata(L, 1);
     struct lua_policy_file *f = load->f;
     lua_sandbox_load(L, load->source.path, load->source.chunk);

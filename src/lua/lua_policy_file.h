@@ -13,6 +13,8 @@
     X(SUBSCRIBE, "subscribe", policy_errors_subscribe, policy_overdue_subscribe)                   \
     X(PUBLISH, "publish", policy_errors_publish, policy_overdue_publish)                           \
     X(DISCONNECT, "disconnect", policy_errors_disconnect, policy_overdue_disconnect)               \
+    X(SETUP, "setup", policy_errors_setup, policy_overdue_setup)                                   \
+    X(RELOAD, "reload", policy_errors_reload, policy_overdue_reload)                               \
     X(FILTER, "filter", policy_errors_filter, policy_overdue_filter)                               \
     X(FORMAT, "format", policy_errors_format, policy_overdue_format)
 

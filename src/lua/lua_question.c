@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <uv.h>
 
+enum { SETUP_TIMEOUT_MS = 60000 };
+
 static void question_free(struct lua_question *q)
 {
     event_list_clear(&q->asked);
@@ -27,11 +29,43 @@ static const char *reason_of(int rc)
     }
 }
 
+/* Not for want of time or of room. */
+static bool is_error(int rc)
+{
+    return rc && rc != UV_ETIMEDOUT && rc != UV_EAGAIN && rc != UV_ECANCELED;
+}
+
+static void deliver_ready(struct task *t)
+{
+    struct lua_ready *r = container_of(t, struct lua_ready, task);
+    r->cb(r->ctx, r->rc, &r->e);
+    free(r);
+}
+
+static void prepared(struct lua_question *q, int rc, const struct err *e)
+{
+    struct lua_ready *r = q->ready;
+    if (rc == UV_ECANCELED) {
+        free(r);
+    } else {
+        r->rc = rc;
+        if (rc) {
+            r->e = *e;
+        }
+        loop_defer(q->shared->loop, &r->task);
+    }
+    question_free(q);
+}
+
 static void on_done(struct lua_job *job, int rc, const struct err *e)
 {
     struct lua_question *q = container_of(job, struct lua_question, job);
     const struct lua_questions *s = q->shared;
     struct lua_answer *a = q->answer;
+    if (q->ready) {
+        prepared(q, rc, e);
+        return;
+    }
     if (rc != UV_ECANCELED) {
         s->settled(s->ctx, q, rc, e);
     }
@@ -40,6 +74,7 @@ static void on_done(struct lua_job *job, int rc, const struct err *e)
     } else if (a) {
         if (rc) {
             verdict_draft_fail(&a->draft, reason_of(rc));
+            a->draft.v.failed = is_error(rc);
         }
         a->events = q->out.events;
         q->out.events = (struct event_list){0};
@@ -61,14 +96,16 @@ static struct lua_question *question_new(const struct lua_questions *s, lua_CFun
 
 static void ask(struct lua_question *q, const struct policy_request *rq)
 {
+    bool known = q->identity.p != NULL;
     q->rq = rq;
     q->request = rq->id;
-    q->hook = lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
+    q->hook = !known && lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
                   ? POLICY_HOOK_AUTHENTICATE
                   : q->hook;
     q->job.token = q->answer->token;
-    if (!peer_address_parse(slice_str(rq->ip), &q->job.owner)) {
-        q->job.owner = (struct peer_address){{0}}; /* a Unix socket: this machine */
+    q->job.background = known; /* the broker asks by itself: clients who wait come first */
+    if (known || !peer_address_parse(slice_str(rq->ip), &q->job.owner)) {
+        q->job.owner = (struct peer_address){{0}}; /* or a Unix socket: this machine */
     }
     lua_coro_start(q->shared->coros, &q->job);
 }
@@ -81,6 +118,35 @@ void lua_question_subscribe(const struct lua_questions *s, const struct policy_r
     q->answer = lua_answer_new(s->limits, ctx, token);
     q->answer->on_subscribe = cb;
     ask(q, rq);
+}
+
+void lua_question_resubscribe(const struct lua_questions *s, const struct policy_request *rq,
+                              struct slice identity, policy_verdict_cb cb, void *ctx,
+                              uint64_t token)
+{
+    struct lua_question *q =
+        question_new(s, lua_gate_resubscribe, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
+    q->identity = identity;
+    q->answer = lua_answer_new(s->limits, ctx, token);
+    q->answer->on_subscribe = cb;
+    ask(q, rq);
+}
+
+void lua_question_setup(const struct lua_questions *s, const char *version, const char *previous,
+                        policy_ready_cb cb, void *ctx)
+{
+    struct lua_question *q = question_new(s, lua_gate_setup, POLICY_HOOK_SETUP, SETUP_TIMEOUT_MS);
+    q->version = version;
+    q->previous = previous;
+    q->ready = xcalloc(1, sizeof *q->ready);
+    q->ready->cb = cb;
+    q->ready->ctx = ctx;
+    task_init(&q->ready->task, deliver_ready);
+    if (lua_policy_file_has(s->file, POLICY_HOOK_SETUP)) {
+        lua_coro_start(s->coros, &q->job);
+    } else {
+        prepared(q, 0, NULL);
+    }
 }
 
 static void refuse_publish(struct lua_answer *a, struct loop *loop)

@@ -39,13 +39,32 @@ struct lua_question {
     struct event_list asked; /* owned */
     size_t at;               /* in `asked` */
     struct publication_out out;
-    /* disconnect; borrowed until its hook was called */
+    /* disconnect, and subscribe asked again; borrowed until the hook was called */
     struct slice identity;
     const struct disconnect_info *info;
+    /* setup; borrowed until its hook was called */
+    const char *version, *previous;
+    struct lua_ready *ready; /* owned */
+};
+
+/* How a preparation ended, on its way. */
+struct lua_ready {
+    struct task task;
+    int rc;
+    struct err e;
+    policy_ready_cb cb;
+    void *ctx;
 };
 
 void lua_question_subscribe(const struct lua_questions *s, const struct policy_request *rq,
                             policy_verdict_cb cb, void *ctx, uint64_t token);
+/* subscribe alone, for a kept request. */
+void lua_question_resubscribe(const struct lua_questions *s, const struct policy_request *rq,
+                              struct slice identity, policy_verdict_cb cb, void *ctx,
+                              uint64_t token);
+/* The answer does not come when the policy is closed before. */
+void lua_question_setup(const struct lua_questions *s, const char *version, const char *previous,
+                        policy_ready_cb cb, void *ctx);
 /* Takes the references in `asked` and empties it. */
 void lua_question_publish(const struct lua_questions *s, const struct policy_request *rq,
                           struct event_list *asked, policy_publish_cb cb, void *ctx,

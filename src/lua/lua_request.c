@@ -1,11 +1,14 @@
 #include "lua/lua_request.h"
 
+#include "lua/lua_sandbox.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <lauxlib.h>
 #include <stdio.h>
 
 static const char *const request_type = "tidegate.request";
+static const char *const kept_type = "tidegate.kept_request";
 
 /* Known fields that may be absent: nil instead of an error. */
 static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
@@ -20,6 +23,24 @@ static int request_index(lua_State *L)
         }
     }
     return luaL_error(L, "request has no field '%s'", key.p ? key.p : luaL_typename(L, 2));
+}
+
+/* What is left of a request once it is authenticated. */
+static int kept_index(lua_State *L)
+{
+    static const char *const gone[] = {"headers", "cookies", "bearer"};
+    struct slice key;
+    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
+    for (size_t i = 0; key.p && i < sizeof gone / sizeof *gone; i++) {
+        if (slice_is(key, gone[i])) {
+            return luaL_error(L,
+                              "subscribe sees no request.%s: it is run again without it when the "
+                              "policy changes. Take what is needed in authenticate and return it "
+                              "as part of the identity",
+                              key.p);
+        }
+    }
+    return request_index(L);
 }
 
 static int request_newindex(lua_State *L)
@@ -160,14 +181,48 @@ static void set_credentials(lua_State *L, const struct http_request *rq)
     lua_setfield(L, -2, "cookies");
 }
 
-void lua_request_open(lua_State *L)
+static void make_metatable(lua_State *L, const char *type, lua_CFunction index)
 {
-    static const luaL_Reg methods[] = {
-        {"__index", request_index}, {"__newindex", request_newindex}, {NULL, NULL}};
-    luaL_newmetatable(L, request_type);
-    luaL_setfuncs(L, methods, 0);
+    luaL_newmetatable(L, type);
+    lua_pushcfunction(L, index);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, request_newindex);
+    lua_setfield(L, -2, "__newindex");
     lua_pushliteral(L, "request");
     lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
+void lua_request_open(lua_State *L)
+{
+    make_metatable(L, request_type, request_index);
+    make_metatable(L, kept_type, kept_index);
+}
+
+static void remove_field(lua_State *L, int table, const char *name)
+{
+    lua_pushstring(L, name);
+    lua_pushnil(L);
+    lua_rawset(L, table);
+}
+
+void lua_request_strip(lua_State *L, int idx)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    luaL_checkstack(L, 5, NULL);
+    remove_field(L, idx, "headers");
+    remove_field(L, idx, "cookies");
+    remove_field(L, idx, "bearer");
+    lua_pushliteral(L, "query");
+    if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
+        int query = lua_gettop(L);
+        for (size_t i = 0; i < s->credential_param_count; i++) {
+            remove_field(L, query, s->credential_params[i]);
+        }
+    }
+    lua_pop(L, 1);
+    lua_pushvalue(L, idx);
+    luaL_setmetatable(L, kept_type);
     lua_pop(L, 1);
 }
 
@@ -179,13 +234,17 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
     lua_createtable(L, 0, 10); /* stack: request */
     set_field(L, "id", slice_of(id, (size_t)n));
     set_field(L, "ip", slice_str(rq->ip));
-    set_field(L, "method", rq->http->method_name);
-    set_field(L, "path", rq->http->path);
+    set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
+    set_field(L, "path", rq->http ? rq->http->path : rq->path);
     set_field(L, "last_event_id", rq->last_event_id);
     push_query(L, rq->query);
     lua_setfield(L, -2, "query");
     push_topics(L, rq->query);
     lua_setfield(L, -2, "topics");
+    if (!rq->http) {
+        luaL_setmetatable(L, kept_type);
+        return;
+    }
     push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);

@@ -24,13 +24,24 @@ static const char modules_key; /* its address: what `require` has loaded, in the
 
 /* ---- files */
 
+static void note_source(lua_State *L, const char *path, const struct stat *st)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    if (s->sources && lua_sources_add(s->sources, path, st)) {
+        luaL_error(L, "more than %d files", LUA_SOURCES_MAX);
+    }
+}
+
 static void read_file(lua_State *L, struct lua_box *box, const char *path, const char *chunk)
 {
     struct stat st = {0};
     box->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang the start */
     if (box->fd < 0 || fstat(box->fd, &st)) {
-        luaL_error(L, "cannot read %s: %s", chunk, strerror(errno));
+        int why = errno;
+        note_source(L, path, NULL);
+        luaL_error(L, "cannot read %s: %s", chunk, strerror(why));
     }
+    note_source(L, path, &st);
     if (!S_ISREG(st.st_mode)) {
         luaL_error(L, "cannot read %s: a regular file was expected", chunk);
     }
@@ -54,6 +65,10 @@ void lua_sandbox_load(lua_State *L, const char *path, const char *chunk)
     struct lua_box *box = lua_box_push(L, LUA_FILE_MAX_BYTES + 4096); /* stack: box */
     int at = lua_gettop(L);
     read_file(L, box, path, chunk);
+    const struct lua_sandbox *s = lua_vm_host(L);
+    if (s->sources && lua_sources_hash(s->sources, chunk, strbuf_slice(&box->text))) {
+        luaL_error(L, "%s: libcrypto cannot hash it", chunk);
+    }
     const char *name = lua_pushfstring(L, "@%s", chunk);                    /* stack: box, name */
     int rc = luaL_loadbufferx(L, box->text.data, box->text.len, name, "t"); /* .., function */
     if (rc != LUA_OK) {
@@ -93,10 +108,17 @@ static void resolve_module(lua_State *L, const char *name, char path[PATH_MAX])
         *c = *c == '.' ? '/' : *c;
     }
     if (!realpath(asked, path)) {
+        int why = errno;
+        note_source(L, asked, NULL); /* should it appear later, that is news */
+        errno = why;
         luaL_error(L, "module '%s' not found: %s: %s", name, asked, strerror(errno));
     }
     if (strncmp(path, s->dir, dir) != 0 || (path[dir] != '/' && strcmp(s->dir, "/") != 0)) {
         luaL_error(L, "module '%s' is outside the policy's directory", name);
+    }
+    if (strcmp(asked, path) != 0) { /* a symbolic link may be turned */
+        struct stat st;
+        note_source(L, asked, stat(asked, &st) == 0 ? &st : NULL);
     }
 }
 

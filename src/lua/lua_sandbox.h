@@ -4,6 +4,7 @@
 #define LUA_LUA_SANDBOX_H
 
 #include "base/err.h"
+#include "lua/lua_sources.h"
 #include "lua/lua_vm.h"
 
 #include <stdint.h>
@@ -18,13 +19,17 @@ struct lua_sandbox {
     const char *dir;               /* absolute, resolved: where `require` looks */
     int64_t (*unix_ms)(void *ctx); /* the broker's clock */
     void *ctx;
-    bool loading;            /* globals may be set, `require` works */
-    bool pure;               /* a filter or format runs: no clock, no random numbers */
     struct lua_coros *coros; /* borrowed; NULL: nothing can wait */
     struct lua_cache *cache; /* borrowed; not NULL where something can */
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;
+    struct lua_sources *sources;    /* gets every file that is loaded; may be NULL */
+    char *const *credential_params; /* query parameters that no hook but authenticate sees */
+    size_t credential_param_count;
+    bool loading; /* globals may be set, `require` works */
+    bool tried;   /* not in force (yet): what it logs is of no interest */
+    bool pure;    /* a filter or format runs: no clock, no random numbers */
 };
 
 /* Makes the vm's globals the sandbox. Becomes the vm's host. */

@@ -35,9 +35,10 @@ static void interval_over(struct deadline *d)
 }
 
 void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interval_s,
-                     const char *policy)
+                     const char *policy, const char *version)
 {
     *log = (struct policy_log){.loop = loop, .policy = policy};
+    snprintf(log->version, sizeof log->version, "%.12s", version);
     hash_key_init(&log->key);
     if (interval_s) {
         log->interval = loop_deadline_class(loop, interval_s * UINT64_C(1000), interval_over);
@@ -64,9 +65,10 @@ static uint64_t kind_of(const struct policy_log *log, const struct policy_failur
 
 static void write_line(const struct policy_log *log, const struct policy_failure *f)
 {
-    struct log_field fields[10];
+    struct log_field fields[11];
     size_t n = 0;
     fields[n++] = log_str("policy", log->policy);
+    fields[n++] = log_str("policy_version", log->version);
     fields[n++] = log_str("hook", policy_hook_name(f->hook));
     if (f->function) {
         fields[n++] = log_str("function", f->function);

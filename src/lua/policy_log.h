@@ -23,6 +23,7 @@ struct policy_log {
     struct deadline_class *interval; /* NULL: everything is shown */
     struct hash_key key;
     const char *policy; /* file name; borrowed */
+    char version[13];   /* the first digits of the hash */
     uint64_t not_shown; /* further kinds, when all entries are in use */
     struct policy_log_entry entries[POLICY_LOG_KINDS];
 };
@@ -41,7 +42,7 @@ struct policy_failure {
 };
 
 void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interval_s,
-                     const char *policy);
+                     const char *policy, const char *version);
 /* Reports what is still only counted. */
 void policy_log_clear(struct policy_log *log);
 void policy_log_write(struct policy_log *log, const struct policy_failure *f);

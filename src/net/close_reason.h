@@ -14,6 +14,8 @@
     X(DEAD_PEER, "dead-peer", "the peer took no byte for dead_peer_s")                             \
     X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
     X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \
+    X(REVOKED, "revoked", "the policy withdrew what it had granted")                               \
+    X(POLICY_RELOAD, "policy-reload", "another policy is in force: told to come back")             \
     X(DENIED, "denied", "the policy refused")                                                      \
     X(TRANSIENT, "transient", "a refusal the client should retry: store, policy error, overload")  \
     X(DRAINING, "draining", "the broker is shutting down")                                         \

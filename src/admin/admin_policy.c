@@ -1,0 +1,73 @@
+#include "admin/admin_policy.h"
+
+#include "admin/admin_json.h"
+#include "admin/admin_reply.h"
+#include "net/http_query.h"
+#include "net/http_server.h"
+
+/* "1" and "0"; absent is 0. */
+static bool read_flag(const struct http_query *q, const char *name, bool *out)
+{
+    struct slice v = http_query_get(q, name);
+    *out = v.p && slice_is(v, "1");
+    return !v.p || *out || slice_is(v, "0");
+}
+
+static bool known(const struct http_query *q)
+{
+    for (size_t i = 0; i < q->count; i++) {
+        if (!slice_is(q->params[i].name, "dry_run") && !slice_is(q->params[i].name, "force")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int status_of(const struct policy_report *r)
+{
+    switch (r->outcome) {
+    case POLICY_REFUSED:
+        return 422;
+    case POLICY_BUSY:
+        return 409;
+    case POLICY_RELOADED:
+    case POLICY_WOULD_RELOAD:
+    case POLICY_UNCHANGED:
+        break;
+    }
+    return 200;
+}
+
+static void on_report(void *ctx, uint64_t token, const struct policy_report *r)
+{
+    const struct admin *a = ctx;
+    struct stream *s = http_server_stream(a->server, token);
+    struct strbuf body;
+    if (!s) {
+        return; /* whoever asked has left; the log says what came of it */
+    }
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    if (admin_json_policy(r, &body)) {
+        admin_refuse(s, 503, slice_str("Memory is too short for the answer; see the log."), NULL);
+    } else {
+        admin_answer(s, status_of(r), "application/json", strbuf_slice(&body));
+    }
+    strbuf_clear(&body);
+}
+
+void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq)
+{
+    struct http_query q;
+    struct policy_order order = {0};
+    bool good = http_query_parse(&q, rq->query) == 0;
+    if (good) {
+        good = known(&q) && read_flag(&q, "dry_run", &order.dry_run) &&
+               read_flag(&q, "force", &order.force);
+        http_query_clear(&q);
+    }
+    if (!good) {
+        admin_refuse(s, 400, slice_str("Known are dry_run and force, each 0 or 1."), NULL);
+        return;
+    }
+    a->reload(a->ctx, &order, on_report, (void *)(uintptr_t)a, s->id);
+}

@@ -1,0 +1,11 @@
+/* Orders about the policy, which take their time: the answer is given when they have been carried
+ * out. */
+#ifndef ADMIN_ADMIN_POLICY_H
+#define ADMIN_ADMIN_POLICY_H
+
+#include "admin/admin.h"
+
+/* POST /policy/reload[?dry_run=1][&force=1] */
+void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq);
+
+#endif

@@ -1,0 +1,85 @@
+#include "broker/kept.h"
+
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_credential(const struct kept_rules *rules, struct slice name)
+{
+    for (size_t i = 0; i < rules->count; i++) {
+        if (slice_is(name, rules->credential_params[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int pack(struct strbuf *out, struct slice s)
+{
+    int rc = s.n ? strbuf_append(out, s.p, s.n) : 0;
+    return rc ? rc : strbuf_append(out, "", 1);
+}
+
+int kept_pack(struct strbuf *out, const struct http_query *query, const struct kept_rules *rules)
+{
+    int rc = 0;
+    for (size_t i = 0; i < query->count && rc == 0; i++) {
+        const struct http_param *p = &query->params[i]; /* holds no NUL: http_query_parse() */
+        if (!is_credential(rules, p->name)) {
+            rc = pack(out, p->name);
+            rc = rc ? rc : pack(out, p->value);
+        }
+    }
+    return rc;
+}
+
+struct kept *kept_new(struct slice query, struct slice identity)
+{
+    if (!identity.p) {
+        identity = slice_str("{}");
+    }
+    struct kept *k = xmalloc(sizeof *k + query.n + identity.n);
+    *k = (struct kept){
+        .refs = 1, .query_bytes = (uint32_t)query.n, .identity_bytes = (uint32_t)identity.n};
+    if (query.n) {
+        memcpy(k->bytes, query.p, query.n);
+    }
+    memcpy(k->bytes + query.n, identity.p, identity.n);
+    return k;
+}
+
+struct kept *kept_ref(struct kept *k)
+{
+    k->refs++;
+    return k;
+}
+
+void kept_unref(struct kept *k)
+{
+    if (k && --k->refs == 0) {
+        free(k);
+    }
+}
+
+struct slice kept_identity(const struct kept *k)
+{
+    return slice_of(k->bytes + k->query_bytes, k->identity_bytes);
+}
+
+void kept_query(const struct kept *k, struct http_query *out)
+{
+    const char *at = k->bytes, *end = k->bytes + k->query_bytes;
+    size_t strings = 0;
+    for (const char *p = at; p < end; p++) {
+        strings += *p == '\0';
+    }
+    *out = (struct http_query){.params = xcalloc(strings / 2 + 1, sizeof *out->params),
+                               .count = strings / 2};
+    for (size_t i = 0; i < out->count; i++) {
+        out->params[i].name = slice_str(at);
+        at += out->params[i].name.n + 1;
+        out->params[i].value = slice_str(at);
+        at += out->params[i].value.n + 1;
+    }
+}
