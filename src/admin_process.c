@@ -43,7 +43,8 @@ void admin_backend_take(struct admin_backend *b, int fd, int path_fd)
 {
     b->socket = (struct listen_socket){.where.is_unix = true, .fd = fd};
     b->path_fd = path_fd;
-    (void)snprintf(b->path, sizeof b->path, "/proc/self/fd/%d", path_fd);
+    b->reach = (struct address){.is_unix = true};
+    (void)snprintf(b->reach.path, sizeof b->reach.path, "/proc/self/fd/%d", path_fd);
 }
 
 void admin_backend_close(struct admin_backend *b)
@@ -62,10 +63,10 @@ struct process {
     struct admin_workers admin;
 };
 
-static const char *path_of(void *ctx, unsigned index)
+static const struct address *where(void *ctx, unsigned index)
 {
     const struct process *p = ctx;
-    return p->given->backends[index].path;
+    return &p->given->backends[index].reach;
 }
 
 static struct admin_worker_info info_of(void *ctx, unsigned index)
@@ -123,7 +124,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .server = &p.server,
                                          .count = given->count,
                                          .sum = metrics_sum_new(given->count),
-                                         .path = path_of,
+                                         .where = where,
                                          .info = info_of,
                                          .restart = restart_of,
                                          .order_drain = order_drain,

@@ -11,7 +11,7 @@
 struct admin_backend {
     struct listen_socket socket;
     int path_fd; /* -1: none */
-    char path[40];
+    struct address reach;
 };
 
 int admin_backend_open(struct admin_backend *b, struct err *e);

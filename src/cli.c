@@ -5,6 +5,7 @@
 #include "base/logging.h"
 #include "bench/bench.h"
 #include "cli_options.h"
+#include "cli_restart.h"
 #include "config.h"
 #include "lua/lua_config.h"
 #include "lua/lua_policy.h"
@@ -219,6 +220,20 @@ static int run_migrate(const struct command *c, char **words, size_t n)
     return code;
 }
 
+static int run_restart(const struct command *c, char **words, size_t n)
+{
+    struct cli_options options;
+    struct config cfg;
+    int code = EX_OK;
+    if (!load(c, words, n, &options, &cfg, &code)) {
+        return code;
+    }
+    code = cli_restart(&cfg);
+    int written = finish_output();
+    config_clear(&cfg);
+    return code ? code : written;
+}
+
 /* ---------------------------------------------------------------- the rest */
 
 static int run_version(const struct command *c, char **words, size_t n)
@@ -302,6 +317,11 @@ static const struct command commands[] = {
      "may run at once, and brokers may be serving meanwhile. Exits with 0 when the schema is as\n"
      "this program wants it, with 69 and the reason when not.\n",
      cli_options_help, run_migrate},
+    {"restart", "CONF [options]", "Replaces the workers of a running broker, one by one.",
+     "Asks at the admin address of CONF, and waits for the end. The program on disk and the\n"
+     "configuration, read anew, take the place of those that run, if nothing is wrong with them.\n"
+     "Exits with 0 when all workers are new, with 69 and the reason when not.\n",
+     cli_options_help, run_restart},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,

@@ -2,6 +2,7 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
+local steady_load = require "support.steady_load"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
@@ -70,6 +71,32 @@ describe("a rolling restart", function()
     assert.matches("several `workers`", r.json.detail, 1, true)
   end)
 
+  it("is ordered by `tidegate restart`, which waits and tells how it went", function()
+    local broker = start()
+    local before = pids(broker)
+    local admin = ("%s:%d"):format(broker.admin.host, broker.admin.port)
+    local function order()
+      return tidegate.run(tidegate.binary(), { args = { "restart", broker.conf_path, "--admin", admin }, timeout = 60 })
+    end
+    local code, out, err = order()
+    assert.same({ 0, "ok: 2 workers replaced\n", "" }, { code, out, err })
+    local after = pids(broker)
+    assert.is_true(after[1] ~= before[1] and after[2] ~= before[2])
+    broker:write_file("policy.lua", "return nonsense(")
+    code, out, err = order()
+    assert.same({ 69, "" }, { code, out })
+    assert.matches("everything goes on as it was:\n.*policy.lua", err)
+    broker:write_file("tidegate.lua", "return { listne = 1 }")
+    code, out, err = order()
+    assert.same({ 78, "" }, { code, out })
+    assert.matches("listne", err, 1, true)
+    broker:write_conf()
+    broker:stop()
+    code, out, err = order()
+    assert.same({ 69, "" }, { code, out })
+    assert.matches("is it running?", err, 1, true)
+  end)
+
   it("serves the newly read configuration and policy", function()
     local broker = start()
     local c = sse.open(broker, { topic = "a" })
@@ -133,5 +160,33 @@ describe("a rolling restart", function()
     assert.matches("in use", wait_restart(broker, 4, "failed"), 1, true)
     broker:publish("a", "once more")
     assert.equal("once more", c:next().data)
+  end)
+
+  it("loses nothing, doubles nothing and refuses nobody while publishers and subscribers go on", function()
+    local broker = start { config = { workers = 3 } }
+    local load = steady_load.new(broker, { publishers = 6, subscribers = 18 })
+    load:run_until("it is under way", function() return load:published() > 100 end)
+    for round = 1, 2 do
+      broker:signal "USR2"
+      local last
+      load:run_until("restart " .. round .. " has ended", function()
+        local ok, s = pcall(status, broker)
+        last = ok and s.restart
+        return last and last.count == round and last.state ~= "running"
+      end, 60)
+      assert.equal("done", last.state, last.error)
+      local n = load:published()
+      load:run_until("it goes on", function() return load:published() > n + 50 end)
+    end
+    local figures = load:finish()
+    assert.is_true(#figures.ends >= 36, "everybody was told to come back, twice")
+    for _, retry_ms in ipairs(figures.ends) do
+      assert.is_true(retry_ms and retry_ms <= 150, "without being told when") -- retry_ms of drain, with jitter
+    end
+    for _, why in ipairs(figures.repeated) do
+      -- a request on its way on a connection that is about to end may have to be repeated; nobody fails to connect
+      assert.not_matches("cannot connect", why)
+      assert.not_matches("status 4", why)
+    end
   end)
 end)

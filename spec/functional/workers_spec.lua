@@ -2,6 +2,7 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
+local steady_load = require "support.steady_load"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
@@ -160,6 +161,29 @@ describe("several workers", function()
     expect_in_order(by_worker[1], 21, 30)
     assert.equal(30, broker:metric "tidegate_events_published_total")
     assert.is_nil(broker:logged { msg = "gap" })
+    assert.equal(0, broker:metric "tidegate_gaps_total")
+  end)
+
+  it("that are killed again and again under load lose nothing", function()
+    local broker = start { config = { drain = { retry_ms = 100 } } }
+    local load = steady_load.new(broker, { publishers = 6, subscribers = 12 })
+    for round = 1, 6 do
+      local n = load:published()
+      load:run_until("it is under way", function() return load:published() > n + 50 end)
+      local worker = round % WORKERS + 1
+      local old
+      load:run_until("the worker is there", function()
+        old = pid_of(broker, worker)
+        return old ~= 0
+      end)
+      uv.kill(old, "sigkill")
+      load:run_until("it is back", function()
+        local pid = pid_of(broker, worker)
+        return pid ~= 0 and pid ~= old and http.get(broker.admin, "/readyz").status == 200
+      end, 30)
+    end
+    local figures = load:finish()
+    assert.is_true(#figures.ends >= 6)
     assert.equal(0, broker:metric "tidegate_gaps_total")
   end)
 

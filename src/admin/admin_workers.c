@@ -72,7 +72,7 @@ static void ask(struct gather *g, unsigned worker, const char *method, const cha
 {
     struct admin_workers *a = g->admin;
     g->waiting++;
-    backend_call(a->loop, a->path(a->ctx, worker), method, target, worker, on_answer, g);
+    backend_call(a->loop, a->where(a->ctx, worker), method, target, worker, on_answer, g);
 }
 
 static void ask_all(struct gather *g, const char *target)

@@ -27,7 +27,7 @@ struct admin_workers {
     struct http_server *server; /* whose handler this is */
     unsigned count;
     struct metrics_sum *sum;
-    const char *(*path)(void *ctx, unsigned index); /* socket of a worker's own service */
+    const struct address *(*where)(void *ctx, unsigned index); /* a worker's own service is */
     struct admin_worker_info (*info)(void *ctx, unsigned index);
     struct admin_restart (*restart)(void *ctx);
     /* all of them; called after the answer was given */

@@ -11,7 +11,11 @@
 enum { REQUEST_MAX_BYTES = 256 };
 
 struct call {
-    uv_pipe_t pipe;
+    union {
+        uv_stream_t stream;
+        uv_pipe_t pipe;
+        uv_tcp_t tcp;
+    } handle;
     uv_connect_t connect;
     uv_write_t write;
     struct deadline deadline;
@@ -59,7 +63,7 @@ static void finish(struct call *c, bool failed)
         c->closing = true;
         c->failed = failed;
         deadline_disarm(&c->deadline);
-        uv_close((uv_handle_t *)&c->pipe, on_closed);
+        uv_close((uv_handle_t *)&c->handle, on_closed);
     }
 }
 
@@ -98,27 +102,36 @@ static void on_connected(uv_connect_t *connect, int status)
     struct call *c = connect->data;
     uv_buf_t buf = uv_buf_init(c->request, (unsigned)strlen(c->request));
     c->write.data = c;
-    if (status || uv_write(&c->write, (uv_stream_t *)&c->pipe, &buf, 1, on_written) ||
-        uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read)) {
+    if (status || uv_write(&c->write, &c->handle.stream, &buf, 1, on_written) ||
+        uv_read_start(&c->handle.stream, on_alloc, on_read)) {
         finish(c, true);
     }
 }
 
-void backend_call(struct loop *loop, const char *path, const char *method, const char *target,
-                  unsigned worker, backend_call_cb cb, void *ctx)
+void backend_call(struct loop *loop, const struct address *where, const char *method,
+                  const char *target, unsigned worker, backend_call_cb cb, void *ctx)
 {
     struct call *c = xcalloc(1, sizeof *c);
+    uv_loop_t *uv = loop_uv(loop);
     c->loop = loop;
     c->worker = worker;
     c->cb = cb;
     c->ctx = ctx;
     strbuf_init(&c->answer, ADMIN_JSON_MAX_BYTES + 4096);
     deadline_init(&c->deadline);
-    REQUIRE(uv_pipe_init(loop_uv(loop), &c->pipe, 0) == 0);
-    c->pipe.data = c->connect.data = c;
+    REQUIRE((where->is_unix ? uv_pipe_init(uv, &c->handle.pipe, 0)
+                            : uv_tcp_init(uv, &c->handle.tcp)) == 0);
+    c->handle.stream.data = c->connect.data = c;
     int n = snprintf(c->request, sizeof c->request,
-                     "%s %s HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n", method, target);
+                     "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+                     "Connection: close\r\n\r\n",
+                     method, target);
     REQUIRE(n > 0 && n < REQUEST_MAX_BYTES);
     deadline_arm(loop_deadline_class(loop, BACKEND_CALL_TIMEOUT_MS, on_deadline), &c->deadline);
-    uv_pipe_connect(&c->connect, &c->pipe, path, on_connected); /* errors come to on_connected */
+    if (where->is_unix) { /* errors come to on_connected */
+        uv_pipe_connect(&c->connect, &c->handle.pipe, where->path, on_connected);
+    } else if (uv_tcp_connect(&c->connect, &c->handle.tcp, (const struct sockaddr *)&where->tcp,
+                              on_connected)) {
+        finish(c, true);
+    }
 }

@@ -1,8 +1,10 @@
-/* One HTTP request of the admin process to the admin service of a worker, over a Unix socket. */
+/* One HTTP request to an admin service: of the admin process to a worker, of `tidegate restart` to
+ * a broker. */
 #ifndef ADMIN_BACKEND_CALL_H
 #define ADMIN_BACKEND_CALL_H
 
 #include "base/slice.h"
+#include "net/address.h"
 #include "net/loop.h"
 
 enum { BACKEND_CALL_TIMEOUT_MS = 3000 };
@@ -11,9 +13,8 @@ enum { BACKEND_CALL_TIMEOUT_MS = 3000 };
  */
 typedef void (*backend_call_cb)(void *ctx, unsigned worker, int status, struct slice body);
 
-/* `path` of the socket; `method` and `target` are constants or outlive the call of this function.
- */
-void backend_call(struct loop *loop, const char *path, const char *method, const char *target,
-                  unsigned worker, backend_call_cb cb, void *ctx);
+/* `method` and `target` are short. */
+void backend_call(struct loop *loop, const struct address *where, const char *method,
+                  const char *target, unsigned worker, backend_call_cb cb, void *ctx);
 
 #endif
