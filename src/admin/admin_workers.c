@@ -1,278 +1,14 @@
-/* One question to all workers, or to the one that a connection's id names; the answer is made when
- * the last of them has answered, or has not in time. */
+/* The admin service of several workers: what is asked, and whether it may be. gather.c answers. */
 #include "admin/admin_workers.h"
 
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
-#include "admin/backend_call.h"
-#include "admin/metrics.h"
+#include "admin/gather.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "net/http_query.h"
 
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <uv.h>
-
-struct answer {
-    int status; /* 0: none came */
-    struct strbuf body;
-};
-
-struct gather {
-    struct admin_workers *admin;
-    uint64_t stream_id;
-    void (*finish)(struct gather *g, struct stream *s);
-    uint64_t limit; /* of connections */
-    unsigned waiting;
-    struct answer *answers; /* one per worker; owned */
-};
-
-static void gather_done(struct gather *g)
-{
-    struct stream *s = http_server_stream(g->admin->server, g->stream_id);
-    if (s) { /* else the client has gone */
-        g->finish(g, s);
-    }
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        strbuf_clear(&g->answers[i].body);
-    }
-    free(g->answers);
-    free(g);
-}
-
-static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
-{
-    struct gather *g = ctx;
-    struct answer *a = &g->answers[worker];
-    a->status = body.n && strbuf_append(&a->body, body.p, body.n) ? 0 : status;
-    if (--g->waiting == 0) {
-        gather_done(g);
-    }
-}
-
-static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
-                                 void (*finish)(struct gather *g, struct stream *s))
-{
-    struct gather *g = xcalloc(1, sizeof *g);
-    g->admin = admin;
-    g->stream_id = s->id;
-    g->finish = finish;
-    g->answers = xcalloc(admin->count, sizeof *g->answers);
-    for (unsigned i = 0; i < admin->count; i++) {
-        strbuf_init(&g->answers[i].body, ADMIN_JSON_MAX_BYTES);
-    }
-    return g;
-}
-
-static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
-{
-    struct admin_workers *a = g->admin;
-    g->waiting++;
-    backend_call(a->loop, a->where(a->ctx, worker), method, target, worker, on_answer, g);
-}
-
-static void ask_all(struct gather *g, const char *target)
-{
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        ask(g, i, "GET", target);
-    }
-}
-
-/* ---------------------------------------------------------------- answers */
-
-/* The detail of a problem document, for one that lists several. */
-static int put_detail(struct strbuf *out, const struct answer *a)
-{
-    json_t *o = json_loadb(a->body.data, a->body.len, 0, NULL);
-    const char *detail = json_string_value(json_object_get(o, "detail"));
-    int rc = strbuf_append_str(out, a->status == 0 ? "does not answer"
-                                    : detail       ? detail
-                                                   : "is not ready");
-    json_decref(o);
-    return rc;
-}
-
-static void finish_ready(struct gather *g, struct stream *s)
-{
-    struct strbuf why;
-    int rc = 0;
-    strbuf_init(&why, 64 * 1024);
-    for (unsigned i = 0; i < g->admin->count && rc == 0; i++) {
-        if (g->answers[i].status != 200) {
-            rc = strbuf_printf(&why, "%sworker %u: ", why.len ? "; " : "", i + 1);
-            rc = rc ? rc : put_detail(&why, &g->answers[i]);
-        }
-    }
-    if (rc == 0 && why.len == 0) {
-        admin_answer(s, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
-    } else {
-        admin_refuse(s, 503, strbuf_slice(&why), NULL);
-    }
-    strbuf_clear(&why);
-}
-
-/* What is known here only. */
-static int put_workers(const struct gather *g, struct strbuf *out)
-{
-    static const char up[] = "tidegate_worker_up", starts[] = "tidegate_worker_restarts_total";
-    const struct admin_workers *a = g->admin;
-    int rc = strbuf_printf(out,
-                           "# HELP tidegate_workers Workers of this supervisor.\n"
-                           "# TYPE tidegate_workers gauge\ntidegate_workers %u\n"
-                           "# HELP %s 1 when the worker answers.\n# TYPE %s gauge\n",
-                           a->count, up, up);
-    for (unsigned i = 0; i < a->count && rc == 0; i++) {
-        rc = strbuf_printf(out, "%s{worker=\"%u\"} %d\n", up, i + 1, g->answers[i].status == 200);
-    }
-    rc =
-        rc ? rc
-           : strbuf_printf(out, "# HELP %s Times the worker was started anew.\n# TYPE %s counter\n",
-                           starts, starts);
-    for (unsigned i = 0; i < a->count && rc == 0; i++) {
-        unsigned n = a->info(a->ctx, i).starts;
-        rc = strbuf_printf(out, "%s{worker=\"%u\"} %u\n", starts, i + 1, n ? n - 1 : 0);
-    }
-    return rc;
-}
-
-static void finish_metrics(struct gather *g, struct stream *s)
-{
-    /* a worker that does not answer is not ready */
-    static const char unready[] = "# HELP tidegate_ready 1 when /readyz answers 200.\n"
-                                  "# TYPE tidegate_ready gauge\ntidegate_ready 0\n";
-    struct metrics_sum *sum = g->admin->sum;
-    struct strbuf body;
-    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    metrics_sum_begin(sum);
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        bool good = g->answers[i].status == 200;
-        metrics_sum_add(sum, i, good ? strbuf_slice(&g->answers[i].body) : slice_str(unready));
-    }
-    int rc = put_workers(g, &body);
-    rc = rc ? rc : metrics_sum_render(sum, &body);
-    admin_answer_built(s, rc, METRICS_CONTENT_TYPE, &body);
-}
-
-static int dump_chunk(const char *buffer, size_t size, void *out)
-{
-    return strbuf_append(out, buffer, size);
-}
-
-/* Takes `root`; `bad`: something in it could not be made. */
-static void answer_json(struct stream *s, json_t *root, int bad)
-{
-    struct strbuf body;
-    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(15);
-    int rc = bad || !root || json_dump_callback(root, dump_chunk, &body, flags) ? UV_ENOMEM : 0;
-    rc = rc ? rc : strbuf_append(&body, "\n", 1);
-    json_decref(root);
-    admin_answer_built(s, rc, "application/json", &body);
-}
-
-static json_t *document(const struct answer *a)
-{
-    json_t *o = a->status == 200 ? json_loadb(a->body.data, a->body.len, 0, NULL) : NULL;
-    return o ? o : json_object();
-}
-
-static json_t *restart_json(const struct admin_workers *a)
-{
-    struct admin_restart r = a->restart(a->ctx);
-    return json_pack("{s:s, s:I, s:s*}", "state", r.phase, "count", (json_int_t)r.count, "error",
-                     r.error);
-}
-
-static void finish_status(struct gather *g, struct stream *s)
-{
-    static const char *const sums[] = {"connections", "subscribers", "behind"};
-    json_int_t totals[3] = {0};
-    const struct admin_workers *a = g->admin;
-    json_t *list = json_array(), *root = json_object();
-    int bad = 0;
-    for (unsigned i = 0; i < a->count; i++) {
-        struct admin_worker_info info = a->info(a->ctx, i);
-        json_t *o = document(&g->answers[i]);
-        for (size_t k = 0; k < 3; k++) {
-            totals[k] += json_integer_value(json_object_get(o, sums[k]));
-        }
-        bad |= json_object_set_new(o, "worker", json_integer(i + 1));
-        bad |= json_object_set_new(o, "answers", json_boolean(g->answers[i].status == 200));
-        bad |= json_object_set_new(o, "pid", json_integer(info.pid));
-        bad |= json_object_set_new(o, "restarts", json_integer(info.starts ? info.starts - 1 : 0));
-        bad |= json_array_append_new(list, o);
-    }
-    bad |= json_object_set_new(root, "version", json_string(TIDEGATE_VERSION));
-    bad |= json_object_set_new(root, "pid", json_integer(getppid()));
-    for (size_t k = 0; k < 3; k++) {
-        bad |= json_object_set_new(root, sums[k], json_integer(totals[k]));
-    }
-    bad |= json_object_set_new(root, "restart", restart_json(a));
-    bad |= json_object_set_new(root, "workers", list);
-    answer_json(s, root, bad);
-}
-
-/* Moves the connections of one worker into `list`, up to `limit` in all. */
-static int take_connections(json_t *list, json_t *document, unsigned worker, size_t limit)
-{
-    size_t i;
-    json_t *connection;
-    int bad = 0;
-    json_array_foreach(json_object_get(document, "connections"), i, connection)
-    {
-        char id[48];
-        const char *own = json_string_value(json_object_get(connection, "id"));
-        if (json_array_size(list) >= limit || !own) {
-            break;
-        }
-        snprintf(id, sizeof id, "%u-%s", worker, own);
-        bad |= json_object_set_new(connection, "id", json_string(id));
-        bad |= json_object_set_new(connection, "worker", json_integer(worker));
-        bad |= json_array_append(list, connection);
-    }
-    return bad;
-}
-
-static void finish_connections(struct gather *g, struct stream *s)
-{
-    json_t *list = json_array(), *root = json_object();
-    json_int_t total = 0;
-    int bad = 0;
-    bool missing = false;
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        json_t *o = document(&g->answers[i]);
-        missing |= g->answers[i].status != 200;
-        total += json_integer_value(json_object_get(o, "total"));
-        bad |= take_connections(list, o, i + 1, (size_t)g->limit);
-        json_decref(o);
-    }
-    bool truncated = missing || (json_int_t)json_array_size(list) < total;
-    bad |= json_object_set_new(root, "total", json_integer(total));
-    bad |= json_object_set_new(root, "truncated", json_boolean(truncated));
-    bad |= json_object_set_new(root, "connections", list);
-    answer_json(s, root, bad);
-}
-
-static void finish_delete(struct gather *g, struct stream *s)
-{
-    int status = 0;
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        status = g->answers[i].status ? g->answers[i].status : status;
-    }
-    if (status == 204) {
-        admin_answer(s, 204, NULL, (struct slice){0});
-    } else if (status == 0) {
-        admin_refuse(s, 503, slice_str("The worker does not answer."), NULL);
-    } else {
-        admin_refuse(s, 404, slice_str("No open event stream has that id."), NULL);
-    }
-}
-
-/* ---------------------------------------------------------------- requests */
 
 static void get_connections(struct admin_workers *a, struct stream *s, struct slice query)
 {
@@ -289,11 +25,7 @@ static void get_connections(struct admin_workers *a, struct stream *s, struct sl
         admin_refuse(s, 400, slice_str("limit: expected a number from 1 to 10000"), NULL);
         return;
     }
-    char target[64];
-    struct gather *g = gather_new(a, s, finish_connections);
-    g->limit = limit;
-    snprintf(target, sizeof target, "/connections?limit=%llu", (unsigned long long)limit);
-    ask_all(g, target);
+    gather_connections(a, s, limit);
 }
 
 static void log_operator(const struct peer_address *client, const char *what, struct slice id)
@@ -319,10 +51,8 @@ static void delete_connection(struct admin_workers *a, struct stream *s, struct 
                      NULL);
         return;
     }
-    char target[64];
     log_operator(client, "stream closed by an operator", text);
-    snprintf(target, sizeof target, "/connections/%llu", (unsigned long long)id);
-    ask(gather_new(a, s, finish_delete), (unsigned)worker - 1, "DELETE", target);
+    gather_delete(a, s, (unsigned)worker - 1, id);
 }
 
 static void post_drain(struct admin_workers *a, struct stream *s, const struct peer_address *client)
@@ -358,15 +88,15 @@ struct route {
     const char *path; /* ending in '/': a prefix, with something behind it */
     enum http_method method;
     enum route_kind kind;
-    void (*finish)(struct gather *g, struct stream *s); /* of ROUTE_ASK */
+    void (*ask)(struct admin_workers *a, struct stream *s); /* of ROUTE_ASK */
     void (*order)(struct admin_workers *a, struct stream *s, const struct peer_address *client);
 };
 
 static const struct route routes[] = {
     {"/healthz", HTTP_GET, ROUTE_HERE, NULL, NULL},
-    {"/readyz", HTTP_GET, ROUTE_ASK, finish_ready, NULL},
-    {"/metrics", HTTP_GET, ROUTE_ASK, finish_metrics, NULL},
-    {"/status", HTTP_GET, ROUTE_ASK, finish_status, NULL},
+    {"/readyz", HTTP_GET, ROUTE_ASK, gather_ready, NULL},
+    {"/metrics", HTTP_GET, ROUTE_ASK, gather_metrics, NULL},
+    {"/status", HTTP_GET, ROUTE_ASK, gather_status, NULL},
     {"/connections", HTTP_GET, ROUTE_CONNECTIONS, NULL, NULL},
     {"/connections/", HTTP_DELETE, ROUTE_DELETE, NULL, NULL},
     {"/drain", HTTP_POST, ROUTE_ORDER, NULL, post_drain},
@@ -395,7 +125,7 @@ static void run(const struct route *r, struct admin_workers *a, struct stream *s
         get_healthz(s);
         break;
     case ROUTE_ASK:
-        ask_all(gather_new(a, s, r->finish), r->path);
+        r->ask(a, s);
         break;
     case ROUTE_CONNECTIONS:
         get_connections(a, s, rq->query);
