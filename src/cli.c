@@ -308,7 +308,8 @@ static const struct command commands[] = {
      "  replay    history first, then subscribers who ask for all of it\n"
      "  churn     connect, wait for the head of the answer, disconnect\n"
      "  publish   acknowledged publishes, nobody subscribes\n"
-     "  idle      streams that are only held: what each costs, with --pid\n\n"
+     "  idle      streams that are only held: what each costs, with --pid\n"
+     "  storm     all streams end, events are published, all come back at once with their ids\n\n"
      "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
      "are published for real: point it at a broker whose events do not matter.\n",
      bench_options_help, run_bench},

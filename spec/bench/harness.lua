@@ -75,11 +75,12 @@ end
 
 ----------------------------------------------------------------- processes
 M.cores = #uv.cpu_info()
+M.shared = false -- do server and generator share all cores?
 
 -- The program with all files it may open, on a core of its own where there are two.
 local function pinned(core, program, args)
   local line = { "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh" }
-  if M.cores > 1 then
+  if M.cores > 1 and not M.shared then
     table.move({ "taskset", "-c", tostring(core) }, 1, 3, #line + 1, line)
   end
   line[#line + 1] = program
@@ -167,7 +168,7 @@ end
 local function generate(server, process, work, place)
   local args = { "bench" }
   for word in work.args:gmatch "%S+" do
-    args[#args + 1] = word
+    args[#args + 1] = word == "{restart}" and server.restart(place) or word
   end
   if not work.args:find("--seconds", 1, true) then
     table.move({ "--seconds", work.seconds or "5" }, 1, 2, #args + 1, args)
@@ -190,12 +191,13 @@ local function generate(server, process, work, place)
   return doc, doc and table.concat(doc.problems, "; ") or read(place.dir .. "/said")
 end
 
--- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file; Tidegate only),
--- query (added to the path of subscribers). Returns the document, or nil; and what is wrong with it.
+-- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file) and workers
+-- (Tidegate only), query (added to the path of subscribers). Returns the document, or nil; and what is wrong with it.
 function M.measure(server, work, binary)
   local place = {
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
     port = free_port(), tidegate = binary, root = M.root, policy = work.policy,
+    workers = work.workers,
   }
   local log = assert(uv.fs_open(place.dir .. "/log", "w", 384))
   local program, args = server.command(place)

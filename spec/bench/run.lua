@@ -9,6 +9,7 @@
 --   --seconds S        (5) of each run, where the scenario does not say otherwise
 --   --only A,B         these servers
 --   --also FILE        more servers, as in servers.lua
+--   --cores shared     nothing is pinned to a core
 --   --raw FILE         appends every run as a line of JSON
 --   --list             names the scenarios
 --
@@ -21,7 +22,7 @@ local median, pick, text = harness.median, harness.pick, harness.text
 
 local options = {
   tidegate = harness.root .. "/build/release/tidegate", rounds = "3", seconds = "5",
-  only = false, also = false, raw = false,
+  only = false, also = false, raw = false, cores = false,
 }
 
 -- runs[server][round] = document
@@ -29,7 +30,7 @@ local function row(scenario, figure, servers, runs)
   local cells, own = { scenario.title, figure[1] }, runs[servers[1].name]
   for i, server in ipairs(servers) do
     local values, ratios = {}, {}
-    for round, doc in pairs(runs[server.name]) do
+    for round, doc in pairs(runs[server.name] or {}) do
       local value, ours = pick(doc, figure[2]), pick(own[round], figure[2])
       values[#values + 1] = value
       if value and ours and value > 0 then
@@ -69,10 +70,12 @@ local remarks, disturbed, busy, count = {}, {}, 0, 0
 local function run_scenario(scenario, servers)
   local runs = {}
   for round = 1, tonumber(options.rounds) do
-    for _, server in ipairs(servers) do
+    for _, server in ipairs(scenario.restarts and { servers[1] } or servers) do
       runs[server.name] = runs[server.name] or {}
       io.stderr:write(("bench: %s, round %d: %s\n"):format(scenario.name, round, server.name))
-      local doc, why = harness.measure(server, { args = scenario.args, seconds = options.seconds }, options.tidegate)
+      local doc, why = harness.measure(server, {
+        args = scenario.args, seconds = options.seconds, workers = scenario.workers,
+      }, options.tidegate)
       keep_raw(server, scenario, round, doc)
       runs[server.name][round] = doc
       count = count + 1
@@ -97,6 +100,7 @@ if options.list then
   end
   return
 end
+harness.shared = options.cores == "shared"
 local list, servers = harness.choose(scenarios, words), harness.choose_servers(options)
 print(header(servers))
 for _, scenario in ipairs(list) do

@@ -1,5 +1,8 @@
 -- What spec/bench/run.lua measures: arguments of `tidegate bench`, and the figures that count.
 --
+-- workers: of Tidegate. restarts: only the first server is measured (the others have no such restart, or ids that
+-- `tidegate bench` cannot resume from).
+--
 -- A figure is { label, path into the JSON document, "more" or "less" (which is better) }.
 local DELIVERIES = { "deliveries/s", "deliveries.per_s", "more" }
 local CPU = { "CPU us per delivery", "server.cpu_us_per_delivery", "less" }
@@ -36,4 +39,21 @@ return {
     args = "idle --connections 10000 --seconds 2 --settle 1",
     figures = { { "PSS bytes each", "server.pss_bytes_per_connection", "less" },
       { "connects/s", "connections.per_s", "more" } } },
+  { name = "storm", title = "10,000 clients come back within a second, 100 missed events each",
+    args = "storm --connections 10000 --topics 100 --publishers 16 --preload 100", restarts = true,
+    figures = { { "the last has all after ms", "storm.live_after_ms.max", "less" },
+      { "answer p99 ms", "storm.answer_ms.p99", "less" } } },
+  { name = "storm-restart", title = "the same after a rolling restart of 2 workers",
+    args = "storm --connections 10000 --topics 100 --publishers 16 --preload 100 --drain 20"
+      .. " --restart-command {restart}",
+    workers = 2, restarts = true,
+    figures = { { "the last has all after ms", "storm.live_after_ms.max", "less" },
+      { "answer p99 ms", "storm.answer_ms.p99", "less" } } },
+  { name = "slow", title = "10,000 subscribers, saturation, 100 of them read nothing for 30 s",
+    args = "fan-out --connections 10000 --window 8 --slow 100 --warmup 5 --seconds 30 --drain 20", restarts = true,
+    figures = { DELIVERIES, P99, { "PSS after 1 s", "slow.pss_bytes_early", "less" },
+      { "PSS in the end", "slow.pss_bytes_late", "less" } } },
+  { name = "slow-none", title = "the same, all of them read",
+    args = "fan-out --connections 10000 --window 8 --warmup 5 --seconds 30", restarts = true,
+    figures = { DELIVERIES, P99 } },
 }

@@ -1,8 +1,10 @@
 -- The servers that spec/bench/run.lua starts. Each is
 --   { name, available = function(), what is missing or nil
 --     command = function(place) -> program, { arguments }
---     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it }
--- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil) }.
+--     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it
+--     restart = function(place) -> a command for sh (those who have one) }
+-- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
+-- workers (how many, or nil) }.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -25,14 +27,20 @@ function tidegate.command(place)
   write(place.dir .. "/bench.lua", ([[
 return {
   listen = { "127.0.0.1:%d" },
-  admin = false,
+  admin = "unix:%s/admin",
+  workers = %d,
   store = { path = "store" },
   policy = { file = %q, auth = "open" },
   limits = { max_connections = 19500 },
   log = { level = "warn" },
 }
-]]):format(place.port, place.policy or place.root .. "/scripts/policies/open.lua"))
+]]):format(place.port, place.dir, place.workers or 1, place.policy or place.root .. "/scripts/policies/open.lua"))
   return place.tidegate, { "serve", place.dir .. "/bench.lua" }
+end
+
+-- For --restart-command: returns when every worker is a new one.
+function tidegate.restart(place)
+  return ("%q restart %q"):format(place.tidegate, place.dir .. "/bench.lua")
 end
 
 local NGINX, MODULE = "/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_nchan_module.so"

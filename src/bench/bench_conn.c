@@ -127,6 +127,17 @@ void bench_conn_open(struct bench_conn *c, struct bench_net *n, const struct ben
     }
 }
 
+void bench_conn_pause(struct bench_conn *c, bool on)
+{
+    if (c->state == BENCH_CONN_OPEN) {
+        int rc = on ? uv_read_stop((uv_stream_t *)&c->tcp)
+                    : uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+        if (rc) {
+            end(c, rc);
+        }
+    }
+}
+
 int bench_conn_write(struct bench_conn *c, struct slice bytes)
 {
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes.p, (unsigned)bytes.n);

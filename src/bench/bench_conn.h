@@ -54,6 +54,8 @@ void bench_conn_open(struct bench_conn *c, struct bench_net *n, const struct ben
 /* Writes what the kernel takes at once; the caller tries again later with the rest. Returns how
  * much it was, 0 too; or a negative UV_E*. */
 int bench_conn_write(struct bench_conn *c, struct slice bytes);
+/* Reads nothing, or goes on reading; for open ones. */
+void bench_conn_pause(struct bench_conn *c, bool on);
 /* No effect unless it is opening or open. */
 void bench_conn_close(struct bench_conn *c);
 

@@ -17,6 +17,7 @@
 const char *const bench_mode_names[BENCH_MODE_COUNT] = {
     [BENCH_FAN_OUT] = "fan-out", [BENCH_TOPICS] = "topics",   [BENCH_REPLAY] = "replay",
     [BENCH_CHURN] = "churn",     [BENCH_PUBLISH] = "publish", [BENCH_IDLE] = "idle",
+    [BENCH_STORM] = "storm",
 };
 
 const char bench_options_help[] =
@@ -33,7 +34,11 @@ const char bench_options_help[] =
     "  --seconds S           how long to measure (5)\n"
     "  --warmup S            before that, without counting (0.5; 0 with --events)\n"
     "  --events N            end after so many events\n"
-    "  --preload N           events of each topic to replay (1000)\n"
+    "  --preload N           events of each topic to replay (1000; storm: 100)\n"
+    "  --slow N              of the subscribers read nothing while it is measured (fan-out)\n"
+    "  --spread S            time within which all subscribers of a storm come back (1)\n"
+    "  --restart-command C   what ends the streams of a storm, for sh; without it the\n"
+    "                        subscribers do\n"
     "  --settle S            between the last connect and the first event (0.3)\n"
     "  --drain S             wait so long without progress for what is missing (3)\n"
     "  --subscribe-path P    {topic} stands for a topic no other run uses, {n} for its number,\n"
@@ -68,6 +73,9 @@ static const struct option options[] = {
     {"--warmup", KIND_REAL, AT(warmup), 0, 3600},
     {"--events", KIND_COUNT, AT(events), 1, 1e9},
     {"--preload", KIND_COUNT, AT(preload), 1, 10e6},
+    {"--slow", KIND_COUNT, AT(slow), 0, 1000000},
+    {"--spread", KIND_REAL, AT(spread), 0, 600},
+    {"--restart-command", KIND_TEXT, AT(restart_command), 0, 0},
     {"--settle", KIND_REAL, AT(settle), 0, 600},
     {"--drain", KIND_REAL, AT(drain), 0.01, 600},
     {"--subscribe-path", KIND_TEXT, AT(subscribe_path), 0, 0},
@@ -99,6 +107,7 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
         [BENCH_FAN_OUT] = {100, 1, 1, 16, 16}, [BENCH_TOPICS] = {1000, 1000, 16, 8, 512},
         [BENCH_REPLAY] = {50, 1, 1, 16, 0},    [BENCH_CHURN] = {64, 1, 1, 1, 0},
         [BENCH_PUBLISH] = {1, 16, 16, 1, 0},   [BENCH_IDLE] = {1000, 1, 1, 1, 0},
+        [BENCH_STORM] = {1000, 1, 1, 16, 0},
     };
     *o = (struct bench_options){
         .mode = mode,
@@ -114,7 +123,8 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
         .pipeline = by_mode[mode].pipeline,
         .window = by_mode[mode].window,
         .size = 100,
-        .preload = 1000,
+        .preload = mode == BENCH_STORM ? 100 : 1000,
+        .spread = 1,
         .seconds = 5,
         .warmup = -1, /* check() knows what fits */
         .settle = 0.3,
@@ -226,6 +236,12 @@ static int check(struct bench_options *o)
     if (o->publishers > o->topics) {
         o->publishers = o->topics; /* a topic has an order on one connection only */
     }
+    if (o->slow && (o->mode != BENCH_FAN_OUT || o->slow >= o->connections)) {
+        return refuse("--slow: for fan-out, fewer than --connections");
+    }
+    if (o->restart_command && o->mode != BENCH_STORM) {
+        return refuse("--restart-command: for storm");
+    }
     if (o->pipeline * (o->size + REQUEST_HEAD) > OUT_MAX) {
         return refuse("--pipeline %llu of %llu bytes: more than 64 MiB on one connection",
                       (unsigned long long)o->pipeline, (unsigned long long)o->size);
@@ -260,7 +276,8 @@ int bench_options_parse(struct bench_options *out, char **words, size_t n)
     enum bench_mode mode = BENCH_FAN_OUT;
     bool helping = n && (strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0);
     if (!helping && (n == 0 || !find_mode(words[0], &mode))) {
-        return refuse("%s%sexpected a mode: fan-out, topics, replay, churn, publish or idle",
+        return refuse("%s%sexpected a mode: fan-out, topics, replay, churn, publish, idle or "
+                      "storm",
                       n ? words[0] : "", n ? ": " : "");
     }
     set_defaults(out, mode);

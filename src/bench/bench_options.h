@@ -16,6 +16,7 @@ enum bench_mode {
     BENCH_CHURN,
     BENCH_PUBLISH,
     BENCH_IDLE,
+    BENCH_STORM,
     BENCH_MODE_COUNT,
 };
 
@@ -34,8 +35,10 @@ struct bench_options {
     size_t header_count;
     uint64_t connections, topics, publishers, pipeline, window;
     uint64_t size, events, preload;
-    double rate, seconds, warmup, settle, drain;
-    uint64_t pid; /* 0: the server's processes are not looked at */
+    uint64_t slow; /* subscribers that read nothing while it is measured */
+    double rate, seconds, warmup, settle, drain, spread;
+    const char *restart_command; /* NULL: the subscribers themselves end their streams */
+    uint64_t pid;                /* 0: the server's processes are not looked at */
 };
 
 /* `words` are those after "bench". 0, or UV_EINVAL after a message on stderr. */

@@ -2,6 +2,8 @@
 #include "bench/bench_phases.h"
 
 #include "bench/bench_pub.h"
+#include "bench/bench_slow.h"
+#include "bench/bench_storm.h"
 #include "bench/bench_sub.h"
 
 #include <inttypes.h>
@@ -13,7 +15,7 @@ static uint64_t ns_of(double seconds)
     return (uint64_t)(seconds * 1e9);
 }
 
-static bool no_progress(const struct bench *b, double seconds)
+bool bench_no_progress(const struct bench *b, double seconds)
 {
     uint64_t now = uv_hrtime();
     return now > b->progress_ns && now - b->progress_ns > ns_of(seconds);
@@ -36,14 +38,14 @@ static void take_sample(struct bench *b, struct bench_sample *s, bool memory)
     s->at_ns = uv_hrtime();
 }
 
-static void begin_measuring(struct bench *b)
+void bench_begin_measuring(struct bench *b)
 {
     take_sample(b, &b->from, false);
     b->measuring = true;
     b->progress_ns = b->from.at_ns;
 }
 
-static void end_measuring(struct bench *b)
+void bench_end_measuring(struct bench *b)
 {
     b->measuring = false;
     take_sample(b, &b->to, false);
@@ -51,18 +53,18 @@ static void end_measuring(struct bench *b)
 
 /* ---------------------------------------------------------------- connecting */
 
-static void begin_connect(struct bench *b)
+void bench_phase_begin_connect(struct bench *b)
 {
     take_sample(b, &b->empty, true);
     b->connect_ns[0] = b->progress_ns = uv_hrtime();
 }
 
-static bool done_connect(struct bench *b, uint64_t ns)
+bool bench_phase_done_connect(struct bench *b, uint64_t ns)
 {
     (void)ns;
     bench_subs_open_more(b);
     b->connect_ns[1] = uv_hrtime();
-    if (!bench_subs_all_answered(b) && !no_progress(b, CONNECT_PATIENCE_S)) {
+    if (!bench_subs_all_answered(b) && !bench_no_progress(b, CONNECT_PATIENCE_S)) {
         return false;
     }
     if (b->opening) {
@@ -72,13 +74,13 @@ static bool done_connect(struct bench *b, uint64_t ns)
     return true;
 }
 
-static void begin_publishers(struct bench *b)
+void bench_phase_begin_publishers(struct bench *b)
 {
     b->progress_ns = uv_hrtime();
     bench_pubs_open(b);
 }
 
-static bool done_publishers(struct bench *b, uint64_t ns)
+bool bench_phase_done_publishers(struct bench *b, uint64_t ns)
 {
     if (ns > ns_of(CONNECT_PATIENCE_S) && !bench_pubs_ready(b)) {
         bench_note(b, "the publishing connections do not open");
@@ -115,9 +117,16 @@ static bool done_warmup(struct bench *b, uint64_t ns)
     return ns >= ns_of(b->o->warmup) || b->events_left == 0;
 }
 
+static void begin_measure(struct bench *b)
+{
+    bench_begin_measuring(b);
+    bench_slow_begin(b);
+}
+
 static bool done_measure(struct bench *b, uint64_t ns)
 {
-    bool stuck = b->o->rate == 0 && no_progress(b, b->o->drain);
+    bench_slow_step(b, ns);
+    bool stuck = b->o->rate == 0 && bench_no_progress(b, b->o->drain);
     bool over = ns >= (b->o->events ? ns_of(RUN_MAX_S) : ns_of(b->o->seconds));
     if (!over && !stuck && b->events_left) {
         return false;
@@ -128,17 +137,18 @@ static bool done_measure(struct bench *b, uint64_t ns)
 
 static void begin_drain(struct bench *b)
 {
+    bench_slow_end(b);
     b->progress_ns = uv_hrtime();
 }
 
 static bool done_drain(struct bench *b, uint64_t ns)
 {
     (void)ns;
-    bool complete = b->undelivered <= 0 && bench_pubs_waiting(b) == 0;
-    if (!complete && !no_progress(b, b->o->drain)) {
+    bool complete = b->undelivered <= 0 && bench_pubs_waiting(b) == 0 && bench_slow_complete(b);
+    if (!complete && !bench_no_progress(b, b->o->drain)) {
         return false;
     }
-    end_measuring(b);
+    bench_end_measuring(b);
     return true;
 }
 
@@ -156,7 +166,7 @@ static bool done_preload(struct bench *b, uint64_t ns)
     (void)ns;
     uint64_t all = b->o->preload * b->o->topics;
     bool complete = b->counts.published == all && bench_pubs_waiting(b) == 0;
-    b->stop |= !complete && no_progress(b, b->o->drain);
+    b->stop |= !complete && bench_no_progress(b, b->o->drain);
     if (b->stop) {
         bench_note(b, "preload: %" PRIu64 " of %" PRIu64 " were acknowledged", b->counts.acked,
                    all);
@@ -167,7 +177,7 @@ static bool done_preload(struct bench *b, uint64_t ns)
 
 static void begin_replay(struct bench *b)
 {
-    begin_measuring(b);
+    bench_begin_measuring(b);
     b->connect_ns[0] = b->from.at_ns;
 }
 
@@ -179,10 +189,10 @@ static bool done_replay(struct bench *b, uint64_t ns)
         b->connect_ns[1] = uv_hrtime();
     }
     bool complete = bench_subs_all_answered(b) && b->counts.replayed >= b->counts.opened;
-    if (!complete && !no_progress(b, b->o->drain)) {
+    if (!complete && !bench_no_progress(b, b->o->drain)) {
         return false;
     }
-    end_measuring(b);
+    bench_end_measuring(b);
     return true;
 }
 
@@ -190,7 +200,7 @@ static bool done_replay(struct bench *b, uint64_t ns)
 
 static void begin_churn(struct bench *b)
 {
-    begin_measuring(b);
+    bench_begin_measuring(b);
     b->reopening = true;
 }
 
@@ -199,11 +209,11 @@ static bool done_churn(struct bench *b, uint64_t ns)
     bench_subs_open_more(b);
     bool enough = b->o->events && b->counts.opened >= b->o->events;
     if (ns < ns_of(b->o->seconds) && !enough && b->counts.failed < b->o->connections &&
-        !no_progress(b, CONNECT_PATIENCE_S)) {
+        !bench_no_progress(b, CONNECT_PATIENCE_S)) {
         return false;
     }
     b->reopening = false;
-    end_measuring(b);
+    bench_end_measuring(b);
     return true;
 }
 
@@ -213,18 +223,18 @@ static bool done_hold(struct bench *b, uint64_t ns)
         return false;
     }
     take_sample(b, &b->filled, true);
-    end_measuring(b);
+    bench_end_measuring(b);
     return true;
 }
 
 /* ---------------------------------------------------------------- which */
 
 static const struct bench_phase deliver[] = {
-    {"connect", begin_connect, done_connect},
-    {"publishers", begin_publishers, done_publishers},
+    {"connect", bench_phase_begin_connect, bench_phase_done_connect},
+    {"publishers", bench_phase_begin_publishers, bench_phase_done_publishers},
     {"settle", begin_settle, done_settle},
     {"warm-up", begin_warmup, done_warmup},
-    {"measure", begin_measuring, done_measure},
+    {"measure", begin_measure, done_measure},
     {"drain", begin_drain, done_drain},
     {NULL, NULL, NULL},
 };
@@ -232,7 +242,7 @@ static const struct bench_phase deliver[] = {
 static const struct bench_phase *const publish = &deliver[1];
 
 static const struct bench_phase replay[] = {
-    {"publishers", begin_publishers, done_publishers},
+    {"publishers", bench_phase_begin_publishers, bench_phase_done_publishers},
     {"preload", begin_preload, done_preload},
     {"settle", begin_settle, done_settle},
     {"replay", begin_replay, done_replay},
@@ -245,9 +255,9 @@ static const struct bench_phase churn[] = {
 };
 
 static const struct bench_phase idle[] = {
-    {"connect", begin_connect, done_connect},
+    {"connect", bench_phase_begin_connect, bench_phase_done_connect},
     {"settle", begin_settle, done_settle},
-    {"hold", begin_measuring, done_hold},
+    {"hold", bench_begin_measuring, done_hold},
     {NULL, NULL, NULL},
 };
 
@@ -260,6 +270,8 @@ const struct bench_phase *bench_phases_of(enum bench_mode mode)
         return replay;
     case BENCH_CHURN:
         return churn;
+    case BENCH_STORM:
+        return bench_storm_phases;
     case BENCH_IDLE:
         return idle;
     case BENCH_FAN_OUT:

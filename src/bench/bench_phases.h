@@ -11,6 +11,15 @@ struct bench_phase {
     bool (*done)(struct bench *b, uint64_t ns);
 };
 
+/* Parts of phases that bench_storm.c shares. */
+bool bench_no_progress(const struct bench *b, double seconds);
+void bench_begin_measuring(struct bench *b);
+void bench_end_measuring(struct bench *b);
+void bench_phase_begin_connect(struct bench *b);
+bool bench_phase_done_connect(struct bench *b, uint64_t ns);
+void bench_phase_begin_publishers(struct bench *b);
+bool bench_phase_done_publishers(struct bench *b, uint64_t ns);
+
 /* Those of `mode`; the last one has no name. */
 const struct bench_phase *bench_phases_of(enum bench_mode mode);
 

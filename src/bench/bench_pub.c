@@ -225,6 +225,8 @@ void bench_pubs_init(struct bench *b)
 void bench_pubs_open(struct bench *b)
 {
     for (uint64_t i = 0; i < b->o->publishers; i++) {
+        b->pubs[i].ready = false;
+        b->pubs[i].http = (struct bench_http){.step = 0};
         bench_conn_open(&b->pubs[i].conn, &b->net, &conn_ops);
     }
 }
@@ -233,6 +235,16 @@ bool bench_pubs_ready(const struct bench *b)
 {
     for (uint64_t i = 0; i < b->o->publishers; i++) {
         if (!b->pubs[i].ready) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool bench_pubs_idle(const struct bench *b)
+{
+    for (uint64_t i = 0; i < b->o->publishers; i++) {
+        if (b->pubs[i].conn.state != BENCH_CONN_IDLE) {
             return false;
         }
     }

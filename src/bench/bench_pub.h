@@ -9,6 +9,8 @@
 void bench_pubs_init(struct bench *b);
 void bench_pubs_open(struct bench *b);
 bool bench_pubs_ready(const struct bench *b);
+/* After bench_pubs_close(): they may be opened again. */
+bool bench_pubs_idle(const struct bench *b);
 /* From now on, `events` in all, `per_topic` at most of each topic. */
 void bench_pubs_start(struct bench *b, uint64_t events, uint64_t per_topic);
 /* Sends what rate, window and pipelines let through: once a turn. */

@@ -75,6 +75,8 @@ static json_t *problems(const struct bench *b)
     add_problem(list, n->cut, "streams ended by the server");
     add_problem(list, n->refused, "publishes refused");
     add_problem(list, b->o->mode == BENCH_CHURN ? 0 : b->opening, "streams without an answer");
+    add_problem(list, b->storm.from_ns ? b->o->connections - b->storm.live : 0,
+                "streams not live after the storm");
     add_problem(list, b->stop ? 0 : n->published - n->acked - n->refused,
                 "publishes without an answer");
     if (b->error[0]) {
@@ -133,6 +135,33 @@ static json_t *deliveries(const struct bench *b)
     return o;
 }
 
+static json_t *storm(const struct bench *b)
+{
+    const struct bench_storm *s = &b->storm;
+    json_t *o = json_object();
+    set(o, "live", count(s->live));
+    set(o, "retries", count(s->retries));
+    set(o, "answer_ms", times_ms(&s->answer));
+    set(o, "live_after_ms", times_ms(&s->live_after));
+    return o;
+}
+
+static json_t *slow(const struct bench *b)
+{
+    const struct bench_slow *s = &b->slow;
+    json_t *o = json_object();
+    set(o, "connections", count(b->o->slow));
+    set(o, "received", count(s->received));
+    set(o, "gaps", count(s->gaps));
+    set(o, "ended", count(s->ended));
+    if (s->pss_from) {
+        set(o, "pss_bytes_early", count(s->pss_from));
+        set(o, "pss_bytes_late", count(s->pss_to));
+        set(o, "pss_bytes_most", count(s->pss_most));
+    }
+    return o;
+}
+
 static json_t *server(const struct bench *b)
 {
     const struct bench_counts *from = &b->from.counts, *to = &b->to.counts;
@@ -185,6 +214,12 @@ static json_t *document(const struct bench *b)
             times_ms(o->mode == BENCH_REPLAY ? &b->replay : &b->latency));
         set(doc, "deliveries", d);
     }
+    if (o->mode == BENCH_STORM && complete) {
+        set(doc, "storm", storm(b));
+    }
+    if (o->slow && complete) {
+        set(doc, "slow", slow(b));
+    }
     if (o->pid && complete) {
         set(doc, "server", server(b));
         set(doc, "other_cores", ratio(busy - own - theirs, wall));
@@ -211,7 +246,8 @@ static void print_value(const char *key, const json_t *value)
 
 static void print_text(const json_t *doc)
 {
-    static const char *const groups[] = {"connections", "publishes", "deliveries", "server"};
+    static const char *const groups[] = {"connections", "publishes", "deliveries",
+                                         "storm",       "slow",      "server"};
     printf("%s against %s\n", json_string_value(json_object_get(doc, "mode")),
            json_string_value(json_object_get(doc, "target")));
     print_value("seconds", json_object_get(doc, "seconds"));

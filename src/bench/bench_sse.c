@@ -30,6 +30,7 @@ static bool take_line(struct bench_sse *s, struct slice line, uint64_t bytes,
                       struct bench_sse_event *out)
 {
     if (bytes == 0) {
+        s->last_id = s->id;
         bool complete = s->has_data;
         *out = s->event;
         s->event = (struct bench_sse_event){.marked = false};
@@ -46,6 +47,11 @@ static bool take_line(struct bench_sse *s, struct slice line, uint64_t bytes,
         s->has_data = true;
     } else if (take_name(&line, "event", 5)) {
         s->event.gap = slice_is(line, "gap");
+    } else if (take_name(&line, "id", 2)) {
+        s->id = 0;
+        for (size_t i = 0; i < line.n && line.p[i] >= '0' && line.p[i] <= '9'; i++) {
+            s->id = s->id * 10 + (uint64_t)(line.p[i] - '0');
+        }
     }
     return false;
 }

@@ -24,8 +24,9 @@ struct bench_sse_event {
 struct bench_sse {
     struct bench_sse_event event; /* the one being read */
     bool has_data;
-    char last;           /* of the line so far */
-    uint64_t line_bytes; /* of a line that began in an earlier piece */
+    uint64_t id, last_id; /* where they are numbers; the second one of the last complete block */
+    char last;            /* of the line so far */
+    uint64_t line_bytes;  /* of a line that began in an earlier piece */
     char head[BENCH_SSE_HEAD];
 };
 

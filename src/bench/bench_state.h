@@ -38,6 +38,24 @@ struct bench_sample {
     struct bench_counts counts;
 };
 
+/* See bench_storm.h. */
+struct bench_storm {
+    bool cutting; /* streams end, and are to come back */
+    uv_process_t command;
+    bool command_ended;
+    uint64_t events; /* of each topic, so far */
+    uint64_t from_ns, live_all_ns;
+    uint64_t live;    /* are back, with everything */
+    uint64_t retries; /* did not get a stream at once */
+    struct bench_hist answer, live_after;
+};
+
+/* See bench_slow.h. */
+struct bench_slow {
+    uint64_t received, gaps, ended;
+    uint64_t pss_from, pss_most, pss_to, sampled_ns;
+};
+
 struct bench {
     const struct bench_options *o;
     uv_loop_t loop;
@@ -67,6 +85,8 @@ struct bench {
     struct bench_sample empty, filled; /* memory: before and after what takes it */
     struct bench_sample from, to;      /* the measurement */
     uint64_t lost;
+    struct bench_storm storm;
+    struct bench_slow slow;
 
     bool stop;       /* end at once: `error` says why, or the user wanted it */
     char error[256]; /* the first thing that went wrong */

@@ -4,16 +4,21 @@
 #include "bench/bench_http.h"
 #include "bench/bench_order.h"
 #include "bench/bench_sse.h"
+#include "bench/bench_storm.h"
 
 #include <stdlib.h>
 
-enum { OPENING_MAX = 256, REQUEST_MAX = 64 * 1024 };
+enum { OPENING_MAX = 256, REQUEST_MAX = 64 * 1024, RETRY_NS = 100000000 };
 
 struct bench_sub {
     struct bench_conn conn;
     struct bench *b;
     uint32_t topic;
-    bool answered; /* with 200 */
+    bool answered;     /* with 200 */
+    bool slow;         /* one of those that stop reading */
+    bool excused;      /* slow, and told that something is missing */
+    bool live;         /* back from a storm, with everything */
+    uint64_t again_ns; /* when it tries to come back, in the time of the storm */
     uint64_t asked_ns;
     struct bench_http http;
     struct bench_sse sse;
@@ -27,11 +32,32 @@ static struct bench_sub *sub_of(struct bench_conn *c)
 
 /* ---------------------------------------------------------------- events */
 
+static uint64_t missing(const struct bench_sub *s)
+{
+    const struct bench_topic *t = &s->b->topics[s->topic];
+    uint64_t n = bench_order_missing(&s->order, t->sent);
+    return n > t->forgiven ? n - t->forgiven : 0;
+}
+
+/* Has it everything now that it missed in the storm? */
+static void look_whether_live(struct bench_sub *s, uint64_t now)
+{
+    if (s->b->storm.cutting && s->answered && !s->live && missing(s) == 0) {
+        s->live = true;
+        bench_storm_live(s->b, now);
+    }
+}
+
 static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, uint64_t now)
 {
     struct bench *b = s->b;
     struct bench_counts *n = &b->counts;
     const struct bench_mark *m = &ev->mark;
+    if (ev->gap && s->slow) {
+        s->excused = true;
+        b->slow.gaps++;
+        return;
+    }
     if (!ev->marked || m->run != b->run) {
         n->gaps += ev->gap;
         n->strange += !ev->gap;
@@ -56,6 +82,11 @@ static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, ui
     case BENCH_ORDER_GOOD:
         break;
     }
+    if (s->slow) {
+        b->slow.received++;
+        b->progress_ns = now;
+        return;
+    }
     n->delivered++;
     b->undelivered--;
     b->delivery_ns = b->progress_ns = now;
@@ -66,13 +97,7 @@ static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, ui
         n->replayed++;
         bench_hist_add(&b->replay, now - s->asked_ns);
     }
-}
-
-static uint64_t missing(const struct bench_sub *s)
-{
-    const struct bench_topic *t = &s->b->topics[s->topic];
-    uint64_t n = bench_order_missing(&s->order, t->sent);
-    return n > t->forgiven ? n - t->forgiven : 0;
+    look_whether_live(s, now);
 }
 
 /* ---------------------------------------------------------------- streams */
@@ -81,10 +106,15 @@ static void answered(struct bench_sub *s, uint64_t now)
 {
     struct bench *b = s->b;
     s->answered = true;
+    b->progress_ns = now;
+    if (b->storm.cutting) {
+        bench_storm_answered(b, now - s->asked_ns);
+        look_whether_live(s, now);
+        return;
+    }
     b->opening--;
     b->counts.opened++;
-    b->topics[s->topic].subs++;
-    b->progress_ns = now;
+    b->topics[s->topic].subs += s->slow ? 0 : 1;
     bench_hist_add(&b->first_byte, now - s->asked_ns);
 }
 
@@ -94,7 +124,18 @@ static void over(struct bench_sub *s, const char *why)
     struct bench *b = s->b;
     bench_conn_close(&s->conn);
     b->progress_ns = uv_hrtime();
-    if (s->answered) {
+    if (b->storm.cutting) { /* it comes back */
+        b->storm.live -= s->live ? 1 : 0;
+        s->live = s->answered = false;
+        if (b->storm.from_ns) {
+            b->storm.retries++;
+            s->again_ns = b->progress_ns - b->storm.from_ns + RETRY_NS;
+        }
+    } else if (s->answered && s->slow) {
+        s->excused = true;
+        s->answered = false;
+        b->slow.ended++;
+    } else if (s->answered) {
         bench_note(b, "a stream ended: %s", why);
         b->counts.cut++;
         b->topics[s->topic].subs--;
@@ -162,6 +203,9 @@ static void on_opened(struct bench_conn *c)
     struct strbuf out;
     strbuf_init(&out, REQUEST_MAX);
     int rc = bench_request_append(s->b, &out, "GET", s->b->o->subscribe_path, at);
+    if (rc == 0 && s->b->storm.cutting && s->sse.last_id) {
+        rc = strbuf_printf(&out, "Last-Event-ID: %llu\r\n", (unsigned long long)s->sse.last_id);
+    }
     rc = rc ? rc : strbuf_append_str(&out, "Accept: text/event-stream\r\n\r\n");
     if (rc == 0) {
         int n = bench_conn_write(c, strbuf_slice(&out));
@@ -195,6 +239,8 @@ static void open_sub(struct bench_sub *s)
 {
     s->answered = false;
     s->http = (struct bench_http){.step = 0};
+    s->sse = (struct bench_sse){.last_id = s->sse.last_id}; /* what was cut comes again */
+    s->sse.id = s->sse.last_id;
     s->asked_ns = uv_hrtime();
     bench_conn_open(&s->conn, &s->b->net, &conn_ops);
 }
@@ -207,6 +253,9 @@ void bench_subs_init(struct bench *b)
     for (uint64_t i = 0; i < b->o->connections; i++) {
         b->subs[i].b = b;
         b->subs[i].topic = (uint32_t)(i % b->o->topics);
+        b->subs[i].slow = i < b->o->slow;
+        b->subs[i].again_ns =
+            (uint64_t)((double)i / (double)b->o->connections * b->o->spread * 1e9);
     }
 }
 
@@ -218,11 +267,49 @@ void bench_subs_open_more(struct bench *b)
     }
 }
 
+bool bench_subs_idle(const struct bench *b)
+{
+    for (uint64_t i = 0; i < b->o->connections; i++) {
+        if (b->subs[i].conn.state != BENCH_CONN_IDLE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void bench_subs_return(struct bench *b, uint64_t ns)
+{
+    for (uint64_t i = 0; i < b->o->connections; i++) {
+        struct bench_sub *s = &b->subs[i];
+        if (s->conn.state == BENCH_CONN_IDLE && s->again_ns <= ns) {
+            open_sub(s);
+        }
+    }
+}
+
+void bench_subs_pause_slow(struct bench *b, bool on)
+{
+    for (uint64_t i = 0; i < b->o->slow; i++) {
+        bench_conn_pause(&b->subs[i].conn, on);
+    }
+}
+
+uint64_t bench_subs_slow_missing(const struct bench *b)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < b->o->slow; i++) {
+        n += b->subs[i].excused ? 0 : missing(&b->subs[i]);
+    }
+    return n;
+}
+
 void bench_subs_count_lost(struct bench *b)
 {
     /* of those whose answer is outstanding nobody can say whether they should have had it */
     for (uint64_t i = 0; i < b->sub_next; i++) {
-        b->lost += b->subs[i].answered && b->o->mode != BENCH_CHURN ? missing(&b->subs[i]) : 0;
+        const struct bench_sub *s = &b->subs[i];
+        bool owed = (s->answered || b->storm.cutting) && !s->excused;
+        b->lost += owed && b->o->mode != BENCH_CHURN ? missing(s) : 0;
     }
 }
 

@@ -11,6 +11,14 @@ static inline bool bench_subs_all_answered(const struct bench *b)
 {
     return b->sub_next == b->o->connections && b->opening == 0;
 }
+/* No stream is open, opening or closing. */
+bool bench_subs_idle(const struct bench *b);
+/* Of a storm: opens those again whose turn has come, `ns` after its start. */
+void bench_subs_return(struct bench *b, uint64_t ns);
+/* The slow ones stop, or go on, reading. */
+void bench_subs_pause_slow(struct bench *b, bool on);
+/* What the slow ones still have to get. */
+uint64_t bench_subs_slow_missing(const struct bench *b);
 /* Counts what each of them misses of what was published into b->lost. */
 void bench_subs_count_lost(struct bench *b);
 void bench_subs_close(struct bench *b);

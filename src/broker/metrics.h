@@ -31,6 +31,8 @@
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \
       "Streams that are not at the head: resuming, slow or rate limited.")                         \
+    X(caught_up_s, gauge, "tidegate_caught_up_timestamp_seconds",                                  \
+      "Unix time at which a stream that was behind last got to the head.")                         \
     X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
     X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
     X(filter_mismatches, counter, "tidegate_policy_filter_type_mismatches_total",                  \

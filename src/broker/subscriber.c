@@ -28,6 +28,9 @@ static bool is_behind(enum subscriber_state st)
 
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
 {
+    if (is_behind(sub->state) && (st == SUB_LIVE || st == SUB_PARKED)) {
+        sub->b->metrics->caught_up_s = (uint64_t)loop_unix_ms(sub->b->loop) / 1000;
+    }
     sub->b->metrics->behind += is_behind(st) ? 1 : 0;
     sub->b->metrics->behind -= is_behind(sub->state) ? 1 : 0;
     list_del(&sub->place);

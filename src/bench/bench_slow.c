@@ -1,0 +1,43 @@
+#include "bench/bench_slow.h"
+
+#include "bench/bench_sub.h"
+
+enum { SAMPLE_NS = 1000000000 };
+
+static void sample(struct bench *b, uint64_t *into)
+{
+    struct bench_proc now;
+    struct err e;
+    if (b->o->pid && bench_proc_sample((pid_t)b->o->pid, &now, &e) == 0) {
+        *into = now.pss_bytes;
+        b->slow.pss_most = now.pss_bytes > b->slow.pss_most ? now.pss_bytes : b->slow.pss_most;
+    }
+}
+
+void bench_slow_begin(struct bench *b)
+{
+    if (b->o->slow) {
+        bench_subs_pause_slow(b, true);
+    }
+}
+
+void bench_slow_step(struct bench *b, uint64_t ns)
+{
+    struct bench_slow *s = &b->slow;
+    if (b->o->slow && ns - s->sampled_ns >= SAMPLE_NS) { /* not at once: buffers fill first */
+        s->sampled_ns = ns;
+        sample(b, s->pss_from ? &s->pss_to : &s->pss_from);
+    }
+}
+
+void bench_slow_end(struct bench *b)
+{
+    if (b->o->slow) {
+        bench_subs_pause_slow(b, false);
+    }
+}
+
+bool bench_slow_complete(const struct bench *b)
+{
+    return b->o->slow == 0 || bench_subs_slow_missing(b) == 0;
+}

@@ -1,0 +1,14 @@
+/* The storm: every subscriber loses its stream at once, events are published meanwhile, then all of
+ * them come back within a given time, each with the id it saw last. */
+#ifndef BENCH_BENCH_STORM_H
+#define BENCH_BENCH_STORM_H
+
+#include "bench/bench_phases.h"
+
+extern const struct bench_phase bench_storm_phases[];
+
+/* A subscriber that is to come back has been answered; it has everything that was published. */
+void bench_storm_answered(struct bench *b, uint64_t waited_ns);
+void bench_storm_live(struct bench *b, uint64_t now);
+
+#endif
