@@ -77,6 +77,15 @@ static const struct lua_config_key keys[] = {
     INTEGER(store, batch_rows),
     INTEGER(store, partition_ids),
 
+    TEXT(database, driver),
+    TEXT(database, conninfo),
+    TEXT(database, path),
+    INTEGER(database, connections),
+    INTEGER(database, queue),
+    INTEGER(database, timeout_ms),
+    INTEGER(database, max_rows),
+    INTEGER(database, max_bytes),
+
     TEXT(policy, file),
     TEXT(policy, auth),
     BOOLEAN(policy, allow_open_public),
@@ -237,6 +246,9 @@ static int resolve(struct config *c, const char *path, const struct config_overr
     rc =
         rc ? rc
            : make_absolute(&c->store.path, o->store && !pg_conninfo_is(o->store) ? here : file_dir);
+    if (rc == 0 && c->database.path) {
+        rc = make_absolute(&c->database.path, file_dir);
+    }
     return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
 }
 

@@ -56,6 +56,13 @@ struct config {
     } store;
 
     struct {
+        char *driver;   /* "none" | "postgres" | "sqlite" */
+        char *conninfo; /* of "postgres": may hold a password, never shown; else NULL */
+        char *path;     /* of "sqlite", absolute; else NULL */
+        int64_t connections, queue, timeout_ms, max_rows, max_bytes;
+    } database; /* that policies look things up in */
+
+    struct {
         char *file; /* absolute */
         char *auth; /* "policy" | "open": may `authenticate` be absent */
         bool allow_open_public;

@@ -1,8 +1,8 @@
 /* The composition root: builds a broker out of its parts, runs it, takes it apart in order.
  *
- * Up: loop, broker, outbound client, policy, store, admin listener, public listeners.
- * Down: stop accepting, end streams, wait for answers (deadline), admin, outbound client, store;
- * the loop then runs dry; policy last, because audiences bind to it. */
+ * Up: loop, broker, outbound client, database of policies, policy, store, admin listener, public
+ * listeners. Down: stop accepting, end streams, wait for answers (deadline), admin, outbound
+ * client, store; the loop then runs dry; policy last, because audiences bind to it. */
 #include "server.h"
 
 #include "admin/admin.h"
@@ -17,6 +17,7 @@
 #include "net/listener.h"
 #include "policy_reload.h"
 #include "server_options.h"
+#include "store/query_open.h"
 #include "store/store_open.h"
 
 #include <errno.h>
@@ -39,10 +40,11 @@ struct server {
     struct admin admin;
     struct broker *broker;
     struct store *store;
-    struct http_client *http_client; /* NULL: closed, or not yet open */
-    struct lua_waits *waits;         /* hooks that wait, of whatever policy */
-    struct lua_cache *cache;         /* of cache.fetch() */
-    struct lua_watchdog *watchdog;   /* outlives the policies */
+    struct http_client *http_client;
+    struct query_source *queries;  /* the database that policies ask; NULL: none */
+    struct lua_waits *waits;       /* hooks that wait, of whatever policy */
+    struct lua_cache *cache;       /* of cache.fetch() */
+    struct lua_watchdog *watchdog; /* outlives the policies */
     struct policy_reload *policies;
     struct deadline drain_tick;
     uint64_t drain_until; /* loop time */
@@ -72,7 +74,9 @@ static void close_all(struct server *s)
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
     if (s->http_client) {
         http_client_close(s->http_client, NULL, NULL);
-        s->http_client = NULL;
+    }
+    if (s->queries) {
+        s->queries->ops->close(s->queries, NULL, NULL);
     }
     policy_reload_close(s->policies);
     if (s->store) {
@@ -136,6 +140,10 @@ static int take_apart(struct server *s)
     lua_cache_free(s->cache);
     lua_waits_free(s->waits);
     lua_watchdog_free(s->watchdog);
+    http_client_free(s->http_client); /* a hook may have asked until now, and was refused */
+    if (s->queries) {
+        s->queries->ops->free(s->queries);
+    }
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
     server_options_clear(&s->options);
@@ -331,6 +339,12 @@ static void start(struct server *s)
         give_up(s, EX_UNAVAILABLE, &e);
         return;
     }
+    if (s->options.has_database &&
+        query_open(&s->options.database, s->loop, &s->metrics, &s->queries, &e)) {
+        give_up(s, EX_CONFIG, &e);
+        return;
+    }
+    s->options.policy.queries = s->queries;
     s->watchdog = lua_watchdog_new((uint64_t)s->cfg->policy.hard_limit_ms, &e);
     s->options.policy.watchdog = s->watchdog;
     if (!s->watchdog) {

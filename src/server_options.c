@@ -102,6 +102,17 @@ static struct store_options store_options(const struct config *c)
         .postgres = strcmp(c->store.driver, "postgres") == 0, .sqlite = sqlite, .pg = pg};
 }
 
+static struct query_options database_options(const struct config *c)
+{
+    return (struct query_options){.conninfo = c->database.conninfo,
+                                  .path = c->database.path,
+                                  .connections = (unsigned)c->database.connections,
+                                  .pool = {.queue = (unsigned)c->database.queue,
+                                           .timeout_ms = (unsigned)c->database.timeout_ms,
+                                           .rows = (size_t)c->database.max_rows,
+                                           .bytes = (size_t)c->database.max_bytes}};
+}
+
 int server_options_init(struct server_options *o, const struct config *c, struct err *e)
 {
     *o = (struct server_options){
@@ -133,6 +144,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
         .bytes = (size_t)c->cache.bytes,
         .value_bytes = (size_t)c->cache.value_bytes,
     };
+    o->has_database = strcmp(c->database.driver, "none") != 0;
+    o->database = database_options(c);
     o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
                                                   .max_queued = HTTP_CLIENT_QUEUED,
                                                   .max_idle = HTTP_CLIENT_IDLE};

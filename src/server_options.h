@@ -9,6 +9,7 @@
 #include "lua/lua_waits.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
+#include "store/query_open.h"
 #include "store/store_open.h"
 
 struct server_options {
@@ -16,6 +17,8 @@ struct server_options {
     struct http_server_options public, admin;
     struct http_client_options http_client;
     struct store_options store;
+    bool has_database; /* for policies */
+    struct query_options database;
     struct lua_policy_options policy; /* waits, cache: set by who makes them */
     struct lua_waits_limits waits;
     struct lua_cache_limits cache;

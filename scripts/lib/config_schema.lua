@@ -160,6 +160,26 @@ local fields = {
         .. "the newest one."),
   }),
 
+  section("database", "Where policies look things up with `db.query`: never written to. Nothing to do with `store`.", {
+    choice("driver", "none", { "none", "postgres", "sqlite" }, "What kind of database it is."),
+    {
+      name = "conninfo", kind = "text", off = true, default = false, secret = true, format = "conninfo",
+      expect = 'a connection string such as "host=replica dbname=app user=tidegate_policy"',
+      doc = "`postgres`: as `store.conninfo`, but a standby will do, too. Use a role that may only read.",
+    },
+    {
+      name = "path", kind = "text", off = true, default = false, expect = "the path of a file",
+      doc = "`sqlite`: the file, which some application owns. Relative to the configuration file.",
+    },
+    integer("connections", 4, 1, 64, "connections", "`postgres`: how many are kept open."),
+    integer("queue", 256, 1, 100000, "queries",
+      "Queries that wait for a connection; beyond it `db.query` fails at once."),
+    milliseconds("timeout_ms", 2000, 10, 60000,
+      "A query has to be answered by then, waiting included. The database is told to stop it."),
+    integer("max_rows", 1000, 1, 100000, "rows", "Most rows of an answer; beyond it `db.query` fails."),
+    bytes("max_bytes", 1 * MIB, 1 * KIB, 64 * MIB, "The same in bytes."),
+  }),
+
   section("policy", "Who may connect, and what they may see.", {
     {
       name = "file", kind = "text", required = true, expect = "the path of a Lua file",
@@ -310,6 +330,18 @@ local function check_store(c, tools)
   end
 end
 
+local function check_database(c, tools)
+  local driver = c["database.driver"]
+  for name, owner in pairs { conninfo = "postgres", path = "sqlite" } do
+    local path = "database." .. name
+    if driver == owner and not c[path] then
+      tools.report(path, ('is needed for database.driver = "%s"'):format(owner))
+    elseif driver ~= owner and c[path] then
+      tools.report(path, ('is of no use with database.driver = "%s": set database.driver = "%s"'):format(driver, owner))
+    end
+  end
+end
+
 -- An open broker that strangers can reach must be somebody's decision, not an accident.
 local function check_open(c, tools)
   if c["policy.auth"] ~= "open" or c["policy.allow_open_public"] then
@@ -336,5 +368,6 @@ return {
     check_http(c, tools)
     check_open(c, tools)
     check_store(c, tools)
+    check_database(c, tools)
   end,
 }

@@ -130,6 +130,7 @@
 ---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
 ---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
+---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
@@ -166,6 +167,20 @@ function tg.pattern_ok(pattern) end
 ---@param length integer              characters, 1 to 12; 4 is about 39 x 20 km
 ---@return string
 function tg.geohash(lat, lon, length) end
+
+db = {}
+
+---Asks the database of the configuration (section `database`) a query that Policy.queries declares.
+---Parameters are sent beside the text, never inside it: nothing to escape, nothing to inject. nil is
+---NULL. Rows hold integers, numbers, booleans and strings by the names of the columns; NULL is nil,
+---and what Lua has no type for (numeric, timestamps, uuid, json) is the database's text for it.
+---Raises on an unknown name or a wrong number of parameters; a database that is away, slow or
+---refuses answers nil and why: return both, and the client is told to come back.
+---@async
+---@param name string                 a key of Policy.queries
+---@param ... tg.Scalar|nil           $1, $2 ...
+---@return table<string,tg.Scalar>[]? rows, string? err
+function db.query(name, ...) end
 
 json = {}
 

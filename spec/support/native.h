@@ -25,6 +25,7 @@
     X(pg)                                                                                          \
     X(pattern)                                                                                     \
     X(policy)                                                                                      \
+    X(query)                                                                                       \
     X(store)                                                                                       \
     X(topic)                                                                                       \
     X(workers)

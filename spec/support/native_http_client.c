@@ -194,9 +194,10 @@ static int l_close(lua_State *L)
     unsigned left = 0;
     if (d->client) {
         http_client_close(d->client, on_closed, d);
-        d->client = NULL;
         loop_run(d->loop);
         REQUIRE(d->closed);
+        http_client_free(d->client);
+        d->client = NULL;
         left = loop_free(d->loop);
         d->loop = NULL;
     }

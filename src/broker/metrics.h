@@ -131,6 +131,15 @@
     X(reviews_later, counter, "tidegate_policy_reviews_total{outcome=\"later\"}", "")              \
     X(reviews_gave_up, counter, "tidegate_policy_reviews_total{outcome=\"gave-up\"}", "")          \
     X(reviews_reconnected, counter, "tidegate_policy_reviews_total{outcome=\"reconnect\"}", "")    \
+    X(database_up, gauge, "tidegate_database_up",                                                  \
+      "1: the database that policies ask is connected.")                                           \
+    X(database_queries, counter, "tidegate_database_queries_total", "Queries of policies.")        \
+    X(database_errors, counter, "tidegate_database_errors_total",                                  \
+      "Queries that failed, were too slow, or found the database away.")                           \
+    X(database_shed, counter, "tidegate_database_shed_total",                                      \
+      "Queries given up because too many waited.")                                                 \
+    X(database_queued, gauge, "tidegate_database_queued", "Queries that wait for a connection.")   \
+    X(database_running, gauge, "tidegate_database_running", "Queries the database works on.")      \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")
@@ -170,9 +179,10 @@ struct broker_metrics {
 #define X(member, kind, name, help) uint64_t member;
     BROKER_METRICS(X)
 #undef X
-    struct latency store_append; /* tidegate_store_append_seconds: accepted to committed */
-    struct latency store_read;   /* tidegate_store_read_seconds: one page */
-    struct latency store_batch;  /* tidegate_store_batch_seconds: outbox to events */
+    struct latency store_append;   /* tidegate_store_append_seconds: accepted to committed */
+    struct latency store_read;     /* tidegate_store_read_seconds: one page */
+    struct latency database_query; /* tidegate_database_query_seconds: asked to answered */
+    struct latency store_batch;    /* tidegate_store_batch_seconds: outbox to events */
 };
 
 #endif

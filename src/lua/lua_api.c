@@ -4,6 +4,7 @@
 #include "broker/event.h"
 #include "broker/topic.h"
 #include "lua/lua_cache.h"
+#include "lua/lua_db.h"
 #include "lua/lua_json.h"
 #include "lua/lua_log.h"
 #include "lua/lua_readonly.h"
@@ -164,6 +165,7 @@ void lua_api_open(lua_State *L)
     set_readonly(L, "log");
     lua_cache_open(L);
     set_readonly(L, "cache");
+    lua_db_open(L);
     lua_pushcfunction(L, lua_log_print);
     lua_setfield(L, -2, "print");
     lua_pushcfunction(L, lua_sleep);

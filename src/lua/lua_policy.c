@@ -483,6 +483,7 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
                                       .credential_param_count = p->opt.credential_param_count,
                                       .coros = p->coros,
                                       .cache = p->opt.cache,
+                                      .queries = &p->file.queries,
                                       .extend = p->opt.extend,
                                       .extend_ctx = p->opt.extend_ctx};
     int rc = lua_sandbox_open(p->vm, &p->sandbox, e);
@@ -519,6 +520,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     p->params.empty = LUA_NOREF;
     lua_policy_file_init(&p->file);
     lua_budgets_init(&p->budgets, &p->opt.cpu);
+    p->file.queries.source = opt->queries;
     lua_sources_init(sources ? sources : &own);
     int rc = load(p, sources ? sources : &own, e);
     if (!sources) {

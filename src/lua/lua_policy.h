@@ -20,6 +20,7 @@ struct lua_policy_cpu {
     unsigned filter_ms; /* a filter, a format */
     unsigned load_ms;   /* running the file */
 };
+struct query_source;
 
 struct lua_policy_options {
     const char *file;              /* absolute; `require` looks below its directory */
@@ -32,6 +33,8 @@ struct lua_policy_options {
     struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
     uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
+    struct query_source
+        *queries; /* what db.query asks, borrowed for the policy's life; NULL: none */
     /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
      * none. What specs and tools put in. */
     void (*extend)(struct lua_State *L, void *ctx);

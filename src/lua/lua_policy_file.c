@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 64, FUNCTIONS_MAX = 1000, API_VERSION = 1 };
+enum { FUNCTIONS_MAX = 1000, API_VERSION = 1 };
 
 struct load {
     struct lua_policy_file *f;
@@ -62,18 +62,6 @@ static void read_hook(lua_State *L, int policy, enum policy_hook hook, struct lu
     take_function(L, &f->hooks[hook]);
 }
 
-static bool name_ok(const char *name, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        char c = name[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-        if (!letter && !(i && ((c >= '0' && c <= '9') || c == '-'))) {
-            return false;
-        }
-    }
-    return n > 0 && n <= NAME_MAX_BYTES;
-}
-
 /* A kind of named functions: what is read, and into what. */
 struct kind {
     const char *name;
@@ -86,11 +74,7 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
 {
     struct lua_functions *out = k->out;
     const char *kind = k->name;
-    size_t n = 0; /* stack: ..., name, function */
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &n) : "";
-    if (!name_ok(name, n)) {
-        luaL_error(L, "%s: names are letters, digits, _ and - (at most %d)", kind, NAME_MAX_BYTES);
-    }
+    const char *name = lua_shape_name(L, -2, kind).p; /* stack: ..., name, function */
     if (strcmp(kind, "formats") == 0 && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0)) {
         luaL_error(L, "formats.%s: the name belongs to a built-in format; use another", name);
     }
@@ -111,7 +95,7 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
                                           lua_shape_string(L, -1, name), f->where, sizeof f->where);
         lua_pop(L, 1);
     } else if (type == LUA_TTABLE) {
-        char what[NAME_MAX_BYTES + 16];
+        char what[LUA_SHAPE_NAME_MAX + 16];
         snprintf(what, sizeof what, "formats.%s", name);
         snprintf(f->where, sizeof f->where, "%s", load->source.chunk);
         f->spec = lua_format_spec_new();
@@ -177,9 +161,9 @@ static void read_version(lua_State *L, int policy, struct lua_policy_file *f)
 
 static int load_body(lua_State *L)
 {
-    static const char *const keys[] = {"api",     "version", "authenticate", "subscribe", "publish",
-                                       "filters", "formats", "disconnect",   "setup",     "reload",
-                                       NULL};
+    static const char *const keys[] = {"api",     "version", "authenticate", "subscribe",
+                                       "publish", "filters", "formats",      "disconnect",
+                                       "setup",   "reload",  "queries",      NULL};
     const struct load *load = lua_touserdata(L, 1);
     struct lua_policy_file *f = load->f;
     lua_sandbox_load(L, load->source.path, load->source.chunk);
@@ -197,6 +181,9 @@ static int load_body(lua_State *L)
     read_functions(L, 2, load, &(struct kind){"filters", &f->filters, LUA_TSTRING, "text"});
     read_functions(L, 2, load,
                    &(struct kind){"formats", &f->formats, LUA_TTABLE, "a table of rules"});
+    lua_shape_field(L, 2, "queries");
+    lua_queries_read(L, lua_gettop(L), &f->queries);
+    lua_pop(L, 1);
     if (!lua_policy_file_has(f, POLICY_HOOK_SUBSCRIBE)) {
         return luaL_error(L, "subscribe: missing; it decides what a client receives");
     }
@@ -251,6 +238,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     free_names(&f->filters);
     free_names(&f->formats);
     match_set_free(f->texts);
+    lua_queries_clear(&f->queries);
     lua_policy_file_init(f);
 }
 

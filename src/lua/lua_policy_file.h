@@ -4,6 +4,7 @@
 
 #include "base/slice.h"
 #include "broker/match.h"
+#include "lua/lua_db.h"
 #include "lua/lua_vm.h"
 
 /* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
@@ -48,7 +49,8 @@ struct lua_policy_file {
     char version[65]; /* the label the file gives itself; may be empty */
     struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
     struct lua_functions filters, formats;
-    struct match_set *texts; /* owned: the filters that are text */
+    struct match_set *texts;    /* owned: the filters that are text */
+    struct lua_queries queries; /* its source is set before loading */
 };
 
 void lua_policy_file_init(struct lua_policy_file *f);

@@ -11,6 +11,7 @@
 
 struct lua_cache;
 struct lua_coros;
+struct lua_queries;
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
 
@@ -19,8 +20,9 @@ struct lua_sandbox {
     const char *dir;               /* absolute, resolved: where `require` looks */
     int64_t (*unix_ms)(void *ctx); /* the broker's clock */
     void *ctx;
-    struct lua_coros *coros; /* borrowed; NULL: nothing can wait */
-    struct lua_cache *cache; /* borrowed; not NULL where something can */
+    struct lua_coros *coros;           /* borrowed; NULL: nothing can wait */
+    struct lua_cache *cache;           /* borrowed; not NULL where something can */
+    const struct lua_queries *queries; /* borrowed; NULL: the policy has none */
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;

@@ -73,6 +73,31 @@ struct slice lua_shape_string(lua_State *L, int idx, const char *what)
     return s;
 }
 
+static bool name_ok(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        if (!letter && !(i && ((c >= '0' && c <= '9') || c == '-'))) {
+            return false;
+        }
+    }
+    return s.n > 0 && s.n <= LUA_SHAPE_NAME_MAX;
+}
+
+struct slice lua_shape_name(lua_State *L, int idx, const char *what)
+{
+    struct slice s = {0};
+    if (lua_type(L, idx) == LUA_TSTRING) {
+        s.p = lua_tolstring(L, idx, &s.n);
+    }
+    if (!s.p || !name_ok(s)) {
+        luaL_error(L, "%s: names are letters, digits, _ and - (at most %d)", what,
+                   LUA_SHAPE_NAME_MAX);
+    }
+    return s;
+}
+
 lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integer least,
                               lua_Integer most)
 {

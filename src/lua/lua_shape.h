@@ -17,6 +17,10 @@ int lua_shape_field(lua_State *L, int t, const char *name);
 /* The string at `idx`, borrowed while Lua holds it; raises "what: a string was expected, got ...".
  */
 struct slice lua_shape_string(lua_State *L, int idx, const char *what);
+enum { LUA_SHAPE_NAME_MAX = 64 };
+/* The name at `idx` of something the policy defines: letters, digits, _ and -. Raises "what: names
+ * are ...". NUL-terminated. */
+struct slice lua_shape_name(lua_State *L, int idx, const char *what);
 /* A whole number between the bounds (1.0 counts). */
 lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integer least,
                               lua_Integer most);

@@ -136,13 +136,18 @@ static void deliver_one(struct http_transfer *t)
 void http_client_handle_closed(struct http_client *c)
 {
     if (--c->handles == 0) {
-        void (*closed)(void *ctx) = c->closed;
-        void *ctx = c->closed_ctx;
+        if (c->closed) {
+            c->closed(c->closed_ctx);
+        }
+    }
+}
+
+void http_client_free(struct http_client *c)
+{
+    if (c) {
+        REQUIRE(c->handles == 0);
         slots_clear(&c->ids);
         free(c);
-        if (closed) {
-            closed(ctx);
-        }
     }
 }
 

@@ -79,8 +79,11 @@ int http_client_start(struct http_client *c, const struct http_client_request *r
  * is no mistake. */
 void http_client_cancel(struct http_client *c, uint64_t id);
 /* What was accepted completes with UV_ECANCELED, in a later turn than this call but before
- * `closed`; by then no handle of the client is left and it is freed. */
+ * `closed` (may be NULL); by then no handle of the client is left. Requests are refused from now
+ * on, until http_client_free(). */
 void http_client_close(struct http_client *c, void (*closed)(void *ctx), void *ctx);
+/* After `closed`, or the end of the loop. NULL is fine. */
+void http_client_free(struct http_client *c);
 
 /* The last field of that name (any case), without the white space around it; absent: none. */
 struct slice http_client_header(const struct http_client_response *res, const char *name);

@@ -78,6 +78,18 @@ void pg_args_bytes(struct pg_args *a, const void *p, size_t n)
     end(a);
 }
 
+void pg_args_text(struct pg_args *a, struct slice s)
+{
+    begin(a);
+    if (s.n && memchr(s.p, '\0', s.n)) {
+        a->rc = a->rc ? a->rc : UV_EINVAL;
+    }
+    put(a, s.p, s.n);
+    put(a, "", 1); /* libpq wants an end, and does not send it */
+    end(a);
+    a->v[a->n - 1].len = s.p ? (int)s.n : -1;
+}
+
 void pg_args_array_begin(struct pg_args *a, uint32_t oid, size_t n)
 {
     begin(a);

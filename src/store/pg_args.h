@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PG_ARGS_MAX = 12, PG_OID_INT8 = 20, PG_OID_TEXT = 25 };
+enum { PG_ARGS_MAX = 32, PG_OID_INT8 = 20, PG_OID_TEXT = 25 };
 
 struct pg_args {
     struct strbuf data; /* owned */
@@ -27,6 +27,8 @@ void pg_args_int8(struct pg_args *a, int64_t value);
 void pg_args_int4(struct pg_args *a, int32_t value);
 void pg_args_bool(struct pg_args *a, bool value);
 void pg_args_bytes(struct pg_args *a, const void *p, size_t n); /* text, uuid */
+/* For statements whose arguments are text. Absent: NULL. Refuses NUL bytes, which end text. */
+void pg_args_text(struct pg_args *a, struct slice s);
 /* An array of n items of type `oid`: begin, n items, end. */
 void pg_args_array_begin(struct pg_args *a, uint32_t oid, size_t n);
 void pg_args_array_text(struct pg_args *a, struct slice s); /* absent: NULL */

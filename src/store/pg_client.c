@@ -59,7 +59,7 @@ void pg_client_fail_all(struct pg_client *c, int running_code, int code, const c
     c->result = NULL;
     if (running) {
         /* preparing changes nothing on the server */
-        struct pg_fault f = {.code = c->preparing ? code : running_code, .text = why};
+        struct pg_fault f = {.code = c->step == PG_STEP_RUN ? running_code : code, .text = why};
         c->pending += running->done ? 0 : 1; /* the setup was not counted */
         job_complete(c, running, NULL, &f);
     }
@@ -132,34 +132,59 @@ static void await_answer(struct pg_client *c)
 static bool is_prepared(const struct pg_client *c, const char *name)
 {
     for (unsigned i = 0; i < c->prepared_count; i++) {
-        if (c->prepared[i] == name) {
+        if (strcmp(c->prepared[i], name) == 0) {
             return true;
         }
     }
     return false;
 }
 
-static int send_job(struct pg_client *c, struct pg_job *job)
+/* The step that comes next for a statement. */
+static enum pg_step next_step(const struct pg_client *c, const struct pg_job *job)
+{
+    if (job->only_prepare) {
+        return PG_STEP_PREPARE;
+    }
+    if (!job->st.name || (is_prepared(c, job->st.name) && !c->forget)) {
+        return PG_STEP_RUN;
+    }
+    return c->forget || c->prepared_count == PG_PREPARED_MAX ? PG_STEP_FORGET : PG_STEP_PREPARE;
+}
+
+static int send_prepared(struct pg_client *c, struct pg_job *job)
 {
     const char *values[PG_ARGS_MAX] = {0};
     int lengths[PG_ARGS_MAX], formats[PG_ARGS_MAX];
-    c->preparing = false;
-    if (!job->st.name) {
-        return PQsendQuery(c->conn, job->st.sql);
-    }
-    if (!is_prepared(c, job->st.name)) {
-        c->preparing = true;
-        return PQsendPrepare(c->conn, job->st.name, job->st.sql, 0, NULL);
-    }
+    bool binary = !job->row;
     for (int i = 0; i < job->args.n; i++) {
         /* a value of no bytes still has an address */
         values[i] = job->args.v[i].len < 0
                         ? NULL
                         : (job->args.data.data ? job->args.data.data + job->args.v[i].at : "");
         lengths[i] = job->args.v[i].len;
-        formats[i] = 1;
+        formats[i] = binary;
     }
-    return PQsendQueryPrepared(c->conn, job->st.name, job->args.n, values, lengths, formats, 1);
+    return PQsendQueryPrepared(c->conn, job->st.name, job->args.n, values, lengths, formats,
+                               binary) &&
+           (binary || PQsetSingleRowMode(c->conn));
+}
+
+static int send_job(struct pg_client *c, struct pg_job *job)
+{
+    c->step = next_step(c, job);
+    if (!job->st.name) {
+        return PQsendQuery(c->conn, job->st.sql);
+    }
+    switch (c->step) {
+    case PG_STEP_FORGET:
+        return PQsendQuery(c->conn, "DEALLOCATE ALL");
+    case PG_STEP_PREPARE:
+        /* the one without a name is replaced by the next one */
+        return PQsendPrepare(c->conn, job->only_prepare ? "" : job->st.name, job->st.sql, 0, NULL);
+    case PG_STEP_RUN:
+        break;
+    }
+    return send_prepared(c, job);
 }
 
 /* After queueing bytes, and after reading. False: the connection is broken. */
@@ -220,6 +245,41 @@ static bool is_end(const struct pg_client *c, const PGresult *res)
            (res && !is_good(res) && (!state || strncmp(state, "57P", 3) == 0));
 }
 
+/* What was prepared does not fit any more: a table has changed ("cached plan must not change result
+ * type"), or somebody made the session forget it. Nothing was done, so once more. */
+static bool is_stale(const struct pg_client *c, const PGresult *res)
+{
+    const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+    return c->step == PG_STEP_RUN && c->running->st.name && !c->running->again && state &&
+           (strcmp(state, "0A000") == 0 || strcmp(state, "26000") == 0);
+}
+
+/* A step towards the statement is done; true: there is another one. */
+static bool advance(struct pg_client *c, const PGresult *res)
+{
+    struct pg_job *job = c->running;
+    bool good = res && is_good(res);
+    if (is_stale(c, res)) {
+        job->again = true;
+        c->forget = true;
+        return true;
+    }
+    if (!good || c->step == PG_STEP_RUN) {
+        return false;
+    }
+    if (c->step == PG_STEP_FORGET) {
+        c->prepared_count = 0;
+        c->forget = false;
+        return true;
+    }
+    if (job->only_prepare) {
+        return false;
+    }
+    REQUIRE(c->prepared_count < PG_PREPARED_MAX);
+    c->prepared[c->prepared_count++] = job->st.name;
+    return true;
+}
+
 /* The last of the statement's results is in. */
 static void running_done(struct pg_client *c)
 {
@@ -232,10 +292,8 @@ static void running_done(struct pg_client *c)
     }
     c->result = NULL;
     (void)uv_timer_stop(&c->timer);
-    if (c->preparing && res && is_good(res)) {
+    if (advance(c, res)) {
         PQclear(res);
-        REQUIRE(c->prepared_count < PG_PREPARED_MAX);
-        c->prepared[c->prepared_count++] = job->st.name;
         start_running(c);
         return;
     }
@@ -265,6 +323,11 @@ static bool take_result(struct pg_client *c, PGresult *res)
     if (st == PGRES_COPY_IN || st == PGRES_COPY_OUT || st == PGRES_COPY_BOTH) {
         PQclear(res);
         return false;
+    }
+    if (st == PGRES_SINGLE_TUPLE) {
+        c->running->row(c->running->ctx, c->running->token, res);
+        PQclear(res);
+        return true;
     }
     if (!c->result || is_good(c->result)) {
         PQclear(c->result);
@@ -336,6 +399,7 @@ void pg_client_connected(struct pg_client *c)
     job->st.sql = c->opt.setup ? c->opt.setup : "";
     c->state = PG_SETTING_UP;
     c->prepared_count = 0;
+    c->forget = false;
     c->running = job;
     start_running(c);
 }
@@ -366,8 +430,7 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
     return c;
 }
 
-int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
-                  pg_done_cb done, void *ctx, uint64_t token)
+static int enqueue(struct pg_client *c, const struct pg_job *asked, struct pg_args *args)
 {
     int rc = pg_client_takes(c) ? 0 : UV_ENOTCONN;
     rc = rc == 0 && args ? args->rc : rc;
@@ -377,20 +440,36 @@ int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_
         }
         return rc;
     }
-    REQUIRE(done);
-    struct pg_job *job = xcalloc(1, sizeof *job);
-    job->st = *st;
+    REQUIRE(asked->done);
+    struct pg_job *job = xmalloc(sizeof *job);
+    *job = *asked;
     if (args) {
         job->args = *args;
         *args = (struct pg_args){0};
     }
-    job->done = done;
-    job->ctx = ctx;
-    job->token = token;
     list_add_tail(&c->queue, &job->node);
     c->pending++;
     pump(c);
     return 0;
+}
+
+int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
+                  pg_done_cb done, void *ctx, uint64_t token)
+{
+    struct pg_job job = {.st = *st, .done = done, .ctx = ctx, .token = token};
+    return enqueue(c, &job, args);
+}
+
+int pg_client_look_up(struct pg_client *c, const struct pg_look_up *l, struct pg_args *args,
+                      pg_done_cb done, void *ctx, uint64_t token)
+{
+    struct pg_job job = {.st = l->st,
+                         .done = done,
+                         .ctx = ctx,
+                         .token = token,
+                         .row = l->row,
+                         .only_prepare = l->row == NULL};
+    return enqueue(c, &job, args);
 }
 
 bool pg_client_takes(const struct pg_client *c)

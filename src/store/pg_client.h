@@ -49,10 +49,20 @@ struct pg_fault {
 typedef void (*pg_done_cb)(void *ctx, uint64_t token, const PGresult *res,
                            const struct pg_fault *f);
 
+/* The strings outlive the client. */
 struct pg_statement {
-    const char *name; /* static, unique on the connection: prepared on first use; NULL: plain text,
-                         may be several statements, no arguments */
-    const char *sql;  /* static */
+    const char *name; /* unique on the connection: prepared on first use; NULL: plain text, may be
+                         several statements, no arguments */
+    const char *sql;
+};
+
+/* A statement of somebody who knows nothing of types: arguments and cells are text, and the server
+ * infers what the arguments are (pg_args_text() only). */
+struct pg_look_up {
+    struct pg_statement st;
+    /* Rows come one by one, before `done`, whose result then has none; NULL: it is only prepared.
+     * `ctx` and `token` are those of `done`. */
+    void (*row)(void *ctx, uint64_t token, const PGresult *row);
 };
 
 /* Starts connecting at once. Both structs are copied. */
@@ -62,6 +72,8 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
  * first time; nothing is called back. */
 int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_args *args,
                   pg_done_cb done, void *ctx, uint64_t token);
+int pg_client_look_up(struct pg_client *c, const struct pg_look_up *l, struct pg_args *args,
+                      pg_done_cb done, void *ctx, uint64_t token);
 bool pg_client_takes(const struct pg_client *c); /* would pg_client_ask() accept? */
 bool pg_client_ready(const struct pg_client *c);
 /* Statements accepted and not complete. */

@@ -5,7 +5,8 @@
 #include "base/list.h"
 #include "store/pg_client.h"
 
-enum { PG_PREPARED_MAX = 16 };
+/* Beyond it the server is told to forget them all: policies come and go with their queries. */
+enum { PG_PREPARED_MAX = 256 };
 
 enum pg_state {
     PG_WAITING,    /* for the next attempt */
@@ -16,6 +17,9 @@ enum pg_state {
     PG_BROKEN, /* to be let go of in the next turn */
     PG_CLOSED,
 };
+
+/* What is under way for the running statement. */
+enum pg_step { PG_STEP_RUN, PG_STEP_PREPARE, PG_STEP_FORGET };
 
 /* A poll handle lives for one step of the handshake, or for the life of a connection: the kernel
  * may give a new socket the number of the old one, which epoll would not notice. */
@@ -33,6 +37,9 @@ struct pg_job {
     pg_done_cb done;
     void *ctx;
     uint64_t token;
+    void (*row)(void *ctx, uint64_t token, const PGresult *row); /* of a look-up */
+    bool only_prepare;
+    bool again; /* it has been prepared anew once */
 };
 
 struct pg_client {
@@ -59,7 +66,8 @@ struct pg_client {
     /* statements */
     struct list queue;
     struct pg_job *running; /* owned */
-    bool preparing;         /* `running` is being prepared */
+    enum pg_step step;      /* of `running` */
+    bool forget;            /* what is prepared is of no use any more */
     PGresult *result;       /* owned: of `running`, so far */
     const char *prepared[PG_PREPARED_MAX];
     unsigned prepared_count;

@@ -132,7 +132,7 @@ static void add_param(struct pg_conninfo *c, const char *key, const char *value)
     }
 }
 
-static void add_params(struct pg_conninfo *c, const PQconninfoOption *given)
+static void add_params(struct pg_conninfo *c, const PQconninfoOption *given, bool reader)
 {
     static const char *const ours[] = {
         "host", "hostaddr", "port", "application_name", "client_encoding", "connect_timeout"};
@@ -147,6 +147,9 @@ static void add_params(struct pg_conninfo *c, const PQconninfoOption *given)
     }
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         const char *own = find(given, defaults[i][0]);
+        if (reader && strcmp(defaults[i][0], "target_session_attrs") == 0) {
+            continue;
+        }
         if (!own || strcmp(defaults[i][0], "client_encoding") == 0) {
             add_param(c, defaults[i][0], defaults[i][1]);
         }
@@ -172,7 +175,7 @@ static void describe(struct pg_conninfo *c, const PQconninfoOption *given,
     }
 }
 
-int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
+static int parse(struct pg_conninfo *out, const char *text, bool reader, struct err *e)
 {
     char *libpq_says = NULL; /* may quote the string: never shown */
     *out = (struct pg_conninfo){0};
@@ -192,7 +195,7 @@ int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
     PQconninfoOption *env = PQconndefaults();
     int rc = add_hosts(out, given, env, e);
     if (rc == 0) {
-        add_params(out, given);
+        add_params(out, given, reader);
         describe(out, given, env);
     }
     PQconninfoFree(given);
@@ -201,6 +204,16 @@ int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
         pg_conninfo_clear(out);
     }
     return rc;
+}
+
+int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
+{
+    return parse(out, text, false, e);
+}
+
+int pg_conninfo_parse_reader(struct pg_conninfo *out, const char *text, struct err *e)
+{
+    return parse(out, text, true, e);
 }
 
 void pg_conninfo_clear(struct pg_conninfo *c)

@@ -32,6 +32,8 @@ struct pg_conninfo {
 bool pg_conninfo_is(const char *text);
 /* 0, or UV_EINVAL with a reason that shows nothing of `text`. */
 int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e);
+/* The same for connections that only read: a standby will do, unless `text` says otherwise. */
+int pg_conninfo_parse_reader(struct pg_conninfo *out, const char *text, struct err *e);
 void pg_conninfo_clear(struct pg_conninfo *c);
 
 #endif

@@ -1,0 +1,10 @@
+#include "store/query_open.h"
+
+#include "store/query_backends.h"
+
+int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,
+               struct query_source **out, struct err *e)
+{
+    return opt->conninfo ? query_pg_open(opt, loop, metrics, out, e)
+                         : query_sqlite_open(opt, loop, metrics, out, e);
+}

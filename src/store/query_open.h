@@ -1,0 +1,19 @@
+/* Opens the database that policies may ask: broker/query_source.h says what one does with it. */
+#ifndef STORE_QUERY_OPEN_H
+#define STORE_QUERY_OPEN_H
+
+#include "store/query_pool.h"
+
+struct query_options {
+    const char *conninfo; /* PostgreSQL; NULL: SQLite */
+    const char *path;     /* of a SQLite file */
+    unsigned connections; /* PostgreSQL */
+    struct query_pool_options pool;
+};
+
+/* Fails only on a conninfo that cannot be read: a database that is away comes back by itself.
+ * Borrows loop and metrics until it is closed. */
+int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,
+               struct query_source **out, struct err *e);
+
+#endif

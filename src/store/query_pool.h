@@ -1,0 +1,103 @@
+/* What every database for policies has in common (broker/query_source.h): declared queries, a
+ * bounded queue, time limits, completions. A backend embeds a pool and runs one job per free
+ * connection of its own. */
+#ifndef STORE_QUERY_POOL_H
+#define STORE_QUERY_POOL_H
+
+#include "base/list.h"
+#include "base/slots.h"
+#include "broker/metrics.h"
+#include "broker/query_source.h"
+#include "net/loop.h"
+
+struct query_pool_options {
+    unsigned queue;      /* most questions that wait */
+    unsigned timeout_ms; /* of a question, waiting included */
+    size_t rows, bytes;  /* most of an answer */
+};
+
+/* A declared query. The strings never move: libpq's statements are known by them. */
+struct query {
+    char *name, *sql; /* owned */
+    char key[32];     /* what the server calls it: follows from the text alone, so that brokers that
+                         share a connection pool mean the same by the same name */
+    unsigned parameters;
+};
+
+enum query_job_state { QUERY_QUEUED, QUERY_RUNNING, QUERY_DONE };
+
+/* One question, from acceptance to its answer; longer where the asker has given up but the database
+ * still works on it. */
+struct query_job {
+    struct list node; /* in the pool's list of its state */
+    enum query_job_state state;
+    struct query_pool *pool;
+    uint64_t id, asked_ns;
+    uint64_t due_ms; /* loop time */
+    const struct query *query;
+    bool only_prepare;
+    struct query_value *args; /* owned, texts in arg_text */
+    size_t arg_count;
+    struct strbuf arg_text;
+    struct query_rows rows; /* the backend fills it */
+    struct err e;           /* or this: code != 0 */
+    query_done_cb cb;       /* NULL: nobody waits any more */
+    void *ctx;
+    uint64_t token;
+};
+
+struct query_backend_ops {
+    /* Starts the job if a connection is free; false: none is. Ends with query_pool_done(). */
+    bool (*run)(struct query_pool *p, struct query_job *job);
+    /* The asker of a running job is gone: let it end soon. May be NULL. */
+    void (*abandoned)(struct query_pool *p, struct query_job *job);
+    /* No asker is left: close connections; every running job comes back through query_pool_done()
+     * first, then query_pool_closed(). */
+    void (*close)(struct query_pool *p);
+    void (*free)(struct query_pool *p); /* frees the struct that embeds the pool */
+};
+
+struct query_pool {
+    struct query_source base;
+    const struct query_backend_ops *ops;
+    struct loop *loop;
+    struct broker_metrics *metrics;
+    struct query_pool_options opt;
+    struct query **queries; /* owned */
+    size_t query_count;
+    struct slots ids;
+    struct list queued, running, done;
+    unsigned queued_count, running_count;
+    struct task deliver;
+    uv_timer_t patience; /* the earliest due_ms */
+    uint64_t patience_due;
+    bool away;           /* no connection: refuse at once */
+    char away_text[256]; /* why */
+    uint64_t logged_ms;  /* when a failed query was logged last */
+    bool closing, is_closed;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
+                     const struct query_pool_options *opt, struct loop *loop,
+                     struct broker_metrics *metrics);
+
+/* For backends, on the loop thread. */
+
+/* The job has rows, or an error. Takes it. */
+void query_pool_done(struct query_job *job);
+/* From inside run(): the job could not even begin; job->e says why. Takes it. */
+void query_pool_failed(struct query_job *job);
+/* A connection is free: runs what waits. */
+void query_pool_pump(struct query_pool *p);
+/* The database is away: what waits fails, what is asked is refused. Logged when it is news. */
+void query_pool_away(struct query_pool *p, const struct err *e);
+/* It is back. */
+void query_pool_back(struct query_pool *p);
+/* Milliseconds left for the job, at least 1. */
+unsigned query_job_left_ms(const struct query_job *job);
+/* All handles of the backend are closed. */
+void query_pool_closed(struct query_pool *p);
+
+#endif
