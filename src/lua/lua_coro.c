@@ -354,9 +354,11 @@ uint64_t lua_coro_left_ms(lua_State *L)
 
 static int go_on(lua_State *L, int status, lua_KContext ctx)
 {
-    struct lua_coro *c = coros_of(L)->running;
+    const struct lua_coros *p = coros_of(L);
     (void)status;
     (void)ctx;
+    REQUIRE(p && p->running);
+    struct lua_coro *c = p->running;
     return c->push(L, c->push_ud);
 }
 
