@@ -24,17 +24,4 @@ void lua_answer_send(struct lua_answer *a, struct loop *loop);
 /* Nobody is to get it. */
 void lua_answer_free(struct lua_answer *a);
 
-/* The same for a policy's preparation. One per policy, in its owner. */
-struct lua_setup_answer {
-    struct task task;
-    unsigned *pending;
-    int rc;
-    struct err e;
-    policy_ready_cb cb;
-    void *ctx;
-};
-
-void lua_setup_answer_send(struct lua_setup_answer *a, unsigned *pending, struct loop *loop, int rc,
-                           const struct err *e, policy_ready_cb cb, void *ctx);
-
 #endif

@@ -402,7 +402,8 @@ static bool is_good(const struct cached_value *v, const struct fetch *own, uint6
 
 static int l_fetch(lua_State *L)
 {
-    struct fetch own = {.cache = ((const struct lua_sandbox *)lua_vm_host(L))->cache};
+    const struct lua_sandbox *s = lua_vm_host(L);
+    struct fetch own = {.cache = s->cache};
     struct lua_cache *c = own.cache;
     struct cached_value v;
     struct slice key;
@@ -418,6 +419,9 @@ static int l_fetch(lua_State *L)
         c->metrics->cache_hits += now < v.expired_at ? 1 : 0;
         c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
         return push_value(L, v.text);
+    }
+    if (s->tried) { /* ends the hook: what a policy on trial finds must not be kept */
+        (void)lua_coro_begin(L, "cache.fetch");
     }
     fetch_push(L, &own);
     struct flight *f = flight_find(c, key);
