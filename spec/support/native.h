@@ -11,6 +11,7 @@
 #define NATIVE_MODULES(X)                                                                          \
     X(address)                                                                                     \
     X(admin)                                                                                       \
+    X(audience)                                                                                    \
     X(base)                                                                                        \
     X(budget)                                                                                      \
     X(coro)                                                                                        \

@@ -86,7 +86,7 @@ static void audience_free(struct audience *a)
     free(a);
 }
 
-/* To the policy in force. */
+/* To the policy in force; in the index is who is bound, by what the binding says. */
 static int bind_names(struct broker *b, struct audience *a)
 {
     const struct subscription s = {.topics = a->topics,
@@ -94,8 +94,13 @@ static int bind_names(struct broker *b, struct audience *a)
                                    .filter = a->filter,
                                    .format = a->format,
                                    .params = a->params};
+    audience_index_del(b->index, a);
     int rc = b->policy->ops->bind(b->policy, &s, &a->binding);
     a->unbound = rc != 0;
+    a->judged = false;
+    if (rc == 0) {
+        audience_index_add(b->index, a);
+    }
     return rc;
 }
 
@@ -153,9 +158,6 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
         return NULL;
     }
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, b->audiences, a->key, a->key_len, hash, a);
-    for (size_t i = 0; i < a->topic_count; i++) {
-        topic_index_add(b->topics, a->topics[i], a);
-    }
     b->metrics->audiences++;
     return a;
 }
@@ -172,9 +174,7 @@ void audience_unref(struct broker *b, struct audience *a)
         return;
     }
     REQUIRE(list_empty(&a->live) && list_empty(&a->parked));
-    for (size_t i = 0; i < a->topic_count; i++) {
-        topic_index_del(b->topics, a->topics[i], a);
-    }
+    audience_index_del(b->index, a);
     HASH_DEL(b->audiences, a);
     list_del(&a->dirty);
     if (!a->unbound) {
@@ -203,16 +203,31 @@ struct routing {
     uint64_t mark;
 };
 
-static void route_to(void *ctx, void *member)
+/* Filters that are text are asked here, one event after the other: what a filter looks up in an
+ * event is found once for all audiences, and who does not want it costs nothing more. */
+static bool refuses(struct broker *b, struct audience *a, struct event *ev)
+{
+    bool ask = a->binding.text && (a->judged || a->pending.n == 0);
+    if (!ask) {
+        return false;
+    }
+    b->metrics->filter_calls++;
+    return !b->policy->ops->filter(b->policy, &a->binding, ev);
+}
+
+static void route_to(void *ctx, struct audience *a)
 {
     struct routing *r = ctx;
-    struct audience *a = member;
     if (a->seen == r->mark) {
         return; /* two of its patterns match */
     }
     a->seen = r->mark;
+    if (refuses(r->b, a, r->ev)) {
+        return;
+    }
     if (a->pending.n == 0) {
         a->pending_from = r->mark - 1;
+        a->judged = a->binding.text != NULL;
     }
     event_list_push(&a->pending, event_ref(r->ev));
     if (!list_linked(&a->dirty)) {
@@ -223,7 +238,7 @@ static void route_to(void *ctx, void *member)
 void audience_route(struct broker *b, struct event *ev, uint64_t ordinal)
 {
     struct routing r = {b, ev, ordinal + 1};
-    topic_index_match(b->topics, event_topic(ev), route_to, &r);
+    b->metrics->filter_probes += audience_index_match(b->index, ev, route_to, &r);
 }
 
 void audience_forget_pending(struct broker *b)

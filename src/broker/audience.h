@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <uthash.h>
 
+struct audience_entry;
 struct broker;
 
 enum { AUDIENCE_NAMES_MAX = 16 };
@@ -28,12 +29,14 @@ struct audience {
     struct slice filter, format, params;
     struct policy_binding binding;
     bool unbound; /* the policy in force has no such filter or format: nobody gets anything */
+    struct audience_entry *entries; /* owned: where it stands in the index */
 
     struct list live;   /* subscribers that have considered everything before `pending` */
     struct list parked; /* rate-limited subscribers with nothing to send, woken by events */
 
     struct event_list pending; /* matching events that became visible this turn */
     uint64_t pending_from;     /* ordinal of the first of them */
+    bool judged;               /* they have passed the filter: it is text, asked on arrival */
     uint64_t seen;             /* ordinal + 1 of the last event added: an event is added once */
     struct list dirty;         /* in broker->dirty while pending is not empty */
 };

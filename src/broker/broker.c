@@ -31,7 +31,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->loop = loop;
     b->opt = *opt;
     b->metrics = metrics;
-    b->topics = topic_index_new();
+    b->index = audience_index_new();
     b->heartbeat = sse_frame(&beat);
     REQUIRE(b->heartbeat && getrandom(&b->random, sizeof b->random, 0) == sizeof b->random);
     b->random |= 1; /* xorshift must not start at 0 */
@@ -57,7 +57,7 @@ void broker_free(struct broker *b)
     segment_clear(&b->segment);
     history_free(b->history);
     eventlog_free(b->log);
-    topic_index_free(b->topics);
+    audience_index_free(b->index);
     frame_unref(b->heartbeat);
     free(b);
 }

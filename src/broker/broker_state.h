@@ -5,12 +5,12 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "broker/audience.h"
+#include "broker/audience_index.h"
 #include "broker/broker.h"
 #include "broker/eventlog.h"
 #include "broker/history.h"
 #include "broker/review.h"
 #include "broker/segment.h"
-#include "broker/topic_index.h"
 
 struct broker {
     struct loop *loop;
@@ -22,15 +22,15 @@ struct broker {
     struct reviews reviews;
     struct http_server *server;
 
-    struct eventlog *log;       /* made when the store is set */
-    struct history *history;    /* pages of the store, for whoever is behind the log */
-    struct topic_index *topics; /* pattern -> audience */
-    struct audience *audiences; /* uthash, by key */
-    struct hash_key key;        /* of `audiences` */
-    struct list dirty;          /* audiences with pending events */
-    struct list runnable;       /* subscribers behind the head that may be written to */
-    struct list subscribers;    /* all of them */
-    struct segment segment;     /* scratch: the bytes being delivered */
+    struct eventlog *log;         /* made when the store is set */
+    struct history *history;      /* pages of the store, for whoever is behind the log */
+    struct audience_index *index; /* topics and attributes -> audiences */
+    struct audience *audiences;   /* uthash, by key */
+    struct hash_key key;          /* of `audiences` */
+    struct list dirty;            /* audiences with pending events */
+    struct list runnable;         /* subscribers behind the head that may be written to */
+    struct list subscribers;      /* all of them */
+    struct segment segment;       /* scratch: the bytes being delivered */
     struct frame *heartbeat;
     /* Holding a delivery back for the commit that is under way: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */

@@ -73,13 +73,14 @@ static void deliver_live(struct broker *b, struct audience *a)
     struct segment *g = &b->segment;
     struct event_list events = a->pending;
     uint64_t ordinal = a->pending_from;
+    bool judged = a->judged;
     a->pending = (struct event_list){0};
     list_del(&a->dirty);
     for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
         segment_begin(g, a, events.v[i]->id - 1);
         a->pending_from = ordinal + i; /* or later: not all events are for this audience */
         while (i < events.n && !segment_full(b, g)) {
-            segment_add(b, g, events.v[i++]);
+            segment_add(b, g, events.v[i++], judged);
         }
         segment_seal(g);
         if (g->bytes) {
@@ -144,7 +145,7 @@ static void take_from_log(struct subscriber *sub, struct segment *g, unsigned mo
             return;
         }
         if (audience_wants(g->audience, event_topic(ev))) {
-            segment_add(b, g, ev);
+            segment_add(b, g, ev, false);
         } else {
             segment_pass(g, ev->id);
         }
@@ -171,7 +172,7 @@ static void take_from_page(struct subscriber *sub, struct segment *g, const stru
     for (; lo < p->events.n && g->count < most && !segment_full(b, g); lo++) {
         struct event *ev = p->events.v[lo];
         if (audience_wants(g->audience, event_topic(ev))) {
-            segment_add(b, g, ev);
+            segment_add(b, g, ev, false);
         } else {
             segment_pass(g, ev->id);
         }

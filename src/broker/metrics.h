@@ -35,6 +35,8 @@
       "Unix time at which a stream that was behind last got to the head.")                         \
     X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
     X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
+    X(filter_probes, counter, "tidegate_policy_filter_index_probes_total",                         \
+      "Attributes looked up among the values that filter texts want, instead of asking each.")     \
     X(filter_mismatches, counter, "tidegate_policy_filter_type_mismatches_total",                  \
       "Comparisons of filter texts whose types did not fit together: false.")                      \
     X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \

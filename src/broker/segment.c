@@ -118,12 +118,12 @@ void segment_pass(struct segment *g, uint64_t id)
     g->passed++;
 }
 
-void segment_add(struct broker *b, struct segment *g, struct event *ev)
+void segment_add(struct broker *b, struct segment *g, struct event *ev, bool judged)
 {
     struct audience *a = g->audience;
     const struct policy_ops *policy = b->policy->ops;
     segment_pass(g, ev->id);
-    if (a->binding.filter >= 0) {
+    if (a->binding.filter >= 0 && !judged) {
         b->metrics->filter_calls++;
         if (!policy->filter(b->policy, &a->binding, ev)) {
             return;

@@ -51,9 +51,9 @@ void segment_clear(struct segment *g);
 /* Empties it. */
 void segment_reset(struct segment *g);
 void segment_begin(struct segment *g, struct audience *a, uint64_t from);
-/* Asks the audience's filter and format, and appends what they decide. Considered either way:
- * `upto` becomes its id. */
-void segment_add(struct broker *b, struct segment *g, struct event *ev);
+/* Asks the audience's filter, unless the event has passed it (`judged`), and format, and appends
+ * what they decide. Considered either way: `upto` becomes its id. */
+void segment_add(struct broker *b, struct segment *g, struct event *ev, bool judged);
 /* The event of that id is not for the audience. */
 void segment_pass(struct segment *g, uint64_t id);
 /* No more events fit this turn. */

@@ -300,6 +300,7 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     if (b->filter < 0) {
         return true;
     }
+    p->calls++;
     if (b->text) {
         uint64_t before = match_set_mismatches(p->file.texts);
         deliver = match_test(b->text, ev);
@@ -308,7 +309,6 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     }
     struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
                       ev, &p->budgets.hooks[POLICY_HOOK_FILTER]};
-    p->calls++;
     p->sandbox.pure = true;
     if (lua_judge_filter(&j, &deliver, &e)) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
