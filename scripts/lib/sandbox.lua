@@ -4,8 +4,9 @@
 -- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it); patterns,
 -- the string functions that match, which count their steps (lua_pattern.h); readonly(table, name), a
 -- view whose writes raise; length(table) and next(table, key), which see through such views and
--- ignore metamethods; now(), unix seconds of the broker's clock; pure(), true while a filter or
--- format runs; require(name); loading(), true until the policy is loaded.
+-- ignore metamethods; plain(table), is it one whose elements are read and written raw; now(), unix
+-- seconds of the broker's clock; pure(), true while a filter or format runs; require(name); loading(),
+-- true until the policy is loaded.
 --
 -- Limits. Memory is capped. CPU time is limited by lua_watchdog.c, which stops what runs too long at
 -- its next instruction; so one call into C must not take long, whatever a script hands to it: sizes
@@ -15,11 +16,13 @@ local host = ...
 
 local MOST = 1000000 -- elements of a list, repetitions
 local REP_BYTES = 1024 * 1024 -- result of string.rep
+local DATE_BYTES = 1024 -- format of os.date
 
 -- Locals only from here on: the raw libraries become garbage when this file has run.
 local error, next, rawget, rawset, tostring, type = error, next, rawget, rawset, tostring, type
-local format, math_type, setmetatable = string.format, math.type, setmetatable
-local length, pure = host.length, host.pure
+local format, math_type, select = string.format, math.type, select
+local setmetatable = setmetatable
+local length, is_plain, pure = host.length, host.plain, host.pure
 
 -- An error that points at the caller of the wrapper.
 local function fail(...)
@@ -103,45 +106,127 @@ local string_metatable = getmetatable("")
 string_metatable.__index = strings
 string_metatable.__metatable = "locked"
 
+-- string.pack("c16000000", "") writes that many zeros, one by one.
+local pack = string.pack
+
+function strings.pack(form, ...)
+  if type(form) == "string" and strings.find(form, "%d%d%d%d%d%d%d") then
+    fail("string.pack: sizes of more than 6 digits")
+  end
+  return pack(form, ...)
+end
+
 -- table --------------------------------------------------------------------------------------
+--
+-- The library's own loops are in C and read lists with metamethods, which may take long although no
+-- instruction of the script is executed: __index can be a chain of 2,000 tables. So they get plain
+-- lists only, and of those pieces (CHUNK) where an element takes its time.
+
+local CHUNK = 10000
 
 local tables = copy(table, "pack")
 local concat, insert, remove = table.concat, table.insert, table.remove
 local sort, unpack, move = table.sort, table.unpack, table.move
 
+-- The elements first..last of any list, as 1..n of a plain one.
+local function plain_copy(list, first, last)
+  local copied = {}
+  for i = first, last do copied[i - first + 1] = list[i] end
+  return copied
+end
+
 function tables.concat(list, separator, first, last)
   local n = list_length(list, "table.concat")
   first, last = first or 1, last or n
   range_ok("table.concat", first, last)
-  return concat(list, separator, first, last)
+  if not is_plain(list) then
+    list, first, last = plain_copy(list, first, last), 1, last - first + 1
+  end
+  if last - first < CHUNK then return concat(list, separator, first, last) end
+  local pieces = {}
+  for at = first, last, CHUNK do
+    local upto = at + CHUNK - 1
+    pieces[#pieces + 1] = concat(list, separator, at, upto < last and upto or last)
+  end
+  return concat(pieces, separator)
+end
+
+-- With the arguments the library takes, but moving the elements by instructions of Lua.
+local function insert_slowly(list, n, ...)
+  local at, value = ...
+  local count = select("#", ...)
+  if count == 1 then
+    list[n + 1] = at
+    return
+  end
+  if count ~= 2 or math_type(at) ~= "integer" or at < 1 or at > n + 1 then
+    error("table.insert: a position from 1 to the length + 1, and a value were expected", 3)
+  end
+  for i = n, at, -1 do list[i + 1] = list[i] end
+  list[at] = value
 end
 
 function tables.insert(list, ...)
-  list_length(list, "table.insert")
-  return insert(list, ...)
+  local n = list_length(list, "table.insert")
+  if is_plain(list) then return insert(list, ...) end
+  insert_slowly(list, n, ...)
+end
+
+local function remove_slowly(list, n, at)
+  if at == nil then at = n end
+  if math_type(at) ~= "integer" or not (at >= 1 and at <= n + 1 or n == 0 and at == 0) then
+    error("table.remove: a position from 1 to the length + 1 was expected", 3)
+  end
+  local value = list[at]
+  for i = at, n - 1 do list[i] = list[i + 1] end
+  list[at > n and at or n] = nil
+  return value
 end
 
 function tables.remove(list, ...)
-  list_length(list, "table.remove")
-  return remove(list, ...)
+  local n = list_length(list, "table.remove")
+  if is_plain(list) then return remove(list, ...) end
+  local value = remove_slowly(list, n, ...)
+  return value
+end
+
+-- Comparing two long texts takes long; like this it is an instruction of Lua.
+local function less(a, b)
+  return a < b
 end
 
 function tables.sort(list, before)
-  list_length(list, "table.sort")
-  return sort(list, before)
+  local n = list_length(list, "table.sort")
+  if before == nil and n > 100 then before = less end
+  if is_plain(list) then return sort(list, before) end
+  local sorted = plain_copy(list, 1, n)
+  sort(sorted, before)
+  for i = 1, n do list[i] = sorted[i] end
 end
 
 function tables.unpack(list, first, last)
   local n = list_length(list, "table.unpack")
   first, last = first or 1, last or n
   range_ok("table.unpack", first, last)
+  if not is_plain(list) then
+    list, first, last = plain_copy(list, first, last), 1, last - first + 1
+  end
   return unpack(list, first, last)
 end
 
-function tables.move(from, first, last, to, ...)
+function tables.move(from, first, last, to, into)
   list_length(from, "table.move")
+  if into ~= nil then list_length(into, "table.move") end
   range_ok("table.move", first, last)
-  return move(from, first, last, to, ...)
+  local target = into or from
+  if is_plain(from) and is_plain(target) then return move(from, first, last, to, target) end
+  if math_type(to) ~= "integer" then fail("table.move: positions must be integers") end
+  if to > first and to <= last and target == from then
+    for i = last - first, 0, -1 do target[to + i] = from[first + i] end
+  else
+    for i = 0, last - first do target[to + i] = from[first + i] end
+  end
+  return target
 end
 
 -- math, utf8 ---------------------------------------------------------------------------------
@@ -180,6 +265,9 @@ function oses.time(t)
 end
 
 function oses.date(form, t)
+  if type(form) == "string" and #form > DATE_BYTES then
+    fail("os.date: a format longer than %d bytes", DATE_BYTES)
+  end
   if t == nil then t = now("os.date") end
   return date(form or "%c", t)
 end

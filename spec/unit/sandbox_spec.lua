@@ -177,6 +177,42 @@ describe("sandbox", function()
     end
   end)
 
+  it("treats lists with metatables as the library does", function()
+    local function list(values, code)
+      return ("local t = setmetatable({ %s }, { __index = function() end }) %s"):format(values, code)
+    end
+    for code, expected in pairs {
+      [list("3, 1, 2", "table.sort(t) return table.concat(t, ',')")] = "1,2,3",
+      [list("3, 1, 2", "table.sort(t, function(a, b) return a > b end) return table.concat(t, ',')")] = "3,2,1",
+      [list("1, 2", "table.insert(t, 3) table.insert(t, 1, 0) table.insert(t, 5, 9) return table.concat(t, ',')")]
+        = "0,1,2,3,9",
+      [list("1, 2, 3", "return table.remove(t, 1) .. table.remove(t) .. #t .. t[1]")] = "1312",
+      [list("", "return tostring(table.remove(t)) .. #t")] = "nil0",
+      [list("1", "return tostring(table.remove(t, 2)) .. #t")] = "nil1",
+      [list("1, nil, 3", "return select('#', table.unpack(t, 1, 3))")] = "3",
+      [list("1, 2, 3", "return table.concat(t, '-', 2, 3)")] = "2-3",
+      [list("1, 2, 3", "return table.concat(table.move(t, 1, 3, 2), ',')")] = "1,1,2,3",
+      [list("1, 2, 3", "return table.concat(table.move(t, 2, 3, 1), ',')")] = "2,3,3",
+      [list("1, 2, 3", "return table.concat(table.move(t, 1, 3, 1, {}), ',')")] = "1,2,3",
+      ["local t = setmetatable({}, { __index = function(_, i) return i end }) return table.concat(t, ',', 1, 4)"]
+        = "1,2,3,4",
+      ["return table.concat(json.decode '[3,4]', ',')"] = "3,4",
+    } do
+      assert.equal(expected, vm:run(code), code)
+    end
+    local long = "local t = {} for i = 1, 25000 do t[i] = i %% 10 end %s"
+    assert.equal("25000", vm:run(long:format "return #table.concat(t)"))
+    assert.equal("49999", vm:run(long:format "return #table.concat(t, ',')"))
+    assert.equal("20000", vm:run(long:format "return #table.concat(t, '', 5001)"))
+    assert.equal("09", vm:run(long:format "table.sort(t) return t[1] .. t[25000]"))
+    for _, code in ipairs { "table.insert(t, 5, 1)", "table.insert(t, 0, 1)", "table.insert(t)",
+      "table.insert(t, 1, 2, 3)", "table.remove(t, 7)", "table.remove(t, 'x')", "table.move(t, 1, 2, 'x')" } do
+      local ok, err = vm:run(list("1, 2", "local x = " .. code .. " return x"))
+      assert.is_nil(ok, code)
+      assert.matches("^code:1: ", err, nil, nil, code)
+    end
+  end)
+
   it("takes the time from the broker's clock", function()
     vm:mode { unix_ms = 1234567890999 }
     assert.equal("1234567890", vm:run "return os.time()")

@@ -90,11 +90,16 @@ static int l_topic(lua_State *L)
     int n = lua_gettop(L);
     luaL_argcheck(L, n > 0, 1, "a segment was expected");
     luaL_Buffer b;
+    size_t length = 0;
     for (int i = 1; i <= n; i++) {
         if (!segment_ok(L, i)) {
             return luaL_argerror(L, i,
                                  "a string that is one topic segment was expected: not empty, no "
                                  "'/', '*' or control character");
+        }
+        length += lua_rawlen(L, i) + (i > 1);
+        if (length > EVENT_TOPIC_MAX_BYTES) {
+            return luaL_error(L, "topic longer than %d bytes", (int)EVENT_TOPIC_MAX_BYTES);
         }
     }
     luaL_buffinit(L, &b);
@@ -106,9 +111,6 @@ static int l_topic(lua_State *L)
         luaL_addvalue(&b);
     }
     luaL_pushresult(&b);
-    if (lua_rawlen(L, -1) > EVENT_TOPIC_MAX_BYTES) {
-        return luaL_error(L, "topic longer than %d bytes", (int)EVENT_TOPIC_MAX_BYTES);
-    }
     return 1;
 }
 

@@ -2,6 +2,7 @@
 
 #include "lua/lua_box.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_vm.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -70,6 +71,7 @@ static void push_object(lua_State *L, const json_t *v, int depth)
 static void push_tree(lua_State *L, const json_t *v, int depth)
 {
     luaL_checkstack(L, 6, "JSON");
+    lua_vm_poll(L);
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         push_object(L, v, depth + 1);

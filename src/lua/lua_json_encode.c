@@ -4,6 +4,7 @@
 #include "broker/topic.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_vm.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>
@@ -228,6 +229,7 @@ static void put_value(struct encoder *e, int idx)
 {
     lua_State *L = e->L;
     char text[96];
+    lua_vm_poll(L); /* one huge table without pairs, many times over, writes next to nothing */
     switch (lua_type(L, idx)) {
     case LUA_TSTRING:
         put_string(e, idx);

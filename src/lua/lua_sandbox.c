@@ -205,6 +205,15 @@ static int host_length(lua_State *L)
     return 1;
 }
 
+/* Reading and writing its elements calls nothing. */
+static int host_plain(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_pushboolean(L, luaL_getmetafield(L, 1, "__index") == LUA_TNIL &&
+                           luaL_getmetafield(L, 1, "__newindex") == LUA_TNIL);
+    return 1;
+}
+
 static int host_next(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -222,9 +231,9 @@ static int host_next(lua_State *L)
 static void push_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"loading", host_loading}, {"pure", host_pure}, {"now", host_now},
-        {"length", host_length},   {"next", host_next}, {"readonly", host_readonly},
-        {"require", host_require}, {NULL, NULL},
+        {"loading", host_loading},   {"pure", host_pure},       {"now", host_now},
+        {"plain", host_plain},       {"length", host_length},   {"next", host_next},
+        {"readonly", host_readonly}, {"require", host_require}, {NULL, NULL},
     };
     luaL_newlib(L, functions); /* stack: host */
     lua_newtable(L);

@@ -155,7 +155,7 @@ static void on_signal(int signum, siginfo_t *info, void *context)
     if (call == atomic_load(&w->fatal)) {
         abort_here(w);
     }
-    if (call == atomic_load(&w->overdue)) {
+    if (call == atomic_load(&w->overdue) && !atomic_load(&w->armed)) {
         arm(w);
     }
 }
@@ -211,8 +211,8 @@ static void look(struct lua_watchdog *w, struct sight *s)
     atomic_store(&w->overdue, call);
     if (used - allowed >= w->hard_ns) {
         give_up(w, call, used);
-    } else {
-        send_signal(w); /* at every look: coroutines take turns */
+    } else if (!atomic_load(&w->armed)) {
+        send_signal(w); /* once: setting a hook visits every frame, which takes long when deep */
     }
 }
 
