@@ -11,6 +11,7 @@
 #include "lua/lua_policy.h"
 #include "lua/lua_watchdog.h"
 #include "net/loop.h"
+#include "server_keys.h"
 #include "server_options.h"
 #include "store/pg_schema.h"
 #include "store/sqlite_version.h"
@@ -152,6 +153,13 @@ static int check_policy(const struct config *cfg, struct err *e)
     if (rc) {
         return rc;
     }
+    struct keyring *keyring = NULL;
+    rc = server_keys_open(&keyring, cfg, e);
+    if (rc) {
+        server_options_clear(&o);
+        return rc;
+    }
+    o.policy.keyring = keyring;
     struct loop *loop = loop_new();
     o.policy.watchdog = lua_watchdog_new((uint64_t)cfg->policy.hard_limit_ms, e);
     if (!loop) {
@@ -168,6 +176,7 @@ static int check_policy(const struct config *cfg, struct err *e)
         rc = err_set(e, UV_EBUSY, "the policy left handles open");
     }
     lua_watchdog_free(o.policy.watchdog);
+    keyring_close(keyring);
     server_options_clear(&o);
     return rc;
 }

@@ -7,11 +7,14 @@
 #include "base/xalloc.h"
 #include "lua/lua_config.h"
 #include "net/address.h"
+#include "net/http_client.h"
 #include "store/pg_conninfo.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +32,33 @@
         .path = (path_), .type = LUA_CONFIG_LIST, .offset = offsetof(struct config, member.v),     \
         .count_offset = offsetof(struct config, member.n)                                          \
     }
+
+#define KEYS(path_, type_)                                                                         \
+    {                                                                                              \
+        .path = #path_, .type = (type_), .offset = offsetof(struct config_keys, path_)             \
+    }
+
+static const struct lua_config_key keys_fields[] = {
+    KEYS(secret, LUA_CONFIG_TEXT),
+    KEYS(secret_file, LUA_CONFIG_TEXT),
+    KEYS(public_key_file, LUA_CONFIG_TEXT),
+    KEYS(jwks_file, LUA_CONFIG_TEXT),
+    KEYS(jwks_url, LUA_CONFIG_TEXT),
+    KEYS(ca_file, LUA_CONFIG_TEXT),
+    {.path = "algorithms",
+     .type = LUA_CONFIG_LIST,
+     .offset = offsetof(struct config_keys, algorithms.v),
+     .count_offset = offsetof(struct config_keys, algorithms.n)},
+    KEYS(refresh_s, LUA_CONFIG_INTEGER),
+    KEYS(stale_s, LUA_CONFIG_INTEGER),
+};
+
+static const struct lua_config_entry keys_entry = {
+    .size = sizeof(struct config_keys),
+    .name_offset = offsetof(struct config_keys, name),
+    .keys = keys_fields,
+    .key_count = sizeof keys_fields / sizeof *keys_fields,
+};
 
 static const struct lua_config_key keys[] = {
     LIST("listen", listen),
@@ -96,6 +126,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, identity_bytes),
     LIST("policy.credential_params", policy.credential_params),
     INTEGER(policy, error_log_interval_s),
+    INTEGER(policy, token_cache_bytes),
     INTEGER(policy, subscribe_timeout_ms),
     INTEGER(policy, publish_timeout_ms),
     INTEGER(policy, suspended),
@@ -110,6 +141,12 @@ static const struct lua_config_key keys[] = {
 
     INTEGER(cache, bytes),
     INTEGER(cache, value_bytes),
+
+    {.path = "keys",
+     .type = LUA_CONFIG_MAP,
+     .offset = offsetof(struct config, keys.v),
+     .count_offset = offsetof(struct config, keys.n),
+     .entry = &keys_entry},
 
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),
@@ -168,13 +205,35 @@ static int check_conninfo(const char *text, struct err *e)
     return rc;
 }
 
+/* Who can change what is read from there can make tokens: only this machine may be asked without
+ * TLS. */
+static int check_jwks_url(const char *text, struct err *e)
+{
+    int rc = http_client_check_url(text, e);
+    if (rc || strncasecmp(text, "https://", 8) == 0) {
+        return rc;
+    }
+    const char *host = text + strlen("http://");
+    size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
+    struct slice name = slice_of(host, n);
+    bool here = slice_is(name, "[::1]") || slice_is_nocase(name, "localhost");
+    if (!here && strncmp(host, "127.", 4) == 0) {
+        char v4[16];
+        struct in_addr addr;
+        snprintf(v4, sizeof v4, "%.*s", (int)(n < 15 ? n : 15), host);
+        here = n <= 15 && inet_pton(AF_INET, v4, &addr) == 1;
+    }
+    return here ? 0
+                : err_set(e, UV_EINVAL,
+                          "expected https: keys may come over http only from this machine");
+}
+
 static struct lua_config_spec make_spec(void)
 {
-    static const struct lua_config_format formats[] = {{"address", check_address},
-                                                       {"local_address", check_local_address},
-                                                       {"network", check_network},
-                                                       {"conninfo", check_conninfo},
-                                                       {NULL, NULL}};
+    static const struct lua_config_format formats[] = {
+        {"address", check_address},   {"local_address", check_local_address},
+        {"network", check_network},   {"conninfo", check_conninfo},
+        {"jwks_url", check_jwks_url}, {NULL, NULL}};
     const struct embedded *schema = embedded_find("scripts/lib/config_schema.lua");
     REQUIRE(schema);
     return (struct lua_config_spec){.schema = slice_of(schema->data, schema->size),
@@ -238,6 +297,19 @@ static int directory_of(const char *path, char *out)
     return rc;
 }
 
+static int resolve_keys(struct config *c, const char *file_dir)
+{
+    int rc = 0;
+    for (size_t i = 0; i < c->keys.n; i++) {
+        struct config_keys *k = &c->keys.v[i];
+        char **const paths[] = {&k->secret_file, &k->public_key_file, &k->jwks_file, &k->ca_file};
+        for (size_t j = 0; j < sizeof paths / sizeof *paths; j++) {
+            rc = rc || !*paths[j] ? rc : make_absolute(paths[j], file_dir);
+        }
+    }
+    return rc;
+}
+
 static int resolve(struct config *c, const char *path, const struct config_overrides *o)
 {
     char here[PATH_MAX], file_dir[PATH_MAX];
@@ -249,6 +321,7 @@ static int resolve(struct config *c, const char *path, const struct config_overr
     if (rc == 0 && c->database.path) {
         rc = make_absolute(&c->database.path, file_dir);
     }
+    rc = rc ? rc : resolve_keys(c, file_dir);
     return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
 }
 

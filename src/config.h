@@ -17,6 +17,15 @@ struct config_strings {
     size_t n;
 };
 
+/* A key set: one source is not NULL. Paths are absolute. */
+struct config_keys {
+    char *name;
+    char *secret, *secret_file, *public_key_file, *jwks_file, *jwks_url;
+    char *ca_file; /* of jwks_url */
+    struct config_strings algorithms;
+    int64_t refresh_s, stale_s;
+};
+
 struct config {
     struct config_strings listen;          /* "HOST:PORT", "[IPV6]:PORT", "unix:/path" */
     char *admin;                           /* the same, local only; NULL: no admin listener */
@@ -70,6 +79,7 @@ struct config {
         int64_t topics, params_keys, params_bytes, identity_bytes;
         struct config_strings credential_params;
         int64_t error_log_interval_s;
+        int64_t token_cache_bytes;
         int64_t subscribe_timeout_ms, publish_timeout_ms;
         int64_t suspended, suspended_per_address; /* the latter 0: no cap */
         int64_t subscribe_cpu_ms, publish_cpu_ms, filter_cpu_ms, load_cpu_ms, hard_limit_ms;
@@ -79,6 +89,11 @@ struct config {
     struct {
         int64_t bytes, value_bytes;
     } cache;
+
+    struct {
+        struct config_keys *v;
+        size_t n;
+    } keys;
 
     struct {
         int64_t max_connections, max_connections_per_address;

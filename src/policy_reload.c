@@ -1,5 +1,6 @@
 #include "policy_reload.h"
 
+#include "auth/keyring.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "lua/lua_sources.h"
@@ -219,6 +220,9 @@ static void begin(struct policy_reload *r, struct job *j)
 {
     struct err e = {0};
     r->job = j;
+    if (!j->order.dry_run) {
+        keyring_reload(r->opt.policy->keyring);
+    }
     if (load(r, &j->candidate, &e)) {
         refuse(r, j, &e);
         return;

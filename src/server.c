@@ -16,6 +16,7 @@
 #include "net/http_server.h"
 #include "net/listener.h"
 #include "policy_reload.h"
+#include "server_keys.h"
 #include "server_options.h"
 #include "store/query_open.h"
 #include "store/store_open.h"
@@ -35,6 +36,7 @@ struct server {
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
     struct broker_metrics metrics;
+    struct auth_metrics auth;
     struct server_options options;
     struct http_server public, admin_server;
     struct admin admin;
@@ -42,6 +44,7 @@ struct server {
     struct store *store;
     struct http_client *http_client;
     struct query_source *queries;  /* the database that policies ask; NULL: none */
+    struct keyring *keyring;       /* of whatever policy; NULL: not open */
     struct lua_waits *waits;       /* hooks that wait, of whatever policy */
     struct lua_cache *cache;       /* of cache.fetch() */
     struct lua_watchdog *watchdog; /* outlives the policies */
@@ -72,6 +75,7 @@ static void close_all(struct server *s)
     worker_wake_stop(&s->wake);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
+    keyring_stop(s->keyring);
     if (s->http_client) {
         http_client_close(s->http_client, NULL, NULL);
     }
@@ -144,6 +148,7 @@ static int take_apart(struct server *s)
     if (s->queries) {
         s->queries->ops->free(s->queries);
     }
+    keyring_close(s->keyring);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
     server_options_clear(&s->options);
@@ -265,6 +270,7 @@ static void build(struct server *s)
                               .broker = s->broker,
                               .net = &s->net,
                               .metrics = &s->metrics,
+                              .auth = &s->auth,
                               .start_ms = loop_unix_ms(s->loop),
                               .state = admin_state,
                               .drain = drain,
@@ -349,7 +355,15 @@ static void start(struct server *s)
     s->options.policy.watchdog = s->watchdog;
     if (!s->watchdog) {
         give_up(s, EX_OSERR, &e);
-    } else if (policy_reload_start(s->policies, on_policy, s, &e)) {
+        return;
+    }
+    if (server_keys_open(&s->keyring, s->cfg, &e)) {
+        give_up(s, EX_CONFIG, &e);
+        return;
+    }
+    keyring_start(s->keyring, s->loop, s->http_client, &s->auth);
+    s->options.policy.keyring = s->keyring;
+    if (policy_reload_start(s->policies, on_policy, s, &e)) {
         give_up(s, EX_CONFIG, &e);
     }
 }

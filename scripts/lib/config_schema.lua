@@ -36,6 +36,45 @@ local function section(name, doc, fields)
   return { name = name, kind = "section", doc = doc, fields = fields }
 end
 
+-- Where the keys of a set come from: exactly one of these.
+local KEY_SOURCES = { "secret", "secret_file", "public_key_file", "jwks_file", "jwks_url" }
+
+local function optional_path(name, doc)
+  return { name = name, kind = "text", off = true, default = false, expect = "the path of a file", doc = doc }
+end
+
+local key_fields = {
+  {
+    name = "secret", kind = "text", off = true, default = false, secret = true, max = 1024,
+    expect = "a text of at least 32 bytes",
+    doc = "HS256, HS384, HS512: what both sides know; take it from `env()`.",
+  },
+  optional_path("secret_file", "The same from a file; a newline at its end is not part of it."),
+  optional_path("public_key_file",
+    "RS, PS, ES, EdDSA: public keys in PEM (`-----BEGIN PUBLIC KEY-----`), one or more."),
+  optional_path("jwks_file", "A JWK Set (RFC 7517), of secrets or of public keys."),
+  {
+    name = "jwks_url", kind = "text", off = true, default = false, format = "jwks_url",
+    expect = 'a URL such as "https://id.example/.well-known/jwks.json"',
+    doc = "The same from a server, public keys only. `http` only from this machine.",
+  },
+  optional_path("ca_file", "`jwks_url`: certificates (PEM) to trust instead of the system's."),
+  {
+    name = "algorithms", kind = "list", max = 12, default = {},
+    of = {
+      kind = "text",
+      choices = {
+        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+      },
+    },
+    doc = "The only ones that the keys may be used with. `{}`: all that fit them.",
+  },
+  seconds("refresh_s", 300, 30, DAY, "`jwks_url`: how often it is asked."),
+  seconds("stale_s", DAY, 60, YEARS_100,
+    "`jwks_url`: how long keys are used while the server cannot be reached. Then, as at a start without it, clients "
+      .. "are told to come back."),
+}
+
 local fields = {
   {
     name = "listen", kind = "list", min = 1, max = 64, default = { "127.0.0.1:8080" },
@@ -227,12 +266,21 @@ local fields = {
       "How fast open streams are asked about again after a reload, or sent away where it says so."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,
       "A stream about which the policy cannot say anything for that long is told to come back."),
+    bytes("token_cache_bytes", 16 * MIB, 0, 64 * GIB,
+      "Verified tokens that are remembered until they expire, about 1 KiB each. `0`: none."),
   }),
   section("cache", "What `cache.fetch` keeps for policies.", {
     bytes("bytes", 8 * MIB, 64 * KIB, 64 * GIB,
       "Most memory of all values; the one not asked for longest leaves first."),
     bytes("value_bytes", 64 * KIB, 256, 4 * MIB, "Most bytes of one value, as JSON."),
   }),
+
+  {
+    name = "keys", kind = "map", fields = key_fields,
+    doc = "Keys that tokens are verified with, for `tg.jwt(token, { keys = NAME, ... })`. Exactly one of `secret`, "
+      .. "`secret_file`,\n`public_key_file`, `jwks_file`, `jwks_url` each. Files are looked at again every five "
+      .. "seconds, and when the policy is\nreloaded; one that cannot be read is logged, and the old keys stay.",
+  },
 
   section("limits", "What strangers can make the broker do.", {
     integer("max_connections", 16000, 1, 10000000, "connections", "Most open connections."),
@@ -357,6 +405,23 @@ local function check_open(c, tools)
   end
 end
 
+local function check_keys(c, tools)
+  for _, set in ipairs(c["keys"]) do
+    local path, given = "keys." .. set.name, {}
+    for _, source in ipairs(KEY_SOURCES) do
+      given[#given + 1] = set[source] and source or nil
+    end
+    if #given ~= 1 then
+      tools.report(path, ("expected exactly one of %s, found %s"):format(table.concat(KEY_SOURCES, ", "),
+        #given == 0 and "none" or table.concat(given, " and ")))
+    elseif set.ca_file and not set.jwks_url then
+      tools.report(path .. ".ca_file", "is of use with jwks_url only")
+    elseif set.secret and #set.secret < 32 then
+      tools.report(path .. ".secret", "expected at least 32 bytes, found " .. #set.secret)
+    end
+  end
+end
+
 return {
   doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
@@ -369,5 +434,6 @@ return {
     check_open(c, tools)
     check_store(c, tools)
     check_database(c, tools)
+    check_keys(c, tools)
   end,
 }

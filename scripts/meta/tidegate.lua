@@ -145,6 +145,29 @@ tg = {}
 ---@return nil, tg.Deny
 function tg.deny(status, reason) end
 
+---@class tg.JwtOptions
+---@field keys string                 a name of `keys` in the configuration
+---@field alg string[]                the algorithms to accept, such as { "RS256", "EdDSA" }
+---@field iss string?                 the token must be of this issuer
+---@field aud string|string[]|false|nil  the token must be for one of these; none: it must be for nobody in particular; false: whoever it is for
+---@field typ string?                 the token must be of this type; none: "JWT", "at+jwt", or without a type
+---@field leeway integer?             seconds, 0 to 300, that clocks may differ: of exp and nbf; none: 0
+---@field exp false?                  false: a token without an expiry will do (one that has it obeys it)
+
+---Verifies a JSON Web Token: HS256, HS384, HS512, RS*, PS*, ES256, ES384, EdDSA. Answers its claims, or nil and
+---why not; the text is fit for the client:
+---
+---    local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "RS256" }, iss = "https://id.example", aud = "sse" })
+---    if not c then return tg.deny(401, err) end
+---
+---Where nothing can be said about a token now (the keys could not be fetched yet), it does not return: the hook ends
+---there, and the client is told to come back. Raises on wrong options, and in filters and formats. Takes 2 to some
+---150 us, a token that was verified before a few.
+---@param token string?
+---@param options tg.JwtOptions
+---@return table<string,any>? claims, string? err
+function tg.jwt(token, options) end
+
 ---Joins segments, each taken literally; raises when one is empty or holds '/', '*' or a control
 ---character, or the topic gets longer than 255 bytes. Add wildcards outside: tg.topic("a", x) .. "/**"
 ---@param ... string

@@ -21,6 +21,7 @@
     X(http)                                                                                        \
     X(http_client)                                                                                 \
     X(jwt)                                                                                         \
+    X(keyring)                                                                                     \
     X(lua_vm)                                                                                      \
     X(match)                                                                                       \
     X(pg)                                                                                          \

@@ -32,8 +32,12 @@ static const char *text(lua_State *L, int table, const char *name)
     return value;
 }
 
-static void fill(lua_State *L, struct net_metrics *net, struct broker_metrics *broker)
+static void fill(lua_State *L, struct net_metrics *net, struct broker_metrics *broker,
+                 struct auth_metrics *auth)
 {
+#define X(m, kind, name, help) auth->m = member(L, 1, #m);
+    AUTH_METRICS(X)
+#undef X
 #define X(m, kind, name, help) net->m = member(L, 1, #m);
     NET_METRICS(X)
 #undef X
@@ -53,12 +57,14 @@ static int l_render(lua_State *L)
 {
     struct net_metrics net = {0};
     struct broker_metrics broker = {0};
+    struct auth_metrics auth = {0};
     struct store_health health = {.detail = "fine"};
     struct process_stats process = metrics_process(12.5);
     luaL_checktype(L, 1, LUA_TTABLE);
-    fill(L, &net, &broker);
+    fill(L, &net, &broker, &auth);
     struct metrics_view view = {.net = &net,
                                 .broker = &broker,
+                                .auth = &auth,
                                 .process = &process,
                                 .version = text(L, 1, "version"),
                                 .policy_version = text(L, 1, "policy_version"),
@@ -192,6 +198,7 @@ static int l_request(lua_State *L)
     }
     struct net_metrics net = {.connections = 5};
     struct broker_metrics metrics = {.head_id = EVENT_ID_MAX};
+    struct auth_metrics auth = {0};
     const struct broker_options opt = {.turn_bytes = 65536, .publish.event_bytes = 65536};
     struct loop *loop = loop_new();
     struct admin admin = {.loop = loop,
@@ -199,6 +206,7 @@ static int l_request(lua_State *L)
                           .store = store ? &now.store : NULL,
                           .net = &net,
                           .metrics = &metrics,
+                          .auth = &auth,
                           .start_ms = loop_unix_ms(loop) - 2500,
                           .state = fake_state,
                           .drain = fake_drain,

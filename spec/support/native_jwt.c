@@ -3,8 +3,10 @@
 #include "auth/base64url.h"
 #include "auth/jwks.h"
 #include "auth/jwt.h"
+#include "auth/jwt_cache.h"
+#include "auth/keyring.h"
 #include "base/logging.h"
-#include "native.h"
+#include "native_policy.h"
 
 #include <openssl/bio.h>
 #include <openssl/bn.h>
@@ -18,6 +20,7 @@
 
 static const char *const set_class = "native.jwt.set";
 static const char *const key_class = "native.jwt.key";
+static const char *const cache_class = "native.jwt.cache";
 
 static struct slice check_slice(lua_State *L, int arg)
 {
@@ -169,6 +172,84 @@ static int l_verify(lua_State *L)
     lua_pushinteger(L, out.from_s);
     lua_pushinteger(L, out.till_s);
     return 3;
+}
+
+/* ---------------------------------------------------------------- keyrings, the cache */
+
+int native_open_keys(lua_State *L, int arg, struct keyring **out, struct err *e)
+{
+    enum { SETS = 4, CACHE_BYTES = 1024 * 1024 };
+    static const char *const sources[] = {"secret", "secret_file", "public_key_file", "jwks_file"};
+    struct keyset_options v[SETS];
+    size_t n = 0;
+    *out = NULL;
+    if (lua_getfield(L, arg, "keys") == LUA_TTABLE) {
+        lua_pushnil(L);
+        while (n < SETS && lua_next(L, -2)) { /* the table keeps what is borrowed */
+            for (int i = 0; i < 4; i++) {
+                if (field(L, lua_gettop(L), sources[i]).p) {
+                    v[n] = (struct keyset_options){.name = lua_tostring(L, -2),
+                                                   .source = (enum key_source)i,
+                                                   .where = field(L, lua_gettop(L), sources[i]).p};
+                }
+            }
+            n++;
+            lua_pop(L, 1);
+        }
+    }
+    int rc = keyring_open(out, v, n, CACHE_BYTES, e);
+    lua_settop(L, n == SETS ? -3 : -2);
+    return rc;
+}
+
+static struct jwt_cache **check_cache(lua_State *L)
+{
+    return luaL_checkudata(L, 1, cache_class);
+}
+
+static const unsigned char *check_digest(lua_State *L)
+{
+    struct slice digest = check_slice(L, 2);
+    luaL_argcheck(L, digest.n == JWT_DIGEST_BYTES, 2, "32 bytes");
+    return (const unsigned char *)digest.p;
+}
+
+/* cache(bytes) */
+static int l_cache(lua_State *L)
+{
+    struct jwt_cache **box = lua_newuserdatauv(L, sizeof(struct jwt_cache *), 0);
+    *box = jwt_cache_new((size_t)luaL_checkinteger(L, 1));
+    luaL_setmetatable(L, cache_class);
+    return 1;
+}
+
+static int l_cache_gc(lua_State *L)
+{
+    struct jwt_cache **box = check_cache(L);
+    jwt_cache_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* c:get(digest, now) -> claims | nil */
+static int l_cache_get(lua_State *L)
+{
+    struct slice s = jwt_cache_get(*check_cache(L), check_digest(L), luaL_checkinteger(L, 3));
+    if (s.p) {
+        lua_pushlstring(L, s.p, s.n);
+    } else {
+        lua_pushnil(L);
+    }
+    return 1;
+}
+
+/* c:put(digest, claims, from, till) -> bytes */
+static int l_cache_put(lua_State *L)
+{
+    jwt_cache_put(*check_cache(L), check_digest(L), check_slice(L, 3), luaL_checkinteger(L, 4),
+                  luaL_checkinteger(L, 5));
+    lua_pushinteger(L, (lua_Integer)jwt_cache_bytes(*check_cache(L)));
+    return 1;
 }
 
 /* ---------------------------------------------------------------- base64url */
@@ -379,6 +460,7 @@ int native_open_jwt(lua_State *L)
                                          {"decode", l_decode},
                                          {"private_key", l_private_key},
                                          {"hmac", l_hmac},
+                                         {"cache", l_cache},
                                          {"raw_ecdsa", l_raw_ecdsa},
                                          {NULL, NULL}};
     static const luaL_Reg set_methods[] = {
@@ -390,9 +472,11 @@ int native_open_jwt(lua_State *L)
                                            {"sign", l_key_sign},
                                            {"__gc", l_key_gc},
                                            {NULL, NULL}};
-    const luaL_Reg *const methods[] = {set_methods, key_methods};
-    const char *const classes[] = {set_class, key_class};
-    for (int i = 0; i < 2; i++) {
+    static const luaL_Reg cache_methods[] = {
+        {"get", l_cache_get}, {"put", l_cache_put}, {"__gc", l_cache_gc}, {NULL, NULL}};
+    const luaL_Reg *const methods[] = {set_methods, key_methods, cache_methods};
+    const char *const classes[] = {set_class, key_class, cache_class};
+    for (int i = 0; i < 3; i++) {
         luaL_newmetatable(L, classes[i]);
         luaL_setfuncs(L, methods[i], 0);
         lua_pushvalue(L, -1);

@@ -24,6 +24,7 @@ struct bench {
     struct lua_waits *waits;
     struct lua_cache *cache;
     struct policy *policy;
+    struct keyring *keyring;
     struct bound {
         lua_Integer id;
         struct policy_binding binding;
@@ -71,6 +72,7 @@ static void close_bench(struct bench *b)
     }
     lua_cache_free(b->cache);
     lua_waits_free(b->waits);
+    keyring_close(b->keyring);
     uv_close((uv_handle_t *)&b->alive, NULL);
     turn(b);
     unsigned left = loop_free(b->loop);
@@ -94,7 +96,8 @@ static bool flag(lua_State *L, int arg, const char *name)
     return on;
 }
 
-/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s} -> policy, or nil, text */
+/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s, keys} -> policy, or nil,
+ * text */
 static int l_open(lua_State *L)
 {
     struct lua_policy_options opt = {
@@ -121,6 +124,13 @@ static int l_open(lua_State *L)
     opt.waits = b->waits;
     b->cache = lua_cache_new(b->loop, &b->metrics, &(struct lua_cache_limits){65536, 4096});
     opt.cache = b->cache;
+    if (native_open_keys(L, 1, &b->keyring, &e)) {
+        close_bench(b);
+        lua_pushnil(L);
+        lua_pushstring(L, e.text);
+        return 2;
+    }
+    opt.keyring = b->keyring;
     if (lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, &b->sources, &e)) {
         lua_sources_clear(&b->sources);
         close_bench(b);

@@ -2,6 +2,7 @@
 #ifndef SPEC_NATIVE_POLICY_H
 #define SPEC_NATIVE_POLICY_H
 
+#include "auth/keyring.h"
 #include "broker/policy.h"
 #include "native.h"
 
@@ -25,6 +26,10 @@ struct native_request {
 /* Borrows its strings from the table {method, path, ip, id, query = {{name, value}, ..}, headers =
  * {{name, value}, ..}, last_event_id} at `arg`. */
 void native_read_request(lua_State *L, int arg, struct native_request *out);
+
+/* native_jwt.c: opens the keyring { NAME = { secret | secret_file | public_key_file | jwks_file =
+ * text } } in field `keys` of the table at `arg`; NULL where there is none. 0, or an error. */
+int native_open_keys(lua_State *L, int arg, struct keyring **out, struct err *e);
 
 void native_push_verdict(lua_State *L, const struct verdict *v);
 

@@ -112,18 +112,23 @@ describe("configuration", function()
     end
 
     -- what the message says is expected; spelled out here, so that a change of the wording is noticed
+    local function of_choices(choices)
+      local quoted = '"' .. table.concat(choices, '", "') .. '"'
+      return (quoted:gsub(', ("[^"]*")$', " or %1"))
+    end
+
     local function expected(field)
       if field.kind == "integer" then
         return range(field)
       elseif field.kind == "boolean" then
         return "true or false"
       elseif field.kind == "list" then
-        return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max, field.of.expect)
+        return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max,
+          field.of.expect or of_choices(field.of.choices))
       elseif field.kind == "map" then
         return ("a table of at most %d entries NAME = { ... }"):format(field.max or 64)
       elseif field.choices then
-        local quoted = '"' .. table.concat(field.choices, '", "') .. '"'
-        return (quoted:gsub(', ("[^"]*")$', " or %1"))
+        return of_choices(field.choices)
       end
       return field.expect .. (field.off and ", or false" or "")
     end

@@ -78,6 +78,7 @@ static void get_metrics(const struct call *c)
     struct process_stats process = metrics_process((double)a->start_ms / 1e3);
     struct metrics_view view = {.net = a->net,
                                 .broker = a->metrics,
+                                .auth = a->auth,
                                 .process = &process,
                                 .version = TIDEGATE_VERSION,
                                 .policy_version = st.policy_version,

@@ -11,6 +11,7 @@
 #define ADMIN_ADMIN_H
 
 #include "admin/policy_report.h"
+#include "auth/metrics.h"
 #include "broker/broker.h"
 #include "net/address.h"
 #include "net/http_request.h"
@@ -32,6 +33,7 @@ struct admin {
     struct store *store; /* NULL while it opens */
     const struct net_metrics *net;
     const struct broker_metrics *metrics;
+    const struct auth_metrics *auth;
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
     void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was given */

@@ -1,4 +1,4 @@
-/* Counters -> Prometheus text. Reads the structs of net/ and broker/, owns nothing.
+/* Counters -> Prometheus text. Reads the structs of net/, auth/ and broker/, owns nothing.
  *
  * The format wants all series of one metric in one group under one HELP and one TYPE line, so the
  * X-macro rows, where several may share a name and differ in labels, are grouped here. */
@@ -26,6 +26,12 @@ static const struct row net_rows[] = {
 static const struct row broker_rows[] = {
 #define X(member, kind, name, help) {#kind, name, help, offsetof(struct broker_metrics, member)},
     BROKER_METRICS(X)
+#undef X
+};
+
+static const struct row auth_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct auth_metrics, member)},
+    AUTH_METRICS(X)
 #undef X
 };
 
@@ -245,6 +251,9 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     }
     if (rc == 0) {
         rc = put_rows(out, broker_rows, sizeof broker_rows / sizeof *broker_rows, m->broker);
+    }
+    if (rc == 0) {
+        rc = put_rows(out, auth_rows, sizeof auth_rows / sizeof *auth_rows, m->auth);
     }
     if (rc == 0) {
         rc = put_latency(out, "tidegate_store_append_seconds",

@@ -4,6 +4,7 @@
 #ifndef ADMIN_METRICS_H
 #define ADMIN_METRICS_H
 
+#include "auth/metrics.h"
 #include "base/strbuf.h"
 #include "broker/metrics.h"
 #include "broker/store.h"
@@ -25,6 +26,7 @@ struct process_stats {
 struct metrics_view {
     const struct net_metrics *net;
     const struct broker_metrics *broker;
+    const struct auth_metrics *auth;
     const struct store_health *store; /* NULL: not open yet, its series are left out */
     const struct process_stats *process;
     const char *version;        /* of the program */

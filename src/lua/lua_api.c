@@ -6,6 +6,7 @@
 #include "lua/lua_cache.h"
 #include "lua/lua_db.h"
 #include "lua/lua_json.h"
+#include "lua/lua_jwt.h"
 #include "lua/lua_log.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_sleep.h"
@@ -156,9 +157,13 @@ static void set_readonly(lua_State *L, const char *name)
 
 void lua_api_open(lua_State *L)
 {
-    static const luaL_Reg tg[] = {{"deny", l_deny},       {"pattern_ok", l_pattern_ok},
-                                  {"topic", l_topic},     {"topic_ok", l_topic_ok},
-                                  {"geohash", l_geohash}, {NULL, NULL}};
+    static const luaL_Reg tg[] = {{"deny", l_deny},
+                                  {"pattern_ok", l_pattern_ok},
+                                  {"topic", l_topic},
+                                  {"topic_ok", l_topic_ok},
+                                  {"geohash", l_geohash},
+                                  {"jwt", lua_jwt},
+                                  {NULL, NULL}};
     luaL_newlib(L, tg);
     set_readonly(L, "tg");
     lua_json_open(L);

@@ -28,6 +28,7 @@ struct lua_coro {
     enum lua_coro_state state;
     struct lua_job *job;  /* borrowed; NULL: FREE, or about to be */
     bool shed;            /* yielded because too many wait */
+    char why[192];        /* not empty: yielded because it was given up */
     uint64_t ticket;      /* of the wait that was begun; 0: none */
     const char *what;     /* it is for; a constant */
     struct lua_wait wait; /* while YIELDED */
@@ -202,6 +203,15 @@ static void shed(struct lua_coro *c)
     end(c, UV_EAGAIN, &e);
 }
 
+static void give_up(struct lua_coro *c)
+{
+    struct err e;
+    err_set(&e, UV_ENOTCONN, "%s", c->why);
+    c->why[0] = '\0';
+    lua_vm_note(c->pool->vm, c->L, e.text);
+    end(c, UV_ENOTCONN, &e);
+}
+
 static unsigned hash_of(const struct lua_waits *w, uint64_t token)
 {
     return (unsigned)hash_bytes(&w->key, &token, sizeof token);
@@ -233,6 +243,8 @@ static void run(struct lua_coro *c, lua_CFunction body)
     p->running = NULL;
     if (rc == LUA_VM_WAITS && c->shed) {
         shed(c);
+    } else if (rc == LUA_VM_WAITS && c->why[0]) {
+        give_up(c);
     } else if (rc == LUA_VM_WAITS) {
         suspend(c);
     } else {
@@ -342,6 +354,13 @@ uint64_t lua_coro_begin(lua_State *L, const char *what)
     ticket_close(c);
     c->ticket = slots_add(&w->tickets, c);
     return c->ticket;
+}
+
+int lua_coro_give_up(lua_State *L, const char *what, const char *why)
+{
+    struct lua_coro *c = current(L, what);
+    snprintf(c->why, sizeof c->why, "%s: %s", what, why);
+    return lua_yield(L, 0); /* does not come back */
 }
 
 uint64_t lua_coro_left_ms(lua_State *L)

@@ -39,6 +39,10 @@ struct lua_coros;
 uint64_t lua_coro_begin(lua_State *L, const char *what);
 /* Only raises. For functions that need not wait most of the time. */
 void lua_coro_check(lua_State *L, const char *what);
+/* Ends the hook as transient: the client is told to come back, and nothing the script does can
+ * catch that. `why` goes to the log. Raises where lua_coro_begin() would. `return
+ * lua_coro_give_up(...)`. */
+int lua_coro_give_up(lua_State *L, const char *what, const char *why);
 /* Milliseconds until the running hook is given up; at least 1. */
 uint64_t lua_coro_left_ms(lua_State *L);
 
@@ -65,8 +69,8 @@ struct lua_job {
     lua_CFunction body; /* gets the job as light userdata at index 1; calls hooks by lua_callk() */
     /* Once, possibly before lua_coro_start() has returned. 0; UV_EINVAL, UV_ENOMEM: the body
      * failed, see lua_vm_failure(); UV_EINTR: it used up its CPU time; UV_ETIMEDOUT: waited too
-     * long, lua_vm_failure() says for what; UV_EAGAIN: too many wait; UV_ECANCELED. `e` has the
-     * message. The job is no longer used. */
+     * long, lua_vm_failure() says for what; UV_EAGAIN: too many wait; UV_ENOTCONN: given up by what
+     * it called; UV_ECANCELED. `e` has the message. The job is no longer used. */
     void (*done)(struct lua_job *job, int rc, const struct err *e);
     uint64_t timeout_ms;       /* from start to end */
     struct lua_meter meter;    /* CPU time of all its pieces together */

@@ -127,7 +127,7 @@ static void settled(void *ctx, const struct lua_question *q, int rc, const struc
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
     struct policy_failure f = {.hook = q->hook, .request = q->request};
-    if (rc == UV_ETIMEDOUT || rc == UV_EAGAIN) {
+    if (rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN) {
         const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
         f.transient = true;
         f.where = failure->where[0] ? failure->where : fn->where;
@@ -481,6 +481,7 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
                                       .sources = sources,
                                       .credential_params = p->opt.credential_params,
                                       .credential_param_count = p->opt.credential_param_count,
+                                      .keyring = p->opt.keyring,
                                       .coros = p->coros,
                                       .cache = p->opt.cache,
                                       .queries = &p->file.queries,

@@ -8,6 +8,7 @@
 #include "broker/policy.h"
 #include "net/loop.h"
 
+struct keyring;
 struct lua_State;
 struct lua_cache;
 struct lua_waits;
@@ -30,6 +31,7 @@ struct lua_policy_options {
     struct policy_limits limits;   /* of what hooks return */
     unsigned error_log_interval_s; /* 0: every error is shown */
     struct lua_cache *cache;       /* borrowed for the policy's life */
+    struct keyring *keyring;       /* borrowed for the policy's life; NULL: there are no keys */
     struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
     uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */

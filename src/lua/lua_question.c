@@ -22,6 +22,8 @@ static const char *reason_of(int rc)
         return "the policy took too long";
     case UV_EAGAIN:
         return "too many questions wait";
+    case UV_ENOTCONN:
+        return "something the policy needs is not available";
     case UV_ECANCELED:
         return "the policy was closed";
     default:

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct lua_cache;
+struct keyring;
 struct lua_coros;
 struct lua_queries;
 
@@ -20,6 +21,7 @@ struct lua_sandbox {
     const char *dir;               /* absolute, resolved: where `require` looks */
     int64_t (*unix_ms)(void *ctx); /* the broker's clock */
     void *ctx;
+    struct keyring *keyring;           /* borrowed; NULL: there are no keys */
     struct lua_coros *coros;           /* borrowed; NULL: nothing can wait */
     struct lua_cache *cache;           /* borrowed; not NULL where something can */
     const struct lua_queries *queries; /* borrowed; NULL: the policy has none */

@@ -1,0 +1,230 @@
+-- Tokens: who gets in with one, for how long, and what happens while the keys are missing.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local http_server = require "support.http_server"
+local policies = require "support.policies"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+local tokens = require "support.tokens"
+
+local POLICY = [[
+  return {
+    api = 1,
+    authenticate = function(req)
+      local c, err = tg.jwt(req.bearer or req.query.token, { keys = "main", alg = { "ALG" }, aud = "sse" })
+      if not c then return tg.deny(401, err) end
+      return { sub = c.sub, expires = c.exp }
+    end,
+    subscribe = function(req, who) return { topics = { tg.topic("user", who.sub) } } end,
+    publish = function(pub) return pub end,
+  }
+]]
+
+local function policy(alg)
+  return (POLICY:gsub("ALG", alg))
+end
+
+local function bearer(token)
+  return { Authorization = "Bearer " .. token }
+end
+
+local function claims(sub, seconds)
+  return { sub = sub, aud = "sse", exp = os.time() + (seconds or 600) }
+end
+
+local function write(path, text)
+  local f <close> = assert(io.open(path, "wb"))
+  assert(f:write(text))
+end
+
+describe("tokens", function()
+  describe("signed with a secret of the environment", function()
+    local broker = tidegate.shared {
+      policy = policy "HS256", env = { TG_SPEC_JWT = tokens.SECRET },
+      config = { keys = { main = { secret = { raw = 'env("TG_SPEC_JWT")' } } } },
+    }
+
+    local function token(...)
+      return tokens.sign("HS256", tokens.SECRET, claims(...))
+    end
+
+    local function open(t)
+      return sse.open(broker(), { headers = bearer(t) })
+    end
+
+    it("let in who has one, to what is theirs", function()
+      local ann, bob = open(token "ann"), open(token "bob")
+      broker():publish("user/ann", "for ann", { headers = bearer(token "x") })
+      broker():publish("user/bob", "for bob", { headers = bearer(token "x") })
+      assert.equal("for ann", ann:next().data)
+      assert.equal("for bob", bob:next().data)
+    end)
+
+    it("that are no good are a 401, for streams and publishers, saying what is wrong and not more", function()
+      for t, why in pairs {
+        [token("ann", -1)] = "the token has expired",
+        [tokens.sign("HS256", "wrong", claims "ann")] = "the token's signature is not valid",
+        [tokens.sign("HS256", tokens.SECRET, { sub = "ann", exp = os.time() + 60, aud = "billing" })] =
+          "the token is for another audience (aud)",
+      } do
+        for _, r in ipairs {
+          http.get(broker(), "/events", { Authorization = "Bearer " .. t, Accept = "text/event-stream" }),
+          http.post(broker(), "/events?topic=user/ann", "x", bearer(t)),
+        } do
+          assert.equal(401, r.status)
+          assert.truthy(r.body:find(why, 1, true), r.body)
+          assert.is_nil(r.body:find(t, 1, true))
+        end
+        assert.is_nil(broker():log():find(t, 1, true))
+      end
+      assert.equal(401, http.get(broker(), "/events", { Accept = "text/event-stream" }).status)
+      assert.is_nil(broker():log():find(tokens.SECRET, 1, true))
+    end)
+
+    it("end their stream when they expire; a fresh one goes on where it ended", function()
+      local t = token("ann", 2)
+      local before = open(t)
+      broker():publish("user/ann", "1", { headers = bearer(token "x") })
+      assert.equal("1", before:next().data)
+      before:wait_end()
+      assert.truthy(before.retry_ms)
+      assert.equal(401, http.get(broker(), "/events", bearer(t)).status) -- it was verified before: no matter
+      broker():publish("user/ann", "2", { headers = bearer(token "x") })
+      local after = sse.open(broker(), { headers = bearer(token "ann"), last_event_id = before.last_id })
+      assert.equal("2", after:next().data)
+      assert.is_true(broker():metric 'tidegate_connections_closed_total{reason="grant-expired"}' >= 1)
+    end)
+
+    it("are verified once", function()
+      local t = token "somebody new"
+      local verified = broker():metric 'tidegate_tokens_total{result="verified"}'
+      local cached = broker():metric 'tidegate_tokens_total{result="cached"}'
+      for _ = 1, 5 do
+        open(t):close()
+      end
+      assert.equal(verified + 1, broker():metric 'tidegate_tokens_total{result="verified"}')
+      assert.equal(cached + 4, broker():metric 'tidegate_tokens_total{result="cached"}')
+      assert.is_true(broker():metric "tidegate_token_cache_bytes" > 0)
+    end)
+  end)
+
+  describe("signed with the keys of a URL", function()
+    local ec = tokens.key "ES256"
+
+    it("are neither good nor bad until the keys are there", function()
+      local up = false
+      local server = http_server.start(function(_, client)
+        http_server.answer(client, up and { body = tokens.jwks(tokens.jwk(ec, { kid = "k" })) } or { status = 500 })
+      end)
+      local broker = tidegate.start {
+        policy = policy "ES256", config = { keys = { main = { jwks_url = server.url .. "/keys" } } },
+      }
+      local headers = { Authorization = "Bearer " .. tokens.sign("ES256", ec, claims "ann", { kid = "k" }),
+        Accept = "text/event-stream" }
+      local r = sse.request(broker, { headers = headers })
+      assert.equal(200, r.status)
+      r:wait_end()
+      assert.truthy(r.retry_ms)
+      assert.equal(503, http.post(broker, "/events?topic=user/ann", "x", headers).status)
+      assert.equal(1, broker:metric "tidegate_key_sets_unavailable")
+      eventually("the log says why", function()
+        return broker:logged { sub = "keys", msg = "keys cannot be fetched" }
+          and broker:logged { hook = "authenticate", reason = "tg.jwt: keys of 'main': keys are not available yet" }
+      end)
+      up = true
+      eventually("the stream opens", function()
+        local again = sse.request(broker, { headers = headers })
+        broker:publish("user/ann", "x", { headers = headers })
+        return again:next(0.5)
+      end)
+      assert.equal(0, broker:metric "tidegate_key_sets_unavailable")
+      local asked = #server.requests
+      broker:signal "HUP"
+      eventually("a reload asks for them again", function() return #server.requests > asked end)
+      server:stop()
+    end)
+  end)
+
+  describe("signed with the keys of a file", function()
+    it("obey the file as it is, without a restart", function()
+      local old, new = tokens.key("EdDSA", "old"), tokens.key("EdDSA", "new")
+      local broker = tidegate.start {
+        policy = policy "EdDSA", config = { keys = { main = { jwks_file = "keys.json" } } },
+        files = { ["keys.json"] = tokens.jwks(tokens.jwk(old, { kid = "old" })) },
+      }
+      local function status(key, kid)
+        local headers = bearer(tokens.sign("EdDSA", key, claims "x", { kid = kid }))
+        return http.post(broker, "/events?topic=a", "x", headers).status
+      end
+      assert.same({ 201, 401 }, { status(old, "old"), status(new, "new") })
+      write(broker.dir .. "/keys.json", tokens.jwks(tokens.jwk(new, { kid = "new" })))
+      eventually("the new keys are read", function() return status(new, "new") == 201 end)
+      assert.equal(401, status(old, "old"))
+      write(broker.dir .. "/keys.json", "not a key set")
+      eventually("it is noticed", function()
+        return broker:logged { sub = "keys", msg = "the old keys stay: the file is no good" }
+      end)
+      assert.equal(201, status(new, "new"))
+    end)
+  end)
+
+  describe("in a configuration", function()
+    local dir = tidegate.directory()
+    teardown(function()
+      policies.remove(dir)
+    end)
+
+    -- What `tidegate check` says about `keys = { main = { ... } }`.
+    local function check(keys)
+      write(dir .. "/policy.lua", policy "HS256")
+      write(dir .. "/conf.lua", ([[return { policy = { file = "policy.lua" }, store = { path = "store" },
+        keys = { main = { %s } } }]]):format(keys))
+      local code, _, err = tidegate.run(tidegate.binary(), { args = { "check", dir .. "/conf.lua" } })
+      return code == 0 and "ok" or err
+    end
+
+    it("that cannot work does not start", function()
+      write(dir .. "/short", ("s"):rep(47) .. "\n")
+      write(dir .. "/pem", tokens.key("RS256"):public_pem())
+      write(dir .. "/private", tokens.key("RS256"):pem())
+      write(dir .. "/empty.json", '{"keys":[]}')
+      write(dir .. "/mixed.json", tokens.jwks(tokens.jwk(tokens.SECRET), tokens.jwk(tokens.key "RS256")))
+      for keys, why in pairs {
+        [""] = "keys.main: expected exactly one of secret, secret_file, public_key_file, jwks_file, jwks_url, "
+          .. "found none",
+        ['secret_file = "short", jwks_file = "x"'] = "found secret_file and jwks_file",
+        ['secret = "too short"'] = "keys.main.secret: expected at least 32 bytes, found 9",
+        ['secret_file = "gone"'] = "keys.main: " .. dir .. "/gone: cannot be read: no such file or directory",
+        ['secret_file = "short", algorithms = { "HS256", "HS384" }'] =
+          "/short: the secret is too short for HS384: at least 48 bytes",
+        ['secret_file = "short", algorithms = { "RS256" }'] =
+          "keys.main: algorithms: HS256, HS384 and HS512 are of secrets",
+        ['public_key_file = "private"'] = "/private: holds a private key",
+        ['public_key_file = "pem", algorithms = { "ES256" }'] = "key 1: fits none of the algorithms that are wanted",
+        ['public_key_file = "pem", algorithms = { "ES255" }'] = 'found "ES255"; did you mean "ES256"?',
+        ['jwks_file = "empty.json"'] = "/empty.json: holds no key that can be used",
+        ['jwks_file = "mixed.json"'] = '/mixed.json: secrets ("oct") and public keys cannot share a set',
+        ['jwks_file = "pem"'] = "/pem: is not JSON",
+        ['jwks_url = "http://id.example/keys"'] = "keys.main.jwks_url: expected https",
+        ['jwks_url = "http://127.0.0.1.example/keys"'] = "keys.main.jwks_url: expected https",
+        ['jwks_url = "ftp://x/"'] = "keys.main.jwks_url: ",
+        ['jwks_url = "https://x/", refresh_s = 29'] =
+          "keys.main.refresh_s: expected an integer from 30 to 86400 (seconds)",
+        ['secret_file = "short", ca_file = "x"'] = "keys.main.ca_file: is of use with jwks_url only",
+      } do
+        local said = check(keys)
+        assert.truthy(said:find(why, 1, true), keys .. "\n" .. said)
+      end
+    end)
+
+    it("that can work, does", function()
+      for _, keys in ipairs {
+        'secret_file = "short"', 'public_key_file = "pem", algorithms = { "RS256", "PS256" }',
+        'jwks_url = "https://id.example/keys"', 'jwks_url = "http://localhost:1/keys"', 'jwks_url = "http://[::1]:1/k"',
+        'jwks_url = "http://127.0.0.1:1"',
+      } do
+        assert.equal("ok", check(keys))
+      end
+    end)
+  end)
+end)

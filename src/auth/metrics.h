@@ -1,0 +1,29 @@
+/* Counters and gauges of the auth folder; admin/metrics.c prints them. Plain integers: one thread.
+ */
+#ifndef AUTH_METRICS_H
+#define AUTH_METRICS_H
+
+#include <stdint.h>
+
+/* X(member, kind, name, help): kind is counter or gauge */
+#define AUTH_METRICS(X)                                                                            \
+    X(tokens_verified, counter, "tidegate_tokens_total{result=\"verified\"}",                      \
+      "Tokens that policies asked about, by result; cached: verified before.")                     \
+    X(tokens_cached, counter, "tidegate_tokens_total{result=\"cached\"}", "")                      \
+    X(tokens_refused, counter, "tidegate_tokens_total{result=\"refused\"}", "")                    \
+    X(tokens_unanswered, counter, "tidegate_tokens_total{result=\"unanswered\"}", "")              \
+    X(token_cache_bytes, gauge, "tidegate_token_cache_bytes", "Memory of verified tokens kept.")   \
+    X(key_sets, gauge, "tidegate_key_sets", "Key sets of the configuration.")                      \
+    X(key_sets_unavailable, gauge, "tidegate_key_sets_unavailable",                                \
+      "Key sets without keys: not fetched yet, or too long ago.")                                  \
+    X(key_reads, counter, "tidegate_key_reads_total{result=\"ok\"}",                               \
+      "Times keys were fetched, or read again from a changed file.")                               \
+    X(key_read_failures, counter, "tidegate_key_reads_total{result=\"failed\"}", "")
+
+struct auth_metrics {
+#define X(member, kind, name, help) uint64_t member;
+    AUTH_METRICS(X)
+#undef X
+};
+
+#endif

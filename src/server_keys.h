@@ -1,0 +1,11 @@
+/* The `keys` of a configuration, as a keyring. */
+#ifndef SERVER_KEYS_H
+#define SERVER_KEYS_H
+
+#include "auth/keyring.h"
+#include "config.h"
+
+/* Reads secrets and files; what is wrong is in `e`, beginning with "keys.NAME". */
+int server_keys_open(struct keyring **out, const struct config *cfg, struct err *e);
+
+#endif
