@@ -102,8 +102,9 @@ static void order_restart(void *ctx)
 static void on_stop(void *ctx, int signum)
 {
     struct process *p = ctx;
-    (void)signum;
-    http_server_close_all(&p->server, CLOSE_DRAINING);
+    if (signum != SIGUSR2) {
+        http_server_close_all(&p->server, CLOSE_DRAINING);
+    }
 }
 
 int admin_process_run(const struct config *cfg, const struct admin_process *given)
@@ -130,7 +131,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .order_drain = order_drain,
                                          .order_restart = order_restart,
                                          .ctx = &p};
-        int rc = loop_on_stop_signal(p.loop, on_stop, &p);
+        int rc = loop_on_signal(p.loop, on_stop, &p);
         rc = rc ? rc : listener_open_socket(&p.server, given->listen, &e);
         code = rc ? EX_UNAVAILABLE : 0;
         loop_run(p.loop);

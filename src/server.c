@@ -126,6 +126,11 @@ static void drain(void *ctx)
 static void on_stop(void *ctx, int signum)
 {
     struct server *s = ctx;
+    if (signum == SIGUSR2) {
+        log_warn("server", "only the supervisor of several workers can restart them",
+                 LOG_F(log_str("signal", "SIGUSR2")));
+        return;
+    }
     /* to a worker SIGTERM may come from the supervisor and from who stops the whole service */
     if (s->worker ? signum == WORKER_DRAIN_SIGNAL : !s->draining) {
         drain(s);
@@ -334,7 +339,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
 static void start(struct server *s)
 {
     struct err e = {0};
-    int rc = loop_on_stop_signal(s->loop, on_stop, s);
+    int rc = loop_on_signal(s->loop, on_stop, s);
     if (rc) {
         err_set(&e, rc, "cannot handle signals: %s", uv_strerror(rc));
         give_up(s, EX_OSERR, &e);

@@ -191,13 +191,14 @@ local function generate(server, process, work, place)
   return doc, doc and table.concat(doc.problems, "; ") or read(place.dir .. "/said")
 end
 
--- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file) and workers
--- (Tidegate only), query (added to the path of subscribers). Returns the document, or nil; and what is wrong with it.
+-- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file), workers and
+-- log_events (Tidegate only), query (added to the path of subscribers). Returns the document, or nil; and what is
+-- wrong with it.
 function M.measure(server, work, binary)
   local place = {
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
     port = free_port(), tidegate = binary, root = M.root, policy = work.policy,
-    workers = work.workers,
+    workers = work.workers, log_events = work.log_events,
   }
   local log = assert(uv.fs_open(place.dir .. "/log", "w", 384))
   local program, args = server.command(place)

@@ -75,6 +75,7 @@ local function run_scenario(scenario, servers)
       io.stderr:write(("bench: %s, round %d: %s\n"):format(scenario.name, round, server.name))
       local doc, why = harness.measure(server, {
         args = scenario.args, seconds = options.seconds, workers = scenario.workers,
+        log_events = scenario.log_events,
       }, options.tidegate)
       keep_raw(server, scenario, round, doc)
       runs[server.name][round] = doc

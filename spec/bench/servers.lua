@@ -4,7 +4,7 @@
 --     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
--- workers (how many, or nil) }.
+-- workers and log_events (how many, or nil) }.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -29,12 +29,14 @@ return {
   listen = { "127.0.0.1:%d" },
   admin = "unix:%s/admin",
   workers = %d,
+  event_log = { max_events = %d },
   store = { path = "store" },
   policy = { file = %q, auth = "open" },
   limits = { max_connections = 19500 },
   log = { level = "warn" },
 }
-]]):format(place.port, place.dir, place.workers or 1, place.policy or place.root .. "/scripts/policies/open.lua"))
+]]):format(place.port, place.dir, place.workers or 1, place.log_events or 65536,
+    place.policy or place.root .. "/scripts/policies/open.lua"))
   return place.tidegate, { "serve", place.dir .. "/bench.lua" }
 end
 

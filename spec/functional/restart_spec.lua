@@ -68,6 +68,9 @@ describe("a rolling restart", function()
     local alone = tidegate.start()
     local r = http.post(alone.admin, "/restart", "")
     assert.equal(409, r.status)
+    alone:signal "USR2"
+    eventually("it says that it cannot", function() return alone:logged { level = "warn", signal = "SIGUSR2" } end)
+    assert.equal(200, http.get(alone.admin, "/readyz").status)
     assert.matches("several `workers`", r.json.detail, 1, true)
   end)
 

@@ -187,6 +187,26 @@ describe("several workers", function()
     assert.equal(0, broker:metric "tidegate_gaps_total")
   end)
 
+  it("load the policy anew together", function()
+    local broker = start()
+    broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub('or { "%*%*" }', 'or { "new" }')))
+    broker:signal "HUP"
+    for worker = 1, WORKERS do
+      eventually("worker " .. worker .. " has it", function()
+        return broker:logged { msg = "reloaded", worker = tostring(worker) }
+      end)
+    end
+    local clients = {}
+    for i = 1, 12 do
+      clients[i] = sse.open(broker, {})
+    end
+    broker:publish("old", "x")
+    broker:publish("new", "y")
+    for _, c in ipairs(clients) do
+      assert.equal("y", c:next().data)
+    end
+  end)
+
   it("are not ready while one does not answer", function()
     local broker = start()
     local pid = pid_of(broker, 1)

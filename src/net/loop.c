@@ -30,7 +30,7 @@ struct loop {
     uv_check_t check;
     uv_idle_t idle;
     uv_timer_t timer;
-    uv_signal_t sigint, sigterm;
+    uv_signal_t sigint, sigterm, sigusr2;
     struct list tasks, classes;
     struct flush flushes[FLUSH_MAX];
     unsigned flush_count;
@@ -153,6 +153,7 @@ struct loop *loop_new(void)
     REQUIRE(uv_timer_init(&l->uv, &l->timer) == 0);
     REQUIRE(uv_signal_init(&l->uv, &l->sigint) == 0);
     REQUIRE(uv_signal_init(&l->uv, &l->sigterm) == 0);
+    REQUIRE(uv_signal_init(&l->uv, &l->sigusr2) == 0);
     l->idle.idle_cb = on_idle;
     REQUIRE(uv_prepare_start(&l->prepare, on_prepare) == 0);
     REQUIRE(uv_check_start(&l->check, on_check) == 0);
@@ -162,6 +163,7 @@ struct loop *loop_new(void)
     uv_unref((uv_handle_t *)&l->timer);
     uv_unref((uv_handle_t *)&l->sigint);
     uv_unref((uv_handle_t *)&l->sigterm);
+    uv_unref((uv_handle_t *)&l->sigusr2);
     return l;
 }
 
@@ -239,12 +241,13 @@ void deadline_arm_in(struct deadline_class *c, struct deadline *d, uint64_t ms)
     }
 }
 
-int loop_on_stop_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx)
+int loop_on_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx)
 {
     l->on_stop = cb;
     l->on_stop_ctx = ctx;
-    l->sigint.data = l->sigterm.data = l;
+    l->sigint.data = l->sigterm.data = l->sigusr2.data = l;
     int rc = uv_signal_start(&l->sigint, on_signal, SIGINT);
+    rc = rc ? rc : uv_signal_start(&l->sigusr2, on_signal, SIGUSR2);
     return rc ? rc : uv_signal_start(&l->sigterm, on_signal, SIGTERM);
 }
 
@@ -272,7 +275,8 @@ unsigned loop_free(struct loop *l)
 {
     uv_handle_t *own[] = {(uv_handle_t *)&l->prepare, (uv_handle_t *)&l->check,
                           (uv_handle_t *)&l->idle,    (uv_handle_t *)&l->timer,
-                          (uv_handle_t *)&l->sigint,  (uv_handle_t *)&l->sigterm};
+                          (uv_handle_t *)&l->sigint,  (uv_handle_t *)&l->sigterm,
+                          (uv_handle_t *)&l->sigusr2};
     unsigned open = 0;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         uv_close(own[i], NULL);

@@ -76,8 +76,8 @@ static inline void deadline_disarm(struct deadline *d)
     list_del(&d->node);
 }
 
-/* SIGINT, SIGTERM: `cb` on the loop thread. */
-int loop_on_stop_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx);
+/* SIGINT, SIGTERM, SIGUSR2: `cb` on the loop thread. */
+int loop_on_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx);
 
 /* Runs until no handle is left but the loop's own. */
 void loop_run(struct loop *l);

@@ -188,8 +188,9 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite
 
 /* ------------------------------------------------------------------ opening */
 
-/* Waits in small steps, so that a lock held by short transactions is got soon; SQLite's own handler
- * backs off to 100 ms and starves. */
+/* Waits in small steps, the smaller the sooner, so that a lock held by short transactions (one of
+ * another worker takes as long as an fsync) is got soon; SQLite's own handler backs off to 100 ms
+ * and starves. */
 static int wait_for_lock(void *ctx, int times)
 {
     struct sqlite_db *db = ctx;
@@ -200,7 +201,7 @@ static int wait_for_lock(void *ctx, int times)
     if (now - db->busy_since >= (uint64_t)db->busy_ms * 1000000) {
         return 0;
     }
-    struct timespec nap = {.tv_nsec = times < 20 ? 500000 : 3000000};
+    struct timespec nap = {.tv_nsec = times < 10 ? 50000 : times < 30 ? 500000 : 3000000};
     (void)nanosleep(&nap, NULL);
     return 1;
 }
