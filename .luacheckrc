@@ -7,6 +7,7 @@ stds.tidegate_policy = {
     tg = { fields = { "deny", "geohash", "pattern_ok", "topic", "topic_ok" } },
     cache = { fields = { "fetch" } },
     db = { fields = { "query" } },
+    http = { fields = { "get", "post" } },
     json = { fields = { "encode", "decode", "null", "array" } },
     log = { fields = { "info", "warn" } },
     "assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "setmetatable", "sleep", "tonumber", "tostring",

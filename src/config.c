@@ -60,6 +60,30 @@ static const struct lua_config_entry keys_entry = {
     .key_count = sizeof keys_fields / sizeof *keys_fields,
 };
 
+static const struct lua_config_key http_target_keys[] = {
+    {.path = "url", .type = LUA_CONFIG_TEXT, .offset = offsetof(struct config_http_target, url)},
+    {.path = "timeout_ms",
+     .type = LUA_CONFIG_INTEGER,
+     .offset = offsetof(struct config_http_target, timeout_ms)},
+    {.path = "max_response_bytes",
+     .type = LUA_CONFIG_INTEGER,
+     .offset = offsetof(struct config_http_target, max_response_bytes)},
+    {.path = "headers",
+     .type = LUA_CONFIG_LIST,
+     .offset = offsetof(struct config_http_target, headers.v),
+     .count_offset = offsetof(struct config_http_target, headers.n)},
+    {.path = "ca_file",
+     .type = LUA_CONFIG_TEXT,
+     .offset = offsetof(struct config_http_target, ca_file)},
+};
+
+static const struct lua_config_entry http_target = {
+    .size = sizeof(struct config_http_target),
+    .name_offset = offsetof(struct config_http_target, name),
+    .keys = http_target_keys,
+    .key_count = sizeof http_target_keys / sizeof *http_target_keys,
+};
+
 static const struct lua_config_key keys[] = {
     LIST("listen", listen),
     KEY("admin", LUA_CONFIG_TEXT, admin),
@@ -115,6 +139,12 @@ static const struct lua_config_key keys[] = {
     INTEGER(database, timeout_ms),
     INTEGER(database, max_rows),
     INTEGER(database, max_bytes),
+
+    {.path = "http_targets",
+     .type = LUA_CONFIG_MAP,
+     .offset = offsetof(struct config, http_targets.v),
+     .count_offset = offsetof(struct config, http_targets.n),
+     .entry = &http_target},
 
     TEXT(policy, file),
     TEXT(policy, auth),
@@ -228,12 +258,29 @@ static int check_jwks_url(const char *text, struct err *e)
                           "expected https: keys may come over http only from this machine");
 }
 
+static int check_http_url(const char *text, struct err *e)
+{
+    int rc = http_client_check_url(text, e);
+    if (rc == 0 && strchr(text, '?')) {
+        rc = err_set(e, UV_EINVAL, "has a query: policies add theirs");
+    }
+    return rc;
+}
+
+static int check_http_header(const char *text, struct err *e)
+{
+    struct http_client_header h = http_client_split_header(text);
+    return h.name.p ? http_client_check_header(&h, e)
+                    : err_set(e, UV_EINVAL, "expected \"Name: value\"");
+}
+
 static struct lua_config_spec make_spec(void)
 {
     static const struct lua_config_format formats[] = {
-        {"address", check_address},   {"local_address", check_local_address},
-        {"network", check_network},   {"conninfo", check_conninfo},
-        {"jwks_url", check_jwks_url}, {NULL, NULL}};
+        {"address", check_address},         {"local_address", check_local_address},
+        {"network", check_network},         {"conninfo", check_conninfo},
+        {"jwks_url", check_jwks_url},       {"http_url", check_http_url},
+        {"http_header", check_http_header}, {NULL, NULL}};
     const struct embedded *schema = embedded_find("scripts/lib/config_schema.lua");
     REQUIRE(schema);
     return (struct lua_config_spec){.schema = slice_of(schema->data, schema->size),
@@ -318,6 +365,10 @@ static int resolve(struct config *c, const char *path, const struct config_overr
     rc =
         rc ? rc
            : make_absolute(&c->store.path, o->store && !pg_conninfo_is(o->store) ? here : file_dir);
+    for (size_t i = 0; i < c->http_targets.n && rc == 0; i++) {
+        char **ca_file = &c->http_targets.v[i].ca_file;
+        rc = *ca_file ? make_absolute(ca_file, file_dir) : 0;
+    }
     if (rc == 0 && c->database.path) {
         rc = make_absolute(&c->database.path, file_dir);
     }

@@ -26,6 +26,14 @@ struct config_keys {
     int64_t refresh_s, stale_s;
 };
 
+/* A server that policies may ask. */
+struct config_http_target {
+    char *name, *url;
+    int64_t timeout_ms, max_response_bytes;
+    struct config_strings headers; /* "Name: value", may be secret */
+    char *ca_file;                 /* absolute; NULL: the system's authorities */
+};
+
 struct config {
     struct config_strings listen;          /* "HOST:PORT", "[IPV6]:PORT", "unix:/path" */
     char *admin;                           /* the same, local only; NULL: no admin listener */
@@ -70,6 +78,11 @@ struct config {
         char *path;     /* of "sqlite", absolute; else NULL */
         int64_t connections, queue, timeout_ms, max_rows, max_bytes;
     } database; /* that policies look things up in */
+
+    struct {
+        struct config_http_target *v; /* by name */
+        size_t n;
+    } http_targets;
 
     struct {
         char *file; /* absolute */

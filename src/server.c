@@ -336,6 +336,19 @@ static void on_policy(void *ctx, int rc, const struct err *why)
 }
 
 /* The policy first: a broken one leaves no store behind. The rest follows when it is ready. */
+static int start_request(void *ctx, const struct lua_http_target *target,
+                         const struct http_client_request *rq, http_client_cb cb, void *cb_ctx,
+                         uint64_t token, uint64_t *id, struct err *e)
+{
+    (void)target;
+    return http_client_start(ctx, rq, cb, cb_ctx, token, id, e);
+}
+
+static void cancel_request(void *ctx, uint64_t id)
+{
+    http_client_cancel(ctx, id);
+}
+
 static void start(struct server *s)
 {
     struct err e = {0};
@@ -350,6 +363,11 @@ static void start(struct server *s)
         give_up(s, EX_UNAVAILABLE, &e);
         return;
     }
+    s->options.http.start = start_request;
+    s->options.http.cancel = cancel_request;
+    s->options.http.ctx = s->http_client;
+    s->options.http.metrics = &s->metrics;
+    s->options.policy.http = &s->options.http;
     if (s->options.has_database &&
         query_open(&s->options.database, s->loop, &s->metrics, &s->queries, &e)) {
         give_up(s, EX_CONFIG, &e);

@@ -113,6 +113,33 @@ static struct query_options database_options(const struct config *c)
                                            .bytes = (size_t)c->database.max_bytes}};
 }
 
+/* The targets and their headers; strings are borrowed from the configuration. */
+static struct lua_http_service http_service(const struct config *c)
+{
+    size_t n = c->http_targets.n, headers = 0, at = 0;
+    for (size_t i = 0; i < n; i++) {
+        headers += c->http_targets.v[i].headers.n;
+    }
+    /* one piece of memory: what points to the headers is inside it, so it is freed as one */
+    struct lua_http_target *v =
+        xcalloc(1, (n + 1) * sizeof *v + headers * sizeof(struct http_client_header));
+    struct http_client_header *all = (struct http_client_header *)(void *)(v + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        const struct config_http_target *t = &c->http_targets.v[i];
+        v[i] = (struct lua_http_target){.name = t->name,
+                                        .url = t->url,
+                                        .timeout_ms = (unsigned)t->timeout_ms,
+                                        .max_response_bytes = (size_t)t->max_response_bytes,
+                                        .ca_file = t->ca_file,
+                                        .headers = all + at,
+                                        .header_count = t->headers.n};
+        for (size_t j = 0; j < t->headers.n; j++) {
+            all[at++] = http_client_split_header(t->headers.v[j]);
+        }
+    }
+    return (struct lua_http_service){.targets = v, .target_count = n};
+}
+
 int server_options_init(struct server_options *o, const struct config *c, struct err *e)
 {
     *o = (struct server_options){
@@ -146,6 +173,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     };
     o->has_database = strcmp(c->database.driver, "none") != 0;
     o->database = database_options(c);
+    o->http = http_service(c);
     o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
                                                   .max_queued = HTTP_CLIENT_QUEUED,
                                                   .max_idle = HTTP_CLIENT_IDLE};
@@ -170,6 +198,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
 
 void server_options_clear(struct server_options *o)
 {
+    free(o->http.targets);
+    o->http.targets = NULL;
     free(o->trusted_proxies);
     o->trusted_proxies = NULL;
 }

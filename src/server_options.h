@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "config.h"
 #include "lua/lua_cache.h"
+#include "lua/lua_http.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "net/http_client.h"
@@ -19,6 +20,7 @@ struct server_options {
     struct store_options store;
     bool has_database; /* for policies */
     struct query_options database;
+    struct lua_http_service http;     /* targets: owned */
     struct lua_policy_options policy; /* waits, cache: set by who makes them */
     struct lua_waits_limits waits;
     struct lua_cache_limits cache;

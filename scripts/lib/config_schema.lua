@@ -219,6 +219,31 @@ local fields = {
     bytes("max_bytes", 1 * MIB, 1 * KIB, 64 * MIB, "The same in bytes."),
   }),
 
+  {
+    name = "http_targets", kind = "map", max = 256,
+    doc = "Servers that policies may ask with `http.get` and `http.post`, by name: they can ask no others. Redirects "
+      .. "are not followed, certificates are verified, proxies of the environment are ignored.",
+    fields = {
+      {
+        name = "url", kind = "text", required = true, max = 2048, format = "http_url",
+        expect = 'a URL such as "https://users.internal/v1"',
+        doc = "Where it is; a policy adds path and query. Without user, password and query.",
+      },
+      milliseconds("timeout_ms", 2000, 10, 60000, "A complete answer has to be there by then, waiting included."),
+      bytes("max_response_bytes", 256 * KIB, 1, 64 * MIB, "A longer body is an error."),
+      {
+        name = "headers", kind = "list", max = 32, default = {},
+        of = { kind = "text", format = "http_header", expect = 'a header such as "Authorization: Bearer ..."',
+          secret = true },
+        doc = "Sent with every request. Take secrets from `env()`.",
+      },
+      {
+        name = "ca_file", kind = "text", off = true, default = false, expect = "the path of a file",
+        doc = "PEM: the authorities to trust, instead of the system's. Relative to the configuration file.",
+      },
+    },
+  },
+
   section("policy", "Who may connect, and what they may see.", {
     {
       name = "file", kind = "text", required = true, expect = "the path of a Lua file",

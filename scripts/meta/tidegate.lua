@@ -205,6 +205,40 @@ db = {}
 ---@return table<string,tg.Scalar>[]? rows, string? err
 function db.query(name, ...) end
 
+http = {}
+
+---@class tg.HttpOptions
+---@field path (string|tg.Scalar[])?  after the target's URL: text that is encoded already, "/users/7", or segments to be encoded, { "users", who.sub }. "." and ".." are refused
+---@field query table<string,tg.Scalar>?  at most 32, encoded here
+---@field headers table<string,tg.Scalar>?  beside those of the target
+---@field timeout_ms integer?         less than the target's
+
+---@class tg.HttpPostOptions: tg.HttpOptions
+---@field body string?
+---@field json any                    instead of a body: sent as JSON
+
+---@class tg.HttpResponse
+---@field status integer              200 to 599; redirects are not followed
+---@field body string
+---@field headers table<string,string>  lower-case names; of equal names all, joined by ", "
+---@field json any                    the body decoded, where the Content-Type says JSON and it is
+
+---Asks a server of the configuration (`http_targets`). Any complete answer is a response; nil and why
+---for everything else: no connection, no answer in time, too large, not to be trusted. Raises on an
+---unknown target and on options that are none.
+---@async
+---@param target string
+---@param opts tg.HttpOptions?
+---@return tg.HttpResponse? response, string? err
+function http.get(target, opts) end
+
+---The same with POST. A connection that the server closed meanwhile makes it be sent again.
+---@async
+---@param target string
+---@param opts tg.HttpPostOptions?
+---@return tg.HttpResponse? response, string? err
+function http.post(target, opts) end
+
 json = {}
 
 ---JSON null inside decoded values; not false, not nil.

@@ -268,6 +268,11 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
             put_latency(out, "tidegate_store_batch_seconds",
                         "Moving one batch from the outbox to the events.", &m->broker->store_batch);
     }
+    if (rc == 0 && m->broker->http_request.count) {
+        rc = put_latency(out, "tidegate_http_client_seconds",
+                         "From a policy's request to its answer, waiting included.",
+                         &m->broker->http_request);
+    }
     if (rc == 0 && m->broker->database_query.count) {
         rc = put_latency(out, "tidegate_database_query_seconds",
                          "From a policy's query to its answer, waiting included.",

@@ -183,6 +183,7 @@ struct broker_metrics {
 #undef X
     struct latency store_append;   /* tidegate_store_append_seconds: accepted to committed */
     struct latency store_read;     /* tidegate_store_read_seconds: one page */
+    struct latency http_request;   /* tidegate_http_client_seconds: asked to answered */
     struct latency database_query; /* tidegate_database_query_seconds: asked to answered */
     struct latency store_batch;    /* tidegate_store_batch_seconds: outbox to events */
 };

@@ -5,6 +5,7 @@
 #include "broker/topic.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_db.h"
+#include "lua/lua_http.h"
 #include "lua/lua_json.h"
 #include "lua/lua_jwt.h"
 #include "lua/lua_log.h"
@@ -173,6 +174,7 @@ void lua_api_open(lua_State *L)
     lua_cache_open(L);
     set_readonly(L, "cache");
     lua_db_open(L);
+    lua_http_open(L);
     lua_pushcfunction(L, lua_log_print);
     lua_setfield(L, -2, "print");
     lua_pushcfunction(L, lua_sleep);

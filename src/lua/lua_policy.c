@@ -485,6 +485,7 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
                                       .coros = p->coros,
                                       .cache = p->opt.cache,
                                       .queries = &p->file.queries,
+                                      .http = p->opt.http,
                                       .extend = p->opt.extend,
                                       .extend_ctx = p->opt.extend_ctx};
     int rc = lua_sandbox_open(p->vm, &p->sandbox, e);

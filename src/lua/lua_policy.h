@@ -22,6 +22,7 @@ struct lua_policy_cpu {
     unsigned load_ms;   /* running the file */
 };
 struct query_source;
+struct lua_http_service;
 
 struct lua_policy_options {
     const char *file;              /* absolute; `require` looks below its directory */
@@ -37,6 +38,7 @@ struct lua_policy_options {
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
     struct query_source
         *queries; /* what db.query asks, borrowed for the policy's life; NULL: none */
+    struct lua_http_service *http; /* what http.get asks, borrowed as well; NULL: nobody */
     /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
      * none. What specs and tools put in. */
     void (*extend)(struct lua_State *L, void *ctx);

@@ -12,6 +12,7 @@
 struct lua_cache;
 struct keyring;
 struct lua_coros;
+struct lua_http_service;
 struct lua_queries;
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
@@ -25,6 +26,7 @@ struct lua_sandbox {
     struct lua_coros *coros;           /* borrowed; NULL: nothing can wait */
     struct lua_cache *cache;           /* borrowed; not NULL where something can */
     const struct lua_queries *queries; /* borrowed; NULL: the policy has none */
+    struct lua_http_service *http;     /* borrowed; NULL: no targets */
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;

@@ -91,6 +91,8 @@ struct slice http_client_header(const struct http_client_response *res, const ch
 /* An absolute http or https URL with a host, without user, password and fragment? 0, or UV_EINVAL
  * with a reason. */
 int http_client_check_url(const char *url, struct err *e);
+/* "Name: value" taken apart, borrowed from `line`; an absent name where there is no colon. */
+struct http_client_header http_client_split_header(const char *line);
 /* May it be sent? A name must be a token (RFC 9110, 5.6.2) and not one of those that frame a
  * message or belong to one connection; a value has no control character but the tab. */
 int http_client_check_header(const struct http_client_header *h, struct err *e);

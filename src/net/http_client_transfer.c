@@ -157,6 +157,17 @@ static struct slice trimmed(const char *p, const char *end)
     return slice_of(p, (size_t)(end - p));
 }
 
+struct http_client_header http_client_split_header(const char *line)
+{
+    const char *colon = strchr(line, ':');
+    struct http_client_header h = {{0}, {0}};
+    if (colon) {
+        h.name = slice_of(line, (size_t)(colon - line));
+        h.value = trimmed(colon + 1, colon + strlen(colon));
+    }
+    return h;
+}
+
 struct slice http_client_header(const struct http_client_response *res, const char *name)
 {
     struct slice found = {0};
