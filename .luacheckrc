@@ -4,7 +4,7 @@ exclude_files = { "build/" }
 
 stds.tidegate_policy = {
   read_globals = {
-    tg = { fields = { "deny", "geohash", "pattern_ok", "topic", "topic_ok" } },
+    tg = { fields = { "deny", "geohash", "jwt", "pattern_ok", "topic", "topic_ok" } },
     cache = { fields = { "fetch" } },
     db = { fields = { "query" } },
     http = { fields = { "get", "post" } },

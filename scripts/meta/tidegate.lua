@@ -42,7 +42,7 @@
 ---@field tls nil                     not yet
 
 ---@class tg.Identity                 scalars, at most 2048 bytes of JSON; kept for the connection
----@field expires integer?            Unix seconds: the stream ends then
+---@field expires number?             Unix seconds: the stream ends then, and the client reconnects; `c.exp` of tg.jwt
 ---@field [string] tg.Scalar
 
 ---@class tg.Replay
@@ -62,6 +62,7 @@
 ---@field limits tg.Limits?
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000
+---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
 ---@class tg.Event                    read-only, as is everything in it; an unknown field raises
 ---@field id string

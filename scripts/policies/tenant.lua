@@ -1,29 +1,30 @@
--- Tenants that must not see each other: each reads and writes below tenant/NAME/ only, and proves
--- who it is with a secret of its own in two request headers:
+-- Tenants that must not see each other: each reads and writes below tenant/NAME/ only. Who somebody is
+-- says a token (JWT) of your identity provider, with the claims `tenant` and, for those who may publish,
+-- `role = "writer"`. The keys it is signed with are in the configuration:
 --
---   curl -N -H 'X-Tenant: acme' -H 'X-Tenant-Secret: ...' 'http://localhost:8080/events?topic=orders'
+--   keys = { main = { jwks_url = "https://id.example/.well-known/jwks.json" } }
+--
+--   curl -N -H "Authorization: Bearer $TOKEN" 'http://localhost:8080/events?topic=orders'
+--
+-- Browsers cannot send that header from an EventSource: put the token into the cookie `tidegate_token`.
 
--- EXAMPLE VALUES: replace them, and keep this file readable for the broker only.
-local TENANTS = {
-  acme = { reader = "example-acme-reader-secret", writer = "example-acme-writer-secret" },
-  umbrella = { reader = "example-umbrella-reader-secret", writer = "example-umbrella-writer-secret" },
+-- EXAMPLE VALUES: what your tokens say of themselves.
+local TOKEN = {
+  keys = "main", alg = { "RS256", "ES256", "EdDSA" }, iss = "https://id.example", aud = "sse", leeway = 30,
 }
 
 ---@type tg.Policy
-local P = { api = 1, version = "tenant-1" }
+local P = { api = 1, version = "tenant-2" }
 
 function P.authenticate(req)
-  local name, secret = req.headers["x-tenant"], req.headers["x-tenant-secret"]
-  local tenant = name and TENANTS[name]
-  if not tenant or not secret then
-    return tg.deny(401, "unknown tenant or wrong secret")
+  local c, err = tg.jwt(req.bearer or req.cookies.tidegate_token, TOKEN)
+  if not c then
+    return tg.deny(401, err)
   end
-  for role, expected in pairs(tenant) do
-    if secret == expected then
-      return { sub = name, tenant = name, role = role }
-    end
+  if not tg.topic_ok(c.tenant) or type(c.sub) ~= "string" then
+    return tg.deny(403, "the token names no tenant, or nobody")
   end
-  return tg.deny(401, "unknown tenant or wrong secret")
+  return { sub = c.sub, tenant = c.tenant, role = c.role == "writer" and "writer" or "reader", expires = c.exp }
 end
 
 -- Clients ask for topics relative to their tenant. tg.topic() takes each segment literally: a "*"

@@ -108,6 +108,36 @@ describe("tokens", function()
     end)
   end)
 
+  it("are asked for once, grants as often as they end", function()
+    local broker = tidegate.start { policy = [[
+      local asked = 0
+      return {
+        api = 1,
+        authenticate = function() return { sub = "x", since = os.time() } end,
+        subscribe = function(req, who)
+          asked = asked + 1
+          if asked > 2 then return tg.deny(403, "not any more") end
+          return { topics = { "t" .. asked }, expires = os.time() + 1 }
+        end,
+        publish = function(pub) return pub end,
+      }]] }
+    local client = sse.open(broker)
+    broker:publish("t1", "first")
+    assert.equal("first", client:next().data)
+    local n = 0
+    local ev = eventually("the stream moves to the second grant", function()
+      n = n + 1
+      broker:publish("t2", "second " .. n)
+      return client:next(0.2)
+    end)
+    assert.matches("^second", ev.data)
+    repeat
+      ev = client:next()
+    until ev.type == "revoked"
+    client:wait_end()
+    assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="moved"}' == 1)
+  end)
+
   describe("signed with the keys of a URL", function()
     local ec = tokens.key "ES256"
 

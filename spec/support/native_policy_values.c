@@ -150,6 +150,9 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     set_integer(L, "max_lag", (lua_Integer)s->max_lag);
     set_integer(L, "heartbeat_s", s->heartbeat_s);
     set_integer(L, "retry_ms", s->retry_ms);
+    if (s->expires_ms) {
+        set_integer(L, "expires_ms", s->expires_ms);
+    }
     set_slice(L, "on_lag", slice_str(on_lag[s->on_lag]));
 }
 

@@ -123,6 +123,8 @@ describe("policy", function()
         "heartbeat (seconds): a whole number from 1 to 3600 was expected, got 0",
       ["{ topics = { 'a' }, heartbeat = '15' }"] =
         "heartbeat (seconds): a whole number from 1 to 3600 was expected, got string",
+      ["{ topics = { 'a' }, expires = os.time() }"] = "expires (Unix seconds, in the future): a whole number from",
+      ["{ topics = { 'a' }, expires = 1700000000000 }"] = "expires (Unix seconds, in the future): a whole number from",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",
       ["{ topics = { 'a' } }, 'but'"] = "subscribe returned table and string",
       ["nil, 5"] = "subscribe returned nil and number",

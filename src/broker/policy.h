@@ -52,6 +52,7 @@ struct subscription {
     enum on_lag on_lag;
     unsigned heartbeat_s; /* 0: the configuration's */
     unsigned retry_ms;    /* 0: the configuration's */
+    int64_t expires_ms;   /* Unix time at which it is to be asked for anew; 0: never */
 };
 
 enum verdict_kind {

@@ -282,6 +282,7 @@ void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
     b->lag_rules += has_lag_rule(sub);
     subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
     subscriber_set_pace(sub, s->events_per_s);
+    subscriber_set_grant_end(sub, s->expires_ms);
 }
 
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s)

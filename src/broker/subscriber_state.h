@@ -28,14 +28,15 @@ struct subscriber {
     struct list all;           /* in broker->subscribers */
     struct deadline beat;
     struct deadline_class *beat_class;
-    struct pace *pace;     /* owned; NULL: no events_per_s */
-    struct expiry *expiry; /* owned; NULL: the identity does not end */
-    struct kept *kept;     /* a reference: to be asked about again */
-    struct review *review; /* owned by review.c; NULL: not to be asked about */
-    uint64_t id;           /* the stream's */
-    uint64_t cursor;       /* last id considered; while live, see subscriber_position() */
-    uint64_t ordinal;      /* place in the log behind the cursor, for lag; while it is behind */
-    uint64_t reset_to;     /* what it has seen is gone: to be told, and to go on here; 0: no */
+    struct pace *pace;        /* owned; NULL: no events_per_s */
+    struct expiry *expiry;    /* owned; NULL: the identity does not end */
+    struct expiry *grant_end; /* owned; NULL: the policy is not to be asked again */
+    struct kept *kept;        /* a reference: to be asked about again */
+    struct review *review;    /* owned by review.c; NULL: not to be asked about */
+    uint64_t id;              /* the stream's */
+    uint64_t cursor;          /* last id considered; while live, see subscriber_position() */
+    uint64_t ordinal;         /* place in the log behind the cursor, for lag; while it is behind */
+    uint64_t reset_to;        /* what it has seen is gone: to be told, and to go on here; 0: no */
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;
@@ -80,6 +81,8 @@ void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
 /* 0: none. */
 void subscriber_set_pace(struct subscriber *sub, double events_per_s);
 void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms);
+/* The policy is asked about the stream again then; 0: not at all. */
+void subscriber_set_grant_end(struct subscriber *sub, int64_t unix_ms);
 void subscriber_clear_timing(struct subscriber *sub);
 /* Events that may be sent now; 0: none, wait. UINT_MAX without a pace. */
 unsigned subscriber_allowance(struct subscriber *sub);

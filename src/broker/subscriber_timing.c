@@ -1,5 +1,5 @@
-/* What time does to one stream: events_per_s slows it, the identity's `expires` ends it. Memory
- * only for streams that have either. */
+/* What time does to one stream: events_per_s slows it, the identity's `expires` ends it, the
+ * grant's has the policy asked again. Memory only for streams that have one of them. */
 #include "broker/subscriber_state.h"
 
 #include <limits.h>
@@ -85,6 +85,7 @@ struct expiry {
     struct deadline due;
     struct subscriber *sub;
     int64_t at_ms; /* Unix */
+    bool of_grant; /* else of the identity */
 };
 
 static void on_expiry(struct deadline *d);
@@ -107,24 +108,46 @@ static void on_expiry(struct deadline *d)
         expiry_arm(x);
         return;
     }
-    subscriber_end(x->sub, CLOSE_GRANT_EXPIRED, x->sub->retry_ms);
+    if (x->of_grant) {
+        review_now(x->sub);
+    } else {
+        subscriber_end(x->sub, CLOSE_GRANT_EXPIRED, x->sub->retry_ms);
+    }
 }
 
-void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms)
+/* Takes the place of `*at`, if there is one; 0: none from now on. */
+static void set_expiry(struct subscriber *sub, struct expiry **at, int64_t unix_ms, bool of_grant)
 {
+    if (*at) {
+        deadline_disarm(&(*at)->due);
+        free(*at);
+        *at = NULL;
+    }
+    if (unix_ms == 0) {
+        return;
+    }
     struct expiry *x = xcalloc(1, sizeof *x);
     deadline_init(&x->due);
     x->sub = sub;
     x->at_ms = unix_ms;
-    sub->expiry = x;
+    x->of_grant = of_grant;
+    *at = x;
     expiry_arm(x);
+}
+
+void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms)
+{
+    set_expiry(sub, &sub->expiry, unix_ms, false);
+}
+
+void subscriber_set_grant_end(struct subscriber *sub, int64_t unix_ms)
+{
+    set_expiry(sub, &sub->grant_end, unix_ms, true);
 }
 
 void subscriber_clear_timing(struct subscriber *sub)
 {
     clear_pace(sub);
-    if (sub->expiry) {
-        deadline_disarm(&sub->expiry->due);
-    }
-    free(sub->expiry);
+    subscriber_set_expiry(sub, 0);
+    subscriber_set_grant_end(sub, 0);
 }

@@ -3,6 +3,7 @@
 #include "broker/topic.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
+#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 #include "lua/lua_verdict.h"
 
@@ -186,11 +187,23 @@ static void read_limits(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+/* A time that has passed would be asked about again and again. */
+static void read_expires(lua_State *L, int t, struct subscription *s)
+{
+    const struct lua_sandbox *sandbox = lua_vm_host(L);
+    lua_Integer now_s = sandbox->unix_ms(sandbox->ctx) / 1000;
+    if (lua_shape_field(L, t, "expires") != LUA_TNIL) {
+        s->expires_ms = 1000 * lua_shape_integer(L, -1, "expires (Unix seconds, in the future)",
+                                                 now_s + 1, LUA_VERDICT_EXPIRES_MAX_S);
+    }
+    lua_pop(L, 1);
+}
+
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics", "filter",    "format",   "params", "replay",
-                                       "limits", "heartbeat", "retry_ms", NULL};
+    static const char *const keys[] = {"topics", "filter",    "format",   "params",  "replay",
+                                       "limits", "heartbeat", "retry_ms", "expires", NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -207,4 +220,5 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
         s->retry_ms = (unsigned)lua_shape_integer(L, -1, "retry_ms", 1, RETRY_MAX_MS);
     }
     lua_pop(L, 2);
+    read_expires(L, idx, s);
 }

@@ -6,11 +6,11 @@
 #include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <uv.h>
 
 enum { NAME_BYTES = 64, TRANSIENT_REASON_BYTES = 1024 };
-static const lua_Integer expires_max_s = 4102444800; /* the year 2100: later was milliseconds */
 
 void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *limits)
 {
@@ -154,8 +154,12 @@ void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d)
         lua_replace(L, idx);
     }
     if (lua_shape_field(L, idx, "expires") != LUA_TNIL) {
-        d->v.expires_ms =
-            1000 * lua_shape_integer(L, -1, "identity.expires (Unix seconds)", 1, expires_max_s);
+        if (lua_type(L, -1) == LUA_TNUMBER && !lua_isinteger(L, -1)) { /* as tokens may have it */
+            lua_pushnumber(L, floor(lua_tonumber(L, -1)));
+            lua_replace(L, -2);
+        }
+        d->v.expires_ms = 1000 * lua_shape_integer(L, -1, "identity.expires (Unix seconds)", 1,
+                                                   LUA_VERDICT_EXPIRES_MAX_S);
     }
     lua_pop(L, 1);
 }

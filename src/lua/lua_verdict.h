@@ -7,6 +7,10 @@
 
 /* A verdict under construction: owns the text it consists of, so an error raised by Lua in between
  * loses nothing. */
+/* Latest time at which anything may end, in Unix seconds: the year 9999, as for tokens. What is
+ * later was milliseconds. */
+#define LUA_VERDICT_EXPIRES_MAX_S ((lua_Integer)253402300799)
+
 struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
     struct strbuf reason, identity, filter, format, params;

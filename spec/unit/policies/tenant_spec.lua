@@ -1,18 +1,38 @@
 local policies = require "support.policies"
+local tokens = require "support.tokens"
+
+local KEY = tokens.key "EdDSA"
+local EXP = os.time() + 600
+
+-- Headers with a token of these claims; false takes one away that every good token has.
+local function bearer(claims, key)
+  local all = { sub = "ann", tenant = "acme", iss = "https://id.example", aud = "sse", exp = EXP }
+  for name, value in pairs(claims) do
+    all[name] = value or nil
+  end
+  return { Authorization = "Bearer " .. tokens.sign("EdDSA", key or KEY, all) }
+end
 
 describe("policies/tenant.lua", function()
   local p
+  local jwks = os.tmpname()
+  local file = assert(io.open(jwks, "w"))
+  file:write(tokens.jwks(tokens.jwk(KEY)))
+  file:close()
 
   before_each(function()
-    p = policies.shipped "tenant"
+    p = policies.shipped("tenant", { keys = { main = { jwks_file = jwks } } })
   end)
 
   after_each(function()
     p:close()
   end)
 
-  local READER = { ["X-Tenant"] = "acme", ["X-Tenant-Secret"] = "example-acme-reader-secret" }
-  local WRITER = { ["X-Tenant"] = "acme", ["X-Tenant-Secret"] = "example-acme-writer-secret" }
+  teardown(function()
+    os.remove(jwks)
+  end)
+
+  local READER, WRITER = bearer {}, bearer { role = "writer" }
 
   local function subscribe(headers, ...)
     local query = {}
@@ -20,18 +40,31 @@ describe("policies/tenant.lua", function()
     return p:subscribe(policies.request { headers = headers, query = query })
   end
 
-  it("knows tenants by their secret only", function()
-    for _, headers in ipairs {
-      {}, { ["X-Tenant"] = "acme" }, { ["X-Tenant"] = "nobody", ["X-Tenant-Secret"] = "x" },
-      { ["X-Tenant"] = "acme", ["X-Tenant-Secret"] = "" }, { ["X-Tenant-Secret"] = "example-acme-reader-secret" },
-      { ["X-Tenant"] = "umbrella", ["X-Tenant-Secret"] = "example-acme-reader-secret" },
-      { ["X-Tenant"] = "*", ["X-Tenant-Secret"] = "example-acme-reader-secret" },
+  it("knows tenants by their token only", function()
+    for i, headers in ipairs {
+      {}, { ["X-Tenant"] = "acme" }, { Authorization = "Bearer x" }, { Cookie = "tidegate_token=x" },
+      bearer({}, tokens.key("EdDSA", "other")), bearer { exp = os.time() - 60 }, bearer { exp = false },
+      bearer { iss = "https://evil.example" }, bearer { aud = "billing" }, bearer { aud = false },
     } do
       local v = subscribe(headers)
-      assert.same({ "deny", 401 }, { v.kind, v.status })
+      assert.same({ "deny", 401 }, { v.kind, v.status }, i)
     end
-    local v = subscribe(READER)
-    assert.equal('{"role":"reader","sub":"acme","tenant":"acme"}', v.identity)
+    for i, headers in ipairs {
+      bearer { tenant = false }, bearer { tenant = "*" }, bearer { tenant = "a/b" }, bearer { tenant = 1 },
+      bearer { tenant = "" }, bearer { sub = false }, bearer { sub = 1 },
+    } do
+      local v = subscribe(headers)
+      assert.same({ "deny", 403 }, { v.kind, v.status }, i)
+    end
+    local identity = ('{"expires":%d,"role":"reader","sub":"ann","tenant":"acme"}'):format(EXP)
+    assert.equal(identity, subscribe(READER).identity)
+    assert.equal(identity, subscribe(bearer { role = "WRITER" }).identity)
+    assert.equal(identity, subscribe({ Cookie = "tidegate_token=" .. READER.Authorization:sub(8) }).identity)
+  end)
+
+  it("ends the stream when the token does", function()
+    assert.equal(EXP * 1000, subscribe(READER).expires_ms)
+    assert.equal(EXP * 1000, subscribe(bearer { exp = EXP + 0.5 }).expires_ms)
   end)
 
   it("keeps every tenant below its own name", function()
