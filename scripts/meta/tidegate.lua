@@ -162,8 +162,8 @@ function tg.deny(status, reason) end
 ---    if not c then return tg.deny(401, err) end
 ---
 ---Where nothing can be said about a token now (the keys could not be fetched yet), it does not return: the hook ends
----there, and the client is told to come back. Raises on wrong options, and in filters and formats. Takes 2 to some
----150 us, a token that was verified before a few.
+---there, and the client is told to come back. Raises on wrong options, and in filters and formats. Takes 5 to
+---100 us (ES384: 800), a token that was verified before 4.
 ---@param token string?
 ---@param options tg.JwtOptions
 ---@return table<string,any>? claims, string? err

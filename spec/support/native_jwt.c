@@ -396,7 +396,8 @@ static int l_key_members(lua_State *L)
     return 1;
 }
 
-/* key:sign(digest or nil, input[, pss]) -> signature, as OpenSSL makes it */
+/* key:sign(digest or nil, input[, pss]) -> signature, as OpenSSL makes it. pss: true, or the bytes
+ * of salt */
 static int l_key_sign(lua_State *L)
 {
     EVP_PKEY *key = check_key(L);
@@ -409,7 +410,8 @@ static int l_key_sign(lua_State *L)
     bool ok = EVP_DigestSignInit_ex(md, &ctx, digest, NULL, NULL, key, NULL) == 1;
     if (ok && lua_toboolean(L, 4)) {
         ok = EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
-             EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) > 0;
+             EVP_PKEY_CTX_set_rsa_pss_saltlen(
+                 ctx, lua_isinteger(L, 4) ? (int)lua_tointeger(L, 4) : RSA_PSS_SALTLEN_DIGEST) > 0;
     }
     ok = ok && EVP_DigestSign(md, sig, &n, (const unsigned char *)in.p, in.n) == 1;
     EVP_MD_CTX_free(md);

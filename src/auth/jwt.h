@@ -3,7 +3,7 @@
  * The caller says which algorithms it takes; the key says which it can be used with; the token only
  * chooses among what both allow. Nothing of the token is looked at before its signature was
  * verified, but `alg`, `kid`, `typ`, `crit` and `cty`: it cannot bring or name a key. Pure, apart
- * from what OpenSSL allocates; one call costs between 2 and some 150 us. Fuzzed. */
+ * from what OpenSSL allocates; one call costs between 5 and some 100 us, of ES384 800. Fuzzed. */
 #ifndef AUTH_JWT_H
 #define AUTH_JWT_H
 
