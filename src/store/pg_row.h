@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 
 enum { PG_ROW_COLUMNS = 7 };
+#define PG_ROW_NAMES "seq, topic, type, data, attrs, key, created" /* of a function's result */
 #define PG_ROW_SQL "seq, topic, type, data, attrs::text AS attrs, key, created"
 
 /* A new reference with its id set. NULL: no memory (*reason NULL), or the row cannot be an event,

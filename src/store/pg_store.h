@@ -136,6 +136,8 @@ void pg_tail_heard(struct pg_store *s, uint64_t last); /* there are, up to this 
 /* Events of ours were committed as first, first + 1, ...: true when they follow what was delivered,
  * and so have been. */
 bool pg_tail_own(struct pg_store *s, struct event *const *events, size_t n);
+/* The same of rows that a batch of ours has made events of. */
+bool pg_tail_given(struct pg_store *s, const PGresult *rows, int column);
 int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token);
 
 /* pg_appends.c */

@@ -209,10 +209,48 @@ static void ask(struct pg_store *s, const struct pg_statement *st, struct pg_arg
     }
 }
 
+enum taken { TAKEN_ALL, TAKEN_GAP, TAKEN_SOME /* no memory for the rest */ };
+
+/* Delivers rows that begin at `column`, but for those that came another way meanwhile. */
+static enum taken take_rows(struct pg_store *s, const PGresult *res, int column, int rows)
+{
+    struct event_list events = {0};
+    enum taken taken = TAKEN_ALL;
+    uint64_t next = s->tail.last;
+    for (int i = 0; i < rows && taken == TAKEN_ALL; i++) {
+        const char *reason = NULL;
+        uint64_t seq = (uint64_t)pg_cell_int8(res, i, column);
+        if (seq <= s->tail.last || seq <= next) {
+            continue;
+        }
+        if (seq != next + 1) {
+            deliver(s, events.v, events.n);
+            event_list_clear(&events);
+            moved(s, next);
+            if (!continues(s, seq)) {
+                return TAKEN_GAP;
+            }
+        }
+        struct event *ev = pg_row_event(res, i, column, s->opt.event_bytes, &reason);
+        if (ev) {
+            event_list_push(&events, ev);
+        } else if (reason) {
+            pg_store_bad_row(s, seq, reason);
+        } else {
+            taken = TAKEN_SOME;
+            break;
+        }
+        next = seq;
+    }
+    deliver(s, events.v, events.n);
+    event_list_clear(&events);
+    moved(s, next);
+    return taken;
+}
+
 static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
 {
     struct pg_store *s = ctx;
-    struct event_list events = {0};
     bool full = false;
     (void)token;
     if (!res || PQntuples(res) < 1) {
@@ -222,37 +260,17 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
     int rows = PQgetisnull(res, 0, PG_PAGE_ROW) ? 0 : PQntuples(res);
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED);
     full = rows && (rows < pg_cell_int8(res, 0, PG_PAGE_TOTAL) || rows >= PAGE_EVENTS);
-    uint64_t next = s->tail.last;
-    for (int i = 0; i < rows; i++) {
-        uint64_t seq = (uint64_t)pg_cell_int8(res, i, PG_PAGE_ROW);
-        if (seq <= s->tail.last || seq <= next) {
-            continue; /* ours, delivered while the page was read */
-        }
-        if (seq != next + 1) {
-            deliver(s, events.v, events.n);
-            event_list_clear(&events);
-            moved(s, next);
-            if (!continues(s, seq)) {
-                s->tail.unexplained = true; /* look at the leaps, then come back */
-                look(s);
-                return;
-            }
-        }
-        const char *reason = NULL;
-        struct event *ev = pg_row_event(res, i, PG_PAGE_ROW, s->opt.event_bytes, &reason);
-        if (ev) {
-            event_list_push(&events, ev);
-        } else if (reason) {
-            pg_store_bad_row(s, seq, reason);
-        } else {
-            full = true; /* no memory: from here again */
-            break;
-        }
-        next = seq;
+    switch (take_rows(s, res, PG_PAGE_ROW, rows)) {
+    case TAKEN_GAP:
+        s->tail.unexplained = true; /* look at the leaps, then come back */
+        look(s);
+        return;
+    case TAKEN_SOME:
+        full = true;
+        break;
+    case TAKEN_ALL:
+        break;
     }
-    deliver(s, events.v, events.n);
-    event_list_clear(&events);
-    moved(s, next);
     if (full) {
         pg_appends_acknowledge(s);
         read_page(s);
@@ -342,6 +360,18 @@ bool pg_tail_own(struct pg_store *s, struct event *const *events, size_t n)
     return true;
 }
 
+bool pg_tail_given(struct pg_store *s, const PGresult *rows, int column)
+{
+    if ((uint64_t)pg_cell_int8(rows, 0, column) != s->tail.last + 1 ||
+        s->leaps_applied < s->leap_count) {
+        return false;
+    }
+    bool all = take_rows(s, rows, column, PQntuples(rows)) == TAKEN_ALL;
+    pg_appends_acknowledge(s);
+    syncs_settle(s, 0);
+    return all;
+}
+
 void pg_tail_hint(struct pg_store *s)
 {
     struct pg_tail *t = &s->tail;
@@ -362,8 +392,8 @@ static void on_late(uv_timer_t *timer)
 }
 
 /* Each batch is heard of twice or more: when its statement is answered, from its notification on
- * this connection, and read once. An append of ours that is about to be answered brings its events
- * itself: a little patience saves the read. */
+ * this connection, and read once. A statement of ours that is about to be answered brings its
+ * events itself: a little patience saves the read. */
 void pg_tail_heard(struct pg_store *s, uint64_t last)
 {
     struct pg_tail *t = &s->tail;
@@ -371,7 +401,7 @@ void pg_tail_heard(struct pg_store *s, uint64_t last)
     if (t->heard <= t->last || t->busy) {
         return; /* rest() asks again */
     }
-    if (!pg_appends_flying(s)) {
+    if (!pg_appends_flying(s) && !sequencer_is_draining(s->sequencer)) {
         pg_tail_hint(s);
     } else if (!uv_is_active((uv_handle_t *)&t->late_timer)) {
         REQUIRE(uv_timer_start(&t->late_timer, on_late, OWN_MS, 0) == 0);

@@ -182,13 +182,16 @@ CREATE FUNCTION tidegate.fault(p_topic text, p_type text, p_data text, p_attrs j
 $$;
 
 -- One batch from the outbox to the events. n: rows taken, of them dup (key known) and bad (now in rejected). `last`: the
--- newest id then, which is what the notification says. READ COMMITTED only: the statement after the lock must have a
+-- newest id then, which is what the notification says. The new events come with it, a row each, if their data is not longer
+-- than p_give bytes, which saves reading them; else a single row, seq being NULL. READ COMMITTED only: the statement after the lock must have a
 -- snapshot of its own. The planner settings that keep it on the primary key, where a long snapshot holds dead rows, are
 -- the caller's: as settings of the function they would cost more than a batch of ten rows.
-CREATE FUNCTION tidegate.drain(p_lo bigint, p_lim int, p_size bigint, p_max bigint, p_dedup boolean)
-RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint) LANGUAGE plpgsql AS $$
+CREATE FUNCTION tidegate.drain(p_lo bigint, p_lim int, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint)
+RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, seq bigint, topic text, type text, data text, attrs text,
+               key text, created timestamptz) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
-  h bigint;
+  h bigint; bytes bigint;
 BEGIN
   n := 0; dup := 0; bad := 0; last := 0; last_outbox := 0;
   PERFORM 1 FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1; -- idle: no lock, no WAL
@@ -207,11 +210,17 @@ BEGIN
          k AS (INSERT INTO tidegate.dedup SELECT s.key, s.seq, clock_timestamp() FROM s WHERE p_dedup AND s.key IS NOT NULL ORDER BY s.seq),
          e AS (INSERT INTO tidegate.events SELECT s.seq, s.topic, s.type, s.data, s.attrs, s.key, s.created, clock_timestamp() FROM s ORDER BY s.seq),
          r AS (INSERT INTO tidegate.rejected SELECT d.id, d.topic, d.type, d.data, d.attrs, d.key, d.created, d.why FROM d WHERE d.why IS NOT NULL)
-    SELECT count(*), (SELECT count(*) FROM x), count(d.why), coalesce(max(d.id), 0) INTO n, dup, bad, last_outbox FROM d;
+    SELECT count(*), (SELECT count(*) FROM x), count(d.why), coalesce(max(d.id), 0), sum(octet_length(d.data))
+      INTO n, dup, bad, last_outbox, bytes FROM d;
     last := h + n - dup - bad;
     IF last > h THEN
       UPDATE tidegate.head SET seq = last;
       PERFORM pg_notify('tidegate', last::text); -- one wake-up per batch
+      IF bytes <= p_give THEN
+        RETURN QUERY SELECT n, dup, bad, last, last_outbox, e.seq, e.topic, e.type, e.data, e.attrs::text, e.key, e.created
+                       FROM tidegate.events e WHERE e.seq > h AND e.seq <= last ORDER BY e.seq;
+        RETURN;
+      END IF;
     END IF;
   END IF;
   RETURN NEXT;

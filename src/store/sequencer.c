@@ -1,9 +1,9 @@
 /* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain, pause, drain, ... until a
  * drain finds nothing.
  *
- * A batch costs about as much as moving fifty rows, whatever is in it. So the pause is a multiple
- * of what the last batch took: rows gather while the server is busy, or its disk slow, and what is
- * spent on batches stays a small part of what the application has.
+ * A batch costs about as much as moving fifty rows, whatever is in it. So the pause grows with the
+ * rows that came in the last one, up to a multiple of what that took: rows gather while much is
+ * published, and what is spent on batches stays a small part of what the applications have.
  *
  * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
  * every probe would walk over them. So probes and drains start behind `hint`: an id that no open
@@ -16,6 +16,7 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
+#include "store/pg_row.h"
 #include "store/pg_store.h"
 #include "store/sequencer_state.h"
 
@@ -24,12 +25,15 @@
 
 enum {
     IDLE_MIN_MS = 1,
-    PAUSE_SHARE = 4, /* a batch that is not full takes at most 1/5 of the time */
+    PAUSE_MIN_MS = 2,
+    PAUSE_ROWS = 4,  /* that many more are worth a millisecond more */
+    PAUSE_SHARE = 4, /* a batch that is not full need not take less than 1/5 of the time */
     SWEEP_MS = 1000,
     SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
     HOLDERS_MS = 500,
     HOLDERS_MAX_BYTES = 256 * 1024,
-    LEASE_MS = 1000, /* between tries to become the one */
+    GIVE_BYTES = 1 << 20, /* of events that are answered by the batch that made them */
+    LEASE_MS = 1000,      /* between tries to become the one */
     ERROR_MS = 100,
     BAD_LOG_MS = 10000,
     UPKEEP_ANSWER_MS = 610000,
@@ -57,8 +61,10 @@ static const struct pg_statement holders_statement = {
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND mode = 'RowExclusiveLock' AND granted"};
 static const struct pg_statement drain_statement = {
-    "drain", "SELECT n, dup, bad, last, last_outbox FROM tidegate.drain($1::bigint, $2::int,"
-             " $3::bigint, $4::bigint, $5::boolean)"};
+    "drain",
+    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES
+    " FROM tidegate.drain($1::bigint, $2::int, $3::bigint, $4::bigint, $5::boolean, $6::bigint)"};
+enum { DRAIN_ROW = 5 };
 static const struct pg_statement park_statement = {"park",
                                                    "SELECT tidegate.park($1::bigint, $2::text)"};
 
@@ -102,8 +108,11 @@ static void ask_drain(struct sequencer *q, int64_t lo)
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
     pg_args_int8(&args, (int64_t)q->opt.event_bytes);
     pg_args_bool(&args, q->opt.key_window_s > 0);
+    pg_args_int8(&args, GIVE_BYTES);
     if (pg_client_ask(q->drain, &drain_statement, &args, on_drained, q, 0)) {
         after(q, ERROR_MS);
+    } else {
+        q->draining = true;
     }
 }
 
@@ -144,7 +153,8 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
         q->bad_log_at = uv_now(q->loop) + BAD_LOG_MS;
     }
     if (n > bad) {
-        q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, 3));
+        q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, 3),
+                          PQgetisnull(res, 0, DRAIN_ROW) ? NULL : res, DRAIN_ROW);
     }
 }
 
@@ -186,9 +196,13 @@ static void drain_refused(struct sequencer *q, const struct pg_fault *f)
     }
 }
 
-static uint64_t pause_ms(const struct sequencer *q, uint64_t took_us)
+/* A batch of few rows was not worth waiting for: the next one comes soon, so that events are quick
+ * where they are few. */
+static uint64_t pause_ms(const struct sequencer *q, unsigned rows, uint64_t took_us)
 {
-    uint64_t ms = q->busy ? took_us * PAUSE_SHARE / 1000 + IDLE_MIN_MS : IDLE_MIN_MS;
+    uint64_t by_cost = took_us * PAUSE_SHARE / 1000 + IDLE_MIN_MS;
+    uint64_t by_rows = rows / PAUSE_ROWS + PAUSE_MIN_MS;
+    uint64_t ms = by_cost < by_rows ? by_cost : by_rows;
     return ms < q->opt.poll_ms ? ms : q->opt.poll_ms;
 }
 
@@ -197,7 +211,8 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
     struct sequencer *q = ctx;
     uint64_t took_us = (uv_hrtime() - q->began_ns) / 1000;
     (void)token;
-    if (!res || PQntuples(res) != 1) {
+    q->draining = false;
+    if (!res || PQntuples(res) < 1) {
         if (f && f->code == UV_EIO) {
             drain_refused(q, f);
         } else if (!f) {
@@ -222,7 +237,7 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
     }
     move_hint(q);
     q->busy = n && q->leading;
-    after(q, q->leading ? pause_ms(q, took_us) : LEASE_MS);
+    after(q, !q->leading ? LEASE_MS : (q->busy ? pause_ms(q, n, took_us) : IDLE_MIN_MS));
 }
 
 /* ---------------------------------------------------------------- looking */
@@ -411,6 +426,11 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->upkeep = pg_client_new(loop, &client, &sequencer_upkeep_events, q);
     q->parts = 4;
     return q;
+}
+
+bool sequencer_is_draining(const struct sequencer *q)
+{
+    return q->draining;
 }
 
 void sequencer_nudge(struct sequencer *q)

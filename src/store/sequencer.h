@@ -19,7 +19,9 @@ struct sequencer_options {
 };
 
 struct sequencer_events {
-    void (*drained)(void *ctx, uint64_t last); /* there are new events, up to this one */
+    /* There are new events, up to `last`. `rows`: these events, as pg_row_event() takes them from
+     * `column` on; NULL: too large to come along. Borrowed for the call. */
+    void (*drained)(void *ctx, uint64_t last, const PGresult *rows, int column);
     void (*measured)(void *ctx, uint64_t events, uint64_t bytes);
 };
 
@@ -28,7 +30,8 @@ struct sequencer;
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
                                 struct broker_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx);
-void sequencer_nudge(struct sequencer *q); /* see pg_client_nudge() */
+bool sequencer_is_draining(const struct sequencer *q); /* drained() may be about to be called */
+void sequencer_nudge(struct sequencer *q);             /* see pg_client_nudge() */
 void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx);
 
 #endif

@@ -15,6 +15,7 @@ struct sequencer {
     struct pg_client *drain, *upkeep;
     uv_timer_t drain_timer, upkeep_timer;
     bool leading;
+    bool draining;         /* a batch is under way */
     bool sweeping;         /* the drain under way starts at 0 */
     int64_t hint;          /* nothing is at or below, and nothing will be */
     int64_t next_hint;     /* the same once `holders` have ended */

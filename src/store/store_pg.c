@@ -211,9 +211,11 @@ static const struct store_ops pg_ops = {.reads_by_topic = true,
                                         .health = store_health,
                                         .close = store_close};
 
-static void on_sequenced(void *ctx, uint64_t last)
+static void on_sequenced(void *ctx, uint64_t last, const PGresult *rows, int column)
 {
-    pg_tail_heard(ctx, last);
+    if (!rows || !pg_tail_given(ctx, rows, column)) {
+        pg_tail_heard(ctx, last);
+    }
 }
 
 static void on_measured(void *ctx, uint64_t events, uint64_t bytes)
