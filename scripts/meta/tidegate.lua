@@ -87,7 +87,7 @@
 ---@field type string?
 ---@field raw string                  the data
 ---@field attrs table<string,tg.Scalar>?
----@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended
+---@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended (long ones are cut for it)
 ---@field source string?              "http"
 
 ---@class tg.Setup

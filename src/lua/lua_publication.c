@@ -4,6 +4,7 @@
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <stdio.h>
 
@@ -42,17 +43,52 @@ static struct slice optional_string(lua_State *L, int t, const char *name, const
     return lua_shape_string(L, -1, what);
 }
 
-/* The second and later events made of one must not be taken for repetitions of the first. */
-static struct slice distinct_key(struct slice key, const struct publication_out *out, size_t from,
-                                 char *text, size_t size)
+static bool is_taken(struct slice key, const struct publication_out *out, size_t from)
 {
     for (size_t i = from; i < out->events.n; i++) {
         if (slice_eq(event_key(out->events.v[i]), key)) {
-            int n = snprintf(text, size, "%.*s#%zu", (int)key.n, key.p, out->events.n - from + 1);
-            return slice_of(text, n > 0 ? (size_t)n : 0);
+            return true;
         }
     }
-    return key;
+    return false;
+}
+
+/* FNV-1a: tells long keys apart whose ends had to go. */
+static uint64_t digest(struct slice s)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < s.n; i++) {
+        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
+    }
+    return h;
+}
+
+/* "KEY#N", or where that is too long "BEGINNING~DIGEST#N". The cut may not split a character. */
+static struct slice numbered(struct slice key, size_t number, char *text, size_t size)
+{
+    enum { DIGEST = 17 };
+    char tail[32], middle[DIGEST + 1] = "";
+    size_t n = (size_t)snprintf(tail, sizeof tail, "#%zu", number);
+    if (key.n + n > EVENT_KEY_MAX_BYTES) {
+        (void)snprintf(middle, sizeof middle, "~%016" PRIx64, digest(key));
+        for (key.n = EVENT_KEY_MAX_BYTES - DIGEST - n;
+             key.n && ((unsigned char)key.p[key.n] & 0xc0) == 0x80;) {
+            key.n--;
+        }
+    }
+    (void)snprintf(text, size, "%.*s%s%s", (int)key.n, key.p, middle, tail);
+    return slice_str(text);
+}
+
+/* The second and later events made of one must not be taken for repetitions of another of them. */
+static struct slice distinct_key(struct slice key, const struct publication_out *out, size_t from,
+                                 char *text, size_t size)
+{
+    struct slice own = key;
+    for (size_t number = out->events.n - from + 1; is_taken(own, out, from); number++) {
+        own = numbered(key, number, text, size);
+    }
+    return own;
 }
 
 /* Can the asked event itself be stored? Once only: an event gets one id. */
