@@ -123,6 +123,18 @@ describe("tidegate migrate", function()
     assert.is_nil((out .. err):find("hunter2", 1, true))
   end)
 
+  it("says which right would let it see more", function()
+    local db = server():database { schema = false }
+    finally(function() server():sql(("GRANT pg_read_all_stats TO %s"):format(pg.OWNER)) end)
+    local _, out, err = db:migrate()
+    assert.is_nil((out .. err):find "pg_read_all_stats")
+    server():sql(("REVOKE pg_read_all_stats FROM %s"):format(pg.OWNER))
+    local code
+    code, out, err = db:migrate()
+    assert.equal(0, code)
+    assert.matches("pg_read_all_stats", out .. err)
+  end)
+
   it("has nothing to do for the embedded store", function()
     local b = tidegate.prepare {}
     tidegate.forget_later(b)

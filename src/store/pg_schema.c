@@ -116,7 +116,7 @@ static void session_close(struct session *n)
 
 struct place {
     char database[128], role[128];
-    bool has_schema, may_create, owns_schema;
+    bool has_schema, may_create, owns_schema, sees_others;
 };
 
 static void copy_cell(char *out, size_t size, const PGresult *res, int column)
@@ -131,7 +131,8 @@ static int look_at_place(struct session *n, struct place *p, struct err *e)
         "SELECT current_database()::text, current_user::text,"
         " current_setting('server_encoding'), s.oid IS NOT NULL,"
         " has_database_privilege(current_database(), 'CREATE'),"
-        " coalesce(pg_has_role(s.nspowner, 'USAGE'), false), pg_is_in_recovery()"
+        " coalesce(pg_has_role(s.nspowner, 'USAGE'), false), pg_is_in_recovery(),"
+        " pg_has_role('pg_read_all_stats', 'USAGE')"
         " FROM (SELECT 1) one LEFT JOIN pg_namespace s ON s.nspname = 'tidegate'";
     char encoding[64];
     int version = pg_client_server_version(n->client);
@@ -149,6 +150,7 @@ static int look_at_place(struct session *n, struct place *p, struct err *e)
     p->has_schema = pg_cell_bool(n->res, 0, 3);
     p->may_create = pg_cell_bool(n->res, 0, 4);
     p->owns_schema = pg_cell_bool(n->res, 0, 5);
+    p->sees_others = pg_cell_bool(n->res, 0, 7);
     if (strcmp(encoding, "UTF8") != 0) {
         return err_set(e, UV_ENOTSUP,
                        "database \"%s\" has the encoding %s, events are UTF-8: make one with "
@@ -320,6 +322,12 @@ static int prepare(struct session *n, bool may_migrate, uint64_t partition_ids,
                      LOG_F(log_str("database", p.database), log_int("from", out->was),
                            log_int("to", out->version)));
         }
+    }
+    if (rc == 0 && !p.sees_others) {
+        log_info("store",
+                 "cannot see how long transactions of others have been open: GRANT"
+                 " pg_read_all_stats TO this role",
+                 LOG_F(log_str("role", p.role)));
     }
     return rc ? rc : read_position(n, &p, partition_ids, out, e);
 }
