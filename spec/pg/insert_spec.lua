@@ -51,6 +51,15 @@ describe("an INSERT into tidegate.outbox", function()
     assert.equal("", ca:next().data)
   end)
 
+  it("cannot hide where nobody looks", function()
+    for _, id in ipairs { "0", "-1", "-9223372036854775808" } do
+      local ok, err = db:try(("INSERT INTO tidegate.outbox (id, topic, data) OVERRIDING SYSTEM VALUE "
+        .. "VALUES (%s, 't', 'x')"):format(id), pg.APP)
+      assert.is_nil(ok)
+      assert.matches("id: leave it to the table", err, 1, true)
+    end
+  end)
+
   it("is seen within a second, without any traffic that could help", function()
     local c = sse.open(a, { topic = "quiet" })
     for i = 1, 3 do

@@ -379,6 +379,9 @@ static void on_socket(uv_poll_t *h, int status, int events)
     if (events & UV_READABLE) {
         bool alive = PQconsumeInput(c->conn) != 0;
         PGconn *conn = c->conn;
+        if (!alive) { /* libpq has closed the socket: the next one may get its number */
+            pg_poll_drop(c);
+        }
         receive(c); /* also what came before the end: it may say why */
         if (c->conn != conn || !is_connected(c)) {
             return;

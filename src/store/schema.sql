@@ -24,7 +24,8 @@ CREATE TABLE tidegate.leap ( -- ids in (after, upto] were never valid on this li
 );
 
 CREATE TABLE tidegate.outbox ( -- the public contract
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- order of arrival, never shown to clients; CACHE must stay 1
+  -- order of arrival, never shown to clients; CACHE must stay 1
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CONSTRAINT "id: leave it to the table" CHECK (id > 0),
   topic text NOT NULL CONSTRAINT "topic: 1 to 255 bytes" CHECK (topic <> '' AND octet_length(topic) <= 255),
   type text CONSTRAINT "type: at most 255 bytes" CHECK (octet_length(type) <= 255),
   data text NOT NULL,

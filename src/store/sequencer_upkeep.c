@@ -6,6 +6,7 @@
 
 enum {
     UPKEEP_MS = 2000,
+    BUSY_MS = 15000, /* a DROP that waits for a reader (a dump, say) makes everybody wait */
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_TICKS = 30, /* some rows, and no vacuum for that many upkeeps */
 };
@@ -39,7 +40,7 @@ static void upkeep_failed(struct sequencer *q, const char *what, const struct pg
                        log_str("error", f->text)));
         q->metrics->store_errors++;
     }
-    upkeep_rest(q, UPKEEP_MS);
+    upkeep_rest(q, busy ? BUSY_MS : UPKEEP_MS);
 }
 
 static void on_vacuumed(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
