@@ -248,6 +248,12 @@ function naive:step()
 end
 
 ----------------------------------------------------------------- faults
+-- Who needs an answer of the server ends its `freeze` early: nobody else would while he waits.
+local function awake(l)
+  l.db.server:thaw()
+  return l.db.server
+end
+
 -- Each is called once; a function it returns is called `seconds` later to end the fault.
 local FAULTS = {
   restart = function(l) l.db.server:restart "fast" end,
@@ -256,18 +262,22 @@ local FAULTS = {
     l.db.server:kill()
     l.db.server:start()
   end,
-  terminate = function(l) l.db.server:terminate() end,
-  terminate_writers = function(l) l.db.server:terminate(pg.APP) end,
+  terminate = function(l) awake(l):terminate() end,
+  terminate_writers = function(l) awake(l):terminate(pg.APP) end,
   freeze = function(l)
     l.db.server:freeze()
     return function() l.db.server:thaw() end
   end,
   broker_kill = function(l)
+    awake(l)
     local b = pick(l.brokers)
     b:kill()
     b:start()
   end,
-  broker_restart = function(l) pick(l.brokers):restart() end,
+  broker_restart = function(l)
+    awake(l)
+    pick(l.brokers):restart()
+  end,
   broker_freeze = function(l)
     local b = pick(l.brokers)
     b:signal "STOP"
