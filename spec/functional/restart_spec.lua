@@ -128,6 +128,35 @@ describe("a rolling restart", function()
     assert.equal(201, http.post(broker, "/events?topic=new", "z").status)
   end)
 
+  it("runs the program that is on disk by then", function()
+    local dir = tidegate.directory()
+    local program, marker = dir .. "/tidegate", dir .. "/new"
+    local function install(text)
+      local f = assert(io.open(program .. ".tmp", "w"))
+      f:write(text)
+      f:close()
+      assert(uv.fs_chmod(program .. ".tmp", 493))
+      assert(os.rename(program .. ".tmp", program))
+    end
+    local real = ('exec %q "$@"\n'):format(tidegate.binary())
+    -- $0 stays, so that the supervisor calls what is there and not what runs
+    install("#!/bin/bash\nexec -a \"$0\" " .. real:sub(6))
+    local broker = start { program = program }
+    install(("#!/bin/bash\necho \"$1\" >> %q\nexec -a \"$0\" "):format(marker) .. real:sub(6))
+    broker:signal "USR2"
+    wait_restart(broker, 1, "done")
+    local f = assert(io.open(marker))
+    assert.equal("check\nserve\n", f:read "a")
+    f:close()
+    os.remove(program)
+    local before = pids(broker)
+    broker:signal "USR2"
+    assert.matches("No such file", wait_restart(broker, 2, "failed"))
+    assert.same(before, pids(broker))
+    os.remove(marker)
+    os.remove(dir)
+  end)
+
   it("that cannot be leaves everything as it was, and says why", function()
     local broker = start()
     local c = sse.open(broker, { topic = "a" })

@@ -187,6 +187,34 @@ describe("several workers", function()
     assert.equal(0, broker:metric "tidegate_gaps_total")
   end)
 
+  it("take the clients of one that crashes again and again", function()
+    local broker = start()
+    local old
+    for _ = 1, 4 do
+      eventually("worker 2 is there", function()
+        local pid = pid_of(broker, 2)
+        local there = pid ~= 0 and pid ~= old
+        old = there and pid or old
+        return there
+      end, 20)
+      uv.kill(old, "sigkill")
+    end
+    eventually("the supervisor knows", function()
+      local ends = 0
+      for _, line in ipairs(broker:log_lines()) do
+        ends = ends + (line.msg == "worker ended" and 1 or 0)
+      end
+      return ends == 4
+    end)
+    for i = 1, 30 do -- none of them waits for the one that is not there
+      local c = sse.open(broker, { topic = "a", timeout = 5 })
+      broker:publish("a", "n" .. i)
+      c:collect_until("n" .. i) -- its worker may not have heard of the one before when it came
+      c:close()
+    end
+    eventually("it is back", function() return http.get(broker.admin, "/readyz").status == 200 end, 20)
+  end)
+
   it("load the policy anew together", function()
     local broker = start()
     broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub('or { "%*%*" }', 'or { "new" }')))

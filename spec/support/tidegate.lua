@@ -178,7 +178,7 @@ local function spawn(self)
   local options = self.options
   local log = assert(uv.fs_open(self.log_path, "a", 384))
   local out = assert(uv.fs_open(self.dir .. "/stdout", "w", 384))
-  local path, args = M.binary(), { "serve", self.conf_path }
+  local path, args = options.program or M.binary(), { "serve", self.conf_path }
   for _, a in ipairs(options.args or {}) do
     args[#args + 1] = a
   end
@@ -439,7 +439,7 @@ local BASE = {
 -- Writes the files into a fresh directory and returns a broker that does not run yet.
 -- options: config (merged over the defaults; { raw = "..." } values are Lua source), conf (the whole
 -- file as text instead), policy (text), policy_file (path), files (name -> text), args (further
--- arguments), env, ulimit
+-- arguments), env, ulimit, program (path of another than the one under test)
 function M.prepare(options)
   options = options or {}
   local self = setmetatable({ options = options, dir = M.directory(), log_start = 0 }, broker)

@@ -66,11 +66,21 @@ static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
     return g;
 }
 
+/* One that does not run has no answer: its socket is there all the same, and would let us wait. */
 static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
 {
     struct admin_workers *a = g->admin;
-    g->waiting++;
-    backend_call(a->loop, a->where(a->ctx, worker), method, target, worker, on_answer, g);
+    if (a->info(a->ctx, worker).pid) {
+        g->waiting++;
+        backend_call(a->loop, a->where(a->ctx, worker), method, target, worker, on_answer, g);
+    }
+}
+
+static void asked(struct gather *g)
+{
+    if (g->waiting == 0) { /* nobody */
+        gather_done(g);
+    }
 }
 
 static void ask_all(struct gather *g, const char *target)
@@ -78,6 +88,7 @@ static void ask_all(struct gather *g, const char *target)
     for (unsigned i = 0; i < g->admin->count; i++) {
         ask(g, i, "GET", target);
     }
+    asked(g);
 }
 
 /* ---------------------------------------------------------------- answers */
@@ -300,5 +311,7 @@ void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, u
 {
     char target[64];
     snprintf(target, sizeof target, "/connections/%llu", (unsigned long long)id);
-    ask(gather_new(a, s, finish_delete), worker, "DELETE", target);
+    struct gather *g = gather_new(a, s, finish_delete);
+    ask(g, worker, "DELETE", target);
+    asked(g);
 }
