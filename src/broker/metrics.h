@@ -142,6 +142,10 @@
       "Queries given up because too many waited.")                                                 \
     X(database_queued, gauge, "tidegate_database_queued", "Queries that wait for a connection.")   \
     X(database_running, gauge, "tidegate_database_running", "Queries the database works on.")      \
+    X(policy_quarantined, gauge, "tidegate_policy_quarantined",                                    \
+      "Filters and formats out of use until the policy is reloaded: they failed too often.")       \
+    X(policy_quarantined_calls, counter, "tidegate_policy_quarantined_calls_total",                \
+      "Events not delivered to an audience because its filter or format is out of use.")           \
     X(policy_memory, gauge, "tidegate_policy_memory_bytes", "Memory of the policy's Lua state.")   \
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")

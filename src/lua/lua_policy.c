@@ -36,6 +36,7 @@ struct lua_policy {
     struct lua_coros *coros;
     struct lua_questions questions;
     char version[DIGEST_HEX_BYTES];
+    unsigned quarantined; /* functions */
     uint64_t calls, errors;
     char last_error[512]; /* for people */
 };
@@ -116,6 +117,7 @@ static void update_figures(struct lua_policy *p)
     if (!p->live) {
         return; /* the gauges are those of the policy in force */
     }
+    p->metrics->policy_quarantined = p->quarantined;
     p->metrics->policy_memory = lua_vm_memory(p->vm);
     p->metrics->policy_stack_repairs = lua_vm_stack_repairs(p->vm);
 }
@@ -292,6 +294,25 @@ static void report_judge(struct lua_policy *p, const struct judge *j, enum polic
     report(p, &f, j->fn, e);
 }
 
+/* Counts as an error: putting a function out of use must not make a policy look healthy. */
+static bool out_of_use(struct lua_policy *p, const struct lua_function *fn)
+{
+    if (fn->health.quarantined) {
+        p->errors++;
+        p->metrics->policy_quarantined_calls++;
+    }
+    return fn->health.quarantined;
+}
+
+static void note_health(struct lua_policy *p, struct lua_function *fn, enum policy_hook hook,
+                        bool failed)
+{
+    if (!p->sandbox.tried && lua_health_note(&fn->health, failed)) {
+        p->quarantined++;
+        policy_log_quarantine(&p->log, hook, fn);
+    }
+}
+
 static bool ask_filter(struct policy *base, const struct policy_binding *b, struct event *ev)
 {
     struct lua_policy *p = of(base);
@@ -307,12 +328,18 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
         p->metrics->filter_mismatches += match_set_mismatches(p->file.texts) - before;
         return deliver;
     }
-    struct judge j = {p->vm, &p->file.filters.v[b->filter], lua_params_ref(&p->params, b->params),
-                      ev, &p->budgets.hooks[POLICY_HOOK_FILTER]};
+    struct lua_function *fn = &p->file.filters.v[b->filter];
+    if (out_of_use(p, fn)) {
+        return false;
+    }
+    struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
+                      &p->budgets.hooks[POLICY_HOOK_FILTER]};
     p->sandbox.pure = true;
-    if (lua_judge_filter(&j, &deliver, &e)) {
+    int rc = lua_judge_filter(&j, &deliver, &e);
+    if (rc) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
     }
+    note_health(p, fn, POLICY_HOOK_FILTER, rc != 0);
     p->sandbox.pure = false;
     update_figures(p);
     return deliver;
@@ -336,7 +363,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     if (b->format < 0) {
         return format_built_in(b, ev, out);
     }
-    const struct lua_function *fn = &p->file.formats.v[b->format];
+    struct lua_function *fn = &p->file.formats.v[b->format];
     p->calls++;
     if (fn->spec) {
         result = lua_format_spec_apply(fn->spec, ev, out, &e);
@@ -347,12 +374,17 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
         }
         return result;
     }
+    if (out_of_use(p, fn)) {
+        return FORMAT_FAILED;
+    }
     struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
                       &p->budgets.hooks[POLICY_HOOK_FORMAT]};
     p->sandbox.pure = true;
-    if (lua_judge_format(&j, out, &result, &e)) {
+    int rc = lua_judge_format(&j, out, &result, &e);
+    if (rc) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
     }
+    note_health(p, fn, POLICY_HOOK_FORMAT, rc != 0);
     p->sandbox.pure = false;
     update_figures(p);
     return result;

@@ -5,6 +5,7 @@
 #include "base/slice.h"
 #include "broker/match.h"
 #include "lua/lua_db.h"
+#include "lua/lua_health.h"
 #include "lua/lua_vm.h"
 
 /* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
@@ -37,6 +38,7 @@ struct lua_function {
     int ref;                  /* LUA_NOREF: the policy has none */
     const struct match *text; /* borrowed from `texts`; NULL: not text */
     struct format_spec *spec; /* owned; NULL: not a table of rules */
+    struct lua_health health; /* of filters and formats that are functions */
     char where[128];          /* "geo.lua:14", where it is defined */
 };
 

@@ -121,3 +121,16 @@ void policy_log_write(struct policy_log *log, const struct policy_failure *f)
         deadline_arm(log->interval, &unused->until);
     }
 }
+
+void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
+                           const struct lua_function *fn)
+{
+    log_error("policy",
+              hook == POLICY_HOOK_FILTER
+                  ? "filter out of use until the policy is reloaded: its audiences get no events"
+                  : "format out of use until the policy is reloaded: its audiences get no events",
+              LOG_F(log_str("policy", log->policy), log_str("policy_version", log->version),
+                    log_str("hook", policy_hook_name(hook)), log_str("function", fn->name),
+                    log_str("at", fn->where), log_uint("errors", fn->health.errors),
+                    log_uint("calls", fn->health.calls)));
+}

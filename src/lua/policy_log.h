@@ -46,5 +46,8 @@ void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interva
 /* Reports what is still only counted. */
 void policy_log_clear(struct policy_log *log);
 void policy_log_write(struct policy_log *log, const struct policy_failure *f);
+/* A filter or format was put out of use; always shown. */
+void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
+                           const struct lua_function *fn);
 
 #endif

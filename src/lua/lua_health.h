@@ -1,0 +1,22 @@
+/* Filters and formats that fail more often than not are put out of use until the policy is loaded
+ * anew: they would only go on to cost time and log lines. */
+#ifndef LUA_LUA_HEALTH_H
+#define LUA_LUA_HEALTH_H
+
+#include <stdbool.h>
+
+/* Of one function; begins as zeros. */
+struct lua_health {
+    unsigned calls, errors; /* since the last look */
+    bool quarantined;       /* do not call it: filter nothing through, format nothing */
+};
+
+enum {
+    LUA_HEALTH_CALLS = 100,
+    LUA_HEALTH_ERRORS = 50
+}; /* more errors than that in so many calls */
+
+/* After each call. True: that was too much, once. */
+bool lua_health_note(struct lua_health *h, bool failed);
+
+#endif
