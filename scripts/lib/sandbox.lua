@@ -1,7 +1,7 @@
 -- What a policy can see: the allow-list. Runs once, in the raw state, before any policy file;
 -- afterwards only what is returned here can be reached.
 --
--- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it); patterns,
+-- `host` (lua_sandbox.c) has: env, the table to fill (tg, json, log and print are in it); pcall; patterns,
 -- the string functions that match, which count their steps (lua_pattern.h); readonly(table, name), a
 -- view whose writes raise; length(table) and next(table, key), which see through such views and
 -- ignore metamethods; plain(table), is it one whose elements are read and written raw; now(), unix
@@ -58,11 +58,12 @@ end
 -- base ---------------------------------------------------------------------------------------
 
 local env = host.env
-for name, value in next, copy(_G, "assert error ipairs pairs pcall select tonumber tostring type") do
+for name, value in next, copy(_G, "assert error ipairs pairs select tonumber tostring type") do
   env[name] = value
 end
 
 env.next = host.next
+env.pcall = host.pcall -- nests 100 times at most
 
 -- Finalizers run where no error can be reported and no budget applies; a length of one's own would
 -- send library functions counting to it.

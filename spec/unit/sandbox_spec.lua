@@ -177,6 +177,23 @@ describe("sandbox", function()
     end
   end)
 
+  it("has Lua's pcall, nested 100 times at most", function()
+    for code, expected in pairs {
+      ["return select('#', pcall(function() end))"] = "1",
+      ["local ok, a, b, c = pcall(function(...) return 'x', ... end, 1, nil) "
+        .. "return tostring(ok) .. a .. b .. tostring(c)"] = "truex1nil",
+      ["local ok, e = pcall(error, 'e', 0) return tostring(ok) .. e"] = "falsee",
+      ["local ok, e = pcall(error) return tostring(ok) .. tostring(e)"] = "falsenil",
+      ["local ok, e = pcall(nil) return tostring(ok) .. e"] = "falseattempt to call a nil value",
+      ["local n = 0 local function f() n = n + 1 local ok, e = pcall(f) if not ok then error(e, 0) end end "
+        .. "local ok, e = pcall(f) return n .. e"] = "100code:1: pcall nested more than 100 times",
+      ["for i = 1, 1000 do pcall(error) pcall(type, 1) end return 'x'"] = "x",
+    } do
+      assert.equal(expected, vm:run(code), code)
+    end
+    assert.matches("bad argument #1 to 'pcall' (value expected)", select(2, vm:run "pcall()"), 1, true)
+  end)
+
   it("treats lists with metatables as the library does", function()
     local function list(values, code)
       return ("local t = setmetatable({ %s }, { __index = function() end }) %s"):format(values, code)

@@ -5,6 +5,7 @@
 #include "lua/lua_api.h"
 #include "lua/lua_box.h"
 #include "lua/lua_event.h"
+#include "lua/lua_pcall.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_request.h"
 #include "lua/lua_string.h"
@@ -243,6 +244,8 @@ static void push_host(lua_State *L)
         s->extend(L, s->extend_ctx);
     }
     lua_setfield(L, -2, "env");
+    lua_pushcfunction(L, lua_pcall_limited);
+    lua_setfield(L, -2, "pcall");
     lua_newtable(L);
     lua_string_open(L);
     lua_setfield(L, -2, "patterns");

@@ -21,6 +21,7 @@ struct lua_vm {
     bool watched;                  /* a budget applies to what is running */
     struct lua_allowance allowed;  /* while watched */
     bool stopped;                  /* it ran out; `failure` says where */
+    unsigned pcalls;               /* under way in what is running */
     int co_status;                 /* how the coroutine that was resumed last has ended */
     struct lua_meter *meter;       /* of the coroutine that runs, or NULL */
     uint64_t resumed_at;           /* CPU time at the beginning of its piece */
@@ -184,6 +185,18 @@ static void on_overdue(lua_State *L, lua_Debug *ar)
     (void)raise_overdue(L);
 }
 
+unsigned lua_vm_enter_pcall(lua_State *L)
+{
+    return ++lua_vm_of(L)->pcalls;
+}
+
+void lua_vm_leave_pcall(lua_State *L)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    REQUIRE(vm->pcalls > 0);
+    vm->pcalls--;
+}
+
 void lua_vm_poll(lua_State *L)
 {
     const struct lua_vm *vm = lua_vm_of(L);
@@ -194,6 +207,7 @@ void lua_vm_poll(lua_State *L)
 
 static void begin_watch(struct lua_vm *vm, lua_State *L, struct lua_allowance allowed)
 {
+    vm->pcalls = 0;
     vm->stopped = false;
     vm->watched = vm->watchdog != NULL;
     if (vm->watched) {
@@ -327,6 +341,7 @@ static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
     begin_watch(vm, co, left);
     vm->allowed = m->allowed; /* what reports name */
     vm->meter = m;
+    vm->pcalls = m->pcalls;
     if (vm->watched) {
         vm->resumed_at = lua_watchdog_cpu_ns();
         if (left.cpu_ns == 0) {
@@ -341,6 +356,7 @@ static void end_piece(struct lua_vm *vm)
         vm->meter->used_ns += lua_watchdog_cpu_ns() - vm->resumed_at;
     }
     end_watch(vm);
+    vm->meter->pcalls = vm->pcalls;
     vm->meter = NULL;
 }
 

@@ -42,6 +42,9 @@ const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
 /* The same, but what was used so far counts on: only the name in reports changes. */
 void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
+/* For pcall: how many of the running call, or coroutine, are under way with this one. */
+unsigned lua_vm_enter_pcall(lua_State *L);
+void lua_vm_leave_pcall(lua_State *L);
 /* For loops in C over what a script made: raises once the budget has run out. (Specs use such loops
  * in states that no vm owns: their extra space is zero.) */
 void lua_vm_poll(lua_State *L);
@@ -52,6 +55,7 @@ void lua_vm_poll(lua_State *L);
 struct lua_meter {
     struct lua_allowance allowed;
     uint64_t used_ns;
+    unsigned pcalls; /* under way, while it waits */
 };
 
 /* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */
