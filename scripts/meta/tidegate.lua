@@ -10,10 +10,9 @@
 -- Everything fails closed: a hook that raises, or returns something else than is written here,
 -- grants nothing. Limits: the memory of a policy is capped (policy.memory_bytes); library functions
 -- refuse lists of more than 1,000,000 elements; string.rep makes at most 1 MiB. CPU time is limited for
--- each call (policy.*_cpu_ms): a hook that loops is stopped, and pcall (nested 100 times at
--- most) does not help. Patterns
--- backtrack: string.find, match, gmatch and gsub count their steps and raise after 500,000 and 16 for
--- each byte of text; patterns with several "-", "*" or "+" on long text get there.
+-- each call (policy.*_cpu_ms): a hook that loops is stopped, and pcall (nested 100 times at most)
+-- does not help. Patterns backtrack: string.find, match, gmatch and gsub count their steps and raise
+-- after 500,000 and 16 for each byte of text; several "-", "*" or "+" on long text get there.
 --
 -- Functions marked @async wait: the hook is suspended, the broker goes on with everybody else. Only
 -- authenticate, subscribe, publish and disconnect may call them; in a filter, a format, or a function

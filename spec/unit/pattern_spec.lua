@@ -213,6 +213,7 @@ describe("patterns", function()
       local text = ("some words, and 12 numbers\n"):rep(40000) -- 1 MiB
       assert.equal(select(2, text:gsub("%s+", " ")), select(2, ours.gsub(text, "%s+", " ")))
       assert.equal(40000, select(2, ours.gsub(text, "\n", "\\n")))
+      assert.equal(600 * 2000, #ours.gsub(("x"):rep(600), "x", ("y"):rep(2000)))
       assert.is_nil(ours.find(text, "no such thing"))
       assert.is_nil(ours.find(text, "[xyz]+%d$"))
       local n = 0

@@ -1,6 +1,7 @@
 #include "lua/lua_string.h"
 
 #include "lua/lua_pattern.h"
+#include "lua/lua_vm.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -144,8 +145,8 @@ static void add_template(struct lua_pattern *m, luaL_Buffer *b, const char *from
 {
     struct slice r;
     r.p = lua_tolstring(m->L, 3, &r.n);
+    lua_vm_poll(m->L); /* writing is no step of the pattern's: memory bounds it */
     for (const char *p = r.p, *end = r.p + r.n; p < end; p++) {
-        lua_pattern_spend(m, 1);
         if (*p != '%') {
             luaL_addchar(b, *p);
             continue;
