@@ -15,7 +15,7 @@
 
 enum {
     CHECK_MS = 60000,       /* to check the configuration and the policy */
-    READY_MS = 60000,       /* until a new worker serves */
+    READY_MS = 90000,       /* until a new worker serves: setup() may take a minute */
     RETIRE_EXTRA_MS = 5000, /* beyond the drain deadline */
     ARGUMENTS_MAX = 256,
 };

@@ -183,13 +183,23 @@ describe("a rolling restart", function()
     assert.same(before, pids(broker))
     broker:publish("a", "and still")
     assert.equal("and still", c:next().data)
+    -- and one that gives up late
+    broker.config.store = { path = "store" }
+    broker:write_conf()
+    broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub("api = 1,",
+      'api = 1, setup = function() sleep(0.5) error "cannot" end,')))
+    broker:signal "USR2"
+    assert.matches("worker 1", wait_restart(broker, 4, "failed"), 1, true)
+    assert.same(before, pids(broker))
+    broker:publish("a", "not disturbed")
+    assert.equal("not disturbed", c:next().data)
+    broker:write_file("policy.lua", tidegate.OPEN_POLICY)
     -- an address that is taken
     local other = tidegate.start()
-    broker.config.store = { path = "store" }
     broker.config.listen[2] = ("127.0.0.1:%d"):format(other.port)
     broker:write_conf()
     broker:signal "USR2"
-    assert.matches("in use", wait_restart(broker, 4, "failed"), 1, true)
+    assert.matches("in use", wait_restart(broker, 5, "failed"), 1, true)
     broker:publish("a", "once more")
     assert.equal("once more", c:next().data)
   end)
