@@ -1,67 +1,96 @@
--- Tenants that must not see each other: each reads and writes below tenant/NAME/ only. Who somebody is
--- says a token (JWT) of your identity provider, with the claims `tenant` and, for those who may publish,
--- `role = "writer"`. The keys it is signed with are in the configuration:
+-- Tenants that must not see each other: a token says who somebody is and of which tenant, the
+-- application's database what they may read and write there. README.md walks through it.
 --
---   keys = { main = { jwks_url = "https://id.example/.well-known/jwks.json" } }
+--   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and alg below
+--   database = { driver = "sqlite", path = "app.db" },         -- or postgres
 --
---   curl -N -H "Authorization: Bearer $TOKEN" 'http://localhost:8080/events?topic=orders'
---
--- Browsers cannot send that header from an EventSource: put the token into the cookie `tidegate_token`.
-
--- EXAMPLE VALUES: what your tokens say of themselves.
-local TOKEN = {
-  keys = "main", alg = { "RS256", "ES256", "EdDSA" }, iss = "https://id.example", aud = "sse", leeway = 30,
-}
+--   CREATE TABLE entitlement (tenant TEXT, login TEXT, topic TEXT, role TEXT);
+--   INSERT INTO entitlement VALUES ('acme', 'ann', 'orders/**', 'writer');
 
 ---@type tg.Policy
-local P = { api = 1, version = "tenant-2" }
+local P = { api = 1, version = "tenant-3" }
+
+-- Where tokens come from: yours.
+local TOKENS = { keys = "main", alg = { "HS256" }, iss = "https://id.example", aud = "tidegate", leeway = 30 }
+
+-- A minute old is good enough; while the database is away, ten.
+local FRESH = { ttl = 60, neg_ttl = 5, stale = 600 }
+
+P.queries = {
+  entitled = "select topic, role from entitlement where tenant = $1 and login = $2 order by topic limit 200",
+}
 
 function P.authenticate(req)
-  local c, err = tg.jwt(req.bearer or req.cookies.tidegate_token, TOKEN)
-  if not c then
-    return tg.deny(401, err)
+  local token = req.bearer or req.cookies.access_token or req.query.access_token -- an EventSource sets no headers
+  local claims, err = tg.jwt(token, TOKENS)
+  if not claims then
+    return tg.deny(401, err or "a token was expected")
   end
-  if not tg.topic_ok(c.tenant) or type(c.sub) ~= "string" then
-    return tg.deny(403, "the token names no tenant, or nobody")
+  -- The tenant becomes a part of topics: "*" or "a/b" must not get that far.
+  if type(claims.sub) ~= "string" or #claims.sub > 200 or not tg.topic_ok(claims.tenant) then
+    return tg.deny(403, "the token names no user or no tenant")
   end
-  return { sub = c.sub, tenant = c.tenant, role = c.role == "writer" and "writer" or "reader", expires = c.exp }
+  return { sub = claims.sub, tenant = claims.tenant, expires = claims.exp }
 end
 
--- Clients ask for topics relative to their tenant. tg.topic() takes each segment literally: a "*"
--- of the client's making cannot reach into another tenant, and is refused here as a bad request.
-local function own(who, topic)
-  local segments = {}
-  for segment in (topic .. "/"):gmatch("([^/]*)/") do
-    if not tg.topic_ok(segment) then
-      return nil
+-- What the database says of somebody: rows of topic and role; nil and why while nobody knows; false:
+-- nothing. Lengths keep the parts of the key apart, whatever characters names have.
+local function entitled(who)
+  local key = ("entitled:%d:%s:%s"):format(#who.tenant, who.tenant, who.sub)
+  return cache.fetch(key, FRESH, function()
+    local rows, err = db.query("entitled", who.tenant, who.sub)
+    if not rows then
+      return nil, err
     end
-    segments[#segments + 1] = segment
+    return #rows > 0 and rows
+  end)
+end
+
+-- Does the topic or pattern `asked` lie within `granted`? Both are relative to the tenant.
+local function covers(granted, asked)
+  local prefix = granted == "**" and "" or granted:match "^([^*]*/)%*%*$"
+  return granted == asked or prefix ~= nil and asked:sub(1, #prefix) == prefix
+end
+
+local function any(rows, asked, role)
+  for _, row in ipairs(rows) do
+    if covers(row.topic, asked) and (not role or row.role == role) then
+      return true
+    end
   end
-  return #segments <= 16 and tg.pattern_ok("tenant/" .. who.tenant .. "/" .. topic)
-    and tg.topic("tenant", who.tenant, table.unpack(segments)) or nil
+  return false
 end
 
 function P.subscribe(req, who)
+  local rows, err = entitled(who)
+  if rows == nil then
+    return nil, err -- the database is away: come back later
+  elseif not rows then
+    return tg.deny(403, "nothing to see for you")
+  end
+  local asked = #req.topics > 0 and req.topics or nil
   local topics = {}
-  for i, topic in ipairs(req.topics) do
-    topics[i] = own(who, topic)
-    if not topics[i] then
-      return tg.deny(400, "topic: a name like orders/eu was expected, without '*'")
+  for i, topic in ipairs(asked or rows) do
+    topic = asked and topic or topic.topic
+    topics[i] = "tenant/" .. who.tenant .. "/" .. topic -- who.tenant is one literal segment
+    if not tg.pattern_ok(topics[i]) then
+      return tg.deny(400, "topic: a name like orders/eu was expected")
+    elseif not any(rows, topic) then
+      return tg.deny(403, "not yours to read")
+    elseif i > 100 then
+      return tg.deny(400, "at most 100 topics")
     end
-  end
-  if #topics == 0 then
-    topics[1] = tg.topic("tenant", who.tenant) .. "/**"
-  end
-  if #topics > 100 then
-    return tg.deny(400, "at most 100 topics")
   end
   return { topics = topics, replay = { max_age = 3600 } }
 end
 
 function P.publish(pub, who)
   local prefix = "tenant/" .. who.tenant .. "/"
-  if who.role ~= "writer" or pub.topic:sub(1, #prefix) ~= prefix then
-    return tg.deny(403, "this tenant cannot publish to that topic")
+  local rows, err = entitled(who)
+  if rows == nil then
+    return nil, err
+  elseif not rows or pub.topic:sub(1, #prefix) ~= prefix or not any(rows, pub.topic:sub(#prefix + 1), "writer") then
+    return tg.deny(403, "not yours to write")
   end
   if pub.key then -- keys are one name space: without this, one tenant could take another's
     pub.key = who.tenant .. ":" .. pub.key
