@@ -142,13 +142,32 @@ static int run_serve(const struct command *c, char **words, size_t n)
     return code;
 }
 
+/* Opens the policy and lets go of it. Its queries are read, no database is asked. */
+static int open_and_close(struct server_options *o, struct loop *loop, struct err *e)
+{
+    struct broker_metrics metrics = {0};
+    struct policy *policy = NULL;
+    struct query_source *queries = NULL;
+    o->database.offline = true;
+    int rc = o->has_database ? query_open(&o->database, loop, &metrics, &queries, e) : 0;
+    o->policy.queries = queries;
+    rc = rc ? rc : lua_policy_open(&o->policy, loop, &metrics, &policy, NULL, e);
+    if (policy) {
+        policy->ops->close(policy);
+    }
+    if (queries) {
+        queries->ops->close(queries, NULL, NULL);
+        loop_run(loop);
+        queries->ops->free(queries);
+    }
+    return rc;
+}
+
 /* Loads the policy as `serve` would, and lets go of it. 0, or a negative UV_E* with the reason in
  * `e`. */
 static int check_policy(const struct config *cfg, struct err *e)
 {
     struct server_options o;
-    struct broker_metrics metrics = {0};
-    struct policy *policy = NULL;
     int rc = server_options_init(&o, cfg, e);
     if (rc) {
         return rc;
@@ -167,10 +186,7 @@ static int check_policy(const struct config *cfg, struct err *e)
     } else if (!o.policy.watchdog) {
         rc = e->code;
     } else {
-        rc = lua_policy_open(&o.policy, loop, &metrics, &policy, NULL, e);
-    }
-    if (policy) {
-        policy->ops->close(policy);
+        rc = open_and_close(&o, loop, e);
     }
     if (loop && loop_free(loop) > 0 && rc == 0) {
         rc = err_set(e, UV_EBUSY, "the policy left handles open");

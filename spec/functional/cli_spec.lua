@@ -77,7 +77,8 @@ describe("tidegate check", function()
       if name:find "%.lua$" and not name:find "_spec" then
         n = n + 1
         local f = assert(io.open(dir .. "/open.lua", "w"))
-        f:write 'return { policy = { file = "policy.lua", auth = "open" } }'
+        f:write [[return { policy = { file = "policy.lua", auth = "open" },
+          database = { driver = "sqlite", path = "app.db" } }]]
         f:close()
         local path = SPEC_SOURCE_DIR .. "/scripts/policies/" .. name
         local code, _, err = run("check", dir .. "/open.lua", "--policy", path)

@@ -201,6 +201,20 @@ describe("db.query", function()
     b:stop()
   end)
 
+  it("is not asked by `tidegate check`, which reads the queries all the same", function()
+    local function check(queries)
+      local b = tidegate.prepare { policy = ([[return { api = 1, authenticate = function() end, queries = { %s },
+        subscribe = function() end }]]):format(queries), config = { database = { driver = "postgres",
+        conninfo = "host=127.0.0.1 port=1 user=x dbname=y" } } }
+      tidegate.forget_later(b)
+      return tidegate.run(tidegate.binary(), { args = { "check", b.conf_path }, cwd = b.dir })
+    end
+    assert.equal(0, (check 'q = "select $1"'))
+    local code, _, err = check 'q = "delete from t"'
+    assert.equal(78, code)
+    assert.matches("queries.q: is no look%-up", err)
+  end)
+
   describe("is not there", function()
     local function refused(policy, config)
       local b = tidegate.prepare { policy = policy, config = config }

@@ -1,4 +1,4 @@
-/* The two databases behind query_open.h. Private to it. */
+/* What is behind query_open.h. Private to it. */
 #ifndef STORE_QUERY_BACKENDS_H
 #define STORE_QUERY_BACKENDS_H
 
@@ -8,5 +8,8 @@ int query_pg_open(const struct query_options *opt, struct loop *loop,
                   struct broker_metrics *metrics, struct query_source **out, struct err *e);
 int query_sqlite_open(const struct query_options *opt, struct loop *loop,
                       struct broker_metrics *metrics, struct query_source **out, struct err *e);
+
+struct query_source *query_offline_open(const struct query_options *opt, struct loop *loop,
+                                        struct broker_metrics *metrics);
 
 #endif

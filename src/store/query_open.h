@@ -5,6 +5,7 @@
 #include "store/query_pool.h"
 
 struct query_options {
+    bool offline; /* queries can be declared, nothing is connected to: for checking policies */
     const char *conninfo; /* PostgreSQL; NULL: SQLite */
     const char *path;     /* of a SQLite file */
     unsigned connections; /* PostgreSQL */
