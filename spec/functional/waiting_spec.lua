@@ -196,7 +196,10 @@ end)
 
 describe("a broker with hooks that wait", function()
   it("stops cleanly: clients are told to come back, nothing is left", function()
-    local broker = tidegate.start { policy = POLICY, config = { drain = { timeout_s = 1 } } }
+    local broker = tidegate.start {
+      policy = POLICY,
+      config = { drain = { timeout_s = 1 }, policy = { subscribe_timeout_ms = 60000, publish_timeout_ms = 60000 } },
+    }
     local c = sse.start(broker, { query = { sub = "50" } })
     local leaving = sse.open(broker, { query = { bye = "50" } })
     leaving:close()
@@ -207,8 +210,53 @@ describe("a broker with hooks that wait", function()
     c:close()
   end)
 
+  it("goes on in its own policy when another takes over, and is asked again by that one", function()
+    local text = [[
+      return {
+        api = 1,
+        authenticate = function() return {} end,
+        subscribe = function(req)
+          if NAME == "one" then sleep(tonumber(req.query.s)) end
+          log.info(NAME .. " decides for " .. req.query.s)
+          if NAME == "two" and req.query.s == "3.1" then return tg.deny(403, "not any more") end
+          return { topics = { "a/" .. NAME } }
+        end,
+        publish = function(pub)
+          if NAME == "one" then sleep(3) end
+          pub.raw = pub.raw .. " by " .. NAME
+          return pub
+        end,
+      }
+    ]]
+    local broker = tidegate.start {
+      policy = (text:gsub("NAME", '"one"')),
+      config = { policy = { subscribe_timeout_ms = 60000, publish_timeout_ms = 60000 } },
+    }
+    local kept = sse.start(broker, { query = { s = "3" } })
+    local revoked = sse.start(broker, { query = { s = "3.1" } })
+    local p = assert(http.connect(broker))
+    p:send(http.render("POST", "/events?topic=a/two", {}, "judged"))
+    eventually("three wait", function() return broker:metric "tidegate_policy_suspended_hooks" == 3 end)
+    assert.equal(200, broker:reload((text:gsub("NAME", '"two"'))).status)
+    assert.equal(3, broker:metric "tidegate_policy_suspended_hooks")
+    assert.equal(201, p:response().status)
+    kept:wait("the stream", function() return kept.status end)
+    assert.equal(200, kept.status)
+    eventually("the new policy decided", function() return broker:logged { msg = "two decides for 3" } end)
+    assert.truthy(broker:logged { msg = "one decides for 3" })
+    assert.equal("revoked", revoked:next().type)
+    eventually("it has the topics of the new policy", function()
+      local list = http.get(broker.admin, "/connections").json.connections
+      return #list == 1 and list[1].topics[1] == "a/two"
+    end)
+    broker:publish("a/two", "later")
+    assert.equal("later by two", kept:next().data)
+    broker:stop()
+  end)
+
   it("caps those of one client", function()
-    local broker = tidegate.start { policy = POLICY, config = { policy = { suspended_per_address = 2 } } }
+    local broker = tidegate.start { policy = POLICY, config = {
+      policy = { suspended_per_address = 2, subscribe_timeout_ms = 60000 } } }
     local waiting = {}
     for i = 1, 2 do waiting[i] = sse.start(broker, { query = { sub = "50" }, from = "127.0.0.2" }) end
     eventually("two wait", function() return broker:metric "tidegate_policy_suspended_hooks" == 2 end)
@@ -241,7 +289,7 @@ describe("cache.fetch", function()
           publish = function(pub) return pub end,
         }
       ]],
-      config = { policy = { suspended_per_address = 0 } },
+      config = { policy = { suspended_per_address = 0, subscribe_timeout_ms = 60000 } },
     }
     local first = sse.start(broker, { query = { name = "first", s = "50" } })
     eventually("the first one runs it", function() return broker:logged { msg = "runs for first" } end)

@@ -3,64 +3,27 @@
 #include "base/hash.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_coro.h"
+#include "lua/lua_flight.h"
 #include "lua/lua_json.h"
 #include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 #include "lua/value_cache.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-/* uthash calls exit() when memory is short unless told otherwise: nobody shares the flight then */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(f) ((f)->findable = false)
-#include <uthash.h>
 
 enum {
-    ERROR_BYTES = 512,
-    /* while the function fails an old value is good for that long before it is tried again */
+    /* while the function fails an old value is good for that long before it is run again */
     RETRY_MS = 2000,
     DEFAULT_NEGATIVE_MS = 10000,
 };
 static const double most_s = 30.0 * 86400;
 static const char *const fetch_type = "tidegate.fetch";
 
-enum flight_state {
-    FLIGHT_RUNS,
-    FLIGHT_ORPHANED, /* whose owner died: the first waiter is to run its function */
-    FLIGHT_LANDED,   /* `text` is the value */
-    FLIGHT_FAILED,   /* `error` says why */
-};
-
-/* One run of a function for a key, and who waits for it. */
-struct flight {
-    struct list due; /* in lua_cache.due, unless it RUNS */
-    enum flight_state state;
-    const lua_State *owner; /* while it RUNS; for comparison only */
-    struct list waiters;
-    struct strbuf text, error;
-    bool findable; /* in lua_cache.under_way */
-    UT_hash_handle hh;
-    size_t key_len;
-    char key[VALUE_CACHE_KEY_MAX_BYTES];
-};
-
-struct waiter {
-    struct list node; /* in flight.waiters */
-    struct lua_waits *waits;
-    uint64_t ticket;
-};
-
 struct lua_cache {
     struct loop *loop;
     struct broker_metrics *metrics;
-    struct lua_cache_limits limits;
     struct value_cache *values;
-    struct hash_key key;
-    struct flight *under_way; /* uthash: RUNS or ORPHANED */
-    struct list due;          /* flights whose waiters are to be told */
-    struct task wake;
+    struct flights *flights;
     uint64_t random;
 };
 
@@ -75,65 +38,11 @@ struct fetch {
 
 enum { ARG_KEY = 1, ARG_TTL, ARG_FN, ARG_FETCH, ARGS = ARG_FETCH };
 
-/* ---- flights */
-
-static unsigned hash_of(const struct lua_cache *c, struct slice key)
-{
-    return (unsigned)hash_bytes(&c->key, key.p, key.n);
-}
-
-static struct flight *flight_find(const struct lua_cache *c, struct slice key)
-{
-    struct flight *f = NULL;
-    HASH_FIND_BYHASHVALUE(hh, c->under_way, key.p, key.n, hash_of(c, key), f);
-    return f;
-}
-
-static struct flight *flight_new(struct lua_cache *c, struct slice key)
-{
-    struct flight *f = xcalloc(1, sizeof *f);
-    list_init(&f->due);
-    list_init(&f->waiters);
-    strbuf_init(&f->text, c->limits.value_bytes);
-    strbuf_init(&f->error, ERROR_BYTES);
-    f->key_len = key.n;
-    memcpy(f->key, key.p, key.n);
-    f->findable = true;
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, c->under_way, f->key, f->key_len, hash_of(c, key), f);
-    return f;
-}
-
-/* Whoever asks from now on does not find it. */
-static void flight_hide(struct lua_cache *c, struct flight *f)
-{
-    if (f->findable) {
-        REQUIRE(c->under_way != NULL);
-        HASH_DEL(c->under_way, f);
-        f->findable = false;
-    }
-}
-
-static void flight_free(struct lua_cache *c, struct flight *f)
-{
-    flight_hide(c, f);
-    list_del(&f->due);
-    strbuf_clear(&f->text);
-    strbuf_clear(&f->error);
-    free(f);
-}
-
 static void flight_end(struct fetch *own, enum flight_state state)
 {
-    struct lua_cache *c = own->cache;
     struct flight *f = own->flight;
     own->flight = NULL;
-    f->state = state;
-    if (state != FLIGHT_ORPHANED) {
-        flight_hide(c, f);
-    }
-    list_del(&f->due);
-    list_add_tail(&c->due, &f->due);
-    loop_defer(c->loop, &c->wake);
+    flights_end(own->cache->flights, f, state);
 }
 
 /* __close and __gc: whoever ends without having ended the flight has died. */
@@ -204,7 +113,8 @@ static int fail(lua_State *L, const struct fetch *own, struct slice why)
 
 static void note_error(struct flight *f, const char *text, size_t n)
 {
-    if (strbuf_append(&f->error, text, n < ERROR_BYTES ? n : ERROR_BYTES)) {
+    strbuf_reset(&f->error);
+    if (strbuf_append(&f->error, text, n < f->error.max ? n : f->error.max)) {
         strbuf_reset(&f->error); /* no memory: failed all the same */
     }
 }
@@ -283,14 +193,6 @@ static int run(lua_State *L, struct flight *f)
 
 /* ---- waiting for somebody else's */
 
-static void abandon(void *ctx, uint64_t ticket)
-{
-    struct waiter *w = ctx;
-    (void)ticket;
-    list_del(&w->node);
-    free(w);
-}
-
 /* What a waiter wakes up to. */
 static int push_outcome(lua_State *L, void *ud)
 {
@@ -315,37 +217,9 @@ static int join(lua_State *L, struct flight *f)
                           lua_tostring(L, ARG_KEY));
     }
     uint64_t ticket = lua_coro_begin(L, "cache.fetch");
-    struct waiter *w = xmalloc(sizeof *w); /* nothing below raises before the wait owns it */
-    *w = (struct waiter){.waits = lua_coro_waits_of(L), .ticket = ticket};
-    list_add_tail(&f->waiters, &w->node);
     own->cache->metrics->cache_shared++;
-    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = abandon, .ctx = w});
-}
-
-static void wake_one(struct flight *f)
-{
-    struct waiter *w = list_first(&f->waiters, struct waiter, node);
-    struct lua_waits *waits = w->waits;
-    uint64_t ticket = w->ticket;
-    list_del(&w->node);
-    free(w);
-    REQUIRE(lua_coro_complete(waits, ticket, push_outcome, f));
-}
-
-/* Completions continue other hooks, which may begin and end flights; only this removes one. */
-static void on_wake(struct task *t)
-{
-    struct lua_cache *c = container_of(t, struct lua_cache, wake);
-    while (!list_empty(&c->due)) {
-        struct flight *f = list_first(&c->due, struct flight, due);
-        list_del(&f->due);
-        while (f->state != FLIGHT_RUNS && !list_empty(&f->waiters)) {
-            wake_one(f);
-        }
-        if (f->state != FLIGHT_RUNS) {
-            flight_free(c, f);
-        }
-    }
+    struct lua_wait wait = flights_join(f, lua_coro_waits_of(L), ticket);
+    return lua_coro_wait(L, ticket, &wait);
 }
 
 /* ---- cache.fetch */
@@ -424,8 +298,8 @@ static int l_fetch(lua_State *L)
         (void)lua_coro_begin(L, "cache.fetch");
     }
     fetch_push(L, &own);
-    struct flight *f = flight_find(c, key);
-    return f ? join(L, f) : run(L, flight_new(c, key));
+    struct flight *f = flights_find(c->flights, key);
+    return f ? join(L, f) : run(L, flights_add(c->flights, key));
 }
 
 void lua_cache_open(lua_State *L)
@@ -443,14 +317,13 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
                                 const struct lua_cache_limits *limits)
 {
     struct lua_cache *c = xcalloc(1, sizeof *c);
+    struct hash_key seed;
     c->loop = loop;
     c->metrics = metrics;
-    c->limits = *limits;
     c->values = value_cache_new(limits->bytes);
-    list_init(&c->due);
-    task_init(&c->wake, on_wake);
-    hash_key_init(&c->key);
-    c->random = hash_bytes(&c->key, "seed", 4) | 1U;
+    c->flights = flights_new(loop, limits->value_bytes, push_outcome);
+    hash_key_init(&seed);
+    c->random = hash_bytes(&seed, "seed", 4) | 1U;
     return c;
 }
 
@@ -459,13 +332,7 @@ void lua_cache_free(struct lua_cache *c)
     if (!c) {
         return;
     }
-    task_cancel(&c->wake);
-    while (!list_empty(&c->due)) {
-        struct flight *f = list_first(&c->due, struct flight, due);
-        REQUIRE(f->state != FLIGHT_RUNS && list_empty(&f->waiters));
-        flight_free(c, f);
-    }
-    REQUIRE(!c->under_way);
+    flights_free(c->flights);
     value_cache_free(c->values);
     free(c);
 }

@@ -131,7 +131,7 @@ static void settled(void *ctx, const struct lua_question *q, int rc, const struc
     struct policy_failure f = {.hook = q->hook, .request = q->request};
     if (rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN) {
         const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
-        f.transient = true;
+        f.transient = f.given_up = true;
         f.where = failure->where[0] ? failure->where : fn->where;
         f.text = e->text;
         f.traceback = failure->traceback;

@@ -89,7 +89,9 @@ static void write_line(const struct policy_log *log, const struct policy_failure
     }
     fields[n] = (struct log_field){.key = NULL};
     if (f->transient) {
-        log_warn("policy", "the policy asked to try again later", fields);
+        log_warn("policy",
+                 f->given_up ? "a hook was given up" : "the policy asked to try again later",
+                 fields);
     } else {
         log_error("policy", "policy error, nothing was granted", fields);
     }

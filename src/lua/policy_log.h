@@ -32,6 +32,7 @@ struct policy_log {
 struct policy_failure {
     enum policy_hook hook;
     bool transient;        /* the policy said "try again later": not an error */
+    bool given_up;         /* transient because its hook waited too long, or too many did */
     const char *function;  /* name of the filter or format; may be NULL */
     uint64_t request;      /* 0: none */
     uint64_t event;        /* 0: none */

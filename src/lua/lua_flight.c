@@ -1,0 +1,162 @@
+#include "lua/lua_flight.h"
+
+#include "base/hash.h"
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* uthash calls exit() when memory is short unless told otherwise: nobody shares the flight then */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(e) ((e)->findable = false)
+#include <uthash.h>
+
+enum { ERROR_BYTES = 512 };
+
+struct entry {
+    struct flight flight;
+    struct list due; /* in flights.due, unless it RUNS */
+    struct list waiters;
+    bool findable; /* in flights.under_way */
+    UT_hash_handle hh;
+};
+
+struct waiter {
+    struct list node; /* in entry.waiters */
+    struct lua_waits *waits;
+    uint64_t ticket;
+};
+
+struct flights {
+    struct loop *loop;
+    size_t value_bytes;
+    lua_coro_push outcome;
+    struct hash_key key;
+    struct entry *under_way; /* uthash: RUNS or ORPHANED */
+    struct list due;         /* whose waiters are to be told */
+    struct task wake;
+};
+
+static unsigned hash_of(const struct flights *fs, struct slice key)
+{
+    return (unsigned)hash_bytes(&fs->key, key.p, key.n);
+}
+
+struct flight *flights_find(const struct flights *fs, struct slice key)
+{
+    struct entry *e = NULL;
+    HASH_FIND_BYHASHVALUE(hh, fs->under_way, key.p, key.n, hash_of(fs, key), e);
+    return e ? &e->flight : NULL;
+}
+
+struct flight *flights_add(struct flights *fs, struct slice key)
+{
+    struct entry *e = xcalloc(1, sizeof *e);
+    struct flight *f = &e->flight;
+    list_init(&e->due);
+    list_init(&e->waiters);
+    strbuf_init(&f->text, fs->value_bytes);
+    strbuf_init(&f->error, ERROR_BYTES);
+    f->key_len = key.n;
+    memcpy(f->key, key.p, key.n);
+    e->findable = true;
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, fs->under_way, f->key, f->key_len, hash_of(fs, key), e);
+    return f;
+}
+
+/* Whoever asks from now on does not find it. */
+static void hide(struct flights *fs, struct entry *e)
+{
+    if (e->findable) {
+        REQUIRE(fs->under_way != NULL);
+        HASH_DEL(fs->under_way, e);
+        e->findable = false;
+    }
+}
+
+static void entry_free(struct flights *fs, struct entry *e)
+{
+    hide(fs, e);
+    list_del(&e->due);
+    strbuf_clear(&e->flight.text);
+    strbuf_clear(&e->flight.error);
+    free(e);
+}
+
+void flights_end(struct flights *fs, struct flight *f, enum flight_state state)
+{
+    struct entry *e = container_of(f, struct entry, flight);
+    f->state = state;
+    if (state != FLIGHT_ORPHANED) {
+        hide(fs, e);
+    }
+    list_del(&e->due);
+    list_add_tail(&fs->due, &e->due);
+    loop_defer(fs->loop, &fs->wake);
+}
+
+static void abandon(void *ctx, uint64_t ticket)
+{
+    struct waiter *w = ctx;
+    (void)ticket;
+    list_del(&w->node);
+    free(w);
+}
+
+struct lua_wait flights_join(struct flight *f, struct lua_waits *waits, uint64_t ticket)
+{
+    struct waiter *w = xmalloc(sizeof *w);
+    *w = (struct waiter){.waits = waits, .ticket = ticket};
+    list_add_tail(&container_of(f, struct entry, flight)->waiters, &w->node);
+    return (struct lua_wait){.abandon = abandon, .ctx = w};
+}
+
+static void wake_one(const struct flights *fs, struct entry *e)
+{
+    struct waiter *w = list_first(&e->waiters, struct waiter, node);
+    struct lua_waits *waits = w->waits;
+    uint64_t ticket = w->ticket;
+    list_del(&w->node);
+    free(w);
+    REQUIRE(lua_coro_complete(waits, ticket, fs->outcome, &e->flight));
+}
+
+/* Completions continue other hooks, which may begin and end flights; only this removes one. */
+static void on_wake(struct task *t)
+{
+    struct flights *fs = container_of(t, struct flights, wake);
+    while (!list_empty(&fs->due)) {
+        struct entry *e = list_first(&fs->due, struct entry, due);
+        list_del(&e->due);
+        while (e->flight.state != FLIGHT_RUNS && !list_empty(&e->waiters)) {
+            wake_one(fs, e);
+        }
+        if (e->flight.state != FLIGHT_RUNS) {
+            entry_free(fs, e);
+        }
+    }
+}
+
+struct flights *flights_new(struct loop *loop, size_t value_bytes, lua_coro_push outcome)
+{
+    struct flights *fs = xcalloc(1, sizeof *fs);
+    fs->loop = loop;
+    fs->value_bytes = value_bytes;
+    fs->outcome = outcome;
+    hash_key_init(&fs->key);
+    list_init(&fs->due);
+    task_init(&fs->wake, on_wake);
+    return fs;
+}
+
+void flights_free(struct flights *fs)
+{
+    task_cancel(&fs->wake);
+    while (!list_empty(&fs->due)) {
+        struct entry *e = list_first(&fs->due, struct entry, due);
+        REQUIRE(e->flight.state != FLIGHT_RUNS && list_empty(&e->waiters));
+        entry_free(fs, e);
+    }
+    REQUIRE(!fs->under_way);
+    free(fs);
+}

@@ -1,0 +1,41 @@
+/* Flights of cache.fetch: one run of a function for a key, and the hooks that wait for it, of
+ * whatever policy. These are told from the loop's flush step, never from inside the call that ended
+ * the run. */
+#ifndef LUA_LUA_FLIGHT_H
+#define LUA_LUA_FLIGHT_H
+
+#include "base/strbuf.h"
+#include "lua/lua_coro.h"
+#include "lua/value_cache.h"
+
+enum flight_state {
+    FLIGHT_RUNS,
+    FLIGHT_ORPHANED, /* whose owner died: the first that waits is to run its function */
+    FLIGHT_LANDED,   /* `text` is the value */
+    FLIGHT_FAILED,   /* `error` says why */
+};
+
+struct flight {
+    enum flight_state state; /* RUNS may be set, the others by flights_end() */
+    const lua_State *owner;  /* while it RUNS; for comparison only */
+    struct strbuf text, error;
+    size_t key_len;
+    char key[VALUE_CACHE_KEY_MAX_BYTES];
+};
+
+struct flights;
+
+/* `outcome` is what a hook that waits continues with, its `ud` the flight: in ORPHANED it must set
+ * RUNS, or nobody does. Borrows the loop. */
+struct flights *flights_new(struct loop *loop, size_t value_bytes, lua_coro_push outcome);
+/* None may run or be waited for. */
+void flights_free(struct flights *fs);
+/* The one of that key that RUNS or is ORPHANED, or NULL. */
+struct flight *flights_find(const struct flights *fs, struct slice key);
+struct flight *flights_add(struct flights *fs, struct slice key);
+/* Gone in the next flush step, unless somebody takes it over. */
+void flights_end(struct flights *fs, struct flight *f, enum flight_state state);
+/* One more that waits: what to give to lua_coro_wait(). */
+struct lua_wait flights_join(struct flight *f, struct lua_waits *waits, uint64_t ticket);
+
+#endif
