@@ -398,6 +398,39 @@ static int l_filter(lua_State *L)
     return 2;
 }
 
+/* p:format_keys(binding) -> {key, ..} */
+static int l_format_keys(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct policy_binding binding = check_bound(L, b, 2)->binding;
+    uint64_t keys[POLICY_FORMAT_KEYS_MAX];
+    size_t n = b->policy->ops->format_keys(b->policy, &binding, keys);
+    lua_newtable(L);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushinteger(L, (lua_Integer)keys[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* p:format_key(binding, event) -> key of the result, "deliver" | "skip" | "failed" */
+static int l_format_key(lua_State *L)
+{
+    static const char *const results[] = {"deliver", "skip", "failed"};
+    struct bench *b = check(L);
+    struct policy_binding binding = check_bound(L, b, 2)->binding;
+    struct formatted out = {.key = 0};
+    strbuf_init(&out.data, 1 << 20);
+    strbuf_init(&out.event, 255);
+    enum format_result r =
+        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out);
+    lua_pushinteger(L, (lua_Integer)out.key);
+    lua_pushstring(L, results[r]);
+    strbuf_clear(&out.data);
+    strbuf_clear(&out.event);
+    return 2;
+}
+
 /* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed", data, event name */
 static int l_format(lua_State *L)
 {
@@ -501,6 +534,8 @@ int native_open_policy(lua_State *L)
         {"unbind", l_unbind},
         {"filter", l_filter},
         {"format", l_format},
+        {"format_key", l_format_key},
+        {"format_keys", l_format_keys},
         {"disconnected", l_disconnected},
         {"metrics", l_metrics},
         {"run", l_run},

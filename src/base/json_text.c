@@ -206,3 +206,22 @@ bool json_text_string_is(struct slice raw, struct slice text)
     }
     return at == text.n;
 }
+
+bool json_text_member(struct slice object, struct slice name, struct slice *value)
+{
+    struct slice key, one;
+    if (!object.p || !json_text_take(&object, '{')) {
+        return false;
+    }
+    while (json_text_value(&object, &key) && json_text_take(&object, ':') &&
+           json_text_value(&object, &one)) {
+        if (json_text_string_is(key, name)) {
+            *value = one;
+            return true;
+        }
+        if (!json_text_take(&object, ',')) {
+            break;
+        }
+    }
+    return false;
+}

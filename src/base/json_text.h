@@ -24,5 +24,8 @@ size_t json_text_compact(char *out, struct slice text);
 size_t json_text_string(char *out, struct slice raw);
 /* Does it spell `text`, however it is escaped? */
 bool json_text_string_is(struct slice raw, struct slice text);
+/* The value of the first member of that name in a text that was accepted; false, and *value as it
+ * was: no object, or it has none. */
+bool json_text_member(struct slice object, struct slice name, struct slice *value);
 
 #endif

@@ -297,20 +297,10 @@ static void visit_pile(struct lookup *l, const struct pile *pile)
 /* The event's attribute of that name; MATCH_MISSING: it has none. `room` takes a decoded string. */
 static struct match_value attr_of(const struct event *ev, struct slice name, char *room)
 {
-    struct slice rest = event_attrs(ev), key, value;
-    if (rest.n == 0 || !json_text_take(&rest, '{')) {
-        return (struct match_value){.type = MATCH_MISSING};
-    }
-    while (json_text_value(&rest, &key) && json_text_take(&rest, ':') &&
-           json_text_value(&rest, &value)) {
-        if (json_text_string_is(key, name)) {
-            return match_value_of_json(value, &room);
-        }
-        if (!json_text_take(&rest, ',')) {
-            break;
-        }
-    }
-    return (struct match_value){.type = MATCH_MISSING};
+    struct slice value;
+    return json_text_member(event_attrs(ev), name, &value)
+               ? match_value_of_json(value, &room)
+               : (struct match_value){.type = MATCH_MISSING};
 }
 
 static void visit_shelf(void *ctx, void *member)

@@ -55,6 +55,7 @@ void broker_free(struct broker *b)
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     segment_clear(&b->segment);
+    frame_memo_clear(&b->memo);
     history_free(b->history);
     eventlog_free(b->log);
     audience_index_free(b->index);
@@ -81,6 +82,8 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
 {
     struct policy *old = b->policy;
     segment_reset(&b->segment);
+    frame_memo_reset(
+        &b->memo); /* empty between two flush steps, but its keys are the old policy's */
     b->policy = policy;
     b->policy_epoch++;
     old->ops->set_stage(old, POLICY_RETIRED);

@@ -8,6 +8,7 @@
 #include "broker/audience_index.h"
 #include "broker/broker.h"
 #include "broker/eventlog.h"
+#include "broker/frame_memo.h"
 #include "broker/history.h"
 #include "broker/review.h"
 #include "broker/segment.h"
@@ -31,6 +32,7 @@ struct broker {
     struct list runnable;         /* subscribers behind the head that may be written to */
     struct list subscribers;      /* all of them */
     struct segment segment;       /* scratch: the bytes being delivered */
+    struct frame_memo memo;       /* what formats came to in this flush step */
     struct frame *heartbeat;
     /* Holding a delivery back for the commit that is under way: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */

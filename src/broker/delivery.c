@@ -314,6 +314,7 @@ bool subscriber_flush_all(struct broker *b)
     list_splice_tail(&turn, &b->runnable);
     list_splice_tail(&b->runnable, &turn);
     segment_reset(&b->segment);
+    frame_memo_reset(&b->memo);
     return !list_empty(&b->runnable);
 }
 

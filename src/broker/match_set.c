@@ -70,23 +70,12 @@ int match_field_intern(struct match_set *set, struct match_field *f)
 
 /* ---- binding */
 
-/* The value of `name` in the object `json`, as text; absent: none. */
-static struct slice member(struct slice json, struct slice name)
+/* Absent: `params` has none. */
+static struct slice member(struct slice params, struct slice name)
 {
-    struct slice key, value;
-    if (!json.p || !json_text_take(&json, '{')) {
-        return slice_of(NULL, 0);
-    }
-    while (json_text_value(&json, &key) && json_text_take(&json, ':') &&
-           json_text_value(&json, &value)) {
-        if (json_text_string_is(key, name)) {
-            return value;
-        }
-        if (!json_text_take(&json, ',')) {
-            break;
-        }
-    }
-    return slice_of(NULL, 0);
+    struct slice value = {NULL, 0};
+    json_text_member(params, name, &value);
+    return value;
 }
 
 /* Elements of a list of scalars. */

@@ -94,12 +94,17 @@ struct policy_binding {
 };
 enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
 
+/* Most ways in which a result of a format may be found again. */
+enum { POLICY_FORMAT_KEYS_MAX = 8 };
+
 enum format_result { FORMAT_DELIVER, FORMAT_SKIP, FORMAT_FAILED };
 
 /* Filled by a format; the buffers are the caller's, initialised with their caps. */
 struct formatted {
     struct strbuf data;
     struct strbuf event; /* empty: the event's own type */
+    uint64_t key; /* whatever came of it holds for this event wherever format_keys() names it; 0:
+                     not to be remembered. Never used again for anything else by this policy. */
 };
 
 struct disconnect_info {
@@ -150,6 +155,10 @@ struct policy_ops {
     bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev);
     enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,
                                  struct formatted *out);
+    /* Keys under which results of the format may have been remembered that hold for this audience,
+     * too. Returns how many. */
+    size_t (*format_keys)(struct policy *p, const struct policy_binding *b,
+                          uint64_t keys[POLICY_FORMAT_KEYS_MAX]);
     /* After a stream closed; low priority. `identity` is borrowed. */
     void (*disconnected)(struct policy *p, struct slice identity,
                          const struct disconnect_info *info);

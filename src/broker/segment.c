@@ -86,13 +86,27 @@ static struct frame *large_frame(struct segment *g, struct event *ev, const stru
     return frame_ref(ev->raw_frame);
 }
 
+static void begin_frame(struct segment *g, const struct event *ev)
+{
+    g->ends[g->count] =
+        (struct segment_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
+}
+
+static void end_frame(struct broker *b, struct segment *g, size_t size)
+{
+    b->metrics->frames++;
+    g->bytes += size;
+    g->ends[g->count].end = g->bytes;
+    g->count++;
+}
+
 /* What cannot be made (memory, a type the format made up) is passed over as a failed format is. */
 static void append(struct broker *b, struct segment *g, struct event *ev,
                    const struct sse_fields *f, bool built_in)
 {
     struct segment_end *end = &g->ends[g->count];
-    *end = (struct segment_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
     size_t size = 0;
+    begin_frame(g, ev);
     if (f->data.n >= SEGMENT_LARGE_BYTES) {
         end->large = large_frame(g, ev, f, built_in);
         if (!end->large) {
@@ -106,10 +120,81 @@ static void append(struct broker *b, struct segment *g, struct event *ev,
         }
         size = g->small.len - end->small_from;
     }
-    b->metrics->frames++;
-    g->bytes += size;
-    end->end = g->bytes;
-    g->count++;
+    end_frame(b, g, size);
+}
+
+/* A frame that was made for another audience. */
+static void append_shared(struct broker *b, struct segment *g, const struct event *ev,
+                          struct frame *frame)
+{
+    begin_frame(g, ev);
+    if (frame->len >= SEGMENT_LARGE_BYTES) {
+        g->ends[g->count].large = frame_ref(frame);
+        g->large_count++;
+    } else if (strbuf_append(&g->small, frame->bytes, frame->len)) {
+        return;
+    }
+    end_frame(b, g, frame->len);
+}
+
+static void append_failure(struct broker *b, struct segment *g, struct event *ev)
+{
+    /* never the raw data instead: it may hold what the format removes */
+    char comment[64];
+    int n = snprintf(comment, sizeof comment, "skipped id=%" PRIu64 " reason=format-error", ev->id);
+    struct sse_fields f = {.comment = slice_of(comment, (size_t)n)};
+    append(b, g, ev, &f, false);
+}
+
+/* Whether another audience could be served by what this one gets. */
+static bool is_shared(const struct broker *b)
+{
+    return b->metrics->audiences > 1;
+}
+
+/* True: another audience has asked the same, and this one has the answer now. */
+static bool append_known(struct broker *b, struct segment *g, struct event *ev)
+{
+    uint64_t keys[POLICY_FORMAT_KEYS_MAX];
+    if (!is_shared(b) || b->memo.entries == 0) {
+        return false;
+    }
+    size_t n = b->policy->ops->format_keys(b->policy, &g->audience->binding, keys);
+    const struct frame_memo_entry *known = frame_memo_find(&b->memo, ev->id, keys, n);
+    if (!known) {
+        return false;
+    }
+    b->metrics->format_memo_hits++;
+    if (known->result == FORMAT_FAILED) {
+        append_failure(b, g, ev);
+    } else if (known->result == FORMAT_DELIVER) {
+        append_shared(b, g, ev, known->frame);
+    }
+    return true;
+}
+
+/* Remembers what the format came to; `appended`: it is the last of the segment. */
+static void remember(struct broker *b, const struct segment *g, const struct event *ev,
+                     uint64_t key, enum format_result result, bool appended)
+{
+    struct frame *frame = NULL;
+    if (key == 0 || !is_shared(b) || (result == FORMAT_DELIVER && !appended)) {
+        return;
+    }
+    if (result == FORMAT_DELIVER) {
+        const struct segment_end *end = &g->ends[g->count - 1];
+        struct slice small =
+            slice_of(g->small.data + end->small_from, g->small.len - end->small_from);
+        if (!frame_memo_has_room(&b->memo, end->large ? end->large->len : small.n)) {
+            return;
+        }
+        frame = end->large ? frame_ref(end->large) : frame_copy(small);
+        if (!frame) {
+            return; /* no memory: the next audience asks again */
+        }
+    }
+    frame_memo_put(&b->memo, ev->id, key, result, frame);
+    frame_unref(frame);
 }
 
 void segment_pass(struct segment *g, uint64_t id)
@@ -134,7 +219,10 @@ void segment_add(struct broker *b, struct segment *g, struct event *ev, bool jud
         append(b, g, ev, &f, true);
         return;
     }
-    struct formatted out = {g->format_data, g->format_event};
+    if (append_known(b, g, ev)) {
+        return;
+    }
+    struct formatted out = {g->format_data, g->format_event, 0};
     out.data.max = a->binding.format == POLICY_FORMAT_JSON ? g->json_max : g->format_max;
     strbuf_reset(&out.data);
     strbuf_reset(&out.event);
@@ -142,22 +230,17 @@ void segment_add(struct broker *b, struct segment *g, struct event *ev, bool jud
     enum format_result rc = policy->format(b->policy, &a->binding, ev, &out);
     g->format_data = out.data;
     g->format_event = out.event;
-    char comment[64];
-    if (rc == FORMAT_SKIP) {
-        return;
-    }
+    unsigned before = g->count;
     if (rc == FORMAT_FAILED) {
-        /* never the raw data instead: it may hold what the format removes */
-        int n =
-            snprintf(comment, sizeof comment, "skipped id=%" PRIu64 " reason=format-error", ev->id);
-        f = (struct sse_fields){.comment = slice_of(comment, (size_t)n)};
-    } else {
+        append_failure(b, g, ev);
+    } else if (rc == FORMAT_DELIVER) {
         f.data = strbuf_slice(&g->format_data);
         if (g->format_event.len) {
             f.event = strbuf_slice(&g->format_event);
         }
+        append(b, g, ev, &f, false);
     }
-    append(b, g, ev, &f, false);
+    remember(b, g, ev, out.key, rc, g->count > before);
 }
 
 void segment_seal(struct segment *g)

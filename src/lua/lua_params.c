@@ -8,11 +8,12 @@
 
 struct binding {
     struct slice json;
+    bool recorded;
     int ref;
 };
 
 /* Lists first, then the table that holds them: two levels are all there is. */
-static void wrap(lua_State *L)
+static void wrap(lua_State *L, bool recorded)
 {
     int t = lua_gettop(L);
     lua_pushnil(L);
@@ -26,7 +27,11 @@ static void wrap(lua_State *L)
             lua_pop(L, 1);
         }
     }
-    lua_readonly_wrap(L, "params");
+    if (recorded) {
+        lua_readonly_wrap_recorded(L, "params");
+    } else {
+        lua_readonly_wrap(L, "params");
+    }
 }
 
 static int bind_body(lua_State *L)
@@ -37,7 +42,7 @@ static int bind_body(lua_State *L)
         return luaL_error(L, "params: %s", why.text);
     }
     luaL_checktype(L, -1, LUA_TTABLE);
-    wrap(L);
+    wrap(L, b->recorded);
     b->ref = lua_vm_ref(L);
     return 0;
 }
@@ -49,9 +54,9 @@ static int unbind_body(lua_State *L)
     return 0;
 }
 
-static int anchor(struct lua_vm *vm, struct slice json, int *ref, struct err *e)
+static int anchor(struct lua_vm *vm, struct slice json, bool recorded, int *ref, struct err *e)
 {
-    struct binding b = {json, LUA_NOREF};
+    struct binding b = {json, recorded, LUA_NOREF};
     int rc = lua_vm_call(vm, bind_body, &b, e);
     *ref = b.ref;
     return rc;
@@ -67,7 +72,7 @@ static void release(struct lua_vm *vm, int ref)
 int lua_params_open(struct lua_params *p, struct lua_vm *vm, struct err *e)
 {
     *p = (struct lua_params){.empty = LUA_NOREF};
-    return anchor(vm, slice_str("{}"), &p->empty, e);
+    return anchor(vm, slice_str("{}"), false, &p->empty, e);
 }
 
 void lua_params_close(struct lua_params *p, struct lua_vm *vm)
@@ -92,16 +97,17 @@ static size_t free_slot(struct lua_params *p)
     return p->n++;
 }
 
-int lua_params_bind(struct lua_params *p, struct lua_vm *vm, struct slice json, struct err *e)
+int lua_params_bind(struct lua_params *p, struct lua_vm *vm, struct slice json, bool recorded,
+                    struct err *e)
 {
     int ref;
-    int rc = anchor(vm, json, &ref, e);
+    int rc = anchor(vm, json, recorded, &ref, e);
     if (rc) {
         return rc;
     }
     size_t slot = free_slot(p);
     p->free_from = slot + 1;
-    p->v[slot] = (struct lua_param){ref, xstrndup(json.p, json.n)};
+    p->v[slot] = (struct lua_param){.ref = ref, .text = xstrndup(json.p, json.n)};
     return (int)slot;
 }
 
@@ -117,6 +123,11 @@ void lua_params_unbind(struct lua_params *p, struct lua_vm *vm, int slot)
     if ((size_t)slot < p->free_from) {
         p->free_from = (size_t)slot;
     }
+}
+
+struct format_class_cache *lua_params_classes(struct lua_params *p, int slot)
+{
+    return &p->v[slot].classes;
 }
 
 int lua_params_ref(const struct lua_params *p, int slot)

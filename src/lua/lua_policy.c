@@ -31,6 +31,7 @@ struct lua_policy {
     struct lua_sandbox sandbox;
     struct lua_policy_file file;
     struct lua_params params;
+    struct format_classes *classes; /* owned */
     struct lua_budgets budgets;
     struct policy_log log;
     struct lua_coros *coros;
@@ -52,34 +53,6 @@ static int64_t unix_ms(void *ctx)
 }
 
 /* ---- errors and figures */
-
-static void count_error(struct broker_metrics *m, enum policy_hook hook)
-{
-    switch (hook) {
-#define X(e, name, counter, overdue)                                                               \
-    case POLICY_HOOK_##e:                                                                          \
-        m->counter++;                                                                              \
-        break;
-        POLICY_HOOKS(X)
-#undef X
-    case POLICY_HOOK_COUNT:
-        break;
-    }
-}
-
-static void count_overdue(struct broker_metrics *m, enum policy_hook hook)
-{
-    switch (hook) {
-#define X(e, name, counter, overdue)                                                               \
-    case POLICY_HOOK_##e:                                                                          \
-        m->overdue++;                                                                              \
-        break;
-        POLICY_HOOKS(X)
-#undef X
-    case POLICY_HOOK_COUNT:
-        break;
-    }
-}
 
 static void log_failure(struct lua_policy *p, const struct policy_failure *f)
 {
@@ -105,9 +78,9 @@ static void report(struct lua_policy *p, struct policy_failure *f, const struct 
     f->where = raised && failure->where[0] ? failure->where : fn->where;
     f->text = e->text;
     f->traceback = raised ? failure->traceback : NULL;
-    count_error(p->metrics, f->hook);
+    policy_log_count(p->metrics, f->hook);
     if (e->code == UV_EINTR) {
-        count_overdue(p->metrics, f->hook);
+        policy_log_count_overdue(p->metrics, f->hook);
     }
     note_error(p, f);
 }
@@ -225,7 +198,7 @@ static void report_plain(struct lua_policy *p, struct policy_failure *f,
 {
     f->where = fn->where;
     f->text = e->text;
-    count_error(p->metrics, f->hook);
+    policy_log_count(p->metrics, f->hook);
     note_error(p, f);
 }
 
@@ -252,13 +225,14 @@ static int ask_bind(struct policy *base, const struct subscription *s, struct po
     struct lua_policy *p = of(base);
     int rc = resolve(p, s, out);
     rc = rc ? rc : bind_text(p, s, out);
-    bool lua = (out->filter >= 0 && !out->text) ||
-               (out->format >= 0 && !p->file.formats.v[out->format].spec);
-    if (rc || !s->params.p || !lua) {
+    bool format = out->format >= 0 && !p->file.formats.v[out->format].spec;
+    bool filter = out->filter >= 0 && !out->text && s->params.p;
+    if (rc || (!format && !filter)) {
         return rc; /* no function would read the params */
     }
     struct err e;
-    rc = lua_params_bind(&p->params, p->vm, s->params, &e);
+    struct slice params = s->params.p ? s->params : slice_str("{}");
+    rc = lua_params_bind(&p->params, p->vm, params, format, &e);
     if (rc < 0) {
         struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
         report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
@@ -274,6 +248,9 @@ static int ask_bind(struct policy *base, const struct subscription *s, struct po
 static void ask_unbind(struct policy *base, struct policy_binding *b)
 {
     struct lua_policy *p = of(base);
+    if (b->params >= 0) {
+        format_class_cache_clear(p->classes, lua_params_classes(&p->params, b->params));
+    }
     lua_params_unbind(&p->params, p->vm, b->params);
     match_args_free(b->text);
     *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
@@ -354,12 +331,31 @@ static enum format_result format_built_in(const struct policy_binding *b, const 
     return rc ? FORMAT_FAILED : FORMAT_DELIVER;
 }
 
+/* The key of results that no params have a part in; 0: of others. */
+static uint64_t plain_key(const struct lua_policy *p, const struct policy_binding *b)
+{
+    bool spec = b->format >= 0 && p->file.formats.v[b->format].spec;
+    return b->format < 0 ? 1 : spec ? 2 + (uint64_t)b->format : 0;
+}
+
+static size_t ask_format_keys(struct policy *base, const struct policy_binding *b,
+                              uint64_t keys[POLICY_FORMAT_KEYS_MAX])
+{
+    struct lua_policy *p = of(base);
+    keys[0] = plain_key(p, b);
+    return keys[0] ? 1
+                   : format_classes_keys(p->classes, (size_t)b->format,
+                                         lua_params_text(&p->params, b->params),
+                                         lua_params_classes(&p->params, b->params), keys);
+}
+
 static enum format_result ask_format(struct policy *base, const struct policy_binding *b,
                                      struct event *ev, struct formatted *out)
 {
     struct lua_policy *p = of(base);
     enum format_result result;
     struct err e;
+    out->key = plain_key(p, b);
     if (b->format < 0) {
         return format_built_in(b, ev, out);
     }
@@ -379,13 +375,21 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     }
     struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
                       &p->budgets.hooks[POLICY_HOOK_FORMAT]};
+    struct param_reads reads = {.all = false};
     p->sandbox.pure = true;
+    p->sandbox.reads = &reads;
     int rc = lua_judge_format(&j, out, &result, &e);
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
     }
     note_health(p, fn, POLICY_HOOK_FORMAT, rc != 0);
+    p->sandbox.reads = NULL;
     p->sandbox.pure = false;
+    if (rc != UV_EBUSY) { /* what never ran has read nothing, and says nothing */
+        out->key = format_classes_key(p->classes, (size_t)b->format,
+                                      lua_params_text(&p->params, b->params),
+                                      lua_params_classes(&p->params, b->params), &reads);
+    }
     update_figures(p);
     return result;
 }
@@ -400,6 +404,7 @@ static void free_policy(struct lua_policy *p)
         if (p->params.empty != LUA_NOREF) {
             lua_params_close(&p->params, p->vm);
         }
+        format_classes_free(p->classes);
         lua_policy_file_clear(&p->file, p->vm);
         lua_vm_free(p->vm);
     }
@@ -462,6 +467,7 @@ static const struct policy_ops ops = {
     .unbind = ask_unbind,
     .filter = ask_filter,
     .format = ask_format,
+    .format_keys = ask_format_keys,
     .disconnected = ask_disconnected,
     .wants_disconnect = wants_disconnect,
     .close = ask_close,
@@ -526,6 +532,7 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
                                   e);
     }
     if (rc == 0) {
+        p->classes = format_classes_new(p->file.formats.n);
         rc = lua_params_open(&p->params, p->vm, e);
     }
     p->sandbox.loading = false;

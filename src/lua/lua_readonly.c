@@ -1,11 +1,17 @@
 #include "lua/lua_readonly.h"
 
+#include "lua/format_classes.h"
+#include "lua/lua_sandbox.h"
+#include "lua/lua_vm.h"
+
 #include <lauxlib.h>
 
 /* Its address is the key under which a view's metatable keeps the real table. */
 static const char real_key;
 /* The same for the name of a deep view. */
 static const char deep_key;
+/* The same for `true` where reads are recorded. */
+static const char recorded_key;
 
 static int view_newindex(lua_State *L)
 {
@@ -143,11 +149,51 @@ void lua_readonly_wrap_deep(lua_State *L, const char *what)
     end_view(L);
 }
 
+/* upvalue: the real table */
+static int recorded_index(lua_State *L)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    struct slice name = {NULL, 0};
+    lua_settop(L, 2);
+    name.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &name.n) : NULL;
+    if (s && s->reads && name.p) { /* params have no other keys */
+        param_reads_add(s->reads, name);
+    }
+    lua_rawget(L, lua_upvalueindex(1));
+    return 1;
+}
+
+void lua_readonly_wrap_recorded(lua_State *L, const char *what)
+{
+    begin_view(L, what); /* stack: real, view, metatable */
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, recorded_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, view_pairs);
+    lua_setfield(L, -2, "__pairs");
+    lua_pushboolean(L, true);
+    lua_rawsetp(L, -2, &recorded_key);
+    end_view(L);
+}
+
+/* stack: metatable of a view: who sees the table behind it may read all of it */
+static void note_all(lua_State *L)
+{
+    if (lua_rawgetp(L, -1, &recorded_key) != LUA_TNIL) {
+        const struct lua_sandbox *s = lua_vm_host(L);
+        if (s && s->reads) {
+            s->reads->all = true;
+        }
+    }
+    lua_pop(L, 1);
+}
+
 bool lua_readonly_real(lua_State *L, int idx)
 {
     if (lua_type(L, idx) != LUA_TTABLE || !lua_getmetatable(L, idx)) {
         return false;
     }
+    note_all(L);
     if (lua_rawgetp(L, -1, &real_key) != LUA_TTABLE) { /* stack: metatable, real or nil */
         lua_pop(L, 2);
         return false;

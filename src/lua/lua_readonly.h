@@ -13,6 +13,9 @@
 void lua_readonly_wrap(lua_State *L, const char *what);
 /* The same for the whole tree: tables inside become views when they are reached. */
 void lua_readonly_wrap_deep(lua_State *L, const char *what);
+/* A view that notes in the sandbox's `reads` what is read of it, also by who asks for what is
+ * behind it. Its keys are strings. */
+void lua_readonly_wrap_recorded(lua_State *L, const char *what);
 /* When the value at `idx` is a view: pushes the real table and returns true. Else pushes nothing.
  */
 bool lua_readonly_real(lua_State *L, int idx);

@@ -14,6 +14,7 @@ struct keyring;
 struct lua_coros;
 struct lua_http_service;
 struct lua_queries;
+struct param_reads;
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
 
@@ -33,9 +34,10 @@ struct lua_sandbox {
     struct lua_sources *sources;    /* gets every file that is loaded; may be NULL */
     char *const *credential_params; /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
-    bool loading; /* globals may be set, `require` works */
-    bool tried;   /* not in force (yet): what it logs is of no interest */
-    bool pure;    /* a filter or format runs: no clock, no random numbers */
+    bool loading;              /* globals may be set, `require` works */
+    bool tried;                /* not in force (yet): what it logs is of no interest */
+    bool pure;                 /* a filter or format runs: no clock, no random numbers */
+    struct param_reads *reads; /* while a format runs: what it has read of its params. Borrowed */
 };
 
 /* Makes the vm's globals the sandbox. Becomes the vm's host. */

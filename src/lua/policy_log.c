@@ -136,3 +136,31 @@ void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
                     log_str("at", fn->where), log_uint("errors", fn->health.errors),
                     log_uint("calls", fn->health.calls)));
 }
+
+void policy_log_count(struct broker_metrics *m, enum policy_hook hook)
+{
+    switch (hook) {
+#define X(e, name, counter, overdue)                                                               \
+    case POLICY_HOOK_##e:                                                                          \
+        m->counter++;                                                                              \
+        break;
+        POLICY_HOOKS(X)
+#undef X
+    case POLICY_HOOK_COUNT:
+        break;
+    }
+}
+
+void policy_log_count_overdue(struct broker_metrics *m, enum policy_hook hook)
+{
+    switch (hook) {
+#define X(e, name, counter, overdue)                                                               \
+    case POLICY_HOOK_##e:                                                                          \
+        m->overdue++;                                                                              \
+        break;
+        POLICY_HOOKS(X)
+#undef X
+    case POLICY_HOOK_COUNT:
+        break;
+    }
+}

@@ -4,6 +4,7 @@
 #define LUA_POLICY_LOG_H
 
 #include "base/hash.h"
+#include "broker/metrics.h"
 #include "lua/lua_policy_file.h"
 #include "net/loop.h"
 
@@ -50,5 +51,9 @@ void policy_log_write(struct policy_log *log, const struct policy_failure *f);
 /* A filter or format was put out of use; always shown. */
 void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
                            const struct lua_function *fn);
+
+/* The counters of a hook's errors, and of those that ran out of their budget. */
+void policy_log_count(struct broker_metrics *m, enum policy_hook hook);
+void policy_log_count_overdue(struct broker_metrics *m, enum policy_hook hook);
 
 #endif
