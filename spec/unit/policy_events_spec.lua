@@ -314,6 +314,25 @@ describe("policy, on events", function()
     end)
   end)
 
+  it("are found again by whoever asks in between, without a heap that grows", function()
+    with({ filters = { f = "return ev.attrs.x == params.i and #ev.attrs == 0" } }, { memory_bytes = 2 * 1024 * 1024 })
+    local bound, memory = {}, 0
+    for i = 1, 100 do bound[i] = assert(p:bind { filter = "f", params = ('{"i":%d}'):format(i) }) end
+    for round = 1, 20 do
+      local batch = {}
+      for k = 1, 20 do
+        batch[k] = policies.event { topic = "a", data = "x", id = round * 20 + k, attrs = ('{"x":%d}'):format(k) }
+      end
+      for i, b in ipairs(bound) do
+        for k, ev in ipairs(batch) do assert.equal(i == k, (p:filter(b, ev))) end
+      end
+      memory = math.max(memory, p:metrics().policy_memory)
+    end
+    assert.equal(0, p:metrics().policy_errors_filter)
+    assert.is_true(memory < 1024 * 1024, memory)
+    for _, b in ipairs(bound) do p:unbind(b) end
+  end)
+
   it("are judged in whatever memory the ones before them do not need any more", function()
     with({
       more = "Kept = {} for i = 1, 20000 do Kept[i] = { i } end",

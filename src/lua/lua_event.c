@@ -18,7 +18,10 @@ struct event_box {
 };
 
 static const char *const event_type_name = "tidegate.event";
-static const char last_key; /* its address: the last event's userdata in the registry */
+/* Its address: in the registry a table of userdata by the event's id, modulo CACHED. It does not
+ * keep them alive: what a collection has left is found again. */
+static const char cache_key;
+enum { CACHED = 256 };
 
 static int event_gc(lua_State *L)
 {
@@ -155,19 +158,29 @@ void lua_event_open(lua_State *L)
     lua_pushliteral(L, "event");
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
+    lua_createtable(L, CACHED, 0);
+    lua_createtable(L, 0, 1); /* stack: cache, metatable */
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
 }
 
 void lua_event_push(lua_State *L, struct event *ev)
 {
-    /* The cached userdata owns a reference, so an equal pointer is the same event. */
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &last_key) == LUA_TUSERDATA) {
-        const struct event_box *last = lua_touserdata(L, -1);
-        if (last->ev == ev) {
+    lua_Integer slot = (lua_Integer)(ev->id % CACHED) + 1;
+    luaL_checkstack(L, 4, NULL);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key); /* stack: cache */
+    /* A userdata owns a reference, so an equal pointer is the same event. */
+    if (lua_rawgeti(L, -1, slot) == LUA_TUSERDATA) {
+        const struct event_box *known = lua_touserdata(L, -1);
+        if (known->ev == ev) {
+            lua_remove(L, -2);
             return;
         }
     }
     lua_pop(L, 1);
-    struct event_box *b = lua_newuserdatauv(L, sizeof *b, SLOT_COUNT); /* stack: event */
+    struct event_box *b = lua_newuserdatauv(L, sizeof *b, SLOT_COUNT); /* stack: cache, event */
     *b = (struct event_box){0};
     luaL_setmetatable(L, event_type_name);
     size_t cost = event_cost(ev);
@@ -175,5 +188,6 @@ void lua_event_push(lua_State *L, struct event *ev)
     b->charged = cost;
     b->ev = event_ref(ev);
     lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &last_key);
+    lua_rawseti(L, -3, slot);
+    lua_remove(L, -2);
 }

@@ -11,8 +11,9 @@
 struct lua_vm {
     lua_State *L;
     size_t memory, memory_max;
-    size_t charged;    /* part of `memory` that is not in the Lua heap */
-    size_t collect_at; /* collect when that much is charged */
+    size_t charged;          /* part of `memory` that is not in the Lua heap */
+    size_t collect_at;       /* collect when that much is charged, */
+    size_t collect_total_at; /* or, while charging, when memory in all has come to that */
     unsigned refs;
     uint64_t stack_repairs;
     bool in_call;
@@ -487,10 +488,11 @@ void lua_vm_charge(lua_State *L, size_t bytes)
 {
     struct lua_vm *vm = lua_vm_of(L);
     /* Lua's collector does not see what is charged, and the one that runs when an allocation fails
-     * calls no finalizers: events nobody needs would be in its way. So they never take more than
-     * half of what a collection left free. */
+     * calls no finalizers: events nobody needs would be in its way, and what hangs on them. So they
+     * never take more than half of what a collection left free, and the heap that grows with them
+     * is collected in time. */
     if (bytes > vm->memory_max || vm->charged + bytes > vm->collect_at ||
-        vm->memory > vm->memory_max - bytes) {
+        vm->memory + bytes > vm->collect_total_at || vm->memory > vm->memory_max - bytes) {
         collect(L, vm);
         if (bytes > vm->memory_max || vm->memory > vm->memory_max - bytes) {
             luaL_error(L,
@@ -498,6 +500,7 @@ void lua_vm_charge(lua_State *L, size_t bytes)
                        (LUAI_UACINT)bytes);
         }
         vm->collect_at = vm->charged + (vm->memory_max - vm->memory) / 2;
+        vm->collect_total_at = vm->memory + (vm->memory_max - vm->memory) / 4 * 3;
     }
     vm->memory += bytes;
     vm->charged += bytes;
