@@ -1,6 +1,7 @@
 /* lua/: a policy file, opened as the broker opens it; questions are asked with made-up requests. */
 #include "native_policy.h"
 
+#include "base/xalloc.h"
 #include "broker/kept.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
@@ -28,9 +29,9 @@ struct bench {
     struct bound {
         lua_Integer id;
         struct policy_binding binding;
-    } bound[64]; /* given back at close, should a spec fail in between */
+    } * bound; /* owned; given back at close, should a spec fail in between */
     struct lua_sources sources;
-    unsigned bound_count;
+    unsigned bound_count, bound_cap;
     lua_Integer last_bound;
 };
 
@@ -65,6 +66,8 @@ static void close_bench(struct bench *b)
     while (b->bound_count) {
         b->policy->ops->unbind(b->policy, &b->bound[--b->bound_count].binding);
     }
+    free(b->bound);
+    b->bound = NULL;
     if (b->policy) {
         b->policy->ops->close(b->policy);
         b->policy = NULL;
@@ -344,7 +347,10 @@ static int l_bind(lua_State *L)
         lua_pushinteger(L, rc);
         return 2;
     }
-    luaL_argcheck(L, b->bound_count < 64, 2, "too many bindings");
+    if (b->bound_count == b->bound_cap) {
+        b->bound_cap = 2 * b->bound_cap + 64;
+        b->bound = xrealloc(b->bound, b->bound_cap * sizeof *b->bound);
+    }
     b->bound[b->bound_count++] = (struct bound){++b->last_bound, binding};
     lua_createtable(L, 4, 0);
     lua_pushinteger(L, binding.filter);
@@ -381,6 +387,24 @@ static int l_unbind(lua_State *L)
     return 0;
 }
 
+/* p:filter_all(event [, times]) -> how many bindings want it, seconds per event */
+static int l_filter_all(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct event *ev = native_check_event(L, 2);
+    lua_Integer times = luaL_optinteger(L, 3, 1), wanted = 0;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        wanted = 0;
+        for (unsigned k = 0; k < b->bound_count; k++) {
+            wanted += b->policy->ops->filter(b->policy, &b->bound[k].binding, ev);
+        }
+    }
+    lua_pushinteger(L, wanted);
+    lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
+    return 2;
+}
+
 /* p:filter(binding, event [, times]) -> boolean, seconds per call */
 static int l_filter(lua_State *L)
 {
@@ -398,22 +422,30 @@ static int l_filter(lua_State *L)
     return 2;
 }
 
-/* p:format_keys(binding) -> {key, ..} */
+/* p:format_keys(binding [, times]) -> {key, ..}, seconds per call */
 static int l_format_keys(lua_State *L)
 {
     struct bench *b = check(L);
     struct policy_binding binding = check_bound(L, b, 2)->binding;
+    lua_Integer times = luaL_optinteger(L, 3, 1);
     uint64_t keys[POLICY_FORMAT_KEYS_MAX];
-    size_t n = b->policy->ops->format_keys(b->policy, &binding, keys);
+    size_t n = 0;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        n = b->policy->ops->format_keys(b->policy, &binding, keys);
+    }
+    double each = (double)(uv_hrtime() - start) / 1e9 / (double)times;
     lua_newtable(L);
     for (size_t i = 0; i < n; i++) {
         lua_pushinteger(L, (lua_Integer)keys[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    return 1;
+    lua_pushnumber(L, each);
+    return 2;
 }
 
-/* p:format_key(binding, event) -> key of the result, "deliver" | "skip" | "failed" */
+/* p:format_key(binding, event [, times]) -> key of the result, "deliver" | "skip" | "failed",
+ * seconds per call */
 static int l_format_key(lua_State *L)
 {
     static const char *const results[] = {"deliver", "skip", "failed"};
@@ -422,13 +454,22 @@ static int l_format_key(lua_State *L)
     struct formatted out = {.key = 0};
     strbuf_init(&out.data, 1 << 20);
     strbuf_init(&out.event, 255);
-    enum format_result r =
-        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out);
+    struct event *ev = native_check_event(L, 3);
+    lua_Integer times = luaL_optinteger(L, 4, 1);
+    enum format_result r = FORMAT_FAILED;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        strbuf_reset(&out.data);
+        strbuf_reset(&out.event);
+        r = b->policy->ops->format(b->policy, &binding, ev, &out);
+    }
+    double each = (double)(uv_hrtime() - start) / 1e9 / (double)times;
     lua_pushinteger(L, (lua_Integer)out.key);
     lua_pushstring(L, results[r]);
     strbuf_clear(&out.data);
     strbuf_clear(&out.event);
-    return 2;
+    lua_pushnumber(L, each);
+    return 3;
 }
 
 /* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed", data, event name */
@@ -533,6 +574,7 @@ int native_open_policy(lua_State *L)
         {"bind", l_bind},
         {"unbind", l_unbind},
         {"filter", l_filter},
+        {"filter_all", l_filter_all},
         {"format", l_format},
         {"format_key", l_format_key},
         {"format_keys", l_format_keys},

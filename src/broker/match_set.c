@@ -237,16 +237,18 @@ struct match_args *match_bind(const struct match *m, struct slice params, struct
     if (measure(m, params, &sizes, e)) {
         return NULL;
     }
-    struct match_args *a = xcalloc(1, sizeof *a);
-    a->m = m;
-    a->values = calloc(sizes.values + 1, sizeof *a->values);
-    a->networks = calloc(sizes.networks + 1, sizeof *a->networks);
-    a->text = malloc(params.n + sizes.room + 1);
-    if (!a->values || !a->networks || !a->text) {
+    /* one block: ten thousand of them are looked at for an event */
+    size_t values = (sizes.values + 1) * sizeof(struct match_value);
+    size_t networks = (sizes.networks + 1) * sizeof(struct network);
+    struct match_args *a = calloc(1, sizeof *a + values + networks + params.n + sizes.room + 1);
+    if (!a) {
         err_set(e, UV_ENOMEM, "params: memory is short");
-        match_args_free(a);
         return NULL;
     }
+    a->m = m;
+    a->values = (struct match_value *)(void *)(a + 1);
+    a->networks = (struct network *)(void *)((char *)(a + 1) + values);
+    a->text = (char *)(a + 1) + values + networks;
     if (params.n) {
         memcpy(a->text, params.p, params.n);
     }
@@ -262,12 +264,7 @@ struct match_args *match_bind(const struct match *m, struct slice params, struct
 
 void match_args_free(struct match_args *a)
 {
-    if (a) {
-        free(a->values);
-        free(a->networks);
-        free(a->text);
-        free(a);
-    }
+    free(a);
 }
 
 struct match_discriminator match_discriminator(const struct match_args *a)

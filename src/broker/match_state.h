@@ -68,11 +68,12 @@ struct match {
     struct match *next; /* in match_set.all */
 };
 
+/* What it points to stands behind it. */
 struct match_args {
     const struct match *m;
     struct match_value *values; /* one per param of m; scalars in lists behind them */
     struct network *networks;
-    char *text; /* owned copy of params, and room for decoded strings behind it */
+    char *text; /* a copy of params, and room for decoded strings behind it */
     struct match_discriminator discriminator;
 };
 

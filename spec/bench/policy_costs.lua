@@ -1,0 +1,220 @@
+-- What filters and formats cost, one call after the other and in the broker:
+--   cmake --preset release && cmake --build --preset release
+--   TIDEGATE_BIN=build/release/tidegate build/release/tidegate_spec spec/bench/policy_costs.lua
+-- The least of some runs: on a machine that is shared the others say what its neighbours did. The last part opens
+-- 10,000 connections (ulimit -n 20000), 6 times. TIDEGATE_BENCH=calls,fan-out,broker: only those.
+local audience = require "native.audience"
+local child = require "support.child"
+local eventually = require "support.eventually"
+local policies = require "support.policies"
+local tidegate = require "support.tidegate"
+
+local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,fan-out,broker") .. ","
+local ROUNDS = 7
+local CONNECTIONS = tonumber(os.getenv "TIDEGATE_BENCH_CONNECTIONS" or "10000")
+
+local function chosen(name)
+  return CHOSEN:find(name .. ",", 1, true)
+end
+
+local function row(what, seconds, note)
+  local ns = seconds * 1e9
+  local text = ns < 1e4 and ("%.0f ns"):format(ns) or ns < 1e7 and ("%.1f us"):format(ns / 1e3)
+    or ("%.1f ms"):format(ns / 1e6)
+  io.write(("| %s | %s |%s\n"):format(what, text, note and " " .. note .. " |" or ""))
+  io.flush()
+end
+
+local function least(measure)
+  local best
+  for _ = 1, ROUNDS do
+    local seconds = measure()
+    best = best and math.min(best, seconds) or seconds
+  end
+  return best
+end
+
+-- The time of one call of `f`, with that of the loop around it.
+local function timed(n, f)
+  return least(function()
+    local start = os.clock()
+    for i = 1, n do f(i) end
+    return (os.clock() - start) / n
+  end)
+end
+
+local TEXT = "starts_with(attrs.cell, $cell) and attrs.severity >= $min "
+  .. "and (not has(attrs.lang) or attrs.lang == $lang)"
+local POLICY = [[
+local P = { api = 1 }
+function P.authenticate(req) return { sub = "u", role = "viewer" } end
+function P.subscribe(req, who)
+  return { topics = { "alert/**" }, filter = "text", format = "lua",
+    params = { cell = req.query.cell, min = 1, lang = "de", role = who.role } }
+end
+P.filters = {
+  text = "]] .. TEXT .. [[",
+  data = "data.customer.name == $cell or data.total >= $min",
+  lua = function(ev, params)
+    local attrs = ev.attrs
+    local lang = attrs.lang
+    return attrs.cell:sub(1, #params.cell) == params.cell and attrs.severity >= params.min
+      and (lang == nil or lang == params.lang)
+  end,
+}
+P.formats = {
+  mask = { mask = { ["customer.ssn"] = "***" } },
+  keep = { keep = { "id", "status", "region" } },
+  lua = function(ev, params)
+    local o = ev.data
+    return { event = "order", data = { id = o.id, status = o.status, region = params.role == "x" and o.region or nil } }
+  end,
+}
+return P
+]]
+local DATA = '{"id":7,"status":"paid","region":"eu","total":10,"customer":{"name":"Ann","ssn":"123-45","street":"'
+  .. ("x"):rep(90) .. '"},"items":[{"sku":"a1","n":1,"price":1.50},{"sku":"b2","n":2,"price":20.00}],"note":"'
+  .. ("y"):rep(20) .. '"}'
+local PARAMS = '{"cell":"u33d","lang":"de","min":2,"role":"viewer"}'
+
+local function event(i, attrs)
+  return policies.event { topic = "alert/eu", data = DATA, id = i, attrs = attrs
+    or '{"cell":"u33dc1","lang":"de","severity":3}' }
+end
+
+local function filters(p)
+  local one, many = event(1), {}
+  for i = 1, 1000 do many[i] = event(i) end
+  for _, name in ipairs { "text", "data", "lua" } do
+    local b = assert(p:bind { filter = name, params = PARAMS })
+    assert(p:filter(b, one))
+    row(("filter `%s`, same event as before"):format(name),
+      least(function() return select(2, p:filter(b, one, 100000)) end))
+    row(("filter `%s`, another event each time"):format(name), timed(1000, function(i) p:filter(b, many[i]) end))
+    p:unbind(b)
+  end
+end
+
+local function formats(p)
+  local one = event(1)
+  for _, name in ipairs { "mask", "keep", "lua" } do
+    local b = assert(p:bind { format = name, params = PARAMS })
+    assert.equal("deliver", (p:format(b, one)))
+    row(("format `%s`"):format(name), least(function() return select(3, p:format_key(b, one, 20000)) end),
+      #DATA .. " bytes of data")
+    row(("format `%s`: keys of what is known"):format(name),
+      least(function() return select(2, p:format_keys(b, 100000)) end))
+    p:unbind(b)
+  end
+end
+
+local function gates(p)
+  for _, case in ipairs { { "text filter", { filter = "text" } }, { "Lua filter", { filter = "lua" } },
+    { "Lua format", { format = "lua" } } } do
+    case[2].params = PARAMS
+    row("bind and unbind, " .. case[1], timed(2000, function() p:unbind((p:bind(case[2]))) end))
+  end
+  local request = policies.request { query = { cell = "u33d" } }
+  row("authenticate + subscribe, verdict read, loop turned twice", timed(2000, function() p:subscribe(request) end))
+end
+
+-- One event for many audiences, of which ten want it; filters only.
+local function fan_out()
+  for _, n in ipairs { 100, 10000 } do
+    local index, plain = audience.new(), audience.new()
+    local equal, no_index = "attrs.t == $t", "starts_with(attrs.t, $t)"
+    local by_value, asked = index:compile(equal), plain:compile(no_index)
+    local lua = assert(policies.open_text(
+      "local P = { api = 1, filters = { f = function(ev, p) return ev.attrs.t == p.t end } }\n"
+      .. "function P.authenticate() return {} end function P.subscribe() return { topics = { 'a' } } end return P"))
+    for i = 1, n do
+      local params = ('{"t":"tenant-%06d"}'):format(i % (n // 10))
+      index:add(i, { "alert/**" }, by_value, params)
+      plain:add(i, { "alert/**" }, asked, params)
+      assert(lua:bind { filter = "f", params = params })
+    end
+    local ev = event(1, '{"t":"tenant-000001"}')
+    assert.equal(10, (index:route(ev)))
+    assert.equal(10, (plain:route(ev)))
+    assert.equal(10, (lua:filter_all(ev)))
+    local times = math.max(1, 200000 // n)
+    local function measure(what, f)
+      row(("%d audiences, %s"):format(n, what), least(function() return select(2, f()) end))
+    end
+    measure("text by an attribute", function() return index:route(ev, times) end)
+    measure("text asked one by one", function() return plain:route(ev, times) end)
+    measure("Lua", function() return lua:filter_all(ev, times) end)
+    lua:close()
+  end
+end
+
+local BROKER = [[
+local P = { api = 1 }
+function P.authenticate() return { sub = "x" } end
+function P.publish(pub) return pub end
+function P.subscribe(req)
+  local number = math.tointeger(tonumber(req.query.c)) % math.tointeger(tonumber(req.query.a))
+  return { topics = { "alert/**" }, filter = req.query.filter, params = { t = ("tenant-%06d"):format(number) } }
+end
+P.filters = {
+  index = "attrs.t == $t",
+  text = "starts_with(attrs.t, $t)",
+  lua = function(ev, params) return ev.attrs.t == params.t end,
+}
+return P
+]]
+
+-- Time of the broker's process per event, each of which is for one audience. `tidegate bench idle` holds the
+-- connections.
+local function broker_cost(filter, audiences)
+  local broker = tidegate.start { policy = BROKER }
+  local holder = child.start(tidegate.binary(), { "bench", "idle", "--port", tostring(broker.port), "--connections",
+    tostring(CONNECTIONS), "--seconds", "120", "--subscribe-path",
+    ("/events?filter=%s&a=%d&c={connection}"):format(filter, audiences) })
+  eventually("all connections", function() return broker:metric "tidegate_subscribers" == CONNECTIONS end, 60)
+  assert.equal(audiences, broker:metric "tidegate_audiences")
+  local batch, batches = {}, 25
+  local before = broker:cpu_seconds()
+  for n = 1, batches do
+    for i = 1, 20 do
+      batch[i] = { topic = "alert/x", data = "x", attrs = { t = ("tenant-%06d"):format((n * 20 + i) % audiences) } }
+    end
+    broker:publish_all(batch)
+  end
+  local per_event = (broker:cpu_seconds() - before) / (batches * 20)
+  assert.equal(batches * 20 * CONNECTIONS // audiences, broker:metric "tidegate_events_delivered_total")
+  holder:stop()
+  broker:kill()
+  return per_event
+end
+
+describe("costs of policies:", function()
+  local function section(name, body)
+    if chosen(name) then
+      it(name, body)
+    end
+  end
+
+  section("calls", function()
+    io.write("\n| call | least |\n|---|---|\n")
+    local p = assert(policies.open_text(POLICY))
+    filters(p)
+    formats(p)
+    gates(p)
+    p:close()
+  end)
+
+  section("fan-out", function()
+    io.write("\n| one event | least |\n|---|---|\n")
+    fan_out()
+  end)
+
+  section("broker", function()
+    io.write(("\n| %d connections, CPU of the broker per event | |\n|---|---|\n"):format(CONNECTIONS))
+    for _, filter in ipairs { "index", "text", "lua" } do
+      for _, audiences in ipairs { 100, CONNECTIONS } do
+        row(("%d audiences, filter `%s`"):format(audiences, filter), broker_cost(filter, audiences))
+      end
+    end
+  end)
+end)
