@@ -130,7 +130,7 @@ static void on_retry(uv_timer_t *t)
 {
     struct pg_store *s = t->data;
     if (s->appends.flight == PG_FLIGHT_DOUBT) {
-        fail_flying(s, UV_ECONNABORTED);
+        fail_flying(s, s->appends.doubt ? UV_ECONNABORTED : UV_ENOTCONN);
         pg_store_settle(s);
     } else if (s->appends.flight == PG_FLIGHT_RETRY && s->appends.led) {
         send_batch(s);
@@ -422,6 +422,10 @@ static void on_lost(void *ctx, const struct err *e)
 {
     struct pg_store *s = ctx;
     s->appends.led = s->appends.starting = false;
+    if (s->appends.flight == PG_FLIGHT_RETRY) { /* was undone; not for ever */
+        s->appends.flight = PG_FLIGHT_DOUBT;
+        REQUIRE(uv_timer_start(&s->appends.timer, on_retry, patience(s), 0) == 0);
+    }
     s->metrics->store_reconnects++;
     pg_store_trouble(s, PG_TROUBLE_APPEND, e->code, e->text);
     fail_waiting(s, UV_ENOTCONN); /* never sent: their publishers may try elsewhere */
