@@ -6,6 +6,7 @@
 #include "bench/bench.h"
 #include "cli_options.h"
 #include "cli_restart.h"
+#include "cli_tools.h"
 #include "config.h"
 #include "lua/lua_config.h"
 #include "lua/lua_policy.h"
@@ -314,6 +315,16 @@ static int run_bench(const struct command *c, char **words, size_t n)
     return code ? code : written;
 }
 
+static int run_test(const struct command *c, char **words, size_t n)
+{
+    return asks_for_help(words, n) ? print_help_of(c) : cli_test(words, n);
+}
+
+static int run_eval(const struct command *c, char **words, size_t n)
+{
+    return asks_for_help(words, n) ? print_help_of(c) : cli_eval(words, n);
+}
+
 static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
@@ -325,6 +336,10 @@ static const struct command commands[] = {
     {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
      "Nothing is bound, created or changed. Exits with 0 when all is well, with 78 otherwise.\n",
      cli_options_help, run_check},
+    {"eval", "HOOK CONF [options]", "Asks one hook of the policy and shows what it decides.",
+     cli_eval_details, cli_eval_option_help, run_eval},
+    {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
+     cli_test_details, cli_test_option_help, run_test},
     {"bench", "MODE [options]",
      "Loads a broker and checks that it loses, doubles, reorders nothing.",
      "Modes:\n"

@@ -281,12 +281,15 @@ static struct lua_config_spec make_spec(void)
         {"network", check_network},         {"conninfo", check_conninfo},
         {"jwks_url", check_jwks_url},       {"http_url", check_http_url},
         {"http_header", check_http_header}, {NULL, NULL}};
+    static const char defaults[] = "return { listen = { '127.0.0.1:0' }, admin = false,\n"
+                                   "         policy = { file = 'policy.lua' } }\n";
     const struct embedded *schema = embedded_find("scripts/lib/config_schema.lua");
     REQUIRE(schema);
     return (struct lua_config_spec){.schema = slice_of(schema->data, schema->size),
                                     .keys = keys,
                                     .key_count = sizeof keys / sizeof *keys,
-                                    .formats = formats};
+                                    .formats = formats,
+                                    .defaults = slice_str(defaults)};
 }
 
 /* ---------------------------------------------------------------- paths */

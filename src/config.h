@@ -137,10 +137,10 @@ struct config_overrides {
     const char *workers;
 };
 
-/* Reads, checks and normalises `path`. On failure `problems` holds ALL of them, one a line, each
- * "dotted.path: what is wrong, what was expected" (or "--option: ..."); nothing is left to free.
- * UV_EINVAL: the file, or an option, is wrong. Any other code: the program is at fault, or memory
- * is short. `o` may be NULL. */
+/* Reads, checks and normalises `path`; NULL: the defaults, for tools that need no file. On failure
+ * `problems` holds ALL of them, one a line, each "dotted.path: what is wrong, what was expected"
+ * (or "--option: ..."); nothing is left to free. UV_EINVAL: the file, or an option, is wrong. Any
+ * other code: the program is at fault, or memory is short. `o` may be NULL. */
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
 void config_clear(struct config *c);

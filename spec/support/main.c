@@ -17,10 +17,14 @@ static void preload(lua_State *L, const char *name, lua_CFunction open)
 
 static void set_args(lua_State *L, int argc, char **argv)
 {
-    lua_createtable(L, argc, 1);
-    for (int i = 0; i < argc; i++) {
+    lua_createtable(L, argc + 1, 1);
+    lua_pushstring(L, argv[0]);
+    lua_rawseti(L, -2, 0);
+    lua_pushliteral(L, "--run=core"); /* of .busted: its settings are of no use to other programs */
+    lua_rawseti(L, -2, 1);
+    for (int i = 1; i < argc; i++) {
         lua_pushstring(L, argv[i]);
-        lua_rawseti(L, -2, i);
+        lua_rawseti(L, -2, i + 1);
     }
     lua_setglobal(L, "arg");
     lua_pushstring(L, SPEC_SOURCE_DIR);

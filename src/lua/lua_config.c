@@ -341,7 +341,9 @@ int lua_config_load(const struct lua_config_spec *spec, const char *path,
     struct strbuf text;
     strbuf_init(&text, FILE_MAX_BYTES);
     lua_struct_blank(spec, out);
-    int rc = read_file(path, &text);
+    int rc =
+        path ? read_file(path, &text) : strbuf_append(&text, spec->defaults.p, spec->defaults.n);
+    path = path ? path : "the defaults";
     if (rc) {
         const char *why = rc == UV_ENOBUFS ? "larger than 1 MiB" : uv_strerror(rc);
         strbuf_clear(&text);

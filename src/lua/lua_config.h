@@ -55,6 +55,7 @@ struct lua_config_spec {
     const struct lua_config_key *keys;
     size_t key_count;
     const struct lua_config_format *formats;
+    struct slice defaults; /* what stands for a file where there is none */
 };
 
 /* 0, or
@@ -62,6 +63,7 @@ struct lua_config_spec {
  *   other      the program is at fault (UV_EFAULT: schema and keys differ) or memory is short;
  *              `problems` says what
  * On failure nothing in `out` is left to free. `out` is overwritten where keys point. */
+/* `path` NULL: `spec->defaults`. */
 int lua_config_load(const struct lua_config_spec *spec, const char *path,
                     const struct lua_config_override *overrides, size_t override_count, void *out,
                     struct strbuf *problems);

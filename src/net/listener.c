@@ -60,6 +60,21 @@ static bool take(struct listener *l)
     return true;
 }
 
+int listener_adopt(struct http_server *server, int fd)
+{
+    struct conn *c = conn_new(server, true);
+    if (!c) {
+        return UV_ENOMEM;
+    }
+    int rc = uv_pipe_open(&c->handle.pipe, fd);
+    if (rc) {
+        conn_close(c, CLOSE_CLIENT_ERROR);
+        return rc;
+    }
+    conn_start(c);
+    return 0;
+}
+
 static void on_connection(uv_stream_t *server, int status)
 {
     struct listener *l = server->data;

@@ -11,6 +11,10 @@ int listener_open(struct http_server *server, const struct address *where, struc
 /* Accepts on a socket that listens already; takes it, also on failure. The file of a Unix socket
  * stays when the listener is closed. */
 int listener_open_socket(struct http_server *server, struct listen_socket *from, struct err *e);
+/* Takes a connected, non-blocking Unix socket as if it had been accepted; owns `fd` unless it
+ * fails.
+ */
+int listener_adopt(struct http_server *server, int fd);
 /* Closes all listeners of the server; asynchronous. */
 void listener_close_all(struct http_server *server);
 /* A connection ended, or descriptors may be free again: accepts who waits. */

@@ -37,6 +37,7 @@ struct loop {
     uint64_t timer_due; /* 0: the timer is off */
     uint64_t unix_at;   /* loop time at which unix_ms was read */
     int64_t unix_ms;
+    int64_t fixed_unix_ms; /* 0: none */
     void (*on_stop)(void *ctx, int signum);
     void *on_stop_ctx;
     char *read_buffer;
@@ -180,11 +181,19 @@ uint64_t loop_now(const struct loop *l)
 int64_t loop_unix_ms(struct loop *l)
 {
     uint64_t now = uv_now(&l->uv);
+    if (l->fixed_unix_ms) {
+        return l->fixed_unix_ms;
+    }
     if (l->unix_ms == 0 || l->unix_at != now) {
         l->unix_ms = clock_unix_ms();
         l->unix_at = now;
     }
     return l->unix_ms;
+}
+
+void loop_set_unix_ms(struct loop *l, int64_t unix_ms)
+{
+    l->fixed_unix_ms = unix_ms;
 }
 
 uv_buf_t loop_read_buffer(struct loop *l)

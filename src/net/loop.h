@@ -37,6 +37,8 @@ uv_loop_t *loop_uv(struct loop *l);
 uint64_t loop_now(const struct loop *l);
 /* Unix time in ms, cached per turn. */
 int64_t loop_unix_ms(struct loop *l);
+/* Fixes that time, for tools that try out what depends on it; 0: the machine's clock again. */
+void loop_set_unix_ms(struct loop *l, int64_t unix_ms);
 /* The read buffer every connection borrows for the length of one read callback. */
 uv_buf_t loop_read_buffer(struct loop *l);
 

@@ -1,4 +1,5 @@
-/* The store of the specs: see store_memory.h. One array of events; nothing is clever in here. */
+/* The store of specs and tools: see store_memory.h. One array of events; nothing is clever in here.
+ */
 #include "store/store_memory.h"
 
 #include "base/clock.h"
@@ -376,4 +377,10 @@ void store_memory_leap(struct store *base, uint64_t upto)
     REQUIRE(upto > m->head && m->leap_count < MEMORY_LEAPS_MAX);
     m->leaps[m->leap_count++] = (struct store_leap){m->head, upto};
     m->head = upto;
+}
+
+bool store_memory_idle(const struct store *base)
+{
+    const struct memory *m = container_of((struct store *)(uintptr_t)base, struct memory, base);
+    return m->inserted.n == 0 && list_empty(&m->ops);
 }

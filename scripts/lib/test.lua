@@ -1,0 +1,434 @@
+--- Unit tests of policies: `local t = require "tidegate.test"` in specs that `tidegate test DIR` runs with busted.
+--- A policy is loaded as the broker loads it, with a whole broker around it: what a spec sees is what clients get.
+--- The event store is memory, the clock can be set, `db` and `http` answer what the spec says; no port is opened.
+---
+---   local t = require "tidegate.test"
+---   describe("tenant policy", function()
+---     local p = t.policy("tenant.lua", { now = 1700000000, db = { entitled = function(tenant) return { ... } end } })
+---     it("wants a token", function() assert.denied(401, p:connect { topics = { "orders" } }) end)
+---   end)
+local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
+local assert, say = require "luassert", require "say"
+local json = native.json
+
+local t = { json = json }
+local Policy, Client, Answer = {}, {}, {}
+Policy.__index, Client.__index, Answer.__index = Policy, Client, Answer
+
+local PATIENCE_S = 5 -- of real time, for one answer
+
+--- A database or target that is away: `db = t.down`, or a single query, `db = { entitled = t.down }`.
+t.down = setmetatable({}, { __name = "t.down" })
+
+local function check_keys(options, known, level)
+  for key in pairs(options) do
+    if not known[key] then
+      local names = {}
+      for name in pairs(known) do
+        names[#names + 1] = name
+      end
+      table.sort(names)
+      error(("unknown option '%s'; there are %s"):format(tostring(key), table.concat(names, ", ")), level + 1)
+    end
+  end
+end
+
+-- tokens -----------------------------------------------------------------------------------------
+
+--- A key set that holds one secret, for `keys` and p:token().
+function t.hs256(secret)
+  return secret
+end
+
+local function base64url(bytes)
+  local digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+  local out = {}
+  for i = 1, #bytes, 3 do
+    local a, b, c = bytes:byte(i, i + 2)
+    local n = a << 16 | (b or 0) << 8 | (c or 0)
+    for k = 0, c and 3 or b and 2 or 1 do
+      local at = (n >> (18 - 6 * k) & 63) + 1
+      out[#out + 1] = digits:sub(at, at)
+    end
+  end
+  return table.concat(out)
+end
+
+-- policies ---------------------------------------------------------------------------------------
+
+local policy_options = { now = true, db = true, http = true, keys = true }
+
+-- What the policy's db.query() and http.get() get: JSON of a value, or nil and an error.
+local function responder(options)
+  return function(kind, name, arguments)
+    local answers = options[kind]
+    if answers == nil then
+      return nil, ("the spec gives no %s: t.policy(file, { %s = { ... } })"):format(kind, kind)
+    end
+    local answer = answers == t.down and t.down or answers[name]
+    if answer == nil then
+      return nil, ("the spec's %s has no '%s'"):format(kind, name)
+    elseif answer == t.down then
+      return nil, kind .. " is down"
+    end
+    local value, err = answer, nil
+    if type(answer) == "function" then
+      local list = json.decode(arguments)
+      for i = 1, #list do
+        if list[i] == json.null then
+          list[i] = nil
+        end
+      end
+      value, err = answer(table.unpack(list, 1, #json.decode(arguments)))
+    end
+    if value == nil then
+      return nil, err or "no answer"
+    end
+    return json.encode(value)
+  end
+end
+
+--- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
+--- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
+--- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.hs256 "a secret of 32 bytes or
+--- more" }, instead of the configuration's).
+function t.policy(file, options)
+  options = options or {}
+  check_keys(options, policy_options, 2)
+  if file:sub(1, 1) ~= "/" then
+    file = (debug.getinfo(2, "S").source:match "^@(.*)/" or ".") .. "/" .. file
+  end
+  return Policy.open(file, options, 3)
+end
+
+function Policy.open(file, options, level)
+  local now = options.now and math.floor(options.now * 1000) or 0
+  local bench, err = native.open(file, now, responder(options), options.keys)
+  if not bench then
+    error(err, level)
+  end
+  return setmetatable({ file = file, options = options, bench = bench, seen = {}, now = options.now }, Policy)
+end
+
+--- The same file again, with other options; those not given stay.
+function Policy:with(options)
+  check_keys(options, policy_options, 2)
+  local all = {}
+  for key, value in pairs(self.options) do
+    all[key] = value
+  end
+  for key, value in pairs(options) do
+    all[key] = value
+  end
+  return Policy.open(self.file, all, 3)
+end
+
+--- A token (HS256) with these claims, signed with the key set `set`, or with the only one. Without `exp` it is good for
+--- an hour of the policy's time.
+function Policy:token(claims, set)
+  local keys = self.options.keys or {}
+  local secret = keys[set or next(keys)]
+  if not secret then
+    error("no such key set: t.policy(file, { keys = { main = t.hs256 \"...\" } })", 2)
+  end
+  local all = { exp = (self.now or os.time()) + 3600 }
+  for name, value in pairs(claims) do
+    all[name] = value
+  end
+  local signed = base64url(json.encode { alg = "HS256", typ = "JWT" }) .. "." .. base64url(json.encode(all))
+  return signed .. "." .. base64url(native.hs256(secret, signed))
+end
+
+--- From now on it is that time: Unix seconds.
+function Policy:at(now)
+  self.now = now
+  self.bench:set_time(math.floor(now * 1000))
+end
+
+--- How many errors each hook has had: { authenticate = 0, subscribe = 0, ... }; and, as a second table, how many of
+--- them because the hook used up its CPU time.
+function Policy:errors()
+  return self.bench:errors()
+end
+
+function Policy:close()
+  self.bench:close()
+end
+
+-- Turns the broker until `done()`.
+function Policy:wait(done, what)
+  local stop = native.seconds() + PATIENCE_S
+  while not done() do
+    if native.seconds() > stop then
+      error(("%s did not happen within %d s"):format(what, PATIENCE_S), 3)
+    end
+    self.bench:turn()
+  end
+end
+
+-- requests ---------------------------------------------------------------------------------------
+
+local request_options = {
+  topics = true, query = true, headers = true, cookies = true, bearer = true, ip = true, last_event_id = true,
+}
+local post_options = {
+  topic = true, type = true, data = true, attrs = true, key = true,
+  query = true, headers = true, cookies = true, bearer = true, ip = true,
+}
+
+-- The answer's status and fields; what follows is the body.
+local function take_head(c)
+  local stop = c.received:find("\r\n\r\n", 1, true)
+  if not stop then
+    return false
+  end
+  c.status = tonumber(c.received:match "^HTTP/1%.1 (%d+)")
+  c.headers = {}
+  for name, value in c.received:sub(1, stop + 1):gmatch "\r\n([^:\r\n]+): *([^\r\n]*)" do
+    c.headers[name:lower()] = value
+  end
+  c.received = c.received:sub(stop + 4)
+  return true
+end
+
+-- Takes what has arrived. True: the broker has closed the connection.
+local function receive(c)
+  while true do
+    local bytes = c.socket:read()
+    if not bytes then
+      c.ended = true
+    end
+    if not bytes or bytes == "" then
+      return c.ended
+    end
+    c.received = c.received .. bytes
+  end
+end
+
+local function exchange(p, class, request)
+  local socket, err = p.bench:dial()
+  if not socket then
+    error(err, 3)
+  end
+  local c = setmetatable({ policy = p, socket = socket, received = "", ended = false }, class)
+  local sent = 0
+  p:wait(function()
+    if sent < #request then
+      sent = sent + (socket:write(request:sub(sent + 1)) or #request)
+    end
+    receive(c)
+    return take_head(c) or c.ended
+  end, "an answer")
+  assert(c.status, "the broker closed the connection without an answer")
+  return c
+end
+
+-- A complete answer: its JSON body says why it was refused.
+local function read_body(c)
+  local size = tonumber(c.headers["content-length"]) or 0
+  c.policy:wait(function()
+    return #c.received >= size or receive(c)
+  end, "the rest of an answer")
+  c.body = c.received:sub(1, size)
+  local value = json.decode(c.body)
+  c.json = type(value) == "table" and value or nil
+  c.reason = c.json and c.json.detail or nil
+  c.socket:close()
+end
+
+-- The broker's own view of a stream: its subscription. Nil: it has none (yet).
+local function describe(c)
+  for _, stream in ipairs(c.policy.bench:connections()) do
+    if not c.policy.seen[stream.id] then
+      c.policy.seen[stream.id] = true
+      stream.params = stream.params and json.decode(stream.params) or {}
+      return stream
+    end
+  end
+end
+
+--- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id.
+--- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a denial),
+--- subscription ({ topics, filter, format, params, audience }: equal audiences share their policy work).
+function Policy:connect(options)
+  options = options or {}
+  check_keys(options, request_options, 2)
+  local c = exchange(self, Client, request_text("GET", options))
+  if c.status ~= 200 then
+    c.kind = "denied"
+    read_body(c)
+    return c
+  end
+  self:wait(function()
+    c.subscription = describe(c)
+    return c.subscription or receive(c)
+  end, "a subscription")
+  c.kind = c.subscription and "granted" or "transient"
+  return c
+end
+
+--- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
+--- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip.
+--- The answer has: kind, status, headers, reason, and id (integer) of the event when it was granted.
+function Policy:post(options)
+  check_keys(options, post_options, 2)
+  local envelope = {
+    topic = options.topic, type = options.type, data = options.data, attrs = options.attrs, key = options.key,
+  }
+  local c = exchange(self, Answer, request_text("POST", options, json.encode(envelope)))
+  read_body(c)
+  c.kind = c.status == 201 and "granted" or c.status == 200 and "granted" or c.status == 503 and "transient" or "denied"
+  c.id = c.json and math.tointeger(tonumber(c.json.id))
+  return c
+end
+
+--- An event that an application stores itself (in PostgreSQL: an INSERT): no `publish` hook is asked.
+--- event: topic, type, data (a text, or a value that becomes JSON), attrs, key.
+function Policy:publish(event)
+  check_keys(event, { topic = true, type = true, data = true, attrs = true, key = true }, 2)
+  local data = event.data
+  local ok, err = self.bench:insert {
+    topic = event.topic, type = event.type, key = event.key,
+    data = type(data) == "string" and data or json.encode(data == nil and json.null or data),
+    attrs = event.attrs and json.encode(event.attrs),
+  }
+  if not ok then
+    error(err, 2)
+  end
+end
+
+-- clients ----------------------------------------------------------------------------------------
+
+-- Blocks of a stream that are complete: WHATWG HTML, 9.2.6. The broker ends lines with LF alone.
+local function parse(c)
+  while true do
+    local block, rest = c.received:match "^(.-)\n\n(.*)$"
+    if not block then
+      return
+    end
+    c.received = rest
+    local event, data = { type = "message" }, {}
+    for line in (block .. "\n"):gmatch "(.-)\n" do
+      local name, value = line:match "^([^:]+): ?(.*)$"
+      if name == "data" then
+        data[#data + 1] = value
+      elseif name == "id" then
+        event.id = math.tointeger(tonumber(value)) or value
+      elseif name == "event" then
+        event.type = value
+      end
+    end
+    if #data > 0 then
+      event.data = table.concat(data, "\n")
+      c.delivered[#c.delivered + 1] = event
+    end
+  end
+end
+
+--- Everything delivered so far: { { id (integer), type, data (text) }, ... }. Waits until nothing is under way.
+function Client:events()
+  self.delivered = self.delivered or {}
+  self.policy:wait(function()
+    receive(self)
+    return self.policy.bench:settled()
+  end, "delivery")
+  receive(self)
+  parse(self)
+  return self.delivered
+end
+
+--- Their ids.
+function Client:ids()
+  local ids = {}
+  for i, event in ipairs(self:events()) do
+    ids[i] = event.id
+  end
+  return ids
+end
+
+--- Their data, decoded.
+function Client:data()
+  local values = {}
+  for i, event in ipairs(self:events()) do
+    local value, err = json.decode(event.data)
+    if err then
+      error(("event %s: %s"):format(event.id, err), 2)
+    end
+    values[i] = value
+  end
+  return values
+end
+
+--- Has the broker ended the stream?
+function Client:closed()
+  self.policy.bench:turn()
+  return receive(self)
+end
+
+--- Goes away, as a browser does.
+function Client:disconnect()
+  self.socket:close()
+  self.ended = true
+  for _ = 1, 3 do
+    self.policy.bench:turn()
+  end
+end
+
+-- assertions -------------------------------------------------------------------------------------
+
+local function shown(c)
+  local text = c.kind
+  if c.kind == "denied" then
+    text = ("denied %d: %s"):format(c.status, c.reason or "")
+  elseif c.subscription then
+    text = "granted " .. table.concat(c.subscription.topics, ", ")
+  end
+  return text
+end
+
+local function register(name, expected, holds)
+  say:set("assertion." .. name .. ".positive", "Expected " .. expected .. ", got:\n%s")
+  say:set("assertion." .. name .. ".negative", "Expected anything but " .. expected .. ", got:\n%s")
+  assert:register("assertion", name, function(_, arguments)
+    local ok, c = holds(arguments)
+    arguments[1], arguments.n = shown(c), 1
+    arguments.nofmt = { true }
+    return ok
+  end, "assertion." .. name .. ".positive", "assertion." .. name .. ".negative")
+end
+
+local function check_answer(value, position)
+  if type(value) ~= "table" or not value.kind then
+    error(("argument %d: what p:connect() or p:post() returned was expected"):format(position), 4)
+  end
+  return value
+end
+
+register("granted", "a grant", function(arguments)
+  local c = check_answer(arguments[1], 1)
+  return c.kind == "granted", c
+end)
+register("transient", "the answer that asks to come back", function(arguments)
+  local c = check_answer(arguments[1], 1)
+  return c.kind == "transient", c
+end)
+--- assert.faultless(policy): every hook kept its word and its budget of CPU time.
+say:set("assertion.faultless.positive", "Expected a policy without errors, got (hook = count):\n%s")
+say:set("assertion.faultless.negative", "Expected a policy with errors")
+assert:register("assertion", "faultless", function(_, arguments)
+  local list = {}
+  for hook, count in pairs((arguments[1]:errors())) do
+    if count > 0 then
+      list[#list + 1] = hook .. " = " .. count
+    end
+  end
+  arguments[1], arguments.n, arguments.nofmt = table.concat(list, "\n"), 1, { true }
+  return #list == 0
+end, "assertion.faultless.positive", "assertion.faultless.negative")
+--- assert.denied(status, client)
+register("denied", "a denial with that status", function(arguments)
+  local c = check_answer(arguments[2], 2)
+  return c.kind == "denied" and c.status == arguments[1], c
+end)
+
+return t

@@ -1,0 +1,329 @@
+-- `tidegate test` and `tidegate eval`: policies tried out by those who write them.
+local json = require "dkjson"
+local tidegate = require "support.tidegate"
+
+local POLICY = [[
+local P = { api = 1 }
+P.filters = { mine = "attrs.owner == $owner" }
+P.formats = { short = function(ev) return { data = ev.data.text, event = "short" } end }
+function P.authenticate(req)
+  if req.bearer == "broken" then error("no such thing") end
+  if req.bearer ~= "secret" then return tg.deny(401, "bring the token") end
+  return { sub = req.cookies.name or "nobody", at = os.time() }
+end
+function P.subscribe(req, who)
+  if req.topics[1] == "db" then
+    local rows, err = db.query("topics_of", who.sub)
+    if not rows then return nil, err end
+    return { topics = { rows[1].topic } }
+  elseif req.topics[1] == "http" then
+    local res, err = http.get("directory", { path = "/" .. who.sub })
+    if not res then return nil, err end
+    return { topics = { res.body } }
+  elseif req.topics[1] == "loop" then
+    while true do end
+  end
+  return { topics = req.topics, filter = "mine", params = { owner = who.sub }, format = "short" }
+end
+function P.publish(pub, who)
+  if who.sub ~= "writer" then return tg.deny(403, "readers do not write") end
+  pub.attrs = { owner = "ann" }
+  return pub
+end
+return P
+]]
+
+local function run(files, words)
+  files["mine.lua"] = files["mine.lua"] or POLICY
+  local b = tidegate.prepare { files = files }
+  tidegate.forget_later(b)
+  return tidegate.run(tidegate.binary(), { args = words, cwd = b.dir })
+end
+
+local function test_file(text)
+  return [[
+    local t = require "tidegate.test"
+    describe("the policy", function()
+      local p = t.policy "mine.lua"
+      local function connect(name, topic)
+        return p:connect { topics = { topic or "news" }, bearer = "secret", cookies = { name = name } }
+      end
+  ]] .. text .. "\nend)\n"
+end
+
+describe("tidegate test", function()
+  local function passes(text)
+    local code, out, err = run({ ["one_spec.lua"] = test_file(text) }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end
+  local function fails(text, pattern)
+    local code, out, err = run({ ["one_spec.lua"] = test_file(text) }, { "test", "one_spec.lua" })
+    assert.equal(1, code, out .. err)
+    assert.matches(pattern, out)
+  end
+
+  it("shows what clients get: through filter and format, in order, with ids", function()
+    passes [[ it("works", function()
+      local ann, ben = connect "ann", connect "ben"
+      p:publish { topic = "news", attrs = { owner = "ann" }, data = { text = "one", secret = 1 } }
+      p:publish { topic = "news", attrs = { owner = "ben" }, data = { text = "two" } }
+      p:publish { topic = "news", attrs = { owner = "ann" }, data = { text = "three" } }
+      p:publish { topic = "else", attrs = { owner = "ann" }, data = { text = "four" } }
+      local events = ann:events()
+      assert.same({ "one", "three" }, { events[1].data, events[2].data })
+      assert.equal("short", events[1].type)
+      assert.equal(2, #events)
+      assert.same({ events[1].id + 1 }, ben:ids())
+      assert.faultless(p)
+    end) ]]
+  end)
+
+  it("fails when the policy does not do what the spec says", function()
+    fails([[ it("x", function()
+      p:publish { topic = "news", attrs = { owner = "ben" }, data = { text = "two" } }
+      assert.same({ 1 }, connect("ann"):ids()) end) ]], "Expected objects to be the same")
+    fails([[ it("x", function() assert.granted(p:connect { topics = { "a" } }) end) ]],
+      "got:\ndenied 401: bring the token")
+    fails([[ it("x", function() assert.denied(403, connect "ann") end) ]], "got:\ngranted news")
+    fails([[ it("x", function() assert.faultless(p) p:connect { bearer = "broken" } assert.faultless(p) end) ]],
+      "authenticate = 1")
+  end)
+
+  it("tells denied from transient", function()
+    passes [[ it("works", function()
+      assert.denied(401, p:connect { topics = { "a" } })
+      local broken = p:connect { topics = { "a" }, bearer = "broken" }
+      assert.transient(broken)
+      assert.is_true(broken:closed())
+      assert.equal(1, p:errors().authenticate)
+    end) ]]
+  end)
+
+  it("publishes through the hook", function()
+    passes [[ it("works", function()
+      local ann = connect "ann"
+      local r = p:post { topic = "news", data = { text = "x" }, bearer = "secret", cookies = { name = "writer" } }
+      assert.granted(r)
+      assert.same({ r.id }, ann:ids())
+      assert.denied(403, p:post { topic = "news", data = 1, bearer = "secret" })
+      assert.denied(400, p:post { topic = "a/*", data = 1, bearer = "secret" })
+    end) ]]
+  end)
+
+  it("answers for databases and other servers, also when they are down", function()
+    passes [[
+      local asked
+      local q = p:with { db = { topics_of = function(name) asked = name return { { topic = "t/" .. name } } end },
+        http = { directory = function(options) return { status = 200, body = "h" .. options.path } end } }
+      local function ask(policy, topic)
+        return policy:connect { topics = { topic }, bearer = "secret", cookies = { name = "ann" } }
+      end
+      it("works", function()
+        assert.same({ "t/ann" }, ask(q, "db").subscription.topics)
+        assert.equal("ann", asked)
+        assert.same({ "h/ann" }, ask(q, "http").subscription.topics)
+        assert.transient(ask(q:with { db = t.down }, "db"))
+        assert.transient(ask(q:with { http = { directory = t.down } }, "http"))
+        assert.transient(ask(p, "db")) -- the spec says nothing about a database
+        assert.transient(ask(q:with { db = { topics_of = function() error("broken spec") end } }, "db"))
+      end) ]]
+  end)
+
+  it("signs tokens, and lets policies declare queries", function()
+    local code, out, err = run({
+      ["token.lua"] = [[
+        return { api = 1, queries = { mine = "select 1 where $1 = 2" },
+          authenticate = function(req)
+            local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "HS256" } })
+            if not c then return tg.deny(401, err) end
+            return { sub = c.sub }
+          end,
+          subscribe = function(req, who) return { topics = { db.query("mine", who.sub)[1].topic } } end }
+      ]],
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("works", function()
+          local p = t.policy("token.lua", { now = 1700000000, keys = { main = t.hs256(("k"):rep(32)) },
+            db = { mine = function(sub) return { { topic = "of/" .. sub } } end } })
+          local c = p:connect { bearer = p:token { sub = "ann" } }
+          assert.granted(c)
+          assert.same({ "of/ann" }, c.subscription.topics)
+          local old = p:token { sub = "ann" }
+          p:at(1700003601)
+          assert.denied(401, p:connect { bearer = old })
+          assert.denied(401, p:connect { bearer = old .. "A" })
+          assert.faultless(p)
+        end)
+      ]],
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
+  it("keeps the clock where the spec puts it", function()
+    passes [[ it("works", function()
+      local at = p:with { now = 1700000000 }
+      local c = at:connect { topics = { "a" }, bearer = "secret" }
+      assert.granted(c)
+      at:at(1800000000)
+      assert.granted(at:connect { topics = { "a" }, bearer = "secret" })
+    end) ]]
+  end)
+
+  it("stops a hook at its budget", function()
+    passes [[ it("works", function()
+      assert.transient(connect("ann", "loop"))
+      local _, overdue = p:errors()
+      assert.equal(1, overdue.subscribe)
+      assert.granted(connect "ann")
+    end) ]]
+  end)
+
+  it("names a policy that does not load, by file and line", function()
+    local code, out = run({
+      ["one_spec.lua"] = 'local t = require "tidegate.test"\n'
+        .. 'describe("x", function() it("y", function() t.policy "bad.lua" end) end)',
+      ["bad.lua"] = "return {\n  api = 1,\n  subscrib = 1,\n}",
+    }, { "test", "one_spec.lua" })
+    assert.equal(1, code)
+    assert.matches("subscribe", out)
+    assert.matches("bad%.lua", out)
+  end)
+
+  it("runs directories, prints JSON, hands options to busted", function()
+    local files = {
+      ["a_spec.lua"] = 'describe("a", function() it("one", function() end) end)',
+      ["b_spec.lua"] = 'describe("b", function() it("two", function() end) it("three", function() end) end)',
+    }
+    local code, out = run(files, { "test", ".", "--json" })
+    assert.equal(0, code)
+    assert.equal(3, #json.decode(out).successes)
+    code, out = run(files, { "test", ".", "--", "--filter=three" })
+    assert.equal(0, code)
+    assert.matches("1 success", out)
+  end)
+
+  it("refuses what it does not know", function()
+    for _, words in ipairs { { "test" }, { "test", "--jsn", "x" }, { "test", "x", "--conf" } } do
+      local code, _, err = run({}, words)
+      assert.equal(64, code)
+      assert.matches("tidegate help test", err)
+    end
+    local code, _, err = run({ ["c.lua"] = "return { listen = 5 }" }, { "test", "--conf", "c.lua", "." })
+    assert.equal(78, code)
+    assert.matches("listen", err)
+    assert.matches("unknown option 'topic'", (select(2, run({
+      ["one_spec.lua"] = test_file [[ it("x", function() p:connect { topic = "a" } end) ]],
+    }, { "test", "one_spec.lua" }))))
+  end)
+
+  it("runs the example specs", function()
+    local code, out, err = tidegate.run(tidegate.binary(), {
+      args = { "test", SPEC_SOURCE_DIR .. "/scripts/policies/spec" }, cwd = SPEC_SOURCE_DIR,
+    })
+    assert.equal(0, code, out .. err)
+  end)
+end)
+
+describe("tidegate eval", function()
+  local function eval(hook, input, ...)
+    return run({ ["input.json"] = type(input) == "string" and input or json.encode(input) },
+      { "eval", hook, "--policy", "mine.lua", "--input", "input.json", ... })
+  end
+
+  it("says what subscribe grants, for people and as JSON", function()
+    local request = { topics = { "a/b" }, bearer = "secret", cookies = { name = "ann" } }
+    local code, out = eval("subscribe", request)
+    assert.equal(0, code)
+    assert.matches("^granted\n", out)
+    assert.matches('topics: %["a/b"%]', out)
+    code, out = eval("subscribe", request, "--json")
+    assert.equal(0, code)
+    local v = json.decode(out)
+    assert.equal("granted", v.kind)
+    assert.equal("ann", v.identity.sub)
+    assert.same({ owner = "ann" }, v.subscription.params)
+  end)
+
+  it("takes the answers of databases and servers from the input", function()
+    local request = { topics = { "db" }, bearer = "secret", db = { topics_of = { { topic = "t" } } } }
+    local code, out = eval("subscribe", request, "--json")
+    assert.equal(0, code)
+    assert.same({ "t" }, json.decode(out).subscription.topics)
+    request.db = nil
+    assert.equal(75, (eval("subscribe", request)))
+  end)
+
+  it("says who is denied, with what the client is told", function()
+    local code, out = eval("subscribe", { topics = { "a" } })
+    assert.equal(1, code)
+    assert.same("denied\n  reason: bring the token\n  status: 401\n", out)
+  end)
+
+  it("ends with 75 when the policy fails, and shows file and line", function()
+    local code, out, err = eval("subscribe", { bearer = "broken" })
+    assert.equal(75, code)
+    assert.matches("^transient", out)
+    assert.matches("mine%.lua:5: no such thing", err)
+  end)
+
+  it("shows what publish stores", function()
+    local code, out = eval("publish",
+      { bearer = "secret", cookies = { name = "writer" }, event = { topic = "n", data = { a = 1 } } }, "--json")
+    assert.equal(0, code)
+    local v = json.decode(out)
+    assert.same({ { topic = "n", type = "message", data = '{"a":1}', attrs = { owner = "ann" } } }, v.events)
+    assert.equal(1, (eval("publish", { bearer = "secret", event = { topic = "n", data = 1 } })))
+  end)
+
+  it("asks filters and formats", function()
+    local event = { topic = "n", data = { text = "hi" }, attrs = { owner = "ann" } }
+    assert.equal(0, (eval("filter", { name = "mine", params = { owner = "ann" }, event = event })))
+    local code, out = eval("filter", { name = "mine", params = { owner = "ben" }, event = event })
+    assert.equal(1, code)
+    assert.matches("^filtered", out)
+    code, out = eval("format", { name = "short", event = event }, "--json")
+    assert.equal(0, code)
+    assert.equal("hi", json.decode(out).data)
+    code = eval("format", { name = "short", event = { topic = "n", data = "no JSON" } })
+    assert.equal(75, code)
+  end)
+
+  it("reads standard input", function()
+    local b = tidegate.prepare { files = { ["mine.lua"] = POLICY } }
+    tidegate.forget_later(b)
+    local code, out = tidegate.run("/bin/sh", { cwd = b.dir, args = {
+      "-c", [[echo '{"topics":["a"],"bearer":"secret"}' | "$0" eval subscribe --policy mine.lua]], tidegate.binary(),
+    } })
+    assert.equal(0, code)
+    assert.matches("^granted", out)
+    assert.equal(66, (run({}, { "eval", "subscribe", "--policy", "mine.lua", "--input", "none.json" })))
+  end)
+
+  it("refuses wrong input, naming it", function()
+    for input, pattern in pairs {
+      ["{"] = "not JSON: line 1", ["[]"] = "object was expected", ['{"topic":[]}'] = 'unknown field "topic"',
+      ['{"ip":"x"}'] = "ip: an IPv4",
+    } do
+      local code, _, err = eval("subscribe", input)
+      assert.equal(65, code, input)
+      assert.matches(pattern, err)
+    end
+    local code, _, err = eval("filter", { name = "nobody", event = { topic = "a", data = 1 } })
+    assert.equal(65, code)
+    assert.matches("no such filter", err)
+    code, _, err = eval("format", { name = "short", event = { topic = "a/*", data = 1 } })
+    assert.equal(65, code)
+    assert.matches("topic", err)
+  end)
+
+  it("refuses wrong words with 64, a broken policy with 78", function()
+    for _, words in ipairs { { "eval" }, { "eval", "subscribe" }, { "eval", "filtr", "--policy", "x" },
+      { "eval", "filter", "--policy" }, { "eval", "filter", "a", "b" }, { "eval", "filter", "a", "--x" } } do
+      assert.equal(64, (run({}, words)))
+    end
+    local code, _, err = run({ ["mine.lua"] = "return 5", ["input.json"] = "{}" },
+      { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json" })
+    assert.equal(78, code)
+    assert.matches("mine%.lua", err)
+  end)
+end)

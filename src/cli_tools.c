@@ -1,0 +1,219 @@
+/* See cli_tools.h. */
+#include "cli_tools.h"
+
+#include "base/logging.h"
+#include "cli_options.h"
+#include "config.h"
+#include "tools/tool_eval.h"
+#include "tools/tool_test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+enum {
+    PROBLEMS_MAX_BYTES = 256 * 1024,
+    INPUT_MAX_BYTES = 4 * 1024 * 1024,
+    INPUT_STEP_BYTES = 16 * 1024,
+};
+
+const char cli_test_details[] =
+    "PATH is a spec, or a directory in which every file named *_spec.lua is one. Specs are Lua "
+    "for\n"
+    "busted (Debian: lua-busted) and say require \"tidegate.test\". What follows -- goes to "
+    "busted.\n\n"
+    "Exits with 0 when all passed, with 1 when some failed, with 69 when busted is missing.\n";
+
+const char cli_test_option_help[] =
+    "  --conf CONF  the limits, keys and paths that policies are loaded with; none: the defaults\n"
+    "  --json       the result as one JSON document\n"
+    "  --help       this text\n";
+
+static int fail(const char *command, const char *about, const char *what)
+{
+    fprintf(stderr, "tidegate %s: %s: %s\n(see: tidegate help %s)\n", command, about, what,
+            command);
+    return EX_USAGE;
+}
+
+/* 0, or the exit code after a message. `conf` NULL: the defaults. */
+static int load_config(struct config *cfg, const char *command, const char *conf,
+                       const char *policy)
+{
+    struct config_overrides o = {.policy = policy};
+    struct strbuf problems;
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(cfg, conf, &o, &problems);
+    if (rc) {
+        fprintf(stderr, "tidegate %s: %s:\n%s", command, conf ? conf : "the defaults",
+                problems.len ? problems.data : "");
+    }
+    strbuf_clear(&problems);
+    return rc == 0 ? 0 : rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+}
+
+int cli_test(char **words, size_t n)
+{
+    struct tool_test_options opt = {.json = false};
+    const char *conf = NULL;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(words[i], "--") == 0) {
+            while (++i < n) {
+                words[kept++] = words[i];
+            }
+        } else if (strcmp(words[i], "--json") == 0) {
+            opt.json = true;
+        } else if (strcmp(words[i], "--conf") == 0) {
+            if (++i == n || conf) {
+                return fail("test", "--conf", "one configuration file was expected");
+            }
+            conf = words[i];
+        } else if (words[i][0] == '-') {
+            return fail("test", words[i], "unknown option; options of busted come after --");
+        } else {
+            words[kept++] = words[i];
+        }
+    }
+    if (kept == 0) {
+        return fail("test", "PATH", "a spec or a directory of specs was expected");
+    }
+    struct config cfg;
+    int code = load_config(&cfg, "test", conf, NULL);
+    if (code) {
+        return code;
+    }
+    log_set_level(LOG_LEVEL_WARN);
+    opt.config = &cfg;
+    opt.words = words;
+    opt.count = kept;
+    code = tool_test_run(&opt);
+    config_clear(&cfg);
+    return code;
+}
+
+/* ---------------------------------------------------------------- eval */
+
+const char cli_eval_details[] =
+    "HOOK is subscribe (after authenticate), publish, filter or format. The input is one JSON "
+    "object:\n"
+    "  subscribe  {\"topics\": [..], \"query\": {..}, \"headers\": {..}, \"cookies\": {..}, "
+    "\"bearer\": \"..\",\n"
+    "              \"ip\": \"..\", \"last_event_id\": \"..\", and answers for db.query() and "
+    "http.get():\n"
+    "              \"db\": {query: [rows]}, \"http\": {target: {\"status\": 200, \"body\": "
+    "\"..\"}}}\n"
+    "  publish    the same but topics, and \"event\": {\"topic\", \"type\", \"data\", \"attrs\", "
+    "\"key\"}\n"
+    "  filter     {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
+    "  format     the same\n\n"
+    "Exits with 0 when it is granted or delivered, with 1 when denied or left out, with 75 when "
+    "the\n"
+    "policy fails or asks to come back, with 65 for wrong input, with 78 for a policy that does "
+    "not\n"
+    "load.\n";
+
+const char cli_eval_option_help[] = "  --input FILE   the input; none, or -: standard input\n"
+                                    "  --policy FILE  the policy, instead of the configuration's\n"
+                                    "  --json         the decision as one JSON object\n"
+                                    "  --help         this text\n";
+
+struct eval_words {
+    const char *hook, *conf, *input, *policy;
+    bool json;
+};
+
+/* 0, or the exit code after a message. */
+static int read_eval_words(struct eval_words *w, char **words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char **slot = NULL;
+        if (strcmp(words[i], "--json") == 0) {
+            w->json = true;
+            continue;
+        }
+        if (strcmp(words[i], "--input") == 0) {
+            slot = &w->input;
+        } else if (strcmp(words[i], "--policy") == 0) {
+            slot = &w->policy;
+        }
+        if (slot) {
+            if (++i == n || *slot) {
+                return fail("eval", words[i - 1], "one file was expected");
+            }
+            *slot = words[i];
+        } else if (words[i][0] == '-') {
+            return fail("eval", words[i], "unknown option");
+        } else if (!w->hook) {
+            w->hook = words[i];
+        } else if (!w->conf) {
+            w->conf = words[i];
+        } else {
+            return fail("eval", words[i], "unexpected argument");
+        }
+    }
+    if (!w->hook || (!w->conf && !w->policy)) {
+        return fail("eval", "HOOK CONF", "a hook, and a configuration or --policy, were expected");
+    }
+    for (size_t i = 0; tool_eval_hooks[i]; i++) {
+        if (strcmp(tool_eval_hooks[i], w->hook) == 0) {
+            return 0;
+        }
+    }
+    return fail("eval", w->hook, "subscribe, publish, filter or format was expected");
+}
+
+/* 0, or the exit code after a message. */
+static int read_input(const char *path, struct strbuf *text)
+{
+    bool standard = !path || strcmp(path, "-") == 0;
+    FILE *f = standard ? stdin : fopen(path, "re");
+    size_t got = 1;
+    int rc = f ? 0 : -errno;
+    while (rc == 0 && got > 0) {
+        rc = strbuf_reserve(text, INPUT_STEP_BYTES);
+        if (rc == 0) {
+            got = fread(text->data + text->len, 1, INPUT_STEP_BYTES, f);
+            text->len += got;
+            rc = ferror(f) ? UV_EIO : 0;
+        }
+    }
+    if (f && !standard) {
+        (void)fclose(f); /* opened for reading: nothing to lose */
+    }
+    if (rc == 0) {
+        return 0;
+    }
+    (void)fail("eval", standard ? "standard input" : path,
+               rc == UV_ENOBUFS ? "larger than 4 MiB" : uv_strerror(rc));
+    return EX_NOINPUT;
+}
+
+int cli_eval(char **words, size_t n)
+{
+    struct eval_words w = {.json = false};
+    struct config cfg;
+    struct strbuf text;
+    int code = read_eval_words(&w, words, n);
+    if (code) {
+        return code;
+    }
+    code = load_config(&cfg, "eval", w.conf, w.policy);
+    if (code) {
+        return code;
+    }
+    log_set_level(LOG_LEVEL_WARN);
+    strbuf_init(&text, INPUT_MAX_BYTES);
+    code = read_input(w.input, &text);
+    if (code == 0) {
+        struct tool_eval_options opt = {
+            .config = &cfg, .hook = w.hook, .input = strbuf_slice(&text), .json = w.json};
+        code = tool_eval_run(&opt);
+    }
+    strbuf_clear(&text);
+    config_clear(&cfg);
+    return code;
+}

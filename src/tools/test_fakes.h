@@ -1,0 +1,25 @@
+/* What stands for `db` and `http` while a policy is tried out: each call waits, as the real one
+ * would, and is answered by a Lua function of the spec, from the loop. */
+#ifndef TOOLS_TEST_FAKES_H
+#define TOOLS_TEST_FAKES_H
+
+#include "broker/query_source.h"
+#include "lua/lua_waits.h"
+
+#include <lua.h>
+
+struct test_fakes;
+
+/* `spec` is the spec's state; the function on top of its stack is taken:
+ * respond(kind, name, arguments as JSON) -> JSON | nil, error. */
+struct test_fakes *test_fakes_new(lua_State *spec);
+/* The policy must be closed. NULL is fine. */
+void test_fakes_free(struct test_fakes *f);
+/* Before the policy is loaded. */
+void test_fakes_use(struct test_fakes *f, struct lua_waits *waits);
+/* Takes any declaration, so that policies with `queries` load; they ask test_fakes_extend's. */
+struct query_source *test_fakes_queries(void);
+/* lua_policy_options.extend; ctx is the struct test_fakes. */
+void test_fakes_extend(lua_State *L, void *ctx);
+
+#endif

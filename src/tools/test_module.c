@@ -1,0 +1,388 @@
+/* See test_module.h. Clients own a file descriptor, workbenches own a broker; both are closed by
+ * the specs or by the collector. A client holds its workbench: user value 1. */
+#include "tools/test_module.h"
+
+#include "base/embedded.h"
+#include "base/xalloc.h"
+#include "lua/lua_box.h"
+#include "lua/lua_json.h"
+#include "lua/lua_policy_file.h"
+#include "tools/test_fakes.h"
+#include "tools/test_questions.h"
+#include "tools/test_values.h"
+#include "tools/workbench.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <limits.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 16 * 1024, KEYS_MAX = 16 };
+
+static const char bench_type[] = "tidegate.test.bench", client_type[] = "tidegate.test.client";
+
+struct bench {
+    struct workbench *w;      /* NULL: closed */
+    struct test_fakes *fakes; /* owned */
+};
+
+struct client {
+    int fd; /* < 0: closed */
+};
+
+static int fail(lua_State *L, const char *text)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, text);
+    return 2;
+}
+
+static struct workbench *check_bench(lua_State *L)
+{
+    struct bench *b = luaL_checkudata(L, 1, bench_type);
+    luaL_argcheck(L, b->w, 1, "the policy was closed");
+    return b->w;
+}
+
+static void prepare(void *ctx, struct lua_waits *waits)
+{
+    test_fakes_use(ctx, waits);
+}
+
+/* {name = secret} at `arg` -> sets of one secret each; how many */
+static size_t read_keys(lua_State *L, int arg, struct keyset_options *out)
+{
+    size_t n = 0;
+    if (lua_isnoneornil(L, arg)) {
+        return 0;
+    }
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, arg)) {
+        luaL_argcheck(L, n < KEYS_MAX, arg, "too many keys");
+        luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING, arg,
+                      "texts were expected");
+        out[n++] = (struct keyset_options){
+            .name = lua_tostring(L, -2), .source = KEY_SECRET, .where = lua_tostring(L, -1)};
+        lua_pop(L, 1); /* the table holds both */
+    }
+    return n;
+}
+
+/* hs256(secret, text) -> HMAC with SHA-256 (RFC 7518, 3.2), as bytes */
+static int l_hs256(lua_State *L)
+{
+    size_t key_len, n;
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned mac_len = 0;
+    const char *key = luaL_checklstring(L, 1, &key_len);
+    const char *text = luaL_checklstring(L, 2, &n);
+    luaL_argcheck(L, key_len <= INT_MAX, 1, "too long");
+    if (!HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)text, n, mac, &mac_len)) {
+        return luaL_error(L, "HMAC failed");
+    }
+    lua_pushlstring(L, (const char *)mac, mac_len);
+    return 1;
+}
+
+/* open(file, unix_ms, respond, keys) -> bench | nil, text; respond: see test_fakes.h */
+static int l_open(lua_State *L)
+{
+    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
+    char file[PATH_MAX];
+    struct err e = {0};
+    struct keyset_options keys[KEYS_MAX];
+    luaL_checktype(L, 3, LUA_TFUNCTION);
+    size_t key_count = read_keys(L, 4, keys);
+    if (!realpath(luaL_checkstring(L, 1), file)) {
+        int why = errno;
+        lua_pushnil(L);
+        lua_pushfstring(L, "%s: %s", lua_tostring(L, 1), strerror(why));
+        return 2;
+    }
+    struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (struct bench){NULL, NULL};
+    luaL_setmetatable(L, bench_type);
+    lua_pushvalue(L, 3);
+    b->fakes = test_fakes_new(L);
+    struct workbench_options opt = {.config = config,
+                                    .policy = file,
+                                    .unix_ms = luaL_optinteger(L, 2, 0),
+                                    .keys = key_count ? keys : NULL,
+                                    .key_count = key_count,
+                                    .queries = test_fakes_queries(),
+                                    .prepare = prepare,
+                                    .extend = test_fakes_extend,
+                                    .ctx = b->fakes};
+    return workbench_open(&b->w, &opt, &e) ? fail(L, e.text) : 1;
+}
+
+static int l_close(lua_State *L)
+{
+    struct bench *b = luaL_checkudata(L, 1, bench_type);
+    workbench_close(b->w);
+    test_fakes_free(b->fakes);
+    *b = (struct bench){NULL, NULL};
+    return 0;
+}
+
+/* b:errors() -> {hook = count}, {hook = how often it used up its CPU time} */
+static int l_errors(lua_State *L)
+{
+    const struct broker_metrics *m = workbench_metrics(check_bench(L));
+    lua_newtable(L);
+    lua_newtable(L);
+#define X(e, name, errors, overdue)                                                                \
+    lua_pushinteger(L, (lua_Integer)m->errors);                                                    \
+    lua_setfield(L, -3, name);                                                                     \
+    lua_pushinteger(L, (lua_Integer)m->overdue);                                                   \
+    lua_setfield(L, -2, name);
+    POLICY_HOOKS(X)
+#undef X
+    return 2;
+}
+
+static int l_events_path(lua_State *L)
+{
+    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushstring(L, config->http.events_path);
+    return 1;
+}
+
+/* seconds() -> of a clock that only goes forward */
+static int l_seconds(lua_State *L)
+{
+    lua_pushnumber(L, (double)uv_hrtime() / 1e9);
+    return 1;
+}
+
+static int l_turn(lua_State *L)
+{
+    workbench_turn(check_bench(L));
+    return 0;
+}
+
+static int l_settled(lua_State *L)
+{
+    lua_pushboolean(L, workbench_settled(check_bench(L)));
+    return 1;
+}
+
+static int l_set_time(lua_State *L)
+{
+    workbench_set_time(check_bench(L), luaL_checkinteger(L, 2));
+    return 0;
+}
+
+/* b:insert{topic, type, data, key, attrs} -> true | nil, text. `attrs` is canonical JSON. */
+static int l_insert(lua_State *L)
+{
+    struct workbench *w = check_bench(L);
+    const char *bad;
+    struct event *ev = test_make_event(L, 2, w, &bad);
+    if (!ev) {
+        return fail(L, bad);
+    }
+    workbench_insert(w, ev);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* b:subscribe, b:accept, b:judge: see test_questions.h */
+static int l_subscribe(lua_State *L)
+{
+    return test_ask_subscribe(L, check_bench(L));
+}
+
+static int l_accept(lua_State *L)
+{
+    return test_ask_publish(L, check_bench(L));
+}
+
+static int l_judge(lua_State *L)
+{
+    return test_ask_judge(L, check_bench(L));
+}
+
+static void push_optional(lua_State *L, const char *name, struct slice text)
+{
+    if (text.p) {
+        lua_pushlstring(L, text.p, text.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+/* stack: list */
+static void push_connection(void *ctx, const struct broker_connection *c)
+{
+    lua_State *L = ctx;
+    lua_createtable(L, 0, 6);
+    lua_pushinteger(L, (lua_Integer)c->id);
+    lua_setfield(L, -2, "id");
+    lua_createtable(L, (int)c->topic_count, 0);
+    for (size_t i = 0; i < c->topic_count; i++) {
+        lua_pushlstring(L, c->topics[i].p, c->topics[i].n);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "topics");
+    push_optional(L, "filter", c->filter);
+    push_optional(L, "format", c->format);
+    push_optional(L, "params", c->params);
+    lua_pushinteger(L, (lua_Integer)c->audience);
+    lua_setfield(L, -2, "audience");
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+/* b:connections() -> {{id, topics, filter, format, params (JSON), audience}, ...} */
+static int l_connections(lua_State *L)
+{
+    struct workbench *w = check_bench(L);
+    lua_newtable(L);
+    broker_each_connection(workbench_broker(w), push_connection, L);
+    return 1;
+}
+
+/* b:dial() -> client | nil, text */
+static int l_dial(lua_State *L)
+{
+    struct workbench *w = check_bench(L);
+    struct client *c = lua_newuserdatauv(L, sizeof *c, 1);
+    c->fd = -1;
+    luaL_setmetatable(L, client_type);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    c->fd = workbench_dial(w);
+    return c->fd < 0 ? fail(L, uv_strerror(c->fd)) : 1;
+}
+
+static struct client *check_client(lua_State *L)
+{
+    struct client *c = luaL_checkudata(L, 1, client_type);
+    luaL_argcheck(L, c->fd >= 0, 1, "the connection was closed");
+    return c;
+}
+
+/* c:write(bytes) -> how many the broker's end has room for */
+static int l_write(lua_State *L)
+{
+    struct client *c = check_client(L);
+    size_t n;
+    const char *p = luaL_checklstring(L, 2, &n);
+    ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) {
+        return fail(L, strerror(errno));
+    }
+    lua_pushinteger(L, sent < 0 ? 0 : sent);
+    return 1;
+}
+
+/* c:read() -> bytes, "" when there are none yet; nil when the broker has closed the connection */
+static int l_read(lua_State *L)
+{
+    struct client *c = check_client(L);
+    char bytes[READ_BYTES];
+    ssize_t n = recv(c->fd, bytes, sizeof bytes, 0);
+    if (n > 0) {
+        lua_pushlstring(L, bytes, (size_t)n);
+    } else if (n < 0 && errno == EAGAIN) {
+        lua_pushliteral(L, "");
+    } else {
+        lua_pushnil(L);
+    }
+    return 1;
+}
+
+static int l_hang_up(lua_State *L)
+{
+    struct client *c = luaL_checkudata(L, 1, client_type);
+    if (c->fd >= 0) {
+        close(c->fd);
+        c->fd = -1;
+    }
+    return 0;
+}
+
+static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
+static int l_native(lua_State *L)
+{
+    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
+    static const luaL_Reg bench[] = {
+        {"close", l_close},
+        {"turn", l_turn},
+        {"settled", l_settled},
+        {"set_time", l_set_time},
+        {"insert", l_insert},
+        {"connections", l_connections},
+        {"dial", l_dial},
+        {"errors", l_errors},
+        {"subscribe", l_subscribe},
+        {"accept", l_accept},
+        {"judge", l_judge},
+        {"__gc", l_close},
+        {NULL, NULL},
+    };
+    static const luaL_Reg client[] = {
+        {"write", l_write},  {"read", l_read}, {"close", l_hang_up},
+        {"__gc", l_hang_up}, {NULL, NULL},
+    };
+    make_type(L, bench_type, bench);
+    make_type(L, client_type, client);
+    static const luaL_Reg functions[] = {{"open", l_open},
+                                         {"seconds", l_seconds},
+                                         {"hs256", l_hs256},
+                                         {"events_path", l_events_path},
+                                         {NULL, NULL}};
+    lua_newtable(L);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)config);
+    luaL_setfuncs(L, functions, 1);
+    lua_box_open(L);
+    lua_json_open(L);
+    lua_setfield(L, -2, "json");
+    return 1;
+}
+
+/* upvalue: the path of an embedded Lua file */
+static int l_embedded(lua_State *L)
+{
+    const char *path = lua_tostring(L, lua_upvalueindex(1));
+    const struct embedded *file = embedded_find(path);
+    REQUIRE(file);
+    if (luaL_loadbufferx(L, file->data, file->size, lua_pushfstring(L, "@%s", path), "t")) {
+        return lua_error(L);
+    }
+    lua_call(L, 0, 1);
+    return 1;
+}
+
+void test_module_preload(lua_State *L, const struct config *config)
+{
+    static const char *const files[][2] = {
+        {"tidegate.test", "scripts/lib/test.lua"},
+        {"tidegate.test.request", "scripts/lib/test_request.lua"},
+        {"tidegate.eval", "scripts/lib/eval.lua"}};
+    /* no struct lua_vm: lua_json is used here outside a policy, where nothing has a budget */
+    memset(lua_getextraspace(L), 0, LUA_EXTRASPACE);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)config);
+    lua_pushcclosure(L, l_native, 1);
+    lua_setfield(L, -2, "tidegate.test.native");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        lua_pushstring(L, files[i][1]);
+        lua_pushcclosure(L, l_embedded, 1);
+        lua_setfield(L, -2, files[i][0]);
+    }
+    lua_pop(L, 1);
+}

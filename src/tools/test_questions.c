@@ -1,0 +1,193 @@
+/* See test_questions.h. */
+#include "tools/test_questions.h"
+
+#include "base/xalloc.h"
+#include "tools/test_values.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+/* A request as the broker would have read it from a socket. */
+struct asked {
+    struct http_request http;
+    struct http_query query;
+    char ip[ADDRESS_TEXT_MAX];
+    struct policy_request rq;
+};
+
+struct answer {
+    lua_State *L; /* where the verdict goes: onto the stack */
+    bool there, publish;
+};
+
+static void asked_clear(struct asked *a)
+{
+    http_query_clear(&a->query);
+    http_request_clear(&a->http);
+}
+
+/* NULL, or what is wrong with the text. */
+static const char *asked_read(struct asked *a, struct slice text, const struct http_limits *limits)
+{
+    struct peer_address unix_peer = {{0}}, client;
+    http_request_init(&a->http, limits);
+    a->query = (struct http_query){0};
+    size_t used = http_request_feed(&a->http, text.p, text.n);
+    if (a->http.state != HTTP_COMPLETE || used != text.n) {
+        return a->http.state == HTTP_FAILED ? a->http.fail.text : "the request is not complete";
+    }
+    if (http_query_parse(&a->query, a->http.query)) {
+        a->query = (struct http_query){0};
+        return "the query is not well-formed";
+    }
+    client = unix_peer;
+    struct slice from = http_request_header(&a->http, "X-Forwarded-For");
+    if (from.p && !peer_address_parse(from, &client)) {
+        return "ip: an IPv4 or IPv6 address was expected";
+    }
+    peer_address_text(&client, a->ip);
+    a->rq = (struct policy_request){
+        .id = 1,
+        .http = &a->http,
+        .query = &a->query,
+        .ip = a->ip,
+        .last_event_id = http_request_header(&a->http, "Last-Event-ID"),
+    };
+    return NULL;
+}
+
+static int refuse(lua_State *L, const char *text)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, text);
+    return 2;
+}
+
+/* ---------------------------------------------------------------- answers */
+
+static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct answer *a = ctx;
+    (void)token;
+    test_push_verdict(a->L, v);
+    a->there = true;
+}
+
+static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
+                       struct event_list *events, const size_t *first)
+{
+    struct answer *a = ctx;
+    (void)token;
+    (void)first;
+    test_push_verdict(a->L, v);
+    lua_newtable(a->L);
+    for (size_t i = 0; i < events->n; i++) {
+        test_push_event(a->L, events->v[i]);
+        lua_rawseti(a->L, -2, (lua_Integer)i + 1);
+    }
+    a->there = true;
+}
+
+static void await(struct workbench *w, const struct answer *a)
+{
+    workbench_turn(w);
+    while (!a->there) { /* hooks have a deadline: an answer comes */
+        workbench_wait(w);
+    }
+}
+
+int test_ask_subscribe(lua_State *L, struct workbench *w)
+{
+    struct answer a = {.L = L};
+    struct asked q;
+    struct slice text;
+    text.p = luaL_checklstring(L, 2, &text.n);
+    luaL_checkstack(L, 20, NULL);
+    const char *bad = asked_read(&q, text, workbench_limits(w));
+    if (!bad) {
+        struct policy *p = workbench_policy(w);
+        p->ops->subscribe(p, &q.rq, on_subscribe, &a, 1);
+        await(w, &a);
+    }
+    asked_clear(&q);
+    return bad ? refuse(L, bad) : 1;
+}
+
+int test_ask_publish(lua_State *L, struct workbench *w)
+{
+    struct answer a = {.L = L};
+    struct event_list events = {0};
+    struct asked q;
+    struct slice text;
+    struct err e = {0};
+    bool batch;
+    text.p = luaL_checklstring(L, 2, &text.n);
+    luaL_checkstack(L, 20, NULL);
+    const char *bad = asked_read(&q, text, workbench_limits(w));
+    if (!bad && envelope_parse(&q.http, &q.query, workbench_envelopes(w),
+                               loop_unix_ms(workbench_loop(w)), &events, &batch, &e)) {
+        bad = e.text;
+    }
+    if (!bad) {
+        struct policy *p = workbench_policy(w);
+        p->ops->publish(p, &q.rq, &events, on_publish, &a, 1);
+        await(w, &a);
+    }
+    event_list_clear(&events);
+    asked_clear(&q);
+    return bad ? refuse(L, bad) : 2;
+}
+
+/* ---------------------------------------------------------------- filters and formats */
+
+/* stack: +1 the result */
+static void push_judgement(lua_State *L, const char *result, const struct formatted *f)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, result);
+    lua_setfield(L, -2, "result");
+    lua_pushboolean(L, strcmp(result, "deliver") == 0);
+    lua_setfield(L, -2, "delivered");
+    if (strcmp(result, "deliver") == 0) {
+        lua_pushlstring(L, f->data.len ? f->data.data : "", f->data.len);
+        lua_setfield(L, -2, "data");
+    }
+    if (f->event.len) {
+        lua_pushlstring(L, f->event.data, f->event.len);
+        lua_setfield(L, -2, "event");
+    }
+}
+
+int test_ask_judge(lua_State *L, struct workbench *w)
+{
+    static const char *const names[] = {
+        [FORMAT_DELIVER] = "deliver", [FORMAT_SKIP] = "skip", [FORMAT_FAILED] = "failed"};
+    struct policy *p = workbench_policy(w);
+    struct policy_binding binding;
+    struct subscription s = {.filter = test_field(L, 2, "filter"),
+                             .format = test_field(L, 2, "format"),
+                             .params = test_field(L, 2, "params")};
+    const char *bad = NULL;
+    luaL_checkstack(L, 20, NULL);
+    struct event *ev = test_make_event(L, 3, w, &bad);
+    if (!ev) {
+        return refuse(L, bad);
+    }
+    if (p->ops->bind(p, &s, &binding)) {
+        event_unref(ev);
+        return refuse(L, "the policy has no such filter or format, or cannot use these params");
+    }
+    struct formatted f;
+    strbuf_init(&f.data, workbench_envelopes(w)->event_bytes);
+    strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
+    const char *result = "filtered";
+    if (p->ops->filter(p, &binding, ev)) {
+        result = names[p->ops->format(p, &binding, ev, &f)];
+    }
+    p->ops->unbind(p, &binding);
+    event_unref(ev);
+    push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
+    strbuf_clear(&f.data);
+    strbuf_clear(&f.event);
+    return 1;
+}

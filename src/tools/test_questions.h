@@ -1,0 +1,24 @@
+/* Direct questions to a policy on a workbench: what a hook decides, as a table, instead of what a
+ * client gets. For tools; inside a Lua call of theirs. */
+#ifndef TOOLS_TEST_QUESTIONS_H
+#define TOOLS_TEST_QUESTIONS_H
+
+#include "tools/workbench.h"
+
+#include <lua.h>
+
+/* stack on entry: workbench's userdata, arguments; each pushes results and returns their number.
+ *
+ * Requests are the text of an HTTP request, client addresses come from X-Forwarded-For. A verdict
+ * is {kind = "granted" | "denied" | "transient", status, reason, identity (JSON), expires (Unix
+ * seconds), subscription = {topics, filter, format, params (JSON), ...}}. */
+
+/* (request) -> verdict | nil, text */
+int test_ask_subscribe(lua_State *L, struct workbench *w);
+/* (request with a body) -> verdict, {event, ...} | nil, text; of events what publishers give */
+int test_ask_publish(lua_State *L, struct workbench *w);
+/* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
+ * | "failed", data, event} | nil, text */
+int test_ask_judge(lua_State *L, struct workbench *w);
+
+#endif

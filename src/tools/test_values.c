@@ -1,0 +1,104 @@
+/* See test_values.h. */
+#include "tools/test_values.h"
+
+#include <lauxlib.h>
+
+struct slice test_field(lua_State *L, int arg, const char *name)
+{
+    size_t n = 0;
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_getfield(L, arg, name);
+    const char *p = lua_tolstring(L, -1, &n);
+    lua_pop(L, 1); /* the table holds it */
+    return slice_of(p, n);
+}
+
+struct event *test_make_event(lua_State *L, int arg, struct workbench *w, const char **bad)
+{
+    struct event_fields f = {.topic = test_field(L, arg, "topic"),
+                             .type = test_field(L, arg, "type"),
+                             .data = test_field(L, arg, "data"),
+                             .key = test_field(L, arg, "key"),
+                             .attrs = test_field(L, arg, "attrs"),
+                             .time_ms = loop_unix_ms(workbench_loop(w))};
+    *bad = event_check(&f, workbench_envelopes(w)->event_bytes);
+    struct event *ev = *bad ? NULL : event_new(&f);
+    *bad = *bad || ev ? *bad : "not enough memory";
+    return ev;
+}
+
+static void set(lua_State *L, const char *name, struct slice text)
+{
+    if (text.p) {
+        lua_pushlstring(L, text.p, text.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+static void set_number(lua_State *L, const char *name, double value)
+{
+    if (value > 0) {
+        lua_pushnumber(L, value);
+        lua_setfield(L, -2, name);
+    }
+}
+
+void test_push_event(lua_State *L, const struct event *ev)
+{
+    lua_createtable(L, 0, 5);
+    set(L, "topic", event_topic(ev));
+    set(L, "type", event_type(ev));
+    set(L, "data", event_data(ev));
+    set(L, "key", event_key(ev));
+    set(L, "attrs", event_attrs(ev));
+}
+
+static void push_subscription(lua_State *L, const struct subscription *s)
+{
+    lua_createtable(L, 0, 10);
+    lua_createtable(L, (int)s->topic_count, 0);
+    for (size_t i = 0; i < s->topic_count; i++) {
+        lua_pushlstring(L, s->topics[i].p, s->topics[i].n);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "topics");
+    set(L, "filter", s->filter);
+    set(L, "format", s->format);
+    set(L, "params", s->params);
+    if (s->no_replay) {
+        lua_pushboolean(L, false);
+        lua_setfield(L, -2, "replay");
+    }
+    set_number(L, "replay_max_age", (double)s->replay_max_age_ms / 1000);
+    set_number(L, "events_per_s", s->events_per_s);
+    set_number(L, "max_lag", (double)s->max_lag);
+    if (s->on_lag != ON_LAG_DEFAULT) {
+        lua_pushstring(L, s->on_lag == ON_LAG_SKIP ? "skip" : "close");
+        lua_setfield(L, -2, "on_lag");
+    }
+    set_number(L, "heartbeat", s->heartbeat_s);
+    set_number(L, "retry_ms", s->retry_ms);
+}
+
+void test_push_verdict(lua_State *L, const struct verdict *v)
+{
+    static const char *const kinds[] = {
+        [VERDICT_ALLOW] = "granted", [VERDICT_DENY] = "denied", [VERDICT_TRANSIENT] = "transient"};
+    lua_createtable(L, 0, 6);
+    lua_pushstring(L, kinds[v->kind]);
+    lua_setfield(L, -2, "kind");
+    if (v->kind == VERDICT_DENY) {
+        lua_pushinteger(L, v->status);
+        lua_setfield(L, -2, "status");
+    }
+    if (v->kind != VERDICT_ALLOW) {
+        set(L, "reason", v->reason);
+        return;
+    }
+    set(L, "identity", v->identity);
+    set_number(L, "expires", (double)v->expires_ms / 1000);
+    if (v->subscription.topic_count) {
+        push_subscription(L, &v->subscription);
+        lua_setfield(L, -2, "subscription");
+    }
+}

@@ -1,0 +1,20 @@
+/* Values of specs <-> structs of the broker. */
+#ifndef TOOLS_TEST_VALUES_H
+#define TOOLS_TEST_VALUES_H
+
+#include "broker/policy.h"
+#include "tools/workbench.h"
+
+#include <lua.h>
+
+/* Field `name` of the table at `arg`; absent when nil. Borrowed while the table holds it. */
+struct slice test_field(lua_State *L, int arg, const char *name);
+/* Of {topic, type, data, key, attrs (canonical JSON)} at `arg`: a new reference; or NULL with what
+ * is wrong. */
+struct event *test_make_event(lua_State *L, int arg, struct workbench *w, const char **bad);
+/* Pushes {topic, type, data, key, attrs}. */
+void test_push_event(lua_State *L, const struct event *ev);
+/* Pushes a verdict as test_questions.h describes it. */
+void test_push_verdict(lua_State *L, const struct verdict *v);
+
+#endif

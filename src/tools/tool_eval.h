@@ -1,0 +1,22 @@
+/* `tidegate eval`: asks one hook of a policy about one input and shows what it decides. */
+#ifndef TOOLS_TOOL_EVAL_H
+#define TOOLS_TOOL_EVAL_H
+
+#include "base/slice.h"
+#include "config.h"
+
+struct tool_eval_options {
+    const struct config *config; /* and its policy */
+    const char *hook;            /* one of tool_eval_hooks */
+    struct slice input;          /* JSON */
+    bool json;
+};
+
+/* Ended by NULL. */
+extern const char *const tool_eval_hooks[];
+
+/* Prints the decision. The exit code: 0 granted or delivered, 1 denied or left out, 75 the policy
+ * failed or asks to come back, 65 the input is wrong, 78 the policy does not load. */
+int tool_eval_run(const struct tool_eval_options *opt);
+
+#endif

@@ -1,0 +1,17 @@
+/* `tidegate test`: runs the unit tests of policies with busted, in this program. */
+#ifndef TOOLS_TOOL_TEST_H
+#define TOOLS_TOOL_TEST_H
+
+#include "config.h"
+
+struct tool_test_options {
+    const struct config *config; /* limits, paths: what the policies are loaded with */
+    char **words;                /* directories, files, and options of busted */
+    size_t count;
+    bool json;
+};
+
+/* The exit code: 0 all passed, 1 some failed, else of sysexits.h. */
+int tool_test_run(const struct tool_test_options *opt);
+
+#endif

@@ -1,0 +1,270 @@
+/* See workbench.h. Built and taken apart in the order of server.c. */
+#include "tools/workbench.h"
+
+#include "base/xalloc.h"
+#include "lua/lua_cache.h"
+#include "lua/lua_policy.h"
+#include "lua/lua_waits.h"
+#include "lua/lua_watchdog.h"
+#include "net/http_server.h"
+#include "net/listener.h"
+#include "server_keys.h"
+#include "server_options.h"
+#include "store/store_memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000 };
+
+struct workbench {
+    struct loop *loop;
+    uv_timer_t alive; /* libuv does nothing in a loop without active handles */
+    struct server_options options;
+    struct network proxy; /* the client's end: says who the client is */
+    struct net_metrics net;
+    struct broker_metrics metrics;
+    struct http_server server;
+    struct broker *broker;
+    struct store *store;
+    struct keyring *keyring;
+    struct lua_cache *cache;
+    struct lua_waits *waits;
+    struct lua_watchdog *watchdog;
+    struct policy *policy;
+    bool built;
+};
+
+void workbench_turn(struct workbench *w)
+{
+    (void)uv_run(loop_uv(w->loop), UV_RUN_NOWAIT); /* whether handles are left is no news */
+}
+
+void workbench_wait(struct workbench *w)
+{
+    (void)uv_run(loop_uv(w->loop), UV_RUN_ONCE); /* the broker's sweep comes every second */
+}
+
+static void on_store_closed(void *ctx)
+{
+    struct workbench *w = ctx;
+    w->store = NULL;
+}
+
+void workbench_close(struct workbench *w)
+{
+    if (!w) {
+        return;
+    }
+    if (w->built) {
+        http_server_close_all(&w->server, CLOSE_DRAINING);
+    }
+    if (w->store) {
+        w->store->ops->close(w->store, on_store_closed, w);
+    }
+    for (int i = 0; i < CLOSING_TURNS && (w->store || w->server.conn_count); i++) {
+        workbench_turn(w);
+    }
+    REQUIRE(!w->store);
+    uv_close((uv_handle_t *)&w->alive, NULL);
+    workbench_turn(w); /* the last one: the broker works in every turn */
+    if (w->broker) {
+        broker_free(w->broker);
+    }
+    if (w->policy) {
+        w->policy->ops->close(w->policy);
+    }
+    keyring_close(w->keyring);
+    lua_cache_free(w->cache);
+    lua_waits_free(w->waits);
+    lua_watchdog_free(w->watchdog);
+    if (w->built) {
+        http_server_clear(&w->server);
+    }
+    server_options_clear(&w->options);
+    REQUIRE(loop_free(w->loop) == 0);
+    free(w);
+}
+
+static void on_alive(uv_timer_t *t)
+{
+    (void)t; /* its being active is the effect */
+}
+
+static int keep_alive(struct workbench *w)
+{
+    int rc = uv_timer_init(loop_uv(w->loop), &w->alive);
+    return rc ? rc : uv_timer_start(&w->alive, on_alive, ALIVE_MS, ALIVE_MS);
+}
+
+static void build(struct workbench *w)
+{
+    static const struct store_memory_options memory = {.first_id = 0, .keys = true};
+    struct err e;
+    REQUIRE(network_parse("unix", &w->proxy, &e) == 0);
+    w->options.public.trusted_proxies = &w->proxy;
+    w->options.public.trusted_proxy_count = 1;
+    w->broker = broker_new(w->loop, &w->options.broker, &w->metrics);
+    http_server_init(&w->server, w->loop, &w->options.public, broker_request, w->broker, &w->net);
+    broker_set_server(w->broker, &w->server);
+    broker_set_policy(w->broker, w->policy);
+    w->store = store_memory_open(&memory, loop_uv(w->loop), &w->metrics, broker_tail, w->broker);
+    broker_set_store(w->broker, w->store);
+    w->built = true;
+}
+
+/* What policies need of the process. */
+static int provide(struct workbench *w, const struct workbench_options *opt, struct err *e)
+{
+    const struct config *config = opt->config;
+    struct lua_policy_options *o = &w->options.policy;
+    o->waits = w->waits = lua_waits_new(w->loop, &w->metrics, &w->options.waits);
+    o->cache = w->cache = lua_cache_new(w->loop, &w->metrics, &w->options.cache);
+    o->watchdog = w->watchdog = lua_watchdog_new((uint64_t)config->policy.hard_limit_ms, e);
+    o->queries = opt->queries;
+    int rc = w->watchdog ? 0 : e->code;
+    if (rc == 0) {
+        rc = opt->keys ? keyring_open(&w->keyring, opt->keys, opt->key_count, 0, e)
+                       : server_keys_open(&w->keyring, config, e);
+    }
+    o->keyring = w->keyring;
+    return rc;
+}
+
+struct preparation {
+    bool there;
+    int rc;
+    struct err *e;
+};
+
+static void on_ready(void *ctx, int rc, const struct err *e)
+{
+    struct preparation *p = ctx;
+    p->there = true;
+    p->rc = rc;
+    if (rc) {
+        *p->e = *e;
+    }
+}
+
+static int load(struct workbench *w, const struct workbench_options *opt, struct err *e)
+{
+    struct preparation ready = {.e = e};
+    int rc = provide(w, opt, e);
+    if (rc) {
+        return rc;
+    }
+    workbench_set_time(w, opt->unix_ms);
+    w->options.policy.file = opt->policy ? opt->policy : w->options.policy.file;
+    w->options.policy.extend = opt->extend;
+    w->options.policy.extend_ctx = opt->ctx;
+    if (opt->prepare) {
+        opt->prepare(opt->ctx, w->waits);
+    }
+    rc = lua_policy_open(&w->options.policy, w->loop, &w->metrics, &w->policy, NULL, e);
+    if (rc) {
+        return rc;
+    }
+    w->policy->ops->setup(w->policy, NULL, on_ready, &ready);
+    workbench_turn(w);
+    while (!ready.there) { /* it has a deadline */
+        workbench_wait(w);
+    }
+    w->policy->ops->set_stage(w->policy, POLICY_LIVE);
+    return ready.rc;
+}
+
+int workbench_open(struct workbench **out, const struct workbench_options *opt, struct err *e)
+{
+    struct workbench *w = xcalloc(1, sizeof *w);
+    w->loop = loop_new();
+    if (!w->loop) {
+        free(w);
+        return err_set(e, UV_ENOMEM, "no memory for an event loop");
+    }
+    REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
+    int rc = server_options_init(&w->options, opt->config, e);
+    rc = rc ? rc : load(w, opt, e);
+    if (rc) {
+        workbench_close(w);
+        return rc;
+    }
+    build(w);
+    *out = w;
+    return 0;
+}
+
+struct settling {
+    uint64_t head;
+    bool settled;
+};
+
+static void look_at(void *ctx, const struct broker_connection *c)
+{
+    struct settling *s = ctx;
+    s->settled = s->settled && !c->behind && c->cursor >= s->head;
+}
+
+bool workbench_settled(const struct workbench *w)
+{
+    struct settling s = {w->metrics.head_id, store_memory_idle(w->store)};
+    broker_each_connection(w->broker, look_at, &s);
+    return s.settled;
+}
+
+void workbench_set_time(struct workbench *w, int64_t unix_ms)
+{
+    loop_set_unix_ms(w->loop, unix_ms);
+}
+
+int workbench_dial(struct workbench *w)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) {
+        return -errno;
+    }
+    int rc = listener_adopt(&w->server, ends[1]);
+    if (rc) {
+        close(ends[0]);
+        close(ends[1]);
+        return rc;
+    }
+    return ends[0];
+}
+
+void workbench_insert(struct workbench *w, struct event *ev)
+{
+    store_memory_insert(w->store, ev);
+}
+
+const struct http_limits *workbench_limits(const struct workbench *w)
+{
+    return &w->options.public.limits;
+}
+
+const struct envelope_limits *workbench_envelopes(const struct workbench *w)
+{
+    return &w->options.broker.publish;
+}
+
+const struct broker_metrics *workbench_metrics(const struct workbench *w)
+{
+    return &w->metrics;
+}
+
+struct loop *workbench_loop(struct workbench *w)
+{
+    return w->loop;
+}
+
+struct broker *workbench_broker(struct workbench *w)
+{
+    return w->broker;
+}
+
+struct policy *workbench_policy(struct workbench *w)
+{
+    return w->policy;
+}
