@@ -166,6 +166,10 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, filter_cpu_ms),
     INTEGER(policy, load_cpu_ms),
     INTEGER(policy, hard_limit_ms),
+    BOOLEAN(policy, watch),
+    BOOLEAN(policy, show_version),
+    INTEGER(policy, warm_s),
+    INTEGER(policy, rollback_s),
     INTEGER(policy, resubscribe_per_s),
     INTEGER(policy, resubscribe_timeout_s),
 

@@ -97,6 +97,8 @@ struct config {
         int64_t suspended, suspended_per_address; /* the latter 0: no cap */
         int64_t subscribe_cpu_ms, publish_cpu_ms, filter_cpu_ms, load_cpu_ms, hard_limit_ms;
         int64_t resubscribe_per_s, resubscribe_timeout_s;
+        int64_t warm_s, rollback_s; /* the latter 0: never */
+        bool watch, show_version;
     } policy;
 
     struct {

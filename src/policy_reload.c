@@ -4,17 +4,23 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "lua/lua_sources.h"
+#include "policy_health.h"
+#include "policy_names.h"
+#include "policy_watch.h"
 
 #include <signal.h>
 #include <stdlib.h>
 
-enum { TICK_MS = 1000, SHOWN_VERSION = 12 };
+enum {
+    TICK_MS = 1000,
+    DRY_STREAMS = 1000, /* asked about on a dry run */
+    BAD_MAX = 16,
+};
 
 /* One loaded policy. */
 struct generation {
     struct list node; /* in policy_reload.retired */
     struct policy *policy;
-    struct lua_sources sources;
     uint64_t retired_ms; /* loop time */
 };
 
@@ -26,6 +32,8 @@ struct job {
     uint64_t token;
     const char *origin;
     struct generation *candidate; /* owned */
+    struct trial *trial;          /* while it runs */
+    struct trial_report tried;
 };
 
 struct policy_reload {
@@ -35,45 +43,33 @@ struct policy_reload {
     struct policy_reload_options opt;
     struct generation *current, *previous; /* owned */
     struct list retired;                   /* to be closed when not busy */
+    struct policy_health health;
+    char bad[BAD_MAX][DIGEST_HEX_BYTES]; /* versions that had to be taken back; a ring */
+    unsigned bad_next;
+    struct lua_sources sources; /* the files as they were last loaded, well or not */
+    struct policy_watch *watch; /* NULL: not watched */
     struct deadline tick;
     uv_signal_t hangup;
     struct job *job;
-    bool again; /* SIGHUP came meanwhile */
+    const char *again; /* an order that came meanwhile: its origin */
     bool closing;
     policy_ready_cb ready; /* of the start */
     void *ready_ctx;
 };
 
-static void generation_close(struct generation *g)
+static const char *version_of(const struct generation *g)
 {
-    list_del(&g->node);
-    if (g->policy) {
-        g->policy->ops->close(g->policy);
-    }
-    lua_sources_clear(&g->sources);
-    free(g);
+    return lua_policy_version(g->policy);
 }
 
 /* ---------------------------------------------------------------- those of the past */
 
-static void on_tick(struct deadline *d)
+static void generation_close(struct policy_reload *r, struct generation *g)
 {
-    struct policy_reload *r = container_of(d, struct policy_reload, tick);
-    uint64_t now = loop_now(r->loop);
-    if (r->previous && now - r->previous->retired_ms >= r->opt.warm_ms) {
-        list_add_tail(&r->retired, &r->previous->node);
-        r->previous = NULL;
-    }
-    list_for_each_safe (it, next, &r->retired) {
-        struct generation *g = container_of(it, struct generation, node);
-        if (!g->policy->ops->busy(g->policy)) {
-            generation_close(g);
-            r->metrics->policy_generations--;
-        }
-    }
-    if (!r->closing) {
-        deadline_arm(loop_deadline_class(r->loop, TICK_MS, on_tick), &r->tick);
-    }
+    list_del(&g->node);
+    g->policy->ops->close(g->policy);
+    r->metrics->policy_generations--;
+    free(g);
 }
 
 static void retire(struct policy_reload *r, struct generation *g)
@@ -82,6 +78,83 @@ static void retire(struct policy_reload *r, struct generation *g)
         g->retired_ms = loop_now(r->loop);
         list_add_tail(&r->retired, &g->node);
     }
+}
+
+static void close_retired(struct policy_reload *r)
+{
+    list_for_each_safe (it, next, &r->retired) {
+        struct generation *g = container_of(it, struct generation, node);
+        if (!g->policy->ops->busy(g->policy)) {
+            generation_close(r, g);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- taking over, and back */
+
+static void swap(struct policy_reload *r, struct generation *next, enum reload_mode mode)
+{
+    struct policy_figures now, then;
+    r->current->policy->ops->figures(r->current->policy, &now);
+    next->policy->ops->figures(next->policy, &then);
+    policy_health_swap(&r->health, &now, &then, r->opt.watched_s);
+    broker_swap_policy(r->broker, next->policy, mode);
+    r->current->retired_ms = loop_now(r->loop);
+    r->previous = r->current;
+    r->current = next;
+}
+
+static bool is_bad(const struct policy_reload *r, const char *version)
+{
+    for (unsigned i = 0; i < BAD_MAX; i++) {
+        if (strcmp(r->bad[i], version) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It fails much more often than the one before. */
+static void roll_back(struct policy_reload *r, const struct policy_figures *f)
+{
+    struct generation *bad = r->current;
+    struct generation *good = r->previous;
+    char *mark = r->bad[r->bad_next++ % BAD_MAX];
+    memcpy(mark, version_of(bad), DIGEST_HEX_BYTES);
+    log_error("policy", "taken back: it fails much more often than the one before",
+              LOG_F(log_str("version", version_of(bad)), log_str("in_force", version_of(good)),
+                    log_uint("errors", f->errors - r->health.taken_over.errors),
+                    log_uint("calls", f->calls - r->health.taken_over.calls),
+                    log_str("last_error", f->last_error)));
+    r->metrics->policy_rollbacks++;
+    r->metrics->policy_rolled_back = 1;
+    swap(r, good, RELOAD_RESUBSCRIBE);
+    r->health.watched_s = 0;
+    r->previous = NULL; /* it is not to come back */
+    retire(r, bad);
+}
+
+static void watch_health(struct policy_reload *r)
+{
+    struct policy_figures f;
+    r->current->policy->ops->figures(r->current->policy, &f);
+    if (r->previous && !r->job && policy_health_worse(&r->health, &f)) {
+        roll_back(r, &f);
+        r->current->policy->ops->figures(r->current->policy, &f);
+    }
+    policy_health_sample(&r->health, &f);
+}
+
+static void on_tick(struct deadline *d)
+{
+    struct policy_reload *r = container_of(d, struct policy_reload, tick);
+    watch_health(r);
+    if (r->previous && loop_now(r->loop) - r->previous->retired_ms >= r->opt.warm_ms) {
+        retire(r, r->previous);
+        r->previous = NULL;
+    }
+    close_retired(r);
+    deadline_arm(loop_deadline_class(r->loop, TICK_MS, on_tick), &r->tick);
 }
 
 /* ---------------------------------------------------------------- the end of an order */
@@ -96,34 +169,38 @@ static struct job *job_new(const char *origin, const struct policy_order *order)
     return j;
 }
 
+static void begin_plain(struct policy_reload *r, const char *origin)
+{
+    const struct policy_order plain = {0};
+    if (r->job || !r->current) {
+        r->again = origin; /* the file may have changed since it was read */
+    } else if (!r->closing) {
+        begin(r, job_new(origin, &plain));
+    }
+}
+
 static void log_outcome(const struct job *j, const struct policy_report *rep)
 {
-    const struct log_field *f =
-        LOG_F(log_str("by", j->origin), log_str("from", rep->previous),
-              log_str("to", rep->version ? rep->version : ""), log_str("label", rep->label),
-              log_uint("streams", rep->streams));
-    switch (rep->outcome) {
-    case POLICY_RELOADED:
-        log_info("policy", "reloaded", f);
-        break;
-    case POLICY_UNCHANGED:
-        log_info("policy", "unchanged, not reloaded", f);
-        break;
-    case POLICY_REFUSED:
+    const char *label = rep->label ? rep->label : "";
+    if (rep->outcome == POLICY_REFUSED) {
         log_error("policy", "reload refused, the policy in force stays",
                   LOG_F(log_str("by", j->origin), log_str("in_force", rep->previous),
                         log_str("error", rep->error)));
-        break;
-    case POLICY_WOULD_RELOAD:
-    case POLICY_BUSY:
-        break;
+    } else if (rep->outcome == POLICY_RELOADED) {
+        log_info("policy", "reloaded",
+                 LOG_F(log_str("by", j->origin), log_str("from", rep->previous),
+                       log_str("to", rep->version), log_str("label", label),
+                       log_uint("streams", rep->streams)));
+    } else {
+        log_info("policy", "unchanged, not reloaded",
+                 LOG_F(log_str("by", j->origin), log_str("version", rep->version)));
     }
 }
 
 /* Frees the job and what it made but did not put in force. */
 static void finish(struct policy_reload *r, struct job *j, struct policy_report *rep)
 {
-    rep->previous = rep->previous ? rep->previous : lua_policy_version(r->current->policy);
+    rep->previous = rep->previous ? rep->previous : version_of(r->current);
     rep->previous_label =
         rep->previous_label ? rep->previous_label : lua_policy_label(r->current->policy);
     rep->streams = broker_stream_count(r->broker);
@@ -133,16 +210,16 @@ static void finish(struct policy_reload *r, struct job *j, struct policy_report 
         r->metrics->policy_reloads_refused += rep->outcome == POLICY_REFUSED;
         log_outcome(j, rep);
     }
-    r->job = NULL;
     if (j->cb) {
         j->cb(j->ctx, j->token, rep);
     }
+    r->job = NULL;
     retire(r, j->candidate);
     free(j);
-    if (r->again && !r->closing) {
-        const struct policy_order plain = {0};
-        r->again = false;
-        begin(r, job_new("SIGHUP", &plain));
+    if (r->again) {
+        const char *origin = r->again;
+        r->again = NULL;
+        begin_plain(r, origin);
     }
 }
 
@@ -150,65 +227,90 @@ static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
 {
     struct policy_report rep = {.outcome = POLICY_REFUSED, .error = e->text};
     if (j->candidate) {
-        rep.version = lua_policy_version(j->candidate->policy);
+        rep.version = version_of(j->candidate);
         rep.label = lua_policy_label(j->candidate->policy);
+        rep.trial = j->tried.errors ? &j->tried : NULL;
     }
     finish(r, j, &rep);
 }
 
-/* ---------------------------------------------------------------- taking over */
+/* ---------------------------------------------------------------- the way through an order */
 
 static void take_over(struct policy_reload *r, struct job *j)
 {
-    struct policy_report rep = {.outcome = POLICY_RELOADED};
+    struct policy_report rep = {.outcome = POLICY_RELOADED, .trial = &j->tried};
     struct policy *next = j->candidate->policy;
-    struct generation *old = r->current;
     struct err e = {0};
-    rep.version = lua_policy_version(next);
+    rep.version = version_of(j->candidate);
     rep.label = lua_policy_label(next);
-    rep.previous = lua_policy_version(old->policy);
-    rep.previous_label = lua_policy_label(old->policy);
+    rep.previous = version_of(r->current);
+    rep.previous_label = lua_policy_label(r->current->policy);
     if (next->ops->reloaded(next, rep.previous, &rep.mode, &e)) {
         refuse(r, j, &e);
         return;
     }
+    policy_names_compare(r->current->policy, next, &rep);
     if (j->order.dry_run) {
         rep.outcome = POLICY_WOULD_RELOAD;
-        finish(r, j, &rep);
-        return;
+    } else {
+        retire(r, r->previous);
+        swap(r, j->candidate, rep.mode);
+        j->candidate = NULL;
+        r->metrics->policy_rolled_back = 0;
     }
-    broker_swap_policy(r->broker, next, rep.mode);
-    retire(r, r->previous);
-    r->current = j->candidate;
-    r->previous = old;
-    old->retired_ms = loop_now(r->loop);
-    j->candidate = NULL;
     finish(r, j, &rep);
+    policy_names_clear(&rep);
+}
+
+static void on_trial(void *ctx, const struct trial_report *tried)
+{
+    struct policy_reload *r = ctx;
+    struct job *j = r->job;
+    struct err e = {0};
+    j->trial = NULL;
+    j->tried = *tried;
+    if (r->closing) {
+        err_set(&e, UV_ECANCELED, "the broker is shutting down");
+    } else if (tried->errors) {
+        err_set(&e, UV_EINVAL, "tried on what happened lately, it fails: %s", tried->error);
+    }
+    if (e.code) {
+        refuse(r, j, &e);
+    } else {
+        take_over(r, j);
+    }
 }
 
 static void on_setup(void *ctx, int rc, const struct err *e)
 {
     struct policy_reload *r = ctx;
     struct job *j = r->job;
-    struct err closing = {0};
-    if (r->closing) {
-        err_set(&closing, UV_ECANCELED, "the broker is shutting down");
-        refuse(r, j, &closing);
-    } else if (rc) {
+    if (rc) {
         refuse(r, j, e);
     } else {
-        take_over(r, j);
+        j->trial = trial_start(r->broker, j->candidate->policy, j->order.dry_run ? DRY_STREAMS : 0,
+                               on_trial, r);
     }
 }
 
 /* Opens the file as it is now. On failure there is nothing to close. */
-static int load(struct policy_reload *r, struct generation **out, struct err *e)
+static int load(struct policy_reload *r, bool dry_run, struct generation **out, struct err *e)
 {
     struct generation *g = xcalloc(1, sizeof *g);
+    struct lua_sources sources;
     list_init(&g->node);
-    int rc = lua_policy_open(r->opt.policy, r->loop, r->metrics, &g->policy, &g->sources, e);
+    int rc = lua_policy_open(r->opt.policy, r->loop, r->metrics, &g->policy, &sources, e);
+    if (dry_run) {
+        lua_sources_clear(&sources);
+    } else {
+        lua_sources_clear(&r->sources);
+        r->sources = sources;
+        if (r->watch) {
+            policy_watch_set(r->watch, &r->sources);
+        }
+    }
     if (rc) {
-        generation_close(g);
+        free(g);
         return rc;
     }
     r->metrics->policy_generations++;
@@ -223,33 +325,48 @@ static void begin(struct policy_reload *r, struct job *j)
     if (!j->order.dry_run) {
         keyring_reload(r->opt.policy->keyring);
     }
-    if (load(r, &j->candidate, &e)) {
+    if (load(r, j->order.dry_run, &j->candidate, &e)) {
         refuse(r, j, &e);
         return;
     }
     struct policy *next = j->candidate->policy;
-    const char *version = lua_policy_version(next);
-    const char *in_force = lua_policy_version(r->current->policy);
-    if (strcmp(version, in_force) == 0 && !j->order.force) {
+    const char *version = version_of(j->candidate);
+    if (j->order.force) {
+        next->ops->setup(next, version_of(r->current), on_setup, r);
+    } else if (strcmp(version, version_of(r->current)) == 0) {
         struct policy_report rep = {
             .outcome = POLICY_UNCHANGED, .version = version, .label = lua_policy_label(next)};
         finish(r, j, &rep);
-        return;
+    } else if (is_bad(r, version)) {
+        err_set(&e, UV_EPERM,
+                "this version had to be taken back because it failed; change it, or reload with "
+                "force=1");
+        refuse(r, j, &e);
+    } else {
+        next->ops->setup(next, version_of(r->current), on_setup, r);
     }
-    next->ops->setup(next, in_force, on_setup, r);
 }
 
 /* ---------------------------------------------------------------- orders */
 
+static bool is_busy(const struct policy_reload *r, policy_report_cb cb, void *ctx, uint64_t token)
+{
+    struct policy_report rep = {.outcome = POLICY_BUSY};
+    if (r->closing || !r->current) {
+        rep.error = "the broker is starting or shutting down";
+    } else if (r->job) {
+        rep.error = "the policy is being loaded already; try again in a moment";
+    } else {
+        return false;
+    }
+    cb(ctx, token, &rep);
+    return true;
+}
+
 void policy_reload_order(struct policy_reload *r, const struct policy_order *order,
                          policy_report_cb cb, void *ctx, uint64_t token)
 {
-    if (r->job || r->closing || !r->current) {
-        const struct policy_report rep = {
-            .outcome = POLICY_BUSY,
-            .error = r->closing ? "the broker is shutting down"
-                                : "the policy is being loaded already; try again in a moment"};
-        cb(ctx, token, &rep);
+    if (is_busy(r, cb, ctx, token)) {
         return;
     }
     struct job *j = job_new("admin", order);
@@ -259,19 +376,42 @@ void policy_reload_order(struct policy_reload *r, const struct policy_order *ord
     begin(r, j);
 }
 
+void policy_reload_take_back(struct policy_reload *r, policy_report_cb cb, void *ctx,
+                             uint64_t token)
+{
+    struct policy_report rep = {.outcome = POLICY_TAKEN_BACK};
+    if (is_busy(r, cb, ctx, token)) {
+        return;
+    }
+    if (!r->previous) {
+        rep.outcome = POLICY_BUSY;
+        rep.error = "there is no policy to go back to: none was in force before, or it is too long "
+                    "ago (policy.warm_s)";
+        cb(ctx, token, &rep);
+        return;
+    }
+    rep.previous = version_of(r->current);
+    rep.previous_label = lua_policy_label(r->current->policy);
+    swap(r, r->previous, RELOAD_RESUBSCRIBE);
+    r->health.watched_s = 0; /* who gives such an order looks on */
+    rep.version = version_of(r->current);
+    rep.label = lua_policy_label(r->current->policy);
+    rep.streams = broker_stream_count(r->broker);
+    r->metrics->policy_rollbacks++;
+    log_warn("policy", "taken back by an operator",
+             LOG_F(log_str("version", rep.previous), log_str("in_force", rep.version)));
+    cb(ctx, token, &rep);
+}
+
 static void on_hangup(uv_signal_t *h, int signum)
 {
-    struct policy_reload *r = container_of(h, struct policy_reload, hangup);
     (void)signum;
-    if (r->closing) {
-        return;
-    }
-    if (r->job || !r->current) {
-        r->again = true; /* the file may have changed since it was read */
-        return;
-    }
-    const struct policy_order plain = {0};
-    begin(r, job_new("SIGHUP", &plain));
+    begin_plain(container_of(h, struct policy_reload, hangup), "SIGHUP");
+}
+
+static void on_files_changed(void *ctx)
+{
+    begin_plain(ctx, "watch");
 }
 
 /* ---------------------------------------------------------------- life */
@@ -285,6 +425,7 @@ struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker
     r->broker = broker;
     r->metrics = metrics;
     r->opt = *opt;
+    r->watch = opt->watch_files ? policy_watch_new(loop, on_files_changed, r) : NULL;
     list_init(&r->retired);
     deadline_init(&r->tick);
     REQUIRE(uv_signal_init(loop_uv(loop), &r->hangup) == 0);
@@ -307,7 +448,7 @@ int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ct
     if (rc) {
         return err_set(e, rc, "cannot handle SIGHUP: %s", uv_strerror(rc));
     }
-    rc = load(r, &r->current, e);
+    rc = load(r, false, &r->current, e);
     if (rc) {
         return rc;
     }
@@ -322,11 +463,19 @@ const struct policy *policy_reload_current(const struct policy_reload *r)
     return r->current ? r->current->policy : NULL;
 }
 
+const struct policy *policy_reload_previous(const struct policy_reload *r)
+{
+    return r->previous ? r->previous->policy : NULL;
+}
+
 void policy_reload_close(struct policy_reload *r)
 {
     if (!r->closing) {
         r->closing = true;
+        r->again = NULL;
         deadline_disarm(&r->tick);
+        policy_watch_close(r->watch);
+        r->watch = NULL;
         uv_close((uv_handle_t *)&r->hangup, NULL);
     }
 }
@@ -334,14 +483,18 @@ void policy_reload_close(struct policy_reload *r)
 void policy_reload_free(struct policy_reload *r)
 {
     REQUIRE(r->closing);
-    if (r->job) { /* its setup waits, and will not be answered */
+    if (r->job) { /* its setup or its trial waits, and will not be answered */
+        if (r->job->trial) {
+            trial_free(r->job->trial);
+        }
         retire(r, r->job->candidate);
         free(r->job);
     }
     retire(r, r->current);
     retire(r, r->previous);
     while (!list_empty(&r->retired)) {
-        generation_close(list_first(&r->retired, struct generation, node));
+        generation_close(r, list_first(&r->retired, struct generation, node));
     }
+    lua_sources_clear(&r->sources);
     free(r);
 }

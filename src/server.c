@@ -27,7 +27,7 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
-enum { DRAIN_TICK_MS = 50, POLICY_WARM_MS = 600000 };
+enum { DRAIN_TICK_MS = 50 };
 
 struct server {
     const struct config *cfg;
@@ -193,10 +193,19 @@ static void admin_state(void *ctx, struct admin_state *out)
 {
     struct server *s = ctx;
     const struct policy *p = policy_reload_current(s->policies);
+    const struct policy *before = policy_reload_previous(s->policies);
     *out = (struct admin_state){.draining = s->draining,
                                 .policy_file = s->cfg->policy.file,
                                 .policy_version = p ? lua_policy_version(p) : NULL,
-                                .policy_label = p ? lua_policy_label(p) : NULL};
+                                .policy_label = p ? lua_policy_label(p) : NULL,
+                                .previous_version = before ? lua_policy_version(before) : NULL,
+                                .previous_label = before ? lua_policy_label(before) : NULL};
+}
+
+static void take_back(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token)
+{
+    struct server *s = ctx;
+    policy_reload_take_back(s->policies, cb, cb_ctx, token);
 }
 
 static void reload(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
@@ -281,9 +290,13 @@ static void build(struct server *s)
                               .drain = drain,
                               .server = &s->admin_server,
                               .reload = reload,
+                              .take_back = take_back,
                               .ctx = s};
     const struct policy_reload_options policies = {.policy = &s->options.policy,
-                                                   .warm_ms = POLICY_WARM_MS};
+                                                   .warm_ms =
+                                                       (uint64_t)s->cfg->policy.warm_s * 1000,
+                                                   .watched_s = (unsigned)s->cfg->policy.rollback_s,
+                                                   .watch_files = s->cfg->policy.watch};
     s->policies = policy_reload_new(s->loop, s->broker, &s->metrics, &policies);
     deadline_init(&s->drain_tick);
 }

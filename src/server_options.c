@@ -34,6 +34,7 @@ static struct broker_options broker_options(const struct config *c)
         .revoked_event = c->sse.revoked_event,
         .credential_params = c->policy.credential_params.v,
         .credential_param_count = c->policy.credential_params.n,
+        .show_policy = c->policy.show_version,
         .review_per_s = (unsigned)c->policy.resubscribe_per_s,
         .review_timeout_ms = (uint64_t)c->policy.resubscribe_timeout_s * 1000,
         .log_events = (size_t)c->event_log.max_events,

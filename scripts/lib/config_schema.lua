@@ -287,6 +287,12 @@ local fields = {
     },
     seconds("error_log_interval_s", 10, 0, HOUR,
       "An error of the same hook is logged once in that time, with a count. `0`: every time."),
+    boolean("watch", false, "Loads the policy anew when one of its files changes. For development."),
+    boolean("show_version", false, "Streams begin with a comment that names the policy. For development."),
+    seconds("warm_s", 600, 1, DAY, "How long the policy before is kept, to be taken back to."),
+    seconds("rollback_s", 60, 0, HOUR,
+      "For that long a new policy is watched: where it fails much more often than the one before, that comes back. "
+        .. "`0`: not at all."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "How fast open streams are asked about again after a reload, or sent away where it says so."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,

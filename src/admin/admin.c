@@ -197,6 +197,12 @@ static void post_reload(const struct call *c)
     admin_policy_reload(c->admin, c->stream, c->rq);
 }
 
+static void post_rollback(const struct call *c)
+{
+    log_operator(c, "an operator wants the policy before back", (struct slice){0});
+    admin_policy_rollback(c->admin, c->stream);
+}
+
 struct route {
     const char *path; /* ending in '/': a prefix, with something behind it */
     enum http_method method;
@@ -213,6 +219,7 @@ static const struct route routes[] = {
     {"/connections/", HTTP_DELETE, "DELETE, POST", delete_connection},
     {"/connections/", HTTP_POST, "DELETE, POST", post_connection},
     {"/policy/reload", HTTP_POST, "POST", post_reload},
+    {"/policy/rollback", HTTP_POST, "POST", post_rollback},
     {"/policy/resubscribe", HTTP_POST, "POST", post_resubscribe},
     {"/drain", HTTP_POST, "POST", post_drain},
     {"/restart", HTTP_POST, "POST", post_restart},
@@ -245,11 +252,13 @@ void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
     const struct route *r = find_route(rq->path, method, &c.rest);
     if (!r) {
-        admin_refuse(c.stream, 404,
-                     slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
-                               "/connections, /connections/{id}, /connections/{id}/resubscribe, "
-                               "/policy/reload, /policy/resubscribe, /drain and /restart."),
-                     NULL);
+        admin_refuse(
+            c.stream, 404,
+            slice_str(
+                "The admin service has /healthz, /readyz, /metrics, /status, "
+                "/connections, /connections/{id}, /connections/{id}/resubscribe, "
+                "/policy/reload, /policy/rollback, /policy/resubscribe, /drain and /restart."),
+            NULL);
     } else if (method != r->method) {
         admin_refuse(c.stream, 405, slice_str("This path does not take that method; see Allow."),
                      r->allow);

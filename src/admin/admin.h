@@ -4,7 +4,8 @@
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]
  *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
- *   POST /policy/reload[?dry_run=1][&force=1]    POST /policy/resubscribe    POST /drain
+ *   POST /policy/reload[?dry_run=1][&force=1]
+ *   POST /policy/rollback    POST /policy/resubscribe    POST /drain
  *
  * Of several workers each has its own, which only admin_workers.h talks to. */
 #ifndef ADMIN_ADMIN_H
@@ -21,9 +22,10 @@
 /* What only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {
     bool draining;
-    const char *policy_file;    /* NULL: no policy is loaded */
-    const char *policy_version; /* hash; NULL: none is loaded yet */
-    const char *policy_label;   /* what it calls itself; NULL: nothing */
+    const char *policy_file;                       /* NULL: no policy is loaded */
+    const char *policy_version;                    /* hash; NULL: none is loaded yet */
+    const char *policy_label;                      /* what it calls itself; NULL: nothing */
+    const char *previous_version, *previous_label; /* of the one that could be taken back to */
 };
 
 /* Filled by the composition root; everything is borrowed for the life of the admin server. */
@@ -41,6 +43,7 @@ struct admin {
         *server; /* the admin server itself: who waits for an answer is found there */
     void (*reload)(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
                    uint64_t token);
+    void (*take_back)(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token);
     void *ctx;
 };
 

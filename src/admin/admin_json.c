@@ -113,6 +113,11 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
                                json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
                                          st.policy_file != NULL, "file", st.policy_file, "version",
                                          st.policy_version, "label", st.policy_label));
+    bad |= json_object_set_new(
+        o, "previous_policy",
+        st.previous_version
+            ? json_pack("{s:s, s:s?}", "version", st.previous_version, "label", st.previous_label)
+            : json_null());
     return dump(o, bad, out);
 }
 
@@ -122,22 +127,66 @@ static const char *mode_name(enum reload_mode mode)
     return names[mode];
 }
 
+static json_t *names_document(const struct policy_names *added, const struct policy_names *removed)
+{
+    const struct policy_names *lists[] = {added, removed};
+    static const char *const keys[] = {"added", "removed"};
+    json_t *o = json_object();
+    int bad = 0;
+    for (int k = 0; k < 2; k++) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < lists[k]->n; i++) {
+            bad |= json_array_append_new(list, text(lists[k]->v[i]));
+        }
+        bad |= json_object_set_new(o, keys[k], list);
+    }
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *trial_document(const struct trial_report *t)
+{
+    return json_pack("{s:i, s:i, s:i, s:{s:i, s:i, s:i, s:i, s:i}}", "connects", t->connects,
+                     "judgements", t->judgements, "errors", t->errors, "streams", "asked",
+                     t->streams, "same", t->same, "moved", t->moved, "denied", t->denied, "unknown",
+                     t->unknown);
+}
+
+static json_t *policy_document(const char *version, const char *label)
+{
+    return json_pack("{s:s?, s:s?}", "version", version, "label", label);
+}
+
 int admin_json_policy(const struct policy_report *r, struct strbuf *out)
 {
-    static const char *const outcomes[] = {"reloaded", "would-reload", "unchanged", "refused",
-                                           "busy"};
+    static const char *const outcomes[] = {"reloaded",   "would-reload", "unchanged",
+                                           "taken-back", "refused",      "busy"};
     json_t *o = json_object();
     int bad = json_object_set_new(o, "result", text(outcomes[r->outcome]));
-    bad |= json_object_set_new(
-        o, "previous",
-        json_pack("{s:s?, s:s?}", "version", r->previous, "label", r->previous_label));
-    bad |= json_object_set_new(o, "policy",
-                               json_pack("{s:s?, s:s?}", "version", r->version, "label", r->label));
     if (r->error) {
         bad |= json_object_set_new(o, "error", text(r->error));
-    } else {
+    }
+    if (r->previous) {
+        bad |= json_object_set_new(o, "previous", policy_document(r->previous, r->previous_label));
+    }
+    if (r->version) {
+        bad |= json_object_set_new(o, "policy", policy_document(r->version, r->label));
+    }
+    if (r->trial) {
+        bad |= json_object_set_new(o, "trial", trial_document(r->trial));
+    }
+    if (!r->error) {
         bad |= json_object_set_new(o, "streams", count(r->streams));
         bad |= json_object_set_new(o, "mode", text(mode_name(r->mode)));
+    }
+    if (r->outcome == POLICY_RELOADED || r->outcome == POLICY_WOULD_RELOAD) {
+        bad |= json_object_set_new(o, "filters",
+                                   names_document(&r->filters_added, &r->filters_removed));
+        bad |= json_object_set_new(o, "formats",
+                                   names_document(&r->formats_added, &r->formats_removed));
     }
     return dump(o, bad, out);
 }

@@ -31,6 +31,7 @@ static int status_of(const struct policy_report *r)
     case POLICY_BUSY:
         return 409;
     case POLICY_RELOADED:
+    case POLICY_TAKEN_BACK:
     case POLICY_WOULD_RELOAD:
     case POLICY_UNCHANGED:
         break;
@@ -70,4 +71,9 @@ void admin_policy_reload(const struct admin *a, struct stream *s, const struct h
         return;
     }
     a->reload(a->ctx, &order, on_report, (void *)(uintptr_t)a, s->id);
+}
+
+void admin_policy_rollback(const struct admin *a, struct stream *s)
+{
+    a->take_back(a->ctx, on_report, (void *)(uintptr_t)a, s->id);
 }

@@ -8,4 +8,7 @@
 /* POST /policy/reload[?dry_run=1][&force=1] */
 void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq);
 
+/* POST /policy/rollback */
+void admin_policy_rollback(const struct admin *a, struct stream *s);
+
 #endif

@@ -1,9 +1,10 @@
-/* What came of an order to load the policy anew: filled by whoever loads it, shown by the admin
- * service. Strings are borrowed for the call. */
+/* What came of an order about the policy: filled by whoever carries it out, shown by the admin
+ * service. Everything is borrowed for the call. */
 #ifndef ADMIN_POLICY_REPORT_H
 #define ADMIN_POLICY_REPORT_H
 
 #include "broker/policy.h"
+#include "broker/trial.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,8 +13,15 @@ enum policy_outcome {
     POLICY_RELOADED,
     POLICY_WOULD_RELOAD, /* dry run */
     POLICY_UNCHANGED,    /* the same files: nothing was done */
+    POLICY_TAKEN_BACK,   /* the one before is in force again */
     POLICY_REFUSED,      /* the one in force stays; `error` says why */
-    POLICY_BUSY,         /* another order is being carried out */
+    POLICY_BUSY,         /* not now; `error` says why */
+};
+
+/* Names of filters, or of formats, that only one of two policies has. */
+struct policy_names {
+    const char **v;
+    size_t n;
 };
 
 struct policy_report {
@@ -23,6 +31,8 @@ struct policy_report {
     const char *previous_label, *label; /* may be NULL */
     enum reload_mode mode;              /* what open streams are told */
     unsigned streams;                   /* open ones */
+    const struct trial_report *trial;   /* NULL: it did not come to that */
+    struct policy_names filters_added, filters_removed, formats_added, formats_removed;
 };
 
 struct policy_order {

@@ -86,14 +86,29 @@ static void audience_free(struct audience *a)
     free(a);
 }
 
+struct subscription audience_subscription(const struct audience *a)
+{
+    return (struct subscription){.topics = a->topics,
+                                 .topic_count = a->topic_count,
+                                 .filter = a->filter,
+                                 .format = a->format,
+                                 .params = a->params};
+}
+
+bool audience_is_for(const struct audience *a, const struct subscription *s)
+{
+    struct strbuf key;
+    strbuf_init(&key, KEY_MAX_BYTES);
+    bool same =
+        key_build(&key, s) == 0 && key.len == a->key_len && memcmp(key.data, a->key, key.len) == 0;
+    strbuf_clear(&key);
+    return same;
+}
+
 /* To the policy in force; in the index is who is bound, by what the binding says. */
 static int bind_names(struct broker *b, struct audience *a)
 {
-    const struct subscription s = {.topics = a->topics,
-                                   .topic_count = a->topic_count,
-                                   .filter = a->filter,
-                                   .format = a->format,
-                                   .params = a->params};
+    const struct subscription s = audience_subscription(a);
     audience_index_del(b->index, a);
     int rc = b->policy->ops->bind(b->policy, &s, &a->binding);
     a->unbound = rc != 0;

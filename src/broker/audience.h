@@ -46,6 +46,10 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
 /* Another policy is in force: every audience is bound to it. Members of those that cannot be are
  * held until the policy says what they may have instead. */
 void audience_rebind_all(struct broker *b, struct policy *old);
+/* Its subscription; borrowed. */
+struct subscription audience_subscription(const struct audience *a);
+/* Is it what audience_intern() would answer? */
+bool audience_is_for(const struct audience *a, const struct subscription *s);
 struct audience *audience_ref(struct audience *a);
 void audience_unref(struct broker *b, struct audience *a);
 /* The topics that `names` is made of, pointing into it; returns how many. */

@@ -52,6 +52,9 @@ void broker_free(struct broker *b)
 {
     REQUIRE(list_empty(&b->subscribers));
     reviews_clear(b);
+    for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
+        kept_unref(b->recent[i].kept);
+    }
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     segment_clear(&b->segment);

@@ -12,6 +12,7 @@
 #include "broker/history.h"
 #include "broker/review.h"
 #include "broker/segment.h"
+#include "broker/trial.h"
 
 struct broker {
     struct loop *loop;
@@ -21,6 +22,8 @@ struct broker {
     struct policy *policy; /* in force */
     uint32_t policy_epoch; /* grows when another takes its place */
     struct reviews reviews;
+    struct trial_recent recent[TRIAL_CONNECTS]; /* a ring */
+    unsigned recent_next;
     struct http_server *server;
 
     struct eventlog *log;         /* made when the store is set */

@@ -126,6 +126,10 @@
     X(policy_reloads_unchanged, counter, "tidegate_policy_reloads_total{result=\"unchanged\"}",    \
       "")                                                                                          \
     X(policy_reloads_refused, counter, "tidegate_policy_reloads_total{result=\"refused\"}", "")    \
+    X(policy_rollbacks, counter, "tidegate_policy_rollbacks_total",                                \
+      "Policies that were taken back: they failed much more often, or by an operator.")            \
+    X(policy_rolled_back, gauge, "tidegate_policy_rolled_back",                                    \
+      "1: the newest policy failed and was taken back; until the next one is in force.")           \
     X(reviews_waiting, gauge, "tidegate_policy_reviews_waiting",                                   \
       "Open streams about which the policy is going to be asked again.")                           \
     X(reviews_same, counter, "tidegate_policy_reviews_total{outcome=\"same\"}",                    \

@@ -177,6 +177,7 @@ struct policy_ops {
 
 struct policy {
     const struct policy_ops *ops;
+    const char *version; /* of everything it consists of, for people; never NULL */
 };
 
 #endif

@@ -85,6 +85,11 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
 static struct frame *first_frame(struct subscriber *sub, const struct start *st)
 {
     struct sse_fields f = {.id = st->at, .retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    char comment[40];
+    if (sub->b->opt.show_policy) {
+        int n = snprintf(comment, sizeof comment, "policy %.12s", sub->b->policy->version);
+        f.comment = slice_of(comment, (size_t)n);
+    }
     struct frame *first = sse_frame(&f);
     if (!first || !st->gap) {
         return first;
@@ -122,7 +127,7 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
               LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
-                    log_uint("from", st->at)));
+                    log_uint("from", st->at), log_str("policy_version", b->policy->version)));
     /* not live before this turn's events have gone to those who are */
     subscriber_set_state(sub, SUB_RUNNABLE);
     bool alive = subscriber_send_frame(sub, first);
@@ -329,6 +334,15 @@ static struct subscriber *subscriber_new(struct broker *b, struct stream *s, str
     return sub;
 }
 
+/* For trials of policies to come. */
+static void remember(const struct subscriber *sub)
+{
+    struct trial_recent *r = &sub->b->recent[sub->b->recent_next];
+    kept_unref(r->kept);
+    *r = (struct trial_recent){kept_ref(sub->kept), sub->client};
+    sub->b->recent_next = (sub->b->recent_next + 1) % TRIAL_CONNECTS;
+}
+
 void subscriber_start(struct broker *b, struct stream *s, const struct verdict *v,
                       const struct subscribe_start *from)
 {
@@ -340,6 +354,7 @@ void subscriber_start(struct broker *b, struct stream *s, const struct verdict *
     struct subscriber *sub = subscriber_new(b, s, a, v, from);
     struct resume resume = from->resume;
     sub->client = from->client;
+    remember(sub);
     stream_set_owner(s, &subscriber_stream_events, sub);
     if (from->policy_epoch != b->policy_epoch) {
         review_now(sub); /* another policy took over while the one that was asked decided */

@@ -190,6 +190,13 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
     release(c);
 }
 
+/* A trial must have no effects, so hooks that would wait for something end there. */
+static bool is_tried(lua_State *L)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
+    return s && s->tried;
+}
+
 static void shed(struct lua_coro *c)
 {
     struct err e;
@@ -198,7 +205,7 @@ static void shed(struct lua_coro *c)
             "policy.suspended_per_address is reached",
             c->what);
     c->shed = false;
-    c->pool->waits->metrics->policy_shed++;
+    c->pool->waits->metrics->policy_shed += !is_tried(c->L);
     lua_vm_note(c->pool->vm, c->L, e.text);
     end(c, UV_EAGAIN, &e);
 }
@@ -347,7 +354,7 @@ uint64_t lua_coro_begin(lua_State *L, const char *what)
     struct lua_coro *c = current(L, what);
     struct lua_waits *w = c->pool->waits;
     c->what = what;
-    if (!c->job->has_place && !place_take(w, c->job)) {
+    if (is_tried(L) || (!c->job->has_place && !place_take(w, c->job))) {
         c->shed = true; /* not an error: the script could catch that */
         return (uint64_t)lua_yield(L, 0);
     }

@@ -553,6 +553,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     struct lua_policy *p = xcalloc(1, sizeof *p);
     REQUIRE(opt->file[0] == '/');
     p->base.ops = &ops;
+    p->base.version = p->version;
     p->opt = *opt;
     p->opt.file = xstrdup(opt->file);
     p->loop = loop;
@@ -587,4 +588,16 @@ const char *lua_policy_label(const struct policy *p)
 {
     const struct lua_policy *lp = of(p);
     return lp->file.version[0] ? lp->file.version : NULL;
+}
+
+const char *lua_policy_filter_name(const struct policy *p, size_t i)
+{
+    const struct lua_functions *f = &of(p)->file.filters;
+    return i < f->n ? f->v[i].name : NULL;
+}
+
+const char *lua_policy_format_name(const struct policy *p, size_t i)
+{
+    const struct lua_functions *f = &of(p)->file.formats;
+    return i < f->n ? f->v[i].name : NULL;
 }

@@ -1,0 +1,259 @@
+#include "broker/trial.h"
+
+#include "base/xalloc.h"
+#include "broker/subscriber_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { AUDIENCES_MAX = 64, JUDGEMENTS_MAX = 10000, UNDER_WAY_MAX = 16 };
+
+static const uint64_t turn_ns = 2000000; /* of each turn of the loop */
+
+/* What distinguishes the tokens of these questions from those of streams and reviews. */
+#define TOKEN_OF_TRIAL (UINT64_C(3) << 62)
+
+/* Somebody to be asked about. */
+struct item {
+    struct kept *kept; /* a reference */
+    struct peer_address client;
+    uint64_t stream; /* open: its id; else 0 */
+    bool asked;      /* and not answered */
+};
+
+struct trial {
+    struct broker *b;
+    struct policy *policy;
+    struct task task;
+    void (*done)(void *ctx, const struct trial_report *r);
+    void *ctx;
+    struct trial_report report;
+    struct item *items; /* owned */
+    size_t count, at;
+    unsigned under_way;
+    uint64_t *audiences; /* owned: ids; audiences may go meanwhile */
+    size_t audience_count, audience_at;
+    struct strbuf data, event;
+};
+
+static void note(struct trial *t, const char *error)
+{
+    if (t->report.errors++ == 0) {
+        snprintf(t->report.error, sizeof t->report.error, "%s", error);
+    }
+}
+
+static const char *last_error(const struct policy *p)
+{
+    struct policy_figures f;
+    p->ops->figures(p, &f);
+    return f.last_error;
+}
+
+static uint64_t errors_of(const struct policy *p)
+{
+    struct policy_figures f;
+    p->ops->figures(p, &f);
+    return f.errors;
+}
+
+/* ---------------------------------------------------------------- questions */
+
+static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct trial *t = ctx;
+    struct item *item = &t->items[token & ~TOKEN_OF_TRIAL];
+    struct trial_report *r = &t->report;
+    const struct subscriber *sub = item->stream ? subscriber_of_stream(t->b, item->stream) : NULL;
+    item->asked = false;
+    t->under_way--;
+    if (v->failed) {
+        note(t, last_error(t->policy));
+    }
+    if (sub) {
+        r->streams++;
+        r->denied += v->kind == VERDICT_DENY;
+        r->unknown += v->kind == VERDICT_TRANSIENT;
+        bool same = v->kind == VERDICT_ALLOW && audience_is_for(sub->audience, &v->subscription);
+        r->same += same;
+        r->moved += v->kind == VERDICT_ALLOW && !same;
+    }
+    loop_defer(t->b->loop, &t->task);
+}
+
+static void ask(struct trial *t)
+{
+    struct item *item = &t->items[t->at];
+    struct http_query query;
+    char ip[ADDRESS_TEXT_MAX];
+    peer_address_text(&item->client, ip);
+    kept_query(item->kept, &query);
+    struct policy_request rq = {
+        .id = item->stream, .path = slice_str(t->b->opt.events_path), .query = &query, .ip = ip};
+    item->asked = true;
+    t->under_way++;
+    t->report.connects += item->stream == 0;
+    t->policy->ops->resubscribe(t->policy, &rq, kept_identity(item->kept), on_verdict, t,
+                                TOKEN_OF_TRIAL | t->at);
+    t->at++;
+    http_query_clear(&query);
+}
+
+static void add_item(struct trial *t, struct kept *kept, const struct peer_address *client,
+                     uint64_t stream)
+{
+    t->items[t->count++] = (struct item){kept_ref(kept), *client, stream, false};
+}
+
+/* The newest streams: those before are likely to be of the same kinds. */
+static void collect_items(struct trial *t, unsigned streams)
+{
+    struct broker *b = t->b;
+    t->items = xcalloc(TRIAL_CONNECTS + (size_t)streams, sizeof *t->items);
+    for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
+        if (b->recent[i].kept) {
+            add_item(t, b->recent[i].kept, &b->recent[i].client, 0);
+        }
+    }
+    for (struct list *it = b->subscribers.prev; streams && it != &b->subscribers; it = it->prev) {
+        const struct subscriber *sub = subscriber_of_node(it);
+        add_item(t, sub->kept, &sub->client, sub->id);
+        streams--;
+    }
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* Runs filter and format as delivery does. */
+static void judge(struct trial *t, struct policy *p, const struct policy_binding *binding,
+                  struct event *ev)
+{
+    struct formatted out = {t->data, t->event};
+    strbuf_reset(&out.data);
+    strbuf_reset(&out.event);
+    if ((binding->filter < 0 || p->ops->filter(p, binding, ev)) &&
+        binding->format != POLICY_FORMAT_RAW) {
+        (void)p->ops->format(p, binding, ev, &out); /* errors are counted by the policy */
+    }
+    t->data = out.data;
+    t->event = out.event;
+}
+
+/* Does the policy in force fail on it, too? */
+static bool fails_now(struct trial *t, const struct audience *a, struct event *ev)
+{
+    struct policy *p = t->b->policy;
+    uint64_t before = errors_of(p);
+    p->ops->set_stage(p, POLICY_TRIED);
+    if (!a->unbound) {
+        judge(t, p, &a->binding, ev);
+    }
+    p->ops->set_stage(p, POLICY_LIVE);
+    return errors_of(p) > before;
+}
+
+static void judge_all(struct trial *t, const struct audience *a)
+{
+    struct policy *p = t->policy;
+    struct eventlog *log = t->b->log;
+    struct policy_binding binding;
+    struct subscription s = audience_subscription(a);
+    uint64_t end = eventlog_end(log);
+    uint64_t first = end > TRIAL_EVENTS ? end - TRIAL_EVENTS : 0;
+    if (p->ops->bind(p, &s, &binding)) {
+        return; /* no such filter or format: its streams are asked about */
+    }
+    for (uint64_t i = first; i < end && t->report.judgements < JUDGEMENTS_MAX; i++) {
+        struct event *ev = eventlog_at(log, i);
+        uint64_t before = errors_of(p);
+        if (!ev || !audience_wants(a, event_topic(ev))) {
+            continue;
+        }
+        t->report.judgements++;
+        judge(t, p, &binding, ev);
+        if (errors_of(p) > before && !fails_now(t, a, ev)) {
+            note(t, last_error(p));
+            break; /* one of a kind is enough */
+        }
+    }
+    p->ops->unbind(p, &binding);
+}
+
+static void collect_audiences(struct trial *t)
+{
+    t->audiences = xcalloc(AUDIENCES_MAX, sizeof *t->audiences);
+    for (const struct audience *a = t->b->audiences; a && t->audience_count < AUDIENCES_MAX;
+         a = a->hh.next) {
+        t->audiences[t->audience_count++] = a->id;
+    }
+}
+
+static const struct audience *audience_of(const struct broker *b, uint64_t id)
+{
+    const struct audience *a = b->audiences;
+    while (a && a->id != id) {
+        a = a->hh.next;
+    }
+    return a;
+}
+
+/* ---------------------------------------------------------------- the way through */
+
+void trial_free(struct trial *t)
+{
+    task_cancel(&t->task);
+    for (size_t i = 0; i < t->count; i++) {
+        if (t->items[i].asked) {
+            t->policy->ops->cancel(t->policy, TOKEN_OF_TRIAL | i);
+        }
+        kept_unref(t->items[i].kept);
+    }
+    free(t->items);
+    free(t->audiences);
+    strbuf_clear(&t->data);
+    strbuf_clear(&t->event);
+    free(t);
+}
+
+/* A part of the work per turn. */
+static void step(struct task *task)
+{
+    struct trial *t = container_of(task, struct trial, task);
+    uint64_t until = uv_hrtime() + turn_ns;
+    while (t->at < t->count && t->under_way < UNDER_WAY_MAX && uv_hrtime() < until) {
+        ask(t);
+    }
+    while (t->at == t->count && t->audience_at < t->audience_count && uv_hrtime() < until) {
+        const struct audience *a = audience_of(t->b, t->audiences[t->audience_at++]);
+        if (a) {
+            judge_all(t, a);
+        }
+    }
+    if (t->at == t->count && t->under_way == 0 && t->audience_at == t->audience_count) {
+        struct trial_report report = t->report;
+        void (*done)(void *, const struct trial_report *) = t->done;
+        void *ctx = t->ctx;
+        trial_free(t);
+        done(ctx, &report);
+    } else if (t->under_way < UNDER_WAY_MAX && (t->at < t->count || t->under_way == 0)) {
+        loop_defer(t->b->loop, &t->task);
+    } /* else an answer wakes it */
+}
+
+struct trial *trial_start(struct broker *b, struct policy *p, unsigned streams,
+                          void (*done)(void *ctx, const struct trial_report *r), void *ctx)
+{
+    struct trial *t = xcalloc(1, sizeof *t);
+    t->b = b;
+    t->policy = p;
+    t->done = done;
+    t->ctx = ctx;
+    task_init(&t->task, step);
+    strbuf_init(&t->data, b->segment.format_max);
+    strbuf_init(&t->event, EVENT_TYPE_MAX_BYTES);
+    p->ops->set_stage(p, POLICY_TRIED);
+    collect_items(t, streams);
+    collect_audiences(t);
+    loop_defer(b->loop, &t->task);
+    return t;
+}

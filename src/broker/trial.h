@@ -1,0 +1,40 @@
+/* Trying a policy that is not in force on what has happened lately, without any effect: it is asked
+ * about recent connects and the streams that are open, and judges recent events for the audiences
+ * there are. What it would say differently is counted; what goes wrong that did not before is what
+ * a trial is for. A few questions a turn, so that nobody waits for it. */
+#ifndef BROKER_TRIAL_H
+#define BROKER_TRIAL_H
+
+#include "broker/kept.h"
+#include "broker/policy.h"
+#include "net/address.h"
+
+struct broker;
+
+enum { TRIAL_CONNECTS = 200, TRIAL_EVENTS = 500 };
+
+struct trial_report {
+    unsigned connects;                     /* recent ones, asked about again */
+    unsigned streams;                      /* open ones that were asked about */
+    unsigned same, moved, denied, unknown; /* of `streams`: what would become of them */
+    unsigned judgements;                   /* of an event for an audience */
+    unsigned errors;                       /* of all these, where the one in force makes none */
+    char error[512];                       /* the first of them */
+};
+
+/* The last connects that were granted. */
+struct trial_recent {
+    struct kept *kept; /* a reference; NULL: none yet */
+    struct peer_address client;
+};
+
+struct trial;
+
+/* `done` comes once, from a later turn. `streams`: most open streams to ask about. The policy is
+ * POLICY_TRIED from here on; both stay until `done`, or trial_free(). */
+struct trial *trial_start(struct broker *b, struct policy *p, unsigned streams,
+                          void (*done)(void *ctx, const struct trial_report *r), void *ctx);
+/* Before it is done, at the end of everything. */
+void trial_free(struct trial *t);
+
+#endif

@@ -1,0 +1,12 @@
+/* Which filters and formats only one of two policies has. */
+#ifndef POLICY_NAMES_H
+#define POLICY_NAMES_H
+
+#include "admin/policy_report.h"
+
+/* Fills the four lists of `out` with names borrowed from the policies. */
+void policy_names_compare(const struct policy *before, const struct policy *after,
+                          struct policy_report *out);
+void policy_names_clear(struct policy_report *rep);
+
+#endif
