@@ -6,12 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef const char *(*name_cb)(const struct policy *p, size_t i);
-
-static bool has(const struct policy *p, name_cb name, const char *wanted)
+static bool has(const struct policy *p, bool format, const char *wanted)
 {
-    for (size_t i = 0; name(p, i); i++) {
-        if (strcmp(name(p, i), wanted) == 0) {
+    for (size_t i = 0; lua_policy_name(p, format, i); i++) {
+        if (strcmp(lua_policy_name(p, format, i), wanted) == 0) {
             return true;
         }
     }
@@ -19,13 +17,13 @@ static bool has(const struct policy *p, name_cb name, const char *wanted)
 }
 
 /* Those of `a` that `b` does not have. */
-static struct policy_names missing(const struct policy *a, const struct policy *b, name_cb name)
+static struct policy_names missing(const struct policy *a, const struct policy *b, bool format)
 {
     struct policy_names out = {0};
-    for (size_t i = 0; name(a, i); i++) {
-        if (!has(b, name, name(a, i))) {
+    for (size_t i = 0; lua_policy_name(a, format, i); i++) {
+        if (!has(b, format, lua_policy_name(a, format, i))) {
             out.v = xrealloc(out.v, (out.n + 1) * sizeof *out.v);
-            out.v[out.n++] = name(a, i);
+            out.v[out.n++] = lua_policy_name(a, format, i);
         }
     }
     return out;
@@ -34,10 +32,10 @@ static struct policy_names missing(const struct policy *a, const struct policy *
 void policy_names_compare(const struct policy *before, const struct policy *after,
                           struct policy_report *out)
 {
-    out->filters_added = missing(after, before, lua_policy_filter_name);
-    out->filters_removed = missing(before, after, lua_policy_filter_name);
-    out->formats_added = missing(after, before, lua_policy_format_name);
-    out->formats_removed = missing(before, after, lua_policy_format_name);
+    out->filters_added = missing(after, before, false);
+    out->filters_removed = missing(before, after, false);
+    out->formats_added = missing(after, before, true);
+    out->formats_removed = missing(before, after, true);
 }
 
 void policy_names_clear(struct policy_report *rep)

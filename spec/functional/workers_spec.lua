@@ -235,6 +235,44 @@ describe("several workers", function()
     end
   end)
 
+  it("take orders about the policy together: all of them, or none", function()
+    local broker = start()
+    local function order(path)
+      return http.post(broker.admin, path, "", {})
+    end
+    local function versions()
+      local set = {}
+      for _, w in ipairs(http.get(broker.admin, "/status").json.workers) do
+        set[w.policy.version] = true
+      end
+      return set
+    end
+    local before = versions()
+    broker:write_file("policy.lua", "return {")
+    local r = order "/policy/reload"
+    assert.equal(422, r.status)
+    assert.same({ WORKERS, "refused" }, { #r.json.workers, r.json.workers[1].result })
+    broker:write_file("policy.lua", tidegate.OPEN_POLICY .. "-- another one")
+    assert.equal("would-reload", order("/policy/reload?dry_run=1").json.workers[WORKERS].result)
+    assert.same(before, versions())
+    r = order "/policy/reload"
+    assert.equal(200, r.status, r.body)
+    for worker = 1, WORKERS do
+      assert.same({ worker, "reloaded" }, { r.json.workers[worker].worker, r.json.workers[worker].result })
+    end
+    local after = versions()
+    assert.equal(nil, next(after, next(after))) -- one for all
+    assert.equal(200, order("/policy/rollback").status)
+    assert.same(before, versions())
+    assert.equal(200, order("/policy/resubscribe").status)
+    local c = sse.open(broker, {})
+    local id = connections(broker)[1].id
+    assert.equal(202, order("/connections/" .. id .. "/resubscribe").status)
+    assert.equal(404, order("/connections/9-1/resubscribe").status)
+    assert.equal(404, order("/connections/" .. id .. "/other").status)
+    c:close()
+  end)
+
   it("are not ready while one does not answer", function()
     local broker = start()
     local pid = pid_of(broker, 1)

@@ -56,18 +56,26 @@ static void on_report(void *ctx, uint64_t token, const struct policy_report *r)
     strbuf_clear(&body);
 }
 
-void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq)
+bool admin_policy_order(struct stream *s, const struct http_request *rq, struct policy_order *out)
 {
     struct http_query q;
-    struct policy_order order = {0};
+    *out = (struct policy_order){0};
     bool good = http_query_parse(&q, rq->query) == 0;
     if (good) {
-        good = known(&q) && read_flag(&q, "dry_run", &order.dry_run) &&
-               read_flag(&q, "force", &order.force);
+        good = known(&q) && read_flag(&q, "dry_run", &out->dry_run) &&
+               read_flag(&q, "force", &out->force);
         http_query_clear(&q);
     }
     if (!good) {
         admin_refuse(s, 400, slice_str("Known are dry_run and force, each 0 or 1."), NULL);
+    }
+    return good;
+}
+
+void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq)
+{
+    struct policy_order order;
+    if (!admin_policy_order(s, rq, &order)) {
         return;
     }
     a->reload(a->ctx, &order, on_report, (void *)(uintptr_t)a, s->id);

@@ -2,6 +2,7 @@
 #include "admin/admin_workers.h"
 
 #include "admin/admin_json.h"
+#include "admin/admin_policy.h"
 #include "admin/admin_reply.h"
 #include "admin/gather.h"
 #include "base/logging.h"
@@ -37,22 +38,79 @@ static void log_operator(const struct peer_address *client, const char *what, st
                   : LOG_F(log_str("client", from)));
 }
 
-/* WORKER-ID */
-static void delete_connection(struct admin_workers *a, struct stream *s, struct slice text,
-                              const struct peer_address *client)
+/* WORKER-ID; `worker` from 0. */
+static bool parse_connection(const struct admin_workers *a, struct slice text, unsigned *worker,
+                             uint64_t *id)
 {
     const char *dash = text.n ? memchr(text.p, '-', text.n) : NULL;
     size_t n = dash ? (size_t)(dash - text.p) : 0;
-    uint64_t worker = 0, id = 0;
-    if (!dash || !admin_parse_number(slice_of(text.p, n), a->count, &worker) || worker == 0 ||
-        !admin_parse_number(slice_of(dash + 1, text.n - n - 1), UINT64_MAX, &id)) {
-        admin_refuse(s, 404,
-                     slice_str("A connection's id is WORKER-NUMBER, as GET /connections lists it."),
-                     NULL);
-        return;
+    uint64_t number = 0;
+    if (!dash || !admin_parse_number(slice_of(text.p, n), a->count, &number) || number == 0) {
+        return false;
     }
-    log_operator(client, "stream closed by an operator", text);
-    gather_delete(a, s, (unsigned)worker - 1, id);
+    *worker = (unsigned)number - 1;
+    return admin_parse_number(slice_of(dash + 1, text.n - n - 1), UINT64_MAX, id);
+}
+
+static void refuse_connection(struct stream *s)
+{
+    admin_refuse(s, 404,
+                 slice_str("A connection's id is WORKER-NUMBER, as GET /connections lists it."),
+                 NULL);
+}
+
+static void delete_connection(struct admin_workers *a, struct stream *s, struct slice text,
+                              const struct peer_address *client)
+{
+    unsigned worker = 0;
+    uint64_t id = 0;
+    if (parse_connection(a, text, &worker, &id)) {
+        log_operator(client, "stream closed by an operator", text);
+        gather_delete(a, s, worker, id);
+    } else {
+        refuse_connection(s);
+    }
+}
+
+/* WORKER-ID/resubscribe */
+static void post_connection(struct admin_workers *a, struct stream *s, struct slice text,
+                            const struct peer_address *client)
+{
+    static const char action[] = "/resubscribe";
+    size_t n = sizeof action - 1;
+    unsigned worker = 0;
+    uint64_t id = 0;
+    bool known = text.n > n && memcmp(text.p + text.n - n, action, n) == 0;
+    if (known && parse_connection(a, slice_of(text.p, text.n - n), &worker, &id)) {
+        log_operator(client, "asking the policy again about a stream", text);
+        gather_review(a, s, worker, id);
+    } else {
+        refuse_connection(s);
+    }
+}
+
+static void post_reload(struct admin_workers *a, struct stream *s, const struct http_request *rq,
+                        const struct peer_address *client)
+{
+    struct policy_order order;
+    if (admin_policy_order(s, rq, &order)) {
+        log_operator(client, "reload of the policy asked for by an operator", (struct slice){0});
+        gather_reload(a, s, order.dry_run, order.force);
+    }
+}
+
+static void post_rollback(struct admin_workers *a, struct stream *s,
+                          const struct peer_address *client)
+{
+    log_operator(client, "an operator wants the policy before back", (struct slice){0});
+    gather_order(a, s, "/policy/rollback");
+}
+
+static void post_resubscribe(struct admin_workers *a, struct stream *s,
+                             const struct peer_address *client)
+{
+    log_operator(client, "asking the policy again about all streams", (struct slice){0});
+    gather_order(a, s, "/policy/resubscribe");
 }
 
 static void post_drain(struct admin_workers *a, struct stream *s, const struct peer_address *client)
@@ -82,7 +140,15 @@ static void get_healthz(struct stream *s)
 
 /* ---------------------------------------------------------------- routes */
 
-enum route_kind { ROUTE_HERE, ROUTE_ASK, ROUTE_CONNECTIONS, ROUTE_DELETE, ROUTE_ORDER };
+enum route_kind {
+    ROUTE_HERE,
+    ROUTE_ASK,
+    ROUTE_CONNECTIONS,
+    ROUTE_DELETE,
+    ROUTE_REVIEW,
+    ROUTE_RELOAD,
+    ROUTE_ORDER,
+};
 
 struct route {
     const char *path; /* ending in '/': a prefix, with something behind it */
@@ -99,22 +165,32 @@ static const struct route routes[] = {
     {"/status", HTTP_GET, ROUTE_ASK, gather_status, NULL},
     {"/connections", HTTP_GET, ROUTE_CONNECTIONS, NULL, NULL},
     {"/connections/", HTTP_DELETE, ROUTE_DELETE, NULL, NULL},
+    {"/connections/", HTTP_POST, ROUTE_REVIEW, NULL, NULL},
+    {"/policy/reload", HTTP_POST, ROUTE_RELOAD, NULL, NULL},
+    {"/policy/rollback", HTTP_POST, ROUTE_ORDER, NULL, post_rollback},
+    {"/policy/resubscribe", HTTP_POST, ROUTE_ORDER, NULL, post_resubscribe},
     {"/drain", HTTP_POST, ROUTE_ORDER, NULL, post_drain},
     {"/restart", HTTP_POST, ROUTE_ORDER, NULL, post_restart},
 };
 
-static const struct route *find_route(struct slice path, struct slice *rest)
+/* Where only the method does not fit, one that does not. */
+static const struct route *find_route(struct slice path, enum http_method method,
+                                      struct slice *rest)
 {
+    const struct route *near = NULL;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         size_t n = strlen(routes[i].path);
         bool prefix = routes[i].path[n - 1] == '/';
         if (path.n >= n + prefix && memcmp(path.p, routes[i].path, n) == 0 &&
             (prefix || path.n == n)) {
             *rest = slice_of(path.p + n, path.n - n);
-            return &routes[i];
+            near = &routes[i];
+            if (near->method == method) {
+                return near;
+            }
         }
     }
-    return NULL;
+    return near;
 }
 
 static void run(const struct route *r, struct admin_workers *a, struct stream *s,
@@ -133,6 +209,12 @@ static void run(const struct route *r, struct admin_workers *a, struct stream *s
     case ROUTE_DELETE:
         delete_connection(a, s, rest, client);
         break;
+    case ROUTE_REVIEW:
+        post_connection(a, s, rest, client);
+        break;
+    case ROUTE_RELOAD:
+        post_reload(a, s, rq, client);
+        break;
     case ROUTE_ORDER:
         r->order(a, s, client);
         break;
@@ -143,18 +225,20 @@ void admin_workers_request(void *ctx, struct stream *s, const struct http_reques
                            const struct peer_address *client)
 {
     struct slice rest;
-    const struct route *r = find_route(rq->path, &rest);
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
+    const struct route *r = find_route(rq->path, method, &rest);
     if (!r) {
         admin_refuse(s, 404,
                      slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
-                               "/connections, /connections/{id}, /drain and /restart."),
+                               "/connections, /connections/{id}, /connections/{id}/resubscribe, "
+                               "/policy/reload, /policy/rollback, /policy/resubscribe, /drain and "
+                               "/restart."),
                      NULL);
     } else if (method != r->method) {
         admin_refuse(s, 405, slice_str("This path does not take that method; see Allow."),
                      r->method == HTTP_GET    ? "GET, HEAD"
                      : r->method == HTTP_POST ? "POST"
-                                              : "DELETE");
+                                              : "DELETE, POST");
     } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) { /* see admin.c */
         admin_refuse(s, 403,
                      slice_str("The admin service takes no orders from web pages (Origin)."), NULL);

@@ -24,7 +24,8 @@ struct gather {
     struct admin_workers *admin;
     uint64_t stream_id;
     void (*finish)(struct gather *g, struct stream *s);
-    uint64_t limit; /* of connections */
+    uint64_t limit;  /* of connections */
+    char target[64]; /* of an order */
     unsigned waiting;
     struct answer *answers; /* one per worker; owned */
 };
@@ -266,12 +267,30 @@ static void finish_connections(struct gather *g, struct stream *s)
     answer_json(s, root, bad);
 }
 
-static void finish_delete(struct gather *g, struct stream *s)
+/* Of the only one who was asked; 0: it did not answer. */
+static int the_status(const struct gather *g)
 {
     int status = 0;
     for (unsigned i = 0; i < g->admin->count; i++) {
         status = g->answers[i].status ? g->answers[i].status : status;
     }
+    return status;
+}
+
+static void finish_delete(struct gather *g, struct stream *s);
+
+static void finish_review(struct gather *g, struct stream *s)
+{
+    if (the_status(g) == 202) {
+        admin_answer(s, 202, "application/json", slice_str("{\"streams\":1}\n"));
+    } else {
+        finish_delete(g, s);
+    }
+}
+
+static void finish_delete(struct gather *g, struct stream *s)
+{
+    int status = the_status(g);
     if (status == 204) {
         admin_answer(s, 204, NULL, (struct slice){0});
     } else if (status == 0) {
@@ -314,4 +333,73 @@ void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, u
     struct gather *g = gather_new(a, s, finish_delete);
     ask(g, worker, "DELETE", target);
     asked(g);
+}
+
+/* ---------------------------------------------------------------- orders about the policy */
+
+/* What each said; the status is 200, or that of the first who says otherwise. */
+static void finish_order(struct gather *g, struct stream *s)
+{
+    json_t *list = json_array(), *root = json_object();
+    struct strbuf body;
+    int status = 200, bad = 0;
+    for (unsigned i = 0; i < g->admin->count; i++) {
+        const struct answer *a = &g->answers[i];
+        json_t *o = a->status ? json_loadb(a->body.data, a->body.len, 0, NULL) : NULL;
+        o = o ? o : json_pack("{s:s}", "error", "no answer in time; the log says what came of it");
+        bad |= json_object_set_new(o, "worker", json_integer(i + 1));
+        bad |= json_array_append_new(list, o);
+        if (status == 200 && a->status != 200 && a->status != 202) {
+            status = a->status ? a->status : 503;
+        }
+    }
+    bad |= json_object_set_new(root, "workers", list);
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    int rc = bad || json_dump_callback(root, dump_chunk, &body, JSON_INDENT(2)) ? UV_ENOMEM : 0;
+    rc = rc ? rc : strbuf_append(&body, "\n", 1);
+    json_decref(root);
+    if (rc) {
+        admin_answer_built(s, rc, "application/json", &body);
+    } else {
+        admin_answer(s, status, "application/json", strbuf_slice(&body));
+        strbuf_clear(&body);
+    }
+}
+
+static void order_all(struct gather *g, const char *target)
+{
+    for (unsigned i = 0; i < g->admin->count; i++) {
+        ask(g, i, "POST", target);
+    }
+}
+
+/* All of them would: now they do. */
+static void finish_check(struct gather *g, struct stream *s)
+{
+    for (unsigned i = 0; i < g->admin->count; i++) {
+        if (g->answers[i].status != 200) {
+            finish_order(g, s);
+            return;
+        }
+    }
+    order_all(gather_new(g->admin, s, finish_order), g->target);
+}
+
+void gather_order(struct admin_workers *a, struct stream *s, const char *target)
+{
+    order_all(gather_new(a, s, finish_order), target);
+}
+
+void gather_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
+{
+    struct gather *g = gather_new(a, s, dry_run ? finish_order : finish_check);
+    snprintf(g->target, sizeof g->target, "/policy/reload?force=%d", force);
+    order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
+}
+
+void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id)
+{
+    char target[64];
+    snprintf(target, sizeof target, "/connections/%llu/resubscribe", (unsigned long long)id);
+    ask(gather_new(a, s, finish_review), worker, "POST", target);
 }

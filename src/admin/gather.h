@@ -12,5 +12,11 @@ void gather_status(struct admin_workers *a, struct stream *s);
 void gather_connections(struct admin_workers *a, struct stream *s, uint64_t limit);
 /* Ends connection `id` of worker `worker` (from 0). */
 void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id);
+/* The policy is asked again about that connection. */
+void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id);
+/* The same order (a POST) to all. */
+void gather_order(struct admin_workers *a, struct stream *s, const char *target);
+/* A reload: only when all of them would. */
+void gather_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force);
 
 #endif

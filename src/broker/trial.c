@@ -128,7 +128,7 @@ static void collect_items(struct trial *t, unsigned streams)
 static void judge(struct trial *t, struct policy *p, const struct policy_binding *binding,
                   struct event *ev)
 {
-    struct formatted out = {t->data, t->event};
+    struct formatted out = {t->data, t->event, 0};
     strbuf_reset(&out.data);
     strbuf_reset(&out.event);
     if ((binding->filter < 0 || p->ops->filter(p, binding, ev)) &&

@@ -590,14 +590,8 @@ const char *lua_policy_label(const struct policy *p)
     return lp->file.version[0] ? lp->file.version : NULL;
 }
 
-const char *lua_policy_filter_name(const struct policy *p, size_t i)
+const char *lua_policy_name(const struct policy *p, bool of_format, size_t i)
 {
-    const struct lua_functions *f = &of(p)->file.filters;
-    return i < f->n ? f->v[i].name : NULL;
-}
-
-const char *lua_policy_format_name(const struct policy *p, size_t i)
-{
-    const struct lua_functions *f = &of(p)->file.formats;
+    const struct lua_functions *f = of_format ? &of(p)->file.formats : &of(p)->file.filters;
     return i < f->n ? f->v[i].name : NULL;
 }

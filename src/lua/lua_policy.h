@@ -63,7 +63,6 @@ const char *lua_policy_version(const struct policy *p);
 /* The label the file gives itself, borrowed until close; NULL: none. */
 const char *lua_policy_label(const struct policy *p);
 /* Of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */
-const char *lua_policy_filter_name(const struct policy *p, size_t i);
-const char *lua_policy_format_name(const struct policy *p, size_t i);
+const char *lua_policy_name(const struct policy *p, bool of_format, size_t i);
 
 #endif
