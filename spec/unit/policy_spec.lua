@@ -407,13 +407,13 @@ describe("policy", function()
       local ev = policies.event { topic = "a", data = "", id = 1 }
       local other = policies.event { topic = "b", data = "", id = 2 }
       local log = policies.capture(function()
-        for _ = 1, 50 do p:filter(f, ev) end
+        for _ = 1, 40 do p:filter(f, ev) end
         for _ = 1, 3 do p:filter(g, ev) p:filter(g, other) end
       end)
       assert.equal(3, select(2, log:gsub("\n", "")))
-      assert.equal(56, p:metrics().policy_errors_filter)
+      assert.equal(46, p:metrics().policy_errors_filter)
       log = policies.capture(function() p:run(1200) end)
-      assert.matches('msg="repeated 49 times" policy=p.lua hook=filter error="p.lua:5: event has no', log, 1, true)
+      assert.matches('msg="repeated 39 times" policy=p.lua hook=filter error="p.lua:5: event has no', log, 1, true)
       assert.equal(2, select(2, log:gsub("repeated 2 times", "")))
       -- the next one is shown in full again
       log = policies.capture(function() p:filter(f, ev) end)
@@ -426,10 +426,12 @@ describe("policy", function()
     end)
 
     it("cannot flood the log with messages that differ", function()
-      with({ filters = { f = "error(ev.id)" } }, { error_log_interval_s = 60 })
-      local f = p:bind { filter = "f" }
+      local filters, bound = {}, {} -- none fails so often that it is put out of use
+      for k = 1, 10 do filters["f" .. k] = "error(ev.id)" end
+      with({ filters = filters }, { error_log_interval_s = 60 })
+      for k = 1, 10 do bound[k] = p:bind { filter = "f" .. k } end
       local log = policies.capture(function()
-        for i = 1, 500 do p:filter(f, policies.event { topic = "a", data = "", id = i }) end
+        for i = 1, 500 do p:filter(bound[i % 10 + 1], policies.event { topic = "a", data = "", id = i }) end
       end)
       assert.equal(64, select(2, log:gsub("\n", "")))
       log = policies.capture(function() p:close() end)
