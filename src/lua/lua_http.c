@@ -372,6 +372,9 @@ static int ask(lua_State *L, bool post, const char *what, const char *const *key
     uint64_t ticket = lua_coro_begin(L, what);
     const struct lua_sandbox *host = lua_vm_host(L);
     struct lua_http_target *target = find(L, what, host->http, luaL_checkstring(L, 1));
+    if (!target) {
+        return 0; /* not reached: find() raises */
+    }
     struct http_client_header headers[HEADERS_MAX + 1];
     struct http_client_request rq = {.post = post,
                                      .headers = headers,
