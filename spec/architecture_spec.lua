@@ -65,10 +65,6 @@ local MAY_INCLUDE = {
   store = { base = true, net = true, broker = true, store = true },
   lua = { base = true, net = true, auth = true, broker = true, lua = true },
   admin = { base = true, net = true, auth = true, broker = true, admin = true },
-  -- builds a broker, as server.c does, to try policies out on
-  tools = {
-    base = true, net = true, auth = true, broker = true, store = true, lua = true, tools = true, composition = true,
-  },
   bench = { base = true, bench = true }, -- a client: what judges the broker shares nothing with it
 }
 
@@ -83,11 +79,11 @@ describe("the architecture", function()
       local folder = path:match "^src/([%w_]+)/"
       each_line(path, function(line, n)
         local included = line:match '^%s*#%s*include%s+"([^"]+)"'
-        local target = included and (included:match "^([%w_]+)/" or "composition")
+        local target = included and included:match "^([%w_]+)/"
         if included and folder then
           if not MAY_INCLUDE[folder] then
             add("%s: no rule for this folder", path)
-          elseif not MAY_INCLUDE[folder][target] then
+          elseif not target or not MAY_INCLUDE[folder][target] then
             add("%s:%d: %s must not include %s", path, n, folder, included)
           end
         end
@@ -109,13 +105,13 @@ describe("the architecture", function()
     assert.same({}, list)
   end)
 
-  it("keeps Lua in src/lua (and the host of policies' specs), SQLite in src/store, libcurl in the client", function()
+  it("keeps Lua in src/lua, SQLite in src/store, libcurl in the client", function()
     local list, add = offences()
     for _, path in ipairs(sources) do
       each_line(path, function(line, n)
         local header = line:match "^%s*#%s*include%s+<([^>]+)>"
         if header and (header == "lua.h" or header == "lauxlib.h" or header == "lualib.h")
-          and not path:find "^src/lua/" and not path:find "^src/tools/" then
+          and not path:find "^src/lua/" then
           add("%s:%d: %s", path, n, header)
         elseif header == "sqlite3.h" and not path:find "^src/store/" and path ~= "src/cli.c" then -- says its version
           add("%s:%d: %s", path, n, header)

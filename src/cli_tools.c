@@ -4,8 +4,8 @@
 #include "base/logging.h"
 #include "cli_options.h"
 #include "config.h"
-#include "tools/tool_eval.h"
-#include "tools/tool_test.h"
+#include "lua/tool_eval.h"
+#include "lua/tool_test.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -87,7 +87,7 @@ int cli_test(char **words, size_t n)
         return code;
     }
     log_set_level(LOG_LEVEL_WARN);
-    opt.config = &cfg;
+    opt.module = (struct test_module_options){&cfg, cfg.http.events_path};
     opt.words = words;
     opt.count = kept;
     code = tool_test_run(&opt);
@@ -209,8 +209,11 @@ int cli_eval(char **words, size_t n)
     strbuf_init(&text, INPUT_MAX_BYTES);
     code = read_input(w.input, &text);
     if (code == 0) {
-        struct tool_eval_options opt = {
-            .config = &cfg, .hook = w.hook, .input = strbuf_slice(&text), .json = w.json};
+        struct tool_eval_options opt = {.module = {&cfg, cfg.http.events_path},
+                                        .policy = cfg.policy.file,
+                                        .hook = w.hook,
+                                        .input = strbuf_slice(&text),
+                                        .json = w.json};
         code = tool_eval_run(&opt);
     }
     strbuf_clear(&text);

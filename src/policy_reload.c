@@ -331,13 +331,11 @@ static void begin(struct policy_reload *r, struct job *j)
     }
     struct policy *next = j->candidate->policy;
     const char *version = version_of(j->candidate);
-    if (j->order.force) {
-        next->ops->setup(next, version_of(r->current), on_setup, r);
-    } else if (strcmp(version, version_of(r->current)) == 0) {
+    if (!j->order.force && strcmp(version, version_of(r->current)) == 0) {
         struct policy_report rep = {
             .outcome = POLICY_UNCHANGED, .version = version, .label = lua_policy_label(next)};
         finish(r, j, &rep);
-    } else if (is_bad(r, version)) {
+    } else if (!j->order.force && is_bad(r, version)) {
         err_set(&e, UV_EPERM,
                 "this version had to be taken back because it failed; change it, or reload with "
                 "force=1");

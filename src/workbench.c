@@ -1,7 +1,8 @@
-/* See workbench.h. Built and taken apart in the order of server.c. */
-#include "tools/workbench.h"
+/* See lua/workbench.h. Built and taken apart in the order of server.c. */
+#include "lua/workbench.h"
 
 #include "base/xalloc.h"
+#include "config.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"

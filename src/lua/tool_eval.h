@@ -1,14 +1,17 @@
 /* `tidegate eval`: asks one hook of a policy about one input and shows what it decides. */
-#ifndef TOOLS_TOOL_EVAL_H
-#define TOOLS_TOOL_EVAL_H
+#ifndef LUA_TOOL_EVAL_H
+#define LUA_TOOL_EVAL_H
 
 #include "base/slice.h"
-#include "config.h"
+#include "lua/test_module.h"
+
+#include <stdbool.h>
 
 struct tool_eval_options {
-    const struct config *config; /* and its policy */
-    const char *hook;            /* one of tool_eval_hooks */
-    struct slice input;          /* JSON */
+    struct test_module_options module;
+    const char *policy; /* its file, absolute */
+    const char *hook;   /* one of tool_eval_hooks */
+    struct slice input; /* JSON */
     bool json;
 };
 

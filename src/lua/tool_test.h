@@ -1,12 +1,15 @@
 /* `tidegate test`: runs the unit tests of policies with busted, in this program. */
-#ifndef TOOLS_TOOL_TEST_H
-#define TOOLS_TOOL_TEST_H
+#ifndef LUA_TOOL_TEST_H
+#define LUA_TOOL_TEST_H
 
-#include "config.h"
+#include "lua/test_module.h"
+
+#include <stdbool.h>
+#include <stddef.h>
 
 struct tool_test_options {
-    const struct config *config; /* limits, paths: what the policies are loaded with */
-    char **words;                /* directories, files, and options of busted */
+    struct test_module_options module;
+    char **words; /* directories, files, and options of busted */
     size_t count;
     bool json;
 };

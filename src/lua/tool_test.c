@@ -1,8 +1,6 @@
 /* See tool_test.h. busted (Debian: lua-busted) is found where Lua finds its modules; specs are the
  * operator's own code, so they get the full libraries, which policies never do. */
-#include "tools/tool_test.h"
-
-#include "tools/test_module.h"
+#include "lua/tool_test.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
@@ -38,7 +36,7 @@ static int run(lua_State *L)
                                  "runner { standalone = false }\n";
     const struct tool_test_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
-    test_module_preload(L, opt->config);
+    test_module_preload(L, &opt->module);
     set_words(L, opt);
     if (luaL_dostring(L, runner)) {
         return lua_error(L);

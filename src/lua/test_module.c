@@ -1,16 +1,16 @@
 /* See test_module.h. Clients own a file descriptor, workbenches own a broker; both are closed by
  * the specs or by the collector. A client holds its workbench: user value 1. */
-#include "tools/test_module.h"
+#include "lua/test_module.h"
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/lua_box.h"
 #include "lua/lua_json.h"
 #include "lua/lua_policy_file.h"
-#include "tools/test_fakes.h"
-#include "tools/test_questions.h"
-#include "tools/test_values.h"
-#include "tools/workbench.h"
+#include "lua/test_fakes.h"
+#include "lua/test_questions.h"
+#include "lua/test_values.h"
+#include "lua/workbench.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -93,7 +93,7 @@ static int l_hs256(lua_State *L)
 /* open(file, unix_ms, respond, keys) -> bench | nil, text; respond: see test_fakes.h */
 static int l_open(lua_State *L)
 {
-    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
+    const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
     struct keyset_options keys[KEYS_MAX];
@@ -110,16 +110,16 @@ static int l_open(lua_State *L)
     luaL_setmetatable(L, bench_type);
     lua_pushvalue(L, 3);
     b->fakes = test_fakes_new(L);
-    struct workbench_options opt = {.config = config,
-                                    .policy = file,
-                                    .unix_ms = luaL_optinteger(L, 2, 0),
-                                    .keys = key_count ? keys : NULL,
-                                    .key_count = key_count,
-                                    .queries = test_fakes_queries(),
-                                    .prepare = prepare,
-                                    .extend = test_fakes_extend,
-                                    .ctx = b->fakes};
-    return workbench_open(&b->w, &opt, &e) ? fail(L, e.text) : 1;
+    struct workbench_options options = {.config = opt->config,
+                                        .policy = file,
+                                        .unix_ms = luaL_optinteger(L, 2, 0),
+                                        .keys = key_count ? keys : NULL,
+                                        .key_count = key_count,
+                                        .queries = test_fakes_queries(),
+                                        .prepare = prepare,
+                                        .extend = test_fakes_extend,
+                                        .ctx = b->fakes};
+    return workbench_open(&b->w, &options, &e) ? fail(L, e.text) : 1;
 }
 
 static int l_close(lua_State *L)
@@ -149,8 +149,8 @@ static int l_errors(lua_State *L)
 
 static int l_events_path(lua_State *L)
 {
-    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
-    lua_pushstring(L, config->http.events_path);
+    const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushstring(L, opt->events_path);
     return 1;
 }
 
@@ -318,7 +318,7 @@ static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)
 
 static int l_native(lua_State *L)
 {
-    const struct config *config = lua_touserdata(L, lua_upvalueindex(1));
+    const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     static const luaL_Reg bench[] = {
         {"close", l_close},
         {"turn", l_turn},
@@ -346,7 +346,7 @@ static int l_native(lua_State *L)
                                          {"events_path", l_events_path},
                                          {NULL, NULL}};
     lua_newtable(L);
-    lua_pushlightuserdata(L, (void *)(uintptr_t)config);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
     luaL_setfuncs(L, functions, 1);
     lua_box_open(L);
     lua_json_open(L);
@@ -367,7 +367,7 @@ static int l_embedded(lua_State *L)
     return 1;
 }
 
-void test_module_preload(lua_State *L, const struct config *config)
+void test_module_preload(lua_State *L, const struct test_module_options *opt)
 {
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
@@ -376,7 +376,7 @@ void test_module_preload(lua_State *L, const struct config *config)
     /* no struct lua_vm: lua_json is used here outside a policy, where nothing has a budget */
     memset(lua_getextraspace(L), 0, LUA_EXTRASPACE);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushlightuserdata(L, (void *)(uintptr_t)config);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
     lua_pushcclosure(L, l_native, 1);
     lua_setfield(L, -2, "tidegate.test.native");
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -1,7 +1,5 @@
 /* See tool_eval.h; the work is in scripts/lib/eval.lua. */
-#include "tools/tool_eval.h"
-
-#include "tools/test_module.h"
+#include "lua/tool_eval.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
@@ -15,13 +13,13 @@ static int run(lua_State *L)
 {
     const struct tool_eval_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
-    test_module_preload(L, opt->config);
+    test_module_preload(L, &opt->module);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "tidegate.eval");
     lua_call(L, 1, 1);
     lua_getfield(L, -1, "run");
     lua_pushstring(L, opt->hook);
-    lua_pushstring(L, opt->config->policy.file);
+    lua_pushstring(L, opt->policy);
     lua_pushlstring(L, opt->input.p, opt->input.n);
     lua_pushboolean(L, opt->json);
     lua_call(L, 4, 2);

@@ -1,0 +1,20 @@
+/* The modules that specs of policies, and tools written in Lua, `require`: "tidegate.test.native"
+ * (C: workbenches and their clients as userdata) and those of scripts/lib that build on it. For
+ * trusted code in a state of its own, never for policies. */
+#ifndef LUA_TEST_MODULE_H
+#define LUA_TEST_MODULE_H
+
+#include <lua.h>
+
+struct config;
+
+struct test_module_options {
+    const struct config *config; /* what policies are loaded with */
+    const char *events_path;     /* of its public server */
+};
+
+/* Makes "tidegate.test", "tidegate.test.request", "tidegate.test.native" and "tidegate.eval" known
+ * to `require`. The libraries must be open; `opt` is borrowed for the life of the state. */
+void test_module_preload(lua_State *L, const struct test_module_options *opt);
+
+#endif
