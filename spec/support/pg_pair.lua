@@ -142,7 +142,8 @@ function pair:finish()
   for _, token in ipairs(self.asked) do
     assert.is_true(seen[token], "never completed")
   end
-  assert.is_true(gap < (self.gap or 0.1) * eventually.factor, ("the loop stood still for %.0f ms"):format(gap * 1000))
+  -- what blocks waits for a server that does not answer: seconds. Less is the machine's other work.
+  assert.is_true(gap < (self.gap or 0.5) * eventually.factor, ("the loop stood still for %.0f ms"):format(gap * 1000))
 end
 
 -- From now on the server behaves: the client comes back and works.

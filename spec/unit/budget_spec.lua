@@ -167,6 +167,7 @@ describe("budget", function()
       assert.equal("code:2: attempt to index a nil value (field 'x')", err)
       assert.equal("code:2", where)
       assert.matches("^code:2: in inner\ncode:3: in outer", traceback)
+      open { cpu_ms = 5000 } -- memory is what it shall run out of
       _, _, ok, err, _, _, name = vm:pieces "local s = 'x' while true do s = s .. s end"
       assert.is_nil(ok)
       assert.equal("ENOMEM", name)

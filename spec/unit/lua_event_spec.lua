@@ -46,6 +46,14 @@ describe("events in policies", function()
     assert.equal("", eval("ev.data", { topic = "a", data = "", id = 1 }))
   end)
 
+  it("raise where others read JSON that cannot be read safely, instead of handing on the text", function()
+    for _, data in ipairs { [[{"secret":1,"x":"\ud800"}]], [==[["\udc00\ud800"]]==], '{"a":1,"a":2}' } do
+      assert.matches("event data cannot be decoded", eval("ev.data", { topic = "a", data = data, id = 1 }), 1, true)
+      assert.equal(data, eval("ev.raw", { topic = "a", data = data, id = 1 }))
+    end
+    assert.equal([[{"x":"\ud800"]], eval("ev.data", { topic = "a", data = [[{"x":"\ud800"]], id = 1 }))
+  end)
+
   it("raise on an unknown field", function()
     assert.equal("code:1: event has no field 'dta'", eval "ev.dta")
     assert.equal("code:1: event has no field of type number", eval "ev[1]")

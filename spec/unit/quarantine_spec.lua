@@ -3,12 +3,18 @@ local logfmt = require "support.logfmt"
 local policies = require "support.policies"
 
 describe("quarantine", function()
-  local p, good, bad
+  local p, good, id
+
+  -- each one an event of its own: what a function raises on counts once
+  local function bad()
+    id = id + 1
+    return policies.event { topic = "a", data = "bad", attrs = '{"n":2}', id = id }
+  end
 
   local function open(parts)
     p = policies.with(parts, { error_log_interval_s = 0 })
     good = policies.event { topic = "a", data = "good", attrs = '{"n":1}', id = 1 }
-    bad = policies.event { topic = "a", data = "bad", attrs = '{"n":2}', id = 2 }
+    id = 1
   end
 
   after_each(function()
@@ -32,9 +38,9 @@ describe("quarantine", function()
     local binding = assert(p:bind { filter = "f" })
     local log = policies.capture(function()
       for _ = 1, 49 do assert.is_true((p:filter(binding, good))) end
-      for _ = 1, 50 do assert.is_false((p:filter(binding, bad))) end
+      for _ = 1, 50 do assert.is_false((p:filter(binding, bad()))) end
       assert.equal(0, p:metrics().policy_quarantined)
-      p:filter(binding, bad) -- the 100th call, the 51st error
+      p:filter(binding, bad()) -- the 100th call, the 51st error
       for _ = 1, 10 do assert.is_false((p:filter(binding, good))) end
     end)
     local lines = quarantine_lines(log)
@@ -51,13 +57,23 @@ describe("quarantine", function()
     assert.equal(51, m.policy_errors_filter)
   end)
 
+  it("counts one event once, however many audiences it is for", function()
+    open { filters = { f = RAISES:format "true" } }
+    local binding, poison = assert(p:bind { filter = "f" }), bad()
+    policies.capture(function()
+      for _ = 1, 300 do assert.is_false((p:filter(binding, poison))) end
+    end)
+    assert.equal(0, p:metrics().policy_quarantined)
+    assert.is_true((p:filter(binding, good)))
+  end)
+
   it("leaves one in use that fails half of the time, for ever", function()
     open { filters = { f = RAISES:format "true" } }
     local binding = assert(p:bind { filter = "f" })
     policies.capture(function()
       for _ = 1, 400 do
         assert.is_true((p:filter(binding, good)))
-        assert.is_false((p:filter(binding, bad)))
+        assert.is_false((p:filter(binding, bad())))
       end
     end)
     assert.equal(0, p:metrics().policy_quarantined)
@@ -69,7 +85,7 @@ describe("quarantine", function()
     local binding = assert(p:bind { format = "f" })
     local log = policies.capture(function()
       assert.same({ "deliver", "good", "" }, { p:format(binding, good) })
-      for _ = 1, 51 do assert.equal("failed", (p:format(binding, bad))) end
+      for _ = 1, 51 do assert.equal("failed", (p:format(binding, bad()))) end
       local result, data = p:format(binding, good)
       assert.equal("failed", result)
       assert.is_true(data == nil or data == "")
@@ -85,7 +101,7 @@ describe("quarantine", function()
     open { filters = { f = "error 'no'", g = "return true" }, formats = { f = "return ev.raw" } }
     local f, g = assert(p:bind { filter = "f" }), assert(p:bind { filter = "g", format = "f" })
     policies.capture(function()
-      for _ = 1, 60 do p:filter(f, good) end
+      for _ = 1, 60 do p:filter(f, bad()) end
     end)
     assert.equal(1, p:metrics().policy_quarantined)
     assert.is_true((p:filter(g, good)))
@@ -96,7 +112,7 @@ describe("quarantine", function()
     open { filters = { f = "return 'yes'" } }
     local binding = assert(p:bind { filter = "f" })
     policies.capture(function()
-      for _ = 1, 51 do p:filter(binding, good) end
+      for _ = 1, 51 do p:filter(binding, bad()) end
     end)
     assert.equal(1, p:metrics().policy_quarantined)
   end)

@@ -1,5 +1,7 @@
 #include "lua/lua_box.h"
 
+#include "lua/lua_vm.h"
+
 #include <lauxlib.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@ static int box_close(lua_State *L)
 void lua_box_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"__close", box_close}, {"__gc", box_close}, {NULL, NULL}};
+    lua_vm_closer(L, box_close);
     luaL_newmetatable(L, box_type);
     luaL_setfuncs(L, methods, 0);
     lua_pop(L, 1);

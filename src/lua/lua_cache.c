@@ -307,6 +307,7 @@ void lua_cache_open(lua_State *L)
     static const luaL_Reg functions[] = {{"fetch", l_fetch}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"__close", fetch_close}, {"__gc", fetch_close}, {NULL, NULL}};
+    lua_vm_closer(L, fetch_close);
     luaL_newmetatable(L, fetch_type);
     luaL_setfuncs(L, methods, 0);
     lua_pop(L, 1);

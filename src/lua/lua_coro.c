@@ -126,6 +126,8 @@ static void release(struct lua_coro *c)
     list_del(&c->node);
     p->busy_count--;
     c->state = CORO_FREE;
+    c->shed = false;
+    c->why[0] = '\0';
     if (p->idle_count >= IDLE_MAX) {
         lua_vm_thread_free(p->vm, c->ref);
         free(c);

@@ -1,5 +1,6 @@
 #include "lua/lua_event.h"
 
+#include "base/json_syntax.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_vm.h"
@@ -70,6 +71,11 @@ static void make_data(lua_State *L, const struct event *ev)
         }
         return;
     case LUA_JSON_NOT_JSON:
+        /* Others may read as JSON what jansson does not (a lone surrogate, escaped): a format that
+         * takes fields out must not be handed it as a text to pass on. */
+        if (json_syntax_ok(event_data(ev))) {
+            break;
+        }
         push_slice(L, event_data(ev));
         return;
     case LUA_JSON_REFUSED:

@@ -282,9 +282,9 @@ static bool out_of_use(struct lua_policy *p, const struct lua_function *fn)
 }
 
 static void note_health(struct lua_policy *p, struct lua_function *fn, enum policy_hook hook,
-                        bool failed)
+                        int rc, uint64_t event)
 {
-    if (!p->sandbox.tried && lua_health_note(&fn->health, failed)) {
+    if (!p->sandbox.tried && lua_health_note(&fn->health, rc, event)) {
         p->quarantined++;
         policy_log_quarantine(&p->log, hook, fn);
     }
@@ -316,7 +316,7 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
     }
-    note_health(p, fn, POLICY_HOOK_FILTER, rc != 0);
+    note_health(p, fn, POLICY_HOOK_FILTER, rc, ev->id);
     p->sandbox.pure = false;
     update_figures(p);
     return deliver;
@@ -382,7 +382,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
     }
-    note_health(p, fn, POLICY_HOOK_FORMAT, rc != 0);
+    note_health(p, fn, POLICY_HOOK_FORMAT, rc, ev->id);
     p->sandbox.reads = NULL;
     p->sandbox.pure = false;
     if (rc != UV_EBUSY) { /* what never ran has read nothing, and says nothing */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <uv.h>
 
+enum { CLOSERS_MAX = 4 };
+
 struct lua_vm {
     lua_State *L;
     size_t memory, memory_max;
@@ -18,14 +20,16 @@ struct lua_vm {
     uint64_t stack_repairs;
     bool in_call;
     void *host;
-    struct lua_watchdog *watchdog; /* NULL: nothing is limited */
-    bool watched;                  /* a budget applies to what is running */
-    struct lua_allowance allowed;  /* while watched */
-    bool stopped;                  /* it ran out; `failure` says where */
-    unsigned pcalls;               /* under way in what is running */
-    int co_status;                 /* how the coroutine that was resumed last has ended */
-    struct lua_meter *meter;       /* of the coroutine that runs, or NULL */
-    uint64_t resumed_at;           /* CPU time at the beginning of its piece */
+    struct lua_watchdog *watchdog;      /* NULL: nothing is limited */
+    bool watched;                       /* a budget applies to what is running */
+    struct lua_allowance allowed;       /* while watched */
+    bool stopped;                       /* it ran out; `failure` says where */
+    unsigned pcalls;                    /* under way in what is running */
+    int co_status;                      /* how the coroutine that was resumed last has ended */
+    struct lua_meter *meter;            /* of the coroutine that runs, or NULL */
+    uint64_t resumed_at;                /* CPU time at the beginning of its piece */
+    lua_CFunction closers[CLOSERS_MAX]; /* see lua_vm_closer() */
+    unsigned closer_count;
     struct lua_vm_failure failure;
 };
 
@@ -180,10 +184,36 @@ static int raise_overdue(lua_State *L)
 
 /* The hook of an overdue call. It stays until the call ends and raises again at each instruction:
  * a script that catches the error gets no further. */
+static bool is_closer(lua_State *L, lua_Debug *ar)
+{
+    const struct lua_vm *vm = lua_vm_of(L);
+    lua_CFunction f = NULL;
+    if (ar->event == LUA_HOOKCALL && lua_getinfo(L, "f", ar)) {
+        f = lua_tocfunction(L, -1);
+        lua_pop(L, 1);
+    }
+    for (unsigned i = 0; f && i < vm->closer_count; i++) {
+        if (vm->closers[i] == f) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_overdue(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
-    (void)raise_overdue(L);
+    if (!is_closer(L, ar)) {
+        (void)raise_overdue(L);
+    }
+}
+
+void lua_vm_closer(lua_State *L, lua_CFunction close)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    if (vm) { /* tools use boxes in states of their own */
+        REQUIRE(vm->closer_count < CLOSERS_MAX);
+        vm->closers[vm->closer_count++] = close;
+    }
 }
 
 unsigned lua_vm_enter_pcall(lua_State *L)

@@ -83,6 +83,10 @@ struct lua_vm *lua_vm_of(lua_State *L);
 void lua_vm_set_host(struct lua_vm *vm, void *host);
 void *lua_vm_host(lua_State *L);
 
+/* Once per state: `close` is a __close of ours, short and without scripts, that runs even in a call
+ * that is being stopped for its CPU time; Lua 5.4.4 would not call it a second time. */
+void lua_vm_closer(lua_State *L, lua_CFunction close);
+
 /* Inside a body: anchors the value on top of the stack and pops it; counted. */
 int lua_vm_ref(lua_State *L);
 /* LUA_NOREF is fine. */
