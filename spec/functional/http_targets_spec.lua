@@ -160,7 +160,8 @@ describe("http.get and http.post", function()
   it("lets nothing out of the target", function()
     for _, path in ipairs { "x", "//evil/x", "/../x", "/a/..", "/%2e%2e/x", "/a/.%2E/b", "/..%2fx", "/a\\..\\b",
       "/%5c..%5cx", "/a b",
-      "/a\r\nX: y", "/a%0d%0aX:%20y", "/a?b=c", "/a#b", "/%zz", "/%", "/a%00b", "@evil/", ":80/", "" } do
+      "/a\r\nX: y", "/a%0d%0aX:%20y", "/a?b=c", "/a#b", "/%zz", "/%", "/a%00b", "@evil/", ":80/", "",
+      "/..;/x", "/a/..;p=1/b", "/..%3b/x", "/%252e%252e/x", "/a%255c.." } do
       local before = #server.requests
       assert.equal(503, request({ run = "get", path = path }).status, path)
       assert.equal(before, #server.requests, path)

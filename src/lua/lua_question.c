@@ -31,10 +31,10 @@ static const char *reason_of(int rc)
     }
 }
 
-/* Not for want of time or of room. */
+/* Not for want of time, of room, or of what the hook needed from others. */
 static bool is_error(int rc)
 {
-    return rc && rc != UV_ETIMEDOUT && rc != UV_EAGAIN && rc != UV_ECANCELED;
+    return rc && rc != UV_ETIMEDOUT && rc != UV_EAGAIN && rc != UV_ENOTCONN && rc != UV_ECANCELED;
 }
 
 static void deliver_ready(struct task *t)

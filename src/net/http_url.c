@@ -49,11 +49,20 @@ static const char *decode(struct slice path, size_t *at, char *out)
     return (unsigned char)*out < 0x20 || *out == 0x7f ? "has an encoded control character" : NULL;
 }
 
-/* Looks at the path as a server does that decodes it once before it looks for segments. */
+/* Does a '%' that was decoded begin a '.', '/' or '\\' for a server that decodes twice? */
+static bool is_encoded_twice(struct slice rest)
+{
+    return rest.n >= 2 && ((rest.p[0] == '2' && strchr("eEfF", rest.p[1])) ||
+                           (rest.p[0] == '5' && strchr("cC", rest.p[1])));
+}
+
+/* Looks at the path as a server does that decodes it once before it looks for segments, and takes
+ * ";parameters" off them (RFC 3986, 3.3), as some do. */
 static const char *path_problem(struct slice path)
 {
     char segment[3] = "";
     size_t n = 0; /* of the segment so far; only its first bytes are kept */
+    bool parameters = false;
     if (path.n == 0 || path.p[0] != '/') {
         return "must begin with '/'";
     }
@@ -66,11 +75,17 @@ static const char *path_problem(struct slice path)
         if (problem) {
             return problem;
         }
+        if (c == '%' && is_encoded_twice(slice_of(path.p + at, path.n - at))) {
+            return "has a '.', '/' or '\\' that is encoded twice";
+        }
         if (c == '/' || c == '\\') {
             if (n <= 2 && is_dots(slice_of(segment, n))) {
                 return "has a \".\" or \"..\" segment";
             }
             n = 0;
+            parameters = false;
+        } else if (c == ';' || parameters) {
+            parameters = true;
         } else {
             if (n < sizeof segment) {
                 segment[n] = c;

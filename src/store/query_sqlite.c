@@ -16,6 +16,7 @@ enum {
     STATEMENTS_MAX = 64,
     PROGRESS_STEPS = 1000,
     BUSY_SLEEP_MS = 5,
+    LIKE_MAX_BYTES = 1000,
     VALUE_MAX_BYTES = 64 * 1024 * 1024, /* not only of what is answered */
 };
 
@@ -123,6 +124,8 @@ static int open_db(struct query_sqlite *s, struct err *e)
     (void)sqlite3_limit(s->db, SQLITE_LIMIT_ATTACHED, 0);
     (void)sqlite3_limit(s->db, SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES);
     (void)sqlite3_limit(s->db, SQLITE_LIMIT_WORKER_THREADS, 0);
+    /* one LIKE cannot be interrupted, and a client's pattern may be in it */
+    (void)sqlite3_limit(s->db, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_MAX_BYTES);
     sqlite3_progress_handler(s->db, PROGRESS_STEPS, on_progress, s);
     return 0;
 }
@@ -249,7 +252,13 @@ static struct query_value cell_of(sqlite3_stmt *st, int column)
         v.type = QUERY_NUMBER;
         v.number = sqlite3_column_double(st, column);
         break;
-    case SQLITE_TEXT:
+    case SQLITE_TEXT: {
+        /* the text first: a database may be in UTF-16, which this converts */
+        const unsigned char *text = sqlite3_column_text(st, column);
+        v.type = QUERY_TEXT;
+        v.text = slice_of(text ? (const char *)text : "", (size_t)sqlite3_column_bytes(st, column));
+        break;
+    }
     case SQLITE_BLOB: {
         const char *p = sqlite3_column_blob(st, column);
         v.type = QUERY_TEXT;
