@@ -52,6 +52,7 @@ struct policy_reload {
     uv_signal_t hangup;
     struct job *job;
     const char *again; /* an order that came meanwhile: its origin */
+    bool in_force;     /* the first policy is set up; before, no order can be carried out */
     bool closing;
     policy_ready_cb ready; /* of the start */
     void *ready_ctx;
@@ -96,9 +97,10 @@ static void swap(struct policy_reload *r, struct generation *next, enum reload_m
 {
     struct policy_figures now, then;
     r->current->policy->ops->figures(r->current->policy, &now);
+    broker_swap_policy(r->broker, next->policy, mode);
+    /* after binding: audiences made for the old one that do not fit are no errors of the new one */
     next->policy->ops->figures(next->policy, &then);
     policy_health_swap(&r->health, &now, &then, r->opt.watched_s);
-    broker_swap_policy(r->broker, next->policy, mode);
     r->current->retired_ms = loop_now(r->loop);
     r->previous = r->current;
     r->current = next;
@@ -172,10 +174,20 @@ static struct job *job_new(const char *origin, const struct policy_order *order)
 static void begin_plain(struct policy_reload *r, const char *origin)
 {
     const struct policy_order plain = {0};
-    if (r->job || !r->current) {
+    if (r->job || !r->in_force) {
         r->again = origin; /* the file may have changed since it was read */
     } else if (!r->closing) {
         begin(r, job_new(origin, &plain));
+    }
+}
+
+/* What was ordered while nothing could be done about it. */
+static void begin_again(struct policy_reload *r)
+{
+    const char *origin = r->again;
+    if (origin) {
+        r->again = NULL;
+        begin_plain(r, origin);
     }
 }
 
@@ -216,11 +228,7 @@ static void finish(struct policy_reload *r, struct job *j, struct policy_report 
     r->job = NULL;
     retire(r, j->candidate);
     free(j);
-    if (r->again) {
-        const char *origin = r->again;
-        r->again = NULL;
-        begin_plain(r, origin);
-    }
+    begin_again(r);
 }
 
 static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
@@ -350,7 +358,7 @@ static void begin(struct policy_reload *r, struct job *j)
 static bool is_busy(const struct policy_reload *r, policy_report_cb cb, void *ctx, uint64_t token)
 {
     struct policy_report rep = {.outcome = POLICY_BUSY};
-    if (r->closing || !r->current) {
+    if (r->closing || !r->in_force) {
         rep.error = "the broker is starting or shutting down";
     } else if (r->job) {
         rep.error = "the policy is being loaded already; try again in a moment";
@@ -435,9 +443,13 @@ static void on_first_setup(void *ctx, int rc, const struct err *e)
     struct policy_reload *r = ctx;
     if (rc == 0) {
         broker_set_policy(r->broker, r->current->policy);
+        r->in_force = true;
         deadline_arm(loop_deadline_class(r->loop, TICK_MS, on_tick), &r->tick);
     }
     r->ready(r->ready_ctx, rc, e);
+    if (rc == 0) {
+        begin_again(r);
+    }
 }
 
 int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ctx, struct err *e)

@@ -128,6 +128,27 @@ describe("a reload", function()
     assert.equal("v5", http.get(broker.admin, "/status").json.policy.label)
   end)
 
+  it("stays where a text filter gains a param that open streams have not", function()
+    local function filtered(text, param)
+      return policy { subscribe = "return { topics = req.topics, filter = 'f', params = { n = req.topics[1], " ..
+        param .. " } }", filters = "f = '" .. text .. "'" }
+    end
+    local broker = tidegate.start { policy = filtered("topic == $n", "") }
+    local streams = {}
+    for i = 1, 30 do
+      streams[i] = sse.open(broker, { topic = "t" .. i })
+    end
+    assert.equal("reloaded", broker:reload(filtered("topic == $n or topic == $m", "m = 'x'")).json.result)
+    local good = version(broker)
+    settled(broker)
+    broker:publish("t1", "on")
+    assert.equal("on", streams[1]:next().data)
+    local from = eventually.now()
+    eventually("the watch had time to look", function() return eventually.now() - from > 2.5 end)
+    assert.equal(good, version(broker))
+    assert.equal(0, broker:metric "tidegate_policy_rollbacks_total")
+  end)
+
   it("reaches modules", function()
     local main = policy { more = "P.version = require 'lib'" }
     local broker = tidegate.start { policy = main, files = { ["lib.lua"] = "return 'old'" } }
@@ -192,6 +213,25 @@ describe("an open stream, when another policy takes over,", function()
       formats = 'other = function(ev) return "other " .. ev.raw end' })
     broker:publish("a", "3")
     assert.equal("other 3", d:next().data)
+  end)
+
+  it("goes on at once where a later policy has its format again, whatever it missed meanwhile", function()
+    local broker = tidegate.start { policy = policy {
+      subscribe = "return { topics = req.topics, format = 'mask', limits = { max_lag = 2, on_lag = 'close' } }",
+      formats = RAW }, config = { policy = { resubscribe_timeout_s = 60 } } }
+    local c = sse.open(broker, { topic = "a" })
+    broker:publish("a", "1")
+    assert.equal("1", c:next().data)
+    local keep = "function P.reload() return 'keep' end"
+    broker:reload(policy { subscribe = "return nil, 'later'", more = keep })
+    for i = 2, 9 do
+      broker:publish("a", tostring(i))
+    end
+    -- cannot say either, but has the format
+    broker:reload(policy { subscribe = "return nil, 'still later'", formats = RAW, more = keep })
+    for i = 2, 9 do
+      assert.equal(tostring(i), c:next().data)
+    end
   end)
 
   it("moves to another audience and goes on where it was", function()

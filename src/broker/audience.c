@@ -143,6 +143,7 @@ void audience_rebind_all(struct broker *b, struct policy *old)
             old->ops->unbind(old, &was);
         }
     }
+    subscriber_resume_held(b);
     if (unbound) {
         log_unbound(unbound, count);
     }
@@ -164,7 +165,13 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
     HASH_FIND_BYHASHVALUE(hh, b->audiences, key.data, key.len, hash, a);
     if (a) {
         strbuf_clear(&key);
-        return a->unbound && bind_names(b, a) ? NULL : audience_ref(a);
+        if (a->unbound) {
+            if (bind_names(b, a)) {
+                return NULL;
+            }
+            subscriber_resume_held(b);
+        }
+        return audience_ref(a);
     }
     a = audience_new(b, &key, s->topic_count);
     if (bind_names(b, a)) {

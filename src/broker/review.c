@@ -18,7 +18,7 @@ struct review {
     struct list node;      /* in the queue, while it waits for its turn */
     struct deadline retry; /* armed: the policy could not say */
     struct subscriber *sub;
-    uint64_t since_ms; /* it became necessary */
+    uint64_t since_ms; /* it was first asked about; unset before */
     uint64_t question; /* that is under way, in reviews.asked; 0: none */
     unsigned attempts;
     bool reconnect; /* not to be asked about: to be sent away */
@@ -101,7 +101,7 @@ static void on_retry(struct deadline *d)
 {
     struct review *r = container_of(d, struct review, retry);
     struct broker *b = r->sub->b;
-    list_add_tail(&b->reviews.queue, &r->node);
+    list_add_head(&b->reviews.queue, &r->node); /* its time runs, that of others does not yet */
     wake(b);
 }
 
@@ -162,6 +162,7 @@ static void ask(struct review *r)
     struct broker *b = sub->b;
     struct http_query query;
     char ip[ADDRESS_TEXT_MAX];
+    r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
     r->question = slots_add(&b->reviews.asked, r);
     b->reviews.under_way++;
     peer_address_text(&sub->client, ip);
@@ -213,7 +214,6 @@ static void enqueue(struct review *r, bool first)
     deadline_disarm(&r->retry);
     drop_question(r);
     r->attempts = 0;
-    r->since_ms = loop_now(b->loop);
     if (first) {
         list_add_head(&b->reviews.queue, &r->node);
     } else {

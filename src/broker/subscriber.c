@@ -50,8 +50,10 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
     case SUB_PAGING: /* history_request() links it */
     case SUB_BLOCKED:
     case SUB_PACED:
-    case SUB_HELD:
     case SUB_STARTING:
+        break;
+    case SUB_HELD:
+        sub->caught_up = false; /* what it misses while it is held is not its fault */
         break;
     }
 }
@@ -79,6 +81,16 @@ void subscriber_unlive_all(struct audience *a)
     }
     list_for_each_safe (other, after, &a->parked) {
         subscriber_unlive(container_of(other, struct subscriber, place));
+    }
+}
+
+void subscriber_resume_held(struct broker *b)
+{
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        if (sub->state == SUB_HELD && !sub->audience->unbound) {
+            subscriber_set_state(sub, SUB_RUNNABLE);
+        }
     }
 }
 

@@ -49,5 +49,7 @@ struct subscriber *subscriber_of_node(struct list *all_node); /* in broker->subs
 struct subscriber *subscriber_of_stream(struct broker *b, uint64_t id);
 /* Those members who are at the head are behind from now on, where they are. */
 void subscriber_unlive_all(struct audience *a);
+/* Those that were held because their audience was not bound, where it is again. */
+void subscriber_resume_held(struct broker *b);
 
 #endif

@@ -148,8 +148,9 @@ static bool fails_now(struct trial *t, const struct audience *a, struct event *e
     if (!a->unbound) {
         judge(t, p, &a->binding, ev);
     }
+    bool fails = errors_of(p) > before; /* what was counted while tried is forgotten after it */
     p->ops->set_stage(p, POLICY_LIVE);
-    return errors_of(p) > before;
+    return fails;
 }
 
 static void judge_all(struct trial *t, const struct audience *a)

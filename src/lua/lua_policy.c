@@ -37,9 +37,9 @@ struct lua_policy {
     struct lua_coros *coros;
     struct lua_questions questions;
     char version[DIGEST_HEX_BYTES];
-    unsigned quarantined; /* functions */
-    uint64_t calls, errors;
-    char last_error[512]; /* for people */
+    unsigned quarantined;             /* functions */
+    struct policy_figures n, untried; /* trials do not count in the end; last_error: not here */
+    char last_error[512];             /* for people */
 };
 
 static struct lua_policy *of(const struct policy *p)
@@ -63,7 +63,7 @@ static void log_failure(struct lua_policy *p, const struct policy_failure *f)
 
 static void note_error(struct lua_policy *p, const struct policy_failure *f)
 {
-    p->errors++;
+    p->n.errors++;
     snprintf(p->last_error, sizeof p->last_error, "%s%s%s: %.400s", policy_hook_name(f->hook),
              f->function ? " " : "", f->function ? f->function : "", f->text);
     log_failure(p, f);
@@ -125,7 +125,7 @@ static void ask_subscribe(struct policy *base, const struct policy_request *rq,
                           policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
-    p->calls++;
+    p->n.calls++;
     lua_question_subscribe(&p->questions, rq, cb, ctx, token);
     update_figures(p);
 }
@@ -134,7 +134,7 @@ static void ask_resubscribe(struct policy *base, const struct policy_request *rq
                             struct slice identity, policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
-    p->calls++;
+    p->n.calls++;
     lua_question_resubscribe(&p->questions, rq, identity, cb, ctx, token);
     update_figures(p);
 }
@@ -143,7 +143,7 @@ static void ask_publish(struct policy *base, const struct policy_request *rq,
                         struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
 {
     struct lua_policy *p = of(base);
-    p->calls++;
+    p->n.calls++;
     lua_question_publish(&p->questions, rq, asked, cb, ctx, token);
     update_figures(p);
 }
@@ -158,7 +158,7 @@ static void ask_disconnected(struct policy *base, struct slice identity,
 {
     struct lua_policy *p = of(base);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
-        p->calls++;
+        p->n.calls++;
         lua_question_disconnect(&p->questions, identity, info);
         update_figures(p);
     }
@@ -275,7 +275,7 @@ static void report_judge(struct lua_policy *p, const struct judge *j, enum polic
 static bool out_of_use(struct lua_policy *p, const struct lua_function *fn)
 {
     if (fn->health.quarantined) {
-        p->errors++;
+        p->n.errors++;
         p->metrics->policy_quarantined_calls++;
     }
     return fn->health.quarantined;
@@ -298,7 +298,7 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     if (b->filter < 0) {
         return true;
     }
-    p->calls++;
+    p->n.calls++;
     if (b->text) {
         uint64_t before = match_set_mismatches(p->file.texts);
         deliver = match_test(b->text, ev);
@@ -360,7 +360,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
         return format_built_in(b, ev, out);
     }
     struct lua_function *fn = &p->file.formats.v[b->format];
-    p->calls++;
+    p->n.calls++;
     if (fn->spec) {
         result = lua_format_spec_apply(fn->spec, ev, out, &e);
         if (result == FORMAT_FAILED) {
@@ -429,6 +429,8 @@ static int ask_reloaded(struct policy *base, const char *previous, enum reload_m
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
 {
     struct lua_policy *p = of(base);
+    p->untried = p->sandbox.tried ? p->untried : p->n;
+    p->n = p->untried;
     p->live = stage == POLICY_LIVE;
     p->metrics = stage == POLICY_TRIED ? &p->muted : p->broker_metrics;
     p->sandbox.tried = stage == POLICY_TRIED;
@@ -438,7 +440,7 @@ static void ask_set_stage(struct policy *base, enum policy_stage stage)
 static void ask_figures(const struct policy *base, struct policy_figures *out)
 {
     const struct lua_policy *p = of(base);
-    *out = (struct policy_figures){p->calls, p->errors, p->last_error};
+    *out = (struct policy_figures){p->n.calls, p->n.errors, p->last_error};
 }
 
 static bool ask_busy(const struct policy *base)
