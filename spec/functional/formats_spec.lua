@@ -5,6 +5,7 @@ local tidegate = require "support.tidegate"
 
 local POLICY = [[
 local P = { api = 1 }
+local kept = {}
 function P.authenticate() return { sub = "x" } end
 function P.publish(pub) return pub end
 function P.subscribe(req)
@@ -17,6 +18,14 @@ P.formats = {
     if ev.data.skip then return nil end
     local pad = ("x"):rep(ev.data.pad or 0)
     return { data = { role = params.role, n = ev.data.n, pad = pad }, event = "e-" .. params.role }
+  end,
+  kept = function(ev, params) -- what it made of params it finds again by their identity
+    local prefix = kept[params]
+    if not prefix then
+      prefix = params.role .. ":"
+      kept[params] = prefix
+    end
+    return prefix .. ev.raw
   end,
   by_all = function(ev, params) return params.role .. params.cell end,
   mask = { mask = { secret = "***" } },
@@ -42,6 +51,17 @@ describe("formats", function()
 
   before_each(function()
     broker = tidegate.start { policy = POLICY }
+  end)
+
+  it("share nothing that was made of params in an earlier call", function()
+    local a, b = open("kept", "a", 2), open("kept", "b", 2)
+    for n = 1, 4 do
+      broker:publish("t", tostring(n))
+      for i = 1, 2 do
+        assert.equal("a:" .. n, a[i]:next().data)
+        assert.equal("b:" .. n, b[i]:next().data)
+      end
+    end
   end)
 
   it("in Lua run once for all that differ in what they do not read", function()

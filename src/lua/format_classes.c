@@ -21,12 +21,14 @@ struct format_class {
 };
 
 struct format_shapes {
+    struct param_reads seen; /* by all calls so far */
     struct param_reads v[FORMAT_SHAPES_MAX];
     size_t n;
 };
 
 struct format_classes {
     struct format_shapes *formats; /* owned, one per format */
+    struct param_reads by_filters;
     size_t count;
     struct format_class *all; /* uthash, by bytes */
     struct hash_key key;
@@ -71,6 +73,15 @@ void param_reads_add(struct param_reads *r, struct slice name)
     r->used = (uint16_t)(r->used + sizeof n + name.n);
 }
 
+static void param_reads_merge(struct param_reads *r, const struct param_reads *more)
+{
+    struct slice name;
+    r->all = r->all || more->all;
+    for (size_t at = 0; !r->all && next_name(more, &at, &name);) {
+        param_reads_add(r, name);
+    }
+}
+
 static bool same_reads(const struct param_reads *a, const struct param_reads *b)
 {
     struct slice name;
@@ -105,6 +116,11 @@ void format_classes_free(struct format_classes *c)
         free(c->formats);
         free(c);
     }
+}
+
+struct param_reads *format_classes_filter_reads(struct format_classes *c)
+{
+    return &c->by_filters;
 }
 
 /* ---- classes */
@@ -224,7 +240,12 @@ static size_t shape_of(struct format_shapes *shapes, const struct param_reads *r
 uint64_t format_classes_key(struct format_classes *c, size_t format, struct slice params,
                             struct format_class_cache *cache, const struct param_reads *reads)
 {
-    size_t index = shape_of(&c->formats[format], reads);
+    /* A call may have found by the identity of its params what an earlier one had made of them: it
+     * depends on what that one read. So the set only grows. */
+    struct format_shapes *shapes = &c->formats[format];
+    param_reads_merge(&shapes->seen, reads);
+    param_reads_merge(&shapes->seen, &c->by_filters);
+    size_t index = shape_of(shapes, &shapes->seen);
     const struct format_class *one = class_of(c, format, index, params, cache);
     return one ? one->id : 0;
 }

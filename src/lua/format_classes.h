@@ -1,5 +1,5 @@
 /* Which audiences a format cannot tell apart: those whose params are equal in what it reads of
- * them. What a call has read is a set of names; each set that a format was seen to read, up to a
+ * them. What its calls have read so far is a set of names that grows; each size it had, up to a
  * few, is tried for every audience of it. Formats are pure: equal events and equal values of what
  * is read give equal results. */
 #ifndef LUA_FORMAT_CLASSES_H
@@ -32,6 +32,8 @@ struct format_class_cache {
 struct format_classes *format_classes_new(size_t formats);
 /* Every cache must have been cleared. NULL is fine. */
 void format_classes_free(struct format_classes *c);
+/* What filters have read of params so far: a format may find what they kept. Borrowed. */
+struct param_reads *format_classes_filter_reads(struct format_classes *c);
 /* Keys of the classes that params (canonical JSON) belong to; see policy_ops.format_keys. */
 size_t format_classes_keys(struct format_classes *c, size_t format, struct slice params,
                            struct format_class_cache *cache, uint64_t keys[POLICY_FORMAT_KEYS_MAX]);

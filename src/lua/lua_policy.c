@@ -12,7 +12,6 @@
 #include "lua/policy_log.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,11 +311,13 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
                       &p->budgets.hooks[POLICY_HOOK_FILTER]};
     p->sandbox.pure = true;
+    p->sandbox.reads = format_classes_filter_reads(p->classes);
     int rc = lua_judge_filter(&j, &deliver, &e);
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
     }
     note_health(p, fn, POLICY_HOOK_FILTER, rc, ev->id);
+    p->sandbox.reads = NULL;
     p->sandbox.pure = false;
     update_figures(p);
     return deliver;
@@ -385,7 +386,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     note_health(p, fn, POLICY_HOOK_FORMAT, rc, ev->id);
     p->sandbox.reads = NULL;
     p->sandbox.pure = false;
-    if (rc != UV_EBUSY) { /* what never ran has read nothing, and says nothing */
+    if (rc == 0 || rc == UV_EINVAL) { /* not stopped, nor out of memory: that is no one else's */
         out->key = format_classes_key(p->classes, (size_t)b->format,
                                       lua_params_text(&p->params, b->params),
                                       lua_params_classes(&p->params, b->params), &reads);
