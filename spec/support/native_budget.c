@@ -3,6 +3,8 @@
 #include "lua/lua_sandbox.h"
 #include "native_policy.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <uv.h>
 
@@ -81,6 +83,19 @@ static int l_spin(lua_State *L)
     return 0;
 }
 
+/* freeze(ms): CPU time passes but no signal arrives, as when a host takes the processor away */
+static int l_freeze(lua_State *L)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    REQUIRE(pthread_sigmask(SIG_BLOCK, &all, &before) == 0);
+    uint64_t until = lua_watchdog_cpu_ns() + (uint64_t)(lua_tonumber(L, 1) * 1e6);
+    while (lua_watchdog_cpu_ns() < until) {
+    }
+    REQUIRE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    return 0;
+}
+
 /* poll(): C code that asks whether it should go on */
 static int l_poll(lua_State *L)
 {
@@ -93,7 +108,7 @@ static int l_pause(lua_State *L)
     return lua_yield(L, lua_gettop(L));
 }
 
-/* stack: ... -> ..., chunk, spin, poll, pause */
+/* stack: ... -> ..., chunk, spin, poll, pause, freeze */
 static void push_chunk(lua_State *L, const struct job *j)
 {
     if (luaL_loadbufferx(L, j->code.p, j->code.n, "@code", "t") != LUA_OK) {
@@ -102,6 +117,7 @@ static void push_chunk(lua_State *L, const struct job *j)
     lua_pushcfunction(L, l_spin);
     lua_pushcfunction(L, l_poll);
     lua_pushcfunction(L, l_pause);
+    lua_pushcfunction(L, l_freeze);
 }
 
 static void take_answer(lua_State *L, lua_State *from, struct job *j)
@@ -117,7 +133,7 @@ static int run_body(lua_State *L)
 {
     struct job *j = lua_touserdata(L, 1);
     push_chunk(L, j);
-    lua_call(L, 3, 1);
+    lua_call(L, 4, 1);
     take_answer(L, L, j);
     return 0;
 }
@@ -133,7 +149,7 @@ static int piece_done(lua_State *L, int status, lua_KContext unused)
 static int pieces_body(lua_State *L)
 {
     push_chunk(L, lua_touserdata(L, 1));
-    lua_callk(L, 3, 1, 0, piece_done);
+    lua_callk(L, 4, 1, 0, piece_done);
     return piece_done(L, LUA_OK, 0);
 }
 
@@ -192,8 +208,8 @@ static int push_outcome(lua_State *L, struct bench *b, struct job *j, int rc)
     return 5;
 }
 
-/* vm:run(code) -> text, or nil, message, where, traceback, code. The chunk gets spin, poll, pause.
- */
+/* vm:run(code) -> text, or nil, message, where, traceback, code. The chunk gets spin, poll,
+ * pause, freeze. */
 static int l_run(lua_State *L)
 {
     struct bench *b = check(L);

@@ -74,6 +74,17 @@ describe("budget", function()
     assert.equal("x", vm:run "local spin = ... spin(300) return 'x'")
   end)
 
+  it("does not blame a call for the time in which the thread could not run", function()
+    open()
+    for _ = 1, 5 do
+      assert.equal("x", vm:run "local _, _, _, freeze = ... freeze(60) return 'x'")
+    end
+    local pieces, _, answer = vm:pieces "local _, _, _, freeze = ... freeze(60) return 'x'"
+    assert.equal(1, pieces)
+    assert.equal("x", answer)
+    assert_stopped "local _, _, _, freeze = ... freeze(60) while true do end"
+  end)
+
   it("judges a result that came in time although C took long", function()
     open { cpu_ms = 1 }
     -- the hook is set while spin() runs; no instruction of the script follows it

@@ -18,6 +18,7 @@
 
 enum {
     LOOK_MS = 5,
+    GRACE_MS = 1,        /* CPU time from the thread's answer on, see `asked` */
     IDLE_LOOKS = 20,     /* without a call: then the next one is waited for */
     IDLE_WAIT_MS = 1000, /* should its signal be missed */
     PLACE_WAIT_MS = 500  /* for the handler to say where the loop thread is */
@@ -43,11 +44,14 @@ struct lua_watchdog {
     _Atomic bool paused;
     uint64_t paused_at;
     /* written by the handler, on the watched thread */
+    _Atomic uint64_t asked;    /* the overdue call that was going on when the first signal came */
+    _Atomic uint64_t asked_at; /* CPU time then */
     _Atomic bool armed;
     _Atomic bool placed;
     char place[160]; /* before `placed` */
     /* written by the watchdog */
-    _Atomic uint64_t overdue; /* the call to stop; 0: none */
+    _Atomic uint64_t overdue; /* the call that is over its budget; 0: none */
+    _Atomic uint64_t stopped; /* the call to stop; 0: none */
     _Atomic uint64_t fatal;   /* the call that cannot be stopped; 0: none */
     _Atomic bool logged;
     _Atomic bool asleep; /* also taken back by whoever wakes it */
@@ -155,8 +159,13 @@ static void on_signal(int signum, siginfo_t *info, void *context)
     if (call == atomic_load(&w->fatal)) {
         abort_here(w);
     }
-    if (call == atomic_load(&w->overdue) && !atomic_load(&w->armed)) {
-        arm(w);
+    if (call == atomic_load(&w->stopped)) {
+        if (!atomic_load(&w->armed)) {
+            arm(w);
+        }
+    } else if (call == atomic_load(&w->overdue) && call != atomic_load(&w->asked)) {
+        atomic_store(&w->asked_at, lua_watchdog_cpu_ns()); /* clock_gettime() is on the list */
+        atomic_store(&w->asked, call);
     }
 }
 
@@ -208,10 +217,15 @@ static void look(struct lua_watchdog *w, struct sight *s)
     if (call % 2 == 0 || paused || used < allowed) {
         return;
     }
+    bool asked = atomic_load(&w->asked) == call;
     atomic_store(&w->overdue, call);
     if (used - allowed >= w->hard_ns) {
         give_up(w, call, used);
-    } else if (!atomic_load(&w->armed)) {
+    } else if (!asked) {
+        send_signal(w);
+    } else if (cpu - atomic_load(&w->asked_at) >= GRACE_MS * UINT64_C(1000000) &&
+               !atomic_load(&w->armed)) {
+        atomic_store(&w->stopped, call);
         send_signal(w); /* once: setting a hook visits every frame, which takes long when deep */
     }
 }

@@ -4,11 +4,16 @@
  * A thread looks every few milliseconds whether the loop thread is still inside the call it was in
  * before, and how much CPU time that took. Entering and leaving a call is a few stores, no clock is
  * read and no hook is set: a count hook would halve the speed of every script. Only when a call is
- * overdue the thread sends a signal to the loop thread, whose handler sets a hook on the running
- * state that raises at each instruction and each call from then on, so that no pcall outlives it.
+ * overdue the thread sends a signal to the loop thread, whose handler notes that the call is going
+ * on. Where it still is a millisecond of CPU time later, a second signal has the handler set a hook
+ * on the running state that raises at each instruction and each call from then on, so that no pcall
+ * outlives it.
  *
  * The time is the loop thread's CPU time, from when the call is first seen: a process that does not
- * get the processor is not blamed, and a call is stopped a few milliseconds late.
+ * get the processor is not blamed, and a call is stopped some milliseconds late. In a virtual
+ * machine that clock may go on while the host runs something else, in a call that needs
+ * microseconds. Hence two signals: the first is answered when the thread really runs again, and an
+ * innocent call ends soon after.
  *
  * Hooks cannot interrupt C. A call that does not end within `hard_ms` beyond its budget is reported
  * (hook, line of the policy, C stack) and the process aborts: better a restart than a broker that
