@@ -1,5 +1,7 @@
 #include "base/strbuf.h"
 
+#include "base/decimal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +68,12 @@ int strbuf_append(struct strbuf *b, const char *p, size_t n)
 int strbuf_append_str(struct strbuf *b, const char *text)
 {
     return strbuf_append(b, text, strlen(text));
+}
+
+int strbuf_append_decimal(struct strbuf *b, uint64_t n)
+{
+    char digits[DECIMAL_MAX];
+    return strbuf_append(b, digits, decimal_put(digits, n));
 }
 
 int strbuf_printf(struct strbuf *b, const char *fmt, ...)

@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct strbuf {
     char *data; /* owned; NULL while nothing was appended */
@@ -24,6 +25,7 @@ __attribute__((warn_unused_result)) int strbuf_append(struct strbuf *b, const ch
 __attribute__((warn_unused_result)) int strbuf_append_str(struct strbuf *b, const char *text);
 __attribute__((warn_unused_result, format(printf, 2, 3))) int strbuf_printf(struct strbuf *b,
                                                                             const char *fmt, ...);
+__attribute__((warn_unused_result)) int strbuf_append_decimal(struct strbuf *b, uint64_t n);
 /* Makes room for `n` more bytes; they are at data + len. The caller adds to len what it wrote. */
 __attribute__((warn_unused_result)) int strbuf_reserve(struct strbuf *b, size_t n);
 /* Drops the first `n` bytes. */

@@ -73,8 +73,9 @@ static void answer_later(struct publish *p, const char *why)
 
 static int ack_json(struct strbuf *out, const struct store_ack *a)
 {
-    return strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"%s}", a->id,
-                         a->duplicate ? ",\"duplicate\":true" : "");
+    int rc = strbuf_append_str(out, "{\"id\":\"");
+    rc = rc ? rc : strbuf_append_decimal(out, a->id);
+    return rc ? rc : strbuf_append_str(out, a->duplicate ? "\",\"duplicate\":true}" : "\"}");
 }
 
 static void answer_stored(struct publish *p, const struct store_ack *acks)

@@ -1,6 +1,7 @@
 #include "broker/sse_frame.h"
 
-#include <stdio.h>
+#include "base/decimal.h"
+
 #include <uv.h>
 
 /* "retry: 4294967295\n" and "id: 18446744073709551615\n" with room to spare */
@@ -106,19 +107,11 @@ static char *put_comment(char *at, struct slice comment)
     return at + 1;
 }
 
-/* "id: N\n"; by hand, because it is done once for every frame. */
-static size_t put_id(char *out, uint64_t id)
+/* "NAME: N\n" */
+static size_t put_number(char *out, struct slice name, uint64_t n)
 {
-    char digits[20];
-    size_t n = 0;
-    do {
-        digits[n++] = (char)('0' + id % 10);
-        id /= 10;
-    } while (id);
-    char *at = put(out, "id: ", 4);
-    while (n) {
-        *at++ = digits[--n];
-    }
+    char *at = put(out, name.p, name.n);
+    at += decimal_put(at, n);
     *at++ = '\n';
     return (size_t)(at - out);
 }
@@ -130,10 +123,10 @@ static size_t measure(const struct sse_fields *f, struct layout *l)
         .plain = f->data.p && !has_byte(f->data, '\n') && !has_byte(f->data, '\r'),
     };
     if (f->retry_ms) {
-        l->retry_n = (size_t)snprintf(l->retry, sizeof l->retry, "retry: %u\n", f->retry_ms);
+        l->retry_n = put_number(l->retry, slice_str("retry: "), f->retry_ms);
     }
     if (f->id) {
-        l->id_n = put_id(l->id, f->id);
+        l->id_n = put_number(l->id, slice_str("id: "), f->id);
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
            (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) + 1;

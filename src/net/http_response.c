@@ -71,6 +71,22 @@ static int roll_back(struct strbuf *out, size_t len, int rc)
     return rc;
 }
 
+static int append_status(int status, struct strbuf *out)
+{
+    int rc = strbuf_append_str(out, "HTTP/1.1 ");
+    rc = rc ? rc : strbuf_append_decimal(out, (uint64_t)status);
+    rc = rc ? rc : strbuf_append(out, " ", 1);
+    rc = rc ? rc : strbuf_append_str(out, http_status_text(status));
+    return rc ? rc : strbuf_append(out, "\r\n", 2);
+}
+
+static int append_length(size_t n, struct strbuf *out)
+{
+    int rc = strbuf_append_str(out, "Content-Length: ");
+    rc = rc ? rc : strbuf_append_decimal(out, n);
+    return rc ? rc : strbuf_append(out, "\r\n", 2);
+}
+
 static int append_type(const struct http_response *r, struct strbuf *out)
 {
     if (!r->content_type) {
@@ -88,24 +104,19 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     bool sized = !bodiless && !f.event_stream && !r->no_length;
     size_t body = r->content_type ? r->body.n : 0;
     size_t before = out->len;
-    char head[128], length[48] = "";
-    int n =
-        snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\n", r->status, http_status_text(r->status));
-    int m = sized ? snprintf(length, sizeof length, "Content-Length: %zu\r\n", body) : 0;
     /* HTTP/1.0 clients keep the connection only when told so; the others do not mind */
     const char *connection =
         f.keep_alive && !f.event_stream ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
 
     bool send_body = sized && !f.head_only && body > 0;
     /* one allocation for all that follows */
-    int rc =
-        strbuf_reserve(out, (size_t)n + (size_t)m + r->fields.n + (send_body ? body : 0) + 128);
+    int rc = strbuf_reserve(out, r->fields.n + (send_body ? body : 0) + 256);
     if (rc == UV_ENOBUFS) {
         rc = 0; /* the guess was too big; the appends below know exactly */
     }
-    rc = rc ? rc : strbuf_append(out, head, (size_t)n);
+    rc = rc ? rc : append_status(r->status, out);
     rc = rc || bodiless ? rc : append_type(r, out);
-    rc = rc ? rc : strbuf_append(out, length, (size_t)m);
+    rc = rc || !sized ? rc : append_length(body, out);
     rc = rc ? rc : strbuf_append_str(out, connection);
     rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
     rc = rc ? rc : strbuf_append(out, "\r\n", 2);
