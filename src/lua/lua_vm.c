@@ -2,6 +2,7 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
+#include "lua/lua_cpu_clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +21,15 @@ struct lua_vm {
     uint64_t stack_repairs;
     bool in_call;
     void *host;
-    struct lua_watchdog *watchdog;      /* NULL: nothing is limited */
-    bool watched;                       /* a budget applies to what is running */
-    struct lua_allowance allowed;       /* while watched */
-    bool stopped;                       /* it ran out; `failure` says where */
-    unsigned pcalls;                    /* under way in what is running */
-    int co_status;                      /* how the coroutine that was resumed last has ended */
-    struct lua_meter *meter;            /* of the coroutine that runs, or NULL */
-    uint64_t resumed_at;                /* CPU time at the beginning of its piece */
+    struct lua_watchdog *watchdog; /* NULL: nothing is limited */
+    bool watched;                  /* a budget applies to what is running */
+    struct lua_allowance allowed;  /* while watched */
+    bool stopped;                  /* it ran out; `failure` says where */
+    unsigned pcalls;               /* under way in what is running */
+    int co_status;                 /* how the coroutine that was resumed last has ended */
+    struct lua_meter *meter;       /* of the coroutine that runs, or NULL */
+    struct lua_cpu_clock cpu;
+    struct lua_cpu_mark resumed;        /* the beginning of its piece */
     lua_CFunction closers[CLOSERS_MAX]; /* see lua_vm_closer() */
     unsigned closer_count;
     struct lua_vm_failure failure;
@@ -265,7 +267,7 @@ void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
     lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
     if (vm->meter) {
         *vm->meter = (struct lua_meter){.allowed = allowed};
-        vm->resumed_at = lua_watchdog_cpu_ns();
+        vm->resumed = lua_cpu_clock_mark(&vm->cpu);
     }
 }
 
@@ -374,7 +376,7 @@ static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
     vm->meter = m;
     vm->pcalls = m->pcalls;
     if (vm->watched) {
-        vm->resumed_at = lua_watchdog_cpu_ns();
+        vm->resumed = lua_cpu_clock_mark(&vm->cpu);
         if (left.cpu_ns == 0) {
             lua_watchdog_expire(vm->watchdog); /* pieces may be too short to be seen */
         }
@@ -384,7 +386,7 @@ static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
 static void end_piece(struct lua_vm *vm)
 {
     if (vm->watched) {
-        vm->meter->used_ns += lua_watchdog_cpu_ns() - vm->resumed_at;
+        vm->meter->used_ns += lua_cpu_clock_since(&vm->resumed);
     }
     end_watch(vm);
     vm->meter->pcalls = vm->pcalls;
