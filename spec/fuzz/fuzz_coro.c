@@ -189,8 +189,8 @@ static void ask(struct bench *b, struct policy *p, struct slice plan, bool publi
     struct http_param param = {slice_str("x"), plan};
     struct http_query query = {.params = &param, .count = 1};
     struct http_request http = {.method_name = slice_str("GET"), .path = slice_str("/")};
-    struct policy_request rq = {
-        .id = 1, .http = &http, .query = &query, .ip = b->asked % 3 ? "192.0.2.1" : "192.0.2.2"};
+    struct policy_request rq = {.id = 1, .http = &http, .query = &query};
+    (void)peer_address_parse(slice_str(b->asked % 3 ? "192.0.2.1" : "192.0.2.2"), &rq.client);
     if (b->asked == QUESTIONS) {
         return;
     }

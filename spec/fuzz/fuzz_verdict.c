@@ -158,7 +158,7 @@ static void ask(struct bench *b, struct slice text)
     struct http_param param = {slice_str("x"), text};
     struct http_query query = {.params = &param, .count = 1};
     struct http_request http = {.method_name = slice_str("GET"), .path = slice_str("/")};
-    struct policy_request rq = {.id = 1, .http = &http, .query = &query, .ip = "192.0.2.1"};
+    struct policy_request rq = {.id = 1, .http = &http, .query = &query};
     struct event_list asked = {0};
     event_list_push(&asked, event_of(text));
     b->answers = 0;

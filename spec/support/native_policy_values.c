@@ -114,7 +114,8 @@ void native_read_request(lua_State *L, int arg, struct native_request *out)
     out->rq.http = &out->http;
     out->rq.query = &out->query;
     struct slice ip = native_field_slice(L, arg, "ip");
-    out->rq.ip = ip.p ? ip.p : "192.0.2.1";
+    luaL_argcheck(L, peer_address_parse(ip.p ? ip : slice_str("192.0.2.1"), &out->rq.client), arg,
+                  "ip: an address was expected");
     out->rq.last_event_id = native_field_slice(L, arg, "last_event_id");
     struct slice method = native_field_slice(L, arg, "method");
     struct slice path = native_field_slice(L, arg, "path");

@@ -321,9 +321,13 @@ describe("policy", function()
 
   describe("what subscribe sees of a request", function()
     local function eval(expression, rq)
-      with { subscribe = "return { topics = { 'a' }, params = { v = tostring(" .. expression .. ") } }" }
+      local code = "return { topics = { 'a' }, params = { v = tostring(" .. expression .. ") } }"
       local v, again
+      with { subscribe = code } -- auth = "open"
+      policies.capture(function() again = p:subscribe(request(rq)) end)
+      with { authenticate = "return {}", subscribe = code }
       local log = policies.capture(function() v = p:subscribe(request(rq)) end)
+      assert.same(v.subscription, again.subscription) -- whether it was authenticated or not
       policies.capture(function() again = p:resubscribe(request(rq), "{}") end)
       assert.equal(v.kind, again.kind)
       if v.kind ~= "allow" then return first(log).error end

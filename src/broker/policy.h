@@ -10,6 +10,7 @@
 #include "base/slice.h"
 #include "base/strbuf.h"
 #include "broker/event.h"
+#include "net/address.h"
 #include "net/close_reason.h"
 #include "net/http_query.h"
 #include "net/http_request.h"
@@ -30,7 +31,7 @@ struct policy_request {
     uint64_t id;                     /* stream id: in every log line */
     const struct http_request *http; /* NULL: what was kept of an earlier request */
     const struct http_query *query;
-    const char *ip;             /* client_address() as text */
+    struct peer_address client; /* see client_address() */
     struct slice last_event_id; /* as given; absent: none */
     struct slice path;          /* of a kept one; others have it in `http` */
 };

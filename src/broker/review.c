@@ -161,14 +161,14 @@ static void ask(struct review *r)
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
     struct http_query query;
-    char ip[ADDRESS_TEXT_MAX];
     r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
     r->question = slots_add(&b->reviews.asked, r);
     b->reviews.under_way++;
-    peer_address_text(&sub->client, ip);
     kept_query(sub->kept, &query);
-    struct policy_request rq = {
-        .id = sub->id, .path = slice_str(b->opt.events_path), .query = &query, .ip = ip};
+    struct policy_request rq = {.id = sub->id,
+                                .path = slice_str(b->opt.events_path),
+                                .query = &query,
+                                .client = sub->client};
     b->policy->ops->resubscribe(b->policy, &rq, kept_identity(sub->kept), on_verdict, b,
                                 r->question | TOKEN_OF_REVIEW);
     http_query_clear(&query);

@@ -275,11 +275,9 @@ static void events_request(struct broker *b, struct stream *s, const struct http
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
     }
-    char ip[ADDRESS_TEXT_MAX];
-    peer_address_text(client, ip);
     struct resume r = resume_parse(rq, &query);
     struct policy_request prq = {
-        .id = s->id, .http = rq, .query = &query, .ip = ip, .last_event_id = r.text};
+        .id = s->id, .http = rq, .query = &query, .client = *client, .last_event_id = r.text};
     if (rq->method == HTTP_POST) {
         publisher_request(b, s, &prq, cors);
     } else {

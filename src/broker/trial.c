@@ -85,11 +85,11 @@ static void ask(struct trial *t)
 {
     struct item *item = &t->items[t->at];
     struct http_query query;
-    char ip[ADDRESS_TEXT_MAX];
-    peer_address_text(&item->client, ip);
     kept_query(item->kept, &query);
-    struct policy_request rq = {
-        .id = item->stream, .path = slice_str(t->b->opt.events_path), .query = &query, .ip = ip};
+    struct policy_request rq = {.id = item->stream,
+                                .path = slice_str(t->b->opt.events_path),
+                                .query = &query,
+                                .client = item->client};
     item->asked = true;
     t->under_way++;
     t->report.connects += item->stream == 0;

@@ -25,7 +25,7 @@ static void push_hook(lua_State *L, struct lua_question *q, enum policy_hook hoo
 static void push_identity(lua_State *L, struct slice identity)
 {
     struct lua_json_error why;
-    if (identity.n == 0) {
+    if (identity.n == 0 || slice_is(identity, "{}")) { /* as everybody's where none is asked for */
         lua_newtable(L);
     } else if (lua_json_decode(L, identity, &why) != LUA_JSON_OK) {
         luaL_error(L, "the identity cannot be read: %s", why.text);
@@ -47,6 +47,23 @@ static int authenticated(lua_State *L, struct lua_question *q)
     return subscribe(L, q);
 }
 
+/* auth = "open": anybody, about whom nothing is known. No hook will see the whole request, and
+ * publish none at all. */
+static int let_in(lua_State *L, struct lua_question *q)
+{
+    const struct policy_request *rq = q->rq;
+    q->rq = NULL;
+    if (strbuf_append_str(&q->answer->draft.identity, "{}")) {
+        return luaL_error(L, "not enough memory");
+    }
+    if (!q->answer->on_subscribe) {
+        lua_pushnil(L);
+        return publish(L, q);
+    }
+    lua_request_push_kept(L, rq);
+    return subscribe(L, q);
+}
+
 /* stack: job, request, identity, denial */
 static int after_authenticate(lua_State *L, int status, lua_KContext ctx)
 {
@@ -64,14 +81,11 @@ static int after_authenticate(lua_State *L, int status, lua_KContext ctx)
 static int authenticate(lua_State *L)
 {
     struct lua_question *q = question_of(L);
+    if (!lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)) {
+        return let_in(L, q);
+    }
     lua_request_push(L, q->rq); /* stack: job, request */
     q->rq = NULL;
-    if (!lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)) {
-        lua_newtable(L); /* auth = "open": anybody, about whom nothing is known */
-        lua_verdict_identity(L, 3, &q->answer->draft);
-        lua_pop(L, 1);
-        return authenticated(L, q);
-    }
     push_hook(L, q, POLICY_HOOK_AUTHENTICATE);
     lua_pushvalue(L, 2);
     lua_callk(L, 1, 2, 0, after_authenticate);
@@ -115,7 +129,7 @@ int lua_gate_resubscribe(lua_State *L)
     if (strbuf_append(&q->answer->draft.identity, q->identity.p, q->identity.n)) {
         return luaL_error(L, "not enough memory");
     }
-    lua_request_push(L, q->rq);
+    lua_request_push_kept(L, q->rq);
     q->rq = NULL;
     q->identity = slice_of(NULL, 0);
     return subscribe(L, q);
@@ -138,7 +152,7 @@ static void name_envelope(lua_State *L, struct lua_question *q)
     }
 }
 
-/* stack: job, request, who, publication, denial. False: that was the verdict. */
+/* stack: job, request or nil, who, publication, denial. False: that was the verdict. */
 static bool take_publication(lua_State *L, struct lua_question *q)
 {
     if (!lua_verdict_granted(L, "publish", &q->answer->draft)) {
@@ -162,7 +176,7 @@ static int after_publish(lua_State *L, int status, lua_KContext ctx)
     return take_publication(L, q) ? publish_rest(L, q) : 0;
 }
 
-/* stack: job, request, who */
+/* stack: job, request or nil, who */
 static int publish_rest(lua_State *L, struct lua_question *q)
 {
     while (q->at < q->asked.n) {

@@ -129,6 +129,24 @@ static void add_event(lua_State *L, const struct event_fields *f, struct event *
     event_list_push(&out->events, ev);
 }
 
+/* A plain table with nothing in it: the attributes of most events. */
+static bool is_bare(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) != LUA_TTABLE) {
+        return false;
+    }
+    if (lua_getmetatable(L, idx)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    lua_pushnil(L);
+    if (lua_next(L, idx)) {
+        lua_pop(L, 2);
+        return false;
+    }
+    return true;
+}
+
 static void read_one(lua_State *L, int t, struct event *asked, size_t from,
                      struct publication_out *out)
 {
@@ -137,8 +155,6 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     struct event_fields f = {.time_ms = asked->time_ms};
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, t, "publication", keys);
-    struct lua_box *box = lua_box_push(L, EVENT_ATTRS_MAX_BYTES);
-    int at = lua_gettop(L);
     f.topic = optional_string(L, t, "topic", "publication.topic");
     f.type = optional_string(L, t, "type", "publication.type");
     f.data = optional_string(L, t, "raw", "publication.raw");
@@ -152,15 +168,19 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     if (f.key.p) {
         f.key = distinct_key(f.key, out, from, key_text, sizeof key_text);
     }
-    if (lua_shape_field(L, t, "attrs") != LUA_TNIL) {
-        lua_json_encode(L, lua_gettop(L), "publication.attrs", LUA_JSON_OBJECT_OF_SCALARS,
-                        &box->text);
+    if (lua_shape_field(L, t, "attrs") == LUA_TNIL || is_bare(L, lua_gettop(L))) {
+        add_event(L, &f, asked, from, out);
+        lua_settop(L, t);
+        return;
     }
+    int attrs = lua_gettop(L);
+    struct lua_box *box = lua_box_push(L, EVENT_ATTRS_MAX_BYTES);
+    lua_json_encode(L, attrs, "publication.attrs", LUA_JSON_OBJECT_OF_SCALARS, &box->text);
     if (box->text.len > 2) { /* not {} */
         f.attrs = strbuf_slice(&box->text);
     }
     add_event(L, &f, asked, from, out);
-    lua_closeslot(L, at);
+    lua_closeslot(L, attrs + 1);
     lua_settop(L, t);
 }
 

@@ -106,9 +106,7 @@ static void ask(struct lua_question *q, const struct policy_request *rq)
                   : q->hook;
     q->job.token = q->answer->token;
     q->job.background = known; /* the broker asks by itself: clients who wait come first */
-    if (known || !peer_address_parse(slice_str(rq->ip), &q->job.owner)) {
-        q->job.owner = (struct peer_address){{0}}; /* or a Unix socket: this machine */
-    }
+    q->job.owner = known ? (struct peer_address){{0}} : rq->client; /* a Unix socket's is 0, too */
     lua_coro_start(q->shared->coros, &q->job);
 }
 

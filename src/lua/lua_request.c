@@ -1,11 +1,10 @@
 #include "lua/lua_request.h"
 
+#include "base/decimal.h"
 #include "lua/lua_sandbox.h"
 
 #include <ctype.h>
-#include <inttypes.h>
 #include <lauxlib.h>
-#include <stdio.h>
 
 static const char *const request_type = "tidegate.request";
 static const char *const kept_type = "tidegate.kept_request";
@@ -206,34 +205,39 @@ static void remove_field(lua_State *L, int table, const char *name)
     lua_rawset(L, table);
 }
 
-void lua_request_strip(lua_State *L, int idx)
+static void strip_query(lua_State *L, int request)
 {
     const struct lua_sandbox *s = lua_vm_host(L);
-    luaL_checkstack(L, 5, NULL);
-    remove_field(L, idx, "headers");
-    remove_field(L, idx, "cookies");
-    remove_field(L, idx, "bearer");
     lua_pushliteral(L, "query");
-    if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
+    if (lua_rawget(L, request) == LUA_TTABLE) { /* unless authenticate put something else there */
         int query = lua_gettop(L);
         for (size_t i = 0; i < s->credential_param_count; i++) {
             remove_field(L, query, s->credential_params[i]);
         }
     }
     lua_pop(L, 1);
+}
+
+void lua_request_strip(lua_State *L, int idx)
+{
+    luaL_checkstack(L, 5, NULL);
+    remove_field(L, idx, "headers");
+    remove_field(L, idx, "cookies");
+    remove_field(L, idx, "bearer");
+    strip_query(L, idx);
     lua_pushvalue(L, idx);
     luaL_setmetatable(L, kept_type);
     lua_pop(L, 1);
 }
 
-void lua_request_push(lua_State *L, const struct policy_request *rq)
+static void push_common(lua_State *L, const struct policy_request *rq)
 {
-    char id[24];
-    int n = snprintf(id, sizeof id, "%" PRIu64, rq->id);
+    char id[DECIMAL_MAX], ip[ADDRESS_TEXT_MAX];
+    peer_address_text(&rq->client, ip);
     luaL_checkstack(L, 10, NULL);
     lua_createtable(L, 0, 10); /* stack: request */
-    set_field(L, "id", slice_of(id, (size_t)n));
-    set_field(L, "ip", slice_str(rq->ip));
+    set_field(L, "id", slice_of(id, decimal_put(id, rq->id)));
+    set_field(L, "ip", slice_str(ip));
     set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
     set_field(L, "path", rq->http ? rq->http->path : rq->path);
     set_field(L, "last_event_id", rq->last_event_id);
@@ -241,10 +245,18 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
     lua_setfield(L, -2, "query");
     push_topics(L, rq->query);
     lua_setfield(L, -2, "topics");
-    if (!rq->http) {
-        luaL_setmetatable(L, kept_type);
-        return;
-    }
+}
+
+void lua_request_push_kept(lua_State *L, const struct policy_request *rq)
+{
+    push_common(L, rq);
+    strip_query(L, lua_gettop(L));
+    luaL_setmetatable(L, kept_type);
+}
+
+void lua_request_push(lua_State *L, const struct policy_request *rq)
+{
+    push_common(L, rq);
     push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);

@@ -10,8 +10,10 @@
 /* Inside a body, once per state before the first push: makes the metatable. */
 void lua_request_open(lua_State *L);
 /* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,
- * last_event_id}; of a kept request, what lua_request_strip() would leave. */
+ * last_event_id}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);
+/* The same without what lua_request_strip() takes out; of a kept request there is nothing else. */
+void lua_request_push_kept(lua_State *L, const struct policy_request *rq);
 /* Inside a body: takes headers, cookies, the bearer token and the query parameters that are
  * credentials out of the request at `idx` (absolute). Subscribe sees only what the broker keeps, at
  * once as well as later, so that it cannot come to rely on what will not be there. */

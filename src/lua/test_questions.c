@@ -11,7 +11,6 @@
 struct asked {
     struct http_request http;
     struct http_query query;
-    char ip[ADDRESS_TEXT_MAX];
     struct policy_request rq;
 };
 
@@ -45,12 +44,11 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
     if (from.p && !peer_address_parse(from, &client)) {
         return "ip: an IPv4 or IPv6 address was expected";
     }
-    peer_address_text(&client, a->ip);
     a->rq = (struct policy_request){
         .id = 1,
         .http = &a->http,
         .query = &a->query,
-        .ip = a->ip,
+        .client = client,
         .last_event_id = http_request_header(&a->http, "Last-Event-ID"),
     };
     return NULL;
