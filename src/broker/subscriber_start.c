@@ -1,4 +1,5 @@
 /* From a verdict to an open stream: where it starts, what it is told first. */
+#include "base/decimal.h"
 #include "base/json_syntax.h"
 #include "base/logging.h"
 #include "broker/refusal.h"
@@ -215,12 +216,11 @@ static void locate(struct subscriber *sub, const struct resume *resume, uint64_t
                    const struct asked *how)
 {
     struct start st = where_to_start(sub->b, resume);
-    char requested[EVENT_ID_TEXT_MAX + 8];
+    char requested[DECIMAL_MAX];
     if (!st.requested.p) { /* should max_age move the start */
-        int n = resume->kind == RESUME_EARLIEST
-                    ? snprintf(requested, sizeof requested, "earliest")
-                    : snprintf(requested, sizeof requested, "%" PRIu64, st.at);
-        st.requested = slice_of(requested, (size_t)n);
+        st.requested = resume->kind == RESUME_EARLIEST
+                           ? slice_str("earliest")
+                           : slice_of(requested, decimal_put(requested, st.at));
     }
     if (!max_age_ms || resume->kind == RESUME_NOW) {
         begin(sub, &st, how->cors);
@@ -244,9 +244,9 @@ static void on_synced(void *ctx, uint64_t token, int rc)
     struct stream *s = http_server_stream(w->b->server, token);
     struct subscriber *sub = s && s->events == &subscriber_stream_events ? s->owner : NULL;
     struct asked how = {strbuf_slice(&w->cors), w->sse};
-    char text[EVENT_ID_TEXT_MAX];
-    int n = snprintf(text, sizeof text, "%" PRIu64, w->id);
-    struct resume r = {.kind = RESUME_AFTER, .id = w->id, .text = slice_of(text, (size_t)n)};
+    char text[DECIMAL_MAX];
+    struct resume r = {
+        .kind = RESUME_AFTER, .id = w->id, .text = slice_of(text, decimal_put(text, w->id))};
     if (sub && rc) {
         abandon(sub, &how);
     } else if (sub) {

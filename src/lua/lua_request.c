@@ -80,11 +80,24 @@ static void set_first(lua_State *L, struct slice name, struct slice value)
     }
 }
 
-static void push_query(lua_State *L, const struct http_query *q)
+static bool is_credential(const struct lua_sandbox *s, struct slice name)
 {
+    for (size_t i = 0; i < s->credential_param_count; i++) {
+        if (slice_is(name, s->credential_params[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void push_query(lua_State *L, const struct http_query *q, bool credentials)
+{
+    const struct lua_sandbox *s = lua_vm_host(L);
     lua_createtable(L, 0, (int)q->count);
     for (size_t i = 0; i < q->count; i++) {
-        set_first(L, q->params[i].name, q->params[i].value);
+        if (credentials || !is_credential(s, q->params[i].name)) {
+            set_first(L, q->params[i].name, q->params[i].value);
+        }
     }
 }
 
@@ -205,32 +218,27 @@ static void remove_field(lua_State *L, int table, const char *name)
     lua_rawset(L, table);
 }
 
-static void strip_query(lua_State *L, int request)
+void lua_request_strip(lua_State *L, int idx)
 {
     const struct lua_sandbox *s = lua_vm_host(L);
+    luaL_checkstack(L, 5, NULL);
+    remove_field(L, idx, "headers");
+    remove_field(L, idx, "cookies");
+    remove_field(L, idx, "bearer");
     lua_pushliteral(L, "query");
-    if (lua_rawget(L, request) == LUA_TTABLE) { /* unless authenticate put something else there */
+    if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
         int query = lua_gettop(L);
         for (size_t i = 0; i < s->credential_param_count; i++) {
             remove_field(L, query, s->credential_params[i]);
         }
     }
     lua_pop(L, 1);
-}
-
-void lua_request_strip(lua_State *L, int idx)
-{
-    luaL_checkstack(L, 5, NULL);
-    remove_field(L, idx, "headers");
-    remove_field(L, idx, "cookies");
-    remove_field(L, idx, "bearer");
-    strip_query(L, idx);
     lua_pushvalue(L, idx);
     luaL_setmetatable(L, kept_type);
     lua_pop(L, 1);
 }
 
-static void push_common(lua_State *L, const struct policy_request *rq)
+static void push_common(lua_State *L, const struct policy_request *rq, bool credentials)
 {
     char id[DECIMAL_MAX], ip[ADDRESS_TEXT_MAX];
     peer_address_text(&rq->client, ip);
@@ -241,7 +249,7 @@ static void push_common(lua_State *L, const struct policy_request *rq)
     set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
     set_field(L, "path", rq->http ? rq->http->path : rq->path);
     set_field(L, "last_event_id", rq->last_event_id);
-    push_query(L, rq->query);
+    push_query(L, rq->query, credentials);
     lua_setfield(L, -2, "query");
     push_topics(L, rq->query);
     lua_setfield(L, -2, "topics");
@@ -249,14 +257,13 @@ static void push_common(lua_State *L, const struct policy_request *rq)
 
 void lua_request_push_kept(lua_State *L, const struct policy_request *rq)
 {
-    push_common(L, rq);
-    strip_query(L, lua_gettop(L));
+    push_common(L, rq, false);
     luaL_setmetatable(L, kept_type);
 }
 
 void lua_request_push(lua_State *L, const struct policy_request *rq)
 {
-    push_common(L, rq);
+    push_common(L, rq, true);
     push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);

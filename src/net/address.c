@@ -2,6 +2,8 @@
  * listener and the exchange ask who a peer is. */
 #include "net/address.h"
 
+#include "base/decimal.h"
+
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,11 +162,19 @@ void peer_address_of(const uv_stream_t *socket, struct peer_address *out)
     from_sockaddr(&from, out);
 }
 
+static void ipv4_text(const unsigned char ip[4], char *out)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        out += decimal_put(out, ip[i]);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 void peer_address_text(const struct peer_address *a, char *out)
 {
-    bool ipv4 = is_ipv4(a);
-    if (is_unix(a) ||
-        uv_inet_ntop(ipv4 ? AF_INET : AF_INET6, a->ip + (ipv4 ? 12 : 0), out, ADDRESS_TEXT_MAX)) {
+    if (is_ipv4(a)) {
+        ipv4_text(a->ip + 12, out); /* for each request: uv_inet_ntop() prints it with snprintf() */
+    } else if (is_unix(a) || uv_inet_ntop(AF_INET6, a->ip, out, ADDRESS_TEXT_MAX)) {
         memcpy(out, "unix", 5);
     }
 }
