@@ -151,10 +151,12 @@ static void on_done(uv_work_t *work, int status)
     put_back(s);
     note_faults(s, !list_empty(&w->group));
     deliver(s);
+    size_t answered = 0;
     while (!list_empty(&w->group)) {
         struct append *a = list_first(&w->group, struct append, node);
         s->metrics->store_errors += a->rc ? 1 : 0;
         append_complete(&s->queue, a, a->rc);
+        answered++;
     }
     take_retained(s);
     plan_check(s);
@@ -162,7 +164,9 @@ static void on_done(uv_work_t *work, int status)
         answer_askers(&s->asking, w->rc);
     }
     s->busy = false;
-    sqlite_jobs_kick(s);
+    if (!answered || s->closing || !sqlite_gather_next(&s->gather, answered)) {
+        sqlite_jobs_kick(s);
+    }
 }
 
 /* ------------------------------------------------------------------ the next job */
@@ -232,7 +236,7 @@ static void fill_rules(struct sqlite_store *s)
 void sqlite_jobs_kick(struct sqlite_store *s)
 {
     enum sqlite_job_kind kind;
-    if (s->busy || !choose(s, &kind)) {
+    if (s->busy || s->gather.on || !choose(s, &kind)) {
         return;
     }
     sqlite_writer_reset(&s->writer, kind);
@@ -305,12 +309,25 @@ static void on_change(uv_fs_event_t *watch, const char *file, int events, int st
     sqlite_jobs_kick(s);
 }
 
+static void gathered(void *ctx)
+{
+    sqlite_jobs_kick(ctx);
+}
+
+void sqlite_jobs_append(struct sqlite_store *s)
+{
+    if (!s->busy && !sqlite_gather_first(&s->gather)) {
+        sqlite_jobs_kick(s);
+    }
+}
+
 void sqlite_jobs_start(struct sqlite_store *s)
 {
     REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
     REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
     REQUIRE(uv_fs_event_init(s->loop, &s->watch) == 0);
-    s->handles = 3;
+    sqlite_gather_init(&s->gather, s->loop, &s->queue.waiting_events, gathered, s);
+    s->handles = 4;
     s->check_timer.data = s->retain_timer.data = s->watch.data = s;
     s->wake_ms = s->opt.poll_ms;
     schedule_check(s);
@@ -325,6 +342,7 @@ void sqlite_jobs_start(struct sqlite_store *s)
 
 void sqlite_jobs_stop(struct sqlite_store *s)
 {
+    sqlite_gather_stop(&s->gather);
     (void)uv_timer_stop(&s->check_timer);
     (void)uv_timer_stop(&s->retain_timer);
     (void)uv_fs_event_stop(&s->watch);

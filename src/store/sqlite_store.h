@@ -5,6 +5,7 @@
 #ifndef STORE_SQLITE_STORE_H
 #define STORE_SQLITE_STORE_H
 
+#include "store/sqlite_gather.h"
 #include "store/sqlite_reader.h"
 #include "store/sqlite_writer.h"
 #include "store/store_sqlite.h"
@@ -44,6 +45,7 @@ struct sqlite_store {
     uv_work_t work;
     bool busy;
     struct append_queue queue;
+    struct sqlite_gather gather;
     struct event **scratch; /* owned: what the tail is handed */
     size_t scratch_cap;
 
@@ -70,9 +72,10 @@ struct sqlite_store {
 };
 
 /* sqlite_jobs.c */
-void sqlite_jobs_wake(struct sqlite_store *s);  /* looks for rows of others as soon as possible */
-void sqlite_jobs_kick(struct sqlite_store *s);  /* starts the next writer job, if any is due */
-void sqlite_jobs_start(struct sqlite_store *s); /* timers and watch */
+void sqlite_jobs_wake(struct sqlite_store *s);   /* looks for rows of others as soon as possible */
+void sqlite_jobs_append(struct sqlite_store *s); /* something waits to be committed */
+void sqlite_jobs_kick(struct sqlite_store *s);   /* starts the next writer job, if any is due */
+void sqlite_jobs_start(struct sqlite_store *s);  /* timers and watch */
 void sqlite_jobs_stop(struct sqlite_store *s);
 
 /* sqlite_reads.c */

@@ -109,7 +109,7 @@ static int store_append(struct store *base, struct event_list *events, store_app
     struct sqlite_store *s = from_base(base);
     int rc = s->closing ? UV_ECANCELED : append_queue_push(&s->queue, events, cb, ctx, token);
     if (rc == 0) {
-        sqlite_jobs_kick(s);
+        sqlite_jobs_append(s);
     }
     return rc;
 }
@@ -196,6 +196,7 @@ void sqlite_store_finish(struct sqlite_store *s)
     uv_close((uv_handle_t *)&s->check_timer, on_closed);
     uv_close((uv_handle_t *)&s->retain_timer, on_closed);
     uv_close((uv_handle_t *)&s->watch, on_closed);
+    uv_close((uv_handle_t *)&s->gather.idle, on_closed);
 }
 
 static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)

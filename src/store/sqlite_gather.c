@@ -1,0 +1,68 @@
+#include "store/sqlite_gather.h"
+
+#include "base/list.h"
+#include "base/xalloc.h"
+
+enum {
+    ENOUGH = 64, /* events: an fsync among so many is little to each */
+    TURNS_MAX = 6,
+    LONG_NS = 1000000,
+    SKIP = 32, /* before it is tried again */
+};
+
+static void on_idle(uv_idle_t *idle)
+{
+    struct sqlite_gather *g = container_of(idle, struct sqlite_gather, idle);
+    size_t waiting = *g->waiting;
+    g->passed++;
+    bool more = waiting > g->seen && waiting < g->enough && g->passed < TURNS_MAX;
+    g->seen = waiting;
+    if (g->passed < g->turns || more) {
+        return;
+    }
+    g->skip = uv_hrtime() - g->since_ns > LONG_NS ? SKIP : 0;
+    sqlite_gather_stop(g);
+    g->begin(g->ctx);
+}
+
+void sqlite_gather_init(struct sqlite_gather *g, uv_loop_t *loop, const size_t *waiting,
+                        void (*begin)(void *ctx), void *ctx)
+{
+    *g = (struct sqlite_gather){.waiting = waiting, .begin = begin, .ctx = ctx};
+    REQUIRE(uv_idle_init(loop, &g->idle) == 0);
+    g->idle.data = ctx;
+}
+
+static bool start(struct sqlite_gather *g, unsigned turns, size_t enough)
+{
+    if (g->skip) {
+        g->skip--;
+        return false;
+    }
+    g->on = true;
+    g->turns = turns;
+    g->passed = 0;
+    g->seen = *g->waiting;
+    g->enough = enough < ENOUGH ? enough : ENOUGH;
+    g->since_ns = uv_hrtime();
+    REQUIRE(uv_idle_start(&g->idle, on_idle) == 0);
+    return true;
+}
+
+bool sqlite_gather_first(struct sqlite_gather *g)
+{
+    return g->on || start(g, 1, ENOUGH);
+}
+
+/* The first turn to come is the one that writes the answers, the second reads what they brought. */
+bool sqlite_gather_next(struct sqlite_gather *g, size_t answered)
+{
+    size_t all = *g->waiting + answered;
+    return *g->waiting < ENOUGH && start(g, 2, all);
+}
+
+void sqlite_gather_stop(struct sqlite_gather *g)
+{
+    g->on = false;
+    (void)uv_idle_stop(&g->idle);
+}
