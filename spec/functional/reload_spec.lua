@@ -303,6 +303,30 @@ describe("an open stream, when another policy takes over,", function()
     assert.equal(#streams, broker:metric 'tidegate_policy_reviews_total{outcome="same"}')
   end)
 
+  it("gets its turn although policies follow each other", function()
+    local asks = "log.info('asked ' .. req.id) return { topics = req.topics }"
+    local broker = tidegate.start { policy = policy {}, config = { policy = { resubscribe_per_s = 40 } } }
+    local streams = {}
+    for i = 1, 50 do
+      streams[i] = sse.open(broker, { topic = "a" })
+    end
+    local function asked()
+      local ids = {}
+      for id in broker:log():gmatch 'msg="asked (%d+)"' do ids[#ids + 1] = id end
+      return ids
+    end
+    broker:reload(policy { version = "one", subscribe = asks })
+    eventually("some were asked about", function() return #asked() >= 10 end)
+    broker:reload(policy { version = "two", subscribe = asks })
+    eventually("as many were asked about as there are", function() return #asked() >= #streams end)
+    local seen, ids = {}, asked()
+    for i = 1, #streams do
+      assert.is_nil(seen[ids[i]], "asked about twice while others waited")
+      seen[ids[i]] = true
+    end
+    settled(broker)
+  end)
+
   it("may be asked about by an operator", function()
     -- denied when it is asked about again: no connect has the id of this stream
     local broker = tidegate.start { policy = policy {

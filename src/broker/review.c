@@ -28,6 +28,7 @@ struct review {
 #define TOKEN_OF_REVIEW (UINT64_C(1) << 63)
 
 static void on_tick(struct deadline *d);
+static void perform_allowed(struct broker *b);
 
 void reviews_init(struct broker *b)
 {
@@ -125,14 +126,10 @@ static void later(struct review *r)
     deadline_arm(loop_deadline_class(b->loop, wait < most ? wait : most, on_retry), &r->retry);
 }
 
-static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+static void answered(struct review *r, const struct verdict *v)
 {
-    struct broker *b = ctx;
-    struct review *r = slots_get(&b->reviews.asked, token & ~TOKEN_OF_REVIEW);
-    if (!r) {
-        return; /* the stream is gone, or another policy was asked meanwhile */
-    }
     struct subscriber *sub = r->sub;
+    struct broker *b = sub->b;
     end_question(r);
     if (v->kind == VERDICT_DENY) {
         b->metrics->reviews_revoked++;
@@ -152,6 +149,16 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
         b->metrics->reviews_same += moved == 0;
         review_forget(sub);
     }
+}
+
+static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct review *r = slots_get(&b->reviews.asked, token & ~TOKEN_OF_REVIEW);
+    if (r) { /* else the stream is gone, or another policy was asked meanwhile */
+        answered(r, v);
+    }
+    perform_allowed(b);
 }
 
 /* ---------------------------------------------------------------- questions */
@@ -187,9 +194,8 @@ static void perform(struct review *r)
     }
 }
 
-static void on_tick(struct deadline *d)
+static void perform_allowed(struct broker *b)
 {
-    struct broker *b = container_of(d, struct broker, reviews.tick);
     struct reviews *rs = &b->reviews;
     uint64_t now = loop_now(b->loop);
     double most =
@@ -203,20 +209,27 @@ static void on_tick(struct deadline *d)
         rs->allowed--;
         perform(r);
     }
+}
+
+static void on_tick(struct deadline *d)
+{
+    struct broker *b = container_of(d, struct broker, reviews.tick);
+    perform_allowed(b);
     wake(b);
 }
 
-/* Puts it into the queue; a question under way does not count any more. */
+/* Puts it into the queue; a question under way does not count any more. Those who wait already keep
+ * their place: where policies follow each other quickly everybody's turn comes. */
 static void enqueue(struct review *r, bool first)
 {
     struct broker *b = r->sub->b;
-    list_del(&r->node);
     deadline_disarm(&r->retry);
     drop_question(r);
     r->attempts = 0;
     if (first) {
+        list_del(&r->node);
         list_add_head(&b->reviews.queue, &r->node);
-    } else {
+    } else if (!list_linked(&r->node)) {
         list_add_tail(&b->reviews.queue, &r->node);
     }
 }
