@@ -123,6 +123,16 @@ describe("the architecture", function()
     assert.same({}, list)
   end)
 
+  it("signs tokens for specs of policies only", function()
+    local users, add = offences()
+    for _, path in ipairs(sources) do
+      if path ~= "src/auth/jwt_sign.c" and read(path):find('#include "auth/jwt_sign.h"', 1, true) then
+        add("%s", path)
+      end
+    end
+    assert.same({ "src/lua/test_keys.c" }, users)
+  end)
+
   it("does not use assert.h, which release builds switch off", function()
     local list, add = offences()
     for _, path in ipairs(sources) do

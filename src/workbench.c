@@ -218,6 +218,9 @@ bool workbench_settled(const struct workbench *w)
 void workbench_set_time(struct workbench *w, int64_t unix_ms)
 {
     loop_set_unix_ms(w->loop, unix_ms);
+    if (w->built) {
+        broker_clock_moved(w->broker);
+    }
 }
 
 int workbench_dial(struct workbench *w)

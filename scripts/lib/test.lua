@@ -8,6 +8,7 @@
 ---     it("wants a token", function() assert.denied(401, p:connect { topics = { "orders" } }) end)
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
+local tokens = require "tidegate.test.tokens"
 local assert, say = require "luassert", require "say"
 local json = native.json
 
@@ -33,26 +34,8 @@ local function check_keys(options, known, level)
   end
 end
 
--- tokens -----------------------------------------------------------------------------------------
-
---- A key set that holds one secret, for `keys` and p:token().
-function t.hs256(secret)
-  return secret
-end
-
-local function base64url(bytes)
-  local digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-  local out = {}
-  for i = 1, #bytes, 3 do
-    local a, b, c = bytes:byte(i, i + 2)
-    local n = a << 16 | (b or 0) << 8 | (c or 0)
-    for k = 0, c and 3 or b and 2 or 1 do
-      local at = (n >> (18 - 6 * k) & 63) + 1
-      out[#out + 1] = digits:sub(at, at)
-    end
-  end
-  return table.concat(out)
-end
+--- Keys for `keys` and p:token(), of every algorithm that tg.jwt verifies: see scripts/lib/test_tokens.lua.
+t.key, t.hs256 = tokens.key, tokens.hs256
 
 -- policies ---------------------------------------------------------------------------------------
 
@@ -88,26 +71,35 @@ local function responder(options)
   end
 end
 
+local function decoded(stream)
+  stream.params = stream.params and json.decode(stream.params) or {}
+  return stream
+end
+
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
---- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.hs256 "a secret of 32 bytes or
---- more" }, instead of the configuration's).
+--- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.key "ES256" or a list },
+--- instead of the configuration's).
 function t.policy(file, options)
   options = options or {}
   check_keys(options, policy_options, 2)
   if file:sub(1, 1) ~= "/" then
     file = (debug.getinfo(2, "S").source:match "^@(.*)/" or ".") .. "/" .. file
   end
-  return Policy.open(file, options, 3)
+  return (Policy.open(file, options, 3)) -- no tail call: errors point at the caller
 end
 
 function Policy.open(file, options, level)
   local now = options.now and math.floor(options.now * 1000) or 0
-  local bench, err = native.open(file, now, responder(options), options.keys)
+  local keys = tokens.lists(options.keys, level + 1)
+  local bench, err = native.open(file, now, responder(options), tokens.sets(keys))
   if not bench then
     error(err, level)
   end
-  return setmetatable({ file = file, options = options, bench = bench, seen = {}, now = options.now }, Policy)
+  return setmetatable({
+    file = file, options = options, keys = keys, bench = bench, now = options.now,
+    seen = {}, clients = setmetatable({}, { __mode = "v" }), -- [id of a stream]: one that is known; who has it
+  }, Policy)
 end
 
 --- The same file again, with other options; those not given stay.
@@ -120,29 +112,43 @@ function Policy:with(options)
   for key, value in pairs(options) do
     all[key] = value
   end
-  return Policy.open(self.file, all, 3)
+  return (Policy.open(self.file, all, 3))
 end
 
---- A token (HS256) with these claims, signed with the key set `set`, or with the only one. Without `exp` it is good for
---- an hour of the policy's time.
-function Policy:token(claims, set)
-  local keys = self.options.keys or {}
-  local secret = keys[set or next(keys)]
-  if not secret then
-    error("no such key set: t.policy(file, { keys = { main = t.hs256 \"...\" } })", 2)
+local token_options = { set = true, key = true, alg = true, header = true }
+
+--- A token with these claims, signed with the first key of the only key set. Without `exp` it is good for an hour of
+--- the policy's time; false leaves a claim out. The second argument is the name of another key set, or options, which
+--- make bad tokens, too: set; key (signs instead, in the set or not: t.key("ES256", "stranger")); alg (another one that
+--- this kind of key can sign with); header (more of it: { kid = "x", typ = false }; an `alg` there is only said).
+function Policy:token(claims, options)
+  options = type(options) == "string" and { set = options } or options or {}
+  check_keys(options, token_options, 2)
+  local name = options.set or next(self.keys)
+  local key = options.key or self.keys[name] and self.keys[name][1]
+  if not options.set and not options.key and name and next(self.keys, name) then
+    error("there are several key sets: p:token(claims, { set = \"...\" })", 2)
+  elseif not tokens.is_key(key) then
+    error("no such key: t.policy(file, { keys = { main = t.key \"ES256\" } })", 2)
   end
-  local all = { exp = (self.now or os.time()) + 3600 }
-  for name, value in pairs(claims) do
-    all[name] = value
-  end
-  local signed = base64url(json.encode { alg = "HS256", typ = "JWT" }) .. "." .. base64url(json.encode(all))
-  return signed .. "." .. base64url(native.hs256(secret, signed))
+  return (tokens.sign(key, claims, options, math.floor(self.now or os.time()) + 3600, 3))
 end
 
---- From now on it is that time: Unix seconds.
+--- From now on it is that time: Unix seconds. Streams end whose identity has expired; `subscribe` has been asked again
+--- about those whose grant has, and their clients' `subscription` is what it says now.
 function Policy:at(now)
   self.now = now
   self.bench:set_time(math.floor(now * 1000))
+  self:wait(function()
+    self.bench:turn()
+    return not self.bench:reviewing()
+  end, "an answer of subscribe about open streams")
+  for _, stream in ipairs(self.bench:connections()) do
+    local c = self.clients[stream.id]
+    if c then
+      c.subscription = decoded(stream)
+    end
+  end
 end
 
 --- How many errors each hook has had: { authenticate = 0, subscribe = 0, ... }; and, as a second table, how many of
@@ -155,7 +161,7 @@ function Policy:close()
   self.bench:close()
 end
 
--- Turns the broker until `done()`.
+-- Turns the broker until `done()`; `what` is the name of that.
 function Policy:wait(done, what)
   local stop = native.seconds() + PATIENCE_S
   while not done() do
@@ -241,8 +247,8 @@ local function describe(c)
   for _, stream in ipairs(c.policy.bench:connections()) do
     if not c.policy.seen[stream.id] then
       c.policy.seen[stream.id] = true
-      stream.params = stream.params and json.decode(stream.params) or {}
-      return stream
+      c.policy.clients[stream.id] = c
+      return decoded(stream)
     end
   end
 end

@@ -159,6 +159,125 @@ describe("tidegate test", function()
     assert.equal(0, code, out .. err)
   end)
 
+  describe("with tokens", function()
+    -- A policy that takes every algorithm (of secrets: ?secret=1), and a spec in which policy(keys) loads it.
+    local function tokens(text)
+      return {
+        ["token.lua"] = [[
+          local ALL = { "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+            "ES384", "EdDSA" }
+          return { api = 1,
+            authenticate = function(req)
+              local set = req.query.set or "main"
+              local algs, secret = {}, req.query.secret ~= nil
+              for _, alg in ipairs(ALL) do
+                if (alg:find "^HS" ~= nil) == secret then algs[#algs + 1] = alg end
+              end
+              local c, err = tg.jwt(req.bearer, { keys = set, alg = algs })
+              if not c then return tg.deny(401, err) end
+              return { sub = c.sub, expires = c.exp }
+            end,
+            subscribe = function(req, who) return { topics = { "of/" .. who.sub } } end }
+        ]],
+        ["one_spec.lua"] = [[
+          local t = require "tidegate.test"
+          local function policy(keys) return t.policy("token.lua", { now = 1700000000, keys = keys }) end
+          local function refused(p, why, ...)
+            local c = p:connect { bearer = p:token(...) }
+            assert.denied(401, c)
+            assert.equal(why, c.reason)
+          end
+          it("works", function()
+        ]] .. text .. "\nend)\n",
+      }
+    end
+    local function passes_with_tokens(text)
+      local code, out, err = run(tokens(text), { "test", "one_spec.lua" })
+      assert.equal(0, code, out .. err)
+    end
+
+    it("signs with every algorithm that tg.jwt verifies", function()
+      passes_with_tokens [[
+        for _, alg in ipairs { "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+          "ES384", "EdDSA" } do
+          local p = policy { main = t.key(alg) }
+          local query = { secret = alg:find "^HS" and "1" or nil }
+          local c = p:connect { bearer = p:token { sub = alg }, query = query }
+          assert.granted(c)
+          assert.same({ "of/" .. alg }, c.subscription.topics)
+          c = p:connect { bearer = p:token({ sub = alg }, { key = t.key(alg, "stranger") }), query = query }
+          assert.denied(401, c)
+          assert.equal("the token is signed with an unknown key (kid)",
+            p:connect { bearer = p:token({ sub = alg }, { key = t.key(alg, "stranger") }), query = query }.reason)
+          p:close()
+        end ]]
+    end)
+
+    it("makes tokens that a policy must refuse", function()
+      passes_with_tokens [[
+        local p = policy { main = t.key("RS256", "one") }
+        assert.granted(p:connect { bearer = p:token { sub = "ann" } })
+        refused(p, "the token has expired", { sub = "ann", exp = 1700000000 })
+        refused(p, "the token has no expiry (exp)", { sub = "ann", exp = false })
+        refused(p, "the token's signature is not valid", { sub = "ann" },
+          { key = t.key "RS256", header = { kid = "one" } })
+        refused(p, "the token's signature is not valid", { sub = "ann" }, { alg = "PS256" }) -- the key is for RS256
+        refused(p, "the token is signed with an unknown key (kid)", { sub = "ann" }, { header = { kid = "two" } })
+        refused(p, "the token's algorithm is not accepted", { sub = "ann" }, { header = { alg = "none" } })
+        refused(p, "the token's algorithm is not accepted", { sub = "ann" }, { header = { alg = "HS256" } })
+        refused(p, "the token is of another type (typ)", { sub = "ann" }, { header = { typ = "refresh" } })
+        assert.granted(p:connect { bearer = p:token({ sub = "ann" }, { header = { typ = false, kid = false } }) })
+        assert.faultless(p) ]]
+    end)
+
+    it("has sets of several keys, and several sets", function()
+      passes_with_tokens [[
+        local old, new = t.key("ES256", "old"), t.key("EdDSA", "new")
+        local p = policy { main = { old, new }, other = t.key "ES384" }
+        assert.granted(p:connect { bearer = p:token({ sub = "ann" }, "main") })
+        assert.granted(p:connect { bearer = p:token({ sub = "ann" }, { key = new }) })
+        assert.granted(p:connect { bearer = p:token({ sub = "ann" }, { key = t.key("EdDSA", "new") }) })
+        assert.granted(p:connect { bearer = p:token({ sub = "ann" }, { set = "other" }), query = { set = "other" } })
+        refused(p, "the token's signature is not valid", { sub = "ann" }, { set = "other" })
+        local rotated = p:with { keys = { main = new } }
+        refused(rotated, "the token is signed with an unknown key (kid)", { sub = "ann" }, { key = old }) ]]
+    end)
+
+    it("ends a stream when its token does", function()
+      passes_with_tokens [[
+        local p = policy { main = t.key "ES256" }
+        local c = p:connect { bearer = p:token { sub = "ann", exp = 1700000060 } }
+        p:at(1700000059)
+        assert.is_false(c:closed())
+        local other = p:connect { bearer = p:token { sub = "ben" } }
+        p:at(1700000061)
+        assert.is_true(c:closed())
+        assert.is_false(other:closed()) ]]
+    end)
+
+    it("says what is wrong with keys and tokens, and where", function()
+      passes_with_tokens [==[
+        for text, why in pairs {
+          ['t.key "RS128"'] = "case:1: 'RS128' is none of HS256, HS384",
+          ['t.key("ES256", 5)'] = "case:1: the key id: a text was expected",
+          ['t.hs256 "short"'] = "case:1: a secret of 32 to 1024 bytes was expected",
+          ['t.policy("token.lua", { keys = { m = 5 } })'] = 'case:1: keys.m: t.key("ES256"), or a list of such',
+          ['t.policy("token.lua", { keys = { m = {} } })'] = 'case:1: keys.m: t.key("ES256"), or a list of such',
+          ['t.policy("token.lua", { keys = { m = { t.key "ES256", t.key "HS256" } } })']
+            = "case:1: keys.m: secrets (HS) and public keys cannot share",
+          ['p():token {}'] = 'case:1: no such key: t.policy(file, { keys = { main = t.key "ES256" } })',
+          ['p { a = t.key "ES256" }:token({}, "b")'] = "case:1: no such key",
+          ['p { a = t.key "ES256", b = t.key "EdDSA" }:token {}'] = "case:1: there are several key sets",
+          ['p { a = t.key "ES256" }:token({}, { alg = "RS256" })'] = "case:1: a key for ES256 cannot sign with 'RS256'",
+          ['p { a = t.key "ES256" }:token({}, { exp = 5 })'] = "unknown option 'exp'; there are alg, header, key, set",
+        } do
+          local ok, err = pcall(load(text, "=case", "t", { t = t, p = policy }))
+          assert.is_false(ok, text)
+          assert.truthy(err:find(why, 1, true), err)
+        end ]==]
+    end)
+  end)
+
   it("keeps the clock where the spec puts it", function()
     passes [[ it("works", function()
       local at = p:with { now = 1700000000 }
@@ -167,6 +286,49 @@ describe("tidegate test", function()
       at:at(1800000000)
       assert.granted(at:connect { topics = { "a" }, bearer = "secret" })
     end) ]]
+  end)
+
+  it("has the policy asked again when a grant ends", function()
+    local code, out, err = run({
+      ["again.lua"] = [[
+        return { api = 1, queries = { level = "select level from level where login = $1" },
+          authenticate = function(req) return { sub = req.query.name } end,
+          subscribe = function(req, who)
+            local rows, err = db.query("level", who.sub)
+            if not rows then return nil, err end
+            if not rows[1] then return tg.deny(403, "gone") end
+            return { topics = { "level/" .. rows[1].level }, expires = os.time() + 300 }
+          end }
+      ]],
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("works", function()
+          local level, asked = { ann = 1, ben = 1 }, 0
+          local p = t.policy("again.lua", { now = 1700000000, db = { level = function(name)
+            asked = asked + 1
+            if level[name] == "away" then return nil, "away" end
+            return { level[name] and { level = level[name] } }
+          end } })
+          local ann, ben = p:connect { query = { name = "ann" } }, p:connect { query = { name = "ben" } }
+          level = { ann = 2 }
+          p:at(1700000299)
+          assert.equal(2, asked)
+          p:at(1700000300)
+          assert.equal(4, asked)
+          assert.same({ "level/2" }, ann.subscription.topics)
+          assert.is_true(ben:closed())
+          assert.equal("revoked", ben:events()[1].type)
+          p:publish { topic = "level/2", data = 1 }
+          assert.same({ 1 }, ann:data())
+          level = { ann = "away" }
+          p:at(1700000600)
+          assert.equal(5, asked)
+          assert.is_false(ann:closed()) -- nobody knows: it keeps what it has
+          assert.faultless(p)
+        end)
+      ]],
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
   end)
 
   it("stops a hook at its budget", function()

@@ -166,6 +166,18 @@ void broker_each_connection(const struct broker *b,
     }
 }
 
+void broker_clock_moved(struct broker *b)
+{
+    list_for_each_safe (it, next, &b->subscribers) {
+        subscriber_clock_moved(subscriber_of_node(it));
+    }
+}
+
+bool broker_reviewing(const struct broker *b)
+{
+    return b->reviews.under_way > 0 || !list_empty(&b->reviews.queue);
+}
+
 bool broker_disconnect(struct broker *b, uint64_t id)
 {
     struct subscriber *sub = subscriber_of_stream(b, id);

@@ -82,6 +82,11 @@ struct broker_connection {
 };
 void broker_each_connection(const struct broker *b,
                             void (*each)(void *ctx, const struct broker_connection *c), void *ctx);
+/* loop_set_unix_ms() was called: ends what has expired by that clock, has the policy asked again
+ * where a grant says so. */
+void broker_clock_moved(struct broker *b);
+/* Is the policy being asked about streams that are open, or about to be? */
+bool broker_reviewing(const struct broker *b);
 /* false: no such stream. */
 bool broker_disconnect(struct broker *b, uint64_t id);
 

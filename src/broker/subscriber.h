@@ -43,6 +43,8 @@ void subscriber_page_ready(struct list *waiter);
 void subscriber_drain_all(struct broker *b);
 /* Once a second: closes who is too far behind. */
 void subscriber_sweep(struct broker *b);
+/* The wall clock was set: what is due by it happens now. May end the stream. */
+void subscriber_clock_moved(struct subscriber *sub);
 void subscriber_describe(const struct subscriber *sub, struct broker_connection *out);
 struct subscriber *subscriber_of_node(struct list *all_node); /* in broker->subscribers */
 /* NULL: no stream of that id is open. */

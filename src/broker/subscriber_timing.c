@@ -145,6 +145,17 @@ void subscriber_set_grant_end(struct subscriber *sub, int64_t unix_ms)
     set_expiry(sub, &sub->grant_end, unix_ms, true);
 }
 
+void subscriber_clock_moved(struct subscriber *sub)
+{
+    struct expiry *both[] = {sub->grant_end, sub->expiry}; /* the second may end the stream */
+    for (size_t i = 0; i < 2; i++) {
+        if (both[i] && list_linked(&both[i]->due.node)) { /* else it has happened */
+            deadline_disarm(&both[i]->due);
+            on_expiry(&both[i]->due);
+        }
+    }
+}
+
 void subscriber_clear_timing(struct subscriber *sub)
 {
     clear_pace(sub);

@@ -8,6 +8,7 @@
 #include "lua/lua_json.h"
 #include "lua/lua_policy_file.h"
 #include "lua/test_fakes.h"
+#include "lua/test_keys.h"
 #include "lua/test_questions.h"
 #include "lua/test_values.h"
 #include "lua/workbench.h"
@@ -15,14 +16,12 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <limits.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 16 * 1024, KEYS_MAX = 16 };
+enum { READ_BYTES = 16 * 1024 };
 
 static const char bench_type[] = "tidegate.test.bench", client_type[] = "tidegate.test.client";
 
@@ -54,57 +53,22 @@ static void prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* {name = secret} at `arg` -> sets of one secret each; how many */
-static size_t read_keys(lua_State *L, int arg, struct keyset_options *out)
-{
-    size_t n = 0;
-    if (lua_isnoneornil(L, arg)) {
-        return 0;
-    }
-    luaL_checktype(L, arg, LUA_TTABLE);
-    lua_pushnil(L);
-    while (lua_next(L, arg)) {
-        luaL_argcheck(L, n < KEYS_MAX, arg, "too many keys");
-        luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING, arg,
-                      "texts were expected");
-        out[n++] = (struct keyset_options){
-            .name = lua_tostring(L, -2), .source = KEY_SECRET, .where = lua_tostring(L, -1)};
-        lua_pop(L, 1); /* the table holds both */
-    }
-    return n;
-}
-
-/* hs256(secret, text) -> HMAC with SHA-256 (RFC 7518, 3.2), as bytes */
-static int l_hs256(lua_State *L)
-{
-    size_t key_len, n;
-    unsigned char mac[EVP_MAX_MD_SIZE];
-    unsigned mac_len = 0;
-    const char *key = luaL_checklstring(L, 1, &key_len);
-    const char *text = luaL_checklstring(L, 2, &n);
-    luaL_argcheck(L, key_len <= INT_MAX, 1, "too long");
-    if (!HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)text, n, mac, &mac_len)) {
-        return luaL_error(L, "HMAC failed");
-    }
-    lua_pushlstring(L, (const char *)mac, mac_len);
-    return 1;
-}
-
-/* open(file, unix_ms, respond, keys) -> bench | nil, text; respond: see test_fakes.h */
+/* open(file, unix_ms, respond, keys) -> bench | nil, text; respond: see test_fakes.h, keys: see
+ * test_keys.h */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
-    struct keyset_options keys[KEYS_MAX];
+    lua_settop(L, 4);
     luaL_checktype(L, 3, LUA_TFUNCTION);
-    size_t key_count = read_keys(L, 4, keys);
     if (!realpath(luaL_checkstring(L, 1), file)) {
         int why = errno;
         lua_pushnil(L);
         lua_pushfstring(L, "%s: %s", lua_tostring(L, 1), strerror(why));
         return 2;
     }
+    struct test_keys *keys = test_keys_push(L, 4);
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
@@ -113,13 +77,15 @@ static int l_open(lua_State *L)
     struct workbench_options options = {.config = opt->config,
                                         .policy = file,
                                         .unix_ms = luaL_optinteger(L, 2, 0),
-                                        .keys = key_count ? keys : NULL,
-                                        .key_count = key_count,
+                                        .keys = keys->n ? keys->sets : NULL,
+                                        .key_count = keys->n,
                                         .queries = test_fakes_queries(),
                                         .prepare = prepare,
                                         .extend = test_fakes_extend,
                                         .ctx = b->fakes};
-    return workbench_open(&b->w, &options, &e) ? fail(L, e.text) : 1;
+    int rc = workbench_open(&b->w, &options, &e);
+    test_keys_close(keys);
+    return rc ? fail(L, e.text) : 1;
 }
 
 static int l_close(lua_State *L)
@@ -170,6 +136,13 @@ static int l_turn(lua_State *L)
 static int l_settled(lua_State *L)
 {
     lua_pushboolean(L, workbench_settled(check_bench(L)));
+    return 1;
+}
+
+/* b:reviewing() -> is the policy being asked about open streams, or about to be? */
+static int l_reviewing(lua_State *L)
+{
+    lua_pushboolean(L, broker_reviewing(workbench_broker(check_bench(L))));
     return 1;
 }
 
@@ -323,6 +296,7 @@ static int l_native(lua_State *L)
         {"close", l_close},
         {"turn", l_turn},
         {"settled", l_settled},
+        {"reviewing", l_reviewing},
         {"set_time", l_set_time},
         {"insert", l_insert},
         {"connections", l_connections},
@@ -340,9 +314,10 @@ static int l_native(lua_State *L)
     };
     make_type(L, bench_type, bench);
     make_type(L, client_type, client);
+    test_keys_open(L);
     static const luaL_Reg functions[] = {{"open", l_open},
                                          {"seconds", l_seconds},
-                                         {"hs256", l_hs256},
+                                         {"key", test_keys_new},
                                          {"events_path", l_events_path},
                                          {NULL, NULL}};
     lua_newtable(L);
@@ -372,6 +347,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
         {"tidegate.test.request", "scripts/lib/test_request.lua"},
+        {"tidegate.test.tokens", "scripts/lib/test_tokens.lua"},
         {"tidegate.eval", "scripts/lib/eval.lua"}};
     /* no struct lua_vm: lua_json is used here outside a policy, where nothing has a budget */
     memset(lua_getextraspace(L), 0, LUA_EXTRASPACE);

@@ -43,7 +43,8 @@ void workbench_turn(struct workbench *w);
 void workbench_wait(struct workbench *w);
 /* Nothing is on its way: no publish, no event that a stream has not considered. */
 bool workbench_settled(const struct workbench *w);
-/* From now on it is that time, Unix milliseconds; 0: the machine's clock. */
+/* From now on it is that time, Unix milliseconds; 0: the machine's clock. Streams that have expired
+ * by it end; the policy is going to be asked about those whose grant says so. */
 void workbench_set_time(struct workbench *w, int64_t unix_ms);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The
  * broker sees a trusted proxy: X-Forwarded-For says who the client is. */
