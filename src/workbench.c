@@ -159,6 +159,7 @@ static int load(struct workbench *w, const struct workbench_options *opt, struct
     }
     workbench_set_time(w, opt->unix_ms);
     w->options.policy.file = opt->policy ? opt->policy : w->options.policy.file;
+    w->options.policy.auth_open = w->options.policy.auth_open || opt->auth_open;
     w->options.policy.extend = opt->extend;
     w->options.policy.extend_ctx = opt->ctx;
     if (opt->prepare) {
@@ -217,8 +218,11 @@ bool workbench_settled(const struct workbench *w)
 
 void workbench_set_time(struct workbench *w, int64_t unix_ms)
 {
+    int64_t before = loop_unix_ms(w->loop);
     loop_set_unix_ms(w->loop, unix_ms);
+    int64_t passed = loop_unix_ms(w->loop) - before;
     if (w->built) {
+        lua_cache_age(w->cache, passed > 0 ? (uint64_t)passed : 0);
         broker_clock_moved(w->broker);
     }
 }

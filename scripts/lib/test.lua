@@ -39,7 +39,7 @@ t.key, t.hs256 = tokens.key, tokens.hs256
 
 -- policies ---------------------------------------------------------------------------------------
 
-local policy_options = { now = true, db = true, http = true, keys = true }
+local policy_options = { now = true, db = true, http = true, keys = true, auth = true }
 
 -- What the policy's db.query() and http.get() get: JSON of a value, or nil and an error.
 local function responder(options)
@@ -79,7 +79,7 @@ end
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
 --- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.key "ES256" or a list },
---- instead of the configuration's).
+--- instead of the configuration's), auth ("open": the policy may do without `authenticate`).
 function t.policy(file, options)
   options = options or {}
   check_keys(options, policy_options, 2)
@@ -92,7 +92,10 @@ end
 function Policy.open(file, options, level)
   local now = options.now and math.floor(options.now * 1000) or 0
   local keys = tokens.lists(options.keys, level + 1)
-  local bench, err = native.open(file, now, responder(options), tokens.sets(keys))
+  if options.auth ~= nil and options.auth ~= "open" then
+    error("auth: \"open\" was expected, or nothing", level)
+  end
+  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open")
   if not bench then
     error(err, level)
   end
@@ -135,7 +138,7 @@ function Policy:token(claims, options)
 end
 
 --- From now on it is that time: Unix seconds. Streams end whose identity has expired; `subscribe` has been asked again
---- about those whose grant has, and their clients' `subscription` is what it says now.
+--- about those whose grant has, and their clients' `subscription` is what it says now. Values of cache.fetch age.
 function Policy:at(now)
   self.now = now
   self.bench:set_time(math.floor(now * 1000))

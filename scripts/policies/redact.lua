@@ -1,15 +1,16 @@
 -- One stream of orders, shown with different detail to different roles. Formats see the event and
 -- the params, never the connection; an error in one means "not delivered", never "delivered whole".
-
--- EXAMPLE VALUES: bearer tokens and whom they stand for. Replace them.
-local TOKENS = {
-  ["example-admin-token"] = { sub = "ada", role = "admin" },
-  ["example-support-token"] = { sub = "sam", role = "support" },
-  ["example-viewer-token"] = { sub = "vic", role = "viewer", region = true },
-}
+--
+--   keys = { main = { jwks_url = "https://id.example/.well-known/jwks.json" } },
+--
+-- Tokens say who somebody is (`sub`), in which role (admin, support, viewer), and of a viewer
+-- whether regions may be shown (`region`).
 
 ---@type tg.Policy
-local P = { api = 1, version = "redact-2" }
+local P = { api = 1, version = "redact-3" }
+
+-- Where tokens come from: yours.
+local TOKENS = { keys = "main", alg = { "ES256" }, iss = "https://id.example", aud = "tidegate", leeway = 30 }
 
 -- role -> format
 local FORMATS = { admin = "raw", support = "masked", viewer = "public" }
@@ -31,11 +32,11 @@ P.formats = {
 }
 
 function P.authenticate(req)
-  local known = req.bearer and TOKENS[req.bearer]
-  if not known then
-    return tg.deny(401, "unknown token")
+  local claims, err = tg.jwt(req.bearer or req.cookies.access_token, TOKENS) -- an EventSource sets no headers
+  if not claims then
+    return tg.deny(401, err or "a token was expected")
   end
-  return { sub = known.sub, role = known.role, region = known.region or false }
+  return { sub = claims.sub, role = claims.role, region = claims.region == true, expires = claims.exp }
 end
 
 function P.subscribe(_, who)

@@ -1,6 +1,7 @@
 -- `tidegate test` and `tidegate eval`: policies tried out by those who write them.
 local json = require "dkjson"
 local tidegate = require "support.tidegate"
+local uv = require "luv"
 
 local POLICY = [[
 local P = { api = 1 }
@@ -262,6 +263,7 @@ describe("tidegate test", function()
           ['t.key("ES256", 5)'] = "case:1: the key id: a text was expected",
           ['t.hs256 "short"'] = "case:1: a secret of 32 to 1024 bytes was expected",
           ['t.policy("token.lua", { keys = { m = 5 } })'] = 'case:1: keys.m: t.key("ES256"), or a list of such',
+          ['t.policy("token.lua", { auth = true })'] = 'case:1: auth: "open" was expected',
           ['t.policy("token.lua", { keys = { m = {} } })'] = 'case:1: keys.m: t.key("ES256"), or a list of such',
           ['t.policy("token.lua", { keys = { m = { t.key "ES256", t.key "HS256" } } })']
             = "case:1: keys.m: secrets (HS) and public keys cannot share",
@@ -378,7 +380,15 @@ describe("tidegate test", function()
     }, { "test", "one_spec.lua" }))))
   end)
 
-  it("runs the example specs", function()
+  it("runs the example specs, one for each example", function()
+    local scan, n = assert(uv.fs_scandir(SPEC_SOURCE_DIR .. "/scripts/policies")), 0
+    for name in uv.fs_scandir_next, scan do
+      local example = name:match "^(.*)%.lua$"
+      n = n + (example and 1 or 0)
+      local path = ("%s/scripts/policies/spec/%s_spec.lua"):format(SPEC_SOURCE_DIR, example)
+      assert.truthy(not example or uv.fs_stat(path), name)
+    end
+    assert.is_true(n >= 5)
     local code, out, err = tidegate.run(tidegate.binary(), {
       args = { "test", SPEC_SOURCE_DIR .. "/scripts/policies/spec" }, cwd = SPEC_SOURCE_DIR,
     })

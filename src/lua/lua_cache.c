@@ -25,6 +25,7 @@ struct lua_cache {
     struct value_cache *values;
     struct flights *flights;
     uint64_t random;
+    uint64_t ahead_ms; /* of the loop's clock: see lua_cache_age() */
 };
 
 /* Of one call that owns or awaits a flight; on the coroutine's stack as a userdata to be closed, so
@@ -53,6 +54,11 @@ static int fetch_close(lua_State *L)
         flight_end(own, own->at_death);
     }
     return 0;
+}
+
+static uint64_t now_ms(const struct lua_cache *c)
+{
+    return loop_now(c->loop) + c->ahead_ms;
 }
 
 static void update_figures(struct lua_cache *c)
@@ -87,7 +93,7 @@ static bool push_stale(lua_State *L, const struct fetch *own)
     struct lua_cache *c = own->cache;
     struct cached_value v;
     struct slice key = key_of(L);
-    uint64_t now = loop_now(c->loop);
+    uint64_t now = now_ms(c);
     if (!own->stale_ms || !value_cache_get(c->values, key, &v) ||
         now >= v.expired_at + own->stale_ms) {
         return false;
@@ -139,7 +145,7 @@ static int landed(lua_State *L, struct fetch *own, int value)
     own->at_death = FLIGHT_FAILED; /* those who wait would only get the same */
     lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
     value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
-                    loop_now(c->loop) + ms);
+                    now_ms(c) + ms);
     update_figures(c);
     flight_end(own, FLIGHT_LANDED);
     return push_value(L, strbuf_slice(&f->text)); /* a copy, as everybody else gets */
@@ -288,7 +294,7 @@ static int l_fetch(lua_State *L)
     luaL_checktype(L, ARG_FN, LUA_TFUNCTION);
     lua_settop(L, ARG_FN);
     read_times(L, &own);
-    uint64_t now = loop_now(c->loop);
+    uint64_t now = now_ms(c);
     if (value_cache_get(c->values, key, &v) && is_good(&v, &own, now)) {
         c->metrics->cache_hits += now < v.expired_at ? 1 : 0;
         c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
@@ -326,6 +332,11 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
     hash_key_init(&seed);
     c->random = hash_bytes(&seed, "seed", 4) | 1U;
     return c;
+}
+
+void lua_cache_age(struct lua_cache *c, uint64_t ms)
+{
+    c->ahead_ms += ms;
 }
 
 void lua_cache_free(struct lua_cache *c)

@@ -26,6 +26,8 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
                                 const struct lua_cache_limits *limits);
 /* NULL is fine. */
 void lua_cache_free(struct lua_cache *c);
+/* From now on all values are that much older, for tools that set the clock. */
+void lua_cache_age(struct lua_cache *c, uint64_t ms);
 
 /* Inside a body: pushes the library table `cache` of policies. */
 void lua_cache_open(struct lua_State *L);

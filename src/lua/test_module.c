@@ -53,14 +53,14 @@ static void prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys) -> bench | nil, text; respond: see test_fakes.h, keys: see
- * test_keys.h */
+/* open(file, unix_ms, respond, keys, auth_open) -> bench | nil, text; respond: see test_fakes.h,
+ * keys: see test_keys.h */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
-    lua_settop(L, 4);
+    lua_settop(L, 5);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     if (!realpath(luaL_checkstring(L, 1), file)) {
         int why = errno;
@@ -76,6 +76,7 @@ static int l_open(lua_State *L)
     b->fakes = test_fakes_new(L);
     struct workbench_options options = {.config = opt->config,
                                         .policy = file,
+                                        .auth_open = lua_toboolean(L, 5),
                                         .unix_ms = luaL_optinteger(L, 2, 0),
                                         .keys = keys->n ? keys->sets : NULL,
                                         .key_count = keys->n,

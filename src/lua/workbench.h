@@ -20,6 +20,7 @@ struct workbench;
 struct workbench_options {
     const struct config *config; /* borrowed for the workbench's life */
     const char *policy;          /* the file to load, instead of the configuration's; NULL: that */
+    bool auth_open;              /* the policy may do without `authenticate`, whatever `config` says */
     int64_t unix_ms;             /* the time it is; 0: the machine's clock goes on */
     /* Key sets instead of the configuration's; NULL: those. */
     const struct keyset_options *keys;
@@ -44,7 +45,8 @@ void workbench_wait(struct workbench *w);
 /* Nothing is on its way: no publish, no event that a stream has not considered. */
 bool workbench_settled(const struct workbench *w);
 /* From now on it is that time, Unix milliseconds; 0: the machine's clock. Streams that have expired
- * by it end; the policy is going to be asked about those whose grant says so. */
+ * by it end, the policy is going to be asked about those whose grant says so, and cached values
+ * age. */
 void workbench_set_time(struct workbench *w, int64_t unix_ms);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The
  * broker sees a trusted proxy: X-Forwarded-For says who the client is. */
