@@ -4,8 +4,13 @@
 ---
 ---   local t = require "tidegate.test"
 ---   describe("tenant policy", function()
----     local p = t.policy("tenant.lua", { now = 1700000000, db = { entitled = function(tenant) return { ... } end } })
----     it("wants a token", function() assert.denied(401, p:connect { topics = { "orders" } }) end)
+---     local p = t.policy("tenant.lua", {
+---       now = 1700000000, keys = { main = t.key "ES256" }, db = { entitled = function(tenant) return { ... } end },
+---     })
+---     it("wants a token", function()
+---       assert.denied(401, p:connect { topics = { "orders" } })
+---       assert.granted(p:connect { topics = { "orders" }, bearer = p:token { sub = "ann", tenant = "acme" } })
+---     end)
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local tokens = require "tidegate.test.tokens"

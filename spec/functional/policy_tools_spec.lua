@@ -380,6 +380,19 @@ describe("tidegate test", function()
     }, { "test", "one_spec.lua" }))))
   end)
 
+  it("does what the README shows of tokens", function()
+    local function text(path)
+      local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
+      return f:read "a"
+    end
+    local code, out, err = run({
+      ["redact.lua"] = text "scripts/policies/redact.lua",
+      ["one_spec.lua"] = 'local t = require "tidegate.test"\nit("works", function()\n'
+        .. assert(text "README.md":match '```lua\n(local p = t%.policy%("redact.-)```') .. "end)",
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
   it("runs the example specs, one for each example", function()
     local scan, n = assert(uv.fs_scandir(SPEC_SOURCE_DIR .. "/scripts/policies")), 0
     for name in uv.fs_scandir_next, scan do

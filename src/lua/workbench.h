@@ -20,7 +20,7 @@ struct workbench;
 struct workbench_options {
     const struct config *config; /* borrowed for the workbench's life */
     const char *policy;          /* the file to load, instead of the configuration's; NULL: that */
-    bool auth_open;              /* the policy may do without `authenticate`, whatever `config` says */
+    bool auth_open;              /* `authenticate` may be missing, whatever `config` says */
     int64_t unix_ms;             /* the time it is; 0: the machine's clock goes on */
     /* Key sets instead of the configuration's; NULL: those. */
     const struct keyset_options *keys;
