@@ -15,12 +15,13 @@ static void on_idle(uv_idle_t *idle)
     struct sqlite_gather *g = container_of(idle, struct sqlite_gather, idle);
     size_t waiting = *g->waiting;
     g->passed++;
+    bool late = uv_hrtime() - g->since_ns > LONG_NS;
     bool more = waiting > g->seen && waiting < g->enough && g->passed < TURNS_MAX;
     g->seen = waiting;
-    if (g->passed < g->turns || more) {
+    if (!late && (g->passed < g->turns || more)) {
         return;
     }
-    g->skip = uv_hrtime() - g->since_ns > LONG_NS ? SKIP : 0;
+    g->skip = late ? SKIP : 0;
     sqlite_gather_stop(g);
     g->begin(g->ctx);
 }
