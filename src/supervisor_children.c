@@ -131,8 +131,8 @@ unsigned children_running(const struct supervisor *s)
 void supervisor_drain(struct supervisor *s)
 {
     if (!s->draining) {
-        restart_stop(s, "the supervisor was told to stop");
         s->draining = true;
+        restart_stop(s, "the supervisor was told to stop");
         s->kill_ms =
             supervisor_now_ms() + (uint64_t)s->cfg->drain.timeout_s * 1000 + DRAIN_EXTRA_MS;
         log_info("supervisor", "draining", LOG_F(log_uint("workers", children_running(s))));
@@ -208,8 +208,11 @@ static void on_end(struct supervisor *s, unsigned number, int status)
         worsen(s, number ? code : 0);
         return;
     }
-    if (number == 0 && code == 0) { /* it was asked to */
-        c->due_ms = supervisor_now_ms();
+    if (number == 0 && s->admin.fd < 0) { /* the new configuration has none */
+        return;
+    }
+    if (number == 0 && (code == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM))) {
+        c->due_ms = supervisor_now_ms(); /* it was asked to, perhaps before it listened to that */
         return;
     }
     log_end(number, status);

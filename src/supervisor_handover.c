@@ -79,8 +79,8 @@ static json_t *state_json(const struct supervisor *s)
                                         "wake", s->wake_fds[i], "backend", s->backends[i].socket.fd,
                                         "backend_path", s->backends[i].path_fd));
     }
-    return json_pack("{s:i, s:i, s:o?, s:o, s:o}", "shared", s->shared_fd, "admin_pid",
-                     (int)s->children[0].pid, "admin",
+    return json_pack("{s:i, s:i, s:i, s:o?, s:o, s:o}", "shared", s->shared_fd, "count",
+                     (int)s->count, "admin_pid", (int)s->children[0].pid, "admin",
                      s->admin.fd >= 0 ? socket_json(&s->admin, s->admin_text) : NULL, "listen",
                      listen, "workers", workers);
 }
@@ -184,8 +184,9 @@ static void take_shared(struct supervisor *s, int fd)
 static int take(struct supervisor *s, const json_t *state, struct err *e)
 {
     const json_t *admin = json_object_get(state, "admin");
-    int pid = integer(state, "admin_pid");
+    int pid = integer(state, "admin_pid"), count = integer(state, "count");
     s->children[0].pid = pid > 0 ? pid : 0;
+    s->roll.before = count > 0 && count <= WORKERS_MAX ? (unsigned)count : 0; /* 0: not said */
     take_shared(s, integer(state, "shared"));
     take_workers(s, json_object_get(state, "workers"));
     int rc = json_is_object(admin) ? take_socket(admin, &s->admin, &s->admin_text, e) : 0;

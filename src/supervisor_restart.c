@@ -25,11 +25,40 @@ bool restart_active(const struct supervisor *s)
     return s->roll.stage != ROLL_IDLE;
 }
 
+/* After a failure there are as many workers as before, and those that a restart added and that have
+ * come up. Who is not there has crashed, perhaps before the takeover, which knows of processes only:
+ * it is started. A place that nobody takes must not accept, or its clients would wait for ever. */
+static void go_on(struct supervisor *s)
+{
+    unsigned count = s->roll.before;
+    for (unsigned i = 1; i <= WORKERS_MAX; i++) {
+        count = s->children[i].pid && i > count ? i : count;
+    }
+    for (unsigned i = 1; i <= WORKERS_MAX; i++) {
+        struct child *c = &s->children[i];
+        if (i > count) {
+            c->due_ms = 0;
+            sockets_close_slot(s, i);
+        } else if (!c->pid && !c->due_ms) {
+            c->due_ms = supervisor_now_ms();
+        }
+    }
+    if (count != s->count) {
+        s->count = s->shared->count = count;
+        if (s->children[0].pid) { /* the next one knows of them */
+            (void)kill(s->children[0].pid, SIGTERM);
+        }
+    }
+}
+
 static void finish(struct supervisor *s, const char *why)
 {
     struct roll *r = &s->roll;
     if (r->check_output >= 0) {
         close(r->check_output);
+    }
+    if (why && !s->draining) {
+        go_on(s);
     }
     *r = (struct roll){.check_output = -1};
     if (why) {
@@ -86,7 +115,9 @@ void restart_begin(struct supervisor *s)
              LOG_F(log_str("program", s->argv[0])));
     s->shared->restart = RESTART_RUNNING;
     s->shared->restarts++;
-    *r = (struct roll){.stage = ROLL_CHECK, .until_ms = supervisor_now_ms() + CHECK_MS};
+    *r = (struct roll){.stage = ROLL_CHECK,
+                       .until_ms = supervisor_now_ms() + CHECK_MS,
+                       .before = s->count};
     r->check_output = memfd_create("tidegate-check", MFD_CLOEXEC);
     pid_t pid = r->check_output < 0 ? -1 : fork();
     if (pid == 0) {
@@ -122,7 +153,7 @@ void restart_check_ended(struct supervisor *s, int status)
 void restart_continue(struct supervisor *s, const struct err *e)
 {
     s->shared->restart = RESTART_RUNNING;
-    s->roll = (struct roll){.stage = ROLL_NEXT, .check_output = -1};
+    s->roll = (struct roll){.stage = ROLL_NEXT, .check_output = -1, .before = s->roll.before};
     if (s->children[0].pid) {
         (void)kill(s->children[0].pid, SIGTERM); /* a new one starts when it has ended */
     } else if (s->admin.fd >= 0) {
@@ -142,8 +173,6 @@ static void give_back(struct supervisor *s)
         c->retiring = 0;
         c->due_ms = 0;
         s->shared->workers[s->roll.number - 1].pid = (int)c->pid;
-    } else if (!c->pid && !c->due_ms) { /* it has crashed meanwhile */
-        c->due_ms = supervisor_now_ms();
     }
 }
 

@@ -43,6 +43,7 @@ struct roll {
     pid_t check_pid;  /* 0: no check runs */
     int check_output; /* what it has to say; -1: none */
     unsigned number;  /* of the worker that is being replaced; 0: none yet */
+    unsigned before;  /* workers there should be when it was asked for */
     uint64_t until_ms;
 };
 

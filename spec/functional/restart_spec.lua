@@ -204,6 +204,80 @@ describe("a rolling restart", function()
     assert.equal("once more", c:next().data)
   end)
 
+  it("that fails leaves as many workers as there were, and starts those that had crashed", function()
+    local broker = start()
+    local good = broker:read_file "policy.lua"
+    local function break_policy()
+      broker:write_file("policy.lua", (good:gsub("api = 1,", 'api = 1, setup = function() error "cannot" end,')))
+    end
+    break_policy()
+    uv.kill(pids(broker)[2], "sigkill")
+    local function ends()
+      local n = 0
+      for _, line in ipairs(broker:log_lines()) do
+        n = n + (line.msg == "worker ended" and line.number == "2" and 1 or 0)
+      end
+      return n
+    end
+    eventually("worker 2 is to be started again in a second or two", function() return ends() >= 5 end, 30)
+    broker.config.workers = 3
+    broker:write_conf()
+    broker:signal "USR2"
+    assert.matches("worker 1", wait_restart(broker, 1, "failed"), 1, true)
+    broker:write_file("policy.lua", good)
+    local function all_well()
+      eventually("both serve", function()
+        local ok, s = pcall(status, broker)
+        return ok and #s.workers == 2 and s.workers[2].pid ~= 0 and http.get(broker.admin, "/readyz").status == 200
+      end, 30)
+    end
+    all_well()
+    for i = 1, 20 do -- nobody waits for a third one
+      sse.open(broker, { topic = "a", timeout = 5 })
+      broker:publish("a", "n" .. i)
+    end
+    break_policy()
+    broker.config.workers = 1
+    broker:write_conf()
+    broker:signal "USR2"
+    assert.matches("worker 1", wait_restart(broker, 2, "failed"), 1, true)
+    broker:write_file("policy.lua", good)
+    all_well()
+    uv.kill(pids(broker)[2], "sigkill")
+    all_well()
+  end)
+
+  it("takes the admin listener away and brings it back", function()
+    local broker = start()
+    local c = sse.open(broker, { topic = "a" })
+    broker.config.admin = { raw = "false" }
+    broker:write_conf()
+    broker:signal "USR2"
+    eventually("it is done", function() return broker:logged { msg = "restarted" } end, 60)
+    assert.equal("closed", c:wait_end())
+    assert.is_nil((http.connect(broker.admin)))
+    c = sse.open(broker, { topic = "a" })
+    broker:publish("a", "x")
+    assert.equal("x", c:next().data)
+    broker.config.admin = "127.0.0.1:0"
+    broker:write_conf()
+    broker:signal "USR2"
+    eventually("the second is done", function()
+      local n = 0
+      for _, line in ipairs(broker:log_lines()) do
+        n = n + (line.msg == "restarted" and 1 or 0)
+      end
+      return n == 2
+    end, 60)
+    broker:read_addresses()
+    eventually("it answers again", function()
+      local ok, r = pcall(http.get, broker.admin, "/readyz")
+      return ok and r.status == 200
+    end)
+    assert.is_nil(broker:logged { msg = "admin process ended" })
+    assert.is_nil(broker:logged { msg = "the admin process cannot start" })
+  end)
+
   it("loses nothing, doubles nothing and refuses nobody while publishers and subscribers go on", function()
     local broker = start { config = { workers = 3 } }
     local load = steady_load.new(broker, { publishers = 6, subscribers = 18 })
