@@ -50,6 +50,23 @@ describe("the metrics of several workers", function()
     assert.equal(10, v['tidegate_worker_streams{worker="1"}'])
   end)
 
+  it("tell whether any of them is in trouble", function()
+    local function gauges(values)
+      local lines = {}
+      for name, value in pairs(values) do
+        lines[#lines + 1] = ("# HELP tidegate_%s X.\n# TYPE tidegate_%s gauge\ntidegate_%s %d\n"):format(name, name, name,
+          value)
+      end
+      return table.concat(lines)
+    end
+    local v = sum(3, { {
+      gauges { database_up = 1, policy_rolled_back = 0, key_sets = 2, key_sets_unavailable = 0 },
+      gauges { database_up = 0, policy_rolled_back = 1, key_sets = 2, key_sets_unavailable = 1 },
+      gauges { database_up = 1, policy_rolled_back = 1, key_sets = 2, key_sets_unavailable = 1 } } })
+    assert.same({ 0, 1, 2, 1 }, { v.tidegate_database_up, v.tidegate_policy_rolled_back, v.tidegate_key_sets,
+      v.tidegate_key_sets_unavailable })
+  end)
+
   it("go on counting over the end of a process, however much its successor has counted", function()
     local before = { page({ a = 5, streams = 9, t = 4 }, 1.5), page { a = 100 } }
     for _, first in ipairs { 0, 1, 5, 500 } do

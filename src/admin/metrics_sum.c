@@ -59,6 +59,10 @@ static enum rule rule_of(const char *name)
         {"tidegate_store_size_bytes", RULE_MAX},
         {"tidegate_store_tail_lag_events", RULE_MAX},
         {"tidegate_store_xmin_age", RULE_MAX},
+        {"tidegate_policy_rolled_back", RULE_MAX},
+        {"tidegate_key_sets", RULE_MAX}, /* each has the same ones */
+        {"tidegate_key_sets_unavailable", RULE_MAX},
+        {"tidegate_database_up", RULE_MIN},
         {"tidegate_store_healthy", RULE_MIN},
         {"tidegate_ready", RULE_MIN},
         {"process_start_time_seconds", RULE_MIN},
