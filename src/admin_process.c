@@ -2,6 +2,7 @@
 
 #include "admin/admin_workers.h"
 #include "base/logging.h"
+#include "broker/policy.h"
 #include "net/http_server.h"
 #include "net/listener.h"
 #include "server_options.h"
@@ -56,6 +57,8 @@ void admin_backend_close(struct admin_backend *b)
     }
 }
 
+enum { TRIAL_PATIENCE = 10 };
+
 struct process {
     const struct admin_process *given;
     struct loop *loop;
@@ -73,7 +76,9 @@ static struct admin_worker_info info_of(void *ctx, unsigned index)
 {
     const struct process *p = ctx;
     const struct worker_state *st = &p->given->shared->workers[index];
-    return (struct admin_worker_info){.pid = st->pid, .starts = st->starts};
+    int pid = st->pid;
+    return (struct admin_worker_info){
+        .pid = pid, .ready = pid && st->ready_pid == pid, .starts = st->starts};
 }
 
 static struct admin_restart restart_of(void *ctx)
@@ -107,6 +112,15 @@ static void on_stop(void *ctx, int signum)
     }
 }
 
+/* Running the file, `setup` and `reload` have a budget of time on the processor each, `setup` may
+ * wait besides; the trial asks 16 questions at a time, each of which may wait. */
+static uint64_t load_timeout_ms(const struct config *cfg)
+{
+    uint64_t budgets = 3 * (uint64_t)cfg->policy.load_cpu_ms;
+    uint64_t questions = TRIAL_PATIENCE * (uint64_t)cfg->policy.subscribe_timeout_ms;
+    return POLICY_SETUP_TIMEOUT_MS + budgets + questions;
+}
+
 int admin_process_run(const struct config *cfg, const struct admin_process *given)
 {
     struct process p = {.given = given};
@@ -124,6 +138,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
         p.admin = (struct admin_workers){.loop = p.loop,
                                          .server = &p.server,
                                          .count = given->count,
+                                         .load_timeout_ms = load_timeout_ms(cfg),
                                          .sum = metrics_sum_new(given->count),
                                          .where = where,
                                          .info = info_of,

@@ -31,7 +31,7 @@ static struct question ask(struct loop *loop, const struct address *where, const
                            const char *target)
 {
     struct question q = {0};
-    backend_call(loop, where, method, target, 0, on_answer, &q);
+    backend_call(loop, where, method, target, BACKEND_CALL_TIMEOUT_MS, 0, on_answer, &q);
     loop_run(loop);
     return q;
 }

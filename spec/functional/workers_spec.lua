@@ -1,6 +1,7 @@
 -- Several workers on one address and one store: to clients they are one broker.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local http_server = require "support.http_server"
 local sse = require "support.sse"
 local steady_load = require "support.steady_load"
 local tidegate = require "support.tidegate"
@@ -271,6 +272,72 @@ describe("several workers", function()
     assert.equal(404, order("/connections/9-1/resubscribe").status)
     assert.equal(404, order("/connections/" .. id .. "/other").status)
     c:close()
+  end)
+
+  it("answer orders also while one of them does not run, and say which", function()
+    local broker = start()
+    local by_worker = one_on_each(broker, WORKERS)
+    local ids = {}
+    for _, found in ipairs(connections(broker)) do
+      ids[found.worker] = found.id
+    end
+    broker:write_file("policy.lua", "return nonsense(")
+    local old = pid_of(broker, 2)
+    uv.kill(old, "sigkill")
+    by_worker[2]:wait_end()
+    local function order(method, path)
+      eventually("worker 2 waits to be started", function() return pid_of(broker, 2) == 0 end)
+      local r = http.request(broker.admin, method, path)
+      assert.equal(503, r.status, path .. ": " .. r.body)
+      return r.json
+    end
+    for _, what in ipairs { { "DELETE", ids[2] }, { "POST", ids[2] .. "/resubscribe" } } do
+      assert.matches("Worker 2 does not", order(what[1], "/connections/" .. what[2]).detail, 1, true)
+    end
+    for _, path in ipairs { "/policy/resubscribe", "/policy/reload" } do
+      local r = order("POST", path)
+      assert.equal(path == "/policy/reload" and "nothing-done" or "mixed", r.result)
+      assert.same({ 2, "string", WORKERS }, { r.workers[2].worker, type(r.workers[2].error), #r.workers })
+    end
+    broker:write_file("policy.lua", tidegate.OPEN_POLICY)
+    eventually("it is back", function() return http.get(broker.admin, "/readyz").status == 200 end, 20)
+    assert.equal(202, http.request(broker.admin, "POST", "/connections/" .. ids[1] .. "/resubscribe").status)
+  end)
+
+  it("wait for a policy that takes long to load, and say who has it where not all do", function()
+    local calls = 0
+    local server = http_server.start(function(_, client)
+      calls = calls + 1
+      local n = calls
+      local late = uv.new_timer()
+      late:start(n == 1 and 3300 or 0, 0, function() -- longer than other orders may take
+        late:close()
+        http_server.answer(client, { status = n == 4 and 500 or 200 })
+      end)
+    end)
+    finally(function() server:stop() end)
+    local broker = start { config = { workers = 2,
+      http_targets = { app = { url = server.url, timeout_ms = 10000 } } } }
+    local function reload()
+      local c = http.connect(broker.admin)
+      c:send(http.render("POST", "/policy/reload", { ["Content-Length"] = "0" }))
+      eventually("it is answered", function() -- the server lives in this process
+        return require("socket").select({ c.socket }, nil, 0)[1]
+      end, 30)
+      return c:response()
+    end
+    broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub("api = 1,", [[api = 1,
+      setup = function() if assert(http.get("app")).status ~= 200 then error "the app is down" end end,]])))
+    local r = reload()
+    assert.same({ 500, "mixed", 4 }, { r.status, r.json.result, calls }, r.body)
+    local results = { r.json.workers[1].result, r.json.workers[2].result }
+    table.sort(results)
+    assert.same({ "refused", "reloaded" }, results)
+    assert.matches("the app is down", r.body, 1, true)
+    r = reload()
+    results = { r.json.workers[1].result, r.json.workers[2].result }
+    table.sort(results)
+    assert.same({ 200, "reloaded", "unchanged" }, { r.status, table.unpack(results) }, r.body)
   end)
 
   it("are not ready while one does not answer", function()

@@ -11,6 +11,7 @@
 /* What only the supervisor knows of a worker. */
 struct admin_worker_info {
     pid_t pid;       /* 0: it does not run */
+    bool ready;      /* it serves: is started, and has its policy and its store */
     unsigned starts; /* times it was started */
 };
 
@@ -26,6 +27,7 @@ struct admin_workers {
     struct loop *loop;
     struct http_server *server; /* whose handler this is */
     unsigned count;
+    uint64_t load_timeout_ms; /* for a policy to be loaded, set up and tried */
     struct metrics_sum *sum;
     const struct address *(*where)(void *ctx, unsigned index); /* a worker's own service is */
     struct admin_worker_info (*info)(void *ctx, unsigned index);

@@ -109,7 +109,8 @@ static void on_connected(uv_connect_t *connect, int status)
 }
 
 void backend_call(struct loop *loop, const struct address *where, const char *method,
-                  const char *target, unsigned worker, backend_call_cb cb, void *ctx)
+                  const char *target, uint64_t timeout_ms, unsigned worker, backend_call_cb cb,
+                  void *ctx)
 {
     struct call *c = xcalloc(1, sizeof *c);
     uv_loop_t *uv = loop_uv(loop);
@@ -127,7 +128,7 @@ void backend_call(struct loop *loop, const struct address *where, const char *me
                      "Connection: close\r\n\r\n",
                      method, target);
     REQUIRE(n > 0 && n < REQUEST_MAX_BYTES);
-    deadline_arm(loop_deadline_class(loop, BACKEND_CALL_TIMEOUT_MS, on_deadline), &c->deadline);
+    deadline_arm(loop_deadline_class(loop, timeout_ms, on_deadline), &c->deadline);
     if (where->is_unix) { /* errors come to on_connected */
         uv_pipe_connect(&c->connect, &c->handle.pipe, where->path, on_connected);
     } else if (uv_tcp_connect(&c->connect, &c->handle.tcp, (const struct sockaddr *)&where->tcp,

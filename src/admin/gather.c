@@ -16,6 +16,7 @@
 #include <uv.h>
 
 struct answer {
+    bool asked;
     int status; /* 0: none came */
     struct strbuf body;
 };
@@ -24,8 +25,10 @@ struct gather {
     struct admin_workers *admin;
     uint64_t stream_id;
     void (*finish)(struct gather *g, struct stream *s);
-    uint64_t limit;  /* of connections */
-    char target[64]; /* of an order */
+    uint64_t limit;      /* of connections */
+    char target[64];     /* of an order */
+    unsigned worker;     /* the one that has the connection */
+    uint64_t timeout_ms; /* of each call */
     unsigned waiting;
     struct answer *answers; /* one per worker; owned */
 };
@@ -60,6 +63,7 @@ static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
     g->admin = admin;
     g->stream_id = s->id;
     g->finish = finish;
+    g->timeout_ms = BACKEND_CALL_TIMEOUT_MS;
     g->answers = xcalloc(admin->count, sizeof *g->answers);
     for (unsigned i = 0; i < admin->count; i++) {
         strbuf_init(&g->answers[i].body, ADMIN_JSON_MAX_BYTES);
@@ -67,14 +71,13 @@ static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
     return g;
 }
 
-/* One that does not run has no answer: its socket is there all the same, and would let us wait. */
 static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
 {
     struct admin_workers *a = g->admin;
-    if (a->info(a->ctx, worker).pid) {
-        g->waiting++;
-        backend_call(a->loop, a->where(a->ctx, worker), method, target, worker, on_answer, g);
-    }
+    g->waiting++;
+    g->answers[worker].asked = true;
+    backend_call(a->loop, a->where(a->ctx, worker), method, target, g->timeout_ms, worker,
+                 on_answer, g);
 }
 
 static void asked(struct gather *g)
@@ -84,10 +87,36 @@ static void asked(struct gather *g)
     }
 }
 
+/* One that does not run has no answer: its socket is there all the same, and would let us wait. */
 static void ask_all(struct gather *g, const char *target)
 {
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        ask(g, i, "GET", target);
+    struct admin_workers *a = g->admin;
+    for (unsigned i = 0; i < a->count; i++) {
+        if (a->info(a->ctx, i).pid) {
+            ask(g, i, "GET", target);
+        }
+    }
+    asked(g);
+}
+
+/* An order to a worker that may end before it gets to it would wait as well. */
+static void order_one(struct gather *g, unsigned worker, const char *method, const char *target)
+{
+    struct admin_workers *a = g->admin;
+    g->worker = worker;
+    if (a->info(a->ctx, worker).ready) {
+        ask(g, worker, method, target);
+    }
+    asked(g);
+}
+
+static void order_all(struct gather *g, const char *target)
+{
+    struct admin_workers *a = g->admin;
+    for (unsigned i = 0; i < a->count; i++) {
+        if (a->info(a->ctx, i).ready) {
+            ask(g, i, "POST", target);
+        }
     }
     asked(g);
 }
@@ -267,36 +296,35 @@ static void finish_connections(struct gather *g, struct stream *s)
     answer_json(s, root, bad);
 }
 
-/* Of the only one who was asked; 0: it did not answer. */
-static int the_status(const struct gather *g)
+/* The one worker said something else than that all went well. */
+static void refuse_one(const struct gather *g, struct stream *s)
 {
-    int status = 0;
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        status = g->answers[i].status ? g->answers[i].status : status;
+    const struct answer *a = &g->answers[g->worker];
+    char text[96];
+    int n = snprintf(text, sizeof text, "Worker %u %s.", g->worker + 1,
+                     a->asked ? "does not answer" : "does not serve at the moment");
+    if (a->status == 0) {
+        admin_refuse(s, 503, slice_of(text, (size_t)n), NULL);
+    } else {
+        admin_refuse(s, 404, slice_str("No open event stream has that id."), NULL);
     }
-    return status;
 }
-
-static void finish_delete(struct gather *g, struct stream *s);
 
 static void finish_review(struct gather *g, struct stream *s)
 {
-    if (the_status(g) == 202) {
+    if (g->answers[g->worker].status == 202) {
         admin_answer(s, 202, "application/json", slice_str("{\"streams\":1}\n"));
     } else {
-        finish_delete(g, s);
+        refuse_one(g, s);
     }
 }
 
 static void finish_delete(struct gather *g, struct stream *s)
 {
-    int status = the_status(g);
-    if (status == 204) {
+    if (g->answers[g->worker].status == 204) {
         admin_answer(s, 204, NULL, (struct slice){0});
-    } else if (status == 0) {
-        admin_refuse(s, 503, slice_str("The worker does not answer."), NULL);
     } else {
-        admin_refuse(s, 404, slice_str("No open event stream has that id."), NULL);
+        refuse_one(g, s);
     }
 }
 
@@ -330,28 +358,52 @@ void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, u
 {
     char target[64];
     snprintf(target, sizeof target, "/connections/%llu", (unsigned long long)id);
-    struct gather *g = gather_new(a, s, finish_delete);
-    ask(g, worker, "DELETE", target);
-    asked(g);
+    order_one(gather_new(a, s, finish_delete), worker, "DELETE", target);
 }
 
 /* ---------------------------------------------------------------- orders about the policy */
 
-/* What each said; the status is 200, or that of the first who says otherwise. */
-static void finish_order(struct gather *g, struct stream *s)
+/* What one worker said, for the list; a new reference. */
+static json_t *order_answer(const struct answer *a)
+{
+    json_t *o = a->status ? json_loadb(a->body.data, a->body.len, 0, NULL) : NULL;
+    const char *why = a->asked ? "no answer in time; the log says what came of it"
+                               : "it does not serve at the moment";
+    return o ? o : json_pack("{s:s}", "error", why);
+}
+
+/* `acted`: it was an order, else the question whether they would. 200 where all said yes; 503 where
+ * one said nothing; 500 where some did it and some refused; else what the first said who refused. */
+static int order_status(const struct gather *g, bool acted, const char **result)
+{
+    bool good = false, silent = false;
+    int refused = 0;
+    for (unsigned i = 0; i < g->admin->count; i++) {
+        int status = g->answers[i].status;
+        bool yes = status == 200 || status == 202;
+        good = good || yes;
+        silent = silent || status == 0;
+        refused = yes || refused ? refused : status;
+    }
+    bool mixed = acted && good && (silent || refused);
+    *result = mixed ? "mixed" : acted ? "refused" : "nothing-done";
+    return silent ? 503 : mixed ? 500 : refused ? refused : 200;
+}
+
+/* What each said. */
+static void answer_order(const struct gather *g, struct stream *s, bool acted)
 {
     json_t *list = json_array(), *root = json_object();
+    const char *result;
     struct strbuf body;
-    int status = 200, bad = 0;
+    int status = order_status(g, acted, &result), bad = 0;
     for (unsigned i = 0; i < g->admin->count; i++) {
-        const struct answer *a = &g->answers[i];
-        json_t *o = a->status ? json_loadb(a->body.data, a->body.len, 0, NULL) : NULL;
-        o = o ? o : json_pack("{s:s}", "error", "no answer in time; the log says what came of it");
+        json_t *o = order_answer(&g->answers[i]);
         bad |= json_object_set_new(o, "worker", json_integer(i + 1));
         bad |= json_array_append_new(list, o);
-        if (status == 200 && a->status != 200 && a->status != 202) {
-            status = a->status ? a->status : 503;
-        }
+    }
+    if (status != 200) {
+        bad |= json_object_set_new(root, "result", json_string(result));
     }
     bad |= json_object_set_new(root, "workers", list);
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
@@ -366,23 +418,27 @@ static void finish_order(struct gather *g, struct stream *s)
     }
 }
 
-static void order_all(struct gather *g, const char *target)
+static void finish_order(struct gather *g, struct stream *s)
 {
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        ask(g, i, "POST", target);
-    }
+    answer_order(g, s, true);
+}
+
+static void finish_dry_run(struct gather *g, struct stream *s)
+{
+    answer_order(g, s, false);
 }
 
 /* All of them would: now they do. */
 static void finish_check(struct gather *g, struct stream *s)
 {
-    for (unsigned i = 0; i < g->admin->count; i++) {
-        if (g->answers[i].status != 200) {
-            finish_order(g, s);
-            return;
-        }
+    const char *result;
+    if (order_status(g, false, &result) == 200) {
+        struct gather *order = gather_new(g->admin, s, finish_order);
+        order->timeout_ms = g->timeout_ms;
+        order_all(order, g->target);
+    } else {
+        answer_order(g, s, false);
     }
-    order_all(gather_new(g->admin, s, finish_order), g->target);
 }
 
 void gather_order(struct admin_workers *a, struct stream *s, const char *target)
@@ -392,7 +448,8 @@ void gather_order(struct admin_workers *a, struct stream *s, const char *target)
 
 void gather_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
 {
-    struct gather *g = gather_new(a, s, dry_run ? finish_order : finish_check);
+    struct gather *g = gather_new(a, s, dry_run ? finish_dry_run : finish_check);
+    g->timeout_ms = a->load_timeout_ms;
     snprintf(g->target, sizeof g->target, "/policy/reload?force=%d", force);
     order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
 }
@@ -401,5 +458,5 @@ void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, u
 {
     char target[64];
     snprintf(target, sizeof target, "/connections/%llu/resubscribe", (unsigned long long)id);
-    ask(gather_new(a, s, finish_review), worker, "POST", target);
+    order_one(gather_new(a, s, finish_review), worker, "POST", target);
 }

@@ -98,6 +98,9 @@ enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
 /* Most ways in which a result of a format may be found again. */
 enum { POLICY_FORMAT_KEYS_MAX = 8 };
 
+/* For the setup of a policy, waiting included. */
+enum { POLICY_SETUP_TIMEOUT_MS = 60000 };
+
 enum format_result { FORMAT_DELIVER, FORMAT_SKIP, FORMAT_FAILED };
 
 /* Filled by a format; the buffers are the caller's, initialised with their caps. */
