@@ -68,8 +68,25 @@ static unsigned number(lua_State *L, const char *name, lua_Integer absent)
     return (unsigned)n;
 }
 
-/* open{ url =, refresh_s =, stale_s =, fresh_ms = }: a keyring with the set "main". Logs nothing.
- */
+static void on_other(void *ctx, uint64_t token, const struct http_client_response *res,
+                     const struct err *e)
+{
+    (void)ctx, (void)token, (void)res, (void)e;
+}
+
+/* Requests of somebody else to `url`, until the client takes no more. */
+static void fill(struct driver *d, const char *url)
+{
+    const struct http_client_request rq = {
+        .url = url, .timeout_ms = 60000, .max_response_bytes = 1000};
+    struct err e;
+    while (http_client_start(d->client, &rq, on_other, NULL, 0, NULL, &e) == 0) {
+    }
+}
+
+/* open{ url =, refresh_s =, stale_s =, fresh_ms =, busy_with = }: a keyring with the set "main", on
+ * a client that has all it can do with requests to another URL where `busy_with` is there. Logs
+ * nothing. */
 static int l_open(lua_State *L)
 {
     struct err e = {0};
@@ -93,6 +110,11 @@ static int l_open(lua_State *L)
     uv_timer_init(loop_uv(d->loop), &d->alive);
     uv_timer_start(&d->alive, on_alive, 1000000, 1000000);
     turn(d);
+    lua_getfield(L, 1, "busy_with");
+    if (lua_isstring(L, -1)) {
+        fill(d, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
     keyring_start(d->keyring, d->loop, d->client, &d->metrics);
     return 1;
 }

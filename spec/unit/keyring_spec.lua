@@ -130,6 +130,15 @@ describe("keys behind a URL", function()
     assert.same({ 1, 1 }, { k:metrics().tokens_verified, k:metrics().tokens_cached })
   end)
 
+  it("do not wait for the requests of policies", function()
+    local others = http_server.start(function() end)
+    finally(function() others:stop() end)
+    open { busy_with = others.url }
+    wait("all it may have is on the wire", function() return #others.requests == 4 end)
+    wait_for_keys()
+    assert.same({ 4, 0 }, { #others.requests, k:metrics().key_read_failures })
+  end)
+
   it("can be closed in the middle of a request", function()
     server.respond = function() end
     open()

@@ -40,7 +40,8 @@ static void fetch(struct keyset *s)
 {
     static const struct http_client_header accept = {{"Accept", 6}, {"application/json", 16}};
     struct err e;
-    const struct http_client_request rq = {.url = s->where,
+    const struct http_client_request rq = {.own = true, /* one per set at most */
+                                           .url = s->where,
                                            .headers = &accept,
                                            .header_count = 1,
                                            .timeout_ms = FETCH_TIMEOUT_MS,

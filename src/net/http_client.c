@@ -19,6 +19,7 @@ static void leave(struct http_transfer *t)
     if (list_linked(&t->node)) {
         c->queued_count -= t->state == HTTP_TRANSFER_QUEUED;
         c->active_count -= t->state == HTTP_TRANSFER_ACTIVE;
+        c->own_active -= t->state == HTTP_TRANSFER_ACTIVE && t->own;
         list_del(&t->node);
     }
     c->metrics->http_client_queued = c->queued_count;
@@ -33,10 +34,15 @@ static void set_state(struct http_transfer *t, enum http_transfer_state state)
     switch (state) {
     case HTTP_TRANSFER_QUEUED:
         c->metrics->http_client_queued = ++c->queued_count;
-        list_add_tail(&c->queued, &t->node);
+        if (t->own) { /* leaves it with the next pump */
+            list_add_head(&c->queued, &t->node);
+        } else {
+            list_add_tail(&c->queued, &t->node);
+        }
         break;
     case HTTP_TRANSFER_ACTIVE:
         c->metrics->http_client_active = ++c->active_count;
+        c->own_active += t->own;
         list_add_tail(&c->active, &t->node);
         break;
     case HTTP_TRANSFER_DONE:
@@ -68,10 +74,18 @@ void http_client_transfer_done(struct http_transfer *t, CURLcode rc)
     set_state(t, HTTP_TRANSFER_DONE);
 }
 
+static bool has_room(const struct http_client *c)
+{
+    return c->active_count - c->own_active < c->opt.max_active;
+}
+
 void http_client_pump(struct http_client *c)
 {
-    while (!list_empty(&c->queued) && c->active_count < c->opt.max_active) {
+    while (!list_empty(&c->queued)) {
         struct http_transfer *t = list_first(&c->queued, struct http_transfer, node);
+        if (!t->own && !has_room(c)) {
+            break;
+        }
         CURLMcode rc = curl_multi_add_handle(c->multi, t->easy); /* begins with the next timer */
         if (rc) {
             fail(t, UV_ENOMEM, curl_multi_strerror(rc));
@@ -210,7 +224,7 @@ int http_client_start(struct http_client *c, const struct http_client_request *r
     if (c->closing) {
         return err_set(e, UV_ECANCELED, "the broker is stopping");
     }
-    if (c->active_count >= c->opt.max_active && c->queued_count >= c->opt.max_queued) {
+    if (!rq->own && !has_room(c) && c->queued_count >= c->opt.max_queued) {
         c->metrics->http_client_shed++;
         return err_set(e, UV_EAGAIN, "too many requests are under way");
     }

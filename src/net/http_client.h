@@ -2,7 +2,8 @@
  *
  * libcurl does the protocol, TLS and the look-up of names (on threads of its own); the loop watches
  * its sockets. One client per process, so that its caps hold for everybody: at most `max_active`
- * requests are on the wire, at most `max_queued` wait, the rest is refused.
+ * requests are on the wire, at most `max_queued` wait, the rest is refused. Not for those few that
+ * the broker itself cannot do without: they are `own`.
  *
  * Meant for servers that an operator has named, not for addresses that a stranger chooses: still,
  * redirects are answers and not followed, only http and https exist, proxies of the environment are
@@ -38,6 +39,7 @@ struct http_client_header {
 
 /* Everything is copied. */
 struct http_client_request {
+    bool own;        /* no cap is asked, none is filled: the asker has few under way at a time */
     bool post;       /* else GET */
     const char *url; /* see http_client_check_url() */
     const struct http_client_header *headers;

@@ -21,6 +21,7 @@ struct http_transfer {
     enum http_transfer_state state;
     struct http_client *client;
     uint64_t id;
+    bool own;
     uint64_t due_ms; /* loop time */
     unsigned timeout_ms;
     CURL *easy;                 /* owned */
@@ -41,7 +42,7 @@ struct http_client {
     CURLM *multi; /* owned */
     struct slots ids;
     struct list queued, active, done;
-    unsigned queued_count, active_count;
+    unsigned queued_count, active_count, own_active; /* the last: of `active_count` */
     struct task deliver;
     uv_timer_t curl_timer; /* when libcurl wants to be called */
     uv_timer_t patience;   /* the earliest due_ms of all that are queued or active */
