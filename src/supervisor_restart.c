@@ -44,7 +44,8 @@ static void go_on(struct supervisor *s)
         }
     }
     if (count != s->count) {
-        s->count = s->shared->count = count;
+        s->count = count;
+        s->shared->count = count;
         if (s->children[0].pid) { /* the next one knows of them */
             (void)kill(s->children[0].pid, SIGTERM);
         }
