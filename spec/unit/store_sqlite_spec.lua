@@ -1,4 +1,5 @@
 -- What only the SQLite store promises: ids over restarts, the file it opens, keys, retention.
+local uv = require "luv"
 local store = require "native.store"
 local driver = require "support.store_driver"
 
@@ -142,6 +143,17 @@ describe("store_sqlite", function()
       local f = io.open(d.file)
       assert.equal("no database", f:read(11))
       f:close()
+    end)
+
+    it("refuses a file of which it cannot know whether others serve it", function()
+      open()
+      d:close()
+      local head = d.file .. "-lock"
+      assert(os.remove(head))
+      assert(uv.fs_mkdir(head, 448))
+      assert.equal("EISDIR", refused "%-lock: cannot be opened: illegal operation on a directory")
+      assert(uv.fs_rmdir(head))
+      assert(d:open())
     end)
 
     it("refuses a damaged database", function()

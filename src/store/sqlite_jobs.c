@@ -277,7 +277,7 @@ static void schedule_check(struct sqlite_store *s)
 static void on_retain_timer(uv_timer_t *timer)
 {
     struct sqlite_store *s = timer->data;
-    if (!s->counted && !s->counting) {
+    if (!s->counted && !s->counting && !s->opt.no_retention) {
         sqlite_reads_count(s); /* the last count failed */
     }
     bool soon = s->retain_hot || s->faults[SQLITE_FAULT_WRITE].code;

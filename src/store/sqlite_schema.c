@@ -114,48 +114,54 @@ int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint6
  * locks: the kernel takes them back however a process ends). Byte 0 is held while opening. The byte
  * of the database's inode is shared by all who have it open: a copy that was put in its place is
  * another database. */
-static bool lock_byte(int fd, short type, off_t at, bool wait)
+static int lock_byte(int fd, short type, off_t at, bool wait)
 {
     struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
     int rc;
     do {
         rc = fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &range);
     } while (rc != 0 && errno == EINTR);
-    return rc == 0;
+    return rc ? -errno : 0;
+}
+
+/* Who cannot lock does not know whether others serve the file: a leap under a broker that serves it
+ * would have it give out ids of the wrong side, no leap after a loss would give ids out twice. */
+static int no_lock(const char *path, const char *what, int rc, struct err *e)
+{
+    return err_set(e, rc,
+                   "%s-lock: %s: %s; it tells brokers of one another, so this user must be able to "
+                   "read, write and lock it",
+                   path, what, uv_strerror(rc));
 }
 
 /* Brokers that open the file at the same time do so one after the other: SQLite refuses at once,
- * busy handler or not, where two switch a new file to WAL. -1: there is no file to lock, which
- * SQLite will complain about. */
-static int begin_opening(const char *path)
+ * busy handler or not, where two switch a new file to WAL. */
+static int begin_opening(const char *path, int *out, struct err *e)
 {
     char name[4200];
     (void)snprintf(name, sizeof name, "%s-lock", path);
-    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0) {
-        (void)lock_byte(fd, F_WRLCK, 0, true);
+    *out = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*out < 0) {
+        return no_lock(path, "cannot be opened", -errno, e);
     }
-    return fd;
-}
-
-static void end_opening(int fd)
-{
-    if (fd >= 0) {
-        (void)lock_byte(fd, F_UNLCK, 0, false);
-    }
+    int rc = lock_byte(*out, F_WRLCK, 0, true);
+    return rc ? no_lock(path, "cannot be locked", rc, e) : 0;
 }
 
 /* Is nobody else serving this file? Leaves it marked as served. */
-static bool is_alone(const struct sqlite_db *db, const char *path)
+static int look_for_others(const struct sqlite_db *db, const char *path, bool *alone, struct err *e)
 {
     struct stat st;
-    if (db->lock_fd < 0 || stat(path, &st) != 0) {
-        return true;
+    if (stat(path, &st) != 0) {
+        int rc = -errno;
+        return err_set(e, rc, "%s: %s", path, uv_strerror(rc));
     }
     off_t at = (off_t)(st.st_ino & INT64_C(0x3fffffffffffffff)) + 1;
-    bool alone = lock_byte(db->lock_fd, F_WRLCK, at, false);
-    (void)lock_byte(db->lock_fd, F_RDLCK, at, false);
-    return alone;
+    int rc = lock_byte(db->lock_fd, F_WRLCK, at, false);
+    *alone = rc == 0;
+    rc = rc == 0 || rc == UV_EAGAIN || rc == UV_EACCES ? 0 : rc; /* fcntl(2): either, if others do */
+    rc = rc ? rc : lock_byte(db->lock_fd, F_RDLCK, at, false);
+    return rc ? no_lock(path, "cannot be locked", rc, e) : 0;
 }
 
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
@@ -311,7 +317,12 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
             return sqlite_db_fail(db, e, path);
         }
     }
-    if (leap(db, unix_ms, is_alone(db, path), out) != SQLITE_OK ||
+    bool alone;
+    rc = look_for_others(db, path, &alone, e);
+    if (rc) {
+        return rc;
+    }
+    if (leap(db, unix_ms, alone, out) != SQLITE_OK ||
         exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
@@ -335,11 +346,13 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
     }
     int rc = make_directory(dir, e);
     if (rc == 0) {
-        int lock = begin_opening(path);
-        rc = open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
+        int lock;
+        rc = begin_opening(path, &lock, e);
+        rc = rc ? rc
+                : open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
         db->lock_fd = lock;
         rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_ms, out, e);
-        end_opening(lock);
+        (void)lock_byte(lock, F_UNLCK, 0, false); /* where it was not got, there is nothing to undo */
         if (rc) {
             sqlite_db_close(db);
             free(out->leaps.v);
