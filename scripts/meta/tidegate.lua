@@ -111,8 +111,9 @@
 
 -- Rules for the JSON text of the data, applied without Lua; bytes that no rule is about stay as they are.
 -- A path is names with points between: "customer.ssn". "*" is every member or element; a name also looks
--- into the elements of an array on its way: "items.price". "\\." and "\\*" are the characters. All of equal
--- names are meant. Where there are paths, data that is not JSON is not delivered; {} is the data as it is.
+-- into the elements of an array on its way: "items.price". So does "*" in drop and mask, but not in keep.
+-- "\\." and "\\*" are the characters. All of equal names are meant. Where there are paths, data that is not
+-- JSON is not delivered; {} is the data as it is.
 ---@class tg.FormatSpec
 ---@field drop string[]?              paths to leave out
 ---@field keep string[]?              paths to keep: all else is left out; not together with drop

@@ -22,6 +22,8 @@ static const struct rules {
     {.drop = {"l.*"}, .mask = {"*.a.c"}},
     {.keep = {"*"}},
     {.mask = {"*.*", "b"}},
+    {.mask = {"*.a", "l.*.b"}, .drop = {"*.c", "l.*.*.x"}},
+    {.keep = {"*.a", "l.*.b"}, .mask = {"*.a.b"}},
 };
 
 static const char masked[] = "\"***\"";
@@ -50,16 +52,22 @@ static struct json_edit *edit_of(const struct rules *r)
 
 /* ---- the same on trees: where a path can lead, kept as the texts that are left of it */
 
+enum { PATHS_MAX = 48 };
+
 struct paths {
-    const char *p[12];
-    char kind[12];
+    const char *p[PATHS_MAX];
+    char kind[PATHS_MAX];
     unsigned n;
     bool kept;
 };
 
 static void add(struct paths *to, const char *p, char kind)
 {
+    for (unsigned i = 0; i < to->n && p; i++) {
+        p = to->p[i] == p && to->kind[i] == kind ? NULL : p;
+    }
     if (p) {
+        require(to->n < PATHS_MAX);
         to->p[to->n] = p;
         to->kind[to->n++] = kind;
     }
@@ -73,6 +81,9 @@ static struct paths enter(const struct paths *from, const char *key)
         const char *p = from->p[i], *end = p + strcspn(p, ".");
         const char *rest = *end ? end + 1 : "";
         bool any = *p == '*';
+        if (any && !key && from->kind[i] != 'k') { /* hidden either way */
+            add(&to, p, from->kind[i]);
+        }
         if (any || (key && strlen(key) == (size_t)(end - p) && strncmp(key, p, strlen(key)) == 0)) {
             add(&to, rest, from->kind[i]);
         } else if (!key) {

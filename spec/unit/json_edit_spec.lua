@@ -59,6 +59,20 @@ describe("json_edit", function()
     check({ drop = { "l.*.x" } }, '{"l":{"k":{"x":1,"y":2}}}', '{"l":{"k":{"y":2}}}')
   end)
 
+  it("hides what '*' may mean in an array: its elements, and the members of those", function()
+    local list = '[{"customer":{"ssn":1,"id":2},"ssn":3},[{"a":{"ssn":4}}]]'
+    check({ mask = { { "*.ssn", "0" } } }, list, (list:gsub('"ssn":%d', '"ssn":0')))
+    check({ drop = { "*.ssn" } }, list, '[{"customer":{"id":2}},[{"a":{}}]]')
+    check({ mask = { { "orders.*.ssn", "0" } } }, '{"orders":[{"buyer":{"ssn":1}}],"x":{"ssn":2}}',
+      '{"orders":[{"buyer":{"ssn":0}}],"x":{"ssn":2}}')
+    check({ drop = { "*.*.x" } }, '[{"a":{"x":1,"b":{"x":2}}}]', '[{"a":{"b":{}}}]')
+    check({ mask = { { "*", "0" } } }, '[[1],{"a":2}]', "[0,0]")
+    check({ mask = { { "*.a", "1" }, { "a", "2" } } }, '[{"a":5}]', '[{"a":1}]')
+    -- what is to be shown is read strictly: an element of an array is one step
+    check({ keep = { "*.id" } }, '[{"id":1,"customer":{"id":2}}]', '[{"id":1}]')
+    check({ keep = { "*.id" }, mask = { { "*.id", "0" } } }, '[{"id":1,"customer":{"id":2}}]', '[{"id":0}]')
+  end)
+
   it("compares names as they are decoded", function()
     check({ drop = { "ssn" } }, '{"\\u0073sn":1,"s\\u0073\\u006E":2,"ssn":3,"SSN":4,"ss":5,"ssnn":6}',
       '{"SSN":4,"ss":5,"ssnn":6}')

@@ -1,5 +1,6 @@
-/* One pass over text that was checked before. On the way down each rule is at one of its steps, or
- * out of the race; where none is left, the rest is copied as a block. */
+/* One pass over text that was checked before. On the way down each rule is at some of its steps (at
+ * several where a `*` may mean an element of an array or a member of it), or out of the race; where
+ * none is left, the rest is copied as a block. */
 #include "broker/json_edit.h"
 
 #include "base/json_syntax.h"
@@ -33,7 +34,7 @@ struct json_edit {
 /* How far each rule has come: a bit for those still in the race. */
 struct state {
     uint64_t alive;
-    uint8_t at[JSON_EDIT_RULES_MAX];
+    uint32_t at[JSON_EDIT_RULES_MAX]; /* a bit for each step that may come next */
     bool kept; /* above or here a `keep` has been reached */
 };
 
@@ -147,23 +148,37 @@ int json_edit_add(struct json_edit *edit, enum json_edit_rule kind, struct slice
 
 /* ---- where the rules are */
 
+/* The steps that may come next behind a member or element; none: the path does not lead there. */
+static uint32_t step_enter(const struct rule *r, unsigned at, struct slice key)
+{
+    const struct step *step = &r->steps[at];
+    uint32_t stay = UINT32_C(1) << at, next = stay << 1;
+    if (!key.p && step->any) {
+        return r->kind == JSON_EDIT_KEEP ? next : stay | next;
+    }
+    if (!key.p) {
+        return stay;
+    }
+    bool same = step->any || json_text_string_is(key, slice_of(step->name, step->n));
+    return same ? next : 0;
+}
+
 /* Moves every rule from a container into one of its members (`key`: a JSON string) or elements
  * (absent). */
 static void state_enter(const struct json_edit *rules, const struct state *from, struct slice key,
                         struct state *to)
 {
-    *to = (struct state){.kept = from->kept};
+    to->kept = from->kept;
+    to->alive = 0; /* so nothing in `at` counts yet */
     for (uint64_t left = from->alive; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctzll(left);
         const struct rule *r = &rules->rules[i];
-        const struct step *step = &r->steps[from->at[i]];
-        bool consumed =
-            step->any || (key.p && json_text_string_is(key, slice_of(step->name, step->n)));
-        if (!consumed && key.p) {
-            continue;
+        uint32_t at = 0;
+        for (uint32_t steps = from->at[i]; steps; steps &= steps - 1) {
+            at |= step_enter(r, (unsigned)__builtin_ctz(steps), key);
         }
-        to->alive |= UINT64_C(1) << i;
-        to->at[i] = (uint8_t)(from->at[i] + consumed);
+        to->at[i] = at;
+        to->alive |= (uint64_t)(at != 0) << i;
     }
 }
 
@@ -178,7 +193,7 @@ static enum fate judge(const struct json_edit *rules, struct state *s, bool cont
     for (uint64_t left = s->alive; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctzll(left);
         const struct rule *r = &rules->rules[i];
-        bool arrived = s->at[i] == r->step_count;
+        bool arrived = s->at[i] >> r->step_count;
         if (arrived) {
             s->alive &= ~(UINT64_C(1) << i);
             dropped = dropped || r->kind == JSON_EDIT_DROP;
@@ -280,6 +295,7 @@ static int write_all(struct edit *x, struct slice text)
     json_text_value(&rest, &value);
     for (unsigned i = 0; i < x->rules->count; i++) {
         s.alive |= UINT64_C(1) << i;
+        s.at[i] = 1;
     }
     enum fate fate = judge(x->rules, &s, is_container(value), &mask);
     if (fate == FATE_DROP) {

@@ -3,8 +3,10 @@
  *
  * A path is names with points between: `customer.ssn`. `*` is every member of an object or every
  * element of an array; a name also looks into the elements of an array on its way, however deep:
- * `items.price` is the price of each of the items. "\\." "\\*" and "\\\\" are the characters. Names
- * are compared as they are decoded, and all of equal names are meant. */
+ * `items.price` is the price of each of the items. So does `*` in a path that hides (drop, mask):
+ * `*.ssn` is found in an object and in a list of such objects; in one that shows (keep) an element
+ * is a step, for what is shown by mistake cannot be hidden again. "\\." "\\*" and "\\\\" are the
+ * characters. Names are compared as they are decoded, and all of equal names are meant. */
 #ifndef BROKER_JSON_EDIT_H
 #define BROKER_JSON_EDIT_H
 
