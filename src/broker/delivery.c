@@ -30,6 +30,10 @@ static void advance(struct subscriber *sub, uint64_t id, unsigned passed)
 static bool send_segment(struct subscriber *sub, struct segment *g)
 {
     struct broker *b = sub->b;
+    if (g->failed) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        return false;
+    }
     if (g->bytes == 0) {
         advance(sub, g->upto, g->passed);
         return true;
@@ -83,7 +87,7 @@ static void deliver_live(struct broker *b, struct audience *a)
             segment_add(b, g, events.v[i++], judged);
         }
         segment_seal(g);
-        if (g->bytes) {
+        if (g->bytes || g->failed) {
             list_for_each_safe (it, next, &a->live) {
                 send_segment(container_of(it, struct subscriber, place), g);
             }
@@ -192,7 +196,7 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
         return false;
     }
     bool same = g->audience == sub->audience && g->from == sub->cursor && g->upto > g->from;
-    if (same && g->count <= most) {
+    if (same && g->count <= most && !g->failed) {
         return true; /* made for another member that stands at the same place */
     }
     if (sub->cursor >= eventlog_floor(b->log)) {

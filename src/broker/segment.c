@@ -15,6 +15,7 @@ void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes)
     g->audience = NULL;
     g->count = g->buf_count = g->large_count = g->passed = 0;
     g->bytes = 0;
+    g->failed = false;
     g->framed = (struct event_list){0};
     /* the frame that fills it may be all line ends, each of which costs "data:" */
     strbuf_init(&g->small, turn_bytes + 8 * SEGMENT_LARGE_BYTES);
@@ -27,20 +28,26 @@ void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes)
     strbuf_init(&g->format_event, EVENT_TYPE_MAX_BYTES);
 }
 
-void segment_reset(struct segment *g)
+static void empty(struct segment *g)
 {
     for (unsigned i = 0; i < g->count; i++) {
         frame_unref(g->ends[i].large);
     }
+    g->count = g->buf_count = g->large_count = g->passed = 0;
+    g->bytes = 0;
+    g->failed = false;
+    strbuf_reset(&g->small);
+}
+
+void segment_reset(struct segment *g)
+{
+    empty(g);
     for (size_t i = 0; i < g->framed.n; i++) {
         frame_unref(g->framed.v[i]->raw_frame);
         g->framed.v[i]->raw_frame = NULL;
     }
     event_list_clear(&g->framed);
     g->audience = NULL;
-    g->count = g->buf_count = g->large_count = g->passed = 0;
-    g->bytes = 0;
-    strbuf_reset(&g->small);
 }
 
 void segment_clear(struct segment *g)
@@ -53,19 +60,14 @@ void segment_clear(struct segment *g)
 
 void segment_begin(struct segment *g, struct audience *a, uint64_t from)
 {
-    for (unsigned i = 0; i < g->count; i++) {
-        frame_unref(g->ends[i].large);
-    }
+    empty(g);
     g->audience = a;
     g->from = g->upto = from;
-    g->count = g->buf_count = g->large_count = g->passed = 0;
-    g->bytes = 0;
-    strbuf_reset(&g->small);
 }
 
 bool segment_full(const struct broker *b, const struct segment *g)
 {
-    return g->bytes >= b->opt.turn_bytes || g->count == SEGMENT_MAX_FRAMES ||
+    return g->failed || g->bytes >= b->opt.turn_bytes || g->count == SEGMENT_MAX_FRAMES ||
            g->large_count == SEGMENT_MAX_LARGE;
 }
 
@@ -100,7 +102,8 @@ static void end_frame(struct broker *b, struct segment *g, size_t size)
     g->count++;
 }
 
-/* What cannot be made (memory, a type the format made up) is passed over as a failed format is. */
+/* Only memory is in the way of a frame: the types of events are checked, the buffer is large enough
+ * for what fits a turn. */
 static void append(struct broker *b, struct segment *g, struct event *ev,
                    const struct sse_fields *f, bool built_in)
 {
@@ -110,12 +113,14 @@ static void append(struct broker *b, struct segment *g, struct event *ev,
     if (f->data.n >= SEGMENT_LARGE_BYTES) {
         end->large = large_frame(g, ev, f, built_in);
         if (!end->large) {
+            g->failed = true;
             return;
         }
         size = end->large->len;
         g->large_count++;
     } else {
         if (sse_frame_append(f, &g->small)) {
+            g->failed = true;
             return;
         }
         size = g->small.len - end->small_from;
@@ -132,6 +137,7 @@ static void append_shared(struct broker *b, struct segment *g, const struct even
         g->ends[g->count].large = frame_ref(frame);
         g->large_count++;
     } else if (strbuf_append(&g->small, frame->bytes, frame->len)) {
+        g->failed = true;
         return;
     }
     end_frame(b, g, frame->len);

@@ -38,6 +38,7 @@ struct segment {
     unsigned count, large_count;
     unsigned passed; /* events considered */
     size_t bytes;
+    bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[SEGMENT_MAX_BUFS];
     unsigned buf_count;                      /* 0 until segment_seal() */
     struct strbuf format_data, format_event; /* scratch of formats */
@@ -56,7 +57,7 @@ void segment_begin(struct segment *g, struct audience *a, uint64_t from);
 void segment_add(struct broker *b, struct segment *g, struct event *ev, bool judged);
 /* The event of that id is not for the audience. */
 void segment_pass(struct segment *g, uint64_t id);
-/* No more events fit this turn. */
+/* No more events fit this turn, or it has failed. */
 bool segment_full(const struct broker *b, const struct segment *g);
 /* Fills bufs. */
 void segment_seal(struct segment *g);
