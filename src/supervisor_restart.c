@@ -26,8 +26,9 @@ bool restart_active(const struct supervisor *s)
 }
 
 /* After a failure there are as many workers as before, and those that a restart added and that have
- * come up. Who is not there has crashed, perhaps before the takeover, which knows of processes only:
- * it is started. A place that nobody takes must not accept, or its clients would wait for ever. */
+ * come up. Who is not there has crashed, perhaps before the takeover, which knows of processes
+ * only: it is started. A place that nobody takes must not accept, or its clients would wait for
+ * ever. */
 static void go_on(struct supervisor *s)
 {
     unsigned count = s->roll.before;
@@ -116,9 +117,8 @@ void restart_begin(struct supervisor *s)
              LOG_F(log_str("program", s->argv[0])));
     s->shared->restart = RESTART_RUNNING;
     s->shared->restarts++;
-    *r = (struct roll){.stage = ROLL_CHECK,
-                       .until_ms = supervisor_now_ms() + CHECK_MS,
-                       .before = s->count};
+    *r = (struct roll){
+        .stage = ROLL_CHECK, .until_ms = supervisor_now_ms() + CHECK_MS, .before = s->count};
     r->check_output = memfd_create("tidegate-check", MFD_CLOEXEC);
     pid_t pid = r->check_output < 0 ? -1 : fork();
     if (pid == 0) {

@@ -54,8 +54,8 @@ describe("the metrics of several workers", function()
     local function gauges(values)
       local lines = {}
       for name, value in pairs(values) do
-        lines[#lines + 1] = ("# HELP tidegate_%s X.\n# TYPE tidegate_%s gauge\ntidegate_%s %d\n"):format(name, name, name,
-          value)
+        lines[#lines + 1] = ("# HELP tidegate_%s X.\n# TYPE tidegate_%s gauge\ntidegate_%s %d\n"):format(
+          name, name, name, value)
       end
       return table.concat(lines)
     end

@@ -373,7 +373,8 @@ static json_t *order_answer(const struct answer *a)
 }
 
 /* `acted`: it was an order, else the question whether they would. 200 where all said yes; 503 where
- * one said nothing; 500 where some did it and some refused; else what the first said who refused. */
+ * one said nothing; 500 where some did it and some refused; else what the first said who refused.
+ */
 static int order_status(const struct gather *g, bool acted, const char **result)
 {
     bool good = false, silent = false;

@@ -35,7 +35,7 @@ struct json_edit {
 struct state {
     uint64_t alive;
     uint32_t at[JSON_EDIT_RULES_MAX]; /* a bit for each step that may come next */
-    bool kept; /* above or here a `keep` has been reached */
+    bool kept;                        /* above or here a `keep` has been reached */
 };
 
 struct edit {

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <uv.h>
 
-
 static void question_free(struct lua_question *q)
 {
     event_list_clear(&q->asked);
@@ -134,8 +133,8 @@ void lua_question_resubscribe(const struct lua_questions *s, const struct policy
 void lua_question_setup(const struct lua_questions *s, const char *version, const char *previous,
                         policy_ready_cb cb, void *ctx)
 {
-    struct lua_question *q = question_new(s, lua_gate_setup, POLICY_HOOK_SETUP,
-                                         POLICY_SETUP_TIMEOUT_MS);
+    struct lua_question *q =
+        question_new(s, lua_gate_setup, POLICY_HOOK_SETUP, POLICY_SETUP_TIMEOUT_MS);
     q->version = version;
     q->previous = previous;
     q->ready = xcalloc(1, sizeof *q->ready);

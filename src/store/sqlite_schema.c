@@ -159,7 +159,8 @@ static int look_for_others(const struct sqlite_db *db, const char *path, bool *a
     off_t at = (off_t)(st.st_ino & INT64_C(0x3fffffffffffffff)) + 1;
     int rc = lock_byte(db->lock_fd, F_WRLCK, at, false);
     *alone = rc == 0;
-    rc = rc == 0 || rc == UV_EAGAIN || rc == UV_EACCES ? 0 : rc; /* fcntl(2): either, if others do */
+    rc =
+        rc == 0 || rc == UV_EAGAIN || rc == UV_EACCES ? 0 : rc; /* fcntl(2): either, if others do */
     rc = rc ? rc : lock_byte(db->lock_fd, F_RDLCK, at, false);
     return rc ? no_lock(path, "cannot be locked", rc, e) : 0;
 }
@@ -317,13 +318,12 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
             return sqlite_db_fail(db, e, path);
         }
     }
-    bool alone;
+    bool alone = false;
     rc = look_for_others(db, path, &alone, e);
     if (rc) {
         return rc;
     }
-    if (leap(db, unix_ms, alone, out) != SQLITE_OK ||
-        exec(db, "COMMIT") != SQLITE_OK) {
+    if (leap(db, unix_ms, alone, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = pragma_value(db, "PRAGMA page_size");
@@ -348,11 +348,11 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
     if (rc == 0) {
         int lock;
         rc = begin_opening(path, &lock, e);
-        rc = rc ? rc
-                : open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
+        rc = rc ? rc : open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
         db->lock_fd = lock;
         rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_ms, out, e);
-        (void)lock_byte(lock, F_UNLCK, 0, false); /* where it was not got, there is nothing to undo */
+        (void)lock_byte(lock, F_UNLCK, 0,
+                        false); /* where it was not got, there is nothing to undo */
         if (rc) {
             sqlite_db_close(db);
             free(out->leaps.v);
