@@ -31,7 +31,8 @@ static struct question ask(struct loop *loop, const struct address *where, const
                            const char *target)
 {
     struct question q = {0};
-    backend_call(loop, where, method, target, BACKEND_CALL_TIMEOUT_MS, 0, on_answer, &q);
+    const struct backend_request rq = {.method = method, .target = target};
+    backend_call(loop, where, &rq, 0, on_answer, &q);
     loop_run(loop);
     return q;
 }

@@ -107,6 +107,9 @@
 -- contains(list, x), cidr(ip, network). A comparison with a missing field, or of types that do not fit,
 -- is false.
 ---@alias tg.FilterText string
+
+-- A second result, a text, is for people: `/connections/{id}/explain` of the admin service shows it. It decides nothing,
+-- and in delivery nobody looks at it.
 ---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
 
 -- Rules for the JSON text of the data, applied without Lua; bytes that no rule is about stay as they are.

@@ -1,5 +1,6 @@
 -- Last-Event-ID in every form, and what is said about history that is gone.
 local eventually = require "support.eventually"
+local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
@@ -151,6 +152,15 @@ describe("history that retention removed", function()
   local topic = "retained"
   local ids = {}
   local emptied, last_of_emptied
+  local passed -- what is said of an event that a stream passed, and that was removed then
+
+  local function explain(pattern, event)
+    for _, c in ipairs(http.get(broker().admin, "/connections").json.connections) do
+      if c.topics[1] == pattern then
+        return http.get(broker().admin, ("/connections/%s/explain?event=%s"):format(c.id, event))
+      end
+    end
+  end
 
   setup(function()
     emptied = tidegate.start { keep = true, config = { store = { retain_age_s = 1 } } }
@@ -161,12 +171,15 @@ describe("history that retention removed", function()
     for i = 1, 100 do
       batch[i] = { topic = topic, data = tostring(i) }
     end
+    local live = sse.open(broker(), { topic = topic })
     for i, ack in ipairs(broker():publish_all(batch)) do
       ids[i] = ack.id
     end
     eventually("retention has worked", function()
       return broker():metric "tidegate_store_retention_removed_total" >= 80
     end, 20)
+    passed = explain(topic, ids[5])
+    live:close()
     broker():restart() -- so that the event log does not help
   end)
 
@@ -182,6 +195,24 @@ describe("history that retention removed", function()
     assert.is_true(tonumber((emptied:publish("a", "next"))) > tonumber(last_of_emptied))
     local c = sse.open(emptied, { topic = "a", query = { last_event_id = "earliest" } })
     assert.equal("next", c:next().data)
+  end)
+
+  it("is told of, as far as that is known, when somebody asks why it did not come", function()
+    assert.same({ 410, true }, { passed.status, passed.json.detail:find("removed event " .. ids[5], 1, true) ~= nil })
+    local late = sse.open(broker(), { topic = "*", last_event_id = ids[1] })
+    assert.equal("gap", late:next().type)
+    late:collect_until "100"
+    local function about(pattern, event)
+      local doc = explain(pattern, event).json
+      return { doc.outcome, doc.reason or "-", doc.place, doc.event.removed }
+    end
+    assert.same({ "not-delivered", "expired", "skipped", true }, about("*", ids[5]))
+    assert.same({ "delivered", "-", "passed", false }, about("*", ids[99])) -- read from the store
+    local now = sse.open(broker(), { topic = "**" })
+    assert.same({ "not-delivered", "before-connect", "before-start", true }, about("**", ids[5]))
+    assert.same({ "not-delivered", "before-connect", "before-start", false }, about("**", ids[99]))
+    late:close()
+    now:close()
   end)
 
   for _, asked in ipairs { "first", "0" } do

@@ -1,4 +1,6 @@
 -- History of PostgreSQL: by topic where a few topics are asked for from far behind, by walking it otherwise.
+local eventually = require "support.eventually"
+local http = require "support.http"
 local pg = require "support.pg"
 local sse = require "support.sse"
 
@@ -60,6 +62,42 @@ describe("history", function()
     end
     assert.same(noise, sse.open(broker, { topic = "noise", last_event_id = "0" }):collect(#noise, 30))
     assert.same(expected.all, sse.open(broker, { topic = "**", last_event_id = "0" }):collect(3000, 30))
+  end)
+
+  it("answers why an event did or did not come, for whoever is still there then", function()
+    local quiet = sse.open(broker, { topic = "quiet/1", last_event_id = "0" })
+    quiet:collect(5)
+    local id
+    for _, c in ipairs(http.get(broker.admin, "/connections").json.connections) do
+      id = c.topics[1] == "quiet/1" and c.id or id
+    end
+    local function path(event)
+      return ("/connections/%s/explain?event=%s"):format(id, event)
+    end
+    local function about(event)
+      local doc = http.get(broker.admin, path(event)).json
+      return { doc.outcome, doc.reason }
+    end
+    assert.same({ "delivered" }, about(expected["quiet/1"][1].id))
+    assert.same({ "not-delivered", "topic" }, about(expected.all[1].id))
+    assert.equal(404, http.get(broker.admin, path(1)).status)
+    server():stop "immediate"
+    eventually("the broker knows that it cannot say", function()
+      return http.get(broker.admin, path(expected.all[1].id)).status == 503
+    end)
+    server():start()
+    eventually("it can again", function() return http.get(broker.admin, path(expected.all[1].id)).status == 200 end)
+    -- the database takes its time
+    server():freeze()
+    local one, another = http.connect(broker.admin), http.connect(broker.admin)
+    one:send(http.render("GET", path(expected.all[1].id)))
+    another:send(http.render("GET", path(expected.all[2].id)))
+    assert.equal(200, http.get(broker.admin, "/healthz").status)
+    one:close()
+    assert.equal(204, http.request(broker.admin, "DELETE", "/connections/" .. id).status)
+    server():thaw()
+    local r = another:response()
+    assert.same({ 404, "No open event stream has that id." }, { r.status, r.json.detail })
   end)
 
   it("goes on with what is published meanwhile", function()

@@ -1,7 +1,8 @@
-/* The admin service: routes of the admin server. Answers every request at once, so it keeps no
- * stream and owns nothing. */
+/* The admin service: routes of the admin server. Who answers later finds the stream by its id, so
+ * nothing is kept here. */
 #include "admin/admin.h"
 
+#include "admin/admin_explain.h"
 #include "admin/admin_json.h"
 #include "admin/admin_policy.h"
 #include "admin/admin_reply.h"
@@ -163,21 +164,45 @@ static void post_restart(const struct call *c)
 }
 
 /* The policy is asked again about one stream. */
-static void post_connection(const struct call *c)
+static void review_connection(const struct call *c, struct slice text, uint64_t id)
 {
-    static const char action[] = "/resubscribe";
-    size_t n = sizeof action - 1;
-    uint64_t id;
-    bool known = c->rest.n > n && memcmp(c->rest.p + c->rest.n - n, action, n) == 0;
-    if (!known || !admin_parse_number(slice_of(c->rest.p, c->rest.n - n), UINT64_MAX, &id)) {
-        admin_refuse(c->stream, 404,
-                     slice_str("There is /connections/{id}/resubscribe, with the id a number."),
-                     NULL);
-    } else if (!broker_review(c->admin->broker, id)) {
+    if (!broker_review(c->admin->broker, id)) {
         admin_refuse(c->stream, 404, slice_str("No open event stream has that id."), NULL);
     } else {
-        log_operator(c, "asking the policy again about a stream", c->rest);
+        log_operator(c, "asking the policy again about a stream", text);
         admin_answer(c->stream, 202, "application/json", slice_str("{\"streams\":1}\n"));
+    }
+}
+
+static void post_connection(const struct call *c)
+{
+    struct slice text = c->rest;
+    uint64_t id;
+    bool review = admin_cut_action(&text, "/resubscribe");
+    bool explain = !review && admin_cut_action(&text, "/explain");
+    if ((!review && !explain) || !admin_parse_number(text, UINT64_MAX, &id)) {
+        admin_refuse(c->stream, 404,
+                     slice_str("There are /connections/{id}/resubscribe and "
+                               "/connections/{id}/explain, with the id a number."),
+                     NULL);
+    } else if (review) {
+        review_connection(c, text, id);
+    } else {
+        admin_explain_given(c->admin, c->stream, c->rq, id);
+    }
+}
+
+static void get_connection(const struct call *c)
+{
+    struct slice text = c->rest;
+    uint64_t id;
+    if (!admin_cut_action(&text, "/explain") || !admin_parse_number(text, UINT64_MAX, &id)) {
+        admin_refuse(c->stream, 404,
+                     slice_str("There is /connections/{id}/explain?event=ID, with the id a "
+                               "connection's as GET /connections lists it."),
+                     NULL);
+    } else {
+        admin_explain_stored(c->admin, c->stream, c->rq, id);
     }
 }
 
@@ -216,8 +241,9 @@ static const struct route routes[] = {
     {"/metrics", HTTP_GET, "GET, HEAD", get_metrics},
     {"/status", HTTP_GET, "GET, HEAD", get_status},
     {"/connections", HTTP_GET, "GET, HEAD", get_connections},
-    {"/connections/", HTTP_DELETE, "DELETE, POST", delete_connection},
-    {"/connections/", HTTP_POST, "DELETE, POST", post_connection},
+    {"/connections/", HTTP_GET, "GET, HEAD, DELETE, POST", get_connection},
+    {"/connections/", HTTP_DELETE, "GET, HEAD, DELETE, POST", delete_connection},
+    {"/connections/", HTTP_POST, "GET, HEAD, DELETE, POST", post_connection},
     {"/policy/reload", HTTP_POST, "POST", post_reload},
     {"/policy/rollback", HTTP_POST, "POST", post_rollback},
     {"/policy/resubscribe", HTTP_POST, "POST", post_resubscribe},
@@ -252,13 +278,12 @@ void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
     const struct route *r = find_route(rq->path, method, &c.rest);
     if (!r) {
-        admin_refuse(
-            c.stream, 404,
-            slice_str(
-                "The admin service has /healthz, /readyz, /metrics, /status, "
-                "/connections, /connections/{id}, /connections/{id}/resubscribe, "
-                "/policy/reload, /policy/rollback, /policy/resubscribe, /drain and /restart."),
-            NULL);
+        admin_refuse(c.stream, 404,
+                     slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
+                               "/connections, /connections/{id}, /connections/{id}/resubscribe, "
+                               "/connections/{id}/explain, /policy/reload, /policy/rollback, "
+                               "/policy/resubscribe, /drain and /restart."),
+                     NULL);
     } else if (method != r->method) {
         admin_refuse(c.stream, 405, slice_str("This path does not take that method; see Allow."),
                      r->allow);

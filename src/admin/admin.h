@@ -4,6 +4,7 @@
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]
  *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
+ *   GET /connections/{id}/explain?event=ID    POST /connections/{id}/explain
  *   POST /policy/reload[?dry_run=1][&force=1]
  *   POST /policy/rollback    POST /policy/resubscribe    POST /drain
  *

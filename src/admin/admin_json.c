@@ -2,6 +2,8 @@
  * connection's id does not fit the numbers of JavaScript. */
 #include "admin/admin_json.h"
 
+#include "admin/admin_json_parts.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -18,7 +20,7 @@ static json_t *text(const char *value)
     return value ? json_string(value) : json_null();
 }
 
-static json_t *slice_text(struct slice value)
+json_t *admin_json_text(struct slice value)
 {
     return value.p ? json_stringn(value.p, value.n) : json_null();
 }
@@ -28,7 +30,7 @@ static json_t *count(uint64_t value)
     return json_integer((json_int_t)value);
 }
 
-static json_t *id_text(uint64_t id)
+json_t *admin_json_id(uint64_t id)
 {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRIu64, id);
@@ -40,7 +42,7 @@ static json_t *seconds(double value)
     return json_real(round(value * 1000) / 1000);
 }
 
-static json_t *time_text(int64_t unix_ms)
+json_t *admin_json_time(int64_t unix_ms)
 {
     time_t s = (time_t)(unix_ms / 1000);
     struct tm utc;
@@ -56,8 +58,7 @@ static int dump_chunk(const char *buffer, size_t size, void *out)
     return strbuf_append(out, buffer, size);
 }
 
-/* Takes `root`; `failed`: something in it could not be made. */
-static int dump(json_t *root, int failed, struct strbuf *out)
+int admin_json_dump(json_t *root, int failed, struct strbuf *out)
 {
     int rc = UV_ENOMEM;
     if (root && !failed) {
@@ -97,14 +98,14 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
     json_t *o = json_object();
     int bad = json_object_set_new(o, "version", text(TIDEGATE_VERSION));
     bad |= json_object_set_new(o, "pid", json_integer(getpid()));
-    bad |= json_object_set_new(o, "started", time_text(a->start_ms));
+    bad |= json_object_set_new(o, "started", admin_json_time(a->start_ms));
     bad |= json_object_set_new(o, "uptime_s", seconds(uptime));
     bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
     bad |= json_object_set_new(o, "connections", count(a->net->connections));
     bad |= json_object_set_new(o, "subscribers", count(m->subscribers));
     bad |= json_object_set_new(o, "behind", count(m->behind));
     bad |= json_object_set_new(o, "audiences", count(m->audiences));
-    bad |= json_object_set_new(o, "head_id", id_text(m->head_id));
+    bad |= json_object_set_new(o, "head_id", admin_json_id(m->head_id));
     bad |= json_object_set_new(o, "log",
                                json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",
                                          (json_int_t)m->log_bytes));
@@ -118,7 +119,7 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
         st.previous_version
             ? json_pack("{s:s, s:s?}", "version", st.previous_version, "label", st.previous_label)
             : json_null());
-    return dump(o, bad, out);
+    return admin_json_dump(o, bad, out);
 }
 
 static const char *mode_name(enum reload_mode mode)
@@ -188,7 +189,7 @@ int admin_json_policy(const struct policy_report *r, struct strbuf *out)
         bad |= json_object_set_new(o, "formats",
                                    names_document(&r->formats_added, &r->formats_removed));
     }
-    return dump(o, bad, out);
+    return admin_json_dump(o, bad, out);
 }
 
 struct listing {
@@ -200,12 +201,12 @@ struct listing {
 /* Half of what may be sent: the other half is for names, quotes and escapes. */
 enum { LISTING_MAX_BYTES = ADMIN_JSON_MAX_BYTES / 2 };
 
-static json_t *topics_document(const struct broker_connection *c)
+json_t *admin_json_topics(const struct broker_connection *c)
 {
     json_t *list = json_array();
     int bad = 0;
     for (size_t i = 0; i < c->topic_count; i++) {
-        bad |= json_array_append_new(list, slice_text(c->topics[i]));
+        bad |= json_array_append_new(list, admin_json_text(c->topics[i]));
     }
     if (bad) {
         json_decref(list);
@@ -214,11 +215,10 @@ static json_t *topics_document(const struct broker_connection *c)
     return list;
 }
 
-/* The params are JSON text already; as text where they should not parse. */
-static json_t *params_document(struct slice params)
+json_t *admin_json_params(struct slice params)
 {
     json_t *o = params.p ? json_loadb(params.p, params.n, 0, NULL) : json_null();
-    return o ? o : slice_text(params);
+    return o ? o : admin_json_text(params);
 }
 
 static void list_connection(void *ctx, const struct broker_connection *c)
@@ -234,14 +234,14 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     }
     l->bytes += bytes;
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "id", id_text(c->id));
+    int bad = json_object_set_new(o, "id", admin_json_id(c->id));
     bad |= json_object_set_new(o, "client", text(c->client));
     bad |= json_object_set_new(o, "seconds", seconds(c->seconds));
-    bad |= json_object_set_new(o, "topics", topics_document(c));
-    bad |= json_object_set_new(o, "filter", slice_text(c->filter));
-    bad |= json_object_set_new(o, "format", slice_text(c->format));
-    bad |= json_object_set_new(o, "params", params_document(c->params));
-    bad |= json_object_set_new(o, "cursor", id_text(c->cursor));
+    bad |= json_object_set_new(o, "topics", admin_json_topics(c));
+    bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
+    bad |= json_object_set_new(o, "format", admin_json_text(c->format));
+    bad |= json_object_set_new(o, "params", admin_json_params(c->params));
+    bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));
     bad |= json_object_set_new(o, "delivered", count(c->delivered));
@@ -258,5 +258,5 @@ int admin_json_connections(const struct admin *a, size_t limit, struct strbuf *o
     bad |= json_object_set_new(o, "total", count(l.total));
     bad |= json_object_set_new(o, "truncated", json_boolean(shown < l.total));
     bad |= json_object_set_new(o, "connections", l.list);
-    return dump(o, bad, out);
+    return admin_json_dump(o, bad, out);
 }

@@ -3,6 +3,7 @@
 #include "base/logging.h"
 #include "net/http_response.h"
 
+#include <string.h>
 #include <uv.h>
 
 static const char no_store[] = "Cache-Control: no-store\r\n";
@@ -53,6 +54,16 @@ void admin_answer_built(struct stream *s, int rc, const char *type, struct strbu
                      NULL);
     }
     strbuf_clear(body);
+}
+
+bool admin_cut_action(struct slice *path, const char *action)
+{
+    size_t n = strlen(action);
+    if (path->n <= n || memcmp(path->p + path->n - n, action, n) != 0) {
+        return false;
+    }
+    path->n -= n;
+    return true;
 }
 
 bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out)

@@ -1,6 +1,7 @@
 /* The admin service of several workers: what is asked, and whether it may be. gather.c answers. */
 #include "admin/admin_workers.h"
 
+#include "admin/admin_explain.h"
 #include "admin/admin_json.h"
 #include "admin/admin_policy.h"
 #include "admin/admin_reply.h"
@@ -72,20 +73,33 @@ static void delete_connection(struct admin_workers *a, struct stream *s, struct 
     }
 }
 
-/* WORKER-ID/resubscribe */
+/* WORKER-ID/resubscribe, WORKER-ID/explain */
 static void post_connection(struct admin_workers *a, struct stream *s, struct slice text,
-                            const struct peer_address *client)
+                            const struct http_request *rq, const struct peer_address *client)
 {
-    static const char action[] = "/resubscribe";
-    size_t n = sizeof action - 1;
     unsigned worker = 0;
     uint64_t id = 0;
-    bool known = text.n > n && memcmp(text.p + text.n - n, action, n) == 0;
-    if (known && parse_connection(a, slice_of(text.p, text.n - n), &worker, &id)) {
+    bool review = admin_cut_action(&text, "/resubscribe");
+    bool explain = !review && admin_cut_action(&text, "/explain");
+    if ((!review && !explain) || !parse_connection(a, text, &worker, &id)) {
+        refuse_connection(s);
+    } else if (review) {
         log_operator(client, "asking the policy again about a stream", text);
         gather_review(a, s, worker, id);
     } else {
+        gather_explain_given(a, s, worker, id, rq);
+    }
+}
+
+static void get_connection(struct admin_workers *a, struct stream *s, struct slice text,
+                           const struct http_request *rq)
+{
+    unsigned worker = 0;
+    uint64_t id = 0, event = 0;
+    if (!admin_cut_action(&text, "/explain") || !parse_connection(a, text, &worker, &id)) {
         refuse_connection(s);
+    } else if (admin_explain_query(s, rq, &event)) {
+        gather_explain(a, s, worker, id, event);
     }
 }
 
@@ -145,7 +159,8 @@ enum route_kind {
     ROUTE_ASK,
     ROUTE_CONNECTIONS,
     ROUTE_DELETE,
-    ROUTE_REVIEW,
+    ROUTE_EXPLAIN,
+    ROUTE_POST, /* about one connection */
     ROUTE_RELOAD,
     ROUTE_ORDER,
 };
@@ -164,8 +179,9 @@ static const struct route routes[] = {
     {"/metrics", HTTP_GET, ROUTE_ASK, gather_metrics, NULL},
     {"/status", HTTP_GET, ROUTE_ASK, gather_status, NULL},
     {"/connections", HTTP_GET, ROUTE_CONNECTIONS, NULL, NULL},
+    {"/connections/", HTTP_GET, ROUTE_EXPLAIN, NULL, NULL},
     {"/connections/", HTTP_DELETE, ROUTE_DELETE, NULL, NULL},
-    {"/connections/", HTTP_POST, ROUTE_REVIEW, NULL, NULL},
+    {"/connections/", HTTP_POST, ROUTE_POST, NULL, NULL},
     {"/policy/reload", HTTP_POST, ROUTE_RELOAD, NULL, NULL},
     {"/policy/rollback", HTTP_POST, ROUTE_ORDER, NULL, post_rollback},
     {"/policy/resubscribe", HTTP_POST, ROUTE_ORDER, NULL, post_resubscribe},
@@ -209,8 +225,11 @@ static void run(const struct route *r, struct admin_workers *a, struct stream *s
     case ROUTE_DELETE:
         delete_connection(a, s, rest, client);
         break;
-    case ROUTE_REVIEW:
-        post_connection(a, s, rest, client);
+    case ROUTE_EXPLAIN:
+        get_connection(a, s, rest, rq);
+        break;
+    case ROUTE_POST:
+        post_connection(a, s, rest, rq, client);
         break;
     case ROUTE_RELOAD:
         post_reload(a, s, rq, client);
@@ -231,14 +250,14 @@ void admin_workers_request(void *ctx, struct stream *s, const struct http_reques
         admin_refuse(s, 404,
                      slice_str("The admin service has /healthz, /readyz, /metrics, /status, "
                                "/connections, /connections/{id}, /connections/{id}/resubscribe, "
-                               "/policy/reload, /policy/rollback, /policy/resubscribe, /drain and "
-                               "/restart."),
+                               "/connections/{id}/explain, /policy/reload, /policy/rollback, "
+                               "/policy/resubscribe, /drain and /restart."),
                      NULL);
     } else if (method != r->method) {
         admin_refuse(s, 405, slice_str("This path does not take that method; see Allow."),
-                     r->method == HTTP_GET    ? "GET, HEAD"
-                     : r->method == HTTP_POST ? "POST"
-                                              : "DELETE, POST");
+                     strcmp(r->path, "/connections/") == 0 ? "GET, HEAD, DELETE, POST"
+                     : r->method == HTTP_GET               ? "GET, HEAD"
+                                                           : "POST");
     } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) { /* see admin.c */
         admin_refuse(s, 403,
                      slice_str("The admin service takes no orders from web pages (Origin)."), NULL);

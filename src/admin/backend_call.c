@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUEST_MAX_BYTES = 256 };
+enum { HEAD_MAX_BYTES = 1024 }; /* without target and type */
 
 struct call {
     union {
@@ -20,8 +20,7 @@ struct call {
     uv_write_t write;
     struct deadline deadline;
     struct loop *loop;
-    char request[REQUEST_MAX_BYTES];
-    struct strbuf answer;
+    struct strbuf request, answer;
     bool failed, closing;
     unsigned worker;
     backend_call_cb cb;
@@ -53,6 +52,7 @@ static void on_closed(uv_handle_t *h)
     struct slice body = {0};
     int status = c->failed ? 0 : parse(&c->answer, &body);
     c->cb(c->ctx, c->worker, status, body);
+    strbuf_clear(&c->request);
     strbuf_clear(&c->answer);
     free(c);
 }
@@ -100,7 +100,7 @@ static void on_written(uv_write_t *w, int status)
 static void on_connected(uv_connect_t *connect, int status)
 {
     struct call *c = connect->data;
-    uv_buf_t buf = uv_buf_init(c->request, (unsigned)strlen(c->request));
+    uv_buf_t buf = uv_buf_init(c->request.data, (unsigned)c->request.len);
     c->write.data = c;
     if (status || uv_write(&c->write, &c->handle.stream, &buf, 1, on_written) ||
         uv_read_start(&c->handle.stream, on_alloc, on_read)) {
@@ -108,9 +108,21 @@ static void on_connected(uv_connect_t *connect, int status)
     }
 }
 
-void backend_call(struct loop *loop, const struct address *where, const char *method,
-                  const char *target, uint64_t timeout_ms, unsigned worker, backend_call_cb cb,
-                  void *ctx)
+static int put_request(struct strbuf *out, const struct backend_request *rq)
+{
+    int rc = strbuf_printf(out,
+                           "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n"
+                           "Connection: close\r\n",
+                           rq->method, rq->target, rq->body.n);
+    if (rc == 0 && rq->type.p) {
+        rc = strbuf_printf(out, "Content-Type: %.*s\r\n", (int)rq->type.n, rq->type.p);
+    }
+    rc = rc ? rc : strbuf_append_str(out, "\r\n");
+    return rc ? rc : strbuf_append(out, rq->body.p ? rq->body.p : "", rq->body.n);
+}
+
+void backend_call(struct loop *loop, const struct address *where, const struct backend_request *rq,
+                  unsigned worker, backend_call_cb cb, void *ctx)
 {
     struct call *c = xcalloc(1, sizeof *c);
     uv_loop_t *uv = loop_uv(loop);
@@ -123,12 +135,11 @@ void backend_call(struct loop *loop, const struct address *where, const char *me
     REQUIRE((where->is_unix ? uv_pipe_init(uv, &c->handle.pipe, 0)
                             : uv_tcp_init(uv, &c->handle.tcp)) == 0);
     c->handle.stream.data = c->connect.data = c;
-    int n = snprintf(c->request, sizeof c->request,
-                     "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
-                     "Connection: close\r\n\r\n",
-                     method, target);
-    REQUIRE(n > 0 && n < REQUEST_MAX_BYTES);
-    deadline_arm(loop_deadline_class(loop, timeout_ms, on_deadline), &c->deadline);
+    strbuf_init(&c->request, HEAD_MAX_BYTES + strlen(rq->target) + rq->type.n + rq->body.n);
+    REQUIRE(put_request(&c->request, rq) == 0);
+    deadline_arm(loop_deadline_class(
+                     loop, rq->timeout_ms ? rq->timeout_ms : BACKEND_CALL_TIMEOUT_MS, on_deadline),
+                 &c->deadline);
     if (where->is_unix) { /* errors come to on_connected */
         uv_pipe_connect(&c->connect, &c->handle.pipe, where->path, on_connected);
     } else if (uv_tcp_connect(&c->connect, &c->handle.tcp, (const struct sockaddr *)&where->tcp,

@@ -13,9 +13,14 @@ enum { BACKEND_CALL_TIMEOUT_MS = 3000 }; /* for what is answered at once */
  */
 typedef void (*backend_call_cb)(void *ctx, unsigned worker, int status, struct slice body);
 
-/* `method` and `target` are short; `timeout_ms` is for everything. */
-void backend_call(struct loop *loop, const struct address *where, const char *method,
-                  const char *target, uint64_t timeout_ms, unsigned worker, backend_call_cb cb,
-                  void *ctx);
+/* What is asked; borrowed for the call. `method` is short. */
+struct backend_request {
+    const char *method, *target;
+    struct slice type, body; /* of a body; absent: none */
+    uint64_t timeout_ms;     /* for everything; 0: BACKEND_CALL_TIMEOUT_MS */
+};
+
+void backend_call(struct loop *loop, const struct address *where, const struct backend_request *rq,
+                  unsigned worker, backend_call_cb cb, void *ctx);
 
 #endif

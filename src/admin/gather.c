@@ -71,13 +71,19 @@ static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
     return g;
 }
 
-static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
+static void ask_with(struct gather *g, unsigned worker, const struct backend_request *rq)
 {
     struct admin_workers *a = g->admin;
+    struct backend_request timed = *rq;
+    timed.timeout_ms = g->timeout_ms;
     g->waiting++;
     g->answers[worker].asked = true;
-    backend_call(a->loop, a->where(a->ctx, worker), method, target, g->timeout_ms, worker,
-                 on_answer, g);
+    backend_call(a->loop, a->where(a->ctx, worker), &timed, worker, on_answer, g);
+}
+
+static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
+{
+    ask_with(g, worker, &(struct backend_request){.method = method, .target = target});
 }
 
 static void asked(struct gather *g)
@@ -100,14 +106,19 @@ static void ask_all(struct gather *g, const char *target)
 }
 
 /* An order to a worker that may end before it gets to it would wait as well. */
-static void order_one(struct gather *g, unsigned worker, const char *method, const char *target)
+static void order_one_with(struct gather *g, unsigned worker, const struct backend_request *rq)
 {
     struct admin_workers *a = g->admin;
     g->worker = worker;
     if (a->info(a->ctx, worker).ready) {
-        ask(g, worker, method, target);
+        ask_with(g, worker, rq);
     }
     asked(g);
+}
+
+static void order_one(struct gather *g, unsigned worker, const char *method, const char *target)
+{
+    order_one_with(g, worker, &(struct backend_request){.method = method, .target = target});
 }
 
 static void order_all(struct gather *g, const char *target)
@@ -310,6 +321,31 @@ static void refuse_one(const struct gather *g, struct stream *s)
     }
 }
 
+/* What the worker said, with ids as they are known here. */
+static void finish_explain(struct gather *g, struct stream *s)
+{
+    char id[48];
+    const struct answer *a = &g->answers[g->worker];
+    if (a->status == 0) {
+        refuse_one(g, s);
+        return;
+    }
+    json_t *o = json_loadb(a->body.data, a->body.len, 0, NULL);
+    const char *detail = json_string_value(json_object_get(o, "detail"));
+    json_t *connection = json_object_get(o, "connection");
+    const char *own = json_string_value(json_object_get(connection, "id"));
+    if (a->status == 200 && own) {
+        snprintf(id, sizeof id, "%u-%s", g->worker + 1, own);
+        int bad = json_object_set_new(connection, "id", json_string(id));
+        bad |= json_object_set_new(connection, "worker", json_integer(g->worker + 1));
+        answer_json(s, o, bad);
+        return;
+    }
+    admin_refuse(s, a->status >= 400 ? a->status : 503,
+                 slice_str(detail ? detail : "The worker's answer makes no sense."), NULL);
+    json_decref(o);
+}
+
 static void finish_review(struct gather *g, struct stream *s)
 {
     if (g->answers[g->worker].status == 202) {
@@ -460,4 +496,32 @@ void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, u
     char target[64];
     snprintf(target, sizeof target, "/connections/%llu/resubscribe", (unsigned long long)id);
     order_one(gather_new(a, s, finish_review), worker, "POST", target);
+}
+
+void gather_explain(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
+                    uint64_t event)
+{
+    char target[96];
+    snprintf(target, sizeof target, "/connections/%llu/explain?event=%llu", (unsigned long long)id,
+             (unsigned long long)event);
+    order_one(gather_new(a, s, finish_explain), worker, "GET", target);
+}
+
+void gather_explain_given(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
+                          const struct http_request *rq)
+{
+    struct strbuf target;
+    strbuf_init(&target, rq->query.n + 96);
+    int rc = strbuf_printf(&target, "/connections/%llu/explain?", (unsigned long long)id);
+    rc = rc ? rc : strbuf_append(&target, rq->query.p ? rq->query.p : "", rq->query.n);
+    if (rc) {
+        admin_refuse(s, 503, slice_str("Memory is short."), NULL);
+    } else {
+        order_one_with(gather_new(a, s, finish_explain), worker,
+                       &(struct backend_request){.method = "POST",
+                                                 .target = target.data,
+                                                 .type = http_request_header(rq, "Content-Type"),
+                                                 .body = strbuf_slice(&rq->body)});
+    }
+    strbuf_clear(&target);
 }

@@ -14,6 +14,11 @@ void gather_connections(struct admin_workers *a, struct stream *s, uint64_t limi
 void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id);
 /* The policy is asked again about that connection. */
 void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id);
+/* Why that connection got, or did not get, event `event`; or the one in the body of `rq`. */
+void gather_explain(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
+                    uint64_t event);
+void gather_explain_given(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
+                          const struct http_request *rq);
 /* The same order (a POST) to all. */
 void gather_order(struct admin_workers *a, struct stream *s, const char *target);
 /* A reload: only when all of them would. */

@@ -40,6 +40,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->runnable);
     list_init(&b->subscribers);
     reviews_init(b);
+    explains_init(b);
     segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
@@ -52,6 +53,7 @@ void broker_free(struct broker *b)
 {
     REQUIRE(list_empty(&b->subscribers));
     reviews_clear(b);
+    explains_clear(b);
     for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
         kept_unref(b->recent[i].kept);
     }
@@ -91,6 +93,7 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
     b->policy_epoch++;
     old->ops->set_stage(old, POLICY_RETIRED);
     policy->ops->set_stage(policy, POLICY_LIVE);
+    subscriber_rules_change(b);
     audience_rebind_all(b, old);
     review_all(b, mode);
 }

@@ -8,6 +8,7 @@
 #include "broker/audience_index.h"
 #include "broker/broker.h"
 #include "broker/eventlog.h"
+#include "broker/explain.h"
 #include "broker/frame_memo.h"
 #include "broker/history.h"
 #include "broker/review.h"
@@ -22,6 +23,7 @@ struct broker {
     struct policy *policy; /* in force */
     uint32_t policy_epoch; /* grows when another takes its place */
     struct reviews reviews;
+    struct explains explains;
     struct trial_recent recent[TRIAL_CONNECTS]; /* a ring */
     unsigned recent_next;
     struct http_server *server;

@@ -133,6 +133,7 @@ static bool apply_lag_rule(struct subscriber *sub)
         return true;
     }
     b->metrics->lag_skips++;
+    subscriber_note_gap(sub, eventlog_head(b->log), true);
     send_gap(sub, "lagged", eventlog_head(b->log));
     return true;
 }
@@ -216,6 +217,7 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
             if (sub->earliest) {
                 sub->cursor = p->trimmed;
             } else {
+                subscriber_note_gap(sub, p->trimmed, false);
                 send_gap(sub, "expired", p->trimmed);
             }
             return false;

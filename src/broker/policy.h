@@ -111,6 +111,26 @@ struct formatted {
                      not to be remembered. Never used again for anything else by this policy. */
 };
 
+/* What filter and format of an audience decide about one event. */
+enum policy_judged {
+    JUDGED_DELIVER,
+    JUDGED_FILTERED,     /* the filter said no */
+    JUDGED_FILTER_ERROR, /* it failed, was stopped, or is out of use */
+    JUDGED_FORMAT_NIL,   /* the format left the event out */
+    JUDGED_FORMAT_ERROR,
+};
+
+/* How one of the two came to it. */
+struct policy_account {
+    bool asked;          /* it has been run (or is built in) */
+    const char *kind;    /* "text", "function", "rules", "built-in"; NULL: the audience has none */
+    char where[128];     /* "geo.lua:14": the line that failed, else its definition; may be empty */
+    bool out_of_use;     /* failed too often: not run any more */
+    struct strbuf lines; /* of a text: its conditions with the values seen, each a line */
+    struct strbuf why;   /* what a filter returned beside false, or the error; UTF-8 */
+    bool cut;            /* there was more than fits */
+};
+
 struct disconnect_info {
     enum close_reason reason;
     double seconds;
@@ -160,6 +180,12 @@ struct policy_ops {
     bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev);
     enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,
                                  struct formatted *out);
+    /* Runs both as above, for people: nothing is counted, logged or remembered, so that delivery
+     * is what it would have been. `filter`, `format`: buffers are the caller's, initialised with
+     * their caps; `out` as above. */
+    enum policy_judged (*explain)(struct policy *p, const struct policy_binding *b,
+                                  struct event *ev, struct formatted *out,
+                                  struct policy_account *filter, struct policy_account *format);
     /* Keys under which results of the format may have been remembered that hold for this audience,
      * too. Returns how many. */
     size_t (*format_keys)(struct policy *p, const struct policy_binding *b,

@@ -139,6 +139,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     review_forget(sub);
     audience_unref(b, sub->audience);
     kept_unref(sub->kept);
+    free(sub->gaps);
     free(sub);
 }
 
@@ -249,6 +250,39 @@ void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 }
 
 /* ---------------------------------------------------------------- for operators */
+
+const char *subscriber_state_name(const struct subscriber *sub)
+{
+    static const char *const names[] = {
+        [SUB_STARTING] = "starting", [SUB_LIVE] = "live",       [SUB_PARKED] = "live",
+        [SUB_RUNNABLE] = "behind",   [SUB_BLOCKED] = "blocked", [SUB_PAGING] = "reading",
+        [SUB_PACED] = "paced",       [SUB_HELD] = "held",
+    };
+    return names[sub->state];
+}
+
+void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged)
+{
+    struct subscriber_gaps *g = sub->gaps;
+    if (!g) {
+        g = sub->gaps = xcalloc(1, sizeof *g);
+    } else if (g->n == SUBSCRIBER_GAPS_MAX) {
+        g->forgotten = g->v[0].upto;
+        g->n--;
+        memmove(g->v, g->v + 1, g->n * sizeof *g->v);
+    }
+    g->v[g->n++] = (struct subscriber_gap){sub->cursor, upto, lagged};
+}
+
+void subscriber_rules_change(struct broker *b)
+{
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        bool at_head = sub->state == SUB_LIVE || sub->state == SUB_PARKED;
+        /* texts of filters have been asked about what is pending, too */
+        sub->ruled_from = at_head ? eventlog_head(b->log) : sub->cursor;
+    }
+}
 
 void subscriber_describe(const struct subscriber *sub, struct broker_connection *out)
 {

@@ -51,6 +51,8 @@ struct subscriber *subscriber_of_node(struct list *all_node); /* in broker->subs
 struct subscriber *subscriber_of_stream(struct broker *b, uint64_t id);
 /* Those members who are at the head are behind from now on, where they are. */
 void subscriber_unlive_all(struct audience *a);
+/* Another policy takes over: what they have considered so far was by the rules before. */
+void subscriber_rules_change(struct broker *b);
 /* Those that were held because their audience was not bound, where it is again. */
 void subscriber_resume_held(struct broker *b);
 

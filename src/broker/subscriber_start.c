@@ -123,7 +123,7 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
         subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
         return;
     }
-    sub->cursor = st->at;
+    sub->cursor = sub->start = st->at;
     sub->reset_to = leap_over(&bounds, st->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
@@ -304,6 +304,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
     }
     subscriber_set_terms(sub, s);
     sub->audience = a;
+    sub->ruled_from = moved ? subscriber_position(sub) : sub->ruled_from;
     if (sub->state == SUB_HELD || sub->state == SUB_PACED) {
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
@@ -359,7 +360,11 @@ void subscriber_start(struct broker *b, struct stream *s, const struct verdict *
     if (from->policy_epoch != b->policy_epoch) {
         review_now(sub); /* another policy took over while the one that was asked decided */
     }
-    if (v->subscription.no_replay) {
+    sub->asked_after = resume.kind == RESUME_AFTER      ? resume.id
+                       : resume.kind == RESUME_EARLIEST ? 0
+                                                        : UINT64_MAX;
+    sub->no_replay = v->subscription.no_replay;
+    if (sub->no_replay) {
         resume.kind = RESUME_NOW;
     }
     sub->earliest = resume.kind == RESUME_EARLIEST;

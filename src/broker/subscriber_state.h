@@ -17,6 +17,18 @@ enum subscriber_state {
     SUB_HELD,     /* behind; the policy has to say first what it may see */
 };
 
+/* What a stream was told that it misses: ids in (after, upto]. */
+struct subscriber_gap {
+    uint64_t after, upto;
+    bool lagged; /* else retention took them */
+};
+enum { SUBSCRIBER_GAPS_MAX = 8 };
+struct subscriber_gaps {
+    uint64_t forgotten; /* where the last one ended that there was no room for; 0: none */
+    unsigned n;
+    struct subscriber_gap v[SUBSCRIBER_GAPS_MAX]; /* the newest, oldest first */
+};
+
 struct pace; /* token bucket */
 struct expiry;
 
@@ -36,7 +48,12 @@ struct subscriber {
     uint64_t id;              /* the stream's */
     uint64_t cursor;          /* last id considered; while live, see subscriber_position() */
     uint64_t ordinal;         /* place in the log behind the cursor, for lag; while it is behind */
-    uint64_t reset_to;        /* what it has seen is gone: to be told, and to go on here; 0: no */
+    /* for explain.c */
+    uint64_t start;       /* the id it began behind */
+    uint64_t asked_after; /* the id its client asked for the events behind of */
+    uint64_t ruled_from;  /* what it had considered by earlier rules ends here; 0: nothing */
+    struct subscriber_gaps *gaps; /* owned; NULL: none */
+    uint64_t reset_to; /* what it has seen is gone: to be told, and to go on here; 0: no */
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;
@@ -47,6 +64,7 @@ struct subscriber {
     enum on_lag on_lag;
     enum subscriber_state state;
     bool caught_up; /* was live once: from then on being behind is lag */
+    bool no_replay; /* the policy grants no history, whatever was asked */
     bool earliest;  /* asked for what there is: what retention removed is no gap to it */
 };
 
@@ -59,6 +77,10 @@ void subscriber_set_terms(struct subscriber *sub, const struct subscription *s);
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
 /* The policy has withdrawn the grant: says so, and ends it. */
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
+/* "live", "paced", ...: for people. */
+const char *subscriber_state_name(const struct subscriber *sub);
+/* It is told that it misses the ids behind its cursor, up to `upto`. */
+void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
 /* The last id considered, live or not. */
 uint64_t subscriber_position(const struct subscriber *sub);

@@ -1,5 +1,6 @@
 #include "lua/lua_judge.h"
 
+#include "broker/event_json.h"
 #include "broker/topic.h"
 #include "lua/lua_event.h"
 #include "lua/lua_json.h"
@@ -12,24 +13,46 @@ struct judgement {
     enum format_result result;
 };
 
-/* stack: ud -> ud, result */
-static void call(lua_State *L, const struct judge *j)
+/* stack: ud -> ud, results */
+static void call(lua_State *L, const struct judge *j, int results)
 {
     lua_vm_push(L, j->fn->ref);
     lua_event_push(L, j->ev);
     lua_vm_push(L, j->params);
-    lua_call(L, 2, 1); /* a filter's second result, the reason, is for people */
+    lua_call(L, 2, results);
+}
+
+/* A filter's second result, for people: it decides nothing, so nothing about it is an error. */
+static void read_why(lua_State *L, struct strbuf *why)
+{
+    struct slice text = {NULL, 0};
+    if (lua_type(L, 3) == LUA_TSTRING) {
+        text.p = lua_tolstring(L, 3, &text.n);
+    }
+    const char *instead = !text.p             ? "(not a text)"
+                          : !utf8_ok(text)    ? "(not UTF-8)"
+                          : text.n > why->max ? "(too long to be shown)"
+                                              : NULL;
+    if (!lua_isnoneornil(L, 3)) {
+        text = instead ? slice_str(instead) : text;
+        if (strbuf_append(why, text.p, text.n)) {
+            strbuf_reset(why); /* memory is short: it is not shown */
+        }
+    }
 }
 
 static int filter_body(lua_State *L)
 {
     struct judgement *x = lua_touserdata(L, 1);
-    call(L, x->j);
+    call(L, x->j, x->j->why ? 2 : 1);
     if (lua_type(L, 2) != LUA_TBOOLEAN) {
         return luaL_error(L, "filter '%s' returned %s: true or false was expected", x->j->fn->name,
                           luaL_typename(L, 2));
     }
     x->deliver = lua_toboolean(L, 2);
+    if (x->j->why) {
+        read_why(L, x->j->why);
+    }
     return 0;
 }
 
@@ -85,7 +108,7 @@ static void read_frame(lua_State *L, int t, struct formatted *out)
 static int format_body(lua_State *L)
 {
     struct judgement *x = lua_touserdata(L, 1);
-    call(L, x->j);
+    call(L, x->j, 1);
     x->result = FORMAT_DELIVER;
     switch (lua_type(L, 2)) {
     case LUA_TNIL:
@@ -113,4 +136,12 @@ int lua_judge_format(const struct judge *j, struct formatted *out, enum format_r
     int rc = lua_vm_run(j->vm, allowed, format_body, &x, e);
     *result = rc ? FORMAT_FAILED : x.result;
     return rc;
+}
+
+enum format_result lua_judge_built_in(int format, const struct event *ev, struct formatted *out)
+{
+    struct slice data = event_data(ev);
+    int rc = format == POLICY_FORMAT_JSON ? event_json(ev, &out->data)
+                                          : strbuf_append(&out->data, data.p, data.n);
+    return rc ? FORMAT_FAILED : FORMAT_DELIVER;
 }

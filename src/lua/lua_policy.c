@@ -1,8 +1,8 @@
 #include "lua/lua_policy.h"
 
 #include "base/xalloc.h"
-#include "broker/event_json.h"
 #include "lua/lua_budgets.h"
+#include "lua/lua_explain.h"
 #include "lua/lua_format_spec.h"
 #include "lua/lua_judge.h"
 #include "lua/lua_params.h"
@@ -308,8 +308,9 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     if (out_of_use(p, fn)) {
         return false;
     }
-    struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
-                      &p->budgets.hooks[POLICY_HOOK_FILTER]};
+    struct judge j = {
+        p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FILTER],
+        NULL};
     p->sandbox.pure = true;
     p->sandbox.reads = format_classes_filter_reads(p->classes);
     int rc = lua_judge_filter(&j, &deliver, &e);
@@ -321,15 +322,6 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     p->sandbox.pure = false;
     update_figures(p);
     return deliver;
-}
-
-static enum format_result format_built_in(const struct policy_binding *b, const struct event *ev,
-                                          struct formatted *out)
-{
-    struct slice data = event_data(ev);
-    int rc = b->format == POLICY_FORMAT_JSON ? event_json(ev, &out->data)
-                                             : strbuf_append(&out->data, data.p, data.n);
-    return rc ? FORMAT_FAILED : FORMAT_DELIVER;
 }
 
 /* The key of results that no params have a part in; 0: of others. */
@@ -358,7 +350,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     struct err e;
     out->key = plain_key(p, b);
     if (b->format < 0) {
-        return format_built_in(b, ev, out);
+        return lua_judge_built_in(b->format, ev, out);
     }
     struct lua_function *fn = &p->file.formats.v[b->format];
     p->n.calls++;
@@ -374,8 +366,9 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     if (out_of_use(p, fn)) {
         return FORMAT_FAILED;
     }
-    struct judge j = {p->vm, fn, lua_params_ref(&p->params, b->params), ev,
-                      &p->budgets.hooks[POLICY_HOOK_FORMAT]};
+    struct judge j = {
+        p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FORMAT],
+        NULL};
     struct param_reads reads = {.all = false};
     p->sandbox.pure = true;
     p->sandbox.reads = &reads;
@@ -393,6 +386,18 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     }
     update_figures(p);
     return result;
+}
+
+static enum policy_judged ask_explain(struct policy *base, const struct policy_binding *b,
+                                      struct event *ev, struct formatted *out,
+                                      struct policy_account *filter, struct policy_account *format)
+{
+    struct lua_policy *p = of(base);
+    const struct lua_explain x = {p->vm,      &p->sandbox, &p->file,
+                                  &p->params, p->classes,  &p->budgets};
+    enum policy_judged judged = lua_explain(&x, b, ev, out, filter, format);
+    update_figures(p);
+    return judged;
 }
 
 /* ---- life */
@@ -471,20 +476,11 @@ static const struct policy_ops ops = {
     .filter = ask_filter,
     .format = ask_format,
     .format_keys = ask_format_keys,
+    .explain = ask_explain,
     .disconnected = ask_disconnected,
     .wants_disconnect = wants_disconnect,
     .close = ask_close,
 };
-
-/* The directory of the file, with symbolic links resolved: what `require` stays below. */
-static char *directory_of(const char *file)
-{
-    const char *slash = strrchr(file, '/');
-    char *dir = slash && slash > file ? xstrndup(file, (size_t)(slash - file)) : xstrdup("/");
-    char *resolved = realpath(dir, NULL);
-    free(dir);
-    return resolved;
-}
 
 static struct lua_questions questions_of(struct lua_policy *p)
 {
@@ -505,7 +501,7 @@ static struct lua_questions questions_of(struct lua_policy *p)
 
 static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e)
 {
-    p->dir = directory_of(p->opt.file);
+    p->dir = lua_sources_directory(p->opt.file);
     if (!p->dir) {
         return err_set(e, -errno, "policy %s: %s", p->opt.file, strerror(errno));
     }

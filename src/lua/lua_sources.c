@@ -94,3 +94,12 @@ bool lua_sources_changed(const struct lua_sources *s)
     }
     return false;
 }
+
+char *lua_sources_directory(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    char *dir = slash && slash > file ? xstrndup(file, (size_t)(slash - file)) : xstrdup("/");
+    char *resolved = realpath(dir, NULL);
+    free(dir);
+    return resolved;
+}

@@ -39,5 +39,8 @@ __attribute__((warn_unused_result)) int lua_sources_hash(struct lua_sources *s, 
 __attribute__((warn_unused_result)) int lua_sources_finish(struct lua_sources *s);
 /* Does stat(2) now say something else of one of the files? */
 bool lua_sources_changed(const struct lua_sources *s);
+/* The directory of `file` (absolute), with symbolic links resolved: what `require` stays below.
+ * free() it; NULL: errno says why. */
+char *lua_sources_directory(const char *file);
 
 #endif

@@ -1,0 +1,88 @@
+#include "admin/admin_explain.h"
+
+#include "admin/admin_json.h"
+#include "admin/admin_reply.h"
+#include "admin/explain_json.h"
+#include "net/http_query.h"
+#include "net/http_server.h"
+
+static int status_of(enum explain_failure failure)
+{
+    switch (failure) {
+    case EXPLAIN_NO_STREAM:
+    case EXPLAIN_NO_EVENT:
+        return 404;
+    case EXPLAIN_GONE:
+        return 410;
+    case EXPLAIN_STORE_FAILED:
+        return 503;
+    case EXPLAIN_OK:
+        break;
+    }
+    return 200;
+}
+
+static void on_explanation(void *ctx, uint64_t token, const struct explanation *x)
+{
+    const struct admin *a = ctx;
+    struct stream *s = http_server_stream(a->server, token);
+    struct admin_state st = {0};
+    struct strbuf body;
+    if (!s) {
+        return; /* whoever asked has left */
+    }
+    if (x->failure != EXPLAIN_OK) {
+        admin_refuse(s, status_of(x->failure), slice_str(x->text), NULL);
+        return;
+    }
+    a->state(a->ctx, &st);
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    admin_answer_built(s, explain_json(x, &st, &body), "application/json", &body);
+}
+
+static void ask(const struct admin *a, struct stream *s, const struct explain_question *q)
+{
+    if (!explain_ask(a->broker, q, on_explanation, (void *)(uintptr_t)a, s->id)) {
+        admin_refuse(s, 503, slice_str("Too many such questions are under way; ask again."), NULL);
+    }
+}
+
+bool admin_explain_query(struct stream *s, const struct http_request *rq, uint64_t *event)
+{
+    struct http_query q;
+    bool good = http_query_parse(&q, rq->query) == 0;
+    if (good) {
+        struct slice text = http_query_get(&q, "event");
+        good = q.count == 1 && text.p && admin_parse_number(text, EVENT_ID_MAX, event) && *event;
+        http_query_clear(&q);
+    }
+    if (!good) {
+        admin_refuse(s, 400,
+                     slice_str("event: the id of one event was expected: ?event=NUMBER, from 1 to "
+                               "9007199254740991."),
+                     NULL);
+    }
+    return good;
+}
+
+void admin_explain_stored(const struct admin *a, struct stream *s, const struct http_request *rq,
+                          uint64_t connection)
+{
+    struct explain_question q = {.stream = connection};
+    if (admin_explain_query(s, rq, &q.event)) {
+        ask(a, s, &q);
+    }
+}
+
+void admin_explain_given(const struct admin *a, struct stream *s, const struct http_request *rq,
+                         uint64_t connection)
+{
+    struct explain_question q = {.stream = connection};
+    struct err e = {0};
+    int status = explain_parse(a->broker, rq, &q.given, &e);
+    if (status) {
+        admin_refuse(s, status, slice_str(e.text), NULL);
+    } else {
+        ask(a, s, &q);
+    }
+}

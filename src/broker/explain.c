@@ -1,0 +1,317 @@
+#include "broker/explain.h"
+
+#include "base/xalloc.h"
+#include "broker/sse_frame.h"
+#include "broker/subscriber_state.h"
+#include "broker/topic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A question, until it is answered: in a task when the event is at hand, else when the store has
+ * read it. Streams and policies may come and go meanwhile, so nothing of them is kept. */
+struct explain {
+    struct broker *b;
+    struct task task;
+    struct explain_question q; /* `given`: a reference, also to one that was found; NULL and no
+                                  failure: retention has removed it */
+    uint64_t id;               /* in explains.asked */
+    enum explain_failure failure;
+    explain_cb cb;
+    void *ctx;
+    uint64_t token;
+};
+
+/* ---------------------------------------------------------------- judging */
+
+static struct slice matching(const struct audience *a, struct slice topic)
+{
+    for (size_t i = 0; i < a->topic_count; i++) {
+        if (topic_match(a->topics[i], topic)) {
+            return a->topics[i];
+        }
+    }
+    return slice_of(NULL, 0);
+}
+
+/* What the client would be sent; 0: no frame can be made of it, as in delivery. */
+static size_t frame_size(const struct event *ev, bool raw, const struct formatted *out)
+{
+    struct sse_fields f = {.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
+    if (!raw) {
+        f.data = out->data.len ? strbuf_slice(&out->data) : slice_str("");
+        f.event = out->event.len ? strbuf_slice(&out->event) : f.event;
+    }
+    struct frame *frame = sse_frame(&f);
+    size_t n = frame ? frame->len : 0;
+    frame_unref(frame);
+    return n;
+}
+
+static enum explain_reason ask_policy(struct broker *b, const struct audience *a, struct event *ev,
+                                      struct explanation *x)
+{
+    static const enum explain_reason reasons[] = {
+        [JUDGED_DELIVER] = EXPLAIN_NONE,
+        [JUDGED_FILTERED] = EXPLAIN_FILTERED,
+        [JUDGED_FILTER_ERROR] = EXPLAIN_FILTER_ERROR,
+        [JUDGED_FORMAT_NIL] = EXPLAIN_FORMAT_NIL,
+        [JUDGED_FORMAT_ERROR] = EXPLAIN_FORMAT_ERROR,
+    };
+    struct formatted out = {.key = 0};
+    int format = a->binding.format;
+    strbuf_init(&out.data,
+                format == POLICY_FORMAT_JSON ? b->segment.json_max : b->segment.format_max);
+    strbuf_init(&out.event, EVENT_TYPE_MAX_BYTES);
+    enum explain_reason reason =
+        reasons[b->policy->ops->explain(b->policy, &a->binding, ev, &out, &x->filter, &x->format)];
+    if (reason == EXPLAIN_NONE) {
+        x->frame_bytes = frame_size(ev, format == POLICY_FORMAT_RAW, &out);
+        reason = x->frame_bytes ? EXPLAIN_NONE : EXPLAIN_FORMAT_ERROR;
+    }
+    strbuf_clear(&out.data);
+    strbuf_clear(&out.event);
+    return reason;
+}
+
+/* The first rule that keeps the event from the stream. */
+static enum explain_reason rules(const struct subscriber *sub, struct event *ev,
+                                 struct explanation *x)
+{
+    const struct audience *a = sub->audience;
+    x->pattern = matching(a, event_topic(ev));
+    if (!x->pattern.p) {
+        return EXPLAIN_TOPIC;
+    }
+    x->held = a->unbound;
+    return x->held ? EXPLAIN_HELD : ask_policy(sub->b, a, ev, x);
+}
+
+static void conclude(enum explain_reason by_rules, struct explanation *x)
+{
+    bool through = by_rules == EXPLAIN_NONE;
+    x->reason = through ? x->reason : by_rules;
+    switch (x->place) {
+    case EXPLAIN_PASSED:
+        x->outcome = through ? EXPLAIN_DELIVERED : EXPLAIN_NOT_DELIVERED;
+        break;
+    case EXPLAIN_BEFORE_START:
+    case EXPLAIN_SKIPPED:
+        x->outcome = EXPLAIN_NOT_DELIVERED;
+        break;
+    case EXPLAIN_NOT_STORED:
+    case EXPLAIN_AHEAD:
+    case EXPLAIN_PASSED_BEFORE:
+        x->outcome = through ? EXPLAIN_WOULD : EXPLAIN_WOULD_NOT;
+        break;
+    }
+}
+
+static void explain_removed(struct explanation *x)
+{
+    if (x->place == EXPLAIN_AHEAD) {
+        x->place = EXPLAIN_SKIPPED;
+        x->reason = EXPLAIN_EXPIRED;
+        snprintf(x->text, sizeof x->text,
+                 "retention removed it before the stream, at %" PRIu64 ", came to it",
+                 x->connection.cursor);
+    }
+    if (x->place == EXPLAIN_PASSED || x->place == EXPLAIN_PASSED_BEFORE) {
+        x->failure = EXPLAIN_GONE;
+        snprintf(x->text, sizeof x->text,
+                 "Retention has removed event %" PRIu64 ". The stream passed it before; whether it "
+                 "got it is not known any more.",
+                 x->event_id);
+        return;
+    }
+    x->outcome = EXPLAIN_NOT_DELIVERED;
+}
+
+static void explain_event(const struct subscriber *sub, struct event *ev, uint64_t id,
+                          struct explanation *x)
+{
+    subscriber_describe(sub, &x->connection);
+    x->state = subscriber_state_name(sub);
+    x->under_review = sub->review != NULL;
+    x->start = sub->start;
+    x->event = ev;
+    x->event_id = id;
+    explain_locate(sub, id, x);
+    if (ev) {
+        conclude(rules(sub, ev, x), x);
+    } else {
+        explain_removed(x);
+    }
+}
+
+/* ---------------------------------------------------------------- answering */
+
+static void fail(struct explanation *x, const struct explain *e, enum explain_failure failure)
+{
+    uint64_t id = e->q.event;
+    x->failure = failure;
+    switch (failure) {
+    case EXPLAIN_NO_STREAM:
+        snprintf(x->text, sizeof x->text, "No open event stream has that id.");
+        break;
+    case EXPLAIN_NO_EVENT:
+        if (id > eventlog_head(e->b->log)) {
+            snprintf(x->text, sizeof x->text,
+                     "There is no event %" PRIu64 " yet: the newest is %" PRIu64 ".", id,
+                     eventlog_head(e->b->log));
+        } else {
+            snprintf(x->text, sizeof x->text,
+                     "There never was an event %" PRIu64
+                     ": ids are handed out with gaps, and this one was left out.",
+                     id);
+        }
+        break;
+    case EXPLAIN_STORE_FAILED:
+        snprintf(x->text, sizeof x->text, "The store cannot be read now; ask again.");
+        break;
+    case EXPLAIN_GONE:
+    case EXPLAIN_OK:
+        break;
+    }
+}
+
+static void explain_free(struct explain *e)
+{
+    struct explains *all = &e->b->explains;
+    slots_del(&all->asked, e->id);
+    all->under_way--;
+    task_cancel(&e->task);
+    event_unref(e->q.given);
+    free(e);
+}
+
+static void answer(struct explain *e)
+{
+    struct explanation x = {.failure = EXPLAIN_OK};
+    struct strbuf *buffers[] = {&x.filter.lines, &x.filter.why, &x.format.lines, &x.format.why};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        strbuf_init(buffers[i], i % 2 ? EXPLAIN_WHY_MAX_BYTES : EXPLAIN_LINES_MAX_BYTES);
+    }
+    const struct subscriber *sub = subscriber_of_stream(e->b, e->q.stream);
+    if (!sub) {
+        fail(&x, e, EXPLAIN_NO_STREAM);
+    } else if (e->failure != EXPLAIN_OK) {
+        fail(&x, e, e->failure);
+    } else {
+        explain_event(sub, e->q.given, e->q.event, &x);
+    }
+    e->cb(e->ctx, e->token, &x);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        strbuf_clear(buffers[i]);
+    }
+    explain_free(e);
+}
+
+static void on_task(struct task *t)
+{
+    answer(container_of(t, struct explain, task));
+}
+
+static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *page)
+{
+    struct broker *b = ctx;
+    struct explain *e = slots_get(&b->explains.asked, token);
+    if (!e) {
+        return;
+    }
+    if (rc) {
+        e->failure = EXPLAIN_STORE_FAILED;
+    } else if (page->n) {
+        e->q.given = event_ref(page->events[0]);
+    } else if (page->trimmed < e->q.event) {
+        e->failure = EXPLAIN_NO_EVENT;
+    }
+    answer(e);
+}
+
+/* Looks where the event is. True: the store was asked. */
+static bool look(struct explain *e)
+{
+    struct broker *b = e->b;
+    uint64_t id = e->q.event;
+    if (!subscriber_of_stream(b, e->q.stream)) {
+        e->failure = EXPLAIN_NO_STREAM;
+        return false;
+    }
+    if (e->q.given) {
+        return false;
+    }
+    if (id > eventlog_head(b->log)) {
+        e->failure = EXPLAIN_NO_EVENT;
+        return false;
+    }
+    if (id > eventlog_floor(b->log)) {
+        struct event *ev = eventlog_at(b->log, eventlog_index_after(b->log, id - 1));
+        bool found = ev && ev->id == id;
+        e->q.given = found ? event_ref(ev) : NULL;
+        e->failure = found ? EXPLAIN_OK : EXPLAIN_NO_EVENT;
+        return false;
+    }
+    struct store_query q = {.after = id - 1, .upto = id, .max_events = 1, .max_bytes = 1};
+    bool asked = b->store->ops->read(b->store, &q, on_page, b, e->id) == 0;
+    e->failure = asked ? EXPLAIN_OK : EXPLAIN_STORE_FAILED;
+    return asked;
+}
+
+bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb cb, void *ctx,
+                 uint64_t token)
+{
+    if (b->explains.under_way == EXPLAIN_UNDER_WAY_MAX) {
+        event_unref(q->given);
+        return false;
+    }
+    struct explain *e = xcalloc(1, sizeof *e);
+    *e = (struct explain){.b = b, .q = *q, .cb = cb, .ctx = ctx, .token = token};
+    task_init(&e->task, on_task);
+    e->id = slots_add(&b->explains.asked, e);
+    b->explains.under_way++;
+    if (!look(e)) {
+        loop_defer(b->loop, &e->task);
+    }
+    return true;
+}
+
+int explain_parse(struct broker *b, const struct http_request *rq, struct event **out,
+                  struct err *e)
+{
+    struct http_query q;
+    struct event_list events = {0};
+    bool is_batch = false;
+    if (http_query_parse(&q, rq->query)) {
+        (void)err_set(e, UV_EINVAL, "The query is not well-formed.");
+        return 400;
+    }
+    int status =
+        envelope_parse(rq, &q, &b->opt.publish, loop_unix_ms(b->loop), &events, &is_batch, e);
+    http_query_clear(&q);
+    if (status == 0 && events.n != 1) {
+        (void)err_set(e, UV_EINVAL, "one event was expected, there are %zu", events.n);
+        status = 400;
+    }
+    if (status == 0) {
+        *out = event_ref(events.v[0]);
+    }
+    event_list_clear(&events);
+    return status;
+}
+
+void explains_init(struct broker *b)
+{
+    slots_init(&b->explains.asked);
+}
+
+void explains_clear(struct broker *b)
+{
+    struct explain *e;
+    uint32_t at = 0;
+    while ((e = slots_next(&b->explains.asked, &at))) {
+        explain_free(e);
+    }
+    slots_clear(&b->explains.asked);
+}
