@@ -4,6 +4,7 @@
 
 #include "base/logging.h"
 #include "bench/bench.h"
+#include "cli_explain.h"
 #include "cli_options.h"
 #include "cli_restart.h"
 #include "cli_tools.h"
@@ -325,6 +326,16 @@ static int run_eval(const struct command *c, char **words, size_t n)
     return asks_for_help(words, n) ? print_help_of(c) : cli_eval(words, n);
 }
 
+static int run_explain(const struct command *c, char **words, size_t n)
+{
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    int code = cli_explain(words, n);
+    int written = finish_output();
+    return written ? written : code;
+}
+
 static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
@@ -338,6 +349,9 @@ static const struct command commands[] = {
      cli_options_help, run_check},
     {"eval", "HOOK CONF [options]", "Asks one hook of the policy and shows what it decides.",
      cli_eval_details, cli_eval_option_help, run_eval},
+    {"explain", "[CONF] --conn ID --event ID [options]",
+     "Tells why a client of a running broker got an event, or did not.", cli_explain_details,
+     cli_explain_option_help, run_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
      cli_test_details, cli_test_option_help, run_test},
     {"bench", "MODE [options]",

@@ -108,7 +108,7 @@
 -- is false.
 ---@alias tg.FilterText string
 
--- A second result, a text, is for people: `/connections/{id}/explain` of the admin service shows it. It decides nothing,
+-- A second result, a text, is for people: `tidegate explain` shows it as the reason. It decides nothing,
 -- and in delivery nobody looks at it.
 ---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
 

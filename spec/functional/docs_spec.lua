@@ -57,6 +57,25 @@ describe("README.md", function()
     assert.equal(401, http.get(broker, "/events", { Accept = "text/event-stream" }).status)
   end)
 
+  it("shows why an event did not come, as it is told", function()
+    local shown = assert(README:match "\n```\n(%$ tidegate explain .-)```")
+    local broker = tidegate.start { policy = assert(README:match "```lua\n(.-)```") }
+    local client = sse.open(broker, { headers = { ["X-Api-Key"] = "key-of-acme" }, query = { least = "10" } })
+    local id = broker:publish("orders/acme/1", "small", { attrs = { amount = "5" },
+      headers = { ["X-Api-Key"] = "key-of-shop" } })
+    local connection = http.get(broker.admin, "/connections").json.connections[1].id
+    local admin = ("%s:%d"):format(broker.admin.host, broker.admin.port)
+    local code, out = tidegate.run(tidegate.binary(),
+      { args = { "explain", "--admin", admin, "--conn", connection, "--event", id } })
+    assert.equal(1, code)
+    local function same_each_time(text) -- ids, times and the hash are not
+      return (text:gsub("^%$[^\n]*\n", ""):gsub("shop%-1 %x+, %a+%.lua", "HASH, FILE"):gsub("%d%d%d%d%d+", "N")
+        :gsub("%d+-%d+-%d+T[%d:]+Z", "T"))
+    end
+    assert.equal(same_each_time(shown), same_each_time(out))
+    client:close()
+  end)
+
   it("shows publish commands that work", function()
     local broker = tidegate.start {}
     local client = sse.open(broker, { query = { topic = { "**" } } })

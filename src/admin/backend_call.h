@@ -1,5 +1,5 @@
-/* One HTTP request to an admin service: of the admin process to a worker, of `tidegate restart` to
- * a broker. */
+/* One HTTP request to an admin service: of the admin process to a worker, of `tidegate restart`
+ * and `tidegate explain` to a broker. */
 #ifndef ADMIN_BACKEND_CALL_H
 #define ADMIN_BACKEND_CALL_H
 

@@ -1,0 +1,132 @@
+-- `tidegate explain`: what people and scripts get of it. What it tells is in explain_spec.lua.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local POLICY = [[
+local P = { api = 1, version = "geo-2" }
+function P.authenticate() return { sub = "u" } end
+function P.subscribe(req)
+  return { topics = req.topics, filter = req.query.filter, params = { cell = "u2yh" } }
+end
+function P.publish(pub) return pub end
+P.filters = {
+  near = "starts_with(attrs.cell, $cell) and attrs.level >= '2'",
+  says = function(ev, p) return ev.attrs.cell == p.cell, "it is in " .. ev.attrs.cell .. ", you are in " .. p.cell end,
+}
+return P
+]]
+local NEAR = "policy.lua:8" -- of the filter
+
+-- Clients stay until the spec has ended.
+local kept = {}
+local function open(target, options)
+  local c = sse.open(target, options)
+  kept[#kept + 1] = c
+  return c
+end
+
+local function close_all()
+  for _, c in ipairs(kept) do
+    c:close()
+  end
+  kept = {}
+end
+
+local function connection_of(broker, topic)
+  return eventually("the connection is there", function()
+    for _, c in ipairs(http.get(broker.admin, "/connections").json.connections) do
+      if c.topics[1] == topic then
+        return c.id
+      end
+    end
+  end)
+end
+
+describe("tidegate explain", function()
+  after_each(close_all)
+
+  local broker = tidegate.shared { policy = POLICY, config = { admin = "unix:@DIR/admin" } }
+
+  local function run(...)
+    return tidegate.run(tidegate.binary(), { args = { "explain", ... }, cwd = broker().dir })
+  end
+
+  it("lays it out for people, and exits with what came of it", function()
+    local c = open(broker(), { topic = "geo/*", query = { filter = "near" } })
+    local far = broker():publish("geo/1", "{}", { attrs = { cell = "u2ed", level = "3" } })
+    local near = broker():publish("geo/1", "{}", { attrs = { cell = "u2yh", level = "3" } })
+    c:next()
+    local connection = connection_of(broker(), "geo/*")
+    local code, out, err = run("tidegate.lua", "--conn", connection, "--event", far)
+    assert.same({ 1, "" }, { code, err })
+    local version = http.get(broker().admin, "/status").json.policy.version:sub(1, 12)
+    local expected = {
+      ("connection %s from 127.0.0.1: live, began behind %s, is at %s"):format(connection, c.start_id, near),
+      ("event %s on geo/1, type message, 2 bytes, "):format(far),
+      "  topic   geo/1 ~ geo/*: yes",
+      "  filter  near: false",
+      '            starts_with(attrs.cell="u2ed", $cell="u2yh") = false',
+      "  place   the stream has passed it and is at " .. near,
+      ("NOT DELIVERED: filtered (policy geo-2 %s, %s)"):format(version, NEAR),
+    }
+    local lines = {}
+    for line in out:gsub("2 bytes, [%dT:Z-]+\n", "2 bytes, \n"):gmatch "([^\n]*)\n" do
+      lines[#lines + 1] = line
+    end
+    assert.same(expected, lines)
+    code, out = run("--admin", "unix:" .. broker().dir .. "/admin", "--conn", connection, "--event", near)
+    assert.equal(0, code)
+    assert.matches("\nDELIVERED %(policy geo%-2 " .. version .. "%)\n$", out)
+    code, out = run("tidegate.lua", "--conn", connection, "--event", far, "--json")
+    local doc = http.json.decode(out)
+    assert.same({ 1, "not-delivered", "filtered" }, { code, doc.outcome, doc.reason })
+    broker():write_file("event.json", '{"topic":"geo/2","attrs":{"cell":"u2yh","level":"2"},"data":1}')
+    code, out = run("tidegate.lua", "--conn", connection, "--input", "event.json")
+    assert.equal(0, code)
+    assert.matches("\nWOULD BE DELIVERED ", out)
+    broker():write_file("event.json", '{"topic":"other","data":1}')
+    code, out = run("tidegate.lua", "--conn", connection, "--input", "event.json")
+    assert.equal(1, code)
+    assert.matches("\nWOULD NOT BE DELIVERED: topic ", out)
+  end)
+
+  it("does not let events speak to the terminal", function()
+    open(broker(), { topic = "evil", query = { filter = "says" } })
+    local id = broker():publish("evil", "{}", { attrs = { cell = "\27[2J\u{9b}31m" } })
+    local _, out = run("tidegate.lua", "--conn", connection_of(broker(), "evil"), "--event", id)
+    assert.is_nil(out:find "[\27\x80-\xff]")
+    assert.truthy(out:find("it is in ?[2J?31m, you are", 1, true))
+  end)
+
+  it("tells one failure from another", function()
+    open(broker(), { topic = "codes" })
+    local id, connection = broker():publish("codes", "x"), connection_of(broker(), "codes")
+    broker():write_file("bad.json", "{")
+    local function fails(code, pattern, ...)
+      local got, out, err = run(...)
+      assert.same({ code, "" }, { got, out }, err)
+      assert.matches(pattern, err)
+    end
+    fails(66, "No open event stream has that id", "tidegate.lua", "--conn", "77", "--event", id)
+    fails(66, "never was", "tidegate.lua", "--conn", connection, "--event", "1")
+    fails(66, "no such file", "tidegate.lua", "--conn", connection, "--input", "missing.json")
+    fails(65, "JSON", "tidegate.lua", "--conn", connection, "--input", "bad.json")
+    fails(69, "no answer came", "--admin", "unix:/nowhere/at/all", "--conn", connection, "--event", id)
+    fails(78, "missing.lua", "missing.lua", "--conn", connection, "--event", id)
+    for _, words in ipairs {
+      { "--event", id }, { "--conn", "1-", "--event", id }, { "--conn", connection, "--event", "x" },
+      { "--conn", connection, "--event", id, "--input", "bad.json" }, { "--conn" }, { "--what" },
+      { "tidegate.lua", "--admin", "127.0.0.1:1", "--conn", connection, "--event", id },
+    } do
+      fails(64, "tidegate help explain", table.unpack(words))
+    end
+    local code, out = run "--help"
+    assert.equal(0, code)
+    for _, reason in ipairs { "topic", "filtered", "filter-error", "format-nil", "format-error", "held",
+      "before-connect", "no-replay", "expired", "lag-skipped" } do
+      assert.truthy(out:find("\n  " .. reason .. " ", 1, true), reason)
+    end
+  end)
+end)

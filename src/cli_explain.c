@@ -1,0 +1,330 @@
+/* See cli_explain.h. The broker finds out, in the JSON document of its admin service; this asks,
+ * and lays it out for people. */
+#include "cli_explain.h"
+
+#include "admin/backend_call.h"
+#include "base/strbuf.h"
+#include "config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+enum {
+    PROBLEMS_MAX_BYTES = 256 * 1024,
+    EVENT_MAX_BYTES = 64 * 1024, /* what an admin service takes */
+    ID_MAX_BYTES = 40,
+    EX_NOT_DELIVERED = 1,
+};
+
+const char cli_explain_details[] =
+    "The connection is one that GET /connections of the admin service lists (with several\n"
+    "workers WORKER-NUMBER), the event an id, or a file with one as for POST /events. The rules\n"
+    "in force are run once more, without any effect on delivery. The last line says what came\n"
+    "of it, in --json \"outcome\" (delivered, not-delivered, would-deliver, would-not-deliver)\n"
+    "and \"reason\":\n"
+    "  topic           none of the connection's topics matches\n"
+    "  filtered        its filter says no\n"
+    "  filter-error    its filter fails, or failed so often that it is out of use\n"
+    "  format-nil      its format leaves the event out\n"
+    "  format-error    its format fails, or is out of use\n"
+    "  held            the policy in force has no such filter or format any more\n"
+    "  before-connect  the stream began behind the event\n"
+    "  no-replay       the client asked for it, the policy grants no history\n"
+    "  expired         older than retention, or the policy's max_age, lets it have\n"
+    "  lag-skipped     the stream was too far behind, and was moved to the head\n\n"
+    "Exits with 0 when it is delivered, or would be; with 1 when not; with 66 when there is no\n"
+    "such connection or event; with 65 for an --input that is no event; with 69 when no broker\n"
+    "answers; with 75 when it cannot tell now; with 64 and 78 for wrong arguments and\n"
+    "configurations.\n";
+
+const char cli_explain_option_help[] =
+    "  --conn ID        the connection\n"
+    "  --event ID       the event\n"
+    "  --input FILE     an event that need not be stored, as JSON, instead; -: standard input\n"
+    "  --admin ADDRESS  where the broker's admin service is, instead of CONF; with neither it is\n"
+    "                   looked for at the default address\n"
+    "  --json           the document that the broker answers\n"
+    "  --help           this text\n";
+
+static int fail(const char *about, const char *what)
+{
+    fprintf(stderr, "tidegate explain: %s: %s\n(see: tidegate help explain)\n", about, what);
+    return EX_USAGE;
+}
+
+/* ---------------------------------------------------------------- words */
+
+struct explain_words {
+    const char *conf, *admin, *connection, *event, *input;
+    bool json;
+};
+
+/* Digits, with one dash between where `dash`: what may stand in the request as it is. */
+static bool is_id(const char *text, bool dash)
+{
+    size_t n = strspn(text, "0123456789");
+    if (dash && n > 0 && text[n] == '-') {
+        size_t more = strspn(text + n + 1, "0123456789");
+        n = more ? n + 1 + more : n;
+    }
+    return n > 0 && text[n] == '\0' && n < ID_MAX_BYTES;
+}
+
+static int check_words(const struct explain_words *w)
+{
+    if (!w->connection || !w->event == !w->input) {
+        return fail("--conn ID --event ID", "a connection, and an event or --input, were expected");
+    }
+    if (!is_id(w->connection, true)) {
+        return fail(w->connection, "an id as GET /connections lists them was expected");
+    }
+    if (w->event && !is_id(w->event, false)) {
+        return fail(w->event, "the id of an event, a number, was expected");
+    }
+    return w->conf && w->admin ? fail("--admin", "with CONF there is an address already") : 0;
+}
+
+/* 0, or the exit code after a message. */
+static int read_words(struct explain_words *w, char **words, size_t n)
+{
+    const struct {
+        const char *name;
+        const char **slot;
+    } options[] = {{"--conn", &w->connection},
+                   {"--event", &w->event},
+                   {"--input", &w->input},
+                   {"--admin", &w->admin}};
+    for (size_t i = 0; i < n; i++) {
+        const char **slot = NULL;
+        for (size_t k = 0; k < sizeof options / sizeof *options; k++) {
+            slot = strcmp(words[i], options[k].name) == 0 ? options[k].slot : slot;
+        }
+        if (strcmp(words[i], "--json") == 0) {
+            w->json = true;
+        } else if (slot) {
+            if (++i == n || *slot) {
+                return fail(words[i - 1], "one value was expected");
+            }
+            *slot = words[i];
+        } else if (words[i][0] == '-') {
+            return fail(words[i], "unknown option");
+        } else if (w->conf) {
+            return fail(words[i], "one configuration file is enough");
+        } else {
+            w->conf = words[i];
+        }
+    }
+    return check_words(w);
+}
+
+/* 0, or the exit code after a message. */
+static int read_address(const struct explain_words *w, struct address *out)
+{
+    struct config cfg;
+    struct strbuf problems;
+    struct err e = {0};
+    if (w->admin) {
+        return address_parse(w->admin, out, &e) ? fail("--admin", e.text) : 0;
+    }
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(&cfg, w->conf, NULL, &problems);
+    if (rc) {
+        fprintf(stderr, "tidegate explain: %s:\n%s", w->conf ? w->conf : "the defaults",
+                problems.len ? problems.data : "");
+    }
+    strbuf_clear(&problems);
+    if (rc) {
+        return rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+    }
+    if (!cfg.admin || address_parse(cfg.admin, out, &e)) {
+        fprintf(stderr, "tidegate explain: admin: %s\n",
+                cfg.admin ? e.text : "it is false: there is nobody to ask");
+        rc = EX_CONFIG;
+    }
+    config_clear(&cfg);
+    return rc;
+}
+
+/* 0, or the exit code after a message. */
+static int read_event(const char *path, struct strbuf *out)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdin : fopen(path, "re");
+    int rc = f ? strbuf_reserve(out, EVENT_MAX_BYTES) : -errno;
+    if (rc == 0) {
+        out->len = fread(out->data, 1, EVENT_MAX_BYTES, f);
+        rc = ferror(f) ? UV_EIO : fgetc(f) != EOF ? UV_EFBIG : 0;
+    }
+    if (f && !standard) {
+        (void)fclose(f); /* opened for reading: nothing to lose */
+    }
+    if (rc) {
+        (void)fail(path, rc == UV_EFBIG ? "larger than 64 KiB" : uv_strerror(rc));
+        return EX_NOINPUT;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- showing */
+
+static const char *text_of(const json_t *o, const char *name)
+{
+    const char *text = json_string_value(json_object_get(o, name));
+    return text ? text : "";
+}
+
+/* What events and policies say must not speak to the terminal. */
+static void put(const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        bool c1 =
+            (unsigned char)*p == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0;
+        putchar(c1 || iscntrl((unsigned char)*p) ? '?' : *p);
+        p += c1;
+    }
+}
+
+static void put_head(const json_t *doc)
+{
+    const json_t *c = json_object_get(doc, "connection"), *e = json_object_get(doc, "event");
+    printf("connection %s from ", text_of(c, "id"));
+    put(text_of(c, "client"));
+    printf(": %s, began behind %s, is at %s%s\n", text_of(c, "state"), text_of(c, "began_behind"),
+           text_of(c, "cursor"),
+           json_is_true(json_object_get(c, "under_review")) ? ", is to be asked about again" : "");
+    const char *id = text_of(e, "id");
+    printf("event %s", *id ? id : "(given)");
+    if (json_is_true(json_object_get(e, "removed"))) {
+        printf(": removed by retention");
+    } else {
+        printf(" on ");
+        put(text_of(e, "topic"));
+        printf(", type ");
+        put(text_of(e, "type"));
+        printf(", %lld bytes, %s", (long long)json_integer_value(json_object_get(e, "bytes")),
+               text_of(e, "time"));
+    }
+    putchar('\n');
+}
+
+static void put_steps(const json_t *doc)
+{
+    size_t i, k;
+    const json_t *step, *line;
+    json_array_foreach(json_object_get(doc, "steps"), i, step)
+    {
+        printf("  %-7s ", text_of(step, "step"));
+        put(text_of(step, "text"));
+        putchar('\n');
+        json_array_foreach(json_object_get(step, "lines"), k, line)
+        {
+            printf("            ");
+            put(json_string_value(line));
+            putchar('\n');
+        }
+    }
+}
+
+static void put_outcome(const json_t *doc, const char *outcome)
+{
+    static const char *const words[][2] = {{"delivered", "DELIVERED"},
+                                           {"not-delivered", "NOT DELIVERED"},
+                                           {"would-deliver", "WOULD BE DELIVERED"},
+                                           {"would-not-deliver", "WOULD NOT BE DELIVERED"}};
+    const json_t *policy = json_object_get(doc, "policy");
+    const char *reason = text_of(doc, "reason"), *where = text_of(doc, "where"),
+               *label = text_of(policy, "label");
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(outcome, words[i][0]) == 0) {
+            printf("%s", words[i][1]);
+        }
+    }
+    printf("%s%s (policy ", *reason ? ": " : "", reason);
+    put(label);
+    printf("%s%.12s%s", *label ? " " : "", text_of(policy, "version"), *where ? ", " : "");
+    put(where);
+    printf(")\n");
+}
+
+/* ---------------------------------------------------------------- asking */
+
+struct question {
+    const struct explain_words *words;
+    int code;
+};
+
+static int refused(int status, const char *detail)
+{
+    int code = status == 404 || status == 410                    ? EX_NOINPUT
+               : status == 400 || status == 413 || status == 415 ? EX_DATAERR
+               : status == 503                                   ? EX_TEMPFAIL
+                                                                 : EX_UNAVAILABLE;
+    fprintf(stderr, "tidegate explain: %s\n",
+            status == 0 ? "no answer came from the broker's admin address: is it running?"
+            : *detail   ? detail
+                        : "what answers there is no broker that can tell");
+    return code;
+}
+
+static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
+{
+    struct question *q = ctx;
+    json_t *doc = json_loadb(body.p ? body.p : "", body.n, 0, NULL);
+    const char *outcome = text_of(doc, "outcome");
+    (void)worker;
+    if (status != 200 || !*outcome) {
+        q->code = refused(status == 200 ? EX_UNAVAILABLE : status, text_of(doc, "detail"));
+    } else {
+        q->code = strstr(outcome, "not-") ? EX_NOT_DELIVERED : EX_OK;
+        if (q->words->json) {
+            printf("%.*s", (int)body.n, body.p);
+        } else {
+            put_head(doc);
+            put_steps(doc);
+            put_outcome(doc, outcome);
+        }
+    }
+    json_decref(doc);
+}
+
+static int ask(const struct explain_words *w, const struct address *where, struct slice event)
+{
+    char target[2 * ID_MAX_BYTES + 40];
+    snprintf(target, sizeof target, "/connections/%s/explain%s%s", w->connection,
+             w->event ? "?event=" : "", w->event ? w->event : "");
+    struct question q = {.words = w, .code = EX_SOFTWARE};
+    struct backend_request rq = {.method = w->event ? "GET" : "POST", .target = target};
+    if (!w->event) {
+        rq.type = slice_str("application/json");
+        rq.body = event;
+    }
+    struct loop *loop = loop_new();
+    if (!loop) {
+        return EX_OSERR;
+    }
+    backend_call(loop, where, &rq, 0, on_answer, &q);
+    loop_run(loop);
+    return loop_free(loop) && q.code == 0 ? EX_SOFTWARE : q.code;
+}
+
+int cli_explain(char **words, size_t n)
+{
+    struct explain_words w = {.json = false};
+    struct address where;
+    struct strbuf event;
+    int code = read_words(&w, words, n);
+    code = code ? code : read_address(&w, &where);
+    if (code) {
+        return code;
+    }
+    strbuf_init(&event, EVENT_MAX_BYTES);
+    code = w.input ? read_event(w.input, &event) : 0;
+    code = code ? code : ask(&w, &where, strbuf_slice(&event));
+    strbuf_clear(&event);
+    return code;
+}
