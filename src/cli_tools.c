@@ -98,23 +98,27 @@ int cli_test(char **words, size_t n)
 /* ---------------------------------------------------------------- eval */
 
 const char cli_eval_details[] =
-    "HOOK is subscribe (after authenticate), publish, filter or format. The input is one JSON "
-    "object:\n"
-    "  subscribe  {\"topics\": [..], \"query\": {..}, \"headers\": {..}, \"cookies\": {..}, "
-    "\"bearer\": \"..\",\n"
-    "              \"ip\": \"..\", \"last_event_id\": \"..\", and answers for db.query() and "
-    "http.get():\n"
-    "              \"db\": {query: [rows]}, \"http\": {target: {\"status\": 200, \"body\": "
-    "\"..\"}}}\n"
-    "  publish    the same but topics, and \"event\": {\"topic\", \"type\", \"data\", \"attrs\", "
-    "\"key\"}\n"
-    "  filter     {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
-    "  format     the same\n\n"
-    "Exits with 0 when it is granted or delivered, with 1 when denied or left out, with 75 when "
-    "the\n"
-    "policy fails or asks to come back, with 65 for wrong input, with 78 for a policy that does "
-    "not\n"
-    "load.\n";
+    "HOOK is authenticate, subscribe (after authenticate), publish (after it, too), filter or "
+    "format.\n"
+    "The input is one JSON object:\n"
+    "  authenticate  {\"topics\": [..], \"query\": {..}, \"headers\": {..}, \"cookies\": {..},\n"
+    "                 \"bearer\": \"..\", \"ip\": \"..\", \"last_event_id\": \"..\", and answers "
+    "for "
+    "db.query() and\n"
+    "                 http.get(): \"db\": {query: [rows]},\n"
+    "                 \"http\": {target: {\"status\": 200, \"body\": \"..\"}}}\n"
+    "  subscribe     the same, and \"who\": {..}: the identity to start from, authenticate is not "
+    "asked\n"
+    "  publish       the same but topics and last_event_id, and\n"
+    "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
+    "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
+    "  format        the same\n\n"
+    "Tokens are verified with the keys of CONF. Exits with 0 when it is granted or delivered, with "
+    "1\n"
+    "when denied or left out, with 75 when the policy fails (\"error\" says where) or asks to "
+    "come\n"
+    "back, with 65 for wrong input, with 66 for input that cannot be read, with 78 for a\n"
+    "configuration or policy that does not load.\n";
 
 const char cli_eval_option_help[] = "  --input FILE   the input; none, or -: standard input\n"
                                     "  --policy FILE  the policy, instead of the configuration's\n"
@@ -163,7 +167,7 @@ static int read_eval_words(struct eval_words *w, char **words, size_t n)
             return 0;
         }
     }
-    return fail("eval", w->hook, "subscribe, publish, filter or format was expected");
+    return fail("eval", w->hook, "authenticate, subscribe, publish, filter or format was expected");
 }
 
 /* 0, or the exit code after a message. */

@@ -162,6 +162,7 @@ static int load(struct workbench *w, const struct workbench_options *opt, struct
     w->options.policy.auth_open = w->options.policy.auth_open || opt->auth_open;
     w->options.policy.extend = opt->extend;
     w->options.policy.extend_ctx = opt->ctx;
+    w->options.policy.failed = opt->failed;
     if (opt->prepare) {
         opt->prepare(opt->ctx, w->waits);
     }

@@ -23,15 +23,27 @@ local function check(input, known, what)
   end
 end
 
-local request = {
-  db = true, http = true,
-  topics = true, query = true, headers = true, cookies = true, bearer = true, ip = true, last_event_id = true,
-}
-local event = { topic = true, type = true, data = true, attrs = true, key = true }
-local publish = {
-  db = true, http = true, event = true, query = true, headers = true, cookies = true, bearer = true, ip = true,
-}
-local judge = { event = true, name = true, params = true }
+-- What is known of an input, per hook.
+local CLIENT = { "query", "headers", "cookies", "bearer", "ip", "db", "http" }
+local function fields_of(...)
+  local known = {}
+  for _, name in ipairs { ... } do
+    known[name] = true
+  end
+  return known
+end
+local function client(...)
+  local known = fields_of(table.unpack(CLIENT))
+  for _, name in ipairs { ... } do
+    known[name] = true
+  end
+  return known
+end
+local authenticate = client("topics", "last_event_id")
+local subscribe = client("topics", "last_event_id", "who")
+local publish = client("who", "event")
+local event = fields_of("topic", "type", "data", "attrs", "key")
+local judge = fields_of("event", "name", "params")
 
 local function object(value, what)
   if type(value) ~= "table" or json.encode(value):sub(1, 1) ~= "{" then
@@ -65,18 +77,57 @@ local function must(value, err)
   return value, err
 end
 
+-- Objects of names and scalars, or nothing.
+local function scalars(value, what)
+  for name, v in pairs(value == nil and {} or object(value, what)) do
+    if type(v) == "table" or v == json.null then
+      refuse("%s.%s: a string, number or boolean was expected", what, name)
+    end
+  end
+  return value
+end
+
+-- The request of an input, as HTTP; and the identity it starts from, if it does.
+local function asked(input, known, method, body)
+  check(input, known, "request")
+  local topics = input.topics
+  if topics ~= nil and (type(topics) ~= "table" or json.encode(topics):sub(1, 1) ~= "[") then
+    refuse("topics: a list of texts was expected")
+  end
+  for i, topic in ipairs(topics or {}) do
+    if type(topic) ~= "string" then
+      refuse("topics[%d]: a text was expected", i)
+    end
+  end
+  for _, name in ipairs { "query", "headers", "cookies" } do
+    scalars(input[name], name)
+  end
+  for _, name in ipairs { "bearer", "ip", "last_event_id" } do
+    if input[name] ~= nil and type(input[name]) ~= "string" then
+      refuse("%s: a text was expected", name)
+    end
+  end
+  local built, text = pcall(request_text, method, input, body)
+  if not built then
+    refuse("%s", text)
+  end
+  return text, input.who ~= nil and json.encode(scalars(input.who, "who")) or nil
+end
+
 eval.hooks = {}
 
+function eval.hooks.authenticate(bench, input)
+  return decoded(must(bench:authenticate(asked(input, authenticate, "GET"))))
+end
+
 function eval.hooks.subscribe(bench, input)
-  check(input, request, "request")
-  return decoded(must(bench:subscribe(request_text("GET", input))))
+  return decoded(must(bench:subscribe(asked(input, subscribe, "GET"))))
 end
 
 function eval.hooks.publish(bench, input)
-  check(input, publish, "input")
   local body = object(input.event, "event")
   check(body, event, "event")
-  local verdict, events = must(bench:accept(request_text("POST", input, json.encode(body))))
+  local verdict, events = must(bench:accept(asked(input, publish, "POST", json.encode(body))))
   for _, stored in ipairs(events) do
     stored.attrs = stored.attrs and json.decode(stored.attrs)
   end
@@ -99,6 +150,27 @@ end
 
 eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
+
+--- The policy on a workbench of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
+--- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h).
+function eval.open(file, answers, failures)
+  return native.open(file, 0, function(kind, name)
+    local all = answers()[kind]
+    if type(all) ~= "table" or all[name] == nil then
+      return nil, ('the input gives no answer: "%s": {"%s": ...}'):format(kind, name)
+    end
+    return json.encode(all[name])
+  end, nil, nil, failures)
+end
+
+--- "policy.lua:3: what went wrong": not every message says where.
+function eval.shown(failure)
+  local text = failure.text
+  if failure.at ~= "" and text:sub(1, #failure.at) ~= failure.at then
+    text = failure.at .. ": " .. text
+  end
+  return text
+end
 
 -- showing ----------------------------------------------------------------------------------------
 
@@ -129,21 +201,21 @@ function eval.run(hook, file, text, as_json)
     refuse("%s", err)
   end
   object(input, "the input")
+  local failures = {}
   local bench
-  bench, err = native.open(file, 0, function(kind, name)
-    local answers = type(input[kind]) == "table" and input[kind] or {}
-    if answers[name] == nil then
-      return nil, ('the input gives no answer: "%s": {"%s": ...}'):format(kind, name)
-    end
-    return json.encode(answers[name])
-  end)
+  bench, err = eval.open(file, function() return input end, failures)
   if not bench then
     error({ policy = err }, 0)
   end
   local result = eval.hooks[hook](bench, input)
-  result.errors = nil
   local code = codes[result.kind or result.result]
   bench:close()
+  local failure = failures[#failures]
+  if failure and not failure.transient then
+    result.error, result.reason = eval.shown(failure), nil
+    local traceback = failure.traceback or ""
+    io.stderr:write(traceback:find "\n." and traceback .. "\n" or "")
+  end
   if as_json then
     return code, json.encode(result) .. "\n"
   end

@@ -1,6 +1,7 @@
 -- `tidegate test` and `tidegate eval`: policies tried out by those who write them.
 local json = require "dkjson"
 local tidegate = require "support.tidegate"
+local tokens = require "support.tokens"
 local uv = require "luv"
 
 local POLICY = [[
@@ -438,6 +439,60 @@ describe("tidegate eval", function()
     assert.equal(75, (eval("subscribe", request)))
   end)
 
+  it("says whom authenticate takes the client for", function()
+    local code, out = eval("authenticate", { bearer = "secret", cookies = { name = "ann" } }, "--json")
+    assert.equal(0, code)
+    local v = json.decode(out)
+    assert.equal("ann", v.identity.sub)
+    assert.is_nil(v.subscription)
+    code, out = eval("authenticate", "{}")
+    assert.equal(1, code)
+    assert.equal("denied\n  reason: bring the token\n  status: 401\n", out)
+    code, out = eval("authenticate", { bearer = "broken" })
+    assert.equal(75, code)
+    assert.matches("mine%.lua:5: no such thing", out)
+  end)
+
+  it("says whom authenticate takes the client for where nobody may publish", function()
+    local code, out = run({ ["input.json"] = "{}",
+      ["mine.lua"] = [[return { api = 1, subscribe = function() end, authenticate = function() return { a = 1 } end }]] },
+      { "eval", "authenticate", "--policy", "mine.lua", "--input", "input.json", "--json" })
+    assert.equal(0, code)
+    assert.same({ kind = "granted", identity = { a = 1 } }, json.decode(out))
+  end)
+
+  it("starts from an identity", function()
+    local code, out = eval("subscribe", { topics = { "a" }, who = { sub = "ben" } }, "--json")
+    assert.equal(0, code)
+    assert.same({ owner = "ben" }, json.decode(out).subscription.params)
+    local event = { topic = "n", data = 1 }
+    assert.equal(0, (eval("publish", { who = { sub = "writer" }, event = event })))
+    assert.equal(1, (eval("publish", { who = { sub = "reader" }, event = event })))
+    assert.equal(65, (eval("authenticate", { who = { sub = "ben" } })))
+  end)
+
+  it("verifies tokens with the keys of the configuration, and says when there are none", function()
+    local secret = ("k"):rep(32)
+    local files = {
+      ["tokens.lua"] = [[
+        return { api = 1, subscribe = function() end, authenticate = function(req)
+          local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "HS256" } })
+          if not c then return tg.deny(401, err) end
+          return { sub = c.sub }
+        end }]],
+      ["conf.lua"] = ('return { policy = { file = "tokens.lua" }, keys = { main = { secret = "%s" } } }'):format(secret),
+      ["input.json"] = json.encode { bearer = tokens.sign("HS256", secret, { sub = "ann", exp = os.time() + 3600 }) },
+    }
+    local words = { "eval", "authenticate", "conf.lua", "--input", "input.json" }
+    local code, out = run(files, words)
+    assert.equal(0, code, out)
+    assert.matches("sub: ann", out)
+    words[3], words[6], words[7] = "--json", "--policy", "tokens.lua"
+    code, out = run(files, words)
+    assert.equal(75, code)
+    assert.matches("unknown key set 'main': the configuration names none", json.decode(out).error)
+  end)
+
   it("says who is denied, with what the client is told", function()
     local code, out = eval("subscribe", { topics = { "a" } })
     assert.equal(1, code)
@@ -445,10 +500,22 @@ describe("tidegate eval", function()
   end)
 
   it("ends with 75 when the policy fails, and shows file and line", function()
-    local code, out, err = eval("subscribe", { bearer = "broken" })
+    local code, out = eval("subscribe", { bearer = "broken" })
     assert.equal(75, code)
-    assert.matches("^transient", out)
-    assert.matches("mine%.lua:5: no such thing", err)
+    assert.equal("transient\n  error: mine.lua:5: no such thing\n", out)
+    code, out = eval("subscribe", { bearer = "broken" }, "--json")
+    assert.equal(75, code)
+    assert.same({ kind = "transient", error = "mine.lua:5: no such thing" }, json.decode(out))
+    local _, _, err = run({ ["input.json"] = "{}", ["mine.lua"] = [[
+      local function deep(x)
+        return x.y.z
+      end
+      return { api = 1, subscribe = function() end, authenticate = function()
+        local z = deep {}
+        return z
+      end }
+    ]] }, { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json" })
+    assert.matches("mine%.lua:2: in .-mine%.lua:5: in ", err) -- how it got there
   end)
 
   it("shows what publish stores", function()
@@ -487,7 +554,9 @@ describe("tidegate eval", function()
   it("refuses wrong input, naming it", function()
     for input, pattern in pairs {
       ["{"] = "not JSON: line 1", ["[]"] = "object was expected", ['{"topic":[]}'] = 'unknown field "topic"',
-      ['{"ip":"x"}'] = "ip: an IPv4",
+      ['{"ip":"x"}'] = "ip: an IPv4", ['{"topics":"a"}'] = "topics: a list", ['{"topics":[1]}'] = "topics%[1%]: a text",
+      ['{"topics":{}}'] = "topics: a list", ['{"query":{"a":[]}}'] = "query.a: a string", ['{"bearer":1}'] = "bearer: a text",
+      ['{"who":{"a":null}}'] = "who.a: a string", ['{"headers":{"a":"b\\n"}}'] = "a line break",
     } do
       local code, _, err = eval("subscribe", input)
       assert.equal(65, code, input)

@@ -78,6 +78,11 @@ bool match_test(const struct match_args *a, struct event *ev);
 __attribute__((warn_unused_result)) int match_explain(const struct match_args *a, struct event *ev,
                                                       bool *deliver, struct strbuf *out);
 
+/* Every attribute (attrs.x) and place in the data (data.a.b; it makes every event's JSON be
+ * scanned) the text names, as it is written, which is borrowed; some more than once. */
+void match_reads(const struct match *m, void (*visit)(void *ctx, struct slice field, bool of_data),
+                 void *ctx);
+
 /* Comparisons, so far, of values whose types do not fit together. */
 uint64_t match_set_mismatches(const struct match_set *set);
 /* Comparisons, so far, with a field or param that was not there. */

@@ -272,6 +272,21 @@ struct match_discriminator match_discriminator(const struct match_args *a)
     return a->discriminator;
 }
 
+void match_reads(const struct match *m, void (*visit)(void *ctx, struct slice field, bool of_data),
+                 void *ctx)
+{
+    for (size_t i = 0; i < m->operand_count; i++) {
+        const struct match_operand *o = &m->operands[i];
+        if (o->kind != OPERAND_FIELD) {
+            continue;
+        }
+        enum match_field_kind kind = m->set->fields[o->index].kind;
+        if (kind == FIELD_ATTR || kind == FIELD_DATA) {
+            visit(ctx, slice_of(m->text + o->at, o->n), kind == FIELD_DATA);
+        }
+    }
+}
+
 uint64_t match_set_mismatches(const struct match_set *set)
 {
     return set->mismatches;

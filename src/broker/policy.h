@@ -34,6 +34,8 @@ struct policy_request {
     struct peer_address client; /* see client_address() */
     struct slice last_event_id; /* as given; absent: none */
     struct slice path;          /* of a kept one; others have it in `http` */
+    /* The identity (JSON) to start from, where authenticate is not to be asked: tools only. */
+    struct slice who;
 };
 
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
@@ -168,7 +170,8 @@ struct policy_ops {
     /* subscribe alone, again: for what was kept of a request and the identity it was granted. */
     void (*resubscribe)(struct policy *p, const struct policy_request *rq, struct slice identity,
                         policy_verdict_cb cb, void *ctx, uint64_t token);
-    /* authenticate, then publish for each event. Takes the references in `asked` and empties it. */
+    /* authenticate, then publish for each event; of no event, authenticate alone. Takes the
+     * references in `asked` and empties it. */
     void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,
                     policy_publish_cb cb, void *ctx, uint64_t token);
     /* The asker of `token` (not 0) is gone: hooks that still wait on its behalf are given up. Its

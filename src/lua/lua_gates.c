@@ -78,9 +78,24 @@ static int after_authenticate(lua_State *L, int status, lua_KContext ctx)
     return authenticated(L, q);
 }
 
+/* Somebody said who it is, and is believed: a tool, not a client. */
+static int be(lua_State *L, struct lua_question *q)
+{
+    struct slice who = q->rq->who;
+    lua_request_push(L, q->rq); /* stack: job, request */
+    q->rq = NULL;
+    push_identity(L, who);
+    lua_verdict_identity(L, 3, &q->answer->draft);
+    lua_pop(L, 1);
+    return authenticated(L, q);
+}
+
 static int authenticate(lua_State *L)
 {
     struct lua_question *q = question_of(L);
+    if (q->rq->who.p) {
+        return be(L, q);
+    }
     if (!lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)) {
         return let_in(L, q);
     }

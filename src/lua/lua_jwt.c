@@ -36,6 +36,12 @@ static int unknown_set(lua_State *L, struct keyring *k, const char *given)
     for (const struct keyset *s; n < SHOWN && (s = keyring_at(k, n)) != NULL; n++) {
         names[n] = keyset_name(s);
     }
+    if (n == 0) {
+        return luaL_error(L,
+                          "tg.jwt: unknown key set '%s': the configuration names none, its "
+                          "section `keys` is empty",
+                          given);
+    }
     return lua_shape_unknown(L, "tg.jwt", "key set", given, names, n);
 }
 

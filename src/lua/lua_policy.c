@@ -573,6 +573,8 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     }
     policy_log_init(&p->log, loop, opt->error_log_interval_s, strrchr(p->opt.file, '/') + 1,
                     p->version);
+    p->log.failed = opt->failed;
+    p->log.ctx = opt->extend_ctx;
     update_figures(p);
     *out = &p->base;
     return 0;
@@ -583,14 +585,7 @@ const char *lua_policy_version(const struct policy *p)
     return of(p)->version;
 }
 
-const char *lua_policy_label(const struct policy *p)
+const struct lua_policy_file *lua_policy_file_of(const struct policy *p)
 {
-    const struct lua_policy *lp = of(p);
-    return lp->file.version[0] ? lp->file.version : NULL;
-}
-
-const char *lua_policy_name(const struct policy *p, bool of_format, size_t i)
-{
-    const struct lua_functions *f = of_format ? &of(p)->file.formats : &of(p)->file.filters;
-    return i < f->n ? f->v[i].name : NULL;
+    return &of(p)->file;
 }

@@ -13,6 +13,7 @@ struct lua_State;
 struct lua_cache;
 struct lua_waits;
 struct lua_watchdog;
+struct policy_failure;
 
 /* CPU time of one call, in milliseconds. */
 struct lua_policy_cpu {
@@ -43,6 +44,9 @@ struct lua_policy_options {
      * none. What specs and tools put in. */
     void (*extend)(struct lua_State *L, void *ctx);
     void *extend_ctx;
+    /* Gets, with `extend_ctx`, what would be logged of hooks that fail or ask to come back; NULL:
+     * the log does. For tools. */
+    void (*failed)(void *ctx, const struct policy_failure *f);
     struct lua_policy_cpu cpu;
     struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: nobody does */
     char *const *credential_params; /* query parameters only authenticate sees; borrowed */

@@ -55,6 +55,10 @@ struct lua_policy_file {
     struct lua_queries queries; /* its source is set before loading */
 };
 
+struct policy;
+/* What a policy of lua_policy_open() was loaded from; borrowed until it is closed. */
+const struct lua_policy_file *lua_policy_file_of(const struct policy *p);
+
 void lua_policy_file_init(struct lua_policy_file *f);
 /* Runs the file at `path` and reads the table it returns. `f` was initialised; clear it on failure,
  * too. */

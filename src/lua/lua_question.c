@@ -96,10 +96,10 @@ static struct lua_question *question_new(const struct lua_questions *s, lua_CFun
 
 static void ask(struct lua_question *q, const struct policy_request *rq)
 {
-    bool known = q->identity.p != NULL;
+    bool known = q->identity.p != NULL, given = known || rq->who.p;
     q->rq = rq;
     q->request = rq->id;
-    q->hook = !known && lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
+    q->hook = !given && lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
                   ? POLICY_HOOK_AUTHENTICATE
                   : q->hook;
     q->job.token = q->answer->token;
@@ -164,7 +164,7 @@ void lua_question_publish(const struct lua_questions *s, const struct policy_req
 {
     struct lua_answer *a = lua_answer_new(s->limits, ctx, token);
     a->on_publish = cb;
-    if (!lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
+    if (asked->n && !lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
         event_list_clear(asked);
         refuse_publish(a, s->loop);
         return;

@@ -101,6 +101,10 @@ void policy_log_write(struct policy_log *log, const struct policy_failure *f)
 {
     uint64_t kind = kind_of(log, f);
     struct policy_log_entry *unused = NULL;
+    if (log->failed) {
+        log->failed(log->ctx, f);
+        return;
+    }
     for (size_t i = 0; i < POLICY_LOG_KINDS && log->interval; i++) {
         struct policy_log_entry *entry = &log->entries[i];
         if (!list_linked(&entry->until.node)) {

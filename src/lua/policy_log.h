@@ -10,6 +10,20 @@
 
 enum { POLICY_LOG_KINDS = 64 }; /* different errors shown within one interval */
 
+/* What went wrong, and for whom. Borrowed. */
+struct policy_failure {
+    enum policy_hook hook;
+    bool transient;        /* the policy said "try again later": not an error */
+    bool given_up;         /* transient because its hook waited too long, or too many did */
+    const char *function;  /* name of the filter or format; may be NULL */
+    uint64_t request;      /* 0: none */
+    uint64_t event;        /* 0: none */
+    struct slice params;   /* of the audience; absent: none */
+    const char *where;     /* "geo.lua:14" */
+    const char *text;      /* the message */
+    const char *traceback; /* may be empty or NULL */
+};
+
 struct policy_log_entry {
     struct deadline until; /* armed: the entry is in use */
     struct policy_log *log;
@@ -23,24 +37,12 @@ struct policy_log {
     struct loop *loop;
     struct deadline_class *interval; /* NULL: everything is shown */
     struct hash_key key;
-    const char *policy; /* file name; borrowed */
-    char version[13];   /* the first digits of the hash */
+    const char *policy;                                        /* file name; borrowed */
+    char version[13];                                          /* the first digits of the hash */
+    void (*failed)(void *ctx, const struct policy_failure *f); /* instead of lines; NULL: lines */
+    void *ctx;
     uint64_t not_shown; /* further kinds, when all entries are in use */
     struct policy_log_entry entries[POLICY_LOG_KINDS];
-};
-
-/* What went wrong, and for whom. Borrowed. */
-struct policy_failure {
-    enum policy_hook hook;
-    bool transient;        /* the policy said "try again later": not an error */
-    bool given_up;         /* transient because its hook waited too long, or too many did */
-    const char *function;  /* name of the filter or format; may be NULL */
-    uint64_t request;      /* 0: none */
-    uint64_t event;        /* 0: none */
-    struct slice params;   /* of the audience; absent: none */
-    const char *where;     /* "geo.lua:14" */
-    const char *text;      /* the message */
-    const char *traceback; /* may be empty or NULL */
 };
 
 void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interval_s,

@@ -25,7 +25,7 @@ struct call {
 
 struct test_fakes {
     lua_State *spec;
-    int respond; /* in the spec's registry */
+    int respond, failures; /* in the spec's registry */
     struct lua_waits *waits;
     struct loop *loop;
     struct list calls;
@@ -177,11 +177,35 @@ void test_fakes_extend(lua_State *L, void *ctx)
 
 /* ---- life */
 
-struct test_fakes *test_fakes_new(lua_State *spec)
+void test_fakes_failed(void *ctx, const struct policy_failure *failure)
+{
+    const struct test_fakes *f = ctx;
+    lua_State *L = f->spec;
+    const char *const texts[][2] = {{"hook", policy_hook_name(failure->hook)},
+                                    {"at", failure->where},
+                                    {"text", failure->text},
+                                    {"traceback", failure->traceback}};
+    if (lua_rawgeti(L, LUA_REGISTRYINDEX, f->failures) == LUA_TTABLE) {
+        lua_createtable(L, 0, 5); /* stack: list, failure */
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+            lua_pushstring(L, texts[i][1]);
+            lua_setfield(L, -2, texts[i][0]);
+        }
+        lua_pushboolean(L, failure->transient);
+        lua_setfield(L, -2, "transient");
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    }
+    lua_pop(L, 1);
+}
+
+struct test_fakes *test_fakes_new(lua_State *spec, int respond, int failures)
 {
     struct test_fakes *f = xcalloc(1, sizeof *f);
     f->spec = spec;
+    lua_pushvalue(spec, respond);
     f->respond = luaL_ref(spec, LUA_REGISTRYINDEX);
+    lua_pushvalue(spec, failures);
+    f->failures = luaL_ref(spec, LUA_REGISTRYINDEX);
     list_init(&f->calls);
     task_init(&f->task, answer_all);
     return f;
@@ -201,6 +225,7 @@ void test_fakes_free(struct test_fakes *f)
         }
         task_cancel(&f->task);
         luaL_unref(f->spec, LUA_REGISTRYINDEX, f->respond);
+        luaL_unref(f->spec, LUA_REGISTRYINDEX, f->failures);
         free(f);
     }
 }

@@ -5,16 +5,20 @@
 
 #include "broker/query_source.h"
 #include "lua/lua_waits.h"
+#include "lua/policy_log.h"
 
 #include <lua.h>
 
 struct test_fakes;
 
-/* `spec` is the spec's state; the function on top of its stack is taken:
- * respond(kind, name, arguments as JSON) -> JSON | nil, error. */
-struct test_fakes *test_fakes_new(lua_State *spec);
+/* `spec` is the spec's state; the function at `respond` answers:
+ * respond(kind, name, arguments as JSON) -> JSON | nil, error. `failures` is a list, or nil. */
+struct test_fakes *test_fakes_new(lua_State *spec, int respond, int failures);
 /* The policy must be closed. NULL is fine. */
 void test_fakes_free(struct test_fakes *f);
+/* lua_policy_options.failed; ctx is the struct test_fakes. Appends to the spec's list, if there is
+ * one: {hook, at, text, traceback, transient = boolean}. */
+void test_fakes_failed(void *ctx, const struct policy_failure *f);
 /* Before the policy is loaded. */
 void test_fakes_use(struct test_fakes *f, struct lua_waits *waits);
 /* Takes any declaration, so that policies with `queries` load; they ask test_fakes_extend's. */

@@ -53,14 +53,14 @@ static void prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys, auth_open) -> bench | nil, text; respond: see test_fakes.h,
- * keys: see test_keys.h */
+/* open(file, unix_ms, respond, keys, auth_open, failures) -> bench | nil, text; respond, failures
+ * (nil: the log): see test_fakes.h, keys: see test_keys.h */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
-    lua_settop(L, 5);
+    lua_settop(L, 6);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     if (!realpath(luaL_checkstring(L, 1), file)) {
         int why = errno;
@@ -72,8 +72,7 @@ static int l_open(lua_State *L)
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
-    lua_pushvalue(L, 3);
-    b->fakes = test_fakes_new(L);
+    b->fakes = test_fakes_new(L, 3, 6);
     struct workbench_options options = {.config = opt->config,
                                         .policy = file,
                                         .auth_open = lua_toboolean(L, 5),
@@ -83,6 +82,7 @@ static int l_open(lua_State *L)
                                         .queries = test_fakes_queries(),
                                         .prepare = prepare,
                                         .extend = test_fakes_extend,
+                                        .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,
                                         .ctx = b->fakes};
     int rc = workbench_open(&b->w, &options, &e);
     test_keys_close(keys);
@@ -167,7 +167,12 @@ static int l_insert(lua_State *L)
     return 1;
 }
 
-/* b:subscribe, b:accept, b:judge: see test_questions.h */
+/* b:authenticate, b:subscribe, b:accept, b:judge: see test_questions.h */
+static int l_authenticate(lua_State *L)
+{
+    return test_ask_authenticate(L, check_bench(L));
+}
+
 static int l_subscribe(lua_State *L)
 {
     return test_ask_subscribe(L, check_bench(L));
@@ -303,6 +308,7 @@ static int l_native(lua_State *L)
         {"connections", l_connections},
         {"dial", l_dial},
         {"errors", l_errors},
+        {"authenticate", l_authenticate},
         {"subscribe", l_subscribe},
         {"accept", l_accept},
         {"judge", l_judge},

@@ -16,7 +16,7 @@ struct asked {
 
 struct answer {
     lua_State *L; /* where the verdict goes: onto the stack */
-    bool there, publish;
+    bool there;
 };
 
 static void asked_clear(struct asked *a)
@@ -94,18 +94,50 @@ static void await(struct workbench *w, const struct answer *a)
     }
 }
 
+/* stack: userdata, request, identity or nil. NULL, or what is wrong. */
+static const char *take_request(lua_State *L, struct workbench *w, struct asked *q)
+{
+    struct slice text, who = {NULL, 0};
+    text.p = luaL_checklstring(L, 2, &text.n);
+    who.p = luaL_optlstring(L, 3, NULL, &who.n);
+    luaL_checkstack(L, 20, NULL);
+    const char *bad = asked_read(q, text, workbench_limits(w));
+    q->rq.who = who;
+    return bad;
+}
+
 int test_ask_subscribe(lua_State *L, struct workbench *w)
 {
     struct answer a = {.L = L};
     struct asked q;
-    struct slice text;
-    text.p = luaL_checklstring(L, 2, &text.n);
-    luaL_checkstack(L, 20, NULL);
-    const char *bad = asked_read(&q, text, workbench_limits(w));
+    const char *bad = take_request(L, w, &q);
     if (!bad) {
         struct policy *p = workbench_policy(w);
         p->ops->subscribe(p, &q.rq, on_subscribe, &a, 1);
         await(w, &a);
+    }
+    asked_clear(&q);
+    return bad ? refuse(L, bad) : 1;
+}
+
+/* Of what is to be published, which may be nothing. */
+static void ask_publish(struct workbench *w, struct asked *q, struct event_list *events,
+                        struct answer *a)
+{
+    struct policy *p = workbench_policy(w);
+    p->ops->publish(p, &q->rq, events, on_publish, a, 1);
+    await(w, a);
+}
+
+int test_ask_authenticate(lua_State *L, struct workbench *w)
+{
+    struct answer a = {.L = L};
+    struct event_list events = {0};
+    struct asked q;
+    const char *bad = take_request(L, w, &q);
+    if (!bad) {
+        ask_publish(w, &q, &events, &a);
+        lua_pop(L, 1); /* the events: none */
     }
     asked_clear(&q);
     return bad ? refuse(L, bad) : 1;
@@ -116,20 +148,15 @@ int test_ask_publish(lua_State *L, struct workbench *w)
     struct answer a = {.L = L};
     struct event_list events = {0};
     struct asked q;
-    struct slice text;
     struct err e = {0};
     bool batch;
-    text.p = luaL_checklstring(L, 2, &text.n);
-    luaL_checkstack(L, 20, NULL);
-    const char *bad = asked_read(&q, text, workbench_limits(w));
+    const char *bad = take_request(L, w, &q);
     if (!bad && envelope_parse(&q.http, &q.query, workbench_envelopes(w),
                                loop_unix_ms(workbench_loop(w)), &events, &batch, &e)) {
         bad = e.text;
     }
     if (!bad) {
-        struct policy *p = workbench_policy(w);
-        p->ops->publish(p, &q.rq, &events, on_publish, &a, 1);
-        await(w, &a);
+        ask_publish(w, &q, &events, &a);
     }
     event_list_clear(&events);
     asked_clear(&q);

@@ -13,9 +13,12 @@
  * is {kind = "granted" | "denied" | "transient", status, reason, identity (JSON), expires (Unix
  * seconds), subscription = {topics, filter, format, params (JSON), ...}}. */
 
-/* (request) -> verdict | nil, text */
+/* (request) -> verdict, of authenticate alone | nil, text */
+int test_ask_authenticate(lua_State *L, struct workbench *w);
+/* (request [, identity as JSON: authenticate is not asked]) -> verdict | nil, text */
 int test_ask_subscribe(lua_State *L, struct workbench *w);
-/* (request with a body) -> verdict, {event, ...} | nil, text; of events what publishers give */
+/* (request with a body [, identity]) -> verdict, {event, ...} | nil, text; of events what
+ * publishers give */
 int test_ask_publish(lua_State *L, struct workbench *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */

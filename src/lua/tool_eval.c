@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-const char *const tool_eval_hooks[] = {"subscribe", "publish", "filter", "format", NULL};
+const char *const tool_eval_hooks[] = {"authenticate", "subscribe", "publish",
+                                       "filter",       "format",    NULL};
 
 /* stack: options; answers exit code, text */
 static int run(lua_State *L)

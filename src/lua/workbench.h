@@ -15,6 +15,7 @@
 struct config;
 struct lua_State;
 struct lua_waits;
+struct policy_failure;
 struct workbench;
 
 struct workbench_options {
@@ -30,6 +31,7 @@ struct workbench_options {
      * before the policy is loaded. */
     void (*prepare)(void *ctx, struct lua_waits *waits);
     void (*extend)(struct lua_State *L, void *ctx);
+    void (*failed)(void *ctx, const struct policy_failure *f); /* NULL: the log */
     void *ctx;
 };
 
