@@ -4,6 +4,7 @@
 #include "broker/query_sql.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <uv.h>
 
 struct scan {
@@ -190,4 +191,17 @@ int query_sql_parameters(struct slice sql, struct err *e)
         n++;
     }
     return s.problem ? err_set(e, UV_EINVAL, "%s", s.problem) : n;
+}
+
+void query_sql_place(const char *sql, size_t offset, struct err *e)
+{
+    char text[sizeof e->text];
+    unsigned line = 1, column = 1;
+    for (const char *p = sql; *p && p < sql + offset; p++) {
+        bool first = ((unsigned char)*p & 0xc0) != 0x80; /* byte of a character */
+        column = *p == '\n' ? 1 : column + first;
+        line += *p == '\n';
+    }
+    (void)snprintf(text, sizeof text, "%s", e->text);
+    (void)err_set(e, e->code, "%s (line %u, column %u)", text, line, column);
 }

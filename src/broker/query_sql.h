@@ -12,5 +12,7 @@ enum { QUERY_SQL_MAX_BYTES = 64 * 1024, QUERY_PARAMETERS_MAX = 32 };
  * reason: not one statement that begins with SELECT, WITH, VALUES or TABLE, a quote that is not
  * closed, a $n that is skipped or too high. */
 int query_sql_parameters(struct slice sql, struct err *e);
+/* Adds to `e`, a database's refusal of the text, where in it: `offset` bytes from its start. */
+void query_sql_place(const char *sql, size_t offset, struct err *e);
 
 #endif

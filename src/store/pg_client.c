@@ -307,7 +307,9 @@ static void running_done(struct pg_client *c)
         struct pg_fault f = {.code = UV_EIO, .text = "no result"};
         const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
         const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+        const char *position = res ? PQresultErrorField(res, PG_DIAG_STATEMENT_POSITION) : NULL;
         (void)snprintf(f.sqlstate, sizeof f.sqlstate, "%s", state ? state : "");
+        f.position = position ? (unsigned)strtoul(position, NULL, 10) : 0;
         f.text = text ? text : f.text;
         job_complete(c, job, NULL, &f);
     }

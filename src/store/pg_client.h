@@ -42,7 +42,8 @@ struct pg_client_events {
 struct pg_fault {
     int code;
     char sqlstate[6];
-    const char *text; /* borrowed for the call */
+    unsigned position; /* in the statement, in characters from 1; 0: not known */
+    const char *text;  /* borrowed for the call */
 };
 
 /* Exactly one of `res` and `f` is NULL. */

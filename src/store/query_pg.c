@@ -5,6 +5,7 @@
  * Three things bound a query that nobody waits for any more: the session's statement_timeout, a
  * little later the client's own limit (the server is silent), and the session is read only. */
 #include "base/xalloc.h"
+#include "broker/query_sql.h"
 #include "store/pg_client.h"
 #include "store/query_backends.h"
 
@@ -126,12 +127,26 @@ static void on_row(void *ctx, uint64_t token, const PGresult *res)
 
 /* ---------------------------------------------------------------- jobs */
 
+/* That many characters of UTF-8. */
+static size_t bytes_of(const char *text, size_t characters)
+{
+    const char *p = text;
+    while (*p && characters > 0) {
+        p++;
+        characters -= ((unsigned char)*p & 0xc0) != 0x80;
+    }
+    return (size_t)(p - text);
+}
+
 static void fail(struct query_job *job, const struct pg_fault *f)
 {
     if (strcmp(f->sqlstate, "57014") == 0) { /* query_canceled: statement_timeout */
         (void)err_set(&job->e, UV_ETIMEDOUT, "the database did not answer in time");
     } else if (f->code == UV_EIO) {
         (void)err_set(&job->e, UV_EINVAL, "%s", f->text);
+        if (f->position) {
+            query_sql_place(job->query->sql, bytes_of(job->query->sql, f->position - 1), &job->e);
+        }
     } else {
         (void)err_set(&job->e, f->code == UV_ECANCELED ? UV_ECANCELED : UV_ECONNRESET, "%s",
                       f->text);

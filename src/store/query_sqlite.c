@@ -6,6 +6,7 @@
  * long, or that nobody waits for any more, is stopped by the progress handler. */
 #include "base/logging.h"
 #include "base/xalloc.h"
+#include "broker/query_sql.h"
 #include "store/query_backends.h"
 
 #include <sqlite3.h>
@@ -178,7 +179,12 @@ static int prepare(struct query_sqlite *s, const struct query *q, sqlite3_stmt *
     const char *tail = NULL;
     *out = NULL;
     if (sqlite3_prepare_v3(s->db, q->sql, -1, SQLITE_PREPARE_PERSISTENT, out, &tail) != SQLITE_OK) {
-        return fail(s, e);
+        int at = sqlite3_error_offset(s->db);
+        (void)fail(s, e); /* may close the connection */
+        if (e->code == UV_EINVAL && at >= 0) {
+            query_sql_place(q->sql, (size_t)at, e);
+        }
+        return e->code;
     }
     int rc = *out ? check_parameters(q, *out, e) : err_set(e, UV_EINVAL, "is empty");
     if (rc == 0 && tail[strspn(tail, " \t\r\n;")] != '\0' && strncmp(tail, "--", 2) != 0) {
