@@ -4,17 +4,13 @@
 
 #include "base/logging.h"
 #include "bench/bench.h"
+#include "cli_check.h"
 #include "cli_explain.h"
 #include "cli_options.h"
 #include "cli_restart.h"
 #include "cli_tools.h"
 #include "config.h"
 #include "lua/lua_config.h"
-#include "lua/lua_policy.h"
-#include "lua/lua_watchdog.h"
-#include "net/loop.h"
-#include "server_keys.h"
-#include "server_options.h"
 #include "store/pg_schema.h"
 #include "store/sqlite_version.h"
 #include "store/store_open.h"
@@ -144,79 +140,16 @@ static int run_serve(const struct command *c, char **words, size_t n)
     return code;
 }
 
-/* Opens the policy and lets go of it. Its queries are read, no database is asked. */
-static int open_and_close(struct server_options *o, struct loop *loop, struct err *e)
-{
-    struct broker_metrics metrics = {0};
-    struct policy *policy = NULL;
-    struct query_source *queries = NULL;
-    o->database.offline = true;
-    int rc = o->has_database ? query_open(&o->database, loop, &metrics, &queries, e) : 0;
-    o->policy.queries = queries;
-    rc = rc ? rc : lua_policy_open(&o->policy, loop, &metrics, &policy, NULL, e);
-    if (policy) {
-        policy->ops->close(policy);
-    }
-    if (queries) {
-        queries->ops->close(queries, NULL, NULL);
-        loop_run(loop);
-        queries->ops->free(queries);
-    }
-    return rc;
-}
-
-/* Loads the policy as `serve` would, and lets go of it. 0, or a negative UV_E* with the reason in
- * `e`. */
-static int check_policy(const struct config *cfg, struct err *e)
-{
-    struct server_options o;
-    int rc = server_options_init(&o, cfg, e);
-    if (rc) {
-        return rc;
-    }
-    struct keyring *keyring = NULL;
-    rc = server_keys_open(&keyring, cfg, e);
-    if (rc) {
-        server_options_clear(&o);
-        return rc;
-    }
-    o.policy.keyring = keyring;
-    struct loop *loop = loop_new();
-    o.policy.watchdog = lua_watchdog_new((uint64_t)cfg->policy.hard_limit_ms, e);
-    if (!loop) {
-        rc = err_set(e, UV_ENOMEM, "no memory for an event loop");
-    } else if (!o.policy.watchdog) {
-        rc = e->code;
-    } else {
-        rc = open_and_close(&o, loop, e);
-    }
-    if (loop && loop_free(loop) > 0 && rc == 0) {
-        rc = err_set(e, UV_EBUSY, "the policy left handles open");
-    }
-    lua_watchdog_free(o.policy.watchdog);
-    keyring_close(keyring);
-    server_options_clear(&o);
-    return rc;
-}
-
 static int run_check(const struct command *c, char **words, size_t n)
 {
-    struct cli_options options;
-    struct config cfg;
-    struct err e = {0};
-    int code = EX_OK;
-    if (!load(c, words, n, &options, &cfg, &code)) {
-        return code;
+    for (size_t i = 0; i < n; i++) {
+        if (asks_for_help(words + i, 1)) {
+            return print_help_of(c);
+        }
     }
-    if (check_policy(&cfg, &e)) {
-        fprintf(stderr, "tidegate: %s\n", e.text);
-        code = EX_CONFIG;
-    } else {
-        printf("ok: %s, policy %s\n", options.conf, cfg.policy.file);
-        code = finish_output();
-    }
-    config_clear(&cfg);
-    return code;
+    int code = cli_check(words, n);
+    int written = finish_output();
+    return code ? code : written;
 }
 
 static int run_migrate(const struct command *c, char **words, size_t n)
@@ -345,8 +278,7 @@ static const struct command commands[] = {
      "With several workers the process is their supervisor: it starts anew those that crash.\n",
      cli_options_help, run_serve},
     {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
-     "Nothing is bound, created or changed. Exits with 0 when all is well, with 78 otherwise.\n",
-     cli_options_help, run_check},
+     cli_check_details, cli_check_option_help, run_check},
     {"eval", "HOOK CONF [options]", "Asks one hook of the policy and shows what it decides.",
      cli_eval_details, cli_eval_option_help, run_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",

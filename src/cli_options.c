@@ -5,15 +5,7 @@
 #include <string.h>
 #include <uv.h>
 
-const char cli_options_help[] =
-    "  --listen HOST:PORT  where clients connect, or unix:/path; repeat it for several.\n"
-    "                      Replaces the list of the file.\n"
-    "  --admin HOST:PORT   where health, metrics and operations are; \"none\": nowhere\n"
-    "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"
-    "                      (\"dbname=app\", postgresql://...); others can see it in `ps`\n"
-    "  --policy FILE       the policy\n"
-    "  --workers N         processes that share the addresses and the store, or \"auto\"\n"
-    "  --help              this text\n";
+const char cli_options_help[] = CLI_OPTIONS_HELP;
 
 static const char *const names[] = {"--listen", "--admin",   "--store",
                                     "--policy", "--workers", "--help"};

@@ -17,6 +17,15 @@ struct cli_options {
  * borrowed from `words`. */
 int cli_options_parse(struct cli_options *out, const char *command, char **words, size_t n);
 /* What every option means, for the help texts. */
+#define CLI_OPTIONS_HELP                                                                           \
+    "  --listen HOST:PORT  where clients connect, or unix:/path; repeat it for several.\n"         \
+    "                      Replaces the list of the file.\n"                                       \
+    "  --admin HOST:PORT   where health, metrics and operations are; \"none\": nowhere\n"          \
+    "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"      \
+    "                      (\"dbname=app\", postgresql://...); others can see it in `ps`\n"        \
+    "  --policy FILE       the policy\n"                                                           \
+    "  --workers N         processes that share the addresses and the store, or \"auto\"\n"        \
+    "  --help              this text\n"
 extern const char cli_options_help[];
 /* The one of `candidates` (n) that `word` was probably meant to be; NULL: none is near. */
 const char *cli_nearest(const char *word, const char *const *candidates, size_t n);

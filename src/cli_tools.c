@@ -170,8 +170,7 @@ static int read_eval_words(struct eval_words *w, char **words, size_t n)
     return fail("eval", w->hook, "authenticate, subscribe, publish, filter or format was expected");
 }
 
-/* 0, or the exit code after a message. */
-static int read_input(const char *path, struct strbuf *text)
+int cli_read_input(const char *command, const char *path, struct strbuf *text)
 {
     bool standard = !path || strcmp(path, "-") == 0;
     FILE *f = standard ? stdin : fopen(path, "re");
@@ -191,7 +190,7 @@ static int read_input(const char *path, struct strbuf *text)
     if (rc == 0) {
         return 0;
     }
-    (void)fail("eval", standard ? "standard input" : path,
+    (void)fail(command, standard ? "standard input" : path,
                rc == UV_ENOBUFS ? "larger than 4 MiB" : uv_strerror(rc));
     return EX_NOINPUT;
 }
@@ -211,7 +210,7 @@ int cli_eval(char **words, size_t n)
     }
     log_set_level(LOG_LEVEL_WARN);
     strbuf_init(&text, INPUT_MAX_BYTES);
-    code = read_input(w.input, &text);
+    code = cli_read_input("eval", w.input, &text);
     if (code == 0) {
         struct tool_eval_options opt = {.module = {&cfg, cfg.http.events_path},
                                         .policy = cfg.policy.file,

@@ -3,11 +3,17 @@
 #ifndef CLI_TOOLS_H
 #define CLI_TOOLS_H
 
+#include "base/strbuf.h"
+
 #include <stddef.h>
 
 /* `words` are those after the command; each answers the exit code. */
 int cli_test(char **words, size_t n);
 int cli_eval(char **words, size_t n);
+
+/* The whole of a file; NULL or "-": of standard input. At most what `text` holds. 0, or the exit
+ * code after a message. */
+int cli_read_input(const char *command, const char *path, struct strbuf *text);
 
 extern const char cli_test_details[], cli_test_option_help[];
 extern const char cli_eval_details[], cli_eval_option_help[];

@@ -88,13 +88,15 @@ void restart_stop(struct supervisor *s, const char *why)
 /* In a child: the program on disk checks what it would serve. */
 static void exec_check(const struct supervisor *s, int output)
 {
-    char check[] = "check";
-    char *argv[ARGUMENTS_MAX + 1];
+    char check[] = "check", no_samples[] = "--no-samples", no_luacheck[] = "--no-luacheck";
+    char *argv[ARGUMENTS_MAX + 3];
     size_t n = 0;
     while (n < ARGUMENTS_MAX && s->argv[n]) {
         argv[n] = n == 1 ? check : s->argv[n];
         n++;
     }
+    argv[n++] = no_samples; /* what would run is of interest, not how well it is written */
+    argv[n++] = no_luacheck;
     argv[n] = NULL;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)sigprocmask(SIG_SETMASK, &s->before, NULL);

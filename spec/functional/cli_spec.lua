@@ -59,14 +59,19 @@ describe("the command line", function()
 end)
 
 describe("tidegate check", function()
-  it("accepts what is shipped", function()
-    local code, out, err = run("check", SPEC_SOURCE_DIR .. "/conf/tidegate.lua")
-    assert.equal(0, code, err)
-    assert.matches("ok", out)
+  it("accepts what is shipped, without a warning", function()
+    for _, name in ipairs { "tidegate.lua", "postgres.lua" } do
+      local code, out, err = run("check", "--strict", SPEC_SOURCE_DIR .. "/conf/" .. name)
+      assert.equal(0, code, err)
+      assert.matches("^ok: ", out)
+      assert.equal("", err)
+    end
   end)
 
-  it("accepts every shipped policy", function()
-    local dir = directory()
+  it("accepts every shipped policy, without a warning", function()
+    local dir = directory { ["open.lua"] = ([[return { policy = { file = "policy.lua", auth = "open" },
+      database = { driver = "sqlite", path = "app.db" },
+      keys = { main = { secret = "%s" } } }]]):format(("k"):rep(32)) }
     local n = 0
     local scan = assert(uv.fs_scandir(SPEC_SOURCE_DIR .. "/scripts/policies"))
     while true do
@@ -76,13 +81,10 @@ describe("tidegate check", function()
       end
       if name:find "%.lua$" and not name:find "_spec" then
         n = n + 1
-        local f = assert(io.open(dir .. "/open.lua", "w"))
-        f:write [[return { policy = { file = "policy.lua", auth = "open" },
-          database = { driver = "sqlite", path = "app.db" } }]]
-        f:close()
         local path = SPEC_SOURCE_DIR .. "/scripts/policies/" .. name
-        local code, _, err = run("check", dir .. "/open.lua", "--policy", path)
+        local code, _, err = run("check", dir .. "/open.lua", "--policy", path, "--strict")
         assert.equal(0, code, name .. ": " .. err)
+        assert.equal("", err)
       end
     end
     assert.is_true(n >= 5)
@@ -137,8 +139,15 @@ describe("tidegate check", function()
 
   it("needs a file that is there", function()
     local code, _, err = run("check", "/nonexistent/tidegate.lua")
-    assert.is_true(code ~= 0)
-    assert.matches("/nonexistent/tidegate.lua", err, 1, true)
+    assert.equal(78, code)
+    assert.matches("^/nonexistent/tidegate.lua: error: cannot read", err)
+  end)
+
+  it("answers 64 to wrong words", function()
+    for _, words in ipairs { { "check" }, { "check", "a", "b" }, { "check", "a", "--samples" },
+      { "check", "a", "--jsn" } } do
+      assert.equal(64, (run(table.unpack(words))))
+    end
   end)
 end)
 

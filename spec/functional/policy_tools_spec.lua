@@ -455,7 +455,8 @@ describe("tidegate eval", function()
 
   it("says whom authenticate takes the client for where nobody may publish", function()
     local code, out = run({ ["input.json"] = "{}",
-      ["mine.lua"] = [[return { api = 1, subscribe = function() end, authenticate = function() return { a = 1 } end }]] },
+      ["mine.lua"] = [[
+        return { api = 1, subscribe = function() end, authenticate = function() return { a = 1 } end }]] },
       { "eval", "authenticate", "--policy", "mine.lua", "--input", "input.json", "--json" })
     assert.equal(0, code)
     assert.same({ kind = "granted", identity = { a = 1 } }, json.decode(out))
@@ -480,7 +481,7 @@ describe("tidegate eval", function()
           if not c then return tg.deny(401, err) end
           return { sub = c.sub }
         end }]],
-      ["conf.lua"] = ('return { policy = { file = "tokens.lua" }, keys = { main = { secret = "%s" } } }'):format(secret),
+      ["conf.lua"] = 'return { policy = { file = "tokens.lua" }, keys = { main = { secret = "' .. secret .. '" } } }',
       ["input.json"] = json.encode { bearer = tokens.sign("HS256", secret, { sub = "ann", exp = os.time() + 3600 }) },
     }
     local words = { "eval", "authenticate", "conf.lua", "--input", "input.json" }
@@ -555,7 +556,8 @@ describe("tidegate eval", function()
     for input, pattern in pairs {
       ["{"] = "not JSON: line 1", ["[]"] = "object was expected", ['{"topic":[]}'] = 'unknown field "topic"',
       ['{"ip":"x"}'] = "ip: an IPv4", ['{"topics":"a"}'] = "topics: a list", ['{"topics":[1]}'] = "topics%[1%]: a text",
-      ['{"topics":{}}'] = "topics: a list", ['{"query":{"a":[]}}'] = "query.a: a string", ['{"bearer":1}'] = "bearer: a text",
+      ['{"topics":{}}'] = "topics: a list", ['{"query":{"a":[]}}'] = "query.a: a string",
+      ['{"bearer":1}'] = "bearer: a text",
       ['{"who":{"a":null}}'] = "who.a: a string", ['{"headers":{"a":"b\\n"}}'] = "a line break",
     } do
       local code, _, err = eval("subscribe", input)

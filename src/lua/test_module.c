@@ -167,7 +167,7 @@ static int l_insert(lua_State *L)
     return 1;
 }
 
-/* b:authenticate, b:subscribe, b:accept, b:judge: see test_questions.h */
+/* b:authenticate, b:subscribe, b:accept, b:judge, b:disconnect, b:reload: see test_questions.h */
 static int l_authenticate(lua_State *L)
 {
     return test_ask_authenticate(L, check_bench(L));
@@ -181,6 +181,16 @@ static int l_subscribe(lua_State *L)
 static int l_accept(lua_State *L)
 {
     return test_ask_publish(L, check_bench(L));
+}
+
+static int l_disconnect(lua_State *L)
+{
+    return test_ask_disconnect(L, check_bench(L));
+}
+
+static int l_reload(lua_State *L)
+{
+    return test_ask_reload(L, check_bench(L));
 }
 
 static int l_judge(lua_State *L)
@@ -312,6 +322,8 @@ static int l_native(lua_State *L)
         {"subscribe", l_subscribe},
         {"accept", l_accept},
         {"judge", l_judge},
+        {"disconnect", l_disconnect},
+        {"reload", l_reload},
         {"__gc", l_close},
         {NULL, NULL},
     };
@@ -355,7 +367,9 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
         {"tidegate.test", "scripts/lib/test.lua"},
         {"tidegate.test.request", "scripts/lib/test_request.lua"},
         {"tidegate.test.tokens", "scripts/lib/test_tokens.lua"},
-        {"tidegate.eval", "scripts/lib/eval.lua"}};
+        {"tidegate.eval", "scripts/lib/eval.lua"},
+        {"tidegate.check", "scripts/lib/check.lua"},
+        {"tidegate.check.samples", "scripts/lib/check_samples.lua"}};
     /* no struct lua_vm: lua_json is used here outside a policy, where nothing has a budget */
     memset(lua_getextraspace(L), 0, LUA_EXTRASPACE);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);

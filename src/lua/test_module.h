@@ -13,9 +13,9 @@ struct test_module_options {
     const char *events_path;     /* of its public server */
 };
 
-/* Makes "tidegate.test", "tidegate.test.request", "tidegate.test.tokens", "tidegate.test.native"
- * and "tidegate.eval" known to `require`. The libraries must be open; `opt` is borrowed for the
- * life of the state. */
+/* Makes "tidegate.test", "tidegate.test.native", "tidegate.eval", "tidegate.check" and what they
+ * are made of known to `require`. The libraries must be open; `opt` is borrowed for the life of the
+ * state. */
 void test_module_preload(lua_State *L, const struct test_module_options *opt);
 
 #endif

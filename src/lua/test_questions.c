@@ -163,6 +163,33 @@ int test_ask_publish(lua_State *L, struct workbench *w)
     return bad ? refuse(L, bad) : 2;
 }
 
+/* ---------------------------------------------------------------- other hooks */
+
+int test_ask_disconnect(lua_State *L, struct workbench *w)
+{
+    struct policy *p = workbench_policy(w);
+    struct disconnect_info info = {.reason = CLOSE_CLIENT_CLOSED, .seconds = 1, .delivered = 1};
+    struct slice identity;
+    identity.p = luaL_checklstring(L, 2, &identity.n);
+    p->ops->disconnected(p, identity, &info);
+    while (p->ops->busy(p)) { /* it has a deadline */
+        workbench_wait(w);
+    }
+    return 0;
+}
+
+int test_ask_reload(lua_State *L, struct workbench *w)
+{
+    struct policy *p = workbench_policy(w);
+    enum reload_mode mode;
+    struct err e;
+    if (p->ops->reloaded(p, p->version, &mode, &e)) {
+        return refuse(L, e.text);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 /* ---------------------------------------------------------------- filters and formats */
 
 /* stack: +1 the result */

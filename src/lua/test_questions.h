@@ -20,6 +20,10 @@ int test_ask_subscribe(lua_State *L, struct workbench *w);
 /* (request with a body [, identity]) -> verdict, {event, ...} | nil, text; of events what
  * publishers give */
 int test_ask_publish(lua_State *L, struct workbench *w);
+/* (identity as JSON): the hook has run when it returns */
+int test_ask_disconnect(lua_State *L, struct workbench *w);
+/* () -> true | nil, what is wrong with the hook */
+int test_ask_reload(lua_State *L, struct workbench *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */
 int test_ask_judge(lua_State *L, struct workbench *w);

@@ -1,0 +1,227 @@
+--- `tidegate check`: judges what the program has found out about a configuration and its policy, tries the hooks, and
+--- says so. Runs in the state of `tidegate test`. The facts (cli_check.c, policy_check.c), as JSON:
+---   conf, json, strict, try_hooks, samples_file, samples    what was asked for
+---   configuration    its problems, one a line; the rest is missing then
+---   policy, files    paths;  about, load_error, database, luacheck: see policy_check.h
+local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
+local json = native.json
+
+local check = {}
+
+local CONFIG, UNAVAILABLE = 78, 69 -- sysexits.h
+
+-- A problem: severity ("error", "warning"), source ("configuration", "policy", "hooks", "samples", "database",
+-- "luacheck"), file, line, column, message, hint; all but severity, source, message may be missing.
+local function add(report, problem)
+  problem.message = problem.message:gsub("%s+$", "")
+  local message, hint = problem.message:match "^(.*); (did you mean .*)$"
+  if hint and not problem.hint then
+    problem.message, problem.hint = message, hint
+  end
+  local of = problem.severity == "error" and "errors" or "warnings"
+  report[of] = report[of] + 1
+  report.problems[#report.problems + 1] = problem
+end
+
+-- "lib/topics.lua:3:14: what", as messages of Lua and of filter texts begin, in a problem's terms.
+function check.locate(policy, text)
+  local chunk, line, column, rest = text:match "^([%w_%-%./]+%.lua):(%d+):(%d+): (.*)$"
+  if not chunk then
+    chunk, line, rest = text:match "^([%w_%-%./]+%.lua):(%d+): (.*)$"
+  end
+  if not chunk then
+    return { file = policy, message = text }
+  end
+  return {
+    file = chunk:sub(1, 1) == "/" and chunk or policy:match "^(.*/)" .. chunk,
+    line = math.tointeger(line), column = math.tointeger(column), message = rest,
+  }
+end
+
+local function as(severity, source, problem)
+  problem.severity, problem.source = severity, source
+  return problem
+end
+
+local function judge_configuration(facts, report)
+  for line in facts.configuration:gmatch "[^\n]+" do
+    line = line:sub(1, #facts.conf + 2) == facts.conf .. ": " and line:sub(#facts.conf + 3) or line
+    local at, message = line:match "^.-%.lua:(%d+): (.*)$"
+    add(report, { severity = "error", source = "configuration", file = facts.conf, line = math.tointeger(at),
+      message = message or line })
+  end
+end
+
+local function judge_loading(facts, report)
+  local prefix = "policy " .. facts.policy .. ": "
+  local text = facts.load_error
+  if text:sub(1, #prefix) == prefix then
+    add(report, as("error", "policy", check.locate(facts.policy, text:sub(#prefix + 1))))
+  else -- its keys, for instance
+    add(report, { severity = "error", source = "configuration", file = facts.conf, message = text })
+  end
+end
+
+-- Where the policy declares the query, if that can be told.
+local function declaration(policy, name)
+  local f = io.open(policy)
+  local text = f and f:read "a" or ""
+  if f then
+    f:close()
+  end
+  local pattern = "%f[%w_]" .. name:gsub("%-", "%%-") .. "%f[^%w_]\"?%]?%s*=%s*[\"'%[]"
+  local at = text:find(pattern)
+  if at and not text:find(pattern, at + 1) then
+    return select(2, text:sub(1, at):gsub("\n", "")) + 1
+  end
+end
+
+local function judge_database(facts, report)
+  for _, refused in ipairs(facts.database.refused) do
+    add(report, { severity = "error", source = "database", file = facts.policy,
+      line = declaration(facts.policy, refused.query),
+      message = ("query '%s': %s"):format(refused.query, refused.message:gsub("\n+", "\n    ")) })
+  end
+  if facts.database.away ~= json.null then
+    add(report, { severity = "error", source = "database", file = facts.conf, message = "the database is away, "
+      .. "queries were not prepared: " .. facts.database.away })
+    report.away = true
+  end
+  report.prepared = not report.away
+end
+
+local function judge_luacheck(facts, report)
+  for line in (facts.luacheck.output or ""):gmatch "[^\n]+" do
+    local file, at, column, message = line:match "^(.-):(%d+):(%d+)%-%d+: %(%u%d+%) (.*)$"
+    if file then
+      add(report, { severity = "warning", source = "luacheck", file = file, line = math.tointeger(at),
+        column = math.tointeger(column), message = message })
+    end
+  end
+end
+
+-- showing ----------------------------------------------------------------------------------------
+
+local function shown(problem)
+  local at = problem.file or ""
+  at = problem.line and at .. ":" .. problem.line or at
+  at = problem.column and at .. ":" .. problem.column or at
+  local text = ("%s: %s: %s"):format(at, problem.severity, problem.message)
+  return problem.hint and text .. "\n    " .. problem.hint or text
+end
+
+local function count(n, what)
+  return ("%d %s%s"):format(n, what, n == 1 and "" or "s")
+end
+
+local function named(list, detail)
+  local out = {}
+  for i, item in ipairs(list) do
+    out[i] = type(item) == "string" and item or ("%s (%s)"):format(item.name, detail(item))
+  end
+  return #out > 0 and table.concat(out, ", ") or "none"
+end
+
+local function of_filter(f)
+  if f.kind == "lua" then
+    return "Lua"
+  end
+  local reads = table.concat(f.attrs, ", ")
+  if #f.data > 0 then
+    reads = reads .. (reads ~= "" and ", " or "") .. table.concat(f.data, ", ") .. ": scans the data of each event"
+  end
+  return reads ~= "" and "text: " .. reads or "text"
+end
+
+local function figures(facts, report, out)
+  local about = facts.about
+  local function line(name, text)
+    out[#out + 1] = ("  %-9s %s"):format(name, text)
+  end
+  line("version", (about.label ~= json.null and about.label .. ", " or "") .. about.version:sub(1, 12))
+  line("hooks", named(about.hooks))
+  line("filters", named(about.filters, of_filter))
+  line("formats", named(about.formats, function(f) return f.kind == "lua" and "Lua" or f.kind end))
+  line("queries", named(about.queries) .. (report.prepared and #about.queries > 0
+    and ": prepared by the database" or ""))
+  if report.tried > 0 then
+    line("tried", count(report.tried, "request"))
+  end
+  for _, skipped in ipairs(report.skipped) do
+    line("skipped", skipped.step .. ": " .. skipped.reason)
+  end
+end
+
+local function for_people(facts, report, failed)
+  local out, err = {}, {}
+  for _, problem in ipairs(report.problems) do
+    err[#err + 1] = shown(problem)
+  end
+  if failed then
+    err[#err + 1] = ("tidegate: %s: %s, %s"):format(facts.conf, count(report.errors, "error"),
+      count(report.warnings, "warning"))
+  else
+    out[1] = ("ok: %s, policy %s%s"):format(facts.conf, facts.policy,
+      report.warnings > 0 and ", " .. count(report.warnings, "warning") or "")
+    figures(facts, report, out)
+  end
+  local function text(list)
+    return #list > 0 and table.concat(list, "\n") .. "\n" or ""
+  end
+  return text(out), text(err)
+end
+
+local function document(facts, report, failed)
+  local about = facts.about
+  for _, f in ipairs(about and about.filters or {}) do -- what is empty is a list all the same
+    f.attrs, f.data = json.array(f.attrs), json.array(f.data)
+  end
+  return json.encode {
+    ok = not failed, conf = facts.conf, errors = report.errors, warnings = report.warnings, tried = report.tried,
+    problems = json.array(report.problems), skipped = json.array(report.skipped),
+    policy = facts.policy and {
+      file = facts.policy, files = json.array(facts.files), label = about and about.label,
+      version = about and about.version, hooks = about and about.hooks, filters = about and about.filters,
+      formats = about and about.formats, queries = about and about.queries,
+    },
+  } .. "\n"
+end
+
+--- Answers the exit code, and what goes to stdout and to stderr.
+function check.run(text)
+  local facts = assert(json.decode(text))
+  local report = { problems = {}, skipped = {}, errors = 0, warnings = 0, tried = 0 }
+  local function skip(step, reason)
+    report.skipped[#report.skipped + 1] = { step = step, reason = (reason:gsub("%s+", " ")) }
+  end
+  if facts.configuration then
+    judge_configuration(facts, report)
+  elseif facts.load_error then
+    judge_loading(facts, report)
+  else
+    if facts.database and facts.database.skipped then
+      skip("database", facts.database.skipped)
+    elseif facts.database then
+      judge_database(facts, report)
+    end
+    if facts.luacheck and facts.luacheck.skipped then
+      skip("luacheck", facts.luacheck.skipped)
+    elseif facts.luacheck then
+      judge_luacheck(facts, report)
+    end
+    samples.run(facts, {
+      add = function(problem) add(report, problem) end,
+      locate = function(at) return check.locate(facts.policy, at) end,
+      skip = skip,
+      tried = function() report.tried = report.tried + 1 end,
+    })
+  end
+  local failed = report.errors > 0 or facts.strict and report.warnings > 0
+  local code = not failed and 0 or report.away and report.errors == 1 and UNAVAILABLE or CONFIG
+  if facts.json then
+    return code, document(facts, report, failed), ""
+  end
+  return code, for_people(facts, report, failed)
+end
+
+return check

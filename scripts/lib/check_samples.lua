@@ -1,0 +1,358 @@
+--- What `tidegate check` asks a policy: requests made up for the purpose, and the operator's own. They show mistakes
+--- that only running the hooks can: wrong return values, nil where something was expected. A made-up request that makes
+--- a hook fail is a warning, since nobody has said that it must be answered; a sample of the operator's is an error.
+---   samples.run(facts, to); to: add(problem), locate(text) -> problem, skip(step, why), tried()
+local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
+local eval = require "tidegate.eval"
+local json = native.json
+
+local samples = {}
+
+local SECONDS = 5 -- for all made-up requests: hooks may wait
+
+-- Stand for databases and servers.
+local OUTSIDE = {
+  { what = "while databases and servers are away",
+    hint = "of a look-up that failed say `return nil, err`: its client is told to come back",
+    answer = function(kind) return nil, kind .. " is away (tidegate check)" end },
+  { what = "while databases have no rows and servers answer 404",
+    hint = "its client is told to come back, again and again: deny it, tg.deny(403, ...)",
+    answer = function(kind)
+      return kind == "db" and "[]" or json.encode { status = 404, body = "", headers = {} }
+    end },
+}
+local HINT = "its client is told to come back, again and again: let the hook answer, or deny, tg.deny(400, ...)"
+
+-- made-up requests -------------------------------------------------------------------------------
+
+-- Names of query parameters, headers and cookies that the policy's files speak of: what is sent under others is not
+-- looked at. Those that are missed are not tried, nothing worse.
+local function spoken_of(files)
+  local found = { query = {}, headers = {}, cookies = {} }
+  for _, path in ipairs(files) do
+    local f = io.open(path)
+    local text = f and f:read "a" or ""
+    if f then
+      f:close()
+    end
+    for kind, names in pairs(found) do
+      for name in text:gmatch("%f[%w_]" .. kind .. "%.([%a_][%w_]*)") do
+        names[name] = true
+      end
+      for name in text:gmatch("%f[%w_]" .. kind .. "%[[\"']([%w_%-]+)[\"']%]") do
+        names[name] = true
+      end
+    end
+  end
+  found.headers.authorization, found.headers.cookie = nil, nil -- they have fields of their own
+  return found
+end
+
+-- All of them with `value`, a text or a function of kind and name.
+local function fields(found, value)
+  local out = { query = {}, headers = {}, cookies = {} }
+  for kind, names in pairs(found) do
+    for name in pairs(names) do
+      out[kind][name] = type(value) == "function" and value(kind, name) or value
+    end
+  end
+  return out
+end
+
+local function made_up(found)
+  local function with(request, value)
+    for kind, values in pairs(fields(found, value)) do
+      request[kind] = request[kind] or values
+    end
+    return request
+  end
+  return {
+    { what = "an anonymous request", request = {} },
+    { what = "a request for a topic", request = { topics = { "sample/topic" }, last_event_id = "1" } },
+    { what = "a request without a query", request = with({ query = {} }, "sample") },
+    { what = "a request with plain values", request = with({ topics = { "sample" }, bearer = "sample" }, "sample") },
+    { what = "a request with numbers", request = with({ topics = { "1" }, bearer = "1" }, "1") },
+    { what = "a request with empty values", request = with({ topics = { "" } }, "") },
+    { what = "a request with nonsense", request = with({ topics = { "a//b", "\255", "*x" }, bearer = "a.b.c" },
+      ("%;'\"/-"):rep(40)) },
+  }
+end
+
+local EVENTS = {
+  { what = "an event", event = { topic = "sample/topic", data = json.encode { sample = 1 } } },
+  { what = "an event with everything", event = { topic = "sample", type = "sample", key = "sample", data = "sample",
+    attrs = { sample = "sample", number = 1, flag = true } } },
+}
+
+-- A policy on a workbench; and a function: what has gone wrong in it since the last time, and has it asked others?
+local function open(facts, outside)
+  local failures = {}
+  local asked = false
+  local bench, err = native.open(facts.policy, 0, function(kind)
+    asked = true
+    return outside.answer(kind)
+  end, nil, failures)
+  return bench, err, function()
+    local was_asked = asked
+    asked = false
+    local taken = table.move(failures, 1, #failures, 1, {})
+    for i = #failures, 1, -1 do
+      failures[i] = nil
+    end
+    return taken, was_asked
+  end
+end
+
+local Tries = {}
+Tries.__index = Tries
+
+-- Says each failure once, however many requests find it.
+function Tries:report(what, failures, asked)
+  for _, failure in ipairs(failures) do
+    local text = eval.shown(failure)
+    local known = failure.hook .. "\0" .. text
+    if not failure.transient and failure.hook ~= "filter" and failure.hook ~= "format" and not self.seen[known] then
+      self.seen[known] = true
+      local problem = self.to.locate(text)
+      local keys = problem.message:find("tg.jwt: unknown key set", 1, true) -- whatever is asked
+      problem.severity, problem.source = keys and "error" or "warning", "hooks"
+      problem.message = ("%s fails for %s%s: %s"):format(failure.hook, what, asked and " " .. self.outside.what or "",
+        problem.message)
+      if not keys and failure.hook ~= "disconnect" then
+        problem.hint = asked and self.outside.hint or HINT
+      end
+      self.to.add(problem)
+    end
+  end
+end
+
+function Tries:over()
+  self.limit.over = self.limit.over or native.seconds() > self.limit.at
+  return self.limit.over
+end
+
+-- The verdict; nil: the broker would not have asked the policy, or there is no time left.
+function Tries:subscribe(request, what)
+  if self:over() then
+    return nil
+  end
+  local verdict = self.bench:subscribe(request_text("GET", request))
+  self.to.tried()
+  if verdict and verdict.subscription then -- the filter meets its params when the first such client comes
+    local s = verdict.subscription
+    self.bench:judge({ filter = s.filter, format = s.format, params = s.params }, { topic = "sample", data = "{}" })
+    self.identity = self.identity or verdict.identity
+  end
+  self:report(what, self.take())
+  return verdict
+end
+
+function Tries:publish(sample, request)
+  if not self:over() then
+    self.bench:accept(request_text("POST", request, json.encode(sample.event)))
+    self.to.tried()
+    self:report("a publish of " .. sample.what, self.take())
+  end
+end
+
+function Tries:others()
+  if self.identity and not self:over() then
+    self.bench:disconnect(self.identity)
+    self:report("a client that has left", self.take())
+  end
+  local fine, err = self.bench:reload()
+  if not fine and not self.seen[err] then
+    self.seen[err] = true
+    local problem = self.to.locate(err)
+    problem.severity, problem.source, problem.message = "warning", "hooks", "reload fails: " .. problem.message
+    self.to.add(problem)
+  end
+end
+
+local function topics_of(verdict, replace, by)
+  local out = {}
+  for i, topic in ipairs(verdict and verdict.subscription and verdict.subscription.topics or {}) do
+    out[i] = replace and ("/" .. topic .. "/"):gsub("/" .. replace .. "/", "/" .. by .. "/"):sub(2, -2) or topic
+  end
+  table.sort(out)
+  return table.concat(out, " ")
+end
+
+-- A value of the request that is granted as a part of topics: is it granted as a wildcard, too? `topic=` is left out:
+-- what clients ask for there may be patterns. `only`: no query but the parameter in question.
+function Tries:wildcard(found, kind, name, only)
+  local function request_with(value)
+    local request = fields(found, function(k, n)
+      return "sample-" .. k .. "-" .. n
+    end)
+    request.query = only and {} or request.query
+    request[kind][name] = value or "sample-" .. kind .. "-" .. name
+    return request
+  end
+  local usual = self:subscribe(request_with(), "a request with plain values")
+  local expected = topics_of(usual, ("sample-" .. kind .. "-" .. name):gsub("%-", "%%-"), "*")
+  if expected == topics_of(usual) then
+    return
+  end
+  if topics_of(self:subscribe(request_with "*", "a request with a wildcard")) == expected then
+    self.to.add { severity = "warning", source = "hooks", file = self.policy,
+      message = ('subscribe grants what the client says in %s.%s as a part of topics, even "*": %s'):format(kind,
+        name, expected),
+      hint = "a client could read what is others': tg.topic(...) refuses wildcards, tg.topic_ok(...) tells" }
+    return true
+  end
+end
+
+function Tries:wildcards(found)
+  for kind, names in pairs(found) do
+    for name in pairs(names) do
+      if not self:wildcard(found, kind, name, true) then
+        self:wildcard(found, kind, name, false)
+      end
+    end
+  end
+end
+
+local function try_made_up(facts, to)
+  local seen, limit = {}, { at = native.seconds() + SECONDS }
+  local found, publishes = spoken_of(facts.files), false
+  for _, hook in ipairs(facts.about.hooks) do
+    publishes = publishes or hook == "publish"
+  end
+  for i, outside in ipairs(OUTSIDE) do
+    local bench, err, take = open(facts, outside)
+    if bench then
+      local tries = setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
+        policy = facts.policy }, Tries)
+      for _, sample in ipairs(made_up(found)) do
+        tries:subscribe(sample.request, sample.what)
+      end
+      for _, sample in ipairs(publishes and EVENTS or {}) do
+        tries:publish(sample, {})
+        tries:publish(sample, fields(found, "sample"))
+      end
+      if i == #OUTSIDE then
+        tries:wildcards(found)
+      end
+      tries:others()
+      bench:close()
+    else
+      to.skip("hooks", ("setup fails %s: %s"):format(outside.what, err))
+    end
+  end
+  if limit.over then
+    to.skip("hooks", ("some requests were left out: the others took %d s"):format(SECONDS))
+  end
+end
+
+-- the operator's own -----------------------------------------------------------------------------
+
+-- {line = n | nil, at = "sample 3", value}: of a list, or of lines.
+local function read(text, problem)
+  local list = {}
+  if text:find "^%s*%[" then
+    local all, err = json.decode(text)
+    if all == nil then
+      problem(nil, err)
+    end
+    for i, value in ipairs(all or {}) do
+      list[i] = { value = value, what = "sample " .. i }
+    end
+    return list
+  end
+  local n = 0
+  for line in (text .. "\n"):gmatch "(.-)\r?\n" do
+    n = n + 1
+    if line:find "%S" then
+      local value, err = json.decode(line)
+      if value == nil then
+        problem(n, err)
+      else
+        list[#list + 1] = { value = value, line = n, what = "sample" }
+      end
+    end
+  end
+  return list
+end
+
+local EXPECTED = { granted = true, denied = true, transient = true, deliver = true, filtered = true, skip = true }
+
+local function is(result, expect)
+  return expect == nil or expect == result.kind or expect == result.result
+    or result.kind == "denied" and expect == result.status
+end
+
+local function shown(result)
+  if result.kind == "denied" then
+    return ("denied %d: %s"):format(result.status, result.reason)
+  elseif result.subscription then
+    return "granted " .. table.concat(result.subscription.topics, ", ")
+  end
+  return (result.kind or result.result) .. (result.reason and ": " .. result.reason or "")
+end
+
+-- Nil, or what is wrong with the sample itself.
+local function try_one(bench, sample, failed, answered)
+  local value = sample.value
+  if type(value) ~= "table" or json.encode(value):sub(1, 1) ~= "{" then
+    return "a JSON object was expected"
+  end
+  local hook, expect = value.hook or "subscribe", value.expect
+  value.hook, value.expect = nil, nil
+  if not eval.hooks[hook] then
+    return "hook: authenticate, subscribe, publish, filter or format was expected"
+  elseif expect ~= nil and not EXPECTED[expect] and not math.tointeger(expect) then
+    return "expect: granted, denied, a status, transient, deliver, filtered or skip was expected"
+  end
+  local ran, result = pcall(eval.hooks[hook], bench, value)
+  if not ran then
+    return type(result) == "table" and result.input or tostring(result)
+  elseif not failed() and not is(result, expect) then
+    answered(hook, expect, shown(result))
+  end
+end
+
+local function try_own(facts, to)
+  local function problem(line, message)
+    to.add { severity = "error", source = "samples", file = facts.samples_file, line = line, message = message }
+  end
+  local list = read(facts.samples, problem)
+  local current, failures = {}, {}
+  local bench, err = eval.open(facts.policy, function() return current end, failures)
+  if not bench then
+    problem(nil, "they were not tried, the policy does not load on the answers they give: " .. err)
+    return
+  end
+  for _, sample in ipairs(list) do
+    current = type(sample.value) == "table" and sample.value or {}
+    for i = #failures, 1, -1 do
+      failures[i] = nil
+    end
+    to.tried()
+    local bad = try_one(bench, sample, function()
+      for _, failure in ipairs(failures) do
+        if not failure.transient then
+          problem(sample.line, ("%s: %s fails: %s"):format(sample.what, failure.hook, eval.shown(failure)))
+          return true
+        end
+      end
+    end, function(hook, expect, got)
+      problem(sample.line, ("%s: %s: %s was expected, got %s"):format(sample.what, hook, expect, got))
+    end)
+    if bad then
+      problem(sample.line, ("%s: %s"):format(sample.what, bad))
+    end
+  end
+  bench:close()
+end
+
+function samples.run(facts, to)
+  if facts.try_hooks then
+    try_made_up(facts, to)
+  end
+  if facts.samples then
+    try_own(facts, to)
+  end
+end
+
+return samples

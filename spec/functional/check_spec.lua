@@ -1,0 +1,372 @@
+-- `tidegate check`: what it says beyond "loads" or "does not load" (cli_spec.lua). A database that is PostgreSQL is in
+-- spec/pg/check_spec.lua.
+local json = require "dkjson"
+local tidegate = require "support.tidegate"
+
+local SECRET = ("k"):rep(32)
+
+-- A directory with these files beside conf.lua.
+local function prepare(files, config)
+  files["conf.lua"] = ([[return { policy = { file = "try.lua" }, %s }]]):format(config or "")
+  local b = tidegate.prepare { files = files }
+  tidegate.forget_later(b)
+  return b
+end
+
+local function check(policy, options)
+  options = options or {}
+  local files = options.files or {}
+  files["try.lua"] = policy
+  local b = options.at or prepare(files, options.config)
+  return tidegate.run(tidegate.binary(), { args = { "check", "conf.lua", table.unpack(options) }, cwd = b.dir,
+    env = options.env })
+end
+
+-- The document of --json, and the exit code.
+local function document(policy, options)
+  options = options or {}
+  options[#options + 1] = "--json"
+  local code, out, err = check(policy, options)
+  assert.equal("", err)
+  local value = json.decode(out)
+  assert(value, out)
+  return value, code
+end
+
+local function only(problems)
+  assert.equal(1, #problems, json.encode(problems))
+  return problems[1]
+end
+
+-- Hooks that find nothing to complain about, but for those given.
+local function with(hooks)
+  return ([[
+local P = { api = 1, version = "try-1" }
+function P.authenticate() return { sub = "x" } end
+function P.subscribe() return { topics = { "a" } } end
+%s
+return P]]):format(hooks)
+end
+
+describe("tidegate check --json", function()
+  it("lists problems with their places, and ends as without it", function()
+    local d, code = document "return {\n api = 1,\n subscribe = function( return end }"
+    assert.equal(78, code)
+    assert.is_false(d.ok)
+    assert.equal(1, d.errors)
+    local p = only(d.problems)
+    assert.same({ "error", "policy", 3 }, { p.severity, p.source, p.line })
+    assert.matches("/try%.lua$", p.file)
+    assert.matches("^<name> or .- expected", p.message)
+  end)
+
+  it("names the column in a filter text, and the file that was required", function()
+    local p = only(document(with "P.filters = { f = [[attrs.a ==\n  $x and and]] }").problems)
+    assert.same({ 5, 10 }, { p.line, p.column })
+    p = only(document("return require 'more'", { files = { ["more.lua"] = "\nlocal x = nil\nreturn x.y" } }).problems)
+    assert.equal(3, p.line)
+    assert.matches("/more%.lua$", p.file)
+  end)
+
+  it("lists those of a configuration, with what was meant", function()
+    local d, code = document(with "", { config = "lisen = {}, sse = { heartbeat_s = 0 }" })
+    assert.equal(78, code)
+    assert.equal(2, d.errors)
+    local by = {}
+    for _, p in ipairs(d.problems) do
+      assert.same({ "configuration", "conf.lua" }, { p.source, p.file })
+      by[p.message:match "^[%w_.]+"] = p
+    end
+    assert.equal('did you mean "listen"?', by.lisen.hint)
+    assert.matches("1 to 3600", by["sse.heartbeat_s"].message)
+    assert.is_nil(d.policy)
+    assert.equal(3, only(document(with "", { config = "\n\n}" }).problems).line)
+  end)
+
+  it("says what is in a policy, and what its filters read", function()
+    local d, code = document(with [[
+P.queries = { mine = "select 1 where $1 = 2" }
+P.filters = { near = "attrs.cell == $cell and tonumber(data.a.b) > 1 and data.a.b < 9 and has(attrs.cell)",
+  slow = function() return true end }
+P.formats = { less = { drop = { "a" } }, own = function(ev) return ev.raw end }
+function P.publish(pub) return pub end]], { config = 'database = { driver = "sqlite", path = "none.db" }' })
+    assert.equal(0, code)
+    assert.is_true(d.ok)
+    local p = d.policy
+    assert.same({ "authenticate", "subscribe", "publish" }, p.hooks)
+    assert.same({ "mine" }, p.queries)
+    assert.equal("try-1", p.label)
+    assert.matches("^%x+$", p.version)
+    assert.same({ { name = "near", kind = "text", at = "try.lua:5", attrs = { "attrs.cell" }, data = { "data.a.b" } },
+      { name = "slow", kind = "lua", at = "try.lua:6", attrs = {}, data = {} } }, p.filters)
+    assert.same({ "less", "rules", "own", "lua" }, { p.formats[1].name, p.formats[1].kind, p.formats[2].name,
+      p.formats[2].kind })
+    assert.same({}, d.problems)
+    assert.is_true(d.tried > 10)
+  end)
+
+  it("says so when a filter makes the data be scanned", function()
+    local code, out = check(with 'P.filters = { f = "attrs.a == data.b.c" }')
+    assert.equal(0, code)
+    assert.matches("filters   f %(text: attrs%.a, data%.b%.c: scans the data of each event%)", out)
+  end)
+end)
+
+describe("tidegate check --db", function()
+  local CONFIG = 'database = { driver = "sqlite", path = "app.db" }'
+  local POLICY = with [[
+P.queries = {
+  good = "select topic from entitlement where login = $1",
+  bad = "select topic from nowhere",
+  ["bad-too"] = "select topi from entitlement",
+}]]
+
+  it("has every query prepared, and says which are refused", function()
+    local b = prepare({ ["try.lua"] = POLICY }, CONFIG)
+    assert.equal(0, (tidegate.run("/usr/bin/sqlite3", { args = { b.dir .. "/app.db",
+      "create table entitlement (topic text, login text)" } })))
+    local d, code = document(nil, { at = b, "--db" })
+    assert.equal(78, code)
+    assert.equal(2, d.errors)
+    assert.same({ "query 'bad': no such table: nowhere", "query 'bad-too': no such column: topi (line 1, column 8)" },
+      { d.problems[1].message, d.problems[2].message })
+    assert.same({ 6, 7 }, { d.problems[1].line, d.problems[2].line })
+    assert.equal(0, select(2, document(nil, { at = b }))) -- nobody has asked the database
+  end)
+
+  it("ends with 69 when it is away", function()
+    local code, _, err = check(POLICY, { config = CONFIG, "--db" })
+    assert.equal(69, code)
+    assert.matches("conf.lua: error: the database is away, queries were not prepared: .*app%.db", err)
+  end)
+
+  it("says when there is none", function()
+    local code, out = check(with "", { "--db", "--no-luacheck" })
+    assert.equal(0, code)
+    assert.matches("skipped   database: the configuration has none", out)
+  end)
+
+  it("refuses holes between parameters without a database", function()
+    local p = only(document(with 'P.queries = { q = "select $1, $3" }', { config = CONFIG }).problems)
+    assert.matches("queries.q: skips a parameter", p.message)
+  end)
+end)
+
+describe("tidegate check, with luacheck,", function()
+  local POLICY = with [[
+local n = os.getenv
+P.formats = { f = function()
+  local topic, also = tg.topic("a"), tg.tpic
+  undefined(topic, http.get, json.null, string.len, sleep, also)
+end }]]
+
+  it("warns of what no policy can see", function()
+    local d, code = document(POLICY, { files = { ["more.lua"] = "return 1" } })
+    assert.equal(0, code)
+    local seen = {}
+    for _, p in ipairs(d.problems) do
+      assert.same({ "warning", "luacheck" }, { p.severity, p.source })
+      assert.matches("/try%.lua$", p.file)
+      seen[#seen + 1] = p.line .. ": " .. p.message
+    end
+    assert.same({ "4: unused variable 'n'", "4: accessing undefined field 'getenv' of global 'os'",
+      "6: accessing undefined field 'tpic' of global 'tg'", "7: accessing undefined variable 'undefined'" }, seen)
+    assert.equal(11, d.problems[2].column)
+  end)
+
+  it("lets --strict make errors of warnings, --no-luacheck do without", function()
+    local code, _, err = check(POLICY, { "--strict" })
+    assert.equal(78, code)
+    assert.matches("0 errors, 4 warnings", err)
+    code, _, err = check(POLICY, { "--strict", "--no-luacheck" })
+    assert.equal(0, code)
+    assert.equal("", err)
+  end)
+
+  it("says when it is not there", function()
+    local code, out = check(POLICY, { env = { PATH = "/nonexistent" } })
+    assert.equal(0, code)
+    assert.matches("skipped   luacheck: it is not installed", out)
+  end)
+
+  it("says when it does not work", function()
+    local b = prepare { ["try.lua"] = POLICY, ["luacheck"] = "#!/bin/sh\necho no module >&2\nexit 4\n" }
+    assert.equal(0, (tidegate.run("/bin/chmod", { args = { "+x", b.dir .. "/luacheck" } })))
+    local d, code = document(nil, { at = b, env = { PATH = b.dir } })
+    assert.equal(0, code)
+    assert.same({ { step = "luacheck", reason = "no module " } }, d.skipped)
+    b:write_file("luacheck", "#!/bin/sh\nwhile :; do echo 1234567890123456789012345678901234567890; done\n")
+    d, code = document(nil, { at = b, env = { PATH = b.dir } })
+    assert.equal(0, code)
+    assert.matches("luacheck wrote more than 262144 bytes", d.skipped[1].reason)
+  end)
+end)
+
+describe("tidegate check, calling hooks,", function()
+  local function warning(policy, config)
+    local p = only(document(policy, { "--no-luacheck", config = config }).problems)
+    assert.same({ "warning", "hooks" }, { p.severity, p.source })
+    return p
+  end
+
+  it("finds nil where a header was expected", function()
+    local p = warning(with "function P.authenticate(req)\n  return { sub = req.headers.name:sub(1, 2) }\nend")
+    assert.equal(5, p.line)
+    assert.matches("^authenticate fails for an anonymous request: attempt to index a nil value", p.message)
+  end)
+
+  it("finds wrong return values, and hooks that do not end", function()
+    assert.matches("subscribe fails for an anonymous request: .*topics", warning(with
+      "function P.subscribe() return { topic = { 'a' } } end").message)
+    assert.matches("publish fails for a publish of an event: attempt to index a nil value", warning(with
+      "function P.publish(pub) return pub.key:len() > 1 and pub end").message)
+    assert.matches("CPU time", warning(with "function P.authenticate() while true do end end").message)
+  end)
+
+  it("finds mistakes in disconnect and reload", function()
+    local p = warning(with "function P.disconnect(who, info)\n  return who.sub .. info.none.x\nend")
+    assert.equal(5, p.line)
+    assert.matches("^disconnect fails for a client that has left: attempt to index a nil value", p.message)
+    assert.matches("^reload fails: .*resubscribe", warning(with "function P.reload() return 'all' end").message)
+  end)
+
+  it("finds params that a filter misses", function()
+    local p = warning(with [[P.filters = { f = "attrs.a == $x" }
+      function P.subscribe() return { topics = { "a" }, filter = "f" } end]])
+    assert.matches("params.x: missing", p.message)
+  end)
+
+  it("finds look-ups whose failure, or whose having no rows, nobody expects", function()
+    local config = 'database = { driver = "sqlite", path = "none.db" }'
+    local function policy(take)
+      return with("P.queries = { q = 'select 1' }\nfunction P.subscribe()\n  local rows, err = db.query 'q'\n" .. take
+        .. "\n  return { topics = { rows[1].topic } }\nend")
+    end
+    local d = document(policy "", { "--no-luacheck", config = config })
+    assert.equal(2, #d.problems)
+    assert.matches("while databases and servers are away: attempt to index a nil value %(local 'rows'%)",
+      d.problems[1].message)
+    local p = warning(policy "  if not rows then return nil, err end", config)
+    assert.equal(8, p.line)
+    assert.matches("while databases have no rows", p.message)
+    assert.same({}, document(policy [[  if not rows then return nil, err end
+      if not rows[1] then return tg.deny(403, 'x') end]], { "--no-luacheck", config = config }).problems)
+  end)
+
+  -- The one about wildcards. (An empty value is a mistake of these policies, too.)
+  local function problem(policy)
+    local found = {}
+    for _, p in ipairs(document(policy, { "--no-luacheck" }).problems) do
+      found[#found + 1] = p.message:find "as a part of topics" and p or nil
+    end
+    return only(found)
+  end
+
+  it("finds wildcards that a client may slip into topics, and only those", function()
+    local p = problem(with [[function P.subscribe(req)
+      return { topics = { "room/" .. (req.query.room or "x") .. "/x" } } end]])
+    assert.matches('query%.room as a part of topics, even "%*": room/%*/x', p.message)
+    problem(with [[function P.authenticate(req) return { sub = req.cookies["room-name"] or "x" } end
+      function P.subscribe(_, who) return { topics = { who.sub .. "/**" } } end]])
+    for _, fine in ipairs {
+      "{ topics = { tg.topic_ok(req.query.room) and 'room/' .. req.query.room or 'x' } }",
+      "{ topics = { 'room/*' }, params = { room = req.query.room } }",
+      "{ topics = #req.topics > 0 and tg.pattern_ok(req.topics[1]) and req.topics or { 'x' } }",
+    } do
+      local policy = with("function P.subscribe(req) return " .. fine .. " end")
+      assert.same({}, document(policy, { "--no-luacheck" }).problems)
+    end
+  end)
+
+  it("takes a key set that is not configured for an error", function()
+    local policy = with [[function P.authenticate(req)
+      local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "HS256" } })
+      if not c then return tg.deny(401, err) end
+      return { sub = c.sub }
+    end]]
+    local d, code = document(policy, { "--no-luacheck" })
+    assert.equal(78, code)
+    assert.matches("unknown key set 'main'", only(d.problems).message)
+    assert.equal(0, (check(policy, { config = ('keys = { main = { secret = "%s" } }'):format(SECRET) })))
+  end)
+
+  it("leaves out what setup does not allow, and all with --no-samples", function()
+    local d, code = document(with "function P.setup() error 'needs a database' end", { "--no-luacheck" })
+    assert.equal(0, code)
+    assert.matches("setup fails while .*needs a database", d.skipped[1].reason)
+    d = document(with "function P.authenticate(req) return req.nil_ end", { "--no-luacheck", "--no-samples" })
+    assert.same({}, d.problems)
+    assert.equal(0, d.tried)
+  end)
+end)
+
+describe("tidegate check --samples", function()
+  local POLICY = with [[
+P.filters = { f = function(ev) return ev.attrs.n.x end }
+P.queries = { q = "select 1" }
+function P.authenticate(req)
+  if req.bearer == "db" then
+    local rows = db.query "q"
+    return { sub = rows and rows[1].name }
+  end
+  if req.bearer ~= "x" then return tg.deny(401, "no") end
+  return { sub = "x" }
+end
+function P.subscribe(_, who) return { topics = { "of/" .. who.sub } } end]]
+
+  local function samples(text, ...)
+    local d, code = document(POLICY, { "--no-luacheck", "--no-samples", "--samples", "mine", files = { mine = text },
+      config = 'database = { driver = "sqlite", path = "none.db" }', ... })
+    local seen = {}
+    for i, p in ipairs(d.problems) do
+      assert.same({ "error", "samples", "mine" }, { p.severity, p.source, p.file })
+      seen[i] = (p.line or "-") .. " " .. p.message
+    end
+    return seen, code, d
+  end
+
+  it("passes what answers as expected", function()
+    local seen, code, d = samples [[
+{"expect": 401}
+{"expect": "denied"}
+
+{"bearer": "x", "expect": "granted"}
+{"who": {"sub": "y"}, "expect": "granted"}
+{"hook": "authenticate", "bearer": "db", "db": {"q": [{"name": "z"}]}}
+]]
+    assert.same({}, seen)
+    assert.equal(0, code)
+    assert.equal(5, d.tried)
+  end)
+
+  it("tells what does not, with its line", function()
+    local seen, code = samples [[
+{"expect": "granted"}
+{"bearer": "x", "expect": 403}
+{"bearer": "db", "db": {"q": []}, "expect": "transient"}
+{"hook": "filter", "name": "f", "event": {"topic": "a"}}
+{"hook": "filter", "name": "g", "event": {"topic": "a"}}
+{"hook": "connect"}
+{"expect": "grant"}
+{"topic": "a"}
+[]
+nonsense
+]]
+    assert.equal(78, code)
+    table.sort(seen)
+    assert.equal(10, #seen)
+    for i, pattern in ipairs { "^1 .*granted was expected, got denied 401: no", "^10 not JSON",
+      "^2 .*403 was expected, got granted of/x", "^3 .*authenticate fails: try.lua:9: attempt to index a nil value",
+      "^4 .*filter fails: try.lua:4", "^5 .*no such filter", "^6 .*hook: authenticate", "^7 .*expect: granted",
+      '^8 .*unknown field "topic"', "^9 .*a JSON object was expected" } do
+      assert.matches(pattern, seen[i])
+    end
+  end)
+
+  it("takes a list, too, and refuses a file that is none", function()
+    local seen = samples '[{"bearer": "x"},\n {"bearer": "x", "expect": "denied"}]'
+    assert.same({ "- sample 2: subscribe: denied was expected, got granted of/x" }, seen)
+    assert.equal(78, select(2, samples "[{]"))
+    assert.equal(66, (check(POLICY, { "--samples", "none" })))
+  end)
+end)

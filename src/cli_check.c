@@ -1,0 +1,173 @@
+/* See cli_check.h. */
+#include "cli_check.h"
+
+#include "base/logging.h"
+#include "cli_options.h"
+#include "cli_tools.h"
+#include "config.h"
+#include "lua/tool_check.h"
+#include "policy_check.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+enum { PROBLEMS_MAX_BYTES = 256 * 1024, SAMPLES_MAX_BYTES = 4 * 1024 * 1024 };
+
+const char cli_check_details[] =
+    "Tells every mistake of a configuration; loads its policy, has luacheck (Debian: lua-check) "
+    "read "
+    "it,\n"
+    "and calls authenticate, subscribe and publish with requests made up for the purpose: without "
+    "anything,\n"
+    "with nonsense, with wildcards, while databases and servers have no answer or are away. "
+    "Nothing "
+    "is\n"
+    "bound, created or changed, and without --db nothing is connected to.\n\n"
+    "Problems are FILE:LINE:COLUMN: error or warning: what it is. Samples of your own are inputs "
+    "of\n"
+    "`tidegate eval` with \"hook\" (none: \"subscribe\") and \"expect\" (\"granted\", \"denied\", "
+    "a "
+    "status such\n"
+    "as 401, \"transient\"; of a filter or format \"deliver\", \"filtered\", \"skip\"; none: "
+    "anything but "
+    "an error).\n\n"
+    "Exits with 0 when there is no error, with 78 otherwise (with --strict: also for warnings), "
+    "with "
+    "69\n"
+    "when the only error is that the database of --db is away, with 66 when the samples cannot be "
+    "read.\n";
+
+const char cli_check_option_help[] =
+    "  --json              the result as one JSON document\n"
+    "  --db                connect to the database of policies, and have it prepare every query\n"
+    "  --samples FILE      requests of your own: a JSON array, or a JSON object on each line\n"
+    "  --no-samples        make no requests up: call no hook but with those of --samples\n"
+    "  --no-luacheck       do not run luacheck\n"
+    "  --strict            warnings are errors\n" CLI_OPTIONS_HELP;
+
+struct check_words {
+    bool json, strict, no_samples;
+    const char *samples;
+    struct policy_check_options policy;
+};
+
+static int fail(const char *about, const char *what)
+{
+    fprintf(stderr, "tidegate check: %s: %s\n(see: tidegate help check)\n", about, what);
+    return EX_USAGE;
+}
+
+/* Takes out the words that only `check` knows; *n is the number of the others. 0, or the exit code
+ * after a message. */
+static int take_words(struct check_words *w, char **words, size_t *n)
+{
+    struct {
+        const char *name;
+        bool *flag;
+        bool value;
+    } flags[] = {{"--json", &w->json, true},
+                 {"--db", &w->policy.database, true},
+                 {"--no-samples", &w->no_samples, true},
+                 {"--no-luacheck", &w->policy.luacheck, false},
+                 {"--strict", &w->strict, true}};
+    size_t kept = 0;
+    for (size_t i = 0; i < *n; i++) {
+        size_t f = 0;
+        while (f < sizeof flags / sizeof *flags && strcmp(flags[f].name, words[i]) != 0) {
+            f++;
+        }
+        if (f < sizeof flags / sizeof *flags) {
+            *flags[f].flag = flags[f].value;
+        } else if (strcmp(words[i], "--samples") == 0) {
+            if (++i == *n || w->samples) {
+                return fail("--samples", "one file was expected");
+            }
+            w->samples = words[i];
+        } else {
+            words[kept++] = words[i];
+        }
+    }
+    *n = kept;
+    return 0;
+}
+
+/* What the configuration says about itself, and, if it is well, what its policy is like. False:
+ * there is no configuration in `cfg`. */
+static bool find_out(const struct cli_options *options, const struct check_words *w,
+                     struct config *cfg, json_t *facts, int *code)
+{
+    struct strbuf problems;
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(cfg, options->conf, &options->overrides, &problems);
+    struct slice text = strbuf_slice(&problems);
+    if (rc && rc != UV_EINVAL) {
+        fprintf(stderr, "tidegate: %s: %.*s\n", options->conf, (int)text.n, text.p ? text.p : "");
+        *code = EX_SOFTWARE;
+    } else if (rc) {
+        (void)json_object_set_new(facts, "configuration", policy_check_text(text));
+    }
+    strbuf_clear(&problems);
+    if (rc == 0) {
+        (void)json_object_set_new(facts, "policy", json_string(cfg->policy.file));
+        policy_check(cfg, &w->policy, facts);
+    }
+    return rc == 0;
+}
+
+static int check(const struct cli_options *options, const struct check_words *w,
+                 struct slice samples)
+{
+    struct config cfg;
+    int code = EX_OK;
+    json_t *facts = json_pack("{s:s, s:b, s:b, s:b}", "conf", options->conf, "json", w->json,
+                              "strict", w->strict, "try_hooks", !w->no_samples);
+    if (w->samples) {
+        (void)json_object_set_new(facts, "samples_file", json_string(w->samples));
+        (void)json_object_set_new(facts, "samples", policy_check_text(samples));
+    }
+    bool loaded = find_out(options, w, &cfg, facts, &code);
+    char *text = code ? NULL : json_dumps(facts, JSON_COMPACT);
+    if (text) {
+        struct tool_check_options opt = {.facts = text};
+        if (loaded) {
+            opt.module = (struct test_module_options){&cfg, cfg.http.events_path};
+        }
+        code = tool_check_run(&opt);
+    } else if (code == EX_OK) {
+        fprintf(stderr, "tidegate check: out of memory\n");
+        code = EX_SOFTWARE;
+    }
+    free(text);
+    json_decref(facts);
+    if (loaded) {
+        config_clear(&cfg);
+    }
+    return code;
+}
+
+int cli_check(char **words, size_t n)
+{
+    struct check_words w = {.policy = {.luacheck = true}};
+    struct cli_options options;
+    struct strbuf samples;
+    int code = take_words(&w, words, &n);
+    if (code) {
+        return code;
+    }
+    if (cli_options_parse(&options, "check", words, n)) {
+        return EX_USAGE;
+    }
+    if (!options.conf) {
+        return fail("CONF", "the configuration file is missing");
+    }
+    log_set_level(LOG_LEVEL_ERROR); /* what hooks log is not asked for here */
+    strbuf_init(&samples, SAMPLES_MAX_BYTES);
+    code = w.samples ? cli_read_input("check", w.samples, &samples) : 0;
+    code = code ? code : check(&options, &w, strbuf_slice(&samples));
+    strbuf_clear(&samples);
+    return code;
+}
