@@ -35,6 +35,12 @@ const char cli_check_details[] =
     "as 401, \"transient\"; of a filter or format \"deliver\", \"filtered\", \"skip\"; none: "
     "anything but "
     "an error).\n\n"
+    "The document of --json: ok, errors, warnings (how many), problems: [{severity, source, file, "
+    "line, column,\n"
+    "message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries}, "
+    "tried "
+    "(how many\n"
+    "requests), skipped: [{step, reason}]. What is not known is missing.\n\n"
     "Exits with 0 when there is no error, with 78 otherwise (with --strict: also for warnings), "
     "with "
     "69\n"
@@ -95,6 +101,15 @@ static int take_words(struct check_words *w, char **words, size_t *n)
     return 0;
 }
 
+static json_t *targets_of(const struct config *cfg)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < cfg->http_targets.n; i++) {
+        (void)json_array_append_new(list, json_string(cfg->http_targets.v[i].name));
+    }
+    return list;
+}
+
 /* What the configuration says about itself, and, if it is well, what its policy is like. False:
  * there is no configuration in `cfg`. */
 static bool find_out(const struct cli_options *options, const struct check_words *w,
@@ -112,7 +127,8 @@ static bool find_out(const struct cli_options *options, const struct check_words
     }
     strbuf_clear(&problems);
     if (rc == 0) {
-        (void)json_object_set_new(facts, "policy", json_string(cfg->policy.file));
+        (void)json_object_set_new(facts, "policy", policy_check_text(slice_str(cfg->policy.file)));
+        (void)json_object_set_new(facts, "targets", targets_of(cfg));
         policy_check(cfg, &w->policy, facts);
     }
     return rc == 0;
@@ -123,8 +139,9 @@ static int check(const struct cli_options *options, const struct check_words *w,
 {
     struct config cfg;
     int code = EX_OK;
-    json_t *facts = json_pack("{s:s, s:b, s:b, s:b}", "conf", options->conf, "json", w->json,
-                              "strict", w->strict, "try_hooks", !w->no_samples);
+    json_t *facts =
+        json_pack("{s:o, s:b, s:b, s:b}", "conf", policy_check_text(slice_str(options->conf)),
+                  "json", w->json, "strict", w->strict, "try_hooks", !w->no_samples);
     if (w->samples) {
         (void)json_object_set_new(facts, "samples_file", json_string(w->samples));
         (void)json_object_set_new(facts, "samples", policy_check_text(samples));

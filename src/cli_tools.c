@@ -113,12 +113,13 @@ const char cli_eval_details[] =
     "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
     "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
     "  format        the same\n\n"
-    "Tokens are verified with the keys of CONF. Exits with 0 when it is granted or delivered, with "
-    "1\n"
-    "when denied or left out, with 75 when the policy fails (\"error\" says where) or asks to "
-    "come\n"
-    "back, with 65 for wrong input, with 66 for input that cannot be read, with 78 for a\n"
-    "configuration or policy that does not load.\n";
+    "Tokens are verified with the keys of CONF; those of a jwks_url are not fetched. Exits with 0 "
+    "when\n"
+    "it is granted or delivered, with 1 when denied or left out, with 75 when the policy fails "
+    "(\"error\"\n"
+    "says where) or asks to come back, with 65 for wrong input, with 66 for input that cannot be "
+    "read,\n"
+    "with 78 for a configuration or policy that does not load.\n";
 
 const char cli_eval_option_help[] = "  --input FILE   the input; none, or -: standard input\n"
                                     "  --policy FILE  the policy, instead of the configuration's\n"

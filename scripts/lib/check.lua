@@ -2,7 +2,8 @@
 --- says so. Runs in the state of `tidegate test`. The facts (cli_check.c, policy_check.c), as JSON:
 ---   conf, json, strict, try_hooks, samples_file, samples    what was asked for
 ---   configuration    its problems, one a line; the rest is missing then
----   policy, files    paths;  about, load_error, database, luacheck: see policy_check.h
+---   policy, files    paths;  targets    names of http_targets
+---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
 local json = native.json
 
@@ -117,7 +118,8 @@ end
 local function named(list, detail)
   local out = {}
   for i, item in ipairs(list) do
-    out[i] = type(item) == "string" and item or ("%s (%s)"):format(item.name, detail(item))
+    local more = detail and detail(item)
+    out[i] = more and ("%s (%s)"):format(item.name, more) or item.name or item
   end
   return #out > 0 and table.concat(out, ", ") or "none"
 end

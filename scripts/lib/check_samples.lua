@@ -84,12 +84,40 @@ local EVENTS = {
     attrs = { sample = "sample", number = 1, flag = true } } },
 }
 
+-- What stands for databases and servers takes any question; the broker raises on those nobody can answer. A function
+-- that sees each, and says so once.
+local function referee(facts, to)
+  local queries, targets, said = {}, {}, {}
+  for _, query in ipairs(facts.about.queries) do
+    queries[query.name] = query.parameters
+  end
+  for _, name in ipairs(facts.targets) do
+    targets[name] = true
+  end
+  return function(kind, name, arguments)
+    local message
+    if kind == "http" and not targets[name] then
+      message = ("http: '%s' is asked, which is no target of the configuration"):format(name)
+    elseif kind == "db" and not queries[name] then
+      message = ("db.query: '%s' is asked, which the policy does not declare"):format(name)
+    elseif kind == "db" and #json.decode(arguments) ~= queries[name] then
+      message = ("db.query: '%s' is asked with %d arguments, and takes %d"):format(name, #json.decode(arguments),
+        queries[name])
+    end
+    if message and not said[message] then
+      said[message] = true
+      to.add { severity = "error", source = "hooks", file = facts.policy, message = message }
+    end
+  end
+end
+
 -- A policy on a workbench; and a function: what has gone wrong in it since the last time, and has it asked others?
-local function open(facts, outside)
+local function open(facts, outside, check)
   local failures = {}
   local asked = false
-  local bench, err = native.open(facts.policy, 0, function(kind)
+  local bench, err = native.open(facts.policy, 0, function(kind, name, arguments)
     asked = true
+    check(kind, name, arguments)
     return outside.answer(kind)
   end, nil, failures)
   return bench, err, function()
@@ -213,14 +241,14 @@ function Tries:wildcards(found)
   end
 end
 
-local function try_made_up(facts, to)
+local function try_made_up(facts, to, check)
   local seen, limit = {}, { at = native.seconds() + SECONDS }
   local found, publishes = spoken_of(facts.files), false
   for _, hook in ipairs(facts.about.hooks) do
     publishes = publishes or hook == "publish"
   end
   for i, outside in ipairs(OUTSIDE) do
-    local bench, err, take = open(facts, outside)
+    local bench, err, take = open(facts, outside, check)
     if bench then
       local tries = setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
         policy = facts.policy }, Tries)
@@ -312,13 +340,13 @@ local function try_one(bench, sample, failed, answered)
   end
 end
 
-local function try_own(facts, to)
+local function try_own(facts, to, check)
   local function problem(line, message)
     to.add { severity = "error", source = "samples", file = facts.samples_file, line = line, message = message }
   end
   local list = read(facts.samples, problem)
   local current, failures = {}, {}
-  local bench, err = eval.open(facts.policy, function() return current end, failures)
+  local bench, err = eval.open(facts.policy, function() return current end, failures, check)
   if not bench then
     problem(nil, "they were not tried, the policy does not load on the answers they give: " .. err)
     return
@@ -347,11 +375,12 @@ local function try_own(facts, to)
 end
 
 function samples.run(facts, to)
+  local check = referee(facts, to)
   if facts.try_hooks then
-    try_made_up(facts, to)
+    try_made_up(facts, to, check)
   end
   if facts.samples then
-    try_own(facts, to)
+    try_own(facts, to, check)
   end
 end
 

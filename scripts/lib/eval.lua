@@ -152,9 +152,13 @@ eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
 
 --- The policy on a workbench of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
---- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h).
-function eval.open(file, answers, failures)
-  return native.open(file, 0, function(kind, name)
+--- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h). `watch(kind, name, arguments)`, if
+--- given, sees every question before it is answered.
+function eval.open(file, answers, failures, watch)
+  return native.open(file, 0, function(kind, name, arguments)
+    if watch then
+      watch(kind, name, arguments)
+    end
     local all = answers()[kind]
     if type(all) ~= "table" or all[name] == nil then
       return nil, ('the input gives no answer: "%s": {"%s": ...}'):format(kind, name)
@@ -211,7 +215,9 @@ function eval.run(hook, file, text, as_json)
   local code = codes[result.kind or result.result]
   bench:close()
   local failure = failures[#failures]
-  if failure and not failure.transient then
+  if failure and failure.transient then
+    result.reason = failure.text -- says more than clients are told
+  elseif failure then
     result.error, result.reason = eval.shown(failure), nil
     local traceback = failure.traceback or ""
     io.stderr:write(traceback:find "\n." and traceback .. "\n" or "")

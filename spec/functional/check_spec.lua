@@ -94,7 +94,7 @@ function P.publish(pub) return pub end]], { config = 'database = { driver = "sql
     assert.is_true(d.ok)
     local p = d.policy
     assert.same({ "authenticate", "subscribe", "publish" }, p.hooks)
-    assert.same({ "mine" }, p.queries)
+    assert.same({ { name = "mine", parameters = 1 } }, p.queries)
     assert.equal("try-1", p.label)
     assert.matches("^%x+$", p.version)
     assert.same({ { name = "near", kind = "text", at = "try.lua:5", attrs = { "attrs.cell" }, data = { "data.a.b" } },
@@ -261,6 +261,26 @@ describe("tidegate check, calling hooks,", function()
     end
     return only(found)
   end
+
+  it("finds questions that nobody can answer", function()
+    local function error_of(call)
+      local policy = with(([[P.queries = { q = "select 1 where $1 = 2" }
+        function P.subscribe()
+          local x, err = %s
+          if not x then return nil, err end
+          return { topics = { "a" } }
+        end]]):format(call))
+      local config = [[database = { driver = "sqlite", path = "none.db" },
+        http_targets = { t = { url = "http://127.0.0.1:1" } }]]
+      local p = only(document(policy, { "--no-luacheck", config = config }).problems)
+      assert.equal("error", p.severity)
+      return p.message
+    end
+    assert.matches("'qq' is asked, which the policy does not declare", error_of "db.query('qq', 1)")
+    assert.matches("'q' is asked with 2 arguments, and takes 1", error_of "db.query('q', nil, nil)")
+    assert.matches("'u' is asked, which is no target", error_of "http.get 'u'")
+    assert.matches("'qq' is asked", error_of "http.get 't' if true then x = db.query 'qq' end")
+  end)
 
   it("finds wildcards that a client may slip into topics, and only those", function()
     local p = problem(with [[function P.subscribe(req)

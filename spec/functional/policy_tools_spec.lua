@@ -488,6 +488,13 @@ describe("tidegate eval", function()
     local code, out = run(files, words)
     assert.equal(0, code, out)
     assert.matches("sub: ann", out)
+    files["tokens.lua"] = files["tokens.lua"]:gsub("HS256", "RS256")
+    files["input.json"] = json.encode { bearer = tokens.sign("RS256", tokens.key "RS256", { sub = "ann" }) }
+    files["conf.lua"] = [[
+      return { policy = { file = "tokens.lua" }, keys = { main = { jwks_url = "http://127.0.0.1:1/keys" } } }]]
+    code, out = run(files, words)
+    assert.equal(75, code)
+    assert.matches("reason: tg.jwt: keys of 'main': ", out)
     words[3], words[6], words[7] = "--json", "--policy", "tokens.lua"
     code, out = run(files, words)
     assert.equal(75, code)

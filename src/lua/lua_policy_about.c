@@ -83,7 +83,9 @@ static json_t *about_queries(const struct lua_queries *all)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < all->n; i++) {
-        (void)json_array_append_new(list, json_string(all->v[i].name));
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:i}", "name", all->v[i].name, "parameters",
+                                              (int)all->source->ops->parameters(all->v[i].query)));
     }
     return list;
 }

@@ -9,9 +9,9 @@
 
 #include <jansson.h>
 
-/* {label, version, hooks: [name], queries: [name], filters: [{name, kind: "text" | "lua", at,
- * attrs: [field], data: [field]}], formats: [{name, kind: "rules" | "lua", at}]}. A new reference;
- * NULL: memory is short. */
+/* {label, version, hooks: [name], queries: [{name, parameters}], filters: [{name, kind: "text" |
+ * "lua", at, attrs: [field], data: [field]}], formats: [{name, kind: "rules" | "lua", at}]}. A new
+ * reference; NULL: memory is short. */
 json_t *lua_policy_about(const struct policy *p);
 /* Its i-th query, sorted by name, which is borrowed until the policy is closed; NULL: there are no
  * more. */
