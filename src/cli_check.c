@@ -179,7 +179,9 @@ int cli_check(char **words, size_t n)
         return EX_USAGE;
     }
     if (!options.conf) {
-        return fail("CONF", "the configuration file is missing");
+        fprintf(stderr, "tidegate check: the configuration file is missing\n"
+                        "usage: tidegate check CONF [options]\n");
+        return EX_USAGE;
     }
     log_set_level(LOG_LEVEL_ERROR); /* what hooks log is not asked for here */
     strbuf_init(&samples, SAMPLES_MAX_BYTES);

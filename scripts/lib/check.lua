@@ -48,8 +48,8 @@ local function judge_configuration(facts, report)
   for line in facts.configuration:gmatch "[^\n]+" do
     line = line:sub(1, #facts.conf + 2) == facts.conf .. ": " and line:sub(#facts.conf + 3) or line
     local at, message = line:match "^.-%.lua:(%d+): (.*)$"
-    add(report, { severity = "error", source = "configuration", file = facts.conf, line = math.tointeger(at),
-      message = message or line })
+    add(report, { severity = "error", source = "configuration", file = line:sub(1, 2) ~= "--" and facts.conf or nil,
+      line = math.tointeger(at), message = message or line }) -- options are in no file
   end
 end
 
@@ -107,8 +107,11 @@ local function shown(problem)
   local at = problem.file or ""
   at = problem.line and at .. ":" .. problem.line or at
   at = problem.column and at .. ":" .. problem.column or at
-  local text = ("%s: %s: %s"):format(at, problem.severity, problem.message)
-  return problem.hint and text .. "\n    " .. problem.hint or text
+  local text = ("%s%s: %s"):format(at ~= "" and at .. ": " or "", problem.severity, problem.message)
+  if not problem.hint then
+    return text
+  end
+  return text .. (problem.hint:find "^did you mean" and "; " or "\n    ") .. problem.hint
 end
 
 local function count(n, what)

@@ -93,6 +93,6 @@ describe("a policy file that does not end", function()
     local _, err
     code, _, err = tidegate.run(tidegate.binary(), { args = { "check", b.conf_path } })
     assert.equal(78, code)
-    assert.matches("policy.lua:2: stopped after more than 100 ms", err)
+    assert.matches("policy.lua:2: error: stopped after more than 100 ms", err)
   end)
 end)

@@ -118,14 +118,14 @@ describe("command line", function()
 
   describe("check", function()
     it("says ok, and touches nothing", function()
-      local code, out, err = run("check " .. conf)
-      assert.same({ 0, ("ok: %s, policy %s\n"):format(conf, policy), "" }, { code, out, err })
+      local code, out, err = run("check --no-samples " .. conf)
+      assert.same({ 0, ("ok: %s, policy %s"):format(conf, policy), "" }, { code, out:match "[^\n]*", err })
     end)
 
     it("approves of the configuration in the tree", function()
       local code, out = run "check conf/tidegate.lua"
       assert.equal(0, code)
-      assert.truthy(out:find("^ok: conf/tidegate.lua, policy /.*/scripts/policies/open.lua\n$"))
+      assert.truthy(out:find("^ok: conf/tidegate.lua, policy /.*/scripts/policies/open.lua\n"))
     end)
 
     it("tells every problem of the file", function()
@@ -135,26 +135,26 @@ describe("command line", function()
       assert.equal(CONFIG, code)
       assert.equal("", out)
       assert.equal(([[
-tidegate: %s: 2 problems
-  listen[1]: "nowhere": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: 0.0.0.0:PORT, [::]:PORT)
-  sse.hartbeat_s: unknown key; did you mean "heartbeat_s"?
-]]):format(other), err)
+%s: error: listen[1]: "nowhere": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: 0.0.0.0:PORT, [::]:PORT)
+%s: error: sse.hartbeat_s: unknown key; did you mean "heartbeat_s"?
+tidegate: %s: 2 errors, 0 warnings
+]]):format(other, other, other), err)
     end)
 
     it("tells that the file is not there", function()
       local code, _, err = run "check /does/not/exist.lua"
       assert.equal(CONFIG, code)
-      assert.equal("tidegate: /does/not/exist.lua: 1 problem\n"
-        .. "  /does/not/exist.lua: cannot read this configuration file: no such file or directory\n", err)
+      assert.equal("/does/not/exist.lua: error: cannot read this configuration file: no such file or directory\n"
+        .. "tidegate: /does/not/exist.lua: 1 error, 0 warnings\n", err)
     end)
 
     it("checks the options as well", function()
       local code, _, err = run("check --listen 127.0.0.1:1 --listen=oops --admin 0.0.0.0:1 " .. conf)
       assert.equal(CONFIG, code)
       assert.equal(([[
-tidegate: %s: 2 problems
-  --listen: "oops": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: 0.0.0.0:PORT, [::]:PORT)
-  --admin: "0.0.0.0:1" can be reached from other machines: expected a loopback address or a Unix socket
+error: --listen: "oops": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: 0.0.0.0:PORT, [::]:PORT)
+error: --admin: "0.0.0.0:1" can be reached from other machines: expected a loopback address or a Unix socket
+tidegate: %s: 2 errors, 0 warnings
 ]]):format(conf), err)
       assert.equal(0, (run("check --listen [::1]:0 --listen unix:/x --admin none --store " .. dir .. " " .. conf)))
     end)
