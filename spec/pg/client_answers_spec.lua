@@ -40,10 +40,25 @@ describe("a client of PostgreSQL", function()
       conn:send(hostile.COLUMNS .. hostile.row "x" .. hostile.COMPLETE)
     end,
     ["with the end of the session"] = function(conn)
-      conn:send(hostile.error("57P01", "terminating connection due to administrator command"))
+      conn:send(hostile.fatal("57P01", "terminating connection due to administrator command"))
     end,
     ["with the end of the session, staying"] = function(conn)
-      conn:send(hostile.error("57P02", "crash of another server process"))
+      conn:send(hostile.fatal("57P02", "crash of another server process"))
+      conn:stall()
+    end,
+    ["with a panic and a close"] = function(conn)
+      conn:send(hostile.fatal("53100", "could not write to file \"pg_wal/xlogtemp\"", "PANIC"))
+    end,
+    ["with a panic, staying"] = function(conn)
+      conn:send(hostile.fatal("XX000", "stuck spinlock", "PANIC"))
+      conn:stall()
+    end,
+    ["with the end of the session, of a class that refusals have, too, as if it went on"] = function(conn)
+      conn:send(hostile.fatal("53200", "out of memory") .. hostile.READY)
+      conn:stall()
+    end,
+    ["by a pooler that has lost the server"] = function(conn) -- PgBouncer: no severity that is not localized
+      conn:send(message("E", "SFATAL\0C08P01\0Mserver conn crashed?\0\0") .. hostile.READY)
       conn:stall()
     end,
     ["with the wish for data"] = function(conn)
@@ -124,7 +139,7 @@ describe("a client of PostgreSQL", function()
     local p = pair.start(function(conn)
       conn:welcome()
       conn:statement()
-      conn:send(hostile.COLUMNS .. hostile.row "x" .. hostile.error("23505", "it exists") .. hostile.READY)
+      conn:send(hostile.COLUMNS .. hostile.row "x" .. hostile.refusal("23505", "it exists") .. hostile.READY)
       for kind in conn.statement, conn do
         conn:answer(kind)
       end
@@ -187,10 +202,23 @@ describe("a client of PostgreSQL", function()
     assert.same({}, p:events "lost")
   end)
 
+  it("does not keep a notification that came in one piece with an answer", function()
+    local p = pair.start(function(conn)
+      conn:welcome()
+      conn:statement()
+      conn:send(hostile.COLUMNS .. hostile.row "x" .. hostile.COMPLETE .. hostile.READY .. hostile.notification "ye")
+      conn:stall()
+    end)
+    p:ready()
+    p:ask "plain"
+    assert.same({ 1 }, p:fates())
+    pair.wait("the notification", function() return #p:events "notified" == 1 end)
+  end)
+
   for name, bytes in pairs {
     ["closes"] = "",
     ["sends an enormous length"] = message("Z", "", 0x7fffffff),
-    ["ends the session"] = hostile.error("57P01", "terminating connection"),
+    ["ends the session"] = hostile.fatal("57P01", "terminating connection"),
   } do
     it("whose server " .. name .. " while nothing is asked is lost, and comes back", function()
       local p = pair.start(function(conn)

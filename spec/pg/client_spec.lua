@@ -76,7 +76,7 @@ describe("a client of PostgreSQL", function()
       conn:startup()
       conn:send(hostile.GREETING)
       conn:statement()
-      conn:send(hostile.error("42501", "must not") .. hostile.READY)
+      conn:send(hostile.refusal("42501", "must not") .. hostile.READY)
       conn:stall()
     end,
     ["closes during the setup"] = function(conn)
@@ -119,7 +119,7 @@ describe("a client of PostgreSQL", function()
     it(("that is refused (%s) says why, and comes back"):format(sqlstate), function()
       local p = pair.start(function(conn)
         conn:startup()
-        conn:send(hostile.error(sqlstate, text))
+        conn:send(hostile.fatal(sqlstate, text))
       end)
       p:ask "plain"
       assert.same({ "ENOTCONN" }, p:fates())
@@ -133,7 +133,7 @@ describe("a client of PostgreSQL", function()
     ["promises TLS and sends garbage"] = { "S" .. GARBAGE, "sslmode=require" },
     ["promises TLS and stalls"] = { "S", "sslmode=require" },
     ["offers no TLS though it is required"] = { "N", "sslmode=require" },
-    ["refuses instead of talking about TLS"] = { hostile.error("53300", "too many"), "sslmode=require" },
+    ["refuses instead of talking about TLS"] = { hostile.fatal("53300", "too many"), "sslmode=require" },
   } do
     it("whose server " .. name .. " fails what waited", function()
       local p = pair.start(function(conn)

@@ -22,8 +22,14 @@ end
 
 local message = M.message
 
-function M.error(sqlstate, text, kind)
-  return message(kind or "E", ("SFATAL\0VFATAL\0C%s\0M%s\0\0"):format(sqlstate, text))
+-- Ends the session (FATAL, or PANIC): no M.READY follows from a good server. The severity people read is localized.
+function M.fatal(sqlstate, text, severity)
+  return message("E", ("STÖDLICH\0V%s\0C%s\0M%s\0\0"):format(severity or "FATAL", sqlstate, text))
+end
+
+-- Only the statement is refused: M.READY follows.
+function M.refusal(sqlstate, text)
+  return message("E", ("SFEHLER\0VERROR\0C%s\0M%s\0\0"):format(sqlstate, text))
 end
 
 function M.notice(text)

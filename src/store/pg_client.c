@@ -236,13 +236,21 @@ static void setup_done(struct pg_client *c, const PGresult *res)
     c->events.ready(c->ctx);
 }
 
-/* Not an answer to the statement: the server ends the session (class 57P), or libpq made the result
- * up when the connection broke. The statement may have been carried out. */
+/* Not an answer to the statement: the server, or a pooler, ends the session with it, whatever its
+ * SQLSTATE (a PANIC at commit has that of a full disk), or libpq made the result up when the
+ * connection broke. The statement may have been carried out. */
 static bool is_end(const struct pg_client *c, const PGresult *res)
 {
-    const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
-    return PQstatus(c->conn) == CONNECTION_BAD ||
-           (res && !is_good(res) && (!state || strncmp(state, "57P", 3) == 0));
+    if (PQstatus(c->conn) == CONNECTION_BAD) {
+        return true;
+    }
+    if (!res || is_good(res)) {
+        return false;
+    }
+    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    severity = severity ? severity : PQresultErrorField(res, PG_DIAG_SEVERITY); /* PgBouncer's */
+    return !severity || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
+           !PQresultErrorField(res, PG_DIAG_SQLSTATE);
 }
 
 /* What was prepared does not fit any more: a table has changed ("cached plan must not change result
@@ -345,7 +353,8 @@ static bool is_connected(const struct pg_client *c)
     return c->state == PG_READY || c->state == PG_SETTING_UP;
 }
 
-static void receive(struct pg_client *c)
+/* False: the connection is gone. */
+static bool receive_notifications(struct pg_client *c)
 {
     PGnotify *note;
     while ((note = PQnotifies(c->conn))) {
@@ -354,10 +363,18 @@ static void receive(struct pg_client *c)
         }
         PQfreemem(note);
         if (!is_connected(c)) {
-            return;
+            return false;
         }
     }
+    return true;
+}
+
+static void receive(struct pg_client *c)
+{
     PGconn *conn = c->conn;
+    if (!receive_notifications(c)) {
+        return;
+    }
     while (c->conn == conn && c->running && !PQisBusy(conn)) {
         PGresult *res = PQgetResult(conn);
         if (!res) {
@@ -368,6 +385,9 @@ static void receive(struct pg_client *c)
         if (!is_connected(c)) {
             return;
         }
+    }
+    if (c->conn == conn) { /* what came behind a result is parsed only now */
+        (void)receive_notifications(c);
     }
 }
 
