@@ -180,14 +180,14 @@ describe("publishing over HTTP", function()
       for i, conn in pairs(conns) do
         local r = conn:response { timeout = 0 }
         if r then
+          conn:close()
+          conns[i] = nil
           assert.equal(503, r.status)
           assert.matches("^%d+$", r.headers["retry-after"])
           shed = shed + 1
-          conn:close()
-          conns[i] = nil
         end
       end
-      return shed >= 100 -- of 300: up to 100 are on their way to the server, 100 wait
+      return shed >= 100 -- of 300: up to 100 are held, on their way to the server or waiting
     end, 8)
     assert.equal(200, http.get(small.admin, "/healthz").status)
     server():thaw()

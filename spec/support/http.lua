@@ -96,13 +96,18 @@ function conn:head(timeout)
   end
 end
 
--- The next answer in full. options: timeout, head = true for the answer to a HEAD request.
+-- The next answer in full; when it is not there in time it may be asked for again, also when a part of it was there.
+-- options: timeout, head = true for the answer to a HEAD request.
 function conn:response(options)
   options = options or {}
-  local r, err = self:head(options.timeout)
+  local r, err = self.begun, nil
+  if not r then
+    r, err = self:head(options.timeout)
+  end
   if not r then
     return nil, err
   end
+  self.begun = r
   local deadline = eventually.deadline(options.timeout or 5)
   local length = r.headers["content-length"]
   if options.head or r.status < 200 or r.status == 204 or r.status == 304 then
@@ -122,6 +127,7 @@ function conn:response(options)
     until not ok
     r.body = take(self, #self.buffer)
   end
+  self.begun = nil
   if r.body ~= "" and (r.headers["content-type"] or ""):find("json", 1, true) then
     local value, _, why = dkjson.decode(r.body, 1, nil)
     assert(value ~= nil and not why, "malformed JSON body: " .. r.body)

@@ -147,12 +147,33 @@ function server:kill()
   end, 20)
 end
 
--- SIGSTOP to all of its processes: connections stay, nothing answers.
+local function stopped(pid)
+  return not read_file("/proc/" .. pid .. "/stat"):find "^.*%) [^TZ]"
+end
+
+-- SIGSTOP to all of its processes: connections stay, nothing answers. The postmaster first: it would go on making
+-- processes for those who are connecting, which answered then.
 function server:freeze()
-  self.frozen = self:processes()
-  for _, pid in ipairs(self.frozen) do
+  self.frozen = {}
+  local function stop(pid)
     uv.kill(pid, "sigstop")
+    table.insert(self.frozen, pid)
   end
+  stop(self.pid)
+  eventually("the postmaster stands still", function() return stopped(self.pid) end)
+  for _, pid in ipairs(self:processes()) do
+    if pid ~= self.pid then
+      stop(pid)
+    end
+  end
+  eventually("all of the server stands still", function()
+    for _, pid in ipairs(self.frozen) do
+      if not stopped(pid) then
+        return false
+      end
+    end
+    return true
+  end)
 end
 
 function server:thaw()
