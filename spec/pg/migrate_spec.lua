@@ -67,6 +67,55 @@ describe("tidegate migrate", function()
     assert.equal("x", c:next().data)
   end)
 
+  -- As `tidegate migrate` of version 1 left it, with an event.
+  local function of_version_1()
+    local f = assert(io.open(SPEC_SOURCE_DIR .. "/src/store/schema.sql", "rb"))
+    local text = f:read "a"
+    f:close()
+    local db = server():database { schema = false }
+    db:sql(("CREATE SCHEMA tidegate AUTHORIZATION %s"):format(pg.OWNER))
+    db:sql(text, pg.OWNER)
+    db:sql("SELECT tidegate.lead(1000000); " .. pg.insert { topic = "t", data = "old" }
+      .. "; SELECT n FROM tidegate.drain(0, 10, 1000000, 65536, true, 0)", pg.OWNER)
+    db:grant(pg.APP)
+    return db
+  end
+
+  it("brings an older schema up to date, whoever comes first, and loses nothing", function()
+    local db, runs = of_version_1(), {}
+    local id = db:sql "SELECT seq FROM tidegate.events"
+    for i = 1, 4 do
+      local b = tidegate.prepare(db:broker_options())
+      tidegate.forget_later(b)
+      runs[i] = child.start(tidegate.binary(), { i == 1 and "serve" or "migrate", b.conf_path })
+    end
+    finally(function() runs[1]:stop() end)
+    for i = 2, 4 do
+      local code, text = runs[i]:wait(30), runs[i]:output() .. runs[i]:errors()
+      runs[i]:stop()
+      assert.equal(0, code, text)
+    end
+    eventually("it serves", function() return runs[1]:errors():find("msg=ready", 1, true) end, 20)
+    local fresh = server():database()
+    local function versions(d)
+      return (shape(d):gsub("head %d+", "head"):gsub("events_%d+[%w_]*", "events_n"))
+    end
+    assert.equal(versions(fresh), versions(db))
+    local c = sse.open(db:broker(), { topic = "t", last_event_id = "0" })
+    assert.equal(id, c:next().id)
+    db:insert { topic = "t", data = "new" }
+    assert.equal("new", c:next().data)
+  end)
+
+  it("leaves an older schema alone where it may not change it", function()
+    local db = of_version_1()
+    local before = shape(db)
+    local code, log = tidegate.start_refused(db:broker_options { config = { store = { migrate = "manual" } } })
+    assert.is_true(code > 0 and code ~= 86, log)
+    assert.matches("tidegate migrate", log, 1, true)
+    assert.equal(before, shape(db))
+  end)
+
   it("says which right is missing, and leaves nothing half done", function()
     local db = server():database { schema = false }
     db:sql(("REVOKE CREATE ON DATABASE %s FROM %s"):format(db.name, pg.OWNER))

@@ -241,4 +241,85 @@ describe("a row that cannot be an event", function()
     assert.same({ 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 }, seen)
     assert.equal("7", db:sql "SELECT data FROM tidegate.rejected")
   end)
+
+  -- An operator's constraint that takes its time to refuse `data`, and counts how often.
+  local function slow_refusal(db, data, seconds)
+    db:sql "CREATE SCHEMA ops; CREATE SEQUENCE ops.tries"
+    db:sql(([[CREATE FUNCTION ops.fits(d text) RETURNS boolean LANGUAGE plpgsql AS $$
+      BEGIN
+        IF d LIKE '%s' THEN
+          PERFORM nextval('ops.tries'), pg_sleep(%g);
+          RETURN false;
+        END IF;
+        RETURN true;
+      END $$]]):format(data, seconds))
+    db:sql "ALTER TABLE tidegate.events ADD CONSTRAINT fits CHECK (ops.fits(data))"
+    db:sql(("GRANT USAGE ON SCHEMA ops TO %s; GRANT ALL ON SEQUENCE ops.tries TO %s"):format(pg.OWNER, pg.OWNER))
+  end
+
+  it("does not bring the rows around it out of order, however many wait behind it", function()
+    local db = server():database()
+    slow_refusal(db, "bad", 0.6) -- longer than between two looks at who may still insert
+    local c = sse.open(db:broker { config = { store = { batch_rows = 5 } } }, { topic = "**" })
+    local long = db:session(pg.APP)
+    long:run [[BEGIN; INSERT INTO tidegate.outbox (topic, data)
+      SELECT 't', CASE i WHEN 3 THEN 'bad' ELSE i::text END FROM generate_series(1, 40) i;]]
+    eventually.turn(2.5) -- in which the sequencer has seen that nobody else holds ids as low as these
+    long:send "COMMIT;"
+    local late = db:session(pg.APP)
+    eventually("it is committed", function() return long:answer() end)
+    for i = 1, 40 do
+      late:run(("INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'late %d');"):format(i))
+      eventually.turn(0.01)
+    end
+    local expected, got = {}, {}
+    for i = 1, 40 do
+      expected[#expected + 1] = i ~= 3 and tostring(i) or nil
+    end
+    for i = 1, 40 do
+      expected[#expected + 1] = "late " .. i
+    end
+    for i, ev in ipairs(c:collect(#expected, 30)) do
+      got[i] = ev.data
+    end
+    assert.equal(table.concat(expected, " "), table.concat(got, " "))
+    assert.equal("bad", db:sql "SELECT string_agg(data, ',') FROM tidegate.rejected")
+  end)
+
+  it("is set aside itself, not the one that is committed before it meanwhile", function()
+    local db = server():database()
+    slow_refusal(db, "bad", 1)
+    local c = sse.open(db:broker(), { topic = "**" })
+    local before, look = db:session(pg.APP), db:session()
+    before:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'good');"
+    db:insert { topic = "t", data = "bad" }
+    eventually("it is tried on its own", function()
+      return look:run "SELECT last_value FROM ops.tries;" == "2\n"
+    end)
+    before:run "COMMIT;"
+    db:insert { topic = "t", data = "after" }
+    assert.same({ "good", "after" }, { c:next(20).data, c:next(20).data })
+    assert.equal("bad", db:sql "SELECT string_agg(data, ',') FROM tidegate.rejected")
+  end)
+
+  it("is set aside also where its constraint is looked at on COMMIT only", function()
+    local db = server():database()
+    local c = sse.open(db:broker(), { topic = "**" })
+    db:sql [[CREATE FUNCTION public.no_seven() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF NEW.data = '7' THEN
+          RAISE EXCEPTION 'no seven, please' USING ERRCODE = 'check_violation';
+        END IF;
+        RETURN NULL;
+      END $$]]
+    db:sql [[CREATE CONSTRAINT TRIGGER no_seven AFTER INSERT ON tidegate.events DEFERRABLE INITIALLY DEFERRED
+      FOR EACH ROW EXECUTE FUNCTION public.no_seven()]]
+    db:sql(many(9, "t"), pg.APP)
+    local got = {}
+    for i, ev in ipairs(c:collect(8, 20)) do
+      got[i] = ev.data
+    end
+    assert.same({ "1", "2", "3", "4", "5", "6", "8", "9" }, got)
+    assert.equal("7|no seven, please", db:sql "SELECT data, reason FROM tidegate.rejected")
+  end)
 end)

@@ -15,7 +15,8 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 #define SETUP PG_SETUP_COMMON "SET statement_timeout = 120000; SET lock_timeout = 60000"
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
-static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/schema.sql"};
+static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/schema.sql",
+                                                          "src/store/schema_2.sql"};
 
 struct session {
     uv_loop_t loop;

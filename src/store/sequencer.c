@@ -65,8 +65,11 @@ static const struct pg_statement drain_statement = {
     "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES
     " FROM tidegate.drain($1::bigint, $2::int, $3::bigint, $4::bigint, $5::boolean, $6::bigint)"};
 enum { DRAIN_ROW = 5 };
-static const struct pg_statement park_statement = {"park",
-                                                   "SELECT tidegate.park($1::bigint, $2::text)"};
+/* The same of a single row, which is set aside if it cannot be an event. */
+static const struct pg_statement drain_row_statement = {
+    "drain_row",
+    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES
+    " FROM tidegate.drain_row($1::bigint, $2::bigint, $3::bigint, $4::boolean, $5::bigint)"};
 
 static void step(struct sequencer *q);
 static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
@@ -102,14 +105,18 @@ static void ask_drain(struct sequencer *q, int64_t lo)
     struct pg_args args;
     q->sweeping = lo == 0;
     q->began_ns = uv_hrtime();
+    q->asked = q->careful ? 1 : q->opt.batch_rows;
     pg_args_init(&args, 128);
     pg_args_int8(&args, lo);
-    pg_args_int4(&args, (int32_t)q->limit);
+    if (!q->careful) {
+        pg_args_int4(&args, (int32_t)q->asked);
+    }
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
     pg_args_int8(&args, (int64_t)q->opt.event_bytes);
     pg_args_bool(&args, q->opt.key_window_s > 0);
     pg_args_int8(&args, GIVE_BYTES);
-    if (pg_client_ask(q->drain, &drain_statement, &args, on_drained, q, 0)) {
+    if (pg_client_ask(q->drain, q->careful ? &drain_row_statement : &drain_statement, &args,
+                      on_drained, q, 0)) {
         after(q, ERROR_MS);
     } else {
         q->draining = true;
@@ -158,42 +165,17 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
     }
 }
 
-static void on_parked(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
-{
-    struct sequencer *q = ctx;
-    (void)token;
-    if (!res) {
-        failed(q, "park", f);
-        return;
-    }
-    q->metrics->rejected_rows += (uint64_t)PQntuples(res);
-    after(q, 0);
-}
-
-/* A batch was undone for what one of its rows holds: rows one by one, until it is found. */
+/* A batch was undone for what one of its rows holds: rows one by one, until it has been passed. */
 static void drain_refused(struct sequencer *q, const struct pg_fault *f)
 {
-    struct pg_args args;
     bool row = strncmp(f->sqlstate, "22", 2) == 0 || strncmp(f->sqlstate, "23", 2) == 0 ||
                strncmp(f->sqlstate, "54", 2) == 0;
-    if (!row) {
+    if (!row || q->careful) {
         failed(q, "drain", f);
         return;
     }
     q->careful = q->opt.batch_rows;
-    if (q->limit > 1) {
-        q->limit = 1;
-        after(q, 0);
-        return;
-    }
-    log_warn("store", "a row of the outbox cannot be stored: see tidegate.rejected",
-             LOG_F(log_str("sqlstate", f->sqlstate), log_str("error", f->text)));
-    pg_args_init(&args, 4096);
-    pg_args_int8(&args, q->sweeping ? 0 : q->hint);
-    pg_args_bytes(&args, f->text, strlen(f->text));
-    if (pg_client_ask(q->drain, &park_statement, &args, on_parked, q, 0)) {
-        after(q, ERROR_MS);
-    }
+    after(q, 0);
 }
 
 /* A batch of few rows was not worth waiting for: the next one comes soon, so that events are quick
@@ -225,10 +207,8 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
         count_batch(q, res, took_us);
         q->idle_ms = IDLE_MIN_MS;
     }
-    if (q->careful && --q->careful == 0) {
-        q->limit = q->opt.batch_rows;
-    }
-    if (n && n >= q->limit) {
+    q->careful -= q->careful > 0;
+    if (n >= q->asked) {
         ask_drain(q, q->sweeping ? 0 : q->hint);
         return;
     }
@@ -413,7 +393,6 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->metrics = metrics;
     q->events = *events;
     q->ctx = ctx;
-    q->limit = opt->batch_rows;
     q->idle_ms = IDLE_MIN_MS;
     strbuf_init(&q->holders, HOLDERS_MAX_BYTES);
     REQUIRE(uv_timer_init(loop, &q->drain_timer) == 0);
