@@ -189,7 +189,8 @@ local fields = {
     integer("history_connections", 2, 1, 4, "connections",
       "`postgres`: for reading pages; four more are always open."),
     milliseconds("append_timeout_ms", 3000, 100, 10000,
-      "`postgres`: a publish that the database has not answered for so long gets `503`; it may have been stored."),
+      "`postgres`: a publish that the database has not answered for so long since it was sent first gets `503`; "
+        .. "it may have been stored."),
     milliseconds("outbox_poll_ms", 20, 1, 10000,
       "`postgres`: how often an idle outbox is looked at, by one broker of all; and the longest pause between the "
         .. "batches of a busy one."),

@@ -131,6 +131,7 @@ static void on_retry(uv_timer_t *t)
     struct pg_store *s = t->data;
     if (s->appends.flight == PG_FLIGHT_DOUBT) {
         fail_flying(s, s->appends.doubt ? UV_ECONNABORTED : UV_ENOTCONN);
+        kick(s);
         pg_store_settle(s);
     } else if (s->appends.flight == PG_FLIGHT_RETRY && s->appends.led) {
         send_batch(s);
@@ -139,9 +140,8 @@ static void on_retry(uv_timer_t *t)
 
 /* No answer: the server was stopped, or the network is cut. Nobody waits longer, and nobody comes
  * after them; the statement is left to end as it may, for a slow disk looks the same. */
-static void on_slow(void *ctx)
+static void overdue(struct pg_store *s)
 {
-    struct pg_store *s = ctx;
     pg_store_trouble(s, PG_TROUBLE_APPEND, UV_ETIMEDOUT,
                      "the server does not answer (store.append_timeout_ms)");
     if (s->appends.flight == PG_FLIGHT_SENT) {
@@ -151,6 +151,21 @@ static void on_slow(void *ctx)
     }
     fail_waiting(s, UV_ENOTCONN);
     pg_store_settle(s);
+}
+
+/* Of the batch, however often it was sent. */
+static void on_overdue(uv_timer_t *t)
+{
+    overdue(t->data);
+}
+
+/* Of a statement: lead(), before which nothing is sent. */
+static void on_slow(void *ctx)
+{
+    struct pg_store *s = ctx;
+    if (s->appends.flight == PG_FLIGHT_NONE) {
+        overdue(s);
+    }
 }
 
 /* The server undid the batch. Once more, if that may help: somebody held a lock for too long. */
@@ -307,6 +322,7 @@ static void send_batch(struct pg_store *s)
     put_column(&args, &p->flying, n, event_key);
     put_times(&args, &p->flying, n);
     p->flight = PG_FLIGHT_SENT;
+    REQUIRE(uv_timer_start(&p->timer, on_overdue, patience(s), 0) == 0);
     int rc = pg_client_ask(p->client, &append_statement, &args, on_appended, s, 0);
     if (rc) {
         struct pg_fault f = {.code = rc == UV_ENOTCONN ? rc : UV_EIO, .text = uv_strerror(rc)};

@@ -76,7 +76,7 @@ struct pg_appends {
     uint64_t since;           /* loop time of the first try */
     unsigned char writer[16]; /* this process, in tidegate.writer */
     int64_t batch;            /* number of the one in flight */
-    uv_timer_t timer;         /* to begin, to retry, or the end of doubt */
+    uv_timer_t timer;         /* to begin, to retry, or the end of patience */
 };
 
 /* Pages: pg_reads.c */

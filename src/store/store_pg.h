@@ -24,7 +24,7 @@ struct store_pg_options {
     unsigned history_connections; /* 1 to STORE_PG_HISTORY_MAX */
     unsigned poll_ms;             /* idle tail: looks at the latest after this, hint or not */
     unsigned outbox_poll_ms;      /* idle sequencer */
-    unsigned append_timeout_ms;   /* no publisher waits longer; at most STORE_PG_APPEND_MAX_MS */
+    unsigned append_timeout_ms;   /* of a batch, repeats included; at most STORE_PG_APPEND_MAX_MS */
     unsigned batch_rows;          /* moved from the outbox at once */
     uint64_t partition_ids;       /* of tidegate.events */
     size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
