@@ -104,9 +104,46 @@ describe("the PostgreSQL database of policies", function()
     assert.equal("EINVAL", look_up("select $1::text as x", "\xff").error)
     local r = look_up("select name from t where id = $1", "abc")
     assert.equal("EINVAL", r.error)
-    assert.matches("abc", r.text)
+    assert.equal("invalid input syntax for type bigint (SQLSTATE 22P02, the value is not shown)", r.text)
     assert.matches("takes 1 argument", look_up("select $1::text as x").text)
     assert.equal(1, #look_up("select 1 as x").rows)
+  end)
+
+  it("keeps values out of what it says is wrong with them", function()
+    open()
+    for text, value in pairs {
+      ["select 1 as x where $1::date > now()"] = "secret",
+      ["select $1::text::smallint as x"] = "4711474747",
+      ["select 1 as x where 'a' ~ $1"] = "secret(",
+      ["select $1::text::jsonb as x"] = "{secret",
+      ["select ('secret ' || $1::text)::int as x"] = "secret",
+    } do
+      local r = look_up(text, value)
+      assert.equal("EINVAL", r.error, text)
+      assert.matches("SQLSTATE 22", r.text, 1, true)
+      assert.is_nil(r.text:find("secret", 1, true), r.text)
+      assert.is_nil(r.text:find("4711", 1, true), r.text)
+    end
+  end)
+
+  it("does not take in a cell of any size to find that it is too large", function()
+    open { connections = 1, timeout_ms = 20000 }
+    local function backend()
+      return look_up("select pg_backend_pid() as pid").rows[1].pid
+    end
+    local before = backend()
+    assert.equal("EMSGSIZE", look_up("select repeat('x', 3000000) as x").error) -- this one can be read and dropped
+    assert.equal(before, backend())
+    local r = look_up("select repeat('x', 120000000) as x")
+    assert.equal("EMSGSIZE", r.error)
+    assert.matches("ask for fewer rows or columns", r.text, 1, true)
+    is(true)
+    local after = eventually("the server is asked again", function()
+      db:turn()
+      local answer = look_up("select pg_backend_pid() as pid")
+      return answer.rows and answer.rows[1].pid
+    end)
+    assert.are_not.equal(before, after) -- what is not wanted was not read
   end)
 
   it("cannot write, even where the role could", function()

@@ -17,14 +17,18 @@ static void preload(lua_State *L, const char *name, lua_CFunction open)
 
 static void set_args(lua_State *L, int argc, char **argv)
 {
-    lua_createtable(L, argc + 1, 1);
+    enum { OWN = 2 };
+    lua_createtable(L, argc + OWN, 1);
     lua_pushstring(L, argv[0]);
     lua_rawseti(L, -2, 0);
     lua_pushliteral(L, "--run=core"); /* of .busted: its settings are of no use to other programs */
     lua_rawseti(L, -2, 1);
+    /* also where there is no .busted: it ends what specs have started */
+    lua_pushliteral(L, "--helper=" SPEC_SOURCE_DIR "/spec/helper.lua");
+    lua_rawseti(L, -2, OWN);
     for (int i = 1; i < argc; i++) {
         lua_pushstring(L, argv[i]);
-        lua_rawseti(L, -2, i + 1);
+        lua_rawseti(L, -2, i + OWN);
     }
     lua_setglobal(L, "arg");
     lua_pushstring(L, SPEC_SOURCE_DIR);

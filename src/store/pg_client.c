@@ -8,6 +8,7 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/pg_client_state.h"
+#include "store/pg_socket.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -71,6 +72,7 @@ void pg_client_fail_all(struct pg_client *c, int running_code, int code, const c
     }
 }
 
+/* What runs fails with UV_ECONNRESET, unless the client itself did not want its answer. */
 void pg_client_lose(struct pg_client *c, int code, const char *why)
 {
     struct err e = {0};
@@ -81,7 +83,7 @@ void pg_client_lose(struct pg_client *c, int code, const char *why)
     c->fresh = false;
     pg_connect_forget(c);
     c->state = PG_BROKEN; /* refuses what the callbacks ask */
-    pg_client_fail_all(c, UV_ECONNRESET, UV_ENOTCONN, e.text);
+    pg_client_fail_all(c, code == UV_EMSGSIZE ? code : UV_ECONNRESET, UV_ENOTCONN, e.text);
     if (c->state == PG_CLOSED) {
         return;
     }
@@ -199,6 +201,7 @@ static bool flush(struct pg_client *c)
 
 static void start_running(struct pg_client *c)
 {
+    c->row_from = c->opt.row_bytes ? pg_socket_consumed(PQsocket(c->conn)) : 0;
     if (!send_job(c, c->running) || !flush(c)) {
         break_later(c, PQerrorMessage(c->conn));
         return;
@@ -218,15 +221,9 @@ static void pump(struct pg_client *c)
 
 /* ---------------------------------------------------------------- receiving */
 
-static bool is_good(const PGresult *res)
-{
-    ExecStatusType st = PQresultStatus(res);
-    return st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK || st == PGRES_EMPTY_QUERY;
-}
-
 static void setup_done(struct pg_client *c, const PGresult *res)
 {
-    if (!res || !is_good(res)) {
+    if (!res || !pg_result_good(res)) {
         pg_client_lose(c, UV_EIO, PQresultErrorMessage(res));
         return;
     }
@@ -234,23 +231,6 @@ static void setup_done(struct pg_client *c, const PGresult *res)
     c->fresh = false;
     c->ready_at = uv_now(c->loop);
     c->events.ready(c->ctx);
-}
-
-/* Not an answer to the statement: the server, or a pooler, ends the session with it, whatever its
- * SQLSTATE (a PANIC at commit has that of a full disk), or libpq made the result up when the
- * connection broke. The statement may have been carried out. */
-static bool is_end(const struct pg_client *c, const PGresult *res)
-{
-    if (PQstatus(c->conn) == CONNECTION_BAD) {
-        return true;
-    }
-    if (!res || is_good(res)) {
-        return false;
-    }
-    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
-    severity = severity ? severity : PQresultErrorField(res, PG_DIAG_SEVERITY); /* PgBouncer's */
-    return !severity || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
-           !PQresultErrorField(res, PG_DIAG_SQLSTATE);
 }
 
 /* What was prepared does not fit any more: a table has changed ("cached plan must not change result
@@ -266,7 +246,7 @@ static bool is_stale(const struct pg_client *c, const PGresult *res)
 static bool advance(struct pg_client *c, const PGresult *res)
 {
     struct pg_job *job = c->running;
-    bool good = res && is_good(res);
+    bool good = res && pg_result_good(res);
     if (is_stale(c, res)) {
         job->again = true;
         c->forget = true;
@@ -293,7 +273,8 @@ static void running_done(struct pg_client *c)
 {
     struct pg_job *job = c->running;
     PGresult *res = c->result;
-    if (is_end(c, res) && !(res && is_good(res))) {
+    if (pg_result_ends_session(res) ||
+        (PQstatus(c->conn) == CONNECTION_BAD && !(res && pg_result_good(res)))) {
         const char *why = res ? PQresultErrorMessage(res) : PQerrorMessage(c->conn);
         pg_client_lose(c, UV_ECONNRESET, why); /* frees `res`, after it has copied the text */
         return;
@@ -309,16 +290,12 @@ static void running_done(struct pg_client *c)
     if (c->state == PG_SETTING_UP) {
         free(job);
         setup_done(c, res);
-    } else if (res && is_good(res)) {
+    } else if (res && pg_result_good(res)) {
         job_complete(c, job, res, NULL);
     } else {
-        struct pg_fault f = {.code = UV_EIO, .text = "no result"};
-        const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
-        const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-        const char *position = res ? PQresultErrorField(res, PG_DIAG_STATEMENT_POSITION) : NULL;
-        (void)snprintf(f.sqlstate, sizeof f.sqlstate, "%s", state ? state : "");
-        f.position = position ? (unsigned)strtoul(position, NULL, 10) : 0;
-        f.text = text ? text : f.text;
+        struct pg_fault f;
+        char text[256];
+        pg_fault_read(&f, text, sizeof text, res);
         job_complete(c, job, NULL, &f);
     }
     PQclear(res);
@@ -335,11 +312,12 @@ static bool take_result(struct pg_client *c, PGresult *res)
         return false;
     }
     if (st == PGRES_SINGLE_TUPLE) {
+        c->row_came = true;
         c->running->row(c->running->ctx, c->running->token, res);
         PQclear(res);
         return true;
     }
-    if (!c->result || is_good(c->result)) {
+    if (!c->result || pg_result_good(c->result)) {
         PQclear(c->result);
         c->result = res;
     } else {
@@ -391,14 +369,21 @@ static void receive(struct pg_client *c)
     }
 }
 
+/* libpq keeps a row until all of it is there: has it taken in too much since the last one? */
+static bool is_bearable(struct pg_client *c)
+{
+    uint64_t consumed = c->opt.row_bytes ? pg_socket_consumed(PQsocket(c->conn)) : 0;
+    if (c->row_came) {
+        c->row_from = consumed;
+        c->row_came = false;
+    }
+    return consumed - c->row_from <= c->opt.row_bytes;
+}
+
 static void on_socket(uv_poll_t *h, int status, int events)
 {
     struct pg_client *c = ((struct pg_poll *)h->data)->client;
-    if (status < 0) {
-        pg_client_lose(c, status, uv_strerror(status));
-        return;
-    }
-    if (events & UV_READABLE) {
+    if (status < 0 || events & UV_READABLE) {
         bool alive = PQconsumeInput(c->conn) != 0;
         PGconn *conn = c->conn;
         if (!alive) { /* libpq has closed the socket: the next one may get its number */
@@ -410,6 +395,14 @@ static void on_socket(uv_poll_t *h, int status, int events)
         }
         if (!alive || PQstatus(conn) == CONNECTION_BAD) {
             pg_client_lose(c, UV_ECONNRESET, PQerrorMessage(conn));
+            return;
+        }
+        if (status < 0) { /* nothing more would be told of this socket */
+            pg_client_lose(c, UV_ECONNRESET, uv_strerror(status));
+            return;
+        }
+        if (!is_bearable(c)) {
+            pg_client_lose(c, UV_EMSGSIZE, "a row is too large, connection given up");
             return;
         }
     }

@@ -20,6 +20,8 @@ struct pg_client_options {
     unsigned connect_timeout_ms;        /* for each address */
     unsigned answer_timeout_ms;         /* no answer for that long: the connection is given up */
     unsigned slow_ms;                   /* ... for that long, which is less: slow(); 0: never */
+    size_t row_bytes; /* of look-ups, over TCP: a row of which more has come, and not yet all, ends
+                         the connection; 0: never */
     bool once;                          /* no second pass over the servers: lost() instead */
 };
 
@@ -38,7 +40,9 @@ struct pg_client_events {
  *   UV_ECANCELED   the client was closed
  *   UV_ENOTCONN    the connection broke before it was sent
  *   UV_ECONNRESET  the connection broke while it ran: it may have been carried out
- *   UV_EIO         the server refused it; `sqlstate` says why, nothing was done */
+ *   UV_EMSGSIZE    it sends a row of more than row_bytes
+ *   UV_EIO         the server refused it; `sqlstate` says why, nothing was done. The text does not
+ *                  quote values that did not fit (class 22): it may be logged */
 struct pg_fault {
     int code;
     char sqlstate[6];

@@ -69,6 +69,8 @@ struct pg_client {
     enum pg_step step;      /* of `running` */
     bool forget;            /* what is prepared is of no use any more */
     PGresult *result;       /* owned: of `running`, so far */
+    bool row_came;          /* of `running`, since that was looked at */
+    uint64_t row_from;      /* pg_socket_consumed() when the last one came */
     const char *prepared[PG_PREPARED_MAX];
     unsigned prepared_count;
     unsigned pending;
@@ -77,6 +79,15 @@ struct pg_client {
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
+
+/* pg_fault.c */
+bool pg_result_good(const PGresult *res);
+/* Not an answer to the statement: the server, or a pooler, ends the session with it, whatever its
+ * SQLSTATE (a PANIC at commit has that of a full disk), or libpq made it up when the connection
+ * broke. The statement may have been carried out. */
+bool pg_result_ends_session(const PGresult *res);
+/* Of a refusal. `text` is where its words are kept if they are not those of `res`. */
+void pg_fault_read(struct pg_fault *f, char *text, size_t size, const PGresult *res);
 
 /* pg_connect.c */
 void pg_connect_start(struct pg_client *c); /* a new pass over the servers */

@@ -3,7 +3,9 @@
  * pool.
  *
  * Three things bound a query that nobody waits for any more: the session's statement_timeout, a
- * little later the client's own limit (the server is silent), and the session is read only. */
+ * little later the client's own limit (the server is silent), and the session is read only. It is
+ * not cancelled: libpq 15 does that by a new connection, not encrypted, in a call that blocks
+ * without a limit, and `timeout_ms` is short. */
 #include "base/xalloc.h"
 #include "broker/query_sql.h"
 #include "store/pg_client.h"
@@ -12,7 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CONNECTIONS_MAX = 64, CONNECT_TIMEOUT_MS = 3000, SILENCE_MS = 1000 };
+enum {
+    CONNECTIONS_MAX = 64,
+    CONNECT_TIMEOUT_MS = 3000,
+    SILENCE_MS = 1000,
+    ROW_SLACK = 256 << 10, /* what libpq holds of the rows behind it, TLS */
+};
 
 /* pg_type.dat */
 enum {
@@ -142,6 +149,9 @@ static void fail(struct query_job *job, const struct pg_fault *f)
 {
     if (strcmp(f->sqlstate, "57014") == 0) { /* query_canceled: statement_timeout */
         (void)err_set(&job->e, UV_ETIMEDOUT, "the database did not answer in time");
+    } else if (f->code == UV_EMSGSIZE) {
+        (void)err_set(&job->e, UV_EMSGSIZE, "more than %zu bytes: ask for fewer rows or columns",
+                      job->rows.max_bytes);
     } else if (f->code == UV_EIO) {
         (void)err_set(&job->e, UV_EINVAL, "%s", f->text);
         if (f->position) {
@@ -299,7 +309,9 @@ int query_pg_open(const struct query_options *opt, struct loop *loop,
                                        .role = "policy",
                                        .setup = s->setup,
                                        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
-                                       .answer_timeout_ms = opt->pool.timeout_ms + SILENCE_MS};
+                                       .answer_timeout_ms = opt->pool.timeout_ms + SILENCE_MS,
+                                       /* bytea comes with two digits a byte */
+                                       .row_bytes = 2 * opt->pool.bytes + ROW_SLACK};
     s->slot_count = opt->connections < CONNECTIONS_MAX ? opt->connections : CONNECTIONS_MAX;
     s->open_count = s->slot_count;
     for (unsigned i = 0; i < s->slot_count; i++) {
