@@ -44,7 +44,7 @@ local function relay(port, on_append)
       end)
     end)
   end))
-  function self:stop()
+  function self.stop()
     for _, link in ipairs(self.links) do
       link.cut()
     end
@@ -96,7 +96,7 @@ describe("a publish whose connection to PostgreSQL breaks, and the next one stal
       end
       return false
     end)
-    finally(function() between:stop() end)
+    finally(function() between.stop() end)
     local b = db:broker { config = { store = { append_timeout_ms = PATIENCE * 1000,
       conninfo = ("host=127.0.0.1 port=%d user=%s dbname=%s"):format(between.port, pg.OWNER, db.name) } } }
     local c = http.connect(b)

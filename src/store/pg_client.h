@@ -22,7 +22,7 @@ struct pg_client_options {
     unsigned slow_ms;                   /* ... for that long, which is less: slow(); 0: never */
     size_t row_bytes; /* of look-ups, over TCP: a row of which more has come, and not yet all, ends
                          the connection; 0: never */
-    bool once;                          /* no second pass over the servers: lost() instead */
+    bool once;        /* no second pass over the servers: lost() instead */
 };
 
 struct pg_client_events {

@@ -25,7 +25,7 @@ struct sequencer {
     uint64_t holders_at, sweep_at, began_ns;
     unsigned idle_ms;
     bool busy;      /* the last batch moved rows: the next look is a batch, without asking before */
-    unsigned asked;   /* most rows of the batch under way: fewer were all there were */
+    unsigned asked; /* most rows of the batch under way: fewer were all there were */
     unsigned careful; /* batches left of a single row, after one was refused */
     int64_t lowest;   /* the other's backlog as this idle one saw it last; 0: none */
     uint64_t rows_since_vacuum;
