@@ -18,5 +18,6 @@ stds.tidegate_policy = {
 files["scripts/policies/"] = { std = "tidegate_policy" }
 files["scripts/policies/spec/"] = { std = "lua54+busted" }
 files["spec/"] = { std = "+busted", globals = { "SPEC_SOURCE_DIR" } }
+files["spec/bench/*policy.lua"] = { std = "tidegate_policy" }
 files["conf/"] = { std = "none", read_globals = { "env" } }
 files["scripts/meta/"] = { ignore = { "111", "112", "113", "121", "122", "212", "631" } }

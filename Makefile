@@ -1,6 +1,6 @@
 # A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-asan build-clang run test bench bench-scale lint format fuzz install clean
+.PHONY: help deps build build-asan build-clang run test bench bench-build bench-scale bench-record lint format fuzz install clean
 
 CONF ?= conf/tidegate.lua
 FUZZ_SECONDS ?= 20
@@ -35,13 +35,23 @@ run: build ## start the broker in the foreground (CONF=conf/tidegate.lua)
 test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
 	@.ci/test build/asan $(SPEC)
 
-bench: build ## Tidegate beside nchan (where installed); BENCH="--rounds 1 fan-out-1k", BENCH=--list
+bench-build: deps
 	@.ci/deps test
-	@lua5.4 spec/bench/run.lua --tidegate build/release/tidegate $(BENCH)
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release --target tidegate tidegate_limit
 
-bench-scale: build ## curves of cost against connections, topics, payload ...: build/bench/*.svg
-	@.ci/deps test
-	@lua5.4 spec/bench/scale.lua --tidegate build/release/tidegate $(BENCH)
+bench: bench-build ## Tidegate beside nchan (where installed) and the limit; BENCH="--rounds 1 fan-out-1k", BENCH=--list
+	@lua5.4 spec/bench/run.lua $(BENCH)
+
+bench-scale: bench-build ## curves of cost against connections, topics, payload ...: build/bench/*.svg
+	@lua5.4 spec/bench/scale.lua $(BENCH)
+
+bench-record: bench-build ## all of it into spec/bench/RESULTS.md and spec/bench/plots: 25 minutes on a quiet machine
+	@code=0; to="--record spec/bench/RESULTS.md"; \
+	lua5.4 spec/bench/run.lua $$to $(BENCH) || code=1; \
+	lua5.4 spec/bench/scale.lua --seconds 1 --out spec/bench/plots $$to || code=1; \
+	lua5.4 spec/bench/fifty_thousand.lua $$to || code=1; \
+	exit $$code
 
 lint: ## format check, luacheck, clang-tidy
 	@.ci/deps test

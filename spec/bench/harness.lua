@@ -1,5 +1,5 @@
 -- One run: a server started on a core of its own, `tidegate bench` against it on another, its document.
--- Shared by run.lua (a table of ratios) and scale.lua (curves).
+-- Shared by run.lua (a table of ratios), scale.lua (curves) and fifty_thousand.lua.
 local json = require "dkjson"
 local uv = require "luv"
 
@@ -62,7 +62,7 @@ function M.choose_servers(options)
     all[#all + 1] = s
   end
   for _, s in ipairs(all) do
-    local missing = s.available and s.available()
+    local missing = s.available and s.available(options.tidegate)
     local asked = not options.only or ("," .. options.only .. ","):find("," .. s.name .. ",", 1, true)
     if asked and missing then
       io.stderr:write("bench: without ", s.name, ": ", missing, "\n")
@@ -71,6 +71,42 @@ function M.choose_servers(options)
     end
   end
   return #list > 0 and list or M.fail "no server to measure"
+end
+
+----------------------------------------------------------------- what is printed
+local lines = {}
+
+function M.print(text)
+  print(text)
+  io.stdout:flush()
+  lines[#lines + 1] = text
+end
+
+-- Puts all that was printed into `file`, between `<!-- NAME -->` and `<!-- end of NAME -->`.
+function M.record(file, name)
+  local first, last = "<!-- " .. name .. " -->\n", "<!-- end of " .. name .. " -->"
+  local f = assert(io.open(file))
+  local text = f:read "a"
+  f:close()
+  local _, from = text:find(first, 1, true)
+  local to = text:find(last, 1, true)
+  if not from or not to then
+    M.fail("%s: has no lines %q and %q", file, first:sub(1, -2), last)
+  end
+  f = assert(io.open(file, "w"))
+  assert(f:write(text:sub(1, from), "\n", table.concat(lines, "\n"), "\n\n", text:sub(to)))
+  assert(f:close())
+end
+
+function M.machine()
+  local system, distribution = uv.os_uname(), "unknown system"
+  local f = io.open "/etc/os-release"
+  if f then
+    distribution = f:read("a"):match 'PRETTY_NAME="([^"]*)"' or distribution
+    f:close()
+  end
+  return ("%d cores (%s), %.0f GiB, %s %s, %s; load average at the start %.1f."):format(M.cores, uv.cpu_info()[1].model,
+    uv.get_total_memory() / 2 ^ 30, system.sysname, system.release, distribution, (uv.loadavg()))
 end
 
 ----------------------------------------------------------------- processes
@@ -88,7 +124,7 @@ local function pinned(core, program, args)
   return "/bin/sh", line
 end
 
-local function spawn(core, program, args, stdio, cwd)
+function M.spawn(core, program, args, stdio, cwd)
   local process = {}
   local path, line = pinned(core, program, args)
   local handle, pid
@@ -100,7 +136,7 @@ local function spawn(core, program, args, stdio, cwd)
   return process
 end
 
-local function wait(what, seconds, condition)
+function M.wait(what, seconds, condition)
   local deadline = uv.hrtime() + seconds * 1e9
   while not condition() do
     if uv.hrtime() > deadline then
@@ -112,11 +148,11 @@ local function wait(what, seconds, condition)
   return true
 end
 
-local function stop(process)
+function M.stop(process)
   for _, signal in ipairs { "sigterm", "sigkill" } do
     if not process.code then
       uv.kill(process.pid, signal)
-      wait("the end", 10, function() return process.code end)
+      M.wait("the end", 10, function() return process.code end)
     end
   end
 end
@@ -137,7 +173,7 @@ local function listening(port)
     answer = err or "open"
     s:close()
   end)
-  wait("an answer", 1, function() return answer end)
+  M.wait("an answer", 1, function() return answer end)
   return answer == "open"
 end
 
@@ -157,7 +193,7 @@ local function remove_tree(path)
   uv.fs_rmdir(path)
 end
 
-local function read(path)
+function M.read(path)
   local f = assert(io.open(path))
   local text = f:read "a"
   f:close()
@@ -165,6 +201,22 @@ local function read(path)
 end
 
 ----------------------------------------------------------------- one run
+-- `tidegate bench` with these arguments, on `core`; its document goes to `name` in the directory of `place`.
+function M.generator(place, core, name, args)
+  local out = assert(uv.fs_open(place.dir .. "/" .. name, "w", 384))
+  local err = assert(uv.fs_open(place.dir .. "/" .. name .. ".err", "w", 384))
+  local process = M.spawn(core, place.tidegate, args, { nil, out, err })
+  uv.fs_close(out)
+  uv.fs_close(err)
+  return process
+end
+
+-- When it has ended: the document, or nil; and what is wrong with it.
+function M.document(place, name)
+  local doc = json.decode(M.read(place.dir .. "/" .. name))
+  return doc, doc and table.concat(doc.problems, "; ") or M.read(place.dir .. "/" .. name .. ".err")
+end
+
 local function generate(server, process, work, place)
   local args = { "bench" }
   for word in work.args:gmatch "%S+" do
@@ -173,48 +225,58 @@ local function generate(server, process, work, place)
   if not work.args:find("--seconds", 1, true) then
     table.move({ "--seconds", work.seconds or "5" }, 1, 2, #args + 1, args)
   end
-  local subscribe = args[2] == "replay" and server.paths.replay or server.paths.subscribe
-  subscribe = work.query and subscribe .. work.query or subscribe
+  if work.header then
+    table.move({ "--header", work.header }, 1, 2, #args + 1, args)
+  end
+  local subscribe = work.subscribe or args[2] == "replay" and server.paths.replay or server.paths.subscribe
   table.move({ "--json", "--port", tostring(place.port), "--pid", tostring(process.pid), "--publish-path",
-    server.paths.publish, "--subscribe-path", subscribe }, 1, 9, #args + 1, args)
-  local out = assert(uv.fs_open(place.dir .. "/result", "w", 384))
-  local err = assert(uv.fs_open(place.dir .. "/said", "w", 384))
-  local bench = spawn(1, place.tidegate, args, { nil, out, err })
-  uv.fs_close(out)
-  uv.fs_close(err)
-  local ended, why = wait("the end of the run", 600, function() return bench.code end)
+    work.publish or server.paths.publish, "--subscribe-path", subscribe }, 1, 9, #args + 1, args)
+  local bench = M.generator(place, 1, "result", args)
+  local ended, why = M.wait("the end of the run", 600, function() return bench.code end)
   if not ended then
-    stop(bench)
+    M.stop(bench)
     return nil, why
   end
-  local doc = json.decode(read(place.dir .. "/result"))
-  return doc, doc and table.concat(doc.problems, "; ") or read(place.dir .. "/said")
+  return M.document(place, "result")
 end
 
--- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), policy (file), workers and
--- log_events (Tidegate only), query (added to the path of subscribers). Returns the document, or nil; and what is
--- wrong with it.
-function M.measure(server, work, binary)
+-- The server, listening: its process and its place. Or nil, why, and the place. M.leave() ends it.
+function M.start(server, work, binary)
   local place = {
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
-    port = free_port(), tidegate = binary, root = M.root, policy = work.policy,
-    workers = work.workers, log_events = work.log_events,
+    port = free_port(), tidegate = binary, root = M.root, policy = work.policy and M.here .. "/" .. work.policy,
+    workers = work.workers, log_events = work.log_events, addresses = work.addresses,
   }
+  place.policy = place.policy and uv.fs_realpath(place.policy)
   local log = assert(uv.fs_open(place.dir .. "/log", "w", 384))
   local program, args = server.command(place)
-  local process = spawn(0, program, args, { nil, log, log }, place.dir)
+  local process = M.spawn(0, program, args, { nil, log, log }, place.dir)
   uv.fs_close(log)
-  local up, why = wait(server.name .. " listens", 20, function()
+  local up, why = M.wait(server.name .. " listens", 20, function()
     return process.code or listening(place.port)
   end)
-  local doc
   if not up or process.code then
-    why = ("%s did not start: %s\n%s"):format(server.name, why or "it ended", read(place.dir .. "/log"))
-  else
-    doc, why = generate(server, process, work, place)
+    why = ("%s did not start: %s\n%s"):format(server.name, why or "it ended", M.read(place.dir .. "/log"))
+    return nil, why, M.leave(process, place)
   end
-  stop(process)
+  return process, place
+end
+
+function M.leave(process, place)
+  M.stop(process)
   remove_tree(place.dir)
+end
+
+-- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), header (of every request);
+-- Tidegate only: policy (a file beside this one), workers, log_events, addresses, and subscribe and publish, paths
+-- instead of those of the server. Returns the document, or nil; and what is wrong with it.
+function M.measure(server, work, binary)
+  local process, place = M.start(server, work, binary)
+  if not process then
+    return nil, place
+  end
+  local doc, why = generate(server, process, work, place)
+  M.leave(process, place)
   return doc, why
 end
 

@@ -1,10 +1,10 @@
 -- The servers that spec/bench/run.lua starts. Each is
---   { name, available = function(), what is missing or nil
+--   { name, available = function(tidegate, the binary) -> what is missing or nil
 --     command = function(place) -> program, { arguments }
---     paths = { publish, subscribe, replay } for `tidegate bench`, {topic} and {n} filled in by it
+--     paths = { publish, subscribe, replay (nil: it keeps no history) } for `tidegate bench`, which fills in {topic}
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
--- workers and log_events (how many, or nil) }.
+-- workers and log_events (how many, or nil), addresses (to listen on, or nil) }.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -24,18 +24,23 @@ local tidegate = {
 }
 
 function tidegate.command(place)
+  local listen = {}
+  for i, address in ipairs(place.addresses or { "127.0.0.1" }) do
+    listen[i] = ("%q"):format(address .. ":" .. place.port)
+  end
   write(place.dir .. "/bench.lua", ([[
 return {
-  listen = { "127.0.0.1:%d" },
+  listen = { %s },
   admin = "unix:%s/admin",
   workers = %d,
   event_log = { max_events = %d },
   store = { path = "store" },
   policy = { file = %q, auth = "open" },
+  keys = { bench = { secret = "a secret of the benchmarks, no other use" } },
   limits = { max_connections = 19500 },
   log = { level = "warn" },
 }
-]]):format(place.port, place.dir, place.workers or 1, place.log_events or 65536,
+]]):format(table.concat(listen, ", "), place.dir, place.workers or 1, place.log_events or 65536,
     place.policy or place.root .. "/scripts/policies/open.lua"))
   return place.tidegate, { "serve", place.dir .. "/bench.lua" }
 end
@@ -108,4 +113,20 @@ http {
   return NGINX, { "-p", place.dir, "-c", place.dir .. "/nginx.conf", "-e", place.dir .. "/error.log" }
 end
 
-return { tidegate, nchan }
+-- What the machine allows: see limit.c.
+local function limit(mode)
+  local function program(binary)
+    return (binary:match "^(.*/)" or "./") .. "tidegate_limit"
+  end
+  return {
+    name = "limit-" .. mode,
+    paths = { publish = "/?topic={topic}", subscribe = "/?topic={topic}" },
+    available = function(binary)
+      local path = program(binary)
+      return not uv.fs_access(path, "X") and path .. " is not there (make bench builds it)" or nil
+    end,
+    command = function(place) return program(place.tidegate), { tostring(place.port), mode } end,
+  }
+end
+
+return { tidegate, nchan, limit "coalesce", limit "send" }

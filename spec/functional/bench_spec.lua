@@ -1,5 +1,8 @@
 -- tidegate bench: it measures, its counts add up, and it sees through servers that do wrong.
+local child = require "support.child"
+local eventually = require "support.eventually"
 local http = require "support.http"
+local socket = require "socket"
 local sse_server = require "support.sse_server"
 local tidegate = require "support.tidegate"
 
@@ -356,5 +359,56 @@ describe("the options of tidegate bench", function()
     } })
     assert.equal(71, code)
     assert.matches("the limit is 100", err)
+  end)
+end)
+
+-- What spec/bench compares: they must answer, and everything of them must arrive.
+describe("the benchmarks' own", function()
+  local function well(port, mode, ...)
+    local code, doc, err = bench(mode, port, "--settle", "0", ...)
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.is_true(doc.deliveries.received > 0)
+    assert.equal(0, doc.deliveries.strange)
+    return doc
+  end
+
+  for _, mode in ipairs { "send", "coalesce" } do
+    it("limit server delivers, with " .. mode, function()
+      local port = child.free_port()
+      local limit = child.start(tidegate.binary():gsub("[^/]*$", "") .. "tidegate_limit", { tostring(port), mode })
+      finally(function() limit:stop() end)
+      eventually("it listens", function()
+        local s = socket.connect("127.0.0.1", port)
+        return s and s:close()
+      end)
+      assert.equal(200 * 5, well(port, "fan-out", "--connections", "5", "--events", "200").deliveries.received)
+      assert.equal(100, well(port, "topics", "--connections", "10", "--events", "100").deliveries.received)
+      -- requests and answers that come in pieces
+      well(port, "fan-out", "--connections", "5", "--events", "50", "--size", "200000")
+    end)
+  end
+
+  it("limit server says how to call it", function()
+    local code, _, err = tidegate.run(tidegate.binary():gsub("[^/]*$", "") .. "tidegate_limit", { args = { "1", "x" } })
+    assert.equal(64, code)
+    assert.matches("usage: tidegate_limit PORT", err)
+  end)
+
+  it("policy selects and formats as its head says", function()
+    local f = assert(io.open(SPEC_SOURCE_DIR .. "/spec/bench/policy.lua"))
+    local broker = tidegate.start { policy = f:read "a", config = { policy = { auth = "open" } } }
+    f:close()
+    for _, filter in ipairs { "index", "text", "lua" } do
+      local doc = well(broker.port, "topics", "--connections", "5", "--events", "50", "--subscribe-path",
+        "/events?topic=bench/**&audience={n}&filter=" .. filter)
+      assert.equal(50, doc.deliveries.received)
+    end
+    for _, format in ipairs { "label", "order" } do
+      local path = "/events?topic=json/{topic}"
+      local doc = well(broker.port, "fan-out", "--connections", "6", "--events", "20", "--publish-path", path,
+        "--subscribe-path", path .. "&audience={connection}&of=3&filter=level&format=" .. format)
+      assert.equal(120, doc.deliveries.received)
+    end
   end)
 end)
