@@ -17,7 +17,7 @@ harness.shared = true
 
 local ADDRESSES = { "127.0.0.1", "127.0.0.2", "127.0.0.3" }
 local TOPIC = "/events?topic=bench/all" -- one for all generators, who tell each other's events from their own
-local SETTLE = 8 -- s: until then all are connected, or the count of deliveries is wrong; less than limits.head_timeout_s
+local SETTLE = 8 -- s, less than limits.head_timeout_s: until then all are connected, or deliveries are missing
 local each = connections // #ADDRESSES
 
 local process, place = harness.start(server, { workers = 3, addresses = ADDRESSES }, options.tidegate)
