@@ -204,7 +204,7 @@ for _, part in ipairs { shared, alone } do
   end
   print ""
 end
-header { "load", "bar", "got (least to most of the rounds)", "", "cores: server / generator" }
+header { "load", "bar", "got (least to most of the rounds)", "met?", "cores: server / generator" }
 for _, result in ipairs(results) do
   bar_rows(table.unpack(result))
 end
