@@ -119,7 +119,7 @@ local function open(facts, outside, check)
     asked = true
     check(kind, name, arguments)
     return outside.answer(kind)
-  end, nil, failures)
+  end, nil, nil, failures)
   return bench, err, function()
     local was_asked = asked
     asked = false

@@ -163,7 +163,7 @@ describe("tidegate test", function()
 
   describe("with tokens", function()
     -- A policy that takes every algorithm (of secrets: ?secret=1), and a spec in which policy(keys) loads it.
-    local function tokens(text)
+    local function files_of(text)
       return {
         ["token.lua"] = [[
           local ALL = { "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
@@ -194,7 +194,7 @@ describe("tidegate test", function()
       }
     end
     local function passes_with_tokens(text)
-      local code, out, err = run(tokens(text), { "test", "one_spec.lua" })
+      local code, out, err = run(files_of(text), { "test", "one_spec.lua" })
       assert.equal(0, code, out .. err)
     end
 
