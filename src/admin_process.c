@@ -1,6 +1,7 @@
 #include "admin_process.h"
 
 #include "admin/admin_workers.h"
+#include "admin/backend_call.h"
 #include "base/logging.h"
 #include "broker/policy.h"
 #include "net/http_server.h"
@@ -109,6 +110,7 @@ static void on_stop(void *ctx, int signum)
     struct process *p = ctx;
     if (signum != SIGUSR2) {
         http_server_close_all(&p->server, CLOSE_DRAINING);
+        backend_calls_end(&p->admin.calls); /* a reload may take minutes; the successor waits */
     }
 }
 
@@ -146,6 +148,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .order_drain = order_drain,
                                          .order_restart = order_restart,
                                          .ctx = &p};
+        list_init(&p.admin.calls);
         int rc = loop_on_signal(p.loop, on_stop, &p);
         rc = rc ? rc : listener_open_socket(&p.server, given->listen, &e);
         code = rc ? EX_UNAVAILABLE : 0;

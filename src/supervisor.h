@@ -15,4 +15,9 @@ int supervisor_run(const struct config *cfg, char **argv);
  * of another one, whose check found nothing wrong, and whose workers go on: try again. */
 bool supervisor_waits(void);
 
+/* Set in the environment of the `check` that a rolling restart asks of the program on disk: whether
+ * it loads is of interest, not how well the policy is written. Not an option, because an older
+ * program has to understand it. */
+#define SUPERVISOR_CHECK_LOADING_ONLY "TIDEGATE_CHECK_LOADING_ONLY"
+
 #endif

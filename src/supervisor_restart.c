@@ -2,10 +2,12 @@
  * worker after the other. A worker's successor serves before it is told to drain, so whatever keeps
  * the successor from that leaves everything as it was. */
 #include "base/logging.h"
+#include "supervisor.h"
 #include "supervisor_state.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -88,16 +90,16 @@ void restart_stop(struct supervisor *s, const char *why)
 /* In a child: the program on disk checks what it would serve. */
 static void exec_check(const struct supervisor *s, int output)
 {
-    char check[] = "check", no_samples[] = "--no-samples", no_luacheck[] = "--no-luacheck";
-    char *argv[ARGUMENTS_MAX + 3];
+    char check[] = "check";
+    char *argv[ARGUMENTS_MAX + 1];
     size_t n = 0;
     while (n < ARGUMENTS_MAX && s->argv[n]) {
         argv[n] = n == 1 ? check : s->argv[n];
         n++;
     }
-    argv[n++] = no_samples; /* what would run is of interest, not how well it is written */
-    argv[n++] = no_luacheck;
     argv[n] = NULL;
+    (void)setenv(SUPERVISOR_CHECK_LOADING_ONLY, "1",
+                 1); /* options an older program would not know */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)sigprocmask(SIG_SETMASK, &s->before, NULL);
     if (dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0) {

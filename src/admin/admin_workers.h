@@ -28,6 +28,7 @@ struct admin_workers {
     struct http_server *server; /* whose handler this is */
     unsigned count;
     uint64_t load_timeout_ms; /* for a policy to be loaded, set up and tried */
+    struct list calls;        /* to workers, under way: see backend_calls_end() */
     struct metrics_sum *sum;
     const struct address *(*where)(void *ctx, unsigned index); /* a worker's own service is */
     struct admin_worker_info (*info)(void *ctx, unsigned index);

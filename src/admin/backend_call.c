@@ -11,6 +11,7 @@
 enum { HEAD_MAX_BYTES = 1024 }; /* without target and type */
 
 struct call {
+    struct list node;
     union {
         uv_stream_t stream;
         uv_pipe_t pipe;
@@ -52,6 +53,7 @@ static void on_closed(uv_handle_t *h)
     struct slice body = {0};
     int status = c->failed ? 0 : parse(&c->answer, &body);
     c->cb(c->ctx, c->worker, status, body);
+    list_del(&c->node);
     strbuf_clear(&c->request);
     strbuf_clear(&c->answer);
     free(c);
@@ -89,12 +91,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
 }
 
+/* A service that refuses a body answers, and closes, before it has all of it: the end of what is
+ * read decides. */
 static void on_written(uv_write_t *w, int status)
 {
-    struct call *c = w->data;
-    if (status) {
-        finish(c, true);
-    }
+    (void)w;
+    (void)status;
 }
 
 static void on_connected(uv_connect_t *connect, int status)
@@ -132,6 +134,10 @@ void backend_call(struct loop *loop, const struct address *where, const struct b
     c->ctx = ctx;
     strbuf_init(&c->answer, ADMIN_JSON_MAX_BYTES + 4096);
     deadline_init(&c->deadline);
+    list_init(&c->node);
+    if (rq->open) {
+        list_add_tail(rq->open, &c->node);
+    }
     REQUIRE((where->is_unix ? uv_pipe_init(uv, &c->handle.pipe, 0)
                             : uv_tcp_init(uv, &c->handle.tcp)) == 0);
     c->handle.stream.data = c->connect.data = c;
@@ -145,5 +151,12 @@ void backend_call(struct loop *loop, const struct address *where, const struct b
     } else if (uv_tcp_connect(&c->connect, &c->handle.tcp, (const struct sockaddr *)&where->tcp,
                               on_connected)) {
         finish(c, true);
+    }
+}
+
+void backend_calls_end(struct list *open)
+{
+    list_for_each (it, open) {
+        finish(container_of(it, struct call, node), true);
     }
 }

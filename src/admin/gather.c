@@ -76,6 +76,7 @@ static void ask_with(struct gather *g, unsigned worker, const struct backend_req
     struct admin_workers *a = g->admin;
     struct backend_request timed = *rq;
     timed.timeout_ms = g->timeout_ms;
+    timed.open = &a->calls;
     g->waiting++;
     g->answers[worker].asked = true;
     backend_call(a->loop, a->where(a->ctx, worker), &timed, worker, on_answer, g);
@@ -307,6 +308,12 @@ static void finish_connections(struct gather *g, struct stream *s)
     answer_json(s, root, bad);
 }
 
+static const char *detail_of(const json_t *problem)
+{
+    const char *detail = json_string_value(json_object_get(problem, "detail"));
+    return detail ? detail : "The worker's answer makes no sense.";
+}
+
 /* The one worker said something else than that all went well. */
 static void refuse_one(const struct gather *g, struct stream *s)
 {
@@ -316,9 +323,11 @@ static void refuse_one(const struct gather *g, struct stream *s)
                      a->asked ? "does not answer" : "does not serve at the moment");
     if (a->status == 0) {
         admin_refuse(s, 503, slice_of(text, (size_t)n), NULL);
-    } else {
-        admin_refuse(s, 404, slice_str("No open event stream has that id."), NULL);
+        return;
     }
+    json_t *o = json_loadb(a->body.data, a->body.len, 0, NULL);
+    admin_refuse(s, a->status >= 400 ? a->status : 503, slice_str(detail_of(o)), NULL);
+    json_decref(o);
 }
 
 /* What the worker said, with ids as they are known here. */
@@ -331,7 +340,6 @@ static void finish_explain(struct gather *g, struct stream *s)
         return;
     }
     json_t *o = json_loadb(a->body.data, a->body.len, 0, NULL);
-    const char *detail = json_string_value(json_object_get(o, "detail"));
     json_t *connection = json_object_get(o, "connection");
     const char *own = json_string_value(json_object_get(connection, "id"));
     if (a->status == 200 && own) {
@@ -341,9 +349,8 @@ static void finish_explain(struct gather *g, struct stream *s)
         answer_json(s, o, bad);
         return;
     }
-    admin_refuse(s, a->status >= 400 ? a->status : 503,
-                 slice_str(detail ? detail : "The worker's answer makes no sense."), NULL);
     json_decref(o);
+    refuse_one(g, s);
 }
 
 static void finish_review(struct gather *g, struct stream *s)

@@ -106,6 +106,9 @@ static enum format_result run_format(const struct lua_explain *x, const struct p
     if (rc) {
         put_error(a, x->vm, &e);
     }
+    if (rc && rc != UV_EINVAL) {
+        return result; /* it was stopped: what it had read by then says nothing */
+    }
     (void)format_classes_key(x->classes, (size_t)b->format, lua_params_text(x->params, b->params),
                              lua_params_classes(x->params, b->params), &reads);
     return result;

@@ -217,14 +217,16 @@ static void look(struct lua_watchdog *w, struct sight *s)
     if (call % 2 == 0 || paused || used < allowed) {
         return;
     }
-    bool asked = atomic_load(&w->asked) == call;
     atomic_store(&w->overdue, call);
-    if (used - allowed >= w->hard_ns) {
-        give_up(w, call, used);
-    } else if (!asked) {
+    if (atomic_load(&w->asked) != call) {
         send_signal(w);
-    } else if (cpu - atomic_load(&w->asked_at) >= GRACE_MS * UINT64_C(1000000) &&
-               !atomic_load(&w->armed)) {
+        return;
+    }
+    uint64_t asked_at = atomic_load(&w->asked_at); /* may be later than `cpu` */
+    uint64_t since = cpu > asked_at ? cpu - asked_at : 0;
+    if (since >= w->hard_ns) {
+        give_up(w, call, used);
+    } else if (since >= GRACE_MS * UINT64_C(1000000) && !atomic_load(&w->armed)) {
         atomic_store(&w->stopped, call);
         send_signal(w); /* once: setting a hook visits every frame, which takes long when deep */
     }
