@@ -128,7 +128,7 @@ static bool apply_lag_rule(struct subscriber *sub)
     if (!sub->max_lag || !sub->caught_up || subscriber_lag(sub) <= sub->max_lag) {
         return false;
     }
-    if (sub->on_lag == ON_LAG_CLOSE) {
+    if (sub->close_on_lag) {
         subscriber_end(sub, CLOSE_LAGGED, sub->retry_ms);
         return true;
     }
@@ -356,7 +356,7 @@ void subscriber_sweep(struct broker *b)
     }
     list_for_each_safe (it, next, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
-        if (sub->state == SUB_BLOCKED && sub->on_lag == ON_LAG_CLOSE) {
+        if (sub->state == SUB_BLOCKED && sub->close_on_lag) {
             apply_lag_rule(sub);
         }
     }

@@ -129,7 +129,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     }
     b->metrics->behind -= is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
-    if (sub->max_lag && sub->on_lag == ON_LAG_CLOSE) {
+    if (sub->max_lag && sub->close_on_lag) {
         b->lag_rules--;
     }
     list_del(&sub->place);

@@ -274,7 +274,7 @@ static int sync_start(struct subscriber *sub, const struct resume *r, uint64_t m
 
 static bool has_lag_rule(const struct subscriber *sub)
 {
-    return sub->max_lag && sub->on_lag == ON_LAG_CLOSE;
+    return sub->max_lag && sub->close_on_lag;
 }
 
 void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
@@ -283,7 +283,8 @@ void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
     b->lag_rules -= has_lag_rule(sub);
     sub->retry_ms = s->retry_ms ? s->retry_ms : b->opt.retry_ms;
     sub->max_lag = s->max_lag ? s->max_lag : b->opt.max_lag;
-    sub->on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
+    enum on_lag on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
+    sub->close_on_lag = on_lag == ON_LAG_CLOSE;
     b->lag_rules += has_lag_rule(sub);
     subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
     subscriber_set_pace(sub, s->events_per_s);

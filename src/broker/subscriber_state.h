@@ -32,6 +32,7 @@ struct subscriber_gaps {
 struct pace; /* token bucket */
 struct expiry;
 
+/* 256 bytes, of which there are as many as clients. */
 struct subscriber {
     struct stream *stream;
     struct broker *b;
@@ -57,15 +58,15 @@ struct subscriber {
     uint64_t delivered;
     uint64_t opened_ms;
     uint64_t beat_armed_ms;
-    unsigned beat_slack_ms;
     uint64_t max_lag; /* 0: no bound */
     struct peer_address client;
+    unsigned beat_slack_ms;
     unsigned retry_ms;
-    enum on_lag on_lag;
     enum subscriber_state state;
-    bool caught_up; /* was live once: from then on being behind is lag */
-    bool no_replay; /* the policy grants no history, whatever was asked */
-    bool earliest;  /* asked for what there is: what retention removed is no gap to it */
+    bool close_on_lag; /* or it skips */
+    bool caught_up;    /* was live once: from then on being behind is lag */
+    bool no_replay;    /* the policy grants no history, whatever was asked */
+    bool earliest;     /* asked for what there is: what retention removed is no gap to it */
 };
 
 /* At the head no longer, though its position is: what it has considered becomes explicit. */
