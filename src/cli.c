@@ -251,12 +251,22 @@ static int run_bench(const struct command *c, char **words, size_t n)
 
 static int run_test(const struct command *c, char **words, size_t n)
 {
-    return asks_for_help(words, n) ? print_help_of(c) : cli_test(words, n);
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    int code = cli_test(words, n);
+    int written = finish_output();
+    return code ? code : written;
 }
 
 static int run_eval(const struct command *c, char **words, size_t n)
 {
-    return asks_for_help(words, n) ? print_help_of(c) : cli_eval(words, n);
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    int code = cli_eval(words, n);
+    int written = finish_output();
+    return code ? code : written;
 }
 
 static int run_explain(const struct command *c, char **words, size_t n)

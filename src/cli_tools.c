@@ -25,7 +25,8 @@ const char cli_test_details[] =
     "for\n"
     "busted (Debian: lua-busted) and say require \"tidegate.test\". What follows -- goes to "
     "busted.\n\n"
-    "Exits with 0 when all passed, with 1 when some failed, with 69 when busted is missing.\n";
+    "Exits with 0 when all passed, with 1 when some failed, with 69 when busted is missing,\n"
+    "with 74 when the result could not be written.\n";
 
 const char cli_test_option_help[] =
     "  --conf CONF  the limits, keys and paths that policies are loaded with; none: the defaults\n"
@@ -119,7 +120,8 @@ const char cli_eval_details[] =
     "(\"error\"\n"
     "says where) or asks to come back, with 65 for wrong input, with 66 for input that cannot be "
     "read,\n"
-    "with 78 for a configuration or policy that does not load.\n";
+    "with 74 when the answer could not be written, with 78 for a configuration or policy that does "
+    "not load.\n";
 
 const char cli_eval_option_help[] = "  --input FILE   the input; none, or -: standard input\n"
                                     "  --policy FILE  the policy, instead of the configuration's\n"

@@ -5,9 +5,17 @@ local json = native.json
 
 local eval = {}
 
+--- Text for a terminal: what would steer it is spelled out. Line breaks and tabs stay.
+function eval.plain(text)
+  local function spelled(c)
+    return ("\\x%02X"):format(c:byte(-1))
+  end
+  return (text:gsub("[%z\1-\8\11-\31\127]", spelled):gsub("\xC2[\x80-\x9F]", spelled))
+end
+
 -- Input a person wrote, so mistakes are theirs: one line, no traceback.
 local function refuse(...)
-  error({ input = (...):format(select(2, ...)) }, 0)
+  error({ input = eval.plain((...):format(select(2, ...))) }, 0)
 end
 
 local function check(input, known, what)
@@ -209,26 +217,34 @@ function eval.run(hook, file, text, as_json)
   local bench
   bench, err = eval.open(file, function() return input end, failures)
   if not bench then
-    error({ policy = err }, 0)
+    error({ policy = eval.plain(err) }, 0)
   end
   local result = eval.hooks[hook](bench, input)
-  local code = codes[result.kind or result.result]
   bench:close()
   local failure = failures[#failures]
+  if failure and hook == "filter" then
+    result.result = "failed" -- its event is kept back, too, but nobody decided so
+  end
+  local code = codes[result.kind or result.result]
   if failure and failure.transient then
     result.reason = failure.text -- says more than clients are told
   elseif failure then
     result.error, result.reason = eval.shown(failure), nil
     local traceback = failure.traceback or ""
-    io.stderr:write(traceback:find "\n." and traceback .. "\n" or "")
+    io.stderr:write(traceback:find "\n." and eval.plain(traceback) .. "\n" or "")
   end
   if as_json then
     return code, json.encode(result) .. "\n"
   end
   local out = { result.kind or result.result }
   result.kind, result.result, result.delivered = nil, nil, nil
+  local conditions = result.lines
+  result.lines = nil
   lines(result, out, "  ")
-  return code, table.concat(out, "\n") .. "\n"
+  if conditions then
+    out[#out + 1] = "  lines:\n    " .. table.concat(conditions, "\n    ")
+  end
+  return code, eval.plain(table.concat(out, "\n")) .. "\n"
 end
 
 return eval

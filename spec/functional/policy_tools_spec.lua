@@ -381,6 +381,14 @@ describe("tidegate test", function()
     }, { "test", "one_spec.lua" }))))
   end)
 
+  it("refuses arguments of its own that are none", function()
+    local code, out, err = run({ ["one_spec.lua"] = [[it("x", function()
+      local open = require "tidegate.test.native".open
+      assert.error_matches(function() open("mine.lua", 0, function() end, nil, {}) end, "boolean or nil expected")
+    end)]] }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
   it("does what the README shows of tokens", function()
     local function text(path)
       local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
@@ -546,6 +554,44 @@ describe("tidegate eval", function()
     assert.equal("hi", json.decode(out).data)
     code = eval("format", { name = "short", event = { topic = "n", data = "no JSON" } })
     assert.equal(75, code)
+  end)
+
+  it("says why a filter said no, and when it failed", function()
+    local policy = { ["mine.lua"] = [[return { api = 1, authenticate = function() end, subscribe = function() end,
+      filters = {
+        why = function() return false, "too \27[31mlate" end,
+        broken = function(ev) return ev.attrs.n.x end,
+        text = "attrs.owner == $owner and attrs.n > 1",
+      } }]], ["input.json"] = "" }
+    local function filter(name, ...)
+      policy["input.json"] = json.encode { name = name, params = { owner = "ben" },
+        event = { topic = "a", data = 1, attrs = { owner = "ann" } } }
+      return run(policy, { "eval", "filter", "--policy", "mine.lua", "--input", "input.json", ... })
+    end
+    local code, out = filter "why"
+    assert.equal(1, code)
+    assert.equal("filtered\n  reason: too \\x1B[31mlate\n", out)
+    assert.equal("too \27[31mlate", json.decode((select(2, filter("why", "--json")))).reason)
+    code, out = filter "broken"
+    assert.equal(75, code)
+    assert.matches("^failed\n  error: mine%.lua:4: attempt to index a nil value", out)
+    assert.equal("failed", json.decode((select(2, filter("broken", "--json")))).result)
+    code, out = filter "text"
+    assert.equal(1, code)
+    assert.matches("^filtered\n  lines:\n    .*attrs%.owner.*ann", out)
+    assert.is_true(#json.decode((select(2, filter("text", "--json")))).lines > 0)
+  end)
+
+  it("fails when its output cannot be written, as test does", function()
+    local b = tidegate.prepare { files = { ["mine.lua"] = POLICY, ["a_spec.lua"] = 'it("passes", function() end)' } }
+    tidegate.forget_later(b)
+    for _, command in ipairs { "eval authenticate --policy mine.lua", "test --json a_spec.lua", "test a_spec.lua" } do
+      local code, _, err = tidegate.run("/bin/sh", { cwd = b.dir, args = {
+        "-c", [[echo '{"bearer":"secret"}' | "$0" ]] .. command .. " >/dev/full", tidegate.binary(),
+      } })
+      assert.equal(74, code, command .. ": " .. err)
+      assert.matches("the output could not be written", err)
+    end
   end)
 
   it("reads standard input", function()

@@ -62,6 +62,7 @@ static int l_open(lua_State *L)
     struct err e = {0};
     lua_settop(L, 6);
     luaL_checktype(L, 3, LUA_TFUNCTION);
+    luaL_argexpected(L, lua_isnil(L, 5) || lua_isboolean(L, 5), 5, "boolean or nil");
     if (!realpath(luaL_checkstring(L, 1), file)) {
         int why = errno;
         lua_pushnil(L);

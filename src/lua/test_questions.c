@@ -2,6 +2,7 @@
 #include "lua/test_questions.h"
 
 #include "base/xalloc.h"
+#include "broker/explain.h"
 #include "lua/test_values.h"
 
 #include <lauxlib.h>
@@ -192,6 +193,47 @@ int test_ask_reload(lua_State *L, struct workbench *w)
 
 /* ---------------------------------------------------------------- filters and formats */
 
+/* What each line says, as a list. stack: +1 */
+static void push_lines(lua_State *L, struct slice text)
+{
+    const char *end = text.p + text.n;
+    lua_newtable(L);
+    for (const char *at = text.p; at < end;) {
+        const char *eol = memchr(at, '\n', (size_t)(end - at));
+        eol = eol ? eol : end;
+        lua_pushlstring(L, at, (size_t)(eol - at));
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+        at = eol + 1;
+    }
+}
+
+/* Why the filter said no, as far as it tells: asked again, for people. stack: the result -> the
+ * result */
+static void add_why(lua_State *L, struct policy *p, const struct policy_binding *b,
+                    struct event *ev, struct formatted *unused)
+{
+    struct policy_account filter = {.asked = false}, format = {.asked = false};
+    struct policy_account *accounts[] = {&filter, &format};
+    for (size_t i = 0; i < 2; i++) {
+        strbuf_init(&accounts[i]->lines, EXPLAIN_LINES_MAX_BYTES);
+        strbuf_init(&accounts[i]->why, EXPLAIN_WHY_MAX_BYTES);
+    }
+    if (p->ops->explain(p, b, ev, unused, &filter, &format) == JUDGED_FILTERED) {
+        if (filter.why.len) {
+            lua_pushlstring(L, filter.why.data, filter.why.len);
+            lua_setfield(L, -2, "reason");
+        }
+        if (filter.lines.len) {
+            push_lines(L, strbuf_slice(&filter.lines));
+            lua_setfield(L, -2, "lines");
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        strbuf_clear(&accounts[i]->lines);
+        strbuf_clear(&accounts[i]->why);
+    }
+}
+
 /* stack: +1 the result */
 static void push_judgement(lua_State *L, const char *result, const struct formatted *f)
 {
@@ -233,12 +275,16 @@ int test_ask_judge(lua_State *L, struct workbench *w)
     strbuf_init(&f.data, workbench_envelopes(w)->event_bytes);
     strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
     const char *result = "filtered";
-    if (p->ops->filter(p, &binding, ev)) {
+    bool wanted = p->ops->filter(p, &binding, ev);
+    if (wanted) {
         result = names[p->ops->format(p, &binding, ev, &f)];
+    }
+    push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
+    if (!wanted) {
+        add_why(L, p, &binding, ev, &f);
     }
     p->ops->unbind(p, &binding);
     event_unref(ev);
-    push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
     strbuf_clear(&f.data);
     strbuf_clear(&f.event);
     return 1;

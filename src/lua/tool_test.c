@@ -25,22 +25,43 @@ static void set_words(lua_State *L, const struct tool_test_options *opt)
     lua_setglobal(L, "arg");
 }
 
-/* busted ends the process itself when it has run, with 0 or 1. */
+/* output_lost() -> could something on stdout not be written? */
+static int l_output_lost(lua_State *L)
+{
+    lua_pushboolean(L, fflush(stdout) != 0 || ferror(stdout));
+    return 1;
+}
+
+/* busted ends the process itself when it has run, with 0 or 1: success is not said of a result that
+ * nobody can read. */
 static int run(lua_State *L)
 {
-    static const char runner[] = "local found, runner = pcall(require, 'busted.runner')\n"
-                                 "if not found then\n"
-                                 "  error('busted is needed to run specs (Debian: apt-get install "
-                                 "lua-busted)\\n' .. runner, 0)\n"
-                                 "end\n"
-                                 "runner { standalone = false }\n";
+    static const char runner[] =
+        "local output_lost, code_lost = ...\n"
+        "local exit = os.exit\n"
+        "os.exit = function(code, close)\n"
+        "  if (code == true or code == 0) and output_lost() then\n"
+        "    io.stderr:write 'tidegate: the output could not be written\\n'\n"
+        "    code = code_lost\n"
+        "  end\n"
+        "  exit(code, close)\n"
+        "end\n"
+        "local found, runner = pcall(require, 'busted.runner')\n"
+        "if not found then\n"
+        "  error('busted is needed to run specs (Debian: apt-get install "
+        "lua-busted)\\n' .. runner, 0)\n"
+        "end\n"
+        "runner { standalone = false }\n";
     const struct tool_test_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
     test_module_preload(L, &opt->module);
     set_words(L, opt);
-    if (luaL_dostring(L, runner)) {
+    if (luaL_loadstring(L, runner)) {
         return lua_error(L);
     }
+    lua_pushcfunction(L, l_output_lost);
+    lua_pushinteger(L, EX_IOERR);
+    lua_call(L, 2, 0);
     return 0;
 }
 
