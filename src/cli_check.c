@@ -45,8 +45,9 @@ const char cli_check_details[] =
     "Exits with 0 when there is no error, with 78 otherwise (with --strict: also for warnings), "
     "with "
     "69\n"
-    "when the only error is that the database of --db is away, with 66 when the samples cannot be "
-    "read.\n";
+    "when the only error is that the database of --db is away (with --strict: and there is no "
+    "warning),\n"
+    "with 66 when the samples cannot be read.\n";
 
 const char cli_check_option_help[] =
     "  --json              the result as one JSON document\n"

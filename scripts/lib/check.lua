@@ -5,6 +5,7 @@
 ---   policy, files    paths;  targets    names of http_targets
 ---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
+local eval = require "tidegate.eval"
 local json = native.json
 
 local check = {}
@@ -171,7 +172,7 @@ local function for_people(facts, report, failed)
     figures(facts, report, out)
   end
   local function text(list)
-    return #list > 0 and table.concat(list, "\n") .. "\n" or ""
+    return #list > 0 and eval.plain(table.concat(list, "\n")) .. "\n" or ""
   end
   return text(out), text(err)
 end
@@ -185,7 +186,8 @@ local function document(facts, report, failed)
     ok = not failed, conf = facts.conf, errors = report.errors, warnings = report.warnings, tried = report.tried,
     problems = json.array(report.problems), skipped = json.array(report.skipped),
     policy = facts.policy and {
-      file = facts.policy, files = json.array(facts.files), label = about and about.label,
+      file = facts.policy, files = json.array(facts.files),
+      label = about and about.label ~= json.null and about.label or nil,
       version = about and about.version, hooks = about and about.hooks, filters = about and about.filters,
       formats = about and about.formats, queries = about and about.queries,
     },
@@ -222,7 +224,8 @@ function check.run(text)
     })
   end
   local failed = report.errors > 0 or facts.strict and report.warnings > 0
-  local code = not failed and 0 or report.away and report.errors == 1 and UNAVAILABLE or CONFIG
+  local only_away = report.away and report.errors == 1 and not (facts.strict and report.warnings > 0)
+  local code = not failed and 0 or only_away and UNAVAILABLE or CONFIG
   if facts.json then
     return code, document(facts, report, failed), ""
   end

@@ -25,6 +25,13 @@ local HINT = "its client is told to come back, again and again: let the hook ans
 
 -- made-up requests -------------------------------------------------------------------------------
 
+-- Headers with fields of their own in what is made up, or without which there is no request:
+local NOT_MADE_UP = {
+  authorization = true, cookie = true, host = true, accept = true, connection = true, expect = true,
+  ["content-type"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["x-forwarded-for"] = true,
+  ["last-event-id"] = true,
+}
+
 -- Names of query parameters, headers and cookies that the policy's files speak of: what is sent under others is not
 -- looked at. Those that are missed are not tried, nothing worse.
 local function spoken_of(files)
@@ -36,15 +43,15 @@ local function spoken_of(files)
       f:close()
     end
     for kind, names in pairs(found) do
-      for name in text:gmatch("%f[%w_]" .. kind .. "%.([%a_][%w_]*)") do
-        names[name] = true
-      end
-      for name in text:gmatch("%f[%w_]" .. kind .. "%[[\"']([%w_%-]+)[\"']%]") do
-        names[name] = true
+      for _, pattern in ipairs { "%.([%a_][%w_]*)", "%[[\"']([%w_%-]+)[\"']%]" } do
+        for name in text:gmatch("%f[%w_]" .. kind .. pattern) do
+          name = kind == "headers" and name:lower() or name
+          names[name] = not (kind == "headers" and NOT_MADE_UP[name]) or nil
+        end
       end
     end
   end
-  found.headers.authorization, found.headers.cookie = nil, nil -- they have fields of their own
+  found.query.topic = nil -- `topics`; what clients ask for there may be patterns
   return found
 end
 
@@ -73,8 +80,8 @@ local function made_up(found)
     { what = "a request with plain values", request = with({ topics = { "sample" }, bearer = "sample" }, "sample") },
     { what = "a request with numbers", request = with({ topics = { "1" }, bearer = "1" }, "1") },
     { what = "a request with empty values", request = with({ topics = { "" } }, "") },
-    { what = "a request with nonsense", request = with({ topics = { "a//b", "\255", "*x" }, bearer = "a.b.c" },
-      ("%;'\"/-"):rep(40)) },
+    { what = "a request with nonsense", request = with({ topics = { "a//b", "a\1b", "*x", ("x"):rep(2000) },
+      bearer = "a.b.c" }, ("%;'\"/-"):rep(40)) },
   }
 end
 
@@ -143,6 +150,7 @@ function Tries:report(what, failures, asked)
       self.seen[known] = true
       local problem = self.to.locate(text)
       local keys = problem.message:find("tg.jwt: unknown key set", 1, true) -- whatever is asked
+        or problem.message:find "tg%.jwt: alg: the keys of '.-' are not for"
       problem.severity, problem.source = keys and "error" or "warning", "hooks"
       problem.message = ("%s fails for %s%s: %s"):format(failure.hook, what, asked and " " .. self.outside.what or "",
         problem.message)
@@ -159,13 +167,24 @@ function Tries:over()
   return self.limit.over
 end
 
+-- Counts what the policy was asked; says, once, why it could not be.
+function Tries:count(verdict, refused, what)
+  if verdict then
+    self.to.tried()
+    self.granted = self.granted or verdict.kind == "granted"
+  elseif not self.seen[refused] then
+    self.seen[refused] = true
+    self.to.skip("hooks", ("%s is none that a policy is asked about: %s"):format(what, refused))
+  end
+end
+
 -- The verdict; nil: the broker would not have asked the policy, or there is no time left.
 function Tries:subscribe(request, what)
   if self:over() then
     return nil
   end
-  local verdict = self.bench:subscribe(request_text("GET", request))
-  self.to.tried()
+  local verdict, refused = self.bench:subscribe(request_text("GET", request))
+  self:count(verdict, refused, what)
   if verdict and verdict.subscription then -- the filter meets its params when the first such client comes
     local s = verdict.subscription
     self.bench:judge({ filter = s.filter, format = s.format, params = s.params }, { topic = "sample", data = "{}" })
@@ -177,10 +196,21 @@ end
 
 function Tries:publish(sample, request)
   if not self:over() then
-    self.bench:accept(request_text("POST", request, json.encode(sample.event)))
-    self.to.tried()
-    self:report("a publish of " .. sample.what, self.take())
+    local what = "a publish of " .. sample.what
+    local verdict, refused = self.bench:accept(request_text("POST", request, json.encode(sample.event)))
+    self:count(verdict, refused, what)
+    self:report(what, self.take())
   end
+end
+
+-- Does authenticate let anybody in? Who is denied does not learn by which hook, so it is asked alone.
+function Tries:reached(requests)
+  for _, sample in ipairs(self.granted and {} or requests) do
+    local verdict = not self:over() and self.bench:authenticate(request_text("GET", sample.request))
+    self.take()
+    self.granted = self.granted or verdict and verdict.kind == "granted"
+  end
+  return self.granted
 end
 
 function Tries:others()
@@ -206,8 +236,8 @@ local function topics_of(verdict, replace, by)
   return table.concat(out, " ")
 end
 
--- A value of the request that is granted as a part of topics: is it granted as a wildcard, too? `topic=` is left out:
--- what clients ask for there may be patterns. `only`: no query but the parameter in question.
+-- A value of the request that is granted as a part of topics: is it granted as a wildcard, too? `only`: no query
+-- but the parameter in question.
 function Tries:wildcard(found, kind, name, only)
   local function request_with(value)
     local request = fields(found, function(k, n)
@@ -244,6 +274,7 @@ end
 local function try_made_up(facts, to, check)
   local seen, limit = {}, { at = native.seconds() + SECONDS }
   local found, publishes = spoken_of(facts.files), false
+  local opened, reached = false, false
   for _, hook in ipairs(facts.about.hooks) do
     publishes = publishes or hook == "publish"
   end
@@ -252,7 +283,8 @@ local function try_made_up(facts, to, check)
     if bench then
       local tries = setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
         policy = facts.policy }, Tries)
-      for _, sample in ipairs(made_up(found)) do
+      local requests = made_up(found)
+      for _, sample in ipairs(requests) do
         tries:subscribe(sample.request, sample.what)
       end
       for _, sample in ipairs(publishes and EVENTS or {}) do
@@ -262,11 +294,17 @@ local function try_made_up(facts, to, check)
       if i == #OUTSIDE then
         tries:wildcards(found)
       end
+      opened, reached = true, tries:reached(requests) or reached
       tries:others()
       bench:close()
     else
       to.skip("hooks", ("setup fails %s: %s"):format(outside.what, err))
     end
+  end
+  if opened and not reached and not limit.over then
+    to.skip("hooks", ("%s not reached: authenticate lets none of the made-up requests in%s"):format(
+      publishes and "subscribe and publish were" or "subscribe was",
+      facts.samples and "" or '; give --samples with "who"'))
   end
   if limit.over then
     to.skip("hooks", ("some requests were left out: the others took %d s"):format(SECONDS))
@@ -293,7 +331,10 @@ local function read(text, problem)
     n = n + 1
     if line:find "%S" then
       local value, err = json.decode(line)
-      if value == nil then
+      if value == nil and line:find "^%s*{" and not line:find "}%s*$" then
+        problem(n, "one object on each line, or an array, was expected: this object does not end on its line")
+        return list
+      elseif value == nil then
         problem(n, err)
       else
         list[#list + 1] = { value = value, line = n, what = "sample" }
@@ -329,7 +370,7 @@ local function try_one(bench, sample, failed, answered)
   value.hook, value.expect = nil, nil
   if not eval.hooks[hook] then
     return "hook: authenticate, subscribe, publish, filter or format was expected"
-  elseif expect ~= nil and not EXPECTED[expect] and not math.tointeger(expect) then
+  elseif expect ~= nil and not EXPECTED[expect] and math.type(expect) ~= "integer" then
     return "expect: granted, denied, a status, transient, deliver, filtered or skip was expected"
   end
   local ran, result = pcall(eval.hooks[hook], bench, value)

@@ -60,6 +60,19 @@ describe("tidegate check --json", function()
     assert.matches("^<name> or .- expected", p.message)
   end)
 
+  it("leaves out what is not known", function()
+    local policy = with "":gsub(', version = "try%-1"', "")
+    local _, out = check(policy, { "--json" })
+    assert.is_nil(out:find('"label"', 1, true))
+    assert.is_nil(out:find("null", 1, true))
+  end)
+
+  it("sends no control characters to a terminal", function()
+    local _, _, err = check(with "function P.authenticate() error 'a\27[2Jb\194\155c' end")
+    assert.matches("a\\x1B%[2Jb\\x9Bc", err)
+    assert.is_nil(err:find "[^%C\n]")
+  end)
+
   it("names the column in a filter text, and the file that was required", function()
     local p = only(document(with "P.filters = { f = [[attrs.a ==\n  $x and and]] }").problems)
     assert.same({ 5, 10 }, { p.line, p.column })
@@ -138,6 +151,9 @@ P.queries = {
     local code, _, err = check(POLICY, { config = CONFIG, "--db" })
     assert.equal(69, code)
     assert.matches("conf.lua: error: the database is away, queries were not prepared: .*app%.db", err)
+    local sloppy = POLICY:gsub("return P$", "local unused = 1\n%0")
+    assert.equal(69, (check(sloppy, { config = CONFIG, "--db" })))
+    assert.equal(78, (check(sloppy, { config = CONFIG, "--db", "--strict" }))) -- with it, that is not all
   end)
 
   it("says when there is none", function()
@@ -310,6 +326,56 @@ describe("tidegate check, calling hooks,", function()
     assert.equal(0, (check(policy, { config = ('keys = { main = { secret = "%s" } }'):format(SECRET) })))
   end)
 
+  it("takes keys that are not for the algorithm for one, too", function()
+    local d, code = document(with [[function P.authenticate(req)
+      local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "RS256" } })
+      if not c then return tg.deny(401, err) end
+      return { sub = c.sub }
+    end]], { "--no-luacheck", config = ('keys = { main = { secret = "%s" } }'):format(SECRET) })
+    assert.equal(78, code)
+    local p = only(d.problems)
+    assert.matches("the keys of 'main' are not for RS256", p.message)
+    assert.same({ "error" }, { p.severity, p.hint })
+  end)
+
+  it("says when authenticate kept all of its requests from the other hooks", function()
+    local closed = with [[function P.authenticate(req) return tg.deny(401, "no") end
+      function P.subscribe() return nil .. 1 end]]
+    local d, code = document(closed, { "--no-luacheck" })
+    assert.equal(0, code)
+    assert.same({ { step = "hooks", reason = "subscribe was not reached: authenticate lets none of the made-up "
+      .. 'requests in; give --samples with "who"' } }, d.skipped)
+    d = document(closed .. "\n", { "--no-luacheck", "--samples", "mine", files = { mine = '{"expect": 401}' } })
+    assert.matches("made%-up requests in$", d.skipped[1].reason)
+    for _, open in ipairs { "", "function P.subscribe() return tg.deny(403, 'no') end" } do
+      assert.same({}, document(with(open), { "--no-luacheck" }).skipped)
+    end
+  end)
+
+  it("asks with nonsense, and whatever headers the policy reads", function()
+    local p = warning(with [[function P.authenticate(req)
+      for _, topic in ipairs(req.topics) do
+        if topic:find "%c" then error "control characters" end
+      end
+      return { sub = "x" }
+    end]])
+    assert.matches("a request with nonsense: control characters", p.message)
+    p = warning(with [[function P.authenticate(req)
+      local h = req.headers
+      local all = { h.host, h["Host"], h["content-type"], h["Content-Length"], h["transfer-encoding"], h.connection,
+        h.expect, h["x-forwarded-for"], h["last-event-id"], h.accept }
+      if req.query.room == "1" then error("numbers " .. #all) end
+      return { sub = "x" }
+    end]])
+    assert.matches("a request with numbers: numbers", p.message)
+    local d = document(with [[function P.subscribe(req)
+      return { topics = { req.query.topic and "of/" .. req.query.topic or "x" } }
+    end]], { "--no-luacheck" })
+    for _, found in ipairs(d.problems) do
+      assert.is_nil(found.message:find "as a part of topics", found.message)
+    end
+  end)
+
   it("leaves out what setup does not allow, and all with --no-samples", function()
     local d, code = document(with "function P.setup() error 'needs a database' end", { "--no-luacheck" })
     assert.equal(0, code)
@@ -381,6 +447,12 @@ nonsense
       '^8 .*unknown field "topic"', "^9 .*a JSON object was expected" } do
       assert.matches(pattern, seen[i])
     end
+  end)
+
+  it("tells what was expected where an object goes on on the next line, once", function()
+    local seen = samples '{"bearer": "x"}\n{\n  "bearer": "x",\n  "expect": "granted"\n}'
+    assert.same({ "2 one object on each line, or an array, was expected: this object does not end on its line" }, seen)
+    assert.matches("^1 sample: expect: granted, denied, a status", samples '{"expect": "401"}'[1])
   end)
 
   it("takes a list, too, and refuses a file that is none", function()
