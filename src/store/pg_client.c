@@ -377,7 +377,8 @@ static bool is_bearable(struct pg_client *c)
         c->row_from = consumed;
         c->row_came = false;
     }
-    return consumed - c->row_from <= c->opt.row_bytes;
+    return consumed <= c->row_from || /* row_from may be a little too large */
+           consumed - c->row_from <= c->opt.row_bytes;
 }
 
 static void on_socket(uv_poll_t *h, int status, int events)

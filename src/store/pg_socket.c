@@ -14,8 +14,9 @@ uint64_t pg_socket_consumed(int fd)
     socklen_t n = sizeof info;
     int waiting = 0;
     memset(&info, 0, sizeof info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0 ||
-        ioctl(fd, FIONREAD, &waiting) != 0) {
+    /* In this order: what comes in between makes the result too large by that, never negative. */
+    if (ioctl(fd, FIONREAD, &waiting) != 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0) {
         return 0;
     }
     return (uint64_t)info.tcpi_bytes_received - (uint64_t)waiting;
