@@ -191,6 +191,36 @@ describe("a broker whose PostgreSQL", function()
     w:whole()
   end)
 
+  it("stops answering before the broker has its first connection for publishes: they wait no longer than ever", function()
+    local db = server():database()
+    local first, second = db:session "postgres", db:session "postgres"
+    -- `first` lets the broker's look at the schema pass only when `second` waits behind it, which then holds what
+    -- hands out ids: the broker starts, and its connections get no further.
+    local function once_waiting(n)
+      return ([[DO $$ BEGIN
+        WHILE (SELECT count(*) FROM pg_locks WHERE NOT granted) < %d LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;]]):format(n)
+    end
+    first:run "BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;"
+    first:send(once_waiting(2) .. " COMMIT;")
+    second:send(once_waiting(1) .. " BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;")
+    local b = db:broker { config = { store = { append_timeout_ms = 300 } } }
+    finally(function() server():thaw() end)
+    server():freeze()
+    for i = 1, 3 do -- later ones neither: they are refused at once
+      local r = try_publish(b, "refused", "refused " .. i)
+      assert.equal(503, r.status)
+      assert.matches("nothing was stored", r.body, 1, true)
+    end
+    assert.equal(0, b:metric "tidegate_store_connections_lost_total") -- not because a connection was given up
+    server():thaw()
+    second:answer()
+    second:run "COMMIT;"
+    publish_at_last(b, "after")
+    assert.equal("after", db:sql "SELECT string_agg(data, ',') FROM tidegate.events")
+    first:close()
+    second:close()
+  end)
+
   it("answers late stores what it took, once, and the publisher who asks again is told so", function()
     local db = server():database()
     local b = db:broker { config = { store = { append_timeout_ms = 500 } } }

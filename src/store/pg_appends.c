@@ -149,11 +149,12 @@ static void overdue(struct pg_store *s)
         s->appends.flight = PG_FLIGHT_LATE;
         append_complete_all(&s->appends.queue, &s->appends.flying, UV_ECONNABORTED);
     }
+    s->appends.starting = false; /* on_led() lets them in again */
     fail_waiting(s, UV_ENOTCONN);
     pg_store_settle(s);
 }
 
-/* Of the batch, however often it was sent. */
+/* Of the batch, however often it was sent; of who waits for the first connection. */
 static void on_overdue(uv_timer_t *t)
 {
     overdue(t->data);
@@ -371,7 +372,11 @@ int pg_appends_push(struct pg_store *s, struct event_list *events, store_append_
         return UV_ENOTCONN;
     }
     int rc = append_queue_push(&p->queue, events, cb, ctx, token);
-    if (rc == 0 && p->flight == PG_FLIGHT_NONE) {
+    if (rc == 0 && p->starting) {
+        if (!uv_is_active((const uv_handle_t *)&p->timer)) { /* the first who waits sets the end */
+            REQUIRE(uv_timer_start(&p->timer, on_overdue, s->opt.append_timeout_ms, 0) == 0);
+        }
+    } else if (rc == 0 && p->flight == PG_FLIGHT_NONE) {
         REQUIRE(uv_timer_start(&p->timer, on_kick, 0, 0) == 0);
     }
     return rc;
@@ -412,9 +417,9 @@ static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct 
     }
     p->led = true;
     p->starting = false;
+    (void)uv_timer_stop(&p->timer);
     pg_store_well(s, PG_TROUBLE_APPEND);
     if (p->flight == PG_FLIGHT_DOUBT || p->flight == PG_FLIGHT_RETRY) {
-        (void)uv_timer_stop(&p->timer);
         send_batch(s);
     } else {
         kick(s);
@@ -441,6 +446,8 @@ static void on_lost(void *ctx, const struct err *e)
     if (s->appends.flight == PG_FLIGHT_RETRY) { /* was undone; not for ever */
         s->appends.flight = PG_FLIGHT_DOUBT;
         REQUIRE(uv_timer_start(&s->appends.timer, on_retry, patience(s), 0) == 0);
+    } else if (s->appends.flight == PG_FLIGHT_NONE) {
+        (void)uv_timer_stop(&s->appends.timer);
     }
     s->metrics->store_reconnects++;
     pg_store_trouble(s, PG_TROUBLE_APPEND, e->code, e->text);
