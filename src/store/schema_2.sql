@@ -56,13 +56,13 @@ END $$;
 
 -- tidegate.drain() of a single row, the first behind p_lo; where that fails for what the row holds, for a reason nobody has
 -- thought of, the row is set aside. In one transaction under the lock of the head: it is this row and no other, whatever is
--- committed meanwhile.
+-- committed meanwhile. Where it fails for where the row would go, every row would: the outbox waits.
 CREATE FUNCTION tidegate.drain_row(p_lo bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint)
 RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, seq bigint, topic text, type text, data text, attrs text,
                key text, created timestamptz) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-  row_id bigint; why text;
+  row_id bigint; why text; tab text; con text;
 BEGIN
   n := 0; dup := 0; bad := 0; last := 0; last_outbox := 0;
   PERFORM 1 FROM tidegate.head FOR UPDATE;
@@ -73,7 +73,14 @@ BEGIN
       RETURN QUERY SELECT * FROM tidegate.drain(row_id - 1, 1, p_size, p_max, p_dedup, p_give);
       RETURN;
     EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN -- the whole classes
-      GET STACKED DIAGNOSTICS why = MESSAGE_TEXT;
+      GET STACKED DIAGNOSTICS why = MESSAGE_TEXT, tab = TABLE_NAME, con = CONSTRAINT_NAME;
+      -- the id is taken (by its partition's primary key), or there is no partition for it: no constraint is named then
+      IF EXISTS (SELECT 1 FROM pg_class c LEFT JOIN pg_constraint p ON p.conrelid = c.oid AND p.conname = con AND p.contype = 'p'
+                  WHERE c.relnamespace = 'tidegate'::regnamespace AND c.relname = tab AND tab ~ '^events(_|$)'
+                    AND (p.oid IS NOT NULL OR con = '')) THEN
+        RAISE EXCEPTION 'the outbox waits, for tidegate.head, tidegate.partition and tidegate.events contradict each other: %', why
+          USING ERRCODE = 'object_not_in_prerequisite_state';
+      END IF;
     END;
     WITH d AS (DELETE FROM tidegate.outbox o WHERE o.id = row_id RETURNING *)
     INSERT INTO tidegate.rejected SELECT d.id, d.topic, d.type, d.data, d.attrs, d.key, d.created, why FROM d;
