@@ -151,6 +151,21 @@ describe("tidegate migrate", function()
     assert.equal(before, shape(db))
   end)
 
+  it("leaves a newer schema alone, and works with it, where that says that it may", function()
+    local db = server():database()
+    local known = tonumber(db:sql "SELECT max(version) FROM tidegate.version")
+    db:sql(("INSERT INTO tidegate.version VALUES (4711, DEFAULT, %d)"):format(known + 1))
+    assert_refused(db:migrate())
+    db:sql(("UPDATE tidegate.version SET compatible_from = %d WHERE version = 4711"):format(known))
+    local before = shape(db)
+    local code, out, err = db:migrate()
+    assert.equal(0, code, out .. err)
+    assert.equal(before, shape(db))
+    local c = sse.open(db:broker(), { topic = "t" })
+    db:insert { topic = "t", data = "x" }
+    assert.equal("x", c:next().data)
+  end)
+
   it("says where it could not connect, and why, without the password", function()
     local db = server():database { schema = false }
     local code, out, err = db:migrate { config = { store = {

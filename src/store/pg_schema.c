@@ -194,12 +194,19 @@ static int read_version(struct session *n, const struct place *p, int *version, 
     if (PQntuples(n->res) == 0) {
         return 0; /* CREATE SCHEMA ... AUTHORIZATION, by an administrator */
     }
-    if (run(n, "version", "SELECT coalesce(max(version), 0) FROM tidegate.version", NULL)) {
+    /* as jsonb: version 1 has no such column */
+    if (run(n, "version",
+            "SELECT version, coalesce((to_jsonb(v)->>'compatible_from')::int, version)"
+            " FROM tidegate.version v ORDER BY version DESC LIMIT 1",
+            NULL)) {
         *e = n->error;
         return err_context(e, "reading tidegate.version");
     }
+    if (PQntuples(n->res) == 0) {
+        return 0;
+    }
     *version = pg_cell_int4(n->res, 0, 0);
-    if (*version > PG_SCHEMA_VERSION) {
+    if (pg_cell_int4(n->res, 0, 1) > PG_SCHEMA_VERSION) {
         return err_set(e, UV_ENOTSUP,
                        "the schema tidegate of database \"%s\" was made by a newer Tidegate "
                        "(version %d, this one knows up to %d)",

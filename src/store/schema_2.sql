@@ -1,5 +1,8 @@
--- Version 2. Brokers of version 1 may go on while it is applied, and after it: their statements keep their meaning,
--- which is why tidegate.park() stays.
+-- Version 2. Brokers of version 1 that run may go on while it is applied, and after it: their statements keep their
+-- meaning, which is why tidegate.park() stays. They cannot be started again: version 1 refuses each newer schema.
+
+-- A program may be started on a newer schema than it knows, if it knows this version at least; NULL: it may not.
+ALTER TABLE tidegate.version ADD COLUMN compatible_from int;
 
 -- What a broker was asked to publish: one call per batch. Answers one row (first id, NULL) where each event got the id after
 -- the one before it, else a row for each: a known key gets the first event's id. p_dedup: there are keys, and they count.
