@@ -191,18 +191,21 @@ describe("a broker whose PostgreSQL", function()
     w:whole()
   end)
 
-  it("stops answering before the broker has its first connection for publishes: they wait no longer than ever", function()
+  it("stops answering before the broker has its first connection for publishes, which wait no longer", function()
     local db = server():database()
     local first, second = db:session "postgres", db:session "postgres"
     -- `first` lets the broker's look at the schema pass only when `second` waits behind it, which then holds what
     -- hands out ids: the broker starts, and its connections get no further.
-    local function once_waiting(n)
+    local function once(granted) -- whoever waits for a row holds this lock, whoever waits behind waits for it
       return ([[DO $$ BEGIN
-        WHILE (SELECT count(*) FROM pg_locks WHERE NOT granted) < %d LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;]]):format(n)
+        WHILE NOT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = '%s'
+                             AND l.locktype = 'tuple' AND l.granted = %s) LOOP
+          PERFORM pg_sleep(0.01);
+        END LOOP; END $$;]]):format(db.name, granted)
     end
     first:run "BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;"
-    first:send(once_waiting(2) .. " COMMIT;")
-    second:send(once_waiting(1) .. " BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;")
+    first:send(once(false) .. " COMMIT;")
+    second:send(once(true) .. " BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;")
     local b = db:broker { config = { store = { append_timeout_ms = 300 } } }
     finally(function() server():thaw() end)
     server():freeze()
