@@ -209,7 +209,7 @@ describe("tokens", function()
       write(dir .. "/policy.lua", policy "HS256")
       write(dir .. "/conf.lua", ([[return { policy = { file = "policy.lua" }, store = { path = "store" },
         keys = { main = { %s } } }]]):format(keys))
-      local code, _, err = tidegate.run(tidegate.binary(), { args = { "check", dir .. "/conf.lua" } })
+      local code, _, err = tidegate.run(tidegate.binary(), { args = { "check", dir .. "/conf.lua", "--no-samples" } })
       return code == 0 and "ok" or err
     end
 
