@@ -4,7 +4,6 @@
 #include "broker/broker_state.h"
 #include "broker/refusal.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 enum { CORS_MAX_BYTES = 2048, ACK_MAX_BYTES = 64 };

@@ -15,7 +15,7 @@
  * microseconds. Hence two signals: the first is answered when the thread really runs again, and an
  * innocent call ends soon after.
  *
- * Hooks cannot interrupt C. A call that does not end within `hard_ms` beyond its budget is reported
+ * Hooks cannot interrupt C. A call that does not end within `hard_ms` of that answer is reported
  * (hook, line of the policy, C stack) and the process aborts: better a restart than a broker that
  * answers nobody. Nothing a policy can reach should get there. */
 #ifndef LUA_LUA_WATCHDOG_H

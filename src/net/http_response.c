@@ -4,7 +4,6 @@
 
 #include "base/json_syntax.h"
 
-#include <stdio.h>
 #include <uv.h>
 
 /* X(code, reason phrase): RFC 9110 15, RFC 6585 */
