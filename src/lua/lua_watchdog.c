@@ -19,8 +19,7 @@
 enum {
     LOOK_MS = 5,
     GRACE_MS = 1,        /* CPU time from the thread's answer on, see `asked` */
-    IDLE_LOOKS = 20,     /* without a call: then the next one is waited for */
-    IDLE_WAIT_MS = 1000, /* should its signal be missed */
+    IDLE_WAIT_MS = 1000, /* for the next call, should its signal be missed */
     PLACE_WAIT_MS = 500  /* for the handler to say where the loop thread is */
 };
 
@@ -239,19 +238,18 @@ static void watch(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* the process's signals are the loop's */
-    unsigned idle = 0;
     uv_mutex_lock(&w->mutex);
     while (!w->ending) {
         uint64_t before = s.call;
         look(w, &s);
-        idle = s.call == before && s.call % 2 == 0 ? idle + 1 : 0;
-        /* An idle broker is not to wake the processor 200 times a second. Calls pay for no fence,
-         * so one that begins in this very moment may miss `asleep`: the wait has an end. */
-        atomic_store(&w->asleep, idle >= IDLE_LOOKS);
-        bool asleep = idle >= IDLE_LOOKS && atomic_load(&w->call) == s.call;
-        uint64_t wait_ms = asleep ? IDLE_WAIT_MS : LOOK_MS;
+        bool idle = s.call == before && s.call % 2 == 0;
+        /* Without a call since the last look the next one is waited for: looks cost more than the
+         * few calls of a calm broker. Calls pay for no fence, so one that begins in this very
+         * moment may miss `asleep`: the wait has an end. */
+        atomic_store(&w->asleep, idle);
+        idle = idle && atomic_load(&w->call) == s.call;
+        uint64_t wait_ms = idle ? IDLE_WAIT_MS : LOOK_MS;
         uv_cond_timedwait(&w->wake, &w->mutex, wait_ms * 1000000);
-        idle = asleep ? 0 : idle;
     }
     uv_mutex_unlock(&w->mutex);
 }
