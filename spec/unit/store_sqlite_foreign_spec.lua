@@ -35,6 +35,24 @@ describe("store_sqlite", function()
       assert.equal(e.id, d:head())
     end)
 
+    it("are tailed as soon when they come in the moment of a commit of ours", function()
+      open { poll_ms = 60000, synchronous_full = false }
+      local db = other()
+      local insert = "INSERT INTO events(topic, data) VALUES ('o', ?)"
+      for i = 1, 200 do
+        d:append { ev("own " .. i) }
+        if i % 2 == 0 then -- else while the commit is under way
+          d:settle()
+        end
+        assert(db(insert, "row " .. i))
+        local from = store.now()
+        assert.is_true(d.store:run { tail = 2 * i, ms = 5000 })
+        assert.is_true(store.now() - from < 1000)
+        d:settle()
+      end
+      assert_rising(d.store:tail())
+    end)
+
     it("are tailed in one order with ours, from several writers that dawdle and roll back", function()
       open { synchronous_full = false }
       local writers, expected = {}, 0

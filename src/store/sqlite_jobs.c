@@ -1,18 +1,19 @@
 /* Which job the writer does next, and what its outcome means on the loop thread.
  *
  * Everything that arrives while a job runs is the next one: the slower the disk, the larger the
- * groups. Rows of others are noticed through inotify and a poll; the poll is the truth. The log
- * file changes before the commit in it becomes visible (the fsync lies between), so one look after
- * an inotify event is not enough: the next ones follow after 1, 2, 4 ... ms, up to poll_ms. */
+ * groups. Rows of others are noticed through inotify, looks at the counter of commits, and a poll;
+ * the poll is the truth. The log file changes before the commit in it becomes visible (the fsync
+ * lies between), so one look after an inotify event is not enough: the next ones follow after 1, 2,
+ * 4 ... ms, up to poll_ms. */
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/sqlite_store.h"
 
 #include <stdlib.h>
 
-enum { RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
+enum { LOOK_MS = 1, LOOK_AFTER_OURS_MS = 64, RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
 
-static void schedule_check(struct sqlite_store *s);
+static void on_check_timer(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ outcome */
 
@@ -110,20 +111,32 @@ static void take_retained(struct sqlite_store *s)
     }
 }
 
-/* Looks soon again while others write, later and later when they do not. */
+/* Has somebody else committed? Only while the thread does not run. */
+static bool moved(const struct sqlite_store *s)
+{
+    return sqlite_wal_index_changes(s->writer.counter) != s->writer.changes;
+}
+
+static void look_later(struct sqlite_store *s)
+{
+    if (!s->closing) {
+        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, s->wake_ms, 0) == 0);
+    }
+    s->wake_ms = s->wake_ms * 2 < s->opt.poll_ms ? s->wake_ms * 2 : s->opt.poll_ms;
+}
+
+/* Looks soon again while others write, later and later when they do not. Who began to write in the
+ * moment between our commit and the end of the watch's deafness is found by looks, too. */
 static void plan_check(struct sqlite_store *s)
 {
     const struct sqlite_writer *w = &s->writer;
     s->catching_up = w->rc == 0 && w->more;
-    if (w->kind == SQLITE_JOB_RETAIN || (w->kind == SQLITE_JOB_CHECK && s->stirred)) {
-        s->check_due = s->check_due || s->stirred;
-        s->wake_ms = s->stirred ? 1 : s->wake_ms;
-    } else if (w->others || s->stirred) {
-        s->wake_ms = 2; /* after a commit of ours: the change was most likely our own */
-    } else {
-        s->wake_ms = s->wake_ms * 2 < s->opt.poll_ms ? s->wake_ms * 2 : s->opt.poll_ms;
+    s->check_due = w->rc == 0 && moved(s);
+    unsigned soon = w->others || s->stirred ? LOOK_MS : LOOK_AFTER_OURS_MS;
+    if ((w->kind != SQLITE_JOB_CHECK || soon == LOOK_MS) && soon < s->wake_ms) {
+        s->wake_ms = soon;
     }
-    schedule_check(s);
+    look_later(s);
 }
 
 static void answer_askers(struct list *askers, int rc)
@@ -136,11 +149,10 @@ static void answer_askers(struct list *askers, int rc)
     }
 }
 
-static void on_done(uv_work_t *work, int status)
+static void on_done(void *ctx)
 {
-    struct sqlite_store *s = work->data;
+    struct sqlite_store *s = ctx;
     struct sqlite_writer *w = &s->writer;
-    (void)status; /* the work is never cancelled */
     if (w->kind == SQLITE_JOB_CLOSE) {
         answer_askers(&s->asking, UV_ECANCELED);
         answer_askers(&s->askers, UV_ECANCELED);
@@ -171,15 +183,22 @@ static void on_done(uv_work_t *work, int status)
 
 /* ------------------------------------------------------------------ the next job */
 
-static void on_pool(uv_work_t *work)
+static void on_thread(void *ctx)
 {
-    struct sqlite_store *s = work->data;
+    struct sqlite_store *s = ctx;
     if (s->writer.kind == SQLITE_JOB_CLOSE) { /* the readers first: they would hold up the log */
         for (int i = 0; i < SQLITE_READERS; i++) {
             sqlite_db_close(&s->readers[i].db);
         }
     }
+    bool writes = s->writer.kind == SQLITE_JOB_WRITE || s->writer.kind == SQLITE_JOB_RETAIN;
+    if (writes) {
+        sqlite_watch_deaf(&s->watch, true);
+    }
     sqlite_writer_run(&s->writer);
+    if (writes) {
+        sqlite_watch_deaf(&s->watch, false);
+    }
 }
 
 /* False: nothing to do. */
@@ -254,24 +273,26 @@ void sqlite_jobs_kick(struct sqlite_store *s)
     s->retained_last = kind == SQLITE_JOB_RETAIN;
     s->stirred = false;
     s->busy = true;
-    s->work.data = s;
-    REQUIRE(uv_queue_work(s->loop, &s->work, on_pool, on_done) == 0);
+    sqlite_thread_post(&s->thread);
 }
 
 /* ------------------------------------------------------------------ timers and inotify */
 
-static void on_check_timer(uv_timer_t *timer)
+static void look(struct sqlite_store *s)
 {
-    struct sqlite_store *s = timer->data;
-    s->check_due = true;
-    sqlite_jobs_kick(s);
+    if (s->busy) {
+        s->stirred = true;
+    } else if (s->wake_ms >= s->opt.poll_ms || moved(s)) {
+        s->check_due = true;
+        sqlite_jobs_kick(s);
+    } else {
+        look_later(s);
+    }
 }
 
-static void schedule_check(struct sqlite_store *s)
+static void on_check_timer(uv_timer_t *timer)
 {
-    if (!s->closing) {
-        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, s->wake_ms, 0) == 0);
-    }
+    look(timer->data);
 }
 
 static void on_retain_timer(uv_timer_t *timer)
@@ -293,20 +314,11 @@ void sqlite_jobs_wake(struct sqlite_store *s)
     sqlite_jobs_kick(s);
 }
 
-static void on_change(uv_fs_event_t *watch, const char *file, int events, int status)
+static void on_write(void *ctx)
 {
-    struct sqlite_store *s = watch->data;
-    (void)events;
-    if (status || (file && strcmp(file, "events.db-wal") != 0)) {
-        return; /* an error: the poll goes on */
-    }
-    if (s->busy) {
-        s->stirred = true;
-        return;
-    }
-    s->check_due = true;
-    s->wake_ms = 1;
-    sqlite_jobs_kick(s);
+    struct sqlite_store *s = ctx;
+    s->wake_ms = LOOK_MS;
+    look(s);
 }
 
 static void gathered(void *ctx)
@@ -321,23 +333,29 @@ void sqlite_jobs_append(struct sqlite_store *s)
     }
 }
 
-void sqlite_jobs_start(struct sqlite_store *s)
+int sqlite_jobs_start(struct sqlite_store *s)
 {
+    int rc = sqlite_thread_start(&s->thread, s->loop, on_thread, on_done, s);
+    if (rc) {
+        return rc;
+    }
     REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
     REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
-    REQUIRE(uv_fs_event_init(s->loop, &s->watch) == 0);
     sqlite_gather_init(&s->gather, s->loop, &s->queue.waiting_events, gathered, s);
     s->handles = 4;
-    s->check_timer.data = s->retain_timer.data = s->watch.data = s;
+    s->check_timer.data = s->retain_timer.data = s;
     s->wake_ms = s->opt.poll_ms;
-    schedule_check(s);
+    look_later(s);
     REQUIRE(uv_timer_start(&s->retain_timer, on_retain_timer, RETAIN_TICK_MS, RETAIN_TICK_MS) == 0);
-    int rc = uv_fs_event_start(&s->watch, on_change, s->opt.path, 0);
-    if (rc) {
+    rc = sqlite_watch_start(&s->watch, s->loop, s->opt.path, on_write, s);
+    if (rc == 0) {
+        s->handles++;
+    } else {
         log_warn("store", "cannot watch the directory: rows of other programs are only polled for",
                  LOG_F(log_str("path", s->opt.path), log_str("error", uv_strerror(rc)),
                        log_uint("poll_ms", s->opt.poll_ms)));
     }
+    return 0;
 }
 
 void sqlite_jobs_stop(struct sqlite_store *s)
@@ -345,5 +363,4 @@ void sqlite_jobs_stop(struct sqlite_store *s)
     sqlite_gather_stop(&s->gather);
     (void)uv_timer_stop(&s->check_timer);
     (void)uv_timer_stop(&s->retain_timer);
-    (void)uv_fs_event_stop(&s->watch);
 }

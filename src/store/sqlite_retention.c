@@ -1,5 +1,5 @@
 /* Retention: removes the oldest events by age, count and size, forgets old keys, gives pages back.
- * One bounded step per job, on a pool thread; a step without work takes no lock. */
+ * One bounded step per job, on the writer's thread; a step without work takes no lock. */
 #include "base/clock.h"
 #include "store/sqlite_writer.h"
 

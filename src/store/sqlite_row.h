@@ -1,4 +1,4 @@
-/* A row of `events` -> an event, or the reason why not. Runs on pool threads. */
+/* A row of `events` -> an event, or the reason why not. Runs on the threads of connections. */
 #ifndef STORE_SQLITE_ROW_H
 #define STORE_SQLITE_ROW_H
 

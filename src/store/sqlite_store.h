@@ -1,12 +1,14 @@
 /* The SQLite store as the loop thread sees it; private to store/.
  *
- * While `busy`, the writer belongs to a pool thread; while a reader has a job, so does that reader.
- * Everything else is touched by the loop thread only. */
+ * While `busy`, the writer belongs to its thread; while a reader has a job, it belongs to a thread
+ * of libuv's pool. Everything else is touched by the loop thread only. */
 #ifndef STORE_SQLITE_STORE_H
 #define STORE_SQLITE_STORE_H
 
 #include "store/sqlite_gather.h"
 #include "store/sqlite_reader.h"
+#include "store/sqlite_thread.h"
+#include "store/sqlite_watch.h"
 #include "store/sqlite_writer.h"
 #include "store/store_sqlite.h"
 
@@ -42,7 +44,7 @@ struct sqlite_store {
 
     /* the writer and its queue */
     struct sqlite_writer writer;
-    uv_work_t work;
+    struct sqlite_thread thread;
     bool busy;
     struct append_queue queue;
     struct sqlite_gather gather;
@@ -50,11 +52,11 @@ struct sqlite_store {
     size_t scratch_cap;
 
     /* when to look for rows of others, and when to retain */
-    uv_fs_event_t watch;
+    struct sqlite_watch watch;
     uv_timer_t check_timer, retain_timer;
-    unsigned wake_ms; /* until the next look: doubles up to poll_ms */
+    unsigned wake_ms; /* until the next look, growing up to poll_ms */
     unsigned ticks;   /* of the retention timer since it last ran */
-    bool stirred;     /* the log of the file changed while a job ran */
+    bool stirred;     /* a look was wanted while a job ran */
     bool check_due, catching_up;
     bool woken;         /* others have committed: look at once, not when the timer says so */
     struct list askers; /* sqlite_asker: of the next look */
@@ -75,7 +77,7 @@ struct sqlite_store {
 void sqlite_jobs_wake(struct sqlite_store *s);   /* looks for rows of others as soon as possible */
 void sqlite_jobs_append(struct sqlite_store *s); /* something waits to be committed */
 void sqlite_jobs_kick(struct sqlite_store *s);   /* starts the next writer job, if any is due */
-void sqlite_jobs_start(struct sqlite_store *s);  /* timers and watch */
+int sqlite_jobs_start(struct sqlite_store *s);   /* thread, timers and watch; 0 or UV_E* */
 void sqlite_jobs_stop(struct sqlite_store *s);
 
 /* sqlite_reads.c */

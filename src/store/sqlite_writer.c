@@ -1,4 +1,4 @@
-/* Group commit and tail: what the pool thread does with the writing connection.
+/* Group commit and tail: what the thread does with the writing connection.
  *
  * The order of the tail comes from the write lock: BEGIN IMMEDIATE takes it, then everything others
  * committed is read, then our rows are inserted, so nothing can lie between the two. */
@@ -144,6 +144,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     if (sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "waiting for the write lock");
     }
+    int64_t changes = sqlite_wal_index_changes(w->counter);
     int rc = read_others(w);
     rc = rc ? rc : w->more ? WRITE_LATER : 0;
     size_t mark = w->tail_n;
@@ -166,7 +167,9 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
         w->durable_n = w->tail_n; /* our commit made the log durable up to here, theirs included */
         w->durable_rejects = w->rejects.n;
         w->durable_tailed = last;
+        changes++;
     }
+    w->changes = changes;
     return 0;
 }
 
@@ -244,19 +247,17 @@ static int sync_others(struct sqlite_writer *w)
                          "making rows of another program durable: %s", sqlite3_errstr(rc));
 }
 
-/* The version is read first: a commit in between is seen by the next check. */
+/* Counter and version are read first: a commit in between is seen by the next check. */
 static int check(struct sqlite_writer *w)
 {
-    int64_t version = 0;
+    int64_t changes = sqlite_wal_index_changes(w->counter), version = 0;
     if (sqlite_db_integer(&w->db, SQLITE_data_version, 0, &version) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
     }
-    if (version == w->data_version) {
-        return 0;
-    }
-    int rc = read_others(w);
+    int rc = version == w->data_version ? 0 : read_others(w);
     if (rc == 0 && !w->more) {
         w->data_version = version;
+        w->changes = changes;
     }
     return rc;
 }
@@ -307,6 +308,7 @@ void sqlite_writer_run(struct sqlite_writer *w)
         w->rejects.n = w->durable_rejects;
         w->tailed = w->durable_tailed;
         w->data_version = SQLITE_VERSION_UNKNOWN;
+        w->changes = SQLITE_CHANGES_UNKNOWN;
         w->rc = rc;
     }
 }

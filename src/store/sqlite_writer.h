@@ -1,5 +1,6 @@
-/* The one writing connection: group commit, the tail, retention. Everything in here runs on a pool
- * thread, one job at a time; store_sqlite.c owns the queue and completes on the loop thread. */
+/* The one writing connection: group commit, the tail, retention. Everything in here runs on its
+ * thread (sqlite_thread.h), one job at a time; store_sqlite.c owns the queue and completes on the
+ * loop thread. */
 #ifndef STORE_SQLITE_WRITER_H
 #define STORE_SQLITE_WRITER_H
 
@@ -7,6 +8,7 @@
 #include "broker/store.h"
 #include "store/append_queue.h"
 #include "store/sqlite_row.h"
+#include "store/sqlite_wal_index.h"
 
 #include <uv.h>
 
@@ -56,7 +58,9 @@ struct sqlite_writer {
     unsigned busy_ms;
     uint64_t tailed; /* every row up to here was handed to the tail, or is history */
     int64_t data_version;
-    bool shrunk; /* pages were given back since the last checkpoint of retention */
+    const uint32_t *counter; /* of commits, by anybody: sqlite_wal_index.h */
+    int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
+    bool shrunk;             /* pages were given back since the last checkpoint of retention */
 
     /* the job */
     enum sqlite_job_kind kind;
@@ -77,7 +81,7 @@ struct sqlite_writer {
     struct sqlite_retained retained;
 };
 
-/* Runs the job; on a pool thread. */
+/* Runs the job; on the thread. */
 void sqlite_writer_run(struct sqlite_writer *w);
 /* Forgets the outcome of the last job; the events in it must have been taken care of. */
 void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind);

@@ -193,9 +193,13 @@ static void on_closed(uv_handle_t *handle)
 
 void sqlite_store_finish(struct sqlite_store *s)
 {
+    sqlite_thread_stop(&s->thread);
+    uv_close((uv_handle_t *)&s->thread.done, on_closed);
     uv_close((uv_handle_t *)&s->check_timer, on_closed);
     uv_close((uv_handle_t *)&s->retain_timer, on_closed);
-    uv_close((uv_handle_t *)&s->watch, on_closed);
+    if (sqlite_watch_stop(&s->watch)) {
+        uv_close((uv_handle_t *)&s->watch.poll, on_closed);
+    }
     uv_close((uv_handle_t *)&s->gather.idle, on_closed);
 }
 
@@ -219,6 +223,14 @@ static const struct store_ops sqlite_ops = {.append = store_append,
                                             .health = store_health,
                                             .close = store_close};
 
+static void close_files(struct sqlite_store *s, int readers)
+{
+    while (readers-- > 0) { /* before the writer: they would hold up the log */
+        sqlite_db_close(&s->readers[readers].db);
+    }
+    sqlite_db_close(&s->writer.db);
+}
+
 static int open_files(struct sqlite_store *s, struct err *e)
 {
     struct sqlite_writer *w = &s->writer;
@@ -231,14 +243,15 @@ static int open_files(struct sqlite_store *s, struct err *e)
     s->head = w->tailed = opened.head;
     s->trimmed = opened.trimmed;
     s->leaps = opened.leaps;
+    w->counter = sqlite_wal_index_counter(w->db.db);
+    if (!w->counter) {
+        close_files(s, 0);
+        return err_set(e, UV_EIO, "%s/events.db-shm: cannot be mapped", s->opt.path);
+    }
     for (int i = 0; i < SQLITE_READERS && rc == 0; i++) {
         rc = sqlite_db_open_reader(&s->readers[i].db, s->opt.path, s->opt.busy_timeout_ms, e);
         if (rc) {
-            while (i-- > 0) {
-                sqlite_db_close(&s->readers[i].db);
-            }
-            sqlite_db_close(&w->db);
-            break;
+            close_files(s, i);
         }
     }
     return rc;
@@ -267,12 +280,18 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->writer.key_window_s = opt->key_window_s;
     s->writer.busy_ms = opt->busy_timeout_ms;
     s->writer.data_version = SQLITE_VERSION_UNKNOWN;
+    s->writer.changes = SQLITE_CHANGES_UNKNOWN;
     int rc = open_files(s, e);
     if (rc) {
         store_free(s);
         return rc;
     }
-    sqlite_jobs_start(s);
+    rc = sqlite_jobs_start(s);
+    if (rc) {
+        close_files(s, SQLITE_READERS);
+        store_free(s);
+        return err_set(e, rc, "no thread for the store: %s", uv_strerror(rc));
+    }
     if (!opt->no_retention) {
         sqlite_reads_count(s);
     }
