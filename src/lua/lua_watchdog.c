@@ -323,8 +323,8 @@ static void wake(struct lua_watchdog *w)
 {
     atomic_store(&w->asleep, false);
     uv_mutex_lock(&w->mutex); /* it waits already, or has not looked yet */
-    uv_cond_signal(&w->wake);
     uv_mutex_unlock(&w->mutex);
+    uv_cond_signal(&w->wake); /* not earlier: it would wake up only to wait for the mutex */
 }
 
 void lua_watchdog_enter(struct lua_watchdog *w, lua_State *L, lua_Hook stop,
