@@ -25,6 +25,7 @@ struct conn_write; /* bytes handed to libuv, see conn_write.c */
 
 struct conn {
     union {
+        uv_handle_t any;
         uv_stream_t stream;
         uv_tcp_t tcp;
         uv_pipe_t pipe;

@@ -5,8 +5,10 @@
 #include "net/conn.h"
 #include "net/exchange.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 enum { WRITE_IOV_MAX = 1024 }; /* IOV_MAX of Linux */
 
@@ -72,6 +74,26 @@ static void write_start(struct conn *c, char *bytes, struct frame *frame, size_t
     }
 }
 
+/* What uv_try_write() does when nothing is queued, but through the system calls of sockets:
+ * write(2) visits the file's inode and its watchers on the way, which are cold for each of many
+ * clients. */
+static ssize_t send_now(const struct conn *c, const uv_buf_t *bufs, unsigned count)
+{
+    uv_os_fd_t fd;
+    int rc = uv_fileno(&c->handle.any, &fd);
+    if (rc) {
+        return rc;
+    }
+    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)bufs, /* as <uv/unix.h> allows */
+                       .msg_iovlen = count};
+    ssize_t n;
+    do {
+        n = count == 1 ? send(fd, bufs->base, bufs->len, MSG_NOSIGNAL)
+                       : sendmsg(fd, &m, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? uv_translate_sys_error(errno) : n;
+}
+
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
 {
     uv_buf_t all[WRITE_IOV_MAX];
@@ -89,7 +111,7 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
         count++;
     }
     c->server->metrics->writes++;
-    int n = uv_try_write(&c->handle.stream, from, count);
+    ssize_t n = send_now(c, from, count);
     if (n < 0) {
         if (n != UV_EAGAIN) {
             return n;
