@@ -2,6 +2,7 @@
  * for, one system call each; then those behind get a turn, a bounded number of bytes each, from the
  * event log or from pages of the store. Replay, live delivery and a slow client meet here. */
 #include "base/logging.h"
+#include "base/prefetch.h"
 #include "broker/subscriber_state.h"
 
 #include <inttypes.h>
@@ -72,6 +73,28 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
     return true;
 }
 
+static struct subscriber *at_place(struct list *place)
+{
+    return container_of(place, struct subscriber, place);
+}
+
+/* Each pointer on the way to a connection is one member earlier than what it leads to. */
+static void prefetch_members(struct list *end, struct list *first)
+{
+    if (first == end) {
+        return;
+    }
+    stream_prefetch(at_place(first)->stream);
+    struct list *second = first->next;
+    if (second == end) {
+        return;
+    }
+    prefetch(at_place(second)->stream, sizeof(struct stream));
+    if (second->next != end) {
+        prefetch(at_place(second->next), sizeof(struct subscriber));
+    }
+}
+
 static void deliver_live(struct broker *b, struct audience *a)
 {
     struct segment *g = &b->segment;
@@ -89,12 +112,13 @@ static void deliver_live(struct broker *b, struct audience *a)
         segment_seal(g);
         if (g->bytes || g->failed) {
             list_for_each_safe (it, next, &a->live) {
-                send_segment(container_of(it, struct subscriber, place), g);
+                prefetch_members(&a->live, next);
+                send_segment(at_place(it), g);
             }
         }
     }
     list_for_each_safe (it, next, &a->parked) {
-        struct subscriber *sub = container_of(it, struct subscriber, place);
+        struct subscriber *sub = at_place(it);
         sub->ordinal = ordinal;
         advance(sub, events.v[0]->id - 1, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
@@ -345,7 +369,7 @@ void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
 
 void subscriber_page_ready(struct list *waiter)
 {
-    struct subscriber *sub = container_of(waiter, struct subscriber, place);
+    struct subscriber *sub = at_place(waiter);
     subscriber_set_state(sub, SUB_RUNNABLE);
 }
 

@@ -1,6 +1,7 @@
 #include "net/exchange.h"
 
 #include "base/logging.h"
+#include "base/prefetch.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
@@ -108,6 +109,13 @@ static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned c
     return conn_write_now(c, bufs, count);
 }
 
+static void exchange_prefetch(const struct stream *s)
+{
+    const struct exchange *ex =
+        container_of((struct stream *)(uintptr_t)s, struct exchange, stream);
+    prefetch(ex->conn, sizeof *ex->conn);
+}
+
 static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
 {
     struct conn *c = exchange_of(s)->conn;
@@ -151,6 +159,7 @@ static const struct stream_ops exchange_ops = {
     .queue = exchange_queue,
     .close = exchange_close,
     .next = exchange_next,
+    .prefetch = exchange_prefetch,
 };
 
 struct exchange *exchange_new(struct conn *c, const struct http_request *rq)

@@ -40,6 +40,7 @@ struct stream_ops {
     int (*queue)(struct stream *s, struct frame *f, size_t offset);
     void (*close)(struct stream *s, enum close_reason why);
     struct stream *(*next)(const struct stream *s, bool forward);
+    void (*prefetch)(const struct stream *s);
 };
 
 struct stream {
@@ -74,6 +75,12 @@ static inline int stream_open(struct stream *s, const struct http_response *head
 static inline ssize_t stream_write(struct stream *s, const uv_buf_t *bufs, unsigned count)
 {
     return s->ops->write(s, bufs, count);
+}
+
+/* It is about to be written to: fetches what that takes into the caches. */
+static inline void stream_prefetch(const struct stream *s)
+{
+    s->ops->prefetch(s);
 }
 
 /* Leaves the rest of one frame, from `offset`, to be written when the peer takes it; `writable`
