@@ -29,6 +29,7 @@ P.formats = {
   end,
   by_all = function(ev, params) return params.role .. params.cell end,
   mask = { mask = { secret = "***" } },
+  blow = { mask = { ["list.*"] = ("x"):rep(300) } },
 }
 return P
 ]]
@@ -124,5 +125,24 @@ describe("formats", function()
       local policy = POLICY:gsub("role = params.role, n", ("role = 'A%d', n"):format(n + 1))
       assert.equal(200, broker:reload(policy).status)
     end
+  end)
+
+  -- The sanitizer refuses what is larger, as a machine without memory would.
+  it("that run out of memory end the stream instead of leaving the event out", function()
+    local scarce = tidegate.start { policy = POLICY, env = {
+      ASAN_OPTIONS = "max_allocation_size_mb=2:allocator_may_return_null=1:" .. (os.getenv "ASAN_OPTIONS" or ""),
+    } }
+    local data = {
+      json = ("\1"):rep(600000), -- each becomes \u0001
+      blow = ('{"list":[%s]}'):format(("1,"):rep(9000) .. "1"),
+    }
+    for format, text in pairs(data) do
+      local query = { topic = "**", format = format, role = "a", cell = "a" }
+      local c = sse.open(scarce, { keep_bytes = true, query = query })
+      scarce:publish("t", text)
+      c:wait_end()
+      assert.is_nil(c:bytes():find("skipped", 1, true))
+    end
+    scarce:stop()
   end)
 end)

@@ -448,7 +448,7 @@ static int l_format_keys(lua_State *L)
  * seconds per call */
 static int l_format_key(lua_State *L)
 {
-    static const char *const results[] = {"deliver", "skip", "failed"};
+    static const char *const results[] = {"deliver", "skip", "failed", "no memory"};
     struct bench *b = check(L);
     struct policy_binding binding = check_bound(L, b, 2)->binding;
     struct formatted out = {.key = 0};
@@ -475,7 +475,7 @@ static int l_format_key(lua_State *L)
 /* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed", data, event name */
 static int l_format(lua_State *L)
 {
-    static const char *const results[] = {"deliver", "skip", "failed"};
+    static const char *const results[] = {"deliver", "skip", "failed", "no memory"};
     struct bench *b = check(L);
     struct policy_binding binding = check_bound(L, b, 2)->binding;
     struct formatted out;

@@ -103,7 +103,12 @@ enum { POLICY_FORMAT_KEYS_MAX = 8 };
 /* For the setup of a policy, waiting included. */
 enum { POLICY_SETUP_TIMEOUT_MS = 60000 };
 
-enum format_result { FORMAT_DELIVER, FORMAT_SKIP, FORMAT_FAILED };
+enum format_result {
+    FORMAT_DELIVER,
+    FORMAT_SKIP,
+    FORMAT_FAILED,   /* for this event, always */
+    FORMAT_NO_MEMORY /* the machine's: nothing is decided, the stream is to come back for it */
+};
 
 /* Filled by a format; the buffers are the caller's, initialised with their caps. */
 struct formatted {

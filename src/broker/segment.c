@@ -237,6 +237,10 @@ void segment_add(struct broker *b, struct segment *g, struct event *ev, bool jud
     g->format_data = out.data;
     g->format_event = out.event;
     unsigned before = g->count;
+    if (rc == FORMAT_NO_MEMORY) {
+        g->failed = true;
+        return;
+    }
     if (rc == FORMAT_FAILED) {
         append_failure(b, g, ev);
     } else if (rc == FORMAT_DELIVER) {

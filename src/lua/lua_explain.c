@@ -129,7 +129,7 @@ static enum format_result explain_format(const struct lua_explain *x,
     put_where(a, fn->where);
     if (fn->spec) {
         enum format_result result = lua_format_spec_apply(fn->spec, ev, out, &e);
-        if (result == FORMAT_FAILED) {
+        if (result != FORMAT_DELIVER) {
             put_error(a, NULL, &e);
         }
         return result;
@@ -153,6 +153,7 @@ enum policy_judged lua_explain(const struct lua_explain *x, const struct policy_
     case FORMAT_SKIP:
         return JUDGED_FORMAT_NIL;
     case FORMAT_FAILED:
+    case FORMAT_NO_MEMORY:
         break;
     }
     return JUDGED_FORMAT_ERROR;

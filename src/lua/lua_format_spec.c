@@ -170,8 +170,8 @@ enum format_result lua_format_spec_apply(const struct format_spec *spec, struct 
     if (rc && !spec->edit) {
         err_set(e, rc, "the data is longer than %zu bytes, or memory is short", out->data.max);
     }
-    if (rc == 0) {
+    if (rc == 0) { /* of a type that was checked: only memory can be in the way */
         rc = strbuf_append_str(&out->event, spec->event);
     }
-    return rc ? FORMAT_FAILED : FORMAT_DELIVER;
+    return rc == 0 ? FORMAT_DELIVER : rc == UV_ENOMEM ? FORMAT_NO_MEMORY : FORMAT_FAILED;
 }

@@ -1,8 +1,8 @@
 /* The thread that commits: runs one piece of work at a time and tells the loop when it is done.
  *
  * A thread of its own, not one of libuv's pool: there a commit would wait behind slow reads that
- * have taken all threads. And a change of thread costs more there: who is woken finds a mutex that is
- * still held, and uv_async_t has the loop spin (some 50 us where both share a core) until the
+ * have taken all threads. And a change of thread costs more there: who is woken finds a mutex that
+ * is still held, and uv_async_t has the loop spin (some 50 us where both share a core) until the
  * sending thread has left uv_async_send(), so that the news come through an eventfd here. */
 #ifndef STORE_SQLITE_THREAD_H
 #define STORE_SQLITE_THREAD_H
@@ -14,7 +14,7 @@ struct sqlite_thread {
     uv_thread_t thread;
     uv_sem_t wanted;
     uv_poll_t done;
-    int done_fd; /* eventfd(2) */
+    int done_fd;                /* eventfd(2) */
     void (*work)(void *ctx);    /* on the thread */
     void (*on_done)(void *ctx); /* on the loop, once for each piece */
     void *ctx;                  /* also the data of `done` */

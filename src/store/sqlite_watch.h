@@ -1,7 +1,8 @@
 /* Notices that some program writes to the log of a SQLite file (inotify(7)).
  *
  * Not uv_fs_event_t: what this process writes itself would be reported as well, write by write, and
- * wake the loop several times for each commit of its own. So the watch can be made deaf meanwhile. */
+ * wake the loop several times for each commit of its own. So the watch can be made deaf meanwhile.
+ */
 #ifndef STORE_SQLITE_WATCH_H
 #define STORE_SQLITE_WATCH_H
 
