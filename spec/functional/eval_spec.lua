@@ -2,38 +2,9 @@
 local json = require "dkjson"
 local tidegate = require "support.tidegate"
 local tokens = require "support.tokens"
+local tools = require "support.policy_tools"
 
-local POLICY = [[
-local P = { api = 1 }
-P.filters = { mine = "attrs.owner == $owner" }
-P.formats = { short = function(ev) return { data = ev.data.text, event = "short" } end }
-function P.authenticate(req)
-  if req.bearer == "broken" then error("no such thing") end
-  if req.bearer ~= "secret" then return tg.deny(401, "bring the token") end
-  return { sub = req.cookies.name or "nobody", at = os.time() }
-end
-function P.subscribe(req, who)
-  if req.topics[1] == "db" then
-    local rows, err = db.query("topics_of", who.sub)
-    if not rows then return nil, err end
-    return { topics = { rows[1].topic } }
-  end
-  return { topics = req.topics, filter = "mine", params = { owner = who.sub }, format = "short" }
-end
-function P.publish(pub, who)
-  if who.sub ~= "writer" then return tg.deny(403, "readers do not write") end
-  pub.attrs = { owner = "ann" }
-  return pub
-end
-return P
-]]
-
-local function run(files, words)
-  files["mine.lua"] = files["mine.lua"] or POLICY
-  local b = tidegate.prepare { files = files }
-  tidegate.forget_later(b)
-  return tidegate.run(tidegate.binary(), { args = words, cwd = b.dir })
-end
+local POLICY, run = tools.policy, tools.run
 
 describe("tidegate eval", function()
   local function eval(hook, input, ...)

@@ -1,7 +1,6 @@
 -- `tidegate explain`: what people and scripts get of it. What it tells is in explain_spec.lua.
-local eventually = require "support.eventually"
+local connections = require "support.connections"
 local http = require "support.http"
-local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
 local POLICY = [[
@@ -19,30 +18,7 @@ return P
 ]]
 local NEAR = "policy.lua:8" -- of the filter
 
--- Clients stay until the spec has ended.
-local kept = {}
-local function open(target, options)
-  local c = sse.open(target, options)
-  kept[#kept + 1] = c
-  return c
-end
-
-local function close_all()
-  for _, c in ipairs(kept) do
-    c:close()
-  end
-  kept = {}
-end
-
-local function connection_of(broker, topic)
-  return eventually("the connection is there", function()
-    for _, c in ipairs(http.get(broker.admin, "/connections").json.connections) do
-      if c.topics[1] == topic then
-        return c.id
-      end
-    end
-  end)
-end
+local open, close_all = connections.keeper()
 
 describe("tidegate explain", function()
   after_each(close_all)
@@ -58,7 +34,7 @@ describe("tidegate explain", function()
     local far = broker():publish("geo/1", "{}", { attrs = { cell = "u2ed", level = "3" } })
     local near = broker():publish("geo/1", "{}", { attrs = { cell = "u2yh", level = "3" } })
     c:next()
-    local connection = connection_of(broker(), "geo/*")
+    local connection = connections.of(broker(), "geo/*")
     local code, out, err = run("tidegate.lua", "--conn", connection, "--event", far)
     assert.same({ 1, "" }, { code, err })
     local version = http.get(broker().admin, "/status").json.policy.version:sub(1, 12)
@@ -95,14 +71,14 @@ describe("tidegate explain", function()
   it("does not let events speak to the terminal", function()
     open(broker(), { topic = "evil", query = { filter = "says" } })
     local id = broker():publish("evil", "{}", { attrs = { cell = "\27[2J\u{9b}31m" } })
-    local _, out = run("tidegate.lua", "--conn", connection_of(broker(), "evil"), "--event", id)
+    local _, out = run("tidegate.lua", "--conn", connections.of(broker(), "evil"), "--event", id)
     assert.is_nil(out:find "[\27\x80-\xff]")
     assert.truthy(out:find("it is in ?[2J?31m, you are", 1, true))
   end)
 
   it("tells one failure from another", function()
     open(broker(), { topic = "codes" })
-    local id, connection = broker():publish("codes", "x"), connection_of(broker(), "codes")
+    local id, connection = broker():publish("codes", "x"), connections.of(broker(), "codes")
     broker():write_file("bad.json", "{")
     local function fails(code, pattern, ...)
       local got, out, err = run(...)

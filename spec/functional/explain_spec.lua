@@ -1,7 +1,7 @@
 -- Why a client did, did not or would not get an event: every reason there is, and that asking has no effect.
+local connections = require "support.connections"
 local eventually = require "support.eventually"
 local http = require "support.http"
-local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
 local POLICY = [[
@@ -40,29 +40,7 @@ P.formats = {
 return P
 ]]
 
--- Clients stay until the spec has ended.
-local kept = {}
-local function open(target, options)
-  local c = sse.open(target, options)
-  kept[#kept + 1] = c
-  return c
-end
-
-local function close_all()
-  for _, c in ipairs(kept) do
-    c:close()
-  end
-  kept = {}
-end
-
-local function connection_of(broker, topic)
-  for _, c in ipairs(http.get(broker.admin, "/connections").json.connections) do
-    if c.topics[1] == topic then
-      return c.id
-    end
-  end
-  error("no connection with topic " .. topic)
-end
+local open, close_all = connections.keeper()
 
 local function ask(broker, connection, event)
   local r = http.get(broker.admin, ("/connections/%s/explain?event=%s"):format(connection, event))
@@ -106,10 +84,10 @@ describe("explain", function()
     local id = broker():publish(topic, data or '{"text":"hi","secret":1}', { attrs = attrs })
     local fence = broker():publish(topic, '{"text":"fence"}', { attrs = { cell = "u2yh", level = "2" } })
     eventually("the stream has passed both", function()
-      local doc = ask(broker(), connection_of(broker(), topic), fence)
+      local doc = ask(broker(), connections.of(broker(), topic), fence)
       return doc.place == "passed"
     end)
-    local doc, r = ask(broker(), connection_of(broker(), topic), id)
+    local doc, r = ask(broker(), connections.of(broker(), topic), id)
     assert.equal(200, r.status)
     assert.same({ id, topic, false }, { doc.event.id, doc.event.topic, doc.event.removed })
     assert.same({ "geo-2", 64 }, { doc.policy.label, #doc.policy.version })
@@ -143,7 +121,7 @@ describe("explain", function()
     end
     open(broker(), { topic = topics })
     local id = broker():publish("elsewhere", "x")
-    local doc = ask(broker(), connection_of(broker(), "none/1/**"), id)
+    local doc = ask(broker(), connections.of(broker(), "none/1/**"), id)
     assert.same({ "not-delivered", "topic", nil, "passed" }, verdict(doc))
     assert.equal("elsewhere ~ none/1/**, none/2/**, none/3/**, none/4/**, none/5/**, 2 more: no",
       step(doc, "topic").text)
@@ -199,7 +177,7 @@ describe("explain", function()
     local second = broker():publish(topic, "2")
     local function start(query, last_event_id)
       local c = open(broker(), { topic = { topic, "a" .. topic }, query = query, last_event_id = last_event_id })
-      local id = connection_of(broker(), "a" .. topic)
+      local id = connections.of(broker(), "a" .. topic)
       return c, function(event) return verdict((ask(broker(), id, event))) end
     end
     local c, about = start()
@@ -239,19 +217,19 @@ describe("explain", function()
     c:next()
     local doc
     eventually("it may have no more for now", function()
-      doc = ask(broker(), connection_of(broker(), topic), ids[4])
+      doc = ask(broker(), connections.of(broker(), topic), ids[4])
       return doc.connection.state == "paced"
     end)
     assert.same({ "would-deliver", nil, nil, "ahead" }, verdict(doc))
     assert.matches("events_per_s", step(doc, "place").text)
     assert.is_true(doc.connection.lag > 0)
-    assert.same({ "delivered", nil, nil, "passed" }, verdict((ask(broker(), connection_of(broker(), topic), ids[1]))))
+    assert.same({ "delivered", nil, nil, "passed" }, verdict((ask(broker(), connections.of(broker(), topic), ids[1]))))
   end)
 
   it("judges an event that is not stored", function()
     local topic = topic_name()
     open(broker(), { topic = topic, query = { filter = "near" } })
-    local path = ("/connections/%s/explain"):format(connection_of(broker(), topic))
+    local path = ("/connections/%s/explain"):format(connections.of(broker(), topic))
     local function given(body, headers)
       return http.post(broker().admin, path, body, headers or { ["Content-Type"] = "application/json" })
     end
@@ -272,7 +250,7 @@ describe("explain", function()
   it("has no effect on delivery", function()
     local topic = topic_name()
     local c = open(broker(), { topic = topic, query = { filter = "maybe", format = "short" } })
-    local connection = connection_of(broker(), topic)
+    local connection = connections.of(broker(), topic)
     local bad = http.json.encode { topic = topic, attrs = { bad = true }, data = { text = "x" } }
     local names = { 'tidegate_policy_errors_total{hook="filter"}', 'tidegate_policy_errors_total{hook="format"}',
       "tidegate_policy_quarantined", 'tidegate_policy_overdue_total{hook="filter"}', "tidegate_events_delivered_total",
@@ -303,7 +281,7 @@ describe("explain", function()
   it("says what is wrong with a question", function()
     local topic = topic_name()
     local c = open(broker(), { topic = topic })
-    local connection = connection_of(broker(), topic)
+    local connection = connections.of(broker(), topic)
     local id = broker():publish(topic, "x")
     for _, query in ipairs { "", "?event=", "?event=x", "?event=0", "?event=-1", "?event=9007199254740992", "?events=1",
       "?event=1&event=2", "?event=%zz" } do
@@ -340,7 +318,7 @@ describe("explain", function()
     local topic = topic_name()
     open(broker(), { topic = topic })
     local id = broker():publish(topic, "x")
-    local path = ("/connections/%s/explain?event=%s"):format(connection_of(broker(), topic), id)
+    local path = ("/connections/%s/explain?event=%s"):format(connections.of(broker(), topic), id)
     local all = {}
     for i = 1, 20 do
       all[i] = http.connect(broker().admin)
@@ -380,7 +358,7 @@ describe("explain, of a slow client,", function()
         ids[#ids + 1] = ack.id
       end
     end
-    local connection = connection_of(broker, "lag")
+    local connection = connections.of(broker, "lag")
     local doc = ask(broker, connection, ids[#ids])
     assert.same({ "would-deliver", "ahead", "blocked" }, { doc.outcome, doc.place, doc.connection.state })
     local gap
@@ -423,7 +401,7 @@ return P
     local c = open(broker, { topic = "a" })
     local first = broker:publish("a", "1", { attrs = { n = "1" } })
     c:next()
-    local connection = connection_of(broker, "a")
+    local connection = connections.of(broker, "a")
     local function about(id)
       local doc = ask(broker, connection, id)
       return { doc.outcome, doc.reason, doc.place }
@@ -450,7 +428,7 @@ return P
     local c = open(broker, { topic = "a" })
     local first = broker:publish("a", "1")
     c:next()
-    local connection = connection_of(broker, "a")
+    local connection = connections.of(broker, "a")
     assert.equal(202, http.post(broker.admin, ("/connections/%s/resubscribe"):format(connection)).status)
     local doc
     eventually("it was asked about", function()
@@ -476,7 +454,7 @@ return P
       subscribe = 'return { topics = req.topics, filter = "f", params = { b = ("b"):rep(200) } }' } }
     open(broker, { topic = "a" })
     local id = broker:publish("a", "1", { attrs = { a = ("a"):rep(200) } })
-    local doc = ask(broker, connection_of(broker, "a"), id)
+    local doc = ask(broker, connections.of(broker, "a"), id)
     assert.equal("filtered", doc.reason)
     local lines = step(doc, "filter").lines
     assert.is_true(#lines > 100 and #lines < 450, #lines)
@@ -492,7 +470,7 @@ return P
     end
     local ids = broker:publish_all(batch)
     eventually("it is out of use", function() return broker:metric "tidegate_policy_quarantined" == 1 end)
-    local doc = ask(broker, connection_of(broker, "a"), ids[1].id)
+    local doc = ask(broker, connections.of(broker, "a"), ids[1].id)
     assert.same({ "not-delivered", "filter-error" }, { doc.outcome, doc.reason })
     assert.matches("out of use", step(doc, "filter").text)
     assert.is_nil(step(doc, "filter").why) -- it was not run

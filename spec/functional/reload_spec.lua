@@ -1,23 +1,9 @@
 -- Another policy takes over while streams are open: what they notice, and what they must not.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local policy = require "support.policy_of"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
-
--- A policy of pieces: subscribe and publish as code, filters and formats as a table constructor's content.
-local function policy(parts)
-  return ([[
-local P = { api = 1, version = %q }
-function P.authenticate(req) return { sub = req.query.user or "u" } end
-function P.subscribe(req, who) %s end
-function P.publish(pub) return pub end
-P.filters = { %s }
-P.formats = { %s }
-%s
-return P
-]]):format(parts.version or "v", parts.subscribe or "return { topics = req.topics }", parts.filters or "",
-    parts.formats or "", parts.more or "")
-end
 
 local function version(broker)
   return http.get(broker.admin, "/status").json.policy.version

@@ -1,23 +1,10 @@
 -- A new policy is tried before it takes over, watched afterwards, and taken back where it is worse.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local policy = require "support.policy_of"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
-
-local function policy(parts)
-  return ([[
-local P = { api = 1, version = %q }
-function P.authenticate(req) return { sub = req.query.user or "u" } end
-function P.subscribe(req, who) %s end
-function P.publish(pub) return pub end
-P.filters = { %s }
-P.formats = { %s }
-%s
-return P
-]]):format(parts.version or "v", parts.subscribe or "return { topics = req.topics }", parts.filters or "",
-    parts.formats or "", parts.more or "")
-end
 
 local function status(broker)
   return http.get(broker.admin, "/status").json
