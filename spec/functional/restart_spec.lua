@@ -1,6 +1,7 @@
 -- The rolling restart: workers are replaced one by one, nothing is lost.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local http_server = require "support.http_server"
 local sse = require "support.sse"
 local steady_load = require "support.steady_load"
 local tidegate = require "support.tidegate"
@@ -58,6 +59,24 @@ describe("a rolling restart", function()
     broker:signal "USR2" -- and again
     wait_restart(broker, 2, "done")
     assert.equal("closed", c:wait_end())
+  end)
+
+  it("does not wait for an order to the workers that takes long", function()
+    local asked
+    local server = http_server.start(function() asked = true end) -- never answers
+    finally(function() server:stop() end)
+    local broker = start { config = { http_targets = { app = { url = server.url, timeout_ms = 60000 } } } }
+    broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub("api = 1,",
+      'api = 1, setup = function() assert(http.get("app")) end,')))
+    local order = http.connect(broker.admin)
+    order:send(http.render("POST", "/policy/reload", { ["Content-Length"] = "0" }))
+    eventually("the policy waits in its setup", function() return asked end)
+    broker:write_file("policy.lua", tidegate.OPEN_POLICY)
+    local from = eventually.now()
+    broker:signal "USR2"
+    wait_restart(broker, 1, "done")
+    assert.is_true(eventually.now() - from < 30 * eventually.factor)
+    order:close()
   end)
 
   it("is asked for through the admin listener, one at a time", function()

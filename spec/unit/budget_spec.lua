@@ -212,6 +212,12 @@ describe("budget", function()
       assert.matches("C stack of the call that could not be stopped:\n.*lua_vm_run", text)
     end)
 
+    it("counts from when the thread has answered: nobody is to blame for time that was taken away", function()
+      local ok, _, _, text = child "local spin, _, _, freeze = ... freeze(2000) spin(300) return 1"
+      assert.is_true(ok, text)
+      assert.matches("answer: nil EINTR", text, 1, true)
+    end)
+
     it("leaves a call alone that ends before", function()
       local ok, _, _, text = child "local spin = ... spin(500) return 1"
       assert.is_true(ok, text)
