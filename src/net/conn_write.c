@@ -91,7 +91,12 @@ static ssize_t send_now(const struct conn *c, const uv_buf_t *bufs, unsigned cou
         n = count == 1 ? send(fd, bufs->base, bufs->len, MSG_NOSIGNAL)
                        : sendmsg(fd, &m, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
-    return n < 0 ? uv_translate_sys_error(errno) : n;
+    if (n < 0) { /* ENOBUFS: a Unix socket, when the kernel is short of memory */
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS
+                   ? UV_EAGAIN
+                   : uv_translate_sys_error(errno);
+    }
+    return n;
 }
 
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
