@@ -472,7 +472,8 @@ static int l_format_key(lua_State *L)
     return 3;
 }
 
-/* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed", data, event name */
+/* p:format(binding, event [, most bytes]) -> "deliver" | "skip" | "failed" | "no memory", data,
+ * event name */
 static int l_format(lua_State *L)
 {
     static const char *const results[] = {"deliver", "skip", "failed", "no memory"};

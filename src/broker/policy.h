@@ -106,8 +106,9 @@ enum { POLICY_SETUP_TIMEOUT_MS = 60000 };
 enum format_result {
     FORMAT_DELIVER,
     FORMAT_SKIP,
-    FORMAT_FAILED,   /* for this event, always */
-    FORMAT_NO_MEMORY /* the machine's: nothing is decided, the stream is to come back for it */
+    FORMAT_FAILED,   /* an error of the format, or more than it may use */
+    FORMAT_NO_MEMORY /* rules, and what is built in, short of the machine's memory: nothing is
+                        decided, the stream is to come back for the event; not logged */
 };
 
 /* Filled by a format; the buffers are the caller's, initialised with their caps. */

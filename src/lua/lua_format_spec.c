@@ -170,8 +170,11 @@ enum format_result lua_format_spec_apply(const struct format_spec *spec, struct 
     if (rc && !spec->edit) {
         err_set(e, rc, "the data is longer than %zu bytes, or memory is short", out->data.max);
     }
-    if (rc == 0) { /* of a type that was checked: only memory can be in the way */
+    if (rc == 0) {
         rc = strbuf_append_str(&out->event, spec->event);
+        if (rc) { /* the name was checked */
+            err_set(e, rc, "memory is short");
+        }
     }
     return rc == 0 ? FORMAT_DELIVER : rc == UV_ENOMEM ? FORMAT_NO_MEMORY : FORMAT_FAILED;
 }

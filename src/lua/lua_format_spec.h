@@ -18,7 +18,7 @@ void lua_format_spec_free(struct format_spec *spec); /* NULL is fine */
 /* Reads the table at `idx` (absolute), `what` being its name in messages; raises on what must not
  * be. `spec` is new, and owned by somebody: freed also after a raise. */
 void lua_format_spec_read(lua_State *L, int idx, const char *what, struct format_spec *spec);
-/* FORMAT_DELIVER; FORMAT_NO_MEMORY; or FORMAT_FAILED and why. */
+/* FORMAT_DELIVER; or FORMAT_FAILED or FORMAT_NO_MEMORY, and why. */
 enum format_result lua_format_spec_apply(const struct format_spec *spec, struct event *ev,
                                          struct formatted *out, struct err *e);
 

@@ -254,8 +254,10 @@ static void push_judgement(lua_State *L, const char *result, const struct format
 
 int test_ask_judge(lua_State *L, struct workbench *w)
 {
-    static const char *const names[] = {
-        [FORMAT_DELIVER] = "deliver", [FORMAT_SKIP] = "skip", [FORMAT_FAILED] = "failed"};
+    static const char *const names[] = {[FORMAT_DELIVER] = "deliver",
+                                        [FORMAT_SKIP] = "skip",
+                                        [FORMAT_FAILED] = "failed",
+                                        [FORMAT_NO_MEMORY] = "failed"};
     struct policy *p = workbench_policy(w);
     struct policy_binding binding;
     struct subscription s = {.filter = test_field(L, 2, "filter"),
