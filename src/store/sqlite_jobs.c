@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { LOOK_MS = 1, LOOK_AFTER_OURS_MS = 64, RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
+enum { LOOK_MS = 1, LOOK_AFTER_OURS_MS = 250, RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
 
 static void on_check_timer(uv_timer_t *timer);
 
@@ -117,24 +117,35 @@ static bool moved(const struct sqlite_store *s)
     return sqlite_wal_index_changes(s->writer.counter) != s->writer.changes;
 }
 
+/* How long the counter is trusted yet; 0: the rows are to be looked at. */
+static uint64_t trusted_ms(const struct sqlite_store *s)
+{
+    uint64_t since = uv_now(s->loop) - s->read_ms;
+    return since < s->opt.poll_ms ? s->opt.poll_ms - since : 0;
+}
+
 static void look_later(struct sqlite_store *s)
 {
+    uint64_t most = trusted_ms(s);
+    uint64_t wait = s->wake_ms < most ? s->wake_ms : most;
     if (!s->closing) {
-        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, s->wake_ms, 0) == 0);
+        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, wait, 0) == 0);
     }
     s->wake_ms = s->wake_ms * 2 < s->opt.poll_ms ? s->wake_ms * 2 : s->opt.poll_ms;
 }
 
-/* Looks soon again while others write, later and later when they do not. Who began to write in the
- * moment between our commit and the end of the watch's deafness is found by looks, too. */
+/* Looks soon again while others write, later and later when they do not. Who began to write while
+ * the watch paused is found by looks, too: behind a commit of ours that is a moment, but a step of
+ * retention may have been without one. */
 static void plan_check(struct sqlite_store *s)
 {
     const struct sqlite_writer *w = &s->writer;
     s->catching_up = w->rc == 0 && w->more;
-    s->check_due = w->rc == 0 && moved(s);
-    unsigned soon = w->others || s->stirred ? LOOK_MS : LOOK_AFTER_OURS_MS;
-    if ((w->kind != SQLITE_JOB_CHECK || soon == LOOK_MS) && soon < s->wake_ms) {
-        s->wake_ms = soon;
+    s->check_due = s->check_due || (w->rc == 0 && moved(s));
+    if (w->others || s->stirred || w->kind == SQLITE_JOB_RETAIN) {
+        s->wake_ms = LOOK_MS;
+    } else if (w->kind == SQLITE_JOB_WRITE && s->wake_ms > LOOK_AFTER_OURS_MS) {
+        s->wake_ms = LOOK_AFTER_OURS_MS;
     }
     look_later(s);
 }
@@ -149,6 +160,12 @@ static void answer_askers(struct list *askers, int rc)
     }
 }
 
+/* Jobs that may write. */
+static bool pauses_watch(enum sqlite_job_kind kind)
+{
+    return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN;
+}
+
 static void on_done(void *ctx)
 {
     struct sqlite_store *s = ctx;
@@ -158,6 +175,9 @@ static void on_done(void *ctx)
         answer_askers(&s->askers, UV_ECANCELED);
         sqlite_store_finish(s);
         return;
+    }
+    if (pauses_watch(w->kind)) {
+        sqlite_watch_resume(&s->watch);
     }
     /* Callbacks may append, read and close: `busy` keeps the writer as it is until the end. */
     put_back(s);
@@ -191,33 +211,27 @@ static void on_thread(void *ctx)
             sqlite_db_close(&s->readers[i].db);
         }
     }
-    bool writes = s->writer.kind == SQLITE_JOB_WRITE || s->writer.kind == SQLITE_JOB_RETAIN;
-    if (writes) {
-        sqlite_watch_deaf(&s->watch, true);
-    }
     sqlite_writer_run(&s->writer);
-    if (writes) {
-        sqlite_watch_deaf(&s->watch, false);
-    }
 }
 
 /* False: nothing to do. */
 static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
 {
     bool appends = append_queue_first(&s->queue) != NULL;
+    bool look = s->check_due || s->woken;
     if (s->closing && !appends) {
         *kind = SQLITE_JOB_CLOSE;
         return sqlite_reads_idle(s);
     }
     if (s->catching_up) {
         *kind = SQLITE_JOB_CHECK;
-    } else if (s->retain_due && !s->closing && !(appends && s->retained_last)) {
-        *kind = SQLITE_JOB_RETAIN; /* in turns with publishes when there are both */
+    } else if (s->retain_due && !s->closing && !((appends || look) && s->retained_last)) {
+        *kind = SQLITE_JOB_RETAIN; /* in turns with others when there are several */
     } else if (appends) {
         *kind = SQLITE_JOB_WRITE;
     } else {
         *kind = SQLITE_JOB_CHECK;
-        return s->check_due || s->woken;
+        return look;
     }
     return true;
 }
@@ -268,21 +282,24 @@ void sqlite_jobs_kick(struct sqlite_store *s)
     }
     if (kind != SQLITE_JOB_RETAIN) {
         s->check_due = s->woken = false; /* a write looks for rows of others as well */
+        s->read_ms = uv_now(s->loop);
         list_splice_tail(&s->asking, &s->askers);
     }
     s->retained_last = kind == SQLITE_JOB_RETAIN;
     s->stirred = false;
     s->busy = true;
+    if (pauses_watch(kind)) {
+        sqlite_watch_pause(&s->watch);
+    }
     sqlite_thread_post(&s->thread);
 }
 
 /* ------------------------------------------------------------------ timers and inotify */
 
+/* Nothing runs. */
 static void look(struct sqlite_store *s)
 {
-    if (s->busy) {
-        s->stirred = true;
-    } else if (s->wake_ms >= s->opt.poll_ms || moved(s)) {
+    if (trusted_ms(s) == 0 || moved(s)) {
         s->check_due = true;
         sqlite_jobs_kick(s);
     } else {
@@ -292,7 +309,10 @@ static void look(struct sqlite_store *s)
 
 static void on_check_timer(uv_timer_t *timer)
 {
-    look(timer->data);
+    struct sqlite_store *s = timer->data;
+    if (!s->busy) { /* else plan_check() sets the next one */
+        look(s);
+    }
 }
 
 static void on_retain_timer(uv_timer_t *timer)
@@ -317,8 +337,11 @@ void sqlite_jobs_wake(struct sqlite_store *s)
 static void on_write(void *ctx)
 {
     struct sqlite_store *s = ctx;
+    s->stirred = s->busy;
     s->wake_ms = LOOK_MS;
-    look(s);
+    if (!s->busy) {
+        look(s);
+    }
 }
 
 static void gathered(void *ctx)

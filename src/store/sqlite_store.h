@@ -55,8 +55,9 @@ struct sqlite_store {
     struct sqlite_watch watch;
     uv_timer_t check_timer, retain_timer;
     unsigned wake_ms; /* until the next look, growing up to poll_ms */
+    uint64_t read_ms; /* loop time when rows, not the counter, were last looked at */
     unsigned ticks;   /* of the retention timer since it last ran */
-    bool stirred;     /* a look was wanted while a job ran */
+    bool stirred;     /* others may have written while a job ran */
     bool check_due, catching_up;
     bool woken;         /* others have committed: look at once, not when the timer says so */
     struct list askers; /* sqlite_asker: of the next look */

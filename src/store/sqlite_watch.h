@@ -1,8 +1,7 @@
 /* Notices that some program writes to the log of a SQLite file (inotify(7)).
  *
  * Not uv_fs_event_t: what this process writes itself would be reported as well, write by write, and
- * wake the loop several times for each commit of its own. So the watch can be made deaf meanwhile.
- */
+ * wake the loop several times for each commit of its own. So the watch pauses meanwhile. */
 #ifndef STORE_SQLITE_WATCH_H
 #define STORE_SQLITE_WATCH_H
 
@@ -10,8 +9,7 @@
 #include <uv.h>
 
 struct sqlite_watch {
-    const char *dir; /* borrowed */
-    int fd;          /* -1: there is none */
+    int fd; /* -1: there is none */
     uv_poll_t poll;
     void (*on_write)(void *ctx);
     void *ctx; /* also the data of `poll` */
@@ -21,8 +19,10 @@ struct sqlite_watch {
  * is to be stopped or closed then. */
 int sqlite_watch_start(struct sqlite_watch *w, uv_loop_t *loop, const char *dir,
                        void (*on_write)(void *ctx), void *ctx);
-/* On any thread. What others write while it is deaf is not reported later. */
-void sqlite_watch_deaf(const struct sqlite_watch *w, bool deaf);
+/* From here on nothing is reported. */
+void sqlite_watch_pause(struct sqlite_watch *w);
+/* What was written during the pause is not reported any more. */
+void sqlite_watch_resume(struct sqlite_watch *w);
 /* `poll` is the caller's to close after that, if there was a watch: then true. */
 bool sqlite_watch_stop(struct sqlite_watch *w);
 

@@ -1,7 +1,9 @@
 /* The embedded store: implements broker/store.h. This file is its face: opening, accepting, health,
- * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_writer.c
- * (group commit and tail), sqlite_retention.c, sqlite_reads.c and sqlite_reader.c (pages),
- * sqlite_row.c (row to event), sqlite_schema.c and sqlite_db.c (the file). */
+ * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_gather.c
+ * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
+ * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,
+ * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
+ * sqlite_db.c (the file). */
 #include "store/store_sqlite.h"
 
 #include "base/clock.h"
