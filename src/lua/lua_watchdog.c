@@ -18,6 +18,7 @@
 
 enum {
     LOOK_MS = 5,
+    CALM_MS = 20,        /* between calls: so far apart each is worth a wake-up of its own */
     GRACE_MS = 1,        /* CPU time from the thread's answer on, see `asked` */
     IDLE_WAIT_MS = 1000, /* for the next call, should its signal be missed */
     PLACE_WAIT_MS = 500  /* for the handler to say where the loop thread is */
@@ -238,18 +239,20 @@ static void watch(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* the process's signals are the loop's */
+    bool calm = true;
     uv_mutex_lock(&w->mutex);
     while (!w->ending) {
         uint64_t before = s.call;
         look(w, &s);
-        bool idle = s.call == before && s.call % 2 == 0;
-        /* Without a call since the last look the next one is waited for: looks cost more than the
-         * few calls of a calm broker. Calls pay for no fence, so one that begins in this very
-         * moment may miss `asleep`: the wait has an end. */
+        bool idle = s.call % 2 == 0 && (calm || s.call == before);
+        /* Without a call the next one is waited for: looks cost more than the few calls of a calm
+         * broker. Calls pay for no fence, so one that begins in this very moment may miss `asleep`:
+         * the wait has an end. */
         atomic_store(&w->asleep, idle);
         idle = idle && atomic_load(&w->call) == s.call;
-        uint64_t wait_ms = idle ? IDLE_WAIT_MS : LOOK_MS;
+        uint64_t wait_ms = idle ? IDLE_WAIT_MS : LOOK_MS, from = uv_hrtime();
         uv_cond_timedwait(&w->wake, &w->mutex, wait_ms * 1000000);
+        calm = idle && uv_hrtime() - from >= CALM_MS * UINT64_C(1000000);
     }
     uv_mutex_unlock(&w->mutex);
 }
