@@ -12,6 +12,7 @@ static inline void prefetch(const void *p, size_t bytes)
     for (size_t at = 0; at < bytes; at += LINE) {
         __builtin_prefetch((const char *)p + at);
     }
+    __builtin_prefetch((const char *)p + bytes - 1); /* it may begin in the middle of a line */
 }
 
 #endif

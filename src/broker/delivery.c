@@ -89,7 +89,7 @@ static void prefetch_members(struct list *end, struct list *first)
     if (second == end) {
         return;
     }
-    prefetch(at_place(second)->stream, sizeof(struct stream));
+    prefetch(at_place(second)->stream, 2 * sizeof(struct stream)); /* and what it is part of */
     if (second->next != end) {
         prefetch(at_place(second->next), sizeof(struct subscriber));
     }
