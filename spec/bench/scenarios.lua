@@ -38,7 +38,7 @@ return {
     args = "fan-out --connections 1000",
     figures = { DELIVERIES { { "nchan", 10 }, { "limit-coalesce", 0.6 } }, CPU() } },
   { name = "fan-out-1k-calm", title = "1,000 subscribers at 10 events/s",
-    args = "fan-out --connections 1000 --rate 10 --warmup 0.2",
+    args = "fan-out --connections 1000 --rate 10 --warmup 1 --seconds 10",
     figures = { CPU(CALM), P50(BEFORE_NCHAN), P99(BEFORE_NCHAN) } },
   { name = "fan-out-10k-calm", title = "10,000 subscribers at 1 event/s",
     args = "fan-out --connections 10000 --rate 1 --warmup 0 --seconds 5",
