@@ -46,7 +46,7 @@ bench: bench-build ## Tidegate beside nchan (where installed) and the limit; BEN
 bench-scale: bench-build ## curves of cost against connections, topics, payload ...: build/bench/*.svg
 	@lua5.4 spec/bench/scale.lua $(BENCH)
 
-bench-record: bench-build ## all of it into spec/bench/RESULTS.md and spec/bench/plots: 25 minutes on a quiet machine
+bench-record: bench-build ## all of it into spec/bench/RESULTS.md and spec/bench/plots: 20 minutes on a quiet machine
 	@code=0; to="--record spec/bench/RESULTS.md"; \
 	lua5.4 spec/bench/run.lua $$to $(BENCH) || code=1; \
 	lua5.4 spec/bench/scale.lua --seconds 1 --out spec/bench/plots $$to || code=1; \

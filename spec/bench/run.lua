@@ -15,7 +15,7 @@
 --   --list             names the scenarios
 --
 -- With two cores or more servers run on core 0, the generator on core 1. `make bench-record` is the whole record:
--- this, scale.lua and fifty_thousand.lua, some 25 minutes on a machine that does nothing else.
+-- this, scale.lua and fifty_thousand.lua, some 20 minutes on a machine that does nothing else.
 local json = require "dkjson"
 local uv = require "luv"
 
