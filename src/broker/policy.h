@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uv.h>
 
 /* How much a hook may return for one connection: what the broker then keeps. */
 struct policy_limits {
@@ -110,6 +111,11 @@ enum format_result {
     FORMAT_NO_MEMORY /* rules, and what is built in, short of the machine's memory: nothing is
                         decided, the stream is to come back for the event; not logged */
 };
+/* Of rules, and what is built in, by what became of their bytes (0 or UV_E*). */
+static inline enum format_result format_result_of(int rc)
+{
+    return rc == 0 ? FORMAT_DELIVER : rc == UV_ENOMEM ? FORMAT_NO_MEMORY : FORMAT_FAILED;
+}
 
 /* Filled by a format; the buffers are the caller's, initialised with their caps. */
 struct formatted {

@@ -176,5 +176,5 @@ enum format_result lua_format_spec_apply(const struct format_spec *spec, struct 
             err_set(e, rc, "memory is short");
         }
     }
-    return rc == 0 ? FORMAT_DELIVER : rc == UV_ENOMEM ? FORMAT_NO_MEMORY : FORMAT_FAILED;
+    return format_result_of(rc);
 }

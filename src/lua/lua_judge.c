@@ -143,5 +143,5 @@ enum format_result lua_judge_built_in(int format, const struct event *ev, struct
     struct slice data = event_data(ev);
     int rc = format == POLICY_FORMAT_JSON ? event_json(ev, &out->data)
                                           : strbuf_append(&out->data, data.p, data.n);
-    return rc == 0 ? FORMAT_DELIVER : rc == UV_ENOMEM ? FORMAT_NO_MEMORY : FORMAT_FAILED;
+    return format_result_of(rc);
 }

@@ -20,6 +20,11 @@ static struct exchange *exchange_of(struct stream *s)
     return container_of(s, struct exchange, stream);
 }
 
+static const struct exchange *exchange_of_const(const struct stream *s)
+{
+    return container_of((struct stream *)(uintptr_t)s, struct exchange, stream);
+}
+
 static void exchange_free(struct exchange *ex)
 {
     list_del(&ex->node);
@@ -111,9 +116,8 @@ static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned c
 
 static void exchange_prefetch(const struct stream *s)
 {
-    const struct exchange *ex =
-        container_of((struct stream *)(uintptr_t)s, struct exchange, stream);
-    prefetch(ex->conn, sizeof *ex->conn);
+    const struct conn *c = exchange_of_const(s)->conn;
+    prefetch(c, sizeof *c);
 }
 
 static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
@@ -139,8 +143,7 @@ static void exchange_close(struct stream *s, enum close_reason why)
 
 static struct stream *exchange_next(const struct stream *s, bool forward)
 {
-    const struct exchange *from =
-        container_of((struct stream *)(uintptr_t)s, struct exchange, stream);
+    const struct exchange *from = exchange_of_const(s);
     struct list *it = forward ? from->node.next : from->node.prev;
     while (it != &from->conn->exchanges) {
         struct exchange *ex = container_of(it, struct exchange, node);

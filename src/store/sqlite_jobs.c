@@ -111,8 +111,8 @@ static void take_retained(struct sqlite_store *s)
     }
 }
 
-/* Has somebody else committed? Only while the thread does not run. */
-static bool moved(const struct sqlite_store *s)
+/* Only while the thread does not run. */
+static bool others_committed(const struct sqlite_store *s)
 {
     return sqlite_wal_index_changes(s->writer.counter) != s->writer.changes;
 }
@@ -141,7 +141,7 @@ static void plan_check(struct sqlite_store *s)
 {
     const struct sqlite_writer *w = &s->writer;
     s->catching_up = w->rc == 0 && w->more;
-    s->check_due = s->check_due || (w->rc == 0 && moved(s));
+    s->check_due = s->check_due || (w->rc == 0 && others_committed(s));
     if (w->others || s->stirred || w->kind == SQLITE_JOB_RETAIN) {
         s->wake_ms = LOOK_MS;
     } else if (w->kind == SQLITE_JOB_WRITE && s->wake_ms > LOOK_AFTER_OURS_MS) {
@@ -218,20 +218,20 @@ static void on_thread(void *ctx)
 static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
 {
     bool appends = append_queue_first(&s->queue) != NULL;
-    bool look = s->check_due || s->woken;
+    bool wanted = s->check_due || s->woken;
     if (s->closing && !appends) {
         *kind = SQLITE_JOB_CLOSE;
         return sqlite_reads_idle(s);
     }
     if (s->catching_up) {
         *kind = SQLITE_JOB_CHECK;
-    } else if (s->retain_due && !s->closing && !((appends || look) && s->retained_last)) {
+    } else if (s->retain_due && !s->closing && !((appends || wanted) && s->retained_last)) {
         *kind = SQLITE_JOB_RETAIN; /* in turns with others when there are several */
     } else if (appends) {
         *kind = SQLITE_JOB_WRITE;
     } else {
         *kind = SQLITE_JOB_CHECK;
-        return look;
+        return wanted;
     }
     return true;
 }
@@ -299,7 +299,7 @@ void sqlite_jobs_kick(struct sqlite_store *s)
 /* Nothing runs. */
 static void look(struct sqlite_store *s)
 {
-    if (trusted_ms(s) == 0 || moved(s)) {
+    if (trusted_ms(s) == 0 || others_committed(s)) {
         s->check_due = true;
         sqlite_jobs_kick(s);
     } else {
@@ -337,9 +337,10 @@ void sqlite_jobs_wake(struct sqlite_store *s)
 static void on_write(void *ctx)
 {
     struct sqlite_store *s = ctx;
-    s->stirred = s->busy;
     s->wake_ms = LOOK_MS;
-    if (!s->busy) {
+    if (s->busy) {
+        s->stirred = true;
+    } else {
         look(s);
     }
 }

@@ -21,7 +21,7 @@ struct sqlite_thread {
     bool ending;                /* written before the last post */
 };
 
-/* 0, or a negative UV_E* (no thread to be had); then nothing is left to stop. */
+/* 0, or a negative UV_E* (no thread, or no file, to be had); then nothing is left to stop. */
 int sqlite_thread_start(struct sqlite_thread *t, uv_loop_t *loop, void (*work)(void *ctx),
                         void (*on_done)(void *ctx), void *ctx);
 /* Never again before on_done() was called. */

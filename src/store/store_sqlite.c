@@ -248,7 +248,10 @@ static int open_files(struct sqlite_store *s, struct err *e)
     w->counter = sqlite_wal_index_counter(w->db.db);
     if (!w->counter) {
         close_files(s, 0);
-        return err_set(e, UV_EIO, "%s/events.db-shm: cannot be mapped", s->opt.path);
+        return err_set(e, UV_EIO,
+                       "%s/events.db-shm: cannot be mapped into memory, which SQLite's log needs: "
+                       "the store belongs on a local file system",
+                       s->opt.path);
     }
     for (int i = 0; i < SQLITE_READERS && rc == 0; i++) {
         rc = sqlite_db_open_reader(&s->readers[i].db, s->opt.path, s->opt.busy_timeout_ms, e);
@@ -290,9 +293,11 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     }
     rc = sqlite_jobs_start(s);
     if (rc) {
+        (void)err_set(e, rc, "%s: cannot start the thread that commits: %s", s->opt.path,
+                      uv_strerror(rc));
         close_files(s, SQLITE_READERS);
         store_free(s);
-        return err_set(e, rc, "no thread for the store: %s", uv_strerror(rc));
+        return rc;
     }
     if (!opt->no_retention) {
         sqlite_reads_count(s);
