@@ -13,7 +13,7 @@ static const char *const vm_class = "native.budget";
 struct bench {
     struct lua_watchdog *watchdog;
     struct lua_vm *vm;
-    struct lua_sandbox sandbox;
+    struct lua_host host;
     struct lua_budget budget;
 };
 
@@ -65,11 +65,11 @@ static int l_open(lua_State *L)
     }
     b->vm = lua_vm_new((size_t)native_field_integer(L, 1, "memory_bytes", 32 << 20));
     lua_vm_watch(b->vm, b->watchdog);
-    b->sandbox = (struct lua_sandbox){.dir = "/nonexistent", .unix_ms = clock_of};
-    if (lua_sandbox_open(b->vm, &b->sandbox, &e)) {
+    b->host = (struct lua_host){.dir = "/nonexistent", .unix_ms = clock_of};
+    if (lua_sandbox_open(b->vm, &b->host, &e)) {
         return luaL_error(L, "%s", e.text);
     }
-    b->sandbox.loading = false;
+    b->host.loading = false;
     return 1;
 }
 

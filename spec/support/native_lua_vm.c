@@ -12,7 +12,7 @@ static const char *const vm_class = "native.lua_vm";
 
 struct bench {
     struct lua_vm *vm;
-    struct lua_sandbox sandbox;
+    struct lua_host host;
     char *dir;
     int64_t unix_ms;
 };
@@ -63,9 +63,9 @@ static int l_open(lua_State *L)
         return 2;
     }
     b->dir = realpath(dir, NULL);
-    b->sandbox = (struct lua_sandbox){
+    b->host = (struct lua_host){
         .dir = b->dir ? b->dir : "/nonexistent", .unix_ms = clock_of, .ctx = &b->unix_ms};
-    if (lua_sandbox_open(b->vm, &b->sandbox, &e)) {
+    if (lua_sandbox_open(b->vm, &b->host, &e)) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);
         return 2;
@@ -214,9 +214,9 @@ static int l_mode(lua_State *L)
 {
     struct bench *b = check(L);
     lua_getfield(L, 2, "loading");
-    b->sandbox.loading = lua_toboolean(L, -1);
+    b->host.loading = lua_toboolean(L, -1);
     lua_getfield(L, 2, "pure");
-    b->sandbox.pure = lua_toboolean(L, -1);
+    b->host.pure = lua_toboolean(L, -1);
     b->unix_ms = native_field_integer(L, 2, "unix_ms", b->unix_ms);
     return 0;
 }

@@ -4,8 +4,8 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "lua/lua_flight.h"
+#include "lua/lua_host.h"
 #include "lua/lua_json.h"
-#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 #include "lua/value_cache.h"
 
@@ -282,7 +282,7 @@ static bool is_good(const struct cached_value *v, const struct fetch *own, uint6
 
 static int l_fetch(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     struct fetch own = {.cache = s->cache};
     struct lua_cache *c = own.cache;
     struct cached_value v;

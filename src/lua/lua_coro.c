@@ -4,7 +4,7 @@
 #include "base/logging.h"
 #include "base/slots.h"
 #include "base/xalloc.h"
-#include "lua/lua_sandbox.h"
+#include "lua/lua_host.h"
 #include "net/address_limit.h"
 
 #include <stdio.h>
@@ -195,7 +195,7 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
 /* A trial must have no effects, so hooks that would wait for something end there. */
 static bool is_tried(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     return s && s->tried;
 }
 
@@ -312,7 +312,7 @@ void lua_waits_cancel(struct lua_waits *w, uint64_t token)
 
 static struct lua_coros *coros_of(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     return s ? s->coros : NULL;
 }
 
@@ -325,7 +325,7 @@ struct lua_waits *lua_coro_waits_of(lua_State *L)
 /* The coroutine `L` is, if hooks may wait in it; raises. */
 static struct lua_coro *current(lua_State *L, const char *what)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     struct lua_coro *c = s->coros ? s->coros->running : NULL;
     if (c && c->L == L && lua_isyieldable(L)) {
         return c;

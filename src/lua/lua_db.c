@@ -3,8 +3,8 @@
 #include "base/xalloc.h"
 #include "broker/query_sql.h"
 #include "lua/lua_coro.h"
+#include "lua/lua_host.h"
 #include "lua/lua_readonly.h"
-#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 
 #include <stdlib.h>
@@ -197,7 +197,7 @@ static const struct query *find(lua_State *L, const struct lua_queries *all, con
 static int l_query(lua_State *L)
 {
     uint64_t ticket = lua_coro_begin(L, "db.query");
-    const struct lua_sandbox *host = lua_vm_host(L);
+    const struct lua_host *host = lua_vm_host(L);
     const struct lua_queries *all = host->queries;
     struct query_value args[QUERY_PARAMETERS_MAX];
     const struct query *q = find(L, all, luaL_checkstring(L, 1));

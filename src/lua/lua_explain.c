@@ -27,17 +27,17 @@ static void put_error(struct policy_account *a, const struct lua_vm *vm, const s
  * function keeps of them, a later call may find. */
 static void enter(const struct lua_explain *x, struct param_reads *reads, bool *tried)
 {
-    *tried = x->sandbox->tried;
-    x->sandbox->tried = true;
-    x->sandbox->pure = true;
-    x->sandbox->reads = reads;
+    *tried = x->host->tried;
+    x->host->tried = true;
+    x->host->pure = true;
+    x->host->reads = reads;
 }
 
 static void leave(const struct lua_explain *x, bool tried)
 {
-    x->sandbox->reads = NULL;
-    x->sandbox->pure = false;
-    x->sandbox->tried = tried;
+    x->host->reads = NULL;
+    x->host->pure = false;
+    x->host->tried = tried;
 }
 
 /* ---- filters */

@@ -4,14 +4,14 @@
 
 #include "broker/policy.h"
 #include "lua/lua_budgets.h"
+#include "lua/lua_host.h"
 #include "lua/lua_params.h"
 #include "lua/lua_policy_file.h"
-#include "lua/lua_sandbox.h"
 
 /* What of a policy it takes; all borrowed. */
 struct lua_explain {
     struct lua_vm *vm;
-    struct lua_sandbox *sandbox;
+    struct lua_host *host;
     struct lua_policy_file *file;
     struct lua_params *params;
     struct format_classes *classes;

@@ -4,9 +4,9 @@
 #include "base/xalloc.h"
 #include "lua/lua_box.h"
 #include "lua/lua_coro.h"
+#include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
-#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 #include "net/http_url.h"
 
@@ -370,7 +370,7 @@ static int begin(lua_State *L, uint64_t ticket, struct lua_http_service *s,
 static int ask(lua_State *L, bool post, const char *what, const char *const *keys)
 {
     uint64_t ticket = lua_coro_begin(L, what);
-    const struct lua_sandbox *host = lua_vm_host(L);
+    const struct lua_host *host = lua_vm_host(L);
     struct lua_http_target *target = find(L, what, host->http, luaL_checkstring(L, 1));
     if (!target) {
         return 0; /* not reached: find() raises */

@@ -3,8 +3,8 @@
 #include "auth/keyring.h"
 #include "lua/lua_box.h"
 #include "lua/lua_coro.h"
+#include "lua/lua_host.h"
 #include "lua/lua_json.h"
-#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 
 #include <lauxlib.h>
@@ -14,9 +14,9 @@
 /* Index of the options; what is read out of them stays alive in them. */
 enum { TOKEN = 1, OPTIONS = 2 };
 
-static const struct lua_sandbox *sandbox_of(lua_State *L)
+static const struct lua_host *sandbox_of(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     if (s->loading) {
         luaL_error(L, "tg.jwt is not available while the policy is being loaded");
     }
@@ -194,7 +194,7 @@ int lua_jwt(lua_State *L)
     struct jwt_options o;
     const char *why;
     struct slice token = {0};
-    const struct lua_sandbox *s = sandbox_of(L);
+    const struct lua_host *s = sandbox_of(L);
     lua_settop(L, OPTIONS);
     struct keyset *set = read_options(L, s->keyring, &o);
     if (lua_isnil(L, TOKEN)) {

@@ -1,8 +1,8 @@
 #include "lua/lua_log.h"
 
 #include "base/logging.h"
+#include "lua/lua_host.h"
 #include "lua/lua_readonly.h"
-#include "lua/lua_sandbox.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -71,7 +71,7 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
 /* On trial nothing of what the policy does is to be seen. */
 static bool is_tried(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     return s && s->tried;
 }
 

@@ -9,6 +9,7 @@
 #include "lua/lua_question.h"
 #include "lua/lua_reload.h"
 #include "lua/lua_sandbox.h"
+#include "lua/lua_sources.h"
 #include "lua/policy_log.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ struct lua_policy {
     struct broker_metrics *broker_metrics; /* borrowed */
     struct broker_metrics muted;           /* what one that is not in force yet counts */
     struct lua_vm *vm;
-    struct lua_sandbox sandbox;
+    struct lua_host host;
     struct lua_policy_file file;
     struct lua_params params;
     struct format_classes *classes; /* owned */
@@ -55,7 +56,7 @@ static int64_t unix_ms(void *ctx)
 
 static void log_failure(struct lua_policy *p, const struct policy_failure *f)
 {
-    if (!p->sandbox.tried) {
+    if (!p->host.tried) {
         policy_log_write(&p->log, f);
     }
 }
@@ -283,7 +284,7 @@ static bool out_of_use(struct lua_policy *p, const struct lua_function *fn)
 static void note_health(struct lua_policy *p, struct lua_function *fn, enum policy_hook hook,
                         int rc, uint64_t event)
 {
-    if (!p->sandbox.tried && lua_health_note(&fn->health, rc, event)) {
+    if (!p->host.tried && lua_health_note(&fn->health, rc, event)) {
         p->quarantined++;
         policy_log_quarantine(&p->log, hook, fn);
     }
@@ -311,15 +312,15 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     struct judge j = {
         p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FILTER],
         NULL};
-    p->sandbox.pure = true;
-    p->sandbox.reads = format_classes_filter_reads(p->classes);
+    p->host.pure = true;
+    p->host.reads = format_classes_filter_reads(p->classes);
     int rc = lua_judge_filter(&j, &deliver, &e);
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
     }
     note_health(p, fn, POLICY_HOOK_FILTER, rc, ev->id);
-    p->sandbox.reads = NULL;
-    p->sandbox.pure = false;
+    p->host.reads = NULL;
+    p->host.pure = false;
     update_figures(p);
     return deliver;
 }
@@ -370,15 +371,15 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
         p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FORMAT],
         NULL};
     struct param_reads reads = {.all = false};
-    p->sandbox.pure = true;
-    p->sandbox.reads = &reads;
+    p->host.pure = true;
+    p->host.reads = &reads;
     int rc = lua_judge_format(&j, out, &result, &e);
     if (rc) {
         report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
     }
     note_health(p, fn, POLICY_HOOK_FORMAT, rc, ev->id);
-    p->sandbox.reads = NULL;
-    p->sandbox.pure = false;
+    p->host.reads = NULL;
+    p->host.pure = false;
     if (rc == 0 || rc == UV_EINVAL) { /* not stopped, nor out of memory: that is no one else's */
         out->key = format_classes_key(p->classes, (size_t)b->format,
                                       lua_params_text(&p->params, b->params),
@@ -393,8 +394,7 @@ static enum policy_judged ask_explain(struct policy *base, const struct policy_b
                                       struct policy_account *filter, struct policy_account *format)
 {
     struct lua_policy *p = of(base);
-    const struct lua_explain x = {p->vm,      &p->sandbox, &p->file,
-                                  &p->params, p->classes,  &p->budgets};
+    const struct lua_explain x = {p->vm, &p->host, &p->file, &p->params, p->classes, &p->budgets};
     enum policy_judged judged = lua_explain(&x, b, ev, out, filter, format);
     update_figures(p);
     return judged;
@@ -435,11 +435,11 @@ static int ask_reloaded(struct policy *base, const char *previous, enum reload_m
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
 {
     struct lua_policy *p = of(base);
-    p->untried = p->sandbox.tried ? p->untried : p->n;
+    p->untried = p->host.tried ? p->untried : p->n;
     p->n = p->untried;
     p->live = stage == POLICY_LIVE;
     p->metrics = stage == POLICY_TRIED ? &p->muted : p->broker_metrics;
-    p->sandbox.tried = stage == POLICY_TRIED;
+    p->host.tried = stage == POLICY_TRIED;
     update_figures(p);
 }
 
@@ -512,20 +512,20 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
     }
     lua_vm_watch(p->vm, p->opt.watchdog);
     p->coros = lua_coros_new(p->opt.waits, p->vm);
-    p->sandbox = (struct lua_sandbox){.dir = p->dir,
-                                      .unix_ms = unix_ms,
-                                      .ctx = p->loop,
-                                      .sources = sources,
-                                      .credential_params = p->opt.credential_params,
-                                      .credential_param_count = p->opt.credential_param_count,
-                                      .keyring = p->opt.keyring,
-                                      .coros = p->coros,
-                                      .cache = p->opt.cache,
-                                      .queries = &p->file.queries,
-                                      .http = p->opt.http,
-                                      .extend = p->opt.extend,
-                                      .extend_ctx = p->opt.extend_ctx};
-    int rc = lua_sandbox_open(p->vm, &p->sandbox, e);
+    p->host = (struct lua_host){.dir = p->dir,
+                                .unix_ms = unix_ms,
+                                .ctx = p->loop,
+                                .sources = sources,
+                                .credential_params = p->opt.credential_params,
+                                .credential_param_count = p->opt.credential_param_count,
+                                .keyring = p->opt.keyring,
+                                .coros = p->coros,
+                                .cache = p->opt.cache,
+                                .queries = &p->file.queries,
+                                .http = p->opt.http,
+                                .extend = p->opt.extend,
+                                .extend_ctx = p->opt.extend_ctx};
+    int rc = lua_sandbox_open(p->vm, &p->host, e);
     if (rc == 0) {
         rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, &p->budgets.load,
                                   e);
@@ -534,8 +534,8 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
         p->classes = format_classes_new(p->file.formats.n);
         rc = lua_params_open(&p->params, p->vm, e);
     }
-    p->sandbox.loading = false;
-    p->sandbox.sources = NULL;
+    p->host.loading = false;
+    p->host.sources = NULL;
     p->questions = questions_of(p);
     if (rc == 0 && lua_sources_finish(sources)) {
         rc = err_set(e, UV_ENOSYS, "policy %s: libcrypto cannot hash it", p->opt.file);

@@ -150,13 +150,12 @@ static int globals_body(lua_State *L)
 json_t *lua_policy_globals(struct err *e)
 {
     enum { MEMORY_BYTES = 16 * 1024 * 1024 };
-    struct lua_sandbox sandbox = {.dir = "/"};
+    struct lua_host host = {.dir = "/"};
     struct lua_vm *vm = lua_vm_new(MEMORY_BYTES);
     json_t *out = json_array();
     if (!vm || !out) {
         (void)err_set(e, UV_ENOMEM, "no memory for a Lua state");
-    } else if (lua_sandbox_open(vm, &sandbox, e) == 0 &&
-               lua_vm_call(vm, globals_body, out, e) == 0) {
+    } else if (lua_sandbox_open(vm, &host, e) == 0 && lua_vm_call(vm, globals_body, out, e) == 0) {
         lua_vm_free(vm);
         return out;
     }

@@ -1,7 +1,7 @@
 #include "lua/lua_readonly.h"
 
 #include "lua/format_classes.h"
-#include "lua/lua_sandbox.h"
+#include "lua/lua_host.h"
 #include "lua/lua_vm.h"
 
 #include <lauxlib.h>
@@ -152,7 +152,7 @@ void lua_readonly_wrap_deep(lua_State *L, const char *what)
 /* upvalue: the real table */
 static int recorded_index(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     struct slice name = {NULL, 0};
     lua_settop(L, 2);
     name.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &name.n) : NULL;
@@ -180,7 +180,7 @@ void lua_readonly_wrap_recorded(lua_State *L, const char *what)
 static void note_all(lua_State *L)
 {
     if (lua_rawgetp(L, -1, &recorded_key) != LUA_TNIL) {
-        const struct lua_sandbox *s = lua_vm_host(L);
+        const struct lua_host *s = lua_vm_host(L);
         if (s && s->reads) {
             s->reads->all = true;
         }

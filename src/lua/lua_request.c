@@ -1,7 +1,7 @@
 #include "lua/lua_request.h"
 
 #include "base/decimal.h"
-#include "lua/lua_sandbox.h"
+#include "lua/lua_host.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
@@ -80,7 +80,7 @@ static void set_first(lua_State *L, struct slice name, struct slice value)
     }
 }
 
-static bool is_credential(const struct lua_sandbox *s, struct slice name)
+static bool is_credential(const struct lua_host *s, struct slice name)
 {
     for (size_t i = 0; i < s->credential_param_count; i++) {
         if (slice_is(name, s->credential_params[i])) {
@@ -92,7 +92,7 @@ static bool is_credential(const struct lua_sandbox *s, struct slice name)
 
 static void push_query(lua_State *L, const struct http_query *q, bool credentials)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     lua_createtable(L, 0, (int)q->count);
     for (size_t i = 0; i < q->count; i++) {
         if (credentials || !is_credential(s, q->params[i].name)) {
@@ -220,7 +220,7 @@ static void remove_field(lua_State *L, int table, const char *name)
 
 void lua_request_strip(lua_State *L, int idx)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     luaL_checkstack(L, 5, NULL);
     remove_field(L, idx, "headers");
     remove_field(L, idx, "cookies");

@@ -8,6 +8,7 @@
 #include "lua/lua_pcall.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_request.h"
+#include "lua/lua_sources.h"
 #include "lua/lua_string.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ static const char modules_key; /* its address: what `require` has loaded, in the
 
 static void note_source(lua_State *L, const char *path, const struct stat *st)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     if (s->sources && lua_sources_add(s->sources, path, st)) {
         luaL_error(L, "more than %d files", LUA_SOURCES_MAX);
     }
@@ -66,7 +67,7 @@ void lua_sandbox_load(lua_State *L, const char *path, const char *chunk)
     struct lua_box *box = lua_box_push(L, LUA_FILE_MAX_BYTES + 4096); /* stack: box */
     int at = lua_gettop(L);
     read_file(L, box, path, chunk);
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     if (s->sources && lua_sources_hash(s->sources, chunk, strbuf_slice(&box->text))) {
         luaL_error(L, "%s: libcrypto cannot hash it", chunk);
     }
@@ -98,7 +99,7 @@ static bool module_name_ok(const char *name)
 /* Where the module's file really is; raises unless that is below the policy's directory. */
 static void resolve_module(lua_State *L, const char *name, char path[PATH_MAX])
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     char asked[PATH_MAX];
     size_t dir = strlen(s->dir);
     int n = snprintf(asked, sizeof asked, "%s/%s.lua", s->dir, name);
@@ -162,21 +163,21 @@ static int host_require(lua_State *L)
 
 static int host_loading(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     lua_pushboolean(L, s->loading);
     return 1;
 }
 
 static int host_pure(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     lua_pushboolean(L, s->pure);
     return 1;
 }
 
 static int host_now(lua_State *L)
 {
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     lua_pushinteger(L, s->unix_ms(s->ctx) / 1000);
     return 1;
 }
@@ -239,7 +240,7 @@ static void push_host(lua_State *L)
     luaL_newlib(L, functions); /* stack: host */
     lua_newtable(L);
     lua_api_open(L); /* stack: host, env */
-    const struct lua_sandbox *s = lua_vm_host(L);
+    const struct lua_host *s = lua_vm_host(L);
     if (s->extend) {
         s->extend(L, s->extend_ctx);
     }
@@ -292,10 +293,10 @@ static int open_body(lua_State *L)
     return 0;
 }
 
-int lua_sandbox_open(struct lua_vm *vm, struct lua_sandbox *sandbox, struct err *e)
+int lua_sandbox_open(struct lua_vm *vm, struct lua_host *host, struct err *e)
 {
-    lua_vm_set_host(vm, sandbox);
-    sandbox->loading = true;
+    lua_vm_set_host(vm, host);
+    host->loading = true;
     int rc = lua_vm_call(vm, open_body, NULL, e);
     return rc ? err_context(e, "the policy's environment cannot be made") : 0;
 }

@@ -1,9 +1,9 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
 #include "base/xalloc.h"
 #include "broker/topic.h"
+#include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
-#include "lua/lua_sandbox.h"
 #include "lua/lua_shape.h"
 #include "lua/lua_verdict.h"
 
@@ -190,8 +190,8 @@ static void read_limits(lua_State *L, int t, struct subscription *s)
 /* A time that has passed would be asked about again and again. */
 static void read_expires(lua_State *L, int t, struct subscription *s)
 {
-    const struct lua_sandbox *sandbox = lua_vm_host(L);
-    lua_Integer now_s = sandbox->unix_ms(sandbox->ctx) / 1000;
+    const struct lua_host *host = lua_vm_host(L);
+    lua_Integer now_s = host->unix_ms(host->ctx) / 1000;
     if (lua_shape_field(L, t, "expires") != LUA_TNIL) {
         s->expires_ms = 1000 * lua_shape_integer(L, -1, "expires (Unix seconds, in the future)",
                                                  now_s + 1, LUA_VERDICT_EXPIRES_MAX_S);

@@ -1,0 +1,42 @@
+/* What the code behind a Lua state shares: each function that scripts may call finds its services
+ * here, by lua_vm_host(). Knows none of them; lua_sandbox.c puts the parts together. */
+#ifndef LUA_LUA_HOST_H
+#define LUA_LUA_HOST_H
+
+#include "lua/lua_vm.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lua_cache;
+struct keyring;
+struct lua_coros;
+struct lua_http_service;
+struct lua_queries;
+struct lua_sources;
+struct param_reads;
+
+/* The owner of the vm owns it; it lives as long as the vm. */
+struct lua_host {
+    const char *dir;               /* absolute, resolved: where `require` looks */
+    int64_t (*unix_ms)(void *ctx); /* the broker's clock */
+    void *ctx;
+    struct keyring *keyring;           /* borrowed; NULL: there are no keys */
+    struct lua_coros *coros;           /* borrowed; NULL: nothing can wait */
+    struct lua_cache *cache;           /* borrowed; not NULL where something can */
+    const struct lua_queries *queries; /* borrowed; NULL: the policy has none */
+    struct lua_http_service *http;     /* borrowed; NULL: no targets */
+    /* Sets further names in the environment, the table on top of the stack; NULL: none. */
+    void (*extend)(lua_State *L, void *ctx);
+    void *extend_ctx;
+    struct lua_sources *sources;    /* gets every file that is loaded; may be NULL */
+    char *const *credential_params; /* query parameters that no hook but authenticate sees */
+    size_t credential_param_count;
+    bool loading;              /* globals may be set, `require` works */
+    bool tried;                /* not in force (yet): what it logs is of no interest */
+    bool pure;                 /* a filter or format runs: no clock, no random numbers */
+    struct param_reads *reads; /* while a format runs: what it has read of its params. Borrowed */
+};
+
+#endif
