@@ -3,12 +3,14 @@
 #define ADMIN_ADMIN_JSON_H
 
 #include "admin/admin.h"
+#include "admin/backend_call.h"
 #include "base/strbuf.h"
 
 enum {
     ADMIN_CONNECTIONS_DEFAULT = 1000,
     ADMIN_CONNECTIONS_MAX = 10000,
-    ADMIN_JSON_MAX_BYTES = 16 * 1024 * 1024,
+    ADMIN_JSON_MAX_BYTES =
+        BACKEND_CALL_BODY_MAX_BYTES, /* the admin process must be able to read it */
 };
 
 /* Appends the document of /status. 0, UV_ENOBUFS or UV_ENOMEM. */

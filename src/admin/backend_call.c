@@ -1,6 +1,5 @@
 #include "admin/backend_call.h"
 
-#include "admin/admin_json.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
 
@@ -132,7 +131,7 @@ void backend_call(struct loop *loop, const struct address *where, const struct b
     c->worker = worker;
     c->cb = cb;
     c->ctx = ctx;
-    strbuf_init(&c->answer, ADMIN_JSON_MAX_BYTES + 4096);
+    strbuf_init(&c->answer, BACKEND_CALL_ANSWER_MAX_BYTES);
     deadline_init(&c->deadline);
     list_init(&c->node);
     if (rq->open) {

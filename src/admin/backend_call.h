@@ -7,7 +7,11 @@
 #include "net/address.h"
 #include "net/loop.h"
 
-enum { BACKEND_CALL_TIMEOUT_MS = 3000 }; /* for what is answered at once */
+enum {
+    BACKEND_CALL_TIMEOUT_MS = 3000,                          /* for what is answered at once */
+    BACKEND_CALL_BODY_MAX_BYTES = 16 * 1024 * 1024,          /* of an answer */
+    BACKEND_CALL_ANSWER_MAX_BYTES = 4096 + 16 * 1024 * 1024, /* the same with its head */
+};
 
 /* `status` 0: no usable answer came; `body` is borrowed for the call. Always called, once, later.
  */

@@ -1,5 +1,5 @@
 /* Addresses of listeners, peers and trusted proxies. Configuration hands in the texts, the
- * listener and the exchange ask who a peer is. */
+ * listener asks who a peer is. */
 #include "net/address.h"
 
 #include "base/decimal.h"
@@ -15,7 +15,7 @@ static bool is_ipv4(const struct peer_address *a)
     return memcmp(a->ip, mapped_prefix, sizeof mapped_prefix) == 0;
 }
 
-static bool is_unix(const struct peer_address *a)
+bool peer_address_is_unix(const struct peer_address *a)
 {
     static const struct peer_address none;
     return memcmp(a, &none, sizeof none) == 0;
@@ -174,7 +174,7 @@ void peer_address_text(const struct peer_address *a, char *out)
 {
     if (is_ipv4(a)) {
         ipv4_text(a->ip + 12, out); /* for each request: uv_inet_ntop() prints it with snprintf() */
-    } else if (is_unix(a) || uv_inet_ntop(AF_INET6, a->ip, out, ADDRESS_TEXT_MAX)) {
+    } else if (peer_address_is_unix(a) || uv_inet_ntop(AF_INET6, a->ip, out, ADDRESS_TEXT_MAX)) {
         memcpy(out, "unix", 5);
     }
 }
@@ -197,7 +197,7 @@ static bool parse_ip(struct slice text, struct peer_address *out)
 bool peer_address_parse(struct slice text, struct peer_address *out)
 {
     struct peer_address a = {.ip = {0}};
-    if (!slice_is(text, "unix") && (!parse_ip(text, &a) || is_unix(&a))) {
+    if (!slice_is(text, "unix") && (!parse_ip(text, &a) || peer_address_is_unix(&a))) {
         return false;
     }
     *out = a;
@@ -243,15 +243,15 @@ int network_parse(const char *text, struct network *out, struct err *e)
         return err_set(e, UV_EINVAL,
                        "\"%s\": bits behind the prefix are set; the network is %s/%u, the single "
                        "address has /%u",
-                       text, is_unix(&whole.base) ? "::" : base, bits, most);
+                       text, peer_address_is_unix(&whole.base) ? "::" : base, bits, most);
     }
     return 0;
 }
 
 bool network_contains(const struct network *n, const struct peer_address *a)
 {
-    if (n->is_unix || is_unix(a)) {
-        return n->is_unix && is_unix(a);
+    if (n->is_unix || peer_address_is_unix(a)) {
+        return n->is_unix && peer_address_is_unix(a);
     }
     if (is_ipv4(a) && n->bits < 96) {
         return false;
@@ -262,94 +262,4 @@ bool network_contains(const struct network *n, const struct peer_address *a)
         }
     }
     return true;
-}
-
-static bool is_trusted(const struct peer_address *a, const struct network *trusted, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (network_contains(&trusted[i], a)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool parse_port(struct slice s)
-{
-    unsigned port;
-    return parse_number(s, UINT16_MAX, &port);
-}
-
-/* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443", "unix:" */
-static bool parse_hop(struct slice s, struct peer_address *out)
-{
-    if (slice_is(s, "unix:")) {
-        s.n--;
-        return peer_address_parse(s, out);
-    }
-    if (s.n && s.p[0] == '[') {
-        const char *end = memchr(s.p, ']', s.n);
-        if (!end) {
-            return false;
-        }
-        size_t n = (size_t)(end - s.p) + 1;
-        struct slice behind = slice_of(s.p + n, s.n - n);
-        bool good = behind.n == 0 ||
-                    (behind.p[0] == ':' && parse_port(slice_of(behind.p + 1, behind.n - 1)));
-        struct slice inner = slice_of(s.p + 1, n - 2);
-        return good && memchr(inner.p, ':', inner.n) && peer_address_parse(inner, out);
-    }
-    const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
-    size_t host = colon ? (size_t)(colon - s.p) : s.n;
-    if (colon && !memchr(colon + 1, ':', s.n - host - 1)) { /* one colon: a port */
-        return parse_port(slice_of(colon + 1, s.n - host - 1)) && memchr(s.p, '.', host) &&
-               peer_address_parse(slice_of(s.p, host), out);
-    }
-    return peer_address_parse(s, out);
-}
-
-/* Cuts the last element off a comma-separated list. */
-static struct slice last_element(struct slice *list)
-{
-    size_t end = list->n, start;
-    const char *comma = end ? memrchr(list->p, ',', end) : NULL;
-    start = comma ? (size_t)(comma - list->p) + 1 : 0;
-    list->n = comma ? start - 1 : 0;
-    while (start < end && (list->p[start] == ' ' || list->p[start] == '\t')) {
-        start++;
-    }
-    while (end > start && (list->p[end - 1] == ' ' || list->p[end - 1] == '\t')) {
-        end--;
-    }
-    return slice_of(list->p + start, end - start);
-}
-
-void client_address(const struct peer_address *peer, const struct http_header *fields,
-                    size_t field_count, const struct network *trusted, size_t trusted_count,
-                    struct peer_address *out)
-{
-    *out = *peer;
-    if (trusted_count == 0) {
-        return;
-    }
-    for (size_t i = field_count; i-- > 0;) {
-        if (!slice_is_nocase(fields[i].name, "X-Forwarded-For")) {
-            continue;
-        }
-        struct slice list = fields[i].value;
-        bool more = true;
-        while (more) {
-            struct peer_address hop;
-            if (!is_trusted(out, trusted, trusted_count)) {
-                return;
-            }
-            more = list.n > 0 && memchr(list.p, ',', list.n) != NULL;
-            /* a Unix peer is somebody's neighbour only: as a hop it may be passed, not claimed */
-            if (!parse_hop(last_element(&list), &hop) ||
-                (is_unix(&hop) && !is_trusted(&hop, trusted, trusted_count))) {
-                return;
-            }
-            *out = hop;
-        }
-    }
 }

@@ -5,7 +5,6 @@
 
 #include "base/err.h"
 #include "base/slice.h"
-#include "net/http_request.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,6 +37,7 @@ struct peer_address {
 
 /* 0.0.0.0, an address no peer has, where the system cannot tell (the peer has gone already). */
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
+bool peer_address_is_unix(const struct peer_address *a);
 /* Text of `a` into `out` (ADDRESS_TEXT_MAX bytes): "192.0.2.1", "2001:db8::1", or "unix". */
 void peer_address_text(const struct peer_address *a, char *out);
 /* The way back; also IPv4-mapped forms. No port, no zone, not "::". */
@@ -54,14 +54,5 @@ struct network {
 int network_parse(const char *text, struct network *out, struct err *e);
 /* Families do not mix: "::/0" holds no IPv4 and no Unix peer. */
 bool network_contains(const struct network *n, const struct peer_address *a);
-
-/* The client's address: the peer, or, where the peer is in `trusted`, the rightmost untrusted hop
- * of X-Forwarded-For; the leftmost hop where all are trusted. `fields` are those of the request:
- * every X-Forwarded-For line counts, the last first, as proxies may append a line of their own to
- * one the client made up. Hops may carry a port, brackets, or be "unix:" (nginx). A malformed hop
- * stops the walk: the nearest trustworthy address wins. */
-void client_address(const struct peer_address *peer, const struct http_header *fields,
-                    size_t field_count, const struct network *trusted, size_t trusted_count,
-                    struct peer_address *out);
 
 #endif

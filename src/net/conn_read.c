@@ -4,6 +4,7 @@
 #include "base/xalloc.h"
 #include "net/conn.h"
 #include "net/exchange.h"
+#include "net/forwarded.h"
 
 #include <stdio.h>
 #include <stdlib.h>
