@@ -2,12 +2,12 @@
 
 #include "base/hash.h"
 #include "base/logging.h"
+#include "base/value_cache.h"
 #include "base/xalloc.h"
 #include "lua/lua_flight.h"
 #include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"
-#include "lua/value_cache.h"
 
 #include <stdlib.h>
 

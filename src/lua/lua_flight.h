@@ -5,8 +5,8 @@
 #define LUA_LUA_FLIGHT_H
 
 #include "base/strbuf.h"
+#include "base/value_cache.h"
 #include "lua/lua_coro.h"
-#include "lua/value_cache.h"
 
 enum flight_state {
     FLIGHT_RUNS,

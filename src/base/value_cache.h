@@ -1,7 +1,7 @@
 /* Texts by key, with a time they are fresh until, in a bounded amount of memory: who was not asked
  * for longest leaves first. Knows nothing of Lua; times are the caller's, of any clock. */
-#ifndef LUA_VALUE_CACHE_H
-#define LUA_VALUE_CACHE_H
+#ifndef BASE_VALUE_CACHE_H
+#define BASE_VALUE_CACHE_H
 
 #include "base/slice.h"
 

@@ -1,4 +1,4 @@
-#include "lua/value_cache.h"
+#include "base/value_cache.h"
 
 #include "base/hash.h"
 #include "base/list.h"
