@@ -4,8 +4,8 @@
 #include "admin/backend_call.h"
 #include "base/logging.h"
 #include "broker/policy.h"
-#include "net/http_server.h"
-#include "net/listener.h"
+#include "net/http/http_server.h"
+#include "net/http/listener.h"
 #include "server_options.h"
 
 #include <errno.h>

@@ -2,8 +2,8 @@
 #include "base/json_syntax.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
-#include "net/http_query.h"
-#include "net/http_response.h"
+#include "net/http/http_query.h"
+#include "net/http/http_response.h"
 
 #include <jansson.h>
 #include <stdint.h>

@@ -1,10 +1,10 @@
 /* net/http_*: request parser, query, response, CORS; base/utf8 through them. */
 #include "base/json_syntax.h"
 #include "native.h"
-#include "net/http_cors.h"
-#include "net/http_query.h"
-#include "net/http_request.h"
-#include "net/http_response.h"
+#include "net/http/http_cors.h"
+#include "net/http/http_query.h"
+#include "net/http/http_request.h"
+#include "net/http/http_response.h"
 
 #include <stdlib.h>
 #include <uv.h>

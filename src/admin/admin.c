@@ -8,8 +8,8 @@
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
 #include "base/logging.h"
-#include "net/http_query.h"
-#include "net/http_response.h"
+#include "net/http/http_query.h"
+#include "net/http/http_response.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -16,9 +16,9 @@
 #include "auth/metrics.h"
 #include "broker/broker.h"
 #include "net/address.h"
-#include "net/http_request.h"
+#include "net/http/http_request.h"
+#include "net/http/stream.h"
 #include "net/loop.h"
-#include "net/stream.h"
 
 /* What only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {

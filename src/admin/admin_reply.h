@@ -3,7 +3,7 @@
 #define ADMIN_ADMIN_REPLY_H
 
 #include "base/strbuf.h"
-#include "net/stream.h"
+#include "net/http/stream.h"
 
 void admin_answer(struct stream *s, int status, const char *type, struct slice body);
 /* A problem document. `allow`: of a 405, else NULL. */

@@ -7,7 +7,7 @@
 #include "admin/admin_reply.h"
 #include "admin/gather.h"
 #include "base/logging.h"
-#include "net/http_query.h"
+#include "net/http/http_query.h"
 
 #include <string.h>
 #include <uv.h>

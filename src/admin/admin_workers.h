@@ -4,7 +4,7 @@
 #define ADMIN_ADMIN_WORKERS_H
 
 #include "admin/metrics_sum.h"
-#include "net/http_server.h"
+#include "net/http/http_server.h"
 
 #include <sys/types.h>
 

@@ -10,8 +10,8 @@
 #include "broker/metrics.h"
 #include "broker/policy.h"
 #include "broker/store.h"
-#include "net/http_cors.h"
-#include "net/http_server.h"
+#include "net/http/http_cors.h"
+#include "net/http/http_server.h"
 #include "net/loop.h"
 
 struct broker_options {

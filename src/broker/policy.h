@@ -12,8 +12,8 @@
 #include "broker/event.h"
 #include "net/address.h"
 #include "net/close_reason.h"
-#include "net/http_query.h"
-#include "net/http_request.h"
+#include "net/http/http_query.h"
+#include "net/http/http_request.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -3,8 +3,8 @@
 #ifndef BROKER_RESUME_H
 #define BROKER_RESUME_H
 
-#include "net/http_query.h"
-#include "net/http_request.h"
+#include "net/http/http_query.h"
+#include "net/http/http_request.h"
 
 #include <stdint.h>
 

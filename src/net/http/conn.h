@@ -3,10 +3,10 @@
  * Reads requests, hands them to the server's handler as exchanges (streams), sends their answers in
  * order. Owns one libuv handle, one partial request, the exchanges, and at most one write in
  * flight. Used by listener.c (birth), exchange.c (answers) and http_server.c (closing all). */
-#ifndef NET_CONN_H
-#define NET_CONN_H
+#ifndef NET_HTTP_CONN_H
+#define NET_HTTP_CONN_H
 
-#include "net/http_server.h"
+#include "net/http/http_server.h"
 
 /* Most bytes of answers that may wait for a connection's socket. */
 enum { CONN_OUT_MAX_BYTES = 32 << 20 };

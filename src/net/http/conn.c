@@ -1,12 +1,12 @@
 /* See conn.h. Birth, deadlines and the end of a connection; the receiving half is conn_read.c, the
  * sending half conn_write.c. */
-#include "net/conn.h"
+#include "net/http/conn.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "net/address_limit.h"
-#include "net/exchange.h"
-#include "net/listener.h"
+#include "net/http/exchange.h"
+#include "net/http/listener.h"
 
 #include <netinet/tcp.h>
 #include <stdlib.h>

@@ -8,12 +8,12 @@
  * http_server_stream(); only the owner set by stream_set_owner() may keep the pointer, until
  * `closed` was called or it called stream_close() / stream_respond() itself. No callback runs
  * inside a call the owner makes. */
-#ifndef NET_STREAM_H
-#define NET_STREAM_H
+#ifndef NET_HTTP_STREAM_H
+#define NET_HTTP_STREAM_H
 
 #include "net/close_reason.h"
 #include "net/frame.h"
-#include "net/http_response.h"
+#include "net/http/http_response.h"
 
 #include <stdbool.h>
 #include <stddef.h>

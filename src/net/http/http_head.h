@@ -1,8 +1,8 @@
 /* What a complete head means: target, host, framing, expectations, persistence. */
-#ifndef NET_HTTP_HEAD_H
-#define NET_HTTP_HEAD_H
+#ifndef NET_HTTP_HTTP_HEAD_H
+#define NET_HTTP_HTTP_HEAD_H
 
-#include "net/http_request.h"
+#include "net/http/http_request.h"
 
 /* rq->head holds the whole head, the words are still spans. Fills in the public members and goes on
  * to HTTP_BODY, HTTP_COMPLETE or HTTP_FAILED. */

@@ -1,9 +1,9 @@
 /* One request and its answer on an HTTP/1.1 connection: implements stream.h. Answers leave in the
  * order of the requests, whatever the order they are given in. */
-#ifndef NET_EXCHANGE_H
-#define NET_EXCHANGE_H
+#ifndef NET_HTTP_EXCHANGE_H
+#define NET_HTTP_EXCHANGE_H
 
-#include "net/conn.h"
+#include "net/http/conn.h"
 
 struct exchange;
 

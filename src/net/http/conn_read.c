@@ -2,9 +2,9 @@
  * pipelining allows, and what follows when the last answer is out. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "net/conn.h"
-#include "net/exchange.h"
-#include "net/forwarded.h"
+#include "net/http/conn.h"
+#include "net/http/exchange.h"
+#include "net/http/forwarded.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "net/exchange.h"
+#include "net/http/exchange.h"
 
 #include "base/logging.h"
 #include "base/prefetch.h"

@@ -2,8 +2,8 @@
  * nothing else; only the rest of one that it does not take is handed to libuv, one at a time, so
  * that a slow client holds at most that and one queued frame. */
 #include "base/xalloc.h"
-#include "net/conn.h"
-#include "net/exchange.h"
+#include "net/http/conn.h"
+#include "net/http/exchange.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,8 +1,8 @@
-#include "net/listener.h"
+#include "net/http/listener.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "net/conn.h"
+#include "net/http/conn.h"
 
 #include <stdlib.h>
 #include <unistd.h>

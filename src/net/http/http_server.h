@@ -1,16 +1,16 @@
 /* What all connections of one service share: limits, handler, the set of live streams.
  * A process has two: the public one and the admin one. */
-#ifndef NET_HTTP_SERVER_H
-#define NET_HTTP_SERVER_H
+#ifndef NET_HTTP_HTTP_SERVER_H
+#define NET_HTTP_HTTP_SERVER_H
 
 #include "base/list.h"
 #include "base/slots.h"
 #include "net/address.h"
 #include "net/address_limit.h"
-#include "net/http_request.h"
+#include "net/http/http_request.h"
+#include "net/http/stream.h"
 #include "net/loop.h"
 #include "net/metrics.h"
-#include "net/stream.h"
 
 struct http_server_options {
     const char *name; /* "public", "admin": in logs */

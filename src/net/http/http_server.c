@@ -1,9 +1,9 @@
-#include "net/http_server.h"
+#include "net/http/http_server.h"
 
 #include "base/xalloc.h"
 #include "net/address_limit.h"
-#include "net/conn.h"
-#include "net/listener.h"
+#include "net/http/conn.h"
+#include "net/http/listener.h"
 
 void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,
                       http_handler handler, void *ctx, struct net_metrics *metrics)

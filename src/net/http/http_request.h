@@ -13,8 +13,8 @@
  *
  * Parts: http_request.c (request line, the way through), http_fields.c (field lines, of the head
  * and of trailers), http_head.c (what a complete head means), http_body.c (fixed and chunked). */
-#ifndef NET_HTTP_REQUEST_H
-#define NET_HTTP_REQUEST_H
+#ifndef NET_HTTP_HTTP_REQUEST_H
+#define NET_HTTP_HTTP_REQUEST_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

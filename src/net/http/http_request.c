@@ -1,11 +1,11 @@
 /* The way of a request through the parser, and its first line (RFC 9112 3). Between conn.c, which
  * feeds what it read, and the handlers, which get complete requests. A head that arrives in one
  * piece costs one scan, one copy and two allocations; nothing is allocated before a byte came. */
-#include "net/http_request.h"
+#include "net/http/http_request.h"
 
-#include "net/http_body.h"
-#include "net/http_fields.h"
-#include "net/http_head.h"
+#include "net/http/http_body.h"
+#include "net/http/http_fields.h"
+#include "net/http/http_head.h"
 
 #include <stdlib.h>
 

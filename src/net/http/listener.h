@@ -1,9 +1,9 @@
 /* Listening sockets of an http_server: TCP and Unix. Accepting pauses at the connection limit and
  * when file descriptors run out; who waits stays in the kernel's backlog. */
-#ifndef NET_LISTENER_H
-#define NET_LISTENER_H
+#ifndef NET_HTTP_LISTENER_H
+#define NET_HTTP_LISTENER_H
 
-#include "net/http_server.h"
+#include "net/http/http_server.h"
 #include "net/listen_socket.h"
 
 /* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. */
