@@ -1,9 +1,9 @@
 #include "admin_process.h"
 
 #include "admin/admin_workers.h"
-#include "admin/backend_call.h"
 #include "base/logging.h"
 #include "broker/policy.h"
+#include "net/client/backend_call.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
 #include "server_options.h"

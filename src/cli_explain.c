@@ -2,9 +2,9 @@
  * and lays it out for people. */
 #include "cli_explain.h"
 
-#include "admin/backend_call.h"
 #include "base/strbuf.h"
 #include "config.h"
+#include "net/client/backend_call.h"
 
 #include <ctype.h>
 #include <errno.h>

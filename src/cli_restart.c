@@ -1,7 +1,7 @@
 #include "cli_restart.h"
 
-#include "admin/backend_call.h"
 #include "base/xalloc.h"
+#include "net/client/backend_call.h"
 
 #include <jansson.h>
 #include <stdio.h>

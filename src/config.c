@@ -7,7 +7,7 @@
 #include "base/xalloc.h"
 #include "lua/lua_config.h"
 #include "net/address.h"
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 #include "store/pg_conninfo.h"
 
 #include <arpa/inet.h>

@@ -8,8 +8,8 @@
 #include "lua/lua_http.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
+#include "net/client/http_client.h"
 #include "net/http/http_server.h"
-#include "net/http_client.h"
 #include "store/query_open.h"
 #include "store/store_open.h"
 

@@ -1,8 +1,8 @@
 /* Any bytes as path, segments and query of an outbound request: the first byte says which.
  * Property, with libcurl's URL parser as the second opinion: the server stays, and the path stays
  * below the base, also once its dot segments are resolved and its encodings undone. */
-#include "net/http_client.h"
-#include "net/http_url.h"
+#include "net/client/http_client.h"
+#include "net/client/http_url.h"
 
 #include <curl/curl.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* net/http_client: drives a client with a loop of its own. */
 #include "base/xalloc.h"
 #include "native.h"
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
 #define ADMIN_ADMIN_JSON_H
 
 #include "admin/admin.h"
-#include "admin/backend_call.h"
 #include "base/strbuf.h"
+#include "net/client/backend_call.h"
 
 enum {
     ADMIN_CONNECTIONS_DEFAULT = 1000,

@@ -4,9 +4,9 @@
 
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
-#include "admin/backend_call.h"
 #include "admin/metrics.h"
 #include "base/xalloc.h"
+#include "net/client/backend_call.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@
 #include "auth/jwt.h"
 #include "auth/metrics.h"
 #include "base/err.h"
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 #include "net/loop.h"
 
 enum key_source {

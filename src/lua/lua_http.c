@@ -8,7 +8,7 @@
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
-#include "net/http_url.h"
+#include "net/client/http_url.h"
 
 #include <stdlib.h>
 

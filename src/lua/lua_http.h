@@ -5,7 +5,7 @@
 #define LUA_LUA_HTTP_H
 
 #include "broker/metrics.h"
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 
 #include <lua.h>
 

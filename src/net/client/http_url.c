@@ -1,5 +1,5 @@
 /* See http_url.h. Characters: RFC 3986, section 2 and 3.3. */
-#include "net/http_url.h"
+#include "net/client/http_url.h"
 
 #include <uv.h>
 

@@ -1,8 +1,8 @@
 /* Builds the URL of an outbound request: where it goes is fixed by an operator, what is asked comes
  * from a program that may pass on a stranger's words. Nothing it adds can change the server, leave
  * the path below the base, or become another header. Pure. */
-#ifndef NET_HTTP_URL_H
-#define NET_HTTP_URL_H
+#ifndef NET_CLIENT_HTTP_URL_H
+#define NET_CLIENT_HTTP_URL_H
 
 #include "base/err.h"
 #include "base/slice.h"

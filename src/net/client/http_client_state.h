@@ -1,11 +1,11 @@
 /* Private to http_client.c (requests), http_client_curl.c (libcurl's sockets on the loop) and
  * http_client_transfer.c (one request as libcurl sees it). */
-#ifndef NET_HTTP_CLIENT_STATE_H
-#define NET_HTTP_CLIENT_STATE_H
+#ifndef NET_CLIENT_HTTP_CLIENT_STATE_H
+#define NET_CLIENT_HTTP_CLIENT_STATE_H
 
 #include "base/slots.h"
 #include "base/strbuf.h"
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 
 #include <curl/curl.h>
 

@@ -5,7 +5,7 @@
  * before it closes a socket, and uv_close() takes the number out of epoll at once, so that a new
  * socket may get the same number while the old handle still waits for its close callback. */
 #include "base/logging.h"
-#include "net/http_client_state.h"
+#include "net/client/http_client_state.h"
 
 #include <stdlib.h>
 

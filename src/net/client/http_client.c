@@ -2,9 +2,9 @@
  *
  * Time limits are ours and not libcurl's, so that they hold for what waits, too: one timer for the
  * earliest of all. */
-#include "net/http_client.h"
+#include "net/client/http_client.h"
 
-#include "net/http_client_state.h"
+#include "net/client/http_client_state.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* One HTTP request to an admin service: of the admin process to a worker, of `tidegate restart`
  * and `tidegate explain` to a broker. */
-#ifndef ADMIN_BACKEND_CALL_H
-#define ADMIN_BACKEND_CALL_H
+#ifndef NET_CLIENT_BACKEND_CALL_H
+#define NET_CLIENT_BACKEND_CALL_H
 
 #include "base/slice.h"
 #include "net/address.h"

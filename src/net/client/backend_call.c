@@ -1,4 +1,4 @@
-#include "admin/backend_call.h"
+#include "net/client/backend_call.h"
 
 #include "base/strbuf.h"
 #include "base/xalloc.h"

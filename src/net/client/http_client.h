@@ -9,8 +9,8 @@
  * redirects are answers and not followed, only http and https exist, proxies of the environment are
  * ignored, certificates are verified (TLS 1.2 or later), and bodies are taken as they come (no
  * decompression, which could be a bomb). */
-#ifndef NET_HTTP_CLIENT_H
-#define NET_HTTP_CLIENT_H
+#ifndef NET_CLIENT_HTTP_CLIENT_H
+#define NET_CLIENT_HTTP_CLIENT_H
 
 #include "base/err.h"
 #include "base/slice.h"
