@@ -8,7 +8,7 @@
 #include "lua/lua_config.h"
 #include "net/address.h"
 #include "net/client/http_client.h"
-#include "store/pg_conninfo.h"
+#include "pg/pg_conninfo.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
--- A client (store/pg_client.c) on a loop of its own and the hostile server (support/pg_hostile.lua) it is connected
+-- A client (pg/pg_client.c) on a loop of its own and the hostile server (support/pg_hostile.lua) it is connected
 -- to, turned together in this process:
 --
 --   pairs.around_specs()                       in a describe: each pair is closed after its spec, and judged

@@ -2,7 +2,7 @@
 #include "store/pg_row.h"
 
 #include "broker/envelope.h"
-#include "store/pg_client.h"
+#include "pg/pg_client.h"
 
 #include <jansson.h>
 

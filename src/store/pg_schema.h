@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "broker/store.h"
-#include "store/pg_conninfo.h"
+#include "pg/pg_conninfo.h"
 
 enum { PG_SCHEMA_VERSION = 2, PG_LEAPS_MAX = 1000 };
 

@@ -3,8 +3,8 @@
 #define STORE_PG_STORE_H
 
 #include "base/slots.h"
+#include "pg/pg_client.h"
 #include "store/append_queue.h"
-#include "store/pg_client.h"
 #include "store/pg_schema.h"
 #include "store/sequencer.h"
 #include "store/store_pg.h"

@@ -8,7 +8,7 @@
  * without a limit, and `timeout_ms` is short. */
 #include "base/xalloc.h"
 #include "broker/query_sql.h"
-#include "store/pg_client.h"
+#include "pg/pg_client.h"
 #include "store/query_backends.h"
 
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #define STORE_SEQUENCER_H
 
 #include "broker/metrics.h"
-#include "store/pg_client.h"
+#include "pg/pg_client.h"
 
 struct sequencer_options {
     const struct pg_conninfo *conninfo; /* borrowed */

@@ -1,9 +1,9 @@
 /* Private to pg_client.c (statements) and pg_connect.c (getting connected). */
-#ifndef STORE_PG_CLIENT_STATE_H
-#define STORE_PG_CLIENT_STATE_H
+#ifndef PG_PG_CLIENT_STATE_H
+#define PG_PG_CLIENT_STATE_H
 
 #include "base/list.h"
-#include "store/pg_client.h"
+#include "pg/pg_client.h"
 
 /* Beyond it the server is told to forget them all: policies come and go with their queries. */
 enum { PG_PREPARED_MAX = 256 };

@@ -4,7 +4,7 @@
  * Rules of libpq, "Asynchronous connection": the socket may change with every PQconnectPoll(), so
  * each step has a poll handle of its own, closed before the next step. */
 #include "base/logging.h"
-#include "store/pg_client_state.h"
+#include "pg/pg_client_state.h"
 
 #include <netdb.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* What libpq does not tell of its socket. */
-#ifndef STORE_PG_SOCKET_H
-#define STORE_PG_SOCKET_H
+#ifndef PG_PG_SOCKET_H
+#define PG_PG_SOCKET_H
 
 #include <stdint.h>
 

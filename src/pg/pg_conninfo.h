@@ -1,7 +1,7 @@
 /* A PostgreSQL connection string, taken apart: which servers there are, and the parameters that go
  * to libpq as they are. May hold a password: no text of this module, and no message, shows it. */
-#ifndef STORE_PG_CONNINFO_H
-#define STORE_PG_CONNINFO_H
+#ifndef PG_PG_CONNINFO_H
+#define PG_PG_CONNINFO_H
 
 #include "base/err.h"
 

@@ -1,5 +1,5 @@
 /* See pg_conninfo.h. */
-#include "store/pg_conninfo.h"
+#include "pg/pg_conninfo.h"
 
 #include "base/xalloc.h"
 

@@ -2,11 +2,11 @@
  *
  * Statements queue and run one at a time; every accepted one completes exactly once, never before
  * the call returns. When the connection breaks, what was queued fails; nothing is sent twice. */
-#ifndef STORE_PG_CLIENT_H
-#define STORE_PG_CLIENT_H
+#ifndef PG_PG_CLIENT_H
+#define PG_PG_CLIENT_H
 
-#include "store/pg_args.h"
-#include "store/pg_conninfo.h"
+#include "pg/pg_args.h"
+#include "pg/pg_conninfo.h"
 
 #include <libpq-fe.h>
 #include <uv.h>

@@ -1,6 +1,6 @@
 /* See pg_socket.h. A file of its own: <linux/tcp.h> knows more of struct tcp_info than
  * <netinet/tcp.h>, which uv.h includes, and does not go together with it. */
-#include "store/pg_socket.h"
+#include "pg/pg_socket.h"
 
 #include <linux/tcp.h>
 #include <netinet/in.h>

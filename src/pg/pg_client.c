@@ -3,12 +3,12 @@
  * Rules of libpq, "Asynchronous command processing", in non-blocking mode: whenever the socket is
  * readable PQconsumeInput(), then PQflush() again, for the server may wait for us to read before it
  * reads; notifications are drained after each PQconsumeInput(). */
-#include "store/pg_client.h"
+#include "pg/pg_client.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_client_state.h"
-#include "store/pg_socket.h"
+#include "pg/pg_client_state.h"
+#include "pg/pg_socket.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>

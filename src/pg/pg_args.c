@@ -1,5 +1,5 @@
 /* See pg_args.h. Formats: PostgreSQL's src/backend/utils/adt/{arrayfuncs,int8,bool}.c, *recv. */
-#include "store/pg_args.h"
+#include "pg/pg_args.h"
 
 #include "base/xalloc.h"
 

@@ -1,5 +1,5 @@
 /* What a server's answer says when it is not a good one: see pg_client.h. */
-#include "store/pg_client_state.h"
+#include "pg/pg_client_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Parameters of one statement, in PostgreSQL's binary format: nothing to escape, nothing to parse.
  * Errors are kept: build all, then look at `rc` once. */
-#ifndef STORE_PG_ARGS_H
-#define STORE_PG_ARGS_H
+#ifndef PG_PG_ARGS_H
+#define PG_PG_ARGS_H
 
 #include "base/strbuf.h"
 
