@@ -1,8 +1,8 @@
 /* Publish bodies. Whatever is accepted passes event_check() and the limits; whatever is refused has
  * a status, a text that may be shown, and leaves nothing behind. Input: a byte of choices, the
  * query up to 0xff, the body. */
-#include "broker/envelope.h"
-#include "broker/topic.h"
+#include "event/envelope.h"
+#include "event/topic.h"
 
 #include <jansson.h>
 #include <stdlib.h>

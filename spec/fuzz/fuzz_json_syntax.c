@@ -1,7 +1,7 @@
 /* json_syntax against jansson, and quoting against both: what is embedded into a JSON envelope must
  * be JSON, and every text can be. */
 #include "base/json_syntax.h"
-#include "broker/topic.h"
+#include "event/topic.h"
 
 #include <jansson.h>
 #include <stdint.h>

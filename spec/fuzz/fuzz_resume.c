@@ -1,6 +1,6 @@
 /* Last-Event-ID: an id is what prints back to the same digits, leading zeros aside. */
-#include "broker/event.h"
 #include "broker/resume.h"
+#include "event/event.h"
 
 #include <inttypes.h>
 #include <stdio.h>

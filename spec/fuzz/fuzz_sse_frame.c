@@ -1,6 +1,6 @@
 /* SSE frames: what a reader written from the HTML standard (9.2.6) gets out of two frames in a row
  * is what was put in. Input: a byte of choices, then texts separated by 0xff. */
-#include "broker/sse_frame.h"
+#include "event/sse_frame.h"
 
 #include <inttypes.h>
 #include <stdio.h>

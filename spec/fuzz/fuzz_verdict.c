@@ -1,8 +1,8 @@
 /* What hooks return, read and checked: the input is JSON, decoded by the policy itself and returned
  * as subscription, publication and frame. Whatever it is, there is exactly one answer, and what is
  * granted obeys the contract of broker/policy.h. */
-#include "broker/event.h"
-#include "broker/topic.h"
+#include "event/event.h"
+#include "event/topic.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"

@@ -1,6 +1,6 @@
 /* broker/: envelope; base/: json_text. */
 #include "base/json_text.h"
-#include "broker/envelope.h"
+#include "event/envelope.h"
 #include "native.h"
 
 #include <jansson.h>

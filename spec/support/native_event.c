@@ -1,8 +1,8 @@
 /* broker/: event_check, eventlog, sse_frame, resume. */
-#include "broker/event.h"
-#include "broker/eventlog.h"
 #include "broker/resume.h"
-#include "broker/sse_frame.h"
+#include "event/event.h"
+#include "event/eventlog.h"
+#include "event/sse_frame.h"
 #include "native.h"
 
 static const char log_class[] = "native.eventlog";

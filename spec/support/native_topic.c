@@ -1,6 +1,6 @@
 /* broker/: topic, topic_index. */
-#include "broker/topic.h"
 #include "broker/topic_index.h"
+#include "event/topic.h"
 #include "native.h"
 
 #include <stdint.h>

@@ -3,7 +3,7 @@
 #include "base/logging.h"
 #include "broker/broker_state.h"
 #include "broker/subscriber.h"
-#include "broker/topic.h"
+#include "event/topic.h"
 
 #include <stdlib.h>
 

@@ -4,8 +4,8 @@
 #define BROKER_AUDIENCE_H
 
 #include "base/list.h"
-#include "broker/event.h"
 #include "broker/policy.h"
+#include "event/event.h"
 
 #include <stdint.h>
 #include <uthash.h>

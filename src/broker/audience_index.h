@@ -4,7 +4,7 @@
 #ifndef BROKER_AUDIENCE_INDEX_H
 #define BROKER_AUDIENCE_INDEX_H
 
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <stddef.h>
 

@@ -2,8 +2,8 @@
 
 #include "base/logging.h"
 #include "broker/broker_state.h"
-#include "broker/sse_frame.h"
 #include "broker/subscriber.h"
+#include "event/sse_frame.h"
 
 #include <stdlib.h>
 #include <sys/random.h>

@@ -6,10 +6,10 @@
 #define BROKER_BROKER_H
 
 #include "base/strbuf.h"
-#include "broker/envelope.h"
 #include "broker/metrics.h"
 #include "broker/policy.h"
 #include "broker/store.h"
+#include "event/envelope.h"
 #include "net/http/http_cors.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"

@@ -7,13 +7,13 @@
 #include "broker/audience.h"
 #include "broker/audience_index.h"
 #include "broker/broker.h"
-#include "broker/eventlog.h"
 #include "broker/explain.h"
 #include "broker/frame_memo.h"
 #include "broker/history.h"
 #include "broker/review.h"
 #include "broker/segment.h"
 #include "broker/trial.h"
+#include "event/eventlog.h"
 
 struct broker {
     struct loop *loop;

@@ -1,9 +1,9 @@
 #include "broker/explain.h"
 
 #include "base/xalloc.h"
-#include "broker/sse_frame.h"
 #include "broker/subscriber_state.h"
-#include "broker/topic.h"
+#include "event/sse_frame.h"
+#include "event/topic.h"
 
 #include <inttypes.h>
 #include <stdio.h>

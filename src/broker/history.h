@@ -4,7 +4,7 @@
 #define BROKER_HISTORY_H
 
 #include "base/list.h"
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <stdint.h>
 

@@ -20,8 +20,8 @@
 #include "base/err.h"
 #include "base/slice.h"
 #include "base/strbuf.h"
-#include "broker/event.h"
 #include "broker/match_value.h"
+#include "event/event.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
 #include "base/json_syntax.h"
 #include "base/json_text.h"
 #include "broker/match_state.h"
-#include "broker/topic.h"
+#include "event/topic.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "base/slice.h"
 #include "base/strbuf.h"
-#include "broker/event.h"
+#include "event/event.h"
 #include "net/address.h"
 #include "net/close_reason.h"
 #include "net/http/http_query.h"

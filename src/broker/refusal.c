@@ -1,7 +1,7 @@
 #include "broker/refusal.h"
 
 #include "broker/broker_state.h"
-#include "broker/sse_frame.h"
+#include "event/sse_frame.h"
 
 #include <stdio.h>
 

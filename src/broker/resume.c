@@ -1,6 +1,6 @@
 #include "broker/resume.h"
 
-#include "broker/event.h"
+#include "event/event.h"
 
 static bool parse_id(struct slice text, uint64_t *id)
 {

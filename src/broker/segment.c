@@ -2,7 +2,7 @@
 
 #include "base/xalloc.h"
 #include "broker/broker_state.h"
-#include "broker/sse_frame.h"
+#include "event/sse_frame.h"
 
 #include <inttypes.h>
 #include <stdio.h>

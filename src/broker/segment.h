@@ -7,8 +7,8 @@
 #define BROKER_SEGMENT_H
 
 #include "base/strbuf.h"
-#include "broker/event.h"
 #include "broker/policy.h"
+#include "event/event.h"
 
 #include <uv.h>
 

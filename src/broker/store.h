@@ -7,7 +7,7 @@
 #define BROKER_STORE_H
 
 #include "base/err.h"
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <stdbool.h>
 #include <stdint.h>

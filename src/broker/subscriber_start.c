@@ -3,8 +3,8 @@
 #include "base/json_syntax.h"
 #include "base/logging.h"
 #include "broker/refusal.h"
-#include "broker/sse_frame.h"
 #include "broker/subscriber_state.h"
+#include "event/sse_frame.h"
 
 #include <inttypes.h>
 #include <stdio.h>

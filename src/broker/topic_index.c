@@ -6,8 +6,8 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/xalloc.h"
-#include "broker/event.h"
-#include "broker/topic.h"
+#include "event/event.h"
+#include "event/topic.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 #include "lua/lua_api.h"
 
 #include "base/slice.h"
-#include "broker/event.h"
-#include "broker/topic.h"
+#include "event/event.h"
+#include "event/topic.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_db.h"
 #include "lua/lua_http.h"

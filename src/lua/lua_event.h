@@ -3,7 +3,7 @@
 #ifndef LUA_LUA_EVENT_H
 #define LUA_LUA_EVENT_H
 
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <lua.h>
 

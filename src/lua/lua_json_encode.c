@@ -1,7 +1,7 @@
 /* Lua values -> JSON text: what formats return and json.encode() makes. Arrays are told from
  * objects by the mark that decoding and json.array() leave; see lua_json.h. */
 #include "base/json_syntax.h"
-#include "broker/topic.h"
+#include "event/topic.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"
 #include "lua/lua_vm.h"

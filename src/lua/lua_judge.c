@@ -1,7 +1,7 @@
 #include "lua/lua_judge.h"
 
-#include "broker/event_json.h"
-#include "broker/topic.h"
+#include "event/event_json.h"
+#include "event/topic.h"
 #include "lua/lua_event.h"
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"

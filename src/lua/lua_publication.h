@@ -2,7 +2,7 @@
 #ifndef LUA_LUA_PUBLICATION_H
 #define LUA_LUA_PUBLICATION_H
 
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <lua.h>
 

@@ -1,6 +1,6 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
 #include "base/xalloc.h"
-#include "broker/topic.h"
+#include "event/topic.h"
 #include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_readonly.h"

@@ -1,7 +1,7 @@
 /* See pg_row.h. */
 #include "store/pg_row.h"
 
-#include "broker/envelope.h"
+#include "event/envelope.h"
 #include "pg/pg_client.h"
 
 #include <jansson.h>

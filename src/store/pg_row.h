@@ -3,7 +3,7 @@
 #ifndef STORE_PG_ROW_H
 #define STORE_PG_ROW_H
 
-#include "broker/event.h"
+#include "event/event.h"
 
 #include <libpq-fe.h>
 

@@ -2,7 +2,7 @@
  * the rules of event_check(), and one that breaks them never stops the ones behind it. */
 #include "store/sqlite_row.h"
 
-#include "broker/envelope.h"
+#include "event/envelope.h"
 
 #include <jansson.h>
 #include <uv.h>

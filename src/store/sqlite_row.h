@@ -2,7 +2,7 @@
 #ifndef STORE_SQLITE_ROW_H
 #define STORE_SQLITE_ROW_H
 
-#include "broker/event.h"
+#include "event/event.h"
 #include "store/sqlite_db.h"
 
 /* Rows that could not be delivered; the first few by name, for the log. */

@@ -1,8 +1,8 @@
-#include "broker/envelope.h"
+#include "event/envelope.h"
 
 #include "base/json_text.h"
 #include "base/utf8.h"
-#include "broker/envelope_reader.h"
+#include "event/envelope_reader.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* The built-in format "json": an event as one JSON object. Pure. */
-#ifndef BROKER_EVENT_JSON_H
-#define BROKER_EVENT_JSON_H
+#ifndef EVENT_EVENT_JSON_H
+#define EVENT_EVENT_JSON_H
 
 #include "base/strbuf.h"
-#include "broker/event.h"
+#include "event/event.h"
 
 /* Appends {"id":"1","topic":..,"type":..,"time":1700000000.123,"data":..,"attrs":{..}}. `data` is
  * the original text where that is JSON (so no digit of a number is lost), else a JSON string.

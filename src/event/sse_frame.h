@@ -1,7 +1,7 @@
 /* Fields -> wire bytes of text/event-stream (WHATWG HTML 9.2.5, 9.2.6). Pure, fuzzed: parsing the
  * frame again yields exactly the fields. */
-#ifndef BROKER_SSE_FRAME_H
-#define BROKER_SSE_FRAME_H
+#ifndef EVENT_SSE_FRAME_H
+#define EVENT_SSE_FRAME_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

@@ -4,8 +4,8 @@
 // segment, and no segment that holds '*'. A pattern may have '*' for one whole segment and '**' as
 // its last segment for the rest, one segment or more: "a/*" matches "a/b"; "a/**" matches "a/b" and
 // "a/b/c", not "a". "**" alone matches everything.
-#ifndef BROKER_TOPIC_H
-#define BROKER_TOPIC_H
+#ifndef EVENT_TOPIC_H
+#define EVENT_TOPIC_H
 
 #include "base/slice.h"
 #include "base/utf8.h"

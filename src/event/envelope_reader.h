@@ -1,9 +1,9 @@
 /* What the formats of a publish body share: envelope.c picks one by content type, each makes events
  * through here. Private to envelope*.c. */
-#ifndef BROKER_ENVELOPE_READER_H
-#define BROKER_ENVELOPE_READER_H
+#ifndef EVENT_ENVELOPE_READER_H
+#define EVENT_ENVELOPE_READER_H
 
-#include "broker/envelope.h"
+#include "event/envelope.h"
 
 struct envelope_reader {
     const struct http_request *rq;

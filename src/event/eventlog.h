@@ -2,10 +2,10 @@
  *
  * Events are addressed by ordinal: 0 for the first one ever appended, counted on while old ones are
  * trimmed, so that a reader may keep its ordinal over appends and sees a trim as NULL. */
-#ifndef BROKER_EVENTLOG_H
-#define BROKER_EVENTLOG_H
+#ifndef EVENT_EVENTLOG_H
+#define EVENT_EVENTLOG_H
 
-#include "broker/event.h"
+#include "event/event.h"
 
 struct eventlog;
 

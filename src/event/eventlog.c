@@ -1,4 +1,4 @@
-#include "broker/eventlog.h"
+#include "event/eventlog.h"
 
 #include "base/xalloc.h"
 

@@ -1,4 +1,4 @@
-#include "broker/event_json.h"
+#include "event/event_json.h"
 
 #include "base/json_syntax.h"
 

@@ -1,7 +1,7 @@
 /* attrs -> the one text that equal attrs have: keys sorted by their bytes, no white space, each
  * number as short as it may be without becoming another one. */
 #include "base/xalloc.h"
-#include "broker/envelope.h"
+#include "event/envelope.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "broker/sse_frame.h"
+#include "event/sse_frame.h"
 
 #include "base/decimal.h"
 

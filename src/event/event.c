@@ -1,4 +1,4 @@
-#include "broker/event.h"
+#include "event/event.h"
 
 #include "base/xalloc.h"
 

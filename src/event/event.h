@@ -2,8 +2,8 @@
  *
  * Born from a request body or a row of the store; `id` is 0 until the store has committed it (the
  * store sets it, once). One allocation holds everything. */
-#ifndef BROKER_EVENT_H
-#define BROKER_EVENT_H
+#ifndef EVENT_EVENT_H
+#define EVENT_EVENT_H
 
 #include "base/slice.h"
 #include "net/frame.h"

@@ -1,9 +1,9 @@
 /* Request body -> events to publish (http.md, "Publish"). Pure, fuzzed. */
-#ifndef BROKER_ENVELOPE_H
-#define BROKER_ENVELOPE_H
+#ifndef EVENT_ENVELOPE_H
+#define EVENT_ENVELOPE_H
 
 #include "base/err.h"
-#include "broker/event.h"
+#include "event/event.h"
 #include "net/http/http_query.h"
 #include "net/http/http_request.h"
 

@@ -1,6 +1,6 @@
-#include "broker/topic.h"
+#include "event/topic.h"
 
-#include "broker/event.h"
+#include "event/event.h"
 
 /* General category Cc of Unicode: U+0000..U+001F and U+007F..U+009F. `text` is valid UTF-8. */
 static bool has_control(struct slice text)

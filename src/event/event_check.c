@@ -1,8 +1,8 @@
 /* The gate every event passes, whether it came in a request or was written into the store by
  * another program: what lies behind it may rely on these rules. */
 #include "base/utf8.h"
-#include "broker/event.h"
-#include "broker/topic.h"
+#include "event/event.h"
+#include "event/topic.h"
 
 /* Type and key travel in lines: a line end in one would be a new field on the wire. */
 static bool one_line(struct slice s)
