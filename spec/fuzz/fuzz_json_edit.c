@@ -3,7 +3,7 @@
  * first of equal keys either. The first byte chooses the rules. */
 #include "base/json_syntax.h"
 #include "base/json_text.h"
-#include "broker/json_edit.h"
+#include "filter/json_edit.h"
 
 #include <jansson.h>
 #include <stdint.h>

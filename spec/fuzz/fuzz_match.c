@@ -1,7 +1,7 @@
 /* Filter text against Lua: what loads here Lua must be able to load (with $x as params.x), and
  * where no field was missing and all types fitted, Lua's answer to the same text is the answer. The
  * first byte of the input chooses one of some events and params. */
-#include "broker/match.h"
+#include "filter/match.h"
 #include "net/address.h"
 
 #include <lauxlib.h>

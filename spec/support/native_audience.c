@@ -1,7 +1,7 @@
 /* broker/: audience_index, with audiences that are nothing but topics and a filter text. */
 #include "broker/audience.h"
 #include "broker/audience_index.h"
-#include "broker/match.h"
+#include "filter/match.h"
 #include "native.h"
 #include "native_policy.h"
 

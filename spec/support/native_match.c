@@ -1,6 +1,6 @@
 /* broker/: match, json_edit. */
-#include "broker/json_edit.h"
-#include "broker/match.h"
+#include "filter/json_edit.h"
+#include "filter/match.h"
 #include "native.h"
 #include "native_policy.h"
 

@@ -8,8 +8,8 @@
 #include "base/list.h"
 #include "base/xalloc.h"
 #include "broker/audience.h"
-#include "broker/match.h"
 #include "broker/topic_index.h"
+#include "filter/match.h"
 
 #include <stdlib.h>
 

@@ -2,8 +2,8 @@
 #ifndef LUA_LUA_FORMAT_SPEC_H
 #define LUA_LUA_FORMAT_SPEC_H
 
-#include "broker/json_edit.h"
 #include "broker/policy.h"
+#include "filter/json_edit.h"
 
 #include <lua.h>
 

@@ -3,7 +3,7 @@
 #define LUA_LUA_POLICY_FILE_H
 
 #include "base/slice.h"
-#include "broker/match.h"
+#include "filter/match.h"
 #include "lua/lua_db.h"
 #include "lua/lua_health.h"
 #include "lua/lua_vm.h"

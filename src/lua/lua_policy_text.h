@@ -3,7 +3,7 @@
 #define LUA_LUA_POLICY_TEXT_H
 
 #include "base/slice.h"
-#include "broker/match.h"
+#include "filter/match.h"
 
 #include <lua.h>
 

@@ -1,7 +1,7 @@
 /* One pass over text that was checked before. On the way down each rule is at some of its steps (at
  * several where a `*` may mean an element of an array or a member of it), or out of the race; where
  * none is left, the rest is copied as a block. */
-#include "broker/json_edit.h"
+#include "filter/json_edit.h"
 
 #include "base/json_syntax.h"
 #include "base/json_text.h"

@@ -1,7 +1,7 @@
 /* The filters of a policy and the fields they look at, and binding one of them to params. */
 #include "base/json_text.h"
 #include "base/xalloc.h"
-#include "broker/match_state.h"
+#include "filter/match_state.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Private to match_parse.c and match_terms.c: the parser of filter texts. */
-#ifndef BROKER_MATCH_PARSER_H
-#define BROKER_MATCH_PARSER_H
+#ifndef FILTER_MATCH_PARSER_H
+#define FILTER_MATCH_PARSER_H
 
-#include "broker/match_state.h"
+#include "filter/match_state.h"
 
 struct match_parser {
     struct match *m;

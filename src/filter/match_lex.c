@@ -1,6 +1,6 @@
 /* Words of a filter text: Lua's, and $name. What Lua has and filters have not is refused with a
  * hint. */
-#include "broker/match_state.h"
+#include "filter/match_state.h"
 
 #include <errno.h>
 #include <stdarg.h>

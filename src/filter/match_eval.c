@@ -1,6 +1,6 @@
 /* Runs a compiled filter text: ops in order, around one flag. */
 #include "base/json_text.h"
-#include "broker/match_state.h"
+#include "filter/match_state.h"
 
 #include <math.h>
 

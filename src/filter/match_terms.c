@@ -1,7 +1,7 @@
 /* Values of a filter text: constants, params, fields of the event, and functions. */
 #include "base/nearest.h"
 #include "base/xalloc.h"
-#include "broker/match_parser.h"
+#include "filter/match_parser.h"
 
 #include <stdio.h>
 #include <stdlib.h>

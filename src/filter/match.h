@@ -14,14 +14,14 @@
  * has no loops and no patterns: its length bounds its cost.
  *
  * Pure; parsing is fuzzed against Lua's own evaluation. Loop thread only. */
-#ifndef BROKER_MATCH_H
-#define BROKER_MATCH_H
+#ifndef FILTER_MATCH_H
+#define FILTER_MATCH_H
 
 #include "base/err.h"
 #include "base/slice.h"
 #include "base/strbuf.h"
-#include "broker/match_value.h"
 #include "event/event.h"
+#include "filter/match_value.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,8 +7,8 @@
  * `*.ssn` is found in an object and in a list of such objects; in one that shows (keep) an element
  * is a step, for what is shown by mistake cannot be hidden again. "\\." "\\*" and "\\\\" are the
  * characters. Names are compared as they are decoded, and all of equal names are meant. */
-#ifndef BROKER_JSON_EDIT_H
-#define BROKER_JSON_EDIT_H
+#ifndef FILTER_JSON_EDIT_H
+#define FILTER_JSON_EDIT_H
 
 #include "base/err.h"
 #include "base/slice.h"

@@ -1,7 +1,7 @@
 /* Filter text -> program. Recursive descent with Lua's precedences; conditions and values are told
  * apart, so that what Lua would answer by accident (`not a == b`, `a < b < c`) does not load. */
 #include "base/xalloc.h"
-#include "broker/match_parser.h"
+#include "filter/match_parser.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "broker/match_value.h"
+#include "filter/match_value.h"
 
 #include "base/json_syntax.h"
 #include "base/json_text.h"

@@ -1,8 +1,8 @@
 /* Private to match_*.c: what a filter text becomes. */
-#ifndef BROKER_MATCH_STATE_H
-#define BROKER_MATCH_STATE_H
+#ifndef FILTER_MATCH_STATE_H
+#define FILTER_MATCH_STATE_H
 
-#include "broker/match.h"
+#include "filter/match.h"
 
 /* ---- the program: ops in the order they run, around one flag */
 

@@ -1,7 +1,7 @@
 /* Values that filter texts compare: those of an event, of params, and constants. Numbers compare as
  * in Lua, exactly: 1 == 1.0, and 2^53 + 1 is no float. */
-#ifndef BROKER_MATCH_VALUE_H
-#define BROKER_MATCH_VALUE_H
+#ifndef FILTER_MATCH_VALUE_H
+#define FILTER_MATCH_VALUE_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

@@ -2,8 +2,8 @@
  * filters and audiences ask for it. */
 #include "base/json_syntax.h"
 #include "base/json_text.h"
-#include "broker/match_state.h"
 #include "event/topic.h"
+#include "filter/match_state.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* The explaining twin of match_test(): the same program, the same tests, with words. */
-#include "broker/match_state.h"
+#include "filter/match_state.h"
 
 static const char *const names[] = {
     [MATCH_EQ] = "==",
