@@ -9,6 +9,7 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "broker/broker.h"
+#include "lookup/query_open.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "lua/lua_watchdog.h"
@@ -18,7 +19,6 @@
 #include "policy_reload.h"
 #include "server_keys.h"
 #include "server_options.h"
-#include "store/query_open.h"
 #include "store/store_open.h"
 
 #include <errno.h>

@@ -4,13 +4,13 @@
 
 #include "broker/broker.h"
 #include "config.h"
+#include "lookup/query_open.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_http.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_waits.h"
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"
-#include "store/query_open.h"
 #include "store/store_open.h"
 
 struct server_options {

@@ -1,7 +1,7 @@
 /* Any bytes as the text of a query. Properties: what is accepted is one look-up whose parameters
  * are $1 to $n, each of them somewhere in the text; a comment behind it changes nothing. */
 #include "base/strbuf.h"
-#include "broker/query_sql.h"
+#include "lookup/query_sql.h"
 
 #include <stdint.h>
 #include <stdio.h>

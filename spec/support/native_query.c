@@ -1,8 +1,8 @@
 /* broker/query_*.h and store/query_*: drives a database for policies with a loop of its own. */
 #include "base/xalloc.h"
-#include "broker/query_sql.h"
+#include "lookup/query_open.h"
+#include "lookup/query_sql.h"
 #include "native.h"
-#include "store/query_open.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 #include "lua/lua_db.h"
 
 #include "base/xalloc.h"
-#include "broker/query_sql.h"
+#include "lookup/query_sql.h"
 #include "lua/lua_coro.h"
 #include "lua/lua_host.h"
 #include "lua/lua_readonly.h"

@@ -3,7 +3,7 @@
 #ifndef LUA_LUA_DB_H
 #define LUA_LUA_DB_H
 
-#include "broker/query_source.h"
+#include "lookup/query_source.h"
 
 #include <lua.h>
 #include <stddef.h>

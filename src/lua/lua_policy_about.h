@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "broker/policy.h"
-#include "broker/query_source.h"
+#include "lookup/query_source.h"
 
 #include <jansson.h>
 

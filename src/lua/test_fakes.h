@@ -3,7 +3,7 @@
 #ifndef LUA_TEST_FAKES_H
 #define LUA_TEST_FAKES_H
 
-#include "broker/query_source.h"
+#include "lookup/query_source.h"
 #include "lua/lua_waits.h"
 #include "lua/policy_log.h"
 

@@ -7,9 +7,9 @@
  * not cancelled: libpq 15 does that by a new connection, not encrypted, in a call that blocks
  * without a limit, and `timeout_ms` is short. */
 #include "base/xalloc.h"
-#include "broker/query_sql.h"
+#include "lookup/query_backends.h"
+#include "lookup/query_sql.h"
 #include "pg/pg_client.h"
-#include "store/query_backends.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,8 +6,8 @@
  * long, or that nobody waits for any more, is stopped by the progress handler. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "broker/query_sql.h"
-#include "store/query_backends.h"
+#include "lookup/query_backends.h"
+#include "lookup/query_sql.h"
 
 #include <sqlite3.h>
 #include <stdatomic.h>

@@ -1,11 +1,11 @@
 /* See query_pool.h. Time limits are those of the asker: when one passes, the asker gets its answer
  * at once; a job that runs stays with its connection until the database lets go of it, which
  * backends bound on their side. */
-#include "store/query_pool.h"
+#include "lookup/query_pool.h"
 
 #include "base/hash.h"
 #include "base/logging.h"
-#include "broker/query_sql.h"
+#include "lookup/query_sql.h"
 
 #include <stdio.h>
 #include <stdlib.h>

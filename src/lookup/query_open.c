@@ -1,6 +1,6 @@
-#include "store/query_open.h"
+#include "lookup/query_open.h"
 
-#include "store/query_backends.h"
+#include "lookup/query_backends.h"
 
 int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,
                struct query_source **out, struct err *e)

@@ -1,7 +1,7 @@
 /* See query_sql.h. Lexical rules: PostgreSQL's manual, 4.1 "Lexical Structure". SQLite knows no
  * dollar quotes, no nested comments and no E'' strings; what it reads differently it refuses when
  * the query is prepared. */
-#include "broker/query_sql.h"
+#include "lookup/query_sql.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* The text of a policy's query, looked at before any database has seen it: enough to count its
  * parameters and to refuse what is no look-up. Not a parser: the database has the last word. */
-#ifndef BROKER_QUERY_SQL_H
-#define BROKER_QUERY_SQL_H
+#ifndef LOOKUP_QUERY_SQL_H
+#define LOOKUP_QUERY_SQL_H
 
 #include "base/err.h"
 #include "base/slice.h"

@@ -1,13 +1,13 @@
-/* What every database for policies has in common (broker/query_source.h): declared queries, a
+/* What every database for policies has in common (lookup/query_source.h): declared queries, a
  * bounded queue, time limits, completions. A backend embeds a pool and runs one job per free
  * connection of its own. */
-#ifndef STORE_QUERY_POOL_H
-#define STORE_QUERY_POOL_H
+#ifndef LOOKUP_QUERY_POOL_H
+#define LOOKUP_QUERY_POOL_H
 
 #include "base/list.h"
 #include "base/slots.h"
 #include "broker/metrics.h"
-#include "broker/query_source.h"
+#include "lookup/query_source.h"
 #include "net/loop.h"
 
 struct query_pool_options {

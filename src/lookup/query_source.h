@@ -4,11 +4,11 @@
  * run time. The database is read, never written. Every accepted question completes exactly once, on
  * the loop thread, never before the call returns, unless it is cancelled. One source per process;
  * it outlives the policies that declare queries in it. */
-#ifndef BROKER_QUERY_SOURCE_H
-#define BROKER_QUERY_SOURCE_H
+#ifndef LOOKUP_QUERY_SOURCE_H
+#define LOOKUP_QUERY_SOURCE_H
 
 #include "base/err.h"
-#include "broker/query_rows.h"
+#include "lookup/query_rows.h"
 
 #include <stdint.h>
 

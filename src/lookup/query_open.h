@@ -1,8 +1,8 @@
-/* Opens the database that policies may ask: broker/query_source.h says what one does with it. */
-#ifndef STORE_QUERY_OPEN_H
-#define STORE_QUERY_OPEN_H
+/* Opens the database that policies may ask: lookup/query_source.h says what one does with it. */
+#ifndef LOOKUP_QUERY_OPEN_H
+#define LOOKUP_QUERY_OPEN_H
 
-#include "store/query_pool.h"
+#include "lookup/query_pool.h"
 
 struct query_options {
     bool offline; /* queries can be declared, nothing is connected to: for checking policies */

@@ -1,8 +1,8 @@
 /* What a policy's look-up in a database found: rows of scalars, bounded, detached from the database
  * that they came from. Filled by a store/ implementation (maybe on a pool thread: no shared state),
  * read by lua/. */
-#ifndef BROKER_QUERY_ROWS_H
-#define BROKER_QUERY_ROWS_H
+#ifndef LOOKUP_QUERY_ROWS_H
+#define LOOKUP_QUERY_ROWS_H
 
 #include "base/err.h"
 #include "base/slice.h"

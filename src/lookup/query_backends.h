@@ -1,8 +1,8 @@
 /* What is behind query_open.h. Private to it. */
-#ifndef STORE_QUERY_BACKENDS_H
-#define STORE_QUERY_BACKENDS_H
+#ifndef LOOKUP_QUERY_BACKENDS_H
+#define LOOKUP_QUERY_BACKENDS_H
 
-#include "store/query_open.h"
+#include "lookup/query_open.h"
 
 int query_pg_open(const struct query_options *opt, struct loop *loop,
                   struct broker_metrics *metrics, struct query_source **out, struct err *e);

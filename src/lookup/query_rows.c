@@ -1,4 +1,4 @@
-#include "broker/query_rows.h"
+#include "lookup/query_rows.h"
 
 #include "base/xalloc.h"
 

@@ -1,7 +1,7 @@
 /* A database for policies that is never asked: queries can be declared, as far as that goes without
  * one. For checking a policy where nothing should be connected to. */
 #include "base/xalloc.h"
-#include "store/query_backends.h"
+#include "lookup/query_backends.h"
 
 #include <stdio.h>
 #include <stdlib.h>
