@@ -12,7 +12,7 @@
 #include "config.h"
 #include "lua/lua_config.h"
 #include "store/pg_schema.h"
-#include "store/sqlite_version.h"
+#include "store/sqlite/sqlite_version.h"
 #include "store/store_open.h"
 #include "supervisor.h"
 

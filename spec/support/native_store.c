@@ -4,9 +4,9 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sqlite_store.h"
+#include "store/sqlite/sqlite_store.h"
+#include "store/sqlite/store_sqlite.h"
 #include "store/store_memory.h"
-#include "store/store_sqlite.h"
 
 #include <stdlib.h>
 

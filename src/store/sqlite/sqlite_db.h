@@ -1,7 +1,7 @@
 /* One SQLite connection with its prepared statements, and what opening the file means: schema,
  * checks, the leap of the ids. No loop in here: a connection belongs to one thread at a time. */
-#ifndef STORE_SQLITE_DB_H
-#define STORE_SQLITE_DB_H
+#ifndef STORE_SQLITE_SQLITE_DB_H
+#define STORE_SQLITE_SQLITE_DB_H
 
 #include "base/err.h"
 #include "base/slice.h"

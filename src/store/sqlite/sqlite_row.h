@@ -1,9 +1,9 @@
 /* A row of `events` -> an event, or the reason why not. Runs on the threads of connections. */
-#ifndef STORE_SQLITE_ROW_H
-#define STORE_SQLITE_ROW_H
+#ifndef STORE_SQLITE_SQLITE_ROW_H
+#define STORE_SQLITE_SQLITE_ROW_H
 
 #include "event/event.h"
-#include "store/sqlite_db.h"
+#include "store/sqlite/sqlite_db.h"
 
 /* Rows that could not be delivered; the first few by name, for the log. */
 enum { SQLITE_REJECTS_NAMED = 8 };

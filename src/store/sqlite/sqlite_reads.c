@@ -1,6 +1,6 @@
 /* The queue in front of the reading connections: at most SQLITE_READERS at work at a time. */
 #include "base/xalloc.h"
-#include "store/sqlite_store.h"
+#include "store/sqlite/sqlite_store.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* A SQLite connection and its statements: see sqlite_db.h. */
-#include "store/sqlite_db.h"
+#include "store/sqlite/sqlite_db.h"
 
 #include "base/xalloc.h"
 

@@ -1,10 +1,10 @@
 /* Pages, seeks and the count, on reading connections of their own: never in the way of a commit. */
-#ifndef STORE_SQLITE_READER_H
-#define STORE_SQLITE_READER_H
+#ifndef STORE_SQLITE_SQLITE_READER_H
+#define STORE_SQLITE_SQLITE_READER_H
 
 #include "base/list.h"
 #include "broker/store.h"
-#include "store/sqlite_row.h"
+#include "store/sqlite/sqlite_row.h"
 
 #include <uv.h>
 

@@ -4,12 +4,12 @@
  * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,
  * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
  * sqlite_db.c (the file). */
-#include "store/store_sqlite.h"
+#include "store/sqlite/store_sqlite.h"
 
 #include "base/clock.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sqlite_store.h"
+#include "store/sqlite/sqlite_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "store/sqlite_version.h"
+#include "store/sqlite/sqlite_version.h"
 
 #include <sqlite3.h>
 

@@ -1,14 +1,14 @@
 /* The one writing connection: group commit, the tail, retention. Everything in here runs on its
  * thread (sqlite_thread.h), one job at a time; store_sqlite.c owns the queue and completes on the
  * loop thread. */
-#ifndef STORE_SQLITE_WRITER_H
-#define STORE_SQLITE_WRITER_H
+#ifndef STORE_SQLITE_SQLITE_WRITER_H
+#define STORE_SQLITE_SQLITE_WRITER_H
 
 #include "base/list.h"
 #include "broker/store.h"
 #include "store/append_queue.h"
-#include "store/sqlite_row.h"
-#include "store/sqlite_wal_index.h"
+#include "store/sqlite/sqlite_row.h"
+#include "store/sqlite/sqlite_wal_index.h"
 
 #include <uv.h>
 

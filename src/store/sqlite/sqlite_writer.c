@@ -2,7 +2,7 @@
  *
  * The order of the tail comes from the write lock: BEGIN IMMEDIATE takes it, then everything others
  * committed is read, then our rows are inserted, so nothing can lie between the two. */
-#include "store/sqlite_writer.h"
+#include "store/sqlite/sqlite_writer.h"
 
 #include "base/clock.h"
 #include "base/xalloc.h"

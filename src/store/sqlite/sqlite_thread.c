@@ -1,4 +1,4 @@
-#include "store/sqlite_thread.h"
+#include "store/sqlite/sqlite_thread.h"
 
 #include "base/list.h"
 #include "base/xalloc.h"

@@ -9,8 +9,8 @@
  * first fails as soon as somebody else has written. `key` travels with such a row, but only keys of
  * the broker's own publishes are checked for duplicates. AUTOINCREMENT draws the id
  * while the one write lock is held, so ids become visible in order, whoever writes. */
-#ifndef STORE_STORE_SQLITE_H
-#define STORE_STORE_SQLITE_H
+#ifndef STORE_SQLITE_STORE_SQLITE_H
+#define STORE_SQLITE_STORE_SQLITE_H
 
 #include "base/err.h"
 #include "broker/metrics.h"

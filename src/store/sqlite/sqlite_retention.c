@@ -1,7 +1,7 @@
 /* Retention: removes the oldest events by age, count and size, forgets old keys, gives pages back.
  * One bounded step per job, on the writer's thread; a step without work takes no lock. */
 #include "base/clock.h"
-#include "store/sqlite_writer.h"
+#include "store/sqlite/sqlite_writer.h"
 
 #include <stdio.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "store/sqlite_wal_index.h"
+#include "store/sqlite/sqlite_wal_index.h"
 
 #include <stddef.h>
 

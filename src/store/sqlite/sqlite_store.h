@@ -2,15 +2,15 @@
  *
  * While `busy`, the writer belongs to its thread; while a reader has a job, it belongs to a thread
  * of libuv's pool. Everything else is touched by the loop thread only. */
-#ifndef STORE_SQLITE_STORE_H
-#define STORE_SQLITE_STORE_H
+#ifndef STORE_SQLITE_SQLITE_STORE_H
+#define STORE_SQLITE_SQLITE_STORE_H
 
-#include "store/sqlite_gather.h"
-#include "store/sqlite_reader.h"
-#include "store/sqlite_thread.h"
-#include "store/sqlite_watch.h"
-#include "store/sqlite_writer.h"
-#include "store/store_sqlite.h"
+#include "store/sqlite/sqlite_gather.h"
+#include "store/sqlite/sqlite_reader.h"
+#include "store/sqlite/sqlite_thread.h"
+#include "store/sqlite/sqlite_watch.h"
+#include "store/sqlite/sqlite_writer.h"
+#include "store/sqlite/store_sqlite.h"
 
 /* A question of sync(). */
 struct sqlite_asker {

@@ -1,6 +1,6 @@
 /* Opening events.db: the schema other programs write to, and the leap of the ids. */
 #include "base/xalloc.h"
-#include "store/sqlite_db.h"
+#include "store/sqlite/sqlite_db.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
  * 4 ... ms, up to poll_ms. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sqlite_store.h"
+#include "store/sqlite/sqlite_store.h"
 
 #include <stdlib.h>
 

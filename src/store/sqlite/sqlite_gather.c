@@ -1,4 +1,4 @@
-#include "store/sqlite_gather.h"
+#include "store/sqlite/sqlite_gather.h"
 
 #include "base/list.h"
 #include "base/xalloc.h"

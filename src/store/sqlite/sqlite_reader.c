@@ -1,5 +1,5 @@
 /* Reading: see sqlite_reader.h. Each answer comes from one snapshot. */
-#include "store/sqlite_reader.h"
+#include "store/sqlite/sqlite_reader.h"
 
 static void got_row(void *ctx, struct event *ev)
 {

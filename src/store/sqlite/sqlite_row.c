@@ -1,6 +1,6 @@
 /* Rows of `events`: see sqlite_row.h. Any program can have written them, so each is held against
  * the rules of event_check(), and one that breaks them never stops the ones behind it. */
-#include "store/sqlite_row.h"
+#include "store/sqlite/sqlite_row.h"
 
 #include "event/envelope.h"
 
