@@ -11,7 +11,7 @@
 #include "cli_tools.h"
 #include "config.h"
 #include "lua/lua_config.h"
-#include "store/pg_schema.h"
+#include "store/postgres/pg_schema.h"
 #include "store/sqlite/sqlite_version.h"
 #include "store/store_open.h"
 #include "supervisor.h"

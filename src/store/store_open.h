@@ -2,8 +2,8 @@
 #ifndef STORE_STORE_OPEN_H
 #define STORE_STORE_OPEN_H
 
+#include "store/postgres/store_pg.h"
 #include "store/sqlite/store_sqlite.h"
-#include "store/store_pg.h"
 
 struct store_options {
     bool postgres; /* else SQLite */

@@ -2,7 +2,7 @@
  * by the one that sequences partitions ahead, retention, old keys, dead rows of the outbox. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sequencer_state.h"
+#include "store/postgres/sequencer_state.h"
 
 enum {
     UPKEEP_MS = 2000,

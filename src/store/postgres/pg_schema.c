@@ -1,11 +1,11 @@
 /* See pg_schema.h. Runs one client on a loop of its own until it is done: the same code that never
  * blocks elsewhere, used in a place where nothing else is to be done. */
-#include "store/pg_schema.h"
+#include "store/postgres/pg_schema.h"
 
 #include "base/embedded.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_store.h"
+#include "store/postgres/pg_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,8 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 #define SETUP PG_SETUP_COMMON "SET statement_timeout = 120000; SET lock_timeout = 60000"
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
-static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/schema.sql",
-                                                          "src/store/schema_2.sql"};
+static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/postgres/schema.sql",
+                                                          "src/store/postgres/schema_2.sql"};
 
 struct session {
     uv_loop_t loop;

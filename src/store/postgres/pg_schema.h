@@ -1,7 +1,7 @@
 /* Before a broker works with a PostgreSQL database: is it one we can work with, and is the schema
  * the one we know? Makes it or brings it up to date; safe to run from several brokers at once. */
-#ifndef STORE_PG_SCHEMA_H
-#define STORE_PG_SCHEMA_H
+#ifndef STORE_POSTGRES_PG_SCHEMA_H
+#define STORE_POSTGRES_PG_SCHEMA_H
 
 #include "base/err.h"
 #include "broker/store.h"

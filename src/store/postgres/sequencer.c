@@ -12,13 +12,13 @@
  * long one that committed before it began.) A sweep from 0 finds what programs with ids of their
  * own, or a restarted sequence, put below it: the hint is an optimisation, the sweep makes it
  * right. */
-#include "store/sequencer.h"
+#include "store/postgres/sequencer.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_row.h"
-#include "store/pg_store.h"
-#include "store/sequencer_state.h"
+#include "store/postgres/pg_row.h"
+#include "store/postgres/pg_store.h"
+#include "store/postgres/sequencer_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>

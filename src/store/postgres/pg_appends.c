@@ -3,7 +3,7 @@
  * answer was lost is sent again without being stored again. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_store.h"
+#include "store/postgres/pg_store.h"
 
 #include <limits.h>
 #include <stdlib.h>

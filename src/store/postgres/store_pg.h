@@ -7,8 +7,8 @@
  *
  * One broker at a time moves committed rows into tidegate.events, which gives them their ids; all
  * brokers follow that table. See schema.sql for why this order can be trusted. */
-#ifndef STORE_STORE_PG_H
-#define STORE_STORE_PG_H
+#ifndef STORE_POSTGRES_STORE_PG_H
+#define STORE_POSTGRES_STORE_PG_H
 
 #include "base/err.h"
 #include "broker/metrics.h"

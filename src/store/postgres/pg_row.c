@@ -1,5 +1,5 @@
 /* See pg_row.h. */
-#include "store/pg_row.h"
+#include "store/postgres/pg_row.h"
 
 #include "event/envelope.h"
 #include "pg/pg_client.h"

@@ -1,13 +1,13 @@
 /* The PostgreSQL store as its parts see it; private to store/. All on the loop thread. */
-#ifndef STORE_PG_STORE_H
-#define STORE_PG_STORE_H
+#ifndef STORE_POSTGRES_PG_STORE_H
+#define STORE_POSTGRES_PG_STORE_H
 
 #include "base/slots.h"
 #include "pg/pg_client.h"
 #include "store/append_queue.h"
-#include "store/pg_schema.h"
-#include "store/sequencer.h"
-#include "store/store_pg.h"
+#include "store/postgres/pg_schema.h"
+#include "store/postgres/sequencer.h"
+#include "store/postgres/store_pg.h"
 
 enum {
     PG_CONNECT_MS = 5000, /* for each address of a server */

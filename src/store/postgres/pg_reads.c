@@ -1,8 +1,8 @@
 /* Pages of history and seeks, on connections of their own: a storm of resuming clients queues here
  * and never in front of the tail. */
 #include "base/xalloc.h"
-#include "store/pg_row.h"
-#include "store/pg_store.h"
+#include "store/postgres/pg_row.h"
+#include "store/postgres/pg_store.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* Private to sequencer.c (outbox to events) and sequencer_upkeep.c (the tables). */
-#ifndef STORE_SEQUENCER_STATE_H
-#define STORE_SEQUENCER_STATE_H
+#ifndef STORE_POSTGRES_SEQUENCER_STATE_H
+#define STORE_POSTGRES_SEQUENCER_STATE_H
 
 #include "base/strbuf.h"
-#include "store/sequencer.h"
+#include "store/postgres/sequencer.h"
 
 struct sequencer {
     uv_loop_t *loop;

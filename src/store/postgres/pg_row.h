@@ -1,7 +1,7 @@
 /* Rows of tidegate.events as events. Decodes the columns every reading statement ends in:
  * seq, topic, type, data, attrs::text, key, created. */
-#ifndef STORE_PG_ROW_H
-#define STORE_PG_ROW_H
+#ifndef STORE_POSTGRES_PG_ROW_H
+#define STORE_POSTGRES_PG_ROW_H
 
 #include "event/event.h"
 

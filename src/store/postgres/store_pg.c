@@ -2,11 +2,11 @@
  * The rest, in reading order: schema.sql (what order rests on), pg_schema.c (is it there?),
  * pg_tail.c, pg_appends.c, pg_reads.c (one connection each, or more), sequencer.c (outbox to
  * events), pg_row.c, and below them pg_client.c and pg_connect.c (libpq on the loop). */
-#include "store/store_pg.h"
+#include "store/postgres/store_pg.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_store.h"
+#include "store/postgres/pg_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,8 +5,8 @@
  * is therefore never just delivered: the leaps are looked at first. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/pg_row.h"
-#include "store/pg_store.h"
+#include "store/postgres/pg_row.h"
+#include "store/postgres/pg_store.h"
 
 #include <stdlib.h>
 

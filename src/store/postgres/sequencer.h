@@ -3,8 +3,8 @@
  * are harmless: batches are serialised by the row lock of tidegate.head, the lease saves work.
  *
  * Also looks after the tables: partitions ahead, retention, old keys, dead rows of the outbox. */
-#ifndef STORE_SEQUENCER_H
-#define STORE_SEQUENCER_H
+#ifndef STORE_POSTGRES_SEQUENCER_H
+#define STORE_POSTGRES_SEQUENCER_H
 
 #include "broker/metrics.h"
 #include "pg/pg_client.h"
