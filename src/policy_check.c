@@ -7,7 +7,7 @@
 #include "lua/lua_policy.h"
 #include "lua/lua_policy_about.h"
 #include "lua/lua_sources.h"
-#include "lua/lua_watchdog.h"
+#include "lua/vm/lua_watchdog.h"
 #include "net/loop.h"
 #include "server_keys.h"
 #include "server_options.h"

@@ -8,7 +8,7 @@
 #include "lua/lua_cache.h"
 #include "lua/lua_http.h"
 #include "lua/lua_policy.h"
-#include "lua/lua_waits.h"
+#include "lua/vm/lua_waits.h"
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"
 #include "store/store_open.h"

@@ -5,7 +5,7 @@
 #include "event/topic.h"
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
-#include "lua/lua_waits.h"
+#include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 
 #include <jansson.h>

@@ -2,8 +2,8 @@
  * often and as late as it likes. Questions are answered into a list. */
 #include "base/xalloc.h"
 #include "lua/lua_cache.h"
-#include "lua/lua_coro.h"
 #include "lua/lua_policy.h"
+#include "lua/vm/lua_coro.h"
 #include "native_policy.h"
 
 #include <stdlib.h>

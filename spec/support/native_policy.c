@@ -6,7 +6,7 @@
 #include "lua/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_sources.h"
-#include "lua/lua_waits.h"
+#include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 
 #include <stdlib.h>

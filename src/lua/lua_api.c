@@ -9,8 +9,8 @@
 #include "lua/lua_json.h"
 #include "lua/lua_jwt.h"
 #include "lua/lua_log.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_sleep.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <math.h>

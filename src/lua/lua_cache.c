@@ -5,9 +5,9 @@
 #include "base/value_cache.h"
 #include "base/xalloc.h"
 #include "lua/lua_flight.h"
-#include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_host.h"
 
 #include <stdlib.h>
 

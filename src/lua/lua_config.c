@@ -7,7 +7,7 @@
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/lua_struct.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 #include <errno.h>
 #include <lauxlib.h>

@@ -2,10 +2,10 @@
 
 #include "base/xalloc.h"
 #include "lookup/query_sql.h"
-#include "lua/lua_coro.h"
-#include "lua/lua_host.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_coro.h"
+#include "lua/vm/lua_host.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <stdlib.h>
 

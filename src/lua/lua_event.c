@@ -2,8 +2,8 @@
 
 #include "base/json_syntax.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_vm.h"
 
 #include <inttypes.h>
 #include <stdio.h>

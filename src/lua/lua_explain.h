@@ -4,9 +4,9 @@
 
 #include "broker/policy.h"
 #include "lua/lua_budgets.h"
-#include "lua/lua_host.h"
 #include "lua/lua_params.h"
 #include "lua/lua_policy_file.h"
+#include "lua/vm/lua_host.h"
 
 /* What of a policy it takes; all borrowed. */
 struct lua_explain {

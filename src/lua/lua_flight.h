@@ -6,7 +6,7 @@
 
 #include "base/strbuf.h"
 #include "base/value_cache.h"
-#include "lua/lua_coro.h"
+#include "lua/vm/lua_coro.h"
 
 enum flight_state {
     FLIGHT_RUNS,

@@ -2,12 +2,12 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_box.h"
-#include "lua/lua_coro.h"
-#include "lua/lua_host.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_box.h"
+#include "lua/vm/lua_coro.h"
+#include "lua/vm/lua_host.h"
+#include "lua/vm/lua_readonly.h"
 #include "net/client/http_url.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 #include "lua/lua_json.h"
 
-#include "lua/lua_box.h"
-#include "lua/lua_readonly.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_box.h"
+#include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
 #include "base/json_syntax.h"
 #include "event/topic.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_vm.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>

@@ -1,11 +1,11 @@
 #include "lua/lua_jwt.h"
 
 #include "auth/keyring.h"
-#include "lua/lua_box.h"
-#include "lua/lua_coro.h"
-#include "lua/lua_host.h"
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_box.h"
+#include "lua/vm/lua_coro.h"
+#include "lua/vm/lua_host.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

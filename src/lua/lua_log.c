@@ -1,8 +1,8 @@
 #include "lua/lua_log.h"
 
 #include "base/logging.h"
-#include "lua/lua_host.h"
-#include "lua/lua_readonly.h"
+#include "lua/vm/lua_host.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

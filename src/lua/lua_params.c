@@ -2,7 +2,7 @@
 
 #include "base/xalloc.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <stdlib.h>
 

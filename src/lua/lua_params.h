@@ -3,8 +3,8 @@
 #define LUA_LUA_PARAMS_H
 
 #include "base/slice.h"
-#include "lua/format_classes.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/format_classes.h"
+#include "lua/vm/lua_vm.h"
 
 struct lua_param {
     int ref;    /* LUA_NOREF: the slot is free */

@@ -2,8 +2,8 @@
 
 #include "lua/lua_policy.h"
 #include "lua/lua_policy_file.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_sandbox.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include "filter/match.h"
 #include "lua/lua_db.h"
 #include "lua/lua_health.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 /* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
  * the calls that used up their CPU time) */

@@ -1,8 +1,8 @@
 #include "lua/lua_publication.h"
 
-#include "lua/lua_box.h"
 #include "lua/lua_json.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_box.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>

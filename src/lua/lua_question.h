@@ -6,9 +6,9 @@
 
 #include "lua/lua_answer.h"
 #include "lua/lua_budgets.h"
-#include "lua/lua_coro.h"
 #include "lua/lua_policy_file.h"
 #include "lua/lua_publication.h"
+#include "lua/vm/lua_coro.h"
 
 struct lua_question;
 

@@ -1,7 +1,7 @@
 #include "lua/lua_request.h"
 
 #include "base/decimal.h"
-#include "lua/lua_host.h"
+#include "lua/vm/lua_host.h"
 
 #include <ctype.h>
 #include <lauxlib.h>

@@ -3,13 +3,13 @@
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/lua_api.h"
-#include "lua/lua_box.h"
 #include "lua/lua_event.h"
-#include "lua/lua_pcall.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_request.h"
 #include "lua/lua_sources.h"
 #include "lua/lua_string.h"
+#include "lua/vm/lua_box.h"
+#include "lua/vm/lua_pcall.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <errno.h>
 #include <fcntl.h>

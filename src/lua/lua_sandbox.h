@@ -4,7 +4,7 @@
 #define LUA_LUA_SANDBOX_H
 
 #include "base/err.h"
-#include "lua/lua_host.h"
+#include "lua/vm/lua_host.h"
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
 

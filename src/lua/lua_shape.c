@@ -1,7 +1,7 @@
 #include "lua/lua_shape.h"
 
 #include "base/nearest.h"
-#include "lua/lua_readonly.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 #include "lua/lua_sleep.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_coro.h"
+#include "lua/vm/lua_coro.h"
 
 #include <math.h>
 #include <stdlib.h>

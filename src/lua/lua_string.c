@@ -1,7 +1,7 @@
 #include "lua/lua_string.h"
 
-#include "lua/lua_pattern.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_pattern.h"
+#include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>
 #include <string.h>

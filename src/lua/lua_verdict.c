@@ -3,8 +3,8 @@
 #include "base/xalloc.h"
 #include "lua/lua_api.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
 #include "lua/lua_shape.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,10 +3,10 @@
 #include "lua/test_fakes.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_box.h"
-#include "lua/lua_coro.h"
 #include "lua/lua_json.h"
-#include "lua/lua_readonly.h"
+#include "lua/vm/lua_box.h"
+#include "lua/vm/lua_coro.h"
+#include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
 #define LUA_TEST_FAKES_H
 
 #include "lookup/query_source.h"
-#include "lua/lua_waits.h"
 #include "lua/policy_log.h"
+#include "lua/vm/lua_waits.h"
 
 #include <lua.h>
 

@@ -4,13 +4,13 @@
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
-#include "lua/lua_box.h"
 #include "lua/lua_json.h"
 #include "lua/lua_policy_file.h"
 #include "lua/test_fakes.h"
 #include "lua/test_keys.h"
 #include "lua/test_questions.h"
 #include "lua/test_values.h"
+#include "lua/vm/lua_box.h"
 #include "lua/workbench.h"
 
 #include <errno.h>

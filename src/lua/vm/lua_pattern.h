@@ -4,8 +4,8 @@
  * minute, and nothing can interrupt it. This one gives the same answers, raises when a call has
  * used up its steps, and asks the watchdog in between. Like Lua's it finds mistakes of a pattern
  * only when it gets there. */
-#ifndef LUA_LUA_PATTERN_H
-#define LUA_LUA_PATTERN_H
+#ifndef LUA_VM_LUA_PATTERN_H
+#define LUA_VM_LUA_PATTERN_H
 
 #include "base/slice.h"
 

@@ -1,8 +1,8 @@
-#include "lua/lua_watchdog.h"
+#include "lua/vm/lua_watchdog.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_failure.h"
+#include "lua/vm/lua_failure.h"
 
 #include <errno.h>
 #include <execinfo.h>

@@ -3,8 +3,8 @@
  * Lua's own depth of calls from C ends at 200, except in coroutines, where each caught error frees
  * the C stack again: a hook could nest hundreds of thousands. An overdue hook is brought down by an
  * error in each of them, and catching one takes a look at every frame. */
-#ifndef LUA_LUA_PCALL_H
-#define LUA_LUA_PCALL_H
+#ifndef LUA_VM_LUA_PCALL_H
+#define LUA_VM_LUA_PCALL_H
 
 #include <lua.h>
 

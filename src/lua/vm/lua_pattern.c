@@ -1,6 +1,6 @@
-#include "lua/lua_pattern.h"
+#include "lua/vm/lua_pattern.h"
 
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 #include <ctype.h>
 #include <lauxlib.h>

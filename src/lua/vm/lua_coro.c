@@ -1,10 +1,10 @@
-#include "lua/lua_coro.h"
+#include "lua/vm/lua_coro.h"
 
 #include "base/hash.h"
 #include "base/logging.h"
 #include "base/slots.h"
 #include "base/xalloc.h"
-#include "lua/lua_host.h"
+#include "lua/vm/lua_host.h"
 #include "net/address_limit.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* C resources that must survive, or end with, an error raised by Lua: boxed in a userdata that is
  * marked to be closed, so they are freed when the stack slot is popped and when it is unwound. */
-#ifndef LUA_LUA_BOX_H
-#define LUA_LUA_BOX_H
+#ifndef LUA_VM_LUA_BOX_H
+#define LUA_VM_LUA_BOX_H
 
 #include "base/strbuf.h"
 

@@ -1,7 +1,7 @@
 /* All hooks of the process that wait for something, of whatever policy: their tickets, the caps,
  * the figures. Made before the first policy, freed after the last. How hooks wait: lua_coro.h. */
-#ifndef LUA_LUA_WAITS_H
-#define LUA_LUA_WAITS_H
+#ifndef LUA_VM_LUA_WAITS_H
+#define LUA_VM_LUA_WAITS_H
 
 #include "broker/metrics.h"
 #include "net/loop.h"

@@ -1,4 +1,4 @@
-#include "lua/lua_failure.h"
+#include "lua/vm/lua_failure.h"
 
 #include <stdio.h>
 #include <string.h>

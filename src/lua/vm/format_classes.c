@@ -1,4 +1,4 @@
-#include "lua/format_classes.h"
+#include "lua/vm/format_classes.h"
 
 #include "base/hash.h"
 #include "base/json_text.h"

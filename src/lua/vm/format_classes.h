@@ -2,8 +2,8 @@
  * them. What its calls have read so far is a set of names that grows; each size it had, up to a
  * few, is tried for every audience of it. Formats are pure: equal events and equal values of what
  * is read give equal results. */
-#ifndef LUA_FORMAT_CLASSES_H
-#define LUA_FORMAT_CLASSES_H
+#ifndef LUA_VM_FORMAT_CLASSES_H
+#define LUA_VM_FORMAT_CLASSES_H
 
 #include "base/slice.h"
 #include "broker/policy.h"

@@ -1,7 +1,7 @@
 /* What the last failed call into Lua said: message, place and traceback, as people read them.
  * Nothing here allocates, raises or runs a metamethod. */
-#ifndef LUA_LUA_FAILURE_H
-#define LUA_LUA_FAILURE_H
+#ifndef LUA_VM_LUA_FAILURE_H
+#define LUA_VM_LUA_FAILURE_H
 
 #include <lua.h>
 #include <stdbool.h>

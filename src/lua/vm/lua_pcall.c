@@ -1,6 +1,6 @@
-#include "lua/lua_pcall.h"
+#include "lua/vm/lua_pcall.h"
 
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 enum { NESTED_MAX = 100 };
 

@@ -1,6 +1,6 @@
-#include "lua/lua_box.h"
+#include "lua/vm/lua_box.h"
 
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>
 #include <unistd.h>

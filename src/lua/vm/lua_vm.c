@@ -1,8 +1,8 @@
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_cpu_clock.h"
+#include "lua/vm/lua_cpu_clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>

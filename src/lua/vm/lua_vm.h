@@ -4,12 +4,12 @@
  * wait: pushing arguments, calling, reading results. A body may raise at any point (memory is
  * capped), so it holds no C resource of its own: results go to `ud`, which the caller owns outside.
  */
-#ifndef LUA_LUA_VM_H
-#define LUA_LUA_VM_H
+#ifndef LUA_VM_LUA_VM_H
+#define LUA_VM_LUA_VM_H
 
 #include "base/err.h"
-#include "lua/lua_failure.h"
-#include "lua/lua_watchdog.h"
+#include "lua/vm/lua_failure.h"
+#include "lua/vm/lua_watchdog.h"
 
 #include <lauxlib.h>
 #include <lua.h>

@@ -1,6 +1,6 @@
-#include "lua/lua_cpu_clock.h"
+#include "lua/vm/lua_cpu_clock.h"
 
-#include "lua/lua_watchdog.h"
+#include "lua/vm/lua_watchdog.h"
 
 #include <uv.h>
 

@@ -9,12 +9,12 @@
  * A completion never holds a pointer to any of them, only a ticket: never reused, good for one
  * wait. One that comes twice, or after the client left, the deadline passed or the policy was
  * closed, finds nothing: it is dropped and counted. */
-#ifndef LUA_LUA_CORO_H
-#define LUA_LUA_CORO_H
+#ifndef LUA_VM_LUA_CORO_H
+#define LUA_VM_LUA_CORO_H
 
 #include "base/list.h"
-#include "lua/lua_vm.h"
-#include "lua/lua_waits.h"
+#include "lua/vm/lua_vm.h"
+#include "lua/vm/lua_waits.h"
 #include "net/address.h"
 #include "net/loop.h"
 

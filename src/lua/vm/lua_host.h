@@ -1,9 +1,9 @@
 /* What the code behind a Lua state shares: each function that scripts may call finds its services
  * here, by lua_vm_host(). Knows none of them; lua_sandbox.c puts the parts together. */
-#ifndef LUA_LUA_HOST_H
-#define LUA_LUA_HOST_H
+#ifndef LUA_VM_LUA_HOST_H
+#define LUA_VM_LUA_HOST_H
 
-#include "lua/lua_vm.h"
+#include "lua/vm/lua_vm.h"
 
 #include <stdbool.h>
 #include <stddef.h>

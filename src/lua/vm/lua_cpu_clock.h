@@ -1,8 +1,8 @@
 /* How much CPU time a piece of a hook took, as an upper bound. CLOCK_THREAD_CPUTIME_ID is a system
  * call and takes longer than many a hook; the clock on the wall is not, and no less. So the wall
  * decides for short pieces, and the kernel is asked for long ones only, and once a millisecond. */
-#ifndef LUA_LUA_CPU_CLOCK_H
-#define LUA_LUA_CPU_CLOCK_H
+#ifndef LUA_VM_LUA_CPU_CLOCK_H
+#define LUA_VM_LUA_CPU_CLOCK_H
 
 #include <stdint.h>
 

@@ -1,8 +1,8 @@
-#include "lua/lua_readonly.h"
+#include "lua/vm/lua_readonly.h"
 
-#include "lua/format_classes.h"
-#include "lua/lua_host.h"
-#include "lua/lua_vm.h"
+#include "lua/vm/format_classes.h"
+#include "lua/vm/lua_host.h"
+#include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>
 

@@ -18,8 +18,8 @@
  * Hooks cannot interrupt C. A call that does not end within `hard_ms` of that answer is reported
  * (hook, line of the policy, C stack) and the process aborts: better a restart than a broker that
  * answers nobody. Nothing a policy can reach should get there. */
-#ifndef LUA_LUA_WATCHDOG_H
-#define LUA_LUA_WATCHDOG_H
+#ifndef LUA_VM_LUA_WATCHDOG_H
+#define LUA_VM_LUA_WATCHDOG_H
 
 #include "base/err.h"
 

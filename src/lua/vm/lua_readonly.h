@@ -2,8 +2,8 @@
  *
  * A view is an empty table whose metatable answers reads from the real one; indexing, pairs,
  * ipairs, # and the sandbox's next work, a write raises. */
-#ifndef LUA_LUA_READONLY_H
-#define LUA_LUA_READONLY_H
+#ifndef LUA_VM_LUA_READONLY_H
+#define LUA_VM_LUA_READONLY_H
 
 #include <lua.h>
 #include <stdbool.h>
