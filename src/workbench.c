@@ -3,7 +3,7 @@
 
 #include "base/xalloc.h"
 #include "config.h"
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "lua/vm/lua_watchdog.h"

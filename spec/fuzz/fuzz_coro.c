@@ -2,7 +2,7 @@
  * twice, late or never, clients that leave, policies that are closed. The input is a list of steps.
  * Whatever they are: a question is answered once, or not at all when its client has left; a wait
  * ends once; in the end nothing waits and nothing is left. */
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/vm/lua_coro.h"
 #include "net/loop.h"

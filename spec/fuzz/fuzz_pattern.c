@@ -1,5 +1,5 @@
 /* The pattern functions of policies give the answers of Lua's own: results, captures and errors. */
-#include "lua/lua_string.h"
+#include "lua/api/lua_string.h"
 
 #include <lauxlib.h>
 #include <lualib.h>

@@ -3,7 +3,7 @@
  * granted obeys the contract of broker/policy.h. */
 #include "event/event.h"
 #include "event/topic.h"
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"

@@ -1,7 +1,7 @@
 /* lua/lua_coro: a policy whose hooks wait for wait(name), a function that the spec completes, as
  * often and as late as it likes. Questions are answered into a list. */
 #include "base/xalloc.h"
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/vm/lua_coro.h"
 #include "native_policy.h"

@@ -1,7 +1,7 @@
 /* lua/: lua_vm and lua_sandbox, without a policy. */
 #include "base/xalloc.h"
-#include "lua/lua_event.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_event.h"
+#include "lua/api/lua_json.h"
 #include "lua/lua_sandbox.h"
 #include "native_policy.h"
 

@@ -3,7 +3,7 @@
 
 #include "base/xalloc.h"
 #include "broker/kept.h"
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 #include "lua/lua_policy.h"
 #include "lua/lua_sources.h"
 #include "lua/vm/lua_waits.h"

@@ -2,8 +2,8 @@
 
 #include "base/utf8.h"
 #include "base/xalloc.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>

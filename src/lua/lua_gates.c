@@ -2,10 +2,10 @@
  * with a continuation: when it has waited, that is where it comes back, and not behind the call. */
 #include "lua/lua_gates.h"
 
-#include "lua/lua_api.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_api.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_request.h"
 #include "lua/lua_question.h"
-#include "lua/lua_request.h"
 
 #include <stdio.h>
 

@@ -2,9 +2,9 @@
 
 #include "event/event_json.h"
 #include "event/topic.h"
-#include "lua/lua_event.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_event.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 
 struct judgement {
     const struct judge *j;

@@ -1,7 +1,7 @@
 #include "lua/lua_params.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 #include "lua/lua_policy_file.h"
 
 #include "base/xalloc.h"
+#include "lua/api/lua_shape.h"
 #include "lua/lua_format_spec.h"
 #include "lua/lua_policy_text.h"
 #include "lua/lua_sandbox.h"
-#include "lua/lua_shape.h"
 
 #include <stdio.h>
 #include <stdlib.h>

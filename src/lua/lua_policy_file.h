@@ -4,7 +4,7 @@
 
 #include "base/slice.h"
 #include "filter/match.h"
-#include "lua/lua_db.h"
+#include "lua/api/lua_db.h"
 #include "lua/lua_health.h"
 #include "lua/vm/lua_vm.h"
 

@@ -1,7 +1,7 @@
 #include "lua/lua_publication.h"
 
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
 
 #include <inttypes.h>

@@ -1,8 +1,8 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
 #include "base/xalloc.h"
 #include "event/topic.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/lua_verdict.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"

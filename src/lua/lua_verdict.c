@@ -1,9 +1,9 @@
 #include "lua/lua_verdict.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_api.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_api.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <math.h>

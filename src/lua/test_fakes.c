@@ -3,7 +3,7 @@
 #include "lua/test_fakes.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_readonly.h"

@@ -4,7 +4,7 @@
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 #include "lua/lua_policy_file.h"
 #include "lua/test_fakes.h"
 #include "lua/test_keys.h"

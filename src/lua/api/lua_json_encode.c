@@ -2,7 +2,7 @@
  * objects by the mark that decoding and json.array() leave; see lua_json.h. */
 #include "base/json_syntax.h"
 #include "event/topic.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_vm.h"
 

@@ -1,12 +1,12 @@
-#include "lua/lua_cache.h"
+#include "lua/api/lua_cache.h"
 
 #include "base/hash.h"
 #include "base/logging.h"
 #include "base/value_cache.h"
 #include "base/xalloc.h"
-#include "lua/lua_flight.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_flight.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_host.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* tg.jwt of policies: what auth/keyring.h knows, in Lua values. */
-#ifndef LUA_LUA_JWT_H
-#define LUA_LUA_JWT_H
+#ifndef LUA_API_LUA_JWT_H
+#define LUA_API_LUA_JWT_H
 
 #include <lua.h>
 

@@ -1,7 +1,7 @@
 /* A request as policies see it: a table, copied once per question. Plain fields; an unknown one
  * raises, so that a typo is an error and not a nil. */
-#ifndef LUA_LUA_REQUEST_H
-#define LUA_LUA_REQUEST_H
+#ifndef LUA_API_LUA_REQUEST_H
+#define LUA_API_LUA_REQUEST_H
 
 #include "broker/policy.h"
 

@@ -1,4 +1,4 @@
-#include "lua/lua_flight.h"
+#include "lua/api/lua_flight.h"
 
 #include "base/hash.h"
 #include "base/xalloc.h"

@@ -1,8 +1,8 @@
 /* Flights of cache.fetch: one run of a function for a key, and the hooks that wait for it, of
  * whatever policy. These are told from the loop's flush step, never from inside the call that ended
  * the run. */
-#ifndef LUA_LUA_FLIGHT_H
-#define LUA_LUA_FLIGHT_H
+#ifndef LUA_API_LUA_FLIGHT_H
+#define LUA_API_LUA_FLIGHT_H
 
 #include "base/strbuf.h"
 #include "base/value_cache.h"

@@ -1,6 +1,6 @@
 /* sleep(seconds): the simplest thing a hook can wait for. */
-#ifndef LUA_LUA_SLEEP_H
-#define LUA_LUA_SLEEP_H
+#ifndef LUA_API_LUA_SLEEP_H
+#define LUA_API_LUA_SLEEP_H
 
 #include <lua.h>
 

@@ -1,7 +1,7 @@
 /* Reading tables that policies return: closed schemas, raw access only, errors that name the field.
  * Everything here runs inside a body and raises on what must not be. */
-#ifndef LUA_LUA_SHAPE_H
-#define LUA_LUA_SHAPE_H
+#ifndef LUA_API_LUA_SHAPE_H
+#define LUA_API_LUA_SHAPE_H
 
 #include "base/slice.h"
 

@@ -1,4 +1,4 @@
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_readonly.h"

@@ -1,8 +1,8 @@
 /* http.get() and http.post(): asking servers that the configuration names, while the hook waits.
  * Policies never name a server themselves: what a stranger sends cannot make the broker knock at
  * other doors. */
-#ifndef LUA_LUA_HTTP_H
-#define LUA_LUA_HTTP_H
+#ifndef LUA_API_LUA_HTTP_H
+#define LUA_API_LUA_HTTP_H
 
 #include "broker/metrics.h"
 #include "net/client/http_client.h"

@@ -1,6 +1,6 @@
 /* log.info, log.warn and print of policies: one line of the broker's log each. */
-#ifndef LUA_LUA_LOG_H
-#define LUA_LUA_LOG_H
+#ifndef LUA_API_LUA_LOG_H
+#define LUA_API_LUA_LOG_H
 
 #include <lua.h>
 

@@ -1,9 +1,9 @@
-#include "lua/lua_http.h"
+#include "lua/api/lua_http.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"

@@ -1,7 +1,7 @@
 /* Looking things up in a database: the queries that a policy declares, and db.query(), which asks
  * one of them and suspends the hook until the answer is there. */
-#ifndef LUA_LUA_DB_H
-#define LUA_LUA_DB_H
+#ifndef LUA_API_LUA_DB_H
+#define LUA_API_LUA_DB_H
 
 #include "lookup/query_source.h"
 

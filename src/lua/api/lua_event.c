@@ -1,7 +1,7 @@
-#include "lua/lua_event.h"
+#include "lua/api/lua_event.h"
 
 #include "base/json_syntax.h"
-#include "lua/lua_json.h"
+#include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_vm.h"
 

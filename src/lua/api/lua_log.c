@@ -1,4 +1,4 @@
-#include "lua/lua_log.h"
+#include "lua/api/lua_log.h"
 
 #include "base/logging.h"
 #include "lua/vm/lua_host.h"

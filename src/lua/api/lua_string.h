@@ -1,6 +1,6 @@
 /* The functions of the string library of policies that take patterns. */
-#ifndef LUA_LUA_STRING_H
-#define LUA_LUA_STRING_H
+#ifndef LUA_API_LUA_STRING_H
+#define LUA_API_LUA_STRING_H
 
 #include <lua.h>
 

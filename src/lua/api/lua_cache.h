@@ -5,8 +5,8 @@
  * Concurrent callers of one key wait for the first one (its flight). When that one dies on the way,
  * its client gone or its time up, the next of them takes the flight over and runs its own function.
  */
-#ifndef LUA_LUA_CACHE_H
-#define LUA_LUA_CACHE_H
+#ifndef LUA_API_LUA_CACHE_H
+#define LUA_API_LUA_CACHE_H
 
 #include "broker/metrics.h"
 #include "net/loop.h"

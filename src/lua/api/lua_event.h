@@ -1,7 +1,7 @@
 /* Events as policies see them: a read-only userdata that owns a reference to an immutable event,
  * so a script may keep it for as long as it likes; freed by __gc. */
-#ifndef LUA_LUA_EVENT_H
-#define LUA_LUA_EVENT_H
+#ifndef LUA_API_LUA_EVENT_H
+#define LUA_API_LUA_EVENT_H
 
 #include "event/event.h"
 

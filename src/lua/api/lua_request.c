@@ -1,4 +1,4 @@
-#include "lua/lua_request.h"
+#include "lua/api/lua_request.h"
 
 #include "base/decimal.h"
 #include "lua/vm/lua_host.h"

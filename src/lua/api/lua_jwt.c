@@ -1,8 +1,8 @@
-#include "lua/lua_jwt.h"
+#include "lua/api/lua_jwt.h"
 
 #include "auth/keyring.h"
-#include "lua/lua_json.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"

@@ -1,6 +1,6 @@
 /* What policies may call besides the Lua libraries: tg, log, json, cache, print, sleep. */
-#ifndef LUA_LUA_API_H
-#define LUA_LUA_API_H
+#ifndef LUA_API_LUA_API_H
+#define LUA_API_LUA_API_H
 
 #include <lua.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "lua/lua_sleep.h"
+#include "lua/api/lua_sleep.h"
 
 #include "base/xalloc.h"
 #include "lua/vm/lua_coro.h"

@@ -1,15 +1,15 @@
-#include "lua/lua_api.h"
+#include "lua/api/lua_api.h"
 
 #include "base/slice.h"
 #include "event/event.h"
 #include "event/topic.h"
-#include "lua/lua_cache.h"
-#include "lua/lua_db.h"
-#include "lua/lua_http.h"
-#include "lua/lua_json.h"
-#include "lua/lua_jwt.h"
-#include "lua/lua_log.h"
-#include "lua/lua_sleep.h"
+#include "lua/api/lua_cache.h"
+#include "lua/api/lua_db.h"
+#include "lua/api/lua_http.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_jwt.h"
+#include "lua/api/lua_log.h"
+#include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>

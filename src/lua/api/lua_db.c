@@ -1,8 +1,8 @@
-#include "lua/lua_db.h"
+#include "lua/api/lua_db.h"
 
 #include "base/xalloc.h"
 #include "lookup/query_sql.h"
-#include "lua/lua_shape.h"
+#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"

@@ -1,8 +1,8 @@
 /* JSON <-> Lua values, without surprises: 64-bit integers exact, arrays and objects distinct,
  * duplicate keys refused, depth bounded, null is json.null. Functions that take a lua_State run
  * inside a body and may raise. */
-#ifndef LUA_LUA_JSON_H
-#define LUA_LUA_JSON_H
+#ifndef LUA_API_LUA_JSON_H
+#define LUA_API_LUA_JSON_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

@@ -1,4 +1,4 @@
-#include "lua/lua_shape.h"
+#include "lua/api/lua_shape.h"
 
 #include "base/nearest.h"
 #include "lua/vm/lua_readonly.h"
