@@ -4,9 +4,9 @@
 
 #include "base/xalloc.h"
 #include "child_run.h"
-#include "lua/lua_policy.h"
-#include "lua/lua_policy_about.h"
-#include "lua/lua_sources.h"
+#include "lua/policy/lua_policy.h"
+#include "lua/policy/lua_policy_about.h"
+#include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/loop.h"
 #include "server_keys.h"

@@ -1,7 +1,7 @@
 #include "policy_names.h"
 
 #include "base/xalloc.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 
 #include <stdlib.h>
 #include <string.h>

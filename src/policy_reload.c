@@ -3,7 +3,7 @@
 #include "auth/keyring.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_sources.h"
+#include "lua/policy/lua_sources.h"
 #include "policy_health.h"
 #include "policy_names.h"
 #include "policy_watch.h"

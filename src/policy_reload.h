@@ -8,13 +8,13 @@
  * The one before stays warm for a while: it comes back by an order, or by itself when the new one
  * fails much more often (policy_health.h). Older ones are closed as soon as nothing of them waits.
  * Part of the composition root: all it drives are broker/policy.h, broker/broker.h,
- * broker/trial.h and lua/lua_policy.h. */
+ * broker/trial.h and lua/policy/lua_policy.h. */
 #ifndef POLICY_RELOAD_H
 #define POLICY_RELOAD_H
 
 #include "admin/policy_report.h"
 #include "broker/broker.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "net/loop.h"
 
 struct policy_reload_options {

@@ -2,7 +2,7 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/lua_sources.h"
+#include "lua/policy/lua_sources.h"
 
 #include <stdlib.h>
 #include <string.h>

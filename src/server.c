@@ -10,7 +10,7 @@
 #include "base/xalloc.h"
 #include "broker/broker.h"
 #include "lookup/query_open.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/client/http_client.h"

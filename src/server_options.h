@@ -7,7 +7,7 @@
 #include "lookup/query_open.h"
 #include "lua/api/lua_cache.h"
 #include "lua/api/lua_http.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"

@@ -4,7 +4,7 @@
 #include "base/xalloc.h"
 #include "config.h"
 #include "lua/api/lua_cache.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/http/http_server.h"

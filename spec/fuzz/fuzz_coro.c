@@ -3,7 +3,7 @@
  * Whatever they are: a question is answered once, or not at all when its client has left; a wait
  * ends once; in the end nothing waits and nothing is left. */
 #include "lua/api/lua_cache.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_coro.h"
 #include "net/loop.h"
 

@@ -4,7 +4,7 @@
 #include "event/event.h"
 #include "event/topic.h"
 #include "lua/api/lua_cache.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 

@@ -2,7 +2,7 @@
  * often and as late as it likes. Questions are answered into a list. */
 #include "base/xalloc.h"
 #include "lua/api/lua_cache.h"
-#include "lua/lua_policy.h"
+#include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_coro.h"
 #include "native_policy.h"
 

@@ -4,8 +4,8 @@
 #include "base/xalloc.h"
 #include "broker/kept.h"
 #include "lua/api/lua_cache.h"
-#include "lua/lua_policy.h"
-#include "lua/lua_sources.h"
+#include "lua/policy/lua_policy.h"
+#include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 

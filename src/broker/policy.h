@@ -1,5 +1,5 @@
-/* CONTRACT: what the broker needs decided, in C types only. lua/lua_policy.c implements it; specs
- * may bring a fake.
+/* CONTRACT: what the broker needs decided, in C types only. lua/policy/lua_policy.c implements it;
+ * specs may bring a fake.
  *
  * Everything fails closed: whatever goes wrong inside is a VERDICT_TRANSIENT for a gate, `false`
  * for a filter and FORMAT_FAILED for a format; the implementation has logged and counted it. */

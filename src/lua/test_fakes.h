@@ -4,7 +4,7 @@
 #define LUA_TEST_FAKES_H
 
 #include "lookup/query_source.h"
-#include "lua/policy_log.h"
+#include "lua/policy/policy_log.h"
 #include "lua/vm/lua_waits.h"
 
 #include <lua.h>

@@ -5,7 +5,7 @@
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/api/lua_json.h"
-#include "lua/lua_policy_file.h"
+#include "lua/policy/lua_policy_file.h"
 #include "lua/test_fakes.h"
 #include "lua/test_keys.h"
 #include "lua/test_questions.h"

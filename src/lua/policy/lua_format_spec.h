@@ -1,0 +1,25 @@
+/* Formats that are a table of rules: applied to the JSON text in C, without Lua. */
+#ifndef LUA_POLICY_LUA_FORMAT_SPEC_H
+#define LUA_POLICY_LUA_FORMAT_SPEC_H
+
+#include "broker/policy.h"
+#include "filter/json_edit.h"
+
+#include <lua.h>
+
+struct format_spec {
+    struct json_edit *edit;               /* owned; NULL: the data as it is */
+    char event[EVENT_TYPE_MAX_BYTES + 1]; /* empty: the event's own type */
+    struct strbuf scratch;
+};
+
+struct format_spec *lua_format_spec_new(void);
+void lua_format_spec_free(struct format_spec *spec); /* NULL is fine */
+/* Reads the table at `idx` (absolute), `what` being its name in messages; raises on what must not
+ * be. `spec` is new, and owned by somebody: freed also after a raise. */
+void lua_format_spec_read(lua_State *L, int idx, const char *what, struct format_spec *spec);
+/* FORMAT_DELIVER; or FORMAT_FAILED or FORMAT_NO_MEMORY, and why. */
+enum format_result lua_format_spec_apply(const struct format_spec *spec, struct event *ev,
+                                         struct formatted *out, struct err *e);
+
+#endif

@@ -1,0 +1,74 @@
+/* A policy file, loaded: the hooks it defines, as references, and its named filters and formats. */
+#ifndef LUA_POLICY_LUA_POLICY_FILE_H
+#define LUA_POLICY_LUA_POLICY_FILE_H
+
+#include "base/slice.h"
+#include "filter/match.h"
+#include "lua/api/lua_db.h"
+#include "lua/policy/lua_health.h"
+#include "lua/vm/lua_vm.h"
+
+/* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
+ * the calls that used up their CPU time) */
+#define POLICY_HOOKS(X)                                                                            \
+    X(AUTHENTICATE, "authenticate", policy_errors_authenticate, policy_overdue_authenticate)       \
+    X(SUBSCRIBE, "subscribe", policy_errors_subscribe, policy_overdue_subscribe)                   \
+    X(PUBLISH, "publish", policy_errors_publish, policy_overdue_publish)                           \
+    X(DISCONNECT, "disconnect", policy_errors_disconnect, policy_overdue_disconnect)               \
+    X(SETUP, "setup", policy_errors_setup, policy_overdue_setup)                                   \
+    X(RELOAD, "reload", policy_errors_reload, policy_overdue_reload)                               \
+    X(FILTER, "filter", policy_errors_filter, policy_overdue_filter)                               \
+    X(FORMAT, "format", policy_errors_format, policy_overdue_format)
+
+enum policy_hook {
+#define X(e, name, counter, overdue) POLICY_HOOK_##e,
+    POLICY_HOOKS(X)
+#undef X
+        POLICY_HOOK_COUNT,
+    POLICY_HOOK_SINGLE_COUNT = POLICY_HOOK_FILTER, /* those of which a policy has at most one */
+};
+
+struct format_spec;
+
+const char *policy_hook_name(enum policy_hook hook);
+
+/* A function of the policy; or a filter or format that needs none. */
+struct lua_function {
+    char *name;               /* owned; of filters and formats */
+    int ref;                  /* LUA_NOREF: the policy has none */
+    const struct match *text; /* borrowed from `texts`; NULL: not text */
+    struct format_spec *spec; /* owned; NULL: not a table of rules */
+    struct lua_health health; /* of filters and formats that are functions */
+    char where[128];          /* "geo.lua:14", where it is defined */
+};
+
+struct lua_functions {
+    struct lua_function *v; /* owned, sorted by name */
+    size_t n;
+};
+
+struct lua_policy_file {
+    char version[65]; /* the label the file gives itself; may be empty */
+    struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
+    struct lua_functions filters, formats;
+    struct match_set *texts;    /* owned: the filters that are text */
+    struct lua_queries queries; /* its source is set before loading */
+};
+
+struct policy;
+/* What a policy of lua_policy_open() was loaded from; borrowed until it is closed. */
+const struct lua_policy_file *lua_policy_file_of(const struct policy *p);
+
+void lua_policy_file_init(struct lua_policy_file *f);
+/* Runs the file at `path` and reads the table it returns. `f` was initialised; clear it on failure,
+ * too. */
+int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
+                         bool auth_open, const struct lua_budget *budget, struct err *e);
+/* Gives the references back and frees; nothing may be bound any more. */
+void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm);
+
+bool lua_policy_file_has(const struct lua_policy_file *f, enum policy_hook hook);
+/* Index of the function of that name, or -1. */
+int lua_functions_find(const struct lua_functions *all, struct slice name);
+
+#endif

@@ -1,0 +1,22 @@
+/* Filters that are text: compiled when the policy is loaded, with errors that lead to the line. */
+#ifndef LUA_POLICY_LUA_POLICY_TEXT_H
+#define LUA_POLICY_LUA_POLICY_TEXT_H
+
+#include "base/slice.h"
+#include "filter/match.h"
+
+#include <lua.h>
+
+/* Where the policy file is, for places in it. */
+struct lua_policy_source {
+    const char *path, *chunk; /* "/etc/tidegate/geo.lua", "geo.lua" */
+};
+
+/* The text of filter `name`, compiled; raises what is wrong with it. `where` gets "geo.lua:7", or
+ * the name of the file when the text cannot be found in it as it is. */
+const struct match *lua_policy_text_compile(lua_State *L, struct match_set *set,
+                                            const struct lua_policy_source *source,
+                                            const char *name, struct slice text, char *where,
+                                            size_t where_size);
+
+#endif

@@ -1,0 +1,206 @@
+#include "lua/policy/lua_publication.h"
+
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
+#include "lua/vm/lua_box.h"
+
+#include <inttypes.h>
+#include <lauxlib.h>
+#include <stdio.h>
+
+static void set_field(lua_State *L, const char *name, struct slice s)
+{
+    if (s.p) {
+        lua_pushlstring(L, s.p, s.n);
+        lua_setfield(L, -2, name);
+    }
+}
+
+void lua_publication_push(lua_State *L, const struct event *ev)
+{
+    struct slice attrs = event_attrs(ev);
+    struct lua_json_error why;
+    luaL_checkstack(L, 8, NULL);
+    lua_createtable(L, 0, 6); /* stack: pub */
+    set_field(L, "topic", event_topic(ev));
+    set_field(L, "type", event_type(ev));
+    set_field(L, "raw", event_data(ev));
+    set_field(L, "key", event_key(ev));
+    set_field(L, "source", slice_str("http"));
+    if (attrs.n == 0) {
+        lua_newtable(L);
+    } else if (lua_json_decode(L, attrs, &why) != LUA_JSON_OK) {
+        luaL_error(L, "attrs cannot be read: %s", why.text);
+    }
+    lua_setfield(L, -2, "attrs");
+}
+
+static struct slice optional_string(lua_State *L, int t, const char *name, const char *what)
+{
+    if (lua_shape_field(L, t, name) == LUA_TNIL) {
+        return slice_of(NULL, 0);
+    }
+    return lua_shape_string(L, -1, what);
+}
+
+static bool is_taken(struct slice key, const struct publication_out *out, size_t from)
+{
+    for (size_t i = from; i < out->events.n; i++) {
+        if (slice_eq(event_key(out->events.v[i]), key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* FNV-1a: tells long keys apart whose ends had to go. */
+static uint64_t digest(struct slice s)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < s.n; i++) {
+        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
+    }
+    return h;
+}
+
+/* "KEY#N", or where that is too long "BEGINNING~DIGEST#N". The cut may not split a character. */
+static struct slice numbered(struct slice key, size_t number, char *text, size_t size)
+{
+    enum { DIGEST = 17 };
+    char tail[32], middle[DIGEST + 1] = "";
+    size_t n = (size_t)snprintf(tail, sizeof tail, "#%zu", number);
+    if (key.n + n > EVENT_KEY_MAX_BYTES) {
+        (void)snprintf(middle, sizeof middle, "~%016" PRIx64, digest(key));
+        for (key.n = EVENT_KEY_MAX_BYTES - DIGEST - n;
+             key.n && ((unsigned char)key.p[key.n] & 0xc0) == 0x80;) {
+            key.n--;
+        }
+    }
+    (void)snprintf(text, size, "%.*s%s%s", (int)key.n, key.p, middle, tail);
+    return slice_str(text);
+}
+
+/* The second and later events made of one must not be taken for repetitions of another of them. */
+static struct slice distinct_key(struct slice key, const struct publication_out *out, size_t from,
+                                 char *text, size_t size)
+{
+    struct slice own = key;
+    for (size_t number = out->events.n - from + 1; is_taken(own, out, from); number++) {
+        own = numbered(key, number, text, size);
+    }
+    return own;
+}
+
+/* Can the asked event itself be stored? Once only: an event gets one id. */
+static bool unchanged(const struct event *ev, const struct event_fields *f,
+                      const struct publication_out *out, size_t from)
+{
+    for (size_t i = from; i < out->events.n; i++) {
+        if (out->events.v[i] == ev) {
+            return false;
+        }
+    }
+    return slice_eq(event_topic(ev), f->topic) && slice_eq(event_type(ev), f->type) &&
+           slice_eq(event_key(ev), f->key) && slice_eq(event_attrs(ev), f->attrs) &&
+           slice_eq(event_data(ev), f->data);
+}
+
+/* Everything `f` points at is kept alive by the Lua stack and `box` until the event exists. */
+static void add_event(lua_State *L, const struct event_fields *f, struct event *asked, size_t from,
+                      struct publication_out *out)
+{
+    if (unchanged(asked, f, out, from)) {
+        event_list_push(&out->events, event_ref(asked));
+        return;
+    }
+    const char *bad = event_check(f, out->max_data);
+    if (bad) {
+        luaL_error(L, "publication.%s", bad);
+    }
+    size_t cost = f->topic.n + f->type.n + f->key.n + f->attrs.n + f->data.n + sizeof *asked;
+    if (cost > out->bytes_left) {
+        luaL_error(L, "the events of one request take more than the policy's memory limit");
+    }
+    struct event *ev = event_new(f);
+    if (!ev) {
+        luaL_error(L, "not enough memory");
+    }
+    out->bytes_left -= cost;
+    event_list_push(&out->events, ev);
+}
+
+/* A plain table with nothing in it: the attributes of most events. */
+static bool is_bare(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) != LUA_TTABLE) {
+        return false;
+    }
+    if (lua_getmetatable(L, idx)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    lua_pushnil(L);
+    if (lua_next(L, idx)) {
+        lua_pop(L, 2);
+        return false;
+    }
+    return true;
+}
+
+static void read_one(lua_State *L, int t, struct event *asked, size_t from,
+                     struct publication_out *out)
+{
+    static const char *const keys[] = {"topic", "type", "raw", "attrs", "key", "source", NULL};
+    char key_text[EVENT_KEY_MAX_BYTES + 24];
+    struct event_fields f = {.time_ms = asked->time_ms};
+    luaL_checkstack(L, 12, NULL);
+    lua_shape_closed(L, t, "publication", keys);
+    f.topic = optional_string(L, t, "topic", "publication.topic");
+    f.type = optional_string(L, t, "type", "publication.type");
+    f.data = optional_string(L, t, "raw", "publication.raw");
+    f.key = optional_string(L, t, "key", "publication.key");
+    if (!f.data.p) {
+        luaL_error(L, "publication.raw: the data is missing");
+    }
+    if (f.key.n > EVENT_KEY_MAX_BYTES) {
+        luaL_error(L, "publication.key: is longer than %d bytes", EVENT_KEY_MAX_BYTES);
+    }
+    if (f.key.p) {
+        f.key = distinct_key(f.key, out, from, key_text, sizeof key_text);
+    }
+    if (lua_shape_field(L, t, "attrs") == LUA_TNIL || is_bare(L, lua_gettop(L))) {
+        add_event(L, &f, asked, from, out);
+        lua_settop(L, t);
+        return;
+    }
+    int attrs = lua_gettop(L);
+    struct lua_box *box = lua_box_push(L, EVENT_ATTRS_MAX_BYTES);
+    lua_json_encode(L, attrs, "publication.attrs", LUA_JSON_OBJECT_OF_SCALARS, &box->text);
+    if (box->text.len > 2) { /* not {} */
+        f.attrs = strbuf_slice(&box->text);
+    }
+    add_event(L, &f, asked, from, out);
+    lua_closeslot(L, attrs + 1);
+    lua_settop(L, t);
+}
+
+void lua_publication_read(lua_State *L, int idx, struct event *asked, struct publication_out *out)
+{
+    size_t from = out->events.n;
+    lua_Unsigned n = lua_rawlen(L, idx);
+    if (n == 0) {
+        lua_pushvalue(L, idx);
+        read_one(L, lua_gettop(L), asked, from, out);
+        lua_pop(L, 1);
+        return;
+    }
+    if (n > PUBLICATION_OUTPUTS_MAX) {
+        luaL_error(L, "publish returned a list of %I events, at most %d were expected",
+                   (LUAI_UACINT)n, PUBLICATION_OUTPUTS_MAX);
+    }
+    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+        lua_rawgeti(L, idx, i);
+        read_one(L, lua_gettop(L), asked, from, out);
+        lua_pop(L, 1);
+    }
+}

@@ -1,0 +1,224 @@
+/* The table the `subscribe` hook returns -> struct subscription. */
+#include "base/xalloc.h"
+#include "event/topic.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
+#include "lua/policy/lua_verdict.h"
+#include "lua/vm/lua_host.h"
+#include "lua/vm/lua_readonly.h"
+
+#include <stdio.h>
+
+enum {
+    HEARTBEAT_MAX_S = 3600,
+    RETRY_MAX_MS = 3600 * 1000,
+    RATE_MAX = 1000000, /* events a second */
+};
+static const double replay_max_s = 100 * 365.25 * 86400; /* 100 years: "all of it" */
+
+static void append(lua_State *L, struct strbuf *b, struct slice s, const char *what)
+{
+    if (strbuf_append(b, s.p, s.n)) {
+        luaL_error(L, "%s: longer than %d bytes", what, (int)b->max);
+    }
+}
+
+static void read_topic(lua_State *L, lua_Integer i, struct verdict_draft *d)
+{
+    char what[40];
+    snprintf(what, sizeof what, "topics[" LUA_INTEGER_FMT "]", i);
+    if (lua_type(L, -1) == LUA_TTABLE) {
+        luaL_error(L,
+                   "%s: a string was expected, got table; join segments with tg.topic(...), "
+                   "and add wildcards outside: tg.topic('a', x) .. '/**'",
+                   what);
+    }
+    struct slice topic = lua_shape_string(L, -1, what);
+    const char *bad = topic_pattern_check(topic);
+    if (bad) {
+        luaL_error(L, "%s: %s", what, bad);
+    }
+    append(L, &d->topic_text, topic, what);
+    d->topics[d->topic_count++].n = topic.n;
+}
+
+static void read_topics(lua_State *L, int t, struct verdict_draft *d)
+{
+    if (lua_shape_field(L, t, "topics") != LUA_TTABLE) {
+        luaL_error(L, "topics: a list of topic names or patterns was expected, got %s",
+                   luaL_typename(L, -1));
+    }
+    if (lua_readonly_real(L, -1)) {
+        lua_replace(L, -2);
+    }
+    int list = lua_gettop(L);
+    lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
+    lua_pushnil(L);
+    while (lua_next(L, list) && pairs <= d->limits->topics) {
+        lua_pop(L, 1);
+        pairs++;
+    }
+    lua_settop(L, list);
+    if (n == 0 || n > d->limits->topics || pairs != n) {
+        luaL_error(L, "topics: a list of 1 to %d strings was expected%s", (int)d->limits->topics,
+                   pairs != n ? " (no holes, no other keys)" : "");
+    }
+    d->topics = xcalloc((size_t)n, sizeof *d->topics); /* the draft owns it, whatever raises */
+    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+        lua_rawgeti(L, list, i);
+        read_topic(L, i, d);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* The names a policy has, for a message that says which one was meant. */
+static int unknown_name(lua_State *L, const char *what, struct slice given,
+                        const struct lua_functions *all, const char *const *built_in, size_t n)
+{
+    const char **names = lua_newuserdatauv(L, (all->n + n + 1) * sizeof *names, 0);
+    for (size_t i = 0; i < n; i++) {
+        names[i] = built_in[i];
+    }
+    for (size_t i = 0; i < all->n; i++) {
+        names[n + i] = all->v[i].name;
+    }
+    return lua_shape_unknown(L, "subscription", what, given.p, names, all->n + n);
+}
+
+static void read_names(lua_State *L, int t, const struct lua_policy_file *f,
+                       struct verdict_draft *d)
+{
+    static const char *const built_in[] = {"raw", "json"};
+    if (lua_shape_field(L, t, "filter") != LUA_TNIL) {
+        struct slice name = lua_shape_string(L, -1, "filter");
+        if (lua_functions_find(&f->filters, name) < 0) {
+            unknown_name(L, "filter", name, &f->filters, NULL, 0);
+        }
+        append(L, &d->filter, name, "filter");
+    }
+    if (lua_shape_field(L, t, "format") != LUA_TNIL) {
+        struct slice name = lua_shape_string(L, -1, "format");
+        if (!slice_is(name, "raw") && !slice_is(name, "json") &&
+            lua_functions_find(&f->formats, name) < 0) {
+            unknown_name(L, "format", name, &f->formats, built_in, 2);
+        }
+        append(L, &d->format, name, "format");
+    }
+    lua_pop(L, 2);
+}
+
+static void read_params(lua_State *L, int t, struct verdict_draft *d)
+{
+    if (lua_shape_field(L, t, "params") != LUA_TNIL) {
+        int at = lua_gettop(L), keys = 0;
+        lua_json_encode(L, at, "params", LUA_JSON_OBJECT_OF_LISTS, &d->params);
+        if (lua_readonly_real(L, at)) {
+            lua_replace(L, at);
+        }
+        lua_pushnil(L);
+        while (lua_next(L, at)) {
+            lua_pop(L, 1);
+            keys++;
+        }
+        if ((size_t)keys > d->limits->params_keys) {
+            luaL_error(L, "params: %d keys, at most %d were expected", keys,
+                       (int)d->limits->params_keys);
+        }
+        if (keys == 0) {
+            strbuf_reset(&d->params);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static void read_replay(lua_State *L, int t, struct subscription *s)
+{
+    static const char *const keys[] = {"max_age", NULL};
+    int type = lua_shape_field(L, t, "replay");
+    if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1)) {
+        s->no_replay = true;
+    } else if (type == LUA_TTABLE) {
+        int at = lua_gettop(L);
+        lua_shape_closed(L, at, "replay", keys);
+        if (lua_shape_field(L, at, "max_age") != LUA_TNIL) {
+            double age = lua_shape_positive(L, -1, "replay.max_age (seconds)", replay_max_s);
+            uint64_t ms = (uint64_t)(age * 1000);
+            s->replay_max_age_ms = ms ? ms : 1;
+        }
+        lua_pop(L, 1);
+    } else if (type != LUA_TNIL) {
+        luaL_error(L, "replay: false or {max_age = seconds} was expected, got %s",
+                   lua_typename(L, type));
+    }
+    lua_pop(L, 1);
+}
+
+static void read_on_lag(lua_State *L, struct subscription *s)
+{
+    struct slice name = lua_shape_string(L, -1, "limits.on_lag");
+    if (slice_is(name, "close")) {
+        s->on_lag = ON_LAG_CLOSE;
+    } else if (slice_is(name, "skip")) {
+        s->on_lag = ON_LAG_SKIP;
+    } else {
+        luaL_error(L, "limits.on_lag: \"close\" or \"skip\" was expected, got '%s'", name.p);
+    }
+}
+
+static void read_limits(lua_State *L, int t, struct subscription *s)
+{
+    static const char *const keys[] = {"events_per_s", "max_lag", "on_lag", NULL};
+    if (lua_shape_field(L, t, "limits") != LUA_TNIL) {
+        int at = lua_gettop(L);
+        lua_shape_closed(L, at, "limits", keys);
+        if (lua_shape_field(L, at, "events_per_s") != LUA_TNIL) {
+            s->events_per_s = lua_shape_positive(L, -1, "limits.events_per_s", RATE_MAX);
+        }
+        if (lua_shape_field(L, at, "max_lag") != LUA_TNIL) {
+            s->max_lag = (uint64_t)lua_shape_integer(L, -1, "limits.max_lag (events)", 1,
+                                                     (lua_Integer)EVENT_ID_MAX);
+        }
+        if (lua_shape_field(L, at, "on_lag") != LUA_TNIL) {
+            read_on_lag(L, s);
+        }
+        lua_settop(L, at);
+    }
+    lua_pop(L, 1);
+}
+
+/* A time that has passed would be asked about again and again. */
+static void read_expires(lua_State *L, int t, struct subscription *s)
+{
+    const struct lua_host *host = lua_vm_host(L);
+    lua_Integer now_s = host->unix_ms(host->ctx) / 1000;
+    if (lua_shape_field(L, t, "expires") != LUA_TNIL) {
+        s->expires_ms = 1000 * lua_shape_integer(L, -1, "expires (Unix seconds, in the future)",
+                                                 now_s + 1, LUA_VERDICT_EXPIRES_MAX_S);
+    }
+    lua_pop(L, 1);
+}
+
+void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
+                              struct verdict_draft *d)
+{
+    static const char *const keys[] = {"topics", "filter",    "format",   "params",  "replay",
+                                       "limits", "heartbeat", "retry_ms", "expires", NULL};
+    struct subscription *s = &d->v.subscription;
+    luaL_checkstack(L, 12, NULL);
+    lua_shape_closed(L, idx, "subscription", keys);
+    read_topics(L, idx, d);
+    read_names(L, idx, f, d);
+    read_params(L, idx, d);
+    read_replay(L, idx, s);
+    read_limits(L, idx, s);
+    if (lua_shape_field(L, idx, "heartbeat") != LUA_TNIL) {
+        s->heartbeat_s =
+            (unsigned)lua_shape_integer(L, -1, "heartbeat (seconds)", 1, HEARTBEAT_MAX_S);
+    }
+    if (lua_shape_field(L, idx, "retry_ms") != LUA_TNIL) {
+        s->retry_ms = (unsigned)lua_shape_integer(L, -1, "retry_ms", 1, RETRY_MAX_MS);
+    }
+    lua_pop(L, 2);
+    read_expires(L, idx, s);
+}

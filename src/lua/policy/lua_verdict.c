@@ -1,0 +1,165 @@
+#include "lua/policy/lua_verdict.h"
+
+#include "base/xalloc.h"
+#include "lua/api/lua_api.h"
+#include "lua/api/lua_json.h"
+#include "lua/api/lua_shape.h"
+#include "lua/vm/lua_readonly.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <uv.h>
+
+enum { NAME_BYTES = 64, TRANSIENT_REASON_BYTES = 1024 };
+
+void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *limits)
+{
+    *d = (struct verdict_draft){.v = {.kind = VERDICT_TRANSIENT}, .limits = limits};
+    strbuf_init(&d->reason, TRANSIENT_REASON_BYTES);
+    strbuf_init(&d->identity, limits->identity_bytes);
+    strbuf_init(&d->filter, NAME_BYTES);
+    strbuf_init(&d->format, NAME_BYTES);
+    strbuf_init(&d->params, limits->params_bytes);
+    strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
+}
+
+void verdict_draft_clear(struct verdict_draft *d)
+{
+    strbuf_clear(&d->reason);
+    strbuf_clear(&d->identity);
+    strbuf_clear(&d->filter);
+    strbuf_clear(&d->format);
+    strbuf_clear(&d->params);
+    strbuf_clear(&d->topic_text);
+    free(d->topics);
+}
+
+void verdict_draft_fail(struct verdict_draft *d, const char *reason)
+{
+    d->v = (struct verdict){.kind = VERDICT_TRANSIENT};
+    strbuf_reset(&d->reason);
+    size_t n = strnlen(reason, TRANSIENT_REASON_BYTES);
+    if (strbuf_append(&d->reason, reason, n)) {
+        strbuf_reset(&d->reason); /* no memory even for that: an empty reason says enough */
+    }
+}
+
+static int compare_topics(const void *a, const void *b)
+{
+    const struct slice *x = a, *y = b;
+    int c = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+    return c ? c : (x->n > y->n) - (x->n < y->n);
+}
+
+static void finish_topics(struct verdict_draft *d)
+{
+    const char *at = d->topic_text.data;
+    size_t unique = 0;
+    for (size_t i = 0; i < d->topic_count; i++) {
+        d->topics[i].p = at;
+        at += d->topics[i].n;
+    }
+    if (d->topic_count > 1) {
+        qsort(d->topics, d->topic_count, sizeof *d->topics, compare_topics);
+    }
+    for (size_t i = 0; i < d->topic_count; i++) {
+        if (i == 0 || !slice_eq(d->topics[i], d->topics[unique - 1])) {
+            d->topics[unique++] = d->topics[i];
+        }
+    }
+    d->v.subscription.topics = d->topics;
+    d->v.subscription.topic_count = unique;
+}
+
+static struct slice absent_if_empty(const struct strbuf *b)
+{
+    return b->len ? strbuf_slice(b) : slice_of(NULL, 0);
+}
+
+void verdict_draft_finish(struct verdict_draft *d)
+{
+    d->v.reason = strbuf_slice(&d->reason);
+    d->v.identity = absent_if_empty(&d->identity);
+    if (d->v.kind != VERDICT_ALLOW) {
+        d->v.subscription = (struct subscription){0};
+        return;
+    }
+    finish_topics(d);
+    d->v.subscription.filter = absent_if_empty(&d->filter);
+    d->v.subscription.format = absent_if_empty(&d->format);
+    d->v.subscription.params = absent_if_empty(&d->params);
+}
+
+static void copy_reason(lua_State *L, struct slice text, struct verdict_draft *d)
+{
+    size_t n = text.n < TRANSIENT_REASON_BYTES ? text.n : TRANSIENT_REASON_BYTES;
+    strbuf_reset(&d->reason);
+    if (strbuf_append(&d->reason, text.p, n)) {
+        luaL_error(L, "not enough memory");
+    }
+}
+
+/* tg.deny()'s second result, or a table of the same shape */
+static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
+{
+    static const char *const keys[] = {"status", "reason", NULL};
+    lua_shape_closed(L, idx, "denial", keys);
+    lua_shape_field(L, idx, "status");
+    lua_Integer status = lua_shape_integer(L, -1, "denial.status", 400, 429);
+    if (!lua_api_deny_status_ok(status)) {
+        luaL_error(L, "denial.status: 400, 401, 403, 404 or 429 was expected, got %I",
+                   (LUAI_UACINT)status);
+    }
+    lua_shape_field(L, idx, "reason");
+    struct slice reason = lua_shape_string(L, -1, "denial.reason");
+    const char *bad = lua_api_deny_reason_check(reason.p, reason.n);
+    if (bad) {
+        luaL_error(L, "denial.reason: %s", bad);
+    }
+    d->v.kind = VERDICT_DENY;
+    d->v.status = (int)status;
+    copy_reason(L, reason, d);
+    lua_pop(L, 2);
+}
+
+bool lua_verdict_granted(lua_State *L, const char *hook, struct verdict_draft *d)
+{
+    int first = lua_gettop(L) - 1, second = first + 1;
+    luaL_checkstack(L, 8, NULL);
+    if (lua_type(L, first) == LUA_TTABLE && lua_isnil(L, second)) {
+        return true;
+    }
+    if (lua_isnil(L, first) && lua_type(L, second) == LUA_TTABLE) {
+        read_denial(L, second, d);
+        return false;
+    }
+    if (lua_isnil(L, first) && lua_type(L, second) == LUA_TSTRING) {
+        d->v.kind = VERDICT_TRANSIENT;
+        copy_reason(L, lua_shape_string(L, second, "reason"), d);
+        return false;
+    }
+    luaL_error(L,
+               "%s returned %s%s%s: a table, `tg.deny(status, reason)`, or `nil, \"why\"` (try "
+               "again later) was expected",
+               hook, luaL_typename(L, first), lua_isnil(L, second) ? "" : " and ",
+               lua_isnil(L, second) ? "" : luaL_typename(L, second));
+    return false;
+}
+
+void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d)
+{
+    strbuf_reset(&d->identity);
+    lua_json_encode(L, idx, "identity", LUA_JSON_OBJECT_OF_SCALARS, &d->identity);
+    if (lua_readonly_real(L, idx)) { /* encoding saw through the view, so must this */
+        lua_replace(L, idx);
+    }
+    if (lua_shape_field(L, idx, "expires") != LUA_TNIL) {
+        if (lua_type(L, -1) == LUA_TNUMBER && !lua_isinteger(L, -1)) { /* as tokens may have it */
+            lua_pushnumber(L, floor(lua_tonumber(L, -1)));
+            lua_replace(L, -2);
+        }
+        d->v.expires_ms = 1000 * lua_shape_integer(L, -1, "identity.expires (Unix seconds)", 1,
+                                                   LUA_VERDICT_EXPIRES_MAX_S);
+    }
+    lua_pop(L, 1);
+}

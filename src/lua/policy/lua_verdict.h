@@ -1,0 +1,42 @@
+/* What a gating hook returned, read and checked like input, copied into C. */
+#ifndef LUA_POLICY_LUA_VERDICT_H
+#define LUA_POLICY_LUA_VERDICT_H
+
+#include "broker/policy.h"
+#include "lua/policy/lua_policy_file.h"
+
+/* A verdict under construction: owns the text it consists of, so an error raised by Lua in between
+ * loses nothing. */
+/* Latest time at which anything may end, in Unix seconds: the year 9999, as for tokens. What is
+ * later was milliseconds. */
+#define LUA_VERDICT_EXPIRES_MAX_S ((lua_Integer)253402300799)
+
+struct verdict_draft {
+    struct verdict v; /* readable after verdict_draft_finish() */
+    struct strbuf reason, identity, filter, format, params;
+    struct strbuf topic_text; /* of all topics, one behind the other */
+    struct slice *topics;     /* owned */
+    size_t topic_count;
+    const struct policy_limits *limits;
+};
+
+/* `limits` is borrowed for the life of the draft. */
+void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *limits);
+void verdict_draft_clear(struct verdict_draft *d);
+/* Points `v` at the text; sorts the topics and drops equal ones. The draft must not move after it.
+ */
+void verdict_draft_finish(struct verdict_draft *d);
+/* A VERDICT_TRANSIENT instead of whatever was read. */
+void verdict_draft_fail(struct verdict_draft *d, const char *reason);
+
+/* Inside a body, with the two results of `hook` on top of the stack: true when the first is a
+ * table, i.e. something was granted. False: `d` holds the denial or transient. Raises on anything
+ * else. */
+bool lua_verdict_granted(lua_State *L, const char *hook, struct verdict_draft *d);
+/* Reads the table at `idx` (absolute) as the identity. */
+void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d);
+/* Reads the table at `idx` (absolute) as the subscription; its names must be in `f`. */
+void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
+                              struct verdict_draft *d);
+
+#endif
