@@ -3,7 +3,7 @@
 #ifndef ADMIN_PROCESS_H
 #define ADMIN_PROCESS_H
 
-#include "config.h"
+#include "config/config.h"
 #include "worker.h"
 
 /* Where a worker's own admin service listens: a Unix socket without a name in any directory,

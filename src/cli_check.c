@@ -4,7 +4,7 @@
 #include "base/logging.h"
 #include "cli_options.h"
 #include "cli_tools.h"
-#include "config.h"
+#include "config/config.h"
 #include "lua/tool_check.h"
 #include "policy_check.h"
 #include "supervisor.h"

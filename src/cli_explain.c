@@ -3,7 +3,7 @@
 #include "cli_explain.h"
 
 #include "base/strbuf.h"
-#include "config.h"
+#include "config/config.h"
 #include "net/client/backend_call.h"
 
 #include <ctype.h>

@@ -2,7 +2,7 @@
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
-#include "config.h"
+#include "config/config.h"
 
 enum { CLI_LISTEN_MAX = 64 }; /* as many as config_schema.lua allows */
 

@@ -2,7 +2,7 @@
 #ifndef CLI_RESTART_H
 #define CLI_RESTART_H
 
-#include "config.h"
+#include "config/config.h"
 
 /* Finds it by its admin listener. Answers the exit code; what went wrong is on stderr. */
 int cli_restart(const struct config *cfg);

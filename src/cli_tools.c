@@ -3,7 +3,7 @@
 
 #include "base/logging.h"
 #include "cli_options.h"
-#include "config.h"
+#include "config/config.h"
 #include "lua/tool_eval.h"
 #include "lua/tool_test.h"
 

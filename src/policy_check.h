@@ -4,7 +4,7 @@
 #define POLICY_CHECK_H
 
 #include "base/slice.h"
-#include "config.h"
+#include "config/config.h"
 
 #include <jansson.h>
 

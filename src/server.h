@@ -2,7 +2,7 @@
 #ifndef SERVER_H
 #define SERVER_H
 
-#include "config.h"
+#include "config/config.h"
 #include "worker.h"
 
 /* Serves until SIGTERM or SIGINT has drained it; answers the exit code (sysexits.h). What went

@@ -3,7 +3,7 @@
 #define SERVER_KEYS_H
 
 #include "auth/keyring.h"
-#include "config.h"
+#include "config/config.h"
 
 /* Reads secrets and files; what is wrong is in `e`, beginning with "keys.NAME". */
 int server_keys_open(struct keyring **out, const struct config *cfg, struct err *e);

@@ -3,7 +3,7 @@
 #define SERVER_OPTIONS_H
 
 #include "broker/broker.h"
-#include "config.h"
+#include "config/config.h"
 #include "lookup/query_open.h"
 #include "lua/api/lua_cache.h"
 #include "lua/api/lua_http.h"

@@ -3,7 +3,7 @@
 #ifndef SUPERVISOR_H
 #define SUPERVISOR_H
 
-#include "config.h"
+#include "config/config.h"
 
 #include <stdbool.h>
 

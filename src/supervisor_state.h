@@ -3,7 +3,7 @@
 #define SUPERVISOR_STATE_H
 
 #include "admin_process.h"
-#include "config.h"
+#include "config/config.h"
 #include "worker.h"
 
 #include <signal.h>

@@ -2,7 +2,7 @@
 #include "lua/workbench.h"
 
 #include "base/xalloc.h"
-#include "config.h"
+#include "config/config.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"

@@ -1,4 +1,4 @@
---- Loading a configuration: run the file, check what it returned. Called by src/lua/lua_config.c with
+--- Loading a configuration: run the file, check what it returned. Called by src/config/lua_config.c with
 ---   spec   what config_schema.lua returns
 ---   host   getenv(name), run(environment) -> true, value | false, message, formats, overrides
 --- Answers the flat settings, or nil and the list of problems.

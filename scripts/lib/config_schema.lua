@@ -1,4 +1,4 @@
---- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config.h) mirrors
+--- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config/config.h) mirrors
 --- it, loading fails loudly where the two differ, and the reference in README.md is generated from it
 --- (scripts/update_readme.lua).
 --- Shape of a field: see schema.lua. Units are in the names. Docs are one Markdown sentence or two.

@@ -1,6 +1,6 @@
 /* config.c through its contract, and lua_config.c with schemas of the spec's own. */
-#include "config.h"
-#include "lua/lua_config.h"
+#include "config/config.h"
+#include "config/lua_config.h"
 #include "native.h"
 
 #include <stdlib.h>

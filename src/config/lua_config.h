@@ -3,8 +3,8 @@
  *
  * The file sees env(name[, default]) and nothing else, is text (no bytecode), and has a budget of
  * instructions and memory: a mistake in it is a message, never a hang. */
-#ifndef LUA_LUA_CONFIG_H
-#define LUA_LUA_CONFIG_H
+#ifndef CONFIG_LUA_CONFIG_H
+#define CONFIG_LUA_CONFIG_H
 
 #include "base/err.h"
 #include "base/slice.h"

@@ -2,8 +2,8 @@
  *
  * scripts/lib/config_schema.lua is the single source of names, types, ranges, defaults and docs;
  * this struct mirrors it, and loading fails loudly where the two differ. Units are in the names. */
-#ifndef CONFIG_H
-#define CONFIG_H
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
 
 #include "base/err.h"
 #include "base/strbuf.h"

@@ -1,5 +1,5 @@
 /* See lua_struct.h. */
-#include "lua/lua_struct.h"
+#include "config/lua_struct.h"
 
 #include <lauxlib.h>
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 /* Copies a table of settings (dotted path -> value) into a C struct described by a table of keys.
  * Helper of lua_config.c. */
-#ifndef LUA_LUA_STRUCT_H
-#define LUA_LUA_STRUCT_H
+#ifndef CONFIG_LUA_STRUCT_H
+#define CONFIG_LUA_STRUCT_H
 
-#include "lua/lua_config.h"
+#include "config/lua_config.h"
 
 #include <lua.h>
 

@@ -1,11 +1,11 @@
 /* The struct's side of the configuration: where each setting lives, checks that need C, paths, and
  * what the command line overrides. Names, types, ranges and defaults are in
- * scripts/lib/config_schema.lua; running the file is lua/lua_config.c. */
-#include "config.h"
+ * scripts/lib/config_schema.lua; running the file is config/lua_config.c. */
+#include "config/config.h"
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
-#include "lua/lua_config.h"
+#include "config/lua_config.h"
 #include "net/address.h"
 #include "net/client/http_client.h"
 #include "pg/pg_conninfo.h"

@@ -2,11 +2,11 @@
  * cannot: the sandboxed run of the file, environment variables, C checks, and the copy into the
  * struct. Everything that may raise runs inside lua_vm_call(), and owns no C memory: what is
  * allocated on the way hangs on `struct job` and is freed outside. */
-#include "lua/lua_config.h"
+#include "config/lua_config.h"
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
-#include "lua/lua_struct.h"
+#include "config/lua_struct.h"
 #include "lua/vm/lua_vm.h"
 
 #include <errno.h>
