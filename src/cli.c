@@ -11,10 +11,10 @@
 #include "cli_tools.h"
 #include "config/config.h"
 #include "config/lua_config.h"
+#include "server/store_open.h"
+#include "server/supervisor.h"
 #include "store/postgres/pg_schema.h"
 #include "store/sqlite/sqlite_version.h"
-#include "store/store_open.h"
-#include "supervisor.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #include "config/config.h"
 #include "lua/tool_check.h"
 #include "policy_check.h"
-#include "supervisor.h"
+#include "server/supervisor.h"
 
 #include <jansson.h>
 #include <stdio.h>

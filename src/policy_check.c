@@ -9,8 +9,8 @@
 #include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/loop.h"
-#include "server_keys.h"
-#include "server_options.h"
+#include "server/server_keys.h"
+#include "server/server_options.h"
 
 #include <stdlib.h>
 #include <uv.h>

@@ -9,8 +9,8 @@
 #include "lua/vm/lua_watchdog.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
-#include "server_keys.h"
-#include "server_options.h"
+#include "server/server_keys.h"
+#include "server/server_options.h"
 #include "store/store_memory.h"
 
 #include <errno.h>

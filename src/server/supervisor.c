@@ -3,12 +3,12 @@
  *
  * supervisor_sockets.c binds what the workers share, supervisor_children.c starts them and sees to
  * their end, supervisor_restart.c replaces them one by one, supervisor_handover.c this program. */
-#include "supervisor.h"
+#include "server/supervisor.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "server.h"
-#include "supervisor_state.h"
+#include "server/server.h"
+#include "server/supervisor_state.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* Of several workers: the process that serves the one admin address. It is a child of the
  * supervisor like the workers, so that a defect in here takes no client with it. */
-#ifndef ADMIN_PROCESS_H
-#define ADMIN_PROCESS_H
+#ifndef SERVER_ADMIN_PROCESS_H
+#define SERVER_ADMIN_PROCESS_H
 
 #include "config/config.h"
-#include "worker.h"
+#include "server/worker.h"
 
 /* Where a worker's own admin service listens: a Unix socket without a name in any directory,
  * reached through a descriptor that the children inherit. */

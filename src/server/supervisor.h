@@ -1,7 +1,7 @@
 /* Several workers: forks whole brokers that share the addresses and the store, and looks after
  * them. One worker is the plain server, in this process. */
-#ifndef SUPERVISOR_H
-#define SUPERVISOR_H
+#ifndef SERVER_SUPERVISOR_H
+#define SERVER_SUPERVISOR_H
 
 #include "config/config.h"
 

@@ -1,12 +1,12 @@
-#include "policy_reload.h"
+#include "server/policy_reload.h"
 
 #include "auth/keyring.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "lua/policy/lua_sources.h"
-#include "policy_health.h"
-#include "policy_names.h"
-#include "policy_watch.h"
+#include "server/policy_health.h"
+#include "server/policy_names.h"
+#include "server/policy_watch.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -9,8 +9,8 @@
  * fails much more often (policy_health.h). Older ones are closed as soon as nothing of them waits.
  * Part of the composition root: all it drives are broker/policy.h, broker/broker.h,
  * broker/trial.h and lua/policy/lua_policy.h. */
-#ifndef POLICY_RELOAD_H
-#define POLICY_RELOAD_H
+#ifndef SERVER_POLICY_RELOAD_H
+#define SERVER_POLICY_RELOAD_H
 
 #include "admin/policy_report.h"
 #include "broker/broker.h"

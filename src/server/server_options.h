@@ -1,6 +1,6 @@
 /* The settings of a process, handed out to the parts in the structs they ask for. */
-#ifndef SERVER_OPTIONS_H
-#define SERVER_OPTIONS_H
+#ifndef SERVER_SERVER_OPTIONS_H
+#define SERVER_SERVER_OPTIONS_H
 
 #include "broker/broker.h"
 #include "config/config.h"
@@ -11,7 +11,7 @@
 #include "lua/vm/lua_waits.h"
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"
-#include "store/store_open.h"
+#include "server/store_open.h"
 
 struct server_options {
     struct broker_options broker;

@@ -1,8 +1,8 @@
 /* Starting children, and what follows from their end. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "server.h"
-#include "supervisor_state.h"
+#include "server/server.h"
+#include "server/supervisor_state.h"
 
 #include <errno.h>
 #include <stdlib.h>

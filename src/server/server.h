@@ -1,9 +1,9 @@
 /* The composition root: from a configuration to a running broker. */
-#ifndef SERVER_H
-#define SERVER_H
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
 
 #include "config/config.h"
-#include "worker.h"
+#include "server/worker.h"
 
 /* Serves until SIGTERM or SIGINT has drained it; answers the exit code (sysexits.h). What went
  * wrong is in the log. `worker`: what a supervisor gives one of several; NULL: it is the only one.

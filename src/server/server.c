@@ -3,7 +3,7 @@
  * Up: loop, broker, outbound client, database of policies, policy, store, admin listener, public
  * listeners. Down: stop accepting, end streams, wait for answers (deadline), admin, outbound
  * client, store; the loop then runs dry; policy last, because audiences bind to it. */
-#include "server.h"
+#include "server/server.h"
 
 #include "admin/admin.h"
 #include "base/logging.h"
@@ -16,10 +16,10 @@
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
-#include "policy_reload.h"
-#include "server_keys.h"
-#include "server_options.h"
-#include "store/store_open.h"
+#include "server/policy_reload.h"
+#include "server/server_keys.h"
+#include "server/server_options.h"
+#include "server/store_open.h"
 
 #include <errno.h>
 #include <stdio.h>

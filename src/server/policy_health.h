@@ -1,7 +1,7 @@
 /* Is a policy that has just taken over worse than the one before? Counts of calls and errors, taken
  * once a second; pure. */
-#ifndef POLICY_HEALTH_H
-#define POLICY_HEALTH_H
+#ifndef SERVER_POLICY_HEALTH_H
+#define SERVER_POLICY_HEALTH_H
 
 #include "broker/policy.h"
 

@@ -1,4 +1,4 @@
-#include "policy_names.h"
+#include "server/policy_names.h"
 
 #include "base/xalloc.h"
 #include "lua/policy/lua_policy.h"

@@ -1,6 +1,6 @@
 /* Which filters and formats only one of two policies has. */
-#ifndef POLICY_NAMES_H
-#define POLICY_NAMES_H
+#ifndef SERVER_POLICY_NAMES_H
+#define SERVER_POLICY_NAMES_H
 
 #include "admin/policy_report.h"
 

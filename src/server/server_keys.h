@@ -1,6 +1,6 @@
 /* The `keys` of a configuration, as a keyring. */
-#ifndef SERVER_KEYS_H
-#define SERVER_KEYS_H
+#ifndef SERVER_SERVER_KEYS_H
+#define SERVER_SERVER_KEYS_H
 
 #include "auth/keyring.h"
 #include "config/config.h"

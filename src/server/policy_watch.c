@@ -1,4 +1,4 @@
-#include "policy_watch.h"
+#include "server/policy_watch.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"

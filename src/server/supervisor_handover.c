@@ -3,7 +3,7 @@
  * versions. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "supervisor_state.h"
+#include "server/supervisor_state.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
  * worker after the other. A worker's successor serves before it is told to drain, so whatever keeps
  * the successor from that leaves everything as it was. */
 #include "base/logging.h"
-#include "supervisor.h"
-#include "supervisor_state.h"
+#include "server/supervisor.h"
+#include "server/supervisor_state.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "store/store_open.h"
+#include "server/store_open.h"
 
 #include <libpq-fe.h>
 

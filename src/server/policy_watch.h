@@ -2,8 +2,8 @@
  * their directories, which survives editors that write a new file and rename it, and looks at the
  * files themselves now and then, which survives symbolic links that are turned elsewhere, and file
  * systems that tell nothing. */
-#ifndef POLICY_WATCH_H
-#define POLICY_WATCH_H
+#ifndef SERVER_POLICY_WATCH_H
+#define SERVER_POLICY_WATCH_H
 
 #include "net/loop.h"
 

@@ -1,7 +1,7 @@
 /* What the supervisor gives each of several workers, what they tell it, and how they wake one
  * another. */
-#ifndef WORKER_H
-#define WORKER_H
+#ifndef SERVER_WORKER_H
+#define SERVER_WORKER_H
 
 #include "broker/store.h"
 #include "net/listen_socket.h"

@@ -1,7 +1,7 @@
 /* What the supervisor binds and holds for the workers. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "supervisor_state.h"
+#include "server/supervisor_state.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* Private to supervisor*.c: the struct they work on. */
-#ifndef SUPERVISOR_STATE_H
-#define SUPERVISOR_STATE_H
+#ifndef SERVER_SUPERVISOR_STATE_H
+#define SERVER_SUPERVISOR_STATE_H
 
-#include "admin_process.h"
 #include "config/config.h"
-#include "worker.h"
+#include "server/admin_process.h"
+#include "server/worker.h"
 
 #include <signal.h>
 #include <sys/types.h>

@@ -1,4 +1,4 @@
-#include "admin_process.h"
+#include "server/admin_process.h"
 
 #include "admin/admin_workers.h"
 #include "base/logging.h"
@@ -6,7 +6,7 @@
 #include "net/client/backend_call.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
-#include "server_options.h"
+#include "server/server_options.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Opens the store that the configuration names. */
-#ifndef STORE_STORE_OPEN_H
-#define STORE_STORE_OPEN_H
+#ifndef SERVER_STORE_OPEN_H
+#define SERVER_STORE_OPEN_H
 
 #include "store/postgres/store_pg.h"
 #include "store/sqlite/store_sqlite.h"

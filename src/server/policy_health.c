@@ -1,4 +1,4 @@
-#include "policy_health.h"
+#include "server/policy_health.h"
 
 #include <string.h>
 

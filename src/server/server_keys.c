@@ -1,4 +1,4 @@
-#include "server_keys.h"
+#include "server/server_keys.h"
 
 #include "base/xalloc.h"
 
