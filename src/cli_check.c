@@ -5,9 +5,9 @@
 #include "cli_options.h"
 #include "cli_tools.h"
 #include "config/config.h"
-#include "lua/tool_check.h"
-#include "policy_check.h"
 #include "server/supervisor.h"
+#include "tools/policy_check.h"
+#include "tools/tool_check.h"
 
 #include <jansson.h>
 #include <stdio.h>

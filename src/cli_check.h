@@ -1,4 +1,5 @@
-/* `tidegate check`: words -> what is found out (policy_check.h) -> what is said (lua/tool_check.h).
+/* `tidegate check`: words -> what is found out (policy_check.h) -> what is said
+ * (tools/tool_check.h).
  */
 #ifndef CLI_CHECK_H
 #define CLI_CHECK_H

@@ -4,8 +4,8 @@
 #include "base/logging.h"
 #include "cli_options.h"
 #include "config/config.h"
-#include "lua/tool_eval.h"
-#include "lua/tool_test.h"
+#include "tools/tool_eval.h"
+#include "tools/tool_test.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,17 +1,17 @@
 /* See test_module.h. Clients own a file descriptor, workbenches own a broker; both are closed by
  * the specs or by the collector. A client holds its workbench: user value 1. */
-#include "lua/test_module.h"
+#include "tools/test_module.h"
 
 #include "base/embedded.h"
 #include "base/xalloc.h"
 #include "lua/api/lua_json.h"
 #include "lua/policy/lua_policy_file.h"
-#include "lua/test_fakes.h"
-#include "lua/test_keys.h"
-#include "lua/test_questions.h"
-#include "lua/test_values.h"
 #include "lua/vm/lua_box.h"
-#include "lua/workbench.h"
+#include "tools/test_fakes.h"
+#include "tools/test_keys.h"
+#include "tools/test_questions.h"
+#include "tools/test_values.h"
+#include "tools/workbench.h"
 
 #include <errno.h>
 #include <lauxlib.h>

@@ -1,8 +1,8 @@
 /* The modules that specs of policies, and tools written in Lua, `require`: "tidegate.test.native"
  * (C: workbenches and their clients as userdata) and those of scripts/lib that build on it. For
  * trusted code in a state of its own, never for policies. */
-#ifndef LUA_TEST_MODULE_H
-#define LUA_TEST_MODULE_H
+#ifndef TOOLS_TEST_MODULE_H
+#define TOOLS_TEST_MODULE_H
 
 #include <lua.h>
 

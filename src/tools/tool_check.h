@@ -1,8 +1,8 @@
 /* `tidegate check`: what is known of a configuration and its policy, judged and shown. */
-#ifndef LUA_TOOL_CHECK_H
-#define LUA_TOOL_CHECK_H
+#ifndef TOOLS_TOOL_CHECK_H
+#define TOOLS_TOOL_CHECK_H
 
-#include "lua/test_module.h"
+#include "tools/test_module.h"
 
 struct tool_check_options {
     struct test_module_options module; /* its configuration NULL: there is none, no hook is tried */

@@ -1,7 +1,7 @@
 /* What stands for `db` and `http` while a policy is tried out: each call waits, as the real one
  * would, and is answered by a Lua function of the spec, from the loop. */
-#ifndef LUA_TEST_FAKES_H
-#define LUA_TEST_FAKES_H
+#ifndef TOOLS_TEST_FAKES_H
+#define TOOLS_TEST_FAKES_H
 
 #include "lookup/query_source.h"
 #include "lua/policy/policy_log.h"

@@ -1,9 +1,9 @@
 /* See test_questions.h. */
-#include "lua/test_questions.h"
+#include "tools/test_questions.h"
 
 #include "base/xalloc.h"
 #include "broker/explain.h"
-#include "lua/test_values.h"
+#include "tools/test_values.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

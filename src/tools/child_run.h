@@ -1,6 +1,6 @@
 /* Runs another program and takes what it writes: for tools, which may wait. */
-#ifndef CHILD_RUN_H
-#define CHILD_RUN_H
+#ifndef TOOLS_CHILD_RUN_H
+#define TOOLS_CHILD_RUN_H
 
 #include "base/err.h"
 #include "base/strbuf.h"

@@ -1,7 +1,7 @@
 /* See test_keys.h. */
-#include "lua/test_keys.h"
+#include "tools/test_keys.h"
 
-#include "auth/jwt_sign.h"
+#include "tools/jwt_sign.h"
 
 #include <errno.h>
 #include <lauxlib.h>

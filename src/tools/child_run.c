@@ -1,5 +1,5 @@
 /* See child_run.h. A loop of its own, so that nothing else happens meanwhile. */
-#include "child_run.h"
+#include "tools/child_run.h"
 
 #include "base/xalloc.h"
 

@@ -1,5 +1,5 @@
-/* See lua/workbench.h. Built and taken apart in the order of server.c. */
-#include "lua/workbench.h"
+/* See tools/workbench.h. Built and taken apart in the order of server.c. */
+#include "tools/workbench.h"
 
 #include "base/xalloc.h"
 #include "config/config.h"

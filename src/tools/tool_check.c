@@ -1,5 +1,5 @@
 /* See tool_check.h; the work is in scripts/lib/check.lua. */
-#include "lua/tool_check.h"
+#include "tools/tool_check.h"
 
 #include <lauxlib.h>
 #include <lualib.h>

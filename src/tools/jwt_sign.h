@@ -1,7 +1,7 @@
 /* Makes keys and signs with them: the other side of jwt.h. The broker has no use for it; it is for
- * the tools that try policies out (lua/test_keys.c), and kept apart from what verifies. */
-#ifndef AUTH_JWT_SIGN_H
-#define AUTH_JWT_SIGN_H
+ * the tools that try policies out (tools/test_keys.c), and kept apart from what verifies. */
+#ifndef TOOLS_JWT_SIGN_H
+#define TOOLS_JWT_SIGN_H
 
 #include "auth/jwa.h"
 #include "base/slice.h"

@@ -1,8 +1,8 @@
 /* `tidegate test`: runs the unit tests of policies with busted, in this program. */
-#ifndef LUA_TOOL_TEST_H
-#define LUA_TOOL_TEST_H
+#ifndef TOOLS_TOOL_TEST_H
+#define TOOLS_TOOL_TEST_H
 
-#include "lua/test_module.h"
+#include "tools/test_module.h"
 
 #include <stdbool.h>
 #include <stddef.h>

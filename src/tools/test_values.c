@@ -1,5 +1,5 @@
 /* See test_values.h. */
-#include "lua/test_values.h"
+#include "tools/test_values.h"
 
 #include <lauxlib.h>
 

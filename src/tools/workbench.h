@@ -1,12 +1,12 @@
 /* CONTRACT: a policy on a workbench, for the tools that try it out (`tidegate eval`, `tidegate
- * test`). src/workbench.c builds it, as server.c builds a server: loaded as `serve` loads it, with
- * a whole broker around it.
+ * test`). src/tools/workbench.c builds it, as server.c builds a server: loaded as `serve` loads it,
+ * with a whole broker around it.
  *
  * What differs from a server: the event store is memory, the clients are the other ends of socket
  * pairs, the wall clock can be set, and nothing happens outside workbench_turn() and _wait(). No
  * port is opened and no file is written. */
-#ifndef LUA_WORKBENCH_H
-#define LUA_WORKBENCH_H
+#ifndef TOOLS_WORKBENCH_H
+#define TOOLS_WORKBENCH_H
 
 #include "auth/keyring.h"
 #include "base/err.h"

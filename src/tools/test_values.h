@@ -1,9 +1,9 @@
 /* Values of specs <-> structs of the broker. */
-#ifndef LUA_TEST_VALUES_H
-#define LUA_TEST_VALUES_H
+#ifndef TOOLS_TEST_VALUES_H
+#define TOOLS_TEST_VALUES_H
 
 #include "broker/policy.h"
-#include "lua/workbench.h"
+#include "tools/workbench.h"
 
 #include <lua.h>
 

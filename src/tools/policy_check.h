@@ -1,7 +1,7 @@
 /* What `tidegate check` finds out about a policy: loaded as `serve` would, its queries prepared by
  * the database, luacheck's opinion of its files. Collects facts; scripts/lib/check.lua judges. */
-#ifndef POLICY_CHECK_H
-#define POLICY_CHECK_H
+#ifndef TOOLS_POLICY_CHECK_H
+#define TOOLS_POLICY_CHECK_H
 
 #include "base/slice.h"
 #include "config/config.h"

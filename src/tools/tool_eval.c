@@ -1,5 +1,5 @@
 /* See tool_eval.h; the work is in scripts/lib/eval.lua. */
-#include "lua/tool_eval.h"
+#include "tools/tool_eval.h"
 
 #include <lauxlib.h>
 #include <lualib.h>

@@ -1,6 +1,6 @@
 /* See tool_test.h. busted (Debian: lua-busted) is found where Lua finds its modules; specs are the
  * operator's own code, so they get the full libraries, which policies never do. */
-#include "lua/tool_test.h"
+#include "tools/tool_test.h"
 
 #include <lauxlib.h>
 #include <lualib.h>

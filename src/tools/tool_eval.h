@@ -1,9 +1,9 @@
 /* `tidegate eval`: asks one hook of a policy about one input and shows what it decides. */
-#ifndef LUA_TOOL_EVAL_H
-#define LUA_TOOL_EVAL_H
+#ifndef TOOLS_TOOL_EVAL_H
+#define TOOLS_TOOL_EVAL_H
 
 #include "base/slice.h"
-#include "lua/test_module.h"
+#include "tools/test_module.h"
 
 #include <stdbool.h>
 

@@ -1,9 +1,8 @@
 /* See policy_check.h. The setters of jansson take a value also when they fail, and NULL is a
  * failure: what could not be made for want of memory is missing. */
-#include "policy_check.h"
+#include "tools/policy_check.h"
 
 #include "base/xalloc.h"
-#include "child_run.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/lua_policy_about.h"
 #include "lua/policy/lua_sources.h"
@@ -11,6 +10,7 @@
 #include "net/loop.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
+#include "tools/child_run.h"
 
 #include <stdlib.h>
 #include <uv.h>

@@ -1,9 +1,9 @@
 /* Direct questions to a policy on a workbench: what a hook decides, as a table, instead of what a
  * client gets. For tools; inside a Lua call of theirs. */
-#ifndef LUA_TEST_QUESTIONS_H
-#define LUA_TEST_QUESTIONS_H
+#ifndef TOOLS_TEST_QUESTIONS_H
+#define TOOLS_TEST_QUESTIONS_H
 
-#include "lua/workbench.h"
+#include "tools/workbench.h"
 
 #include <lua.h>
 

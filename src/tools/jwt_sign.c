@@ -1,4 +1,4 @@
-#include "auth/jwt_sign.h"
+#include "tools/jwt_sign.h"
 
 #include "base/xalloc.h"
 

@@ -1,7 +1,7 @@
 /* Keys of specs: private ones to sign tokens with, as userdata, and the sets of public ones that a
  * workbench verifies with. */
-#ifndef LUA_TEST_KEYS_H
-#define LUA_TEST_KEYS_H
+#ifndef TOOLS_TEST_KEYS_H
+#define TOOLS_TEST_KEYS_H
 
 #include "auth/keyring.h"
 

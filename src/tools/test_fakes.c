@@ -1,6 +1,6 @@
 /* See test_fakes.h. A call is copied as JSON text between the two Lua states: neither ever sees a
  * value of the other's. */
-#include "lua/test_fakes.h"
+#include "tools/test_fakes.h"
 
 #include "base/xalloc.h"
 #include "lua/api/lua_json.h"
