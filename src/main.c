@@ -1,5 +1,5 @@
 /* The program: hands its arguments to the command line. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <signal.h>
 

@@ -1,6 +1,6 @@
 /* See cli_explain.h. The broker finds out, in the JSON document of its admin service; this asks,
  * and lays it out for people. */
-#include "cli_explain.h"
+#include "cli/cli_explain.h"
 
 #include "base/strbuf.h"
 #include "config/config.h"

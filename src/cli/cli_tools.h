@@ -1,7 +1,7 @@
 /* The commands that try policies out: `tidegate test`, `tidegate eval`. Words -> options -> tools/.
  */
-#ifndef CLI_TOOLS_H
-#define CLI_TOOLS_H
+#ifndef CLI_CLI_TOOLS_H
+#define CLI_CLI_TOOLS_H
 
 #include "base/strbuf.h"
 

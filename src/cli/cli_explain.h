@@ -1,6 +1,6 @@
 /* `tidegate explain`: asks a running broker why a client got, or did not get, an event. */
-#ifndef CLI_EXPLAIN_H
-#define CLI_EXPLAIN_H
+#ifndef CLI_CLI_EXPLAIN_H
+#define CLI_CLI_EXPLAIN_H
 
 #include <stddef.h>
 

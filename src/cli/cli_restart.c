@@ -1,4 +1,4 @@
-#include "cli_restart.h"
+#include "cli/cli_restart.h"
 
 #include "base/xalloc.h"
 #include "net/client/backend_call.h"

@@ -1,9 +1,9 @@
 /* See cli_check.h. */
-#include "cli_check.h"
+#include "cli/cli_check.h"
 
 #include "base/logging.h"
-#include "cli_options.h"
-#include "cli_tools.h"
+#include "cli/cli_options.h"
+#include "cli/cli_tools.h"
 #include "config/config.h"
 #include "server/supervisor.h"
 #include "tools/policy_check.h"

@@ -1,8 +1,8 @@
 /* See cli_tools.h. */
-#include "cli_tools.h"
+#include "cli/cli_tools.h"
 
 #include "base/logging.h"
-#include "cli_options.h"
+#include "cli/cli_options.h"
 #include "config/config.h"
 #include "tools/tool_eval.h"
 #include "tools/tool_test.h"

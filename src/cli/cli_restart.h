@@ -1,6 +1,6 @@
 /* `tidegate restart`: asks a running supervisor for a rolling restart and waits for its end. */
-#ifndef CLI_RESTART_H
-#define CLI_RESTART_H
+#ifndef CLI_CLI_RESTART_H
+#define CLI_CLI_RESTART_H
 
 #include "config/config.h"
 

@@ -1,5 +1,5 @@
 /* See cli_options.h. */
-#include "cli_options.h"
+#include "cli/cli_options.h"
 
 #include <stdio.h>
 #include <string.h>

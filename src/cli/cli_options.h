@@ -1,6 +1,6 @@
 /* Words of the command line -> options; wrong ones get a message with the nearest right one. */
-#ifndef CLI_OPTIONS_H
-#define CLI_OPTIONS_H
+#ifndef CLI_CLI_OPTIONS_H
+#define CLI_CLI_OPTIONS_H
 
 #include "config/config.h"
 

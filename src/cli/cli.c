@@ -1,14 +1,14 @@
 /* Subcommands and their exit codes. Reads the configuration, hands it on; knows nothing of what a
  * broker does. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include "base/logging.h"
 #include "bench/bench.h"
-#include "cli_check.h"
-#include "cli_explain.h"
-#include "cli_options.h"
-#include "cli_restart.h"
-#include "cli_tools.h"
+#include "cli/cli_check.h"
+#include "cli/cli_explain.h"
+#include "cli/cli_options.h"
+#include "cli/cli_restart.h"
+#include "cli/cli_tools.h"
 #include "config/config.h"
 #include "config/lua_config.h"
 #include "server/store_open.h"

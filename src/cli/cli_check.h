@@ -1,8 +1,8 @@
 /* `tidegate check`: words -> what is found out (policy_check.h) -> what is said
  * (tools/tool_check.h).
  */
-#ifndef CLI_CHECK_H
-#define CLI_CHECK_H
+#ifndef CLI_CLI_CHECK_H
+#define CLI_CLI_CHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>
