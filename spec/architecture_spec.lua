@@ -294,11 +294,11 @@ describe("the architecture", function()
     assert.same({}, list)
   end)
 
-  it("has no file that nobody can read: 600 lines at most", function()
+  it("has no file over 800 lines: one class, one file, and 500 is long already", function()
     local list, add = offences()
     for _, path in ipairs(everything) do
       local n = select(2, read(path):gsub("\n", "\n"))
-      if n > 600 then
+      if n > 800 then
         add("%s: %d lines", path, n)
       end
     end

@@ -23,7 +23,7 @@
     X(jwt)                                                                                         \
     X(keyring)                                                                                     \
     X(lua_vm)                                                                                      \
-    X(match)                                                                                       \
+    X(filter)                                                                                       \
     X(pg)                                                                                          \
     X(pattern)                                                                                     \
     X(policy)                                                                                      \

@@ -1,7 +1,7 @@
 /* broker/: audience_index, with audiences that are nothing but topics and a filter text. */
 #include "broker/audience.h"
 #include "broker/audience_index.h"
-#include "filter/match.h"
+#include "filter/filter.h"
 #include "native.h"
 #include "native_policy.h"
 
@@ -15,7 +15,7 @@ enum { AUDIENCES_MAX = 20000 };
 
 struct index_box {
     struct audience_index *ix;
-    struct match_set *set;
+    struct filter_set *set;
     struct audience *audiences[AUDIENCES_MAX]; /* by number; NULL: none */
 };
 
@@ -31,7 +31,7 @@ static int l_new(lua_State *L)
     struct index_box *b = lua_newuserdatauv(L, sizeof *b, 0);
     memset(b, 0, sizeof *b);
     b->ix = audience_index_new();
-    b->set = match_set_new();
+    b->set = filter_set_new();
     luaL_setmetatable(L, index_class);
     return 1;
 }
@@ -43,7 +43,7 @@ static void drop(struct index_box *b, lua_Integer number)
         return;
     }
     audience_index_del(b->ix, a);
-    match_args_free(a->binding.text);
+    filter_args_free(a->binding.text);
     for (size_t i = 0; i < a->topic_count; i++) {
         free((void *)(uintptr_t)a->topics[i].p);
     }
@@ -59,7 +59,7 @@ static int l_gc(lua_State *L)
         drop(b, i);
     }
     audience_index_free(b->ix);
-    match_set_free(b->set);
+    filter_set_free(b->set);
     b->ix = NULL;
     b->set = NULL;
     return 0;
@@ -80,10 +80,10 @@ static int l_add(lua_State *L)
     struct err e = {0};
     luaL_argcheck(L, !b->audiences[number], 2, "taken");
     luaL_checktype(L, 3, LUA_TTABLE);
-    struct match_args *args = NULL;
+    struct filter_args *args = NULL;
     if (!lua_isnoneornil(L, 4)) {
         luaL_checktype(L, 4, LUA_TLIGHTUSERDATA);
-        args = match_bind(lua_touserdata(L, 4), check_slice(L, 5), &e);
+        args = filter_bind(lua_touserdata(L, 4), check_slice(L, 5), &e);
         if (!args) {
             return luaL_error(L, "%s", e.text);
         }
@@ -114,8 +114,8 @@ static int l_del(lua_State *L)
 static int l_compile(lua_State *L)
 {
     struct index_box *b = luaL_checkudata(L, 1, index_class);
-    struct match_error e;
-    const struct match *m = match_compile(b->set, check_slice(L, 2), &e);
+    struct filter_error e;
+    const struct filter *m = filter_compile(b->set, check_slice(L, 2), &e);
     if (!m) {
         return luaL_error(L, "%s", e.text);
     }
@@ -133,7 +133,7 @@ static void on_visit(void *ctx, struct audience *a)
 {
     struct found *f = ctx;
     f->visits++;
-    if (!a->binding.text || match_test(a->binding.text, f->ev)) {
+    if (!a->binding.text || filter_test(a->binding.text, f->ev)) {
         lua_pushboolean(f->L, true);
         lua_rawseti(f->L, -2, (lua_Integer)a->id);
     }
@@ -142,7 +142,7 @@ static void on_visit(void *ctx, struct audience *a)
 static void on_judge(void *ctx, struct audience *a)
 {
     struct found *f = ctx;
-    f->visits += !a->binding.text || match_test(a->binding.text, f->ev);
+    f->visits += !a->binding.text || filter_test(a->binding.text, f->ev);
 }
 
 /* index:route(event [, times]) -> audiences that want it, seconds per event */
@@ -180,7 +180,7 @@ static int l_wants(lua_State *L)
     const struct audience *a = b->audiences[check_number(L)];
     struct event *ev = native_check_event(L, 3);
     lua_pushboolean(L, a && audience_wants(a, event_topic(ev)) &&
-                           (!a->binding.text || match_test(a->binding.text, ev)));
+                           (!a->binding.text || filter_test(a->binding.text, ev)));
     return 1;
 }
 

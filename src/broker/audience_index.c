@@ -9,7 +9,7 @@
 #include "base/xalloc.h"
 #include "broker/audience.h"
 #include "broker/topic_index.h"
-#include "filter/match.h"
+#include "filter/filter.h"
 
 #include <stdlib.h>
 
@@ -23,7 +23,7 @@ struct pile {
     struct list entries;
     UT_hash_handle hh; /* in sorter->piles */
     size_t key_n;
-    char key[]; /* tag and bytes of match_value_key() */
+    char key[]; /* tag and bytes of filter_value_key() */
 };
 
 /* One attribute: its name, and a pile for each value. */
@@ -184,10 +184,10 @@ static void put_on(struct audience *a, struct pile *pile)
 
 /* The key of a value is its tag and its bytes; `room` keeps them together. False: longer than any
  * attribute, so that no event has it. */
-static bool key_of(const struct match_value *v, char room[EVENT_ATTRS_MAX_BYTES + 1], size_t *n)
+static bool key_of(const struct filter_value *v, char room[EVENT_ATTRS_MAX_BYTES + 1], size_t *n)
 {
-    struct match_key key;
-    match_value_key(v, &key);
+    struct filter_key key;
+    filter_value_key(v, &key);
     if (key.bytes.n > EVENT_ATTRS_MAX_BYTES) {
         return false;
     }
@@ -200,7 +200,7 @@ static bool key_of(const struct match_value *v, char room[EVENT_ATTRS_MAX_BYTES 
 }
 
 static void put_by_value(struct audience_index *ix, struct audience *a, struct slice pattern,
-                         const struct match_discriminator *d)
+                         const struct filter_discriminator *d)
 {
     char key[EVENT_ATTRS_MAX_BYTES + 1];
     for (size_t i = 0; i < d->count; i++) {
@@ -221,10 +221,10 @@ static void put_by_value(struct audience_index *ix, struct audience *a, struct s
 
 void audience_index_add(struct audience_index *ix, struct audience *a)
 {
-    struct match_discriminator d = {{NULL, 0}, NULL, 0};
+    struct filter_discriminator d = {{NULL, 0}, NULL, 0};
     REQUIRE(!a->entries);
     if (a->binding.text) {
-        d = match_discriminator(a->binding.text);
+        d = filter_discriminator(a->binding.text);
     }
     for (size_t i = 0; i < a->topic_count; i++) {
         if (d.attr.p) {
@@ -294,13 +294,14 @@ static void visit_pile(struct lookup *l, const struct pile *pile)
     }
 }
 
-/* The event's attribute of that name; MATCH_MISSING: it has none. `room` takes a decoded string. */
-static struct match_value attr_of(const struct event *ev, struct slice name, char *room)
+/* The event's attribute of that name; FILTER_MISSING: it has none. `room` takes a decoded string.
+ */
+static struct filter_value attr_of(const struct event *ev, struct slice name, char *room)
 {
     struct slice value;
     return json_text_member(event_attrs(ev), name, &value)
-               ? match_value_of_json(value, &room)
-               : (struct match_value){.type = MATCH_MISSING};
+               ? filter_value_of_json(value, &room)
+               : (struct filter_value){.type = FILTER_MISSING};
 }
 
 static void visit_shelf(void *ctx, void *member)
@@ -312,9 +313,9 @@ static void visit_shelf(void *ctx, void *member)
         const struct sorter *sorter = container_of(it, struct sorter, link);
         char room[EVENT_ATTRS_MAX_BYTES], key[EVENT_ATTRS_MAX_BYTES + 1];
         size_t n;
-        struct match_value v = attr_of(l->ev, slice_of(sorter->name, sorter->name_n), room);
+        struct filter_value v = attr_of(l->ev, slice_of(sorter->name, sorter->name_n), room);
         l->probes++;
-        if (v.type != MATCH_MISSING && key_of(&v, key, &n)) {
+        if (v.type != FILTER_MISSING && key_of(&v, key, &n)) {
             const struct pile *pile = pile_find(sorter, key, n, hash_of(l->ix, key, n));
             if (pile) {
                 visit_pile(l, pile);

@@ -85,7 +85,7 @@ typedef void (*policy_verdict_cb)(void *ctx, uint64_t token, const struct verdic
 typedef void (*policy_publish_cb)(void *ctx, uint64_t token, const struct verdict *v,
                                   struct event_list *events, const size_t *first);
 
-struct match_args;
+struct filter_args;
 
 /* What the names of a subscription resolve to in one policy; opaque to the broker but for `text`.
  */
@@ -93,7 +93,7 @@ struct policy_binding {
     int filter; /* < 0: none */
     int format; /* < 0: built in, POLICY_FORMAT_* */
     int params; /* < 0: none */
-    struct match_args
+    struct filter_args
         *text; /* of a filter that is text: plain C, cheap, without effects; or NULL */
 };
 enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };

@@ -45,8 +45,8 @@ static void leave(const struct lua_explain *x, bool tried)
 static bool explain_text(const struct policy_binding *b, struct event *ev, struct policy_account *a)
 {
     bool traced;
-    a->cut = match_explain(b->text, ev, &traced, &a->lines) != 0;
-    return match_test(b->text, ev); /* decides, as in delivery: a trace that was cut does not */
+    a->cut = filter_explain(b->text, ev, &traced, &a->lines) != 0;
+    return filter_test(b->text, ev); /* decides, as in delivery: a trace that was cut does not */
 }
 
 static enum policy_judged explain_filter(const struct lua_explain *x,

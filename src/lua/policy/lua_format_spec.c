@@ -22,20 +22,20 @@ struct format_spec *lua_format_spec_new(void)
 void lua_format_spec_free(struct format_spec *spec)
 {
     if (spec) {
-        json_edit_free(spec->edit);
+        format_rules_free(spec->edit);
         strbuf_clear(&spec->scratch);
         free(spec);
     }
 }
 
-static void add(lua_State *L, const char *what, struct format_spec *spec, enum json_edit_rule rule,
-                struct slice path, struct slice replacement)
+static void add(lua_State *L, const char *what, struct format_spec *spec,
+                enum format_rules_rule rule, struct slice path, struct slice replacement)
 {
     struct err e;
     if (!spec->edit) {
-        spec->edit = json_edit_new();
+        spec->edit = format_rules_new();
     }
-    if (json_edit_add(spec->edit, rule, path, replacement, &e)) {
+    if (format_rules_add(spec->edit, rule, path, replacement, &e)) {
         luaL_error(L, "%s: %s", what, e.text);
     }
 }
@@ -60,7 +60,7 @@ static bool push_table(lua_State *L, int idx, const char *what, const char *name
 }
 
 static bool read_paths(lua_State *L, int idx, const char *what, const char *name,
-                       enum json_edit_rule rule, struct format_spec *spec)
+                       enum format_rules_rule rule, struct format_spec *spec)
 {
     char place[WHAT_MAX];
     snprintf(place, sizeof place, "%s.%s", what, name);
@@ -126,7 +126,7 @@ static void read_masks(lua_State *L, int idx, const char *what, struct format_sp
         }
         strbuf_reset(&spec->scratch);
         lua_json_encode(L, -1, place, LUA_JSON_ANY, &spec->scratch);
-        add(L, place, spec, JSON_EDIT_MASK, path, strbuf_slice(&spec->scratch));
+        add(L, place, spec, FORMAT_RULES_MASK, path, strbuf_slice(&spec->scratch));
         lua_pop(L, 1);
     }
     lua_settop(L, t - 1);
@@ -153,8 +153,8 @@ void lua_format_spec_read(lua_State *L, int idx, const char *what, struct format
     static const char *const keys[] = {"drop", "keep", "mask", "event", NULL};
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, what, keys);
-    bool drops = read_paths(L, idx, what, "drop", JSON_EDIT_DROP, spec);
-    if (read_paths(L, idx, what, "keep", JSON_EDIT_KEEP, spec) && drops) {
+    bool drops = read_paths(L, idx, what, "drop", FORMAT_RULES_DROP, spec);
+    if (read_paths(L, idx, what, "keep", FORMAT_RULES_KEEP, spec) && drops) {
         luaL_error(L, "%s: drop and keep exclude each other: what is not kept is dropped", what);
     }
     read_masks(L, idx, what, spec);
@@ -165,7 +165,7 @@ enum format_result lua_format_spec_apply(const struct format_spec *spec, struct 
                                          struct formatted *out, struct err *e)
 {
     struct slice data = event_data(ev);
-    int rc = spec->edit ? json_edit_apply(spec->edit, data, &out->data, e)
+    int rc = spec->edit ? format_rules_apply(spec->edit, data, &out->data, e)
                         : strbuf_append(&out->data, data.p, data.n);
     if (rc && !spec->edit) {
         err_set(e, rc, "the data is longer than %zu bytes, or memory is short", out->data.max);

@@ -3,12 +3,12 @@
 #define LUA_POLICY_LUA_FORMAT_SPEC_H
 
 #include "broker/policy.h"
-#include "filter/json_edit.h"
+#include "filter/format_rules.h"
 
 #include <lua.h>
 
 struct format_spec {
-    struct json_edit *edit;               /* owned; NULL: the data as it is */
+    struct format_rules *edit;            /* owned; NULL: the data as it is */
     char event[EVENT_TYPE_MAX_BYTES + 1]; /* empty: the event's own type */
     struct strbuf scratch;
 };

@@ -211,7 +211,7 @@ static int bind_text(struct lua_policy *p, const struct subscription *s, struct 
     }
     struct err e;
     struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
-    out->text = match_bind(fn->text, s->params, &e);
+    out->text = filter_bind(fn->text, s->params, &e);
     if (out->text) {
         return 0;
     }
@@ -236,7 +236,7 @@ static int ask_bind(struct policy *base, const struct subscription *s, struct po
     if (rc < 0) {
         struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
         report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
-        match_args_free(out->text);
+        filter_args_free(out->text);
         out->text = NULL;
         return rc;
     }
@@ -252,7 +252,7 @@ static void ask_unbind(struct policy *base, struct policy_binding *b)
         format_class_cache_clear(p->classes, lua_params_classes(&p->params, b->params));
     }
     lua_params_unbind(&p->params, p->vm, b->params);
-    match_args_free(b->text);
+    filter_args_free(b->text);
     *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
     update_figures(p);
 }
@@ -300,9 +300,9 @@ static bool ask_filter(struct policy *base, const struct policy_binding *b, stru
     }
     p->n.calls++;
     if (b->text) {
-        uint64_t before = match_set_mismatches(p->file.texts);
-        deliver = match_test(b->text, ev);
-        p->metrics->filter_mismatches += match_set_mismatches(p->file.texts) - before;
+        uint64_t before = filter_set_mismatches(p->file.texts);
+        deliver = filter_test(b->text, ev);
+        p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
         return deliver;
     }
     struct lua_function *fn = &p->file.filters.v[b->filter];

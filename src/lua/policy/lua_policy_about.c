@@ -61,7 +61,7 @@ static json_t *about_function(const struct lua_function *fn, bool of_format)
                             "at", fn->where);
     struct fields f = {json_array(), json_array()};
     if (out && f.attrs && f.data && fn->text) {
-        match_reads(fn->text, note_field, &f);
+        filter_reads(fn->text, note_field, &f);
         (void)json_object_set(out, "attrs", f.attrs);
         (void)json_object_set(out, "data", f.data);
     }

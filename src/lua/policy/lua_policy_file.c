@@ -199,7 +199,7 @@ int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const cha
 {
     const char *slash = strrchr(path, '/');
     struct load load = {f, {path, slash ? slash + 1 : path}, auth_open};
-    f->texts = match_set_new();
+    f->texts = filter_set_new();
     int rc = lua_vm_run(vm, lua_budget_allow(budget, 0), load_body, &load, e);
     return rc ? err_context(e, "policy %s", path) : 0;
 }
@@ -237,7 +237,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     REQUIRE(lua_vm_call(vm, clear_body, f, &e) == 0); /* allocates nothing */
     free_names(&f->filters);
     free_names(&f->formats);
-    match_set_free(f->texts);
+    filter_set_free(f->texts);
     lua_queries_clear(&f->queries);
     lua_policy_file_init(f);
 }

@@ -3,7 +3,7 @@
 #define LUA_POLICY_LUA_POLICY_FILE_H
 
 #include "base/slice.h"
-#include "filter/match.h"
+#include "filter/filter.h"
 #include "lua/api/lua_db.h"
 #include "lua/policy/lua_health.h"
 #include "lua/vm/lua_vm.h"
@@ -34,12 +34,12 @@ const char *policy_hook_name(enum policy_hook hook);
 
 /* A function of the policy; or a filter or format that needs none. */
 struct lua_function {
-    char *name;               /* owned; of filters and formats */
-    int ref;                  /* LUA_NOREF: the policy has none */
-    const struct match *text; /* borrowed from `texts`; NULL: not text */
-    struct format_spec *spec; /* owned; NULL: not a table of rules */
-    struct lua_health health; /* of filters and formats that are functions */
-    char where[128];          /* "geo.lua:14", where it is defined */
+    char *name;                /* owned; of filters and formats */
+    int ref;                   /* LUA_NOREF: the policy has none */
+    const struct filter *text; /* borrowed from `texts`; NULL: not text */
+    struct format_spec *spec;  /* owned; NULL: not a table of rules */
+    struct lua_health health;  /* of filters and formats that are functions */
+    char where[128];           /* "geo.lua:14", where it is defined */
 };
 
 struct lua_functions {
@@ -51,7 +51,7 @@ struct lua_policy_file {
     char version[65]; /* the label the file gives itself; may be empty */
     struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
     struct lua_functions filters, formats;
-    struct match_set *texts;    /* owned: the filters that are text */
+    struct filter_set *texts;   /* owned: the filters that are text */
     struct lua_queries queries; /* its source is set before loading */
 };
 

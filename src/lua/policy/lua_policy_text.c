@@ -38,14 +38,14 @@ static bool locate(const char *path, struct slice text, size_t offset, unsigned 
     return found;
 }
 
-const struct match *lua_policy_text_compile(lua_State *L, struct match_set *set,
-                                            const struct lua_policy_source *source,
-                                            const char *name, struct slice text, char *where,
-                                            size_t where_size)
+const struct filter *lua_policy_text_compile(lua_State *L, struct filter_set *set,
+                                             const struct lua_policy_source *source,
+                                             const char *name, struct slice text, char *where,
+                                             size_t where_size)
 {
-    struct match_error e;
+    struct filter_error e;
     unsigned line, column;
-    const struct match *m = match_compile(set, text, &e);
+    const struct filter *m = filter_compile(set, text, &e);
     bool found = locate(source->path, text, m ? 0 : e.offset, &line, &column);
     if (!m && found) {
         luaL_error(L, "%s:%d:%d: filter '%s': %s", source->chunk, (int)line, (int)column, name,

@@ -3,7 +3,7 @@
 #define LUA_POLICY_LUA_POLICY_TEXT_H
 
 #include "base/slice.h"
-#include "filter/match.h"
+#include "filter/filter.h"
 
 #include <lua.h>
 
@@ -14,9 +14,9 @@ struct lua_policy_source {
 
 /* The text of filter `name`, compiled; raises what is wrong with it. `where` gets "geo.lua:7", or
  * the name of the file when the text cannot be found in it as it is. */
-const struct match *lua_policy_text_compile(lua_State *L, struct match_set *set,
-                                            const struct lua_policy_source *source,
-                                            const char *name, struct slice text, char *where,
-                                            size_t where_size);
+const struct filter *lua_policy_text_compile(lua_State *L, struct filter_set *set,
+                                             const struct lua_policy_source *source,
+                                             const char *name, struct slice text, char *where,
+                                             size_t where_size);
 
 #endif

@@ -1,6 +1,6 @@
-local edit = require("native.match").edit
+local edit = require("native.filter").edit
 
-describe("json_edit", function()
+describe("format_rules", function()
   local ORDER = '{ "id" : 7.10, "customer":{"name":"Ann","ssn":"123-45","tags":[1,2]},\n'
     .. '  "items":[{"price":1e2,"n":1}, {"n":2}] }'
 

@@ -1,7 +1,7 @@
 /* Filter text against Lua: what loads here Lua must be able to load (with $x as params.x), and
  * where no field was missing and all types fitted, Lua's answer to the same text is the answer. The
  * first byte of the input chooses one of some events and params. */
-#include "filter/match.h"
+#include "filter/filter.h"
 #include "net/address.h"
 
 #include <lauxlib.h>
@@ -151,7 +151,7 @@ static bool lua_answer(lua_State *L, struct slice text, unsigned which, bool str
     return true;
 }
 
-static void check_args(lua_State *L, struct match_set *set, const struct match_args *a,
+static void check_args(lua_State *L, struct filter_set *set, const struct filter_args *a,
                        struct slice text, unsigned which)
 {
     const struct sample *s = &samples[which];
@@ -163,16 +163,16 @@ static void check_args(lua_State *L, struct match_set *set, const struct match_a
     struct event *ev = event_new(&f);
     require(ev != NULL);
     ev->id = 7;
-    bool answer = match_test(a, ev), explained, lua;
-    bool strict = match_set_mismatches(set) == 0 && match_set_missing(set) == 0;
+    bool answer = filter_test(a, ev), explained, lua;
+    bool strict = filter_set_mismatches(set) == 0 && filter_set_missing(set) == 0;
     struct strbuf why;
     strbuf_init(&why, 8 << 20);
-    require(match_explain(a, ev, &explained, &why) == 0 && explained == answer);
+    require(filter_explain(a, ev, &explained, &why) == 0 && explained == answer);
     strbuf_clear(&why);
     if (lua_answer(L, text, which, strict, &lua) && strict) {
         require(lua == answer);
     }
-    struct match_discriminator d = match_discriminator(a);
+    struct filter_discriminator d = filter_discriminator(a);
     require(!answer || !d.attr.p || d.count > 0);
     event_unref(ev);
 }
@@ -186,19 +186,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     unsigned which = data[0] & 1;
     struct slice text = slice_of((const char *)data + 1, size - 1);
-    struct match_set *set = match_set_new();
-    struct match_error e;
+    struct filter_set *set = filter_set_new();
+    struct filter_error e;
     struct err why;
-    const struct match *m = match_compile(set, text, &e);
+    const struct filter *m = filter_compile(set, text, &e);
     if (m) {
-        struct match_args *a = match_bind(m, slice_str(samples[which].params), &why);
+        struct filter_args *a = filter_bind(m, slice_str(samples[which].params), &why);
         if (a) {
             check_args(L, set, a, text, which);
         }
-        match_args_free(a);
+        filter_args_free(a);
     } else {
         require(e.line >= 1 && e.column >= 1 && e.offset <= text.n && e.text[0]);
     }
-    match_set_free(set);
+    filter_set_free(set);
     return 0;
 }

@@ -1,18 +1,18 @@
 /* The filters of a policy and the fields they look at, and binding one of them to params. */
 #include "base/json_text.h"
 #include "base/xalloc.h"
-#include "filter/match_state.h"
+#include "filter/filter_state.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
-struct match_set *match_set_new(void)
+struct filter_set *filter_set_new(void)
 {
-    return xcalloc(1, sizeof(struct match_set));
+    return xcalloc(1, sizeof(struct filter_set));
 }
 
-static void field_clear(struct match_field *f)
+void filter_field_clear(struct filter_field *f)
 {
     for (size_t i = 0; i < f->step_count; i++) {
         free(f->steps[i].name);
@@ -22,26 +22,26 @@ static void field_clear(struct match_field *f)
     f->step_count = 0;
 }
 
-void match_set_free(struct match_set *set)
+void filter_set_free(struct filter_set *set)
 {
     if (!set) {
         return;
     }
-    match_set_event(set, NULL);
-    match_programs_free(set->all);
+    filter_set_event(set, NULL);
+    filter_programs_free(set->all);
     for (size_t i = 0; i < set->field_count; i++) {
-        field_clear(&set->fields[i]);
+        filter_field_clear(&set->fields[i]);
     }
     free(set);
 }
 
-static bool same_field(const struct match_field *a, const struct match_field *b)
+static bool same_field(const struct filter_field *a, const struct filter_field *b)
 {
     if (a->kind != b->kind || a->step_count != b->step_count) {
         return false;
     }
     for (size_t i = 0; i < a->step_count; i++) {
-        const struct match_step *x = &a->steps[i], *y = &b->steps[i];
+        const struct filter_step *x = &a->steps[i], *y = &b->steps[i];
         if (!x->name != !y->name || x->index != y->index ||
             (x->name && !slice_eq(slice_of(x->name, x->name_n), slice_of(y->name, y->name_n)))) {
             return false;
@@ -50,20 +50,20 @@ static bool same_field(const struct match_field *a, const struct match_field *b)
     return true;
 }
 
-int match_field_intern(struct match_set *set, struct match_field *f)
+int filter_field_intern(struct filter_set *set, struct filter_field *f)
 {
     size_t i = 0;
     while (i < set->field_count && !same_field(&set->fields[i], f)) {
         i++;
     }
-    if (i == MATCH_FIELDS_MAX) {
+    if (i == FILTER_FIELDS_MAX) {
         return -1;
     }
     if (i < set->field_count) {
-        field_clear(f);
+        filter_field_clear(f);
     } else {
         set->fields[set->field_count++] = *f;
-        *f = (struct match_field){.kind = f->kind};
+        *f = (struct filter_field){.kind = f->kind};
     }
     return (int)i;
 }
@@ -96,21 +96,21 @@ static bool is_list(struct slice json)
     return json.p && json.n && *json.p == '[';
 }
 
-static struct match_value list_of(struct slice json, struct match_value **next, char **room)
+static struct filter_value list_of(struct slice json, struct filter_value **next, char **room)
 {
-    struct match_value out = {.type = MATCH_LIST};
+    struct filter_value out = {.type = FILTER_LIST};
     struct slice element;
     out.list.v = *next;
     json_text_take(&json, '[');
     while (json_text_value(&json, &element)) {
-        *(*next)++ = match_value_of_json(element, room);
+        *(*next)++ = filter_value_of_json(element, room);
         out.list.n++;
         json_text_take(&json, ',');
     }
     return out;
 }
 
-static bool is_optional(const struct match *m, struct slice name)
+static bool is_optional(const struct filter *m, struct slice name)
 {
     for (size_t i = 0; i < m->param_count; i++) {
         if (m->params[i].optional && slice_eq(m->params[i].name, name)) {
@@ -120,12 +120,12 @@ static bool is_optional(const struct match *m, struct slice name)
     return false;
 }
 
-static int to_network(struct match_value *v, struct network **next, struct slice name,
+static int to_network(struct filter_value *v, struct network **next, struct slice name,
                       struct err *e)
 {
     char text[64];
     struct err why = {.text = "a network like \"10.0.0.0/8\" was expected"};
-    if (v->type != MATCH_STRING || v->s.n >= sizeof text || memchr(v->s.p, '\0', v->s.n)) {
+    if (v->type != FILTER_STRING || v->s.n >= sizeof text || memchr(v->s.p, '\0', v->s.n)) {
         return err_set(e, UV_EINVAL, "params.%.*s: %s", (int)name.n, name.p, why.text);
     }
     memcpy(text, v->s.p, v->s.n);
@@ -133,17 +133,17 @@ static int to_network(struct match_value *v, struct network **next, struct slice
     if (network_parse(text, *next, &why)) {
         return err_set(e, UV_EINVAL, "params.%.*s: %s", (int)name.n, name.p, why.text);
     }
-    *v = (struct match_value){.type = MATCH_NETWORK, .network = (*next)++};
+    *v = (struct filter_value){.type = FILTER_NETWORK, .network = (*next)++};
     return 0;
 }
 
-static int to_networks(struct match_value *v, struct network **next, struct slice name,
+static int to_networks(struct filter_value *v, struct network **next, struct slice name,
                        struct err *e)
 {
-    if (v->type != MATCH_LIST) {
-        return v->type == MATCH_MISSING ? 0 : to_network(v, next, name, e);
+    if (v->type != FILTER_LIST) {
+        return v->type == FILTER_MISSING ? 0 : to_network(v, next, name, e);
     }
-    struct match_value *list = (struct match_value *)(uintptr_t)v->list.v; /* of these args */
+    struct filter_value *list = (struct filter_value *)(uintptr_t)v->list.v; /* of these args */
     for (size_t i = 0; i < v->list.n; i++) {
         int rc = to_network(&list[i], next, name, e);
         if (rc) {
@@ -157,7 +157,7 @@ struct sizes {
     size_t values, networks, room;
 };
 
-static int measure(const struct match *m, struct slice params, struct sizes *out, struct err *e)
+static int measure(const struct filter *m, struct slice params, struct sizes *out, struct err *e)
 {
     *out = (struct sizes){.values = m->param_count};
     for (size_t i = 0; i < m->param_count; i++) {
@@ -177,51 +177,52 @@ static int measure(const struct match *m, struct slice params, struct sizes *out
 }
 
 /* The conjunct that tells audiences apart best: an equation with a param, else what comes first. */
-static struct match_discriminator discriminator_of(const struct match_args *a)
+static struct filter_discriminator discriminator_of(const struct filter_args *a)
 {
-    const struct match *m = a->m;
-    struct match_discriminator best = {{NULL, 0}, NULL, 0};
+    const struct filter *m = a->m;
+    struct filter_discriminator best = {{NULL, 0}, NULL, 0};
     bool by_param = false;
     for (size_t i = 0; i < m->op_count; i++) {
-        const struct match_op *op = &m->ops[i];
-        if (!op->conjunct || op->count != 2 || (op->code != MATCH_EQ && op->code != MATCH_ONE_OF)) {
+        const struct filter_op *op = &m->ops[i];
+        if (!op->conjunct || op->count != 2 ||
+            (op->code != FILTER_EQ && op->code != FILTER_ONE_OF)) {
             continue;
         }
-        const struct match_operand *x = &m->operands[op->first], *y = x + 1;
-        bool swap = op->code == MATCH_EQ && x->kind != OPERAND_FIELD;
-        const struct match_operand *field = swap ? y : x, *other = swap ? x : y;
+        const struct filter_operand *x = &m->operands[op->first], *y = x + 1;
+        bool swap = op->code == FILTER_EQ && x->kind != OPERAND_FIELD;
+        const struct filter_operand *field = swap ? y : x, *other = swap ? x : y;
         bool fits = field->kind == OPERAND_FIELD &&
                     m->set->fields[field->index].kind == FIELD_ATTR &&
                     (other->kind == OPERAND_PARAM || other->kind == OPERAND_CONSTANT);
         if (!fits || (best.attr.p && (by_param || other->kind != OPERAND_PARAM))) {
             continue;
         }
-        const struct match_step *step = &m->set->fields[field->index].steps[0];
-        const struct match_value *v =
+        const struct filter_step *step = &m->set->fields[field->index].steps[0];
+        const struct filter_value *v =
             other->kind == OPERAND_PARAM ? &a->values[other->index] : &m->constants[other->index];
-        bool list = v->type == MATCH_LIST;
-        best = (struct match_discriminator){slice_of(step->name, step->name_n), v, 1};
+        bool list = v->type == FILTER_LIST;
+        best = (struct filter_discriminator){slice_of(step->name, step->name_n), v, 1};
         by_param = other->kind == OPERAND_PARAM;
-        if (list && op->code == MATCH_ONE_OF) {
+        if (list && op->code == FILTER_ONE_OF) {
             best.values = v->list.v;
             best.count = v->list.n;
-        } else if (list || v->type == MATCH_MISSING) {
+        } else if (list || v->type == FILTER_MISSING) {
             best.count = 0; /* equal to nothing */
         }
     }
     return best;
 }
 
-static int fill(struct match_args *a, struct slice params, char *room, struct err *e)
+static int fill(struct filter_args *a, struct slice params, char *room, struct err *e)
 {
-    const struct match *m = a->m;
-    struct match_value *lists = a->values + m->param_count;
+    const struct filter *m = a->m;
+    struct filter_value *lists = a->values + m->param_count;
     struct network *network = a->networks;
     for (size_t i = 0; i < m->param_count; i++) {
         struct slice json = member(params, m->params[i].name);
-        a->values[i] = !json.p         ? (struct match_value){.type = MATCH_MISSING}
+        a->values[i] = !json.p         ? (struct filter_value){.type = FILTER_MISSING}
                        : is_list(json) ? list_of(json, &lists, &room)
-                                       : match_value_of_json(json, &room);
+                                       : filter_value_of_json(json, &room);
         int rc =
             m->params[i].network ? to_networks(&a->values[i], &network, m->params[i].name, e) : 0;
         if (rc) {
@@ -231,22 +232,22 @@ static int fill(struct match_args *a, struct slice params, char *room, struct er
     return 0;
 }
 
-struct match_args *match_bind(const struct match *m, struct slice params, struct err *e)
+struct filter_args *filter_bind(const struct filter *m, struct slice params, struct err *e)
 {
     struct sizes sizes;
     if (measure(m, params, &sizes, e)) {
         return NULL;
     }
     /* one block: ten thousand of them are looked at for an event */
-    size_t values = (sizes.values + 1) * sizeof(struct match_value);
+    size_t values = (sizes.values + 1) * sizeof(struct filter_value);
     size_t networks = (sizes.networks + 1) * sizeof(struct network);
-    struct match_args *a = calloc(1, sizeof *a + values + networks + params.n + sizes.room + 1);
+    struct filter_args *a = calloc(1, sizeof *a + values + networks + params.n + sizes.room + 1);
     if (!a) {
         err_set(e, UV_ENOMEM, "params: memory is short");
         return NULL;
     }
     a->m = m;
-    a->values = (struct match_value *)(void *)(a + 1);
+    a->values = (struct filter_value *)(void *)(a + 1);
     a->networks = (struct network *)(void *)((char *)(a + 1) + values);
     a->text = (char *)(a + 1) + values + networks;
     if (params.n) {
@@ -255,44 +256,44 @@ struct match_args *match_bind(const struct match *m, struct slice params, struct
     a->text[params.n] = '\0';
     params.p = params.p ? a->text : NULL;
     if (fill(a, params, a->text + params.n + 1, e)) {
-        match_args_free(a);
+        filter_args_free(a);
         return NULL;
     }
     a->discriminator = discriminator_of(a);
     return a;
 }
 
-void match_args_free(struct match_args *a)
+void filter_args_free(struct filter_args *a)
 {
     free(a);
 }
 
-struct match_discriminator match_discriminator(const struct match_args *a)
+struct filter_discriminator filter_discriminator(const struct filter_args *a)
 {
     return a->discriminator;
 }
 
-void match_reads(const struct match *m, void (*visit)(void *ctx, struct slice field, bool of_data),
-                 void *ctx)
+void filter_reads(const struct filter *m,
+                  void (*visit)(void *ctx, struct slice field, bool of_data), void *ctx)
 {
     for (size_t i = 0; i < m->operand_count; i++) {
-        const struct match_operand *o = &m->operands[i];
+        const struct filter_operand *o = &m->operands[i];
         if (o->kind != OPERAND_FIELD) {
             continue;
         }
-        enum match_field_kind kind = m->set->fields[o->index].kind;
+        enum filter_field_kind kind = m->set->fields[o->index].kind;
         if (kind == FIELD_ATTR || kind == FIELD_DATA) {
             visit(ctx, slice_of(m->text + o->at, o->n), kind == FIELD_DATA);
         }
     }
 }
 
-uint64_t match_set_mismatches(const struct match_set *set)
+uint64_t filter_set_mismatches(const struct filter_set *set)
 {
     return set->mismatches;
 }
 
-uint64_t match_set_missing(const struct match_set *set)
+uint64_t filter_set_missing(const struct filter_set *set)
 {
     return set->missing;
 }

@@ -3,14 +3,14 @@
 #include "base/json_syntax.h"
 #include "base/json_text.h"
 #include "event/topic.h"
-#include "filter/match_state.h"
+#include "filter/filter_state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void match_set_event(struct match_set *set, struct event *ev)
+void filter_set_event(struct filter_set *set, struct event *ev)
 {
     if (set->ev == ev) {
         return; /* we hold a reference: an equal pointer is the same event */
@@ -26,15 +26,15 @@ void match_set_event(struct match_set *set, struct event *ev)
     set->ev = ev ? event_ref(ev) : NULL;
 }
 
-static const struct match_value missing = {.type = MATCH_MISSING};
+static const struct filter_value missing = {.type = FILTER_MISSING};
 
-static struct match_value string_of(struct slice s)
+static struct filter_value string_of(struct slice s)
 {
-    return s.p ? (struct match_value){.type = MATCH_STRING, .s = s} : missing;
+    return s.p ? (struct filter_value){.type = FILTER_STRING, .s = s} : missing;
 }
 
 /* All attributes that some filter asks for, in one pass. */
-static void read_attrs(struct match_set *set)
+static void read_attrs(struct filter_set *set)
 {
     struct slice rest = event_attrs(set->ev), key, value;
     char *room = set->attrs_room;
@@ -50,10 +50,10 @@ static void read_attrs(struct match_set *set)
     while (json_text_value(&rest, &key) && json_text_take(&rest, ':') &&
            json_text_value(&rest, &value)) {
         for (size_t i = 0; i < set->field_count; i++) {
-            const struct match_field *f = &set->fields[i];
+            const struct filter_field *f = &set->fields[i];
             if (f->kind == FIELD_ATTR &&
                 json_text_string_is(key, slice_of(f->steps[0].name, f->steps[0].name_n))) {
-                set->values[i] = match_value_of_json(value, &room); /* fits: attrs do */
+                set->values[i] = filter_value_of_json(value, &room); /* fits: attrs do */
                 break;
             }
         }
@@ -102,9 +102,9 @@ static bool step_into_array(struct slice *at, uint32_t index)
     return false;
 }
 
-static struct match_value data_value(struct match_set *set, size_t index)
+static struct filter_value data_value(struct filter_set *set, size_t index)
 {
-    const struct match_field *f = &set->fields[index];
+    const struct filter_field *f = &set->fields[index];
     struct slice at = event_data(set->ev);
     if (set->data == DATA_UNKNOWN) {
         set->data = json_syntax_ok(at) ? DATA_JSON : DATA_NOT_JSON;
@@ -114,13 +114,13 @@ static struct match_value data_value(struct match_set *set, size_t index)
     }
     json_text_skip(&at);
     for (size_t i = 0; i < f->step_count; i++) {
-        const struct match_step *step = &f->steps[i];
+        const struct filter_step *step = &f->steps[i];
         if (!(step->name ? step_into_object(&at, slice_of(step->name, step->name_n))
                          : step_into_array(&at, step->index))) {
             return missing;
         }
     }
-    size_t need = match_value_room(at);
+    size_t need = filter_value_room(at);
     char *room = NULL;
     if (need) {
         room = set->rooms[index] = malloc(need);
@@ -129,10 +129,10 @@ static struct match_value data_value(struct match_set *set, size_t index)
             return missing;
         }
     }
-    return match_value_of_json(at, &room);
+    return filter_value_of_json(at, &room);
 }
 
-static struct match_value segment(const struct event *ev, uint32_t index)
+static struct filter_value segment(const struct event *ev, uint32_t index)
 {
     struct slice rest = event_topic(ev), part;
     for (uint32_t i = 1; topic_next_segment(&rest, &part); i++) {
@@ -143,9 +143,9 @@ static struct match_value segment(const struct event *ev, uint32_t index)
     return missing;
 }
 
-static struct match_value look_up(struct match_set *set, size_t index)
+static struct filter_value look_up(struct filter_set *set, size_t index)
 {
-    const struct match_field *f = &set->fields[index];
+    const struct filter_field *f = &set->fields[index];
     const struct event *ev = set->ev;
     switch (f->kind) {
     case FIELD_ID: {
@@ -159,7 +159,7 @@ static struct match_value look_up(struct match_set *set, size_t index)
     case FIELD_KEY:
         return string_of(event_key(ev));
     case FIELD_TIME:
-        return (struct match_value){.type = MATCH_FLOAT, .f = (double)ev->time_ms / 1000.0};
+        return (struct filter_value){.type = FILTER_FLOAT, .f = (double)ev->time_ms / 1000.0};
     case FIELD_SEGMENT:
         return segment(ev, f->steps[0].index);
     case FIELD_DATA:
@@ -170,7 +170,7 @@ static struct match_value look_up(struct match_set *set, size_t index)
     return missing;
 }
 
-const struct match_value *match_field_value(struct match_set *set, size_t index)
+const struct filter_value *filter_field_value(struct filter_set *set, size_t index)
 {
     if (set->fields[index].kind == FIELD_ATTR) {
         if (!set->attrs_known) {

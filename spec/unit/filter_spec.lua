@@ -1,4 +1,4 @@
-local match = require "native.match"
+local match = require "native.filter"
 local policy = require "native.policy"
 
 describe("filter text", function()

@@ -1,6 +1,6 @@
 /* Words of a filter text: Lua's, and $name. What Lua has and filters have not is refused with a
  * hint. */
-#include "filter/match_state.h"
+#include "filter/filter_state.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool match_fail(struct match_error *e, const char *text, size_t at, const char *fmt, ...)
+bool filter_fail(struct filter_error *e, const char *text, size_t at, const char *fmt, ...)
 {
     va_list ap;
-    *e = (struct match_error){.offset = at, .line = 1, .column = 1};
+    *e = (struct filter_error){.offset = at, .line = 1, .column = 1};
     for (size_t i = 0; i < at; i++) {
         e->column = text[i] == '\n' ? 1 : e->column + 1;
         e->line += text[i] == '\n';
@@ -32,7 +32,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-bool match_is_keyword(struct slice name)
+bool filter_is_keyword(struct slice name)
 {
     static const char *const words[] = {"and",   "break", "do",       "else", "elseif", "end",
                                         "false", "for",   "function", "goto", "if",     "in",
@@ -46,7 +46,7 @@ bool match_is_keyword(struct slice name)
     return false;
 }
 
-static bool skip_space(struct match_lexer *l)
+static bool skip_space(struct filter_lexer *l)
 {
     for (;;) {
         const char *p = l->text + l->at;
@@ -54,8 +54,8 @@ static bool skip_space(struct match_lexer *l)
             l->at++;
         } else if (p[0] == '-' && p[1] == '-') {
             if (p[2] == '[') {
-                return match_fail(l->e, l->text, l->at,
-                                  "comments end with their line here: --[ is not one");
+                return filter_fail(l->e, l->text, l->at,
+                                   "comments end with their line here: --[ is not one");
             }
             l->at += strcspn(p, "\r\n");
         } else {
@@ -74,12 +74,12 @@ static size_t name_size(const char *p)
 }
 
 /* Lua 5.4 reference manual, 3.1: decimal numerals. */
-static bool lex_number(struct match_lexer *l, struct match_token *out)
+static bool lex_number(struct filter_lexer *l, struct filter_token *out)
 {
     const char *p = l->text + l->at, *start = p;
     bool whole = true;
     if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) {
-        return match_fail(l->e, l->text, l->at, "numbers are decimal here");
+        return filter_fail(l->e, l->text, l->at, "numbers are decimal here");
     }
     while (is_digit(*p)) {
         p++;
@@ -96,22 +96,22 @@ static bool lex_number(struct match_lexer *l, struct match_token *out)
         p++;
         p += *p == '+' || *p == '-';
         if (!is_digit(*p)) {
-            return match_fail(l->e, l->text, l->at, "malformed number");
+            return filter_fail(l->e, l->text, l->at, "malformed number");
         }
         while (is_digit(*p)) {
             p++;
         }
     }
     if (is_letter(*p) || *p == '.') {
-        return match_fail(l->e, l->text, l->at, "malformed number");
+        return filter_fail(l->e, l->text, l->at, "malformed number");
     }
     out->kind = TOKEN_NUMBER;
     out->n = (size_t)(p - start);
     errno = 0;
     int64_t i = whole ? strtoll(start, NULL, 10) : 0;
     out->value = whole && errno == 0
-                     ? (struct match_value){.type = MATCH_INTEGER, .i = i}
-                     : (struct match_value){.type = MATCH_FLOAT, .f = strtod(start, NULL)};
+                     ? (struct filter_value){.type = FILTER_INTEGER, .i = i}
+                     : (struct filter_value){.type = FILTER_FLOAT, .f = strtod(start, NULL)};
     return true;
 }
 
@@ -148,13 +148,13 @@ static bool take_escape(const char **p, char *out)
     return n > 0 && value <= 255;
 }
 
-static bool lex_string(struct match_lexer *l, struct match_token *out)
+static bool lex_string(struct filter_lexer *l, struct filter_token *out)
 {
     const char *p = l->text + l->at + 1, *end = l->text + l->n;
     char quote = l->text[l->at], *start = l->room;
     while (p < end && *p != quote) {
         if (*p == '\n' || *p == '\r') {
-            return match_fail(l->e, l->text, l->at, "the string does not end in its line");
+            return filter_fail(l->e, l->text, l->at, "the string does not end in its line");
         }
         if (*p != '\\') {
             *l->room++ = *p++;
@@ -162,26 +162,27 @@ static bool lex_string(struct match_lexer *l, struct match_token *out)
         }
         const char *backslash = p++;
         if (!take_escape(&p, l->room++)) {
-            return match_fail(l->e, l->text, (size_t)(backslash - l->text),
-                              "unknown escape; known are \\n \\r \\t \\a \\b \\f \\v \\\\ \\\" \\' "
-                              "\\xXX \\ddd");
+            return filter_fail(
+                l->e, l->text, (size_t)(backslash - l->text),
+                "unknown escape; known are \\n \\r \\t \\a \\b \\f \\v \\\\ \\\" \\' "
+                "\\xXX \\ddd");
         }
     }
     if (p == end) {
-        return match_fail(l->e, l->text, l->at, "the string does not end");
+        return filter_fail(l->e, l->text, l->at, "the string does not end");
     }
     out->kind = TOKEN_STRING;
     out->n = (size_t)(p + 1 - (l->text + l->at));
     out->value =
-        (struct match_value){.type = MATCH_STRING, .s = {start, (size_t)(l->room - start)}};
+        (struct filter_value){.type = FILTER_STRING, .s = {start, (size_t)(l->room - start)}};
     return true;
 }
 
-static bool lex_name(struct match_lexer *l, struct match_token *out)
+static bool lex_name(struct filter_lexer *l, struct filter_token *out)
 {
     static const struct {
         const char *word;
-        enum match_token_kind kind;
+        enum filter_token_kind kind;
     } words[] = {{"and", TOKEN_AND},
                  {"or", TOKEN_OR},
                  {"not", TOKEN_NOT},
@@ -198,11 +199,11 @@ static bool lex_name(struct match_lexer *l, struct match_token *out)
     return true;
 }
 
-static bool lex_param(struct match_lexer *l, struct match_token *out)
+static bool lex_param(struct filter_lexer *l, struct filter_token *out)
 {
     size_t n = name_size(l->text + l->at + 1);
     if (n == 0) {
-        return match_fail(l->e, l->text, l->at, "a name was expected behind $, as in $tenant");
+        return filter_fail(l->e, l->text, l->at, "a name was expected behind $, as in $tenant");
     }
     out->kind = TOKEN_PARAM;
     out->n = n + 1;
@@ -210,7 +211,7 @@ static bool lex_param(struct match_lexer *l, struct match_token *out)
     return true;
 }
 
-static bool refuse(const struct match_lexer *l)
+static bool refuse(const struct filter_lexer *l)
 {
     static const struct {
         const char *sign, *hint;
@@ -231,21 +232,21 @@ static bool refuse(const struct match_lexer *l)
     const char *p = l->text + l->at;
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) {
         if (strncmp(p, hints[i].sign, strlen(hints[i].sign)) == 0) {
-            return match_fail(l->e, l->text, l->at, "'%s': %s", hints[i].sign, hints[i].hint);
+            return filter_fail(l->e, l->text, l->at, "'%s': %s", hints[i].sign, hints[i].hint);
         }
     }
     unsigned char c = (unsigned char)*p;
     if (c >= 0x20 && c < 0x7f) {
-        return match_fail(l->e, l->text, l->at, "'%c' has no meaning here", c);
+        return filter_fail(l->e, l->text, l->at, "'%c' has no meaning here", c);
     }
-    return match_fail(l->e, l->text, l->at, "byte 0x%02x has no meaning here", c);
+    return filter_fail(l->e, l->text, l->at, "byte 0x%02x has no meaning here", c);
 }
 
-static bool lex_sign(const struct match_lexer *l, struct match_token *out)
+static bool lex_sign(const struct filter_lexer *l, struct filter_token *out)
 {
     static const struct {
         const char *sign;
-        enum match_token_kind kind;
+        enum filter_token_kind kind;
     } signs[] = {{"==", TOKEN_EQ},         {"~=", TOKEN_NE},   {"<=", TOKEN_LE},
                  {">=", TOKEN_GE},         {"<", TOKEN_LT},    {">", TOKEN_GT},
                  {"(", TOKEN_OPEN},        {")", TOKEN_CLOSE}, {"[", TOKEN_BRACKET},
@@ -267,14 +268,14 @@ static bool lex_sign(const struct match_lexer *l, struct match_token *out)
     return refuse(l);
 }
 
-bool match_lex(struct match_lexer *l, struct match_token *out)
+bool filter_lex(struct filter_lexer *l, struct filter_token *out)
 {
     if (!skip_space(l)) {
         return false;
     }
     const char *p = l->text + l->at;
     bool ok = true;
-    *out = (struct match_token){.kind = TOKEN_END, .at = l->at};
+    *out = (struct filter_token){.kind = TOKEN_END, .at = l->at};
     if (l->at == l->n) {
         return true;
     }

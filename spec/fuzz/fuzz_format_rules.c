@@ -3,7 +3,7 @@
  * first of equal keys either. The first byte chooses the rules. */
 #include "base/json_syntax.h"
 #include "base/json_text.h"
-#include "filter/json_edit.h"
+#include "filter/format_rules.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -35,17 +35,17 @@ static void require(bool ok)
     }
 }
 
-static struct json_edit *edit_of(const struct rules *r)
+static struct format_rules *edit_of(const struct rules *r)
 {
-    struct json_edit *edit = json_edit_new();
+    struct format_rules *edit = format_rules_new();
     struct err e;
     for (unsigned i = 0; i < 4; i++) {
-        require(!r->drop[i] || json_edit_add(edit, JSON_EDIT_DROP, slice_str(r->drop[i]),
-                                             slice_of(NULL, 0), &e) == 0);
-        require(!r->keep[i] || json_edit_add(edit, JSON_EDIT_KEEP, slice_str(r->keep[i]),
-                                             slice_of(NULL, 0), &e) == 0);
-        require(!r->mask[i] || json_edit_add(edit, JSON_EDIT_MASK, slice_str(r->mask[i]),
-                                             slice_str(masked), &e) == 0);
+        require(!r->drop[i] || format_rules_add(edit, FORMAT_RULES_DROP, slice_str(r->drop[i]),
+                                                slice_of(NULL, 0), &e) == 0);
+        require(!r->keep[i] || format_rules_add(edit, FORMAT_RULES_KEEP, slice_str(r->keep[i]),
+                                                slice_of(NULL, 0), &e) == 0);
+        require(!r->mask[i] || format_rules_add(edit, FORMAT_RULES_MASK, slice_str(r->mask[i]),
+                                                slice_str(masked), &e) == 0);
     }
     return edit;
 }
@@ -172,23 +172,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const struct rules *r = &sets[data[0] % (sizeof sets / sizeof *sets)];
     struct slice text = slice_of((const char *)data + 1, size - 1);
-    struct json_edit *edit = edit_of(r);
+    struct format_rules *edit = edit_of(r);
     struct strbuf out, again;
     struct err e;
     strbuf_init(&out, 1 << 20);
     strbuf_init(&again, 1 << 20);
-    int rc = json_edit_apply(edit, text, &out, &e);
+    int rc = format_rules_apply(edit, text, &out, &e);
     require((rc == 0) == (e.code == 0));
     if (rc) {
         require(out.len == 0);
     } else {
         require(json_syntax_ok(strbuf_slice(&out)));
-        require(json_edit_apply(edit, strbuf_slice(&out), &again, &e) == 0);
+        require(format_rules_apply(edit, strbuf_slice(&out), &again, &e) == 0);
         require(slice_eq(strbuf_slice(&out), strbuf_slice(&again)));
         compare(r, text, &out);
     }
     strbuf_clear(&out);
     strbuf_clear(&again);
-    json_edit_free(edit);
+    format_rules_free(edit);
     return 0;
 }

@@ -1,20 +1,20 @@
-/* broker/: match, json_edit. */
-#include "filter/json_edit.h"
-#include "filter/match.h"
+/* filter/: filter texts and format rules. */
+#include "filter/filter.h"
+#include "filter/format_rules.h"
 #include "native.h"
 #include "native_policy.h"
 
 #include <uv.h>
 
-static const char set_class[] = "native.match_set";
-static const char args_class[] = "native.match_args";
+static const char set_class[] = "native.filter_set";
+static const char args_class[] = "native.filter_args";
 
 struct set_box {
-    struct match_set *set;
+    struct filter_set *set;
 };
 
 struct args_box {
-    struct match_args *args; /* the user value is the set: finalizers run in reverse order */
+    struct filter_args *args; /* the user value is the set: finalizers run in reverse order */
 };
 
 static struct slice check_slice(lua_State *L, int arg)
@@ -27,7 +27,7 @@ static struct slice check_slice(lua_State *L, int arg)
 static int l_new(lua_State *L)
 {
     struct set_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-    b->set = match_set_new();
+    b->set = filter_set_new();
     luaL_setmetatable(L, set_class);
     return 1;
 }
@@ -35,7 +35,7 @@ static int l_new(lua_State *L)
 static int l_set_gc(lua_State *L)
 {
     struct set_box *b = luaL_checkudata(L, 1, set_class);
-    match_set_free(b->set);
+    filter_set_free(b->set);
     b->set = NULL;
     return 0;
 }
@@ -44,8 +44,8 @@ static int l_set_gc(lua_State *L)
 static int l_compile(lua_State *L)
 {
     struct set_box *b = luaL_checkudata(L, 1, set_class);
-    struct match_error e;
-    const struct match *m = match_compile(b->set, check_slice(L, 2), &e);
+    struct filter_error e;
+    const struct filter *m = filter_compile(b->set, check_slice(L, 2), &e);
     if (!m) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);
@@ -70,7 +70,7 @@ static int l_bind(lua_State *L)
     luaL_setmetatable(L, args_class);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
-    b->args = match_bind(lua_touserdata(L, 2), params, &e);
+    b->args = filter_bind(lua_touserdata(L, 2), params, &e);
     if (!b->args) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);
@@ -82,7 +82,7 @@ static int l_bind(lua_State *L)
 static int l_args_gc(lua_State *L)
 {
     struct args_box *b = luaL_checkudata(L, 1, args_class);
-    match_args_free(b->args);
+    filter_args_free(b->args);
     b->args = NULL;
     return 0;
 }
@@ -96,7 +96,7 @@ static int l_test(lua_State *L)
     bool deliver = false;
     uint64_t start = uv_hrtime();
     for (lua_Integer i = 0; i < times; i++) {
-        deliver = match_test(b->args, ev);
+        deliver = filter_test(b->args, ev);
     }
     lua_pushboolean(L, deliver);
     lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
@@ -110,7 +110,7 @@ static int l_explain(lua_State *L)
     struct strbuf out;
     bool deliver = false;
     strbuf_init(&out, (size_t)luaL_optinteger(L, 3, 1 << 20));
-    int rc = match_explain(b->args, native_check_event(L, 2), &deliver, &out);
+    int rc = filter_explain(b->args, native_check_event(L, 2), &deliver, &out);
     if (rc) {
         lua_pushnil(L);
         lua_pushinteger(L, rc);
@@ -126,7 +126,7 @@ static int l_explain(lua_State *L)
 static int l_discriminator(lua_State *L)
 {
     struct args_box *b = luaL_checkudata(L, 1, args_class);
-    struct match_discriminator d = match_discriminator(b->args);
+    struct filter_discriminator d = filter_discriminator(b->args);
     if (!d.attr.p) {
         lua_pushnil(L);
         return 1;
@@ -136,7 +136,7 @@ static int l_discriminator(lua_State *L)
     for (size_t i = 0; i < d.count; i++) {
         struct strbuf text;
         strbuf_init(&text, 4096);
-        bool ok = match_value_print(&d.values[i], &text) == 0;
+        bool ok = filter_value_print(&d.values[i], &text) == 0;
         lua_pushlstring(L, ok && text.len ? text.data : "", text.len);
         strbuf_clear(&text);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -148,19 +148,19 @@ static int l_discriminator(lua_State *L)
 static int l_counts(lua_State *L)
 {
     struct set_box *b = luaL_checkudata(L, 1, set_class);
-    lua_pushinteger(L, (lua_Integer)match_set_mismatches(b->set));
-    lua_pushinteger(L, (lua_Integer)match_set_missing(b->set));
+    lua_pushinteger(L, (lua_Integer)filter_set_mismatches(b->set));
+    lua_pushinteger(L, (lua_Integer)filter_set_missing(b->set));
     return 2;
 }
 
-static const char *add_rules(lua_State *L, struct json_edit *edit, struct err *e)
+static const char *add_rules(lua_State *L, struct format_rules *edit, struct err *e)
 {
     static const char *const names[] = {"drop", "keep"};
     for (int kind = 0; kind < 2; kind++) {
         lua_getfield(L, 1, names[kind]);
         for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
-            if (json_edit_add(edit, (enum json_edit_rule)kind, check_slice(L, -1),
-                              slice_of(NULL, 0), e)) {
+            if (format_rules_add(edit, (enum format_rules_rule)kind, check_slice(L, -1),
+                                 slice_of(NULL, 0), e)) {
                 return e->text;
             }
             lua_pop(L, 1);
@@ -171,7 +171,7 @@ static const char *add_rules(lua_State *L, struct json_edit *edit, struct err *e
     for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
         lua_rawgeti(L, -1, 1);
         lua_rawgeti(L, -2, 2);
-        if (json_edit_add(edit, JSON_EDIT_MASK, check_slice(L, -2), check_slice(L, -1), e)) {
+        if (format_rules_add(edit, FORMAT_RULES_MASK, check_slice(L, -2), check_slice(L, -1), e)) {
             return e->text;
         }
         lua_pop(L, 3);
@@ -184,14 +184,14 @@ static const char *add_rules(lua_State *L, struct json_edit *edit, struct err *e
  * or nil, message, what the buffer holds */
 static int l_edit(lua_State *L)
 {
-    struct json_edit *edit = json_edit_new();
+    struct format_rules *edit = format_rules_new();
     struct strbuf out;
     struct err e = {0};
     lua_settop(L, 3);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 3, 1 << 20));
     const char *bad = add_rules(L, edit, &e);
     if (!bad && strbuf_append_str(&out, "<") == 0 &&
-        json_edit_apply(edit, check_slice(L, 2), &out, &e)) {
+        format_rules_apply(edit, check_slice(L, 2), &out, &e)) {
         bad = e.text;
     }
     if (bad) {
@@ -202,7 +202,7 @@ static int l_edit(lua_State *L)
         lua_pushlstring(L, out.data + 1, out.len - 1);
     }
     strbuf_clear(&out);
-    json_edit_free(edit);
+    format_rules_free(edit);
     return bad ? 3 : 1;
 }
 
@@ -215,7 +215,7 @@ static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
     lua_pop(L, 1);
 }
 
-int native_open_match(lua_State *L)
+int native_open_filter(lua_State *L)
 {
     static const luaL_Reg set_methods[] = {{"__gc", l_set_gc},
                                            {"compile", l_compile},

@@ -1,4 +1,4 @@
-#include "filter/match_value.h"
+#include "filter/filter_value.h"
 
 #include "base/json_syntax.h"
 #include "base/json_text.h"
@@ -13,81 +13,81 @@ enum { PRINT_MAX_BYTES = 80 };
 
 /* ---- comparing */
 
-static enum match_order order_of_ints(int64_t a, int64_t b)
+static enum filter_order order_of_ints(int64_t a, int64_t b)
 {
-    return a < b ? MATCH_LESS : a > b ? MATCH_GREATER : MATCH_EQUAL;
+    return a < b ? FILTER_LESS : a > b ? FILTER_GREATER : FILTER_EQUAL;
 }
 
-static enum match_order order_of_floats(double a, double b)
+static enum filter_order order_of_floats(double a, double b)
 {
-    return a < b ? MATCH_LESS : a > b ? MATCH_GREATER : a >= b ? MATCH_EQUAL : MATCH_UNORDERED;
+    return a < b ? FILTER_LESS : a > b ? FILTER_GREATER : a >= b ? FILTER_EQUAL : FILTER_UNORDERED;
 }
 
 /* Without rounding the integer to a float: -2^63 and 2^63 are exact as floats. */
-static enum match_order order_of_mixed(int64_t i, double f)
+static enum filter_order order_of_mixed(int64_t i, double f)
 {
     if (isnan(f)) {
-        return MATCH_UNORDERED;
+        return FILTER_UNORDERED;
     }
     if (f >= 0x1p63) {
-        return MATCH_LESS;
+        return FILTER_LESS;
     }
     if (f < -0x1p63) {
-        return MATCH_GREATER;
+        return FILTER_GREATER;
     }
-    enum match_order whole = order_of_ints(i, (int64_t)f); /* cut towards zero */
-    return whole != MATCH_EQUAL ? whole : order_of_floats(0, f - trunc(f));
+    enum filter_order whole = order_of_ints(i, (int64_t)f); /* cut towards zero */
+    return whole != FILTER_EQUAL ? whole : order_of_floats(0, f - trunc(f));
 }
 
-static enum match_order reversed(enum match_order o)
+static enum filter_order reversed(enum filter_order o)
 {
-    return o == MATCH_LESS ? MATCH_GREATER : o == MATCH_GREATER ? MATCH_LESS : o;
+    return o == FILTER_LESS ? FILTER_GREATER : o == FILTER_GREATER ? FILTER_LESS : o;
 }
 
 /* By bytes, as Lua does in the C locale. */
-static enum match_order order_of_strings(struct slice a, struct slice b)
+static enum filter_order order_of_strings(struct slice a, struct slice b)
 {
     size_t n = a.n < b.n ? a.n : b.n;
     int c = n ? memcmp(a.p, b.p, n) : 0;
     if (c == 0) {
-        return a.n < b.n ? MATCH_LESS : a.n > b.n ? MATCH_GREATER : MATCH_EQUAL;
+        return a.n < b.n ? FILTER_LESS : a.n > b.n ? FILTER_GREATER : FILTER_EQUAL;
     }
-    return c < 0 ? MATCH_LESS : MATCH_GREATER;
+    return c < 0 ? FILTER_LESS : FILTER_GREATER;
 }
 
-enum match_order match_value_compare(const struct match_value *a, const struct match_value *b)
+enum filter_order filter_value_compare(const struct filter_value *a, const struct filter_value *b)
 {
-    if (a->type == MATCH_STRING && b->type == MATCH_STRING) {
+    if (a->type == FILTER_STRING && b->type == FILTER_STRING) {
         return order_of_strings(a->s, b->s);
     }
-    if (a->type == MATCH_INTEGER) {
-        return b->type == MATCH_INTEGER ? order_of_ints(a->i, b->i)
-               : b->type == MATCH_FLOAT ? order_of_mixed(a->i, b->f)
-                                        : MATCH_DIFFERENT;
+    if (a->type == FILTER_INTEGER) {
+        return b->type == FILTER_INTEGER ? order_of_ints(a->i, b->i)
+               : b->type == FILTER_FLOAT ? order_of_mixed(a->i, b->f)
+                                         : FILTER_DIFFERENT;
     }
-    if (a->type == MATCH_FLOAT) {
-        return b->type == MATCH_FLOAT     ? order_of_floats(a->f, b->f)
-               : b->type == MATCH_INTEGER ? reversed(order_of_mixed(b->i, a->f))
-                                          : MATCH_DIFFERENT;
+    if (a->type == FILTER_FLOAT) {
+        return b->type == FILTER_FLOAT     ? order_of_floats(a->f, b->f)
+               : b->type == FILTER_INTEGER ? reversed(order_of_mixed(b->i, a->f))
+                                           : FILTER_DIFFERENT;
     }
-    if (a->type == MATCH_BOOLEAN && b->type == MATCH_BOOLEAN) {
-        return a->b == b->b ? MATCH_EQUAL : MATCH_UNEQUAL;
+    if (a->type == FILTER_BOOLEAN && b->type == FILTER_BOOLEAN) {
+        return a->b == b->b ? FILTER_EQUAL : FILTER_UNEQUAL;
     }
-    return MATCH_DIFFERENT;
+    return FILTER_DIFFERENT;
 }
 
-bool match_value_equal(const struct match_value *a, const struct match_value *b)
+bool filter_value_equal(const struct filter_value *a, const struct filter_value *b)
 {
-    if (a->type == MATCH_STRING && b->type == MATCH_STRING) {
+    if (a->type == FILTER_STRING && b->type == FILTER_STRING) {
         return slice_eq(a->s, b->s);
     }
-    return match_value_compare(a, b) == MATCH_EQUAL;
+    return filter_value_compare(a, b) == FILTER_EQUAL;
 }
 
 /* ---- from JSON */
 
 /* The text is followed by a mark of JSON or by NUL, where strtod() and strtoll() stop. */
-static struct match_value number_of(struct slice raw)
+static struct filter_value number_of(struct slice raw)
 {
     bool whole =
         !memchr(raw.p, '.', raw.n) && !memchr(raw.p, 'e', raw.n) && !memchr(raw.p, 'E', raw.n);
@@ -95,10 +95,10 @@ static struct match_value number_of(struct slice raw)
         errno = 0;
         int64_t i = strtoll(raw.p, NULL, 10);
         if (errno == 0) {
-            return (struct match_value){.type = MATCH_INTEGER, .i = i};
+            return (struct filter_value){.type = FILTER_INTEGER, .i = i};
         }
     }
-    return (struct match_value){.type = MATCH_FLOAT, .f = strtod(raw.p, NULL)};
+    return (struct filter_value){.type = FILTER_FLOAT, .f = strtod(raw.p, NULL)};
 }
 
 static size_t digits(const char *p)
@@ -133,7 +133,7 @@ static size_t numeral_size(const char *p, bool *whole)
     return (size_t)(p - start);
 }
 
-bool match_value_of_numeral(struct slice text, struct match_value *out)
+bool filter_value_of_numeral(struct slice text, struct filter_value *out)
 {
     static const char space[] = " \f\n\r\t\v";
     char copy[64];
@@ -150,34 +150,34 @@ bool match_value_of_numeral(struct slice text, struct match_value *out)
     }
     errno = 0;
     int64_t i = whole ? strtoll(p, NULL, 10) : 0;
-    *out = whole && errno == 0 ? (struct match_value){.type = MATCH_INTEGER, .i = i}
-                               : (struct match_value){.type = MATCH_FLOAT, .f = strtod(p, NULL)};
+    *out = whole && errno == 0 ? (struct filter_value){.type = FILTER_INTEGER, .i = i}
+                               : (struct filter_value){.type = FILTER_FLOAT, .f = strtod(p, NULL)};
     return true;
 }
 
-size_t match_value_room(struct slice raw)
+size_t filter_value_room(struct slice raw)
 {
     return raw.n && *raw.p == '"' && memchr(raw.p, '\\', raw.n) ? raw.n : 0;
 }
 
-struct match_value match_value_of_json(struct slice raw, char **room)
+struct filter_value filter_value_of_json(struct slice raw, char **room)
 {
     switch (raw.n ? *raw.p : 'n') {
     case '"':
-        if (match_value_room(raw) == 0) {
-            return (struct match_value){.type = MATCH_STRING, .s = {raw.p + 1, raw.n - 2}};
+        if (filter_value_room(raw) == 0) {
+            return (struct filter_value){.type = FILTER_STRING, .s = {raw.p + 1, raw.n - 2}};
         }
         struct slice decoded = slice_of(*room, json_text_string(*room, raw));
         *room += decoded.n;
-        return (struct match_value){.type = MATCH_STRING, .s = decoded};
+        return (struct filter_value){.type = FILTER_STRING, .s = decoded};
     case 't':
     case 'f':
-        return (struct match_value){.type = MATCH_BOOLEAN, .b = *raw.p == 't'};
+        return (struct filter_value){.type = FILTER_BOOLEAN, .b = *raw.p == 't'};
     case 'n':
-        return (struct match_value){.type = MATCH_MISSING};
+        return (struct filter_value){.type = FILTER_MISSING};
     case '{':
     case '[':
-        return (struct match_value){.type = MATCH_JSON, .s = raw};
+        return (struct filter_value){.type = FILTER_JSON, .s = raw};
     default:
         return number_of(raw);
     }
@@ -185,26 +185,26 @@ struct match_value match_value_of_json(struct slice raw, char **room)
 
 /* ---- hashing, printing */
 
-void match_value_key(const struct match_value *v, struct match_key *out)
+void filter_value_key(const struct filter_value *v, struct filter_key *out)
 {
-    struct match_value n = *v;
-    if (n.type == MATCH_FLOAT && n.f >= -0x1p63 && n.f < 0x1p63 && n.f - trunc(n.f) >= 0 &&
+    struct filter_value n = *v;
+    if (n.type == FILTER_FLOAT && n.f >= -0x1p63 && n.f < 0x1p63 && n.f - trunc(n.f) >= 0 &&
         n.f - trunc(n.f) <= 0) {
-        n = (struct match_value){.type = MATCH_INTEGER, .i = (int64_t)n.f};
+        n = (struct filter_value){.type = FILTER_INTEGER, .i = (int64_t)n.f};
     }
     out->bytes = slice_of(out->scratch, sizeof out->scratch);
-    if (n.type == MATCH_STRING) {
+    if (n.type == FILTER_STRING) {
         out->tag = 's';
         out->bytes = n.s;
-    } else if (n.type == MATCH_INTEGER) {
+    } else if (n.type == FILTER_INTEGER) {
         out->tag = 'i';
         memcpy(out->scratch, &n.i, sizeof n.i);
-    } else if (n.type == MATCH_FLOAT) {
+    } else if (n.type == FILTER_FLOAT) {
         out->tag = 'f';
         memcpy(out->scratch, &n.f, sizeof n.f);
     } else {
         out->tag = 'b';
-        out->scratch[0] = n.type == MATCH_BOOLEAN ? (char)(n.b ? 1 : 0) : 2;
+        out->scratch[0] = n.type == FILTER_BOOLEAN ? (char)(n.b ? 1 : 0) : 2;
         out->bytes.n = 1;
     }
 }
@@ -216,13 +216,13 @@ static int print_string(struct slice s, struct strbuf *out)
     return rc || !cut ? rc : strbuf_append_str(out, "...");
 }
 
-static int print_list(const struct match_value *v, struct strbuf *out)
+static int print_list(const struct filter_value *v, struct strbuf *out)
 {
     enum { LISTED_MAX = 8 };
     int rc = strbuf_append_str(out, "{");
     for (size_t i = 0; i < v->list.n && i < LISTED_MAX && rc == 0; i++) {
         rc = i ? strbuf_append_str(out, ", ") : 0;
-        rc = rc ? rc : match_value_print(&v->list.v[i], out); /* lists hold scalars only */
+        rc = rc ? rc : filter_value_print(&v->list.v[i], out); /* lists hold scalars only */
     }
     if (rc == 0 && v->list.n > LISTED_MAX) {
         rc = strbuf_printf(out, ", ... %zu in all", v->list.n);
@@ -245,25 +245,25 @@ static int print_float(double f, struct strbuf *out)
     return strbuf_printf(out, "%s%s", text, tail);
 }
 
-int match_value_print(const struct match_value *v, struct strbuf *out)
+int filter_value_print(const struct filter_value *v, struct strbuf *out)
 {
     char room[ADDRESS_TEXT_MAX];
     switch (v->type) {
-    case MATCH_MISSING:
+    case FILTER_MISSING:
         return strbuf_append_str(out, "nil");
-    case MATCH_BOOLEAN:
+    case FILTER_BOOLEAN:
         return strbuf_append_str(out, v->b ? "true" : "false");
-    case MATCH_INTEGER:
+    case FILTER_INTEGER:
         return strbuf_printf(out, "%" PRId64, v->i);
-    case MATCH_FLOAT:
+    case FILTER_FLOAT:
         return print_float(v->f, out);
-    case MATCH_STRING:
+    case FILTER_STRING:
         return print_string(v->s, out);
-    case MATCH_LIST:
+    case FILTER_LIST:
         return print_list(v, out);
-    case MATCH_JSON:
+    case FILTER_JSON:
         return strbuf_append_str(out, *v->s.p == '[' ? "[...]" : "{...}");
-    case MATCH_NETWORK:
+    case FILTER_NETWORK:
         peer_address_text(&v->network->base, room);
         return strbuf_append_str(out, room);
     }

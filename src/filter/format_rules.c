@@ -1,7 +1,7 @@
 /* One pass over text that was checked before. On the way down each rule is at some of its steps (at
  * several where a `*` may mean an element of an array or a member of it), or out of the race; where
  * none is left, the rest is copied as a block. */
-#include "filter/json_edit.h"
+#include "filter/format_rules.h"
 
 #include "base/json_syntax.h"
 #include "base/json_text.h"
@@ -18,14 +18,14 @@ struct step {
 };
 
 struct rule {
-    enum json_edit_rule kind;
-    struct step steps[JSON_EDIT_STEPS_MAX];
+    enum format_rules_rule kind;
+    struct step steps[FORMAT_RULES_STEPS_MAX];
     unsigned step_count;
     char *replacement; /* owned */
     size_t replacement_n;
 };
 
-struct json_edit {
+struct format_rules {
     struct rule *rules;
     unsigned count;
     bool keeps; /* there is a rule of that kind */
@@ -34,12 +34,12 @@ struct json_edit {
 /* How far each rule has come: a bit for those still in the race. */
 struct state {
     uint64_t alive;
-    uint32_t at[JSON_EDIT_RULES_MAX]; /* a bit for each step that may come next */
-    bool kept;                        /* above or here a `keep` has been reached */
+    uint32_t at[FORMAT_RULES_RULES_MAX]; /* a bit for each step that may come next */
+    bool kept;                           /* above or here a `keep` has been reached */
 };
 
 struct edit {
-    const struct json_edit *rules;
+    const struct format_rules *rules;
     struct strbuf *out;
     struct err *e;
     unsigned depth;
@@ -47,9 +47,9 @@ struct edit {
 
 /* ---- rules */
 
-struct json_edit *json_edit_new(void)
+struct format_rules *format_rules_new(void)
 {
-    return xcalloc(1, sizeof(struct json_edit));
+    return xcalloc(1, sizeof(struct format_rules));
 }
 
 static void rule_clear(struct rule *r)
@@ -60,7 +60,7 @@ static void rule_clear(struct rule *r)
     free(r->replacement);
 }
 
-void json_edit_free(struct json_edit *edit)
+void format_rules_free(struct format_rules *edit)
 {
     if (!edit) {
         return;
@@ -105,7 +105,7 @@ static const char *take_step(struct slice *path, char *name, size_t *n, bool *an
 
 static const char *parse_path(struct slice path, struct rule *r)
 {
-    char name[JSON_EDIT_PATH_MAX_BYTES];
+    char name[FORMAT_RULES_PATH_MAX_BYTES];
     if (path.n == 0 || path.n > sizeof name) {
         return "names with points between, at most 512 bytes, were expected";
     }
@@ -116,7 +116,7 @@ static const char *parse_path(struct slice path, struct rule *r)
         if (bad) {
             return bad;
         }
-        if (r->step_count == JSON_EDIT_STEPS_MAX) {
+        if (r->step_count == FORMAT_RULES_STEPS_MAX) {
             return "more than 16 names";
         }
         r->steps[r->step_count++] = (struct step){any, n, any ? NULL : xstrndup(name, n)};
@@ -124,25 +124,25 @@ static const char *parse_path(struct slice path, struct rule *r)
     return NULL;
 }
 
-int json_edit_add(struct json_edit *edit, enum json_edit_rule kind, struct slice path,
-                  struct slice replacement, struct err *e)
+int format_rules_add(struct format_rules *edit, enum format_rules_rule kind, struct slice path,
+                     struct slice replacement, struct err *e)
 {
     struct rule r = {.kind = kind};
-    if (edit->count == JSON_EDIT_RULES_MAX) {
-        return err_set(e, UV_EINVAL, "more than %d paths", JSON_EDIT_RULES_MAX);
+    if (edit->count == FORMAT_RULES_RULES_MAX) {
+        return err_set(e, UV_EINVAL, "more than %d paths", FORMAT_RULES_RULES_MAX);
     }
     const char *bad = parse_path(path, &r);
     if (bad) {
         rule_clear(&r);
         return err_set(e, UV_EINVAL, "path '%.*s': %s", (int)path.n, path.p, bad);
     }
-    if (kind == JSON_EDIT_MASK) {
+    if (kind == FORMAT_RULES_MASK) {
         r.replacement = xstrndup(replacement.p, replacement.n);
         r.replacement_n = replacement.n;
     }
     edit->rules = xrealloc(edit->rules, (edit->count + 1) * sizeof *edit->rules);
     edit->rules[edit->count++] = r;
-    edit->keeps = edit->keeps || kind == JSON_EDIT_KEEP;
+    edit->keeps = edit->keeps || kind == FORMAT_RULES_KEEP;
     return 0;
 }
 
@@ -154,7 +154,7 @@ static uint32_t step_enter(const struct rule *r, unsigned at, struct slice key)
     const struct step *step = &r->steps[at];
     uint32_t stay = UINT32_C(1) << at, next = stay << 1;
     if (!key.p && step->any) {
-        return r->kind == JSON_EDIT_KEEP ? next : stay | next;
+        return r->kind == FORMAT_RULES_KEEP ? next : stay | next;
     }
     if (!key.p) {
         return stay;
@@ -165,8 +165,8 @@ static uint32_t step_enter(const struct rule *r, unsigned at, struct slice key)
 
 /* Moves every rule from a container into one of its members (`key`: a JSON string) or elements
  * (absent). */
-static void state_enter(const struct json_edit *rules, const struct state *from, struct slice key,
-                        struct state *to)
+static void state_enter(const struct format_rules *rules, const struct state *from,
+                        struct slice key, struct state *to)
 {
     to->kept = from->kept;
     to->alive = 0; /* so nothing in `at` counts yet */
@@ -185,7 +185,7 @@ static void state_enter(const struct json_edit *rules, const struct state *from,
 enum fate { FATE_DROP, FATE_REPLACE, FATE_COPY, FATE_DESCEND };
 
 /* What happens to a value; rules that have arrived leave the race. */
-static enum fate judge(const struct json_edit *rules, struct state *s, bool container,
+static enum fate judge(const struct format_rules *rules, struct state *s, bool container,
                        const struct rule **mask)
 {
     bool dropped = false, through = false; /* the way to something kept */
@@ -196,11 +196,11 @@ static enum fate judge(const struct json_edit *rules, struct state *s, bool cont
         bool arrived = s->at[i] >> r->step_count;
         if (arrived) {
             s->alive &= ~(UINT64_C(1) << i);
-            dropped = dropped || r->kind == JSON_EDIT_DROP;
-            s->kept = s->kept || r->kind == JSON_EDIT_KEEP;
-            *mask = !*mask && r->kind == JSON_EDIT_MASK ? r : *mask;
+            dropped = dropped || r->kind == FORMAT_RULES_DROP;
+            s->kept = s->kept || r->kind == FORMAT_RULES_KEEP;
+            *mask = !*mask && r->kind == FORMAT_RULES_MASK ? r : *mask;
         } else {
-            through = through || r->kind == JSON_EDIT_KEEP;
+            through = through || r->kind == FORMAT_RULES_KEEP;
         }
     }
     bool visible = !rules->keeps || s->kept || (through && (container || *mask));
@@ -267,10 +267,10 @@ static int write_container(struct edit *x, struct slice text, const struct state
 {
     struct slice rest = slice_of(text.p + 1, text.n - 2), blank = rest;
     bool object = *text.p == '{', written = false;
-    if (x->depth == JSON_EDIT_DEPTH_MAX) {
+    if (x->depth == FORMAT_RULES_DEPTH_MAX) {
         return err_set(x->e, UV_EINVAL,
                        "the data is nested deeper than %d levels where a path leads",
-                       JSON_EDIT_DEPTH_MAX);
+                       FORMAT_RULES_DEPTH_MAX);
     }
     json_text_skip(&blank);
     if (blank.n == 0) {
@@ -306,8 +306,8 @@ static int write_all(struct edit *x, struct slice text)
     return rc ? rc : put(x, value.p + value.n, text.p + text.n);
 }
 
-int json_edit_apply(const struct json_edit *edit, struct slice text, struct strbuf *out,
-                    struct err *e)
+int format_rules_apply(const struct format_rules *edit, struct slice text, struct strbuf *out,
+                       struct err *e)
 {
     struct edit x = {.rules = edit, .out = out, .e = e};
     size_t before = out->len;

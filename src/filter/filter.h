@@ -1,0 +1,93 @@
+/* Filter text: one condition over an event and the params of an audience, written as a subset of
+ * Lua's expressions, checked at load, evaluated in nanoseconds without Lua.
+ *
+ *   starts_with(attrs.cell, $cell) and attrs.severity >= $min and not has(attrs.hidden)
+ *
+ *   values      "text" 12.5 true false, $name (of params), id topic type key time,
+ *               attrs.x, data.a.b, topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2)
+ *   conditions  == ~= < <= > >=, and or not ( ), a value that is true or false, has(x),
+ *               one_of(x, ...), starts_with(s, p), ends_with(s, p), contains(list, x),
+ *               cidr(ip, net)
+ *
+ * Where the types fit, a condition means what Lua means by it. Where Lua raises an error, or answers
+ * by accident, it is false: a comparison with a field that the event does not have (`~=` too), and a
+ * comparison of different types, which is counted. `not` inverts that result. The text has no loops
+ * and no patterns: its length bounds its cost.
+ *
+ * Pure; parsing is fuzzed against Lua's own evaluation. Loop thread only. */
+#ifndef FILTER_FILTER_H
+#define FILTER_FILTER_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "base/strbuf.h"
+#include "event/event.h"
+#include "filter/filter_value.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    FILTER_TEXT_MAX_BYTES = 8192,
+    FILTER_DEPTH_MAX = 32,   /* of parentheses and `not` */
+    FILTER_FIELDS_MAX = 256, /* different fields in all filters of a policy */
+    FILTER_PATH_MAX = 16,    /* names in one data.a.b */
+};
+
+/* The filters of one policy. They share what they look up in an event. */
+struct filter_set;
+/* One compiled text; lives as long as its set. */
+struct filter;
+/* A text with the params of one audience. */
+struct filter_args;
+
+struct filter_error {
+    size_t offset;         /* in the text, in bytes */
+    unsigned line, column; /* both from 1 */
+    char text[256];
+};
+
+struct filter_set *filter_set_new(void);
+/* Every filter_args must have been freed. NULL is fine. */
+void filter_set_free(struct filter_set *set);
+/* NULL: `e` says why and where. Not after the first filter_test(). */
+const struct filter *filter_compile(struct filter_set *set, struct slice text,
+                                    struct filter_error *e);
+
+/* `params`: a canonical JSON object of scalars and lists of scalars, copied; absent: none. Every
+ * $name of the text must be among them, but for those it asks about with has($name). NULL: `e` says
+ * why (UV_EINVAL, UV_ENOMEM). */
+struct filter_args *filter_bind(const struct filter *m, struct slice params, struct err *e);
+void filter_args_free(struct filter_args *a); /* NULL is fine */
+
+/* An attribute that must have one of these values for the text to be true: whoever knows many
+ * audiences can leave most of them out. */
+struct filter_discriminator {
+    struct slice attr; /* absent: there is none */
+    const struct filter_value *values;
+    size_t count; /* 0: no value will do */
+};
+/* Borrowed until filter_args_free(). */
+struct filter_discriminator filter_discriminator(const struct filter_args *a);
+
+/* Is the event for the audience? False, too, when memory is short. Keeps a reference to the last
+ * event. */
+bool filter_test(const struct filter_args *a, struct event *ev);
+/* The same, and how it came about: a line per condition looked at, with the values seen.
+ *   starts_with(attrs.cell="u2ed", $cell="u2yh") = false
+ * 0, or a negative UV_E* when `out` does not hold it all. */
+__attribute__((warn_unused_result)) int
+filter_explain(const struct filter_args *a, struct event *ev, bool *deliver, struct strbuf *out);
+
+/* Every attribute (attrs.x) and place in the data (data.a.b; it makes every event's JSON be
+ * scanned) the text names, as it is written, which is borrowed; some more than once. */
+void filter_reads(const struct filter *m,
+                  void (*visit)(void *ctx, struct slice field, bool of_data), void *ctx);
+
+/* Comparisons, so far, of values whose types do not fit together. */
+uint64_t filter_set_mismatches(const struct filter_set *set);
+/* Comparisons, so far, with a field or param that was not there. */
+uint64_t filter_set_missing(const struct filter_set *set);
+
+#endif
