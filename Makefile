@@ -15,9 +15,9 @@ help: ## what there is to make
 deps: ## install the Debian packages that building and running need and that are missing
 	@.ci/deps run
 
-build: deps ## release build: build/release/tidegate
+build: deps ## release build: build/release/tidegate, tidegate-bench
 	@cmake --preset release >/dev/null
-	@cmake --build --preset release --target tidegate
+	@cmake --build --preset release --target tidegate tidegate-bench
 
 build-asan: ## build with address and undefined behaviour sanitizers, and the specs
 	@.ci/deps test
@@ -38,7 +38,7 @@ test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
 bench-build: deps
 	@.ci/deps test
 	@cmake --preset release >/dev/null
-	@cmake --build --preset release --target tidegate tidegate_limit
+	@cmake --build --preset release --target tidegate tidegate-bench tidegate_limit
 
 bench: bench-build ## Tidegate beside nchan (where installed) and the limit; BENCH="--rounds 1 fan-out-1k", BENCH=--list
 	@lua5.4 spec/bench/run.lua $(BENCH)

@@ -26,6 +26,8 @@ set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS conf/tidegate.lua
 configure_file(conf/tidegate.service.in ${CMAKE_BINARY_DIR}/install/tidegate.service @ONLY)
 
 install(TARGETS tidegate RUNTIME)
+# a package of its own: who runs a broker does not need it
+install(TARGETS tidegate-bench RUNTIME COMPONENT bench)
 install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate)
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES ${CMAKE_BINARY_DIR}/install/tidegate.service DESTINATION lib/systemd/system)

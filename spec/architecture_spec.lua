@@ -80,8 +80,8 @@ local MAY_INCLUDE = {
   ["server"] = "base net net/http net/client auth broker lookup store/sqlite store/postgres lua/vm lua/api "
     .. "lua/policy admin config",
   ["tools"] = "base net net/http auth broker lookup store lua/vm lua/api lua/policy config server",
-  ["cli"] = "base net/client store/sqlite store/postgres config server tools bench",
-  ["bench"] = "base", -- a client: what judges the broker shares nothing with it
+  ["cli"] = "base net/client store/sqlite store/postgres config server tools",
+  ["bench"] = "base", -- tidegate-bench, a client: what judges the broker shares nothing with it
 }
 
 -- Circles of modules (a .c and its .h) inside a folder that are still to be cut, or stay for the reason given.

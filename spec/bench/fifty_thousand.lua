@@ -27,7 +27,7 @@ if not process then
 end
 
 local function generator(i, ...)
-  local args = { "bench", "fan-out", "--json", "--host", ADDRESSES[i], "--port", tostring(place.port), "--connections",
+  local args = { "fan-out", "--json", "--host", ADDRESSES[i], "--port", tostring(place.port), "--connections",
     tostring(i == 1 and connections - each * (#ADDRESSES - 1) or each), "--subscribe-path", TOPIC, "--publish-path",
     TOPIC, "--settle", tostring(SETTLE), "--warmup", "0", "--drain", "20", ... }
   return harness.generator(place, 0, "result" .. i, args)

@@ -1,4 +1,4 @@
--- One run: a server started on a core of its own, `tidegate bench` against it on another, its document.
+-- One run: a server started on a core of its own, `tidegate-bench` against it on another, its document.
 -- Shared by run.lua (a table of ratios), scale.lua (curves) and fifty_thousand.lua.
 local json = require "dkjson"
 local uv = require "luv"
@@ -201,11 +201,11 @@ function M.read(path)
 end
 
 ----------------------------------------------------------------- one run
--- `tidegate bench` with these arguments, on `core`; its document goes to `name` in the directory of `place`.
+-- `tidegate-bench` with these arguments, on `core`; its document goes to `name` in the directory of `place`.
 function M.generator(place, core, name, args)
   local out = assert(uv.fs_open(place.dir .. "/" .. name, "w", 384))
   local err = assert(uv.fs_open(place.dir .. "/" .. name .. ".err", "w", 384))
-  local process = M.spawn(core, place.tidegate, args, { nil, out, err })
+  local process = M.spawn(core, (place.tidegate:gsub("[^/]*$", "tidegate-bench")), args, { nil, out, err })
   uv.fs_close(out)
   uv.fs_close(err)
   return process
@@ -218,7 +218,7 @@ function M.document(place, name)
 end
 
 local function generate(server, process, work, place)
-  local args = { "bench" }
+  local args = {}
   for word in work.args:gmatch "%S+" do
     args[#args + 1] = word == "{restart}" and server.restart(place) or word
   end
@@ -228,7 +228,7 @@ local function generate(server, process, work, place)
   if work.header then
     table.move({ "--header", work.header }, 1, 2, #args + 1, args)
   end
-  local subscribe = work.subscribe or args[2] == "replay" and server.paths.replay or server.paths.subscribe
+  local subscribe = work.subscribe or args[1] == "replay" and server.paths.replay or server.paths.subscribe
   table.move({ "--json", "--port", tostring(place.port), "--pid", tostring(process.pid), "--publish-path",
     work.publish or server.paths.publish, "--subscribe-path", subscribe }, 1, 9, #args + 1, args)
   local bench = M.generator(place, 1, "result", args)
@@ -267,7 +267,7 @@ function M.leave(process, place)
   remove_tree(place.dir)
 end
 
--- `work`: args (the words behind `tidegate bench`), seconds (where args do not say), header (of every request);
+-- `work`: args (the words behind `tidegate-bench`), seconds (where args do not say), header (of every request);
 -- Tidegate only: policy (a file beside this one), workers, log_events, addresses, and subscribe and publish, paths
 -- instead of those of the server. Returns the document, or nil; and what is wrong with it.
 function M.measure(server, work, binary)

@@ -23,7 +23,7 @@ function P.publish(pub)
   pub.attrs = { n = tonumber(pub.topic:match "%-(%d+)$"), level = 3 }
   if pub.topic:sub(1, 5) == "json/" then
     pub.raw = json.encode {
-      body = pub.raw, -- sorted first: `tidegate bench` looks for its mark at the beginning of a line
+      body = pub.raw, -- sorted first: `tidegate-bench` looks for its mark at the beginning of a line
       customer = { name = "Ann", card = "4111 1111" }, items = { { sku = "a1", price = 1.5 } }, total = 10,
     }
   end

@@ -164,11 +164,11 @@ P.filters = {
 return P
 ]]
 
--- Time of the broker's process per event, each of which is for one audience. `tidegate bench idle` holds the
+-- Time of the broker's process per event, each of which is for one audience. `tidegate-bench idle` holds the
 -- connections.
 local function broker_cost(filter, audiences)
   local broker = tidegate.start { policy = BROKER }
-  local holder = child.start(tidegate.binary(), { "bench", "idle", "--port", tostring(broker.port), "--connections",
+  local holder = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(broker.port), "--connections",
     tostring(CONNECTIONS), "--seconds", "120", "--subscribe-path",
     ("/events?filter=%s&a=%d&c={connection}"):format(filter, audiences) })
   eventually("all connections", function() return broker:metric "tidegate_subscribers" == CONNECTIONS end, 60)

@@ -4,7 +4,7 @@
 --   cmake --preset release && cmake --build --preset release
 --   build/release/tidegate_spec spec/bench/reload_storm.lua
 -- Other figures: TIDEGATE_BENCH_CONNECTIONS, _AUDIENCES, _RELOADS, _RATE (events/s), _INTERVAL (seconds between
--- reloads). `tidegate bench` holds the streams and publishes: it checks every event of every one of them.
+-- reloads). `tidegate-bench` holds the streams and publishes: it checks every event of every one of them.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
@@ -193,8 +193,8 @@ it("replaces the policy under load", function()
   }
   fill_caches(broker)
   local before = at_rest(broker)
-  local load = child.start(tidegate.binary(), {
-    "bench", "fan-out", "--json", "--port", tostring(broker.port), "--connections", tostring(CONNECTIONS),
+  local load = child.start(tidegate.bench_binary(), {
+    "fan-out", "--json", "--port", tostring(broker.port), "--connections", tostring(CONNECTIONS),
     "--topics", tostring(AUDIENCES), "--rate", tostring(RATE), "--publishers", "2", "--seconds", tostring(LOAD_S),
     "--subscribe-path", "/events?topic=bench/{topic}&c={connection}",
   })

@@ -1,4 +1,4 @@
--- Measures Tidegate and its peers alternately with `tidegate bench` and prints Markdown tables of medians, of the
+-- Measures Tidegate and its peers alternately with `tidegate-bench` and prints Markdown tables of medians, of the
 -- ratios of Tidegate to each peer, and of the bars that are set on them. Only such ratios mean something: figures of
 -- other days and machines do not compare.
 --
@@ -173,7 +173,7 @@ local scenarios = dofile(harness.here .. "/scenarios.lua")
 local words = harness.read_options(options)
 if options.list then
   for _, s in ipairs(scenarios) do
-    print(("%-18s %s\n%18s tidegate bench %s"):format(s.name, s.title, "", s.args))
+    print(("%-18s %s\n%18s tidegate-bench %s"):format(s.name, s.title, "", s.args))
   end
   return
 end

@@ -1,4 +1,4 @@
--- What spec/bench/run.lua measures: arguments of `tidegate bench`, and the figures that count.
+-- What spec/bench/run.lua measures: arguments of `tidegate-bench`, and the figures that count.
 --
 --   { name, title, args, figures,
 --     history = true       only with servers that keep one

@@ -1,7 +1,7 @@
 -- The servers that spec/bench/run.lua starts. Each is
 --   { name, available = function(tidegate, the binary) -> what is missing or nil
 --     command = function(place) -> program, { arguments }
---     paths = { publish, subscribe, replay (nil: it keeps no history) } for `tidegate bench`, which fills in {topic}
+--     paths = { publish, subscribe, replay (nil: it keeps no history) } for `tidegate-bench`, which fills in {topic}
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
 -- workers and log_events (how many, or nil), addresses (to listen on, or nil) }.

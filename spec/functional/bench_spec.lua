@@ -1,4 +1,4 @@
--- tidegate bench: it measures, its counts add up, and it sees through servers that do wrong.
+-- tidegate-bench: it measures, its counts add up, and it sees through servers that do wrong.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
@@ -8,13 +8,13 @@ local tidegate = require "support.tidegate"
 
 -- Runs a mode; returns exit code, the document it printed, what it said on stderr.
 local function bench(mode, port, ...)
-  local args = { "bench", mode, "--port", tostring(port), "--json", ... }
-  local code, out, err = tidegate.run(tidegate.binary(), { args = args, timeout = 60 })
+  local args = { mode, "--port", tostring(port), "--json", ... }
+  local code, out, err = tidegate.run(tidegate.bench_binary(), { args = args, timeout = 60 })
   local doc = out ~= "" and http.json.decode(out) or nil
   return code, doc, err
 end
 
-describe("tidegate bench against the broker", function()
+describe("tidegate-bench against the broker", function()
   -- an allocator that sanitizers bring may take milliseconds at a time, which no hook is to blame for
   local shared = tidegate.shared { config = { policy = { publish_cpu_ms = 1000 } } }
 
@@ -144,8 +144,8 @@ end }
   end)
 
   it("prints for people, too", function()
-    local code, out = tidegate.run(tidegate.binary(), { args = {
-      "bench", "fan-out", "--port", tostring(shared().port), "--events", "5", "--connections", "2",
+    local code, out = tidegate.run(tidegate.bench_binary(), { args = {
+      "fan-out", "--port", tostring(shared().port), "--events", "5", "--connections", "2",
     } })
     assert.equal(0, code)
     assert.matches("received +10\n", out)
@@ -160,7 +160,7 @@ end }
   end)
 end)
 
-describe("tidegate bench against a server", function()
+describe("tidegate-bench against a server", function()
   local server
 
   after_each(function()
@@ -303,7 +303,7 @@ describe("tidegate bench against a server", function()
   end)
 end)
 
-describe("the options of tidegate bench", function()
+describe("the options of tidegate-bench", function()
   for what, words in pairs {
     ["no mode"] = {}, ["an unknown mode"] = { "fanout" }, ["an unknown option"] = { "idle", "--conections", "5" },
     ["a missing value"] = { "idle", "--port" }, ["what is not a number"] = { "idle", "--seconds", "nan" },
@@ -314,27 +314,27 @@ describe("the options of tidegate bench", function()
     ["more connections than elsewhere has room for"] = { "idle", "--host", "192.0.2.1", "--connections", "20001" },
   } do
     it("refuse " .. what, function()
-      local code, out, err = tidegate.run(tidegate.binary(), { args = { "bench", table.unpack(words) } })
+      local code, out, err = tidegate.run(tidegate.bench_binary(), { args = words })
       assert.equal(64, code)
       assert.equal("", out)
-      assert.matches("^tidegate bench: ", err)
+      assert.matches("^tidegate%-bench: ", err)
     end)
   end
 
   it("are told", function()
-    local code, out = tidegate.run(tidegate.binary(), { args = { "bench", "--help" } })
+    local code, out = tidegate.run(tidegate.bench_binary(), { args = { "--help" } })
     assert.equal(0, code)
     for _, word in ipairs { "fan%-out", "replay", "%-%-pid", "%-%-window" } do
       assert.matches(word, out)
     end
-    assert.equal(out, (select(2, tidegate.run(tidegate.binary(), { args = { "bench", "idle", "--help" } }))))
+    assert.equal(out, (select(2, tidegate.run(tidegate.bench_binary(), { args = { "idle", "--help" } }))))
   end)
 
   -- with --help behind them they are read, and nothing is done
   it("that README.md and the scenarios show exist", function()
     local lines, count = {}, 0
     local f = assert(io.open(SPEC_SOURCE_DIR .. "/README.md"))
-    for line in f:read("a"):gmatch "\ntidegate bench ([^\n#]+)" do
+    for line in f:read("a"):gmatch "\ntidegate-bench ([^\n#]+)" do
       lines[#lines + 1] = line:gsub('"%$%b()"', "1")
     end
     f:close()
@@ -342,21 +342,27 @@ describe("the options of tidegate bench", function()
       lines[#lines + 1] = scenario.args
     end
     for _, line in ipairs(lines) do
-      local words = { "bench" }
+      local words = {}
       for word in line:gmatch "%S+" do
         words[#words + 1] = word
       end
       words[#words + 1] = "--help"
-      local code, _, err = tidegate.run(tidegate.binary(), { args = words })
+      local code, _, err = tidegate.run(tidegate.bench_binary(), { args = words })
       assert.equal(0, code, line .. ": " .. err)
       count = count + 1
     end
     assert.is_true(count > 15)
   end)
 
+  it("leave no doubt about the version", function()
+    local code, out = tidegate.run(tidegate.bench_binary(), { args = { "--version" } })
+    assert.equal(0, code)
+    assert.matches("^tidegate%-bench %d+%.%d+%.%d+\n$", out)
+  end)
+
   it("say what the limit on open files is", function()
     local code, _, err = tidegate.run("/bin/sh", { args = {
-      "-c", 'ulimit -n 100; exec "$0" "$@"', tidegate.binary(), "bench", "idle", "--connections", "200",
+      "-c", 'ulimit -n 100; exec "$0" "$@"', tidegate.bench_binary(), "idle", "--connections", "200",
     } })
     assert.equal(71, code)
     assert.matches("the limit is 100", err)

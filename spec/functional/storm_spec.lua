@@ -3,12 +3,12 @@
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 
--- A storm by `tidegate bench`, which checks every event of every subscriber.
+-- A storm by `tidegate-bench`, which checks every event of every subscriber.
 local function storm(broker, ...)
   local args = {
-    "bench", "storm", "--port", tostring(broker.port), "--json", "--publishers", "2", "--topics", "4", ...,
+    "storm", "--port", tostring(broker.port), "--json", "--publishers", "2", "--topics", "4", ...,
   }
-  local code, out, err = tidegate.run(tidegate.binary(), { args = args, timeout = 120 })
+  local code, out, err = tidegate.run(tidegate.bench_binary(), { args = args, timeout = 120 })
   assert.equal("", err:gsub("ok: %d+ workers replaced\n", ""))
   assert.equal(0, code)
   return http.json.decode(out)

@@ -1,4 +1,4 @@
-/* The readers of `tidegate bench`: however a response is cut into pieces, what is found in it is
+/* The readers of `tidegate-bench`: however a response is cut into pieces, what is found in it is
  * the same, and a mark that was written is read back. Input: a byte of choices, then a response. */
 #include "bench/bench_http.h"
 #include "bench/bench_order.h"

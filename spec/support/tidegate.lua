@@ -33,6 +33,11 @@ return {
 }
 ]]
 
+-- The load generator, which is built beside the broker.
+function M.bench_binary()
+  return (M.binary():gsub("[^/]*$", "tidegate-bench"))
+end
+
 function M.binary()
   local path = os.getenv "TIDEGATE_BIN"
   if not path then

@@ -101,7 +101,7 @@ static int raise_file_limit(const struct bench_options *o)
     }
     if (need > limit.rlim_max) {
         fprintf(stderr,
-                "tidegate bench: %" PRIu64 " connections need %" PRIu64
+                "tidegate-bench: %" PRIu64 " connections need %" PRIu64
                 " open files, the limit is %" PRIu64 " (ulimit -Hn)\n",
                 o->connections, need, (uint64_t)limit.rlim_max);
         return UV_EMFILE;
@@ -189,7 +189,7 @@ int bench_run(const struct bench_options *o)
     struct runner *r = xcalloc(1, sizeof *r);
     int rc = init(r, o);
     if (rc) {
-        fprintf(stderr, "tidegate bench: %s\n", uv_strerror(rc));
+        fprintf(stderr, "tidegate-bench: %s\n", uv_strerror(rc));
         clear(r);
         return EX_OSERR;
     }

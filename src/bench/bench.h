@@ -1,4 +1,4 @@
-/* `tidegate bench`: loads a broker, this one or any other that speaks server-sent events, and
+/* `tidegate-bench`: loads a broker, this one or any other that speaks server-sent events, and
  * checks for every subscriber that nothing was lost, doubled or reordered. */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H

@@ -92,9 +92,9 @@ __attribute__((format(printf, 1, 2))) static int refuse(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fputs("tidegate bench: ", stderr);
+    fputs("tidegate-bench: ", stderr);
     vfprintf(stderr, fmt, ap);
-    fputs("\n(see: tidegate help bench)\n", stderr);
+    fputs("\n(see: tidegate-bench --help)\n", stderr);
     va_end(ap);
     return UV_EINVAL;
 }

@@ -1,4 +1,4 @@
-/* What `tidegate bench` was asked to do. */
+/* What `tidegate-bench` was asked to do. */
 #ifndef BENCH_BENCH_OPTIONS_H
 #define BENCH_BENCH_OPTIONS_H
 
@@ -41,7 +41,7 @@ struct bench_options {
     uint64_t pid;                /* 0: the server's processes are not looked at */
 };
 
-/* `words` are those after "bench". 0, or UV_EINVAL after a message on stderr. */
+/* `words` are those behind the name of the program. 0, or UV_EINVAL after a message on stderr. */
 int bench_options_parse(struct bench_options *out, char **words, size_t n);
 
 extern const char bench_options_help[];

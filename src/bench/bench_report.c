@@ -270,7 +270,7 @@ unsigned bench_report_print(const struct bench *b)
     json_t *doc = document(b), *wrong = problems(b);
     unsigned n = (unsigned)json_array_size(wrong);
     for (unsigned i = 0; i < n; i++) {
-        fprintf(stderr, "tidegate bench: %s\n", json_string_value(json_array_get(wrong, i)));
+        fprintf(stderr, "tidegate-bench: %s\n", json_string_value(json_array_get(wrong, i)));
     }
     if (b->o->json) {
         set(doc, "ok", json_boolean(n == 0));

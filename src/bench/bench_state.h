@@ -1,4 +1,4 @@
-/* One run of `tidegate bench`: what its parts share. Private to bench/. */
+/* One run of `tidegate-bench`: what its parts share. Private to bench/. */
 #ifndef BENCH_BENCH_STATE_H
 #define BENCH_BENCH_STATE_H
 

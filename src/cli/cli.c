@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 
 #include "base/logging.h"
-#include "bench/bench.h"
 #include "cli/cli_check.h"
 #include "cli/cli_explain.h"
 #include "cli/cli_options.h"
@@ -235,20 +234,6 @@ static int run_reference(const struct command *c, char **words, size_t n)
     return code;
 }
 
-static int run_bench(const struct command *c, char **words, size_t n)
-{
-    struct bench_options options;
-    if (bench_options_parse(&options, words, n)) {
-        return EX_USAGE;
-    }
-    if (options.help) {
-        return print_help_of(c);
-    }
-    int code = bench_run(&options);
-    int written = finish_output();
-    return code ? code : written;
-}
-
 static int run_test(const struct command *c, char **words, size_t n)
 {
     if (asks_for_help(words, n)) {
@@ -296,19 +281,6 @@ static const struct command commands[] = {
      cli_explain_option_help, run_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
      cli_test_details, cli_test_option_help, run_test},
-    {"bench", "MODE [options]",
-     "Loads a broker and checks that it loses, doubles, reorders nothing.",
-     "Modes:\n"
-     "  fan-out   every subscriber of a topic gets its events\n"
-     "  topics    as many topics as subscribers\n"
-     "  replay    history first, then subscribers who ask for all of it\n"
-     "  churn     connect, wait for the head of the answer, disconnect\n"
-     "  publish   acknowledged publishes, nobody subscribes\n"
-     "  idle      streams that are only held: what each costs, with --pid\n"
-     "  storm     all streams end, events are published, all come back at once with their ids\n\n"
-     "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
-     "are published for real: point it at a broker whose events do not matter.\n",
-     bench_options_help, run_bench},
     {"migrate", "CONF [options]", "Makes the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. Any number\n"
      "may run at once, and brokers may be serving meanwhile. Exits with 0 when the schema is as\n"

@@ -1,0 +1,51 @@
+/* The program `tidegate-bench`: words to options, options to a run. It shares base/ with the broker
+ * and nothing else. */
+#include "bench/bench.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+static void print_help(void)
+{
+    printf(
+        "usage: tidegate-bench MODE [options]\n\n"
+        "Loads a broker and checks that it loses, doubles, reorders nothing.\n\n"
+        "Modes:\n"
+        "  fan-out   every subscriber of a topic gets its events\n"
+        "  topics    as many topics as subscribers\n"
+        "  replay    history first, then subscribers who ask for all of it\n"
+        "  churn     connect, wait for the head of the answer, disconnect\n"
+        "  publish   acknowledged publishes, nobody subscribes\n"
+        "  idle      streams that are only held: what each costs, with --pid\n"
+        "  storm     all streams end, events are published, all come back at once with their ids\n"
+        "\n"
+        "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
+        "are published for real: point it at a broker whose events do not matter.\n"
+        "\nOptions:\n%s",
+        bench_options_help);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_options options;
+    int code = EX_OK;
+    /* a peer that closed is an error code of write(2), not a signal */
+    signal(SIGPIPE, SIG_IGN);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("tidegate-bench %s\n", TIDEGATE_VERSION);
+    } else if (bench_options_parse(&options, argv + 1, argc > 0 ? (size_t)argc - 1 : 0)) {
+        return EX_USAGE;
+    } else if (options.help) {
+        print_help();
+    } else {
+        code = bench_run(&options);
+    }
+    /* a full disk or a closed pipe is not success */
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("tidegate-bench: the output could not be written\n", stderr);
+        return code ? code : EX_IOERR;
+    }
+    return code;
+}
