@@ -1,17 +1,56 @@
 #include "auth/keyring.h"
 
-#include "auth/keyring_state.h"
+#include "auth/jwt_cache.h"
+#include "base/hash.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <uv.h>
 
 enum {
     TICK_MS = 250,
     FILE_TICKS = 20, /* files are looked at every so many ticks */
+    FETCH_TIMEOUT_MS = 10000,
+    RETRY_FIRST_MS = 1000,
+    RETRY_MOST_MS = 60000,
+};
+
+struct keyset {
+    struct keyring *k;
+    char *name, *where, *ca_file; /* owned; of a secret `where` is NULL */
+    enum key_source source;
+    unsigned wanted;     /* as configured; 0: all */
+    unsigned algs;       /* what tokens may be signed with */
+    struct jwks *keys;   /* a reference; NULL: not fetched yet */
+    uint64_t generation; /* of the keys; never that of others */
+
+    struct stat seen; /* of a file, when it was read */
+
+    uint64_t refresh_ms, stale_ms, fresh_ms;
+    uint64_t tried_ms, fetched_ms, due_ms;       /* loop time; 0: never */
+    uint64_t fetch;                              /* id of the request under way; 0: none */
+    unsigned failures;                           /* in a row */
+    unsigned char text_digest[JWT_DIGEST_BYTES]; /* of what the keys were read from */
+};
+
+struct keyring {
+    size_t n;
+    struct keyset *sets; /* owned */
+    uint64_t generations;
+    struct jwt_cache *cache; /* owned */
+    EVP_MD_CTX *md;          /* owned */
+    struct loop *loop;       /* NULL: not started; so are the two below */
+    struct http_client *client;
+    struct auth_metrics *metrics;
+    struct auth_metrics unseen; /* what is counted before the start */
+    struct deadline tick;
+    unsigned ticks;
 };
 
 /* ---------------------------------------------------------------- digests */
@@ -55,6 +94,268 @@ static void question_digest(const struct keyset *s, struct slice token, const st
     digest_add_text(k, o->typ);
     digest_add_text(k, token);
     digest_end(k, out);
+}
+
+/* ---------------------------------------------------------------- keys */
+
+/* A secret's final newline is the editor's. */
+static struct slice without_newline(struct slice s)
+{
+    s.n -= s.n > 0 && s.p[s.n - 1] == '\n';
+    s.n -= s.n > 0 && s.p[s.n - 1] == '\r';
+    return s;
+}
+
+static int parse(const struct keyset *s, struct slice text, struct jwks **out, struct err *e)
+{
+    switch (s->source) {
+    case KEY_SECRET:
+        return jwks_from_secret(text, s->algs, out, e);
+    case KEY_SECRET_FILE:
+        return jwks_from_secret(without_newline(text), s->algs, out, e);
+    case KEY_PUBLIC_FILE:
+        return jwks_from_pem(text, s->algs, out, e);
+    case KEY_JWKS_FILE:
+    case KEY_JWKS_URL:
+    default:
+        return jwks_parse(text, s->algs, s->name, out, e);
+    }
+}
+
+/* A secret that is too short for an algorithm it was given for is an error, where a public key
+ * that fits none may be one of several. */
+static int check_secret(const struct keyset *s, const struct jwks *keys, struct err *e)
+{
+    unsigned missing = keys->symmetric ? s->wanted & ~keys->algs : 0;
+    for (int i = 0; i < JWT_ALG_COUNT; i++) {
+        if (missing & JWA_BIT(i)) {
+            return err_set(e, UV_EINVAL, "the secret is too short for %s: at least %zu bytes",
+                           jwa_table[i].name, jwa_table[i].digest_bytes);
+        }
+    }
+    return 0;
+}
+
+static void update_gauge(struct keyring *k)
+{
+    k->metrics->key_sets_unavailable = 0;
+    for (size_t i = 0; i < k->n; i++) {
+        k->metrics->key_sets_unavailable += k->sets[i].keys == NULL;
+    }
+}
+
+/* Makes the keys of what the source said. The same text again changes nothing, so that verified
+ * tokens stay known; *is_new says so. On failure the old keys stay. */
+static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct err *e)
+{
+    unsigned char digest[JWT_DIGEST_BYTES];
+    struct jwks *keys = NULL;
+    digest_start(s->k);
+    digest_add(s->k, text.p, text.n);
+    digest_end(s->k, digest);
+    *is_new = !s->keys || CRYPTO_memcmp(digest, s->text_digest, sizeof digest) != 0;
+    if (!*is_new) {
+        return 0;
+    }
+    int rc = parse(s, text, &keys, e);
+    rc = rc ? rc : check_secret(s, keys, e);
+    if (rc) {
+        jwks_unref(keys);
+        return rc;
+    }
+    jwks_unref(s->keys);
+    s->keys = keys;
+    s->generation = ++s->k->generations;
+    memcpy(s->text_digest, digest, sizeof digest);
+    update_gauge(s->k);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- files */
+
+/* Read at start, again when the file changes. */
+static int read_bytes(FILE *f, const char *path, struct strbuf *text, struct stat *seen,
+                      struct err *e)
+{
+    int rc = fstat(fileno(f), seen) ? -errno : 0;
+    size_t n = 1;
+    while (rc == 0 && n > 0) {
+        rc = strbuf_reserve(text, 4096);
+        if (rc == 0) {
+            n = fread(text->data + text->len, 1, 4096, f);
+            text->len += n;
+        }
+    }
+    if (rc == 0 && ferror(f)) {
+        rc = -errno;
+    }
+    if (rc == UV_ENOBUFS) {
+        return err_set(e, UV_EINVAL, "%s: is longer than %d bytes", path, (int)JWKS_MAX_BYTES);
+    }
+    return rc ? err_set(e, rc, "%s: cannot be read: %s", path, uv_strerror(rc)) : 0;
+}
+
+static int read_key_file(struct keyset *s, bool *is_new, struct err *e)
+{
+    struct strbuf text;
+    FILE *f = fopen(s->where, "re");
+    if (!f) {
+        return err_set(e, -errno, "%s: cannot be read: %s", s->where, uv_strerror(-errno));
+    }
+    strbuf_init(&text, JWKS_MAX_BYTES + 4096); /* room to notice that it is longer */
+    int rc = read_bytes(f, s->where, &text, &s->seen, e);
+    fclose(f); /* opened for reading: nothing to lose */
+    if (rc == 0 && keyset_take(s, strbuf_slice(&text), is_new, e)) {
+        rc = err_context(e, "%s", s->where);
+    }
+    if (text.data) {
+        OPENSSL_cleanse(text.data, text.cap);
+    }
+    strbuf_clear(&text);
+    return rc;
+}
+
+static bool key_file_changed(const struct keyset *s)
+{
+    struct stat now;
+    return stat(s->where, &now) == 0 &&
+           (now.st_mtim.tv_sec != s->seen.st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != s->seen.st_mtim.tv_nsec || now.st_size != s->seen.st_size ||
+            now.st_ino != s->seen.st_ino || now.st_dev != s->seen.st_dev);
+}
+
+/* Reads it where it has changed, or `force`; the old keys stay where that fails. */
+static void reread_key_file(struct keyset *s, bool force)
+{
+    struct err e;
+    bool is_new = false;
+    if (!force && !key_file_changed(s)) {
+        return;
+    }
+    if (read_key_file(s, &is_new, &e)) {
+        s->k->metrics->key_read_failures++;
+        log_error("keys", "the old keys stay: the file is no good",
+                  LOG_F(log_str("keys", s->name), log_str("error", e.text)));
+        return;
+    }
+    s->k->metrics->key_reads++;
+    if (is_new) {
+        log_info("keys", "keys read again",
+                 LOG_F(log_str("keys", s->name), log_uint("count", s->keys->n)));
+    }
+}
+
+/* ---------------------------------------------------------------- URLs */
+
+/* Fetched in the background, at start and then every refresh_s, sooner when that failed or a token
+ * names a key that is not there. */
+static void on_fetched(void *ctx, uint64_t token, const struct http_client_response *res,
+                       const struct err *e);
+
+/* So that brokers started together do not ask together: up to a tenth sooner. */
+static uint64_t jittered(uint64_t ms)
+{
+    struct hash_key random;
+    hash_key_init(&random);
+    return ms - random.k0 % (ms / 10 + 1);
+}
+
+static void failed(struct keyset *s, const char *why)
+{
+    uint64_t wait = (uint64_t)RETRY_FIRST_MS << (s->failures < 6 ? s->failures : 6);
+    uint64_t most = s->refresh_ms < RETRY_MOST_MS ? s->refresh_ms : RETRY_MOST_MS;
+    s->failures++;
+    s->k->metrics->key_read_failures++;
+    s->due_ms = loop_now(s->k->loop) + jittered(wait < most ? wait : most);
+    log_warn("keys",
+             s->keys ? "keys cannot be fetched: the old ones are used" : "keys cannot be fetched",
+             LOG_F(log_str("keys", s->name), log_str("url", s->where), log_str("error", why),
+                   log_uint("failures", s->failures)));
+}
+
+static void fetch(struct keyset *s)
+{
+    static const struct http_client_header accept = {{"Accept", 6}, {"application/json", 16}};
+    struct err e;
+    const struct http_client_request rq = {.own = true, /* one per set at most */
+                                           .url = s->where,
+                                           .headers = &accept,
+                                           .header_count = 1,
+                                           .timeout_ms = FETCH_TIMEOUT_MS,
+                                           .max_response_bytes = JWKS_MAX_BYTES,
+                                           .ca_file = s->ca_file};
+    s->tried_ms = loop_now(s->k->loop);
+    s->due_ms = s->tried_ms + s->refresh_ms;
+    if (http_client_start(s->k->client, &rq, on_fetched, s, 0, &s->fetch, &e)) {
+        s->fetch = 0;
+        failed(s, e.text);
+    }
+}
+
+/* What was answered, as keys. 0 also where they are the ones that are there. */
+static int take(struct keyset *s, const struct http_client_response *res, struct err *e)
+{
+    bool is_new;
+    if (res->status != 200) {
+        return err_set(e, UV_EPROTO, "the answer was %d", res->status);
+    }
+    if (keyset_take(s, res->body, &is_new, e)) {
+        return err_context(e, "the answer");
+    }
+    if (is_new) {
+        log_info("keys", "keys fetched",
+                 LOG_F(log_str("keys", s->name), log_uint("count", s->keys->n)));
+    }
+    return 0;
+}
+
+static void on_fetched(void *ctx, uint64_t token, const struct http_client_response *res,
+                       const struct err *e)
+{
+    struct keyset *s = ctx; /* lives as long as the keyring, which cancels what is under way */
+    struct err why;
+    (void)token;
+    s->fetch = 0;
+    if (!res || take(s, res, &why)) {
+        failed(s, res ? why.text : e->text);
+        return;
+    }
+    s->failures = 0;
+    s->fetched_ms = loop_now(s->k->loop);
+    s->due_ms = s->fetched_ms + jittered(s->refresh_ms);
+    s->k->metrics->key_reads++;
+}
+
+/* Fetches where it is due. */
+static void keyset_tick(struct keyset *s)
+{
+    uint64_t now = loop_now(s->k->loop);
+    if (s->keys && now - s->fetched_ms > s->stale_ms) {
+        log_error("keys", "keys are too old to be used: they could not be fetched again",
+                  LOG_F(log_str("keys", s->name), log_str("url", s->where)));
+        jwks_unref(s->keys);
+        s->keys = NULL;
+    }
+    if (!s->fetch && now >= s->due_ms) {
+        fetch(s);
+    }
+}
+
+/* A token names a key that is not there. True: what there is may be out of date, ask again later.
+ */
+static bool keyset_look_for_more(struct keyset *s)
+{
+    if (s->source != KEY_JWKS_URL || !s->k->client) {
+        return false;
+    }
+    uint64_t now = loop_now(s->k->loop);
+    if (now - s->fetched_ms < s->fresh_ms) {
+        return false;
+    }
+    if (!s->fetch && now - s->tried_ms >= s->fresh_ms) {
+        fetch(s);
+    }
+    return true;
 }
 
 /* ---------------------------------------------------------------- tokens */
@@ -108,77 +409,6 @@ enum jwt_outcome keyset_verify(struct keyset *s, struct slice token, const struc
 
 /* ---------------------------------------------------------------- sets */
 
-/* A secret's final newline is the editor's. */
-static struct slice without_newline(struct slice s)
-{
-    s.n -= s.n > 0 && s.p[s.n - 1] == '\n';
-    s.n -= s.n > 0 && s.p[s.n - 1] == '\r';
-    return s;
-}
-
-static int parse(const struct keyset *s, struct slice text, struct jwks **out, struct err *e)
-{
-    switch (s->source) {
-    case KEY_SECRET:
-        return jwks_from_secret(text, s->algs, out, e);
-    case KEY_SECRET_FILE:
-        return jwks_from_secret(without_newline(text), s->algs, out, e);
-    case KEY_PUBLIC_FILE:
-        return jwks_from_pem(text, s->algs, out, e);
-    case KEY_JWKS_FILE:
-    case KEY_JWKS_URL:
-    default:
-        return jwks_parse(text, s->algs, s->name, out, e);
-    }
-}
-
-/* A secret that is too short for an algorithm it was given for is an error, where a public key
- * that fits none may be one of several. */
-static int check_secret(const struct keyset *s, const struct jwks *keys, struct err *e)
-{
-    unsigned missing = keys->symmetric ? s->wanted & ~keys->algs : 0;
-    for (int i = 0; i < JWT_ALG_COUNT; i++) {
-        if (missing & JWA_BIT(i)) {
-            return err_set(e, UV_EINVAL, "the secret is too short for %s: at least %zu bytes",
-                           jwa_table[i].name, jwa_table[i].digest_bytes);
-        }
-    }
-    return 0;
-}
-
-static void update_gauge(struct keyring *k)
-{
-    k->metrics->key_sets_unavailable = 0;
-    for (size_t i = 0; i < k->n; i++) {
-        k->metrics->key_sets_unavailable += k->sets[i].keys == NULL;
-    }
-}
-
-int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct err *e)
-{
-    unsigned char digest[JWT_DIGEST_BYTES];
-    struct jwks *keys = NULL;
-    digest_start(s->k);
-    digest_add(s->k, text.p, text.n);
-    digest_end(s->k, digest);
-    *is_new = !s->keys || CRYPTO_memcmp(digest, s->text_digest, sizeof digest) != 0;
-    if (!*is_new) {
-        return 0;
-    }
-    int rc = parse(s, text, &keys, e);
-    rc = rc ? rc : check_secret(s, keys, e);
-    if (rc) {
-        jwks_unref(keys);
-        return rc;
-    }
-    jwks_unref(s->keys);
-    s->keys = keys;
-    s->generation = ++s->k->generations;
-    memcpy(s->text_digest, digest, sizeof digest);
-    update_gauge(s->k);
-    return 0;
-}
-
 struct keyset *keyring_find(struct keyring *k, struct slice name)
 {
     for (size_t i = 0; k && i < k->n; i++) {
@@ -214,7 +444,7 @@ static void on_tick(struct deadline *d)
         if (s->source == KEY_JWKS_URL) {
             keyset_tick(s);
         } else if (files && s->source != KEY_SECRET) {
-            keyset_reread_file(s, false);
+            reread_key_file(s, false);
         }
     }
     update_gauge(k);
@@ -227,7 +457,7 @@ void keyring_reload(struct keyring *k)
         if (k->sets[i].source == KEY_JWKS_URL) {
             k->sets[i].due_ms = 0;
         } else if (k->sets[i].source != KEY_SECRET) {
-            keyset_reread_file(&k->sets[i], true);
+            reread_key_file(&k->sets[i], true);
         }
     }
 }
@@ -268,7 +498,7 @@ static int load(struct keyset *s, struct slice secret, struct err *e)
     if (s->source == KEY_SECRET) {
         rc = keyset_take(s, secret, &is_new, e);
     } else if (s->source != KEY_JWKS_URL) {
-        rc = keyset_read_file(s, &is_new, e);
+        rc = read_key_file(s, &is_new, e);
     }
     if (rc == 0 && s->keys) { /* a file that changes cannot change sides */
         s->algs &= s->keys->symmetric ? jwa_symmetric() : jwa_asymmetric();

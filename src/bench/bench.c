@@ -6,6 +6,7 @@
 #include "bench/bench_phases.h"
 #include "bench/bench_pub.h"
 #include "bench/bench_report.h"
+#include "bench/bench_storm.h"
 #include "bench/bench_sub.h"
 
 #include <inttypes.h>
@@ -193,7 +194,7 @@ int bench_run(const struct bench_options *o)
         clear(r);
         return EX_OSERR;
     }
-    enter(r, bench_phases_of(o->mode));
+    enter(r, o->mode == BENCH_STORM ? bench_storm_phases : bench_phases_of(o->mode));
     (void)uv_run(&r->b.loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->b.loop) == 0);
     unsigned wrong = bench_report_print(&r->b);

@@ -3,7 +3,6 @@
 
 #include "bench/bench_pub.h"
 #include "bench/bench_slow.h"
-#include "bench/bench_storm.h"
 #include "bench/bench_sub.h"
 
 #include <inttypes.h>
@@ -270,10 +269,9 @@ const struct bench_phase *bench_phases_of(enum bench_mode mode)
         return replay;
     case BENCH_CHURN:
         return churn;
-    case BENCH_STORM:
-        return bench_storm_phases;
     case BENCH_IDLE:
         return idle;
+    case BENCH_STORM: /* see bench_storm.h */
     case BENCH_FAN_OUT:
     case BENCH_TOPICS:
     case BENCH_MODE_COUNT:

@@ -2,7 +2,7 @@
 #ifndef BENCH_BENCH_PHASES_H
 #define BENCH_BENCH_PHASES_H
 
-#include "bench/bench_state.h"
+#include "bench/bench_run.h"
 
 struct bench_phase {
     const char *name;
@@ -20,7 +20,7 @@ bool bench_phase_done_connect(struct bench *b, uint64_t ns);
 void bench_phase_begin_publishers(struct bench *b);
 bool bench_phase_done_publishers(struct bench *b, uint64_t ns);
 
-/* Those of `mode`; the last one has no name. */
+/* Those of `mode`, which is not BENCH_STORM; the last one has no name. */
 const struct bench_phase *bench_phases_of(enum bench_mode mode);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef BENCH_BENCH_PUB_H
 #define BENCH_BENCH_PUB_H
 
-#include "bench/bench_state.h"
+#include "bench/bench_run.h"
 
 /* `per_topic`: most events of each topic. */
 void bench_pubs_init(struct bench *b);

@@ -1,5 +1,5 @@
-/* Request heads: paths with {topic}, {n} and {connection} filled in. See bench_state.h. */
-#include "bench/bench_state.h"
+/* Request heads: paths with {topic}, {n} and {connection} filled in. See bench_run.h. */
+#include "bench/bench_run.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #ifndef BENCH_BENCH_SLOW_H
 #define BENCH_BENCH_SLOW_H
 
-#include "bench/bench_state.h"
+#include "bench/bench_run.h"
 
 void bench_slow_begin(struct bench *b);
 /* Once a turn; `ns` since they stopped. */

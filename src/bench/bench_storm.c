@@ -139,18 +139,6 @@ static bool done_after(struct bench *b, uint64_t ns)
     return true;
 }
 
-void bench_storm_answered(struct bench *b, uint64_t waited_ns)
-{
-    bench_hist_add(&b->storm.answer, waited_ns);
-}
-
-void bench_storm_live(struct bench *b, uint64_t now)
-{
-    b->storm.live++;
-    b->progress_ns = now;
-    bench_hist_add(&b->storm.live_after, now - b->storm.from_ns);
-}
-
 const struct bench_phase bench_storm_phases[] = {
     {"connect", bench_phase_begin_connect, bench_phase_done_connect},
     {"publishers", bench_phase_begin_publishers, bench_phase_done_publishers},

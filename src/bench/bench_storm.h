@@ -7,8 +7,4 @@
 
 extern const struct bench_phase bench_storm_phases[];
 
-/* A subscriber that is to come back has been answered; it has everything that was published. */
-void bench_storm_answered(struct bench *b, uint64_t waited_ns);
-void bench_storm_live(struct bench *b, uint64_t now);
-
 #endif

@@ -4,7 +4,6 @@
 #include "bench/bench_http.h"
 #include "bench/bench_order.h"
 #include "bench/bench_sse.h"
-#include "bench/bench_storm.h"
 
 #include <stdlib.h>
 
@@ -44,7 +43,9 @@ static void look_whether_live(struct bench_sub *s, uint64_t now)
 {
     if (s->b->storm.cutting && s->answered && !s->live && missing(s) == 0) {
         s->live = true;
-        bench_storm_live(s->b, now);
+        s->b->storm.live++;
+        s->b->progress_ns = now;
+        bench_hist_add(&s->b->storm.live_after, now - s->b->storm.from_ns);
     }
 }
 
@@ -108,7 +109,7 @@ static void answered(struct bench_sub *s, uint64_t now)
     s->answered = true;
     b->progress_ns = now;
     if (b->storm.cutting) {
-        bench_storm_answered(b, now - s->asked_ns);
+        bench_hist_add(&b->storm.answer, now - s->asked_ns);
         look_whether_live(s, now);
         return;
     }

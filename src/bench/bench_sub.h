@@ -2,7 +2,7 @@
 #ifndef BENCH_BENCH_SUB_H
 #define BENCH_BENCH_SUB_H
 
-#include "bench/bench_state.h"
+#include "bench/bench_run.h"
 
 void bench_subs_init(struct bench *b);
 /* Opens more of them, with a bound on those under way; once a turn until all have been told to. */

@@ -3,9 +3,49 @@
 #ifndef CONFIG_LUA_STRUCT_H
 #define CONFIG_LUA_STRUCT_H
 
-#include "config/lua_config.h"
+#include "base/err.h"
+#include "base/slice.h"
 
 #include <lua.h>
+#include <stddef.h>
+
+enum lua_config_type {
+    LUA_CONFIG_INTEGER, /* int64_t */
+    LUA_CONFIG_BOOLEAN, /* bool */
+    LUA_CONFIG_TEXT,    /* char *, owned; NULL where the setting is false */
+    LUA_CONFIG_LIST,    /* char **, owned, and a size_t count at `count_offset` */
+    LUA_CONFIG_MAP,     /* array of structs that `entry` describes, owned, and the same count */
+};
+
+/* Where the setting of a dotted path lives in the struct. */
+struct lua_config_key {
+    const char *path;
+    enum lua_config_type type;
+    size_t offset, count_offset;
+    const struct lua_config_entry *entry; /* of a map */
+};
+
+/* What an entry of a map is: a struct of `size` bytes with a char * at `name_offset`, owned, and
+ * settings whose paths are the names of the fields. Entries are in the order of their names. */
+struct lua_config_entry {
+    size_t size, name_offset;
+    const struct lua_config_key *keys; /* no maps among them */
+    size_t key_count;
+};
+
+/* A check that the schema refers to by name. 0, or a negative UV_E* with the reason in `e`. */
+struct lua_config_format {
+    const char *name; /* NULL ends an array */
+    int (*check)(const char *text, struct err *e);
+};
+
+struct lua_config_spec {
+    struct slice schema; /* Lua text that returns the schema: see scripts/lib/config_schema.lua */
+    const struct lua_config_key *keys;
+    size_t key_count;
+    const struct lua_config_format *formats;
+    struct slice defaults; /* what stands for a file where there is none */
+};
 
 /* NULL when there is none of that path. */
 const struct lua_config_key *lua_struct_find(const struct lua_config_spec *spec, const char *path);

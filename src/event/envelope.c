@@ -2,7 +2,7 @@
 
 #include "base/json_text.h"
 #include "base/utf8.h"
-#include "event/envelope_reader.h"
+#include "event/envelope_state.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * bits would not give back every number. */
 #include "base/json_text.h"
 #include "base/xalloc.h"
-#include "event/envelope_reader.h"
+#include "event/envelope_state.h"
 
 #include <ctype.h>
 #include <jansson.h>

@@ -2,14 +2,11 @@
 #ifndef LOOKUP_QUERY_BACKENDS_H
 #define LOOKUP_QUERY_BACKENDS_H
 
-#include "lookup/query_open.h"
+#include "lookup/query_pool.h"
 
 int query_pg_open(const struct query_options *opt, struct loop *loop,
                   struct broker_metrics *metrics, struct query_source **out, struct err *e);
 int query_sqlite_open(const struct query_options *opt, struct loop *loop,
                       struct broker_metrics *metrics, struct query_source **out, struct err *e);
-
-struct query_source *query_offline_open(const struct query_options *opt, struct loop *loop,
-                                        struct broker_metrics *metrics);
 
 #endif

@@ -4,14 +4,6 @@
 
 #include "lookup/query_pool.h"
 
-struct query_options {
-    bool offline; /* queries can be declared, nothing is connected to: for checking policies */
-    const char *conninfo; /* PostgreSQL; NULL: SQLite */
-    const char *path;     /* of a SQLite file */
-    unsigned connections; /* PostgreSQL */
-    struct query_pool_options pool;
-};
-
 /* Fails only on a conninfo that cannot be read: a database that is away comes back by itself.
  * Borrows loop and metrics until it is closed. */
 int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,

@@ -16,6 +16,15 @@ struct query_pool_options {
     size_t rows, bytes;  /* most of an answer */
 };
 
+/* Of query_open(). */
+struct query_options {
+    bool offline; /* queries can be declared, nothing is connected to: for checking policies */
+    const char *conninfo; /* PostgreSQL; NULL: SQLite */
+    const char *path;     /* of a SQLite file */
+    unsigned connections; /* PostgreSQL */
+    struct query_pool_options pool;
+};
+
 /* A declared query. The strings never move: libpq's statements are known by them. */
 struct query {
     char *name, *sql; /* owned */

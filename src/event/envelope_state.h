@@ -1,7 +1,7 @@
 /* What the formats of a publish body share: envelope.c picks one by content type, each makes events
  * through here. Private to envelope*.c. */
-#ifndef EVENT_ENVELOPE_READER_H
-#define EVENT_ENVELOPE_READER_H
+#ifndef EVENT_ENVELOPE_STATE_H
+#define EVENT_ENVELOPE_STATE_H
 
 #include "event/envelope.h"
 

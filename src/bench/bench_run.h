@@ -1,6 +1,6 @@
 /* One run of `tidegate-bench`: what its parts share. Private to bench/. */
-#ifndef BENCH_BENCH_STATE_H
-#define BENCH_BENCH_STATE_H
+#ifndef BENCH_BENCH_RUN_H
+#define BENCH_BENCH_RUN_H
 
 #include "base/strbuf.h"
 #include "bench/bench_conn.h"
