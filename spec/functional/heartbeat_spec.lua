@@ -1,5 +1,6 @@
 -- Silence, and peers that are gone without a word.
 local eventually = require "support.eventually"
+local sockets = require "support.sockets"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
@@ -74,6 +75,10 @@ describe("a peer that takes nothing", function()
     return broker():metric 'tidegate_connections_closed_total{reason="dead-peer"}'
   end
 
+  local function errors()
+    return broker():metric 'tidegate_connections_closed_total{reason="client-error"}'
+  end
+
   it("is freed within the configured time", function()
     local c = sse.open(broker(), { topic = "dead", rcvbuf = 4096 })
     local before = dead()
@@ -85,6 +90,30 @@ describe("a peer that takes nothing", function()
     assert.is_true(eventually.now() - from >= 1.8, "not before")
     assert.equal(0, broker():metric "tidegate_subscribers")
     c:close()
+  end)
+
+  it("is counted alike where even its acknowledgements are lost", function()
+    local before = { dead(), errors() }
+    -- one that waits in silence, so that only heartbeats go to it, and one that events go to
+    local idle, busy = sse.open(broker(), { topic = "hole/idle" }), sse.open(broker(), { topic = "hole/busy" })
+    sockets.deafen(idle.socket)
+    sockets.deafen(busy.socket)
+    local n = 0
+    eventually("both are freed", function()
+      n = n + 1
+      broker():publish("hole/busy", tostring(n))
+      return broker():metric "tidegate_subscribers" == 0
+    end, 12)
+    assert.same({ before[1] + 2, before[2] }, { dead(), errors() })
+    idle:close()
+    busy:close()
+  end)
+
+  it("is told from one that resets its connection", function()
+    local before = { dead(), errors() }
+    sse.open(broker(), { topic = "reset" }):reset()
+    eventually("it is freed", function() return errors() == before[2] + 1 end)
+    assert.equal(before[1], dead())
   end)
 
   it("is told from one that is only slow", function()

@@ -28,6 +28,7 @@
     X(pattern)                                                                                     \
     X(policy)                                                                                      \
     X(query)                                                                                       \
+    X(sockets)                                                                                     \
     X(store)                                                                                       \
     X(topic)                                                                                       \
     X(workers)

@@ -1,5 +1,6 @@
 -- Client sockets of the specs: opened with odd options, closed after every spec.
 local eventually = require "support.eventually"
+local native = require "native.sockets"
 local socket = require "socket"
 local unix = require "socket.unix"
 
@@ -50,6 +51,11 @@ function M.reset(s)
   open[s] = nil
   s:setoption("linger", { on = true, timeout = 0 })
   s:close()
+end
+
+-- From now on nothing that is sent to it arrives, and nothing is acknowledged: a black hole.
+function M.deafen(s)
+  native.deafen(s:getfd())
 end
 
 function M.close_all()

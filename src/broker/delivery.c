@@ -41,7 +41,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
     }
     ssize_t n = stream_write(sub->stream, g->bufs, g->buf_count);
     if (n < 0) {
-        subscriber_end(sub, CLOSE_CLIENT_ERROR, 0);
+        subscriber_end(sub, close_reason_of(n), 0);
         return false;
     }
     if ((size_t)n == g->bytes) {

@@ -206,7 +206,7 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
         n = rc ? rc : n;
     }
     if (n < 0) {
-        subscriber_end(sub, CLOSE_CLIENT_ERROR, 0);
+        subscriber_end(sub, close_reason_of(n), 0);
         return false;
     }
     if (sub->state != SUB_BLOCKED) {

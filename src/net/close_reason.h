@@ -2,16 +2,18 @@
 #ifndef NET_CLOSE_REASON_H
 #define NET_CLOSE_REASON_H
 
+#include <uv.h>
+
 /* X(enumerator, name in logs and metrics, help) */
 #define CLOSE_REASONS(X)                                                                           \
     X(CLIENT_CLOSED, "client-closed", "the client closed")                                         \
-    X(CLIENT_ERROR, "client-error", "reading or writing failed: reset, unreachable")               \
+    X(CLIENT_ERROR, "client-error", "reading or writing failed: reset")                            \
     X(ANSWERED, "answered", "the last answer was sent and the connection was not to be kept")      \
     X(REFUSED_REQUEST, "refused-request", "a malformed or oversized request")                      \
     X(HEAD_TIMEOUT, "head-timeout", "no complete request head in time")                            \
     X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
     X(IDLE_TIMEOUT, "idle-timeout", "no further request in time")                                  \
-    X(DEAD_PEER, "dead-peer", "the peer took no byte for dead_peer_s")                             \
+    X(DEAD_PEER, "dead-peer", "the peer took no byte for dead_peer_s, or cannot be reached")       \
     X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
     X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \
     X(REVOKED, "revoked", "the policy withdrew what it had granted")                               \
@@ -37,6 +39,23 @@ static inline const char *close_reason_name(enum close_reason why)
 #undef X
     };
     return why < CLOSE_REASON_COUNT ? names[why] : "unknown";
+}
+
+/* What a failed read or write (negative UV_E*) says about the peer. The kernel gives up on data
+ * that nobody acknowledges (TCP_USER_TIMEOUT) with the last error that the network reported on the
+ * way, and with ETIMEDOUT where it reported none. */
+static inline enum close_reason close_reason_of(ssize_t rc)
+{
+    switch (rc) {
+    case UV_ETIMEDOUT:
+    case UV_EHOSTUNREACH:
+    case UV_EHOSTDOWN:
+    case UV_ENETUNREACH:
+    case UV_ENETDOWN:
+        return CLOSE_DEAD_PEER;
+    default:
+        return CLOSE_CLIENT_ERROR;
+    }
 }
 
 #endif

@@ -261,7 +261,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     if (n < 0) {
         if (n != UV_EOF || c->streaming || c->lingering) {
-            enum close_reason why = n == UV_EOF ? CLOSE_CLIENT_CLOSED : CLOSE_CLIENT_ERROR;
+            enum close_reason why = n == UV_EOF ? CLOSE_CLIENT_CLOSED : close_reason_of(n);
             conn_close(c, c->lingering ? c->close_why : why);
             return;
         }

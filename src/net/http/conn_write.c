@@ -43,7 +43,7 @@ static void on_written(uv_write_t *req, int status)
         return; /* libuv cancels writes before the close callback */
     }
     if (status < 0) {
-        conn_close(c, CLOSE_CLIENT_ERROR);
+        conn_close(c, close_reason_of(status));
         return;
     }
     conn_wait_over(c); /* a further write has its own time to make progress */
@@ -70,7 +70,7 @@ static void write_start(struct conn *c, char *bytes, struct frame *frame, size_t
     if (rc) {
         c->write = NULL;
         write_free(w);
-        conn_close_when_written(c, CLOSE_CLIENT_ERROR); /* not now: the caller may be an owner */
+        conn_close_when_written(c, close_reason_of(rc)); /* not now: the caller may be an owner */
     }
 }
 
@@ -142,7 +142,7 @@ void conn_write_out(struct conn *c)
     if (c->out.len) {
         ssize_t n = conn_write_now(c, NULL, 0);
         if (n < 0) {
-            conn_close(c, CLOSE_CLIENT_ERROR);
+            conn_close(c, close_reason_of(n));
             return;
         }
     }
