@@ -396,6 +396,33 @@ describe("publishing", function()
   end)
 end)
 
+describe("a POST of a client that expects a stream", function()
+  local broker = tidegate.shared()
+
+  it("is refused, instead of publishing at each of its reconnects", function()
+    local s = sse.open(broker(), { topic = "a" })
+    local before = broker():metric "tidegate_refused_invalid_total"
+    local refused = { "text/event-stream", "text/event-stream, text/plain;q=0.5",
+      "application/json;q=0, text/event-stream", "Text/Event-Stream;q=0.1" }
+    for _, accept in ipairs(refused) do
+      local r = http.post(broker(), "/events?topic=a", "again", { Accept = accept })
+      assert.equal(406, r.status, accept)
+      assert.equal("application/problem+json", r.headers["content-type"])
+      assert.matches("^POST publishes.*subscribe with GET", r.json.detail)
+    end
+    assert.equal(before + #refused, broker():metric "tidegate_refused_invalid_total")
+    broker():publish("a", "end")
+    assert.same({}, s:collect_until "end")
+  end)
+
+  it("publishes where it takes the answer of a publish as well", function()
+    for _, accept in ipairs { "*/*", "text/event-stream, */*", "text/event-stream, application/json",
+      "text/event-stream;q=0.5, application/*;q=0.1", "text/plain", "application/json", "text/event-stream;q=0" } do
+      assert.equal(201, http.post(broker(), "/events?topic=a", "once", { Accept = accept }).status, accept)
+    end
+  end)
+end)
+
 describe("the limits of publishing", function()
   local broker = tidegate.shared { config = { limits = { event_bytes = 1000, batch_events = 3, body_bytes = 4096 } } }
 

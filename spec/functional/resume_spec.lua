@@ -59,7 +59,7 @@ describe("resuming", function()
     assert.equal(ids[2], c.start_id)
   end)
 
-  for _, name in ipairs { "last_event_id", "lastEventId", "Last-Event-ID" } do
+  for _, name in ipairs { "last_event_id", "lastEventId", "lastEventID", "Last-Event-ID" } do
     it("takes it from the query as " .. name, function()
       local topic, ids = history(broker(), 5)
       assert.same({ "4", "5" }, (replay(topic, { query = { [name] = ids[3] } })))
@@ -71,9 +71,44 @@ describe("resuming", function()
     end)
   end
 
-  it("lets the field win over the query", function()
+  it("starts after the greatest of several positions", function()
     local topic, ids = history(broker(), 5)
+    -- a page whose address holds where it began; what comes back of it holds both
     assert.same({ "5" }, (replay(topic, { last_event_id = ids[4], query = { last_event_id = ids[1] } })))
+    assert.same({ "5" }, (replay(topic, { last_event_id = ids[1], query = { last_event_id = ids[4] } })))
+    assert.same({ "5" }, (replay(topic, { query = { last_event_id = ids[1], lastEventId = ids[4] } })))
+    assert.same({ "5" }, (replay(topic, { query = { last_event_id = "earliest", lastEventID = ids[4] } })))
+    assert.same({ "5" }, (replay(topic, { headers = { { "Last-Event-ID", ids[1] }, { "last-event-id", ids[4] },
+      { "Last-Event-ID", ids[2] } } })))
+    assert.same({ "5" }, (replay(topic, { last_event_id = ids[1] .. ", " .. ids[4] })))
+  end)
+
+  it("goes on after a good position, and names the one beside it that is none", function()
+    local topic, ids = history(broker(), 5)
+    for _, options in ipairs {
+      { last_event_id = ids[3], query = { last_event_id = "nonsense" } },
+      { last_event_id = "nonsense", query = { last_event_id = ids[3] } },
+      { last_event_id = "nonsense", query = { last_event_id = ids[3], lastEventId = "earliest" } },
+    } do
+      options.topic = topic
+      local c = sse.open(broker(), options)
+      local gap = c:next()
+      assert.equal("gap", gap.type)
+      assert.same({ reason = "unknown", requested = "nonsense", resumed_from = ids[3] },
+        require "dkjson".decode(gap.data))
+      assert.same({ "4", "5" }, data_of(c:collect(2)))
+      c:close()
+    end
+  end)
+
+  it("refuses a parameter that is nearly one, instead of losing the position", function()
+    local before = broker():metric "tidegate_refused_invalid_total"
+    for _, name in ipairs { "last-event-id", "lasteventid", "LAST_EVENT_ID" } do
+      local r = http.get(broker(), "/events?topic=a&" .. name .. "=5")
+      assert.equal(400, r.status)
+      assert.equal(('the query has "%s": did you mean "last_event_id"?'):format(name), r.json.detail)
+    end
+    assert.equal(before + 3, broker():metric "tidegate_refused_invalid_total")
   end)
 
   it("takes an empty value for none", function()

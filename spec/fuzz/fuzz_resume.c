@@ -1,4 +1,5 @@
-/* Last-Event-ID: an id is what prints back to the same digits, leading zeros aside. */
+/* Last-Event-ID: an id is what prints back to the same digits, leading zeros aside; of several
+ * positions the greatest counts, and none that is not ours is passed over. */
 #include "broker/resume.h"
 #include "event/event.h"
 
@@ -24,12 +25,60 @@ static void check_id(struct slice text, uint64_t id)
     require(slice_is(text, digits));
 }
 
+/* The lines of the input as one field and then as parameters. */
+static void check_several(const char *data, size_t size)
+{
+    static const char *const names[] = {"last_event_id", "lastEventId", "lastEventID",
+                                        "Last-Event-ID", "topic"};
+    enum { LINES = 8, NAMES = sizeof names / sizeof *names };
+    struct http_param params[LINES];
+    struct http_header field = {.name = slice_str("Last-Event-ID")};
+    struct http_request rq = {.headers = &field, .header_count = 1};
+    struct http_query q = {.params = params};
+    uint64_t greatest = 0;
+    bool any = false, foreign = false;
+    for (size_t line = 0; line <= LINES; line++) {
+        const char *end = size ? memchr(data, '\n', size) : NULL;
+        struct slice text = slice_of(data, end ? (size_t)(end - data) : size);
+        if (line == 0) {
+            field.value = text;
+        } else {
+            const char *name = names[(line - 1) % NAMES];
+            params[q.count++] = (struct http_param){slice_str(name), text};
+        }
+        if ((line == 0 || !slice_is(params[line - 1].name, "topic")) &&
+            (text.n == 0 || !memchr(text.p, ',', text.n))) {
+            struct resume r = resume_parse_text(text);
+            any = any || r.kind == RESUME_AFTER;
+            greatest = r.kind == RESUME_AFTER && r.id > greatest ? r.id : greatest;
+            foreign = foreign || r.kind == RESUME_UNKNOWN;
+        }
+        if (!end) {
+            break;
+        }
+        size -= text.n + 1;
+        data = end + 1;
+    }
+    struct resume all = resume_parse(&rq, &q);
+    require(!any || (all.kind == RESUME_AFTER && all.id >= greatest));
+    require(!foreign || all.unknown.p);
+    require(all.kind != RESUME_UNKNOWN || all.unknown.p);
+    if (field.value.n == 0 || !memchr(field.value.p, ',', field.value.n)) {
+        require(all.kind != RESUME_AFTER || all.id == greatest || q.count);
+    }
+    struct slice given;
+    const char *meant;
+    require(!resume_misspelt(&q, &given, &meant));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_of((const char *)data, size);
     struct resume r = resume_parse_text(text);
+    check_several(text.p, text.n);
+    require((r.kind == RESUME_UNKNOWN) == (r.unknown.p != NULL));
     require(r.text.p == text.p && r.text.n == text.n);
     bool digits = size > 0;
     for (size_t i = 0; i < size; i++) {

@@ -98,10 +98,15 @@ static int push_resume(lua_State *L, const struct resume *r)
     lua_pushstring(L, kinds[r->kind]);
     lua_pushinteger(L, (lua_Integer)r->id);
     lua_pushlstring(L, r->text.p ? r->text.p : "", r->text.n);
-    return 3;
+    lua_pushlstring(L, r->unknown.p, r->unknown.n);
+    if (!r->unknown.p) {
+        lua_pushnil(L);
+        lua_replace(L, -2);
+    }
+    return 4;
 }
 
-/* resume_text(text) -> kind, id, text */
+/* resume_text(text) -> kind, id, text, unknown or nil */
 static int l_resume_text(lua_State *L)
 {
     size_t n;
@@ -110,17 +115,47 @@ static int l_resume_text(lua_State *L)
     return push_resume(L, &r);
 }
 
-/* resume(header or nil, query) -> kind, id, text */
+/* resume(header, list of headers or nil, query) -> kind, id, text, unknown or nil */
 static int l_resume(lua_State *L)
 {
+    enum { HEADERS_MAX = 8 };
     struct http_query q;
-    struct http_header header = {slice_str("LAST-EVENT-id"), slice_str(lua_tostring(L, 1))};
-    struct http_request rq = {.headers = &header, .header_count = header.value.p ? 1 : 0};
+    struct http_header headers[HEADERS_MAX];
+    struct http_request rq = {.headers = headers};
+    if (lua_istable(L, 1)) {
+        for (lua_Integer i = 1; i <= luaL_len(L, 1) && i <= HEADERS_MAX; i++) {
+            lua_rawgeti(L, 1, i); /* stays on the stack */
+            headers[rq.header_count++] =
+                (struct http_header){slice_str("LAST-EVENT-id"), slice_str(lua_tostring(L, -1))};
+        }
+    } else if (lua_isstring(L, 1)) {
+        headers[rq.header_count++] =
+            (struct http_header){slice_str("Last-Event-ID"), slice_str(lua_tostring(L, 1))};
+    }
     if (http_query_parse(&q, slice_str(luaL_checkstring(L, 2)))) {
         return luaL_argerror(L, 2, "query");
     }
     struct resume r = resume_parse(&rq, &q);
     int n = push_resume(L, &r);
+    http_query_clear(&q);
+    return n;
+}
+
+/* resume_misspelt(query) -> given, meant; or nothing */
+static int l_resume_misspelt(lua_State *L)
+{
+    struct http_query q;
+    struct slice given;
+    const char *meant;
+    if (http_query_parse(&q, slice_str(luaL_checkstring(L, 1)))) {
+        return luaL_argerror(L, 1, "query");
+    }
+    int n = 0;
+    if (resume_misspelt(&q, &given, &meant)) {
+        lua_pushlstring(L, given.p, given.n);
+        lua_pushstring(L, meant);
+        n = 2;
+    }
     http_query_clear(&q);
     return n;
 }
@@ -227,6 +262,7 @@ int native_open_event(lua_State *L)
         {"resume_text", l_resume_text},
         {"sse_append", l_sse_append},
         {"resume", l_resume},
+        {"resume_misspelt", l_resume_misspelt},
         {"log", l_log_new},
         {NULL, NULL},
     };

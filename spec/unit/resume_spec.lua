@@ -19,15 +19,44 @@ describe("resume position", function()
     end
   end)
 
-  it("comes from the header first, then from the query", function()
+  it("comes from the header and from the query, in any usual spelling", function()
     local function from(header, query) return select(2, event.resume(header, query)) end
     assert.equal("now", (event.resume(nil, "")))
-    assert.equal(5, from("5", "last_event_id=6&lastEventId=7&Last-Event-ID=8"))
-    assert.equal(6, from(nil, "Last-Event-ID=8&lastEventId=7&last_event_id=6"))
-    assert.equal(7, from(nil, "Last-Event-ID=8&lastEventId=7"))
-    assert.equal(8, from(nil, "topic=a&Last-Event-ID=8"))
-    assert.equal("earliest", (event.resume(nil, "last_event_id=earliest")))
-    assert.equal("unknown", (event.resume("x", "last_event_id=6")), "a bad header is not passed over")
+    for _, name in ipairs { "last_event_id", "lastEventId", "lastEventID", "Last-Event-ID" } do
+      assert.equal(8, from(nil, "topic=a&" .. name .. "=8"), name)
+      assert.same({ "earliest" }, { (event.resume(nil, name .. "=earliest")) })
+    end
+    assert.equal(8, from("8", "topic=a"))
+  end)
+
+  it("is the greatest of several", function()
+    local function from(header, query) return select(2, event.resume(header, query)) end
+    assert.equal(8, from("5", "last_event_id=6&lastEventId=7&lastEventID=8&Last-Event-ID=4"))
+    assert.equal(9, from("9", "last_event_id=6&lastEventId=7"))
+    assert.equal(12, from(nil, "last_event_id=5&last_event_id=12&last_event_id=007"))
+    assert.equal(10, from({ "9", "10", "8" }, ""))
+    assert.equal(10, from("9, 10,8", ""), "one line that a proxy made of three")
+    assert.same({ "after", 3, "03" }, { event.resume("earliest", "last_event_id=03") })
+    assert.same({ "after", 0, "0" }, { event.resume("0", "last_event_id=earliest") })
+    assert.same({ "after", 7, "7" }, { event.resume("", "last_event_id=&lastEventId=7") })
+    assert.same({ "earliest", 0, "earliest" }, { event.resume("", "last_event_id=earliest&lastEventId=earliest") })
+  end)
+
+  it("names the first that is none of ours, whatever else there is", function()
+    assert.same({ "unknown", 0, "x", "x" }, { event.resume("x", "") })
+    assert.same({ "unknown", 0, "x", "x" }, { event.resume("x", "lastEventId=y") })
+    assert.same({ "after", 6, "6", "x" }, { event.resume("x", "last_event_id=6&lastEventId=y") })
+    assert.same({ "after", 6, "6", "y" }, { event.resume("6", "last_event_id=5&lastEventId=y") })
+    assert.same({ "earliest", 0, "earliest", "y" }, { event.resume("y", "last_event_id=earliest") })
+    assert.same({ "after", 6, "6", "9007199254740992" }, { event.resume("6", "lastEventId=9007199254740992") })
+  end)
+
+  it("is one foreign id where not all of a list are positions", function()
+    assert.same({ "unknown", 0, "5, x", "5, x" }, { event.resume("5, x", "") })
+    assert.same({ "unknown", 0, "urn:a,b", "urn:a,b" }, { event.resume("urn:a,b", "") })
+    assert.same({ "unknown", 0, "5,6", "5,6" }, { event.resume(nil, "last_event_id=5,6") }, "a query is no list")
+    assert.same({ "after", 5, "5" }, { event.resume("5,", "") })
+    assert.same({ "now", 0, "" }, { event.resume(",", "") })
   end)
 
   it("takes an empty value for no value", function()
@@ -37,7 +66,14 @@ describe("resume position", function()
     assert.same({ "after", 9 }, { kind, id })
   end)
 
-  it("ignores other spellings", function()
-    assert.equal("now", (event.resume(nil, "last-event-id=5&LAST_EVENT_ID=5&lasteventid=5")))
+  it("is misspelt where a name is nearly right", function()
+    for _, name in ipairs { "last-event-id", "LAST_EVENT_ID", "lasteventid", "LastEventId", "last_eventid",
+      "last_event_i", "last_evnt_id", "lastEventIds", "Last-Event-Id", "_last_event_id_" } do
+      assert.same({ name, "last_event_id" }, { event.resume_misspelt("topic=a&" .. name .. "=5") })
+    end
+    for _, name in ipairs { "last_event_id", "lastEventId", "lastEventID", "Last-Event-ID", "last", "event_id", "id",
+      "last_event", "last_event_at", "", ("last_event_id"):rep(20) } do
+      assert.same({}, { event.resume_misspelt(name .. "=5") }, name)
+    end
   end)
 end)

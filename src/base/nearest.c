@@ -4,8 +4,8 @@
 
 enum { NAME_MAX_COMPARED = 48 };
 
-/* Levenshtein distance of the first NAME_MAX_COMPARED bytes. */
-static size_t distance(const char *a, const char *b)
+/* Levenshtein. */
+size_t nearest_distance(const char *a, const char *b)
 {
     size_t la = strnlen(a, NAME_MAX_COMPARED), lb = strnlen(b, NAME_MAX_COMPARED);
     size_t row[NAME_MAX_COMPARED + 1];
@@ -30,7 +30,7 @@ const char *nearest_name(const char *const *names, size_t n, const char *given)
     const char *nearest = NULL;
     size_t least = strnlen(given, NAME_MAX_COMPARED) / 2 + 1;
     for (size_t i = 0; i < n; i++) {
-        size_t d = distance(names[i], given);
+        size_t d = nearest_distance(names[i], given);
         if (d < least) {
             least = d;
             nearest = names[i];

@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+/* How many letters to insert, remove or replace to make `b` of `a`; only the first 48 count. */
+size_t nearest_distance(const char *a, const char *b);
+
 /* The name most like `given`; NULL when none is near. */
 const char *nearest_name(const char *const *names, size_t n, const char *given);
 

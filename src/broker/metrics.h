@@ -13,6 +13,9 @@
     X(subscribed, counter, "tidegate_subscribed_total", "Event streams opened.")                   \
     X(refused_denied, counter, "tidegate_refused_denied_total",                                    \
       "Requests the policy denied (4xx).")                                                         \
+    X(refused_invalid, counter, "tidegate_refused_invalid_total",                                  \
+      "Requests refused for what they are (400, 404, 405, 406, 413, 415): the log at level debug " \
+      "says why.")                                                                                 \
     X(refused_transient, counter, "tidegate_refused_transient_total",                              \
       "Requests refused for now: store, policy error, overload, draining.")                        \
     X(published, counter, "tidegate_events_published_total",                                       \

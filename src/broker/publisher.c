@@ -58,7 +58,7 @@ static struct publish *find(struct broker *b, uint64_t token)
 static void answer_refused(struct publish *p, int status, struct slice detail)
 {
     stream_set_owner(p->stream, NULL, NULL);
-    refuse(p->stream, strbuf_slice(&p->cors), status, detail);
+    refuse_denied(p->b, p->stream, strbuf_slice(&p->cors), status, detail);
     publish_free(p);
 }
 
@@ -188,7 +188,6 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
     p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
-        b->metrics->refused_denied++;
         answer_refused(p, v->status, v->reason);
         break;
     case VERDICT_TRANSIENT:
@@ -217,7 +216,7 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
                                 &events, &is_batch, &e);
     if (status) {
         event_list_clear(&events);
-        refuse(s, cors, status, slice_str(e.text));
+        refuse(b, s, cors, status, slice_str(e.text));
         return;
     }
     struct publish *p = xcalloc(1, sizeof *p);

@@ -1,5 +1,6 @@
 #include "broker/refusal.h"
 
+#include "base/logging.h"
 #include "broker/broker_state.h"
 #include "event/sse_frame.h"
 
@@ -30,18 +31,34 @@ static void respond(struct stream *s, struct slice cors, int status, const char 
     strbuf_clear(&fields);
 }
 
-void refuse(struct stream *s, struct slice cors, int status, struct slice detail)
+void refuse_denied(struct broker *b, struct stream *s, struct slice cors, int status,
+                   struct slice detail)
 {
+    b->metrics->refused_denied++;
     /* RFC 9110, 15.5.2: a 401 names a scheme */
     respond(s, cors, status, status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", detail);
 }
 
-void refuse_method(struct stream *s, struct slice cors, const char *allow)
+static void count_invalid(struct broker *b, const struct stream *s, int status, struct slice why)
+{
+    b->metrics->refused_invalid++;
+    log_debug("broker", "refused request",
+              LOG_F(log_uint("stream", s->id), log_int("status", status), log_slice("why", why)));
+}
+
+void refuse(struct broker *b, struct stream *s, struct slice cors, int status, struct slice detail)
+{
+    count_invalid(b, s, status, detail);
+    respond(s, cors, status, "", detail);
+}
+
+void refuse_method(struct broker *b, struct stream *s, struct slice cors, const char *allow)
 {
     char field[128];
     char detail[160];
     snprintf(field, sizeof field, "Allow: %s\r\n", allow);
     snprintf(detail, sizeof detail, "this path serves %s", allow);
+    count_invalid(b, s, 405, slice_str(detail));
     respond(s, cors, 405, field, slice_str(detail));
 }
 

@@ -6,10 +6,14 @@
 
 #include "broker/broker.h"
 
-/* Problem document with that status. `cors`: fields to add, may be absent. */
-void refuse(struct stream *s, struct slice cors, int status, struct slice detail);
+/* What the policy denied: a problem document with that status. `cors`: fields to add, may be
+ * absent. Counts. */
+void refuse_denied(struct broker *b, struct stream *s, struct slice cors, int status,
+                   struct slice detail);
+/* The same for a request that asks for what is not served. Counts and logs. */
+void refuse(struct broker *b, struct stream *s, struct slice cors, int status, struct slice detail);
 /* 405 with Allow. */
-void refuse_method(struct stream *s, struct slice cors, const char *allow);
+void refuse_method(struct broker *b, struct stream *s, struct slice cors, const char *allow);
 /* "try again": to an event stream (`sse`) 200, retry:, a comment, the end; else 503 + Retry-After.
  * `why` is shown: a constant text without internals. Counts. */
 void refuse_transient(struct broker *b, struct stream *s, struct slice cors, bool sse,

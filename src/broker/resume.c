@@ -1,6 +1,14 @@
 #include "broker/resume.h"
 
+#include "base/nearest.h"
 #include "event/event.h"
+
+#include <ctype.h>
+
+/* snake_case for people; the others as EventSource polyfills and clients of Mercure send it */
+static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEventID",
+                                        "Last-Event-ID"};
+enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
 static bool parse_id(struct slice text, uint64_t *id)
 {
@@ -20,7 +28,7 @@ static bool parse_id(struct slice text, uint64_t *id)
 
 struct resume resume_parse_text(struct slice text)
 {
-    struct resume r = {.kind = RESUME_UNKNOWN, .text = text};
+    struct resume r = {.kind = RESUME_UNKNOWN, .text = text, .unknown = text};
     if (text.n == 0) {
         r.kind = RESUME_NOW;
     } else if (slice_is(text, "earliest")) {
@@ -28,16 +36,97 @@ struct resume resume_parse_text(struct slice text)
     } else if (parse_id(text, &r.id)) {
         r.kind = RESUME_AFTER;
     }
+    if (r.kind != RESUME_UNKNOWN) {
+        r.unknown = slice_of(NULL, 0);
+    }
     return r;
+}
+
+/* The kinds in the order in which they give way to each other. */
+static unsigned rank(enum resume_kind kind)
+{
+    switch (kind) {
+    case RESUME_NOW:
+        return 0;
+    case RESUME_UNKNOWN:
+        return 1;
+    case RESUME_EARLIEST:
+        return 2;
+    case RESUME_AFTER:
+        break;
+    }
+    return 3;
+}
+
+static void take(struct resume *r, struct resume one)
+{
+    struct slice unknown = r->unknown.p ? r->unknown : one.unknown;
+    if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id)) {
+        *r = one;
+    }
+    r->unknown = unknown;
+}
+
+/* One field: a position, or a list of them. */
+static void take_field(struct resume *r, struct slice text)
+{
+    struct resume all = {.kind = RESUME_NOW};
+    struct slice rest = text;
+    while (rest.n) {
+        const char *comma = memchr(rest.p, ',', rest.n);
+        struct slice piece = slice_of(rest.p, comma ? (size_t)(comma - rest.p) : rest.n);
+        size_t used = piece.n + (comma ? 1 : 0);
+        rest = slice_of(rest.p + used, rest.n - used);
+        while (comma && rest.n && (*rest.p == ' ' || *rest.p == '\t')) {
+            rest = slice_of(rest.p + 1, rest.n - 1);
+        }
+        take(&all, resume_parse_text(piece));
+    }
+    take(r, all.unknown.p ? resume_parse_text(text) : all); /* no list of ours: one foreign id */
 }
 
 struct resume resume_parse(const struct http_request *rq, const struct http_query *q)
 {
-    /* snake_case for people; lastEventId and Last-Event-ID as the EventSource polyfills send it */
-    static const char *const variants[] = {"last_event_id", "lastEventId", "Last-Event-ID"};
-    struct slice text = http_request_header(rq, "Last-Event-ID");
-    for (size_t i = 0; text.n == 0 && i < sizeof variants / sizeof *variants; i++) {
-        text = http_query_get(q, variants[i]);
+    struct resume r = {.kind = RESUME_NOW};
+    for (size_t i = 0; i < rq->header_count; i++) {
+        if (slice_is_nocase(rq->headers[i].name, "Last-Event-ID")) {
+            take_field(&r, rq->headers[i].value);
+        }
     }
-    return resume_parse_text(text);
+    for (size_t i = 0; i < q->count; i++) {
+        for (size_t k = 0; k < SPELLINGS; k++) {
+            if (slice_is(q->params[i].name, spellings[k])) {
+                take(&r, resume_parse_text(q->params[i].value));
+            }
+        }
+    }
+    return r;
+}
+
+bool resume_misspelt(const struct http_query *q, struct slice *given, const char **meant)
+{
+    enum { PLAIN_MAX = 24 };
+    for (size_t i = 0; i < q->count; i++) {
+        struct slice name = q->params[i].name;
+        char plain[PLAIN_MAX]; /* letters only, so that case and separators make no difference */
+        size_t n = 0;
+        bool known = false;
+        for (size_t k = 0; k < SPELLINGS; k++) {
+            known = known || slice_is(name, spellings[k]);
+        }
+        for (size_t j = 0; j < name.n && n < PLAIN_MAX; j++) {
+            if (name.p[j] != '_' && name.p[j] != '-') {
+                plain[n++] = (char)tolower((unsigned char)name.p[j]);
+            }
+        }
+        if (!known && n < PLAIN_MAX) {
+            plain[n] = '\0';
+            if (nearest_distance("lasteventid", plain) <= 1) {
+                *given = name;
+                *meant = spellings[0];
+                return true;
+            }
+        }
+    }
+    return false;
 }

@@ -1,5 +1,4 @@
-/* Where a subscriber wants to start: the Last-Event-ID header and its query variants. Pure, fuzzed.
- */
+/* Where a subscriber wants to start: Last-Event-ID in the header and in the query. Pure, fuzzed. */
 #ifndef BROKER_RESUME_H
 #define BROKER_RESUME_H
 
@@ -12,19 +11,26 @@ enum resume_kind {
     RESUME_NOW,      /* nothing asked: from the head */
     RESUME_EARLIEST, /* from the oldest retained event */
     RESUME_AFTER,    /* after `id` */
-    RESUME_UNKNOWN,  /* not an id of ours: `text` */
+    RESUME_UNKNOWN,  /* nothing of what was asked is a position of ours */
 };
 
 struct resume {
     enum resume_kind kind;
     uint64_t id;
-    struct slice text; /* as given; borrowed from the request */
+    struct slice text;    /* the position that counts, as given; borrowed from the request */
+    struct slice unknown; /* the first one that is none of ours; p == NULL: there is none */
 };
 
-/* The header wins over the query (last_event_id, lastEventId, Last-Event-ID, in this order). An
- * empty value is no value. Decimal digits without sign up to EVENT_ID_MAX are an id; "earliest" is
- * the beginning. */
+/* Positions are the values of all Last-Event-ID fields and of all query parameters last_event_id,
+ * lastEventId, lastEventID and Last-Event-ID. Of several the greatest counts: what a client holds
+ * came from the broker, so it has seen everything up to the greatest. "earliest" is the least. A
+ * field may be a list of positions: that is what proxies make of several fields. An empty value is
+ * no value. Decimal digits without sign up to EVENT_ID_MAX are an id. */
 struct resume resume_parse(const struct http_request *rq, const struct http_query *q);
 struct resume resume_parse_text(struct slice text);
+
+/* A query parameter whose name is nearly one of those above: `*given` as it is, `*meant` as it
+ * should be. False: there is none. */
+bool resume_misspelt(const struct http_query *q, struct slice *given, const char **meant);
 
 #endif

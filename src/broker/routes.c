@@ -24,7 +24,7 @@ enum { KEPT_QUERY_MAX_BYTES = 1 << 20 }; /* limits.target_bytes is what bounds i
 struct subscribe {
     struct broker *b;
     struct stream *stream;
-    struct strbuf cors, resume_text, kept_query;
+    struct strbuf cors, resume_text, resume_unknown, kept_query;
     uint32_t policy_epoch; /* of the policy that was asked */
     struct resume resume;
     struct peer_address client;
@@ -35,6 +35,7 @@ static void subscribe_free(struct subscribe *w)
 {
     strbuf_clear(&w->cors);
     strbuf_clear(&w->resume_text);
+    strbuf_clear(&w->resume_unknown);
     strbuf_clear(&w->kept_query);
     free(w);
 }
@@ -76,8 +77,7 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     if (b->draining) {
         refuse_transient(b, s, cors, w->sse, CLOSE_DRAINING, "the broker is shutting down");
     } else if (v->kind == VERDICT_DENY) {
-        b->metrics->refused_denied++;
-        refuse(s, cors, v->status, v->reason);
+        refuse_denied(b, s, cors, v->status, v->reason);
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b, s, cors, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
     } else {
@@ -121,30 +121,57 @@ static bool is_excluded(struct slice parameters)
     return false;
 }
 
-/* Is "text/event-stream" in an Accept list? A wildcard counts for `any` only. */
-static bool accepts(struct slice accept, bool any)
+/* What the Accept fields of a request say about the answers there are. */
+struct accept {
+    bool given;
+    bool stream, no_stream; /* text/event-stream is named, and excluded (q=0) */
+    bool text, any;         /* text with any subtype, anything */
+    bool json;              /* what a publisher is answered with */
+};
+
+static struct accept accept_of(const struct http_request *rq)
 {
-    bool found = false;
-    while (accept.n) {
-        struct slice parameters = cut(&accept, ',');
-        struct slice type = parameters.n ? cut(&parameters, ';') : parameters;
-        bool exact = slice_is_nocase(type, "text/event-stream");
-        if (exact && is_excluded(parameters)) {
-            return false; /* the most specific range decides */
+    struct accept a = {0};
+    for (size_t i = 0; i < rq->header_count; i++) {
+        struct slice list = rq->headers[i].value;
+        if (!slice_is_nocase(rq->headers[i].name, "Accept")) {
+            continue;
         }
-        bool wildcard = slice_is(type, "*/*") || slice_is_nocase(type, "text/*");
-        found |= exact || (any && wildcard && !is_excluded(parameters));
+        a.given = true;
+        while (list.n) {
+            struct slice parameters = cut(&list, ',');
+            struct slice type = parameters.n ? cut(&parameters, ';') : parameters;
+            bool excluded = is_excluded(parameters);
+            if (slice_is_nocase(type, "text/event-stream")) {
+                a.stream |= !excluded;
+                a.no_stream |= excluded;
+            }
+            a.any |= !excluded && slice_is(type, "*/*");
+            a.text |= !excluded && slice_is_nocase(type, "text/*");
+            a.json |= !excluded && (slice_is_nocase(type, "application/json") ||
+                                    slice_is_nocase(type, "application/*"));
+        }
     }
-    return found;
+    a.stream = a.stream && !a.no_stream;
+    return a;
+}
+
+/* Copies a text of the request, which ends before the policy has decided. */
+static int keep(struct strbuf *out, struct slice *text)
+{
+    size_t n = text->n < RESUME_TEXT_MAX ? text->n : RESUME_TEXT_MAX;
+    int rc = n ? strbuf_append(out, text->p, n) : 0;
+    *text = n ? strbuf_slice(out) : slice_of(NULL, 0);
+    return rc;
 }
 
 static void subscribe(struct broker *b, struct stream *s, const struct policy_request *prq,
                       const struct peer_address *client, struct slice cors)
 {
-    struct slice accept = http_request_header(prq->http, "Accept");
-    bool sse = accept.p && accepts(accept, false);
-    if (accept.p && !accepts(accept, true)) {
-        refuse(s, cors, 406,
+    struct accept accept = accept_of(prq->http);
+    bool sse = accept.stream;
+    if (accept.given && (accept.no_stream || !(sse || accept.text || accept.any))) {
+        refuse(b, s, cors, 406,
                slice_str("this path answers text/event-stream, which Accept excludes"));
         return;
     }
@@ -160,18 +187,17 @@ static void subscribe(struct broker *b, struct stream *s, const struct policy_re
     w->resume = resume_parse(prq->http, prq->query);
     strbuf_init(&w->cors, CORS_MAX_BYTES);
     strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
+    strbuf_init(&w->resume_unknown, RESUME_TEXT_MAX);
     strbuf_init(&w->kept_query, KEPT_QUERY_MAX_BYTES);
     w->policy_epoch = b->policy_epoch;
     const struct kept_rules rules = {b->opt.credential_params, b->opt.credential_param_count};
-    size_t n = w->resume.text.n < RESUME_TEXT_MAX ? w->resume.text.n : RESUME_TEXT_MAX;
     if (strbuf_append(&w->cors, cors.p ? cors.p : "", cors.n) ||
-        (n && strbuf_append(&w->resume_text, w->resume.text.p, n)) ||
+        keep(&w->resume_text, &w->resume.text) || keep(&w->resume_unknown, &w->resume.unknown) ||
         kept_pack(&w->kept_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b, s, cors, sse, CLOSE_NO_MEMORY, "memory is short");
         return;
     }
-    w->resume.text = strbuf_slice(&w->resume_text);
     stream_set_owner(s, &subscribe_events, w);
     b->policy->ops->subscribe(b->policy, prq, on_verdict, b, s->id);
 }
@@ -260,8 +286,16 @@ static void page_request(struct broker *b, struct stream *s, const struct http_r
     } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
         page(b, s);
     } else {
-        refuse_method(s, slice_of(NULL, 0), PAGE_METHODS);
+        refuse_method(b, s, slice_of(NULL, 0), PAGE_METHODS);
     }
+}
+
+/* Some EventSource libraries send whatever method they are given, again and again: each time would
+ * publish the body once more. */
+static bool expects_stream(const struct http_request *rq)
+{
+    struct accept a = accept_of(rq);
+    return a.stream && !a.any && !a.json;
 }
 
 static void events_request(struct broker *b, struct stream *s, const struct http_request *rq,
@@ -270,7 +304,7 @@ static void events_request(struct broker *b, struct stream *s, const struct http
     struct http_query query;
     int rc = http_query_parse(&query, rq->query);
     if (rc) {
-        refuse(s, cors, 400,
+        refuse(b, s, cors, 400,
                slice_str(rc == UV_E2BIG ? "the query has more than 256 parameters"
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
@@ -278,7 +312,18 @@ static void events_request(struct broker *b, struct stream *s, const struct http
     struct resume r = resume_parse(rq, &query);
     struct policy_request prq = {
         .id = s->id, .http = rq, .query = &query, .client = *client, .last_event_id = r.text};
-    if (rq->method == HTTP_POST) {
+    struct slice given;
+    const char *meant;
+    if (rq->method == HTTP_POST && expects_stream(rq)) {
+        refuse(b, s, cors, 406,
+               slice_str("POST publishes, and is answered with application/json, which Accept "
+                         "excludes; subscribe with GET to get text/event-stream"));
+    } else if (rq->method == HTTP_GET && resume_misspelt(&query, &given, &meant)) {
+        char detail[160];
+        snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
+                 given.n < 64 ? (int)given.n : 64, given.p, meant);
+        refuse(b, s, cors, 400, slice_str(detail));
+    } else if (rq->method == HTTP_POST) {
         publisher_request(b, s, &prq, cors);
     } else {
         subscribe(b, s, &prq, client, cors);
@@ -304,14 +349,14 @@ void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
         } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
             events_request(b, s, rq, client, fields);
         } else {
-            refuse_method(s, fields, EVENTS_METHODS);
+            refuse_method(b, s, fields, EVENTS_METHODS);
         }
     } else if (b->opt.page && slice_is(rq->path, "/")) {
         page_request(b, s, rq);
     } else {
         char detail[300];
         snprintf(detail, sizeof detail, "nothing is here; events are at %s", b->opt.events_path);
-        refuse(s, fields, 404, slice_str(detail));
+        refuse(b, s, fields, 404, slice_str(detail));
     }
     strbuf_clear(&cors);
 }

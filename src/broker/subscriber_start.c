@@ -58,7 +58,7 @@ static uint64_t leap_over(const struct store_bounds *bounds, uint64_t id)
     return 0;
 }
 
-static struct start where_to_start(struct broker *b, const struct resume *r)
+static struct start place_of(struct broker *b, const struct resume *r)
 {
     uint64_t head = eventlog_head(b->log);
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -80,6 +80,18 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
     }
     uint64_t over = leap_over(&bounds, r->id);
     return over ? (struct start){over, "reset", r->text} : (struct start){.at = r->id};
+}
+
+/* Beside a good position there may be one that is none of ours: that is not passed over in silence.
+ */
+static struct start where_to_start(struct broker *b, const struct resume *r)
+{
+    struct start st = place_of(b, r);
+    if (!st.gap && r->unknown.p && r->kind != RESUME_NOW) {
+        st.gap = "unknown";
+        st.requested = r->unknown;
+    }
+    return st;
 }
 
 /* retry, the position, and the gap if there is one: one frame, so that it leaves in one packet. */
@@ -234,7 +246,7 @@ static void locate(struct subscriber *sub, const struct resume *resume, uint64_t
 struct synced_start {
     struct broker *b;
     uint64_t id, max_age_ms;
-    struct strbuf cors;
+    struct strbuf cors, unknown;
     bool sse;
 };
 
@@ -245,14 +257,17 @@ static void on_synced(void *ctx, uint64_t token, int rc)
     struct subscriber *sub = s && s->events == &subscriber_stream_events ? s->owner : NULL;
     struct asked how = {strbuf_slice(&w->cors), w->sse};
     char text[DECIMAL_MAX];
-    struct resume r = {
-        .kind = RESUME_AFTER, .id = w->id, .text = slice_of(text, decimal_put(text, w->id))};
+    struct resume r = {.kind = RESUME_AFTER,
+                       .id = w->id,
+                       .text = slice_of(text, decimal_put(text, w->id)),
+                       .unknown = w->unknown.len ? strbuf_slice(&w->unknown) : slice_of(NULL, 0)};
     if (sub && rc) {
         abandon(sub, &how);
     } else if (sub) {
         locate(sub, &r, w->max_age_ms, &how);
     }
     strbuf_clear(&w->cors);
+    strbuf_clear(&w->unknown);
     free(w);
 }
 
@@ -263,10 +278,13 @@ static int sync_start(struct subscriber *sub, const struct resume *r, uint64_t m
     struct synced_start *w = xcalloc(1, sizeof *w);
     *w = (struct synced_start){.b = b, .id = r->id, .max_age_ms = max_age_ms, .sse = how->sse};
     strbuf_init(&w->cors, FIELDS_MAX_BYTES);
+    strbuf_init(&w->unknown, FIRST_MAX_BYTES);
     int rc = strbuf_append(&w->cors, how->cors.p ? how->cors.p : "", how->cors.n);
+    rc = rc ? rc : strbuf_append(&w->unknown, r->unknown.p ? r->unknown.p : "", r->unknown.n);
     rc = rc ? rc : b->store->ops->sync(b->store, on_synced, w, sub->id);
     if (rc) {
         strbuf_clear(&w->cors);
+        strbuf_clear(&w->unknown);
         free(w);
     }
     return rc;
