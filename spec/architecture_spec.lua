@@ -91,8 +91,6 @@ local CIRCLES = {
   ["broker/audience broker/audience_index broker/broker broker/explain broker/history "
     .. "broker/refusal broker/review broker/segment broker/subscriber broker/trial"] =
   "to be cut",
-  ["lua/policy/lua_budgets lua/policy/lua_explain lua/policy/lua_gates lua/policy/lua_policy "
-    .. "lua/policy/lua_question lua/policy/lua_reload"] = "to be cut",
   ["net/http/conn net/http/exchange net/http/http_server net/http/listener"] = "to be cut",
   ["net/http/http_body net/http/http_fields net/http/http_head net/http/http_request"] = "to be cut",
   ["store/postgres/pg_schema store/postgres/pg_store store/postgres/sequencer "

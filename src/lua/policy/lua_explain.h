@@ -3,7 +3,6 @@
 #define LUA_POLICY_LUA_EXPLAIN_H
 
 #include "broker/policy.h"
-#include "lua/policy/lua_budgets.h"
 #include "lua/policy/lua_params.h"
 #include "lua/policy/lua_policy_file.h"
 #include "lua/vm/lua_host.h"

@@ -1,13 +1,12 @@
 #include "lua/policy/lua_policy.h"
 
 #include "base/xalloc.h"
-#include "lua/policy/lua_budgets.h"
 #include "lua/policy/lua_explain.h"
 #include "lua/policy/lua_format_spec.h"
+#include "lua/policy/lua_hook_call.h"
 #include "lua/policy/lua_judge.h"
 #include "lua/policy/lua_params.h"
-#include "lua/policy/lua_question.h"
-#include "lua/policy/lua_reload.h"
+#include "lua/policy/lua_policy_file.h"
 #include "lua/policy/lua_sandbox.h"
 #include "lua/policy/lua_sources.h"
 #include "lua/policy/policy_log.h"
@@ -35,7 +34,7 @@ struct lua_policy {
     struct lua_budgets budgets;
     struct policy_log log;
     struct lua_coros *coros;
-    struct lua_questions questions;
+    struct lua_hook_calls calls;
     char version[DIGEST_HEX_BYTES];
     unsigned quarantined;             /* functions */
     struct policy_figures n, untried; /* trials do not count in the end; last_error: not here */
@@ -97,7 +96,7 @@ static void update_figures(struct lua_policy *p)
 
 /* ---- gates */
 
-static void settled(void *ctx, const struct lua_question *q, int rc, const struct err *e)
+static void settled(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e)
 {
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
@@ -111,8 +110,8 @@ static void settled(void *ctx, const struct lua_question *q, int rc, const struc
         log_failure(p, &f);
     } else if (rc) {
         report(p, &f, fn, e);
-    } else if (q->answer && q->answer->draft.v.kind == VERDICT_TRANSIENT) {
-        const struct strbuf *reason = &q->answer->draft.reason;
+    } else if (q->result && q->result->draft.v.kind == VERDICT_TRANSIENT) {
+        const struct strbuf *reason = &q->result->draft.reason;
         f.transient = true;
         f.where = fn->where;
         f.text = reason->len ? reason->data : "";
@@ -126,7 +125,7 @@ static void ask_subscribe(struct policy *base, const struct policy_request *rq,
 {
     struct lua_policy *p = of(base);
     p->n.calls++;
-    lua_question_subscribe(&p->questions, rq, cb, ctx, token);
+    lua_hook_call_subscribe(&p->calls, rq, cb, ctx, token);
     update_figures(p);
 }
 
@@ -135,7 +134,7 @@ static void ask_resubscribe(struct policy *base, const struct policy_request *rq
 {
     struct lua_policy *p = of(base);
     p->n.calls++;
-    lua_question_resubscribe(&p->questions, rq, identity, cb, ctx, token);
+    lua_hook_call_resubscribe(&p->calls, rq, identity, cb, ctx, token);
     update_figures(p);
 }
 
@@ -144,7 +143,7 @@ static void ask_publish(struct policy *base, const struct policy_request *rq,
 {
     struct lua_policy *p = of(base);
     p->n.calls++;
-    lua_question_publish(&p->questions, rq, asked, cb, ctx, token);
+    lua_hook_call_publish(&p->calls, rq, asked, cb, ctx, token);
     update_figures(p);
 }
 
@@ -159,7 +158,7 @@ static void ask_disconnected(struct policy *base, struct slice identity,
     struct lua_policy *p = of(base);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
         p->n.calls++;
-        lua_question_disconnect(&p->questions, identity, info);
+        lua_hook_call_disconnect(&p->calls, identity, info);
         update_figures(p);
     }
 }
@@ -405,7 +404,7 @@ static enum policy_judged ask_explain(struct policy *base, const struct policy_b
 static void free_policy(struct lua_policy *p)
 {
     if (p->vm) {
-        p->questions.closing = true;
+        p->calls.closing = true;
         lua_coros_free(p->coros);
         if (p->params.empty != LUA_NOREF) {
             lua_params_close(&p->params, p->vm);
@@ -422,14 +421,14 @@ static void free_policy(struct lua_policy *p)
 static void ask_setup(struct policy *base, const char *previous, policy_ready_cb cb, void *ctx)
 {
     struct lua_policy *p = of(base);
-    lua_question_setup(&p->questions, p->version, previous, cb, ctx);
+    lua_hook_call_setup(&p->calls, p->version, previous, cb, ctx);
 }
 
 static int ask_reloaded(struct policy *base, const char *previous, enum reload_mode *out,
                         struct err *e)
 {
     struct lua_policy *p = of(base);
-    return lua_reload_ask(p->vm, &p->budgets, &p->file, previous, out, e);
+    return lua_hook_call_reload(p->vm, &p->budgets, &p->file, previous, out, e);
 }
 
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
@@ -482,9 +481,9 @@ static const struct policy_ops ops = {
     .close = ask_close,
 };
 
-static struct lua_questions questions_of(struct lua_policy *p)
+static struct lua_hook_calls hook_calls_of(struct lua_policy *p)
 {
-    return (struct lua_questions){
+    return (struct lua_hook_calls){
         .loop = p->loop,
         .coros = p->coros,
         .file = &p->file,
@@ -536,7 +535,7 @@ static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e
     }
     p->host.loading = false;
     p->host.sources = NULL;
-    p->questions = questions_of(p);
+    p->calls = hook_calls_of(p);
     if (rc == 0 && lua_sources_finish(sources)) {
         rc = err_set(e, UV_ENOSYS, "policy %s: libcrypto cannot hash it", p->opt.file);
     }

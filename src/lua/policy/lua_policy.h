@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "broker/metrics.h"
 #include "broker/policy.h"
+#include "lua/policy/lua_policy_file.h"
 #include "net/loop.h"
 
 struct keyring;
@@ -15,13 +16,6 @@ struct lua_waits;
 struct lua_watchdog;
 struct policy_failure;
 
-/* CPU time of one call, in milliseconds. */
-struct lua_policy_cpu {
-    unsigned subscribe_ms; /* authenticate and subscribe of one request together; disconnect */
-    unsigned publish_ms;
-    unsigned filter_ms; /* a filter, a format */
-    unsigned load_ms;   /* running the file */
-};
 struct query_source;
 struct lua_http_service;
 

@@ -5,7 +5,6 @@
 #include "base/slice.h"
 #include "filter/filter.h"
 #include "lua/api/lua_db.h"
-#include "lua/policy/lua_health.h"
 #include "lua/vm/lua_vm.h"
 
 /* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
@@ -29,6 +28,50 @@ enum policy_hook {
 };
 
 struct format_spec;
+
+/* ---- the health of functions */
+
+/* Filters and formats that fail more often than not are put out of use until the policy is
+ * reloaded: they would only go on to cost time and log lines. */
+
+/* Of one function; begins as zeros. */
+struct lua_health {
+    unsigned calls, errors; /* since the last look */
+    uint64_t failed_on;     /* id of the last event it raised on */
+    bool quarantined;       /* do not call it: filter nothing through, format nothing */
+};
+
+enum {
+    LUA_HEALTH_CALLS = 100,
+    LUA_HEALTH_ERRORS = 50
+}; /* more errors than that in so many calls */
+
+/* After each call, with its result. An event that the function raises on counts once, however many
+ * audiences it is for; using up the CPU time counts each time; memory that is short does not count.
+ * True: that was too much, once. */
+bool lua_health_note(struct lua_health *h, int rc, uint64_t event);
+
+/* ---- the CPU budget of each hook */
+
+/* CPU time of one call, in milliseconds. */
+struct lua_policy_cpu {
+    unsigned subscribe_ms; /* authenticate and subscribe of one request together; disconnect */
+    unsigned publish_ms;
+    unsigned filter_ms; /* a filter, a format */
+    unsigned load_ms;   /* running the file */
+};
+
+struct lua_budgets {
+    struct lua_budget hooks[POLICY_HOOK_COUNT];
+    struct lua_budget load;
+};
+
+void lua_budgets_init(struct lua_budgets *b, const struct lua_policy_cpu *cpu);
+/* For `n` publishes of one request with `bytes` of data: the first may take the budget, each
+ * further one a tenth of it. */
+struct lua_allowance lua_budgets_batch(const struct lua_budgets *b, size_t n, size_t bytes);
+
+/* ---- what a file holds */
 
 const char *policy_hook_name(enum policy_hook hook);
 
