@@ -46,7 +46,7 @@
 ---@field [string] tg.Scalar
 
 ---@class tg.Replay
----@field max_age number?             seconds: older history is not delivered
+---@field max_age number?             seconds: older history is not delivered, and no gap is said for it
 
 ---@class tg.Limits
 ---@field events_per_s number?        above 0, up to 1,000,000

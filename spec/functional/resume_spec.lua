@@ -1,8 +1,11 @@
 -- Last-Event-ID in every form, and what is said about history that is gone.
+local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+
+local SQLITE = assert(child.find "sqlite3", "the package sqlite3 is not installed")
 
 local function data_of(events)
   local list = {}
@@ -39,6 +42,101 @@ describe("a store without a single event", function()
       assert.equal("first", back:next().data)
     end)
   end
+end)
+
+describe("a position that was given out", function()
+  local function leave(broker, how)
+    local c = sse.open(broker, { topic = "a" })
+    c:wait("the first block", function() return c.start_id end)
+    c:close()
+    if how == "KILL" then
+      broker:kill()
+    else
+      broker:stop()
+    end
+    broker:start()
+    return c.start_id
+  end
+
+  for _, how in ipairs { "KILL", "TERM" } do
+    it("of a store without a single event is good after restarts by SIG" .. how, function()
+      local broker = tidegate.start()
+      local first, second = leave(broker, how), leave(broker, how)
+      broker:publish("a", "first")
+      for _, position in ipairs { first, second } do
+        assert.equal("first", sse.open(broker, { topic = "a", last_event_id = position }):next().data)
+      end
+      assert.equal(0, broker:metric "tidegate_gaps_total")
+    end)
+  end
+
+  it("between two restarts without an event is good after them", function()
+    local broker = tidegate.start()
+    broker:publish("a", "before")
+    broker:restart()
+    local position = leave(broker, "TERM")
+    broker:publish("a", "after")
+    assert.equal("after", sse.open(broker, { topic = "a", last_event_id = position }):next().data)
+  end)
+end)
+
+describe("replay.max_age", function()
+  local POLICY = [[return {
+    api = 1,
+    authenticate = function() return {} end,
+    publish = function() return true end,
+    subscribe = function(req) return { topics = req.topics, replay = { max_age = 3600 } } end,
+  }]]
+
+  -- Inserts a row of so many hours ago for each.
+  local function insert(broker, hours)
+    local now, rows = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)", {}
+    for i, ago in ipairs(hours) do
+      rows[i] = ("('a', '%d hours ago', %s - %d)"):format(ago, now, ago * 3600000)
+    end
+    local code, _, err = tidegate.run(SQLITE, { args = { "-bail", broker.dir .. "/store/events.db",
+      "PRAGMA busy_timeout = 5000; INSERT INTO events(topic, data, created) VALUES " .. table.concat(rows, ",") } })
+    assert.equal(0, code, err)
+  end
+
+  local function wait_for(broker, n)
+    eventually("all are there", function() return broker:metric "tidegate_events_tailed_total" == n end)
+  end
+
+  it("hides what is older without a gap, whatever was asked for", function()
+    local broker = tidegate.start { policy = POLICY }
+    local c = sse.open(broker, { topic = "a" })
+    c:wait("the first block", function() return c.start_id end)
+    insert(broker, { 3, 2, 0 })
+    wait_for(broker, 3)
+    for _, asked in ipairs { c.start_id, "earliest", "0" } do
+      assert.equal("0 hours ago", sse.open(broker, { topic = "a", query = { last_event_id = asked } }):next().data)
+    end
+    assert.equal(0, broker:metric "tidegate_gaps_total")
+  end)
+
+  it("does not hide that retention has removed what it would have shown", function()
+    local broker = tidegate.start { policy = POLICY, config = { store = { retain_events = 2 } } }
+    local c = sse.open(broker, { topic = "a" })
+    c:wait("the first block", function() return c.start_id end)
+    insert(broker, { 0, 0, 0, 0 })
+    eventually("two are gone", function() return broker:metric "tidegate_store_retention_removed_total" == 2 end)
+    broker:restart() -- the event log still had them
+    local ev = sse.open(broker, { topic = "a", last_event_id = c.start_id }):next()
+    assert.equal("gap", ev.type)
+    assert.equal("expired", http.json.decode(ev.data).reason)
+  end)
+
+  it("tells nobody of what retention has removed when all of that was older", function()
+    local broker = tidegate.start { policy = POLICY, config = { store = { retain_events = 2 } } }
+    local c = sse.open(broker, { topic = "a" })
+    c:wait("the first block", function() return c.start_id end)
+    insert(broker, { 3, 2, 0, 0 })
+    eventually("two are gone", function() return broker:metric "tidegate_store_retention_removed_total" == 2 end)
+    broker:restart() -- the event log still had them
+    assert.equal("0 hours ago", sse.open(broker, { topic = "a", last_event_id = c.start_id }):next().data)
+    assert.equal(0, broker:metric "tidegate_gaps_total")
+  end)
 end)
 
 describe("resuming", function()

@@ -46,18 +46,24 @@ describe("store_sqlite", function()
       assert.is_true(#b.leaps == 1 and b.head == a or b.leaps[2].after == a and b.leaps[2].upto == b.head)
     end)
 
-    it("merges leaps with no event in between", function()
+    it("keeps the position between two leaps, though no event was in between", function()
       open()
-      for _ = 1, 2 do
+      local heads = { d:head() }
+      for i = 2, 3 do
         d:close()
         -- as if the file were two seconds older
         local db = other()
         assert(db "UPDATE sqlite_sequence SET seq = seq - 2000000 WHERE name = 'events'")
-        assert(db "UPDATE leaps SET upto = upto - 2000000")
+        assert(db "UPDATE leaps SET after = max(after - 2000000, 0), upto = upto - 2000000")
         db:close()
+        for k = 1, i - 1 do
+          heads[k] = heads[k] - 2000000
+        end
         assert(d:open())
+        heads[i] = d:head()
       end
-      assert.same({ { after = 0, upto = d:head() } }, d.store:bounds().leaps)
+      assert.same({ { after = 0, upto = heads[1] }, { after = heads[1], upto = heads[2] },
+        { after = heads[2], upto = heads[3] } }, d.store:bounds().leaps)
     end)
 
     it("keeps the list of leaps bounded", function()

@@ -73,7 +73,8 @@ struct store_page {
 
 /* Negative UV_E*: `page` is NULL. */
 typedef void (*store_page_cb)(void *ctx, uint64_t token, int rc, const struct store_page *page);
-/* `id`: the greatest id whose event is older than the time asked for; 0 when all are younger. */
+/* `id`: the greatest id whose event is older than the time asked for; 0 when all are younger. Where
+ * all that are left are younger, and all that retention removed were older, it is `trimmed`. */
 typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
 
 /* rc 0: what was committed when the question was asked, by whomever, has come through the tail. */

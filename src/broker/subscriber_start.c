@@ -188,10 +188,7 @@ static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
     } else if (sub) {
         uint64_t head = eventlog_head(b->log); /* the store may know events still to be tailed */
         id = id < head ? id : head;
-        if (id > w->st.at) {
-            w->st.gap = w->st.gap ? w->st.gap : "expired";
-            w->st.at = id;
-        }
+        w->st.at = id > w->st.at ? id : w->st.at; /* hidden on purpose: no gap */
         w->st.requested = strbuf_slice(&w->requested);
         begin(sub, &w->st, strbuf_slice(&w->cors));
     }
@@ -211,7 +208,7 @@ static int seek_start(struct subscriber *sub, const struct start *st, uint64_t m
     strbuf_init(&w->cors, FIELDS_MAX_BYTES);
     strbuf_init(&w->requested, FIRST_MAX_BYTES);
     int rc = strbuf_append(&w->cors, how->cors.p ? how->cors.p : "", how->cors.n);
-    rc = rc ? rc : strbuf_append(&w->requested, st->requested.p, st->requested.n);
+    rc = rc || !st->gap ? rc : strbuf_append(&w->requested, st->requested.p, st->requested.n);
     if (rc == 0) {
         int64_t since = loop_unix_ms(b->loop) - (int64_t)max_age_ms;
         rc = b->store->ops->seek(b->store, since, on_sought, w, sub->id);
@@ -228,12 +225,6 @@ static void locate(struct subscriber *sub, const struct resume *resume, uint64_t
                    const struct asked *how)
 {
     struct start st = where_to_start(sub->b, resume);
-    char requested[DECIMAL_MAX];
-    if (!st.requested.p) { /* should max_age move the start */
-        st.requested = resume->kind == RESUME_EARLIEST
-                           ? slice_str("earliest")
-                           : slice_of(requested, decimal_put(requested, st.at));
-    }
     if (!max_age_ms || resume->kind == RESUME_NOW) {
         begin(sub, &st, how->cors);
     } else if (seek_start(sub, &st, max_age_ms, how)) {

@@ -41,6 +41,7 @@ struct memory {
     struct store_leap leaps[MEMORY_LEAPS_MAX];
     size_t leap_count;
     uint64_t head, trimmed;
+    int64_t trimmed_ms; /* time of the newest event that was removed */
     struct list ops;
     size_t queued_events, queued_bytes;
     int fail_append, fail_read;
@@ -125,7 +126,7 @@ static void answer_read(struct memory *m, struct op *op)
 
 static void answer_seek(struct memory *m, struct op *op)
 {
-    uint64_t id = 0;
+    uint64_t id = m->trimmed_ms < op->unix_ms ? m->trimmed : 0;
     for (size_t i = 0; i < m->held.n && m->held.v[i]->time_ms < op->unix_ms; i++) {
         id = m->held.v[i]->id;
     }
@@ -355,6 +356,8 @@ void store_memory_trim(struct store *base, uint64_t id)
     struct memory *m = from_base(base);
     size_t gone = 0;
     while (gone < m->held.n && m->held.v[gone]->id <= id) {
+        int64_t time_ms = m->held.v[gone]->time_ms;
+        m->trimmed_ms = time_ms > m->trimmed_ms ? time_ms : m->trimmed_ms;
         event_unref(m->held.v[gone++]);
     }
     if (gone) {

@@ -61,7 +61,7 @@ struct sqlite_db {
     int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
 };
 
-/* Sorted by `after`, never touching, never more than SQLITE_LEAPS_MAX. */
+/* Sorted by `after`, never overlapping, never more than SQLITE_LEAPS_MAX. */
 struct sqlite_leaps {
     struct store_leap *v; /* owned, SQLITE_LEAPS_MAX + 1 entries; NULL: not loaded */
     size_t n;

@@ -48,6 +48,18 @@ static int row_at(struct sqlite_db *db, int64_t seq, int64_t *found, int64_t *cr
     return rc;
 }
 
+/* No row is older than asked: perhaps all that retention has removed were. */
+static int seek_removed(struct sqlite_db *db, struct sqlite_read *r)
+{
+    int64_t trimmed = 0, newest = 0;
+    if (sqlite_db_meta(db, "trimmed", 0, &trimmed) != SQLITE_OK ||
+        sqlite_db_meta(db, "trimmed_ms", INT64_MAX, &newest) != SQLITE_OK) {
+        return sqlite_db_fail(db, &r->error, "looking for a time");
+    }
+    r->value = newest < r->unix_ms ? (uint64_t)trimmed : 0;
+    return 0;
+}
+
 /* Times rise with ids but for clocks that differ a little: a binary search over the ids, at most 53
  * steps. `older` is an id whose event is older than asked; none in [younger, ...) is. */
 static int seek(struct sqlite_db *db, struct sqlite_read *r)
@@ -70,7 +82,7 @@ static int seek(struct sqlite_db *db, struct sqlite_read *r)
         }
     }
     r->value = (uint64_t)older;
-    return 0;
+    return older ? 0 : seek_removed(db, r);
 }
 
 static int count(struct sqlite_db *db, struct sqlite_read *r)

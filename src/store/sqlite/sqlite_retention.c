@@ -13,9 +13,10 @@ enum {
 };
 
 struct plan {
-    uint64_t upto; /* remove events up to here; 0: none */
-    bool keys;     /* there are expired keys */
-    bool full;     /* the bound of one step was met */
+    uint64_t upto;  /* remove events up to here; 0: none */
+    int64_t newest; /* time of the newest of them */
+    bool keys;      /* there are expired keys */
+    bool full;      /* the bound of one step was met */
     int64_t now_s;
 };
 
@@ -49,6 +50,7 @@ static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
 {
     const struct sqlite_retain_rules *r = &w->rules;
     uint64_t over = surplus(w), n = 0;
+    int64_t newest = 0;
     int64_t old = r->age_s ? now_ms - (int64_t)(r->age_s * 1000) : INT64_MIN;
     if (over == 0 && r->age_s == 0) {
         return 0;
@@ -62,7 +64,9 @@ static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         int64_t created = sqlite3_column_int64(st, 1);
         n++;
+        newest = created > newest ? created : newest;
         if (n <= over || created < old) {
+            p->newest = newest;
             p->upto = (uint64_t)sqlite3_column_int64(st, 0);
             p->full = n == SQLITE_RETAIN_ROWS;
         } else if (created <= now_ms || r->age_s == 0) {
@@ -93,7 +97,7 @@ static int make_plan(struct sqlite_writer *w, struct plan *p)
 static int remove_rows(struct sqlite_writer *w, const struct plan *p)
 {
     struct sqlite_retained *done = &w->retained;
-    int64_t upto = (int64_t)p->upto, trimmed = 0;
+    int64_t upto = (int64_t)p->upto, trimmed = 0, newest = 0;
     if (p->upto == 0) {
         return SQLITE_OK;
     }
@@ -104,6 +108,9 @@ static int remove_rows(struct sqlite_writer *w, const struct plan *p)
     rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_remove, 1, &upto) : rc;
     done->removed = rc == SQLITE_OK ? (uint64_t)sqlite3_changes64(w->db.db) : 0;
     rc = rc == SQLITE_OK ? sqlite_db_meta_set(&w->db, "trimmed", trimmed) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_meta(&w->db, "trimmed_ms", 0, &newest) : rc;
+    newest = newest > p->newest ? newest : p->newest;
+    rc = rc == SQLITE_OK ? sqlite_db_meta_set(&w->db, "trimmed_ms", newest) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_leaps_trim(&w->db, &done->leaps, (uint64_t)trimmed) : rc;
     done->trimmed = (uint64_t)trimmed;
     return rc;

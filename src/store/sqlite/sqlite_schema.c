@@ -79,12 +79,10 @@ static int leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
     return rc;
 }
 
+/* Where the last one ends is a position that clients were given: the two stay apart, though there
+ * is no event in between. */
 static void leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 {
-    if (leaps->n && leaps->v[leaps->n - 1].upto == after) { /* no event since the last one */
-        leaps->v[leaps->n - 1].upto = upto;
-        return;
-    }
     leaps->v[leaps->n++] = (struct store_leap){after, upto};
     if (leaps->n > SQLITE_LEAPS_MAX) { /* the two oldest become one */
         leaps->v[1].after = leaps->v[0].after;
