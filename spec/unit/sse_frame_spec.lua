@@ -56,10 +56,19 @@ describe("sse frame", function()
     assert.equal("id: 7\ndata: hello\n\n", frame { id = 7, data = "hello" })
     assert.equal(":why\nretry: 1500\nid: 9007199254740991\nevent: gap\ndata: {}\n\n",
       frame { id = (1 << 53) - 1, event = "gap", data = "{}", retry_ms = 1500, comment = "why" })
-    assert.equal("retry: 4294967295\n\n", frame { retry_ms = 4294967295 })
-    assert.equal(":heartbeat\n\n", frame { comment = "heartbeat" })
-    assert.equal(":\n\n", frame { comment = "" })
     assert.equal("id: 1\n\n", frame { id = 1 })
+  end)
+
+  it("ends with a blank line only where there is something to dispatch or to record", function()
+    assert.equal("retry: 4294967295\n", frame { retry_ms = 4294967295 })
+    assert.equal(":heartbeat\n", frame { comment = "heartbeat" })
+    assert.equal(":\n", frame { comment = "" })
+    assert.equal(":why\nretry: 5\n", frame { comment = "why", retry_ms = 5 })
+    assert.equal(":why\nid: 1\n\n", frame { comment = "why", id = 1 })
+    assert.equal("event: e\n\n", frame { event = "e" }) -- or it would be the type of what follows
+    local r = parse(frame { comment = "heartbeat" } .. frame { retry_ms = 7 } .. frame { id = 2, data = "x" })
+    assert.same({ { data = "x", type = "message", id = "2" } }, r.events)
+    assert.equal(7, r.retry)
   end)
 
   it("leaves out the type every event has anyway", function()

@@ -15,6 +15,7 @@ struct layout {
     size_t retry_n, id_n;
     bool event;
     bool plain; /* the data is one line */
+    bool block; /* ends with a blank line */
 };
 
 static bool has_byte(struct slice s, char c)
@@ -121,6 +122,7 @@ static size_t measure(const struct sse_fields *f, struct layout *l)
     *l = (struct layout){
         .event = f->event.n && !slice_is(f->event, "message"),
         .plain = f->data.p && !has_byte(f->data, '\n') && !has_byte(f->data, '\r'),
+        .block = f->data.p || f->id || f->event.n,
     };
     if (f->retry_ms) {
         l->retry_n = put_number(l->retry, slice_str("retry: "), f->retry_ms);
@@ -129,7 +131,8 @@ static size_t measure(const struct sse_fields *f, struct layout *l)
         l->id_n = put_number(l->id, slice_str("id: "), f->id);
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
-           (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) + 1;
+           (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) +
+           (l->block ? 1 : 0);
 }
 
 /* `event` is checked at publish; what a format returns is checked here. */
@@ -153,7 +156,9 @@ static void write_fields(char *at, const struct sse_fields *f, const struct layo
     if (f->data.p) {
         at = put_data(at, f->data, l->plain);
     }
-    *at = '\n';
+    if (l->block) {
+        *at = '\n';
+    }
 }
 
 struct frame *sse_frame(const struct sse_fields *f)

@@ -18,7 +18,11 @@ struct sse_fields {
     struct slice comment; /* absent: none; CR and LF become spaces */
 };
 
-/* Returns a new reference; NULL: no memory, or `event` holds CR, LF or NUL. */
+/* A block, which a blank line ends. A comment and retry alone are lines without one: they count as
+ * they are read, and some parsers make an empty message of a block without data. Lines of what
+ * follows are not touched by them.
+ *
+ * Returns a new reference; NULL: no memory, or `event` holds CR, LF or NUL. */
 struct frame *sse_frame(const struct sse_fields *f);
 /* The same bytes, appended. 0; UV_EINVAL: `event` holds CR, LF or NUL; UV_ENOBUFS, UV_ENOMEM. */
 __attribute__((warn_unused_result)) int sse_frame_append(const struct sse_fields *f,
