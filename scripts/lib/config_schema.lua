@@ -147,6 +147,14 @@ local fields = {
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the last event of a stream that the policy no longer grants.",
     },
+    choice("prime", "event", { "event", "id", "data", "none" },
+      "How a stream tells the position it starts at: as an event named `position_event`, as an `id:` alone, as a "
+        .. "message with empty data, or not at all."),
+    {
+      name = "position_event", kind = "text", default = "position", max = 64, pattern = "^[%w._:-]+$",
+      expect = "an event name (letters, digits, . _ : -)",
+      doc = "Name of the event that tells the position. Choose another one where your own events are called so.",
+    },
   }),
 
   section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {
@@ -384,6 +392,15 @@ local function check_sizes(c, tools)
   require_at_least("sse.dead_peer_s", "sse.heartbeat_s", "more than", 1)
 end
 
+-- A client must be able to tell them apart.
+local function check_event_names(c, tools)
+  for _, other in ipairs { "sse.gap_event", "sse.revoked_event" } do
+    if c["sse.position_event"] == c[other] then
+      tools.report("sse.position_event", ("is the name of %s, too: choose another one"):format(other))
+    end
+  end
+end
+
 local function check_http(c, tools)
   local report = tools.report
   if c["http.page"] and c["http.events_path"] == "/" then
@@ -462,6 +479,7 @@ return {
   formats = { origin = is_origin },
   rules = function(c, tools)
     check_sizes(c, tools)
+    check_event_names(c, tools)
     check_http(c, tools)
     check_open(c, tools)
     check_store(c, tools)

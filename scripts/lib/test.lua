@@ -332,8 +332,9 @@ local function parse(c)
         event.type = value
       end
     end
-    if #data > 0 then
-      event.data = table.concat(data, "\n")
+    event.data = table.concat(data, "\n")
+    local position = event.type == "position" and event.data:find '^{"position":"%d+"}$'
+    if #data > 0 and not position then
       c.delivered[#c.delivered + 1] = event
     end
   end

@@ -27,6 +27,9 @@ describe("SIGTERM", function()
     for _, c in ipairs(clients) do
       assert.equal("closed", c:wait_end())
       assert.equal("last", c:next().data)
+      for _, block in ipairs(c.blocks) do
+        assert.truthy(block.event, "a block without an event, which some parsers make an empty message of")
+      end
       assert.is_true(c.retry_ms >= 200 and c.retry_ms <= 1600, c.retry_ms)
       if not seen[c.retry_ms] then
         seen[c.retry_ms], different = true, different + 1

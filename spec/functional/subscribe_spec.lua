@@ -13,7 +13,7 @@ describe("the first packet of an event stream", function()
       local c = sse.open(broker(), { topic = "first/packet" })
       local body = c.first_read:match("\r\n\r\n(.*)$")
       assert.matches("retry: %d+\n", body)
-      assert.matches("id: " .. id .. "\n\n$", body)
+      assert.matches(('\nid: %s\nevent: position\ndata: {"position":"%s"}\n\n$'):format(id, id), body)
       assert.equal(id, c.start_id)
       c:close()
     end
@@ -48,6 +48,80 @@ describe("the first packet of an event stream", function()
     local id = broker():publish("early/leaver", "meanwhile")
     local back = sse.open(broker(), { topic = "early/leaver", last_event_id = c.last_id })
     assert.same({ type = "message", data = "meanwhile", id = id }, back:next())
+  end)
+end)
+
+describe("the position of a stream", function()
+  -- What a stream begins with, behind its `retry:`.
+  local function first(broker, options)
+    options.topic = "prime"
+    options.keep_bytes = true
+    local c = sse.request(broker, options)
+    c:wait("a retry", function() return c:bytes():find "^retry: %d+\n" end)
+    broker:publish("prime", "behind it")
+    c:collect_until "behind it"
+    local bytes = c:bytes():gsub("^retry: %d+\n", "")
+    c:close()
+    return bytes
+  end
+
+  local function with(prime, in_policy)
+    return tidegate.start {
+      config = { sse = { prime = not in_policy and prime or nil } },
+      policy = ([[
+        return {
+          api = 1,
+          authenticate = function() return { sub = "x" } end,
+          subscribe = function(req) return { topics = req.topics, prime = %s } end,
+          publish = function(pub) return pub end,
+        }
+      ]]):format(in_policy and ("%q"):format(prime) or "nil"),
+    }
+  end
+
+  local expected = {
+    event = 'id: %s\nevent: position\ndata: {"position":"%s"}\n\n',
+    id = "id: %s\n\n",
+    data = "id: %s\ndata:\n\n",
+    none = "",
+  }
+  for prime, form in pairs(expected) do
+    for _, in_policy in ipairs { false, true } do
+      it(("is told as %q where the %s says so"):format(prime, in_policy and "policy" or "configuration"), function()
+        local broker = with(prime, in_policy)
+        local id = broker:publish("prime", "before")
+        local bytes = first(broker, {})
+        local want = form:gsub("%%s", id)
+        assert.equal(want, bytes:gsub("id: %d+\ndata: behind it\n\n$", ""))
+      end)
+    end
+  end
+
+  it("reaches readers that record an id only with an event, as WebKit does", function()
+    local broker = with("event")
+    broker:publish("other", "x")
+    local c = sse.open(broker, { topic = "prime" })
+    local recorded -- by the last event that was dispatched
+    for _, ev in ipairs(c.positions) do
+      recorded = ev.id
+    end
+    c:close()
+    local id = broker:publish("prime", "meanwhile")
+    local back = sse.open(broker, { topic = "prime", last_event_id = recorded })
+    assert.same({ type = "message", data = "meanwhile", id = id }, back:next())
+  end)
+
+  it("is told by the gap where there is one", function()
+    local broker = with("event")
+    local id = broker:publish("prime", "before")
+    local bytes = first(broker, { last_event_id = "nonsense" })
+    assert.matches(("^id: %s\nevent: gap\ndata: [^\n]*\n\nid: %%d+\ndata: behind it\n\n$"):format(id), bytes)
+  end)
+
+  it("may have another name", function()
+    local broker = tidegate.start { config = { sse = { position_event = "tide" } } }
+    local id = broker:publish("prime", "before")
+    assert.matches(('^id: %s\nevent: tide\ndata: {"position":"%s"}\n\n'):format(id, id), first(broker, {}))
   end)
 end)
 

@@ -43,6 +43,7 @@ static void push_settings(lua_State *L, const struct config *c)
     set_text(L, "store_path", c->store.path);
     set_text(L, "policy_file", c->policy.file);
     set_text(L, "on_lag", c->sse.on_lag);
+    set_text(L, "prime", c->sse.prime);
     set_integer(L, "heartbeat_s", c->sse.heartbeat_s);
     set_integer(L, "retain_age_s", c->store.retain_age_s);
     set_integer(L, "drain_timeout_s", c->drain.timeout_s);

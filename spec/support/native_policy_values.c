@@ -151,6 +151,9 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     set_integer(L, "max_lag", (lua_Integer)s->max_lag);
     set_integer(L, "heartbeat_s", s->heartbeat_s);
     set_integer(L, "retry_ms", s->retry_ms);
+    if (s->prime != PRIME_DEFAULT) {
+        set_slice(L, "prime", slice_str(prime_name(s->prime)));
+    }
     if (s->expires_ms) {
         set_integer(L, "expires_ms", s->expires_ms);
     }

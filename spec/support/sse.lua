@@ -8,7 +8,8 @@
 --   local back = sse.open(broker, { topic = "a/*", last_event_id = c.last_id })
 --
 -- Fields of a client: status, headers, last_id (text), retry_ms, comments, blocks (every block:
--- { lines, event }), ended (nil, "closed", ...), bytes (all that was received after the head, when
+-- { lines, event }), positions (the position events: next() and collect() pass them over, as an EventSource does that
+-- does not listen for them), ended (nil, "closed", ...), bytes (all that was received after the head, when
 -- options.keep_bytes), first_read (what the first read returned, head included).
 local eventually = require "support.eventually"
 local http = require "support.http"
@@ -16,6 +17,11 @@ local socket = require "socket"
 local sockets = require "support.sockets"
 
 local M = {}
+
+-- The position that a position event tells; nil: it is none.
+function M.position(ev)
+  return ev.type == "position" and ev.data:match '^{"position":"(%d+)"}$'
+end
 
 ----------------------------------------------------------------- the stream parser
 local BOM = "\xEF\xBB\xBF"
@@ -154,8 +160,12 @@ function M.start(target, options)
   if not s then
     return nil, err
   end
-  local c = setmetatable({ socket = s, queue = {}, head_bytes = "", received = {}, options = options }, client)
-  c.parser = M.parser(c, function(ev) c.queue[#c.queue + 1] = ev end)
+  local c = setmetatable({ socket = s, queue = {}, head_bytes = "", received = {}, options = options,
+    positions = {} }, client)
+  c.parser = M.parser(c, function(ev)
+    local list = M.position(ev) and c.positions or c.queue
+    list[#list + 1] = ev
+  end)
   local bytes = request_of(options)
   if options.slowly then
     for i = 1, #bytes do
@@ -188,7 +198,7 @@ function M.open(target, options)
   end
   assert(c.headers["content-type"]:find("^text/event%-stream"), "not an event stream")
   c:wait("the first block", function() return #c.blocks > 0 or c.ended end)
-  c.start_id = table.concat(c.blocks[1].lines, "\n"):match "%f[%w]id: (%d+)"
+  c.start_id = c.blocks[1] and table.concat(c.blocks[1].lines, "\n"):match "%f[%w]id: (%d+)"
   return c
 end
 

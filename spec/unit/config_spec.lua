@@ -83,6 +83,7 @@ describe("configuration", function()
     assert.equal(15, c.heartbeat_s)
     assert.equal(604800, c.retain_age_s)
     assert.equal("close", c.on_lag)
+    assert.equal("event", c.prime)
     assert.equal(10, c.drain_timeout_s)
     assert.equal(0, c.cors_origins)
     assert.is_true(c.page)
@@ -195,6 +196,10 @@ describe("configuration", function()
 
   describe("whose settings contradict one another", function()
     local cases = {
+      { { ["sse.position_event"] = '"gap"' },
+        "sse.position_event: is the name of sse.gap_event, too: choose another one" },
+      { { ["sse.revoked_event"] = '"position"' },
+        "sse.position_event: is the name of sse.revoked_event, too: choose another one" },
       { { ["sse.heartbeat_s"] = "60" }, "sse.dead_peer_s: expected more than sse.heartbeat_s (60), found 60" },
       { { ["event_log.page_bytes"] = "4096" },
         "event_log.page_bytes: expected at least sse.turn_bytes (262144), found 4096" },

@@ -47,6 +47,7 @@ static bool take_line(struct bench_sse *s, struct slice line, uint64_t bytes,
         s->has_data = true;
     } else if (take_name(&line, "event", 5)) {
         s->event.gap = slice_is(line, "gap");
+        s->event.position = slice_is(line, "position");
     } else if (take_name(&line, "id", 2)) {
         s->id = 0;
         for (size_t i = 0; i < line.n && line.p[i] >= '0' && line.p[i] <= '9'; i++) {

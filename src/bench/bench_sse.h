@@ -17,6 +17,7 @@ struct bench_sse_event {
     bool marked;
     bool whole;          /* the mark stands at the start of the data: nobody wrapped it */
     bool gap;            /* event: gap */
+    bool position;       /* event: position */
     uint64_t data_bytes; /* of the data lines, without line ends */
 };
 

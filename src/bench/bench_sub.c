@@ -54,6 +54,9 @@ static void take_event(struct bench_sub *s, const struct bench_sse_event *ev, ui
     struct bench *b = s->b;
     struct bench_counts *n = &b->counts;
     const struct bench_mark *m = &ev->mark;
+    if (ev->position) {
+        return;
+    }
     if (ev->gap && s->slow) {
         s->excused = true;
         b->slow.gaps++;

@@ -23,8 +23,9 @@ struct broker_options {
     size_t turn_bytes; /* most bytes one stream is given per loop turn */
     uint64_t max_lag;  /* events; 0: no bound */
     enum on_lag on_lag;
-    const char *gap_event, *revoked_event; /* names of the in-band signals */
-    char *const *credential_params;        /* of the query: never kept */
+    const char *gap_event, *revoked_event, *position_event; /* names of the in-band signals */
+    enum prime prime;                                       /* not PRIME_DEFAULT */
+    char *const *credential_params;                         /* of the query: never kept */
     size_t credential_param_count;
     bool show_policy;             /* streams begin with a comment that names it */
     unsigned review_per_s;        /* streams asked about again after a reload */

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/slice.h"
 #include "base/strbuf.h"
+#include "broker/position.h"
 #include "event/event.h"
 #include "net/address.h"
 #include "net/close_reason.h"
@@ -56,6 +57,7 @@ struct subscription {
     enum on_lag on_lag;
     unsigned heartbeat_s; /* 0: the configuration's */
     unsigned retry_ms;    /* 0: the configuration's */
+    enum prime prime;     /* how it is told its position */
     int64_t expires_ms;   /* Unix time at which it is to be asked for anew; 0: never */
 };
 

@@ -94,11 +94,16 @@ static struct start where_to_start(struct broker *b, const struct resume *r)
     return st;
 }
 
-/* retry, the position, and the gap if there is one: one frame, so that it leaves in one packet. */
+/* retry, and the position, or the gap, which is at the same position: one frame, so that it leaves
+ * in one packet. */
 static struct frame *first_frame(struct subscriber *sub, const struct start *st)
 {
-    struct sse_fields f = {.id = st->at, .retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    struct position_text position;
     char comment[40];
+    if (!st->gap) {
+        position_fields(sub->b->opt.position_event, sub->prime, st->at, &position, &f);
+    }
     if (sub->b->opt.show_policy) {
         int n = snprintf(comment, sizeof comment, "policy %.12s", sub->b->policy->version);
         f.comment = slice_of(comment, (size_t)n);
@@ -295,6 +300,8 @@ void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
     enum on_lag on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
     sub->close_on_lag = on_lag == ON_LAG_CLOSE;
     b->lag_rules += has_lag_rule(sub);
+    enum prime prime = s->prime != PRIME_DEFAULT ? s->prime : b->opt.prime;
+    sub->prime = prime;
     subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
     subscriber_set_pace(sub, s->events_per_s);
     subscriber_set_grant_end(sub, s->expires_ms);

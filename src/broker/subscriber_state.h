@@ -62,11 +62,12 @@ struct subscriber {
     struct peer_address client;
     unsigned beat_slack_ms;
     unsigned retry_ms;
-    enum subscriber_state state;
-    bool close_on_lag; /* or it skips */
-    bool caught_up;    /* was live once: from then on being behind is lag */
-    bool no_replay;    /* the policy grants no history, whatever was asked */
-    bool earliest;     /* asked for what there is: what retention removed is no gap to it */
+    enum subscriber_state state : 8;
+    enum prime prime : 8; /* not PRIME_DEFAULT */
+    bool close_on_lag;    /* or it skips */
+    bool caught_up;       /* was live once: from then on being behind is lag */
+    bool no_replay;       /* the policy grants no history, whatever was asked */
+    bool earliest;        /* asked for what there is: what retention removed is no gap to it */
 };
 
 /* At the head no longer, though its position is: what it has considered becomes explicit. */

@@ -105,6 +105,8 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, on_lag),
     TEXT(sse, gap_event),
     TEXT(sse, revoked_event),
+    TEXT(sse, prime),
+    TEXT(sse, position_event),
 
     INTEGER(event_log, max_events),
     INTEGER(event_log, max_bytes),

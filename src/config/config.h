@@ -53,6 +53,8 @@ struct config {
         int64_t heartbeat_s, dead_peer_s, retry_ms, turn_bytes, max_lag_events;
         char *on_lag; /* "close" | "skip" */
         char *gap_event, *revoked_event;
+        char *prime; /* "event" | "id" | "data" | "none" */
+        char *position_event;
     } sse;
 
     struct {

@@ -15,6 +15,13 @@ enum {
 /* What the broker asks others, for all its policies and keys together: plenty, and bounded. */
 enum { HTTP_CLIENT_ACTIVE = 32, HTTP_CLIENT_QUEUED = 256, HTTP_CLIENT_IDLE = 16 };
 
+static enum prime prime_of(const struct config *c)
+{
+    enum prime how = PRIME_DEFAULT;
+    REQUIRE(prime_parse(slice_str(c->sse.prime), &how)); /* the schema has its names */
+    return how;
+}
+
 static struct broker_options broker_options(const struct config *c)
 {
     return (struct broker_options){
@@ -32,6 +39,8 @@ static struct broker_options broker_options(const struct config *c)
         .on_lag = strcmp(c->sse.on_lag, "skip") == 0 ? ON_LAG_SKIP : ON_LAG_CLOSE,
         .gap_event = c->sse.gap_event,
         .revoked_event = c->sse.revoked_event,
+        .prime = prime_of(c),
+        .position_event = c->sse.position_event,
         .credential_params = c->policy.credential_params.v,
         .credential_param_count = c->policy.credential_params.n,
         .show_policy = c->policy.show_version,

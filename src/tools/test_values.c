@@ -78,6 +78,10 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     }
     set_number(L, "heartbeat", s->heartbeat_s);
     set_number(L, "retry_ms", s->retry_ms);
+    if (s->prime != PRIME_DEFAULT) {
+        lua_pushstring(L, prime_name(s->prime));
+        lua_setfield(L, -2, "prime");
+    }
 }
 
 void test_push_verdict(lua_State *L, const struct verdict *v)

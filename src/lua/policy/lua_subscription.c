@@ -187,6 +187,18 @@ static void read_limits(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static void read_prime(lua_State *L, int t, struct subscription *s)
+{
+    if (lua_shape_field(L, t, "prime") != LUA_TNIL) {
+        struct slice name = lua_shape_string(L, -1, "prime");
+        if (!prime_parse(name, &s->prime)) {
+            luaL_error(L, "prime: \"event\", \"id\", \"data\" or \"none\" was expected, got '%s'",
+                       name.p);
+        }
+    }
+    lua_pop(L, 1);
+}
+
 /* A time that has passed would be asked about again and again. */
 static void read_expires(lua_State *L, int t, struct subscription *s)
 {
@@ -202,8 +214,9 @@ static void read_expires(lua_State *L, int t, struct subscription *s)
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics", "filter",    "format",   "params",  "replay",
-                                       "limits", "heartbeat", "retry_ms", "expires", NULL};
+    static const char *const keys[] = {"topics", "filter",  "format",    "params",
+                                       "replay", "limits",  "heartbeat", "retry_ms",
+                                       "prime",  "expires", NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -220,5 +233,6 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
         s->retry_ms = (unsigned)lua_shape_integer(L, -1, "retry_ms", 1, RETRY_MAX_MS);
     }
     lua_pop(L, 2);
+    read_prime(L, idx, s);
     read_expires(L, idx, s);
 }

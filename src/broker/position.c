@@ -1,0 +1,42 @@
+#include "broker/position.h"
+
+#include "base/xalloc.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *const names[] = {
+    [PRIME_EVENT] = "event", [PRIME_ID] = "id", [PRIME_DATA] = "data", [PRIME_NONE] = "none"};
+
+bool prime_parse(struct slice name, enum prime *out)
+{
+    for (unsigned i = PRIME_EVENT; i <= PRIME_NONE; i++) {
+        if (slice_is(name, names[i])) {
+            *out = (enum prime)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *prime_name(enum prime how)
+{
+    return names[how];
+}
+
+void position_fields(const char *event, enum prime how, uint64_t at, struct position_text *text,
+                     struct sse_fields *f)
+{
+    REQUIRE(how != PRIME_DEFAULT);
+    if (how == PRIME_NONE || at == 0) { /* 0: of a store that has no beginning, in memory */
+        return;
+    }
+    f->id = at;
+    if (how == PRIME_EVENT) {
+        int n = snprintf(text->data, sizeof text->data, "{\"position\":\"%" PRIu64 "\"}", at);
+        f->event = slice_str(event);
+        f->data = slice_of(text->data, (size_t)n);
+    } else if (how == PRIME_DATA) {
+        f->data = slice_str("");
+    }
+}
