@@ -6,7 +6,6 @@
 #include "event/sse_frame.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 enum { SWEEP_MS = 1000 };
 
@@ -33,8 +32,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->metrics = metrics;
     b->index = audience_index_new();
     b->heartbeat = sse_frame(&beat);
-    REQUIRE(b->heartbeat && getrandom(&b->random, sizeof b->random, 0) == sizeof b->random);
-    b->random |= 1; /* xorshift must not start at 0 */
+    REQUIRE(b->heartbeat);
+    jitter_init(&b->jitter);
     hash_key_init(&b->key);
     list_init(&b->dirty);
     list_init(&b->runnable);
@@ -190,13 +189,9 @@ bool broker_disconnect(struct broker *b, uint64_t id)
     return sub != NULL;
 }
 
-/* xorshift64: spreading clients needs no more than that. */
 unsigned broker_jitter(struct broker *b, unsigned ms)
 {
-    b->random ^= b->random << 13;
-    b->random ^= b->random >> 7;
-    b->random ^= b->random << 17;
-    return ms / 2 + (unsigned)(b->random % ((uint64_t)ms + 1));
+    return (unsigned)jitter_between(&b->jitter, ms / 2, (uint64_t)ms / 2 + ms);
 }
 
 int broker_stream_fields(struct strbuf *out, struct slice cors)

@@ -3,6 +3,7 @@
 #define BROKER_BROKER_STATE_H
 
 #include "base/hash.h"
+#include "base/jitter.h"
 #include "base/list.h"
 #include "broker/audience.h"
 #include "broker/audience_index.h"
@@ -45,7 +46,7 @@ struct broker {
     uint64_t live_cost_us;    /* of the last delivery to live members */
     struct deadline hold_end; /* should the commit take long */
     struct deadline sweep;    /* once a second: lag rule */
-    uint64_t random;          /* state of broker_random() */
+    struct jitter jitter;     /* of broker_jitter() */
     uint64_t last_audience_id;
     unsigned lag_rules; /* subscribers to be closed when they lag */
     bool draining;
