@@ -2,6 +2,7 @@
 
 #include "base/logging.h"
 #include "broker/broker_state.h"
+#include "broker/refusal.h"
 #include "broker/subscriber.h"
 #include "event/sse_frame.h"
 
@@ -38,6 +39,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->dirty);
     list_init(&b->runnable);
     list_init(&b->subscribers);
+    list_init(&b->held_refusals);
     reviews_init(b);
     explains_init(b);
     segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
@@ -50,7 +52,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
 
 void broker_free(struct broker *b)
 {
-    REQUIRE(list_empty(&b->subscribers));
+    REQUIRE(list_empty(&b->subscribers) && list_empty(&b->held_refusals));
     reviews_clear(b);
     explains_clear(b);
     for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
@@ -151,6 +153,7 @@ void broker_drain(struct broker *b)
 {
     b->draining = true;
     subscriber_drain_all(b);
+    refusal_end_held(b);
 }
 
 unsigned broker_stream_count(const struct broker *b)

@@ -37,6 +37,7 @@ struct broker {
     struct list dirty;            /* audiences with pending events */
     struct list runnable;         /* subscribers behind the head that may be written to */
     struct list subscribers;      /* all of them */
+    struct list held_refusals;    /* streams, oldest first: see refusal.c */
     struct segment segment;       /* scratch: the bytes being delivered */
     struct frame_memo memo;       /* what formats came to in this flush step */
     struct frame *heartbeat;

@@ -18,6 +18,8 @@
       "says why.")                                                                                 \
     X(refused_transient, counter, "tidegate_refused_transient_total",                              \
       "Requests refused for now: store, policy error, overload, draining.")                        \
+    X(refusals_held, gauge, "tidegate_refused_streams_held",                                       \
+      "Streams refused for now that are held open for sse.refusal_hold_s.")                        \
     X(published, counter, "tidegate_events_published_total",                                       \
       "Events stored on behalf of HTTP publishers, duplicates not counted.")                       \
     X(publish_duplicates, counter, "tidegate_publish_duplicates_total",                            \
