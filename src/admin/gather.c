@@ -194,7 +194,8 @@ static void finish_metrics(struct gather *g, struct stream *s)
 {
     /* a worker that does not answer is not ready */
     static const char unready[] = "# HELP tidegate_ready 1 when /readyz answers 200.\n"
-                                  "# TYPE tidegate_ready gauge\ntidegate_ready 0\n";
+                                  "# TYPE tidegate_ready gauge\n# RULE tidegate_ready min\n"
+                                  "tidegate_ready 0\n";
     struct metrics_sum *sum = g->admin->sum;
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
