@@ -2,12 +2,12 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
-local sse = require "support.sse"
+local sse_parser = require "support.sse_parser"
 
 -- Parses `text` cut into pieces of `size` bytes.
 local function parse(text, size)
   local out, events = {}, {}
-  local p = sse.parser(out, function(ev) events[#events + 1] = ev end)
+  local p = sse_parser(out, function(ev) events[#events + 1] = ev end)
   for i = 1, #text, size or #text do
     p:feed(text:sub(i, i + (size or #text) - 1))
   end
