@@ -1,6 +1,6 @@
 # A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-asan build-clang run test bench bench-build bench-scale bench-record lint format fuzz install clean
+.PHONY: help deps build build-asan build-clang run test cluster bench bench-build bench-scale bench-record lint format fuzz install clean
 
 CONF ?= conf/tidegate.lua
 FUZZ_SECONDS ?= 20
@@ -8,6 +8,8 @@ FUZZ_SECONDS ?= 20
 SPEC ?=
 # arguments of spec/bench/run.lua
 BENCH ?=
+# arguments of spec/cluster/run.lua
+CLUSTER ?=
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -34,6 +36,10 @@ run: build ## start the broker in the foreground (CONF=conf/tidegate.lua)
 
 test: build-asan ## all specs and stored fuzzing inputs, under sanitizers
 	@.ci/test build/asan $(SPEC)
+
+cluster: build ## half an hour of faults on a cluster of its own (Patroni, etcd, HAProxy), as root; CLUSTER="--seed 7"
+	@.ci/deps cluster
+	@lua5.4 spec/cluster/run.lua $(CLUSTER)
 
 bench-build: deps
 	@.ci/deps test
