@@ -23,10 +23,30 @@ function M.deadline(seconds)
   return M.now() + (seconds or M.default_timeout) * M.factor
 end
 
+local meanwhile -- what runs in every turn of a wait
+
 -- Lets child processes be reaped, then yields the processor.
 function M.turn(pause)
   uv.run("nowait")
+  local fn = meanwhile
+  if fn then
+    meanwhile = nil -- fn may wait, too
+    fn()
+    meanwhile = fn
+  end
   socket.sleep(pause or 0.005)
+end
+
+-- Runs `body`; whatever it waits for with eventually(), `fn` is called in every turn of the wait.
+function M.meanwhile(fn, body)
+  local before = meanwhile
+  meanwhile = fn
+  local ok, result = pcall(body)
+  meanwhile = before
+  if not ok then
+    error(result, 0)
+  end
+  return result
 end
 
 -- Called by the function that is polled: the condition will never hold.

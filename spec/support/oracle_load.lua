@@ -1,507 +1,319 @@
--- The workload that oracle.lua checks: SQL writers, HTTP publishers, subscribers that drop and resume, faults.
+-- The workload that oracle.lua checks: writers of the store's own kind, HTTP publishers, subscribers that drop and
+-- resume, and a schedule of faults. What is peculiar to a store is a world (oracle_pg.lua, oracle_sqlite.lua).
 --
---   local load = oracle_load.new { db = db, brokers = { a, b }, seed = 1, writers = 6, ... }
---   load:run(30, faults)            load:finish()
---   oracle.check(load:files())      oracle.check(load:naive_files())
+--   local load = oracle_load.new { world = world, publishers = 3, subscribers = 9, pause = 0.03 }
+--   load:run(oracle_load.schedule(world, 30, 3))     or load:run { { pause = 1, kind = "restart" }, ... }
+--   load:finish()
+--   oracle.check(load:files())     load.problems     load.stall:lines()
 --   load:remove()
 --
--- Every SQL transaction writes what it publishes into shop.ledger as well (oracle_writer.lua): the ledger is what was
--- committed, whatever happened to the writer, its connection or the server. A naive tail (`id > last`) reads that
--- ledger at the same time, for comparison.
+-- A world has:
+--   brokers, FAULTS    name -> { stall = seconds, apart = true?, run = function(world, load) end }. run may wait with
+--                      eventually(): the load goes on meanwhile. A function it returns is called a little later, to end
+--                      the fault. apart: it is given the stage alone, all others have ended
+--   start(load)  step()  close()
+--   rest()             true when its writers stand still and all they committed is an event; wake() lets them go on
+--   ends()             commits the last event of each topic, "end."
+--   write_truth()      writes the files truth, lost and the end of facts
 local child = require "support.child"
+local clients = require "support.oracle_clients"
 local eventually = require "support.eventually"
-local http = require "support.http"
-local oracle_writer = require "support.oracle_writer"
-local pg = require "support.pg"
+local oracle_stall = require "support.oracle_stall"
 local socket = require "socket"
-local sse = require "support.sse"
 
 local M = {}
 local load = {}
 load.__index = load
 
-local TOPICS, KEYS = oracle_writer.TOPICS, oracle_writer.KEYS
-local PATTERNS = { { "load/**" }, { "load/*" }, { "load/0", "load/1", "load/4" }, { "load/3" }, { "**" }, { "load/2" } }
-
 local random = math.random
 
-local function pick(list)
-  return list[random(#list)]
-end
-
-local function chance(p)
-  return random() < p
-end
-
------------------------------------------------------------------ HTTP publishers
-local publisher = {}
-publisher.__index = publisher
-
-function publisher:new_event()
-  self.load.sent = self.load.sent + 1
-  local n = self.load.sent
-  local key = chance(0.1) and "shared-" .. random(KEYS) or chance(0.5) and "http-" .. n or nil
-  local ev = { n = n, topic = pick(TOPICS), key = key, data = ("h.%d.%s"):format(n, ("y"):rep(random(0, 200))) }
-  self.load.http:write(("P\t%d\t%s\t%s\t%s\n"):format(n, ev.topic, key or "-", ev.data))
-  return ev
-end
-
--- One event, or a batch of new ones.
-function publisher:send_one()
-  local events = table.remove(self.retry, 1)
-  if not events then
-    events = {}
-    for i = 1, chance(0.15) and random(2, 8) or 1 do
-      events[i] = self:new_event()
-    end
-  end
-  self.in_flight[#self.in_flight + 1] = events
-  if #events == 1 then
-    local ev = events[1]
-    return self.conn:send(http.render("POST", "/events?topic=" .. ev.topic, { ["Idempotency-Key"] = ev.key },
-      ev.data), 0.5)
-  end
-  local lines = {}
-  for i, ev in ipairs(events) do
-    lines[i] = http.json.encode { topic = ev.topic, data = ev.data, key = ev.key }
-  end
-  return self.conn:send(http.render("POST", "/events", { ["Content-Type"] = "application/x-ndjson" },
-    table.concat(lines, "\n")), 0.5)
-end
-
--- What may be sent again is sent again: a batch only if every event of it has a key.
-function publisher:undecided(events)
-  for _, ev in ipairs(events) do
-    if not ev.key then
-      return
-    end
-  end
-  self.retry[#self.retry + 1] = events
-end
-
-function publisher:broken()
-  self.conn:close()
-  self.conn = nil
-  for _, events in ipairs(self.in_flight) do
-    self:undecided(events)
-  end
-  self.in_flight = {}
-  self.resume_at = eventually.now() + 0.05
-end
-
-function publisher:answer(r)
-  local events = table.remove(self.in_flight, 1)
-  if r.status == 503 then
-    self.load.refused = self.load.refused + 1
-    if not (r.headers["retry-after"] or ""):find "^%d+$" then
-      self.load:problem "503 without Retry-After"
-    end
-    self.resume_at = eventually.now() + 0.1
-    return self:undecided(events)
-  elseif r.status ~= 201 and r.status ~= 200 then
-    return self.load:problem(("publish: status %d: %s"):format(r.status, r.body))
-  end
-  local acks = r.json[1] and r.json or { r.json }
-  for i, ev in ipairs(events) do
-    self.load.http:write(("A\t%d\t%s\n"):format(ev.n, acks[i].id))
-    self.load.acked = self.load.acked + 1
-  end
-end
-
-function publisher:step()
-  local now = eventually.now()
-  if not self.conn then
-    if now < self.resume_at or self.stopping and #self.retry == 0 then
-      return
-    end
-    self.conn = http.connect(pick(self.load.brokers))
-    if not self.conn then
-      self.resume_at = now + 0.1
-      return
-    end
-  end
-  while #self.in_flight < 8 and now >= self.resume_at and (#self.retry > 0 or not self.stopping) do
-    self.resume_at = math.max(self.resume_at, now + self.pause * random())
-    if not self:send_one() then
-      return self:broken()
-    end
-  end
-  while self.conn and #self.in_flight > 0 do
-    local ok, r, why = pcall(self.conn.response, self.conn, { timeout = 0 })
-    if ok and r then
-      self:answer(r)
-    elseif ok and why == "timeout" then
-      break
-    else
-      return self:broken()
-    end
-  end
-  if self.conn and not self.stopping and chance(0.0005) then
-    self:broken() -- goes away without waiting for its answers
-  end
-end
-
------------------------------------------------------------------ subscribers
-local subscriber = {}
-subscriber.__index = subscriber
-
-function subscriber:note(...)
-  self.journal:write(table.concat({ ... }, "\t"), "\n")
-end
-
-function subscriber:connect()
-  local broker = pick(self.load.brokers)
-  local c = sse.start(broker, { topic = self.patterns, last_event_id = self.last_id,
-    rcvbuf = self.slow and 4096 or nil })
-  if not c then
-    self.resume_at = eventually.now() + 0.05
-    return
-  end
-  self.client, self.broker, self.opened = c, broker, false
-end
-
-function subscriber:events()
-  local c = self.client
-  for _, ev in ipairs(c.queue) do
-    if ev.type == "gap" then
-      local gap = http.json.decode(ev.data)
-      self:note("G", ev.id, gap.requested, gap.resumed_from, gap.reason)
-    else
-      self:note("E", ev.id, ev.data)
-      if ev.data:find "^end%." then
-        self.ends = self.ends + 1
-      end
-    end
-  end
-  c.queue, c.blocks, c.comments = {}, {}, {}
-  if c.last_id ~= "" then
-    self.last_id = c.last_id
-  end
-end
-
-function subscriber:step(random_drops)
-  local now = eventually.now()
-  if not self.client then
-    if now >= self.resume_at then
-      self:connect()
-    end
-    return
-  end
-  local c = self.client
-  if not (self.slow and chance(0.7)) then
-    c:pump(8)
-  end
-  if c.status and not self.opened then
-    self.opened = true
-    if c.status ~= 200 then
-      self.load:problem(("%s: status %d instead of a stream"):format(self.name, c.status))
-    end
-    self:note("C", self.last_id)
-    self.drop_at = now + random() * 4
-  end
-  self:events()
-  if c.ended then
-    self.load.ended_by_broker = self.load.ended_by_broker + 1
-    self:drop(now)
-  elseif random_drops and self.opened and now >= self.drop_at then
-    self:drop(now)
-  end
-end
-
--- What the parser had not seen yet is lost with the connection, as it is for any client.
-function subscriber:drop(now)
-  self:note "D"
-  if chance(0.3) then
-    self.client:reset()
-  else
-    self.client:close()
-  end
-  self.client, self.resume_at = nil, now + random() * 0.4
-end
-
------------------------------------------------------------------ the tail everybody writes first
-local naive = {}
-naive.__index = naive
-
-function naive:step()
-  if not self.session or not self.session:running() then
-    if self.session then
-      self.session:close()
-    end
-    self.session = self.db:session(pg.APP)
-    self.asked = false
-  end
-  if not self.asked then
-    self.session:send(("SELECT id, data FROM shop.ledger WHERE id > %d ORDER BY id;"):format(self.last))
-    self.asked = true
-    return
-  end
-  local answer = self.session:answer()
-  if answer then
-    self.asked = false
-    self.rows = 0
-    for id, data in answer:gmatch "(%d+)|([^\n]*)\n" do
-      self.journal:write(("E\t%s\t%s\n"):format(id, data))
-      self.last, self.rows = math.tointeger(id), self.rows + 1
-    end
-  end
-end
-
------------------------------------------------------------------ faults
--- Who needs an answer of the server ends its `freeze` early: nobody else would while he waits.
-local function awake(l)
-  l.db.server:thaw()
-  return l.db.server
-end
-
--- Each is called once; a function it returns is called `seconds` later to end the fault.
-local FAULTS = {
-  restart = function(l) l.db.server:restart "fast" end,
-  crash = function(l) l.db.server:restart "immediate" end,
-  kill = function(l)
-    l.db.server:kill()
-    l.db.server:start()
-  end,
-  terminate = function(l) awake(l):terminate() end,
-  terminate_writers = function(l) awake(l):terminate(pg.APP) end,
-  freeze = function(l)
-    l.db.server:freeze()
-    return function() l.db.server:thaw() end
-  end,
-  broker_kill = function(l)
-    awake(l)
-    local b = pick(l.brokers)
-    b:kill()
-    b:start()
-  end,
-  broker_restart = function(l)
-    awake(l)
-    pick(l.brokers):restart()
-  end,
-  broker_freeze = function(l)
-    local b = pick(l.brokers)
-    b:signal "STOP"
-    return function() b:signal "CONT" end
-  end,
-  snapshot = function(l) -- nothing of the outbox can be vacuumed meanwhile
-    local s = l.db:session()
-    s:send "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shop.ledger;"
-    return function() s:close() end
-  end,
-  idle_publisher = function(l)
-    local s = l.db:session(pg.APP)
-    l.idle = l.idle + 1
-    s:send("BEGIN; " .. l:writer("idle" .. l.idle):statements(1, true))
-    return function()
-      if s:running() then
-        s:send "COMMIT;"
-      end
-      eventually.turn(0.05)
-      s:close()
-    end
-  end,
-}
-
-M.FAULTS = {}
-for name in pairs(FAULTS) do
-  M.FAULTS[#M.FAULTS + 1] = name
-end
-table.sort(M.FAULTS)
-
--- A schedule over `seconds`: all kinds in random order, again and again; the last part is left quiet.
-function M.schedule(seconds, every, kinds)
-  local list, bag = {}, {}
-  local at = every / 2
-  while at < seconds - 2 do
+----------------------------------------------------------------- schedules
+-- All kinds in random order, again and again, over `seconds`. every: seconds between two that are quickly done.
+function M.schedule(world, seconds, every, kinds)
+  local list, bag = { seconds = seconds }, {}
+  kinds = kinds or M.kinds(world)
+  local function next_kind()
     if #bag == 0 then
-      bag = table.move(kinds or M.FAULTS, 1, #(kinds or M.FAULTS), 1, {})
+      bag = table.move(kinds, 1, #kinds, 1, {})
     end
-    list[#list + 1] = { at = at, kind = table.remove(bag, random(#bag)), seconds = 0.5 + random() * 2 }
-    at = at + every * (0.5 + random())
+    return table.remove(bag, random(#bag))
+  end
+  if #kinds > 0 then
+    for i = 1, math.ceil(seconds / every * 2) do
+      list[i] = { pause = every * (0.5 + random()), kind = next_kind(), seconds = 0.5 + random() * 2 }
+    end
   end
   return list
 end
 
-function load:fault(f, now)
-  local ok, finish = pcall(FAULTS[f.kind], self)
-  self.history[#self.history + 1] = ("%6.2f %s"):format(now - self.started_at, f.kind)
-  if not ok then
-    error(("fault %s: %s\n%s"):format(f.kind, finish, table.concat(self.history, "\n")))
-  elseif finish then
-    self.endings[#self.endings + 1] = { at = now + f.seconds, fn = finish }
+function M.kinds(world)
+  local list = {}
+  for name in pairs(world.FAULTS) do
+    list[#list + 1] = name
   end
+  table.sort(list)
+  return list
 end
 
------------------------------------------------------------------ the whole
-function load:writer(name)
-  return oracle_writer.new { name = name, db = self.db, dir = self.dir, outbox = self.outbox,
-    pause = self.options.pause }
-end
-
--- options: db, brokers (none: only the ledger and its naive tail), writers, publishers, subscribers, pause
--- (seconds, the longest between two transactions of a writer)
+----------------------------------------------------------------- the load
+-- options: world, publishers, subscribers, pause (seconds, the longest between two publishes of a publisher)
 function M.new(options)
-  local l = setmetatable({ options = options, db = options.db, brokers = options.brokers or {}, dir = child.directory(),
-    outbox = options.brokers ~= nil, sent = 0, acked = 0, refused = 0, ended_by_broker = 0, idle = 0, problems = {},
-    writers = {}, publishers = {}, subscribers = {}, history = {}, endings = {} }, load)
-  l.http = assert(io.open(l.dir .. "/http", "wb"))
-  l.db:sql(oracle_writer.LEDGER)
-  for i = 1, options.writers or 6 do
-    l.writers[i] = l:writer("w" .. i)
+  local l = setmetatable({ world = options.world, dir = child.directory(), sent = 0, acked = 0, refused = 0,
+    ended_by_broker = 0, replaced = 0, problems = {}, publishers = {}, subscribers = {}, history = {}, endings = {},
+    stall = oracle_stall.new(), started_at = eventually.now() }, load)
+  for _, name in ipairs { "http", "facts", "lost" } do
+    l[name] = assert(io.open(l.dir .. "/" .. name, "wb"))
   end
-  for i = 1, l.outbox and options.publishers or 0 do
-    l.publishers[i] = setmetatable({ load = l, retry = {}, in_flight = {}, resume_at = 0,
-      pause = options.pause or 0.03 }, publisher)
+  for i = 1, options.publishers or 0 do
+    l.publishers[i] = clients.publisher(l, options.pause or 0.03)
   end
-  for i = 1, l.outbox and options.subscribers or 0 do
-    local s = setmetatable({ load = l, name = "sub" .. i, patterns = PATTERNS[(i - 1) % #PATTERNS + 1], last_id = "0",
-      resume_at = 0, ends = 0, slow = i % 5 == 4 }, subscriber)
-    s.journal = assert(io.open(l.dir .. "/" .. s.name, "wb"))
-    s:note("S", table.unpack(s.patterns))
-    l.subscribers[i] = s
+  for i = 1, options.subscribers or 0 do
+    l.subscribers[i] = clients.subscriber(l, i)
   end
-  l.naive = setmetatable({ db = l.db, last = 0, rows = 0 }, naive)
-  l.naive.journal = assert(io.open(l.dir .. "/naive", "wb"))
-  l.naive.journal:write "S\t**\n"
-  l.started_at = eventually.now()
+  l.brokers = l.world.brokers
+  l.world:start(l)
   return l
 end
 
-function load:problem(text)
-  self.problems[#self.problems + 1] = text
+function load:problem(...)
+  self.problems[#self.problems + 1] = (...):format(select(2, ...))
+end
+
+function load:say(text)
+  self.history[#self.history + 1] = ("%7.2f %s"):format(eventually.now() - self.started_at, text)
+end
+
+function load:fact(...)
+  self.facts:write(table.concat({ ... }, "\t"), "\n")
+end
+
+local function step_clients(self, random_drops)
+  for _, p in ipairs(self.publishers) do
+    p:step()
+  end
+  local sockets = {}
+  for _, s in ipairs(self.subscribers) do
+    s:step(random_drops)
+    sockets[#sockets + 1] = s.client and s.client.socket
+  end
+  return sockets
 end
 
 function load:step(random_drops)
-  for _, list in ipairs { self.writers, self.publishers } do
-    for _, x in ipairs(list) do
-      x:step()
-    end
-  end
-  local waiting = {}
-  for i, s in ipairs(self.subscribers) do
-    s:step(random_drops)
-    waiting[i] = s.client and s.client.socket
-  end
-  self.naive:step()
-  local now = eventually.now()
-  for i = #self.endings, 1, -1 do
-    if now >= self.endings[i].at then
-      table.remove(self.endings, i).fn()
-    end
-  end
+  self.stall:turn()
+  self.world:step()
+  local sockets = step_clients(self, random_drops)
   eventually.turn(0)
-  local sockets = {}
-  for _, s in pairs(waiting) do
-    sockets[#sockets + 1] = s
-  end
   socket.select(sockets, nil, 0.004)
 end
 
-function load:run(seconds, faults)
-  local start, next_fault = eventually.now(), 1
-  while eventually.now() - start < seconds do
+-- Waits for a condition; the load goes on.
+function load:wait(what, fn, timeout)
+  return eventually.meanwhile(function()
     self:step(true)
-    local f, now = faults and faults[next_fault], eventually.now()
-    if f and now - start >= f.at then
-      next_fault = next_fault + 1
-      self:fault(f, now)
+    self:end_faults()
+  end, function() return eventually(what, fn, timeout) end)
+end
+
+-- Some time passes.
+function load:pass(seconds)
+  local till = eventually.now() + seconds
+  self:wait("some time passes", function() return eventually.now() > till end, seconds + 10)
+end
+
+-- Something is acknowledged and delivered.
+function load:go_on()
+  local acked = self.acked + 20
+  self:wait("more is published", function() return self.acked >= acked end, 60)
+  self:pass(0.5)
+end
+
+----------------------------------------------------------------- faults
+function load:end_faults(all)
+  for i = #self.endings, 1, -1 do
+    if all or eventually.now() >= self.endings[i].at then
+      table.remove(self.endings, i).fn()
     end
   end
 end
 
-local function all(list, fn)
-  local done = true
-  for _, x in ipairs(list) do
-    done = fn(x) and done
+function load:fault(f)
+  local fault = assert(self.world.FAULTS[f.kind], "no such fault: " .. f.kind)
+  if fault.apart then
+    self:end_faults(true)
   end
-  return done
+  self:say(f.kind)
+  self.stall:fault(f.kind)
+  eventually.meanwhile(function()
+    self:step(true)
+    self:end_faults()
+  end, function()
+    local ok, finish = pcall(fault.run, self.world, self)
+    if not ok then
+      error(("fault %s: %s\n%s"):format(f.kind, tostring(finish), table.concat(self.history, "\n")), 0)
+    elseif finish then
+      self.endings[#self.endings + 1] = { at = eventually.now() + (f.seconds or 1), fn = finish }
+    end
+  end)
 end
 
-local function topics_of(s)
-  local p = s.patterns
-  return (p[1] == "**" or p[1] == "load/**" or p[1] == "load/*") and #TOPICS or #p
+-- Without `seconds` in the list: until all of them have been.
+function load:run(faults)
+  local start, at = eventually.now(), 1
+  local due = start + (faults[1] and faults[1].pause or 0)
+  while true do
+    local now = eventually.now()
+    if faults.seconds and now - start >= faults.seconds or not faults.seconds and at > #faults and now >= due then
+      return
+    end
+    self:step(true)
+    self:end_faults()
+    local f = faults[at]
+    if f and now >= due then
+      at = at + 1
+      self:fault(f)
+      due = eventually.now() + (faults[at] and faults[at].pause or f.pause)
+    end
+  end
 end
 
--- Lets everybody come to the end: writers and publishers are done, subscribers have seen the last event of
--- each of their topics.
-function load:finish()
-  eventually("faults are over", function()
-    self:step()
-    return #self.endings == 0
-  end, 30)
-  eventually("writers and publishers are done", function()
+-- Everything that was sent is answered, everything that was committed is an event, and nothing new is sent.
+function load:rest()
+  self.paused = true
+  self:wait("publishers and writers rest", function()
     for _, p in ipairs(self.publishers) do
-      p.stopping = true
+      if not p:idle() then
+        return false, "a publisher waits for an answer"
+      end
     end
-    local done = all(self.writers, function(w) return w:idle() end)
-    self:step()
-    return done and all(self.publishers, function(p) return #p.in_flight == 0 and #p.retry == 0 end)
+    return self.world:rest()
   end, 60)
-  eventually("writers' transactions have ended", function()
-    return self.db:sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND xact_start IS NOT NULL "
-      .. "AND query LIKE '%outbox%'") == "0"
-  end, 20)
-  for gid in self.db:sql("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):gmatch "[^\n]+" do
-    self.db:sql(("COMMIT PREPARED '%s'"):format(gid))
-  end
-  if self.outbox then
-    eventually("the outbox is empty", function()
-      self:step()
-      return self.db:sql "SELECT count(*) FROM tidegate.outbox" == "0"
-    end, 60)
-  end
-  local w = self:writer "end"
-  for i, topic in ipairs(TOPICS) do
-    self.db:sql("BEGIN; " .. w:statements(i, false, topic) .. " COMMIT")
-  end
-  eventually("every subscriber is at the end", function()
-    self:step()
-    return all(self.subscribers, function(s) return s.ends >= topics_of(s) end)
-  end, 60)
-  eventually("the naive tail has nothing more to read", function()
-    self:step()
-    return self.naive.asked == false and self.naive.rows == 0
-  end, 20)
-  self:write_truth()
+  self:say "at rest"
+  self.stall:paused()
 end
 
-function load:write_truth()
-  local text = self.db:sql [[COPY (SELECT w, n, part, topic, coalesce(key, '-'), ordered, data FROM shop.ledger)
-    TO STDOUT]]
-  local f = assert(io.open(self.dir .. "/truth", "wb"))
-  f:write(text, "\n")
-  f:close()
-  self.http:close()
-  self.naive.journal:close()
+function load:wake()
+  self.paused = false
+  self.world:wake()
+end
+
+-- All brokers stop (SIGTERM), all streams end and stay away until come_back().
+function load:go_away()
+  self.away = true
+  for _, b in ipairs(self.brokers) do
+    b:stop()
+  end
+  self:wait("all streams have ended", function()
+    for _, s in ipairs(self.subscribers) do
+      if s.client then
+        return false
+      end
+    end
+    return true
+  end, 20)
+end
+
+function load:come_back()
+  for _, b in ipairs(self.brokers) do
+    b:start()
+  end
+  self.away = false
+end
+
+-- The store was replaced by one in which `copy` is the newest id; before it was `old`.
+function load:note_replacement(kind, copy, old)
+  self.replaced = self.replaced + 1
+  self:fact("X", self.replaced, kind, copy, old)
+  for _, s in ipairs(self.away and self.subscribers or {}) do
+    s:note("R", tostring(self.replaced))
+  end
+end
+
+-- Lines of the ledger `before` that the ledger of the store that took its place has not.
+function load:note_lost(before, after)
+  local kept = {}
+  for line in after:gmatch "[^\n]+" do
+    kept[line] = true
+  end
+  for line in before:gmatch "[^\n]+" do
+    if not kept[line] then
+      self.lost:write(line, "\n")
+    end
+  end
+end
+
+----------------------------------------------------------------- the end
+-- Lets everybody come to the end: writers and publishers are done, subscribers have seen the last event of
+-- each of their topics. A subscriber that does not is a problem; the checker knows what it is short of.
+function load:finish()
+  self.seconds = eventually.now() - self.started_at
+  self:say "end"
+  self:end_faults(true)
+  for _, p in ipairs(self.publishers) do
+    p.stopping = true
+  end
+  self:wait("publishers are done", function()
+    for _, p in ipairs(self.publishers) do
+      if not p:idle() then
+        return false
+      end
+    end
+    return true
+  end, 60)
+  self:rest()
+  self.world:ends()
+  local missing
+  local ok = pcall(self.wait, self, "every subscriber is at the end", function()
+    missing = {}
+    for _, s in ipairs(self.subscribers) do
+      if s.ends < s:topics() then
+        missing[#missing + 1] = s.name
+      end
+    end
+    return #missing == 0
+  end, 45)
+  if not ok then
+    self:problem("not at the end after 45 s: %s", table.concat(missing, " "))
+  end
+  self:say "all have come to the end"
+  self.world:write_truth()
+  for _, name in ipairs { "http", "facts", "lost" } do
+    self[name]:close()
+  end
   for _, s in ipairs(self.subscribers) do
     if s.client then
       s.client:close()
     end
     s.journal:close()
   end
+  local bounds = {}
+  for name, fault in pairs(self.world.FAULTS) do
+    bounds[name] = fault.stall
+  end
+  for _, text in ipairs(self.stall:beyond(bounds)) do
+    self:problem("%s", text)
+  end
 end
 
 function load:files()
-  local journals = {}
-  for i, s in ipairs(self.subscribers) do
-    journals[i] = self.dir .. "/" .. s.name
+  local files = { journals = {} }
+  for _, name in ipairs { "truth", "lost", "http", "facts" } do
+    files[name] = self.dir .. "/" .. name
   end
-  return { truth = self.dir .. "/truth", http = self.dir .. "/http", journals = journals }
+  for i, s in ipairs(self.subscribers) do
+    files.journals[i] = self.dir .. "/" .. s.name
+  end
+  return files
 end
 
-function load:naive_files()
-  return { truth = self.dir .. "/truth", journals = { self.dir .. "/naive" }, keys = false }
+-- What happened, for a failed assertion.
+function load:text()
+  return table.concat({ table.concat(self.history, "\n"), table.concat(self.stall:lines(), "\n"),
+    table.concat(self.problems, "\n") }, "\n")
 end
 
 function load:remove()
-  if self.naive.session then
-    self.naive.session:close()
-  end
-  for _, w in ipairs(self.writers) do
-    if w.process then
-      w.process:stop()
-    end
-  end
+  self.world:close()
   if not os.getenv "TIDEGATE_SPEC_KEEP" then
     child.remove_tree(self.dir)
   end

@@ -3,18 +3,20 @@
 --
 --   local w = oracle_writer.new { name = "w1", db = db, dir = dir, pause = 0.03, outbox = true }
 --   w:step()       often: starts the next process when the last one is done, or was cut off
---   w:idle()       true when it has stopped; ends it in the middle of its script if need be
---   w:statements(topic)      one row in a transaction of its own, as text
+--   w:idle()       true when it has stopped; ends it in the middle of its script if need be. w:wake() lets it go on
+--   w:statements(n, ordered, topic)      one row, as text
+--   w:burst(topic, count, big)           so many rows in one transaction; big: of 1 MB each
 local child = require "support.child"
+local clients = require "support.oracle_clients"
 local eventually = require "support.eventually"
 local pg = require "support.pg"
+local rows = require "support.oracle_rows"
 
 local M = {}
 
-M.TOPICS = { "load/0", "load/1", "load/2", "load/3", "load/4" }
-M.KEYS = 400 -- keys that SQL writers and HTTP publishers share
-
+local TOPICS, KEYS = clients.TOPICS, clients.KEYS
 local CHUNK = 40 -- transactions of one process
+local AGAIN_S = 0.1 -- after a process that was cut off
 
 M.LEDGER = [[
 CREATE SCHEMA shop;
@@ -23,6 +25,8 @@ CREATE TABLE shop.ledger (
 GRANT USAGE ON SCHEMA shop TO app;
 GRANT INSERT, SELECT ON shop.ledger TO app;
 GRANT USAGE ON SEQUENCE shop.ledger_id_seq TO app;
+CREATE TABLE shop.block (data text); -- what large payloads end with
+GRANT SELECT ON shop.block TO app;
 ]]
 
 local random = math.random
@@ -42,7 +46,7 @@ writer.__index = writer
 function writer:row(ordered, key)
   self.part = self.part + 1
   local data = ("%s.%d.%d.%s"):format(self.name, self.n, self.part, ("x"):rep(random(0, 200)))
-  return { w = self.name, n = self.n, part = self.part, topic = pick(M.TOPICS), key = key, ordered = ordered and 1 or 0,
+  return { w = self.name, n = self.n, part = self.part, topic = pick(TOPICS), key = key, ordered = ordered and 1 or 0,
     data = data }
 end
 
@@ -132,14 +136,14 @@ local KINDS = {
     w.later[#w.later + 1] = ("%s PREPARED '%s';"):format(chance(0.7) and "COMMIT" or "ROLLBACK", gid)
   end },
   { 4, function(w) -- many rows at once
-    local rows = {}
+    local many = {}
     for i = 1, random(5, 30) do
-      rows[i] = w:row(true)
+      many[i] = w:row(true)
     end
     w:say "BEGIN;"
     local function copy(head, line)
       w:say(head)
-      for _, r in ipairs(rows) do
+      for _, r in ipairs(many) do
         w:say(line(r))
       end
       w:say "\\."
@@ -154,7 +158,7 @@ local KINDS = {
   end },
   { 6, function(w) -- with a key that others use as well: one of them is the event
     w:say "BEGIN;"
-    w:put(w:row(false, "shared-" .. random(M.KEYS)))
+    w:put(w:row(false, "shared-" .. random(KEYS)))
     w:say(chance(0.8) and "COMMIT;" or "ROLLBACK;")
   end },
 }
@@ -187,11 +191,13 @@ function writer:step()
   if self.process and self.process:running() then
     return
   end
+  local now = eventually.now()
   if self.process then
+    self.again_at = self.process.exit_code == 0 and now or now + AGAIN_S
     self.process:stop()
     self.process = nil
   end
-  if self.stopping then
+  if self.stopping or now < (self.again_at or 0) then
     return
   end
   self.script = { "\\o /dev/null", "\\set VERBOSITY terse", "SET client_min_messages = warning;" }
@@ -217,6 +223,17 @@ function writer:idle()
   return self.process == nil
 end
 
+function writer:wake()
+  self.stopping = nil
+end
+
+-- Cut off at once.
+function writer:cut()
+  if self.process and self.process:running() then
+    self.process:signal "sigkill"
+  end
+end
+
 -- The n-th row of this writer, outside of its script.
 function writer:statements(n, ordered, topic)
   self.n, self.part, self.script = n, 0, {}
@@ -224,6 +241,18 @@ function writer:statements(n, ordered, topic)
   row.topic = topic or row.topic
   self:put(row)
   return table.concat(self.script, " ")
+end
+
+-- Rows of one transaction, written by the server itself; as text.
+function writer:burst(topic, count, big)
+  self.n = self.n + 1
+  local head = ("'%s.%d.' || i || '.'"):format(self.name, self.n)
+  return ([[BEGIN;
+    INSERT INTO shop.ledger (w, n, part, topic, ordered, data) SELECT '%s', %d, i, '%s', 1, %s || '%s'
+      FROM generate_series(1, %d) i;
+    INSERT INTO tidegate.outbox (topic, data) SELECT '%s', %s || %s FROM generate_series(1, %d) i ORDER BY i;
+    COMMIT]]):format(self.name, self.n, topic, head, big and rows.big_name "" or "", count,
+    topic, head, big and "(SELECT data FROM shop.block)" or "''", count)
 end
 
 -- options: name, db, dir (for its scripts), outbox = false (only the ledger), pause (seconds, the longest

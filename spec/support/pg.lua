@@ -132,10 +132,13 @@ function server:restart(mode)
   return self:start()
 end
 
--- SIGKILL to the postmaster; its children see that and end by themselves.
+-- SIGKILL to the postmaster; its children see that and end by themselves. A frozen server does nothing more.
 function server:kill()
   local pids = self:processes()
-  self:thaw()
+  for _, pid in ipairs(self.frozen or {}) do
+    uv.kill(pid, "sigkill")
+  end
+  self.frozen = nil
   uv.kill(self.pid, "sigkill")
   eventually("the server's processes are gone", function()
     for _, pid in ipairs(pids) do
@@ -487,10 +490,11 @@ local SETTINGS = {
   log_line_prefix = "%m %p %u@%d ",
 }
 
--- A directory and a port, no data yet. options: settings, tmpfs (size: the data lives on a disk of its own)
+-- A directory and a port, no data yet. options: settings, port, tmpfs (size: the data lives on a disk of its own)
 function M.prepare(options)
   options = options or {}
-  local self = setmetatable({ dir = child.directory(), port = child.free_port(), settings = {} }, server)
+  local self = setmetatable({ dir = child.directory(), port = options.port or child.free_port(), settings = {} },
+    server)
   started[self] = true
   self.data = self.dir .. "/data"
   if options.tmpfs then

@@ -47,8 +47,7 @@ static void ask(const struct admin *a, struct stream *s, const struct explain_qu
     }
 }
 
-/* "?event=ID" and nothing else; false: the query is wrong, and that was answered. */
-static bool read_query(struct stream *s, const struct http_request *rq, uint64_t *event)
+bool admin_explain_query(struct stream *s, const struct http_request *rq, uint64_t *event)
 {
     struct http_query q;
     bool good = http_query_parse(&q, rq->query) == 0;
@@ -70,7 +69,7 @@ void admin_explain_stored(const struct admin *a, struct stream *s, const struct 
                           uint64_t connection)
 {
     struct explain_question q = {.stream = connection};
-    if (read_query(s, rq, &q.event)) {
+    if (admin_explain_query(s, rq, &q.event)) {
         ask(a, s, &q);
     }
 }
