@@ -69,7 +69,7 @@ describe("tidegate migrate", function()
 
   -- As `tidegate migrate` of version 1 left it, with an event.
   local function of_version_1()
-    local f = assert(io.open(SPEC_SOURCE_DIR .. "/src/store/schema.sql", "rb"))
+    local f = assert(io.open(SPEC_SOURCE_DIR .. "/src/store/postgres/schema.sql", "rb"))
     local text = f:read "a"
     f:close()
     local db = server():database { schema = false }

@@ -17,10 +17,11 @@ enum {
     RETRY_MS = 20,
 };
 
-static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
+static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 static const struct pg_statement append_statement = {
-    "append", "SELECT seq, dup FROM tidegate.append($1::uuid, $2::bigint, $3::bigint, $4::boolean,"
-              " $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[])"};
+    "append", "SELECT seq, dup FROM tidegate.append($1::uuid, $2::bigint, $3::bigint, $4::bigint,"
+              " $5::boolean, $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],"
+              " $11::bigint[])"};
 
 static void send_batch(struct pg_store *s);
 static void kick(struct pg_store *s);
@@ -315,6 +316,7 @@ static void send_batch(struct pg_store *s)
     pg_args_bytes(&args, p->writer, sizeof p->writer);
     pg_args_int8(&args, p->batch);
     pg_args_int8(&args, (int64_t)s->opt.partition_ids);
+    pg_args_int8(&args, (int64_t)s->tail.last);
     pg_args_bool(&args, s->opt.key_window_s > 0 && has_keys(&p->flying));
     put_column(&args, &p->flying, n, event_topic);
     put_column(&args, &p->flying, n, stored_type);
@@ -431,8 +433,7 @@ static void on_ready(void *ctx)
     struct pg_store *s = ctx;
     struct pg_args args;
     pg_store_connected(s);
-    pg_args_init(&args, 16);
-    pg_args_int8(&args, (int64_t)s->opt.partition_ids);
+    pg_store_lead_args(s, &args);
     int rc = pg_client_ask(s->appends.client, &lead_statement, &args, on_led, s, 0);
     if (rc) {
         pg_store_trouble(s, PG_TROUBLE_APPEND, rc, uv_strerror(rc));

@@ -16,7 +16,8 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
 static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/postgres/schema.sql",
-                                                          "src/store/postgres/schema_2.sql"};
+                                                          "src/store/postgres/schema_2.sql",
+                                                          "src/store/postgres/schema_3.sql"};
 
 struct session {
     uv_loop_t loop;
@@ -278,7 +279,7 @@ static int read_position(struct session *n, const struct place *p, uint64_t part
     struct pg_args args;
     pg_args_init(&args, 16);
     pg_args_int8(&args, (int64_t)partition_ids);
-    if (run(n, "lead", "SELECT tidegate.lead($1::bigint)", &args)) {
+    if (run(n, "lead", "SELECT tidegate.lead($1::bigint, 0)", &args)) {
         return migrate_failed(n, p, "tidegate.lead()", e);
     }
     /* one snapshot for all three */

@@ -7,7 +7,7 @@
 #include "broker/store.h"
 #include "pg/pg_conninfo.h"
 
-enum { PG_SCHEMA_VERSION = 2, PG_LEAPS_MAX = 1000 };
+enum { PG_SCHEMA_VERSION = 3, PG_LEAPS_MAX = 1000 };
 
 struct pg_schema_state {
     int was, version; /* before and after; 0: there was none */

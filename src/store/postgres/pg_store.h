@@ -14,6 +14,10 @@ enum {
     PG_ANSWER_MS = 12000, /* a little more than the statement_timeout of PG_SETUP */
 };
 
+/* After every connect of those who hand out ids, and where the head is not what it was:
+ * partition_ids, the newest id known. */
+#define PG_LEAD_SQL "SELECT tidegate.lead($1::bigint, $2::bigint)"
+
 /* What every session wants. lock_timeout: a sequencer that was stopped in its batch holds the head
  * lock until its session is cut. synchronous_commit: nobody is told what the server may forget. */
 #define PG_SETUP_COMMON                                                                            \
@@ -38,6 +42,7 @@ struct pg_tail {
     bool busy;          /* a statement of the tail is under way */
     bool again;         /* something happened meanwhile */
     bool unexplained;   /* ids are missing: look at the leaps before going on */
+    uint64_t asked;     /* `last` when the look under way was asked: a head below it was set back */
     uint64_t last;      /* delivered up to here */
     uint64_t heard;     /* there are events up to here, says who has committed them */
     uint64_t db_head;   /* as of the last look */
@@ -121,6 +126,10 @@ void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const
 void pg_store_well(struct pg_store *s, enum pg_trouble which);
 /* One connection works: the others need not wait. */
 void pg_store_connected(struct pg_store *s);
+/* Arguments of PG_LEAD_SQL. */
+void pg_store_lead_args(const struct pg_store *s, struct pg_args *args);
+/* Was this id handed out by a server, or a state of the database, that is gone? */
+bool pg_store_is_lost(const struct pg_store *s, uint64_t id);
 void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason);
 /* Of a handle or client: the last one frees the store. */
 void pg_store_part_closed(void *store);

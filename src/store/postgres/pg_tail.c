@@ -26,6 +26,8 @@ static const struct pg_statement leaps_statement = {
     "leaps", "SELECT after, upto FROM (SELECT after, upto FROM tidegate.leap ORDER BY after DESC"
              " LIMIT 1000) l ORDER BY after"};
 
+static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
+
 static void look(struct pg_store *s);
 static void read_page(struct pg_store *s);
 
@@ -50,9 +52,12 @@ static void deliver(struct pg_store *s, struct event *const *events, size_t n)
 
 static void leap(struct pg_store *s, const struct store_leap *l)
 {
-    log_warn("store", "ids leap: the server was started anew, or another one has taken over",
-             LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
-                   log_uint("delivered", s->tail.last)));
+    log_warn(
+        "store",
+        "ids leap: the server was started anew, another one has taken over, or the database was "
+        "restored",
+        LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
+              log_uint("delivered", s->tail.last)));
     s->metrics->store_leaps++;
     pg_appends_lost(s, l);
     s->on_leap(s->tail_ctx, l);
@@ -318,16 +323,39 @@ static void on_leaps(void *ctx, uint64_t token, const PGresult *res, const struc
     read_page(s);
 }
 
+static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    (void)token;
+    if (!res) {
+        failed(ctx, f);
+        return;
+    }
+    look(ctx);
+}
+
+/* The head is gone, or below what has been delivered: the database was put back to an older state
+ * while it was in use. What this broker has seen is the proof; the ids leap over it. */
+static void lead(struct pg_store *s)
+{
+    struct pg_args args;
+    pg_store_lead_args(s, &args);
+    ask(s, &lead_statement, &args, on_led);
+}
+
 static void on_look(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
 {
     struct pg_store *s = ctx;
     struct pg_tail *t = &s->tail;
     (void)token;
-    if (!res || PQntuples(res) != 1) {
-        failed(s, f ? f : &(struct pg_fault){.code = UV_EIO, .text = "tidegate.head is empty"});
+    if (!res) {
+        failed(s, f);
         return;
     }
-    uint64_t head = (uint64_t)pg_cell_int8(res, 0, 0);
+    uint64_t head = PQntuples(res) == 1 ? (uint64_t)pg_cell_int8(res, 0, 0) : 0;
+    if (head < t->asked) {
+        lead(s);
+        return;
+    }
     uint64_t last_leap = (uint64_t)pg_cell_int8(res, 0, 2);
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, 1);
     t->db_head = head;
@@ -346,6 +374,7 @@ static void look(struct pg_store *s)
 {
     (void)uv_timer_stop(&s->tail.timer);
     syncs_asked(s);
+    s->tail.asked = s->tail.last;
     ask(s, &look_statement, NULL, on_look);
 }
 

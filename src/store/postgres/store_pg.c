@@ -79,6 +79,23 @@ void pg_store_connected(struct pg_store *s)
     }
 }
 
+void pg_store_lead_args(const struct pg_store *s, struct pg_args *args)
+{
+    pg_args_init(args, 32);
+    pg_args_int8(args, (int64_t)s->opt.partition_ids);
+    pg_args_int8(args, (int64_t)s->tail.last);
+}
+
+bool pg_store_is_lost(const struct pg_store *s, uint64_t id)
+{
+    for (size_t i = 0; i < s->leaps_applied; i++) {
+        if (id > s->leaps[i].after && id <= s->leaps[i].upto) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Rows of history come by again and again: each is reported once. */
 void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason)
 {
