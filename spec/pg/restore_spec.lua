@@ -41,7 +41,8 @@ local function restore_at_once(db, path)
   run_well("pg_restore", db, "--schema=tidegate", "-f", script, path)
   run_well("psql", db, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", db.name, "--single-transaction",
     "-c", "SET client_min_messages = warning",
-    "-c", ("DROP SCHEMA tidegate CASCADE; CREATE SCHEMA tidegate AUTHORIZATION %s; GRANT USAGE ON SCHEMA tidegate TO %s")
+    "-c", ("DROP SCHEMA tidegate CASCADE; CREATE SCHEMA tidegate AUTHORIZATION %s; "
+      .. "GRANT USAGE ON SCHEMA tidegate TO %s")
       :format(pg.OWNER, pg.APP), "-f", script)
 end
 

@@ -350,11 +350,15 @@ bool subscriber_flush_all(struct broker *b)
 
 void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
 {
+    uint64_t trimmed = b->store->ops->bounds(b->store).trimmed;
     list_for_each (it, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
         uint64_t at = subscriber_position(sub);
         if (sub->state == SUB_STARTING) {
             continue; /* begin() looks at the leaps */
+        }
+        if (at == leap->after && trimmed <= at && sub->state == SUB_LIVE) {
+            continue; /* has missed nothing, and is where the head will be: no need to read */
         }
         if (at > leap->after && at < leap->upto) {
             sub->reset_to = leap->upto;

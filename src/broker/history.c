@@ -176,8 +176,10 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
         page_keep(h, f, got);
         wake(&f->waiters);
     } else {
-        log_warn("broker", "history cannot be read; streams wait",
-                 LOG_F(log_uint("after", f->after), log_str("error", uv_strerror(rc))));
+        if (rc != UV_ENOTCONN) { /* else the store is away, and says so once for all */
+            log_warn("broker", "history cannot be read; streams wait",
+                     LOG_F(log_uint("after", f->after), log_str("error", uv_strerror(rc))));
+        }
         list_splice_tail(&h->failed, &f->waiters);
         if (!list_linked(&h->retry.node)) {
             deadline_arm(loop_deadline_class(h->b->loop, RETRY_MS, on_retry), &h->retry);

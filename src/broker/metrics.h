@@ -80,6 +80,8 @@
       "How far this broker is behind the newest id of the store.")                                 \
     X(store_leaps, counter, "tidegate_store_leaps_total",                                          \
       "Leaps of the ids seen at run time: the server was started anew, or another one took over.") \
+    X(store_stale_answers, counter, "tidegate_store_stale_answers_total",                          \
+      "Reads that were answered by a server that does not order any more: not believed.")          \
     X(policy_errors_authenticate, counter, "tidegate_policy_errors_total{hook=\"authenticate\"}",  \
       "Policy hooks that raised, ran out of memory or returned what they must not.")               \
     X(policy_errors_subscribe, counter, "tidegate_policy_errors_total{hook=\"subscribe\"}", "")    \

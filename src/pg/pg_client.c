@@ -21,7 +21,21 @@ static void on_socket(uv_poll_t *h, int status, int events);
 
 void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb)
 {
+    c->due = uv_now(c->loop) + ms;
     REQUIRE(uv_timer_start(&c->timer, cb, ms, 0) == 0);
+}
+
+/* Timers come before sockets in a turn of the loop. Once per statement: a loop that is late all the
+ * time must not wait for ever. */
+bool pg_client_was_away(struct pg_client *c, uv_timer_cb cb)
+{
+    enum { AWAY_MS = 50, CHANCE_MS = 1000 };
+    if (c->excused || uv_now(c->loop) < c->due + AWAY_MS) {
+        return false;
+    }
+    c->excused = true;
+    pg_client_timer(c, CHANCE_MS, cb);
+    return true;
 }
 
 void pg_client_handle_closed(struct pg_client *c)
@@ -77,6 +91,8 @@ void pg_client_lose(struct pg_client *c, int code, const char *why)
 {
     struct err e = {0};
     char text[512];
+    /* what the server said explains more than that the socket was closed then */
+    why = code == UV_ECONNRESET && c->words[0] ? c->words : why;
     (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(why, "\n"), why); /* libpq's buffer */
     (void)err_set(&e, code, "PostgreSQL at %s: %s", c->opt.conninfo->shown, text);
     c->last = e;
@@ -110,18 +126,26 @@ static void break_later(struct pg_client *c, const char *why)
 
 static void on_silence(uv_timer_t *t)
 {
-    pg_client_lose(t->data, UV_ETIMEDOUT, "no answer in time, connection given up");
+    struct pg_client *c = t->data;
+    if (!pg_client_was_away(c, on_silence)) {
+        pg_connect_elsewhere(c);
+        pg_client_lose(c, UV_ETIMEDOUT, "no answer in time, connection given up");
+    }
 }
 
 static void on_slow(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
+    if (pg_client_was_away(c, on_slow)) {
+        return;
+    }
     pg_client_timer(c, c->opt.answer_timeout_ms - c->opt.slow_ms, on_silence);
     c->events.slow(c->ctx);
 }
 
 static void await_answer(struct pg_client *c)
 {
+    c->excused = false;
     if (c->state == PG_READY && c->opt.slow_ms && c->events.slow) {
         pg_client_timer(c, c->opt.slow_ms, on_slow);
     } else {
@@ -203,7 +227,7 @@ static void start_running(struct pg_client *c)
 {
     c->row_from = c->opt.row_bytes ? pg_socket_consumed(PQsocket(c->conn)) : 0;
     if (!send_job(c, c->running) || !flush(c)) {
-        break_later(c, PQerrorMessage(c->conn));
+        break_later(c, c->words[0] ? c->words : PQerrorMessage(c->conn));
         return;
     }
     await_answer(c);
@@ -224,7 +248,13 @@ static void pump(struct pg_client *c)
 static void setup_done(struct pg_client *c, const PGresult *res)
 {
     if (!res || !pg_result_good(res)) {
+        pg_connect_elsewhere(c);
         pg_client_lose(c, UV_EIO, PQresultErrorMessage(res));
+        return;
+    }
+    const char *refused = c->events.refuse ? c->events.refuse(c->ctx, res) : NULL;
+    if (refused) {
+        pg_connect_refuse(c, refused);
         return;
     }
     c->state = PG_READY;
@@ -385,7 +415,8 @@ static void on_socket(uv_poll_t *h, int status, int events)
 {
     struct pg_client *c = ((struct pg_poll *)h->data)->client;
     if (status < 0 || events & UV_READABLE) {
-        bool alive = PQconsumeInput(c->conn) != 0;
+        /* an error of the socket comes behind what can still be read */
+        bool alive = PQconsumeInput(c->conn) != 0 && (status == 0 || PQconsumeInput(c->conn) != 0);
         PGconn *conn = c->conn;
         if (!alive) { /* libpq has closed the socket: the next one may get its number */
             pg_poll_drop(c);
@@ -399,7 +430,7 @@ static void on_socket(uv_poll_t *h, int status, int events)
             return;
         }
         if (status < 0) { /* nothing more would be told of this socket */
-            pg_client_lose(c, UV_ECONNRESET, uv_strerror(status));
+            pg_client_lose(c, UV_ECONNRESET, "the connection was reset");
             return;
         }
         if (!is_bearable(c)) {
@@ -509,6 +540,14 @@ unsigned pg_client_pending(const struct pg_client *c)
 void pg_client_drop(struct pg_client *c, const char *why)
 {
     if (c->state == PG_READY) {
+        break_later(c, why);
+    }
+}
+
+void pg_client_leave(struct pg_client *c, const char *why)
+{
+    if (c->state == PG_READY) {
+        pg_connect_elsewhere(c);
         break_later(c, why);
     }
 }

@@ -26,10 +26,14 @@ struct pg_client_options {
 };
 
 struct pg_client_events {
+    /* Set up, `res` is the last result of `setup` (text): NULL, or why this is not a server to work
+     * with (borrowed for the call); the next one is tried. May be NULL. */
+    const char *(*refuse)(void *ctx, const PGresult *res);
     /* Connected and set up: may be asked now. Once per connection. */
     void (*ready)(void *ctx);
     /* Was ready and no longer is (after every statement has failed), or could not connect to any of
-     * the servers. Tries again by itself unless `once`. */
+     * the servers. Tries again by itself unless `once`, first the server that it was on; where that
+     * was given up for its silence (UV_ETIMEDOUT) the one after it. */
     void (*lost)(void *ctx, const struct err *e);
     void (*notified)(void *ctx, const char *payload); /* of LISTEN; may be NULL */
     /* The statement under way is late. It goes on, and completes as any other. May be NULL. */
@@ -85,6 +89,8 @@ bool pg_client_ready(const struct pg_client *c);
 unsigned pg_client_pending(const struct pg_client *c);
 /* Gives the connection up and starts anew: the server is not what it should be. */
 void pg_client_drop(struct pg_client *c, const char *why);
+/* The same for a server that is silent, as another connection has found out. */
+void pg_client_leave(struct pg_client *c, const char *why);
 /* The server is there again, others say: no need to wait for the next attempt. */
 void pg_client_nudge(struct pg_client *c);
 /* Version of the server as 150003; 0: not ready. */

@@ -53,15 +53,19 @@ struct pg_client {
     PGconn *conn;         /* owned */
     struct pg_poll *poll; /* owned; NULL: none */
     uv_timer_t timer;     /* of the state: the next attempt, giving up on an answer */
+    uint64_t due;         /* when it was to fire, loop time */
+    bool excused;         /* the statement under way, or the attempt, was given a second chance */
 
     /* the attempt */
-    size_t host;               /* in conninfo->hosts */
+    size_t host;               /* in conninfo->hosts; kept for the next pass to begin with */
+    size_t tried;              /* hosts of this pass before it */
     struct addrinfo *found;    /* owned: addresses of the host */
     struct addrinfo *address;  /* the one being tried, in `found` */
     uv_getaddrinfo_t *resolve; /* owned while a look-up runs */
     unsigned attempts;         /* passes over all servers since it last went well */
     uint64_t ready_at;         /* loop time */
     struct err last;           /* why the last attempt failed */
+    char words[256];           /* with which the server announced the end of the session; else "" */
 
     /* statements */
     struct list queue;
@@ -86,6 +90,9 @@ bool pg_result_good(const PGresult *res);
  * SQLSTATE (a PANIC at commit has that of a full disk), or libpq made it up when the connection
  * broke. The statement may have been carried out. */
 bool pg_result_ends_session(const PGresult *res);
+/* The server says why it is about to end the session: shut down, idle for too long, ended by an
+ * administrator, a crash of another one. */
+bool pg_notice_ends_session(const PGresult *notice);
 /* Of a refusal. `text` is where its words are kept if they are not those of `res`. */
 void pg_fault_read(struct pg_fault *f, char *text, size_t size, const PGresult *res);
 
@@ -93,6 +100,8 @@ void pg_fault_read(struct pg_fault *f, char *text, size_t size, const PGresult *
 void pg_connect_start(struct pg_client *c); /* a new pass over the servers */
 void pg_connect_wait(struct pg_client *c);  /* the same after a while */
 void pg_connect_forget(struct pg_client *c);
+void pg_connect_refuse(struct pg_client *c, const char *why); /* on to the next server */
+void pg_connect_elsewhere(struct pg_client *c); /* the next pass begins with another server */
 void pg_poll_drop(struct pg_client *c);
 int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
 
@@ -102,5 +111,8 @@ void pg_client_lose(struct pg_client *c, int code, const char *why);
 void pg_client_fail_all(struct pg_client *c, int running_code, int code, const char *why);
 void pg_client_handle_closed(struct pg_client *c);
 void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb);
+/* In that callback, where it is to blame the server for its silence: this process itself stood
+ * still, and the answer may lie in the socket by now. True: `cb` is called again, a little later. */
+bool pg_client_was_away(struct pg_client *c, uv_timer_cb cb);
 
 #endif

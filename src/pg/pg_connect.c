@@ -104,7 +104,8 @@ static void try_next(struct pg_client *c)
         uv_freeaddrinfo(c->found);
         c->found = NULL;
     }
-    if (++c->host < c->opt.conninfo->host_count) {
+    pg_connect_elsewhere(c);
+    if (++c->tried < c->opt.conninfo->host_count) {
         try_host(c);
         return;
     }
@@ -133,9 +134,21 @@ static void attempt_failed(struct pg_client *c, const char *why)
     try_next(c);
 }
 
+void pg_connect_refuse(struct pg_client *c, const char *why)
+{
+    attempt_failed(c, why);
+}
+
+void pg_connect_elsewhere(struct pg_client *c)
+{
+    c->host = (c->host + 1) % c->opt.conninfo->host_count;
+}
+
 static void on_connect_timeout(uv_timer_t *t)
 {
-    attempt_failed(t->data, "does not answer");
+    if (!pg_client_was_away(t->data, on_connect_timeout)) {
+        attempt_failed(t->data, "does not answer");
+    }
 }
 
 static void on_step(uv_poll_t *h, int status, int events)
@@ -182,13 +195,18 @@ static void step(struct pg_client *c)
     attempt_failed(c, PQerrorMessage(c->conn));
 }
 
-/* Notices of the server must not go to stderr past the log. */
-static void on_notice(void *ctx, const char *message)
+/* Notices of the server must not go to stderr past the log. The reason why it ends an idle session
+ * comes as one, and the end of the connection after it. */
+static void on_notice(void *ctx, const PGresult *res)
 {
-    const struct pg_client *c = ctx;
+    struct pg_client *c = ctx;
+    const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    text = text ? text : "";
+    if (pg_notice_ends_session(res)) {
+        (void)snprintf(c->words, sizeof c->words, "%s", text);
+    }
     log_debug("store", "notice of the server",
-              LOG_F(log_str("role", c->opt.role),
-                    log_slice("text", slice_of(message, strcspn(message, "\n")))));
+              LOG_F(log_str("role", c->opt.role), log_str("text", text)));
 }
 
 static void start_libpq(struct pg_client *c, const char *hostaddr)
@@ -215,7 +233,9 @@ static void start_libpq(struct pg_client *c, const char *hostaddr)
         attempt_failed(c, c->conn ? PQerrorMessage(c->conn) : "no memory");
         return;
     }
-    (void)PQsetNoticeProcessor(c->conn, on_notice, c);
+    (void)PQsetNoticeReceiver(c->conn, on_notice, c);
+    c->words[0] = '\0';
+    c->excused = false;
     pg_client_timer(c, c->opt.connect_timeout_ms, on_connect_timeout);
     wait_for(c, UV_WRITABLE);
 }
@@ -277,7 +297,7 @@ static void try_host(struct pg_client *c)
 
 void pg_connect_start(struct pg_client *c)
 {
-    c->host = 0;
+    c->tried = 0;
     c->address = NULL;
     try_host(c);
 }

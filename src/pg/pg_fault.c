@@ -21,6 +21,14 @@ bool pg_result_ends_session(const PGresult *res)
            !PQresultErrorField(res, PG_DIAG_SQLSTATE);
 }
 
+bool pg_notice_ends_session(const PGresult *notice)
+{
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *state = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+    return (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) ||
+           (state && strncmp(state, "57P", 3) == 0); /* a warning where it cannot do more */
+}
+
 /* Where a text of class 22 (data exception) may begin to quote the value: `invalid input syntax for
  * type integer: "secret"`, in whatever language. */
 static size_t before_value(const char *text)

@@ -1,5 +1,6 @@
 /* Pages of history and seeks, on connections of their own: a storm of resuming clients queues here
  * and never in front of the tail. */
+#include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/postgres/pg_row.h"
 #include "store/postgres/pg_store.h"
@@ -9,7 +10,10 @@
 
 struct pg_read {
     struct pg_store *store;
+    struct pg_client *client; /* it was asked on */
     struct store_query query;
+    uint64_t known; /* the newest id delivered when it was asked */
+    uint64_t leapt; /* s->leapt then */
     uint64_t started_ns, token;
     store_page_cb page_cb; /* NULL: a seek */
     store_seek_cb seek_cb;
@@ -19,7 +23,8 @@ struct pg_read {
 /* Bounded by bytes before it leaves the server: 1000 events may be a gigabyte. octet_length() does
  * not unpack large values. */
 #define PAGE_SQL(source)                                                                           \
-    "SELECT r.trimmed, w.total, " PG_ROW_SQL " FROM tidegate.retention r LEFT JOIN ("              \
+    "SELECT r.trimmed, (SELECT h.seq FROM tidegate.head h), w.total, " PG_ROW_SQL                  \
+    " FROM tidegate.retention r LEFT JOIN ("                                                       \
     "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("      \
     "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                  \
     " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                       \
@@ -36,7 +41,9 @@ static const struct pg_statement topic_page_statement = {
                            " ORDER BY x.seq LIMIT $3::bigint) e")};
 
 static const struct pg_statement seek_statement = {
-    "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond')"};
+    "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond'),"
+            " (SELECT h.seq FROM tidegate.head h)"};
+enum { SEEK_HEAD = 1 };
 
 /* ---------------------------------------------------------------- answers */
 
@@ -73,9 +80,10 @@ static void answer_page(struct pg_read *r, const PGresult *res)
     int rows = last > r->query.after ? PQntuples(res) : 0;
     int64_t total = rows ? pg_cell_int8(res, 0, PG_PAGE_TOTAL) : 0;
     bool cut = rows < total || (uint64_t)total >= r->query.max_events;
+    uint64_t head = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_HEAD);
     struct store_page page = {.events = events.v,
                               .n = events.n,
-                              .upto = cut ? last : r->query.upto,
+                              .upto = cut ? last : (head < r->query.upto ? head : r->query.upto),
                               .trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED)};
     r->page_cb(r->ctx, r->token, 0, &page);
     event_list_clear(&events);
@@ -90,6 +98,22 @@ static void answer_failure(struct pg_read *r, int rc)
     }
 }
 
+/* From a server whose head is below what was delivered when it was asked, or from before a leap:
+ * what is not in it may exist, and what is in it may not. */
+static bool is_stale(struct pg_read *r, const PGresult *res)
+{
+    struct pg_store *s = r->store;
+    uint64_t head = (uint64_t)pg_cell_int8(res, 0, r->page_cb ? PG_PAGE_HEAD : SEEK_HEAD);
+    if (head >= r->known && r->leapt == s->leapt) {
+        return false;
+    }
+    s->metrics->store_stale_answers++;
+    log_warn("store", "a read is not believed: another server, or state of the database, counts",
+             LOG_F(log_uint("its_head", head), log_uint("delivered", r->known)));
+    pg_client_drop(r->client, "it leads to a server that does not order any more");
+    return true;
+}
+
 static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
 {
     struct pg_store *s = ctx;
@@ -102,7 +126,10 @@ static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct
             s->metrics->store_errors++;
             pg_store_trouble(s, PG_TROUBLE_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
         }
-        answer_failure(r, f ? f->code : UV_EIO);
+        /* a read changes nothing: that it may have been carried out is no news */
+        answer_failure(r, !f ? UV_EIO : (f->code == UV_ECONNRESET ? UV_ENOTCONN : f->code));
+    } else if (is_stale(r, res)) {
+        answer_failure(r, UV_ENOTCONN);
     } else {
         pg_store_well(s, PG_TROUBLE_READ);
         if (r->page_cb) {
@@ -139,6 +166,9 @@ static int ask(struct pg_store *s, struct pg_read *r, const struct pg_statement 
         return UV_ENOTCONN;
     }
     r->started_ns = uv_hrtime();
+    r->client = c;
+    r->known = s->tail.last;
+    r->leapt = s->leapt;
     uint64_t token = slots_add(&s->reads.asked, r);
     int rc = pg_client_ask(c, st, args, on_done, s, token);
     if (rc) {
@@ -191,18 +221,19 @@ static void on_ready(void *ctx)
 static void on_lost(void *ctx, const struct err *e)
 {
     struct pg_store *s = ctx;
-    s->metrics->store_reconnects++;
     if (!least_busy(&s->reads, s->opt.history_connections)) {
         pg_store_trouble(s, PG_TROUBLE_READ, e->code, e->text);
     }
+    pg_store_lost(s, e);
 }
 
 void pg_reads_start(struct pg_store *s)
 {
-    const struct pg_client_events events = {.ready = on_ready, .lost = on_lost};
+    const struct pg_client_events events = {
+        .refuse = pg_store_refuse, .ready = on_ready, .lost = on_lost};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "history",
-                                          .setup = PG_SETUP,
+                                          .setup = PG_SETUP ";" PG_LINEAGE_SQL,
                                           .connect_timeout_ms = PG_CONNECT_MS,
                                           .answer_timeout_ms = PG_ANSWER_MS};
     slots_init(&s->reads.asked);

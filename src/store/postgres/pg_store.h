@@ -5,6 +5,7 @@
 #include "base/slots.h"
 #include "pg/pg_client.h"
 #include "store/append_queue.h"
+#include "store/postgres/pg_lineage.h"
 #include "store/postgres/pg_schema.h"
 #include "store/postgres/sequencer.h"
 #include "store/postgres/store_pg.h"
@@ -18,14 +19,19 @@ enum {
  * partition_ids, the newest id known. */
 #define PG_LEAD_SQL "SELECT tidegate.lead($1::bigint, $2::bigint)"
 
-/* What every session wants. lock_timeout: a sequencer that was stopped in its batch holds the head
- * lock until its session is cut. synchronous_commit: nobody is told what the server may forget. */
+/* What every session wants, whatever the server, the database or the role has set. lock_timeout: a
+ * sequencer that was stopped in its batch holds the head lock until its session is cut.
+ * synchronous_commit: nobody is told what the server may forget. By pg_settings: what older servers
+ * do not have. */
 #define PG_SETUP_COMMON                                                                            \
     "SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed';"          \
+    "SET standard_conforming_strings = on;"                                                        \
     "SET client_min_messages = warning; SET jit = off; SET max_parallel_workers_per_gather = 0;"   \
     "SET idle_in_transaction_session_timeout = 5000;"                                              \
     "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"  \
     "SET tcp_user_timeout = 10000;"                                                                \
+    "SELECT set_config(name, '0', false) FROM pg_settings"                                         \
+    " WHERE name IN ('idle_session_timeout', 'transaction_timeout');"                              \
     "SELECT set_config('synchronous_commit', 'on', false)"                                         \
     " WHERE current_setting('synchronous_commit') IN ('off', 'local');"
 #define PG_SETUP PG_SETUP_COMMON "SET statement_timeout = 10000; SET lock_timeout = 1000"
@@ -79,6 +85,8 @@ struct pg_appends {
     enum pg_flight flight;
     bool doubt;               /* some earlier try of this batch may have been carried out */
     uint64_t since;           /* loop time of the first try */
+    uint64_t due;             /* loop time at which `timer` ends patience */
+    bool excused;             /* ... and did not, once: see pg_client_was_away() */
     unsigned char writer[16]; /* this process, in tidegate.writer */
     int64_t batch;            /* number of the one in flight */
     uv_timer_t timer;         /* to begin, to retry, or the end of patience */
@@ -106,6 +114,10 @@ struct pg_store {
     size_t leaps_applied; /* of them the tail has passed */
     uint64_t rows, bytes;
     uint64_t reported; /* bad rows up to here were logged */
+    uint64_t leapt; /* leaps that the tail has come to: a page from before one is worth nothing */
+
+    struct pg_lineage lineage;
+    uint64_t outage_since; /* loop time of the first of `troubles` */
 
     struct pg_tail tail;
     struct pg_appends appends;
@@ -124,6 +136,11 @@ struct pg_store {
 
 void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const char *text);
 void pg_store_well(struct pg_store *s, enum pg_trouble which);
+/* For pg_client_events: is this the server to work with? If it is another one than before all other
+ * connections are dropped. */
+const char *pg_store_refuse(void *store, const PGresult *setup);
+/* A connection was lost. One that was given up for silence (UV_ETIMEDOUT) speaks for all. */
+void pg_store_lost(void *store, const struct err *e);
 /* One connection works: the others need not wait. */
 void pg_store_connected(struct pg_store *s);
 /* Arguments of PG_LEAD_SQL. */
@@ -169,9 +186,9 @@ int pg_reads_page(struct pg_store *s, const struct store_query *q, store_page_cb
                   uint64_t token);
 int pg_reads_seek(struct pg_store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
 bool pg_reads_idle(const struct pg_store *s);
-/* $1 < seq <= $2, at most $3 rows and $4 bytes, but one row. Columns: trimmed, total (rows within
- * $3), then PG_ROW_SQL; a single row of NULLs when there is none. */
+/* $1 < seq <= $2, at most $3 rows and $4 bytes, but one row. Columns: trimmed, the head, total (rows
+ * within $3), then PG_ROW_SQL; a single row of NULLs when there is none. */
 extern const struct pg_statement pg_page_statement;
-enum { PG_PAGE_TRIMMED, PG_PAGE_TOTAL, PG_PAGE_ROW };
+enum { PG_PAGE_TRIMMED, PG_PAGE_HEAD, PG_PAGE_TOTAL, PG_PAGE_ROW };
 
 #endif

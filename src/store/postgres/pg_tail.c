@@ -29,6 +29,7 @@ static const struct pg_statement leaps_statement = {
 static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 
 static void look(struct pg_store *s);
+static void lead(struct pg_store *s);
 static void read_page(struct pg_store *s);
 
 /* ---------------------------------------------------------------- what was learned */
@@ -59,6 +60,7 @@ static void leap(struct pg_store *s, const struct store_leap *l)
         LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
               log_uint("delivered", s->tail.last)));
     s->metrics->store_leaps++;
+    s->leapt++;
     pg_appends_lost(s, l);
     s->on_leap(s->tail_ctx, l);
     moved(s, l->upto);
@@ -263,6 +265,10 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
         return;
     }
     int rows = PQgetisnull(res, 0, PG_PAGE_ROW) ? 0 : PQntuples(res);
+    if ((uint64_t)pg_cell_int8(res, 0, PG_PAGE_HEAD) < s->tail.asked) {
+        lead(s);
+        return;
+    }
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED);
     full = rows && (rows < pg_cell_int8(res, 0, PG_PAGE_TOTAL) || rows >= PAGE_EVENTS);
     switch (take_rows(s, res, PG_PAGE_ROW, rows)) {
@@ -291,6 +297,7 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
 static void read_page(struct pg_store *s)
 {
     struct pg_args args;
+    s->tail.asked = s->tail.last;
     s->tail.heard = 0; /* it was committed before: the page has it, if it is there at all */
     pg_args_init(&args, 256);
     pg_args_int8(&args, (int64_t)s->tail.last);
@@ -352,6 +359,7 @@ static void on_look(void *ctx, uint64_t token, const PGresult *res, const struct
         return;
     }
     uint64_t head = PQntuples(res) == 1 ? (uint64_t)pg_cell_int8(res, 0, 0) : 0;
+    pg_lineage_heard(&s->lineage, uv_now(s->loop));
     if (head < t->asked) {
         lead(s);
         return;
@@ -463,8 +471,8 @@ static void on_lost(void *ctx, const struct err *e)
     struct pg_store *s = ctx;
     (void)uv_timer_stop(&s->tail.timer);
     s->tail.busy = false;
-    s->metrics->store_reconnects++;
     pg_store_trouble(s, PG_TROUBLE_TAIL, e->code, e->text);
+    pg_store_lost(s, e);
     syncs_settle(s, UV_ENOTCONN);
 }
 
@@ -492,11 +500,14 @@ static void on_notified(void *ctx, const char *payload)
 
 void pg_tail_start(struct pg_store *s, uint64_t head)
 {
-    const struct pg_client_events events = {
-        .ready = on_ready, .lost = on_lost, .notified = on_notified, .slow = on_slow};
+    const struct pg_client_events events = {.refuse = pg_store_refuse,
+                                            .ready = on_ready,
+                                            .lost = on_lost,
+                                            .notified = on_notified,
+                                            .slow = on_slow};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "tail",
-                                          .setup = PG_SETUP,
+                                          .setup = PG_SETUP ";" PG_LINEAGE_SQL,
                                           .connect_timeout_ms = PG_CONNECT_MS,
                                           .slow_ms = s->opt.append_timeout_ms,
                                           .answer_timeout_ms = PG_ANSWER_MS};

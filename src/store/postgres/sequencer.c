@@ -367,11 +367,10 @@ static void on_drain_ready(void *ctx)
 static void on_drain_lost(void *ctx, const struct err *e)
 {
     struct sequencer *q = ctx;
-    (void)e; /* the tail says so too */
     (void)uv_timer_stop(&q->drain_timer);
     q->leading = false;
     q->metrics->store_is_leader = 0;
-    q->metrics->store_reconnects++;
+    q->events.lost(q->ctx, e);
 }
 
 /* ---------------------------------------------------------------- life */
@@ -380,11 +379,11 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
                                 struct broker_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx)
 {
-    static const struct pg_client_events drain_events = {.ready = on_drain_ready,
-                                                         .lost = on_drain_lost};
+    static const struct pg_client_events drain_events = {
+        .refuse = sequencer_refuse, .ready = on_drain_ready, .lost = on_drain_lost};
     struct pg_client_options client = {.conninfo = opt->conninfo,
                                        .role = "sequencer",
-                                       .setup = DRAIN_SETUP,
+                                       .setup = DRAIN_SETUP ";" PG_LINEAGE_SQL,
                                        .connect_timeout_ms = PG_CONNECT_MS,
                                        .answer_timeout_ms = PG_ANSWER_MS};
     struct sequencer *q = xcalloc(1, sizeof *q);
@@ -400,7 +399,8 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->drain_timer.data = q->upkeep_timer.data = q;
     q->drain = pg_client_new(loop, &client, &drain_events, q);
     client.role = "upkeep";
-    client.setup = PG_SETUP_COMMON "SET statement_timeout = 600000; SET lock_timeout = 1000";
+    client.setup =
+        PG_SETUP_COMMON "SET statement_timeout = 600000; SET lock_timeout = 1000;" PG_LINEAGE_SQL;
     client.answer_timeout_ms = UPKEEP_ANSWER_MS;
     q->upkeep = pg_client_new(loop, &client, &sequencer_upkeep_events, q);
     q->parts = 4;
@@ -410,6 +410,21 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
 bool sequencer_is_draining(const struct sequencer *q)
 {
     return q->draining;
+}
+
+const char *sequencer_refuse(void *ctx, const PGresult *setup)
+{
+    struct sequencer *q = ctx;
+    return q->closing ? NULL : q->events.refuse(q->ctx, setup);
+}
+
+void sequencer_give_up(struct sequencer *q, void (*give_up)(struct pg_client *c, const char *why),
+                       const char *why)
+{
+    if (!q->closing) {
+        give_up(q->drain, why);
+        give_up(q->upkeep, why);
+    }
 }
 
 void sequencer_nudge(struct sequencer *q)

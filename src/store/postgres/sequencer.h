@@ -23,6 +23,8 @@ struct sequencer_events {
      * `column` on; NULL: too large to come along. Borrowed for the call. */
     void (*drained)(void *ctx, uint64_t last, const PGresult *rows, int column);
     void (*measured)(void *ctx, uint64_t events, uint64_t bytes);
+    const char *(*refuse)(void *ctx, const PGresult *setup); /* as of pg_client_events */
+    void (*lost)(void *ctx, const struct err *e);            /* the same */
 };
 
 struct sequencer;
@@ -32,6 +34,9 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
                                 const struct sequencer_events *events, void *ctx);
 bool sequencer_is_draining(const struct sequencer *q); /* drained() may be about to be called */
 void sequencer_nudge(struct sequencer *q);             /* see pg_client_nudge() */
+/* pg_client_drop() or pg_client_leave() of its connections. */
+void sequencer_give_up(struct sequencer *q, void (*give_up)(struct pg_client *c, const char *why),
+                       const char *why);
 void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx);
 
 #endif

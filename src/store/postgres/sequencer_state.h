@@ -39,6 +39,8 @@ struct sequencer {
 };
 
 /* sequencer_upkeep.c: of the client `upkeep`; ctx is the sequencer */
+/* pg_client_events.refuse of both connections */
+const char *sequencer_refuse(void *ctx, const PGresult *setup);
 extern const struct pg_client_events sequencer_upkeep_events;
 
 #endif

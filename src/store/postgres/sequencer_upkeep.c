@@ -144,9 +144,9 @@ static void on_upkeep_ready(void *ctx)
 static void on_upkeep_lost(void *ctx, const struct err *e)
 {
     struct sequencer *q = ctx;
-    (void)e;
     (void)uv_timer_stop(&q->upkeep_timer);
+    q->events.lost(q->ctx, e);
 }
 
-const struct pg_client_events sequencer_upkeep_events = {.ready = on_upkeep_ready,
-                                                         .lost = on_upkeep_lost};
+const struct pg_client_events sequencer_upkeep_events = {
+    .refuse = sequencer_refuse, .ready = on_upkeep_ready, .lost = on_upkeep_lost};

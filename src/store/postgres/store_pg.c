@@ -49,10 +49,17 @@ void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const
     if (s->parts_closing) {
         return;
     }
-    bool news = e->code == 0;
+    /* once, not per attempt; and a server that is away stops all kinds of work */
+    bool known = e->code != 0;
+    for (int i = 0; i < PG_TROUBLE_COUNT && !known; i++) {
+        known = code != UV_EIO && s->troubles[i].code && s->troubles[i].code != UV_EIO;
+    }
     (void)err_set(e, code, "%s", text);
-    if (news) { /* once, not per attempt */
+    if (!known) {
         log_error("store", trouble_names[which], LOG_F(log_str("error", e->text)));
+    }
+    if (!s->outage_since) {
+        s->outage_since = uv_now(s->loop);
     }
     describe(s);
 }
@@ -60,9 +67,49 @@ void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const
 void pg_store_well(struct pg_store *s, enum pg_trouble which)
 {
     if (s->troubles[which].code) {
-        log_info("store", "works again", LOG_F(log_str("was", trouble_names[which])));
         s->troubles[which] = (struct err){0};
         describe(s);
+        if (!s->detail[0]) {
+            double away = (double)(uv_now(s->loop) - s->outage_since) / 1000;
+            log_info("store", "works again", LOG_F(log_float("after_seconds", away)));
+            s->outage_since = 0;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- which server */
+
+static void give_up_all(struct pg_store *s, void (*give_up)(struct pg_client *c, const char *why),
+                        const char *why)
+{
+    if (s->parts_closing || !s->sequencer) {
+        return;
+    }
+    give_up(s->tail.client, why);
+    give_up(s->appends.client, why);
+    for (unsigned i = 0; i < s->opt.history_connections; i++) {
+        give_up(s->reads.clients[i], why);
+    }
+    sequencer_give_up(s->sequencer, give_up, why);
+}
+
+const char *pg_store_refuse(void *store, const PGresult *setup)
+{
+    struct pg_store *s = store;
+    bool other = false;
+    const char *why = pg_lineage_judge(&s->lineage, setup, uv_now(s->loop), &other);
+    if (!why && other) { /* the connection that asks is not ready yet: it stays */
+        give_up_all(s, pg_client_drop, "another server has taken over, or it was started anew");
+    }
+    return why;
+}
+
+void pg_store_lost(void *store, const struct err *e)
+{
+    struct pg_store *s = store;
+    s->metrics->store_reconnects++;
+    if (e->code == UV_ETIMEDOUT) {
+        give_up_all(s, pg_client_leave, "the server does not answer another connection");
     }
 }
 
@@ -244,7 +291,10 @@ static void on_measured(void *ctx, uint64_t events, uint64_t bytes)
 
 static void start(struct pg_store *s, const struct pg_schema_state *state)
 {
-    const struct sequencer_events events = {.drained = on_sequenced, .measured = on_measured};
+    const struct sequencer_events events = {.drained = on_sequenced,
+                                            .measured = on_measured,
+                                            .refuse = pg_store_refuse,
+                                            .lost = pg_store_lost};
     const struct sequencer_options opt = {.conninfo = &s->conninfo,
                                           .poll_ms = s->opt.outbox_poll_ms,
                                           .batch_rows = s->opt.batch_rows,
