@@ -155,6 +155,9 @@ local fields = {
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the event that tells the position. Choose another one where your own events are called so.",
     },
+    seconds("position_s", 60, 0, HOUR,
+      "A stream that gets nothing is told how far it has come in place of a heartbeat, at most once in that time. "
+        .. "`0`: never."),
   }),
 
   section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {

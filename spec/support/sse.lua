@@ -274,6 +274,14 @@ function M.follower(broker, options)
     events = {}, connects = 0, marks = {} }, follower)
 end
 
+-- Loses its connection now; the next step() makes another.
+function follower:cut()
+  if self.client then
+    self.client:close()
+    self.client = nil
+  end
+end
+
 function follower:step()
   local c = self.client
   if not c then

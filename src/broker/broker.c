@@ -65,6 +65,7 @@ void broker_free(struct broker *b)
     eventlog_free(b->log);
     audience_index_free(b->index);
     frame_unref(b->heartbeat);
+    position_frames_clear(&b->positions);
     free(b);
 }
 

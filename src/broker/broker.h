@@ -25,7 +25,8 @@ struct broker_options {
     enum on_lag on_lag;
     const char *gap_event, *revoked_event, *position_event; /* names of the in-band signals */
     enum prime prime;                                       /* not PRIME_DEFAULT */
-    char *const *credential_params;                         /* of the query: never kept */
+    unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
+    char *const *credential_params; /* of the query: never kept */
     size_t credential_param_count;
     bool show_policy;             /* streams begin with a comment that names it */
     unsigned review_per_s;        /* streams asked about again after a reload */

@@ -39,6 +39,7 @@ struct broker {
     struct segment segment;       /* scratch: the bytes being delivered */
     struct frame_memo memo;       /* what formats came to in this flush step */
     struct frame *heartbeat;
+    struct position_frames positions;
     /* Holding a delivery back for the commit that is under way: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */
     bool holding;

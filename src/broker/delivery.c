@@ -49,6 +49,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
             advance(sub, g->upto, g->passed);
         }
         sub->delivered += g->count;
+        sub->told = g->told ? g->told : sub->told;
         b->metrics->delivered += g->count;
         subscriber_sent(sub);
         return true;
@@ -67,6 +68,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         return false;
     }
     advance(sub, g->ends[index].id, g->ends[index].passed);
+    sub->told = sub->cursor;
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
     subscriber_set_state(sub, SUB_BLOCKED);
@@ -140,6 +142,7 @@ static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resume
         return false;
     }
     advance(sub, resumed_from, 0);
+    sub->told = resumed_from;
     bool alive = subscriber_send_frame(sub, f);
     frame_unref(f);
     return alive;

@@ -30,6 +30,8 @@
       "Rows written by others that cannot be delivered (bad topic, type, UTF-8 or size).")         \
     X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
+    X(positions, counter, "tidegate_positions_told_total",                                         \
+      "Quiet streams told how far they have come, instead of a heartbeat or at their end.")        \
     X(lag_skips, counter, "tidegate_lag_skips_total",                                              \
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \

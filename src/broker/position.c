@@ -40,3 +40,28 @@ void position_fields(const char *event, enum prime how, uint64_t at, struct posi
         f->data = slice_str("");
     }
 }
+
+struct frame *position_frames_get(struct position_frames *p, const char *event, enum prime how,
+                                  uint64_t at)
+{
+    REQUIRE(how != PRIME_DEFAULT && how != PRIME_NONE);
+    if (p->at != at) {
+        position_frames_clear(p);
+        p->at = at;
+    }
+    if (!p->v[how]) {
+        struct position_text text;
+        struct sse_fields f = {.id = 0};
+        position_fields(event, how, at, &text, &f);
+        p->v[how] = sse_frame(&f);
+    }
+    return p->v[how];
+}
+
+void position_frames_clear(struct position_frames *p)
+{
+    for (unsigned i = 0; i < PRIME_NONE; i++) {
+        frame_unref(p->v[i]);
+    }
+    *p = (struct position_frames){.at = 0};
+}

@@ -27,4 +27,14 @@ struct position_text {
 void position_fields(const char *event, enum prime how, uint64_t at, struct position_text *text,
                      struct sse_fields *f);
 
+/* The newest position as frames, one for all streams that are told it. All zero at first. */
+struct position_frames {
+    uint64_t at;
+    struct frame *v[PRIME_NONE]; /* references; NULL: not asked for yet */
+};
+/* Borrowed until the next call; NULL: no memory. `how` is neither PRIME_DEFAULT nor PRIME_NONE. */
+struct frame *position_frames_get(struct position_frames *p, const char *event, enum prime how,
+                                  uint64_t at);
+void position_frames_clear(struct position_frames *p);
+
 #endif

@@ -35,6 +35,7 @@ static void empty(struct segment *g)
     }
     g->count = g->buf_count = g->large_count = g->passed = 0;
     g->bytes = 0;
+    g->told = 0;
     g->failed = false;
     strbuf_reset(&g->small);
 }
@@ -126,6 +127,7 @@ static void append(struct broker *b, struct segment *g, struct event *ev,
         size = g->small.len - end->small_from;
     }
     end_frame(b, g, size);
+    g->told = f->id ? f->id : g->told;
 }
 
 /* A frame that was made for another audience. */
@@ -141,6 +143,7 @@ static void append_shared(struct broker *b, struct segment *g, const struct even
         return;
     }
     end_frame(b, g, frame->len);
+    g->told = ev->id;
 }
 
 static void append_failure(struct broker *b, struct segment *g, struct event *ev)

@@ -37,6 +37,7 @@ struct segment {
     struct segment_end ends[SEGMENT_MAX_FRAMES];
     unsigned count, large_count;
     unsigned passed; /* events considered */
+    uint64_t told;   /* the last id in its bytes; 0: none */
     size_t bytes;
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[SEGMENT_MAX_BUFS];

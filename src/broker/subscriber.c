@@ -157,9 +157,23 @@ static void end_with(struct subscriber *sub, enum close_reason why, const struct
     subscriber_free(sub, why);
 }
 
+/* How far it has come, where its client does not know that; 0: it does, or is not to. */
+static uint64_t untold_position(const struct subscriber *sub)
+{
+    uint64_t at = subscriber_position(sub);
+    bool may = sub->prime != PRIME_NONE && sub->b->opt.position_s && !sub->reset_to;
+    return may && at > sub->told ? at : 0;
+}
+
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
 {
     struct sse_fields f = {.retry_ms = broker_jitter(sub->b, retry_ms)};
+    struct position_text text;
+    uint64_t at = retry_ms ? untold_position(sub) : 0;
+    if (at) { /* it comes back: to where it is, not to its last event */
+        position_fields(sub->b->opt.position_event, sub->prime, at, &text, &f);
+        sub->b->metrics->positions++;
+    }
     end_with(sub, why, retry_ms ? &f : NULL);
 }
 
@@ -217,6 +231,27 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
 
 /* ---------------------------------------------------------------- heartbeat */
 
+/* The new position, where there is one and the last was told long enough ago; NULL: else. Streams at
+ * the head share it. */
+static struct frame *position_frame(struct subscriber *sub)
+{
+    struct broker *b = sub->b;
+    if (sub->beats < UINT16_MAX) {
+        sub->beats++;
+    }
+    uint64_t at = untold_position(sub);
+    if (at == 0 || (uint64_t)sub->beats * sub->beat_ms < (uint64_t)b->opt.position_s * 1000) {
+        return NULL;
+    }
+    struct frame *f = position_frames_get(&b->positions, b->opt.position_event, sub->prime, at);
+    if (f) {
+        sub->beats = 0;
+        sub->told = at;
+        b->metrics->positions++;
+    }
+    return f;
+}
+
 static void on_beat(struct deadline *d)
 {
     struct subscriber *sub = container_of(d, struct subscriber, beat);
@@ -226,24 +261,25 @@ static void on_beat(struct deadline *d)
     if (!is_behind(sub->state)) {
         note_position(sub); /* should the write block */
     }
-    subscriber_send_frame(sub, sub->b->heartbeat);
+    struct frame *position = position_frame(sub);
+    subscriber_send_frame(sub, position ? position : sub->b->heartbeat);
 }
 
 void subscriber_sent(struct subscriber *sub)
 {
-    uint64_t now = loop_now(sub->b->loop);
-    if (list_linked(&sub->beat.node) && now - sub->beat_armed_ms < sub->beat_slack_ms) {
+    uint64_t due = loop_now(sub->b->loop) + sub->beat_ms;
+    if (list_linked(&sub->beat.node) &&
+        due - sub->beat.due_ms < sub->beat_ms / HEARTBEAT_SLACK_DIVISOR) {
         return;
     }
-    sub->beat_armed_ms = now;
     deadline_arm(sub->beat_class, &sub->beat);
 }
 
 void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
     struct deadline_class *was = sub->beat_class;
-    sub->beat_slack_ms = seconds * 1000 / HEARTBEAT_SLACK_DIVISOR;
-    sub->beat_class = loop_deadline_class(sub->b->loop, (uint64_t)seconds * 1000, on_beat);
+    sub->beat_ms = seconds * 1000;
+    sub->beat_class = loop_deadline_class(sub->b->loop, sub->beat_ms, on_beat);
     if (sub->beat_class != was && list_linked(&sub->beat.node)) {
         deadline_arm(sub->beat_class, &sub->beat);
     }

@@ -140,7 +140,7 @@ static void begin(struct subscriber *sub, const struct start *st, struct slice c
         subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
         return;
     }
-    sub->cursor = sub->start = st->at;
+    sub->cursor = sub->start = sub->told = st->at;
     sub->reset_to = leap_over(&bounds, st->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",

@@ -56,12 +56,13 @@ struct subscriber {
     struct subscriber_gaps *gaps; /* owned; NULL: none */
     uint64_t reset_to; /* what it has seen is gone: to be told, and to go on here; 0: no */
     uint64_t delivered;
+    uint64_t told; /* the last id that it was sent: of an event, or its position */
     uint64_t opened_ms;
-    uint64_t beat_armed_ms;
     uint64_t max_lag; /* 0: no bound */
     struct peer_address client;
-    unsigned beat_slack_ms;
+    unsigned beat_ms; /* the duration of beat_class */
     unsigned retry_ms;
+    uint16_t beats; /* since its position was told, as far as that counts */
     enum subscriber_state state : 8;
     enum prime prime : 8; /* not PRIME_DEFAULT */
     bool close_on_lag;    /* or it skips */
@@ -69,6 +70,8 @@ struct subscriber {
     bool no_replay;       /* the policy grants no history, whatever was asked */
     bool earliest;        /* asked for what there is: what retention removed is no gap to it */
 };
+
+_Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
 
 /* At the head no longer, though its position is: what it has considered becomes explicit. */
 void subscriber_unlive(struct subscriber *sub);

@@ -107,6 +107,7 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, revoked_event),
     TEXT(sse, prime),
     TEXT(sse, position_event),
+    INTEGER(sse, position_s),
 
     INTEGER(event_log, max_events),
     INTEGER(event_log, max_bytes),

@@ -51,6 +51,7 @@ struct config {
 
     struct {
         int64_t heartbeat_s, dead_peer_s, retry_ms, turn_bytes, max_lag_events;
+        int64_t position_s;
         char *on_lag; /* "close" | "skip" */
         char *gap_event, *revoked_event;
         char *prime; /* "event" | "id" | "data" | "none" */

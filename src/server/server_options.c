@@ -41,6 +41,7 @@ static struct broker_options broker_options(const struct config *c)
         .revoked_event = c->sse.revoked_event,
         .prime = prime_of(c),
         .position_event = c->sse.position_event,
+        .position_s = (unsigned)c->sse.position_s,
         .credential_params = c->policy.credential_params.v,
         .credential_param_count = c->policy.credential_params.n,
         .show_policy = c->policy.show_version,
