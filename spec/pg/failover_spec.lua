@@ -51,6 +51,7 @@ describe("a promoted standby", function()
     standby:catch_up()
     local behind = sse.open(b, { topic = "t" })
     behind:close()
+    local quiet = sse.open(a, { topic = "other" }) -- its place is behind the lost ones, too, but it got none of them
     standby:detach()
     local lost = { a:publish("t", "lost 1"), b:publish("t", "lost 2") }
     db:insert { topic = "t", data = "lost 3" }
@@ -66,6 +67,8 @@ describe("a promoted standby", function()
     local gap = assert_gap(saw_all, "reset", lost[3])
     assert.is_true(tonumber(gap.id) > tonumber(lost[3]))
     assert_data(saw_all, "3", "4")
+    publish_at_last(a, "other", "mine")
+    assert_data(quiet, "mine")
     for _, broker in ipairs { a, b } do
       for i = 1, 3 do
         local c = sse.open(broker, { topic = "t", last_event_id = lost[i] })

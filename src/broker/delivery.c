@@ -363,11 +363,14 @@ void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
         if (at == leap->after && trimmed <= at && sub->state == SUB_LIVE) {
             continue; /* has missed nothing, and is where the head will be: no need to read */
         }
-        if (at > leap->after && at < leap->upto) {
+        bool lost = at > leap->after && at < leap->upto; /* the event at its place */
+        if (lost && sub->told > leap->after) {
             sub->reset_to = leap->upto;
+        } else if (lost) { /* nothing of that was for it */
+            sub->cursor = at = leap->upto;
         }
         if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
-            advance(sub, at, 0);
+            sub->cursor = at;
             sub->ordinal = eventlog_end(b->log);
             subscriber_set_state(sub, SUB_RUNNABLE);
         }
