@@ -1,4 +1,5 @@
 -- Several workers on one address and one store: to clients they are one broker.
+local connections = require "support.connections"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local http_server = require "support.http_server"
@@ -16,32 +17,8 @@ local function start(options)
   return tidegate.start(options)
 end
 
-local function connections(broker)
+local function streams(broker)
   return http.get(broker.admin, "/connections").json.connections
-end
-
--- One client on every worker: opens until each has one. Clients that are not needed stay open.
-local function one_on_each(broker, count)
-  local by_worker, all = {}, {}
-  for i = 1, 200 do
-    local topic = ("only/%d"):format(i)
-    local c = sse.open(broker, { topic = { "a", topic } })
-    all[#all + 1] = c
-    for _, found in ipairs(connections(broker)) do
-      if found.topics[1] == topic or found.topics[2] == topic then
-        by_worker[found.worker] = by_worker[found.worker] or c
-        c.worker = found.worker
-      end
-    end
-    local have = 0
-    for _ in pairs(by_worker) do
-      have = have + 1
-    end
-    if have == count then
-      return by_worker, all
-    end
-  end
-  error "200 clients did not spread over all workers"
 end
 
 -- Every publish on a connection of its own: any worker takes it. One that is being killed may cut the connection:
@@ -80,7 +57,7 @@ end
 describe("several workers", function()
   it("deliver every event to the clients of all, in order, once", function()
     local broker = start()
-    local by_worker = one_on_each(broker, WORKERS)
+    local by_worker = connections.on_each(broker, WORKERS)
     publish_spread(broker, 1, 100)
     for worker = 1, WORKERS do
       expect_in_order(by_worker[worker], 1, 100)
@@ -134,7 +111,7 @@ describe("several workers", function()
 
   it("lose only the clients of the one that is killed, and start it anew", function()
     local broker = start()
-    local by_worker, all = one_on_each(broker, WORKERS)
+    local by_worker, all = connections.on_each(broker, WORKERS)
     publish_spread(broker, 1, 5)
     for _, c in ipairs(all) do
       expect_in_order(c, 1, 5)
@@ -267,7 +244,7 @@ describe("several workers", function()
     assert.same(before, versions())
     assert.equal(200, order("/policy/resubscribe").status)
     local c = sse.open(broker, {})
-    local id = connections(broker)[1].id
+    local id = streams(broker)[1].id
     assert.equal(202, order("/connections/" .. id .. "/resubscribe").status)
     assert.equal(404, order("/connections/9-1/resubscribe").status)
     assert.equal(404, order("/connections/" .. id .. "/other").status)
@@ -276,9 +253,9 @@ describe("several workers", function()
 
   it("answer orders also while one of them does not run, and say which", function()
     local broker = start()
-    local by_worker = one_on_each(broker, WORKERS)
+    local by_worker = connections.on_each(broker, WORKERS)
     local ids = {}
-    for _, found in ipairs(connections(broker)) do
+    for _, found in ipairs(streams(broker)) do
       ids[found.worker] = found.id
     end
     broker:write_file("policy.lua", "return nonsense(")
@@ -352,8 +329,8 @@ describe("several workers", function()
 
   it("end a connection by its id, whoever has it", function()
     local broker = start()
-    local by_worker, all = one_on_each(broker, WORKERS)
-    for _, found in ipairs(connections(broker)) do
+    local by_worker, all = connections.on_each(broker, WORKERS)
+    for _, found in ipairs(streams(broker)) do
       assert.matches("^" .. found.worker .. "%-%d+$", found.id)
       assert.equal(204, http.request(broker.admin, "DELETE", "/connections/" .. found.id).status)
       assert.equal(404, http.request(broker.admin, "DELETE", "/connections/" .. found.id).status)
@@ -369,7 +346,7 @@ describe("several workers", function()
 
   it("drain together, by a request or a signal", function()
     local broker = start()
-    local by_worker = one_on_each(broker, WORKERS)
+    local by_worker = connections.on_each(broker, WORKERS)
     assert.equal(202, http.post(broker.admin, "/drain", "").status)
     for worker = 1, WORKERS do
       assert.equal("closed", by_worker[worker]:wait_end())
@@ -377,7 +354,7 @@ describe("several workers", function()
     end
     assert.equal(0, (broker:wait_exit()))
     broker:start()
-    local again = one_on_each(broker, WORKERS)
+    local again = connections.on_each(broker, WORKERS)
     broker:signal "TERM"
     again[1]:wait_end()
     assert.equal(0, (broker:wait_exit()))

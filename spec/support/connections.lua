@@ -31,4 +31,28 @@ function M.of(broker, topic)
   end)
 end
 
+-- One client of topic "a" on every worker: opens until each has one. The clients by worker, and all that were opened.
+function M.on_each(broker, workers)
+  local by_worker, all = {}, {}
+  for i = 1, 200 do
+    local topic = ("only/%d"):format(i)
+    local c = sse.open(broker, { topic = { "a", topic } })
+    all[#all + 1] = c
+    for _, found in ipairs(http.get(broker.admin, "/connections").json.connections) do
+      if found.topics[1] == topic or found.topics[2] == topic then
+        by_worker[found.worker] = by_worker[found.worker] or c
+        c.worker = found.worker
+      end
+    end
+    local have = 0
+    for _ in pairs(by_worker) do
+      have = have + 1
+    end
+    if have == workers then
+      return by_worker, all
+    end
+  end
+  error "200 clients did not spread over all workers"
+end
+
 return M

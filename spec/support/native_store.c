@@ -19,9 +19,9 @@ struct driver {
     struct store *store; /* NULL: closed */
     bool sqlite;
     struct broker_metrics metrics;
-    lua_State *L;             /* of the running call */
-    int completions, tail;    /* tables in the registry */
-    size_t completed, tailed; /* since opened */
+    lua_State *L;                 /* of the running call */
+    int completions, tail, leaps; /* tables in the registry */
+    size_t completed, tailed;     /* since opened */
     size_t taken_completed;
     uint64_t tokens;
 };
@@ -174,6 +174,19 @@ static void on_tail(void *ctx, struct event *const *events, size_t n)
     lua_pop(d->L, 1);
 }
 
+static void on_leap(void *ctx, const struct store_leap *leap)
+{
+    struct driver *d = ctx;
+    lua_rawgeti(d->L, LUA_REGISTRYINDEX, d->leaps);
+    lua_newtable(d->L);
+    set_integer(d->L, "after", leap->after);
+    set_integer(d->L, "upto", leap->upto);
+    set_integer(d->L, "tailed", d->tailed);
+    lua_rawseti(d->L, -2, (lua_Integer)lua_rawlen(d->L, -2) + 1);
+    uv_stop(&d->loop);
+    lua_pop(d->L, 1);
+}
+
 /* ------------------------------------------------------------------ methods */
 
 static struct driver *check(lua_State *L)
@@ -311,6 +324,12 @@ static int l_tail(lua_State *L)
     return take(L, &check(L)->tail);
 }
 
+/* What the tail leapt over since the last call: after, upto, and how many events came before. */
+static int l_leaps(lua_State *L)
+{
+    return take(L, &check(L)->leaps);
+}
+
 static int l_counts(lua_State *L)
 {
     struct driver *d = check(L);
@@ -437,6 +456,7 @@ static int l_finish_close(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, d->tail);
     luaL_unref(L, LUA_REGISTRYINDEX, d->completions);
     luaL_unref(L, LUA_REGISTRYINDEX, d->tail);
+    luaL_unref(L, LUA_REGISTRYINDEX, d->leaps);
     return 2;
 }
 
@@ -467,7 +487,7 @@ static int open_sqlite(lua_State *L, struct driver *d, struct err *e)
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
         .no_retention = bool_field(L, 1, "no_retention", false),
     };
-    return store_sqlite_open(&o, &d->loop, &d->metrics, on_tail, d, &d->store, e);
+    return store_sqlite_open(&o, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
 }
 
 static void open_memory(lua_State *L, struct driver *d)
@@ -510,6 +530,8 @@ static int l_open(lua_State *L)
     d->completions = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_newtable(L);
     d->tail = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_newtable(L);
+    d->leaps = luaL_ref(L, LUA_REGISTRYINDEX);
     return 1;
 }
 
@@ -545,6 +567,7 @@ int native_open_store(lua_State *L)
                                        {"run", l_run},
                                        {"completions", l_completions},
                                        {"tail", l_tail},
+                                       {"leaps", l_leaps},
                                        {"counts", l_counts},
                                        {"bounds", l_bounds},
                                        {"health", l_health},

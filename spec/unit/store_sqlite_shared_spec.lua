@@ -110,6 +110,66 @@ describe("store_sqlite, shared", function()
     assert.same({ { id = id, duplicate = true } }, assert(second:put { ev("again", { key = "k" }) }))
   end)
 
+  it("leaps over what a restored state has lost once, and both hear of it", function()
+    open_both { poll_ms = 10000 }
+    local lost = assert(d:put(rows(3)))[3].id
+    assert.is_true(second.store:run { tail = 3 })
+    store.quiet(true)
+    local db = other()
+    assert(db "BEGIN IMMEDIATE")
+    assert(db "DELETE FROM events")
+    assert(db "UPDATE sqlite_sequence SET seq = seq - 3")
+    assert(db "COMMIT")
+    local id = assert(second:put { ev "new" })[1].id
+    assert.is_true(d.store:run { tail = 4 })
+    for _, s in ipairs { d, second } do
+      local leaps = s.store:leaps()
+      assert.equal(1, #leaps)
+      assert.equal(3, leaps[1].tailed)
+      assert.is_true(leaps[1].after < lost and lost < leaps[1].upto and leaps[1].upto < id)
+      local bounds = s.store:bounds()
+      assert.equal(leaps[1].upto, bounds.leaps[#bounds.leaps].upto)
+      assert.same({ "row 1", "row 2", "row 3", "new" }, data_of(s.store:tail()))
+      assert.equal(1, s.store:metrics().store_leaps)
+    end
+  end)
+
+  it("tells of a leap that could not be written only when it is", function()
+    d = open_store()
+    local lost = assert(d:put(rows(3)))[3].id
+    store.quiet(true)
+    local db = other()
+    assert(db "DELETE FROM events")
+    assert(db "UPDATE sqlite_sequence SET seq = seq - 3")
+    store.vfs_fail { write = 1000000 }
+    assert.is_nil((d:put { ev "new" }))
+    assert.same({}, d.store:leaps())
+    store.vfs_fail {}
+    d:wait(function() return #d.store:bounds().leaps > 1 end)
+    assert.is_true(d.store:leaps()[1].upto > lost)
+    assert.is_true(assert(d:put { ev "new" })[1].id > lost)
+  end)
+
+  it("passes what the other has removed before it was seen, and says so in pages", function()
+    open_both { poll_ms = 10000, no_retention = true }
+    local from = second:head()
+    local db = other()
+    assert(db "BEGIN IMMEDIATE")
+    assert(db "INSERT INTO events(topic, data) VALUES ('t', '1'), ('t', '2'), ('t', '3')")
+    assert(db "DELETE FROM events WHERE data < '3'")
+    assert(db("REPLACE INTO meta VALUES ('trimmed', " .. from + 2 .. ")"))
+    store.quiet(true)
+    assert(db "COMMIT")
+    for _, s in ipairs { d, second } do
+      assert.is_true(s.store:run { tail = 1 })
+      assert.same({ { after = from, upto = from + 2, tailed = 0 } }, s.store:leaps())
+      assert.same({ "3" }, data_of(s.store:tail()))
+      assert.equal(from + 2, s.store:bounds().trimmed)
+      local page = s:read { after = from }
+      assert.same({ from + 2, "3" }, { page.trimmed, page.events[1].data })
+    end
+  end)
+
   it("leaves removing to the other when told to, and finds what is left", function()
     open_both { no_retention = true, retain_events = 1 }
     local acks = assert(d:put(rows(20)))

@@ -21,8 +21,8 @@ static inline uint64_t store_id_floor(int64_t unix_ms)
     return (ms / 1000 << 20) + (ms % 1000 << 20) / 1000;
 }
 
-/* Ids in (after, upto] were never handed out by this store: a client that holds one saw a store, or
- * a tail, that is gone. */
+/* Ids in (after, upto] were never handed out by this store, or are not to be trusted: a client that
+ * holds one saw a store, or a tail, that is gone. */
 struct store_leap {
     uint64_t after, upto;
 };
@@ -49,8 +49,8 @@ typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct 
 typedef void (*store_tail_cb)(void *ctx, struct event *const *events, size_t n);
 
 /* At run time, between calls of the tail: the ids in (after, upto] are no one's, and the tail goes
- * on above `upto`. bounds() has the leap already, unless what is missing was removed by retention
- * (then `upto` is trimmed). An event that the tail reported with an id above `after` is gone: the
+ * on above `upto`. bounds() has the leap already, unless what is missing was removed, by retention
+ * or by hand: pages of history say so. An event that the tail reported with an id above `after` is gone: the
  * store has lost it (failover to a server that had not got it, restore). */
 typedef void (*store_leap_cb)(void *ctx, const struct store_leap *leap);
 

@@ -9,8 +9,8 @@ int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_m
         return store_pg_open(&opt->pg, loop, metrics, listener->tail, listener->leap, listener->ctx,
                              out, e);
     }
-    /* ids leap only while the file is opened, by the first who does */
-    return store_sqlite_open(&opt->sqlite, loop, metrics, listener->tail, listener->ctx, out, e);
+    return store_sqlite_open(&opt->sqlite, loop, metrics, listener->tail, listener->leap,
+                             listener->ctx, out, e);
 }
 
 int store_libpq_version(void)

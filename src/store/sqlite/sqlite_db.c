@@ -3,6 +3,7 @@
 
 #include "base/xalloc.h"
 
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -131,11 +132,18 @@ void sqlite_db_rollback(struct sqlite_db *db)
 
 int sqlite_db_moved(struct sqlite_db *db, struct err *e)
 {
-    int moved = 0;
-    int rc = sqlite3_file_control(db->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-    return rc == SQLITE_OK && moved
-               ? err_set(e, UV_EIO, "events.db was moved or deleted under the running store")
-               : 0;
+    const char *file = sqlite3_db_filename(db->db, "main");
+    struct stat st;
+    if (stat(file, &st) != 0 || st.st_ino != db->file_inode) {
+        return err_set(e, UV_EIO, "events.db was moved or deleted under the running store");
+    }
+    if (st.st_size < db->page_size) {
+        return err_set(e, UV_EIO, "events.db was emptied under the running store");
+    }
+    if (stat(sqlite3_filename_wal(file), &st) != 0 || st.st_ino != db->log_inode) {
+        return err_set(e, UV_EIO, "events.db-wal was moved or deleted under the running store");
+    }
+    return 0;
 }
 
 void sqlite_db_close(struct sqlite_db *db)

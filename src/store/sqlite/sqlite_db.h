@@ -35,6 +35,12 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(remove, "DELETE FROM events WHERE seq <= ?1")                                                \
     X(head, "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "    \
             "coalesce((SELECT max(seq) FROM events), 0))")                                         \
+    X(look, "SELECT coalesce((SELECT value FROM meta WHERE name = 'trimmed'), 0), "                \
+            "max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "           \
+            "coalesce((SELECT max(seq) FROM events), 0)), "                                        \
+            "(SELECT created FROM events WHERE seq = ?1), l.after, l.upto FROM (SELECT 1) "        \
+            "LEFT JOIN (SELECT after, upto FROM leaps WHERE after < ?1 "                           \
+            "ORDER BY after DESC LIMIT 1) l")                                                      \
     X(head_set, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'events'")                       \
     X(head_add, "INSERT INTO sqlite_sequence(name, seq) VALUES ('events', ?1)")                    \
     X(meta, "SELECT value FROM meta WHERE name = ?1")                                              \
@@ -59,6 +65,8 @@ struct sqlite_db {
     uint64_t busy_since; /* uv_hrtime() of the first refusal; 0: not waiting */
     sqlite3_int64 page_size;
     int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
+    /* of a writer: which files these are; see sqlite_db_moved() */
+    uint64_t file_inode, log_inode;
 };
 
 /* Sorted by `after`, never overlapping, never more than SQLITE_LEAPS_MAX. */
@@ -97,13 +105,19 @@ int sqlite_db_meta(struct sqlite_db *db, const char *name, int64_t missing, int6
 int sqlite_db_meta_set(struct sqlite_db *db, const char *name, int64_t value);
 /* Binds text (an absent slice: NULL). The bytes are borrowed until the statement is reset. */
 int sqlite_db_bind(sqlite3_stmt *st, int at, struct slice text);
-/* Was the file moved or deleted under us? What is written now would be gone after a restart. */
+/* Was the file, or its log, moved, deleted or emptied under us? What is written now would be gone
+ * after a restart. */
 int sqlite_db_moved(struct sqlite_db *db, struct err *e);
 /* Ends a transaction that failed, if SQLite has not done so by itself. */
 void sqlite_db_rollback(struct sqlite_db *db);
 
-/* In an open write transaction: drops and merges leaps that `trimmed` or the cap make useless. */
+/* sqlite_leaps.c. All return a SQLite result. */
 int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);
+/* In an open write transaction: `leaps` as loaded gain (after, upto], and the next id lies above. */
+int sqlite_db_leap(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t after, uint64_t upto);
+/* In an open write transaction: loads them, and drops those that `trimmed` makes useless. */
 int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t trimmed);
+/* Ids are dense. Do leaps, or retention, explain that no row has an id in (after, upto]? */
+int sqlite_db_leaps_explain(struct sqlite_db *db, uint64_t after, uint64_t upto, bool *explained);
 
 #endif

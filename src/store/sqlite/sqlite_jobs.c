@@ -17,27 +17,80 @@ static void on_check_timer(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ outcome */
 
+/* The ids of this item are no one's. What it means is in bounds() before anybody hears of it. */
+static void deliver_leap(struct sqlite_store *s, const struct sqlite_tail_item *item)
+{
+    struct store_leap l = {item->after, item->id};
+    s->metrics->store_leaps += item->lost;
+    if (item->lost) {
+        log_warn("store", "ids leap: events.db is older than what was delivered, or was emptied",
+                 LOG_F(log_str("path", s->opt.path), log_uint("after", l.after),
+                       log_uint("upto", l.upto)));
+    } else {
+        log_warn("store", "events were removed before they could be delivered",
+                 LOG_F(log_str("path", s->opt.path), log_uint("after", l.after),
+                       log_uint("upto", l.upto)));
+    }
+    s->leap(s->tail_ctx, &l);
+}
+
+static void take_bounds(struct sqlite_store *s, bool leapt, bool lost)
+{
+    struct sqlite_writer *w = &s->writer;
+    s->head = w->tailed > s->head ? w->tailed : s->head;
+    if (w->leaps.v) {
+        free(s->leaps.v);
+        s->leaps = w->leaps;
+        w->leaps = (struct sqlite_leaps){0};
+    }
+    if (leapt) {
+        s->trimmed = lost || w->trimmed > s->trimmed ? w->trimmed : s->trimmed;
+    }
+    if (leapt && s->counted && !s->closing) {
+        sqlite_reads_count(s); /* rows are gone that were counted, or came uncounted */
+    }
+}
+
+static void deliver_items(struct sqlite_store *s)
+{
+    struct sqlite_writer *w = &s->writer;
+    size_t n = 0;
+    for (size_t i = 0; i < w->tail_n; i++) {
+        struct event *ev = w->tail[i].ev;
+        if (ev) {
+            ev->id = w->tail[i].id;
+            s->scratch[n++] = ev;
+        }
+        if (n && (!ev || i + 1 == w->tail_n)) {
+            s->tail(s->tail_ctx, s->scratch, n);
+            n = 0;
+        }
+        if (!ev) {
+            deliver_leap(s, &w->tail[i]);
+        }
+    }
+}
+
 static void deliver(struct sqlite_store *s)
 {
     struct sqlite_writer *w = &s->writer;
+    bool leapt = false, lost = false;
     if (w->tail_n > s->scratch_cap) {
         s->scratch_cap = w->tail_n;
         s->scratch = xrealloc(s->scratch, s->scratch_cap * sizeof(struct event *));
     }
     for (size_t i = 0; i < w->tail_n; i++) {
-        w->tail[i].ev->id = w->tail[i].id;
-        s->scratch[i] = w->tail[i].ev;
+        leapt = leapt || !w->tail[i].ev;
+        lost = lost || w->tail[i].lost;
     }
     s->rows += w->inserted + w->others + w->rejects.n;
-    s->head = w->tailed > s->head ? w->tailed : s->head;
+    take_bounds(s, leapt, lost);
     s->metrics->commits += w->commits;
     s->metrics->commit_events += w->inserted;
     sqlite_store_rejects(s, &w->rejects);
-    if (w->tail_n) {
-        s->tail(s->tail_ctx, s->scratch, w->tail_n);
-    }
+    deliver_items(s);
     for (size_t i = 0; i < w->tail_n; i++) {
-        if (!w->tail[i].ours) {
+        if (w->tail[i].ev && !w->tail[i].ours) {
             event_unref(w->tail[i].ev);
         }
     }

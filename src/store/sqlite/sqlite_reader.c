@@ -29,6 +29,9 @@ static int read_page(struct sqlite_db *db, struct sqlite_read *r)
     struct sqlite_rows_end end;
     int rc = sqlite_rows_read(db, &limit, got_row, &r->events, &r->rejects, &end, &r->error);
     r->upto = end.full ? end.upto : upto;
+    if (end.hole) { /* as if retention had taken it: whoever comes from there is told */
+        r->trimmed = r->upto = end.hole;
+    }
     return rc;
 }
 

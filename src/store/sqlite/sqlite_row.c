@@ -87,6 +87,23 @@ static size_t row_cost(sqlite3_stmt *st)
     return cost;
 }
 
+/* Does an id in (upto, next) lack its row? Then the read ends here. */
+static int find_hole(struct sqlite_db *db, const struct sqlite_rows_limit *limit, uint64_t next,
+                     struct sqlite_rows_end *end, bool *found)
+{
+    bool explained = false;
+    *found = false;
+    if (next <= end->upto + 1) {
+        return SQLITE_OK;
+    }
+    int rc = limit->tail ? SQLITE_OK : sqlite_db_leaps_explain(db, end->upto, next - 1, &explained);
+    *found = rc == SQLITE_OK && !explained;
+    if (*found && end->upto == limit->after) {
+        end->hole = next - 1;
+    }
+    return rc;
+}
+
 int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
                      void (*got)(void *ctx, struct event *ev), void *ctx,
                      struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e)
@@ -94,6 +111,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_rows);
     size_t n = 0, bytes = 0, bad = 0;
     int rc = SQLITE_ROW;
+    bool hole = false;
     *end = (struct sqlite_rows_end){.upto = limit->after};
     if (!st || sqlite3_bind_int64(st, 1, (int64_t)limit->after) != SQLITE_OK ||
         sqlite3_bind_int64(st, 2, (int64_t)limit->upto) != SQLITE_OK) {
@@ -101,13 +119,18 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
     }
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         size_t cost = row_cost(st);
+        uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
+        rc = find_hole(db, limit, seq, end, &hole);
+        if (rc != SQLITE_OK || hole) {
+            end->full = hole;
+            break;
+        }
         if (bad >= REJECTS_PER_READ ||
             (n && (n >= limit->max_events || bytes + cost > limit->max_bytes))) {
             end->full = true;
             break;
         }
         const char *reason;
-        uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
         struct event *ev = row_event(st, limit->max_data, &reason);
         if (!ev && !reason) {
             rc = SQLITE_NOMEM;
@@ -124,7 +147,11 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
         end->upto = seq;
     }
     (void)sqlite3_reset(st);
-    if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
+    if (rc == SQLITE_DONE) {
+        rc = find_hole(db, limit, limit->upto + 1, end, &hole);
+        end->full = hole;
+    }
+    if (rc == SQLITE_OK || rc == SQLITE_ROW) {
         return 0;
     }
     return err_set(e, sqlite_db_error(rc), "reading events after %llu: %s",

@@ -22,15 +22,18 @@ struct sqlite_rows_limit {
     size_t max_events;
     size_t max_bytes; /* of event_cost() */
     size_t max_data;  /* larger rows are rejected */
+    bool tail;        /* every hole counts, also one that leaps or retention explain */
 };
 
 struct sqlite_rows_end {
     uint64_t upto; /* every row up to here was read */
-    bool full;     /* a limit ended it: there may be more */
+    bool full;     /* a limit, or a hole, ended it: there may be more */
+    uint64_t hole; /* nothing was read, since no row has an id up to this one, but should; 0: no */
 };
 
-/* Reads rows in order and hands each over; stops at a limit, but never before the first event.
- * Events have their id set. Returns 0 or a negative UV_E* with text; what was handed over before is
+/* Reads rows in order and hands each over; stops at a limit, but never before the first event, and
+ * in front of a hole: ids are dense, so somebody has removed what was there. `limit->upto` is at
+ * most the head of the snapshot. Events have their id set. Returns 0 or a negative UV_E* with text; what was handed over before is
  * good, and `end` says how far. */
 int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
                      void (*got)(void *ctx, struct event *ev), void *ctx,

@@ -1,5 +1,4 @@
 /* Opening events.db: the schema other programs write to, and the leap of the ids. */
-#include "base/xalloc.h"
 #include "store/sqlite/sqlite_db.h"
 
 #include <errno.h>
@@ -48,63 +47,6 @@ static const char schema[] =
     "CREATE INDEX dedup_at ON dedup(at);\n"
     "CREATE TABLE leaps(after INTEGER PRIMARY KEY, upto INTEGER NOT NULL);\n"
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;\n";
-
-/* ------------------------------------------------------------------ leaps */
-
-int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out)
-{
-    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_leaps);
-    if (!st) {
-        return sqlite3_errcode(db->db);
-    }
-    out->v = out->v ? out->v : xcalloc(SQLITE_LEAPS_MAX + 1, sizeof *out->v);
-    out->n = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW && out->n < SQLITE_LEAPS_MAX) {
-        out->v[out->n++] = (struct store_leap){(uint64_t)sqlite3_column_int64(st, 0),
-                                               (uint64_t)sqlite3_column_int64(st, 1)};
-    }
-    (void)sqlite3_reset(st);
-    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-/* Few rows, changed rarely: written anew as a whole. */
-static int leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
-{
-    int rc = sqlite_db_run(db, SQLITE_leaps_clear, 0, NULL);
-    for (size_t i = 0; i < leaps->n && rc == SQLITE_OK; i++) {
-        int64_t pair[2] = {(int64_t)leaps->v[i].after, (int64_t)leaps->v[i].upto};
-        rc = sqlite_db_run(db, SQLITE_leap_add, 2, pair);
-    }
-    return rc;
-}
-
-/* Where the last one ends is a position that clients were given: the two stay apart, though there
- * is no event in between. */
-static void leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
-{
-    leaps->v[leaps->n++] = (struct store_leap){after, upto};
-    if (leaps->n > SQLITE_LEAPS_MAX) { /* the two oldest become one */
-        leaps->v[1].after = leaps->v[0].after;
-        leaps->n--;
-        memmove(leaps->v, leaps->v + 1, leaps->n * sizeof *leaps->v);
-    }
-}
-
-int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t trimmed)
-{
-    int rc = sqlite_db_leaps_load(db, leaps);
-    size_t drop = 0;
-    while (rc == SQLITE_OK && drop < leaps->n && leaps->v[drop].upto <= trimmed) {
-        drop++; /* whoever holds an id this old is told that history is missing anyway */
-    }
-    if (rc != SQLITE_OK || drop == 0) {
-        return rc;
-    }
-    leaps->n -= drop;
-    memmove(leaps->v, leaps->v + drop, leaps->n * sizeof *leaps->v);
-    return leaps_save(db, leaps);
-}
 
 /* ------------------------------------------------------------------ several brokers on one file */
 
@@ -178,12 +120,7 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite
     }
     int64_t floor = (int64_t)store_id_floor(unix_ms);
     if (alone && floor > head) { /* false only when the clock was set back */
-        leaps_add(&out->leaps, (uint64_t)head, (uint64_t)floor);
-        rc = leaps_save(db, &out->leaps);
-        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_head_set, 1, &floor) : rc;
-        if (rc == SQLITE_OK && sqlite3_changes(db->db) == 0) {
-            rc = sqlite_db_run(db, SQLITE_head_add, 1, &floor);
-        }
+        rc = sqlite_db_leap(db, &out->leaps, (uint64_t)head, (uint64_t)floor);
         head = floor;
     }
     out->head = (uint64_t)head;
@@ -290,6 +227,21 @@ static int make_directory(const char *dir, struct err *e)
     return 0;
 }
 
+/* While it is open, SQLite keeps both. */
+static int remember_files(struct sqlite_db *db, struct err *e)
+{
+    const char *file = sqlite3_db_filename(db->db, "main");
+    const char *log = sqlite3_filename_wal(file);
+    struct stat st, log_st;
+    if (stat(file, &st) != 0 || stat(log, &log_st) != 0) {
+        int rc = -errno;
+        return err_set(e, rc, "%s: cannot be looked at: %s", file, uv_strerror(rc));
+    }
+    db->file_inode = st.st_ino;
+    db->log_inode = log_st.st_ino;
+    return 0;
+}
+
 static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
                         int64_t unix_ms, struct sqlite_opened *out, struct err *e)
 {
@@ -325,7 +277,10 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = pragma_value(db, "PRAGMA page_size");
-    return db->page_size > 0 ? 0 : sqlite_db_fail(db, e, path);
+    if (db->page_size <= 0) {
+        return sqlite_db_fail(db, e, path);
+    }
+    return remember_files(db, e);
 }
 
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,

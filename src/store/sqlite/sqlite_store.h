@@ -30,6 +30,7 @@ struct sqlite_store {
     char *path; /* owned; of `opt` */
     struct broker_metrics *metrics;
     store_tail_cb tail;
+    store_leap_cb leap;
     void *tail_ctx;
 
     uint64_t head, trimmed;

@@ -11,39 +11,87 @@
  * so many in a row nothing more is tried. */
 enum { GIVE_UP_AFTER = 8 };
 
-/* Not an error: others wrote more than fits, the tail goes first. */
-enum { WRITE_LATER = 1 };
+/* Not errors. */
+enum {
+    WRITE_LATER = 1, /* others wrote more than fits, the tail goes first */
+    OTHER_STATE = 2, /* the file is not what it was: see sqlite_lineage.c */
+};
 
-static void tail_push(struct sqlite_writer *w, struct event *ev, uint64_t id, bool ours)
+void sqlite_writer_push(struct sqlite_writer *w, struct sqlite_tail_item item)
 {
     if (w->tail_n == w->tail_cap) {
         w->tail_cap = w->tail_cap ? w->tail_cap * 2 : 64;
         w->tail = xrealloc(w->tail, w->tail_cap * sizeof *w->tail);
     }
-    w->tail[w->tail_n++] = (struct sqlite_tail_item){ev, id, ours};
+    w->tail[w->tail_n++] = item;
+}
+
+void sqlite_writer_durable(struct sqlite_writer *w)
+{
+    w->durable_n = w->tail_n;
+    w->durable_rejects = w->rejects.n;
+    w->durable_tailed = w->tailed;
+    w->durable_tailed_ms = w->tailed_ms;
+}
+
+/* The tail has come to `id`; `w->tailed_ms` is known where that is the last event. */
+static void moved(struct sqlite_writer *w, uint64_t id)
+{
+    const struct sqlite_tail_item *last = w->tail_n ? &w->tail[w->tail_n - 1] : NULL;
+    if (id != w->tailed) {
+        w->tailed_ms = last && last->ev && last->id == id ? last->ev->time_ms : 0;
+        w->tailed = id;
+    }
 }
 
 static void got_row(void *ctx, struct event *ev)
 {
     struct sqlite_writer *w = ctx;
-    tail_push(w, ev, ev->id, false);
+    sqlite_writer_push(w, (struct sqlite_tail_item){.ev = ev, .id = ev->id});
     w->others++;
     w->others_bytes += event_cost(ev);
 }
 
-/* Everything committed since the last look, up to the bounds of one job. */
-static int read_others(struct sqlite_writer *w)
+/* Rows behind `tailed`. Where ids have no row, a leap or retention was there, or somebody has
+ * removed some: the broker is told, and pages of history say what it means to each client. */
+static int read_rows(struct sqlite_writer *w, uint64_t head)
 {
-    struct sqlite_rows_limit limit = {.after = w->tailed,
-                                      .upto = EVENT_ID_MAX,
-                                      .max_events = SQLITE_GROUP_EVENTS,
-                                      .max_bytes = SQLITE_GROUP_BYTES,
-                                      .max_data = w->max_data};
     struct sqlite_rows_end end;
-    int rc = sqlite_rows_read(&w->db, &limit, got_row, w, &w->rejects, &end, &w->error);
-    w->tailed = end.upto;
+    int rc = 0;
+    do {
+        struct sqlite_rows_limit limit = {.after = w->tailed,
+                                          .upto = head,
+                                          .max_events = SQLITE_GROUP_EVENTS,
+                                          .max_bytes = SQLITE_GROUP_BYTES,
+                                          .max_data = w->max_data,
+                                          .tail = true};
+        rc = sqlite_rows_read(&w->db, &limit, got_row, w, &w->rejects, &end, &w->error);
+        moved(w, end.upto);
+        if (rc == 0 && end.hole) {
+            sqlite_lineage_pass(w, w->tailed, end.hole, false);
+            rc = sqlite_db_leaps_load(&w->db, &w->leaps) == SQLITE_OK
+                     ? 0
+                     : sqlite_db_fail(&w->db, &w->error, "reading the leaps");
+        }
+    } while (rc == 0 && end.hole);
     w->more = end.full || w->others >= SQLITE_GROUP_EVENTS || w->others_bytes >= SQLITE_GROUP_BYTES;
     return rc;
+}
+
+/* Everything committed since the last look, up to the bounds of one job, in a transaction. */
+static int read_others(struct sqlite_writer *w)
+{
+    struct sqlite_look look;
+    int rc = sqlite_lineage_look(w, &look);
+    if (rc == 0 && look.leapt) {
+        sqlite_lineage_pass(w, look.over.after, look.over.upto, true);
+        rc = sqlite_db_leaps_load(&w->db, &w->leaps) == SQLITE_OK
+                 ? 0
+                 : sqlite_db_fail(&w->db, &w->error, "reading the leaps");
+    } else if (rc == 0 && look.lost) {
+        return OTHER_STATE;
+    }
+    return rc ? rc : read_rows(w, look.head);
 }
 
 /* ------------------------------------------------------------------ appends */
@@ -124,7 +172,7 @@ static int insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s
     if (key.p && w->key_window_s && put_key(w, key, now_s, ack->id) != SQLITE_DONE) {
         return sqlite_db_fail(&w->db, &w->error, "remembering a key");
     }
-    tail_push(w, ev, ack->id, true);
+    sqlite_writer_push(w, (struct sqlite_tail_item){.ev = ev, .id = ack->id, .ours = true});
     return 0;
 }
 
@@ -135,6 +183,14 @@ static int insert_append(struct sqlite_writer *w, struct append *a, int64_t now_
         rc = insert_event(w, a->events.v[i], now_s, last, &a->acks[i]);
     }
     return rc;
+}
+
+/* Then everything is looked at anew, before anything else. */
+static int leave_state(struct sqlite_writer *w)
+{
+    int rc = sqlite_lineage_leap(w);
+    w->more = rc == 0;
+    return rc ? rc : WRITE_LATER;
 }
 
 /* One transaction: what others wrote, then the appends [first, end). All of them, or none. */
@@ -158,15 +214,13 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     if (rc) {
         sqlite_db_rollback(&w->db);
         w->tail_n = mark; /* rows of others stay: they are committed */
-        return rc;
+        return rc == OTHER_STATE ? leave_state(w) : rc;
     }
     if (last > w->tailed) {
         w->commits++;
         w->inserted += w->tail_n - mark;
-        w->tailed = last;
-        w->durable_n = w->tail_n; /* our commit made the log durable up to here, theirs included */
-        w->durable_rejects = w->rejects.n;
-        w->durable_tailed = last;
+        moved(w, last);
+        sqlite_writer_durable(w); /* our commit made the log durable up to here, theirs included */
         changes++;
     }
     w->changes = changes;
@@ -247,6 +301,21 @@ static int sync_others(struct sqlite_writer *w)
                          "making rows of another program durable: %s", sqlite3_errstr(rc));
 }
 
+static int look_at_others(struct sqlite_writer *w)
+{
+    if (sqlite_db_run(&w->db, SQLITE_begin, 0, NULL) != SQLITE_OK) {
+        return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
+    }
+    int rc = read_others(w);
+    if (sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
+        sqlite_db_rollback(&w->db);
+    }
+    if (rc == OTHER_STATE) {
+        rc = leave_state(w);
+    }
+    return rc == WRITE_LATER ? 0 : rc;
+}
+
 /* Counter and version are read first: a commit in between is seen by the next check. */
 static int check(struct sqlite_writer *w)
 {
@@ -254,7 +323,7 @@ static int check(struct sqlite_writer *w)
     if (sqlite_db_integer(&w->db, SQLITE_data_version, 0, &version) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
     }
-    int rc = version == w->data_version ? 0 : read_others(w);
+    int rc = version == w->data_version ? 0 : look_at_others(w);
     if (rc == 0 && !w->more) {
         w->data_version = version;
         w->changes = changes;
@@ -285,6 +354,7 @@ void sqlite_writer_run(struct sqlite_writer *w)
 {
     w->durable_n = w->durable_rejects = 0;
     w->durable_tailed = w->tailed;
+    w->durable_tailed_ms = w->tailed_ms;
     switch (w->kind) {
     case SQLITE_JOB_WRITE:
         w->rc = write_group(w);
@@ -302,11 +372,15 @@ void sqlite_writer_run(struct sqlite_writer *w)
     int rc = sync_others(w);
     if (rc) { /* as if they had not been read yet; what is ours lies before them */
         while (w->tail_n > w->durable_n) {
-            event_unref(w->tail[--w->tail_n].ev); /* made here, seen by nobody */
-            w->others--;                          /* counted when they are read again */
+            struct event *ev = w->tail[--w->tail_n].ev;
+            if (ev) {            /* else a leap, which is found again */
+                event_unref(ev); /* made here, seen by nobody */
+                w->others--;     /* counted when they are read again */
+            }
         }
         w->rejects.n = w->durable_rejects;
         w->tailed = w->durable_tailed;
+        w->tailed_ms = w->durable_tailed_ms;
         w->data_version = SQLITE_VERSION_UNKNOWN;
         w->changes = SQLITE_CHANGES_UNKNOWN;
         w->rc = rc;

@@ -45,9 +45,11 @@ struct sqlite_retained {
 };
 
 struct sqlite_tail_item {
-    struct event *ev; /* ours: owned by its append; others': owned by the job */
-    uint64_t id;
+    struct event *ev; /* ours: owned by its append; others': owned by the job. NULL: no event, but a
+                         leap over (after, id] */
+    uint64_t id, after;
     bool ours;
+    bool lost; /* a leap: the store has lost ids above `after`; else rows were removed unseen */
 };
 
 struct sqlite_writer {
@@ -56,7 +58,8 @@ struct sqlite_writer {
     size_t max_data;
     uint64_t key_window_s;
     unsigned busy_ms;
-    uint64_t tailed; /* every row up to here was handed to the tail, or is history */
+    uint64_t tailed;   /* every row up to here was handed to the tail, or is history */
+    int64_t tailed_ms; /* what its row says of the time; 0: unknown */
     int64_t data_version;
     const uint32_t *counter; /* of commits, by anybody: sqlite_wal_index.h */
     int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
@@ -75,7 +78,10 @@ struct sqlite_writer {
     size_t durable_n;        /* so many items of it are as durable as a commit of ours is */
     size_t durable_rejects;  /* `rejects.n` at that point */
     uint64_t durable_tailed; /* `tailed` at that point */
-    bool more;               /* others wrote more than one job reads */
+    int64_t durable_tailed_ms;
+    uint64_t trimmed;          /* what retention has removed, as of the last look */
+    struct sqlite_leaps leaps; /* v == NULL: as before */
+    bool more;                 /* others wrote more than one job reads */
     size_t commits, inserted, others, others_bytes;
     struct sqlite_rejects rejects;
     struct sqlite_retained retained;
@@ -85,6 +91,23 @@ struct sqlite_writer {
 void sqlite_writer_run(struct sqlite_writer *w);
 /* Forgets the outcome of the last job; the events in it must have been taken care of. */
 void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind);
+/* For sqlite_lineage.c: what comes next in the tail; all of it so far is as durable as a commit. */
+void sqlite_writer_push(struct sqlite_writer *w, struct sqlite_tail_item item);
+void sqlite_writer_durable(struct sqlite_writer *w);
+
+/* sqlite_lineage.c: what is seen of the file, in one snapshot. */
+struct sqlite_look {
+    uint64_t head, trimmed;
+    struct store_leap over; /* the last leap that begins below `tailed`; upto 0: none */
+    bool leapt;             /* `over` says that what the tail has passed is lost */
+    bool lost;              /* so do the rows: they are of another state of the file */
+};
+int sqlite_lineage_look(struct sqlite_writer *w, struct sqlite_look *out);
+/* The tail goes on above `upto`: rows were `lost`, or removed before they could be seen. */
+void sqlite_lineage_pass(struct sqlite_writer *w, uint64_t after, uint64_t upto, bool lost);
+/* The rows are of another state: leaps, in a transaction of its own, above all that was handed out.
+ */
+int sqlite_lineage_leap(struct sqlite_writer *w);
 /* sqlite_retention.c: the work of SQLITE_JOB_RETAIN. */
 int sqlite_retain_run(struct sqlite_writer *w);
 

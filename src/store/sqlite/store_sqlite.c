@@ -177,6 +177,7 @@ static void store_free(struct sqlite_store *s)
 {
     free(s->scratch);
     free(s->writer.tail);
+    free(s->writer.leaps.v);
     free(s->leaps.v);
     free(s->path);
     free(s);
@@ -263,8 +264,8 @@ static int open_files(struct sqlite_store *s, struct err *e)
 }
 
 int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
-                      struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx,
-                      struct store **out, struct err *e)
+                      struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                      void *tail_ctx, struct store **out, struct err *e)
 {
     struct sqlite_store *s = xcalloc(1, sizeof *s);
     s->base.ops = &sqlite_ops;
@@ -274,6 +275,7 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->opt.poll_ms = opt->poll_ms ? opt->poll_ms : 1;
     s->metrics = metrics;
     s->tail = tail;
+    s->leap = leap;
     s->tail_ctx = tail_ctx;
     append_queue_init(&s->queue, opt->max_queue_events, opt->max_queue_bytes, metrics);
     list_init(&s->reads);

@@ -31,10 +31,10 @@ struct store_sqlite_options {
 };
 
 /* Opens (and makes) the store, blocking; completes everything else on `loop`. Borrows `metrics`;
- * copies `opt`. `tail` hears what is committed from now on. Returns 0, or a negative UV_E* with a
+ * copies `opt`. `tail` and `leap` hear what happens from now on. Returns 0, or a negative UV_E* with a
  * text that names the file. */
 int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
-                      struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx,
-                      struct store **out, struct err *e);
+                      struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                      void *tail_ctx, struct store **out, struct err *e);
 
 #endif
