@@ -225,7 +225,7 @@ function M.left_behind(base)
     if not name then
       break
     end
-    local pid = name:match("^" .. base .. "%-(%d+)%-")
+    local pid = name:sub(1, #base) == base and name:match("^%-(%d+)%-", #base + 1)
     if pid and not uv.fs_stat("/proc/" .. pid) then
       dead[base .. "-" .. pid] = true
     end

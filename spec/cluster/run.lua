@@ -63,14 +63,33 @@ local function remove_tree(path)
   uv.fs_rmdir(path)
 end
 
+local function temporary()
+  return os.getenv "TMPDIR" or "/tmp"
+end
+
+-- What a runner that was ended by force has left.
+local function remove_dead()
+  for prefix in pairs(nodes.left_behind(BASE)) do
+    nodes.remove(prefix)
+    local scan = uv.fs_scandir(temporary())
+    while scan do
+      local name = uv.fs_scandir_next(scan)
+      if not name then
+        break
+      end
+      if name:sub(1, #prefix + 1) == prefix .. "-" then
+        remove_tree(temporary() .. "/" .. name)
+      end
+    end
+  end
+end
+
 local function outside()
   if uv.getuid() ~= 0 then
     fail "network namespaces need root"
   end
   options.tidegate = uv.fs_realpath(options.tidegate) or fail("%s is not there: make build", options.tidegate)
-  for dead in pairs(nodes.left_behind(BASE)) do
-    nodes.remove(dead)
-  end
+  remove_dead()
   local servers = require "cluster.servers"
   local prefix, code = BASE .. "-" .. math.tointeger(uv.os_getpid()), nil
   local modes = options.mode == "both" and { "synchronous", "asynchronous" } or { options.mode }
@@ -82,7 +101,7 @@ local function outside()
   for _, mode in ipairs(modes) do
     local dir = options.keep .. "/" .. mode
     if options.keep == "" then
-      dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-trial-XXXXXX"))
+      dir = assert(uv.fs_mkdtemp(("%s/%s-XXXXXX"):format(temporary(), prefix)))
     else
       uv.fs_mkdir(options.keep, 493)
       assert(uv.fs_mkdir(dir, 493))
