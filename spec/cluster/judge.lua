@@ -3,10 +3,11 @@
 -- without it.
 --
 --   local report = judge.judge { dir = dir, load = load, mode = "synchronous", events = text, leaps = text,
---     ledger = text }
+--     ledger = text, told = text }
 --   report.violations      list of { rule, text }, report.count[rule]; empty: all promises held
 --   load.windows[n].count  gets: lost, "seen and lost", and gaps by their reason, "reset without need"
 --   events, leaps, ledger  of the database at the end: lines of  seq data | after upto | w n topic data, tabs between
+--   told                   leaps as the brokers have logged them, lines of  after upto
 local oracle = require "support.oracle"
 local promises = require "cluster.promises"
 
@@ -59,13 +60,17 @@ function judge:window_at(t)
   return at
 end
 
--- The leap that this id fell victim to.
-function judge:leap_of(id)
-  for _, leap in ipairs(self.leaps) do
+local function find_leap(leaps, id)
+  for _, leap in ipairs(leaps) do
     if id > leap.after and id <= leap.upto then
       return leap
     end
   end
+end
+
+-- The leap that this id fell victim to.
+function judge:leap_of(id)
+  return find_leap(self.leaps, id)
 end
 
 function judge:tally(t, what)
@@ -112,10 +117,9 @@ function judge:publishes(path)
     self.named[id] = data
     if self.data_of[id] == data then
       kept[#kept + 1] = line
-    elseif self.id_of[data] then
-      -- its first id was lost with a server, the row that it was comes from a repetition of the request
+    elseif self.id_of[data] and not (self:may_lose(tonumber(f[4])) and self:leap_of(id)) then
       self:violation("two ids", "%s was acknowledged as %d, and is %d", data, id, self.id_of[data])
-    else
+    else -- or a server had stored it before, did not say so, and has the lead now
       self:lost(tonumber(f[4]), data, id)
     end
   end)
@@ -179,7 +183,8 @@ function judge:journal(path, name)
     elseif f[1] == "G" then
       local requested, t = math.tointeger(f[3]), tonumber(f[6])
       local w = self:tally(t, f[5])
-      local leap = requested and self:leap_of(requested)
+      -- a leader that was lost itself may have made the leap, and told of it rightly
+      local leap = requested and (self:leap_of(requested) or self:may_lose(t) and find_leap(self.told, requested))
       if f[5] ~= "reset" then
         self:violation("gap", "%s: %s from %s to %s at %.3f s (%s)", name, f[5], f[3], f[4], t, w.fault.kind)
       elseif not leap or self.mode == "synchronous" then
@@ -206,7 +211,7 @@ end
 function M.judge(run)
   local self = setmetatable({ windows = run.load.windows, started = run.load.started, mode = run.mode,
     promised = promises.promised[run.mode], violations = {}, count = {}, data_of = {}, id_of = {}, named = {},
-    leaps = {}, acknowledged = 0, committed = 0 }, judge)
+    leaps = {}, told = {}, acknowledged = 0, committed = 0 }, judge)
   each_line(run.events, function(f)
     local id, data = math.tointeger(f[1]), f[2]
     if self.id_of[data] then
@@ -214,9 +219,11 @@ function M.judge(run)
     end
     self.data_of[id], self.id_of[data], self.named[id] = data, id, data
   end)
-  each_line(run.leaps, function(f)
-    self.leaps[#self.leaps + 1] = { after = math.tointeger(f[1]), upto = math.tointeger(f[2]) }
-  end)
+  for name, list in pairs { leaps = self.leaps, told = self.told } do
+    each_line(run[name], function(f)
+      list[#list + 1] = { after = math.tointeger(f[1]), upto = math.tointeger(f[2]) }
+    end)
+  end
   self:publishes(run.dir .. "/http")
   self:transactions(run.dir .. "/sql", run.ledger)
   local journals = {}

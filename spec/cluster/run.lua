@@ -370,6 +370,18 @@ local function record(text)
 end
 
 ----------------------------------------------------------------- inside: the whole
+-- The leaps that the brokers have logged.
+local function leaps_told()
+  local list = {}
+  for _, name in ipairs { "b1", "b2" } do
+    for line in io.lines(("%s/%s/log"):format(options.dir, name)) do
+      local after, upto = line:match 'msg="ids leap.* after=(%d+) upto=(%d+)'
+      list[#list + 1] = after and after .. "\t" .. upto
+    end
+  end
+  return table.concat(list, "\n")
+end
+
 local function trial()
   servers, workload, judge = require "cluster.servers", require "cluster.load", require "cluster.judge"
   math.randomseed(tonumber(options.seed))
@@ -407,7 +419,7 @@ local function trial()
   local report = judge.judge { dir = options.dir, load = load, mode = options.mode,
     events = copy "SELECT seq, data FROM tidegate.events ORDER BY seq",
     leaps = copy "SELECT after, upto FROM tidegate.leap WHERE after > 0 ORDER BY after",
-    ledger = copy "SELECT w, n, topic, data FROM shop.ledger" }
+    ledger = copy "SELECT w, n, topic, data FROM shop.ledger", told = leaps_told() }
   local stats = {}
   for name, n in pairs(report.stats) do
     stats[#stats + 1] = ("%s %d"):format(name, n)

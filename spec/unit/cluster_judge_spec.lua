@@ -18,7 +18,7 @@ local function case(fault)
       "G\t100\t13\t100\treset\t14.0", "E\t101\ts.2.\t14.1", "E\t102\th.3.\t15.1" },
     b = { "S\tload/**", "C\t0", "E\t11\th.1.\t2.1", "D", "C\t11", "E\t12\ts.1.\t3.1", "E\t101\ts.2.\t14.1",
       "E\t102\th.3.\t15.1" },
-    problems = {},
+    problems = {}, told = {},
   }
 end
 
@@ -36,7 +36,8 @@ describe("the judge of the cluster", function()
     local load = { windows = c.windows, started = 0, problems = c.problems,
       clients = { { name = "a", path = dir .. "/a" }, { name = "b", path = dir .. "/b" } } }
     return judge.judge { dir = dir, load = load, mode = mode, events = table.concat(c.events, "\n"),
-      leaps = table.concat(c.leaps, "\n"), ledger = table.concat(c.ledger, "\n") }
+      leaps = table.concat(c.leaps, "\n"), ledger = table.concat(c.ledger, "\n"),
+      told = table.concat(c.told, "\n") }
   end
 
   local function found(rule, change, fault)
@@ -65,6 +66,22 @@ describe("the judge of the cluster", function()
     found("ghost", function() end, "switchover")
   end)
 
+  -- b was told of a leap by a leader that is gone itself: the one from before has the lead, and the event
+  it("lets a leader that was replaced come back", function()
+    local c = case "freeze 30 s"
+    table.insert(c.b, 7, "G\t60\t12\t60\treset\t12.0")
+    assert.equal(1, judged("asynchronous", c).count.gap)
+    c = case "freeze 30 s"
+    table.insert(c.b, 7, "G\t60\t12\t60\treset\t12.0")
+    c.told = { "11\t60" }
+    assert.same({}, judged("asynchronous", c).count)
+    table.insert(c.http, "P\t4\tload/0\tk\ts.2.")
+    table.insert(c.http, "A\t4\t61\t12.5")
+    assert.is_nil(judged("asynchronous", c).count["two ids"])
+    c.leaps = { "12\t60", "61\t100" }
+    assert.equal(1, judged("asynchronous", c).count["two ids"])
+  end)
+
   it("finds a loss long before the fault", function()
     found("lost", function(c) c.http[4] = "A\t2\t13\t5.0" end)
     found("lost", function(c) c.sql[3] = "T\t3\ts\t5.0" end)
@@ -77,7 +94,7 @@ describe("the judge of the cluster", function()
   end)
 
   it("finds one event with two ids", function()
-    found("two ids", function(c) c.events[5] = "103\th.2." end)
+    found("two ids", function(c) c.events[5] = "103\th.2." end, "freeze 1 s")
     found("twice", function(c) c.events[5] = "103\ts.1." end)
   end)
 
