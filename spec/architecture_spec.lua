@@ -86,8 +86,6 @@ local MAY_INCLUDE = {
 
 -- Circles of modules (a .c and its .h) inside a folder that are still to be cut, or stay for the reason given.
 local CIRCLES = {
-  ["admin/admin admin/admin_explain admin/admin_json admin/admin_policy admin/explain_json"] = "to be cut",
-  ["admin/admin_workers admin/gather"] = "to be cut",
   ["broker/audience broker/audience_index broker/broker broker/explain broker/history "
     .. "broker/refusal broker/review broker/segment broker/subscriber broker/trial"] =
   "to be cut",

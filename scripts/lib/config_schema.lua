@@ -129,7 +129,10 @@ local fields = {
     seconds("dead_peer_s", 60, 2, DAY,
       "A client that acknowledges nothing for that long is freed. Longer than `heartbeat_s`."),
     milliseconds("retry_ms", 3000, 100, HOUR * 1000,
-      "How long a client waits before it reconnects; each one gets its own jitter."),
+      "How long a client waits before it reconnects: each after half to one and a half of it."),
+    seconds("refusal_hold_s", 4, 0, 30,
+      "A stream that is refused for now (the store is down, a policy error) is held open that long before it ends, so "
+        .. "that clients that reconnect without a pause do not come back hundreds of times a second."),
     bytes("turn_bytes", 256 * KIB, 4 * KIB, 16 * MIB,
       "Most bytes one stream is given per loop turn: fairness among streams."),
     integer("max_lag_events", 0, 0, COUNT_MAX, "events",
@@ -345,7 +348,9 @@ local fields = {
 
   section("drain", "Shutdown.", {
     seconds("timeout_s", 10, 0, HOUR, "Streams and requests get that long to finish; then they are cut."),
-    milliseconds("retry_ms", 1000, 0, 600000, "Clients are told to come back after that, with jitter."),
+    milliseconds("retry_ms", 3000, 0, 600000,
+      "Clients are told to come back after that, each after half to one and a half of it. Longer than a restart takes: "
+        .. "Firefox gives up for good when it finds the port closed."),
   }),
 
   section("log", "Lines in logfmt on the standard error stream.", {

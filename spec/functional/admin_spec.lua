@@ -67,7 +67,7 @@ describe("the admin listener", function()
       end
     end
     r = http.request(broker().admin, "DELETE", "/connections/" .. target.id)
-    assert.is_true(r.status == 204 or r.status == 200)
+    assert.equal(204, r.status)
     a:wait_end()
     broker():publish("y/z", "2")
     assert.equal("2", b:next().data)
@@ -88,7 +88,7 @@ describe("the admin listener", function()
     local b = tidegate.start()
     local c = sse.open(b, { topic = "a" })
     local r = http.post(b.admin, "/drain")
-    assert.is_true(r.status == 202 or r.status == 200)
+    assert.equal(202, r.status)
     c:wait_end()
     assert.is_number(c.retry_ms)
     assert.equal(0, (b:wait_exit()))
@@ -123,7 +123,7 @@ describe("metrics", function()
         name, rest = line:match "^# TYPE (%S+) (%a+)$"
         assert.is_nil(kind[name], "TYPE twice: " .. name)
         kind[name] = rest
-      else
+      elseif not line:find "^# RULE %S+ m[ai][xn]$" then -- how the values of several workers become one
         name = line:match "^([%a_:][%w_:]*)" or error("malformed: " .. line)
         assert.is_number(tonumber(line:match " (%S+)$"), line)
         local base = name:gsub("_bucket$", ""):gsub("_sum$", ""):gsub("_count$", "")

@@ -289,9 +289,10 @@ describe("explain", function()
       assert.equal(400, r.status, query)
     end
     for _, path in ipairs { "/connections/x/explain", "/connections//explain", "/connections/1/explain/",
-      "/connections/1-1/explain", "/connections/" .. connection } do
+      "/connections/1-1/explain" } do
       assert.equal(404, http.get(broker().admin, path .. "?event=" .. id).status, path)
     end
+    assert.equal(405, http.get(broker().admin, "/connections/" .. connection).status)
     local _, r = ask(broker(), connection, tonumber(id) + 5000000000)
     assert.equal(404, r.status)
     assert.matches("There is no event %d+ yet: the newest is " .. id, r.json.detail)

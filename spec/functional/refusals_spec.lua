@@ -1,4 +1,5 @@
 -- Two ways to say no: denied (do not come back unchanged) and transient (come back with your id).
+local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -53,7 +54,8 @@ local POLICY = [[
 local TRANSIENT = { "transient", "error", "nothing", "true", "text", "unknown-key", "unknown-field", "memory" }
 
 describe("a refusal", function()
-  local broker = tidegate.shared { policy = POLICY, config = { policy = { error_log_interval_s = 0 } } }
+  local broker = tidegate.shared { policy = POLICY,
+    config = { policy = { error_log_interval_s = 0 }, sse = { refusal_hold_s = 0 } } }
 
   local function query(hook, how, status)
     return { hook = hook, how = how, status = status }
@@ -157,6 +159,73 @@ describe("a refusal", function()
       c:close()
     end
     assert.is_true(different >= 10, different .. " different values")
+  end)
+end)
+
+describe("a stream that is refused for now", function()
+  local policy = [[
+    return {
+      api = 1,
+      authenticate = function(req)
+        if req.query.fine then return { sub = "x" } end
+        return nil, "not now"
+      end,
+      subscribe = function() return { topics = { "a" } } end,
+    }
+  ]]
+  local function refused(broker)
+    local c = sse.request(broker, { topic = "a" })
+    c:wait("why, and when to come back", function() return c.retry_ms and c.comments[1] end)
+    assert.is_nil(c.ended)
+    return c
+  end
+
+  it("is held open, so that a client without a pause does not come back at once", function()
+    local broker = tidegate.start { policy = policy, config = { sse = { refusal_hold_s = 2 } } }
+    local before = broker:metric "tidegate_refused_transient_total"
+    local from, rounds = eventually.now(), 0
+    repeat
+      refused(broker):wait_end()
+      rounds = rounds + 1
+    until eventually.now() - from >= 4
+    assert.is_true(rounds <= (eventually.now() - from) / 2 + 0.1, rounds .. " rounds")
+    assert.equal(before + rounds, broker:metric "tidegate_refused_transient_total")
+    assert.equal(0, broker:metric "tidegate_refused_streams_held")
+    local r = http.get(broker, "/events?topic=a")
+    assert.equal(503, r.status, "who asks for no stream hears at once")
+  end)
+
+  it("is freed when its client leaves, and when the broker drains", function()
+    local broker = tidegate.start { policy = policy,
+      config = { sse = { refusal_hold_s = 30 }, drain = { timeout_s = 20 } } }
+    local function held() return broker:metric "tidegate_refused_streams_held" end
+    local leaves, resets, stays = refused(broker), refused(broker), refused(broker)
+    assert.equal(3, held())
+    leaves:close()
+    resets:reset()
+    eventually("those that left are freed", function() return held() == 1 end)
+    local from = eventually.now()
+    broker:signal "TERM"
+    stays:wait_end()
+    broker:wait_exit()
+    assert.is_true(eventually.now() - from < 15, "the drain did not wait for it")
+  end)
+
+  it("ends early when they are a quarter of all connections there may be", function()
+    local broker = tidegate.start { policy = policy,
+      config = { sse = { refusal_hold_s = 30 }, limits = { max_connections = 12 } } }
+    local list = {}
+    for i = 1, 5 do
+      list[i] = refused(broker)
+    end
+    list[1]:wait_end()
+    list[2]:wait_end()
+    assert.equal(3, broker:metric "tidegate_refused_streams_held")
+    for i = 3, 5 do
+      list[i]:pump()
+      assert.is_nil(list[i].ended)
+    end
+    assert.is_string(sse.open(broker, { topic = "a", query = { fine = "1" } }).start_id, "there is room for others")
   end)
 end)
 

@@ -1,8 +1,13 @@
-/* base/: hash, slots, strbuf. */
+/* base/: hash, jitter, nearest, read_file, slots, strbuf. */
 #include "base/hash.h"
+#include "base/jitter.h"
+#include "base/nearest.h"
+#include "base/read_file.h"
 #include "base/slots.h"
 #include "base/strbuf.h"
 #include "native.h"
+
+#include <uv.h>
 
 static int l_hash(lua_State *L)
 {
@@ -61,9 +66,54 @@ static int l_strbuf_fill(lua_State *L)
     return 2;
 }
 
+/* nearest(given, names) -> name or nil */
+static int l_nearest(lua_State *L)
+{
+    enum { NAMES_MAX = 16 };
+    const char *names[NAMES_MAX];
+    size_t n = (size_t)luaL_len(L, 2), len;
+    const char *given = luaL_checklstring(L, 1, &len);
+    luaL_argcheck(L, n <= NAMES_MAX, 2, "too many");
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        names[i] = lua_tostring(L, -1);
+    }
+    lua_pushstring(L, nearest_name(names, n, slice_of(given, len)));
+    return 1;
+}
+
+/* read_file(path, max) -> text, error name or nil */
+static int l_read_file(lua_State *L)
+{
+    struct strbuf b;
+    strbuf_init(&b, (size_t)luaL_checkinteger(L, 2));
+    int rc = read_file(luaL_checkstring(L, 1), &b);
+    lua_pushlstring(L, b.len ? b.data : "", b.len);
+    lua_pushstring(L, rc ? uv_err_name(rc) : NULL);
+    strbuf_clear(&b);
+    return 2;
+}
+
+/* jitter(least, most, n) -> n numbers */
+static int l_jitter(lua_State *L)
+{
+    struct jitter j;
+    jitter_init(&j);
+    lua_newtable(L);
+    for (lua_Integer i = 1; i <= luaL_checkinteger(L, 3); i++) {
+        lua_pushinteger(L, (lua_Integer)jitter_between(&j, (uint64_t)luaL_checkinteger(L, 1),
+                                                       (uint64_t)luaL_checkinteger(L, 2)));
+        lua_rawseti(L, -2, i);
+    }
+    return 1;
+}
+
 int native_open_base(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"hash", l_hash},
+                                         {"jitter", l_jitter},
+                                         {"nearest", l_nearest},
+                                         {"read_file", l_read_file},
                                          {"slots_script", l_slots_script},
                                          {"strbuf_fill", l_strbuf_fill},
                                          {NULL, NULL}};

@@ -52,7 +52,9 @@ end
 
 local function parse_meta(page, line)
   local word, name, rest = line:match "^# (%u+) (%S+) ?(.*)$"
-  assert(word == "HELP" or word == "TYPE", "neither HELP nor TYPE: " .. line)
+  -- RULE is ours: how the values of several workers become one
+  assert(word == "HELP" or word == "TYPE" or word == "RULE" and (rest == "max" or rest == "min"),
+    "neither HELP nor TYPE: " .. line)
   assert(name:find(NAME), "bad name: " .. line)
   local family = page.families[name]
   if not family then

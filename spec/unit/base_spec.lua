@@ -22,4 +22,42 @@ describe("base", function()
     assert.equal(8, len)
     assert.is_true(rc < 0)
   end)
+
+  -- a name, what was meant, or false
+  for given, meant in pairs {
+    serv = "serve", evla = "eval", SERVE = "serve", chekc = "check", x = false, ["config-refrence"] = "config-reference",
+    sevre = "serve", zzzzz = false, [("s"):rep(65)] = false,
+  } do
+    it("guesses what '" .. given:sub(1, 20) .. "' was meant to be, as the schema of settings does", function()
+      local names = { "serve", "check", "eval", "config-reference" }
+      assert.equal(meant or nil, base.nearest(given, names))
+      assert.equal(meant or nil, dofile(SPEC_SOURCE_DIR .. "/scripts/lib/schema.lua").nearest(given, names))
+    end)
+  end
+
+  it("reads a file up to its bound, and no further", function()
+    local path = os.tmpname()
+    finally(function() os.remove(path) end)
+    local f = assert(io.open(path, "wb"))
+    f:write(("x"):rep(100000))
+    f:close()
+    assert.equal(("x"):rep(100000), (base.read_file(path, 100000)))
+    local text, rc = base.read_file(path, 99999)
+    assert.equal(99999, #text)
+    assert.equal("ENOBUFS", rc)
+    assert.equal("ENOENT", select(2, base.read_file(path .. ".none", 10)))
+    assert.equal("EISDIR", select(2, base.read_file("/", 10)))
+  end)
+
+  it("spreads evenly between two bounds that it reaches", function()
+    local seen, least, most = {}, math.huge, 0
+    for _, n in ipairs(base.jitter(10, 19, 2000)) do
+      seen[n] = (seen[n] or 0) + 1
+      least, most = math.min(least, n), math.max(most, n)
+    end
+    assert.same({ 10, 19 }, { least, most })
+    for n = 10, 19 do
+      assert.is_true(seen[n] > 100 and seen[n] < 300, n .. ": " .. seen[n])
+    end
+  end)
 end)

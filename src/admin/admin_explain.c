@@ -47,7 +47,8 @@ static void ask(const struct admin *a, struct stream *s, const struct explain_qu
     }
 }
 
-bool admin_explain_query(struct stream *s, const struct http_request *rq, uint64_t *event)
+/* "?event=ID" and nothing else; false: the query is wrong, and that was answered. */
+static bool read_query(struct stream *s, const struct http_request *rq, uint64_t *event)
 {
     struct http_query q;
     bool good = http_query_parse(&q, rq->query) == 0;
@@ -69,7 +70,7 @@ void admin_explain_stored(const struct admin *a, struct stream *s, const struct 
                           uint64_t connection)
 {
     struct explain_question q = {.stream = connection};
-    if (admin_explain_query(s, rq, &q.event)) {
+    if (read_query(s, rq, &q.event)) {
         ask(a, s, &q);
     }
 }

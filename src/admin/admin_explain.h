@@ -2,10 +2,8 @@
 #ifndef ADMIN_ADMIN_EXPLAIN_H
 #define ADMIN_ADMIN_EXPLAIN_H
 
-#include "admin/admin.h"
+#include "admin/admin_service.h"
 
-/* "?event=ID" and nothing else; false: the query is wrong, and that was answered. */
-bool admin_explain_query(struct stream *s, const struct http_request *rq, uint64_t *event);
 /* GET /connections/{id}/explain?event=ID */
 void admin_explain_stored(const struct admin *a, struct stream *s, const struct http_request *rq,
                           uint64_t connection);

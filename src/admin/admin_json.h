@@ -2,13 +2,11 @@
 #ifndef ADMIN_ADMIN_JSON_H
 #define ADMIN_ADMIN_JSON_H
 
-#include "admin/admin.h"
+#include "admin/admin_service.h"
 #include "base/strbuf.h"
 #include "net/client/backend_call.h"
 
 enum {
-    ADMIN_CONNECTIONS_DEFAULT = 1000,
-    ADMIN_CONNECTIONS_MAX = 10000,
     ADMIN_JSON_MAX_BYTES =
         BACKEND_CALL_BODY_MAX_BYTES, /* the admin process must be able to read it */
 };

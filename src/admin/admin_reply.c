@@ -56,16 +56,6 @@ void admin_answer_built(struct stream *s, int rc, const char *type, struct strbu
     strbuf_clear(body);
 }
 
-bool admin_cut_action(struct slice *path, const char *action)
-{
-    size_t n = strlen(action);
-    if (path->n <= n || memcmp(path->p + path->n - n, action, n) != 0) {
-        return false;
-    }
-    path->n -= n;
-    return true;
-}
-
 bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out)
 {
     uint64_t n = 0;

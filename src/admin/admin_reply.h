@@ -10,8 +10,6 @@ void admin_answer(struct stream *s, int status, const char *type, struct slice b
 void admin_refuse(struct stream *s, int status, struct slice detail, const char *allow);
 /* Answers 200 with what was built, or 503 when `rc` says that it could not be. Clears `body`. */
 void admin_answer_built(struct stream *s, int rc, const char *type, struct strbuf *body);
-/* "12/explain" is "12" and the action "/explain": cuts that off. False: `path` ends otherwise. */
-bool admin_cut_action(struct slice *path, const char *action);
 /* Decimal digits without sign; false for anything else and for what is over `most`. */
 bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out);
 

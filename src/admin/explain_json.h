@@ -3,7 +3,7 @@
 #ifndef ADMIN_EXPLAIN_JSON_H
 #define ADMIN_EXPLAIN_JSON_H
 
-#include "admin/admin.h"
+#include "admin/admin_service.h"
 #include "base/strbuf.h"
 #include "broker/explain.h"
 

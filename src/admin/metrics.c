@@ -8,12 +8,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 struct row {
-    const char *kind, *name, *help; /* name may end in {labels} */
+    const char *kind, *name, *help; /* kind as in broker/metrics.h; name may end in {labels} */
     size_t offset;                  /* of a uint64_t in the struct */
 };
 
@@ -59,16 +60,17 @@ static int put_escaped(struct strbuf *out, const char *text, bool label)
     return rc;
 }
 
+/* The rule for the values of several workers goes out as a comment, which Prometheus passes over and
+ * metrics_sum.c reads. */
 static int put_head(struct strbuf *out, struct slice name, const char *kind, const char *help)
 {
+    size_t n = strcspn(kind, "_");
     int rc = strbuf_printf(out, "# HELP %.*s ", (int)name.n, name.p);
-    if (rc == 0) {
-        rc = put_escaped(out, help, false);
-    }
-    if (rc == 0) {
-        rc = strbuf_printf(out, "\n# TYPE %.*s %s\n", (int)name.n, name.p, kind);
-    }
-    return rc;
+    rc = rc ? rc : put_escaped(out, help, false);
+    rc = rc ? rc : strbuf_printf(out, "\n# TYPE %.*s %.*s\n", (int)name.n, name.p, (int)n, kind);
+    return rc || !kind[n]
+               ? rc
+               : strbuf_printf(out, "# RULE %.*s %s\n", (int)name.n, name.p, kind + n + 1);
 }
 
 /* The name of the metric: what stands before the labels. */
@@ -139,12 +141,13 @@ static int put_latency(struct strbuf *out, const char *name, const char *help,
     return rc;
 }
 
-static int put_gauge(struct strbuf *out, const char *name, const char *help, int64_t value)
+static int put_gauge(struct strbuf *out, const char *name, const char *kind, const char *help,
+                     int64_t value)
 {
     if (value < 0) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), "gauge", help);
+    int rc = put_head(out, slice_str(name), kind, help);
     return rc ? rc : strbuf_printf(out, "%s %" PRId64 "\n", name, value);
 }
 
@@ -154,7 +157,7 @@ static int put_info(struct strbuf *out, const char *name, const char *help, cons
     if (!version) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), "gauge", help);
+    int rc = put_head(out, slice_str(name), "gauge_max", help);
     if (rc == 0) {
         rc = strbuf_printf(out, "%s{version=\"", name);
     }
@@ -170,7 +173,7 @@ static int put_policy(struct strbuf *out, const char *version, const char *label
     if (!version) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), "gauge",
+    int rc = put_head(out, slice_str(name), "gauge_max",
                       "The policy in force: SHA-256 of its files, and what it calls itself.");
     rc = rc ? rc : strbuf_printf(out, "%s{version=\"", name);
     rc = rc ? rc : put_escaped(out, version, true);
@@ -194,15 +197,15 @@ static int put_store(struct strbuf *out, const struct store_health *store)
     if (!store) {
         return 0;
     }
-    int rc = put_gauge(out, "tidegate_store_healthy",
+    int rc = put_gauge(out, "tidegate_store_healthy", "gauge_min",
                        "1 while the store takes and gives events; 0: see /readyz and the log.",
                        store->ok ? 1 : 0);
     if (rc == 0) {
-        rc = put_gauge(out, "tidegate_store_events", "Events the store holds; 0 while unknown.",
-                       (int64_t)store->events);
+        rc = put_gauge(out, "tidegate_store_events", "gauge_max",
+                       "Events the store holds; 0 while unknown.", (int64_t)store->events);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "tidegate_store_size_bytes", "Size of the store.",
+        rc = put_gauge(out, "tidegate_store_size_bytes", "gauge_max", "Size of the store.",
                        (int64_t)store->bytes);
     }
     return rc;
@@ -211,21 +214,22 @@ static int put_store(struct strbuf *out, const struct store_health *store)
 /* Names and meanings are those of the Prometheus client libraries: dashboards know them. */
 static int put_process(struct strbuf *out, const struct process_stats *p)
 {
-    int rc = put_seconds(out, "process_start_time_seconds", "gauge",
+    int rc = put_seconds(out, "process_start_time_seconds", "gauge_min",
                          "Unix time at which the process started.", p->start_s);
     if (rc == 0) {
         rc = put_seconds(out, "process_cpu_seconds_total", "counter",
                          "User and system CPU time spent.", p->cpu_s);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "process_resident_memory_bytes", "Resident memory.", p->resident_bytes);
+        rc = put_gauge(out, "process_resident_memory_bytes", "gauge", "Resident memory.",
+                       p->resident_bytes);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "process_open_fds", "Open file descriptors.", p->open_fds);
+        rc = put_gauge(out, "process_open_fds", "gauge", "Open file descriptors.", p->open_fds);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "process_max_fds", "Most file descriptors the process may open.",
-                       p->max_fds);
+        rc = put_gauge(out, "process_max_fds", "gauge",
+                       "Most file descriptors the process may open.", p->max_fds);
     }
     return rc;
 }
@@ -237,11 +241,12 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
         rc = put_policy(out, m->policy_version, m->policy_label);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "tidegate_ready", "1 when /readyz answers 200.", m->ready ? 1 : 0);
+        rc = put_gauge(out, "tidegate_ready", "gauge_min", "1 when /readyz answers 200.",
+                       m->ready ? 1 : 0);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "tidegate_draining", "1 while the broker is shutting down.",
-                       m->draining ? 1 : 0);
+        rc = put_gauge(out, "tidegate_draining", "gauge_max",
+                       "1 while the broker is shutting down.", m->draining ? 1 : 0);
     }
     if (rc == 0) {
         rc = put_rows(out, net_rows, sizeof net_rows / sizeof *net_rows, m->net);

@@ -37,45 +37,6 @@ struct metrics_sum {
     unsigned hint; /* pages have the same order: where the next series probably is */
 };
 
-static bool ends_in(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
-/* Ages, ids and versions are not added up: the greatest counts. */
-static enum rule rule_of(const char *name)
-{
-    static const struct {
-        const char *name;
-        enum rule rule;
-    } others[] = {
-        {"tidegate_draining", RULE_MAX},
-        /* every worker hears of every event, every bad row and every leap */
-        {"tidegate_events_tailed_total", RULE_MAX},
-        {"tidegate_store_rejected_rows_total", RULE_MAX},
-        {"tidegate_store_leaps_total", RULE_MAX},
-        {"tidegate_store_events", RULE_MAX},
-        {"tidegate_store_size_bytes", RULE_MAX},
-        {"tidegate_store_tail_lag_events", RULE_MAX},
-        {"tidegate_store_xmin_age", RULE_MAX},
-        {"tidegate_policy_rolled_back", RULE_MAX},
-        {"tidegate_key_sets", RULE_MAX}, /* each has the same ones */
-        {"tidegate_key_sets_unavailable", RULE_MAX},
-        {"tidegate_database_up", RULE_MIN},
-        {"tidegate_store_healthy", RULE_MIN},
-        {"tidegate_ready", RULE_MIN},
-        {"process_start_time_seconds", RULE_MIN},
-    };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (strcmp(others[i].name, name) == 0) {
-            return others[i].rule;
-        }
-    }
-    bool greatest = ends_in(name, "_id") || ends_in(name, "_info") || ends_in(name, "_seconds");
-    return greatest ? RULE_MAX : RULE_SUM;
-}
-
 struct metrics_sum *metrics_sum_new(unsigned workers)
 {
     struct metrics_sum *m = xcalloc(1, sizeof *m);
@@ -129,11 +90,10 @@ static struct family *find_family(struct metrics_sum *m, struct slice name)
     }
     struct family *f = &m->families[m->family_count++];
     f->name = xstrndup(name.p, name.n);
-    f->rule = rule_of(f->name);
     return f;
 }
 
-/* "# HELP name text", "# TYPE name kind" */
+/* "# HELP name text", "# TYPE name kind", "# RULE name max" (or min; there is none for a sum) */
 static struct family *take_comment(struct metrics_sum *m, const char *line)
 {
     const char *at = line + 2;
@@ -144,7 +104,8 @@ static struct family *take_comment(struct metrics_sum *m, const char *line)
     } else if (f && slice_is(what, "TYPE") && !f->kind) {
         f->kind = xstrdup(at);
         f->grows = strcmp(at, "counter") == 0 || strcmp(at, "histogram") == 0;
-        f->rule = strcmp(at, "histogram") == 0 ? RULE_SUM : f->rule;
+    } else if (f && slice_is(what, "RULE")) {
+        f->rule = strcmp(at, "max") == 0 ? RULE_MAX : strcmp(at, "min") == 0 ? RULE_MIN : RULE_SUM;
     }
     return f;
 }

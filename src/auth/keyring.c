@@ -1,8 +1,9 @@
 #include "auth/keyring.h"
 
 #include "auth/jwt_cache.h"
-#include "base/hash.h"
+#include "base/jitter.h"
 #include "base/logging.h"
+#include "base/read_file.h"
 #include "base/xalloc.h"
 
 #include <errno.h>
@@ -43,6 +44,7 @@ struct keyring {
     size_t n;
     struct keyset *sets; /* owned */
     uint64_t generations;
+    struct jitter jitter;
     struct jwt_cache *cache; /* owned */
     EVP_MD_CTX *md;          /* owned */
     struct loop *loop;       /* NULL: not started; so are the two below */
@@ -174,27 +176,6 @@ static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct
 /* ---------------------------------------------------------------- files */
 
 /* Read at start, again when the file changes. */
-static int read_bytes(FILE *f, const char *path, struct strbuf *text, struct stat *seen,
-                      struct err *e)
-{
-    int rc = fstat(fileno(f), seen) ? -errno : 0;
-    size_t n = 1;
-    while (rc == 0 && n > 0) {
-        rc = strbuf_reserve(text, 4096);
-        if (rc == 0) {
-            n = fread(text->data + text->len, 1, 4096, f);
-            text->len += n;
-        }
-    }
-    if (rc == 0 && ferror(f)) {
-        rc = -errno;
-    }
-    if (rc == UV_ENOBUFS) {
-        return err_set(e, UV_EINVAL, "%s: is longer than %d bytes", path, (int)JWKS_MAX_BYTES);
-    }
-    return rc ? err_set(e, rc, "%s: cannot be read: %s", path, uv_strerror(rc)) : 0;
-}
-
 static int read_key_file(struct keyset *s, bool *is_new, struct err *e)
 {
     struct strbuf text;
@@ -202,8 +183,14 @@ static int read_key_file(struct keyset *s, bool *is_new, struct err *e)
     if (!f) {
         return err_set(e, -errno, "%s: cannot be read: %s", s->where, uv_strerror(-errno));
     }
-    strbuf_init(&text, JWKS_MAX_BYTES + 4096); /* room to notice that it is longer */
-    int rc = read_bytes(f, s->where, &text, &s->seen, e);
+    strbuf_init(&text, JWKS_MAX_BYTES);
+    int rc = fstat(fileno(f), &s->seen) ? -errno : read_stream(f, &text);
+    if (rc) {
+        (void)(rc == UV_ENOBUFS
+                   ? err_set(e, UV_EINVAL, "%s: is longer than %d bytes", s->where,
+                             (int)JWKS_MAX_BYTES)
+                   : err_set(e, rc, "%s: cannot be read: %s", s->where, uv_strerror(rc)));
+    }
     fclose(f); /* opened for reading: nothing to lose */
     if (rc == 0 && keyset_take(s, strbuf_slice(&text), is_new, e)) {
         rc = err_context(e, "%s", s->where);
@@ -253,11 +240,9 @@ static void on_fetched(void *ctx, uint64_t token, const struct http_client_respo
                        const struct err *e);
 
 /* So that brokers started together do not ask together: up to a tenth sooner. */
-static uint64_t jittered(uint64_t ms)
+static uint64_t jittered(struct keyring *k, uint64_t ms)
 {
-    struct hash_key random;
-    hash_key_init(&random);
-    return ms - random.k0 % (ms / 10 + 1);
+    return jitter_between(&k->jitter, ms - ms / 10, ms);
 }
 
 static void failed(struct keyset *s, const char *why)
@@ -266,7 +251,7 @@ static void failed(struct keyset *s, const char *why)
     uint64_t most = s->refresh_ms < RETRY_MOST_MS ? s->refresh_ms : RETRY_MOST_MS;
     s->failures++;
     s->k->metrics->key_read_failures++;
-    s->due_ms = loop_now(s->k->loop) + jittered(wait < most ? wait : most);
+    s->due_ms = loop_now(s->k->loop) + jittered(s->k, wait < most ? wait : most);
     log_warn("keys",
              s->keys ? "keys cannot be fetched: the old ones are used" : "keys cannot be fetched",
              LOG_F(log_str("keys", s->name), log_str("url", s->where), log_str("error", why),
@@ -322,7 +307,7 @@ static void on_fetched(void *ctx, uint64_t token, const struct http_client_respo
     }
     s->failures = 0;
     s->fetched_ms = loop_now(s->k->loop);
-    s->due_ms = s->fetched_ms + jittered(s->refresh_ms);
+    s->due_ms = s->fetched_ms + jittered(s->k, s->refresh_ms);
     s->k->metrics->key_reads++;
 }
 
@@ -530,6 +515,7 @@ int keyring_open(struct keyring **out, const struct keyset_options *v, size_t n,
                  struct err *e)
 {
     struct keyring *k = xcalloc(1, sizeof *k);
+    jitter_init(&k->jitter);
     k->sets = xcalloc(n, sizeof *k->sets);
     k->cache = jwt_cache_new(cache_bytes);
     k->md = EVP_MD_CTX_new();

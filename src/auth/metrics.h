@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* X(member, kind, name, help): kind is counter or gauge */
+/* X(member, kind, name, help). Kind: counter or gauge. Of several workers the values are added up;
+ * _max or _min behind the kind: a sum would mean nothing, the greatest or the least counts. */
 #define AUTH_METRICS(X)                                                                            \
     X(tokens_verified, counter, "tidegate_tokens_total{result=\"verified\"}",                      \
       "Tokens that policies asked about, by result; cached: verified before.")                     \
@@ -13,8 +14,8 @@
     X(tokens_refused, counter, "tidegate_tokens_total{result=\"refused\"}", "")                    \
     X(tokens_unanswered, counter, "tidegate_tokens_total{result=\"unanswered\"}", "")              \
     X(token_cache_bytes, gauge, "tidegate_token_cache_bytes", "Memory of verified tokens kept.")   \
-    X(key_sets, gauge, "tidegate_key_sets", "Key sets of the configuration.")                      \
-    X(key_sets_unavailable, gauge, "tidegate_key_sets_unavailable",                                \
+    X(key_sets, gauge_max, "tidegate_key_sets", "Key sets of the configuration.")                  \
+    X(key_sets_unavailable, gauge_max, "tidegate_key_sets_unavailable",                            \
       "Key sets without keys: not fetched yet, or too long ago.")                                  \
     X(key_reads, counter, "tidegate_key_reads_total{result=\"ok\"}",                               \
       "Times keys were fetched, or read again from a changed file.")                               \

@@ -1,13 +1,17 @@
-/* "Did you mean ...": the known name that a mistyped one resembles. Pure. */
+/* "Did you mean ...": the known name that a mistyped one resembles. Pure. scripts/lib/schema.lua
+ * has the same rule for settings: two slips, or one in three letters of a long name; one in a name
+ * of up to three letters. Letter case does not count. */
 #ifndef BASE_NEAREST_H
 #define BASE_NEAREST_H
 
+#include "base/slice.h"
+
 #include <stddef.h>
 
-/* How many letters to insert, remove or replace to make `b` of `a`; only the first 48 count. */
-size_t nearest_distance(const char *a, const char *b);
-
-/* The name most like `given`; NULL when none is near. */
-const char *nearest_name(const char *const *names, size_t n, const char *given);
+/* Optimal string alignment distance: letters to insert, remove or replace, and neighbours to swap.
+ * Names of more than 64 bytes are far from everything. */
+size_t nearest_distance(struct slice a, struct slice b);
+/* The name most like `given`, the first of equals; NULL when none is near. */
+const char *nearest_name(const char *const *names, size_t n, struct slice given);
 
 #endif

@@ -2,11 +2,11 @@
 
 #include "base/logging.h"
 #include "broker/broker_state.h"
+#include "broker/refusal.h"
 #include "broker/subscriber.h"
 #include "event/sse_frame.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 enum { SWEEP_MS = 1000 };
 
@@ -33,12 +33,13 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->metrics = metrics;
     b->index = audience_index_new();
     b->heartbeat = sse_frame(&beat);
-    REQUIRE(b->heartbeat && getrandom(&b->random, sizeof b->random, 0) == sizeof b->random);
-    b->random |= 1; /* xorshift must not start at 0 */
+    REQUIRE(b->heartbeat);
+    jitter_init(&b->jitter);
     hash_key_init(&b->key);
     list_init(&b->dirty);
     list_init(&b->runnable);
     list_init(&b->subscribers);
+    list_init(&b->held_refusals);
     reviews_init(b);
     explains_init(b);
     segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
@@ -51,7 +52,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
 
 void broker_free(struct broker *b)
 {
-    REQUIRE(list_empty(&b->subscribers));
+    REQUIRE(list_empty(&b->subscribers) && list_empty(&b->held_refusals));
     reviews_clear(b);
     explains_clear(b);
     for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
@@ -153,6 +154,7 @@ void broker_drain(struct broker *b)
 {
     b->draining = true;
     subscriber_drain_all(b);
+    refusal_end_held(b);
 }
 
 unsigned broker_stream_count(const struct broker *b)
@@ -191,13 +193,9 @@ bool broker_disconnect(struct broker *b, uint64_t id)
     return sub != NULL;
 }
 
-/* xorshift64: spreading clients needs no more than that. */
 unsigned broker_jitter(struct broker *b, unsigned ms)
 {
-    b->random ^= b->random << 13;
-    b->random ^= b->random >> 7;
-    b->random ^= b->random << 17;
-    return ms / 2 + (unsigned)(b->random % ((uint64_t)ms + 1));
+    return (unsigned)jitter_between(&b->jitter, ms / 2, (uint64_t)ms / 2 + ms);
 }
 
 int broker_stream_fields(struct strbuf *out, struct slice cors)

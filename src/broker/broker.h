@@ -35,6 +35,7 @@ struct broker_options {
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     struct envelope_limits publish;
     unsigned drain_retry_ms;
+    unsigned refusal_hold_ms; /* 0: a stream that is refused for now ends at once */
 };
 
 struct broker;

@@ -3,6 +3,7 @@
 #define BROKER_BROKER_STATE_H
 
 #include "base/hash.h"
+#include "base/jitter.h"
 #include "base/list.h"
 #include "broker/audience.h"
 #include "broker/audience_index.h"
@@ -36,6 +37,7 @@ struct broker {
     struct list dirty;            /* audiences with pending events */
     struct list runnable;         /* subscribers behind the head that may be written to */
     struct list subscribers;      /* all of them */
+    struct list held_refusals;    /* streams, oldest first: see refusal.c */
     struct segment segment;       /* scratch: the bytes being delivered */
     struct frame_memo memo;       /* what formats came to in this flush step */
     struct frame *heartbeat;
@@ -46,7 +48,7 @@ struct broker {
     uint64_t live_cost_us;    /* of the last delivery to live members */
     struct deadline hold_end; /* should the commit take long */
     struct deadline sweep;    /* once a second: lag rule */
-    uint64_t random;          /* state of broker_random() */
+    struct jitter jitter;     /* of broker_jitter() */
     uint64_t last_audience_id;
     unsigned lag_rules; /* subscribers to be closed when they lag */
     bool draining;

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* X(member, kind, name, help): kind is counter or gauge */
+/* X(member, kind, name, help). Kind: counter or gauge. Of several workers the values are added up;
+ * _max or _min behind the kind: a sum would mean nothing, the greatest or the least counts. */
 #define BROKER_METRICS(X)                                                                          \
     X(subscribers, gauge, "tidegate_subscribers", "Open event streams.")                           \
     X(audiences, gauge, "tidegate_audiences",                                                      \
@@ -18,15 +19,17 @@
       "says why.")                                                                                 \
     X(refused_transient, counter, "tidegate_refused_transient_total",                              \
       "Requests refused for now: store, policy error, overload, draining.")                        \
+    X(refusals_held, gauge, "tidegate_refused_streams_held",                                       \
+      "Streams refused for now that are held open for sse.refusal_hold_s.")                        \
     X(published, counter, "tidegate_events_published_total",                                       \
       "Events stored on behalf of HTTP publishers, duplicates not counted.")                       \
     X(publish_duplicates, counter, "tidegate_publish_duplicates_total",                            \
       "Publishes whose key was known: answered with the first id.")                                \
     X(publish_failed, counter, "tidegate_publish_failed_total",                                    \
       "Publish requests that failed in the store or were shed.")                                   \
-    X(tailed, counter, "tidegate_events_tailed_total",                                             \
+    X(tailed, counter_max, "tidegate_events_tailed_total",                                         \
       "Events that became visible, whoever wrote them.")                                           \
-    X(rejected_rows, counter, "tidegate_store_rejected_rows_total",                                \
+    X(rejected_rows, counter_max, "tidegate_store_rejected_rows_total",                            \
       "Rows written by others that cannot be delivered (bad topic, type, UTF-8 or size).")         \
     X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
@@ -36,7 +39,7 @@
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \
       "Streams that are not at the head: resuming, slow or rate limited.")                         \
-    X(caught_up_s, gauge, "tidegate_caught_up_timestamp_seconds",                                  \
+    X(caught_up_s, gauge_max, "tidegate_caught_up_timestamp_seconds",                              \
       "Unix time at which a stream that was behind last got to the head.")                         \
     X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
     X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
@@ -49,7 +52,7 @@
       "Format results shared with audiences that the format cannot tell apart.")                   \
     X(log_events, gauge, "tidegate_log_events", "Events in the in-memory event log.")              \
     X(log_bytes, gauge, "tidegate_log_bytes", "Bytes of the in-memory event log.")                 \
-    X(head_id, gauge, "tidegate_head_id", "Id of the newest event.")                               \
+    X(head_id, gauge_max, "tidegate_head_id", "Id of the newest event.")                           \
     X(pages_read, counter, "tidegate_store_pages_read_total",                                      \
       "Pages of history read from the store.")                                                     \
     X(pages_shared, counter, "tidegate_store_pages_shared_total",                                  \
@@ -71,16 +74,17 @@
       "Rows of the outbox whose key was known: dropped.")                                          \
     X(store_sweep_found, counter, "tidegate_store_sweep_found_total",                              \
       "Rows of the outbox that only the sweep found: of long transactions.")                       \
-    X(store_outbox_oldest_s, gauge, "tidegate_store_outbox_oldest_seconds",                        \
+    X(store_outbox_oldest_s, gauge_max, "tidegate_store_outbox_oldest_seconds",                    \
       "Age of the oldest visible row of the outbox.")                                              \
-    X(store_open_publisher_s, gauge, "tidegate_store_open_publisher_seconds",                      \
+    X(store_open_publisher_s, gauge_max, "tidegate_store_open_publisher_seconds",                  \
       "Age of the oldest transaction that has written to the outbox: its events wait for it.")     \
-    X(store_xmin_age, gauge, "tidegate_store_xmin_age",                                            \
+    X(store_xmin_age, gauge_max, "tidegate_store_xmin_age",                                        \
       "Transactions since the oldest snapshot: what keeps vacuum from cleaning up.")               \
-    X(store_head_seq, gauge, "tidegate_store_head_id", "Newest id of the store, as last seen.")    \
-    X(store_tail_lag, gauge, "tidegate_store_tail_lag_events",                                     \
+    X(store_head_seq, gauge_max, "tidegate_store_head_id",                                         \
+      "Newest id of the store, as last seen.")                                                     \
+    X(store_tail_lag, gauge_max, "tidegate_store_tail_lag_events",                                 \
       "How far this broker is behind the newest id of the store.")                                 \
-    X(store_leaps, counter, "tidegate_store_leaps_total",                                          \
+    X(store_leaps, counter_max, "tidegate_store_leaps_total",                                      \
       "Leaps of the ids seen at run time: the server was started anew, or another one took over.") \
     X(store_stale_answers, counter, "tidegate_store_stale_answers_total",                          \
       "Reads that were answered by a server that does not order any more: not believed.")          \
@@ -135,7 +139,7 @@
     X(policy_reloads_refused, counter, "tidegate_policy_reloads_total{result=\"refused\"}", "")    \
     X(policy_rollbacks, counter, "tidegate_policy_rollbacks_total",                                \
       "Policies that were taken back: they failed much more often, or by an operator.")            \
-    X(policy_rolled_back, gauge, "tidegate_policy_rolled_back",                                    \
+    X(policy_rolled_back, gauge_max, "tidegate_policy_rolled_back",                                \
       "1: the newest policy failed and was taken back; until the next one is in force.")           \
     X(reviews_waiting, gauge, "tidegate_policy_reviews_waiting",                                   \
       "Open streams about which the policy is going to be asked again.")                           \
@@ -146,7 +150,7 @@
     X(reviews_later, counter, "tidegate_policy_reviews_total{outcome=\"later\"}", "")              \
     X(reviews_gave_up, counter, "tidegate_policy_reviews_total{outcome=\"gave-up\"}", "")          \
     X(reviews_reconnected, counter, "tidegate_policy_reviews_total{outcome=\"reconnect\"}", "")    \
-    X(database_up, gauge, "tidegate_database_up",                                                  \
+    X(database_up, gauge_min, "tidegate_database_up",                                              \
       "1: the database that policies ask is connected.")                                           \
     X(database_queries, counter, "tidegate_database_queries_total", "Queries of policies.")        \
     X(database_errors, counter, "tidegate_database_errors_total",                                  \

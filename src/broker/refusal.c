@@ -5,6 +5,7 @@
 #include "event/sse_frame.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { RETRY_AFTER_S = 5, TRANSIENT_RETRY_MS = 10000, FIELDS_MAX_BYTES = 4096, BODY_MAX = 16384 };
 
@@ -62,6 +63,81 @@ void refuse_method(struct broker *b, struct stream *s, struct slice cors, const 
     respond(s, cors, 405, field, slice_str(detail));
 }
 
+/* ---------------------------------------------------------------- streams held open */
+
+/* A client that waits before it reconnects loses nothing by a stream that ends some seconds late;
+ * one that does not wait would be back at once, hundreds of times a second. These streams are
+ * connections like others, and at most a quarter of all there may be: then the oldest ends early. */
+struct held {
+    struct broker *b;
+    struct stream *stream;
+    struct list node; /* in b->held_refusals, oldest first */
+    struct deadline end;
+};
+
+static void held_free(struct held *h)
+{
+    h->b->metrics->refusals_held--;
+    list_del(&h->node);
+    deadline_disarm(&h->end);
+    free(h);
+}
+
+static void held_end(struct held *h, enum close_reason why)
+{
+    stream_set_owner(h->stream, NULL, NULL);
+    stream_close(h->stream, why);
+    held_free(h);
+}
+
+static void on_end(struct deadline *d)
+{
+    struct held *h = container_of(d, struct held, end);
+    held_end(h, CLOSE_TRANSIENT);
+}
+
+static void on_closed(struct stream *s, enum close_reason why)
+{
+    (void)why;
+    held_free(s->owner);
+}
+
+static void on_writable(struct stream *s)
+{
+    (void)s; /* nothing is queued */
+}
+
+static const struct stream_events held_events = {.writable = on_writable, .closed = on_closed};
+
+static void hold(struct broker *b, struct stream *s)
+{
+    uint64_t most = b->server->opt.max_connections / 4;
+    struct held *h = b->opt.refusal_hold_ms && most ? calloc(1, sizeof *h) : NULL;
+    if (!h) {
+        stream_close(s, CLOSE_TRANSIENT);
+        return;
+    }
+    if (b->metrics->refusals_held >= most) {
+        held_end(list_first(&b->held_refusals, struct held, node), CLOSE_TRANSIENT);
+    }
+    *h = (struct held){.b = b, .stream = s};
+    list_init(&h->node);
+    list_add_tail(&b->held_refusals, &h->node);
+    deadline_init(&h->end);
+    deadline_arm(loop_deadline_class(b->loop, b->opt.refusal_hold_ms, on_end), &h->end);
+    b->metrics->refusals_held++;
+    stream_set_owner(s, &held_events, h);
+}
+
+void refusal_end_held(struct broker *b)
+{
+    while (!list_empty(&b->held_refusals)) {
+        held_end(list_first(&b->held_refusals, struct held, node), CLOSE_DRAINING);
+    }
+}
+
+/* ---------------------------------------------------------------- "try again" */
+
 static void refuse_stream(struct broker *b, struct stream *s, struct slice cors,
                           enum close_reason reason, const char *why)
 {
@@ -78,7 +154,11 @@ static void refuse_stream(struct broker *b, struct stream *s, struct slice cors,
         uv_buf_t buf = uv_buf_init(frame->bytes, frame->len);
         (void)stream_write(s, &buf, 1); /* what a full socket does not take is no loss here */
     }
-    stream_close(s, reason);
+    if (rc == 0 && frame && reason == CLOSE_TRANSIENT) {
+        hold(b, s);
+    } else {
+        stream_close(s, reason);
+    }
     strbuf_clear(&fields);
     frame_unref(frame);
 }

@@ -14,9 +14,12 @@ void refuse_denied(struct broker *b, struct stream *s, struct slice cors, int st
 void refuse(struct broker *b, struct stream *s, struct slice cors, int status, struct slice detail);
 /* 405 with Allow. */
 void refuse_method(struct broker *b, struct stream *s, struct slice cors, const char *allow);
-/* "try again": to an event stream (`sse`) 200, retry:, a comment, the end; else 503 + Retry-After.
+/* "try again": to an event stream (`sse`) 200, retry:, a comment, and the end some seconds later
+ * (sse.refusal_hold_s); else 503 + Retry-After.
  * `why` is shown: a constant text without internals. Counts. */
 void refuse_transient(struct broker *b, struct stream *s, struct slice cors, bool sse,
                       enum close_reason reason, const char *why);
+/* Ends the streams that are held open after a refusal. */
+void refusal_end_held(struct broker *b);
 
 #endif

@@ -120,8 +120,7 @@ bool resume_misspelt(const struct http_query *q, struct slice *given, const char
             }
         }
         if (!known && n < PLAIN_MAX) {
-            plain[n] = '\0';
-            if (nearest_distance("lasteventid", plain) <= 1) {
+            if (nearest_distance(slice_str("lasteventid"), slice_of(plain, n)) <= 1) {
                 *given = name;
                 *meant = spellings[0];
                 return true;

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include "base/logging.h"
+#include "base/nearest.h"
 #include "cli/cli_check.h"
 #include "cli/cli_explain.h"
 #include "cli/cli_options.h"
@@ -315,7 +316,7 @@ static int unknown_command(const char *name)
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         names[i] = commands[i].name;
     }
-    const char *near = cli_nearest(name, names, COMMAND_COUNT);
+    const char *near = nearest_name(names, COMMAND_COUNT, slice_str(name));
     fprintf(stderr, "tidegate: %s: unknown command%s%s%s\n(see: tidegate help)\n", name,
             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     return EX_USAGE;

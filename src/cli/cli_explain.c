@@ -2,6 +2,7 @@
  * and lays it out for people. */
 #include "cli/cli_explain.h"
 
+#include "base/read_file.h"
 #include "base/strbuf.h"
 #include "config/config.h"
 #include "net/client/backend_call.h"
@@ -153,21 +154,11 @@ static int read_address(const struct explain_words *w, struct address *out)
 /* 0, or the exit code after a message. */
 static int read_event(const char *path, struct strbuf *out)
 {
-    bool standard = strcmp(path, "-") == 0;
-    FILE *f = standard ? stdin : fopen(path, "re");
-    int rc = f ? strbuf_reserve(out, EVENT_MAX_BYTES) : -errno;
-    if (rc == 0) {
-        out->len = fread(out->data, 1, EVENT_MAX_BYTES, f);
-        rc = ferror(f) ? UV_EIO : fgetc(f) != EOF ? UV_EFBIG : 0;
-    }
-    if (f && !standard) {
-        (void)fclose(f); /* opened for reading: nothing to lose */
-    }
+    int rc = read_file(path, out);
     if (rc) {
-        (void)fail(path, rc == UV_EFBIG ? "larger than 64 KiB" : uv_strerror(rc));
-        return EX_NOINPUT;
+        (void)fail(path, rc == UV_ENOBUFS ? "larger than 64 KiB" : uv_strerror(rc));
     }
-    return 0;
+    return rc ? EX_NOINPUT : 0;
 }
 
 /* ---------------------------------------------------------------- showing */

@@ -1,6 +1,8 @@
 /* See cli_options.h. */
 #include "cli/cli_options.h"
 
+#include "base/nearest.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -9,50 +11,7 @@ const char cli_options_help[] = CLI_OPTIONS_HELP;
 
 static const char *const names[] = {"--listen", "--admin",   "--store",
                                     "--policy", "--workers", "--help"};
-enum { NAME_COUNT = sizeof names / sizeof *names, WORD_MAX = 32 };
-
-/* Levenshtein distance; words longer than WORD_MAX are far from everything. */
-static size_t distance(const char *a, size_t an, const char *b, size_t bn)
-{
-    size_t row[WORD_MAX + 1];
-    if (an > WORD_MAX || bn > WORD_MAX) {
-        return WORD_MAX;
-    }
-    for (size_t j = 0; j <= bn; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= an; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= bn; j++) {
-            size_t change = diagonal + (a[i - 1] != b[j - 1]);
-            size_t step = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = change < step ? change : step;
-        }
-    }
-    return row[bn];
-}
-
-static const char *nearest_slice(const char *word, size_t len, const char *const *candidates,
-                                 size_t n)
-{
-    const char *best = NULL;
-    size_t best_distance = 3; /* two mistakes are a slip, three are another word */
-    for (size_t i = 0; i < n; i++) {
-        size_t d = distance(word, len, candidates[i], strlen(candidates[i]));
-        if (d < best_distance) {
-            best = candidates[i];
-            best_distance = d;
-        }
-    }
-    return best;
-}
-
-const char *cli_nearest(const char *word, const char *const *candidates, size_t n)
-{
-    return nearest_slice(word, strlen(word), candidates, n);
-}
+enum { NAME_COUNT = sizeof names / sizeof *names };
 
 static int fail(const char *command, const char *what, const char *about)
 {
@@ -63,7 +22,7 @@ static int fail(const char *command, const char *what, const char *about)
 
 static int unknown_option(const char *command, const char *word, size_t len)
 {
-    const char *near = nearest_slice(word, len, names, NAME_COUNT);
+    const char *near = nearest_name(names, NAME_COUNT, slice_of(word, len));
     fprintf(stderr, "tidegate %s: %.*s: unknown option%s%s%s\n(see: tidegate help %s)\n", command,
             (int)len, word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
             command);

@@ -27,7 +27,5 @@ int cli_options_parse(struct cli_options *out, const char *command, char **words
     "  --workers N         processes that share the addresses and the store, or \"auto\"\n"        \
     "  --help              this text\n"
 extern const char cli_options_help[];
-/* The one of `candidates` (n) that `word` was probably meant to be; NULL: none is near. */
-const char *cli_nearest(const char *word, const char *const *candidates, size_t n);
 
 #endif

@@ -2,6 +2,7 @@
 #include "cli/cli_tools.h"
 
 #include "base/logging.h"
+#include "base/read_file.h"
 #include "cli/cli_options.h"
 #include "config/config.h"
 #include "tools/tool_eval.h"
@@ -17,7 +18,6 @@
 enum {
     PROBLEMS_MAX_BYTES = 256 * 1024,
     INPUT_MAX_BYTES = 4 * 1024 * 1024,
-    INPUT_STEP_BYTES = 16 * 1024,
 };
 
 const char cli_test_details[] =
@@ -176,20 +176,7 @@ static int read_eval_words(struct eval_words *w, char **words, size_t n)
 int cli_read_input(const char *command, const char *path, struct strbuf *text)
 {
     bool standard = !path || strcmp(path, "-") == 0;
-    FILE *f = standard ? stdin : fopen(path, "re");
-    size_t got = 1;
-    int rc = f ? 0 : -errno;
-    while (rc == 0 && got > 0) {
-        rc = strbuf_reserve(text, INPUT_STEP_BYTES);
-        if (rc == 0) {
-            got = fread(text->data + text->len, 1, INPUT_STEP_BYTES, f);
-            text->len += got;
-            rc = ferror(f) ? UV_EIO : 0;
-        }
-    }
-    if (f && !standard) {
-        (void)fclose(f); /* opened for reading: nothing to lose */
-    }
+    int rc = read_file(path, text);
     if (rc == 0) {
         return 0;
     }

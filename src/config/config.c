@@ -100,6 +100,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(sse, heartbeat_s),
     INTEGER(sse, dead_peer_s),
     INTEGER(sse, retry_ms),
+    INTEGER(sse, refusal_hold_s),
     INTEGER(sse, turn_bytes),
     INTEGER(sse, max_lag_events),
     TEXT(sse, on_lag),

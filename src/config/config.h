@@ -50,7 +50,7 @@ struct config {
     } http;
 
     struct {
-        int64_t heartbeat_s, dead_peer_s, retry_ms, turn_bytes, max_lag_events;
+        int64_t heartbeat_s, dead_peer_s, retry_ms, refusal_hold_s, turn_bytes, max_lag_events;
         int64_t position_s;
         char *on_lag; /* "close" | "skip" */
         char *gap_event, *revoked_event;

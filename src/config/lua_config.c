@@ -5,6 +5,7 @@
 #include "config/lua_config.h"
 
 #include "base/embedded.h"
+#include "base/read_file.h"
 #include "base/xalloc.h"
 #include "config/lua_struct.h"
 #include "lua/vm/lua_vm.h"
@@ -311,28 +312,6 @@ static int body_reference(lua_State *L)
 }
 
 /* ---------------------------------------------------------------- entries */
-
-static int read_file(const char *path, struct strbuf *text)
-{
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        return -errno;
-    }
-    int rc = 0;
-    size_t n = 1;
-    while (rc == 0 && n > 0) {
-        rc = strbuf_reserve(text, 4096);
-        if (rc == 0) {
-            n = fread(text->data + text->len, 1, 4096, f);
-            text->len += n;
-        }
-    }
-    if (rc == 0 && ferror(f)) {
-        rc = -errno;
-    }
-    fclose(f); /* opened for reading: nothing to lose */
-    return rc;
-}
 
 int lua_config_load(const struct lua_config_spec *spec, const char *path,
                     const struct lua_config_override *overrides, size_t override_count, void *out,

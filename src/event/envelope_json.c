@@ -2,17 +2,15 @@
  * envelope; its `data` is then taken as it was written, since a reader that has only doubles and 64
  * bits would not give back every number. */
 #include "base/json_text.h"
+#include "base/nearest.h"
 #include "base/xalloc.h"
 #include "event/envelope_state.h"
 
-#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 
 enum member { MEMBER_TOPIC, MEMBER_TYPE, MEMBER_DATA, MEMBER_KEY, MEMBER_ATTRS, MEMBER_COUNT };
 static const char *const member_names[MEMBER_COUNT] = {"topic", "type", "data", "key", "attrs"};
-
-enum { NAME_MAX_BYTES = 16 }; /* longer ones resemble none of ours */
 
 struct envelope {
     json_t *value[MEMBER_COUNT]; /* NULL: absent; borrowed from the parsed envelope */
@@ -40,43 +38,9 @@ static const char *kind_of(const json_t *value)
     return "null";
 }
 
-static unsigned least(unsigned a, unsigned b)
-{
-    return a < b ? a : b;
-}
-
-/* Edits that make one name of the other (Levenshtein), letter case aside. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[NAME_MAX_BYTES + 1];
-    size_t n = strlen(b);
-    for (unsigned j = 0; j <= n; j++) {
-        row[j] = j;
-    }
-    for (unsigned i = 1; a[i - 1]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-            unsigned next = least(diagonal + !same, least(row[j], row[j - 1]) + 1);
-            diagonal = row[j];
-            row[j] = next;
-        }
-    }
-    return row[n];
-}
-
 static int refuse_unknown(struct envelope_reader *r, const char *name)
 {
-    const char *nearest = NULL;
-    unsigned best = 3;
-    for (size_t i = 0; i < MEMBER_COUNT && strlen(name) <= NAME_MAX_BYTES; i++) {
-        unsigned d = distance(name, member_names[i]);
-        if (d < best && d < strlen(member_names[i]) - 1) {
-            best = d;
-            nearest = member_names[i];
-        }
-    }
+    const char *nearest = nearest_name(member_names, MEMBER_COUNT, slice_str(name));
     struct shown shown = envelope_show(slice_str(name));
     if (nearest) {
         return envelope_refuse(r, 400, "unknown field \"%s\"; did you mean \"%s\"?", shown.text,

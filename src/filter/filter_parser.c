@@ -379,8 +379,8 @@ static bool unknown(struct filter_parser *p, const struct filter_token *t, bool 
     if (slice_is(t->text, "nil")) {
         return parser_fail(p, t->at, "nil: ask has(x), or not has(x)");
     }
-    const char *near =
-        called ? nearest_name(names + FIELDS, ALL - FIELDS, name) : nearest_name(names, ALL, name);
+    const char *near = called ? nearest_name(names + FIELDS, ALL - FIELDS, t->text)
+                              : nearest_name(names, ALL, t->text);
     if (near) {
         return filter_fail(p->e, p->m->text, t->at, "unknown %s '%s' (did you mean '%s'?)",
                            called ? "function" : "name", name, near);

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* X(member, kind, name, help): kind is counter or gauge */
+/* X(member, kind, name, help). Kind: counter or gauge. Of several workers the values are added up;
+ * _max or _min behind the kind: a sum would mean nothing, the greatest or the least counts. */
 #define NET_METRICS(X)                                                                             \
     X(connections, gauge, "tidegate_connections", "Open client connections.")                      \
     X(accepted, counter, "tidegate_connections_accepted_total", "Connections accepted.")           \

@@ -189,6 +189,7 @@ int workbench_open(struct workbench **out, const struct workbench_options *opt, 
     }
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
+    w->options.broker.refusal_hold_ms = 0; /* nobody here comes back */
     rc = rc ? rc : load(w, opt, e);
     if (rc) {
         workbench_close(w);

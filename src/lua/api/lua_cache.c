@@ -1,6 +1,6 @@
 #include "lua/api/lua_cache.h"
 
-#include "base/hash.h"
+#include "base/jitter.h"
 #include "base/logging.h"
 #include "base/value_cache.h"
 #include "base/xalloc.h"
@@ -24,7 +24,7 @@ struct lua_cache {
     struct broker_metrics *metrics;
     struct value_cache *values;
     struct flights *flights;
-    uint64_t random;
+    struct jitter jitter;
     uint64_t ahead_ms; /* of the loop's clock: see lua_cache_age() */
 };
 
@@ -125,22 +125,17 @@ static void note_error(struct flight *f, const char *text, size_t n)
     }
 }
 
-/* Up to a tenth shorter, so that what was fetched together is not fetched together again. */
-static uint64_t jittered(struct lua_cache *c, uint64_t ms)
-{
-    c->random ^= c->random << 13U; /* xorshift64 (Marsaglia, 2003) */
-    c->random ^= c->random >> 7U;
-    c->random ^= c->random << 17U;
-    return ms - (ms / 10 ? c->random % (ms / 10 + 1) : 0);
-}
-
 static int landed(lua_State *L, struct fetch *own, int value)
 {
     static const char unusable[] = "the function of cache.fetch returned what cannot be kept";
     struct lua_cache *c = own->cache;
     struct flight *f = own->flight;
     bool negative = lua_isboolean(L, value) && !lua_toboolean(L, value);
-    uint64_t ms = negative ? own->negative_ms : jittered(c, own->ttl_ms);
+    uint64_t ms = negative
+                      ? own->negative_ms
+                      /* a tenth shorter at most, so that what was fetched together is not
+                            * fetched together again */
+                      : jitter_between(&c->jitter, own->ttl_ms - own->ttl_ms / 10, own->ttl_ms);
     note_error(f, unusable, sizeof unusable - 1);
     own->at_death = FLIGHT_FAILED; /* those who wait would only get the same */
     lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
@@ -324,13 +319,11 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
                                 const struct lua_cache_limits *limits)
 {
     struct lua_cache *c = xcalloc(1, sizeof *c);
-    struct hash_key seed;
     c->loop = loop;
     c->metrics = metrics;
     c->values = value_cache_new(limits->bytes);
     c->flights = flights_new(loop, limits->value_bytes, push_outcome);
-    hash_key_init(&seed);
-    c->random = hash_bytes(&seed, "seed", 4) | 1U;
+    jitter_init(&c->jitter);
     return c;
 }
 

@@ -10,7 +10,7 @@
 int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
                       const char *const *names, size_t n)
 {
-    const char *nearest = nearest_name(names, n, given);
+    const char *nearest = nearest_name(names, n, slice_str(given));
     if (nearest) {
         return luaL_error(L, "%s: unknown %s '%s' (did you mean '%s'?)", what, word, given,
                           nearest);

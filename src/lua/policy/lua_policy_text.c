@@ -1,5 +1,6 @@
 #include "lua/policy/lua_policy_text.h"
 
+#include "base/read_file.h"
 #include "lua/policy/lua_sandbox.h"
 
 #include <lauxlib.h>
@@ -7,34 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* At most LUA_FILE_MAX_BYTES of the file; NULL when it cannot be read. free() it. */
-static char *read_all(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    char *text = f ? malloc(LUA_FILE_MAX_BYTES) : NULL;
-    *n = text ? fread(text, 1, LUA_FILE_MAX_BYTES, f) : 0;
-    if (f) {
-        fclose(f);
-    }
-    return text;
-}
-
 /* Lua hands strings over without their place. Where the text stands in the file as it is, and once,
  * that is the place; a text put together, or written with escapes, has none. */
 static bool locate(const char *path, struct slice text, size_t offset, unsigned *line,
                    unsigned *column)
 {
-    size_t n;
-    char *file = read_all(path, &n);
-    const char *at = file && text.n ? memmem(file, n, text.p, text.n) : NULL;
-    size_t behind = at ? (size_t)(at - file) + 1 : 0;
-    bool found = at && !memmem(file + behind, n - behind, text.p, text.n);
+    struct strbuf file;
+    strbuf_init(&file, LUA_FILE_MAX_BYTES);
+    const char *at =
+        read_file(path, &file) == 0 && text.n ? memmem(file.data, file.len, text.p, text.n) : NULL;
+    size_t behind = at ? (size_t)(at - file.data) + 1 : 0;
+    bool found = at && !memmem(file.data + behind, file.len - behind, text.p, text.n);
     *line = *column = 1;
-    for (const char *p = file; found && p < at + offset; p++) {
+    for (const char *p = file.data; found && p < at + offset; p++) {
         *column = *p == '\n' ? 1 : *column + 1;
         *line += *p == '\n';
     }
-    free(file);
+    strbuf_clear(&file);
     return found;
 }
 

@@ -1,6 +1,6 @@
-/* One question to all workers, or to the one that a connection's id names; the answer is made when
- * the last of them has answered, or has not in time. */
-#include "admin/gather.h"
+/* A request to all workers, or to the one that has a connection; the answer is made when the last of
+ * them has answered, or has not in time. */
+#include "admin/collect.h"
 
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
@@ -21,10 +21,10 @@ struct answer {
     struct strbuf body;
 };
 
-struct gather {
+struct collect {
     struct admin_workers *admin;
     uint64_t stream_id;
-    void (*finish)(struct gather *g, struct stream *s);
+    void (*finish)(struct collect *g, struct stream *s);
     uint64_t limit;      /* of connections */
     char target[64];     /* of an order */
     unsigned worker;     /* the one that has the connection */
@@ -33,7 +33,7 @@ struct gather {
     struct answer *answers; /* one per worker; owned */
 };
 
-static void gather_done(struct gather *g)
+static void collect_done(struct collect *g)
 {
     struct stream *s = http_server_stream(g->admin->server, g->stream_id);
     if (s) { /* else the client has gone */
@@ -48,18 +48,18 @@ static void gather_done(struct gather *g)
 
 static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
 {
-    struct gather *g = ctx;
+    struct collect *g = ctx;
     struct answer *a = &g->answers[worker];
     a->status = body.n && strbuf_append(&a->body, body.p, body.n) ? 0 : status;
     if (--g->waiting == 0) {
-        gather_done(g);
+        collect_done(g);
     }
 }
 
-static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
-                                 void (*finish)(struct gather *g, struct stream *s))
+static struct collect *collect_new(struct admin_workers *admin, struct stream *s,
+                                   void (*finish)(struct collect *g, struct stream *s))
 {
-    struct gather *g = xcalloc(1, sizeof *g);
+    struct collect *g = xcalloc(1, sizeof *g);
     g->admin = admin;
     g->stream_id = s->id;
     g->finish = finish;
@@ -71,7 +71,7 @@ static struct gather *gather_new(struct admin_workers *admin, struct stream *s,
     return g;
 }
 
-static void ask_with(struct gather *g, unsigned worker, const struct backend_request *rq)
+static void ask_with(struct collect *g, unsigned worker, const struct backend_request *rq)
 {
     struct admin_workers *a = g->admin;
     struct backend_request timed = *rq;
@@ -82,20 +82,20 @@ static void ask_with(struct gather *g, unsigned worker, const struct backend_req
     backend_call(a->loop, a->where(a->ctx, worker), &timed, worker, on_answer, g);
 }
 
-static void ask(struct gather *g, unsigned worker, const char *method, const char *target)
+static void ask(struct collect *g, unsigned worker, const char *method, const char *target)
 {
     ask_with(g, worker, &(struct backend_request){.method = method, .target = target});
 }
 
-static void asked(struct gather *g)
+static void asked(struct collect *g)
 {
     if (g->waiting == 0) { /* nobody */
-        gather_done(g);
+        collect_done(g);
     }
 }
 
 /* One that does not run has no answer: its socket is there all the same, and would let us wait. */
-static void ask_all(struct gather *g, const char *target)
+static void ask_all(struct collect *g, const char *target)
 {
     struct admin_workers *a = g->admin;
     for (unsigned i = 0; i < a->count; i++) {
@@ -107,7 +107,7 @@ static void ask_all(struct gather *g, const char *target)
 }
 
 /* An order to a worker that may end before it gets to it would wait as well. */
-static void order_one_with(struct gather *g, unsigned worker, const struct backend_request *rq)
+static void order_one(struct collect *g, unsigned worker, const struct backend_request *rq)
 {
     struct admin_workers *a = g->admin;
     g->worker = worker;
@@ -117,12 +117,7 @@ static void order_one_with(struct gather *g, unsigned worker, const struct backe
     asked(g);
 }
 
-static void order_one(struct gather *g, unsigned worker, const char *method, const char *target)
-{
-    order_one_with(g, worker, &(struct backend_request){.method = method, .target = target});
-}
-
-static void order_all(struct gather *g, const char *target)
+static void order_all(struct collect *g, const char *target)
 {
     struct admin_workers *a = g->admin;
     for (unsigned i = 0; i < a->count; i++) {
@@ -147,7 +142,7 @@ static int put_detail(struct strbuf *out, const struct answer *a)
     return rc;
 }
 
-static void finish_ready(struct gather *g, struct stream *s)
+static void finish_ready(struct collect *g, struct stream *s)
 {
     struct strbuf why;
     int rc = 0;
@@ -167,7 +162,7 @@ static void finish_ready(struct gather *g, struct stream *s)
 }
 
 /* What is known here only. */
-static int put_workers(const struct gather *g, struct strbuf *out)
+static int put_workers(const struct collect *g, struct strbuf *out)
 {
     static const char up[] = "tidegate_worker_up", starts[] = "tidegate_worker_restarts_total";
     const struct admin_workers *a = g->admin;
@@ -190,11 +185,12 @@ static int put_workers(const struct gather *g, struct strbuf *out)
     return rc;
 }
 
-static void finish_metrics(struct gather *g, struct stream *s)
+static void finish_metrics(struct collect *g, struct stream *s)
 {
     /* a worker that does not answer is not ready */
     static const char unready[] = "# HELP tidegate_ready 1 when /readyz answers 200.\n"
-                                  "# TYPE tidegate_ready gauge\ntidegate_ready 0\n";
+                                  "# TYPE tidegate_ready gauge\n# RULE tidegate_ready min\n"
+                                  "tidegate_ready 0\n";
     struct metrics_sum *sum = g->admin->sum;
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
@@ -238,7 +234,7 @@ static json_t *restart_json(const struct admin_workers *a)
                      r.error);
 }
 
-static void finish_status(struct gather *g, struct stream *s)
+static void finish_status(struct collect *g, struct stream *s)
 {
     static const char *const sums[] = {"connections", "subscribers", "behind"};
     json_int_t totals[3] = {0};
@@ -288,7 +284,7 @@ static int take_connections(json_t *list, json_t *document, unsigned worker, siz
     return bad;
 }
 
-static void finish_connections(struct gather *g, struct stream *s)
+static void finish_connections(struct collect *g, struct stream *s)
 {
     json_t *list = json_array(), *root = json_object();
     json_int_t total = 0;
@@ -315,7 +311,7 @@ static const char *detail_of(const json_t *problem)
 }
 
 /* The one worker said something else than that all went well. */
-static void refuse_one(const struct gather *g, struct stream *s)
+static void refuse_one(const struct collect *g, struct stream *s)
 {
     const struct answer *a = &g->answers[g->worker];
     char text[96];
@@ -331,77 +327,79 @@ static void refuse_one(const struct gather *g, struct stream *s)
 }
 
 /* What the worker said, with ids as they are known here. */
-static void finish_explain(struct gather *g, struct stream *s)
+static void finish_one(struct collect *g, struct stream *s)
 {
     char id[48];
     const struct answer *a = &g->answers[g->worker];
-    if (a->status == 0) {
+    if (a->status < 200 || a->status > 299) {
         refuse_one(g, s);
         return;
     }
-    json_t *o = json_loadb(a->body.data, a->body.len, 0, NULL);
+    json_t *o = json_loadb(a->body.data ? a->body.data : "", a->body.len, 0, NULL);
     json_t *connection = json_object_get(o, "connection");
     const char *own = json_string_value(json_object_get(connection, "id"));
-    if (a->status == 200 && own) {
+    if (own) {
         snprintf(id, sizeof id, "%u-%s", g->worker + 1, own);
         int bad = json_object_set_new(connection, "id", json_string(id));
         bad |= json_object_set_new(connection, "worker", json_integer(g->worker + 1));
         answer_json(s, o, bad);
         return;
     }
+    admin_answer(s, a->status, o ? "application/json" : NULL, strbuf_slice(&a->body));
     json_decref(o);
-    refuse_one(g, s);
-}
-
-static void finish_review(struct gather *g, struct stream *s)
-{
-    if (g->answers[g->worker].status == 202) {
-        admin_answer(s, 202, "application/json", slice_str("{\"streams\":1}\n"));
-    } else {
-        refuse_one(g, s);
-    }
-}
-
-static void finish_delete(struct gather *g, struct stream *s)
-{
-    if (g->answers[g->worker].status == 204) {
-        admin_answer(s, 204, NULL, (struct slice){0});
-    } else {
-        refuse_one(g, s);
-    }
 }
 
 /* ---------------------------------------------------------------- questions */
 
-void gather_ready(struct admin_workers *a, struct stream *s)
+void collect_ready(struct admin_workers *a, struct stream *s)
 {
-    ask_all(gather_new(a, s, finish_ready), "/readyz");
+    ask_all(collect_new(a, s, finish_ready), "/readyz");
 }
 
-void gather_metrics(struct admin_workers *a, struct stream *s)
+void collect_metrics(struct admin_workers *a, struct stream *s)
 {
-    ask_all(gather_new(a, s, finish_metrics), "/metrics");
+    ask_all(collect_new(a, s, finish_metrics), "/metrics");
 }
 
-void gather_status(struct admin_workers *a, struct stream *s)
+void collect_status(struct admin_workers *a, struct stream *s)
 {
-    ask_all(gather_new(a, s, finish_status), "/status");
+    ask_all(collect_new(a, s, finish_status), "/status");
 }
 
-void gather_connections(struct admin_workers *a, struct stream *s, uint64_t limit)
+void collect_connections(struct admin_workers *a, struct stream *s, uint64_t limit)
 {
     char target[64];
-    struct gather *g = gather_new(a, s, finish_connections);
+    struct collect *g = collect_new(a, s, finish_connections);
     g->limit = limit;
     snprintf(target, sizeof target, "/connections?limit=%llu", (unsigned long long)limit);
     ask_all(g, target);
 }
 
-void gather_delete(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id)
+/* The path of the worker's own service: its connections have plain numbers. */
+static int put_target(const struct admin_call *c, struct strbuf *out)
 {
-    char target[64];
-    snprintf(target, sizeof target, "/connections/%llu", (unsigned long long)id);
-    order_one(gather_new(a, s, finish_delete), worker, "DELETE", target);
+    const char *action = strstr(c->route->path, "}") + 1;
+    struct slice query = c->rq->query;
+    int rc = strbuf_printf(out, "/connections/%llu%s", (unsigned long long)c->connection, action);
+    return rc || !query.p ? rc : strbuf_printf(out, "?%.*s", (int)query.n, query.p);
+}
+
+void collect_one(struct admin_workers *a, const struct admin_call *c)
+{
+    static const char *const methods[] = {
+        [HTTP_GET] = "GET", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE"};
+    struct strbuf target;
+    strbuf_init(&target, c->rq->query.n + 96);
+    if (put_target(c, &target)) {
+        admin_refuse(c->stream, 503, slice_str("Memory is short."), NULL);
+    } else {
+        order_one(collect_new(a, c->stream, finish_one), c->worker,
+                  &(struct backend_request){.method = methods[c->route->method],
+                                            .target = target.data,
+                                            .type = http_request_header(c->rq, "Content-Type"),
+                                            .body = strbuf_slice(&c->rq->body)});
+    }
+    strbuf_clear(&target);
 }
 
 /* ---------------------------------------------------------------- orders about the policy */
@@ -418,7 +416,7 @@ static json_t *order_answer(const struct answer *a)
 /* `acted`: it was an order, else the question whether they would. 200 where all said yes; 503 where
  * one said nothing; 500 where some did it and some refused; else what the first said who refused.
  */
-static int order_status(const struct gather *g, bool acted, const char **result)
+static int order_status(const struct collect *g, bool acted, const char **result)
 {
     bool good = false, silent = false;
     int refused = 0;
@@ -435,7 +433,7 @@ static int order_status(const struct gather *g, bool acted, const char **result)
 }
 
 /* What each said. */
-static void answer_order(const struct gather *g, struct stream *s, bool acted)
+static void answer_order(const struct collect *g, struct stream *s, bool acted)
 {
     json_t *list = json_array(), *root = json_object();
     const char *result;
@@ -462,22 +460,22 @@ static void answer_order(const struct gather *g, struct stream *s, bool acted)
     }
 }
 
-static void finish_order(struct gather *g, struct stream *s)
+static void finish_order(struct collect *g, struct stream *s)
 {
     answer_order(g, s, true);
 }
 
-static void finish_dry_run(struct gather *g, struct stream *s)
+static void finish_dry_run(struct collect *g, struct stream *s)
 {
     answer_order(g, s, false);
 }
 
 /* All of them would: now they do. */
-static void finish_check(struct gather *g, struct stream *s)
+static void finish_check(struct collect *g, struct stream *s)
 {
     const char *result;
     if (order_status(g, false, &result) == 200) {
-        struct gather *order = gather_new(g->admin, s, finish_order);
+        struct collect *order = collect_new(g->admin, s, finish_order);
         order->timeout_ms = g->timeout_ms;
         order_all(order, g->target);
     } else {
@@ -485,50 +483,15 @@ static void finish_check(struct gather *g, struct stream *s)
     }
 }
 
-void gather_order(struct admin_workers *a, struct stream *s, const char *target)
+void collect_order(struct admin_workers *a, struct stream *s, const char *target)
 {
-    order_all(gather_new(a, s, finish_order), target);
+    order_all(collect_new(a, s, finish_order), target);
 }
 
-void gather_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
+void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
 {
-    struct gather *g = gather_new(a, s, dry_run ? finish_dry_run : finish_check);
+    struct collect *g = collect_new(a, s, dry_run ? finish_dry_run : finish_check);
     g->timeout_ms = a->load_timeout_ms;
     snprintf(g->target, sizeof g->target, "/policy/reload?force=%d", force);
     order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
-}
-
-void gather_review(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id)
-{
-    char target[64];
-    snprintf(target, sizeof target, "/connections/%llu/resubscribe", (unsigned long long)id);
-    order_one(gather_new(a, s, finish_review), worker, "POST", target);
-}
-
-void gather_explain(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
-                    uint64_t event)
-{
-    char target[96];
-    snprintf(target, sizeof target, "/connections/%llu/explain?event=%llu", (unsigned long long)id,
-             (unsigned long long)event);
-    order_one(gather_new(a, s, finish_explain), worker, "GET", target);
-}
-
-void gather_explain_given(struct admin_workers *a, struct stream *s, unsigned worker, uint64_t id,
-                          const struct http_request *rq)
-{
-    struct strbuf target;
-    strbuf_init(&target, rq->query.n + 96);
-    int rc = strbuf_printf(&target, "/connections/%llu/explain?", (unsigned long long)id);
-    rc = rc ? rc : strbuf_append(&target, rq->query.p ? rq->query.p : "", rq->query.n);
-    if (rc) {
-        admin_refuse(s, 503, slice_str("Memory is short."), NULL);
-    } else {
-        order_one_with(gather_new(a, s, finish_explain), worker,
-                       &(struct backend_request){.method = "POST",
-                                                 .target = target.data,
-                                                 .type = http_request_header(rq, "Content-Type"),
-                                                 .body = strbuf_slice(&rq->body)});
-    }
-    strbuf_clear(&target);
 }

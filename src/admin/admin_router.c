@@ -1,0 +1,160 @@
+#include "admin/admin_router.h"
+
+#include "admin/admin_reply.h"
+#include "base/logging.h"
+#include "net/http/http_query.h"
+
+#include <string.h>
+
+static const struct admin_route routes[] = {
+    {"/healthz", HTTP_GET, ADMIN_HEALTHZ, ADMIN_HERE, NULL},
+    {"/readyz", HTTP_GET, ADMIN_READYZ, ADMIN_MERGE, NULL},
+    {"/metrics", HTTP_GET, ADMIN_METRICS, ADMIN_MERGE, NULL},
+    {"/status", HTTP_GET, ADMIN_STATUS, ADMIN_MERGE, NULL},
+    {"/connections", HTTP_GET, ADMIN_CONNECTIONS, ADMIN_MERGE, NULL},
+    {"/connections/{id}", HTTP_DELETE, ADMIN_DISCONNECT, ADMIN_ONE, "stream closed by an operator"},
+    {"/connections/{id}/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ONE, ADMIN_ONE,
+     "asking the policy again about a stream"},
+    {"/connections/{id}/explain", HTTP_GET, ADMIN_EXPLAIN_STORED, ADMIN_ONE, NULL},
+    {"/connections/{id}/explain", HTTP_POST, ADMIN_EXPLAIN_GIVEN, ADMIN_ONE, NULL},
+    {"/policy/reload", HTTP_POST, ADMIN_RELOAD, ADMIN_ALL,
+     "reload of the policy asked for by an operator"},
+    {"/policy/rollback", HTTP_POST, ADMIN_ROLLBACK, ADMIN_ALL,
+     "rollback of the policy asked for by an operator"},
+    {"/policy/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ALL, ADMIN_ALL,
+     "asking the policy again about all streams"},
+    {"/drain", HTTP_POST, ADMIN_DRAIN, ADMIN_HERE, "drain asked for by an operator"},
+    {"/restart", HTTP_POST, ADMIN_RESTART, ADMIN_HERE, "restart asked for by an operator"},
+};
+enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
+
+/* `id` gets what stands for {id}. */
+static bool path_matches(const struct admin_route *r, struct slice path, struct slice *id)
+{
+    const char *hole = strchr(r->path, '{');
+    if (!hole) {
+        *id = slice_of(NULL, 0);
+        return slice_is(path, r->path);
+    }
+    size_t before = (size_t)(hole - r->path);
+    struct slice after = slice_str(hole + strlen("{id}"));
+    if (path.n <= before || memcmp(path.p, r->path, before) != 0) {
+        return false;
+    }
+    const char *slash = memchr(path.p + before, '/', path.n - before);
+    size_t end = slash ? (size_t)(slash - path.p) : path.n;
+    *id = slice_of(path.p + before, end - before);
+    return slice_eq(slice_of(path.p + end, path.n - end), after);
+}
+
+/* The methods that the path takes, for Allow. */
+static void put_allow(struct slice path, struct strbuf *out)
+{
+    struct slice id;
+    int rc = 0;
+    for (size_t i = 0; i < ROUTE_COUNT && rc == 0; i++) {
+        if (path_matches(&routes[i], path, &id)) {
+            const char *method = routes[i].method == HTTP_GET      ? "GET, HEAD"
+                                 : routes[i].method == HTTP_DELETE ? "DELETE"
+                                                                   : "POST";
+            rc = strbuf_printf(out, "%s%s", out->len ? ", " : "", method);
+        }
+    }
+    if (rc) {
+        strbuf_reset(out); /* memory is short: the status says it */
+    }
+}
+
+static void refuse_path(struct stream *s)
+{
+    struct strbuf text;
+    strbuf_init(&text, 4096);
+    int rc = strbuf_append_str(&text, "The admin service has ");
+    for (size_t i = 0; i < ROUTE_COUNT && rc == 0; i++) {
+        if (i == 0 || strcmp(routes[i].path, routes[i - 1].path) != 0) {
+            rc = strbuf_printf(&text, "%s%s", i ? ", " : "", routes[i].path);
+        }
+    }
+    rc = rc ? rc : strbuf_append_str(&text, ".");
+    admin_refuse(s, 404, rc ? slice_str("There is no such path.") : strbuf_slice(&text), NULL);
+    strbuf_clear(&text);
+}
+
+static bool parse_id(unsigned workers, struct admin_call *c)
+{
+    const char *dash = c->id.n ? memchr(c->id.p, '-', c->id.n) : NULL;
+    size_t n = dash ? (size_t)(dash - c->id.p) : 0;
+    uint64_t worker = 0;
+    if (workers == 0) {
+        return admin_parse_number(c->id, UINT64_MAX, &c->connection);
+    }
+    if (!dash || !admin_parse_number(slice_of(c->id.p, n), workers, &worker) || worker == 0) {
+        return false;
+    }
+    c->worker = (unsigned)worker - 1;
+    return admin_parse_number(slice_of(dash + 1, c->id.n - n - 1), UINT64_MAX, &c->connection);
+}
+
+void admin_route(unsigned workers, struct stream *s, const struct http_request *rq,
+                 const struct peer_address *client,
+                 void (*run)(void *ctx, const struct admin_call *c), void *ctx)
+{
+    struct admin_call c = {.stream = s, .rq = rq, .client = client};
+    enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
+    bool path = false;
+    for (size_t i = 0; i < ROUTE_COUNT && !c.route; i++) {
+        bool here = path_matches(&routes[i], rq->path, &c.id);
+        path = path || here;
+        c.route = here && routes[i].method == method ? &routes[i] : NULL;
+    }
+    if (!path) {
+        refuse_path(s);
+    } else if (!c.route) {
+        struct strbuf allow;
+        strbuf_init(&allow, 256);
+        put_allow(rq->path, &allow);
+        admin_refuse(s, 405, slice_str("This path does not take that method; see Allow."),
+                     allow.len ? allow.data : NULL);
+        strbuf_clear(&allow);
+    } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) {
+        /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
+         * operator has open must not be able to drain the broker on their own machine. */
+        admin_refuse(s, 403,
+                     slice_str("The admin service takes no orders from web pages (Origin)."), NULL);
+    } else if (c.id.p && !parse_id(workers, &c)) {
+        admin_refuse(s, 404,
+                     workers ? slice_str("A connection's id is WORKER-NUMBER, as GET /connections "
+                                         "lists it.")
+                             : slice_str("A connection's id is a number, as GET /connections lists "
+                                         "it."),
+                     NULL);
+    } else {
+        run(ctx, &c);
+    }
+}
+
+void admin_call_log(const struct admin_call *c)
+{
+    char from[ADDRESS_TEXT_MAX];
+    peer_address_text(c->client, from);
+    log_info("admin", c->route->log,
+             c->id.p ? LOG_F(log_str("client", from), log_slice("connection", c->id))
+                     : LOG_F(log_str("client", from)));
+}
+
+bool admin_call_limit(const struct admin_call *c, uint64_t *limit)
+{
+    struct http_query q;
+    *limit = ADMIN_CONNECTIONS_DEFAULT;
+    if (http_query_parse(&q, c->rq->query) != 0) {
+        admin_refuse(c->stream, 400, slice_str("The query is not well-formed."), NULL);
+        return false;
+    }
+    struct slice asked = http_query_get(&q, "limit");
+    bool good = !asked.p || (admin_parse_number(asked, ADMIN_CONNECTIONS_MAX, limit) && *limit > 0);
+    http_query_clear(&q);
+    if (!good) {
+        admin_refuse(c->stream, 400, slice_str("limit: expected a number from 1 to 10000"), NULL);
+    }
+    return good;
+}

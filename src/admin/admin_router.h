@@ -1,0 +1,70 @@
+/* What the admin service can be asked: one table for the service of a worker and for the one that
+ * stands before several. Finds the route of a request and refuses what is none. */
+#ifndef ADMIN_ADMIN_ROUTER_H
+#define ADMIN_ADMIN_ROUTER_H
+
+#include "net/address.h"
+#include "net/http/http_request.h"
+#include "net/http/stream.h"
+
+enum {
+    ADMIN_CONNECTIONS_DEFAULT = 1000,
+    ADMIN_CONNECTIONS_MAX = 10000,
+};
+
+enum admin_action {
+    ADMIN_HEALTHZ,
+    ADMIN_READYZ,
+    ADMIN_METRICS,
+    ADMIN_STATUS,
+    ADMIN_CONNECTIONS,
+    ADMIN_DISCONNECT,
+    ADMIN_RESUBSCRIBE_ONE,
+    ADMIN_EXPLAIN_STORED,
+    ADMIN_EXPLAIN_GIVEN,
+    ADMIN_RELOAD,
+    ADMIN_ROLLBACK,
+    ADMIN_RESUBSCRIBE_ALL,
+    ADMIN_DRAIN,
+    ADMIN_RESTART,
+};
+
+/* How several workers answer. */
+enum admin_scope {
+    ADMIN_HERE,  /* whoever was asked answers alone */
+    ADMIN_MERGE, /* all workers are asked; their answers are made into one */
+    ADMIN_ONE,   /* the worker that has the connection answers */
+    ADMIN_ALL,   /* all workers carry it out; the answer says which did not */
+};
+
+struct admin_route {
+    const char *path; /* {id}: of a connection */
+    enum http_method method;
+    enum admin_action action;
+    enum admin_scope scope;
+    const char *log; /* of an order: what the log says; NULL: nothing */
+};
+
+/* One request; everything is borrowed for the call. */
+struct admin_call {
+    struct stream *stream;
+    const struct http_request *rq;
+    const struct peer_address *client;
+    const struct admin_route *route;
+    struct slice id; /* as it is written in the path; absent: the route has none */
+    unsigned worker; /* of `id`, from 0; where there are several */
+    uint64_t connection;
+};
+
+/* Calls `run`, or refuses. `workers`: 0 where ids of connections are numbers; else they are
+ * WORKER-NUMBER, with a worker from 1 to that. */
+void admin_route(unsigned workers, struct stream *s, const struct http_request *rq,
+                 const struct peer_address *client,
+                 void (*run)(void *ctx, const struct admin_call *c), void *ctx);
+
+/* Logs the order and who gave it. */
+void admin_call_log(const struct admin_call *c);
+/* "?limit=n" of the list of connections; false: it is wrong, and that was answered. */
+bool admin_call_limit(const struct admin_call *c, uint64_t *limit);
+
+#endif

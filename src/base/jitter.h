@@ -1,0 +1,30 @@
+/* Spreads over time what many would do at the same moment: clients that come back, answers that
+ * expire, connections that are made again. Nothing that has to stay secret. */
+#ifndef BASE_JITTER_H
+#define BASE_JITTER_H
+
+#include "base/hash.h"
+
+#include <stdint.h>
+
+struct jitter {
+    uint64_t state; /* never 0 */
+};
+
+static inline void jitter_init(struct jitter *j)
+{
+    struct hash_key random;
+    hash_key_init(&random);
+    j->state = random.k0 | 1U;
+}
+
+/* Evenly from `least` to `most`, both included; xorshift64 (Marsaglia, "Xorshift RNGs", 2003). */
+static inline uint64_t jitter_between(struct jitter *j, uint64_t least, uint64_t most)
+{
+    j->state ^= j->state << 13U;
+    j->state ^= j->state >> 7U;
+    j->state ^= j->state << 17U;
+    return least + j->state % (most - least + 1);
+}
+
+#endif
