@@ -103,8 +103,8 @@ describe("the admin service", function()
 
   it("names the methods of a path", function()
     for target, allow in pairs {
-      ["/drain"] = "POST", ["/connections/1"] = "DELETE", ["/connections/1/explain"] = "GET, HEAD, POST", ["/policy/reload"] = "POST",
-      ["/status"] = "GET, HEAD",
+      ["/drain"] = "POST", ["/connections/1"] = "DELETE", ["/connections/1/explain"] = "GET, HEAD, POST",
+      ["/policy/reload"] = "POST", ["/status"] = "GET, HEAD",
     } do
       local r, drains = ask("OPTIONS", target)
       assert.equal(405, r.status)

@@ -25,8 +25,8 @@ describe("base", function()
 
   -- a name, what was meant, or false
   for given, meant in pairs {
-    serv = "serve", evla = "eval", SERVE = "serve", chekc = "check", x = false, ["config-refrence"] = "config-reference",
-    sevre = "serve", zzzzz = false, [("s"):rep(65)] = false,
+    serv = "serve", evla = "eval", SERVE = "serve", chekc = "check", x = false, zzzzz = false, sevre = "serve",
+    ["config-refrence"] = "config-reference", [("s"):rep(65)] = false,
   } do
     it("guesses what '" .. given:sub(1, 20) .. "' was meant to be, as the schema of settings does", function()
       local names = { "serve", "check", "eval", "config-reference" }
