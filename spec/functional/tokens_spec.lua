@@ -155,7 +155,8 @@ describe("tokens", function()
       assert.equal(200, r.status)
       r:wait_end()
       assert.truthy(r.retry_ms)
-      assert.equal(503, http.post(broker, "/events?topic=user/ann", "x", headers).status)
+      local publisher = { Authorization = headers.Authorization }
+      assert.equal(503, http.post(broker, "/events?topic=user/ann", "x", publisher).status)
       assert.equal(1, broker:metric "tidegate_key_sets_unavailable")
       eventually("the log says why", function()
         return broker:logged { sub = "keys", msg = "keys cannot be fetched" }

@@ -84,7 +84,7 @@ struct found {
 static void visit(void *ctx, void *member)
 {
     struct found *f = ctx;
-    f->times[(uintptr_t)member]++;
+    f->times[(uintptr_t)member - 1]++;
 }
 
 static void check_index(const struct topic_index *ix, const struct slice *lines, size_t n,
@@ -101,15 +101,14 @@ static void check_lines(const struct slice *lines, size_t n)
 {
     struct topic_index *ix = topic_index_new();
     bool held[LINES_MAX] = {false};
-    size_t size = 0;
     for (size_t i = 0; i < n; i++) {
-        held[i] = !topic_pattern_check(lines[i]);
+        struct topic_slot *slot =
+            topic_pattern_check(lines[i]) ? NULL : topic_index_slot(ix, lines[i]);
+        held[i] = slot && !slot->value; /* a line may stand twice */
         if (held[i]) {
-            topic_index_add(ix, lines[i], (void *)(uintptr_t)i);
-            size++;
+            slot->value = (void *)(uintptr_t)(i + 1);
         }
     }
-    require(topic_index_size(ix) == size);
     for (size_t round = 0; round < 2; round++) {
         for (size_t i = 0; i < n; i++) {
             if (!topic_name_check(lines[i])) {
@@ -118,7 +117,9 @@ static void check_lines(const struct slice *lines, size_t n)
         }
         for (size_t i = round; i < n && round == 0; i += 2) {
             if (held[i]) {
-                topic_index_del(ix, lines[i], (void *)(uintptr_t)i);
+                struct topic_slot *slot = topic_index_slot(ix, lines[i]);
+                slot->value = NULL;
+                topic_index_prune(slot);
                 held[i] = false;
             }
         }

@@ -69,7 +69,7 @@ static struct topic_index *check_index(lua_State *L)
     return *(struct topic_index **)luaL_checkudata(L, 1, index_class);
 }
 
-/* Members are small integers. */
+/* Members are small integers, not 0. */
 static void *check_member(lua_State *L, int arg)
 {
     return (void *)(uintptr_t)luaL_checkinteger(L, arg);
@@ -89,21 +89,20 @@ static int l_index_gc(lua_State *L)
     return 0;
 }
 
-static int l_index_add(lua_State *L)
+/* index:put(pattern, member): the one that stands under it */
+static int l_index_put(lua_State *L)
 {
-    topic_index_add(check_index(L), check_slice(L, 2), check_member(L, 3));
+    struct topic_slot *slot = topic_index_slot(check_index(L), check_slice(L, 2));
+    slot->value = check_member(L, 3);
     return 0;
 }
 
 static int l_index_del(lua_State *L)
 {
-    topic_index_del(check_index(L), check_slice(L, 2), check_member(L, 3));
-    return 0;
-}
-
-static int l_index_size(lua_State *L)
-{
-    lua_pushinteger(L, (lua_Integer)topic_index_size(check_index(L)));
+    struct topic_slot *slot = topic_index_slot(check_index(L), check_slice(L, 2));
+    lua_pushboolean(L, slot->value != NULL);
+    slot->value = NULL;
+    topic_index_prune(slot);
     return 1;
 }
 
@@ -137,8 +136,8 @@ int native_open_topic(lua_State *L)
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
-        {"add", l_index_add},     {"del", l_index_del}, {"size", l_index_size},
-        {"match", l_index_match}, {"__gc", l_index_gc}, {NULL, NULL},
+        {"put", l_index_put}, {"del", l_index_del}, {"match", l_index_match},
+        {"__gc", l_index_gc}, {NULL, NULL},
     };
     luaL_newmetatable(L, index_class);
     luaL_setfuncs(L, methods, 0);

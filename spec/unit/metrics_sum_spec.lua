@@ -66,7 +66,9 @@ describe("the metrics of several workers", function()
     ]]):gmatch "%S+" do
       greatest[name] = true
     end
-    for name in ("tidegate_database_up tidegate_ready tidegate_store_healthy process_start_time_seconds"):gmatch "%S+" do
+    for name in ([[
+      tidegate_database_up tidegate_ready tidegate_store_healthy process_start_time_seconds
+    ]]):gmatch "%S+" do
       least[name] = true
     end
     local shown = admin.render { version = "1", policy_version = "2", store = { ok = 1, events = 1, bytes = 1 } }

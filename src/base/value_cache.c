@@ -2,29 +2,26 @@
 
 #include "base/hash.h"
 #include "base/list.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* uthash calls exit() when memory is short unless told otherwise: the entry is left out instead */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(entry) ((entry)->in_table = false)
-#include <uthash.h>
+enum { TABLE_BYTES = 64 }; /* about what the hash table takes for an entry */
 
 struct entry {
     struct list used; /* in value_cache.by_use */
     size_t key_len, text_len;
     uint64_t fresh_until, expired_at;
-    bool in_table;
-    UT_hash_handle hh;
-    char bytes[]; /* key, text */
+    struct map_entry by_key; /* in value_cache.entries */
+    char bytes[];            /* key, text */
 };
 
 struct value_cache {
     struct hash_key key;
-    struct entry *entries; /* owned, uthash */
-    struct list by_use;    /* the least recently used first */
+    struct map entries; /* owned */
+    struct list by_use; /* the least recently used first */
     size_t bytes, max_bytes;
     uint64_t evictions;
 };
@@ -36,20 +33,18 @@ static unsigned hash_of(const struct value_cache *c, struct slice key)
 
 static size_t size_of(const struct entry *e)
 {
-    return sizeof *e + e->key_len + e->text_len;
+    return sizeof *e + TABLE_BYTES + e->key_len + e->text_len;
 }
 
 static struct entry *find(const struct value_cache *c, struct slice key)
 {
-    struct entry *e = NULL;
-    HASH_FIND_BYHASHVALUE(hh, c->entries, key.p, key.n, hash_of(c, key), e);
-    return e;
+    struct map_entry *e = map_find(&c->entries, key, hash_of(c, key));
+    return e ? container_of(e, struct entry, by_key) : NULL;
 }
 
 static void drop(struct value_cache *c, struct entry *e)
 {
-    REQUIRE(c->entries != NULL);
-    HASH_DEL(c->entries, e);
+    map_del(&c->entries, &e->by_key);
     list_del(&e->used);
     c->bytes -= size_of(e);
     free(e);
@@ -93,7 +88,7 @@ void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
                      uint64_t fresh_until)
 {
     struct entry *e = find(c, key);
-    size_t size = sizeof *e + key.n + text.n;
+    size_t size = sizeof *e + TABLE_BYTES + key.n + text.n;
     if (e) {
         drop(c, e);
     }
@@ -104,7 +99,7 @@ void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
         drop(c, list_first(&c->by_use, struct entry, used));
         c->evictions++;
     }
-    e = calloc(1, size);
+    e = calloc(1, size - TABLE_BYTES);
     if (!e) {
         return;
     }
@@ -113,14 +108,20 @@ void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
     memcpy(e->bytes, key.p, key.n);
     memcpy(e->bytes + key.n, text.p, text.n);
     e->fresh_until = e->expired_at = fresh_until;
-    e->in_table = true;
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, c->entries, e->bytes, e->key_len, hash_of(c, key), e);
-    if (!e->in_table) {
+    if (!map_add(&c->entries, &e->by_key, slice_of(e->bytes, key.n), hash_of(c, key))) {
         free(e);
         return;
     }
     c->bytes += size;
     list_add_tail(&c->by_use, &e->used);
+}
+
+void value_cache_del(struct value_cache *c, struct slice key)
+{
+    struct entry *e = find(c, key);
+    if (e) {
+        drop(c, e);
+    }
 }
 
 void value_cache_extend(struct value_cache *c, struct slice key, uint64_t fresh_until)
@@ -134,5 +135,5 @@ void value_cache_extend(struct value_cache *c, struct slice key, uint64_t fresh_
 struct value_cache_figures value_cache_figures(const struct value_cache *c)
 {
     return (struct value_cache_figures){
-        .bytes = c->bytes, .entries = HASH_COUNT(c->entries), .evictions = c->evictions};
+        .bytes = c->bytes, .entries = map_count(&c->entries), .evictions = c->evictions};
 }

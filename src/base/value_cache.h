@@ -29,6 +29,8 @@ bool value_cache_get(struct value_cache *c, struct slice key, struct cached_valu
 /* Replaces what is there; what does not fit is not kept. */
 void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
                      uint64_t fresh_until);
+/* Nothing where it is unknown. */
+void value_cache_del(struct value_cache *c, struct slice key);
 /* Still good for that long, though it is old. */
 void value_cache_extend(struct value_cache *c, struct slice key, uint64_t fresh_until);
 struct value_cache_figures value_cache_figures(const struct value_cache *c);

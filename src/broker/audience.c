@@ -128,10 +128,10 @@ static void log_unbound(const struct audience *a, unsigned audiences)
 
 void audience_rebind_all(struct broker *b, struct policy *old)
 {
-    struct audience *a, *next;
     const struct audience *unbound = NULL;
     unsigned count = 0;
-    HASH_ITER (hh, b->audiences, a, next) {
+    for (struct map_entry *e = b->audiences.first; e; e = map_next(e)) {
+        struct audience *a = container_of(e, struct audience, by_key);
         struct policy_binding was = a->binding;
         bool was_bound = !a->unbound;
         if (bind_names(b, a)) {
@@ -152,7 +152,6 @@ void audience_rebind_all(struct broker *b, struct policy *old)
 struct audience *audience_intern(struct broker *b, const struct subscription *s)
 {
     struct strbuf key;
-    struct audience *a = NULL;
     strbuf_init(&key, KEY_MAX_BYTES);
     int rc = key_build(&key, s);
     if (rc) {
@@ -162,8 +161,9 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
         return NULL;
     }
     unsigned hash = (unsigned)hash_bytes(&b->key, key.data, key.len);
-    HASH_FIND_BYHASHVALUE(hh, b->audiences, key.data, key.len, hash, a);
-    if (a) {
+    struct map_entry *found = map_find(&b->audiences, strbuf_slice(&key), hash);
+    if (found) {
+        struct audience *a = container_of(found, struct audience, by_key);
         strbuf_clear(&key);
         if (a->unbound) {
             if (bind_names(b, a)) {
@@ -173,13 +173,13 @@ struct audience *audience_intern(struct broker *b, const struct subscription *s)
         }
         return audience_ref(a);
     }
-    a = audience_new(b, &key, s->topic_count);
+    struct audience *a = audience_new(b, &key, s->topic_count);
     if (bind_names(b, a)) {
         log_unbound(a, 1);
         audience_free(a);
         return NULL;
     }
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, b->audiences, a->key, a->key_len, hash, a);
+    REQUIRE(map_add(&b->audiences, &a->by_key, slice_of(a->key, a->key_len), hash));
     b->metrics->audiences++;
     return a;
 }
@@ -197,7 +197,7 @@ void audience_unref(struct broker *b, struct audience *a)
     }
     REQUIRE(list_empty(&a->live) && list_empty(&a->parked));
     audience_index_del(b->index, a);
-    HASH_DEL(b->audiences, a);
+    map_del(&b->audiences, &a->by_key);
     list_del(&a->dirty);
     if (!a->unbound) {
         b->policy->ops->unbind(b->policy, &a->binding);

@@ -4,11 +4,11 @@
 #define BROKER_AUDIENCE_H
 
 #include "base/list.h"
+#include "base/map.h"
 #include "broker/policy.h"
 #include "event/event.h"
 
 #include <stdint.h>
-#include <uthash.h>
 
 struct audience_entry;
 struct broker;
@@ -16,8 +16,8 @@ struct broker;
 enum { AUDIENCE_NAMES_MAX = 16 };
 
 struct audience {
-    UT_hash_handle hh; /* in broker->audiences */
-    uint32_t refs;     /* one per subscriber, plus who works with it */
+    struct map_entry by_key; /* in broker->audiences */
+    uint32_t refs;           /* one per subscriber, plus who works with it */
     uint32_t members;
     uint64_t id;
     char *key; /* owned: canonical bytes of the subscription; the slices point into it */

@@ -1,11 +1,12 @@
-/* The topic index leads to one shelf per pattern. On it stand the audiences that any event may be
- * for, and, for each attribute that tells others apart, those others by the value they want.
- * Shelves and what is on them vanish with their last audience. */
+/* The topic index leads to one node per pattern. In it are the audiences that any event may be for,
+ * and, for each attribute that tells others apart, those others by the value they want. Nodes and
+ * what is in them vanish with their last audience. */
 #include "broker/audience_index.h"
 
 #include "base/hash.h"
 #include "base/json_text.h"
 #include "base/list.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 #include "broker/audience.h"
 #include "broker/topic_index.h"
@@ -13,48 +14,46 @@
 
 #include <stdlib.h>
 
-struct sorter;
-struct shelf;
+struct attr_index;
+struct pattern_node;
 
-/* Audiences that want one value of an attribute; or, with the shelf itself, any event. */
-struct pile {
-    struct sorter *sorter; /* NULL: of the shelf */
-    struct shelf *shelf;
+/* Audiences that want one value of an attribute; or, those of the pattern itself, any event. */
+struct value_bucket {
+    struct attr_index *attr; /* NULL: of the pattern */
+    struct pattern_node *pattern;
     struct list entries;
-    UT_hash_handle hh; /* in sorter->piles */
+    struct map_entry by_key; /* in attr->buckets */
     size_t key_n;
     char key[]; /* tag and bytes of filter_value_key() */
 };
 
-/* One attribute: its name, and a pile for each value. */
-struct sorter {
-    struct list link; /* in shelf->sorters */
-    struct shelf *shelf;
-    struct pile *piles; /* uthash */
+/* One attribute: its name, and a bucket for each value. */
+struct attr_index {
+    struct list link; /* in pattern->attrs */
+    struct pattern_node *pattern;
+    struct map buckets;
     size_t name_n;
     char name[];
 };
 
-struct shelf {
-    UT_hash_handle hh; /* in audience_index.shelves */
-    struct pile *plain;
-    struct list sorters;
-    size_t pattern_n;
-    char pattern[];
+struct pattern_node {
+    struct topic_slot *slot;    /* whose value it is */
+    struct value_bucket *plain; /* owned */
+    struct list attrs;
 };
 
-/* One audience on one pile. */
+/* One audience in one bucket. */
 struct audience_entry {
-    struct list link; /* in pile->entries */
+    struct list link; /* in bucket->entries */
     struct audience *audience;
-    struct pile *pile;
+    struct value_bucket *bucket;
     struct audience_entry *next; /* of the same audience */
 };
 
 struct audience_index {
-    struct topic_index *topics; /* pattern -> shelf */
-    struct shelf *shelves;      /* uthash, by pattern */
+    struct topic_index *topics; /* pattern -> struct pattern_node */
     struct hash_key key;
+    size_t patterns;
 };
 
 struct audience_index *audience_index_new(void)
@@ -68,56 +67,17 @@ struct audience_index *audience_index_new(void)
 void audience_index_free(struct audience_index *ix)
 {
     if (ix) {
-        REQUIRE(!ix->shelves);
+        REQUIRE(ix->patterns == 0);
         topic_index_free(ix->topics);
         free(ix);
     }
 }
 
-static unsigned hash_of(const struct audience_index *ix, const char *p, size_t n)
+static struct value_bucket *bucket_find(const struct attr_index *attr, struct slice key,
+                                        unsigned hash)
 {
-    return (unsigned)hash_bytes(&ix->key, p, n);
-}
-
-/* ---- the macros of uthash, one a function */
-
-static struct shelf *shelf_find(const struct audience_index *ix, struct slice pattern,
-                                unsigned hash)
-{
-    struct shelf *shelf = NULL;
-    HASH_FIND_BYHASHVALUE(hh, ix->shelves, pattern.p, pattern.n, hash, shelf);
-    return shelf;
-}
-
-/* NOLINTNEXTLINE(readability-function-size) */
-static void shelf_add(struct audience_index *ix, struct shelf *shelf, unsigned hash)
-{
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, ix->shelves, shelf->pattern, shelf->pattern_n, hash, shelf);
-}
-
-static void shelf_del(struct audience_index *ix, struct shelf *shelf)
-{
-    REQUIRE(ix->shelves != NULL);
-    HASH_DEL(ix->shelves, shelf);
-}
-
-static struct pile *pile_find(const struct sorter *sorter, const char *key, size_t n, unsigned hash)
-{
-    struct pile *pile = NULL;
-    HASH_FIND_BYHASHVALUE(hh, sorter->piles, key, n, hash, pile);
-    return pile;
-}
-
-/* NOLINTNEXTLINE(readability-function-size) */
-static void pile_add(struct sorter *sorter, struct pile *pile, unsigned hash)
-{
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, sorter->piles, pile->key, pile->key_n, hash, pile);
-}
-
-static void pile_del(struct sorter *sorter, struct pile *pile)
-{
-    REQUIRE(sorter->piles != NULL);
-    HASH_DEL(sorter->piles, pile);
+    struct map_entry *found = map_find(&attr->buckets, key, hash);
+    return found ? container_of(found, struct value_bucket, by_key) : NULL;
 }
 
 /* ---- putting on */
@@ -132,59 +92,60 @@ static void *with_bytes(size_t size, const char *p, size_t n)
     return out;
 }
 
-static struct pile *pile_new(struct shelf *shelf, struct sorter *sorter, const char *key, size_t n)
+static struct value_bucket *bucket_new(struct pattern_node *pattern, struct attr_index *attr,
+                                       struct slice key)
 {
-    struct pile *pile = with_bytes(sizeof *pile, key, n);
-    pile->shelf = shelf;
-    pile->sorter = sorter;
-    pile->key_n = n;
-    list_init(&pile->entries);
-    return pile;
+    struct value_bucket *bucket = with_bytes(sizeof *bucket, key.p, key.n);
+    bucket->pattern = pattern;
+    bucket->attr = attr;
+    bucket->key_n = key.n;
+    list_init(&bucket->entries);
+    return bucket;
 }
 
-static struct shelf *shelf_for(struct audience_index *ix, struct slice pattern)
+static struct pattern_node *pattern_for(struct audience_index *ix, struct slice pattern)
 {
-    unsigned hash = hash_of(ix, pattern.p, pattern.n);
-    struct shelf *shelf = shelf_find(ix, pattern, hash);
-    if (!shelf) {
-        shelf = with_bytes(sizeof *shelf, pattern.p, pattern.n);
-        shelf->pattern_n = pattern.n;
-        shelf->plain = pile_new(shelf, NULL, NULL, 0);
-        list_init(&shelf->sorters);
-        shelf_add(ix, shelf, hash);
-        topic_index_add(ix->topics, pattern, shelf);
+    struct topic_slot *slot = topic_index_slot(ix->topics, pattern);
+    if (!slot->value) {
+        struct pattern_node *node = xcalloc(1, sizeof *node);
+        node->slot = slot;
+        node->plain = bucket_new(node, NULL, slice_of(NULL, 0));
+        list_init(&node->attrs);
+        slot->value = node;
+        ix->patterns++;
     }
-    return shelf;
+    return slot->value;
 }
 
-static struct sorter *sorter_for(struct shelf *shelf, struct slice attr)
+static struct attr_index *attr_for(struct pattern_node *pattern, struct slice attr)
 {
-    list_for_each (it, &shelf->sorters) {
-        struct sorter *s = container_of(it, struct sorter, link);
+    list_for_each (it, &pattern->attrs) {
+        struct attr_index *s = container_of(it, struct attr_index, link);
         if (slice_eq(slice_of(s->name, s->name_n), attr)) {
             return s;
         }
     }
-    struct sorter *s = with_bytes(sizeof *s, attr.p, attr.n);
-    s->shelf = shelf;
+    struct attr_index *s = with_bytes(sizeof *s, attr.p, attr.n);
+    s->pattern = pattern;
     s->name_n = attr.n;
-    list_add_tail(&shelf->sorters, &s->link);
+    list_add_tail(&pattern->attrs, &s->link);
     return s;
 }
 
-static void put_on(struct audience *a, struct pile *pile)
+static void put_into(struct audience *a, struct value_bucket *bucket)
 {
     struct audience_entry *entry = xcalloc(1, sizeof *entry);
     entry->audience = a;
-    entry->pile = pile;
+    entry->bucket = bucket;
     entry->next = a->entries;
     a->entries = entry;
-    list_add_tail(&pile->entries, &entry->link);
+    list_add_tail(&bucket->entries, &entry->link);
 }
 
 /* The key of a value is its tag and its bytes; `room` keeps them together. False: longer than any
  * attribute, so that no event has it. */
-static bool key_of(const struct filter_value *v, char room[EVENT_ATTRS_MAX_BYTES + 1], size_t *n)
+static bool key_of(const struct filter_value *v, char room[EVENT_ATTRS_MAX_BYTES + 1],
+                   struct slice *out)
 {
     struct filter_key key;
     filter_value_key(v, &key);
@@ -195,27 +156,28 @@ static bool key_of(const struct filter_value *v, char room[EVENT_ATTRS_MAX_BYTES
     if (key.bytes.n) {
         memcpy(room + 1, key.bytes.p, key.bytes.n);
     }
-    *n = key.bytes.n + 1;
+    *out = slice_of(room, key.bytes.n + 1);
     return true;
 }
 
 static void put_by_value(struct audience_index *ix, struct audience *a, struct slice pattern,
                          const struct filter_discriminator *d)
 {
-    char key[EVENT_ATTRS_MAX_BYTES + 1];
+    char room[EVENT_ATTRS_MAX_BYTES + 1];
     for (size_t i = 0; i < d->count; i++) {
-        size_t n;
-        if (!key_of(&d->values[i], key, &n)) {
+        struct slice key;
+        if (!key_of(&d->values[i], room, &key)) {
             continue;
         }
-        struct sorter *sorter = sorter_for(shelf_for(ix, pattern), d->attr);
-        unsigned hash = hash_of(ix, key, n);
-        struct pile *pile = pile_find(sorter, key, n, hash);
-        if (!pile) {
-            pile = pile_new(sorter->shelf, sorter, key, n);
-            pile_add(sorter, pile, hash);
+        struct attr_index *attr = attr_for(pattern_for(ix, pattern), d->attr);
+        unsigned hash = (unsigned)hash_bytes(&ix->key, key.p, key.n);
+        struct value_bucket *bucket = bucket_find(attr, key, hash);
+        if (!bucket) {
+            bucket = bucket_new(attr->pattern, attr, key);
+            REQUIRE(map_add(&attr->buckets, &bucket->by_key, slice_of(bucket->key, bucket->key_n),
+                            hash));
         }
-        put_on(a, pile);
+        put_into(a, bucket);
     }
 }
 
@@ -230,50 +192,51 @@ void audience_index_add(struct audience_index *ix, struct audience *a)
         if (d.attr.p) {
             put_by_value(ix, a, a->topics[i], &d);
         } else {
-            put_on(a, shelf_for(ix, a->topics[i])->plain);
+            put_into(a, pattern_for(ix, a->topics[i])->plain);
         }
     }
 }
 
 /* ---- taking off */
 
-static void shelf_tidy(struct audience_index *ix, struct shelf *shelf)
+static void pattern_tidy(struct audience_index *ix, struct pattern_node *pattern)
 {
-    if (list_empty(&shelf->plain->entries) && list_empty(&shelf->sorters)) {
-        topic_index_del(ix->topics, slice_of(shelf->pattern, shelf->pattern_n), shelf);
-        shelf_del(ix, shelf);
-        free(shelf->plain);
-        free(shelf);
+    if (list_empty(&pattern->plain->entries) && list_empty(&pattern->attrs)) {
+        pattern->slot->value = NULL;
+        topic_index_prune(pattern->slot);
+        ix->patterns--;
+        free(pattern->plain);
+        free(pattern);
     }
 }
 
-static void pile_tidy(struct audience_index *ix, struct pile *pile)
+static void bucket_tidy(struct audience_index *ix, struct value_bucket *bucket)
 {
-    struct shelf *shelf = pile->shelf;
-    struct sorter *sorter = pile->sorter;
-    if (!list_empty(&pile->entries)) {
+    struct pattern_node *pattern = bucket->pattern;
+    struct attr_index *attr = bucket->attr;
+    if (!list_empty(&bucket->entries)) {
         return;
     }
-    if (sorter) {
-        pile_del(sorter, pile);
-        free(pile);
-        if (!sorter->piles) {
-            list_del(&sorter->link);
-            free(sorter);
+    if (attr) {
+        map_del(&attr->buckets, &bucket->by_key);
+        free(bucket);
+        if (map_empty(&attr->buckets)) {
+            list_del(&attr->link);
+            free(attr);
         }
     }
-    shelf_tidy(ix, shelf);
+    pattern_tidy(ix, pattern);
 }
 
 void audience_index_del(struct audience_index *ix, struct audience *a)
 {
     while (a->entries) {
         struct audience_entry *entry = a->entries;
-        struct pile *pile = entry->pile;
+        struct value_bucket *bucket = entry->bucket;
         a->entries = entry->next;
         list_del(&entry->link);
         free(entry);
-        pile_tidy(ix, pile);
+        bucket_tidy(ix, bucket);
     }
 }
 
@@ -287,9 +250,9 @@ struct lookup {
     size_t probes;
 };
 
-static void visit_pile(struct lookup *l, const struct pile *pile)
+static void visit_bucket(struct lookup *l, const struct value_bucket *bucket)
 {
-    list_for_each (it, &pile->entries) {
+    list_for_each (it, &bucket->entries) {
         l->visit(l->ctx, container_of(it, struct audience_entry, link)->audience);
     }
 }
@@ -304,21 +267,22 @@ static struct filter_value attr_of(const struct event *ev, struct slice name, ch
                : (struct filter_value){.type = FILTER_MISSING};
 }
 
-static void visit_shelf(void *ctx, void *member)
+static void visit_pattern(void *ctx, void *value)
 {
     struct lookup *l = ctx;
-    const struct shelf *shelf = member;
-    visit_pile(l, shelf->plain);
-    list_for_each (it, &shelf->sorters) {
-        const struct sorter *sorter = container_of(it, struct sorter, link);
-        char room[EVENT_ATTRS_MAX_BYTES], key[EVENT_ATTRS_MAX_BYTES + 1];
-        size_t n;
-        struct filter_value v = attr_of(l->ev, slice_of(sorter->name, sorter->name_n), room);
+    const struct pattern_node *pattern = value;
+    visit_bucket(l, pattern->plain);
+    list_for_each (it, &pattern->attrs) {
+        const struct attr_index *attr = container_of(it, struct attr_index, link);
+        char text[EVENT_ATTRS_MAX_BYTES], room[EVENT_ATTRS_MAX_BYTES + 1];
+        struct slice key;
+        struct filter_value v = attr_of(l->ev, slice_of(attr->name, attr->name_n), text);
         l->probes++;
-        if (v.type != FILTER_MISSING && key_of(&v, key, &n)) {
-            const struct pile *pile = pile_find(sorter, key, n, hash_of(l->ix, key, n));
-            if (pile) {
-                visit_pile(l, pile);
+        if (v.type != FILTER_MISSING && key_of(&v, room, &key)) {
+            const struct value_bucket *bucket =
+                bucket_find(attr, key, (unsigned)hash_bytes(&l->ix->key, key.p, key.n));
+            if (bucket) {
+                visit_bucket(l, bucket);
             }
         }
     }
@@ -328,6 +292,6 @@ size_t audience_index_match(const struct audience_index *ix, const struct event 
                             void (*visit)(void *ctx, struct audience *a), void *ctx)
 {
     struct lookup l = {ix, ev, visit, ctx, 0};
-    topic_index_match(ix->topics, event_topic(ev), visit_shelf, &l);
+    topic_index_match(ix->topics, event_topic(ev), visit_pattern, &l);
     return l.probes;
 }

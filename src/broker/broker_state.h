@@ -32,7 +32,7 @@ struct broker {
     struct eventlog *log;         /* made when the store is set */
     struct history *history;      /* pages of the store, for whoever is behind the log */
     struct audience_index *index; /* topics and attributes -> audiences */
-    struct audience *audiences;   /* uthash, by key */
+    struct map audiences;         /* by key */
     struct hash_key key;          /* of `audiences` */
     struct list dirty;            /* audiences with pending events */
     struct list runnable;         /* subscribers behind the head that may be written to */

@@ -1,47 +1,33 @@
 /* The trie: one node per pattern segment. Children are found by a keyed hash of their segment, each
- * segment of a topic is hashed once per lookup, and a lookup visits a node at most once. Nodes
- * vanish with their last entry. */
+ * segment of a topic is hashed once per look-up, and a look-up visits a node at most once. Nodes
+ * vanish with their last value. */
 #include "broker/topic_index.h"
 
 #include "base/hash.h"
-#include "base/list.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 #include "event/event.h"
 #include "event/topic.h"
 
 #include <stdlib.h>
 
-#define uthash_fatal(msg) require_failed(msg, __FILE__, __LINE__)
-#include <uthash.h>
-
 /* Segments of the longest topic: one byte each and the '/' between them. */
 enum { SEGMENTS_MAX = (EVENT_TOPIC_MAX_BYTES + 1) / 2 };
 
-/* One member under one pattern: found by both, so that removal does not search. */
-struct entry {
-    struct entry_key {
-        struct list *home; /* of the node: `exact` or `rest` */
-        void *member;
-    } key;
-    struct list link; /* in key.home */
-    UT_hash_handle hh;
-};
-
-struct node {
-    struct node *parent;
-    struct node *children; /* uthash by segment */
-    struct node *star;     /* the child for '*' */
-    struct list exact;     /* entries whose pattern ends here */
-    struct list rest;      /* entries whose pattern is this node and a last '**' */
-    UT_hash_handle hh;
+struct topic_node {
+    struct topic_node *parent;
+    struct map children;     /* by segment */
+    struct topic_node *star; /* the child for '*' */
+    struct topic_slot exact; /* of the pattern that ends here */
+    struct topic_slot rest;  /* of the pattern that is this node and a last '**' */
+    struct map_entry by_segment;
     size_t segment_n;
     char segment[];
 };
 
 struct topic_index {
     struct hash_key key;
-    struct node *root;
-    struct entry *entries; /* uthash by entry_key */
+    struct topic_node *root;
 };
 
 struct hashed_segment {
@@ -50,24 +36,24 @@ struct hashed_segment {
 };
 
 struct lookup {
-    void (*visit)(void *ctx, void *member);
+    void (*visit)(void *ctx, void *value);
     void *ctx;
     size_t nodes; /* followed so far */
     size_t n;
     struct hashed_segment segments[SEGMENTS_MAX];
 };
 
-static unsigned hash_of(const struct topic_index *ix, const void *p, size_t n)
+static struct hashed_segment hashed(const struct topic_index *ix, struct slice segment)
 {
-    return (unsigned)hash_bytes(&ix->key, p, n); /* uthash takes 32 bits */
+    /* uthash takes 32 bits */
+    return (struct hashed_segment){segment, (unsigned)hash_bytes(&ix->key, segment.p, segment.n)};
 }
 
-static struct node *node_new(struct node *parent, struct slice segment)
+static struct topic_node *node_new(struct topic_node *parent, struct slice segment)
 {
-    struct node *node = xcalloc(1, sizeof *node + segment.n);
+    struct topic_node *node = xcalloc(1, sizeof *node + segment.n);
     node->parent = parent;
-    list_init(&node->exact);
-    list_init(&node->rest);
+    node->exact.node = node->rest.node = node;
     node->segment_n = segment.n;
     if (segment.n) {
         memcpy(node->segment, segment.p, segment.n);
@@ -83,173 +69,99 @@ struct topic_index *topic_index_new(void)
     return ix;
 }
 
-/* The macros of uthash, one a function: each is longer than a function may be. */
-
-static struct node *child_find(const struct node *node, const struct hashed_segment *s)
+static struct topic_node *child_find(const struct topic_node *node, const struct hashed_segment *s)
 {
-    struct node *child = NULL;
-    HASH_FIND_BYHASHVALUE(hh, node->children, s->text.p, s->text.n, s->hash, child);
-    return child;
+    struct map_entry *found = map_find(&node->children, s->text, s->hash);
+    return found ? container_of(found, struct topic_node, by_segment) : NULL;
 }
 
-/* NOLINTNEXTLINE(readability-function-size) */
-static void child_add(struct node *node, struct node *child, unsigned hash)
+static struct topic_node *child_make(struct topic_node *node, const struct hashed_segment *s)
 {
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, node->children, child->segment, child->segment_n, hash, child);
-}
-
-static void child_del(struct node *node, struct node *child)
-{
-    HASH_DEL(node->children, child);
-}
-
-static struct entry *entry_find(const struct topic_index *ix, const struct entry_key *key)
-{
-    struct entry *entry = NULL;
-    HASH_FIND_BYHASHVALUE(hh, ix->entries, key, sizeof *key, hash_of(ix, key, sizeof *key), entry);
-    return entry;
-}
-
-/* NOLINTNEXTLINE(readability-function-size) */
-static void entry_add(struct topic_index *ix, struct entry *entry)
-{
-    HASH_ADD_BYHASHVALUE(hh, ix->entries, key, sizeof entry->key,
-                         hash_of(ix, &entry->key, sizeof entry->key), entry);
-}
-
-static void entry_del(struct topic_index *ix, struct entry *entry)
-{
-    HASH_DEL(ix->entries, entry);
-}
-
-static struct node *child_make(struct node *node, const struct hashed_segment *s, bool star)
-{
-    struct node *child = node_new(node, s->text);
-    if (star) {
-        node->star = child;
-    } else {
-        child_add(node, child, s->hash);
+    struct topic_node *child = child_find(node, s);
+    if (!child) {
+        child = node_new(node, s->text);
+        REQUIRE(map_add(&node->children, &child->by_segment,
+                        slice_of(child->segment, child->segment_n), s->hash));
     }
     return child;
 }
 
-/* Where the entries of `pattern` are: NULL when there is no such node and `create` is false. */
-static struct list *home_of(struct topic_index *ix, struct slice pattern, bool create,
-                            struct node **owner)
+struct topic_slot *topic_index_slot(struct topic_index *ix, struct slice pattern)
 {
-    struct node *node = ix->root;
+    struct topic_node *node = ix->root;
     struct slice segment;
     while (topic_next_segment(&pattern, &segment)) {
-        *owner = node;
         if (slice_is(segment, "**")) {
             return &node->rest;
         }
-        struct hashed_segment s = {segment, hash_of(ix, segment.p, segment.n)};
-        bool star = slice_is(segment, "*");
-        struct node *child = star ? node->star : child_find(node, &s);
-        if (!child && !create) {
-            return NULL;
+        if (slice_is(segment, "*")) {
+            node->star = node->star ? node->star : node_new(node, segment);
+            node = node->star;
+        } else {
+            struct hashed_segment s = hashed(ix, segment);
+            node = child_make(node, &s);
         }
-        if (!child) {
-            child = child_make(node, &s, star);
-        }
-        node = child;
     }
-    *owner = node;
     return &node->exact;
 }
 
-void topic_index_add(struct topic_index *ix, struct slice pattern, void *member)
-{
-    struct node *node;
-    struct entry *entry = xcalloc(1, sizeof *entry);
-    entry->key = (struct entry_key){home_of(ix, pattern, true, &node), member};
-    REQUIRE(!entry_find(ix, &entry->key));
-    list_add_tail(entry->key.home, &entry->link);
-    entry_add(ix, entry);
-}
-
 /* Removes the node, and those above it, while nothing is left in them. */
-static void prune(struct node *node)
+void topic_index_prune(struct topic_slot *slot)
 {
-    while (node->parent && !node->children && !node->star && list_empty(&node->exact) &&
-           list_empty(&node->rest)) {
-        struct node *parent = node->parent;
+    struct topic_node *node = slot->node;
+    while (node->parent && map_empty(&node->children) && !node->star && !node->exact.value &&
+           !node->rest.value) {
+        struct topic_node *parent = node->parent;
         if (parent->star == node) {
             parent->star = NULL;
         } else {
-            child_del(parent, node);
+            map_del(&parent->children, &node->by_segment);
         }
         free(node);
         node = parent;
     }
 }
 
-void topic_index_del(struct topic_index *ix, struct slice pattern, void *member)
-{
-    struct node *node = NULL;
-    struct entry_key key = {home_of(ix, pattern, false, &node), member};
-    struct entry *entry = key.home ? entry_find(ix, &key) : NULL;
-    REQUIRE(entry != NULL);
-    entry_del(ix, entry);
-    list_del(&entry->link);
-    free(entry);
-    prune(node);
-}
-
-static void entries_free(struct list *home)
-{
-    list_for_each_safe (it, next, home) {
-        free(container_of(it, struct entry, link));
-    }
-}
-
 /* Recursion as deep as the longest pattern has segments. NOLINTNEXTLINE(misc-no-recursion) */
-static void node_free(struct node *node)
+static void node_free(struct topic_node *node)
 {
-    struct node *child = node->children;
-    HASH_CLEAR(hh, node->children); /* frees the table; its nodes stay linked */
-    while (child) {
-        struct node *next = child->hh.next;
-        node_free(child);
-        child = next;
+    while (!map_empty(&node->children)) {
+        struct map_entry *first = node->children.first;
+        map_del(&node->children, first);
+        node_free(container_of(first, struct topic_node, by_segment));
     }
     if (node->star) {
         node_free(node->star);
     }
-    entries_free(&node->exact);
-    entries_free(&node->rest);
     free(node);
 }
 
 void topic_index_free(struct topic_index *ix)
 {
-    if (!ix) {
-        return;
+    if (ix) {
+        node_free(ix->root);
+        free(ix);
     }
-    HASH_CLEAR(hh, ix->entries);
-    node_free(ix->root);
-    free(ix);
 }
 
-static void visit_all(struct lookup *l, const struct list *home)
+static void visit_slot(struct lookup *l, const struct topic_slot *slot)
 {
-    list_for_each (it, home) {
-        l->visit(l->ctx, container_of(it, struct entry, link)->key.member);
+    if (slot->value) {
+        l->visit(l->ctx, slot->value);
     }
 }
 
 /* Follows the branches for segment `i`; recursion as deep as the topic has segments.
  * NOLINTNEXTLINE(misc-no-recursion) */
-static void descend(struct lookup *l, const struct node *node, size_t i)
+static void descend(struct lookup *l, const struct topic_node *node, size_t i)
 {
     l->nodes++;
     if (i == l->n) {
-        visit_all(l, &node->exact);
+        visit_slot(l, &node->exact);
         return;
     }
-    visit_all(l, &node->rest);
-    const struct node *child = child_find(node, &l->segments[i]);
+    visit_slot(l, &node->rest);
+    const struct topic_node *child = child_find(node, &l->segments[i]);
     if (child) {
         descend(l, child, i + 1);
     }
@@ -259,7 +171,7 @@ static void descend(struct lookup *l, const struct node *node, size_t i)
 }
 
 size_t topic_index_match(const struct topic_index *ix, struct slice topic,
-                         void (*visit)(void *ctx, void *member), void *ctx)
+                         void (*visit)(void *ctx, void *value), void *ctx)
 {
     struct lookup l;
     struct slice segment;
@@ -268,13 +180,8 @@ size_t topic_index_match(const struct topic_index *ix, struct slice topic,
     l.nodes = l.n = 0;
     while (topic_next_segment(&topic, &segment)) {
         REQUIRE(l.n < SEGMENTS_MAX);
-        l.segments[l.n++] = (struct hashed_segment){segment, hash_of(ix, segment.p, segment.n)};
+        l.segments[l.n++] = hashed(ix, segment);
     }
     descend(&l, ix->root, 0);
     return l.nodes;
-}
-
-size_t topic_index_size(const struct topic_index *ix)
-{
-    return HASH_COUNT(ix->entries);
 }

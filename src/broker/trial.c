@@ -183,19 +183,21 @@ static void judge_all(struct trial *t, const struct audience *a)
 static void collect_audiences(struct trial *t)
 {
     t->audiences = xcalloc(AUDIENCES_MAX, sizeof *t->audiences);
-    for (const struct audience *a = t->b->audiences; a && t->audience_count < AUDIENCES_MAX;
-         a = a->hh.next) {
-        t->audiences[t->audience_count++] = a->id;
+    for (struct map_entry *e = t->b->audiences.first; e && t->audience_count < AUDIENCES_MAX;
+         e = map_next(e)) {
+        t->audiences[t->audience_count++] = container_of(e, struct audience, by_key)->id;
     }
 }
 
 static const struct audience *audience_of(const struct broker *b, uint64_t id)
 {
-    const struct audience *a = b->audiences;
-    while (a && a->id != id) {
-        a = a->hh.next;
+    for (struct map_entry *e = b->audiences.first; e; e = map_next(e)) {
+        const struct audience *a = container_of(e, struct audience, by_key);
+        if (a->id == id) {
+            return a;
+        }
     }
-    return a;
+    return NULL;
 }
 
 /* ---------------------------------------------------------------- the way through */

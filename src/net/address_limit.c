@@ -2,26 +2,28 @@
 #include "net/address_limit.h"
 
 #include "base/hash.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-/* uthash calls exit() when memory is short unless told otherwise: the entry is left out instead */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(entry) ((entry)->connections = 0)
-#include <uthash.h>
-
 struct address_entry {
     struct peer_address addr;
-    unsigned connections; /* 0: could not be added */
-    UT_hash_handle hh;
+    unsigned connections;
+    struct map_entry by_address; /* in address_limit.entries */
 };
 
 struct address_limit {
     struct hash_key key;
-    struct address_entry *entries; /* owned, uthash */
+    struct map entries; /* owned */
 };
+
+static void drop(struct address_limit *l, struct address_entry *e)
+{
+    map_del(&l->entries, &e->by_address);
+    free(e);
+}
 
 struct address_limit *address_limit_new(void)
 {
@@ -35,10 +37,8 @@ void address_limit_free(struct address_limit *l)
     if (!l) {
         return;
     }
-    struct address_entry *e, *next;
-    HASH_ITER (hh, l->entries, e, next) {
-        HASH_DEL(l->entries, e);
-        free(e);
+    while (!map_empty(&l->entries)) {
+        drop(l, container_of(l->entries.first, struct address_entry, by_address));
     }
     free(l);
 }
@@ -51,9 +51,8 @@ static unsigned hash_of(const struct address_limit *l, const struct peer_address
 static struct address_entry *find(const struct address_limit *l, const struct peer_address *addr,
                                   unsigned hash)
 {
-    struct address_entry *e = NULL;
-    HASH_FIND_BYHASHVALUE(hh, l->entries, addr, sizeof *addr, hash, e);
-    return e;
+    struct map_entry *e = map_find(&l->entries, slice_of((const char *)addr, sizeof *addr), hash);
+    return e ? container_of(e, struct address_entry, by_address) : NULL;
 }
 
 bool address_limit_take(struct address_limit *l, const struct peer_address *addr, unsigned max)
@@ -73,8 +72,8 @@ bool address_limit_take(struct address_limit *l, const struct peer_address *addr
     }
     e->addr = *addr;
     e->connections = 1;
-    HASH_ADD_BYHASHVALUE(hh, l->entries, addr, sizeof e->addr, hash, e);
-    if (e->connections == 0) {
+    if (!map_add(&l->entries, &e->by_address, slice_of((const char *)&e->addr, sizeof e->addr),
+                 hash)) {
         free(e);
         return false;
     }
@@ -86,12 +85,11 @@ void address_limit_release(struct address_limit *l, const struct peer_address *a
     struct address_entry *e = find(l, addr, hash_of(l, addr));
     REQUIRE(e != NULL);
     if (--e->connections == 0) {
-        HASH_DEL(l->entries, e);
-        free(e);
+        drop(l, e);
     }
 }
 
 size_t address_limit_addresses(const struct address_limit *l)
 {
-    return HASH_COUNT(l->entries);
+    return map_count(&l->entries);
 }

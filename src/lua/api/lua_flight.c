@@ -1,15 +1,11 @@
 #include "lua/api/lua_flight.h"
 
 #include "base/hash.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* uthash calls exit() when memory is short unless told otherwise: nobody shares the flight then */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(e) ((e)->findable = false)
-#include <uthash.h>
 
 enum { ERROR_BYTES = 512 };
 
@@ -17,8 +13,8 @@ struct entry {
     struct flight flight;
     struct list due; /* in flights.due, unless it RUNS */
     struct list waiters;
-    bool findable; /* in flights.under_way */
-    UT_hash_handle hh;
+    bool findable;           /* in flights.under_way; else nobody shares it */
+    struct map_entry by_key; /* there */
 };
 
 struct waiter {
@@ -32,8 +28,8 @@ struct flights {
     size_t value_bytes;
     lua_coro_push outcome;
     struct hash_key key;
-    struct entry *under_way; /* uthash: RUNS or ORPHANED */
-    struct list due;         /* whose waiters are to be told */
+    struct map under_way; /* RUNS or ORPHANED */
+    struct list due;      /* whose waiters are to be told */
     struct task wake;
 };
 
@@ -44,9 +40,8 @@ static unsigned hash_of(const struct flights *fs, struct slice key)
 
 struct flight *flights_find(const struct flights *fs, struct slice key)
 {
-    struct entry *e = NULL;
-    HASH_FIND_BYHASHVALUE(hh, fs->under_way, key.p, key.n, hash_of(fs, key), e);
-    return e ? &e->flight : NULL;
+    struct map_entry *e = map_find(&fs->under_way, key, hash_of(fs, key));
+    return e ? &container_of(e, struct entry, by_key)->flight : NULL;
 }
 
 struct flight *flights_add(struct flights *fs, struct slice key)
@@ -59,8 +54,8 @@ struct flight *flights_add(struct flights *fs, struct slice key)
     strbuf_init(&f->error, ERROR_BYTES);
     f->key_len = key.n;
     memcpy(f->key, key.p, key.n);
-    e->findable = true;
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, fs->under_way, f->key, f->key_len, hash_of(fs, key), e);
+    e->findable =
+        map_add(&fs->under_way, &e->by_key, slice_of(f->key, f->key_len), hash_of(fs, key));
     return f;
 }
 
@@ -68,8 +63,7 @@ struct flight *flights_add(struct flights *fs, struct slice key)
 static void hide(struct flights *fs, struct entry *e)
 {
     if (e->findable) {
-        REQUIRE(fs->under_way != NULL);
-        HASH_DEL(fs->under_way, e);
+        map_del(&fs->under_way, &e->by_key);
         e->findable = false;
     }
 }
@@ -157,6 +151,6 @@ void flights_free(struct flights *fs)
         REQUIRE(e->flight.state != FLIGHT_RUNS && list_empty(&e->waiters));
         entry_free(fs, e);
     }
-    REQUIRE(!fs->under_way);
+    REQUIRE(map_empty(&fs->under_way));
     free(fs);
 }

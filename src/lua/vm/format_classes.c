@@ -2,19 +2,17 @@
 
 #include "base/hash.h"
 #include "base/json_text.h"
+#include "base/map.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
-
-#define uthash_fatal(msg) require_failed(msg, __FILE__, __LINE__)
-#include <uthash.h>
 
 /* Smaller keys belong to formats that read nothing. */
 enum { FIRST_ID = 1 << 20 };
 
 struct format_class {
-    UT_hash_handle hh;
-    uint64_t id; /* never used again */
+    struct map_entry by_bytes; /* in format_classes.all */
+    uint64_t id;               /* never used again */
     uint32_t refs;
     size_t n;
     char bytes[]; /* format, set of names, and the values */
@@ -30,7 +28,7 @@ struct format_classes {
     struct format_shapes *formats; /* owned, one per format */
     struct param_reads by_filters;
     size_t count;
-    struct format_class *all; /* uthash, by bytes */
+    struct map all; /* classes, by bytes */
     struct hash_key key;
     uint64_t last_id;
 };
@@ -112,7 +110,7 @@ struct format_classes *format_classes_new(size_t formats)
 void format_classes_free(struct format_classes *c)
 {
     if (c) {
-        REQUIRE(!c->all);
+        REQUIRE(map_empty(&c->all));
         free(c->formats);
         free(c);
     }
@@ -128,21 +126,8 @@ struct param_reads *format_classes_filter_reads(struct format_classes *c)
 static struct format_class *class_find(const struct format_classes *c, const char *bytes, size_t n,
                                        unsigned hash)
 {
-    struct format_class *found = NULL;
-    HASH_FIND_BYHASHVALUE(hh, c->all, bytes, n, hash, found);
-    return found;
-}
-
-/* NOLINTNEXTLINE(readability-function-size) */
-static void class_add(struct format_classes *c, struct format_class *one, unsigned hash)
-{
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, c->all, one->bytes, one->n, hash, one);
-}
-
-static void class_del(struct format_classes *c, struct format_class *one)
-{
-    REQUIRE(c->all != NULL);
-    HASH_DEL(c->all, one);
+    struct map_entry *found = map_find(&c->all, slice_of(bytes, n), hash);
+    return found ? container_of(found, struct format_class, by_bytes) : NULL;
 }
 
 static int put_value(struct strbuf *out, struct slice value)
@@ -178,7 +163,7 @@ static struct format_class *class_new(struct format_classes *c, const struct str
         one->id = ++c->last_id;
         one->n = bytes->len;
         memcpy(one->bytes, bytes->data, bytes->len);
-        class_add(c, one, hash);
+        REQUIRE(map_add(&c->all, &one->by_bytes, slice_of(one->bytes, one->n), hash));
     }
     return one;
 }
@@ -256,7 +241,7 @@ void format_class_cache_clear(struct format_classes *c, struct format_class_cach
         struct format_class *one = cache->v[i];
         cache->v[i] = NULL;
         if (one && --one->refs == 0) {
-            class_del(c, one);
+            map_del(&c->all, &one->by_bytes);
             free(one);
         }
     }

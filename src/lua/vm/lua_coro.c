@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/logging.h"
+#include "base/map.h"
 #include "base/slots.h"
 #include "base/xalloc.h"
 #include "lua/vm/lua_host.h"
@@ -9,12 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-/* uthash calls exit() when memory is short unless told otherwise: what could not be added waits for
- * its deadline */
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(c) ((c)->findable = false)
-#include <uthash.h>
 
 enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4 };
 
@@ -34,8 +29,8 @@ struct lua_coro {
     struct lua_wait wait; /* while YIELDED */
     lua_coro_push push;   /* of the completion that continues it */
     void *push_ud;
-    bool findable; /* in waits.by_token */
-    UT_hash_handle hh;
+    bool findable; /* in waits.by_token; else it cannot be cancelled, and waits for its deadline */
+    struct map_entry by_token;
 };
 
 struct lua_coros {
@@ -52,7 +47,7 @@ struct lua_waits {
     struct lua_waits_limits limits;
     struct slots tickets;           /* ticket -> struct lua_coro */
     struct address_limit *owners;   /* jobs by their owner */
-    struct lua_coro *by_token;      /* uthash */
+    struct map by_token;            /* coroutines */
     struct hash_key key;            /* of it */
     struct deadline_class *timeout; /* of jobs */
     unsigned suspended, background;
@@ -148,7 +143,7 @@ static void ticket_close(struct lua_coro *c)
 static void unlink_token(struct lua_coro *c)
 {
     if (c->findable) {
-        HASH_DEL(c->pool->waits->by_token, c);
+        map_del(&c->pool->waits->by_token, &c->by_token);
         c->findable = false;
     }
 }
@@ -236,9 +231,8 @@ static void suspend(struct lua_coro *c)
         deadline_arm_in(w->timeout, &job->deadline, job->due_ms > now ? job->due_ms - now : 0);
     }
     if (job->token && !c->findable) {
-        c->findable = true;
-        HASH_ADD_KEYPTR_BYHASHVALUE(hh, w->by_token, &job->token, sizeof job->token,
-                                    hash_of(w, job->token), c);
+        struct slice token = slice_of((const char *)&job->token, sizeof job->token);
+        c->findable = map_add(&w->by_token, &c->by_token, token, hash_of(w, job->token));
     }
 }
 
@@ -301,10 +295,10 @@ static void cancel(struct lua_coro *c)
 
 void lua_waits_cancel(struct lua_waits *w, uint64_t token)
 {
-    struct lua_coro *c = NULL;
-    HASH_FIND_BYHASHVALUE(hh, w->by_token, &token, sizeof token, hash_of(w, token), c);
-    if (c) {
-        cancel(c);
+    struct slice key = slice_of((const char *)&token, sizeof token);
+    struct map_entry *found = map_find(&w->by_token, key, hash_of(w, token));
+    if (found) {
+        cancel(container_of(found, struct lua_coro, by_token));
     }
 }
 
@@ -482,7 +476,7 @@ void lua_waits_free(struct lua_waits *w)
     if (!w) {
         return;
     }
-    REQUIRE(w->suspended == 0 && w->by_token == NULL);
+    REQUIRE(w->suspended == 0 && map_empty(&w->by_token));
     slots_clear(&w->tickets);
     address_limit_free(w->owners);
     free(w);
