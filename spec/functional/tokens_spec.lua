@@ -165,7 +165,7 @@ describe("tokens", function()
       up = true
       eventually("the stream opens", function()
         local again = sse.request(broker, { headers = headers })
-        broker:publish("user/ann", "x", { headers = headers })
+        broker:publish("user/ann", "x", { headers = publisher })
         return again:next(0.5)
       end)
       assert.equal(0, broker:metric "tidegate_key_sets_unavailable")
