@@ -42,9 +42,10 @@ local function frozen(broker, what)
 end
 
 describe("an older state of events.db under the running broker", function()
-  local broker, ids, copy
+  local broker, ids, copy, quiet
   before_each(function()
     broker, ids = tidegate.start(), {}
+    quiet = sse.open(broker, { topic = "b" })
     publish(broker, 1, 3, ids)
     copy = broker.dir .. "/copy.db"
     sql(broker, ("VACUUM INTO '%s'"):format(copy))
@@ -86,9 +87,11 @@ describe("an older state of events.db under the running broker", function()
       for i = 1, 20 do
         rows[i] = ("('a', 'other %d')"):format(i)
       end
-      sql(broker, (".restore '%s'"):format(copy), "INSERT INTO events(topic, data) VALUES " .. table.concat(rows, ","))
+      sql(broker, (".restore '%s'"):format(copy), "INSERT INTO events(topic, data) VALUES " .. table.concat(rows, ","),
+        "INSERT INTO events(topic, data) VALUES ('b', 'for the quiet one')")
     end)
     expect_told(live)
+    assert.equal("for the quiet one", quiet:next().data) -- it was sent nothing that is lost
   end)
 
   it("whose tables were emptied hands out no id twice", function()

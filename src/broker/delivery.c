@@ -353,21 +353,25 @@ bool subscriber_flush_all(struct broker *b)
 
 void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
 {
-    uint64_t trimmed = b->store->ops->bounds(b->store).trimmed;
+    struct store_bounds bounds = b->store->ops->bounds(b->store);
+    const struct store_leap *last = bounds.leap_count ? &bounds.leaps[bounds.leap_count - 1] : NULL;
+    /* no event has such an id; else rows were removed, or belong to another state of the store */
+    bool empty = last && last->upto == leap->upto && last->after <= leap->after &&
+                 bounds.trimmed <= leap->after && !bounds.leap_has_rows;
     list_for_each (it, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
         uint64_t at = subscriber_position(sub);
         if (sub->state == SUB_STARTING) {
             continue; /* begin() looks at the leaps */
         }
-        if (at == leap->after && trimmed <= at && sub->state == SUB_LIVE) {
+        if (empty && at == leap->after && sub->state == SUB_LIVE) {
             continue; /* has missed nothing, and is where the head will be: no need to read */
         }
         bool lost = at > leap->after && at < leap->upto; /* the event at its place */
         if (lost && sub->told > leap->after) {
             sub->reset_to = leap->upto;
         } else if (lost) { /* nothing of that was for it */
-            sub->cursor = at = leap->upto;
+            sub->cursor = at = empty ? leap->upto : leap->after;
         }
         if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
             sub->cursor = at;

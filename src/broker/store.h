@@ -32,6 +32,8 @@ struct store_bounds {
     uint64_t trimmed;               /* retention removed everything up to here; 0: nothing yet */
     const struct store_leap *leaps; /* by `after`; borrowed until the next loop turn */
     size_t leap_count;
+    bool leap_has_rows; /* the last leap may cover events that are there: who has been sent nothing
+                           since it begins can read on from there */
 };
 
 struct store_ack {

@@ -45,6 +45,7 @@ static void take_bounds(struct sqlite_store *s, bool leapt, bool lost)
     }
     if (leapt) {
         s->trimmed = lost || w->trimmed > s->trimmed ? w->trimmed : s->trimmed;
+        s->leap_has_rows = lost;
     }
     if (leapt && s->counted && !s->closing) {
         sqlite_reads_count(s); /* rows are gone that were counted, or came uncounted */

@@ -99,8 +99,11 @@ static struct store_health store_health(const struct store *base)
 static struct store_bounds store_bounds(const struct store *base)
 {
     const struct sqlite_store *s = from_const(base);
-    return (struct store_bounds){
-        .head = s->head, .trimmed = s->trimmed, .leaps = s->leaps.v, .leap_count = s->leaps.n};
+    return (struct store_bounds){.head = s->head,
+                                 .trimmed = s->trimmed,
+                                 .leaps = s->leaps.v,
+                                 .leap_count = s->leaps.n,
+                                 .leap_has_rows = s->leap_has_rows};
 }
 
 /* ------------------------------------------------------------------ accepting */
