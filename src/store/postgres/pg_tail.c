@@ -237,6 +237,12 @@ static enum taken take_rows(struct pg_store *s, const PGresult *res, int column,
             if (!continues(s, seq)) {
                 return TAKEN_GAP;
             }
+            if (seq <= s->tail.last) {
+                pg_store_bad_row(s, seq,
+                                 "its id lies in a leap: somebody has changed tidegate.leap");
+                next = s->tail.last;
+                continue;
+            }
         }
         struct event *ev = pg_row_event(res, i, column, s->opt.event_bytes, &reason);
         if (ev) {

@@ -23,6 +23,10 @@ DECLARE
   h record; i record; p record; here bigint; n bigint; why text; -- records: the function outlives a table that is made anew
 BEGIN
   SELECT * INTO h FROM tidegate.head FOR UPDATE;
+  IF NOT FOUND THEN -- no row that would make others wait: who makes it anew?
+    LOCK TABLE tidegate.head IN SHARE ROW EXCLUSIVE MODE;
+    SELECT * INTO h FROM tidegate.head FOR UPDATE;
+  END IF;
   SELECT * INTO i FROM tidegate.ident();
   SELECT * INTO p FROM tidegate.place();
   -- the newest id that this database shows, whatever became of the head
@@ -46,7 +50,7 @@ BEGIN
       USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
   n := greatest(here, p_known, tidegate.floor_now()) + 1048576; -- later leaps land higher, whatever state they start from
-  INSERT INTO tidegate.leap VALUES (here, n, why) ON CONFLICT (after) DO UPDATE SET upto = excluded.upto, reason = excluded.reason, at = excluded.at;
+  INSERT INTO tidegate.leap VALUES (here, n, why);
   INSERT INTO tidegate.head VALUES (true, n, i.sysid, i.tli, i.boot, p.db, p.rel, p.file)
     ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, sysid = excluded.sysid, tli = excluded.tli, boot = excluded.boot,
                                     db = excluded.db, rel = excluded.rel, file = excluded.file;
