@@ -94,6 +94,10 @@ describe("off-the-shelf clients", function()
     end
   end
 
+  for _, name in ipairs(roster.left_out) do
+    pending(name .. " needs a newer Node.js")
+  end
+
   it("are those that README.md of this folder lists", function()
     local page = assert(io.open(SPEC_SOURCE_DIR .. "/spec/clients/README.md", "rb"))
     local listed = {}
@@ -102,7 +106,7 @@ describe("off-the-shelf clients", function()
     end
     page:close()
     local names = {}
-    for i, entry in ipairs(roster.clients) do
+    for i, entry in ipairs(roster.all) do
       names[i] = entry[1]
     end
     table.sort(listed)

@@ -7,6 +7,7 @@
 --   empty     "dropped": an event without data never reaches the user
 --   lines     "last": of data in several lines only the last one does
 --   refused   "asks again": a final status does not stop it
+--   node      the Node.js that it needs, where Debian 12 has an older one (18)
 local child = require "support.child"
 local uv = require "luv"
 
@@ -36,25 +37,25 @@ local RUN = {
   ["clients.go"] = { M.binary },
 }
 
-M.clients = {
+M.all = {
   { "eventsource 2", "eventsource.mjs", source = "npm" },
   { "eventsource 3", "eventsource.mjs", source = "npm" },
-  { "eventsource 4", "eventsource.mjs", source = "npm" },
+  { "eventsource 4", "eventsource.mjs", source = "npm", node = 20 },
   { "@sanity/eventsource", "eventsource.mjs", source = "npm" },
   { "event-source-polyfill", "eventsource.mjs", source = "npm" },
   { "extended-eventsource", "eventsource.mjs", source = "npm" },
   { "launchdarkly-eventsource", "eventsource.mjs", source = "npm" },
   { "reconnecting-eventsource", "eventsource.mjs", source = "npm", refused = "asks again" },
-  { "undici", "eventsource.mjs", source = "npm" },
+  { "undici", "eventsource.mjs", source = "npm", node = 20 },
   { "@ai-zen/node-fetch-event-source", "callbacks.mjs", source = "npm" },
   { "@fortaine/fetch-event-source", "callbacks.mjs", source = "npm" },
   { "@microsoft/fetch-event-source", "callbacks.mjs", source = "npm" },
   { "event-source-plus", "callbacks.mjs", source = "npm", lines = "last" },
   { "eventsource-client", "callbacks.mjs", source = "npm", refused = "asks again" },
-  { "@azure/core-sse", "parsers.mjs", source = "npm" },
+  { "@azure/core-sse", "parsers.mjs", source = "npm", node = 20 },
   { "eventsource-parser", "parsers.mjs", source = "npm" },
   { "fetch-event-stream", "parsers.mjs", source = "npm" },
-  { "parse-sse", "parsers.mjs", source = "npm", empty = "dropped" },
+  { "parse-sse", "parsers.mjs", source = "npm", node = 20, empty = "dropped" },
   { "donovanhide/eventsource", "clients.go", source = "debian", refused = "asks again" },
   { "symfony/http-client", "php.php", source = "debian" },
   { "aiohttp", "python.py", source = "debian", parser = "loop" },
@@ -75,6 +76,21 @@ M.clients = {
   { "Firefox", "browser.mjs", source = "debian" },
   { "WebKitGTK", "browser.mjs", source = "debian" },
 }
+
+-- Those that the Node.js at hand can run, and the names of the others.
+M.clients, M.left_out = {}, {}
+do
+  local pipe = assert(io.popen "node --version")
+  local major = tonumber(pipe:read("l"):match "^v(%d+)")
+  pipe:close()
+  for _, entry in ipairs(M.all) do
+    if major >= (entry.node or 0) then
+      M.clients[#M.clients + 1] = entry
+    else
+      M.left_out[#M.left_out + 1] = entry[1]
+    end
+  end
+end
 
 local function minibrowser()
   for _, folder in ipairs { "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/libexec" } do
