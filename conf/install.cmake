@@ -31,7 +31,7 @@ install(TARGETS tidegate-bench RUNTIME COMPONENT bench)
 install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate)
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES conf/POSTGRESQL.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf)
-install(FILES ${CMAKE_BINARY_DIR}/install/tidegate.service DESTINATION lib/systemd/system)
+install(FILES ${CMAKE_BINARY_DIR}/install/tidegate.service conf/tidegate.socket DESTINATION lib/systemd/system)
 install(FILES conf/tidegate.sysusers DESTINATION lib/sysusers.d RENAME tidegate.conf)
 foreach(name tidegate.lua policy.lua)
   install(CODE "

@@ -79,7 +79,8 @@ local fields = {
   {
     name = "listen", kind = "list", min = 1, max = 64, default = { "127.0.0.1:8080" },
     of = { kind = "text", format = "address", expect = '"HOST:PORT", "[IPV6]:PORT" or "unix:/path"' },
-    doc = "Where clients subscribe and publish. HOST is an address, not a name; port 0 lets the kernel pick one.",
+    doc = "Where clients subscribe and publish. HOST is an address, not a name; port 0 lets the kernel pick one. "
+      .. '`"systemd:NAME"` is a socket that systemd passes.',
   },
   {
     name = "admin", kind = "text", off = true, default = "127.0.0.1:8081", format = "local_address",

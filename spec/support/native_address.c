@@ -25,9 +25,9 @@ static int l_listen(lua_State *L)
     lua_newtable(L);
     lua_pushboolean(L, address_is_local(&a));
     lua_setfield(L, -2, "is_local");
-    if (a.is_unix) {
+    if (a.is_unix || a.by_name) {
         lua_pushstring(L, a.path);
-        lua_setfield(L, -2, "path");
+        lua_setfield(L, -2, a.is_unix ? "path" : "name");
         return 1;
     }
     char host[ADDRESS_TEXT_MAX] = "";

@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 /* deafen(fd): the socket drops whatever arrives from now on, acknowledgements as well, as if the
  * cable were cut: to the other side this is a black hole. */
@@ -34,10 +37,49 @@ static int l_close_reason(lua_State *L)
     return luaL_error(L, "no such error: %s", name);
 }
 
+/* datagrams(path) -> the descriptor of a Unix socket that receives datagrams; "@name": abstract */
+static int l_datagrams(lua_State *L)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    size_t n;
+    const char *path = luaL_checklstring(L, 1, &n);
+    luaL_argcheck(L, n > 0 && n < sizeof at.sun_path, 1, "path");
+    memcpy(at.sun_path, path, n);
+    at.sun_path[0] = *path == '@' ? '\0' : *path;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, size)) {
+        return luaL_error(L, "%s: %s", path, strerror(errno));
+    }
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
+/* datagram(fd) -> the next one; nil: none is there yet */
+static int l_datagram(lua_State *L)
+{
+    char text[4096];
+    ssize_t n = recv((int)luaL_checkinteger(L, 1), text, sizeof text, 0);
+    if (n < 0) {
+        lua_pushnil(L);
+    } else {
+        lua_pushlstring(L, text, (size_t)n);
+    }
+    return 1;
+}
+
+static int l_close(lua_State *L)
+{
+    lua_pushboolean(L, close((int)luaL_checkinteger(L, 1)) == 0);
+    return 1;
+}
+
 int native_open_sockets(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"deafen", l_deafen}, {"close_reason", l_close_reason}, {NULL, NULL}};
+        {"deafen", l_deafen},       {"close_reason", l_close_reason},
+        {"datagrams", l_datagrams}, {"datagram", l_datagram},
+        {"close", l_close},         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

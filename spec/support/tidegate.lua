@@ -191,11 +191,24 @@ local function spawn(self)
     args = { "-c", "ulimit " .. options.ulimit .. '; exec "$0" "$@"', path, table.unpack(args) }
     path = "/bin/sh"
   end
+  local stdio, env = { nil, out, log }, {}
+  for k, v in pairs(options.env or {}) do
+    env[k] = v
+  end
+  if options.sockets then -- as sd_listen_fds(3) wants them: from 3 on, for exactly this process
+    local names = {}
+    for i, passed in ipairs(options.sockets) do
+      stdio[3 + i], names[i] = passed.socket:getfd(), passed.name or "unknown"
+    end
+    env.LISTEN_FDS, env.LISTEN_FDNAMES = #names, table.concat(names, ":")
+    args = { "-c", 'LISTEN_PID=$$ exec "$0" "$@"', path, table.unpack(args) }
+    path = "/bin/sh"
+  end
   self.log_start = #read_file(self.log_path)
   self.exit_code, self.exit_signal = nil, nil
   local handle, pid
   handle, pid = uv.spawn(path, {
-    args = args, cwd = self.dir, env = M.environment(options.env), stdio = { nil, out, log },
+    args = args, cwd = self.dir, env = M.environment(env), stdio = stdio,
   }, function(code, signal)
     self.pid, self.exit_code, self.exit_signal = nil, code, signal
     handle:close()
@@ -444,7 +457,8 @@ local BASE = {
 -- Writes the files into a fresh directory and returns a broker that does not run yet.
 -- options: config (merged over the defaults; { raw = "..." } values are Lua source), conf (the whole
 -- file as text instead), policy (text), policy_file (path), files (name -> text), args (further
--- arguments), env, ulimit, program (path of another than the one under test)
+-- arguments), env, ulimit, program (path of another than the one under test), sockets (listening ones to
+-- pass, as systemd does: { socket =, name = })
 function M.prepare(options)
   options = options or {}
   local self = setmetatable({ options = options, dir = M.directory(), log_start = 0 }, broker)

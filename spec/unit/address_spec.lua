@@ -7,6 +7,7 @@ describe("address_parse", function()
     assert.same({ host = "::1", port = 65535, family = 6, is_local = true }, address.listen "[::1]:65535")
     assert.same({ host = "::", port = 80, family = 6, is_local = false }, address.listen "[::]:80")
     assert.same({ path = "/run/a.sock", is_local = true }, address.listen "unix:/run/a.sock")
+    assert.same({ name = "public", is_local = false }, address.listen "systemd:public")
     assert.equal(107, #address.listen("unix:/" .. ("x"):rep(106)).path)
   end)
 
@@ -27,6 +28,8 @@ describe("address_parse", function()
       ["127.1:80"] = "numeric", ["127.0.0.256:80"] = "numeric", [" 127.0.0.1:80"] = "numeric", ["::1:80"] = "numeric",
       ["[::1]"] = "", ["[::1]80"] = "", ["[127.0.0.1]:80"] = "numeric", ["[::g]:80"] = "numeric", ["[]:80"] = "numeric",
       ["[fe80::1%nosuchif]:80"] = "numeric", ["unix:"] = "absolute path", ["unix:a.sock"] = "absolute path",
+      ["systemd:"] = "FileDescriptorName", ["systemd:a:b"] = "without a colon",
+      ["systemd:" .. ("x"):rep(108)] = "at most 107 bytes",
       ["unix:/" .. ("x"):rep(107)] = "107 bytes", ["http://127.0.0.1:80"] = "numeric",
         [("1"):rep(100) .. ":80"] = "IPV4:PORT",
     } do

@@ -218,7 +218,11 @@ static int check_local_address(const char *text, struct err *e)
 {
     struct address a;
     int rc = address_parse(text, &a, e);
-    if (rc == 0 && !address_is_local(&a)) {
+    if (rc == 0 && a.by_name) {
+        rc = err_set(e, UV_EINVAL,
+                     "\"%s\": expected the address that socket listens on: that is how it is known",
+                     text);
+    } else if (rc == 0 && !address_is_local(&a)) {
         rc = err_set(e, UV_EADDRNOTAVAIL,
                      "\"%s\" can be reached from other machines: expected a loopback address or a "
                      "Unix socket",

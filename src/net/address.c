@@ -85,6 +85,15 @@ int address_parse(const char *text, struct address *out, struct err *e)
     if (strncmp(text, "unix:", 5) == 0) {
         return parse_unix(text, text + 5, out, e);
     }
+    if (strncmp(text, "systemd:", 8) == 0) {
+        out->by_name =
+            copy_text(slice_str(text + 8), out->path, sizeof out->path) && !strchr(out->path, ':');
+        return out->by_name ? 0
+                            : err_set(e, UV_EINVAL,
+                                      "\"%s\": expected the name of a socket (FileDescriptorName=) "
+                                      "behind systemd:, at most %zu bytes without a colon",
+                                      text, sizeof out->path - 1);
+    }
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
     bool brackets = n > 2 && text[0] == '[' && text[n - 1] == ']';
@@ -124,8 +133,8 @@ static void from_sockaddr(const struct sockaddr_storage *from, struct peer_addre
 void address_text(const struct address *a, char out[ADDRESS_LISTEN_TEXT_MAX])
 {
     char ip[ADDRESS_TEXT_MAX] = "";
-    if (a->is_unix) {
-        snprintf(out, ADDRESS_LISTEN_TEXT_MAX, "unix:%s", a->path);
+    if (a->is_unix || a->by_name) {
+        snprintf(out, ADDRESS_LISTEN_TEXT_MAX, "%s:%s", a->is_unix ? "unix" : "systemd", a->path);
     } else if (a->tcp.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a->tcp;
         uv_ip6_name(in6, ip, sizeof ip);

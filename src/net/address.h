@@ -14,10 +14,11 @@
 enum { ADDRESS_LISTEN_TEXT_MAX = 160 };
 enum { ADDRESS_TEXT_MAX = 64 }; /* INET6_ADDRSTRLEN with a zone, or "unix" */
 
-/* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket". "localhost:8080" is
+/* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket", "systemd:name". "localhost:8080" is
  * refused (names are for clients), so is a relative path. */
 struct address {
     bool is_unix;
+    bool by_name;   /* a socket that the service manager passes; `path` is its name */
     char path[108]; /* sun_path, NUL-terminated */
     struct sockaddr_storage tcp;
 };

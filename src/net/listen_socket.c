@@ -172,7 +172,7 @@ void listen_socket_close(struct listen_socket *s, bool unlink_path)
     if (s->fd >= 0) {
         close(s->fd);
         s->fd = -1;
-        if (unlink_path && s->where.is_unix) {
+        if (unlink_path && s->where.is_unix && !s->inherited) {
             (void)unlink(s->where.path); /* somebody else removed it: as good */
         }
     }

@@ -13,6 +13,7 @@ enum { LISTEN_BACKLOG = 4096 };
 struct listen_socket {
     struct address where; /* port 0 is resolved */
     int fd;               /* -1: none */
+    bool inherited;       /* another process holds it as well: clients wait when we are gone */
 };
 
 /* Listens on `where`, alone. */
@@ -24,7 +25,7 @@ int listen_socket_claim(const struct address *where, struct listen_socket *out, 
 /* One of several that listen on the address of a claim; the kernel spreads clients over them. */
 int listen_socket_share(const struct listen_socket *claim, struct listen_socket *out,
                         struct err *e);
-/* `unlink_path`: a Unix socket's file goes too. */
+/* `unlink_path`: a Unix socket's file goes too, if the socket is not inherited. */
 void listen_socket_close(struct listen_socket *s, bool unlink_path);
 /* Sets `e`: which address, what is wrong, what to do about it. Returns `rc`. */
 int listen_socket_fail(struct err *e, int rc, const struct address *where);

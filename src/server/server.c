@@ -32,6 +32,7 @@ enum { DRAIN_TICK_MS = 50 };
 struct server {
     const struct config *cfg;
     const struct worker *worker; /* NULL: the only one */
+    struct service_sockets *given;
     struct worker_wake wake;
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
@@ -49,7 +50,7 @@ struct server {
     struct lua_cache *cache;       /* of cache.fetch() */
     struct lua_watchdog *watchdog; /* outlives the policies */
     struct policy_reload *policies;
-    struct deadline drain_tick;
+    struct deadline drain_tick, watchdog_tick;
     uint64_t drain_until; /* loop time */
     bool draining, closing;
     int code; /* exit code */
@@ -72,6 +73,7 @@ static void close_all(struct server *s)
     }
     s->closing = true;
     deadline_disarm(&s->drain_tick);
+    deadline_disarm(&s->watchdog_tick);
     worker_wake_stop(&s->wake);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
@@ -114,6 +116,10 @@ static void drain(void *ctx)
              LOG_F(log_uint("connections", s->public.conn_count),
                    log_uint("streams", broker_stream_count(s->broker)),
                    log_int("timeout_s", s->cfg->drain.timeout_s)));
+    if (!s->worker) {
+        service_notify("STOPPING=1\nSTATUS=draining: %u connections are left",
+                       s->public.conn_count);
+    }
     broker_drain(s->broker);
     http_server_drain(&s->public);
     if (s->worker && worker_is_retired(s->worker)) { /* its successor answers for this place */
@@ -232,20 +238,37 @@ static int listen_as_worker(struct server *s, struct err *e)
     return rc;
 }
 
+/* On what the service manager has passed for it, else on a socket of our own. */
+static int listen_on(struct http_server *at, const char *text, struct listen_socket *given,
+                     struct err *e)
+{
+    char where[ADDRESS_LISTEN_TEXT_MAX];
+    struct address a;
+    if (given->fd < 0) {
+        int rc = address_parse(text, &a, e);
+        return rc ? rc : listener_open(at, &a, e);
+    }
+    address_text(&given->where, where);
+    int rc = listener_open_socket(at, given, e);
+    if (rc == 0) {
+        log_info("net", "listening",
+                 LOG_F(log_str("address", where), log_str("server", at->opt.name),
+                       log_str("socket", "inherited")));
+    }
+    return rc;
+}
+
 static int listen_all(struct server *s, struct err *e)
 {
-    struct address a;
     int rc = 0;
     if (s->worker) {
         return listen_as_worker(s, e);
     }
     if (s->cfg->admin) {
-        rc = address_parse(s->cfg->admin, &a, e);
-        rc = rc ? rc : listener_open(&s->admin_server, &a, e);
+        rc = listen_on(&s->admin_server, s->cfg->admin, &s->given->admin, e);
     }
     for (size_t i = 0; rc == 0 && i < s->cfg->listen.n; i++) {
-        rc = address_parse(s->cfg->listen.v[i], &a, e);
-        rc = rc ? rc : listener_open(&s->public, &a, e);
+        rc = listen_on(&s->public, s->cfg->listen.v[i], &s->given->listen[i], e);
     }
     return rc;
 }
@@ -299,6 +322,7 @@ static void build(struct server *s)
                                                    .watch_files = s->cfg->policy.watch};
     s->policies = policy_reload_new(s->loop, s->broker, &s->metrics, &policies);
     deadline_init(&s->drain_tick);
+    deadline_init(&s->watchdog_tick);
 }
 
 static void give_up(struct server *s, int code, const struct err *e)
@@ -306,6 +330,17 @@ static void give_up(struct server *s, int code, const struct err *e)
     s->code = code;
     log_error("server", "cannot start", LOG_F(log_str("error", e->text)));
     close_all(s);
+}
+
+/* The loop turns: that is what this says. */
+static void on_watchdog_tick(struct deadline *d)
+{
+    struct server *s = container_of(d, struct server, watchdog_tick);
+    uint64_t ms = service_watchdog_ms();
+    if (ms) {
+        service_notify("WATCHDOG=1");
+        deadline_arm(loop_deadline_class(s->loop, ms, on_watchdog_tick), &s->watchdog_tick);
+    }
 }
 
 /* The policy is ready, or never will be. */
@@ -345,6 +380,9 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     greet(s);
     if (s->worker) {
         worker_ready(s->worker);
+    } else {
+        service_notify("READY=1\nSTATUS=serving");
+        on_watchdog_tick(&s->watchdog_tick);
     }
 }
 
@@ -404,9 +442,9 @@ static void start(struct server *s)
     }
 }
 
-int server_run(const struct config *cfg, const struct worker *worker)
+int server_run(const struct config *cfg, const struct worker *worker, struct service_sockets *given)
 {
-    struct server s = {.cfg = cfg, .worker = worker};
+    struct server s = {.cfg = cfg, .worker = worker, .given = given};
     struct err e = {0};
     s.loop = loop_new();
     if (!s.loop) {

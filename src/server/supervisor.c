@@ -63,7 +63,9 @@ static uint64_t next_due(const struct supervisor *s)
         uint64_t at = s->children[i].due_ms;
         due = at && at < due ? at : due;
     }
-    uint64_t tick = restart_active(s) ? supervisor_now_ms() + ROLL_TICK_MS : UINT64_MAX;
+    due = s->watchdog_ms && s->watchdog_ms < due ? s->watchdog_ms : due;
+    bool waits = restart_active(s) || (!s->told_ready && !s->draining);
+    uint64_t tick = waits ? supervisor_now_ms() + ROLL_TICK_MS : UINT64_MAX;
     return tick < due ? tick : due;
 }
 
@@ -97,6 +99,32 @@ static void on_signal(struct supervisor *s, int signum)
     }
 }
 
+/* ---------------------------------------------------------------- the service manager */
+
+/* All workers serve for the first time. */
+static void tell_ready(struct supervisor *s)
+{
+    unsigned ready = 0;
+    for (unsigned i = 1; i <= s->count && !s->told_ready && !s->draining; i++) {
+        int pid = s->children[i].pid;
+        ready += pid && s->shared->workers[i - 1].ready_pid == pid ? 1 : 0;
+    }
+    if (ready == s->count) {
+        s->told_ready = true;
+        service_notify("READY=1\nSTATUS=%u workers serve", s->count);
+    }
+}
+
+/* Says that the supervisor is well: a worker that hangs has a watchdog of its own for policies. */
+static void tell_watchdog(struct supervisor *s)
+{
+    uint64_t now = supervisor_now_ms();
+    if (s->watchdog_ms && now >= s->watchdog_ms) {
+        s->watchdog_ms = now + service_watchdog_ms();
+        service_notify("WATCHDOG=1");
+    }
+}
+
 /* ---------------------------------------------------------------- the life of a supervisor */
 
 /* True in a child. */
@@ -119,6 +147,8 @@ static bool supervise(struct supervisor *s, int *code)
         if (start_due(s, code) || restart_step(s, code)) {
             return true;
         }
+        tell_ready(s);
+        tell_watchdog(s);
         if (s->draining && children_running(s) == 0) {
             children_end_admin(s);
             *code = s->code;
@@ -161,6 +191,7 @@ static int set_up(struct supervisor *s)
     }
     s->shared->count = s->count;
     if (successor) {
+        s->told_ready = true;
         log_info("supervisor", "took over", LOG_F(log_str("version", TIDEGATE_VERSION)));
         restart_continue(s, rc ? &e : NULL);
     } else {
@@ -169,17 +200,15 @@ static int set_up(struct supervisor *s)
     return 0;
 }
 
-int supervisor_run(const struct config *cfg, char **argv)
+static int run_several(const struct config *cfg, char **argv, unsigned count,
+                       struct service_sockets *given)
 {
-    unsigned count = cfg->workers ? (unsigned)cfg->workers : uv_available_parallelism();
-    count = count < WORKERS_MAX ? count : WORKERS_MAX;
-    if (count <= 1 && !handover_expected()) {
-        return server_run(cfg, NULL);
-    }
     struct supervisor *s = xcalloc(1, sizeof *s);
     s->cfg = cfg;
     s->argv = argv;
     s->count = count;
+    s->given = given;
+    s->watchdog_ms = service_watchdog_ms() ? supervisor_now_ms() : 0;
     sockets_init(s);
     catch_signals(s);
     int code = set_up(s);
@@ -190,6 +219,22 @@ int supervisor_run(const struct config *cfg, char **argv)
         log_info("supervisor", "stopped", LOG_F(log_int("code", code)));
     }
     free(s);
+    return code;
+}
+
+int supervisor_run(const struct config *cfg, char **argv)
+{
+    unsigned count = cfg->workers ? (unsigned)cfg->workers : uv_available_parallelism();
+    struct service_sockets given;
+    struct err e = {0};
+    count = count < WORKERS_MAX ? count : WORKERS_MAX;
+    if (service_sockets_take(cfg, handover_expected(), &given, &e)) {
+        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
+        return EX_CONFIG;
+    }
+    int code = count <= 1 && !handover_expected() ? server_run(cfg, NULL, &given)
+                                                  : run_several(cfg, argv, count, &given);
+    service_sockets_clear(&given);
     return code;
 }
 

@@ -35,7 +35,7 @@ static int run_worker(struct supervisor *s, unsigned number)
                        .shared = s->shared};
     log_set_worker(number);
     sockets_keep(s, number, listen);
-    int code = server_run(s->cfg, &w);
+    int code = server_run(s->cfg, &w, s->given);
     for (size_t i = 0; i < s->listen_count; i++) {
         listen_socket_close(&listen[i], false); /* what it never got to */
     }
@@ -135,6 +135,7 @@ void supervisor_drain(struct supervisor *s)
         restart_stop(s, "the supervisor was told to stop");
         s->kill_ms =
             supervisor_now_ms() + (uint64_t)s->cfg->drain.timeout_s * 1000 + DRAIN_EXTRA_MS;
+        service_notify("STOPPING=1\nSTATUS=draining: %u workers are left", children_running(s));
         log_info("supervisor", "draining", LOG_F(log_uint("workers", children_running(s))));
         sockets_close_public(s);
         children_signal(s, WORKER_DRAIN_SIGNAL);

@@ -54,7 +54,8 @@ static json_t *socket_json(const struct listen_socket *at, const char *text)
 {
     char where[ADDRESS_LISTEN_TEXT_MAX];
     address_text(&at->where, where);
-    return json_pack("{s:i, s:s, s:s?}", "fd", at->fd, "where", where, "text", text);
+    return json_pack("{s:i, s:s, s:s?, s:b}", "fd", at->fd, "where", where, "text", text,
+                     "inherited", at->inherited);
 }
 
 static json_t *listen_json(const struct shared_address *a)
@@ -126,6 +127,7 @@ static int take_socket(const json_t *o, struct listen_socket *out, char **text, 
     }
     int rc = address_parse(where, &out->where, e);
     out->fd = integer(o, "fd");
+    out->inherited = json_is_true(json_object_get(o, "inherited"));
     *text = xstrdup(configured);
     return rc;
 }
@@ -141,6 +143,7 @@ static int take_listen(struct supervisor *s, const json_t *list, struct err *e)
         struct shared_address *a = xcalloc(1, sizeof *a);
         const json_t *slots = json_object_get(o, "slots");
         rc = take_socket(o, &a->claim, &a->text, e);
+        a->one = a->claim.where.is_unix || a->claim.inherited;
         for (unsigned k = 0; k < WORKERS_MAX; k++) {
             const json_t *fd = json_array_get(slots, k);
             a->slots[k].where = a->claim.where;

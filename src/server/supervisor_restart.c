@@ -65,6 +65,10 @@ static void finish(struct supervisor *s, const char *why)
         go_on(s);
     }
     *r = (struct roll){.check_output = -1};
+    if (!s->draining) {
+        service_notify("READY=1\nSTATUS=%u workers serve%s", s->count,
+                       why ? "; the last restart failed, see the log" : "");
+    }
     if (why) {
         (void)snprintf(s->shared->restart_error, sizeof s->shared->restart_error, "%s", why);
         log_error("supervisor", "restart failed, everything goes on as it was",
@@ -117,6 +121,8 @@ void restart_begin(struct supervisor *s)
                  LOG_F(log_str("why", s->draining ? "draining" : "another one is under way")));
         return;
     }
+    service_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=replacing %u workers",
+                   (unsigned long long)supervisor_now_ms() * 1000, s->count);
     log_info("supervisor", "restart: checking the configuration",
              LOG_F(log_str("program", s->argv[0])));
     s->shared->restart = RESTART_RUNNING;

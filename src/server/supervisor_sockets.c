@@ -38,10 +38,14 @@ static void log_listening(const struct listen_socket *at, const char *server)
 {
     char text[ADDRESS_LISTEN_TEXT_MAX];
     address_text(&at->where, text);
-    log_info("net", "listening", LOG_F(log_str("address", text), log_str("server", server)));
+    log_info("net", "listening",
+             LOG_F(log_str("address", text), log_str("server", server),
+                   log_str("socket", at->inherited ? "inherited" : "own")));
 }
 
-static int address_open(const char *text, struct shared_address **out, struct err *e)
+/* `given`: what the service manager has passed for it, which is taken; fd -1: nothing. */
+static int address_open(const char *text, struct listen_socket *given, struct shared_address **out,
+                        struct err *e)
 {
     struct address where;
     struct shared_address *a = xcalloc(1, sizeof *a);
@@ -51,7 +55,16 @@ static int address_open(const char *text, struct shared_address **out, struct er
         a->slots[i].fd = -1;
     }
     int rc = address_parse(text, &where, e);
-    if (rc == 0) {
+    a->one = rc == 0 && (where.is_unix || given->fd >= 0);
+    if (given->fd >= 0) {
+        a->claim = *given;
+        given->fd = -1;
+    } else if (rc == 0 && where.by_name) {
+        rc = err_set(e, UV_EINVAL,
+                     "\"%s\" in `listen`: sockets are passed when the service is started, not in a "
+                     "restart of its workers",
+                     text);
+    } else if (rc == 0) {
         rc = where.is_unix ? listen_socket_open(&where, &a->claim, e)
                            : listen_socket_claim(&where, &a->claim, e);
     }
@@ -92,7 +105,7 @@ static int open_public(struct supervisor *s, struct err *e)
     int rc = 0;
     for (size_t i = 0; i < names->n && rc == 0; i++) {
         list[i] = find(s, names->v[i], list, i);
-        rc = list[i] ? 0 : address_open(names->v[i], &list[i], e);
+        rc = list[i] ? 0 : address_open(names->v[i], &s->given->listen[i], &list[i], e);
     }
     for (size_t i = 0; i < names->n && rc; i++) { /* what is new goes again */
         if (!holds(s->listen, s->listen_count, list[i])) {
@@ -127,7 +140,10 @@ static int open_admin(struct supervisor *s, struct err *e)
     if (s->cfg->admin && s->admin_text && strcmp(s->cfg->admin, s->admin_text) == 0) {
         return 0;
     }
-    if (s->cfg->admin) {
+    if (s->given->admin.fd >= 0) {
+        now = s->given->admin;
+        s->given->admin.fd = -1;
+    } else if (s->cfg->admin) {
         rc = address_parse(s->cfg->admin, &where, e);
         rc = rc ? rc : listen_socket_open(&where, &now, e);
     }
@@ -194,7 +210,7 @@ int sockets_open_slot(struct supervisor *s, unsigned number, struct err *e)
     for (size_t i = 0; i < s->listen_count && rc == 0; i++) {
         struct shared_address *a = s->listen[i];
         struct listen_socket *own = &a->slots[number - 1];
-        if (!a->claim.where.is_unix && own->fd < 0) {
+        if (!a->one && own->fd < 0) {
             rc = listen_socket_share(&a->claim, own, e);
         }
     }
@@ -212,7 +228,7 @@ void sockets_keep(struct supervisor *s, unsigned number, struct listen_socket *o
 {
     for (size_t i = 0; i < s->listen_count; i++) {
         struct shared_address *a = s->listen[i];
-        struct listen_socket *from = a->claim.where.is_unix ? &a->claim : &a->slots[number - 1];
+        struct listen_socket *from = a->one ? &a->claim : &a->slots[number - 1];
         if (number) {
             out[i] = *from;
             from->fd = -1;
@@ -240,7 +256,7 @@ void sockets_close_public(struct supervisor *s)
         for (unsigned k = 0; k < WORKERS_MAX; k++) {
             listen_socket_close(&s->listen[i]->slots[k], false);
         }
-        if (s->listen[i]->claim.where.is_unix) {
+        if (s->listen[i]->one) {
             listen_socket_close(&s->listen[i]->claim, true);
         }
     }

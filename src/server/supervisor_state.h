@@ -4,6 +4,7 @@
 
 #include "config/config.h"
 #include "server/admin_process.h"
+#include "server/service.h"
 #include "server/worker.h"
 
 #include <signal.h>
@@ -22,8 +23,9 @@ struct child {
 /* One entry of `listen`. */
 struct shared_address {
     char *text;                 /* as configured; owned */
-    struct listen_socket claim; /* TCP: keeps the port; Unix: the socket they all accept on */
-    /* TCP: each worker's own, by number - 1; held here as well, so that whoever connects while a
+    struct listen_socket claim; /* keeps the port; or, if `one`, the socket they all accept on */
+    bool one;                   /* a Unix socket, or one that was passed to us */
+    /* if not `one`: each worker's own, by number - 1; held here as well, so that whoever connects while a
      * worker is replaced waits for its successor */
     struct listen_socket slots[WORKERS_MAX];
 };
@@ -49,6 +51,7 @@ struct roll {
 
 struct supervisor {
     const struct config *cfg;
+    struct service_sockets *given; /* borrowed */
     char **argv;
     unsigned count; /* of workers */
     struct shared_address **listen;
@@ -62,7 +65,9 @@ struct supervisor {
     struct child children[WORKERS_MAX + 1];
     struct roll roll;
     sigset_t signals, before;
-    bool draining;
+    bool draining, told_ready;
+    uint64_t
+        watchdog_ms;  /* when the service manager is told next that all is well; 0: not at all */
     uint64_t kill_ms; /* when those that are left are killed; 0: not decided */
     int code;         /* the worst so far */
 };
