@@ -41,8 +41,9 @@ struct store_ack {
     bool duplicate; /* the key was known: `id` is the first event's */
 };
 
-/* rc 0: committed, `acks` in the order of the events. UV_ECONNABORTED: the store was lost meanwhile
- * and it is not known whether they were stored. Any other negative UV_E*: nothing was stored. */
+/* rc 0: committed, `acks` in the order of the events. UV_ECONNABORTED: the store was lost, or failed,
+ * meanwhile and it is not known whether they were stored. Any other negative UV_E*: nothing was
+ * stored. */
 typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
                                 size_t n);
 

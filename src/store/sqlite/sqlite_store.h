@@ -36,7 +36,7 @@ struct sqlite_store {
     uint64_t head, trimmed;
     struct sqlite_leaps leaps;
     bool leap_has_rows; /* the last leap is over a state that was restored */
-    uint64_t rows; /* held, once `counted`; else counted so far */
+    uint64_t rows;      /* held, once `counted`; else counted so far */
     bool counted, counting;
     uint64_t count_upto; /* what is older is counted by a reader, what is newer when tailed */
     uint64_t file_bytes;

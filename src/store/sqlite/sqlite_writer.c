@@ -210,6 +210,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     }
     if (rc == 0 && sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
         rc = sqlite_db_fail(&w->db, &w->error, "commit");
+        w->doubt = rc == UV_EIO; /* it may be in the log: a crash now, and recovery finds it */
     }
     if (rc) {
         sqlite_db_rollback(&w->db);
@@ -217,6 +218,7 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
         return rc == OTHER_STATE ? leave_state(w) : rc;
     }
     if (last > w->tailed) {
+        w->doubt = false; /* what was in doubt is overwritten */
         w->commits++;
         w->inserted += w->tail_n - mark;
         moved(w, last);
@@ -227,8 +229,11 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     return 0;
 }
 
-static void settle(struct list *first, const struct list *end, int rc)
+/* "Nothing was stored" is said only where it is known. */
+static void settle(const struct sqlite_writer *w, struct list *first, const struct list *end,
+                   int rc)
 {
+    rc = rc && w->doubt ? UV_ECONNABORTED : rc;
     for (struct list *it = first; it != end; it = it->next) {
         struct append *a = container_of(it, struct append, node);
         a->settled = true;
@@ -251,11 +256,11 @@ static int write_one_by_one(struct sqlite_writer *w)
         if (rc == WRITE_LATER) {
             return 0;
         }
-        settle(it, it->next, rc);
+        settle(w, it, it->next, rc);
         last_rc = own_fault(rc) ? 0 : rc;
         failures = last_rc ? failures + 1 : 0;
         if (rc == UV_EBUSY || failures >= GIVE_UP_AFTER) {
-            settle(it->next, &w->group, rc);
+            settle(w, it->next, &w->group, rc);
             break;
         }
     }
@@ -266,7 +271,7 @@ static int write_group(struct sqlite_writer *w)
 {
     int rc = sqlite_db_moved(&w->db, &w->error);
     if (rc) {
-        settle(w->group.next, &w->group, rc);
+        settle(w, w->group.next, &w->group, rc);
         return rc;
     }
     rc = write_transaction(w, w->group.next, &w->group);
@@ -277,7 +282,7 @@ static int write_group(struct sqlite_writer *w)
     if (rc && rc != UV_EBUSY && !alone) {
         return write_one_by_one(w);
     }
-    settle(w->group.next, &w->group, rc);
+    settle(w, w->group.next, &w->group, rc);
     return own_fault(rc) ? 0 : rc;
 }
 
@@ -352,6 +357,7 @@ void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind)
 
 void sqlite_writer_run(struct sqlite_writer *w)
 {
+    w->doubt = false;
     w->durable_n = w->durable_rejects = 0;
     w->durable_tailed = w->tailed;
     w->durable_tailed_ms = w->tailed_ms;

@@ -71,7 +71,8 @@ struct sqlite_writer {
     struct sqlite_retain_rules rules; /* of a retention job */
 
     /* its outcome */
-    int rc; /* of the job itself; appends have their own */
+    int rc;     /* of the job itself; appends have their own */
+    bool doubt; /* a commit of this group failed, and what it wrote may be found after a crash */
     struct err error;
     struct sqlite_tail_item *tail; /* owned; in order */
     size_t tail_n, tail_cap;
