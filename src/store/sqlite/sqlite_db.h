@@ -67,6 +67,7 @@ struct sqlite_db {
     int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
     /* of a writer: which files these are; see sqlite_db_moved() */
     uint64_t file_inode, log_inode;
+    uint64_t mark; /* of a writer: see sqlite_mark_keep_above() */
 };
 
 /* Sorted by `after`, never overlapping, never more than SQLITE_LEAPS_MAX. */
@@ -78,6 +79,7 @@ struct sqlite_leaps {
 struct sqlite_opened {
     uint64_t head, trimmed;
     struct sqlite_leaps leaps; /* owned by the caller */
+    uint64_t newest;           /* id that was handed out, as far as the file or the mark tells */
 };
 
 /* The writing connection: makes directory, file and schema, checks them, and leaps. `unix_ms` is
@@ -110,6 +112,11 @@ int sqlite_db_bind(sqlite3_stmt *st, int at, struct slice text);
 int sqlite_db_moved(struct sqlite_db *db, struct err *e);
 /* Ends a transaction that failed, if SQLite has not done so by itself. */
 void sqlite_db_rollback(struct sqlite_db *db);
+
+/* sqlite_mark.c. The number in the lock file; 0: none. */
+uint64_t sqlite_mark_read(int fd);
+/* Before `id` is handed out: the mark is above it. Negative UV_E*: it cannot be written. */
+int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
 
 /* sqlite_leaps.c. All return a SQLite result. */
 int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);

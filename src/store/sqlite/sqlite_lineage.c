@@ -61,6 +61,7 @@ static int lineage_write(struct sqlite_writer *w)
     uint64_t known = look.head > w->tailed ? look.head : w->tailed;
     upto = upto > known + LEAP_MARGIN ? upto : known + LEAP_MARGIN;
     struct sqlite_leaps leaps = {0};
+    (void)sqlite_mark_keep_above(&w->db, upto); /* else with the next commit */
     rc = sqlite_db_leaps_load(&w->db, &leaps);
     uint64_t after = rc == SQLITE_OK ? lineage_common(&leaps, w->tailed, look.trimmed) : 0;
     rc = rc == SQLITE_OK ? sqlite_db_leap(&w->db, &leaps, after, upto) : rc;

@@ -106,7 +106,8 @@ static int look_for_others(const struct sqlite_db *db, const char *path, bool *a
 }
 
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
- * version of it, may have handed out. The first broker on the file sees to it. Those that join it
+ * version of it, may have handed out: above what the clock says, and above the mark, should the
+ * clock be slow. The first broker on the file sees to it. Those that join it
  * do not: the first would not know of the leap, and take ids below it for those of another store.
  */
 static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite_opened *out)
@@ -118,7 +119,9 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite
     if (rc != SQLITE_OK) {
         return rc;
     }
-    int64_t floor = (int64_t)store_id_floor(unix_ms);
+    int64_t floor = (int64_t)store_id_floor(unix_ms), mark = (int64_t)sqlite_mark_read(db->lock_fd);
+    out->newest = (uint64_t)(alone && mark > head ? mark : head);
+    floor = floor > mark ? floor : mark;
     if (alone && floor > head) { /* false only when the clock was set back */
         rc = sqlite_db_leap(db, &out->leaps, (uint64_t)head, (uint64_t)floor);
         head = floor;
@@ -273,7 +276,14 @@ static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous
     if (rc) {
         return rc;
     }
-    if (leap(db, unix_ms, alone, out) != SQLITE_OK || exec(db, "COMMIT") != SQLITE_OK) {
+    if (leap(db, unix_ms, alone, out) != SQLITE_OK) {
+        return sqlite_db_fail(db, e, path);
+    }
+    rc = sqlite_mark_keep_above(db, out->head);
+    if (rc) {
+        return no_lock(path, "cannot be written", rc, e);
+    }
+    if (exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = pragma_value(db, "PRAGMA page_size");

@@ -208,6 +208,9 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
         rc = insert_append(w, container_of(it, struct append, node), now_s, &last);
     }
+    if (rc == 0) { /* where that fails the clock has to do; the next commit tries again */
+        (void)sqlite_mark_keep_above(&w->db, last);
+    }
     if (rc == 0 && sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
         rc = sqlite_db_fail(&w->db, &w->error, "commit");
         w->doubt = rc == UV_EIO; /* it may be in the log: a crash now, and recovery finds it */

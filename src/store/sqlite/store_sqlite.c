@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+enum { CLOCK_SLACK_IDS = 1 << 20 }; /* a second */
+
 static struct sqlite_store *from_base(struct store *base)
 {
     return container_of(base, struct sqlite_store, base);
@@ -237,6 +239,23 @@ static void close_files(struct sqlite_store *s, int readers)
     sqlite_db_close(&s->writer.db);
 }
 
+/* Ids come from the clock, so that they lie above those of a version that is lost. One that is slow
+ * cannot promise that; the mark can, where it came along. */
+static void look_at_clock(const struct sqlite_store *s, uint64_t newest)
+{
+    int64_t now_ms = clock_unix_ms();
+    uint64_t floor = store_id_floor(now_ms);
+    if (newest > floor + CLOCK_SLACK_IDS) {
+        log_warn("store",
+                 "the clock is behind the newest id: if an older copy was restored without its "
+                 "events.db-lock, ids may be handed out a second time",
+                 LOG_F(log_str("path", s->opt.path), log_uint("newest", newest),
+                       log_uint("clock_says", floor),
+                       log_uint("seconds_behind", (newest - floor) >> 20),
+                       log_uint("goes_on_above", s->head)));
+    }
+}
+
 static int open_files(struct sqlite_store *s, struct err *e)
 {
     struct sqlite_writer *w = &s->writer;
@@ -247,6 +266,7 @@ static int open_files(struct sqlite_store *s, struct err *e)
         return rc;
     }
     s->head = w->tailed = opened.head;
+    look_at_clock(s, opened.newest);
     s->trimmed = opened.trimmed;
     s->leaps = opened.leaps;
     w->counter = sqlite_wal_index_counter(w->db.db);
