@@ -200,6 +200,29 @@ describe("a database that is put back to an older state while the server runs", 
   end)
 end)
 
+describe("rows of the outbox that are put back under a running broker", function()
+  local server = pg.shared {}
+  local PUT_BACK = "INSERT INTO tidegate.outbox (id, topic, data) OVERRIDING SYSTEM VALUE VALUES (1, 't', '%s')"
+
+  it("come before those that are inserted after them", function()
+    local db = server():database()
+    local broker = db:broker { config = CONFIG }
+    for i = 1, 20 do
+      db:insert { topic = "t", data = "row " .. i }
+    end
+    -- it does not look below the ids of these any more, but now and then
+    eventually("a row below is found late", function()
+      db:sql(PUT_BACK:format "late")
+      eventually("it is moved", function() return db:sql "SELECT count(*) FROM tidegate.outbox" == "0" end)
+      return broker:metric "tidegate_store_sweep_found_total" > 0
+    end, 20)
+    local c = sse.open(broker, { topic = "t" })
+    db:sql(("BEGIN; TRUNCATE tidegate.outbox; %s; %s; COMMIT"):format(PUT_BACK:format "before",
+      pg.insert { topic = "t", data = "after" }))
+    assert_data(c, "before", "after")
+  end)
+end)
+
 describe("a table of the store that somebody has truncated", function()
   local server = pg.shared {}
 

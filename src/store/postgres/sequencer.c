@@ -11,7 +11,8 @@
  * what they left was drained. (Less care would let a later transaction's event overtake that of a
  * long one that committed before it began.) A sweep from 0 finds what programs with ids of their
  * own, or a restarted sequence, put below it: the hint is an optimisation, the sweep makes it
- * right. */
+ * right. It is one of the file that the outbox lies in: where rows of before were put back
+ * (restored, truncated and filled) under the running broker they come first. */
 #include "store/postgres/sequencer.h"
 
 #include "base/logging.h"
@@ -48,28 +49,32 @@ enum {
 static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
 static const struct pg_statement lease_statement = {"lease",
                                                     "SELECT pg_try_advisory_lock(1952736100, 1)"};
+/* $1 if the outbox still lies in the file $2; a sweep's 0 is right for any. */
+#define LO_SQL                                                                                     \
+    "CASE WHEN pg_relation_filenode('tidegate.outbox'::regclass)::bigint = $2::bigint"             \
+    " THEN $1::bigint ELSE 0 END"
 static const struct pg_statement probe_statement = {
-    "probe", "SELECT id FROM tidegate.outbox WHERE id > $1::bigint ORDER BY id LIMIT 1"};
+    "probe", "SELECT id FROM tidegate.outbox WHERE id > " LO_SQL " ORDER BY id LIMIT 1"};
 /* Inserting locks the table before an id is drawn, and until the end of the transaction. A sequence
  * that was never used (or restarted) shows the id it will give, not the last it gave. */
 static const struct pg_statement holders_statement = {
     "holders",
     "SELECT (SELECT last_value - (NOT is_called)::int FROM tidegate.outbox_id_seq), "
     "coalesce(array_agg(virtualtransaction)"
-    "::text, '{}'), count(*) FILTER (WHERE virtualtransaction = ANY ($1::text::text[]))"
+    "::text, '{}'), count(*) FILTER (WHERE virtualtransaction = ANY ($1::text::text[])),"
+    " (SELECT pg_relation_filenode('tidegate.outbox'::regclass)::bigint)"
     " FROM pg_locks WHERE locktype = 'relation' AND relation = 'tidegate.outbox'::regclass"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND mode = 'RowExclusiveLock' AND granted"};
 static const struct pg_statement drain_statement = {
-    "drain",
-    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES
-    " FROM tidegate.drain($1::bigint, $2::int, $3::bigint, $4::bigint, $5::boolean, $6::bigint)"};
+    "drain", "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES " FROM tidegate.drain(" LO_SQL
+             ", $3::int, $4::bigint, $5::bigint, $6::boolean, $7::bigint)"};
 enum { DRAIN_ROW = 5 };
 /* The same of a single row, which is set aside if it cannot be an event. */
 static const struct pg_statement drain_row_statement = {
     "drain_row",
-    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES
-    " FROM tidegate.drain_row($1::bigint, $2::bigint, $3::bigint, $4::boolean, $5::bigint)"};
+    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES " FROM tidegate.drain_row(" LO_SQL
+    ", $3::bigint, $4::bigint, $5::boolean, $6::bigint)"};
 
 static void step(struct sequencer *q);
 static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
@@ -108,6 +113,7 @@ static void ask_drain(struct sequencer *q, int64_t lo)
     q->asked = q->careful ? 1 : q->opt.batch_rows;
     pg_args_init(&args, 128);
     pg_args_int8(&args, lo);
+    pg_args_int8(&args, q->file);
     if (!q->careful) {
         pg_args_int4(&args, (int32_t)q->asked);
     }
@@ -255,8 +261,9 @@ static void on_probed(void *ctx, uint64_t token, const PGresult *res, const stru
 static void probe(struct sequencer *q, int64_t lo)
 {
     struct pg_args args;
-    pg_args_init(&args, 16);
+    pg_args_init(&args, 32);
     pg_args_int8(&args, lo);
+    pg_args_int8(&args, q->file);
     if (pg_client_ask(q->drain, &probe_statement, &args, on_probed, q, 0)) {
         after(q, ERROR_MS);
     }
@@ -291,7 +298,12 @@ static void on_holders(void *ctx, uint64_t token, const PGresult *res, const str
         failed(q, "holders", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
         return;
     }
-    int64_t drawn = pg_cell_int8(res, 0, 0);
+    int64_t drawn = pg_cell_int8(res, 0, 0), file = pg_cell_int8(res, 0, 3);
+    if (file != q->file) {
+        q->file = file;
+        q->hint = q->next_hint = q->drawn = 0;
+        q->ended = false;
+    }
     if (q->next_hint && pg_cell_int8(res, 0, 2) == 0) {
         q->ended = true;
     } else if (!q->next_hint && q->drawn) {

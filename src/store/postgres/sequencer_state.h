@@ -18,6 +18,7 @@ struct sequencer {
     bool draining;         /* a batch is under way */
     bool sweeping;         /* the drain under way starts at 0 */
     int64_t hint;          /* nothing is at or below, and nothing will be */
+    int64_t file;          /* of the outbox whose ids these are; 0: none yet */
     int64_t next_hint;     /* the same once `holders` have ended */
     int64_t drawn;         /* newest id of the outbox when that was last asked */
     bool ended;            /* they have: the next full drain makes next_hint the hint */
