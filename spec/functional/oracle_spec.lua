@@ -3,7 +3,7 @@ local oracle_run = require "support.oracle_run"
 local oracle_sqlite = require "support.oracle_sqlite"
 
 -- What the run of all specs has time for.
-local BRIEF = { "restore_stopped", "worker_kill", "lock", "big_rows", "broker_kill" }
+local BRIEF = { "worker_behind", "restore_stopped", "worker_kill", "lock", "broker_behind", "big_rows", "broker_kill" }
 
 describe("the oracle, on SQLite,", function()
   it("finds nothing to object to in two workers and another broker, whatever happens to them and their file", function()

@@ -18,6 +18,7 @@
 local child = require "support.child"
 local clients = require "support.oracle_clients"
 local eventually = require "support.eventually"
+local http = require "support.http"
 local oracle_stall = require "support.oracle_stall"
 local socket = require "socket"
 
@@ -197,11 +198,22 @@ function load:wake()
   self.world:wake()
 end
 
+-- SIGTERM. First it has to be up: one that ends while a worker starts need not end well.
+local function stop(self, broker)
+  self:wait("the broker is ready", function() return http.get(broker.admin, "/readyz").status == 200 end, 60)
+  broker:stop { timeout = 40 }
+end
+
+function load:restart(broker)
+  stop(self, broker)
+  broker:start()
+end
+
 -- All brokers stop (SIGTERM), all streams end and stay away until come_back().
 function load:go_away()
   self.away = true
   for _, b in ipairs(self.brokers) do
-    b:stop()
+    stop(self, b)
   end
   self:wait("all streams have ended", function()
     for _, s in ipairs(self.subscribers) do

@@ -318,9 +318,9 @@ M.FAULTS = {
     b:kill()
     b:start()
   end },
-  broker_restart = { stall = 30, run = function(self)
+  broker_restart = { stall = 30, run = function(self, load)
     awake(self)
-    any_broker(self):restart()
+    load:restart(any_broker(self))
   end },
   broker_freeze = { stall = 30, run = function(self)
     local b = any_broker(self)

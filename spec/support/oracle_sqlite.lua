@@ -261,9 +261,22 @@ local function worker_pids(broker)
   return list
 end
 
+-- SIGSTOP, but not in the middle of a commit: nobody could write for as long as it stands still.
+local function freeze(self, load, pid)
+  load:wait("it stands still without the lock of writers", function()
+    assert(uv.kill(pid, "sigstop"))
+    local ok = pcall(self.sql, self, ".timeout 2000\nBEGIN IMMEDIATE; ROLLBACK")
+    if not ok then
+      assert(uv.kill(pid, "sigcont"))
+      load:pass(0.2)
+    end
+    return ok
+  end, 60)
+end
+
 -- Rows are written until the other worker has removed what this one, which stands still, has not read.
 local function held_while_others_retain(self, load, pid)
-  assert(uv.kill(pid, "sigstop"))
+  freeze(self, load, pid)
   local ok, why = pcall(function()
     local head = tonumber(head_of(self:sql(HEAD_SQL)))
     local w = self:named "burst"
@@ -282,7 +295,9 @@ M.FAULTS = {
     b:kill()
     b:start()
   end },
-  broker_restart = { stall = 30, run = function(self) self.brokers[random(#self.brokers)]:restart() end },
+  broker_restart = { stall = 30, run = function(self, load)
+    load:restart(self.brokers[random(#self.brokers)])
+  end },
   broker_freeze = { stall = 30, run = function(self)
     local b = self.brokers[2]
     b:signal "STOP"
