@@ -163,6 +163,35 @@ describe("a client of PostgreSQL", function()
     assert.equal(1, #p.before.accepted)
   end)
 
+  it("tries the server that was silent last after all others", function()
+    local p = pair.start(function(conn, n)
+      if n > 2 then
+        conn:behave()
+      end
+    end, { before = function(conn) conn:stall() end, connect_ms = 400 })
+    p:ready()
+    -- silent, refused; refused, silent; and not a third time
+    assert.equal(2, #p.before.accepted)
+    p:lost(2)
+  end)
+
+  it("does not leave a server out for having been silent", function()
+    local p = pair.start(function() end, { connect_ms = 400, before = function(conn, n)
+      if n > 1 then
+        conn:behave()
+      end
+      conn:stall()
+    end })
+    p:ready()
+    p:ask "plain"
+    assert.same({ 1 }, p:fates())
+    p.before.script = function(conn) conn:behave() end
+    p.before:disconnect()
+    p:ready(2) -- it answers now: nobody else is asked first
+    assert.equal(3, #p.before.accepted)
+    assert.equal(2, #p.server.accepted)
+  end)
+
   it("that is to try once gives up after one pass", function()
     local p = pair.start(function() end, { once = true })
     p:lost()

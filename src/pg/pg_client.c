@@ -128,7 +128,7 @@ static void on_silence(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
     if (!pg_client_was_away(c, on_silence)) {
-        pg_connect_elsewhere(c);
+        pg_connect_silent(c);
         pg_client_lose(c, UV_ETIMEDOUT, "no answer in time, connection given up");
     }
 }
@@ -259,6 +259,7 @@ static void setup_done(struct pg_client *c, const PGresult *res)
     }
     c->state = PG_READY;
     c->fresh = false;
+    c->silent = c->silent == c->host + 1 ? 0 : c->silent;
     c->ready_at = uv_now(c->loop);
     c->events.ready(c->ctx);
 }
@@ -547,7 +548,7 @@ void pg_client_drop(struct pg_client *c, const char *why)
 void pg_client_leave(struct pg_client *c, const char *why)
 {
     if (c->state == PG_READY) {
-        pg_connect_elsewhere(c);
+        pg_connect_silent(c);
         break_later(c, why);
     }
 }

@@ -59,6 +59,8 @@ struct pg_client {
     /* the attempt */
     size_t host;               /* in conninfo->hosts; kept for the next pass to begin with */
     size_t tried;              /* hosts of this pass before it */
+    size_t silent;             /* 1 + the host that did not answer in time last; 0: none */
+    size_t avoided;            /* `silent` at the beginning of this pass */
     struct addrinfo *found;    /* owned: addresses of the host */
     struct addrinfo *address;  /* the one being tried, in `found` */
     uv_getaddrinfo_t *resolve; /* owned while a look-up runs */
@@ -102,6 +104,7 @@ void pg_connect_wait(struct pg_client *c);  /* the same after a while */
 void pg_connect_forget(struct pg_client *c);
 void pg_connect_refuse(struct pg_client *c, const char *why); /* on to the next server */
 void pg_connect_elsewhere(struct pg_client *c); /* the next pass begins with another server */
+void pg_connect_silent(struct pg_client *c);    /* the same; this one has not answered in time */
 void pg_poll_drop(struct pg_client *c);
 int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
 

@@ -91,6 +91,21 @@ void pg_connect_wait(struct pg_client *c)
     pg_client_timer(c, random % most + 1, on_wait_over);
 }
 
+/* A silent server (no power, no route) costs the whole time limit at each look, while the one that
+ * takes over waits behind it. So the last one that was silent comes last in each pass. */
+static void avoid_silent(struct pg_client *c)
+{
+    size_t n = c->opt.conninfo->host_count;
+    if (!c->avoided || n == 1) {
+        return;
+    }
+    if (c->tried + 1 == n) {
+        c->host = c->avoided - 1;
+    } else if (c->host == c->avoided - 1) {
+        pg_connect_elsewhere(c);
+    }
+}
+
 /* The next address of this host, else the next host, else the pass was in vain. */
 static void try_next(struct pg_client *c)
 {
@@ -106,6 +121,7 @@ static void try_next(struct pg_client *c)
     }
     pg_connect_elsewhere(c);
     if (++c->tried < c->opt.conninfo->host_count) {
+        avoid_silent(c);
         try_host(c);
         return;
     }
@@ -144,10 +160,18 @@ void pg_connect_elsewhere(struct pg_client *c)
     c->host = (c->host + 1) % c->opt.conninfo->host_count;
 }
 
+void pg_connect_silent(struct pg_client *c)
+{
+    c->silent = c->host + 1;
+    pg_connect_elsewhere(c);
+}
+
 static void on_connect_timeout(uv_timer_t *t)
 {
-    if (!pg_client_was_away(t->data, on_connect_timeout)) {
-        attempt_failed(t->data, "does not answer");
+    struct pg_client *c = t->data;
+    if (!pg_client_was_away(c, on_connect_timeout)) {
+        c->silent = c->host + 1;
+        attempt_failed(c, "does not answer");
     }
 }
 
@@ -299,5 +323,7 @@ void pg_connect_start(struct pg_client *c)
 {
     c->tried = 0;
     c->address = NULL;
+    c->avoided = c->silent;
+    avoid_silent(c);
     try_host(c);
 }
