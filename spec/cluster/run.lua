@@ -365,7 +365,7 @@ local function record(text)
     to = all:find(finish, from, true)
   end
   f = assert(io.open(path, "wb"))
-  f:write(all:sub(1, from), "\n", text, "\n", all:sub(to))
+  f:write(all:sub(1, from), "\n\n", text, "\n\n", all:sub(to))
   f:close()
 end
 
