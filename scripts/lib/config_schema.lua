@@ -213,6 +213,8 @@ local fields = {
     integer("partition_ids", 1000000, 1000, 1 << 40, "ids",
       "`postgres`: size of a partition of the events. Retention removes whole partitions, and single events only from "
         .. "the newest one."),
+    seconds("upkeep_alarm_s", 3600, 1, 30 * 86400,
+      "`postgres`: a step of the upkeep (retention, say) that has failed for so long shows in `/readyz`."),
   }),
 
   section("database", "Where policies look things up with `db.query`: never written to. Nothing to do with `store`.", {

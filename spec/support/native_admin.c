@@ -187,6 +187,7 @@ static int l_request(lua_State *L)
                                       .policy_version = text(L, 2, "version")}};
     now.health.ok = store && strcmp(store, "ok") == 0;
     now.health.detail = store ? store : "";
+    now.health.degraded = text(L, 2, "degraded");
     now.health.events = 3;
     now.rec = (struct recorder){.stream = {.ops = &ops, .owner = &now.rec, .id = 1}, .L = L};
 

@@ -36,6 +36,13 @@ describe("the admin service", function()
     assert.equal("draining; no policy is loaded; the store is not open yet", all.json.detail)
   end)
 
+  it("is ready also when something is wrong that does not keep it from serving, and says what", function()
+    local r = ask("GET", "/readyz", { store = "ok", policy = "p", degraded = "retention fails" })
+    assert.equal(200, r.status)
+    assert.equal("ready\ndegraded: the store: retention fails\n", r.body)
+    assert.equal("ready\n", ask("GET", "/readyz").body)
+  end)
+
   it("gives a metrics page that Prometheus can read", function()
     local r = ask("GET", "/metrics")
     assert.equal("text/plain; version=0.0.4; charset=utf-8", r.type)

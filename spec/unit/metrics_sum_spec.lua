@@ -62,6 +62,7 @@ describe("the metrics of several workers", function()
       tidegate_events_tailed_total tidegate_head_id tidegate_key_sets tidegate_key_sets_unavailable
       tidegate_policy_rolled_back tidegate_store_events tidegate_store_head_id tidegate_store_leaps_total
       tidegate_store_open_publisher_seconds tidegate_store_outbox_oldest_seconds tidegate_store_rejected_rows_total
+      tidegate_store_degraded tidegate_store_partitions tidegate_store_upkeep_timestamp_seconds
       tidegate_store_size_bytes tidegate_store_tail_lag_events tidegate_store_xmin_age
     ]]):gmatch "%S+" do
       greatest[name] = true

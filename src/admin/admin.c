@@ -32,6 +32,20 @@ static int not_ready(const struct admin *a, const struct admin_state *st, struct
     return rc;
 }
 
+/* Ready, and what is wrong nevertheless: taking the broker out of service would not mend it. */
+static void answer_ready(const struct admin *a, const struct admin_call *c)
+{
+    struct store_health h = a->store->ops->health(a->store);
+    struct strbuf body;
+    strbuf_init(&body, 8192);
+    if (h.degraded && strbuf_printf(&body, "ready\ndegraded: the store: %s\n", h.degraded) == 0) {
+        admin_answer(c->stream, 200, "text/plain; charset=utf-8", strbuf_slice(&body));
+    } else {
+        admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+    }
+    strbuf_clear(&body);
+}
+
 static void get_readyz(const struct admin *a, const struct admin_call *c)
 {
     struct admin_state st = {0};
@@ -40,7 +54,7 @@ static void get_readyz(const struct admin *a, const struct admin_call *c)
     strbuf_init(&why, 4096);
     int rc = not_ready(a, &st, &why);
     if (rc == 0 && why.len == 0) {
-        admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+        answer_ready(a, c);
     } else if (why.len > 2) {
         admin_refuse(c->stream, 503, slice_of(why.data, why.len - 2), NULL);
     } else {

@@ -79,6 +79,9 @@ static json_t *store_document(struct store *store)
     }
     int bad = json_object_set_new(o, "ok", json_boolean(h.ok));
     bad |= json_object_set_new(o, "detail", text(h.detail));
+    if (h.degraded) {
+        bad |= json_object_set_new(o, "degraded", text(h.degraded));
+    }
     bad |= json_object_set_new(o, "events", count(h.events));
     bad |= json_object_set_new(o, "bytes", count(h.bytes));
     if (bad) {

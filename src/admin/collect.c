@@ -145,16 +145,20 @@ static int put_detail(struct strbuf *out, const struct answer *a)
 static void finish_ready(struct collect *g, struct stream *s)
 {
     struct strbuf why;
+    const struct answer *degraded = NULL; /* what one says of the store holds for all */
     int rc = 0;
     strbuf_init(&why, 64 * 1024);
     for (unsigned i = 0; i < g->admin->count && rc == 0; i++) {
-        if (g->answers[i].status != 200) {
+        bool longer = !degraded || g->answers[i].body.len > degraded->body.len;
+        if (g->answers[i].status == 200 && longer) {
+            degraded = &g->answers[i];
+        } else if (g->answers[i].status != 200) {
             rc = strbuf_printf(&why, "%sworker %u: ", why.len ? "; " : "", i + 1);
             rc = rc ? rc : put_detail(&why, &g->answers[i]);
         }
     }
-    if (rc == 0 && why.len == 0) {
-        admin_answer(s, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+    if (rc == 0 && why.len == 0 && degraded) {
+        admin_answer(s, 200, "text/plain; charset=utf-8", strbuf_slice(&degraded->body));
     } else {
         admin_refuse(s, 503, strbuf_slice(&why), NULL);
     }

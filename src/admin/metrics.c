@@ -201,6 +201,12 @@ static int put_store(struct strbuf *out, const struct store_health *store)
                        "1 while the store takes and gives events; 0: see /readyz and the log.",
                        store->ok ? 1 : 0);
     if (rc == 0) {
+        rc = put_gauge(out, "tidegate_store_degraded", "gauge_max",
+                       "1: something is wrong although events are stored and delivered: see "
+                       "/readyz.",
+                       store->degraded ? 1 : 0);
+    }
+    if (rc == 0) {
         rc = put_gauge(out, "tidegate_store_events", "gauge_max",
                        "Events the store holds; 0 while unknown.", (int64_t)store->events);
     }

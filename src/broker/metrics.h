@@ -77,9 +77,28 @@
     X(store_outbox_oldest_s, gauge_max, "tidegate_store_outbox_oldest_seconds",                    \
       "Age of the oldest visible row of the outbox.")                                              \
     X(store_open_publisher_s, gauge_max, "tidegate_store_open_publisher_seconds",                  \
-      "Age of the oldest transaction that has written to the outbox: its events wait for it.")     \
+      "Age of the oldest transaction that has written to the outbox, prepared ones too: its "      \
+      "events wait for it.")                                                                       \
     X(store_xmin_age, gauge_max, "tidegate_store_xmin_age",                                        \
-      "Transactions since the oldest snapshot: what keeps vacuum from cleaning up.")               \
+      "Transactions since the oldest snapshot, prepared transaction or replication slot: what "    \
+      "keeps vacuum from cleaning up.")                                                            \
+    X(store_partitions, gauge_max, "tidegate_store_partitions",                                    \
+      "Partitions of the events: too many make deep replays expensive.")                           \
+    X(store_sessions_ended, counter, "tidegate_store_sessions_ended_total",                        \
+      "Sessions of frozen brokers that were ended, for they may hold locks.")                      \
+    X(upkeep_figures_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"figures\"}",    \
+      "Unix time at which a step of the upkeep last succeeded; 0: never, for another broker's.")   \
+    X(upkeep_sessions_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"sessions\"}",  \
+      "")                                                                                          \
+    X(upkeep_partitions_s, gauge_max,                                                              \
+      "tidegate_store_upkeep_timestamp_seconds{step=\"partitions\"}", "")                          \
+    X(upkeep_events_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"events\"}", "")  \
+    X(upkeep_keys_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"keys\"}", "")      \
+    X(upkeep_rejected_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"rejected\"}",  \
+      "")                                                                                          \
+    X(upkeep_writers_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"writers\"}",    \
+      "")                                                                                          \
+    X(upkeep_vacuum_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"vacuum\"}", "")  \
     X(store_head_seq, gauge_max, "tidegate_store_head_id",                                         \
       "Newest id of the store, as last seen.")                                                     \
     X(store_tail_lag, gauge_max, "tidegate_store_tail_lag_events",                                 \

@@ -86,8 +86,11 @@ typedef void (*store_sync_cb)(void *ctx, uint64_t token, int rc);
 struct store_health {
     bool ok;
     const char *detail; /* borrowed until the next loop turn; never NULL */
-    uint64_t events;    /* rows held, 0 while unknown */
-    uint64_t bytes;     /* on disk (or in memory) */
+    /* What is wrong although events are stored and delivered: maintenance fails, say. As `detail`;
+     * NULL: nothing. */
+    const char *degraded;
+    uint64_t events; /* rows held, 0 while unknown */
+    uint64_t bytes;  /* on disk (or in memory) */
 };
 
 struct store;

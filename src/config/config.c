@@ -134,6 +134,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(store, append_timeout_ms),
     INTEGER(store, batch_rows),
     INTEGER(store, partition_ids),
+    INTEGER(store, upkeep_alarm_s),
 
     TEXT(database, driver),
     TEXT(database, conninfo),

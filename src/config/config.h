@@ -73,6 +73,7 @@ struct config {
         char *conninfo; /* of "postgres": may hold a password, never shown; NULL: none */
         char *migrate;  /* "auto" | "manual" */
         int64_t history_connections, append_timeout_ms, outbox_poll_ms, batch_rows, partition_ids;
+        int64_t upkeep_alarm_s;
     } store;
 
     struct {

@@ -109,6 +109,7 @@ static struct store_options store_options(const struct config *c)
         .retain_bytes = sqlite.retain_bytes,
         .key_window_s = sqlite.key_window_s,
         .event_bytes = sqlite.event_bytes,
+        .upkeep_alarm_s = (unsigned)c->store.upkeep_alarm_s,
     };
     return (struct store_options){
         .postgres = strcmp(c->store.driver, "postgres") == 0, .sqlite = sqlite, .pg = pg};

@@ -1,6 +1,33 @@
 -- Version 3. Brokers of version 2 that run may go on while it is applied and after it, and can be started again: all of
 -- their statements keep their names and their meaning.
 
+---------------------------------------------------------------- what is taken in
+
+-- The tables that programs write to all the time are locked for a moment. Where that moment does not come, because a
+-- transaction that has written to the outbox stays open, nobody is kept waiting behind it for long: a short try each second.
+DO $$
+BEGIN
+  FOR i IN 1..60 LOOP
+    BEGIN
+      SET LOCAL lock_timeout = '200ms';
+      -- What cannot be an event is told to the program that writes it. NOT VALID: rows that wait already are judged when they
+      -- are moved. Of attrs the size in the table, which costs nothing to look at: what is left is judged then, too.
+      ALTER TABLE tidegate.outbox ADD CONSTRAINT "data: at most 64 MiB" CHECK (octet_length(data) <= 67108864) NOT VALID,
+                                  ADD CONSTRAINT "attrs: at most 4096 bytes of JSON" CHECK (pg_column_size(attrs) <= 1048576) NOT VALID;
+      -- has no key: under CREATE PUBLICATION ... FOR ALL TABLES nothing could be deleted
+      ALTER TABLE tidegate.rejected REPLICA IDENTITY FULL;
+      SET LOCAL lock_timeout = '60s';
+      EXIT;
+    EXCEPTION WHEN lock_not_available THEN
+      IF i = 60 THEN
+        RAISE EXCEPTION 'tidegate.outbox or tidegate.rejected was in use for a minute: end the transactions that pg_locks shows for them (pid NULL: see pg_prepared_xacts), then migrate again'
+          USING ERRCODE = 'lock_not_available';
+      END IF;
+    END;
+    PERFORM pg_sleep(0.8);
+  END LOOP;
+END $$;
+
 ---------------------------------------------------------------- where ids continue
 
 -- Where the head lives. Neither a dump that is restored brings these along, nor a copy of the database (CREATE DATABASE ...
@@ -182,6 +209,275 @@ BEGIN
   END IF;
   RETURN NEXT;
 END $$;
+
+---------------------------------------------------------------- batches that fit
+
+-- Moves a row of the outbox to the rejected ones. Of data longer than p_keep bytes only the beginning is kept: what is too
+-- large to be moved in time is too large to be moved here, too. Needs no lock but that of the row.
+CREATE FUNCTION tidegate.set_aside(p_id bigint, p_reason text, p_keep bigint) RETURNS int LANGUAGE sql AS $$
+  WITH d AS (DELETE FROM tidegate.outbox o WHERE o.id = p_id RETURNING *),
+       r AS (INSERT INTO tidegate.rejected
+             SELECT d.id, d.topic, d.type, CASE WHEN octet_length(d.data) > p_keep THEN left(d.data, 4096) ELSE d.data END,
+                    CASE WHEN pg_column_size(d.attrs) <= p_keep THEN d.attrs END, d.key, d.created,
+                    p_reason || CASE WHEN octet_length(d.data) > p_keep
+                                     THEN format(' (%s bytes, of which the first 4096 characters are kept here)', octet_length(d.data)) ELSE '' END
+               FROM d RETURNING 1)
+  SELECT count(*)::int FROM r
+$$;
+
+-- One batch from the outbox to the events, as tidegate.drain() of version 1, bounded by p_bytes of data, too, but for the first
+-- row. `more`: there are rows behind the batch. `held_us`: how long the head was locked, but for the COMMIT. The answer is
+-- sent under that lock: p_give counts everything in it, so that it fits into the socket of a broker that does not read.
+-- A large row that cannot be an event is moved without the lock, alone.
+CREATE FUNCTION tidegate.drain_some(p_lo bigint, p_rows int, p_bytes bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint)
+RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, more boolean, held_us bigint, stuck bigint, why text,
+               stuck_bytes bigint, seq bigint, topic text, type text, data text, attrs text, key text, created timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  h bigint; bytes bigint; first_id bigint; first_bytes bigint; locked timestamptz; total bigint;
+BEGIN
+  n := 0; dup := 0; bad := 0; last := 0; last_outbox := 0; more := false; held_us := 0;
+  SELECT o.id, octet_length(o.data) INTO first_id, first_bytes FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1;
+  IF NOT FOUND THEN -- idle: no lock, no WAL
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  IF first_bytes > greatest(p_max, 1048576) THEN
+    n := tidegate.set_aside(first_id, 'data: is longer than limits.event_bytes', 67108864);
+    bad := n; last_outbox := first_id; more := true;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  h := tidegate.lock_head(p_size, 0); -- serialises batches
+  locked := clock_timestamp();
+  PERFORM tidegate.ahead(h, greatest(p_size, p_rows));
+  WITH w AS MATERIALIZED (
+         SELECT u.at, u.total FROM (
+           SELECT i.ctid AS at, i.cost, count(*) OVER () AS total, sum(i.cost) OVER (ORDER BY i.id) AS used FROM (
+             SELECT o.ctid, o.id, octet_length(o.data) + coalesce(pg_column_size(o.attrs), 0) AS cost
+               FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT p_rows) i) u
+          WHERE u.used <= p_bytes OR u.used = u.cost),
+       d AS MATERIALIZED (
+         DELETE FROM tidegate.outbox o WHERE o.ctid = ANY (ARRAY(SELECT w.at FROM w))
+         RETURNING o.*, tidegate.fault(o.topic, o.type, o.data, o.attrs, o.key, o.created, p_max) AS why),
+       x AS MATERIALIZED (
+         SELECT f.id FROM (SELECT d.id, row_number() OVER (PARTITION BY d.key ORDER BY d.id) > 1
+                                  OR EXISTS (SELECT 1 FROM tidegate.dedup k WHERE k.key = d.key) AS isdup
+                             FROM d WHERE p_dedup AND d.key IS NOT NULL AND d.why IS NULL) f WHERE f.isdup),
+       s AS MATERIALIZED (SELECT h + row_number() OVER (ORDER BY d.id) AS seq, d.* FROM d
+                           WHERE d.why IS NULL AND d.id <> ALL (ARRAY(SELECT x.id FROM x))),
+       k AS (INSERT INTO tidegate.dedup SELECT s.key, s.seq, clock_timestamp() FROM s WHERE p_dedup AND s.key IS NOT NULL ORDER BY s.seq),
+       e AS (INSERT INTO tidegate.events SELECT s.seq, s.topic, s.type, s.data, s.attrs, s.key, s.created, clock_timestamp() FROM s ORDER BY s.seq),
+       r AS (INSERT INTO tidegate.rejected SELECT d.id, d.topic, d.type, d.data, d.attrs, d.key, d.created, d.why FROM d WHERE d.why IS NOT NULL)
+  SELECT count(*), (SELECT count(*) FROM x), count(d.why), coalesce(max(d.id), 0), (SELECT max(w.total) FROM w),
+         sum(100 + octet_length(d.data) + octet_length(d.topic) + coalesce(octet_length(d.type), 0) + coalesce(octet_length(d.key), 0)
+             + coalesce(octet_length(d.attrs::text), 0)) FILTER (WHERE d.why IS NULL)
+    INTO n, dup, bad, last_outbox, total, bytes FROM d;
+  last := h + n - dup - bad;
+  more := n >= p_rows OR total > n;
+  IF last > h THEN
+    UPDATE tidegate.head SET seq = last;
+    PERFORM pg_notify('tidegate', last::text); -- one wake-up per batch
+    held_us := extract(epoch FROM clock_timestamp() - locked) * 1000000;
+    IF bytes <= p_give THEN
+      RETURN QUERY SELECT n, dup, bad, last, last_outbox, more, held_us, stuck, why, stuck_bytes,
+                          e.seq, e.topic, e.type, e.data, e.attrs::text, e.key, e.created
+                     FROM tidegate.events e WHERE e.seq > h AND e.seq <= last ORDER BY e.seq;
+      RETURN;
+    END IF;
+  END IF;
+  held_us := extract(epoch FROM clock_timestamp() - locked) * 1000000;
+  RETURN NEXT;
+END $$;
+
+-- The same of a single row, the first behind p_lo. Where that fails for what the row holds it is set aside, in the same
+-- transaction under the lock of the head: it is this row and no other, whatever is committed meanwhile. Where it fails for
+-- where the row would go, every row would: the outbox waits. Where it takes too much time or memory, `stuck` is the row, and `why`
+-- begins with the SQLSTATE; who has seen that often enough asks to have it set aside: p_aside (0: nothing) and why.
+CREATE FUNCTION tidegate.drain_one(p_lo bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint, p_aside bigint, p_why text)
+RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, more boolean, held_us bigint, stuck bigint, why text,
+               stuck_bytes bigint, seq bigint, topic text, type text, data text, attrs text, key text, created timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  row_id bigint; bytes bigint; fault text; tab text; con text; locked timestamptz;
+BEGIN
+  n := 0; dup := 0; bad := 0; last := 0; last_outbox := 0; more := false; held_us := 0;
+  IF p_aside > 0 THEN
+    n := tidegate.set_aside(p_aside, p_why, 1048576);
+    bad := n; last_outbox := p_aside; more := true;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  SELECT o.id, octet_length(o.data) INTO row_id, bytes FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  IF bytes <= greatest(p_max, 1048576) THEN
+    PERFORM tidegate.lock_head(p_size, 0);
+    locked := clock_timestamp();
+    SELECT o.id, octet_length(o.data) INTO row_id, bytes FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1;
+    IF NOT FOUND THEN -- another broker was faster
+      RETURN NEXT;
+      RETURN;
+    END IF;
+  END IF;
+  BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE; -- not at COMMIT, where nothing can be set aside any more
+    RETURN QUERY SELECT * FROM tidegate.drain_some(row_id - 1, 1, 1, p_size, p_max, p_dedup, p_give);
+    RETURN;
+  EXCEPTION
+    WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN -- the whole classes
+      GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT, tab = TABLE_NAME, con = CONSTRAINT_NAME;
+    WHEN query_canceled OR out_of_memory OR internal_error THEN
+      GET STACKED DIAGNOSTICS fault = RETURNED_SQLSTATE, why = MESSAGE_TEXT;
+      why := fault || ' ' || why;
+      stuck := row_id; stuck_bytes := bytes; more := true;
+      held_us := coalesce(extract(epoch FROM clock_timestamp() - locked) * 1000000, 0);
+      RETURN NEXT;
+      RETURN;
+  END;
+  -- the id is taken (by its partition's primary key), or there is no partition for it: no constraint is named then
+  IF EXISTS (SELECT 1 FROM pg_class c LEFT JOIN pg_constraint p ON p.conrelid = c.oid AND p.conname = con AND p.contype = 'p'
+              WHERE c.relnamespace = 'tidegate'::regnamespace AND c.relname = tab AND tab ~ '^events(_|$)'
+                AND (p.oid IS NOT NULL OR con = '')) THEN
+    RAISE EXCEPTION 'the outbox waits, for tidegate.head, tidegate.partition and tidegate.events contradict each other: %', fault
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  n := tidegate.set_aside(row_id, fault, 67108864);
+  bad := n; last_outbox := row_id; more := true;
+  RETURN NEXT;
+END $$;
+
+---------------------------------------------------------------- upkeep
+
+-- Retention in steps, so that one that fails does not keep the others from their work. Version 2 calls tidegate.retain().
+
+-- Events that are too old, too many or too large (0: no bound): whole partitions at once, single rows only from the partition
+-- that is being filled. A DROP that waits for a reader makes everybody wait behind it. So it is not tried while
+-- somebody reads for longer than a moment: that one is named.
+CREATE FUNCTION tidegate.retain_events(p_age_s bigint, p_events bigint, p_bytes bigint, p_rows int)
+RETURNS TABLE (removed bigint, more boolean) LANGUAGE plpgsql SET lock_timeout = '100ms' SET jit = off AS $$
+DECLARE
+  h bigint; was bigint; cut bigint := 0; held bigint; bytes numeric; p record; b record; newest timestamptz; gone bigint := 0; n bigint;
+  old timestamptz := clock_timestamp() - p_age_s * interval '1 second'; again boolean := false;
+BEGIN
+  PERFORM pg_advisory_xact_lock(1952736100, 2);
+  SELECT seq INTO h FROM tidegate.head;
+  SELECT trimmed INTO was FROM tidegate.retention;
+  held := tidegate.population(was + 1, h + 1);
+  IF p_bytes > 0 THEN
+    SELECT coalesce(sum(pg_total_relation_size(format('tidegate.%I', q.name)::regclass)), 0) INTO bytes FROM tidegate.partition q;
+  END IF;
+  SELECT * INTO p FROM tidegate.partition q WHERE q.hi <= h ORDER BY q.lo LIMIT 1; -- one per transaction: the lock is held shortly
+  IF FOUND THEN
+    n := tidegate.population(greatest(p.lo, was + 1), p.hi);
+    IF p_age_s > 0 THEN
+      SELECT e.at INTO newest FROM tidegate.events e WHERE e.seq >= p.lo AND e.seq < p.hi ORDER BY e.seq DESC LIMIT 1;
+    END IF;
+    IF n = 0 OR (p_age_s > 0 AND newest IS NULL) OR newest < old OR (p_events > 0 AND held - n >= p_events) OR (p_bytes > 0 AND bytes > p_bytes) THEN
+      SELECT l.pid, a.application_name, a.state_change INTO b
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+       WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+         AND l.relation IN ('tidegate.events'::regclass, format('tidegate.%I', p.name)::regclass)
+         AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+         AND (l.pid IS NULL OR a.state_change < clock_timestamp() - interval '200 milliseconds')
+       ORDER BY a.state_change LIMIT 1;
+      IF FOUND THEN
+        RAISE EXCEPTION 'tidegate.% cannot be dropped: % uses it since %', p.name,
+          coalesce(format('process %s (%s)', b.pid, b.application_name), 'a prepared transaction'), coalesce(b.state_change::text, 'it was prepared')
+          USING ERRCODE = 'lock_not_available';
+      END IF;
+      EXECUTE format('DROP TABLE tidegate.%I', p.name);
+      DELETE FROM tidegate.partition q WHERE q.lo = p.lo;
+      gone := n;
+      cut := p.hi - 1;
+      again := true;
+    END IF;
+  END IF;
+  IF NOT again THEN
+    SELECT * INTO p FROM tidegate.partition q WHERE q.hi > h AND q.lo <= h;
+    IF p_events > 0 AND held > p_events THEN
+      SELECT max(t.seq) INTO cut FROM (SELECT e.seq FROM tidegate.events e WHERE e.seq > was ORDER BY e.seq LIMIT least(held - p_events, p_rows)) t
+       WHERE t.seq >= p.lo;
+    END IF;
+    IF p_age_s > 0 THEN
+      SELECT greatest(cut, max(t.seq)) INTO cut FROM (SELECT e.seq, e.at FROM tidegate.events e WHERE e.seq > was ORDER BY e.seq LIMIT p_rows) t
+       WHERE t.at < old AND t.seq >= p.lo;
+    END IF;
+    IF cut > was THEN
+      DELETE FROM tidegate.events e WHERE e.seq > was AND e.seq <= cut;
+      GET DIAGNOSTICS gone = ROW_COUNT;
+      again := gone >= p_rows;
+    END IF;
+  END IF;
+  IF cut > was THEN
+    UPDATE tidegate.retention SET trimmed = cut;
+    DELETE FROM tidegate.leap l WHERE l.upto <= cut; -- who holds an id this old is told that history is missing anyway
+  END IF;
+  RETURN QUERY SELECT gone, again;
+END $$;
+
+-- Each answers how many rows it has removed.
+CREATE FUNCTION tidegate.retain_keys(p_key_s bigint, p_rows int) RETURNS bigint LANGUAGE sql AS $$
+  WITH d AS (DELETE FROM tidegate.dedup k WHERE k.ctid = ANY (ARRAY(
+    SELECT o.ctid FROM tidegate.dedup o WHERE o.at < clock_timestamp() - p_key_s * interval '1 second' LIMIT p_rows)) RETURNING 1)
+  SELECT count(*) FROM d
+$$;
+CREATE FUNCTION tidegate.retain_rejected(p_rows int) RETURNS bigint LANGUAGE sql AS $$
+  WITH d AS (DELETE FROM tidegate.rejected r WHERE r.ctid = ANY (ARRAY(
+    SELECT o.ctid FROM tidegate.rejected o WHERE o.at < clock_timestamp() - interval '30 days' LIMIT p_rows)) RETURNING 1)
+  SELECT count(*) FROM d
+$$;
+CREATE FUNCTION tidegate.retain_writers() RETURNS bigint LANGUAGE sql AS $$
+  WITH d AS (DELETE FROM tidegate.writer t WHERE t.at < clock_timestamp() - interval '7 days' RETURNING 1) SELECT count(*) FROM d
+$$;
+
+-- Ends sessions of brokers that wait for their broker to read what they send, and so keep what they have locked: it is frozen, and
+-- the network does not find that out (a Unix socket has no timeout, a kernel goes on acknowledging). Past their statement_timeout
+-- of 10 s, which is not looked at in there: whatever they were doing would be undone anyway.
+CREATE FUNCTION tidegate.end_unread() RETURNS int LANGUAGE sql VOLATILE AS $$
+  SELECT count(pg_terminate_backend(a.pid))::int FROM pg_stat_activity a
+   WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+     AND a.application_name IN ('tidegate sequencer', 'tidegate append', 'tidegate tail', 'tidegate history')
+     AND a.state = 'active' AND a.wait_event = 'ClientWrite' AND a.state_change < clock_timestamp() - interval '11 seconds'
+$$;
+
+-- For operators: what is held, and who holds things up. A prepared transaction has no session; a replication slot has none either
+-- while its consumer is away.
+CREATE FUNCTION tidegate.figures(OUT events bigint, OUT bytes bigint, OUT outbox_oldest_ms bigint, OUT open_publisher_ms bigint,
+                                 OUT xmin_age bigint, OUT rejected bigint, OUT outbox_first bigint, OUT partitions bigint, OUT locks bigint)
+LANGUAGE sql STABLE AS $$
+  SELECT tidegate.population((SELECT trimmed + 1 FROM tidegate.retention), (SELECT seq + 1 FROM tidegate.head)),
+         (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+           WHERE c.relnamespace = 'tidegate'::regnamespace AND c.relkind = 'r'),
+         (SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(o.created)) * 1000, 0), 0)::bigint
+            FROM (SELECT created FROM tidegate.outbox ORDER BY id LIMIT 1000) o),
+         (SELECT coalesce(greatest(max(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))) * 1000, 0), 0)::bigint
+            FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+                 LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+                                         AND x.virtualtransaction = l.virtualtransaction
+                 LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
+           WHERE l.locktype = 'relation' AND l.relation = 'tidegate.outbox'::regclass AND l.mode = 'RowExclusiveLock'
+             AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+             AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+             AND coalesce(a.application_name, '') NOT LIKE 'tidegate %'),
+         (SELECT coalesce(max(greatest(x.old, 0)), 0)::bigint FROM (
+            SELECT age(a.backend_xmin) AS old FROM pg_stat_activity a
+            UNION ALL SELECT age(p.transaction) FROM pg_prepared_xacts p
+            UNION ALL SELECT greatest(age(s.xmin), age(s.catalog_xmin)) FROM pg_replication_slots s) x),
+         (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class c WHERE c.oid = 'tidegate.rejected'::regclass),
+         coalesce((SELECT o.id FROM tidegate.outbox o ORDER BY o.id LIMIT 1), 0),
+         (SELECT count(*) FROM tidegate.partition),
+         current_setting('max_locks_per_transaction')::bigint
+           * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)
+$$;
+CREATE OR REPLACE FUNCTION tidegate.stats(OUT events bigint, OUT bytes bigint, OUT outbox_oldest_ms bigint, OUT open_publisher_ms bigint,
+                                          OUT xmin_age bigint, OUT rejected bigint) LANGUAGE sql STABLE AS $$
+  SELECT f.events, f.bytes, f.outbox_oldest_ms, f.open_publisher_ms, f.xmin_age, f.rejected FROM tidegate.figures() f
+$$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
 INSERT INTO tidegate.version (version, compatible_from) VALUES (3, 2);

@@ -5,6 +5,12 @@
  * rows that came in the last one, up to a multiple of what that took: rows gather while much is
  * published, and what is spent on batches stays a small part of what the applications have.
  *
+ * A batch locks the head, on which all publishing waits. So it is bounded by rows, by bytes and by
+ * time (statement_timeout): one that takes long makes the next ones smaller, and one that fails for
+ * time or memory is tried again with an eighth of its rows, in the end with one. A single row gets
+ * more time at each try, with twice as long a pause before the next, and after some tries it is set
+ * aside.
+ *
  * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
  * every probe would walk over them. So probes and drains start behind `hint`: an id that no open
  * transaction can be below, for all that had locked the outbox after it was drawn have ended, and
@@ -21,6 +27,7 @@
 #include "store/postgres/pg_store.h"
 #include "store/postgres/sequencer_state.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,18 +40,36 @@ enum {
     SWEEP_SHARE = 20, /* a sweep takes at most 1/20 of the time */
     HOLDERS_MS = 500,
     HOLDERS_MAX_BYTES = 256 * 1024,
-    GIVE_BYTES = 1 << 20, /* of events that are answered by the batch that made them */
-    LEASE_MS = 1000,      /* between tries to become the one */
+    /* Most that the answer of a batch is. It is sent under the lock of the head, so it fits into
+     * the smallest buffer of a socket: a broker that does not read must not keep that lock. */
+    GIVE_BYTES = 48 << 10,
+    BATCH_BYTES = 4 << 20,
+    BATCH_BYTES_MIN = 256 << 10,
+    BATCH_ROWS_MIN = 16, /* of batches that are slow, and do not fail */
+    HELD_SLOW_US = 400000,
+    HELD_FAST_US = 100000,
+    CUT = 8, /* a batch that took too much is tried again with 1/8 of its rows */
+    TIME_MS = 2000,
+    TIME_MAX_MS = 8000, /* less than PG_ANSWER_MS: the single row's last tries */
+    LARGE_BYTES = 1 << 20,
+    TRIES_LARGE = 3,
+    TRIES_SMALL = 6,   /* it may be the server that is slow, and not the row */
+    OTHERS_MS = 15000, /* the one that does not lead leaves what takes much to the one that does */
+    LEASE_MS = 1000,   /* between tries to become the one */
     ERROR_MS = 100,
+    ERROR_MAX_MS = 1000,
+    COMPLAIN_MS = 3000,
+    NOISE_MS = 10000,
     BAD_LOG_MS = 10000,
     UPKEEP_ANSWER_MS = 610000,
 };
 
 /* The plans of tidegate.drain(): along the primary key whatever is dead beside it, and made once.
  */
-#define DRAIN_SETUP                                                                                \
-    PG_SETUP ";SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"                \
-             "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+#define DRAIN_SETUP                                                                                      \
+    PG_SETUP                                                                                             \
+    ";SET statement_timeout = 2000; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;" \
+    "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
 static const struct pg_statement lease_statement = {"lease",
@@ -66,18 +91,41 @@ static const struct pg_statement holders_statement = {
     " FROM pg_locks WHERE locktype = 'relation' AND relation = 'tidegate.outbox'::regclass"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND mode = 'RowExclusiveLock' AND granted"};
+#define DRAIN_COLUMNS                                                                              \
+    "SELECT n, dup, bad, last, last_outbox, more, held_us, stuck, why, stuck_bytes, " PG_ROW_NAMES
+enum {
+    DRAIN_N,
+    DRAIN_DUP,
+    DRAIN_BAD,
+    DRAIN_LAST,
+    DRAIN_LAST_OUTBOX,
+    DRAIN_MORE,
+    DRAIN_HELD_US,
+    DRAIN_STUCK,
+    DRAIN_WHY,
+    DRAIN_STUCK_BYTES,
+    DRAIN_ROW
+};
 static const struct pg_statement drain_statement = {
-    "drain", "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES " FROM tidegate.drain(" LO_SQL
-             ", $3::int, $4::bigint, $5::bigint, $6::boolean, $7::bigint)"};
-enum { DRAIN_ROW = 5 };
+    "drain", DRAIN_COLUMNS " FROM tidegate.drain_some(" LO_SQL ", $3::int, $4::bigint, $5::bigint,"
+                           " $6::bigint, $7::boolean, $8::bigint)"};
 /* The same of a single row, which is set aside if it cannot be an event. */
-static const struct pg_statement drain_row_statement = {
-    "drain_row",
-    "SELECT n, dup, bad, last, last_outbox, " PG_ROW_NAMES " FROM tidegate.drain_row(" LO_SQL
-    ", $3::bigint, $4::bigint, $5::boolean, $6::bigint)"};
+static const struct pg_statement drain_one_statement = {
+    "drain_one", DRAIN_COLUMNS " FROM tidegate.drain_one(" LO_SQL ", $3::bigint, $4::bigint,"
+                               " $5::boolean, $6::bigint, $7::bigint, $8::text)"};
+static const struct pg_statement time_statement = {
+    "time", "SELECT set_config('statement_timeout', $1::int::text, false)"};
 
 static void step(struct sequencer *q);
 static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
+
+static void on_time_set(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+{
+    (void)ctx;
+    (void)token;
+    (void)res;
+    (void)f; /* the connection: the next one begins with TIME_MS */
+}
 
 static void on_drain_timer(uv_timer_t *t)
 {
@@ -91,38 +139,96 @@ static void after(struct sequencer *q, uint64_t ms)
     }
 }
 
+/* Something is wrong with the moving of the outbox; it is said once, and then now and then. */
+static void note_trouble(struct sequencer *q, const char *what, const char *sqlstate,
+                         const char *text)
+{
+    uint64_t now = uv_now(q->loop);
+    q->failing_since = q->failing_since ? q->failing_since : now;
+    if (strcmp(sqlstate, q->failed_state) != 0 || now >= q->failed_log_at) {
+        q->failed_log_at = now + NOISE_MS;
+        log_warn("store", "the sequencer was refused, and tries again",
+                 LOG_F(log_str("statement", what), log_str("sqlstate", sqlstate),
+                       log_str("error", text)));
+    }
+    (void)snprintf(q->failed_state, sizeof q->failed_state, "%s", sqlstate);
+    (void)snprintf(q->failed_text, sizeof q->failed_text, "%s", text);
+    q->metrics->store_errors++;
+}
+
+static void note_success(struct sequencer *q)
+{
+    q->failing_since = q->failed_log_at = 0;
+    q->failed_state[0] = '\0';
+    q->error_ms = ERROR_MS;
+}
+
+static unsigned back_off(struct sequencer *q)
+{
+    unsigned ms = q->error_ms;
+    q->error_ms = ms * 2 < ERROR_MAX_MS ? ms * 2 : ERROR_MAX_MS;
+    return ms;
+}
+
 static void failed(struct sequencer *q, const char *what, const struct pg_fault *f)
 {
     if (q->closing || f->code != UV_EIO) {
         return; /* the connection: lost() follows */
     }
-    q->metrics->store_errors++;
-    log_warn("store", "the sequencer was refused, and tries again",
-             LOG_F(log_str("statement", what), log_str("sqlstate", f->sqlstate),
-                   log_str("error", f->text)));
-    after(q, ERROR_MS);
+    note_trouble(q, what, f->sqlstate, f->text);
+    after(q, back_off(q));
 }
 
 /* ---------------------------------------------------------------- draining */
 
+/* How long the next statement may take. */
+static void set_time(struct sequencer *q, unsigned ms)
+{
+    struct pg_args args;
+    if (ms == q->time_ms) {
+        return;
+    }
+    pg_args_init(&args, 16);
+    pg_args_int4(&args, (int32_t)ms);
+    if (pg_client_ask(q->drain, &time_statement, &args, on_time_set, q, 0) == 0) {
+        q->time_ms = ms;
+    }
+}
+
+static void put_aside(const struct sequencer *q, struct pg_args *args)
+{
+    char why[sizeof q->failed_text + 64];
+    (void)snprintf(why, sizeof why, "takes too much time or memory, tried %u times: %s", q->tries,
+                   q->failed_text);
+    pg_args_int8(args, q->set_aside ? q->stuck : 0);
+    pg_args_bytes(args, why, strlen(why));
+}
+
 static void ask_drain(struct sequencer *q, int64_t lo)
 {
     struct pg_args args;
+    bool one = q->rows == 1;
+    unsigned time_ms = TIME_MS << (q->tries < 2 ? q->tries : 2);
+    set_time(q, one && q->stuck && !q->set_aside ? time_ms : TIME_MS);
     q->sweeping = lo == 0;
     q->began_ns = uv_hrtime();
-    q->asked = q->careful ? 1 : q->opt.batch_rows;
-    pg_args_init(&args, 128);
+    q->asked = q->rows;
+    pg_args_init(&args, 1024);
     pg_args_int8(&args, lo);
     pg_args_int8(&args, q->file);
-    if (!q->careful) {
-        pg_args_int4(&args, (int32_t)q->asked);
+    if (!one) {
+        pg_args_int4(&args, (int32_t)q->rows);
+        pg_args_int8(&args, (int64_t)q->bytes);
     }
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
     pg_args_int8(&args, (int64_t)q->opt.event_bytes);
     pg_args_bool(&args, q->opt.key_window_s > 0);
     pg_args_int8(&args, GIVE_BYTES);
-    if (pg_client_ask(q->drain, q->careful ? &drain_row_statement : &drain_statement, &args,
-                      on_drained, q, 0)) {
+    if (one) {
+        put_aside(q, &args);
+    }
+    if (pg_client_ask(q->drain, one ? &drain_one_statement : &drain_statement, &args, on_drained, q,
+                      0)) {
         after(q, ERROR_MS);
     } else {
         q->draining = true;
@@ -148,12 +254,12 @@ static void move_hint(struct sequencer *q)
 static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_us)
 {
     struct broker_metrics *m = q->metrics;
-    uint64_t n = (uint64_t)pg_cell_int4(res, 0, 0);
-    uint64_t bad = (uint64_t)pg_cell_int4(res, 0, 2);
-    int64_t last_outbox = pg_cell_int8(res, 0, 4);
+    uint64_t n = (uint64_t)pg_cell_int4(res, 0, DRAIN_N);
+    uint64_t bad = (uint64_t)pg_cell_int4(res, 0, DRAIN_BAD);
+    int64_t last_outbox = pg_cell_int8(res, 0, DRAIN_LAST_OUTBOX);
     m->store_batches++;
     m->store_batch_rows += n;
-    m->store_outbox_duplicates += (uint64_t)pg_cell_int4(res, 0, 1);
+    m->store_outbox_duplicates += (uint64_t)pg_cell_int4(res, 0, DRAIN_DUP);
     m->store_sweep_found += q->sweeping && q->hint > 0 && last_outbox <= q->hint ? n : 0;
     latency_add(&m->store_batch, took_us);
     q->rows_since_vacuum += n;
@@ -166,22 +272,76 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
         q->bad_log_at = uv_now(q->loop) + BAD_LOG_MS;
     }
     if (n > bad) {
-        q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, 3),
+        q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, DRAIN_LAST),
                           PQgetisnull(res, 0, DRAIN_ROW) ? NULL : res, DRAIN_ROW);
     }
 }
 
-/* A batch was undone for what one of its rows holds: rows one by one, until it has been passed. */
-static void drain_refused(struct sequencer *q, const struct pg_fault *f)
+static bool is_state(const char *sqlstate, const char *start)
 {
-    bool row = strncmp(f->sqlstate, "22", 2) == 0 || strncmp(f->sqlstate, "23", 2) == 0 ||
-               strncmp(f->sqlstate, "54", 2) == 0;
-    if (!row || q->careful) {
+    return strncmp(sqlstate, start, strlen(start)) == 0;
+}
+
+/* A batch was undone. For what one of its rows holds: rows one by one, until it has been passed.
+ * For time or memory: less at once. Else all would fail: the outbox waits. */
+static void drain_refused(struct sequencer *q, const struct pg_fault *f, uint64_t took_ms)
+{
+    bool row =
+        is_state(f->sqlstate, "22") || is_state(f->sqlstate, "23") || is_state(f->sqlstate, "54");
+    bool much = is_state(f->sqlstate, "57014") || is_state(f->sqlstate, "53200") ||
+                is_state(f->sqlstate, "XX000");
+    if ((!row && !much) || q->asked == 1) {
         failed(q, "drain", f);
         return;
     }
-    q->careful = q->opt.batch_rows;
-    after(q, 0);
+    if (row) {
+        q->careful = q->asked;
+        q->rows = 1;
+        after(q, 0);
+        return;
+    }
+    note_trouble(q, "drain", f->sqlstate, f->text);
+    q->rows = q->asked > CUT ? q->asked / CUT : 1;
+    q->bytes = q->bytes / CUT > BATCH_BYTES_MIN ? q->bytes / CUT : BATCH_BYTES_MIN;
+    after(q, q->leading ? took_ms : OTHERS_MS); /* publishing has had to wait as long */
+}
+
+/* A row alone took too much. A small one is not blamed for the server's want of memory. */
+static void row_stuck(struct sequencer *q, const PGresult *res, uint64_t took_ms)
+{
+    int64_t id = pg_cell_int8(res, 0, DRAIN_STUCK);
+    struct slice why = pg_cell_text(res, 0, DRAIN_WHY); /* SQLSTATE and text */
+    bool large = pg_cell_int8(res, 0, DRAIN_STUCK_BYTES) >= LARGE_BYTES;
+    bool late = why.n > 5 && memcmp(why.p, "57014", 5) == 0;
+    uint64_t pause = q->leading ? took_ms * 2 : OTHERS_MS, least = back_off(q);
+    char text[sizeof q->failed_text], state[6] = "";
+    if (why.n > 6) {
+        memcpy(state, why.p, 5);
+        why = slice_of(why.p + 6, why.n - 6);
+    }
+    q->tries = id == q->stuck ? q->tries + 1 : 1;
+    q->stuck = id;
+    (void)snprintf(text, sizeof text, "row %" PRId64 ": %.*s", id, (int)why.n, why.p);
+    note_trouble(q, "drain", state, text);
+    q->set_aside = (large && q->tries >= TRIES_LARGE) || (late && q->tries >= TRIES_SMALL);
+    after(q, pause > least ? pause : least);
+}
+
+/* The next batch: more rows while that is quick, fewer where it is not. */
+static void adapt(struct sequencer *q, int64_t held_us)
+{
+    q->stuck = 0;
+    q->tries = 0;
+    q->set_aside = false;
+    if (q->careful) {
+        q->careful--;
+    } else if (held_us > HELD_SLOW_US) {
+        q->rows = q->asked / 2 > BATCH_ROWS_MIN ? q->asked / 2 : q->rows;
+        q->bytes = q->bytes / 2 > BATCH_BYTES_MIN ? q->bytes / 2 : BATCH_BYTES_MIN;
+    } else if (held_us < HELD_FAST_US) {
+        q->rows = q->rows < q->opt.batch_rows / 2 ? q->rows * 2 : q->opt.batch_rows;
+        q->bytes = q->bytes * 2 < BATCH_BYTES ? q->bytes * 2 : BATCH_BYTES;
+    }
 }
 
 /* A batch of few rows was not worth waiting for: the next one comes soon, so that events are quick
@@ -202,19 +362,24 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
     q->draining = false;
     if (!res || PQntuples(res) < 1) {
         if (f && f->code == UV_EIO) {
-            drain_refused(q, f);
+            drain_refused(q, f, took_us / 1000);
         } else if (!f) {
             after(q, ERROR_MS);
         }
         return;
     }
-    unsigned n = (unsigned)pg_cell_int4(res, 0, 0);
+    if (!PQgetisnull(res, 0, DRAIN_STUCK)) {
+        row_stuck(q, res, took_us / 1000);
+        return;
+    }
+    unsigned n = (unsigned)pg_cell_int4(res, 0, DRAIN_N);
+    note_success(q);
     if (n) {
         count_batch(q, res, took_us);
         q->idle_ms = IDLE_MIN_MS;
     }
-    q->careful -= q->careful > 0;
-    if (n >= q->asked) {
+    adapt(q, pg_cell_int8(res, 0, DRAIN_HELD_US));
+    if (pg_cell_bool(res, 0, DRAIN_MORE)) {
         ask_drain(q, q->sweeping ? 0 : q->hint);
         return;
     }
@@ -237,6 +402,9 @@ static void on_probed(void *ctx, uint64_t token, const PGresult *res, const stru
         return;
     }
     int64_t id = PQntuples(res) ? pg_cell_int8(res, 0, 0) : 0;
+    if (!id || !q->leading) {
+        note_success(q);
+    }
     if (!q->leading) {
         /* the same row twice: whoever holds the lease does not work */
         bool stuck = id && id == q->lowest;
@@ -381,6 +549,7 @@ static void on_drain_lost(void *ctx, const struct err *e)
     struct sequencer *q = ctx;
     (void)uv_timer_stop(&q->drain_timer);
     q->leading = false;
+    q->time_ms = TIME_MS;
     q->metrics->store_is_leader = 0;
     q->events.lost(q->ctx, e);
 }
@@ -405,6 +574,13 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->events = *events;
     q->ctx = ctx;
     q->idle_ms = IDLE_MIN_MS;
+    q->rows = opt->batch_rows;
+    q->bytes = BATCH_BYTES;
+    q->time_ms = TIME_MS;
+    q->error_ms = ERROR_MS;
+    q->retain_rows = 5000;
+    q->vacuumed_at = uv_now(loop);
+    strbuf_init(&q->complaint, 4096);
     strbuf_init(&q->holders, HOLDERS_MAX_BYTES);
     REQUIRE(uv_timer_init(loop, &q->drain_timer) == 0);
     REQUIRE(uv_timer_init(loop, &q->upkeep_timer) == 0);
@@ -439,6 +615,26 @@ void sequencer_give_up(struct sequencer *q, void (*give_up)(struct pg_client *c,
     }
 }
 
+const char *sequencer_complaint(struct sequencer *q)
+{
+    uint64_t now = uv_now(q->loop);
+    int rc = 0;
+    strbuf_reset(&q->complaint);
+    if (q->failing_since && now - q->failing_since >= COMPLAIN_MS) {
+        rc = strbuf_printf(&q->complaint, "the outbox does not move for %" PRIu64 " s: %s; ",
+                           (now - q->failing_since) / 1000, q->failed_text);
+    }
+    rc = rc ? rc : sequencer_upkeep_complain(q, &q->complaint);
+    if (rc) { /* too much is wrong to be said at once: what fits is */
+        log_debug("store", "not all complaints could be told", NULL);
+    }
+    if (q->complaint.len < 2) {
+        return NULL;
+    }
+    q->complaint.data[q->complaint.len - 2] = '\0';
+    return q->complaint.data;
+}
+
 void sequencer_nudge(struct sequencer *q)
 {
     if (!q->closing) {
@@ -454,6 +650,7 @@ static void on_part_closed(void *ctx)
         void (*closed)(void *ctx) = q->closed;
         void *closed_ctx = q->closed_ctx;
         strbuf_clear(&q->holders);
+        strbuf_clear(&q->complaint);
         free(q);
         closed(closed_ctx);
     }

@@ -16,6 +16,7 @@ struct sequencer_options {
     uint64_t partition_ids;
     uint64_t event_bytes;
     uint64_t retain_age_s, retain_events, retain_bytes, key_window_s;
+    unsigned upkeep_alarm_s; /* upkeep that has failed for so long is complained of */
 };
 
 struct sequencer_events {
@@ -33,7 +34,10 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
                                 struct broker_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx);
 bool sequencer_is_draining(const struct sequencer *q); /* drained() may be about to be called */
-void sequencer_nudge(struct sequencer *q);             /* see pg_client_nudge() */
+/* What does not work and does not keep events from being published over HTTP and delivered; NULL:
+ * all is well. Borrowed until the next call. */
+const char *sequencer_complaint(struct sequencer *q);
+void sequencer_nudge(struct sequencer *q); /* see pg_client_nudge() */
 /* pg_client_drop() or pg_client_leave() of its connections. */
 void sequencer_give_up(struct sequencer *q, void (*give_up)(struct pg_client *c, const char *why),
                        const char *why);

@@ -159,6 +159,8 @@ static struct store_health store_health(const struct store *base)
     const struct pg_store *s = from_const(base);
     return (struct store_health){.ok = s->detail[0] == '\0',
                                  .detail = s->detail[0] ? s->detail : "ok",
+                                 .degraded =
+                                     s->sequencer ? sequencer_complaint(s->sequencer) : NULL,
                                  .events = s->rows,
                                  .bytes = s->bytes};
 }
@@ -303,7 +305,8 @@ static void start(struct pg_store *s, const struct pg_schema_state *state)
                                           .retain_age_s = s->opt.retain_age_s,
                                           .retain_events = s->opt.retain_events,
                                           .retain_bytes = s->opt.retain_bytes,
-                                          .key_window_s = s->opt.key_window_s};
+                                          .key_window_s = s->opt.key_window_s,
+                                          .upkeep_alarm_s = s->opt.upkeep_alarm_s};
     s->trimmed = state->trimmed;
     s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);
     memcpy(s->leaps, state->leaps, state->leap_count * sizeof *s->leaps);

@@ -29,8 +29,9 @@ struct store_pg_options {
     uint64_t partition_ids;       /* of tidegate.events */
     size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
     uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
-    uint64_t key_window_s; /* how long the key of an event is remembered; 0: not at all */
-    size_t event_bytes;    /* rows with more data are set aside */
+    uint64_t key_window_s;   /* how long the key of an event is remembered; 0: not at all */
+    size_t event_bytes;      /* rows with more data are set aside */
+    unsigned upkeep_alarm_s; /* upkeep that has failed for so long shows in health() */
 };
 
 /* Connects, checks the server and the schema (and makes it, where `migrate`), blocking for some
