@@ -89,8 +89,6 @@ local CIRCLES = {
   ["broker/audience broker/audience_index broker/broker broker/explain broker/history "
     .. "broker/refusal broker/review broker/segment broker/subscriber broker/trial"] =
   "to be cut",
-  ["net/http/conn net/http/exchange net/http/http_server net/http/listener"] = "to be cut",
-  ["net/http/http_body net/http/http_fields net/http/http_head net/http/http_request"] = "to be cut",
   ["store/postgres/pg_schema store/postgres/pg_store store/postgres/sequencer "
     .. "store/postgres/store_pg"] = "to be cut",
   ["store/sqlite/sqlite_store store/sqlite/store_sqlite"] = "to be cut",

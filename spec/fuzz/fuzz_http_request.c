@@ -1,7 +1,7 @@
 /* Any bytes as HTTP requests. Properties: how the input is cut does not matter; what is accepted
  * has the shape it promises; where libhttp-parser accepts a message too, it is the same message. */
 #include "http_oracle.h"
-#include "net/http/http_request.h"
+#include "net/http/http_parser.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static size_t feed_pieces(struct http_request *rq, const char *p, size_t n, size
         char *copy = malloc(len); /* of its own, so that the sanitizer sees every overrun */
         MUST(copy != NULL);
         memcpy(copy, p + used, len);
-        size_t took = http_request_feed(rq, copy, len);
+        size_t took = http_parser_feed(rq, copy, len);
         free(copy);
         MUST(took <= len);
         used += took;

@@ -2,6 +2,7 @@
 #include "admin/admin.h"
 #include "admin/metrics.h"
 #include "native.h"
+#include "net/http/http_parser.h"
 
 static uint64_t member(lua_State *L, int table, const char *name)
 {
@@ -193,7 +194,7 @@ static int l_request(lua_State *L)
 
     struct http_request rq;
     http_request_init(&rq, &limits);
-    if (http_request_feed(&rq, bytes, n) != n || rq.state != HTTP_COMPLETE) {
+    if (http_parser_feed(&rq, bytes, n) != n || rq.state != HTTP_COMPLETE) {
         http_request_clear(&rq);
         return luaL_error(L, "the spec's own request is not one");
     }

@@ -2,8 +2,8 @@
 #include "base/json_syntax.h"
 #include "native.h"
 #include "net/http/http_cors.h"
+#include "net/http/http_parser.h"
 #include "net/http/http_query.h"
-#include "net/http/http_request.h"
 #include "net/http/http_response.h"
 
 #include <stdlib.h>
@@ -103,7 +103,7 @@ static int l_request(lua_State *L)
         size_t n;
         lua_rawgeti(L, 1, i);
         const char *p = lua_tolstring(L, -1, &n);
-        size_t took = http_request_feed(&rq, p, n);
+        size_t took = http_parser_feed(&rq, p, n);
         used += took;
         lua_pop(L, 1);
         if (took < n) {
@@ -123,7 +123,7 @@ static int l_header(lua_State *L)
     size_t n;
     const char *p = luaL_checklstring(L, 1, &n);
     http_request_init(&rq, &limits);
-    http_request_feed(&rq, p, n);
+    http_parser_feed(&rq, p, n);
     struct slice s = http_request_header(&rq, luaL_checkstring(L, 2));
     if (s.p) {
         lua_pushlstring(L, s.p, s.n);
@@ -255,7 +255,7 @@ static int l_cors(lua_State *L)
     const char *methods = luaL_optstring(L, 3, NULL);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 4, OUT_MAX));
     http_request_init(&rq, &limits);
-    http_request_feed(&rq, text, len);
+    http_parser_feed(&rq, text, len);
     int rc = methods ? http_cors_preflight(&cors, &rq, methods, &out)
                      : http_cors_fields(&cors, &rq, &out);
     http_request_clear(&rq);

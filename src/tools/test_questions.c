@@ -3,6 +3,7 @@
 
 #include "base/xalloc.h"
 #include "broker/explain.h"
+#include "net/http/http_parser.h"
 #include "tools/test_values.h"
 
 #include <lauxlib.h>
@@ -32,7 +33,7 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
     struct peer_address unix_peer = {{0}}, client;
     http_request_init(&a->http, limits);
     a->query = (struct http_query){0};
-    size_t used = http_request_feed(&a->http, text.p, text.n);
+    size_t used = http_parser_feed(&a->http, text.p, text.n);
     if (a->http.state != HTTP_COMPLETE || used != text.n) {
         return a->http.state == HTTP_FAILED ? a->http.fail.text : "the request is not complete";
     }

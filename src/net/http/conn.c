@@ -1,28 +1,275 @@
-/* See conn.h. Birth, deadlines and the end of a connection; the receiving half is conn_read.c, the
- * sending half conn_write.c. */
+/* See conn.h. In this order: sending, the exchanges and their answers, the end, deadlines, receiving,
+ * birth.
+ *
+ * A write that the kernel takes in full costs one system call and nothing else; only the rest of one
+ * that it does not take is handed to libuv, one at a time, so that a slow client holds at most that
+ * and one queued frame. */
 #include "net/http/conn.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "net/address_limit.h"
-#include "net/http/exchange.h"
-#include "net/http/listener.h"
+#include "net/http/forwarded.h"
+#include "net/http/http_parser.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 enum {
     LINGER_MS = 2000,
+    WRITE_IOV_MAX = 1024, /* IOV_MAX of Linux */
+    /* answers waiting for a slow reader: no further request is read meanwhile */
+    OUT_PAUSE_BYTES = 64 * 1024,
 };
 
-static const char refused_text[] =
+static const char conn_refused_text[] =
     "a later request may work: this address holds as many connections as "
     "limits.max_connections_per_address allows";
 
+/* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
+static void conn_wait_over(struct conn *c)
+{
+    deadline_disarm(&c->deadline);
+    c->wait = CONN_WAIT_NOTHING;
+}
+
+/* ---------------------------------------------------------------- sending */
+
+static void conn_write_out(struct conn *c);
+
+struct conn_write {
+    uv_write_t req;
+    struct conn *conn;
+    char *bytes;         /* owned; or */
+    struct frame *frame; /* a reference */
+};
+
+static void conn_write_free(struct conn_write *w)
+{
+    frame_unref(w->frame);
+    free(w->bytes);
+    free(w);
+}
+
+/* Releases what writes still hold: the handle has closed. */
+static void conn_write_clear(struct conn *c)
+{
+    frame_unref(c->queued);
+    c->queued = NULL;
+    strbuf_clear(&c->out);
+}
+
+/* The open event stream, or NULL. */
+static struct stream *conn_streaming(const struct conn *c)
+{
+    if (!c->streaming || list_empty(&c->exchanges)) {
+        return NULL;
+    }
+    return &list_first(&c->exchanges, struct exchange, node)->stream;
+}
+
+static void conn_on_written(uv_write_t *req, int status)
+{
+    struct conn_write *w = container_of(req, struct conn_write, req);
+    struct conn *c = w->conn;
+    c->write = NULL;
+    conn_write_free(w);
+    if (c->closing) {
+        return; /* libuv cancels writes before the close callback */
+    }
+    if (status < 0) {
+        conn_close(c, close_reason_of(status));
+        return;
+    }
+    conn_wait_over(c); /* a further write has its own time to make progress */
+    conn_write_out(c);
+    struct stream *s = c->closing || c->write ? NULL : conn_streaming(c);
+    if (s && s->events) {
+        s->events->writable(s);
+    }
+    conn_progress(c);
+}
+
+/* Hands bytes to libuv. Takes `bytes` or the reference `frame`, whichever is given. */
+static void conn_write_start(struct conn *c, char *bytes, struct frame *frame, size_t from,
+                             size_t to)
+{
+    struct conn_write *w = xcalloc(1, sizeof *w);
+    w->conn = c;
+    w->bytes = bytes;
+    w->frame = frame;
+    char *base = (frame ? frame->bytes : bytes) + from;
+    uv_buf_t buf = uv_buf_init(base, (unsigned)(to - from));
+    c->write = w;
+    c->server->metrics->writes_blocked++;
+    int rc = uv_write(&w->req, &c->handle.stream, &buf, 1, conn_on_written);
+    if (rc) {
+        c->write = NULL;
+        conn_write_free(w);
+        conn_close_when_written(c, close_reason_of(rc)); /* not now: the caller may be an owner */
+    }
+}
+
+/* What uv_try_write() does when nothing is queued, but through the system calls of sockets:
+ * write(2) visits the file's inode and its watchers on the way, which are cold for each of many
+ * clients. */
+static ssize_t conn_send_now(const struct conn *c, const uv_buf_t *bufs, unsigned count)
+{
+    uv_os_fd_t fd;
+    int rc = uv_fileno(&c->handle.any, &fd);
+    if (rc) {
+        return rc;
+    }
+    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)bufs, /* as <uv/unix.h> allows */
+                       .msg_iovlen = count};
+    ssize_t n;
+    do {
+        n = count == 1 ? send(fd, bufs->base, bufs->len, MSG_NOSIGNAL)
+                       : sendmsg(fd, &m, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) { /* ENOBUFS: a Unix socket, when the kernel is short of memory */
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS
+                   ? UV_EAGAIN
+                   : uv_translate_sys_error(errno);
+    }
+    return n;
+}
+
+ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
+{
+    uv_buf_t all[WRITE_IOV_MAX];
+    size_t head = c->out.len;
+    const uv_buf_t *from = bufs;
+    if (head) {
+        if (count > WRITE_IOV_MAX - 1) {
+            count = WRITE_IOV_MAX - 1;
+        }
+        all[0] = uv_buf_init(c->out.data, (unsigned)head);
+        if (count) {
+            memcpy(all + 1, bufs, count * sizeof *bufs);
+        }
+        from = all;
+        count++;
+    }
+    c->server->metrics->writes++;
+    ssize_t n = conn_send_now(c, from, count);
+    if (n < 0) {
+        if (n != UV_EAGAIN) {
+            return n;
+        }
+        n = 0;
+    }
+    c->server->metrics->bytes_out += (uint64_t)n;
+    if ((size_t)n >= head) {
+        strbuf_clear(&c->out);
+        return (ssize_t)((size_t)n - head);
+    }
+    strbuf_consume(&c->out, (size_t)n);
+    size_t len = c->out.len;
+    conn_write_start(c, strbuf_detach(&c->out), NULL, 0, len);
+    return 0;
+}
+
+/* Writes `out` as far as it goes; the rest, and a queued frame, when the peer takes it. */
+static void conn_write_out(struct conn *c)
+{
+    if (c->write || c->closing) {
+        return;
+    }
+    if (c->out.len) {
+        ssize_t n = conn_write_now(c, NULL, 0);
+        if (n < 0) {
+            conn_close(c, close_reason_of(n));
+            return;
+        }
+    }
+    if (!c->write && c->queued) {
+        struct frame *f = c->queued;
+        c->queued = NULL;
+        conn_write_start(c, NULL, f, c->queued_offset, f->len);
+    }
+}
+
+/* ---------------------------------------------------------------- exchanges */
+
+/* A complete request is about to be handled. Never NULL. */
+static struct exchange *conn_exchange_new(struct conn *c, const struct http_request *rq)
+{
+    struct exchange *ex = xcalloc(1, sizeof *ex);
+    ex->stream.ops = c->server->stream_ops;
+    ex->stream.id = slots_add(&c->server->streams, &ex->stream);
+    ex->conn = c;
+    ex->framing.keep_alive = rq->keep_alive;
+    ex->framing.head_only = rq->method == HTTP_HEAD_METHOD;
+    strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
+    list_init(&ex->node);
+    list_add_tail(&c->exchanges, &ex->node);
+    c->exchange_count++;
+    return ex;
+}
+
+static void conn_exchange_free(struct exchange *ex)
+{
+    list_del(&ex->node);
+    ex->conn->exchange_count--;
+    slots_del(&ex->conn->server->streams, ex->stream.id);
+    strbuf_clear(&ex->out);
+    free(ex);
+}
+
+int conn_release_answers(struct conn *c)
+{
+    while (!list_empty(&c->exchanges)) {
+        struct exchange *ex = list_first(&c->exchanges, struct exchange, node);
+        if (!ex->done) {
+            return 0;
+        }
+        if (ex->out.len && strbuf_append(&c->out, ex->out.data, ex->out.len)) {
+            return UV_ENOBUFS;
+        }
+        bool keep_alive = ex->framing.keep_alive;
+        conn_exchange_free(ex);
+        if (!keep_alive) {
+            conn_close_when_written(c, CLOSE_ANSWERED);
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* The peer sends no more: those who mind are told. */
+static void conn_half_closed(struct conn *c)
+{
+    list_for_each_safe (it, next, &c->exchanges) {
+        struct stream *s = &container_of(it, struct exchange, node)->stream;
+        if (s->events && s->events->half_closed) {
+            s->events->half_closed(s);
+        }
+        if (c->closing) {
+            return; /* all of them are gone */
+        }
+    }
+}
+
+/* Everyone who owns a stream of it hears `closed`. */
+static void conn_close_exchanges(struct conn *c, enum close_reason why)
+{
+    while (!list_empty(&c->exchanges)) {
+        struct exchange *ex = list_first(&c->exchanges, struct exchange, node);
+        if (ex->stream.events) {
+            ex->stream.events->closed(&ex->stream, why);
+        }
+        conn_exchange_free(ex);
+    }
+}
+
 /* ---------------------------------------------------------------- the end */
 
-static void on_closed(uv_handle_t *h)
+static void conn_on_closed(uv_handle_t *h)
 {
     struct conn *c = h->data;
     struct http_server *s = c->server;
@@ -30,10 +277,11 @@ static void on_closed(uv_handle_t *h)
     list_del(&c->node);
     s->conn_count--;
     free(c);
-    listener_resume_all(s);
+    loop_defer(s->loop, &s->accept_again);
 }
 
-void conn_request_drop(struct conn *c)
+/* Forgets the request being read. */
+static void conn_request_drop(struct conn *c)
 {
     if (c->rq) {
         http_request_clear(c->rq);
@@ -51,7 +299,7 @@ void conn_close(struct conn *c, enum close_reason why)
     c->closing = true;
     deadline_disarm(&c->deadline);
     task_cancel(&c->flush);
-    exchange_close_all(c, why);
+    conn_close_exchanges(c, why);
     conn_request_drop(c);
     strbuf_clear(&c->backlog);
     if (c->counted) {
@@ -61,7 +309,7 @@ void conn_close(struct conn *c, enum close_reason why)
     c->server->metrics->connections--;
     log_debug("http", "closed",
               LOG_F(log_uint("conn", c->id), log_str("reason", close_reason_name(why))));
-    uv_close((uv_handle_t *)&c->handle, on_closed);
+    uv_close((uv_handle_t *)&c->handle, conn_on_closed);
 }
 
 void conn_close_when_written(struct conn *c, enum close_reason why)
@@ -77,13 +325,7 @@ void conn_close_when_written(struct conn *c, enum close_reason why)
 
 /* ---------------------------------------------------------------- deadlines */
 
-void conn_wait_over(struct conn *c)
-{
-    deadline_disarm(&c->deadline);
-    c->wait = CONN_WAIT_NOTHING;
-}
-
-static void on_deadline(struct deadline *d)
+static void conn_on_deadline(struct deadline *d)
 {
     struct conn *c = container_of(d, struct conn, deadline);
     enum conn_wait wait = c->wait;
@@ -113,7 +355,7 @@ static void on_deadline(struct deadline *d)
     }
 }
 
-static enum conn_wait what_to_wait_for(const struct conn *c)
+static enum conn_wait conn_what_to_wait_for(const struct conn *c)
 {
     if (c->write) {
         return CONN_WAIT_PEER;
@@ -133,9 +375,10 @@ static enum conn_wait what_to_wait_for(const struct conn *c)
     return c->served ? CONN_WAIT_IDLE : CONN_WAIT_HEAD;
 }
 
-void conn_set_deadline(struct conn *c)
+/* Arms the right deadline for what it waits for now. */
+static void conn_set_deadline(struct conn *c)
 {
-    enum conn_wait want = what_to_wait_for(c);
+    enum conn_wait want = conn_what_to_wait_for(c);
     if (want == c->wait) {
         return;
     }
@@ -163,7 +406,277 @@ void conn_set_deadline(struct conn *c)
         c->write_left = uv_stream_get_write_queue_size(&c->handle.stream);
         break;
     }
-    deadline_arm(loop_deadline_class(c->server->loop, ms, on_deadline), &c->deadline);
+    deadline_arm(loop_deadline_class(c->server->loop, ms, conn_on_deadline), &c->deadline);
+}
+
+/* ---------------------------------------------------------------- receiving */
+
+/* The answer is complete but the client may still be sending: closing at once would reset the
+ * connection and could take the answer with it (RFC 9112, 9.6). */
+static void conn_linger(struct conn *c)
+{
+    int fd;
+    c->lingering = true;
+    strbuf_clear(&c->backlog);
+    if (uv_fileno((uv_handle_t *)&c->handle, &fd) || shutdown(fd, SHUT_WR)) {
+        conn_close(c, c->close_why);
+    }
+}
+
+static void conn_refuse(struct conn *c, int status, const char *text, enum close_reason why)
+{
+    struct strbuf body;
+    strbuf_init(&body, 4096);
+    struct http_response r = {.status = status, .content_type = HTTP_PROBLEM_TYPE};
+    int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
+    r.body = strbuf_slice(&body);
+    if (rc == 0) {
+        rc = http_response_render(&r, (struct http_framing){0}, &c->out);
+    }
+    strbuf_clear(&body);
+    if (rc) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    conn_request_drop(c);
+    strbuf_clear(&c->backlog);
+    conn_close_when_written(c, why);
+}
+
+static void conn_dispatch(struct conn *c)
+{
+    struct http_server *s = c->server;
+    struct http_request *rq = c->rq;
+    struct peer_address client;
+    client_address(&c->peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
+                   s->opt.trusted_proxy_count, &client);
+    c->rq = NULL; /* the handler may close the connection */
+    c->continue_sent = false;
+    c->barrier = rq->method != HTTP_POST;
+    c->last = !rq->keep_alive; /* RFC 9112, 9.6 */
+    c->served = true;
+    if (c->wait != CONN_WAIT_PEER) {
+        conn_wait_over(c); /* what comes behind this request has its full time */
+    }
+    s->metrics->requests++;
+    struct exchange *ex = conn_exchange_new(c, rq);
+    s->handler(s->handler_ctx, &ex->stream, rq, &client);
+    http_request_clear(rq);
+    free(rq);
+}
+
+/* May the request that is complete be handled now? Publishes of one connection run side by side;
+ * anything else waits for all before it, and holds up all behind it. */
+static bool conn_may_dispatch(const struct conn *c)
+{
+    if (c->exchange_count == 0) {
+        return true;
+    }
+    return c->rq->method == HTTP_POST && !c->barrier && c->exchange_count < c->server->opt.pipeline;
+}
+
+static bool conn_may_parse(const struct conn *c)
+{
+    if (c->closing || c->streaming || c->last || c->close_when_written || c->lingering) {
+        return false;
+    }
+    if (c->rq && (c->rq->state == HTTP_COMPLETE || c->rq->state == HTTP_FAILED)) {
+        return false;
+    }
+    bool full = c->exchange_count &&
+                (c->barrier || c->server->draining || c->exchange_count >= c->server->opt.pipeline);
+    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
+}
+
+/* What the parser says, and for a limit how much it is. */
+static void conn_failure_text(const struct http_limits *l, const struct http_failure *f, char *out,
+                              size_t size)
+{
+    switch (f->status) {
+    case 413:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
+        break;
+    case 414:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
+        break;
+    case 431:
+        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
+                 l->head_bytes, l->headers);
+        break;
+    default:
+        snprintf(out, size, "%s", f->text);
+        break;
+    }
+}
+
+static void conn_parse_failed(struct conn *c)
+{
+    if (c->exchange_count) {
+        return; /* answered after those before it: conn_progress() comes back */
+    }
+    c->server->metrics->bad_requests++;
+    struct http_failure f = c->rq->fail;
+    char text[160];
+    conn_failure_text(&c->server->opt.limits, &f, text, sizeof text);
+    log_debug("http", "refused request",
+              LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
+    conn_refuse(c, f.status, text, CLOSE_REFUSED_REQUEST);
+}
+
+/* Parses what it may of `data`; returns how much was used. */
+static size_t conn_parse(struct conn *c, const char *data, size_t len)
+{
+    size_t used = 0;
+    while (used < len && conn_may_parse(c)) {
+        if (!c->rq) {
+            c->rq = xmalloc(sizeof *c->rq);
+            http_request_init(c->rq, &c->server->opt.limits);
+        }
+        used += http_parser_feed(c->rq, data + used, len - used);
+        if (c->rq->state == HTTP_FAILED) {
+            conn_parse_failed(c);
+            return len; /* nothing behind a malformed request can be trusted */
+        }
+        if (c->rq->state == HTTP_COMPLETE && conn_may_dispatch(c)) {
+            conn_dispatch(c);
+        }
+    }
+    return used;
+}
+
+static void conn_send_continue(struct conn *c)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (c->rq && c->rq->state == HTTP_BODY && c->rq->expect_continue && !c->continue_sent &&
+        c->exchange_count == 0) {
+        c->continue_sent = true;
+        if (strbuf_append(&c->out, text, sizeof text - 1)) {
+            conn_close(c, CLOSE_NO_MEMORY);
+            return;
+        }
+        loop_defer(c->server->loop, &c->flush);
+    }
+}
+
+static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
+static void conn_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    (void)suggested;
+    struct conn *c = h->data;
+    *buf = loop_read_buffer(c->server->loop);
+    buf->len -= c->backlog.len; /* what cannot be parsed now must fit in there */
+}
+
+/* Streams and lingering connections are read to notice their end; others as far as their requests
+ * can be taken, and, while an answer is awaited, as far as the backlog has room: the client may go.
+ */
+static void conn_set_reading(struct conn *c)
+{
+    bool awaited =
+        c->exchange_count && c->backlog.len < LOOP_READ_BUFFER_BYTES && !c->close_when_written;
+    bool want = !c->eof && (c->streaming || c->lingering || awaited || conn_may_parse(c));
+    if (want == c->reading) {
+        return;
+    }
+    c->reading = want;
+    int rc = want ? uv_read_start(&c->handle.stream, conn_on_alloc, conn_on_read)
+                  : uv_read_stop(&c->handle.stream);
+    if (rc) {
+        conn_close(c, CLOSE_CLIENT_ERROR);
+    }
+}
+
+/* A request is there in part, and what is missing may still come. */
+static bool conn_awaits_rest(const struct conn *c)
+{
+    return c->rq && c->rq->state != HTTP_HEAD && !(c->rq->state == HTTP_BODY && c->eof);
+}
+
+static void conn_finish_if_done(struct conn *c)
+{
+    if (c->write || c->out.len || c->queued || c->lingering) {
+        return;
+    }
+    if (c->close_when_written) {
+        bool unread = c->close_why == CLOSE_REFUSED_REQUEST || c->close_why == CLOSE_ANSWERED;
+        if (unread && !c->eof) {
+            conn_linger(c);
+        } else {
+            conn_close(c, c->close_why);
+        }
+    } else if (c->exchange_count == 0 && !c->streaming && (c->eof || c->server->draining) &&
+               !conn_awaits_rest(c)) {
+        conn_close(c, c->eof ? CLOSE_CLIENT_CLOSED : CLOSE_DRAINING);
+    }
+}
+
+void conn_progress(struct conn *c)
+{
+    if (c->closing) {
+        return;
+    }
+    if (c->rq && c->rq->state == HTTP_COMPLETE && conn_may_dispatch(c)) {
+        conn_dispatch(c);
+    } else if (c->rq && c->rq->state == HTTP_FAILED && !c->close_when_written) {
+        conn_parse_failed(c);
+    }
+    if (!c->closing && c->backlog.len && conn_may_parse(c)) {
+        size_t used = conn_parse(c, c->backlog.data, c->backlog.len);
+        strbuf_consume(&c->backlog, used);
+        if (c->backlog.len == 0) {
+            strbuf_clear(&c->backlog);
+        }
+    }
+    if (!c->closing) {
+        conn_send_continue(c);
+    }
+    if (!c->closing) {
+        conn_finish_if_done(c);
+    }
+    if (!c->closing) {
+        conn_set_reading(c);
+    }
+    if (!c->closing) {
+        conn_set_deadline(c);
+    }
+}
+
+static void conn_on_flush(struct task *t)
+{
+    struct conn *c = container_of(t, struct conn, flush);
+    conn_write_out(c);
+    conn_progress(c);
+}
+
+static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct conn *c = stream->data;
+    if (n == 0) {
+        return;
+    }
+    if (n < 0) {
+        if (n != UV_EOF || c->streaming || c->lingering) {
+            enum close_reason why = n == UV_EOF ? CLOSE_CLIENT_CLOSED : close_reason_of(n);
+            conn_close(c, c->lingering ? c->close_why : why);
+            return;
+        }
+        c->eof = true;
+        conn_half_closed(c);
+        conn_progress(c);
+        return;
+    }
+    c->server->metrics->bytes_in += (uint64_t)n;
+    if (c->streaming || c->lingering || c->close_when_written) {
+        return; /* nothing a client says here means anything */
+    }
+    size_t used = conn_parse(c, buf->base, (size_t)n);
+    if (!c->closing && used < (size_t)n &&
+        strbuf_append(&c->backlog, buf->base + used, (size_t)n - used)) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    conn_progress(c);
 }
 
 /* ---------------------------------------------------------------- birth */
@@ -196,7 +709,7 @@ struct conn *conn_new(struct http_server *server, bool is_unix)
     return c;
 }
 
-static void set_socket_options(struct conn *c)
+static void conn_set_socket_options(struct conn *c)
 {
     int fd;
     if (c->handle.stream.type != UV_TCP || uv_fileno((uv_handle_t *)&c->handle, &fd)) {
@@ -212,7 +725,7 @@ static void set_socket_options(struct conn *c)
     }
 }
 
-static bool peer_is_trusted(const struct conn *c)
+static bool conn_peer_is_trusted(const struct conn *c)
 {
     const struct http_server_options *o = &c->server->opt;
     for (size_t i = 0; i < o->trusted_proxy_count; i++) {
@@ -227,13 +740,13 @@ void conn_start(struct conn *c)
 {
     struct http_server *s = c->server;
     peer_address_of(&c->handle.stream, &c->peer);
-    set_socket_options(c);
+    conn_set_socket_options(c);
     c->id = ++s->last_conn_id;
     unsigned most = s->opt.max_connections_per_address;
-    if (most && !peer_is_trusted(c)) {
+    if (most && !conn_peer_is_trusted(c)) {
         c->counted = address_limit_take(s->addresses, &c->peer, most);
         if (!c->counted) {
-            conn_refuse(c, 429, refused_text, CLOSE_REFUSED_REQUEST);
+            conn_refuse(c, 429, conn_refused_text, CLOSE_REFUSED_REQUEST);
             return;
         }
     }

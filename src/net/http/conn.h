@@ -2,11 +2,12 @@
  *
  * Reads requests, hands them to the server's handler as exchanges (streams), sends their answers in
  * order. Owns one libuv handle, one partial request, the exchanges, and at most one write in
- * flight. Used by listener.c (birth), exchange.c (answers) and http_server.c (closing all). */
+ * flight. Used by listener.c (birth), exchange.c (answers) and http_server.c (closing all). Answers
+ * leave in the order of the requests, whatever the order they are given in. */
 #ifndef NET_HTTP_CONN_H
 #define NET_HTTP_CONN_H
 
-#include "net/http/http_server.h"
+#include "net/http/http_service.h"
 
 /* Most bytes of answers that may wait for a connection's socket. */
 enum { CONN_OUT_MAX_BYTES = 32 << 20 };
@@ -21,7 +22,7 @@ enum conn_wait {
     CONN_WAIT_LINGER, /* the answer is out; the client should close */
 };
 
-struct conn_write; /* bytes handed to libuv, see conn_write.c */
+struct conn_write; /* bytes handed to libuv, see conn.c */
 
 struct conn {
     union {
@@ -55,6 +56,17 @@ struct conn {
     bool counted;       /* in server->addresses */
 };
 
+/* One request and its answer; born when the request is complete, gone when the answer has left for
+ * `out`. exchange.c implements its stream. */
+struct exchange {
+    struct stream stream;
+    struct conn *conn;
+    struct list node; /* in conn->exchanges */
+    struct http_framing framing;
+    bool done;         /* answered, waiting for those before it */
+    struct strbuf out; /* the answer, while it waits */
+};
+
 /* Made by the listener: an initialised, not yet accepted handle. NULL: no memory. */
 struct conn *conn_new(struct http_server *server, bool is_unix);
 /* The handle was accepted: starts reading. */
@@ -65,21 +77,10 @@ void conn_close(struct conn *c, enum close_reason why);
 void conn_close_when_written(struct conn *c, enum close_reason why);
 /* Goes on after anything changed: parses, dispatches, flushes, arms the right deadline. */
 void conn_progress(struct conn *c);
-/* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
-void conn_wait_over(struct conn *c);
-
-/* Between conn.c and conn_read.c. */
-void conn_set_deadline(struct conn *c); /* the right one for what it waits for now */
-void conn_request_drop(struct conn *c); /* forgets the request being read */
-void conn_refuse(struct conn *c, int status, const char *text, enum close_reason why);
-void conn_on_flush(struct task *t);
-
+/* Moves the answers whose turn has come to `out`, in order, and frees their exchanges. */
+int conn_release_answers(struct conn *c);
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count);
-/* Writes `out` as far as it goes; the rest, and a queued frame, when the peer takes it. */
-void conn_write_out(struct conn *c);
-/* Releases what a write still holds; for conn.c when the handle has closed. */
-void conn_write_clear(struct conn *c);
 
 #endif

@@ -1,5 +1,5 @@
 /* Lines of a head or of trailers, byte by byte: what the parts of the request parser share.
- * Private to http_request.c, http_head.c, http_body.c. */
+ * Private to http_parser.c, http_head.c, http_body.c. */
 #ifndef NET_HTTP_HTTP_FIELDS_H
 #define NET_HTTP_HTTP_FIELDS_H
 
@@ -20,7 +20,7 @@ static inline bool http_byte_is(char c, unsigned byte_class)
 
 /* What the parser stands in front of. */
 enum http_step {
-    HTTP_STEP_START, /* the request line, or an empty line before it */
+    HTTP_STEP_START, /* 0, as http_request_init() leaves it: the request line, or an empty line before it */
     HTTP_STEP_START_LF,
     HTTP_STEP_METHOD,
     HTTP_STEP_TARGET,

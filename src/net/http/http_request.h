@@ -1,18 +1,5 @@
-/* Incremental HTTP/1.1 request parser: strict (RFC 9112), pure, bounded, fuzzed.
- *
- *   struct http_request rq;
- *   http_request_init(&rq, &limits);
- *   used = http_request_feed(&rq, data, len);
- *   rq.state: HTTP_HEAD (wants more), HTTP_BODY (head is valid and readable, body wants more),
- *             HTTP_COMPLETE, HTTP_FAILED (rq.fail says status and text; close after answering)
- *   http_request_clear(&rq);
- *
- * feed() stops behind the request it completed: the rest of the input is the next pipelined one.
- * How the input is cut into pieces never changes the outcome. All slices point into the request's
- * own memory (or at constants) and live until http_request_clear().
- *
- * Parts: http_request.c (request line, the way through), http_fields.c (field lines, of the head
- * and of trailers), http_head.c (what a complete head means), http_body.c (fixed and chunked). */
+/* One HTTP/1.1 request: what the parser (http_parser.h) makes of the bytes of a client. All slices
+ * point into the request's own memory (or at constants) and live until http_request_clear(). */
 #ifndef NET_HTTP_HTTP_REQUEST_H
 #define NET_HTTP_HTTP_REQUEST_H
 
@@ -73,7 +60,7 @@ struct http_request {
 
     /* private to the parser's parts */
     struct strbuf head;
-    unsigned step; /* enum http_step of http_fields.h */
+    unsigned step; /* enum http_step of http_fields.h; 0: at the start */
     size_t mark;   /* where in the head the current word starts */
     unsigned empty_lines;
     struct slice method_span, target_span; /* offsets into head, until it is complete */
@@ -85,8 +72,6 @@ struct http_request {
 
 void http_request_init(struct http_request *rq, const struct http_limits *limits);
 void http_request_clear(struct http_request *rq);
-/* Returns the bytes consumed (all of them unless the request completed or failed). */
-size_t http_request_feed(struct http_request *rq, const char *data, size_t len);
 /* The first field of that name (case-insensitive); p == NULL when absent. */
 struct slice http_request_header(const struct http_request *rq, const char *name);
 

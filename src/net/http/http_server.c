@@ -3,15 +3,26 @@
 #include "base/xalloc.h"
 #include "net/address_limit.h"
 #include "net/http/conn.h"
+#include "net/http/exchange.h"
 #include "net/http/listener.h"
+
+static void http_server_accept_again(struct task *t)
+{
+    listener_resume_all(container_of(t, struct http_server, accept_again));
+}
 
 void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,
                       http_handler handler, void *ctx, struct net_metrics *metrics)
 {
-    *s = (struct http_server){
-        .loop = l, .opt = *opt, .handler = handler, .handler_ctx = ctx, .metrics = metrics};
+    *s = (struct http_server){.loop = l,
+                              .opt = *opt,
+                              .handler = handler,
+                              .handler_ctx = ctx,
+                              .metrics = metrics,
+                              .stream_ops = &exchange_ops};
     list_init(&s->conns);
     list_init(&s->listeners);
+    task_init(&s->accept_again, http_server_accept_again);
     slots_init(&s->streams);
     s->addresses = address_limit_new();
 }
@@ -19,6 +30,7 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
 void http_server_clear(struct http_server *s)
 {
     REQUIRE(list_empty(&s->conns) && list_empty(&s->listeners));
+    task_cancel(&s->accept_again);
     slots_clear(&s->streams);
     address_limit_free(s->addresses);
     s->addresses = NULL;

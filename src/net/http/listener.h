@@ -3,7 +3,7 @@
 #ifndef NET_HTTP_LISTENER_H
 #define NET_HTTP_LISTENER_H
 
-#include "net/http/http_server.h"
+#include "net/http/http_service.h"
 #include "net/listen_socket.h"
 
 /* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. */

@@ -1,0 +1,53 @@
+/* What all connections of one service share: limits, handler, the set of live streams. conn.c,
+ * exchange.c and listener.c stand on it; its functions are in http_server.h. */
+#ifndef NET_HTTP_HTTP_SERVICE_H
+#define NET_HTTP_HTTP_SERVICE_H
+
+#include "base/list.h"
+#include "base/slots.h"
+#include "net/address.h"
+#include "net/address_limit.h"
+#include "net/http/http_request.h"
+#include "net/http/stream.h"
+#include "net/loop.h"
+#include "net/metrics.h"
+
+struct http_server_options {
+    const char *name; /* "public", "admin": in logs */
+    struct http_limits limits;
+    uint64_t head_timeout_ms; /* from accept, or from the first byte of a later request */
+    uint64_t body_timeout_ms; /* from the head */
+    uint64_t idle_timeout_ms; /* between requests */
+    uint64_t dead_peer_ms;    /* a write that makes no progress */
+    unsigned pipeline;        /* most requests of one connection in flight */
+    unsigned max_connections; /* more wait in the kernel's backlog */
+    unsigned max_connections_per_address;  /* 0: no cap; trusted proxies are exempt */
+    const struct network *trusted_proxies; /* borrowed for the server's life */
+    size_t trusted_proxy_count;
+    int send_buffer_bytes; /* SO_SNDBUF; 0: the system's default */
+};
+
+/* A complete request. `s` must be answered, opened or closed, now or later (by id). `rq` and
+ * `client` are borrowed for the call. */
+typedef void (*http_handler)(void *ctx, struct stream *s, const struct http_request *rq,
+                             const struct peer_address *client);
+
+struct http_server {
+    struct loop *loop;
+    struct http_server_options opt;
+    http_handler handler;
+    void *handler_ctx;
+    struct net_metrics *metrics;         /* borrowed; shared by both servers */
+    const struct stream_ops *stream_ops; /* of what the handler gets: exchange.c's */
+    struct list conns;                   /* struct conn, by their node */
+    unsigned conn_count;
+    struct slots streams; /* id -> struct stream */
+    struct address_limit *addresses;
+    struct list listeners;    /* struct listener, by their node */
+    struct task accept_again; /* a connection has gone: takes those who wait for its place */
+    char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
+    uint64_t last_conn_id;
+    bool draining; /* answers close their connection; idle connections are closed */
+};
+
+#endif
