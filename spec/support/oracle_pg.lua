@@ -133,10 +133,15 @@ local function ledger(db)
   return db:sql(("COPY (%s) TO STDOUT"):format(LEDGER))
 end
 
+-- Of a store that is replaced, too: a copy may still have what it had removed.
+local function note_trimmed(load, db)
+  load:fact("T", db:sql "SELECT trimmed FROM tidegate.retention")
+end
+
 function world:write_truth()
   if self.book then
     self.load:wait("the book is complete", function() return self.book:at_end() end, 20)
-    self.load:fact("T", self.db:sql "SELECT trimmed FROM tidegate.retention")
+    note_trimmed(self.load, self.db)
   end
   local f = assert(io.open(self.load.dir .. "/truth", "wb"))
   f:write(ledger(self.db), "\n")
@@ -208,6 +213,7 @@ local function restored(self, load, kind, stopped, put_back)
     load:go_away()
   end
   local before, old = ledger(self.db), head(self.db)
+  note_trimmed(load, self.db)
   local book = close_book(self)
   put_back(path)
   load:note_replacement(kind, copy, old)
@@ -261,6 +267,7 @@ local function put_away(self, load, old, copy, kind)
   old:start()
   local there = self.db:on(old)
   local before, old_head = ledger(there), head(there)
+  note_trimmed(load, there)
   for line in there:sql(EVENTS:format(tonumber(copy))):gmatch "[^\n]+" do
     load:fact("B", load.replaced, (line:gsub("|", "\t", 1)))
   end
