@@ -13,7 +13,7 @@ local pg = require "support.pg"
 local SETTINGS = { max_connections = 80 }
 
 -- What the run of all specs has time for.
-local BRIEF = { "restore_stopped", "crash", "restore_running", "frozen_primary", "big_rows" }
+local BRIEF = { "restore_stopped", "crash", "restore_running", "frozen_primary", "big_rows", "publication" }
 
 describe("the oracle, on PostgreSQL,", function()
   it("finds what a tail that asks for `id > last` misses", function()
