@@ -142,7 +142,7 @@ local function split(topic)
   return list
 end
 
--- The rule of http.md in its most naive form.
+-- The rule of src/event/topic.h for patterns, in its most naive form.
 local function matches(pattern, topic)
   local p, t = split(pattern), split(topic)
   for i, segment in ipairs(p) do

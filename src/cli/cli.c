@@ -269,34 +269,34 @@ static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
     {"serve", "CONF [options]", "Runs the broker in the foreground.",
-     "SIGTERM or SIGINT drain it: clients are told to come back, then it exits. A second one ends\n"
-     "it at once. The options win over the file, so that several can run side by side.\n"
-     "With several workers the process is their supervisor: it starts anew those that crash.\n",
+     "SIGTERM or SIGINT drains it: clients are told to reconnect, then it exits. A second signal\n"
+     "ends it at once. The options override the file, so that several brokers can run side by side.\n"
+     "With several workers the process is their supervisor: it restarts those that crash.\n",
      cli_options_help, run_serve},
-    {"check", "CONF [options]", "Checks a configuration and its policy; tells every mistake.",
+    {"check", "CONF [options]", "Checks a configuration and its policy; reports all errors.",
      cli_check_details, cli_check_option_help, run_check},
-    {"eval", "HOOK CONF [options]", "Asks one hook of the policy and shows what it decides.",
+    {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",
      cli_eval_details, cli_eval_option_help, run_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
-     "Tells why a client of a running broker got an event, or did not.", cli_explain_details,
+     "Says why a client of a running broker got an event, or did not.", cli_explain_details,
      cli_explain_option_help, run_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
      cli_test_details, cli_test_option_help, run_test},
-    {"migrate", "CONF [options]", "Makes the schema in PostgreSQL, or brings it up to date.",
-     "Run it as the role that the broker connects as: that role must own the schema. Any number\n"
-     "may run at once, and brokers may be serving meanwhile. Exits with 0 when the schema is as\n"
-     "this program wants it, with 69 and the reason when not.\n",
+    {"migrate", "CONF [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
+     "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
+     "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
+     "is not, with the reason.\n",
      cli_options_help, run_migrate},
     {"restart", "CONF [options]", "Replaces the workers of a running broker, one by one.",
-     "Asks at the admin address of CONF, and waits for the end. The program on disk and the\n"
-     "configuration, read anew, take the place of those that run, if nothing is wrong with them.\n"
-     "Exits with 0 when all workers are new, with 69 and the reason when not.\n",
+     "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"
+     "program on disk with the configuration as it is now, if both pass the check.\n"
+     "Exit codes: 0 all workers are new; 69 they are not, with the reason.\n",
      cli_options_help, run_restart},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,
      run_version},
-    {"help", "[COMMAND]", "Prints what there is, or what COMMAND does.", NULL, NULL, run_help},
+    {"help", "[COMMAND]", "Lists the commands, or describes COMMAND.", NULL, NULL, run_help},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
@@ -330,7 +330,7 @@ static int print_overview(void)
         const struct command *c = &commands[i];
         printf("  %-18s%s\n", c->name, c->summary);
     }
-    printf("\n`tidegate help COMMAND` tells more. To try it out:\n\n"
+    printf("\n`tidegate help COMMAND` describes a command. To try the broker:\n\n"
            "  tidegate serve conf/tidegate.lua\n");
     return finish_output();
 }

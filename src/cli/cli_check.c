@@ -19,43 +19,30 @@
 enum { PROBLEMS_MAX_BYTES = 256 * 1024, SAMPLES_MAX_BYTES = 4 * 1024 * 1024 };
 
 const char cli_check_details[] =
-    "Tells every mistake of a configuration; loads its policy, has luacheck (Debian: lua-check) "
-    "read "
-    "it,\n"
-    "and calls authenticate, subscribe and publish with requests made up for the purpose: without "
-    "anything,\n"
-    "with nonsense, with wildcards, while databases and servers have no answer or are away. "
-    "Nothing "
-    "is\n"
-    "bound, created or changed, and without --db nothing is connected to.\n\n"
-    "Problems are FILE:LINE:COLUMN: error or warning: what it is. Samples of your own are inputs "
-    "of\n"
-    "`tidegate eval` with \"hook\" (none: \"subscribe\") and \"expect\" (\"granted\", \"denied\", "
-    "a "
-    "status such\n"
-    "as 401, \"transient\"; of a filter or format \"deliver\", \"filtered\", \"skip\"; none: "
-    "anything but "
-    "an error).\n\n"
-    "The document of --json: ok, errors, warnings (how many), problems: [{severity, source, file, "
-    "line, column,\n"
-    "message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries}, "
-    "tried "
-    "(how many\n"
-    "requests), skipped: [{step, reason}]. What is not known is missing.\n\n"
-    "Exits with 0 when there is no error, with 78 otherwise (with --strict: also for warnings), "
-    "with "
-    "69\n"
-    "when the only error is that the database of --db is away (with --strict: and there is no "
-    "warning),\n"
-    "with 66 when the samples cannot be read.\n";
+    "Reports all errors of a configuration and its policy. Runs luacheck (Debian: lua-check) on the\n"
+    "policy, and calls authenticate, subscribe and publish with generated requests: empty ones, nonsense,\n"
+    "wildcards, and while databases and servers are down or have no answer. Binds, creates and changes\n"
+    "nothing, and connects to nothing without --db.\n"
+    "\n"
+    "Each problem is one line, FILE:LINE:COLUMN: error or warning: TEXT. Samples are inputs of\n"
+    "`tidegate eval` with \"hook\" (default: \"subscribe\") and \"expect\" (\"granted\", \"denied\", a status such\n"
+    "as 401, \"transient\"; for a filter or format \"deliver\", \"filtered\", \"skip\"; default: anything but an\n"
+    "error).\n"
+    "\n"
+    "The document of --json: ok, errors, warnings (counts), problems: [{severity, source, file, line,\n"
+    "column, message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries},\n"
+    "tried (number of requests), skipped: [{step, reason}]. Unknown values are left out.\n"
+    "\n"
+    "Exit codes: 0 no error; 78 errors (with --strict also warnings); 69 the only error is that the\n"
+    "database of --db is down (with --strict: and there is no warning); 66 the samples cannot be read.\n";
 
 const char cli_check_option_help[] =
-    "  --json              the result as one JSON document\n"
-    "  --db                connect to the database of policies, and have it prepare every query\n"
-    "  --samples FILE      requests of your own: a JSON array, or a JSON object on each line\n"
-    "  --no-samples        make no requests up: call no hook but with those of --samples\n"
+    "  --json              print the result as one JSON document\n"
+    "  --db                connect to the database of policies and prepare every query\n"
+    "  --samples FILE      your own requests: a JSON array, or one JSON object per line\n"
+    "  --no-samples        generate no requests: call hooks only with those of --samples\n"
     "  --no-luacheck       do not run luacheck\n"
-    "  --strict            warnings are errors\n" CLI_OPTIONS_HELP;
+    "  --strict            treat warnings as errors\n" CLI_OPTIONS_HELP;
 
 struct check_words {
     bool json, strict, no_samples;

@@ -1,15 +1,12 @@
-/* `tidegate check`: words -> what is found out (policy_check.h) -> what is said
- * (tools/tool_check.h).
- */
+/* `tidegate check`: words -> facts (policy_check.h) -> report (tools/tool_check.h). */
 #ifndef CLI_CLI_CHECK_H
 #define CLI_CLI_CHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* `words` are those after the command. The exit code: 0 all is well, 78 errors (with --strict:
- * warnings, too), 69 --db and the database is away, 64 wrong usage, 66 samples that cannot be
- * read. */
+/* `words` are those after the command. Returns the exit code: 0 no error, 78 errors (with --strict:
+ * also warnings), 69 the database of --db is down, 64 wrong usage, 66 the samples cannot be read. */
 int cli_check(char **words, size_t n);
 
 extern const char cli_check_details[], cli_check_option_help[];

@@ -23,33 +23,31 @@ enum {
 };
 
 const char cli_explain_details[] =
-    "The connection is one that GET /connections of the admin service lists (with several\n"
-    "workers WORKER-NUMBER), the event an id, or a file with one as for POST /events. The rules\n"
-    "in force are run once more, without any effect on delivery. The last line says what came\n"
-    "of it, in --json \"outcome\" (delivered, not-delivered, would-deliver, would-not-deliver)\n"
+    "GET /connections of the admin service lists the ids of connections (WORKER-NUMBER with several\n"
+    "workers). The event is an id, or a file with one as for POST /events. The broker runs the\n"
+    "current filter and format once more, without any effect on delivery. The last line is the\n"
+    "result; in --json it is \"outcome\" (delivered, not-delivered, would-deliver, would-not-deliver)\n"
     "and \"reason\":\n"
     "  topic           none of the connection's topics matches\n"
-    "  filtered        its filter says no\n"
-    "  filter-error    its filter fails, or failed so often that it is out of use\n"
+    "  filtered        its filter is false\n"
+    "  filter-error    its filter fails, or is disabled because it failed too often\n"
     "  format-nil      its format leaves the event out\n"
-    "  format-error    its format fails, or is out of use\n"
-    "  held            the policy in force has no such filter or format any more\n"
-    "  before-connect  the stream began behind the event\n"
-    "  no-replay       the client asked for it, the policy grants no history\n"
-    "  expired         older than retention, or the policy's max_age, lets it have\n"
-    "  lag-skipped     the stream was too far behind, and was moved to the head\n\n"
-    "Exits with 0 when it is delivered, or would be; with 1 when not; with 66 when there is no\n"
-    "such connection or event; with 65 for an --input that is no event; with 69 when no broker\n"
-    "answers; with 75 when it cannot tell now; with 64 and 78 for wrong arguments and\n"
-    "configurations.\n";
+    "  format-error    its format fails, or is disabled\n"
+    "  held            the current policy no longer has that filter or format\n"
+    "  before-connect  the stream began after the event\n"
+    "  no-replay       the client asked for history, the policy grants none\n"
+    "  expired         older than retention, or the policy's max_age, allows\n"
+    "  lag-skipped     the stream was too far behind and was moved to the head\n\n"
+    "Exit codes: 0 delivered, or would be; 1 not delivered; 66 no such connection or event; 65 the\n"
+    "--input is not an event; 69 no broker answers; 75 the broker cannot tell now; 64 wrong\n"
+    "arguments; 78 a wrong configuration.\n";
 
 const char cli_explain_option_help[] =
     "  --conn ID        the connection\n"
     "  --event ID       the event\n"
     "  --input FILE     an event that need not be stored, as JSON, instead; -: standard input\n"
-    "  --admin ADDRESS  where the broker's admin service is, instead of CONF; with neither it is\n"
-    "                   looked for at the default address\n"
-    "  --json           the document that the broker answers\n"
+    "  --admin ADDRESS  the broker's admin address, instead of CONF; without both: the default\n"
+    "  --json           print the broker's JSON document\n"
     "  --help           this text\n";
 
 static int fail(const char *about, const char *what)

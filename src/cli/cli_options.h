@@ -20,9 +20,9 @@ int cli_options_parse(struct cli_options *out, const char *command, char **words
 #define CLI_OPTIONS_HELP                                                                           \
     "  --listen HOST:PORT  where clients connect, or unix:/path; repeat it for several.\n"         \
     "                      Replaces the list of the file.\n"                                       \
-    "  --admin HOST:PORT   where health, metrics and operations are; \"none\": nowhere\n"          \
+    "  --admin HOST:PORT   address of health, metrics and operations; \"none\": no listener\n"     \
     "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"      \
-    "                      (\"dbname=app\", postgresql://...); others can see it in `ps`\n"        \
+    "                      (\"dbname=app\", postgresql://...), which is visible in `ps`\n"         \
     "  --policy FILE       the policy\n"                                                           \
     "  --workers N         processes that share the addresses and the store, or \"auto\"\n"        \
     "  --help              this text\n"

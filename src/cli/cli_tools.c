@@ -21,16 +21,14 @@ enum {
 };
 
 const char cli_test_details[] =
-    "PATH is a spec, or a directory in which every file named *_spec.lua is one. Specs are Lua "
-    "for\n"
-    "busted (Debian: lua-busted) and say require \"tidegate.test\". What follows -- goes to "
-    "busted.\n\n"
-    "Exits with 0 when all passed, with 1 when some failed, with 69 when busted is missing,\n"
-    "with 74 when the result could not be written.\n";
+    "PATH is a spec, or a directory in which every file named *_spec.lua is one. Specs are Lua for\n"
+    "busted (Debian: lua-busted) and say require \"tidegate.test\". Words after -- go to busted.\n"
+    "\n"
+    "Exit codes: 0 all passed; 1 some failed; 69 busted is missing; 74 the result could not be written.\n";
 
 const char cli_test_option_help[] =
-    "  --conf CONF  the limits, keys and paths that policies are loaded with; none: the defaults\n"
-    "  --json       the result as one JSON document\n"
+    "  --conf CONF  load policies with the limits, keys and paths of CONF; without it: the defaults\n"
+    "  --json       print the result as one JSON document\n"
     "  --help       this text\n";
 
 static int fail(const char *command, const char *about, const char *what)
@@ -99,34 +97,29 @@ int cli_test(char **words, size_t n)
 /* ---------------------------------------------------------------- eval */
 
 const char cli_eval_details[] =
-    "HOOK is authenticate, subscribe (after authenticate), publish (after it, too), filter or "
-    "format.\n"
+    "HOOK is authenticate, subscribe (after authenticate), publish (also after it), filter or format.\n"
     "The input is one JSON object:\n"
     "  authenticate  {\"topics\": [..], \"query\": {..}, \"headers\": {..}, \"cookies\": {..},\n"
-    "                 \"bearer\": \"..\", \"ip\": \"..\", \"last_event_id\": \"..\", and answers "
-    "for "
-    "db.query() and\n"
-    "                 http.get(): \"db\": {query: [rows]},\n"
+    "                 \"bearer\": \"..\", \"ip\": \"..\", \"last_event_id\": \"..\", and answers for db.query()\n"
+    "                 and http.get(): \"db\": {query: [rows]},\n"
     "                 \"http\": {target: {\"status\": 200, \"body\": \"..\"}}}\n"
-    "  subscribe     the same, and \"who\": {..}: the identity to start from, authenticate is not "
-    "asked\n"
+    "  subscribe     the same, and \"who\": {..}: the identity to start from, without authenticate\n"
     "  publish       the same but topics and last_event_id, and\n"
     "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
     "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
-    "  format        the same\n\n"
-    "Tokens are verified with the keys of CONF; those of a jwks_url are not fetched. Exits with 0 "
-    "when\n"
-    "it is granted or delivered, with 1 when denied or left out, with 75 when the policy fails "
-    "(\"error\"\n"
-    "says where) or asks to come back, with 65 for wrong input, with 66 for input that cannot be "
-    "read,\n"
-    "with 74 when the answer could not be written, with 78 for a configuration or policy that does "
-    "not load.\n";
+    "  format        the same\n"
+    "\n"
+    "Tokens are verified with the keys of CONF; those of a jwks_url are not fetched.\n"
+    "\n"
+    "Exit codes: 0 granted or delivered; 1 denied or left out; 75 the policy fails (\"error\" says where)\n"
+    "or refuses temporarily; 65 the input is wrong; 66 the input cannot be read; 74 the answer could not\n"
+    "be written; 78 the configuration or the policy does not load.\n";
 
-const char cli_eval_option_help[] = "  --input FILE   the input; none, or -: standard input\n"
-                                    "  --policy FILE  the policy, instead of the configuration's\n"
-                                    "  --json         the decision as one JSON object\n"
-                                    "  --help         this text\n";
+const char cli_eval_option_help[] =
+    "  --input FILE   the input; without it, or with -: standard input\n"
+    "  --policy FILE  the policy, instead of the configuration's\n"
+    "  --json         print the decision as one JSON object\n"
+    "  --help         this text\n";
 
 struct eval_words {
     const char *hook, *conf, *input, *policy;

@@ -1,4 +1,4 @@
-/* One connection to a PostgreSQL server that comes back by itself, on the loop, never blocking.
+/* One connection to a PostgreSQL server that reconnects by itself, on the loop, never blocking.
  *
  * Statements queue and run one at a time; every accepted one completes exactly once, never before
  * the call returns. When the connection breaks, what was queued fails; nothing is sent twice. */
@@ -18,25 +18,25 @@ struct pg_client_options {
     const char *role;                   /* static: application_name is "tidegate ROLE" */
     const char *setup;                  /* static SQL after each connect; NULL: none */
     unsigned connect_timeout_ms;        /* for each address */
-    unsigned answer_timeout_ms;         /* no answer for that long: the connection is given up */
-    unsigned slow_ms;                   /* ... for that long, which is less: slow(); 0: never */
+    unsigned answer_timeout_ms;         /* without an answer for that long: disconnects */
+    unsigned slow_ms; /* calls slow() once after this many ms; < answer_timeout_ms; 0: never */
     size_t row_bytes; /* of look-ups, over TCP: a row of which more has come, and not yet all, ends
                          the connection; 0: never */
     bool once;        /* no second pass over the servers: lost() instead */
 };
 
 struct pg_client_events {
-    /* Set up, `res` is the last result of `setup` (text): NULL, or why this is not a server to work
-     * with (borrowed for the call); the next one is tried. May be NULL. */
+    /* Called after `setup` with its last result (text). Returns NULL, or the reason not to use this
+     * server (borrowed for the call): the client then tries the next one. May be NULL. */
     const char *(*refuse)(void *ctx, const PGresult *res);
-    /* Connected and set up: may be asked now. Once per connection. */
+    /* Connected and set up: statements can run. Once per connection. */
     void (*ready)(void *ctx);
-    /* Was ready and no longer is (after every statement has failed), or could not connect to any of
-     * the servers. Tries again by itself unless `once`, first the server that it was on; where that
-     * was given up for its silence (UV_ETIMEDOUT) the one after it. */
+    /* The connection was ready and broke (after every statement has failed), or no server could be
+     * connected to. The client tries again by itself unless `once`: first the last server, or the
+     * one after it if that was disconnected for its silence (UV_ETIMEDOUT). */
     void (*lost)(void *ctx, const struct err *e);
     void (*notified)(void *ctx, const char *payload); /* of LISTEN; may be NULL */
-    /* The statement under way is late. It goes on, and completes as any other. May be NULL. */
+    /* The running statement is late. It continues, and completes as any other. May be NULL. */
     void (*slow)(void *ctx);
 };
 

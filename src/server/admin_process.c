@@ -58,6 +58,7 @@ void admin_backend_close(struct admin_backend *b)
     }
 }
 
+/* How many subscribe timeouts a dry run of a policy may take: it asks 16 requests at a time. */
 enum { TRIAL_PATIENCE = 10 };
 
 struct process {
@@ -114,8 +115,8 @@ static void on_stop(void *ctx, int signum)
     }
 }
 
-/* Running the file, `setup` and `reload` have a budget of time on the processor each, `setup` may
- * wait besides; the trial asks 16 questions at a time, each of which may wait. */
+/* Running the file, `setup` and `reload` have a CPU budget each. `setup` and the requests of the dry
+ * run may also wait. */
 static uint64_t load_timeout_ms(const struct config *cfg)
 {
     uint64_t budgets = 3 * (uint64_t)cfg->policy.load_cpu_ms;

@@ -332,7 +332,7 @@ static void give_up(struct server *s, int code, const struct err *e)
     close_all(s);
 }
 
-/* The loop turns: that is what this says. */
+/* Tells the service manager that the loop still runs. */
 static void on_watchdog_tick(struct deadline *d)
 {
     struct server *s = container_of(d, struct server, watchdog_tick);
@@ -353,7 +353,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
         return;
     }
     if (s->closing) {
-        return; /* stopped before it began */
+        return; /* stopped while the policy was loading */
     }
     if (open_store(s, &e)) {
         give_up(s, EX_UNAVAILABLE, &e);
@@ -386,7 +386,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     }
 }
 
-/* The policy first: a broken one leaves no store behind. The rest follows when it is ready. */
+/* Starts a request of a policy's http.get() or http.post(); `ctx` is the http_client. */
 static int start_request(void *ctx, const struct lua_http_target *target,
                          const struct http_client_request *rq, http_client_cb cb, void *cb_ctx,
                          uint64_t token, uint64_t *id, struct err *e)
@@ -400,6 +400,8 @@ static void cancel_request(void *ctx, uint64_t id)
     http_client_cancel(ctx, id);
 }
 
+/* The policy is loaded first, so that a broken one leaves no store behind. on_policy() does the rest
+ * when it is ready. */
 static void start(struct server *s)
 {
     struct err e = {0};

@@ -1,5 +1,6 @@
-/* What `tidegate check` finds out about a policy: loaded as `serve` would, its queries prepared by
- * the database, luacheck's opinion of its files. Collects facts; scripts/lib/check.lua judges. */
+/* The facts that `tidegate check` collects about a policy: it loads the policy as `serve` would, lets
+ * the database prepare its queries, and runs luacheck on its files. scripts/lib/check.lua judges the
+ * facts. */
 #ifndef TOOLS_POLICY_CHECK_H
 #define TOOLS_POLICY_CHECK_H
 
@@ -13,15 +14,16 @@ struct policy_check_options {
     bool luacheck;
 };
 
+/* Returns a new reference to `text` as a JSON string; bytes that are not UTF-8 become "?". */
+json_t *policy_check_text(struct slice text);
+
 /* Sets in `facts`:
- *   about            lua_policy_about(), of a policy that loads
- *   load_error       of one that does not
- *   files            [path]: all it consists of
+ *   about            lua_policy_about(), if the policy loads
+ *   load_error       if it does not
+ *   files            [path]: all files of the policy
  *   database         with that option: {refused: [{query, message}], away: why, or null}, or
  *                    {skipped: why}
  *   luacheck         with that option, if the policy loads: {output} or {skipped: why} */
-/* A new reference; what is not UTF-8 is "?". */
-json_t *policy_check_text(struct slice text);
 void policy_check(const struct config *cfg, const struct policy_check_options *opt, json_t *facts);
 
 #endif

@@ -1,16 +1,15 @@
-/* What a gating hook returned, read and checked like input, copied into C. */
+/* The result of authenticate, subscribe or publish: read from Lua, checked like input, copied into C. */
 #ifndef LUA_POLICY_LUA_VERDICT_H
 #define LUA_POLICY_LUA_VERDICT_H
 
 #include "broker/policy.h"
 #include "lua/policy/lua_policy_file.h"
 
-/* A verdict under construction: owns the text it consists of, so an error raised by Lua in between
- * loses nothing. */
-/* Latest time at which anything may end, in Unix seconds: the year 9999, as for tokens. What is
- * later was milliseconds. */
+/* The latest valid `expires`, in Unix seconds: the year 9999, as for tokens. Larger values are most
+ * likely milliseconds and are rejected. */
 #define LUA_VERDICT_EXPIRES_MAX_S ((lua_Integer)253402300799)
 
+/* A verdict under construction. It owns its text, so an error raised by Lua leaks nothing. */
 struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
     struct strbuf reason, identity, filter, format, params;
@@ -26,12 +25,12 @@ void verdict_draft_clear(struct verdict_draft *d);
 /* Points `v` at the text; sorts the topics and drops equal ones. The draft must not move after it.
  */
 void verdict_draft_finish(struct verdict_draft *d);
-/* A VERDICT_TRANSIENT instead of whatever was read. */
+/* Replaces whatever was read by a VERDICT_TRANSIENT. */
 void verdict_draft_fail(struct verdict_draft *d, const char *reason);
 
-/* Inside a body, with the two results of `hook` on top of the stack: true when the first is a
- * table, i.e. something was granted. False: `d` holds the denial or transient. Raises on anything
- * else. */
+/* Inside a body, with the two results of `hook` on top of the stack. True: the first is a table, so
+ * the hook granted something. False: `d` holds the denial or the temporary refusal. Raises on
+ * anything else. */
 bool lua_verdict_granted(lua_State *L, const char *hook, struct verdict_draft *d);
 /* Reads the table at `idx` (absolute) as the identity. */
 void lua_verdict_identity(lua_State *L, int idx, struct verdict_draft *d);

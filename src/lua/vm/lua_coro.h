@@ -1,14 +1,14 @@
-/* How a hook waits: gates run in coroutines; a function that has to wait for something suspends the
- * one it was called in, and the loop goes on with everybody else.
+/* How a hook waits. Hooks that decide about a request run in coroutines. A function that has to wait
+ * suspends the coroutine it was called in, and the loop serves other clients meanwhile.
  *
- * struct lua_waits (lua_waits.h) is one per process and outlives policies: what waits, by ticket;
- * the caps and figures. struct lua_coros is the pool of coroutines of one Lua state. A struct
- * lua_job is one run of a question's hooks. A coroutine is FREE, RUNNING, YIELDED, or DEAD (failed
- * or given up, to be reset).
+ * struct lua_waits (lua_waits.h) exists once per process and outlives policies: it holds the pending
+ * waits by ticket, the limits and the figures. struct lua_coros is the pool of coroutines of one Lua
+ * state. A struct lua_job is one run of the hooks of one request. A coroutine is FREE, RUNNING,
+ * YIELDED, or DEAD (failed or given up, to be reset).
  *
- * A completion never holds a pointer to any of them, only a ticket: never reused, good for one
- * wait. One that comes twice, or after the client left, the deadline passed or the policy was
- * closed, finds nothing: it is dropped and counted. */
+ * A completion never holds a pointer to any of them, only a ticket. A ticket is never reused and is
+ * valid for one wait. A completion that comes twice, or after the client disconnected, the deadline
+ * passed or the policy was closed, finds no wait: it is dropped and counted. */
 #ifndef LUA_VM_LUA_CORO_H
 #define LUA_VM_LUA_CORO_H
 
@@ -32,16 +32,14 @@ struct lua_coros;
  *
  * and later, from the loop, lua_coro_complete(waits, ticket, push_rows, rows). */
 
-/* To be called first: raises where `what` cannot wait (filters, formats, while the policy is
- * loaded, inside table.sort and the like). When too many hooks wait already, the hook ends here,
- * and nothing the script does can catch that. A function that needs not wait after all just
- * returns. */
+/* Call it first. Raises where `what` cannot wait (in filters and formats, while the policy is loaded,
+ * inside callbacks of table.sort and the like). When too many hooks wait already, the hook ends here
+ * and the script cannot catch that. A function that finds that it need not wait just returns. */
 uint64_t lua_coro_begin(lua_State *L, const char *what);
 /* Only raises. For functions that need not wait most of the time. */
 void lua_coro_check(lua_State *L, const char *what);
-/* Ends the hook as transient: the client is told to come back, and nothing the script does can
- * catch that. `why` goes to the log. Raises where lua_coro_begin() would. `return
- * lua_coro_give_up(...)`. */
+/* Ends the hook with a temporary refusal; the script cannot catch that. `why` goes to the log. Raises
+ * where lua_coro_begin() would. Use: `return lua_coro_give_up(...)`. */
 int lua_coro_give_up(lua_State *L, const char *what, const char *why);
 /* Milliseconds until the running hook is given up; at least 1. */
 uint64_t lua_coro_left_ms(lua_State *L);
@@ -63,20 +61,20 @@ bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push,
 /* Is that wait still on? */
 bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket);
 
-/* ---- for those who ask hooks */
+/* ---- for callers of hooks */
 
 struct lua_job {
     lua_CFunction body; /* gets the job as light userdata at index 1; calls hooks by lua_callk() */
     /* Once, possibly before lua_coro_start() has returned. 0; UV_EINVAL, UV_ENOMEM: the body
-     * failed, see lua_vm_failure(); UV_EINTR: it used up its CPU time; UV_ETIMEDOUT: waited too
-     * long, lua_vm_failure() says for what; UV_EAGAIN: too many wait; UV_ENOTCONN: given up by what
-     * it called; UV_ECANCELED. `e` has the message. The job is no longer used. */
+     * failed, see lua_vm_failure(); UV_EINTR: it used up its CPU time; UV_ETIMEDOUT: it waited too
+     * long, lua_vm_failure() says for what; UV_EAGAIN: too many hooks wait; UV_ENOTCONN: a function
+     * called lua_coro_give_up(); UV_ECANCELED. `e` has the message. The job is no longer used. */
     void (*done)(struct lua_job *job, int rc, const struct err *e);
     uint64_t timeout_ms;       /* from start to end */
     struct lua_meter meter;    /* CPU time of all its pieces together */
     uint64_t token;            /* for lua_waits_cancel(); 0: cannot be cancelled */
-    struct peer_address owner; /* on whose behalf; all zero: is not counted */
-    bool background;           /* takes at most a quarter of the places */
+    struct peer_address owner; /* the client's address; all zero: not counted */
+    bool background;           /* background jobs take at most a quarter of the places */
     /* private */
     struct lua_coro *coro; /* while it runs or waits */
     struct deadline deadline;
@@ -86,7 +84,7 @@ struct lua_job {
 
 /* Borrows both. */
 struct lua_coros *lua_coros_new(struct lua_waits *w, struct lua_vm *vm);
-/* Ends what runs still with UV_ECANCELED, then frees. Before the vm. */
+/* Ends running jobs with UV_ECANCELED, then frees. Call it before the vm is freed. */
 void lua_coros_free(struct lua_coros *p);
 /* Jobs that wait. */
 unsigned lua_coros_busy(const struct lua_coros *p);

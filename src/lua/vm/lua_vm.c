@@ -184,8 +184,7 @@ static int raise_overdue(lua_State *L)
     return luaL_error(L, "stopped: the policy used up its CPU time");
 }
 
-/* The hook of an overdue call. It stays until the call ends and raises again at each instruction:
- * a script that catches the error gets no further. */
+/* Does the hook fire for the call of a function that lua_vm_closer() registered? */
 static bool is_closer(lua_State *L, lua_Debug *ar)
 {
     const struct lua_vm *vm = lua_vm_of(L);
@@ -202,6 +201,8 @@ static bool is_closer(lua_State *L, lua_Debug *ar)
     return false;
 }
 
+/* The hook of an overdue call. It stays until the call ends and raises again at each instruction, so
+ * that a script that catches the error gets no further. */
 static void on_overdue(lua_State *L, lua_Debug *ar)
 {
     if (!is_closer(L, ar)) {
