@@ -26,6 +26,39 @@ describe("retention", function()
     return ids
   end
 
+  it("of what a broker that stood still has not seen is told to its clients, whether they stay or come back", function()
+    local db = server():database()
+    local config = { store = { retain_events = 100 } }
+    local a, b = db:broker { config = config }, db:broker { config = config }
+    local live = sse.open(b, { topic = "t" })
+    local first = fill(a, 0, 0)[0]
+    assert.equal("0", live:next().data)
+    b:signal "STOP"
+    for from = 1, 1501, 500 do
+      fill(a, from, from + 499)
+    end
+    eventually("the oldest are gone", function()
+      return tonumber(db:sql "SELECT count(*) FROM tidegate.events") <= 150
+    end, 60)
+    b:signal "CONT"
+    local gaps, last = 0, tonumber(first)
+    repeat
+      local ev = live:next(30)
+      if ev.type == "gap" then
+        local gap = http.json.decode(ev.data)
+        assert.same({ "expired", ("%d"):format(last) }, { gap.reason, gap.requested })
+        gaps = gaps + 1
+      else
+        assert.equal(last + 1, tonumber(ev.id), "a hole without a gap")
+      end
+      last = tonumber(ev.id)
+    until ev.data == "2000"
+    assert.equal(1, gaps)
+    assert.is_truthy(b:logged { msg = "events were removed before they could be delivered" })
+    local back = sse.open(b, { topic = "t", last_event_id = first })
+    assert.equal("gap", back:next().type)
+  end)
+
   it("by number keeps the newest; who stood before them gets a gap, on every broker", function()
     local db = server():database()
     local config = { store = { retain_events = 100 }, event_log = { max_events = 16 } }
