@@ -3,6 +3,7 @@ local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
+local store = require "native.store"
 local tidegate = require "support.tidegate"
 
 local SQLITE = assert(child.find "sqlite3", "the package sqlite3 is not installed")
@@ -15,6 +16,32 @@ local function sql(broker, text)
   assert.equal(0, code, err)
   return out
 end
+
+describe("a disk, or a lock, that lets some writes through", function()
+  it("is a line in the log, not one for each of them", function()
+    local broker = tidegate.start { config = { store = { busy_timeout_ms = 1 } } }
+    local from = eventually.now()
+    for _ = 1, 5 do
+      local db = store.sql(broker.dir .. "/store/events.db")
+      assert(db "BEGIN IMMEDIATE")
+      assert.equal(503, http.post(broker, "/events?topic=a", "x").status)
+      assert(db "ROLLBACK")
+      db:close()
+      eventually("it works again", function() return http.get(broker.admin, "/readyz").status == 200 end)
+    end
+    local lines = { ["cannot store events"] = 0, ["works again"] = 0 }
+    for _, line in ipairs(broker:log_lines()) do
+      if lines[line.msg] then
+        lines[line.msg] = lines[line.msg] + 1
+      end
+    end
+    local allowed = 1 + math.floor((eventually.now() - from) / 10)
+    for msg, n in pairs(lines) do
+      assert.is_true(n >= 1 and n <= allowed, ("%d x %s"):format(n, msg))
+    end
+    assert.is_truthy(broker:logged { msg = "works again" }.after_seconds)
+  end)
+end)
 
 describe("events inserted by another program", function()
   local broker = tidegate.shared()

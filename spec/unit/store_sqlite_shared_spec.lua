@@ -170,6 +170,30 @@ describe("store_sqlite, shared", function()
     end
   end)
 
+  it("names a row that cannot be delivered once, not once a worker, and not again after a restart", function()
+    open_both { no_retention = true }
+    store.quiet(true)
+    assert(other() "INSERT INTO events(topic, data) VALUES ('//', 'bad'), ('t', 'good')")
+    assert.is_true(d.store:run { tail = 1 })
+    assert.is_true(second.store:run { tail = 1 })
+    assert.equal(1, #assert(second:history()))
+    assert.equal(1, d.store:metrics().rejected_rows)
+    assert.equal(0, second.store:metrics().rejected_rows)
+    local db = other()
+    d:wait(function()
+      local row = assert(db "SELECT value FROM meta WHERE name = 'reported'")[1]
+      return row and row[1] > 0
+    end, 20000)
+    second:close()
+    second = nil
+    d:close()
+    assert(d:open())
+    assert.equal(1, #assert(d:history()))
+    assert.equal(0, d.store:metrics().rejected_rows)
+    assert(other() "INSERT INTO events(topic, data) VALUES ('//', 'another')")
+    d:wait(function() return d.store:metrics().rejected_rows == 1 end)
+  end)
+
   it("leaves removing to the other when told to, and finds what is left", function()
     open_both { no_retention = true, retain_events = 1 }
     local acks = assert(d:put(rows(20)))

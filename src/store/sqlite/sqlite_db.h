@@ -79,6 +79,7 @@ struct sqlite_leaps {
 struct sqlite_opened {
     uint64_t head, trimmed;
     struct sqlite_leaps leaps; /* owned by the caller */
+    uint64_t reported;         /* bad rows up to here were logged */
     uint64_t newest;           /* id that was handed out, as far as the file or the mark tells */
 };
 

@@ -88,7 +88,7 @@ static void deliver(struct sqlite_store *s)
     take_bounds(s, leapt, lost);
     s->metrics->commits += w->commits;
     s->metrics->commit_events += w->inserted;
-    sqlite_store_rejects(s, &w->rejects);
+    sqlite_store_rejects(s, &w->rejects, true);
     deliver_items(s);
     for (size_t i = 0; i < w->tail_n; i++) {
         if (w->tail[i].ev && !w->tail[i].ours) {
@@ -148,6 +148,7 @@ static void take_retained(struct sqlite_store *s)
     s->rows -= r->removed < s->rows ? r->removed : s->rows;
     s->file_bytes = r->file_bytes ? r->file_bytes : s->file_bytes;
     s->retain_hot = r->removed > 0;
+    s->reported = r->reported > s->reported ? r->reported : s->reported;
     bool committed = s->writer.rc == 0 || r->removed; /* giving pages back may fail after it */
     if (committed) {
         s->trimmed = r->trimmed > s->trimmed ? r->trimmed : s->trimmed;
@@ -313,6 +314,7 @@ static void fill_rules(struct sqlite_store *s)
         .bytes = s->opt.retain_bytes,
         .key_window_s = s->opt.key_window_s,
         .trimmed = s->trimmed,
+        .reported = s->reported,
         .rows = s->rows,
         .counted = s->counted,
         .probe = s->faults[SQLITE_FAULT_WRITE].code != 0,

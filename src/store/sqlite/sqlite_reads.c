@@ -57,7 +57,7 @@ static void complete(struct sqlite_store *s, struct sqlite_read *r)
     } else {
         sqlite_store_well(s, SQLITE_FAULT_READ);
     }
-    sqlite_store_rejects(s, &r->rejects);
+    sqlite_store_rejects(s, &r->rejects, false);
     switch (r->kind) {
     case SQLITE_READ_PAGE:
         answer_page(s, r);

@@ -128,6 +128,9 @@ static int carry_out(struct sqlite_writer *w, const struct plan *p)
         rc = sqlite_db_run(db, SQLITE_keys_expire, 2, expire);
         w->retained.more = sqlite3_changes(db->db) == SQLITE_RETAIN_ROWS;
     }
+    if (rc == SQLITE_OK && w->rules.reported > w->retained.reported) {
+        rc = sqlite_db_meta_set(db, "reported", (int64_t)w->rules.reported);
+    }
     rc = rc == SQLITE_OK && w->rules.probe ? sqlite_db_meta_set(db, "probe", p->now_s) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_commit, 0, NULL) : rc;
     if (rc != SQLITE_OK) {
@@ -185,10 +188,12 @@ static void measure(struct sqlite_writer *w)
 /* Another broker on this file may retain too: then the count is void, and is made anew first. */
 static int look_at_trimmed(struct sqlite_writer *w)
 {
-    int64_t trimmed = 0;
-    if (sqlite_db_meta(&w->db, "trimmed", 0, &trimmed) != SQLITE_OK) {
+    int64_t trimmed = 0, reported = 0;
+    if (sqlite_db_meta(&w->db, "trimmed", 0, &trimmed) != SQLITE_OK ||
+        sqlite_db_meta(&w->db, "reported", 0, &reported) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "retention");
     }
+    w->retained.reported = (uint64_t)reported;
     w->retained.trimmed = (uint64_t)trimmed;
     w->retained.foreign = w->retained.trimmed != w->rules.trimmed;
     w->rules.counted = w->rules.counted && !w->retained.foreign;
@@ -209,7 +214,7 @@ int sqlite_retain_run(struct sqlite_writer *w)
         return rc;
     }
     w->db.busy_ms = LOCK_PATIENCE_MS < w->busy_ms ? LOCK_PATIENCE_MS : w->busy_ms;
-    if (p.upto || p.keys || w->rules.probe) {
+    if (p.upto || p.keys || w->rules.probe || w->rules.reported > w->retained.reported) {
         rc = carry_out(w, &p);
     }
     rc = rc || w->rules.watch_only ? rc : give_back(w);

@@ -112,9 +112,10 @@ static int look_for_others(const struct sqlite_db *db, const char *path, bool *a
  */
 static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite_opened *out)
 {
-    int64_t head = 0, trimmed = 0;
+    int64_t head = 0, trimmed = 0, reported = 0;
     int rc = sqlite_db_integer(db, SQLITE_head, 0, &head);
     rc = rc == SQLITE_OK ? sqlite_db_meta(db, "trimmed", 0, &trimmed) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_meta(db, "reported", 0, &reported) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_leaps_load(db, &out->leaps) : rc;
     if (rc != SQLITE_OK) {
         return rc;
@@ -128,6 +129,7 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite
     }
     out->head = (uint64_t)head;
     out->trimmed = (uint64_t)trimmed;
+    out->reported = (uint64_t)reported;
     return rc;
 }
 

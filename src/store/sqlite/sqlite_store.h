@@ -23,6 +23,12 @@ struct sqlite_asker {
 /* What can be wrong, each until the same kind of work succeeds. */
 enum sqlite_fault { SQLITE_FAULT_WRITE, SQLITE_FAULT_TAIL, SQLITE_FAULT_READ, SQLITE_FAULT_COUNT };
 
+/* What the log was told of it. */
+struct sqlite_outage {
+    uint64_t since_ms, line_ms; /* loop time: when it began; of the last line about this kind */
+    bool said;
+};
+
 struct sqlite_store {
     struct store base; /* first */
     uv_loop_t *loop;
@@ -42,6 +48,7 @@ struct sqlite_store {
     uint64_t file_bytes;
     uint64_t reported; /* bad rows up to here were logged */
     struct err faults[SQLITE_FAULT_COUNT];
+    struct sqlite_outage outages[SQLITE_FAULT_COUNT];
     char detail[1200]; /* for health(); empty: all is well */
 
     /* the writer and its queue */
@@ -91,7 +98,7 @@ void sqlite_reads_count(struct sqlite_store *s); /* counts the rows anew */
 /* store_sqlite.c */
 void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e);
 void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which);
-void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects);
+void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects, bool tail);
 void sqlite_store_finish(struct sqlite_store *s); /* the file is closed: the handles follow */
 
 #endif

@@ -28,7 +28,7 @@ enum sqlite_job_kind { SQLITE_JOB_WRITE, SQLITE_JOB_CHECK, SQLITE_JOB_RETAIN, SQ
 struct sqlite_retain_rules {
     uint64_t age_s, events, bytes; /* 0: no bound */
     uint64_t key_window_s;
-    uint64_t trimmed; /* as far as the loop thread knows */
+    uint64_t trimmed, reported; /* as far as the loop thread knows */
     uint64_t rows;
     bool counted;    /* is `rows` known? else no event is removed */
     bool watch_only; /* somebody else removes: only learn how far */
@@ -38,8 +38,9 @@ struct sqlite_retain_rules {
 /* What became of a retention job. */
 struct sqlite_retained {
     uint64_t removed, trimmed;
-    bool foreign; /* another process removed rows as well: the count is void */
-    bool more;    /* at once again */
+    uint64_t reported; /* bad rows up to here were logged, by whomever */
+    bool foreign;      /* another process removed rows as well: the count is void */
+    bool more;         /* at once again */
     uint64_t file_bytes;
     struct sqlite_leaps leaps; /* v == NULL: as before */
 };

@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { CLOCK_SLACK_IDS = 1 << 20 }; /* a second */
+enum {
+    CLOCK_SLACK_IDS = 1 << 20, /* a second */
+    FAULT_LINE_MS = 10000,
+};
 
 static struct sqlite_store *from_base(struct store *base)
 {
@@ -48,9 +51,19 @@ static void describe(struct sqlite_store *s)
     }
 }
 
+/* A disk that is full takes a small write now and then: one line an outage, and none for those that
+ * follow within moments. */
 void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e)
 {
-    if (s->faults[which].code != e->code) { /* once, not per request */
+    struct sqlite_outage *o = &s->outages[which];
+    uint64_t now = uv_now(s->loop);
+    if (!s->faults[which].code) {
+        o->since_ms = now;
+    }
+    o->said = o->said && s->faults[which].code == e->code; /* another reason: said anew */
+    if (!o->said && (!o->line_ms || now - o->line_ms >= FAULT_LINE_MS)) {
+        o->said = true;
+        o->line_ms = now;
         log_error("store", fault_names[which],
                   LOG_F(log_str("path", s->opt.path), log_str("error", e->text)));
     }
@@ -60,16 +73,22 @@ void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const s
 
 void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which)
 {
-    if (s->faults[which].code) {
-        log_info("store", "works again",
-                 LOG_F(log_str("path", s->opt.path), log_str("was", fault_names[which])));
-        s->faults[which] = (struct err){0};
-        describe(s);
+    struct sqlite_outage *o = &s->outages[which];
+    if (!s->faults[which].code) {
+        return;
     }
+    if (o->said) {
+        o->line_ms = uv_now(s->loop);
+        log_info("store", "works again",
+                 LOG_F(log_str("path", s->opt.path), log_str("was", fault_names[which]),
+                       log_uint("after_seconds", (o->line_ms - o->since_ms) / 1000)));
+    }
+    o->said = false;
+    s->faults[which] = (struct err){0};
+    describe(s);
 }
 
-/* Rows of history come by again and again: each is reported once. */
-void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects)
+static void log_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects)
 {
     size_t named = rejects->n < SQLITE_REJECTS_NAMED ? rejects->n : SQLITE_REJECTS_NAMED;
     for (size_t i = 0; i < named; i++) {
@@ -87,6 +106,22 @@ void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *r
         log_warn("store", "more rows of other programs cannot be delivered",
                  LOG_F(log_uint("rows", rejects->n - named), log_uint("upto", rejects->last)));
     }
+}
+
+/* Rows of history come by again and again, at every worker and after every start: each is reported
+ * once. The next step of retention writes down how far; what comes through the tail is left to the
+ * worker that retains. */
+void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects, bool tail)
+{
+    if (rejects->n == 0 || rejects->last <= s->reported) {
+        return;
+    }
+    if (tail && s->opt.no_retention) {
+        s->reported = rejects->last;
+        return;
+    }
+    log_rejects(s, rejects);
+    s->retain_due = true;
 }
 
 static struct store_health store_health(const struct store *base)
@@ -268,6 +303,7 @@ static int open_files(struct sqlite_store *s, struct err *e)
     s->head = w->tailed = opened.head;
     look_at_clock(s, opened.newest);
     s->trimmed = opened.trimmed;
+    s->reported = opened.reported;
     s->leaps = opened.leaps;
     w->counter = sqlite_wal_index_counter(w->db.db);
     if (!w->counter) {
