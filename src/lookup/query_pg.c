@@ -229,7 +229,7 @@ static bool run(struct query_pool *p, struct query_job *job)
                       args.rc == UV_EINVAL ? "PostgreSQL takes no text with a NUL byte"
                                            : "out of memory");
         pg_args_clear(&args);
-        query_pool_failed(job);
+        query_pool_settle(job);
         return true;
     }
     slot->job = job;

@@ -7,14 +7,13 @@
 #include "base/logging.h"
 #include "lookup/query_sql.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { QUERIES_MAX = 10000, ARGS_MAX_BYTES = 256 * 1024, ERROR_LOG_INTERVAL_MS = 10000 };
 
-static void on_patience(uv_timer_t *timer);
-
-static struct query_pool *of(struct query_source *s)
+static struct query_pool *query_pool_of(struct query_source *s)
 {
     return container_of(s, struct query_pool, base);
 }
@@ -23,12 +22,13 @@ static struct query_pool *of(struct query_source *s)
 
 /* PostgreSQL's parser runs once per connection and text; the key is not a secret, since nobody but
  * the operator chooses the texts. */
-static const struct hash_key fixed = {UINT64_C(0x7469646567617465), UINT64_C(0x71756572696573)};
+static const struct hash_key query_pool_hash_key = {UINT64_C(0x7469646567617465),
+                                                    UINT64_C(0x71756572696573)};
 
-static int declare(struct query_source *s, struct slice name, struct slice sql,
-                   const struct query **out, struct err *e)
+static int query_pool_declare(struct query_source *s, struct slice name, struct slice sql,
+                              const struct query **out, struct err *e)
 {
-    struct query_pool *p = of(s);
+    struct query_pool *p = query_pool_of(s);
     for (size_t i = 0; i < p->query_count; i++) {
         if (slice_is(sql, p->queries[i]->sql) && slice_is(name, p->queries[i]->name)) {
             *out = p->queries[i];
@@ -50,247 +50,154 @@ static int declare(struct query_source *s, struct slice name, struct slice sql,
                         .sql = xstrndup(sql.p, sql.n),
                         .parameters = (unsigned)parameters};
     (void)snprintf(q->key, sizeof q->key, "tidegate_%016llx",
-                   (unsigned long long)hash_bytes(&fixed, sql.p, sql.n));
+                   (unsigned long long)hash_bytes(&query_pool_hash_key, sql.p, sql.n));
     p->queries = xrealloc(p->queries, (p->query_count + 1) * sizeof *p->queries);
     p->queries[p->query_count++] = q;
     *out = q;
     return 0;
 }
 
-static unsigned parameters_of(const struct query *q)
+static unsigned query_pool_parameters_of(const struct query *q)
 {
     return q->parameters;
 }
 
-/* ---------------------------------------------------------------- states */
+/* ---------------------------------------------------------------- answers */
 
-static void show_counts(struct query_pool *p)
+static struct query_pool *query_pool_of_jobs(struct job_pool *p)
 {
-    p->metrics->database_queued = p->queued_count;
-    p->metrics->database_running = p->running_count;
+    return container_of(p, struct query_pool, jobs);
 }
 
-static void leave(struct query_job *job)
+static struct query_job *query_job_of(struct job *j)
 {
-    struct query_pool *p = job->pool;
-    if (list_linked(&job->node)) {
-        p->queued_count -= job->state == QUERY_QUEUED;
-        p->running_count -= job->state == QUERY_RUNNING;
-        list_del(&job->node);
-    }
-    show_counts(p);
+    return container_of(j, struct query_job, job);
 }
 
-static void enter(struct query_job *job, enum query_job_state state)
+static void query_job_free(struct query_job *job)
 {
-    struct query_pool *p = job->pool;
-    leave(job);
-    job->state = state;
-    switch (state) {
-    case QUERY_QUEUED:
-        p->queued_count++;
-        list_add_tail(&p->queued, &job->node);
-        break;
-    case QUERY_RUNNING:
-        p->running_count++;
-        list_add_tail(&p->running, &job->node);
-        break;
-    case QUERY_DONE:
-        list_add_tail(&p->done, &job->node);
-        loop_defer(p->loop, &p->deliver);
-        break;
-    }
-    show_counts(p);
-}
-
-static void job_free(struct query_job *job)
-{
-    leave(job);
-    slots_del(&job->pool->ids, job->id);
     query_rows_clear(&job->rows);
     strbuf_clear(&job->arg_text);
     free(job->args);
     free(job);
 }
 
-/* ---------------------------------------------------------------- answers */
-
 /* A query that fails is the policy's mistake, or the schema's: said once in a while. */
-static void log_failure(struct query_pool *p, const struct query_job *job)
+static void query_pool_log(struct query_pool *p, const struct query *q, const struct err *e)
 {
     uint64_t now = loop_now(p->loop);
-    if ((job->e.code == UV_EINVAL || job->e.code == UV_EMSGSIZE) &&
+    if ((e->code == UV_EINVAL || e->code == UV_EMSGSIZE) &&
         (p->logged_ms == 0 || now - p->logged_ms >= ERROR_LOG_INTERVAL_MS)) {
         p->logged_ms = now;
         log_warn("database", "query failed",
-                 LOG_F(log_str("query", job->query->name), log_str("error", job->e.text)));
+                 LOG_F(log_str("query", q->name), log_str("error", e->text)));
     }
 }
 
-/* Calls the asker back; the job stays. */
-static void answer(struct query_job *job)
+/* Calls the asker back, with the rows when `e` is no error; the job stays. */
+static void query_pool_answer(struct query_job *job, const struct err *e)
 {
     struct query_pool *p = job->pool;
-    query_done_cb cb = job->cb;
-    if (!cb) {
-        return;
-    }
-    job->cb = NULL;
-    slots_del(&p->ids, job->id); /* what follows may cancel it */
-    if (job->e.code) {
+    job_pool_forget(&job->job); /* what follows may cancel it */
+    if (e->code) {
         p->metrics->database_errors++;
-        log_failure(p, job);
+        query_pool_log(p, job->query, e);
     } else {
         latency_add(&p->metrics->database_query, (uv_hrtime() - job->asked_ns) / 1000);
     }
-    cb(job->ctx, job->token, job->e.code ? NULL : &job->rows, job->e.code ? &job->e : NULL);
+    job->cb(job->ctx, job->token, e->code ? NULL : &job->rows, e->code ? e : NULL);
+}
+
+static void query_pool_deliver(struct job_pool *jobs, struct job *j)
+{
+    struct query_job *job = query_job_of(j);
+    (void)jobs;
+    if (j->id) {
+        query_pool_answer(job, &job->e);
+    }
+    query_job_free(job);
 }
 
 /* Answers what has not been answered, whatever the database does with it. */
-static void give_up(struct query_job *job, int code, const char *why)
+static void query_pool_fail(struct query_job *job, int code, const char *why)
 {
     struct query_pool *p = job->pool;
-    if (job->state == QUERY_RUNNING) {
-        /* the backend still writes to the job: the error is a copy's */
-        struct query_job gone = {.pool = p,
-                                 .id = job->id,
-                                 .query = job->query,
-                                 .cb = job->cb,
-                                 .ctx = job->ctx,
-                                 .token = job->token};
-        job->cb = NULL;
-        if (p->ops->abandoned) {
-            p->ops->abandoned(p, job);
-        }
-        (void)err_set(&gone.e, code, "%s", why);
-        answer(&gone);
-    } else {
+    if (job->job.state != JOB_ACTIVE) {
         (void)err_set(&job->e, code, "%s", why);
-        enter(job, QUERY_DONE);
+        job_pool_done(&job->job);
+        return;
     }
-}
-
-static void deliver(struct query_pool *p)
-{
-    struct list due;
-    list_init(&due);
-    list_splice_tail(&due, &p->done);
-    while (!list_empty(&due)) {
-        struct query_job *job = list_first(&due, struct query_job, node);
-        list_del(&job->node);
-        answer(job);
-        job_free(job);
+    struct err e = {0}; /* the backend still writes to the job */
+    (void)err_set(&e, code, "%s", why);
+    if (p->ops->abandoned) {
+        p->ops->abandoned(p, job);
     }
+    query_pool_answer(job, &e);
 }
 
-static void on_deliver(struct task *task)
+static void query_pool_give_up(struct job_pool *jobs, struct job *j, int code)
 {
-    deliver(container_of(task, struct query_pool, deliver));
+    const char *why = "the broker is stopping";
+    if (code == UV_ETIMEDOUT) {
+        query_pool_of_jobs(jobs)->metrics->database_shed += j->state == JOB_QUEUED;
+        why = j->state == JOB_QUEUED ? "the database did not answer in time: too many queries wait"
+                                     : "the database did not answer in time";
+    }
+    query_pool_fail(query_job_of(j), code, why);
 }
 
-void query_pool_failed(struct query_job *job)
+static bool query_pool_start(struct job_pool *jobs, struct job *j)
 {
-    if (job->cb) {
-        enter(job, QUERY_DONE);
+    struct query_pool *p = query_pool_of_jobs(jobs);
+    return p->ops->run(p, query_job_of(j));
+}
+
+void query_pool_settle(struct query_job *job)
+{
+    if (job->job.id) {
+        job_pool_done(&job->job);
     } else {
-        job_free(job);
+        job_pool_remove(&job->job);
+        query_job_free(job);
     }
 }
 
 void query_pool_done(struct query_job *job)
 {
     struct query_pool *p = job->pool;
-    query_pool_failed(job);
-    query_pool_pump(p);
-}
-
-void query_pool_pump(struct query_pool *p)
-{
-    while (!p->closing && !list_empty(&p->queued)) {
-        struct query_job *job = list_first(&p->queued, struct query_job, node);
-        enter(job, QUERY_RUNNING); /* run() may be done with it before it returns */
-        if (!p->ops->run(p, job)) {
-            leave(job);
-            job->state = QUERY_QUEUED;
-            p->queued_count++;
-            list_add_head(&p->queued, &job->node);
-            show_counts(p);
-            return;
-        }
-    }
+    query_pool_settle(job);
+    job_pool_pump(&p->jobs);
 }
 
 void query_pool_away(struct query_pool *p, const struct err *e)
 {
-    if (!p->away && !p->closing) {
+    if (!p->away && !p->jobs.closing) {
         log_warn("database", "away: policies that ask it get an error",
                  LOG_F(log_str("error", e->text)));
     }
     p->away = true;
     p->metrics->database_up = 0;
     (void)snprintf(p->away_text, sizeof p->away_text, "the database is away: %.200s", e->text);
-    list_for_each_safe (it, tmp, &p->queued) {
-        give_up(container_of(it, struct query_job, node), UV_ENOTCONN, p->away_text);
+    list_for_each_safe (it, tmp, &p->jobs.queued) {
+        query_pool_fail(query_job_of(container_of(it, struct job, node)), UV_ENOTCONN,
+                        p->away_text);
     }
 }
 
 void query_pool_back(struct query_pool *p)
 {
     if (p->away) {
-        log_info("database", "back", LOG_F(log_uint("waiting", p->queued_count)));
+        log_info("database", "back", LOG_F(log_uint("waiting", p->jobs.queued_count)));
     }
     p->away = false;
     p->metrics->database_up = 1;
-    query_pool_pump(p);
-}
-
-/* ---------------------------------------------------------------- time limits */
-
-static void patience_set(struct query_pool *p, uint64_t due)
-{
-    uint64_t now = loop_now(p->loop);
-    if (p->patience_due == 0 || due < p->patience_due) {
-        p->patience_due = due;
-        REQUIRE(uv_timer_start(&p->patience, on_patience, due > now ? due - now : 0, 0) == 0);
-    }
-}
-
-static void give_up_late(struct query_pool *p, struct list *all, const char *why)
-{
-    uint64_t now = loop_now(p->loop);
-    struct list late;
-    list_init(&late);
-    list_for_each_safe (it, tmp, all) {
-        struct query_job *job = container_of(it, struct query_job, node);
-        if (!job->cb) {
-            continue;
-        }
-        if (job->due_ms > now) {
-            patience_set(p, job->due_ms);
-            continue;
-        }
-        p->metrics->database_shed += job->state == QUERY_QUEUED;
-        give_up(job, UV_ETIMEDOUT, why);
-    }
-}
-
-static void on_patience(uv_timer_t *timer)
-{
-    struct query_pool *p = timer->data;
-    p->patience_due = 0;
-    give_up_late(p, &p->running, "the database did not answer in time");
-    give_up_late(p, &p->queued, "the database did not answer in time: too many queries wait");
-}
-
-unsigned query_job_left_ms(const struct query_job *job)
-{
-    uint64_t now = loop_now(job->pool->loop);
-    return job->due_ms > now ? (unsigned)(job->due_ms - now) : 1;
+    job_pool_pump(&p->jobs);
 }
 
 /* ---------------------------------------------------------------- for users */
 
-static int copy_args(struct query_job *job, const struct query_question *q, struct err *e)
+static int query_pool_copy_args(struct query_job *job, const struct query_question *q,
+                                struct err *e)
 {
     size_t bytes = 0;
     strbuf_init(&job->arg_text, ARGS_MAX_BYTES);
@@ -314,10 +221,10 @@ static int copy_args(struct query_job *job, const struct query_question *q, stru
     return rc ? err_set(e, rc, "out of memory") : 0;
 }
 
-static int refuse(struct query_pool *p, const struct query_question *q, struct err *e)
+static int query_pool_refuse(struct query_pool *p, const struct query_question *q, struct err *e)
 {
     size_t expected = q->only_prepare ? 0 : q->query->parameters;
-    if (p->closing) {
+    if (p->jobs.closing) {
         return err_set(e, UV_ECANCELED, "the broker is stopping");
     }
     if (q->arg_count != expected) {
@@ -328,143 +235,115 @@ static int refuse(struct query_pool *p, const struct query_question *q, struct e
         p->metrics->database_errors++;
         return err_set(e, UV_ENOTCONN, "%s", p->away_text);
     }
-    if (p->queued_count >= p->opt.queue) {
+    if (p->jobs.queued_count >= p->opt.queue) {
         p->metrics->database_shed++;
         return err_set(e, UV_EAGAIN, "too many queries wait for the database");
     }
     return 0;
 }
 
-static int ask(struct query_source *s, const struct query_question *q, query_done_cb cb, void *ctx,
-               uint64_t token, uint64_t *id, struct err *e)
+static int query_pool_ask(struct query_source *s, const struct query_question *q, query_done_cb cb,
+                          void *ctx, uint64_t token, uint64_t *id, struct err *e)
 {
-    struct query_pool *p = of(s);
-    int rc = refuse(p, q, e);
+    struct query_pool *p = query_pool_of(s);
+    int rc = query_pool_refuse(p, q, e);
     if (rc) {
         return rc;
     }
     struct query_job *job = xcalloc(1, sizeof *job);
-    unsigned limit = q->timeout_ms < p->opt.timeout_ms ? q->timeout_ms : p->opt.timeout_ms;
-    list_init(&job->node);
     job->pool = p;
-    rc = copy_args(job, q, e);
+    rc = query_pool_copy_args(job, q, e);
     if (rc) {
-        job_free(job);
+        query_job_free(job);
         return rc;
     }
     query_rows_init(&job->rows, p->opt.rows, p->opt.bytes);
     job->query = q->query;
     job->only_prepare = q->only_prepare;
     job->asked_ns = uv_hrtime();
-    job->due_ms = loop_now(p->loop) + limit;
     job->cb = cb;
     job->ctx = ctx;
     job->token = token;
-    job->id = slots_add(&p->ids, job);
-    if (id) {
-        *id = job->id;
-    }
     p->metrics->database_queries++;
-    patience_set(p, job->due_ms);
-    enter(job, QUERY_QUEUED);
-    query_pool_pump(p);
+    job_pool_add(&p->jobs, &job->job, false,
+                 q->timeout_ms < p->opt.timeout_ms ? q->timeout_ms : p->opt.timeout_ms);
+    if (id) {
+        *id = job->job.id;
+    }
     return 0;
 }
 
-static void cancel(struct query_source *s, uint64_t id)
+static void query_pool_cancel(struct query_source *s, uint64_t id)
 {
-    struct query_pool *p = of(s);
-    struct query_job *job = slots_get(&p->ids, id);
-    if (!job) {
+    struct query_pool *p = query_pool_of(s);
+    struct job *j = slots_get(&p->jobs.ids, id);
+    if (!j) {
         return;
     }
-    job->cb = NULL;
-    slots_del(&p->ids, id);
-    if (job->state != QUERY_RUNNING) {
-        job_free(job);
-    } else if (p->ops->abandoned) {
-        p->ops->abandoned(p, job);
+    if (j->state != JOB_ACTIVE) {
+        job_pool_remove(j);
+        query_job_free(query_job_of(j));
+        return;
+    }
+    job_pool_forget(j);
+    if (p->ops->abandoned) {
+        p->ops->abandoned(p, query_job_of(j));
     }
 }
 
 /* ---------------------------------------------------------------- life */
 
-static void on_closing(uv_timer_t *timer)
+static void query_pool_close_backend(struct job_pool *jobs)
 {
-    struct query_pool *p = timer->data;
-    list_for_each_safe (it, tmp, &p->running) {
-        struct query_job *job = container_of(it, struct query_job, node);
-        if (job->cb) {
-            give_up(job, UV_ECANCELED, "the broker is stopping");
-        }
-    }
-    list_for_each_safe (it, tmp, &p->queued) {
-        give_up(container_of(it, struct query_job, node), UV_ECANCELED, "the broker is stopping");
-    }
-    task_cancel(&p->deliver);
-    deliver(p);
+    struct query_pool *p = query_pool_of_jobs(jobs);
     p->ops->close(p);
 }
 
-static void on_patience_closed(uv_handle_t *h)
+static void query_pool_free_source(struct query_source *s)
 {
-    struct query_pool *p = h->data;
-    REQUIRE(list_empty(&p->running));
-    p->is_closed = true;
-    if (p->closed) {
-        p->closed(p->closed_ctx);
-    }
-}
-
-static void free_source(struct query_source *s)
-{
-    struct query_pool *p = of(s);
-    REQUIRE(p->is_closed);
+    struct query_pool *p = query_pool_of(s);
+    job_pool_clear(&p->jobs);
     for (size_t i = 0; i < p->query_count; i++) {
         free(p->queries[i]->name);
         free(p->queries[i]->sql);
         free(p->queries[i]);
     }
     free(p->queries);
-    slots_clear(&p->ids);
     p->ops->free(p);
 }
 
 void query_pool_closed(struct query_pool *p)
 {
-    uv_close((uv_handle_t *)&p->patience, on_patience_closed);
+    job_pool_closed(&p->jobs);
 }
 
-static void close_source(struct query_source *s, void (*closed)(void *ctx), void *ctx)
+static void query_pool_close_source(struct query_source *s, void (*closed)(void *ctx), void *ctx)
 {
-    struct query_pool *p = of(s);
-    REQUIRE(!p->closing);
-    p->closing = true;
-    p->closed = closed;
-    p->closed_ctx = ctx;
-    REQUIRE(uv_timer_start(&p->patience, on_closing, 0, 0) == 0);
+    job_pool_close(&query_pool_of(s)->jobs, closed, ctx);
 }
 
 void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
                      const struct query_pool_options *opt, struct loop *loop,
                      struct broker_metrics *metrics)
 {
-    static const struct query_source_ops source_ops = {.declare = declare,
-                                                       .parameters = parameters_of,
-                                                       .ask = ask,
-                                                       .cancel = cancel,
-                                                       .close = close_source,
-                                                       .free = free_source};
+    static const struct query_source_ops source_ops = {.declare = query_pool_declare,
+                                                       .parameters = query_pool_parameters_of,
+                                                       .ask = query_pool_ask,
+                                                       .cancel = query_pool_cancel,
+                                                       .close = query_pool_close_source,
+                                                       .free = query_pool_free_source};
+    static const struct job_pool_ops job_ops = {.start = query_pool_start,
+                                                .give_up = query_pool_give_up,
+                                                .deliver = query_pool_deliver,
+                                                .close = query_pool_close_backend};
     p->base.ops = &source_ops;
     p->ops = ops;
     p->opt = *opt;
     p->loop = loop;
     p->metrics = metrics;
-    list_init(&p->queued);
-    list_init(&p->running);
-    list_init(&p->done);
-    slots_init(&p->ids);
-    task_init(&p->deliver, on_deliver);
-    REQUIRE(uv_timer_init(loop_uv(loop), &p->patience) == 0);
-    p->patience.data = p;
+    job_pool_init(&p->jobs, &job_ops,
+                  &(struct job_pool_options){.max_active = UINT_MAX, /* connections are the cap */
+                                             .queued_n = &metrics->database_queued,
+                                             .active_n = &metrics->database_running},
+                  loop);
 }

@@ -4,11 +4,9 @@
 #ifndef LOOKUP_QUERY_POOL_H
 #define LOOKUP_QUERY_POOL_H
 
-#include "base/list.h"
-#include "base/slots.h"
 #include "broker/metrics.h"
 #include "lookup/query_source.h"
-#include "net/loop.h"
+#include "net/job_pool.h"
 
 struct query_pool_options {
     unsigned queue;      /* most questions that wait */
@@ -33,16 +31,12 @@ struct query {
     unsigned parameters;
 };
 
-enum query_job_state { QUERY_QUEUED, QUERY_RUNNING, QUERY_DONE };
-
 /* One question, from acceptance to its answer; longer where the asker has given up but the database
  * still works on it. */
 struct query_job {
-    struct list node; /* in the pool's list of its state */
-    enum query_job_state state;
+    struct job job; /* active: a connection has it */
     struct query_pool *pool;
-    uint64_t id, asked_ns;
-    uint64_t due_ms; /* loop time */
+    uint64_t asked_ns;
     const struct query *query;
     bool only_prepare;
     struct query_value *args; /* owned, texts in arg_text */
@@ -50,7 +44,7 @@ struct query_job {
     struct strbuf arg_text;
     struct query_rows rows; /* the backend fills it */
     struct err e;           /* or this: code != 0 */
-    query_done_cb cb;       /* NULL: nobody waits any more */
+    query_done_cb cb;
     void *ctx;
     uint64_t token;
 };
@@ -74,18 +68,10 @@ struct query_pool {
     struct query_pool_options opt;
     struct query **queries; /* owned */
     size_t query_count;
-    struct slots ids;
-    struct list queued, running, done;
-    unsigned queued_count, running_count;
-    struct task deliver;
-    uv_timer_t patience; /* the earliest due_ms */
-    uint64_t patience_due;
+    struct job_pool jobs;
     bool away;           /* no connection: refuse at once */
     char away_text[256]; /* why */
     uint64_t logged_ms;  /* when a failed query was logged last */
-    bool closing, is_closed;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
 
 void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
@@ -94,18 +80,14 @@ void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
 
 /* For backends, on the loop thread. */
 
-/* The job has rows, or an error. Takes it. */
+/* The job has rows, or an error. Takes it, and runs what waits: its connection is free. */
 void query_pool_done(struct query_job *job);
-/* From inside run(): the job could not even begin; job->e says why. Takes it. */
-void query_pool_failed(struct query_job *job);
-/* A connection is free: runs what waits. */
-void query_pool_pump(struct query_pool *p);
+/* The same from inside run(), where the job could not even begin: job->e says why. */
+void query_pool_settle(struct query_job *job);
 /* The database is away: what waits fails, what is asked is refused. Logged when it is news. */
 void query_pool_away(struct query_pool *p, const struct err *e);
 /* It is back. */
 void query_pool_back(struct query_pool *p);
-/* Milliseconds left for the job, at least 1. */
-unsigned query_job_left_ms(const struct query_job *job);
 /* All handles of the backend are closed. */
 void query_pool_closed(struct query_pool *p);
 

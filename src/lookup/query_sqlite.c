@@ -369,7 +369,7 @@ static bool run(struct query_pool *p, struct query_job *job)
         return false;
     }
     s->job = job;
-    s->until_ns = uv_hrtime() + (uint64_t)query_job_left_ms(job) * 1000000;
+    s->until_ns = uv_hrtime() + (uint64_t)job_left_ms(&job->job) * 1000000;
     atomic_store(&s->stop, false);
     REQUIRE(uv_queue_work(loop_uv(p->loop), &s->work, on_work, on_worked) == 0);
     return true;

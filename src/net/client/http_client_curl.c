@@ -30,7 +30,7 @@ static void reap(struct http_client *c)
         REQUIRE(curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &private) == CURLE_OK);
         http_client_transfer_done((struct http_transfer *)(void *)private, rc);
     }
-    http_client_pump(c);
+    job_pool_pump(&c->jobs);
 }
 
 static void act(struct http_client *c, curl_socket_t fd, int events)

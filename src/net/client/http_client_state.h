@@ -3,27 +3,16 @@
 #ifndef NET_CLIENT_HTTP_CLIENT_STATE_H
 #define NET_CLIENT_HTTP_CLIENT_STATE_H
 
-#include "base/slots.h"
 #include "base/strbuf.h"
 #include "net/client/http_client.h"
+#include "net/job_pool.h"
 
 #include <curl/curl.h>
 
-enum http_transfer_state {
-    HTTP_TRANSFER_QUEUED,
-    HTTP_TRANSFER_ACTIVE, /* libcurl has it */
-    HTTP_TRANSFER_DONE,   /* waits for the flush step */
-};
-
 /* One request, from acceptance to its callback. */
 struct http_transfer {
-    struct list node; /* in the client's list of its state */
-    enum http_transfer_state state;
+    struct job job; /* active: libcurl has it */
     struct http_client *client;
-    uint64_t id;
-    bool own;
-    uint64_t due_ms; /* loop time */
-    unsigned timeout_ms;
     CURL *easy;                 /* owned */
     struct curl_slist *headers; /* owned */
     struct strbuf head, body;   /* of the answer */
@@ -40,17 +29,9 @@ struct http_client {
     struct http_client_options opt;
     struct net_metrics *metrics;
     CURLM *multi; /* owned */
-    struct slots ids;
-    struct list queued, active, done;
-    unsigned queued_count, active_count, own_active; /* the last: of `active_count` */
-    struct task deliver;
+    struct job_pool jobs;
     uv_timer_t curl_timer; /* when libcurl wants to be called */
-    uv_timer_t patience;   /* the earliest due_ms of all that are queued or active */
-    uint64_t patience_due; /* 0: the timer is off */
-    unsigned handles;      /* open */
-    bool closing;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
+    unsigned handles;      /* open, the pool's aside */
 };
 
 /* http_client_transfer.c */
@@ -67,7 +48,6 @@ void http_curl_close(struct http_client *c);
 
 /* http_client.c */
 void http_client_transfer_done(struct http_transfer *t, CURLcode rc);
-void http_client_pump(struct http_client *c);
 void http_client_handle_closed(struct http_client *c);
 
 #endif

@@ -374,10 +374,7 @@ int http_transfer_new(struct http_client *c, const struct http_client_request *r
         return err_set(e, UV_ETIMEDOUT, "no time is left to ask");
     }
     struct http_transfer *t = xcalloc(1, sizeof *t);
-    list_init(&t->node);
     t->client = c;
-    t->own = rq->own;
-    t->timeout_ms = rq->timeout_ms;
     strbuf_init(&t->head, HTTP_CLIENT_HEADERS_MAX_BYTES);
     strbuf_init(&t->body, rq->max_response_bytes);
     t->easy = curl_easy_init();
