@@ -80,7 +80,7 @@ local MAY_INCLUDE = {
   ["server"] = "base net net/http net/client auth broker lookup store/sqlite store/postgres lua/vm lua/api "
     .. "lua/policy admin config",
   ["tools"] = "base net net/http auth broker lookup store lua/vm lua/api lua/policy config server",
-  ["cli"] = "base net/client store/sqlite store/postgres config server tools",
+  ["cli"] = "base net/client store/postgres config server tools",
   ["bench"] = "base", -- tidegate-bench, a client: what judges the broker shares nothing with it
 }
 

@@ -32,11 +32,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err e;
     if (jwks_parse(text, algs, "fuzz", &s, &e) == 0) {
         check(s, algs);
-        jwks_unref(s);
+        jwks_free(s);
     }
     if (jwks_from_pem(text, algs, &s, &e) == 0) {
         check(s, algs & jwa_asymmetric());
-        jwks_unref(s);
+        jwks_free(s);
     }
     return 0;
 }

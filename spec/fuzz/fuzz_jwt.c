@@ -82,6 +82,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (verify(set, (const char *)data, size, &out) == JWT_OK) {
         abort();
     }
-    jwks_unref(set);
+    jwks_free(set);
     return 0;
 }

@@ -94,7 +94,7 @@ static int l_secret(lua_State *L)
 static int l_set_gc(lua_State *L)
 {
     struct jwks **box = luaL_checkudata(L, 1, set_class);
-    jwks_unref(*box);
+    jwks_free(*box);
     *box = NULL;
     return 0;
 }

@@ -13,7 +13,6 @@
 static struct jwks *new_set(size_t keys)
 {
     struct jwks *s = xcalloc(1, sizeof *s);
-    s->refs = 1;
     s->keys = xcalloc(keys, sizeof *s->keys);
     return s;
 }
@@ -57,7 +56,7 @@ static int finish(struct jwks *s, int rc, struct jwks **out, struct err *e)
         rc = err_set(e, UV_EINVAL, "holds no key that can be used");
     }
     if (rc) {
-        jwks_unref(s);
+        jwks_free(s);
         return rc;
     }
     *out = s;
@@ -194,15 +193,9 @@ int jwks_from_secret(struct slice secret, unsigned algs, struct jwks **out, stru
 
 /* ---------------------------------------------------------------- life */
 
-struct jwks *jwks_ref(struct jwks *s)
+void jwks_free(struct jwks *s)
 {
-    s->refs++;
-    return s;
-}
-
-void jwks_unref(struct jwks *s)
-{
-    if (!s || --s->refs > 0) {
+    if (!s) {
         return;
     }
     for (size_t i = 0; i < s->n; i++) {

@@ -1,4 +1,4 @@
-/* A set of keys as one source gave it, immutable and shared by reference count. Either all of its
+/* A set of keys as one source gave it, immutable. Either all of its
  * keys are secrets or all are public: a public key can never be taken for a secret, because nothing
  * that verifies with one kind ever sees a set of the other. */
 #ifndef AUTH_JWKS_H
@@ -16,7 +16,6 @@ enum {
 };
 
 struct jwks {
-    unsigned refs;
     bool symmetric;
     unsigned algs; /* of all its keys together */
     size_t n;
@@ -34,8 +33,7 @@ int jwks_parse(struct slice text, unsigned algs, const char *source, struct jwks
 int jwks_from_pem(struct slice text, unsigned algs, struct jwks **out, struct err *e);
 /* The same from one secret. */
 int jwks_from_secret(struct slice secret, unsigned algs, struct jwks **out, struct err *e);
-struct jwks *jwks_ref(struct jwks *s);
 /* NULL is fine. */
-void jwks_unref(struct jwks *s);
+void jwks_free(struct jwks *s);
 
 #endif

@@ -162,10 +162,10 @@ static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct
     int rc = parse(s, text, &keys, e);
     rc = rc ? rc : check_secret(s, keys, e);
     if (rc) {
-        jwks_unref(keys);
+        jwks_free(keys);
         return rc;
     }
-    jwks_unref(s->keys);
+    jwks_free(s->keys);
     s->keys = keys;
     s->generation = ++s->k->generations;
     memcpy(s->text_digest, digest, sizeof digest);
@@ -318,7 +318,7 @@ static void keyset_tick(struct keyset *s)
     if (s->keys && now - s->fetched_ms > s->stale_ms) {
         log_error("keys", "keys are too old to be used: they could not be fetched again",
                   LOG_F(log_str("keys", s->name), log_str("url", s->where)));
-        jwks_unref(s->keys);
+        jwks_free(s->keys);
         s->keys = NULL;
     }
     if (!s->fetch && now >= s->due_ms) {
@@ -566,7 +566,7 @@ void keyring_close(struct keyring *k)
         return;
     }
     for (struct keyset *s = k->sets; s < k->sets + k->n; s++) {
-        jwks_unref(s->keys);
+        jwks_free(s->keys);
         free(s->name);
         free(s->where);
         free(s->ca_file);

@@ -1,7 +1,6 @@
 #include "bench/bench_hist.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { PER_OCTAVE = 128, PER_OCTAVE_BITS = 7 };
 
@@ -24,11 +23,6 @@ static uint64_t value_of(unsigned bucket)
     unsigned shift = bucket / PER_OCTAVE - 1;
     uint64_t low = ((uint64_t)PER_OCTAVE + bucket % PER_OCTAVE) << shift;
     return low + ((1ULL << shift) >> 1);
-}
-
-void bench_hist_reset(struct bench_hist *h)
-{
-    memset(h, 0, sizeof *h);
 }
 
 void bench_hist_add(struct bench_hist *h, uint64_t value)

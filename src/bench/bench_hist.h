@@ -11,7 +11,6 @@ struct bench_hist {
     uint64_t n, max, counts[BENCH_HIST_BUCKETS];
 };
 
-void bench_hist_reset(struct bench_hist *h);
 void bench_hist_add(struct bench_hist *h, uint64_t value);
 /* The value below or at which `percent` of all lie; 0 when there are none. */
 uint64_t bench_hist_at(const struct bench_hist *h, double percent);

@@ -14,9 +14,9 @@
 #include "server/store_open.h"
 #include "server/supervisor.h"
 #include "store/postgres/pg_schema.h"
-#include "store/sqlite/sqlite_version.h"
 
 #include <jansson.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -206,7 +206,7 @@ static int run_version(const struct command *c, char **words, size_t n)
         return code;
     }
     printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\nlibpq %d.%d\n", TIDEGATE_VERSION,
-           uv_version_string(), lua_config_lua_release(), sqlite_version_text(),
+           uv_version_string(), lua_config_lua_release(), sqlite3_libversion(),
            jansson_version_str(), store_libpq_version() / 10000, store_libpq_version() % 10000);
     return finish_output();
 }

@@ -265,11 +265,6 @@ void loop_run(struct loop *l)
     uv_run(&l->uv, UV_RUN_DEFAULT);
 }
 
-void loop_stop(struct loop *l)
-{
-    uv_stop(&l->uv);
-}
-
 static void count_open(uv_handle_t *h, void *arg)
 {
     unsigned *open = arg;

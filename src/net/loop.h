@@ -83,8 +83,6 @@ int loop_on_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx)
 
 /* Runs until no handle is left but the loop's own. */
 void loop_run(struct loop *l);
-/* Ends loop_run() even though handles are left (the second stop signal). */
-void loop_stop(struct loop *l);
 /* Closes the loop's own handles and frees it. Returns how many foreign handles were still open;
  * each one was logged. */
 unsigned loop_free(struct loop *l);

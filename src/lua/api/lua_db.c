@@ -13,14 +13,14 @@ enum { QUERIES_MAX = 1000 };
 
 /* ---- declared queries */
 
-static int by_name(const void *a, const void *b)
+static int lua_db_by_name(const void *a, const void *b)
 {
     const struct lua_query *x = a, *y = b;
     return strcmp(x->name, y->name);
 }
 
 /* Stack: ..., name, sql */
-static void read_query(lua_State *L, struct lua_queries *out)
+static void lua_db_read_query(lua_State *L, struct lua_queries *out)
 {
     struct slice name = lua_shape_name(L, -2, "queries"), sql;
     struct err e;
@@ -55,11 +55,11 @@ void lua_queries_read(lua_State *L, int idx, struct lua_queries *out)
                           "configuration");
             return; /* not reached: luaL_error() does not come back */
         }
-        read_query(L, out);
+        lua_db_read_query(L, out);
         lua_pop(L, 1);
     }
     if (out->n) {
-        qsort(out->v, out->n, sizeof *out->v, by_name);
+        qsort(out->v, out->n, sizeof *out->v, lua_db_by_name);
     }
 }
 
@@ -74,19 +74,12 @@ void lua_queries_clear(struct lua_queries *q)
 
 /* ---- db.query */
 
-/* What waits for an answer. */
-struct asked {
-    struct query_source *source;
-    struct lua_waits *waits;
-    uint64_t ticket, id;
-};
-
 struct answer {
     const struct query_rows *rows; /* NULL: `e` */
     const struct err *e;
 };
 
-static void push_cell(lua_State *L, const struct query_value *v)
+static void lua_db_push_cell(lua_State *L, const struct query_value *v)
 {
     switch (v->type) {
     case QUERY_NULL:
@@ -107,7 +100,7 @@ static void push_cell(lua_State *L, const struct query_value *v)
     }
 }
 
-static int push_answer(lua_State *L, void *ud)
+static int lua_db_push_answer(lua_State *L, void *ud)
 {
     const struct answer *a = ud;
     luaL_checkstack(L, 8, NULL);
@@ -123,7 +116,7 @@ static int push_answer(lua_State *L, void *ud)
             struct slice name = query_rows_name(a->rows, j);
             struct query_value v = query_rows_cell(a->rows, i, j);
             lua_pushlstring(L, name.p, name.n); /* stack: rows, row, name */
-            push_cell(L, &v);
+            lua_db_push_cell(L, &v);
             lua_rawset(L, -3);
         }
         lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -131,26 +124,21 @@ static int push_answer(lua_State *L, void *ud)
     return 1;
 }
 
-static void on_answer(void *ctx, uint64_t token, const struct query_rows *rows, const struct err *e)
+static void lua_db_on_answer(void *ctx, uint64_t token, const struct query_rows *rows,
+                             const struct err *e)
 {
-    struct asked *asked = ctx;
     struct answer a = {rows, e};
-    struct lua_waits *waits = asked->waits;
     (void)token;
-    uint64_t ticket = asked->ticket;
-    free(asked);
-    lua_coro_complete(waits, ticket, push_answer, &a);
+    lua_coro_answer(ctx, lua_db_push_answer, &a);
 }
 
-static void abandon(void *ctx, uint64_t ticket)
+static void lua_db_cancel(void *ctx, uint64_t id)
 {
-    struct asked *asked = ctx;
-    (void)ticket;
-    asked->source->ops->cancel(asked->source, asked->id);
-    free(asked);
+    struct query_source *source = ctx;
+    source->ops->cancel(source, id);
 }
 
-static struct query_value to_value(lua_State *L, int arg)
+static struct query_value lua_db_to_value(lua_State *L, int arg)
 {
     struct query_value v = {.type = QUERY_NULL};
     switch (lua_type(L, arg)) {
@@ -180,7 +168,8 @@ static struct query_value to_value(lua_State *L, int arg)
     return v;
 }
 
-static const struct query *find(lua_State *L, const struct lua_queries *all, const char *name)
+static const struct query *lua_db_find(lua_State *L, const struct lua_queries *all,
+                                       const char *name)
 {
     const char *names[QUERIES_MAX];
     for (size_t i = 0; i < all->n; i++) {
@@ -194,13 +183,13 @@ static const struct query *find(lua_State *L, const struct lua_queries *all, con
 }
 
 /* db.query(name, ...) -> rows | nil, text */
-static int l_query(lua_State *L)
+static int lua_db_query(lua_State *L)
 {
     uint64_t ticket = lua_coro_begin(L, "db.query");
     const struct lua_host *host = lua_vm_host(L);
     const struct lua_queries *all = host->queries;
     struct query_value args[QUERY_PARAMETERS_MAX];
-    const struct query *q = find(L, all, luaL_checkstring(L, 1));
+    const struct query *q = lua_db_find(L, all, luaL_checkstring(L, 1));
     int n = lua_gettop(L) - 1;
     unsigned expected = all->source->ops->parameters(q);
     if ((unsigned)n != expected) {
@@ -208,27 +197,22 @@ static int l_query(lua_State *L)
                           (int)expected, expected == 1 ? "" : "s", n);
     }
     for (int i = 0; i < n; i++) {
-        args[i] = to_value(L, i + 2);
+        args[i] = lua_db_to_value(L, i + 2);
     }
     struct query_question question = {.query = q,
                                       .args = args,
                                       .arg_count = (size_t)n,
                                       .timeout_ms = (unsigned)lua_coro_left_ms(L)};
     struct err e = {0};
-    struct asked *asked = xmalloc(sizeof *asked); /* nothing below raises before the wait owns it */
-    *asked = (struct asked){.source = all->source, .waits = lua_coro_waits_of(L), .ticket = ticket};
-    if (all->source->ops->ask(all->source, &question, on_answer, asked, 0, &asked->id, &e)) {
-        free(asked);
-        lua_pushnil(L);
-        lua_pushstring(L, e.text);
-        return 2;
-    }
-    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = abandon, .ctx = asked});
+    struct lua_asked *asked = lua_coro_asked(L, ticket, lua_db_cancel, all->source, NULL);
+    int rc =
+        all->source->ops->ask(all->source, &question, lua_db_on_answer, asked, 0, &asked->id, &e);
+    return lua_coro_await(L, asked, rc, &e);
 }
 
 void lua_db_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"query", l_query}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"query", lua_db_query}, {NULL, NULL}};
     luaL_newlib(L, functions);
     lua_readonly_wrap(L, "db");
     lua_setfield(L, -2, "db");

@@ -24,14 +24,6 @@ enum {
 
 /* ---- the answer */
 
-/* What waits for an answer. */
-struct asked {
-    struct lua_http_service *service;
-    struct lua_http_target *target;
-    struct lua_waits *waits;
-    uint64_t ticket, id, started_ns;
-};
-
 struct answer {
     const struct http_client_response *res; /* NULL: `e` */
     const struct err *e;
@@ -139,25 +131,21 @@ static void note(struct lua_http_target *t, const struct err *e)
 static void on_answer(void *ctx, uint64_t token, const struct http_client_response *res,
                       const struct err *e)
 {
-    struct asked *asked = ctx;
-    struct lua_waits *waits = asked->waits;
-    uint64_t ticket = asked->ticket;
+    struct lua_asked *asked = ctx;
+    struct lua_http_service *s = asked->service;
     struct answer a = {res, e};
     (void)token;
-    latency_add(&asked->service->metrics->http_request, (uv_hrtime() - asked->started_ns) / 1000);
+    latency_add(&s->metrics->http_request, (uv_hrtime() - asked->since_ns) / 1000);
     if (!e || e->code != UV_ECANCELED) {
-        note(asked->target, e);
+        note(asked->about, e);
     }
-    free(asked);
-    lua_coro_complete(waits, ticket, push_answer, &a);
+    lua_coro_answer(asked, push_answer, &a);
 }
 
-static void abandon(void *ctx, uint64_t ticket)
+static void cancel(void *ctx, uint64_t id)
 {
-    struct asked *asked = ctx;
-    (void)ticket;
-    asked->service->cancel(asked->service->ctx, asked->id);
-    free(asked);
+    struct lua_http_service *s = ctx;
+    s->cancel(s->ctx, id);
 }
 
 /* ---- reading what is asked; all of it runs in the policy's call and may raise */
@@ -352,19 +340,9 @@ static int begin(lua_State *L, uint64_t ticket, struct lua_http_service *s,
                  struct lua_http_target *target, const struct http_client_request *rq)
 {
     struct err e = {0};
-    struct asked *asked = xmalloc(sizeof *asked); /* nothing below raises before the wait owns it */
-    *asked = (struct asked){.service = s,
-                            .target = target,
-                            .waits = lua_coro_waits_of(L),
-                            .ticket = ticket,
-                            .started_ns = uv_hrtime()};
-    if (s->start(s->ctx, target, rq, on_answer, asked, 0, &asked->id, &e)) {
-        free(asked);
-        lua_pushnil(L);
-        lua_pushstring(L, e.text);
-        return 2;
-    }
-    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = abandon, .ctx = asked});
+    struct lua_asked *asked = lua_coro_asked(L, ticket, cancel, s, target);
+    int rc = s->start(s->ctx, target, rq, on_answer, asked, 0, &asked->id, &e);
+    return lua_coro_await(L, asked, rc, &e);
 }
 
 static int ask(lua_State *L, bool post, const char *what, const char *const *keys)

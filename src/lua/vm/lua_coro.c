@@ -285,7 +285,7 @@ static void expired(struct deadline *d)
     end(c, UV_ETIMEDOUT, &e);
 }
 
-static void cancel(struct lua_coro *c)
+static void lua_coro_cancel(struct lua_coro *c)
 {
     struct err e;
     err_set(&e, UV_ECANCELED, "nobody waits for the answer any more");
@@ -298,7 +298,7 @@ void lua_waits_cancel(struct lua_waits *w, uint64_t token)
     struct slice key = slice_of((const char *)&token, sizeof token);
     struct map_entry *found = map_find(&w->by_token, key, hash_of(w, token));
     if (found) {
-        cancel(container_of(found, struct lua_coro, by_token));
+        lua_coro_cancel(container_of(found, struct lua_coro, by_token));
     }
 }
 
@@ -418,6 +418,50 @@ bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push,
     return true;
 }
 
+/* ---- asking a service */
+
+struct lua_asked *lua_coro_asked(lua_State *L, uint64_t ticket,
+                                 void (*cancel)(void *service, uint64_t id), void *service,
+                                 void *about)
+{
+    struct lua_asked *asked = xmalloc(sizeof *asked);
+    *asked = (struct lua_asked){.waits = lua_coro_waits_of(L),
+                                .ticket = ticket,
+                                .cancel = cancel,
+                                .service = service,
+                                .about = about,
+                                .since_ns = uv_hrtime()};
+    return asked;
+}
+
+static void lua_coro_abandon_asked(void *ctx, uint64_t ticket)
+{
+    struct lua_asked *asked = ctx;
+    (void)ticket;
+    asked->cancel(asked->service, asked->id);
+    free(asked);
+}
+
+int lua_coro_await(lua_State *L, struct lua_asked *asked, int rc, const struct err *e)
+{
+    if (rc) {
+        free(asked);
+        lua_pushnil(L);
+        lua_pushstring(L, e->text);
+        return 2;
+    }
+    return lua_coro_wait(L, asked->ticket,
+                         &(struct lua_wait){.abandon = lua_coro_abandon_asked, .ctx = asked});
+}
+
+void lua_coro_answer(struct lua_asked *asked, lua_coro_push push, void *ud)
+{
+    struct lua_waits *waits = asked->waits;
+    uint64_t ticket = asked->ticket;
+    free(asked);
+    lua_coro_complete(waits, ticket, push, ud);
+}
+
 /* ---- life */
 
 struct lua_coros *lua_coros_new(struct lua_waits *w, struct lua_vm *vm)
@@ -436,7 +480,7 @@ void lua_coros_free(struct lua_coros *p)
         return;
     }
     while (!list_empty(&p->busy)) {
-        cancel(list_first(&p->busy, struct lua_coro, node));
+        lua_coro_cancel(list_first(&p->busy, struct lua_coro, node));
     }
     while (!list_empty(&p->idle)) {
         struct lua_coro *c = list_first(&p->idle, struct lua_coro, node);

@@ -61,6 +61,33 @@ bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push,
 /* Is that wait still on? */
 bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket);
 
+/* ---- for functions that ask a service, which names each question by an id and answers later
+ *
+ *     struct lua_asked *asked = lua_coro_asked(L, ticket, cancel, service, NULL);
+ *     int rc = service_ask(service, ..., on_answer, asked, &asked->id, &e);
+ *     return lua_coro_await(L, asked, rc, &e);
+ *
+ * and in on_answer(), lua_coro_answer(asked, push_rows, rows). */
+
+/* One question under way; owned by the answer that is to come, or by the wait when it ends first. */
+struct lua_asked {
+    struct lua_waits *waits;
+    uint64_t ticket;
+    uint64_t id; /* the service's, for `cancel` */
+    void (*cancel)(void *service, uint64_t id);
+    void *service, *about; /* the asker's */
+    uint64_t since_ns;
+};
+
+/* Nothing may raise between this and lua_coro_await(). */
+struct lua_asked *lua_coro_asked(lua_State *L, uint64_t ticket,
+                                 void (*cancel)(void *service, uint64_t id), void *service,
+                                 void *about);
+/* Waits for the answer; when the service refused (`rc`), the results are nil and the text of `e`. */
+int lua_coro_await(lua_State *L, struct lua_asked *asked, int rc, const struct err *e);
+/* Takes `asked`; else as lua_coro_complete(). */
+void lua_coro_answer(struct lua_asked *asked, lua_coro_push push, void *ud);
+
 /* ---- for callers of hooks */
 
 struct lua_job {

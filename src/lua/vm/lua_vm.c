@@ -2,7 +2,6 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "lua/vm/lua_cpu_clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,7 +267,7 @@ void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
     lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
     if (vm->meter) {
         *vm->meter = (struct lua_meter){.allowed = allowed};
-        vm->resumed = lua_cpu_clock_mark(&vm->cpu);
+        vm->resumed = lua_watchdog_mark(&vm->cpu);
     }
 }
 
@@ -377,7 +376,7 @@ static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
     vm->meter = m;
     vm->pcalls = m->pcalls;
     if (vm->watched) {
-        vm->resumed = lua_cpu_clock_mark(&vm->cpu);
+        vm->resumed = lua_watchdog_mark(&vm->cpu);
         if (left.cpu_ns == 0) {
             lua_watchdog_expire(vm->watchdog); /* pieces may be too short to be seen */
         }
@@ -387,7 +386,7 @@ static void begin_piece(struct lua_vm *vm, lua_State *co, struct lua_meter *m)
 static void end_piece(struct lua_vm *vm)
 {
     if (vm->watched) {
-        vm->meter->used_ns += lua_cpu_clock_since(&vm->resumed);
+        vm->meter->used_ns += lua_watchdog_since(&vm->resumed);
     }
     end_watch(vm);
     vm->meter->pcalls = vm->pcalls;
@@ -550,11 +549,6 @@ void lua_vm_discharge(lua_State *L, size_t bytes)
 size_t lua_vm_memory(const struct lua_vm *vm)
 {
     return vm->memory;
-}
-
-size_t lua_vm_memory_max(const struct lua_vm *vm)
-{
-    return vm->memory_max;
 }
 
 unsigned lua_vm_refs(const struct lua_vm *vm)

@@ -100,7 +100,6 @@ void lua_vm_charge(lua_State *L, size_t bytes);
 void lua_vm_discharge(lua_State *L, size_t bytes);
 
 size_t lua_vm_memory(const struct lua_vm *vm); /* bytes, charged ones included */
-size_t lua_vm_memory_max(const struct lua_vm *vm);
 unsigned lua_vm_refs(const struct lua_vm *vm);
 uint64_t lua_vm_stack_repairs(const struct lua_vm *vm);
 int lua_vm_top(const struct lua_vm *vm);
