@@ -175,7 +175,7 @@ static void render(struct bench *b, struct slice text)
     struct event *ev = event_of(text);
     strbuf_init(&out.data, 1000);
     strbuf_init(&out.event, 255);
-    if (b->policy->ops->format(b->policy, &b->binding, ev, &out) == FORMAT_DELIVER) {
+    if (b->policy->ops->format(b->policy, &b->binding, ev, &out, NULL) == FORMAT_DELIVER) {
         require(utf8_ok(strbuf_slice(&out.data)) && utf8_ok(strbuf_slice(&out.event)));
     }
     event_unref(ev);

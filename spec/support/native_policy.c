@@ -397,7 +397,7 @@ static int l_filter_all(lua_State *L)
     for (lua_Integer i = 0; i < times; i++) {
         wanted = 0;
         for (unsigned k = 0; k < b->bound_count; k++) {
-            wanted += b->policy->ops->filter(b->policy, &b->bound[k].binding, ev);
+            wanted += b->policy->ops->filter(b->policy, &b->bound[k].binding, ev, NULL);
         }
     }
     lua_pushinteger(L, wanted);
@@ -415,7 +415,7 @@ static int l_filter(lua_State *L)
     bool deliver = false;
     uint64_t start = uv_hrtime();
     for (lua_Integer i = 0; i < times; i++) {
-        deliver = b->policy->ops->filter(b->policy, &binding, ev);
+        deliver = b->policy->ops->filter(b->policy, &binding, ev, NULL);
     }
     lua_pushboolean(L, deliver);
     lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
@@ -461,7 +461,7 @@ static int l_format_key(lua_State *L)
     for (lua_Integer i = 0; i < times; i++) {
         strbuf_reset(&out.data);
         strbuf_reset(&out.event);
-        r = b->policy->ops->format(b->policy, &binding, ev, &out);
+        r = b->policy->ops->format(b->policy, &binding, ev, &out, NULL);
     }
     double each = (double)(uv_hrtime() - start) / 1e9 / (double)times;
     lua_pushinteger(L, (lua_Integer)out.key);
@@ -483,7 +483,7 @@ static int l_format(lua_State *L)
     strbuf_init(&out.data, (size_t)luaL_optinteger(L, 4, 1 << 20));
     strbuf_init(&out.event, 255);
     enum format_result r =
-        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out);
+        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out, NULL);
     lua_pushstring(L, results[r]);
     lua_pushlstring(L, out.data.len ? out.data.data : "", out.data.len);
     lua_pushlstring(L, out.event.len ? out.event.data : "", out.event.len);

@@ -203,9 +203,6 @@ void audience_unref(struct broker *b, struct audience *a)
         b->policy->ops->unbind(b->policy, &a->binding);
     }
     b->metrics->audiences--;
-    if (b->segment.audience == a) {
-        segment_reset(&b->segment);
-    }
     audience_free(a);
 }
 
@@ -233,8 +230,9 @@ static bool refuses(struct broker *b, struct audience *a, struct event *ev)
     if (!ask) {
         return false;
     }
-    b->metrics->filter_calls++;
-    return !b->policy->ops->filter(b->policy, &a->binding, ev);
+    const struct render_order order = {
+        .mode = RENDER_DELIVERY, .binding = &a->binding, .event = ev};
+    return !render_wants(&b->renderer, &order);
 }
 
 static void route_to(void *ctx, struct audience *a)

@@ -42,7 +42,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->held_refusals);
     reviews_init(b);
     explains_init(b);
-    segment_init(&b->segment, opt->turn_bytes, opt->publish.event_bytes);
+    renderer_init(&b->renderer, NULL, metrics, opt->publish.event_bytes);
+    segment_init(&b->segment, &b->renderer, opt->turn_bytes);
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
     deadline_arm(loop_deadline_class(loop, SWEEP_MS, on_sweep), &b->sweep);
@@ -61,7 +62,7 @@ void broker_free(struct broker *b)
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     segment_clear(&b->segment);
-    frame_memo_clear(&b->memo);
+    renderer_clear(&b->renderer);
     history_free(b->history);
     eventlog_free(b->log);
     audience_index_free(b->index);
@@ -82,6 +83,7 @@ void broker_set_store(struct broker *b, struct store *store)
 void broker_set_policy(struct broker *b, struct policy *policy)
 {
     b->policy = policy;
+    renderer_set_policy(&b->renderer, policy);
     policy->ops->set_stage(policy, POLICY_LIVE);
 }
 
@@ -89,8 +91,7 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
 {
     struct policy *old = b->policy;
     segment_reset(&b->segment);
-    frame_memo_reset(
-        &b->memo); /* empty between two flush steps, but its keys are the old policy's */
+    renderer_set_policy(&b->renderer, policy);
     b->policy = policy;
     b->policy_epoch++;
     old->ops->set_stage(old, POLICY_RETIRED);

@@ -9,8 +9,8 @@
 #include "broker/audience_index.h"
 #include "broker/broker.h"
 #include "broker/explain.h"
-#include "broker/frame_memo.h"
 #include "broker/history.h"
+#include "broker/render.h"
 #include "broker/review.h"
 #include "broker/segment.h"
 #include "broker/trial.h"
@@ -38,8 +38,8 @@ struct broker {
     struct list runnable;         /* subscribers behind the head that may be written to */
     struct list subscribers;      /* all of them */
     struct list held_refusals;    /* streams, oldest first: see refusal.c */
+    struct renderer renderer;     /* of the policy in force */
     struct segment segment;       /* scratch: the bytes being delivered */
-    struct frame_memo memo;       /* what formats came to in this flush step */
     struct frame *heartbeat;
     struct position_frames positions;
     /* Holding a delivery back for the commit that is under way: see delivery.c */

@@ -106,10 +106,10 @@ static void deliver_live(struct broker *b, struct audience *a)
     a->pending = (struct event_list){0};
     list_del(&a->dirty);
     for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
-        segment_begin(g, a, events.v[i]->id - 1);
+        segment_begin(g, a->id, &a->binding, events.v[i]->id - 1);
         a->pending_from = ordinal + i; /* or later: not all events are for this audience */
-        while (i < events.n && !segment_full(b, g)) {
-            segment_add(b, g, events.v[i++], judged);
+        while (i < events.n && !segment_full(g)) {
+            segment_add(g, events.v[i++], judged);
         }
         segment_seal(g);
         if (g->bytes || g->failed) {
@@ -173,11 +173,11 @@ static void take_from_log(struct subscriber *sub, struct segment *g, unsigned mo
     uint64_t end = eventlog_end(b->log);
     for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
         struct event *ev = eventlog_at(b->log, at);
-        if (segment_full(b, g)) {
+        if (segment_full(g)) {
             return;
         }
-        if (audience_wants(g->audience, event_topic(ev))) {
-            segment_add(b, g, ev, false);
+        if (audience_wants(sub->audience, event_topic(ev))) {
+            segment_add(g, ev, false);
         } else {
             segment_pass(g, ev->id);
         }
@@ -190,7 +190,6 @@ static void take_from_log(struct subscriber *sub, struct segment *g, unsigned mo
 static void take_from_page(struct subscriber *sub, struct segment *g, const struct page *p,
                            unsigned most)
 {
-    struct broker *b = sub->b;
     size_t lo = 0;
     size_t hi = p->events.n;
     while (lo < hi) {
@@ -201,10 +200,10 @@ static void take_from_page(struct subscriber *sub, struct segment *g, const stru
             hi = mid;
         }
     }
-    for (; lo < p->events.n && g->count < most && !segment_full(b, g); lo++) {
+    for (; lo < p->events.n && g->count < most && !segment_full(g); lo++) {
         struct event *ev = p->events.v[lo];
-        if (audience_wants(g->audience, event_topic(ev))) {
-            segment_add(b, g, ev, false);
+        if (audience_wants(sub->audience, event_topic(ev))) {
+            segment_add(g, ev, false);
         } else {
             segment_pass(g, ev->id);
         }
@@ -223,12 +222,12 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
         subscriber_wait_for_pace(sub);
         return false;
     }
-    bool same = g->audience == sub->audience && g->from == sub->cursor && g->upto > g->from;
+    bool same = g->audience == sub->audience->id && g->from == sub->cursor && g->upto > g->from;
     if (same && g->count <= most && !g->failed) {
         return true; /* made for another member that stands at the same place */
     }
     if (sub->cursor >= eventlog_floor(b->log)) {
-        segment_begin(g, sub->audience, sub->cursor);
+        segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
         take_from_log(sub, g, most);
     } else {
         /* a lag rule counts events, so its streams read all of them */
@@ -249,7 +248,7 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
             }
             return false;
         }
-        segment_begin(g, sub->audience, sub->cursor);
+        segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
         take_from_page(sub, g, p, most);
     }
     segment_seal(g);
@@ -347,7 +346,7 @@ bool subscriber_flush_all(struct broker *b)
     list_splice_tail(&turn, &b->runnable);
     list_splice_tail(&b->runnable, &turn);
     segment_reset(&b->segment);
-    frame_memo_reset(&b->memo);
+    render_forget(&b->renderer);
     return !list_empty(&b->runnable);
 }
 

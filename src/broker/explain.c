@@ -2,7 +2,6 @@
 
 #include "base/xalloc.h"
 #include "broker/subscriber_state.h"
-#include "event/sse_frame.h"
 #include "event/topic.h"
 
 #include <inttypes.h>
@@ -35,44 +34,30 @@ static struct slice matching(const struct audience *a, struct slice topic)
     return slice_of(NULL, 0);
 }
 
-/* What the client would be sent; 0: no frame can be made of it, as in delivery. */
-static size_t frame_size(const struct event *ev, bool raw, const struct formatted *out)
-{
-    struct sse_fields f = {.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
-    if (!raw) {
-        f.data = out->data.len ? strbuf_slice(&out->data) : slice_str("");
-        f.event = out->event.len ? strbuf_slice(&out->event) : f.event;
-    }
-    struct frame *frame = sse_frame(&f);
-    size_t n = frame ? frame->len : 0;
-    frame_unref(frame);
-    return n;
-}
-
 static enum explain_reason ask_policy(struct broker *b, const struct audience *a, struct event *ev,
                                       struct explanation *x)
 {
-    static const enum explain_reason reasons[] = {
-        [JUDGED_DELIVER] = EXPLAIN_NONE,
-        [JUDGED_FILTERED] = EXPLAIN_FILTERED,
-        [JUDGED_FILTER_ERROR] = EXPLAIN_FILTER_ERROR,
-        [JUDGED_FORMAT_NIL] = EXPLAIN_FORMAT_NIL,
-        [JUDGED_FORMAT_ERROR] = EXPLAIN_FORMAT_ERROR,
-    };
-    struct formatted out = {.key = 0};
-    int format = a->binding.format;
-    strbuf_init(&out.data,
-                format == POLICY_FORMAT_JSON ? b->segment.json_max : b->segment.format_max);
-    strbuf_init(&out.event, EVENT_TYPE_MAX_BYTES);
-    enum explain_reason reason =
-        reasons[b->policy->ops->explain(b->policy, &a->binding, ev, &out, &x->filter, &x->format)];
-    if (reason == EXPLAIN_NONE) {
-        x->frame_bytes = frame_size(ev, format == POLICY_FORMAT_RAW, &out);
-        reason = x->frame_bytes ? EXPLAIN_NONE : EXPLAIN_FORMAT_ERROR;
+    struct rendering what;
+    const struct render_order order = {.mode = RENDER_EXPLAIN,
+                                       .binding = &a->binding,
+                                       .event = ev,
+                                       .filter = &x->filter,
+                                       .format = &x->format};
+    switch (render(&b->renderer, &order, &what)) {
+    case RENDER_FILTERED:
+        return x->filter.failed ? EXPLAIN_FILTER_ERROR : EXPLAIN_FILTERED;
+    case RENDER_LEFT_OUT:
+        return EXPLAIN_FORMAT_NIL;
+    case RENDER_FAILED:
+    case RENDER_NO_MEMORY:
+        return EXPLAIN_FORMAT_ERROR;
+    case RENDER_EVENT:
+        break;
     }
-    strbuf_clear(&out.data);
-    strbuf_clear(&out.event);
-    return reason;
+    struct frame *frame = sse_frame(&what.fields);
+    x->frame_bytes = frame ? frame->len : 0;
+    frame_unref(frame);
+    return x->frame_bytes ? EXPLAIN_NONE : EXPLAIN_FORMAT_ERROR;
 }
 
 /* The first rule that keeps the event from the stream. */

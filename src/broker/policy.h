@@ -127,18 +127,11 @@ struct formatted {
                      not to be remembered. Never used again for anything else by this policy. */
 };
 
-/* What filter and format of an audience decide about one event. */
-enum policy_judged {
-    JUDGED_DELIVER,
-    JUDGED_FILTERED,     /* the filter said no */
-    JUDGED_FILTER_ERROR, /* it failed, was stopped, or is out of use */
-    JUDGED_FORMAT_NIL,   /* the format left the event out */
-    JUDGED_FORMAT_ERROR,
-};
-
-/* How one of the two came to it. */
+/* How a filter or a format came to what it decided, for people. The buffers are the caller's,
+ * initialised with their caps. */
 struct policy_account {
     bool asked;          /* it has been run (or is built in) */
+    bool failed;         /* an error, stopped, or out of use */
     const char *kind;    /* "text", "function", "rules", "built-in"; NULL: the audience has none */
     char where[128];     /* "geo.lua:14": the line that failed, else its definition; may be empty */
     bool out_of_use;     /* failed too often: not run any more */
@@ -194,15 +187,13 @@ struct policy_ops {
     /* Resolves names and anchors params, once per audience. 0, or a negative UV_E*. */
     int (*bind)(struct policy *p, const struct subscription *s, struct policy_binding *out);
     void (*unbind)(struct policy *p, struct policy_binding *b);
-    bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev);
+    /* Filter and format decide about one event. Who gets it, who tries a policy out and who explains
+     * a delivery all ask here. `account`: NULL, or filled, for people: then nothing is counted,
+     * logged, or held against the function, so that delivery goes on as if it had not been asked. */
+    bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev,
+                   struct policy_account *account);
     enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,
-                                 struct formatted *out);
-    /* Runs both as above, for people: nothing is counted, logged or remembered, so that delivery
-     * is what it would have been. `filter`, `format`: buffers are the caller's, initialised with
-     * their caps; `out` as above. */
-    enum policy_judged (*explain)(struct policy *p, const struct policy_binding *b,
-                                  struct event *ev, struct formatted *out,
-                                  struct policy_account *filter, struct policy_account *format);
+                                 struct formatted *out, struct policy_account *account);
     /* Keys under which results of the format may have been remembered that hold for this audience,
      * too. Returns how many. */
     size_t (*format_keys)(struct policy *p, const struct policy_binding *b,

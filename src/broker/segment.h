@@ -7,14 +7,10 @@
 #define BROKER_SEGMENT_H
 
 #include "base/strbuf.h"
-#include "broker/policy.h"
+#include "broker/render.h"
 #include "event/event.h"
 
 #include <uv.h>
-
-struct broker;
-struct audience;
-struct subscriber;
 
 enum {
     SEGMENT_MAX_FRAMES = 4096,
@@ -31,8 +27,11 @@ struct segment_end {
 };
 
 struct segment {
-    struct audience *audience; /* NULL: empty. Borrowed: audience_unref() resets */
-    uint64_t from, upto;       /* everything in (from, upto] has been considered */
+    struct renderer *renderer;            /* borrowed */
+    size_t turn_bytes;                    /* it is full with so many */
+    uint64_t audience;                    /* id; 0: empty */
+    const struct policy_binding *binding; /* of the audience; borrowed while events are added */
+    uint64_t from, upto;                  /* everything in (from, upto] has been considered */
     struct strbuf small;
     struct segment_end ends[SEGMENT_MAX_FRAMES];
     unsigned count, large_count;
@@ -41,25 +40,24 @@ struct segment {
     size_t bytes;
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[SEGMENT_MAX_BUFS];
-    unsigned buf_count;                      /* 0 until segment_seal() */
-    struct strbuf format_data, format_event; /* scratch of formats */
-    size_t format_max, json_max;             /* bounds of format_data: the policy's, "json" */
+    unsigned buf_count; /* 0 until segment_seal() */
     /* events whose raw_frame was made for this segment: dropped with it */
     struct event_list framed;
 };
 
-void segment_init(struct segment *g, size_t turn_bytes, size_t event_bytes);
+void segment_init(struct segment *g, struct renderer *renderer, size_t turn_bytes);
 void segment_clear(struct segment *g);
 /* Empties it. */
 void segment_reset(struct segment *g);
-void segment_begin(struct segment *g, struct audience *a, uint64_t from);
+void segment_begin(struct segment *g, uint64_t audience, const struct policy_binding *binding,
+                   uint64_t from);
 /* Asks the audience's filter, unless the event has passed it (`judged`), and format, and appends
  * what they decide. Considered either way: `upto` becomes its id. */
-void segment_add(struct broker *b, struct segment *g, struct event *ev, bool judged);
+void segment_add(struct segment *g, struct event *ev, bool judged);
 /* The event of that id is not for the audience. */
 void segment_pass(struct segment *g, uint64_t id);
 /* No more events fit this turn, or it has failed. */
-bool segment_full(const struct broker *b, const struct segment *g);
+bool segment_full(const struct segment *g);
 /* Fills bufs. */
 void segment_seal(struct segment *g);
 /* The frame that holds byte `offset` (< bytes) as a new reference, NULL when memory is short; its

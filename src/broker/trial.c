@@ -33,7 +33,7 @@ struct trial {
     unsigned under_way;
     uint64_t *audiences; /* owned: ids; audiences may go meanwhile */
     size_t audience_count, audience_at;
-    struct strbuf data, event;
+    struct renderer renderer; /* of the policy that is tried */
 };
 
 static void note(struct trial *t, const char *error)
@@ -124,33 +124,24 @@ static void collect_items(struct trial *t, unsigned streams)
 
 /* ---------------------------------------------------------------- events */
 
-/* Runs filter and format as delivery does. */
-static void judge(struct trial *t, struct policy *p, const struct policy_binding *binding,
-                  struct event *ev)
+/* Does the policy fail on it? */
+static bool fails(struct renderer *r, const struct policy_binding *binding, struct event *ev)
 {
-    struct formatted out = {t->data, t->event, 0};
-    strbuf_reset(&out.data);
-    strbuf_reset(&out.event);
-    if ((binding->filter < 0 || p->ops->filter(p, binding, ev)) &&
-        binding->format != POLICY_FORMAT_RAW) {
-        (void)p->ops->format(p, binding, ev, &out); /* errors are counted by the policy */
-    }
-    t->data = out.data;
-    t->event = out.event;
+    struct rendering what;
+    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = binding, .event = ev};
+    uint64_t before = errors_of(r->policy);
+    (void)render(r, &order, &what); /* errors are counted by the policy */
+    return errors_of(r->policy) > before;
 }
 
-/* Does the policy in force fail on it, too? */
-static bool fails_now(struct trial *t, const struct audience *a, struct event *ev)
+/* The policy in force, too? */
+static bool fails_now(struct broker *b, const struct audience *a, struct event *ev)
 {
-    struct policy *p = t->b->policy;
-    uint64_t before = errors_of(p);
+    struct policy *p = b->policy;
     p->ops->set_stage(p, POLICY_TRIED);
-    if (!a->unbound) {
-        judge(t, p, &a->binding, ev);
-    }
-    bool fails = errors_of(p) > before; /* what was counted while tried is forgotten after it */
-    p->ops->set_stage(p, POLICY_LIVE);
-    return fails;
+    bool failed = !a->unbound && fails(&b->renderer, &a->binding, ev);
+    p->ops->set_stage(p, POLICY_LIVE); /* forgets what was counted meanwhile */
+    return failed;
 }
 
 static void judge_all(struct trial *t, const struct audience *a)
@@ -166,13 +157,11 @@ static void judge_all(struct trial *t, const struct audience *a)
     }
     for (uint64_t i = first; i < end && t->report.judgements < JUDGEMENTS_MAX; i++) {
         struct event *ev = eventlog_at(log, i);
-        uint64_t before = errors_of(p);
         if (!ev || !audience_wants(a, event_topic(ev))) {
             continue;
         }
         t->report.judgements++;
-        judge(t, p, &binding, ev);
-        if (errors_of(p) > before && !fails_now(t, a, ev)) {
+        if (fails(&t->renderer, &binding, ev) && !fails_now(t->b, a, ev)) {
             note(t, last_error(p));
             break; /* one of a kind is enough */
         }
@@ -213,8 +202,7 @@ void trial_free(struct trial *t)
     }
     free(t->items);
     free(t->audiences);
-    strbuf_clear(&t->data);
-    strbuf_clear(&t->event);
+    renderer_clear(&t->renderer);
     free(t);
 }
 
@@ -252,8 +240,7 @@ struct trial *trial_start(struct broker *b, struct policy *p, unsigned streams,
     t->done = done;
     t->ctx = ctx;
     task_init(&t->task, step);
-    strbuf_init(&t->data, b->segment.format_max);
-    strbuf_init(&t->event, EVENT_TYPE_MAX_BYTES);
+    renderer_init(&t->renderer, p, NULL, b->opt.publish.event_bytes);
     p->ops->set_stage(p, POLICY_TRIED);
     collect_items(t, streams);
     collect_audiences(t);

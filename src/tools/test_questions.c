@@ -211,28 +211,23 @@ static void push_lines(lua_State *L, struct slice text)
 /* Why the filter said no, as far as it tells: asked again, for people. stack: the result -> the
  * result */
 static void add_why(lua_State *L, struct policy *p, const struct policy_binding *b,
-                    struct event *ev, struct formatted *unused)
+                    struct event *ev)
 {
-    struct policy_account filter = {.asked = false}, format = {.asked = false};
-    struct policy_account *accounts[] = {&filter, &format};
-    for (size_t i = 0; i < 2; i++) {
-        strbuf_init(&accounts[i]->lines, EXPLAIN_LINES_MAX_BYTES);
-        strbuf_init(&accounts[i]->why, EXPLAIN_WHY_MAX_BYTES);
-    }
-    if (p->ops->explain(p, b, ev, unused, &filter, &format) == JUDGED_FILTERED) {
-        if (filter.why.len) {
-            lua_pushlstring(L, filter.why.data, filter.why.len);
+    struct policy_account account = {.asked = false};
+    strbuf_init(&account.lines, EXPLAIN_LINES_MAX_BYTES);
+    strbuf_init(&account.why, EXPLAIN_WHY_MAX_BYTES);
+    if (!p->ops->filter(p, b, ev, &account) && !account.failed) {
+        if (account.why.len) {
+            lua_pushlstring(L, account.why.data, account.why.len);
             lua_setfield(L, -2, "reason");
         }
-        if (filter.lines.len) {
-            push_lines(L, strbuf_slice(&filter.lines));
+        if (account.lines.len) {
+            push_lines(L, strbuf_slice(&account.lines));
             lua_setfield(L, -2, "lines");
         }
     }
-    for (size_t i = 0; i < 2; i++) {
-        strbuf_clear(&accounts[i]->lines);
-        strbuf_clear(&accounts[i]->why);
-    }
+    strbuf_clear(&account.lines);
+    strbuf_clear(&account.why);
 }
 
 /* stack: +1 the result */
@@ -278,13 +273,13 @@ int test_ask_judge(lua_State *L, struct workbench *w)
     strbuf_init(&f.data, workbench_envelopes(w)->event_bytes);
     strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
     const char *result = "filtered";
-    bool wanted = p->ops->filter(p, &binding, ev);
+    bool wanted = p->ops->filter(p, &binding, ev, NULL);
     if (wanted) {
-        result = names[p->ops->format(p, &binding, ev, &f)];
+        result = names[p->ops->format(p, &binding, ev, &f, NULL)];
     }
     push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
     if (!wanted) {
-        add_why(L, p, &binding, ev, &f);
+        add_why(L, p, &binding, ev);
     }
     p->ops->unbind(p, &binding);
     event_unref(ev);

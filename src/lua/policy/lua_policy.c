@@ -1,7 +1,7 @@
 #include "lua/policy/lua_policy.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
-#include "lua/policy/lua_explain.h"
 #include "lua/policy/lua_format_spec.h"
 #include "lua/policy/lua_hook_call.h"
 #include "lua/policy/lua_judge.h"
@@ -256,71 +256,147 @@ static void ask_unbind(struct policy *base, struct policy_binding *b)
     update_figures(p);
 }
 
-/* ---- events */
+/* ---- events: delivery, dry runs and explain all come here, so that all see the same */
 
-static void report_judge(struct lua_policy *p, const struct judge *j, enum policy_hook hook,
-                         const struct policy_binding *b, const struct err *e)
+static void account_where(struct policy_account *a, const char *where)
 {
-    struct policy_failure f = {
-        .hook = hook,
-        .function = j->fn->name,
-        .event = j->ev->id,
-        .params = lua_params_text(&p->params, b->params),
-    };
-    report(p, &f, j->fn, e);
+    snprintf(a->where, sizeof a->where, "%s", where);
+}
+
+/* `vm`: Lua ran, and may know the line. */
+static void account_error(struct policy_account *a, const struct lua_vm *vm, const struct err *e)
+{
+    const char *text = utf8_ok(slice_str(e->text)) ? e->text : "(an error that is not UTF-8)";
+    if (vm && e->code != UV_EBUSY && lua_vm_failure(vm)->where[0]) {
+        account_where(a, lua_vm_failure(vm)->where);
+    }
+    a->failed = true;
+    strbuf_reset(&a->why);
+    a->cut = strbuf_append_str(&a->why, text) != 0;
+}
+
+/* A filter or format is about to decide. */
+static void note_call(struct lua_policy *p, const struct lua_function *fn, const char *kind,
+                      struct policy_account *account)
+{
+    if (!account) {
+        p->n.calls++;
+        return;
+    }
+    account->asked = true;
+    account->kind = kind;
+    account_where(account, fn->where);
 }
 
 /* Counts as an error: putting a function out of use must not make a policy look healthy. */
-static bool out_of_use(struct lua_policy *p, const struct lua_function *fn)
+static bool out_of_use(struct lua_policy *p, const struct lua_function *fn,
+                       struct policy_account *account)
 {
-    if (fn->health.quarantined) {
+    bool out = fn->health.quarantined;
+    if (account) {
+        account->asked = !out;
+        account->out_of_use = account->failed = out;
+    } else if (out) {
         p->n.errors++;
         p->metrics->policy_quarantined_calls++;
     }
-    return fn->health.quarantined;
+    return out;
 }
 
-static void note_health(struct lua_policy *p, struct lua_function *fn, enum policy_hook hook,
-                        int rc, uint64_t event)
+/* One call of a filter or format that is a function. */
+struct rule_call {
+    enum policy_hook hook;
+    struct lua_function *fn;
+    const struct policy_binding *binding;
+    struct event *ev;
+    struct policy_account *account;
+    bool tried; /* the host was, before */
+};
+
+/* What is read of params counts for an account, too: what a function keeps of them, a later call
+ * may find. */
+static struct judge rule_begin(struct lua_policy *p, struct rule_call *c, struct param_reads *reads)
 {
-    if (!p->host.tried && lua_health_note(&fn->health, rc, event)) {
-        p->quarantined++;
-        policy_log_quarantine(&p->log, hook, fn);
+    c->tried = p->host.tried;
+    p->host.tried = c->tried || c->account; /* what it logs is of no interest */
+    p->host.pure = true;
+    p->host.reads = reads;
+    return (struct judge){.vm = p->vm,
+                          .fn = c->fn,
+                          .params = lua_params_ref(&p->params, c->binding->params),
+                          .ev = c->ev,
+                          .budget = &p->budgets.hooks[c->hook],
+                          .why = c->account ? &c->account->why : NULL};
+}
+
+static void rule_failed(struct lua_policy *p, const struct rule_call *c, const struct err *e)
+{
+    struct policy_failure f = {
+        .hook = c->hook,
+        .function = c->fn->name,
+        .event = c->ev->id,
+        .params = lua_params_text(&p->params, c->binding->params),
+    };
+    if (c->account) {
+        account_error(c->account, p->vm, e);
+    } else {
+        report(p, &f, c->fn, e);
     }
 }
 
-static bool ask_filter(struct policy *base, const struct policy_binding *b, struct event *ev)
+static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, const struct err *e)
+{
+    p->host.tried = c->tried;
+    p->host.pure = false;
+    p->host.reads = NULL;
+    if (rc) {
+        rule_failed(p, c, e);
+    }
+    if (!c->account && !c->tried && lua_health_note(&c->fn->health, rc, c->ev->id)) {
+        p->quarantined++;
+        policy_log_quarantine(&p->log, c->hook, c->fn);
+    }
+    update_figures(p);
+}
+
+static bool filter_by_text(struct lua_policy *p, const struct policy_binding *b, struct event *ev,
+                           struct policy_account *account)
+{
+    if (account) {
+        bool traced; /* decides nothing: a trace may be cut */
+        account->cut = filter_explain(b->text, ev, &traced, &account->lines) != 0;
+        return filter_test(b->text, ev);
+    }
+    uint64_t before = filter_set_mismatches(p->file.texts);
+    bool deliver = filter_test(b->text, ev);
+    p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
+    return deliver;
+}
+
+static bool ask_filter(struct policy *base, const struct policy_binding *b, struct event *ev,
+                       struct policy_account *account)
 {
     struct lua_policy *p = of(base);
     bool deliver = true;
     struct err e;
     if (b->filter < 0) {
+        if (account) {
+            account->asked = true;
+        }
         return true;
     }
-    p->n.calls++;
-    if (b->text) {
-        uint64_t before = filter_set_mismatches(p->file.texts);
-        deliver = filter_test(b->text, ev);
-        p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
-        return deliver;
-    }
     struct lua_function *fn = &p->file.filters.v[b->filter];
-    if (out_of_use(p, fn)) {
+    note_call(p, fn, b->text ? "text" : "function", account);
+    if (b->text) {
+        return filter_by_text(p, b, ev, account);
+    }
+    if (out_of_use(p, fn, account)) {
         return false;
     }
-    struct judge j = {
-        p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FILTER],
-        NULL};
-    p->host.pure = true;
-    p->host.reads = format_classes_filter_reads(p->classes);
+    struct rule_call call = {POLICY_HOOK_FILTER, fn, b, ev, account, false};
+    struct judge j = rule_begin(p, &call, format_classes_filter_reads(p->classes));
     int rc = lua_judge_filter(&j, &deliver, &e);
-    if (rc) {
-        report_judge(p, &j, POLICY_HOOK_FILTER, b, &e);
-    }
-    note_health(p, fn, POLICY_HOOK_FILTER, rc, ev->id);
-    p->host.reads = NULL;
-    p->host.pure = false;
-    update_figures(p);
+    rule_end(p, &call, rc, &e);
     return deliver;
 }
 
@@ -342,61 +418,56 @@ static size_t ask_format_keys(struct policy *base, const struct policy_binding *
                                          lua_params_classes(&p->params, b->params), keys);
 }
 
+static enum format_result format_by_rules(struct lua_policy *p, const struct lua_function *fn,
+                                          struct event *ev, struct formatted *out,
+                                          struct policy_account *account)
+{
+    struct err e;
+    enum format_result result = lua_format_spec_apply(fn->spec, ev, out, &e);
+    if (account && result != FORMAT_DELIVER) {
+        account_error(account, NULL, &e);
+    } else if (result == FORMAT_FAILED) {
+        struct policy_failure f = {
+            .hook = POLICY_HOOK_FORMAT, .function = fn->name, .event = ev->id};
+        report_plain(p, &f, fn, &e);
+    }
+    return result;
+}
+
 static enum format_result ask_format(struct policy *base, const struct policy_binding *b,
-                                     struct event *ev, struct formatted *out)
+                                     struct event *ev, struct formatted *out,
+                                     struct policy_account *account)
 {
     struct lua_policy *p = of(base);
     enum format_result result;
     struct err e;
     out->key = plain_key(p, b);
     if (b->format < 0) {
+        if (account) {
+            account->asked = true;
+            account->kind = "built-in";
+        }
         return lua_judge_built_in(b->format, ev, out);
     }
     struct lua_function *fn = &p->file.formats.v[b->format];
-    p->n.calls++;
+    note_call(p, fn, fn->spec ? "rules" : "function", account);
     if (fn->spec) {
-        result = lua_format_spec_apply(fn->spec, ev, out, &e);
-        if (result == FORMAT_FAILED) {
-            struct policy_failure f = {
-                .hook = POLICY_HOOK_FORMAT, .function = fn->name, .event = ev->id};
-            report_plain(p, &f, fn, &e);
-        }
-        return result;
+        return format_by_rules(p, fn, ev, out, account);
     }
-    if (out_of_use(p, fn)) {
+    if (out_of_use(p, fn, account)) {
         return FORMAT_FAILED;
     }
-    struct judge j = {
-        p->vm, fn, lua_params_ref(&p->params, b->params), ev, &p->budgets.hooks[POLICY_HOOK_FORMAT],
-        NULL};
     struct param_reads reads = {.all = false};
-    p->host.pure = true;
-    p->host.reads = &reads;
+    struct rule_call call = {POLICY_HOOK_FORMAT, fn, b, ev, account, false};
+    struct judge j = rule_begin(p, &call, &reads);
     int rc = lua_judge_format(&j, out, &result, &e);
-    if (rc) {
-        report_judge(p, &j, POLICY_HOOK_FORMAT, b, &e);
-    }
-    note_health(p, fn, POLICY_HOOK_FORMAT, rc, ev->id);
-    p->host.reads = NULL;
-    p->host.pure = false;
+    rule_end(p, &call, rc, &e);
     if (rc == 0 || rc == UV_EINVAL) { /* not stopped, nor out of memory: that is no one else's */
         out->key = format_classes_key(p->classes, (size_t)b->format,
                                       lua_params_text(&p->params, b->params),
                                       lua_params_classes(&p->params, b->params), &reads);
     }
-    update_figures(p);
     return result;
-}
-
-static enum policy_judged ask_explain(struct policy *base, const struct policy_binding *b,
-                                      struct event *ev, struct formatted *out,
-                                      struct policy_account *filter, struct policy_account *format)
-{
-    struct lua_policy *p = of(base);
-    const struct lua_explain x = {p->vm, &p->host, &p->file, &p->params, p->classes, &p->budgets};
-    enum policy_judged judged = lua_explain(&x, b, ev, out, filter, format);
-    update_figures(p);
-    return judged;
 }
 
 /* ---- life */
@@ -475,7 +546,6 @@ static const struct policy_ops ops = {
     .filter = ask_filter,
     .format = ask_format,
     .format_keys = ask_format_keys,
-    .explain = ask_explain,
     .disconnected = ask_disconnected,
     .wants_disconnect = wants_disconnect,
     .close = ask_close,

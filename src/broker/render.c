@@ -1,0 +1,157 @@
+#include "broker/render.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+void renderer_init(struct renderer *r, struct policy *policy, struct broker_metrics *metrics,
+                   size_t event_bytes)
+{
+    *r = (struct renderer){
+        .policy = policy,
+        .metrics = metrics,
+        /* a format may add to what it was given, but not without end */
+        .format_max = 2 * event_bytes + 4096,
+        /* every event must fit: a byte may become \u00XX */
+        .json_max = 6 * (event_bytes + EVENT_TOPIC_MAX_BYTES + EVENT_TYPE_MAX_BYTES) +
+                    EVENT_ATTRS_MAX_BYTES + 256,
+    };
+    strbuf_init(&r->data, r->format_max);
+    strbuf_init(&r->event, EVENT_TYPE_MAX_BYTES);
+}
+
+void renderer_clear(struct renderer *r)
+{
+    frame_memo_clear(&r->memo);
+    strbuf_clear(&r->data);
+    strbuf_clear(&r->event);
+}
+
+void renderer_set_policy(struct renderer *r, struct policy *policy)
+{
+    frame_memo_reset(&r->memo); /* empty between two flush steps, but its keys are the old one's */
+    r->policy = policy;
+}
+
+/* Whether another audience could be served by what this one gets. */
+static bool render_is_shared(const struct renderer *r, const struct render_order *o)
+{
+    return o->mode == RENDER_DELIVERY && r->metrics->audiences > 1;
+}
+
+bool render_wants(struct renderer *r, const struct render_order *o)
+{
+    if (o->binding->filter < 0 && o->mode != RENDER_EXPLAIN) {
+        return true;
+    }
+    if (o->mode == RENDER_DELIVERY) {
+        r->metrics->filter_calls++;
+    }
+    return r->policy->ops->filter(r->policy, o->binding, o->event, o->filter);
+}
+
+static enum render_result render_failed(const struct event *ev, struct rendering *out)
+{
+    int n = snprintf(out->comment, sizeof out->comment,
+                     "skipped id=%" PRIu64 " reason=format-error", ev->id);
+    out->fields = (struct sse_fields){.comment = slice_of(out->comment, (size_t)n)};
+    return RENDER_FAILED;
+}
+
+static enum render_result render_result_of(enum format_result result, const struct event *ev,
+                                           struct rendering *out)
+{
+    switch (result) {
+    case FORMAT_DELIVER:
+        return RENDER_EVENT;
+    case FORMAT_SKIP:
+        return RENDER_LEFT_OUT;
+    case FORMAT_FAILED:
+        return render_failed(ev, out);
+    case FORMAT_NO_MEMORY:
+        break;
+    }
+    return RENDER_NO_MEMORY;
+}
+
+/* What the format came to for an audience that it cannot tell from this one; NULL: not known. */
+static const struct frame_memo_entry *render_known(struct renderer *r, const struct render_order *o)
+{
+    uint64_t keys[POLICY_FORMAT_KEYS_MAX];
+    if (r->memo.entries == 0 || !render_is_shared(r, o)) {
+        return NULL;
+    }
+    size_t n = r->policy->ops->format_keys(r->policy, o->binding, keys);
+    const struct frame_memo_entry *known = frame_memo_find(&r->memo, o->event->id, keys, n);
+    r->metrics->format_memo_hits += known != NULL;
+    return known;
+}
+
+static enum format_result render_format(struct renderer *r, const struct render_order *o,
+                                        struct rendering *out)
+{
+    struct formatted f = {r->data, r->event, 0};
+    f.data.max = o->binding->format == POLICY_FORMAT_JSON ? r->json_max : r->format_max;
+    strbuf_reset(&f.data);
+    strbuf_reset(&f.event);
+    if (o->mode == RENDER_DELIVERY) {
+        r->metrics->format_calls++;
+    }
+    enum format_result result =
+        r->policy->ops->format(r->policy, o->binding, o->event, &f, o->format);
+    r->data = f.data;
+    r->event = f.event;
+    out->fields.data = strbuf_slice(&r->data);
+    if (r->event.len) {
+        out->fields.event = strbuf_slice(&r->event);
+    }
+    out->key = render_is_shared(r, o) ? f.key : 0;
+    return result;
+}
+
+enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
+{
+    const struct event *ev = o->event;
+    if (!o->judged && !render_wants(r, o)) {
+        return RENDER_FILTERED;
+    }
+    out->fields =
+        (struct sse_fields){.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
+    out->known = NULL;
+    out->key = 0;
+    out->plain = o->binding->format == POLICY_FORMAT_RAW;
+    if (out->plain) {
+        if (o->format) {
+            o->format->asked = true;
+            o->format->kind = "built-in";
+        }
+        return RENDER_EVENT;
+    }
+    const struct frame_memo_entry *known = render_known(r, o);
+    if (known) {
+        out->known = known->frame;
+        return render_result_of(known->result, ev, out);
+    }
+    enum format_result result = render_format(r, o, out);
+    if (result == FORMAT_SKIP || result == FORMAT_FAILED) {
+        frame_memo_put(&r->memo, ev->id, out->key, result, NULL);
+    }
+    return render_result_of(result, ev, out);
+}
+
+void render_remember(struct renderer *r, const struct rendering *out, const struct event *ev,
+                     struct frame *large, struct slice bytes)
+{
+    if (out->key == 0 || !frame_memo_has_room(&r->memo, large ? large->len : bytes.n)) {
+        return;
+    }
+    struct frame *frame = large ? frame_ref(large) : frame_copy(bytes);
+    if (frame) { /* else memory is short: the next audience asks again */
+        frame_memo_put(&r->memo, ev->id, out->key, FORMAT_DELIVER, frame);
+        frame_unref(frame);
+    }
+}
+
+void render_forget(struct renderer *r)
+{
+    frame_memo_reset(&r->memo);
+}
