@@ -198,10 +198,3 @@ unsigned broker_jitter(struct broker *b, unsigned ms)
 {
     return (unsigned)jitter_between(&b->jitter, ms / 2, (uint64_t)ms / 2 + ms);
 }
-
-int broker_stream_fields(struct strbuf *out, struct slice cors)
-{
-    static const char fixed[] = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
-    int rc = strbuf_append(out, fixed, sizeof fixed - 1);
-    return rc ? rc : strbuf_append(out, cors.p ? cors.p : "", cors.n);
-}

@@ -56,7 +56,7 @@ struct broker {
 
 /* `ms` spread over half to one and a half of it, so that clients do not come back together. */
 unsigned broker_jitter(struct broker *b, unsigned ms);
-/* The fields every event stream's head has, and `cors`. */
-__attribute__((warn_unused_result)) int broker_stream_fields(struct strbuf *out, struct slice cors);
+/* The fields that every event stream's head has. */
+#define BROKER_STREAM_FIELDS "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 
 #endif

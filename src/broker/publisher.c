@@ -6,13 +6,12 @@
 
 #include <stdlib.h>
 
-enum { CORS_MAX_BYTES = 2048, ACK_MAX_BYTES = 64 };
+enum { ACK_MAX_BYTES = 64 };
 
 /* A publish under way: owns its stream until it is answered. Found again by the stream's id. */
 struct publish {
     struct broker *b;
     struct stream *stream;
-    struct strbuf cors;
     bool is_batch, judged;
     size_t asked;           /* envelopes in the request */
     size_t *first;          /* of each: the first event the policy made of it */
@@ -21,7 +20,6 @@ struct publish {
 
 static void publish_free(struct publish *p)
 {
-    strbuf_clear(&p->cors);
     event_list_clear(&p->held);
     free(p->first);
     free(p);
@@ -58,7 +56,7 @@ static struct publish *find(struct broker *b, uint64_t token)
 static void answer_refused(struct publish *p, int status, struct slice detail)
 {
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_denied(p->b, p->stream, strbuf_slice(&p->cors), status, detail);
+    refuse_denied(p->b, p->stream, status, detail);
     publish_free(p);
 }
 
@@ -66,7 +64,7 @@ static void answer_later(struct publish *p, const char *why)
 {
     p->b->metrics->publish_failed++;
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_transient(p->b, p->stream, strbuf_slice(&p->cors), false, CLOSE_TRANSIENT, why);
+    refuse_transient(p->b, p->stream, false, CLOSE_TRANSIENT, why);
     publish_free(p);
 }
 
@@ -93,8 +91,7 @@ static void answer_stored(struct publish *p, const struct store_ack *acks)
     rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
     struct http_response r = {.status = all_known ? 200 : 201,
                               .content_type = "application/json",
-                              .body = strbuf_slice(&body),
-                              .fields = strbuf_slice(&p->cors)};
+                              .body = strbuf_slice(&body)};
     stream_set_owner(p->stream, NULL, NULL);
     if (rc) {
         stream_close(p->stream, CLOSE_NO_MEMORY); /* stored, but it cannot be said */
@@ -206,8 +203,7 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
     release(b, later);
 }
 
-void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       struct slice cors)
+void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq)
 {
     struct event_list events = {0};
     struct err e = {0};
@@ -216,7 +212,7 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
                                 &events, &is_batch, &e);
     if (status) {
         event_list_clear(&events);
-        refuse(b, s, cors, status, slice_str(e.text));
+        refuse(b, s, status, slice_str(e.text));
         return;
     }
     struct publish *p = xcalloc(1, sizeof *p);
@@ -225,11 +221,6 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
     p->is_batch = is_batch;
     p->asked = events.n;
     p->first = xcalloc(events.n, sizeof *p->first);
-    strbuf_init(&p->cors, CORS_MAX_BYTES);
-    if (strbuf_append(&p->cors, cors.p ? cors.p : "", cors.n)) {
-        strbuf_reset(
-            &p->cors); /* a browser will hide the answer from its page; it is given all the same */
-    }
     stream_set_owner(s, &publish_events, p);
     b->policy->ops->publish(b->policy, prq, &events, on_verdict, b, s->id);
 }

@@ -4,8 +4,7 @@
 
 #include "broker/broker.h"
 
-/* Takes over `s`. `rq`, `q`, `cors` are borrowed for the call. */
-void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       struct slice cors);
+/* Takes over `s`. `prq` is borrowed for the call. */
+void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq);
 
 #endif

@@ -6,19 +6,17 @@
 
 #include "broker/broker.h"
 
-/* What the policy denied: a problem document with that status. `cors`: fields to add, may be
- * absent. Counts. */
-void refuse_denied(struct broker *b, struct stream *s, struct slice cors, int status,
-                   struct slice detail);
+/* What the policy denied: a problem document with that status. Counts. */
+void refuse_denied(struct broker *b, struct stream *s, int status, struct slice detail);
 /* The same for a request that asks for what is not served. Counts and logs. */
-void refuse(struct broker *b, struct stream *s, struct slice cors, int status, struct slice detail);
+void refuse(struct broker *b, struct stream *s, int status, struct slice detail);
 /* 405 with Allow. */
-void refuse_method(struct broker *b, struct stream *s, struct slice cors, const char *allow);
+void refuse_method(struct broker *b, struct stream *s, const char *allow);
 /* "try again": to an event stream (`sse`) 200, retry:, a comment, and the end some seconds later
  * (sse.refusal_hold_s); else 503 + Retry-After.
  * `why` is shown: a constant text without internals. Counts. */
-void refuse_transient(struct broker *b, struct stream *s, struct slice cors, bool sse,
-                      enum close_reason reason, const char *why);
+void refuse_transient(struct broker *b, struct stream *s, bool sse, enum close_reason reason,
+                      const char *why);
 /* Ends the streams that are held open after a refusal. */
 void refusal_end_held(struct broker *b);
 

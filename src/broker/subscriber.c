@@ -1,5 +1,5 @@
 /* See subscriber.h. The life of one stream: states, heartbeat, end. How it starts is in
- * subscriber_start.c, what is delivered to it in delivery.c. */
+ * subscribe.c, what is delivered to it in delivery.c. */
 #include "broker/subscriber.h"
 
 #include "base/json_syntax.h"
@@ -16,7 +16,7 @@
 /* Of an interval: what silence is rounded to, so that a busy stream is not re-armed all the time.
  */
 enum { HEARTBEAT_SLACK_DIVISOR = 16 };
-enum { REVOKED_MAX_BYTES = 8192 };
+enum { REVOKED_MAX_BYTES = 8192, GAP_MAX_BYTES = 8192 };
 
 /* ---------------------------------------------------------------- states */
 
@@ -110,6 +110,82 @@ uint64_t subscriber_lag(const struct subscriber *sub)
         return eventlog_lag(log, subscriber_position(sub));
     }
     return eventlog_end(log) - sub->ordinal;
+}
+
+/* ---------------------------------------------------------------- terms */
+
+static bool has_lag_rule(const struct subscriber *sub)
+{
+    return sub->max_lag && sub->close_on_lag;
+}
+
+void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
+{
+    struct broker *b = sub->b;
+    b->lag_rules -= has_lag_rule(sub);
+    sub->retry_ms = s->retry_ms ? s->retry_ms : b->opt.retry_ms;
+    sub->max_lag = s->max_lag ? s->max_lag : b->opt.max_lag;
+    enum on_lag on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
+    sub->close_on_lag = on_lag == ON_LAG_CLOSE;
+    b->lag_rules += has_lag_rule(sub);
+    enum prime prime = s->prime != PRIME_DEFAULT ? s->prime : b->opt.prime;
+    sub->prime = prime;
+    subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
+    subscriber_set_pace(sub, s->events_per_s);
+    subscriber_set_grant_end(sub, s->expires_ms);
+}
+
+int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
+{
+    struct audience *a = audience_intern(sub->b, s);
+    if (!a) {
+        return UV_EAGAIN;
+    }
+    struct audience *was = sub->audience;
+    bool moved = a != was;
+    bool paced = sub->pace != NULL;
+    if (moved || paced != (s->events_per_s > 0)) {
+        subscriber_unlive(sub);
+    }
+    subscriber_set_terms(sub, s);
+    sub->audience = a;
+    sub->ruled_from = moved ? subscriber_position(sub) : sub->ruled_from;
+    if (sub->state == SUB_HELD || sub->state == SUB_PACED) {
+        subscriber_set_state(sub, SUB_RUNNABLE);
+    }
+    audience_unref(sub->b, was);
+    return moved;
+}
+
+/* ---------------------------------------------------------------- begin */
+
+struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
+                                  struct kept *kept, const struct peer_address *client)
+{
+    struct audience *a = audience_intern(b, &v->subscription);
+    if (!a) {
+        kept_unref(kept);
+        return NULL;
+    }
+    struct subscriber *sub = xcalloc(1, sizeof *sub);
+    sub->b = b;
+    sub->stream = s;
+    sub->id = s->id;
+    sub->audience = a;
+    sub->opened_ms = loop_now(b->loop);
+    sub->kept = kept;
+    sub->client = *client;
+    list_init(&sub->place);
+    list_init(&sub->all);
+    deadline_init(&sub->beat);
+    list_add_tail(&b->subscribers, &sub->all);
+    subscriber_set_terms(sub, &v->subscription);
+    if (v->expires_ms) {
+        subscriber_set_expiry(sub, v->expires_ms);
+    }
+    b->metrics->subscribers++;
+    stream_set_owner(s, &subscriber_stream_events, sub);
+    return sub;
 }
 
 /* ---------------------------------------------------------------- end */
@@ -227,6 +303,25 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
         subscriber_sent(sub);
     }
     return true;
+}
+
+struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
+                                   uint64_t resumed_from)
+{
+    struct strbuf data;
+    strbuf_init(&data, GAP_MAX_BYTES);
+    int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
+    rc = rc ? rc : json_syntax_quote(&data, requested);
+    rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
+    struct frame *frame = NULL;
+    if (rc == 0) {
+        struct sse_fields f = {
+            .id = resumed_from, .event = slice_str(b->opt.gap_event), .data = strbuf_slice(&data)};
+        frame = sse_frame(&f);
+        b->metrics->gaps++;
+    }
+    strbuf_clear(&data);
+    return frame;
 }
 
 /* ---------------------------------------------------------------- heartbeat */

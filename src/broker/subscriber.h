@@ -7,27 +7,11 @@
 #define BROKER_SUBSCRIBER_H
 
 #include "broker/broker.h"
-#include "broker/resume.h"
 
 struct audience;
 struct broker;
 struct subscriber;
 
-/* What a request asked for, kept while the policy decides. */
-struct subscribe_start {
-    struct resume resume; /* text borrowed for the call */
-    struct slice cors;    /* fields for the head; borrowed */
-    struct peer_address client;
-    struct slice kept_query; /* see kept_pack(); borrowed */
-    uint32_t policy_epoch;   /* of the policy that was asked */
-    bool sse;                /* the client is an EventSource: what goes wrong must not be final */
-};
-
-/* Takes over `s`: interns the audience, opens the stream (at once, or when the store has said where
- * the policy's max_age begins). On failure the stream has been answered with a transient refusal.
- */
-void subscriber_start(struct broker *b, struct stream *s, const struct verdict *v,
-                      const struct subscribe_start *start);
 /* Ends it with a reason. `retry_ms` > 0: tells the client when to come back. */
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms);
 

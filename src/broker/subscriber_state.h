@@ -73,6 +73,10 @@ struct subscriber {
 
 _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
 
+/* Takes over `s`, and the reference to `kept`; SUB_STARTING. NULL: the policy cannot bind the
+ * subscription, `s` is still the caller's. */
+struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
+                                  struct kept *kept, const struct peer_address *client);
 /* At the head no longer, though its position is: what it has considered becomes explicit. */
 void subscriber_unlive(struct subscriber *sub);
 /* What is its own of a subscription: everything but the audience. */

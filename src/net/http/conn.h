@@ -64,7 +64,7 @@ struct exchange {
     struct list node; /* in conn->exchanges */
     struct http_framing framing;
     bool done;         /* answered, waiting for those before it */
-    struct strbuf out; /* the answer, while it waits */
+    struct strbuf out; /* the fields of stream_set_fields(); then the answer, while it waits */
 };
 
 /* Made by the listener: an initialised, not yet accepted handle. NULL: no memory. */

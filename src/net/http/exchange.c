@@ -20,6 +20,26 @@ static bool exchange_is_oldest(const struct exchange *ex)
     return ex->conn->exchanges.next == &ex->node;
 }
 
+static int exchange_set_fields(struct stream *s, struct slice fields)
+{
+    struct exchange *ex = exchange_of(s);
+    strbuf_reset(&ex->out);
+    return fields.n ? strbuf_append(&ex->out, fields.p, fields.n) : 0;
+}
+
+/* To the connection when it is its turn; else it waits in the exchange. */
+static int exchange_render(struct exchange *ex, const struct http_response *r)
+{
+    struct strbuf fields = ex->out;
+    struct http_response whole = *r;
+    whole.more_fields = strbuf_slice(&fields);
+    strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
+    int rc = http_response_render(&whole, ex->framing,
+                                  exchange_is_oldest(ex) ? &ex->conn->out : &ex->out);
+    strbuf_clear(&fields);
+    return rc;
+}
+
 static int exchange_respond(struct stream *s, const struct http_response *r)
 {
     struct exchange *ex = exchange_of(s);
@@ -30,7 +50,7 @@ static int exchange_respond(struct stream *s, const struct http_response *r)
     }
     s->events = NULL;
     ex->done = true;
-    int rc = http_response_render(r, ex->framing, exchange_is_oldest(ex) ? &c->out : &ex->out);
+    int rc = exchange_render(ex, r);
     if (rc == 0 && exchange_is_oldest(ex)) {
         rc = conn_release_answers(c);
     }
@@ -58,7 +78,7 @@ static int exchange_open(struct stream *s, const struct http_response *head)
     ex->framing.event_stream = true;
     c->streaming = true;
     strbuf_clear(&c->backlog);
-    int rc = http_response_render(head, ex->framing, &c->out);
+    int rc = exchange_render(ex, head);
     if (rc == 0) {
         loop_defer(c->server->loop, &c->flush);
     }
@@ -117,6 +137,7 @@ static struct stream *exchange_next(const struct stream *s, bool forward)
 }
 
 const struct stream_ops exchange_ops = {
+    .set_fields = exchange_set_fields,
     .respond = exchange_respond,
     .open = exchange_open,
     .write = exchange_write,

@@ -109,7 +109,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
 
     bool send_body = sized && !f.head_only && body > 0;
     /* one allocation for all that follows */
-    int rc = strbuf_reserve(out, r->fields.n + (send_body ? body : 0) + 256);
+    int rc = strbuf_reserve(out, r->fields.n + r->more_fields.n + (send_body ? body : 0) + 256);
     if (rc == UV_ENOBUFS) {
         rc = 0; /* the guess was too big; the appends below know exactly */
     }
@@ -118,6 +118,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     rc = rc || !sized ? rc : append_length(body, out);
     rc = rc ? rc : strbuf_append_str(out, connection);
     rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
+    rc = rc ? rc : strbuf_append(out, r->more_fields.p, r->more_fields.n);
     rc = rc ? rc : strbuf_append(out, "\r\n", 2);
     if (rc == 0 && send_body) {
         rc = strbuf_append(out, r->body.p, body);

@@ -13,6 +13,7 @@ struct http_response {
     struct slice body;        /* borrowed for the call */
     bool no_length;           /* HEAD of what has no known length */
     struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
+    struct slice more_fields; /* set by stream.h's implementation: those of stream_set_fields() */
 };
 
 struct http_framing {

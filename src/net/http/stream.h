@@ -34,6 +34,7 @@ struct stream_events {
 };
 
 struct stream_ops {
+    int (*set_fields)(struct stream *s, struct slice fields);
     int (*respond)(struct stream *s, const struct http_response *r);
     int (*open)(struct stream *s, const struct http_response *head);
     ssize_t (*write)(struct stream *s, const uv_buf_t *bufs, unsigned count);
@@ -54,6 +55,14 @@ static inline void stream_set_owner(struct stream *s, const struct stream_events
 {
     s->events = ev;
     s->owner = owner;
+}
+
+/* Fields ("Name: value\r\n" each) that its answer has besides, whatever it will be. Copied; the last
+ * call counts. 0, or a negative UV_E*: it has none. */
+__attribute__((warn_unused_result)) static inline int stream_set_fields(struct stream *s,
+                                                                        struct slice fields)
+{
+    return s->ops->set_fields(s, fields);
 }
 
 /* Answers completely; the stream is gone afterwards, also on error (negative UV_E*). */

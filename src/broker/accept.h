@@ -1,0 +1,18 @@
+/* What the Accept fields of a request say about the answers there are. Pure. */
+#ifndef BROKER_ACCEPT_H
+#define BROKER_ACCEPT_H
+
+#include "net/http/http_request.h"
+
+#include <stdbool.h>
+
+struct accept {
+    bool given;
+    bool stream, no_stream; /* text/event-stream is named, and excluded (q=0) */
+    bool text, any;         /* text with any subtype, anything */
+    bool json;              /* what a publisher is answered with */
+};
+
+struct accept accept_of(const struct http_request *rq);
+
+#endif

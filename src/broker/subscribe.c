@@ -1,0 +1,363 @@
+/* GET: from a request to an open event stream.
+ *
+ *   subscribe_request  asks the policy, the stream is ours until it answers
+ *   subscribe_judged   refuses, or makes a subscriber (SUB_STARTING), which owns the stream from then on
+ *   subscribe_go_on    finds the place to start at; asks the store where only that knows it:
+ *     sync             the client is ahead of us: it has seen our newest event at another broker of
+ *                      the same store, or knows a store that is gone
+ *     seek             the policy bounds the age of what may be seen
+ *   subscribe_begin    sends the head and the first frame; the subscriber is SUB_RUNNABLE
+ *
+ * The client may leave at each of these, so the stream is found again by its id. */
+#include "broker/subscribe.h"
+
+#include "base/logging.h"
+#include "base/xalloc.h"
+#include "broker/accept.h"
+#include "broker/refusal.h"
+#include "broker/subscriber_state.h"
+#include "event/sse_frame.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RESUME_TEXT_MAX = 256, KEPT_QUERY_MAX_BYTES = 1 << 20 }; /* limits.target_bytes bounds it */
+
+/* Where the stream starts, and why not where it was asked to (NULL: it does). */
+struct place {
+    uint64_t at;
+    const char *gap;
+    struct slice requested;
+};
+
+struct subscribe {
+    struct broker *b;
+    struct resume resume; /* what the client asked for; its texts are the next two */
+    struct strbuf resume_text, resume_unknown;
+    struct strbuf kept_query;
+    uint32_t policy_epoch; /* of the policy that was asked */
+    struct peer_address client;
+    bool sse; /* the client says it is an EventSource: a refusal must not be final */
+    /* while the store is asked */
+    uint64_t max_age_ms; /* 0: the policy sets no bound */
+    bool synced;
+    struct place place;
+};
+
+static void subscribe_free(struct subscribe *w)
+{
+    strbuf_clear(&w->resume_text);
+    strbuf_clear(&w->resume_unknown);
+    strbuf_clear(&w->kept_query);
+    free(w);
+}
+
+/* ---------------------------------------------------------------- the place to start at */
+
+/* The position before the first event there ever was: a store begins with a leap to it. 0 when that
+ * is not known any more, because retention has passed it. */
+static uint64_t origin(const struct store_bounds *bounds)
+{
+    bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
+    return known ? bounds->leaps[0].upto : 0;
+}
+
+/* The end of the leap that `id` was lost in; 0: none. `upto` itself is a position this store gave
+ * out: that of a stream with no event yet. */
+static uint64_t leap_over(const struct store_bounds *bounds, uint64_t id)
+{
+    for (size_t i = 0; id != 0 && i < bounds->leap_count; i++) {
+        if (bounds->leaps[i].after < id && id < bounds->leaps[i].upto) {
+            return bounds->leaps[i].upto;
+        }
+    }
+    return 0;
+}
+
+static struct place place_of(struct broker *b, const struct resume *r)
+{
+    uint64_t head = eventlog_head(b->log);
+    struct store_bounds bounds = b->store->ops->bounds(b->store);
+    switch (r->kind) {
+    case RESUME_NOW:
+        return (struct place){.at = head};
+    case RESUME_EARLIEST:
+        return (struct place){.at = bounds.trimmed ? bounds.trimmed : origin(&bounds)};
+    case RESUME_UNKNOWN:
+        return (struct place){head, "unknown", r->text};
+    case RESUME_AFTER:
+        break;
+    }
+    if (r->id > head) {
+        return (struct place){head, "reset", r->text};
+    }
+    if (r->id == 0) {
+        return (struct place){.at = origin(&bounds)};
+    }
+    uint64_t over = leap_over(&bounds, r->id);
+    return over ? (struct place){over, "reset", r->text} : (struct place){.at = r->id};
+}
+
+/* Beside a good position there may be one that is none of ours: that is not passed over in silence.
+ */
+static struct place where_to_start(struct broker *b, const struct resume *r)
+{
+    struct place place = place_of(b, r);
+    if (!place.gap && r->unknown.p && r->kind != RESUME_NOW) {
+        place.gap = "unknown";
+        place.requested = r->unknown;
+    }
+    return place;
+}
+
+/* retry, and the position, or the gap, which is at the same position: one frame, so that it leaves
+ * in one packet. */
+static struct frame *first_frame(struct subscriber *sub, const struct place *place)
+{
+    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    struct position_text position;
+    char comment[40];
+    if (!place->gap) {
+        position_fields(sub->b->opt.position_event, sub->prime, place->at, &position, &f);
+    }
+    if (sub->b->opt.show_policy) {
+        int n = snprintf(comment, sizeof comment, "policy %.12s", sub->b->policy->version);
+        f.comment = slice_of(comment, (size_t)n);
+    }
+    struct frame *first = sse_frame(&f);
+    if (!first || !place->gap) {
+        return first;
+    }
+    struct frame *gap = subscriber_gap_frame(sub->b, place->gap, place->requested, place->at);
+    struct frame *both = gap ? frame_new((size_t)first->len + gap->len) : NULL;
+    if (both) {
+        memcpy(both->bytes, first->bytes, first->len);
+        memcpy(both->bytes + first->len, gap->bytes, gap->len);
+    }
+    frame_unref(first);
+    frame_unref(gap);
+    return both;
+}
+
+static void subscribe_begin(struct subscriber *sub, const struct place *place)
+{
+    struct broker *b = sub->b;
+    struct store_bounds bounds = b->store->ops->bounds(b->store);
+    struct frame *first = first_frame(sub, place);
+    struct http_response head = {.status = 200,
+                                 .content_type = b->opt.content_type,
+                                 .fields = slice_str(BROKER_STREAM_FIELDS)};
+    int rc = first ? stream_open(sub->stream, &head) : UV_ENOMEM;
+    if (rc) {
+        frame_unref(first);
+        subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
+        return;
+    }
+    sub->cursor = sub->start = sub->told = place->at;
+    sub->reset_to = leap_over(&bounds, place->at); /* leapt while the store was being asked */
+    b->metrics->subscribed++;
+    log_debug("broker", "subscribed",
+              LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
+                    log_uint("from", place->at), log_str("policy_version", b->policy->version)));
+    /* not live before this turn's events have gone to those who are */
+    subscriber_set_state(sub, SUB_RUNNABLE);
+    bool alive = subscriber_send_frame(sub, first);
+    frame_unref(first);
+    if (alive && b->draining) { /* began while the store was being asked */
+        subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
+    }
+}
+
+/* ---------------------------------------------------------------- asking the store */
+
+/* The store cannot say where the stream begins. */
+static void subscribe_abandon(struct subscriber *sub, bool sse)
+{
+    struct stream *s = sub->stream;
+    stream_set_owner(s, NULL, NULL);
+    refuse_transient(sub->b, s, sse, CLOSE_TRANSIENT, "the event store is unavailable");
+    subscriber_free(sub, CLOSE_TRANSIENT);
+}
+
+static void subscribe_go_on(struct subscribe *w, struct subscriber *sub);
+
+static void on_synced(void *ctx, uint64_t token, int rc)
+{
+    struct subscribe *w = ctx;
+    struct subscriber *sub = subscriber_of_stream(w->b, token);
+    if (sub && rc == 0) {
+        subscribe_go_on(w, sub);
+        return;
+    }
+    if (sub) {
+        subscribe_abandon(sub, w->sse);
+    }
+    subscribe_free(w);
+}
+
+static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
+{
+    struct subscribe *w = ctx;
+    struct subscriber *sub = subscriber_of_stream(w->b, token);
+    if (sub && rc) {
+        subscribe_abandon(sub, w->sse);
+    } else if (sub) {
+        uint64_t head = eventlog_head(w->b->log); /* the store may know events still to be tailed */
+        id = id < head ? id : head;
+        w->place.at = id > w->place.at ? id : w->place.at; /* hidden on purpose: no gap */
+        subscribe_begin(sub, &w->place);
+    }
+    subscribe_free(w);
+}
+
+/* `w` is the store's, or gone, afterwards. */
+static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
+{
+    struct broker *b = w->b;
+    const struct store_ops *store = b->store->ops;
+    int rc = 0;
+    if (!w->synced && store->sync && w->resume.kind == RESUME_AFTER &&
+        w->resume.id > eventlog_head(b->log)) {
+        w->synced = true;
+        rc = store->sync(b->store, on_synced, w, sub->id);
+    } else {
+        w->place = where_to_start(b, &w->resume);
+        if (!w->max_age_ms || w->resume.kind == RESUME_NOW) {
+            subscribe_begin(sub, &w->place);
+            subscribe_free(w);
+            return;
+        }
+        int64_t since = loop_unix_ms(b->loop) - (int64_t)w->max_age_ms;
+        rc = store->seek(b->store, since, on_sought, w, sub->id);
+    }
+    if (rc) {
+        subscribe_abandon(sub, w->sse);
+        subscribe_free(w);
+    }
+}
+
+/* ---------------------------------------------------------------- asking the policy */
+
+static void on_closed(struct stream *s, enum close_reason why)
+{
+    struct subscribe *w = s->owner;
+    (void)why;
+    w->b->policy->ops->cancel(w->b->policy, s->id);
+    subscribe_free(w);
+}
+
+static void on_writable(struct stream *s)
+{
+    (void)s; /* nothing is queued on a stream that is not open */
+}
+
+/* stream_open() would refuse it, too: who wants to read a stream keeps its connection open. */
+static void on_half_closed(struct stream *s)
+{
+    on_closed(s, CLOSE_CLIENT_CLOSED);
+    stream_set_owner(s, NULL, NULL);
+    stream_close(s, CLOSE_CLIENT_CLOSED);
+}
+
+static const struct stream_events subscribe_events = {
+    .writable = on_writable, .half_closed = on_half_closed, .closed = on_closed};
+
+/* For dry runs of policies to come. */
+static void remember(const struct subscriber *sub)
+{
+    struct trial_recent *r = &sub->b->recent[sub->b->recent_next];
+    kept_unref(r->kept);
+    *r = (struct trial_recent){kept_ref(sub->kept), sub->client};
+    sub->b->recent_next = (sub->b->recent_next + 1) % TRIAL_CONNECTS;
+}
+
+static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
+{
+    struct broker *b = w->b;
+    struct subscriber *sub =
+        subscriber_new(b, s, v, kept_new(strbuf_slice(&w->kept_query), v->identity), &w->client);
+    if (!sub) {
+        refuse_transient(b, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
+        subscribe_free(w);
+        return;
+    }
+    remember(sub);
+    if (w->policy_epoch != b->policy_epoch) {
+        review_now(sub); /* another policy took over while the one that was asked decided */
+    }
+    sub->asked_after = w->resume.kind == RESUME_AFTER      ? w->resume.id
+                       : w->resume.kind == RESUME_EARLIEST ? 0
+                                                           : UINT64_MAX;
+    sub->no_replay = v->subscription.no_replay;
+    if (sub->no_replay) {
+        w->resume.kind = RESUME_NOW;
+    }
+    sub->earliest = w->resume.kind == RESUME_EARLIEST;
+    w->max_age_ms = v->subscription.replay_max_age_ms;
+    subscribe_go_on(w, sub);
+}
+
+static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct stream *s = http_server_stream(b->server, token);
+    if (!s || s->events != &subscribe_events) {
+        return; /* the client left while the policy decided */
+    }
+    struct subscribe *w = s->owner;
+    stream_set_owner(s, NULL, NULL);
+    if (b->draining) {
+        refuse_transient(b, s, w->sse, CLOSE_DRAINING, "the broker is shutting down");
+    } else if (v->kind == VERDICT_DENY) {
+        refuse_denied(b, s, v->status, v->reason);
+    } else if (v->kind == VERDICT_TRANSIENT) {
+        refuse_transient(b, s, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
+    } else {
+        subscribe_allowed(w, s, v);
+        return;
+    }
+    subscribe_free(w);
+}
+
+/* Copies a text of the request, which ends before the policy has decided. */
+static int keep(struct strbuf *out, struct slice *text)
+{
+    size_t n = text->n < RESUME_TEXT_MAX ? text->n : RESUME_TEXT_MAX;
+    int rc = n ? strbuf_append(out, text->p, n) : 0;
+    *text = n ? strbuf_slice(out) : slice_of(NULL, 0);
+    return rc;
+}
+
+void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
+                       const struct resume *resume)
+{
+    struct accept accept = accept_of(prq->http);
+    bool sse = accept.stream;
+    if (accept.given && (accept.no_stream || !(sse || accept.text || accept.any))) {
+        refuse(b, s, 406, slice_str("this path answers text/event-stream, which Accept excludes"));
+        return;
+    }
+    if (b->draining) {
+        refuse_transient(b, s, sse, CLOSE_DRAINING, "the broker is shutting down");
+        return;
+    }
+    struct subscribe *w = xcalloc(1, sizeof *w);
+    *w = (struct subscribe){.b = b,
+                            .resume = *resume,
+                            .policy_epoch = b->policy_epoch,
+                            .client = prq->client,
+                            .sse = sse};
+    strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
+    strbuf_init(&w->resume_unknown, RESUME_TEXT_MAX);
+    strbuf_init(&w->kept_query, KEPT_QUERY_MAX_BYTES);
+    const struct kept_rules rules = {b->opt.credential_params, b->opt.credential_param_count};
+    if (keep(&w->resume_text, &w->resume.text) || keep(&w->resume_unknown, &w->resume.unknown) ||
+        kept_pack(&w->kept_query, prq->query, &rules)) {
+        subscribe_free(w);
+        refuse_transient(b, s, sse, CLOSE_NO_MEMORY, "memory is short");
+        return;
+    }
+    stream_set_owner(s, &subscribe_events, w);
+    b->policy->ops->subscribe(b->policy, prq, subscribe_judged, b, s->id);
+}

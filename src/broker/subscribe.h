@@ -1,0 +1,15 @@
+/* GET: request -> policy -> store -> an open event stream. */
+#ifndef BROKER_SUBSCRIBE_H
+#define BROKER_SUBSCRIBE_H
+
+#include "broker/policy.h"
+#include "broker/resume.h"
+#include "net/http/stream.h"
+
+struct broker;
+
+/* Takes over `s`. The rest is borrowed for the call. */
+void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
+                       const struct resume *resume);
+
+#endif
