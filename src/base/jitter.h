@@ -27,4 +27,10 @@ static inline uint64_t jitter_between(struct jitter *j, uint64_t least, uint64_t
     return least + j->state % (most - least + 1);
 }
 
+/* `ms` spread over half to one and a half of it. */
+static inline unsigned jitter_around(struct jitter *j, unsigned ms)
+{
+    return (unsigned)jitter_between(j, ms / 2, (uint64_t)ms / 2 + ms);
+}
+
 #endif

@@ -1,5 +1,5 @@
 /* All subscribers with an equal subscription: topics, filter, format and params. Filter and format
- * run once per event for all of them. Interned: equal subscriptions give the same audience. */
+ * run once per event for all of them. audience_set.h: equal subscriptions give the same audience. */
 #ifndef BROKER_AUDIENCE_H
 #define BROKER_AUDIENCE_H
 
@@ -11,12 +11,14 @@
 #include <stdint.h>
 
 struct audience_entry;
-struct broker;
 
-enum { AUDIENCE_NAMES_MAX = 16 };
+enum {
+    AUDIENCE_NAMES_MAX = 16,
+    AUDIENCE_KEY_MAX_BYTES = 16 << 20 /* far above what policy_limits let through */
+};
 
 struct audience {
-    struct map_entry by_key; /* in broker->audiences */
+    struct map_entry by_key; /* in the set */
     uint32_t refs;           /* one per subscriber, plus who works with it */
     uint32_t members;
     uint64_t id;
@@ -38,28 +40,23 @@ struct audience {
     uint64_t pending_from;     /* ordinal of the first of them */
     bool judged;               /* they have passed the filter: it is text, asked on arrival */
     uint64_t seen;             /* ordinal + 1 of the last event added: an event is added once */
-    struct list dirty;         /* in broker->dirty while pending is not empty */
+    struct list dirty;         /* in set->dirty while pending is not empty */
 };
 
-/* Returns a new reference; NULL when the policy cannot bind the subscription (logged). */
-struct audience *audience_intern(struct broker *b, const struct subscription *s);
-/* Another policy is in force: every audience is bound to it. Members of those that cannot be are
- * held until the policy says what they may have instead. */
-void audience_rebind_all(struct broker *b, struct policy *old);
+/* Canonical bytes of a subscription, appended. 0, or negative as strbuf_append(). */
+__attribute__((warn_unused_result)) int audience_key(struct strbuf *key,
+                                                     const struct subscription *s);
+/* One reference, in no set. Takes the bytes of `key`, which is of `topic_count` topics. */
+struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_count);
+void audience_free(struct audience *a);
+struct audience *audience_ref(struct audience *a); /* given back by audience_set_unref() */
 /* Its subscription; borrowed. */
 struct subscription audience_subscription(const struct audience *a);
-/* Is it what audience_intern() would answer? */
+/* Is it what audience_set_intern() would answer? */
 bool audience_is_for(const struct audience *a, const struct subscription *s);
-struct audience *audience_ref(struct audience *a);
-void audience_unref(struct broker *b, struct audience *a);
 /* The topics that `names` is made of, pointing into it; returns how many. */
 size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX]);
 /* Is an event of that topic for this audience, before its filter? */
 bool audience_wants(const struct audience *a, struct slice topic);
-/* Files a newly visible event with every audience it is for; `ordinal` is its place in the log. */
-void audience_route(struct broker *b, struct event *ev, uint64_t ordinal);
-
-/* Events that are not delivered yet no longer are to be. */
-void audience_forget_pending(struct broker *b);
 
 #endif

@@ -1,9 +1,17 @@
 #include "broker/broker.h"
 
-#include "base/logging.h"
-#include "broker/broker_state.h"
+#include "base/xalloc.h"
+#include "broker/audience_set.h"
+#include "broker/broker_parts.h"
+#include "broker/delivery.h"
+#include "broker/explain.h"
+#include "broker/history.h"
 #include "broker/refusal.h"
+#include "broker/render.h"
+#include "broker/review.h"
+#include "broker/segment.h"
 #include "broker/subscriber.h"
+#include "broker/trial.h"
 #include "event/sse_frame.h"
 
 #include <stdlib.h>
@@ -13,13 +21,13 @@ enum { SWEEP_MS = 1000 };
 static bool on_flush(void *ctx)
 {
     struct broker *b = ctx;
-    return subscriber_flush_all(b);
+    return delivery_flush(b);
 }
 
 static void on_sweep(struct deadline *d)
 {
     struct broker *b = container_of(d, struct broker, sweep);
-    subscriber_sweep(b);
+    delivery_sweep(b);
     deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, on_sweep), &b->sweep);
 }
 
@@ -31,19 +39,19 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->loop = loop;
     b->opt = *opt;
     b->metrics = metrics;
-    b->index = audience_index_new();
     b->heartbeat = sse_frame(&beat);
     REQUIRE(b->heartbeat);
     jitter_init(&b->jitter);
-    hash_key_init(&b->key);
-    list_init(&b->dirty);
     list_init(&b->runnable);
     list_init(&b->subscribers);
-    list_init(&b->held_refusals);
-    reviews_init(b);
-    explains_init(b);
-    renderer_init(&b->renderer, NULL, metrics, opt->publish.event_bytes);
-    segment_init(&b->segment, &b->renderer, opt->turn_bytes);
+    b->renderer = xmalloc(sizeof *b->renderer);
+    renderer_init(b->renderer, NULL, metrics, opt->publish.event_bytes);
+    b->audiences = audience_set_new(b->renderer);
+    b->segment = segment_new(b->renderer, opt->turn_bytes);
+    b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
+    b->reviews = reviews_new(b);
+    b->explains = explains_new();
+    b->recents = trial_recents_new();
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
     deadline_arm(loop_deadline_class(loop, SWEEP_MS, on_sweep), &b->sweep);
@@ -53,19 +61,19 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
 
 void broker_free(struct broker *b)
 {
-    REQUIRE(list_empty(&b->subscribers) && list_empty(&b->held_refusals));
-    reviews_clear(b);
-    explains_clear(b);
-    for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
-        kept_unref(b->recent[i].kept);
-    }
+    REQUIRE(list_empty(&b->subscribers));
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
-    segment_clear(&b->segment);
-    renderer_clear(&b->renderer);
+    refusals_free(b->refusals);
+    reviews_free(b->reviews);
+    explains_free(b->explains);
+    trial_recents_free(b->recents);
+    segment_free(b->segment);
+    audience_set_free(b->audiences);
+    renderer_clear(b->renderer);
+    free(b->renderer);
     history_free(b->history);
     eventlog_free(b->log);
-    audience_index_free(b->index);
     frame_unref(b->heartbeat);
     position_frames_clear(&b->positions);
     free(b);
@@ -73,31 +81,45 @@ void broker_free(struct broker *b)
 
 void broker_set_store(struct broker *b, struct store *store)
 {
+    const struct history_options history = {b->opt.page_events, b->opt.page_bytes,
+                                            b->opt.page_cache_bytes};
     struct store_bounds bounds = store->ops->bounds(store);
     b->store = store;
     b->log = eventlog_new(b->opt.log_events, b->opt.log_bytes, bounds.head);
-    b->history = history_new(b);
+    b->history = history_new(b->loop, store, b->log, &history, b->metrics, delivery_page_ready);
     b->metrics->head_id = bounds.head;
 }
 
 void broker_set_policy(struct broker *b, struct policy *policy)
 {
     b->policy = policy;
-    renderer_set_policy(&b->renderer, policy);
+    renderer_set_policy(b->renderer, policy);
     policy->ops->set_stage(policy, POLICY_LIVE);
+}
+
+/* Members of audiences that the policy has no filter or format for get nothing for now. */
+static void hold_unbound(struct broker *b)
+{
+    for (struct audience *a = audience_set_first(b->audiences); a; a = audience_set_next(a)) {
+        if (a->unbound) {
+            subscriber_unlive_all(a);
+        }
+    }
+    subscriber_resume_held(b);
 }
 
 void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode)
 {
     struct policy *old = b->policy;
-    segment_reset(&b->segment);
-    renderer_set_policy(&b->renderer, policy);
+    segment_reset(b->segment);
+    renderer_set_policy(b->renderer, policy);
     b->policy = policy;
     b->policy_epoch++;
     old->ops->set_stage(old, POLICY_RETIRED);
     policy->ops->set_stage(policy, POLICY_LIVE);
     subscriber_rules_change(b);
-    audience_rebind_all(b, old);
+    audience_set_rebind(b->audiences, old);
+    hold_unbound(b);
     review_all(b, mode);
 }
 
@@ -118,6 +140,7 @@ void broker_review_all(struct broker *b)
 void broker_set_server(struct broker *b, struct http_server *server)
 {
     b->server = server;
+    refusals_set_server(b->refusals, server);
 }
 
 void broker_tail(void *ctx, struct event *const *events, size_t n)
@@ -127,7 +150,7 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);
-        audience_route(b, events[i], ordinal);
+        audience_set_route(b->audiences, events[i], ordinal);
     }
     b->metrics->tailed += n;
     b->metrics->head_id = eventlog_head(b->log);
@@ -141,9 +164,9 @@ void broker_leap(void *ctx, const struct store_leap *leap)
 {
     struct broker *b = ctx;
     deadline_disarm(&b->hold_end);
-    subscriber_leap_all(b, leap); /* before the head moves: a live position is read from it */
-    audience_forget_pending(b);
-    segment_reset(&b->segment);
+    delivery_leap(b, leap); /* before the head moves: a live position is read from it */
+    audience_set_forget_pending(b->audiences);
+    segment_reset(b->segment);
     history_forget(b->history, leap->after);
     eventlog_restart(b->log, leap->upto);
     b->metrics->head_id = leap->upto;
@@ -155,7 +178,7 @@ void broker_drain(struct broker *b)
 {
     b->draining = true;
     subscriber_drain_all(b);
-    refusal_end_held(b);
+    refusals_end_held(b->refusals);
 }
 
 unsigned broker_stream_count(const struct broker *b)
@@ -182,7 +205,7 @@ void broker_clock_moved(struct broker *b)
 
 bool broker_reviewing(const struct broker *b)
 {
-    return b->reviews.under_way > 0 || !list_empty(&b->reviews.queue);
+    return reviews_pending(b->reviews);
 }
 
 bool broker_disconnect(struct broker *b, uint64_t id)
@@ -192,9 +215,4 @@ bool broker_disconnect(struct broker *b, uint64_t id)
         subscriber_end(sub, CLOSE_ADMIN, 0);
     }
     return sub != NULL;
-}
-
-unsigned broker_jitter(struct broker *b, unsigned ms)
-{
-    return (unsigned)jitter_between(&b->jitter, ms / 2, (uint64_t)ms / 2 + ms);
 }

@@ -5,38 +5,12 @@
 #ifndef BROKER_BROKER_H
 #define BROKER_BROKER_H
 
-#include "base/strbuf.h"
+#include "broker/broker_types.h"
 #include "broker/metrics.h"
 #include "broker/policy.h"
 #include "broker/store.h"
-#include "event/envelope.h"
-#include "net/http/http_cors.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
-
-struct broker_options {
-    const char *events_path;  /* "/events" */
-    const char *content_type; /* of event streams */
-    bool page;                /* GET / serves the try-out page */
-    struct http_cors cors;
-    unsigned heartbeat_s, retry_ms;
-    size_t turn_bytes; /* most bytes one stream is given per loop turn */
-    uint64_t max_lag;  /* events; 0: no bound */
-    enum on_lag on_lag;
-    const char *gap_event, *revoked_event, *position_event; /* names of the in-band signals */
-    enum prime prime;                                       /* not PRIME_DEFAULT */
-    unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
-    char *const *credential_params; /* of the query: never kept */
-    size_t credential_param_count;
-    bool show_policy;             /* streams begin with a comment that names it */
-    unsigned review_per_s;        /* streams asked about again after a reload */
-    uint64_t review_timeout_ms;   /* of one of them */
-    size_t log_events, log_bytes; /* the in-memory event log */
-    size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
-    struct envelope_limits publish;
-    unsigned drain_retry_ms;
-    unsigned refusal_hold_ms; /* 0: a stream that is refused for now ends at once */
-};
 
 struct broker;
 
@@ -69,20 +43,6 @@ void broker_leap(void *ctx, const struct store_leap *leap);
 void broker_drain(struct broker *b);
 unsigned broker_stream_count(const struct broker *b);
 
-/* One open stream, for operators. Borrowed for the call. */
-struct broker_connection {
-    uint64_t id;
-    char client[ADDRESS_TEXT_MAX];
-    uint64_t audience;          /* id: equal for connections that share their policy work */
-    const struct slice *topics; /* granted */
-    size_t topic_count;
-    struct slice filter, format, params; /* absent: none */
-    uint64_t cursor;                     /* last id considered */
-    uint64_t lag;                        /* events behind the head, as far as the event log knows */
-    bool behind;
-    double seconds;     /* since it was opened */
-    uint64_t delivered; /* events */
-};
 void broker_each_connection(const struct broker *b,
                             void (*each)(void *ctx, const struct broker_connection *c), void *ctx);
 /* loop_set_unix_ms() was called: ends what has expired by that clock, has the policy asked again

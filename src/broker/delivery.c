@@ -1,8 +1,12 @@
 /* The flush step: what became visible this turn goes to the live members of every audience it is
  * for, one system call each; then those behind get a turn, a bounded number of bytes each, from the
  * event log or from pages of the store. Replay, live delivery and a slow client meet here. */
-#include "base/logging.h"
+#include "broker/delivery.h"
+
 #include "base/prefetch.h"
+#include "broker/audience_set.h"
+#include "broker/history.h"
+#include "broker/segment.h"
 #include "broker/subscriber_state.h"
 
 #include <inttypes.h>
@@ -99,7 +103,7 @@ static void prefetch_members(struct list *end, struct list *first)
 
 static void deliver_live(struct broker *b, struct audience *a)
 {
-    struct segment *g = &b->segment;
+    struct segment *g = b->segment;
     struct event_list events = a->pending;
     uint64_t ordinal = a->pending_from;
     bool judged = a->judged;
@@ -258,7 +262,7 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
 static void catch_up(struct subscriber *sub)
 {
     struct broker *b = sub->b;
-    struct segment *g = &b->segment;
+    struct segment *g = b->segment;
     subscriber_set_state(sub,
                          SUB_RUNNABLE); /* to the end of the queue, unless it turns out otherwise */
     if (sub->reset_to) {
@@ -317,17 +321,17 @@ static bool hold(struct broker *b)
 static void deliver_all_live(struct broker *b)
 {
     uint64_t from = uv_hrtime();
-    while (!list_empty(&b->dirty)) {
-        struct audience *a = audience_ref(list_first(&b->dirty, struct audience, dirty));
+    while (!list_empty(&b->audiences->dirty)) {
+        struct audience *a = audience_ref(list_first(&b->audiences->dirty, struct audience, dirty));
         deliver_live(b, a);
-        audience_unref(b, a);
+        audience_set_unref(b->audiences, a);
     }
     b->live_cost_us = (uv_hrtime() - from) / 1000;
 }
 
-bool subscriber_flush_all(struct broker *b)
+bool delivery_flush(struct broker *b)
 {
-    if (!list_empty(&b->dirty)) {
+    if (!list_empty(&b->audiences->dirty)) {
         if (hold(b)) {
             return false; /* the commit, or the deadline, wakes the loop */
         }
@@ -340,17 +344,17 @@ bool subscriber_flush_all(struct broker *b)
     list_splice_tail(&turn, &b->runnable);
     while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES && n++ < CATCH_UP_SUBSCRIBERS) {
         catch_up(list_first(&turn, struct subscriber, place));
-        bytes += b->segment.bytes;
+        bytes += b->segment->bytes;
     }
     /* who had no turn comes first in the next */
     list_splice_tail(&turn, &b->runnable);
     list_splice_tail(&b->runnable, &turn);
-    segment_reset(&b->segment);
-    render_forget(&b->renderer);
+    segment_reset(b->segment);
+    render_forget(b->renderer);
     return !list_empty(&b->runnable);
 }
 
-void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
+void delivery_leap(struct broker *b, const struct store_leap *leap)
 {
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     const struct store_leap *last = bounds.leap_count ? &bounds.leaps[bounds.leap_count - 1] : NULL;
@@ -380,13 +384,13 @@ void subscriber_leap_all(struct broker *b, const struct store_leap *leap)
     }
 }
 
-void subscriber_page_ready(struct list *waiter)
+void delivery_page_ready(struct list *waiter)
 {
     struct subscriber *sub = at_place(waiter);
     subscriber_set_state(sub, SUB_RUNNABLE);
 }
 
-void subscriber_sweep(struct broker *b)
+void delivery_sweep(struct broker *b)
 {
     if (b->lag_rules == 0) {
         return;

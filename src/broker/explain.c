@@ -1,12 +1,19 @@
 #include "broker/explain.h"
 
+#include "base/slots.h"
 #include "base/xalloc.h"
+#include "broker/render.h"
 #include "broker/subscriber_state.h"
 #include "event/topic.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+struct explains {
+    struct slots asked; /* question -> struct explain */
+    unsigned under_way;
+};
 
 /* A question, until it is answered: in a task when the event is at hand, else when the store has
  * read it. Streams and policies may come and go meanwhile, so nothing of them is kept. */
@@ -43,7 +50,7 @@ static enum explain_reason ask_policy(struct broker *b, const struct audience *a
                                        .event = ev,
                                        .filter = &x->filter,
                                        .format = &x->format};
-    switch (render(&b->renderer, &order, &what)) {
+    switch (render(b->renderer, &order, &what)) {
     case RENDER_FILTERED:
         return x->filter.failed ? EXPLAIN_FILTER_ERROR : EXPLAIN_FILTERED;
     case RENDER_LEFT_OUT:
@@ -163,7 +170,7 @@ static void fail(struct explanation *x, const struct explain *e, enum explain_fa
 
 static void explain_free(struct explain *e)
 {
-    struct explains *all = &e->b->explains;
+    struct explains *all = e->b->explains;
     slots_del(&all->asked, e->id);
     all->under_way--;
     task_cancel(&e->task);
@@ -201,7 +208,7 @@ static void on_task(struct task *t)
 static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *page)
 {
     struct broker *b = ctx;
-    struct explain *e = slots_get(&b->explains.asked, token);
+    struct explain *e = slots_get(&b->explains->asked, token);
     if (!e) {
         return;
     }
@@ -247,15 +254,15 @@ static bool look(struct explain *e)
 bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb cb, void *ctx,
                  uint64_t token)
 {
-    if (b->explains.under_way == EXPLAIN_UNDER_WAY_MAX) {
+    if (b->explains->under_way == EXPLAIN_UNDER_WAY_MAX) {
         event_unref(q->given);
         return false;
     }
     struct explain *e = xcalloc(1, sizeof *e);
     *e = (struct explain){.b = b, .q = *q, .cb = cb, .ctx = ctx, .token = token};
     task_init(&e->task, on_task);
-    e->id = slots_add(&b->explains.asked, e);
-    b->explains.under_way++;
+    e->id = slots_add(&b->explains->asked, e);
+    b->explains->under_way++;
     if (!look(e)) {
         loop_defer(b->loop, &e->task);
     }
@@ -286,17 +293,20 @@ int explain_parse(struct broker *b, const struct http_request *rq, struct event 
     return status;
 }
 
-void explains_init(struct broker *b)
+struct explains *explains_new(void)
 {
-    slots_init(&b->explains.asked);
+    struct explains *all = xcalloc(1, sizeof *all);
+    slots_init(&all->asked);
+    return all;
 }
 
-void explains_clear(struct broker *b)
+void explains_free(struct explains *all)
 {
     struct explain *e;
     uint32_t at = 0;
-    while ((e = slots_next(&b->explains.asked, &at))) {
+    while ((e = slots_next(&all->asked, &at))) {
         explain_free(e);
     }
-    slots_clear(&b->explains.asked);
+    slots_clear(&all->asked);
+    free(all);
 }

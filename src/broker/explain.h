@@ -5,20 +5,16 @@
 #ifndef BROKER_EXPLAIN_H
 #define BROKER_EXPLAIN_H
 
-#include "base/slots.h"
-#include "broker/broker.h"
+#include "broker/broker_types.h"
 
+struct broker;
+struct explains;
 struct subscriber;
 
 enum {
     EXPLAIN_UNDER_WAY_MAX = 16,
     EXPLAIN_LINES_MAX_BYTES = 64 * 1024, /* of a filter text's conditions */
     EXPLAIN_WHY_MAX_BYTES = 4096,
-};
-
-struct explains {
-    struct slots asked; /* question -> struct explain */
-    unsigned under_way;
 };
 
 enum explain_outcome {
@@ -87,9 +83,9 @@ struct explain_question {
     struct event *given; /* instead; NULL: none. The reference is taken. */
 };
 
-void explains_init(struct broker *b);
+struct explains *explains_new(void);
 /* The store is closed; what is left is not answered. */
-void explains_clear(struct broker *b);
+void explains_free(struct explains *all);
 /* Answered once, later. False: too many are under way. */
 bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb cb, void *ctx,
                  uint64_t token);

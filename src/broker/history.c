@@ -1,8 +1,8 @@
 #include "broker/history.h"
 
 #include "base/logging.h"
-#include "broker/broker_state.h"
-#include "broker/subscriber.h"
+#include "base/xalloc.h"
+#include "broker/audience.h"
 
 #include <stdlib.h>
 #include <uv.h>
@@ -24,7 +24,12 @@ struct flight {
 };
 
 struct history {
-    struct broker *b;
+    struct loop *loop;
+    struct store *store;
+    const struct eventlog *log;
+    struct history_options opt;
+    struct broker_metrics *metrics;
+    void (*ready)(struct list *waiter);
     struct list pages; /* least recently used first */
     size_t cost;
     struct list flights;
@@ -49,10 +54,13 @@ static bool same_names(const char *p, size_t n, struct slice names)
 static void on_retry(struct deadline *d);
 static void start_flights(struct history *h);
 
-struct history *history_new(struct broker *b)
+struct history *history_new(struct loop *loop, struct store *store, const struct eventlog *log,
+                            const struct history_options *opt, struct broker_metrics *metrics,
+                            void (*ready)(struct list *waiter))
 {
     struct history *h = xcalloc(1, sizeof *h);
-    h->b = b;
+    *h = (struct history){
+        .loop = loop, .store = store, .log = log, .opt = *opt, .metrics = metrics, .ready = ready};
     list_init(&h->pages);
     list_init(&h->flights);
     list_init(&h->failed);
@@ -87,9 +95,8 @@ void history_free(struct history *h)
 
 struct slice history_names(const struct history *h, const struct audience *a, uint64_t cursor)
 {
-    const struct broker *b = h->b;
-    uint64_t far = (uint64_t)FAR_PAGES * b->opt.page_events;
-    bool few = b->store->ops->reads_by_topic && eventlog_head(b->log) - cursor > far;
+    uint64_t far = (uint64_t)FAR_PAGES * h->opt.page_events;
+    bool few = h->store->ops->reads_by_topic && eventlog_head(h->log) - cursor > far;
     return few ? a->names : slice_of(NULL, 0);
 }
 
@@ -117,19 +124,19 @@ void history_forget(struct history *h, uint64_t id)
     }
 }
 
-static void wake(struct list *waiters)
+static void wake(struct history *h, struct list *waiters)
 {
     while (!list_empty(waiters)) {
         struct list *w = waiters->next;
         list_del(w);
-        subscriber_page_ready(w);
+        h->ready(w);
     }
 }
 
 /* The newest page stays whatever it costs: its waiters have yet to read it. */
 static void evict(struct history *h)
 {
-    while (h->cost > h->b->opt.page_cache_bytes && h->pages.next != h->pages.prev) {
+    while (h->cost > h->opt.page_cache_bytes && h->pages.next != h->pages.prev) {
         page_free(h, list_first(&h->pages, struct page, node));
     }
 }
@@ -151,7 +158,7 @@ static void page_keep(struct history *h, struct flight *f, const struct store_pa
     list_init(&p->node);
     list_add_tail(&h->pages, &p->node);
     h->cost += p->cost;
-    h->b->metrics->pages_read++;
+    h->metrics->pages_read++;
     evict(h);
 }
 
@@ -174,7 +181,7 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
     }
     if (rc == 0) {
         page_keep(h, f, got);
-        wake(&f->waiters);
+        wake(h, &f->waiters);
     } else {
         if (rc != UV_ENOTCONN) { /* else the store is away, and says so once for all */
             log_warn("broker", "history cannot be read; streams wait",
@@ -182,7 +189,7 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
         }
         list_splice_tail(&h->failed, &f->waiters);
         if (!list_linked(&h->retry.node)) {
-            deadline_arm(loop_deadline_class(h->b->loop, RETRY_MS, on_retry), &h->retry);
+            deadline_arm(loop_deadline_class(h->loop, RETRY_MS, on_retry), &h->retry);
         }
     }
     flight_free(f);
@@ -192,12 +199,11 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
 static void on_retry(struct deadline *d)
 {
     struct history *h = container_of(d, struct history, retry);
-    wake(&h->failed);
+    wake(h, &h->failed);
 }
 
 static void start_flights(struct history *h)
 {
-    struct broker *b = h->b;
     list_for_each_safe (it, next, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
         if (f->started) {
@@ -217,20 +223,20 @@ static void start_flights(struct history *h)
         struct store_query q = {.topics = topics,
                                 .topic_count = topic_count,
                                 .after = f->after,
-                                .upto = eventlog_head(b->log),
-                                .max_events = b->opt.page_events,
-                                .max_bytes = b->opt.page_bytes};
+                                .upto = eventlog_head(h->log),
+                                .max_events = h->opt.page_events,
+                                .max_bytes = h->opt.page_bytes};
         f->token = ++h->last_token;
         f->started = true;
         h->started++;
-        int rc = b->store->ops->read(b->store, &q, on_page, h, f->token);
+        int rc = h->store->ops->read(h->store, &q, on_page, h, f->token);
         if (rc) {
             f->started = false;
             h->started--;
             list_splice_tail(&h->failed, &f->waiters);
             flight_free(f);
             if (!list_linked(&h->retry.node)) {
-                deadline_arm(loop_deadline_class(b->loop, RETRY_MS, on_retry), &h->retry);
+                deadline_arm(loop_deadline_class(h->loop, RETRY_MS, on_retry), &h->retry);
             }
         }
     }
@@ -242,7 +248,7 @@ void history_request(struct history *h, uint64_t cursor, struct slice names, str
         struct flight *f = container_of(it, struct flight, node);
         if (f->after == cursor && same_names(f->names, f->names_n, names)) {
             list_add_tail(&f->waiters, waiter);
-            h->b->metrics->pages_shared++;
+            h->metrics->pages_shared++;
             return;
         }
     }

@@ -4,13 +4,21 @@
 #define BROKER_HISTORY_H
 
 #include "base/list.h"
+#include "broker/metrics.h"
+#include "broker/store.h"
 #include "event/event.h"
+#include "event/eventlog.h"
+#include "net/loop.h"
 
 #include <stdint.h>
 
 struct audience;
-struct broker;
 struct history;
+
+struct history_options {
+    size_t page_events, page_bytes; /* most of one page */
+    size_t page_cache_bytes;        /* of all that are kept */
+};
 
 struct page {
     struct list node;     /* in the cache, most recently used last */
@@ -22,7 +30,10 @@ struct page {
     size_t cost;
 };
 
-struct history *history_new(struct broker *b);
+/* Borrows everything but the options. `ready` gets those who waited in history_request(). */
+struct history *history_new(struct loop *loop, struct store *store, const struct eventlog *log,
+                            const struct history_options *opt, struct broker_metrics *metrics,
+                            void (*ready)(struct list *waiter));
 void history_free(struct history *h); /* no read may be in flight: the store is closed */
 /* Topics to read for a member of `a` at `cursor`: absent: all of them, so that many share a page.
  * Names where the store reads by topic and there is much between `cursor` and the head that would
@@ -32,7 +43,7 @@ struct slice history_names(const struct history *h, const struct audience *a, ui
  * until the next loop turn. */
 const struct page *history_page(struct history *h, uint64_t cursor, struct slice names);
 /* Reads that page; `waiter` (a list node of the caller) is linked until it arrives or fails, and is
- * then handed to subscriber_page_ready(), which may ask again. */
+ * then handed to `ready`, which may ask again. */
 void history_request(struct history *h, uint64_t cursor, struct slice names, struct list *waiter);
 
 /* Drops the cached pages that reach beyond `id`. */

@@ -1,7 +1,7 @@
 #include "broker/publisher.h"
 
-#include "base/logging.h"
-#include "broker/broker_state.h"
+#include "base/xalloc.h"
+#include "broker/broker_parts.h"
 #include "broker/refusal.h"
 
 #include <stdlib.h>
@@ -56,7 +56,7 @@ static struct publish *find(struct broker *b, uint64_t token)
 static void answer_refused(struct publish *p, int status, struct slice detail)
 {
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_denied(p->b, p->stream, status, detail);
+    refuse_denied(p->b->refusals, p->stream, status, detail);
     publish_free(p);
 }
 
@@ -64,7 +64,7 @@ static void answer_later(struct publish *p, const char *why)
 {
     p->b->metrics->publish_failed++;
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_transient(p->b, p->stream, false, CLOSE_TRANSIENT, why);
+    refuse_transient(p->b->refusals, p->stream, false, CLOSE_TRANSIENT, why);
     publish_free(p);
 }
 
@@ -212,7 +212,7 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
                                 &events, &is_batch, &e);
     if (status) {
         event_list_clear(&events);
-        refuse(b, s, status, slice_str(e.text));
+        refuse(b->refusals, s, status, slice_str(e.text));
         return;
     }
     struct publish *p = xcalloc(1, sizeof *p);

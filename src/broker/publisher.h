@@ -2,7 +2,10 @@
 #ifndef BROKER_PUBLISHER_H
 #define BROKER_PUBLISHER_H
 
-#include "broker/broker.h"
+#include "broker/policy.h"
+#include "net/http/stream.h"
+
+struct broker;
 
 /* Takes over `s`. `prq` is borrowed for the call. */
 void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq);

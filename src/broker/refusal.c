@@ -1,13 +1,43 @@
 #include "broker/refusal.h"
 
 #include "base/logging.h"
-#include "broker/broker_state.h"
+#include "base/xalloc.h"
+#include "broker/broker_parts.h"
 #include "event/sse_frame.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { RETRY_AFTER_S = 5, TRANSIENT_RETRY_MS = 10000, BODY_MAX = 16384 };
+
+struct refusals {
+    struct loop *loop;
+    const struct broker_options *opt;
+    struct broker_metrics *metrics;
+    struct jitter *jitter;
+    const struct http_server *server; /* NULL: not yet */
+    struct list held;                 /* struct held, oldest first */
+};
+
+struct refusals *refusals_new(struct loop *loop, const struct broker_options *opt,
+                              struct broker_metrics *metrics, struct jitter *jitter)
+{
+    struct refusals *r = xcalloc(1, sizeof *r);
+    *r = (struct refusals){.loop = loop, .opt = opt, .metrics = metrics, .jitter = jitter};
+    list_init(&r->held);
+    return r;
+}
+
+void refusals_set_server(struct refusals *r, const struct http_server *server)
+{
+    r->server = server;
+}
+
+void refusals_free(struct refusals *r)
+{
+    REQUIRE(list_empty(&r->held));
+    free(r);
+}
 
 static void respond(struct stream *s, int status, const char *field, struct slice detail)
 {
@@ -24,33 +54,33 @@ static void respond(struct stream *s, int status, const char *field, struct slic
     strbuf_clear(&body);
 }
 
-void refuse_denied(struct broker *b, struct stream *s, int status, struct slice detail)
+void refuse_denied(struct refusals *r, struct stream *s, int status, struct slice detail)
 {
-    b->metrics->refused_denied++;
+    r->metrics->refused_denied++;
     /* RFC 9110, 15.5.2: a 401 names a scheme */
     respond(s, status, status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", detail);
 }
 
-static void count_invalid(struct broker *b, const struct stream *s, int status, struct slice why)
+static void count_invalid(struct refusals *r, const struct stream *s, int status, struct slice why)
 {
-    b->metrics->refused_invalid++;
+    r->metrics->refused_invalid++;
     log_debug("broker", "refused request",
               LOG_F(log_uint("stream", s->id), log_int("status", status), log_slice("why", why)));
 }
 
-void refuse(struct broker *b, struct stream *s, int status, struct slice detail)
+void refuse(struct refusals *r, struct stream *s, int status, struct slice detail)
 {
-    count_invalid(b, s, status, detail);
+    count_invalid(r, s, status, detail);
     respond(s, status, "", detail);
 }
 
-void refuse_method(struct broker *b, struct stream *s, const char *allow)
+void refuse_method(struct refusals *r, struct stream *s, const char *allow)
 {
     char field[128];
     char detail[160];
     snprintf(field, sizeof field, "Allow: %s\r\n", allow);
     snprintf(detail, sizeof detail, "this path serves %s", allow);
-    count_invalid(b, s, 405, slice_str(detail));
+    count_invalid(r, s, 405, slice_str(detail));
     respond(s, 405, field, slice_str(detail));
 }
 
@@ -60,15 +90,15 @@ void refuse_method(struct broker *b, struct stream *s, const char *allow)
  * one that does not wait would be back at once, hundreds of times a second. These streams are
  * connections like others, and at most a quarter of all there may be: then the oldest ends early. */
 struct held {
-    struct broker *b;
+    struct refusals *all;
     struct stream *stream;
-    struct list node; /* in b->held_refusals, oldest first */
+    struct list node; /* in r->held, oldest first */
     struct deadline end;
 };
 
 static void held_free(struct held *h)
 {
-    h->b->metrics->refusals_held--;
+    h->all->metrics->refusals_held--;
     list_del(&h->node);
     deadline_disarm(&h->end);
     free(h);
@@ -100,43 +130,43 @@ static void on_writable(struct stream *s)
 
 static const struct stream_events held_events = {.writable = on_writable, .closed = on_closed};
 
-static void hold(struct broker *b, struct stream *s)
+static void hold(struct refusals *r, struct stream *s)
 {
-    uint64_t most = b->server->opt.max_connections / 4;
-    struct held *h = b->opt.refusal_hold_ms && most ? calloc(1, sizeof *h) : NULL;
+    uint64_t most = r->server->opt.max_connections / 4;
+    struct held *h = r->opt->refusal_hold_ms && most ? calloc(1, sizeof *h) : NULL;
     if (!h) {
         stream_close(s, CLOSE_TRANSIENT);
         return;
     }
-    if (b->metrics->refusals_held >= most) {
-        held_end(list_first(&b->held_refusals, struct held, node), CLOSE_TRANSIENT);
+    if (r->metrics->refusals_held >= most) {
+        held_end(list_first(&r->held, struct held, node), CLOSE_TRANSIENT);
     }
-    *h = (struct held){.b = b, .stream = s};
+    *h = (struct held){.all = r, .stream = s};
     list_init(&h->node);
-    list_add_tail(&b->held_refusals, &h->node);
+    list_add_tail(&r->held, &h->node);
     deadline_init(&h->end);
-    deadline_arm(loop_deadline_class(b->loop, b->opt.refusal_hold_ms, on_end), &h->end);
-    b->metrics->refusals_held++;
+    deadline_arm(loop_deadline_class(r->loop, r->opt->refusal_hold_ms, on_end), &h->end);
+    r->metrics->refusals_held++;
     stream_set_owner(s, &held_events, h);
 }
 
-void refusal_end_held(struct broker *b)
+void refusals_end_held(struct refusals *r)
 {
-    while (!list_empty(&b->held_refusals)) {
-        held_end(list_first(&b->held_refusals, struct held, node), CLOSE_DRAINING);
+    while (!list_empty(&r->held)) {
+        held_end(list_first(&r->held, struct held, node), CLOSE_DRAINING);
     }
 }
 
 /* ---------------------------------------------------------------- "try again" */
 
-static void refuse_stream(struct broker *b, struct stream *s, enum close_reason reason,
+static void refuse_stream(struct refusals *r, struct stream *s, enum close_reason reason,
                           const char *why)
 {
-    unsigned ms = reason == CLOSE_DRAINING ? b->opt.drain_retry_ms : TRANSIENT_RETRY_MS;
-    struct sse_fields f = {.retry_ms = broker_jitter(b, ms), .comment = slice_str(why)};
+    unsigned ms = reason == CLOSE_DRAINING ? r->opt->drain_retry_ms : TRANSIENT_RETRY_MS;
+    struct sse_fields f = {.retry_ms = jitter_around(r->jitter, ms), .comment = slice_str(why)};
     struct frame *frame = sse_frame(&f);
     struct http_response head = {.status = 200,
-                                 .content_type = b->opt.content_type,
+                                 .content_type = r->opt->content_type,
                                  .fields = slice_str(BROKER_STREAM_FIELDS)};
     int rc = stream_open(s, &head);
     if (rc == 0 && frame) {
@@ -144,19 +174,19 @@ static void refuse_stream(struct broker *b, struct stream *s, enum close_reason 
         (void)stream_write(s, &buf, 1); /* what a full socket does not take is no loss here */
     }
     if (rc == 0 && frame && reason == CLOSE_TRANSIENT) {
-        hold(b, s);
+        hold(r, s);
     } else {
         stream_close(s, reason);
     }
     frame_unref(frame);
 }
 
-void refuse_transient(struct broker *b, struct stream *s, bool sse, enum close_reason reason,
+void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close_reason reason,
                       const char *why)
 {
-    b->metrics->refused_transient++;
+    r->metrics->refused_transient++;
     if (sse) {
-        refuse_stream(b, s, reason, why);
+        refuse_stream(r, s, reason, why);
         return;
     }
     char field[64];

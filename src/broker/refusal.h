@@ -4,20 +4,33 @@
 #ifndef BROKER_REFUSAL_H
 #define BROKER_REFUSAL_H
 
-#include "broker/broker.h"
+#include "base/jitter.h"
+#include "broker/broker_types.h"
+#include "broker/metrics.h"
+#include "net/http/http_server.h"
+#include "net/loop.h"
+
+/* What they take of the broker, and the streams that are held open after one. */
+struct refusals;
+
+/* Borrows everything, for its life. */
+struct refusals *refusals_new(struct loop *loop, const struct broker_options *opt,
+                              struct broker_metrics *metrics, struct jitter *jitter);
+void refusals_set_server(struct refusals *r, const struct http_server *server);
+void refusals_free(struct refusals *r); /* all streams are closed */
 
 /* What the policy denied: a problem document with that status. Counts. */
-void refuse_denied(struct broker *b, struct stream *s, int status, struct slice detail);
+void refuse_denied(struct refusals *r, struct stream *s, int status, struct slice detail);
 /* The same for a request that asks for what is not served. Counts and logs. */
-void refuse(struct broker *b, struct stream *s, int status, struct slice detail);
+void refuse(struct refusals *r, struct stream *s, int status, struct slice detail);
 /* 405 with Allow. */
-void refuse_method(struct broker *b, struct stream *s, const char *allow);
+void refuse_method(struct refusals *r, struct stream *s, const char *allow);
 /* "try again": to an event stream (`sse`) 200, retry:, a comment, and the end some seconds later
  * (sse.refusal_hold_s); else 503 + Retry-After.
  * `why` is shown: a constant text without internals. Counts. */
-void refuse_transient(struct broker *b, struct stream *s, bool sse, enum close_reason reason,
+void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close_reason reason,
                       const char *why);
 /* Ends the streams that are held open after a refusal. */
-void refusal_end_held(struct broker *b);
+void refusals_end_held(struct refusals *r);
 
 #endif

@@ -1,6 +1,7 @@
 #include "broker/review.h"
 
 #include "base/logging.h"
+#include "base/slots.h"
 #include "base/xalloc.h"
 #include "broker/subscriber_state.h"
 
@@ -14,9 +15,21 @@ enum {
     RETRY_STEPS = 4,
 };
 
+struct reviews {
+    struct broker *b;
+    struct list queue;    /* struct review: to be asked about, in this order */
+    struct deadline tick; /* the next few */
+    uint64_t at_ms;       /* when `allowed` was reckoned */
+    double allowed;
+    struct slots asked; /* question -> struct review */
+    unsigned under_way; /* questions */
+};
+
+/* One stream that is, or is going to be, asked about. */
 struct review {
-    struct list node;      /* in the queue, while it waits for its turn */
-    struct deadline retry; /* armed: the policy could not say */
+    struct subscriber_part part; /* sub->review */
+    struct list node;            /* in the queue, while it waits for its turn */
+    struct deadline retry;       /* armed: the policy could not say */
     struct subscriber *sub;
     uint64_t since_ms; /* it was first asked about; unset before */
     uint64_t question; /* that is under way, in reviews.asked; 0: none */
@@ -30,43 +43,55 @@ struct review {
 static void on_tick(struct deadline *d);
 static void perform_allowed(struct broker *b);
 
-void reviews_init(struct broker *b)
+struct reviews *reviews_new(struct broker *b)
 {
-    list_init(&b->reviews.queue);
-    deadline_init(&b->reviews.tick);
-    slots_init(&b->reviews.asked);
+    struct reviews *rs = xcalloc(1, sizeof *rs);
+    rs->b = b;
+    list_init(&rs->queue);
+    deadline_init(&rs->tick);
+    slots_init(&rs->asked);
+    return rs;
 }
 
-void reviews_clear(struct broker *b)
+void reviews_free(struct reviews *rs)
 {
-    REQUIRE(list_empty(&b->reviews.queue)); /* reviews go with their subscribers */
-    deadline_disarm(&b->reviews.tick);
-    slots_clear(&b->reviews.asked);
+    REQUIRE(list_empty(&rs->queue)); /* reviews go with their subscribers */
+    deadline_disarm(&rs->tick);
+    slots_clear(&rs->asked);
+    free(rs);
+}
+
+bool reviews_pending(const struct reviews *rs)
+{
+    return rs->under_way > 0 || !list_empty(&rs->queue);
 }
 
 static void wake(struct broker *b)
 {
-    if (!list_linked(&b->reviews.tick.node) && !list_empty(&b->reviews.queue)) {
-        deadline_arm(loop_deadline_class(b->loop, TICK_MS, on_tick), &b->reviews.tick);
+    if (!list_linked(&b->reviews->tick.node) && !list_empty(&b->reviews->queue)) {
+        deadline_arm(loop_deadline_class(b->loop, TICK_MS, on_tick), &b->reviews->tick);
     }
 }
+
+static void on_gone(struct subscriber_part *part);
 
 static struct review *review_of(struct subscriber *sub)
 {
     if (!sub->review) {
         struct review *r = xcalloc(1, sizeof *r);
+        r->part.gone = on_gone;
         list_init(&r->node);
         deadline_init(&r->retry);
         r->sub = sub;
-        sub->review = r;
+        sub->review = &r->part;
         sub->b->metrics->reviews_waiting++;
     }
-    return sub->review;
+    return container_of(sub->review, struct review, part);
 }
 
 static void end_question(struct review *r)
 {
-    struct reviews *rs = &r->sub->b->reviews;
+    struct reviews *rs = r->sub->b->reviews;
     slots_del(&rs->asked, r->question);
     rs->under_way--;
     r->question = 0;
@@ -83,17 +108,20 @@ static void drop_question(struct review *r)
     }
 }
 
-void review_forget(struct subscriber *sub)
+static void forget(struct review *r)
 {
-    struct review *r = sub->review;
-    if (r) {
-        drop_question(r);
-        list_del(&r->node);
-        deadline_disarm(&r->retry);
-        sub->review = NULL;
-        sub->b->metrics->reviews_waiting--;
-        free(r);
-    }
+    struct subscriber *sub = r->sub;
+    drop_question(r);
+    list_del(&r->node);
+    deadline_disarm(&r->retry);
+    sub->review = NULL;
+    sub->b->metrics->reviews_waiting--;
+    free(r);
+}
+
+static void on_gone(struct subscriber_part *part)
+{
+    forget(container_of(part, struct review, part));
 }
 
 /* ---------------------------------------------------------------- answers */
@@ -102,7 +130,7 @@ static void on_retry(struct deadline *d)
 {
     struct review *r = container_of(d, struct review, retry);
     struct broker *b = r->sub->b;
-    list_add_head(&b->reviews.queue, &r->node); /* its time runs, that of others does not yet */
+    list_add_head(&b->reviews->queue, &r->node); /* its time runs, that of others does not yet */
     wake(b);
 }
 
@@ -137,7 +165,7 @@ static void answered(struct review *r, const struct verdict *v)
     } else if (v->kind == VERDICT_TRANSIENT) {
         later(r);
     } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
-        list_add_tail(&b->reviews.queue, &r->node);
+        list_add_tail(&b->reviews->queue, &r->node);
         wake(b);
     } else {
         int moved = subscriber_regrant(sub, &v->subscription);
@@ -147,14 +175,14 @@ static void answered(struct review *r, const struct verdict *v)
         }
         b->metrics->reviews_moved += moved > 0;
         b->metrics->reviews_same += moved == 0;
-        review_forget(sub);
+        forget(r);
     }
 }
 
 static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
 {
     struct broker *b = ctx;
-    struct review *r = slots_get(&b->reviews.asked, token & ~TOKEN_OF_REVIEW);
+    struct review *r = slots_get(&b->reviews->asked, token & ~TOKEN_OF_REVIEW);
     if (r) { /* else the stream is gone, or another policy was asked meanwhile */
         answered(r, v);
     }
@@ -169,8 +197,8 @@ static void ask(struct review *r)
     struct broker *b = sub->b;
     struct http_query query;
     r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
-    r->question = slots_add(&b->reviews.asked, r);
-    b->reviews.under_way++;
+    r->question = slots_add(&b->reviews->asked, r);
+    b->reviews->under_way++;
     kept_query(sub->kept, &query);
     struct policy_request rq = {.id = sub->id,
                                 .path = slice_str(b->opt.events_path),
@@ -196,7 +224,7 @@ static void perform(struct review *r)
 
 static void perform_allowed(struct broker *b)
 {
-    struct reviews *rs = &b->reviews;
+    struct reviews *rs = b->reviews;
     uint64_t now = loop_now(b->loop);
     double most =
         b->opt.review_per_s > BURSTS_PER_S ? (double)b->opt.review_per_s / BURSTS_PER_S : 1;
@@ -213,7 +241,7 @@ static void perform_allowed(struct broker *b)
 
 static void on_tick(struct deadline *d)
 {
-    struct broker *b = container_of(d, struct broker, reviews.tick);
+    struct broker *b = container_of(d, struct reviews, tick)->b;
     perform_allowed(b);
     wake(b);
 }
@@ -228,9 +256,9 @@ static void enqueue(struct review *r, bool first)
     r->attempts = 0;
     if (first) {
         list_del(&r->node);
-        list_add_head(&b->reviews.queue, &r->node);
+        list_add_head(&b->reviews->queue, &r->node);
     } else if (!list_linked(&r->node)) {
-        list_add_tail(&b->reviews.queue, &r->node);
+        list_add_tail(&b->reviews->queue, &r->node);
     }
 }
 

@@ -10,37 +10,22 @@
 #ifndef BROKER_REVIEW_H
 #define BROKER_REVIEW_H
 
-#include "base/list.h"
-#include "base/slots.h"
 #include "broker/policy.h"
-#include "net/loop.h"
 
 #include <stdbool.h>
-#include <stdint.h>
 
 struct broker;
 struct subscriber;
 
-struct reviews {
-    struct list queue;    /* struct review: to be asked about, in this order */
-    struct deadline tick; /* the next few */
-    uint64_t at_ms;       /* when `allowed` was reckoned */
-    double allowed;
-    struct slots asked; /* question -> struct review */
-    unsigned under_way; /* questions */
-};
+struct reviews;
 
-/* One stream that is, or is going to be, asked about. */
-struct review;
-
-void reviews_init(struct broker *b);
-void reviews_clear(struct broker *b);
+struct reviews *reviews_new(struct broker *b);
+void reviews_free(struct reviews *rs); /* all subscribers are gone */
+/* Is the policy being asked, or about to be? */
+bool reviews_pending(const struct reviews *rs);
 
 /* After `b->policy` was changed. */
 void review_all(struct broker *b, enum reload_mode mode);
 /* Soon, before all others. */
 void review_now(struct subscriber *sub);
-/* The stream ends. */
-void review_forget(struct subscriber *sub);
-
 #endif

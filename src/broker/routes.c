@@ -3,7 +3,8 @@
 #include "base/embedded.h"
 #include "base/logging.h"
 #include "broker/accept.h"
-#include "broker/broker_state.h"
+#include "broker/broker.h"
+#include "broker/broker_parts.h"
 #include "broker/publisher.h"
 #include "broker/refusal.h"
 #include "broker/resume.h"
@@ -93,7 +94,7 @@ static void page_request(struct broker *b, struct stream *s, const struct http_r
     } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
         page(b, s);
     } else {
-        refuse_method(b, s, PAGE_METHODS);
+        refuse_method(b->refusals, s, PAGE_METHODS);
     }
 }
 
@@ -111,7 +112,7 @@ static void events_request(struct broker *b, struct stream *s, const struct http
     struct http_query query;
     int rc = http_query_parse(&query, rq->query);
     if (rc) {
-        refuse(b, s, 400,
+        refuse(b->refusals, s, 400,
                slice_str(rc == UV_E2BIG ? "the query has more than 256 parameters"
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
@@ -122,14 +123,14 @@ static void events_request(struct broker *b, struct stream *s, const struct http
     struct slice given;
     const char *meant;
     if (rq->method == HTTP_POST && expects_stream(rq)) {
-        refuse(b, s, 406,
+        refuse(b->refusals, s, 406,
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
     } else if (rq->method == HTTP_GET && resume_misspelt(&query, &given, &meant)) {
         char detail[160];
         snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
                  given.n < 64 ? (int)given.n : 64, given.p, meant);
-        refuse(b, s, 400, slice_str(detail));
+        refuse(b->refusals, s, 400, slice_str(detail));
     } else if (rq->method == HTTP_POST) {
         publisher_request(b, s, &prq);
     } else {
@@ -159,7 +160,7 @@ static void events(struct broker *b, struct stream *s, const struct http_request
     } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
         events_request(b, s, rq, client);
     } else {
-        refuse_method(b, s, EVENTS_METHODS);
+        refuse_method(b->refusals, s, EVENTS_METHODS);
     }
 }
 
@@ -177,6 +178,6 @@ void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
         char detail[300];
         snprintf(detail, sizeof detail, "nothing is here; events are at %s", b->opt.events_path);
         allow_origin(b, s, rq);
-        refuse(b, s, 404, slice_str(detail));
+        refuse(b->refusals, s, 404, slice_str(detail));
     }
 }

@@ -2,14 +2,19 @@
 
 #include "base/xalloc.h"
 
+#include <stdlib.h>
+
 /* Large frames cost an iovec each; two more per frame for what lies between. */
 enum { SEGMENT_MAX_LARGE = SEGMENT_MAX_BUFS / 2 - 1 };
 
-void segment_init(struct segment *g, struct renderer *renderer, size_t turn_bytes)
+struct segment *segment_new(struct renderer *renderer, size_t turn_bytes)
 {
-    *g = (struct segment){.renderer = renderer, .turn_bytes = turn_bytes};
+    struct segment *g = xcalloc(1, sizeof *g);
+    g->renderer = renderer;
+    g->turn_bytes = turn_bytes;
     /* the frame that fills it may be all line ends, each of which costs "data:" */
     strbuf_init(&g->small, turn_bytes + 8 * SEGMENT_LARGE_BYTES);
+    return g;
 }
 
 static void segment_empty(struct segment *g)
@@ -35,10 +40,11 @@ void segment_reset(struct segment *g)
     g->audience = 0;
 }
 
-void segment_clear(struct segment *g)
+void segment_free(struct segment *g)
 {
     segment_reset(g);
     strbuf_clear(&g->small);
+    free(g);
 }
 
 void segment_begin(struct segment *g, uint64_t audience, const struct policy_binding *binding,

@@ -45,8 +45,9 @@ struct segment {
     struct event_list framed;
 };
 
-void segment_init(struct segment *g, struct renderer *renderer, size_t turn_bytes);
-void segment_clear(struct segment *g);
+/* Borrows the renderer. */
+struct segment *segment_new(struct renderer *renderer, size_t turn_bytes);
+void segment_free(struct segment *g);
 /* Empties it. */
 void segment_reset(struct segment *g);
 void segment_begin(struct segment *g, uint64_t audience, const struct policy_binding *binding,

@@ -15,7 +15,9 @@
 #include "base/xalloc.h"
 #include "broker/accept.h"
 #include "broker/refusal.h"
+#include "broker/review.h"
 #include "broker/subscriber_state.h"
+#include "broker/trial.h"
 #include "event/sse_frame.h"
 
 #include <inttypes.h>
@@ -115,7 +117,7 @@ static struct place where_to_start(struct broker *b, const struct resume *r)
  * in one packet. */
 static struct frame *first_frame(struct subscriber *sub, const struct place *place)
 {
-    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, sub->retry_ms)};
+    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, sub->retry_ms)};
     struct position_text position;
     char comment[40];
     if (!place->gap) {
@@ -176,7 +178,7 @@ static void subscribe_abandon(struct subscriber *sub, bool sse)
 {
     struct stream *s = sub->stream;
     stream_set_owner(s, NULL, NULL);
-    refuse_transient(sub->b, s, sse, CLOSE_TRANSIENT, "the event store is unavailable");
+    refuse_transient(sub->b->refusals, s, sse, CLOSE_TRANSIENT, "the event store is unavailable");
     subscriber_free(sub, CLOSE_TRANSIENT);
 }
 
@@ -263,26 +265,17 @@ static void on_half_closed(struct stream *s)
 static const struct stream_events subscribe_events = {
     .writable = on_writable, .half_closed = on_half_closed, .closed = on_closed};
 
-/* For dry runs of policies to come. */
-static void remember(const struct subscriber *sub)
-{
-    struct trial_recent *r = &sub->b->recent[sub->b->recent_next];
-    kept_unref(r->kept);
-    *r = (struct trial_recent){kept_ref(sub->kept), sub->client};
-    sub->b->recent_next = (sub->b->recent_next + 1) % TRIAL_CONNECTS;
-}
-
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
     struct subscriber *sub =
         subscriber_new(b, s, v, kept_new(strbuf_slice(&w->kept_query), v->identity), &w->client);
     if (!sub) {
-        refuse_transient(b, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
+        refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
         subscribe_free(w);
         return;
     }
-    remember(sub);
+    trial_recents_add(b->recents, sub->kept, &sub->client); /* for dry runs to come */
     if (w->policy_epoch != b->policy_epoch) {
         review_now(sub); /* another policy took over while the one that was asked decided */
     }
@@ -308,11 +301,11 @@ static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
     struct subscribe *w = s->owner;
     stream_set_owner(s, NULL, NULL);
     if (b->draining) {
-        refuse_transient(b, s, w->sse, CLOSE_DRAINING, "the broker is shutting down");
+        refuse_transient(b->refusals, s, w->sse, CLOSE_DRAINING, "the broker is shutting down");
     } else if (v->kind == VERDICT_DENY) {
-        refuse_denied(b, s, v->status, v->reason);
+        refuse_denied(b->refusals, s, v->status, v->reason);
     } else if (v->kind == VERDICT_TRANSIENT) {
-        refuse_transient(b, s, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
+        refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
     } else {
         subscribe_allowed(w, s, v);
         return;
@@ -335,11 +328,12 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
     if (accept.given && (accept.no_stream || !(sse || accept.text || accept.any))) {
-        refuse(b, s, 406, slice_str("this path answers text/event-stream, which Accept excludes"));
+        refuse(b->refusals, s, 406,
+               slice_str("this path answers text/event-stream, which Accept excludes"));
         return;
     }
     if (b->draining) {
-        refuse_transient(b, s, sse, CLOSE_DRAINING, "the broker is shutting down");
+        refuse_transient(b->refusals, s, sse, CLOSE_DRAINING, "the broker is shutting down");
         return;
     }
     struct subscribe *w = xcalloc(1, sizeof *w);
@@ -355,7 +349,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     if (keep(&w->resume_text, &w->resume.text) || keep(&w->resume_unknown, &w->resume.unknown) ||
         kept_pack(&w->kept_query, prq->query, &rules)) {
         subscribe_free(w);
-        refuse_transient(b, s, sse, CLOSE_NO_MEMORY, "memory is short");
+        refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");
         return;
     }
     stream_set_owner(s, &subscribe_events, w);

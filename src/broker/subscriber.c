@@ -1,10 +1,40 @@
-/* See subscriber.h. The life of one stream: states, heartbeat, end. How it starts is in
- * subscribe.c, what is delivered to it in delivery.c. */
+/* See subscriber.h. The life of one stream: states, terms, heartbeat, end.
+ *
+ *   STARTING --subscribe_begin--> RUNNABLE
+ *   RUNNABLE --catch_up (delivery.c), as far as it comes in one turn-->
+ *       LIVE, PARKED   it is at the head; parked: it has a pace
+ *       BLOCKED        send_segment, subscriber_send_frame: the socket took a part
+ *       PAGING         next_segment: the next page of history has to be read
+ *       PACED          subscriber_wait_for_pace: no events_per_s left
+ *       HELD           the policy has no such filter or format (any more)
+ *   LIVE     --send_segment, on_beat: short write--> BLOCKED
+ *            --subscriber_unlive (another audience, or none), delivery_leap--> RUNNABLE
+ *   PARKED   --deliver_live, and as LIVE--> RUNNABLE, BLOCKED
+ *   BLOCKED  --on_writable--> RUNNABLE
+ *   PAGING   --delivery_page_ready--> RUNNABLE
+ *   PACED    --on_pace, subscriber_regrant--> RUNNABLE
+ *   HELD     --subscriber_resume_held, subscriber_regrant--> RUNNABLE
+ *   any      --subscriber_end, subscriber_revoke, on_closed--> subscriber_free
+ *   PAGING, PACED, HELD --on_beat: short write--> BLOCKED
+ *
+ * What holds between two calls:
+ *   1. Each event up to the cursor was sent, or is not for this stream, or was announced as missing.
+ *      No event behind it was sent.
+ *   2. LIVE and PARKED have no cursor of their own: subscriber_position() is before the first event
+ *      pending for the audience, else the head. What leaves these states writes it down first.
+ *   3. `place` is in one list at most: LIVE audience->live, PARKED audience->parked, RUNNABLE
+ *      broker->runnable, PAGING what history.c waits with. In the other states it is in none.
+ *   4. In STARTING the stream has no head, in BLOCKED an unfinished write: nothing is written.
+ *   5. A frame arrives whole: the rest of the one that was cut is queued with the stream, and the
+ *      cursor is at its event. That is all that is queued.
+ *   6. A member of an unbound audience is sent no event.
+ *   7. subscriber_set_state() alone changes states, subscriber_free() alone ends them. */
 #include "broker/subscriber.h"
 
 #include "base/json_syntax.h"
 #include "base/logging.h"
-#include "broker/refusal.h"
+#include "base/xalloc.h"
+#include "broker/audience_set.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
@@ -135,9 +165,20 @@ void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
     subscriber_set_grant_end(sub, s->expires_ms);
 }
 
+/* Returns a new reference, or NULL. */
+static struct audience *subscriber_audience(struct broker *b, const struct subscription *s)
+{
+    bool rebound;
+    struct audience *a = audience_set_intern(b->audiences, s, &rebound);
+    if (a && rebound) {
+        subscriber_resume_held(b);
+    }
+    return a;
+}
+
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 {
-    struct audience *a = audience_intern(sub->b, s);
+    struct audience *a = subscriber_audience(sub->b, s);
     if (!a) {
         return UV_EAGAIN;
     }
@@ -153,7 +194,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
     if (sub->state == SUB_HELD || sub->state == SUB_PACED) {
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
-    audience_unref(sub->b, was);
+    audience_set_unref(sub->b->audiences, was);
     return moved;
 }
 
@@ -162,7 +203,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
                                   struct kept *kept, const struct peer_address *client)
 {
-    struct audience *a = audience_intern(b, &v->subscription);
+    struct audience *a = subscriber_audience(b, &v->subscription);
     if (!a) {
         kept_unref(kept);
         return NULL;
@@ -212,8 +253,10 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
     subscriber_clear_timing(sub);
-    review_forget(sub);
-    audience_unref(b, sub->audience);
+    if (sub->review) {
+        sub->review->gone(sub->review);
+    }
+    audience_set_unref(b->audiences, sub->audience);
     kept_unref(sub->kept);
     free(sub->gaps);
     free(sub);
@@ -243,7 +286,7 @@ static uint64_t untold_position(const struct subscriber *sub)
 
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms)
 {
-    struct sse_fields f = {.retry_ms = broker_jitter(sub->b, retry_ms)};
+    struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms)};
     struct position_text text;
     uint64_t at = retry_ms ? untold_position(sub) : 0;
     if (at) { /* it comes back: to where it is, not to its last event */

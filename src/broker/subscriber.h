@@ -6,7 +6,9 @@
 #ifndef BROKER_SUBSCRIBER_H
 #define BROKER_SUBSCRIBER_H
 
-#include "broker/broker.h"
+#include "base/list.h"
+#include "broker/broker_types.h"
+#include "net/close_reason.h"
 
 struct audience;
 struct broker;
@@ -15,18 +17,8 @@ struct subscriber;
 /* Ends it with a reason. `retry_ms` > 0: tells the client when to come back. */
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms);
 
-/* The flush step: delivers pending events to live members, then gives everyone behind a turn. True
- * when work is left. */
-bool subscriber_flush_all(struct broker *b);
-/* The store's ids leap: see store_leap_cb. Everyone reads on from the store; whoever has seen what
- * it lost is told so. Before the event log is restarted. */
-void subscriber_leap_all(struct broker *b, const struct store_leap *leap);
-/* From history.c: the page asked for has arrived, or may be asked for again. */
-void subscriber_page_ready(struct list *waiter);
 /* Ends everyone: come back soon, to another broker or to this one's successor. */
 void subscriber_drain_all(struct broker *b);
-/* Once a second: closes who is too far behind. */
-void subscriber_sweep(struct broker *b);
 /* The wall clock was set: what is due by it happens now. May end the stream. */
 void subscriber_clock_moved(struct subscriber *sub);
 void subscriber_describe(const struct subscriber *sub, struct broker_connection *out);

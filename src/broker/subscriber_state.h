@@ -2,7 +2,8 @@
 #ifndef BROKER_SUBSCRIBER_STATE_H
 #define BROKER_SUBSCRIBER_STATE_H
 
-#include "broker/broker_state.h"
+#include "broker/audience.h"
+#include "broker/broker_parts.h"
 #include "broker/kept.h"
 #include "broker/subscriber.h"
 
@@ -29,6 +30,11 @@ struct subscriber_gaps {
     struct subscriber_gap v[SUBSCRIBER_GAPS_MAX]; /* the newest, oldest first */
 };
 
+/* What another module keeps with a subscriber, which knows only that: told when it goes. */
+struct subscriber_part {
+    void (*gone)(struct subscriber_part *part);
+};
+
 struct pace; /* token bucket */
 struct expiry;
 
@@ -41,14 +47,14 @@ struct subscriber {
     struct list all;           /* in broker->subscribers */
     struct deadline beat;
     struct deadline_class *beat_class;
-    struct pace *pace;        /* owned; NULL: no events_per_s */
-    struct expiry *expiry;    /* owned; NULL: the identity does not end */
-    struct expiry *grant_end; /* owned; NULL: the policy is not to be asked again */
-    struct kept *kept;        /* a reference: to be asked about again */
-    struct review *review;    /* owned by review.c; NULL: not to be asked about */
-    uint64_t id;              /* the stream's */
-    uint64_t cursor;          /* last id considered; while live, see subscriber_position() */
-    uint64_t ordinal;         /* place in the log behind the cursor, for lag; while it is behind */
+    struct pace *pace;              /* owned; NULL: no events_per_s */
+    struct expiry *expiry;          /* owned; NULL: the identity does not end */
+    struct expiry *grant_end;       /* owned; NULL: the policy is not to be asked again */
+    struct kept *kept;              /* a reference: to be asked about again */
+    struct subscriber_part *review; /* of review.c; NULL: not to be asked about */
+    uint64_t id;                    /* the stream's */
+    uint64_t cursor;                /* last id considered; while live, see subscriber_position() */
+    uint64_t ordinal; /* place in the log behind the cursor, for lag; while it is behind */
     /* for explain.c */
     uint64_t start;       /* the id it began behind */
     uint64_t asked_after; /* the id its client asked for the events behind of */

@@ -1,5 +1,7 @@
 /* What time does to one stream: events_per_s slows it, the identity's `expires` ends it, the
  * grant's has the policy asked again. Memory only for streams that have one of them. */
+#include "base/xalloc.h"
+#include "broker/review.h"
 #include "broker/subscriber_state.h"
 
 #include <limits.h>

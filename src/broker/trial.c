@@ -1,6 +1,8 @@
 #include "broker/trial.h"
 
 #include "base/xalloc.h"
+#include "broker/audience_set.h"
+#include "broker/render.h"
 #include "broker/subscriber_state.h"
 
 #include <stdio.h>
@@ -35,6 +37,40 @@ struct trial {
     size_t audience_count, audience_at;
     struct renderer renderer; /* of the policy that is tried */
 };
+
+/* ---------------------------------------------------------------- recent connects */
+
+struct trial_recent {
+    struct kept *kept; /* a reference; NULL: none yet */
+    struct peer_address client;
+};
+
+struct trial_recents {
+    struct trial_recent v[TRIAL_CONNECTS]; /* a ring */
+    unsigned next;
+};
+
+struct trial_recents *trial_recents_new(void)
+{
+    return xcalloc(1, sizeof(struct trial_recents));
+}
+
+void trial_recents_free(struct trial_recents *r)
+{
+    for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
+        kept_unref(r->v[i].kept);
+    }
+    free(r);
+}
+
+void trial_recents_add(struct trial_recents *r, struct kept *kept,
+                       const struct peer_address *client)
+{
+    struct trial_recent *at = &r->v[r->next];
+    kept_unref(at->kept);
+    *at = (struct trial_recent){kept_ref(kept), *client};
+    r->next = (r->next + 1) % TRIAL_CONNECTS;
+}
 
 static void note(struct trial *t, const char *error)
 {
@@ -110,10 +146,8 @@ static void collect_items(struct trial *t, unsigned streams)
 {
     struct broker *b = t->b;
     t->items = xcalloc(TRIAL_CONNECTS + (size_t)streams, sizeof *t->items);
-    for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
-        if (b->recent[i].kept) {
-            add_item(t, b->recent[i].kept, &b->recent[i].client, 0);
-        }
+    for (unsigned i = 0; i < TRIAL_CONNECTS && b->recents->v[i].kept; i++) {
+        add_item(t, b->recents->v[i].kept, &b->recents->v[i].client, 0);
     }
     for (struct list *it = b->subscribers.prev; streams && it != &b->subscribers; it = it->prev) {
         const struct subscriber *sub = subscriber_of_node(it);
@@ -139,7 +173,7 @@ static bool fails_now(struct broker *b, const struct audience *a, struct event *
 {
     struct policy *p = b->policy;
     p->ops->set_stage(p, POLICY_TRIED);
-    bool failed = !a->unbound && fails(&b->renderer, &a->binding, ev);
+    bool failed = !a->unbound && fails(b->renderer, &a->binding, ev);
     p->ops->set_stage(p, POLICY_LIVE); /* forgets what was counted meanwhile */
     return failed;
 }
@@ -172,21 +206,19 @@ static void judge_all(struct trial *t, const struct audience *a)
 static void collect_audiences(struct trial *t)
 {
     t->audiences = xcalloc(AUDIENCES_MAX, sizeof *t->audiences);
-    for (struct map_entry *e = t->b->audiences.first; e && t->audience_count < AUDIENCES_MAX;
-         e = map_next(e)) {
-        t->audiences[t->audience_count++] = container_of(e, struct audience, by_key)->id;
+    for (const struct audience *a = audience_set_first(t->b->audiences);
+         a && t->audience_count < AUDIENCES_MAX; a = audience_set_next(a)) {
+        t->audiences[t->audience_count++] = a->id;
     }
 }
 
 static const struct audience *audience_of(const struct broker *b, uint64_t id)
 {
-    for (struct map_entry *e = b->audiences.first; e; e = map_next(e)) {
-        const struct audience *a = container_of(e, struct audience, by_key);
-        if (a->id == id) {
-            return a;
-        }
+    const struct audience *a = audience_set_first(b->audiences);
+    while (a && a->id != id) {
+        a = audience_set_next(a);
     }
-    return NULL;
+    return a;
 }
 
 /* ---------------------------------------------------------------- the way through */

@@ -23,10 +23,13 @@ struct trial_report {
 };
 
 /* The last connects that were granted. */
-struct trial_recent {
-    struct kept *kept; /* a reference; NULL: none yet */
-    struct peer_address client;
-};
+struct trial_recents;
+
+struct trial_recents *trial_recents_new(void);
+void trial_recents_free(struct trial_recents *r);
+/* Takes a reference of its own. */
+void trial_recents_add(struct trial_recents *r, struct kept *kept,
+                       const struct peer_address *client);
 
 struct trial;
 

@@ -1,0 +1,54 @@
+/* Private to broker/: what its modules share. Everyone else sees broker.h. It knows the contracts
+ * around the broker, and none of the parts: broker.c puts them together. */
+#ifndef BROKER_BROKER_PARTS_H
+#define BROKER_BROKER_PARTS_H
+
+#include "base/jitter.h"
+#include "base/list.h"
+#include "broker/broker_types.h"
+#include "broker/metrics.h"
+#include "broker/policy.h"
+#include "broker/position.h"
+#include "broker/store.h"
+#include "event/eventlog.h"
+#include "net/http/http_server.h"
+#include "net/loop.h"
+
+struct broker {
+    struct loop *loop;
+    struct broker_options opt;
+    struct broker_metrics *metrics;
+    struct store *store;
+    struct policy *policy; /* in force */
+    uint32_t policy_epoch; /* grows when another takes its place */
+    struct http_server *server;
+
+    struct eventlog *log;           /* made when the store is set */
+    struct history *history;        /* pages of the store, for those behind the log */
+    struct audience_set *audiences; /* who wants what */
+    struct renderer *renderer;      /* of the policy in force */
+    struct segment *segment;        /* scratch: the bytes being delivered */
+    struct refusals *refusals;
+    struct reviews *reviews;
+    struct explains *explains;
+    struct trial_recents *recents;
+    struct frame *heartbeat;
+    struct position_frames positions;
+    struct jitter jitter;
+
+    struct list subscribers; /* all of them */
+    struct list runnable;    /* those behind the head that may be written to */
+    unsigned lag_rules;      /* those to be closed when they lag */
+    bool draining;
+    /* Holding a delivery back for the commit that is under way: see delivery.c */
+    unsigned appends; /* publishes whose commit has not been heard of */
+    bool holding;
+    uint64_t live_cost_us;    /* of the last delivery to live members */
+    struct deadline hold_end; /* should the commit take long */
+    struct deadline sweep;    /* once a second: lag rule */
+};
+
+/* The fields that every event stream's head has. */
+#define BROKER_STREAM_FIELDS "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
+
+#endif
