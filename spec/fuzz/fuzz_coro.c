@@ -148,7 +148,7 @@ static void bench_free(struct bench *b)
 {
     for (size_t i = 0; i < POLICIES; i++) {
         if (b->policies[i]) {
-            b->policies[i]->ops->close(b->policies[i]);
+            b->policies[i]->life->close(b->policies[i]);
         }
     }
     turn(b);
@@ -199,9 +199,9 @@ static void ask(struct bench *b, struct policy *p, struct slice plan, bool publi
         struct event_list asked = {0};
         struct event_fields f = {.topic = slice_str("a"), .data = plan, .time_ms = 1};
         event_list_push(&asked, event_new(&f));
-        p->ops->publish(p, &rq, &asked, on_publish, b, b->asked);
+        p->gates->publish(p, &rq, &asked, on_publish, b, b->asked);
     } else {
-        p->ops->subscribe(p, &rq, on_subscribe, b, b->asked);
+        p->gates->subscribe(p, &rq, on_subscribe, b, b->asked);
     }
 }
 
@@ -248,17 +248,17 @@ static void step(struct bench *b, uint8_t op, uint8_t arg)
     case 5:
         if (arg < b->asked && b->policies[0]) {
             b->questions[arg].cancelled = true;
-            b->policies[0]->ops->cancel(b->policies[0], (uint64_t)arg + 1);
+            b->policies[0]->gates->cancel(b->policies[0], (uint64_t)arg + 1);
         }
         break;
     case 6:
         if (p) {
-            p->ops->disconnected(p, slice_str("{}"), &info);
+            p->gates->disconnected(p, slice_str("{}"), &info);
         }
         break;
     default:
         if (p && arg > 250) {
-            p->ops->close(p);
+            p->life->close(p);
             b->policies[op >> 7U] = NULL;
         }
         break;

@@ -76,7 +76,7 @@ static struct bench *bench_new(void)
     require(lua_policy_open(&opt, b->loop, &b->metrics, &b->policy, NULL, &e) == 0);
     unlink(path);
     struct subscription s = {.format = slice_str("g")};
-    require(b->policy->ops->bind(b->policy, &s, &b->binding) == 0);
+    require(b->policy->rules->bind(b->policy, &s, &b->binding) == 0);
     return b;
 }
 
@@ -123,8 +123,8 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
         check_object(v->identity, limits.identity_bytes);
         check_subscription(&v->subscription);
         struct policy_binding binding;
-        require(b->policy->ops->bind(b->policy, &v->subscription, &binding) == 0);
-        b->policy->ops->unbind(b->policy, &binding);
+        require(b->policy->rules->bind(b->policy, &v->subscription, &binding) == 0);
+        b->policy->rules->unbind(b->policy, &binding);
     }
 }
 
@@ -162,8 +162,8 @@ static void ask(struct bench *b, struct slice text)
     struct event_list asked = {0};
     event_list_push(&asked, event_of(text));
     b->answers = 0;
-    b->policy->ops->subscribe(b->policy, &rq, on_subscribe, b, 1);
-    b->policy->ops->publish(b->policy, &rq, &asked, on_publish, b, 2);
+    b->policy->gates->subscribe(b->policy, &rq, on_subscribe, b, 1);
+    b->policy->gates->publish(b->policy, &rq, &asked, on_publish, b, 2);
     require(b->answers == 0);
     uv_run(loop_uv(b->loop), UV_RUN_NOWAIT);
     require(b->answers == 2);
@@ -175,7 +175,7 @@ static void render(struct bench *b, struct slice text)
     struct event *ev = event_of(text);
     strbuf_init(&out.data, 1000);
     strbuf_init(&out.event, 255);
-    if (b->policy->ops->format(b->policy, &b->binding, ev, &out, NULL) == FORMAT_DELIVER) {
+    if (b->policy->rules->format(b->policy, &b->binding, ev, &out, NULL) == FORMAT_DELIVER) {
         require(utf8_ok(strbuf_slice(&out.data)) && utf8_ok(strbuf_slice(&out.event)));
     }
     event_unref(ev);

@@ -99,7 +99,7 @@ static void close_bench(struct bench *b)
     }
     for (int i = 0; i < 4; i++) {
         if (b->policies[i]) {
-            b->policies[i]->ops->close(b->policies[i]);
+            b->policies[i]->life->close(b->policies[i]);
             b->policies[i] = NULL;
         }
     }
@@ -168,7 +168,7 @@ static int l_open(lua_State *L)
         lua_pushstring(L, e.text);
         return 2;
     }
-    b->policies[i - 1]->ops->set_stage(b->policies[i - 1], POLICY_LIVE);
+    b->policies[i - 1]->life->set_stage(b->policies[i - 1], POLICY_LIVE);
     lua_pushboolean(L, true);
     return 1;
 }
@@ -180,7 +180,7 @@ static int l_shut(lua_State *L)
     lua_Integer i = luaL_optinteger(L, 2, 1);
     struct policy *p = check_policy(L, b, 2);
     b->policies[i - 1] = NULL;
-    p->ops->close(p);
+    p->life->close(p);
     return 0;
 }
 
@@ -230,7 +230,7 @@ static int l_subscribe(lua_State *L)
     struct native_request rq;
     struct policy *p = check_policy(L, b, 4);
     native_read_request(L, 3, &rq);
-    p->ops->subscribe(p, &rq.rq, on_subscribe, b, (uint64_t)luaL_checkinteger(L, 2));
+    p->gates->subscribe(p, &rq.rq, on_subscribe, b, (uint64_t)luaL_checkinteger(L, 2));
     memset(&rq, 0x55, sizeof rq); /* borrowed for the call only */
     return 0;
 }
@@ -249,7 +249,7 @@ static int l_publish(lua_State *L)
         event_list_push(&asked, event_ref(native_check_event(L, -1)));
         lua_pop(L, 2);
     }
-    p->ops->publish(p, &rq.rq, &asked, on_publish, b, (uint64_t)luaL_checkinteger(L, 2));
+    p->gates->publish(p, &rq.rq, &asked, on_publish, b, (uint64_t)luaL_checkinteger(L, 2));
     memset(&rq, 0x55, sizeof rq);
     return 0;
 }
@@ -262,7 +262,7 @@ static int l_disconnected(lua_State *L)
     char identity[256];
     struct disconnect_info info = {CLOSE_LAGGED, 1.5, 3};
     snprintf(identity, sizeof identity, "%s", luaL_checkstring(L, 2));
-    p->ops->disconnected(p, slice_str(identity), &info);
+    p->gates->disconnected(p, slice_str(identity), &info);
     memset(identity, 0x55, sizeof identity);
     return 0;
 }
@@ -272,7 +272,7 @@ static int l_cancel(lua_State *L)
 {
     struct bench *b = check(L);
     struct policy *p = check_policy(L, b, 3);
-    p->ops->cancel(p, (uint64_t)luaL_checkinteger(L, 2));
+    p->gates->cancel(p, (uint64_t)luaL_checkinteger(L, 2));
     return 0;
 }
 

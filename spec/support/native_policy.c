@@ -64,12 +64,12 @@ static void close_bench(struct bench *b)
         return;
     }
     while (b->bound_count) {
-        b->policy->ops->unbind(b->policy, &b->bound[--b->bound_count].binding);
+        b->policy->rules->unbind(b->policy, &b->bound[--b->bound_count].binding);
     }
     free(b->bound);
     b->bound = NULL;
     if (b->policy) {
-        b->policy->ops->close(b->policy);
+        b->policy->life->close(b->policy);
         b->policy = NULL;
         lua_sources_clear(&b->sources);
     }
@@ -141,7 +141,7 @@ static int l_open(lua_State *L)
         lua_pushstring(L, e.text);
         return 2;
     }
-    b->policy->ops->set_stage(b->policy, POLICY_LIVE);
+    b->policy->life->set_stage(b->policy, POLICY_LIVE);
     return 1;
 }
 
@@ -173,7 +173,7 @@ static int l_subscribe(lua_State *L)
     struct native_request rq;
     struct answer a = {.L = L};
     native_read_request(L, 2, &rq);
-    b->policy->ops->subscribe(b->policy, &rq.rq, on_subscribe, &a, 42);
+    b->policy->gates->subscribe(b->policy, &rq.rq, on_subscribe, &a, 42);
     await(L, b, &a);
     return 1;
 }
@@ -197,7 +197,7 @@ static int l_resubscribe(lua_State *L)
     rq.rq.path = rq.rq.http->path;
     rq.rq.http = NULL;
     rq.rq.query = &query;
-    b->policy->ops->resubscribe(b->policy, &rq.rq, kept_identity(kept), on_subscribe, &a, 42);
+    b->policy->gates->resubscribe(b->policy, &rq.rq, kept_identity(kept), on_subscribe, &a, 42);
     http_query_clear(&query);
     kept_unref(kept);
     strbuf_clear(&packed);
@@ -222,7 +222,7 @@ static int l_setup(lua_State *L)
 {
     struct bench *b = check(L);
     struct ready r = {0};
-    b->policy->ops->setup(b->policy, luaL_optstring(L, 2, NULL), on_ready, &r);
+    b->policy->life->setup(b->policy, luaL_optstring(L, 2, NULL), on_ready, &r);
     unsigned at_once = r.calls;
     turn(b);
     turn(b);
@@ -243,7 +243,7 @@ static int l_reloaded(lua_State *L)
     struct bench *b = check(L);
     enum reload_mode mode;
     struct err e = {0};
-    if (b->policy->ops->reloaded(b->policy, luaL_checkstring(L, 2), &mode, &e)) {
+    if (b->policy->life->reloaded(b->policy, luaL_checkstring(L, 2), &mode, &e)) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);
         return 2;
@@ -257,7 +257,7 @@ static int l_stage(lua_State *L)
 {
     static const char *const stages[] = {"tried", "live", "retired", NULL};
     struct bench *b = check(L);
-    b->policy->ops->set_stage(b->policy, (enum policy_stage)luaL_checkoption(L, 2, NULL, stages));
+    b->policy->life->set_stage(b->policy, (enum policy_stage)luaL_checkoption(L, 2, NULL, stages));
     return 0;
 }
 
@@ -266,7 +266,7 @@ static int l_figures(lua_State *L)
 {
     struct bench *b = check(L);
     struct policy_figures f;
-    b->policy->ops->figures(b->policy, &f);
+    b->policy->life->figures(b->policy, &f);
     lua_pushinteger(L, (lua_Integer)f.calls);
     lua_pushinteger(L, (lua_Integer)f.errors);
     lua_pushstring(L, f.last_error);
@@ -323,7 +323,7 @@ static int l_publish(lua_State *L)
         event_list_push(&asked, event_ref(native_check_event(L, -1)));
         lua_pop(L, 2);
     }
-    b->policy->ops->publish(b->policy, &rq.rq, &asked, on_publish, &a, 42);
+    b->policy->gates->publish(b->policy, &rq.rq, &asked, on_publish, &a, 42);
     if (asked.n) {
         return luaL_error(L, "the list was not emptied");
     }
@@ -341,7 +341,7 @@ static int l_bind(lua_State *L)
         .format = native_field_slice(L, 2, "format"),
         .params = native_field_slice(L, 2, "params"),
     };
-    int rc = b->policy->ops->bind(b->policy, &s, &binding);
+    int rc = b->policy->rules->bind(b->policy, &s, &binding);
     if (rc) {
         lua_pushnil(L);
         lua_pushinteger(L, rc);
@@ -382,7 +382,7 @@ static int l_unbind(lua_State *L)
 {
     struct bench *b = check(L);
     struct bound *at = check_bound(L, b, 2);
-    b->policy->ops->unbind(b->policy, &at->binding);
+    b->policy->rules->unbind(b->policy, &at->binding);
     *at = b->bound[--b->bound_count];
     return 0;
 }
@@ -397,7 +397,7 @@ static int l_filter_all(lua_State *L)
     for (lua_Integer i = 0; i < times; i++) {
         wanted = 0;
         for (unsigned k = 0; k < b->bound_count; k++) {
-            wanted += b->policy->ops->filter(b->policy, &b->bound[k].binding, ev, NULL);
+            wanted += b->policy->rules->filter(b->policy, &b->bound[k].binding, ev, NULL);
         }
     }
     lua_pushinteger(L, wanted);
@@ -415,7 +415,7 @@ static int l_filter(lua_State *L)
     bool deliver = false;
     uint64_t start = uv_hrtime();
     for (lua_Integer i = 0; i < times; i++) {
-        deliver = b->policy->ops->filter(b->policy, &binding, ev, NULL);
+        deliver = b->policy->rules->filter(b->policy, &binding, ev, NULL);
     }
     lua_pushboolean(L, deliver);
     lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9 / (double)times);
@@ -432,7 +432,7 @@ static int l_format_keys(lua_State *L)
     size_t n = 0;
     uint64_t start = uv_hrtime();
     for (lua_Integer i = 0; i < times; i++) {
-        n = b->policy->ops->format_keys(b->policy, &binding, keys);
+        n = b->policy->rules->format_keys(b->policy, &binding, keys);
     }
     double each = (double)(uv_hrtime() - start) / 1e9 / (double)times;
     lua_newtable(L);
@@ -461,7 +461,7 @@ static int l_format_key(lua_State *L)
     for (lua_Integer i = 0; i < times; i++) {
         strbuf_reset(&out.data);
         strbuf_reset(&out.event);
-        r = b->policy->ops->format(b->policy, &binding, ev, &out, NULL);
+        r = b->policy->rules->format(b->policy, &binding, ev, &out, NULL);
     }
     double each = (double)(uv_hrtime() - start) / 1e9 / (double)times;
     lua_pushinteger(L, (lua_Integer)out.key);
@@ -483,7 +483,7 @@ static int l_format(lua_State *L)
     strbuf_init(&out.data, (size_t)luaL_optinteger(L, 4, 1 << 20));
     strbuf_init(&out.event, 255);
     enum format_result r =
-        b->policy->ops->format(b->policy, &binding, native_check_event(L, 3), &out, NULL);
+        b->policy->rules->format(b->policy, &binding, native_check_event(L, 3), &out, NULL);
     lua_pushstring(L, results[r]);
     lua_pushlstring(L, out.data.len ? out.data.data : "", out.data.len);
     lua_pushlstring(L, out.event.len ? out.event.data : "", out.event.len);
@@ -500,8 +500,8 @@ static int l_disconnected(lua_State *L)
     identity.p = luaL_checklstring(L, 2, &identity.n);
     struct disconnect_info info = {CLOSE_LAGGED, luaL_checknumber(L, 4),
                                    (uint64_t)luaL_checkinteger(L, 3)};
-    b->policy->ops->disconnected(b->policy, identity, &info);
-    lua_pushboolean(L, b->policy->ops->wants_disconnect(b->policy));
+    b->policy->gates->disconnected(b->policy, identity, &info);
+    lua_pushboolean(L, b->policy->gates->wants_disconnect(b->policy));
     return 1;
 }
 

@@ -23,12 +23,12 @@ void audience_set_free(struct audience_set *set)
 }
 
 /* To the policy in force; in the index is who is bound, by what the binding says. */
-static int set_bind(struct audience_set *set, struct audience *a)
+static int audience_set_bind(struct audience_set *set, struct audience *a)
 {
     struct policy *policy = set->renderer->policy;
     const struct subscription s = audience_subscription(a);
     audience_index_del(set->index, a);
-    int rc = policy->ops->bind(policy, &s, &a->binding);
+    int rc = policy->rules->bind(policy, &s, &a->binding);
     a->unbound = rc != 0;
     a->judged = false;
     if (rc == 0) {
@@ -37,7 +37,7 @@ static int set_bind(struct audience_set *set, struct audience *a)
     return rc;
 }
 
-static void set_log_unbound(const struct audience *a, unsigned audiences)
+static void audience_set_log_unbound(const struct audience *a, unsigned audiences)
 {
     log_warn("broker", "the policy has no such filter or format, or no memory for its params",
              LOG_F(log_slice("filter", a->filter), log_slice("format", a->format),
@@ -51,16 +51,16 @@ void audience_set_rebind(struct audience_set *set, struct policy *old)
     for (struct audience *a = audience_set_first(set); a; a = audience_set_next(a)) {
         struct policy_binding was = a->binding;
         bool was_bound = !a->unbound;
-        if (set_bind(set, a)) {
+        if (audience_set_bind(set, a)) {
             unbound = a;
             count++;
         }
         if (was_bound) {
-            old->ops->unbind(old, &was);
+            old->rules->unbind(old, &was);
         }
     }
     if (unbound) {
-        set_log_unbound(unbound, count);
+        audience_set_log_unbound(unbound, count);
     }
 }
 
@@ -82,14 +82,14 @@ struct audience *audience_set_intern(struct audience_set *set, const struct subs
         struct audience *a = container_of(found, struct audience, by_key);
         strbuf_clear(&key);
         *rebound = a->unbound;
-        if (a->unbound && set_bind(set, a)) {
+        if (a->unbound && audience_set_bind(set, a)) {
             return NULL;
         }
         return audience_ref(a);
     }
     struct audience *a = audience_new(++set->last_id, &key, s->topic_count);
-    if (set_bind(set, a)) {
-        set_log_unbound(a, 1);
+    if (audience_set_bind(set, a)) {
+        audience_set_log_unbound(a, 1);
         audience_free(a);
         return NULL;
     }
@@ -108,7 +108,7 @@ void audience_set_unref(struct audience_set *set, struct audience *a)
     map_del(&set->by_key, &a->by_key);
     list_del(&a->dirty);
     if (!a->unbound) {
-        set->renderer->policy->ops->unbind(set->renderer->policy, &a->binding);
+        set->renderer->policy->rules->unbind(set->renderer->policy, &a->binding);
     }
     set->renderer->metrics->audiences--;
     audience_free(a);
@@ -122,7 +122,7 @@ struct routing {
 
 /* Filters that are text are asked here, one event after the other: what a filter looks up in an
  * event is found once for all audiences, and who does not want it costs nothing more. */
-static bool set_refuses(struct audience_set *set, struct audience *a, struct event *ev)
+static bool audience_set_refuses(struct audience_set *set, struct audience *a, struct event *ev)
 {
     bool ask = a->binding.text && (a->judged || a->pending.n == 0);
     if (!ask) {
@@ -133,14 +133,14 @@ static bool set_refuses(struct audience_set *set, struct audience *a, struct eve
     return !render_wants(set->renderer, &order);
 }
 
-static void set_route_to(void *ctx, struct audience *a)
+static void audience_set_route_to(void *ctx, struct audience *a)
 {
     struct routing *r = ctx;
     if (a->seen == r->mark) {
         return; /* two of its patterns match */
     }
     a->seen = r->mark;
-    if (set_refuses(r->set, a, r->ev)) {
+    if (audience_set_refuses(r->set, a, r->ev)) {
         return;
     }
     if (a->pending.n == 0) {
@@ -156,7 +156,8 @@ static void set_route_to(void *ctx, struct audience *a)
 void audience_set_route(struct audience_set *set, struct event *ev, uint64_t ordinal)
 {
     struct routing r = {set, ev, ordinal + 1};
-    set->renderer->metrics->filter_probes += audience_index_match(set->index, ev, set_route_to, &r);
+    set->renderer->metrics->filter_probes +=
+        audience_index_match(set->index, ev, audience_set_route_to, &r);
 }
 
 void audience_set_forget_pending(struct audience_set *set)

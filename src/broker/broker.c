@@ -18,17 +18,17 @@
 
 enum { SWEEP_MS = 1000 };
 
-static bool on_flush(void *ctx)
+static bool broker_on_flush(void *ctx)
 {
     struct broker *b = ctx;
     return delivery_flush(b);
 }
 
-static void on_sweep(struct deadline *d)
+static void broker_on_sweep(struct deadline *d)
 {
     struct broker *b = container_of(d, struct broker, sweep);
     delivery_sweep(b);
-    deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, on_sweep), &b->sweep);
+    deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, broker_on_sweep), &b->sweep);
 }
 
 struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
@@ -54,8 +54,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->recents = trial_recents_new();
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
-    deadline_arm(loop_deadline_class(loop, SWEEP_MS, on_sweep), &b->sweep);
-    loop_on_flush(loop, on_flush, b);
+    deadline_arm(loop_deadline_class(loop, SWEEP_MS, broker_on_sweep), &b->sweep);
+    loop_on_flush(loop, broker_on_flush, b);
     return b;
 }
 
@@ -94,11 +94,11 @@ void broker_set_policy(struct broker *b, struct policy *policy)
 {
     b->policy = policy;
     renderer_set_policy(b->renderer, policy);
-    policy->ops->set_stage(policy, POLICY_LIVE);
+    policy->life->set_stage(policy, POLICY_LIVE);
 }
 
 /* Members of audiences that the policy has no filter or format for get nothing for now. */
-static void hold_unbound(struct broker *b)
+static void broker_hold_unbound(struct broker *b)
 {
     for (struct audience *a = audience_set_first(b->audiences); a; a = audience_set_next(a)) {
         if (a->unbound) {
@@ -115,11 +115,11 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
     renderer_set_policy(b->renderer, policy);
     b->policy = policy;
     b->policy_epoch++;
-    old->ops->set_stage(old, POLICY_RETIRED);
-    policy->ops->set_stage(policy, POLICY_LIVE);
+    old->life->set_stage(old, POLICY_RETIRED);
+    policy->life->set_stage(policy, POLICY_LIVE);
     subscriber_rules_change(b);
     audience_set_rebind(b->audiences, old);
-    hold_unbound(b);
+    broker_hold_unbound(b);
     review_all(b, mode);
 }
 

@@ -22,7 +22,7 @@ enum {
 
 /* Moves the cursor over `passed` events to `id`. Its place in the log is kept too: once the log has
  * gone on, that is all that says how far behind it is. */
-static void advance(struct subscriber *sub, uint64_t id, unsigned passed)
+static void delivery_advance(struct subscriber *sub, uint64_t id, unsigned passed)
 {
     const struct eventlog *log = sub->b->log;
     sub->cursor = id;
@@ -32,7 +32,7 @@ static void advance(struct subscriber *sub, uint64_t id, unsigned passed)
 
 /* Hands the segment to one subscriber and moves its cursor over what has left. False: it is gone.
  */
-static bool send_segment(struct subscriber *sub, struct segment *g)
+static bool delivery_send_segment(struct subscriber *sub, struct segment *g)
 {
     struct broker *b = sub->b;
     if (g->failed) {
@@ -40,7 +40,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         return false;
     }
     if (g->bytes == 0) {
-        advance(sub, g->upto, g->passed);
+        delivery_advance(sub, g->upto, g->passed);
         return true;
     }
     ssize_t n = stream_write(sub->stream, g->bufs, g->buf_count);
@@ -50,7 +50,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
     }
     if ((size_t)n == g->bytes) {
         if (sub->state != SUB_LIVE) { /* live: implied, see subscriber_position() */
-            advance(sub, g->upto, g->passed);
+            delivery_advance(sub, g->upto, g->passed);
         }
         sub->delivered += g->count;
         sub->told = g->told ? g->told : sub->told;
@@ -71,7 +71,7 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;
     }
-    advance(sub, g->ends[index].id, g->ends[index].passed);
+    delivery_advance(sub, g->ends[index].id, g->ends[index].passed);
     sub->told = sub->cursor;
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
@@ -79,29 +79,30 @@ static bool send_segment(struct subscriber *sub, struct segment *g)
     return true;
 }
 
-static struct subscriber *at_place(struct list *place)
+static struct subscriber *delivery_at_place(struct list *place)
 {
     return container_of(place, struct subscriber, place);
 }
 
 /* Each pointer on the way to a connection is one member earlier than what it leads to. */
-static void prefetch_members(struct list *end, struct list *first)
+static void delivery_prefetch_members(struct list *end, struct list *first)
 {
     if (first == end) {
         return;
     }
-    stream_prefetch(at_place(first)->stream);
+    stream_prefetch(delivery_at_place(first)->stream);
     struct list *second = first->next;
     if (second == end) {
         return;
     }
-    prefetch(at_place(second)->stream, 2 * sizeof(struct stream)); /* and what it is part of */
+    prefetch(delivery_at_place(second)->stream,
+             2 * sizeof(struct stream)); /* and what it is part of */
     if (second->next != end) {
-        prefetch(at_place(second->next), sizeof(struct subscriber));
+        prefetch(delivery_at_place(second->next), sizeof(struct subscriber));
     }
 }
 
-static void deliver_live(struct broker *b, struct audience *a)
+static void delivery_live(struct broker *b, struct audience *a)
 {
     struct segment *g = b->segment;
     struct event_list events = a->pending;
@@ -118,15 +119,15 @@ static void deliver_live(struct broker *b, struct audience *a)
         segment_seal(g);
         if (g->bytes || g->failed) {
             list_for_each_safe (it, next, &a->live) {
-                prefetch_members(&a->live, next);
-                send_segment(at_place(it), g);
+                delivery_prefetch_members(&a->live, next);
+                delivery_send_segment(delivery_at_place(it), g);
             }
         }
     }
     list_for_each_safe (it, next, &a->parked) {
-        struct subscriber *sub = at_place(it);
+        struct subscriber *sub = delivery_at_place(it);
         sub->ordinal = ordinal;
-        advance(sub, events.v[0]->id - 1, 0);
+        delivery_advance(sub, events.v[0]->id - 1, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
     event_list_clear(&events);
@@ -135,7 +136,7 @@ static void deliver_live(struct broker *b, struct audience *a)
 /* ---------------------------------------------------------------- those behind */
 
 /* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
-static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from)
+static bool delivery_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from)
 {
     char requested[EVENT_ID_TEXT_MAX];
     int n = snprintf(requested, sizeof requested, "%" PRIu64, sub->cursor);
@@ -145,7 +146,7 @@ static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resume
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;
     }
-    advance(sub, resumed_from, 0);
+    delivery_advance(sub, resumed_from, 0);
     sub->told = resumed_from;
     bool alive = subscriber_send_frame(sub, f);
     frame_unref(f);
@@ -153,7 +154,7 @@ static bool send_gap(struct subscriber *sub, const char *reason, uint64_t resume
 }
 
 /* True: the subscriber was dealt with (closed, or moved to the head). */
-static bool apply_lag_rule(struct subscriber *sub)
+static bool delivery_apply_lag_rule(struct subscriber *sub)
 {
     struct broker *b = sub->b;
     if (!sub->max_lag || !sub->caught_up || subscriber_lag(sub) <= sub->max_lag) {
@@ -165,12 +166,12 @@ static bool apply_lag_rule(struct subscriber *sub)
     }
     b->metrics->lag_skips++;
     subscriber_note_gap(sub, eventlog_head(b->log), true);
-    send_gap(sub, "lagged", eventlog_head(b->log));
+    delivery_send_gap(sub, "lagged", eventlog_head(b->log));
     return true;
 }
 
 /* Fills the segment from the event log. */
-static void take_from_log(struct subscriber *sub, struct segment *g, unsigned most)
+static void delivery_take_from_log(struct subscriber *sub, struct segment *g, unsigned most)
 {
     struct broker *b = sub->b;
     uint64_t at = eventlog_index_after(b->log, sub->cursor);
@@ -191,8 +192,8 @@ static void take_from_log(struct subscriber *sub, struct segment *g, unsigned mo
     }
 }
 
-static void take_from_page(struct subscriber *sub, struct segment *g, const struct page *p,
-                           unsigned most)
+static void delivery_take_from_page(struct subscriber *sub, struct segment *g, const struct page *p,
+                                    unsigned most)
 {
     size_t lo = 0;
     size_t hi = p->events.n;
@@ -218,7 +219,7 @@ static void take_from_page(struct subscriber *sub, struct segment *g, const stru
 }
 
 /* Makes the segment that comes next for `sub`; false when there is none to send now. */
-static bool next_segment(struct subscriber *sub, struct segment *g)
+static bool delivery_next_segment(struct subscriber *sub, struct segment *g)
 {
     struct broker *b = sub->b;
     unsigned most = subscriber_allowance(sub);
@@ -232,7 +233,7 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
     }
     if (sub->cursor >= eventlog_floor(b->log)) {
         segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
-        take_from_log(sub, g, most);
+        delivery_take_from_log(sub, g, most);
     } else {
         /* a lag rule counts events, so its streams read all of them */
         struct slice names = sub->max_lag ? slice_of(NULL, 0)
@@ -248,18 +249,18 @@ static bool next_segment(struct subscriber *sub, struct segment *g)
                 sub->cursor = p->trimmed;
             } else {
                 subscriber_note_gap(sub, p->trimmed, false);
-                send_gap(sub, "expired", p->trimmed);
+                delivery_send_gap(sub, "expired", p->trimmed);
             }
             return false;
         }
         segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
-        take_from_page(sub, g, p, most);
+        delivery_take_from_page(sub, g, p, most);
     }
     segment_seal(g);
     return true;
 }
 
-static void catch_up(struct subscriber *sub)
+static void delivery_catch_up(struct subscriber *sub)
 {
     struct broker *b = sub->b;
     struct segment *g = b->segment;
@@ -268,10 +269,10 @@ static void catch_up(struct subscriber *sub)
     if (sub->reset_to) {
         uint64_t to = sub->reset_to;
         sub->reset_to = 0;
-        send_gap(sub, "reset", to);
+        delivery_send_gap(sub, "reset", to);
         return;
     }
-    if (apply_lag_rule(sub)) {
+    if (delivery_apply_lag_rule(sub)) {
         return;
     }
     if (sub->audience->unbound) {
@@ -279,12 +280,12 @@ static void catch_up(struct subscriber *sub)
         return;
     }
     if (sub->cursor < eventlog_head(b->log)) {
-        if (!next_segment(sub, g)) {
+        if (!delivery_next_segment(sub, g)) {
             return;
         }
         uint64_t before = sub->delivered;
         sub->earliest = false;
-        if (!send_segment(sub, g)) {
+        if (!delivery_send_segment(sub, g)) {
             return;
         }
         subscriber_spend(sub, (unsigned)(sub->delivered - before)); /* not what the socket left */
@@ -297,7 +298,7 @@ static void catch_up(struct subscriber *sub)
     }
 }
 
-static void on_hold_end(struct deadline *d)
+static void delivery_on_hold_end(struct deadline *d)
 {
     (void)d; /* disarmed: the flush step that follows delivers */
 }
@@ -306,7 +307,7 @@ static void on_hold_end(struct deadline *d)
  * commit can leave in the same system calls: under load that halves the work. A delivery is held
  * back once, until the commit under way is heard of, and no longer than the deadline (with the
  * slack of deadlines, some 30 ms where a disk stalls); at light load nothing is ever held. */
-static bool hold(struct broker *b)
+static bool delivery_hold(struct broker *b)
 {
     if (b->holding || b->appends == 0 || b->live_cost_us < HOLD_ABOVE_US) {
         bool still = b->holding && list_linked(&b->hold_end.node);
@@ -314,16 +315,16 @@ static bool hold(struct broker *b)
         return still;
     }
     b->holding = true;
-    deadline_arm(loop_deadline_class(b->loop, HOLD_MOST_MS, on_hold_end), &b->hold_end);
+    deadline_arm(loop_deadline_class(b->loop, HOLD_MOST_MS, delivery_on_hold_end), &b->hold_end);
     return true;
 }
 
-static void deliver_all_live(struct broker *b)
+static void delivery_all_live(struct broker *b)
 {
     uint64_t from = uv_hrtime();
     while (!list_empty(&b->audiences->dirty)) {
         struct audience *a = audience_ref(list_first(&b->audiences->dirty, struct audience, dirty));
-        deliver_live(b, a);
+        delivery_live(b, a);
         audience_set_unref(b->audiences, a);
     }
     b->live_cost_us = (uv_hrtime() - from) / 1000;
@@ -332,10 +333,10 @@ static void deliver_all_live(struct broker *b)
 bool delivery_flush(struct broker *b)
 {
     if (!list_empty(&b->audiences->dirty)) {
-        if (hold(b)) {
+        if (delivery_hold(b)) {
             return false; /* the commit, or the deadline, wakes the loop */
         }
-        deliver_all_live(b);
+        delivery_all_live(b);
     }
     struct list turn;
     size_t bytes = 0;
@@ -343,7 +344,7 @@ bool delivery_flush(struct broker *b)
     list_init(&turn);
     list_splice_tail(&turn, &b->runnable);
     while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES && n++ < CATCH_UP_SUBSCRIBERS) {
-        catch_up(list_first(&turn, struct subscriber, place));
+        delivery_catch_up(list_first(&turn, struct subscriber, place));
         bytes += b->segment->bytes;
     }
     /* who had no turn comes first in the next */
@@ -386,7 +387,7 @@ void delivery_leap(struct broker *b, const struct store_leap *leap)
 
 void delivery_page_ready(struct list *waiter)
 {
-    struct subscriber *sub = at_place(waiter);
+    struct subscriber *sub = delivery_at_place(waiter);
     subscriber_set_state(sub, SUB_RUNNABLE);
 }
 
@@ -398,7 +399,7 @@ void delivery_sweep(struct broker *b)
     list_for_each_safe (it, next, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
         if (sub->state == SUB_BLOCKED && sub->close_on_lag) {
-            apply_lag_rule(sub);
+            delivery_apply_lag_rule(sub);
         }
     }
 }

@@ -31,7 +31,7 @@ struct explain {
 
 /* ---------------------------------------------------------------- judging */
 
-static struct slice matching(const struct audience *a, struct slice topic)
+static struct slice explain_matching(const struct audience *a, struct slice topic)
 {
     for (size_t i = 0; i < a->topic_count; i++) {
         if (topic_match(a->topics[i], topic)) {
@@ -41,8 +41,8 @@ static struct slice matching(const struct audience *a, struct slice topic)
     return slice_of(NULL, 0);
 }
 
-static enum explain_reason ask_policy(struct broker *b, const struct audience *a, struct event *ev,
-                                      struct explanation *x)
+static enum explain_reason explain_ask_policy(struct broker *b, const struct audience *a,
+                                              struct event *ev, struct explanation *x)
 {
     struct rendering what;
     const struct render_order order = {.mode = RENDER_EXPLAIN,
@@ -68,19 +68,19 @@ static enum explain_reason ask_policy(struct broker *b, const struct audience *a
 }
 
 /* The first rule that keeps the event from the stream. */
-static enum explain_reason rules(const struct subscriber *sub, struct event *ev,
-                                 struct explanation *x)
+static enum explain_reason explain_rules(const struct subscriber *sub, struct event *ev,
+                                         struct explanation *x)
 {
     const struct audience *a = sub->audience;
-    x->pattern = matching(a, event_topic(ev));
+    x->pattern = explain_matching(a, event_topic(ev));
     if (!x->pattern.p) {
         return EXPLAIN_TOPIC;
     }
     x->held = a->unbound;
-    return x->held ? EXPLAIN_HELD : ask_policy(sub->b, a, ev, x);
+    return x->held ? EXPLAIN_HELD : explain_ask_policy(sub->b, a, ev, x);
 }
 
-static void conclude(enum explain_reason by_rules, struct explanation *x)
+static void explain_conclude(enum explain_reason by_rules, struct explanation *x)
 {
     bool through = by_rules == EXPLAIN_NONE;
     x->reason = through ? x->reason : by_rules;
@@ -131,7 +131,7 @@ static void explain_event(const struct subscriber *sub, struct event *ev, uint64
     x->event_id = id;
     explain_locate(sub, id, x);
     if (ev) {
-        conclude(rules(sub, ev, x), x);
+        explain_conclude(explain_rules(sub, ev, x), x);
     } else {
         explain_removed(x);
     }
@@ -139,7 +139,8 @@ static void explain_event(const struct subscriber *sub, struct event *ev, uint64
 
 /* ---------------------------------------------------------------- answering */
 
-static void fail(struct explanation *x, const struct explain *e, enum explain_failure failure)
+static void explain_fail(struct explanation *x, const struct explain *e,
+                         enum explain_failure failure)
 {
     uint64_t id = e->q.event;
     x->failure = failure;
@@ -178,7 +179,7 @@ static void explain_free(struct explain *e)
     free(e);
 }
 
-static void answer(struct explain *e)
+static void explain_answer(struct explain *e)
 {
     struct explanation x = {.failure = EXPLAIN_OK};
     struct strbuf *buffers[] = {&x.filter.lines, &x.filter.why, &x.format.lines, &x.format.why};
@@ -187,9 +188,9 @@ static void answer(struct explain *e)
     }
     const struct subscriber *sub = subscriber_of_stream(e->b, e->q.stream);
     if (!sub) {
-        fail(&x, e, EXPLAIN_NO_STREAM);
+        explain_fail(&x, e, EXPLAIN_NO_STREAM);
     } else if (e->failure != EXPLAIN_OK) {
-        fail(&x, e, e->failure);
+        explain_fail(&x, e, e->failure);
     } else {
         explain_event(sub, e->q.given, e->q.event, &x);
     }
@@ -200,12 +201,12 @@ static void answer(struct explain *e)
     explain_free(e);
 }
 
-static void on_task(struct task *t)
+static void explain_on_task(struct task *t)
 {
-    answer(container_of(t, struct explain, task));
+    explain_answer(container_of(t, struct explain, task));
 }
 
-static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *page)
+static void explain_on_page(void *ctx, uint64_t token, int rc, const struct store_page *page)
 {
     struct broker *b = ctx;
     struct explain *e = slots_get(&b->explains->asked, token);
@@ -219,11 +220,11 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
     } else if (page->trimmed < e->q.event) {
         e->failure = EXPLAIN_NO_EVENT;
     }
-    answer(e);
+    explain_answer(e);
 }
 
 /* Looks where the event is. True: the store was asked. */
-static bool look(struct explain *e)
+static bool explain_look(struct explain *e)
 {
     struct broker *b = e->b;
     uint64_t id = e->q.event;
@@ -246,7 +247,7 @@ static bool look(struct explain *e)
         return false;
     }
     struct store_query q = {.after = id - 1, .upto = id, .max_events = 1, .max_bytes = 1};
-    bool asked = b->store->ops->read(b->store, &q, on_page, b, e->id) == 0;
+    bool asked = b->store->ops->read(b->store, &q, explain_on_page, b, e->id) == 0;
     e->failure = asked ? EXPLAIN_OK : EXPLAIN_STORE_FAILED;
     return asked;
 }
@@ -260,10 +261,10 @@ bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb 
     }
     struct explain *e = xcalloc(1, sizeof *e);
     *e = (struct explain){.b = b, .q = *q, .cb = cb, .ctx = ctx, .token = token};
-    task_init(&e->task, on_task);
+    task_init(&e->task, explain_on_task);
     e->id = slots_add(&b->explains->asked, e);
     b->explains->under_way++;
-    if (!look(e)) {
+    if (!explain_look(e)) {
         loop_defer(b->loop, &e->task);
     }
     return true;

@@ -8,7 +8,7 @@
 #define SAY(x, ...) snprintf((x)->text, sizeof(x)->text, __VA_ARGS__)
 
 /* Why one that is not at the head has not come further. */
-static const char *delay(const struct subscriber *sub)
+static const char *explain_delay(const struct subscriber *sub)
 {
     switch (sub->state) {
     case SUB_STARTING:
@@ -29,7 +29,7 @@ static const char *delay(const struct subscriber *sub)
     return "it is about to go on";
 }
 
-static void before_start(const struct subscriber *sub, uint64_t id, struct explanation *x)
+static void explain_before_start(const struct subscriber *sub, uint64_t id, struct explanation *x)
 {
     x->place = EXPLAIN_BEFORE_START;
     if (id <= sub->asked_after) {
@@ -53,7 +53,7 @@ static void before_start(const struct subscriber *sub, uint64_t id, struct expla
     }
 }
 
-static void skipped(const struct subscriber_gap *g, struct explanation *x)
+static void explain_skipped(const struct subscriber_gap *g, struct explanation *x)
 {
     x->place = EXPLAIN_SKIPPED;
     x->reason = g->lagged ? EXPLAIN_LAG_SKIPPED : EXPLAIN_EXPIRED;
@@ -70,7 +70,8 @@ static void skipped(const struct subscriber_gap *g, struct explanation *x)
     }
 }
 
-static const struct subscriber_gap *gap_over(const struct subscriber_gaps *gaps, uint64_t id)
+static const struct subscriber_gap *explain_gap_over(const struct subscriber_gaps *gaps,
+                                                     uint64_t id)
 {
     for (unsigned i = 0; gaps && i < gaps->n; i++) {
         if (gaps->v[i].after < id && id <= gaps->v[i].upto) {
@@ -83,21 +84,21 @@ static const struct subscriber_gap *gap_over(const struct subscriber_gaps *gaps,
 void explain_locate(const struct subscriber *sub, uint64_t id, struct explanation *x)
 {
     uint64_t at = subscriber_position(sub);
-    const struct subscriber_gap *gap = gap_over(sub->gaps, id);
+    const struct subscriber_gap *gap = explain_gap_over(sub->gaps, id);
     x->reason = EXPLAIN_NONE;
     if (id == 0) {
         x->place = EXPLAIN_NOT_STORED;
         SAY(x, "it is not stored: it was judged as it was given, without the publish hook");
     } else if (sub->state == SUB_STARTING) {
         x->place = EXPLAIN_AHEAD;
-        SAY(x, "the stream has not begun: %s", delay(sub));
+        SAY(x, "the stream has not begun: %s", explain_delay(sub));
     } else if (gap) {
-        skipped(gap, x);
+        explain_skipped(gap, x);
     } else if (id <= sub->start) {
-        before_start(sub, id, x);
+        explain_before_start(sub, id, x);
     } else if (id > at) {
         x->place = EXPLAIN_AHEAD;
-        SAY(x, "the stream is at %" PRIu64 " and has not come to it: %s", at, delay(sub));
+        SAY(x, "the stream is at %" PRIu64 " and has not come to it: %s", at, explain_delay(sub));
     } else if (sub->gaps && id <= sub->gaps->forgotten) {
         x->place = EXPLAIN_PASSED_BEFORE;
         SAY(x, "the stream is at %" PRIu64 "; it had so many gaps that the oldest are forgotten",

@@ -1,5 +1,5 @@
 /* Results of formats, for as long as one flush step lasts: audiences that a format cannot tell
- * apart (policy_ops.format_keys) share one call, and the bytes it came to. */
+ * apart (policy_rules.format_keys) share one call, and the bytes it came to. */
 #ifndef BROKER_FRAME_MEMO_H
 #define BROKER_FRAME_MEMO_H
 

@@ -39,20 +39,20 @@ struct history {
     struct deadline retry;
 };
 
-static void flight_free(struct flight *f)
+static void history_flight_free(struct flight *f)
 {
     list_del(&f->node);
     free(f->names);
     free(f);
 }
 
-static bool same_names(const char *p, size_t n, struct slice names)
+static bool history_same_names(const char *p, size_t n, struct slice names)
 {
     return slice_eq(slice_of(p, n), names);
 }
 
-static void on_retry(struct deadline *d);
-static void start_flights(struct history *h);
+static void history_on_retry(struct deadline *d);
+static void history_start_flights(struct history *h);
 
 struct history *history_new(struct loop *loop, struct store *store, const struct eventlog *log,
                             const struct history_options *opt, struct broker_metrics *metrics,
@@ -68,7 +68,7 @@ struct history *history_new(struct loop *loop, struct store *store, const struct
     return h;
 }
 
-static void page_free(struct history *h, struct page *p)
+static void history_page_free(struct history *h, struct page *p)
 {
     list_del(&p->node);
     h->cost -= p->cost;
@@ -83,11 +83,11 @@ void history_free(struct history *h)
         return;
     }
     while (!list_empty(&h->pages)) {
-        page_free(h, list_first(&h->pages, struct page, node));
+        history_page_free(h, list_first(&h->pages, struct page, node));
     }
     while (!list_empty(&h->flights)) {
         struct flight *f = list_first(&h->flights, struct flight, node);
-        flight_free(f);
+        history_flight_free(f);
     }
     deadline_disarm(&h->retry);
     free(h);
@@ -105,7 +105,7 @@ const struct page *history_page(struct history *h, uint64_t cursor, struct slice
     list_for_each (it, &h->pages) {
         struct page *p = container_of(it, struct page, node);
         if (p->after <= cursor && cursor < p->upto &&
-            (!p->names || same_names(p->names, p->names_n, names))) {
+            (!p->names || history_same_names(p->names, p->names_n, names))) {
             list_del(&p->node);
             list_add_tail(&h->pages, &p->node);
             return p;
@@ -119,12 +119,12 @@ void history_forget(struct history *h, uint64_t id)
     list_for_each_safe (it, next, &h->pages) {
         struct page *p = container_of(it, struct page, node);
         if (p->upto > id) {
-            page_free(h, p);
+            history_page_free(h, p);
         }
     }
 }
 
-static void wake(struct history *h, struct list *waiters)
+static void history_wake(struct history *h, struct list *waiters)
 {
     while (!list_empty(waiters)) {
         struct list *w = waiters->next;
@@ -134,14 +134,14 @@ static void wake(struct history *h, struct list *waiters)
 }
 
 /* The newest page stays whatever it costs: its waiters have yet to read it. */
-static void evict(struct history *h)
+static void history_evict(struct history *h)
 {
     while (h->cost > h->opt.page_cache_bytes && h->pages.next != h->pages.prev) {
-        page_free(h, list_first(&h->pages, struct page, node));
+        history_page_free(h, list_first(&h->pages, struct page, node));
     }
 }
 
-static void page_keep(struct history *h, struct flight *f, const struct store_page *got)
+static void history_page_keep(struct history *h, struct flight *f, const struct store_page *got)
 {
     struct page *p = xcalloc(1, sizeof *p);
     *p = (struct page){.after = f->after,
@@ -159,10 +159,10 @@ static void page_keep(struct history *h, struct flight *f, const struct store_pa
     list_add_tail(&h->pages, &p->node);
     h->cost += p->cost;
     h->metrics->pages_read++;
-    evict(h);
+    history_evict(h);
 }
 
-static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *got)
+static void history_on_page(void *ctx, uint64_t token, int rc, const struct store_page *got)
 {
     struct history *h = ctx;
     struct flight *f = NULL;
@@ -180,8 +180,8 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
         rc = UV_EIO; /* a store that ends before what it has handed out: not read again at once */
     }
     if (rc == 0) {
-        page_keep(h, f, got);
-        wake(h, &f->waiters);
+        history_page_keep(h, f, got);
+        history_wake(h, &f->waiters);
     } else {
         if (rc != UV_ENOTCONN) { /* else the store is away, and says so once for all */
             log_warn("broker", "history cannot be read; streams wait",
@@ -189,20 +189,20 @@ static void on_page(void *ctx, uint64_t token, int rc, const struct store_page *
         }
         list_splice_tail(&h->failed, &f->waiters);
         if (!list_linked(&h->retry.node)) {
-            deadline_arm(loop_deadline_class(h->loop, RETRY_MS, on_retry), &h->retry);
+            deadline_arm(loop_deadline_class(h->loop, RETRY_MS, history_on_retry), &h->retry);
         }
     }
-    flight_free(f);
-    start_flights(h);
+    history_flight_free(f);
+    history_start_flights(h);
 }
 
-static void on_retry(struct deadline *d)
+static void history_on_retry(struct deadline *d)
 {
     struct history *h = container_of(d, struct history, retry);
-    wake(h, &h->failed);
+    history_wake(h, &h->failed);
 }
 
-static void start_flights(struct history *h)
+static void history_start_flights(struct history *h)
 {
     list_for_each_safe (it, next, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
@@ -213,7 +213,7 @@ static void start_flights(struct history *h)
             return;
         }
         if (list_empty(&f->waiters)) { /* all of them left meanwhile */
-            flight_free(f);
+            history_flight_free(f);
             continue;
         }
         struct slice topics[AUDIENCE_NAMES_MAX];
@@ -229,14 +229,14 @@ static void start_flights(struct history *h)
         f->token = ++h->last_token;
         f->started = true;
         h->started++;
-        int rc = h->store->ops->read(h->store, &q, on_page, h, f->token);
+        int rc = h->store->ops->read(h->store, &q, history_on_page, h, f->token);
         if (rc) {
             f->started = false;
             h->started--;
             list_splice_tail(&h->failed, &f->waiters);
-            flight_free(f);
+            history_flight_free(f);
             if (!list_linked(&h->retry.node)) {
-                deadline_arm(loop_deadline_class(h->loop, RETRY_MS, on_retry), &h->retry);
+                deadline_arm(loop_deadline_class(h->loop, RETRY_MS, history_on_retry), &h->retry);
             }
         }
     }
@@ -246,7 +246,7 @@ void history_request(struct history *h, uint64_t cursor, struct slice names, str
 {
     list_for_each (it, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
-        if (f->after == cursor && same_names(f->names, f->names_n, names)) {
+        if (f->after == cursor && history_same_names(f->names, f->names_n, names)) {
             list_add_tail(&f->waiters, waiter);
             h->metrics->pages_shared++;
             return;
@@ -263,5 +263,5 @@ void history_request(struct history *h, uint64_t cursor, struct slice names, str
     list_init(&f->waiters);
     list_add_tail(&f->waiters, waiter);
     list_add_tail(&h->flights, &f->node);
-    start_flights(h);
+    history_start_flights(h);
 }

@@ -170,7 +170,8 @@ typedef void (*policy_ready_cb)(void *ctx, int rc, const struct err *e);
 
 struct policy;
 
-struct policy_ops {
+/* The gates: one question for one request, answered later. */
+struct policy_gates {
     /* authenticate, then subscribe. */
     void (*subscribe)(struct policy *p, const struct policy_request *rq, policy_verdict_cb cb,
                       void *ctx, uint64_t token);
@@ -184,6 +185,14 @@ struct policy_ops {
     /* The asker of `token` (not 0) is gone: hooks that still wait on its behalf are given up. Its
      * answer may come all the same if it is on its way already. Unknown tokens are fine. */
     void (*cancel)(struct policy *p, uint64_t token);
+    /* After a stream closed; low priority. `identity` is borrowed. */
+    void (*disconnected)(struct policy *p, struct slice identity,
+                         const struct disconnect_info *info);
+    bool (*wants_disconnect)(const struct policy *p); /* is there such a hook at all */
+};
+
+/* The hot path: what an audience is, and what it gets of each event. Answered at once. */
+struct policy_rules {
     /* Resolves names and anchors params, once per audience. 0, or a negative UV_E*. */
     int (*bind)(struct policy *p, const struct subscription *s, struct policy_binding *out);
     void (*unbind)(struct policy *p, struct policy_binding *b);
@@ -198,12 +207,10 @@ struct policy_ops {
      * too. Returns how many. */
     size_t (*format_keys)(struct policy *p, const struct policy_binding *b,
                           uint64_t keys[POLICY_FORMAT_KEYS_MAX]);
-    /* After a stream closed; low priority. `identity` is borrowed. */
-    void (*disconnected)(struct policy *p, struct slice identity,
-                         const struct disconnect_info *info);
-    bool (*wants_disconnect)(const struct policy *p); /* is there such a hook at all */
+};
 
-    /* The life of one of several: opened, set up, tried, live, retired, closed. */
+/* The life of one of several: opened, set up, tried, live, retired, closed. */
+struct policy_life {
     void (*setup)(struct policy *p, const char *previous, policy_ready_cb cb, void *ctx);
     int (*reloaded)(struct policy *p, const char *previous, enum reload_mode *out, struct err *e);
     void (*set_stage)(struct policy *p, enum policy_stage stage);
@@ -215,7 +222,9 @@ struct policy_ops {
 };
 
 struct policy {
-    const struct policy_ops *ops;
+    const struct policy_gates *gates;
+    const struct policy_rules *rules;
+    const struct policy_life *life;
     const char *version; /* of everything it consists of, for people; never NULL */
 };
 

@@ -26,41 +26,42 @@ static void publish_free(struct publish *p)
 }
 
 /* What was not judged yet is not stored. */
-static void on_closed(struct stream *s, enum close_reason why)
+static void publish_on_closed(struct stream *s, enum close_reason why)
 {
     struct publish *p = s->owner;
     (void)why;
     if (!p->judged) {
-        p->b->policy->ops->cancel(p->b->policy, s->id);
+        p->b->policy->gates->cancel(p->b->policy, s->id);
     }
     publish_free(p);
 }
 
-static void on_writable(struct stream *s)
+static void publish_on_writable(struct stream *s)
 {
     (void)s; /* nothing is queued on a stream that is not open */
 }
 
-static const struct stream_events publish_events = {.writable = on_writable, .closed = on_closed};
+static const struct stream_events publish_events = {.writable = publish_on_writable,
+                                                    .closed = publish_on_closed};
 
 static struct publish *publish_of(const struct stream *s)
 {
     return s && s->events == &publish_events ? s->owner : NULL;
 }
 
-static struct publish *find(struct broker *b, uint64_t token)
+static struct publish *publish_find(struct broker *b, uint64_t token)
 {
     return publish_of(http_server_stream(b->server, token));
 }
 
-static void answer_refused(struct publish *p, int status, struct slice detail)
+static void publish_answer_refused(struct publish *p, int status, struct slice detail)
 {
     stream_set_owner(p->stream, NULL, NULL);
     refuse_denied(p->b->refusals, p->stream, status, detail);
     publish_free(p);
 }
 
-static void answer_later(struct publish *p, const char *why)
+static void publish_answer_later(struct publish *p, const char *why)
 {
     p->b->metrics->publish_failed++;
     stream_set_owner(p->stream, NULL, NULL);
@@ -68,14 +69,14 @@ static void answer_later(struct publish *p, const char *why)
     publish_free(p);
 }
 
-static int ack_json(struct strbuf *out, const struct store_ack *a)
+static int publish_ack_json(struct strbuf *out, const struct store_ack *a)
 {
     int rc = strbuf_append_str(out, "{\"id\":\"");
     rc = rc ? rc : strbuf_append_decimal(out, a->id);
     return rc ? rc : strbuf_append_str(out, a->duplicate ? "\",\"duplicate\":true}" : "\"}");
 }
 
-static void answer_stored(struct publish *p, const struct store_ack *acks)
+static void publish_answer_stored(struct publish *p, const struct store_ack *acks)
 {
     struct strbuf body;
     bool all_known = true;
@@ -86,7 +87,7 @@ static void answer_stored(struct publish *p, const struct store_ack *acks)
         const struct store_ack *a = &acks[p->first[i]];
         all_known = all_known && a->duplicate;
         rc = i ? strbuf_append_str(&body, ",") : 0;
-        rc = rc ? rc : ack_json(&body, a);
+        rc = rc ? rc : publish_ack_json(&body, a);
     }
     rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
     struct http_response r = {.status = all_known ? 200 : 201,
@@ -102,10 +103,11 @@ static void answer_stored(struct publish *p, const struct store_ack *acks)
     publish_free(p);
 }
 
-static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ack *acks, size_t n)
+static void publish_on_appended(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
+                                size_t n)
 {
     struct broker *b = ctx;
-    struct publish *p = find(b, token);
+    struct publish *p = publish_find(b, token);
     b->appends--;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         b->metrics->published += acks[i].duplicate ? 0 : 1;
@@ -115,17 +117,18 @@ static void on_appended(void *ctx, uint64_t token, int rc, const struct store_ac
         return; /* the publisher left; what it sent is stored */
     }
     if (rc) {
-        answer_later(p, rc == UV_ECONNABORTED
-                            ? "the event store was lost; it is not known whether it has stored this"
-                            : "the event store is unavailable; nothing was stored");
+        publish_answer_later(
+            p, rc == UV_ECONNABORTED
+                   ? "the event store was lost; it is not known whether it has stored this"
+                   : "the event store is unavailable; nothing was stored");
     } else {
-        answer_stored(p, acks);
+        publish_answer_stored(p, acks);
     }
 }
 
 /* ---- storing, in the order of the connection's requests, whichever hook is faster */
 
-static bool must_hold(const struct publish *p)
+static bool publish_must_hold(const struct publish *p)
 {
     const struct stream *s = p->stream;
     while ((s = stream_earlier(s)) != NULL) {
@@ -137,70 +140,71 @@ static bool must_hold(const struct publish *p)
     return false;
 }
 
-static uint64_t later_id(const struct stream *s)
+static uint64_t publish_later_id(const struct stream *s)
 {
     const struct stream *later = stream_later(s);
     return later ? later->id : 0;
 }
 
 /* `p` is gone afterwards if that fails. */
-static void append(struct publish *p)
+static void publish_append(struct publish *p)
 {
     struct broker *b = p->b;
-    int rc = b->store->ops->append(b->store, &p->held, on_appended, b, p->stream->id);
+    int rc = b->store->ops->append(b->store, &p->held, publish_on_appended, b, p->stream->id);
     event_list_clear(&p->held);
     if (rc == 0) {
         b->appends++;
     } else {
-        answer_later(p, rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
-                                        : "the event store is unavailable; nothing was stored");
+        publish_answer_later(p, rc == UV_EAGAIN
+                                    ? "too many publishes are waiting; nothing was stored"
+                                    : "the event store is unavailable; nothing was stored");
     }
 }
 
 /* From the stream `id` on: what was held for one before it. */
-static void release(struct broker *b, uint64_t id)
+static void publish_release(struct broker *b, uint64_t id)
 {
     const struct stream *s;
     while ((s = http_server_stream(b->server, id)) != NULL) {
         struct publish *p = publish_of(s);
-        id = later_id(s);
+        id = publish_later_id(s);
         if (p && !p->judged) {
             return;
         }
         if (p && p->held.n) {
-            append(p);
+            publish_append(p);
         }
     }
 }
 
-static void on_verdict(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *v,
+                               struct event_list *events, const size_t *first)
 {
     struct broker *b = ctx;
-    struct publish *p = find(b, token);
+    struct publish *p = publish_find(b, token);
     if (!p) {
         return;
     }
-    uint64_t later = later_id(p->stream);
+    uint64_t later = publish_later_id(p->stream);
     p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
-        answer_refused(p, v->status, v->reason);
+        publish_answer_refused(p, v->status, v->reason);
         break;
     case VERDICT_TRANSIENT:
-        answer_later(p, "the policy could not decide; nothing was stored");
+        publish_answer_later(p, "the policy could not decide; nothing was stored");
         break;
     case VERDICT_ALLOW:
         memcpy(p->first, first, p->asked * sizeof *first);
         p->held = *events;
         *events = (struct event_list){0};
-        if (must_hold(p)) {
+        if (publish_must_hold(p)) {
             return;
         }
-        append(p);
+        publish_append(p);
         break;
     }
-    release(b, later);
+    publish_release(b, later);
 }
 
 void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq)
@@ -222,5 +226,5 @@ void publisher_request(struct broker *b, struct stream *s, const struct policy_r
     p->asked = events.n;
     p->first = xcalloc(events.n, sizeof *p->first);
     stream_set_owner(s, &publish_events, p);
-    b->policy->ops->publish(b->policy, prq, &events, on_verdict, b, s->id);
+    b->policy->gates->publish(b->policy, prq, &events, publish_on_verdict, b, s->id);
 }

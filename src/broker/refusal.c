@@ -39,7 +39,7 @@ void refusals_free(struct refusals *r)
     free(r);
 }
 
-static void respond(struct stream *s, int status, const char *field, struct slice detail)
+static void refusal_respond(struct stream *s, int status, const char *field, struct slice detail)
 {
     struct strbuf body;
     strbuf_init(&body, BODY_MAX);
@@ -58,10 +58,11 @@ void refuse_denied(struct refusals *r, struct stream *s, int status, struct slic
 {
     r->metrics->refused_denied++;
     /* RFC 9110, 15.5.2: a 401 names a scheme */
-    respond(s, status, status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", detail);
+    refusal_respond(s, status, status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", detail);
 }
 
-static void count_invalid(struct refusals *r, const struct stream *s, int status, struct slice why)
+static void refusal_count_invalid(struct refusals *r, const struct stream *s, int status,
+                                  struct slice why)
 {
     r->metrics->refused_invalid++;
     log_debug("broker", "refused request",
@@ -70,8 +71,8 @@ static void count_invalid(struct refusals *r, const struct stream *s, int status
 
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail)
 {
-    count_invalid(r, s, status, detail);
-    respond(s, status, "", detail);
+    refusal_count_invalid(r, s, status, detail);
+    refusal_respond(s, status, "", detail);
 }
 
 void refuse_method(struct refusals *r, struct stream *s, const char *allow)
@@ -80,8 +81,8 @@ void refuse_method(struct refusals *r, struct stream *s, const char *allow)
     char detail[160];
     snprintf(field, sizeof field, "Allow: %s\r\n", allow);
     snprintf(detail, sizeof detail, "this path serves %s", allow);
-    count_invalid(r, s, 405, slice_str(detail));
-    respond(s, 405, field, slice_str(detail));
+    refusal_count_invalid(r, s, 405, slice_str(detail));
+    refusal_respond(s, 405, field, slice_str(detail));
 }
 
 /* ---------------------------------------------------------------- streams held open */
@@ -96,7 +97,7 @@ struct held {
     struct deadline end;
 };
 
-static void held_free(struct held *h)
+static void refusal_held_free(struct held *h)
 {
     h->all->metrics->refusals_held--;
     list_del(&h->node);
@@ -104,33 +105,34 @@ static void held_free(struct held *h)
     free(h);
 }
 
-static void held_end(struct held *h, enum close_reason why)
+static void refusal_held_end(struct held *h, enum close_reason why)
 {
     stream_set_owner(h->stream, NULL, NULL);
     stream_close(h->stream, why);
-    held_free(h);
+    refusal_held_free(h);
 }
 
-static void on_end(struct deadline *d)
+static void refusal_on_end(struct deadline *d)
 {
     struct held *h = container_of(d, struct held, end);
-    held_end(h, CLOSE_TRANSIENT);
+    refusal_held_end(h, CLOSE_TRANSIENT);
 }
 
-static void on_closed(struct stream *s, enum close_reason why)
+static void refusal_on_closed(struct stream *s, enum close_reason why)
 {
     (void)why;
-    held_free(s->owner);
+    refusal_held_free(s->owner);
 }
 
-static void on_writable(struct stream *s)
+static void refusal_on_writable(struct stream *s)
 {
     (void)s; /* nothing is queued */
 }
 
-static const struct stream_events held_events = {.writable = on_writable, .closed = on_closed};
+static const struct stream_events held_events = {.writable = refusal_on_writable,
+                                                 .closed = refusal_on_closed};
 
-static void hold(struct refusals *r, struct stream *s)
+static void refusal_hold(struct refusals *r, struct stream *s)
 {
     uint64_t most = r->server->opt.max_connections / 4;
     struct held *h = r->opt->refusal_hold_ms && most ? calloc(1, sizeof *h) : NULL;
@@ -139,13 +141,13 @@ static void hold(struct refusals *r, struct stream *s)
         return;
     }
     if (r->metrics->refusals_held >= most) {
-        held_end(list_first(&r->held, struct held, node), CLOSE_TRANSIENT);
+        refusal_held_end(list_first(&r->held, struct held, node), CLOSE_TRANSIENT);
     }
     *h = (struct held){.all = r, .stream = s};
     list_init(&h->node);
     list_add_tail(&r->held, &h->node);
     deadline_init(&h->end);
-    deadline_arm(loop_deadline_class(r->loop, r->opt->refusal_hold_ms, on_end), &h->end);
+    deadline_arm(loop_deadline_class(r->loop, r->opt->refusal_hold_ms, refusal_on_end), &h->end);
     r->metrics->refusals_held++;
     stream_set_owner(s, &held_events, h);
 }
@@ -153,14 +155,14 @@ static void hold(struct refusals *r, struct stream *s)
 void refusals_end_held(struct refusals *r)
 {
     while (!list_empty(&r->held)) {
-        held_end(list_first(&r->held, struct held, node), CLOSE_DRAINING);
+        refusal_held_end(list_first(&r->held, struct held, node), CLOSE_DRAINING);
     }
 }
 
 /* ---------------------------------------------------------------- "try again" */
 
-static void refuse_stream(struct refusals *r, struct stream *s, enum close_reason reason,
-                          const char *why)
+static void refusal_refuse_stream(struct refusals *r, struct stream *s, enum close_reason reason,
+                                  const char *why)
 {
     unsigned ms = reason == CLOSE_DRAINING ? r->opt->drain_retry_ms : TRANSIENT_RETRY_MS;
     struct sse_fields f = {.retry_ms = jitter_around(r->jitter, ms), .comment = slice_str(why)};
@@ -174,7 +176,7 @@ static void refuse_stream(struct refusals *r, struct stream *s, enum close_reaso
         (void)stream_write(s, &buf, 1); /* what a full socket does not take is no loss here */
     }
     if (rc == 0 && frame && reason == CLOSE_TRANSIENT) {
-        hold(r, s);
+        refusal_hold(r, s);
     } else {
         stream_close(s, reason);
     }
@@ -186,10 +188,10 @@ void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close
 {
     r->metrics->refused_transient++;
     if (sse) {
-        refuse_stream(r, s, reason, why);
+        refusal_refuse_stream(r, s, reason, why);
         return;
     }
     char field[64];
     snprintf(field, sizeof field, "Retry-After: %d\r\n", RETRY_AFTER_S);
-    respond(s, 503, field, slice_str(why));
+    refusal_respond(s, 503, field, slice_str(why));
 }

@@ -46,7 +46,7 @@ bool render_wants(struct renderer *r, const struct render_order *o)
     if (o->mode == RENDER_DELIVERY) {
         r->metrics->filter_calls++;
     }
-    return r->policy->ops->filter(r->policy, o->binding, o->event, o->filter);
+    return r->policy->rules->filter(r->policy, o->binding, o->event, o->filter);
 }
 
 static enum render_result render_failed(const struct event *ev, struct rendering *out)
@@ -80,7 +80,7 @@ static const struct frame_memo_entry *render_known(struct renderer *r, const str
     if (r->memo.entries == 0 || !render_is_shared(r, o)) {
         return NULL;
     }
-    size_t n = r->policy->ops->format_keys(r->policy, o->binding, keys);
+    size_t n = r->policy->rules->format_keys(r->policy, o->binding, keys);
     const struct frame_memo_entry *known = frame_memo_find(&r->memo, o->event->id, keys, n);
     r->metrics->format_memo_hits += known != NULL;
     return known;
@@ -97,7 +97,7 @@ static enum format_result render_format(struct renderer *r, const struct render_
         r->metrics->format_calls++;
     }
     enum format_result result =
-        r->policy->ops->format(r->policy, o->binding, o->event, &f, o->format);
+        r->policy->rules->format(r->policy, o->binding, o->event, &f, o->format);
     r->data = f.data;
     r->event = f.event;
     out->fields.data = strbuf_slice(&r->data);

@@ -40,8 +40,8 @@ struct review {
 /* What distinguishes the tokens of these questions from those of streams. */
 #define TOKEN_OF_REVIEW (UINT64_C(1) << 63)
 
-static void on_tick(struct deadline *d);
-static void perform_allowed(struct broker *b);
+static void review_on_tick(struct deadline *d);
+static void review_perform_allowed(struct broker *b);
 
 struct reviews *reviews_new(struct broker *b)
 {
@@ -66,20 +66,20 @@ bool reviews_pending(const struct reviews *rs)
     return rs->under_way > 0 || !list_empty(&rs->queue);
 }
 
-static void wake(struct broker *b)
+static void review_wake(struct broker *b)
 {
     if (!list_linked(&b->reviews->tick.node) && !list_empty(&b->reviews->queue)) {
-        deadline_arm(loop_deadline_class(b->loop, TICK_MS, on_tick), &b->reviews->tick);
+        deadline_arm(loop_deadline_class(b->loop, TICK_MS, review_on_tick), &b->reviews->tick);
     }
 }
 
-static void on_gone(struct subscriber_part *part);
+static void review_on_gone(struct subscriber_part *part);
 
 static struct review *review_of(struct subscriber *sub)
 {
     if (!sub->review) {
         struct review *r = xcalloc(1, sizeof *r);
-        r->part.gone = on_gone;
+        r->part.gone = review_on_gone;
         list_init(&r->node);
         deadline_init(&r->retry);
         r->sub = sub;
@@ -89,7 +89,7 @@ static struct review *review_of(struct subscriber *sub)
     return container_of(sub->review, struct review, part);
 }
 
-static void end_question(struct review *r)
+static void review_end_question(struct review *r)
 {
     struct reviews *rs = r->sub->b->reviews;
     slots_del(&rs->asked, r->question);
@@ -98,20 +98,20 @@ static void end_question(struct review *r)
 }
 
 /* Whatever is answered now does not count. */
-static void drop_question(struct review *r)
+static void review_drop_question(struct review *r)
 {
     struct broker *b = r->sub->b;
     if (r->question) {
         uint64_t token = r->question | TOKEN_OF_REVIEW;
-        end_question(r);
-        b->policy->ops->cancel(b->policy, token);
+        review_end_question(r);
+        b->policy->gates->cancel(b->policy, token);
     }
 }
 
-static void forget(struct review *r)
+static void review_forget(struct review *r)
 {
     struct subscriber *sub = r->sub;
-    drop_question(r);
+    review_drop_question(r);
     list_del(&r->node);
     deadline_disarm(&r->retry);
     sub->review = NULL;
@@ -119,23 +119,23 @@ static void forget(struct review *r)
     free(r);
 }
 
-static void on_gone(struct subscriber_part *part)
+static void review_on_gone(struct subscriber_part *part)
 {
-    forget(container_of(part, struct review, part));
+    review_forget(container_of(part, struct review, part));
 }
 
 /* ---------------------------------------------------------------- answers */
 
-static void on_retry(struct deadline *d)
+static void review_on_retry(struct deadline *d)
 {
     struct review *r = container_of(d, struct review, retry);
     struct broker *b = r->sub->b;
     list_add_head(&b->reviews->queue, &r->node); /* its time runs, that of others does not yet */
-    wake(b);
+    review_wake(b);
 }
 
 /* The policy cannot say. For how long a grant lives on is bounded. */
-static void later(struct review *r)
+static void review_later(struct review *r)
 {
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
@@ -151,47 +151,48 @@ static void later(struct review *r)
     uint64_t most = b->opt.review_timeout_ms / 4 + 1; /* a few times within the bound */
     r->attempts++;
     b->metrics->reviews_later++;
-    deadline_arm(loop_deadline_class(b->loop, wait < most ? wait : most, on_retry), &r->retry);
+    deadline_arm(loop_deadline_class(b->loop, wait < most ? wait : most, review_on_retry),
+                 &r->retry);
 }
 
-static void answered(struct review *r, const struct verdict *v)
+static void review_answered(struct review *r, const struct verdict *v)
 {
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
-    end_question(r);
+    review_end_question(r);
     if (v->kind == VERDICT_DENY) {
         b->metrics->reviews_revoked++;
         subscriber_revoke(sub, v->reason);
     } else if (v->kind == VERDICT_TRANSIENT) {
-        later(r);
+        review_later(r);
     } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
         list_add_tail(&b->reviews->queue, &r->node);
-        wake(b);
+        review_wake(b);
     } else {
         int moved = subscriber_regrant(sub, &v->subscription);
         if (moved < 0) {
-            later(r);
+            review_later(r);
             return;
         }
         b->metrics->reviews_moved += moved > 0;
         b->metrics->reviews_same += moved == 0;
-        forget(r);
+        review_forget(r);
     }
 }
 
-static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+static void review_on_verdict(void *ctx, uint64_t token, const struct verdict *v)
 {
     struct broker *b = ctx;
     struct review *r = slots_get(&b->reviews->asked, token & ~TOKEN_OF_REVIEW);
     if (r) { /* else the stream is gone, or another policy was asked meanwhile */
-        answered(r, v);
+        review_answered(r, v);
     }
-    perform_allowed(b);
+    review_perform_allowed(b);
 }
 
 /* ---------------------------------------------------------------- questions */
 
-static void ask(struct review *r)
+static void review_ask(struct review *r)
 {
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
@@ -204,25 +205,25 @@ static void ask(struct review *r)
                                 .path = slice_str(b->opt.events_path),
                                 .query = &query,
                                 .client = sub->client};
-    b->policy->ops->resubscribe(b->policy, &rq, kept_identity(sub->kept), on_verdict, b,
-                                r->question | TOKEN_OF_REVIEW);
+    b->policy->gates->resubscribe(b->policy, &rq, kept_identity(sub->kept), review_on_verdict, b,
+                                  r->question | TOKEN_OF_REVIEW);
     http_query_clear(&query);
 }
 
-static void perform(struct review *r)
+static void review_perform(struct review *r)
 {
     struct subscriber *sub = r->sub;
     if (sub->state == SUB_STARTING) {
-        deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, on_retry), &r->retry);
+        deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, review_on_retry), &r->retry);
     } else if (r->reconnect) {
         sub->b->metrics->reviews_reconnected++;
         subscriber_end(sub, CLOSE_POLICY_RELOAD, sub->retry_ms);
     } else {
-        ask(r);
+        review_ask(r);
     }
 }
 
-static void perform_allowed(struct broker *b)
+static void review_perform_allowed(struct broker *b)
 {
     struct reviews *rs = b->reviews;
     uint64_t now = loop_now(b->loop);
@@ -235,24 +236,24 @@ static void perform_allowed(struct broker *b)
         struct review *r = list_first(&rs->queue, struct review, node);
         list_del(&r->node);
         rs->allowed--;
-        perform(r);
+        review_perform(r);
     }
 }
 
-static void on_tick(struct deadline *d)
+static void review_on_tick(struct deadline *d)
 {
     struct broker *b = container_of(d, struct reviews, tick)->b;
-    perform_allowed(b);
-    wake(b);
+    review_perform_allowed(b);
+    review_wake(b);
 }
 
 /* Puts it into the queue; a question under way does not count any more. Those who wait already keep
  * their place: where policies follow each other quickly everybody's turn comes. */
-static void enqueue(struct review *r, bool first)
+static void review_enqueue(struct review *r, bool first)
 {
     struct broker *b = r->sub->b;
     deadline_disarm(&r->retry);
-    drop_question(r);
+    review_drop_question(r);
     r->attempts = 0;
     if (first) {
         list_del(&r->node);
@@ -272,13 +273,13 @@ void review_all(struct broker *b, enum reload_mode mode)
         }
         struct review *r = review_of(sub);
         r->reconnect = mode == RELOAD_RECONNECT && !unbound;
-        enqueue(r, unbound);
+        review_enqueue(r, unbound);
     }
-    wake(b);
+    review_wake(b);
 }
 
 void review_now(struct subscriber *sub)
 {
-    enqueue(review_of(sub), true);
-    wake(sub->b);
+    review_enqueue(review_of(sub), true);
+    review_wake(sub->b);
 }

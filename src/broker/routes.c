@@ -19,16 +19,16 @@
 
 enum { CORS_MAX_BYTES = 2048, PAGE_MAX_BYTES = 64 * 1024 };
 
-static void answer(struct stream *s, int status, const char *type, struct slice body,
-                   struct strbuf *fields)
+static void route_answer(struct stream *s, int status, const char *type, struct slice body,
+                         struct strbuf *fields)
 {
     struct http_response r = {
         .status = status, .content_type = type, .body = body, .fields = strbuf_slice(fields)};
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
-static void preflight(struct broker *b, struct stream *s, const struct http_request *rq,
-                      const char *methods)
+static void route_preflight(struct broker *b, struct stream *s, const struct http_request *rq,
+                            const char *methods)
 {
     struct strbuf fields;
     strbuf_init(&fields, CORS_MAX_BYTES);
@@ -37,12 +37,12 @@ static void preflight(struct broker *b, struct stream *s, const struct http_requ
     if (rc) {
         stream_close(s, CLOSE_NO_MEMORY);
     } else {
-        answer(s, 204, NULL, slice_of(NULL, 0), &fields);
+        route_answer(s, 204, NULL, slice_of(NULL, 0), &fields);
     }
     strbuf_clear(&fields);
 }
 
-static void head(struct broker *b, struct stream *s)
+static void route_head(struct broker *b, struct stream *s)
 {
     struct http_response r = {.status = 200,
                               .content_type = b->opt.content_type,
@@ -53,7 +53,7 @@ static void head(struct broker *b, struct stream *s)
 
 /* The page as in the tree, but for the path it subscribes at: /events there, the configured one
  * here. */
-static int render_page(const struct broker *b, struct strbuf *out)
+static int route_render_page(const struct broker *b, struct strbuf *out)
 {
     static const char marker[] = "name=\"events-path\" content=\"/events\"";
     const struct embedded *file = embedded_find(PAGE_FILE);
@@ -65,7 +65,7 @@ static int render_page(const struct broker *b, struct strbuf *out)
     return rc ? rc : strbuf_append(out, at, file->size - (size_t)(at - file->data));
 }
 
-static void page(struct broker *b, struct stream *s)
+static void route_page(struct broker *b, struct stream *s)
 {
     static const char fields_text[] =
         "Cache-Control: no-store\r\n"
@@ -75,7 +75,7 @@ static void page(struct broker *b, struct stream *s)
         "X-Content-Type-Options: nosniff\r\n";
     struct strbuf body;
     strbuf_init(&body, PAGE_MAX_BYTES);
-    if (render_page(b, &body)) {
+    if (route_render_page(b, &body)) {
         stream_close(s, CLOSE_NO_MEMORY);
     } else {
         struct http_response r = {.status = 200,
@@ -87,12 +87,12 @@ static void page(struct broker *b, struct stream *s)
     strbuf_clear(&body);
 }
 
-static void page_request(struct broker *b, struct stream *s, const struct http_request *rq)
+static void route_page_request(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     if (rq->method == HTTP_OPTIONS) {
-        preflight(b, s, rq, PAGE_METHODS);
+        route_preflight(b, s, rq, PAGE_METHODS);
     } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
-        page(b, s);
+        route_page(b, s);
     } else {
         refuse_method(b->refusals, s, PAGE_METHODS);
     }
@@ -100,14 +100,14 @@ static void page_request(struct broker *b, struct stream *s, const struct http_r
 
 /* Some EventSource libraries send whatever method they are given, again and again: each time would
  * publish the body once more. */
-static bool expects_stream(const struct http_request *rq)
+static bool route_expects_stream(const struct http_request *rq)
 {
     struct accept a = accept_of(rq);
     return a.stream && !a.any && !a.json;
 }
 
-static void events_request(struct broker *b, struct stream *s, const struct http_request *rq,
-                           const struct peer_address *client)
+static void route_events_request(struct broker *b, struct stream *s, const struct http_request *rq,
+                                 const struct peer_address *client)
 {
     struct http_query query;
     int rc = http_query_parse(&query, rq->query);
@@ -122,7 +122,7 @@ static void events_request(struct broker *b, struct stream *s, const struct http
         .id = s->id, .http = rq, .query = &query, .client = *client, .last_event_id = r.text};
     struct slice given;
     const char *meant;
-    if (rq->method == HTTP_POST && expects_stream(rq)) {
+    if (rq->method == HTTP_POST && route_expects_stream(rq)) {
         refuse(b->refusals, s, 406,
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
@@ -140,7 +140,7 @@ static void events_request(struct broker *b, struct stream *s, const struct http
 }
 
 /* What lets a page of another origin read the answer, whatever it will be. */
-static void allow_origin(struct broker *b, struct stream *s, const struct http_request *rq)
+static void route_allow_origin(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     struct strbuf cors;
     strbuf_init(&cors, CORS_MAX_BYTES);
@@ -151,14 +151,14 @@ static void allow_origin(struct broker *b, struct stream *s, const struct http_r
     strbuf_clear(&cors);
 }
 
-static void events(struct broker *b, struct stream *s, const struct http_request *rq,
-                   const struct peer_address *client)
+static void route_events(struct broker *b, struct stream *s, const struct http_request *rq,
+                         const struct peer_address *client)
 {
-    allow_origin(b, s, rq);
+    route_allow_origin(b, s, rq);
     if (rq->method == HTTP_HEAD_METHOD) {
-        head(b, s);
+        route_head(b, s);
     } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
-        events_request(b, s, rq, client);
+        route_events_request(b, s, rq, client);
     } else {
         refuse_method(b->refusals, s, EVENTS_METHODS);
     }
@@ -169,15 +169,15 @@ void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
 {
     struct broker *b = ctx;
     if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {
-        preflight(b, s, rq, EVENTS_METHODS);
+        route_preflight(b, s, rq, EVENTS_METHODS);
     } else if (slice_is(rq->path, b->opt.events_path)) {
-        events(b, s, rq, client);
+        route_events(b, s, rq, client);
     } else if (b->opt.page && slice_is(rq->path, "/")) {
-        page_request(b, s, rq);
+        route_page_request(b, s, rq);
     } else {
         char detail[300];
         snprintf(detail, sizeof detail, "nothing is here; events are at %s", b->opt.events_path);
-        allow_origin(b, s, rq);
+        route_allow_origin(b, s, rq);
         refuse(b->refusals, s, 404, slice_str(detail));
     }
 }

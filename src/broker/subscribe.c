@@ -59,7 +59,7 @@ static void subscribe_free(struct subscribe *w)
 
 /* The position before the first event there ever was: a store begins with a leap to it. 0 when that
  * is not known any more, because retention has passed it. */
-static uint64_t origin(const struct store_bounds *bounds)
+static uint64_t subscribe_origin(const struct store_bounds *bounds)
 {
     bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
     return known ? bounds->leaps[0].upto : 0;
@@ -67,7 +67,7 @@ static uint64_t origin(const struct store_bounds *bounds)
 
 /* The end of the leap that `id` was lost in; 0: none. `upto` itself is a position this store gave
  * out: that of a stream with no event yet. */
-static uint64_t leap_over(const struct store_bounds *bounds, uint64_t id)
+static uint64_t subscribe_leap_over(const struct store_bounds *bounds, uint64_t id)
 {
     for (size_t i = 0; id != 0 && i < bounds->leap_count; i++) {
         if (bounds->leaps[i].after < id && id < bounds->leaps[i].upto) {
@@ -77,7 +77,7 @@ static uint64_t leap_over(const struct store_bounds *bounds, uint64_t id)
     return 0;
 }
 
-static struct place place_of(struct broker *b, const struct resume *r)
+static struct place subscribe_place_of(struct broker *b, const struct resume *r)
 {
     uint64_t head = eventlog_head(b->log);
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -85,7 +85,7 @@ static struct place place_of(struct broker *b, const struct resume *r)
     case RESUME_NOW:
         return (struct place){.at = head};
     case RESUME_EARLIEST:
-        return (struct place){.at = bounds.trimmed ? bounds.trimmed : origin(&bounds)};
+        return (struct place){.at = bounds.trimmed ? bounds.trimmed : subscribe_origin(&bounds)};
     case RESUME_UNKNOWN:
         return (struct place){head, "unknown", r->text};
     case RESUME_AFTER:
@@ -95,17 +95,17 @@ static struct place place_of(struct broker *b, const struct resume *r)
         return (struct place){head, "reset", r->text};
     }
     if (r->id == 0) {
-        return (struct place){.at = origin(&bounds)};
+        return (struct place){.at = subscribe_origin(&bounds)};
     }
-    uint64_t over = leap_over(&bounds, r->id);
+    uint64_t over = subscribe_leap_over(&bounds, r->id);
     return over ? (struct place){over, "reset", r->text} : (struct place){.at = r->id};
 }
 
 /* Beside a good position there may be one that is none of ours: that is not passed over in silence.
  */
-static struct place where_to_start(struct broker *b, const struct resume *r)
+static struct place subscribe_where_to_start(struct broker *b, const struct resume *r)
 {
-    struct place place = place_of(b, r);
+    struct place place = subscribe_place_of(b, r);
     if (!place.gap && r->unknown.p && r->kind != RESUME_NOW) {
         place.gap = "unknown";
         place.requested = r->unknown;
@@ -115,7 +115,7 @@ static struct place where_to_start(struct broker *b, const struct resume *r)
 
 /* retry, and the position, or the gap, which is at the same position: one frame, so that it leaves
  * in one packet. */
-static struct frame *first_frame(struct subscriber *sub, const struct place *place)
+static struct frame *subscribe_first_frame(struct subscriber *sub, const struct place *place)
 {
     struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, sub->retry_ms)};
     struct position_text position;
@@ -146,7 +146,7 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
 {
     struct broker *b = sub->b;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
-    struct frame *first = first_frame(sub, place);
+    struct frame *first = subscribe_first_frame(sub, place);
     struct http_response head = {.status = 200,
                                  .content_type = b->opt.content_type,
                                  .fields = slice_str(BROKER_STREAM_FIELDS)};
@@ -157,7 +157,8 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
         return;
     }
     sub->cursor = sub->start = sub->told = place->at;
-    sub->reset_to = leap_over(&bounds, place->at); /* leapt while the store was being asked */
+    sub->reset_to =
+        subscribe_leap_over(&bounds, place->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
               LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
@@ -184,7 +185,7 @@ static void subscribe_abandon(struct subscriber *sub, bool sse)
 
 static void subscribe_go_on(struct subscribe *w, struct subscriber *sub);
 
-static void on_synced(void *ctx, uint64_t token, int rc)
+static void subscribe_on_synced(void *ctx, uint64_t token, int rc)
 {
     struct subscribe *w = ctx;
     struct subscriber *sub = subscriber_of_stream(w->b, token);
@@ -198,7 +199,7 @@ static void on_synced(void *ctx, uint64_t token, int rc)
     subscribe_free(w);
 }
 
-static void on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
+static void subscribe_on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
 {
     struct subscribe *w = ctx;
     struct subscriber *sub = subscriber_of_stream(w->b, token);
@@ -222,16 +223,16 @@ static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
     if (!w->synced && store->sync && w->resume.kind == RESUME_AFTER &&
         w->resume.id > eventlog_head(b->log)) {
         w->synced = true;
-        rc = store->sync(b->store, on_synced, w, sub->id);
+        rc = store->sync(b->store, subscribe_on_synced, w, sub->id);
     } else {
-        w->place = where_to_start(b, &w->resume);
+        w->place = subscribe_where_to_start(b, &w->resume);
         if (!w->max_age_ms || w->resume.kind == RESUME_NOW) {
             subscribe_begin(sub, &w->place);
             subscribe_free(w);
             return;
         }
         int64_t since = loop_unix_ms(b->loop) - (int64_t)w->max_age_ms;
-        rc = store->seek(b->store, since, on_sought, w, sub->id);
+        rc = store->seek(b->store, since, subscribe_on_sought, w, sub->id);
     }
     if (rc) {
         subscribe_abandon(sub, w->sse);
@@ -241,29 +242,30 @@ static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
 
 /* ---------------------------------------------------------------- asking the policy */
 
-static void on_closed(struct stream *s, enum close_reason why)
+static void subscribe_on_closed(struct stream *s, enum close_reason why)
 {
     struct subscribe *w = s->owner;
     (void)why;
-    w->b->policy->ops->cancel(w->b->policy, s->id);
+    w->b->policy->gates->cancel(w->b->policy, s->id);
     subscribe_free(w);
 }
 
-static void on_writable(struct stream *s)
+static void subscribe_on_writable(struct stream *s)
 {
     (void)s; /* nothing is queued on a stream that is not open */
 }
 
 /* stream_open() would refuse it, too: who wants to read a stream keeps its connection open. */
-static void on_half_closed(struct stream *s)
+static void subscribe_on_half_closed(struct stream *s)
 {
-    on_closed(s, CLOSE_CLIENT_CLOSED);
+    subscribe_on_closed(s, CLOSE_CLIENT_CLOSED);
     stream_set_owner(s, NULL, NULL);
     stream_close(s, CLOSE_CLIENT_CLOSED);
 }
 
-static const struct stream_events subscribe_events = {
-    .writable = on_writable, .half_closed = on_half_closed, .closed = on_closed};
+static const struct stream_events subscribe_events = {.writable = subscribe_on_writable,
+                                                      .half_closed = subscribe_on_half_closed,
+                                                      .closed = subscribe_on_closed};
 
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
@@ -314,7 +316,7 @@ static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
 }
 
 /* Copies a text of the request, which ends before the policy has decided. */
-static int keep(struct strbuf *out, struct slice *text)
+static int subscribe_keep(struct strbuf *out, struct slice *text)
 {
     size_t n = text->n < RESUME_TEXT_MAX ? text->n : RESUME_TEXT_MAX;
     int rc = n ? strbuf_append(out, text->p, n) : 0;
@@ -346,12 +348,13 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     strbuf_init(&w->resume_unknown, RESUME_TEXT_MAX);
     strbuf_init(&w->kept_query, KEPT_QUERY_MAX_BYTES);
     const struct kept_rules rules = {b->opt.credential_params, b->opt.credential_param_count};
-    if (keep(&w->resume_text, &w->resume.text) || keep(&w->resume_unknown, &w->resume.unknown) ||
+    if (subscribe_keep(&w->resume_text, &w->resume.text) ||
+        subscribe_keep(&w->resume_unknown, &w->resume.unknown) ||
         kept_pack(&w->kept_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");
         return;
     }
     stream_set_owner(s, &subscribe_events, w);
-    b->policy->ops->subscribe(b->policy, prq, subscribe_judged, b, s->id);
+    b->policy->gates->subscribe(b->policy, prq, subscribe_judged, b, s->id);
 }

@@ -1,21 +1,21 @@
 /* See subscriber.h. The life of one stream: states, terms, heartbeat, end.
  *
  *   STARTING --subscribe_begin--> RUNNABLE
- *   RUNNABLE --catch_up (delivery.c), as far as it comes in one turn-->
+ *   RUNNABLE --delivery_catch_up, as far as it comes in one turn-->
  *       LIVE, PARKED   it is at the head; parked: it has a pace
- *       BLOCKED        send_segment, subscriber_send_frame: the socket took a part
- *       PAGING         next_segment: the next page of history has to be read
+ *       BLOCKED        delivery_send_segment, subscriber_send_frame: the socket took a part
+ *       PAGING         delivery_next_segment: the next page of history has to be read
  *       PACED          subscriber_wait_for_pace: no events_per_s left
  *       HELD           the policy has no such filter or format (any more)
- *   LIVE     --send_segment, on_beat: short write--> BLOCKED
+ *   LIVE     --delivery_send_segment, subscriber_on_beat: short write--> BLOCKED
  *            --subscriber_unlive (another audience, or none), delivery_leap--> RUNNABLE
- *   PARKED   --deliver_live, and as LIVE--> RUNNABLE, BLOCKED
- *   BLOCKED  --on_writable--> RUNNABLE
+ *   PARKED   --delivery_live, and as LIVE--> RUNNABLE, BLOCKED
+ *   BLOCKED  --subscriber_on_writable--> RUNNABLE
  *   PAGING   --delivery_page_ready--> RUNNABLE
- *   PACED    --on_pace, subscriber_regrant--> RUNNABLE
+ *   PACED    --subscriber_on_pace, subscriber_regrant--> RUNNABLE
  *   HELD     --subscriber_resume_held, subscriber_regrant--> RUNNABLE
- *   any      --subscriber_end, subscriber_revoke, on_closed--> subscriber_free
- *   PAGING, PACED, HELD --on_beat: short write--> BLOCKED
+ *   any      --subscriber_end, subscriber_revoke, subscriber_on_closed--> subscriber_free
+ *   PAGING, PACED, HELD --subscriber_on_beat: short write--> BLOCKED
  *
  * What holds between two calls:
  *   1. Each event up to the cursor was sent, or is not for this stream, or was announced as missing.
@@ -50,7 +50,7 @@ enum { REVOKED_MAX_BYTES = 8192, GAP_MAX_BYTES = 8192 };
 
 /* ---------------------------------------------------------------- states */
 
-static bool is_behind(enum subscriber_state st)
+static bool subscriber_is_behind(enum subscriber_state st)
 {
     return st == SUB_RUNNABLE || st == SUB_BLOCKED || st == SUB_PAGING || st == SUB_PACED ||
            st == SUB_HELD;
@@ -58,11 +58,11 @@ static bool is_behind(enum subscriber_state st)
 
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
 {
-    if (is_behind(sub->state) && (st == SUB_LIVE || st == SUB_PARKED)) {
+    if (subscriber_is_behind(sub->state) && (st == SUB_LIVE || st == SUB_PARKED)) {
         sub->b->metrics->caught_up_s = (uint64_t)loop_unix_ms(sub->b->loop) / 1000;
     }
-    sub->b->metrics->behind += is_behind(st) ? 1 : 0;
-    sub->b->metrics->behind -= is_behind(sub->state) ? 1 : 0;
+    sub->b->metrics->behind += subscriber_is_behind(st) ? 1 : 0;
+    sub->b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     list_del(&sub->place);
     sub->state = st;
     switch (st) {
@@ -89,7 +89,7 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
 }
 
 /* The place of one that is live is implied by its audience. */
-static void note_position(struct subscriber *sub)
+static void subscriber_note_position(struct subscriber *sub)
 {
     const struct audience *a = sub->audience;
     sub->cursor = subscriber_position(sub);
@@ -99,7 +99,7 @@ static void note_position(struct subscriber *sub)
 void subscriber_unlive(struct subscriber *sub)
 {
     if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
-        note_position(sub);
+        subscriber_note_position(sub);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
 }
@@ -136,7 +136,7 @@ uint64_t subscriber_position(const struct subscriber *sub)
 uint64_t subscriber_lag(const struct subscriber *sub)
 {
     const struct eventlog *log = sub->b->log;
-    if (!is_behind(sub->state) || sub->cursor >= eventlog_floor(log)) {
+    if (!subscriber_is_behind(sub->state) || sub->cursor >= eventlog_floor(log)) {
         return eventlog_lag(log, subscriber_position(sub));
     }
     return eventlog_end(log) - sub->ordinal;
@@ -144,7 +144,7 @@ uint64_t subscriber_lag(const struct subscriber *sub)
 
 /* ---------------------------------------------------------------- terms */
 
-static bool has_lag_rule(const struct subscriber *sub)
+static bool subscriber_has_lag_rule(const struct subscriber *sub)
 {
     return sub->max_lag && sub->close_on_lag;
 }
@@ -152,12 +152,12 @@ static bool has_lag_rule(const struct subscriber *sub)
 void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
 {
     struct broker *b = sub->b;
-    b->lag_rules -= has_lag_rule(sub);
+    b->lag_rules -= subscriber_has_lag_rule(sub);
     sub->retry_ms = s->retry_ms ? s->retry_ms : b->opt.retry_ms;
     sub->max_lag = s->max_lag ? s->max_lag : b->opt.max_lag;
     enum on_lag on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
     sub->close_on_lag = on_lag == ON_LAG_CLOSE;
-    b->lag_rules += has_lag_rule(sub);
+    b->lag_rules += subscriber_has_lag_rule(sub);
     enum prime prime = s->prime != PRIME_DEFAULT ? s->prime : b->opt.prime;
     sub->prime = prime;
     subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
@@ -237,14 +237,14 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     log_debug("broker", "unsubscribed",
               LOG_F(log_uint("stream", sub->id), log_str("reason", close_reason_name(why)),
                     log_uint("delivered", sub->delivered)));
-    if (b->policy->ops->wants_disconnect(b->policy)) {
+    if (b->policy->gates->wants_disconnect(b->policy)) {
         struct disconnect_info info = {.reason = why,
                                        .seconds =
                                            (double)(loop_now(b->loop) - sub->opened_ms) / 1000,
                                        .delivered = sub->delivered};
-        b->policy->ops->disconnected(b->policy, kept_identity(sub->kept), &info);
+        b->policy->gates->disconnected(b->policy, kept_identity(sub->kept), &info);
     }
-    b->metrics->behind -= is_behind(sub->state) ? 1 : 0;
+    b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
     if (sub->max_lag && sub->close_on_lag) {
         b->lag_rules--;
@@ -263,7 +263,8 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
 }
 
 /* `last` may be NULL. */
-static void end_with(struct subscriber *sub, enum close_reason why, const struct sse_fields *last)
+static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
+                                const struct sse_fields *last)
 {
     bool writable = sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
     struct frame *frame = last && writable ? sse_frame(last) : NULL;
@@ -277,7 +278,7 @@ static void end_with(struct subscriber *sub, enum close_reason why, const struct
 }
 
 /* How far it has come, where its client does not know that; 0: it does, or is not to. */
-static uint64_t untold_position(const struct subscriber *sub)
+static uint64_t subscriber_untold_position(const struct subscriber *sub)
 {
     uint64_t at = subscriber_position(sub);
     bool may = sub->prime != PRIME_NONE && sub->b->opt.position_s && !sub->reset_to;
@@ -288,12 +289,12 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
 {
     struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms)};
     struct position_text text;
-    uint64_t at = retry_ms ? untold_position(sub) : 0;
+    uint64_t at = retry_ms ? subscriber_untold_position(sub) : 0;
     if (at) { /* it comes back: to where it is, not to its last event */
         position_fields(sub->b->opt.position_event, sub->prime, at, &text, &f);
         sub->b->metrics->positions++;
     }
-    end_with(sub, why, retry_ms ? &f : NULL);
+    subscriber_end_with(sub, why, retry_ms ? &f : NULL);
 }
 
 void subscriber_revoke(struct subscriber *sub, struct slice reason)
@@ -306,13 +307,13 @@ void subscriber_revoke(struct subscriber *sub, struct slice reason)
     struct sse_fields f = {.event = slice_str(sub->b->opt.revoked_event),
                            .data = strbuf_slice(&data)};
     log_info("broker", "revoked", LOG_F(log_uint("stream", sub->id), log_slice("reason", reason)));
-    end_with(sub, CLOSE_REVOKED, rc ? NULL : &f);
+    subscriber_end_with(sub, CLOSE_REVOKED, rc ? NULL : &f);
     strbuf_clear(&data);
 }
 
 /* ---------------------------------------------------------------- stream events */
 
-static void on_writable(struct stream *s)
+static void subscriber_on_writable(struct stream *s)
 {
     struct subscriber *sub = s->owner;
     if (sub->state == SUB_BLOCKED) {
@@ -321,13 +322,13 @@ static void on_writable(struct stream *s)
     }
 }
 
-static void on_closed(struct stream *s, enum close_reason why)
+static void subscriber_on_closed(struct stream *s, enum close_reason why)
 {
     subscriber_free(s->owner, why);
 }
 
-const struct stream_events subscriber_stream_events = {.writable = on_writable,
-                                                       .closed = on_closed};
+const struct stream_events subscriber_stream_events = {.writable = subscriber_on_writable,
+                                                       .closed = subscriber_on_closed};
 
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
 {
@@ -371,13 +372,13 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
 
 /* The new position, where there is one and the last was told long enough ago; NULL: else. Streams at
  * the head share it. */
-static struct frame *position_frame(struct subscriber *sub)
+static struct frame *subscriber_position_frame(struct subscriber *sub)
 {
     struct broker *b = sub->b;
     if (sub->beats < UINT16_MAX) {
         sub->beats++;
     }
-    uint64_t at = untold_position(sub);
+    uint64_t at = subscriber_untold_position(sub);
     if (at == 0 || (uint64_t)sub->beats * sub->beat_ms < (uint64_t)b->opt.position_s * 1000) {
         return NULL;
     }
@@ -390,16 +391,16 @@ static struct frame *position_frame(struct subscriber *sub)
     return f;
 }
 
-static void on_beat(struct deadline *d)
+static void subscriber_on_beat(struct deadline *d)
 {
     struct subscriber *sub = container_of(d, struct subscriber, beat);
     if (sub->state == SUB_BLOCKED) {
         return; /* never behind an unfinished write: armed again when that has left */
     }
-    if (!is_behind(sub->state)) {
-        note_position(sub); /* should the write block */
+    if (!subscriber_is_behind(sub->state)) {
+        subscriber_note_position(sub); /* should the write block */
     }
-    struct frame *position = position_frame(sub);
+    struct frame *position = subscriber_position_frame(sub);
     subscriber_send_frame(sub, position ? position : sub->b->heartbeat);
 }
 
@@ -417,7 +418,7 @@ void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
     struct deadline_class *was = sub->beat_class;
     sub->beat_ms = seconds * 1000;
-    sub->beat_class = loop_deadline_class(sub->b->loop, sub->beat_ms, on_beat);
+    sub->beat_class = loop_deadline_class(sub->b->loop, sub->beat_ms, subscriber_on_beat);
     if (sub->beat_class != was && list_linked(&sub->beat.node)) {
         deadline_arm(sub->beat_class, &sub->beat);
     }
@@ -472,7 +473,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .audience = a->id,
         .cursor = cursor,
         .lag = subscriber_lag(sub),
-        .behind = is_behind(sub->state),
+        .behind = subscriber_is_behind(sub->state),
         .seconds = (double)(loop_now(sub->b->loop) - sub->opened_ms) / 1000,
         .delivered = sub->delivered,
     };

@@ -18,7 +18,7 @@ struct pace {
     uint64_t at_ms;
 };
 
-static void on_pace(struct deadline *d)
+static void subscriber_on_pace(struct deadline *d)
 {
     struct pace *p = container_of(d, struct pace, tick);
     if (p->sub->state == SUB_PACED) {
@@ -50,10 +50,11 @@ void subscriber_spend(struct subscriber *sub, unsigned events)
 void subscriber_wait_for_pace(struct subscriber *sub)
 {
     subscriber_set_state(sub, SUB_PACED);
-    deadline_arm(loop_deadline_class(sub->b->loop, PACE_TICK_MS, on_pace), &sub->pace->tick);
+    deadline_arm(loop_deadline_class(sub->b->loop, PACE_TICK_MS, subscriber_on_pace),
+                 &sub->pace->tick);
 }
 
-static void clear_pace(struct subscriber *sub)
+static void subscriber_clear_pace(struct subscriber *sub)
 {
     if (sub->pace) {
         deadline_disarm(&sub->pace->tick);
@@ -68,7 +69,7 @@ void subscriber_set_pace(struct subscriber *sub, double per_s)
         sub->pace->per_s = per_s;
         return;
     }
-    clear_pace(sub);
+    subscriber_clear_pace(sub);
     if (per_s <= 0) {
         return;
     }
@@ -90,24 +91,24 @@ struct expiry {
     bool of_grant; /* else of the identity */
 };
 
-static void on_expiry(struct deadline *d);
+static void subscriber_on_expiry(struct deadline *d);
 
 /* Deadlines are FIFOs per duration, so a moment far away is reached in steps of powers of two. */
-static void expiry_arm(struct expiry *x)
+static void subscriber_expiry_arm(struct expiry *x)
 {
     int64_t left = x->at_ms - loop_unix_ms(x->sub->b->loop);
     uint64_t step = 250;
     while (step * 2 <= (uint64_t)(left > 0 ? left : 0) && step < UINT64_C(1) << 40) {
         step *= 2;
     }
-    deadline_arm(loop_deadline_class(x->sub->b->loop, step, on_expiry), &x->due);
+    deadline_arm(loop_deadline_class(x->sub->b->loop, step, subscriber_on_expiry), &x->due);
 }
 
-static void on_expiry(struct deadline *d)
+static void subscriber_on_expiry(struct deadline *d)
 {
     struct expiry *x = container_of(d, struct expiry, due);
     if (loop_unix_ms(x->sub->b->loop) < x->at_ms || x->sub->state == SUB_STARTING) {
-        expiry_arm(x);
+        subscriber_expiry_arm(x);
         return;
     }
     if (x->of_grant) {
@@ -134,7 +135,7 @@ static void set_expiry(struct subscriber *sub, struct expiry **at, int64_t unix_
     x->at_ms = unix_ms;
     x->of_grant = of_grant;
     *at = x;
-    expiry_arm(x);
+    subscriber_expiry_arm(x);
 }
 
 void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms)
@@ -153,14 +154,14 @@ void subscriber_clock_moved(struct subscriber *sub)
     for (size_t i = 0; i < 2; i++) {
         if (both[i] && list_linked(&both[i]->due.node)) { /* else it has happened */
             deadline_disarm(&both[i]->due);
-            on_expiry(&both[i]->due);
+            subscriber_on_expiry(&both[i]->due);
         }
     }
 }
 
 void subscriber_clear_timing(struct subscriber *sub)
 {
-    clear_pace(sub);
+    subscriber_clear_pace(sub);
     subscriber_set_expiry(sub, 0);
     subscriber_set_grant_end(sub, 0);
 }

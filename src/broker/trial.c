@@ -72,30 +72,30 @@ void trial_recents_add(struct trial_recents *r, struct kept *kept,
     r->next = (r->next + 1) % TRIAL_CONNECTS;
 }
 
-static void note(struct trial *t, const char *error)
+static void trial_note(struct trial *t, const char *error)
 {
     if (t->report.errors++ == 0) {
         snprintf(t->report.error, sizeof t->report.error, "%s", error);
     }
 }
 
-static const char *last_error(const struct policy *p)
+static const char *trial_last_error(const struct policy *p)
 {
     struct policy_figures f;
-    p->ops->figures(p, &f);
+    p->life->figures(p, &f);
     return f.last_error;
 }
 
-static uint64_t errors_of(const struct policy *p)
+static uint64_t trial_errors_of(const struct policy *p)
 {
     struct policy_figures f;
-    p->ops->figures(p, &f);
+    p->life->figures(p, &f);
     return f.errors;
 }
 
 /* ---------------------------------------------------------------- questions */
 
-static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+static void trial_on_verdict(void *ctx, uint64_t token, const struct verdict *v)
 {
     struct trial *t = ctx;
     struct item *item = &t->items[token & ~TOKEN_OF_TRIAL];
@@ -104,7 +104,7 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     item->asked = false;
     t->under_way--;
     if (v->failed) {
-        note(t, last_error(t->policy));
+        trial_note(t, trial_last_error(t->policy));
     }
     if (sub) {
         r->streams++;
@@ -117,7 +117,7 @@ static void on_verdict(void *ctx, uint64_t token, const struct verdict *v)
     loop_defer(t->b->loop, &t->task);
 }
 
-static void ask(struct trial *t)
+static void trial_ask(struct trial *t)
 {
     struct item *item = &t->items[t->at];
     struct http_query query;
@@ -129,29 +129,29 @@ static void ask(struct trial *t)
     item->asked = true;
     t->under_way++;
     t->report.connects += item->stream == 0;
-    t->policy->ops->resubscribe(t->policy, &rq, kept_identity(item->kept), on_verdict, t,
-                                TOKEN_OF_TRIAL | t->at);
+    t->policy->gates->resubscribe(t->policy, &rq, kept_identity(item->kept), trial_on_verdict, t,
+                                  TOKEN_OF_TRIAL | t->at);
     t->at++;
     http_query_clear(&query);
 }
 
-static void add_item(struct trial *t, struct kept *kept, const struct peer_address *client,
-                     uint64_t stream)
+static void trial_add_item(struct trial *t, struct kept *kept, const struct peer_address *client,
+                           uint64_t stream)
 {
     t->items[t->count++] = (struct item){kept_ref(kept), *client, stream, false};
 }
 
 /* The newest streams: those before are likely to be of the same kinds. */
-static void collect_items(struct trial *t, unsigned streams)
+static void trial_collect_items(struct trial *t, unsigned streams)
 {
     struct broker *b = t->b;
     t->items = xcalloc(TRIAL_CONNECTS + (size_t)streams, sizeof *t->items);
     for (unsigned i = 0; i < TRIAL_CONNECTS && b->recents->v[i].kept; i++) {
-        add_item(t, b->recents->v[i].kept, &b->recents->v[i].client, 0);
+        trial_add_item(t, b->recents->v[i].kept, &b->recents->v[i].client, 0);
     }
     for (struct list *it = b->subscribers.prev; streams && it != &b->subscribers; it = it->prev) {
         const struct subscriber *sub = subscriber_of_node(it);
-        add_item(t, sub->kept, &sub->client, sub->id);
+        trial_add_item(t, sub->kept, &sub->client, sub->id);
         streams--;
     }
 }
@@ -159,26 +159,26 @@ static void collect_items(struct trial *t, unsigned streams)
 /* ---------------------------------------------------------------- events */
 
 /* Does the policy fail on it? */
-static bool fails(struct renderer *r, const struct policy_binding *binding, struct event *ev)
+static bool trial_fails(struct renderer *r, const struct policy_binding *binding, struct event *ev)
 {
     struct rendering what;
     const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = binding, .event = ev};
-    uint64_t before = errors_of(r->policy);
+    uint64_t before = trial_errors_of(r->policy);
     (void)render(r, &order, &what); /* errors are counted by the policy */
-    return errors_of(r->policy) > before;
+    return trial_errors_of(r->policy) > before;
 }
 
 /* The policy in force, too? */
-static bool fails_now(struct broker *b, const struct audience *a, struct event *ev)
+static bool trial_fails_now(struct broker *b, const struct audience *a, struct event *ev)
 {
     struct policy *p = b->policy;
-    p->ops->set_stage(p, POLICY_TRIED);
-    bool failed = !a->unbound && fails(b->renderer, &a->binding, ev);
-    p->ops->set_stage(p, POLICY_LIVE); /* forgets what was counted meanwhile */
+    p->life->set_stage(p, POLICY_TRIED);
+    bool failed = !a->unbound && trial_fails(b->renderer, &a->binding, ev);
+    p->life->set_stage(p, POLICY_LIVE); /* forgets what was counted meanwhile */
     return failed;
 }
 
-static void judge_all(struct trial *t, const struct audience *a)
+static void trial_judge_all(struct trial *t, const struct audience *a)
 {
     struct policy *p = t->policy;
     struct eventlog *log = t->b->log;
@@ -186,7 +186,7 @@ static void judge_all(struct trial *t, const struct audience *a)
     struct subscription s = audience_subscription(a);
     uint64_t end = eventlog_end(log);
     uint64_t first = end > TRIAL_EVENTS ? end - TRIAL_EVENTS : 0;
-    if (p->ops->bind(p, &s, &binding)) {
+    if (p->rules->bind(p, &s, &binding)) {
         return; /* no such filter or format: its streams are asked about */
     }
     for (uint64_t i = first; i < end && t->report.judgements < JUDGEMENTS_MAX; i++) {
@@ -195,15 +195,15 @@ static void judge_all(struct trial *t, const struct audience *a)
             continue;
         }
         t->report.judgements++;
-        if (fails(&t->renderer, &binding, ev) && !fails_now(t->b, a, ev)) {
-            note(t, last_error(p));
+        if (trial_fails(&t->renderer, &binding, ev) && !trial_fails_now(t->b, a, ev)) {
+            trial_note(t, trial_last_error(p));
             break; /* one of a kind is enough */
         }
     }
-    p->ops->unbind(p, &binding);
+    p->rules->unbind(p, &binding);
 }
 
-static void collect_audiences(struct trial *t)
+static void trial_collect_audiences(struct trial *t)
 {
     t->audiences = xcalloc(AUDIENCES_MAX, sizeof *t->audiences);
     for (const struct audience *a = audience_set_first(t->b->audiences);
@@ -212,7 +212,7 @@ static void collect_audiences(struct trial *t)
     }
 }
 
-static const struct audience *audience_of(const struct broker *b, uint64_t id)
+static const struct audience *trial_audience_of(const struct broker *b, uint64_t id)
 {
     const struct audience *a = audience_set_first(b->audiences);
     while (a && a->id != id) {
@@ -228,7 +228,7 @@ void trial_free(struct trial *t)
     task_cancel(&t->task);
     for (size_t i = 0; i < t->count; i++) {
         if (t->items[i].asked) {
-            t->policy->ops->cancel(t->policy, TOKEN_OF_TRIAL | i);
+            t->policy->gates->cancel(t->policy, TOKEN_OF_TRIAL | i);
         }
         kept_unref(t->items[i].kept);
     }
@@ -239,17 +239,17 @@ void trial_free(struct trial *t)
 }
 
 /* A part of the work per turn. */
-static void step(struct task *task)
+static void trial_step(struct task *task)
 {
     struct trial *t = container_of(task, struct trial, task);
     uint64_t until = uv_hrtime() + turn_ns;
     while (t->at < t->count && t->under_way < UNDER_WAY_MAX && uv_hrtime() < until) {
-        ask(t);
+        trial_ask(t);
     }
     while (t->at == t->count && t->audience_at < t->audience_count && uv_hrtime() < until) {
-        const struct audience *a = audience_of(t->b, t->audiences[t->audience_at++]);
+        const struct audience *a = trial_audience_of(t->b, t->audiences[t->audience_at++]);
         if (a) {
-            judge_all(t, a);
+            trial_judge_all(t, a);
         }
     }
     if (t->at == t->count && t->under_way == 0 && t->audience_at == t->audience_count) {
@@ -271,11 +271,11 @@ struct trial *trial_start(struct broker *b, struct policy *p, unsigned streams,
     t->policy = p;
     t->done = done;
     t->ctx = ctx;
-    task_init(&t->task, step);
+    task_init(&t->task, trial_step);
     renderer_init(&t->renderer, p, NULL, b->opt.publish.event_bytes);
-    p->ops->set_stage(p, POLICY_TRIED);
-    collect_items(t, streams);
-    collect_audiences(t);
+    p->life->set_stage(p, POLICY_TRIED);
+    trial_collect_items(t, streams);
+    trial_collect_audiences(t);
     loop_defer(b->loop, &t->task);
     return t;
 }

@@ -68,7 +68,7 @@ static const char *version_of(const struct generation *g)
 static void generation_close(struct policy_reload *r, struct generation *g)
 {
     list_del(&g->node);
-    g->policy->ops->close(g->policy);
+    g->policy->life->close(g->policy);
     r->metrics->policy_generations--;
     free(g);
 }
@@ -85,7 +85,7 @@ static void close_retired(struct policy_reload *r)
 {
     list_for_each_safe (it, next, &r->retired) {
         struct generation *g = container_of(it, struct generation, node);
-        if (!g->policy->ops->busy(g->policy)) {
+        if (!g->policy->life->busy(g->policy)) {
             generation_close(r, g);
         }
     }
@@ -96,10 +96,10 @@ static void close_retired(struct policy_reload *r)
 static void swap(struct policy_reload *r, struct generation *next, enum reload_mode mode)
 {
     struct policy_figures now, then;
-    r->current->policy->ops->figures(r->current->policy, &now);
+    r->current->policy->life->figures(r->current->policy, &now);
     broker_swap_policy(r->broker, next->policy, mode);
     /* after binding: audiences made for the old one that do not fit are no errors of the new one */
-    next->policy->ops->figures(next->policy, &then);
+    next->policy->life->figures(next->policy, &then);
     policy_health_swap(&r->health, &now, &then, r->opt.watched_s);
     r->current->retired_ms = loop_now(r->loop);
     r->previous = r->current;
@@ -139,10 +139,10 @@ static void roll_back(struct policy_reload *r, const struct policy_figures *f)
 static void watch_health(struct policy_reload *r)
 {
     struct policy_figures f;
-    r->current->policy->ops->figures(r->current->policy, &f);
+    r->current->policy->life->figures(r->current->policy, &f);
     if (r->previous && !r->job && policy_health_worse(&r->health, &f)) {
         roll_back(r, &f);
-        r->current->policy->ops->figures(r->current->policy, &f);
+        r->current->policy->life->figures(r->current->policy, &f);
     }
     policy_health_sample(&r->health, &f);
 }
@@ -253,7 +253,7 @@ static void take_over(struct policy_reload *r, struct job *j)
     rep.label = lua_policy_label(next);
     rep.previous = version_of(r->current);
     rep.previous_label = lua_policy_label(r->current->policy);
-    if (next->ops->reloaded(next, rep.previous, &rep.mode, &e)) {
+    if (next->life->reloaded(next, rep.previous, &rep.mode, &e)) {
         refuse(r, j, &e);
         return;
     }
@@ -349,7 +349,7 @@ static void begin(struct policy_reload *r, struct job *j)
                 "force=1");
         refuse(r, j, &e);
     } else {
-        next->ops->setup(next, version_of(r->current), on_setup, r);
+        next->life->setup(next, version_of(r->current), on_setup, r);
     }
 }
 
@@ -464,7 +464,7 @@ int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ct
     }
     r->ready = ready;
     r->ready_ctx = ctx;
-    r->current->policy->ops->setup(r->current->policy, NULL, on_first_setup, r);
+    r->current->policy->life->setup(r->current->policy, NULL, on_first_setup, r);
     return 0;
 }
 

@@ -109,7 +109,7 @@ static int look(struct server_options *o, struct loop *loop, const struct policy
                 queries ? ask_database(queries, loop, policy)
                         : json_pack("{s:s}", "skipped", "the configuration has none for policies"));
         }
-        policy->ops->close(policy);
+        policy->life->close(policy);
     }
     if (queries) {
         queries->ops->close(queries, NULL, NULL);

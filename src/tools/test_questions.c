@@ -115,7 +115,7 @@ int test_ask_subscribe(lua_State *L, struct workbench *w)
     const char *bad = take_request(L, w, &q);
     if (!bad) {
         struct policy *p = workbench_policy(w);
-        p->ops->subscribe(p, &q.rq, on_subscribe, &a, 1);
+        p->gates->subscribe(p, &q.rq, on_subscribe, &a, 1);
         await(w, &a);
     }
     asked_clear(&q);
@@ -127,7 +127,7 @@ static void ask_publish(struct workbench *w, struct asked *q, struct event_list 
                         struct answer *a)
 {
     struct policy *p = workbench_policy(w);
-    p->ops->publish(p, &q->rq, events, on_publish, a, 1);
+    p->gates->publish(p, &q->rq, events, on_publish, a, 1);
     await(w, a);
 }
 
@@ -173,8 +173,8 @@ int test_ask_disconnect(lua_State *L, struct workbench *w)
     struct disconnect_info info = {.reason = CLOSE_CLIENT_CLOSED, .seconds = 1, .delivered = 1};
     struct slice identity;
     identity.p = luaL_checklstring(L, 2, &identity.n);
-    p->ops->disconnected(p, identity, &info);
-    while (p->ops->busy(p)) { /* it has a deadline */
+    p->gates->disconnected(p, identity, &info);
+    while (p->life->busy(p)) { /* it has a deadline */
         workbench_wait(w);
     }
     return 0;
@@ -185,7 +185,7 @@ int test_ask_reload(lua_State *L, struct workbench *w)
     struct policy *p = workbench_policy(w);
     enum reload_mode mode;
     struct err e;
-    if (p->ops->reloaded(p, p->version, &mode, &e)) {
+    if (p->life->reloaded(p, p->version, &mode, &e)) {
         return refuse(L, e.text);
     }
     lua_pushboolean(L, true);
@@ -216,7 +216,7 @@ static void add_why(lua_State *L, struct policy *p, const struct policy_binding 
     struct policy_account account = {.asked = false};
     strbuf_init(&account.lines, EXPLAIN_LINES_MAX_BYTES);
     strbuf_init(&account.why, EXPLAIN_WHY_MAX_BYTES);
-    if (!p->ops->filter(p, b, ev, &account) && !account.failed) {
+    if (!p->rules->filter(p, b, ev, &account) && !account.failed) {
         if (account.why.len) {
             lua_pushlstring(L, account.why.data, account.why.len);
             lua_setfield(L, -2, "reason");
@@ -265,7 +265,7 @@ int test_ask_judge(lua_State *L, struct workbench *w)
     if (!ev) {
         return refuse(L, bad);
     }
-    if (p->ops->bind(p, &s, &binding)) {
+    if (p->rules->bind(p, &s, &binding)) {
         event_unref(ev);
         return refuse(L, "the policy has no such filter or format, or cannot use these params");
     }
@@ -273,15 +273,15 @@ int test_ask_judge(lua_State *L, struct workbench *w)
     strbuf_init(&f.data, workbench_envelopes(w)->event_bytes);
     strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
     const char *result = "filtered";
-    bool wanted = p->ops->filter(p, &binding, ev, NULL);
+    bool wanted = p->rules->filter(p, &binding, ev, NULL);
     if (wanted) {
-        result = names[p->ops->format(p, &binding, ev, &f, NULL)];
+        result = names[p->rules->format(p, &binding, ev, &f, NULL)];
     }
     push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
     if (!wanted) {
         add_why(L, p, &binding, ev);
     }
-    p->ops->unbind(p, &binding);
+    p->rules->unbind(p, &binding);
     event_unref(ev);
     strbuf_clear(&f.data);
     strbuf_clear(&f.event);

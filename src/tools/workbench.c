@@ -75,7 +75,7 @@ void workbench_close(struct workbench *w)
         broker_free(w->broker);
     }
     if (w->policy) {
-        w->policy->ops->close(w->policy);
+        w->policy->life->close(w->policy);
     }
     keyring_close(w->keyring);
     lua_cache_free(w->cache);
@@ -170,12 +170,12 @@ static int load(struct workbench *w, const struct workbench_options *opt, struct
     if (rc) {
         return rc;
     }
-    w->policy->ops->setup(w->policy, NULL, on_ready, &ready);
+    w->policy->life->setup(w->policy, NULL, on_ready, &ready);
     workbench_turn(w);
     while (!ready.there) { /* it has a deadline */
         workbench_wait(w);
     }
-    w->policy->ops->set_stage(w->policy, POLICY_LIVE);
+    w->policy->life->set_stage(w->policy, POLICY_LIVE);
     return ready.rc;
 }
 

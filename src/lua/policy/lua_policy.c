@@ -531,23 +531,29 @@ static void ask_close(struct policy *base)
     free_policy(p);
 }
 
-static const struct policy_ops ops = {
+static const struct policy_gates gates = {
     .subscribe = ask_subscribe,
+    .resubscribe = ask_resubscribe,
     .publish = ask_publish,
     .cancel = ask_cancel,
-    .resubscribe = ask_resubscribe,
-    .setup = ask_setup,
-    .reloaded = ask_reloaded,
-    .set_stage = ask_set_stage,
-    .figures = ask_figures,
-    .busy = ask_busy,
+    .disconnected = ask_disconnected,
+    .wants_disconnect = wants_disconnect,
+};
+
+static const struct policy_rules rules = {
     .bind = ask_bind,
     .unbind = ask_unbind,
     .filter = ask_filter,
     .format = ask_format,
     .format_keys = ask_format_keys,
-    .disconnected = ask_disconnected,
-    .wants_disconnect = wants_disconnect,
+};
+
+static const struct policy_life life = {
+    .setup = ask_setup,
+    .reloaded = ask_reloaded,
+    .set_stage = ask_set_stage,
+    .figures = ask_figures,
+    .busy = ask_busy,
     .close = ask_close,
 };
 
@@ -620,8 +626,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     struct lua_sources own;
     struct lua_policy *p = xcalloc(1, sizeof *p);
     REQUIRE(opt->file[0] == '/');
-    p->base.ops = &ops;
-    p->base.version = p->version;
+    p->base = (struct policy){&gates, &rules, &life, p->version};
     p->opt = *opt;
     p->opt.file = xstrdup(opt->file);
     p->loop = loop;

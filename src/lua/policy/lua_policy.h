@@ -50,7 +50,7 @@ struct lua_policy_options {
 struct lua_sources;
 
 /* Loads and validates; on failure `e` names the file, the key or line, and what was expected.
- * Borrows loop and metrics until policy->ops->close(); copies the options. It is not live yet.
+ * Borrows loop and metrics until policy->life->close(); copies the options. It is not live yet.
  * `sources` gets the files, also those of a failure; clear it. It may be NULL. Any number of
  * policies may be open side by side. */
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,

@@ -34,7 +34,7 @@ struct format_classes *format_classes_new(size_t formats);
 void format_classes_free(struct format_classes *c);
 /* What filters have read of params so far: a format may find what they kept. Borrowed. */
 struct param_reads *format_classes_filter_reads(struct format_classes *c);
-/* Keys of the classes that params (canonical JSON) belong to; see policy_ops.format_keys. */
+/* Keys of the classes that params (canonical JSON) belong to; see policy_rules.format_keys. */
 size_t format_classes_keys(struct format_classes *c, size_t format, struct slice params,
                            struct format_class_cache *cache, uint64_t keys[POLICY_FORMAT_KEYS_MAX]);
 /* The key for a result that came of these reads; 0: memory is short. */
