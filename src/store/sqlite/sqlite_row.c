@@ -147,7 +147,9 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
         end->upto = seq;
     }
     (void)sqlite3_reset(st);
-    if (rc == SQLITE_DONE) {
+    if (rc == SQLITE_DONE && limit->upto == EVENT_ID_MAX) {
+        rc = SQLITE_OK;
+    } else if (rc == SQLITE_DONE) {
         rc = find_hole(db, limit, limit->upto + 1, end, &hole);
         end->full = hole;
     }

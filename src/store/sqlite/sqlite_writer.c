@@ -201,7 +201,8 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
         return sqlite_db_fail(&w->db, &w->error, "waiting for the write lock");
     }
     int64_t changes = sqlite_wal_index_changes(w->counter);
-    int rc = read_others(w);
+    /* where nobody has committed since our last look the file is what it was */
+    int rc = changes == w->changes ? read_rows(w, EVENT_ID_MAX) : read_others(w);
     rc = rc ? rc : w->more ? WRITE_LATER : 0;
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
