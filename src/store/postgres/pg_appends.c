@@ -13,6 +13,8 @@ enum {
     BATCH_EVENTS = 1000,
     BATCH_BYTES = 8 << 20,
     BATCH_SLACK = 64 << 10, /* array headers */
+    CUT = 8,                /* a batch that takes too much: the next ones are 1/8 of it */
+    GROW_SHARE = 5,         /* ... and larger again after one that took 1/5 of what it may */
     EVENT_SLACK = 64,
     RETRY_MS = 20,
 };
@@ -87,6 +89,16 @@ static bool is_dense(const PGresult *res)
     return PQntuples(res) == 1 && PQgetisnull(res, 0, 1);
 }
 
+/* More at once while that is quick: a batch of twice as much must be in time, too. */
+static void grow(struct pg_store *s)
+{
+    struct pg_appends *p = &s->appends;
+    if ((uv_now(s->loop) - p->since) * GROW_SHARE < s->opt.append_timeout_ms) {
+        p->max_events = p->max_events * 2 < BATCH_EVENTS ? p->max_events * 2 : BATCH_EVENTS;
+        p->max_bytes = p->max_bytes * 2 < BATCH_BYTES ? p->max_bytes * 2 : BATCH_BYTES;
+    }
+}
+
 static void take_acks(struct pg_store *s, const PGresult *res)
 {
     struct event_list fresh = {0};
@@ -106,6 +118,7 @@ static void take_acks(struct pg_store *s, const PGresult *res)
             }
         }
     }
+    grow(s);
     s->metrics->commits++;
     s->metrics->commit_events += fresh.n;
     list_splice_tail(&s->appends.committed, &s->appends.flying);
@@ -119,6 +132,22 @@ static void take_acks(struct pg_store *s, const PGresult *res)
 static bool is_class(const struct pg_fault *f, const char *class)
 {
     return strncmp(f->sqlstate, class, strlen(class)) == 0;
+}
+
+/* The next batch is smaller than this one was; but one event, whatever it is. */
+static void shrink(struct pg_appends *p)
+{
+    size_t bytes = 0;
+    list_for_each (it, &p->flying) {
+        bytes += container_of(it, struct append, node)->bytes;
+    }
+    p->max_events = p->flying_events > CUT ? p->flying_events / CUT : 1;
+    p->max_bytes = bytes > CUT ? bytes / CUT : 1;
+}
+
+static bool is_single(const struct pg_appends *p)
+{
+    return p->flying.next->next == &p->flying;
 }
 
 /* How long the publishers of the batch may still wait. */
@@ -149,6 +178,7 @@ static void overdue(struct pg_store *s)
     if (s->appends.flight == PG_FLIGHT_SENT) {
         s->metrics->store_errors++;
         s->appends.flight = PG_FLIGHT_LATE;
+        shrink(&s->appends);
         append_complete_all(&s->appends.queue, &s->appends.flying, UV_ECONNABORTED);
     }
     s->appends.starting = false; /* on_led() lets them in again */
@@ -198,12 +228,26 @@ static bool retry(struct pg_store *s, const struct pg_fault *f)
     return true;
 }
 
+/* The batch took too much time or memory, and was undone, as were all tries of it: in parts. */
+static bool divide(struct pg_store *s, const struct pg_fault *f)
+{
+    struct pg_appends *p = &s->appends;
+    if (is_single(p) || p->doubt || !(is_class(f, "57014") || is_class(f, "53200"))) {
+        return false;
+    }
+    shrink(p);
+    while (!list_empty(&p->flying)) {
+        append_queue_put_back(&p->queue, container_of(p->flying.prev, struct append, node));
+    }
+    land(s);
+    return true;
+}
+
 /* Something in the batch is refused: each append on its own, so that only the bad one fails. */
 static bool separate(struct pg_store *s, const struct pg_fault *f)
 {
     struct pg_appends *p = &s->appends;
-    if (p->flying.next->next == &p->flying ||
-        !(is_class(f, "22") || is_class(f, "23") || is_class(f, "54"))) {
+    if (is_single(p) || !(is_class(f, "22") || is_class(f, "23") || is_class(f, "54"))) {
         return false;
     }
     while (!list_empty(&p->flying)) {
@@ -217,10 +261,11 @@ static bool separate(struct pg_store *s, const struct pg_fault *f)
 
 static void refused(struct pg_store *s, const struct pg_fault *f)
 {
-    if (retry(s, f)) {
+    bool divided = divide(s, f);
+    if (!divided && retry(s, f)) {
         return;
     }
-    if (!separate(s, f)) {
+    if (!divided && !separate(s, f)) {
         s->metrics->store_errors++;
         pg_store_trouble(s, PG_TROUBLE_APPEND, UV_EIO, f->text);
         fail_flying(s, s->appends.doubt ? UV_ECONNABORTED : UV_EIO);
@@ -379,8 +424,8 @@ static void kick(struct pg_store *s)
         return;
     }
     while ((a = append_queue_first(&p->queue))) {
-        if (p->flying_events && (a->alone || p->flying_events + a->events.n > BATCH_EVENTS ||
-                                 bytes + a->bytes > BATCH_BYTES)) {
+        if (p->flying_events && (a->alone || p->flying_events + a->events.n > p->max_events ||
+                                 bytes + a->bytes > p->max_bytes)) {
             break;
         }
         append_queue_take(&p->queue, &p->flying);
@@ -497,6 +542,8 @@ static void on_lost(void *ctx, const struct err *e)
 void pg_appends_start(struct pg_store *s)
 {
     struct pg_appends *p = &s->appends;
+    p->max_events = BATCH_EVENTS;
+    p->max_bytes = BATCH_BYTES;
     const struct pg_client_events events = {
         .refuse = pg_store_refuse, .ready = on_ready, .lost = on_lost, .slow = on_slow};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,

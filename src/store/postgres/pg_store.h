@@ -82,6 +82,7 @@ struct pg_appends {
     struct append_queue queue;
     struct list flying, committed; /* append */
     size_t flying_events;
+    size_t max_events, max_bytes; /* of the next batch: less after one that took too much */
     enum pg_flight flight;
     bool doubt;               /* some earlier try of this batch may have been carried out */
     uint64_t since;           /* loop time of the first try */
