@@ -5,6 +5,7 @@ local tokens = require "support.tokens"
 local tools = require "support.policy_tools"
 
 local POLICY, run = tools.policy, tools.run
+local LIMIT = 1 << 20 -- limits.event_bytes, as it is by default
 
 describe("tidegate eval", function()
   local function eval(hook, input, ...)
@@ -129,6 +130,23 @@ describe("tidegate eval", function()
     local v = json.decode(out)
     assert.same({ { topic = "n", type = "message", data = '{"a":1}', attrs = { owner = "ann" } } }, v.events)
     assert.equal(1, (eval("publish", { bearer = "secret", event = { topic = "n", data = 1 } })))
+  end)
+
+  it("lets formats return what delivery would send: more than a publish may hold, and not without end", function()
+    local function format(bytes)
+      return run({ ["input.json"] = json.encode { name = "long", event = { topic = "n", data = 1 } },
+        ["mine.lua"] = ([[
+          return { api = 1, authenticate = function() end, subscribe = function() end,
+            formats = { long = function()
+              local part = string.rep("x", %d)
+              return { data = part .. part .. part .. "%s" }
+            end } }]]):format(bytes // 3, ("x"):rep(bytes % 3)) },
+        { "eval", "format", "--policy", "mine.lua", "--input", "input.json", "--json" })
+    end
+    local code, out = format(LIMIT + 1)
+    assert.equal(0, code)
+    assert.equal(LIMIT + 1, #json.decode(out).data)
+    assert.equal(75, (format(2 * LIMIT + 4097)))
   end)
 
   it("asks filters and formats", function()

@@ -101,7 +101,8 @@ static enum format_result render_format(struct renderer *r, const struct render_
     r->data = f.data;
     r->event = f.event;
     out->fields.data = strbuf_slice(&r->data);
-    if (r->event.len) {
+    out->renamed = r->event.len > 0;
+    if (out->renamed) {
         out->fields.event = strbuf_slice(&r->event);
     }
     out->key = render_is_shared(r, o) ? f.key : 0;
@@ -117,6 +118,7 @@ enum render_result render(struct renderer *r, const struct render_order *o, stru
     out->fields =
         (struct sse_fields){.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
     out->known = NULL;
+    out->renamed = false;
     out->key = 0;
     out->plain = o->binding->format == POLICY_FORMAT_RAW;
     if (out->plain) {

@@ -1,5 +1,6 @@
 /* One event for one audience: filter, format, and the fields of its frame. Delivery, dry runs of a
- * policy and explain all ask here, so that none of them can say other than what a client gets. */
+ * policy, explain and the tools all ask here, so that none of them can say other than what a client
+ * gets. */
 #ifndef BROKER_RENDER_H
 #define BROKER_RENDER_H
 
@@ -12,8 +13,8 @@
 
 enum render_mode {
     RENDER_DELIVERY, /* counted; audiences that a format cannot tell apart share its result */
-    RENDER_DRY_RUN,  /* not counted, nothing shared; the policy is POLICY_TRIED, which keeps errors
-                        to its own figures */
+    RENDER_DRY_RUN,  /* not counted, nothing shared. The policy counts and logs its errors unless it
+                        is POLICY_TRIED */
     RENDER_EXPLAIN,  /* without any effect: the policy fills the accounts instead */
 };
 
@@ -47,6 +48,7 @@ struct rendering {
     struct sse_fields fields;
     struct frame *known; /* borrowed: the frame, made for another audience; NULL: make it */
     bool plain;          /* the data as published: the same for every audience */
+    bool renamed;        /* the format gave the event a type of its own */
     uint64_t key;        /* under which it may be remembered; 0: not */
     char comment[64];
 };

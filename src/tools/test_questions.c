@@ -3,6 +3,7 @@
 
 #include "base/xalloc.h"
 #include "broker/explain.h"
+#include "broker/render.h"
 #include "net/http/http_parser.h"
 #include "tools/test_values.h"
 
@@ -230,30 +231,38 @@ static void add_why(lua_State *L, struct policy *p, const struct policy_binding 
     strbuf_clear(&account.why);
 }
 
-/* stack: +1 the result */
-static void push_judgement(lua_State *L, const char *result, const struct formatted *f)
+/* What delivery would do with the event. stack: +1 the result */
+static void push_judgement(lua_State *L, struct renderer *r, const struct policy_binding *binding,
+                           struct event *ev)
 {
+    static const char *const names[] = {[RENDER_EVENT] = "deliver",
+                                        [RENDER_FILTERED] = "filtered",
+                                        [RENDER_LEFT_OUT] = "skip",
+                                        [RENDER_FAILED] = "failed",
+                                        [RENDER_NO_MEMORY] = "failed"};
+    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = binding, .event = ev};
+    struct rendering what;
+    enum render_result result = render(r, &order, &what);
     lua_createtable(L, 0, 4);
-    lua_pushstring(L, result);
+    lua_pushstring(L, names[result]);
     lua_setfield(L, -2, "result");
-    lua_pushboolean(L, strcmp(result, "deliver") == 0);
+    lua_pushboolean(L, result == RENDER_EVENT);
     lua_setfield(L, -2, "delivered");
-    if (strcmp(result, "deliver") == 0) {
-        lua_pushlstring(L, f->data.len ? f->data.data : "", f->data.len);
+    if (result == RENDER_EVENT) {
+        lua_pushlstring(L, what.fields.data.n ? what.fields.data.p : "", what.fields.data.n);
         lua_setfield(L, -2, "data");
     }
-    if (f->event.len) {
-        lua_pushlstring(L, f->event.data, f->event.len);
+    if (result == RENDER_EVENT && what.renamed) {
+        lua_pushlstring(L, what.fields.event.p, what.fields.event.n);
         lua_setfield(L, -2, "event");
+    }
+    if (result == RENDER_FILTERED) {
+        add_why(L, r->policy, binding, ev);
     }
 }
 
 int test_ask_judge(lua_State *L, struct workbench *w)
 {
-    static const char *const names[] = {[FORMAT_DELIVER] = "deliver",
-                                        [FORMAT_SKIP] = "skip",
-                                        [FORMAT_FAILED] = "failed",
-                                        [FORMAT_NO_MEMORY] = "failed"};
     struct policy *p = workbench_policy(w);
     struct policy_binding binding;
     struct subscription s = {.filter = test_field(L, 2, "filter"),
@@ -269,21 +278,12 @@ int test_ask_judge(lua_State *L, struct workbench *w)
         event_unref(ev);
         return refuse(L, "the policy has no such filter or format, or cannot use these params");
     }
-    struct formatted f;
-    strbuf_init(&f.data, workbench_envelopes(w)->event_bytes);
-    strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
-    const char *result = "filtered";
-    bool wanted = p->rules->filter(p, &binding, ev, NULL);
-    if (wanted) {
-        result = names[p->rules->format(p, &binding, ev, &f, NULL)];
-    }
-    push_judgement(L, result, &f); /* short of memory it raises, and the process ends anyway */
-    if (!wanted) {
-        add_why(L, p, &binding, ev);
-    }
+    struct renderer r;
+    renderer_init(&r, p, NULL, workbench_envelopes(w)->event_bytes);
+    push_judgement(L, &r, &binding,
+                   ev); /* short of memory it raises, and the process ends anyway */
+    renderer_clear(&r);
     p->rules->unbind(p, &binding);
     event_unref(ev);
-    strbuf_clear(&f.data);
-    strbuf_clear(&f.event);
     return 1;
 }
