@@ -306,7 +306,8 @@ end)
 describe("the options of tidegate-bench", function()
   for what, words in pairs {
     ["no mode"] = {}, ["an unknown mode"] = { "fanout" }, ["an unknown option"] = { "idle", "--conections", "5" },
-    ["a missing value"] = { "idle", "--port" }, ["what is not a number"] = { "idle", "--seconds", "nan" },
+    ["a missing value"] = { "idle", "--port" }, ["a value where none is taken"] = { "idle", "--json=1" },
+    ["a word that is no option"] = { "idle", "5" }, ["what is not a number"] = { "idle", "--seconds", "nan" },
     ["half a connection"] = { "idle", "--connections", "1.5" }, ["a payload too small"] = { "publish", "--size", "79" },
     ["a name of a host"] = { "idle", "--host", "example.org" },
     ["a path that is none"] = { "idle", "--subscribe-path", "x" },
@@ -324,6 +325,9 @@ describe("the options of tidegate-bench", function()
   it("are told", function()
     local code, out = tidegate.run(tidegate.bench_binary(), { args = { "--help" } })
     assert.equal(0, code)
+    for line in out:gmatch "[^\n]+" do
+      assert.is_true(#line <= 80, line)
+    end
     for _, word in ipairs { "fan%-out", "replay", "%-%-pid", "%-%-window" } do
       assert.matches(word, out)
     end

@@ -68,6 +68,19 @@ describe("command line", function()
     end
   end)
 
+  for _, command in ipairs { "serve", "check", "eval", "explain", "test", "migrate", "restart", "version", "help" } do
+    it("explains " .. command .. " in lines of 80 columns, whichever way it is asked", function()
+      local code, out, err = run(command == "help" and command or "help " .. command)
+      assert.same({ 0, "" }, { code, err })
+      for line in out:gmatch "[^\n]+" do
+        assert.is_true(#line <= 80, line)
+      end
+      if command ~= "help" then
+        assert.equal(out, (select(2, run(command .. " --help"))))
+      end
+    end)
+  end
+
   it("prints the reference that README.md holds", function()
     local code, out, err = run "config-reference"
     assert.same({ 0, "" }, { code, err })
@@ -100,7 +113,16 @@ describe("command line", function()
       { "check a --threads 4", "tidegate check: --threads: unknown option\n(see: tidegate help check)\n" },
       { "check a -l x", "tidegate check: -l: unknown option\n(see: tidegate help check)\n" },
       { "check a --help=yes",
-        "tidegate check: --help: unknown option; did you mean --help?\n(see: tidegate help check)\n" },
+        "tidegate check: --help: takes no value\n(see: tidegate help check)\n" },
+      { "check a --json=yes", "tidegate check: --json: takes no value\n(see: tidegate help check)\n" },
+      { "check a --smaples=x",
+        "tidegate check: --smaples: unknown option; did you mean --samples?\n(see: tidegate help check)\n" },
+      { "eval filter a --ploicy x",
+        "tidegate eval: --ploicy: unknown option; did you mean --policy?\n(see: tidegate help eval)\n" },
+      { "eval filter a --input x --input=y", "tidegate eval: --input: given twice\n(see: tidegate help eval)\n" },
+      { "explain --conn --event 1", "tidegate explain: --conn: needs a value\n(see: tidegate help explain)\n" },
+      { "test --jsno x",
+        "tidegate test: --jsno: unknown option; did you mean --json?\n(see: tidegate help test)\n" },
       { "check a --listen", "tidegate check: --listen: needs a value\n(see: tidegate help check)\n" },
       { "check a --store --listen x", "tidegate check: --store: needs a value\n(see: tidegate help check)\n" },
       { "check a --store=", "tidegate check: --store: needs a value that is not empty\n(see: tidegate help check)\n" },

@@ -9,7 +9,7 @@
 
 static void print_help(void)
 {
-    printf(
+    options_print_text(
         "usage: tidegate-bench MODE [options]\n\n"
         "Loads a broker and checks that it loses, doubles, reorders nothing.\n\n"
         "Modes:\n"
@@ -19,12 +19,13 @@ static void print_help(void)
         "  churn     connect, wait for the head of the answer, disconnect\n"
         "  publish   acknowledged publishes, nobody subscribes\n"
         "  idle      streams that are only held: what each costs, with --pid\n"
-        "  storm     all streams end, events are published, all come back at once with their ids\n"
+        "  storm     all streams end, events are published, all come back at once\n"
+        "            with their ids\n"
         "\n"
-        "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events\n"
+        "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events "
         "are published for real: point it at a broker whose events do not matter.\n"
-        "\nOptions:\n%s",
-        bench_options_help);
+        "\nOptions:\n");
+    options_print(bench_option_rows);
 }
 
 int main(int argc, char **argv)

@@ -2,6 +2,8 @@
 #ifndef BENCH_BENCH_OPTIONS_H
 #define BENCH_BENCH_OPTIONS_H
 
+#include "base/options.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,9 +43,9 @@ struct bench_options {
     uint64_t pid;                /* 0: the server's processes are not looked at */
 };
 
-/* `words` are those behind the name of the program. 0, or UV_EINVAL after a message on stderr. */
+/* `words` are those behind the name of the program. 0, or EX_USAGE after a message on stderr. */
 int bench_options_parse(struct bench_options *out, char **words, size_t n);
 
-extern const char bench_options_help[];
+extern const struct option_row bench_option_rows[];
 
 #endif

@@ -26,8 +26,8 @@ enum { PROBLEMS_MAX_BYTES = 256 * 1024, REFERENCE_MAX_BYTES = 1024 * 1024 };
 
 struct command {
     const char *name, *arguments, *summary;
-    const char *details;     /* of `help NAME`; may be NULL */
-    const char *option_help; /* may be NULL */
+    const char *details;           /* of `help NAME`; may be NULL */
+    const struct option_row *rows; /* may be NULL */
     int (*run)(const struct command *c, char **words, size_t n);
 };
 
@@ -48,10 +48,12 @@ static int print_help_of(const struct command *c)
     printf("usage: tidegate %s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
            c->summary);
     if (c->details) {
-        printf("\n%s", c->details);
+        putchar('\n');
+        options_print_text(c->details);
     }
-    if (c->option_help) {
-        printf("\nOptions:\n%s", c->option_help);
+    if (c->rows) {
+        printf("\nOptions:\n");
+        options_print(c->rows);
     }
     return finish_output();
 }
@@ -95,7 +97,8 @@ static bool load(const struct command *c, char **words, size_t n, struct cli_opt
                  struct config *cfg, int *code)
 {
     struct strbuf problems;
-    if (cli_options_parse(options, c->name, words, n)) {
+    *options = (struct cli_options){.help = false};
+    if (cli_options_parse(&(struct options){"tidegate", c->name, c->rows}, options, words, n)) {
         *code = EX_USAGE;
         return false;
     }
@@ -140,16 +143,19 @@ static int run_serve(const struct command *c, char **words, size_t n)
     return code;
 }
 
-static int run_check(const struct command *c, char **words, size_t n)
+/* The end of a command that reads its options itself. */
+static int finish(const struct command *c, int code)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (asks_for_help(words + i, 1)) {
-            return print_help_of(c);
-        }
+    if (code == CLI_HELP) {
+        return print_help_of(c);
     }
-    int code = cli_check(words, n);
     int written = finish_output();
     return code ? code : written;
+}
+
+static int run_check(const struct command *c, char **words, size_t n)
+{
+    return finish(c, cli_check(words, n));
 }
 
 static int run_migrate(const struct command *c, char **words, size_t n)
@@ -237,32 +243,19 @@ static int run_reference(const struct command *c, char **words, size_t n)
 
 static int run_test(const struct command *c, char **words, size_t n)
 {
-    if (asks_for_help(words, n)) {
-        return print_help_of(c);
-    }
-    int code = cli_test(words, n);
-    int written = finish_output();
-    return code ? code : written;
+    return finish(c, cli_test(words, n));
 }
 
 static int run_eval(const struct command *c, char **words, size_t n)
 {
-    if (asks_for_help(words, n)) {
-        return print_help_of(c);
-    }
-    int code = cli_eval(words, n);
-    int written = finish_output();
-    return code ? code : written;
+    return finish(c, cli_eval(words, n));
 }
 
 static int run_explain(const struct command *c, char **words, size_t n)
 {
-    if (asks_for_help(words, n)) {
-        return print_help_of(c);
-    }
     int code = cli_explain(words, n);
-    int written = finish_output();
-    return written ? written : code;
+    int written = code == CLI_HELP ? 0 : finish_output();
+    return written ? written : finish(c, code); /* 1 is an answer, too */
 }
 
 static int run_help(const struct command *c, char **words, size_t n);
@@ -272,26 +265,26 @@ static const struct command commands[] = {
      "SIGTERM or SIGINT drains it: clients are told to reconnect, then it exits. A second signal\n"
      "ends it at once. The options override the file, so that several brokers can run side by side.\n"
      "With several workers the process is their supervisor: it restarts those that crash.\n",
-     cli_options_help, run_serve},
+     cli_option_rows, run_serve},
     {"check", "CONF [options]", "Checks a configuration and its policy; reports all errors.",
-     cli_check_details, cli_check_option_help, run_check},
+     cli_check_details, cli_check_rows, run_check},
     {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",
-     cli_eval_details, cli_eval_option_help, run_eval},
+     cli_eval_details, cli_eval_rows, run_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
-     "Says why a client of a running broker got an event, or did not.", cli_explain_details,
-     cli_explain_option_help, run_explain},
+     "Says why a client got an event, or did not.", cli_explain_details,
+     cli_explain_rows, run_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
-     cli_test_details, cli_test_option_help, run_test},
+     cli_test_details, cli_test_rows, run_test},
     {"migrate", "CONF [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
      "is not, with the reason.\n",
-     cli_options_help, run_migrate},
+     cli_option_rows, run_migrate},
     {"restart", "CONF [options]", "Replaces the workers of a running broker, one by one.",
      "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"
      "program on disk with the configuration as it is now, if both pass the check.\n"
      "Exit codes: 0 all workers are new; 69 they are not, with the reason.\n",
-     cli_options_help, run_restart},
+     cli_option_rows, run_restart},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,

@@ -36,63 +36,30 @@ const char cli_check_details[] =
     "Exit codes: 0 no error; 78 errors (with --strict also warnings); 69 the only error is that the\n"
     "database of --db is down (with --strict: and there is no warning); 66 the samples cannot be read.\n";
 
-const char cli_check_option_help[] =
-    "  --json              print the result as one JSON document\n"
-    "  --db                connect to the database of policies and prepare every query\n"
-    "  --samples FILE      your own requests: a JSON array, or one JSON object per line\n"
-    "  --no-samples        generate no requests: call hooks only with those of --samples\n"
-    "  --no-luacheck       do not run luacheck\n"
-    "  --strict            treat warnings as errors\n" CLI_OPTIONS_HELP;
-
 struct check_words {
+    struct cli_options options; /* first: CLI_OPTION_ROWS */
     bool json, strict, no_samples;
     const char *samples;
     struct policy_check_options policy;
 };
 
-static int fail(const char *about, const char *what)
-{
-    fprintf(stderr, "tidegate check: %s: %s\n(see: tidegate help check)\n", about, what);
-    return EX_USAGE;
-}
-
-/* Takes out the words that only `check` knows; *n is the number of the others. 0, or the exit code
- * after a message. */
-static int take_words(struct check_words *w, char **words, size_t *n)
-{
-    struct {
-        const char *name;
-        bool *flag;
-        bool value;
-    } flags[] = {{"--json", &w->json, true},
-                 {"--db", &w->policy.database, true},
-                 {"--no-samples", &w->no_samples, true},
-                 {"--no-luacheck", &w->policy.luacheck, false},
-                 {"--strict", &w->strict, true}};
-    size_t kept = 0;
-    for (size_t i = 0; i < *n; i++) {
-        size_t f = 0;
-        while (f < sizeof flags / sizeof *flags && strcmp(flags[f].name, words[i]) != 0) {
-            f++;
-        }
-        if (f < sizeof flags / sizeof *flags) {
-            *flags[f].flag = flags[f].value;
-        } else if (strcmp(words[i], "--samples") == 0) {
-            if (++i == *n || w->samples) {
-                return fail("--samples", "one file was expected");
-            }
-            w->samples = words[i];
-        } else {
-            words[kept++] = words[i];
-        }
-    }
-    *n = kept;
-    if (getenv(SUPERVISOR_CHECK_LOADING_ONLY)) {
-        w->no_samples = true;
-        w->policy.luacheck = false;
-    }
-    return 0;
-}
+const struct option_row cli_check_rows[] = {
+    OPTION_ROW("--json", NULL, "print the result as one JSON document", OPTION_FLAG,
+               offsetof(struct check_words, json)),
+    OPTION_ROW("--db", NULL, "connect to the database of policies and prepare every query",
+               OPTION_FLAG, offsetof(struct check_words, policy.database)),
+    OPTION_ROW("--samples", "FILE", "your own requests: a JSON array, or one JSON object per line",
+               OPTION_TEXT, offsetof(struct check_words, samples)),
+    OPTION_ROW("--no-samples", NULL,
+               "generate no requests: call hooks only with those of --samples", OPTION_FLAG,
+               offsetof(struct check_words, no_samples)),
+    OPTION_ROW("--no-luacheck", NULL, "do not run luacheck", OPTION_CLEAR,
+               offsetof(struct check_words, policy.luacheck)),
+    OPTION_ROW("--strict", NULL, "treat warnings as errors", OPTION_FLAG,
+               offsetof(struct check_words, strict)),
+    CLI_OPTION_ROWS,
+    {.name = NULL},
+};
 
 static json_t *targets_of(const struct config *cfg)
 {
@@ -105,15 +72,14 @@ static json_t *targets_of(const struct config *cfg)
 
 /* What the configuration says about itself, and, if it is well, what its policy is like. False:
  * there is no configuration in `cfg`. */
-static bool find_out(const struct cli_options *options, const struct check_words *w,
-                     struct config *cfg, json_t *facts, int *code)
+static bool find_out(const struct check_words *w, struct config *cfg, json_t *facts, int *code)
 {
     struct strbuf problems;
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = config_load(cfg, options->conf, &options->overrides, &problems);
+    int rc = config_load(cfg, w->options.conf, &w->options.overrides, &problems);
     struct slice text = strbuf_slice(&problems);
     if (rc && rc != UV_EINVAL) {
-        fprintf(stderr, "tidegate: %s: %.*s\n", options->conf, (int)text.n, text.p ? text.p : "");
+        fprintf(stderr, "tidegate: %s: %.*s\n", w->options.conf, (int)text.n, text.p ? text.p : "");
         *code = EX_SOFTWARE;
     } else if (rc) {
         (void)json_object_set_new(facts, "configuration", policy_check_text(text));
@@ -127,19 +93,18 @@ static bool find_out(const struct cli_options *options, const struct check_words
     return rc == 0;
 }
 
-static int check(const struct cli_options *options, const struct check_words *w,
-                 struct slice samples)
+static int check(const struct check_words *w, struct slice samples)
 {
     struct config cfg;
     int code = EX_OK;
     json_t *facts =
-        json_pack("{s:o, s:b, s:b, s:b}", "conf", policy_check_text(slice_str(options->conf)),
+        json_pack("{s:o, s:b, s:b, s:b}", "conf", policy_check_text(slice_str(w->options.conf)),
                   "json", w->json, "strict", w->strict, "try_hooks", !w->no_samples);
     if (w->samples) {
         (void)json_object_set_new(facts, "samples_file", json_string(w->samples));
         (void)json_object_set_new(facts, "samples", policy_check_text(samples));
     }
-    bool loaded = find_out(options, w, &cfg, facts, &code);
+    bool loaded = find_out(w, &cfg, facts, &code);
     char *text = code ? NULL : json_dumps(facts, JSON_COMPACT);
     if (text) {
         struct tool_check_options opt = {.facts = text};
@@ -161,25 +126,26 @@ static int check(const struct cli_options *options, const struct check_words *w,
 
 int cli_check(char **words, size_t n)
 {
+    static const struct options options = {"tidegate", "check", cli_check_rows};
     struct check_words w = {.policy = {.luacheck = true}};
-    struct cli_options options;
     struct strbuf samples;
-    int code = take_words(&w, words, &n);
-    if (code) {
-        return code;
+    int code = cli_options_parse(&options, &w.options, words, n);
+    if (code || w.options.help) {
+        return code ? code : CLI_HELP;
     }
-    if (cli_options_parse(&options, "check", words, n)) {
-        return EX_USAGE;
-    }
-    if (!options.conf) {
+    if (!w.options.conf) {
         fprintf(stderr, "tidegate check: the configuration file is missing\n"
                         "usage: tidegate check CONF [options]\n");
         return EX_USAGE;
     }
+    if (getenv(SUPERVISOR_CHECK_LOADING_ONLY)) {
+        w.no_samples = true;
+        w.policy.luacheck = false;
+    }
     log_set_level(LOG_LEVEL_ERROR); /* what hooks log is not asked for here */
     strbuf_init(&samples, SAMPLES_MAX_BYTES);
     code = w.samples ? cli_read_input("check", w.samples, &samples) : 0;
-    code = code ? code : check(&options, &w, strbuf_slice(&samples));
+    code = code ? code : check(&w, strbuf_slice(&samples));
     strbuf_clear(&samples);
     return code;
 }

@@ -2,6 +2,8 @@
 #ifndef CLI_CLI_CHECK_H
 #define CLI_CLI_CHECK_H
 
+#include "base/options.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -9,6 +11,7 @@
  * also warnings), 69 the database of --db is down, 64 wrong usage, 66 the samples cannot be read. */
 int cli_check(char **words, size_t n);
 
-extern const char cli_check_details[], cli_check_option_help[];
+extern const char cli_check_details[];
+extern const struct option_row cli_check_rows[];
 
 #endif

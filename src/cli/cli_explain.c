@@ -4,7 +4,7 @@
 
 #include "base/read_file.h"
 #include "base/strbuf.h"
-#include "config/config.h"
+#include "cli/cli_options.h"
 #include "net/client/backend_call.h"
 
 #include <ctype.h>
@@ -42,26 +42,34 @@ const char cli_explain_details[] =
     "--input is not an event; 69 no broker answers; 75 the broker cannot tell now; 64 wrong\n"
     "arguments; 78 a wrong configuration.\n";
 
-const char cli_explain_option_help[] =
-    "  --conn ID        the connection\n"
-    "  --event ID       the event\n"
-    "  --input FILE     an event that need not be stored, as JSON, instead; -: standard input\n"
-    "  --admin ADDRESS  the broker's admin address, instead of CONF; without both: the default\n"
-    "  --json           print the broker's JSON document\n"
-    "  --help           this text\n";
-
-static int fail(const char *about, const char *what)
-{
-    fprintf(stderr, "tidegate explain: %s: %s\n(see: tidegate help explain)\n", about, what);
-    return EX_USAGE;
-}
-
 /* ---------------------------------------------------------------- words */
 
 struct explain_words {
     const char *conf, *admin, *connection, *event, *input;
-    bool json;
+    bool json, help;
 };
+
+const struct option_row cli_explain_rows[] = {
+    OPTION_ROW("--conn", "ID", "the connection", OPTION_TEXT,
+               offsetof(struct explain_words, connection)),
+    OPTION_ROW("--event", "ID", "the event", OPTION_TEXT, offsetof(struct explain_words, event)),
+    OPTION_ROW("--input", "FILE",
+               "an event that need not be stored, as JSON, instead; -: standard input", OPTION_TEXT,
+               offsetof(struct explain_words, input)),
+    OPTION_ROW("--admin", "ADDRESS",
+               "the broker's admin address, instead of CONF; without both: the default",
+               OPTION_TEXT, offsetof(struct explain_words, admin)),
+    OPTION_ROW("--json", NULL, "print the broker's JSON document", OPTION_FLAG,
+               offsetof(struct explain_words, json)),
+    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct explain_words, help)),
+    {.name = NULL},
+};
+static const struct options explain_options = {"tidegate", "explain", cli_explain_rows};
+
+static int fail(const char *about, const char *what)
+{
+    return options_refuse(&explain_options, about, "%s", what);
+}
 
 /* Digits, with one dash between where `dash`: what may stand in the request as it is. */
 static bool is_id(const char *text, bool dash)
@@ -91,34 +99,11 @@ static int check_words(const struct explain_words *w)
 /* 0, or the exit code after a message. */
 static int read_words(struct explain_words *w, char **words, size_t n)
 {
-    const struct {
-        const char *name;
-        const char **slot;
-    } options[] = {{"--conn", &w->connection},
-                   {"--event", &w->event},
-                   {"--input", &w->input},
-                   {"--admin", &w->admin}};
-    for (size_t i = 0; i < n; i++) {
-        const char **slot = NULL;
-        for (size_t k = 0; k < sizeof options / sizeof *options; k++) {
-            slot = strcmp(words[i], options[k].name) == 0 ? options[k].slot : slot;
-        }
-        if (strcmp(words[i], "--json") == 0) {
-            w->json = true;
-        } else if (slot) {
-            if (++i == n || *slot) {
-                return fail(words[i - 1], "one value was expected");
-            }
-            *slot = words[i];
-        } else if (words[i][0] == '-') {
-            return fail(words[i], "unknown option");
-        } else if (w->conf) {
-            return fail(words[i], "one configuration file is enough");
-        } else {
-            w->conf = words[i];
-        }
-    }
-    return check_words(w);
+    char *conf = NULL;
+    size_t count = 1;
+    int code = options_parse(&explain_options, w, words, n, &conf, &count);
+    w->conf = conf;
+    return code || w->help ? code : check_words(w);
 }
 
 /* 0, or the exit code after a message. */
@@ -307,6 +292,9 @@ int cli_explain(char **words, size_t n)
     struct address where;
     struct strbuf event;
     int code = read_words(&w, words, n);
+    if (w.help && code == 0) {
+        return CLI_HELP;
+    }
     code = code ? code : read_address(&w, &where);
     if (code) {
         return code;

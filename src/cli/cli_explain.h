@@ -2,11 +2,14 @@
 #ifndef CLI_CLI_EXPLAIN_H
 #define CLI_CLI_EXPLAIN_H
 
+#include "base/options.h"
+
 #include <stddef.h>
 
-/* `words` are those after the command. Answers the exit code; what went wrong is on stderr. */
+/* `words` are those after the command. Answers the exit code, or CLI_HELP; what went wrong is on stderr. */
 int cli_explain(char **words, size_t n);
 
-extern const char cli_explain_details[], cli_explain_option_help[];
+extern const char cli_explain_details[];
+extern const struct option_row cli_explain_rows[];
 
 #endif

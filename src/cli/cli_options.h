@@ -1,10 +1,14 @@
-/* Words of the command line -> options; wrong ones get a message with the nearest right one. */
+/* The options that commands on a configuration have in common. */
 #ifndef CLI_CLI_OPTIONS_H
 #define CLI_CLI_OPTIONS_H
 
+#include "base/options.h"
 #include "config/config.h"
 
-enum { CLI_LISTEN_MAX = 64 }; /* as many as config_schema.lua allows */
+enum {
+    CLI_LISTEN_MAX = 64, /* as many as config_schema.lua allows */
+    CLI_HELP = -1,       /* an exit code: the command's help was asked for */
+};
 
 struct cli_options {
     const char *conf; /* the file; NULL: none was given */
@@ -13,19 +17,31 @@ struct cli_options {
     bool help;
 };
 
-/* `words` are those after the command. 0, or UV_EINVAL after a message on stderr. Texts are
- * borrowed from `words`. */
-int cli_options_parse(struct cli_options *out, const char *command, char **words, size_t n);
-/* What every option means, for the help texts. */
-#define CLI_OPTIONS_HELP                                                                           \
-    "  --listen HOST:PORT  where clients connect, or unix:/path; repeat it for several.\n"         \
-    "                      Replaces the list of the file.\n"                                       \
-    "  --admin HOST:PORT   address of health, metrics and operations; \"none\": no listener\n"     \
-    "  --store DIR         directory of the database, or a connection string of PostgreSQL\n"      \
-    "                      (\"dbname=app\", postgresql://...), which is visible in `ps`\n"         \
-    "  --policy FILE       the policy\n"                                                           \
-    "  --workers N         processes that share the addresses and the store, or \"auto\"\n"        \
-    "  --help              this text\n"
-extern const char cli_options_help[];
+/* Rows for a struct that begins with a struct cli_options. */
+#define CLI_OPTION_ROWS                                                                                \
+    OPTION_ROW(                                                                                        \
+        "--listen", "HOST:PORT",                                                                       \
+        "where clients connect, or unix:/path; repeat it for several. Replaces the list of the file.", \
+        OPTION_LIST, offsetof(struct cli_options, listen), .max = CLI_LISTEN_MAX,                      \
+        .count_at = offsetof(struct cli_options, overrides.listen_count), .many = "addresses"),        \
+        OPTION_ROW("--admin", "HOST:PORT",                                                             \
+                   "address of health, metrics and operations; \"none\": no listener",                 \
+                   OPTION_TEXT, offsetof(struct cli_options, overrides.admin)),                        \
+        OPTION_ROW(                                                                                    \
+            "--store", "DIR",                                                                          \
+            "directory of the database, or a connection string of PostgreSQL (\"dbname=app\", "        \
+            "postgresql://...), which is visible in `ps`",                                             \
+            OPTION_TEXT, offsetof(struct cli_options, overrides.store)),                               \
+        OPTION_ROW("--policy", "FILE", "the policy", OPTION_TEXT,                                      \
+                   offsetof(struct cli_options, overrides.policy)),                                    \
+        OPTION_ROW("--workers", "N",                                                                   \
+                   "processes that share the addresses and the store, or \"auto\"", OPTION_TEXT,       \
+                   offsetof(struct cli_options, overrides.workers)),                                   \
+        OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct cli_options, help))
+extern const struct option_row cli_option_rows[];
+
+/* `words` are those after the command, and are left as they are. `out` begins the struct that the
+ * rows of `o` are for. 0, or EX_USAGE after a message on stderr. Texts are borrowed from `words`. */
+int cli_options_parse(const struct options *o, struct cli_options *out, char **words, size_t n);
 
 #endif

@@ -26,17 +26,20 @@ const char cli_test_details[] =
     "\n"
     "Exit codes: 0 all passed; 1 some failed; 69 busted is missing; 74 the result could not be written.\n";
 
-const char cli_test_option_help[] =
-    "  --conf CONF  load policies with the limits, keys and paths of CONF; without it: the defaults\n"
-    "  --json       print the result as one JSON document\n"
-    "  --help       this text\n";
+struct test_words {
+    const char *conf;
+    bool json, help;
+};
 
-static int fail(const char *command, const char *about, const char *what)
-{
-    fprintf(stderr, "tidegate %s: %s: %s\n(see: tidegate help %s)\n", command, about, what,
-            command);
-    return EX_USAGE;
-}
+const struct option_row cli_test_rows[] = {
+    OPTION_ROW("--conf", "CONF",
+               "load policies with the limits, keys and paths of CONF; without it: the defaults",
+               OPTION_TEXT, offsetof(struct test_words, conf)),
+    OPTION_ROW("--json", NULL, "print the result as one JSON document", OPTION_FLAG,
+               offsetof(struct test_words, json)),
+    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct test_words, help)),
+    {.name = NULL},
+};
 
 /* 0, or the exit code after a message. `conf` NULL: the defaults. */
 static int load_config(struct config *cfg, const char *command, const char *conf,
@@ -56,39 +59,23 @@ static int load_config(struct config *cfg, const char *command, const char *conf
 
 int cli_test(char **words, size_t n)
 {
-    struct tool_test_options opt = {.json = false};
-    const char *conf = NULL;
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(words[i], "--") == 0) {
-            while (++i < n) {
-                words[kept++] = words[i];
-            }
-        } else if (strcmp(words[i], "--json") == 0) {
-            opt.json = true;
-        } else if (strcmp(words[i], "--conf") == 0) {
-            if (++i == n || conf) {
-                return fail("test", "--conf", "one configuration file was expected");
-            }
-            conf = words[i];
-        } else if (words[i][0] == '-') {
-            return fail("test", words[i], "unknown option; options of busted come after --");
-        } else {
-            words[kept++] = words[i];
-        }
+    static const struct options options = {"tidegate", "test", cli_test_rows};
+    struct test_words w = {.json = false};
+    int code = options_parse(&options, &w, words, n, words, &n);
+    if (code || w.help) {
+        return code ? code : CLI_HELP;
     }
-    if (kept == 0) {
-        return fail("test", "PATH", "a spec or a directory of specs was expected");
+    if (n == 0) {
+        return options_refuse(&options, "PATH", "a spec or a directory of specs was expected");
     }
     struct config cfg;
-    int code = load_config(&cfg, "test", conf, NULL);
+    code = load_config(&cfg, "test", w.conf, NULL);
     if (code) {
         return code;
     }
     log_set_level(LOG_LEVEL_WARN);
-    opt.module = (struct test_module_options){&cfg, cfg.http.events_path};
-    opt.words = words;
-    opt.count = kept;
+    struct tool_test_options opt = {
+        .module = {&cfg, cfg.http.events_path}, .words = words, .count = n, .json = w.json};
     code = tool_test_run(&opt);
     config_clear(&cfg);
     return code;
@@ -99,11 +86,13 @@ int cli_test(char **words, size_t n)
 const char cli_eval_details[] =
     "HOOK is authenticate, subscribe (after authenticate), publish (also after it), filter or format.\n"
     "The input is one JSON object:\n"
-    "  authenticate  {\"topics\": [..], \"query\": {..}, \"headers\": {..}, \"cookies\": {..},\n"
-    "                 \"bearer\": \"..\", \"ip\": \"..\", \"last_event_id\": \"..\", and answers for db.query()\n"
-    "                 and http.get(): \"db\": {query: [rows]},\n"
+    "  authenticate  {\"topics\": [..], \"query\": {..}, \"headers\": {..},\n"
+    "                 \"cookies\": {..}, \"bearer\": \"..\", \"ip\": \"..\",\n"
+    "                 \"last_event_id\": \"..\", and answers for db.query() and\n"
+    "                 http.get(): \"db\": {query: [rows]},\n"
     "                 \"http\": {target: {\"status\": 200, \"body\": \"..\"}}}\n"
-    "  subscribe     the same, and \"who\": {..}: the identity to start from, without authenticate\n"
+    "  subscribe     the same, and \"who\": {..}: the identity to start from,\n"
+    "                 without authenticate\n"
     "  publish       the same but topics and last_event_id, and\n"
     "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
     "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
@@ -115,55 +104,30 @@ const char cli_eval_details[] =
     "or refuses temporarily; 65 the input is wrong; 66 the input cannot be read; 74 the answer could not\n"
     "be written; 78 the configuration or the policy does not load.\n";
 
-const char cli_eval_option_help[] =
-    "  --input FILE   the input; without it, or with -: standard input\n"
-    "  --policy FILE  the policy, instead of the configuration's\n"
-    "  --json         print the decision as one JSON object\n"
-    "  --help         this text\n";
-
 struct eval_words {
-    const char *hook, *conf, *input, *policy;
-    bool json;
+    const char *input, *policy;
+    bool json, help;
 };
 
-/* 0, or the exit code after a message. */
-static int read_eval_words(struct eval_words *w, char **words, size_t n)
+const struct option_row cli_eval_rows[] = {
+    OPTION_ROW("--input", "FILE", "the input; without it, or with -: standard input", OPTION_TEXT,
+               offsetof(struct eval_words, input)),
+    OPTION_ROW("--policy", "FILE", "the policy, instead of the configuration's", OPTION_TEXT,
+               offsetof(struct eval_words, policy)),
+    OPTION_ROW("--json", NULL, "print the decision as one JSON object", OPTION_FLAG,
+               offsetof(struct eval_words, json)),
+    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct eval_words, help)),
+    {.name = NULL},
+};
+
+static bool is_hook(const char *word)
 {
-    for (size_t i = 0; i < n; i++) {
-        const char **slot = NULL;
-        if (strcmp(words[i], "--json") == 0) {
-            w->json = true;
-            continue;
-        }
-        if (strcmp(words[i], "--input") == 0) {
-            slot = &w->input;
-        } else if (strcmp(words[i], "--policy") == 0) {
-            slot = &w->policy;
-        }
-        if (slot) {
-            if (++i == n || *slot) {
-                return fail("eval", words[i - 1], "one file was expected");
-            }
-            *slot = words[i];
-        } else if (words[i][0] == '-') {
-            return fail("eval", words[i], "unknown option");
-        } else if (!w->hook) {
-            w->hook = words[i];
-        } else if (!w->conf) {
-            w->conf = words[i];
-        } else {
-            return fail("eval", words[i], "unexpected argument");
-        }
-    }
-    if (!w->hook || (!w->conf && !w->policy)) {
-        return fail("eval", "HOOK CONF", "a hook, and a configuration or --policy, were expected");
-    }
     for (size_t i = 0; tool_eval_hooks[i]; i++) {
-        if (strcmp(tool_eval_hooks[i], w->hook) == 0) {
-            return 0;
+        if (strcmp(tool_eval_hooks[i], word) == 0) {
+            return true;
         }
     }
-    return fail("eval", w->hook, "authenticate, subscribe, publish, filter or format was expected");
+    return false;
 }
 
 int cli_read_input(const char *command, const char *path, struct strbuf *text)
@@ -173,21 +137,32 @@ int cli_read_input(const char *command, const char *path, struct strbuf *text)
     if (rc == 0) {
         return 0;
     }
-    (void)fail(command, standard ? "standard input" : path,
-               rc == UV_ENOBUFS ? "larger than 4 MiB" : uv_strerror(rc));
+    fprintf(stderr, "tidegate %s: %s: %s\n", command, standard ? "standard input" : path,
+            rc == UV_ENOBUFS ? "larger than 4 MiB" : uv_strerror(rc));
     return EX_NOINPUT;
 }
 
 int cli_eval(char **words, size_t n)
 {
+    static const struct options options = {"tidegate", "eval", cli_eval_rows};
     struct eval_words w = {.json = false};
     struct config cfg;
     struct strbuf text;
-    int code = read_eval_words(&w, words, n);
-    if (code) {
-        return code;
+    char *rest[2]; /* the hook, the configuration */
+    size_t count = 2;
+    int code = options_parse(&options, &w, words, n, rest, &count);
+    if (code || w.help) {
+        return code ? code : CLI_HELP;
     }
-    code = load_config(&cfg, "eval", w.conf, w.policy);
+    if (count == 0 || (count == 1 && !w.policy)) {
+        return options_refuse(&options, "HOOK CONF",
+                              "a hook, and a configuration or --policy, were expected");
+    }
+    if (!is_hook(rest[0])) {
+        return options_refuse(&options, rest[0],
+                              "authenticate, subscribe, publish, filter or format was expected");
+    }
+    code = load_config(&cfg, "eval", count == 2 ? rest[1] : NULL, w.policy);
     if (code) {
         return code;
     }
@@ -197,7 +172,7 @@ int cli_eval(char **words, size_t n)
     if (code == 0) {
         struct tool_eval_options opt = {.module = {&cfg, cfg.http.events_path},
                                         .policy = cfg.policy.file,
-                                        .hook = w.hook,
+                                        .hook = rest[0],
                                         .input = strbuf_slice(&text),
                                         .json = w.json};
         code = tool_eval_run(&opt);

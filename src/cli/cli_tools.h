@@ -3,11 +3,12 @@
 #ifndef CLI_CLI_TOOLS_H
 #define CLI_CLI_TOOLS_H
 
+#include "base/options.h"
 #include "base/strbuf.h"
 
 #include <stddef.h>
 
-/* `words` are those after the command; each answers the exit code. */
+/* `words` are those after the command; each answers the exit code, or CLI_HELP. */
 int cli_test(char **words, size_t n);
 int cli_eval(char **words, size_t n);
 
@@ -15,7 +16,7 @@ int cli_eval(char **words, size_t n);
  * code after a message. */
 int cli_read_input(const char *command, const char *path, struct strbuf *text);
 
-extern const char cli_test_details[], cli_test_option_help[];
-extern const char cli_eval_details[], cli_eval_option_help[];
+extern const char cli_test_details[], cli_eval_details[];
+extern const struct option_row cli_test_rows[], cli_eval_rows[];
 
 #endif
