@@ -22,6 +22,7 @@
     X(http_client)                                                                                 \
     X(jwt)                                                                                         \
     X(keyring)                                                                                     \
+    X(log)                                                                                         \
     X(lua_vm)                                                                                      \
     X(filter)                                                                                       \
     X(pg)                                                                                          \

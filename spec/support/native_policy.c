@@ -10,7 +10,6 @@
 #include "net/loop.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static const char *const policy_class = "native.policy";
@@ -178,7 +177,7 @@ static int l_subscribe(lua_State *L)
     return 1;
 }
 
-/* p:resubscribe(request, identity) -> verdict; the request is kept as the broker keeps it */
+/* p:resubscribe(request, identity) -> verdict, what was kept; the request is kept as the broker keeps it */
 static int l_resubscribe(lua_State *L)
 {
     struct bench *b = check(L);
@@ -199,10 +198,11 @@ static int l_resubscribe(lua_State *L)
     rq.rq.query = &query;
     b->policy->gates->resubscribe(b->policy, &rq.rq, kept_identity(kept), on_subscribe, &a, 42);
     http_query_clear(&query);
+    await(L, b, &a);
+    lua_pushlstring(L, kept->bytes, kept->query_bytes + kept->identity_bytes);
     kept_unref(kept);
     strbuf_clear(&packed);
-    await(L, b, &a);
-    return 1;
+    return 2;
 }
 
 struct ready {
@@ -536,32 +536,9 @@ static int l_event(lua_State *L)
     return native_push_event(L, 1);
 }
 
-/* capture(fn, ...) -> what was written to standard error meanwhile, then fn's results */
-static int l_capture(lua_State *L)
-{
-    int fd = memfd_create("stderr", MFD_CLOEXEC), old = dup(STDERR_FILENO);
-    dup2(fd, STDERR_FILENO);
-    int rc = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-    dup2(old, STDERR_FILENO);
-    close(old);
-    off_t n = lseek(fd, 0, SEEK_END);
-    char *text = malloc((size_t)n + 1);
-    ssize_t got = pread(fd, text, (size_t)n, 0);
-    close(fd);
-    lua_pushlstring(L, text, got > 0 ? (size_t)got : 0);
-    free(text);
-    if (rc) {
-        lua_pop(L, 1);
-        return lua_error(L);
-    }
-    lua_insert(L, 1);
-    return lua_gettop(L);
-}
-
 int native_open_policy(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"open", l_open}, {"event", l_event}, {"capture", l_capture}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"open", l_open}, {"event", l_event}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"subscribe", l_subscribe},
         {"resubscribe", l_resubscribe},

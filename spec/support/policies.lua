@@ -1,8 +1,17 @@
 -- Opening policies for specs, from text or from the tree, and asking them.
+local logged = require "native.log"
 local policy = require "native.policy"
 local logfmt = require "support.logfmt"
 
-local M = { event = policy.event, capture = policy.capture }
+local M = { event = policy.event }
+
+-- Calls fn(...): what was logged meanwhile, then fn's results.
+function M.capture(fn, ...)
+  logged.collect()
+  local from = logged.size()
+  local results = table.pack(fn(...))
+  return logged.text(from), table.unpack(results, 1, results.n)
+end
 
 local ROOT = SPEC_SOURCE_DIR
 

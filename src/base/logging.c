@@ -11,6 +11,7 @@ enum { LINE_MAX_BYTES = 4096 };
 
 static _Atomic int threshold = LOG_LEVEL_INFO;
 static _Atomic unsigned worker;
+static _Atomic(log_sink) line_sink;
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 struct line {
@@ -26,6 +27,11 @@ void log_set_level(enum log_level level)
 void log_set_worker(unsigned number)
 {
     atomic_store_explicit(&worker, number, memory_order_relaxed);
+}
+
+void log_set_sink(log_sink sink)
+{
+    atomic_store_explicit(&line_sink, sink, memory_order_release);
 }
 
 bool log_enabled(enum log_level level)
@@ -145,6 +151,11 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
         l.n += 4;
     }
     l.text[l.n++] = '\n';
+    log_sink sink = atomic_load_explicit(&line_sink, memory_order_acquire);
+    if (sink) {
+        sink(l.text, l.n);
+        return;
+    }
     /* A log that cannot be written has nowhere to complain. */
     ssize_t ignored = write(STDERR_FILENO, l.text, l.n);
     (void)ignored;

@@ -65,6 +65,10 @@ void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 /* From now on every line of this process says worker=NUMBER; 0: none does. */
 void log_set_worker(unsigned number);
+/* Takes lines, each with its newline, instead of standard error; on the thread that logs. NULL: standard error
+ * again. For programs that are no broker: specs show the lines of what failed alone. */
+typedef void (*log_sink)(const char *line, size_t n);
+void log_set_sink(log_sink sink);
 /* "debug" "info" "warn" "error"; false when the name is none of them. */
 bool log_level_parse(const char *name, enum log_level *out);
 /* `fields` may be NULL. One write(2) per line: lines of several threads never mix. */
