@@ -382,12 +382,20 @@ describe("the architecture", function()
 
   it("does not depend on time or on ports in specs", function()
     local list, add = offences()
-    for _, path in ipairs(files("spec/functional", { ".lua" })) do
-      each_line(path, function(line, n)
-        if line:find "socket%.sleep" or line:find "uv%.sleep" or line:find "os%.execute" then
-          add("%s:%d: waits for time, not for a condition: %s", path, n, line)
-        end
-      end)
+    local may_sleep = { ["spec/support/eventually.lua"] = true, ["spec/support/pg_pair.lua"] = true }
+    for _, folder in ipairs { "functional", "unit", "pg", "clients", "support" } do
+      for _, path in ipairs(files("spec/" .. folder, { ".lua" })) do
+        each_line(path, function(line, n)
+          if line:find "socket%.sleep" or line:find "uv%.sleep"
+            or line:find "os%.execute.*sleep" or folder == "functional" and line:find "os%.execute" then
+            if not may_sleep[path] then
+              add("%s:%d: waits for time, not for a condition: %s", path, n, line)
+            end
+          elseif line:find "%f[%w]eventually%.pass%(" and not line:find '"[^"]+"%)' then
+            add("%s:%d: does not say why time must pass: %s", path, n, line)
+          end
+        end)
+      end
     end
     assert.same({}, list)
   end)

@@ -98,7 +98,7 @@ function crowd:wait(holds, seconds)
     if all then
       return
     end
-    eventually.turn(0.02)
+    eventually.turn()
   until eventually.now() > deadline
 end
 

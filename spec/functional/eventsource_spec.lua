@@ -14,7 +14,7 @@ end
 -- Nothing further may come: asked after a moment in which a double would have.
 local function assert_exactly(expected, client)
   client:wait_events(#expected)
-  eventually.turn(0.3)
+  eventually.pass(0.3, "a double would show by now")
   assert.same(expected, (client:received()))
 end
 

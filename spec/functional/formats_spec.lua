@@ -127,8 +127,9 @@ describe("formats", function()
     end
   end)
 
-  -- The sanitizer refuses what is larger, as a machine without memory would.
-  it("that run out of memory end the stream instead of leaving the event out", function()
+  -- The sanitizer refuses what is larger, as a machine without memory would. Nothing else does: not tested there.
+  local it_with_little_memory = tidegate.sanitized() and it or pending
+  it_with_little_memory("that run out of memory end the stream instead of leaving the event out", function()
     local scarce = tidegate.start { policy = POLICY, env = {
       ASAN_OPTIONS = "max_allocation_size_mb=2:allocator_may_return_null=1:" .. (os.getenv "ASAN_OPTIONS" or ""),
     } }

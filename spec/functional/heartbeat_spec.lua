@@ -42,7 +42,7 @@ describe("the heartbeat", function()
     quiet:wait("three heartbeats", function()
       n = n + 1
       broker():publish("busy", tostring(n))
-      eventually.turn(0.05)
+      eventually.pass(0.05, "events flow, with pauses shorter than a heartbeat's")
       return heartbeats(quiet) >= 3
     end, 10)
     busy:collect(n)
@@ -133,7 +133,7 @@ describe("a peer that takes nothing", function()
     local from = eventually.now()
     while eventually.now() - from < 5 * eventually.factor and #c.queue < 3 do
       c:pump(1)
-      eventually.turn(0.2)
+      eventually.pass(0.2, "it reads, but slowly")
     end
     assert.equal(3, #c:collect(3))
     assert.equal(before, dead())

@@ -89,17 +89,17 @@ describe("time", function()
     limits = { head_timeout_s = 1, body_timeout_s = 1, idle_timeout_s = 1 },
   } }
 
-  -- The connection must end between a second and some more; returns what was said before.
+  -- The connection must end after a second, and long before the ten of the default; returns what was said before.
   local function ends(c, from)
     local said
-    local r = c:response { timeout = 6 }
+    local r = c:response { timeout = 9 }
     if r then
       said = r.status
       assert.is_true(c:closed())
     end
     local took = eventually.now() - from
     assert.is_true(took >= 0.9, ("not before: %.2f s"):format(took))
-    assert.is_true(took < 4 * eventually.factor, ("in time: %.2f s"):format(took))
+    assert.is_true(took < 9 * eventually.factor, ("in time: %.2f s"):format(took))
     return said
   end
 
@@ -113,14 +113,14 @@ describe("time", function()
     local c, from = http.connect(broker()), eventually.now()
     local bytes = "GET /events HTTP/1.1\r\nHost: x\r\n" .. ("X: y\r\n"):rep(200)
     local at = 1
-    while at < #bytes and eventually.now() - from < 6 do
+    while at < #bytes and eventually.now() - from < 10 do
       if not c:send(bytes:sub(at, at)) or c:closed(0.05) then
         break
       end
       at = at + 1
     end
     local took = eventually.now() - from
-    assert.is_true(took >= 0.9 and took < 4 * eventually.factor, ("%.2f s"):format(took))
+    assert.is_true(took >= 0.9 and took < 9 * eventually.factor, ("%.2f s"):format(took))
     assert.equal(before + 1, closed_because(broker(), "head-timeout"))
   end)
 

@@ -187,7 +187,7 @@ describe("the try-out page", function()
     end
     publish "last"
     wait_shown(#expected)
-    eventually.turn(0.5) -- a double would show by now
+    eventually.pass(0.5, "a double would show by now")
     local events = shown()
     assert.same(expected, data_of(events))
     for i = 2, #events do

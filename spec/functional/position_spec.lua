@@ -62,7 +62,7 @@ describe("a quiet stream", function()
     local told, from = {}, eventually.now()
     c:wait("two positions", function()
       broker:publish("busy", "x")
-      eventually.turn(0.05)
+      eventually.turn()
       if #c.positions > #told + 1 then
         told[#told + 1] = eventually.now()
       end

@@ -30,7 +30,7 @@ describe("a client of PostgreSQL", function()
           p:ask "plain"
           p:ask "plain"
           p:fates()
-          pair.turn(0.05)
+          pair.pass(0.05, "it comes as far as it will")
           if deed ~= "close" then
             p.client:react("none", "ask")
             p.server.script = function(conn) conn:behave() end
@@ -91,7 +91,7 @@ describe("a client of PostgreSQL", function()
       conn:stall()
     end, { connect_ms = 5000, conninfo = "sslmode=require" })
     p:ask "plain"
-    pair.turn(0.1)
+    pair.pass(0.1, "it comes as far as it will")
     closes(p, 1)
   end)
 
@@ -102,7 +102,7 @@ describe("a client of PostgreSQL", function()
       conn:stall()
     end, { setup = true, answer_ms = 5000 })
     p:ask "plain"
-    pair.turn(0.1)
+    pair.pass(0.1, "it comes as far as it will")
     assert.is_false(p.client:state().ready)
     closes(p, 1)
   end)
@@ -128,17 +128,17 @@ describe("a client of PostgreSQL", function()
       p:ready()
       p:ask(name:find "prepared" and "first" or "plain")
       p:ask "plain"
-      pair.turn(0.05)
+      pair.pass(0.05, "it comes as far as it will")
       closes(p, 2)
     end)
   end
 
   it("can be closed while the server takes nothing", function()
     local p = pair.start(function(conn) conn:welcome() conn:answer(conn:statement()) conn:deaf() end,
-      { answer_ms = 5000, gap = pair.COPYING })
+      { answer_ms = 5000 })
     p:ready()
     p:ask("first", ("x"):rep(6 << 20))
-    pair.turn(0.1)
+    pair.pass(0.1, "it comes as far as it will")
     closes(p, 1)
   end)
 

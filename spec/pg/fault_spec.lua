@@ -103,7 +103,7 @@ function watch:whole()
       take()
       return #got >= #self.expected
     end, 30)
-    eventually.turn(0.2) -- in which a double would come
+    eventually.pass(0.2, "a double would show by now")
     c:pump()
     take()
     assert.same(by_kind(self.expected), by_kind(got), label)
@@ -157,7 +157,7 @@ describe("a broker whose PostgreSQL", function()
     local c, waits = http.connect(w.broker), http.connect(w.broker)
     local start = eventually.now()
     c:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
-    eventually.turn(0.2)
+    eventually.pass(0.2, "it is under way")
     waits:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
     for conn, what in pairs { [c] = "not known whether it has stored this", [waits] = "nothing was stored" } do
       local r = assert(conn:response { timeout = 40 })
@@ -245,11 +245,28 @@ describe("a broker whose PostgreSQL", function()
     server():freeze()
     local p = http.connect(b)
     p:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
-    eventually.turn(0.2)
+    eventually.pass(0.2, "it is under way")
     b:stop { timeout = 15 } -- with code 0, nothing left behind
     assert.equal("closed", c:wait_end())
     server():thaw()
     w:whole()
+  end)
+
+  it("stops answering when it is asked where a stream starts, and the broker is told to end", function()
+    finally(function() server():thaw() end)
+    local b = w.db:broker { config = { drain = { timeout_s = 300, retry_ms = 8000 }, sse = { retry_ms = 100 } } }
+    local requests = b:metric "tidegate_http_requests_total"
+    server():freeze()
+    local c = assert(sse.start(b, { topic = "t", last_event_id = tostring(tonumber(w.from_start) + 1000) }))
+    eventually("it is asked", function() return b:metric "tidegate_http_requests_total" > requests end)
+    b:signal "TERM"
+    eventually("it drains", function() return not http.connect(b) end)
+    assert.is_nil(c.status)
+    server():thaw()
+    assert.equal("closed", c:wait_end(60))
+    assert.equal(200, c.status)
+    assert.is_true(c.retry_ms >= 4000, "it was ended as all others are")
+    assert.equal(0, (b:wait_exit(60)))
   end)
 
   it("stops answering for a moment only", function()
@@ -257,7 +274,7 @@ describe("a broker whose PostgreSQL", function()
       server():freeze()
       local c = http.connect(w.broker)
       c:send(http.render("POST", "/events?topic=t&key=p" .. i, nil, "p" .. i))
-      eventually.turn(0.7)
+      eventually.pass(0.7, "as long as the server stands still")
       server():thaw()
       c:response { timeout = 20 }
       w:publish("p" .. i)
@@ -287,7 +304,7 @@ describe("a broker whose PostgreSQL", function()
       server():terminate()
       for _ = 1, 4 do
         local more = w.db:session(pg.APP)
-        eventually.turn(0.02)
+        eventually.turn()
         sessions[#sessions + 1] = more
       end
       local r = try_publish(w.broker, "refused", "refused")
@@ -335,7 +352,7 @@ describe("a broker whose PostgreSQL", function()
     local idle, greedy = w.db:session(pg.APP), w.db:session()
     idle:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'idle');"
     greedy:send "BEGIN; LOCK TABLE tidegate.outbox IN ACCESS EXCLUSIVE MODE;" -- waits, and makes others wait
-    eventually.turn(0.3)
+    eventually.pass(0.3, "both wait for locks")
     w:publish "not through the outbox"
     w:alive()
     idle:run "ROLLBACK;"

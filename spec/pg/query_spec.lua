@@ -226,10 +226,7 @@ describe("the PostgreSQL database of policies", function()
     db:cancel(first)
     assert.equal(third, done(1)[1].token)
     db:cancel(third)
-    for _ = 1, 50 do
-      eventually.turn(0.002)
-      db:turn()
-    end
+    eventually.pass(0.1, "an answer to the third would show by now")
     assert.equal(1, #db:turn())
     assert.equal(0, db:metric "database_running")
   end)
@@ -237,7 +234,21 @@ describe("the PostgreSQL database of policies", function()
   it("asks a thousand at once with two connections: some now, the rest is shed, nobody waits for ever", function()
     open { connections = 2, queue = 256, timeout_ms = 500 }
     local q = db:declare("q", "select pg_sleep(0.02), $1::int as x")
-    is(true)
+    local slow = db:declare("slow", "select pg_sleep(0.2) as x")
+    eventually("both connections are there", function()
+      db:turn()
+      if db:metric "database_running" == 0 then
+        for _ = 1, 2 do db:ask { query = slow } end
+        db:turn()
+      end
+      return db:metric "database_running" == 2
+    end, 20)
+    eventually("both are free", function()
+      db:turn()
+      return db:metric "database_running" == 0 and db:metric "database_queued" == 0
+    end)
+    local before = #db:turn()
+    local shed_before = db:metric "database_shed"
     local accepted, shed = 0, 0
     for i = 1, 1000 do
       local token, code = db:ask { query = q, i }
@@ -247,13 +258,15 @@ describe("the PostgreSQL database of policies", function()
     assert.equal(1000, accepted + shed)
     assert.equal(258, accepted)
     local good, late = 0, 0
-    for _, r in ipairs(done(accepted)) do
-      good = good + (r.rows and 1 or 0)
-      late = late + (r.error == "ETIMEDOUT" and 1 or 0)
+    for i, r in ipairs(done(before + accepted)) do
+      if i > before then
+        good = good + (r.rows and 1 or 0)
+        late = late + (r.error == "ETIMEDOUT" and 1 or 0)
+      end
     end
     assert.equal(accepted, good + late)
     assert.is_true(good > 0)
-    assert.is_true(db:metric "database_shed" >= shed)
+    assert.is_true(db:metric "database_shed" - shed_before >= shed)
     assert.equal(0, db:metric "database_queued")
   end)
 
@@ -346,7 +359,7 @@ describe("the PostgreSQL database of policies", function()
       for _ = 1, 100 do
         assert.equal("ENOTCONN", ask({ query = q }).error)
       end
-      assert.is_true(eventually.now() - t < 5)
+      assert.is_true(eventually.now() - t < 20) -- 300 ms each, were they waited for
       server():start()
       comes_back(q)
     end)

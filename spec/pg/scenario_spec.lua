@@ -50,7 +50,7 @@ describe("reservation and lending", function()
 
   local function assert_exactly(expected, client)
     client:wait_events(#expected)
-    eventually.turn(0.3) -- in which a double would have come
+    eventually.pass(0.3, "a double would show by now")
     local events = client:received()
     for i, ev in ipairs(events) do
       assert.same(expected[i], { type = ev.type, data = ev.data })

@@ -1,6 +1,6 @@
 -- Time in specs: one clock, one factor for slow machines, and bounded polling instead of sleeping.
 --
---   eventually("the stream is closed", function() return client:at_end() end)        -- 10 s
+--   eventually("the stream is closed", function() return client:at_end() end)        -- 30 s
 --   eventually("...", fn, 2)                                                         -- 2 s
 --
 -- All durations are seconds and are multiplied by TIDEGATE_SPEC_TIME_FACTOR where they bound a wait.
@@ -12,7 +12,7 @@ local M = {}
 M.factor = tonumber(os.getenv("TIDEGATE_SPEC_TIME_FACTOR") or "1")
 assert(M.factor and M.factor > 0, "TIDEGATE_SPEC_TIME_FACTOR must be a positive number")
 
-M.default_timeout = 10
+M.default_timeout = 30
 
 function M.now()
   return uv.hrtime() / 1e9
@@ -23,10 +23,12 @@ function M.deadline(seconds)
   return M.now() + (seconds or M.default_timeout) * M.factor
 end
 
+local TURN_S = 0.005
+
 local meanwhile -- what runs in every turn of a wait
 
--- Lets child processes be reaped, then yields the processor.
-function M.turn(pause)
+-- Lets child processes be reaped, then yields the processor: one turn of a loop that waits for something.
+local function turn(pause)
   uv.run("nowait")
   local fn = meanwhile
   if fn then
@@ -34,7 +36,22 @@ function M.turn(pause)
     fn()
     meanwhile = fn
   end
-  socket.sleep(pause or 0.005)
+  socket.sleep(pause)
+end
+
+-- `most`: for a loop that has other things to wait for as well, less than the usual.
+function M.turn(most)
+  turn(math.min(most or TURN_S, TURN_S))
+end
+
+-- Lets at least `seconds` pass. For specs of what time itself does, and for those of what must not happen, where there
+-- is nothing to wait for: a slow machine may make them see less, never fail. `why` says which it is.
+function M.pass(seconds, why)
+  assert(type(why) == "string" and why ~= "", "why must time pass?")
+  local till = M.now() + seconds
+  repeat
+    turn(math.max(0, math.min(till - M.now(), 0.05)))
+  until M.now() >= till
 end
 
 -- Runs `body`; whatever it waits for with eventually(), `fn` is called in every turn of the wait.
@@ -71,7 +88,7 @@ function M.wait(what, fn, timeout)
     if M.now() > deadline then
       break
     end
-    M.turn()
+    turn(TURN_S)
   end
   if type(last) == "table" and last.message then
     last = last.message

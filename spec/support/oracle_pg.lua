@@ -247,7 +247,7 @@ local function fail_over(self, load)
     local now = new:sql "SELECT pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()"
     local same = now == received
     received = now
-    eventually.turn(0.1)
+    eventually.pass(0.1, "two looks that agree are of two moments")
     return same and now:match "^(.*)|" == now:match "|(.*)$"
   end, 20)
   local copy = head(self.db:on(new))
@@ -346,7 +346,7 @@ M.FAULTS = {
       if s:running() then
         s:send "COMMIT;"
       end
-      eventually.turn(0.05)
+      eventually.pass(0.05, "the COMMIT is on its way before the session ends")
       s:close()
     end
   end },

@@ -49,10 +49,9 @@ function M.judge(world, brief, finally)
   assert.same({}, report.count, text)
   assert.same({}, load.problems, text)
   -- it has looked at something
-  local seconds = load.seconds
-  assert.is_true(report.stats.committed > seconds * 10, text)
-  assert.is_true(report.stats.acknowledged > seconds * 3, text)
-  assert.is_true(report.stats.streams > seconds, text)
+  assert.is_true(report.stats.committed > 50, text)
+  assert.is_true(report.stats.acknowledged > 20, text)
+  assert.is_true(report.stats.streams > 9, text)
 end
 
 return M

@@ -4,9 +4,8 @@
 --   pairs.around_specs()                       in a describe: each pair is closed after its spec, and judged
 --   local p = pairs.start(script, options)     options: host, conninfo, once, setup, connect_ms, answer_ms,
 --                                              before: the script of a server that is tried first
---                                              gap: seconds one turn of the loop may take
 --   p:ready() p:lost(n) p:ask("plain") p:fates() p:comes_back()
---   pairs.wait(what, fn) pairs.turn(seconds)   turns all of them
+--   pairs.wait(what, fn) pairs.pass(seconds, why)   turns all of them
 --
 -- However it ends: every accepted statement has completed exactly once, no handle is left, the loop never stood still.
 local assert = require "luassert"
@@ -19,16 +18,12 @@ local socket = require "socket"
 local M = {}
 local open = {} -- pairs of the running spec: { client =, server =, asked = tokens }
 
--- Megabytes are copied several times, slowly under a sanitizer. A call that waited for the server, which runs in
--- the same thread, would not return at all.
-M.COPYING = 0.5
-
 local pair = {}
 pair.__index = pair
 
 function M.start(script, options)
   options = options or {}
-  local self = setmetatable({ server = hostile.start(script), asked = {}, gap = options.gap }, pair)
+  local self = setmetatable({ server = hostile.start(script), asked = {} }, pair)
   local host, port = options.host or "127.0.0.1", tostring(self.server.port)
   if options.before then
     self.before = hostile.start(options.before)
@@ -66,7 +61,9 @@ function M.wait(what, fn, timeout)
   error("not in time: " .. what, 2)
 end
 
-function M.turn(seconds)
+-- As pass() of support.eventually, while all of them turn.
+function M.pass(seconds, why)
+  assert(type(why) == "string" and why ~= "", "why must time pass?")
   local till = eventually.now() + seconds
   repeat
     turn_all()
@@ -142,8 +139,9 @@ function pair:finish()
   for _, token in ipairs(self.asked) do
     assert.is_true(seen[token], "never completed")
   end
-  -- what blocks waits for a server that does not answer: seconds. Less is the machine's other work.
-  assert.is_true(gap < (self.gap or 0.5) * eventually.factor, ("the loop stood still for %.0f ms"):format(gap * 1000))
+  -- What blocks waits for a server that runs in the same thread: for ever, or until a time limit of seconds. Less is
+  -- the machine's other work.
+  assert.is_true(gap < 2 * eventually.factor, ("the loop stood still for %.0f ms"):format(gap * 1000))
 end
 
 -- From now on the server behaves: the client comes back and works.

@@ -49,6 +49,14 @@ function M.binary()
 end
 
 ----------------------------------------------------------------- files
+-- Whether the broker was built with AddressSanitizer.
+function M.sanitized()
+  local f = assert(io.open(M.binary(), "rb"))
+  local found = f:read("a"):find("__asan_init", 1, true)
+  f:close()
+  return found ~= nil
+end
+
 local function write_file(path, text)
   local f = assert(io.open(path, "wb"))
   assert(f:write(text))

@@ -18,16 +18,14 @@ describe("store_sqlite", function()
   end
 
   describe("rows of other programs", function()
-    it("are tailed within a few milliseconds, not only when polled", function()
+    it("are tailed when they are committed, not only when polled", function()
       open { poll_ms = 10000 }
       local db = other()
       for i = 1, 5 do
         d.store:run { ms = 20 }
-        local from = store.now()
         assert(db("INSERT INTO events(topic, type, data, attrs, key) VALUES ('o/1', 'made', ?, ?, 'k')", "row " .. i,
           '{ "b": 1, "a": "x" }'))
-        assert.is_true(d.store:run { tail = i, ms = 5000 })
-        assert.is_true(store.now() - from < 1000)
+        assert.is_true(d.store:run { tail = i, ms = 8000 }) -- long before it would poll
       end
       local e = d.store:tail()[5]
       assert.same({ "o/1", "made", "row 5", '{"a":"x","b":1}', "k" }, { e.topic, e.type, e.data, e.attrs, e.key })
@@ -45,9 +43,7 @@ describe("store_sqlite", function()
           d:settle()
         end
         assert(db(insert, "row " .. i))
-        local from = store.now()
-        assert.is_true(d.store:run { tail = 2 * i, ms = 5000 })
-        assert.is_true(store.now() - from < 1000)
+        assert.is_true(d.store:run { tail = 2 * i, ms = 8000 })
         d:settle()
       end
       assert_rising(d.store:tail())
