@@ -255,6 +255,47 @@ describe("tidegate test", function()
     end) ]]
   end)
 
+  it("has values age that were cached at the same moment, each after a time of its own", function()
+    local code, out, err = run({
+      ["aging.lua"] = [[
+        return { api = 1, queries = { level = "select level from level where login = $1" },
+          authenticate = function(req) return { sub = req.query.name } end,
+          subscribe = function(req, who)
+            local level, err = cache.fetch(who.sub, 1000, function()
+              local rows, why = db.query("level", who.sub)
+              return rows and rows[1].level, why
+            end)
+            if not level then return nil, err end
+            return { topics = { "level/" .. level } }
+          end }
+      ]],
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("works", function()
+          local asked = 0
+          local p = t.policy("aging.lua", { now = 1700000000, db = { level = function()
+            asked = asked + 1
+            return { { level = 1 } }
+          end } })
+          local function ask_all()
+            for i = 1, 40 do assert.granted(p:connect { query = { name = "u" .. i } }) end
+            return asked
+          end
+          assert.equal(40, ask_all())
+          p:at(1700000899)
+          assert.equal(40, ask_all())
+          p:at(1700000950) -- half of the last tenth is over
+          local some = ask_all() - 40
+          assert.is_true(some > 0 and some < 40, some .. " of 40")
+          p:at(1700001000)
+          assert.equal(80, ask_all())
+          assert.faultless(p)
+        end)
+      ]],
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
   it("has the policy asked again when a grant ends", function()
     local code, out, err = run({
       ["again.lua"] = [[

@@ -32,14 +32,42 @@ local function payload(i, size)
   return ("%06d"):format(i) .. ("x"):rep(size - 6)
 end
 
--- Publishes events from..to of `size` bytes on one connection.
+-- Publishes events from..to of `size` bytes on one connection; returns their ids.
 local function flood(broker, topic, from, to, size)
   local c = http.connect(broker)
+  local ids = {}
   for i = from, to do
     local r = assert(c:request("POST", "/events?topic=" .. topic, nil, payload(i, size)))
     assert.equal(201, r.status)
+    ids[#ids + 1] = tonumber(r.json.id)
   end
   c:close()
+  return ids
+end
+
+-- What a stream got, against the ids of all that was published: in order, no event twice, and whatever is missing
+-- is announced by a gap that stands in its place and spans exactly what is missing. Returns the number of gaps.
+local function check_announced(events, published)
+  local at, gaps = 1, 0
+  for _, ev in ipairs(events) do
+    if ev.type == "gap" then
+      local told = http.json.decode(ev.data)
+      assert.equal("lagged", told.reason)
+      assert.equal(ev.id, told.resumed_from)
+      assert.equal(published[at - 1], tonumber(told.requested), "the hole does not begin where the stream stood")
+      local upto = tonumber(told.resumed_from)
+      assert.is_true(upto >= published[at], "nothing is missing here")
+      while published[at] and published[at] <= upto do
+        at = at + 1
+      end
+      gaps = gaps + 1
+    else
+      assert.equal(published[at], tonumber(ev.id), "left out without a gap, twice, or out of order")
+      at = at + 1
+    end
+  end
+  assert.equal(#published + 1, at, "the end is missing")
+  return gaps
 end
 
 local function numbers(events)
@@ -136,31 +164,97 @@ describe("a reader that stops reading", function()
     assert.equal(0, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
   end)
 
-  it("skips to the newest event with a gap where the configuration says that", function()
+  it("skips to the newest event where the configuration says that, and each hole is announced by a gap", function()
     local broker = tidegate.start { config = with(SMALL, {
       sse = { max_lag_events = 50, on_lag = "skip" }, event_log = { max_bytes = 8 * 1024 * KIB },
     }) }
-    local c = sse.open(broker, { topic = "lag", rcvbuf = 4096 })
-    flood(broker, "lag", 1, 150, 32 * KIB)
-    c:wait("the skip", function() return broker:metric "tidegate_lag_skips_total" >= 1 end)
-    broker:publish("lag", "000151")
-    local list = c:collect_until("000151", 20)
-    local gaps, last = 0, 0
-    for _, ev in ipairs(list) do
-      if ev.type == "gap" then
-        gaps = gaps + 1
-        local told = http.json.decode(ev.data)
-        assert.equal(ev.id, told.resumed_from)
-        assert.is_string(told.reason)
-      else
-        local n = tonumber(ev.data:sub(1, 6))
-        assert.is_true(n > last)
-        assert.is_true(n == last + 1 or gaps > 0, "nothing is left out without a gap")
-        last = n
+    local first, second = sse.open(broker, { topic = "lag", rcvbuf = 4096 }),
+      sse.open(broker, { topic = "lag", rcvbuf = 4096 })
+    local published, got = {}, { [first] = {}, [second] = {} }
+    local function publish(from, to, size)
+      table.move(flood(broker, "lag", from, to, size), 1, to - from + 1, #published + 1, published)
+    end
+    publish(1, 1, 6)
+    for round = 1, 3 do
+      publish(round * 1000, round * 1000 + 149, 32 * KIB)
+      for _, c in ipairs { first, second } do
+        c:wait("its gap", function()
+          for _, ev in ipairs(c.queue) do
+            if ev.type == "gap" then
+              return true
+            end
+          end
+        end, 20)
+      end
+      publish(round * 1000 + 500, round * 1000 + 500, 6)
+      for c, list in pairs(got) do
+        local mark = payload(round * 1000 + 500, 6)
+        table.move(c:collect_until(mark, 20), 1, 1000, #list + 1, list)
+        list[#list + 1] = { type = "message", id = tostring(published[#published]) }
       end
     end
-    assert.is_true(gaps >= 1)
-    assert.is_true(last < 150 or gaps > 0)
+    local gaps = 0
+    for _, list in pairs(got) do
+      local n = check_announced(list, published)
+      assert.is_true(n >= 3, n .. " gaps in three rounds")
+      gaps = gaps + n
+    end
+    assert.same({ gaps, gaps }, { broker:metric "tidegate_gaps_total", broker:metric "tidegate_lag_skips_total" })
+  end)
+end)
+
+describe("limits of one stream", function()
+  local broker = tidegate.shared { policy = [[
+    local P = { api = 1 }
+    function P.authenticate(req) return { per_s = req.query.per_s, max_lag = req.query.max_lag } end
+    function P.subscribe(req, who)
+      return { topics = req.topics, limits = { events_per_s = tonumber(who.per_s),
+        max_lag = tonumber(who.max_lag), on_lag = who.max_lag and "skip" or nil } }
+    end
+    function P.publish(pub) return pub end
+    return P
+  ]] }
+
+  local function publish(topic, n)
+    local batch = {}
+    for i = 1, n do
+      batch[i] = { topic = topic, data = tostring(i) }
+    end
+    broker():publish_all(batch) -- one commit: they are behind by all of it, or not at all
+  end
+
+  it("let it be behind by max_lag events, not by one more", function()
+    local function open(topic)
+      local c = sse.open(broker(), { topic = topic, query = { per_s = "500", max_lag = "20" } })
+      publish(topic, 1) -- from now on it is one that was caught up
+      c:next()
+      eventually("it is caught up", function() return broker():metric "tidegate_subscribers_behind" == 0 end)
+      return c
+    end
+    local c = open "exact"
+    publish("exact", 20)
+    for i, ev in ipairs(c:collect(20)) do
+      assert.same({ "message", tostring(i) }, { ev.type, ev.data })
+    end
+    c:close()
+    c = open "more"
+    publish("more", 21)
+    assert.equal("gap", c:next().type)
+    publish("more", 1)
+    assert.equal("1", c:next().data)
+    c:close()
+  end)
+
+  it("let it make up for a second of silence at once, not for more", function()
+    local c = sse.open(broker(), { topic = "pace", query = { per_s = "200" } })
+    publish("pace", 1)
+    c:next()
+    eventually.pass(2, "the time in which a stream saves up what it may be sent")
+    local from = eventually.now()
+    publish("pace", 400)
+    c:collect(400)
+    assert.is_true(eventually.now() - from > 0.9, "400 events came sooner than 200 + 200 a second can")
+    c:close()
   end)
 end)
 

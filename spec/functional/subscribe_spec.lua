@@ -293,7 +293,7 @@ describe("other origins", function()
   it("get a preflight answer where they are listed", function()
     local r = http.request(broker(), "OPTIONS", "/events", { Origin = good,
       ["Access-Control-Request-Method"] = "POST", ["Access-Control-Request-Headers"] = "content-type" })
-    assert.is_true(r.status == 204 or r.status == 200)
+    assert.equal(204, r.status)
     assert.equal(good, r.headers["access-control-allow-origin"])
     assert.equal("true", r.headers["access-control-allow-credentials"])
     assert.matches("POST", r.headers["access-control-allow-methods"])
@@ -388,8 +388,7 @@ describe("odd clients", function()
   it("that speak another version of HTTP are refused", function()
     local c = http.connect(broker())
     c:send "GET /events HTTP/2.0\r\nHost: a\r\n\r\n"
-    local status = c:response().status
-    assert.is_true(status == 505 or status == 400)
+    assert.equal(505, c:response().status)
     assert.is_true(c:closed())
   end)
 end)

@@ -132,7 +132,7 @@ describe("the PostgreSQL database of policies", function()
       return look_up("select pg_backend_pid() as pid").rows[1].pid
     end
     local before = backend()
-    assert.equal("EMSGSIZE", look_up("select repeat('x', 3000000) as x").error) -- this one can be read and dropped
+    assert.equal("EMSGSIZE", look_up("select repeat('x', 1500000) as x").error) -- this one can be read and dropped
     assert.equal(before, backend())
     local r = look_up("select repeat('x', 120000000) as x")
     assert.equal("EMSGSIZE", r.error)

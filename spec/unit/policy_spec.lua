@@ -355,6 +355,13 @@ describe("policy", function()
       end
     end)
 
+    it("is kept without credentials, in memory too", function()
+      with {}
+      local _, kept = p:resubscribe(request(rq), '{"sub":"u"}')
+      assert.matches("lat\0001\0", kept, 1, true)
+      assert.is_nil(kept:find("s3cret", 1, true))
+    end)
+
     it("is not what could be a credential, and says so", function()
       for _, field in ipairs { "headers", "cookies", "bearer" } do
         assert.matches("subscribe sees no request." .. field .. ": it is run again without it when the policy changes",

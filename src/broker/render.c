@@ -1,5 +1,7 @@
 #include "broker/render.h"
 
+#include "base/xalloc.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -28,7 +30,7 @@ void renderer_clear(struct renderer *r)
 
 void renderer_set_policy(struct renderer *r, struct policy *policy)
 {
-    frame_memo_reset(&r->memo); /* empty between two flush steps, but its keys are the old one's */
+    REQUIRE(r->memo.entries == 0); /* as between any two flush steps: its keys are the old one's */
     r->policy = policy;
 }
 
