@@ -111,8 +111,8 @@ end
 
 -- Only a store after replacement k can have this id.
 function checker:newer_than(k, id, data)
-  local stored = self.stored[id]
-  return tonumber(id) > self.replaced[k].old or stored and stored.data == data and stored.first >= k
+  local number, x, stored = tonumber(id), self.replaced[k], self.stored[id]
+  return number > x.old or number > x.copy and stored and stored.data == data and stored.first >= k
 end
 
 ----------------------------------------------------------------- what was committed

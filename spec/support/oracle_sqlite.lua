@@ -224,12 +224,12 @@ end
 local HEAD_SQL = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 local LEDGER_SQL = ".separator \"\\t\"\nSELECT w, n, part, topic, key, ordered, data FROM ledger"
 local EVENTS_SQL = ([[.separator "\t"
-  SELECT id, data FROM ledger UNION SELECT seq, CASE WHEN length(data) > 10000
+  SELECT id, data FROM ledger WHERE id > %%s UNION SELECT seq, CASE WHEN length(data) > 10000
     THEN substr(data, 1, length(data) - %d) || '#%d' ELSE data END FROM events]]):format(rows.BIG_BYTES, rows.BIG_BYTES)
 
 -- What the store has is a fact, and how far it is cut.
 function world:note_events()
-  for line in self:sql(EVENTS_SQL):gmatch "[^\n]+" do
+  for line in self:sql(EVENTS_SQL:format(self.noted or 0)):gmatch "[^\n]+" do
     self.load:fact("B", self.load.replaced, line)
   end
   self.load:fact("T", self:trimmed())
@@ -353,7 +353,8 @@ M.FAULTS = {
     end
     local code, _, err = tidegate.run("/bin/mv", { args = { copy, self.path } })
     assert(code == 0, err)
-    load:note_replacement("restore_stopped", head_of(self:sql(HEAD_SQL)), old)
+    self.noted = head_of(self:sql(HEAD_SQL))
+    load:note_replacement("restore_stopped", self.noted, old)
     load:note_lost(before, self:sql(LEDGER_SQL))
     load:come_back()
     load:wake()

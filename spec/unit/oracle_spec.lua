@@ -161,6 +161,13 @@ describe("the oracle's checker", function()
       told("gap", function(c) c.b[6] = "G\t20\t12\t20\treset" end)
     end)
 
+    it("knows what the copy still has, and retention had removed before", function()
+      local c = restored()
+      c.facts[#c.facts + 1] = "B\t1\t13\tw1.2.1." -- never seen in the store before
+      local report = check(c)
+      assert.same({}, report.count, oracle.text(report))
+    end)
+
     it("tells ghosts: behind the reset, behind what is newer, on a stream that began later", function()
       told("P3", function(c) c.b[6], c.b[5] = c.b[5], c.b[6] end)
       told("P3", function(c) table.insert(c.b, 5, "E\t22\tw1.4.1.") end)
