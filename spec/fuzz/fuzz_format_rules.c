@@ -1,7 +1,6 @@
 /* Edited JSON text against jansson's edit of the same: the result is JSON, means the same, and
  * editing it again changes nothing, so no path leads to anything that should be gone: not in the
  * first of equal keys either. The first byte chooses the rules. */
-#include "base/json_syntax.h"
 #include "base/json_text.h"
 #include "filter/format_rules.h"
 
@@ -182,7 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (rc) {
         require(out.len == 0);
     } else {
-        require(json_syntax_ok(strbuf_slice(&out)));
+        require(json_text_ok(strbuf_slice(&out)));
         require(format_rules_apply(edit, strbuf_slice(&out), &again, &e) == 0);
         require(slice_eq(strbuf_slice(&out), strbuf_slice(&again)));
         compare(r, text, &out);

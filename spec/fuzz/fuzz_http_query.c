@@ -1,5 +1,5 @@
 /* Any bytes as a query string. Property: what was decoded, encoded again, decodes to the same. */
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
 #include "net/http/http_query.h"
@@ -42,12 +42,12 @@ static void check_again(const struct http_query *q)
     strbuf_clear(&text);
 }
 
-/* What json_syntax_quote() makes of any bytes is one JSON string, and of UTF-8 that same text. */
+/* What json_text_quote() makes of any bytes is one JSON string, and of UTF-8 that same text. */
 static void check_json(struct slice input)
 {
     struct strbuf json;
     strbuf_init(&json, 1 << 24);
-    MUST(json_syntax_quote(&json, input) == 0);
+    MUST(json_text_quote(&json, input) == 0);
     json_t *back = json_loadb(json.data, json.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     MUST(json_is_string(back));
     if (utf8_ok(input)) {

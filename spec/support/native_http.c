@@ -1,5 +1,5 @@
 /* net/http_*: request parser, query, response, CORS; base/utf8 through them. */
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "native.h"
 #include "net/http/http_cors.h"
 #include "net/http/http_parser.h"
@@ -222,7 +222,7 @@ static int l_json_string(lua_State *L)
     size_t n;
     const char *p = luaL_checklstring(L, 1, &n);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 2, OUT_MAX));
-    return push_out(L, &out, json_syntax_quote(&out, slice_of(p, n)), "");
+    return push_out(L, &out, json_text_quote(&out, slice_of(p, n)), "");
 }
 
 static int l_status_text(lua_State *L)

@@ -102,7 +102,7 @@ describe("http_problem", function()
   end)
 end)
 
-describe("json_syntax_quote", function()
+describe("json_text_quote", function()
   local R = "\u{fffd}"
 
   it("escapes what JSON cannot hold", function()

@@ -1,10 +1,24 @@
-/* Finds where the values of a JSON text begin and end, without building them: so that a value can
- * be kept as it was written, every digit and escape of it. It cuts, it does not judge: what it cuts
- * from a text that no parser has accepted goes to a parser (jansson) first. Pure. */
+/* JSON as text, without a tree: what is passed through must keep every digit and escape as it was
+ * written. Pure, fuzzed against jansson.
+ *
+ * json_text_ok() judges. The others find where values begin and end: they cut, they do not judge; a
+ * text that json_text_ok() or a parser (jansson) has not accepted goes to one of them first. */
 #ifndef BASE_JSON_TEXT_H
 #define BASE_JSON_TEXT_H
 
 #include "base/slice.h"
+#include "base/strbuf.h"
+
+#include <stdbool.h>
+
+enum { JSON_TEXT_DEPTH_MAX = 512 };
+
+/* One JSON value (RFC 8259) with optional white space around it, nested at most
+ * JSON_TEXT_DEPTH_MAX deep? */
+bool json_text_ok(struct slice text);
+/* Appends `text` as a JSON string, quotes included; what is not UTF-8 becomes U+FFFD. On failure
+ * (UV_ENOBUFS, UV_ENOMEM) nothing is appended. */
+__attribute__((warn_unused_result)) int json_text_quote(struct strbuf *out, struct slice text);
 
 /* Skips white space (RFC 8259, section 2). */
 void json_text_skip(struct slice *rest);
@@ -17,7 +31,7 @@ bool json_text_value(struct slice *rest, struct slice *value);
  * how many were written. */
 size_t json_text_compact(char *out, struct slice text);
 
-/* The two below take a string of a JSON text that json_syntax_ok() accepted, with its quotes.
+/* The two below take a string of a JSON text that json_text_ok() accepted, with its quotes.
  * Half a surrogate pair counts as U+FFFD. */
 
 /* Decodes it into `out`, which has room for raw.n bytes; returns how many were written. */

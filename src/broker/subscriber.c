@@ -31,7 +31,7 @@
  *   7. subscriber_set_state() alone changes states, subscriber_free() alone ends them. */
 #include "broker/subscriber.h"
 
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "broker/audience_set.h"
@@ -302,7 +302,7 @@ void subscriber_revoke(struct subscriber *sub, struct slice reason)
     struct strbuf data;
     strbuf_init(&data, REVOKED_MAX_BYTES);
     int rc = strbuf_append_str(&data, "{\"reason\":");
-    rc = rc ? rc : json_syntax_quote(&data, reason.p ? reason : slice_str(""));
+    rc = rc ? rc : json_text_quote(&data, reason.p ? reason : slice_str(""));
     rc = rc ? rc : strbuf_append_str(&data, "}");
     struct sse_fields f = {.event = slice_str(sub->b->opt.revoked_event),
                            .data = strbuf_slice(&data)};
@@ -355,7 +355,7 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
     struct strbuf data;
     strbuf_init(&data, GAP_MAX_BYTES);
     int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
-    rc = rc ? rc : json_syntax_quote(&data, requested);
+    rc = rc ? rc : json_text_quote(&data, requested);
     rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
     struct frame *frame = NULL;
     if (rc == 0) {

@@ -1,13 +1,13 @@
 #include "event/event_json.h"
 
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 
 #include <inttypes.h>
 
 static int put_text(struct strbuf *out, const char *name, struct slice text)
 {
     int rc = strbuf_printf(out, ",\"%s\":", name);
-    return rc ? rc : json_syntax_quote(out, text);
+    return rc ? rc : json_text_quote(out, text);
 }
 
 static int put_time(struct strbuf *out, int64_t ms)
@@ -23,7 +23,7 @@ static int put_data(struct strbuf *out, struct slice data)
     if (rc) {
         return rc;
     }
-    return json_syntax_ok(data) ? strbuf_append(out, data.p, data.n) : json_syntax_quote(out, data);
+    return json_text_ok(data) ? strbuf_append(out, data.p, data.n) : json_text_quote(out, data);
 }
 
 int event_json(const struct event *ev, struct strbuf *out)

@@ -1,6 +1,5 @@
 /* What filters see of the event asked about last: each field is looked up once, however many
  * filters and audiences ask for it. */
-#include "base/json_syntax.h"
 #include "base/json_text.h"
 #include "event/topic.h"
 #include "filter/filter_state.h"
@@ -107,7 +106,7 @@ static struct filter_value data_value(struct filter_set *set, size_t index)
     const struct filter_field *f = &set->fields[index];
     struct slice at = event_data(set->ev);
     if (set->data == DATA_UNKNOWN) {
-        set->data = json_syntax_ok(at) ? DATA_JSON : DATA_NOT_JSON;
+        set->data = json_text_ok(at) ? DATA_JSON : DATA_NOT_JSON;
     }
     if (set->data == DATA_NOT_JSON) {
         return missing;

@@ -1,6 +1,5 @@
 #include "filter/filter_value.h"
 
-#include "base/json_syntax.h"
 #include "base/json_text.h"
 
 #include <errno.h>
@@ -212,7 +211,7 @@ void filter_value_key(const struct filter_value *v, struct filter_key *out)
 static int print_string(struct slice s, struct strbuf *out)
 {
     bool cut = s.n > PRINT_MAX_BYTES;
-    int rc = json_syntax_quote(out, slice_of(s.p, cut ? PRINT_MAX_BYTES : s.n));
+    int rc = json_text_quote(out, slice_of(s.p, cut ? PRINT_MAX_BYTES : s.n));
     return rc || !cut ? rc : strbuf_append_str(out, "...");
 }
 

@@ -3,7 +3,6 @@
  * none is left, the rest is copied as a block. */
 #include "filter/format_rules.h"
 
-#include "base/json_syntax.h"
 #include "base/json_text.h"
 #include "base/xalloc.h"
 
@@ -312,7 +311,7 @@ int format_rules_apply(const struct format_rules *edit, struct slice text, struc
     struct edit x = {.rules = edit, .out = out, .e = e};
     size_t before = out->len;
     *e = (struct err){0};
-    if (!json_syntax_ok(text)) {
+    if (!json_text_ok(text)) {
         return err_set(e, UV_EINVAL, "the data is not JSON");
     }
     int rc = write_all(&x, text);

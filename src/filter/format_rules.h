@@ -19,7 +19,7 @@ enum {
     FORMAT_RULES_PATH_MAX_BYTES = 512,
     FORMAT_RULES_STEPS_MAX = 16,
     FORMAT_RULES_DEPTH_MAX =
-        64, /* of what a path leads into; the rest may be as deep as JSON_SYNTAX */
+        64, /* of what a path leads into; the rest may be as deep as JSON_TEXT */
 };
 
 struct format_rules;

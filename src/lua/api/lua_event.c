@@ -1,6 +1,6 @@
 #include "lua/api/lua_event.h"
 
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_vm.h"
@@ -73,7 +73,7 @@ static void make_data(lua_State *L, const struct event *ev)
     case LUA_JSON_NOT_JSON:
         /* Others may read as JSON what jansson does not (a lone surrogate, escaped): a format that
          * takes fields out must not be handed it as a text to pass on. */
-        if (json_syntax_ok(event_data(ev))) {
+        if (json_text_ok(event_data(ev))) {
             break;
         }
         push_slice(L, event_data(ev));

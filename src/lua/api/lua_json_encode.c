@@ -1,6 +1,6 @@
 /* Lua values -> JSON text: what formats return and json.encode() makes. Arrays are told from
  * objects by the mark that decoding and json.array() leave; see lua_json.h. */
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
@@ -63,7 +63,7 @@ static void put_string(const struct encoder *e, int idx)
     if (!utf8_ok(s)) {
         refuse(e, "a string that is not UTF-8 has no JSON form");
     }
-    check(e, json_syntax_quote(e->out, s));
+    check(e, json_text_quote(e->out, s));
 }
 
 /* The shortest text that reads back as the same number. */

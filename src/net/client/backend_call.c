@@ -1,3 +1,9 @@
+/* See backend_call.h. By hand and not by http_client.c, which would take more than it gives: its
+ * users are the admin process and two commands, and each would have to start libcurl with its TLS
+ * and close a client asynchronously. http_client.c would need any method, Unix sockets, and the
+ * answer of a service that closes before it has taken all of a body, where libcurl may report the
+ * failed write instead. Answers come from this program's own admin service: what is read of HTTP
+ * here is what that sends. */
 #include "net/client/backend_call.h"
 
 #include "base/strbuf.h"

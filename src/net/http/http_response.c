@@ -2,7 +2,7 @@
  * stream.h. Either all of an answer is appended or nothing. */
 #include "net/http/http_response.h"
 
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 
 #include <uv.h>
 
@@ -133,7 +133,7 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
                            http_status_text(status), status);
     if (rc == 0 && detail.p) {
         rc = strbuf_append_str(out, ",\"detail\":");
-        rc = rc ? rc : json_syntax_quote(out, detail);
+        rc = rc ? rc : json_text_quote(out, detail);
     }
     if (rc == 0 && extra.n) {
         rc = strbuf_append(out, ",", 1);

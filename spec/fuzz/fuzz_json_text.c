@@ -1,6 +1,6 @@
-/* json_syntax against jansson, and quoting against both: what is embedded into a JSON envelope must
+/* json_text against jansson, and quoting against both: what is embedded into a JSON envelope must
  * be JSON, and every text can be. */
-#include "base/json_syntax.h"
+#include "base/json_text.h"
 #include "event/topic.h"
 
 #include <jansson.h>
@@ -45,10 +45,10 @@ static size_t brackets(struct slice s)
 static void check_syntax(struct slice text)
 {
     json_error_t e;
-    bool ok = json_syntax_ok(text);
+    bool ok = json_text_ok(text);
     json_t *tree = load(text, &e);
     if (tree) {
-        require(ok || brackets(text) > JSON_SYNTAX_DEPTH_MAX);
+        require(ok || brackets(text) > JSON_TEXT_DEPTH_MAX);
     } else {
         enum json_error_code code = json_error_code(&e);
         bool syntax = code == json_error_invalid_syntax ||
@@ -64,8 +64,8 @@ static void check_quote(struct slice text)
     struct strbuf out;
     json_error_t e;
     strbuf_init(&out, text.n * 6 + 2);
-    require(json_syntax_quote(&out, text) == 0);
-    require(json_syntax_ok(strbuf_slice(&out)));
+    require(json_text_quote(&out, text) == 0);
+    require(json_text_ok(strbuf_slice(&out)));
     json_t *back = load(strbuf_slice(&out), &e);
     require(json_is_string(back));
     require(slice_eq(slice_of(json_string_value(back), json_string_length(back)), text));
@@ -77,11 +77,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_of((const char *)data, size);
     if (!utf8_ok(text)) {
-        json_syntax_ok(text); /* must not read past the end */
+        json_text_ok(text); /* must not read past the end */
         return 0;
     }
     if (size && memchr(data, '\0', size)) {
-        require(!json_syntax_ok(text)); /* jansson overlooks a NUL behind a number */
+        require(!json_text_ok(text)); /* jansson overlooks a NUL behind a number */
     } else {
         check_syntax(text);
     }
