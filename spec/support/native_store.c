@@ -4,6 +4,7 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
+#include "store/postgres/store_pg.h"
 #include "store/sqlite/sqlite_store.h"
 #include "store/sqlite/store_sqlite.h"
 #include "store/store_memory.h"
@@ -17,7 +18,7 @@ struct driver {
     uv_timer_t patience;
     bool out_of_patience;
     struct store *store; /* NULL: closed */
-    bool sqlite;
+    enum { STORE_MEMORY, STORE_SQLITE, STORE_POSTGRES } kind;
     struct broker_metrics metrics;
     lua_State *L;                 /* of the running call */
     int completions, tail, leaps; /* tables in the registry */
@@ -388,7 +389,7 @@ static int l_writer_sql(lua_State *L)
     struct driver *d = check(L);
     const char *sql = luaL_checkstring(L, 2);
     struct sqlite_store *s = container_of(d->store, struct sqlite_store, base);
-    luaL_argcheck(L, d->sqlite, 1, "is no SQLite store");
+    luaL_argcheck(L, d->kind == STORE_SQLITE, 1, "is no SQLite store");
     while (s->busy) {
         (void)uv_run(&d->loop, UV_RUN_ONCE);
     }
@@ -399,7 +400,7 @@ static int l_writer_sql(lua_State *L)
 static struct driver *check_memory(lua_State *L)
 {
     struct driver *d = check(L);
-    luaL_argcheck(L, !d->sqlite, 1, "is no memory store");
+    luaL_argcheck(L, d->kind == STORE_MEMORY, 1, "is no memory store");
     return d;
 }
 
@@ -490,6 +491,26 @@ static int open_sqlite(lua_State *L, struct driver *d, struct err *e)
     return store_sqlite_open(&o, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
 }
 
+static int open_postgres(lua_State *L, struct driver *d, struct err *e)
+{
+    lua_getfield(L, 1, "conninfo"); /* stays on the stack */
+    struct store_pg_options o = {
+        .conninfo = luaL_checkstring(L, -1),
+        .migrate = true,
+        .history_connections = 2,
+        .poll_ms = (unsigned)integer_field(L, 1, "poll_ms", 250),
+        .outbox_poll_ms = (unsigned)integer_field(L, 1, "poll_ms", 250),
+        .append_timeout_ms = STORE_PG_APPEND_MAX_MS,
+        .batch_rows = 500,
+        .partition_ids = (uint64_t)integer_field(L, 1, "partition_ids", INT64_C(1) << 36),
+        .max_queue_events = (size_t)integer_field(L, 1, "max_queue_events", 0),
+        .max_queue_bytes = (size_t)integer_field(L, 1, "max_queue_bytes", 0),
+        .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
+        .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
+    };
+    return store_pg_open(&o, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
+}
+
 static void open_memory(lua_State *L, struct driver *d)
 {
     struct store_memory_options o = {
@@ -501,7 +522,7 @@ static void open_memory(lua_State *L, struct driver *d)
     d->store = store_memory_open(&o, &d->loop, &d->metrics, on_tail, d);
 }
 
-/* open{kind = "sqlite" | "memory", ...options}: a store, or nil and why. */
+/* open{kind = "sqlite" | "postgres" | "memory", ...options}: a store, or nil and why. */
 static int l_open(lua_State *L)
 {
     struct err e = {0};
@@ -511,9 +532,15 @@ static int l_open(lua_State *L)
     memset(d, 0, sizeof *d);
     luaL_setmetatable(L, STORE_TYPE);
     REQUIRE(uv_loop_init(&d->loop) == 0);
-    d->sqlite = slice_is(field(L, 1, "kind"), "sqlite");
-    if (d->sqlite) {
+    struct slice kind = field(L, 1, "kind");
+    if (slice_is(kind, "sqlite")) {
+        d->kind = STORE_SQLITE;
         rc = open_sqlite(L, d, &e);
+    } else if (slice_is(kind, "postgres")) {
+        int top = lua_gettop(L);
+        d->kind = STORE_POSTGRES;
+        rc = open_postgres(L, d, &e);
+        lua_settop(L, top);
     } else {
         open_memory(L, d);
     }

@@ -1,0 +1,343 @@
+-- The contract of broker/store.h, held against one kind of store.
+--
+--   contract("sqlite", { insert = function(d, e) ... end })    in a spec file
+--
+-- special: insert(d, e): as another program would; new(): a driver (support.store_driver) whose options name the store;
+-- date(d, e): makes e as old as its time says, where the store goes by when it took events.
+local busted = require "busted"
+local store = require "native.store"
+local driver = require "support.store_driver"
+
+local describe, it, before_each, after_each = busted.describe, busted.it, busted.before_each, busted.after_each
+local assert = require "luassert"
+local ev = driver.ev
+
+return function(kind, special)
+  describe("store contract: " .. kind, function()
+    local d, s
+
+    local function open(options)
+      d = special.new and special.new() or driver.new {}
+      for k, v in pairs(options) do
+        d.options[k] = v
+      end
+      d.options.kind = kind
+      s = assert(d:open()).store
+    end
+    local function append(...)
+      d:append { ... }
+    end
+    local function settle()
+      return d:settle()
+    end
+    local function read(query)
+      return d:read(query)
+    end
+    local function seek(ms)
+      assert(s:seek(ms))
+      d.asked = d.asked + 1
+      local c = settle()[1]
+      assert.is_nil(c.error)
+      return c.id
+    end
+    local function fill(n, more)
+      for i = 1, n do
+        append(ev("e" .. i, more))
+      end
+      settle()
+      local events = s:tail()
+      assert.equal(n, #events)
+      return events
+    end
+
+    before_each(function()
+      open {}
+    end)
+    after_each(function()
+      d:discard()
+    end)
+
+    it("draws ids that rise, from above the floor of the clock", function()
+      local floor = store.floor((os.time() - 5) * 1000)
+      assert.is_true(s:bounds().head > floor)
+      local last = s:bounds().head
+      for i = 1, 5 do
+        append(ev("a" .. i), ev("b" .. i))
+      end
+      for _, c in ipairs(settle()) do
+        assert.is_nil(c.error)
+        assert.equal(2, #c.acks)
+        for _, ack in ipairs(c.acks) do
+          assert.is_true(ack.id > last)
+          assert.is_false(ack.duplicate)
+          last = ack.id
+        end
+      end
+      assert.equal(last, s:bounds().head)
+      assert.is_true(last < 2 ^ 53)
+    end)
+
+    it("starts with the leap that says: no id up to here was ever handed out", function()
+      local b = s:bounds()
+      assert.same({ { after = 0, upto = b.head } }, b.leaps)
+      assert.equal(0, b.trimmed)
+    end)
+
+    it("hands the tail everything, in order, before it acknowledges", function()
+      local inserted = 0
+      for i = 1, 50 do
+        append(ev("x" .. i), ev("y" .. i), ev("z" .. i))
+        if i % 10 == 0 then
+          special.insert(d, ev("other" .. i))
+          inserted = inserted + 1
+        end
+      end
+      local done = settle()
+      assert.is_true(s:run { tail = 150 + inserted })
+      local tail, position = s:tail(), {}
+      assert.equal(150 + inserted, #tail)
+      for i, e in ipairs(tail) do
+        assert.is_true(i == 1 or e.id > tail[i - 1].id)
+        position[e.id] = i
+      end
+      for _, c in ipairs(done) do
+        for _, ack in ipairs(c.acks) do
+          assert.is_true(position[ack.id] <= c.tailed, "acknowledged before the tail heard of it")
+        end
+      end
+    end)
+
+    it("keeps the order of appends, and the fields of events", function()
+      local full = { topic = "a/b", type = "made", data = "line\nbreak \u{1F30A}", key = "k", attrs = '{"n":1,"s":"x"}',
+        time = 1700000000123 }
+      append(full)
+      append(ev "", ev("3", { type = "message" }))
+      settle()
+      local tail = s:tail()
+      assert.equal(3, #tail)
+      for name, value in pairs(full) do
+        assert.equal(value, tail[1][name])
+      end
+      assert.equal("", tail[2].data)
+      assert.equal("message", tail[2].type)
+      assert.is_nil(tail[2].key)
+      assert.is_nil(tail[2].attrs)
+      local page = read { after = 0 }
+      assert.same(tail, page.events)
+    end)
+
+    it("stores a batch as one: neighbours have neighbouring ids", function()
+      for i = 1, 20 do
+        append(ev("a" .. i), ev("b" .. i), ev("c" .. i))
+      end
+      for _, c in ipairs(settle()) do
+        assert.equal(c.acks[1].id + 1, c.acks[2].id)
+        assert.equal(c.acks[2].id + 1, c.acks[3].id)
+      end
+    end)
+
+    it("answers a known key with the first event's id, and stores nothing", function()
+      append(ev("first", { key = "k" }))
+      local first = settle()[1].acks[1].id
+      append(ev("again", { key = "k" }), ev("new", { key = "l" }), ev("twice", { key = "l" }), ev "no key")
+      local acks = settle()[1].acks
+      assert.same({ id = first, duplicate = true }, acks[1])
+      assert.is_false(acks[2].duplicate)
+      assert.same({ id = acks[2].id, duplicate = true }, acks[3])
+      assert.is_false(acks[4].duplicate)
+      local data = {}
+      for _, e in ipairs(s:tail()) do
+        data[#data + 1] = e.data
+      end
+      assert.same({ "first", "new", "no key" }, data)
+      append(ev("only", { key = "k" }))
+      assert.same({ { id = first, duplicate = true } }, settle()[1].acks)
+      assert.equal(0, #s:tail())
+    end)
+
+    it("refuses an empty batch", function()
+      local token, why = s:append {}
+      assert.is_nil(token)
+      assert.equal("EINVAL", why)
+    end)
+
+    it("sheds when the queue is full, but takes a large batch when it is empty", function()
+      d:discard()
+      open { max_queue_events = 4 }
+      append(ev "1", ev "2", ev "3", ev "4", ev "5")
+      local token, why = s:append { ev "6" }
+      assert.is_nil(token)
+      assert.equal("EAGAIN", why)
+      settle()
+      append(ev "7", ev "8")
+      append(ev "9", ev "10")
+      assert.equal("EAGAIN", select(2, s:append { ev "11" }))
+      settle()
+      assert.equal(9, #s:tail())
+      assert.equal(0, s:metrics().append_queue)
+    end)
+
+    it("sheds by bytes as well", function()
+      d:discard()
+      open { max_queue_bytes = 3000 }
+      append(ev(("x"):rep(1000)))
+      append(ev(("x"):rep(1000)))
+      assert.equal("EAGAIN", select(2, s:append { ev(("x"):rep(1000)) }))
+      append(ev(("x"):rep(10)))
+      settle()
+      append(ev(("x"):rep(1000)))
+      settle()
+    end)
+
+    describe("pages", function()
+      it("hold what lies after `after`, up to `upto`, both exact", function()
+        local all = fill(10)
+        local head = s:bounds().head
+        local function ids(query)
+          local page = read(query)
+          local list = {}
+          for i, e in ipairs(page.events) do
+            list[i] = e.id - all[1].id + 1
+          end
+          return list, page.upto, page.trimmed
+        end
+        local list, upto, trimmed = ids { after = 0 }
+        assert.same({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, list)
+        assert.equal(head, upto) -- asked for all: says how far that was
+        assert.equal(0, trimmed)
+        assert.same({ 4, 5, 6 }, (ids { after = all[3].id, upto = all[6].id }))
+        assert.same({ 4 }, (ids { after = all[3].id, upto = all[4].id }))
+        list, upto = ids { after = all[3].id, upto = all[3].id }
+        assert.same({}, list)
+        assert.equal(all[3].id, upto)
+        list, upto = ids { after = all[9].id, upto = head + 100 }
+        assert.same({ 10 }, list)
+        assert.equal(head, upto)
+        list, upto = ids { after = head, upto = head + 100 }
+        assert.same({}, list)
+        assert.equal(head, upto)
+        list, upto = ids { after = 5, upto = 17 } -- before everything
+        assert.same({}, list)
+        assert.equal(17, upto)
+      end)
+
+      it("follow one another without gap or repetition, whatever their size", function()
+        local all = fill(23)
+        for _, size in ipairs { 1, 2, 7, 22, 23, 24 } do
+          local after, got = 0, {}
+          repeat
+            local page = read { after = after, upto = all[23].id, max_events = size }
+            assert.is_true(#page.events <= size)
+            assert.is_true(page.upto > after)
+            for _, e in ipairs(page.events) do
+              assert.is_true(e.id > after and e.id <= page.upto)
+              got[#got + 1] = e
+            end
+            after = page.upto
+          until after == all[23].id
+          assert.same(all, got)
+        end
+      end)
+
+      it("are bounded in bytes, but never empty for a large event", function()
+        local all = fill(6, { data = ("x"):rep(20000) })
+        local cost = all[1].cost
+        local page = read { after = 0, max_bytes = 3 * cost + cost // 10 } -- a server may count a little more
+        assert.equal(3, #page.events)
+        assert.equal(all[3].id, page.upto)
+        page = read { after = 0, max_bytes = 3 * cost - 1 }
+        assert.equal(2, #page.events)
+        page = read { after = all[2].id, max_bytes = 1 }
+        assert.equal(1, #page.events)
+        assert.equal(all[3].id, page.events[1].id)
+        assert.equal(all[3].id, page.upto)
+      end)
+
+      it("see everything that was acknowledged before they were asked", function()
+        for i = 1, 30 do
+          append(ev("e" .. i))
+          local id = settle()[1].acks[1].id
+          local page = read { after = id - 1 }
+          assert.equal(id, page.events[1].id)
+        end
+      end)
+    end)
+
+    it("finds the last event before a time", function()
+      local times = { 1000, 2000, 2000, 3000, 5000 }
+      for _, t in ipairs(times) do
+        append(ev("at " .. t, { time = 1700000000000 + t }))
+      end
+      settle()
+      local tail = s:tail()
+      if special.date then
+        for _, e in ipairs(tail) do
+          special.date(d, e)
+        end
+      end
+      local function seek_index(t)
+        local id = seek(1700000000000 + t)
+        for i, e in ipairs(tail) do
+          if e.id == id then
+            return i
+          end
+        end
+        return id
+      end
+      assert.equal(0, seek_index(0))
+      assert.equal(0, seek_index(1000))
+      assert.equal(1, seek_index(1001))
+      assert.equal(1, seek_index(2000))
+      assert.equal(3, seek_index(2001))
+      assert.equal(3, seek_index(3000))
+      assert.equal(4, seek_index(4999))
+      assert.equal(5, seek_index(5001))
+    end)
+
+    it("finds no time in an empty store", function()
+      assert.equal(0, seek(os.time() * 1000))
+    end)
+
+    it("says how many events it holds, and that it is well", function()
+      fill(3)
+      d:wait(function() return s:health().events == 3 end, 20000)
+      local h = s:health()
+      assert.is_true(h.ok)
+      assert.equal("ok", h.detail)
+      assert.equal(3, h.events)
+    end)
+
+    it("counts commits, their events, and the time they took", function()
+      append(ev "1", ev "2")
+      append(ev("3", { key = "k" }), ev("3", { key = "k" }))
+      settle()
+      read { after = 0 }
+      local m = s:metrics()
+      assert.is_true(m.commits == 1 or m.commits == 2)
+      assert.equal(3, m.commit_events)
+      assert.equal(2, m.appends_timed)
+      assert.equal(1, m.reads_timed)
+      assert.equal(0, m.store_errors)
+      assert.equal(0, m.rejected_rows)
+    end)
+
+    it("completes what it accepted when it is closed, and refuses the rest", function()
+      for i = 1, 40 do
+        append(ev("e" .. i))
+      end
+      assert(s:read { after = 0 })
+      assert(s:seek(0))
+      s:begin_close()
+      assert.equal("ECANCELED", select(2, s:append { ev "late" }))
+      assert.equal("ECANCELED", select(2, s:read { after = 0 }))
+      assert.equal("ECANCELED", select(2, s:seek(0)))
+      local completions, tail = s:finish_close()
+      d.store = nil
+      assert.equal(42, #completions)
+      assert.equal(40, #tail)
+      for _, c in ipairs(completions) do
+        assert.is_nil(c.error)
+      end
+    end)
+  end)
+end
