@@ -13,15 +13,15 @@ local SECONDS = 5 -- for all made-up requests: hooks may wait
 -- Stand for databases and servers.
 local OUTSIDE = {
   { what = "while databases and servers are away",
-    hint = "of a look-up that failed say `return nil, err`: its client is told to come back",
+    hint = "when a look-up fails, `return nil, err`: the client is temporarily refused",
     answer = function(kind) return nil, kind .. " is away (tidegate check)" end },
   { what = "while databases have no rows and servers answer 404",
-    hint = "its client is told to come back, again and again: deny it, tg.deny(403, ...)",
+    hint = "the client is temporarily refused, again and again: deny it, tg.deny(403, ...)",
     answer = function(kind)
       return kind == "db" and "[]" or json.encode { status = 404, body = "", headers = {} }
     end },
 }
-local HINT = "its client is told to come back, again and again: let the hook answer, or deny, tg.deny(400, ...)"
+local HINT = "the client is temporarily refused, again and again: return a grant, or tg.deny(400, ...)"
 
 -- made-up requests -------------------------------------------------------------------------------
 
@@ -104,11 +104,11 @@ local function referee(facts, to)
   return function(kind, name, arguments)
     local message
     if kind == "http" and not targets[name] then
-      message = ("http: '%s' is asked, which is no target of the configuration"):format(name)
+      message = ("http: '%s' is called, which is not a target of the configuration"):format(name)
     elseif kind == "db" and not queries[name] then
-      message = ("db.query: '%s' is asked, which the policy does not declare"):format(name)
+      message = ("db.query: '%s' is called, which the policy does not declare"):format(name)
     elseif kind == "db" and #json.decode(arguments) ~= queries[name] then
-      message = ("db.query: '%s' is asked with %d arguments, and takes %d"):format(name, #json.decode(arguments),
+      message = ("db.query: '%s' is called with %d arguments, and takes %d"):format(name, #json.decode(arguments),
         queries[name])
     end
     if message and not said[message] then
@@ -174,7 +174,7 @@ function Tries:count(verdict, refused, what)
     self.granted = self.granted or verdict.kind == "granted"
   elseif not self.seen[refused] then
     self.seen[refused] = true
-    self.to.skip("hooks", ("%s is none that a policy is asked about: %s"):format(what, refused))
+    self.to.skip("hooks", ("%s never reaches a policy: %s"):format(what, refused))
   end
 end
 
@@ -256,7 +256,7 @@ function Tries:wildcard(found, kind, name, only)
     self.to.add { severity = "warning", source = "hooks", file = self.policy,
       message = ('subscribe grants what the client says in %s.%s as a part of topics, even "*": %s'):format(kind,
         name, expected),
-      hint = "a client could read what is others': tg.topic(...) refuses wildcards, tg.topic_ok(...) tells" }
+      hint = "a client could read events of others: tg.topic(...) refuses wildcards, tg.topic_ok(...) tests for them" }
     return true
   end
 end

@@ -1,7 +1,6 @@
---- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config/config.h) mirrors
---- it, loading fails loudly where the two differ, and the reference in README.md is generated from it
---- (scripts/update_readme.lua).
---- Shape of a field: see schema.lua. Units are in the names. Docs are one Markdown sentence or two.
+--- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config/config.h)
+--- mirrors it; loading fails if they differ. scripts/update_readme.lua generates the reference in README.md from it.
+--- Shape of a field: see schema.lua. Units are in the names. Docs are one or two Markdown sentences.
 
 local KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 local HOUR, DAY = 3600, 86400
@@ -47,7 +46,7 @@ local key_fields = {
   {
     name = "secret", kind = "text", off = true, default = false, secret = true, max = 1024,
     expect = "a text of at least 32 bytes",
-    doc = "HS256, HS384, HS512: what both sides know; take it from `env()`.",
+    doc = "HS256, HS384, HS512: the shared secret; take it from `env()`.",
   },
   optional_path("secret_file", "The same from a file; a newline at its end is not part of it."),
   optional_path("public_key_file",
@@ -56,7 +55,7 @@ local key_fields = {
   {
     name = "jwks_url", kind = "text", off = true, default = false, format = "jwks_url",
     expect = 'a URL such as "https://id.example/.well-known/jwks.json"',
-    doc = "The same from a server, public keys only. `http` only from this machine.",
+    doc = "A JWK Set from a server, public keys only. `http` only from this machine.",
   },
   optional_path("ca_file", "`jwks_url`: certificates (PEM) to trust instead of the system's."),
   {
@@ -67,12 +66,12 @@ local key_fields = {
         "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
       },
     },
-    doc = "The only ones that the keys may be used with. `{}`: all that fit them.",
+    doc = "The algorithms that the keys may be used with. `{}`: all that match the type of the key.",
   },
-  seconds("refresh_s", 300, 30, DAY, "`jwks_url`: how often it is asked."),
+  seconds("refresh_s", 300, 30, DAY, "`jwks_url`: how often it is fetched."),
   seconds("stale_s", DAY, 60, YEARS_100,
-    "`jwks_url`: how long keys are used while the server cannot be reached. Then, as at a start without it, clients "
-      .. "are told to come back."),
+    "`jwks_url`: how long keys are used while the server cannot be reached. After that, and at a start without the "
+      .. "server, clients are temporarily refused."),
 }
 
 local fields = {
@@ -90,12 +89,12 @@ local fields = {
   {
     name = "trusted_proxies", kind = "list", max = 256, default = {},
     of = { kind = "text", format = "network", expect = 'an address, a network such as "10.0.0.0/8", or "unix"' },
-    doc = "Peers whose `X-Forwarded-For` is believed when the client's address is determined.",
+    doc = "Peers whose `X-Forwarded-For` is trusted to name the client's address.",
   },
   {
     name = "workers", kind = "integer", min = 1, max = 64, unit = "workers", words = { auto = 0 }, default = 1,
     doc = "Processes that share the listening addresses and the store. `\"auto\"`: one for each processor core. Limits "
-      .. "and sizes are those of each worker.",
+      .. "and sizes apply to each worker.",
   },
 
   section("http", "The public HTTP surface.", {
@@ -110,7 +109,7 @@ local fields = {
       expect = 'a media type such as "text/event-stream"',
       doc = "`Content-Type` of the stream. Browsers accept only the default.",
     },
-    boolean("page", true, "`GET /` serves a small page to try things out."),
+    boolean("page", true, "`GET /` serves a small test page."),
     {
       name = "cors_origins", kind = "list", max = 256, default = {},
       of = {
@@ -128,19 +127,19 @@ local fields = {
     seconds("heartbeat_s", 15, 1, HOUR,
       "A comment is sent after that much silence, so that proxies keep the stream open."),
     seconds("dead_peer_s", 60, 2, DAY,
-      "A client that acknowledges nothing for that long is freed. Longer than `heartbeat_s`."),
+      "A client that acknowledges nothing for that long is disconnected. Longer than `heartbeat_s`."),
     milliseconds("retry_ms", 3000, 100, HOUR * 1000,
-      "How long a client waits before it reconnects: each after half to one and a half of it."),
+      "How long a client waits before it reconnects: a random value between 0.5 and 1.5 times this."),
     seconds("refusal_hold_s", 4, 0, 30,
-      "A stream that is refused for now (the store is down, a policy error) is held open that long before it ends, so "
-        .. "that clients that reconnect without a pause do not come back hundreds of times a second."),
+      "A stream that is temporarily refused (the store is down, a policy error) is held open that long before it ends, "
+        .. "so that clients that reconnect without a pause do not do so hundreds of times a second."),
     bytes("turn_bytes", 256 * KIB, 4 * KIB, 16 * MIB,
-      "Most bytes one stream is given per loop turn: fairness among streams."),
+      "Most bytes one stream gets per turn of the event loop, for fairness among streams."),
     integer("max_lag_events", 0, 0, COUNT_MAX, "events",
       "How far a stream may be behind the newest event. `0`: no bound."),
     choice("on_lag", "close", { "close", "skip" },
-      "What happens beyond that: the stream closes and the client resumes, or it skips to the newest event and is "
-        .. "told the gap."),
+      "What happens beyond that: the stream closes and the client resumes, or the stream skips to the newest event and "
+        .. "announces the gap."),
     {
       name = "gap_event", kind = "text", default = "gap", max = 64, pattern = "^[%w._:-]+$",
       expect = "an event name (letters, digits, . _ : -)",
@@ -152,16 +151,15 @@ local fields = {
       doc = "Name of the last event of a stream that the policy no longer grants.",
     },
     choice("prime", "event", { "event", "id", "data", "none" },
-      "How a stream tells the position it starts at: as an event named `position_event`, as an `id:` alone, as a "
+      "How a stream sends the position it starts at: as an event named `position_event`, as an `id:` alone, as a "
         .. "message with empty data, or not at all."),
     {
       name = "position_event", kind = "text", default = "position", max = 64, pattern = "^[%w._:-]+$",
       expect = "an event name (letters, digits, . _ : -)",
-      doc = "Name of the event that tells the position. Choose another one where your own events are called so.",
+      doc = "Name of the event that holds the position. Choose another one if your own events use this name.",
     },
     seconds("position_s", 60, 0, HOUR,
-      "A stream that gets nothing is told how far it has come in place of a heartbeat, at most once in that time. "
-        .. "`0`: never."),
+      "A stream without events gets its position in place of a heartbeat, at most once in that time. `0`: never."),
   }),
 
   section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {
@@ -178,12 +176,12 @@ local fields = {
       "`sqlite`: embedded, one broker. `postgres`: any number of brokers on one database."),
     {
       name = "path", kind = "text", default = "data", expect = "the path of a directory",
-      doc = "`sqlite`: directory of the database, made when it does not exist. Relative to the configuration file.",
+      doc = "`sqlite`: directory of the database, created if it does not exist. Relative to the configuration file.",
     },
     choice("synchronous", "full", { "full", "normal" },
       "`sqlite`, `full`: an acknowledged event survives power loss. `normal`: it survives a crash of the broker only."),
     milliseconds("poll_ms", 1000, 10, 60000,
-      "Fallback: how often the store is asked for events that other programs inserted. Usually a file watch is "
+      "Fallback: how often the broker looks for events that other programs inserted. Usually a file watch is "
         .. "faster."),
     milliseconds("busy_timeout_ms", 5000, 0, 600000, "`sqlite`: how long a commit waits for another program's lock."),
     integer("max_queue_events", 20000, 1, 10000000, "events",
@@ -200,54 +198,53 @@ local fields = {
         .. "`sslmode`, ...; a URI is fine too). Never logged. Take the password from `env()`, or from `passfile`.",
     },
     choice("migrate", "auto", { "auto", "manual" },
-      "`postgres`, `auto`: `serve` makes the schema and brings it up to date. `manual`: only `tidegate migrate` does."),
+      "`postgres`, `auto`: `serve` creates and updates the schema. `manual`: only `tidegate migrate` does."),
     integer("history_connections", 2, 1, 4, "connections",
       "`postgres`: for reading pages; four more are always open."),
     milliseconds("append_timeout_ms", 3000, 100, 10000,
-      "`postgres`: a publish that the database has not answered for so long since it was sent first gets `503`; "
-        .. "it may have been stored."),
+      "`postgres`: a publish that the database has not answered within that time gets `503`; it may have been stored."),
     milliseconds("outbox_poll_ms", 20, 1, 10000,
-      "`postgres`: how often an idle outbox is looked at, by one broker of all; and the longest pause between the "
-        .. "batches of a busy one."),
+      "`postgres`: how often the leading broker checks an idle outbox, and the longest pause between the batches of a "
+        .. "busy one."),
     integer("batch_rows", 1000, 1, 100000, "rows", "`postgres`: most rows moved from the outbox in one transaction."),
     integer("partition_ids", 1000000, 1000, 1 << 40, "ids",
-      "`postgres`: size of a partition of the events. Retention removes whole partitions, and single events only from "
+      "`postgres`: ids per partition of the events. Retention removes whole partitions, and single events only from "
         .. "the newest one."),
     seconds("upkeep_alarm_s", 3600, 1, 30 * 86400,
-      "`postgres`: a step of the upkeep (retention, say) that has failed for so long shows in `/readyz`."),
+      "`postgres`: `/readyz` reports a step of the upkeep (such as retention) that has failed for that long."),
   }),
 
-  section("database", "Where policies look things up with `db.query`: never written to. Nothing to do with `store`.", {
+  section("database", "The database that policies query with `db.query`, read only. Independent of `store`.", {
     choice("driver", "none", { "none", "postgres", "sqlite" }, "What kind of database it is."),
     {
       name = "conninfo", kind = "text", off = true, default = false, secret = true, format = "conninfo",
       expect = 'a connection string such as "host=replica dbname=app user=tidegate_policy"',
-      doc = "`postgres`: as `store.conninfo`, but a standby will do, too. Use a role that may only read.",
+      doc = "`postgres`: as `store.conninfo`; a standby is sufficient. Use a role that may only read.",
     },
     {
       name = "path", kind = "text", off = true, default = false, expect = "the path of a file",
-      doc = "`sqlite`: the file, which some application owns. Relative to the configuration file.",
+      doc = "`sqlite`: the file of another application. Relative to the configuration file.",
     },
     integer("connections", 4, 1, 64, "connections", "`postgres`: how many are kept open."),
     integer("queue", 256, 1, 100000, "queries",
       "Queries that wait for a connection; beyond it `db.query` fails at once."),
     milliseconds("timeout_ms", 2000, 10, 60000,
-      "A query has to be answered by then, waiting included. The database is told to stop it."),
-    integer("max_rows", 1000, 1, 100000, "rows", "Most rows of an answer; beyond it `db.query` fails."),
+      "Time limit of a query, including its wait for a connection. The query is then cancelled."),
+    integer("max_rows", 1000, 1, 100000, "rows", "Most rows of a result; beyond it `db.query` fails."),
     bytes("max_bytes", 1 * MIB, 1 * KIB, 64 * MIB, "The same in bytes."),
   }),
 
   {
     name = "http_targets", kind = "map", max = 256,
-    doc = "Servers that policies may ask with `http.get` and `http.post`, by name: they can ask no others. Redirects "
+    doc = "Servers that policies may call with `http.get` and `http.post`, by name, and no others. Redirects "
       .. "are not followed, certificates are verified, proxies of the environment are ignored.",
     fields = {
       {
         name = "url", kind = "text", required = true, max = 2048, format = "http_url",
         expect = 'a URL such as "https://users.internal/v1"',
-        doc = "Where it is; a policy adds path and query. Without user, password and query.",
+        doc = "The base URL; a policy adds path and query. Without user, password and query.",
       },
-      milliseconds("timeout_ms", 2000, 10, 60000, "A complete answer has to be there by then, waiting included."),
+      milliseconds("timeout_ms", 2000, 10, 60000, "Time limit of a complete answer, including the wait in the queue."),
       bytes("max_response_bytes", 256 * KIB, 1, 64 * MIB, "A longer body is an error."),
       {
         name = "headers", kind = "list", max = 32, default = {},
@@ -268,7 +265,7 @@ local fields = {
       doc = "The policy. Relative to the configuration file.",
     },
     choice("auth", "policy", { "policy", "open" },
-      '`"open"`: the policy may do without `authenticate`. `"policy"`: without it the broker refuses to start.'),
+      '`"open"`: the policy may omit `authenticate`. `"policy"`: the broker refuses to start without that hook.'),
     boolean("allow_open_public", false, 'Needed to serve `auth = "open"` on an address that other machines can reach.'),
     bytes("memory_bytes", 32 * MIB, 1 * MIB, 64 * GIB, "Most memory of the policy's Lua state."),
     integer("topics", 100, 1, 10000, "topics", "Most topics a subscription may have."),
@@ -277,11 +274,11 @@ local fields = {
     bytes("identity_bytes", 2 * KIB, 64, MIB, "Most bytes of an identity, as JSON."),
     integer("subscribe_timeout_ms", 5000, 10, 600000, "milliseconds",
       "How long `authenticate` and `subscribe` together (and `disconnect`) may wait for databases and the like; "
-        .. "then the client is told to try again."),
+        .. "then the client is temporarily refused."),
     integer("publish_timeout_ms", 2000, 10, 600000, "milliseconds",
       "The same for `authenticate` and `publish`, for all events of a request together."),
     integer("suspended", 1024, 1, 65536, "hooks",
-      "Most hooks that wait at a time; whoever comes then is told to try again. `disconnect` gets a quarter of them."),
+      "Most hooks that wait at a time; further clients are temporarily refused. `disconnect` gets a quarter of them."),
     integer("suspended_per_address", 16, 0, 65536, "hooks",
       "Most of them on behalf of one client address; 0: no cap. Raise it where many clients or a busy publisher "
         .. "share one address. Clients of a Unix socket are not counted."),
@@ -295,43 +292,43 @@ local fields = {
     milliseconds("load_cpu_ms", 2000, 10, 600000,
       "CPU time for running the policy file when it is loaded. The same for `setup` and `reload`."),
     milliseconds("hard_limit_ms", 2000, 100, 600000,
-      "A call that does not end within so much CPU time after its budget is reported with its place, and the broker "
-        .. "aborts. No policy should be able to get there."),
+      "If a call does not end within that CPU time after its budget, the broker logs the place and aborts. No policy "
+        .. "should be able to cause this."),
     {
       name = "credential_params", kind = "list", max = 64,
       default = { "access_token", "token", "jwt", "auth", "api_key", "apikey", "signature", "password" },
       of = { kind = "text", max = 64, expect = "the name of a query parameter" },
-      doc = "Query parameters that may be secrets: only `authenticate` sees them, and they are not kept.",
+      doc = "Query parameters that may be secrets: only `authenticate` sees them, and they are not stored.",
     },
     seconds("error_log_interval_s", 10, 0, HOUR,
-      "An error of the same hook is logged once in that time, with a count. `0`: every time."),
-    boolean("watch", false, "Loads the policy anew when one of its files changes. For development."),
+      "Equal errors of a hook are logged once in that time, with a count. `0`: every time."),
+    boolean("watch", false, "Reloads the policy when one of its files changes. For development."),
     boolean("show_version", false, "Streams begin with a comment that names the policy. For development."),
-    seconds("warm_s", 600, 1, DAY, "How long the policy before is kept, to be taken back to."),
+    seconds("warm_s", 600, 1, DAY, "How long the previous policy is kept for a rollback."),
     seconds("rollback_s", 60, 0, HOUR,
-      "For that long a new policy is watched: where it fails much more often than the one before, that comes back. "
+      "How long a new policy is watched: if it fails much more often than the previous one, the broker rolls back. "
         .. "`0`: not at all."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
-      "How fast open streams are asked about again after a reload, or sent away where it says so."),
+      "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,
-      "A stream about which the policy cannot say anything for that long is told to come back."),
+      "If `subscribe` fails for an open stream for that long after a reload, the client must reconnect."),
     bytes("token_cache_bytes", 16 * MIB, 0, 64 * GIB,
-      "Verified tokens that are remembered until they expire, about 1 KiB each. `0`: none."),
+      "Most memory of verified tokens, cached until they expire, about 1 KiB each. `0`: no cache."),
   }),
-  section("cache", "What `cache.fetch` keeps for policies.", {
+  section("cache", "The cache of `cache.fetch`.", {
     bytes("bytes", 8 * MIB, 64 * KIB, 64 * GIB,
-      "Most memory of all values; the one not asked for longest leaves first."),
+      "Most memory of all values; the least recently used one is evicted first."),
     bytes("value_bytes", 64 * KIB, 256, 4 * MIB, "Most bytes of one value, as JSON."),
   }),
 
   {
     name = "keys", kind = "map", fields = key_fields,
     doc = "Keys that tokens are verified with, for `tg.jwt(token, { keys = NAME, ... })`. Exactly one of `secret`, "
-      .. "`secret_file`,\n`public_key_file`, `jwks_file`, `jwks_url` each. Files are looked at again every five "
-      .. "seconds, and when the policy is\nreloaded; one that cannot be read is logged, and the old keys stay.",
+      .. "`secret_file`,\n`public_key_file`, `jwks_file`, `jwks_url` each. The broker checks files every five "
+      .. "seconds, and when the policy is\nreloaded. It logs a file that it cannot read, and keeps the old keys.",
   },
 
-  section("limits", "What strangers can make the broker do.", {
+  section("limits", "Limits on what clients can make the broker do.", {
     integer("max_connections", 16000, 1, 10000000, "connections", "Most open connections."),
     integer("max_connections_per_address", 0, 0, 10000000, "connections",
       "The same for one client address. `0`: no bound."),
@@ -350,10 +347,10 @@ local fields = {
   }),
 
   section("drain", "Shutdown.", {
-    seconds("timeout_s", 10, 0, HOUR, "Streams and requests get that long to finish; then they are cut."),
+    seconds("timeout_s", 10, 0, HOUR, "Streams and requests get that long to finish; then they are disconnected."),
     milliseconds("retry_ms", 3000, 0, 600000,
-      "Clients are told to come back after that, each after half to one and a half of it. Longer than a restart takes: "
-        .. "Firefox gives up for good when it finds the port closed."),
+      "`retry:` sent to clients: a random value between 0.5 and 1.5 times this. Longer than a restart takes: Firefox "
+        .. "gives up permanently when the port is closed."),
   }),
 
   section("log", "Lines in logfmt on the standard error stream.", {
@@ -434,7 +431,7 @@ local function check_store(c, tools)
   if postgres and not c["store.conninfo"] then
     tools.report("store.conninfo", 'is needed for store.driver = "postgres"')
   elseif not postgres and c["store.conninfo"] then
-    tools.report("store.conninfo", 'is of no use with store.driver = "sqlite": set store.driver = "postgres"')
+    tools.report("store.conninfo", 'has no effect with store.driver = "sqlite": set store.driver = "postgres"')
   end
 end
 
@@ -445,7 +442,8 @@ local function check_database(c, tools)
     if driver == owner and not c[path] then
       tools.report(path, ('is needed for database.driver = "%s"'):format(owner))
     elseif driver ~= owner and c[path] then
-      tools.report(path, ('is of no use with database.driver = "%s": set database.driver = "%s"'):format(driver, owner))
+      tools.report(path,
+        ('has no effect with database.driver = "%s": set database.driver = "%s"'):format(driver, owner))
     end
   end
 end
@@ -457,7 +455,7 @@ local function check_open(c, tools)
   end
   for _, address in ipairs(c["listen"]) do
     if not tools.formats.local_address(address) then
-      tools.report("listen", 'policy.auth = "open" lets everybody in, and other machines can reach this address: '
+      tools.report("listen", 'policy.auth = "open" admits every client, and other machines can reach this address: '
         .. "listen on 127.0.0.1, or give the policy an authenticate hook and set policy.auth = \"policy\", "
         .. "or set policy.allow_open_public = true if it is meant to be public")
       return
@@ -475,7 +473,7 @@ local function check_keys(c, tools)
       tools.report(path, ("expected exactly one of %s, found %s"):format(table.concat(KEY_SOURCES, ", "),
         #given == 0 and "none" or table.concat(given, " and ")))
     elseif set.ca_file and not set.jwks_url then
-      tools.report(path .. ".ca_file", "is of use with jwks_url only")
+      tools.report(path .. ".ca_file", "has an effect with jwks_url only")
     elseif set.secret and #set.secret < 32 then
       tools.report(path .. ".secret", "expected at least 32 bytes, found " .. #set.secret)
     end
@@ -485,7 +483,7 @@ end
 return {
   doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
-    .. "`tidegate check CONF` tells every mistake\nat once.",
+    .. "`tidegate check CONF` reports all errors\nat once.",
   fields = fields,
   formats = { origin = is_origin },
   rules = function(c, tools)

@@ -423,7 +423,7 @@ register("granted", "a grant", function(arguments)
   local c = check_answer(arguments[1], 1)
   return c.kind == "granted", c
 end)
-register("transient", "the answer that asks to come back", function(arguments)
+register("transient", "a temporary refusal", function(arguments)
   local c = check_answer(arguments[1], 1)
   return c.kind == "transient", c
 end)

@@ -78,7 +78,7 @@ describe("the admin listener", function()
     assert.equal(1, broker():metric 'tidegate_connections_closed_total{reason="admin"}')
   end)
 
-  it("takes no orders from web pages", function()
+  it("refuses requests of web pages", function()
     local r = http.request(broker().admin, "POST", "/drain", { Origin = "https://evil.example" }, "")
     assert.equal(403, r.status)
     assert.equal(200, http.get(broker().admin, "/readyz").status)

@@ -292,10 +292,10 @@ describe("tidegate check, calling hooks,", function()
       assert.equal("error", p.severity)
       return p.message
     end
-    assert.matches("'qq' is asked, which the policy does not declare", error_of "db.query('qq', 1)")
-    assert.matches("'q' is asked with 2 arguments, and takes 1", error_of "db.query('q', nil, nil)")
-    assert.matches("'u' is asked, which is no target", error_of "http.get 'u'")
-    assert.matches("'qq' is asked", error_of "http.get 't' if true then x = db.query 'qq' end")
+    assert.matches("'qq' is called, which the policy does not declare", error_of "db.query('qq', 1)")
+    assert.matches("'q' is called with 2 arguments, and takes 1", error_of "db.query('q', nil, nil)")
+    assert.matches("'u' is called, which is not a target", error_of "http.get 'u'")
+    assert.matches("'qq' is called", error_of "http.get 't' if true then x = db.query 'qq' end")
   end)
 
   it("finds wildcards that a client may slip into topics, and only those", function()

@@ -473,7 +473,7 @@ return P
     eventually("it is out of use", function() return broker:metric "tidegate_policy_quarantined" == 1 end)
     local doc = ask(broker, connections.of(broker, "a"), ids[1].id)
     assert.same({ "not-delivered", "filter-error" }, { doc.outcome, doc.reason })
-    assert.matches("out of use", step(doc, "filter").text)
+    assert.matches("disabled", step(doc, "filter").text)
     assert.is_nil(step(doc, "filter").why) -- it was not run
   end)
 end)

@@ -66,7 +66,7 @@ describe("a reload", function()
       assert.truthy(r.json.error:find(why, 1, true), r.json.error)
       assert.equal(before, r.json.previous.version)
       assert.equal(before, version(broker))
-      local line = broker:logged { msg = "reload refused, the policy in force stays", error = r.json.error }
+      local line = broker:logged { msg = "reload failed, the current policy stays", error = r.json.error }
       assert.equal(before, line.in_force)
     end
     assert.equal(7, broker:metric 'tidegate_policy_reloads_total{result="refused"}')
@@ -109,7 +109,7 @@ describe("a reload", function()
     broker:write_file("policy.lua", "return nil")
     broker:signal "HUP"
     eventually("the refusal is logged", function()
-      return broker:logged { msg = "reload refused, the policy in force stays", by = "SIGHUP" }
+      return broker:logged { msg = "reload failed, the current policy stays", by = "SIGHUP" }
     end)
     assert.equal("v5", http.get(broker.admin, "/status").json.policy.label)
   end)

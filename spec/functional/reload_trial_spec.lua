@@ -119,7 +119,7 @@ describe("a policy that fails in use", function()
     eventually("the one before is in force", function() return status(broker).policy.label == "good" end)
     assert.same({ 1, 1 },
       { broker:metric "tidegate_policy_rollbacks_total", broker:metric "tidegate_policy_rolled_back" })
-    local line = broker:logged { msg = "taken back: it fails much more often than the one before" }
+    local line = broker:logged { msg = "rolled back: it fails much more often than the previous one" }
     assert.equal("6", line.errors)
     assert.truthy(line.last_error:find("policy.lua:7: x", 1, true), line.last_error)
     broker:publish("a", "bad")
@@ -127,7 +127,7 @@ describe("a policy that fails in use", function()
     -- the same files again
     local r = broker:reload()
     assert.same({ 422, "refused" }, { r.status, r.json.result })
-    assert.truthy(r.json.error:find("had to be taken back", 1, true), r.json.error)
+    assert.truthy(r.json.error:find("was rolled back", 1, true), r.json.error)
     broker:signal "HUP"
     eventually("that is refused as well", function() return broker:logged { by = "SIGHUP", level = "error" } end)
     assert.equal("good", status(broker).policy.label)
@@ -146,11 +146,11 @@ describe("a policy that fails in use", function()
     assert.equal(0, broker:metric "tidegate_policy_rollbacks_total")
   end)
 
-  it("is taken back by an operator, there and back again", function()
+  it("is rolled back by an operator, there and back again", function()
     local broker = tidegate.start { policy = GOOD, config = { policy = { warm_s = 2 } } }
     local none = http.post(broker.admin, "/policy/rollback", "", {})
     assert.equal(409, none.status)
-    assert.truthy(none.json.error:find("there is no policy to go back to", 1, true))
+    assert.truthy(none.json.error:find("there is no previous policy to roll back to", 1, true))
     broker:reload(BAD)
     assert.equal("good", status(broker).previous_policy.label)
     local r = http.post(broker.admin, "/policy/rollback", "", {})

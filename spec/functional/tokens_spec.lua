@@ -193,7 +193,7 @@ describe("tokens", function()
       assert.equal(401, status(old, "old"))
       write(broker.dir .. "/keys.json", "not a key set")
       eventually("it is noticed", function()
-        return broker:logged { sub = "keys", msg = "the old keys stay: the file is no good" }
+        return broker:logged { sub = "keys", msg = "the old keys stay: the file is invalid" }
       end)
       assert.equal(201, status(new, "new"))
     end)
@@ -241,7 +241,7 @@ describe("tokens", function()
         ['jwks_url = "ftp://x/"'] = "keys.main.jwks_url: ",
         ['jwks_url = "https://x/", refresh_s = 29'] =
           "keys.main.refresh_s: expected an integer from 30 to 86400 (seconds)",
-        ['secret_file = "short", ca_file = "x"'] = "keys.main.ca_file: is of use with jwks_url only",
+        ['secret_file = "short", ca_file = "x"'] = "keys.main.ca_file: has an effect with jwks_url only",
       } do
         local said = check(keys)
         assert.truthy(said:find(why, 1, true), keys .. "\n" .. said)

@@ -131,7 +131,7 @@ describe("the admin service", function()
     end
   end)
 
-  it("takes no orders from a web page", function()
+  it("refuses requests of a web page", function()
     local r, drains = ask("POST", "/drain", FINE, "Origin: https://evil.example\r\n")
     assert.equal(403, r.status)
     assert.equal(0, drains)

@@ -235,7 +235,7 @@ describe("configuration", function()
   end)
 
   describe("of an open broker", function()
-    local refusal = 'policy.auth = "open" lets everybody in, and other machines can reach this address: '
+    local refusal = 'policy.auth = "open" admits every client, and other machines can reach this address: '
       .. 'listen on 127.0.0.1, or give the policy an authenticate hook and set policy.auth = "policy", '
       .. "or set policy.allow_open_public = true if it is meant to be public"
     local open = { ["policy.auth"] = '"open"' }

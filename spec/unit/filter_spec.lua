@@ -229,7 +229,7 @@ describe("filter text", function()
         ["attrs.a.b"] = "1:9: attributes are no objects: attrs.name is all there is",
         ["attrs.end"] = "1:7: 'end' is a word of the language: write [\"end\"]",
         ["attrs.x == 0x10"] = "1:12: numbers are decimal here",
-        ["attrs.x == 5 attrs.y"] = "1:14: the condition should end here, or go on with and, or",
+        ["attrs.x == 5 attrs.y"] = "1:14: the end of the condition, `and` or `or` was expected",
         ["(attrs.x"] = "1:9: ')' was expected",
         [""] = "1:1: the text ends where a value was expected",
         ["attrs.x =="] = "1:11: the text ends where a value was expected",

@@ -26,7 +26,7 @@ describe("loading a policy", function()
         "unknown key 'zzzzzzzz' (there are: api, version, auth",
       ["return { api = 1, " .. SUBSCRIBE .. ", 5 }"] = "p.lua: keys must be names, got a number",
       ["return { " .. SUBSCRIBE .. " }"] =
-        "api: must be 1 (the version of the policy interface this broker speaks); it is missing",
+        "api: must be 1 (the version of the policy interface that this broker supports); it is missing",
       ["return { api = 2, " .. SUBSCRIBE .. " }"] = "api: must be 1",
       ["return { api = '1', " .. SUBSCRIBE .. " }"] = "api: must be 1",
       ["return { api = 1, version = 3, " .. SUBSCRIBE .. " }"] = "version: a string was expected, got number",
@@ -34,7 +34,7 @@ describe("loading a policy", function()
       ["return { api = 1, authenticate = function() end }"] = "subscribe: missing; it decides what a client receives",
       ["return { api = 1, subscribe = true }"] = "subscribe: a function was expected, got boolean",
       ["return { api = 1, subscribe = function() end }"] =
-        'authenticate: missing; nobody could be told apart. Add the hook, or say auth = "open"',
+        'authenticate: missing; without it the policy cannot tell clients apart. Add the hook, or set auth = "open"',
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = 1 }"] =
         "filters: a table of named functions was expected, got number",
       ["return { api = 1, " .. SUBSCRIBE .. ", filters = { near = 5 } }"] =

@@ -364,7 +364,7 @@ describe("policy", function()
 
     it("is not what could be a credential, and says so", function()
       for _, field in ipairs { "headers", "cookies", "bearer" } do
-        assert.matches("subscribe sees no request." .. field .. ": it is run again without it when the policy changes",
+        assert.matches("subscribe sees no request." .. field .. ": it runs again without it when the policy changes",
           eval("req." .. field, rq), 1, true)
       end
       assert.matches("request has no field 'body'", eval("req.body", rq))

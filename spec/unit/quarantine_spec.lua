@@ -28,7 +28,7 @@ describe("quarantine", function()
     local lines = {}
     for line in log:gmatch("[^\n]+") do
       local fields = logfmt.parse(line)
-      if fields and fields.msg:find("out of use", 1, true) then lines[#lines + 1] = fields end
+      if fields and fields.msg:find("disabled", 1, true) then lines[#lines + 1] = fields end
     end
     return lines
   end
@@ -45,7 +45,7 @@ describe("quarantine", function()
     end)
     local lines = quarantine_lines(log)
     assert.equal(1, #lines)
-    assert.equal("filter out of use until the policy is reloaded: its audiences get no events", lines[1].msg)
+    assert.equal("filter disabled until the policy is reloaded: its audiences get no events", lines[1].msg)
     assert.equal("f", lines[1]["function"])
     assert.equal("filter", lines[1].hook)
     assert.matches("^p.lua:%d+$", lines[1].at)

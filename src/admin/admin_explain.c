@@ -43,7 +43,8 @@ static void on_explanation(void *ctx, uint64_t token, const struct explanation *
 static void ask(const struct admin *a, struct stream *s, const struct explain_question *q)
 {
     if (!explain_ask(a->broker, q, on_explanation, (void *)(uintptr_t)a, s->id)) {
-        admin_refuse(s, 503, slice_str("Too many such questions are under way; ask again."), NULL);
+        admin_refuse(s, 503, slice_str("Too many explain requests are in progress; try again."),
+                     NULL);
     }
 }
 

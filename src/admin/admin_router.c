@@ -14,17 +14,17 @@ static const struct admin_route routes[] = {
     {"/connections", HTTP_GET, ADMIN_CONNECTIONS, ADMIN_MERGE, NULL},
     {"/connections/{id}", HTTP_DELETE, ADMIN_DISCONNECT, ADMIN_ONE, "stream closed by an operator"},
     {"/connections/{id}/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ONE, ADMIN_ONE,
-     "asking the policy again about a stream"},
+     "resubscribe of a stream requested by an operator"},
     {"/connections/{id}/explain", HTTP_GET, ADMIN_EXPLAIN_STORED, ADMIN_ONE, NULL},
     {"/connections/{id}/explain", HTTP_POST, ADMIN_EXPLAIN_GIVEN, ADMIN_ONE, NULL},
     {"/policy/reload", HTTP_POST, ADMIN_RELOAD, ADMIN_ALL,
-     "reload of the policy asked for by an operator"},
+     "policy reload requested by an operator"},
     {"/policy/rollback", HTTP_POST, ADMIN_ROLLBACK, ADMIN_ALL,
-     "rollback of the policy asked for by an operator"},
+     "policy rollback requested by an operator"},
     {"/policy/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ALL, ADMIN_ALL,
-     "asking the policy again about all streams"},
-    {"/drain", HTTP_POST, ADMIN_DRAIN, ADMIN_HERE, "drain asked for by an operator"},
-    {"/restart", HTTP_POST, ADMIN_RESTART, ADMIN_HERE, "restart asked for by an operator"},
+     "resubscribe of all streams requested by an operator"},
+    {"/drain", HTTP_POST, ADMIN_DRAIN, ADMIN_HERE, "drain requested by an operator"},
+    {"/restart", HTTP_POST, ADMIN_RESTART, ADMIN_HERE, "restart requested by an operator"},
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 
@@ -119,8 +119,8 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
     } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) {
         /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
          * operator has open must not be able to drain the broker on their own machine. */
-        admin_refuse(s, 403,
-                     slice_str("The admin service takes no orders from web pages (Origin)."), NULL);
+        admin_refuse(s, 403, slice_str("The admin service refuses requests of web pages (Origin)."),
+                     NULL);
     } else if (c.id.p && !parse_id(workers, &c)) {
         admin_refuse(s, 404,
                      workers ? slice_str("A connection's id is WORKER-NUMBER, as GET /connections "

@@ -9,8 +9,7 @@
 static void post_restart(struct admin_workers *a, const struct admin_call *c)
 {
     if (strcmp(a->restart(a->ctx).phase, "running") == 0) {
-        admin_refuse(c->stream, 409,
-                     slice_str("A restart is under way; GET /status tells how far it is."), NULL);
+        admin_refuse(c->stream, 409, slice_str("A restart is in progress; see GET /status."), NULL);
         return;
     }
     admin_call_log(c);

@@ -178,10 +178,9 @@ static int put_workers(const struct collect *g, struct strbuf *out)
     for (unsigned i = 0; i < a->count && rc == 0; i++) {
         rc = strbuf_printf(out, "%s{worker=\"%u\"} %d\n", up, i + 1, g->answers[i].status == 200);
     }
-    rc =
-        rc ? rc
-           : strbuf_printf(out, "# HELP %s Times the worker was started anew.\n# TYPE %s counter\n",
-                           starts, starts);
+    rc = rc ? rc
+            : strbuf_printf(out, "# HELP %s Times the worker was restarted.\n# TYPE %s counter\n",
+                            starts, starts);
     for (unsigned i = 0; i < a->count && rc == 0; i++) {
         unsigned n = a->info(a->ctx, i).starts;
         rc = strbuf_printf(out, "%s{worker=\"%u\"} %u\n", starts, i + 1, n ? n - 1 : 0);

@@ -171,8 +171,8 @@ static void put_account(struct steps *s, json_t *step, struct slice name,
 static int put_failure(struct strbuf *text, const struct policy_account *a)
 {
     if (a->out_of_use) {
-        return strbuf_append_str(text, "out of use until the policy is loaded anew: it failed too "
-                                       "often");
+        return strbuf_append_str(text,
+                                 "disabled until the policy is reloaded: it failed too often");
     }
     int rc = strbuf_append_str(text, "failed: ");
     return rc           ? rc
@@ -185,7 +185,7 @@ static void held_step(struct steps *s, const struct explanation *x)
     const struct broker_connection *c = &x->connection;
     struct strbuf text;
     strbuf_init(&text, TEXT_MAX_BYTES);
-    int rc = strbuf_append_str(&text, "the policy in force cannot serve the stream's filter ");
+    int rc = strbuf_append_str(&text, "the current policy does not have the stream's filter ");
     rc = rc ? rc : put_slice(&text, c->filter.p ? c->filter : slice_str("(none)"));
     rc = rc ? rc : strbuf_append_str(&text, " and format ");
     rc = rc ? rc : put_slice(&text, c->format.p ? c->format : slice_str("raw"));

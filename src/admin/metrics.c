@@ -174,7 +174,7 @@ static int put_policy(struct strbuf *out, const char *version, const char *label
         return 0;
     }
     int rc = put_head(out, slice_str(name), "gauge_max",
-                      "The policy in force: SHA-256 of its files, and what it calls itself.");
+                      "The current policy: SHA-256 of its files, and its label.");
     rc = rc ? rc : strbuf_printf(out, "%s{version=\"", name);
     rc = rc ? rc : put_escaped(out, version, true);
     rc = rc ? rc : strbuf_append_str(out, "\",label=\"");

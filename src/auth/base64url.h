@@ -1,5 +1,5 @@
 /* base64url without padding (RFC 4648, section 5; RFC 7515, section 2), strict: one text for each
- * run of bytes. What is signed, compared or cached must have no second spelling. Pure. */
+ * run of bytes. Bytes that are signed, compared or cached must not have a second spelling. Pure. */
 #ifndef AUTH_BASE64URL_H
 #define AUTH_BASE64URL_H
 

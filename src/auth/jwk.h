@@ -1,5 +1,5 @@
-/* One key, bound for life to a type and to the algorithms it may verify with: what a token says
- * about itself can only choose among those. RFC 7517, RFC 7518 section 6, RFC 8037. */
+/* One key. Its type and the algorithms it may verify with are fixed when it is made; a token can only
+ * choose among these. RFC 7517, RFC 7518 section 6, RFC 8037. */
 #ifndef AUTH_JWK_H
 #define AUTH_JWK_H
 
@@ -26,13 +26,13 @@ struct jwk {
     size_t secret_n;
 };
 
-/* 0, or UV_EINVAL with the reason in `e`: the key is of no use here (unknown type, another use,
- * malformed, too weak); nothing is left to free then. Of `algs` the key is bound to those that fit
- * its type, its "alg" and, of a secret, its length. */
+/* 0, or UV_EINVAL with the reason in `e`: the key cannot be used (unknown type, another use,
+ * malformed, too weak); nothing is left to free then. The key may be used with those of `algs` that
+ * match its type, its "alg" and, for a secret, its length. */
 int jwk_parse(struct jwk *out, const json_t *json, unsigned algs, struct err *e);
-/* The same of a public key that OpenSSL has read; takes a reference of its own. */
+/* The same for a public key that OpenSSL has read; takes its own reference. */
 int jwk_from_public(struct jwk *out, EVP_PKEY *key, unsigned algs, struct err *e);
-/* The same of the bytes of a secret, which are copied. */
+/* The same for the bytes of a secret, which are copied. */
 int jwk_from_secret(struct jwk *out, struct slice secret, unsigned algs, struct err *e);
 void jwk_clear(struct jwk *k);
 

@@ -1,9 +1,9 @@
-/* Verifies one JSON Web Token in compact form (RFC 7519, RFC 7515; RFC 8725 says what goes wrong).
+/* Verifies one JSON Web Token in compact form (RFC 7519, RFC 7515; RFC 8725 lists the attacks).
  *
- * The caller says which algorithms it takes; the key says which it can be used with; the token only
- * chooses among what both allow. Nothing of the token is looked at before its signature was
- * verified, but `alg`, `kid`, `typ`, `crit` and `cty`: it cannot bring or name a key. Pure, apart
- * from what OpenSSL allocates; one call costs between 5 and some 100 us, of ES384 800. Fuzzed. */
+ * The caller names the algorithms it accepts; the key has those it may be used with; the token can
+ * only choose among what both allow. Before the signature is verified, only `alg`, `kid`, `typ`,
+ * `crit` and `cty` of the token are read: a token cannot supply a key or a URL of one. Pure, apart
+ * from OpenSSL's allocations; one call costs between 5 and about 100 us, for ES384 800. Fuzzed. */
 #ifndef AUTH_JWT_H
 #define AUTH_JWT_H
 
@@ -25,11 +25,11 @@ struct jwt_options {
     unsigned algs;                   /* JWA_BIT(); never 0 */
     struct slice iss;                /* absent: any, or none */
     struct slice aud[JWT_AUDIENCES]; /* one of them must be among the token's */
-    size_t aud_n;                    /* 0: only a token without `aud` will do */
-    bool any_aud;                    /* whatever the token is for */
+    size_t aud_n;                    /* 0: only a token without `aud` is accepted */
+    bool any_aud;                    /* accepts any audience */
     struct slice typ;                /* absent: "JWT", "at+jwt" (RFC 9068), or none */
     int64_t leeway_s;                /* of exp and nbf */
-    bool exp_optional;               /* a token without `exp` will do; one that has it obeys it */
+    bool exp_optional; /* accepts a token without `exp`; checks `exp` if there is one */
 };
 
 enum jwt_outcome {
@@ -47,7 +47,7 @@ struct jwt {
     const char *why;        /* constant; safe to show to a client */
 };
 
-/* `out->claims` is appended to where JWT_OK; otherwise untouched. */
+/* On JWT_OK the claims are appended to `out->claims`, which is otherwise unchanged. */
 enum jwt_outcome jwt_verify(const struct jwks *set, struct slice token, const struct jwt_options *o,
                             int64_t now_s, struct jwt *out);
 

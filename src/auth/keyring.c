@@ -221,7 +221,7 @@ static void reread_key_file(struct keyset *s, bool force)
     }
     if (read_key_file(s, &is_new, &e)) {
         s->k->metrics->key_read_failures++;
-        log_error("keys", "the old keys stay: the file is no good",
+        log_error("keys", "the old keys stay: the file is invalid",
                   LOG_F(log_str("keys", s->name), log_str("error", e.text)));
         return;
     }

@@ -5,15 +5,15 @@
 
 #include <stdint.h>
 
-/* X(member, kind, name, help). Kind: counter or gauge. Of several workers the values are added up;
- * _max or _min behind the kind: a sum would mean nothing, the greatest or the least counts. */
+/* X(member, kind, name, help). Kind: counter or gauge. The values of several workers are added up.
+ * _max or _min after the kind: the maximum or minimum is taken, because a sum would mean nothing. */
 #define AUTH_METRICS(X)                                                                            \
     X(tokens_verified, counter, "tidegate_tokens_total{result=\"verified\"}",                      \
-      "Tokens that policies asked about, by result; cached: verified before.")                     \
+      "Tokens that policies verified, by result; cached: verified before.")                        \
     X(tokens_cached, counter, "tidegate_tokens_total{result=\"cached\"}", "")                      \
     X(tokens_refused, counter, "tidegate_tokens_total{result=\"refused\"}", "")                    \
     X(tokens_unanswered, counter, "tidegate_tokens_total{result=\"unanswered\"}", "")              \
-    X(token_cache_bytes, gauge, "tidegate_token_cache_bytes", "Memory of verified tokens kept.")   \
+    X(token_cache_bytes, gauge, "tidegate_token_cache_bytes", "Memory of cached verified tokens.") \
     X(key_sets, gauge_max, "tidegate_key_sets", "Key sets of the configuration.")                  \
     X(key_sets_unavailable, gauge_max, "tidegate_key_sets_unavailable",                            \
       "Key sets without keys: not fetched yet, or too long ago.")                                  \

@@ -1,4 +1,4 @@
-/* SHA-256 of what is added piece by piece (FIPS 180-4), by libcrypto. */
+/* SHA-256 (FIPS 180-4) of bytes added piece by piece, by libcrypto. */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
 
@@ -8,12 +8,12 @@ enum { DIGEST_HEX_BYTES = 65 };
 
 struct digest;
 
-/* NULL: libcrypto refuses, or memory is short. */
+/* NULL: libcrypto failed, or memory is short. */
 struct digest *digest_new(void);
 void digest_free(struct digest *d); /* NULL is fine */
-/* 0, or UV_ENOMEM: the digest is of no use any more. */
+/* 0, or UV_ENOMEM: the digest cannot be used any more. */
 __attribute__((warn_unused_result)) int digest_add(struct digest *d, const void *p, size_t n);
-/* 64 lower-case digits. Once, at the end. */
+/* Writes 64 lower-case digits. Call it once, at the end. */
 __attribute__((warn_unused_result)) int digest_hex(struct digest *d, char out[DIGEST_HEX_BYTES]);
 
 #endif

@@ -1,4 +1,4 @@
-/* An error a human will read: code (negative UV_E*) and text, with context added on the way up. */
+/* An error for people to read: a code (negative UV_E*) and a text, to which callers add context. */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 

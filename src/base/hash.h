@@ -1,5 +1,5 @@
-/* Keyed hash for tables whose keys strangers choose (topics, addresses): SipHash-1-3
- * (Aumasson, Bernstein: "SipHash: a fast short-input PRF"), so that nobody can aim collisions. */
+/* Keyed hash for tables whose keys clients choose (topics, addresses): SipHash-1-3 (Aumasson,
+ * Bernstein: "SipHash: a fast short-input PRF"), so that a client cannot provoke collisions. */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
 

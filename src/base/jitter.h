@@ -1,5 +1,5 @@
-/* Spreads over time what many would do at the same moment: clients that come back, answers that
- * expire, connections that are made again. Nothing that has to stay secret. */
+/* Random delays, so that many actors do not act at the same moment: clients that reconnect, cached
+ * values that expire, connections to a database. Not for secrets. */
 #ifndef BASE_JITTER_H
 #define BASE_JITTER_H
 

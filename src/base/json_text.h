@@ -1,8 +1,8 @@
-/* JSON as text, without a tree: what is passed through must keep every digit and escape as it was
- * written. Pure, fuzzed against jansson.
+/* JSON as text, without a tree, so that data that is passed through keeps every digit and escape.
+ * Pure, fuzzed against jansson.
  *
- * json_text_ok() judges. The others find where values begin and end: they cut, they do not judge; a
- * text that json_text_ok() or a parser (jansson) has not accepted goes to one of them first. */
+ * json_text_ok() validates. The others find where values begin and end and do not validate: call
+ * json_text_ok() or a parser (jansson) first. */
 #ifndef BASE_JSON_TEXT_H
 #define BASE_JSON_TEXT_H
 
@@ -13,10 +13,10 @@
 
 enum { JSON_TEXT_DEPTH_MAX = 512 };
 
-/* One JSON value (RFC 8259) with optional white space around it, nested at most
+/* Is `text` one JSON value (RFC 8259), with optional white space around it, nested at most
  * JSON_TEXT_DEPTH_MAX deep? */
 bool json_text_ok(struct slice text);
-/* Appends `text` as a JSON string, quotes included; what is not UTF-8 becomes U+FFFD. On failure
+/* Appends `text` as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. On failure
  * (UV_ENOBUFS, UV_ENOMEM) nothing is appended. */
 __attribute__((warn_unused_result)) int json_text_quote(struct strbuf *out, struct slice text);
 
@@ -38,8 +38,8 @@ size_t json_text_compact(char *out, struct slice text);
 size_t json_text_string(char *out, struct slice raw);
 /* Does it spell `text`, however it is escaped? */
 bool json_text_string_is(struct slice raw, struct slice text);
-/* The value of the first member of that name in a text that was accepted; false, and *value as it
- * was: no object, or it has none. */
+/* The value of the first member of that name in a validated text. False, with *value unchanged: not an
+ * object, or there is no such member. */
 bool json_text_member(struct slice object, struct slice name, struct slice *value);
 
 #endif

@@ -3,7 +3,7 @@
  *   log_warn("store", "commit failed", LOG_F(log_str("path", p), log_int("code", rc)));
  *   log_info("server", "draining", NULL);
  *
- * Values are quoted and escaped, so foreign bytes cannot forge a line. Never pass a credential. */
+ * Values are quoted and escaped, so that foreign bytes cannot forge a line. Never log a credential. */
 #ifndef BASE_LOGGING_H
 #define BASE_LOGGING_H
 
@@ -63,7 +63,7 @@ static inline struct log_field log_float(const char *key, double f)
 
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
-/* From now on every line of this process says worker=NUMBER; 0: none does. */
+/* From now on every line of this process has worker=NUMBER; 0: no line has. */
 void log_set_worker(unsigned number);
 /* Takes lines, each with its newline, instead of standard error; on the thread that logs. NULL: standard error
  * again. For programs that are no broker: specs show the lines of what failed alone. */

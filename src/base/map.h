@@ -1,9 +1,9 @@
 /* A hash table from bytes to structs: uthash with one rule for memory that is short. Entries are
  * embedded in the caller's structs, which own the bytes of the key; these must not move or change
- * while the entry is in. The caller hashes, as some hash a key once for many look-ups: keys that
- * strangers choose want hash_bytes() with a random key.
+ * while the entry is in the map. The caller computes the hash, so that it can use one hash for many
+ * look-ups; for keys that clients choose use hash_bytes() with a random key.
  *
- * The rule: map_add() says false, and the entry is not in. Nothing else allocates. */
+ * The rule: map_add() returns false, and the entry is not in. Nothing else allocates. */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
 

@@ -1,6 +1,6 @@
-/* Fetches memory into the caches before it is needed. Where much else runs in between, as the
- * kernel does between two clients of a broadcast, each one's lines are cold, and waiting for them
- * one by one costs more than what is done with them. */
+/* Fetches memory into the CPU caches before it is needed. Between two clients of a broadcast the
+ * kernel runs and evicts their cache lines; waiting for the lines one by one costs more than the work
+ * on them. */
 #ifndef BASE_PREFETCH_H
 #define BASE_PREFETCH_H
 

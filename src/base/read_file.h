@@ -1,4 +1,4 @@
-/* Files read whole, up to a bound: configurations, keys, policies, what a command is given. */
+/* Reads whole files, up to a limit: configurations, keys, policies, input of commands. */
 #ifndef BASE_READ_FILE_H
 #define BASE_READ_FILE_H
 
@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-/* Appends all that `f` still has. 0; UV_ENOBUFS where it is more than `out->max` allows; UV_ENOMEM;
- * else the negative errno of the read. `out` may hold a part of it then. */
+/* Appends the rest of `f`. 0; UV_ENOBUFS: more than `out->max` allows; UV_ENOMEM; else the negative
+ * errno of the read. On failure `out` may hold a part of it. */
 __attribute__((warn_unused_result)) int read_stream(FILE *f, struct strbuf *out);
 /* The same for the file at `path`; NULL and "-" are standard input. */
 __attribute__((warn_unused_result)) int read_file(const char *path, struct strbuf *out);

@@ -1,4 +1,4 @@
-/* A borrowed run of bytes. Not NUL-terminated. Whoever hands one out says how long it lives. */
+/* A borrowed run of bytes. Not NUL-terminated. The function that returns one says how long it lives. */
 #ifndef BASE_SLICE_H
 #define BASE_SLICE_H
 
@@ -33,7 +33,7 @@ static inline bool slice_is(struct slice a, const char *text)
     return slice_eq(a, slice_str(text));
 }
 
-/* ASCII case-insensitive, as header names and media types want it. */
+/* ASCII case-insensitive, for header names and media types. */
 static inline bool slice_is_nocase(struct slice a, const char *text)
 {
     return a.n == strlen(text) && (a.n == 0 || strncasecmp(a.p, text, a.n) == 0);

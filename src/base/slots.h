@@ -1,5 +1,5 @@
-/* Ids for live things that others must not point at: `generation << 32 | slot`. An id is never
- * reused; looking up a dead one answers NULL. Grows in doublings; never shrinks. */
+/* Ids for live objects that other code must not point at: `generation << 32 | slot`. An id is never
+ * reused; looking up a deleted one returns NULL. Doubles as it grows; never shrinks. */
 #ifndef BASE_SLOTS_H
 #define BASE_SLOTS_H
 
@@ -19,7 +19,8 @@ void slots_clear(struct slots *s);
 uint64_t slots_add(struct slots *s, void *thing);
 void *slots_get(const struct slots *s, uint64_t id);
 void slots_del(struct slots *s, uint64_t id);
-/* Walks all live things: start with *pos = 0; NULL at the end. Survives slots_del in between. */
+/* Iterates over all live objects: start with *pos = 0; NULL at the end. slots_del() may be called in
+ * between. */
 void *slots_next(const struct slots *s, uint32_t *pos);
 
 #endif

@@ -1,4 +1,4 @@
-/* Growable byte buffer with a hard cap: what the network or an operator fills.
+/* Growable byte buffer with a hard limit, for content whose size the network or an operator chooses.
  * All append functions return 0, UV_ENOBUFS (would exceed `max`) or UV_ENOMEM; on failure the
  * content is unchanged. `data` is NUL-terminated whenever it is not NULL. */
 #ifndef BASE_STRBUF_H

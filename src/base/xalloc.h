@@ -1,5 +1,5 @@
-/* Allocation of small, fixed-size things: never returns NULL, aborts when memory is exhausted.
- * Anything whose size the network or an operator chooses goes through strbuf (capped, checked). */
+/* Allocation of small objects of fixed size: never returns NULL, aborts when memory is exhausted. Use
+ * strbuf (limited, checked) for everything whose size the network or an operator chooses. */
 #ifndef BASE_XALLOC_H
 #define BASE_XALLOC_H
 
@@ -12,8 +12,8 @@ char *xstrdup(const char *text);
 /* A NUL-terminated copy of `len` bytes. */
 char *xstrndup(const char *text, size_t len);
 
-/* An invariant that must hold for the process to be trusted: logs file and line, then aborts.
- * Always compiled in. */
+/* An invariant without which the process cannot be trusted. If `x` is false: logs file and line, then
+ * aborts. Always compiled in. */
 #define REQUIRE(x) ((x) ? (void)0 : require_failed(#x, __FILE__, __LINE__))
 _Noreturn void require_failed(const char *what, const char *file, int line);
 

@@ -11,19 +11,19 @@ static void print_help(void)
 {
     options_print_text(
         "usage: tidegate-bench MODE [options]\n\n"
-        "Loads a broker and checks that it loses, doubles, reorders nothing.\n\n"
+        "Puts load on a broker and checks that it loses, doubles and reorders no event.\n\n"
         "Modes:\n"
         "  fan-out   every subscriber of a topic gets its events\n"
         "  topics    as many topics as subscribers\n"
-        "  replay    history first, then subscribers who ask for all of it\n"
+        "  replay    history first, then subscribers that read all of it\n"
         "  churn     connect, wait for the head of the answer, disconnect\n"
-        "  publish   acknowledged publishes, nobody subscribes\n"
+        "  publish   acknowledged publishes, no subscribers\n"
         "  idle      streams that are only held: what each costs, with --pid\n"
-        "  storm     all streams end, events are published, all come back at once\n"
+        "  storm     all streams end, events are published, all reconnect at once\n"
         "            with their ids\n"
         "\n"
-        "Exits with 0 when all is well, with 1 when anything went wrong; stderr says what. Events "
-        "are published for real: point it at a broker whose events do not matter.\n"
+        "Exit codes: 0 all events arrived in order; 1 something went wrong, stderr says what. The "
+        "events are real: use a broker whose events do not matter.\n"
         "\nOptions:\n");
     options_print(bench_option_rows);
 }

@@ -76,7 +76,7 @@ static bool look(struct loop *loop, const struct address *where, json_int_t coun
     if (over && *state == 'd') {
         printf("ok: %zu workers replaced\n", json_array_size(json_object_get(q.body, "workers")));
     } else if (over) {
-        fprintf(stderr, "tidegate: the restart failed, everything goes on as it was:\n%s\n",
+        fprintf(stderr, "tidegate: the restart failed, the old workers continue:\n%s\n",
                 text_of(restart, "error"));
         *code = EX_UNAVAILABLE;
     }

@@ -1,7 +1,7 @@
 /* The settings of one process: read once, immutable, plain data.
  *
  * scripts/lib/config_schema.lua is the single source of names, types, ranges, defaults and docs;
- * this struct mirrors it, and loading fails loudly where the two differ. Units are in the names. */
+ * this struct mirrors it, and loading fails if the two differ. Units are in the names. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 
@@ -26,7 +26,7 @@ struct config_keys {
     int64_t refresh_s, stale_s;
 };
 
-/* A server that policies may ask. */
+/* A server that policies may call. */
 struct config_http_target {
     char *name, *url;
     int64_t timeout_ms, max_response_bytes;
@@ -81,7 +81,7 @@ struct config {
         char *conninfo; /* of "postgres": may hold a password, never shown; else NULL */
         char *path;     /* of "sqlite", absolute; else NULL */
         int64_t connections, queue, timeout_ms, max_rows, max_bytes;
-    } database; /* that policies look things up in */
+    } database; /* for queries of policies */
 
     struct {
         struct config_http_target *v; /* by name */
@@ -132,8 +132,8 @@ struct config {
     } log;
 };
 
-/* What the command line may override; NULL or 0: not given. Relative paths are relative to the
- * working directory. */
+/* Settings that the command line may override; NULL or 0: not given. Relative paths are relative to
+ * the working directory. */
 struct config_overrides {
     const char *const *listen; /* replaces the whole list */
     size_t listen_count;
@@ -144,9 +144,9 @@ struct config_overrides {
 };
 
 /* Reads, checks and normalises `path`; NULL: the defaults, for tools that need no file. On failure
- * `problems` holds ALL of them, one a line, each "dotted.path: what is wrong, what was expected"
- * (or "--option: ..."); nothing is left to free. UV_EINVAL: the file, or an option, is wrong. Any
- * other code: the program is at fault, or memory is short. `o` may be NULL. */
+ * `problems` holds all problems, one per line: "dotted.path: what is wrong, what was expected" (or
+ * "--option: ..."); nothing is left to free. UV_EINVAL: the file, or an option, is wrong. Any other
+ * code: the program has a defect, or memory is short. `o` may be NULL. */
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
 void config_clear(struct config *c);

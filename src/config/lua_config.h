@@ -2,7 +2,7 @@
  * schema, and copies the settings into a C struct. Called once by config.c; knows no setting.
  *
  * The file sees env(name[, default]) and nothing else, is text (no bytecode), and has a budget of
- * instructions and memory: a mistake in it is a message, never a hang. */
+ * instructions and memory: a mistake in it results in a message, never in a hang. */
 #ifndef CONFIG_LUA_CONFIG_H
 #define CONFIG_LUA_CONFIG_H
 
@@ -13,24 +13,23 @@
 
 #include <stddef.h>
 
-/* A setting given on the command line. It replaces the file's and obeys the same rules; messages
- * name the option. */
+/* A setting given on the command line. It replaces that of the file and is checked by the same rules;
+ * messages name the option. */
 struct lua_config_override {
     const char *option, *path;
     const char *const *values;
     size_t n; /* of a list setting: any; of a text: 1, or 0 for false */
 };
 
-/* 0, or
- *   UV_EINVAL  the file has problems: all of them are in `problems`, one a line
- *   other      the program is at fault (UV_EFAULT: schema and keys differ) or memory is short;
+/* Loads `path`; NULL: `spec->defaults`. 0, or
+ *   UV_EINVAL  the file has problems: all of them are in `problems`, one per line
+ *   other      the program has a defect (UV_EFAULT: schema and keys differ) or memory is short;
  *              `problems` says what
  * On failure nothing in `out` is left to free. `out` is overwritten where keys point. */
-/* `path` NULL: `spec->defaults`. */
 int lua_config_load(const struct lua_config_spec *spec, const char *path,
                     const struct lua_config_override *overrides, size_t override_count, void *out,
                     struct strbuf *problems);
-/* Frees what lua_config_load() put into `out`, and zeroes it. */
+/* Frees the settings in `out`, and zeroes them. */
 void lua_config_clear(const struct lua_config_spec *spec, void *out);
 /* The schema as Markdown, appended to `out`. */
 int lua_config_reference(const struct lua_config_spec *spec, struct strbuf *out);

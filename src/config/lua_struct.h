@@ -25,8 +25,8 @@ struct lua_config_key {
     const struct lua_config_entry *entry; /* of a map */
 };
 
-/* What an entry of a map is: a struct of `size` bytes with a char * at `name_offset`, owned, and
- * settings whose paths are the names of the fields. Entries are in the order of their names. */
+/* An entry of a map: a struct of `size` bytes with an owned char * at `name_offset`, and settings
+ * whose paths are the names of the fields. Entries are sorted by name. */
 struct lua_config_entry {
     size_t size, name_offset;
     const struct lua_config_key *keys; /* no maps among them */
@@ -44,22 +44,22 @@ struct lua_config_spec {
     const struct lua_config_key *keys;
     size_t key_count;
     const struct lua_config_format *formats;
-    struct slice defaults; /* what stands for a file where there is none */
+    struct slice defaults; /* the text to load when there is no file */
 };
 
 /* NULL when there is none of that path. */
 const struct lua_config_key *lua_struct_find(const struct lua_config_spec *spec, const char *path);
 /* Zeroes every key's place. */
 void lua_struct_blank(const struct lua_config_spec *spec, void *out);
-/* Frees what a copy put there, and zeroes it. */
+/* Frees what lua_struct_copy() put there, and zeroes it. */
 void lua_struct_clear(const struct lua_config_spec *spec, void *out);
 
 /* The two below raise Lua errors: call them protected. */
 
-/* Schema and keys must mirror each other; raises naming the path where they do not.
+/* Schema and keys must mirror each other; raises an error with the path where they do not.
  * Stack: table of dotted path -> kind at -1; it is emptied. */
 void lua_struct_check(lua_State *L, const struct lua_config_spec *spec);
-/* Copies every key; after a raise lua_struct_clear() frees what was copied so far.
+/* Copies every key; after an error lua_struct_clear() frees what was copied so far.
  * Stack: table of dotted path -> value at -1, unchanged. */
 void lua_struct_copy(lua_State *L, const struct lua_config_spec *spec, void *out);
 

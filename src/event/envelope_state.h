@@ -1,5 +1,5 @@
-/* What the formats of a publish body share: envelope.c picks one by content type, each makes events
- * through here. Private to envelope*.c. */
+/* Shared by the parsers of publish bodies: envelope.c picks one by content type, and each makes its
+ * events with these functions. Private to envelope*.c. */
 #ifndef EVENT_ENVELOPE_STATE_H
 #define EVENT_ENVELOPE_STATE_H
 
@@ -11,12 +11,11 @@ struct envelope_reader {
     int64_t time_ms;
     struct event_list *out;
     struct err *e;
-    char where[40];               /* "envelope 3", "line 4": put before refusals; "": nothing */
-    struct strbuf attrs, scratch; /* of the event at hand */
+    char where[40];               /* "envelope 3", "line 4": prefix of refusals; "": none */
+    struct strbuf attrs, scratch; /* of the current event */
 };
 
-/* Texts in, events out: 0 or the HTTP status of a refusal. `body` is not empty and is valid UTF-8.
- */
+/* Parse `body`, which is not empty and valid UTF-8. 0, or the HTTP status of a refusal. */
 int envelope_read_json(struct envelope_reader *r, struct slice body, bool *is_batch);
 int envelope_read_ndjson(struct envelope_reader *r, struct slice body, bool *is_batch);
 
@@ -27,7 +26,7 @@ __attribute__((format(printf, 3, 4))) int envelope_refuse(struct envelope_reader
                                                           const char *fmt, ...);
 int envelope_no_memory(struct envelope_reader *r);
 
-/* Foreign text for a message: printable ASCII, the rest as '?', cut with "..." */
+/* Foreign text for a message: printable ASCII, other bytes as '?', truncated with "..." */
 char envelope_printable(char c);
 struct shown {
     char text[64];

@@ -1,7 +1,7 @@
 /* An event: immutable once stored, shared by reference count, loop thread only.
  *
- * Born from a request body or a row of the store; `id` is 0 until the store has committed it (the
- * store sets it, once). One allocation holds everything. */
+ * Made from a request body or a row of the store. `id` is 0 until the store has committed the event
+ * (the store sets it, once). One allocation holds everything. */
 #ifndef EVENT_EVENT_H
 #define EVENT_EVENT_H
 
@@ -21,7 +21,7 @@ enum {
     EVENT_ATTRS_MAX_BYTES = 4096,
 };
 
-/* What an event is made of. `type` absent or empty means "message"; `key`, `attrs` may be absent
+/* The fields of an event. `type` absent or empty means "message"; `key`, `attrs` may be absent
  * (p == NULL); `attrs` is canonical JSON: an object of scalars, sorted keys, no white space. */
 struct event_fields {
     struct slice topic, type, data, key, attrs;
@@ -52,7 +52,7 @@ struct slice event_type(const struct event *ev); /* never empty: "message" */
 struct slice event_key(const struct event *ev);
 struct slice event_attrs(const struct event *ev);
 struct slice event_data(const struct event *ev);
-/* What it costs to keep, in bytes, without frames. */
+/* Its memory in bytes, without frames. */
 size_t event_cost(const struct event *ev);
 
 /* NULL when the fields may become an event, else a constant text naming the field and the rule

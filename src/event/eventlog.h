@@ -1,7 +1,7 @@
 /* The newest events, in memory, in id order: a bounded ring that owns one reference each.
  *
- * Events are addressed by ordinal: 0 for the first one ever appended, counted on while old ones are
- * trimmed, so that a reader may keep its ordinal over appends and sees a trim as NULL. */
+ * Events are addressed by ordinal: 0 for the first one ever appended. Ordinals do not change when old
+ * events are trimmed, so a reader may keep its ordinal and gets NULL for a trimmed event. */
 #ifndef EVENT_EVENTLOG_H
 #define EVENT_EVENTLOG_H
 
@@ -16,15 +16,15 @@ void eventlog_free(struct eventlog *log); /* NULL is fine */
 
 /* Takes a new reference. `ev->id` must be greater than the head. Trims what no longer fits. */
 void eventlog_append(struct eventlog *log, struct event *ev);
-/* The head moves to `id` (not below it) without an event: ids up to there are no one's. */
+/* Moves the head to `id` (not below it) without an event: the skipped ids are never used. */
 void eventlog_leap(struct eventlog *log, uint64_t id);
 
-/* Forgets every event: the log begins anew behind `id` (not below the head). Ordinals go on. */
+/* Removes every event: the log restarts after `id` (not below the head). Ordinals continue. */
 void eventlog_restart(struct eventlog *log, uint64_t id);
 
-/* The id of the newest event, or where the last leap or the start put it. */
+/* The id of the newest event, or the id set by the last leap or restart. */
 uint64_t eventlog_head(const struct eventlog *log);
-/* Every event of the store with floor < id <= head is here. A reader behind it reads pages. */
+/* Every event of the store with floor < id <= head is here. A reader below the floor reads pages. */
 uint64_t eventlog_floor(const struct eventlog *log);
 size_t eventlog_count(const struct eventlog *log);
 size_t eventlog_bytes(const struct eventlog *log);

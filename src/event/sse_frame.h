@@ -18,9 +18,9 @@ struct sse_fields {
     struct slice comment; /* absent: none; CR and LF become spaces */
 };
 
-/* A block, which a blank line ends. A comment and retry alone are lines without one: they count as
- * they are read, and some parsers make an empty message of a block without data. Lines of what
- * follows are not touched by them.
+/* Makes a block, which ends with a blank line. A comment and retry alone are lines without a blank
+ * line: parsers process them as they read them, and some make an empty message of a block without
+ * data. They do not affect the lines that follow.
  *
  * Returns a new reference; NULL: no memory, or `event` holds CR, LF or NUL. */
 struct frame *sse_frame(const struct sse_fields *f);

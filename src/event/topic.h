@@ -10,7 +10,7 @@
 #include "base/slice.h"
 #include "base/utf8.h"
 
-/* NULL when fine, else a constant text saying which rule is broken. */
+/* NULL when valid, else a constant text that names the broken rule. */
 const char *topic_name_check(struct slice name);
 /* The same, with "topic: " before the text. */
 const char *topic_field_check(struct slice name);
@@ -19,7 +19,7 @@ const char *topic_pattern_check(struct slice pattern);
 bool topic_is_pattern(struct slice pattern);
 /* Both must be valid. A name is a pattern that matches itself only. */
 bool topic_match(struct slice pattern, struct slice name);
-/* May `segment` be one literal segment of a topic: what tg.topic() refuses otherwise. */
+/* May `segment` be one literal segment of a topic? If not, tg.topic() raises an error for it. */
 bool topic_segment_ok(struct slice segment);
 /* Cuts the first segment off *rest: false at the end. */
 bool topic_next_segment(struct slice *rest, struct slice *segment);

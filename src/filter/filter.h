@@ -35,7 +35,7 @@ enum {
     FILTER_PATH_MAX = 16,    /* names in one data.a.b */
 };
 
-/* The filters of one policy. They share what they look up in an event. */
+/* The filters of one policy. They share the values that they look up in an event. */
 struct filter_set;
 /* One compiled text; lives as long as its set. */
 struct filter;
@@ -55,33 +55,32 @@ void filter_set_free(struct filter_set *set);
 const struct filter *filter_compile(struct filter_set *set, struct slice text,
                                     struct filter_error *e);
 
-/* `params`: a canonical JSON object of scalars and lists of scalars, copied; absent: none. Every
- * $name of the text must be among them, but for those it asks about with has($name). NULL: `e` says
- * why (UV_EINVAL, UV_ENOMEM). */
+/* `params`: a canonical JSON object of scalars and lists of scalars, copied; absent: none. It must
+ * have every $name of the text, except those that the text tests with has($name). NULL: `e` says why
+ * (UV_EINVAL, UV_ENOMEM). */
 struct filter_args *filter_bind(const struct filter *m, struct slice params, struct err *e);
 void filter_args_free(struct filter_args *a); /* NULL is fine */
 
-/* An attribute that must have one of these values for the text to be true: whoever knows many
- * audiences can leave most of them out. */
+/* An attribute that must have one of these values for the text to be true. An index over many
+ * audiences can thereby skip most of them. */
 struct filter_discriminator {
     struct slice attr; /* absent: there is none */
     const struct filter_value *values;
-    size_t count; /* 0: no value will do */
+    size_t count; /* 0: the text is never true */
 };
 /* Borrowed until filter_args_free(). */
 struct filter_discriminator filter_discriminator(const struct filter_args *a);
 
-/* Is the event for the audience? False, too, when memory is short. Keeps a reference to the last
- * event. */
+/* Does the event match? False also when memory is short. Keeps a reference to the last event. */
 bool filter_test(const struct filter_args *a, struct event *ev);
-/* The same, and how it came about: a line per condition looked at, with the values seen.
+/* The same, and why: a line per evaluated condition, with the values it saw.
  *   starts_with(attrs.cell="u2ed", $cell="u2yh") = false
  * 0, or a negative UV_E* when `out` does not hold it all. */
 __attribute__((warn_unused_result)) int
 filter_explain(const struct filter_args *a, struct event *ev, bool *deliver, struct strbuf *out);
 
-/* Every attribute (attrs.x) and place in the data (data.a.b; it makes every event's JSON be
- * scanned) the text names, as it is written, which is borrowed; some more than once. */
+/* Visits every attribute (attrs.x) and place in the data (data.a.b, for which every event's JSON is
+ * scanned) that the text names, as written and borrowed; some more than once. */
 void filter_reads(const struct filter *m,
                   void (*visit)(void *ctx, struct slice field, bool of_data), void *ctx);
 

@@ -227,7 +227,7 @@ static bool refuse(const struct filter_lexer *l)
         {"/", "filters cannot calculate"},
         {"+", "filters cannot calculate"},
         {"^", "filters cannot calculate"},
-        {"#", "filters know no lengths"},
+        {"#", "filters cannot take lengths"},
     };
     const char *p = l->text + l->at;
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) {

@@ -642,7 +642,7 @@ static bool parse_text(struct filter_parser *p)
         return false;
     }
     return p->token.kind == TOKEN_END ||
-           parser_fail(p, p->token.at, "the condition should end here, or go on with and, or");
+           parser_fail(p, p->token.at, "the end of the condition, `and` or `or` was expected");
 }
 
 static void filter_free(struct filter *m)

@@ -1,4 +1,4 @@
-/* Private to filter_*.c: what a filter text becomes. */
+/* Private to filter_*.c: the compiled form of a filter text. */
 #ifndef FILTER_FILTER_STATE_H
 #define FILTER_FILTER_STATE_H
 
@@ -31,7 +31,7 @@ enum filter_operand_kind {
     OPERAND_CONSTANT, /* index into match.constants */
     OPERAND_PARAM,    /* into match.params, and filter_args.values */
     OPERAND_FIELD,    /* into filter_set.fields */
-    OPERAND_DISTANCE, /* match.operands[index] and the three behind it */
+    OPERAND_DISTANCE, /* match.operands[index] and the next three */
     OPERAND_NUMBER,   /* tonumber() of match.operands[index] */
 };
 
@@ -68,12 +68,12 @@ struct filter {
     struct filter *next; /* in filter_set.all */
 };
 
-/* What it points to stands behind it. */
+/* One allocation with everything it points to. */
 struct filter_args {
     const struct filter *m;
-    struct filter_value *values; /* one per param of m; scalars in lists behind them */
+    struct filter_value *values; /* one per param of m, then the scalars in lists */
     struct network *networks;
-    char *text; /* a copy of params, and room for decoded strings behind it */
+    char *text; /* a copy of params, then room for decoded strings */
     struct filter_discriminator discriminator;
 };
 
@@ -107,7 +107,7 @@ struct filter_set {
     struct filter_field fields[FILTER_FIELDS_MAX];
     size_t field_count;
 
-    /* the event that was asked about last, and what has been found in it so far */
+    /* the current event, and the values found in it so far */
     struct event *ev; /* owned */
     struct filter_value values[FILTER_FIELDS_MAX];
     char *rooms[FILTER_FIELDS_MAX]; /* owned: decoded strings of data */
@@ -116,7 +116,7 @@ struct filter_set {
     enum { DATA_UNKNOWN, DATA_JSON, DATA_NOT_JSON } data;
     char id_text[EVENT_ID_TEXT_MAX];
     char attrs_room[EVENT_ATTRS_MAX_BYTES];
-    bool failed; /* memory was short: the answer is no */
+    bool failed; /* memory was short: the result is false */
     uint64_t mismatches, missing;
 };
 
@@ -137,12 +137,12 @@ struct filter_run {
 /* The value of an operand; `slot` 0 or 1 tells the two sides of a comparison apart. */
 const struct filter_value *filter_operand_value(struct filter_run *r,
                                                 const struct filter_operand *o, unsigned slot);
-/* Gets each condition that was looked at, with its result. */
+/* Gets each evaluated condition with its result. */
 typedef void (*filter_trace_cb)(void *ctx, struct filter_run *r, const struct filter_op *op,
                                 bool result);
-/* Runs the program for the event asked about; filter_test() is the same without a trace. */
+/* Runs the program for the current event; filter_test() is the same without a trace. */
 bool filter_run_traced(struct filter_run *r, filter_trace_cb trace, void *ctx);
-/* Makes `ev` the event asked about. */
+/* Makes `ev` the current event. */
 void filter_set_event(struct filter_set *set, struct event *ev);
 
 void filter_programs_free(struct filter *all);
@@ -194,7 +194,7 @@ bool filter_lex(struct filter_lexer *l, struct filter_token *out);
 /* Fills `e`; returns false. */
 __attribute__((format(printf, 4, 5))) bool filter_fail(struct filter_error *e, const char *text,
                                                        size_t at, const char *fmt, ...);
-/* A word that Lua keeps for itself? */
+/* Is it a reserved word of Lua? */
 bool filter_is_keyword(struct slice name);
 
 #endif

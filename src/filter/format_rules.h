@@ -1,12 +1,12 @@
 /* Takes parts out of JSON text, or puts others in their place, without decoding it: every byte that
  * no rule is about stays as it was written. Pure, fuzzed against jansson.
  *
- * A path is names with points between: `customer.ssn`. `*` is every member of an object or every
- * element of an array; a name also looks into the elements of an array on its way, however deep:
+ * A path is a list of names separated by dots: `customer.ssn`. `*` matches every member of an object
+ * or every element of an array. A name also matches in the elements of an array, however deep:
  * `items.price` is the price of each of the items. So does `*` in a path that hides (drop, mask):
- * `*.ssn` is found in an object and in a list of such objects; in one that shows (keep) an element
- * is a step, for what is shown by mistake cannot be hidden again. "\\." "\\*" and "\\\\" are the
- * characters. Names are compared as they are decoded, and all of equal names are meant. */
+ * `*.ssn` matches in an object and in a list of such objects. In a path that shows (keep) an element
+ * is a step of its own, because data that was shown by mistake cannot be hidden again. "\\." "\\*" and
+ * "\\\\" are the characters. Names are compared decoded; a rule applies to all equal names. */
 #ifndef FILTER_FORMAT_RULES_H
 #define FILTER_FORMAT_RULES_H
 
@@ -25,9 +25,9 @@ enum {
 struct format_rules;
 
 enum format_rules_rule {
-    FORMAT_RULES_DROP, /* what the path leads to is left out */
-    FORMAT_RULES_KEEP, /* what no path of this kind leads to is left out; not together with drop */
-    FORMAT_RULES_MASK, /* it is replaced */
+    FORMAT_RULES_DROP, /* removes what the path matches */
+    FORMAT_RULES_KEEP, /* removes what no `keep` path matches; not together with drop */
+    FORMAT_RULES_MASK, /* replaces what the path matches */
 };
 
 struct format_rules *format_rules_new(void);
@@ -36,9 +36,9 @@ void format_rules_free(struct format_rules *edit); /* NULL is fine */
  * scalar, for a mask. 0, or UV_EINVAL. */
 int format_rules_add(struct format_rules *edit, enum format_rules_rule rule, struct slice path,
                      struct slice replacement, struct err *e);
-/* Appends the edited text. UV_EINVAL: the text is no JSON, a path leads deeper than
- * FORMAT_RULES_DEPTH_MAX, or there is nothing a `keep` could keep; UV_ENOBUFS, UV_ENOMEM: `out` is
- * too small. On failure `out` holds what it held before. */
+/* Appends the edited text. UV_EINVAL: the text is not JSON, a path goes deeper than
+ * FORMAT_RULES_DEPTH_MAX, or there is nothing for `keep` to keep; UV_ENOBUFS, UV_ENOMEM: `out` is too
+ * small. On failure `out` is unchanged. */
 __attribute__((warn_unused_result)) int format_rules_apply(const struct format_rules *edit,
                                                            struct slice text, struct strbuf *out,
                                                            struct err *e);

@@ -1,6 +1,5 @@
-/* What a policy's look-up in a database found: rows of scalars, bounded, detached from the database
- * that they came from. Filled by a store/ implementation (maybe on a pool thread: no shared state),
- * read by lua/. */
+/* The result of a policy's query: rows of scalars, bounded, independent of the database they came
+ * from. A backend of lookup/ fills it (perhaps on a pool thread: no shared state), lua/ reads it. */
 #ifndef LOOKUP_QUERY_ROWS_H
 #define LOOKUP_QUERY_ROWS_H
 

@@ -1,9 +1,9 @@
-/* CONTRACT: a database that policies may look things up in. store/ implements it, lua/ asks.
+/* CONTRACT: a database that policies may query. lookup/ implements it, lua/ calls it.
  *
- * Only declared queries can be asked: text with $1, $2 ... and scalars for them, never text made at
- * run time. The database is read, never written. Every accepted question completes exactly once, on
- * the loop thread, never before the call returns, unless it is cancelled. One source per process;
- * it outlives the policies that declare queries in it. */
+ * Only declared queries can run: a text with $1, $2 ... and scalars for them, never text made at run
+ * time. The database is read, never written. Every accepted query completes exactly once, on the loop
+ * thread, never before the call returns, unless it is cancelled. One source per process; it outlives
+ * the policies that declare queries in it. */
 #ifndef LOOKUP_QUERY_SOURCE_H
 #define LOOKUP_QUERY_SOURCE_H
 
@@ -19,15 +19,15 @@ struct query_question {
     const struct query *query;
     const struct query_value *args; /* copied; as many as the query has parameters */
     size_t arg_count;
-    unsigned timeout_ms; /* the source's own bound holds, too */
-    bool only_prepare;   /* ask the database whether the query is sound, without running it: no
-                            arguments, no rows */
+    unsigned timeout_ms; /* the source's own limit applies as well */
+    bool only_prepare;   /* lets the database prepare the query without running it: no arguments, no
+                            rows */
 };
 
 /* Exactly one of `rows` and `e` is NULL; both are borrowed for the call. Codes of `e`:
- *   UV_ENOTCONN   the database is away
- *   UV_ETIMEDOUT  no answer in time, or the queue was too long
- *   UV_EINVAL     the database refuses the query or an argument
+ *   UV_ENOTCONN   the database is down
+ *   UV_ETIMEDOUT  no answer in time, including the wait in the queue
+ *   UV_EINVAL     the database rejects the query or an argument
  *   UV_EMSGSIZE   more rows or bytes than are allowed
  *   UV_ECONNRESET the connection broke meanwhile
  *   UV_ECANCELED  the source was closed */
@@ -35,20 +35,20 @@ typedef void (*query_done_cb)(void *ctx, uint64_t token, const struct query_rows
                               const struct err *e);
 
 struct query_source_ops {
-    /* Makes the query known; equal declarations answer the same query. `name` is for messages.
-     * UV_EINVAL: not a look-up (query_sql.h); UV_ENOSPC: thousands were declared. `e` says why. */
+    /* Declares a query; equal declarations return the same query. `name` is for messages. UV_EINVAL:
+     * not a look-up (query_sql.h); UV_ENOSPC: thousands were declared. `e` says why. */
     int (*declare)(struct query_source *s, struct slice name, struct slice sql,
                    const struct query **out, struct err *e);
     unsigned (*parameters)(const struct query *q);
-    /* 0: accepted. Otherwise nothing is called: UV_ENOTCONN: the database is away; UV_EAGAIN: too
-     * many questions wait; UV_EINVAL: wrong number of arguments; UV_ECANCELED: closing; `e` says
-     * why. `id` may be NULL. */
+    /* 0: accepted. Otherwise `cb` is not called: UV_ENOTCONN: the database is down; UV_EAGAIN: too
+     * many queries wait; UV_EINVAL: wrong number of arguments; UV_ECANCELED: closing; `e` says why.
+     * `id` may be NULL. */
     int (*ask)(struct query_source *s, const struct query_question *q, query_done_cb cb, void *ctx,
                uint64_t token, uint64_t *id, struct err *e);
-    /* Nothing is called back for it any more. An id that is done is no mistake. */
+    /* `cb` is not called any more for this query. The query may have completed already. */
     void (*cancel)(struct query_source *s, uint64_t id);
-    /* What was accepted completes with UV_ECANCELED, in a later turn but before `closed` (may be
-     * NULL); by then no handle is left. Questions are refused from now on, until free(). */
+    /* Accepted queries complete with UV_ECANCELED, in a later turn but before `closed` (may be NULL).
+     * When `closed` is called no handle is left. New queries are rejected from now on. */
     void (*close)(struct query_source *s, void (*closed)(void *ctx), void *ctx);
     void (*free)(struct query_source *s); /* after `closed`, or the end of the loop */
 };

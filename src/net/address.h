@@ -1,5 +1,5 @@
-/* Addresses: what to listen on, who the peer is, and which peers are trusted proxies. Pure but for
- * peer lookup. */
+/* Addresses to listen on, addresses of peers, and networks of trusted proxies. Pure but for peer
+ * look-up. */
 #ifndef NET_ADDRESS_H
 #define NET_ADDRESS_H
 
@@ -14,8 +14,8 @@
 enum { ADDRESS_LISTEN_TEXT_MAX = 160 };
 enum { ADDRESS_TEXT_MAX = 64 }; /* INET6_ADDRSTRLEN with a zone, or "unix" */
 
-/* One thing to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket", "systemd:name". "localhost:8080" is
- * refused (names are for clients), so is a relative path. */
+/* One address to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket", "systemd:name".
+ * Rejects "localhost:8080" (names are for clients) and relative paths. */
 struct address {
     bool is_unix;
     bool by_name;   /* a socket that the service manager passes; `path` is its name */
@@ -36,12 +36,12 @@ struct peer_address {
     unsigned char ip[16];
 };
 
-/* 0.0.0.0, an address no peer has, where the system cannot tell (the peer has gone already). */
+/* 0.0.0.0, which is no peer's address, if the system does not know (the peer has disconnected). */
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
 bool peer_address_is_unix(const struct peer_address *a);
 /* Text of `a` into `out` (ADDRESS_TEXT_MAX bytes): "192.0.2.1", "2001:db8::1", or "unix". */
 void peer_address_text(const struct peer_address *a, char *out);
-/* The way back; also IPv4-mapped forms. No port, no zone, not "::". */
+/* The inverse; also accepts IPv4-mapped forms. No port, no zone, not "::". */
 bool peer_address_parse(struct slice text, struct peer_address *out);
 
 /* A network of trusted proxies: "10.0.0.0/8", "::1", "unix". */

@@ -8,7 +8,7 @@
 #define CLOSE_REASONS(X)                                                                           \
     X(CLIENT_CLOSED, "client-closed", "the client closed")                                         \
     X(CLIENT_ERROR, "client-error", "reading or writing failed: reset")                            \
-    X(ANSWERED, "answered", "the last answer was sent and the connection was not to be kept")      \
+    X(ANSWERED, "answered", "the last answer was sent on a connection that is not persistent")     \
     X(REFUSED_REQUEST, "refused-request", "a malformed or oversized request")                      \
     X(HEAD_TIMEOUT, "head-timeout", "no complete request head in time")                            \
     X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
@@ -17,8 +17,8 @@
     X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
     X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \
     X(REVOKED, "revoked", "the policy withdrew what it had granted")                               \
-    X(POLICY_RELOAD, "policy-reload", "another policy is in force: told to come back")             \
-    X(DENIED, "denied", "the policy refused")                                                      \
+    X(POLICY_RELOAD, "policy-reload", "another policy took effect: told to reconnect")             \
+    X(DENIED, "denied", "the policy denied the request")                                           \
     X(TRANSIENT, "transient", "a refusal the client should retry: store, policy error, overload")  \
     X(DRAINING, "draining", "the broker is shutting down")                                         \
     X(ADMIN, "admin", "an operator closed it")                                                     \
@@ -41,9 +41,9 @@ static inline const char *close_reason_name(enum close_reason why)
     return why < CLOSE_REASON_COUNT ? names[why] : "unknown";
 }
 
-/* What a failed read or write (negative UV_E*) says about the peer. The kernel gives up on data
- * that nobody acknowledges (TCP_USER_TIMEOUT) with the last error that the network reported on the
- * way, and with ETIMEDOUT where it reported none. */
+/* The reason for a failed read or write (negative UV_E*). When the peer does not acknowledge data in
+ * time (TCP_USER_TIMEOUT), the kernel reports the last error of the network, or ETIMEDOUT if there
+ * was none. */
 static inline enum close_reason close_reason_of(ssize_t rc)
 {
     switch (rc) {

@@ -1,8 +1,8 @@
 /* The event loop of a worker: one uv_loop, work deferred to the end of a turn, deadlines, signals.
  *
  * A turn is: timers, socket callbacks, then the flush step (deferred tasks in order, then the flush
- * callbacks). Answers to asynchronous questions are always delivered from the flush step, never
- * from inside the call that asked. */
+ * callbacks). Results of asynchronous calls are always delivered from the flush step, never from
+ * inside the call itself. */
 #ifndef NET_LOOP_H
 #define NET_LOOP_H
 
@@ -22,7 +22,7 @@ struct task {
     void (*run)(struct task *t);
 };
 
-/* One point in time at which something is given up on, or due. Embedded in its owner. */
+/* A point in time at which something is due or times out. Embedded in its owner. */
 struct deadline {
     struct list node;
     uint64_t due_ms; /* loop time */
@@ -37,7 +37,7 @@ uv_loop_t *loop_uv(struct loop *l);
 uint64_t loop_now(const struct loop *l);
 /* Unix time in ms, cached per turn. */
 int64_t loop_unix_ms(struct loop *l);
-/* Fixes that time, for tools that try out what depends on it; 0: the machine's clock again. */
+/* Sets that time, for tools and tests; 0: the machine's clock again. */
 void loop_set_unix_ms(struct loop *l, int64_t unix_ms);
 /* The read buffer every connection borrows for the length of one read callback. */
 uv_buf_t loop_read_buffer(struct loop *l);
@@ -47,8 +47,8 @@ static inline void task_init(struct task *t, void (*run)(struct task *))
     list_init(&t->node);
     t->run = run;
 }
-/* Runs `t` in the flush step of this turn (of the next one when called from a task). No effect when
- * it is waiting already. The task is unlinked before it runs, so it may free itself. */
+/* Runs `t` in the flush step of this turn (of the next turn if called from a task). No effect if it
+ * is deferred already. The task is unlinked before it runs, so it may free itself. */
 void loop_defer(struct loop *l, struct task *t);
 static inline void task_cancel(struct task *t)
 {
@@ -68,10 +68,10 @@ static inline void deadline_init(struct deadline *d)
     list_init(&d->node);
     d->due_ms = 0;
 }
-/* Starts (or starts anew, from now). The callback runs with the deadline disarmed. */
+/* Starts or restarts the deadline, from now. It is disarmed when the callback runs. */
 void deadline_arm(struct deadline_class *c, struct deadline *d);
-/* The same for another duration than the class's: for few, since it is put in its place by walking
- * past those that are due later. */
+/* The same for another duration than the class's. For rare use: it walks past all deadlines that are
+ * due later. */
 void deadline_arm_in(struct deadline_class *c, struct deadline *d, uint64_t ms);
 static inline void deadline_disarm(struct deadline *d)
 {
@@ -81,7 +81,7 @@ static inline void deadline_disarm(struct deadline *d)
 /* SIGINT, SIGTERM, SIGUSR2: `cb` on the loop thread. */
 int loop_on_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx);
 
-/* Runs until no handle is left but the loop's own. */
+/* Runs until only the loop's own handles are left. */
 void loop_run(struct loop *l);
 /* Closes the loop's own handles and frees it. Returns how many foreign handles were still open;
  * each one was logged. */

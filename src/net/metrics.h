@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* X(member, kind, name, help). Kind: counter or gauge. Of several workers the values are added up;
- * _max or _min behind the kind: a sum would mean nothing, the greatest or the least counts. */
+/* X(member, kind, name, help). Kind: counter or gauge. The values of several workers are added up.
+ * _max or _min after the kind: the maximum or minimum is taken, because a sum would mean nothing. */
 #define NET_METRICS(X)                                                                             \
     X(connections, gauge, "tidegate_connections", "Open client connections.")                      \
     X(accepted, counter, "tidegate_connections_accepted_total", "Connections accepted.")           \
@@ -30,7 +30,7 @@
     X(http_client_errors, counter, "tidegate_http_client_errors_total",                            \
       "Outbound requests without a complete answer.")                                              \
     X(http_client_shed, counter, "tidegate_http_client_shed_total",                                \
-      "Outbound requests refused because too many were under way.")
+      "Outbound requests refused because too many were in progress.")
 
 struct net_metrics {
 #define X(member, kind, name, help) uint64_t member;

@@ -116,14 +116,14 @@ static bool is_bad(const struct policy_reload *r, const char *version)
     return false;
 }
 
-/* It fails much more often than the one before. */
+/* The current policy fails much more often than the previous one. */
 static void roll_back(struct policy_reload *r, const struct policy_figures *f)
 {
     struct generation *bad = r->current;
     struct generation *good = r->previous;
     char *mark = r->bad[r->bad_next++ % BAD_MAX];
     memcpy(mark, version_of(bad), DIGEST_HEX_BYTES);
-    log_error("policy", "taken back: it fails much more often than the one before",
+    log_error("policy", "rolled back: it fails much more often than the previous one",
               LOG_F(log_str("version", version_of(bad)), log_str("in_force", version_of(good)),
                     log_uint("errors", f->errors - r->health.taken_over.errors),
                     log_uint("calls", f->calls - r->health.taken_over.calls),
@@ -132,7 +132,7 @@ static void roll_back(struct policy_reload *r, const struct policy_figures *f)
     r->metrics->policy_rolled_back = 1;
     swap(r, good, RELOAD_RESUBSCRIBE);
     r->health.watched_s = 0;
-    r->previous = NULL; /* it is not to come back */
+    r->previous = NULL; /* no rollback to the bad one */
     retire(r, bad);
 }
 
@@ -195,7 +195,7 @@ static void log_outcome(const struct job *j, const struct policy_report *rep)
 {
     const char *label = rep->label ? rep->label : "";
     if (rep->outcome == POLICY_REFUSED) {
-        log_error("policy", "reload refused, the policy in force stays",
+        log_error("policy", "reload failed, the current policy stays",
                   LOG_F(log_str("by", j->origin), log_str("in_force", rep->previous),
                         log_str("error", rep->error)));
     } else if (rep->outcome == POLICY_RELOADED) {
@@ -345,7 +345,7 @@ static void begin(struct policy_reload *r, struct job *j)
         finish(r, j, &rep);
     } else if (!j->order.force && is_bad(r, version)) {
         err_set(&e, UV_EPERM,
-                "this version had to be taken back because it failed; change it, or reload with "
+                "this version was rolled back because it failed; change it, or reload with "
                 "force=1");
         refuse(r, j, &e);
     } else {
@@ -391,20 +391,20 @@ void policy_reload_take_back(struct policy_reload *r, policy_report_cb cb, void 
     }
     if (!r->previous) {
         rep.outcome = POLICY_BUSY;
-        rep.error = "there is no policy to go back to: none was in force before, or it is too long "
-                    "ago (policy.warm_s)";
+        rep.error = "there is no previous policy to roll back to, or it was replaced too long ago "
+                    "(policy.warm_s)";
         cb(ctx, token, &rep);
         return;
     }
     rep.previous = version_of(r->current);
     rep.previous_label = lua_policy_label(r->current->policy);
     swap(r, r->previous, RELOAD_RESUBSCRIBE);
-    r->health.watched_s = 0; /* who gives such an order looks on */
+    r->health.watched_s = 0; /* the operator decided; no automatic rollback */
     rep.version = version_of(r->current);
     rep.label = lua_policy_label(r->current->policy);
     rep.streams = broker_stream_count(r->broker);
     r->metrics->policy_rollbacks++;
-    log_warn("policy", "taken back by an operator",
+    log_warn("policy", "rolled back by an operator",
              LOG_F(log_str("version", rep.previous), log_str("in_force", rep.version)));
     cb(ctx, token, &rep);
 }

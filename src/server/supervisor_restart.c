@@ -71,7 +71,7 @@ static void finish(struct supervisor *s, const char *why)
     }
     if (why) {
         (void)snprintf(s->shared->restart_error, sizeof s->shared->restart_error, "%s", why);
-        log_error("supervisor", "restart failed, everything goes on as it was",
+        log_error("supervisor", "restart failed, the old workers continue",
                   LOG_F(log_str("error", why)));
     } else {
         log_info("supervisor", "restarted", LOG_F(log_uint("workers", s->count)));
@@ -117,8 +117,9 @@ void restart_begin(struct supervisor *s)
 {
     struct roll *r = &s->roll;
     if (s->draining || restart_active(s)) {
-        log_warn("supervisor", "restart ignored",
-                 LOG_F(log_str("why", s->draining ? "draining" : "another one is under way")));
+        log_warn(
+            "supervisor", "restart ignored",
+            LOG_F(log_str("why", s->draining ? "draining" : "another restart is in progress")));
         return;
     }
     service_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=replacing %u workers",

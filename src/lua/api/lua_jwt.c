@@ -122,8 +122,8 @@ static void read_audience(lua_State *L, struct jwt_options *o)
         }
     } else if (type != LUA_TNIL) {
         luaL_error(L,
-                   "tg.jwt: aud: a string, a list of 1 to %d strings, or false (whoever the "
-                   "token is for) was expected",
+                   "tg.jwt: aud: a string, a list of 1 to %d strings, or false (any audience) "
+                   "was expected",
                    (int)JWT_AUDIENCES);
     }
     lua_pop(L, 1);

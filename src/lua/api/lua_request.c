@@ -33,8 +33,8 @@ static int kept_index(lua_State *L)
     for (size_t i = 0; key.p && i < sizeof gone / sizeof *gone; i++) {
         if (slice_is(key, gone[i])) {
             return luaL_error(L,
-                              "subscribe sees no request.%s: it is run again without it when the "
-                              "policy changes. Take what is needed in authenticate and return it "
+                              "subscribe sees no request.%s: it runs again without it when the "
+                              "policy changes. Read it in authenticate and return what is needed "
                               "as part of the identity",
                               key.p);
         }

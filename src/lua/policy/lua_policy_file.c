@@ -141,8 +141,9 @@ static void read_api(lua_State *L, int policy)
 {
     lua_shape_field(L, policy, "api");
     if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != API_VERSION) {
-        luaL_error(L, "api: must be %d (the version of the policy interface this broker speaks)%s",
-                   API_VERSION, lua_isnil(L, -1) ? "; it is missing" : "");
+        luaL_error(
+            L, "api: must be %d (the version of the policy interface that this broker supports)%s",
+            API_VERSION, lua_isnil(L, -1) ? "; it is missing" : "");
     }
     lua_pop(L, 1);
 }
@@ -189,8 +190,8 @@ static int load_body(lua_State *L)
         return luaL_error(L, "subscribe: missing; it decides what a client receives");
     }
     if (!lua_policy_file_has(f, POLICY_HOOK_AUTHENTICATE) && !load->auth_open) {
-        return luaL_error(L, "authenticate: missing; nobody could be told apart. Add the hook, or "
-                             "say auth = \"open\" in the configuration");
+        return luaL_error(L, "authenticate: missing; without it the policy cannot tell clients "
+                             "apart. Add the hook, or set auth = \"open\" in the configuration");
     }
     return 0;
 }

@@ -89,8 +89,7 @@ static void write_line(const struct policy_log *log, const struct policy_failure
     }
     fields[n] = (struct log_field){.key = NULL};
     if (f->transient) {
-        log_warn("policy",
-                 f->given_up ? "a hook was given up" : "the policy asked to try again later",
+        log_warn("policy", f->given_up ? "a hook was given up" : "the policy refused temporarily",
                  fields);
     } else {
         log_error("policy", "policy error, nothing was granted", fields);
@@ -133,8 +132,8 @@ void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
 {
     log_error("policy",
               hook == POLICY_HOOK_FILTER
-                  ? "filter out of use until the policy is reloaded: its audiences get no events"
-                  : "format out of use until the policy is reloaded: its audiences get no events",
+                  ? "filter disabled until the policy is reloaded: its audiences get no events"
+                  : "format disabled until the policy is reloaded: its audiences get no events",
               LOG_F(log_str("policy", log->policy), log_str("policy_version", log->version),
                     log_str("hook", policy_hook_name(hook)), log_str("function", fn->name),
                     log_str("at", fn->where), log_uint("errors", fn->health.errors),

@@ -288,7 +288,7 @@ static void expired(struct deadline *d)
 static void lua_coro_cancel(struct lua_coro *c)
 {
     struct err e;
-    err_set(&e, UV_ECANCELED, "nobody waits for the answer any more");
+    err_set(&e, UV_ECANCELED, "the request was cancelled");
     c->pool->waits->metrics->policy_cancelled++;
     end(c, UV_ECANCELED, &e);
 }
