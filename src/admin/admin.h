@@ -1,6 +1,6 @@
-/* The admin service: what operators and their tools ask of a running worker. http_handler of a
- * server of its own, on a loopback address or a Unix socket: it knows no users, whoever reaches it
- * may use it.
+/* The admin service of a worker, for operators and their tools. http_handler of a server of its own,
+ * on a loopback address or a Unix socket. It has no authentication: everybody who can connect may use
+ * it.
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]
  *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
@@ -8,7 +8,7 @@
  *   POST /policy/reload[?dry_run=1][&force=1]
  *   POST /policy/rollback    POST /policy/resubscribe    POST /drain
  *
- * Of several workers each has its own, which only admin_workers.h talks to. */
+ * Each of several workers has its own, which only admin_workers.h calls. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 

@@ -14,8 +14,8 @@ enum {
 /* Appends the document of /status. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int admin_json_status(const struct admin *a,
                                                           struct strbuf *out);
-/* Appends the document of /connections: at most `limit` streams, fewer where their grants are
- * large; "truncated" tells. 0, UV_ENOBUFS or UV_ENOMEM. */
+/* Appends the document of /connections: at most `limit` streams, fewer if their grants are large;
+ * "truncated" says so. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
                                                                struct strbuf *out);
 

@@ -1,5 +1,4 @@
-/* Orders about the policy, which take their time: the answer is given when they have been carried
- * out. */
+/* Requests that change the policy. They take time: the answer is sent when they are done. */
 #ifndef ADMIN_ADMIN_POLICY_H
 #define ADMIN_ADMIN_POLICY_H
 
@@ -8,7 +7,7 @@
 /* POST /policy/reload[?dry_run=1][&force=1] */
 void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq);
 
-/* What a reload asks for; false: the query is wrong, and that was answered. */
+/* Reads the options of a reload from the query; false: it is wrong, and was answered with 400. */
 bool admin_policy_order(struct stream *s, const struct http_request *rq, struct policy_order *out);
 /* POST /policy/rollback */
 void admin_policy_rollback(const struct admin *a, struct stream *s);

@@ -1,4 +1,4 @@
-/* How the admin services answer. */
+/* Answers of the admin services. */
 #ifndef ADMIN_ADMIN_REPLY_H
 #define ADMIN_ADMIN_REPLY_H
 
@@ -8,9 +8,9 @@
 void admin_answer(struct stream *s, int status, const char *type, struct slice body);
 /* A problem document. `allow`: of a 405, else NULL. */
 void admin_refuse(struct stream *s, int status, struct slice detail, const char *allow);
-/* Answers 200 with what was built, or 503 when `rc` says that it could not be. Clears `body`. */
+/* Answers 200 with `body`, or 503 if `rc` is an error. Clears `body`. */
 void admin_answer_built(struct stream *s, int rc, const char *type, struct strbuf *body);
-/* Decimal digits without sign; false for anything else and for what is over `most`. */
+/* Decimal digits without sign; false for anything else and for numbers above `most`. */
 bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* What the admin service can be asked: one table for the service of a worker and for the one that
- * stands before several. Finds the route of a request and refuses what is none. */
+/* The routes of the admin service: one table for the service of a worker and for the one in front of
+ * several. Finds the route of a request, or refuses the request. */
 #ifndef ADMIN_ADMIN_ROUTER_H
 #define ADMIN_ADMIN_ROUTER_H
 
@@ -31,10 +31,10 @@ enum admin_action {
 
 /* How several workers answer. */
 enum admin_scope {
-    ADMIN_HERE,  /* whoever was asked answers alone */
-    ADMIN_MERGE, /* all workers are asked; their answers are made into one */
+    ADMIN_HERE,  /* the process that got the request answers alone */
+    ADMIN_MERGE, /* all workers answer; their answers are merged */
     ADMIN_ONE,   /* the worker that has the connection answers */
-    ADMIN_ALL,   /* all workers carry it out; the answer says which did not */
+    ADMIN_ALL,   /* all workers do it; the answer names those that failed */
 };
 
 struct admin_route {
@@ -42,7 +42,7 @@ struct admin_route {
     enum http_method method;
     enum admin_action action;
     enum admin_scope scope;
-    const char *log; /* of an order: what the log says; NULL: nothing */
+    const char *log; /* the line to log; NULL: none */
 };
 
 /* One request; everything is borrowed for the call. */
@@ -51,20 +51,20 @@ struct admin_call {
     const struct http_request *rq;
     const struct peer_address *client;
     const struct admin_route *route;
-    struct slice id; /* as it is written in the path; absent: the route has none */
-    unsigned worker; /* of `id`, from 0; where there are several */
+    struct slice id; /* as written in the path; absent: the route has none */
+    unsigned worker; /* of `id`, from 0; if there are several workers */
     uint64_t connection;
 };
 
-/* Calls `run`, or refuses. `workers`: 0 where ids of connections are numbers; else they are
- * WORKER-NUMBER, with a worker from 1 to that. */
+/* Calls `run`, or refuses the request. `workers` 0: ids of connections are numbers; else they are
+ * WORKER-NUMBER, with a worker from 1 to `workers`. */
 void admin_route(unsigned workers, struct stream *s, const struct http_request *rq,
                  const struct peer_address *client,
                  void (*run)(void *ctx, const struct admin_call *c), void *ctx);
 
-/* Logs the order and who gave it. */
+/* Logs the request and the client, if the route has a log line. */
 void admin_call_log(const struct admin_call *c);
-/* "?limit=n" of the list of connections; false: it is wrong, and that was answered. */
+/* "?limit=n" of the list of connections; false: it is wrong, and was answered with 400. */
 bool admin_call_limit(const struct admin_call *c, uint64_t *limit);
 
 #endif

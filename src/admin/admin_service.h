@@ -1,4 +1,4 @@
-/* The admin service of one worker: what its parts share. admin.h answers requests with it. */
+/* Shared by the parts of the admin service of one worker; admin.h answers requests. */
 #ifndef ADMIN_ADMIN_SERVICE_H
 #define ADMIN_ADMIN_SERVICE_H
 
@@ -10,13 +10,13 @@
 #include "net/http/stream.h"
 #include "net/loop.h"
 
-/* What only the composition root knows. Strings are borrowed until the next loop turn. */
+/* State that only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {
     bool draining;
     const char *policy_file;                       /* NULL: no policy is loaded */
     const char *policy_version;                    /* hash; NULL: none is loaded yet */
-    const char *policy_label;                      /* what it calls itself; NULL: nothing */
-    const char *previous_version, *previous_label; /* of the one that could be taken back to */
+    const char *policy_label;                      /* its `version`; NULL: none */
+    const char *previous_version, *previous_label; /* of the policy that a rollback restores */
 };
 
 /* Filled by the composition root; everything is borrowed for the life of the admin server. */
@@ -29,9 +29,9 @@ struct admin {
     const struct auth_metrics *auth;
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
-    void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was given */
+    void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was sent */
     struct http_server
-        *server; /* the admin server itself: who waits for an answer is found there */
+        *server; /* the admin server itself, to find streams that wait for an answer */
     void (*reload)(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
                    uint64_t token);
     void (*take_back)(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token);

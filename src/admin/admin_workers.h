@@ -1,5 +1,5 @@
-/* The admin service of several workers: asks each one's own and makes one answer of theirs. Same
- * routes as admin.h; ids of connections are WORKER-ID. */
+/* The admin service of several workers: calls the service of each and merges the answers. Same routes
+ * as admin.h; ids of connections are WORKER-ID. */
 #ifndef ADMIN_ADMIN_WORKERS_H
 #define ADMIN_ADMIN_WORKERS_H
 

@@ -1,5 +1,5 @@
-/* Asks several workers, and makes one answer of theirs. Each of these answers the stream later,
- * unless it has gone by then. */
+/* Calls the admin services of several workers and merges their answers. Each function answers the
+ * stream later, unless the client has disconnected by then. */
 #ifndef ADMIN_COLLECT_H
 #define ADMIN_COLLECT_H
 
@@ -9,17 +9,17 @@
 
 #include <sys/types.h>
 
-/* What only the supervisor knows of a worker. */
+/* State of a worker that only the supervisor knows. */
 struct admin_worker_info {
     pid_t pid;       /* 0: it does not run */
-    bool ready;      /* it serves: is started, and has its policy and its store */
+    bool ready;      /* it serves: it has loaded its policy and opened its store */
     unsigned starts; /* times it was started */
 };
 
-/* The last rolling restart that was asked for. */
+/* The last rolling restart. */
 struct admin_restart {
     const char *phase; /* "none", "running", "done", "failed" */
-    unsigned count;    /* how often one was asked for */
+    unsigned count;    /* of restarts since the start */
     const char *error; /* of "failed"; else NULL */
 };
 
@@ -28,13 +28,13 @@ struct admin_workers {
     struct loop *loop;
     struct http_server *server; /* whose handler this is */
     unsigned count;
-    uint64_t load_timeout_ms; /* for a policy to be loaded, set up and tried */
-    struct list calls;        /* to workers, under way: see backend_calls_end() */
+    uint64_t load_timeout_ms; /* for a policy to be loaded, set up and dry run */
+    struct list calls;        /* to workers, in progress: see backend_calls_end() */
     struct metrics_sum *sum;
-    const struct address *(*where)(void *ctx, unsigned index); /* a worker's own service is */
+    const struct address *(*where)(void *ctx, unsigned index); /* address of a worker's service */
     struct admin_worker_info (*info)(void *ctx, unsigned index);
     struct admin_restart (*restart)(void *ctx);
-    /* all of them; called after the answer was given */
+    /* for all workers; called after the answer was sent */
     void (*order_drain)(void *ctx);
     void (*order_restart)(void *ctx);
     void *ctx;
@@ -45,11 +45,11 @@ void collect_metrics(struct admin_workers *a, struct stream *s);
 void collect_status(struct admin_workers *a, struct stream *s);
 /* At most `limit` of all. */
 void collect_connections(struct admin_workers *a, struct stream *s, uint64_t limit);
-/* Hands a request about a connection to the worker that has it, and its answer back. */
+/* Forwards a request about a connection to the worker that has it, and returns that worker's answer. */
 void collect_one(struct admin_workers *a, const struct admin_call *c);
-/* The same order (a POST) to all. */
+/* Sends the same POST to all workers. */
 void collect_order(struct admin_workers *a, struct stream *s, const char *target);
-/* A reload: only when all of them would. */
+/* Reloads the policy if the dry run succeeds on all workers. */
 void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force);
 
 #endif

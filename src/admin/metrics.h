@@ -1,6 +1,6 @@
-/* Prometheus text (exposition format 0.0.4) of everything the process counts. Pure but for
- * metrics_process(). The names, kinds and helps live in net/metrics.h and broker/metrics.h; what is
- * known only here (process, build, store health) is added in metrics.c. */
+/* Prometheus text (exposition format 0.0.4) of all metrics of the process. Pure but for
+ * metrics_process(). The names, kinds and helps are in net/metrics.h, auth/metrics.h and
+ * broker/metrics.h; metrics.c adds those of process, build and store health. */
 #ifndef ADMIN_METRICS_H
 #define ADMIN_METRICS_H
 
@@ -15,7 +15,7 @@
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
-/* What the kernel says about this process; a negative member is not known and is left out. */
+/* Figures of this process from the kernel; a negative member is unknown and is left out. */
 struct process_stats {
     double start_s; /* Unix time */
     double cpu_s;   /* user and system */
@@ -27,7 +27,7 @@ struct metrics_view {
     const struct net_metrics *net;
     const struct broker_metrics *broker;
     const struct auth_metrics *auth;
-    const struct store_health *store; /* NULL: not open yet, its series are left out */
+    const struct store_health *store; /* NULL: not open yet; its series are left out */
     const struct process_stats *process;
     const char *version;        /* of the program */
     const char *policy_version; /* hash; NULL: unknown, the series is left out */

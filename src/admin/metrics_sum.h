@@ -1,5 +1,5 @@
-/* The metrics pages of all workers -> one page. Keeps what it saw: a counter of a worker that was
- * started anew goes on where it was, so that sums never go back. Pure. */
+/* Merges the metrics pages of all workers into one page. Remembers the counters of a worker that was
+ * restarted, so that sums never decrease. Pure. */
 #ifndef ADMIN_METRICS_SUM_H
 #define ADMIN_METRICS_SUM_H
 
@@ -12,12 +12,12 @@ struct metrics_sum;
 
 struct metrics_sum *metrics_sum_new(unsigned workers);
 void metrics_sum_free(struct metrics_sum *m);
-/* Before the pages of one scrape are put in. */
+/* Call it before the pages of one scrape are added. */
 void metrics_sum_begin(struct metrics_sum *m);
-/* The page of worker `index` (from 0). Lines that are not understood are left out. */
+/* Adds the page of worker `index` (from 0). Lines that cannot be parsed are left out. */
 void metrics_sum_add(struct metrics_sum *m, unsigned index, struct slice page);
-/* Appends the page: every series once for all workers (sums; the greatest or least where a sum
- * would mean nothing), then each worker's own of those without labels, as
+/* Appends the merged page: every series once for all workers (the sum; the maximum or minimum where a
+ * sum would mean nothing), then the values of each worker for series without labels, as
  * tidegate_worker_NAME{worker=}. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int metrics_sum_render(const struct metrics_sum *m,
                                                            struct strbuf *out);

@@ -1,5 +1,5 @@
-/* What came of an order about the policy: filled by whoever carries it out, shown by the admin
- * service. Everything is borrowed for the call. */
+/* The result of a reload or rollback of the policy: server/policy_reload.c fills it, the admin
+ * service shows it. Everything is borrowed for the call. */
 #ifndef ADMIN_POLICY_REPORT_H
 #define ADMIN_POLICY_REPORT_H
 
@@ -13,9 +13,9 @@ enum policy_outcome {
     POLICY_RELOADED,
     POLICY_WOULD_RELOAD, /* dry run */
     POLICY_UNCHANGED,    /* the same files: nothing was done */
-    POLICY_TAKEN_BACK,   /* the one before is in force again */
-    POLICY_REFUSED,      /* the one in force stays; `error` says why */
-    POLICY_BUSY,         /* not now; `error` says why */
+    POLICY_TAKEN_BACK,   /* the previous policy is current again */
+    POLICY_REFUSED,      /* the current policy stays; `error` says why */
+    POLICY_BUSY,         /* not possible now; `error` says why */
 };
 
 /* Names of filters, or of formats, that only one of two policies has. */
@@ -27,17 +27,17 @@ struct policy_names {
 struct policy_report {
     enum policy_outcome outcome;
     const char *error;              /* of POLICY_REFUSED, POLICY_BUSY: file, line, cause */
-    const char *previous, *version; /* hashes: in force before; loaded now (NULL: it never was) */
+    const char *previous, *version; /* hashes: of the policy before; of the one loaded, or NULL */
     const char *previous_label, *label; /* may be NULL */
-    enum reload_mode mode;              /* what open streams are told */
+    enum reload_mode mode;              /* what happens to open streams */
     unsigned streams;                   /* open ones */
-    const struct trial_report *trial;   /* NULL: it did not come to that */
+    const struct trial_report *trial;   /* NULL: there was no dry run */
     struct policy_names filters_added, filters_removed, formats_added, formats_removed;
 };
 
 struct policy_order {
-    bool dry_run; /* says what would happen; nothing does */
-    bool force;   /* even an unchanged one, or one that had to be taken back */
+    bool dry_run; /* only reports what would happen */
+    bool force;   /* also loads an unchanged policy, or one that was rolled back */
 };
 
 typedef void (*policy_report_cb)(void *ctx, uint64_t token, const struct policy_report *r);

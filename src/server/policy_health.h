@@ -1,5 +1,5 @@
-/* Is a policy that has just taken over worse than the one before? Counts of calls and errors, taken
- * once a second; pure. */
+/* Decides whether a new policy is worse than the previous one, from counts of calls and errors that
+ * are sampled once a second. Pure. */
 #ifndef SERVER_POLICY_HEALTH_H
 #define SERVER_POLICY_HEALTH_H
 
@@ -9,8 +9,8 @@
 
 enum {
     POLICY_HEALTH_SAMPLES = 60,    /* what "before" is: the last minute */
-    POLICY_HEALTH_MOST_ERRORS = 5, /* so many may happen to any policy */
-    POLICY_HEALTH_FACTOR = 5,      /* of the share of calls that failed before */
+    POLICY_HEALTH_MOST_ERRORS = 5, /* tolerated in any case */
+    POLICY_HEALTH_FACTOR = 5,      /* times the error rate of the previous policy */
 };
 
 struct policy_count {
@@ -25,12 +25,12 @@ struct policy_health {
     unsigned watched_s;             /* seconds left to watch the new one; 0: none */
 };
 
-/* Once a second, with the counts of the policy in force. */
+/* Call it once a second, with the counts of the current policy. */
 void policy_health_sample(struct policy_health *h, const struct policy_figures *f);
-/* Another one takes over, and is watched for so many seconds. */
+/* Another policy takes effect, and is watched for `watched_s` seconds. */
 void policy_health_swap(struct policy_health *h, const struct policy_figures *now,
                         const struct policy_figures *next, unsigned watched_s);
-/* Is the one in force so much worse that the one before should come back? */
+/* Is the current policy so much worse than the previous one that a rollback is due? */
 bool policy_health_worse(const struct policy_health *h, const struct policy_figures *f);
 
 #endif

@@ -1,4 +1,4 @@
-/* Which filters and formats only one of two policies has. */
+/* The filters and formats that only one of two policies has. */
 #ifndef SERVER_POLICY_NAMES_H
 #define SERVER_POLICY_NAMES_H
 

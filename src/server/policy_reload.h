@@ -1,14 +1,13 @@
-/* The generations of the policy: loads another one beside the one in force, prepares and tries it,
- * and lets it take over between two turns of the loop. Whatever goes wrong before that leaves
- * everything as it was.
+/* Reloads the policy: loads the new one beside the current one, sets it up, dry runs it, and swaps
+ * the two between two turns of the loop. After any fault before the swap the current policy stays.
  *
  *   start -> [ load -> setup -> take over ]
  *   order -> [ load -> setup -> trial -> reload hook -> take over ], one at a time
  *
- * The one before stays warm for a while: it comes back by an order, or by itself when the new one
- * fails much more often (policy_health.h). Older ones are closed as soon as nothing of them waits.
- * Part of the composition root: all it drives are broker/policy.h, broker/broker.h,
- * broker/trial.h and lua/policy/lua_policy.h. */
+ * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
+ * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
+ * soon as no call of them waits. Part of the composition root: it uses broker/policy.h,
+ * broker/broker.h, broker/trial.h and lua/policy/lua_policy.h. */
 #ifndef SERVER_POLICY_RELOAD_H
 #define SERVER_POLICY_RELOAD_H
 
@@ -19,9 +18,9 @@
 
 struct policy_reload_options {
     const struct lua_policy_options *policy; /* borrowed */
-    uint64_t warm_ms;                        /* the one before is kept for that long */
-    unsigned watched_s; /* for that long a new one is compared with the one before; 0: not */
-    bool watch_files;   /* a changed file is an order */
+    uint64_t warm_ms;                        /* how long the previous policy is kept */
+    unsigned watched_s; /* how long a new policy is compared with the previous one; 0: not */
+    bool watch_files;   /* reload when a file changes */
 };
 
 struct policy_reload;
@@ -29,24 +28,24 @@ struct policy_reload;
 struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker,
                                         struct broker_metrics *metrics,
                                         const struct policy_reload_options *opt);
-/* Loads the first one; `ready` comes once, from the flush step, unless this fails at once. SIGHUP
- * is an order from then on. */
+/* Loads the first policy. Calls `ready` once, from the flush step, unless this fails at once. From
+ * then on SIGHUP reloads. */
 int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ctx, struct err *e);
-/* Answered once, possibly at once; not, when all of it ends before. */
+/* Reloads. Calls `cb` once, possibly before it returns; never if policy_reload_free() comes first. */
 void policy_reload_order(struct policy_reload *r, const struct policy_order *order,
                          policy_report_cb cb, void *ctx, uint64_t token);
-/* The one before comes back, and could be brought back in turn. Answered at once. */
+/* Rolls back: swaps the current and the previous policy. Calls `cb` before it returns. */
 void policy_reload_take_back(struct policy_reload *r, policy_report_cb cb, void *ctx,
                              uint64_t token);
 
-/* The one in force; NULL: none yet. */
+/* The current policy; NULL: none yet. */
 const struct policy *policy_reload_current(const struct policy_reload *r);
-/* The one before, while it is warm. */
+/* The previous policy, while it is warm; else NULL. */
 const struct policy *policy_reload_previous(const struct policy_reload *r);
 
-/* Takes no more orders, closes its handles; what is under way is answered. */
+/* Accepts no more reloads and closes its handles; a running reload is answered. */
 void policy_reload_close(struct policy_reload *r);
-/* The loop has run dry: nobody asks the policies any more. */
+/* Call it when the loop has ended and no one calls the policies any more. */
 void policy_reload_free(struct policy_reload *r);
 
 #endif

@@ -6,9 +6,9 @@
 #include "server/service.h"
 #include "server/worker.h"
 
-/* Serves until SIGTERM or SIGINT has drained it; answers the exit code (sysexits.h). What went
- * wrong is in the log. `worker`: what a supervisor gives one of several; NULL: it is the only one,
- * listens on `given`, and tells the service manager how it is. All are borrowed for the call. */
+/* Serves until SIGTERM or SIGINT has drained it; returns the exit code (sysexits.h). The log says
+ * what went wrong. `worker`: from the supervisor, for one of several workers; NULL: the only one, which
+ * listens on `given` and notifies the service manager. All are borrowed for the call. */
 int server_run(const struct config *cfg, const struct worker *worker,
                struct service_sockets *given);
 

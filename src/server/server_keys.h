@@ -5,7 +5,7 @@
 #include "auth/keyring.h"
 #include "config/config.h"
 
-/* Reads secrets and files; what is wrong is in `e`, beginning with "keys.NAME". */
+/* Reads secrets and files; on failure `e` begins with "keys.NAME". */
 int server_keys_open(struct keyring **out, const struct config *cfg, struct err *e);
 
 #endif

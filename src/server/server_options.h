@@ -1,4 +1,4 @@
-/* The settings of a process, handed out to the parts in the structs they ask for. */
+/* Converts the settings of a process into the option structs of its parts. */
 #ifndef SERVER_SERVER_OPTIONS_H
 #define SERVER_SERVER_OPTIONS_H
 
@@ -21,7 +21,7 @@ struct server_options {
     bool has_database; /* for policies */
     struct query_options database;
     struct lua_http_service http;     /* targets: owned */
-    struct lua_policy_options policy; /* waits, cache: set by who makes them */
+    struct lua_policy_options policy; /* server.c sets waits and cache */
     struct lua_waits_limits waits;
     struct lua_cache_limits cache;
     struct network *trusted_proxies; /* owned */

@@ -1,32 +1,32 @@
-/* The service manager that runs this process, systemd or one that speaks like it: the listening
- * sockets it passes (sd_listen_fds(3)) and what it wants to be told (sd_notify(3)). Both protocols
- * are an environment variable and a datagram, fixed for good and meant to be spoken without a
- * library; libsystemd would bring four compression and encryption libraries into the process. */
+/* The service manager that runs this process, systemd or a compatible one: the listening sockets that
+ * it passes (sd_listen_fds(3)) and the notifications that it expects (sd_notify(3)). The protocols are
+ * environment variables and a datagram. They are stable and documented for use without a library;
+ * libsystemd would load four compression and encryption libraries into the process. */
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 
 #include "config/config.h"
 #include "net/listen_socket.h"
 
-/* The sockets that were passed, by what the configuration has for them. */
+/* The sockets that were passed, by their entries in the configuration. */
 struct service_sockets {
     struct listen_socket *listen; /* one for each entry of `listen`; fd -1: none, bind it */
     size_t count;
     struct listen_socket admin; /* the same */
 };
 
-/* Takes the sockets of LISTEN_FDS, so that no child takes them for its own. An entry "systemd:NAME"
- * of the configuration means the next socket of that name (FileDescriptorName=), an address the
- * socket that listens there. UV_EINVAL: a socket that no entry means, or a name that none has, which
- * is as it should be if this process has taken the place of another (`successor`). */
+/* Takes the sockets of LISTEN_FDS and clears that variable, so that no child takes them. An entry
+ * "systemd:NAME" of the configuration gets the next socket of that name (FileDescriptorName=), an
+ * address gets the socket that listens there. UV_EINVAL: no entry matches a socket, or no socket
+ * matches a name; the latter is no error if this process replaces another one (`successor`). */
 int service_sockets_take(const struct config *cfg, bool successor, struct service_sockets *out,
                          struct err *e);
-/* Closes those that nobody took over. */
+/* Closes the sockets that are still in `s`. */
 void service_sockets_clear(struct service_sockets *s);
 
-/* Sends lines such as "READY=1\nSTATUS=serving" to NOTIFY_SOCKET; no effect where there is none. */
+/* Sends lines such as "READY=1\nSTATUS=serving" to NOTIFY_SOCKET; no effect if that is not set. */
 __attribute__((format(printf, 1, 2))) void service_notify(const char *fmt, ...);
-/* How often WATCHDOG=1 is to be sent, half of what WATCHDOG_USEC allows; 0: not at all. */
+/* The interval for WATCHDOG=1, half of WATCHDOG_USEC; 0: not at all. */
 uint64_t service_watchdog_ms(void);
 
 #endif

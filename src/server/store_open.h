@@ -11,7 +11,7 @@ struct store_options {
     struct store_pg_options pg;
 };
 
-/* Who hears of what happens in it. */
+/* The callbacks of the store. */
 struct store_listener {
     store_tail_cb tail;
     store_leap_cb leap;
@@ -21,7 +21,7 @@ struct store_listener {
 /* Blocks for a moment; see the two it chooses from. */
 int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_metrics *metrics,
                const struct store_listener *listener, struct store **out, struct err *e);
-/* As of the library found at run time: 150018 is 15.18. */
+/* The version of the libpq found at run time: 150018 is 15.18. */
 int store_libpq_version(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* Private to supervisor*.c: the struct they work on. */
+/* Private to supervisor*.c: the state of the supervisor. */
 #ifndef SERVER_SUPERVISOR_STATE_H
 #define SERVER_SUPERVISOR_STATE_H
 
@@ -13,11 +13,11 @@
 /* Child 0 is the admin process, the others are the workers. */
 struct child {
     pid_t pid;           /* the newest process; 0: does not run */
-    pid_t retiring;      /* whose place it has taken, while that drains; 0: nobody */
+    pid_t retiring;      /* the process that it replaces, while that drains; 0: none */
     uint64_t started_ms; /* monotonic */
     uint64_t due_ms;     /* when it is started (again); 0: not planned */
     unsigned backoff_ms;
-    bool served; /* some process in this place was ready once */
+    bool served; /* some process of this child was ready once */
 };
 
 /* One entry of `listen`. */
@@ -25,8 +25,8 @@ struct shared_address {
     char *text;                 /* as configured; owned */
     struct listen_socket claim; /* keeps the port; or, if `one`, the socket they all accept on */
     bool one;                   /* a Unix socket, or one that was passed to us */
-    /* if not `one`: each worker's own, by number - 1; held here as well, so that whoever connects while a
-     * worker is replaced waits for its successor */
+    /* if not `one`: the socket of each worker, by number - 1. The supervisor holds it as well, so that
+     * clients that connect while a worker is replaced wait for its successor */
     struct listen_socket slots[WORKERS_MAX];
 };
 
@@ -43,9 +43,9 @@ enum roll_stage {
 struct roll {
     enum roll_stage stage;
     pid_t check_pid;  /* 0: no check runs */
-    int check_output; /* what it has to say; -1: none */
+    int check_output; /* of the check: the reading end of a pipe; -1: none */
     unsigned number;  /* of the worker that is being replaced; 0: none yet */
-    unsigned before;  /* workers there should be when it was asked for */
+    unsigned before;  /* intended number of workers when the restart was requested */
     uint64_t until_ms;
 };
 
@@ -66,10 +66,9 @@ struct supervisor {
     struct roll roll;
     sigset_t signals, before;
     bool draining, told_ready;
-    uint64_t
-        watchdog_ms;  /* when the service manager is told next that all is well; 0: not at all */
-    uint64_t kill_ms; /* when those that are left are killed; 0: not decided */
-    int code;         /* the worst so far */
+    uint64_t watchdog_ms; /* when the next WATCHDOG=1 is due; 0: not at all */
+    uint64_t kill_ms;     /* when the remaining workers are killed; 0: not decided */
+    int code;             /* the worst exit code so far */
 };
 
 /* supervisor.c */
@@ -77,19 +76,19 @@ uint64_t supervisor_now_ms(void);
 
 /* supervisor_sockets.c */
 void sockets_init(struct supervisor *s);
-/* Opens what the configuration names and is not open yet, closes what it names no more. On failure
- * everything is as before. */
+/* Opens the sockets of the configuration that are not open yet, closes those that it no longer has.
+ * On failure nothing changes. */
 int sockets_open(struct supervisor *s, struct err *e);
-/* What worker `number` accepts on, unless it is there already. */
+/* Opens the sockets of worker `number`, unless they are open. */
 int sockets_open_slot(struct supervisor *s, unsigned number, struct err *e);
-/* Nobody will accept for a while: who connects goes to the other workers. */
+/* Closes the sockets of a worker that does not run, so that clients get to the other workers. */
 void sockets_close_slot(struct supervisor *s, unsigned number);
-/* In a child: moves what worker `number` accepts on into `out` (listen_count entries), closes what
- * belongs to others. 0: the admin process, which keeps the way to all workers. */
+/* In a child: moves the sockets of worker `number` into `out` (listen_count entries) and closes those
+ * of others. 0: the admin process, which keeps the private sockets of all workers. */
 void sockets_keep(struct supervisor *s, unsigned number, struct listen_socket *out);
-/* From now on clients are refused. */
+/* From now on connections are refused. */
 void sockets_close_public(struct supervisor *s);
-/* `last`: this is the supervisor, whose end leaves no socket files. */
+/* `last`: in the supervisor, which also removes socket files. */
 void sockets_clear(struct supervisor *s, bool last);
 
 /* supervisor_children.c */

@@ -1,4 +1,4 @@
-/* What the supervisor gives each of several workers, what they tell it, and how they wake one
+/* The interface between the supervisor and each of several workers, and how workers wake one
  * another. */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
@@ -14,7 +14,7 @@
 
 enum {
     WORKERS_MAX = 64,
-    /* what the supervisor sends: end streams and answer what is under way; end now */
+    /* sent by the supervisor: end streams and finish requests; end now */
     WORKER_DRAIN_SIGNAL = SIGTERM,
     WORKER_STOP_SIGNAL = SIGINT,
 };
@@ -22,9 +22,9 @@ enum {
 /* One place for a worker; its process changes. */
 struct worker_state {
     atomic_int pid;        /* of the newest process; 0: it does not run. By the supervisor */
-    atomic_int ready_pid;  /* who serves; by that worker itself */
-    atomic_int retire_pid; /* whose place another one has taken: its drain ends its admin service as
-                              well. By the supervisor */
+    atomic_int ready_pid;  /* the process that serves; by that process */
+    atomic_int retire_pid; /* a process that has been replaced: its drain also ends its admin
+                              service. By the supervisor */
     atomic_uint starts;    /* by the supervisor */
 };
 
@@ -35,8 +35,8 @@ enum restart_phase { RESTART_NONE, RESTART_RUNNING, RESTART_DONE, RESTART_FAILED
 struct workers_shared {
     struct worker_state workers[WORKERS_MAX]; /* by number - 1 */
     atomic_uint count;                        /* workers there should be */
-    atomic_int restart;                       /* enum restart_phase, of the last one asked for */
-    atomic_uint restarts;                     /* how often one was asked for */
+    atomic_int restart;                       /* enum restart_phase, of the last restart */
+    atomic_uint restarts;                     /* number of restarts requested */
     char restart_error[512];                  /* complete before `restart` says RESTART_FAILED */
 };
 
@@ -49,8 +49,8 @@ struct worker {
     struct workers_shared *shared;
 };
 
-/* A worker that has committed wakes the others: the kernel's file watch would tell them too early,
- * when the log file changes, which is before the commit in it counts. */
+/* A worker that has committed wakes the others. The kernel's file watch would wake them too early: the
+ * log file changes before the commit in it is visible. */
 struct worker_wake {
     const struct worker *worker; /* NULL: it is not one of several */
     struct store *store;         /* NULL: not started */
@@ -60,18 +60,19 @@ struct worker_wake {
     bool active;
 };
 
-/* Before anything else that wants to know of flush steps, so that the others start on what is new
- * while this one does. Borrows all for the life of the loop. No effect where `worker` is NULL. */
+/* Call it before any other loop_on_flush(), so that the other workers start on new events at the same
+ * time as this one. Borrows all for the life of the loop. No effect if `worker` is NULL. */
 void worker_wake_init(struct worker_wake *w, const struct worker *worker, struct loop *loop,
                       const uint64_t *commits);
-/* From now on `store` looks at once when another worker has committed. 0 or a negative UV_E*. */
+/* From now on `store` looks for new events at once when another worker has committed. 0 or a negative
+ * UV_E*. */
 int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store);
-/* Looks no more, goes on telling. Asynchronous; no effect when it is not active. */
+/* Stops looking, but still wakes the others. Asynchronous; no effect when it is not active. */
 void worker_wake_stop(struct worker_wake *w);
 
-/* This process serves. */
+/* Tells the supervisor that this process serves. */
 void worker_ready(const struct worker *w);
-/* Has another process taken the place of this one? */
+/* Has another process replaced this one? */
 bool worker_is_retired(const struct worker *w);
 
 #endif

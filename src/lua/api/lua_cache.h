@@ -1,10 +1,9 @@
-/* cache.fetch(key, ttl, fn): answers of slow functions, shared by all hooks of the process,
- * whatever policy they belong to; they survive a reload. Values are kept as JSON: everybody gets a
- * copy.
+/* cache.fetch(key, ttl, fn): caches results of slow functions for all hooks of the process, of every
+ * policy; they survive a reload. Values are stored as JSON: each caller gets a copy.
  *
- * Concurrent callers of one key wait for the first one (its flight). When that one dies on the way,
- * its client gone or its time up, the next of them takes the flight over and runs its own function.
- */
+ * Concurrent callers of one key share one call of the function (a flight) and wait for it. If its
+ * owner ends early, because its client disconnected or its time is up, the next caller takes over the
+ * flight and runs its own function. */
 #ifndef LUA_API_LUA_CACHE_H
 #define LUA_API_LUA_CACHE_H
 
@@ -26,7 +25,7 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
                                 const struct lua_cache_limits *limits);
 /* NULL is fine. */
 void lua_cache_free(struct lua_cache *c);
-/* From now on all values are that much older, for tools that set the clock. */
+/* Makes all values `ms` older, for tools that set the clock. */
 void lua_cache_age(struct lua_cache *c, uint64_t ms);
 
 /* Inside a body: pushes the library table `cache` of policies. */

@@ -1,6 +1,6 @@
-/* Flights of cache.fetch: one run of a function for a key, and the hooks that wait for it, of
- * whatever policy. These are told from the loop's flush step, never from inside the call that ended
- * the run. */
+/* Flights of cache.fetch: one shared call of a function for a key, and the hooks that wait for it, of
+ * every policy. The hooks continue from the loop's flush step, never from inside the call that ended
+ * the flight. */
 #ifndef LUA_API_LUA_FLIGHT_H
 #define LUA_API_LUA_FLIGHT_H
 
@@ -10,7 +10,7 @@
 
 enum flight_state {
     FLIGHT_RUNS,
-    FLIGHT_ORPHANED, /* whose owner died: the first that waits is to run its function */
+    FLIGHT_ORPHANED, /* its owner ended: the first hook that waits must run its function */
     FLIGHT_LANDED,   /* `text` is the value */
     FLIGHT_FAILED,   /* `error` says why */
 };
@@ -25,17 +25,17 @@ struct flight {
 
 struct flights;
 
-/* `outcome` is what a hook that waits continues with, its `ud` the flight: in ORPHANED it must set
- * RUNS, or nobody does. Borrows the loop. */
+/* A hook that waits continues with `outcome`, whose `ud` is the flight: in ORPHANED it must set RUNS
+ * and run its function. Borrows the loop. */
 struct flights *flights_new(struct loop *loop, size_t value_bytes, lua_coro_push outcome);
-/* None may run or be waited for. */
+/* No flight may be left. */
 void flights_free(struct flights *fs);
 /* The one of that key that RUNS or is ORPHANED, or NULL. */
 struct flight *flights_find(const struct flights *fs, struct slice key);
 struct flight *flights_add(struct flights *fs, struct slice key);
-/* Gone in the next flush step, unless somebody takes it over. */
+/* Ends the flight; it is freed in the next flush step, unless a hook takes it over. */
 void flights_end(struct flights *fs, struct flight *f, enum flight_state state);
-/* One more that waits: what to give to lua_coro_wait(). */
+/* Lets one more hook wait; pass the result to lua_coro_wait(). */
 struct lua_wait flights_join(struct flight *f, struct lua_waits *waits, uint64_t ticket);
 
 #endif

@@ -17,14 +17,14 @@ enum {
 enum lua_json_result {
     LUA_JSON_OK,
     LUA_JSON_NOT_JSON, /* a syntax error */
-    LUA_JSON_REFUSED,  /* JSON, but not to be trusted: duplicate key, number out of range, depth */
+    LUA_JSON_REFUSED,  /* JSON, but ambiguous or too large: duplicate key, number range, depth */
 };
 
 struct lua_json_error {
     char text[224];
 };
 
-/* Pushes the value when LUA_JSON_OK, else nothing and says why. */
+/* Pushes the value when LUA_JSON_OK; else pushes nothing and sets `why`. */
 enum lua_json_result lua_json_decode(lua_State *L, struct slice text, struct lua_json_error *why);
 
 enum lua_json_shape {
@@ -33,9 +33,9 @@ enum lua_json_shape {
     LUA_JSON_OBJECT_OF_LISTS,   /* as above, or lists of them; a table inside is a list */
 };
 
-/* Appends the value at `idx` as compact JSON with sorted keys: equal values, equal bytes. Raw
- * access only. Raises, naming the place below `root`, what has no JSON form or does not fit into
- * `out`. */
+/* Appends the value at `idx` as compact JSON with sorted keys: equal values give equal bytes. Raw
+ * access only. Raises an error that names the place below `root` for a value that has no JSON form or
+ * does not fit into `out`. */
 void lua_json_encode(lua_State *L, int idx, const char *root, enum lua_json_shape shape,
                      struct strbuf *out);
 

@@ -1,5 +1,5 @@
-/* Reading tables that policies return: closed schemas, raw access only, errors that name the field.
- * Everything here runs inside a body and raises on what must not be. */
+/* Reads tables that policies return: closed schemas, raw access only, errors that name the field.
+ * Everything here runs inside a body and raises an error for an invalid value. */
 #ifndef LUA_API_LUA_SHAPE_H
 #define LUA_API_LUA_SHAPE_H
 
@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Replaces a read-only view at `idx` (absolute) by the table behind it, then raises unless there is
- * a table all of whose keys are in `names` (NULL-terminated). `what` starts the message. */
+/* Replaces a read-only view at `idx` (absolute) by its table. Raises an error unless it is a table all
+ * of whose keys are in `names` (NULL-terminated). `what` begins the message. */
 void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names);
 /* Pushes t[name], raw; returns its type. */
 int lua_shape_field(lua_State *L, int t, const char *name);

@@ -1,4 +1,4 @@
-/* sleep(seconds): the simplest thing a hook can wait for. */
+/* sleep(seconds): the simplest function that waits. */
 #ifndef LUA_API_LUA_SLEEP_H
 #define LUA_API_LUA_SLEEP_H
 

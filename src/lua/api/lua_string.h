@@ -1,4 +1,4 @@
-/* The functions of the string library of policies that take patterns. */
+/* The string functions of policies that take patterns. */
 #ifndef LUA_API_LUA_STRING_H
 #define LUA_API_LUA_STRING_H
 

@@ -15,10 +15,10 @@ struct format_spec {
 
 struct format_spec *lua_format_spec_new(void);
 void lua_format_spec_free(struct format_spec *spec); /* NULL is fine */
-/* Reads the table at `idx` (absolute), `what` being its name in messages; raises on what must not
- * be. `spec` is new, and owned by somebody: freed also after a raise. */
+/* Reads the table at `idx` (absolute); `what` is its name in messages. Raises an error for an invalid
+ * table. `spec` is new and its owner frees it, also after an error. */
 void lua_format_spec_read(lua_State *L, int idx, const char *what, struct format_spec *spec);
-/* FORMAT_DELIVER; or FORMAT_FAILED or FORMAT_NO_MEMORY, and why. */
+/* FORMAT_DELIVER; or FORMAT_FAILED or FORMAT_NO_MEMORY, with the reason in `e`. */
 enum format_result lua_format_spec_apply(const struct format_spec *spec, struct event *ev,
                                          struct formatted *out, struct err *e);
 

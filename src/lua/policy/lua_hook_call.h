@@ -1,9 +1,9 @@
-/* One call of the policy's hooks for one request, from being asked to being answered: a job (the
- * coroutine that the hooks run in), what they need, and the result. Whatever a hook waits for in
- * between, nothing here is borrowed from the asker once the function that asked has returned.
+/* One run of the policy's hooks for one request, from the call to the result: a job (the coroutine
+ * that the hooks run in), its input, and the result. Hooks may wait, so nothing is borrowed from the
+ * caller after the lua_hook_call_*() function has returned.
  *
- * A result goes out from the loop's flush step, so that the asker never gets it from inside its own
- * call; by then it needs the policy no more. */
+ * The result is delivered from the loop's flush step, never from inside the call. It does not need
+ * the policy any more by then. */
 #ifndef LUA_POLICY_LUA_HOOK_CALL_H
 #define LUA_POLICY_LUA_HOOK_CALL_H
 
@@ -13,7 +13,7 @@
 #include "lua/vm/lua_coro.h"
 #include "net/loop.h"
 
-/* What was decided, on its way to the asker. */
+/* The decision, on its way to the caller. */
 struct lua_hook_result {
     struct task task;
     struct verdict_draft draft;
@@ -27,7 +27,7 @@ struct lua_hook_result {
 
 struct lua_hook_call;
 
-/* What all questions of one policy share. Borrowed by each. */
+/* Shared by all calls of one policy; each borrows it. */
 struct lua_hook_calls {
     struct loop *loop;
     struct lua_coros *coros;
@@ -37,24 +37,24 @@ struct lua_hook_calls {
     size_t event_bytes; /* most of the data of one event a hook returns */
     size_t batch_bytes; /* most of all it returns for one request */
     uint64_t subscribe_timeout_ms, publish_timeout_ms;
-    /* Reports what became of it: `rc` as of lua_job.done, never UV_ECANCELED. */
+    /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. */
     void (*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
     void *ctx;
-    bool closing; /* what is cancelled now is answered all the same */
+    bool closing; /* cancelled calls still deliver a result */
 };
 
 struct lua_hook_call {
     struct lua_job job;
     const struct lua_hook_calls *shared;
-    enum policy_hook hook;           /* that runs, or ran last: for the log */
+    enum policy_hook hook;           /* the current or last one, for the log */
     uint64_t request;                /* for the log; 0: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
-    struct lua_hook_result *result;  /* owned; NULL: nobody waits for one */
+    struct lua_hook_result *result;  /* owned; NULL: the caller wants none */
     /* publish */
     struct event_list asked; /* owned */
     size_t at;               /* in `asked` */
     struct publication_out out;
-    /* disconnect, and subscribe asked again; borrowed until the hook was called */
+    /* disconnect, and resubscribe; borrowed until the hook was called */
     struct slice identity;
     const struct disconnect_info *info;
     /* setup; borrowed until its hook was called */
@@ -62,7 +62,7 @@ struct lua_hook_call {
     struct lua_ready *ready; /* owned */
 };
 
-/* How a preparation ended, on its way. */
+/* The result of setup, on its way to the caller. */
 struct lua_ready {
     struct task task;
     int rc;
@@ -73,11 +73,11 @@ struct lua_ready {
 
 void lua_hook_call_subscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
                              policy_verdict_cb cb, void *ctx, uint64_t token);
-/* subscribe alone, for a kept request. */
+/* subscribe without authenticate, for a stored request. */
 void lua_hook_call_resubscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
                                struct slice identity, policy_verdict_cb cb, void *ctx,
                                uint64_t token);
-/* The answer does not come when the policy is closed before. */
+/* `cb` is not called if the policy is closed first. */
 void lua_hook_call_setup(const struct lua_hook_calls *s, const char *version, const char *previous,
                          policy_ready_cb cb, void *ctx);
 /* Takes the references in `asked` and empties it. */
@@ -87,8 +87,8 @@ void lua_hook_call_publish(const struct lua_hook_calls *s, const struct policy_r
 void lua_hook_call_disconnect(const struct lua_hook_calls *s, struct slice identity,
                               const struct disconnect_info *info);
 
-/* The hook that says what becomes of open streams when its policy takes over: reload(previous);
- * RELOAD_RESUBSCRIBE where there is no such hook. It cannot wait. */
+/* Calls the hook reload(previous), which decides what happens to open streams when its policy takes
+ * effect; RELOAD_RESUBSCRIBE without that hook. It cannot wait. */
 int lua_hook_call_reload(struct lua_vm *vm, const struct lua_budgets *budgets,
                          const struct lua_policy_file *f, const char *previous,
                          enum reload_mode *out, struct err *e);

@@ -11,7 +11,7 @@ struct judge {
     int params; /* a reference */
     struct event *ev;
     const struct lua_budget *budget;
-    struct strbuf *why; /* gets the second result of a filter; NULL: nobody wants to know */
+    struct strbuf *why; /* gets the second result of a filter; NULL: not needed */
 };
 
 /* 0 and *deliver, or negative: an error, not delivered. */

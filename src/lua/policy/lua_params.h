@@ -21,8 +21,8 @@ struct lua_params {
 int lua_params_open(struct lua_params *p, struct lua_vm *vm, struct err *e);
 /* Every slot must have been given back. */
 void lua_params_close(struct lua_params *p, struct lua_vm *vm);
-/* Anchors the view of a canonical JSON object; `recorded`: one that notes what is read of it. The
- * slot, or a negative UV_E*. */
+/* Anchors the view of a canonical JSON object; `recorded`: a view that records which keys are read.
+ * Returns the slot, or a negative UV_E*. */
 int lua_params_bind(struct lua_params *p, struct lua_vm *vm, struct slice json, bool recorded,
                     struct err *e);
 /* The slot's classes must have been cleared. */

@@ -21,7 +21,7 @@ struct lua_http_service;
 
 struct lua_policy_options {
     const char *file;              /* absolute; `require` looks below its directory */
-    bool auth_open;                /* `authenticate` may be missing: anybody may ask */
+    bool auth_open;                /* `authenticate` may be missing: every client is admitted */
     size_t memory_bytes;           /* cap of the Lua state and of the events it keeps alive */
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
     struct policy_limits limits;   /* of what hooks return */
@@ -31,36 +31,35 @@ struct lua_policy_options {
     struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
     uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
-    struct query_source
-        *queries; /* what db.query asks, borrowed for the policy's life; NULL: none */
-    struct lua_http_service *http; /* what http.get asks, borrowed as well; NULL: nobody */
+    struct query_source *queries;  /* for db.query, borrowed for the policy's life; NULL: none */
+    struct lua_http_service *http; /* for http.get, borrowed as well; NULL: none */
     /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
-     * none. What specs and tools put in. */
+     * none. For specs and tools. */
     void (*extend)(struct lua_State *L, void *ctx);
     void *extend_ctx;
-    /* Gets, with `extend_ctx`, what would be logged of hooks that fail or ask to come back; NULL:
-     * the log does. For tools. */
+    /* Gets, with `extend_ctx`, failures and temporary refusals of hooks in place of the log; NULL:
+     * they are logged. For tools. */
     void (*failed)(void *ctx, const struct policy_failure *f);
     struct lua_policy_cpu cpu;
-    struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: nobody does */
+    struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: not enforced */
     char *const *credential_params; /* query parameters only authenticate sees; borrowed */
     size_t credential_param_count;
 };
 
 struct lua_sources;
 
-/* Loads and validates; on failure `e` names the file, the key or line, and what was expected.
- * Borrows loop and metrics until policy->life->close(); copies the options. It is not live yet.
- * `sources` gets the files, also those of a failure; clear it. It may be NULL. Any number of
- * policies may be open side by side. */
+/* Loads and validates a policy; it does not take effect yet. On failure `e` names the file, the key or
+ * line, and what was expected. Borrows loop and metrics until policy->life->close(); copies the
+ * options. `sources` (may be NULL) gets the files, also on failure; the caller clears it. Any number
+ * of policies may be open side by side. */
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
                     struct broker_metrics *metrics, struct policy **out,
                     struct lua_sources *sources, struct err *e);
 /* SHA-256 of all its files, as hexadecimal digits; borrowed until close. */
 const char *lua_policy_version(const struct policy *p);
-/* The label the file gives itself, borrowed until close; NULL: none. */
+/* The policy's `version`, borrowed until close; NULL: none. */
 const char *lua_policy_label(const struct policy *p);
-/* Of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */
+/* The name of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */
 const char *lua_policy_name(const struct policy *p, bool of_format, size_t i);
 
 #endif

@@ -31,8 +31,8 @@ struct format_spec;
 
 /* ---- the health of functions */
 
-/* Filters and formats that fail more often than not are put out of use until the policy is
- * reloaded: they would only go on to cost time and log lines. */
+/* Filters and formats that fail more often than not are disabled until the policy is reloaded, because
+ * they would only cost time and log lines. */
 
 /* Of one function; begins as zeros. */
 struct lua_health {
@@ -46,9 +46,9 @@ enum {
     LUA_HEALTH_ERRORS = 50
 }; /* more errors than that in so many calls */
 
-/* After each call, with its result. An event that the function raises on counts once, however many
- * audiences it is for; using up the CPU time counts each time; memory that is short does not count.
- * True: that was too much, once. */
+/* Call it after each call of the function, with the result. Errors for one event count once, however
+ * many audiences there are; an exceeded CPU budget counts each time; short memory does not count.
+ * Returns true once, when the function is to be disabled. */
 bool lua_health_note(struct lua_health *h, int rc, uint64_t event);
 
 /* ---- the CPU budget of each hook */
@@ -91,7 +91,7 @@ struct lua_functions {
 };
 
 struct lua_policy_file {
-    char version[65]; /* the label the file gives itself; may be empty */
+    char version[65]; /* the label in the file; may be empty */
     struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
     struct lua_functions filters, formats;
     struct filter_set *texts;   /* owned: the filters that are text */
@@ -99,15 +99,15 @@ struct lua_policy_file {
 };
 
 struct policy;
-/* What a policy of lua_policy_open() was loaded from; borrowed until it is closed. */
+/* The file of a policy of lua_policy_open(); borrowed until it is closed. */
 const struct lua_policy_file *lua_policy_file_of(const struct policy *p);
 
 void lua_policy_file_init(struct lua_policy_file *f);
-/* Runs the file at `path` and reads the table it returns. `f` was initialised; clear it on failure,
- * too. */
+/* Runs the file at `path` and reads the table it returns. Initialise `f` first; clear it also on
+ * failure. */
 int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const char *path,
                          bool auth_open, const struct lua_budget *budget, struct err *e);
-/* Gives the references back and frees; nothing may be bound any more. */
+/* Releases the references and frees; no audience may be bound any more. */
 void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm);
 
 bool lua_policy_file_has(const struct lua_policy_file *f, enum policy_hook hook);

@@ -1,4 +1,4 @@
-/* Filters that are text: compiled when the policy is loaded, with errors that lead to the line. */
+/* Filters that are text: compiled when the policy is loaded, with errors that name the line. */
 #ifndef LUA_POLICY_LUA_POLICY_TEXT_H
 #define LUA_POLICY_LUA_POLICY_TEXT_H
 
@@ -12,8 +12,8 @@ struct lua_policy_source {
     const char *path, *chunk; /* "/etc/tidegate/geo.lua", "geo.lua" */
 };
 
-/* The text of filter `name`, compiled; raises what is wrong with it. `where` gets "geo.lua:7", or
- * the name of the file when the text cannot be found in it as it is. */
+/* Compiles the text of filter `name`; raises an error if it is wrong. `where` gets "geo.lua:7", or the
+ * name of the file if the text does not occur literally in it. */
 const struct filter *lua_policy_text_compile(lua_State *L, struct filter_set *set,
                                              const struct lua_policy_source *source,
                                              const char *name, struct slice text, char *where,

@@ -1,4 +1,4 @@
-/* Events on their way in, as the `publish` hook sees and returns them. */
+/* Events to publish, as the `publish` hook gets and returns them. */
 #ifndef LUA_POLICY_LUA_PUBLICATION_H
 #define LUA_POLICY_LUA_PUBLICATION_H
 
@@ -8,17 +8,17 @@
 
 enum { PUBLICATION_OUTPUTS_MAX = 100 }; /* events made of one */
 
-/* What the outputs of one batch are collected in; owned outside the body. */
+/* Collects the results for one batch; owned outside the body. */
 struct publication_out {
     struct event_list events; /* owned */
     size_t max_data;          /* bytes of data of one event */
-    size_t bytes_left;        /* what all made of this batch may still cost */
+    size_t bytes_left;        /* bytes that further events of this batch may use */
 };
 
 /* Inside a body: pushes the mutable table {topic, type, raw, attrs, key, source}. */
 void lua_publication_push(lua_State *L, const struct event *ev);
-/* Reads the table at `idx` (absolute), one publication or a list of them, made of `asked`, and
- * appends the events. Raises on what may not become an event. */
+/* Reads the table at `idx` (absolute), one publication or a list of them, made from `asked`, and
+ * appends the events. Raises an error for an invalid event. */
 void lua_publication_read(lua_State *L, int idx, struct event *asked, struct publication_out *out);
 
 #endif

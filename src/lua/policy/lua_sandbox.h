@@ -8,7 +8,7 @@
 
 enum { LUA_FILE_MAX_BYTES = 1024 * 1024 };
 
-/* Makes the vm's globals the sandbox. Becomes the vm's host. */
+/* Makes the sandbox the globals of the vm, and `host` its host. */
 int lua_sandbox_open(struct lua_vm *vm, struct lua_host *host, struct err *e);
 
 /* Inside a body: pushes the compiled file (text only, never bytecode); errors name `chunk`. */

@@ -10,10 +10,10 @@
 
 enum { POLICY_LOG_KINDS = 64 }; /* different errors shown within one interval */
 
-/* What went wrong, and for whom. Borrowed. */
+/* A failure of a hook. Borrowed. */
 struct policy_failure {
     enum policy_hook hook;
-    bool transient;        /* the policy said "try again later": not an error */
+    bool transient;        /* the policy refused temporarily: not an error */
     bool given_up;         /* transient because its hook waited too long, or too many did */
     const char *function;  /* name of the filter or format; may be NULL */
     uint64_t request;      /* 0: none */
@@ -47,14 +47,14 @@ struct policy_log {
 
 void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interval_s,
                      const char *policy, const char *version);
-/* Reports what is still only counted. */
+/* Logs the errors that were only counted so far. */
 void policy_log_clear(struct policy_log *log);
 void policy_log_write(struct policy_log *log, const struct policy_failure *f);
-/* A filter or format was put out of use; always shown. */
+/* Logs that a filter or format was disabled, regardless of the interval. */
 void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
                            const struct lua_function *fn);
 
-/* The counters of a hook's errors, and of those that ran out of their budget. */
+/* Count an error of a hook, and one that exceeded its CPU budget. */
 void policy_log_count(struct broker_metrics *m, enum policy_hook hook);
 void policy_log_count_overdue(struct broker_metrics *m, enum policy_hook hook);
 

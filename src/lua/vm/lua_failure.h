@@ -1,21 +1,21 @@
-/* What the last failed call into Lua said: message, place and traceback, as people read them.
- * Nothing here allocates, raises or runs a metamethod. */
+/* The error of the last failed call into Lua: message, place and traceback, for people to read. No
+ * function here allocates, raises or runs a metamethod. */
 #ifndef LUA_VM_LUA_FAILURE_H
 #define LUA_VM_LUA_FAILURE_H
 
 #include <lua.h>
 #include <stdbool.h>
 
-/* Name (lua_load) of chunks that belong to the broker: never shown as the place of an error. */
+/* Name (lua_load) of the broker's own chunks: never shown as the place of an error. */
 #define LUA_VM_INTERNAL "sandbox.lua"
 
 struct lua_vm_failure {
     char text[1024];      /* the error message, or what kind of value was raised */
     char where[128];      /* "geo.lua:14" of the innermost Lua frame; empty: none was running */
-    char traceback[1536]; /* one frame a line, innermost first; may be empty */
+    char traceback[1536]; /* one frame per line, innermost first; may be empty */
 };
 
-/* Is this the position, or the beginning of a message, of a chunk of the broker? */
+/* Does this position or message belong to one of the broker's own chunks? */
 bool lua_failure_internal(const char *position);
 /* The frames of `L` from `level` (lua_getstack) outwards; the text is left empty. */
 void lua_failure_frames(struct lua_vm_failure *f, lua_State *L, int level);

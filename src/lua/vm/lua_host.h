@@ -1,5 +1,5 @@
-/* What the code behind a Lua state shares: each function that scripts may call finds its services
- * here, by lua_vm_host(). Knows none of them; lua_sandbox.c puts the parts together. */
+/* The services of the C functions that scripts may call; lua_vm_host() returns it. This header knows
+ * none of the services; lua_sandbox.c puts the parts together. */
 #ifndef LUA_VM_LUA_HOST_H
 #define LUA_VM_LUA_HOST_H
 
@@ -34,9 +34,9 @@ struct lua_host {
     char *const *credential_params; /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
     bool loading;              /* globals may be set, `require` works */
-    bool tried;                /* not in force (yet): what it logs is of no interest */
+    bool tried;                /* in a dry run: the policy's log lines are dropped */
     bool pure;                 /* a filter or format runs: no clock, no random numbers */
-    struct param_reads *reads; /* while a format runs: what it has read of its params. Borrowed */
+    struct param_reads *reads; /* while a format runs: the params it has read. Borrowed */
 };
 
 #endif

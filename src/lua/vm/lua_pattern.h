@@ -1,9 +1,9 @@
 /* Matches Lua patterns (Lua 5.4 manual, section 6.4.1), counting its steps.
  *
- * Patterns backtrack: three "-" on a text of 500 bytes can keep Lua's own matcher busy for a
- * minute, and nothing can interrupt it. This one gives the same answers, raises when a call has
- * used up its steps, and asks the watchdog in between. Like Lua's it finds mistakes of a pattern
- * only when it gets there. */
+ * Patterns backtrack: three "-" on a text of 500 bytes can keep Lua's own matcher busy for a minute,
+ * and it cannot be interrupted. This matcher gives the same results, raises an error when a call has
+ * used up its steps, and polls the watchdog. Like Lua's it finds an error in a pattern only when
+ * matching reaches it. */
 #ifndef LUA_VM_LUA_PATTERN_H
 #define LUA_VM_LUA_PATTERN_H
 
@@ -36,7 +36,7 @@ struct lua_pattern {
 void lua_pattern_init(struct lua_pattern *m, lua_State *L, struct slice text, struct slice pattern);
 /* Where a match that begins at `at` ends, or NULL. Raises. */
 const char *lua_pattern_at(struct lua_pattern *m, const char *at);
-/* For what is done beside matching, in the same call. */
+/* Takes steps for other work in the same call. */
 void lua_pattern_spend(struct lua_pattern *m, size_t steps);
 
 /* Of the match [from, to): pushes capture `i`; 0 is the whole match when there are none. Raises. */

@@ -1,8 +1,8 @@
-/* pcall of policies: as Lua's, but nested only so deep.
+/* pcall of policies: as Lua's, but with a limit on nesting.
  *
- * Lua's own depth of calls from C ends at 200, except in coroutines, where each caught error frees
- * the C stack again: a hook could nest hundreds of thousands. An overdue hook is brought down by an
- * error in each of them, and catching one takes a look at every frame. */
+ * Lua limits nested calls from C to 200, but not in coroutines, where each caught error frees the C
+ * stack again: a hook could nest hundreds of thousands. The watchdog stops an overdue hook by an
+ * error in each of them, and catching one costs a walk over every frame. */
 #ifndef LUA_VM_LUA_PCALL_H
 #define LUA_VM_LUA_PCALL_H
 

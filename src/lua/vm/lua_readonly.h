@@ -1,7 +1,7 @@
-/* Read-only views of tables: what many calls share must not be changed by one of them.
+/* Read-only views of tables that many calls share.
  *
- * A view is an empty table whose metatable answers reads from the real one; indexing, pairs,
- * ipairs, # and the sandbox's next work, a write raises. */
+ * A view is an empty table whose metatable reads from the real one. Indexing, pairs, ipairs, # and the
+ * sandbox's next work; a write raises an error. */
 #ifndef LUA_VM_LUA_READONLY_H
 #define LUA_VM_LUA_READONLY_H
 
@@ -13,8 +13,8 @@
 void lua_readonly_wrap(lua_State *L, const char *what);
 /* The same for the whole tree: tables inside become views when they are reached. */
 void lua_readonly_wrap_deep(lua_State *L, const char *what);
-/* A view that notes in the sandbox's `reads` what is read of it, also by who asks for what is
- * behind it. Its keys are strings. */
+/* A view that records in lua_host.reads which keys are read, also through lua_readonly_real(). Its
+ * keys are strings. */
 void lua_readonly_wrap_recorded(lua_State *L, const char *what);
 /* When the value at `idx` is a view: pushes the real table and returns true. Else pushes nothing.
  */

@@ -1,8 +1,8 @@
-/* One Lua state: a counting allocator with a cap, and the only door into it.
+/* One Lua state with a memory limit, and the only way to run code in it.
  *
- * Whatever touches the state is a body run by lua_vm_call(), or by lua_vm_resume() where it may
- * wait: pushing arguments, calling, reading results. A body may raise at any point (memory is
- * capped), so it holds no C resource of its own: results go to `ud`, which the caller owns outside.
+ * All code that touches the state (pushing arguments, calling, reading results) is a body, run by
+ * lua_vm_call(), or by lua_vm_resume() if it may wait. A body may raise an error at any point, because
+ * memory is limited. So it holds no C resource of its own: results go to `ud`, which the caller owns.
  */
 #ifndef LUA_VM_LUA_VM_H
 #define LUA_VM_LUA_VM_H
@@ -21,47 +21,46 @@ struct lua_vm;
 
 /* NULL: `memory_max` (bytes) or the machine's memory is too small for an empty state. */
 struct lua_vm *lua_vm_new(size_t memory_max);
-/* Who enforces budgets, from the next call on. Borrowed; NULL: nobody does. */
+/* Sets the watchdog that enforces budgets, from the next call on. Borrowed; NULL: no enforcement. */
 void lua_vm_watch(struct lua_vm *vm, struct lua_watchdog *watchdog);
-/* Every reference must have been given back. */
+/* Every reference must have been released. */
 void lua_vm_free(struct lua_vm *vm);
 
-/* Runs `body` protected, with the light userdata `ud` at index 1. 0; UV_EINVAL: an error was
- * raised; UV_ENOMEM: the cap was reached; UV_EBUSY: called from inside a call, nothing was run.
- * `e` gets the message, lua_vm_failure() the rest. No time limit: for bodies that run nothing of a
- * script. */
+/* Runs `body` protected, with the light userdata `ud` at index 1. 0; UV_EINVAL: it raised an error;
+ * UV_ENOMEM: it reached the memory limit; UV_EBUSY: called from inside a call, nothing was run. `e`
+ * gets the message, lua_vm_failure() the rest. No time limit: for bodies that run no script code. */
 __attribute__((warn_unused_result)) int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud,
                                                     struct err *e);
-/* The same with a budget, for bodies that do. UV_EINTR: it ran out, even if the script came to
- * an end after that; the failure tells where it was when it was stopped first. */
+/* The same with a CPU budget, for bodies that run script code. UV_EINTR: the budget was used up, even
+ * if the script ended after that; the failure has the place where it was first stopped. */
 __attribute__((warn_unused_result)) int lua_vm_run(struct lua_vm *vm, struct lua_allowance allowed,
                                                    lua_CFunction body, void *ud, struct err *e);
 const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 
-/* Inside a body of lua_vm_run() or a coroutine: another hook begins, and the count starts anew. */
+/* Inside a body of lua_vm_run() or a coroutine: another hook begins, with a fresh budget. */
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
-/* The same, but what was used so far counts on: only the name in reports changes. */
+/* Another hook begins and uses the rest of the budget: only the name in reports changes. */
 void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
-/* For pcall: how many of the running call, or coroutine, are under way with this one. */
+/* For pcall: enters one more; returns the depth in the running call or coroutine. */
 unsigned lua_vm_enter_pcall(lua_State *L);
 void lua_vm_leave_pcall(lua_State *L);
-/* For loops in C over what a script made: raises once the budget has run out. (Specs use such loops
- * in states that no vm owns: their extra space is zero.) */
+/* For loops in C over values of scripts: raises an error once the budget is used up. (Specs use such
+ * loops in states that no vm owns: their extra space is zero.) */
 void lua_vm_poll(lua_State *L);
 
 /* ---- coroutines, for lua_coro.c only */
 
-/* What the pieces of one coroutine's life may cost together. */
+/* The CPU budget of all pieces of one coroutine's life together. */
 struct lua_meter {
     struct lua_allowance allowed;
     uint64_t used_ns;
-    unsigned pcalls; /* under way, while it waits */
+    unsigned pcalls; /* nested ones, while it waits */
 };
 
 /* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */
 __attribute__((warn_unused_result)) int lua_vm_thread_new(struct lua_vm *vm, lua_State **out,
                                                           int *ref, struct err *e);
-/* Gives up a coroutine that is empty: new, ended, or reset. */
+/* Releases a coroutine that is empty: new, ended, or reset. */
 void lua_vm_thread_free(struct lua_vm *vm, int ref);
 /* Starts `body` (with the light userdata `ud` at index 1) in an empty coroutine, or, with NULL,
  * continues one that waits. LUA_VM_WAITS, or 0: it has ended and is empty. Negative as
@@ -70,32 +69,32 @@ enum { LUA_VM_WAITS = 1 };
 __attribute__((warn_unused_result)) int lua_vm_resume(struct lua_vm *vm, lua_State *co,
                                                       lua_CFunction body, void *ud,
                                                       struct lua_meter *m, struct err *e);
-/* Ends a coroutine that waits or failed: its to-be-closed variables are closed, within what `m` has
- * left; what they raise is the answer. Empty afterwards, in any case. */
+/* Ends a coroutine that waits or failed: closes its to-be-closed variables, within the rest of the
+ * budget `m`, and returns their error. It is empty afterwards, in any case. */
 __attribute__((warn_unused_result)) int lua_vm_reset(struct lua_vm *vm, lua_State *co,
                                                      struct lua_meter *m, struct err *e);
-/* lua_vm_failure() becomes `text`, with the place and traceback of a coroutine that waits. */
+/* Sets lua_vm_failure() to `text`, with the place and traceback of a coroutine that waits. */
 void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text);
 
 /* The vm that owns `L`. */
 struct lua_vm *lua_vm_of(lua_State *L);
-/* What C functions called by scripts find again; Lua itself never holds the pointer. Borrowed. */
+/* A pointer for C functions that scripts call; Lua itself never holds it. Borrowed. */
 void lua_vm_set_host(struct lua_vm *vm, void *host);
 void *lua_vm_host(lua_State *L);
 
-/* Once per state: `close` is a __close of ours, short and without scripts, that runs even in a call
- * that is being stopped for its CPU time; Lua 5.4.4 would not call it a second time. */
+/* Call it once per state: `close` is a __close function in C, short and without script code. It runs
+ * even in a call that is being stopped for its CPU time; Lua 5.4.4 would not call it a second time. */
 void lua_vm_closer(lua_State *L, lua_CFunction close);
 
 /* Inside a body: anchors the value on top of the stack and pops it; counted. */
 int lua_vm_ref(lua_State *L);
 /* LUA_NOREF is fine. */
 void lua_vm_unref(lua_State *L, int ref);
-/* Pushes what `ref` anchors. */
+/* Pushes the value of `ref`. */
 void lua_vm_push(lua_State *L, int ref);
 
-/* Memory that Lua values keep alive outside the Lua heap (events): counts towards the cap.
- * Raises when it does not fit even after a collection. */
+/* Memory that Lua values keep alive outside the Lua heap (events): counts towards the limit. Raises an
+ * error if it does not fit even after a collection. */
 void lua_vm_charge(lua_State *L, size_t bytes);
 void lua_vm_discharge(lua_State *L, size_t bytes);
 

@@ -1,5 +1,5 @@
-/* All hooks of the process that wait for something, of whatever policy: their tickets, the caps,
- * the figures. Made before the first policy, freed after the last. How hooks wait: lua_coro.h. */
+/* All hooks of the process that wait, of every policy: their tickets, limits and figures. Made before
+ * the first policy, freed after the last. lua_coro.h describes how hooks wait. */
 #ifndef LUA_VM_LUA_WAITS_H
 #define LUA_VM_LUA_WAITS_H
 
@@ -18,10 +18,10 @@ struct lua_waits_limits {
 /* Borrows loop and metrics. */
 struct lua_waits *lua_waits_new(struct loop *loop, struct broker_metrics *metrics,
                                 const struct lua_waits_limits *limits);
-/* NULL is fine. Nothing may wait. */
+/* NULL is fine. No hook may wait. */
 void lua_waits_free(struct lua_waits *w);
 struct loop *lua_waits_loop(const struct lua_waits *w);
-/* Gives up the job of that token (lua_job.token), if it waits. */
+/* Cancels the job of that token (lua_job.token), if it waits. */
 void lua_waits_cancel(struct lua_waits *w, uint64_t token);
 
 #endif

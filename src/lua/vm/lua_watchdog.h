@@ -1,23 +1,23 @@
 /* Stops policies that use more CPU time than their budget. One for each process, shared by all Lua
  * states of the loop thread, of which at most one runs at a time.
  *
- * A thread looks every few milliseconds whether the loop thread is still inside the call it was in
- * before, and how much CPU time that took. Entering and leaving a call is a few stores, no clock is
- * read and no hook is set: a count hook would halve the speed of every script. Only when a call is
- * overdue the thread sends a signal to the loop thread, whose handler notes that the call is going
- * on. Where it still is a millisecond of CPU time later, a second signal has the handler set a hook
- * on the running state that raises at each instruction and each call from then on, so that no pcall
+ * A thread samples every few milliseconds whether the loop thread is still inside the same call, and
+ * how much CPU time the call has used. Entering and leaving a call costs a few stores: no clock is
+ * read and no hook is set, because a count hook would halve the speed of every script. When a call is
+ * overdue, the watchdog sends a signal to the loop thread, whose handler notes that the call still
+ * runs. If it still runs a millisecond of CPU time later, a second signal makes the handler set a hook
+ * on the running state. That hook raises an error at each instruction and each call, so that no pcall
  * outlives it.
  *
- * The time is the loop thread's CPU time, from when the call is first seen: a process that does not
- * get the processor is not blamed, and a call is stopped some milliseconds late. In a virtual
- * machine that clock may go on while the host runs something else, in a call that needs
- * microseconds. Hence two signals: the first is answered when the thread really runs again, and an
- * innocent call ends soon after.
+ * The time is the loop thread's CPU time, from when the call is first seen. So a process that does not
+ * get the CPU is not penalised, and a call is stopped some milliseconds late. In a virtual machine that
+ * clock may advance while the host runs something else, even in a call that needs microseconds. Hence
+ * the two signals: the first is handled when the thread really runs again, and a short call ends soon
+ * after.
  *
- * Hooks cannot interrupt C. A call that does not end within `hard_ms` of that answer is reported
- * (hook, line of the policy, C stack) and the process aborts: better a restart than a broker that
- * answers nobody. Nothing a policy can reach should get there. */
+ * Hooks cannot interrupt C code. If a call does not end within `hard_ms` of the first signal's
+ * handling, the watchdog logs it (hook, line of the policy, C stack) and aborts the process: a restart
+ * is better than a broker that does not respond. No policy should be able to cause this. */
 #ifndef LUA_VM_LUA_WATCHDOG_H
 #define LUA_VM_LUA_WATCHDOG_H
 
@@ -44,7 +44,7 @@ struct lua_allowance {
     uint64_t cpu_ns;
 };
 
-/* The budget, and time for reading `input_bytes`: decoding JSON takes what it takes. */
+/* The budget, plus time in proportion to `input_bytes`, for decoding JSON. */
 static inline struct lua_allowance lua_budget_allow(const struct lua_budget *b, size_t input_bytes)
 {
     enum { NS_PER_BYTE = 200 };
@@ -58,21 +58,21 @@ void lua_watchdog_free(struct lua_watchdog *w);
 
 /* ---- for lua_vm.c, on the watched thread */
 
-/* `L` runs from here on; when it is overdue, `stop` becomes its hook. Again inside a call: the
- * count starts anew. */
+/* `L` runs from here on; when it is overdue, `stop` becomes its hook. A second call restarts the
+ * count. */
 void lua_watchdog_enter(struct lua_watchdog *w, struct lua_State *L,
                         void (*stop)(struct lua_State *, struct lua_Debug *),
                         struct lua_allowance allowed);
-/* The count goes on under another name. */
+/* Continues the count under another name. */
 void lua_watchdog_rename(struct lua_watchdog *w, const struct lua_budget *budget);
 /* The running call has no time left at all: stops it at once. */
 void lua_watchdog_expire(struct lua_watchdog *w);
-/* Takes the hook off again. */
+/* Ends the call and removes the hook. */
 void lua_watchdog_leave(struct lua_watchdog *w);
-/* What happens in between is not the script's doing and is not counted. It must not raise. */
+/* Between these two the broker's own work is not counted. It must not raise an error. */
 void lua_watchdog_pause(struct lua_watchdog *w);
 void lua_watchdog_resume(struct lua_watchdog *w);
-/* The running call is to end: loops in C ask now and then. */
+/* Is the running call overdue? Long loops in C poll this. */
 bool lua_watchdog_overdue(const struct lua_watchdog *w);
 /* CPU time of the calling thread. */
 uint64_t lua_watchdog_cpu_ns(void);
