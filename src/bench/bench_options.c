@@ -17,8 +17,7 @@ const char *const bench_mode_names[BENCH_MODE_COUNT] = {
 const struct option_row bench_option_rows[] = {
     OPTION_ROW("--port", "N", "of the server (8080)", OPTION_COUNT, AT(port), .min = 1,
                .max = 65535),
-    OPTION_ROW("--host", "ADDRESS",
-               "of the server, a number (127.0.0.1)", OPTION_TEXT, AT(host)),
+    OPTION_ROW("--host", "ADDRESS", "of the server, a number (127.0.0.1)", OPTION_TEXT, AT(host)),
     OPTION_ROW("--connections", "N", "subscribers; with churn, how many at a time", OPTION_COUNT,
                AT(connections), .min = 1, .max = 1000000),
     OPTION_ROW("--topics", "N", "subscribers are spread over them (topics: one for each)",
@@ -52,8 +51,8 @@ const struct option_row bench_option_rows[] = {
                OPTION_TEXT, AT(restart_command)),
     OPTION_ROW("--settle", "S", "between the last connect and the first event (0.3)", OPTION_REAL,
                AT(settle), .min = 0, .max = 600),
-    OPTION_ROW("--drain", "S", "wait S seconds without progress for missing events (3)", OPTION_REAL,
-               AT(drain), .min = 0.01, .max = 600),
+    OPTION_ROW("--drain", "S", "wait S seconds without progress for missing events (3)",
+               OPTION_REAL, AT(drain), .min = 0.01, .max = 600),
     OPTION_ROW(
         "--subscribe-path", "P",
         "{topic} stands for a topic no other run uses, {n} for its number, {connection} for the number of the subscriber",
