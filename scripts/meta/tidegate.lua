@@ -14,20 +14,20 @@
 -- does not help. Patterns backtrack: string.find, match, gmatch and gsub count their steps and raise
 -- after 500,000 and 16 for each byte of text; several "-", "*" or "+" on long text get there.
 --
--- Functions marked @async wait: the hook is suspended, the broker goes on with everybody else. Only
--- authenticate, subscribe, publish and disconnect may call them; in a filter, a format, or a function
--- that table.sort or string.gsub calls back they raise. A question as a whole (authenticate and
+-- Functions marked @async wait: the broker suspends the hook and serves other clients meanwhile. Only
+-- authenticate, subscribe, publish and disconnect may call them; in a filter, a format, or a callback
+-- of table.sort or string.gsub they raise an error. The hooks of one request (authenticate and
 -- subscribe; authenticate and publish) may wait for policy.subscribe_timeout_ms or
--- policy.publish_timeout_ms; then, or when more than policy.suspended hooks wait already, the client
--- is told to try again. When the client leaves meanwhile the hook ends where it is: its to-be-closed
--- variables are closed, nothing behind the call runs.
+-- policy.publish_timeout_ms in all; then, or when more than policy.suspended hooks wait already, the
+-- client is temporarily refused. When the client disconnects meanwhile, the hook ends where it waits:
+-- its to-be-closed variables are closed, and the code after the call does not run.
 
 ---@alias tg.Scalar string|number|boolean
 
--- `authenticate` sees all of a request. `subscribe` sees what the broker keeps of it, because it is run
--- again with that when the policy is loaded anew: no headers, cookies, bearer (they raise), and no
--- query parameter named in policy.credential_params. What it needs of those, authenticate returns as
--- part of the identity.
+-- `authenticate` sees the whole request. `subscribe` sees only what the broker stores of it, because it
+-- runs again with that when the policy is reloaded: no headers, cookies, bearer (reading them raises an
+-- error), and no query parameter named in policy.credential_params. `authenticate` returns what is
+-- needed of those as part of the identity.
 ---@class tg.Request                  an unknown field raises
 ---@field id string                   request id, also in the log
 ---@field ip string                   peer, or the trusted proxy's client address
@@ -58,7 +58,7 @@
 ---@field filter string?              a name in Policy.filters; none: every event of the topics
 ---@field format string?              a name in Policy.formats, 'raw' (default: the data as published) or 'json' (an object {id, topic, type, time, data, attrs})
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
----@field replay tg.Replay|false|nil  false: starts with new events, whatever position was asked for
+---@field replay tg.Replay|false|nil  false: starts with new events, whatever position the client requests
 ---@field limits tg.Limits?
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000
@@ -93,7 +93,7 @@
 
 ---@class tg.Setup
 ---@field version string              SHA-256 of all files of this policy
----@field previous string?            of the one in force; nil at the start
+---@field previous string?            of the current policy, which it will replace; nil at the start
 
 ---@class tg.Disconnect
 ---@field reason string               e.g. "client-closed", "lagged"; the close reasons of the log
@@ -109,8 +109,7 @@
 -- is false.
 ---@alias tg.FilterText string
 
--- A second result, a text, is for people: `tidegate explain` shows it as the reason. It decides nothing,
--- and in delivery nobody looks at it.
+-- A second result, a text, is for people: `tidegate explain` shows it as the reason. Delivery ignores it.
 ---@alias tg.FilterFn fun(ev: tg.Event, params: table): boolean, string?
 
 -- Rules for the JSON text of the data, applied without Lua; bytes that no rule is about stay as they are.
@@ -126,22 +125,22 @@
 
 ---@alias tg.FormatFn fun(ev: tg.Event, params: table): tg.Frame|string|nil
 
--- Gates return a table (granted), `tg.deny(status, reason)` (the client must not come back unchanged),
--- or `nil, "why"` (not now; it will try again; the text goes to the log). Filters and formats run
--- once for all connections with an equal subscription, so they may use the event and params only:
--- os.time(), os.date() and math.random() raise in them.
+-- authenticate, subscribe and publish return a table (granted), `tg.deny(status, reason)` (denied: the
+-- same request will be denied again), or `nil, "why"` (temporarily refused: the client tries again; the
+-- text goes to the log). Filters and formats run once for all connections with an equal subscription,
+-- so they may use only the event and params: os.time(), os.date() and math.random() raise an error.
 ---@class tg.Policy
 ---@field api 1
 ---@field version string?             a label, at most 64 bytes
 ---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
----@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: nobody may publish
+---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: no client may publish
 ---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
----@field setup (async fun(cfg: tg.Setup))?  once, before it takes over, for at most a minute; an error refuses the policy
----@field reload (fun(previous: string): "resubscribe"|"keep"|"reconnect")?  when it is about to take over: are open streams asked about again (as without the hook), left alone, or sent away
+---@field setup (async fun(cfg: tg.Setup))?  once, before the policy takes effect, for at most a minute; after an error it does not
+---@field reload (fun(previous: string): "resubscribe"|"keep"|"reconnect")?  when the policy is about to take effect: run subscribe again for open streams (the default), leave them alone, or let them reconnect
 
 tg = {}
 
@@ -155,7 +154,7 @@ function tg.deny(status, reason) end
 ---@field keys string                 a name of `keys` in the configuration
 ---@field alg string[]                the algorithms to accept, such as { "RS256", "EdDSA" }
 ---@field iss string?                 the token must be of this issuer
----@field aud string|string[]|false|nil  the token must be for one of these; none: it must be for nobody in particular; false: whoever it is for
+---@field aud string|string[]|false|nil  the token must name one of these; nil: it must not name an audience; false: any audience
 ---@field typ string?                 the token must be of this type; none: "JWT", "at+jwt", or without a type
 ---@field leeway integer?             seconds, 0 to 300, that clocks may differ: of exp and nbf; none: 0
 ---@field exp false?                  false: a token without an expiry will do (one that has it obeys it)
@@ -166,9 +165,9 @@ function tg.deny(status, reason) end
 ---    local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "RS256" }, iss = "https://id.example", aud = "sse" })
 ---    if not c then return tg.deny(401, err) end
 ---
----Where nothing can be said about a token now (the keys could not be fetched yet), it does not return: the hook ends
----there, and the client is told to come back. Raises on wrong options, and in filters and formats. Takes 5 to
----100 us (ES384: 800), a token that was verified before 4.
+---If the token cannot be verified now (the keys could not be fetched yet), it does not return: the hook ends with a
+---temporary refusal. Raises an error for wrong options, and in filters and formats. Takes 5 to 100 us (ES384: 800), for
+---a cached token 4.
 ---@param token string?
 ---@param options tg.JwtOptions
 ---@return table<string,any>? claims, string? err
@@ -200,11 +199,11 @@ function tg.geohash(lat, lon, length) end
 db = {}
 
 ---Asks the database of the configuration (section `database`) a query that Policy.queries declares.
----Parameters are sent beside the text, never inside it: nothing to escape, nothing to inject. nil is
----NULL. Rows hold integers, numbers, booleans and strings by the names of the columns; NULL is nil,
----and what Lua has no type for (numeric, timestamps, uuid, json) is the database's text for it.
----Raises on an unknown name or a wrong number of parameters; a database that is away, slow or
----refuses answers nil and why: return both, and the client is told to come back.
+---Parameters are sent separately from the text: there is nothing to escape and nothing to inject. nil is
+---NULL. Rows hold integers, numbers, booleans and strings by column name; NULL is nil, and types that
+---Lua does not have (numeric, timestamps, uuid, json) are the database's text. Raises an error for an
+---unknown name or a wrong number of parameters. If the database is down, slow or rejects the query, it
+---returns nil and the reason: return both, and the client is temporarily refused.
 ---@async
 ---@param name string                 a key of Policy.queries
 ---@param ... tg.Scalar|nil           $1, $2 ...
