@@ -1,4 +1,4 @@
--- Look-ups of policies in PostgreSQL (store/query_pg, store/query_pool), against a real server and its faults.
+-- Look-ups of policies in PostgreSQL (lookup/query_pg, lookup/query_pool), against a real server and its faults.
 local eventually = require "support.eventually"
 local pg = require "support.pg"
 local query = require "native.query"
@@ -300,6 +300,20 @@ describe("the PostgreSQL database of policies", function()
     server():sql "create role only_reads login; alter role only_reads set default_transaction_read_only = on"
     open { role = "only_reads" }
     assert.equal(1, look_up("select 1 as x").rows[1].x)
+  end)
+
+  it("keeps its sessions where the role would end those that are idle", function()
+    server():sql "alter role reader set idle_session_timeout = '300ms'"
+    finally(function() server():sql "alter role reader reset idle_session_timeout" end)
+    open { connections = 1, timeout_ms = 5000 }
+    local q = assert(db:declare("q", "select pg_backend_pid() as pid"))
+    local first = ask { query = q }
+    eventually("it has been idle for longer than that", function()
+      db:turn()
+      return server():sql [[select coalesce(max(extract(epoch from clock_timestamp() - state_change)), 9) > 1.5
+        from pg_stat_activity where application_name = 'tidegate policy']] == "t"
+    end, 20)
+    assert.same(first.rows, ask({ query = q }).rows)
   end)
 
   it("completes everything when it is closed", function()

@@ -45,7 +45,7 @@ struct pg_slot {
 struct query_pg {
     struct query_pool pool;
     struct pg_conninfo conninfo; /* owned */
-    char setup[192];
+    char setup[384];
     struct pg_slot slots[CONNECTIONS_MAX];
     unsigned slot_count, ready_count, open_count;
 };
@@ -303,7 +303,10 @@ int query_pg_open(const struct query_options *opt, struct loop *loop,
     query_pool_init(&s->pool, &ops, &opt->pool, loop, metrics);
     (void)snprintf(s->setup, sizeof s->setup,
                    "SET default_transaction_read_only = on; SET statement_timeout = %u; "
-                   "SET datestyle = 'ISO'; SET bytea_output = 'hex'",
+                   "SET datestyle = 'ISO'; SET bytea_output = 'hex'; "
+                   /* a look-up may come once an hour; servers before 14 have no such setting */
+                   "SELECT set_config(name, '0', false) FROM pg_settings"
+                   " WHERE name = 'idle_session_timeout'",
                    opt->pool.timeout_ms);
     struct pg_client_options client = {.conninfo = &s->conninfo,
                                        .role = "policy",
