@@ -2,9 +2,8 @@
  * the rules of event_check(), and one that breaks them never stops the ones behind it. */
 #include "store/sqlite/sqlite_row.h"
 
-#include "event/envelope.h"
+#include "event/event_row.h"
 
-#include <jansson.h>
 #include <uv.h>
 
 /* Bad rows also end a read at some point, or a table full of them would be read in one go. */
@@ -20,24 +19,6 @@ static struct slice column(sqlite3_stmt *st, int at)
     return slice_of(p, p ? (size_t)sqlite3_column_bytes(st, at) : 0);
 }
 
-/* Others write JSON as they like; an event holds it in canonical form. */
-static const char *canonical_attrs(struct event_fields *f, struct strbuf *out)
-{
-    if (!f->attrs.p) {
-        return NULL;
-    }
-    json_t *parsed = json_loadb(f->attrs.p, f->attrs.n, JSON_REJECT_DUPLICATES, NULL);
-    if (!parsed) {
-        return "attrs: are not valid JSON";
-    }
-    const char *bad = envelope_attrs(parsed, out);
-    json_decref(parsed);
-    if (!bad) {
-        f->attrs = strbuf_slice(out);
-    }
-    return bad;
-}
-
 /* NULL and *reason: rejected; NULL without: no memory. */
 static struct event *row_event(sqlite3_stmt *st, size_t max_data, const char **reason)
 {
@@ -49,19 +30,7 @@ static struct event *row_event(sqlite3_stmt *st, size_t max_data, const char **r
         .key = column(st, 5),
         .time_ms = sqlite3_column_int64(st, 6),
     };
-    struct strbuf attrs;
-    struct event *ev = NULL;
-    strbuf_init(&attrs, EVENT_ATTRS_MAX_BYTES);
-    *reason = canonical_attrs(&f, &attrs);
-    *reason = *reason ? *reason : event_check(&f, max_data);
-    if (!*reason) {
-        ev = event_new(&f);
-        if (ev) {
-            ev->id = (uint64_t)sqlite3_column_int64(st, 0);
-        }
-    }
-    strbuf_clear(&attrs);
-    return ev;
+    return event_from_row(&f, (uint64_t)sqlite3_column_int64(st, 0), max_data, reason);
 }
 
 static void reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
