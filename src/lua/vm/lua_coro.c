@@ -1,3 +1,29 @@
+/* See lua_coro.h. One struct lua_coro runs one job after the other.
+ *
+ * States, and the functions that change them:
+ *
+ *   FREE    -> RUNNING  lua_coro_start(): run() calls the body of the job
+ *   RUNNING -> YIELDED  suspend(): the hook waits (lua_coro_begin(), then lua_coro_wait())
+ *   YIELDED -> RUNNING  lua_coro_complete(): run() goes on with what the wait was for
+ *   RUNNING -> FREE     end(): the body has returned
+ *   RUNNING -> DEAD     end(): the body failed or used up its CPU time; shed(): too many hooks wait;
+ *                       give_up(): lua_coro_give_up()
+ *   YIELDED -> DEAD     expired(): its time is over; cancel(): lua_waits_cancel() or
+ *                       lua_coros_free()
+ *   DEAD    -> FREE     end(): lua_coro_discard() resets the Lua thread, release() takes it back
+ *
+ * Invariants:
+ *
+ *   1. `job` is set, and job->coro points back, in RUNNING and YIELDED only.
+ *   2. job->done() is called once, and is the last use of the job: by end(), or by lua_coro_start()
+ *      when there is no coroutine to be had.
+ *   3. At most one coroutine of a pool is RUNNING: `running`. Nothing but a completion from the loop
+ *      resumes one, and only if it is YIELDED and the ticket is that of its last wait.
+ *   4. A ticket is good for one wait: closed when the wait is completed, another one begins, or the
+ *      job ends.
+ *   5. wait.abandon() is called when a job ends while YIELDED, and never after a completion.
+ *   6. A job holds a place from its first wait to its end, also while it runs between two waits;
+ *      `suspended` counts those jobs. */
 #include "lua/vm/lua_coro.h"
 
 #include "base/hash.h"
@@ -148,8 +174,8 @@ static void unlink_token(struct lua_coro *c)
     }
 }
 
-/* Frees what a dead coroutine holds; the job has its answer by now. */
-static void bury(struct lua_coro *c, struct lua_meter *m)
+/* Frees what a dead coroutine holds. The job has had its answer. */
+static void lua_coro_discard(struct lua_coro *c, struct lua_meter *m)
 {
     struct err e;
     if (lua_vm_reset(c->pool->vm, c->L, m, &e)) {
@@ -182,7 +208,7 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
     }
     job->done(job, rc, e); /* the last of the job */
     if (!clean) {
-        bury(c, &meter);
+        lua_coro_discard(c, &meter);
     }
     release(c);
 }
