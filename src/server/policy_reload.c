@@ -1,3 +1,37 @@
+/* See policy_reload.h.
+ *
+ * An order (`job`), and the functions that move it on:
+ *
+ *   none  -> LOAD   begin(): of policy_reload_order(), SIGHUP, a changed file
+ *   LOAD  -> SETUP  begin(): the files are loaded, and their version is not the current one
+ *   LOAD  -> none   finish(): unchanged; refuse(): cannot be loaded, or was rolled back before
+ *   SETUP -> TRIAL  on_setup(): the setup hook succeeded
+ *   SETUP -> none   on_setup(): refuse()
+ *   TRIAL -> none   on_trial(): take_over(), or refuse(): it fails, or the broker is closing
+ *   none  -> LOAD   begin_again(): something was ordered by SIGHUP or a file meanwhile (`again`)
+ *
+ * Where a generation is:
+ *
+ *   candidate -> current   take_over(): swap()
+ *   candidate -> retired   finish(), when it was not put in force
+ *   current   -> previous  swap()
+ *   previous  -> current   roll_back(): the new one fails much more often;
+ *                          policy_reload_take_back(): an operator's order
+ *   current   -> retired   roll_back(): the one that failed
+ *   previous  -> retired   on_tick() after policy.warm_s; take_over() of another one
+ *   retired   -> closed    close_retired(), when nothing of it waits any more
+ *
+ * Invariants:
+ *
+ *   1. One order at a time: `job` is set from begin() to finish().
+ *   2. Each order of the admin service is answered once: busy, refused, or done. Only the end of the
+ *      process (policy_reload_free()) leaves it without an answer.
+ *   3. Each generation is in one place: candidate, current, previous or retired. Only retired ones
+ *      are closed.
+ *   4. From on_first_setup() on, `current` is the policy that the broker asks. Only swap() changes
+ *      it, between two turns of the loop.
+ *   5. An order that is refused, and a dry run, change neither the current nor the previous one.
+ *   6. A version in `bad` does not come back, unless the order says force. */
 #include "server/policy_reload.h"
 
 #include "auth/keyring.h"
