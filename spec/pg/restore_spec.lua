@@ -191,6 +191,17 @@ describe("a database that is put back to an older state while the server runs", 
     end)
   end
 
+  it("gives rows of the outbox no id that was handed out before", function()
+    local lost = lose()
+    db:sql(("BEGIN; DELETE FROM tidegate.events WHERE seq > %s; UPDATE tidegate.head SET seq = %s; %s; COMMIT")
+      :format(kept[3], kept[3], pg.insert { topic = "t", data = "inserted" }))
+    local id = eventually("the row is an event", function()
+      return math.tointeger(db:sql "SELECT max(seq) FROM tidegate.events WHERE data = 'inserted'")
+    end, 20)
+    assert.is_true(id > math.tointeger(lost[3]), id .. " was handed out before")
+    assert_data(sse.open(a, { topic = "t", last_event_id = kept[3] }), "inserted")
+  end)
+
   it("does not take the answer to a publish that was lost for good", function()
     local lost = lose()
     restore_at_once(db, path)

@@ -111,7 +111,7 @@ static void react(struct driver *d, const char *moment)
         pg_client_drop(d->client, "dropped from within");
         break;
     default:
-        pg_client_nudge(d->client);
+        pg_client_wake(d->client);
         break;
     }
 }
@@ -248,7 +248,7 @@ static int l_drop(lua_State *L)
 
 static int l_nudge(lua_State *L)
 {
-    pg_client_nudge(check_open(L)->client);
+    pg_client_wake(check_open(L)->client);
     return 0;
 }
 

@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void pump(struct pg_client *c);
-static void on_socket(uv_poll_t *h, int status, int events);
+static void pg_client_run_queued(struct pg_client *c);
+static void pg_client_on_socket(uv_poll_t *h, int status, int events);
 
 /* ---------------------------------------------------------------- timer, end of handles */
 
@@ -25,8 +25,8 @@ void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb)
     REQUIRE(uv_timer_start(&c->timer, cb, ms, 0) == 0);
 }
 
-/* Timers come before sockets in a turn of the loop. Once per statement: a loop that is late all the
- * time must not wait for ever. */
+/* Timers come before sockets in a turn of the loop. One second chance per statement: a loop that is
+ * always late must not wait for ever. */
 bool pg_client_was_away(struct pg_client *c, uv_timer_cb cb)
 {
     enum { AWAY_MS = 50, CHANCE_MS = 1000 };
@@ -51,8 +51,8 @@ void pg_client_handle_closed(struct pg_client *c)
 
 /* ---------------------------------------------------------------- completing */
 
-static void job_complete(struct pg_client *c, struct pg_job *job, const PGresult *res,
-                         const struct pg_fault *f)
+static void pg_client_job_complete(struct pg_client *c, struct pg_job *job, const PGresult *res,
+                                   const struct pg_fault *f)
 {
     c->pending--;
     if (job->done) {
@@ -76,18 +76,18 @@ void pg_client_fail_all(struct pg_client *c, int running_code, int code, const c
         /* preparing changes nothing on the server */
         struct pg_fault f = {.code = c->step == PG_STEP_RUN ? running_code : code, .text = why};
         c->pending += running->done ? 0 : 1; /* the setup was not counted */
-        job_complete(c, running, NULL, &f);
+        pg_client_job_complete(c, running, NULL, &f);
     }
     while (!list_empty(&jobs)) {
         struct pg_job *job = list_first(&jobs, struct pg_job, node);
         struct pg_fault f = {.code = code, .text = why};
         list_del(&job->node);
-        job_complete(c, job, NULL, &f);
+        pg_client_job_complete(c, job, NULL, &f);
     }
 }
 
 /* What runs fails with UV_ECONNRESET, unless the client itself did not want its answer. */
-void pg_client_lose(struct pg_client *c, int code, const char *why)
+void pg_client_disconnect(struct pg_client *c, int code, const char *why)
 {
     struct err e = {0};
     char text[512];
@@ -109,53 +109,53 @@ void pg_client_lose(struct pg_client *c, int code, const char *why)
     c->events.lost(c->ctx, &e);
 }
 
-static void on_broken(uv_timer_t *t)
+static void pg_client_on_broken(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
-    pg_client_lose(c, UV_ENOTCONN, c->last.text);
+    pg_client_disconnect(c, UV_ENOTCONN, c->last.text);
 }
 
-/* In the next turn: whoever is on the stack must not be called back. */
-static void break_later(struct pg_client *c, const char *why)
+/* In the next turn of the loop: the caller must not be called back from here. */
+static void pg_client_break_later(struct pg_client *c, const char *why)
 {
     (void)err_set(&c->last, UV_ENOTCONN, "%.*s", (int)strcspn(why, "\n"), why);
     c->state = PG_BROKEN;
     pg_poll_drop(c);
-    pg_client_timer(c, 0, on_broken);
+    pg_client_timer(c, 0, pg_client_on_broken);
 }
 
-static void on_silence(uv_timer_t *t)
+static void pg_client_on_silence(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
-    if (!pg_client_was_away(c, on_silence)) {
+    if (!pg_client_was_away(c, pg_client_on_silence)) {
         pg_connect_silent(c);
-        pg_client_lose(c, UV_ETIMEDOUT, "no answer in time, connection given up");
+        pg_client_disconnect(c, UV_ETIMEDOUT, "no answer in time, connection given up");
     }
 }
 
-static void on_slow(uv_timer_t *t)
+static void pg_client_on_slow(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
-    if (pg_client_was_away(c, on_slow)) {
+    if (pg_client_was_away(c, pg_client_on_slow)) {
         return;
     }
-    pg_client_timer(c, c->opt.answer_timeout_ms - c->opt.slow_ms, on_silence);
+    pg_client_timer(c, c->opt.answer_timeout_ms - c->opt.slow_ms, pg_client_on_silence);
     c->events.slow(c->ctx);
 }
 
-static void await_answer(struct pg_client *c)
+static void pg_client_await_answer(struct pg_client *c)
 {
     c->excused = false;
     if (c->state == PG_READY && c->opt.slow_ms && c->events.slow) {
-        pg_client_timer(c, c->opt.slow_ms, on_slow);
+        pg_client_timer(c, c->opt.slow_ms, pg_client_on_slow);
     } else {
-        pg_client_timer(c, c->opt.answer_timeout_ms, on_silence);
+        pg_client_timer(c, c->opt.answer_timeout_ms, pg_client_on_silence);
     }
 }
 
 /* ---------------------------------------------------------------- sending */
 
-static bool is_prepared(const struct pg_client *c, const char *name)
+static bool pg_client_is_prepared(const struct pg_client *c, const char *name)
 {
     for (unsigned i = 0; i < c->prepared_count; i++) {
         if (strcmp(c->prepared[i], name) == 0) {
@@ -166,18 +166,18 @@ static bool is_prepared(const struct pg_client *c, const char *name)
 }
 
 /* The step that comes next for a statement. */
-static enum pg_step next_step(const struct pg_client *c, const struct pg_job *job)
+static enum pg_step pg_client_next_step(const struct pg_client *c, const struct pg_job *job)
 {
     if (job->only_prepare) {
         return PG_STEP_PREPARE;
     }
-    if (!job->st.name || (is_prepared(c, job->st.name) && !c->forget)) {
+    if (!job->st.name || (pg_client_is_prepared(c, job->st.name) && !c->forget)) {
         return PG_STEP_RUN;
     }
     return c->forget || c->prepared_count == PG_PREPARED_MAX ? PG_STEP_FORGET : PG_STEP_PREPARE;
 }
 
-static int send_prepared(struct pg_client *c, struct pg_job *job)
+static int pg_client_send_prepared(struct pg_client *c, struct pg_job *job)
 {
     const char *values[PG_ARGS_MAX] = {0};
     int lengths[PG_ARGS_MAX], formats[PG_ARGS_MAX];
@@ -195,9 +195,9 @@ static int send_prepared(struct pg_client *c, struct pg_job *job)
            (binary || PQsetSingleRowMode(c->conn));
 }
 
-static int send_job(struct pg_client *c, struct pg_job *job)
+static int pg_client_send_job(struct pg_client *c, struct pg_job *job)
 {
-    c->step = next_step(c, job);
+    c->step = pg_client_next_step(c, job);
     if (!job->st.name) {
         return PQsendQuery(c->conn, job->st.sql);
     }
@@ -210,46 +210,46 @@ static int send_job(struct pg_client *c, struct pg_job *job)
     case PG_STEP_RUN:
         break;
     }
-    return send_prepared(c, job);
+    return pg_client_send_prepared(c, job);
 }
 
 /* After queueing bytes, and after reading. False: the connection is broken. */
-static bool flush(struct pg_client *c)
+static bool pg_client_flush(struct pg_client *c)
 {
     int rc = PQflush(c->conn);
     if (rc < 0) {
         return false;
     }
-    return pg_poll_begin(c, rc ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_socket) == 0;
+    return pg_poll_begin(c, rc ? UV_READABLE | UV_WRITABLE : UV_READABLE, pg_client_on_socket) == 0;
 }
 
-static void start_running(struct pg_client *c)
+static void pg_client_start_running(struct pg_client *c)
 {
     c->row_from = c->opt.row_bytes ? pg_socket_consumed(PQsocket(c->conn)) : 0;
-    if (!send_job(c, c->running) || !flush(c)) {
-        break_later(c, c->words[0] ? c->words : PQerrorMessage(c->conn));
+    if (!pg_client_send_job(c, c->running) || !pg_client_flush(c)) {
+        pg_client_break_later(c, c->words[0] ? c->words : PQerrorMessage(c->conn));
         return;
     }
-    await_answer(c);
+    pg_client_await_answer(c);
 }
 
 /* Sends the next statement if none runs. */
-static void pump(struct pg_client *c)
+static void pg_client_run_queued(struct pg_client *c)
 {
     if (c->state == PG_READY && !c->running && !list_empty(&c->queue)) {
         c->running = list_first(&c->queue, struct pg_job, node);
         list_del(&c->running->node);
-        start_running(c);
+        pg_client_start_running(c);
     }
 }
 
 /* ---------------------------------------------------------------- receiving */
 
-static void setup_done(struct pg_client *c, const PGresult *res)
+static void pg_client_setup_done(struct pg_client *c, const PGresult *res)
 {
     if (!res || !pg_result_good(res)) {
         pg_connect_elsewhere(c);
-        pg_client_lose(c, UV_EIO, PQresultErrorMessage(res));
+        pg_client_disconnect(c, UV_EIO, PQresultErrorMessage(res));
         return;
     }
     const char *refused = c->events.refuse ? c->events.refuse(c->ctx, res) : NULL;
@@ -266,7 +266,7 @@ static void setup_done(struct pg_client *c, const PGresult *res)
 
 /* What was prepared does not fit any more: a table has changed ("cached plan must not change result
  * type"), or somebody made the session forget it. Nothing was done, so once more. */
-static bool is_stale(const struct pg_client *c, const PGresult *res)
+static bool pg_client_is_stale(const struct pg_client *c, const PGresult *res)
 {
     const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
     return c->step == PG_STEP_RUN && c->running->st.name && !c->running->again && state &&
@@ -274,11 +274,11 @@ static bool is_stale(const struct pg_client *c, const PGresult *res)
 }
 
 /* A step towards the statement is done; true: there is another one. */
-static bool advance(struct pg_client *c, const PGresult *res)
+static bool pg_client_advance(struct pg_client *c, const PGresult *res)
 {
     struct pg_job *job = c->running;
     bool good = res && pg_result_good(res);
-    if (is_stale(c, res)) {
+    if (pg_client_is_stale(c, res)) {
         job->again = true;
         c->forget = true;
         return true;
@@ -300,42 +300,42 @@ static bool advance(struct pg_client *c, const PGresult *res)
 }
 
 /* The last of the statement's results is in. */
-static void running_done(struct pg_client *c)
+static void pg_client_running_done(struct pg_client *c)
 {
     struct pg_job *job = c->running;
     PGresult *res = c->result;
     if (pg_result_ends_session(res) ||
         (PQstatus(c->conn) == CONNECTION_BAD && !(res && pg_result_good(res)))) {
         const char *why = res ? PQresultErrorMessage(res) : PQerrorMessage(c->conn);
-        pg_client_lose(c, UV_ECONNRESET, why); /* frees `res`, after it has copied the text */
+        pg_client_disconnect(c, UV_ECONNRESET, why); /* frees `res`, after it has copied the text */
         return;
     }
     c->result = NULL;
     (void)uv_timer_stop(&c->timer);
-    if (advance(c, res)) {
+    if (pg_client_advance(c, res)) {
         PQclear(res);
-        start_running(c);
+        pg_client_start_running(c);
         return;
     }
     c->running = NULL;
     if (c->state == PG_SETTING_UP) {
         free(job);
-        setup_done(c, res);
+        pg_client_setup_done(c, res);
     } else if (res && pg_result_good(res)) {
-        job_complete(c, job, res, NULL);
+        pg_client_job_complete(c, job, res, NULL);
     } else {
         struct pg_fault f;
         char text[256];
         pg_fault_read(&f, text, sizeof text, res);
-        job_complete(c, job, NULL, &f);
+        pg_client_job_complete(c, job, NULL, &f);
     }
     PQclear(res);
-    pump(c);
+    pg_client_run_queued(c);
 }
 
 /* Of several results the first error counts, else the last. False: COPY and the like, which we
  * never ask for. */
-static bool take_result(struct pg_client *c, PGresult *res)
+static bool pg_client_take_result(struct pg_client *c, PGresult *res)
 {
     ExecStatusType st = PQresultStatus(res);
     if (st == PGRES_COPY_IN || st == PGRES_COPY_OUT || st == PGRES_COPY_BOTH) {
@@ -357,13 +357,13 @@ static bool take_result(struct pg_client *c, PGresult *res)
     return true;
 }
 
-static bool is_connected(const struct pg_client *c)
+static bool pg_client_is_connected(const struct pg_client *c)
 {
     return c->state == PG_READY || c->state == PG_SETTING_UP;
 }
 
 /* False: the connection is gone. */
-static bool receive_notifications(struct pg_client *c)
+static bool pg_client_receive_notifications(struct pg_client *c)
 {
     PGnotify *note;
     while ((note = PQnotifies(c->conn))) {
@@ -371,37 +371,37 @@ static bool receive_notifications(struct pg_client *c)
             c->events.notified(c->ctx, note->extra);
         }
         PQfreemem(note);
-        if (!is_connected(c)) {
+        if (!pg_client_is_connected(c)) {
             return false;
         }
     }
     return true;
 }
 
-static void receive(struct pg_client *c)
+static void pg_client_receive(struct pg_client *c)
 {
     PGconn *conn = c->conn;
-    if (!receive_notifications(c)) {
+    if (!pg_client_receive_notifications(c)) {
         return;
     }
     while (c->conn == conn && c->running && !PQisBusy(conn)) {
         PGresult *res = PQgetResult(conn);
         if (!res) {
-            running_done(c);
-        } else if (!take_result(c, res)) {
-            pg_client_lose(c, UV_EPROTO, "unexpected COPY");
+            pg_client_running_done(c);
+        } else if (!pg_client_take_result(c, res)) {
+            pg_client_disconnect(c, UV_EPROTO, "unexpected COPY");
         }
-        if (!is_connected(c)) {
+        if (!pg_client_is_connected(c)) {
             return;
         }
     }
     if (c->conn == conn) { /* what came behind a result is parsed only now */
-        (void)receive_notifications(c);
+        (void)pg_client_receive_notifications(c);
     }
 }
 
 /* libpq keeps a row until all of it is there: has it taken in too much since the last one? */
-static bool is_bearable(struct pg_client *c)
+static bool pg_client_is_bearable(struct pg_client *c)
 {
     uint64_t consumed = c->opt.row_bytes ? pg_socket_consumed(PQsocket(c->conn)) : 0;
     if (c->row_came) {
@@ -412,7 +412,7 @@ static bool is_bearable(struct pg_client *c)
            consumed - c->row_from <= c->opt.row_bytes;
 }
 
-static void on_socket(uv_poll_t *h, int status, int events)
+static void pg_client_on_socket(uv_poll_t *h, int status, int events)
 {
     struct pg_client *c = ((struct pg_poll *)h->data)->client;
     if (status < 0 || events & UV_READABLE) {
@@ -422,25 +422,25 @@ static void on_socket(uv_poll_t *h, int status, int events)
         if (!alive) { /* libpq has closed the socket: the next one may get its number */
             pg_poll_drop(c);
         }
-        receive(c); /* also what came before the end: it may say why */
-        if (c->conn != conn || !is_connected(c)) {
+        pg_client_receive(c); /* also what came before the end: it may say why */
+        if (c->conn != conn || !pg_client_is_connected(c)) {
             return;
         }
         if (!alive || PQstatus(conn) == CONNECTION_BAD) {
-            pg_client_lose(c, UV_ECONNRESET, PQerrorMessage(conn));
+            pg_client_disconnect(c, UV_ECONNRESET, PQerrorMessage(conn));
             return;
         }
         if (status < 0) { /* nothing more would be told of this socket */
-            pg_client_lose(c, UV_ECONNRESET, "the connection was reset");
+            pg_client_disconnect(c, UV_ECONNRESET, "the connection was reset");
             return;
         }
-        if (!is_bearable(c)) {
-            pg_client_lose(c, UV_EMSGSIZE, "a row is too large, connection given up");
+        if (!pg_client_is_bearable(c)) {
+            pg_client_disconnect(c, UV_EMSGSIZE, "a row is too large, connection given up");
             return;
         }
     }
-    if (!flush(c)) {
-        pg_client_lose(c, UV_ECONNRESET, PQerrorMessage(c->conn));
+    if (!pg_client_flush(c)) {
+        pg_client_disconnect(c, UV_ECONNRESET, PQerrorMessage(c->conn));
     }
 }
 
@@ -452,12 +452,12 @@ void pg_client_connected(struct pg_client *c)
     c->prepared_count = 0;
     c->forget = false;
     c->running = job;
-    start_running(c);
+    pg_client_start_running(c);
 }
 
 /* ---------------------------------------------------------------- for users */
 
-static void on_begin(uv_timer_t *t)
+static void pg_client_on_begin(uv_timer_t *t)
 {
     pg_connect_start(t->data);
 }
@@ -477,11 +477,11 @@ struct pg_client *pg_client_new(uv_loop_t *loop, const struct pg_client_options 
     c->handles = 1;
     c->state = PG_WAITING;
     c->fresh = true;
-    pg_client_timer(c, 0, on_begin);
+    pg_client_timer(c, 0, pg_client_on_begin);
     return c;
 }
 
-static int enqueue(struct pg_client *c, const struct pg_job *asked, struct pg_args *args)
+static int pg_client_enqueue(struct pg_client *c, const struct pg_job *asked, struct pg_args *args)
 {
     int rc = pg_client_takes(c) ? 0 : UV_ENOTCONN;
     rc = rc == 0 && args ? args->rc : rc;
@@ -500,7 +500,7 @@ static int enqueue(struct pg_client *c, const struct pg_job *asked, struct pg_ar
     }
     list_add_tail(&c->queue, &job->node);
     c->pending++;
-    pump(c);
+    pg_client_run_queued(c);
     return 0;
 }
 
@@ -508,7 +508,7 @@ int pg_client_ask(struct pg_client *c, const struct pg_statement *st, struct pg_
                   pg_done_cb done, void *ctx, uint64_t token)
 {
     struct pg_job job = {.st = *st, .done = done, .ctx = ctx, .token = token};
-    return enqueue(c, &job, args);
+    return pg_client_enqueue(c, &job, args);
 }
 
 int pg_client_look_up(struct pg_client *c, const struct pg_look_up *l, struct pg_args *args,
@@ -520,7 +520,7 @@ int pg_client_look_up(struct pg_client *c, const struct pg_look_up *l, struct pg
                          .token = token,
                          .row = l->row,
                          .only_prepare = l->row == NULL};
-    return enqueue(c, &job, args);
+    return pg_client_enqueue(c, &job, args);
 }
 
 bool pg_client_takes(const struct pg_client *c)
@@ -541,7 +541,7 @@ unsigned pg_client_pending(const struct pg_client *c)
 void pg_client_drop(struct pg_client *c, const char *why)
 {
     if (c->state == PG_READY) {
-        break_later(c, why);
+        pg_client_break_later(c, why);
     }
 }
 
@@ -549,14 +549,14 @@ void pg_client_leave(struct pg_client *c, const char *why)
 {
     if (c->state == PG_READY) {
         pg_connect_silent(c);
-        break_later(c, why);
+        pg_client_break_later(c, why);
     }
 }
 
-void pg_client_nudge(struct pg_client *c)
+void pg_client_wake(struct pg_client *c)
 {
     if (c->state == PG_WAITING) {
-        pg_client_timer(c, 0, on_begin);
+        pg_client_timer(c, 0, pg_client_on_begin);
     }
 }
 
@@ -565,7 +565,7 @@ int pg_client_server_version(const struct pg_client *c)
     return c->conn ? PQserverVersion(c->conn) : 0;
 }
 
-static void on_timer_closed(uv_handle_t *h)
+static void pg_client_on_timer_closed(uv_handle_t *h)
 {
     struct pg_client *c = h->data;
     pg_client_fail_all(c, UV_ECANCELED, UV_ECANCELED, "closing");
@@ -586,7 +586,7 @@ void pg_client_close(struct pg_client *c, void (*closed)(void *ctx), void *ctx)
     if (c->resolve) {
         (void)uv_cancel((uv_req_t *)c->resolve); /* completes either way */
     }
-    uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&c->timer, pg_client_on_timer_closed);
 }
 
 /* ---------------------------------------------------------------- cells */

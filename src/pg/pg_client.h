@@ -92,7 +92,7 @@ void pg_client_drop(struct pg_client *c, const char *why);
 /* The same for a server that is silent, as another connection has found out. */
 void pg_client_leave(struct pg_client *c, const char *why);
 /* The server is there again, others say: no need to wait for the next attempt. */
-void pg_client_nudge(struct pg_client *c);
+void pg_client_wake(struct pg_client *c);
 /* Version of the server as 150003; 0: not ready. */
 int pg_client_server_version(const struct pg_client *c);
 /* Lets go of everything; what was accepted completes with UV_ECANCELED, in a later turn than this

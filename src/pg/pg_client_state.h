@@ -5,7 +5,7 @@
 #include "base/list.h"
 #include "pg/pg_client.h"
 
-/* Beyond it the server is told to forget them all: policies come and go with their queries. */
+/* When there are more, all are deallocated: the queries of a policy come and go with it. */
 enum { PG_PREPARED_MAX = 256 };
 
 enum pg_state {
@@ -14,7 +14,7 @@ enum pg_state {
     PG_CONNECTING, /* libpq's handshake */
     PG_SETTING_UP, /* opt.setup runs */
     PG_READY,
-    PG_BROKEN, /* to be let go of in the next turn */
+    PG_BROKEN, /* it is closed in the next turn of the loop */
     PG_CLOSED,
 };
 
@@ -54,7 +54,7 @@ struct pg_client {
     struct pg_poll *poll; /* owned; NULL: none */
     uv_timer_t timer;     /* of the state: the next attempt, giving up on an answer */
     uint64_t due;         /* when it was to fire, loop time */
-    bool excused;         /* the statement under way, or the attempt, was given a second chance */
+    bool excused;         /* this statement or attempt has had its second chance */
 
     /* the attempt */
     size_t host;               /* in conninfo->hosts; kept for the next pass to begin with */
@@ -67,13 +67,13 @@ struct pg_client {
     unsigned attempts;         /* passes over all servers since it last went well */
     uint64_t ready_at;         /* loop time */
     struct err last;           /* why the last attempt failed */
-    char words[256];           /* with which the server announced the end of the session; else "" */
+    char words[256];           /* the server's text about the end of the session; "": none */
 
     /* statements */
     struct list queue;
     struct pg_job *running; /* owned */
     enum pg_step step;      /* of `running` */
-    bool forget;            /* what is prepared is of no use any more */
+    bool forget;            /* the prepared statements must be deallocated */
     PGresult *result;       /* owned: of `running`, so far */
     bool row_came;          /* of `running`, since that was looked at */
     uint64_t row_from;      /* pg_socket_consumed() when the last one came */
@@ -88,14 +88,14 @@ struct pg_client {
 
 /* pg_fault.c */
 bool pg_result_good(const PGresult *res);
-/* Not an answer to the statement: the server, or a pooler, ends the session with it, whatever its
- * SQLSTATE (a PANIC at commit has that of a full disk), or libpq made it up when the connection
- * broke. The statement may have been carried out. */
+/* True when `res` is no answer to the statement, and the statement may have been carried out: the
+ * server or a pooler ends the session with it, whatever its SQLSTATE (a PANIC at commit has that of
+ * a full disk), or libpq made it up when the connection broke. */
 bool pg_result_ends_session(const PGresult *res);
 /* The server says why it is about to end the session: shut down, idle for too long, ended by an
  * administrator, a crash of another one. */
 bool pg_notice_ends_session(const PGresult *notice);
-/* Of a refusal. `text` is where its words are kept if they are not those of `res`. */
+/* Describes the refusal `res`. Uses the buffer `text` when the words are not those of `res`. */
 void pg_fault_read(struct pg_fault *f, char *text, size_t size, const PGresult *res);
 
 /* pg_connect.c */
@@ -110,12 +110,12 @@ int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
 
 /* pg_client.c */
 void pg_client_connected(struct pg_client *c);
-void pg_client_lose(struct pg_client *c, int code, const char *why);
+void pg_client_disconnect(struct pg_client *c, int code, const char *why);
 void pg_client_fail_all(struct pg_client *c, int running_code, int code, const char *why);
 void pg_client_handle_closed(struct pg_client *c);
 void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb);
-/* In that callback, where it is to blame the server for its silence: this process itself stood
- * still, and the answer may lie in the socket by now. True: `cb` is called again, a little later. */
+/* Called by a timer that would blame the server for not answering. True when this process itself
+ * stood still, so that the answer may lie in the socket: `cb` is called again a little later. */
 bool pg_client_was_away(struct pg_client *c, uv_timer_cb cb);
 
 #endif

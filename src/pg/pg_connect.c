@@ -13,13 +13,13 @@
 
 enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 5000, HEALTHY_MS = 30000 };
 
-static void try_address(struct pg_client *c);
-static void try_host(struct pg_client *c);
-static void step(struct pg_client *c);
+static void pg_connect_try_address(struct pg_client *c);
+static void pg_connect_try_host(struct pg_client *c);
+static void pg_connect_step(struct pg_client *c);
 
 /* ---------------------------------------------------------------- poll handles */
 
-static void on_poll_closed(uv_handle_t *h)
+static void pg_connect_on_poll_closed(uv_handle_t *h)
 {
     struct pg_poll *p = h->data;
     struct pg_client *c = p->client;
@@ -31,7 +31,7 @@ void pg_poll_drop(struct pg_client *c)
 {
     if (c->poll) {
         (void)uv_poll_stop(&c->poll->handle);
-        uv_close((uv_handle_t *)&c->poll->handle, on_poll_closed);
+        uv_close((uv_handle_t *)&c->poll->handle, pg_connect_on_poll_closed);
         c->poll = NULL;
     }
 }
@@ -68,7 +68,7 @@ void pg_connect_forget(struct pg_client *c)
     }
 }
 
-static void on_wait_over(uv_timer_t *t)
+static void pg_connect_on_wait_over(uv_timer_t *t)
 {
     pg_connect_start(t->data);
 }
@@ -88,12 +88,12 @@ void pg_connect_wait(struct pg_client *c)
         random = most / 2;
     }
     c->state = PG_WAITING;
-    pg_client_timer(c, random % most + 1, on_wait_over);
+    pg_client_timer(c, random % most + 1, pg_connect_on_wait_over);
 }
 
 /* A silent server (no power, no route) costs the whole time limit at each look, while the one that
  * takes over waits behind it. So the last one that was silent comes last in each pass. */
-static void avoid_silent(struct pg_client *c)
+static void pg_connect_avoid_silent(struct pg_client *c)
 {
     size_t n = c->opt.conninfo->host_count;
     if (!c->avoided || n == 1) {
@@ -107,12 +107,12 @@ static void avoid_silent(struct pg_client *c)
 }
 
 /* The next address of this host, else the next host, else the pass was in vain. */
-static void try_next(struct pg_client *c)
+static void pg_connect_try_next(struct pg_client *c)
 {
     pg_connect_forget(c);
     c->address = c->address ? c->address->ai_next : NULL;
     if (c->address) {
-        try_address(c);
+        pg_connect_try_address(c);
         return;
     }
     if (c->found) {
@@ -121,8 +121,8 @@ static void try_next(struct pg_client *c)
     }
     pg_connect_elsewhere(c);
     if (++c->tried < c->opt.conninfo->host_count) {
-        avoid_silent(c);
-        try_host(c);
+        pg_connect_avoid_silent(c);
+        pg_connect_try_host(c);
         return;
     }
     struct err e = c->last;
@@ -138,7 +138,7 @@ static void try_next(struct pg_client *c)
     c->events.lost(c->ctx, &e);
 }
 
-static void attempt_failed(struct pg_client *c, const char *why)
+static void pg_connect_attempt_failed(struct pg_client *c, const char *why)
 {
     const struct pg_host *h = &c->opt.conninfo->hosts[c->host];
     size_t n = strcspn(why, "\n"); /* libpq's texts have several lines */
@@ -147,12 +147,12 @@ static void attempt_failed(struct pg_client *c, const char *why)
                   why);
     log_debug("store", "cannot connect",
               LOG_F(log_str("role", c->opt.role), log_str("error", c->last.text)));
-    try_next(c);
+    pg_connect_try_next(c);
 }
 
 void pg_connect_refuse(struct pg_client *c, const char *why)
 {
-    attempt_failed(c, why);
+    pg_connect_attempt_failed(c, why);
 }
 
 void pg_connect_elsewhere(struct pg_client *c)
@@ -166,44 +166,44 @@ void pg_connect_silent(struct pg_client *c)
     pg_connect_elsewhere(c);
 }
 
-static void on_connect_timeout(uv_timer_t *t)
+static void pg_connect_on_connect_timeout(uv_timer_t *t)
 {
     struct pg_client *c = t->data;
-    if (!pg_client_was_away(c, on_connect_timeout)) {
+    if (!pg_client_was_away(c, pg_connect_on_connect_timeout)) {
         c->silent = c->host + 1;
-        attempt_failed(c, "does not answer");
+        pg_connect_attempt_failed(c, "does not answer");
     }
 }
 
-static void on_step(uv_poll_t *h, int status, int events)
+static void pg_connect_on_step(uv_poll_t *h, int status, int events)
 {
     struct pg_poll *p = h->data;
     (void)status; /* libpq finds out by itself */
     (void)events;
-    step(p->client);
+    pg_connect_step(p->client);
 }
 
-static void wait_for(struct pg_client *c, int events)
+static void pg_connect_wait_for(struct pg_client *c, int events)
 {
-    int rc = pg_poll_begin(c, events, on_step);
+    int rc = pg_poll_begin(c, events, pg_connect_on_step);
     if (rc) {
-        attempt_failed(c, uv_strerror(rc));
+        pg_connect_attempt_failed(c, uv_strerror(rc));
     }
 }
 
-static void step(struct pg_client *c)
+static void pg_connect_step(struct pg_client *c)
 {
     pg_poll_drop(c);
     switch (PQconnectPoll(c->conn)) {
     case PGRES_POLLING_READING:
-        wait_for(c, UV_READABLE);
+        pg_connect_wait_for(c, UV_READABLE);
         return;
     case PGRES_POLLING_WRITING:
-        wait_for(c, UV_WRITABLE);
+        pg_connect_wait_for(c, UV_WRITABLE);
         return;
     case PGRES_POLLING_OK:
         if (PQsetnonblocking(c->conn, 1) != 0) {
-            attempt_failed(c, PQerrorMessage(c->conn));
+            pg_connect_attempt_failed(c, PQerrorMessage(c->conn));
             return;
         }
         if (c->found) {
@@ -216,12 +216,12 @@ static void step(struct pg_client *c)
     case PGRES_POLLING_ACTIVE:
         break;
     }
-    attempt_failed(c, PQerrorMessage(c->conn));
+    pg_connect_attempt_failed(c, PQerrorMessage(c->conn));
 }
 
 /* Notices of the server must not go to stderr past the log. The reason why it ends an idle session
  * comes as one, and the end of the connection after it. */
-static void on_notice(void *ctx, const PGresult *res)
+static void pg_connect_on_notice(void *ctx, const PGresult *res)
 {
     struct pg_client *c = ctx;
     const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
@@ -233,7 +233,7 @@ static void on_notice(void *ctx, const PGresult *res)
               LOG_F(log_str("role", c->opt.role), log_str("text", text)));
 }
 
-static void start_libpq(struct pg_client *c, const char *hostaddr)
+static void pg_connect_start_libpq(struct pg_client *c, const char *hostaddr)
 {
     enum { OWN = 5 };
     const struct pg_conninfo *info = c->opt.conninfo;
@@ -254,17 +254,17 @@ static void start_libpq(struct pg_client *c, const char *hostaddr)
     c->state = PG_CONNECTING;
     c->conn = PQconnectStartParams(keys, values, 0);
     if (!c->conn || PQstatus(c->conn) == CONNECTION_BAD) {
-        attempt_failed(c, c->conn ? PQerrorMessage(c->conn) : "no memory");
+        pg_connect_attempt_failed(c, c->conn ? PQerrorMessage(c->conn) : "no memory");
         return;
     }
-    (void)PQsetNoticeReceiver(c->conn, on_notice, c);
+    (void)PQsetNoticeReceiver(c->conn, pg_connect_on_notice, c);
     c->words[0] = '\0';
     c->excused = false;
-    pg_client_timer(c, c->opt.connect_timeout_ms, on_connect_timeout);
-    wait_for(c, UV_WRITABLE);
+    pg_client_timer(c, c->opt.connect_timeout_ms, pg_connect_on_connect_timeout);
+    pg_connect_wait_for(c, UV_WRITABLE);
 }
 
-static void try_address(struct pg_client *c)
+static void pg_connect_try_address(struct pg_client *c)
 {
     char text[INET6_ADDRSTRLEN] = "";
     int rc = c->address->ai_family == AF_INET6
@@ -273,13 +273,13 @@ static void try_address(struct pg_client *c)
                  : uv_ip4_name((const struct sockaddr_in *)(const void *)c->address->ai_addr, text,
                                sizeof text);
     if (rc) {
-        attempt_failed(c, uv_strerror(rc));
+        pg_connect_attempt_failed(c, uv_strerror(rc));
         return;
     }
-    start_libpq(c, text);
+    pg_connect_start_libpq(c, text);
 }
 
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+static void pg_connect_on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
     struct pg_client *c = req->data;
     free(req);
@@ -291,29 +291,29 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
     }
     c->handles--;
     if (status) {
-        attempt_failed(c, uv_strerror(status));
+        pg_connect_attempt_failed(c, uv_strerror(status));
         return;
     }
     c->found = c->address = found;
-    try_address(c);
+    pg_connect_try_address(c);
 }
 
-static void try_host(struct pg_client *c)
+static void pg_connect_try_host(struct pg_client *c)
 {
     const struct pg_host *h = &c->opt.conninfo->hosts[c->host];
     if (h->is_socket || h->hostaddr) {
-        start_libpq(c, h->hostaddr);
+        pg_connect_start_libpq(c, h->hostaddr);
         return;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     c->state = PG_RESOLVING;
     c->resolve = xmalloc(sizeof *c->resolve);
     c->resolve->data = c;
-    int rc = uv_getaddrinfo(c->loop, c->resolve, on_resolved, h->host, NULL, &hints);
+    int rc = uv_getaddrinfo(c->loop, c->resolve, pg_connect_on_resolved, h->host, NULL, &hints);
     if (rc) {
         free(c->resolve);
         c->resolve = NULL;
-        attempt_failed(c, uv_strerror(rc));
+        pg_connect_attempt_failed(c, uv_strerror(rc));
         return;
     }
     c->handles++;
@@ -324,6 +324,6 @@ void pg_connect_start(struct pg_client *c)
     c->tried = 0;
     c->address = NULL;
     c->avoided = c->silent;
-    avoid_silent(c);
-    try_host(c);
+    pg_connect_avoid_silent(c);
+    pg_connect_try_host(c);
 }

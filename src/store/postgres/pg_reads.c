@@ -1,15 +1,15 @@
-/* Pages of history and seeks, on connections of their own: a storm of resuming clients queues here
- * and never in front of the tail. */
+/* Pages of history and seeks, on connections of their own: many clients that resume at once queue
+ * here, and do not delay the tail. */
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/postgres/pg_row.h"
-#include "store/postgres/pg_store.h"
+#include "store/postgres/store_pg_state.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
 struct pg_read {
-    struct pg_store *store;
+    struct store_pg *store;
     struct pg_client *client; /* it was asked on */
     struct store_query query;
     uint64_t known; /* the newest id delivered when it was asked */
@@ -47,8 +47,8 @@ enum { SEEK_HEAD = 1 };
 
 /* ---------------------------------------------------------------- answers */
 
-static int decode_page(struct pg_store *s, const PGresult *res, struct event_list *events,
-                       uint64_t *last)
+static int pg_reads_decode_page(struct store_pg *s, const PGresult *res, struct event_list *events,
+                                uint64_t *last)
 {
     int rows = PQntuples(res);
     for (int i = 0; i < rows && !PQgetisnull(res, i, PG_PAGE_ROW); i++) {
@@ -58,7 +58,7 @@ static int decode_page(struct pg_store *s, const PGresult *res, struct event_lis
         if (ev) {
             event_list_push(events, ev);
         } else if (reason) {
-            pg_store_bad_row(s, *last, reason);
+            store_pg_bad_row(s, *last, reason);
         } else {
             return UV_ENOMEM;
         }
@@ -66,12 +66,12 @@ static int decode_page(struct pg_store *s, const PGresult *res, struct event_lis
     return 0;
 }
 
-static void answer_page(struct pg_read *r, const PGresult *res)
+static void pg_reads_answer_page(struct pg_read *r, const PGresult *res)
 {
-    struct pg_store *s = r->store;
+    struct store_pg *s = r->store;
     struct event_list events = {0};
     uint64_t last = r->query.after;
-    int rc = decode_page(s, res, &events, &last);
+    int rc = pg_reads_decode_page(s, res, &events, &last);
     if (rc) {
         event_list_clear(&events);
         r->page_cb(r->ctx, r->token, rc, NULL);
@@ -89,7 +89,7 @@ static void answer_page(struct pg_read *r, const PGresult *res)
     event_list_clear(&events);
 }
 
-static void answer_failure(struct pg_read *r, int rc)
+static void pg_reads_answer_failure(struct pg_read *r, int rc)
 {
     if (r->page_cb) {
         r->page_cb(r->ctx, r->token, rc, NULL);
@@ -100,9 +100,9 @@ static void answer_failure(struct pg_read *r, int rc)
 
 /* From a server whose head is below what was delivered when it was asked, or from before a leap:
  * what is not in it may exist, and what is in it may not. */
-static bool is_stale(struct pg_read *r, const PGresult *res)
+static bool pg_reads_is_stale(struct pg_read *r, const PGresult *res)
 {
-    struct pg_store *s = r->store;
+    struct store_pg *s = r->store;
     uint64_t head = (uint64_t)pg_cell_int8(res, 0, r->page_cb ? PG_PAGE_HEAD : SEEK_HEAD);
     if (head >= r->known && r->leapt == s->leapt) {
         return false;
@@ -114,9 +114,10 @@ static bool is_stale(struct pg_read *r, const PGresult *res)
     return true;
 }
 
-static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
+                             const struct pg_fault *f)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     struct pg_read *r = slots_get(&s->reads.asked, token);
     REQUIRE(r);
     slots_del(&s->reads.asked, token);
@@ -124,27 +125,28 @@ static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct
     if (!res || PQntuples(res) < 1) {
         if (!s->closing) {
             s->metrics->store_errors++;
-            pg_store_trouble(s, PG_TROUBLE_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
+            store_pg_fault(s, STORE_PG_FAULT_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
         }
         /* a read changes nothing: that it may have been carried out is no news */
-        answer_failure(r, !f ? UV_EIO : (f->code == UV_ECONNRESET ? UV_ENOTCONN : f->code));
-    } else if (is_stale(r, res)) {
-        answer_failure(r, UV_ENOTCONN);
+        pg_reads_answer_failure(r,
+                                !f ? UV_EIO : (f->code == UV_ECONNRESET ? UV_ENOTCONN : f->code));
+    } else if (pg_reads_is_stale(r, res)) {
+        pg_reads_answer_failure(r, UV_ENOTCONN);
     } else {
-        pg_store_well(s, PG_TROUBLE_READ);
+        store_pg_well(s, STORE_PG_FAULT_READ);
         if (r->page_cb) {
-            answer_page(r, res);
+            pg_reads_answer_page(r, res);
         } else {
             r->seek_cb(r->ctx, r->token, 0, (uint64_t)pg_cell_int8(res, 0, 0));
         }
     }
     free(r);
-    pg_store_settle(s);
+    store_pg_settle(s);
 }
 
 /* ---------------------------------------------------------------- questions */
 
-static struct pg_client *least_busy(const struct pg_reads *reads, unsigned n)
+static struct pg_client *pg_reads_least_busy(const struct pg_reads *reads, unsigned n)
 {
     struct pg_client *best = NULL;
     for (unsigned i = 0; i < n; i++) {
@@ -156,10 +158,10 @@ static struct pg_client *least_busy(const struct pg_reads *reads, unsigned n)
     return best;
 }
 
-static int ask(struct pg_store *s, struct pg_read *r, const struct pg_statement *st,
-               struct pg_args *args)
+static int pg_reads_ask(struct store_pg *s, struct pg_read *r, const struct pg_statement *st,
+                        struct pg_args *args)
 {
-    struct pg_client *c = least_busy(&s->reads, s->opt.history_connections);
+    struct pg_client *c = pg_reads_least_busy(&s->reads, s->opt.history_connections);
     if (!c) {
         pg_args_clear(args);
         free(r);
@@ -170,7 +172,7 @@ static int ask(struct pg_store *s, struct pg_read *r, const struct pg_statement 
     r->known = s->tail.last;
     r->leapt = s->leapt;
     uint64_t token = slots_add(&s->reads.asked, r);
-    int rc = pg_client_ask(c, st, args, on_done, s, token);
+    int rc = pg_client_ask(c, st, args, pg_reads_on_done, s, token);
     if (rc) {
         slots_del(&s->reads.asked, token);
         free(r);
@@ -178,7 +180,7 @@ static int ask(struct pg_store *s, struct pg_read *r, const struct pg_statement 
     return rc;
 }
 
-int pg_reads_page(struct pg_store *s, const struct store_query *q, store_page_cb cb, void *ctx,
+int pg_reads_page(struct store_pg *s, const struct store_query *q, store_page_cb cb, void *ctx,
                   uint64_t token)
 {
     struct pg_args args;
@@ -190,47 +192,47 @@ int pg_reads_page(struct pg_store *s, const struct store_query *q, store_page_cb
     pg_args_int8(&args, q->max_events < INT_MAX ? (int64_t)q->max_events : INT_MAX);
     pg_args_int8(&args, q->max_bytes < INT64_MAX ? (int64_t)q->max_bytes : INT64_MAX);
     if (q->topic_count == 0) {
-        return ask(s, r, &pg_page_statement, &args);
+        return pg_reads_ask(s, r, &pg_page_statement, &args);
     }
     pg_args_array_begin(&args, PG_OID_TEXT, q->topic_count);
     for (size_t i = 0; i < q->topic_count; i++) {
         pg_args_array_text(&args, q->topics[i]);
     }
     pg_args_array_end(&args);
-    return ask(s, r, &topic_page_statement, &args);
+    return pg_reads_ask(s, r, &topic_page_statement, &args);
 }
 
-int pg_reads_seek(struct pg_store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token)
+int pg_reads_seek(struct store_pg *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token)
 {
     struct pg_args args;
     struct pg_read *r = xcalloc(1, sizeof *r);
     *r = (struct pg_read){.store = s, .seek_cb = cb, .ctx = ctx, .token = token};
     pg_args_init(&args, 64);
     pg_args_int8(&args, unix_ms);
-    return ask(s, r, &seek_statement, &args);
+    return pg_reads_ask(s, r, &seek_statement, &args);
 }
 
 /* ---------------------------------------------------------------- connections */
 
-static void on_ready(void *ctx)
+static void pg_reads_on_ready(void *ctx)
 {
-    pg_store_well(ctx, PG_TROUBLE_READ);
-    pg_store_connected(ctx);
+    store_pg_well(ctx, STORE_PG_FAULT_READ);
+    store_pg_connected(ctx);
 }
 
-static void on_lost(void *ctx, const struct err *e)
+static void pg_reads_on_lost(void *ctx, const struct err *e)
 {
-    struct pg_store *s = ctx;
-    if (!least_busy(&s->reads, s->opt.history_connections)) {
-        pg_store_trouble(s, PG_TROUBLE_READ, e->code, e->text);
+    struct store_pg *s = ctx;
+    if (!pg_reads_least_busy(&s->reads, s->opt.history_connections)) {
+        store_pg_fault(s, STORE_PG_FAULT_READ, e->code, e->text);
     }
-    pg_store_lost(s, e);
+    store_pg_lost(s, e);
 }
 
-void pg_reads_start(struct pg_store *s)
+void pg_reads_start(struct store_pg *s)
 {
     const struct pg_client_events events = {
-        .refuse = pg_store_refuse, .ready = on_ready, .lost = on_lost};
+        .refuse = store_pg_refuse, .ready = pg_reads_on_ready, .lost = pg_reads_on_lost};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "history",
                                           .setup = PG_SETUP ";" PG_LINEAGE_SQL,
@@ -243,14 +245,14 @@ void pg_reads_start(struct pg_store *s)
     }
 }
 
-void pg_reads_close(struct pg_store *s)
+void pg_reads_close(struct store_pg *s)
 {
     for (unsigned i = 0; i < s->opt.history_connections; i++) {
-        pg_client_close(s->reads.clients[i], pg_store_part_closed, s);
+        pg_client_close(s->reads.clients[i], store_pg_part_closed, s);
     }
 }
 
-bool pg_reads_idle(const struct pg_store *s)
+bool pg_reads_idle(const struct store_pg *s)
 {
     for (unsigned i = 0; i < s->opt.history_connections; i++) {
         if (pg_client_pending(s->reads.clients[i])) {

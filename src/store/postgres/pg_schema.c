@@ -5,7 +5,8 @@
 #include "base/embedded.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/postgres/pg_store.h"
+#include "pg/pg_client.h"
+#include "store/postgres/pg_session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +31,12 @@ struct session {
 
 /* ---------------------------------------------------------------- one statement after the other */
 
-static void on_ready(void *ctx)
+static void pg_schema_on_ready(void *ctx)
 {
     ((struct session *)ctx)->ready = true;
 }
 
-static void on_lost(void *ctx, const struct err *e)
+static void pg_schema_on_lost(void *ctx, const struct err *e)
 {
     struct session *n = ctx;
     n->lost = true;
@@ -43,7 +44,8 @@ static void on_lost(void *ctx, const struct err *e)
     n->error = *e;
 }
 
-static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_schema_on_done(void *ctx, uint64_t token, const PGresult *res,
+                              const struct pg_fault *f)
 {
     struct session *n = ctx;
     (void)token;
@@ -57,18 +59,18 @@ static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct
     }
 }
 
-static void on_closed(void *ctx)
+static void pg_schema_on_closed(void *ctx)
 {
     ((struct session *)ctx)->closed = true;
 }
 
 /* `name` NULL: plain text, several statements. */
-static int run(struct session *n, const char *name, const char *sql, struct pg_args *args)
+static int pg_schema_run(struct session *n, const char *name, const char *sql, struct pg_args *args)
 {
     const struct pg_statement st = {name, sql};
     n->done = false;
     n->error = (struct err){0};
-    int rc = pg_client_ask(n->client, &st, args, on_done, n, 0);
+    int rc = pg_client_ask(n->client, &st, args, pg_schema_on_done, n, 0);
     if (rc) {
         return err_set(&n->error, rc, "%s", n->lost ? "the connection broke" : uv_strerror(rc));
     }
@@ -78,9 +80,10 @@ static int run(struct session *n, const char *name, const char *sql, struct pg_a
     return n->error.code;
 }
 
-static int session_open(struct session *n, const struct pg_conninfo *conninfo, struct err *e)
+static int pg_schema_session_open(struct session *n, const struct pg_conninfo *conninfo,
+                                  struct err *e)
 {
-    const struct pg_client_events events = {.ready = on_ready, .lost = on_lost};
+    const struct pg_client_events events = {.ready = pg_schema_on_ready, .lost = pg_schema_on_lost};
     const struct pg_client_options opt = {.conninfo = conninfo,
                                           .role = "schema",
                                           .setup = SETUP,
@@ -102,10 +105,10 @@ static int session_open(struct session *n, const struct pg_conninfo *conninfo, s
     return n->lost ? e->code : 0;
 }
 
-static void session_close(struct session *n)
+static void pg_schema_session_close(struct session *n)
 {
     if (n->client) {
-        pg_client_close(n->client, on_closed, n);
+        pg_client_close(n->client, pg_schema_on_closed, n);
         while (!n->closed) {
             (void)uv_run(&n->loop, UV_RUN_ONCE);
         }
@@ -121,13 +124,13 @@ struct place {
     bool has_schema, may_create, owns_schema, sees_others;
 };
 
-static void copy_cell(char *out, size_t size, const PGresult *res, int column)
+static void pg_schema_copy_cell(char *out, size_t size, const PGresult *res, int column)
 {
     struct slice s = pg_cell_text(res, 0, column);
     (void)snprintf(out, size, "%.*s", (int)s.n, s.p ? s.p : "");
 }
 
-static int look_at_place(struct session *n, struct place *p, struct err *e)
+static int pg_schema_look_at_place(struct session *n, struct place *p, struct err *e)
 {
     static const char sql[] =
         "SELECT current_database()::text, current_user::text,"
@@ -142,13 +145,13 @@ static int look_at_place(struct session *n, struct place *p, struct err *e)
         return err_set(e, UV_ENOTSUP, "PostgreSQL %d.%d is too old: 13 or later is needed",
                        version / 10000, version % 10000);
     }
-    if (run(n, "place", sql, NULL)) {
+    if (pg_schema_run(n, "place", sql, NULL)) {
         *e = n->error;
         return e->code;
     }
-    copy_cell(p->database, sizeof p->database, n->res, 0);
-    copy_cell(p->role, sizeof p->role, n->res, 1);
-    copy_cell(encoding, sizeof encoding, n->res, 2);
+    pg_schema_copy_cell(p->database, sizeof p->database, n->res, 0);
+    pg_schema_copy_cell(p->role, sizeof p->role, n->res, 1);
+    pg_schema_copy_cell(encoding, sizeof encoding, n->res, 2);
     p->has_schema = pg_cell_bool(n->res, 0, 3);
     p->may_create = pg_cell_bool(n->res, 0, 4);
     p->owns_schema = pg_cell_bool(n->res, 0, 5);
@@ -167,7 +170,7 @@ static int look_at_place(struct session *n, struct place *p, struct err *e)
     return 0;
 }
 
-static int not_the_owner(const struct place *p, struct err *e)
+static int pg_schema_not_the_owner(const struct place *p, struct err *e)
 {
     return err_set(e, UV_EACCES,
                    "role \"%s\" does not own the schema tidegate of database \"%s\": connect as "
@@ -176,19 +179,20 @@ static int not_the_owner(const struct place *p, struct err *e)
 }
 
 /* 0: there is no schema. */
-static int read_version(struct session *n, const struct place *p, int *version, struct err *e)
+static int pg_schema_read_version(struct session *n, const struct place *p, int *version,
+                                  struct err *e)
 {
     *version = 0;
     if (!p->has_schema) {
         return 0;
     }
     if (!p->owns_schema) {
-        return not_the_owner(p, e);
+        return pg_schema_not_the_owner(p, e);
     }
-    if (run(n, NULL,
-            "SELECT 1 FROM pg_class WHERE relname = 'version' AND relnamespace ="
-            " 'tidegate'::regnamespace",
-            NULL)) {
+    if (pg_schema_run(n, NULL,
+                      "SELECT 1 FROM pg_class WHERE relname = 'version' AND relnamespace ="
+                      " 'tidegate'::regnamespace",
+                      NULL)) {
         *e = n->error;
         return e->code;
     }
@@ -196,10 +200,10 @@ static int read_version(struct session *n, const struct place *p, int *version, 
         return 0; /* CREATE SCHEMA ... AUTHORIZATION, by an administrator */
     }
     /* as jsonb: version 1 has no such column */
-    if (run(n, "version",
-            "SELECT version, coalesce((to_jsonb(v)->>'compatible_from')::int, version)"
-            " FROM tidegate.version v ORDER BY version DESC LIMIT 1",
-            NULL)) {
+    if (pg_schema_run(n, "version",
+                      "SELECT version, coalesce((to_jsonb(v)->>'compatible_from')::int, version)"
+                      " FROM tidegate.version v ORDER BY version DESC LIMIT 1",
+                      NULL)) {
         *e = n->error;
         return err_context(e, "reading tidegate.version");
     }
@@ -218,7 +222,8 @@ static int read_version(struct session *n, const struct place *p, int *version, 
 
 /* ---------------------------------------------------------------- migrating */
 
-static int migrate_failed(struct session *n, const struct place *p, const char *what, struct err *e)
+static int pg_schema_migrate_failed(struct session *n, const struct place *p, const char *what,
+                                    struct err *e)
 {
     *e = n->error;
     if (strcmp(n->sqlstate, "42501") == 0) {
@@ -231,9 +236,9 @@ static int migrate_failed(struct session *n, const struct place *p, const char *
 }
 
 /* Inside a transaction that holds the lock: nobody else migrates now. */
-static int migrate_locked(struct session *n, struct place *p, int *version, struct err *e)
+static int pg_schema_migrate_locked(struct session *n, struct place *p, int *version, struct err *e)
 {
-    int rc = look_at_place(n, p, e); /* another broker may have been first */
+    int rc = pg_schema_look_at_place(n, p, e); /* another broker may have been first */
     if (rc == 0 && !p->has_schema) {
         if (!p->may_create) {
             return err_set(e, UV_EACCES,
@@ -241,54 +246,54 @@ static int migrate_locked(struct session *n, struct place *p, int *version, stru
                            "administrator, CREATE SCHEMA tidegate AUTHORIZATION \"%s\"",
                            p->role, p->database, p->role);
         }
-        rc = run(n, NULL, "CREATE SCHEMA tidegate", NULL);
+        rc = pg_schema_run(n, NULL, "CREATE SCHEMA tidegate", NULL);
         if (rc) {
-            return migrate_failed(n, p, "making the schema tidegate", e);
+            return pg_schema_migrate_failed(n, p, "making the schema tidegate", e);
         }
         p->has_schema = p->owns_schema = true;
     }
-    rc = rc ? rc : read_version(n, p, version, e);
+    rc = rc ? rc : pg_schema_read_version(n, p, version, e);
     for (; rc == 0 && *version < PG_SCHEMA_VERSION; (*version)++) {
         const struct embedded *script = embedded_find(migrations[*version]);
         REQUIRE(script);
-        rc = run(n, NULL, script->data, NULL);
+        rc = pg_schema_run(n, NULL, script->data, NULL);
         if (rc) {
-            return migrate_failed(n, p, script->path, e);
+            return pg_schema_migrate_failed(n, p, script->path, e);
         }
     }
     return rc;
 }
 
-static int migrate(struct session *n, struct place *p, int *version, struct err *e)
+static int pg_schema_migrate_now(struct session *n, struct place *p, int *version, struct err *e)
 {
-    if (run(n, NULL, "BEGIN; SELECT pg_advisory_xact_lock(1952736100, 3)", NULL)) {
-        return migrate_failed(n, p, "waiting for another broker's migration", e);
+    if (pg_schema_run(n, NULL, "BEGIN; SELECT pg_advisory_xact_lock(1952736100, 3)", NULL)) {
+        return pg_schema_migrate_failed(n, p, "waiting for another broker's migration", e);
     }
-    int rc = migrate_locked(n, p, version, e);
-    if (run(n, NULL, rc ? "ROLLBACK" : "COMMIT", NULL) && rc == 0) {
-        rc = migrate_failed(n, p, "committing the schema", e);
+    int rc = pg_schema_migrate_locked(n, p, version, e);
+    if (pg_schema_run(n, NULL, rc ? "ROLLBACK" : "COMMIT", NULL) && rc == 0) {
+        rc = pg_schema_migrate_failed(n, p, "committing the schema", e);
     }
     return rc;
 }
 
 /* ---------------------------------------------------------------- where ids are */
 
-static int read_position(struct session *n, const struct place *p, uint64_t partition_ids,
-                         struct pg_schema_state *out, struct err *e)
+static int pg_schema_read_position(struct session *n, const struct place *p, uint64_t partition_ids,
+                                   struct pg_schema_state *out, struct err *e)
 {
     struct pg_args args;
     pg_args_init(&args, 16);
     pg_args_int8(&args, (int64_t)partition_ids);
-    if (run(n, "lead", "SELECT tidegate.lead($1::bigint, 0)", &args)) {
-        return migrate_failed(n, p, "tidegate.lead()", e);
+    if (pg_schema_run(n, "lead", "SELECT tidegate.lead($1::bigint, 0)", &args)) {
+        return pg_schema_migrate_failed(n, p, "tidegate.lead()", e);
     }
     /* one snapshot for all three */
-    if (run(n, "position",
-            "SELECT h.seq, r.trimmed, l.after, l.upto FROM tidegate.head h,"
-            " tidegate.retention r LEFT JOIN (SELECT * FROM tidegate.leap ORDER BY"
-            " after DESC LIMIT 1000) l ON true ORDER BY l.after",
-            NULL)) {
-        return migrate_failed(n, p, "reading the position", e);
+    if (pg_schema_run(n, "position",
+                      "SELECT h.seq, r.trimmed, l.after, l.upto FROM tidegate.head h,"
+                      " tidegate.retention r LEFT JOIN (SELECT * FROM tidegate.leap ORDER BY"
+                      " after DESC LIMIT 1000) l ON true ORDER BY l.after",
+                      NULL)) {
+        return pg_schema_migrate_failed(n, p, "reading the position", e);
     }
     int rows = PQntuples(n->res);
     if (rows < 1 || rows > PG_LEAPS_MAX) {
@@ -308,12 +313,12 @@ static int read_position(struct session *n, const struct place *p, uint64_t part
     return 0;
 }
 
-static int prepare(struct session *n, bool may_migrate, uint64_t partition_ids,
-                   struct pg_schema_state *out, struct err *e)
+static int pg_schema_run_all(struct session *n, bool may_migrate, uint64_t partition_ids,
+                             struct pg_schema_state *out, struct err *e)
 {
     struct place p = {.has_schema = false};
-    int rc = look_at_place(n, &p, e);
-    rc = rc ? rc : read_version(n, &p, &out->version, e);
+    int rc = pg_schema_look_at_place(n, &p, e);
+    rc = rc ? rc : pg_schema_read_version(n, &p, &out->version, e);
     out->was = out->version;
     if (rc == 0 && out->version < PG_SCHEMA_VERSION) {
         if (!may_migrate) {
@@ -325,7 +330,7 @@ static int prepare(struct session *n, bool may_migrate, uint64_t partition_ids,
                                           "migrate CONF`, or set store.migrate = \"auto\"",
                            p.database);
         }
-        rc = migrate(n, &p, &out->version, e);
+        rc = pg_schema_migrate_now(n, &p, &out->version, e);
         if (rc == 0) {
             log_info("store", "schema migrated",
                      LOG_F(log_str("database", p.database), log_int("from", out->was),
@@ -338,7 +343,7 @@ static int prepare(struct session *n, bool may_migrate, uint64_t partition_ids,
                  " pg_read_all_stats TO this role",
                  LOG_F(log_str("role", p.role)));
     }
-    return rc ? rc : read_position(n, &p, partition_ids, out, e);
+    return rc ? rc : pg_schema_read_position(n, &p, partition_ids, out, e);
 }
 
 int pg_schema_prepare(const struct pg_conninfo *conninfo, bool may_migrate, uint64_t partition_ids,
@@ -346,9 +351,9 @@ int pg_schema_prepare(const struct pg_conninfo *conninfo, bool may_migrate, uint
 {
     struct session n;
     *out = (struct pg_schema_state){0};
-    int rc = session_open(&n, conninfo, e);
-    rc = rc ? rc : prepare(&n, may_migrate, partition_ids, out, e);
-    session_close(&n);
+    int rc = pg_schema_session_open(&n, conninfo, e);
+    rc = rc ? rc : pg_schema_run_all(&n, may_migrate, partition_ids, out, e);
+    pg_schema_session_close(&n);
     return rc;
 }
 

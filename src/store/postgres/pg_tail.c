@@ -1,12 +1,12 @@
-/* The tail: everything that was committed, in the order of ids, once. A notification says when to
- * look, the poll makes sure, and the read of the primary key decides.
+/* The tail delivers all committed events, in the order of ids, once. A notification says when to
+ * look, a poll makes sure, and the read by primary key decides.
  *
- * Ids are dense but for leaps (another server took over) and what retention took. A gap in a page
- * is therefore never just delivered: the leaps are looked at first. */
+ * Ids have no holes but for leaps (another server took over) and removed events (retention). So the
+ * events behind a hole are not delivered before the leaps have been read. */
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/postgres/pg_row.h"
-#include "store/postgres/pg_store.h"
+#include "store/postgres/store_pg_state.h"
 
 #include <stdlib.h>
 
@@ -28,13 +28,13 @@ static const struct pg_statement leaps_statement = {
 
 static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 
-static void look(struct pg_store *s);
-static void lead(struct pg_store *s);
-static void read_page(struct pg_store *s);
+static void pg_tail_look(struct store_pg *s);
+static void pg_tail_lead(struct store_pg *s);
+static void pg_tail_read_page(struct store_pg *s);
 
 /* ---------------------------------------------------------------- what was learned */
 
-static void moved(struct pg_store *s, uint64_t last)
+static void pg_tail_advance(struct store_pg *s, uint64_t last)
 {
     struct pg_tail *t = &s->tail;
     t->last = last > t->last ? last : t->last;
@@ -43,15 +43,15 @@ static void moved(struct pg_store *s, uint64_t last)
     s->metrics->store_tail_lag = t->db_head - t->last;
 }
 
-static void deliver(struct pg_store *s, struct event *const *events, size_t n)
+static void pg_tail_deliver(struct store_pg *s, struct event *const *events, size_t n)
 {
     if (n) {
         s->on_tail(s->tail_ctx, events, n);
-        moved(s, events[n - 1]->id);
+        pg_tail_advance(s, events[n - 1]->id);
     }
 }
 
-static void leap(struct pg_store *s, const struct store_leap *l)
+static void pg_tail_leap(struct store_pg *s, const struct store_leap *l)
 {
     log_warn(
         "store",
@@ -63,39 +63,39 @@ static void leap(struct pg_store *s, const struct store_leap *l)
     s->leapt++;
     pg_appends_lost(s, l);
     s->on_leap(s->tail_ctx, l);
-    moved(s, l->upto);
+    pg_tail_advance(s, l->upto);
 }
 
 /* Passes the leaps that come before id `seq`. */
-static void apply_leaps(struct pg_store *s, uint64_t seq)
+static void pg_tail_apply_leaps(struct store_pg *s, uint64_t seq)
 {
     while (s->leaps_applied < s->leap_count && s->leaps[s->leaps_applied].after < seq) {
         struct store_leap l = s->leaps[s->leaps_applied++];
         if (l.upto > s->tail.last) {
-            leap(s, &l);
+            pg_tail_leap(s, &l);
         }
     }
 }
 
-/* Retention was faster than this broker, which must have been away for long. */
-static void fell_behind(struct pg_store *s, uint64_t upto)
+/* Retention has removed events that this broker had not read yet: it was away for long. */
+static void pg_tail_fell_behind(struct store_pg *s, uint64_t upto)
 {
     struct store_leap l = {s->tail.last, upto};
     log_warn("store", "events were removed before they could be delivered",
              LOG_F(log_uint("after", l.after), log_uint("upto", l.upto)));
     s->on_leap(s->tail_ctx, &l);
-    moved(s, upto);
+    pg_tail_advance(s, upto);
 }
 
 /* May the row `seq` be delivered next? */
-static bool continues(struct pg_store *s, uint64_t seq)
+static bool pg_tail_may_follow(struct store_pg *s, uint64_t seq)
 {
-    apply_leaps(s, seq);
+    pg_tail_apply_leaps(s, seq);
     if (seq <= s->tail.last + 1) {
         return true;
     }
     if (seq - 1 <= s->trimmed || s->trimmed > s->tail.last) {
-        fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
+        pg_tail_fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
     }
     if (seq > s->tail.last + 1 && s->tail.unexplained) {
         log_error("store", "ids are missing in tidegate.events: somebody has removed rows",
@@ -106,7 +106,7 @@ static bool continues(struct pg_store *s, uint64_t seq)
 
 /* ---------------------------------------------------------------- waiting for what is committed */
 
-static void syncs_settle(struct pg_store *s, int rc)
+static void pg_tail_syncs_settle(struct store_pg *s, int rc)
 {
     list_for_each_safe (it, next, &s->tail.syncs) {
         struct pg_sync *y = container_of(it, struct pg_sync, node);
@@ -118,14 +118,14 @@ static void syncs_settle(struct pg_store *s, int rc)
     }
 }
 
-static void syncs_asked(struct pg_store *s)
+static void pg_tail_syncs_asked(struct store_pg *s)
 {
     list_for_each (it, &s->tail.syncs) {
         container_of(it, struct pg_sync, node)->asked = true;
     }
 }
 
-static void syncs_known(struct pg_store *s, uint64_t head)
+static void pg_tail_syncs_known(struct store_pg *s, uint64_t head)
 {
     list_for_each (it, &s->tail.syncs) {
         struct pg_sync *y = container_of(it, struct pg_sync, node);
@@ -136,7 +136,7 @@ static void syncs_known(struct pg_store *s, uint64_t head)
     }
 }
 
-int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token)
+int pg_tail_sync(struct store_pg *s, store_sync_cb cb, void *ctx, uint64_t token)
 {
     if (!pg_client_takes(s->tail.client)) {
         return UV_ENOTCONN;
@@ -149,35 +149,35 @@ int pg_tail_sync(struct pg_store *s, store_sync_cb cb, void *ctx, uint64_t token
     if (s->tail.busy) {
         s->tail.again = true;
     } else if (pg_client_ready(s->tail.client)) { /* else as soon as it is */
-        look(s);
+        pg_tail_look(s);
     }
     return 0;
 }
 
 /* ---------------------------------------------------------------- statements */
 
-static void on_timer(uv_timer_t *timer)
+static void pg_tail_on_timer(uv_timer_t *timer)
 {
-    struct pg_store *s = timer->data;
+    struct store_pg *s = timer->data;
     if (!s->tail.busy && pg_client_ready(s->tail.client)) {
-        look(s);
+        pg_tail_look(s);
     }
 }
 
-static void rest(struct pg_store *s, bool had_events)
+static void pg_tail_rest(struct store_pg *s, bool had_events)
 {
     struct pg_tail *t = &s->tail;
     t->busy = false;
     t->unexplained = false;
-    pg_store_well(s, PG_TROUBLE_TAIL);
+    store_pg_well(s, STORE_PG_FAULT_TAIL);
     pg_appends_acknowledge(s);
-    syncs_settle(s, 0);
+    pg_tail_syncs_settle(s, 0);
     if (t->busy || !pg_client_ready(t->client)) {
         return; /* a callback asked for more */
     }
     if (t->again) {
         t->again = false;
-        look(s);
+        pg_tail_look(s);
         return;
     }
     if (t->heard > t->last) {
@@ -188,10 +188,10 @@ static void rest(struct pg_store *s, bool had_events)
     }
     t->wait_ms = had_events ? BUSY_MS : t->wait_ms * 2;
     t->wait_ms = t->wait_ms > s->opt.poll_ms ? s->opt.poll_ms : t->wait_ms;
-    REQUIRE(uv_timer_start(&t->timer, on_timer, t->wait_ms, 0) == 0);
+    REQUIRE(uv_timer_start(&t->timer, pg_tail_on_timer, t->wait_ms, 0) == 0);
 }
 
-static void failed(struct pg_store *s, const struct pg_fault *f)
+static void pg_tail_failed(struct store_pg *s, const struct pg_fault *f)
 {
     struct pg_tail *t = &s->tail;
     t->busy = t->again = false;
@@ -199,27 +199,27 @@ static void failed(struct pg_store *s, const struct pg_fault *f)
         return;
     }
     s->metrics->store_errors++;
-    pg_store_trouble(s, PG_TROUBLE_TAIL, f->code, f->text);
-    syncs_settle(s, UV_ENOTCONN);
+    store_pg_fault(s, STORE_PG_FAULT_TAIL, f->code, f->text);
+    pg_tail_syncs_settle(s, UV_ENOTCONN);
     t->wait_ms = s->opt.poll_ms < BUSY_MS * 4 ? s->opt.poll_ms : BUSY_MS * 4;
-    REQUIRE(uv_timer_start(&t->timer, on_timer, t->wait_ms, 0) == 0);
+    REQUIRE(uv_timer_start(&t->timer, pg_tail_on_timer, t->wait_ms, 0) == 0);
 }
 
-static void ask(struct pg_store *s, const struct pg_statement *st, struct pg_args *args,
-                pg_done_cb done)
+static void pg_tail_ask(struct store_pg *s, const struct pg_statement *st, struct pg_args *args,
+                        pg_done_cb done)
 {
     s->tail.busy = true;
     int rc = pg_client_ask(s->tail.client, st, args, done, s, 0);
     if (rc) {
         struct pg_fault f = {.code = rc, .text = uv_strerror(rc)};
-        failed(s, &f);
+        pg_tail_failed(s, &f);
     }
 }
 
 enum taken { TAKEN_ALL, TAKEN_GAP, TAKEN_SOME /* no memory for the rest */ };
 
 /* Delivers rows that begin at `column`, but for those that came another way meanwhile. */
-static enum taken take_rows(struct pg_store *s, const PGresult *res, int column, int rows)
+static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int column, int rows)
 {
     struct event_list events = {0};
     enum taken taken = TAKEN_ALL;
@@ -231,14 +231,14 @@ static enum taken take_rows(struct pg_store *s, const PGresult *res, int column,
             continue;
         }
         if (seq != next + 1) {
-            deliver(s, events.v, events.n);
+            pg_tail_deliver(s, events.v, events.n);
             event_list_clear(&events);
-            moved(s, next);
-            if (!continues(s, seq)) {
+            pg_tail_advance(s, next);
+            if (!pg_tail_may_follow(s, seq)) {
                 return TAKEN_GAP;
             }
             if (seq <= s->tail.last) {
-                pg_store_bad_row(s, seq,
+                store_pg_bad_row(s, seq,
                                  "its id lies in a leap: somebody has changed tidegate.leap");
                 next = s->tail.last;
                 continue;
@@ -248,39 +248,40 @@ static enum taken take_rows(struct pg_store *s, const PGresult *res, int column,
         if (ev) {
             event_list_push(&events, ev);
         } else if (reason) {
-            pg_store_bad_row(s, seq, reason);
+            store_pg_bad_row(s, seq, reason);
         } else {
             taken = TAKEN_SOME;
             break;
         }
         next = seq;
     }
-    deliver(s, events.v, events.n);
+    pg_tail_deliver(s, events.v, events.n);
     event_list_clear(&events);
-    moved(s, next);
+    pg_tail_advance(s, next);
     return taken;
 }
 
-static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_tail_on_page(void *ctx, uint64_t token, const PGresult *res,
+                            const struct pg_fault *f)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     bool full = false;
     (void)token;
     if (!res || PQntuples(res) < 1) {
-        failed(s, f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        pg_tail_failed(s, f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
         return;
     }
     int rows = PQgetisnull(res, 0, PG_PAGE_ROW) ? 0 : PQntuples(res);
     if ((uint64_t)pg_cell_int8(res, 0, PG_PAGE_HEAD) < s->tail.asked) {
-        lead(s);
+        pg_tail_lead(s);
         return;
     }
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED);
     full = rows && (rows < pg_cell_int8(res, 0, PG_PAGE_TOTAL) || rows >= PAGE_EVENTS);
-    switch (take_rows(s, res, PG_PAGE_ROW, rows)) {
+    switch (pg_tail_take_rows(s, res, PG_PAGE_ROW, rows)) {
     case TAKEN_GAP:
         s->tail.unexplained = true; /* look at the leaps, then come back */
-        look(s);
+        pg_tail_look(s);
         return;
     case TAKEN_SOME:
         full = true;
@@ -290,17 +291,17 @@ static void on_page(void *ctx, uint64_t token, const PGresult *res, const struct
     }
     if (full) {
         pg_appends_acknowledge(s);
-        read_page(s);
+        pg_tail_read_page(s);
         return;
     }
-    apply_leaps(s, UINT64_MAX);
+    pg_tail_apply_leaps(s, UINT64_MAX);
     if (s->trimmed > s->tail.last) {
-        fell_behind(s, s->trimmed);
+        pg_tail_fell_behind(s, s->trimmed);
     }
-    rest(s, rows > 0);
+    pg_tail_rest(s, rows > 0);
 }
 
-static void read_page(struct pg_store *s)
+static void pg_tail_read_page(struct store_pg *s)
 {
     struct pg_args args;
     s->tail.asked = s->tail.last;
@@ -310,15 +311,16 @@ static void read_page(struct pg_store *s)
     pg_args_int8(&args, INT64_MAX);
     pg_args_int8(&args, PAGE_EVENTS);
     pg_args_int8(&args, PAGE_BYTES);
-    ask(s, &pg_page_statement, &args, on_page);
+    pg_tail_ask(s, &pg_page_statement, &args, pg_tail_on_page);
 }
 
-static void on_leaps(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_tail_on_leaps(void *ctx, uint64_t token, const PGresult *res,
+                             const struct pg_fault *f)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     (void)token;
     if (!res) {
-        failed(s, f);
+        pg_tail_failed(s, f);
         return;
     }
     /* told apart by where they end: an older state of the database begins its leap where another
@@ -333,102 +335,104 @@ static void on_leaps(void *ctx, uint64_t token, const PGresult *res, const struc
         s->leaps[s->leap_count++] = l;
         s->tail.last_leap = l.upto;
     }
-    read_page(s);
+    pg_tail_read_page(s);
 }
 
-static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_tail_on_lead(void *ctx, uint64_t token, const PGresult *res,
+                            const struct pg_fault *f)
 {
     (void)token;
     if (!res) {
-        failed(ctx, f);
+        pg_tail_failed(ctx, f);
         return;
     }
-    look(ctx);
+    pg_tail_look(ctx);
 }
 
 /* The head is gone, or below what has been delivered: the database was put back to an older state
  * while it was in use. What this broker has seen is the proof; the ids leap over it. */
-static void lead(struct pg_store *s)
+static void pg_tail_lead(struct store_pg *s)
 {
     struct pg_args args;
-    pg_store_lead_args(s, &args);
-    ask(s, &lead_statement, &args, on_led);
+    store_pg_lead_args(s, &args);
+    pg_tail_ask(s, &lead_statement, &args, pg_tail_on_lead);
 }
 
-static void on_look(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_tail_on_look(void *ctx, uint64_t token, const PGresult *res,
+                            const struct pg_fault *f)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     struct pg_tail *t = &s->tail;
     (void)token;
     if (!res) {
-        failed(s, f);
+        pg_tail_failed(s, f);
         return;
     }
     uint64_t head = PQntuples(res) == 1 ? (uint64_t)pg_cell_int8(res, 0, 0) : 0;
     pg_lineage_heard(&s->lineage, uv_now(s->loop));
     if (head < t->asked) {
-        lead(s);
+        pg_tail_lead(s);
         return;
     }
     uint64_t last_leap = (uint64_t)pg_cell_int8(res, 0, 2);
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, 1);
     t->db_head = head;
-    moved(s, t->last);
-    syncs_known(s, head);
+    pg_tail_advance(s, t->last);
+    pg_tail_syncs_known(s, head);
     if (last_leap > t->last_leap || t->unexplained) {
-        ask(s, &leaps_statement, NULL, on_leaps);
+        pg_tail_ask(s, &leaps_statement, NULL, pg_tail_on_leaps);
     } else if (head > t->last) {
-        read_page(s);
+        pg_tail_read_page(s);
     } else {
-        rest(s, false);
+        pg_tail_rest(s, false);
     }
 }
 
-static void look(struct pg_store *s)
+static void pg_tail_look(struct store_pg *s)
 {
     (void)uv_timer_stop(&s->tail.timer);
-    syncs_asked(s);
+    pg_tail_syncs_asked(s);
     s->tail.asked = s->tail.last;
-    ask(s, &look_statement, NULL, on_look);
+    pg_tail_ask(s, &look_statement, NULL, pg_tail_on_look);
 }
 
-/* ---------------------------------------------------------------- events of ours */
+/* ---------------------------------------------------------------- events of this broker */
 
-bool pg_tail_own(struct pg_store *s, struct event *const *events, size_t n)
+bool pg_tail_own(struct store_pg *s, struct event *const *events, size_t n)
 {
     if (n == 0 || events[0]->id != s->tail.last + 1 || s->leaps_applied < s->leap_count) {
         return false;
     }
-    deliver(s, events, n);
+    pg_tail_deliver(s, events, n);
     return true;
 }
 
-bool pg_tail_given(struct pg_store *s, const PGresult *rows, int column)
+bool pg_tail_given(struct store_pg *s, const PGresult *rows, int column)
 {
     if ((uint64_t)pg_cell_int8(rows, 0, column) != s->tail.last + 1 ||
         s->leaps_applied < s->leap_count) {
         return false;
     }
-    bool all = take_rows(s, rows, column, PQntuples(rows)) == TAKEN_ALL;
+    bool all = pg_tail_take_rows(s, rows, column, PQntuples(rows)) == TAKEN_ALL;
     pg_appends_acknowledge(s);
-    syncs_settle(s, 0);
+    pg_tail_syncs_settle(s, 0);
     return all;
 }
 
-void pg_tail_hint(struct pg_store *s)
+void pg_tail_hint(struct store_pg *s)
 {
     struct pg_tail *t = &s->tail;
     if (t->busy) {
         t->again = true;
     } else if (pg_client_ready(t->client)) {
         (void)uv_timer_stop(&t->timer);
-        read_page(s);
+        pg_tail_read_page(s);
     }
 }
 
-static void on_late(uv_timer_t *timer)
+static void pg_tail_on_late(uv_timer_t *timer)
 {
-    struct pg_store *s = timer->data;
+    struct store_pg *s = timer->data;
     if (s->tail.heard > s->tail.last && !s->tail.busy) {
         pg_tail_hint(s);
     }
@@ -437,61 +441,62 @@ static void on_late(uv_timer_t *timer)
 /* Each batch is heard of twice or more: when its statement is answered, from its notification on
  * this connection, and read once. A statement of ours that is about to be answered brings its
  * events itself: a little patience saves the read. */
-void pg_tail_heard(struct pg_store *s, uint64_t last)
+void pg_tail_heard(struct store_pg *s, uint64_t last)
 {
     struct pg_tail *t = &s->tail;
     t->heard = last > t->heard ? last : t->heard;
     if (t->heard <= t->last || t->busy) {
-        return; /* rest() asks again */
+        return; /* pg_tail_rest() asks again */
     }
-    if (!pg_appends_flying(s) && !sequencer_is_draining(s->sequencer)) {
+    if (!pg_appends_is_sent(s) && !sequencer_is_draining(s->sequencer)) {
         pg_tail_hint(s);
     } else if (!uv_is_active((uv_handle_t *)&t->late_timer)) {
-        REQUIRE(uv_timer_start(&t->late_timer, on_late, OWN_MS, 0) == 0);
+        REQUIRE(uv_timer_start(&t->late_timer, pg_tail_on_late, OWN_MS, 0) == 0);
     }
 }
 
 /* ---------------------------------------------------------------- connection */
 
-static void on_listening(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void pg_tail_on_listening(void *ctx, uint64_t token, const PGresult *res,
+                                 const struct pg_fault *f)
 {
     (void)token;
     if (!res) {
-        failed(ctx, f);
+        pg_tail_failed(ctx, f);
         return;
     }
-    look(ctx);
+    pg_tail_look(ctx);
 }
 
-static void on_ready(void *ctx)
+static void pg_tail_on_ready(void *ctx)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     s->tail.wait_ms = BUSY_MS;
     s->tail.again = false;
-    pg_store_connected(s);
-    ask(s, &listen_statement, NULL, on_listening);
+    store_pg_connected(s);
+    pg_tail_ask(s, &listen_statement, NULL, pg_tail_on_listening);
 }
 
-static void on_lost(void *ctx, const struct err *e)
+static void pg_tail_on_lost(void *ctx, const struct err *e)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     (void)uv_timer_stop(&s->tail.timer);
     s->tail.busy = false;
-    pg_store_trouble(s, PG_TROUBLE_TAIL, e->code, e->text);
-    pg_store_lost(s, e);
-    syncs_settle(s, UV_ENOTCONN);
+    store_pg_fault(s, STORE_PG_FAULT_TAIL, e->code, e->text);
+    store_pg_lost(s, e);
+    pg_tail_syncs_settle(s, UV_ENOTCONN);
 }
 
-static void on_slow(void *ctx)
+static void pg_tail_on_slow(void *ctx)
 {
-    pg_store_trouble(ctx, PG_TROUBLE_TAIL, UV_ETIMEDOUT,
-                     "the server does not answer (store.append_timeout_ms)");
+    store_pg_fault(ctx, STORE_PG_FAULT_TAIL, UV_ETIMEDOUT,
+                   "the server does not answer (store.append_timeout_ms)");
 }
 
 /* The newest id of a batch; or "leap". */
-static void on_notified(void *ctx, const char *payload)
+static void pg_tail_on_notified(void *ctx, const char *payload)
 {
-    struct pg_store *s = ctx;
+    struct store_pg *s = ctx;
     char *end = NULL;
     uint64_t last = strtoull(payload, &end, 10);
     if (end != payload && *end == '\0' && last <= EVENT_ID_MAX) {
@@ -500,17 +505,17 @@ static void on_notified(void *ctx, const char *payload)
     }
     s->tail.again = s->tail.again || s->tail.busy;
     if (!s->tail.busy) {
-        look(s);
+        pg_tail_look(s);
     }
 }
 
-void pg_tail_start(struct pg_store *s, uint64_t head)
+void pg_tail_start(struct store_pg *s, uint64_t head)
 {
-    const struct pg_client_events events = {.refuse = pg_store_refuse,
-                                            .ready = on_ready,
-                                            .lost = on_lost,
-                                            .notified = on_notified,
-                                            .slow = on_slow};
+    const struct pg_client_events events = {.refuse = store_pg_refuse,
+                                            .ready = pg_tail_on_ready,
+                                            .lost = pg_tail_on_lost,
+                                            .notified = pg_tail_on_notified,
+                                            .slow = pg_tail_on_slow};
     const struct pg_client_options opt = {.conninfo = &s->conninfo,
                                           .role = "tail",
                                           .setup = PG_SETUP ";" PG_LINEAGE_SQL,
@@ -526,10 +531,10 @@ void pg_tail_start(struct pg_store *s, uint64_t head)
     s->parts += 3;
 }
 
-void pg_tail_close(struct pg_store *s)
+void pg_tail_close(struct store_pg *s)
 {
-    syncs_settle(s, UV_ECANCELED);
-    uv_close((uv_handle_t *)&s->tail.timer, pg_store_timer_closed);
-    uv_close((uv_handle_t *)&s->tail.late_timer, pg_store_timer_closed);
-    pg_client_close(s->tail.client, pg_store_part_closed, s);
+    pg_tail_syncs_settle(s, UV_ECANCELED);
+    uv_close((uv_handle_t *)&s->tail.timer, store_pg_timer_closed);
+    uv_close((uv_handle_t *)&s->tail.late_timer, store_pg_timer_closed);
+    pg_client_close(s->tail.client, store_pg_part_closed, s);
 }

@@ -228,8 +228,9 @@ $$;
 -- One batch from the outbox to the events, as tidegate.drain() of version 1, bounded by p_bytes of data, too, but for the first
 -- row. `more`: there are rows behind the batch. `held_us`: how long the head was locked, but for the COMMIT. The answer is
 -- sent under that lock: p_give counts everything in it, so that it fits into the socket of a broker that does not read.
--- A large row that cannot be an event is moved without the lock, alone.
-CREATE FUNCTION tidegate.drain_some(p_lo bigint, p_rows int, p_bytes bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint)
+-- A large row that cannot be an event is moved without the lock, alone. p_known: the newest id that the broker has seen.
+CREATE FUNCTION tidegate.drain_some(p_lo bigint, p_rows int, p_bytes bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint,
+                                    p_known bigint)
 RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, more boolean, held_us bigint, stuck bigint, why text,
                stuck_bytes bigint, seq bigint, topic text, type text, data text, attrs text, key text, created timestamptz)
 LANGUAGE plpgsql AS $$
@@ -249,7 +250,7 @@ BEGIN
     RETURN NEXT;
     RETURN;
   END IF;
-  h := tidegate.lock_head(p_size, 0); -- serialises batches
+  h := tidegate.lock_head(p_size, p_known); -- serialises batches
   locked := clock_timestamp();
   PERFORM tidegate.ahead(h, greatest(p_size, p_rows));
   WITH w AS MATERIALIZED (
@@ -295,7 +296,8 @@ END $$;
 -- transaction under the lock of the head: it is this row and no other, whatever is committed meanwhile. Where it fails for
 -- where the row would go, every row would: the outbox waits. Where it takes too much time or memory, `stuck` is the row, and `why`
 -- begins with the SQLSTATE; who has seen that often enough asks to have it set aside: p_aside (0: nothing) and why.
-CREATE FUNCTION tidegate.drain_one(p_lo bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint, p_aside bigint, p_why text)
+CREATE FUNCTION tidegate.drain_one(p_lo bigint, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint, p_known bigint,
+                                   p_aside bigint, p_why text)
 RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, more boolean, held_us bigint, stuck bigint, why text,
                stuck_bytes bigint, seq bigint, topic text, type text, data text, attrs text, key text, created timestamptz)
 LANGUAGE plpgsql AS $$
@@ -316,7 +318,7 @@ BEGIN
     RETURN;
   END IF;
   IF bytes <= greatest(p_max, 1048576) THEN
-    PERFORM tidegate.lock_head(p_size, 0);
+    PERFORM tidegate.lock_head(p_size, p_known);
     locked := clock_timestamp();
     SELECT o.id, octet_length(o.data) INTO row_id, bytes FROM tidegate.outbox o WHERE o.id > p_lo ORDER BY o.id LIMIT 1;
     IF NOT FOUND THEN -- another broker was faster
@@ -326,7 +328,7 @@ BEGIN
   END IF;
   BEGIN
     SET CONSTRAINTS ALL IMMEDIATE; -- not at COMMIT, where nothing can be set aside any more
-    RETURN QUERY SELECT * FROM tidegate.drain_some(row_id - 1, 1, 1, p_size, p_max, p_dedup, p_give);
+    RETURN QUERY SELECT * FROM tidegate.drain_some(row_id - 1, 1, 1, p_size, p_max, p_dedup, p_give, p_known);
     RETURN;
   EXCEPTION
     WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN -- the whole classes

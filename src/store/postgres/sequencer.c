@@ -1,31 +1,62 @@
-/* See sequencer.h. The loop: probe (no lock, no WAL); on a hit drain, pause, drain, ... until a
- * drain finds nothing.
+/* See sequencer.h.
  *
- * A batch costs about as much as moving fifty rows, whatever is in it. So the pause grows with the
- * rows that came in the last one, up to a multiple of what that took: rows gather while much is
- * published, and what is spent on batches stays a small part of what the applications have.
+ * States, and the functions that change them:
  *
- * A batch locks the head, on which all publishing waits. So it is bounded by rows, by bytes and by
- * time (statement_timeout): one that takes long makes the next ones smaller, and one that fails for
- * time or memory is tried again with an eighth of its rows, in the end with one. A single row gets
- * more time at each try, with twice as long a pause before the next, and after some tries it is set
- * aside.
+ *   AWAY     not connected: no timer runs
+ *   JOINING  lead() is under way
+ *   FOLLOWER another broker has the lease (`leading` is false)
+ *   LEADER   this connection has the lease (`leading`)
  *
- * A snapshot held anywhere in the database keeps deleted rows of the outbox where they are, and
- * every probe would walk over them. So probes and drains start behind `hint`: an id that no open
- * transaction can be below, for all that had locked the outbox after it was drawn have ended, and
- * what they left was drained. (Less care would let a later transaction's event overtake that of a
- * long one that committed before it began.) A sweep from 0 finds what programs with ids of their
- * own, or a restarted sequence, put below it: the hint is an optimisation, the sweep makes it
- * right. It is one of the file that the outbox lies in: where rows of before were put back
- * (restored, truncated and filled) under the running broker they come first. */
+ *   AWAY     -> JOINING   on_ready()
+ *   JOINING  -> FOLLOWER  on_lead(); an error drops the connection
+ *   FOLLOWER -> LEADER    on_leased(): then a drain from 0
+ *   FOLLOWER -> FOLLOWER  on_leased(): not free: probe() from 0. on_probed(): the same first row as
+ *                         a look before: the leader does not work: one drain without the lease
+ *   any      -> AWAY      on_lost(): the server has given the lease back with the session
+ *
+ * What the LEADER does, by step(), first that is due:
+ *
+ *   sweep    ask_drain(0)                     each second, and at most 1/20 of the time
+ *   holders  ask_holders() -> on_holders()    moves the hint forward, then probes
+ *   batch    ask_drain(hint) -> on_drained()  while the last batch moved rows
+ *   look     probe(hint) -> on_probed()       else: no lock, no WAL; a row: a batch
+ *
+ * A batch that is full is followed by the next one at once; after others there is a pause.
+ *
+ * Invariants:
+ *
+ *   1. Connected, either a statement is under way or the timer runs, never neither: each answer
+ *      ends in step_in(), in another statement, or in the end of the connection.
+ *   2. A row becomes an event once, with or without the lease: a batch deletes it and stores it in
+ *      one transaction, under the lock of tidegate.head. The lease only saves work.
+ *   3. No row at or below `hint` can be committed any more, but for rows whose ids were not drawn
+ *      from the sequence since; the sweep finds those.
+ *   4. `hint` holds for the file `file` of the outbox only. Where rows of before were put back
+ *      (restored, or truncated and filled) it counts as 0.
+ *   5. A row is set aside only after several batches of that row alone.
+ *
+ * How much a batch takes: it costs about as much as moving fifty rows, whatever is in it. So the
+ * pause grows with the rows that came in the last one, up to a multiple of what that took: rows
+ * gather while much is published, and batches take a small part of the server's time.
+ *
+ * A batch locks the head, and all publishing waits for that. So it is bounded by rows, by bytes and
+ * by time (statement_timeout). One that takes long makes the next ones smaller: adapt(). One that
+ * fails for time or memory is tried again with an eighth of its rows, in the end with one:
+ * drain_refused(). A single row gets more time at each try, with twice as long a pause before the
+ * next, and after some tries it is set aside: row_stuck().
+ *
+ * The hint: a snapshot held anywhere in the database keeps deleted rows of the outbox where they
+ * are, and every probe would walk over them. So probes and drains start behind `hint`, an id that
+ * no open transaction can be below: all transactions that had locked the outbox after that id was
+ * drawn have ended (`holders`), and what they left was drained. With less care the event of a later
+ * transaction would overtake that of a long one that committed before it began. */
 #include "store/postgres/sequencer.h"
 
 #include "base/logging.h"
 #include "base/xalloc.h"
+#include "store/postgres/pg_lineage.h"
 #include "store/postgres/pg_row.h"
-#include "store/postgres/pg_store.h"
-#include "store/postgres/sequencer_state.h"
+#include "store/postgres/pg_session.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,7 +92,6 @@ enum {
     COMPLAIN_MS = 3000,
     NOISE_MS = 10000,
     BAD_LOG_MS = 10000,
-    UPKEEP_ANSWER_MS = 610000,
 };
 
 /* The plans of tidegate.drain(): along the primary key whatever is dead beside it, and made once.
@@ -71,7 +101,7 @@ enum {
     ";SET statement_timeout = 2000; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;" \
     "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
-static const struct pg_statement lead_statement = {"lead", "SELECT tidegate.lead($1::bigint)"};
+static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 static const struct pg_statement lease_statement = {"lease",
                                                     "SELECT pg_try_advisory_lock(1952736100, 1)"};
 /* $1 if the outbox still lies in the file $2; a sweep's 0 is right for any. */
@@ -108,18 +138,64 @@ enum {
 };
 static const struct pg_statement drain_statement = {
     "drain", DRAIN_COLUMNS " FROM tidegate.drain_some(" LO_SQL ", $3::int, $4::bigint, $5::bigint,"
-                           " $6::bigint, $7::boolean, $8::bigint)"};
+                           " $6::bigint, $7::boolean, $8::bigint, $9::bigint)"};
 /* The same of a single row, which is set aside if it cannot be an event. */
 static const struct pg_statement drain_one_statement = {
     "drain_one", DRAIN_COLUMNS " FROM tidegate.drain_one(" LO_SQL ", $3::bigint, $4::bigint,"
-                               " $5::boolean, $6::bigint, $7::bigint, $8::text)"};
+                               " $5::boolean, $6::bigint, $7::bigint, $8::bigint, $9::text)"};
 static const struct pg_statement time_statement = {
     "time", "SELECT set_config('statement_timeout', $1::int::text, false)"};
 
-static void step(struct sequencer *q);
-static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f);
+struct sequencer {
+    uv_loop_t *loop;
+    struct sequencer_options opt;
+    struct broker_metrics *metrics;
+    struct sequencer_events events;
+    void *ctx;
 
-static void on_time_set(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+    struct pg_client *client;
+    uv_timer_t timer; /* the next step */
+    bool leading;
+    bool draining;         /* a batch is under way */
+    bool sweeping;         /* the drain under way starts at 0 */
+    int64_t hint;          /* nothing is at or below, and nothing will be */
+    int64_t file;          /* of the outbox whose ids these are; 0: none yet */
+    int64_t next_hint;     /* the same once `holders` have ended */
+    int64_t drawn;         /* newest id of the outbox when that was last asked */
+    bool ended;            /* they have: the next full drain makes next_hint the hint */
+    struct strbuf holders; /* transactions, as an array's text */
+    uint64_t holders_at, sweep_at, began_ns;
+    unsigned idle_ms;
+    bool busy;      /* the last batch moved rows: the next look is a batch, without asking before */
+    int64_t lowest; /* the other's backlog as this idle one saw it last; 0: none */
+    uint64_t moved_rows;
+    uint64_t bad_unlogged, bad_log_at;
+
+    /* how much is moved at once: less where a batch takes too long, one row where it fails */
+    unsigned rows;     /* most rows of the next batch */
+    unsigned asked;    /* of the batch under way */
+    uint64_t bytes;    /* most data of the next one, but for its first row */
+    unsigned careful;  /* batches left of a single row, after one was refused for what is in it */
+    int64_t stuck;     /* the row that took too much time or memory, alone; 0: none */
+    unsigned tries;    /* of it */
+    bool set_aside;    /* it will be, by the next statement */
+    unsigned time_ms;  /* statement_timeout of the session */
+    unsigned error_ms; /* before the next try, after a failure */
+    uint64_t failing_since, failed_log_at; /* loop times; 0: the last batch was well */
+    char failed_state[6], failed_text[400];
+
+    bool closing;
+    unsigned parts;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static void sequencer_step(struct sequencer *q);
+static void sequencer_on_drained(void *ctx, uint64_t token, const PGresult *res,
+                                 const struct pg_fault *f);
+
+static void sequencer_on_time_set(void *ctx, uint64_t token, const PGresult *res,
+                                  const struct pg_fault *f)
 {
     (void)ctx;
     (void)token;
@@ -127,21 +203,21 @@ static void on_time_set(void *ctx, uint64_t token, const PGresult *res, const st
     (void)f; /* the connection: the next one begins with TIME_MS */
 }
 
-static void on_drain_timer(uv_timer_t *t)
+static void sequencer_on_timer(uv_timer_t *t)
 {
-    step(t->data);
+    sequencer_step(t->data);
 }
 
-static void after(struct sequencer *q, uint64_t ms)
+static void sequencer_step_in(struct sequencer *q, uint64_t ms)
 {
     if (!q->closing) {
-        REQUIRE(uv_timer_start(&q->drain_timer, on_drain_timer, ms, 0) == 0);
+        REQUIRE(uv_timer_start(&q->timer, sequencer_on_timer, ms, 0) == 0);
     }
 }
 
 /* Something is wrong with the moving of the outbox; it is said once, and then now and then. */
-static void note_trouble(struct sequencer *q, const char *what, const char *sqlstate,
-                         const char *text)
+static void sequencer_note_fault(struct sequencer *q, const char *what, const char *sqlstate,
+                                 const char *text)
 {
     uint64_t now = uv_now(q->loop);
     q->failing_since = q->failing_since ? q->failing_since : now;
@@ -156,33 +232,33 @@ static void note_trouble(struct sequencer *q, const char *what, const char *sqls
     q->metrics->store_errors++;
 }
 
-static void note_success(struct sequencer *q)
+static void sequencer_note_success(struct sequencer *q)
 {
     q->failing_since = q->failed_log_at = 0;
     q->failed_state[0] = '\0';
     q->error_ms = ERROR_MS;
 }
 
-static unsigned back_off(struct sequencer *q)
+static unsigned sequencer_back_off(struct sequencer *q)
 {
     unsigned ms = q->error_ms;
     q->error_ms = ms * 2 < ERROR_MAX_MS ? ms * 2 : ERROR_MAX_MS;
     return ms;
 }
 
-static void failed(struct sequencer *q, const char *what, const struct pg_fault *f)
+static void sequencer_failed(struct sequencer *q, const char *what, const struct pg_fault *f)
 {
     if (q->closing || f->code != UV_EIO) {
         return; /* the connection: lost() follows */
     }
-    note_trouble(q, what, f->sqlstate, f->text);
-    after(q, back_off(q));
+    sequencer_note_fault(q, what, f->sqlstate, f->text);
+    sequencer_step_in(q, sequencer_back_off(q));
 }
 
 /* ---------------------------------------------------------------- draining */
 
 /* How long the next statement may take. */
-static void set_time(struct sequencer *q, unsigned ms)
+static void sequencer_set_time(struct sequencer *q, unsigned ms)
 {
     struct pg_args args;
     if (ms == q->time_ms) {
@@ -190,12 +266,12 @@ static void set_time(struct sequencer *q, unsigned ms)
     }
     pg_args_init(&args, 16);
     pg_args_int4(&args, (int32_t)ms);
-    if (pg_client_ask(q->drain, &time_statement, &args, on_time_set, q, 0) == 0) {
+    if (pg_client_ask(q->client, &time_statement, &args, sequencer_on_time_set, q, 0) == 0) {
         q->time_ms = ms;
     }
 }
 
-static void put_aside(const struct sequencer *q, struct pg_args *args)
+static void sequencer_put_aside(const struct sequencer *q, struct pg_args *args)
 {
     char why[sizeof q->failed_text + 64];
     (void)snprintf(why, sizeof why, "takes too much time or memory, tried %u times: %s", q->tries,
@@ -204,12 +280,12 @@ static void put_aside(const struct sequencer *q, struct pg_args *args)
     pg_args_bytes(args, why, strlen(why));
 }
 
-static void ask_drain(struct sequencer *q, int64_t lo)
+static void sequencer_ask_drain(struct sequencer *q, int64_t lo)
 {
     struct pg_args args;
     bool one = q->rows == 1;
     unsigned time_ms = TIME_MS << (q->tries < 2 ? q->tries : 2);
-    set_time(q, one && q->stuck && !q->set_aside ? time_ms : TIME_MS);
+    sequencer_set_time(q, one && q->stuck && !q->set_aside ? time_ms : TIME_MS);
     q->sweeping = lo == 0;
     q->began_ns = uv_hrtime();
     q->asked = q->rows;
@@ -222,27 +298,28 @@ static void ask_drain(struct sequencer *q, int64_t lo)
     }
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
     pg_args_int8(&args, (int64_t)q->opt.event_bytes);
-    pg_args_bool(&args, q->opt.key_window_s > 0);
+    pg_args_bool(&args, q->opt.dedup);
     pg_args_int8(&args, GIVE_BYTES);
+    pg_args_int8(&args, (int64_t)q->events.newest(q->ctx));
     if (one) {
-        put_aside(q, &args);
+        sequencer_put_aside(q, &args);
     }
-    if (pg_client_ask(q->drain, one ? &drain_one_statement : &drain_statement, &args, on_drained, q,
-                      0)) {
-        after(q, ERROR_MS);
+    if (pg_client_ask(q->client, one ? &drain_one_statement : &drain_statement, &args,
+                      sequencer_on_drained, q, 0)) {
+        sequencer_step_in(q, ERROR_MS);
     } else {
         q->draining = true;
     }
 }
 
-static void swept(struct sequencer *q, uint64_t took_ms)
+static void sequencer_swept(struct sequencer *q, uint64_t took_ms)
 {
     uint64_t pause = took_ms * SWEEP_SHARE;
     q->sweep_at = uv_now(q->loop) + (pause > SWEEP_MS ? pause : SWEEP_MS);
 }
 
 /* All that was visible above the hint has been drained. */
-static void move_hint(struct sequencer *q)
+static void sequencer_move_hint(struct sequencer *q)
 {
     if (q->ended) {
         q->hint = q->next_hint > q->hint ? q->next_hint : q->hint;
@@ -251,7 +328,7 @@ static void move_hint(struct sequencer *q)
     }
 }
 
-static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_us)
+static void sequencer_count_batch(struct sequencer *q, const PGresult *res, uint64_t took_us)
 {
     struct broker_metrics *m = q->metrics;
     uint64_t n = (uint64_t)pg_cell_int4(res, 0, DRAIN_N);
@@ -262,7 +339,7 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
     m->store_outbox_duplicates += (uint64_t)pg_cell_int4(res, 0, DRAIN_DUP);
     m->store_sweep_found += q->sweeping && q->hint > 0 && last_outbox <= q->hint ? n : 0;
     latency_add(&m->store_batch, took_us);
-    q->rows_since_vacuum += n;
+    q->moved_rows += n;
     m->rejected_rows += bad;
     q->bad_unlogged += bad;
     if (q->bad_unlogged && uv_now(q->loop) >= q->bad_log_at) { /* a program may write many */
@@ -277,43 +354,44 @@ static void count_batch(struct sequencer *q, const PGresult *res, uint64_t took_
     }
 }
 
-static bool is_state(const char *sqlstate, const char *start)
+static bool sequencer_is_state(const char *sqlstate, const char *start)
 {
     return strncmp(sqlstate, start, strlen(start)) == 0;
 }
 
 /* A batch was undone. For what one of its rows holds: rows one by one, until it has been passed.
  * For time or memory: less at once. Else all would fail: the outbox waits. */
-static void drain_refused(struct sequencer *q, const struct pg_fault *f, uint64_t took_ms)
+static void sequencer_drain_refused(struct sequencer *q, const struct pg_fault *f, uint64_t took_ms)
 {
-    bool row =
-        is_state(f->sqlstate, "22") || is_state(f->sqlstate, "23") || is_state(f->sqlstate, "54");
-    bool much = is_state(f->sqlstate, "57014") || is_state(f->sqlstate, "53200") ||
-                is_state(f->sqlstate, "XX000");
+    bool row = sequencer_is_state(f->sqlstate, "22") || sequencer_is_state(f->sqlstate, "23") ||
+               sequencer_is_state(f->sqlstate, "54");
+    bool much = sequencer_is_state(f->sqlstate, "57014") ||
+                sequencer_is_state(f->sqlstate, "53200") ||
+                sequencer_is_state(f->sqlstate, "XX000");
     if ((!row && !much) || q->asked == 1) {
-        failed(q, "drain", f);
+        sequencer_failed(q, "drain", f);
         return;
     }
     if (row) {
         q->careful = q->asked;
         q->rows = 1;
-        after(q, 0);
+        sequencer_step_in(q, 0);
         return;
     }
-    note_trouble(q, "drain", f->sqlstate, f->text);
+    sequencer_note_fault(q, "drain", f->sqlstate, f->text);
     q->rows = q->asked > CUT ? q->asked / CUT : 1;
     q->bytes = q->bytes / CUT > BATCH_BYTES_MIN ? q->bytes / CUT : BATCH_BYTES_MIN;
-    after(q, q->leading ? took_ms : OTHERS_MS); /* publishing has had to wait as long */
+    sequencer_step_in(q, q->leading ? took_ms : OTHERS_MS); /* publishing has had to wait as long */
 }
 
 /* A row alone took too much. A small one is not blamed for the server's want of memory. */
-static void row_stuck(struct sequencer *q, const PGresult *res, uint64_t took_ms)
+static void sequencer_row_stuck(struct sequencer *q, const PGresult *res, uint64_t took_ms)
 {
     int64_t id = pg_cell_int8(res, 0, DRAIN_STUCK);
     struct slice why = pg_cell_text(res, 0, DRAIN_WHY); /* SQLSTATE and text */
     bool large = pg_cell_int8(res, 0, DRAIN_STUCK_BYTES) >= LARGE_BYTES;
     bool late = why.n > 5 && memcmp(why.p, "57014", 5) == 0;
-    uint64_t pause = q->leading ? took_ms * 2 : OTHERS_MS, least = back_off(q);
+    uint64_t pause = q->leading ? took_ms * 2 : OTHERS_MS, least = sequencer_back_off(q);
     char text[sizeof q->failed_text], state[6] = "";
     if (why.n > 6) {
         memcpy(state, why.p, 5);
@@ -322,13 +400,13 @@ static void row_stuck(struct sequencer *q, const PGresult *res, uint64_t took_ms
     q->tries = id == q->stuck ? q->tries + 1 : 1;
     q->stuck = id;
     (void)snprintf(text, sizeof text, "row %" PRId64 ": %.*s", id, (int)why.n, why.p);
-    note_trouble(q, "drain", state, text);
+    sequencer_note_fault(q, "drain", state, text);
     q->set_aside = (large && q->tries >= TRIES_LARGE) || (late && q->tries >= TRIES_SMALL);
-    after(q, pause > least ? pause : least);
+    sequencer_step_in(q, pause > least ? pause : least);
 }
 
 /* The next batch: more rows while that is quick, fewer where it is not. */
-static void adapt(struct sequencer *q, int64_t held_us)
+static void sequencer_adapt(struct sequencer *q, int64_t held_us)
 {
     q->stuck = 0;
     q->tries = 0;
@@ -346,7 +424,7 @@ static void adapt(struct sequencer *q, int64_t held_us)
 
 /* A batch of few rows was not worth waiting for: the next one comes soon, so that events are quick
  * where they are few. */
-static uint64_t pause_ms(const struct sequencer *q, unsigned rows, uint64_t took_us)
+static uint64_t sequencer_pause_ms(const struct sequencer *q, unsigned rows, uint64_t took_us)
 {
     uint64_t by_cost = took_us * PAUSE_SHARE / 1000 + IDLE_MIN_MS;
     uint64_t by_rows = rows / PAUSE_ROWS + PAUSE_MIN_MS;
@@ -354,7 +432,8 @@ static uint64_t pause_ms(const struct sequencer *q, unsigned rows, uint64_t took
     return ms < q->opt.poll_ms ? ms : q->opt.poll_ms;
 }
 
-static void on_drained(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void sequencer_on_drained(void *ctx, uint64_t token, const PGresult *res,
+                                 const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
     uint64_t took_us = (uv_hrtime() - q->began_ns) / 1000;
@@ -362,87 +441,90 @@ static void on_drained(void *ctx, uint64_t token, const PGresult *res, const str
     q->draining = false;
     if (!res || PQntuples(res) < 1) {
         if (f && f->code == UV_EIO) {
-            drain_refused(q, f, took_us / 1000);
+            sequencer_drain_refused(q, f, took_us / 1000);
         } else if (!f) {
-            after(q, ERROR_MS);
+            sequencer_step_in(q, ERROR_MS);
         }
         return;
     }
     if (!PQgetisnull(res, 0, DRAIN_STUCK)) {
-        row_stuck(q, res, took_us / 1000);
+        sequencer_row_stuck(q, res, took_us / 1000);
         return;
     }
     unsigned n = (unsigned)pg_cell_int4(res, 0, DRAIN_N);
-    note_success(q);
+    sequencer_note_success(q);
     if (n) {
-        count_batch(q, res, took_us);
+        sequencer_count_batch(q, res, took_us);
         q->idle_ms = IDLE_MIN_MS;
     }
-    adapt(q, pg_cell_int8(res, 0, DRAIN_HELD_US));
+    sequencer_adapt(q, pg_cell_int8(res, 0, DRAIN_HELD_US));
     if (pg_cell_bool(res, 0, DRAIN_MORE)) {
-        ask_drain(q, q->sweeping ? 0 : q->hint);
+        sequencer_ask_drain(q, q->sweeping ? 0 : q->hint);
         return;
     }
     if (q->sweeping) {
-        swept(q, took_us / 1000);
+        sequencer_swept(q, took_us / 1000);
     }
-    move_hint(q);
+    sequencer_move_hint(q);
     q->busy = n && q->leading;
-    after(q, !q->leading ? LEASE_MS : (q->busy ? pause_ms(q, n, took_us) : IDLE_MIN_MS));
+    sequencer_step_in(q, !q->leading ? LEASE_MS
+                                     : (q->busy ? sequencer_pause_ms(q, n, took_us) : IDLE_MIN_MS));
 }
 
 /* ---------------------------------------------------------------- looking */
 
-static void on_probed(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void sequencer_on_probed(void *ctx, uint64_t token, const PGresult *res,
+                                const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
     (void)token;
     if (!res) {
-        failed(q, "probe", f);
+        sequencer_failed(q, "probe", f);
         return;
     }
     int64_t id = PQntuples(res) ? pg_cell_int8(res, 0, 0) : 0;
     if (!id || !q->leading) {
-        note_success(q);
+        sequencer_note_success(q);
     }
     if (!q->leading) {
         /* the same row twice: whoever holds the lease does not work */
         bool stuck = id && id == q->lowest;
         q->lowest = id;
         if (stuck) {
-            ask_drain(q, 0);
+            sequencer_ask_drain(q, 0);
         } else {
-            after(q, LEASE_MS);
+            sequencer_step_in(q, LEASE_MS);
         }
         return;
     }
     if (id) {
-        ask_drain(q, q->hint);
+        sequencer_ask_drain(q, q->hint);
         return;
     }
-    move_hint(q);
+    sequencer_move_hint(q);
     unsigned longer = q->idle_ms + q->idle_ms / 2 + 1;
     q->idle_ms = longer < q->opt.poll_ms ? longer : q->opt.poll_ms;
-    after(q, q->idle_ms);
+    sequencer_step_in(q, q->idle_ms);
 }
 
-static void probe(struct sequencer *q, int64_t lo)
+static void sequencer_probe(struct sequencer *q, int64_t lo)
 {
     struct pg_args args;
     pg_args_init(&args, 32);
     pg_args_int8(&args, lo);
     pg_args_int8(&args, q->file);
-    if (pg_client_ask(q->drain, &probe_statement, &args, on_probed, q, 0)) {
-        after(q, ERROR_MS);
+    if (pg_client_ask(q->client, &probe_statement, &args, sequencer_on_probed, q, 0)) {
+        sequencer_step_in(q, ERROR_MS);
     }
 }
 
-static void on_leased(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void sequencer_on_leased(void *ctx, uint64_t token, const PGresult *res,
+                                const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
     (void)token;
     if (!res) {
-        failed(q, "lease", f);
+        sequencer_failed(q, "lease", f);
         return;
     }
     if (PQntuples(res) == 1 && pg_cell_bool(res, 0, 0)) {
@@ -452,18 +534,20 @@ static void on_leased(void *ctx, uint64_t token, const PGresult *res, const stru
         q->ended = false;
         q->idle_ms = IDLE_MIN_MS;
         log_info("store", "this broker sequences the outbox", NULL);
-        ask_drain(q, 0);
+        sequencer_ask_drain(q, 0);
         return;
     }
-    probe(q, 0);
+    sequencer_probe(q, 0);
 }
 
-static void on_holders(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void sequencer_on_holders(void *ctx, uint64_t token, const PGresult *res,
+                                 const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
     (void)token;
     if (!res || PQntuples(res) != 1) {
-        failed(q, "holders", f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
+        sequencer_failed(q, "holders",
+                         f ? f : &(struct pg_fault){.code = UV_EIO, .text = "no row"});
         return;
     }
     int64_t drawn = pg_cell_int8(res, 0, 0), file = pg_cell_int8(res, 0, 3);
@@ -482,10 +566,10 @@ static void on_holders(void *ctx, uint64_t token, const PGresult *res, const str
     }
     q->drawn = drawn;
     q->holders_at = uv_now(q->loop) + HOLDERS_MS;
-    probe(q, q->hint);
+    sequencer_probe(q, q->hint);
 }
 
-static void ask_holders(struct sequencer *q)
+static void sequencer_ask_holders(struct sequencer *q)
 {
     struct pg_args args;
     struct slice holders = strbuf_slice(&q->holders);
@@ -495,59 +579,61 @@ static void ask_holders(struct sequencer *q)
     } else {
         pg_args_bytes(&args, "{}", 2);
     }
-    if (pg_client_ask(q->drain, &holders_statement, &args, on_holders, q, 0)) {
-        after(q, ERROR_MS);
+    if (pg_client_ask(q->client, &holders_statement, &args, sequencer_on_holders, q, 0)) {
+        sequencer_step_in(q, ERROR_MS);
     }
 }
 
-static void step(struct sequencer *q)
+static void sequencer_step(struct sequencer *q)
 {
-    if (!pg_client_ready(q->drain)) {
+    if (!pg_client_ready(q->client)) {
         return; /* ready() goes on */
     }
     if (!q->leading) {
-        if (pg_client_ask(q->drain, &lease_statement, NULL, on_leased, q, 0)) {
-            after(q, ERROR_MS);
+        if (pg_client_ask(q->client, &lease_statement, NULL, sequencer_on_leased, q, 0)) {
+            sequencer_step_in(q, ERROR_MS);
         }
     } else if (uv_now(q->loop) >= q->sweep_at) {
-        ask_drain(q, 0);
+        sequencer_ask_drain(q, 0);
     } else if (uv_now(q->loop) >= q->holders_at) {
-        ask_holders(q);
+        sequencer_ask_holders(q);
     } else if (q->busy) {
-        ask_drain(q, q->hint);
+        sequencer_ask_drain(q, q->hint);
     } else {
-        probe(q, q->hint);
+        sequencer_probe(q, q->hint);
     }
 }
 
-static void on_led(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void sequencer_on_lead(void *ctx, uint64_t token, const PGresult *res,
+                              const struct pg_fault *f)
 {
     struct sequencer *q = ctx;
     (void)token;
     if (!res) {
         if (f->code == UV_EIO) {
-            pg_client_drop(q->drain, f->text);
+            pg_client_drop(q->client, f->text);
         }
         return;
     }
-    step(q);
+    sequencer_step(q);
 }
 
-static void on_drain_ready(void *ctx)
+static void sequencer_on_ready(void *ctx)
 {
     struct sequencer *q = ctx;
     struct pg_args args;
-    pg_args_init(&args, 16);
+    pg_args_init(&args, 32);
     pg_args_int8(&args, (int64_t)q->opt.partition_ids);
-    if (pg_client_ask(q->drain, &lead_statement, &args, on_led, q, 0)) {
-        pg_client_drop(q->drain, "tidegate.lead() could not be asked");
+    pg_args_int8(&args, (int64_t)q->events.newest(q->ctx));
+    if (pg_client_ask(q->client, &lead_statement, &args, sequencer_on_lead, q, 0)) {
+        pg_client_drop(q->client, "tidegate.lead() could not be asked");
     }
 }
 
-static void on_drain_lost(void *ctx, const struct err *e)
+static void sequencer_on_lost(void *ctx, const struct err *e)
 {
     struct sequencer *q = ctx;
-    (void)uv_timer_stop(&q->drain_timer);
+    (void)uv_timer_stop(&q->timer);
     q->leading = false;
     q->time_ms = TIME_MS;
     q->metrics->store_is_leader = 0;
@@ -556,17 +642,23 @@ static void on_drain_lost(void *ctx, const struct err *e)
 
 /* ---------------------------------------------------------------- life */
 
+static const char *sequencer_on_setup(void *ctx, const PGresult *setup)
+{
+    struct sequencer *q = ctx;
+    return q->closing ? NULL : q->events.refuse(q->ctx, setup);
+}
+
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
                                 struct broker_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx)
 {
-    static const struct pg_client_events drain_events = {
-        .refuse = sequencer_refuse, .ready = on_drain_ready, .lost = on_drain_lost};
-    struct pg_client_options client = {.conninfo = opt->conninfo,
-                                       .role = "sequencer",
-                                       .setup = DRAIN_SETUP ";" PG_LINEAGE_SQL,
-                                       .connect_timeout_ms = PG_CONNECT_MS,
-                                       .answer_timeout_ms = PG_ANSWER_MS};
+    static const struct pg_client_events client_events = {
+        .refuse = sequencer_on_setup, .ready = sequencer_on_ready, .lost = sequencer_on_lost};
+    const struct pg_client_options client = {.conninfo = opt->conninfo,
+                                             .role = "sequencer",
+                                             .setup = DRAIN_SETUP ";" PG_LINEAGE_SQL,
+                                             .connect_timeout_ms = PG_CONNECT_MS,
+                                             .answer_timeout_ms = PG_ANSWER_MS};
     struct sequencer *q = xcalloc(1, sizeof *q);
     q->loop = loop;
     q->opt = *opt;
@@ -578,20 +670,11 @@ struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options 
     q->bytes = BATCH_BYTES;
     q->time_ms = TIME_MS;
     q->error_ms = ERROR_MS;
-    q->retain_rows = 5000;
-    q->vacuumed_at = uv_now(loop);
-    strbuf_init(&q->complaint, 4096);
     strbuf_init(&q->holders, HOLDERS_MAX_BYTES);
-    REQUIRE(uv_timer_init(loop, &q->drain_timer) == 0);
-    REQUIRE(uv_timer_init(loop, &q->upkeep_timer) == 0);
-    q->drain_timer.data = q->upkeep_timer.data = q;
-    q->drain = pg_client_new(loop, &client, &drain_events, q);
-    client.role = "upkeep";
-    client.setup =
-        PG_SETUP_COMMON "SET statement_timeout = 600000; SET lock_timeout = 1000;" PG_LINEAGE_SQL;
-    client.answer_timeout_ms = UPKEEP_ANSWER_MS;
-    q->upkeep = pg_client_new(loop, &client, &sequencer_upkeep_events, q);
-    q->parts = 4;
+    REQUIRE(uv_timer_init(loop, &q->timer) == 0);
+    q->timer.data = q;
+    q->client = pg_client_new(loop, &client, &client_events, q);
+    q->parts = 2;
     return q;
 }
 
@@ -600,65 +683,56 @@ bool sequencer_is_draining(const struct sequencer *q)
     return q->draining;
 }
 
-const char *sequencer_refuse(void *ctx, const PGresult *setup)
+bool sequencer_is_leader(const struct sequencer *q)
 {
-    struct sequencer *q = ctx;
-    return q->closing ? NULL : q->events.refuse(q->ctx, setup);
+    return q->leading;
+}
+
+uint64_t sequencer_moved_rows(const struct sequencer *q)
+{
+    return q->moved_rows;
+}
+
+int sequencer_complain(const struct sequencer *q, struct strbuf *out)
+{
+    uint64_t now = uv_now(q->loop);
+    if (!q->failing_since || now - q->failing_since < COMPLAIN_MS) {
+        return 0;
+    }
+    return strbuf_printf(out, "the outbox does not move for %" PRIu64 " s: %s; ",
+                         (now - q->failing_since) / 1000, q->failed_text);
 }
 
 void sequencer_give_up(struct sequencer *q, void (*give_up)(struct pg_client *c, const char *why),
                        const char *why)
 {
     if (!q->closing) {
-        give_up(q->drain, why);
-        give_up(q->upkeep, why);
+        give_up(q->client, why);
     }
 }
 
-const char *sequencer_complaint(struct sequencer *q)
-{
-    uint64_t now = uv_now(q->loop);
-    int rc = 0;
-    strbuf_reset(&q->complaint);
-    if (q->failing_since && now - q->failing_since >= COMPLAIN_MS) {
-        rc = strbuf_printf(&q->complaint, "the outbox does not move for %" PRIu64 " s: %s; ",
-                           (now - q->failing_since) / 1000, q->failed_text);
-    }
-    rc = rc ? rc : sequencer_upkeep_complain(q, &q->complaint);
-    if (rc) { /* too much is wrong to be said at once: what fits is */
-        log_debug("store", "not all complaints could be told", NULL);
-    }
-    if (q->complaint.len < 2) {
-        return NULL;
-    }
-    q->complaint.data[q->complaint.len - 2] = '\0';
-    return q->complaint.data;
-}
-
-void sequencer_nudge(struct sequencer *q)
+void sequencer_wake(struct sequencer *q)
 {
     if (!q->closing) {
-        pg_client_nudge(q->drain);
-        pg_client_nudge(q->upkeep);
+        pg_client_wake(q->client);
     }
 }
 
-static void on_part_closed(void *ctx)
+static void sequencer_on_part_closed(void *ctx)
 {
     struct sequencer *q = ctx;
     if (--q->parts == 0) {
         void (*closed)(void *ctx) = q->closed;
         void *closed_ctx = q->closed_ctx;
         strbuf_clear(&q->holders);
-        strbuf_clear(&q->complaint);
         free(q);
         closed(closed_ctx);
     }
 }
 
-static void on_timer_closed(uv_handle_t *h)
+static void sequencer_on_timer_closed(uv_handle_t *h)
 {
-    on_part_closed(h->data);
+    sequencer_on_part_closed(h->data);
 }
 
 void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx)
@@ -667,8 +741,6 @@ void sequencer_close(struct sequencer *q, void (*closed)(void *ctx), void *ctx)
     q->closed = closed;
     q->closed_ctx = ctx;
     q->metrics->store_is_leader = 0;
-    uv_close((uv_handle_t *)&q->drain_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&q->upkeep_timer, on_timer_closed);
-    pg_client_close(q->drain, on_part_closed, q);
-    pg_client_close(q->upkeep, on_part_closed, q);
+    uv_close((uv_handle_t *)&q->timer, sequencer_on_timer_closed);
+    pg_client_close(q->client, sequencer_on_part_closed, q);
 }

@@ -6,69 +6,72 @@
 
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/postgres/pg_store.h"
+#include "store/postgres/store_pg_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CLOSE_MS = 5000 }; /* for what was accepted to complete */
+enum {
+    CLOSE_MS = 5000, /* for what was accepted to complete */
+    COMPLAINT_MAX_BYTES = 4096,
+};
 
-static struct pg_store *from_base(struct store *base)
+static struct store_pg *store_pg_from_base(struct store *base)
 {
-    return container_of(base, struct pg_store, base);
+    return container_of(base, struct store_pg, base);
 }
 
 /* `base` is the first member: container_of() would cast the const away. */
-static const struct pg_store *from_const(const struct store *base)
+static const struct store_pg *store_pg_from_const(const struct store *base)
 {
-    return (const struct pg_store *)(const void *)base;
+    return (const struct store_pg *)(const void *)base;
 }
 
 /* ---------------------------------------------------------------- health */
 
-static const char *const trouble_names[] = {
-    [PG_TROUBLE_APPEND] = "cannot store events",
-    [PG_TROUBLE_TAIL] = "cannot follow events",
-    [PG_TROUBLE_READ] = "cannot read history",
+static const char *const fault_names[] = {
+    [STORE_PG_FAULT_APPEND] = "cannot store events",
+    [STORE_PG_FAULT_TAIL] = "cannot follow events",
+    [STORE_PG_FAULT_READ] = "cannot read history",
 };
 
-static void describe(struct pg_store *s)
+static void store_pg_describe(struct store_pg *s)
 {
     s->detail[0] = '\0';
-    for (int i = 0; i < PG_TROUBLE_COUNT && !s->detail[0]; i++) {
-        if (s->troubles[i].code) {
-            (void)snprintf(s->detail, sizeof s->detail, "%s: %s", trouble_names[i],
-                           s->troubles[i].text);
+    for (int i = 0; i < STORE_PG_FAULT_COUNT && !s->detail[0]; i++) {
+        if (s->faults[i].code) {
+            (void)snprintf(s->detail, sizeof s->detail, "%s: %s", fault_names[i],
+                           s->faults[i].text);
         }
     }
 }
 
-void pg_store_trouble(struct pg_store *s, enum pg_trouble which, int code, const char *text)
+void store_pg_fault(struct store_pg *s, enum store_pg_fault which, int code, const char *text)
 {
-    struct err *e = &s->troubles[which];
+    struct err *e = &s->faults[which];
     if (s->parts_closing) {
         return;
     }
     /* once, not per attempt; and a server that is away stops all kinds of work */
     bool known = e->code != 0;
-    for (int i = 0; i < PG_TROUBLE_COUNT && !known; i++) {
-        known = code != UV_EIO && s->troubles[i].code && s->troubles[i].code != UV_EIO;
+    for (int i = 0; i < STORE_PG_FAULT_COUNT && !known; i++) {
+        known = code != UV_EIO && s->faults[i].code && s->faults[i].code != UV_EIO;
     }
     (void)err_set(e, code, "%s", text);
     if (!known) {
-        log_error("store", trouble_names[which], LOG_F(log_str("error", e->text)));
+        log_error("store", fault_names[which], LOG_F(log_str("error", e->text)));
     }
     if (!s->outage_since) {
         s->outage_since = uv_now(s->loop);
     }
-    describe(s);
+    store_pg_describe(s);
 }
 
-void pg_store_well(struct pg_store *s, enum pg_trouble which)
+void store_pg_well(struct store_pg *s, enum store_pg_fault which)
 {
-    if (s->troubles[which].code) {
-        s->troubles[which] = (struct err){0};
-        describe(s);
+    if (s->faults[which].code) {
+        s->faults[which] = (struct err){0};
+        store_pg_describe(s);
         if (!s->detail[0]) {
             double away = (double)(uv_now(s->loop) - s->outage_since) / 1000;
             log_info("store", "works again", LOG_F(log_float("after_seconds", away)));
@@ -79,10 +82,11 @@ void pg_store_well(struct pg_store *s, enum pg_trouble which)
 
 /* ---------------------------------------------------------------- which server */
 
-static void give_up_all(struct pg_store *s, void (*give_up)(struct pg_client *c, const char *why),
-                        const char *why)
+static void store_pg_give_up_all(struct store_pg *s,
+                                 void (*give_up)(struct pg_client *c, const char *why),
+                                 const char *why)
 {
-    if (s->parts_closing || !s->sequencer) {
+    if (s->parts_closing || !s->upkeep) { /* still being made, or no longer there */
         return;
     }
     give_up(s->tail.client, why);
@@ -91,49 +95,52 @@ static void give_up_all(struct pg_store *s, void (*give_up)(struct pg_client *c,
         give_up(s->reads.clients[i], why);
     }
     sequencer_give_up(s->sequencer, give_up, why);
+    upkeep_give_up(s->upkeep, give_up, why);
 }
 
-const char *pg_store_refuse(void *store, const PGresult *setup)
+const char *store_pg_refuse(void *store, const PGresult *setup)
 {
-    struct pg_store *s = store;
+    struct store_pg *s = store;
     bool other = false;
     const char *why = pg_lineage_judge(&s->lineage, setup, uv_now(s->loop), &other);
     if (!why && other) { /* the connection that asks is not ready yet: it stays */
-        give_up_all(s, pg_client_drop, "another server has taken over, or it was started anew");
+        store_pg_give_up_all(s, pg_client_drop,
+                             "another server has taken over, or it was started anew");
     }
     return why;
 }
 
-void pg_store_lost(void *store, const struct err *e)
+void store_pg_lost(void *store, const struct err *e)
 {
-    struct pg_store *s = store;
+    struct store_pg *s = store;
     s->metrics->store_reconnects++;
     if (e->code == UV_ETIMEDOUT) {
-        give_up_all(s, pg_client_leave, "the server does not answer another connection");
+        store_pg_give_up_all(s, pg_client_leave, "the server does not answer another connection");
     }
 }
 
-void pg_store_connected(struct pg_store *s)
+void store_pg_connected(struct store_pg *s)
 {
-    if (s->parts_closing || !s->sequencer) {
+    if (s->parts_closing || !s->upkeep) { /* still being made, or no longer there */
         return;
     }
-    sequencer_nudge(s->sequencer);
-    pg_client_nudge(s->appends.client);
-    pg_client_nudge(s->tail.client);
+    sequencer_wake(s->sequencer);
+    upkeep_wake(s->upkeep);
+    pg_client_wake(s->appends.client);
+    pg_client_wake(s->tail.client);
     for (unsigned i = 0; i < s->opt.history_connections; i++) {
-        pg_client_nudge(s->reads.clients[i]);
+        pg_client_wake(s->reads.clients[i]);
     }
 }
 
-void pg_store_lead_args(const struct pg_store *s, struct pg_args *args)
+void store_pg_lead_args(const struct store_pg *s, struct pg_args *args)
 {
     pg_args_init(args, 32);
     pg_args_int8(args, (int64_t)s->opt.partition_ids);
     pg_args_int8(args, (int64_t)s->tail.last);
 }
 
-bool pg_store_is_lost(const struct pg_store *s, uint64_t id)
+bool store_pg_is_lost(const struct store_pg *s, uint64_t id)
 {
     for (size_t i = 0; i < s->leaps_applied; i++) {
         if (id > s->leaps[i].after && id <= s->leaps[i].upto) {
@@ -144,7 +151,7 @@ bool pg_store_is_lost(const struct pg_store *s, uint64_t id)
 }
 
 /* Rows of history come by again and again: each is reported once. */
-void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason)
+void store_pg_bad_row(struct store_pg *s, uint64_t seq, const char *reason)
 {
     if (seq > s->reported) {
         s->reported = seq;
@@ -154,20 +161,40 @@ void pg_store_bad_row(struct pg_store *s, uint64_t seq, const char *reason)
     }
 }
 
-static struct store_health store_health(const struct store *base)
+/* What keeps events neither from being published over HTTP nor from being delivered. NULL: all is
+ * well. What does not fit into the buffer is left out. */
+static const char *store_pg_complaint(const struct store_pg *s)
 {
-    const struct pg_store *s = from_const(base);
+    struct strbuf *out = s->complaint;
+    if (s->parts_closing) {
+        return NULL;
+    }
+    strbuf_reset(out);
+    int rc = sequencer_complain(s->sequencer, out);
+    rc = rc ? rc : upkeep_complain(s->upkeep, out);
+    if (rc) {
+        log_debug("store", "not all complaints fit into the health report", NULL);
+    }
+    if (out->len < 2) {
+        return NULL;
+    }
+    out->data[out->len - 2] = '\0';
+    return out->data;
+}
+
+static struct store_health store_pg_health(const struct store *base)
+{
+    const struct store_pg *s = store_pg_from_const(base);
     return (struct store_health){.ok = s->detail[0] == '\0',
                                  .detail = s->detail[0] ? s->detail : "ok",
-                                 .degraded =
-                                     s->sequencer ? sequencer_complaint(s->sequencer) : NULL,
+                                 .degraded = store_pg_complaint(s),
                                  .events = s->rows,
                                  .bytes = s->bytes};
 }
 
-static struct store_bounds store_bounds(const struct store *base)
+static struct store_bounds store_pg_bounds(const struct store *base)
 {
-    const struct pg_store *s = from_const(base);
+    const struct store_pg *s = store_pg_from_const(base);
     return (struct store_bounds){.head = s->tail.last,
                                  .trimmed = s->trimmed,
                                  .leaps = s->leaps,
@@ -176,137 +203,150 @@ static struct store_bounds store_bounds(const struct store *base)
 
 /* ---------------------------------------------------------------- accepting */
 
-static int store_append(struct store *base, struct event_list *events, store_append_cb cb,
-                        void *ctx, uint64_t token)
+static int store_pg_append(struct store *base, struct event_list *events, store_append_cb cb,
+                           void *ctx, uint64_t token)
 {
-    struct pg_store *s = from_base(base);
+    struct store_pg *s = store_pg_from_base(base);
     return s->closing ? UV_ECANCELED : pg_appends_push(s, events, cb, ctx, token);
 }
 
-static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
-                      uint64_t token)
+static int store_pg_read(struct store *base, const struct store_query *q, store_page_cb cb,
+                         void *ctx, uint64_t token)
 {
-    struct pg_store *s = from_base(base);
+    struct store_pg *s = store_pg_from_base(base);
     return s->closing ? UV_ECANCELED : pg_reads_page(s, q, cb, ctx, token);
 }
 
-static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
-                      uint64_t token)
+static int store_pg_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
+                         uint64_t token)
 {
-    struct pg_store *s = from_base(base);
+    struct store_pg *s = store_pg_from_base(base);
     return s->closing ? UV_ECANCELED : pg_reads_seek(s, unix_ms, cb, ctx, token);
 }
 
-static int store_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
+static int store_pg_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
 {
-    struct pg_store *s = from_base(base);
+    struct store_pg *s = store_pg_from_base(base);
     return s->closing ? UV_ECANCELED : pg_tail_sync(s, cb, ctx, token);
 }
 
 /* ---------------------------------------------------------------- closing */
 
-static void store_free(struct pg_store *s)
+static void store_pg_free(struct store_pg *s)
 {
     slots_clear(&s->reads.asked);
     pg_conninfo_clear(&s->conninfo);
+    strbuf_clear(s->complaint);
+    free(s->complaint);
     free(s->leaps);
     free(s);
 }
 
-void pg_store_part_closed(void *store)
+void store_pg_part_closed(void *store)
 {
-    struct pg_store *s = store;
+    struct store_pg *s = store;
     if (--s->parts == 0) {
         void (*done)(void *ctx) = s->done;
         void *ctx = s->done_ctx;
-        store_free(s);
+        store_pg_free(s);
         done(ctx);
     }
 }
 
-void pg_store_timer_closed(uv_handle_t *h)
+void store_pg_timer_closed(uv_handle_t *h)
 {
-    pg_store_part_closed(h->data);
+    store_pg_part_closed(h->data);
 }
 
-static void close_parts(struct pg_store *s)
+static void store_pg_close_parts(struct store_pg *s)
 {
     if (s->parts_closing) {
         return;
     }
     s->parts_closing = true;
-    sequencer_close(s->sequencer, pg_store_part_closed, s);
+    upkeep_close(s->upkeep, store_pg_part_closed, s);
+    sequencer_close(s->sequencer, store_pg_part_closed, s);
     pg_appends_close(s);
     pg_reads_close(s);
     pg_tail_close(s);
-    uv_close((uv_handle_t *)&s->close_timer, pg_store_timer_closed);
+    uv_close((uv_handle_t *)&s->close_timer, store_pg_timer_closed);
 }
 
-static void on_close_due(uv_timer_t *t)
+static void store_pg_on_close_due(uv_timer_t *t)
 {
-    close_parts(t->data);
+    store_pg_close_parts(t->data);
 }
 
-void pg_store_settle(struct pg_store *s)
+void store_pg_settle(struct store_pg *s)
 {
     /* by the timer: the caller is in the middle of something */
     if (s->closing && !s->parts_closing && pg_appends_idle(s) && pg_reads_idle(s)) {
-        REQUIRE(uv_timer_start(&s->close_timer, on_close_due, 0, 0) == 0);
+        REQUIRE(uv_timer_start(&s->close_timer, store_pg_on_close_due, 0, 0) == 0);
     }
 }
 
-static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
+static void store_pg_close(struct store *base, void (*done)(void *ctx), void *ctx)
 {
-    struct pg_store *s = from_base(base);
+    struct store_pg *s = store_pg_from_base(base);
     REQUIRE(!s->closing);
     s->closing = true;
     s->done = done;
     s->done_ctx = ctx;
-    REQUIRE(uv_timer_start(&s->close_timer, on_close_due, CLOSE_MS, 0) == 0);
-    pg_store_settle(s);
+    REQUIRE(uv_timer_start(&s->close_timer, store_pg_on_close_due, CLOSE_MS, 0) == 0);
+    store_pg_settle(s);
 }
 
 /* ---------------------------------------------------------------- opening */
 
 static const struct store_ops pg_ops = {.reads_by_topic = true,
-                                        .append = store_append,
-                                        .read = store_read,
-                                        .seek = store_seek,
-                                        .sync = store_sync,
-                                        .bounds = store_bounds,
-                                        .health = store_health,
-                                        .close = store_close};
+                                        .append = store_pg_append,
+                                        .read = store_pg_read,
+                                        .seek = store_pg_seek,
+                                        .sync = store_pg_sync,
+                                        .bounds = store_pg_bounds,
+                                        .health = store_pg_health,
+                                        .close = store_pg_close};
 
-static void on_sequenced(void *ctx, uint64_t last, const PGresult *rows, int column)
+static void store_pg_on_sequenced(void *ctx, uint64_t last, const PGresult *rows, int column)
 {
     if (!rows || !pg_tail_given(ctx, rows, column)) {
         pg_tail_heard(ctx, last);
     }
 }
 
-static void on_measured(void *ctx, uint64_t events, uint64_t bytes)
+static uint64_t store_pg_newest(void *ctx)
 {
-    struct pg_store *s = ctx;
+    return ((struct store_pg *)ctx)->tail.last;
+}
+
+static void store_pg_on_measured(void *ctx, uint64_t events, uint64_t bytes)
+{
+    struct store_pg *s = ctx;
     s->rows = events;
     s->bytes = bytes;
 }
 
-static void start(struct pg_store *s, const struct pg_schema_state *state)
+static void store_pg_start(struct store_pg *s, const struct pg_schema_state *state)
 {
-    const struct sequencer_events events = {.drained = on_sequenced,
-                                            .measured = on_measured,
-                                            .refuse = pg_store_refuse,
-                                            .lost = pg_store_lost};
-    const struct sequencer_options opt = {.conninfo = &s->conninfo,
-                                          .poll_ms = s->opt.outbox_poll_ms,
-                                          .batch_rows = s->opt.batch_rows,
+    const struct sequencer_events sequencer_events = {.drained = store_pg_on_sequenced,
+                                                      .newest = store_pg_newest,
+                                                      .refuse = store_pg_refuse,
+                                                      .lost = store_pg_lost};
+    const struct sequencer_options sequencer = {.conninfo = &s->conninfo,
+                                                .poll_ms = s->opt.outbox_poll_ms,
+                                                .batch_rows = s->opt.batch_rows,
+                                                .partition_ids = s->opt.partition_ids,
+                                                .event_bytes = s->opt.event_bytes,
+                                                .dedup = s->opt.key_window_s > 0};
+    const struct upkeep_events upkeep_events = {
+        .measured = store_pg_on_measured, .refuse = store_pg_refuse, .lost = store_pg_lost};
+    const struct upkeep_options upkeep = {.conninfo = &s->conninfo,
                                           .partition_ids = s->opt.partition_ids,
-                                          .event_bytes = s->opt.event_bytes,
                                           .retain_age_s = s->opt.retain_age_s,
                                           .retain_events = s->opt.retain_events,
                                           .retain_bytes = s->opt.retain_bytes,
                                           .key_window_s = s->opt.key_window_s,
-                                          .upkeep_alarm_s = s->opt.upkeep_alarm_s};
+                                          .alarm_s = s->opt.upkeep_alarm_s};
     s->trimmed = state->trimmed;
     s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);
     memcpy(s->leaps, state->leaps, state->leap_count * sizeof *s->leaps);
@@ -314,18 +354,21 @@ static void start(struct pg_store *s, const struct pg_schema_state *state)
     s->tail.last_leap = state->leap_count ? state->leaps[state->leap_count - 1].upto : 0;
     REQUIRE(uv_timer_init(s->loop, &s->close_timer) == 0);
     s->close_timer.data = s;
-    s->parts = 2; /* that timer and the sequencer */
+    s->parts = 3; /* that timer, the sequencer and the upkeep */
+    s->complaint = xmalloc(sizeof *s->complaint);
+    strbuf_init(s->complaint, COMPLAINT_MAX_BYTES);
     pg_tail_start(s, state->head);
     pg_appends_start(s);
     pg_reads_start(s);
-    s->sequencer = sequencer_new(s->loop, &opt, s->metrics, &events, s);
+    s->sequencer = sequencer_new(s->loop, &sequencer, s->metrics, &sequencer_events, s);
+    s->upkeep = upkeep_new(s->loop, &upkeep, s->sequencer, s->metrics, &upkeep_events, s);
 }
 
 int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
                   struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                   void *tail_ctx, struct store **out, struct err *e)
 {
-    struct pg_store *s = xcalloc(1, sizeof *s);
+    struct store_pg *s = xcalloc(1, sizeof *s);
     s->base.ops = &pg_ops;
     s->loop = loop;
     s->opt = *opt;
@@ -342,7 +385,7 @@ int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
     struct pg_schema_state *state = xcalloc(1, sizeof *state);
     rc = pg_schema_prepare(&s->conninfo, opt->migrate, opt->partition_ids, state, e);
     if (rc == 0) {
-        start(s, state);
+        store_pg_start(s, state);
         *out = &s->base;
     } else {
         pg_conninfo_clear(&s->conninfo);
