@@ -83,6 +83,7 @@ describe("a primary that is frozen while its standby is promoted", function()
     end
     assert.equal("0", db:sql "SELECT count(*) FROM tidegate.events WHERE data LIKE 'after%'")
     eventually("no connection leads to the server from before", function() return connections(primary) == 0 end, 20)
+    assert.matches('level=warn[^\n]*msg="a server is refused" reason="is on timeline', broker:log())
   end)
 
   it("and stays silent: that is found out once, and all connections are made anew", function()

@@ -76,6 +76,7 @@ void store_pg_well(struct store_pg *s, enum store_pg_fault which)
             double away = (double)(uv_now(s->loop) - s->outage_since) / 1000;
             log_info("store", "works again", LOG_F(log_float("after_seconds", away)));
             s->outage_since = 0;
+            pg_lineage_outage_over(&s->lineage);
         }
     }
 }
