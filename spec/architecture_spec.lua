@@ -86,7 +86,6 @@ local MAY_INCLUDE = {
 
 -- Circles of modules (a .c and its .h) inside a folder that are still to be cut, or stay for the reason given.
 local CIRCLES = {
-  ["store/sqlite/sqlite_store store/sqlite/store_sqlite"] = "to be cut",
 }
 
 local function folder_of(path)

@@ -5,8 +5,8 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/postgres/store_pg.h"
-#include "store/sqlite/sqlite_store.h"
 #include "store/sqlite/store_sqlite.h"
+#include "store/sqlite/store_sqlite_state.h"
 #include "store/store_memory.h"
 
 #include <stdlib.h>
@@ -388,7 +388,7 @@ static int l_writer_sql(lua_State *L)
 {
     struct driver *d = check(L);
     const char *sql = luaL_checkstring(L, 2);
-    struct sqlite_store *s = container_of(d->store, struct sqlite_store, base);
+    struct store_sqlite *s = container_of(d->store, struct store_sqlite, base);
     luaL_argcheck(L, d->kind == STORE_SQLITE, 1, "is no SQLite store");
     while (s->busy) {
         (void)uv_run(&d->loop, UV_RUN_ONCE);

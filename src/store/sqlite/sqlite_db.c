@@ -79,7 +79,7 @@ int sqlite_db_run(struct sqlite_db *db, enum sqlite_statement which, int n, cons
 }
 
 /* Steps once and resets. */
-static int step_integer(sqlite3_stmt *st, int64_t missing, int64_t *out)
+static int sqlite_db_step_integer(sqlite3_stmt *st, int64_t missing, int64_t *out)
 {
     int rc = sqlite3_step(st);
     *out = missing;
@@ -94,14 +94,14 @@ int sqlite_db_integer(struct sqlite_db *db, enum sqlite_statement which, int64_t
                       int64_t *out)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, which);
-    return st ? step_integer(st, missing, out) : sqlite3_errcode(db->db);
+    return st ? sqlite_db_step_integer(st, missing, out) : sqlite3_errcode(db->db);
 }
 
 int sqlite_db_meta(struct sqlite_db *db, const char *name, int64_t missing, int64_t *out)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_meta);
     int rc = st ? sqlite_db_bind(st, 1, slice_str(name)) : sqlite3_errcode(db->db);
-    return rc == SQLITE_OK ? step_integer(st, missing, out) : rc;
+    return rc == SQLITE_OK ? sqlite_db_step_integer(st, missing, out) : rc;
 }
 
 int sqlite_db_meta_set(struct sqlite_db *db, const char *name, int64_t value)

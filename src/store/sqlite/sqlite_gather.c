@@ -10,7 +10,7 @@ enum {
     SKIP = 32, /* before it is tried again */
 };
 
-static void on_idle(uv_idle_t *idle)
+static void sqlite_gather_on_idle(uv_idle_t *idle)
 {
     struct sqlite_gather *g = container_of(idle, struct sqlite_gather, idle);
     size_t waiting = *g->waiting;
@@ -34,7 +34,7 @@ void sqlite_gather_init(struct sqlite_gather *g, uv_loop_t *loop, const size_t *
     g->idle.data = ctx;
 }
 
-static bool start(struct sqlite_gather *g, unsigned turns, size_t enough)
+static bool sqlite_gather_start(struct sqlite_gather *g, unsigned turns, size_t enough)
 {
     if (g->skip) {
         g->skip--;
@@ -46,20 +46,20 @@ static bool start(struct sqlite_gather *g, unsigned turns, size_t enough)
     g->seen = *g->waiting;
     g->enough = enough < ENOUGH ? enough : ENOUGH;
     g->since_ns = uv_hrtime();
-    REQUIRE(uv_idle_start(&g->idle, on_idle) == 0);
+    REQUIRE(uv_idle_start(&g->idle, sqlite_gather_on_idle) == 0);
     return true;
 }
 
 bool sqlite_gather_first(struct sqlite_gather *g)
 {
-    return g->on || start(g, 1, ENOUGH);
+    return g->on || sqlite_gather_start(g, 1, ENOUGH);
 }
 
 /* The first turn to come is the one that writes the answers, the second reads what they brought. */
 bool sqlite_gather_next(struct sqlite_gather *g, size_t answered)
 {
     size_t all = *g->waiting + answered;
-    return *g->waiting < ENOUGH && start(g, 2, all);
+    return *g->waiting < ENOUGH && sqlite_gather_start(g, 2, all);
 }
 
 void sqlite_gather_stop(struct sqlite_gather *g)

@@ -7,18 +7,18 @@
  * 4 ... ms, up to poll_ms. */
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sqlite/sqlite_store.h"
+#include "store/sqlite/store_sqlite_state.h"
 
 #include <stdlib.h>
 
 enum { LOOK_MS = 1, LOOK_AFTER_OURS_MS = 250, RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
 
-static void on_check_timer(uv_timer_t *timer);
+static void sqlite_jobs_on_check_timer(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ outcome */
 
 /* The ids of this item are no one's. What it means is in bounds() before anybody hears of it. */
-static void deliver_leap(struct sqlite_store *s, const struct sqlite_tail_item *item)
+static void sqlite_jobs_deliver_leap(struct store_sqlite *s, const struct sqlite_tail_item *item)
 {
     struct store_leap l = {item->after, item->id};
     s->metrics->store_leaps += item->lost;
@@ -34,7 +34,7 @@ static void deliver_leap(struct sqlite_store *s, const struct sqlite_tail_item *
     s->leap(s->tail_ctx, &l);
 }
 
-static void take_bounds(struct sqlite_store *s, bool leapt, bool lost)
+static void sqlite_jobs_take_bounds(struct store_sqlite *s, bool leapt, bool lost)
 {
     struct sqlite_writer *w = &s->writer;
     s->head = w->tailed > s->head ? w->tailed : s->head;
@@ -52,7 +52,7 @@ static void take_bounds(struct sqlite_store *s, bool leapt, bool lost)
     }
 }
 
-static void deliver_items(struct sqlite_store *s)
+static void sqlite_jobs_deliver_items(struct store_sqlite *s)
 {
     struct sqlite_writer *w = &s->writer;
     size_t n = 0;
@@ -67,12 +67,12 @@ static void deliver_items(struct sqlite_store *s)
             n = 0;
         }
         if (!ev) {
-            deliver_leap(s, &w->tail[i]);
+            sqlite_jobs_deliver_leap(s, &w->tail[i]);
         }
     }
 }
 
-static void deliver(struct sqlite_store *s)
+static void sqlite_jobs_deliver(struct store_sqlite *s)
 {
     struct sqlite_writer *w = &s->writer;
     bool leapt = false, lost = false;
@@ -85,11 +85,11 @@ static void deliver(struct sqlite_store *s)
         lost = lost || w->tail[i].lost;
     }
     s->rows += w->inserted + w->others + w->rejects.n;
-    take_bounds(s, leapt, lost);
+    sqlite_jobs_take_bounds(s, leapt, lost);
     s->metrics->commits += w->commits;
     s->metrics->commit_events += w->inserted;
-    sqlite_store_rejects(s, &w->rejects, true);
-    deliver_items(s);
+    store_sqlite_rejects(s, &w->rejects, true);
+    sqlite_jobs_deliver_items(s);
     for (size_t i = 0; i < w->tail_n; i++) {
         if (w->tail[i].ev && !w->tail[i].ours) {
             event_unref(w->tail[i].ev);
@@ -98,7 +98,7 @@ static void deliver(struct sqlite_store *s)
 }
 
 /* What the job did not get to comes first in the next one. */
-static void put_back(struct sqlite_store *s)
+static void sqlite_jobs_put_back(struct store_sqlite *s)
 {
     struct list *group = &s->writer.group;
     while (!list_empty(group) && !container_of(group->prev, struct append, node)->settled) {
@@ -106,31 +106,31 @@ static void put_back(struct sqlite_store *s)
     }
 }
 
-static void note_faults(struct sqlite_store *s, bool settled)
+static void sqlite_jobs_note_faults(struct store_sqlite *s, bool settled)
 {
     struct sqlite_writer *w = &s->writer;
     switch (w->kind) {
     case SQLITE_JOB_WRITE:
         if (w->rc) {
-            sqlite_store_fault(s, SQLITE_FAULT_WRITE, &w->error);
+            store_sqlite_fault(s, SQLITE_FAULT_WRITE, &w->error);
         } else if (settled) {
-            sqlite_store_well(s, SQLITE_FAULT_WRITE);
+            store_sqlite_well(s, SQLITE_FAULT_WRITE);
         }
         break;
     case SQLITE_JOB_CHECK:
         if (w->rc) {
             s->metrics->store_errors++;
-            sqlite_store_fault(s, SQLITE_FAULT_TAIL, &w->error);
+            store_sqlite_fault(s, SQLITE_FAULT_TAIL, &w->error);
         } else {
-            sqlite_store_well(s, SQLITE_FAULT_TAIL);
+            store_sqlite_well(s, SQLITE_FAULT_TAIL);
         }
         break;
     case SQLITE_JOB_RETAIN:
         if (w->rc && w->rc != UV_EBUSY) { /* busy: another program writes; later */
             s->metrics->store_errors++;
-            sqlite_store_fault(s, SQLITE_FAULT_WRITE, &w->error);
+            store_sqlite_fault(s, SQLITE_FAULT_WRITE, &w->error);
         } else if (w->rc == 0 && w->rules.probe) {
-            sqlite_store_well(s, SQLITE_FAULT_WRITE);
+            store_sqlite_well(s, SQLITE_FAULT_WRITE);
         }
         break;
     case SQLITE_JOB_CLOSE:
@@ -138,7 +138,7 @@ static void note_faults(struct sqlite_store *s, bool settled)
     }
 }
 
-static void take_retained(struct sqlite_store *s)
+static void sqlite_jobs_take_retained(struct store_sqlite *s)
 {
     struct sqlite_retained *r = &s->writer.retained;
     if (s->writer.kind != SQLITE_JOB_RETAIN) {
@@ -167,24 +167,24 @@ static void take_retained(struct sqlite_store *s)
 }
 
 /* Only while the thread does not run. */
-static bool others_committed(const struct sqlite_store *s)
+static bool sqlite_jobs_others_committed(const struct store_sqlite *s)
 {
     return sqlite_wal_index_changes(s->writer.counter) != s->writer.changes;
 }
 
 /* How long the counter is trusted yet; 0: the rows are to be looked at. */
-static uint64_t trusted_ms(const struct sqlite_store *s)
+static uint64_t sqlite_jobs_trusted_ms(const struct store_sqlite *s)
 {
     uint64_t since = uv_now(s->loop) - s->read_ms;
     return since < s->opt.poll_ms ? s->opt.poll_ms - since : 0;
 }
 
-static void look_later(struct sqlite_store *s)
+static void sqlite_jobs_look_later(struct store_sqlite *s)
 {
-    uint64_t most = trusted_ms(s);
+    uint64_t most = sqlite_jobs_trusted_ms(s);
     uint64_t wait = s->wake_ms < most ? s->wake_ms : most;
     if (!s->closing) {
-        REQUIRE(uv_timer_start(&s->check_timer, on_check_timer, wait, 0) == 0);
+        REQUIRE(uv_timer_start(&s->check_timer, sqlite_jobs_on_check_timer, wait, 0) == 0);
     }
     s->wake_ms = s->wake_ms * 2 < s->opt.poll_ms ? s->wake_ms * 2 : s->opt.poll_ms;
 }
@@ -192,20 +192,20 @@ static void look_later(struct sqlite_store *s)
 /* Looks soon again while others write, later and later when they do not. Who began to write while
  * the watch paused is found by looks, too: behind a commit of ours that is a moment, but a step of
  * retention may have been without one. */
-static void plan_check(struct sqlite_store *s)
+static void sqlite_jobs_plan_check(struct store_sqlite *s)
 {
     const struct sqlite_writer *w = &s->writer;
     s->catching_up = w->rc == 0 && w->more;
-    s->check_due = s->check_due || (w->rc == 0 && others_committed(s));
-    if (w->others || s->stirred || w->kind == SQLITE_JOB_RETAIN) {
+    s->check_due = s->check_due || (w->rc == 0 && sqlite_jobs_others_committed(s));
+    if (w->others || s->foreign_write_seen || w->kind == SQLITE_JOB_RETAIN) {
         s->wake_ms = LOOK_MS;
     } else if (w->kind == SQLITE_JOB_WRITE && s->wake_ms > LOOK_AFTER_OURS_MS) {
         s->wake_ms = LOOK_AFTER_OURS_MS;
     }
-    look_later(s);
+    sqlite_jobs_look_later(s);
 }
 
-static void answer_askers(struct list *askers, int rc)
+static void sqlite_jobs_answer_askers(struct list *askers, int rc)
 {
     while (!list_empty(askers)) {
         struct sqlite_asker *a = list_first(askers, struct sqlite_asker, node);
@@ -216,28 +216,28 @@ static void answer_askers(struct list *askers, int rc)
 }
 
 /* Jobs that may write. */
-static bool pauses_watch(enum sqlite_job_kind kind)
+static bool sqlite_jobs_pauses_watch(enum sqlite_job_kind kind)
 {
     return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN;
 }
 
-static void on_done(void *ctx)
+static void sqlite_jobs_on_done(void *ctx)
 {
-    struct sqlite_store *s = ctx;
+    struct store_sqlite *s = ctx;
     struct sqlite_writer *w = &s->writer;
     if (w->kind == SQLITE_JOB_CLOSE) {
-        answer_askers(&s->asking, UV_ECANCELED);
-        answer_askers(&s->askers, UV_ECANCELED);
-        sqlite_store_finish(s);
+        sqlite_jobs_answer_askers(&s->asking, UV_ECANCELED);
+        sqlite_jobs_answer_askers(&s->askers, UV_ECANCELED);
+        store_sqlite_finish(s);
         return;
     }
-    if (pauses_watch(w->kind)) {
+    if (sqlite_jobs_pauses_watch(w->kind)) {
         sqlite_watch_resume(&s->watch);
     }
     /* Callbacks may append, read and close: `busy` keeps the writer as it is until the end. */
-    put_back(s);
-    note_faults(s, !list_empty(&w->group));
-    deliver(s);
+    sqlite_jobs_put_back(s);
+    sqlite_jobs_note_faults(s, !list_empty(&w->group));
+    sqlite_jobs_deliver(s);
     size_t answered = 0;
     while (!list_empty(&w->group)) {
         struct append *a = list_first(&w->group, struct append, node);
@@ -245,22 +245,22 @@ static void on_done(void *ctx)
         append_complete(&s->queue, a, a->rc);
         answered++;
     }
-    take_retained(s);
-    plan_check(s);
+    sqlite_jobs_take_retained(s);
+    sqlite_jobs_plan_check(s);
     if (!s->catching_up) { /* else the rest comes with the next job */
-        answer_askers(&s->asking, w->rc);
+        sqlite_jobs_answer_askers(&s->asking, w->rc);
     }
     s->busy = false;
     if (!answered || s->closing || !sqlite_gather_next(&s->gather, answered)) {
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
     }
 }
 
 /* ------------------------------------------------------------------ the next job */
 
-static void on_thread(void *ctx)
+static void sqlite_jobs_on_thread(void *ctx)
 {
-    struct sqlite_store *s = ctx;
+    struct store_sqlite *s = ctx;
     if (s->writer.kind == SQLITE_JOB_CLOSE) { /* the readers first: they would hold up the log */
         for (int i = 0; i < SQLITE_READERS; i++) {
             sqlite_db_close(&s->readers[i].db);
@@ -270,7 +270,7 @@ static void on_thread(void *ctx)
 }
 
 /* False: nothing to do. */
-static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
+static bool sqlite_jobs_choose(const struct store_sqlite *s, enum sqlite_job_kind *kind)
 {
     bool appends = append_queue_first(&s->queue) != NULL;
     bool wanted = s->check_due || s->woken;
@@ -291,7 +291,7 @@ static bool choose(const struct sqlite_store *s, enum sqlite_job_kind *kind)
     return true;
 }
 
-static void fill_group(struct sqlite_store *s)
+static void sqlite_jobs_fill_group(struct store_sqlite *s)
 {
     struct append *a;
     size_t events = 0, bytes = 0;
@@ -306,7 +306,7 @@ static void fill_group(struct sqlite_store *s)
     }
 }
 
-static void fill_rules(struct sqlite_store *s)
+static void sqlite_jobs_fill_rules(struct store_sqlite *s)
 {
     s->writer.rules = (struct sqlite_retain_rules){
         .age_s = s->opt.retain_age_s,
@@ -322,17 +322,17 @@ static void fill_rules(struct sqlite_store *s)
     };
 }
 
-void sqlite_jobs_kick(struct sqlite_store *s)
+void sqlite_jobs_start_next(struct store_sqlite *s)
 {
     enum sqlite_job_kind kind;
-    if (s->busy || s->gather.on || !choose(s, &kind)) {
+    if (s->busy || s->gather.on || !sqlite_jobs_choose(s, &kind)) {
         return;
     }
     sqlite_writer_reset(&s->writer, kind);
     if (kind == SQLITE_JOB_WRITE) {
-        fill_group(s);
+        sqlite_jobs_fill_group(s);
     } else if (kind == SQLITE_JOB_RETAIN) {
-        fill_rules(s);
+        sqlite_jobs_fill_rules(s);
         s->retain_due = false;
         s->ticks = 0;
     }
@@ -342,9 +342,9 @@ void sqlite_jobs_kick(struct sqlite_store *s)
         list_splice_tail(&s->asking, &s->askers);
     }
     s->retained_last = kind == SQLITE_JOB_RETAIN;
-    s->stirred = false;
+    s->foreign_write_seen = false;
     s->busy = true;
-    if (pauses_watch(kind)) {
+    if (sqlite_jobs_pauses_watch(kind)) {
         sqlite_watch_pause(&s->watch);
     }
     sqlite_thread_post(&s->thread);
@@ -353,81 +353,83 @@ void sqlite_jobs_kick(struct sqlite_store *s)
 /* ------------------------------------------------------------------ timers and inotify */
 
 /* Nothing runs. */
-static void look(struct sqlite_store *s)
+static void sqlite_jobs_look(struct store_sqlite *s)
 {
-    if (trusted_ms(s) == 0 || others_committed(s)) {
+    if (sqlite_jobs_trusted_ms(s) == 0 || sqlite_jobs_others_committed(s)) {
         s->check_due = true;
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
     } else {
-        look_later(s);
+        sqlite_jobs_look_later(s);
     }
 }
 
-static void on_check_timer(uv_timer_t *timer)
+static void sqlite_jobs_on_check_timer(uv_timer_t *timer)
 {
-    struct sqlite_store *s = timer->data;
-    if (!s->busy) { /* else plan_check() sets the next one */
-        look(s);
+    struct store_sqlite *s = timer->data;
+    if (!s->busy) { /* else sqlite_jobs_plan_check() sets the next one */
+        sqlite_jobs_look(s);
     }
 }
 
-static void on_retain_timer(uv_timer_t *timer)
+static void sqlite_jobs_on_retain_timer(uv_timer_t *timer)
 {
-    struct sqlite_store *s = timer->data;
+    struct store_sqlite *s = timer->data;
     if (!s->counted && !s->counting && !s->opt.no_retention) {
         sqlite_reads_count(s); /* the last count failed */
     }
     bool soon = s->retain_hot || s->faults[SQLITE_FAULT_WRITE].code;
     if (++s->ticks >= (soon ? 1 : RETAIN_IDLE_TICKS)) {
         s->retain_due = true;
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
     }
 }
 
-void sqlite_jobs_wake(struct sqlite_store *s)
+void sqlite_jobs_wake(struct store_sqlite *s)
 {
     s->woken = true;
-    sqlite_jobs_kick(s);
+    sqlite_jobs_start_next(s);
 }
 
-static void on_write(void *ctx)
+static void sqlite_jobs_on_write(void *ctx)
 {
-    struct sqlite_store *s = ctx;
+    struct store_sqlite *s = ctx;
     s->wake_ms = LOOK_MS;
     if (s->busy) {
-        s->stirred = true;
+        s->foreign_write_seen = true;
     } else {
-        look(s);
+        sqlite_jobs_look(s);
     }
 }
 
-static void gathered(void *ctx)
+static void sqlite_jobs_gathered(void *ctx)
 {
-    sqlite_jobs_kick(ctx);
+    sqlite_jobs_start_next(ctx);
 }
 
-void sqlite_jobs_append(struct sqlite_store *s)
+void sqlite_jobs_append(struct store_sqlite *s)
 {
     if (!s->busy && !sqlite_gather_first(&s->gather)) {
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
     }
 }
 
-int sqlite_jobs_start(struct sqlite_store *s)
+int sqlite_jobs_start(struct store_sqlite *s)
 {
-    int rc = sqlite_thread_start(&s->thread, s->loop, on_thread, on_done, s);
+    int rc =
+        sqlite_thread_start(&s->thread, s->loop, sqlite_jobs_on_thread, sqlite_jobs_on_done, s);
     if (rc) {
         return rc;
     }
     REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
     REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
-    sqlite_gather_init(&s->gather, s->loop, &s->queue.waiting_events, gathered, s);
+    sqlite_gather_init(&s->gather, s->loop, &s->queue.waiting_events, sqlite_jobs_gathered, s);
     s->handles = 4;
     s->check_timer.data = s->retain_timer.data = s;
     s->wake_ms = s->opt.poll_ms;
-    look_later(s);
-    REQUIRE(uv_timer_start(&s->retain_timer, on_retain_timer, RETAIN_TICK_MS, RETAIN_TICK_MS) == 0);
-    rc = sqlite_watch_start(&s->watch, s->loop, s->opt.path, on_write, s);
+    sqlite_jobs_look_later(s);
+    REQUIRE(uv_timer_start(&s->retain_timer, sqlite_jobs_on_retain_timer, RETAIN_TICK_MS,
+                           RETAIN_TICK_MS) == 0);
+    rc = sqlite_watch_start(&s->watch, s->loop, s->opt.path, sqlite_jobs_on_write, s);
     if (rc == 0) {
         s->handles++;
     } else {
@@ -438,7 +440,7 @@ int sqlite_jobs_start(struct sqlite_store *s)
     return 0;
 }
 
-void sqlite_jobs_stop(struct sqlite_store *s)
+void sqlite_jobs_stop(struct store_sqlite *s)
 {
     sqlite_gather_stop(&s->gather);
     (void)uv_timer_stop(&s->check_timer);

@@ -22,7 +22,7 @@ int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out)
 }
 
 /* Few rows, changed rarely: written anew as a whole. */
-static int leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
+static int sqlite_leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
 {
     int rc = sqlite_db_run(db, SQLITE_leaps_clear, 0, NULL);
     for (size_t i = 0; i < leaps->n && rc == SQLITE_OK; i++) {
@@ -34,7 +34,7 @@ static int leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
 
 /* Where the last one ends is a position that clients were given: the two stay apart, though there
  * is no event in between. */
-static void leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
+static void sqlite_leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 {
     leaps->v[leaps->n++] = (struct store_leap){after, upto};
     if (leaps->n > SQLITE_LEAPS_MAX) { /* the two oldest become one */
@@ -47,8 +47,8 @@ static void leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 int sqlite_db_leap(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 {
     int64_t head = (int64_t)upto;
-    leaps_add(leaps, after, upto);
-    int rc = leaps_save(db, leaps);
+    sqlite_leaps_add(leaps, after, upto);
+    int rc = sqlite_leaps_save(db, leaps);
     rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_head_set, 1, &head) : rc;
     if (rc == SQLITE_OK && sqlite3_changes(db->db) == 0) {
         rc = sqlite_db_run(db, SQLITE_head_add, 1, &head);
@@ -68,7 +68,7 @@ int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint6
     }
     leaps->n -= drop;
     memmove(leaps->v, leaps->v + drop, leaps->n * sizeof *leaps->v);
-    return leaps_save(db, leaps);
+    return sqlite_leaps_save(db, leaps);
 }
 
 int sqlite_db_leaps_explain(struct sqlite_db *db, uint64_t after, uint64_t upto, bool *explained)

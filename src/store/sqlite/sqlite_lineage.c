@@ -41,7 +41,7 @@ int sqlite_lineage_look(struct sqlite_writer *w, struct sqlite_look *out)
 
 /* Where this state and the one that is lost have surely been one: the last leap, of which the
  * clients of both know, or what retention has removed. */
-static uint64_t lineage_common(struct sqlite_leaps *leaps, uint64_t tailed, uint64_t trimmed)
+static uint64_t sqlite_lineage_common(struct sqlite_leaps *leaps, uint64_t tailed, uint64_t trimmed)
 {
     while (leaps->n && leaps->v[leaps->n - 1].upto > tailed) {
         leaps->n--;
@@ -50,7 +50,7 @@ static uint64_t lineage_common(struct sqlite_leaps *leaps, uint64_t tailed, uint
     return trimmed > at && trimmed <= tailed ? trimmed : at;
 }
 
-static int lineage_write(struct sqlite_writer *w)
+static int sqlite_lineage_write(struct sqlite_writer *w)
 {
     struct sqlite_look look;
     int rc = sqlite_lineage_look(w, &look);
@@ -63,7 +63,7 @@ static int lineage_write(struct sqlite_writer *w)
     struct sqlite_leaps leaps = {0};
     (void)sqlite_mark_keep_above(&w->db, upto); /* else with the next commit */
     rc = sqlite_db_leaps_load(&w->db, &leaps);
-    uint64_t after = rc == SQLITE_OK ? lineage_common(&leaps, w->tailed, look.trimmed) : 0;
+    uint64_t after = rc == SQLITE_OK ? sqlite_lineage_common(&leaps, w->tailed, look.trimmed) : 0;
     rc = rc == SQLITE_OK ? sqlite_db_leap(&w->db, &leaps, after, upto) : rc;
     rc = rc == SQLITE_OK ? sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) : rc;
     if (rc != SQLITE_OK) {
@@ -82,7 +82,7 @@ int sqlite_lineage_leap(struct sqlite_writer *w)
     if (sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "waiting for the write lock");
     }
-    int rc = lineage_write(w);
+    int rc = sqlite_lineage_write(w);
     sqlite_db_rollback(&w->db); /* unless it was committed */
     return rc;
 }

@@ -1,14 +1,14 @@
 /* Reading: see sqlite_reader.h. Each answer comes from one snapshot. */
 #include "store/sqlite/sqlite_reader.h"
 
-static void got_row(void *ctx, struct event *ev)
+static void sqlite_reader_got_row(void *ctx, struct event *ev)
 {
     event_list_push(ctx, ev);
 }
 
 /* Rows, and up to where the answer is complete: what lies above the head of this snapshot may still
  * be written. */
-static int read_page(struct sqlite_db *db, struct sqlite_read *r)
+static int sqlite_reader_read_page(struct sqlite_db *db, struct sqlite_read *r)
 {
     int64_t head = 0, trimmed = 0;
     if (sqlite_db_integer(db, SQLITE_head, 0, &head) != SQLITE_OK ||
@@ -27,7 +27,8 @@ static int read_page(struct sqlite_db *db, struct sqlite_read *r)
                                       .max_bytes = r->query.max_bytes,
                                       .max_data = r->max_data};
     struct sqlite_rows_end end;
-    int rc = sqlite_rows_read(db, &limit, got_row, &r->events, &r->rejects, &end, &r->error);
+    int rc = sqlite_rows_read(db, &limit, sqlite_reader_got_row, &r->events, &r->rejects, &end,
+                              &r->error);
     r->upto = end.full ? end.upto : upto;
     if (end.hole) { /* as if retention had taken it: whoever comes from there is told */
         r->trimmed = r->upto = end.hole;
@@ -36,7 +37,7 @@ static int read_page(struct sqlite_db *db, struct sqlite_read *r)
 }
 
 /* The first row at or after `seq`: SQLITE_ROW, or SQLITE_DONE when there is none. */
-static int row_at(struct sqlite_db *db, int64_t seq, int64_t *found, int64_t *created)
+static int sqlite_reader_row_at(struct sqlite_db *db, int64_t seq, int64_t *found, int64_t *created)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_row_at);
     int rc = st ? sqlite3_bind_int64(st, 1, seq) : SQLITE_ERROR;
@@ -52,7 +53,7 @@ static int row_at(struct sqlite_db *db, int64_t seq, int64_t *found, int64_t *cr
 }
 
 /* No row is older than asked: perhaps all that retention has removed were. */
-static int seek_removed(struct sqlite_db *db, struct sqlite_read *r)
+static int sqlite_reader_seek_removed(struct sqlite_db *db, struct sqlite_read *r)
 {
     int64_t trimmed = 0, newest = 0;
     if (sqlite_db_meta(db, "trimmed", 0, &trimmed) != SQLITE_OK ||
@@ -65,7 +66,7 @@ static int seek_removed(struct sqlite_db *db, struct sqlite_read *r)
 
 /* Times rise with ids but for clocks that differ a little: a binary search over the ids, at most 53
  * steps. `older` is an id whose event is older than asked; none in [younger, ...) is. */
-static int seek(struct sqlite_db *db, struct sqlite_read *r)
+static int sqlite_reader_seek(struct sqlite_db *db, struct sqlite_read *r)
 {
     int64_t head = 0, older = 0, found = 0, created = 0;
     if (sqlite_db_integer(db, SQLITE_head, 0, &head) != SQLITE_OK) {
@@ -74,7 +75,7 @@ static int seek(struct sqlite_db *db, struct sqlite_read *r)
     int64_t younger = head + 1;
     while (younger - older > 1) {
         int64_t middle = older + (younger - older) / 2;
-        int rc = row_at(db, middle, &found, &created);
+        int rc = sqlite_reader_row_at(db, middle, &found, &created);
         if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
             return sqlite_db_fail(db, &r->error, "looking for a time");
         }
@@ -85,10 +86,10 @@ static int seek(struct sqlite_db *db, struct sqlite_read *r)
         }
     }
     r->value = (uint64_t)older;
-    return older ? 0 : seek_removed(db, r);
+    return older ? 0 : sqlite_reader_seek_removed(db, r);
 }
 
-static int count(struct sqlite_db *db, struct sqlite_read *r)
+static int sqlite_reader_count_rows(struct sqlite_db *db, struct sqlite_read *r)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_count);
     if (!st || sqlite3_bind_int64(st, 1, (int64_t)r->query.after) != SQLITE_OK ||
@@ -111,13 +112,13 @@ void sqlite_read_run(struct sqlite_db *db, struct sqlite_read *r)
     }
     switch (r->kind) {
     case SQLITE_READ_PAGE:
-        r->rc = read_page(db, r);
+        r->rc = sqlite_reader_read_page(db, r);
         break;
     case SQLITE_READ_SEEK:
-        r->rc = seek(db, r);
+        r->rc = sqlite_reader_seek(db, r);
         break;
     case SQLITE_READ_COUNT:
-        r->rc = count(db, r);
+        r->rc = sqlite_reader_count_rows(db, r);
         break;
     }
     if (sqlite_db_run(db, SQLITE_commit, 0, NULL) != SQLITE_OK) {

@@ -1,12 +1,12 @@
 /* The queue in front of the reading connections: at most SQLITE_READERS at work at a time. */
 #include "base/xalloc.h"
-#include "store/sqlite/sqlite_store.h"
+#include "store/sqlite/store_sqlite_state.h"
 
 #include <stdlib.h>
 
-static void reads_kick(struct sqlite_store *s);
+static void sqlite_reads_start_next(struct store_sqlite *s);
 
-bool sqlite_reads_idle(const struct sqlite_store *s)
+bool sqlite_reads_idle(const struct store_sqlite *s)
 {
     for (int i = 0; i < SQLITE_READERS; i++) {
         if (s->readers[i].job) {
@@ -16,7 +16,7 @@ bool sqlite_reads_idle(const struct sqlite_store *s)
     return list_empty(&s->reads);
 }
 
-static void answer_page(struct sqlite_store *s, struct sqlite_read *r)
+static void sqlite_reads_answer_page(struct store_sqlite *s, struct sqlite_read *r)
 {
     latency_add(&s->metrics->store_read, (uv_hrtime() - r->started_ns) / 1000);
     if (r->rc) {
@@ -29,7 +29,7 @@ static void answer_page(struct sqlite_store *s, struct sqlite_read *r)
 }
 
 /* Part of the count came in: the next part queues behind the questions of subscribers. */
-static void take_count(struct sqlite_store *s, const struct sqlite_read *r)
+static void sqlite_reads_take_count(struct store_sqlite *s, const struct sqlite_read *r)
 {
     if (r->rc || s->closing) {
         s->counting = false; /* stays unknown; retention waits for the next count */
@@ -40,7 +40,7 @@ static void take_count(struct sqlite_store *s, const struct sqlite_read *r)
         s->counting = false;
         s->counted = true;
         s->retain_due = true;
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
         return;
     }
     struct sqlite_read *next = xcalloc(1, sizeof *next);
@@ -49,51 +49,51 @@ static void take_count(struct sqlite_store *s, const struct sqlite_read *r)
     sqlite_reads_push(s, next);
 }
 
-static void complete(struct sqlite_store *s, struct sqlite_read *r)
+static void sqlite_reads_complete(struct store_sqlite *s, struct sqlite_read *r)
 {
     if (r->rc) {
         s->metrics->store_errors++;
-        sqlite_store_fault(s, SQLITE_FAULT_READ, &r->error);
+        store_sqlite_fault(s, SQLITE_FAULT_READ, &r->error);
     } else {
-        sqlite_store_well(s, SQLITE_FAULT_READ);
+        store_sqlite_well(s, SQLITE_FAULT_READ);
     }
-    sqlite_store_rejects(s, &r->rejects, false);
+    store_sqlite_rejects(s, &r->rejects, false);
     switch (r->kind) {
     case SQLITE_READ_PAGE:
-        answer_page(s, r);
+        sqlite_reads_answer_page(s, r);
         break;
     case SQLITE_READ_SEEK:
         r->seek_cb(r->ctx, r->token, r->rc, r->rc ? 0 : r->value);
         break;
     case SQLITE_READ_COUNT:
-        take_count(s, r);
+        sqlite_reads_take_count(s, r);
         break;
     }
     event_list_clear(&r->events);
     free(r);
 }
 
-static void on_pool(uv_work_t *work)
+static void sqlite_reads_on_pool(uv_work_t *work)
 {
     struct sqlite_reader *reader = container_of(work, struct sqlite_reader, work);
     sqlite_read_run(&reader->db, reader->job);
 }
 
-static void on_done(uv_work_t *work, int status)
+static void sqlite_reads_on_done(uv_work_t *work, int status)
 {
     struct sqlite_reader *reader = container_of(work, struct sqlite_reader, work);
-    struct sqlite_store *s = work->data;
+    struct store_sqlite *s = work->data;
     struct sqlite_read *r = reader->job;
     (void)status; /* the work is never cancelled */
     reader->job = NULL;
-    complete(s, r);
-    reads_kick(s);
+    sqlite_reads_complete(s, r);
+    sqlite_reads_start_next(s);
     if (s->closing) {
-        sqlite_jobs_kick(s);
+        sqlite_jobs_start_next(s);
     }
 }
 
-static void reads_kick(struct sqlite_store *s)
+static void sqlite_reads_start_next(struct store_sqlite *s)
 {
     for (int i = 0; i < SQLITE_READERS && !list_empty(&s->reads); i++) {
         struct sqlite_reader *reader = &s->readers[i];
@@ -101,20 +101,21 @@ static void reads_kick(struct sqlite_store *s)
             reader->job = list_first(&s->reads, struct sqlite_read, node);
             list_del(&reader->job->node);
             reader->work.data = s;
-            REQUIRE(uv_queue_work(s->loop, &reader->work, on_pool, on_done) == 0);
+            REQUIRE(uv_queue_work(s->loop, &reader->work, sqlite_reads_on_pool,
+                                  sqlite_reads_on_done) == 0);
         }
     }
 }
 
-void sqlite_reads_push(struct sqlite_store *s, struct sqlite_read *r)
+void sqlite_reads_push(struct store_sqlite *s, struct sqlite_read *r)
 {
     r->max_data = s->opt.event_bytes;
     r->started_ns = uv_hrtime();
     list_add_tail(&s->reads, &r->node);
-    reads_kick(s);
+    sqlite_reads_start_next(s);
 }
 
-void sqlite_reads_count(struct sqlite_store *s)
+void sqlite_reads_count(struct store_sqlite *s)
 {
     struct sqlite_read *r = xcalloc(1, sizeof *r);
     s->rows = 0;

@@ -20,7 +20,7 @@ struct plan {
     int64_t now_s;
 };
 
-static uint64_t used_bytes(struct sqlite_db *db)
+static uint64_t sqlite_retention_used_bytes(struct sqlite_db *db)
 {
     int64_t pages = 0, free_pages = 0;
     if (sqlite_db_integer(db, SQLITE_page_count, 0, &pages) != SQLITE_OK ||
@@ -31,11 +31,11 @@ static uint64_t used_bytes(struct sqlite_db *db)
 }
 
 /* How many of the oldest rows the count and size rules want gone. */
-static uint64_t surplus(struct sqlite_writer *w)
+static uint64_t sqlite_retention_surplus(struct sqlite_writer *w)
 {
     const struct sqlite_retain_rules *r = &w->rules;
     uint64_t rows = r->events && r->rows > r->events ? r->rows - r->events : 0;
-    uint64_t used = r->bytes && r->rows ? used_bytes(&w->db) : 0;
+    uint64_t used = r->bytes && r->rows ? sqlite_retention_used_bytes(&w->db) : 0;
     if (used > r->bytes) {
         uint64_t average = used / r->rows + 1;
         uint64_t by_size = (used - r->bytes) / average + 1;
@@ -46,10 +46,10 @@ static uint64_t surplus(struct sqlite_writer *w)
 
 /* Ids are in order of commit, `created` is what some clock said. So: the oldest rows, up to the
  * first that is not old yet. A time in the future says nothing; such a row goes with the next. */
-static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
+static int sqlite_retention_plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
 {
     const struct sqlite_retain_rules *r = &w->rules;
-    uint64_t over = surplus(w), n = 0;
+    uint64_t over = sqlite_retention_surplus(w), n = 0;
     int64_t newest = 0;
     int64_t old = r->age_s ? now_ms - (int64_t)(r->age_s * 1000) : INT64_MIN;
     if (over == 0 && r->age_s == 0) {
@@ -79,11 +79,11 @@ static int plan_rows(struct sqlite_writer *w, int64_t now_ms, struct plan *p)
                : sqlite_db_fail(&w->db, &w->error, "retention: looking for old events");
 }
 
-static int make_plan(struct sqlite_writer *w, struct plan *p)
+static int sqlite_retention_make_plan(struct sqlite_writer *w, struct plan *p)
 {
     int64_t now_ms = clock_unix_ms();
     *p = (struct plan){.now_s = now_ms / 1000};
-    int rc = w->rules.counted ? plan_rows(w, now_ms, p) : 0;
+    int rc = w->rules.counted ? sqlite_retention_plan_rows(w, now_ms, p) : 0;
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_keys_expired);
     if (rc == 0 && st &&
         sqlite3_bind_int64(st, 1, p->now_s - (int64_t)w->rules.key_window_s) == SQLITE_OK) {
@@ -94,7 +94,7 @@ static int make_plan(struct sqlite_writer *w, struct plan *p)
 }
 
 /* Inside the transaction. */
-static int remove_rows(struct sqlite_writer *w, const struct plan *p)
+static int sqlite_retention_remove_rows(struct sqlite_writer *w, const struct plan *p)
 {
     struct sqlite_retained *done = &w->retained;
     int64_t upto = (int64_t)p->upto, trimmed = 0, newest = 0;
@@ -116,14 +116,14 @@ static int remove_rows(struct sqlite_writer *w, const struct plan *p)
     return rc;
 }
 
-static int carry_out(struct sqlite_writer *w, const struct plan *p)
+static int sqlite_retention_carry_out(struct sqlite_writer *w, const struct plan *p)
 {
     struct sqlite_db *db = &w->db;
     int64_t expire[2] = {p->now_s - (int64_t)w->rules.key_window_s, SQLITE_RETAIN_ROWS};
     if (sqlite_db_run(db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(db, &w->error, "retention: waiting for the write lock");
     }
-    int rc = remove_rows(w, p);
+    int rc = sqlite_retention_remove_rows(w, p);
     if (rc == SQLITE_OK && p->keys) {
         rc = sqlite_db_run(db, SQLITE_keys_expire, 2, expire);
         w->retained.more = sqlite3_changes(db->db) == SQLITE_RETAIN_ROWS;
@@ -146,7 +146,7 @@ static int carry_out(struct sqlite_writer *w, const struct plan *p)
 
 /* Pages are worth giving back only when they are many: new events would take them again. The file
  * itself gets shorter with the checkpoint after the last step. */
-static int give_back(struct sqlite_writer *w)
+static int sqlite_retention_give_back(struct sqlite_writer *w)
 {
     int64_t pages = 0, free_pages = 0, left = 0;
     char sql[64];
@@ -173,7 +173,7 @@ static int give_back(struct sqlite_writer *w)
     return 0;
 }
 
-static void measure(struct sqlite_writer *w)
+static void sqlite_retention_measure(struct sqlite_writer *w)
 {
     const char *main_file = sqlite3_db_filename(w->db.db, "main");
     const char *files[] = {main_file, sqlite3_filename_wal(main_file)};
@@ -186,7 +186,7 @@ static void measure(struct sqlite_writer *w)
 }
 
 /* Another broker on this file may retain too: then the count is void, and is made anew first. */
-static int look_at_trimmed(struct sqlite_writer *w)
+static int sqlite_retention_look_at_trimmed(struct sqlite_writer *w)
 {
     int64_t trimmed = 0, reported = 0;
     if (sqlite_db_meta(&w->db, "trimmed", 0, &trimmed) != SQLITE_OK ||
@@ -204,21 +204,21 @@ int sqlite_retain_run(struct sqlite_writer *w)
 {
     struct plan p;
     int rc = sqlite_db_moved(&w->db, &w->error);
-    rc = rc ? rc : look_at_trimmed(w);
+    rc = rc ? rc : sqlite_retention_look_at_trimmed(w);
     if (rc == 0 && w->rules.watch_only) {
         p = (struct plan){.now_s = clock_unix_ms() / 1000};
     } else {
-        rc = rc ? rc : make_plan(w, &p);
+        rc = rc ? rc : sqlite_retention_make_plan(w, &p);
     }
     if (rc) {
         return rc;
     }
     w->db.busy_ms = LOCK_PATIENCE_MS < w->busy_ms ? LOCK_PATIENCE_MS : w->busy_ms;
     if (p.upto || p.keys || w->rules.probe || w->rules.reported > w->retained.reported) {
-        rc = carry_out(w, &p);
+        rc = sqlite_retention_carry_out(w, &p);
     }
-    rc = rc || w->rules.watch_only ? rc : give_back(w);
+    rc = rc || w->rules.watch_only ? rc : sqlite_retention_give_back(w);
     w->db.busy_ms = w->busy_ms;
-    measure(w);
+    sqlite_retention_measure(w);
     return rc;
 }

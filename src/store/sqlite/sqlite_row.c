@@ -10,7 +10,7 @@
 enum { REJECTS_PER_READ = 4096 };
 
 /* The bytes as they are: a BLOB that a CHECK was told to ignore included. */
-static struct slice column(sqlite3_stmt *st, int at)
+static struct slice sqlite_row_column(sqlite3_stmt *st, int at)
 {
     if (sqlite3_column_type(st, at) == SQLITE_NULL) {
         return (struct slice){0};
@@ -20,20 +20,20 @@ static struct slice column(sqlite3_stmt *st, int at)
 }
 
 /* NULL and *reason: rejected; NULL without: no memory. */
-static struct event *row_event(sqlite3_stmt *st, size_t max_data, const char **reason)
+static struct event *sqlite_row_row_event(sqlite3_stmt *st, size_t max_data, const char **reason)
 {
     struct event_fields f = {
-        .topic = column(st, 1),
-        .type = column(st, 2),
-        .data = column(st, 3),
-        .attrs = column(st, 4),
-        .key = column(st, 5),
+        .topic = sqlite_row_column(st, 1),
+        .type = sqlite_row_column(st, 2),
+        .data = sqlite_row_column(st, 3),
+        .attrs = sqlite_row_column(st, 4),
+        .key = sqlite_row_column(st, 5),
         .time_ms = sqlite3_column_int64(st, 6),
     };
     return event_from_row(&f, (uint64_t)sqlite3_column_int64(st, 0), max_data, reason);
 }
 
-static void reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
+static void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
 {
     if (rejects->n < SQLITE_REJECTS_NAMED) {
         rejects->first[rejects->n].seq = seq;
@@ -44,7 +44,7 @@ static void reject(struct sqlite_rejects *rejects, uint64_t seq, const char *rea
 }
 
 /* What event_cost() will be, before the row is copied (attrs: nearly). */
-static size_t row_cost(sqlite3_stmt *st)
+static size_t sqlite_row_row_cost(sqlite3_stmt *st)
 {
     size_t cost = sizeof(struct event) + 5;
     if (sqlite3_column_bytes(st, 2) == 0) {
@@ -57,8 +57,8 @@ static size_t row_cost(sqlite3_stmt *st)
 }
 
 /* Does an id in (upto, next) lack its row? Then the read ends here. */
-static int find_hole(struct sqlite_db *db, const struct sqlite_rows_limit *limit, uint64_t next,
-                     struct sqlite_rows_end *end, bool *found)
+static int sqlite_row_find_hole(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
+                                uint64_t next, struct sqlite_rows_end *end, bool *found)
 {
     bool explained = false;
     *found = false;
@@ -87,9 +87,9 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
         return sqlite_db_fail(db, e, "reading events");
     }
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        size_t cost = row_cost(st);
+        size_t cost = sqlite_row_row_cost(st);
         uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
-        rc = find_hole(db, limit, seq, end, &hole);
+        rc = sqlite_row_find_hole(db, limit, seq, end, &hole);
         if (rc != SQLITE_OK || hole) {
             end->full = hole;
             break;
@@ -100,7 +100,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
             break;
         }
         const char *reason;
-        struct event *ev = row_event(st, limit->max_data, &reason);
+        struct event *ev = sqlite_row_row_event(st, limit->max_data, &reason);
         if (!ev && !reason) {
             rc = SQLITE_NOMEM;
             break;
@@ -111,7 +111,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
             got(ctx, ev);
         } else {
             bad++;
-            reject(rejects, seq, reason);
+            sqlite_row_reject(rejects, seq, reason);
         }
         end->upto = seq;
     }
@@ -119,7 +119,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
     if (rc == SQLITE_DONE && limit->upto == EVENT_ID_MAX) {
         rc = SQLITE_OK;
     } else if (rc == SQLITE_DONE) {
-        rc = find_hole(db, limit, limit->upto + 1, end, &hole);
+        rc = sqlite_row_find_hole(db, limit, limit->upto + 1, end, &hole);
         end->full = hole;
     }
     if (rc == SQLITE_OK || rc == SQLITE_ROW) {

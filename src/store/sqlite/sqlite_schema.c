@@ -54,7 +54,7 @@ static const char schema[] =
  * locks: the kernel takes them back however a process ends). Byte 0 is held while opening. The byte
  * of the database's inode is shared by all who have it open: a copy that was put in its place is
  * another database. */
-static int lock_byte(int fd, short type, off_t at, bool wait)
+static int sqlite_schema_lock_byte(int fd, short type, off_t at, bool wait)
 {
     struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
     int rc;
@@ -66,7 +66,7 @@ static int lock_byte(int fd, short type, off_t at, bool wait)
 
 /* Who cannot lock does not know whether others serve the file: a leap under a broker that serves it
  * would have it give out ids of the wrong side, no leap after a loss would give ids out twice. */
-static int no_lock(const char *path, const char *what, int rc, struct err *e)
+static int sqlite_schema_no_lock(const char *path, const char *what, int rc, struct err *e)
 {
     return err_set(e, rc,
                    "%s-lock: %s: %s; it tells brokers of one another, so this user must be able to "
@@ -76,20 +76,21 @@ static int no_lock(const char *path, const char *what, int rc, struct err *e)
 
 /* Brokers that open the file at the same time do so one after the other: SQLite refuses at once,
  * busy handler or not, where two switch a new file to WAL. */
-static int begin_opening(const char *path, int *out, struct err *e)
+static int sqlite_schema_begin_opening(const char *path, int *out, struct err *e)
 {
     char name[4200];
     (void)snprintf(name, sizeof name, "%s-lock", path);
     *out = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*out < 0) {
-        return no_lock(path, "cannot be opened", -errno, e);
+        return sqlite_schema_no_lock(path, "cannot be opened", -errno, e);
     }
-    int rc = lock_byte(*out, F_WRLCK, 0, true);
-    return rc ? no_lock(path, "cannot be locked", rc, e) : 0;
+    int rc = sqlite_schema_lock_byte(*out, F_WRLCK, 0, true);
+    return rc ? sqlite_schema_no_lock(path, "cannot be locked", rc, e) : 0;
 }
 
 /* Is nobody else serving this file? Leaves it marked as served. */
-static int look_for_others(const struct sqlite_db *db, const char *path, bool *alone, struct err *e)
+static int sqlite_schema_look_for_others(const struct sqlite_db *db, const char *path, bool *alone,
+                                         struct err *e)
 {
     struct stat st;
     if (stat(path, &st) != 0) {
@@ -97,12 +98,12 @@ static int look_for_others(const struct sqlite_db *db, const char *path, bool *a
         return err_set(e, rc, "%s: %s", path, uv_strerror(rc));
     }
     off_t at = (off_t)(st.st_ino & INT64_C(0x3fffffffffffffff)) + 1;
-    int rc = lock_byte(db->lock_fd, F_WRLCK, at, false);
+    int rc = sqlite_schema_lock_byte(db->lock_fd, F_WRLCK, at, false);
     *alone = rc == 0;
     rc =
         rc == 0 || rc == UV_EAGAIN || rc == UV_EACCES ? 0 : rc; /* fcntl(2): either, if others do */
-    rc = rc ? rc : lock_byte(db->lock_fd, F_RDLCK, at, false);
-    return rc ? no_lock(path, "cannot be locked", rc, e) : 0;
+    rc = rc ? rc : sqlite_schema_lock_byte(db->lock_fd, F_RDLCK, at, false);
+    return rc ? sqlite_schema_no_lock(path, "cannot be locked", rc, e) : 0;
 }
 
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
@@ -110,7 +111,8 @@ static int look_for_others(const struct sqlite_db *db, const char *path, bool *a
  * clock be slow. The first broker on the file sees to it. Those that join it
  * do not: the first would not know of the leap, and take ids below it for those of another store.
  */
-static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite_opened *out)
+static int sqlite_schema_leap(struct sqlite_db *db, int64_t unix_ms, bool alone,
+                              struct sqlite_opened *out)
 {
     int64_t head = 0, trimmed = 0, reported = 0;
     int rc = sqlite_db_integer(db, SQLITE_head, 0, &head);
@@ -138,7 +140,7 @@ static int leap(struct sqlite_db *db, int64_t unix_ms, bool alone, struct sqlite
 /* Waits in small steps, the smaller the sooner, so that a lock held by short transactions (one of
  * another worker takes as long as an fsync) is got soon; SQLite's own handler backs off to 100 ms
  * and starves. */
-static int wait_for_lock(void *ctx, int times)
+static int sqlite_schema_wait_for_lock(void *ctx, int times)
 {
     struct sqlite_db *db = ctx;
     uint64_t now = uv_hrtime();
@@ -153,12 +155,12 @@ static int wait_for_lock(void *ctx, int times)
     return 1;
 }
 
-static int exec(struct sqlite_db *db, const char *sql)
+static int sqlite_schema_exec(struct sqlite_db *db, const char *sql)
 {
     return sqlite3_exec(db->db, sql, NULL, NULL, NULL);
 }
 
-static int64_t pragma_value(struct sqlite_db *db, const char *sql)
+static int64_t sqlite_schema_pragma_value(struct sqlite_db *db, const char *sql)
 {
     sqlite3_stmt *st = NULL;
     int64_t value = -1;
@@ -170,8 +172,8 @@ static int64_t pragma_value(struct sqlite_db *db, const char *sql)
     return value;
 }
 
-static int open_file(struct sqlite_db *db, const char *path, int flags, unsigned busy_ms,
-                     struct err *e)
+static int sqlite_schema_open_file(struct sqlite_db *db, const char *path, int flags,
+                                   unsigned busy_ms, struct err *e)
 {
     *db = (struct sqlite_db){.busy_ms = busy_ms, .lock_fd = -1};
     int rc = sqlite3_open_v2(path, &db->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
@@ -183,14 +185,14 @@ static int open_file(struct sqlite_db *db, const char *path, int flags, unsigned
     if (rc != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
-    (void)sqlite3_busy_handler(db->db, wait_for_lock, db);
+    (void)sqlite3_busy_handler(db->db, sqlite_schema_wait_for_lock, db);
     return 0;
 }
 
 /* Is this file ours, and of a version we know? 0 when it is new. */
-static int check_identity(struct sqlite_db *db, const char *path, struct err *e)
+static int sqlite_schema_check_identity(struct sqlite_db *db, const char *path, struct err *e)
 {
-    int64_t tables = pragma_value(db, "SELECT count(*) FROM sqlite_master");
+    int64_t tables = sqlite_schema_pragma_value(db, "SELECT count(*) FROM sqlite_master");
     if (tables < 0) {
         (void)sqlite_db_fail(db, e, path);
         if (sqlite3_errcode(db->db) == SQLITE_NOTADB) {
@@ -198,8 +200,8 @@ static int check_identity(struct sqlite_db *db, const char *path, struct err *e)
         }
         return e->code;
     }
-    int64_t version = pragma_value(db, "PRAGMA user_version");
-    int64_t application = pragma_value(db, "PRAGMA application_id");
+    int64_t version = sqlite_schema_pragma_value(db, "PRAGMA user_version");
+    int64_t application = sqlite_schema_pragma_value(db, "PRAGMA application_id");
     if (tables && application != APPLICATION_ID) {
         return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
     }
@@ -211,7 +213,7 @@ static int check_identity(struct sqlite_db *db, const char *path, struct err *e)
     return 0;
 }
 
-static int make_directory(const char *dir, struct err *e)
+static int sqlite_schema_make_directory(const char *dir, struct err *e)
 {
     struct stat st;
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
@@ -233,7 +235,7 @@ static int make_directory(const char *dir, struct err *e)
 }
 
 /* While it is open, SQLite keeps both. */
-static int remember_files(struct sqlite_db *db, struct err *e)
+static int sqlite_schema_remember_files(struct sqlite_db *db, struct err *e)
 {
     const char *file = sqlite3_db_filename(db->db, "main");
     const char *log = sqlite3_filename_wal(file);
@@ -247,52 +249,53 @@ static int remember_files(struct sqlite_db *db, struct err *e)
     return 0;
 }
 
-static int prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
-                        int64_t unix_ms, struct sqlite_opened *out, struct err *e)
+static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
+                                      int64_t unix_ms, struct sqlite_opened *out, struct err *e)
 {
-    int rc = check_identity(db, path, e);
+    int rc = sqlite_schema_check_identity(db, path, e);
     if (rc) {
         return rc;
     }
-    if (exec(db, "PRAGMA auto_vacuum = INCREMENTAL") != SQLITE_OK ||
-        exec(db, "PRAGMA journal_mode = WAL") != SQLITE_OK ||
-        exec(db, synchronous_full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") !=
-            SQLITE_OK ||
+    if (sqlite_schema_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") != SQLITE_OK ||
+        sqlite_schema_exec(db, "PRAGMA journal_mode = WAL") != SQLITE_OK ||
+        sqlite_schema_exec(db, synchronous_full ? "PRAGMA synchronous = FULL"
+                                                : "PRAGMA synchronous = NORMAL") != SQLITE_OK ||
         /* a log that one long reader made grow shrinks again */
-        exec(db, "PRAGMA journal_size_limit = 67108864") != SQLITE_OK ||
-        exec(db, "PRAGMA cache_size = -16384") != SQLITE_OK ||
-        exec(db, "BEGIN IMMEDIATE") != SQLITE_OK) {
+        sqlite_schema_exec(db, "PRAGMA journal_size_limit = 67108864") != SQLITE_OK ||
+        sqlite_schema_exec(db, "PRAGMA cache_size = -16384") != SQLITE_OK ||
+        sqlite_schema_exec(db, "BEGIN IMMEDIATE") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     /* Now nobody else can make the schema at the same time. */
-    if (pragma_value(db, "PRAGMA user_version") == 0) {
+    if (sqlite_schema_pragma_value(db, "PRAGMA user_version") == 0) {
         char stamp[96];
         (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                        APPLICATION_ID, SCHEMA_VERSION);
-        if (exec(db, schema) != SQLITE_OK || exec(db, stamp) != SQLITE_OK) {
+        if (sqlite_schema_exec(db, schema) != SQLITE_OK ||
+            sqlite_schema_exec(db, stamp) != SQLITE_OK) {
             return sqlite_db_fail(db, e, path);
         }
     }
     bool alone = false;
-    rc = look_for_others(db, path, &alone, e);
+    rc = sqlite_schema_look_for_others(db, path, &alone, e);
     if (rc) {
         return rc;
     }
-    if (leap(db, unix_ms, alone, out) != SQLITE_OK) {
+    if (sqlite_schema_leap(db, unix_ms, alone, out) != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     rc = sqlite_mark_keep_above(db, out->head);
     if (rc) {
-        return no_lock(path, "cannot be written", rc, e);
+        return sqlite_schema_no_lock(path, "cannot be written", rc, e);
     }
-    if (exec(db, "COMMIT") != SQLITE_OK) {
+    if (sqlite_schema_exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
-    db->page_size = pragma_value(db, "PRAGMA page_size");
+    db->page_size = sqlite_schema_pragma_value(db, "PRAGMA page_size");
     if (db->page_size <= 0) {
         return sqlite_db_fail(db, e, path);
     }
-    return remember_files(db, e);
+    return sqlite_schema_remember_files(db, e);
 }
 
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
@@ -309,15 +312,17 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
         return err_set(e, UV_EINVAL, "the clock is wrong (%lld s since 1970): ids are made from it",
                        (long long)(unix_ms / 1000));
     }
-    int rc = make_directory(dir, e);
+    int rc = sqlite_schema_make_directory(dir, e);
     if (rc == 0) {
         int lock;
-        rc = begin_opening(path, &lock, e);
-        rc = rc ? rc : open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, busy_ms, e);
+        rc = sqlite_schema_begin_opening(path, &lock, e);
+        rc = rc ? rc
+                : sqlite_schema_open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                                          busy_ms, e);
         db->lock_fd = lock;
-        rc = rc ? rc : prepare_file(db, path, synchronous_full, unix_ms, out, e);
-        (void)lock_byte(lock, F_UNLCK, 0,
-                        false); /* where it was not got, there is nothing to undo */
+        rc = rc ? rc : sqlite_schema_prepare_file(db, path, synchronous_full, unix_ms, out, e);
+        (void)sqlite_schema_lock_byte(lock, F_UNLCK, 0,
+                                      false); /* where it was not got, there is nothing to undo */
         if (rc) {
             sqlite_db_close(db);
             free(out->leaps.v);
@@ -331,7 +336,7 @@ int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_m
 {
     char path[4096];
     (void)snprintf(path, sizeof path, "%s/events.db", dir); /* the writer's path fitted */
-    int rc = open_file(db, path, SQLITE_OPEN_READONLY, busy_ms, e);
+    int rc = sqlite_schema_open_file(db, path, SQLITE_OPEN_READONLY, busy_ms, e);
     if (rc) {
         sqlite_db_close(db);
     }

@@ -7,7 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static void run(void *arg)
+static void sqlite_thread_run(void *arg)
 {
     struct sqlite_thread *t = arg;
     sigset_t all;
@@ -23,7 +23,7 @@ static void run(void *arg)
     }
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void sqlite_thread_on_readable(uv_poll_t *poll, int status, int events)
 {
     struct sqlite_thread *t = container_of(poll, struct sqlite_thread, done);
     eventfd_t n;
@@ -42,7 +42,7 @@ int sqlite_thread_start(struct sqlite_thread *t, uv_loop_t *loop, void (*work)(v
         return uv_translate_sys_error(errno);
     }
     REQUIRE(uv_sem_init(&t->wanted, 0) == 0);
-    int rc = uv_thread_create(&t->thread, run, t);
+    int rc = uv_thread_create(&t->thread, sqlite_thread_run, t);
     if (rc) {
         uv_sem_destroy(&t->wanted);
         close(t->done_fd);
@@ -50,7 +50,7 @@ int sqlite_thread_start(struct sqlite_thread *t, uv_loop_t *loop, void (*work)(v
     }
     REQUIRE(uv_poll_init(loop, &t->done, t->done_fd) == 0);
     t->done.data = ctx;
-    REQUIRE(uv_poll_start(&t->done, UV_READABLE, on_readable) == 0);
+    REQUIRE(uv_poll_start(&t->done, UV_READABLE, sqlite_thread_on_readable) == 0);
     return 0;
 }
 

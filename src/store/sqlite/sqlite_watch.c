@@ -9,7 +9,7 @@
 
 /* Takes what the kernel has to tell. Was the log written to? What did not fit into its queue was,
  * for all we know. */
-static bool take(const struct sqlite_watch *w)
+static bool sqlite_watch_take(const struct sqlite_watch *w)
 {
     char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
     bool written = false;
@@ -23,11 +23,11 @@ static bool take(const struct sqlite_watch *w)
     return written;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void sqlite_watch_on_readable(uv_poll_t *poll, int status, int events)
 {
     struct sqlite_watch *w = container_of(poll, struct sqlite_watch, poll);
     (void)events;
-    if (status == 0 && take(w)) {
+    if (status == 0 && sqlite_watch_take(w)) {
         w->on_write(w->ctx);
     }
 }
@@ -64,8 +64,8 @@ void sqlite_watch_pause(struct sqlite_watch *w)
 void sqlite_watch_resume(struct sqlite_watch *w)
 {
     if (w->fd >= 0) {
-        (void)take(w);
-        REQUIRE(uv_poll_start(&w->poll, UV_READABLE, on_readable) == 0);
+        (void)sqlite_watch_take(w);
+        REQUIRE(uv_poll_start(&w->poll, UV_READABLE, sqlite_watch_on_readable) == 0);
     }
 }
 

@@ -35,7 +35,7 @@ void sqlite_writer_durable(struct sqlite_writer *w)
 }
 
 /* The tail has come to `id`; `w->tailed_ms` is known where that is the last event. */
-static void moved(struct sqlite_writer *w, uint64_t id)
+static void sqlite_writer_moved(struct sqlite_writer *w, uint64_t id)
 {
     const struct sqlite_tail_item *last = w->tail_n ? &w->tail[w->tail_n - 1] : NULL;
     if (id != w->tailed) {
@@ -44,7 +44,7 @@ static void moved(struct sqlite_writer *w, uint64_t id)
     }
 }
 
-static void got_row(void *ctx, struct event *ev)
+static void sqlite_writer_got_row(void *ctx, struct event *ev)
 {
     struct sqlite_writer *w = ctx;
     sqlite_writer_push(w, (struct sqlite_tail_item){.ev = ev, .id = ev->id});
@@ -54,7 +54,7 @@ static void got_row(void *ctx, struct event *ev)
 
 /* Rows behind `tailed`. Where ids have no row, a leap or retention was there, or somebody has
  * removed some: the broker is told, and pages of history say what it means to each client. */
-static int read_rows(struct sqlite_writer *w, uint64_t head)
+static int sqlite_writer_read_rows(struct sqlite_writer *w, uint64_t head)
 {
     struct sqlite_rows_end end;
     int rc = 0;
@@ -65,8 +65,9 @@ static int read_rows(struct sqlite_writer *w, uint64_t head)
                                           .max_bytes = SQLITE_GROUP_BYTES,
                                           .max_data = w->max_data,
                                           .tail = true};
-        rc = sqlite_rows_read(&w->db, &limit, got_row, w, &w->rejects, &end, &w->error);
-        moved(w, end.upto);
+        rc = sqlite_rows_read(&w->db, &limit, sqlite_writer_got_row, w, &w->rejects, &end,
+                              &w->error);
+        sqlite_writer_moved(w, end.upto);
         if (rc == 0 && end.hole) {
             sqlite_lineage_pass(w, w->tailed, end.hole, false);
             rc = sqlite_db_leaps_load(&w->db, &w->leaps) == SQLITE_OK
@@ -79,7 +80,7 @@ static int read_rows(struct sqlite_writer *w, uint64_t head)
 }
 
 /* Everything committed since the last look, up to the bounds of one job, in a transaction. */
-static int read_others(struct sqlite_writer *w)
+static int sqlite_writer_read_others(struct sqlite_writer *w)
 {
     struct sqlite_look look;
     int rc = sqlite_lineage_look(w, &look);
@@ -91,13 +92,14 @@ static int read_others(struct sqlite_writer *w)
     } else if (rc == 0 && look.lost) {
         return OTHER_STATE;
     }
-    return rc ? rc : read_rows(w, look.head);
+    return rc ? rc : sqlite_writer_read_rows(w, look.head);
 }
 
 /* ------------------------------------------------------------------ appends */
 
 /* SQLITE_ROW when the key is known, SQLITE_DONE when not. */
-static int find_key(struct sqlite_writer *w, struct slice key, int64_t now_s, uint64_t *seq)
+static int sqlite_writer_find_key(struct sqlite_writer *w, struct slice key, int64_t now_s,
+                                  uint64_t *seq)
 {
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_key_find);
     int rc = st ? sqlite_db_bind(st, 1, key) : SQLITE_ERROR;
@@ -112,7 +114,8 @@ static int find_key(struct sqlite_writer *w, struct slice key, int64_t now_s, ui
     return rc;
 }
 
-static int put_key(struct sqlite_writer *w, struct slice key, int64_t now_s, uint64_t seq)
+static int sqlite_writer_put_key(struct sqlite_writer *w, struct slice key, int64_t now_s,
+                                 uint64_t seq)
 {
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_key_put);
     int rc = st ? sqlite_db_bind(st, 1, key) : SQLITE_ERROR;
@@ -125,7 +128,7 @@ static int put_key(struct sqlite_writer *w, struct slice key, int64_t now_s, uin
     return rc;
 }
 
-static int insert_row(struct sqlite_writer *w, const struct event *ev)
+static int sqlite_writer_insert_row(struct sqlite_writer *w, const struct event *ev)
 {
     sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_insert);
     struct slice type = event_type(ev);
@@ -144,13 +147,13 @@ static int insert_row(struct sqlite_writer *w, const struct event *ev)
 }
 
 /* `last` is the greatest id so far: a smaller one would be an id of another event. */
-static int insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s, uint64_t *last,
-                        struct store_ack *ack)
+static int sqlite_writer_insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s,
+                                      uint64_t *last, struct store_ack *ack)
 {
     struct slice key = event_key(ev);
     *ack = (struct store_ack){0};
     if (key.p && w->key_window_s) {
-        int rc = find_key(w, key, now_s, &ack->id);
+        int rc = sqlite_writer_find_key(w, key, now_s, &ack->id);
         if (rc == SQLITE_ROW) {
             ack->duplicate = true;
             return 0;
@@ -159,7 +162,7 @@ static int insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s
             return sqlite_db_fail(&w->db, &w->error, "looking up a key");
         }
     }
-    if (insert_row(w, ev) != SQLITE_DONE) {
+    if (sqlite_writer_insert_row(w, ev) != SQLITE_DONE) {
         return sqlite_db_fail(&w->db, &w->error, "insert");
     }
     ack->id = (uint64_t)sqlite3_last_insert_rowid(w->db.db);
@@ -169,24 +172,25 @@ static int insert_event(struct sqlite_writer *w, struct event *ev, int64_t now_s
                        (unsigned long long)ack->id, (unsigned long long)*last);
     }
     *last = ack->id;
-    if (key.p && w->key_window_s && put_key(w, key, now_s, ack->id) != SQLITE_DONE) {
+    if (key.p && w->key_window_s && sqlite_writer_put_key(w, key, now_s, ack->id) != SQLITE_DONE) {
         return sqlite_db_fail(&w->db, &w->error, "remembering a key");
     }
     sqlite_writer_push(w, (struct sqlite_tail_item){.ev = ev, .id = ack->id, .ours = true});
     return 0;
 }
 
-static int insert_append(struct sqlite_writer *w, struct append *a, int64_t now_s, uint64_t *last)
+static int sqlite_writer_insert_append(struct sqlite_writer *w, struct append *a, int64_t now_s,
+                                       uint64_t *last)
 {
     int rc = 0;
     for (size_t i = 0; i < a->events.n && rc == 0; i++) {
-        rc = insert_event(w, a->events.v[i], now_s, last, &a->acks[i]);
+        rc = sqlite_writer_insert_event(w, a->events.v[i], now_s, last, &a->acks[i]);
     }
     return rc;
 }
 
 /* Then everything is looked at anew, before anything else. */
-static int leave_state(struct sqlite_writer *w)
+static int sqlite_writer_leave_state(struct sqlite_writer *w)
 {
     int rc = sqlite_lineage_leap(w);
     w->more = rc == 0;
@@ -194,7 +198,8 @@ static int leave_state(struct sqlite_writer *w)
 }
 
 /* One transaction: what others wrote, then the appends [first, end). All of them, or none. */
-static int write_transaction(struct sqlite_writer *w, struct list *first, const struct list *end)
+static int sqlite_writer_write_transaction(struct sqlite_writer *w, struct list *first,
+                                           const struct list *end)
 {
     int64_t now_s = clock_unix_ms() / 1000;
     if (sqlite_db_run(&w->db, SQLITE_begin_write, 0, NULL) != SQLITE_OK) {
@@ -202,12 +207,13 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     }
     int64_t changes = sqlite_wal_index_changes(w->counter);
     /* where nobody has committed since our last look the file is what it was */
-    int rc = changes == w->changes ? read_rows(w, EVENT_ID_MAX) : read_others(w);
+    int rc = changes == w->changes ? sqlite_writer_read_rows(w, EVENT_ID_MAX)
+                                   : sqlite_writer_read_others(w);
     rc = rc ? rc : w->more ? WRITE_LATER : 0;
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
-        rc = insert_append(w, container_of(it, struct append, node), now_s, &last);
+        rc = sqlite_writer_insert_append(w, container_of(it, struct append, node), now_s, &last);
     }
     if (rc == 0) { /* where that fails the clock has to do; the next commit tries again */
         (void)sqlite_mark_keep_above(&w->db, last);
@@ -219,13 +225,13 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
     if (rc) {
         sqlite_db_rollback(&w->db);
         w->tail_n = mark; /* rows of others stay: they are committed */
-        return rc == OTHER_STATE ? leave_state(w) : rc;
+        return rc == OTHER_STATE ? sqlite_writer_leave_state(w) : rc;
     }
     if (last > w->tailed) {
         w->doubt = false; /* what was in doubt is overwritten */
         w->commits++;
         w->inserted += w->tail_n - mark;
-        moved(w, last);
+        sqlite_writer_moved(w, last);
         sqlite_writer_durable(w); /* our commit made the log durable up to here, theirs included */
         changes++;
     }
@@ -234,8 +240,8 @@ static int write_transaction(struct sqlite_writer *w, struct list *first, const 
 }
 
 /* "Nothing was stored" is said only where it is known. */
-static void settle(const struct sqlite_writer *w, struct list *first, const struct list *end,
-                   int rc)
+static void sqlite_writer_settle(const struct sqlite_writer *w, struct list *first,
+                                 const struct list *end, int rc)
 {
     rc = rc && w->doubt ? UV_ECONNABORTED : rc;
     for (struct list *it = first; it != end; it = it->next) {
@@ -246,55 +252,55 @@ static void settle(const struct sqlite_writer *w, struct list *first, const stru
 }
 
 /* Failures that say nothing about the next append. */
-static bool own_fault(int rc)
+static bool sqlite_writer_own_fault(int rc)
 {
     return rc == UV_EINVAL || rc == UV_E2BIG;
 }
 
 /* After the group failed as a whole: each append on its own, so that one bad one fails alone. */
-static int write_one_by_one(struct sqlite_writer *w)
+static int sqlite_writer_write_one_by_one(struct sqlite_writer *w)
 {
     int failures = 0, last_rc = 0;
     list_for_each (it, &w->group) {
-        int rc = write_transaction(w, it, it->next);
+        int rc = sqlite_writer_write_transaction(w, it, it->next);
         if (rc == WRITE_LATER) {
             return 0;
         }
-        settle(w, it, it->next, rc);
-        last_rc = own_fault(rc) ? 0 : rc;
+        sqlite_writer_settle(w, it, it->next, rc);
+        last_rc = sqlite_writer_own_fault(rc) ? 0 : rc;
         failures = last_rc ? failures + 1 : 0;
         if (rc == UV_EBUSY || failures >= GIVE_UP_AFTER) {
-            settle(w, it->next, &w->group, rc);
+            sqlite_writer_settle(w, it->next, &w->group, rc);
             break;
         }
     }
     return last_rc;
 }
 
-static int write_group(struct sqlite_writer *w)
+static int sqlite_writer_write_group(struct sqlite_writer *w)
 {
     int rc = sqlite_db_moved(&w->db, &w->error);
     if (rc) {
-        settle(w, w->group.next, &w->group, rc);
+        sqlite_writer_settle(w, w->group.next, &w->group, rc);
         return rc;
     }
-    rc = write_transaction(w, w->group.next, &w->group);
+    rc = sqlite_writer_write_transaction(w, w->group.next, &w->group);
     if (rc == WRITE_LATER) {
         return 0;
     }
     bool alone = w->group.next->next == &w->group;
     if (rc && rc != UV_EBUSY && !alone) {
-        return write_one_by_one(w);
+        return sqlite_writer_write_one_by_one(w);
     }
-    settle(w, w->group.next, &w->group, rc);
-    return own_fault(rc) ? 0 : rc;
+    sqlite_writer_settle(w, w->group.next, &w->group, rc);
+    return sqlite_writer_own_fault(rc) ? 0 : rc;
 }
 
 /* ------------------------------------------------------------------ jobs */
 
 /* A program that writes with less than synchronous = FULL shows rows that power loss can take back.
  * They are made as durable as ours before anybody hears of them. */
-static int sync_others(struct sqlite_writer *w)
+static int sqlite_writer_sync_others(struct sqlite_writer *w)
 {
     sqlite3_file *wal = NULL;
     if (w->tailed == w->durable_tailed || !w->synchronous_full) {
@@ -310,29 +316,29 @@ static int sync_others(struct sqlite_writer *w)
                          "making rows of another program durable: %s", sqlite3_errstr(rc));
 }
 
-static int look_at_others(struct sqlite_writer *w)
+static int sqlite_writer_look_at_others(struct sqlite_writer *w)
 {
     if (sqlite_db_run(&w->db, SQLITE_begin, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
     }
-    int rc = read_others(w);
+    int rc = sqlite_writer_read_others(w);
     if (sqlite_db_run(&w->db, SQLITE_commit, 0, NULL) != SQLITE_OK) {
         sqlite_db_rollback(&w->db);
     }
     if (rc == OTHER_STATE) {
-        rc = leave_state(w);
+        rc = sqlite_writer_leave_state(w);
     }
     return rc == WRITE_LATER ? 0 : rc;
 }
 
 /* Counter and version are read first: a commit in between is seen by the next check. */
-static int check(struct sqlite_writer *w)
+static int sqlite_writer_check(struct sqlite_writer *w)
 {
     int64_t changes = sqlite_wal_index_changes(w->counter), version = 0;
     if (sqlite_db_integer(&w->db, SQLITE_data_version, 0, &version) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
     }
-    int rc = version == w->data_version ? 0 : look_at_others(w);
+    int rc = version == w->data_version ? 0 : sqlite_writer_look_at_others(w);
     if (rc == 0 && !w->more) {
         w->data_version = version;
         w->changes = changes;
@@ -341,7 +347,7 @@ static int check(struct sqlite_writer *w)
 }
 
 /* Leaves a file that needs no recovery, if nobody else has it open. */
-static void close_file(struct sqlite_writer *w)
+static void sqlite_writer_close_file(struct sqlite_writer *w)
 {
     (void)sqlite3_wal_checkpoint_v2(w->db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     sqlite_db_close(&w->db);
@@ -367,19 +373,19 @@ void sqlite_writer_run(struct sqlite_writer *w)
     w->durable_tailed_ms = w->tailed_ms;
     switch (w->kind) {
     case SQLITE_JOB_WRITE:
-        w->rc = write_group(w);
+        w->rc = sqlite_writer_write_group(w);
         break;
     case SQLITE_JOB_CHECK:
-        w->rc = check(w);
+        w->rc = sqlite_writer_check(w);
         break;
     case SQLITE_JOB_RETAIN:
         w->rc = sqlite_retain_run(w);
         break;
     case SQLITE_JOB_CLOSE:
-        close_file(w);
+        sqlite_writer_close_file(w);
         return;
     }
-    int rc = sync_others(w);
+    int rc = sqlite_writer_sync_others(w);
     if (rc) { /* as if they had not been read yet; what is ours lies before them */
         while (w->tail_n > w->durable_n) {
             struct event *ev = w->tail[--w->tail_n].ev;

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/logging.h"
 #include "base/xalloc.h"
-#include "store/sqlite/sqlite_store.h"
+#include "store/sqlite/store_sqlite_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,15 +20,15 @@ enum {
     FAULT_LINE_MS = 10000,
 };
 
-static struct sqlite_store *from_base(struct store *base)
+static struct store_sqlite *store_sqlite_from_base(struct store *base)
 {
-    return container_of(base, struct sqlite_store, base);
+    return container_of(base, struct store_sqlite, base);
 }
 
 /* `base` is the first member: container_of() would cast the const away. */
-static const struct sqlite_store *from_const(const struct store *base)
+static const struct store_sqlite *store_sqlite_from_const(const struct store *base)
 {
-    return (const struct sqlite_store *)(const void *)base;
+    return (const struct store_sqlite *)(const void *)base;
 }
 
 /* ------------------------------------------------------------------ health */
@@ -40,7 +40,7 @@ static const char *const fault_names[] = {
 };
 
 /* The gravest of what is wrong, for health(); empty: nothing. */
-static void describe(struct sqlite_store *s)
+static void store_sqlite_describe(struct store_sqlite *s)
 {
     s->detail[0] = '\0';
     for (int i = 0; i < SQLITE_FAULT_COUNT && !s->detail[0]; i++) {
@@ -53,7 +53,7 @@ static void describe(struct sqlite_store *s)
 
 /* A disk that is full takes a small write now and then: one line an outage, and none for those that
  * follow within moments. */
-void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e)
+void store_sqlite_fault(struct store_sqlite *s, enum sqlite_fault which, const struct err *e)
 {
     struct sqlite_outage *o = &s->outages[which];
     uint64_t now = uv_now(s->loop);
@@ -68,10 +68,10 @@ void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const s
                   LOG_F(log_str("path", s->opt.path), log_str("error", e->text)));
     }
     s->faults[which] = *e;
-    describe(s);
+    store_sqlite_describe(s);
 }
 
-void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which)
+void store_sqlite_well(struct store_sqlite *s, enum sqlite_fault which)
 {
     struct sqlite_outage *o = &s->outages[which];
     if (!s->faults[which].code) {
@@ -85,10 +85,10 @@ void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which)
     }
     o->said = false;
     s->faults[which] = (struct err){0};
-    describe(s);
+    store_sqlite_describe(s);
 }
 
-static void log_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects)
+static void store_sqlite_log_rejects(struct store_sqlite *s, const struct sqlite_rejects *rejects)
 {
     size_t named = rejects->n < SQLITE_REJECTS_NAMED ? rejects->n : SQLITE_REJECTS_NAMED;
     for (size_t i = 0; i < named; i++) {
@@ -111,7 +111,7 @@ static void log_rejects(struct sqlite_store *s, const struct sqlite_rejects *rej
 /* Rows of history come by again and again, at every worker and after every start: each is reported
  * once. The next step of retention writes down how far; what comes through the tail is left to the
  * worker that retains. */
-void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects, bool tail)
+void store_sqlite_rejects(struct store_sqlite *s, const struct sqlite_rejects *rejects, bool tail)
 {
     if (rejects->n == 0 || rejects->last <= s->reported) {
         return;
@@ -120,22 +120,22 @@ void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *r
         s->reported = rejects->last;
         return;
     }
-    log_rejects(s, rejects);
+    store_sqlite_log_rejects(s, rejects);
     s->retain_due = true;
 }
 
-static struct store_health store_health(const struct store *base)
+static struct store_health store_sqlite_health(const struct store *base)
 {
-    const struct sqlite_store *s = from_const(base);
+    const struct store_sqlite *s = store_sqlite_from_const(base);
     return (struct store_health){.ok = s->detail[0] == '\0',
                                  .detail = s->detail[0] ? s->detail : "ok",
                                  .events = s->counted ? s->rows : 0,
                                  .bytes = s->file_bytes};
 }
 
-static struct store_bounds store_bounds(const struct store *base)
+static struct store_bounds store_sqlite_bounds(const struct store *base)
 {
-    const struct sqlite_store *s = from_const(base);
+    const struct store_sqlite *s = store_sqlite_from_const(base);
     return (struct store_bounds){.head = s->head,
                                  .trimmed = s->trimmed,
                                  .leaps = s->leaps.v,
@@ -145,10 +145,10 @@ static struct store_bounds store_bounds(const struct store *base)
 
 /* ------------------------------------------------------------------ accepting */
 
-static int store_append(struct store *base, struct event_list *events, store_append_cb cb,
-                        void *ctx, uint64_t token)
+static int store_sqlite_append(struct store *base, struct event_list *events, store_append_cb cb,
+                               void *ctx, uint64_t token)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     int rc = s->closing ? UV_ECANCELED : append_queue_push(&s->queue, events, cb, ctx, token);
     if (rc == 0) {
         sqlite_jobs_append(s);
@@ -156,10 +156,10 @@ static int store_append(struct store *base, struct event_list *events, store_app
     return rc;
 }
 
-static int store_read(struct store *base, const struct store_query *q, store_page_cb cb, void *ctx,
-                      uint64_t token)
+static int store_sqlite_read(struct store *base, const struct store_query *q, store_page_cb cb,
+                             void *ctx, uint64_t token)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     if (s->closing) {
         return UV_ECANCELED;
     }
@@ -173,10 +173,10 @@ static int store_read(struct store *base, const struct store_query *q, store_pag
     return 0;
 }
 
-static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
-                      uint64_t token)
+static int store_sqlite_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, void *ctx,
+                             uint64_t token)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     if (s->closing) {
         return UV_ECANCELED;
     }
@@ -190,9 +190,9 @@ static int store_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, voi
     return 0;
 }
 
-static int store_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
+static int store_sqlite_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     if (s->closing) {
         return UV_ECANCELED;
     }
@@ -203,9 +203,9 @@ static int store_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t 
     return 0;
 }
 
-static void store_wake(struct store *base)
+static void store_sqlite_wake(struct store *base)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     if (!s->closing) {
         sqlite_jobs_wake(s);
     }
@@ -213,7 +213,7 @@ static void store_wake(struct store *base)
 
 /* ------------------------------------------------------------------ opening and closing */
 
-static void store_free(struct sqlite_store *s)
+static void store_sqlite_free(struct store_sqlite *s)
 {
     free(s->scratch);
     free(s->writer.tail);
@@ -223,50 +223,50 @@ static void store_free(struct sqlite_store *s)
     free(s);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void store_sqlite_on_closed(uv_handle_t *handle)
 {
-    struct sqlite_store *s = handle->data;
+    struct store_sqlite *s = handle->data;
     if (--s->handles == 0) {
         void (*done)(void *ctx) = s->done;
         void *ctx = s->done_ctx;
-        store_free(s);
+        store_sqlite_free(s);
         done(ctx);
     }
 }
 
-void sqlite_store_finish(struct sqlite_store *s)
+void store_sqlite_finish(struct store_sqlite *s)
 {
     sqlite_thread_stop(&s->thread);
-    uv_close((uv_handle_t *)&s->thread.done, on_closed);
-    uv_close((uv_handle_t *)&s->check_timer, on_closed);
-    uv_close((uv_handle_t *)&s->retain_timer, on_closed);
+    uv_close((uv_handle_t *)&s->thread.done, store_sqlite_on_closed);
+    uv_close((uv_handle_t *)&s->check_timer, store_sqlite_on_closed);
+    uv_close((uv_handle_t *)&s->retain_timer, store_sqlite_on_closed);
     if (sqlite_watch_stop(&s->watch)) {
-        uv_close((uv_handle_t *)&s->watch.poll, on_closed);
+        uv_close((uv_handle_t *)&s->watch.poll, store_sqlite_on_closed);
     }
-    uv_close((uv_handle_t *)&s->gather.idle, on_closed);
+    uv_close((uv_handle_t *)&s->gather.idle, store_sqlite_on_closed);
 }
 
-static void store_close(struct store *base, void (*done)(void *ctx), void *ctx)
+static void store_sqlite_close(struct store *base, void (*done)(void *ctx), void *ctx)
 {
-    struct sqlite_store *s = from_base(base);
+    struct store_sqlite *s = store_sqlite_from_base(base);
     REQUIRE(!s->closing);
     s->closing = true;
     s->done = done;
     s->done_ctx = ctx;
     sqlite_jobs_stop(s);
-    sqlite_jobs_kick(s);
+    sqlite_jobs_start_next(s);
 }
 
-static const struct store_ops sqlite_ops = {.append = store_append,
-                                            .read = store_read,
-                                            .seek = store_seek,
-                                            .sync = store_sync,
-                                            .wake = store_wake,
-                                            .bounds = store_bounds,
-                                            .health = store_health,
-                                            .close = store_close};
+static const struct store_ops sqlite_ops = {.append = store_sqlite_append,
+                                            .read = store_sqlite_read,
+                                            .seek = store_sqlite_seek,
+                                            .sync = store_sqlite_sync,
+                                            .wake = store_sqlite_wake,
+                                            .bounds = store_sqlite_bounds,
+                                            .health = store_sqlite_health,
+                                            .close = store_sqlite_close};
 
-static void close_files(struct sqlite_store *s, int readers)
+static void store_sqlite_close_files(struct store_sqlite *s, int readers)
 {
     while (readers-- > 0) { /* before the writer: they would hold up the log */
         sqlite_db_close(&s->readers[readers].db);
@@ -276,7 +276,7 @@ static void close_files(struct sqlite_store *s, int readers)
 
 /* Ids come from the clock, so that they lie above those of a version that is lost. One that is slow
  * cannot promise that; the mark can, where it came along. */
-static void look_at_clock(const struct sqlite_store *s, uint64_t newest)
+static void store_sqlite_look_at_clock(const struct store_sqlite *s, uint64_t newest)
 {
     int64_t now_ms = clock_unix_ms();
     uint64_t floor = store_id_floor(now_ms);
@@ -291,7 +291,7 @@ static void look_at_clock(const struct sqlite_store *s, uint64_t newest)
     }
 }
 
-static int open_files(struct sqlite_store *s, struct err *e)
+static int store_sqlite_open_files(struct store_sqlite *s, struct err *e)
 {
     struct sqlite_writer *w = &s->writer;
     struct sqlite_opened opened;
@@ -301,13 +301,13 @@ static int open_files(struct sqlite_store *s, struct err *e)
         return rc;
     }
     s->head = w->tailed = opened.head;
-    look_at_clock(s, opened.newest);
+    store_sqlite_look_at_clock(s, opened.newest);
     s->trimmed = opened.trimmed;
     s->reported = opened.reported;
     s->leaps = opened.leaps;
     w->counter = sqlite_wal_index_counter(w->db.db);
     if (!w->counter) {
-        close_files(s, 0);
+        store_sqlite_close_files(s, 0);
         return err_set(e, UV_EIO,
                        "%s/events.db-shm: cannot be mapped into memory, which SQLite's log needs: "
                        "the store belongs on a local file system",
@@ -316,7 +316,7 @@ static int open_files(struct sqlite_store *s, struct err *e)
     for (int i = 0; i < SQLITE_READERS && rc == 0; i++) {
         rc = sqlite_db_open_reader(&s->readers[i].db, s->opt.path, s->opt.busy_timeout_ms, e);
         if (rc) {
-            close_files(s, i);
+            store_sqlite_close_files(s, i);
         }
     }
     return rc;
@@ -326,7 +326,7 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
                       struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                       void *tail_ctx, struct store **out, struct err *e)
 {
-    struct sqlite_store *s = xcalloc(1, sizeof *s);
+    struct store_sqlite *s = xcalloc(1, sizeof *s);
     s->base.ops = &sqlite_ops;
     s->loop = loop;
     s->opt = *opt;
@@ -347,17 +347,17 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->writer.busy_ms = opt->busy_timeout_ms;
     s->writer.data_version = SQLITE_VERSION_UNKNOWN;
     s->writer.changes = SQLITE_CHANGES_UNKNOWN;
-    int rc = open_files(s, e);
+    int rc = store_sqlite_open_files(s, e);
     if (rc) {
-        store_free(s);
+        store_sqlite_free(s);
         return rc;
     }
     rc = sqlite_jobs_start(s);
     if (rc) {
         (void)err_set(e, rc, "%s: cannot start the thread that commits: %s", s->opt.path,
                       uv_strerror(rc));
-        close_files(s, SQLITE_READERS);
-        store_free(s);
+        store_sqlite_close_files(s, SQLITE_READERS);
+        store_sqlite_free(s);
         return rc;
     }
     if (!opt->no_retention) {

@@ -1,9 +1,10 @@
-/* The SQLite store as the loop thread sees it; private to store/.
+/* Private to store_sqlite.c and the parts of the class: sqlite_jobs.c, sqlite_reads.c. The store as
+ * the loop thread sees it.
  *
  * While `busy`, the writer belongs to its thread; while a reader has a job, it belongs to a thread
  * of libuv's pool. Everything else is touched by the loop thread only. */
-#ifndef STORE_SQLITE_SQLITE_STORE_H
-#define STORE_SQLITE_SQLITE_STORE_H
+#ifndef STORE_SQLITE_STORE_SQLITE_STATE_H
+#define STORE_SQLITE_STORE_SQLITE_STATE_H
 
 #include "store/sqlite/sqlite_gather.h"
 #include "store/sqlite/sqlite_reader.h"
@@ -12,7 +13,7 @@
 #include "store/sqlite/sqlite_writer.h"
 #include "store/sqlite/store_sqlite.h"
 
-/* A question of sync(). */
+/* A caller of sync() that waits for its answer. */
 struct sqlite_asker {
     struct list node;
     store_sync_cb cb;
@@ -20,16 +21,16 @@ struct sqlite_asker {
     uint64_t token;
 };
 
-/* What can be wrong, each until the same kind of work succeeds. */
+/* Kinds of faults. Each lasts until work of the same kind succeeds. */
 enum sqlite_fault { SQLITE_FAULT_WRITE, SQLITE_FAULT_TAIL, SQLITE_FAULT_READ, SQLITE_FAULT_COUNT };
 
-/* What the log was told of it. */
+/* What the log has said about a fault. */
 struct sqlite_outage {
     uint64_t since_ms, line_ms; /* loop time: when it began; of the last line about this kind */
     bool said;
 };
 
-struct sqlite_store {
+struct store_sqlite {
     struct store base; /* first */
     uv_loop_t *loop;
     struct store_sqlite_options opt;
@@ -42,9 +43,9 @@ struct sqlite_store {
     uint64_t head, trimmed;
     struct sqlite_leaps leaps;
     bool leap_has_rows; /* the last leap is over a state that was restored */
-    uint64_t rows;      /* held, once `counted`; else counted so far */
+    uint64_t rows;      /* in the table, once `counted`; before, those counted so far */
     bool counted, counting;
-    uint64_t count_upto; /* what is older is counted by a reader, what is newer when tailed */
+    uint64_t count_upto; /* a reader counts the rows up to this id, the tail those after it */
     uint64_t file_bytes;
     uint64_t reported; /* bad rows up to here were logged */
     struct err faults[SQLITE_FAULT_COUNT];
@@ -57,18 +58,18 @@ struct sqlite_store {
     bool busy;
     struct append_queue queue;
     struct sqlite_gather gather;
-    struct event **scratch; /* owned: what the tail is handed */
+    struct event **scratch; /* owned: the events of one call of `tail` */
     size_t scratch_cap;
 
     /* when to look for rows of others, and when to retain */
     struct sqlite_watch watch;
     uv_timer_t check_timer, retain_timer;
-    unsigned wake_ms; /* until the next look, growing up to poll_ms */
-    uint64_t read_ms; /* loop time when rows, not the counter, were last looked at */
-    unsigned ticks;   /* of the retention timer since it last ran */
-    bool stirred;     /* others may have written while a job ran */
+    unsigned wake_ms;        /* until the next look, growing up to poll_ms */
+    uint64_t read_ms;        /* loop time when rows, not the counter, were last looked at */
+    unsigned ticks;          /* of the retention timer since it last ran */
+    bool foreign_write_seen; /* others may have written while a job ran */
     bool check_due, catching_up;
-    bool woken;         /* others have committed: look at once, not when the timer says so */
+    bool woken;         /* others have committed: look now instead of when the timer fires */
     struct list askers; /* sqlite_asker: of the next look */
     struct list asking; /* of the one that runs */
     bool retain_due, retained_last, retain_hot;
@@ -84,21 +85,21 @@ struct sqlite_store {
 };
 
 /* sqlite_jobs.c */
-void sqlite_jobs_wake(struct sqlite_store *s);   /* looks for rows of others as soon as possible */
-void sqlite_jobs_append(struct sqlite_store *s); /* something waits to be committed */
-void sqlite_jobs_kick(struct sqlite_store *s);   /* starts the next writer job, if any is due */
-int sqlite_jobs_start(struct sqlite_store *s);   /* thread, timers and watch; 0 or UV_E* */
-void sqlite_jobs_stop(struct sqlite_store *s);
+void sqlite_jobs_wake(struct store_sqlite *s);   /* looks for rows of others as soon as possible */
+void sqlite_jobs_append(struct store_sqlite *s); /* something waits to be committed */
+void sqlite_jobs_start_next(struct store_sqlite *s); /* starts the next writer job, if any is due */
+int sqlite_jobs_start(struct store_sqlite *s);       /* thread, timers and watch; 0 or UV_E* */
+void sqlite_jobs_stop(struct store_sqlite *s);
 
 /* sqlite_reads.c */
-void sqlite_reads_push(struct sqlite_store *s, struct sqlite_read *r); /* takes `r` */
-bool sqlite_reads_idle(const struct sqlite_store *s);
-void sqlite_reads_count(struct sqlite_store *s); /* counts the rows anew */
+void sqlite_reads_push(struct store_sqlite *s, struct sqlite_read *r); /* takes `r` */
+bool sqlite_reads_idle(const struct store_sqlite *s);
+void sqlite_reads_count(struct store_sqlite *s); /* counts the rows anew */
 
 /* store_sqlite.c */
-void sqlite_store_fault(struct sqlite_store *s, enum sqlite_fault which, const struct err *e);
-void sqlite_store_well(struct sqlite_store *s, enum sqlite_fault which);
-void sqlite_store_rejects(struct sqlite_store *s, const struct sqlite_rejects *rejects, bool tail);
-void sqlite_store_finish(struct sqlite_store *s); /* the file is closed: the handles follow */
+void store_sqlite_fault(struct store_sqlite *s, enum sqlite_fault which, const struct err *e);
+void store_sqlite_well(struct store_sqlite *s, enum sqlite_fault which);
+void store_sqlite_rejects(struct store_sqlite *s, const struct sqlite_rejects *rejects, bool tail);
+void store_sqlite_finish(struct store_sqlite *s); /* the file is closed: the handles follow */
 
 #endif
