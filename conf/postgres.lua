@@ -4,10 +4,10 @@
 -- Two roles. The broker's owns the schema; an application's may insert and nothing else:
 --   CREATE ROLE tidegate LOGIN PASSWORD '...';
 --   CREATE SCHEMA tidegate AUTHORIZATION tidegate;         -- in the database of the application
---   (tidegate migrate conf/postgres.lua, or the first `serve`, makes the tables)
+--   (tidegate migrate conf/postgres.lua, or the first `serve`, creates the tables)
 --   GRANT USAGE ON SCHEMA tidegate TO app;
 --   GRANT INSERT ON tidegate.outbox TO app;
--- Then, in the same transaction as the business it is about, after its writes:
+-- Then, in the transaction of the application, after its other writes:
 --   INSERT INTO tidegate.outbox (topic, data) VALUES ('orders/42', '{"state":"paid"}');
 return {
   listen = { "127.0.0.1:8080" },
@@ -21,8 +21,8 @@ return {
     -- migrate = "auto", -- "manual": only `tidegate migrate` changes the schema
     -- history_connections = 2, -- of 6 in all
     -- poll_ms = 1000, -- an idle broker looks for events at the latest after this; a notification usually comes first
-    -- append_timeout_ms = 3000, -- a publish over HTTP that is not answered by then gets 503
-    -- outbox_poll_ms = 20, -- an idle outbox is looked at that often, by one broker of all
+    -- append_timeout_ms = 3000, -- a publish over HTTP that the database has not answered by then gets 503
+    -- outbox_poll_ms = 20, -- how often the leading broker checks an idle outbox
     -- batch_rows = 1000,
     -- partition_ids = 1000000,
     -- retain_age_s = 7 * 24 * 3600,

@@ -1,15 +1,15 @@
--- The default configuration: a database in ../data, local clients only, a policy that lets everybody in.
+-- The default configuration: a database in ../data, local clients only, a policy that admits every client.
 -- It is data: env("NAME"[, default]) is all it can call. Commented keys show their defaults; README.md has all of them.
 -- Try it: tidegate check conf/tidegate.lua
 return {
   listen = { "127.0.0.1:8080" }, -- also "[::1]:8080", "unix:/run/tidegate/http.sock"
   admin = "127.0.0.1:8081", -- health, metrics; false: none
-  -- trusted_proxies = {}, -- whose X-Forwarded-For to believe: { "10.0.0.0/8", "unix" }
+  -- trusted_proxies = {}, -- peers whose X-Forwarded-For is trusted: { "10.0.0.0/8", "unix" }
 
   http = {
     -- events_path = "/events",
     -- cors_origins = {}, -- { "https://app.example" }, or { "*" }
-    -- page = true, -- GET / serves a page to try things out
+    -- page = true, -- GET / serves a test page
   },
 
   sse = {

@@ -1,4 +1,4 @@
-/* What one subscriber has got of its topic: nothing may be lost, doubled or out of order. */
+/* The events that one subscriber got of its topic: none may be lost, doubled or out of order. */
 #ifndef BENCH_BENCH_ORDER_H
 #define BENCH_BENCH_ORDER_H
 

@@ -1,4 +1,4 @@
-/* What processes cost: processor time and memory of the server under test and of everybody. */
+/* CPU time and memory of the server under test, and CPU time of all processes. */
 #ifndef BENCH_BENCH_PROC_H
 #define BENCH_BENCH_PROC_H
 

@@ -4,7 +4,7 @@
 
 #include "bench/bench_run.h"
 
-/* Prints to stdout, and what is wrong to stderr. Returns how many things are wrong. */
+/* Prints the report to stdout and the problems to stderr. Returns the number of problems. */
 unsigned bench_report_print(const struct bench *b);
 
 #endif

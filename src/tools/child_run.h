@@ -1,4 +1,4 @@
-/* Runs another program and takes what it writes: for tools, which may wait. */
+/* Runs another program and reads its output. It blocks: for tools only. */
 #ifndef TOOLS_CHILD_RUN_H
 #define TOOLS_CHILD_RUN_H
 

@@ -1,5 +1,5 @@
-/* Makes keys and signs with them: the other side of jwt.h. The broker has no use for it; it is for
- * the tools that try policies out (tools/test_keys.c), and kept apart from what verifies. */
+/* Makes keys and signs with them: the counterpart of jwt.h. The broker does not use it; it is for the
+ * tools that test policies (tools/test_keys.c), and separate from the code that verifies. */
 #ifndef TOOLS_JWT_SIGN_H
 #define TOOLS_JWT_SIGN_H
 

@@ -1,5 +1,5 @@
-/* What stands for `db` and `http` while a policy is tried out: each call waits, as the real one
- * would, and is answered by a Lua function of the spec, from the loop. */
+/* Fakes of `db` and `http` for tests of policies: each call waits, as the real one would, and a Lua
+ * function of the spec answers it, from the loop. */
 #ifndef TOOLS_TEST_FAKES_H
 #define TOOLS_TEST_FAKES_H
 

@@ -1,4 +1,4 @@
-/* Keys of specs: private ones to sign tokens with, as userdata, and the sets of public ones that a
+/* Keys of specs: private keys to sign tokens with, as userdata, and the sets of public keys that a
  * workbench verifies with. */
 #ifndef TOOLS_TEST_KEYS_H
 #define TOOLS_TEST_KEYS_H

@@ -1,4 +1,4 @@
-/* Values of specs <-> structs of the broker. */
+/* Converts values of specs to structs of the broker, and back. */
 #ifndef TOOLS_TEST_VALUES_H
 #define TOOLS_TEST_VALUES_H
 

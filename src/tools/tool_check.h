@@ -1,4 +1,4 @@
-/* `tidegate check`: what is known of a configuration and its policy, judged and shown. */
+/* `tidegate check`: judges the facts about a configuration and its policy, and prints the result. */
 #ifndef TOOLS_TOOL_CHECK_H
 #define TOOLS_TOOL_CHECK_H
 
@@ -9,7 +9,7 @@ struct tool_check_options {
     const char *facts;                 /* JSON: see scripts/lib/check.lua */
 };
 
-/* Tries the hooks, prints what there is to say, answers the exit code: see cli_check.h. */
+/* Calls the hooks, prints the result, returns the exit code: see cli_check.h. */
 int tool_check_run(const struct tool_check_options *opt);
 
 #endif

@@ -1,4 +1,4 @@
-/* `tidegate eval`: asks one hook of a policy about one input and shows what it decides. */
+/* `tidegate eval`: runs one hook of a policy for one input and prints its decision. */
 #ifndef TOOLS_TOOL_EVAL_H
 #define TOOLS_TOOL_EVAL_H
 
@@ -19,7 +19,7 @@ struct tool_eval_options {
 extern const char *const tool_eval_hooks[];
 
 /* Prints the decision. The exit code: 0 granted or delivered, 1 denied or left out, 75 the policy
- * failed or asks to come back, 65 the input is wrong, 78 the policy does not load. */
+ * failed or refused temporarily, 65 the input is wrong, 78 the policy does not load. */
 int tool_eval_run(const struct tool_eval_options *opt);
 
 #endif

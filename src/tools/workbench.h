@@ -1,6 +1,6 @@
-/* CONTRACT: a policy on a workbench, for the tools that try it out (`tidegate eval`, `tidegate
- * test`). src/tools/workbench.c builds it, as server.c builds a server: loaded as `serve` loads it,
- * with a whole broker around it.
+/* CONTRACT: a policy in a test broker, for the tools that test it (`tidegate eval`, `tidegate test`).
+ * src/tools/workbench.c builds it as server.c builds a server: it loads the policy as `serve` does,
+ * with a complete broker around it.
  *
  * What differs from a server: the event store is memory, the clients are the other ends of socket
  * pairs, the wall clock can be set, and nothing happens outside workbench_turn() and _wait(). No
@@ -44,7 +44,7 @@ void workbench_close(struct workbench *w);
 void workbench_turn(struct workbench *w);
 /* One turn that waits until there is something to do, at most a second. */
 void workbench_wait(struct workbench *w);
-/* Nothing is on its way: no publish, no event that a stream has not considered. */
+/* Is nothing pending: no publish, no event that a stream has not considered yet? */
 bool workbench_settled(const struct workbench *w);
 /* From now on it is that time, Unix milliseconds; 0: the machine's clock. Streams that have expired
  * by it end, the policy is going to be asked about those whose grant says so, and cached values
@@ -53,8 +53,8 @@ void workbench_set_time(struct workbench *w, int64_t unix_ms);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The
  * broker sees a trusted proxy: X-Forwarded-For says who the client is. */
 int workbench_dial(struct workbench *w);
-/* Stores an event as an application would that writes into the database: no policy is asked. Takes
- * the reference. */
+/* Stores an event as an application would that writes into the database: without the publish hook.
+ * Takes the reference. */
 void workbench_insert(struct workbench *w, struct event *ev);
 
 /* Borrowed. */
