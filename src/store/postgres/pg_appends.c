@@ -32,7 +32,9 @@
  *      fails with UV_ECONNABORTED. `doubt` says that a try before this one may have been stored.
  *   6. `timer` has one meaning in each state: NONE: start soon, or (`starting`) the end of the wait
  *      for the first connection; SENT: no answer in time; RETRY: send again; DOUBT: no connection
- *      in time; LATE: not armed. */
+ *      in time; LATE: not armed.
+ *   7. A batch has at most max_events and max_bytes, or is a single append. shrink() lowers both
+ *      after a batch that took too much time or memory, grow() raises them after a quick one. */
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "store/postgres/store_pg_state.h"

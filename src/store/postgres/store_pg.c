@@ -1,7 +1,8 @@
-/* The PostgreSQL store: implements broker/store.h. This file is its face: opening, health, closing.
- * The rest, in reading order: schema.sql (what order rests on), pg_schema.c (is it there?),
- * pg_tail.c, pg_appends.c, pg_reads.c (one connection each, or more), sequencer.c (outbox to
- * events), pg_row.c, and below them pg_client.c and pg_connect.c (libpq on the loop). */
+/* See store_pg.h. This file opens and closes the store, reports its health, and keeps its parts on
+ * one server. To be read in this order: schema.sql (why the order of events can be trusted),
+ * pg_schema.c (the database is checked and migrated), pg_tail.c, pg_appends.c and pg_reads.c (the
+ * parts of this class, one connection each, or more), sequencer.c (outbox to events), upkeep.c (the
+ * tables), pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
 #include "store/postgres/store_pg.h"
 
 #include "base/logging.h"

@@ -30,13 +30,13 @@ struct store_pg_options {
     size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
     uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
     uint64_t key_window_s;   /* how long the key of an event is remembered; 0: not at all */
-    size_t event_bytes;      /* rows with more data are set aside */
-    unsigned upkeep_alarm_s; /* upkeep that has failed for so long shows in health() */
+    size_t event_bytes;      /* rows with more data go to tidegate.rejected */
+    unsigned upkeep_alarm_s; /* health() reports a step of the upkeep that has failed for so long */
 };
 
-/* Connects, checks the server and the schema (and makes it, where `migrate`), blocking for some
- * seconds at most; everything else happens on `loop`. Copies `opt`, borrows `metrics`. `tail` and
- * `leap` hear what happens from now on. 0, or a negative UV_E* and what to do about it. */
+/* Connects, checks the server, and checks or (`migrate`) makes the schema. Blocks for some seconds
+ * at most; everything else happens on `loop`. Copies `opt`, borrows `metrics`. `tail` and `leap`
+ * are called for what happens from now on. 0, or a negative UV_E* and what to do about it. */
 int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
                   struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                   void *tail_ctx, struct store **out, struct err *e);

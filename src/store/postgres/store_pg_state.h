@@ -68,11 +68,11 @@ struct pg_appends {
     enum pg_batch_state state;
     bool doubt;               /* some earlier try of this batch may have been carried out */
     uint64_t since;           /* loop time of the first try */
-    uint64_t due;             /* loop time at which `timer` ends patience */
-    bool excused;             /* ... and did not, once: see pg_client_was_away() */
+    uint64_t due;             /* loop time at which `timer` gives up */
+    bool excused;             /* it has had its second chance: see pg_client_was_away() */
     unsigned char writer[16]; /* this process, in tidegate.writer */
     int64_t batch_no;         /* number of the last batch */
-    uv_timer_t timer;         /* to begin, to retry, or the end of patience */
+    uv_timer_t timer;         /* its meaning is that of `state`: see pg_appends.c */
 };
 
 /* Pages: pg_reads.c */
