@@ -284,7 +284,7 @@ static void sequencer_ask_drain(struct sequencer *q, int64_t lo)
 {
     struct pg_args args;
     bool one = q->rows == 1;
-    unsigned time_ms = TIME_MS << (q->tries < 2 ? q->tries : 2);
+    unsigned time_ms = (unsigned)TIME_MS << (q->tries < 2 ? q->tries : 2);
     sequencer_set_time(q, one && q->stuck && !q->set_aside ? time_ms : TIME_MS);
     q->sweeping = lo == 0;
     q->began_ns = uv_hrtime();
