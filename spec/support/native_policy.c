@@ -2,7 +2,7 @@
 #include "native_policy.h"
 
 #include "base/xalloc.h"
-#include "broker/kept.h"
+#include "broker/saved_request.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/lua_sources.h"
@@ -181,7 +181,7 @@ static int l_subscribe(lua_State *L)
 static int l_resubscribe(lua_State *L)
 {
     struct bench *b = check(L);
-    const struct kept_rules rules = {credential_params, 1};
+    const struct saved_request_rules rules = {credential_params, 1};
     struct native_request rq;
     struct answer a = {.L = L};
     struct http_query query;
@@ -190,17 +190,18 @@ static int l_resubscribe(lua_State *L)
     identity.p = luaL_checklstring(L, 3, &identity.n);
     native_read_request(L, 2, &rq);
     strbuf_init(&packed, 1 << 20);
-    luaL_argcheck(L, kept_pack(&packed, rq.rq.query, &rules) == 0, 2, "too large");
-    struct kept *kept = kept_new(strbuf_slice(&packed), identity);
-    kept_query(kept, &query);
+    luaL_argcheck(L, saved_request_pack(&packed, rq.rq.query, &rules) == 0, 2, "too large");
+    struct saved_request *kept = saved_request_new(strbuf_slice(&packed), identity);
+    saved_request_query(kept, &query);
     rq.rq.path = rq.rq.http->path;
     rq.rq.http = NULL;
     rq.rq.query = &query;
-    b->policy->gates->resubscribe(b->policy, &rq.rq, kept_identity(kept), on_subscribe, &a, 42);
+    b->policy->gates->resubscribe(b->policy, &rq.rq, saved_request_identity(kept), on_subscribe, &a,
+                                  42);
     http_query_clear(&query);
     await(L, b, &a);
     lua_pushlstring(L, kept->bytes, kept->query_bytes + kept->identity_bytes);
-    kept_unref(kept);
+    saved_request_unref(kept);
     strbuf_clear(&packed);
     return 2;
 }

@@ -200,13 +200,13 @@ static void review_ask(struct review *r)
     r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
     r->question = slots_add(&b->reviews->asked, r);
     b->reviews->under_way++;
-    kept_query(sub->kept, &query);
+    saved_request_query(sub->saved, &query);
     struct policy_request rq = {.id = sub->id,
                                 .path = slice_str(b->opt.events_path),
                                 .query = &query,
                                 .client = sub->client};
-    b->policy->gates->resubscribe(b->policy, &rq, kept_identity(sub->kept), review_on_verdict, b,
-                                  r->question | TOKEN_OF_REVIEW);
+    b->policy->gates->resubscribe(b->policy, &rq, saved_request_identity(sub->saved),
+                                  review_on_verdict, b, r->question | TOKEN_OF_REVIEW);
     http_query_clear(&query);
 }
 

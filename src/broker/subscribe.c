@@ -24,7 +24,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RESUME_TEXT_MAX = 256, KEPT_QUERY_MAX_BYTES = 1 << 20 }; /* limits.target_bytes bounds it */
+enum {
+    RESUME_TEXT_MAX = 256,
+    SAVED_REQUEST_QUERY_MAX_BYTES = 1 << 20
+}; /* limits.target_bytes bounds it */
 
 /* Where the stream starts, and why not where it was asked to (NULL: it does). */
 struct place {
@@ -37,7 +40,7 @@ struct subscribe {
     struct broker *b;
     struct resume resume; /* what the client asked for; its texts are the next two */
     struct strbuf resume_text, resume_unknown;
-    struct strbuf kept_query;
+    struct strbuf saved_request_query;
     uint32_t policy_epoch; /* of the policy that was asked */
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
@@ -51,7 +54,7 @@ static void subscribe_free(struct subscribe *w)
 {
     strbuf_clear(&w->resume_text);
     strbuf_clear(&w->resume_unknown);
-    strbuf_clear(&w->kept_query);
+    strbuf_clear(&w->saved_request_query);
     free(w);
 }
 
@@ -270,14 +273,14 @@ static const struct stream_events subscribe_events = {.writable = subscribe_on_w
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
-    struct subscriber *sub =
-        subscriber_new(b, s, v, kept_new(strbuf_slice(&w->kept_query), v->identity), &w->client);
+    struct subscriber *sub = subscriber_new(
+        b, s, v, saved_request_new(strbuf_slice(&w->saved_request_query), v->identity), &w->client);
     if (!sub) {
         refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
         subscribe_free(w);
         return;
     }
-    trial_recents_add(b->recents, sub->kept, &sub->client); /* for dry runs to come */
+    trial_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     if (w->policy_epoch != b->policy_epoch) {
         review_now(sub); /* another policy took over while the one that was asked decided */
     }
@@ -346,11 +349,12 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
                             .sse = sse};
     strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
     strbuf_init(&w->resume_unknown, RESUME_TEXT_MAX);
-    strbuf_init(&w->kept_query, KEPT_QUERY_MAX_BYTES);
-    const struct kept_rules rules = {b->opt.credential_params, b->opt.credential_param_count};
+    strbuf_init(&w->saved_request_query, SAVED_REQUEST_QUERY_MAX_BYTES);
+    const struct saved_request_rules rules = {b->opt.credential_params,
+                                              b->opt.credential_param_count};
     if (subscribe_keep(&w->resume_text, &w->resume.text) ||
         subscribe_keep(&w->resume_unknown, &w->resume.unknown) ||
-        kept_pack(&w->kept_query, prq->query, &rules)) {
+        saved_request_pack(&w->saved_request_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");
         return;

@@ -201,11 +201,11 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 /* ---------------------------------------------------------------- begin */
 
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
-                                  struct kept *kept, const struct peer_address *client)
+                                  struct saved_request *saved, const struct peer_address *client)
 {
     struct audience *a = subscriber_audience(b, &v->subscription);
     if (!a) {
-        kept_unref(kept);
+        saved_request_unref(saved);
         return NULL;
     }
     struct subscriber *sub = xcalloc(1, sizeof *sub);
@@ -214,7 +214,7 @@ struct subscriber *subscriber_new(struct broker *b, struct stream *s, const stru
     sub->id = s->id;
     sub->audience = a;
     sub->opened_ms = loop_now(b->loop);
-    sub->kept = kept;
+    sub->saved = saved;
     sub->client = *client;
     list_init(&sub->place);
     list_init(&sub->all);
@@ -242,7 +242,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
                                        .seconds =
                                            (double)(loop_now(b->loop) - sub->opened_ms) / 1000,
                                        .delivered = sub->delivered};
-        b->policy->gates->disconnected(b->policy, kept_identity(sub->kept), &info);
+        b->policy->gates->disconnected(b->policy, saved_request_identity(sub->saved), &info);
     }
     b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
@@ -257,7 +257,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
         sub->review->gone(sub->review);
     }
     audience_set_unref(b->audiences, sub->audience);
-    kept_unref(sub->kept);
+    saved_request_unref(sub->saved);
     free(sub->gaps);
     free(sub);
 }

@@ -4,7 +4,7 @@
 
 #include "broker/audience.h"
 #include "broker/broker_parts.h"
-#include "broker/kept.h"
+#include "broker/saved_request.h"
 #include "broker/subscriber.h"
 
 enum subscriber_state {
@@ -50,7 +50,7 @@ struct subscriber {
     struct pace *pace;              /* owned; NULL: no events_per_s */
     struct expiry *expiry;          /* owned; NULL: the identity does not end */
     struct expiry *grant_end;       /* owned; NULL: the policy is not to be asked again */
-    struct kept *kept;              /* a reference: to be asked about again */
+    struct saved_request *saved;    /* a reference: to be asked about again */
     struct subscriber_part *review; /* of review.c; NULL: not to be asked about */
     uint64_t id;                    /* the stream's */
     uint64_t cursor;                /* last id considered; while live, see subscriber_position() */
@@ -82,7 +82,7 @@ _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
 /* Takes over `s`, and the reference to `kept`; SUB_STARTING. NULL: the policy cannot bind the
  * subscription, `s` is still the caller's. */
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
-                                  struct kept *kept, const struct peer_address *client);
+                                  struct saved_request *saved, const struct peer_address *client);
 /* At the head no longer, though its position is: what it has considered becomes explicit. */
 void subscriber_unlive(struct subscriber *sub);
 /* What is its own of a subscription: everything but the audience. */

@@ -17,7 +17,7 @@ static const uint64_t turn_ns = 2000000; /* of each turn of the loop */
 
 /* Somebody to be asked about. */
 struct item {
-    struct kept *kept; /* a reference */
+    struct saved_request *saved; /* a reference */
     struct peer_address client;
     uint64_t stream; /* open: its id; else 0 */
     bool asked;      /* and not answered */
@@ -41,7 +41,7 @@ struct trial {
 /* ---------------------------------------------------------------- recent connects */
 
 struct trial_recent {
-    struct kept *kept; /* a reference; NULL: none yet */
+    struct saved_request *saved; /* a reference; NULL: none yet */
     struct peer_address client;
 };
 
@@ -58,17 +58,17 @@ struct trial_recents *trial_recents_new(void)
 void trial_recents_free(struct trial_recents *r)
 {
     for (unsigned i = 0; i < TRIAL_CONNECTS; i++) {
-        kept_unref(r->v[i].kept);
+        saved_request_unref(r->v[i].saved);
     }
     free(r);
 }
 
-void trial_recents_add(struct trial_recents *r, struct kept *kept,
+void trial_recents_add(struct trial_recents *r, struct saved_request *saved,
                        const struct peer_address *client)
 {
     struct trial_recent *at = &r->v[r->next];
-    kept_unref(at->kept);
-    *at = (struct trial_recent){kept_ref(kept), *client};
+    saved_request_unref(at->saved);
+    *at = (struct trial_recent){saved_request_ref(saved), *client};
     r->next = (r->next + 1) % TRIAL_CONNECTS;
 }
 
@@ -121,7 +121,7 @@ static void trial_ask(struct trial *t)
 {
     struct item *item = &t->items[t->at];
     struct http_query query;
-    kept_query(item->kept, &query);
+    saved_request_query(item->saved, &query);
     struct policy_request rq = {.id = item->stream,
                                 .path = slice_str(t->b->opt.events_path),
                                 .query = &query,
@@ -129,16 +129,16 @@ static void trial_ask(struct trial *t)
     item->asked = true;
     t->under_way++;
     t->report.connects += item->stream == 0;
-    t->policy->gates->resubscribe(t->policy, &rq, kept_identity(item->kept), trial_on_verdict, t,
-                                  TOKEN_OF_TRIAL | t->at);
+    t->policy->gates->resubscribe(t->policy, &rq, saved_request_identity(item->saved),
+                                  trial_on_verdict, t, TOKEN_OF_TRIAL | t->at);
     t->at++;
     http_query_clear(&query);
 }
 
-static void trial_add_item(struct trial *t, struct kept *kept, const struct peer_address *client,
-                           uint64_t stream)
+static void trial_add_item(struct trial *t, struct saved_request *saved,
+                           const struct peer_address *client, uint64_t stream)
 {
-    t->items[t->count++] = (struct item){kept_ref(kept), *client, stream, false};
+    t->items[t->count++] = (struct item){saved_request_ref(saved), *client, stream, false};
 }
 
 /* The newest streams: those before are likely to be of the same kinds. */
@@ -146,12 +146,12 @@ static void trial_collect_items(struct trial *t, unsigned streams)
 {
     struct broker *b = t->b;
     t->items = xcalloc(TRIAL_CONNECTS + (size_t)streams, sizeof *t->items);
-    for (unsigned i = 0; i < TRIAL_CONNECTS && b->recents->v[i].kept; i++) {
-        trial_add_item(t, b->recents->v[i].kept, &b->recents->v[i].client, 0);
+    for (unsigned i = 0; i < TRIAL_CONNECTS && b->recents->v[i].saved; i++) {
+        trial_add_item(t, b->recents->v[i].saved, &b->recents->v[i].client, 0);
     }
     for (struct list *it = b->subscribers.prev; streams && it != &b->subscribers; it = it->prev) {
         const struct subscriber *sub = subscriber_of_node(it);
-        trial_add_item(t, sub->kept, &sub->client, sub->id);
+        trial_add_item(t, sub->saved, &sub->client, sub->id);
         streams--;
     }
 }
@@ -230,7 +230,7 @@ void trial_free(struct trial *t)
         if (t->items[i].asked) {
             t->policy->gates->cancel(t->policy, TOKEN_OF_TRIAL | i);
         }
-        kept_unref(t->items[i].kept);
+        saved_request_unref(t->items[i].saved);
     }
     free(t->items);
     free(t->audiences);

@@ -5,8 +5,8 @@
 #ifndef BROKER_TRIAL_H
 #define BROKER_TRIAL_H
 
-#include "broker/kept.h"
 #include "broker/policy.h"
+#include "broker/saved_request.h"
 #include "net/address.h"
 
 struct broker;
@@ -28,7 +28,7 @@ struct trial_recents;
 struct trial_recents *trial_recents_new(void);
 void trial_recents_free(struct trial_recents *r);
 /* Takes a reference of its own. */
-void trial_recents_add(struct trial_recents *r, struct kept *kept,
+void trial_recents_add(struct trial_recents *r, struct saved_request *saved,
                        const struct peer_address *client);
 
 struct trial;

@@ -7,7 +7,7 @@
 #include <lauxlib.h>
 
 static const char *const request_type = "tidegate.request";
-static const char *const kept_type = "tidegate.kept_request";
+static const char *const saved_request_type = "tidegate.kept_request";
 
 /* Known fields that may be absent: nil instead of an error. */
 static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
@@ -25,7 +25,7 @@ static int request_index(lua_State *L)
 }
 
 /* What is left of a request once it is authenticated. */
-static int kept_index(lua_State *L)
+static int saved_request_index(lua_State *L)
 {
     static const char *const gone[] = {"headers", "cookies", "bearer"};
     struct slice key;
@@ -208,7 +208,7 @@ static void make_metatable(lua_State *L, const char *type, lua_CFunction index)
 void lua_request_open(lua_State *L)
 {
     make_metatable(L, request_type, request_index);
-    make_metatable(L, kept_type, kept_index);
+    make_metatable(L, saved_request_type, saved_request_index);
 }
 
 static void remove_field(lua_State *L, int table, const char *name)
@@ -234,7 +234,7 @@ void lua_request_strip(lua_State *L, int idx)
     }
     lua_pop(L, 1);
     lua_pushvalue(L, idx);
-    luaL_setmetatable(L, kept_type);
+    luaL_setmetatable(L, saved_request_type);
     lua_pop(L, 1);
 }
 
@@ -255,10 +255,10 @@ static void push_common(lua_State *L, const struct policy_request *rq, bool cred
     lua_setfield(L, -2, "topics");
 }
 
-void lua_request_push_kept(lua_State *L, const struct policy_request *rq)
+void lua_request_push_saved(lua_State *L, const struct policy_request *rq)
 {
     push_common(L, rq, false);
-    luaL_setmetatable(L, kept_type);
+    luaL_setmetatable(L, saved_request_type);
 }
 
 void lua_request_push(lua_State *L, const struct policy_request *rq)

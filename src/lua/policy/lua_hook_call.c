@@ -109,7 +109,7 @@ static int allow_anonymous(lua_State *L, struct lua_hook_call *q)
         lua_pushnil(L);
         return publish(L, q);
     }
-    lua_request_push_kept(L, rq);
+    lua_request_push_saved(L, rq);
     return subscribe(L, q);
 }
 
@@ -188,7 +188,7 @@ static int resubscribe(lua_State *L)
     if (strbuf_append(&q->result->draft.identity, q->identity.p, q->identity.n)) {
         return luaL_error(L, "not enough memory");
     }
-    lua_request_push_kept(L, q->rq);
+    lua_request_push_saved(L, q->rq);
     q->rq = NULL;
     q->identity = slice_of(NULL, 0);
     return subscribe(L, q);

@@ -1,11 +1,11 @@
-#include "broker/kept.h"
+#include "broker/saved_request.h"
 
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_credential(const struct kept_rules *rules, struct slice name)
+static bool is_credential(const struct saved_request_rules *rules, struct slice name)
 {
     for (size_t i = 0; i < rules->count; i++) {
         if (slice_is(name, rules->credential_params[i])) {
@@ -21,7 +21,8 @@ static int pack(struct strbuf *out, struct slice s)
     return rc ? rc : strbuf_append(out, "", 1);
 }
 
-int kept_pack(struct strbuf *out, const struct http_query *query, const struct kept_rules *rules)
+int saved_request_pack(struct strbuf *out, const struct http_query *query,
+                       const struct saved_request_rules *rules)
 {
     int rc = 0;
     for (size_t i = 0; i < query->count && rc == 0; i++) {
@@ -34,13 +35,13 @@ int kept_pack(struct strbuf *out, const struct http_query *query, const struct k
     return rc;
 }
 
-struct kept *kept_new(struct slice query, struct slice identity)
+struct saved_request *saved_request_new(struct slice query, struct slice identity)
 {
     if (!identity.p) {
         identity = slice_str("{}");
     }
-    struct kept *k = xmalloc(sizeof *k + query.n + identity.n);
-    *k = (struct kept){
+    struct saved_request *k = xmalloc(sizeof *k + query.n + identity.n);
+    *k = (struct saved_request){
         .refs = 1, .query_bytes = (uint32_t)query.n, .identity_bytes = (uint32_t)identity.n};
     if (query.n) {
         memcpy(k->bytes, query.p, query.n);
@@ -49,25 +50,25 @@ struct kept *kept_new(struct slice query, struct slice identity)
     return k;
 }
 
-struct kept *kept_ref(struct kept *k)
+struct saved_request *saved_request_ref(struct saved_request *k)
 {
     k->refs++;
     return k;
 }
 
-void kept_unref(struct kept *k)
+void saved_request_unref(struct saved_request *k)
 {
     if (k && --k->refs == 0) {
         free(k);
     }
 }
 
-struct slice kept_identity(const struct kept *k)
+struct slice saved_request_identity(const struct saved_request *k)
 {
     return slice_of(k->bytes + k->query_bytes, k->identity_bytes);
 }
 
-void kept_query(const struct kept *k, struct http_query *out)
+void saved_request_query(const struct saved_request *k, struct http_query *out)
 {
     const char *at = k->bytes, *end = k->bytes + k->query_bytes;
     size_t strings = 0;

@@ -1,8 +1,8 @@
 /* What the broker keeps of a request for an event stream, so that the policy can be asked about the
  * stream again: the query without credentials, and the identity. One block of memory, immutable,
  * shared by reference count; path, method and address are known otherwise. */
-#ifndef BROKER_KEPT_H
-#define BROKER_KEPT_H
+#ifndef BROKER_SAVED_REQUEST_H
+#define BROKER_SAVED_REQUEST_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"
@@ -10,25 +10,26 @@
 
 #include <stdint.h>
 
-struct kept {
+struct saved_request {
     uint32_t refs, query_bytes, identity_bytes;
     char bytes[]; /* "name\0value\0" of each parameter, then the identity */
 };
 
 /* Parameters whose names are never kept. */
-struct kept_rules {
+struct saved_request_rules {
     char *const *credential_params;
     size_t count;
 };
 
 /* Appends the query as it is kept. 0, or negative as strbuf_append(). */
-int kept_pack(struct strbuf *out, const struct http_query *query, const struct kept_rules *rules);
+int saved_request_pack(struct strbuf *out, const struct http_query *query,
+                       const struct saved_request_rules *rules);
 /* `query` as kept_pack() made it; `identity` canonical JSON, absent: "{}". */
-struct kept *kept_new(struct slice query, struct slice identity);
-struct kept *kept_ref(struct kept *k);
-void kept_unref(struct kept *k); /* NULL is fine */
-struct slice kept_identity(const struct kept *k);
+struct saved_request *saved_request_new(struct slice query, struct slice identity);
+struct saved_request *saved_request_ref(struct saved_request *k);
+void saved_request_unref(struct saved_request *k); /* NULL is fine */
+struct slice saved_request_identity(const struct saved_request *k);
 /* Points into `k`; http_query_clear() it. */
-void kept_query(const struct kept *k, struct http_query *out);
+void saved_request_query(const struct saved_request *k, struct http_query *out);
 
 #endif
