@@ -151,7 +151,7 @@ static json_t *names_document(const struct policy_names *added, const struct pol
     return o;
 }
 
-static json_t *trial_document(const struct trial_report *t)
+static json_t *dry_run_document(const struct dry_run_report *t)
 {
     return json_pack("{s:i, s:i, s:i, s:{s:i, s:i, s:i, s:i, s:i}}", "connects", t->connects,
                      "judgements", t->judgements, "errors", t->errors, "streams", "asked",
@@ -179,8 +179,8 @@ int admin_json_policy(const struct policy_report *r, struct strbuf *out)
     if (r->version) {
         bad |= json_object_set_new(o, "policy", policy_document(r->version, r->label));
     }
-    if (r->trial) {
-        bad |= json_object_set_new(o, "trial", trial_document(r->trial));
+    if (r->dry_run) {
+        bad |= json_object_set_new(o, "dry_run", dry_run_document(r->dry_run));
     }
     if (!r->error) {
         bad |= json_object_set_new(o, "streams", count(r->streams));

@@ -3,8 +3,8 @@
 #ifndef ADMIN_POLICY_REPORT_H
 #define ADMIN_POLICY_REPORT_H
 
+#include "broker/dry_run.h"
 #include "broker/policy.h"
-#include "broker/trial.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,10 +28,10 @@ struct policy_report {
     enum policy_outcome outcome;
     const char *error;              /* of POLICY_REFUSED, POLICY_BUSY: file, line, cause */
     const char *previous, *version; /* hashes: of the policy before; of the one loaded, or NULL */
-    const char *previous_label, *label; /* may be NULL */
-    enum reload_mode mode;              /* what happens to open streams */
-    unsigned streams;                   /* open ones */
-    const struct trial_report *trial;   /* NULL: there was no dry run */
+    const char *previous_label, *label;   /* may be NULL */
+    enum reload_mode mode;                /* what happens to open streams */
+    unsigned streams;                     /* open ones */
+    const struct dry_run_report *dry_run; /* NULL: there was no dry run */
     struct policy_names filters_added, filters_removed, formats_added, formats_removed;
 };
 

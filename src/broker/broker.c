@@ -4,6 +4,7 @@
 #include "broker/audience_set.h"
 #include "broker/broker_parts.h"
 #include "broker/delivery.h"
+#include "broker/dry_run.h"
 #include "broker/explain.h"
 #include "broker/history.h"
 #include "broker/refusal.h"
@@ -11,7 +12,6 @@
 #include "broker/review.h"
 #include "broker/segment.h"
 #include "broker/subscriber.h"
-#include "broker/trial.h"
 #include "event/sse_frame.h"
 
 #include <stdlib.h>
@@ -51,7 +51,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
     b->reviews = reviews_new(b);
     b->explains = explains_new();
-    b->recents = trial_recents_new();
+    b->recents = dry_run_recents_new();
     deadline_init(&b->hold_end);
     deadline_init(&b->sweep);
     deadline_arm(loop_deadline_class(loop, SWEEP_MS, broker_on_sweep), &b->sweep);
@@ -67,7 +67,7 @@ void broker_free(struct broker *b)
     refusals_free(b->refusals);
     reviews_free(b->reviews);
     explains_free(b->explains);
-    trial_recents_free(b->recents);
+    dry_run_recents_free(b->recents);
     segment_free(b->segment);
     audience_set_free(b->audiences);
     renderer_clear(b->renderer);

@@ -31,7 +31,7 @@ struct broker {
     struct refusals *refusals;
     struct reviews *reviews;
     struct explains *explains;
-    struct trial_recents *recents;
+    struct dry_run_recents *recents;
     struct frame *heartbeat;
     struct position_frames positions;
     struct jitter jitter;

@@ -154,7 +154,7 @@ enum reload_mode {
 };
 
 enum policy_stage {
-    POLICY_TRIED,   /* on questions of the past: what goes wrong is not logged, and counted
+    POLICY_DRY_RUN, /* on questions of the past: what goes wrong is not logged, and counted
                        in its figures only until the next stage */
     POLICY_LIVE,    /* in force */
     POLICY_RETIRED, /* answers what it was asked before */

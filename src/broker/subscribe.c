@@ -14,10 +14,10 @@
 #include "base/logging.h"
 #include "base/xalloc.h"
 #include "broker/accept.h"
+#include "broker/dry_run.h"
 #include "broker/refusal.h"
 #include "broker/review.h"
 #include "broker/subscriber_state.h"
-#include "broker/trial.h"
 #include "event/sse_frame.h"
 
 #include <inttypes.h>
@@ -280,7 +280,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
         subscribe_free(w);
         return;
     }
-    trial_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
+    dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     if (w->policy_epoch != b->policy_epoch) {
         review_now(sub); /* another policy took over while the one that was asked decided */
     }

@@ -59,7 +59,7 @@ void admin_backend_close(struct admin_backend *b)
 }
 
 /* How many subscribe timeouts a dry run of a policy may take: it asks 16 requests at a time. */
-enum { TRIAL_PATIENCE = 10 };
+enum { DRY_RUN_PATIENCE = 10 };
 
 struct process {
     const struct admin_process *given;
@@ -120,7 +120,7 @@ static void on_stop(void *ctx, int signum)
 static uint64_t load_timeout_ms(const struct config *cfg)
 {
     uint64_t budgets = 3 * (uint64_t)cfg->policy.load_cpu_ms;
-    uint64_t questions = TRIAL_PATIENCE * (uint64_t)cfg->policy.subscribe_timeout_ms;
+    uint64_t questions = DRY_RUN_PATIENCE * (uint64_t)cfg->policy.subscribe_timeout_ms;
     return POLICY_SETUP_TIMEOUT_MS + budgets + questions;
 }
 

@@ -66,8 +66,8 @@ struct job {
     uint64_t token;
     const char *origin;
     struct generation *candidate; /* owned */
-    struct trial *trial;          /* while it runs */
-    struct trial_report tried;
+    struct dry_run *dry_run;      /* while it runs */
+    struct dry_run_report tried;
 };
 
 struct policy_reload {
@@ -271,7 +271,7 @@ static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
     if (j->candidate) {
         rep.version = version_of(j->candidate);
         rep.label = lua_policy_label(j->candidate->policy);
-        rep.trial = j->tried.errors ? &j->tried : NULL;
+        rep.dry_run = j->tried.errors ? &j->tried : NULL;
     }
     finish(r, j, &rep);
 }
@@ -280,7 +280,7 @@ static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
 
 static void take_over(struct policy_reload *r, struct job *j)
 {
-    struct policy_report rep = {.outcome = POLICY_RELOADED, .trial = &j->tried};
+    struct policy_report rep = {.outcome = POLICY_RELOADED, .dry_run = &j->tried};
     struct policy *next = j->candidate->policy;
     struct err e = {0};
     rep.version = version_of(j->candidate);
@@ -304,12 +304,12 @@ static void take_over(struct policy_reload *r, struct job *j)
     policy_names_clear(&rep);
 }
 
-static void on_trial(void *ctx, const struct trial_report *tried)
+static void on_dry_run(void *ctx, const struct dry_run_report *tried)
 {
     struct policy_reload *r = ctx;
     struct job *j = r->job;
     struct err e = {0};
-    j->trial = NULL;
+    j->dry_run = NULL;
     j->tried = *tried;
     if (r->closing) {
         err_set(&e, UV_ECANCELED, "the broker is shutting down");
@@ -330,8 +330,8 @@ static void on_setup(void *ctx, int rc, const struct err *e)
     if (rc) {
         refuse(r, j, e);
     } else {
-        j->trial = trial_start(r->broker, j->candidate->policy, j->order.dry_run ? DRY_STREAMS : 0,
-                               on_trial, r);
+        j->dry_run = dry_run_start(r->broker, j->candidate->policy,
+                                   j->order.dry_run ? DRY_STREAMS : 0, on_dry_run, r);
     }
 }
 
@@ -527,9 +527,9 @@ void policy_reload_close(struct policy_reload *r)
 void policy_reload_free(struct policy_reload *r)
 {
     REQUIRE(r->closing);
-    if (r->job) { /* its setup or its trial waits, and will not be answered */
-        if (r->job->trial) {
-            trial_free(r->job->trial);
+    if (r->job) { /* its setup or its dry run waits, and will not be answered */
+        if (r->job->dry_run) {
+            dry_run_free(r->job->dry_run);
         }
         retire(r, r->job->candidate);
         free(r->job);

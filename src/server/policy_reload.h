@@ -2,12 +2,12 @@
  * the two between two turns of the loop. After any fault before the swap the current policy stays.
  *
  *   start -> [ load -> setup -> take over ]
- *   order -> [ load -> setup -> trial -> reload hook -> take over ], one at a time
+ *   order -> [ load -> setup -> dry run -> reload hook -> take over ], one at a time
  *
  * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
  * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
  * soon as no call of them waits. Part of the composition root: it uses broker/policy.h,
- * broker/broker.h, broker/trial.h and lua/policy/lua_policy.h. */
+ * broker/broker.h, broker/dry run.h and lua/policy/lua_policy.h. */
 #ifndef SERVER_POLICY_RELOAD_H
 #define SERVER_POLICY_RELOAD_H
 

@@ -295,7 +295,7 @@ static int l_fetch(lua_State *L)
         c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
         return push_value(L, v.text);
     }
-    if (s->tried) { /* ends the hook: what a policy on trial finds must not be kept */
+    if (s->dry_run) { /* ends the hook: what a policy on dry run finds must not be kept */
         (void)lua_coro_begin(L, "cache.fetch");
     }
     fetch_push(L, &own);

@@ -68,11 +68,11 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
     return n;
 }
 
-/* On trial nothing of what the policy does is to be seen. */
+/* On dry run nothing of what the policy does is to be seen. */
 static bool is_tried(lua_State *L)
 {
     const struct lua_host *s = lua_vm_host(L);
-    return s && s->tried;
+    return s && s->dry_run;
 }
 
 /* log.x("text"), log.x{key = value}, log.x("text", {key = value}) */

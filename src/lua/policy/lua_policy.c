@@ -36,9 +36,10 @@ struct lua_policy {
     struct lua_coros *coros;
     struct lua_hook_calls calls;
     char version[DIGEST_HEX_BYTES];
-    unsigned quarantined;             /* functions */
-    struct policy_figures n, untried; /* trials do not count in the end; last_error: not here */
-    char last_error[512];             /* for people */
+    unsigned quarantined; /* functions */
+    struct policy_figures n,
+        before_dry_run;   /* dry runs do not count in the end; last_error: not here */
+    char last_error[512]; /* for people */
 };
 
 static struct lua_policy *of(const struct policy *p)
@@ -55,7 +56,7 @@ static int64_t unix_ms(void *ctx)
 
 static void log_failure(struct lua_policy *p, const struct policy_failure *f)
 {
-    if (!p->host.tried) {
+    if (!p->host.dry_run) {
         policy_log_write(&p->log, f);
     }
 }
@@ -310,15 +311,15 @@ struct rule_call {
     const struct policy_binding *binding;
     struct event *ev;
     struct policy_account *account;
-    bool tried; /* the host was, before */
+    bool dry_run; /* the host was, before */
 };
 
 /* What is read of params counts for an account, too: what a function keeps of them, a later call
  * may find. */
 static struct judge rule_begin(struct lua_policy *p, struct rule_call *c, struct param_reads *reads)
 {
-    c->tried = p->host.tried;
-    p->host.tried = c->tried || c->account; /* what it logs is of no interest */
+    c->dry_run = p->host.dry_run;
+    p->host.dry_run = c->dry_run || c->account; /* what it logs is of no interest */
     p->host.pure = true;
     p->host.reads = reads;
     return (struct judge){.vm = p->vm,
@@ -346,13 +347,13 @@ static void rule_failed(struct lua_policy *p, const struct rule_call *c, const s
 
 static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, const struct err *e)
 {
-    p->host.tried = c->tried;
+    p->host.dry_run = c->dry_run;
     p->host.pure = false;
     p->host.reads = NULL;
     if (rc) {
         rule_failed(p, c, e);
     }
-    if (!c->account && !c->tried && lua_health_note(&c->fn->health, rc, c->ev->id)) {
+    if (!c->account && !c->dry_run && lua_health_note(&c->fn->health, rc, c->ev->id)) {
         p->quarantined++;
         policy_log_quarantine(&p->log, c->hook, c->fn);
     }
@@ -505,11 +506,11 @@ static int ask_reloaded(struct policy *base, const char *previous, enum reload_m
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
 {
     struct lua_policy *p = of(base);
-    p->untried = p->host.tried ? p->untried : p->n;
-    p->n = p->untried;
+    p->before_dry_run = p->host.dry_run ? p->before_dry_run : p->n;
+    p->n = p->before_dry_run;
     p->live = stage == POLICY_LIVE;
-    p->metrics = stage == POLICY_TRIED ? &p->muted : p->broker_metrics;
-    p->host.tried = stage == POLICY_TRIED;
+    p->metrics = stage == POLICY_DRY_RUN ? &p->muted : p->broker_metrics;
+    p->host.dry_run = stage == POLICY_DRY_RUN;
     update_figures(p);
 }
 

@@ -213,11 +213,11 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
     release(c);
 }
 
-/* A trial must have no effects, so hooks that would wait for something end there. */
+/* A dry run must have no effects, so hooks that would wait for something end there. */
 static bool is_tried(lua_State *L)
 {
     const struct lua_host *s = lua_vm_host(L);
-    return s && s->tried;
+    return s && s->dry_run;
 }
 
 static void shed(struct lua_coro *c)

@@ -34,7 +34,7 @@ struct lua_host {
     char *const *credential_params; /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
     bool loading;              /* globals may be set, `require` works */
-    bool tried;                /* in a dry run: the policy's log lines are dropped */
+    bool dry_run;              /* in a dry run: the policy's log lines are dropped */
     bool pure;                 /* a filter or format runs: no clock, no random numbers */
     struct param_reads *reads; /* while a format runs: the params it has read. Borrowed */
 };

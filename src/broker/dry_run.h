@@ -1,9 +1,9 @@
 /* Trying a policy that is not in force on what has happened lately, without any effect: it is asked
  * about recent connects and the streams that are open, and judges recent events for the audiences
  * there are. What it would say differently is counted; what goes wrong that did not before is what
- * a trial is for. A few questions a turn, so that nobody waits for it. */
-#ifndef BROKER_TRIAL_H
-#define BROKER_TRIAL_H
+ * a dry run is for. A few questions a turn, so that nobody waits for it. */
+#ifndef BROKER_DRY_RUN_H
+#define BROKER_DRY_RUN_H
 
 #include "broker/policy.h"
 #include "broker/saved_request.h"
@@ -11,9 +11,9 @@
 
 struct broker;
 
-enum { TRIAL_CONNECTS = 200, TRIAL_EVENTS = 500 };
+enum { DRY_RUN_CONNECTS = 200, DRY_RUN_EVENTS = 500 };
 
-struct trial_report {
+struct dry_run_report {
     unsigned connects;                     /* recent ones, asked about again */
     unsigned streams;                      /* open ones that were asked about */
     unsigned same, moved, denied, unknown; /* of `streams`: what would become of them */
@@ -23,21 +23,21 @@ struct trial_report {
 };
 
 /* The last connects that were granted. */
-struct trial_recents;
+struct dry_run_recents;
 
-struct trial_recents *trial_recents_new(void);
-void trial_recents_free(struct trial_recents *r);
+struct dry_run_recents *dry_run_recents_new(void);
+void dry_run_recents_free(struct dry_run_recents *r);
 /* Takes a reference of its own. */
-void trial_recents_add(struct trial_recents *r, struct saved_request *saved,
-                       const struct peer_address *client);
+void dry_run_recents_add(struct dry_run_recents *r, struct saved_request *saved,
+                         const struct peer_address *client);
 
-struct trial;
+struct dry_run;
 
 /* `done` comes once, from a later turn. `streams`: most open streams to ask about. The policy is
  * POLICY_TRIED from here on; both stay until `done`, or trial_free(). */
-struct trial *trial_start(struct broker *b, struct policy *p, unsigned streams,
-                          void (*done)(void *ctx, const struct trial_report *r), void *ctx);
+struct dry_run *dry_run_start(struct broker *b, struct policy *p, unsigned streams,
+                              void (*done)(void *ctx, const struct dry_run_report *r), void *ctx);
 /* Before it is done, at the end of everything. */
-void trial_free(struct trial *t);
+void dry_run_free(struct dry_run *t);
 
 #endif

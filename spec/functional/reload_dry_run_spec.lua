@@ -10,7 +10,7 @@ local function status(broker)
   return http.get(broker.admin, "/status").json
 end
 
-describe("the trial of a new policy", function()
+describe("the dry run of a new policy", function()
   it("refuses one that fails where the one in force does not: recent connects", function()
     local broker = tidegate.start { policy = policy { version = "good" } }
     sse.open(broker, { topic = "a" }):close() -- nobody is connected any more
@@ -19,7 +19,7 @@ describe("the trial of a new policy", function()
     assert.same({ 422, "refused" }, { r.status, r.json.result })
     assert.truthy(r.json.error:find("tried on what happened lately, it fails: subscribe: policy.lua:3: request has no "
       .. "field 'topic'", 1, true), r.json.error)
-    assert.same({ 1, 1 }, { r.json.trial.connects, r.json.trial.errors })
+    assert.same({ 1, 1 }, { r.json.dry_run.connects, r.json.dry_run.errors })
     assert.equal("good", status(broker).policy.label)
     assert.equal(0, broker:metric 'tidegate_policy_errors_total{hook="subscribe"}')
     assert.is_nil(broker:logged { msg = "policy error, nothing was granted" })
@@ -58,7 +58,7 @@ describe("the trial of a new policy", function()
     local errors = broker:metric 'tidegate_policy_errors_total{hook="filter"}'
     local r = broker:reload(policy { version = "same", subscribe = use, filters = filters })
     assert.equal("reloaded", r.json.result)
-    assert.equal(2, r.json.trial.judgements)
+    assert.equal(2, r.json.dry_run.judgements)
     assert.equal(errors, broker:metric 'tidegate_policy_errors_total{hook="filter"}')
   end)
 
@@ -69,7 +69,7 @@ describe("the trial of a new policy", function()
       function P.subscribe(req, who)
         log.info("asked") sleep(0.001) log.info("waited") return subscribe(req, who)
       end]] }, "?dry_run=1")
-    assert.same({ asked = 1, same = 0, moved = 0, denied = 0, unknown = 1 }, r.json.trial.streams)
+    assert.same({ asked = 1, same = 0, moved = 0, denied = 0, unknown = 1 }, r.json.dry_run.streams)
     assert.is_nil(broker:logged { msg = "asked" })
     assert.is_nil(broker:logged { msg = "waited" })
     c:close()
@@ -88,7 +88,7 @@ describe("the trial of a new policy", function()
         return { topics = req.topics, filter = n <= 30 and "b" or nil }]],
       filters = "b = function() return true end", formats = "one = function(ev) return ev.raw end" }, "?dry_run=1")
     assert.equal(200, r.status, r.body)
-    assert.same({ asked = 40, same = 10, moved = 15, denied = 10, unknown = 5 }, r.json.trial.streams)
+    assert.same({ asked = 40, same = 10, moved = 15, denied = 10, unknown = 5 }, r.json.dry_run.streams)
     assert.same({ added = { "b" }, removed = { "a" } }, r.json.filters)
     assert.same({ added = {}, removed = {} }, r.json.formats)
     assert.equal(0, broker:metric "tidegate_policy_reviews_waiting")
@@ -101,7 +101,7 @@ end)
 
 describe("a policy that fails in use", function()
   local GOOD = policy { version = "good" }
-  -- its trial finds nothing: nobody has published "bad" yet
+  -- its dry run finds nothing: nobody has published "bad" yet
   local BAD = policy { version = "bad",
     more = "function P.publish(pub) if pub.raw == 'bad' then error('x') end return pub end" }
 
