@@ -149,7 +149,7 @@ function Policy:at(now)
   self.bench:set_time(math.floor(now * 1000))
   self:wait(function()
     self.bench:turn()
-    return not self.bench:reviewing()
+    return not self.bench:resubscribing()
   end, "an answer of subscribe about open streams")
   for _, stream in ipairs(self.bench:connections()) do
     local c = self.clients[stream.id]

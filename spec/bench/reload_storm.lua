@@ -69,15 +69,15 @@ end
 local function show(n, m, answers)
   row(n, answers and ("%.1f"):format(column(answers)) or "-",
     answers and ("%.1f"):format(column(answers, function(l) return l[#l] end)) or "-",
-    ("%d"):format(m['tidegate_policy_reviews_total{outcome="same"}']),
-    ("%d"):format(m['tidegate_policy_reviews_total{outcome="moved"}']), ("%d"):format(m.tidegate_audiences),
+    ("%d"):format(m['tidegate_policy_resubscribes_total{outcome="same"}']),
+    ("%d"):format(m['tidegate_policy_resubscribes_total{outcome="moved"}']), ("%d"):format(m.tidegate_audiences),
     ("%d"):format(m.tidegate_policy_generations), ("%.0f"):format(m.tidegate_policy_memory_bytes / 1024), mib(m.rss_kb),
     mib(m.pss_kb))
 end
 
 local function settled(broker)
   eventually("every stream was asked about", function()
-    return broker:metric "tidegate_policy_reviews_waiting" == 0
+    return broker:metric "tidegate_policy_resubscribes_waiting" == 0
   end, 60)
 end
 
@@ -164,10 +164,10 @@ local function check_counts(m)
   for name, expected in pairs {
     ['tidegate_policy_reloads_total{result="ok"}'] = RELOADS + 2, -- before and after the storm, one each
     ['tidegate_policy_reloads_total{result="refused"}'] = 0,
-    ['tidegate_policy_reviews_total{outcome="revoked"}'] = 0,
-    ['tidegate_policy_reviews_total{outcome="later"}'] = 0,
-    ['tidegate_policy_reviews_total{outcome="gave-up"}'] = 0,
-    ['tidegate_policy_reviews_total{outcome="reconnect"}'] = 0,
+    ['tidegate_policy_resubscribes_total{outcome="revoked"}'] = 0,
+    ['tidegate_policy_resubscribes_total{outcome="later"}'] = 0,
+    ['tidegate_policy_resubscribes_total{outcome="gave-up"}'] = 0,
+    ['tidegate_policy_resubscribes_total{outcome="reconnect"}'] = 0,
     tidegate_policy_rollbacks_total = 0, tidegate_policy_quarantined_calls_total = 0, tidegate_gaps_total = 0,
     tidegate_policy_stack_repairs_total = 0, tidegate_subscribed_total = CONNECTIONS, tidegate_subscribers = 0,
     tidegate_audiences = 0, tidegate_policy_generations = 1,

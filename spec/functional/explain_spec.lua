@@ -418,7 +418,7 @@ return P
     local third = broker:publish("a", "3", { attrs = { n = "2" } })
     local doc = ask(broker, connection, third)
     assert.same({ "would-not-deliver", "held", "ahead" }, { doc.outcome, doc.reason, doc.place })
-    assert.same({ "held", true }, { doc.connection.state, doc.connection.under_review })
+    assert.same({ "held", true }, { doc.connection.state, doc.connection.resubscribing })
     assert.same({ "would-not-deliver", "held", "passed-before" }, about(second))
   end)
 

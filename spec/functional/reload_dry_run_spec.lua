@@ -91,7 +91,7 @@ describe("the dry run of a new policy", function()
     assert.same({ asked = 40, same = 10, moved = 15, denied = 10, unknown = 5 }, r.json.dry_run.streams)
     assert.same({ added = { "b" }, removed = { "a" } }, r.json.filters)
     assert.same({ added = {}, removed = {} }, r.json.formats)
-    assert.equal(0, broker:metric "tidegate_policy_reviews_waiting")
+    assert.equal(0, broker:metric "tidegate_policy_resubscribes_waiting")
     broker:publish("t", "all of them")
     for _, c in ipairs(streams) do
       assert.equal("all of them", c:next().data)

@@ -88,7 +88,7 @@ describe("a stream that is moved under load", function()
         pub:burst(math.random(1, 60))
         pub:settle()
       end
-      eventually("all were asked about", function() return broker:metric "tidegate_policy_reviews_waiting" == 0 end, 30)
+      eventually("all were asked about", function() return broker:metric "tidegate_policy_resubscribes_waiting" == 0 end, 30)
       pub:burst(5)
       pub:settle()
       for i, x in ipairs(clients) do
@@ -96,7 +96,7 @@ describe("a stream that is moved under load", function()
         assert.is_true(versions["16"], "the policy in force delivers in the end")
         assert.equal(0, #x.c.queue)
       end
-      assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="moved"}' > 0)
+      assert.is_true(broker:metric 'tidegate_policy_resubscribes_total{outcome="moved"}' > 0)
       assert.equal(#clients, broker:metric "tidegate_subscribers")
     end)
   end
@@ -118,7 +118,7 @@ describe("reloads without end", function()
         pub:settle()
       end
       eventually("all of them were moved, the policies of the past are closed", function()
-        return broker:metric "tidegate_policy_reviews_waiting" == 0
+        return broker:metric "tidegate_policy_resubscribes_waiting" == 0
           and broker:metric "tidegate_policy_generations" == 1
       end, 30)
     end

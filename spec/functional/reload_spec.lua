@@ -11,7 +11,7 @@ end
 
 local function settled(broker)
   eventually("all streams were asked about", function()
-    return broker:metric "tidegate_policy_reviews_waiting" == 0
+    return broker:metric "tidegate_policy_resubscribes_waiting" == 0
   end)
 end
 
@@ -32,7 +32,7 @@ describe("a reload", function()
     settled(broker)
     broker:publish("a", "2")
     assert.same({ "1", "2" }, { c:next().data, c:next().data })
-    assert.equal(1, broker:metric 'tidegate_policy_reviews_total{outcome="same"}')
+    assert.equal(1, broker:metric 'tidegate_policy_resubscribes_total{outcome="same"}')
     assert.equal(1, broker:metric 'tidegate_policy_reloads_total{result="ok"}')
     assert.truthy(broker:logged { msg = "reloaded", from = first, to = r.json.policy.version, label = "two" })
   end)
@@ -156,7 +156,7 @@ describe("an open stream, when another policy takes over,", function()
   local WITH_MASK = "return { topics = req.topics, format = 'mask' }"
 
   it("gets everything in the new format from that moment on, live and replayed", function()
-    -- one review a second: what changes at once does not come from being asked again
+    -- one resubscribe a second: what changes at once does not come from being asked again
     local broker = tidegate.start {
       policy = policy { subscribe = WITH_MASK, formats = RAW }, config = { policy = { resubscribe_per_s = 1 } } }
     local streams = {}
@@ -172,7 +172,7 @@ describe("an open stream, when another policy takes over,", function()
     for _, c in ipairs(streams) do
       assert.equal("masked 2", c:next().data)
     end
-    assert.is_true(broker:metric "tidegate_policy_reviews_waiting" > 10)
+    assert.is_true(broker:metric "tidegate_policy_resubscribes_waiting" > 10)
     local late = sse.open(broker, { topic = "a", last_event_id = from - 1 })
     assert.same({ "masked 1", "masked 2" }, { late:next().data, late:next().data })
   end)
@@ -189,8 +189,8 @@ describe("an open stream, when another policy takes over,", function()
     c:wait_end()
     assert.equal(0, #c.queue)
     assert.is_true(c.retry_ms > 0)
-    assert.equal(1, broker:metric 'tidegate_policy_reviews_total{outcome="gave-up"}')
-    assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="later"}' > 0)
+    assert.equal(1, broker:metric 'tidegate_policy_resubscribes_total{outcome="gave-up"}')
+    assert.is_true(broker:metric 'tidegate_policy_resubscribes_total{outcome="later"}' > 0)
     -- says something else: goes on where it was
     broker:reload(policy { subscribe = WITH_MASK, formats = RAW })
     local d = sse.open(broker, { topic = "a", last_event_id = c.last_id })
@@ -234,7 +234,7 @@ describe("an open stream, when another policy takes over,", function()
     broker:publish("more", "3")
     assert.same({ "2", "3" }, { c:next().data, c:next().data })
     c:wait("the new heartbeat", function() return #c.comments > 0 end, 5)
-    assert.equal(1, broker:metric 'tidegate_policy_reviews_total{outcome="moved"}')
+    assert.equal(1, broker:metric 'tidegate_policy_resubscribes_total{outcome="moved"}')
     assert.equal(1, broker:metric "tidegate_audiences")
   end)
 
@@ -260,7 +260,7 @@ describe("an open stream, when another policy takes over,", function()
     assert.equal("keep", r.json.mode)
     broker:publish("a", "on")
     assert.equal("on", c:next().data)
-    assert.equal(0, broker:metric "tidegate_policy_reviews_waiting")
+    assert.equal(0, broker:metric "tidegate_policy_resubscribes_waiting")
   end)
 
   it("is sent away where the policy says so, and misses nothing", function()
@@ -286,7 +286,7 @@ describe("an open stream, when another policy takes over,", function()
     broker:reload(policy { version = "slowly" })
     settled(broker)
     assert.is_true(eventually.now() - from > 2)
-    assert.equal(#streams, broker:metric 'tidegate_policy_reviews_total{outcome="same"}')
+    assert.equal(#streams, broker:metric 'tidegate_policy_resubscribes_total{outcome="same"}')
   end)
 
   it("gets its turn although policies follow each other", function()

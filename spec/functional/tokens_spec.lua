@@ -135,7 +135,7 @@ describe("tokens", function()
       ev = client:next()
     until ev.type == "revoked"
     client:wait_end()
-    assert.is_true(broker:metric 'tidegate_policy_reviews_total{outcome="moved"}' == 1)
+    assert.is_true(broker:metric 'tidegate_policy_resubscribes_total{outcome="moved"}' == 1)
   end)
 
   describe("signed with the keys of a URL", function()

@@ -134,7 +134,7 @@ static void post_drain(const struct admin *a, const struct admin_call *c)
 /* The policy is asked again about one stream. */
 static void post_resubscribe_one(const struct admin *a, const struct admin_call *c)
 {
-    if (!broker_review(a->broker, c->connection)) {
+    if (!broker_resubscribe(a->broker, c->connection)) {
         refuse_stream(c);
         return;
     }
@@ -147,7 +147,7 @@ static void post_resubscribe_all(const struct admin *a, const struct admin_call 
     char body[48];
     int n = snprintf(body, sizeof body, "{\"streams\":%u}\n", broker_stream_count(a->broker));
     admin_call_log(c);
-    broker_review_all(a->broker);
+    broker_resubscribe_all(a->broker);
     admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
 }
 

@@ -55,7 +55,7 @@ static json_t *connection_document(const struct explanation *x)
     int bad = json_object_set_new(o, "id", admin_json_id(c->id));
     bad |= json_object_set_new(o, "client", json_string(c->client));
     bad |= json_object_set_new(o, "state", json_string(x->state));
-    bad |= json_object_set_new(o, "under_review", json_boolean(x->under_review));
+    bad |= json_object_set_new(o, "resubscribing", json_boolean(x->resubscribing));
     bad |= json_object_set_new(o, "began_behind", admin_json_id(x->start));
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", json_integer((json_int_t)c->lag));

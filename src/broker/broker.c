@@ -9,7 +9,7 @@
 #include "broker/history.h"
 #include "broker/refusal.h"
 #include "broker/render.h"
-#include "broker/review.h"
+#include "broker/resubscribe.h"
 #include "broker/segment.h"
 #include "broker/subscriber.h"
 #include "event/sse_frame.h"
@@ -49,7 +49,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->audiences = audience_set_new(b->renderer);
     b->segment = segment_new(b->renderer, opt->turn_bytes);
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
-    b->reviews = reviews_new(b);
+    b->resubscribes = resubscribes_new(b);
     b->explains = explains_new();
     b->recents = dry_run_recents_new();
     deadline_init(&b->hold_end);
@@ -65,7 +65,7 @@ void broker_free(struct broker *b)
     deadline_disarm(&b->hold_end);
     deadline_disarm(&b->sweep);
     refusals_free(b->refusals);
-    reviews_free(b->reviews);
+    resubscribes_free(b->resubscribes);
     explains_free(b->explains);
     dry_run_recents_free(b->recents);
     segment_free(b->segment);
@@ -120,21 +120,21 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
     subscriber_rules_change(b);
     audience_set_rebind(b->audiences, old);
     broker_hold_unbound(b);
-    review_all(b, mode);
+    resubscribe_all(b, mode);
 }
 
-bool broker_review(struct broker *b, uint64_t id)
+bool broker_resubscribe(struct broker *b, uint64_t id)
 {
     struct subscriber *sub = subscriber_of_stream(b, id);
     if (sub) {
-        review_now(sub);
+        resubscribe_now(sub);
     }
     return sub != NULL;
 }
 
-void broker_review_all(struct broker *b)
+void broker_resubscribe_all(struct broker *b)
 {
-    review_all(b, RELOAD_RESUBSCRIBE);
+    resubscribe_all(b, RELOAD_RESUBSCRIBE);
 }
 
 void broker_set_server(struct broker *b, struct http_server *server)
@@ -203,9 +203,9 @@ void broker_clock_moved(struct broker *b)
     }
 }
 
-bool broker_reviewing(const struct broker *b)
+bool broker_resubscribeing(const struct broker *b)
 {
-    return reviews_pending(b->reviews);
+    return resubscribes_pending(b->resubscribes);
 }
 
 bool broker_disconnect(struct broker *b, uint64_t id)

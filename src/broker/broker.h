@@ -26,8 +26,8 @@ void broker_set_policy(struct broker *b, struct policy *policy); /* the first on
  * those whose filter or format is gone are asked about in any case. */
 void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode);
 /* Asks the policy again about one open stream, or all. False: no such stream. */
-bool broker_review(struct broker *b, uint64_t id);
-void broker_review_all(struct broker *b);
+bool broker_resubscribe(struct broker *b, uint64_t id);
+void broker_resubscribe_all(struct broker *b);
 void broker_set_server(struct broker *b, struct http_server *server);
 
 /* http_handler of the public server; ctx is the broker. */
@@ -49,7 +49,7 @@ void broker_each_connection(const struct broker *b,
  * where a grant says so. */
 void broker_clock_moved(struct broker *b);
 /* Is the policy being asked about streams that are open, or about to be? */
-bool broker_reviewing(const struct broker *b);
+bool broker_resubscribeing(const struct broker *b);
 /* false: no such stream. */
 bool broker_disconnect(struct broker *b, uint64_t id);
 

@@ -29,7 +29,7 @@ struct broker {
     struct renderer *renderer;      /* of the policy in force */
     struct segment *segment;        /* scratch: the bytes being delivered */
     struct refusals *refusals;
-    struct reviews *reviews;
+    struct resubscribes *resubscribes;
     struct explains *explains;
     struct dry_run_recents *recents;
     struct frame *heartbeat;

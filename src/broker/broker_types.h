@@ -22,10 +22,10 @@ struct broker_options {
     unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
     char *const *credential_params; /* of the query: never kept */
     size_t credential_param_count;
-    bool show_policy;             /* streams begin with a comment that names it */
-    unsigned review_per_s;        /* streams asked about again after a reload */
-    uint64_t review_timeout_ms;   /* of one of them */
-    size_t log_events, log_bytes; /* the in-memory event log */
+    bool show_policy;                /* streams begin with a comment that names it */
+    unsigned resubscribe_per_s;      /* streams asked about again after a reload */
+    uint64_t resubscribe_timeout_ms; /* of one of them */
+    size_t log_events, log_bytes;    /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     struct envelope_limits publish;
     unsigned drain_retry_ms;

@@ -12,7 +12,7 @@ enum { AUDIENCES_MAX = 64, JUDGEMENTS_MAX = 10000, UNDER_WAY_MAX = 16 };
 
 static const uint64_t turn_ns = 2000000; /* of each turn of the loop */
 
-/* What distinguishes the tokens of these questions from those of streams and reviews. */
+/* What distinguishes the tokens of these questions from those of streams and resubscribes. */
 #define TOKEN_OF_DRY_RUN (UINT64_C(3) << 62)
 
 /* Somebody to be asked about. */

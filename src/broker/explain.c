@@ -125,7 +125,7 @@ static void explain_event(const struct subscriber *sub, struct event *ev, uint64
 {
     subscriber_describe(sub, &x->connection);
     x->state = subscriber_state_name(sub);
-    x->under_review = sub->review != NULL;
+    x->resubscribing = sub->resubscribe != NULL;
     x->start = sub->start;
     x->event = ev;
     x->event_id = id;

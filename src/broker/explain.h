@@ -61,7 +61,7 @@ struct explanation {
     enum explain_failure failure; /* then only `text` is set: why */
     struct broker_connection connection;
     const char *state;         /* "live", "blocked", ... */
-    bool under_review;         /* the policy is to be asked about the stream again */
+    bool resubscribing;        /* the policy is to be asked about the stream again */
     uint64_t start;            /* the last id that the stream began behind */
     uint64_t event_id;         /* 0: given */
     const struct event *event; /* NULL: removed; then no rule was asked */

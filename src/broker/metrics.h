@@ -160,15 +160,18 @@
       "Policies that were taken back: they failed much more often, or by an operator.")            \
     X(policy_rolled_back, gauge_max, "tidegate_policy_rolled_back",                                \
       "1: the newest policy failed and was taken back; until the next one is in force.")           \
-    X(reviews_waiting, gauge, "tidegate_policy_reviews_waiting",                                   \
+    X(resubscribes_waiting, gauge, "tidegate_policy_resubscribes_waiting",                         \
       "Open streams about which the policy is going to be asked again.")                           \
-    X(reviews_same, counter, "tidegate_policy_reviews_total{outcome=\"same\"}",                    \
+    X(resubscribes_same, counter, "tidegate_policy_resubscribes_total{outcome=\"same\"}",          \
       "Open streams the policy was asked about again, by what came of it.")                        \
-    X(reviews_moved, counter, "tidegate_policy_reviews_total{outcome=\"moved\"}", "")              \
-    X(reviews_revoked, counter, "tidegate_policy_reviews_total{outcome=\"revoked\"}", "")          \
-    X(reviews_later, counter, "tidegate_policy_reviews_total{outcome=\"later\"}", "")              \
-    X(reviews_gave_up, counter, "tidegate_policy_reviews_total{outcome=\"gave-up\"}", "")          \
-    X(reviews_reconnected, counter, "tidegate_policy_reviews_total{outcome=\"reconnect\"}", "")    \
+    X(resubscribes_moved, counter, "tidegate_policy_resubscribes_total{outcome=\"moved\"}", "")    \
+    X(resubscribes_revoked, counter, "tidegate_policy_resubscribes_total{outcome=\"revoked\"}",    \
+      "")                                                                                          \
+    X(resubscribes_later, counter, "tidegate_policy_resubscribes_total{outcome=\"later\"}", "")    \
+    X(resubscribes_gave_up, counter, "tidegate_policy_resubscribes_total{outcome=\"gave-up\"}",    \
+      "")                                                                                          \
+    X(resubscribes_reconnected, counter,                                                           \
+      "tidegate_policy_resubscribes_total{outcome=\"reconnect\"}", "")                             \
     X(database_up, gauge_min, "tidegate_database_up",                                              \
       "1: the database that policies ask is connected.")                                           \
     X(database_queries, counter, "tidegate_database_queries_total", "Queries of policies.")        \

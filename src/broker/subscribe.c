@@ -16,7 +16,7 @@
 #include "broker/accept.h"
 #include "broker/dry_run.h"
 #include "broker/refusal.h"
-#include "broker/review.h"
+#include "broker/resubscribe.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
@@ -282,7 +282,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     }
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     if (w->policy_epoch != b->policy_epoch) {
-        review_now(sub); /* another policy took over while the one that was asked decided */
+        resubscribe_now(sub); /* another policy took over while the one that was asked decided */
     }
     sub->asked_after = w->resume.kind == RESUME_AFTER      ? w->resume.id
                        : w->resume.kind == RESUME_EARLIEST ? 0

@@ -253,8 +253,8 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
     subscriber_clear_timing(sub);
-    if (sub->review) {
-        sub->review->gone(sub->review);
+    if (sub->resubscribe) {
+        sub->resubscribe->gone(sub->resubscribe);
     }
     audience_set_unref(b->audiences, sub->audience);
     saved_request_unref(sub->saved);

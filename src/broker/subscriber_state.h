@@ -47,13 +47,13 @@ struct subscriber {
     struct list all;           /* in broker->subscribers */
     struct deadline beat;
     struct deadline_class *beat_class;
-    struct pace *pace;              /* owned; NULL: no events_per_s */
-    struct expiry *expiry;          /* owned; NULL: the identity does not end */
-    struct expiry *grant_end;       /* owned; NULL: the policy is not to be asked again */
-    struct saved_request *saved;    /* a reference: to be asked about again */
-    struct subscriber_part *review; /* of review.c; NULL: not to be asked about */
-    uint64_t id;                    /* the stream's */
-    uint64_t cursor;                /* last id considered; while live, see subscriber_position() */
+    struct pace *pace;                   /* owned; NULL: no events_per_s */
+    struct expiry *expiry;               /* owned; NULL: the identity does not end */
+    struct expiry *grant_end;            /* owned; NULL: the policy is not to be asked again */
+    struct saved_request *saved;         /* a reference: to be asked about again */
+    struct subscriber_part *resubscribe; /* of resubscribe.c; NULL: not to be asked about */
+    uint64_t id;                         /* the stream's */
+    uint64_t cursor;  /* last id considered; while live, see subscriber_position() */
     uint64_t ordinal; /* place in the log behind the cursor, for lag; while it is behind */
     /* for explain.c */
     uint64_t start;       /* the id it began behind */

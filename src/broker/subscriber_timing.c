@@ -1,7 +1,7 @@
 /* What time does to one stream: events_per_s slows it, the identity's `expires` ends it, the
  * grant's has the policy asked again. Memory only for streams that have one of them. */
 #include "base/xalloc.h"
-#include "broker/review.h"
+#include "broker/resubscribe.h"
 #include "broker/subscriber_state.h"
 
 #include <limits.h>
@@ -112,7 +112,7 @@ static void subscriber_on_expiry(struct deadline *d)
         return;
     }
     if (x->of_grant) {
-        review_now(x->sub);
+        resubscribe_now(x->sub);
     } else {
         subscriber_end(x->sub, CLOSE_GRANT_EXPIRED, x->sub->retry_ms);
     }

@@ -170,7 +170,7 @@ static void put_head(const json_t *doc)
     put(text_of(c, "client"));
     printf(": %s, began behind %s, is at %s%s\n", text_of(c, "state"), text_of(c, "began_behind"),
            text_of(c, "cursor"),
-           json_is_true(json_object_get(c, "under_review")) ? ", is to be asked about again" : "");
+           json_is_true(json_object_get(c, "resubscribing")) ? ", is to be asked about again" : "");
     const char *id = text_of(e, "id");
     printf("event %s", *id ? id : "(given)");
     if (json_is_true(json_object_get(e, "removed"))) {

@@ -7,8 +7,8 @@
  * a stream keeps what it has and is asked about again, for review_timeout_ms from the first time;
  * then it is told to come back, to be judged as a new one. Streams of an audience whose filter or
  * format is gone get nothing until they were asked about. */
-#ifndef BROKER_REVIEW_H
-#define BROKER_REVIEW_H
+#ifndef BROKER_RESUBSCRIBE_H
+#define BROKER_RESUBSCRIBE_H
 
 #include "broker/policy.h"
 
@@ -17,15 +17,15 @@
 struct broker;
 struct subscriber;
 
-struct reviews;
+struct resubscribes;
 
-struct reviews *reviews_new(struct broker *b);
-void reviews_free(struct reviews *rs); /* all subscribers are gone */
+struct resubscribes *resubscribes_new(struct broker *b);
+void resubscribes_free(struct resubscribes *rs); /* all subscribers are gone */
 /* Is the policy being asked, or about to be? */
-bool reviews_pending(const struct reviews *rs);
+bool resubscribes_pending(const struct resubscribes *rs);
 
 /* After `b->policy` was changed. */
-void review_all(struct broker *b, enum reload_mode mode);
+void resubscribe_all(struct broker *b, enum reload_mode mode);
 /* Soon, before all others. */
-void review_now(struct subscriber *sub);
+void resubscribe_now(struct subscriber *sub);
 #endif

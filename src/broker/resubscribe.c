@@ -1,0 +1,289 @@
+#include "broker/resubscribe.h"
+
+#include "base/logging.h"
+#include "base/slots.h"
+#include "base/xalloc.h"
+#include "broker/subscriber_state.h"
+
+#include <stdlib.h>
+
+enum {
+    TICK_MS = 20,
+    BURSTS_PER_S = 10,
+    UNDER_WAY_MAX = 64, /* questions the policy waits with: others want its database, too */
+    RETRY_FIRST_MS = 1000,
+    RETRY_STEPS = 4,
+};
+
+struct resubscribes {
+    struct broker *b;
+    struct list queue;    /* struct resubscribe: to be asked about, in this order */
+    struct deadline tick; /* the next few */
+    uint64_t at_ms;       /* when `allowed` was reckoned */
+    double allowed;
+    struct slots asked; /* question -> struct resubscribe */
+    unsigned under_way; /* questions */
+};
+
+/* One stream that is, or is going to be, asked about. */
+struct resubscribe {
+    struct subscriber_part part; /* sub->resubscribe */
+    struct list node;            /* in the queue, while it waits for its turn */
+    struct deadline retry;       /* armed: the policy could not say */
+    struct subscriber *sub;
+    uint64_t since_ms; /* it was first asked about; unset before */
+    uint64_t question; /* that is under way, in resubscribes.asked; 0: none */
+    unsigned attempts;
+    bool reconnect; /* not to be asked about: to be sent away */
+};
+
+/* What distinguishes the tokens of these questions from those of streams. */
+#define TOKEN_OF_RESUBSCRIBE (UINT64_C(1) << 63)
+
+static void resubscribe_on_tick(struct deadline *d);
+static void resubscribe_perform_allowed(struct broker *b);
+
+struct resubscribes *resubscribes_new(struct broker *b)
+{
+    struct resubscribes *rs = xcalloc(1, sizeof *rs);
+    rs->b = b;
+    list_init(&rs->queue);
+    deadline_init(&rs->tick);
+    slots_init(&rs->asked);
+    return rs;
+}
+
+void resubscribes_free(struct resubscribes *rs)
+{
+    REQUIRE(list_empty(&rs->queue)); /* resubscribes go with their subscribers */
+    deadline_disarm(&rs->tick);
+    slots_clear(&rs->asked);
+    free(rs);
+}
+
+bool resubscribes_pending(const struct resubscribes *rs)
+{
+    return rs->under_way > 0 || !list_empty(&rs->queue);
+}
+
+static void resubscribe_wake(struct broker *b)
+{
+    if (!list_linked(&b->resubscribes->tick.node) && !list_empty(&b->resubscribes->queue)) {
+        deadline_arm(loop_deadline_class(b->loop, TICK_MS, resubscribe_on_tick),
+                     &b->resubscribes->tick);
+    }
+}
+
+static void resubscribe_on_gone(struct subscriber_part *part);
+
+static struct resubscribe *resubscribe_of(struct subscriber *sub)
+{
+    if (!sub->resubscribe) {
+        struct resubscribe *r = xcalloc(1, sizeof *r);
+        r->part.gone = resubscribe_on_gone;
+        list_init(&r->node);
+        deadline_init(&r->retry);
+        r->sub = sub;
+        sub->resubscribe = &r->part;
+        sub->b->metrics->resubscribes_waiting++;
+    }
+    return container_of(sub->resubscribe, struct resubscribe, part);
+}
+
+static void resubscribe_end_question(struct resubscribe *r)
+{
+    struct resubscribes *rs = r->sub->b->resubscribes;
+    slots_del(&rs->asked, r->question);
+    rs->under_way--;
+    r->question = 0;
+}
+
+/* Whatever is answered now does not count. */
+static void resubscribe_drop_question(struct resubscribe *r)
+{
+    struct broker *b = r->sub->b;
+    if (r->question) {
+        uint64_t token = r->question | TOKEN_OF_RESUBSCRIBE;
+        resubscribe_end_question(r);
+        b->policy->gates->cancel(b->policy, token);
+    }
+}
+
+static void resubscribe_forget(struct resubscribe *r)
+{
+    struct subscriber *sub = r->sub;
+    resubscribe_drop_question(r);
+    list_del(&r->node);
+    deadline_disarm(&r->retry);
+    sub->resubscribe = NULL;
+    sub->b->metrics->resubscribes_waiting--;
+    free(r);
+}
+
+static void resubscribe_on_gone(struct subscriber_part *part)
+{
+    resubscribe_forget(container_of(part, struct resubscribe, part));
+}
+
+/* ---------------------------------------------------------------- answers */
+
+static void resubscribe_on_retry(struct deadline *d)
+{
+    struct resubscribe *r = container_of(d, struct resubscribe, retry);
+    struct broker *b = r->sub->b;
+    list_add_head(&b->resubscribes->queue,
+                  &r->node); /* its time runs, that of others does not yet */
+    resubscribe_wake(b);
+}
+
+/* The policy cannot say. For how long a grant lives on is bounded. */
+static void resubscribe_later(struct resubscribe *r)
+{
+    struct subscriber *sub = r->sub;
+    struct broker *b = sub->b;
+    if (loop_now(b->loop) - r->since_ms >= b->opt.resubscribe_timeout_ms) {
+        b->metrics->resubscribes_gave_up++;
+        log_debug("broker", "the policy could not say whether a stream may go on",
+                  LOG_F(log_uint("stream", sub->id)));
+        subscriber_end(sub, CLOSE_TRANSIENT, sub->retry_ms);
+        return;
+    }
+    unsigned step = r->attempts < RETRY_STEPS ? r->attempts : RETRY_STEPS;
+    uint64_t wait = UINT64_C(1) * RETRY_FIRST_MS << step;
+    uint64_t most = b->opt.resubscribe_timeout_ms / 4 + 1; /* a few times within the bound */
+    r->attempts++;
+    b->metrics->resubscribes_later++;
+    deadline_arm(loop_deadline_class(b->loop, wait < most ? wait : most, resubscribe_on_retry),
+                 &r->retry);
+}
+
+static void resubscribe_answered(struct resubscribe *r, const struct verdict *v)
+{
+    struct subscriber *sub = r->sub;
+    struct broker *b = sub->b;
+    resubscribe_end_question(r);
+    if (v->kind == VERDICT_DENY) {
+        b->metrics->resubscribes_revoked++;
+        subscriber_revoke(sub, v->reason);
+    } else if (v->kind == VERDICT_TRANSIENT) {
+        resubscribe_later(r);
+    } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
+        list_add_tail(&b->resubscribes->queue, &r->node);
+        resubscribe_wake(b);
+    } else {
+        int moved = subscriber_regrant(sub, &v->subscription);
+        if (moved < 0) {
+            resubscribe_later(r);
+            return;
+        }
+        b->metrics->resubscribes_moved += moved > 0;
+        b->metrics->resubscribes_same += moved == 0;
+        resubscribe_forget(r);
+    }
+}
+
+static void resubscribe_on_verdict(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct resubscribe *r = slots_get(&b->resubscribes->asked, token & ~TOKEN_OF_RESUBSCRIBE);
+    if (r) { /* else the stream is gone, or another policy was asked meanwhile */
+        resubscribe_answered(r, v);
+    }
+    resubscribe_perform_allowed(b);
+}
+
+/* ---------------------------------------------------------------- questions */
+
+static void resubscribe_ask(struct resubscribe *r)
+{
+    struct subscriber *sub = r->sub;
+    struct broker *b = sub->b;
+    struct http_query query;
+    r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
+    r->question = slots_add(&b->resubscribes->asked, r);
+    b->resubscribes->under_way++;
+    saved_request_query(sub->saved, &query);
+    struct policy_request rq = {.id = sub->id,
+                                .path = slice_str(b->opt.events_path),
+                                .query = &query,
+                                .client = sub->client};
+    b->policy->gates->resubscribe(b->policy, &rq, saved_request_identity(sub->saved),
+                                  resubscribe_on_verdict, b, r->question | TOKEN_OF_RESUBSCRIBE);
+    http_query_clear(&query);
+}
+
+static void resubscribe_perform(struct resubscribe *r)
+{
+    struct subscriber *sub = r->sub;
+    if (sub->state == SUB_STARTING) {
+        deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, resubscribe_on_retry),
+                     &r->retry);
+    } else if (r->reconnect) {
+        sub->b->metrics->resubscribes_reconnected++;
+        subscriber_end(sub, CLOSE_POLICY_RELOAD, sub->retry_ms);
+    } else {
+        resubscribe_ask(r);
+    }
+}
+
+static void resubscribe_perform_allowed(struct broker *b)
+{
+    struct resubscribes *rs = b->resubscribes;
+    uint64_t now = loop_now(b->loop);
+    double most = b->opt.resubscribe_per_s > BURSTS_PER_S
+                      ? (double)b->opt.resubscribe_per_s / BURSTS_PER_S
+                      : 1;
+    rs->allowed += (double)b->opt.resubscribe_per_s * (double)(now - rs->at_ms) / 1000;
+    rs->allowed = rs->allowed > most ? most : rs->allowed;
+    rs->at_ms = now;
+    while (rs->allowed >= 1 && rs->under_way < UNDER_WAY_MAX && !list_empty(&rs->queue)) {
+        struct resubscribe *r = list_first(&rs->queue, struct resubscribe, node);
+        list_del(&r->node);
+        rs->allowed--;
+        resubscribe_perform(r);
+    }
+}
+
+static void resubscribe_on_tick(struct deadline *d)
+{
+    struct broker *b = container_of(d, struct resubscribes, tick)->b;
+    resubscribe_perform_allowed(b);
+    resubscribe_wake(b);
+}
+
+/* Puts it into the queue; a question under way does not count any more. Those who wait already keep
+ * their place: where policies follow each other quickly everybody's turn comes. */
+static void resubscribe_enqueue(struct resubscribe *r, bool first)
+{
+    struct broker *b = r->sub->b;
+    deadline_disarm(&r->retry);
+    resubscribe_drop_question(r);
+    r->attempts = 0;
+    if (first) {
+        list_del(&r->node);
+        list_add_head(&b->resubscribes->queue, &r->node);
+    } else if (!list_linked(&r->node)) {
+        list_add_tail(&b->resubscribes->queue, &r->node);
+    }
+}
+
+void resubscribe_all(struct broker *b, enum reload_mode mode)
+{
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        bool unbound = sub->audience->unbound;
+        if (mode == RELOAD_KEEP && !unbound && !sub->resubscribe) {
+            continue;
+        }
+        struct resubscribe *r = resubscribe_of(sub);
+        r->reconnect = mode == RELOAD_RECONNECT && !unbound;
+        resubscribe_enqueue(r, unbound);
+    }
+    resubscribe_wake(b);
+}
+
+void resubscribe_now(struct subscriber *sub)
+{
+    resubscribe_enqueue(resubscribe_of(sub), true);
+    resubscribe_wake(sub->b);
+}
