@@ -31,7 +31,7 @@ static int status_of(const struct policy_report *r)
     case POLICY_BUSY:
         return 409;
     case POLICY_RELOADED:
-    case POLICY_TAKEN_BACK:
+    case POLICY_ROLLED_BACK:
     case POLICY_WOULD_RELOAD:
     case POLICY_UNCHANGED:
         break;
@@ -83,5 +83,5 @@ void admin_policy_reload(const struct admin *a, struct stream *s, const struct h
 
 void admin_policy_rollback(const struct admin *a, struct stream *s)
 {
-    a->take_back(a->ctx, on_report, (void *)(uintptr_t)a, s->id);
+    a->rollback(a->ctx, on_report, (void *)(uintptr_t)a, s->id);
 }

@@ -34,7 +34,7 @@ struct admin {
         *server; /* the admin server itself, to find streams that wait for an answer */
     void (*reload)(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
                    uint64_t token);
-    void (*take_back)(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token);
+    void (*rollback)(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token);
     void *ctx;
 };
 

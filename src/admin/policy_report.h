@@ -13,7 +13,7 @@ enum policy_outcome {
     POLICY_RELOADED,
     POLICY_WOULD_RELOAD, /* dry run */
     POLICY_UNCHANGED,    /* the same files: nothing was done */
-    POLICY_TAKEN_BACK,   /* the previous policy is current again */
+    POLICY_ROLLED_BACK,  /* the previous policy is current again */
     POLICY_REFUSED,      /* the current policy stays; `error` says why */
     POLICY_BUSY,         /* not possible now; `error` says why */
 };

@@ -151,7 +151,7 @@ static bool is_bad(const struct policy_reload *r, const char *version)
 }
 
 /* The current policy fails much more often than the previous one. */
-static void roll_back(struct policy_reload *r, const struct policy_figures *f)
+static void rollback_to(struct policy_reload *r, const struct policy_figures *f)
 {
     struct generation *bad = r->current;
     struct generation *good = r->previous;
@@ -175,7 +175,7 @@ static void watch_health(struct policy_reload *r)
     struct policy_figures f;
     r->current->policy->life->figures(r->current->policy, &f);
     if (r->previous && !r->job && policy_health_worse(&r->health, &f)) {
-        roll_back(r, &f);
+        rollback_to(r, &f);
         r->current->policy->life->figures(r->current->policy, &f);
     }
     policy_health_sample(&r->health, &f);
@@ -416,10 +416,9 @@ void policy_reload_order(struct policy_reload *r, const struct policy_order *ord
     begin(r, j);
 }
 
-void policy_reload_take_back(struct policy_reload *r, policy_report_cb cb, void *ctx,
-                             uint64_t token)
+void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *ctx, uint64_t token)
 {
-    struct policy_report rep = {.outcome = POLICY_TAKEN_BACK};
+    struct policy_report rep = {.outcome = POLICY_ROLLED_BACK};
     if (is_busy(r, cb, ctx, token)) {
         return;
     }

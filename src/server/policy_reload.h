@@ -35,8 +35,8 @@ int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ct
 void policy_reload_order(struct policy_reload *r, const struct policy_order *order,
                          policy_report_cb cb, void *ctx, uint64_t token);
 /* Rolls back: swaps the current and the previous policy. Calls `cb` before it returns. */
-void policy_reload_take_back(struct policy_reload *r, policy_report_cb cb, void *ctx,
-                             uint64_t token);
+void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *ctx,
+                            uint64_t token);
 
 /* The current policy; NULL: none yet. */
 const struct policy *policy_reload_current(const struct policy_reload *r);

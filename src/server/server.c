@@ -208,10 +208,10 @@ static void admin_state(void *ctx, struct admin_state *out)
                                 .previous_label = before ? lua_policy_label(before) : NULL};
 }
 
-static void take_back(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token)
+static void rollback(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token)
 {
     struct server *s = ctx;
-    policy_reload_take_back(s->policies, cb, cb_ctx, token);
+    policy_reload_rollback(s->policies, cb, cb_ctx, token);
 }
 
 static void reload(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
@@ -313,7 +313,7 @@ static void build(struct server *s)
                               .drain = drain,
                               .server = &s->admin_server,
                               .reload = reload,
-                              .take_back = take_back,
+                              .rollback = rollback,
                               .ctx = s};
     const struct policy_reload_options policies = {.policy = &s->options.policy,
                                                    .warm_ms =
