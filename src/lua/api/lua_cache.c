@@ -4,9 +4,9 @@
 #include "base/logging.h"
 #include "base/value_cache.h"
 #include "base/xalloc.h"
-#include "lua/api/lua_flight.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
+#include "lua/api/lua_shared_call.h"
 #include "lua/vm/lua_host.h"
 
 #include <stdlib.h>
@@ -23,35 +23,36 @@ struct lua_cache {
     struct loop *loop;
     struct broker_metrics *metrics;
     struct value_cache *values;
-    struct flights *flights;
+    struct shared_calls *shared_calls;
     struct jitter jitter;
     uint64_t ahead_ms; /* of the loop's clock: see lua_cache_age() */
 };
 
-/* Of one call that owns or awaits a flight; on the coroutine's stack as a userdata to be closed, so
+/* Of one call that owns or awaits a shared call; on the coroutine's stack as a userdata to be closed, so
  * that its end is noticed however it comes. */
 struct fetch {
     struct lua_cache *cache;
-    struct flight *flight;      /* NULL: does not own one (any more) */
-    enum flight_state at_death; /* what becomes of it should this call end without an outcome */
+    struct shared_call *shared_call; /* NULL: does not own one (any more) */
+    enum shared_call_state
+        at_death; /* what becomes of it should this call end without an outcome */
     uint64_t ttl_ms, negative_ms, stale_ms;
 };
 
 enum { ARG_KEY = 1, ARG_TTL, ARG_FN, ARG_FETCH, ARGS = ARG_FETCH };
 
-static void flight_end(struct fetch *own, enum flight_state state)
+static void shared_call_end(struct fetch *own, enum shared_call_state state)
 {
-    struct flight *f = own->flight;
-    own->flight = NULL;
-    flights_end(own->cache->flights, f, state);
+    struct shared_call *f = own->shared_call;
+    own->shared_call = NULL;
+    shared_calls_end(own->cache->shared_calls, f, state);
 }
 
-/* __close and __gc: whoever ends without having ended the flight has died. */
+/* __close and __gc: whoever ends without having ended the shared call has died. */
 static int fetch_close(lua_State *L)
 {
     struct fetch *own = lua_touserdata(L, 1);
-    if (own->flight) {
-        flight_end(own, own->at_death);
+    if (own->shared_call) {
+        shared_call_end(own, own->at_death);
     }
     return 0;
 }
@@ -117,7 +118,7 @@ static int fail(lua_State *L, const struct fetch *own, struct slice why)
 
 /* ---- running the function */
 
-static void note_error(struct flight *f, const char *text, size_t n)
+static void note_error(struct shared_call *f, const char *text, size_t n)
 {
     strbuf_reset(&f->error);
     if (strbuf_append(&f->error, text, n < f->error.max ? n : f->error.max)) {
@@ -129,7 +130,7 @@ static int landed(lua_State *L, struct fetch *own, int value)
 {
     static const char unusable[] = "the function of cache.fetch returned what cannot be kept";
     struct lua_cache *c = own->cache;
-    struct flight *f = own->flight;
+    struct shared_call *f = own->shared_call;
     bool negative = lua_isboolean(L, value) && !lua_toboolean(L, value);
     uint64_t ms = negative
                       ? own->negative_ms
@@ -137,12 +138,12 @@ static int landed(lua_State *L, struct fetch *own, int value)
                             * fetched together again */
                       : jitter_between(&c->jitter, own->ttl_ms - own->ttl_ms / 10, own->ttl_ms);
     note_error(f, unusable, sizeof unusable - 1);
-    own->at_death = FLIGHT_FAILED; /* those who wait would only get the same */
+    own->at_death = SHARED_CALL_FAILED; /* those who wait would only get the same */
     lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
     value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
                     now_ms(c) + ms);
     update_figures(c);
-    flight_end(own, FLIGHT_LANDED);
+    shared_call_end(own, SHARED_CALL_LANDED);
     return push_value(L, strbuf_slice(&f->text)); /* a copy, as everybody else gets */
 }
 
@@ -152,7 +153,7 @@ static int after_fn(lua_State *L, int status, lua_KContext ctx)
     static const char none[] =
         "the function of cache.fetch returned nil; return false for \"there is none\"";
     struct fetch *own = lua_touserdata(L, ARG_FETCH);
-    struct flight *f = own->flight;
+    struct shared_call *f = own->shared_call;
     (void)ctx;
     bool raised = status != LUA_OK && status != LUA_YIELD;
     if (!raised && !lua_isnil(L, ARGS + 1)) {
@@ -162,7 +163,7 @@ static int after_fn(lua_State *L, int status, lua_KContext ctx)
     size_t n = sizeof none - 1;
     const char *text = lua_type(L, why) == LUA_TSTRING ? lua_tolstring(L, why, &n) : none;
     note_error(f, text, n);
-    flight_end(own, FLIGHT_FAILED);
+    shared_call_end(own, SHARED_CALL_FAILED);
     if (push_stale(L, own)) {
         if (raised) {
             log_warn("script", "the function of cache.fetch failed, an old value is used",
@@ -179,13 +180,13 @@ static int after_fn(lua_State *L, int status, lua_KContext ctx)
     return 2;
 }
 
-static int run(lua_State *L, struct flight *f)
+static int run(lua_State *L, struct shared_call *f)
 {
     struct fetch *own = lua_touserdata(L, ARG_FETCH);
-    f->state = FLIGHT_RUNS;
+    f->state = SHARED_CALL_RUNS;
     f->owner = L;
-    own->flight = f;
-    own->at_death = FLIGHT_ORPHANED;
+    own->shared_call = f;
+    own->at_death = SHARED_CALL_ORPHANED;
     own->cache->metrics->cache_misses++;
     lua_settop(L, ARGS);
     lua_pushvalue(L, ARG_FN);
@@ -197,29 +198,29 @@ static int run(lua_State *L, struct flight *f)
 /* What a waiter wakes up to. */
 static int push_outcome(lua_State *L, void *ud)
 {
-    struct flight *f = ud;
+    struct shared_call *f = ud;
     switch (f->state) {
-    case FLIGHT_ORPHANED:
+    case SHARED_CALL_ORPHANED:
         return run(L, f);
-    case FLIGHT_LANDED:
+    case SHARED_CALL_LANDED:
         return push_value(L, strbuf_slice(&f->text));
-    case FLIGHT_RUNS:
-    case FLIGHT_FAILED:
+    case SHARED_CALL_RUNS:
+    case SHARED_CALL_FAILED:
         break;
     }
     return fail(L, lua_touserdata(L, ARG_FETCH), strbuf_slice(&f->error));
 }
 
-static int join(lua_State *L, struct flight *f)
+static int join(lua_State *L, struct shared_call *f)
 {
     const struct fetch *own = lua_touserdata(L, ARG_FETCH);
-    if (f->state == FLIGHT_RUNS && f->owner == L) {
+    if (f->state == SHARED_CALL_RUNS && f->owner == L) {
         return luaL_error(L, "cache.fetch of '%s' inside the function that fetches it",
                           lua_tostring(L, ARG_KEY));
     }
     uint64_t ticket = lua_coro_begin(L, "cache.fetch");
     own->cache->metrics->cache_shared++;
-    struct lua_wait wait = flights_join(f, lua_coro_waits_of(L), ticket);
+    struct lua_wait wait = shared_calls_join(f, lua_coro_waits_of(L), ticket);
     return lua_coro_wait(L, ticket, &wait);
 }
 
@@ -299,8 +300,8 @@ static int l_fetch(lua_State *L)
         (void)lua_coro_begin(L, "cache.fetch");
     }
     fetch_push(L, &own);
-    struct flight *f = flights_find(c->flights, key);
-    return f ? join(L, f) : run(L, flights_add(c->flights, key));
+    struct shared_call *f = shared_calls_find(c->shared_calls, key);
+    return f ? join(L, f) : run(L, shared_calls_add(c->shared_calls, key));
 }
 
 void lua_cache_open(lua_State *L)
@@ -322,7 +323,7 @@ struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metric
     c->loop = loop;
     c->metrics = metrics;
     c->values = value_cache_new(limits->bytes);
-    c->flights = flights_new(loop, limits->value_bytes, push_outcome);
+    c->shared_calls = shared_calls_new(loop, limits->value_bytes, push_outcome);
     jitter_init(&c->jitter);
     return c;
 }
@@ -337,7 +338,7 @@ void lua_cache_free(struct lua_cache *c)
     if (!c) {
         return;
     }
-    flights_free(c->flights);
+    shared_calls_free(c->shared_calls);
     value_cache_free(c->values);
     free(c);
 }

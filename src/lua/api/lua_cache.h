@@ -1,9 +1,9 @@
 /* cache.fetch(key, ttl, fn): caches results of slow functions for all hooks of the process, of every
  * policy; they survive a reload. Values are stored as JSON: each caller gets a copy.
  *
- * Concurrent callers of one key share one call of the function (a flight) and wait for it. If its
+ * Concurrent callers of one key share one call of the function (a shared call) and wait for it. If its
  * owner ends early, because its client disconnected or its time is up, the next caller takes over the
- * flight and runs its own function. */
+ * shared call and runs its own function. */
 #ifndef LUA_API_LUA_CACHE_H
 #define LUA_API_LUA_CACHE_H
 

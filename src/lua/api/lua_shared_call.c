@@ -1,4 +1,4 @@
-#include "lua/api/lua_flight.h"
+#include "lua/api/lua_shared_call.h"
 
 #include "base/hash.h"
 #include "base/map.h"
@@ -10,10 +10,10 @@
 enum { ERROR_BYTES = 512 };
 
 struct entry {
-    struct flight flight;
-    struct list due; /* in flights.due, unless it RUNS */
+    struct shared_call shared_call;
+    struct list due; /* in shared calls.due, unless it RUNS */
     struct list waiters;
-    bool findable;           /* in flights.under_way; else nobody shares it */
+    bool findable;           /* in shared calls.under_way; else nobody shares it */
     struct map_entry by_key; /* there */
 };
 
@@ -23,7 +23,7 @@ struct waiter {
     uint64_t ticket;
 };
 
-struct flights {
+struct shared_calls {
     struct loop *loop;
     size_t value_bytes;
     lua_coro_push outcome;
@@ -33,21 +33,21 @@ struct flights {
     struct task wake;
 };
 
-static unsigned hash_of(const struct flights *fs, struct slice key)
+static unsigned hash_of(const struct shared_calls *fs, struct slice key)
 {
     return (unsigned)hash_bytes(&fs->key, key.p, key.n);
 }
 
-struct flight *flights_find(const struct flights *fs, struct slice key)
+struct shared_call *shared_calls_find(const struct shared_calls *fs, struct slice key)
 {
     struct map_entry *e = map_find(&fs->under_way, key, hash_of(fs, key));
-    return e ? &container_of(e, struct entry, by_key)->flight : NULL;
+    return e ? &container_of(e, struct entry, by_key)->shared_call : NULL;
 }
 
-struct flight *flights_add(struct flights *fs, struct slice key)
+struct shared_call *shared_calls_add(struct shared_calls *fs, struct slice key)
 {
     struct entry *e = xcalloc(1, sizeof *e);
-    struct flight *f = &e->flight;
+    struct shared_call *f = &e->shared_call;
     list_init(&e->due);
     list_init(&e->waiters);
     strbuf_init(&f->text, fs->value_bytes);
@@ -60,7 +60,7 @@ struct flight *flights_add(struct flights *fs, struct slice key)
 }
 
 /* Whoever asks from now on does not find it. */
-static void hide(struct flights *fs, struct entry *e)
+static void hide(struct shared_calls *fs, struct entry *e)
 {
     if (e->findable) {
         map_del(&fs->under_way, &e->by_key);
@@ -68,20 +68,20 @@ static void hide(struct flights *fs, struct entry *e)
     }
 }
 
-static void entry_free(struct flights *fs, struct entry *e)
+static void entry_free(struct shared_calls *fs, struct entry *e)
 {
     hide(fs, e);
     list_del(&e->due);
-    strbuf_clear(&e->flight.text);
-    strbuf_clear(&e->flight.error);
+    strbuf_clear(&e->shared_call.text);
+    strbuf_clear(&e->shared_call.error);
     free(e);
 }
 
-void flights_end(struct flights *fs, struct flight *f, enum flight_state state)
+void shared_calls_end(struct shared_calls *fs, struct shared_call *f, enum shared_call_state state)
 {
-    struct entry *e = container_of(f, struct entry, flight);
+    struct entry *e = container_of(f, struct entry, shared_call);
     f->state = state;
-    if (state != FLIGHT_ORPHANED) {
+    if (state != SHARED_CALL_ORPHANED) {
         hide(fs, e);
     }
     list_del(&e->due);
@@ -97,43 +97,43 @@ static void abandon(void *ctx, uint64_t ticket)
     free(w);
 }
 
-struct lua_wait flights_join(struct flight *f, struct lua_waits *waits, uint64_t ticket)
+struct lua_wait shared_calls_join(struct shared_call *f, struct lua_waits *waits, uint64_t ticket)
 {
     struct waiter *w = xmalloc(sizeof *w);
     *w = (struct waiter){.waits = waits, .ticket = ticket};
-    list_add_tail(&container_of(f, struct entry, flight)->waiters, &w->node);
+    list_add_tail(&container_of(f, struct entry, shared_call)->waiters, &w->node);
     return (struct lua_wait){.abandon = abandon, .ctx = w};
 }
 
-static void wake_one(const struct flights *fs, struct entry *e)
+static void wake_one(const struct shared_calls *fs, struct entry *e)
 {
     struct waiter *w = list_first(&e->waiters, struct waiter, node);
     struct lua_waits *waits = w->waits;
     uint64_t ticket = w->ticket;
     list_del(&w->node);
     free(w);
-    REQUIRE(lua_coro_complete(waits, ticket, fs->outcome, &e->flight));
+    REQUIRE(lua_coro_complete(waits, ticket, fs->outcome, &e->shared_call));
 }
 
-/* Completions continue other hooks, which may begin and end flights; only this removes one. */
+/* Completions continue other hooks, which may begin and end shared calls; only this removes one. */
 static void on_wake(struct task *t)
 {
-    struct flights *fs = container_of(t, struct flights, wake);
+    struct shared_calls *fs = container_of(t, struct shared_calls, wake);
     while (!list_empty(&fs->due)) {
         struct entry *e = list_first(&fs->due, struct entry, due);
         list_del(&e->due);
-        while (e->flight.state != FLIGHT_RUNS && !list_empty(&e->waiters)) {
+        while (e->shared_call.state != SHARED_CALL_RUNS && !list_empty(&e->waiters)) {
             wake_one(fs, e);
         }
-        if (e->flight.state != FLIGHT_RUNS) {
+        if (e->shared_call.state != SHARED_CALL_RUNS) {
             entry_free(fs, e);
         }
     }
 }
 
-struct flights *flights_new(struct loop *loop, size_t value_bytes, lua_coro_push outcome)
+struct shared_calls *shared_calls_new(struct loop *loop, size_t value_bytes, lua_coro_push outcome)
 {
-    struct flights *fs = xcalloc(1, sizeof *fs);
+    struct shared_calls *fs = xcalloc(1, sizeof *fs);
     fs->loop = loop;
     fs->value_bytes = value_bytes;
     fs->outcome = outcome;
@@ -143,12 +143,12 @@ struct flights *flights_new(struct loop *loop, size_t value_bytes, lua_coro_push
     return fs;
 }
 
-void flights_free(struct flights *fs)
+void shared_calls_free(struct shared_calls *fs)
 {
     task_cancel(&fs->wake);
     while (!list_empty(&fs->due)) {
         struct entry *e = list_first(&fs->due, struct entry, due);
-        REQUIRE(e->flight.state != FLIGHT_RUNS && list_empty(&e->waiters));
+        REQUIRE(e->shared_call.state != SHARED_CALL_RUNS && list_empty(&e->waiters));
         entry_free(fs, e);
     }
     REQUIRE(map_empty(&fs->under_way));
