@@ -10,8 +10,8 @@
 #include "broker/refusal.h"
 #include "broker/render.h"
 #include "broker/resubscribe.h"
-#include "broker/segment.h"
 #include "broker/subscriber.h"
+#include "broker/write_batch.h"
 #include "event/sse_frame.h"
 
 #include <stdlib.h>
@@ -47,7 +47,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->renderer = xmalloc(sizeof *b->renderer);
     renderer_init(b->renderer, NULL, metrics, opt->publish.event_bytes);
     b->audiences = audience_set_new(b->renderer);
-    b->segment = segment_new(b->renderer, opt->turn_bytes);
+    b->batch = write_batch_new(b->renderer, opt->turn_bytes);
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
     b->resubscribes = resubscribes_new(b);
     b->explains = explains_new();
@@ -68,7 +68,7 @@ void broker_free(struct broker *b)
     resubscribes_free(b->resubscribes);
     explains_free(b->explains);
     dry_run_recents_free(b->recents);
-    segment_free(b->segment);
+    write_batch_free(b->batch);
     audience_set_free(b->audiences);
     renderer_clear(b->renderer);
     free(b->renderer);
@@ -111,7 +111,7 @@ static void broker_hold_unbound(struct broker *b)
 void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mode mode)
 {
     struct policy *old = b->policy;
-    segment_reset(b->segment);
+    write_batch_reset(b->batch);
     renderer_set_policy(b->renderer, policy);
     b->policy = policy;
     b->policy_epoch++;
@@ -166,7 +166,7 @@ void broker_leap(void *ctx, const struct store_leap *leap)
     deadline_disarm(&b->hold_end);
     delivery_leap(b, leap); /* before the head moves: a live position is read from it */
     audience_set_forget_pending(b->audiences);
-    segment_reset(b->segment);
+    write_batch_reset(b->batch);
     history_forget(b->history, leap->after);
     eventlog_restart(b->log, leap->upto);
     b->metrics->head_id = leap->upto;

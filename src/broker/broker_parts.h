@@ -27,7 +27,7 @@ struct broker {
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
     struct renderer *renderer;      /* of the policy in force */
-    struct segment *segment;        /* scratch: the bytes being delivered */
+    struct write_batch *batch;      /* scratch: the bytes being delivered */
     struct refusals *refusals;
     struct resubscribes *resubscribes;
     struct explains *explains;

@@ -6,8 +6,8 @@
 #include "base/prefetch.h"
 #include "broker/audience_set.h"
 #include "broker/history.h"
-#include "broker/segment.h"
 #include "broker/subscriber_state.h"
+#include "broker/write_batch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,9 +30,9 @@ static void delivery_advance(struct subscriber *sub, uint64_t id, unsigned passe
         id >= eventlog_floor(log) ? eventlog_index_after(log, id) : sub->ordinal + passed;
 }
 
-/* Hands the segment to one subscriber and moves its cursor over what has left. False: it is gone.
+/* Hands the write batch to one subscriber and moves its cursor over what has left. False: it is gone.
  */
-static bool delivery_send_segment(struct subscriber *sub, struct segment *g)
+static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
 {
     struct broker *b = sub->b;
     if (g->failed) {
@@ -64,7 +64,7 @@ static bool delivery_send_segment(struct subscriber *sub, struct segment *g)
     /* The rest of the event that was cut short is all that is kept; the others stay in the log. */
     size_t offset;
     unsigned index;
-    struct frame *f = segment_frame_at(g, (size_t)n, &offset, &index);
+    struct frame *f = write_batch_frame_at(g, (size_t)n, &offset, &index);
     int rc = f ? stream_queue(sub->stream, f, offset) : UV_ENOMEM;
     frame_unref(f);
     if (rc) {
@@ -104,19 +104,19 @@ static void delivery_prefetch_members(struct list *end, struct list *first)
 
 static void delivery_live(struct broker *b, struct audience *a)
 {
-    struct segment *g = b->segment;
+    struct write_batch *g = b->batch;
     struct event_list events = a->pending;
     uint64_t ordinal = a->pending_from;
     bool judged = a->judged;
     a->pending = (struct event_list){0};
     list_del(&a->dirty);
     for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
-        segment_begin(g, a->id, &a->binding, events.v[i]->id - 1);
+        write_batch_begin(g, a->id, &a->binding, events.v[i]->id - 1);
         a->pending_from = ordinal + i; /* or later: not all events are for this audience */
-        while (i < events.n && !segment_full(g)) {
-            segment_add(g, events.v[i++], judged);
+        while (i < events.n && !write_batch_full(g)) {
+            write_batch_add(g, events.v[i++], judged);
         }
-        segment_seal(g);
+        write_batch_seal(g);
         if (g->bytes || g->failed) {
             list_for_each_safe (it, next, &a->live) {
                 delivery_prefetch_members(&a->live, next);
@@ -170,21 +170,21 @@ static bool delivery_apply_lag_rule(struct subscriber *sub)
     return true;
 }
 
-/* Fills the segment from the event log. */
-static void delivery_take_from_log(struct subscriber *sub, struct segment *g, unsigned most)
+/* Fills the write batch from the event log. */
+static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g, unsigned most)
 {
     struct broker *b = sub->b;
     uint64_t at = eventlog_index_after(b->log, sub->cursor);
     uint64_t end = eventlog_end(b->log);
     for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
         struct event *ev = eventlog_at(b->log, at);
-        if (segment_full(g)) {
+        if (write_batch_full(g)) {
             return;
         }
         if (audience_wants(sub->audience, event_topic(ev))) {
-            segment_add(g, ev, false);
+            write_batch_add(g, ev, false);
         } else {
-            segment_pass(g, ev->id);
+            write_batch_pass(g, ev->id);
         }
     }
     if (at == end) {
@@ -192,8 +192,8 @@ static void delivery_take_from_log(struct subscriber *sub, struct segment *g, un
     }
 }
 
-static void delivery_take_from_page(struct subscriber *sub, struct segment *g, const struct page *p,
-                                    unsigned most)
+static void delivery_take_from_page(struct subscriber *sub, struct write_batch *g,
+                                    const struct page *p, unsigned most)
 {
     size_t lo = 0;
     size_t hi = p->events.n;
@@ -205,12 +205,12 @@ static void delivery_take_from_page(struct subscriber *sub, struct segment *g, c
             hi = mid;
         }
     }
-    for (; lo < p->events.n && g->count < most && !segment_full(g); lo++) {
+    for (; lo < p->events.n && g->count < most && !write_batch_full(g); lo++) {
         struct event *ev = p->events.v[lo];
         if (audience_wants(sub->audience, event_topic(ev))) {
-            segment_add(g, ev, false);
+            write_batch_add(g, ev, false);
         } else {
-            segment_pass(g, ev->id);
+            write_batch_pass(g, ev->id);
         }
     }
     if (lo == p->events.n) {
@@ -218,8 +218,8 @@ static void delivery_take_from_page(struct subscriber *sub, struct segment *g, c
     }
 }
 
-/* Makes the segment that comes next for `sub`; false when there is none to send now. */
-static bool delivery_next_segment(struct subscriber *sub, struct segment *g)
+/* Makes the write batch that comes next for `sub`; false when there is none to send now. */
+static bool delivery_next_segment(struct subscriber *sub, struct write_batch *g)
 {
     struct broker *b = sub->b;
     unsigned most = subscriber_allowance(sub);
@@ -232,7 +232,7 @@ static bool delivery_next_segment(struct subscriber *sub, struct segment *g)
         return true; /* made for another member that stands at the same place */
     }
     if (sub->cursor >= eventlog_floor(b->log)) {
-        segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
+        write_batch_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
         delivery_take_from_log(sub, g, most);
     } else {
         /* a lag rule counts events, so its streams read all of them */
@@ -253,17 +253,17 @@ static bool delivery_next_segment(struct subscriber *sub, struct segment *g)
             }
             return false;
         }
-        segment_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
+        write_batch_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
         delivery_take_from_page(sub, g, p, most);
     }
-    segment_seal(g);
+    write_batch_seal(g);
     return true;
 }
 
 static void delivery_catch_up(struct subscriber *sub)
 {
     struct broker *b = sub->b;
-    struct segment *g = b->segment;
+    struct write_batch *g = b->batch;
     subscriber_set_state(sub,
                          SUB_RUNNABLE); /* to the end of the queue, unless it turns out otherwise */
     if (sub->reset_to) {
@@ -345,12 +345,12 @@ bool delivery_flush(struct broker *b)
     list_splice_tail(&turn, &b->runnable);
     while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES && n++ < CATCH_UP_SUBSCRIBERS) {
         delivery_catch_up(list_first(&turn, struct subscriber, place));
-        bytes += b->segment->bytes;
+        bytes += b->batch->bytes;
     }
     /* who had no turn comes first in the next */
     list_splice_tail(&turn, &b->runnable);
     list_splice_tail(&b->runnable, &turn);
-    segment_reset(b->segment);
+    write_batch_reset(b->batch);
     render_forget(b->renderer);
     return !list_empty(&b->runnable);
 }

@@ -1,23 +1,23 @@
-#include "broker/segment.h"
+#include "broker/write_batch.h"
 
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 
 /* Large frames cost an iovec each; two more per frame for what lies between. */
-enum { SEGMENT_MAX_LARGE = SEGMENT_MAX_BUFS / 2 - 1 };
+enum { SEGMENT_MAX_LARGE = WRITE_BATCH_MAX_BUFS / 2 - 1 };
 
-struct segment *segment_new(struct renderer *renderer, size_t turn_bytes)
+struct write_batch *write_batch_new(struct renderer *renderer, size_t turn_bytes)
 {
-    struct segment *g = xcalloc(1, sizeof *g);
+    struct write_batch *g = xcalloc(1, sizeof *g);
     g->renderer = renderer;
     g->turn_bytes = turn_bytes;
     /* the frame that fills it may be all line ends, each of which costs "data:" */
-    strbuf_init(&g->small, turn_bytes + 8 * SEGMENT_LARGE_BYTES);
+    strbuf_init(&g->small, turn_bytes + 8 * WRITE_BATCH_LARGE_BYTES);
     return g;
 }
 
-static void segment_empty(struct segment *g)
+static void segment_empty(struct write_batch *g)
 {
     for (unsigned i = 0; i < g->count; i++) {
         frame_unref(g->ends[i].large);
@@ -29,7 +29,7 @@ static void segment_empty(struct segment *g)
     strbuf_reset(&g->small);
 }
 
-void segment_reset(struct segment *g)
+void write_batch_reset(struct write_batch *g)
 {
     segment_empty(g);
     for (size_t i = 0; i < g->framed.n; i++) {
@@ -40,15 +40,15 @@ void segment_reset(struct segment *g)
     g->audience = 0;
 }
 
-void segment_free(struct segment *g)
+void write_batch_free(struct write_batch *g)
 {
-    segment_reset(g);
+    write_batch_reset(g);
     strbuf_clear(&g->small);
     free(g);
 }
 
-void segment_begin(struct segment *g, uint64_t audience, const struct policy_binding *binding,
-                   uint64_t from)
+void write_batch_begin(struct write_batch *g, uint64_t audience,
+                       const struct policy_binding *binding, uint64_t from)
 {
     segment_empty(g);
     g->audience = audience;
@@ -56,14 +56,14 @@ void segment_begin(struct segment *g, uint64_t audience, const struct policy_bin
     g->from = g->upto = from;
 }
 
-bool segment_full(const struct segment *g)
+bool write_batch_full(const struct write_batch *g)
 {
-    return g->failed || g->bytes >= g->turn_bytes || g->count == SEGMENT_MAX_FRAMES ||
+    return g->failed || g->bytes >= g->turn_bytes || g->count == WRITE_BATCH_MAX_FRAMES ||
            g->large_count == SEGMENT_MAX_LARGE;
 }
 
 /* Large frames in the built-in format are the same for every audience: made once per turn. */
-static struct frame *segment_large_frame(struct segment *g, struct event *ev,
+static struct frame *segment_large_frame(struct write_batch *g, struct event *ev,
                                          const struct rendering *what)
 {
     if (what->known) {
@@ -82,7 +82,7 @@ static struct frame *segment_large_frame(struct segment *g, struct event *ev,
     return frame_ref(ev->raw_frame);
 }
 
-static int segment_small_frame(struct segment *g, const struct rendering *what)
+static int segment_small_frame(struct write_batch *g, const struct rendering *what)
 {
     return what->known ? strbuf_append(&g->small, what->known->bytes, what->known->len)
                        : sse_frame_append(&what->fields, &g->small);
@@ -90,12 +90,12 @@ static int segment_small_frame(struct segment *g, const struct rendering *what)
 
 /* Only memory is in the way of a frame: the types of events are checked, the buffer is large enough
  * for what fits a turn. */
-static bool segment_append(struct segment *g, struct event *ev, const struct rendering *what)
+static bool segment_append(struct write_batch *g, struct event *ev, const struct rendering *what)
 {
     size_t n = what->known ? what->known->len : what->fields.data.n;
-    struct segment_end *end = &g->ends[g->count];
-    *end = (struct segment_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
-    if (n >= SEGMENT_LARGE_BYTES) {
+    struct write_batch_end *end = &g->ends[g->count];
+    *end = (struct write_batch_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
+    if (n >= WRITE_BATCH_LARGE_BYTES) {
         end->large = segment_large_frame(g, ev, what);
         g->failed = end->large == NULL;
         g->large_count += end->large != NULL;
@@ -113,22 +113,22 @@ static bool segment_append(struct segment *g, struct event *ev, const struct ren
     return true;
 }
 
-void segment_pass(struct segment *g, uint64_t id)
+void write_batch_pass(struct write_batch *g, uint64_t id)
 {
     g->upto = id;
     g->passed++;
 }
 
-void segment_add(struct segment *g, struct event *ev, bool judged)
+void write_batch_add(struct write_batch *g, struct event *ev, bool judged)
 {
     struct rendering what;
     const struct render_order order = {
         .mode = RENDER_DELIVERY, .binding = g->binding, .event = ev, .judged = judged};
-    segment_pass(g, ev->id);
+    write_batch_pass(g, ev->id);
     switch (render(g->renderer, &order, &what)) {
     case RENDER_EVENT:
         if (segment_append(g, ev, &what) && what.key) {
-            const struct segment_end *end = &g->ends[g->count - 1];
+            const struct write_batch_end *end = &g->ends[g->count - 1];
             render_remember(
                 g->renderer, &what, ev, end->large,
                 slice_of(g->small.data + end->small_from, g->small.len - end->small_from));
@@ -146,12 +146,12 @@ void segment_add(struct segment *g, struct event *ev, bool judged)
     }
 }
 
-void segment_seal(struct segment *g)
+void write_batch_seal(struct write_batch *g)
 {
     size_t small_done = 0;
     g->buf_count = 0;
     for (unsigned i = 0; i < g->count; i++) {
-        const struct segment_end *end = &g->ends[i];
+        const struct write_batch_end *end = &g->ends[i];
         if (!end->large) {
             continue;
         }
@@ -168,8 +168,8 @@ void segment_seal(struct segment *g)
     }
 }
 
-struct frame *segment_frame_at(const struct segment *g, size_t offset, size_t *frame_offset,
-                               unsigned *index)
+struct frame *write_batch_frame_at(const struct write_batch *g, size_t offset, size_t *frame_offset,
+                                   unsigned *index)
 {
     unsigned lo = 0;
     unsigned hi = g->count;
@@ -182,7 +182,7 @@ struct frame *segment_frame_at(const struct segment *g, size_t offset, size_t *f
             hi = mid;
         }
     }
-    const struct segment_end *end = &g->ends[lo];
+    const struct write_batch_end *end = &g->ends[lo];
     size_t begin = lo ? g->ends[lo - 1].end : 0;
     *index = lo;
     *frame_offset = offset - begin;
