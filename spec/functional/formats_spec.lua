@@ -47,7 +47,7 @@ describe("formats", function()
   end
 
   local function calls()
-    return broker:metric "tidegate_policy_format_calls_total", broker:metric "tidegate_policy_format_memo_hits_total"
+    return broker:metric "tidegate_policy_format_calls_total", broker:metric "tidegate_policy_format_cache_hits_total"
   end
 
   before_each(function()

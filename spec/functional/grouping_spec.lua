@@ -272,7 +272,7 @@ describe("grouping connections", function()
     end
     assert.equal(filter_calls, broker:metric "tidegate_policy_filter_calls_total")
     local calls = broker:metric "tidegate_policy_format_calls_total"
-    assert.equal(format_calls, calls + broker:metric "tidegate_policy_format_memo_hits_total")
+    assert.equal(format_calls, calls + broker:metric "tidegate_policy_format_cache_hits_total")
     assert.is_true(calls < format_calls)
     for _, x in ipairs(clients) do -- and nothing but that came
       assert.is_false(x.c:pump())

@@ -48,7 +48,7 @@
     X(filter_mismatches, counter, "tidegate_policy_filter_type_mismatches_total",                  \
       "Comparisons of filter texts whose types did not fit together: false.")                      \
     X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
-    X(format_memo_hits, counter, "tidegate_policy_format_memo_hits_total",                         \
+    X(format_cache_hits, counter, "tidegate_policy_format_cache_hits_total",                       \
       "Format results shared with audiences that the format cannot tell apart.")                   \
     X(log_events, gauge, "tidegate_log_events", "Events in the in-memory event log.")              \
     X(log_bytes, gauge, "tidegate_log_bytes", "Bytes of the in-memory event log.")                 \

@@ -23,14 +23,15 @@ void renderer_init(struct renderer *r, struct policy *policy, struct broker_metr
 
 void renderer_clear(struct renderer *r)
 {
-    frame_memo_clear(&r->memo);
+    format_cache_clear(&r->format_cache);
     strbuf_clear(&r->data);
     strbuf_clear(&r->event);
 }
 
 void renderer_set_policy(struct renderer *r, struct policy *policy)
 {
-    REQUIRE(r->memo.entries == 0); /* as between any two flush steps: its keys are the old one's */
+    REQUIRE(r->format_cache.entries ==
+            0); /* as between any two flush steps: its keys are the old one's */
     r->policy = policy;
 }
 
@@ -76,15 +77,17 @@ static enum render_result render_result_of(enum format_result result, const stru
 }
 
 /* What the format came to for an audience that it cannot tell from this one; NULL: not known. */
-static const struct frame_memo_entry *render_known(struct renderer *r, const struct render_order *o)
+static const struct format_cache_entry *render_known(struct renderer *r,
+                                                     const struct render_order *o)
 {
     uint64_t keys[POLICY_FORMAT_KEYS_MAX];
-    if (r->memo.entries == 0 || !render_is_shared(r, o)) {
+    if (r->format_cache.entries == 0 || !render_is_shared(r, o)) {
         return NULL;
     }
     size_t n = r->policy->rules->format_keys(r->policy, o->binding, keys);
-    const struct frame_memo_entry *known = frame_memo_find(&r->memo, o->event->id, keys, n);
-    r->metrics->format_memo_hits += known != NULL;
+    const struct format_cache_entry *known =
+        format_cache_find(&r->format_cache, o->event->id, keys, n);
+    r->metrics->format_cache_hits += known != NULL;
     return known;
 }
 
@@ -130,14 +133,14 @@ enum render_result render(struct renderer *r, const struct render_order *o, stru
         }
         return RENDER_EVENT;
     }
-    const struct frame_memo_entry *known = render_known(r, o);
+    const struct format_cache_entry *known = render_known(r, o);
     if (known) {
         out->known = known->frame;
         return render_result_of(known->result, ev, out);
     }
     enum format_result result = render_format(r, o, out);
     if (result == FORMAT_SKIP || result == FORMAT_FAILED) {
-        frame_memo_put(&r->memo, ev->id, out->key, result, NULL);
+        format_cache_put(&r->format_cache, ev->id, out->key, result, NULL);
     }
     return render_result_of(result, ev, out);
 }
@@ -145,17 +148,17 @@ enum render_result render(struct renderer *r, const struct render_order *o, stru
 void render_remember(struct renderer *r, const struct rendering *out, const struct event *ev,
                      struct frame *large, struct slice bytes)
 {
-    if (out->key == 0 || !frame_memo_has_room(&r->memo, large ? large->len : bytes.n)) {
+    if (out->key == 0 || !format_cache_has_room(&r->format_cache, large ? large->len : bytes.n)) {
         return;
     }
     struct frame *frame = large ? frame_ref(large) : frame_copy(bytes);
     if (frame) { /* else memory is short: the next audience asks again */
-        frame_memo_put(&r->memo, ev->id, out->key, FORMAT_DELIVER, frame);
+        format_cache_put(&r->format_cache, ev->id, out->key, FORMAT_DELIVER, frame);
         frame_unref(frame);
     }
 }
 
 void render_forget(struct renderer *r)
 {
-    frame_memo_reset(&r->memo);
+    format_cache_reset(&r->format_cache);
 }

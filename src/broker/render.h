@@ -5,7 +5,7 @@
 #define BROKER_RENDER_H
 
 #include "base/strbuf.h"
-#include "broker/frame_memo.h"
+#include "broker/format_cache.h"
 #include "broker/metrics.h"
 #include "broker/policy.h"
 #include "event/event.h"
@@ -19,11 +19,11 @@ enum render_mode {
 };
 
 struct renderer {
-    struct policy *policy;          /* borrowed: who is asked */
-    struct broker_metrics *metrics; /* borrowed; NULL: RENDER_DELIVERY is not asked for */
-    struct frame_memo memo;         /* of RENDER_DELIVERY */
-    struct strbuf data, event;      /* scratch of formats */
-    size_t format_max, json_max;    /* bounds of `data`: the policy's, "json" */
+    struct policy *policy;            /* borrowed: who is asked */
+    struct broker_metrics *metrics;   /* borrowed; NULL: RENDER_DELIVERY is not asked for */
+    struct format_cache format_cache; /* of RENDER_DELIVERY */
+    struct strbuf data, event;        /* scratch of formats */
+    size_t format_max, json_max;      /* bounds of `data`: the policy's, "json" */
 };
 
 struct render_order {
