@@ -118,7 +118,7 @@ local function referee(facts, to)
   end
 end
 
--- A policy on a workbench; and a function: what has gone wrong in it since the last time, and has it asked others?
+-- A policy on a test broker; and a function: what has gone wrong in it since the last time, and has it asked others?
 local function open(facts, outside, check)
   local failures = {}
   local asked = false

@@ -159,7 +159,7 @@ end
 eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
 
---- The policy on a workbench of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
+--- The policy on a test broker of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
 --- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h). `watch(kind, name, arguments)`, if
 --- given, sees every question before it is answered.
 function eval.open(file, answers, failures, watch)

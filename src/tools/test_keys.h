@@ -1,5 +1,5 @@
 /* Keys of specs: private keys to sign tokens with, as userdata, and the sets of public keys that a
- * workbench verifies with. */
+ * test broker verifies with. */
 #ifndef TOOLS_TEST_KEYS_H
 #define TOOLS_TEST_KEYS_H
 

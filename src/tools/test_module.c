@@ -1,5 +1,5 @@
-/* See test_module.h. Clients own a file descriptor, workbenches own a broker; both are closed by
- * the specs or by the collector. A client holds its workbench: user value 1. */
+/* See test_module.h. Clients own a file descriptor, test brokers own a broker; both are closed by
+ * the specs or by the collector. A client holds its test broker: user value 1. */
 #include "tools/test_module.h"
 
 #include "base/embedded.h"
@@ -7,11 +7,11 @@
 #include "lua/api/lua_json.h"
 #include "lua/policy/lua_policy_file.h"
 #include "lua/vm/lua_box.h"
+#include "tools/test_broker.h"
 #include "tools/test_fakes.h"
 #include "tools/test_keys.h"
 #include "tools/test_questions.h"
 #include "tools/test_values.h"
-#include "tools/workbench.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -26,7 +26,7 @@ enum { READ_BYTES = 16 * 1024 };
 static const char bench_type[] = "tidegate.test.bench", client_type[] = "tidegate.test.client";
 
 struct bench {
-    struct workbench *w;      /* NULL: closed */
+    struct test_broker *w;    /* NULL: closed */
     struct test_fakes *fakes; /* owned */
 };
 
@@ -41,7 +41,7 @@ static int fail(lua_State *L, const char *text)
     return 2;
 }
 
-static struct workbench *check_bench(lua_State *L)
+static struct test_broker *check_bench(lua_State *L)
 {
     struct bench *b = luaL_checkudata(L, 1, bench_type);
     luaL_argcheck(L, b->w, 1, "the policy was closed");
@@ -74,18 +74,18 @@ static int l_open(lua_State *L)
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
     b->fakes = test_fakes_new(L, 3, 6);
-    struct workbench_options options = {.config = opt->config,
-                                        .policy = file,
-                                        .auth_open = lua_toboolean(L, 5),
-                                        .unix_ms = luaL_optinteger(L, 2, 0),
-                                        .keys = keys->n ? keys->sets : NULL,
-                                        .key_count = keys->n,
-                                        .queries = test_fakes_queries(),
-                                        .prepare = prepare,
-                                        .extend = test_fakes_extend,
-                                        .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,
-                                        .ctx = b->fakes};
-    int rc = workbench_open(&b->w, &options, &e);
+    struct test_broker_options options = {.config = opt->config,
+                                          .policy = file,
+                                          .auth_open = lua_toboolean(L, 5),
+                                          .unix_ms = luaL_optinteger(L, 2, 0),
+                                          .keys = keys->n ? keys->sets : NULL,
+                                          .key_count = keys->n,
+                                          .queries = test_fakes_queries(),
+                                          .prepare = prepare,
+                                          .extend = test_fakes_extend,
+                                          .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,
+                                          .ctx = b->fakes};
+    int rc = test_broker_open(&b->w, &options, &e);
     test_keys_close(keys);
     return rc ? fail(L, e.text) : 1;
 }
@@ -93,7 +93,7 @@ static int l_open(lua_State *L)
 static int l_close(lua_State *L)
 {
     struct bench *b = luaL_checkudata(L, 1, bench_type);
-    workbench_close(b->w);
+    test_broker_close(b->w);
     test_fakes_free(b->fakes);
     *b = (struct bench){NULL, NULL};
     return 0;
@@ -102,7 +102,7 @@ static int l_close(lua_State *L)
 /* b:errors() -> {hook = count}, {hook = how often it used up its CPU time} */
 static int l_errors(lua_State *L)
 {
-    const struct broker_metrics *m = workbench_metrics(check_bench(L));
+    const struct broker_metrics *m = test_broker_metrics(check_bench(L));
     lua_newtable(L);
     lua_newtable(L);
 #define X(e, name, errors, overdue)                                                                \
@@ -131,39 +131,39 @@ static int l_seconds(lua_State *L)
 
 static int l_turn(lua_State *L)
 {
-    workbench_turn(check_bench(L));
+    test_broker_turn(check_bench(L));
     return 0;
 }
 
 static int l_settled(lua_State *L)
 {
-    lua_pushboolean(L, workbench_settled(check_bench(L)));
+    lua_pushboolean(L, test_broker_settled(check_bench(L)));
     return 1;
 }
 
 /* b:reviewing() -> is the policy being asked about open streams, or about to be? */
 static int l_resubscribeing(lua_State *L)
 {
-    lua_pushboolean(L, broker_resubscribeing(workbench_broker(check_bench(L))));
+    lua_pushboolean(L, broker_resubscribeing(test_broker_broker(check_bench(L))));
     return 1;
 }
 
 static int l_set_time(lua_State *L)
 {
-    workbench_set_time(check_bench(L), luaL_checkinteger(L, 2));
+    test_broker_set_time(check_bench(L), luaL_checkinteger(L, 2));
     return 0;
 }
 
 /* b:insert{topic, type, data, key, attrs} -> true | nil, text. `attrs` is canonical JSON. */
 static int l_insert(lua_State *L)
 {
-    struct workbench *w = check_bench(L);
+    struct test_broker *w = check_bench(L);
     const char *bad;
     struct event *ev = test_make_event(L, 2, w, &bad);
     if (!ev) {
         return fail(L, bad);
     }
-    workbench_insert(w, ev);
+    test_broker_insert(w, ev);
     lua_pushboolean(L, true);
     return 1;
 }
@@ -231,22 +231,22 @@ static void push_connection(void *ctx, const struct broker_connection *c)
 /* b:connections() -> {{id, topics, filter, format, params (JSON), audience}, ...} */
 static int l_connections(lua_State *L)
 {
-    struct workbench *w = check_bench(L);
+    struct test_broker *w = check_bench(L);
     lua_newtable(L);
-    broker_each_connection(workbench_broker(w), push_connection, L);
+    broker_each_connection(test_broker_broker(w), push_connection, L);
     return 1;
 }
 
 /* b:dial() -> client | nil, text */
 static int l_dial(lua_State *L)
 {
-    struct workbench *w = check_bench(L);
+    struct test_broker *w = check_bench(L);
     struct client *c = lua_newuserdatauv(L, sizeof *c, 1);
     c->fd = -1;
     luaL_setmetatable(L, client_type);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
-    c->fd = workbench_dial(w);
+    c->fd = test_broker_dial(w);
     return c->fd < 0 ? fail(L, uv_strerror(c->fd)) : 1;
 }
 

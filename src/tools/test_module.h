@@ -1,5 +1,5 @@
 /* The modules that specs of policies, and tools written in Lua, `require`: "tidegate.test.native"
- * (C: workbenches and their clients as userdata) and those of scripts/lib that build on it. For
+ * (C: test brokers and their clients as userdata) and those of scripts/lib that build on it. For
  * trusted code in a state of its own, never for policies. */
 #ifndef TOOLS_TEST_MODULE_H
 #define TOOLS_TEST_MODULE_H

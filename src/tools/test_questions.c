@@ -89,33 +89,33 @@ static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
     a->there = true;
 }
 
-static void await(struct workbench *w, const struct answer *a)
+static void await(struct test_broker *w, const struct answer *a)
 {
-    workbench_turn(w);
+    test_broker_turn(w);
     while (!a->there) { /* hooks have a deadline: an answer comes */
-        workbench_wait(w);
+        test_broker_wait(w);
     }
 }
 
 /* stack: userdata, request, identity or nil. NULL, or what is wrong. */
-static const char *take_request(lua_State *L, struct workbench *w, struct asked *q)
+static const char *take_request(lua_State *L, struct test_broker *w, struct asked *q)
 {
     struct slice text, who = {NULL, 0};
     text.p = luaL_checklstring(L, 2, &text.n);
     who.p = luaL_optlstring(L, 3, NULL, &who.n);
     luaL_checkstack(L, 20, NULL);
-    const char *bad = asked_read(q, text, workbench_limits(w));
+    const char *bad = asked_read(q, text, test_broker_limits(w));
     q->rq.who = who;
     return bad;
 }
 
-int test_ask_subscribe(lua_State *L, struct workbench *w)
+int test_ask_subscribe(lua_State *L, struct test_broker *w)
 {
     struct answer a = {.L = L};
     struct asked q;
     const char *bad = take_request(L, w, &q);
     if (!bad) {
-        struct policy *p = workbench_policy(w);
+        struct policy *p = test_broker_policy(w);
         p->gates->subscribe(p, &q.rq, on_subscribe, &a, 1);
         await(w, &a);
     }
@@ -124,15 +124,15 @@ int test_ask_subscribe(lua_State *L, struct workbench *w)
 }
 
 /* Of what is to be published, which may be nothing. */
-static void ask_publish(struct workbench *w, struct asked *q, struct event_list *events,
+static void ask_publish(struct test_broker *w, struct asked *q, struct event_list *events,
                         struct answer *a)
 {
-    struct policy *p = workbench_policy(w);
+    struct policy *p = test_broker_policy(w);
     p->gates->publish(p, &q->rq, events, on_publish, a, 1);
     await(w, a);
 }
 
-int test_ask_authenticate(lua_State *L, struct workbench *w)
+int test_ask_authenticate(lua_State *L, struct test_broker *w)
 {
     struct answer a = {.L = L};
     struct event_list events = {0};
@@ -146,7 +146,7 @@ int test_ask_authenticate(lua_State *L, struct workbench *w)
     return bad ? refuse(L, bad) : 1;
 }
 
-int test_ask_publish(lua_State *L, struct workbench *w)
+int test_ask_publish(lua_State *L, struct test_broker *w)
 {
     struct answer a = {.L = L};
     struct event_list events = {0};
@@ -154,8 +154,8 @@ int test_ask_publish(lua_State *L, struct workbench *w)
     struct err e = {0};
     bool batch;
     const char *bad = take_request(L, w, &q);
-    if (!bad && envelope_parse(&q.http, &q.query, workbench_envelopes(w),
-                               loop_unix_ms(workbench_loop(w)), &events, &batch, &e)) {
+    if (!bad && envelope_parse(&q.http, &q.query, test_broker_envelopes(w),
+                               loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
         bad = e.text;
     }
     if (!bad) {
@@ -168,22 +168,22 @@ int test_ask_publish(lua_State *L, struct workbench *w)
 
 /* ---------------------------------------------------------------- other hooks */
 
-int test_ask_disconnect(lua_State *L, struct workbench *w)
+int test_ask_disconnect(lua_State *L, struct test_broker *w)
 {
-    struct policy *p = workbench_policy(w);
+    struct policy *p = test_broker_policy(w);
     struct disconnect_info info = {.reason = CLOSE_CLIENT_CLOSED, .seconds = 1, .delivered = 1};
     struct slice identity;
     identity.p = luaL_checklstring(L, 2, &identity.n);
     p->gates->disconnected(p, identity, &info);
     while (p->life->busy(p)) { /* it has a deadline */
-        workbench_wait(w);
+        test_broker_wait(w);
     }
     return 0;
 }
 
-int test_ask_reload(lua_State *L, struct workbench *w)
+int test_ask_reload(lua_State *L, struct test_broker *w)
 {
-    struct policy *p = workbench_policy(w);
+    struct policy *p = test_broker_policy(w);
     enum reload_mode mode;
     struct err e;
     if (p->life->reloaded(p, p->version, &mode, &e)) {
@@ -261,9 +261,9 @@ static void push_judgement(lua_State *L, struct renderer *r, const struct policy
     }
 }
 
-int test_ask_judge(lua_State *L, struct workbench *w)
+int test_ask_judge(lua_State *L, struct test_broker *w)
 {
-    struct policy *p = workbench_policy(w);
+    struct policy *p = test_broker_policy(w);
     struct policy_binding binding;
     struct subscription s = {.filter = test_field(L, 2, "filter"),
                              .format = test_field(L, 2, "format"),
@@ -279,7 +279,7 @@ int test_ask_judge(lua_State *L, struct workbench *w)
         return refuse(L, "the policy has no such filter or format, or cannot use these params");
     }
     struct renderer r;
-    renderer_init(&r, p, NULL, workbench_envelopes(w)->event_bytes);
+    renderer_init(&r, p, NULL, test_broker_envelopes(w)->event_bytes);
     push_judgement(L, &r, &binding,
                    ev); /* short of memory it raises, and the process ends anyway */
     renderer_clear(&r);

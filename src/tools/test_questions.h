@@ -1,31 +1,31 @@
-/* Direct questions to a policy on a workbench: what a hook decides, as a table, instead of what a
+/* Direct questions to a policy on a test broker: what a hook decides, as a table, instead of what a
  * client gets. For tools; inside a Lua call of theirs. */
 #ifndef TOOLS_TEST_QUESTIONS_H
 #define TOOLS_TEST_QUESTIONS_H
 
-#include "tools/workbench.h"
+#include "tools/test_broker.h"
 
 #include <lua.h>
 
-/* stack on entry: workbench's userdata, arguments; each pushes results and returns their number.
+/* stack on entry: test broker's userdata, arguments; each pushes results and returns their number.
  *
  * Requests are the text of an HTTP request, client addresses come from X-Forwarded-For. A verdict
  * is {kind = "granted" | "denied" | "transient", status, reason, identity (JSON), expires (Unix
  * seconds), subscription = {topics, filter, format, params (JSON), ...}}. */
 
 /* (request) -> verdict, of authenticate alone | nil, text */
-int test_ask_authenticate(lua_State *L, struct workbench *w);
+int test_ask_authenticate(lua_State *L, struct test_broker *w);
 /* (request [, identity as JSON: authenticate is not asked]) -> verdict | nil, text */
-int test_ask_subscribe(lua_State *L, struct workbench *w);
+int test_ask_subscribe(lua_State *L, struct test_broker *w);
 /* (request with a body [, identity]) -> verdict, {event, ...} | nil, text; of events what
  * publishers give */
-int test_ask_publish(lua_State *L, struct workbench *w);
+int test_ask_publish(lua_State *L, struct test_broker *w);
 /* (identity as JSON): the hook has run when it returns */
-int test_ask_disconnect(lua_State *L, struct workbench *w);
+int test_ask_disconnect(lua_State *L, struct test_broker *w);
 /* () -> true | nil, what is wrong with the hook */
-int test_ask_reload(lua_State *L, struct workbench *w);
+int test_ask_reload(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */
-int test_ask_judge(lua_State *L, struct workbench *w);
+int test_ask_judge(lua_State *L, struct test_broker *w);
 
 #endif

@@ -13,15 +13,15 @@ struct slice test_field(lua_State *L, int arg, const char *name)
     return slice_of(p, n);
 }
 
-struct event *test_make_event(lua_State *L, int arg, struct workbench *w, const char **bad)
+struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, const char **bad)
 {
     struct event_fields f = {.topic = test_field(L, arg, "topic"),
                              .type = test_field(L, arg, "type"),
                              .data = test_field(L, arg, "data"),
                              .key = test_field(L, arg, "key"),
                              .attrs = test_field(L, arg, "attrs"),
-                             .time_ms = loop_unix_ms(workbench_loop(w))};
-    *bad = event_check(&f, workbench_envelopes(w)->event_bytes);
+                             .time_ms = loop_unix_ms(test_broker_loop(w))};
+    *bad = event_check(&f, test_broker_envelopes(w)->event_bytes);
     struct event *ev = *bad ? NULL : event_new(&f);
     *bad = *bad || ev ? *bad : "not enough memory";
     return ev;

@@ -3,7 +3,7 @@
 #define TOOLS_TEST_VALUES_H
 
 #include "broker/policy.h"
-#include "tools/workbench.h"
+#include "tools/test_broker.h"
 
 #include <lua.h>
 
@@ -11,7 +11,7 @@
 struct slice test_field(lua_State *L, int arg, const char *name);
 /* Of {topic, type, data, key, attrs (canonical JSON)} at `arg`: a new reference; or NULL with what
  * is wrong. */
-struct event *test_make_event(lua_State *L, int arg, struct workbench *w, const char **bad);
+struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, const char **bad);
 /* Pushes {topic, type, data, key, attrs}. */
 void test_push_event(lua_State *L, const struct event *ev);
 /* Pushes a verdict as test_questions.h describes it. */

@@ -1,5 +1,5 @@
-/* See tools/workbench.h. Built and taken apart in the order of server.c. */
-#include "tools/workbench.h"
+/* See tools/test broker.h. Built and taken apart in the order of server.c. */
+#include "tools/test_broker.h"
 
 #include "base/xalloc.h"
 #include "config/config.h"
@@ -20,7 +20,7 @@
 
 enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000 };
 
-struct workbench {
+struct test_broker {
     struct loop *loop;
     uv_timer_t alive; /* libuv does nothing in a loop without active handles */
     struct server_options options;
@@ -38,23 +38,23 @@ struct workbench {
     bool built;
 };
 
-void workbench_turn(struct workbench *w)
+void test_broker_turn(struct test_broker *w)
 {
     (void)uv_run(loop_uv(w->loop), UV_RUN_NOWAIT); /* whether handles are left is no news */
 }
 
-void workbench_wait(struct workbench *w)
+void test_broker_wait(struct test_broker *w)
 {
     (void)uv_run(loop_uv(w->loop), UV_RUN_ONCE); /* the broker's sweep comes every second */
 }
 
 static void on_store_closed(void *ctx)
 {
-    struct workbench *w = ctx;
+    struct test_broker *w = ctx;
     w->store = NULL;
 }
 
-void workbench_close(struct workbench *w)
+void test_broker_close(struct test_broker *w)
 {
     if (!w) {
         return;
@@ -66,11 +66,11 @@ void workbench_close(struct workbench *w)
         w->store->ops->close(w->store, on_store_closed, w);
     }
     for (int i = 0; i < CLOSING_TURNS && (w->store || w->server.conn_count); i++) {
-        workbench_turn(w);
+        test_broker_turn(w);
     }
     REQUIRE(!w->store);
     uv_close((uv_handle_t *)&w->alive, NULL);
-    workbench_turn(w); /* the last one: the broker works in every turn */
+    test_broker_turn(w); /* the last one: the broker works in every turn */
     if (w->broker) {
         broker_free(w->broker);
     }
@@ -94,13 +94,13 @@ static void on_alive(uv_timer_t *t)
     (void)t; /* its being active is the effect */
 }
 
-static int keep_alive(struct workbench *w)
+static int keep_alive(struct test_broker *w)
 {
     int rc = uv_timer_init(loop_uv(w->loop), &w->alive);
     return rc ? rc : uv_timer_start(&w->alive, on_alive, ALIVE_MS, ALIVE_MS);
 }
 
-static void build(struct workbench *w)
+static void build(struct test_broker *w)
 {
     static const struct store_memory_options memory = {.first_id = 0, .keys = true};
     struct err e;
@@ -117,7 +117,7 @@ static void build(struct workbench *w)
 }
 
 /* What policies need of the process. */
-static int provide(struct workbench *w, const struct workbench_options *opt, struct err *e)
+static int provide(struct test_broker *w, const struct test_broker_options *opt, struct err *e)
 {
     const struct config *config = opt->config;
     struct lua_policy_options *o = &w->options.policy;
@@ -150,14 +150,14 @@ static void on_ready(void *ctx, int rc, const struct err *e)
     }
 }
 
-static int load(struct workbench *w, const struct workbench_options *opt, struct err *e)
+static int load(struct test_broker *w, const struct test_broker_options *opt, struct err *e)
 {
     struct preparation ready = {.e = e};
     int rc = provide(w, opt, e);
     if (rc) {
         return rc;
     }
-    workbench_set_time(w, opt->unix_ms);
+    test_broker_set_time(w, opt->unix_ms);
     w->options.policy.file = opt->policy ? opt->policy : w->options.policy.file;
     w->options.policy.auth_open = w->options.policy.auth_open || opt->auth_open;
     w->options.policy.extend = opt->extend;
@@ -171,17 +171,17 @@ static int load(struct workbench *w, const struct workbench_options *opt, struct
         return rc;
     }
     w->policy->life->setup(w->policy, NULL, on_ready, &ready);
-    workbench_turn(w);
+    test_broker_turn(w);
     while (!ready.there) { /* it has a deadline */
-        workbench_wait(w);
+        test_broker_wait(w);
     }
     w->policy->life->set_stage(w->policy, POLICY_LIVE);
     return ready.rc;
 }
 
-int workbench_open(struct workbench **out, const struct workbench_options *opt, struct err *e)
+int test_broker_open(struct test_broker **out, const struct test_broker_options *opt, struct err *e)
 {
-    struct workbench *w = xcalloc(1, sizeof *w);
+    struct test_broker *w = xcalloc(1, sizeof *w);
     w->loop = loop_new();
     if (!w->loop) {
         free(w);
@@ -192,7 +192,7 @@ int workbench_open(struct workbench **out, const struct workbench_options *opt, 
     w->options.broker.refusal_hold_ms = 0; /* nobody here comes back */
     rc = rc ? rc : load(w, opt, e);
     if (rc) {
-        workbench_close(w);
+        test_broker_close(w);
         return rc;
     }
     build(w);
@@ -211,14 +211,14 @@ static void look_at(void *ctx, const struct broker_connection *c)
     s->settled = s->settled && !c->behind && c->cursor >= s->head;
 }
 
-bool workbench_settled(const struct workbench *w)
+bool test_broker_settled(const struct test_broker *w)
 {
     struct settling s = {w->metrics.head_id, store_memory_idle(w->store)};
     broker_each_connection(w->broker, look_at, &s);
     return s.settled;
 }
 
-void workbench_set_time(struct workbench *w, int64_t unix_ms)
+void test_broker_set_time(struct test_broker *w, int64_t unix_ms)
 {
     int64_t before = loop_unix_ms(w->loop);
     loop_set_unix_ms(w->loop, unix_ms);
@@ -229,7 +229,7 @@ void workbench_set_time(struct workbench *w, int64_t unix_ms)
     }
 }
 
-int workbench_dial(struct workbench *w)
+int test_broker_dial(struct test_broker *w)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) {
@@ -244,37 +244,37 @@ int workbench_dial(struct workbench *w)
     return ends[0];
 }
 
-void workbench_insert(struct workbench *w, struct event *ev)
+void test_broker_insert(struct test_broker *w, struct event *ev)
 {
     store_memory_insert(w->store, ev);
 }
 
-const struct http_limits *workbench_limits(const struct workbench *w)
+const struct http_limits *test_broker_limits(const struct test_broker *w)
 {
     return &w->options.public.limits;
 }
 
-const struct envelope_limits *workbench_envelopes(const struct workbench *w)
+const struct envelope_limits *test_broker_envelopes(const struct test_broker *w)
 {
     return &w->options.broker.publish;
 }
 
-const struct broker_metrics *workbench_metrics(const struct workbench *w)
+const struct broker_metrics *test_broker_metrics(const struct test_broker *w)
 {
     return &w->metrics;
 }
 
-struct loop *workbench_loop(struct workbench *w)
+struct loop *test_broker_loop(struct test_broker *w)
 {
     return w->loop;
 }
 
-struct broker *workbench_broker(struct workbench *w)
+struct broker *test_broker_broker(struct test_broker *w)
 {
     return w->broker;
 }
 
-struct policy *workbench_policy(struct workbench *w)
+struct policy *test_broker_policy(struct test_broker *w)
 {
     return w->policy;
 }
