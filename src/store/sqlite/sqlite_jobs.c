@@ -251,7 +251,7 @@ static void sqlite_jobs_on_done(void *ctx)
         sqlite_jobs_answer_askers(&s->asking, w->rc);
     }
     s->busy = false;
-    if (!answered || s->closing || !sqlite_gather_next(&s->gather, answered)) {
+    if (!answered || s->closing || !sqlite_group_commit_next(&s->group_commit, answered)) {
         sqlite_jobs_start_next(s);
     }
 }
@@ -325,7 +325,7 @@ static void sqlite_jobs_fill_rules(struct store_sqlite *s)
 void sqlite_jobs_start_next(struct store_sqlite *s)
 {
     enum sqlite_job_kind kind;
-    if (s->busy || s->gather.on || !sqlite_jobs_choose(s, &kind)) {
+    if (s->busy || s->group_commit.on || !sqlite_jobs_choose(s, &kind)) {
         return;
     }
     sqlite_writer_reset(&s->writer, kind);
@@ -408,7 +408,7 @@ static void sqlite_jobs_gathered(void *ctx)
 
 void sqlite_jobs_append(struct store_sqlite *s)
 {
-    if (!s->busy && !sqlite_gather_first(&s->gather)) {
+    if (!s->busy && !sqlite_group_commit_first(&s->group_commit)) {
         sqlite_jobs_start_next(s);
     }
 }
@@ -422,7 +422,8 @@ int sqlite_jobs_start(struct store_sqlite *s)
     }
     REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
     REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
-    sqlite_gather_init(&s->gather, s->loop, &s->queue.waiting_events, sqlite_jobs_gathered, s);
+    sqlite_group_commit_init(&s->group_commit, s->loop, &s->queue.waiting_events,
+                             sqlite_jobs_gathered, s);
     s->handles = 4;
     s->check_timer.data = s->retain_timer.data = s;
     s->wake_ms = s->opt.poll_ms;
@@ -442,7 +443,7 @@ int sqlite_jobs_start(struct store_sqlite *s)
 
 void sqlite_jobs_stop(struct store_sqlite *s)
 {
-    sqlite_gather_stop(&s->gather);
+    sqlite_group_commit_stop(&s->group_commit);
     (void)uv_timer_stop(&s->check_timer);
     (void)uv_timer_stop(&s->retain_timer);
 }

@@ -1,5 +1,5 @@
 /* The embedded store: implements broker/store.h. This file is its face: opening, accepting, health,
- * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_gather.c
+ * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_commit.c
  * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
  * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,
  * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
@@ -243,7 +243,7 @@ void store_sqlite_finish(struct store_sqlite *s)
     if (sqlite_watch_stop(&s->watch)) {
         uv_close((uv_handle_t *)&s->watch.poll, store_sqlite_on_closed);
     }
-    uv_close((uv_handle_t *)&s->gather.idle, store_sqlite_on_closed);
+    uv_close((uv_handle_t *)&s->group_commit.idle, store_sqlite_on_closed);
 }
 
 static void store_sqlite_close(struct store *base, void (*done)(void *ctx), void *ctx)
