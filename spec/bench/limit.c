@@ -12,10 +12,11 @@
  * left when a saturated server pays the kernel once for many events. A broker that comes near them
  * spends nearly all its time in the kernel; what it spends above them is what policies, durable
  * events, resuming and bounds cost. */
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/strbuf.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
 /* lua/: budgets of calls and coroutines, and what happens when C does not come back. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/policy/lua_sandbox.h"
 #include "native_policy.h"
 

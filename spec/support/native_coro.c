@@ -1,6 +1,6 @@
 /* lua/lua_coro: a policy whose hooks wait for wait(name), a function that the spec completes, as
  * often and as late as it likes. Questions are answered into a list. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_coro.h"

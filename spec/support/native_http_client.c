@@ -1,5 +1,5 @@
 /* net/http_client: drives a client with a loop of its own. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "native.h"
 #include "net/client/http_client.h"
 

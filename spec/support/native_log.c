@@ -1,7 +1,8 @@
 /* base/logging: what parts of the broker log in the process of the specs. Collected from the first collect() on, up to
  * LOG_MAX bytes between two calls of clear(); what is more is left out, which the text says. */
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "native.h"
 
 #include <signal.h>

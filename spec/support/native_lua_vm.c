@@ -1,5 +1,5 @@
 /* lua/: lua_vm and lua_sandbox, without a policy. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
 #include "lua/policy/lua_sandbox.h"

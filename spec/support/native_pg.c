@@ -1,7 +1,7 @@
 /* pg/pg_client.h: one client on a loop of its own. What it calls back is kept as a list; a
  * reaction calls the client back from within. A timer of 10 ms on the same loop measures whether
  * anything blocks it. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "native.h"
 #include "pg/pg_client.h"
 

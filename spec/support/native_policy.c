@@ -1,7 +1,7 @@
 /* lua/: a policy file, opened as the broker opens it; questions are asked with made-up requests. */
 #include "native_policy.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "broker/saved_request.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"

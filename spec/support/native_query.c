@@ -1,5 +1,5 @@
 /* broker/query_*.h and store/query_*: drives a database for policies with a loop of its own. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lookup/query_open.h"
 #include "lookup/query_sql.h"
 #include "native.h"

@@ -2,8 +2,9 @@
  * in a thread are in native_store_sql.c. */
 #include "native_store.h"
 
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/store_pg.h"
 #include "store/sqlite/store_sqlite.h"
 #include "store/sqlite/store_sqlite_state.h"

@@ -1,5 +1,5 @@
 /* Other programs on the file of a store: a plain SQL connection, and a writer in a thread. */
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "native_store.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* What several workers add to a broker, as far as it is pure: the sum of their metrics pages. */
 #include "admin/metrics_sum.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "native.h"
 
 #include <lauxlib.h>

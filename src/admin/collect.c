@@ -5,7 +5,7 @@
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "net/client/backend_call.h"
 
 #include <jansson.h>

@@ -1,6 +1,6 @@
 #include "admin/metrics_sum.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "auth/jwks.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>

@@ -1,6 +1,6 @@
 #include "auth/jwt_signature.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <openssl/crypto.h>
 #include <openssl/ec.h>

@@ -1,10 +1,12 @@
 #include "auth/keyring.h"
 
 #include "auth/jwt_cache.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/jitter.h"
 #include "base/logging.h"
 #include "base/read_file.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>

@@ -1,6 +1,6 @@
 #include "base/hash.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <string.h>
 #include <sys/random.h>

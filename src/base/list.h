@@ -3,7 +3,7 @@
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 
-#include "base/xalloc.h"
+#include "base/container_of.h"
 
 #include <stdbool.h>
 

@@ -1,6 +1,6 @@
 #include "base/map.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 /* The macros of uthash, one a function. */
 

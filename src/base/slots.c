@@ -1,6 +1,7 @@
 #include "base/slots.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

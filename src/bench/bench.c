@@ -2,7 +2,8 @@
  * whether it is over, and the publishers send what they may. */
 #include "bench/bench.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 #include "bench/bench_phases.h"
 #include "bench/bench_pub.h"
 #include "bench/bench_report.h"

@@ -1,6 +1,7 @@
 #include "bench/bench_conn.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

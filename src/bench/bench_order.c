@@ -1,6 +1,6 @@
 #include "bench/bench_order.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <stdlib.h>
 #include <string.h>

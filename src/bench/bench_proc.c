@@ -1,6 +1,6 @@
 #include "bench/bench_proc.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <dirent.h>
 #include <inttypes.h>

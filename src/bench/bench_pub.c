@@ -1,6 +1,7 @@
 #include "bench/bench_pub.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "bench/bench_http.h"
 #include "bench/bench_mark.h"
 

@@ -1,7 +1,7 @@
 /* See bench_report.h. The document is made once; the text for people is printed from it. */
 #include "bench/bench_report.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <inttypes.h>
 #include <jansson.h>

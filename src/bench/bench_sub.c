@@ -1,6 +1,7 @@
 #include "bench/bench_sub.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "bench/bench_http.h"
 #include "bench/bench_order.h"
 #include "bench/bench_sse.h"

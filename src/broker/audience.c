@@ -1,6 +1,6 @@
 #include "broker/audience.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "event/topic.h"
 
 #include <stdlib.h>

@@ -3,11 +3,13 @@
  * what is in them vanish with their last audience. */
 #include "broker/audience_index.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/json_text.h"
 #include "base/list.h"
 #include "base/map.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "broker/audience.h"
 #include "broker/topic_index.h"
 #include "filter/filter.h"

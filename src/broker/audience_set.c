@@ -1,7 +1,9 @@
 #include "broker/audience_set.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "broker/audience_index.h"
 
 #include <stdlib.h>

@@ -3,6 +3,7 @@
 #ifndef BROKER_AUDIENCE_SET_H
 #define BROKER_AUDIENCE_SET_H
 
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/map.h"

@@ -1,6 +1,8 @@
 #include "broker/broker.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "broker/audience_set.h"
 #include "broker/broker_parts.h"
 #include "broker/delivery.h"

@@ -3,6 +3,7 @@
  * event log or from pages of the store. Replay, live delivery and a slow client meet here. */
 #include "broker/delivery.h"
 
+#include "base/container_of.h"
 #include "base/prefetch.h"
 #include "broker/audience_set.h"
 #include "broker/history.h"

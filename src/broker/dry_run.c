@@ -1,6 +1,7 @@
 #include "broker/dry_run.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "broker/audience_set.h"
 #include "broker/render.h"
 #include "broker/subscriber_state.h"

@@ -1,7 +1,8 @@
 #include "broker/explain.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/slots.h"
-#include "base/xalloc.h"
 #include "broker/render.h"
 #include "broker/subscriber_state.h"
 #include "event/topic.h"

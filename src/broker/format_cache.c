@@ -1,6 +1,6 @@
 #include "broker/format_cache.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <stdlib.h>
 

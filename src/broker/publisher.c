@@ -1,6 +1,6 @@
 #include "broker/publisher.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "broker/broker_parts.h"
 #include "broker/refusal.h"
 

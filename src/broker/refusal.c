@@ -1,7 +1,9 @@
 #include "broker/refusal.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "broker/broker_parts.h"
 #include "event/sse_frame.h"
 

@@ -1,6 +1,6 @@
 #include "broker/render.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,10 @@
 #include "broker/resubscribe.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
+#include "base/require.h"
 #include "base/slots.h"
-#include "base/xalloc.h"
 #include "broker/subscriber_state.h"
 
 #include <stdlib.h>

@@ -2,6 +2,7 @@
  * to a request of the public server. */
 #include "base/embedded.h"
 #include "base/logging.h"
+#include "base/require.h"
 #include "broker/accept.h"
 #include "broker/broker.h"
 #include "broker/broker_parts.h"

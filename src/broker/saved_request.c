@@ -1,6 +1,6 @@
 #include "broker/saved_request.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <stdlib.h>
 #include <string.h>

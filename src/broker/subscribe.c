@@ -11,8 +11,8 @@
  * The client may leave at each of these, so the stream is found again by its id. */
 #include "broker/subscribe.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "broker/accept.h"
 #include "broker/dry_run.h"
 #include "broker/refusal.h"

@@ -31,9 +31,10 @@
  *   7. subscriber_set_state() alone changes states, subscriber_free() alone ends them. */
 #include "broker/subscriber.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/json_text.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "broker/audience_set.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"

@@ -1,6 +1,7 @@
 /* What time does to one stream: events_per_s slows it, the identity's `expires` ends it, the
  * grant's has the policy asked again. Memory only for streams that have one of them. */
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "broker/resubscribe.h"
 #include "broker/subscriber_state.h"
 

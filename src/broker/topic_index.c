@@ -3,9 +3,11 @@
  * vanish with their last value. */
 #include "broker/topic_index.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/map.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "event/event.h"
 #include "event/topic.h"
 

@@ -1,6 +1,7 @@
 #include "broker/write_batch.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,5 @@
 #include "cli/cli_restart.h"
 
-#include "base/xalloc.h"
 #include "net/client/backend_call.h"
 
 #include <jansson.h>

@@ -4,7 +4,7 @@
 #include "config/config.h"
 
 #include "base/embedded.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "config/lua_config.h"
 #include "net/address.h"
 #include "net/client/http_client.h"

@@ -6,7 +6,7 @@
 
 #include "base/embedded.h"
 #include "base/read_file.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "config/lua_struct.h"
 #include "lua/vm/lua_vm.h"
 

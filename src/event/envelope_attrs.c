@@ -1,6 +1,5 @@
 /* attrs -> the one text that equal attrs have: keys sorted by their bytes, no white space, each
  * number as short as it may be without becoming another one. */
-#include "base/xalloc.h"
 #include "event/envelope.h"
 
 #include <jansson.h>

@@ -3,7 +3,7 @@
  * bits would not give back every number. */
 #include "base/json_text.h"
 #include "base/nearest.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "event/envelope_state.h"
 
 #include <jansson.h>

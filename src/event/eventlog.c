@@ -1,6 +1,7 @@
 #include "event/eventlog.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
  * none is left, the rest is copied as a block. */
 #include "filter/format_rules.h"
 
+#include "base/alloc.h"
 #include "base/json_text.h"
-#include "base/xalloc.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 #include "lookup/query_open.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "lookup/query_backends.h"
 
 #include <stdio.h>

@@ -6,7 +6,8 @@
  * little later the client's own limit (the server is silent), and the session is read only. It is
  * not cancelled: libpq 15 does that by a new connection, not encrypted, in a call that blocks
  * without a limit, and `timeout_ms` is short. */
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "lookup/query_backends.h"
 #include "lookup/query_sql.h"
 #include "pg/pg_client.h"

@@ -3,6 +3,8 @@
  * backends bound on their side. */
 #include "lookup/query_pool.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/logging.h"
 #include "lookup/query_sql.h"

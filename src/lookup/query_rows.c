@@ -1,6 +1,6 @@
 #include "lookup/query_rows.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <uv.h>
 

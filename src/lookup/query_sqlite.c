@@ -4,8 +4,10 @@
  * It cannot write, in three ways: the file is opened read only, query_only is set, and the
  * authorizer lets nothing but reading through (also no ATTACH, no PRAGMA). A query that takes too
  * long, or that nobody waits for any more, is stopped by the progress handler. */
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lookup/query_backends.h"
 #include "lookup/query_sql.h"
 

@@ -1,9 +1,11 @@
 /* Connections by address, for the listener (take) and the connection's end (release). */
 #include "net/address_limit.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/map.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* See job_pool.h. */
 #include "net/job_pool.h"
 
-#include "base/xalloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 
 static void job_pool_on_timer(uv_timer_t *timer);
 

@@ -3,9 +3,11 @@
  * sleeping while work is left. */
 #include "net/loop.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

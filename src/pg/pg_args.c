@@ -1,7 +1,7 @@
 /* See pg_args.h. Formats: PostgreSQL's src/backend/utils/adt/{arrayfuncs,int8,bool}.c, *recv. */
 #include "pg/pg_args.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <arpa/inet.h>
 #include <limits.h>

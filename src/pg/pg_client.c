@@ -5,8 +5,10 @@
  * reads; notifications are drained after each PQconsumeInput(). */
 #include "pg/pg_client.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "pg/pg_client_state.h"
 #include "pg/pg_socket.h"
 

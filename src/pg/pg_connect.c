@@ -3,6 +3,7 @@
  *
  * Rules of libpq, "Asynchronous connection": the socket may change with every PQconnectPoll(), so
  * each step has a poll handle of its own, closed before the next step. */
+#include "base/alloc.h"
 #include "base/logging.h"
 #include "pg/pg_client_state.h"
 

@@ -1,7 +1,7 @@
 /* See pg_conninfo.h. */
 #include "pg/pg_conninfo.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>

@@ -1,6 +1,6 @@
 #include "server/policy_names.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "lua/policy/lua_policy.h"
 
 #include <stdlib.h>

@@ -35,8 +35,10 @@
 #include "server/policy_reload.h"
 
 #include "auth/keyring.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/policy/lua_sources.h"
 #include "server/policy_health.h"
 #include "server/policy_names.h"

@@ -1,7 +1,9 @@
 #include "server/policy_watch.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/policy/lua_sources.h"
 
 #include <stdlib.h>

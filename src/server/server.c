@@ -6,8 +6,8 @@
 #include "server/server.h"
 
 #include "admin/admin.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "broker/broker.h"
 #include "lookup/query_open.h"
 #include "lua/policy/lua_policy.h"

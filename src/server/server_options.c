@@ -1,6 +1,7 @@
 #include "server/server_options.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 #include "server/service.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
  * their end, supervisor_restart.c replaces them one by one, supervisor_handover.c this program. */
 #include "server/supervisor.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "server/server.h"
 #include "server/supervisor_state.h"
 

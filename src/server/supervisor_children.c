@@ -1,6 +1,6 @@
 /* Starting children, and what follows from their end. */
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "server/server.h"
 #include "server/supervisor_state.h"
 

@@ -1,8 +1,8 @@
 /* From the old program to the new one in the same process: exec keeps the children and the
  * sockets, a memfd tells which is which. JSON, because the two programs may be of different
  * versions. */
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "server/supervisor_state.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* What the supervisor binds and holds for the workers. */
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "server/supervisor_state.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* See append_queue.h. */
 #include "store/append_queue.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 
 #include <stdlib.h>
 #include <uv.h>

@@ -2,8 +2,11 @@
  */
 #include "store/store_memory.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
+#include "base/container_of.h"
 #include "base/list.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 #include <time.h>

@@ -1,7 +1,8 @@
 /* See child_run.h. A loop of its own, so that nothing else happens meanwhile. */
 #include "tools/child_run.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <signal.h>
 #include <stdlib.h>

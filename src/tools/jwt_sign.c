@@ -1,6 +1,7 @@
 #include "tools/jwt_sign.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>

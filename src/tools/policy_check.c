@@ -2,7 +2,7 @@
  * failure: what could not be made for want of memory is missing. */
 #include "tools/policy_check.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/lua_policy_about.h"
 #include "lua/policy/lua_sources.h"

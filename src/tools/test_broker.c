@@ -1,7 +1,8 @@
 /* See tools/test broker.h. Built and taken apart in the order of server.c. */
 #include "tools/test_broker.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 #include "config/config.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"

@@ -2,7 +2,8 @@
  * value of the other's. */
 #include "tools/test_fakes.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"

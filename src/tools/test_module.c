@@ -3,7 +3,7 @@
 #include "tools/test_module.h"
 
 #include "base/embedded.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/api/lua_json.h"
 #include "lua/policy/lua_policy_file.h"
 #include "lua/vm/lua_box.h"

@@ -1,7 +1,6 @@
 /* See test_questions.h. */
 #include "tools/test_questions.h"
 
-#include "base/xalloc.h"
 #include "broker/explain.h"
 #include "broker/render.h"
 #include "net/http/http_parser.h"

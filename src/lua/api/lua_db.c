@@ -1,6 +1,6 @@
 #include "lua/api/lua_db.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "lookup/query_sql.h"
 #include "lua/api/lua_shape.h"
 #include "lua/vm/lua_coro.h"

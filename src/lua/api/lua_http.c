@@ -1,7 +1,6 @@
 #include "lua/api/lua_http.h"
 
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"

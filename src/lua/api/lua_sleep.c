@@ -1,6 +1,7 @@
 #include "lua/api/lua_sleep.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "lua/vm/lua_coro.h"
 
 #include <math.h>

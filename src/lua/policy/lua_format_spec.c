@@ -1,7 +1,7 @@
 #include "lua/policy/lua_format_spec.h"
 
+#include "base/alloc.h"
 #include "base/utf8.h"
-#include "base/xalloc.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"

@@ -1,6 +1,7 @@
 #include "lua/policy/lua_hook_call.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_request.h"

@@ -1,6 +1,7 @@
 #include "lua/policy/lua_params.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 

@@ -1,7 +1,9 @@
 #include "lua/policy/lua_policy.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "base/utf8.h"
-#include "base/xalloc.h"
 #include "lua/policy/lua_format_spec.h"
 #include "lua/policy/lua_hook_call.h"
 #include "lua/policy/lua_judge.h"

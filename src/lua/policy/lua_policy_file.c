@@ -1,6 +1,7 @@
 #include "lua/policy/lua_policy_file.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/require.h"
 #include "lua/api/lua_shape.h"
 #include "lua/policy/lua_format_spec.h"
 #include "lua/policy/lua_policy_text.h"

@@ -1,7 +1,7 @@
 #include "lua/policy/lua_sandbox.h"
 
 #include "base/embedded.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_request.h"

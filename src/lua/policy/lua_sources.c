@@ -1,6 +1,6 @@
 #include "lua/policy/lua_sources.h"
 
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
 #include <stdlib.h>
 #include <string.h>

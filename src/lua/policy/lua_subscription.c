@@ -1,5 +1,5 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"

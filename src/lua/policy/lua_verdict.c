@@ -1,6 +1,5 @@
 #include "lua/policy/lua_verdict.h"
 
-#include "base/xalloc.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"

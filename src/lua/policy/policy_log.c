@@ -1,7 +1,7 @@
 #include "lua/policy/policy_log.h"
 
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 
 #include <stdio.h>
 

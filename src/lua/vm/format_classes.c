@@ -1,9 +1,11 @@
 #include "lua/vm/format_classes.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/json_text.h"
 #include "base/map.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <stdlib.h>
 

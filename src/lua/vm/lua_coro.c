@@ -26,11 +26,13 @@
  *      `suspended` counts those jobs. */
 #include "lua/vm/lua_coro.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/hash.h"
 #include "base/logging.h"
 #include "base/map.h"
+#include "base/require.h"
 #include "base/slots.h"
-#include "base/xalloc.h"
 #include "lua/vm/lua_host.h"
 #include "net/address_limit.h"
 

@@ -1,7 +1,8 @@
 #include "lua/vm/lua_vm.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <stdio.h>
 #include <stdlib.h>

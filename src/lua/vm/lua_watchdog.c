@@ -1,7 +1,8 @@
 #include "lua/vm/lua_watchdog.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "lua/vm/lua_failure.h"
 
 #include <errno.h>

@@ -6,8 +6,10 @@
  * here is what that sends. */
 #include "net/client/backend_call.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "base/strbuf.h"
-#include "base/xalloc.h"
 
 #include <stdio.h>
 #include <stdlib.h>

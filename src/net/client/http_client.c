@@ -3,6 +3,9 @@
  * Time limits are those of the pool of jobs and not libcurl's, so that they hold for what waits, too. */
 #include "net/client/http_client.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "net/client/http_client_state.h"
 
 #include <stdlib.h>

@@ -4,7 +4,9 @@
  * A poll handle lives as long as libcurl watches the socket. libcurl reports CURL_POLL_REMOVE
  * before it closes a socket, and uv_close() takes the number out of epoll at once, so that a new
  * socket may get the same number while the old handle still waits for its close callback. */
+#include "base/alloc.h"
 #include "base/logging.h"
+#include "base/require.h"
 #include "net/client/http_client_state.h"
 
 #include <stdlib.h>

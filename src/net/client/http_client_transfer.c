@@ -1,5 +1,6 @@
 /* One request as libcurl sees it: what may be asked, what is kept of the answer, and what libcurl's
  * verdict means. */
+#include "base/alloc.h"
 #include "net/client/http_client_state.h"
 
 #include <stdio.h>

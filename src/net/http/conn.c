@@ -6,8 +6,9 @@
  * and one queued frame. */
 #include "net/http/conn.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "net/address_limit.h"
 #include "net/http/forwarded.h"
 #include "net/http/http_parser.h"

@@ -1,8 +1,9 @@
 #include "net/http/exchange.h"
 
+#include "base/container_of.h"
 #include "base/logging.h"
 #include "base/prefetch.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "net/http/conn.h"
 
 static struct exchange *exchange_of(struct stream *s)

@@ -1,6 +1,7 @@
 #include "net/http/http_server.h"
 
-#include "base/xalloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "net/address_limit.h"
 #include "net/http/conn.h"
 #include "net/http/exchange.h"

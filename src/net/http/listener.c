@@ -1,7 +1,8 @@
 #include "net/http/listener.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
 #include "net/http/conn.h"
 
 #include <stdlib.h>

@@ -35,8 +35,9 @@
  *      in time; LATE: not armed.
  *   7. A batch has at most max_events and max_bytes, or is a single append. shrink() lowers both
  *      after a batch that took too much time or memory, grow() raises them after a quick one. */
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/store_pg_state.h"
 
 #include <limits.h>

@@ -1,7 +1,8 @@
 /* Pages of history and seeks, on connections of their own: many clients that resume at once queue
  * here, and do not delay the tail. */
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/pg_row.h"
 #include "store/postgres/store_pg_state.h"
 

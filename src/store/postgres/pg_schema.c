@@ -2,9 +2,10 @@
  * blocks elsewhere, used in a place where nothing else is to be done. */
 #include "store/postgres/pg_schema.h"
 
+#include "base/alloc.h"
 #include "base/embedded.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "pg/pg_client.h"
 #include "store/postgres/pg_session.h"
 

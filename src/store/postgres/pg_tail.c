@@ -3,8 +3,10 @@
  *
  * Ids have no holes but for leaps (another server took over) and removed events (retention). So the
  * events behind a hole are not delivered before the leaps have been read. */
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/pg_row.h"
 #include "store/postgres/store_pg_state.h"
 

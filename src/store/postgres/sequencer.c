@@ -52,8 +52,9 @@
  * transaction would overtake that of a long one that committed before it began. */
 #include "store/postgres/sequencer.h"
 
+#include "base/alloc.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/pg_lineage.h"
 #include "store/postgres/pg_row.h"
 #include "store/postgres/pg_session.h"

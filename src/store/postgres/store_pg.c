@@ -5,8 +5,10 @@
  * tables), pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
 #include "store/postgres/store_pg.h"
 
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/store_pg_state.h"
 
 #include <stdio.h>

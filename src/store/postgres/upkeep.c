@@ -2,9 +2,10 @@
  * work: it is noted, and tried again in a later round. */
 #include "store/postgres/upkeep.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/postgres/pg_lineage.h"
 #include "store/postgres/pg_session.h"
 

@@ -1,7 +1,7 @@
 /* A SQLite connection and its statements: see sqlite_db.h. */
 #include "store/sqlite/sqlite_db.h"
 
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <sys/stat.h>
 #include <time.h>

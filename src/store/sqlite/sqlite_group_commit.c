@@ -1,7 +1,8 @@
 #include "store/sqlite/sqlite_group_commit.h"
 
+#include "base/container_of.h"
 #include "base/list.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 enum {
     ENOUGH = 64, /* events: an fsync among so many is little to each */

@@ -5,8 +5,10 @@
  * the poll is the truth. The log file changes before the commit in it becomes visible (the fsync
  * lies between), so one look after an inotify event is not enough: the next ones follow after 1, 2,
  * 4 ... ms, up to poll_ms. */
+#include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/sqlite/store_sqlite_state.h"
 
 #include <stdlib.h>

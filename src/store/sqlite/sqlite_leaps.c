@@ -1,5 +1,5 @@
 /* The list of leaps: ids that no event of this file has, and why ids may be missing. */
-#include "base/xalloc.h"
+#include "base/alloc.h"
 #include "store/sqlite/sqlite_db.h"
 
 #include <string.h>

@@ -1,5 +1,7 @@
 /* The queue in front of the reading connections: at most SQLITE_READERS at work at a time. */
-#include "base/xalloc.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/require.h"
 #include "store/sqlite/store_sqlite_state.h"
 
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 #include "store/sqlite/sqlite_watch.h"
 
+#include "base/container_of.h"
 #include "base/list.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 
 #include <string.h>
 #include <sys/inotify.h>

@@ -4,8 +4,9 @@
  * committed is read, then our rows are inserted, so nothing can lie between the two. */
 #include "store/sqlite/sqlite_writer.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
-#include "base/xalloc.h"
+#include "base/container_of.h"
 
 /* An append that fails for a reason of the machine's, not its own, fails those behind it too: after
  * so many in a row nothing more is tried. */

@@ -6,9 +6,11 @@
  * sqlite_db.c (the file). */
 #include "store/sqlite/store_sqlite.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
+#include "base/container_of.h"
 #include "base/logging.h"
-#include "base/xalloc.h"
+#include "base/require.h"
 #include "store/sqlite/store_sqlite_state.h"
 
 #include <stdio.h>

@@ -1,16 +1,9 @@
-#include "base/xalloc.h"
+#include "base/alloc.h"
 
-#include <stdio.h>
+#include "base/require.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-/* Plain stderr, not the logger: when this runs, neither memory nor the logger can be relied on. */
-_Noreturn void require_failed(const char *what, const char *file, int line)
-{
-    fprintf(stderr, "level=fatal msg=\"invariant failed\" what=\"%s\" at=%s:%d\n", what, file,
-            line);
-    abort();
-}
 
 void *xmalloc(size_t size)
 {
