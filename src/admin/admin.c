@@ -151,7 +151,7 @@ static void post_resubscribe_all(const struct admin *a, const struct admin_call 
     admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
 }
 
-static void run(void *ctx, const struct admin_call *c)
+static void admin_run(void *ctx, const struct admin_call *c)
 {
     const struct admin *a = ctx;
     switch (c->route->action) {
@@ -208,5 +208,5 @@ static void run(void *ctx, const struct admin_call *c)
 void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
                    const struct peer_address *client)
 {
-    admin_route(0, s, rq, client, run, ctx);
+    admin_route(0, s, rq, client, admin_run, ctx);
 }

@@ -6,7 +6,7 @@
 #include "net/http/http_query.h"
 #include "net/http/http_server.h"
 
-static int status_of(enum explain_failure failure)
+static int admin_explain_status_of(enum explain_failure failure)
 {
     switch (failure) {
     case EXPLAIN_NO_STREAM:
@@ -32,7 +32,7 @@ static void on_explanation(void *ctx, uint64_t token, const struct explanation *
         return; /* whoever asked has left */
     }
     if (x->failure != EXPLAIN_OK) {
-        admin_refuse(s, status_of(x->failure), slice_str(x->text), NULL);
+        admin_refuse(s, admin_explain_status_of(x->failure), slice_str(x->text), NULL);
         return;
     }
     a->state(a->ctx, &st);
@@ -40,7 +40,8 @@ static void on_explanation(void *ctx, uint64_t token, const struct explanation *
     admin_answer_built(s, explain_json(x, &st, &body), "application/json", &body);
 }
 
-static void ask(const struct admin *a, struct stream *s, const struct explain_question *q)
+static void admin_explain_ask(const struct admin *a, struct stream *s,
+                              const struct explain_question *q)
 {
     if (!explain_ask(a->broker, q, on_explanation, (void *)(uintptr_t)a, s->id)) {
         admin_refuse(s, 503, slice_str("Too many explain requests are in progress; try again."),
@@ -49,7 +50,8 @@ static void ask(const struct admin *a, struct stream *s, const struct explain_qu
 }
 
 /* "?event=ID" and nothing else; false: the query is wrong, and that was answered. */
-static bool read_query(struct stream *s, const struct http_request *rq, uint64_t *event)
+static bool admin_explain_read_query(struct stream *s, const struct http_request *rq,
+                                     uint64_t *event)
 {
     struct http_query q;
     bool good = http_query_parse(&q, rq->query) == 0;
@@ -71,8 +73,8 @@ void admin_explain_stored(const struct admin *a, struct stream *s, const struct 
                           uint64_t connection)
 {
     struct explain_question q = {.stream = connection};
-    if (read_query(s, rq, &q.event)) {
-        ask(a, s, &q);
+    if (admin_explain_read_query(s, rq, &q.event)) {
+        admin_explain_ask(a, s, &q);
     }
 }
 
@@ -85,6 +87,6 @@ void admin_explain_given(const struct admin *a, struct stream *s, const struct h
     if (status) {
         admin_refuse(s, status, slice_str(e.text), NULL);
     } else {
-        ask(a, s, &q);
+        admin_explain_ask(a, s, &q);
     }
 }

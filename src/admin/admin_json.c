@@ -25,7 +25,7 @@ json_t *admin_json_text(struct slice value)
     return value.p ? json_stringn(value.p, value.n) : json_null();
 }
 
-static json_t *count(uint64_t value)
+static json_t *admin_json_count(uint64_t value)
 {
     return json_integer((json_int_t)value);
 }
@@ -37,7 +37,7 @@ json_t *admin_json_id(uint64_t id)
     return json_string(digits);
 }
 
-static json_t *seconds(double value)
+static json_t *admin_json_seconds(double value)
 {
     return json_real(round(value * 1000) / 1000);
 }
@@ -53,7 +53,7 @@ json_t *admin_json_time(int64_t unix_ms)
     return json_string(iso);
 }
 
-static int dump_chunk(const char *buffer, size_t size, void *out)
+static int admin_json_dump_chunk(const char *buffer, size_t size, void *out)
 {
     return strbuf_append(out, buffer, size);
 }
@@ -62,7 +62,8 @@ int admin_json_dump(json_t *root, int failed, struct strbuf *out)
 {
     int rc = UV_ENOMEM;
     if (root && !failed) {
-        rc = json_dump_callback(root, dump_chunk, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15))
+        rc = json_dump_callback(root, admin_json_dump_chunk, out,
+                                JSON_INDENT(2) | JSON_REAL_PRECISION(15))
                  ? UV_ENOBUFS
                  : 0;
     }
@@ -82,8 +83,8 @@ static json_t *store_document(struct store *store)
     if (h.degraded) {
         bad |= json_object_set_new(o, "degraded", text(h.degraded));
     }
-    bad |= json_object_set_new(o, "events", count(h.events));
-    bad |= json_object_set_new(o, "bytes", count(h.bytes));
+    bad |= json_object_set_new(o, "events", admin_json_count(h.events));
+    bad |= json_object_set_new(o, "bytes", admin_json_count(h.bytes));
     if (bad) {
         json_decref(o);
         return NULL;
@@ -102,12 +103,12 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
     int bad = json_object_set_new(o, "version", text(TIDEGATE_VERSION));
     bad |= json_object_set_new(o, "pid", json_integer(getpid()));
     bad |= json_object_set_new(o, "started", admin_json_time(a->start_ms));
-    bad |= json_object_set_new(o, "uptime_s", seconds(uptime));
+    bad |= json_object_set_new(o, "uptime_s", admin_json_seconds(uptime));
     bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
-    bad |= json_object_set_new(o, "connections", count(a->net->connections));
-    bad |= json_object_set_new(o, "subscribers", count(m->subscribers));
-    bad |= json_object_set_new(o, "behind", count(m->behind));
-    bad |= json_object_set_new(o, "audiences", count(m->audiences));
+    bad |= json_object_set_new(o, "connections", admin_json_count(a->net->connections));
+    bad |= json_object_set_new(o, "subscribers", admin_json_count(m->subscribers));
+    bad |= json_object_set_new(o, "behind", admin_json_count(m->behind));
+    bad |= json_object_set_new(o, "audiences", admin_json_count(m->audiences));
     bad |= json_object_set_new(o, "head_id", admin_json_id(m->head_id));
     bad |= json_object_set_new(o, "log",
                                json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",
@@ -183,7 +184,7 @@ int admin_json_policy(const struct policy_report *r, struct strbuf *out)
         bad |= json_object_set_new(o, "dry_run", dry_run_document(r->dry_run));
     }
     if (!r->error) {
-        bad |= json_object_set_new(o, "streams", count(r->streams));
+        bad |= json_object_set_new(o, "streams", admin_json_count(r->streams));
         bad |= json_object_set_new(o, "mode", text(mode_name(r->mode)));
     }
     if (r->outcome == POLICY_RELOADED || r->outcome == POLICY_WOULD_RELOAD) {
@@ -239,15 +240,15 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     json_t *o = json_object();
     int bad = json_object_set_new(o, "id", admin_json_id(c->id));
     bad |= json_object_set_new(o, "client", text(c->client));
-    bad |= json_object_set_new(o, "seconds", seconds(c->seconds));
+    bad |= json_object_set_new(o, "seconds", admin_json_seconds(c->seconds));
     bad |= json_object_set_new(o, "topics", admin_json_topics(c));
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
-    bad |= json_object_set_new(o, "lag", count(c->lag));
+    bad |= json_object_set_new(o, "lag", admin_json_count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));
-    bad |= json_object_set_new(o, "delivered", count(c->delivered));
+    bad |= json_object_set_new(o, "delivered", admin_json_count(c->delivered));
     l->bad |= bad | json_array_append_new(l->list, o);
 }
 
@@ -258,7 +259,7 @@ int admin_json_connections(const struct admin *a, size_t limit, struct strbuf *o
     size_t shown = json_array_size(l.list);
     json_t *o = json_object();
     int bad = l.bad;
-    bad |= json_object_set_new(o, "total", count(l.total));
+    bad |= json_object_set_new(o, "total", admin_json_count(l.total));
     bad |= json_object_set_new(o, "truncated", json_boolean(shown < l.total));
     bad |= json_object_set_new(o, "connections", l.list);
     return admin_json_dump(o, bad, out);

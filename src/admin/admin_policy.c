@@ -23,7 +23,7 @@ static bool known(const struct http_query *q)
     return true;
 }
 
-static int status_of(const struct policy_report *r)
+static int admin_policy_status_of(const struct policy_report *r)
 {
     switch (r->outcome) {
     case POLICY_REFUSED:
@@ -51,7 +51,7 @@ static void on_report(void *ctx, uint64_t token, const struct policy_report *r)
     if (admin_json_policy(r, &body)) {
         admin_refuse(s, 503, slice_str("Memory is too short for the answer; see the log."), NULL);
     } else {
-        admin_answer(s, status_of(r), "application/json", strbuf_slice(&body));
+        admin_answer(s, admin_policy_status_of(r), "application/json", strbuf_slice(&body));
     }
     strbuf_clear(&body);
 }

@@ -80,7 +80,7 @@ static void refuse_path(struct stream *s)
     strbuf_clear(&text);
 }
 
-static bool parse_id(unsigned workers, struct admin_call *c)
+static bool admin_router_parse_id(unsigned workers, struct admin_call *c)
 {
     const char *dash = c->id.n ? memchr(c->id.p, '-', c->id.n) : NULL;
     size_t n = dash ? (size_t)(dash - c->id.p) : 0;
@@ -121,7 +121,7 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
          * operator has open must not be able to drain the broker on their own machine. */
         admin_refuse(s, 403, slice_str("The admin service refuses requests of web pages (Origin)."),
                      NULL);
-    } else if (c.id.p && !parse_id(workers, &c)) {
+    } else if (c.id.p && !admin_router_parse_id(workers, &c)) {
         admin_refuse(s, 404,
                      workers ? slice_str("A connection's id is WORKER-NUMBER, as GET /connections "
                                          "lists it.")

@@ -44,7 +44,7 @@ static void merge(struct admin_workers *a, const struct admin_call *c)
     }
 }
 
-static void order_all(struct admin_workers *a, const struct admin_call *c)
+static void admin_workers_order_all(struct admin_workers *a, const struct admin_call *c)
 {
     struct policy_order order;
     if (c->route->action != ADMIN_RELOAD) {
@@ -56,7 +56,7 @@ static void order_all(struct admin_workers *a, const struct admin_call *c)
     }
 }
 
-static void run(void *ctx, const struct admin_call *c)
+static void admin_workers_run(void *ctx, const struct admin_call *c)
 {
     switch (c->route->scope) {
     case ADMIN_HERE:
@@ -72,7 +72,7 @@ static void run(void *ctx, const struct admin_call *c)
         collect_one(ctx, c);
         break;
     case ADMIN_ALL:
-        order_all(ctx, c);
+        admin_workers_order_all(ctx, c);
         break;
     }
 }
@@ -81,5 +81,5 @@ void admin_workers_request(void *ctx, struct stream *s, const struct http_reques
                            const struct peer_address *client)
 {
     const struct admin_workers *a = ctx;
-    admin_route(a->count, s, rq, client, run, ctx);
+    admin_route(a->count, s, rq, client, admin_workers_run, ctx);
 }

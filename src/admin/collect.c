@@ -46,7 +46,7 @@ static void collect_done(struct collect *g)
     free(g);
 }
 
-static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
+static void collect_on_answer(void *ctx, unsigned worker, int status, struct slice body)
 {
     struct collect *g = ctx;
     struct answer *a = &g->answers[worker];
@@ -79,10 +79,10 @@ static void ask_with(struct collect *g, unsigned worker, const struct backend_re
     timed.open = &a->calls;
     g->waiting++;
     g->answers[worker].asked = true;
-    backend_call(a->loop, a->where(a->ctx, worker), &timed, worker, on_answer, g);
+    backend_call(a->loop, a->where(a->ctx, worker), &timed, worker, collect_on_answer, g);
 }
 
-static void ask(struct collect *g, unsigned worker, const char *method, const char *target)
+static void collect_ask(struct collect *g, unsigned worker, const char *method, const char *target)
 {
     ask_with(g, worker, &(struct backend_request){.method = method, .target = target});
 }
@@ -100,7 +100,7 @@ static void ask_all(struct collect *g, const char *target)
     struct admin_workers *a = g->admin;
     for (unsigned i = 0; i < a->count; i++) {
         if (a->info(a->ctx, i).pid) {
-            ask(g, i, "GET", target);
+            collect_ask(g, i, "GET", target);
         }
     }
     asked(g);
@@ -117,12 +117,12 @@ static void order_one(struct collect *g, unsigned worker, const struct backend_r
     asked(g);
 }
 
-static void order_all(struct collect *g, const char *target)
+static void collect_order_all(struct collect *g, const char *target)
 {
     struct admin_workers *a = g->admin;
     for (unsigned i = 0; i < a->count; i++) {
         if (a->info(a->ctx, i).ready) {
-            ask(g, i, "POST", target);
+            collect_ask(g, i, "POST", target);
         }
     }
     asked(g);
@@ -207,7 +207,7 @@ static void finish_metrics(struct collect *g, struct stream *s)
     admin_answer_built(s, rc, METRICS_CONTENT_TYPE, &body);
 }
 
-static int dump_chunk(const char *buffer, size_t size, void *out)
+static int collect_dump_chunk(const char *buffer, size_t size, void *out)
 {
     return strbuf_append(out, buffer, size);
 }
@@ -218,7 +218,8 @@ static void answer_json(struct stream *s, json_t *root, int bad)
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
     size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(15);
-    int rc = bad || !root || json_dump_callback(root, dump_chunk, &body, flags) ? UV_ENOMEM : 0;
+    int rc =
+        bad || !root || json_dump_callback(root, collect_dump_chunk, &body, flags) ? UV_ENOMEM : 0;
     rc = rc ? rc : strbuf_append(&body, "\n", 1);
     json_decref(root);
     admin_answer_built(s, rc, "application/json", &body);
@@ -452,7 +453,8 @@ static void answer_order(const struct collect *g, struct stream *s, bool acted)
     }
     bad |= json_object_set_new(root, "workers", list);
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    int rc = bad || json_dump_callback(root, dump_chunk, &body, JSON_INDENT(2)) ? UV_ENOMEM : 0;
+    int rc =
+        bad || json_dump_callback(root, collect_dump_chunk, &body, JSON_INDENT(2)) ? UV_ENOMEM : 0;
     rc = rc ? rc : strbuf_append(&body, "\n", 1);
     json_decref(root);
     if (rc) {
@@ -480,7 +482,7 @@ static void finish_check(struct collect *g, struct stream *s)
     if (order_status(g, false, &result) == 200) {
         struct collect *order = collect_new(g->admin, s, finish_order);
         order->timeout_ms = g->timeout_ms;
-        order_all(order, g->target);
+        collect_order_all(order, g->target);
     } else {
         answer_order(g, s, false);
     }
@@ -488,7 +490,7 @@ static void finish_check(struct collect *g, struct stream *s)
 
 void collect_order(struct admin_workers *a, struct stream *s, const char *target)
 {
-    order_all(collect_new(a, s, finish_order), target);
+    collect_order_all(collect_new(a, s, finish_order), target);
 }
 
 void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
@@ -496,5 +498,5 @@ void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, boo
     struct collect *g = collect_new(a, s, dry_run ? finish_dry_run : finish_check);
     g->timeout_ms = a->load_timeout_ms;
     snprintf(g->target, sizeof g->target, "/policy/reload?force=%d", force);
-    order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
+    collect_order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
 }

@@ -62,7 +62,8 @@ static int put_escaped(struct strbuf *out, const char *text, bool label)
 
 /* The rule for the values of several workers goes out as a comment, which Prometheus passes over and
  * metrics_sum.c reads. */
-static int put_head(struct strbuf *out, struct slice name, const char *kind, const char *help)
+static int metrics_put_head(struct strbuf *out, struct slice name, const char *kind,
+                            const char *help)
 {
     size_t n = strcspn(kind, "_");
     int rc = strbuf_printf(out, "# HELP %.*s ", (int)name.n, name.p);
@@ -97,7 +98,7 @@ static int put_rows(struct strbuf *out, const struct row *rows, size_t n, const 
             continue;
         }
         struct slice name = base_name(rows[i].name);
-        rc = put_head(out, name, rows[i].kind, rows[i].help);
+        rc = metrics_put_head(out, name, rows[i].kind, rows[i].help);
         for (size_t j = i; j < n && rc == 0; j++) {
             if (slice_eq(base_name(rows[j].name), name)) {
                 uint64_t value;
@@ -112,7 +113,7 @@ static int put_rows(struct strbuf *out, const struct row *rows, size_t n, const 
 static int put_closed(struct strbuf *out, const struct net_metrics *net)
 {
     static const char name[] = "tidegate_connections_closed_total";
-    int rc = put_head(out, slice_str(name), "counter", "Connections closed, by reason.");
+    int rc = metrics_put_head(out, slice_str(name), "counter", "Connections closed, by reason.");
     for (unsigned i = 0; i < CLOSE_REASON_COUNT && rc == 0; i++) {
         rc = strbuf_printf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name,
                            close_reason_name((enum close_reason)i), net->closed[i]);
@@ -123,7 +124,7 @@ static int put_closed(struct strbuf *out, const struct net_metrics *net)
 static int put_latency(struct strbuf *out, const char *name, const char *help,
                        const struct latency *l)
 {
-    int rc = put_head(out, slice_str(name), "histogram", help);
+    int rc = metrics_put_head(out, slice_str(name), "histogram", help);
     uint64_t below = 0;
     for (unsigned i = 0; i < LATENCY_BUCKET_COUNT && rc == 0; i++) {
         below += l->buckets[i];
@@ -147,7 +148,7 @@ static int put_gauge(struct strbuf *out, const char *name, const char *kind, con
     if (value < 0) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), kind, help);
+    int rc = metrics_put_head(out, slice_str(name), kind, help);
     return rc ? rc : strbuf_printf(out, "%s %" PRId64 "\n", name, value);
 }
 
@@ -157,7 +158,7 @@ static int put_info(struct strbuf *out, const char *name, const char *help, cons
     if (!version) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), "gauge_max", help);
+    int rc = metrics_put_head(out, slice_str(name), "gauge_max", help);
     if (rc == 0) {
         rc = strbuf_printf(out, "%s{version=\"", name);
     }
@@ -173,8 +174,8 @@ static int put_policy(struct strbuf *out, const char *version, const char *label
     if (!version) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), "gauge_max",
-                      "The current policy: SHA-256 of its files, and its label.");
+    int rc = metrics_put_head(out, slice_str(name), "gauge_max",
+                              "The current policy: SHA-256 of its files, and its label.");
     rc = rc ? rc : strbuf_printf(out, "%s{version=\"", name);
     rc = rc ? rc : put_escaped(out, version, true);
     rc = rc ? rc : strbuf_append_str(out, "\",label=\"");
@@ -188,7 +189,7 @@ static int put_seconds(struct strbuf *out, const char *name, const char *kind, c
     if (value < 0) {
         return 0;
     }
-    int rc = put_head(out, slice_str(name), kind, help);
+    int rc = metrics_put_head(out, slice_str(name), kind, help);
     return rc ? rc : strbuf_printf(out, "%s %.3f\n", name, value);
 }
 

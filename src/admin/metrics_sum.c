@@ -130,7 +130,8 @@ static struct series *find_series(struct metrics_sum *m, struct slice name, unsi
 }
 
 /* "name value" or "name{labels} value"; a label's text may hold spaces, the value does not. */
-static void take_sample(struct metrics_sum *m, unsigned index, const char *line, unsigned family)
+static void metrics_sum_take_sample(struct metrics_sum *m, unsigned index, const char *line,
+                                    unsigned family)
 {
     const char *space = strrchr(line, ' ');
     char *end;
@@ -195,7 +196,7 @@ void metrics_sum_add(struct metrics_sum *m, unsigned index, struct slice page)
             if (strncmp(line, "# ", 2) == 0) {
                 family = take_comment(m, line);
             } else if (family) {
-                take_sample(m, index, line, (unsigned)(family - m->families));
+                metrics_sum_take_sample(m, index, line, (unsigned)(family - m->families));
             }
         }
         at += n + 1;

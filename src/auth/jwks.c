@@ -49,7 +49,7 @@ static int add_key(struct jwks *s, struct jwk *k, struct err *e)
 }
 
 /* Hands out the set, unless something was wrong. Takes `s`. */
-static int finish(struct jwks *s, int rc, struct jwks **out, struct err *e)
+static int jwks_finish(struct jwks *s, int rc, struct jwks **out, struct err *e)
 {
     ERR_clear_error(); /* what OpenSSL thought of keys that were refused */
     if (rc == 0 && s->n == 0) {
@@ -116,7 +116,7 @@ int jwks_parse(struct slice text, unsigned algs, const char *source, struct jwks
                      json_array_size(list), (int)JWKS_MAX_KEYS);
     } else {
         struct jwks *s = new_set(json_array_size(list));
-        rc = finish(s, parse_keys(list, algs, source, s, e), out, e);
+        rc = jwks_finish(s, parse_keys(list, algs, source, s, e), out, e);
     }
     json_decref(root);
     return rc;
@@ -175,7 +175,7 @@ int jwks_from_pem(struct slice text, unsigned algs, struct jwks **out, struct er
         return err_set(e, UV_ENOMEM, "cannot be read: memory is short");
     }
     struct jwks *s = new_set(blocks);
-    int rc = finish(s, read_pem(bio, blocks, algs, s, e), out, e);
+    int rc = jwks_finish(s, read_pem(bio, blocks, algs, s, e), out, e);
     BIO_free(bio);
     return rc;
 }
@@ -188,7 +188,7 @@ int jwks_from_secret(struct slice secret, unsigned algs, struct jwks **out, stru
         return rc;
     }
     struct jwks *s = new_set(1);
-    return finish(s, add_key(s, &k, e), out, e);
+    return jwks_finish(s, add_key(s, &k, e), out, e);
 }
 
 /* ---------------------------------------------------------------- life */

@@ -25,7 +25,7 @@ struct head {
 
 /* ---------------------------------------------------------------- form */
 
-static const char *split(struct slice token, struct parts *p)
+static const char *jwt_split(struct slice token, struct parts *p)
 {
     if (token.n > JWT_MAX_BYTES) {
         return "the token is longer than 8192 bytes";
@@ -44,7 +44,7 @@ static const char *split(struct slice token, struct parts *p)
 }
 
 /* Base64url into `out`, of JWT_MAX_BYTES; absent: it is not. */
-static struct slice decode(struct slice part, unsigned char *out)
+static struct slice jwt_decode(struct slice part, unsigned char *out)
 {
     size_t n;
     return base64url_decode(part, out, &n) ? slice_of(NULL, 0) : slice_of((const char *)out, n);
@@ -65,7 +65,7 @@ static json_t *parse_object(struct slice text)
     return v;
 }
 
-static struct slice text_of(const json_t *v)
+static struct slice jwt_text_of(const json_t *v)
 {
     return json_is_string(v) ? slice_of(json_string_value(v), json_string_length(v))
                              : slice_of(NULL, 0);
@@ -87,7 +87,7 @@ static bool same_type(struct slice typ, struct slice wanted)
 static bool type_ok(const json_t *header, struct slice wanted)
 {
     const json_t *v = json_object_get(header, "typ");
-    struct slice typ = text_of(v);
+    struct slice typ = jwt_text_of(v);
     if (wanted.p) {
         return typ.p && same_type(typ, wanted);
     }
@@ -97,7 +97,7 @@ static bool type_ok(const json_t *header, struct slice wanted)
 
 static const char *check_header(const json_t *header, const struct jwt_options *o, struct head *h)
 {
-    int alg = jwa_find(text_of(json_object_get(header, "alg")));
+    int alg = jwa_find(jwt_text_of(json_object_get(header, "alg")));
     if (alg < 0 || !(o->algs & JWA_BIT(alg))) {
         return "the token's algorithm is not accepted";
     }
@@ -112,7 +112,7 @@ static const char *check_header(const json_t *header, const struct jwt_options *
         return "the token is of another type (typ)";
     }
     const json_t *v = json_object_get(header, "kid");
-    struct slice kid = text_of(v);
+    struct slice kid = jwt_text_of(v);
     if (v && (!kid.p || kid.n > JWK_KID_MAX_BYTES)) {
         return "the token's key id (kid) is not a text of at most 256 bytes";
     }
@@ -128,7 +128,7 @@ static const char *check_header(const json_t *header, const struct jwt_options *
 static const char *read_header(struct slice part, const struct jwt_options *o, struct head *h)
 {
     unsigned char raw[JWT_MAX_BYTES];
-    json_t *header = parse_object(decode(part, raw));
+    json_t *header = parse_object(jwt_decode(part, raw));
     if (!header) {
         return "the token's header is not a JSON object in base64url";
     }
@@ -149,7 +149,7 @@ static enum jwt_outcome check_signature(const struct jwks *set, const struct par
                                         const struct head *h, const char **why)
 {
     unsigned char raw[JWT_MAX_BYTES];
-    struct slice sig = decode(p->signature, raw);
+    struct slice sig = jwt_decode(p->signature, raw);
     unsigned tries = 0;
     bool named = false;
     *why = "the token's signature is not valid";
@@ -217,7 +217,7 @@ static const char *check_times(const json_t *claims, const struct jwt_options *o
 static bool audience_wanted(const json_t *v, const struct jwt_options *o)
 {
     for (size_t i = 0; i < o->aud_n; i++) {
-        if (json_is_string(v) && slice_eq(text_of(v), o->aud[i])) {
+        if (json_is_string(v) && slice_eq(jwt_text_of(v), o->aud[i])) {
             return true;
         }
     }
@@ -246,7 +246,7 @@ static const char *check_claims(const json_t *claims, const struct jwt_options *
     if (why) {
         return why;
     }
-    struct slice iss = text_of(json_object_get(claims, "iss"));
+    struct slice iss = jwt_text_of(json_object_get(claims, "iss"));
     if (o->iss.p && !(iss.p && slice_eq(iss, o->iss))) {
         return "the token is of another issuer (iss)";
     }
@@ -259,7 +259,7 @@ static enum jwt_outcome read_claims(struct slice part, const struct jwt_options 
                                     struct jwt *out)
 {
     unsigned char raw[JWT_MAX_BYTES];
-    struct slice text = decode(part, raw);
+    struct slice text = jwt_decode(part, raw);
     json_t *claims = parse_object(text);
     if (!claims) {
         out->why = "the token's claims are not a JSON object without duplicates, in base64url";
@@ -278,7 +278,7 @@ enum jwt_outcome jwt_verify(const struct jwks *set, struct slice token, const st
 {
     struct parts p;
     struct head h;
-    out->why = split(token, &p);
+    out->why = jwt_split(token, &p);
     if (!out->why) {
         out->why = read_header(p.header, o, &h);
     }

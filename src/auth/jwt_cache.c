@@ -30,7 +30,7 @@ void jwt_cache_free(struct jwt_cache *c)
     }
 }
 
-static struct slice key_of(const unsigned char digest[JWT_DIGEST_BYTES])
+static struct slice jwt_cache_key_of(const unsigned char digest[JWT_DIGEST_BYTES])
 {
     return slice_of((const char *)digest, JWT_DIGEST_BYTES);
 }
@@ -40,12 +40,12 @@ struct slice jwt_cache_get(struct jwt_cache *c, const unsigned char digest[JWT_D
 {
     struct cached_value v;
     struct head head;
-    if (!value_cache_get(c->values, key_of(digest), &v)) {
+    if (!value_cache_get(c->values, jwt_cache_key_of(digest), &v)) {
         return slice_of(NULL, 0);
     }
     memcpy(&head, v.text.p, sizeof head);
     if (now_s >= head.till_s) {
-        value_cache_del(c->values, key_of(digest));
+        value_cache_del(c->values, jwt_cache_key_of(digest));
         return slice_of(NULL, 0);
     }
     return now_s < head.from_s ? slice_of(NULL, 0)
@@ -58,12 +58,12 @@ void jwt_cache_put(struct jwt_cache *c, const unsigned char digest[JWT_DIGEST_BY
     const struct head head = {from_s, till_s};
     char *text = malloc(sizeof head + claims.n);
     if (!text) {
-        value_cache_del(c->values, key_of(digest));
+        value_cache_del(c->values, jwt_cache_key_of(digest));
         return;
     }
     memcpy(text, &head, sizeof head);
     memcpy(text + sizeof head, claims.p, claims.n);
-    value_cache_put(c->values, key_of(digest), slice_of(text, sizeof head + claims.n), 0);
+    value_cache_put(c->values, jwt_cache_key_of(digest), slice_of(text, sizeof head + claims.n), 0);
     free(text);
 }
 

@@ -50,7 +50,7 @@ static size_t ecdsa_der(struct slice sig, size_t bytes, unsigned char *out)
     return n > 0 ? (size_t)n : 0;
 }
 
-static bool use_pss(EVP_PKEY_CTX *ctx)
+static bool jwt_signature_use_pss(EVP_PKEY_CTX *ctx)
 {
     return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) > 0;
@@ -64,7 +64,7 @@ static bool digest_ok(const struct jwk *k, enum jwt_alg alg, struct slice input,
     bool ok = md &&
               EVP_DigestVerifyInit_ex(md, &ctx, jwa_table[alg].digest, NULL, NULL, k->public,
                                       NULL) == 1 &&
-              (!pss || use_pss(ctx)) &&
+              (!pss || jwt_signature_use_pss(ctx)) &&
               EVP_DigestVerify(md, (const unsigned char *)sig.p, sig.n,
                                (const unsigned char *)input.p, input.n) == 1;
     EVP_MD_CTX_free(md);

@@ -110,7 +110,8 @@ static struct slice without_newline(struct slice s)
     return s;
 }
 
-static int parse(const struct keyset *s, struct slice text, struct jwks **out, struct err *e)
+static int keyring_parse(const struct keyset *s, struct slice text, struct jwks **out,
+                         struct err *e)
 {
     switch (s->source) {
     case KEY_SECRET:
@@ -161,7 +162,7 @@ static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct
     if (!*is_new) {
         return 0;
     }
-    int rc = parse(s, text, &keys, e);
+    int rc = keyring_parse(s, text, &keys, e);
     rc = rc ? rc : check_secret(s, keys, e);
     if (rc) {
         jwks_free(keys);
@@ -280,7 +281,7 @@ static void fetch(struct keyset *s)
 }
 
 /* What was answered, as keys. 0 also where they are the ones that are there. */
-static int take(struct keyset *s, const struct http_client_response *res, struct err *e)
+static int keyring_take(struct keyset *s, const struct http_client_response *res, struct err *e)
 {
     bool is_new;
     if (res->status != 200) {
@@ -303,7 +304,7 @@ static void on_fetched(void *ctx, uint64_t token, const struct http_client_respo
     struct err why;
     (void)token;
     s->fetch = 0;
-    if (!res || take(s, res, &why)) {
+    if (!res || keyring_take(s, res, &why)) {
         failed(s, res ? why.text : e->text);
         return;
     }
@@ -360,7 +361,7 @@ static enum jwt_outcome verify_anew(struct keyset *s, struct slice token,
     return outcome == JWT_UNKNOWN_KEY ? JWT_BAD : outcome;
 }
 
-static enum jwt_outcome count(struct auth_metrics *m, enum jwt_outcome outcome)
+static enum jwt_outcome keyring_count(struct auth_metrics *m, enum jwt_outcome outcome)
 {
     m->tokens_verified += outcome == JWT_OK;
     m->tokens_refused += outcome == JWT_BAD;
@@ -375,10 +376,10 @@ enum jwt_outcome keyset_verify(struct keyset *s, struct slice token, const struc
     struct keyring *k = s->k;
     if (!s->keys) {
         out->why = "keys are not available yet";
-        return count(k->metrics, JWT_FAILED);
+        return keyring_count(k->metrics, JWT_FAILED);
     }
     if (token.n > JWT_MAX_BYTES) { /* not even worth a digest */
-        return count(k->metrics, jwt_verify(s->keys, token, o, now_s, out));
+        return keyring_count(k->metrics, jwt_verify(s->keys, token, o, now_s, out));
     }
     question_digest(s, token, o, digest);
     struct slice known = jwt_cache_get(k->cache, digest, now_s);
@@ -391,7 +392,7 @@ enum jwt_outcome keyset_verify(struct keyset *s, struct slice token, const struc
         jwt_cache_put(k->cache, digest, strbuf_slice(&out->claims), out->from_s, out->till_s);
         k->metrics->token_cache_bytes = jwt_cache_bytes(k->cache);
     }
-    return count(k->metrics, outcome);
+    return keyring_count(k->metrics, outcome);
 }
 
 /* ---------------------------------------------------------------- sets */
@@ -423,7 +424,7 @@ unsigned keyset_algs(const struct keyset *s)
 
 /* ---------------------------------------------------------------- time */
 
-static void on_tick(struct deadline *d)
+static void keyring_on_tick(struct deadline *d)
 {
     struct keyring *k = container_of(d, struct keyring, tick);
     bool files = ++k->ticks % FILE_TICKS == 0;
@@ -435,7 +436,7 @@ static void on_tick(struct deadline *d)
         }
     }
     update_gauge(k);
-    deadline_arm(loop_deadline_class(k->loop, TICK_MS, on_tick), &k->tick);
+    deadline_arm(loop_deadline_class(k->loop, TICK_MS, keyring_on_tick), &k->tick);
 }
 
 void keyring_reload(struct keyring *k)
@@ -473,7 +474,7 @@ static unsigned algs_of_source(enum key_source source)
     }
 }
 
-static int load(struct keyset *s, struct slice secret, struct err *e)
+static int keyring_load(struct keyset *s, struct slice secret, struct err *e)
 {
     bool is_new;
     int rc = 0;
@@ -509,7 +510,7 @@ static int open_set(struct keyring *k, struct keyset *s, const struct keyset_opt
         .fresh_ms = o->fresh_ms,
     };
     k->n++;
-    int rc = load(s, slice_str(o->where), e);
+    int rc = keyring_load(s, slice_str(o->where), e);
     return rc ? err_context(e, "keys.%s", o->name) : 0;
 }
 
@@ -543,7 +544,7 @@ void keyring_start(struct keyring *k, struct loop *loop, struct http_client *cli
     k->metrics = metrics;
     metrics->key_sets = k->n;
     if (k->n > 0) {
-        on_tick(&k->tick);
+        keyring_on_tick(&k->tick);
     }
 }
 

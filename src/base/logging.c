@@ -50,7 +50,7 @@ bool log_level_parse(const char *name, enum log_level *out)
     return false;
 }
 
-static void put(struct line *l, const char *p, size_t n)
+static void logging_put(struct line *l, const char *p, size_t n)
 {
     size_t room = sizeof l->text - l->n - 8; /* 8: the ellipsis, a closing quote, the newline */
     if (n > room) {
@@ -60,7 +60,7 @@ static void put(struct line *l, const char *p, size_t n)
     l->n += n;
 }
 
-static bool is_plain(struct slice s)
+static bool logging_is_plain(struct slice s)
 {
     if (s.n == 0) {
         return false;
@@ -74,39 +74,39 @@ static bool is_plain(struct slice s)
     return true;
 }
 
-static void put_value(struct line *l, struct slice s)
+static void logging_put_value(struct line *l, struct slice s)
 {
-    if (is_plain(s)) {
-        put(l, s.p, s.n);
+    if (logging_is_plain(s)) {
+        logging_put(l, s.p, s.n);
         return;
     }
-    put(l, "\"", 1);
+    logging_put(l, "\"", 1);
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         char esc[8];
         if (c == '"' || c == '\\') {
-            put(l, (char[]){'\\', (char)c}, 2);
+            logging_put(l, (char[]){'\\', (char)c}, 2);
         } else if (c == '\n') {
-            put(l, "\\n", 2);
+            logging_put(l, "\\n", 2);
         } else if (c < ' ' || c == 0x7f) {
-            put(l, esc, (size_t)snprintf(esc, sizeof esc, "\\x%02x", c));
+            logging_put(l, esc, (size_t)snprintf(esc, sizeof esc, "\\x%02x", c));
         } else {
-            put(l, (const char *)&s.p[i], 1);
+            logging_put(l, (const char *)&s.p[i], 1);
         }
     }
-    put(l, "\"", 1);
+    logging_put(l, "\"", 1);
 }
 
 static void put_field(struct line *l, const struct log_field *f)
 {
     char num[40];
     int n = 0;
-    put(l, " ", 1);
-    put(l, f->key, strlen(f->key));
-    put(l, "=", 1);
+    logging_put(l, " ", 1);
+    logging_put(l, f->key, strlen(f->key));
+    logging_put(l, "=", 1);
     switch (f->kind) {
     case LOG_KIND_STR:
-        put_value(l, f->v.str);
+        logging_put_value(l, f->v.str);
         return;
     case LOG_KIND_INT:
         n = snprintf(num, sizeof num, "%" PRId64, f->v.i);
@@ -118,7 +118,7 @@ static void put_field(struct line *l, const struct log_field *f)
         n = snprintf(num, sizeof num, "%.6g", f->v.f);
         break;
     }
-    put(l, num, n > 0 ? (size_t)n : 0);
+    logging_put(l, num, n > 0 ? (size_t)n : 0);
 }
 
 void log_write(enum log_level level, const char *subsystem, const char *msg,
@@ -135,7 +135,7 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
     char stamp[64];
     size_t n = strftime(stamp, sizeof stamp, "ts=%Y-%m-%dT%H:%M:%S", &tm);
     n += (size_t)snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", ts.tv_nsec / 1000000);
-    put(&l, stamp, n);
+    logging_put(&l, stamp, n);
     put_field(&l, LOG_F(log_str("level", level_names[level])));
     unsigned number = atomic_load_explicit(&worker, memory_order_relaxed);
     if (number) {

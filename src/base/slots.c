@@ -23,7 +23,7 @@ void slots_clear(struct slots *s)
     slots_init(s);
 }
 
-static void grow(struct slots *s)
+static void slots_grow(struct slots *s)
 {
     uint32_t cap = s->cap ? s->cap * 2 : 64;
     REQUIRE(cap > s->cap);
@@ -38,7 +38,7 @@ static void grow(struct slots *s)
 uint64_t slots_add(struct slots *s, void *thing)
 {
     if (s->free_head == NO_SLOT) {
-        grow(s);
+        slots_grow(s);
     }
     uint32_t i = s->free_head;
     struct slot *slot = &s->all[i];
@@ -48,7 +48,7 @@ uint64_t slots_add(struct slots *s, void *thing)
     return (uint64_t)slot->generation << 32 | i;
 }
 
-static struct slot *find(const struct slots *s, uint64_t id)
+static struct slot *slots_find(const struct slots *s, uint64_t id)
 {
     uint32_t i = (uint32_t)id;
     if (i >= s->cap || s->all[i].generation != (uint32_t)(id >> 32) || !s->all[i].thing) {
@@ -59,13 +59,13 @@ static struct slot *find(const struct slots *s, uint64_t id)
 
 void *slots_get(const struct slots *s, uint64_t id)
 {
-    struct slot *slot = find(s, id);
+    struct slot *slot = slots_find(s, id);
     return slot ? slot->thing : NULL;
 }
 
 void slots_del(struct slots *s, uint64_t id)
 {
-    struct slot *slot = find(s, id);
+    struct slot *slot = slots_find(s, id);
     if (!slot) {
         return;
     }

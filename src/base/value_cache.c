@@ -27,7 +27,7 @@ struct value_cache {
     uint64_t evictions;
 };
 
-static unsigned hash_of(const struct value_cache *c, struct slice key)
+static unsigned value_cache_hash_of(const struct value_cache *c, struct slice key)
 {
     return (unsigned)hash_bytes(&c->key, key.p, key.n);
 }
@@ -37,13 +37,13 @@ static size_t size_of(const struct entry *e)
     return sizeof *e + TABLE_BYTES + e->key_len + e->text_len;
 }
 
-static struct entry *find(const struct value_cache *c, struct slice key)
+static struct entry *value_cache_find(const struct value_cache *c, struct slice key)
 {
-    struct map_entry *e = map_find(&c->entries, key, hash_of(c, key));
+    struct map_entry *e = map_find(&c->entries, key, value_cache_hash_of(c, key));
     return e ? container_of(e, struct entry, by_key) : NULL;
 }
 
-static void drop(struct value_cache *c, struct entry *e)
+static void value_cache_drop(struct value_cache *c, struct entry *e)
 {
     map_del(&c->entries, &e->by_key);
     list_del(&e->used);
@@ -66,14 +66,14 @@ void value_cache_free(struct value_cache *c)
         return;
     }
     while (!list_empty(&c->by_use)) {
-        drop(c, list_first(&c->by_use, struct entry, used));
+        value_cache_drop(c, list_first(&c->by_use, struct entry, used));
     }
     free(c);
 }
 
 bool value_cache_get(struct value_cache *c, struct slice key, struct cached_value *out)
 {
-    struct entry *e = find(c, key);
+    struct entry *e = value_cache_find(c, key);
     if (!e) {
         return false;
     }
@@ -88,16 +88,16 @@ bool value_cache_get(struct value_cache *c, struct slice key, struct cached_valu
 void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
                      uint64_t fresh_until)
 {
-    struct entry *e = find(c, key);
+    struct entry *e = value_cache_find(c, key);
     size_t size = sizeof *e + TABLE_BYTES + key.n + text.n;
     if (e) {
-        drop(c, e);
+        value_cache_drop(c, e);
     }
     if (size > c->max_bytes) {
         return;
     }
     while (c->bytes + size > c->max_bytes) {
-        drop(c, list_first(&c->by_use, struct entry, used));
+        value_cache_drop(c, list_first(&c->by_use, struct entry, used));
         c->evictions++;
     }
     e = calloc(1, size - TABLE_BYTES);
@@ -109,7 +109,7 @@ void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
     memcpy(e->bytes, key.p, key.n);
     memcpy(e->bytes + key.n, text.p, text.n);
     e->fresh_until = e->expired_at = fresh_until;
-    if (!map_add(&c->entries, &e->by_key, slice_of(e->bytes, key.n), hash_of(c, key))) {
+    if (!map_add(&c->entries, &e->by_key, slice_of(e->bytes, key.n), value_cache_hash_of(c, key))) {
         free(e);
         return;
     }
@@ -119,15 +119,15 @@ void value_cache_put(struct value_cache *c, struct slice key, struct slice text,
 
 void value_cache_del(struct value_cache *c, struct slice key)
 {
-    struct entry *e = find(c, key);
+    struct entry *e = value_cache_find(c, key);
     if (e) {
-        drop(c, e);
+        value_cache_drop(c, e);
     }
 }
 
 void value_cache_extend(struct value_cache *c, struct slice key, uint64_t fresh_until)
 {
-    struct entry *e = find(c, key);
+    struct entry *e = value_cache_find(c, key);
     if (e) {
         e->fresh_until = fresh_until;
     }

@@ -39,7 +39,7 @@ static void close_handle(uv_handle_t *h, void *runner)
     }
 }
 
-static void finish(struct runner *r)
+static void bench_finish(struct runner *r)
 {
     r->phase = NULL;
     bench_pubs_forgive_unanswered(&r->b);
@@ -49,7 +49,7 @@ static void finish(struct runner *r)
     uv_walk(&r->b.loop, close_handle, r);
 }
 
-static void enter(struct runner *r, const struct bench_phase *phase)
+static void bench_enter(struct runner *r, const struct bench_phase *phase)
 {
     r->phase = phase;
     r->phase_ns = uv_hrtime();
@@ -63,13 +63,13 @@ static void step(struct runner *r)
     }
     bool done = r->phase->done(&r->b, uv_hrtime() - r->phase_ns);
     if (r->b.stop) {
-        finish(r);
+        bench_finish(r);
         return;
     }
     if (done && r->phase[1].name) {
-        enter(r, r->phase + 1);
+        bench_enter(r, r->phase + 1);
     } else if (done) {
-        finish(r);
+        bench_finish(r);
         return;
     }
     bench_pubs_pump(&r->b);
@@ -80,12 +80,12 @@ static void on_turn(uv_check_t *h)
     step(h->data);
 }
 
-static void on_tick(uv_timer_t *h)
+static void bench_on_tick(uv_timer_t *h)
 {
     (void)h; /* it wakes the loop: on_turn does the rest */
 }
 
-static void on_signal(uv_signal_t *h, int signum)
+static void bench_on_signal(uv_signal_t *h, int signum)
 {
     struct runner *r = h->data;
     (void)signum;
@@ -94,7 +94,7 @@ static void on_signal(uv_signal_t *h, int signum)
 }
 
 /* One file a connection; the soft limit goes up to the hard one. */
-static int raise_file_limit(const struct bench_options *o)
+static int bench_raise_file_limit(const struct bench_options *o)
 {
     struct rlimit limit;
     uint64_t need = o->connections + o->publishers + OWN_FILES;
@@ -139,9 +139,9 @@ static int init_handles(struct runner *r)
     rc = rc ? rc : uv_signal_init(loop, &r->sigint);
     rc = rc ? rc : uv_signal_init(loop, &r->sigterm);
     rc = rc ? rc : uv_check_start(&r->turn, on_turn);
-    rc = rc ? rc : uv_timer_start(&r->tick, on_tick, 1, 1);
-    rc = rc ? rc : uv_signal_start(&r->sigint, on_signal, SIGINT);
-    return rc ? rc : uv_signal_start(&r->sigterm, on_signal, SIGTERM);
+    rc = rc ? rc : uv_timer_start(&r->tick, bench_on_tick, 1, 1);
+    rc = rc ? rc : uv_signal_start(&r->sigint, bench_on_signal, SIGINT);
+    return rc ? rc : uv_signal_start(&r->sigterm, bench_on_signal, SIGTERM);
 }
 
 static unsigned source_addresses(const struct bench_options *o)
@@ -185,7 +185,7 @@ static void clear(struct runner *r)
 
 int bench_run(const struct bench_options *o)
 {
-    if (raise_file_limit(o)) {
+    if (bench_raise_file_limit(o)) {
         return EX_OSERR;
     }
     struct runner *r = xcalloc(1, sizeof *r);
@@ -195,7 +195,7 @@ int bench_run(const struct bench_options *o)
         clear(r);
         return EX_OSERR;
     }
-    enter(r, o->mode == BENCH_STORM ? bench_storm_phases : bench_phases_of(o->mode));
+    bench_enter(r, o->mode == BENCH_STORM ? bench_storm_phases : bench_phases_of(o->mode));
     (void)uv_run(&r->b.loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&r->b.loop) == 0);
     unsigned wrong = bench_report_print(&r->b);

@@ -27,7 +27,7 @@ void bench_net_clear(struct bench_net *n)
     free(n->buffer);
 }
 
-static void on_closed(uv_handle_t *h)
+static void bench_conn_on_closed(uv_handle_t *h)
 {
     struct bench_conn *c = h->data;
     c->state = BENCH_CONN_IDLE;
@@ -40,30 +40,30 @@ void bench_conn_close(struct bench_conn *c)
 {
     if (c->state == BENCH_CONN_OPENING || c->state == BENCH_CONN_OPEN) {
         c->state = BENCH_CONN_CLOSING;
-        uv_close((uv_handle_t *)&c->tcp, on_closed);
+        uv_close((uv_handle_t *)&c->tcp, bench_conn_on_closed);
     }
 }
 
-static void end(struct bench_conn *c, int rc)
+static void bench_conn_end(struct bench_conn *c, int rc)
 {
     bench_conn_close(c);
     c->ops->ended(c, rc);
 }
 
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+static void bench_conn_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     struct bench_conn *c = h->data;
     (void)suggested;
     *buf = uv_buf_init(c->net->buffer, READ_BUFFER_BYTES);
 }
 
-static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+static void bench_conn_on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct bench_conn *c = s->data;
     if (n > 0) {
         c->ops->data(c, slice_of(buf->base, (size_t)n));
     } else if (n < 0) {
-        end(c, (int)n);
+        bench_conn_end(c, (int)n);
     }
 }
 
@@ -74,10 +74,10 @@ static void on_connect(uv_connect_t *rq, int rc)
         return; /* closed meanwhile: UV_ECANCELED */
     }
     if (rc == 0) {
-        rc = uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+        rc = uv_read_start((uv_stream_t *)&c->tcp, bench_conn_on_alloc, bench_conn_on_read);
     }
     if (rc) {
-        end(c, rc);
+        bench_conn_end(c, rc);
         return;
     }
     c->state = BENCH_CONN_OPEN;
@@ -124,17 +124,18 @@ void bench_conn_open(struct bench_conn *c, struct bench_net *n, const struct ben
         rc = uv_tcp_nodelay(&c->tcp, 1);
     }
     if (rc) {
-        end(c, rc);
+        bench_conn_end(c, rc);
     }
 }
 
 void bench_conn_pause(struct bench_conn *c, bool on)
 {
     if (c->state == BENCH_CONN_OPEN) {
-        int rc = on ? uv_read_stop((uv_stream_t *)&c->tcp)
-                    : uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+        int rc =
+            on ? uv_read_stop((uv_stream_t *)&c->tcp)
+               : uv_read_start((uv_stream_t *)&c->tcp, bench_conn_on_alloc, bench_conn_on_read);
         if (rc) {
-            end(c, rc);
+            bench_conn_end(c, rc);
         }
     }
 }

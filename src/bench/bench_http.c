@@ -21,7 +21,8 @@ static enum bench_http_found bad(struct bench_http *h)
 }
 
 /* The next line, without its end, cut to BENCH_HTTP_LINE bytes; MORE, BAD, or HEAD for "here". */
-static enum bench_http_found take_line(struct bench_http *h, struct slice *in, struct slice *line)
+static enum bench_http_found bench_http_take_line(struct bench_http *h, struct slice *in,
+                                                  struct slice *line)
 {
     const char *lf = memchr(in->p, '\n', in->n);
     size_t n = lf ? (size_t)(lf - in->p) : in->n;
@@ -47,7 +48,7 @@ static enum bench_http_found take_line(struct bench_http *h, struct slice *in, s
     return BENCH_HTTP_HEAD;
 }
 
-static int hex_digit(char c)
+static int bench_http_hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
         return c - '0';
@@ -58,12 +59,12 @@ static int hex_digit(char c)
 
 /* Leading digits of `text`, what follows them is for others to judge. False when there are none, or
  * too many. */
-static bool take_number(struct slice *text, unsigned base, uint64_t *out)
+static bool bench_http_take_number(struct slice *text, unsigned base, uint64_t *out)
 {
     uint64_t n = 0;
     size_t i = 0;
     for (; i < text->n; i++) {
-        int digit = hex_digit(text->p[i]);
+        int digit = bench_http_hex_digit(text->p[i]);
         if (digit < 0 || (unsigned)digit >= base) {
             break;
         }
@@ -84,7 +85,7 @@ static bool read_status(struct bench_http *h, struct slice line)
         return false;
     }
     struct slice rest = slice_of(line.p + 9, line.n - 9);
-    if (!take_number(&rest, 10, &status) || status < 100 || status > 999) {
+    if (!bench_http_take_number(&rest, 10, &status) || status < 100 || status > 999) {
         return false;
     }
     h->status = (int)status;
@@ -106,7 +107,7 @@ static bool read_field(struct bench_http *h, struct slice line)
     }
     if (slice_is_nocase(name, "content-length")) {
         h->has_length = true;
-        return take_number(&value, 10, &h->left);
+        return bench_http_take_number(&value, 10, &h->left);
     }
     if (slice_is_nocase(name, "transfer-encoding")) {
         h->chunked = value.n >= 7 && strncasecmp(value.p + value.n - 7, "chunked", 7) == 0;
@@ -147,7 +148,7 @@ static enum bench_http_found read_line(struct bench_http *h, struct slice line)
         }
         return read_field(h, line) ? BENCH_HTTP_MORE : bad(h);
     case STEP_CHUNK:
-        if (!take_number(&line, 16, &size)) {
+        if (!bench_http_take_number(&line, 16, &size)) {
             return bad(h);
         }
         h->left = size;
@@ -207,7 +208,7 @@ enum bench_http_found bench_http_next(struct bench_http *h, struct slice *in, st
             return take_body(h, in, body);
         }
         struct slice line;
-        enum bench_http_found found = take_line(h, in, &line);
+        enum bench_http_found found = bench_http_take_line(h, in, &line);
         if (found == BENCH_HTTP_HEAD) {
             found = read_line(h, line);
             if (found == BENCH_HTTP_MORE) {

@@ -3,7 +3,7 @@
 static const char opening[] = "tgb.";
 enum { OPENING_BYTES = sizeof opening - 1, RUN_DIGITS = 8, DIGITS_MAX = 19 };
 
-static char *put_number(char *p, uint64_t n, char end)
+static char *bench_mark_put_number(char *p, uint64_t n, char end)
 {
     char digits[20];
     unsigned count = 0;
@@ -26,13 +26,13 @@ size_t bench_mark_write(char out[BENCH_MARK_MAX], const struct bench_mark *m)
         *p++ = "0123456789abcdef"[(m->run >> shift) & 15];
     }
     *p++ = '.';
-    p = put_number(p, m->topic, '.');
-    p = put_number(p, m->seq, '.');
-    p = put_number(p, m->sent_ns, '~');
+    p = bench_mark_put_number(p, m->topic, '.');
+    p = bench_mark_put_number(p, m->seq, '.');
+    p = bench_mark_put_number(p, m->sent_ns, '~');
     return (size_t)(p - out);
 }
 
-static bool take_number(struct slice *rest, char end, uint64_t *out)
+static bool bench_mark_take_number(struct slice *rest, char end, uint64_t *out)
 {
     uint64_t n = 0;
     size_t i = 0;
@@ -70,8 +70,9 @@ static bool take_run(struct slice *rest, uint32_t *out)
 static bool read_mark(struct slice text, struct bench_mark *out)
 {
     uint64_t topic = 0;
-    if (!take_run(&text, &out->run) || !take_number(&text, '.', &topic) ||
-        !take_number(&text, '.', &out->seq) || !take_number(&text, '~', &out->sent_ns)) {
+    if (!take_run(&text, &out->run) || !bench_mark_take_number(&text, '.', &topic) ||
+        !bench_mark_take_number(&text, '.', &out->seq) ||
+        !bench_mark_take_number(&text, '~', &out->sent_ns)) {
         return false;
     }
     out->topic = (uint32_t)topic;

@@ -100,7 +100,7 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
         .preload = mode == BENCH_STORM ? 100 : 1000,
         .spread = 1,
         .seconds = 5,
-        .warmup = -1, /* check() knows what fits */
+        .warmup = -1, /* bench_options_check() knows what fits */
         .settle = 0.3,
         .drain = 3,
     };
@@ -122,7 +122,7 @@ static int read_host(struct bench_options *o)
 }
 
 /* What would make the run meaningless, or more than a process can hold. */
-static int check(struct bench_options *o)
+static int bench_options_check(struct bench_options *o)
 {
     enum { OUT_MAX = 64 * 1024 * 1024, REQUEST_HEAD = 4096, CONNECTIONS_ELSEWHERE = 20000 };
     int rc = read_host(o);
@@ -194,5 +194,5 @@ int bench_options_parse(struct bench_options *out, char **words, size_t n)
     }
     set_defaults(out, mode);
     int rc = options_parse(&bench_options, out, words + !helping, n - !helping, words, &none);
-    return rc || out->help ? rc : check(out);
+    return rc || out->help ? rc : bench_options_check(out);
 }

@@ -27,7 +27,7 @@ static void insert_hole(struct bench_order *o, size_t i, uint64_t from, uint64_t
 }
 
 /* Takes `seq` out of hole `i`, which holds it. */
-static void fill(struct bench_order *o, size_t i, uint64_t seq)
+static void bench_order_fill(struct bench_order *o, size_t i, uint64_t seq)
 {
     struct bench_hole *h = &o->holes[i];
     uint64_t to = h->to;
@@ -56,7 +56,7 @@ enum bench_order_kind bench_order_take(struct bench_order *o, uint64_t seq)
     }
     for (size_t i = 0; i < o->hole_count; i++) {
         if (seq >= o->holes[i].from && seq < o->holes[i].to) {
-            fill(o, i, seq);
+            bench_order_fill(o, i, seq);
             return BENCH_ORDER_LATE;
         }
     }

@@ -22,7 +22,7 @@ bool bench_no_progress(const struct bench *b, double seconds)
 
 /* ---------------------------------------------------------------- samples */
 
-static void take_sample(struct bench *b, struct bench_sample *s, bool memory)
+static void bench_phases_take_sample(struct bench *b, struct bench_sample *s, bool memory)
 {
     struct err e = {0};
     pid_t pid = (pid_t)b->o->pid;
@@ -39,7 +39,7 @@ static void take_sample(struct bench *b, struct bench_sample *s, bool memory)
 
 void bench_begin_measuring(struct bench *b)
 {
-    take_sample(b, &b->from, false);
+    bench_phases_take_sample(b, &b->from, false);
     b->measuring = true;
     b->progress_ns = b->from.at_ns;
 }
@@ -47,14 +47,14 @@ void bench_begin_measuring(struct bench *b)
 void bench_end_measuring(struct bench *b)
 {
     b->measuring = false;
-    take_sample(b, &b->to, false);
+    bench_phases_take_sample(b, &b->to, false);
 }
 
 /* ---------------------------------------------------------------- connecting */
 
 void bench_phase_begin_connect(struct bench *b)
 {
-    take_sample(b, &b->empty, true);
+    bench_phases_take_sample(b, &b->empty, true);
     b->connect_ns[0] = b->progress_ns = uv_hrtime();
 }
 
@@ -98,7 +98,7 @@ static bool done_settle(struct bench *b, uint64_t ns)
     if (ns < ns_of(b->o->settle)) {
         return false;
     }
-    take_sample(b, &b->filled, true);
+    bench_phases_take_sample(b, &b->filled, true);
     return true;
 }
 
@@ -155,7 +155,7 @@ static bool done_drain(struct bench *b, uint64_t ns)
 
 static void begin_preload(struct bench *b)
 {
-    take_sample(b, &b->empty, true);
+    bench_phases_take_sample(b, &b->empty, true);
     b->progress_ns = uv_hrtime();
     bench_pubs_start(b, UINT64_MAX, b->o->preload);
 }
@@ -221,7 +221,7 @@ static bool done_hold(struct bench *b, uint64_t ns)
     if (ns < ns_of(b->o->seconds)) {
         return false;
     }
-    take_sample(b, &b->filled, true);
+    bench_phases_take_sample(b, &b->filled, true);
     bench_end_measuring(b);
     return true;
 }

@@ -20,7 +20,7 @@ struct process {
 };
 
 /* First line(s) of a file of /proc into `text`; false when it cannot be read. */
-static bool read_text(const char *path, char *text, size_t size)
+static bool bench_proc_read_text(const char *path, char *text, size_t size)
 {
     FILE *f = fopen(path, "re");
     if (!f) {
@@ -37,7 +37,7 @@ static bool read_parent(pid_t pid, pid_t *parent)
 {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    if (!read_text(path, text, sizeof text)) {
+    if (!bench_proc_read_text(path, text, sizeof text)) {
         return false;
     }
     const char *close = strrchr(text, ')');
@@ -105,7 +105,7 @@ static bool read_pss(pid_t pid, uint64_t *bytes)
 {
     char path[64], text[2048];
     snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
-    if (!read_text(path, text, sizeof text)) {
+    if (!bench_proc_read_text(path, text, sizeof text)) {
         return false;
     }
     const char *pss = strstr(text, "\nPss:");
@@ -113,7 +113,7 @@ static bool read_pss(pid_t pid, uint64_t *bytes)
     return pss != NULL;
 }
 
-static int sample(pid_t root, bool memory, struct bench_proc *out, struct err *e)
+static int bench_proc_do_sample(pid_t root, bool memory, struct bench_proc *out, struct err *e)
 {
     struct process *all = xcalloc(PROCESSES_MAX, sizeof *all);
     size_t n = list_processes(all, PROCESSES_MAX);
@@ -137,12 +137,12 @@ static int sample(pid_t root, bool memory, struct bench_proc *out, struct err *e
 
 int bench_proc_sample(pid_t root, struct bench_proc *out, struct err *e)
 {
-    return sample(root, true, out, e);
+    return bench_proc_do_sample(root, true, out, e);
 }
 
 int bench_proc_sample_cpu(pid_t root, struct bench_proc *out, struct err *e)
 {
-    return sample(root, false, out, e);
+    return bench_proc_do_sample(root, false, out, e);
 }
 
 /* The first line of /proc/stat: user nice system idle iowait irq softirq steal. */
@@ -151,7 +151,8 @@ uint64_t bench_proc_machine_busy_ns(void)
     char text[512];
     uint64_t ticks[8] = {0}, busy = 0;
     long hz = sysconf(_SC_CLK_TCK);
-    if (!read_text("/proc/stat", text, sizeof text) || strncmp(text, "cpu ", 4) != 0 || hz <= 0) {
+    if (!bench_proc_read_text("/proc/stat", text, sizeof text) || strncmp(text, "cpu ", 4) != 0 ||
+        hz <= 0) {
         return 0;
     }
     char *p = text + 4;

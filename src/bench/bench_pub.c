@@ -33,7 +33,7 @@ static struct bench_pub *pub_of(struct bench_conn *c)
 }
 
 /* The run cannot go on: what was sent may or may not have been stored. */
-static void fail(struct bench_pub *p, const char *why)
+static void bench_pub_fail(struct bench_pub *p, const char *why)
 {
     bench_note(p->b, "a publishing connection ended: %s", why);
     p->b->stop = true;
@@ -63,7 +63,7 @@ static void take_answer(struct bench_pub *p, uint64_t now)
     b->undelivered -= t->subs;
 }
 
-static void on_data(struct bench_conn *c, struct slice bytes)
+static void bench_pub_on_data(struct bench_conn *c, struct slice bytes)
 {
     struct bench_pub *p = pub_of(c);
     struct slice body;
@@ -77,30 +77,31 @@ static void on_data(struct bench_conn *c, struct slice bytes)
             break;
         case BENCH_HTTP_END:
             if (p->waiting == 0) {
-                fail(p, "an answer to nothing");
+                bench_pub_fail(p, "an answer to nothing");
                 return;
             }
             take_answer(p, now);
             break;
         case BENCH_HTTP_BAD:
-            fail(p, "the answer is not HTTP/1.1");
+            bench_pub_fail(p, "the answer is not HTTP/1.1");
             return;
         }
     }
 }
 
-static void on_opened(struct bench_conn *c)
+static void bench_pub_on_opened(struct bench_conn *c)
 {
     pub_of(c)->ready = true;
     pub_of(c)->b->progress_ns = uv_hrtime();
 }
 
-static void on_ended(struct bench_conn *c, int rc)
+static void bench_pub_on_ended(struct bench_conn *c, int rc)
 {
-    fail(pub_of(c), rc == UV_EOF ? "the server closed it" : uv_strerror(rc));
+    bench_pub_fail(pub_of(c), rc == UV_EOF ? "the server closed it" : uv_strerror(rc));
 }
 
-static const struct bench_conn_ops conn_ops = {on_opened, on_data, on_ended, NULL};
+static const struct bench_conn_ops conn_ops = {bench_pub_on_opened, bench_pub_on_data,
+                                               bench_pub_on_ended, NULL};
 
 /* ---------------------------------------------------------------- requests */
 
@@ -128,7 +129,7 @@ static void send_one(struct bench_pub *p)
                             (unsigned long long)b->o->size);
     rc = rc ? rc : append_payload(b, &p->out, &mark);
     if (rc) {
-        fail(p, uv_strerror(rc));
+        bench_pub_fail(p, uv_strerror(rc));
         return;
     }
     p->requests[(p->oldest + p->waiting) % b->o->pipeline] =
@@ -178,7 +179,7 @@ static void flush(struct bench *b)
         if (p->out.len && p->conn.state == BENCH_CONN_OPEN) {
             int n = bench_conn_write(&p->conn, strbuf_slice(&p->out));
             if (n < 0) {
-                fail(p, uv_strerror(n));
+                bench_pub_fail(p, uv_strerror(n));
             } else {
                 strbuf_consume(&p->out, (size_t)n);
             }

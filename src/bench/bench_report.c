@@ -10,7 +10,7 @@
 
 /* ---------------------------------------------------------------- numbers */
 
-static json_t *count(uint64_t n)
+static json_t *bench_report_count(uint64_t n)
 {
     return json_integer((json_int_t)n);
 }
@@ -26,7 +26,7 @@ static json_t *ratio(double value, double by)
     return by > 0 ? number(value / by) : json_null();
 }
 
-static void set(json_t *o, const char *key, json_t *value)
+static void bench_report_set(json_t *o, const char *key, json_t *value)
 {
     REQUIRE(json_object_set_new(o, key, value) == 0); /* fails without memory only */
 }
@@ -34,13 +34,13 @@ static void set(json_t *o, const char *key, json_t *value)
 static json_t *times_ms(const struct bench_hist *h)
 {
     json_t *o = json_object();
-    set(o, "p50", number((double)bench_hist_at(h, 50) / 1e6));
-    set(o, "p99", number((double)bench_hist_at(h, 99) / 1e6));
-    set(o, "max", number((double)h->max / 1e6));
+    bench_report_set(o, "p50", number((double)bench_hist_at(h, 50) / 1e6));
+    bench_report_set(o, "p99", number((double)bench_hist_at(h, 99) / 1e6));
+    bench_report_set(o, "max", number((double)h->max / 1e6));
     return o;
 }
 
-static double seconds(uint64_t from_ns, uint64_t to_ns)
+static double bench_report_seconds(uint64_t from_ns, uint64_t to_ns)
 {
     return to_ns > from_ns ? (double)(to_ns - from_ns) / 1e9 : 0;
 }
@@ -49,7 +49,7 @@ static double seconds(uint64_t from_ns, uint64_t to_ns)
 static double measured_s(const struct bench *b)
 {
     bool deliveries = b->to.counts.delivered > b->from.counts.delivered;
-    return seconds(b->from.at_ns, deliveries ? b->delivery_ns : b->to.at_ns);
+    return bench_report_seconds(b->from.at_ns, deliveries ? b->delivery_ns : b->to.at_ns);
 }
 
 /* ---------------------------------------------------------------- what is wrong */
@@ -90,14 +90,14 @@ static json_t *problems(const struct bench *b)
 static json_t *connections(const struct bench *b)
 {
     json_t *o = json_object();
-    set(o, "asked", count(b->o->connections));
-    set(o, "opened", count(b->counts.opened));
-    set(o, "failed", count(b->counts.failed));
-    set(o, "ended_by_server", count(b->counts.cut));
-    double s =
-        b->o->mode == BENCH_CHURN ? measured_s(b) : seconds(b->connect_ns[0], b->connect_ns[1]);
-    set(o, "per_s", ratio((double)b->counts.opened, s));
-    set(o, "head_ms", times_ms(&b->first_byte));
+    bench_report_set(o, "asked", bench_report_count(b->o->connections));
+    bench_report_set(o, "opened", bench_report_count(b->counts.opened));
+    bench_report_set(o, "failed", bench_report_count(b->counts.failed));
+    bench_report_set(o, "ended_by_server", bench_report_count(b->counts.cut));
+    double s = b->o->mode == BENCH_CHURN ? measured_s(b)
+                                         : bench_report_seconds(b->connect_ns[0], b->connect_ns[1]);
+    bench_report_set(o, "per_s", ratio((double)b->counts.opened, s));
+    bench_report_set(o, "head_ms", times_ms(&b->first_byte));
     return o;
 }
 
@@ -105,15 +105,15 @@ static json_t *publishes(const struct bench *b)
 {
     json_t *o = json_object();
     uint64_t acked = b->to.counts.acked - b->from.counts.acked;
-    set(o, "sent", count(b->counts.published));
-    set(o, "acknowledged", count(b->counts.acked));
-    set(o, "refused", count(b->counts.refused));
+    bench_report_set(o, "sent", bench_report_count(b->counts.published));
+    bench_report_set(o, "acknowledged", bench_report_count(b->counts.acked));
+    bench_report_set(o, "refused", bench_report_count(b->counts.refused));
     if (b->o->mode == BENCH_REPLAY) {
         return o; /* they went before the measurement */
     }
-    set(o, "per_s", ratio((double)acked, measured_s(b)));
-    set(o, "ack_ms", times_ms(&b->ack));
-    set(o, "behind_ms", number((double)b->behind_ns / 1e6));
+    bench_report_set(o, "per_s", ratio((double)acked, measured_s(b)));
+    bench_report_set(o, "ack_ms", times_ms(&b->ack));
+    bench_report_set(o, "behind_ms", number((double)b->behind_ns / 1e6));
     return o;
 }
 
@@ -122,16 +122,16 @@ static json_t *deliveries(const struct bench *b)
     const struct bench_counts *n = &b->counts;
     json_t *o = json_object();
     uint64_t measured = b->to.counts.delivered - b->from.counts.delivered;
-    set(o, "received", count(n->delivered));
-    set(o, "per_s", ratio((double)measured, measured_s(b)));
-    set(o, "lost", count(b->lost));
-    set(o, "doubled", count(n->doubled));
-    set(o, "reordered", count(n->late));
-    set(o, "misrouted", count(n->misrouted));
-    set(o, "damaged", count(n->damaged));
-    set(o, "gaps", count(n->gaps));
-    set(o, "strange", count(n->strange));
-    set(o, "per_read", ratio((double)n->delivered, (double)n->reads));
+    bench_report_set(o, "received", bench_report_count(n->delivered));
+    bench_report_set(o, "per_s", ratio((double)measured, measured_s(b)));
+    bench_report_set(o, "lost", bench_report_count(b->lost));
+    bench_report_set(o, "doubled", bench_report_count(n->doubled));
+    bench_report_set(o, "reordered", bench_report_count(n->late));
+    bench_report_set(o, "misrouted", bench_report_count(n->misrouted));
+    bench_report_set(o, "damaged", bench_report_count(n->damaged));
+    bench_report_set(o, "gaps", bench_report_count(n->gaps));
+    bench_report_set(o, "strange", bench_report_count(n->strange));
+    bench_report_set(o, "per_read", ratio((double)n->delivered, (double)n->reads));
     return o;
 }
 
@@ -139,10 +139,10 @@ static json_t *storm(const struct bench *b)
 {
     const struct bench_storm *s = &b->storm;
     json_t *o = json_object();
-    set(o, "live", count(s->live));
-    set(o, "retries", count(s->retries));
-    set(o, "answer_ms", times_ms(&s->answer));
-    set(o, "live_after_ms", times_ms(&s->live_after));
+    bench_report_set(o, "live", bench_report_count(s->live));
+    bench_report_set(o, "retries", bench_report_count(s->retries));
+    bench_report_set(o, "answer_ms", times_ms(&s->answer));
+    bench_report_set(o, "live_after_ms", times_ms(&s->live_after));
     return o;
 }
 
@@ -150,14 +150,14 @@ static json_t *slow(const struct bench *b)
 {
     const struct bench_slow *s = &b->slow;
     json_t *o = json_object();
-    set(o, "connections", count(b->o->slow));
-    set(o, "received", count(s->received));
-    set(o, "gaps", count(s->gaps));
-    set(o, "ended", count(s->ended));
+    bench_report_set(o, "connections", bench_report_count(b->o->slow));
+    bench_report_set(o, "received", bench_report_count(s->received));
+    bench_report_set(o, "gaps", bench_report_count(s->gaps));
+    bench_report_set(o, "ended", bench_report_count(s->ended));
     if (s->pss_from) {
-        set(o, "pss_bytes_early", count(s->pss_from));
-        set(o, "pss_bytes_late", count(s->pss_to));
-        set(o, "pss_bytes_most", count(s->pss_most));
+        bench_report_set(o, "pss_bytes_early", bench_report_count(s->pss_from));
+        bench_report_set(o, "pss_bytes_late", bench_report_count(s->pss_to));
+        bench_report_set(o, "pss_bytes_most", bench_report_count(s->pss_most));
     }
     return o;
 }
@@ -170,59 +170,60 @@ static json_t *server(const struct bench *b)
     double us = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e3;
     double bytes = (double)filled->pss_bytes - (double)empty->pss_bytes;
     json_t *o = json_object();
-    set(o, "processes", count(b->to.server.processes));
-    set(o, "cores", ratio(us / 1e6, seconds(b->from.at_ns, b->to.at_ns)));
-    set(o, "cpu_us_per_delivery", ratio(us, (double)(to->delivered - from->delivered)));
-    set(o, "cpu_us_per_publish", ratio(us, (double)(to->acked - from->acked)));
-    set(o, "cpu_us_per_connection", ratio(us, (double)(to->opened - from->opened)));
+    bench_report_set(o, "processes", bench_report_count(b->to.server.processes));
+    bench_report_set(o, "cores", ratio(us / 1e6, bench_report_seconds(b->from.at_ns, b->to.at_ns)));
+    bench_report_set(o, "cpu_us_per_delivery",
+                     ratio(us, (double)(to->delivered - from->delivered)));
+    bench_report_set(o, "cpu_us_per_publish", ratio(us, (double)(to->acked - from->acked)));
+    bench_report_set(o, "cpu_us_per_connection", ratio(us, (double)(to->opened - from->opened)));
     if (filled->processes && empty->processes) {
-        set(o, "pss_bytes_before", count(empty->pss_bytes));
-        set(o, "pss_bytes", count(filled->pss_bytes));
-        set(o, replays ? "pss_bytes_per_event" : "pss_bytes_per_connection",
-            ratio(bytes, (double)(replays ? b->counts.published : b->counts.opened)));
+        bench_report_set(o, "pss_bytes_before", bench_report_count(empty->pss_bytes));
+        bench_report_set(o, "pss_bytes", bench_report_count(filled->pss_bytes));
+        bench_report_set(o, replays ? "pss_bytes_per_event" : "pss_bytes_per_connection",
+                         ratio(bytes, (double)(replays ? b->counts.published : b->counts.opened)));
     }
     return o;
 }
 
-static json_t *document(const struct bench *b)
+static json_t *bench_report_document(const struct bench *b)
 {
     const struct bench_options *o = b->o;
     bool complete = b->to.at_ns != 0, publishing = o->mode != BENCH_CHURN && o->mode != BENCH_IDLE;
-    double wall = seconds(b->from.at_ns, b->to.at_ns);
+    double wall = bench_report_seconds(b->from.at_ns, b->to.at_ns);
     double own = (double)(b->to.own_cpu_ns - b->from.own_cpu_ns) / 1e9;
     double busy = (double)(b->to.machine_busy_ns - b->from.machine_busy_ns) / 1e9;
     double theirs = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e9;
     json_t *doc = json_object();
-    set(doc, "mode", json_string(bench_mode_names[o->mode]));
-    set(doc, "target", json_sprintf("%s:%u", o->host, (unsigned)o->port));
-    set(doc, "complete", json_boolean(complete));
-    set(doc, "topics", count(o->topics));
-    set(doc, "size", count(o->size));
+    bench_report_set(doc, "mode", json_string(bench_mode_names[o->mode]));
+    bench_report_set(doc, "target", json_sprintf("%s:%u", o->host, (unsigned)o->port));
+    bench_report_set(doc, "complete", json_boolean(complete));
+    bench_report_set(doc, "topics", bench_report_count(o->topics));
+    bench_report_set(doc, "size", bench_report_count(o->size));
     if (complete) {
-        set(doc, "seconds", number(measured_s(b)));
-        set(doc, "generator_cores", ratio(own, wall));
+        bench_report_set(doc, "seconds", number(measured_s(b)));
+        bench_report_set(doc, "generator_cores", ratio(own, wall));
     }
     if (o->mode != BENCH_PUBLISH) {
-        set(doc, "connections", connections(b));
+        bench_report_set(doc, "connections", connections(b));
     }
     if (publishing && complete) {
-        set(doc, "publishes", publishes(b));
+        bench_report_set(doc, "publishes", publishes(b));
     }
     if (publishing && o->mode != BENCH_PUBLISH && complete) {
         json_t *d = deliveries(b);
-        set(d, o->mode == BENCH_REPLAY ? "replay_ms" : "latency_ms",
-            times_ms(o->mode == BENCH_REPLAY ? &b->replay : &b->latency));
-        set(doc, "deliveries", d);
+        bench_report_set(d, o->mode == BENCH_REPLAY ? "replay_ms" : "latency_ms",
+                         times_ms(o->mode == BENCH_REPLAY ? &b->replay : &b->latency));
+        bench_report_set(doc, "deliveries", d);
     }
     if (o->mode == BENCH_STORM && complete) {
-        set(doc, "storm", storm(b));
+        bench_report_set(doc, "storm", storm(b));
     }
     if (o->slow && complete) {
-        set(doc, "slow", slow(b));
+        bench_report_set(doc, "slow", slow(b));
     }
     if (o->pid && complete) {
-        set(doc, "server", server(b));
-        set(doc, "other_cores", ratio(busy - own - theirs, wall));
+        bench_report_set(doc, "server", server(b));
+        bench_report_set(doc, "other_cores", ratio(busy - own - theirs, wall));
     }
     return doc;
 }
@@ -267,14 +268,14 @@ static void print_text(const json_t *doc)
 
 unsigned bench_report_print(const struct bench *b)
 {
-    json_t *doc = document(b), *wrong = problems(b);
+    json_t *doc = bench_report_document(b), *wrong = problems(b);
     unsigned n = (unsigned)json_array_size(wrong);
     for (unsigned i = 0; i < n; i++) {
         fprintf(stderr, "tidegate-bench: %s\n", json_string_value(json_array_get(wrong, i)));
     }
     if (b->o->json) {
-        set(doc, "ok", json_boolean(n == 0));
-        set(doc, "problems", wrong);
+        bench_report_set(doc, "ok", json_boolean(n == 0));
+        bench_report_set(doc, "problems", wrong);
         REQUIRE(json_dumpf(doc, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15)) == 0 ||
                 ferror(stdout));
         putchar('\n');

@@ -4,7 +4,7 @@
 
 enum { SAMPLE_NS = 1000000000 };
 
-static void sample(struct bench *b, uint64_t *into)
+static void bench_slow_sample(struct bench *b, uint64_t *into)
 {
     struct bench_proc now;
     struct err e;
@@ -26,7 +26,7 @@ void bench_slow_step(struct bench *b, uint64_t ns)
     struct bench_slow *s = &b->slow;
     if (b->o->slow && ns - s->sampled_ns >= SAMPLE_NS) { /* not at once: buffers fill first */
         s->sampled_ns = ns;
-        sample(b, s->pss_from ? &s->pss_to : &s->pss_from);
+        bench_slow_sample(b, s->pss_from ? &s->pss_to : &s->pss_from);
     }
 }
 

@@ -26,8 +26,8 @@ static bool take_name(struct slice *line, const char *name, size_t n)
 }
 
 /* `line` is the head of a line of `bytes` bytes. True when an event is complete. */
-static bool take_line(struct bench_sse *s, struct slice line, uint64_t bytes,
-                      struct bench_sse_event *out)
+static bool bench_sse_take_line(struct bench_sse *s, struct slice line, uint64_t bytes,
+                                struct bench_sse_event *out)
 {
     if (bytes == 0) {
         s->last_id = s->id;
@@ -81,7 +81,7 @@ bool bench_sse_next(struct bench_sse *s, struct slice *in, struct bench_sse_even
             line.n -= line.n == bytes;
             bytes--;
         }
-        if (take_line(s, line, bytes, out)) {
+        if (bench_sse_take_line(s, line, bytes, out)) {
             return true;
         }
     }

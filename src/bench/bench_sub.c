@@ -32,7 +32,7 @@ static struct bench_sub *sub_of(struct bench_conn *c)
 
 /* ---------------------------------------------------------------- events */
 
-static uint64_t missing(const struct bench_sub *s)
+static uint64_t bench_sub_missing(const struct bench_sub *s)
 {
     const struct bench_topic *t = &s->b->topics[s->topic];
     uint64_t n = bench_order_missing(&s->order, t->sent);
@@ -42,7 +42,7 @@ static uint64_t missing(const struct bench_sub *s)
 /* Has it everything now that it missed in the storm? */
 static void look_whether_live(struct bench_sub *s, uint64_t now)
 {
-    if (s->b->storm.cutting && s->answered && !s->live && missing(s) == 0) {
+    if (s->b->storm.cutting && s->answered && !s->live && bench_sub_missing(s) == 0) {
         s->live = true;
         s->b->storm.live++;
         s->b->progress_ns = now;
@@ -144,7 +144,7 @@ static void over(struct bench_sub *s, const char *why)
         bench_note(b, "a stream ended: %s", why);
         b->counts.cut++;
         b->topics[s->topic].subs--;
-        b->undelivered -= (int64_t)missing(s);
+        b->undelivered -= (int64_t)bench_sub_missing(s);
     } else {
         bench_note(b, "subscribe: %s", why);
         b->counts.failed++;
@@ -170,7 +170,7 @@ static bool take_head(struct bench_sub *s, uint64_t now)
     return true;
 }
 
-static void on_data(struct bench_conn *c, struct slice bytes)
+static void bench_sub_on_data(struct bench_conn *c, struct slice bytes)
 {
     struct bench_sub *s = sub_of(c);
     struct bench_sse_event ev;
@@ -201,7 +201,7 @@ static void on_data(struct bench_conn *c, struct slice bytes)
     }
 }
 
-static void on_opened(struct bench_conn *c)
+static void bench_sub_on_opened(struct bench_conn *c)
 {
     struct bench_sub *s = sub_of(c);
     struct bench_place at = {s->topic, (uint32_t)(s - s->b->subs)};
@@ -222,14 +222,14 @@ static void on_opened(struct bench_conn *c)
     }
 }
 
-static void on_ended(struct bench_conn *c, int rc)
+static void bench_sub_on_ended(struct bench_conn *c, int rc)
 {
     over(sub_of(c), rc == UV_EOF ? "the server closed the connection" : uv_strerror(rc));
 }
 
 static void open_sub(struct bench_sub *s);
 
-static void on_closed(struct bench_conn *c)
+static void bench_sub_on_closed(struct bench_conn *c)
 {
     struct bench_sub *s = sub_of(c);
     if (s->b->reopening && s->answered) {
@@ -238,7 +238,8 @@ static void on_closed(struct bench_conn *c)
     }
 }
 
-static const struct bench_conn_ops conn_ops = {on_opened, on_data, on_ended, on_closed};
+static const struct bench_conn_ops conn_ops = {bench_sub_on_opened, bench_sub_on_data,
+                                               bench_sub_on_ended, bench_sub_on_closed};
 
 static void open_sub(struct bench_sub *s)
 {
@@ -303,7 +304,7 @@ uint64_t bench_subs_slow_missing(const struct bench *b)
 {
     uint64_t n = 0;
     for (uint64_t i = 0; i < b->o->slow; i++) {
-        n += b->subs[i].excused ? 0 : missing(&b->subs[i]);
+        n += b->subs[i].excused ? 0 : bench_sub_missing(&b->subs[i]);
     }
     return n;
 }
@@ -314,7 +315,7 @@ void bench_subs_count_lost(struct bench *b)
     for (uint64_t i = 0; i < b->sub_next; i++) {
         const struct bench_sub *s = &b->subs[i];
         bool owed = (s->answered || b->storm.cutting) && !s->excused;
-        b->lost += owed && b->o->mode != BENCH_CHURN ? missing(s) : 0;
+        b->lost += owed && b->o->mode != BENCH_CHURN ? bench_sub_missing(s) : 0;
     }
 }
 

@@ -146,8 +146,8 @@ static void put_into(struct audience *a, struct value_bucket *bucket)
 
 /* The key of a value is its tag and its bytes; `room` keeps them together. False: longer than any
  * attribute, so that no event has it. */
-static bool key_of(const struct filter_value *v, char room[EVENT_ATTRS_MAX_BYTES + 1],
-                   struct slice *out)
+static bool audience_index_key_of(const struct filter_value *v,
+                                  char room[EVENT_ATTRS_MAX_BYTES + 1], struct slice *out)
 {
     struct filter_key key;
     filter_value_key(v, &key);
@@ -168,7 +168,7 @@ static void put_by_value(struct audience_index *ix, struct audience *a, struct s
     char room[EVENT_ATTRS_MAX_BYTES + 1];
     for (size_t i = 0; i < d->count; i++) {
         struct slice key;
-        if (!key_of(&d->values[i], room, &key)) {
+        if (!audience_index_key_of(&d->values[i], room, &key)) {
             continue;
         }
         struct attr_index *attr = attr_for(pattern_for(ix, pattern), d->attr);
@@ -280,7 +280,7 @@ static void visit_pattern(void *ctx, void *value)
         struct slice key;
         struct filter_value v = attr_of(l->ev, slice_of(attr->name, attr->name_n), text);
         l->probes++;
-        if (v.type != FILTER_MISSING && key_of(&v, room, &key)) {
+        if (v.type != FILTER_MISSING && audience_index_key_of(&v, room, &key)) {
             const struct value_bucket *bucket =
                 bucket_find(attr, key, (unsigned)hash_bytes(&l->ix->key, key.p, key.n));
             if (bucket) {

@@ -34,7 +34,7 @@ void dry_run_recents_add(struct dry_run_recents *r, struct saved_request *saved,
 struct dry_run;
 
 /* `done` comes once, from a later turn. `streams`: most open streams to ask about. The policy is
- * POLICY_TRIED from here on; both stay until `done`, or trial_free(). */
+ * POLICY_DRY_RUN from here on; both stay until `done`, or dry_run_free(). */
 struct dry_run *dry_run_start(struct broker *b, struct policy *p, unsigned streams,
                               void (*done)(void *ctx, const struct dry_run_report *r), void *ctx);
 /* Before it is done, at the end of everything. */

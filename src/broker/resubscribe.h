@@ -3,8 +3,8 @@
  * request; the same answer changes nothing, another one moves the stream to another audience, where
  * its cursor goes on; a denial ends it with the `revoked` signal.
  *
- * No more than review_per_s a second. While the policy cannot say (an error, its database is away)
- * a stream keeps what it has and is asked about again, for review_timeout_ms from the first time;
+ * No more than resubscribe_per_s a second. While the policy cannot say (an error, its database is away)
+ * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time;
  * then it is told to come back, to be judged as a new one. Streams of an audience whose filter or
  * format is gone get nothing until they were asked about. */
 #ifndef BROKER_RESUBSCRIBE_H

@@ -10,7 +10,7 @@ static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEve
                                         "Last-Event-ID"};
 enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
-static bool parse_id(struct slice text, uint64_t *id)
+static bool resume_parse_id(struct slice text, uint64_t *id)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < text.n; i++) {
@@ -33,7 +33,7 @@ struct resume resume_parse_text(struct slice text)
         r.kind = RESUME_NOW;
     } else if (slice_is(text, "earliest")) {
         r.kind = RESUME_EARLIEST;
-    } else if (parse_id(text, &r.id)) {
+    } else if (resume_parse_id(text, &r.id)) {
         r.kind = RESUME_AFTER;
     }
     if (r.kind != RESUME_UNKNOWN) {
@@ -58,7 +58,7 @@ static unsigned rank(enum resume_kind kind)
     return 3;
 }
 
-static void take(struct resume *r, struct resume one)
+static void resume_take(struct resume *r, struct resume one)
 {
     struct slice unknown = r->unknown.p ? r->unknown : one.unknown;
     if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id)) {
@@ -80,9 +80,10 @@ static void take_field(struct resume *r, struct slice text)
         while (comma && rest.n && (*rest.p == ' ' || *rest.p == '\t')) {
             rest = slice_of(rest.p + 1, rest.n - 1);
         }
-        take(&all, resume_parse_text(piece));
+        resume_take(&all, resume_parse_text(piece));
     }
-    take(r, all.unknown.p ? resume_parse_text(text) : all); /* no list of ours: one foreign id */
+    resume_take(r, all.unknown.p ? resume_parse_text(text)
+                                 : all); /* no list of ours: one foreign id */
 }
 
 struct resume resume_parse(const struct http_request *rq, const struct http_query *q)
@@ -96,7 +97,7 @@ struct resume resume_parse(const struct http_request *rq, const struct http_quer
     for (size_t i = 0; i < q->count; i++) {
         for (size_t k = 0; k < SPELLINGS; k++) {
             if (slice_is(q->params[i].name, spellings[k])) {
-                take(&r, resume_parse_text(q->params[i].value));
+                resume_take(&r, resume_parse_text(q->params[i].value));
             }
         }
     }

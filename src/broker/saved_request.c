@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_credential(const struct saved_request_rules *rules, struct slice name)
+static bool saved_request_is_credential(const struct saved_request_rules *rules, struct slice name)
 {
     for (size_t i = 0; i < rules->count; i++) {
         if (slice_is(name, rules->credential_params[i])) {
@@ -27,7 +27,7 @@ int saved_request_pack(struct strbuf *out, const struct http_query *query,
     int rc = 0;
     for (size_t i = 0; i < query->count && rc == 0; i++) {
         const struct http_param *p = &query->params[i]; /* holds no NUL: http_query_parse() */
-        if (!is_credential(rules, p->name)) {
+        if (!saved_request_is_credential(rules, p->name)) {
             rc = pack(out, p->name);
             rc = rc ? rc : pack(out, p->value);
         }

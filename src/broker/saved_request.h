@@ -24,7 +24,7 @@ struct saved_request_rules {
 /* Appends the query as it is kept. 0, or negative as strbuf_append(). */
 int saved_request_pack(struct strbuf *out, const struct http_query *query,
                        const struct saved_request_rules *rules);
-/* `query` as kept_pack() made it; `identity` canonical JSON, absent: "{}". */
+/* `query` as saved_request_pack() made it; `identity` canonical JSON, absent: "{}". */
 struct saved_request *saved_request_new(struct slice query, struct slice identity);
 struct saved_request *saved_request_ref(struct saved_request *k);
 void saved_request_unref(struct saved_request *k); /* NULL is fine */

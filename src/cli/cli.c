@@ -93,8 +93,8 @@ static void print_problems(const char *conf, const struct strbuf *problems)
 
 /* Words to a checked configuration. `*code` is the exit code when it answers false (0: help was
  * asked for and given). */
-static bool load(const struct command *c, char **words, size_t n, struct cli_options *options,
-                 struct config *cfg, int *code)
+static bool cli_load(const struct command *c, char **words, size_t n, struct cli_options *options,
+                     struct config *cfg, int *code)
 {
     struct strbuf problems;
     *options = (struct cli_options){.help = false};
@@ -133,7 +133,7 @@ static int run_serve(const struct command *c, char **words, size_t n)
     struct cli_options options;
     struct config cfg;
     int code = EX_OK;
-    while (!load(c, words, n, &options, &cfg, &code)) {
+    while (!cli_load(c, words, n, &options, &cfg, &code)) {
         if (!supervisor_waits()) {
             return code;
         }
@@ -144,7 +144,7 @@ static int run_serve(const struct command *c, char **words, size_t n)
 }
 
 /* The end of a command that reads its options itself. */
-static int finish(const struct command *c, int code)
+static int cli_finish(const struct command *c, int code)
 {
     if (code == CLI_HELP) {
         return print_help_of(c);
@@ -155,7 +155,7 @@ static int finish(const struct command *c, int code)
 
 static int run_check(const struct command *c, char **words, size_t n)
 {
-    return finish(c, cli_check(words, n));
+    return cli_finish(c, cli_check(words, n));
 }
 
 static int run_migrate(const struct command *c, char **words, size_t n)
@@ -165,7 +165,7 @@ static int run_migrate(const struct command *c, char **words, size_t n)
     struct err e = {0};
     char shown[256];
     int was = 0, version = 0, code = EX_OK;
-    if (!load(c, words, n, &options, &cfg, &code)) {
+    if (!cli_load(c, words, n, &options, &cfg, &code)) {
         return code;
     }
     if (!cfg.store.conninfo) {
@@ -191,7 +191,7 @@ static int run_restart(const struct command *c, char **words, size_t n)
     struct cli_options options;
     struct config cfg;
     int code = EX_OK;
-    if (!load(c, words, n, &options, &cfg, &code)) {
+    if (!cli_load(c, words, n, &options, &cfg, &code)) {
         return code;
     }
     code = cli_restart(&cfg);
@@ -243,19 +243,19 @@ static int run_reference(const struct command *c, char **words, size_t n)
 
 static int run_test(const struct command *c, char **words, size_t n)
 {
-    return finish(c, cli_test(words, n));
+    return cli_finish(c, cli_test(words, n));
 }
 
 static int run_eval(const struct command *c, char **words, size_t n)
 {
-    return finish(c, cli_eval(words, n));
+    return cli_finish(c, cli_eval(words, n));
 }
 
 static int run_explain(const struct command *c, char **words, size_t n)
 {
     int code = cli_explain(words, n);
     int written = code == CLI_HELP ? 0 : finish_output();
-    return written ? written : finish(c, code); /* 1 is an answer, too */
+    return written ? written : cli_finish(c, code); /* 1 is an answer, too */
 }
 
 static int run_help(const struct command *c, char **words, size_t n);
@@ -271,8 +271,8 @@ static const struct command commands[] = {
     {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",
      cli_eval_details, cli_eval_rows, run_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
-     "Says why a client got an event, or did not.", cli_explain_details,
-     cli_explain_rows, run_explain},
+     "Says why a client got an event, or did not.", cli_explain_details, cli_explain_rows,
+     run_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
      cli_test_details, cli_test_rows, run_test},
     {"migrate", "CONF [options]", "Creates the schema in PostgreSQL, or brings it up to date.",

@@ -93,7 +93,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     return rc == 0;
 }
 
-static int check(const struct check_words *w, struct slice samples)
+static int cli_check_check(const struct check_words *w, struct slice samples)
 {
     struct config cfg;
     int code = EX_OK;
@@ -145,7 +145,7 @@ int cli_check(char **words, size_t n)
     log_set_level(LOG_LEVEL_ERROR); /* what hooks log is not asked for here */
     strbuf_init(&samples, SAMPLES_MAX_BYTES);
     code = w.samples ? cli_read_input("check", w.samples, &samples) : 0;
-    code = code ? code : check(&w, strbuf_slice(&samples));
+    code = code ? code : cli_check_check(&w, strbuf_slice(&samples));
     strbuf_clear(&samples);
     return code;
 }

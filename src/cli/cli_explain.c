@@ -66,7 +66,7 @@ const struct option_row cli_explain_rows[] = {
 };
 static const struct options explain_options = {"tidegate", "explain", cli_explain_rows};
 
-static int fail(const char *about, const char *what)
+static int cli_explain_fail(const char *about, const char *what)
 {
     return options_refuse(&explain_options, about, "%s", what);
 }
@@ -85,15 +85,18 @@ static bool is_id(const char *text, bool dash)
 static int check_words(const struct explain_words *w)
 {
     if (!w->connection || !w->event == !w->input) {
-        return fail("--conn ID --event ID", "a connection, and an event or --input, were expected");
+        return cli_explain_fail("--conn ID --event ID",
+                                "a connection, and an event or --input, were expected");
     }
     if (!is_id(w->connection, true)) {
-        return fail(w->connection, "an id as GET /connections lists them was expected");
+        return cli_explain_fail(w->connection, "an id as GET /connections lists them was expected");
     }
     if (w->event && !is_id(w->event, false)) {
-        return fail(w->event, "the id of an event, a number, was expected");
+        return cli_explain_fail(w->event, "the id of an event, a number, was expected");
     }
-    return w->conf && w->admin ? fail("--admin", "with CONF there is an address already") : 0;
+    return w->conf && w->admin
+               ? cli_explain_fail("--admin", "with CONF there is an address already")
+               : 0;
 }
 
 /* 0, or the exit code after a message. */
@@ -113,7 +116,7 @@ static int read_address(const struct explain_words *w, struct address *out)
     struct strbuf problems;
     struct err e = {0};
     if (w->admin) {
-        return address_parse(w->admin, out, &e) ? fail("--admin", e.text) : 0;
+        return address_parse(w->admin, out, &e) ? cli_explain_fail("--admin", e.text) : 0;
     }
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
     int rc = config_load(&cfg, w->conf, NULL, &problems);
@@ -135,25 +138,25 @@ static int read_address(const struct explain_words *w, struct address *out)
 }
 
 /* 0, or the exit code after a message. */
-static int read_event(const char *path, struct strbuf *out)
+static int cli_explain_read_event(const char *path, struct strbuf *out)
 {
     int rc = read_file(path, out);
     if (rc) {
-        (void)fail(path, rc == UV_ENOBUFS ? "larger than 64 KiB" : uv_strerror(rc));
+        (void)cli_explain_fail(path, rc == UV_ENOBUFS ? "larger than 64 KiB" : uv_strerror(rc));
     }
     return rc ? EX_NOINPUT : 0;
 }
 
 /* ---------------------------------------------------------------- showing */
 
-static const char *text_of(const json_t *o, const char *name)
+static const char *cli_explain_text_of(const json_t *o, const char *name)
 {
     const char *text = json_string_value(json_object_get(o, name));
     return text ? text : "";
 }
 
 /* What events and policies say must not speak to the terminal. */
-static void put(const char *text)
+static void cli_explain_put(const char *text)
 {
     for (const char *p = text; *p; p++) {
         bool c1 =
@@ -163,25 +166,25 @@ static void put(const char *text)
     }
 }
 
-static void put_head(const json_t *doc)
+static void cli_explain_put_head(const json_t *doc)
 {
     const json_t *c = json_object_get(doc, "connection"), *e = json_object_get(doc, "event");
-    printf("connection %s from ", text_of(c, "id"));
-    put(text_of(c, "client"));
-    printf(": %s, began behind %s, is at %s%s\n", text_of(c, "state"), text_of(c, "began_behind"),
-           text_of(c, "cursor"),
+    printf("connection %s from ", cli_explain_text_of(c, "id"));
+    cli_explain_put(cli_explain_text_of(c, "client"));
+    printf(": %s, began behind %s, is at %s%s\n", cli_explain_text_of(c, "state"),
+           cli_explain_text_of(c, "began_behind"), cli_explain_text_of(c, "cursor"),
            json_is_true(json_object_get(c, "resubscribing")) ? ", is to be asked about again" : "");
-    const char *id = text_of(e, "id");
+    const char *id = cli_explain_text_of(e, "id");
     printf("event %s", *id ? id : "(given)");
     if (json_is_true(json_object_get(e, "removed"))) {
         printf(": removed by retention");
     } else {
         printf(" on ");
-        put(text_of(e, "topic"));
+        cli_explain_put(cli_explain_text_of(e, "topic"));
         printf(", type ");
-        put(text_of(e, "type"));
+        cli_explain_put(cli_explain_text_of(e, "type"));
         printf(", %lld bytes, %s", (long long)json_integer_value(json_object_get(e, "bytes")),
-               text_of(e, "time"));
+               cli_explain_text_of(e, "time"));
     }
     putchar('\n');
 }
@@ -192,13 +195,13 @@ static void put_steps(const json_t *doc)
     const json_t *step, *line;
     json_array_foreach(json_object_get(doc, "steps"), i, step)
     {
-        printf("  %-7s ", text_of(step, "step"));
-        put(text_of(step, "text"));
+        printf("  %-7s ", cli_explain_text_of(step, "step"));
+        cli_explain_put(cli_explain_text_of(step, "text"));
         putchar('\n');
         json_array_foreach(json_object_get(step, "lines"), k, line)
         {
             printf("            ");
-            put(json_string_value(line));
+            cli_explain_put(json_string_value(line));
             putchar('\n');
         }
     }
@@ -211,17 +214,19 @@ static void put_outcome(const json_t *doc, const char *outcome)
                                            {"would-deliver", "WOULD BE DELIVERED"},
                                            {"would-not-deliver", "WOULD NOT BE DELIVERED"}};
     const json_t *policy = json_object_get(doc, "policy");
-    const char *reason = text_of(doc, "reason"), *where = text_of(doc, "where"),
-               *label = text_of(policy, "label");
+    const char *reason = cli_explain_text_of(doc, "reason"),
+               *where = cli_explain_text_of(doc, "where"),
+               *label = cli_explain_text_of(policy, "label");
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(outcome, words[i][0]) == 0) {
             printf("%s", words[i][1]);
         }
     }
     printf("%s%s (policy ", *reason ? ": " : "", reason);
-    put(label);
-    printf("%s%.12s%s", *label ? " " : "", text_of(policy, "version"), *where ? ", " : "");
-    put(where);
+    cli_explain_put(label);
+    printf("%s%.12s%s", *label ? " " : "", cli_explain_text_of(policy, "version"),
+           *where ? ", " : "");
+    cli_explain_put(where);
     printf(")\n");
 }
 
@@ -245,20 +250,21 @@ static int refused(int status, const char *detail)
     return code;
 }
 
-static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
+static void cli_explain_on_answer(void *ctx, unsigned worker, int status, struct slice body)
 {
     struct question *q = ctx;
     json_t *doc = json_loadb(body.p ? body.p : "", body.n, 0, NULL);
-    const char *outcome = text_of(doc, "outcome");
+    const char *outcome = cli_explain_text_of(doc, "outcome");
     (void)worker;
     if (status != 200 || !*outcome) {
-        q->code = refused(status == 200 ? EX_UNAVAILABLE : status, text_of(doc, "detail"));
+        q->code =
+            refused(status == 200 ? EX_UNAVAILABLE : status, cli_explain_text_of(doc, "detail"));
     } else {
         q->code = strstr(outcome, "not-") ? EX_NOT_DELIVERED : EX_OK;
         if (q->words->json) {
             printf("%.*s", (int)body.n, body.p);
         } else {
-            put_head(doc);
+            cli_explain_put_head(doc);
             put_steps(doc);
             put_outcome(doc, outcome);
         }
@@ -266,7 +272,8 @@ static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
     json_decref(doc);
 }
 
-static int ask(const struct explain_words *w, const struct address *where, struct slice event)
+static int cli_explain_ask(const struct explain_words *w, const struct address *where,
+                           struct slice event)
 {
     char target[2 * ID_MAX_BYTES + 40];
     snprintf(target, sizeof target, "/connections/%s/explain%s%s", w->connection,
@@ -281,7 +288,7 @@ static int ask(const struct explain_words *w, const struct address *where, struc
     if (!loop) {
         return EX_OSERR;
     }
-    backend_call(loop, where, &rq, 0, on_answer, &q);
+    backend_call(loop, where, &rq, 0, cli_explain_on_answer, &q);
     loop_run(loop);
     return loop_free(loop) && q.code == 0 ? EX_SOFTWARE : q.code;
 }
@@ -300,8 +307,8 @@ int cli_explain(char **words, size_t n)
         return code;
     }
     strbuf_init(&event, EVENT_MAX_BYTES);
-    code = w.input ? read_event(w.input, &event) : 0;
-    code = code ? code : ask(&w, &where, strbuf_slice(&event));
+    code = w.input ? cli_explain_read_event(w.input, &event) : 0;
+    code = code ? code : cli_explain_ask(&w, &where, strbuf_slice(&event));
     strbuf_clear(&event);
     return code;
 }

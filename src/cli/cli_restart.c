@@ -17,7 +17,7 @@ struct question {
     json_t *body; /* owned */
 };
 
-static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
+static void cli_restart_on_answer(void *ctx, unsigned worker, int status, struct slice body)
 {
     struct question *q = ctx;
     (void)worker;
@@ -26,17 +26,17 @@ static void on_answer(void *ctx, unsigned worker, int status, struct slice body)
 }
 
 /* One request, to its end. */
-static struct question ask(struct loop *loop, const struct address *where, const char *method,
-                           const char *target)
+static struct question cli_restart_ask(struct loop *loop, const struct address *where,
+                                       const char *method, const char *target)
 {
     struct question q = {0};
     const struct backend_request rq = {.method = method, .target = target};
-    backend_call(loop, where, &rq, 0, on_answer, &q);
+    backend_call(loop, where, &rq, 0, cli_restart_on_answer, &q);
     loop_run(loop);
     return q;
 }
 
-static const char *text_of(const json_t *o, const char *name)
+static const char *cli_restart_text_of(const json_t *o, const char *name)
 {
     const char *text = json_string_value(json_object_get(o, name));
     return text ? text : "";
@@ -45,7 +45,7 @@ static const char *text_of(const json_t *o, const char *name)
 /* How often a restart was asked for so far; -1: nobody answers. */
 static json_int_t count_so_far(struct loop *loop, const struct address *where)
 {
-    struct question q = ask(loop, where, "GET", "/status");
+    struct question q = cli_restart_ask(loop, where, "GET", "/status");
     const json_t *restart = json_object_get(q.body, "restart");
     json_int_t count = q.status == 200 ? json_integer_value(json_object_get(restart, "count")) : -1;
     json_decref(q.body);
@@ -54,21 +54,22 @@ static json_int_t count_so_far(struct loop *loop, const struct address *where)
 
 static int order(struct loop *loop, const struct address *where)
 {
-    struct question q = ask(loop, where, "POST", "/restart");
+    struct question q = cli_restart_ask(loop, where, "POST", "/restart");
     if (q.status != 202) {
-        fprintf(stderr, "tidegate: %s\n", q.status ? text_of(q.body, "detail") : "no answer");
+        fprintf(stderr, "tidegate: %s\n",
+                q.status ? cli_restart_text_of(q.body, "detail") : "no answer");
     }
     json_decref(q.body);
     return q.status == 202 ? EX_OK : EX_UNAVAILABLE;
 }
 
 /* One look. True when it is over; `*code` is the exit code then. */
-static bool look(struct loop *loop, const struct address *where, json_int_t count, int *code,
-                 bool *answered)
+static bool cli_restart_look(struct loop *loop, const struct address *where, json_int_t count,
+                             int *code, bool *answered)
 {
-    struct question q = ask(loop, where, "GET", "/status");
+    struct question q = cli_restart_ask(loop, where, "GET", "/status");
     const json_t *restart = json_object_get(q.body, "restart");
-    const char *state = text_of(restart, "state");
+    const char *state = cli_restart_text_of(restart, "state");
     bool over = json_integer_value(json_object_get(restart, "count")) > count &&
                 (strcmp(state, "done") == 0 || strcmp(state, "failed") == 0);
     *answered = q.status == 200;
@@ -76,7 +77,7 @@ static bool look(struct loop *loop, const struct address *where, json_int_t coun
         printf("ok: %zu workers replaced\n", json_array_size(json_object_get(q.body, "workers")));
     } else if (over) {
         fprintf(stderr, "tidegate: the restart failed, the old workers continue:\n%s\n",
-                text_of(restart, "error"));
+                cli_restart_text_of(restart, "error"));
         *code = EX_UNAVAILABLE;
     }
     json_decref(q.body);
@@ -88,7 +89,7 @@ static int wait_for_end(struct loop *loop, const struct address *where, json_int
     int code = EX_OK;
     bool answered;
     for (int silent = 0; silent < PATIENCE_TICKS; silent = answered ? 0 : silent + 1) {
-        if (look(loop, where, count, &code, &answered)) {
+        if (cli_restart_look(loop, where, count, &code, &answered)) {
             return code;
         }
         uv_sleep(TICK_MS);

@@ -373,7 +373,7 @@ static int resolve_keys(struct config *c, const char *file_dir)
     return rc;
 }
 
-static int resolve(struct config *c, const char *path, const struct config_overrides *o)
+static int config_resolve(struct config *c, const char *path, const struct config_overrides *o)
 {
     char here[PATH_MAX], file_dir[PATH_MAX];
     int rc = directory_of(NULL, here);
@@ -443,7 +443,7 @@ int config_load(struct config *out, const char *path, const struct config_overri
     if (rc) {
         return rc;
     }
-    rc = resolve(out, path, o);
+    rc = config_resolve(out, path, o);
     if (rc) {
         config_clear(out);
         int full = strbuf_printf(problems, "%s: cannot resolve its directory: %s\n", path,

@@ -248,7 +248,7 @@ static void push_overrides(lua_State *L, const struct job *job)
 }
 
 /* stack: +1 the host table */
-static void push_host(lua_State *L, struct job *job)
+static void lua_config_push_host(lua_State *L, struct job *job)
 {
     lua_newtable(L);
     lua_pushcfunction(L, l_getenv);
@@ -265,7 +265,7 @@ static void push_host(lua_State *L, struct job *job)
 /* ---------------------------------------------------------------- protected bodies */
 
 /* stack: list of texts at -1, unchanged */
-static void report(lua_State *L, struct job *job)
+static void lua_config_report(lua_State *L, struct job *job)
 {
     job->rc = UV_EINVAL;
     lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
@@ -286,13 +286,13 @@ static int body_load(lua_State *L)
     push_module(L, "config_load"); /* job, load */
     push_schema(L, job->spec);     /* job, load, schema */
     check_mirror(L, job->spec);
-    push_host(L, job); /* job, load, schema, host */
-    lua_call(L, 2, 2); /* job, settings or nil, problems */
+    lua_config_push_host(L, job); /* job, load, schema, host */
+    lua_call(L, 2, 2);            /* job, settings or nil, problems */
     if (lua_istable(L, 2)) {
         lua_settop(L, 2);
         lua_struct_copy(L, job->spec, job->out);
     } else {
-        report(L, job);
+        lua_config_report(L, job);
     }
     return 0;
 }

@@ -17,7 +17,7 @@ const struct lua_config_key *lua_struct_find(const struct lua_config_spec *spec,
     return NULL;
 }
 
-static const char *kind_of(enum lua_config_type type)
+static const char *lua_struct_kind_of(enum lua_config_type type)
 {
     static const char *const kinds[] = {"integer", "boolean", "text", "list", "map"};
     return kinds[type];
@@ -36,9 +36,9 @@ static void check_keys(lua_State *L, int kinds, const char *map, const struct lu
         const char *kind = lua_tostring(L, -1);
         if (!kind) {
             luaL_error(L, "%s is in the struct but not in the schema", path);
-        } else if (strcmp(kind, kind_of(key->type)) != 0) {
+        } else if (strcmp(kind, lua_struct_kind_of(key->type)) != 0) {
             luaL_error(L, "%s is of kind %s in the schema, %s in the struct", path, kind,
-                       kind_of(key->type));
+                       lua_struct_kind_of(key->type));
         }
         lua_pop(L, 1);
         lua_pushnil(L);
@@ -60,7 +60,7 @@ void lua_struct_check(lua_State *L, const struct lua_config_spec *spec)
     lua_settop(L, kinds);
 }
 
-static void *at(void *out, size_t offset)
+static void *lua_struct_at(void *out, size_t offset)
 {
     return (char *)out + offset;
 }
@@ -109,11 +109,11 @@ static void copy_map(lua_State *L, const struct lua_config_entry *entry, void **
     size_t n = (size_t)lua_rawlen(L, -1);
     *items = new_items(L, n, entry->size);
     for (size_t i = 0; *items && i < n; i++) {
-        void *item = at(*items, i * entry->size);
+        void *item = lua_struct_at(*items, i * entry->size);
         *count = i + 1;
         lua_rawgeti(L, -1, (lua_Integer)i + 1); /* list, table */
         lua_getfield(L, -1, "name");
-        *(char **)at(item, entry->name_offset) = take_text(L);
+        *(char **)lua_struct_at(item, entry->name_offset) = take_text(L);
         copy_keys(L, entry->keys, entry->key_count, item);
         lua_pop(L, 1);
     }
@@ -126,7 +126,7 @@ static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n,
         if (lua_getfield(L, -1, key->path) == LUA_TNIL) {
             luaL_error(L, "%s has no value", key->path);
         }
-        void *to = at(out, key->offset);
+        void *to = lua_struct_at(out, key->offset);
         switch (key->type) {
         case LUA_CONFIG_INTEGER:
             *(int64_t *)to = (int64_t)lua_tointeger(L, -1);
@@ -141,10 +141,10 @@ static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n,
             }
             break;
         case LUA_CONFIG_LIST:
-            copy_list(L, to, at(out, key->count_offset));
+            copy_list(L, to, lua_struct_at(out, key->count_offset));
             break;
         case LUA_CONFIG_MAP:
-            copy_map(L, key->entry, to, at(out, key->count_offset));
+            copy_map(L, key->entry, to, lua_struct_at(out, key->count_offset));
             break;
         }
         lua_pop(L, 1);
@@ -159,7 +159,7 @@ void lua_struct_copy(lua_State *L, const struct lua_config_spec *spec, void *out
 static void blank_keys(const struct lua_config_key *keys, size_t n, void *out)
 {
     for (const struct lua_config_key *key = keys; key < keys + n; key++) {
-        void *to = at(out, key->offset);
+        void *to = lua_struct_at(out, key->offset);
         switch (key->type) {
         case LUA_CONFIG_INTEGER:
             *(int64_t *)to = 0;
@@ -173,7 +173,7 @@ static void blank_keys(const struct lua_config_key *keys, size_t n, void *out)
         case LUA_CONFIG_LIST:
         case LUA_CONFIG_MAP:
             *(void **)to = NULL;
-            *(size_t *)at(out, key->count_offset) = 0;
+            *(size_t *)lua_struct_at(out, key->count_offset) = 0;
             break;
         }
     }
@@ -197,8 +197,8 @@ static void clear_keys(const struct lua_config_key *keys, size_t n, void *out);
 static void clear_map(const struct lua_config_entry *entry, void *items, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        void *item = at(items, i * entry->size);
-        free(*(char **)at(item, entry->name_offset));
+        void *item = lua_struct_at(items, i * entry->size);
+        free(*(char **)lua_struct_at(item, entry->name_offset));
         clear_keys(entry->keys, entry->key_count, item);
     }
     free(items);
@@ -207,13 +207,13 @@ static void clear_map(const struct lua_config_entry *entry, void *items, size_t 
 static void clear_keys(const struct lua_config_key *keys, size_t n, void *out)
 {
     for (const struct lua_config_key *key = keys; key < keys + n; key++) {
-        void *to = at(out, key->offset);
+        void *to = lua_struct_at(out, key->offset);
         if (key->type == LUA_CONFIG_TEXT) {
             free(*(char **)to);
         } else if (key->type == LUA_CONFIG_LIST) {
-            clear_list(*(char ***)to, *(size_t *)at(out, key->count_offset));
+            clear_list(*(char ***)to, *(size_t *)lua_struct_at(out, key->count_offset));
         } else if (key->type == LUA_CONFIG_MAP) {
-            clear_map(key->entry, *(void **)to, *(size_t *)at(out, key->count_offset));
+            clear_map(key->entry, *(void **)to, *(size_t *)lua_struct_at(out, key->count_offset));
         }
     }
 }

@@ -18,7 +18,7 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-static int append(const char *p, size_t n, void *out)
+static int envelope_attrs_append(const char *p, size_t n, void *out)
 {
     return strbuf_append(out, p, n);
 }
@@ -26,7 +26,7 @@ static int append(const char *p, size_t n, void *out)
 static bool put_name(struct strbuf *out, const char *name)
 {
     json_t *text = json_string(name);
-    bool ok = text && json_dump_callback(text, append, out, JSON_ENCODE_ANY) == 0;
+    bool ok = text && json_dump_callback(text, envelope_attrs_append, out, JSON_ENCODE_ANY) == 0;
     json_decref(text);
     return ok && strbuf_append(out, ":", 1) == 0;
 }
@@ -66,12 +66,13 @@ static const char *put_member(struct strbuf *out, const char *name, const json_t
         return "attrs: a value holds a NUL character";
     }
     bool ok = put_name(out, name) &&
-              (json_is_real(value) ? put_real(out, value)
-                                   : json_dump_callback(value, append, out, JSON_ENCODE_ANY) == 0);
+              (json_is_real(value)
+                   ? put_real(out, value)
+                   : json_dump_callback(value, envelope_attrs_append, out, JSON_ENCODE_ANY) == 0);
     return ok ? NULL : too_long;
 }
 
-static const char *put_object(struct strbuf *out, json_t *object)
+static const char *envelope_attrs_put_object(struct strbuf *out, json_t *object)
 {
     const char *names[ATTRS_MAX];
     size_t n = 0;
@@ -103,7 +104,7 @@ const char *envelope_attrs(json_t *what, struct strbuf *out)
         return "attrs: expected an object of strings, numbers and booleans";
     }
     size_t before = out->len;
-    const char *bad = put_object(out, what);
+    const char *bad = envelope_attrs_put_object(out, what);
     if (!bad && out->len - before > EVENT_ATTRS_MAX_BYTES) {
         bad = too_long;
     }

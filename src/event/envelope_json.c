@@ -17,7 +17,7 @@ struct envelope {
     struct slice text[MEMBER_COUNT];
 };
 
-static const char *kind_of(const json_t *value)
+static const char *envelope_json_kind_of(const json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT:
@@ -75,7 +75,8 @@ static int find_member(const char *name)
 }
 
 /* Walks the parsed object and its text side by side: jansson keeps the order of the members. */
-static int split(struct envelope_reader *r, json_t *object, struct slice text, struct envelope *env)
+static int envelope_json_split(struct envelope_reader *r, json_t *object, struct slice text,
+                               struct envelope *env)
 {
     *env = (struct envelope){0};
     bool ok = json_text_take(&text, '{');
@@ -104,7 +105,7 @@ static int get_string(struct envelope_reader *r, const struct envelope *env, enu
     }
     if (!json_is_string(value)) {
         return envelope_refuse(r, 400, "%s: expected a string, got %s", member_names[m],
-                               kind_of(value));
+                               envelope_json_kind_of(value));
     }
     *out = slice_of(json_string_value(value), json_string_length(value));
     return 0;
@@ -155,7 +156,7 @@ static int add_object(struct envelope_reader *r, json_t *object, struct slice te
 {
     struct envelope env;
     struct event_fields f = {.time_ms = r->time_ms};
-    int status = split(r, object, text, &env);
+    int status = envelope_json_split(r, object, text, &env);
     if (!status && !env.value[MEMBER_TOPIC]) {
         status = envelope_refuse(r, 400, "topic: is missing; expected a string");
     }
@@ -184,7 +185,7 @@ static int add_envelope(struct envelope_reader *r, struct slice text, struct sli
         status = add_object(r, value, text, key);
     } else {
         status = envelope_refuse(r, 400, "expected an envelope, which is an object, got %s",
-                                 kind_of(value));
+                                 envelope_json_kind_of(value));
     }
     json_decref(value);
     return status;

@@ -7,7 +7,7 @@
 
 static const struct slice default_type = {"message", 7};
 
-static char *put(char *at, struct slice s)
+static char *event_put(char *at, struct slice s)
 {
     if (s.n) {
         memcpy(at, s.p, s.n);
@@ -38,11 +38,11 @@ struct event *event_new(const struct event_fields *f)
         .has_key = f->key.p != NULL,
         .has_attrs = f->attrs.p != NULL,
     };
-    char *at = put(ev->bytes, f->topic);
-    at = put(at, type);
-    at = put(at, f->key);
-    at = put(at, f->attrs);
-    put(at, f->data);
+    char *at = event_put(ev->bytes, f->topic);
+    at = event_put(at, type);
+    at = event_put(at, f->key);
+    at = event_put(at, f->attrs);
+    event_put(at, f->data);
     return ev;
 }
 

@@ -56,7 +56,7 @@ void eventlog_free(struct eventlog *log)
 }
 
 /* Where memory is short the log stays as large as it is, and trims: readers go to the store. */
-static void grow(struct eventlog *log)
+static void eventlog_grow(struct eventlog *log)
 {
     size_t count = log->slot_count > log->max_events / 2 ? log->max_events : log->slot_count * 2;
     struct event **slots = calloc(count, sizeof *slots);
@@ -81,7 +81,7 @@ void eventlog_append(struct eventlog *log, struct event *ev)
         trim_oldest(log);
     }
     if (eventlog_count(log) == log->slot_count) {
-        grow(log);
+        eventlog_grow(log);
     }
     if (eventlog_count(log) == log->slot_count) {
         trim_oldest(log);

@@ -23,7 +23,7 @@ static bool has_byte(struct slice s, char c)
     return s.n && memchr(s.p, c, s.n);
 }
 
-static char *put(char *at, const char *p, size_t n)
+static char *sse_frame_put(char *at, const char *p, size_t n)
 {
     if (n) {
         memcpy(at, p, n);
@@ -76,13 +76,13 @@ static size_t data_size(struct slice data, bool plain)
  * space keeps it. */
 static char *put_data_line(char *at, struct slice line)
 {
-    at = put(at, data_prefix, sizeof data_prefix - (line.n == 0 ? 2 : 1));
-    at = put(at, line.p, line.n);
+    at = sse_frame_put(at, data_prefix, sizeof data_prefix - (line.n == 0 ? 2 : 1));
+    at = sse_frame_put(at, line.p, line.n);
     *at = '\n';
     return at + 1;
 }
 
-static char *put_data(char *at, struct slice data, bool plain)
+static char *sse_frame_put_data(char *at, struct slice data, bool plain)
 {
     struct slice line;
     if (plain) {
@@ -109,15 +109,15 @@ static char *put_comment(char *at, struct slice comment)
 }
 
 /* "NAME: N\n" */
-static size_t put_number(char *out, struct slice name, uint64_t n)
+static size_t sse_frame_put_number(char *out, struct slice name, uint64_t n)
 {
-    char *at = put(out, name.p, name.n);
+    char *at = sse_frame_put(out, name.p, name.n);
     at += decimal_put(at, n);
     *at++ = '\n';
     return (size_t)(at - out);
 }
 
-static size_t measure(const struct sse_fields *f, struct layout *l)
+static size_t sse_frame_measure(const struct sse_fields *f, struct layout *l)
 {
     *l = (struct layout){
         .event = f->event.n && !slice_is(f->event, "message"),
@@ -125,10 +125,10 @@ static size_t measure(const struct sse_fields *f, struct layout *l)
         .block = f->data.p || f->id || f->event.n,
     };
     if (f->retry_ms) {
-        l->retry_n = put_number(l->retry, slice_str("retry: "), f->retry_ms);
+        l->retry_n = sse_frame_put_number(l->retry, slice_str("retry: "), f->retry_ms);
     }
     if (f->id) {
-        l->id_n = put_number(l->id, slice_str("id: "), f->id);
+        l->id_n = sse_frame_put_number(l->id, slice_str("id: "), f->id);
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
            (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) +
@@ -146,15 +146,15 @@ static void write_fields(char *at, const struct sse_fields *f, const struct layo
     if (f->comment.p) {
         at = put_comment(at, f->comment);
     }
-    at = put(at, l->retry, l->retry_n);
-    at = put(at, l->id, l->id_n);
+    at = sse_frame_put(at, l->retry, l->retry_n);
+    at = sse_frame_put(at, l->id, l->id_n);
     if (l->event) {
-        at = put(at, event_prefix, sizeof event_prefix - 1);
-        at = put(at, f->event.p, f->event.n);
+        at = sse_frame_put(at, event_prefix, sizeof event_prefix - 1);
+        at = sse_frame_put(at, f->event.p, f->event.n);
         *at++ = '\n';
     }
     if (f->data.p) {
-        at = put_data(at, f->data, l->plain);
+        at = sse_frame_put_data(at, f->data, l->plain);
     }
     if (l->block) {
         *at = '\n';
@@ -164,7 +164,7 @@ static void write_fields(char *at, const struct sse_fields *f, const struct layo
 struct frame *sse_frame(const struct sse_fields *f)
 {
     struct layout l;
-    struct frame *frame = event_ok(f) ? frame_new(measure(f, &l)) : NULL;
+    struct frame *frame = event_ok(f) ? frame_new(sse_frame_measure(f, &l)) : NULL;
     if (frame) {
         write_fields(frame->bytes, f, &l);
     }
@@ -177,7 +177,7 @@ int sse_frame_append(const struct sse_fields *f, struct strbuf *out)
     if (!event_ok(f)) {
         return UV_EINVAL;
     }
-    size_t size = measure(f, &l);
+    size_t size = sse_frame_measure(f, &l);
     int rc = strbuf_reserve(out, size);
     if (rc == 0) {
         write_fields(out->data + out->len, f, &l);

@@ -41,7 +41,7 @@ static bool has_star(struct slice s)
 #define FIELD "topic: "
 
 /* What names and patterns have in common, without their segments. */
-static const char *check_text(struct slice t)
+static const char *topic_check_text(struct slice t)
 {
     if (t.n == 0) {
         return FIELD "is empty; expected segments separated by '/'";
@@ -55,9 +55,9 @@ static const char *check_text(struct slice t)
     return has_control(t) ? FIELD "holds a control character" : NULL;
 }
 
-static const char *check(struct slice rest, bool wildcards)
+static const char *topic_check(struct slice rest, bool wildcards)
 {
-    const char *bad = check_text(rest);
+    const char *bad = topic_check_text(rest);
     struct slice segment;
     while (!bad && topic_next_segment(&rest, &segment)) {
         if (segment.n == 0) {
@@ -77,18 +77,18 @@ static const char *check(struct slice rest, bool wildcards)
 
 const char *topic_field_check(struct slice name)
 {
-    return check(name, false);
+    return topic_check(name, false);
 }
 
 const char *topic_name_check(struct slice name)
 {
-    const char *bad = check(name, false);
+    const char *bad = topic_check(name, false);
     return bad ? bad + sizeof FIELD - 1 : NULL;
 }
 
 const char *topic_pattern_check(struct slice pattern)
 {
-    const char *bad = check(pattern, true);
+    const char *bad = topic_check(pattern, true);
     return bad ? bad + sizeof FIELD - 1 : NULL;
 }
 

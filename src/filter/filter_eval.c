@@ -242,8 +242,8 @@ static bool op_test(struct filter_run *r, const struct filter_op *op)
 }
 
 /* The one interpreter: inlined twice, so that delivery pays nothing for the trace. */
-static inline __attribute__((always_inline)) bool run(struct filter_run *r, filter_trace_cb trace,
-                                                      void *ctx)
+static inline __attribute__((always_inline)) bool filter_eval_run(struct filter_run *r,
+                                                                  filter_trace_cb trace, void *ctx)
 {
     const struct filter *f = r->m;
     bool flag = false;
@@ -271,12 +271,12 @@ static inline __attribute__((always_inline)) bool run(struct filter_run *r, filt
 
 bool filter_run_traced(struct filter_run *r, filter_trace_cb trace, void *ctx)
 {
-    return run(r, trace, ctx);
+    return filter_eval_run(r, trace, ctx);
 }
 
 bool filter_test(const struct filter_args *a, struct event *ev)
 {
     struct filter_run r = {.m = a->m, .args = a, .set = a->m->set};
     filter_set_event(r.set, ev);
-    return run(&r, NULL, NULL);
+    return filter_eval_run(&r, NULL, NULL);
 }

@@ -22,12 +22,12 @@ bool filter_fail(struct filter_error *e, const char *text, size_t at, const char
     return false;
 }
 
-static bool is_letter(char c)
+static bool filter_lex_is_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
-static bool is_digit(char c)
+static bool filter_lex_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
@@ -67,7 +67,7 @@ static bool skip_space(struct filter_lexer *l)
 static size_t name_size(const char *p)
 {
     size_t n = 0;
-    while (is_letter(p[n]) || (n && is_digit(p[n]))) {
+    while (filter_lex_is_letter(p[n]) || (n && filter_lex_is_digit(p[n]))) {
         n++;
     }
     return n;
@@ -81,13 +81,13 @@ static bool lex_number(struct filter_lexer *l, struct filter_token *out)
     if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) {
         return filter_fail(l->e, l->text, l->at, "numbers are decimal here");
     }
-    while (is_digit(*p)) {
+    while (filter_lex_is_digit(*p)) {
         p++;
     }
     if (*p == '.') {
         whole = false;
         p++;
-        while (is_digit(*p)) {
+        while (filter_lex_is_digit(*p)) {
             p++;
         }
     }
@@ -95,14 +95,14 @@ static bool lex_number(struct filter_lexer *l, struct filter_token *out)
         whole = false;
         p++;
         p += *p == '+' || *p == '-';
-        if (!is_digit(*p)) {
+        if (!filter_lex_is_digit(*p)) {
             return filter_fail(l->e, l->text, l->at, "malformed number");
         }
-        while (is_digit(*p)) {
+        while (filter_lex_is_digit(*p)) {
             p++;
         }
     }
-    if (is_letter(*p) || *p == '.') {
+    if (filter_lex_is_letter(*p) || *p == '.') {
         return filter_fail(l->e, l->text, l->at, "malformed number");
     }
     out->kind = TOKEN_NUMBER;
@@ -115,9 +115,9 @@ static bool lex_number(struct filter_lexer *l, struct filter_token *out)
     return true;
 }
 
-static int hex_digit(char c)
+static int filter_lex_hex_digit(char c)
 {
-    return is_digit(c)            ? c - '0'
+    return filter_lex_is_digit(c) ? c - '0'
            : c >= 'a' && c <= 'f' ? c - 'a' + 10
            : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                   : -1;
@@ -134,13 +134,13 @@ static bool take_escape(const char **p, char *out)
         *p += 1;
         return true;
     }
-    if (c == 'x' && hex_digit((*p)[1]) >= 0 && hex_digit((*p)[2]) >= 0) {
-        *out = (char)(hex_digit((*p)[1]) * 16 + hex_digit((*p)[2]));
+    if (c == 'x' && filter_lex_hex_digit((*p)[1]) >= 0 && filter_lex_hex_digit((*p)[2]) >= 0) {
+        *out = (char)(filter_lex_hex_digit((*p)[1]) * 16 + filter_lex_hex_digit((*p)[2]));
         *p += 3;
         return true;
     }
     int n = 0, value = 0;
-    while (n < 3 && is_digit((*p)[n])) {
+    while (n < 3 && filter_lex_is_digit((*p)[n])) {
         value = value * 10 + ((*p)[n++] - '0');
     }
     *out = (char)(unsigned char)value;
@@ -211,7 +211,7 @@ static bool lex_param(struct filter_lexer *l, struct filter_token *out)
     return true;
 }
 
-static bool refuse(const struct filter_lexer *l)
+static bool filter_lex_refuse(const struct filter_lexer *l)
 {
     static const struct {
         const char *sign, *hint;
@@ -265,7 +265,7 @@ static bool lex_sign(const struct filter_lexer *l, struct filter_token *out)
         out->n = 1;
         return true;
     }
-    return refuse(l);
+    return filter_lex_refuse(l);
 }
 
 bool filter_lex(struct filter_lexer *l, struct filter_token *out)
@@ -281,9 +281,9 @@ bool filter_lex(struct filter_lexer *l, struct filter_token *out)
     }
     if (*p == '"' || *p == '\'') {
         ok = lex_string(l, out);
-    } else if (is_digit(*p) || (*p == '.' && is_digit(p[1]))) {
+    } else if (filter_lex_is_digit(*p) || (*p == '.' && filter_lex_is_digit(p[1]))) {
         ok = lex_number(l, out);
-    } else if (is_letter(*p)) {
+    } else if (filter_lex_is_letter(*p)) {
         ok = lex_name(l, out);
     } else if (*p == '$') {
         ok = lex_param(l, out);

@@ -204,8 +204,8 @@ static bool intern(struct filter_parser *p, struct filter_field *f, size_t at, s
 }
 
 /* attrs.x or data.a.b, behind the first name. */
-static bool parse_path(struct filter_parser *p, enum filter_field_kind kind, size_t at,
-                       struct filter_operand *out)
+static bool filter_parser_parse_path(struct filter_parser *p, enum filter_field_kind kind,
+                                     size_t at, struct filter_operand *out)
 {
     struct filter_field f = {.kind = kind};
     bool ok = parse_steps(p, &f);
@@ -274,7 +274,7 @@ static bool parse_arguments(struct filter_parser *p, struct arguments *a)
 }
 
 /* The second argument of cidr() is looked at now, where it is written down. */
-static bool to_network(struct filter_parser *p, struct filter_operand *o)
+static bool filter_parser_to_network(struct filter_parser *p, struct filter_operand *o)
 {
     struct filter *m = p->m;
     char text[64];
@@ -319,7 +319,7 @@ enum { FUNCTION_COUNT = sizeof functions / sizeof *functions };
 static bool check_test(struct filter_parser *p, const struct function *f, struct arguments *a)
 {
     if (f->code == FILTER_CIDR) {
-        return to_network(p, &a->v[1]);
+        return filter_parser_to_network(p, &a->v[1]);
     }
     if (f->code == FILTER_HAS) {
         struct filter_operand o = a->v[0];
@@ -442,7 +442,8 @@ static bool parse_name(struct filter_parser *p, struct filter_part *out)
         return parse_call(p, &t, out);
     }
     if (slice_is(t.text, "attrs") || slice_is(t.text, "data")) {
-        return parse_path(p, *t.text.p == 'a' ? FIELD_ATTR : FIELD_DATA, t.at, &out->value);
+        return filter_parser_parse_path(p, *t.text.p == 'a' ? FIELD_ATTR : FIELD_DATA, t.at,
+                                        &out->value);
     }
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (!slice_is(t.text, fields[i].name)) {

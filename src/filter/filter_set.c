@@ -120,8 +120,8 @@ static bool is_optional(const struct filter *m, struct slice name)
     return false;
 }
 
-static int to_network(struct filter_value *v, struct network **next, struct slice name,
-                      struct err *e)
+static int filter_set_to_network(struct filter_value *v, struct network **next, struct slice name,
+                                 struct err *e)
 {
     char text[64];
     struct err why = {.text = "a network like \"10.0.0.0/8\" was expected"};
@@ -141,11 +141,11 @@ static int to_networks(struct filter_value *v, struct network **next, struct sli
                        struct err *e)
 {
     if (v->type != FILTER_LIST) {
-        return v->type == FILTER_MISSING ? 0 : to_network(v, next, name, e);
+        return v->type == FILTER_MISSING ? 0 : filter_set_to_network(v, next, name, e);
     }
     struct filter_value *list = (struct filter_value *)(uintptr_t)v->list.v; /* of these args */
     for (size_t i = 0; i < v->list.n; i++) {
-        int rc = to_network(&list[i], next, name, e);
+        int rc = filter_set_to_network(&list[i], next, name, e);
         if (rc) {
             return rc;
         }
@@ -157,7 +157,8 @@ struct sizes {
     size_t values, networks, room;
 };
 
-static int measure(const struct filter *m, struct slice params, struct sizes *out, struct err *e)
+static int filter_set_measure(const struct filter *m, struct slice params, struct sizes *out,
+                              struct err *e)
 {
     *out = (struct sizes){.values = m->param_count};
     for (size_t i = 0; i < m->param_count; i++) {
@@ -213,7 +214,7 @@ static struct filter_discriminator discriminator_of(const struct filter_args *a)
     return best;
 }
 
-static int fill(struct filter_args *a, struct slice params, char *room, struct err *e)
+static int filter_set_fill(struct filter_args *a, struct slice params, char *room, struct err *e)
 {
     const struct filter *m = a->m;
     struct filter_value *lists = a->values + m->param_count;
@@ -235,7 +236,7 @@ static int fill(struct filter_args *a, struct slice params, char *room, struct e
 struct filter_args *filter_bind(const struct filter *m, struct slice params, struct err *e)
 {
     struct sizes sizes;
-    if (measure(m, params, &sizes, e)) {
+    if (filter_set_measure(m, params, &sizes, e)) {
         return NULL;
     }
     /* one block: ten thousand of them are looked at for an event */
@@ -255,7 +256,7 @@ struct filter_args *filter_bind(const struct filter *m, struct slice params, str
     }
     a->text[params.n] = '\0';
     params.p = params.p ? a->text : NULL;
-    if (fill(a, params, a->text + params.n + 1, e)) {
+    if (filter_set_fill(a, params, a->text + params.n + 1, e)) {
         filter_args_free(a);
         return NULL;
     }

@@ -102,7 +102,7 @@ static const char *take_step(struct slice *path, char *name, size_t *n, bool *an
     return more && path->n == 0 ? "a name is empty" : NULL;
 }
 
-static const char *parse_path(struct slice path, struct rule *r)
+static const char *format_rules_parse_path(struct slice path, struct rule *r)
 {
     char name[FORMAT_RULES_PATH_MAX_BYTES];
     if (path.n == 0 || path.n > sizeof name) {
@@ -130,7 +130,7 @@ int format_rules_add(struct format_rules *edit, enum format_rules_rule kind, str
     if (edit->count == FORMAT_RULES_RULES_MAX) {
         return err_set(e, UV_EINVAL, "more than %d paths", FORMAT_RULES_RULES_MAX);
     }
-    const char *bad = parse_path(path, &r);
+    const char *bad = format_rules_parse_path(path, &r);
     if (bad) {
         rule_clear(&r);
         return err_set(e, UV_EINVAL, "path '%.*s': %s", (int)path.n, path.p, bad);
@@ -215,7 +215,7 @@ static enum fate judge(const struct format_rules *rules, struct state *s, bool c
 
 /* ---- writing */
 
-static int put(struct edit *x, const char *from, const char *to)
+static int format_rules_put(struct edit *x, const char *from, const char *to)
 {
     return strbuf_append(x->out, from, (size_t)(to - from));
 }
@@ -257,9 +257,9 @@ static int write_part(struct edit *x, struct slice *rest, bool object, const str
     }
     int rc = *written ? strbuf_append_str(x->out, ",") : 0;
     *written = true;
-    rc = rc ? rc : put(x, start, value.p);
+    rc = rc ? rc : format_rules_put(x, start, value.p);
     rc = rc ? rc : write_value(x, value, &inner, fate, mask);
-    return rc ? rc : put(x, value.p + value.n, rest->p);
+    return rc ? rc : format_rules_put(x, value.p + value.n, rest->p);
 }
 
 static int write_container(struct edit *x, struct slice text, const struct state *s)
@@ -300,9 +300,9 @@ static int write_all(struct edit *x, struct slice text)
     if (fate == FATE_DROP) {
         return err_set(x->e, UV_EINVAL, "keep: the data is neither an object nor an array");
     }
-    int rc = put(x, text.p, value.p);
+    int rc = format_rules_put(x, text.p, value.p);
     rc = rc ? rc : write_value(x, value, &s, fate, mask);
-    return rc ? rc : put(x, value.p + value.n, text.p + text.n);
+    return rc ? rc : format_rules_put(x, value.p + value.n, text.p + text.n);
 }
 
 int format_rules_apply(const struct format_rules *edit, struct slice text, struct strbuf *out,

@@ -51,14 +51,14 @@ struct query_pg {
     unsigned slot_count, ready_count, open_count;
 };
 
-static struct query_pg *of(struct query_pool *p)
+static struct query_pg *query_pg_of(struct query_pool *p)
 {
     return container_of(p, struct query_pg, pool);
 }
 
 /* ---------------------------------------------------------------- cells */
 
-static unsigned hex(char c)
+static unsigned query_pg_hex(char c)
 {
     return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10;
 }
@@ -69,12 +69,12 @@ static struct slice unhex(char *text, size_t n)
 {
     size_t bytes = n > 2 ? (n - 2) / 2 : 0;
     for (size_t i = 0; i < bytes; i++) {
-        text[i] = (char)(hex(text[2 + 2 * i]) << 4 | hex(text[3 + 2 * i]));
+        text[i] = (char)(query_pg_hex(text[2 + 2 * i]) << 4 | query_pg_hex(text[3 + 2 * i]));
     }
     return slice_of(text, bytes);
 }
 
-static struct query_value cell_of(const PGresult *res, int column)
+static struct query_value query_pg_cell_of(const PGresult *res, int column)
 {
     struct query_value v = {.type = QUERY_NULL};
     if (PQgetisnull(res, 0, column)) {
@@ -128,7 +128,7 @@ static void on_row(void *ctx, uint64_t token, const PGresult *res)
         take_columns(job, res);
     }
     for (int i = 0; i < PQnfields(res) && job->e.code == 0; i++) {
-        struct query_value v = cell_of(res, i);
+        struct query_value v = query_pg_cell_of(res, i);
         (void)query_rows_add(&job->rows, &v, &job->e);
     }
 }
@@ -146,7 +146,7 @@ static size_t bytes_of(const char *text, size_t characters)
     return (size_t)(p - text);
 }
 
-static void fail(struct query_job *job, const struct pg_fault *f)
+static void query_pg_fail(struct query_job *job, const struct pg_fault *f)
 {
     if (strcmp(f->sqlstate, "57014") == 0) { /* query_canceled: statement_timeout */
         (void)err_set(&job->e, UV_ETIMEDOUT, "the database did not answer in time");
@@ -164,14 +164,15 @@ static void fail(struct query_job *job, const struct pg_fault *f)
     }
 }
 
-static void on_done(void *ctx, uint64_t token, const PGresult *res, const struct pg_fault *f)
+static void query_pg_on_done(void *ctx, uint64_t token, const PGresult *res,
+                             const struct pg_fault *f)
 {
     struct pg_slot *slot = ctx;
     struct query_job *job = slot->job;
     (void)token;
     slot->job = NULL;
     if (f) {
-        fail(job, f);
+        query_pg_fail(job, f);
     } else if (job->e.code == 0 && job->rows.columns == 0) {
         take_columns(job, res); /* no rows: the names are with the end */
     }
@@ -201,7 +202,7 @@ static void add_arg(struct pg_args *args, const struct query_value *v)
     pg_args_text(args, slice_str(text));
 }
 
-static struct pg_slot *free_slot(struct query_pg *s)
+static struct pg_slot *query_pg_free_slot(struct query_pg *s)
 {
     for (unsigned i = 0; i < s->slot_count; i++) {
         if (s->slots[i].ready && !s->slots[i].job) {
@@ -211,10 +212,10 @@ static struct pg_slot *free_slot(struct query_pg *s)
     return NULL;
 }
 
-static bool run(struct query_pool *p, struct query_job *job)
+static bool query_pg_run(struct query_pool *p, struct query_job *job)
 {
-    struct query_pg *s = of(p);
-    struct pg_slot *slot = free_slot(s);
+    struct query_pg *s = query_pg_of(p);
+    struct pg_slot *slot = query_pg_free_slot(s);
     struct pg_args args;
     struct pg_look_up look_up = {.st = {.name = job->query->key, .sql = job->query->sql},
                                  .row = job->only_prepare ? NULL : on_row};
@@ -234,18 +235,18 @@ static bool run(struct query_pool *p, struct query_job *job)
         return true;
     }
     slot->job = job;
-    if (pg_client_look_up(slot->client, &look_up, &args, on_done, slot, 0)) {
+    if (pg_client_look_up(slot->client, &look_up, &args, query_pg_on_done, slot, 0)) {
         slot->job = NULL;
         slot->ready = false; /* it is breaking: lost() follows */
         s->ready_count--;
-        return run(p, job);
+        return query_pg_run(p, job);
     }
     return true;
 }
 
 /* ---------------------------------------------------------------- connections */
 
-static void on_ready(void *ctx)
+static void query_pg_on_ready(void *ctx)
 {
     struct pg_slot *slot = ctx;
     slot->ready = true;
@@ -273,18 +274,18 @@ static void on_client_closed(void *ctx)
     }
 }
 
-static void close_all(struct query_pool *p)
+static void query_pg_close_all(struct query_pool *p)
 {
-    struct query_pg *s = of(p);
+    struct query_pg *s = query_pg_of(p);
     for (unsigned i = 0; i < s->slot_count; i++) {
         s->slots[i].ready = false;
         pg_client_close(s->slots[i].client, on_client_closed, &s->slots[i]);
     }
 }
 
-static void free_source(struct query_pool *p)
+static void query_pg_free_source(struct query_pool *p)
 {
-    struct query_pg *s = of(p);
+    struct query_pg *s = query_pg_of(p);
     pg_conninfo_clear(&s->conninfo);
     free(s);
 }
@@ -293,8 +294,8 @@ int query_pg_open(const struct query_options *opt, struct loop *loop,
                   struct broker_metrics *metrics, struct query_source **out, struct err *e)
 {
     static const struct query_backend_ops ops = {
-        .run = run, .close = close_all, .free = free_source};
-    static const struct pg_client_events events = {.ready = on_ready, .lost = on_lost};
+        .run = query_pg_run, .close = query_pg_close_all, .free = query_pg_free_source};
+    static const struct pg_client_events events = {.ready = query_pg_on_ready, .lost = on_lost};
     struct query_pg *s = xcalloc(1, sizeof *s);
     int rc = pg_conninfo_parse_reader(&s->conninfo, opt->conninfo, e);
     if (rc) {

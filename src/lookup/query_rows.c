@@ -30,7 +30,7 @@ void query_rows_clear(struct query_rows *r)
     r->columns = r->rows = r->bytes = r->filled = 0;
 }
 
-static int put_text(struct query_rows *r, struct slice s, struct slice_at *out)
+static int query_rows_put_text(struct query_rows *r, struct slice s, struct slice_at *out)
 {
     *out = (struct slice_at){r->text.len, s.n};
     return s.n ? strbuf_append(&r->text, s.p, s.n) : 0;
@@ -48,7 +48,7 @@ int query_rows_add_column(struct query_rows *r, struct slice name, struct err *e
                            (int)name.n, name.p);
         }
     }
-    int rc = put_text(r, name, &r->names[r->columns]);
+    int rc = query_rows_put_text(r, name, &r->names[r->columns]);
     if (rc) {
         return err_set(e, UV_EINVAL, "the names of the columns are too long");
     }
@@ -82,7 +82,7 @@ int query_rows_add(struct query_rows *r, const struct query_value *v, struct err
         cell.boolean = v->boolean;
         break;
     case QUERY_TEXT:
-        rc = put_text(r, v->text, &cell.text);
+        rc = query_rows_put_text(r, v->text, &cell.text);
         break;
     }
     rc = rc ? rc : strbuf_append(&r->cells, (const char *)&cell, sizeof cell);
@@ -97,7 +97,7 @@ int query_rows_add(struct query_rows *r, const struct query_value *v, struct err
     return 0;
 }
 
-static struct slice text_of(const struct query_rows *r, struct slice_at s)
+static struct slice query_rows_text_of(const struct query_rows *r, struct slice_at s)
 {
     return slice_of(r->text.data ? r->text.data + s.at : "", s.n);
 }
@@ -105,7 +105,7 @@ static struct slice text_of(const struct query_rows *r, struct slice_at s)
 struct slice query_rows_name(const struct query_rows *r, size_t column)
 {
     REQUIRE(column < r->columns);
-    return text_of(r, r->names[column]);
+    return query_rows_text_of(r, r->names[column]);
 }
 
 struct query_value query_rows_cell(const struct query_rows *r, size_t row, size_t column)
@@ -127,7 +127,7 @@ struct query_value query_rows_cell(const struct query_rows *r, size_t row, size_
         v.boolean = cell.boolean;
         break;
     case QUERY_TEXT:
-        v.text = text_of(r, cell.text);
+        v.text = query_rows_text_of(r, cell.text);
         break;
     }
     return v;

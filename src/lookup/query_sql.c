@@ -15,12 +15,12 @@ struct scan {
     struct slice first;  /* first word */
 };
 
-static bool is_letter(char c)
+static bool query_sql_is_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80;
 }
 
-static bool is_digit(char c)
+static bool query_sql_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
@@ -30,7 +30,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
 }
 
-static bool at(const struct scan *s, const char *text)
+static bool query_sql_at(const struct scan *s, const char *text)
 {
     size_t n = strlen(text);
     return (size_t)(s->end - s->p) >= n && memcmp(s->p, text, n) == 0;
@@ -48,10 +48,10 @@ static void skip_comment(struct scan *s)
 {
     unsigned depth = 0;
     do {
-        if (at(s, "/*")) {
+        if (query_sql_at(s, "/*")) {
             depth++;
             s->p += 2;
-        } else if (at(s, "*/")) {
+        } else if (query_sql_at(s, "*/")) {
             depth--;
             s->p += 2;
         } else {
@@ -81,7 +81,7 @@ static void skip_quoted(struct scan *s, bool backslashes)
 static void take_parameter(struct scan *s)
 {
     unsigned n = 0;
-    for (s->p++; s->p < s->end && is_digit(*s->p); s->p++) {
+    for (s->p++; s->p < s->end && query_sql_is_digit(*s->p); s->p++) {
         n = n <= QUERY_PARAMETERS_MAX ? n * 10 + (unsigned)(*s->p - '0') : n;
     }
     if (n == 0 || n > QUERY_PARAMETERS_MAX) {
@@ -95,7 +95,7 @@ static void take_parameter(struct scan *s)
 static void skip_dollar(struct scan *s)
 {
     const char *tag = s->p++;
-    while (s->p < s->end && (is_letter(*s->p) || is_digit(*s->p))) {
+    while (s->p < s->end && (query_sql_is_letter(*s->p) || query_sql_is_digit(*s->p))) {
         s->p++;
     }
     if (s->p == s->end || *s->p != '$') {
@@ -115,7 +115,8 @@ static void skip_dollar(struct scan *s)
 static void take_word(struct scan *s)
 {
     const char *from = s->p;
-    while (s->p < s->end && (is_letter(*s->p) || is_digit(*s->p) || *s->p == '$')) {
+    while (s->p < s->end &&
+           (query_sql_is_letter(*s->p) || query_sql_is_digit(*s->p) || *s->p == '$')) {
         s->p++;
     }
     struct slice word = slice_of(from, (size_t)(s->p - from));
@@ -134,11 +135,11 @@ static void take_one(struct scan *s)
         s->p++;
         return;
     }
-    if (at(s, "--")) {
+    if (query_sql_at(s, "--")) {
         skip_line(s);
         return;
     }
-    if (at(s, "/*")) {
+    if (query_sql_at(s, "/*")) {
         skip_comment(s);
         return;
     }
@@ -149,12 +150,12 @@ static void take_one(struct scan *s)
     if (c == '\'' || c == '"') {
         skip_quoted(s, false);
     } else if (c == '$') {
-        if (s->p + 1 < s->end && is_digit(s->p[1])) {
+        if (s->p + 1 < s->end && query_sql_is_digit(s->p[1])) {
             take_parameter(s);
         } else {
             skip_dollar(s);
         }
-    } else if (is_letter(c) || is_digit(c)) {
+    } else if (query_sql_is_letter(c) || query_sql_is_digit(c)) {
         take_word(s);
     } else {
         s->ended = c == ';';

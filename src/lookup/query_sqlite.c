@@ -44,7 +44,7 @@ struct query_sqlite {
     atomic_bool stop;      /* by the loop thread, while it runs */
 };
 
-static struct query_sqlite *of(struct query_pool *p)
+static struct query_sqlite *query_sqlite_of(struct query_pool *p)
 {
     return container_of(p, struct query_sqlite, pool);
 }
@@ -143,7 +143,7 @@ static bool was_moved(struct query_sqlite *s)
 
 /* ---------------------------------------------------------------- one query, on a pool thread */
 
-static int fail(struct query_sqlite *s, struct err *e)
+static int query_sqlite_fail(struct query_sqlite *s, struct err *e)
 {
     if (is_over(s)) {
         return err_set(e, UV_ETIMEDOUT, "the database did not answer in time");
@@ -176,13 +176,14 @@ static int check_parameters(const struct query *q, sqlite3_stmt *st, struct err 
                          n, q->parameters);
 }
 
-static int prepare(struct query_sqlite *s, const struct query *q, sqlite3_stmt **out, struct err *e)
+static int query_sqlite_prepare(struct query_sqlite *s, const struct query *q, sqlite3_stmt **out,
+                                struct err *e)
 {
     const char *tail = NULL;
     *out = NULL;
     if (sqlite3_prepare_v3(s->db, q->sql, -1, SQLITE_PREPARE_PERSISTENT, out, &tail) != SQLITE_OK) {
         int at = sqlite3_error_offset(s->db);
-        (void)fail(s, e); /* may close the connection */
+        (void)query_sqlite_fail(s, e); /* may close the connection */
         if (e->code == UV_EINVAL && at >= 0) {
             query_sql_place(q->sql, (size_t)at, e);
         }
@@ -208,7 +209,7 @@ static int statement(struct query_sqlite *s, const struct query *q, sqlite3_stmt
             return 0;
         }
     }
-    int rc = prepare(s, q, out, e);
+    int rc = query_sqlite_prepare(s, q, out, e);
     if (rc) {
         return rc;
     }
@@ -248,7 +249,7 @@ static int bind_all(sqlite3_stmt *st, const struct query_job *job)
     return rc;
 }
 
-static struct query_value cell_of(sqlite3_stmt *st, int column)
+static struct query_value query_sqlite_cell_of(sqlite3_stmt *st, int column)
 {
     struct query_value v = {.type = QUERY_NULL};
     switch (sqlite3_column_type(st, column)) {
@@ -282,7 +283,7 @@ static struct query_value cell_of(sqlite3_stmt *st, int column)
 static void take_row(struct query_job *job, sqlite3_stmt *st)
 {
     for (int i = 0; i < sqlite3_column_count(st) && job->e.code == 0; i++) {
-        struct query_value v = cell_of(st, i);
+        struct query_value v = query_sqlite_cell_of(st, i);
         (void)query_rows_add(&job->rows, &v, &job->e);
     }
 }
@@ -304,7 +305,8 @@ static void execute(struct query_sqlite *s, struct query_job *job, sqlite3_stmt 
         rc = job->e.code ? SQLITE_DONE : rc;
     }
     if (rc != SQLITE_DONE) {
-        (void)fail(s, &job->e); /* may close the connection, and the statement with it */
+        (void)query_sqlite_fail(s,
+                                &job->e); /* may close the connection, and the statement with it */
     }
     if (s->db) {
         (void)sqlite3_reset(st);
@@ -324,7 +326,7 @@ static void on_work(uv_work_t *w)
         return;
     }
     if (job->only_prepare) {
-        if (prepare(s, job->query, &st, &job->e) == 0) {
+        if (query_sqlite_prepare(s, job->query, &st, &job->e) == 0) {
             (void)sqlite3_finalize(st);
         }
     } else if (statement(s, job->query, &st, &job->e) == 0) {
@@ -364,9 +366,9 @@ static void on_worked(uv_work_t *w, int status)
     }
 }
 
-static bool run(struct query_pool *p, struct query_job *job)
+static bool query_sqlite_run(struct query_pool *p, struct query_job *job)
 {
-    struct query_sqlite *s = of(p);
+    struct query_sqlite *s = query_sqlite_of(p);
     if (s->job) {
         return false;
     }
@@ -379,7 +381,7 @@ static bool run(struct query_pool *p, struct query_job *job)
 
 static void abandoned(struct query_pool *p, struct query_job *job)
 {
-    struct query_sqlite *s = of(p);
+    struct query_sqlite *s = query_sqlite_of(p);
     if (s->job == job) {
         atomic_store(&s->stop, true);
     }
@@ -387,7 +389,7 @@ static void abandoned(struct query_pool *p, struct query_job *job)
 
 static void close_source(struct query_pool *p)
 {
-    struct query_sqlite *s = of(p);
+    struct query_sqlite *s = query_sqlite_of(p);
     s->closing = true;
     atomic_store(&s->stop, true);
     if (!s->job) {
@@ -395,9 +397,9 @@ static void close_source(struct query_pool *p)
     }
 }
 
-static void free_source(struct query_pool *p)
+static void query_sqlite_free_source(struct query_pool *p)
 {
-    struct query_sqlite *s = of(p);
+    struct query_sqlite *s = query_sqlite_of(p);
     free(s->path);
     free(s);
 }
@@ -405,8 +407,10 @@ static void free_source(struct query_pool *p)
 int query_sqlite_open(const struct query_options *opt, struct loop *loop,
                       struct broker_metrics *metrics, struct query_source **out, struct err *e)
 {
-    static const struct query_backend_ops ops = {
-        .run = run, .abandoned = abandoned, .close = close_source, .free = free_source};
+    static const struct query_backend_ops ops = {.run = query_sqlite_run,
+                                                 .abandoned = abandoned,
+                                                 .close = close_source,
+                                                 .free = query_sqlite_free_source};
     struct query_sqlite *s = xcalloc(1, sizeof *s);
     (void)e;
     query_pool_init(&s->pool, &ops, &opt->pool, loop, metrics);

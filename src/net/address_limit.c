@@ -21,7 +21,7 @@ struct address_limit {
     struct map entries; /* owned */
 };
 
-static void drop(struct address_limit *l, struct address_entry *e)
+static void address_limit_drop(struct address_limit *l, struct address_entry *e)
 {
     map_del(&l->entries, &e->by_address);
     free(e);
@@ -40,18 +40,19 @@ void address_limit_free(struct address_limit *l)
         return;
     }
     while (!map_empty(&l->entries)) {
-        drop(l, container_of(l->entries.first, struct address_entry, by_address));
+        address_limit_drop(l, container_of(l->entries.first, struct address_entry, by_address));
     }
     free(l);
 }
 
-static unsigned hash_of(const struct address_limit *l, const struct peer_address *addr)
+static unsigned address_limit_hash_of(const struct address_limit *l,
+                                      const struct peer_address *addr)
 {
     return (unsigned)hash_bytes(&l->key, addr, sizeof *addr);
 }
 
-static struct address_entry *find(const struct address_limit *l, const struct peer_address *addr,
-                                  unsigned hash)
+static struct address_entry *address_limit_find(const struct address_limit *l,
+                                                const struct peer_address *addr, unsigned hash)
 {
     struct map_entry *e = map_find(&l->entries, slice_of((const char *)addr, sizeof *addr), hash);
     return e ? container_of(e, struct address_entry, by_address) : NULL;
@@ -59,8 +60,8 @@ static struct address_entry *find(const struct address_limit *l, const struct pe
 
 bool address_limit_take(struct address_limit *l, const struct peer_address *addr, unsigned max)
 {
-    unsigned hash = hash_of(l, addr);
-    struct address_entry *e = find(l, addr, hash);
+    unsigned hash = address_limit_hash_of(l, addr);
+    struct address_entry *e = address_limit_find(l, addr, hash);
     if (e) {
         if ((max && e->connections >= max) || e->connections == UINT_MAX) {
             return false;
@@ -84,10 +85,10 @@ bool address_limit_take(struct address_limit *l, const struct peer_address *addr
 
 void address_limit_release(struct address_limit *l, const struct peer_address *addr)
 {
-    struct address_entry *e = find(l, addr, hash_of(l, addr));
+    struct address_entry *e = address_limit_find(l, addr, address_limit_hash_of(l, addr));
     REQUIRE(e != NULL);
     if (--e->connections == 0) {
-        drop(l, e);
+        address_limit_drop(l, e);
     }
 }
 

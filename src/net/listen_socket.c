@@ -96,7 +96,7 @@ static int make_socket(const struct address *where, struct listen_socket *out)
     return out->fd < 0 ? -errno : 0;
 }
 
-static int finish(struct listen_socket *s, int rc, struct err *e)
+static int listen_socket_finish(struct listen_socket *s, int rc, struct err *e)
 {
     if (rc) {
         listen_socket_close(s, false);
@@ -117,7 +117,7 @@ int listen_socket_open(const struct address *where, struct listen_socket *out, s
     if (rc == 0 && listen(out->fd, LISTEN_BACKLOG)) {
         rc = -errno;
     }
-    return finish(out, rc, e);
+    return listen_socket_finish(out, rc, e);
 }
 
 /* A port by number. SO_REUSEADDR passes connections of a former process that are still closing, but
@@ -152,7 +152,7 @@ int listen_socket_claim(const struct address *where, struct listen_socket *out, 
     if (rc == 0) {
         rc = *tcp_port(&out->where) ? claim_number(out) : claim_any(out);
     }
-    return finish(out, rc, e);
+    return listen_socket_finish(out, rc, e);
 }
 
 int listen_socket_share(const struct listen_socket *claim, struct listen_socket *out, struct err *e)
@@ -164,7 +164,7 @@ int listen_socket_share(const struct listen_socket *claim, struct listen_socket 
     if (rc == 0 && listen(out->fd, LISTEN_BACKLOG)) {
         rc = -errno;
     }
-    return finish(out, rc, e);
+    return listen_socket_finish(out, rc, e);
 }
 
 void listen_socket_close(struct listen_socket *s, bool unlink_path)

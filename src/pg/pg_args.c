@@ -19,7 +19,7 @@ void pg_args_clear(struct pg_args *a)
     a->n = 0;
 }
 
-static void put(struct pg_args *a, const void *p, size_t n)
+static void pg_args_put(struct pg_args *a, const void *p, size_t n)
 {
     if (a->rc == 0 && n) {
         a->rc = strbuf_append(&a->data, p, n);
@@ -29,7 +29,7 @@ static void put(struct pg_args *a, const void *p, size_t n)
 static void put_u32(struct pg_args *a, uint32_t v)
 {
     v = htonl(v);
-    put(a, &v, sizeof v);
+    pg_args_put(a, &v, sizeof v);
 }
 
 static void put_int8(struct pg_args *a, int64_t value)
@@ -38,13 +38,13 @@ static void put_int8(struct pg_args *a, int64_t value)
     put_u32(a, (uint32_t)(uint64_t)value);
 }
 
-static void begin(struct pg_args *a)
+static void pg_args_begin(struct pg_args *a)
 {
     REQUIRE(a->n < PG_ARGS_MAX);
     a->v[a->n].at = a->data.len;
 }
 
-static void end(struct pg_args *a)
+static void pg_args_end(struct pg_args *a)
 {
     a->v[a->n].len = (int)(a->data.len - a->v[a->n].at);
     a->n++;
@@ -52,47 +52,47 @@ static void end(struct pg_args *a)
 
 void pg_args_int8(struct pg_args *a, int64_t value)
 {
-    begin(a);
+    pg_args_begin(a);
     put_int8(a, value);
-    end(a);
+    pg_args_end(a);
 }
 
 void pg_args_int4(struct pg_args *a, int32_t value)
 {
-    begin(a);
+    pg_args_begin(a);
     put_u32(a, (uint32_t)value);
-    end(a);
+    pg_args_end(a);
 }
 
 void pg_args_bool(struct pg_args *a, bool value)
 {
-    begin(a);
-    put(a, value ? "\1" : "\0", 1);
-    end(a);
+    pg_args_begin(a);
+    pg_args_put(a, value ? "\1" : "\0", 1);
+    pg_args_end(a);
 }
 
 void pg_args_bytes(struct pg_args *a, const void *p, size_t n)
 {
-    begin(a);
-    put(a, p, n);
-    end(a);
+    pg_args_begin(a);
+    pg_args_put(a, p, n);
+    pg_args_end(a);
 }
 
 void pg_args_text(struct pg_args *a, struct slice s)
 {
-    begin(a);
+    pg_args_begin(a);
     if (s.n && memchr(s.p, '\0', s.n)) {
         a->rc = a->rc ? a->rc : UV_EINVAL;
     }
-    put(a, s.p, s.n);
-    put(a, "", 1); /* libpq wants an end, and does not send it */
-    end(a);
+    pg_args_put(a, s.p, s.n);
+    pg_args_put(a, "", 1); /* libpq wants an end, and does not send it */
+    pg_args_end(a);
     a->v[a->n - 1].len = s.p ? (int)s.n : -1;
 }
 
 void pg_args_array_begin(struct pg_args *a, uint32_t oid, size_t n)
 {
-    begin(a);
+    pg_args_begin(a);
     put_u32(a, 1); /* dimensions */
     put_u32(a, 1); /* there may be NULLs */
     put_u32(a, oid);
@@ -103,7 +103,7 @@ void pg_args_array_begin(struct pg_args *a, uint32_t oid, size_t n)
 void pg_args_array_text(struct pg_args *a, struct slice s)
 {
     put_u32(a, s.p ? (uint32_t)s.n : UINT32_MAX);
-    put(a, s.p, s.p ? s.n : 0);
+    pg_args_put(a, s.p, s.p ? s.n : 0);
 }
 
 void pg_args_array_int8(struct pg_args *a, int64_t value)
@@ -114,5 +114,5 @@ void pg_args_array_int8(struct pg_args *a, int64_t value)
 
 void pg_args_array_end(struct pg_args *a)
 {
-    end(a);
+    pg_args_end(a);
 }

@@ -28,7 +28,7 @@ bool pg_conninfo_is(const char *text)
            strncmp(text, "postgres://", 11) == 0;
 }
 
-static const char *find(const PQconninfoOption *all, const char *key)
+static const char *pg_conninfo_find(const PQconninfoOption *all, const char *key)
 {
     for (const PQconninfoOption *o = all; o && o->keyword; o++) {
         if (strcmp(o->keyword, key) == 0) {
@@ -55,7 +55,7 @@ static char *nth(const char *list, size_t n)
     return at ? xstrndup(at, strcspn(at, ",")) : NULL;
 }
 
-static size_t count(const char *list)
+static size_t pg_conninfo_count(const char *list)
 {
     size_t n = list ? 1 : 0;
     for (const char *p = list; p && *p; p++) {
@@ -70,7 +70,7 @@ static bool add_host(struct pg_conninfo *c, size_t i, const char *hosts, const c
     struct pg_host *h = &c->hosts[c->host_count++];
     h->host = hosts ? nth(hosts, i) : NULL;
     h->hostaddr = addrs ? nth(addrs, i) : NULL;
-    h->port = count(ports) == 1 ? xstrdup(ports) : nth(ports, i);
+    h->port = pg_conninfo_count(ports) == 1 ? xstrdup(ports) : nth(ports, i);
     if (h->hostaddr && !*h->hostaddr) {
         free(h->hostaddr);
         h->hostaddr = NULL;
@@ -96,21 +96,21 @@ static bool add_host(struct pg_conninfo *c, size_t i, const char *hosts, const c
 static int add_hosts(struct pg_conninfo *c, const PQconninfoOption *given,
                      const PQconninfoOption *env, struct err *e)
 {
-    const char *hosts = find(given, "host");
-    const char *addrs = find(given, "hostaddr");
-    const char *ports = find(given, "port");
+    const char *hosts = pg_conninfo_find(given, "host");
+    const char *addrs = pg_conninfo_find(given, "hostaddr");
+    const char *ports = pg_conninfo_find(given, "port");
     if (!hosts && !addrs) {
-        hosts = find(env, "host");
-        addrs = find(env, "hostaddr");
+        hosts = pg_conninfo_find(env, "host");
+        addrs = pg_conninfo_find(env, "hostaddr");
     }
-    ports = ports ? ports : find(env, "port");
+    ports = ports ? ports : pg_conninfo_find(env, "port");
     ports = ports ? ports : "5432";
-    size_t n = addrs ? count(addrs) : count(hosts);
+    size_t n = addrs ? pg_conninfo_count(addrs) : pg_conninfo_count(hosts);
     n = n ? n : 1;
-    if (hosts && addrs && count(hosts) != n) {
+    if (hosts && addrs && pg_conninfo_count(hosts) != n) {
         return err_set(e, UV_EINVAL, "host and hostaddr name different numbers of servers");
     }
-    if (count(ports) != 1 && count(ports) != n) {
+    if (pg_conninfo_count(ports) != 1 && pg_conninfo_count(ports) != n) {
         return err_set(e, UV_EINVAL, "expected one port, or one for each of %zu servers", n);
     }
     if (n > PG_CONNINFO_HOSTS_MAX) {
@@ -146,7 +146,7 @@ static void add_params(struct pg_conninfo *c, const PQconninfoOption *given, boo
         }
     }
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
-        const char *own = find(given, defaults[i][0]);
+        const char *own = pg_conninfo_find(given, defaults[i][0]);
         if (reader && strcmp(defaults[i][0], "target_session_attrs") == 0) {
             continue;
         }
@@ -156,13 +156,13 @@ static void add_params(struct pg_conninfo *c, const PQconninfoOption *given, boo
     }
 }
 
-static void describe(struct pg_conninfo *c, const PQconninfoOption *given,
-                     const PQconninfoOption *env)
+static void pg_conninfo_describe(struct pg_conninfo *c, const PQconninfoOption *given,
+                                 const PQconninfoOption *env)
 {
-    const char *user = find(given, "user");
-    const char *dbname = find(given, "dbname");
-    user = user ? user : find(env, "user");
-    dbname = dbname ? dbname : find(env, "dbname");
+    const char *user = pg_conninfo_find(given, "user");
+    const char *dbname = pg_conninfo_find(given, "dbname");
+    user = user ? user : pg_conninfo_find(env, "user");
+    dbname = dbname ? dbname : pg_conninfo_find(env, "dbname");
     size_t at = 0;
     for (size_t i = 0; i < c->host_count && at < sizeof c->shown; i++) {
         int n = snprintf(c->shown + at, sizeof c->shown - at, "%s%s:%s", i ? "," : "",
@@ -175,7 +175,8 @@ static void describe(struct pg_conninfo *c, const PQconninfoOption *given,
     }
 }
 
-static int parse(struct pg_conninfo *out, const char *text, bool reader, struct err *e)
+static int pg_conninfo_do_parse(struct pg_conninfo *out, const char *text, bool reader,
+                                struct err *e)
 {
     char *libpq_says = NULL; /* may quote the string: never shown */
     *out = (struct pg_conninfo){0};
@@ -188,7 +189,7 @@ static int parse(struct pg_conninfo *out, const char *text, bool reader, struct 
                        "cannot be read (not shown, it may hold a password): expected "
                        "\"host=... dbname=... user=...\" or \"postgresql://user@host/dbname\"");
     }
-    if (find(given, "service")) {
+    if (pg_conninfo_find(given, "service")) {
         PQconninfoFree(given);
         return err_set(e, UV_EINVAL, "service is not supported: write its parameters");
     }
@@ -196,7 +197,7 @@ static int parse(struct pg_conninfo *out, const char *text, bool reader, struct 
     int rc = add_hosts(out, given, env, e);
     if (rc == 0) {
         add_params(out, given, reader);
-        describe(out, given, env);
+        pg_conninfo_describe(out, given, env);
     }
     PQconninfoFree(given);
     PQconninfoFree(env);
@@ -208,12 +209,12 @@ static int parse(struct pg_conninfo *out, const char *text, bool reader, struct 
 
 int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
 {
-    return parse(out, text, false, e);
+    return pg_conninfo_do_parse(out, text, false, e);
 }
 
 int pg_conninfo_parse_reader(struct pg_conninfo *out, const char *text, struct err *e)
 {
-    return parse(out, text, true, e);
+    return pg_conninfo_do_parse(out, text, true, e);
 }
 
 void pg_conninfo_clear(struct pg_conninfo *c)

@@ -106,7 +106,7 @@ static void order_restart(void *ctx)
     (void)kill(getppid(), p->given->restart_signal);
 }
 
-static void on_stop(void *ctx, int signum)
+static void admin_process_on_stop(void *ctx, int signum)
 {
     struct process *p = ctx;
     if (signum != SIGUSR2) {
@@ -150,7 +150,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .order_restart = order_restart,
                                          .ctx = &p};
         list_init(&p.admin.calls);
-        int rc = loop_on_signal(p.loop, on_stop, &p);
+        int rc = loop_on_signal(p.loop, admin_process_on_stop, &p);
         rc = rc ? rc : listener_open_socket(&p.server, given->listen, &e);
         code = rc ? EX_UNAVAILABLE : 0;
         loop_run(p.loop);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool has(const struct policy *p, bool format, const char *wanted)
+static bool policy_names_has(const struct policy *p, bool format, const char *wanted)
 {
     for (size_t i = 0; lua_policy_name(p, format, i); i++) {
         if (strcmp(lua_policy_name(p, format, i), wanted) == 0) {
@@ -17,11 +17,12 @@ static bool has(const struct policy *p, bool format, const char *wanted)
 }
 
 /* Those of `a` that `b` does not have. */
-static struct policy_names missing(const struct policy *a, const struct policy *b, bool format)
+static struct policy_names policy_names_missing(const struct policy *a, const struct policy *b,
+                                                bool format)
 {
     struct policy_names out = {0};
     for (size_t i = 0; lua_policy_name(a, format, i); i++) {
-        if (!has(b, format, lua_policy_name(a, format, i))) {
+        if (!policy_names_has(b, format, lua_policy_name(a, format, i))) {
             out.v = xrealloc(out.v, (out.n + 1) * sizeof *out.v);
             out.v[out.n++] = lua_policy_name(a, format, i);
         }
@@ -32,10 +33,10 @@ static struct policy_names missing(const struct policy *a, const struct policy *
 void policy_names_compare(const struct policy *before, const struct policy *after,
                           struct policy_report *out)
 {
-    out->filters_added = missing(after, before, false);
-    out->filters_removed = missing(before, after, false);
-    out->formats_added = missing(after, before, true);
-    out->formats_removed = missing(before, after, true);
+    out->filters_added = policy_names_missing(after, before, false);
+    out->filters_removed = policy_names_missing(before, after, false);
+    out->formats_added = policy_names_missing(after, before, true);
+    out->formats_removed = policy_names_missing(before, after, true);
 }
 
 void policy_names_clear(struct policy_report *rep)

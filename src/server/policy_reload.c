@@ -2,28 +2,28 @@
  *
  * An order (`job`), and the functions that move it on:
  *
- *   none  -> LOAD   begin(): of policy_reload_order(), SIGHUP, a changed file
- *   LOAD  -> SETUP  begin(): the files are loaded, and their version is not the current one
- *   LOAD  -> none   finish(): unchanged; refuse(): cannot be loaded, or was rolled back before
- *   SETUP -> TRIAL  on_setup(): the setup hook succeeded
- *   SETUP -> none   on_setup(): refuse()
- *   TRIAL -> none   on_trial(): take_over(), or refuse(): it fails, or the broker is closing
+ *   none  -> LOAD   policy_reload_begin(): of policy_reload_order(), SIGHUP, a changed file
+ *   LOAD  -> SETUP  policy_reload_begin(): the files are loaded, and their version is not the current one
+ *   LOAD  -> none   policy_reload_finish(): unchanged; policy_reload_refuse(): cannot be loaded, or was rolled back before
+ *   SETUP -> DRY_RUN on_setup(): the setup hook succeeded
+ *   SETUP -> none   on_setup(): policy_reload_refuse()
+ *   DRY_RUN -> none on_dry_run(): take_over(), or policy_reload_refuse(): it fails, or the broker is closing
  *   none  -> LOAD   begin_again(): something was ordered by SIGHUP or a file meanwhile (`again`)
  *
  * Where a generation is:
  *
  *   candidate -> current   take_over(): swap()
- *   candidate -> retired   finish(), when it was not put in force
+ *   candidate -> retired   policy_reload_finish(), when it was not put in force
  *   current   -> previous  swap()
- *   previous  -> current   roll_back(): the new one fails much more often;
- *                          policy_reload_take_back(): an operator's order
- *   current   -> retired   roll_back(): the one that failed
- *   previous  -> retired   on_tick() after policy.warm_s; take_over() of another one
+ *   previous  -> current   rollback_to(): the new one fails much more often;
+ *                          policy_reload_rollback(): an operator's order
+ *   current   -> retired   rollback_to(): the one that failed
+ *   previous  -> retired   policy_reload_on_tick() after policy.warm_s; take_over() of another one
  *   retired   -> closed    close_retired(), when nothing of it waits any more
  *
  * Invariants:
  *
- *   1. One order at a time: `job` is set from begin() to finish().
+ *   1. One order at a time: `job` is set from policy_reload_begin() to policy_reload_finish().
  *   2. Each order of the admin service is answered once: busy, refused, or done. Only the end of the
  *      process (policy_reload_free()) leaves it without an answer.
  *   3. Each generation is in one place: candidate, current, previous or retired. Only retired ones
@@ -109,7 +109,7 @@ static void generation_close(struct policy_reload *r, struct generation *g)
     free(g);
 }
 
-static void retire(struct policy_reload *r, struct generation *g)
+static void policy_reload_retire(struct policy_reload *r, struct generation *g)
 {
     if (g) {
         g->retired_ms = loop_now(r->loop);
@@ -153,7 +153,7 @@ static bool is_bad(const struct policy_reload *r, const char *version)
 }
 
 /* The current policy fails much more often than the previous one. */
-static void rollback_to(struct policy_reload *r, const struct policy_figures *f)
+static void policy_reload_rollback_to(struct policy_reload *r, const struct policy_figures *f)
 {
     struct generation *bad = r->current;
     struct generation *good = r->previous;
@@ -169,7 +169,7 @@ static void rollback_to(struct policy_reload *r, const struct policy_figures *f)
     swap(r, good, RELOAD_RESUBSCRIBE);
     r->health.watched_s = 0;
     r->previous = NULL; /* no rollback to the bad one */
-    retire(r, bad);
+    policy_reload_retire(r, bad);
 }
 
 static void watch_health(struct policy_reload *r)
@@ -177,27 +177,27 @@ static void watch_health(struct policy_reload *r)
     struct policy_figures f;
     r->current->policy->life->figures(r->current->policy, &f);
     if (r->previous && !r->job && policy_health_worse(&r->health, &f)) {
-        rollback_to(r, &f);
+        policy_reload_rollback_to(r, &f);
         r->current->policy->life->figures(r->current->policy, &f);
     }
     policy_health_sample(&r->health, &f);
 }
 
-static void on_tick(struct deadline *d)
+static void policy_reload_on_tick(struct deadline *d)
 {
     struct policy_reload *r = container_of(d, struct policy_reload, tick);
     watch_health(r);
     if (r->previous && loop_now(r->loop) - r->previous->retired_ms >= r->opt.warm_ms) {
-        retire(r, r->previous);
+        policy_reload_retire(r, r->previous);
         r->previous = NULL;
     }
     close_retired(r);
-    deadline_arm(loop_deadline_class(r->loop, TICK_MS, on_tick), &r->tick);
+    deadline_arm(loop_deadline_class(r->loop, TICK_MS, policy_reload_on_tick), &r->tick);
 }
 
 /* ---------------------------------------------------------------- the end of an order */
 
-static void begin(struct policy_reload *r, struct job *j);
+static void policy_reload_begin(struct policy_reload *r, struct job *j);
 
 static struct job *job_new(const char *origin, const struct policy_order *order)
 {
@@ -213,7 +213,7 @@ static void begin_plain(struct policy_reload *r, const char *origin)
     if (r->job || !r->in_force) {
         r->again = origin; /* the file may have changed since it was read */
     } else if (!r->closing) {
-        begin(r, job_new(origin, &plain));
+        policy_reload_begin(r, job_new(origin, &plain));
     }
 }
 
@@ -246,7 +246,7 @@ static void log_outcome(const struct job *j, const struct policy_report *rep)
 }
 
 /* Frees the job and what it made but did not put in force. */
-static void finish(struct policy_reload *r, struct job *j, struct policy_report *rep)
+static void policy_reload_finish(struct policy_reload *r, struct job *j, struct policy_report *rep)
 {
     rep->previous = rep->previous ? rep->previous : version_of(r->current);
     rep->previous_label =
@@ -262,12 +262,12 @@ static void finish(struct policy_reload *r, struct job *j, struct policy_report 
         j->cb(j->ctx, j->token, rep);
     }
     r->job = NULL;
-    retire(r, j->candidate);
+    policy_reload_retire(r, j->candidate);
     free(j);
     begin_again(r);
 }
 
-static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
+static void policy_reload_refuse(struct policy_reload *r, struct job *j, const struct err *e)
 {
     struct policy_report rep = {.outcome = POLICY_REFUSED, .error = e->text};
     if (j->candidate) {
@@ -275,7 +275,7 @@ static void refuse(struct policy_reload *r, struct job *j, const struct err *e)
         rep.label = lua_policy_label(j->candidate->policy);
         rep.dry_run = j->tried.errors ? &j->tried : NULL;
     }
-    finish(r, j, &rep);
+    policy_reload_finish(r, j, &rep);
 }
 
 /* ---------------------------------------------------------------- the way through an order */
@@ -290,19 +290,19 @@ static void take_over(struct policy_reload *r, struct job *j)
     rep.previous = version_of(r->current);
     rep.previous_label = lua_policy_label(r->current->policy);
     if (next->life->reloaded(next, rep.previous, &rep.mode, &e)) {
-        refuse(r, j, &e);
+        policy_reload_refuse(r, j, &e);
         return;
     }
     policy_names_compare(r->current->policy, next, &rep);
     if (j->order.dry_run) {
         rep.outcome = POLICY_WOULD_RELOAD;
     } else {
-        retire(r, r->previous);
+        policy_reload_retire(r, r->previous);
         swap(r, j->candidate, rep.mode);
         j->candidate = NULL;
         r->metrics->policy_rolled_back = 0;
     }
-    finish(r, j, &rep);
+    policy_reload_finish(r, j, &rep);
     policy_names_clear(&rep);
 }
 
@@ -319,7 +319,7 @@ static void on_dry_run(void *ctx, const struct dry_run_report *tried)
         err_set(&e, UV_EINVAL, "tried on what happened lately, it fails: %s", tried->error);
     }
     if (e.code) {
-        refuse(r, j, &e);
+        policy_reload_refuse(r, j, &e);
     } else {
         take_over(r, j);
     }
@@ -330,7 +330,7 @@ static void on_setup(void *ctx, int rc, const struct err *e)
     struct policy_reload *r = ctx;
     struct job *j = r->job;
     if (rc) {
-        refuse(r, j, e);
+        policy_reload_refuse(r, j, e);
     } else {
         j->dry_run = dry_run_start(r->broker, j->candidate->policy,
                                    j->order.dry_run ? DRY_STREAMS : 0, on_dry_run, r);
@@ -338,7 +338,8 @@ static void on_setup(void *ctx, int rc, const struct err *e)
 }
 
 /* Opens the file as it is now. On failure there is nothing to close. */
-static int load(struct policy_reload *r, bool dry_run, struct generation **out, struct err *e)
+static int policy_reload_load(struct policy_reload *r, bool dry_run, struct generation **out,
+                              struct err *e)
 {
     struct generation *g = xcalloc(1, sizeof *g);
     struct lua_sources sources;
@@ -362,15 +363,15 @@ static int load(struct policy_reload *r, bool dry_run, struct generation **out, 
     return 0;
 }
 
-static void begin(struct policy_reload *r, struct job *j)
+static void policy_reload_begin(struct policy_reload *r, struct job *j)
 {
     struct err e = {0};
     r->job = j;
     if (!j->order.dry_run) {
         keyring_reload(r->opt.policy->keyring);
     }
-    if (load(r, j->order.dry_run, &j->candidate, &e)) {
-        refuse(r, j, &e);
+    if (policy_reload_load(r, j->order.dry_run, &j->candidate, &e)) {
+        policy_reload_refuse(r, j, &e);
         return;
     }
     struct policy *next = j->candidate->policy;
@@ -378,12 +379,12 @@ static void begin(struct policy_reload *r, struct job *j)
     if (!j->order.force && strcmp(version, version_of(r->current)) == 0) {
         struct policy_report rep = {
             .outcome = POLICY_UNCHANGED, .version = version, .label = lua_policy_label(next)};
-        finish(r, j, &rep);
+        policy_reload_finish(r, j, &rep);
     } else if (!j->order.force && is_bad(r, version)) {
         err_set(&e, UV_EPERM,
                 "this version was rolled back because it failed; change it, or reload with "
                 "force=1");
-        refuse(r, j, &e);
+        policy_reload_refuse(r, j, &e);
     } else {
         next->life->setup(next, version_of(r->current), on_setup, r);
     }
@@ -415,7 +416,7 @@ void policy_reload_order(struct policy_reload *r, const struct policy_order *ord
     j->cb = cb;
     j->ctx = ctx;
     j->token = token;
-    begin(r, j);
+    policy_reload_begin(r, j);
 }
 
 void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *ctx, uint64_t token)
@@ -479,7 +480,7 @@ static void on_first_setup(void *ctx, int rc, const struct err *e)
     if (rc == 0) {
         broker_set_policy(r->broker, r->current->policy);
         r->in_force = true;
-        deadline_arm(loop_deadline_class(r->loop, TICK_MS, on_tick), &r->tick);
+        deadline_arm(loop_deadline_class(r->loop, TICK_MS, policy_reload_on_tick), &r->tick);
     }
     r->ready(r->ready_ctx, rc, e);
     if (rc == 0) {
@@ -493,7 +494,7 @@ int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ct
     if (rc) {
         return err_set(e, rc, "cannot handle SIGHUP: %s", uv_strerror(rc));
     }
-    rc = load(r, false, &r->current, e);
+    rc = policy_reload_load(r, false, &r->current, e);
     if (rc) {
         return rc;
     }
@@ -532,11 +533,11 @@ void policy_reload_free(struct policy_reload *r)
         if (r->job->dry_run) {
             dry_run_free(r->job->dry_run);
         }
-        retire(r, r->job->candidate);
+        policy_reload_retire(r, r->job->candidate);
         free(r->job);
     }
-    retire(r, r->current);
-    retire(r, r->previous);
+    policy_reload_retire(r, r->current);
+    policy_reload_retire(r, r->previous);
     while (!list_empty(&r->retired)) {
         generation_close(r, list_first(&r->retired, struct generation, node));
     }

@@ -29,7 +29,7 @@ struct policy_watch {
     bool told; /* of these sources */
 };
 
-static void check(struct policy_watch *w)
+static void policy_watch_check(struct policy_watch *w)
 {
     if (!w->told && w->sources && lua_sources_changed(w->sources)) {
         w->told = true;
@@ -39,7 +39,7 @@ static void check(struct policy_watch *w)
 
 static void on_settled(struct deadline *d)
 {
-    check(container_of(d, struct policy_watch, settle));
+    policy_watch_check(container_of(d, struct policy_watch, settle));
 }
 
 static void touch(struct policy_watch *w)
@@ -65,7 +65,7 @@ static void on_event(uv_fs_event_t *h, const char *name, int events, int status)
     touch(dir->watch);
 }
 
-static void on_closed(uv_handle_t *h)
+static void policy_watch_on_closed(uv_handle_t *h)
 {
     struct directory *dir = container_of((uv_fs_event_t *)h, struct directory, handle);
     free(dir->path);
@@ -75,7 +75,7 @@ static void on_closed(uv_handle_t *h)
 static void forget_directories(struct policy_watch *w)
 {
     while (w->count) {
-        uv_close((uv_handle_t *)&w->directories[--w->count]->handle, on_closed);
+        uv_close((uv_handle_t *)&w->directories[--w->count]->handle, policy_watch_on_closed);
     }
 }
 

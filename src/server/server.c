@@ -58,7 +58,7 @@ struct server {
 
 /* ---------------------------------------------------------------- down */
 
-static void on_store_closed(void *ctx)
+static void server_on_store_closed(void *ctx)
 {
     struct server *s = ctx;
     s->store = NULL;
@@ -66,7 +66,7 @@ static void on_store_closed(void *ctx)
 }
 
 /* Nothing is left to wait for, or it is not to be waited for: after this the loop runs dry. */
-static void close_all(struct server *s)
+static void server_close_all(struct server *s)
 {
     if (s->closing) {
         return;
@@ -86,7 +86,7 @@ static void close_all(struct server *s)
     }
     policy_reload_close(s->policies);
     if (s->store) {
-        s->store->ops->close(s->store, on_store_closed, s);
+        s->store->ops->close(s->store, server_on_store_closed, s);
     }
 }
 
@@ -94,11 +94,11 @@ static void on_drain_tick(struct deadline *d)
 {
     struct server *s = container_of(d, struct server, drain_tick);
     if (s->public.conn_count == 0) {
-        close_all(s);
+        server_close_all(s);
     } else if (loop_now(s->loop) >= s->drain_until) {
         log_warn("server", "drain deadline passed",
                  LOG_F(log_uint("connections_cut", s->public.conn_count)));
-        close_all(s);
+        server_close_all(s);
     } else {
         deadline_arm(loop_deadline_class(s->loop, DRAIN_TICK_MS, on_drain_tick), &s->drain_tick);
     }
@@ -129,7 +129,7 @@ static void drain(void *ctx)
     deadline_arm(loop_deadline_class(s->loop, DRAIN_TICK_MS, on_drain_tick), &s->drain_tick);
 }
 
-static void on_stop(void *ctx, int signum)
+static void server_on_stop(void *ctx, int signum)
 {
     struct server *s = ctx;
     if (signum == SIGUSR2) {
@@ -143,7 +143,7 @@ static void on_stop(void *ctx, int signum)
         return;
     }
     log_warn("server", "stopping now", LOG_F(log_int("signal", signum)));
-    close_all(s);
+    server_close_all(s);
 }
 
 /* Frees what the loop has let go of. Answers the exit code. */
@@ -174,7 +174,7 @@ static int take_apart(struct server *s)
 /* ---------------------------------------------------------------- up */
 
 /* Every connection needs a file descriptor; the store, the loop and the listeners some more. */
-static void raise_file_limit(struct http_server_options *o)
+static void server_raise_file_limit(struct http_server_options *o)
 {
     enum { RESERVED = 64 };
     struct rlimit lim;
@@ -292,7 +292,7 @@ static void greet(const struct server *s)
     fflush(stdout);
 }
 
-static void build(struct server *s)
+static void server_build(struct server *s)
 {
     s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
     s->waits = lua_waits_new(s->loop, &s->metrics, &s->options.waits);
@@ -325,11 +325,11 @@ static void build(struct server *s)
     deadline_init(&s->watchdog_tick);
 }
 
-static void give_up(struct server *s, int code, const struct err *e)
+static void server_give_up(struct server *s, int code, const struct err *e)
 {
     s->code = code;
     log_error("server", "cannot start", LOG_F(log_str("error", e->text)));
-    close_all(s);
+    server_close_all(s);
 }
 
 /* Tells the service manager that the loop still runs. */
@@ -349,14 +349,14 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     struct server *s = ctx;
     struct err e = {0};
     if (rc) {
-        give_up(s, EX_CONFIG, why);
+        server_give_up(s, EX_CONFIG, why);
         return;
     }
     if (s->closing) {
         return; /* stopped while the policy was loading */
     }
     if (open_store(s, &e)) {
-        give_up(s, EX_UNAVAILABLE, &e);
+        server_give_up(s, EX_UNAVAILABLE, &e);
         return;
     }
     broker_set_store(s->broker, s->store);
@@ -364,11 +364,11 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     rc = worker_wake_start(&s->wake, s->loop, s->store);
     if (rc) {
         err_set(&e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
-        give_up(s, EX_OSERR, &e);
+        server_give_up(s, EX_OSERR, &e);
         return;
     }
     if (listen_all(s, &e)) {
-        give_up(s, EX_UNAVAILABLE, &e);
+        server_give_up(s, EX_UNAVAILABLE, &e);
         return;
     }
     log_info(
@@ -402,18 +402,18 @@ static void cancel_request(void *ctx, uint64_t id)
 
 /* The policy is loaded first, so that a broken one leaves no store behind. on_policy() does the rest
  * when it is ready. */
-static void start(struct server *s)
+static void server_start(struct server *s)
 {
     struct err e = {0};
-    int rc = loop_on_signal(s->loop, on_stop, s);
+    int rc = loop_on_signal(s->loop, server_on_stop, s);
     if (rc) {
         err_set(&e, rc, "cannot handle signals: %s", uv_strerror(rc));
-        give_up(s, EX_OSERR, &e);
+        server_give_up(s, EX_OSERR, &e);
         return;
     }
     s->http_client = http_client_new(s->loop, &s->options.http_client, &s->net, &e);
     if (!s->http_client) {
-        give_up(s, EX_UNAVAILABLE, &e);
+        server_give_up(s, EX_UNAVAILABLE, &e);
         return;
     }
     s->options.http.start = start_request;
@@ -423,24 +423,24 @@ static void start(struct server *s)
     s->options.policy.http = &s->options.http;
     if (s->options.has_database &&
         query_open(&s->options.database, s->loop, &s->metrics, &s->queries, &e)) {
-        give_up(s, EX_CONFIG, &e);
+        server_give_up(s, EX_CONFIG, &e);
         return;
     }
     s->options.policy.queries = s->queries;
     s->watchdog = lua_watchdog_new((uint64_t)s->cfg->policy.hard_limit_ms, &e);
     s->options.policy.watchdog = s->watchdog;
     if (!s->watchdog) {
-        give_up(s, EX_OSERR, &e);
+        server_give_up(s, EX_OSERR, &e);
         return;
     }
     if (server_keys_open(&s->keyring, s->cfg, &e)) {
-        give_up(s, EX_CONFIG, &e);
+        server_give_up(s, EX_CONFIG, &e);
         return;
     }
     keyring_start(s->keyring, s->loop, s->http_client, &s->auth);
     s->options.policy.keyring = s->keyring;
     if (policy_reload_start(s->policies, on_policy, s, &e)) {
-        give_up(s, EX_CONFIG, &e);
+        server_give_up(s, EX_CONFIG, &e);
     }
 }
 
@@ -460,9 +460,9 @@ int server_run(const struct config *cfg, const struct worker *worker, struct ser
     }
     s.options.store.sqlite.no_retention = worker && worker->number > 1; /* the first one does it */
     worker_wake_init(&s.wake, worker, s.loop, &s.metrics.commits); /* before the broker flushes */
-    raise_file_limit(&s.options.public);
-    build(&s);
-    start(&s);
+    server_raise_file_limit(&s.options.public);
+    server_build(&s);
+    server_start(&s);
     loop_run(s.loop);
     code = take_apart(&s);
     log_info("server", "stopped", LOG_F(log_int("code", code)));

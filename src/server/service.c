@@ -33,7 +33,7 @@ static uint64_t number_in(const char *variable)
     return end && *end == '\0' && errno == 0 ? n : 0;
 }
 
-static int describe(struct passed *p, struct err *e)
+static int service_describe(struct passed *p, struct err *e)
 {
     struct address *a = &p->socket.where;
     struct sockaddr_un sun = {0};
@@ -78,7 +78,7 @@ static int receive(struct passed *v, size_t *n, struct err *e)
         v[i] = (struct passed){.socket = {.fd = FIRST_FD + (int)i, .inherited = true}};
         (void)snprintf(v[i].name, sizeof v[i].name, "%.*s", (int)len, names ? names : "");
         names = names && names[len] ? names + len + 1 : NULL;
-        rc = describe(&v[i], e);
+        rc = service_describe(&v[i], e);
         *n = i + 1;
     }
     (void)unsetenv("LISTEN_PID");

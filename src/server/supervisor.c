@@ -44,7 +44,7 @@ static void catch_signals(struct supervisor *s)
     }
 }
 
-static void on_stop(struct supervisor *s, int signum)
+static void supervisor_on_stop(struct supervisor *s, int signum)
 {
     if (!s->draining) {
         supervisor_drain(s);
@@ -79,7 +79,7 @@ static int wait_for_signal(const struct supervisor *s)
                              : sigtimedwait(&s->signals, NULL, &ts);
 }
 
-static void on_signal(struct supervisor *s, int signum)
+static void supervisor_on_signal(struct supervisor *s, int signum)
 {
     switch (signum) {
     case SIGCHLD:
@@ -95,7 +95,7 @@ static void on_signal(struct supervisor *s, int signum)
         restart_begin(s);
         break;
     default:
-        on_stop(s, signum);
+        supervisor_on_stop(s, signum);
     }
 }
 
@@ -156,7 +156,7 @@ static bool supervise(struct supervisor *s, int *code)
         }
         int signum = wait_for_signal(s);
         if (signum > 0) {
-            on_signal(s, signum);
+            supervisor_on_signal(s, signum);
         }
         if (s->kill_ms && supervisor_now_ms() >= s->kill_ms) {
             log_error("supervisor", "killing workers that do not end",
@@ -167,7 +167,7 @@ static bool supervise(struct supervisor *s, int *code)
     }
 }
 
-static void begin(struct supervisor *s)
+static void supervisor_begin(struct supervisor *s)
 {
     for (unsigned i = s->admin.fd >= 0 ? 0 : 1; i <= s->count; i++) {
         s->children[i].due_ms = supervisor_now_ms();
@@ -195,7 +195,7 @@ static int set_up(struct supervisor *s)
         log_info("supervisor", "took over", LOG_F(log_str("version", TIDEGATE_VERSION)));
         restart_continue(s, rc ? &e : NULL);
     } else {
-        begin(s);
+        supervisor_begin(s);
     }
     return 0;
 }

@@ -146,7 +146,7 @@ void supervisor_drain(struct supervisor *s)
 
 /* An exit code for the way a child ended. A signal of ours that came before it listened to signals
  * is no failure. */
-static int code_of(const struct supervisor *s, int status)
+static int supervisor_children_code_of(const struct supervisor *s, int status)
 {
     if (WIFEXITED(status)) {
         return WEXITSTATUS(status);
@@ -192,13 +192,13 @@ static void on_retired(struct supervisor *s, unsigned number, int status)
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         log_end(number, status); /* its clients resume at others either way */
     }
-    worsen(s, s->draining ? code_of(s, status) : 0);
+    worsen(s, s->draining ? supervisor_children_code_of(s, status) : 0);
 }
 
 static void on_end(struct supervisor *s, unsigned number, int status)
 {
     struct child *c = &s->children[number];
-    int code = code_of(s, status);
+    int code = supervisor_children_code_of(s, status);
     if (number) {
         struct worker_state *st = &s->shared->workers[number - 1];
         c->served = c->served || st->ready_pid == c->pid;

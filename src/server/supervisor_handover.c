@@ -118,7 +118,8 @@ static int integer(const json_t *o, const char *name)
     return json_is_integer(v) ? (int)json_integer_value(v) : -1;
 }
 
-static int take_socket(const json_t *o, struct listen_socket *out, char **text, struct err *e)
+static int supervisor_handover_take_socket(const json_t *o, struct listen_socket *out, char **text,
+                                           struct err *e)
 {
     const char *where = json_string_value(json_object_get(o, "where"));
     const char *configured = json_string_value(json_object_get(o, "text"));
@@ -142,7 +143,7 @@ static int take_listen(struct supervisor *s, const json_t *list, struct err *e)
     {
         struct shared_address *a = xcalloc(1, sizeof *a);
         const json_t *slots = json_object_get(o, "slots");
-        rc = take_socket(o, &a->claim, &a->text, e);
+        rc = supervisor_handover_take_socket(o, &a->claim, &a->text, e);
         a->one = a->claim.where.is_unix || a->claim.inherited;
         for (unsigned k = 0; k < WORKERS_MAX; k++) {
             const json_t *fd = json_array_get(slots, k);
@@ -184,7 +185,7 @@ static void take_shared(struct supervisor *s, int fd)
     }
 }
 
-static int take(struct supervisor *s, const json_t *state, struct err *e)
+static int supervisor_handover_take(struct supervisor *s, const json_t *state, struct err *e)
 {
     const json_t *admin = json_object_get(state, "admin");
     int pid = integer(state, "admin_pid"), count = integer(state, "count");
@@ -192,7 +193,9 @@ static int take(struct supervisor *s, const json_t *state, struct err *e)
     s->roll.before = count > 0 && count <= WORKERS_MAX ? (unsigned)count : 0; /* 0: not said */
     take_shared(s, integer(state, "shared"));
     take_workers(s, json_object_get(state, "workers"));
-    int rc = json_is_object(admin) ? take_socket(admin, &s->admin, &s->admin_text, e) : 0;
+    int rc = json_is_object(admin)
+                 ? supervisor_handover_take_socket(admin, &s->admin, &s->admin_text, e)
+                 : 0;
     rc = rc ? rc : take_listen(s, json_object_get(state, "listen"), e);
     pass_all(s, false);
     return rc;
@@ -227,7 +230,8 @@ int handover_take(struct supervisor *s, struct err *e)
     json_t *state = json_loadfd(fd, 0, &error);
     close(fd);
     (void)unsetenv(TAKEOVER);
-    int rc = state ? take(s, state, e) : err_set(e, UV_EINVAL, "%s", error.text);
+    int rc =
+        state ? supervisor_handover_take(s, state, e) : err_set(e, UV_EINVAL, "%s", error.text);
     json_decref(state);
     return rc;
 }

@@ -31,7 +31,7 @@ bool restart_active(const struct supervisor *s)
  * come up. Who is not there has crashed, perhaps before the takeover, which knows of processes
  * only: it is started. A place that nobody takes must not accept, or its clients would wait for
  * ever. */
-static void go_on(struct supervisor *s)
+static void supervisor_restart_go_on(struct supervisor *s)
 {
     unsigned count = s->roll.before;
     for (unsigned i = 1; i <= WORKERS_MAX; i++) {
@@ -55,14 +55,14 @@ static void go_on(struct supervisor *s)
     }
 }
 
-static void finish(struct supervisor *s, const char *why)
+static void supervisor_restart_finish(struct supervisor *s, const char *why)
 {
     struct roll *r = &s->roll;
     if (r->check_output >= 0) {
         close(r->check_output);
     }
     if (why && !s->draining) {
-        go_on(s);
+        supervisor_restart_go_on(s);
     }
     *r = (struct roll){.check_output = -1};
     if (!s->draining) {
@@ -85,7 +85,7 @@ void restart_stop(struct supervisor *s, const char *why)
         if (s->roll.check_pid) {
             (void)kill(s->roll.check_pid, SIGKILL);
         }
-        finish(s, why);
+        supervisor_restart_finish(s, why);
     }
 }
 
@@ -136,7 +136,7 @@ void restart_begin(struct supervisor *s)
         exec_check(s, r->check_output);
     }
     if (pid < 0) {
-        finish(s, strerror(errno));
+        supervisor_restart_finish(s, strerror(errno));
         return;
     }
     r->check_pid = pid;
@@ -149,7 +149,7 @@ void restart_check_ended(struct supervisor *s, int status)
     s->roll.check_pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         (void)handover_exec(s, &e); /* does not return when all is well */
-        finish(s, e.text);
+        supervisor_restart_finish(s, e.text);
         return;
     }
     ssize_t n = pread(s->roll.check_output, text, sizeof text - 1, 0);
@@ -157,7 +157,8 @@ void restart_check_ended(struct supervisor *s, int status)
         n--;
     }
     text[n > 0 ? n : 0] = '\0';
-    finish(s, n > 0 ? text : "the check of the configuration ended without a word");
+    supervisor_restart_finish(s,
+                              n > 0 ? text : "the check of the configuration ended without a word");
 }
 
 /* ---------------------------------------------------------------- one worker after the other */
@@ -172,7 +173,7 @@ void restart_continue(struct supervisor *s, const struct err *e)
         s->children[0].due_ms = supervisor_now_ms();
     }
     if (e) {
-        finish(s, e->text);
+        supervisor_restart_finish(s, e->text);
     }
 }
 
@@ -188,12 +189,12 @@ static void give_back(struct supervisor *s)
     }
 }
 
-static void fail(struct supervisor *s, const char *why)
+static void supervisor_restart_fail(struct supervisor *s, const char *why)
 {
     char text[128];
     (void)snprintf(text, sizeof text, "worker %u: %s", s->roll.number, why);
     give_back(s);
-    finish(s, text);
+    supervisor_restart_finish(s, text);
 }
 
 void restart_child_ended(struct supervisor *s, int code)
@@ -201,10 +202,10 @@ void restart_child_ended(struct supervisor *s, int code)
     char text[96];
     (void)snprintf(text, sizeof text,
                    "its successor ended with code %d before it served: see the log", code);
-    fail(s, text);
+    supervisor_restart_fail(s, text);
 }
 
-static void retire(struct supervisor *s)
+static void supervisor_restart_retire(struct supervisor *s)
 {
     struct roll *r = &s->roll;
     const struct child *c = &s->children[r->number];
@@ -226,7 +227,7 @@ static bool next_worker(struct supervisor *s, int *code)
         }
     }
     if (r->number > WORKERS_MAX) {
-        finish(s, NULL);
+        supervisor_restart_finish(s, NULL);
         return false;
     }
     struct child *c = &s->children[r->number];
@@ -234,7 +235,7 @@ static bool next_worker(struct supervisor *s, int *code)
     c->pid = 0;
     if (r->number > s->count) {
         s->shared->workers[r->number - 1].pid = 0;
-        retire(s);
+        supervisor_restart_retire(s);
         return false;
     }
     r->stage = ROLL_STARTING;
@@ -243,7 +244,7 @@ static bool next_worker(struct supervisor *s, int *code)
         return true;
     }
     if (c->pid == 0) {
-        fail(s, "cannot be started: see the log");
+        supervisor_restart_fail(s, "cannot be started: see the log");
     }
     return false;
 }
@@ -266,14 +267,14 @@ bool restart_step(struct supervisor *s, int *code)
     case ROLL_STARTING:
         if (s->shared->workers[r->number - 1].ready_pid == c->pid) {
             if (c->retiring) {
-                retire(s);
+                supervisor_restart_retire(s);
             } else {
                 r->stage = ROLL_NEXT;
             }
         } else if (late) {
             (void)kill(c->pid, SIGKILL);
             c->pid = 0;
-            fail(s, "its successor takes too long to serve");
+            supervisor_restart_fail(s, "its successor takes too long to serve");
         }
         break;
     case ROLL_RETIRING:

@@ -87,8 +87,9 @@ static bool holds(struct shared_address *const *list, size_t n, const struct sha
 }
 
 /* One that is open and not among those chosen already: with port 0 a text may come twice. */
-static struct shared_address *find(const struct supervisor *s, const char *text,
-                                   struct shared_address *const *chosen, size_t n)
+static struct shared_address *supervisor_sockets_find(const struct supervisor *s, const char *text,
+                                                      struct shared_address *const *chosen,
+                                                      size_t n)
 {
     for (size_t i = 0; i < s->listen_count; i++) {
         if (strcmp(s->listen[i]->text, text) == 0 && !holds(chosen, n, s->listen[i])) {
@@ -104,7 +105,7 @@ static int open_public(struct supervisor *s, struct err *e)
     struct shared_address **list = xcalloc(names->n, sizeof(struct shared_address *));
     int rc = 0;
     for (size_t i = 0; i < names->n && rc == 0; i++) {
-        list[i] = find(s, names->v[i], list, i);
+        list[i] = supervisor_sockets_find(s, names->v[i], list, i);
         rc = list[i] ? 0 : address_open(names->v[i], &s->given->listen[i], &list[i], e);
     }
     for (size_t i = 0; i < names->n && rc; i++) { /* what is new goes again */

@@ -158,7 +158,7 @@ static void answer(struct memory *m, struct op *op)
 }
 
 /* All that waits is one group: stored, told to the tail, answered. */
-static void on_tick(uv_timer_t *tick)
+static void store_memory_on_tick(uv_timer_t *tick)
 {
     struct memory *m = tick->data;
     struct event_list visible = {0};
@@ -192,7 +192,7 @@ static void on_tick(uv_timer_t *tick)
     schedule(m);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void store_memory_on_closed(uv_handle_t *handle)
 {
     struct memory *m = handle->data;
     void (*done)(void *ctx) = m->done;
@@ -207,10 +207,10 @@ static void schedule(struct memory *m)
 {
     bool work = !list_empty(&m->ops) || m->inserted.n;
     if (work && !uv_is_active((uv_handle_t *)&m->tick)) {
-        REQUIRE(uv_timer_start(&m->tick, on_tick, m->opt.delay_ms, 0) == 0);
+        REQUIRE(uv_timer_start(&m->tick, store_memory_on_tick, m->opt.delay_ms, 0) == 0);
     }
     if (!work && m->closing && !uv_is_closing((uv_handle_t *)&m->tick)) {
-        uv_close((uv_handle_t *)&m->tick, on_closed);
+        uv_close((uv_handle_t *)&m->tick, store_memory_on_closed);
     }
 }
 

@@ -23,7 +23,7 @@ struct child {
 };
 
 /* The time limit holds until the program has ended and nobody holds its outputs any more. */
-static void on_closed(uv_handle_t *h)
+static void child_run_on_closed(uv_handle_t *h)
 {
     struct child *c = h->data;
     if (--c->open == 0) {
@@ -34,7 +34,7 @@ static void on_closed(uv_handle_t *h)
 static void close_one(uv_handle_t *h)
 {
     if (!uv_is_closing(h)) {
-        uv_close(h, on_closed);
+        uv_close(h, child_run_on_closed);
     }
 }
 
@@ -45,14 +45,14 @@ static void close_outputs(struct child *c)
     }
 }
 
-static void on_ended(uv_process_t *p, int64_t status, int signal)
+static void child_run_on_ended(uv_process_t *p, int64_t status, int signal)
 {
     struct child *c = p->data;
     *c->result = (struct child_result){status, signal};
     close_one((uv_handle_t *)p);
 }
 
-static void give_up(struct child *c, int rc)
+static void child_run_give_up(struct child *c, int rc)
 {
     c->rc = rc;
     if (!uv_is_closing((uv_handle_t *)&c->process)) {
@@ -63,7 +63,7 @@ static void give_up(struct child *c, int rc)
 
 static void on_late(uv_timer_t *t)
 {
-    give_up(t->data, UV_ETIMEDOUT);
+    child_run_give_up(t->data, UV_ETIMEDOUT);
 }
 
 static void alloc_bytes(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
@@ -73,22 +73,22 @@ static void alloc_bytes(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(c->bytes, sizeof c->bytes);
 }
 
-static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+static void child_run_on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct child *c = s->data;
     if (n > 0 && strbuf_append(c->out, buf->base, (size_t)n)) {
-        give_up(c, UV_ENOBUFS);
+        child_run_give_up(c, UV_ENOBUFS);
     } else if (n < 0) {
         close_one((uv_handle_t *)s);
     }
 }
 
-static int start(struct child *c, const char *const *argv, unsigned timeout_ms)
+static int child_run_start(struct child *c, const char *const *argv, unsigned timeout_ms)
 {
     uv_stdio_container_t stdio[1 + OUTPUTS] = {{.flags = UV_IGNORE}};
     uv_process_options_t o = {.file = argv[0],
                               .args = (char **)(uintptr_t)argv,
-                              .exit_cb = on_ended,
+                              .exit_cb = child_run_on_ended,
                               .stdio = stdio,
                               .stdio_count = 1 + OUTPUTS};
     for (int i = 0; i < OUTPUTS; i++) {
@@ -107,7 +107,7 @@ static int start(struct child *c, const char *const *argv, unsigned timeout_ms)
     }
     REQUIRE(uv_timer_start(&c->timer, on_late, timeout_ms, 0) == 0);
     for (int i = 0; i < OUTPUTS; i++) {
-        REQUIRE(uv_read_start((uv_stream_t *)&c->outputs[i], alloc_bytes, on_read) == 0);
+        REQUIRE(uv_read_start((uv_stream_t *)&c->outputs[i], alloc_bytes, child_run_on_read) == 0);
     }
     return 0;
 }
@@ -124,7 +124,7 @@ int child_run(const char *const *argv, unsigned timeout_ms, struct strbuf *out,
     c->open = 1 + OUTPUTS;
     c->out = out;
     c->result = result;
-    rc = start(c, argv, timeout_ms);
+    rc = child_run_start(c, argv, timeout_ms);
     REQUIRE(uv_run(&c->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&c->loop) == 0);
     rc = rc ? rc : c->rc;
     free(c);

@@ -88,7 +88,7 @@ static bool sign_hmac(const struct jwt_signer *s, const struct jwa *a, struct sl
                      &out->n) != NULL;
 }
 
-static bool use_pss(EVP_PKEY_CTX *ctx)
+static bool jwt_sign_use_pss(EVP_PKEY_CTX *ctx)
 {
     return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) > 0;
@@ -104,7 +104,7 @@ static bool sign_digest(const struct jwt_signer *s, enum jwt_alg alg, struct sli
     bool ok =
         md &&
         EVP_DigestSignInit_ex(md, &ctx, jwa_table[alg].digest, NULL, NULL, s->key, NULL) == 1 &&
-        (!pss || use_pss(ctx)) &&
+        (!pss || jwt_sign_use_pss(ctx)) &&
         EVP_DigestSign(md, out->data, &out->n, (const unsigned char *)input.p, input.n) == 1;
     EVP_MD_CTX_free(md);
     return ok;

@@ -21,7 +21,7 @@ enum {
     LUACHECK_MAX_BYTES = 256 * 1024,
 };
 
-static void set(json_t *object, const char *name, json_t *value)
+static void policy_check_set(json_t *object, const char *name, json_t *value)
 {
     (void)json_object_set_new(object, name, value);
 }
@@ -46,7 +46,8 @@ struct answer {
     struct err e;
 };
 
-static void on_answer(void *ctx, uint64_t token, const struct query_rows *rows, const struct err *e)
+static void policy_check_on_answer(void *ctx, uint64_t token, const struct query_rows *rows,
+                                   const struct err *e)
 {
     struct answer *a = ctx;
     (void)token;
@@ -58,12 +59,12 @@ static void on_answer(void *ctx, uint64_t token, const struct query_rows *rows, 
     }
 }
 
-static void prepare(struct query_source *s, struct loop *loop, const struct query *query,
-                    struct answer *a)
+static void policy_check_prepare(struct query_source *s, struct loop *loop,
+                                 const struct query *query, struct answer *a)
 {
     struct query_question q = {.query = query, .timeout_ms = ANSWER_MS, .only_prepare = true};
     *a = (struct answer){.there = false};
-    a->rc = s->ops->ask(s, &q, on_answer, a, 0, NULL, &a->e);
+    a->rc = s->ops->ask(s, &q, policy_check_on_answer, a, 0, NULL, &a->e);
     while (a->rc == 0 && !a->there) { /* it has a time limit */
         (void)uv_run(loop_uv(loop), UV_RUN_ONCE);
     }
@@ -76,7 +77,7 @@ static json_t *ask_database(struct query_source *s, struct loop *loop, const str
     const char *name;
     const struct query *query;
     for (size_t i = 0; json_is_null(away) && (query = lua_policy_query(policy, i, &name)); i++) {
-        prepare(s, loop, query, &a);
+        policy_check_prepare(s, loop, query, &a);
         if (a.rc == UV_EINVAL) {
             (void)json_array_append_new(refused, json_pack("{s:s, s:o}", "query", name, "message",
                                                            policy_check_text(slice_str(a.e.text))));
@@ -90,8 +91,9 @@ static json_t *ask_database(struct query_source *s, struct loop *loop, const str
 /* ---------------------------------------------------------------- loading */
 
 /* The policy is opened, looked at, and let go of. 0, or a negative UV_E* with the reason. */
-static int look(struct server_options *o, struct loop *loop, const struct policy_check_options *opt,
-                struct lua_sources *sources, json_t *facts, struct err *e)
+static int policy_check_look(struct server_options *o, struct loop *loop,
+                             const struct policy_check_options *opt, struct lua_sources *sources,
+                             json_t *facts, struct err *e)
 {
     struct broker_metrics metrics = {0};
     struct policy *policy = NULL;
@@ -103,9 +105,10 @@ static int look(struct server_options *o, struct loop *loop, const struct policy
     o->policy.queries = queries;
     rc = rc ? rc : lua_policy_open(&o->policy, loop, &metrics, &policy, sources, e);
     if (policy) {
-        set(facts, "about", lua_policy_about(policy));
+        policy_check_set(facts, "about", lua_policy_about(policy));
         if (opt->database) {
-            set(facts, "database",
+            policy_check_set(
+                facts, "database",
                 queries ? ask_database(queries, loop, policy)
                         : json_pack("{s:s}", "skipped", "the configuration has none for policies"));
         }
@@ -119,8 +122,8 @@ static int look(struct server_options *o, struct loop *loop, const struct policy
     return rc;
 }
 
-static int load(const struct config *cfg, const struct policy_check_options *opt,
-                struct lua_sources *sources, json_t *facts, struct err *e)
+static int policy_check_load(const struct config *cfg, const struct policy_check_options *opt,
+                             struct lua_sources *sources, json_t *facts, struct err *e)
 {
     struct server_options o;
     struct keyring *keyring = NULL;
@@ -141,7 +144,7 @@ static int load(const struct config *cfg, const struct policy_check_options *opt
     } else if (!o.policy.watchdog) {
         rc = e->code;
     } else {
-        rc = look(&o, loop, opt, sources, facts, e);
+        rc = policy_check_look(&o, loop, opt, sources, facts, e);
     }
     if (loop && loop_free(loop) > 0 && rc == 0) {
         rc = err_set(e, UV_EBUSY, "the policy left handles open");
@@ -239,13 +242,13 @@ void policy_check(const struct config *cfg, const struct policy_check_options *o
 {
     struct lua_sources sources = {0};
     struct err e = {0};
-    int rc = load(cfg, opt, &sources, facts, &e);
+    int rc = policy_check_load(cfg, opt, &sources, facts, &e);
     json_t *files = files_of(&sources);
     if (rc) {
-        set(facts, "load_error", policy_check_text(slice_str(e.text)));
+        policy_check_set(facts, "load_error", policy_check_text(slice_str(e.text)));
     } else if (opt->luacheck) {
-        set(facts, "luacheck", luacheck(files));
+        policy_check_set(facts, "luacheck", luacheck(files));
     }
-    set(facts, "files", files);
+    policy_check_set(facts, "files", files);
     lua_sources_clear(&sources);
 }

@@ -49,7 +49,7 @@ void test_broker_wait(struct test_broker *w)
     (void)uv_run(loop_uv(w->loop), UV_RUN_ONCE); /* the broker's sweep comes every second */
 }
 
-static void on_store_closed(void *ctx)
+static void test_broker_on_store_closed(void *ctx)
 {
     struct test_broker *w = ctx;
     w->store = NULL;
@@ -64,7 +64,7 @@ void test_broker_close(struct test_broker *w)
         http_server_close_all(&w->server, CLOSE_DRAINING);
     }
     if (w->store) {
-        w->store->ops->close(w->store, on_store_closed, w);
+        w->store->ops->close(w->store, test_broker_on_store_closed, w);
     }
     for (int i = 0; i < CLOSING_TURNS && (w->store || w->server.conn_count); i++) {
         test_broker_turn(w);
@@ -101,7 +101,7 @@ static int keep_alive(struct test_broker *w)
     return rc ? rc : uv_timer_start(&w->alive, on_alive, ALIVE_MS, ALIVE_MS);
 }
 
-static void build(struct test_broker *w)
+static void test_broker_build(struct test_broker *w)
 {
     static const struct store_memory_options memory = {.first_id = 0, .keys = true};
     struct err e;
@@ -141,7 +141,7 @@ struct preparation {
     struct err *e;
 };
 
-static void on_ready(void *ctx, int rc, const struct err *e)
+static void test_broker_on_ready(void *ctx, int rc, const struct err *e)
 {
     struct preparation *p = ctx;
     p->there = true;
@@ -151,7 +151,8 @@ static void on_ready(void *ctx, int rc, const struct err *e)
     }
 }
 
-static int load(struct test_broker *w, const struct test_broker_options *opt, struct err *e)
+static int test_broker_load(struct test_broker *w, const struct test_broker_options *opt,
+                            struct err *e)
 {
     struct preparation ready = {.e = e};
     int rc = provide(w, opt, e);
@@ -171,7 +172,7 @@ static int load(struct test_broker *w, const struct test_broker_options *opt, st
     if (rc) {
         return rc;
     }
-    w->policy->life->setup(w->policy, NULL, on_ready, &ready);
+    w->policy->life->setup(w->policy, NULL, test_broker_on_ready, &ready);
     test_broker_turn(w);
     while (!ready.there) { /* it has a deadline */
         test_broker_wait(w);
@@ -191,12 +192,12 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* nobody here comes back */
-    rc = rc ? rc : load(w, opt, e);
+    rc = rc ? rc : test_broker_load(w, opt, e);
     if (rc) {
         test_broker_close(w);
         return rc;
     }
-    build(w);
+    test_broker_build(w);
     *out = w;
     return 0;
 }

@@ -3,7 +3,7 @@
  * with a complete broker around it.
  *
  * What differs from a server: the event store is memory, the clients are the other ends of socket
- * pairs, the wall clock can be set, and nothing happens outside workbench_turn() and _wait(). No
+ * pairs, the wall clock can be set, and nothing happens outside test_broker_turn() and _wait(). No
  * port is opened and no file is written. */
 #ifndef TOOLS_TEST_BROKER_H
 #define TOOLS_TEST_BROKER_H

@@ -42,7 +42,7 @@ struct answer {
 };
 
 /* Asks the spec; what it raises is its answer, too, so that a broken spec shows. */
-static struct answer ask(struct test_fakes *f, const struct call *c)
+static struct answer test_fakes_ask(struct test_fakes *f, const struct call *c)
 {
     lua_State *L = f->spec;
     int top = lua_gettop(L);
@@ -63,7 +63,7 @@ static struct answer ask(struct test_fakes *f, const struct call *c)
 
 /* ---- in the policy's state */
 
-static int push_answer(lua_State *L, void *ud)
+static int test_fakes_push_answer(lua_State *L, void *ud)
 {
     const struct answer *a = ud;
     struct lua_json_error why;
@@ -92,8 +92,9 @@ static void answer_all(struct task *t)
     list_splice_tail(&due, &f->calls);
     while (!list_empty(&due)) {
         struct call *c = list_first(&due, struct call, node);
-        struct answer a = ask(f, c);
-        (void)lua_coro_complete(f->waits, c->ticket, push_answer, &a); /* gone: nobody to tell */
+        struct answer a = test_fakes_ask(f, c);
+        (void)lua_coro_complete(f->waits, c->ticket, test_fakes_push_answer,
+                                &a); /* gone: nobody to tell */
         free(a.text);
         call_free(c);
     }
@@ -120,7 +121,7 @@ static int l_arguments(lua_State *L)
 }
 
 /* stack: name, then what is handed on */
-static int start(lua_State *L, const char *kind, const char *what)
+static int test_fakes_start(lua_State *L, const char *kind, const char *what)
 {
     struct test_fakes *f = lua_touserdata(L, lua_upvalueindex(1));
     uint64_t ticket = lua_coro_begin(L, what);
@@ -145,17 +146,17 @@ static int start(lua_State *L, const char *kind, const char *what)
 
 static int l_query(lua_State *L)
 {
-    return start(L, "db", "db.query");
+    return test_fakes_start(L, "db", "db.query");
 }
 
-static int l_get(lua_State *L)
+static int test_fakes_l_get(lua_State *L)
 {
-    return start(L, "http", "http.get");
+    return test_fakes_start(L, "http", "http.get");
 }
 
-static int l_post(lua_State *L)
+static int test_fakes_l_post(lua_State *L)
 {
-    return start(L, "http", "http.post");
+    return test_fakes_start(L, "http", "http.post");
 }
 
 static void set_library(lua_State *L, struct test_fakes *f, const char *name,
@@ -171,7 +172,8 @@ static void set_library(lua_State *L, struct test_fakes *f, const char *name,
 void test_fakes_extend(lua_State *L, void *ctx)
 {
     static const luaL_Reg db[] = {{"query", l_query}, {NULL, NULL}};
-    static const luaL_Reg http[] = {{"get", l_get}, {"post", l_post}, {NULL, NULL}};
+    static const luaL_Reg http[] = {
+        {"get", test_fakes_l_get}, {"post", test_fakes_l_post}, {NULL, NULL}};
     set_library(L, ctx, "db", db);
     set_library(L, ctx, "http", http);
 }

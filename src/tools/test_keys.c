@@ -88,7 +88,7 @@ struct test_keys *test_keys_push(lua_State *L, int arg)
 
 /* ---------------------------------------------------------------- keys */
 
-static struct jwt_signer *check_key(lua_State *L)
+static struct jwt_signer *test_keys_check_key(lua_State *L)
 {
     return *(struct jwt_signer **)luaL_checkudata(L, 1, key_type);
 }
@@ -127,7 +127,7 @@ static int l_key_gc(lua_State *L)
 
 static int l_key_sign(lua_State *L)
 {
-    const struct jwt_signer *key = check_key(L);
+    const struct jwt_signer *key = test_keys_check_key(L);
     int alg = check_alg(L, 2);
     struct slice text;
     struct jwt_bytes out;
@@ -143,7 +143,7 @@ static int l_key_sign(lua_State *L)
 static int l_key_public(lua_State *L)
 {
     struct jwt_public p;
-    if (!jwt_signer_public(check_key(L), &p)) {
+    if (!jwt_signer_public(test_keys_check_key(L), &p)) {
         return luaL_error(L, "libcrypto does not say what the public key is");
     }
     lua_createtable(L, 0, 2);

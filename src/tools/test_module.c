@@ -34,7 +34,7 @@ struct client {
     int fd; /* < 0: closed */
 };
 
-static int fail(lua_State *L, const char *text)
+static int test_module_fail(lua_State *L, const char *text)
 {
     lua_pushnil(L);
     lua_pushstring(L, text);
@@ -48,7 +48,7 @@ static struct test_broker *check_bench(lua_State *L)
     return b->w;
 }
 
-static void prepare(void *ctx, struct lua_waits *waits)
+static void test_module_prepare(void *ctx, struct lua_waits *waits)
 {
     test_fakes_use(ctx, waits);
 }
@@ -81,13 +81,13 @@ static int l_open(lua_State *L)
                                           .keys = keys->n ? keys->sets : NULL,
                                           .key_count = keys->n,
                                           .queries = test_fakes_queries(),
-                                          .prepare = prepare,
+                                          .prepare = test_module_prepare,
                                           .extend = test_fakes_extend,
                                           .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,
                                           .ctx = b->fakes};
     int rc = test_broker_open(&b->w, &options, &e);
     test_keys_close(keys);
-    return rc ? fail(L, e.text) : 1;
+    return rc ? test_module_fail(L, e.text) : 1;
 }
 
 static int l_close(lua_State *L)
@@ -161,7 +161,7 @@ static int l_insert(lua_State *L)
     const char *bad;
     struct event *ev = test_make_event(L, 2, w, &bad);
     if (!ev) {
-        return fail(L, bad);
+        return test_module_fail(L, bad);
     }
     test_broker_insert(w, ev);
     lua_pushboolean(L, true);
@@ -247,7 +247,7 @@ static int l_dial(lua_State *L)
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     c->fd = test_broker_dial(w);
-    return c->fd < 0 ? fail(L, uv_strerror(c->fd)) : 1;
+    return c->fd < 0 ? test_module_fail(L, uv_strerror(c->fd)) : 1;
 }
 
 static struct client *check_client(lua_State *L)
@@ -265,7 +265,7 @@ static int l_write(lua_State *L)
     const char *p = luaL_checklstring(L, 2, &n);
     ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
-        return fail(L, strerror(errno));
+        return test_module_fail(L, strerror(errno));
     }
     lua_pushinteger(L, sent < 0 ? 0 : sent);
     return 1;

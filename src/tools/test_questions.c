@@ -56,7 +56,7 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
     return NULL;
 }
 
-static int refuse(lua_State *L, const char *text)
+static int test_questions_refuse(lua_State *L, const char *text)
 {
     lua_pushnil(L);
     lua_pushstring(L, text);
@@ -119,12 +119,12 @@ int test_ask_subscribe(lua_State *L, struct test_broker *w)
         await(w, &a);
     }
     asked_clear(&q);
-    return bad ? refuse(L, bad) : 1;
+    return bad ? test_questions_refuse(L, bad) : 1;
 }
 
 /* Of what is to be published, which may be nothing. */
-static void ask_publish(struct test_broker *w, struct asked *q, struct event_list *events,
-                        struct answer *a)
+static void test_questions_ask_publish(struct test_broker *w, struct asked *q,
+                                       struct event_list *events, struct answer *a)
 {
     struct policy *p = test_broker_policy(w);
     p->gates->publish(p, &q->rq, events, on_publish, a, 1);
@@ -138,11 +138,11 @@ int test_ask_authenticate(lua_State *L, struct test_broker *w)
     struct asked q;
     const char *bad = take_request(L, w, &q);
     if (!bad) {
-        ask_publish(w, &q, &events, &a);
+        test_questions_ask_publish(w, &q, &events, &a);
         lua_pop(L, 1); /* the events: none */
     }
     asked_clear(&q);
-    return bad ? refuse(L, bad) : 1;
+    return bad ? test_questions_refuse(L, bad) : 1;
 }
 
 int test_ask_publish(lua_State *L, struct test_broker *w)
@@ -158,11 +158,11 @@ int test_ask_publish(lua_State *L, struct test_broker *w)
         bad = e.text;
     }
     if (!bad) {
-        ask_publish(w, &q, &events, &a);
+        test_questions_ask_publish(w, &q, &events, &a);
     }
     event_list_clear(&events);
     asked_clear(&q);
-    return bad ? refuse(L, bad) : 2;
+    return bad ? test_questions_refuse(L, bad) : 2;
 }
 
 /* ---------------------------------------------------------------- other hooks */
@@ -186,7 +186,7 @@ int test_ask_reload(lua_State *L, struct test_broker *w)
     enum reload_mode mode;
     struct err e;
     if (p->life->reloaded(p, p->version, &mode, &e)) {
-        return refuse(L, e.text);
+        return test_questions_refuse(L, e.text);
     }
     lua_pushboolean(L, true);
     return 1;
@@ -271,11 +271,12 @@ int test_ask_judge(lua_State *L, struct test_broker *w)
     luaL_checkstack(L, 20, NULL);
     struct event *ev = test_make_event(L, 3, w, &bad);
     if (!ev) {
-        return refuse(L, bad);
+        return test_questions_refuse(L, bad);
     }
     if (p->rules->bind(p, &s, &binding)) {
         event_unref(ev);
-        return refuse(L, "the policy has no such filter or format, or cannot use these params");
+        return test_questions_refuse(
+            L, "the policy has no such filter or format, or cannot use these params");
     }
     struct renderer r;
     renderer_init(&r, p, NULL, test_broker_envelopes(w)->event_bytes);

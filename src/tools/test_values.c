@@ -27,7 +27,7 @@ struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, cons
     return ev;
 }
 
-static void set(lua_State *L, const char *name, struct slice text)
+static void test_values_set(lua_State *L, const char *name, struct slice text)
 {
     if (text.p) {
         lua_pushlstring(L, text.p, text.n);
@@ -46,11 +46,11 @@ static void set_number(lua_State *L, const char *name, double value)
 void test_push_event(lua_State *L, const struct event *ev)
 {
     lua_createtable(L, 0, 5);
-    set(L, "topic", event_topic(ev));
-    set(L, "type", event_type(ev));
-    set(L, "data", event_data(ev));
-    set(L, "key", event_key(ev));
-    set(L, "attrs", event_attrs(ev));
+    test_values_set(L, "topic", event_topic(ev));
+    test_values_set(L, "type", event_type(ev));
+    test_values_set(L, "data", event_data(ev));
+    test_values_set(L, "key", event_key(ev));
+    test_values_set(L, "attrs", event_attrs(ev));
 }
 
 static void push_subscription(lua_State *L, const struct subscription *s)
@@ -62,9 +62,9 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "topics");
-    set(L, "filter", s->filter);
-    set(L, "format", s->format);
-    set(L, "params", s->params);
+    test_values_set(L, "filter", s->filter);
+    test_values_set(L, "format", s->format);
+    test_values_set(L, "params", s->params);
     if (s->no_replay) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "replay");
@@ -96,10 +96,10 @@ void test_push_verdict(lua_State *L, const struct verdict *v)
         lua_setfield(L, -2, "status");
     }
     if (v->kind != VERDICT_ALLOW) {
-        set(L, "reason", v->reason);
+        test_values_set(L, "reason", v->reason);
         return;
     }
-    set(L, "identity", v->identity);
+    test_values_set(L, "identity", v->identity);
     set_number(L, "expires", (double)v->expires_ms / 1000);
     if (v->subscription.topic_count) {
         push_subscription(L, &v->subscription);

@@ -7,7 +7,7 @@
 #include <sysexits.h>
 
 /* stack: options; answers the exit code and the texts for stdout and stderr */
-static int run(lua_State *L)
+static int tool_check_do_run(lua_State *L)
 {
     const struct tool_check_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
@@ -29,7 +29,7 @@ int tool_check_run(const struct tool_check_options *opt)
         fprintf(stderr, "tidegate check: no memory for a Lua state\n");
         return EX_OSERR;
     }
-    lua_pushcfunction(L, run);
+    lua_pushcfunction(L, tool_check_do_run);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
     if (lua_pcall(L, 1, 3, 0)) {
         const char *text = lua_tostring(L, -1);

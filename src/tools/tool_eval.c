@@ -10,7 +10,7 @@ const char *const tool_eval_hooks[] = {"authenticate", "subscribe", "publish",
                                        "filter",       "format",    NULL};
 
 /* stack: options; answers exit code, text */
-static int run(lua_State *L)
+static int tool_eval_do_run(lua_State *L)
 {
     const struct tool_eval_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
@@ -53,7 +53,7 @@ int tool_eval_run(const struct tool_eval_options *opt)
         return EX_OSERR;
     }
     int code;
-    lua_pushcfunction(L, run);
+    lua_pushcfunction(L, tool_eval_do_run);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
     if (lua_pcall(L, 1, 2, 0)) {
         code = complain(L);

@@ -34,7 +34,7 @@ static int l_output_lost(lua_State *L)
 
 /* busted ends the process itself when it has run, with 0 or 1: success is not said of a result that
  * nobody can read. */
-static int run(lua_State *L)
+static int tool_test_do_run(lua_State *L)
 {
     static const char runner[] =
         "local output_lost, code_lost = ...\n"
@@ -72,7 +72,7 @@ int tool_test_run(const struct tool_test_options *opt)
         fprintf(stderr, "tidegate test: no memory for a Lua state\n");
         return EX_OSERR;
     }
-    lua_pushcfunction(L, run);
+    lua_pushcfunction(L, tool_test_do_run);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
     int rc = lua_pcall(L, 1, 0, 0);
     if (rc) {

@@ -62,7 +62,7 @@ static uint64_t now_ms(const struct lua_cache *c)
     return loop_now(c->loop) + c->ahead_ms;
 }
 
-static void update_figures(struct lua_cache *c)
+static void lua_cache_update_figures(struct lua_cache *c)
 {
     struct value_cache_figures f = value_cache_figures(c->values);
     c->metrics->cache_bytes = f.bytes;
@@ -81,7 +81,7 @@ static int push_value(lua_State *L, struct slice text)
     return 1;
 }
 
-static struct slice key_of(lua_State *L)
+static struct slice lua_cache_key_of(lua_State *L)
 {
     struct slice key;
     key.p = lua_tolstring(L, ARG_KEY, &key.n);
@@ -93,7 +93,7 @@ static bool push_stale(lua_State *L, const struct fetch *own)
 {
     struct lua_cache *c = own->cache;
     struct cached_value v;
-    struct slice key = key_of(L);
+    struct slice key = lua_cache_key_of(L);
     uint64_t now = now_ms(c);
     if (!own->stale_ms || !value_cache_get(c->values, key, &v) ||
         now >= v.expired_at + own->stale_ms) {
@@ -106,7 +106,7 @@ static bool push_stale(lua_State *L, const struct fetch *own)
     return true;
 }
 
-static int fail(lua_State *L, const struct fetch *own, struct slice why)
+static int lua_cache_fail(lua_State *L, const struct fetch *own, struct slice why)
 {
     if (push_stale(L, own)) {
         return 1;
@@ -118,7 +118,7 @@ static int fail(lua_State *L, const struct fetch *own, struct slice why)
 
 /* ---- running the function */
 
-static void note_error(struct shared_call *f, const char *text, size_t n)
+static void lua_cache_note_error(struct shared_call *f, const char *text, size_t n)
 {
     strbuf_reset(&f->error);
     if (strbuf_append(&f->error, text, n < f->error.max ? n : f->error.max)) {
@@ -137,12 +137,12 @@ static int landed(lua_State *L, struct fetch *own, int value)
                       /* a tenth shorter at most, so that what was fetched together is not
                             * fetched together again */
                       : jitter_between(&c->jitter, own->ttl_ms - own->ttl_ms / 10, own->ttl_ms);
-    note_error(f, unusable, sizeof unusable - 1);
+    lua_cache_note_error(f, unusable, sizeof unusable - 1);
     own->at_death = SHARED_CALL_FAILED; /* those who wait would only get the same */
     lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
     value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
                     now_ms(c) + ms);
-    update_figures(c);
+    lua_cache_update_figures(c);
     shared_call_end(own, SHARED_CALL_LANDED);
     return push_value(L, strbuf_slice(&f->text)); /* a copy, as everybody else gets */
 }
@@ -162,12 +162,13 @@ static int after_fn(lua_State *L, int status, lua_KContext ctx)
     int why = raised ? ARGS + 1 : ARGS + 2;
     size_t n = sizeof none - 1;
     const char *text = lua_type(L, why) == LUA_TSTRING ? lua_tolstring(L, why, &n) : none;
-    note_error(f, text, n);
+    lua_cache_note_error(f, text, n);
     shared_call_end(own, SHARED_CALL_FAILED);
     if (push_stale(L, own)) {
         if (raised) {
             log_warn("script", "the function of cache.fetch failed, an old value is used",
-                     LOG_F(log_slice("key", key_of(L)), log_slice("error", slice_of(text, n))));
+                     LOG_F(log_slice("key", lua_cache_key_of(L)),
+                           log_slice("error", slice_of(text, n))));
         }
         return 1;
     }
@@ -180,7 +181,7 @@ static int after_fn(lua_State *L, int status, lua_KContext ctx)
     return 2;
 }
 
-static int run(lua_State *L, struct shared_call *f)
+static int lua_cache_run(lua_State *L, struct shared_call *f)
 {
     struct fetch *own = lua_touserdata(L, ARG_FETCH);
     f->state = SHARED_CALL_RUNS;
@@ -201,14 +202,14 @@ static int push_outcome(lua_State *L, void *ud)
     struct shared_call *f = ud;
     switch (f->state) {
     case SHARED_CALL_ORPHANED:
-        return run(L, f);
+        return lua_cache_run(L, f);
     case SHARED_CALL_LANDED:
         return push_value(L, strbuf_slice(&f->text));
     case SHARED_CALL_RUNS:
     case SHARED_CALL_FAILED:
         break;
     }
-    return fail(L, lua_touserdata(L, ARG_FETCH), strbuf_slice(&f->error));
+    return lua_cache_fail(L, lua_touserdata(L, ARG_FETCH), strbuf_slice(&f->error));
 }
 
 static int join(lua_State *L, struct shared_call *f)
@@ -301,7 +302,7 @@ static int l_fetch(lua_State *L)
     }
     fetch_push(L, &own);
     struct shared_call *f = shared_calls_find(c->shared_calls, key);
-    return f ? join(L, f) : run(L, shared_calls_add(c->shared_calls, key));
+    return f ? join(L, f) : lua_cache_run(L, shared_calls_add(c->shared_calls, key));
 }
 
 void lua_cache_open(lua_State *L)

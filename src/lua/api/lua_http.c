@@ -62,7 +62,7 @@ static void set_header(lua_State *L, const char *line, const char *end)
     lua_rawset(L, -3);
 }
 
-static void push_headers(lua_State *L, struct slice head)
+static void lua_http_push_headers(lua_State *L, struct slice head)
 {
     lua_newtable(L);
     const char *end = head.p ? head.p + head.n : NULL;
@@ -92,7 +92,7 @@ static bool is_json(const struct http_client_response *res)
            (type.n > 5 && slice_is_nocase(slice_of(type.p + type.n - 5, 5), "+json"));
 }
 
-static int push_answer(lua_State *L, void *ud)
+static int lua_http_push_answer(lua_State *L, void *ud)
 {
     const struct answer *a = ud;
     struct lua_json_error why;
@@ -107,7 +107,7 @@ static int push_answer(lua_State *L, void *ud)
     lua_setfield(L, -2, "status");
     lua_pushlstring(L, a->res->body.p, a->res->body.n);
     lua_setfield(L, -2, "body");
-    push_headers(L, a->res->head);
+    lua_http_push_headers(L, a->res->head);
     lua_setfield(L, -2, "headers");
     if (is_json(a->res) && lua_json_decode(L, a->res->body, &why) == LUA_JSON_OK) {
         lua_setfield(L, -2, "json");
@@ -116,7 +116,7 @@ static int push_answer(lua_State *L, void *ud)
 }
 
 /* Said once when it begins and once when it is over. */
-static void note(struct lua_http_target *t, const struct err *e)
+static void lua_http_note(struct lua_http_target *t, const struct err *e)
 {
     if (e && !t->failing) {
         log_warn("http", "a target does not answer",
@@ -127,8 +127,8 @@ static void note(struct lua_http_target *t, const struct err *e)
     t->failing = e != NULL;
 }
 
-static void on_answer(void *ctx, uint64_t token, const struct http_client_response *res,
-                      const struct err *e)
+static void lua_http_on_answer(void *ctx, uint64_t token, const struct http_client_response *res,
+                               const struct err *e)
 {
     struct lua_asked *asked = ctx;
     struct lua_http_service *s = asked->service;
@@ -136,9 +136,9 @@ static void on_answer(void *ctx, uint64_t token, const struct http_client_respon
     (void)token;
     latency_add(&s->metrics->http_request, (uv_hrtime() - asked->since_ns) / 1000);
     if (!e || e->code != UV_ECANCELED) {
-        note(asked->about, e);
+        lua_http_note(asked->about, e);
     }
-    lua_coro_answer(asked, push_answer, &a);
+    lua_coro_answer(asked, lua_http_push_answer, &a);
 }
 
 static void cancel(void *ctx, uint64_t id)
@@ -149,8 +149,8 @@ static void cancel(void *ctx, uint64_t id)
 
 /* ---- reading what is asked; all of it runs in the policy's call and may raise */
 
-static struct lua_http_target *find(lua_State *L, const char *what, struct lua_http_service *s,
-                                    const char *name)
+static struct lua_http_target *lua_http_find(lua_State *L, const char *what,
+                                             struct lua_http_service *s, const char *name)
 {
     const char *names[NAMES_MAX];
     size_t n = s ? s->target_count : 0;
@@ -165,7 +165,7 @@ static struct lua_http_target *find(lua_State *L, const char *what, struct lua_h
 }
 
 /* A scalar as text; numbers are converted on a copy that stays on the stack. */
-static struct slice text_of(lua_State *L, int at, const char *what)
+static struct slice lua_http_text_of(lua_State *L, int at, const char *what)
 {
     struct slice s = {0};
     int type = lua_type(L, at);
@@ -182,7 +182,7 @@ static struct slice text_of(lua_State *L, int at, const char *what)
     return s;
 }
 
-static int by_name(const void *a, const void *b)
+static int lua_http_by_name(const void *a, const void *b)
 {
     const struct http_url_param *x = a, *y = b;
     size_t n = x->name.n < y->name.n ? x->name.n : y->name.n;
@@ -191,7 +191,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Pushes opts[name], a table or nothing; what is in it stays on the stack. */
-static int push_table(lua_State *L, int opts, const char *what, const char *name)
+static int lua_http_push_table(lua_State *L, int opts, const char *what, const char *name)
 {
     int type = lua_shape_field(L, opts, name);
     if (type == LUA_TNIL) {
@@ -207,10 +207,11 @@ static int push_table(lua_State *L, int opts, const char *what, const char *name
     return at;
 }
 
-static size_t read_query(lua_State *L, int opts, const char *what, struct http_url_param *out)
+static size_t lua_http_read_query(lua_State *L, int opts, const char *what,
+                                  struct http_url_param *out)
 {
     size_t n = 0;
-    int t = push_table(L, opts, what, "query");
+    int t = lua_http_push_table(L, opts, what, "query");
     lua_pushnil(L);
     while (t && lua_next(L, t)) { /* stack: ..., key, value */
         int value = lua_gettop(L);
@@ -219,11 +220,11 @@ static size_t read_query(lua_State *L, int opts, const char *what, struct http_u
                        PARAMS_MAX);
         }
         out[n].name.p = lua_tolstring(L, value - 1, &out[n].name.n);
-        out[n++].value = text_of(L, value, what); /* its copy takes a place */
-        lua_pushvalue(L, value - 1);              /* the key, for lua_next() */
+        out[n++].value = lua_http_text_of(L, value, what); /* its copy takes a place */
+        lua_pushvalue(L, value - 1);                       /* the key, for lua_next() */
     }
     if (n) {
-        qsort(out, n, sizeof *out, by_name);
+        qsort(out, n, sizeof *out, lua_http_by_name);
     }
     return n;
 }
@@ -239,7 +240,7 @@ static void read_path(lua_State *L, int opts, const char *what, struct http_url_
         out->path.p = lua_tolstring(L, -1, &out->path.n);
         return;
     }
-    int t = push_table(L, opts, what, "path");
+    int t = lua_http_push_table(L, opts, what, "path");
     size_t n = lua_rawlen(L, t);
     if (n == 0 || n > SEGMENTS_MAX) {
         luaL_error(L, "%s: path: a text, or a list of 1 to %d segments was expected", what,
@@ -247,7 +248,7 @@ static void read_path(lua_State *L, int opts, const char *what, struct http_url_
     }
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, t, (lua_Integer)i + 1);
-        segments[i] = text_of(L, lua_gettop(L), what);
+        segments[i] = lua_http_text_of(L, lua_gettop(L), what);
     }
     out->segments = segments;
     out->segment_count = n;
@@ -262,7 +263,7 @@ static size_t read_headers(lua_State *L, int opts, const char *what,
     for (; n < target->header_count && n < HEADERS_MAX; n++) {
         out[n] = target->headers[n];
     }
-    int t = push_table(L, opts, what, "headers");
+    int t = lua_http_push_table(L, opts, what, "headers");
     lua_pushnil(L);
     while (t && lua_next(L, t)) {
         int value = lua_gettop(L);
@@ -270,7 +271,7 @@ static size_t read_headers(lua_State *L, int opts, const char *what,
             luaL_error(L, "%s: headers: at most %d with names were expected", what, HEADERS_MAX);
         }
         out[n].name.p = lua_tolstring(L, value - 1, &out[n].name.n);
-        out[n].value = text_of(L, value, what);
+        out[n].value = lua_http_text_of(L, value, what);
         if (http_client_check_header(&out[n], &e)) {
             luaL_error(L, "%s: headers: %s", what, e.text);
         }
@@ -288,7 +289,7 @@ static bool push_url(lua_State *L, int opts, const char *what, const struct lua_
     struct slice segments[SEGMENTS_MAX];
     struct http_url_parts parts = {.query = params};
     if (opts) {
-        parts.query_count = read_query(L, opts, what, params);
+        parts.query_count = lua_http_read_query(L, opts, what, params);
         read_path(L, opts, what, &parts, segments);
     }
     struct lua_box *box = lua_box_push(L, HTTP_CLIENT_URL_MAX_BYTES);
@@ -335,22 +336,22 @@ static unsigned read_timeout(lua_State *L, int opts, const struct lua_http_targe
 
 /* ---- asking */
 
-static int begin(lua_State *L, uint64_t ticket, struct lua_http_service *s,
-                 struct lua_http_target *target, const struct http_client_request *rq)
+static int lua_http_begin(lua_State *L, uint64_t ticket, struct lua_http_service *s,
+                          struct lua_http_target *target, const struct http_client_request *rq)
 {
     struct err e = {0};
     struct lua_asked *asked = lua_coro_asked(L, ticket, cancel, s, target);
-    int rc = s->start(s->ctx, target, rq, on_answer, asked, 0, &asked->id, &e);
+    int rc = s->start(s->ctx, target, rq, lua_http_on_answer, asked, 0, &asked->id, &e);
     return lua_coro_await(L, asked, rc, &e);
 }
 
-static int ask(lua_State *L, bool post, const char *what, const char *const *keys)
+static int lua_http_ask(lua_State *L, bool post, const char *what, const char *const *keys)
 {
     uint64_t ticket = lua_coro_begin(L, what);
     const struct lua_host *host = lua_vm_host(L);
-    struct lua_http_target *target = find(L, what, host->http, luaL_checkstring(L, 1));
+    struct lua_http_target *target = lua_http_find(L, what, host->http, luaL_checkstring(L, 1));
     if (!target) {
-        return 0; /* not reached: find() raises */
+        return 0; /* not reached: lua_http_find() raises */
     }
     struct http_client_header headers[HEADERS_MAX + 1];
     struct http_client_request rq = {.post = post,
@@ -382,26 +383,27 @@ static int ask(lua_State *L, bool post, const char *what, const char *const *key
         rq.headers = target->headers;
         rq.header_count = target->header_count;
     }
-    return begin(L, ticket, host->http, target, &rq);
+    return lua_http_begin(L, ticket, host->http, target, &rq);
 }
 
 /* http.get(target, opts) -> { status, body, headers, json } | nil, text */
-static int l_get(lua_State *L)
+static int lua_http_l_get(lua_State *L)
 {
     static const char *const keys[] = {"path", "query", "headers", "timeout_ms", NULL};
-    return ask(L, false, "http.get", keys);
+    return lua_http_ask(L, false, "http.get", keys);
 }
 
-static int l_post(lua_State *L)
+static int lua_http_l_post(lua_State *L)
 {
     static const char *const keys[] = {"path", "query", "headers", "timeout_ms",
                                        "body", "json",  NULL};
-    return ask(L, true, "http.post", keys);
+    return lua_http_ask(L, true, "http.post", keys);
 }
 
 void lua_http_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"get", l_get}, {"post", l_post}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"get", lua_http_l_get}, {"post", lua_http_l_post}, {NULL, NULL}};
     luaL_newlib(L, functions);
     lua_readonly_wrap(L, "http");
     lua_setfield(L, -2, "http");

@@ -29,7 +29,7 @@ struct encoder {
     struct step path[LUA_JSON_DEPTH_MAX];
 };
 
-static int refuse(const struct encoder *e, const char *what)
+static int lua_json_encode_refuse(const struct encoder *e, const char *what)
 {
     char where[256];
     int n = snprintf(where, sizeof where, "%s", e->root);
@@ -42,7 +42,7 @@ static int refuse(const struct encoder *e, const char *what)
     return luaL_error(e->L, "%s: %s", where, what);
 }
 
-static void check(const struct encoder *e, int rc)
+static void lua_json_encode_check(const struct encoder *e, int rc)
 {
     if (rc == UV_ENOBUFS) {
         luaL_error(e->L, "%s: longer than %I bytes of JSON", e->root, (LUAI_UACINT)e->out->max);
@@ -51,9 +51,9 @@ static void check(const struct encoder *e, int rc)
     }
 }
 
-static void put(const struct encoder *e, const char *p, size_t n)
+static void lua_json_encode_put(const struct encoder *e, const char *p, size_t n)
 {
-    check(e, strbuf_append(e->out, p, n));
+    lua_json_encode_check(e, strbuf_append(e->out, p, n));
 }
 
 static void put_string(const struct encoder *e, int idx)
@@ -61,24 +61,25 @@ static void put_string(const struct encoder *e, int idx)
     struct slice s;
     s.p = lua_tolstring(e->L, idx, &s.n);
     if (!utf8_ok(s)) {
-        refuse(e, "a string that is not UTF-8 has no JSON form");
+        lua_json_encode_refuse(e, "a string that is not UTF-8 has no JSON form");
     }
-    check(e, json_text_quote(e->out, s));
+    lua_json_encode_check(e, json_text_quote(e->out, s));
 }
 
 /* The shortest text that reads back as the same number. */
-static void put_number(const struct encoder *e, int idx)
+static void lua_json_encode_put_number(const struct encoder *e, int idx)
 {
     char text[40];
     int n = 0;
     if (lua_isinteger(e->L, idx)) {
         n = snprintf(text, sizeof text, LUA_INTEGER_FMT, lua_tointeger(e->L, idx));
-        put(e, text, (size_t)n);
+        lua_json_encode_put(e, text, (size_t)n);
         return;
     }
     double d = lua_tonumber(e->L, idx);
     if (!isfinite(d)) {
-        refuse(e, isnan(d) ? "NaN has no JSON form" : "an infinite number has no JSON form");
+        lua_json_encode_refuse(e, isnan(d) ? "NaN has no JSON form"
+                                           : "an infinite number has no JSON form");
     }
     for (int precision = 15; precision <= 17; precision++) {
         n = snprintf(text, sizeof text, "%.*g", precision, d);
@@ -86,15 +87,15 @@ static void put_number(const struct encoder *e, int idx)
             break;
         }
     }
-    put(e, text, (size_t)n);
+    lua_json_encode_put(e, text, (size_t)n);
     if (!strpbrk(text, ".e")) {
-        put(e, ".0", 2); /* stays a float when read back */
+        lua_json_encode_put(e, ".0", 2); /* stays a float when read back */
     }
 }
 
-static void put_value(struct encoder *e, int idx);
+static void lua_json_encode_put_value(struct encoder *e, int idx);
 
-static struct step *enter(struct encoder *e)
+static struct step *lua_json_encode_enter(struct encoder *e)
 {
     if (e->depth == LUA_JSON_DEPTH_MAX) {
         luaL_error(e->L, "%s: nested deeper than %d levels (does a table contain itself?)", e->root,
@@ -108,18 +109,18 @@ static void put_array(struct encoder *e, int t)
 {
     lua_State *L = e->L;
     lua_Integer n = (lua_Integer)lua_rawlen(L, t);
-    struct step *at = enter(e);
-    put(e, "[", 1);
+    struct step *at = lua_json_encode_enter(e);
+    lua_json_encode_put(e, "[", 1);
     for (lua_Integer i = 1; i <= n; i++) {
         *at = (struct step){.index = i};
         if (i > 1) {
-            put(e, ",", 1);
+            lua_json_encode_put(e, ",", 1);
         }
         lua_rawgeti(L, t, i);
-        put_value(e, lua_gettop(L));
+        lua_json_encode_put_value(e, lua_gettop(L));
         lua_pop(L, 1);
     }
-    put(e, "]", 1);
+    lua_json_encode_put(e, "]", 1);
     e->depth--;
 }
 
@@ -140,11 +141,12 @@ static struct slice *push_sorted_keys(struct encoder *e, int t, size_t count)
     while (lua_next(L, t)) {
         lua_pop(L, 1);
         if (lua_type(L, -1) != LUA_TSTRING) {
-            refuse(e, "the keys of an object must be strings (and a list has no holes)");
+            lua_json_encode_refuse(
+                e, "the keys of an object must be strings (and a list has no holes)");
         }
         keys[n].p = lua_tolstring(L, -1, &keys[n].n);
         if (memchr(keys[n].p, '\0', keys[n].n)) {
-            refuse(e, "a key with a NUL byte has no JSON form");
+            lua_json_encode_refuse(e, "a key with a NUL byte has no JSON form");
         }
         n++;
     }
@@ -152,31 +154,31 @@ static struct slice *push_sorted_keys(struct encoder *e, int t, size_t count)
     return keys;
 }
 
-static void put_object(struct encoder *e, int t, size_t count)
+static void lua_json_encode_put_object(struct encoder *e, int t, size_t count)
 {
     lua_State *L = e->L;
     struct slice *keys = push_sorted_keys(e, t, count); /* stack: keys */
-    struct step *at = enter(e);
-    put(e, "{", 1);
+    struct step *at = lua_json_encode_enter(e);
+    lua_json_encode_put(e, "{", 1);
     for (size_t i = 0; i < count; i++) {
         *at = (struct step){.key = keys[i].p};
         if (i) {
-            put(e, ",", 1);
+            lua_json_encode_put(e, ",", 1);
         }
         lua_pushlstring(L, keys[i].p, keys[i].n); /* stack: keys, key */
         put_string(e, lua_gettop(L));
-        put(e, ":", 1);
+        lua_json_encode_put(e, ":", 1);
         lua_rawget(L, t); /* stack: keys, value */
-        put_value(e, lua_gettop(L));
+        lua_json_encode_put_value(e, lua_gettop(L));
         lua_pop(L, 1);
     }
-    put(e, "}", 1);
+    lua_json_encode_put(e, "}", 1);
     lua_pop(L, 1);
     e->depth--;
 }
 
 /* How many pairs, and are they exactly 1..n? */
-static size_t count_pairs(lua_State *L, int t, bool *is_list)
+static size_t lua_json_encode_count_pairs(lua_State *L, int t, bool *is_list)
 {
     size_t n = 0;
     lua_Integer most = (lua_Integer)lua_rawlen(L, t);
@@ -200,32 +202,33 @@ static void put_table(struct encoder *e, int idx)
     }
     int t = lua_gettop(L); /* stack: the real table */
     bool is_list;
-    size_t n = count_pairs(L, t, &is_list);
+    size_t n = lua_json_encode_count_pairs(L, t, &is_list);
     bool marked = lua_json_is_array(L, t);
     if (e->shape != LUA_JSON_ANY) {
         bool want_list = e->depth == 1 && e->shape == LUA_JSON_OBJECT_OF_LISTS;
         if (e->depth > 0 && !want_list) {
-            refuse(e, "a string, number or boolean was expected, got a table");
+            lua_json_encode_refuse(e, "a string, number or boolean was expected, got a table");
         }
         if (want_list && !is_list) {
-            refuse(e, "a list (keys 1..n) was expected, got a table with other keys");
+            lua_json_encode_refuse(e,
+                                   "a list (keys 1..n) was expected, got a table with other keys");
         }
         is_list = want_list;
     } else {
         if (marked && !is_list) {
-            refuse(e, "a json.array with holes or other keys has no JSON form");
+            lua_json_encode_refuse(e, "a json.array with holes or other keys has no JSON form");
         }
         is_list = marked || (is_list && n > 0);
     }
     if (is_list) {
         put_array(e, t);
     } else {
-        put_object(e, t, n);
+        lua_json_encode_put_object(e, t, n);
     }
     lua_pop(L, 1);
 }
 
-static void put_value(struct encoder *e, int idx)
+static void lua_json_encode_put_value(struct encoder *e, int idx)
 {
     lua_State *L = e->L;
     char text[96];
@@ -235,17 +238,18 @@ static void put_value(struct encoder *e, int idx)
         put_string(e, idx);
         return;
     case LUA_TNUMBER:
-        put_number(e, idx);
+        lua_json_encode_put_number(e, idx);
         return;
     case LUA_TBOOLEAN:
-        put(e, lua_toboolean(L, idx) ? "true" : "false", lua_toboolean(L, idx) ? 4 : 5);
+        lua_json_encode_put(e, lua_toboolean(L, idx) ? "true" : "false",
+                            lua_toboolean(L, idx) ? 4 : 5);
         return;
     case LUA_TTABLE:
         put_table(e, idx);
         return;
     case LUA_TLIGHTUSERDATA:
         if (e->shape == LUA_JSON_ANY && !lua_touserdata(L, idx)) {
-            put(e, "null", 4);
+            lua_json_encode_put(e, "null", 4);
             return;
         }
         break;
@@ -256,7 +260,7 @@ static void put_value(struct encoder *e, int idx)
              e->shape == LUA_JSON_ANY ? "a %s has no JSON form"
                                       : "a string, number or boolean was expected, got a %s",
              lua_islightuserdata(L, idx) ? "json.null" : luaL_typename(L, idx));
-    refuse(e, text);
+    lua_json_encode_refuse(e, text);
 }
 
 void lua_json_encode(lua_State *L, int idx, const char *root, enum lua_json_shape shape,
@@ -268,5 +272,5 @@ void lua_json_encode(lua_State *L, int idx, const char *root, enum lua_json_shap
     if (shape != LUA_JSON_ANY && lua_type(L, idx) != LUA_TTABLE) {
         luaL_error(L, "%s: a table was expected, got %s", root, luaL_typename(L, idx));
     }
-    put_value(&e, idx);
+    lua_json_encode_put_value(&e, idx);
 }

@@ -95,7 +95,7 @@ static unsigned read_algs(lua_State *L, const struct keyset *set)
 }
 
 /* Absent where the option is. */
-static struct slice read_text(lua_State *L, const char *name, const char *what)
+static struct slice lua_jwt_read_text(lua_State *L, const char *name, const char *what)
 {
     struct slice s = {0};
     if (lua_shape_field(L, OPTIONS, name) != LUA_TNIL) {
@@ -147,8 +147,8 @@ static struct keyset *read_options(lua_State *L, struct keyring *k, struct jwt_o
     lua_shape_closed(L, OPTIONS, "tg.jwt", names);
     struct keyset *set = read_keys(L, k);
     *o = (struct jwt_options){.algs = read_algs(L, set),
-                              .iss = read_text(L, "iss", "tg.jwt: iss"),
-                              .typ = read_text(L, "typ", "tg.jwt: typ"),
+                              .iss = lua_jwt_read_text(L, "iss", "tg.jwt: iss"),
+                              .typ = lua_jwt_read_text(L, "typ", "tg.jwt: typ"),
                               .exp_optional = read_exp_optional(L)};
     read_audience(L, o);
     if (lua_shape_field(L, OPTIONS, "leeway") != LUA_TNIL) {

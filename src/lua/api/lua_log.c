@@ -10,7 +10,7 @@
 enum { FIELDS_MAX = 16 };
 
 /* Names of fields are written as they are: only what cannot be mistaken for another field. */
-static bool name_ok(const char *name, size_t n)
+static bool lua_log_name_ok(const char *name, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         char c = name[i];
@@ -41,7 +41,7 @@ static struct log_field field_of(lua_State *L, const char *name, int idx)
     }
 }
 
-static int by_name(const void *a, const void *b)
+static int lua_log_by_name(const void *a, const void *b)
 {
     const struct log_field *x = a, *y = b;
     return strcmp(x->key, y->key);
@@ -55,7 +55,7 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
     while (lua_next(L, t)) { /* stack: ..., name, value */
         size_t len = 0;
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : "";
-        if (!name_ok(name, len)) {
+        if (!lua_log_name_ok(name, len)) {
             luaL_error(L, "log: field names are letters, digits and _ (at most 64)");
         }
         if (n == FIELDS_MAX) {
@@ -64,19 +64,19 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
         out[n++] = field_of(L, name, -1);
         lua_pop(L, 1);
     }
-    qsort(out, n, sizeof *out, by_name);
+    qsort(out, n, sizeof *out, lua_log_by_name);
     return n;
 }
 
 /* On dry run nothing of what the policy does is to be seen. */
-static bool is_tried(lua_State *L)
+static bool lua_log_is_tried(lua_State *L)
 {
     const struct lua_host *s = lua_vm_host(L);
     return s && s->dry_run;
 }
 
 /* log.x("text"), log.x{key = value}, log.x("text", {key = value}) */
-static int write_line(lua_State *L, enum log_level level)
+static int lua_log_write_line(lua_State *L, enum log_level level)
 {
     struct log_field fields[FIELDS_MAX + 1];
     size_t n = 0;
@@ -95,7 +95,7 @@ static int write_line(lua_State *L, enum log_level level)
         n = read_fields(L, lua_gettop(L), fields);
     }
     fields[n] = (struct log_field){.key = NULL};
-    if (!is_tried(L)) {
+    if (!lua_log_is_tried(L)) {
         log_write(level, "script", text, fields);
     }
     return 0;
@@ -103,12 +103,12 @@ static int write_line(lua_State *L, enum log_level level)
 
 static int l_info(lua_State *L)
 {
-    return write_line(L, LOG_LEVEL_INFO);
+    return lua_log_write_line(L, LOG_LEVEL_INFO);
 }
 
 static int l_warn(lua_State *L)
 {
-    return write_line(L, LOG_LEVEL_WARN);
+    return lua_log_write_line(L, LOG_LEVEL_WARN);
 }
 
 int lua_log_print(lua_State *L)
@@ -124,7 +124,7 @@ int lua_log_print(lua_State *L)
         luaL_addvalue(&b);
     }
     luaL_pushresult(&b);
-    if (!is_tried(L)) {
+    if (!lua_log_is_tried(L)) {
         log_write(LOG_LEVEL_INFO, "script", lua_tostring(L, -1), NULL);
     }
     return 0;

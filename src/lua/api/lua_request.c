@@ -7,7 +7,7 @@
 #include <lauxlib.h>
 
 static const char *const request_type = "tidegate.request";
-static const char *const saved_request_type = "tidegate.kept_request";
+static const char *const saved_request_type = "tidegate.saved_request";
 
 /* Known fields that may be absent: nil instead of an error. */
 static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
@@ -47,7 +47,7 @@ static int request_newindex(lua_State *L)
     return luaL_error(L, "request has no field '%s' to write", luaL_tolstring(L, 2, NULL));
 }
 
-static void set_field(lua_State *L, const char *name, struct slice value)
+static void lua_request_set_field(lua_State *L, const char *name, struct slice value)
 {
     if (value.p) {
         lua_pushlstring(L, value.p, value.n);
@@ -55,7 +55,7 @@ static void set_field(lua_State *L, const char *name, struct slice value)
     }
 }
 
-static struct slice trim(struct slice s)
+static struct slice lua_request_trim(struct slice s)
 {
     while (s.n && (s.p[0] == ' ' || s.p[0] == '\t')) {
         s = slice_of(s.p + 1, s.n - 1);
@@ -80,7 +80,7 @@ static void set_first(lua_State *L, struct slice name, struct slice value)
     }
 }
 
-static bool is_credential(const struct lua_host *s, struct slice name)
+static bool lua_request_is_credential(const struct lua_host *s, struct slice name)
 {
     for (size_t i = 0; i < s->credential_param_count; i++) {
         if (slice_is(name, s->credential_params[i])) {
@@ -95,7 +95,7 @@ static void push_query(lua_State *L, const struct http_query *q, bool credential
     const struct lua_host *s = lua_vm_host(L);
     lua_createtable(L, 0, (int)q->count);
     for (size_t i = 0; i < q->count; i++) {
-        if (credentials || !is_credential(s, q->params[i].name)) {
+        if (credentials || !lua_request_is_credential(s, q->params[i].name)) {
             set_first(L, q->params[i].name, q->params[i].value);
         }
     }
@@ -124,7 +124,7 @@ static void push_lower(lua_State *L, struct slice name)
 }
 
 /* Fields of one name are one list (RFC 9110, 5.3); of Cookie, joined by "; " (RFC 6265, 5.4). */
-static void push_headers(lua_State *L, const struct http_request *rq)
+static void lua_request_push_headers(lua_State *L, const struct http_request *rq)
 {
     lua_createtable(L, 0, (int)rq->header_count);
     for (size_t i = 0; i < rq->header_count; i++) {
@@ -150,12 +150,12 @@ static void add_cookies(lua_State *L, struct slice header)
     while (header.n) {
         const char *semicolon = memchr(header.p, ';', header.n);
         size_t n = semicolon ? (size_t)(semicolon - header.p) : header.n;
-        struct slice pair = trim(slice_of(header.p, n));
+        struct slice pair = lua_request_trim(slice_of(header.p, n));
         const char *equals = pair.n ? memchr(pair.p, '=', pair.n) : NULL;
         if (equals) {
             size_t name = (size_t)(equals - pair.p);
-            set_first(L, trim(slice_of(pair.p, name)),
-                      trim(slice_of(equals + 1, pair.n - name - 1)));
+            set_first(L, lua_request_trim(slice_of(pair.p, name)),
+                      lua_request_trim(slice_of(equals + 1, pair.n - name - 1)));
         }
         n += semicolon != NULL;
         header = slice_of(header.p + n, header.n - n);
@@ -171,7 +171,7 @@ static struct slice bearer_of(struct slice value)
     if (value.n <= n || strncasecmp(value.p, scheme, n) != 0) {
         return slice_of(NULL, 0);
     }
-    return trim(slice_of(value.p + n, value.n - n));
+    return lua_request_trim(slice_of(value.p + n, value.n - n));
 }
 
 static void set_credentials(lua_State *L, const struct http_request *rq)
@@ -186,7 +186,7 @@ static void set_credentials(lua_State *L, const struct http_request *rq)
             struct slice token = bearer_of(h->value);
             bearer = token.p != NULL;
             lua_insert(L, -2); /* stack: cookies, request */
-            set_field(L, "bearer", token);
+            lua_request_set_field(L, "bearer", token);
             lua_insert(L, -2);
         }
     }
@@ -244,11 +244,11 @@ static void push_common(lua_State *L, const struct policy_request *rq, bool cred
     peer_address_text(&rq->client, ip);
     luaL_checkstack(L, 10, NULL);
     lua_createtable(L, 0, 10); /* stack: request */
-    set_field(L, "id", slice_of(id, decimal_put(id, rq->id)));
-    set_field(L, "ip", slice_str(ip));
-    set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
-    set_field(L, "path", rq->http ? rq->http->path : rq->path);
-    set_field(L, "last_event_id", rq->last_event_id);
+    lua_request_set_field(L, "id", slice_of(id, decimal_put(id, rq->id)));
+    lua_request_set_field(L, "ip", slice_str(ip));
+    lua_request_set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
+    lua_request_set_field(L, "path", rq->http ? rq->http->path : rq->path);
+    lua_request_set_field(L, "last_event_id", rq->last_event_id);
     push_query(L, rq->query, credentials);
     lua_setfield(L, -2, "query");
     push_topics(L, rq->query);
@@ -264,7 +264,7 @@ void lua_request_push_saved(lua_State *L, const struct policy_request *rq)
 void lua_request_push(lua_State *L, const struct policy_request *rq)
 {
     push_common(L, rq, true);
-    push_headers(L, rq->http);
+    lua_request_push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);
     luaL_setmetatable(L, request_type);

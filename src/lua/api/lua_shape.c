@@ -73,7 +73,7 @@ struct slice lua_shape_string(lua_State *L, int idx, const char *what)
     return s;
 }
 
-static bool name_ok(struct slice s)
+static bool lua_shape_name_ok(struct slice s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
@@ -91,7 +91,7 @@ struct slice lua_shape_name(lua_State *L, int idx, const char *what)
     if (lua_type(L, idx) == LUA_TSTRING) {
         s.p = lua_tolstring(L, idx, &s.n);
     }
-    if (!s.p || !name_ok(s)) {
+    if (!s.p || !lua_shape_name_ok(s)) {
         luaL_error(L, "%s: names are letters, digits, _ and - (at most %d)", what,
                    LUA_SHAPE_NAME_MAX);
     }

@@ -35,14 +35,14 @@ struct shared_calls {
     struct task wake;
 };
 
-static unsigned hash_of(const struct shared_calls *fs, struct slice key)
+static unsigned lua_shared_call_hash_of(const struct shared_calls *fs, struct slice key)
 {
     return (unsigned)hash_bytes(&fs->key, key.p, key.n);
 }
 
 struct shared_call *shared_calls_find(const struct shared_calls *fs, struct slice key)
 {
-    struct map_entry *e = map_find(&fs->under_way, key, hash_of(fs, key));
+    struct map_entry *e = map_find(&fs->under_way, key, lua_shared_call_hash_of(fs, key));
     return e ? &container_of(e, struct entry, by_key)->shared_call : NULL;
 }
 
@@ -56,8 +56,8 @@ struct shared_call *shared_calls_add(struct shared_calls *fs, struct slice key)
     strbuf_init(&f->error, ERROR_BYTES);
     f->key_len = key.n;
     memcpy(f->key, key.p, key.n);
-    e->findable =
-        map_add(&fs->under_way, &e->by_key, slice_of(f->key, f->key_len), hash_of(fs, key));
+    e->findable = map_add(&fs->under_way, &e->by_key, slice_of(f->key, f->key_len),
+                          lua_shared_call_hash_of(fs, key));
     return f;
 }
 
@@ -91,7 +91,7 @@ void shared_calls_end(struct shared_calls *fs, struct shared_call *f, enum share
     loop_defer(fs->loop, &fs->wake);
 }
 
-static void abandon(void *ctx, uint64_t ticket)
+static void lua_shared_call_abandon(void *ctx, uint64_t ticket)
 {
     struct waiter *w = ctx;
     (void)ticket;
@@ -104,7 +104,7 @@ struct lua_wait shared_calls_join(struct shared_call *f, struct lua_waits *waits
     struct waiter *w = xmalloc(sizeof *w);
     *w = (struct waiter){.waits = waits, .ticket = ticket};
     list_add_tail(&container_of(f, struct entry, shared_call)->waiters, &w->node);
-    return (struct lua_wait){.abandon = abandon, .ctx = w};
+    return (struct lua_wait){.abandon = lua_shared_call_abandon, .ctx = w};
 }
 
 static void wake_one(const struct shared_calls *fs, struct entry *e)

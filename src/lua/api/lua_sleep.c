@@ -31,7 +31,7 @@ static void on_time(struct deadline *d)
     lua_coro_complete(waits, ticket, push_nothing, NULL);
 }
 
-static void abandon(void *ctx, uint64_t ticket)
+static void lua_sleep_abandon(void *ctx, uint64_t ticket)
 {
     struct sleeper *s = ctx;
     (void)ticket;
@@ -50,5 +50,5 @@ int lua_sleep(lua_State *L)
     struct loop *loop = lua_waits_loop(s->waits);
     deadline_arm_in(loop_deadline_class(loop, 0, on_time), &s->deadline,
                     (uint64_t)ceil(seconds * 1000));
-    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = abandon, .ctx = s});
+    return lua_coro_wait(L, ticket, &(struct lua_wait){.abandon = lua_sleep_abandon, .ctx = s});
 }

@@ -6,7 +6,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
-static struct slice check_text(lua_State *L, int arg)
+static struct slice lua_string_check_text(lua_State *L, int arg)
 {
     struct slice s;
     s.p = luaL_checklstring(L, arg, &s.n);
@@ -23,7 +23,7 @@ static size_t start_of(lua_State *L, int arg, size_t n)
     return i == 0 || i < -(lua_Integer)n ? 0 : n - (size_t)-i;
 }
 
-static bool is_plain(struct slice pattern)
+static bool lua_string_is_plain(struct slice pattern)
 {
     for (size_t i = 0; i < pattern.n; i++) {
         if (pattern.p[i] && strchr("^$*+?.([%-", pattern.p[i])) {
@@ -77,13 +77,13 @@ static int find_pattern(lua_State *L, struct slice text, struct slice pattern, s
 
 static int find_or_match(lua_State *L, bool find)
 {
-    struct slice text = check_text(L, 1), pattern = check_text(L, 2);
+    struct slice text = lua_string_check_text(L, 1), pattern = lua_string_check_text(L, 2);
     size_t from = start_of(L, 3, text.n);
     if (from > text.n) {
         luaL_pushfail(L);
         return 1;
     }
-    if (find && (lua_toboolean(L, 4) || is_plain(pattern))) {
+    if (find && (lua_toboolean(L, 4) || lua_string_is_plain(pattern))) {
         return find_plain(L, text, pattern, from);
     }
     return find_pattern(L, text, pattern, from, find);
@@ -128,8 +128,8 @@ static int gmatch_next(lua_State *L)
 
 static int l_gmatch(lua_State *L)
 {
-    struct slice text = check_text(L, 1);
-    (void)check_text(L, 2);
+    struct slice text = lua_string_check_text(L, 1);
+    (void)lua_string_check_text(L, 2);
     size_t from = start_of(L, 3, text.n);
     lua_settop(L, 2);
     lua_pushinteger(L, (lua_Integer)from);
@@ -198,7 +198,7 @@ static int l_gsub(lua_State *L)
 {
     struct lua_pattern m;
     luaL_Buffer b;
-    struct slice text = check_text(L, 1), pattern = check_text(L, 2);
+    struct slice text = lua_string_check_text(L, 1), pattern = lua_string_check_text(L, 2);
     int type = lua_type(L, 3);
     luaL_argexpected(L,
                      type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION ||

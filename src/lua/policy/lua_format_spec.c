@@ -41,8 +41,8 @@ static void add(lua_State *L, const char *what, struct format_spec *spec,
 }
 
 /* Pushes the table `name` of the spec, without a view around it. False: there is none. */
-static bool push_table(lua_State *L, int idx, const char *what, const char *name,
-                       const char *expected)
+static bool lua_format_spec_push_table(lua_State *L, int idx, const char *what, const char *name,
+                                       const char *expected)
 {
     int type = lua_shape_field(L, idx, name);
     if (type == LUA_TNIL) {
@@ -64,7 +64,7 @@ static bool read_paths(lua_State *L, int idx, const char *what, const char *name
 {
     char place[WHAT_MAX];
     snprintf(place, sizeof place, "%s.%s", what, name);
-    if (!push_table(L, idx, what, name, "a list of paths")) {
+    if (!lua_format_spec_push_table(L, idx, what, name, "a list of paths")) {
         return false;
     }
     int list = lua_gettop(L);
@@ -111,7 +111,7 @@ static void read_masks(lua_State *L, int idx, const char *what, struct format_sp
 {
     char place[WHAT_MAX];
     snprintf(place, sizeof place, "%s.mask", what);
-    if (!push_table(L, idx, what, "mask", "a table {path = replacement}")) {
+    if (!lua_format_spec_push_table(L, idx, what, "mask", "a table {path = replacement}")) {
         return;
     }
     int t = lua_gettop(L);
@@ -132,7 +132,8 @@ static void read_masks(lua_State *L, int idx, const char *what, struct format_sp
     lua_settop(L, t - 1);
 }
 
-static void read_event(lua_State *L, int idx, const char *what, struct format_spec *spec)
+static void lua_format_spec_read_event(lua_State *L, int idx, const char *what,
+                                       struct format_spec *spec)
 {
     char place[WHAT_MAX];
     snprintf(place, sizeof place, "%s.event", what);
@@ -158,7 +159,7 @@ void lua_format_spec_read(lua_State *L, int idx, const char *what, struct format
         luaL_error(L, "%s: drop and keep exclude each other: what is not kept is dropped", what);
     }
     read_masks(L, idx, what, spec);
-    read_event(L, idx, what, spec);
+    lua_format_spec_read_event(L, idx, what, spec);
 }
 
 enum format_result lua_format_spec_apply(const struct format_spec *spec, struct event *ev,

@@ -354,7 +354,7 @@ static void prepared(struct lua_hook_call *q, int rc, const struct err *e)
     hook_call_free(q);
 }
 
-static void on_done(struct lua_job *job, int rc, const struct err *e)
+static void lua_hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
 {
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
     const struct lua_hook_calls *s = q->shared;
@@ -384,14 +384,15 @@ static struct lua_hook_call *hook_call_new(const struct lua_hook_calls *s, lua_C
                                            enum policy_hook hook, uint64_t timeout_ms)
 {
     struct lua_hook_call *q = xcalloc(1, sizeof *q);
-    q->job = (struct lua_job){.body = body, .done = on_done, .timeout_ms = timeout_ms};
+    q->job =
+        (struct lua_job){.body = body, .done = lua_hook_call_on_done, .timeout_ms = timeout_ms};
     q->shared = s;
     q->hook = hook;
     q->job.meter.allowed = lua_budget_allow(&s->budgets->hooks[hook], 0);
     return q;
 }
 
-static void ask(struct lua_hook_call *q, const struct policy_request *rq)
+static void lua_hook_call_ask(struct lua_hook_call *q, const struct policy_request *rq)
 {
     bool known = q->identity.p != NULL, given = known || rq->who.p;
     q->rq = rq;
@@ -412,7 +413,7 @@ void lua_hook_call_subscribe(const struct lua_hook_calls *s, const struct policy
         hook_call_new(s, authenticate, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->result = hook_result_new(s->limits, ctx, token);
     q->result->on_subscribe = cb;
-    ask(q, rq);
+    lua_hook_call_ask(q, rq);
 }
 
 void lua_hook_call_resubscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
@@ -424,7 +425,7 @@ void lua_hook_call_resubscribe(const struct lua_hook_calls *s, const struct poli
     q->identity = identity;
     q->result = hook_result_new(s->limits, ctx, token);
     q->result->on_subscribe = cb;
-    ask(q, rq);
+    lua_hook_call_ask(q, rq);
 }
 
 void lua_hook_call_setup(const struct lua_hook_calls *s, const char *version, const char *previous,
@@ -474,7 +475,7 @@ void lua_hook_call_publish(const struct lua_hook_calls *s, const struct policy_r
     q->asked = *asked;
     *asked = (struct event_list){0};
     q->out = (struct publication_out){.max_data = s->event_bytes, .bytes_left = s->batch_bytes};
-    ask(q, rq);
+    lua_hook_call_ask(q, rq);
 }
 
 void lua_hook_call_disconnect(const struct lua_hook_calls *s, struct slice identity,

@@ -14,7 +14,7 @@ struct judgement {
 };
 
 /* stack: ud -> ud, results */
-static void call(lua_State *L, const struct judge *j, int results)
+static void lua_judge_call(lua_State *L, const struct judge *j, int results)
 {
     lua_vm_push(L, j->fn->ref);
     lua_event_push(L, j->ev);
@@ -44,7 +44,7 @@ static void read_why(lua_State *L, struct strbuf *why)
 static int filter_body(lua_State *L)
 {
     struct judgement *x = lua_touserdata(L, 1);
-    call(L, x->j, x->j->why ? 2 : 1);
+    lua_judge_call(L, x->j, x->j->why ? 2 : 1);
     if (lua_type(L, 2) != LUA_TBOOLEAN) {
         return luaL_error(L, "filter '%s' returned %s: true or false was expected", x->j->fn->name,
                           luaL_typename(L, 2));
@@ -65,7 +65,8 @@ int lua_judge_filter(const struct judge *j, bool *deliver, struct err *e)
     return rc;
 }
 
-static void put_text(lua_State *L, struct strbuf *out, struct slice text, const char *what)
+static void lua_judge_put_text(lua_State *L, struct strbuf *out, struct slice text,
+                               const char *what)
 {
     if (!utf8_ok(text)) {
         luaL_error(L, "%s: not UTF-8", what);
@@ -84,7 +85,7 @@ static void read_event_name(lua_State *L, int t, struct formatted *out)
             luaL_error(L, "frame.event: one line of at most %d bytes was expected",
                        EVENT_TYPE_MAX_BYTES);
         }
-        put_text(L, &out->event, name, "frame.event");
+        lua_judge_put_text(L, &out->event, name, "frame.event");
     }
     lua_pop(L, 1);
 }
@@ -98,7 +99,7 @@ static void read_frame(lua_State *L, int t, struct formatted *out)
         luaL_error(L, "frame.data: missing; return nil to leave the event out");
     }
     if (type == LUA_TSTRING) {
-        put_text(L, &out->data, lua_shape_string(L, -1, "frame.data"), "frame.data");
+        lua_judge_put_text(L, &out->data, lua_shape_string(L, -1, "frame.data"), "frame.data");
     } else {
         lua_json_encode(L, -1, "frame.data", LUA_JSON_ANY, &out->data);
     }
@@ -108,14 +109,14 @@ static void read_frame(lua_State *L, int t, struct formatted *out)
 static int format_body(lua_State *L)
 {
     struct judgement *x = lua_touserdata(L, 1);
-    call(L, x->j, 1);
+    lua_judge_call(L, x->j, 1);
     x->result = FORMAT_DELIVER;
     switch (lua_type(L, 2)) {
     case LUA_TNIL:
         x->result = FORMAT_SKIP;
         return 0;
     case LUA_TSTRING:
-        put_text(L, &x->out->data, lua_shape_string(L, 2, "data"), "data");
+        lua_judge_put_text(L, &x->out->data, lua_shape_string(L, 2, "data"), "data");
         return 0;
     case LUA_TTABLE:
         read_frame(L, 2, x->out);

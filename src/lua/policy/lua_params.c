@@ -63,7 +63,7 @@ static int anchor(struct lua_vm *vm, struct slice json, bool recorded, int *ref,
     return rc;
 }
 
-static void release(struct lua_vm *vm, int ref)
+static void lua_params_release(struct lua_vm *vm, int ref)
 {
     struct binding b = {.ref = ref};
     struct err e;
@@ -81,12 +81,12 @@ void lua_params_close(struct lua_params *p, struct lua_vm *vm)
     for (size_t i = 0; i < p->n; i++) {
         REQUIRE(p->v[i].ref == LUA_NOREF);
     }
-    release(vm, p->empty);
+    lua_params_release(vm, p->empty);
     free(p->v);
     *p = (struct lua_params){.empty = LUA_NOREF};
 }
 
-static size_t free_slot(struct lua_params *p)
+static size_t lua_params_free_slot(struct lua_params *p)
 {
     for (size_t i = p->free_from; i < p->n; i++) {
         if (p->v[i].ref == LUA_NOREF) {
@@ -106,7 +106,7 @@ int lua_params_bind(struct lua_params *p, struct lua_vm *vm, struct slice json, 
     if (rc) {
         return rc;
     }
-    size_t slot = free_slot(p);
+    size_t slot = lua_params_free_slot(p);
     p->free_from = slot + 1;
     p->v[slot] = (struct lua_param){.ref = ref, .text = xstrndup(json.p, json.n)};
     return (int)slot;
@@ -118,7 +118,7 @@ void lua_params_unbind(struct lua_params *p, struct lua_vm *vm, int slot)
         return;
     }
     struct lua_param *at = &p->v[slot];
-    release(vm, at->ref);
+    lua_params_release(vm, at->ref);
     free(at->text);
     *at = (struct lua_param){.ref = LUA_NOREF};
     if ((size_t)slot < p->free_from) {

@@ -44,7 +44,7 @@ struct lua_policy {
     char last_error[512]; /* for people */
 };
 
-static struct lua_policy *of(const struct policy *p)
+static struct lua_policy *lua_policy_of(const struct policy *p)
 {
     return container_of((struct policy *)(uintptr_t)p, struct lua_policy, base);
 }
@@ -63,7 +63,7 @@ static void log_failure(struct lua_policy *p, const struct policy_failure *f)
     }
 }
 
-static void note_error(struct lua_policy *p, const struct policy_failure *f)
+static void lua_policy_note_error(struct lua_policy *p, const struct policy_failure *f)
 {
     p->n.errors++;
     snprintf(p->last_error, sizeof p->last_error, "%s%s%s: %.400s", policy_hook_name(f->hook),
@@ -72,8 +72,8 @@ static void note_error(struct lua_policy *p, const struct policy_failure *f)
 }
 
 /* Where to look: the line that raised, or, when the hook had returned, its definition. */
-static void report(struct lua_policy *p, struct policy_failure *f, const struct lua_function *fn,
-                   const struct err *e)
+static void lua_policy_report(struct lua_policy *p, struct policy_failure *f,
+                              const struct lua_function *fn, const struct err *e)
 {
     const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
     bool raised = e->code != UV_EBUSY;
@@ -84,10 +84,10 @@ static void report(struct lua_policy *p, struct policy_failure *f, const struct 
     if (e->code == UV_EINTR) {
         policy_log_count_overdue(p->metrics, f->hook);
     }
-    note_error(p, f);
+    lua_policy_note_error(p, f);
 }
 
-static void update_figures(struct lua_policy *p)
+static void lua_policy_update_figures(struct lua_policy *p)
 {
     if (!p->live) {
         return; /* the gauges are those of the policy in force */
@@ -112,7 +112,7 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
         f.traceback = failure->traceback;
         log_failure(p, &f);
     } else if (rc) {
-        report(p, &f, fn, e);
+        lua_policy_report(p, &f, fn, e);
     } else if (q->result && q->result->draft.v.kind == VERDICT_TRANSIENT) {
         const struct strbuf *reason = &q->result->draft.reason;
         f.transient = true;
@@ -120,61 +120,62 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
         f.text = reason->len ? reason->data : "";
         log_failure(p, &f);
     }
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 static void ask_subscribe(struct policy *base, const struct policy_request *rq,
                           policy_verdict_cb cb, void *ctx, uint64_t token)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
     lua_hook_call_subscribe(&p->calls, rq, cb, ctx, token);
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 static void ask_resubscribe(struct policy *base, const struct policy_request *rq,
                             struct slice identity, policy_verdict_cb cb, void *ctx, uint64_t token)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
     lua_hook_call_resubscribe(&p->calls, rq, identity, cb, ctx, token);
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
-static void ask_publish(struct policy *base, const struct policy_request *rq,
-                        struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
+static void lua_policy_ask_publish(struct policy *base, const struct policy_request *rq,
+                                   struct event_list *asked, policy_publish_cb cb, void *ctx,
+                                   uint64_t token)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
     lua_hook_call_publish(&p->calls, rq, asked, cb, ctx, token);
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 static void ask_cancel(struct policy *base, uint64_t token)
 {
-    lua_waits_cancel(of(base)->opt.waits, token);
+    lua_waits_cancel(lua_policy_of(base)->opt.waits, token);
 }
 
 static void ask_disconnected(struct policy *base, struct slice identity,
                              const struct disconnect_info *info)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
         p->n.calls++;
         lua_hook_call_disconnect(&p->calls, identity, info);
-        update_figures(p);
+        lua_policy_update_figures(p);
     }
 }
 
 static bool wants_disconnect(const struct policy *base)
 {
-    return lua_policy_file_has(&of(base)->file, POLICY_HOOK_DISCONNECT);
+    return lua_policy_file_has(&lua_policy_of(base)->file, POLICY_HOOK_DISCONNECT);
 }
 
 /* ---- audiences */
 
-static int resolve(const struct lua_policy *p, const struct subscription *s,
-                   struct policy_binding *out)
+static int lua_policy_resolve(const struct lua_policy *p, const struct subscription *s,
+                              struct policy_binding *out)
 {
     *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
     if (s->filter.p) {
@@ -201,7 +202,7 @@ static void report_plain(struct lua_policy *p, struct policy_failure *f,
     f->where = fn->where;
     f->text = e->text;
     policy_log_count(p->metrics, f->hook);
-    note_error(p, f);
+    lua_policy_note_error(p, f);
 }
 
 /* A filter that is text meets its params without Lua. */
@@ -224,8 +225,8 @@ static int bind_text(struct lua_policy *p, const struct subscription *s, struct 
 
 static int ask_bind(struct policy *base, const struct subscription *s, struct policy_binding *out)
 {
-    struct lua_policy *p = of(base);
-    int rc = resolve(p, s, out);
+    struct lua_policy *p = lua_policy_of(base);
+    int rc = lua_policy_resolve(p, s, out);
     rc = rc ? rc : bind_text(p, s, out);
     bool format = out->format >= 0 && !p->file.formats.v[out->format].spec;
     bool filter = out->filter >= 0 && !out->text && s->params.p;
@@ -237,26 +238,26 @@ static int ask_bind(struct policy *base, const struct subscription *s, struct po
     rc = lua_params_bind(&p->params, p->vm, params, format, &e);
     if (rc < 0) {
         struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
-        report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
+        lua_policy_report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
         filter_args_free(out->text);
         out->text = NULL;
         return rc;
     }
     out->params = rc;
-    update_figures(p);
+    lua_policy_update_figures(p);
     return 0;
 }
 
 static void ask_unbind(struct policy *base, struct policy_binding *b)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     if (b->params >= 0) {
         format_class_cache_clear(p->classes, lua_params_classes(&p->params, b->params));
     }
     lua_params_unbind(&p->params, p->vm, b->params);
     filter_args_free(b->text);
     *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 /* ---- events: delivery, dry runs and explain all come here, so that all see the same */
@@ -343,7 +344,7 @@ static void rule_failed(struct lua_policy *p, const struct rule_call *c, const s
     if (c->account) {
         account_error(c->account, p->vm, e);
     } else {
-        report(p, &f, c->fn, e);
+        lua_policy_report(p, &f, c->fn, e);
     }
 }
 
@@ -359,7 +360,7 @@ static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, co
         p->quarantined++;
         policy_log_quarantine(&p->log, c->hook, c->fn);
     }
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 static bool filter_by_text(struct lua_policy *p, const struct policy_binding *b, struct event *ev,
@@ -379,7 +380,7 @@ static bool filter_by_text(struct lua_policy *p, const struct policy_binding *b,
 static bool ask_filter(struct policy *base, const struct policy_binding *b, struct event *ev,
                        struct policy_account *account)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     bool deliver = true;
     struct err e;
     if (b->filter < 0) {
@@ -413,7 +414,7 @@ static uint64_t plain_key(const struct lua_policy *p, const struct policy_bindin
 static size_t ask_format_keys(struct policy *base, const struct policy_binding *b,
                               uint64_t keys[POLICY_FORMAT_KEYS_MAX])
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     keys[0] = plain_key(p, b);
     return keys[0] ? 1
                    : format_classes_keys(p->classes, (size_t)b->format,
@@ -441,7 +442,7 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
                                      struct event *ev, struct formatted *out,
                                      struct policy_account *account)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     enum format_result result;
     struct err e;
     out->key = plain_key(p, b);
@@ -494,42 +495,42 @@ static void free_policy(struct lua_policy *p)
 
 static void ask_setup(struct policy *base, const char *previous, policy_ready_cb cb, void *ctx)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     lua_hook_call_setup(&p->calls, p->version, previous, cb, ctx);
 }
 
 static int ask_reloaded(struct policy *base, const char *previous, enum reload_mode *out,
                         struct err *e)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     return lua_hook_call_reload(p->vm, &p->budgets, &p->file, previous, out, e);
 }
 
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     p->before_dry_run = p->host.dry_run ? p->before_dry_run : p->n;
     p->n = p->before_dry_run;
     p->live = stage == POLICY_LIVE;
     p->metrics = stage == POLICY_DRY_RUN ? &p->muted : p->broker_metrics;
     p->host.dry_run = stage == POLICY_DRY_RUN;
-    update_figures(p);
+    lua_policy_update_figures(p);
 }
 
 static void ask_figures(const struct policy *base, struct policy_figures *out)
 {
-    const struct lua_policy *p = of(base);
+    const struct lua_policy *p = lua_policy_of(base);
     *out = (struct policy_figures){p->n.calls, p->n.errors, p->last_error};
 }
 
 static bool ask_busy(const struct policy *base)
 {
-    return lua_coros_busy(of(base)->coros) > 0;
+    return lua_coros_busy(lua_policy_of(base)->coros) > 0;
 }
 
 static void ask_close(struct policy *base)
 {
-    struct lua_policy *p = of(base);
+    struct lua_policy *p = lua_policy_of(base);
     policy_log_clear(&p->log);
     free_policy(p);
 }
@@ -537,7 +538,7 @@ static void ask_close(struct policy *base)
 static const struct policy_gates gates = {
     .subscribe = ask_subscribe,
     .resubscribe = ask_resubscribe,
-    .publish = ask_publish,
+    .publish = lua_policy_ask_publish,
     .cancel = ask_cancel,
     .disconnected = ask_disconnected,
     .wants_disconnect = wants_disconnect,
@@ -577,7 +578,7 @@ static struct lua_hook_calls hook_calls_of(struct lua_policy *p)
     };
 }
 
-static int load(struct lua_policy *p, struct lua_sources *sources, struct err *e)
+static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, struct err *e)
 {
     p->dir = lua_sources_directory(p->opt.file);
     if (!p->dir) {
@@ -640,7 +641,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     lua_budgets_init(&p->budgets, &p->opt.cpu);
     p->file.queries.source = opt->queries;
     lua_sources_init(sources ? sources : &own);
-    int rc = load(p, sources ? sources : &own, e);
+    int rc = lua_policy_load(p, sources ? sources : &own, e);
     if (!sources) {
         lua_sources_clear(&own);
     }
@@ -652,17 +653,17 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
                     p->version);
     p->log.failed = opt->failed;
     p->log.ctx = opt->extend_ctx;
-    update_figures(p);
+    lua_policy_update_figures(p);
     *out = &p->base;
     return 0;
 }
 
 const char *lua_policy_version(const struct policy *p)
 {
-    return of(p)->version;
+    return lua_policy_of(p)->version;
 }
 
 const struct lua_policy_file *lua_policy_file_of(const struct policy *p)
 {
-    return &of(p)->file;
+    return &lua_policy_of(p)->file;
 }

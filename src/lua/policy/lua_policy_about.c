@@ -36,7 +36,7 @@ struct fields {
     json_t *attrs, *data;
 };
 
-static void note_field(void *ctx, struct slice field, bool of_data)
+static void lua_policy_about_note_field(void *ctx, struct slice field, bool of_data)
 {
     struct fields *f = ctx;
     json_t *list = of_data ? f->data : f->attrs;
@@ -61,7 +61,7 @@ static json_t *about_function(const struct lua_function *fn, bool of_format)
                             "at", fn->where);
     struct fields f = {json_array(), json_array()};
     if (out && f.attrs && f.data && fn->text) {
-        filter_reads(fn->text, note_field, &f);
+        filter_reads(fn->text, lua_policy_about_note_field, &f);
         (void)json_object_set(out, "attrs", f.attrs);
         (void)json_object_set(out, "data", f.data);
     }

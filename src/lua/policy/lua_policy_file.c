@@ -108,7 +108,7 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
     }
 }
 
-static int by_name(const void *a, const void *b)
+static int lua_policy_file_by_name(const void *a, const void *b)
 {
     const struct lua_function *x = a, *y = b;
     return strcmp(x->name, y->name);
@@ -134,7 +134,7 @@ static void read_functions(lua_State *L, int policy, const struct load *load, co
     }
     lua_pop(L, 1);
     if (out->n) {
-        qsort(out->v, out->n, sizeof *out->v, by_name);
+        qsort(out->v, out->n, sizeof *out->v, lua_policy_file_by_name);
     }
 }
 

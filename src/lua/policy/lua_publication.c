@@ -8,7 +8,7 @@
 #include <lauxlib.h>
 #include <stdio.h>
 
-static void set_field(lua_State *L, const char *name, struct slice s)
+static void lua_publication_set_field(lua_State *L, const char *name, struct slice s)
 {
     if (s.p) {
         lua_pushlstring(L, s.p, s.n);
@@ -22,11 +22,11 @@ void lua_publication_push(lua_State *L, const struct event *ev)
     struct lua_json_error why;
     luaL_checkstack(L, 8, NULL);
     lua_createtable(L, 0, 6); /* stack: pub */
-    set_field(L, "topic", event_topic(ev));
-    set_field(L, "type", event_type(ev));
-    set_field(L, "raw", event_data(ev));
-    set_field(L, "key", event_key(ev));
-    set_field(L, "source", slice_str("http"));
+    lua_publication_set_field(L, "topic", event_topic(ev));
+    lua_publication_set_field(L, "type", event_type(ev));
+    lua_publication_set_field(L, "raw", event_data(ev));
+    lua_publication_set_field(L, "key", event_key(ev));
+    lua_publication_set_field(L, "source", slice_str("http"));
     if (attrs.n == 0) {
         lua_newtable(L);
     } else if (lua_json_decode(L, attrs, &why) != LUA_JSON_OK) {

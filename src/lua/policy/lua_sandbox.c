@@ -230,7 +230,7 @@ static int host_next(lua_State *L)
     return 1;
 }
 
-static void push_host(lua_State *L)
+static void lua_sandbox_push_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"loading", host_loading},   {"pure", host_pure},       {"now", host_now},
@@ -283,7 +283,7 @@ static int open_body(lua_State *L)
     if (luaL_loadbufferx(L, file->data, file->size, "@" LUA_VM_INTERNAL, "t") != LUA_OK) {
         return lua_error(L);
     }
-    push_host(L);
+    lua_sandbox_push_host(L);
     lua_call(L, 1, 1); /* stack: globals of policies */
     lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     /* the raw libraries can be reached from nowhere now */

@@ -26,7 +26,7 @@ static int64_t nanoseconds(const struct timespec *t)
     return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
 }
 
-static void note(struct lua_source *f, const struct stat *st)
+static void lua_sources_note(struct lua_source *f, const struct stat *st)
 {
     f->device = st->st_dev;
     f->inode = st->st_ino;
@@ -44,7 +44,7 @@ int lua_sources_add(struct lua_sources *s, const char *path, const struct stat *
     struct lua_source *f = &s->v[s->n++];
     *f = (struct lua_source){.path = xstrdup(path)};
     if (st) {
-        note(f, st);
+        lua_sources_note(f, st);
     }
     return 0;
 }
@@ -85,7 +85,7 @@ bool lua_sources_changed(const struct lua_sources *s)
         struct lua_source now = {0};
         struct stat st;
         if (stat(was->path, &st) == 0) {
-            note(&now, &st);
+            lua_sources_note(&now, &st);
         }
         if (now.device != was->device || now.inode != was->inode || now.size != was->size ||
             now.mtime_ns != was->mtime_ns || now.ctime_ns != was->ctime_ns) {

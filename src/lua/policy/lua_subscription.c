@@ -16,7 +16,8 @@ enum {
 };
 static const double replay_max_s = 100 * 365.25 * 86400; /* 100 years: "all of it" */
 
-static void append(lua_State *L, struct strbuf *b, struct slice s, const char *what)
+static void lua_subscription_append(lua_State *L, struct strbuf *b, struct slice s,
+                                    const char *what)
 {
     if (strbuf_append(b, s.p, s.n)) {
         luaL_error(L, "%s: longer than %d bytes", what, (int)b->max);
@@ -38,7 +39,7 @@ static void read_topic(lua_State *L, lua_Integer i, struct verdict_draft *d)
     if (bad) {
         luaL_error(L, "%s: %s", what, bad);
     }
-    append(L, &d->topic_text, topic, what);
+    lua_subscription_append(L, &d->topic_text, topic, what);
     d->topics[d->topic_count++].n = topic.n;
 }
 
@@ -95,7 +96,7 @@ static void read_names(lua_State *L, int t, const struct lua_policy_file *f,
         if (lua_functions_find(&f->filters, name) < 0) {
             unknown_name(L, "filter", name, &f->filters, NULL, 0);
         }
-        append(L, &d->filter, name, "filter");
+        lua_subscription_append(L, &d->filter, name, "filter");
     }
     if (lua_shape_field(L, t, "format") != LUA_TNIL) {
         struct slice name = lua_shape_string(L, -1, "format");
@@ -103,7 +104,7 @@ static void read_names(lua_State *L, int t, const struct lua_policy_file *f,
             lua_functions_find(&f->formats, name) < 0) {
             unknown_name(L, "format", name, &f->formats, built_in, 2);
         }
-        append(L, &d->format, name, "format");
+        lua_subscription_append(L, &d->format, name, "format");
     }
     lua_pop(L, 2);
 }

@@ -58,12 +58,12 @@ void policy_log_clear(struct policy_log *log)
     report_not_shown(log);
 }
 
-static uint64_t kind_of(const struct policy_log *log, const struct policy_failure *f)
+static uint64_t policy_log_kind_of(const struct policy_log *log, const struct policy_failure *f)
 {
     return hash_bytes(&log->key, f->text, strlen(f->text)) + (uint64_t)f->hook * 2 + f->transient;
 }
 
-static void write_line(const struct policy_log *log, const struct policy_failure *f)
+static void policy_log_write_line(const struct policy_log *log, const struct policy_failure *f)
 {
     struct log_field fields[11];
     size_t n = 0;
@@ -98,7 +98,7 @@ static void write_line(const struct policy_log *log, const struct policy_failure
 
 void policy_log_write(struct policy_log *log, const struct policy_failure *f)
 {
-    uint64_t kind = kind_of(log, f);
+    uint64_t kind = policy_log_kind_of(log, f);
     struct policy_log_entry *unused = NULL;
     if (log->failed) {
         log->failed(log->ctx, f);
@@ -117,7 +117,7 @@ void policy_log_write(struct policy_log *log, const struct policy_failure *f)
         log->not_shown++;
         return;
     }
-    write_line(log, f);
+    policy_log_write_line(log, f);
     if (unused) {
         unused->kind = kind;
         unused->hook = f->hook;

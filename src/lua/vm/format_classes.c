@@ -132,7 +132,7 @@ static struct format_class *class_find(const struct format_classes *c, const cha
     return found ? container_of(found, struct format_class, by_bytes) : NULL;
 }
 
-static int put_value(struct strbuf *out, struct slice value)
+static int format_classes_put_value(struct strbuf *out, struct slice value)
 {
     uint32_t n = value.p ? (uint32_t)value.n : UINT32_MAX;
     int rc = strbuf_append(out, (const char *)&n, sizeof n);
@@ -140,19 +140,19 @@ static int put_value(struct strbuf *out, struct slice value)
 }
 
 /* What the class consists of: texts of values, so that 1 and 1.0 differ. */
-static int describe(const struct param_reads *shape, size_t format, size_t index,
-                    struct slice params, struct strbuf *out)
+static int format_classes_describe(const struct param_reads *shape, size_t format, size_t index,
+                                   struct slice params, struct strbuf *out)
 {
     uint32_t head[2] = {(uint32_t)format, (uint32_t)index};
     int rc = strbuf_append(out, (const char *)head, sizeof head);
     struct slice name;
     if (shape->all) {
-        return rc ? rc : put_value(out, params);
+        return rc ? rc : format_classes_put_value(out, params);
     }
     for (size_t at = 0; rc == 0 && next_name(shape, &at, &name);) {
         struct slice value = {NULL, 0};
         json_text_member(params, name, &value);
-        rc = put_value(out, value);
+        rc = format_classes_put_value(out, value);
     }
     return rc;
 }
@@ -180,7 +180,7 @@ static struct format_class *class_of(struct format_classes *c, size_t format, si
         return one;
     }
     strbuf_init(&bytes, params.n + 8192);
-    if (describe(&c->formats[format].v[index], format, index, params, &bytes) == 0) {
+    if (format_classes_describe(&c->formats[format].v[index], format, index, params, &bytes) == 0) {
         unsigned hash = (unsigned)hash_bytes(&c->key, bytes.data, bytes.len);
         one = class_find(c, bytes.data, bytes.len, hash);
         one = one ? one : class_new(c, &bytes, hash);

@@ -2,20 +2,20 @@
  *
  * States, and the functions that change them:
  *
- *   FREE    -> RUNNING  lua_coro_start(): run() calls the body of the job
+ *   FREE    -> RUNNING  lua_coro_start(): lua_coro_run() calls the body of the job
  *   RUNNING -> YIELDED  suspend(): the hook waits (lua_coro_begin(), then lua_coro_wait())
- *   YIELDED -> RUNNING  lua_coro_complete(): run() goes on with what the wait was for
- *   RUNNING -> FREE     end(): the body has returned
- *   RUNNING -> DEAD     end(): the body failed or used up its CPU time; shed(): too many hooks wait;
- *                       give_up(): lua_coro_give_up()
+ *   YIELDED -> RUNNING  lua_coro_complete(): lua_coro_run() goes on with what the wait was for
+ *   RUNNING -> FREE     lua_coro_end(): the body has returned
+ *   RUNNING -> DEAD     lua_coro_end(): the body failed or used up its CPU time; shed(): too many hooks wait;
+ *                       lua_coro_do_give_up(): lua_coro_give_up()
  *   YIELDED -> DEAD     expired(): its time is over; cancel(): lua_waits_cancel() or
  *                       lua_coros_free()
- *   DEAD    -> FREE     end(): lua_coro_discard() resets the Lua thread, release() takes it back
+ *   DEAD    -> FREE     lua_coro_end(): lua_coro_discard() resets the Lua thread, lua_coro_release() takes it back
  *
  * Invariants:
  *
  *   1. `job` is set, and job->coro points back, in RUNNING and YIELDED only.
- *   2. job->done() is called once, and is the last use of the job: by end(), or by lua_coro_start()
+ *   2. job->done() is called once, and is the last use of the job: by lua_coro_end(), or by lua_coro_start()
  *      when there is no coroutine to be had.
  *   3. At most one coroutine of a pool is RUNNING: `running`. Nothing but a completion from the loop
  *      resumes one, and only if it is YIELDED and the ticket is that of its last wait.
@@ -143,7 +143,7 @@ static struct lua_coro *acquire(struct lua_coros *p, struct err *e)
     return c;
 }
 
-static void release(struct lua_coro *c)
+static void lua_coro_release(struct lua_coro *c)
 {
     struct lua_coros *p = c->pool;
     list_del(&c->node);
@@ -187,7 +187,7 @@ static void lua_coro_discard(struct lua_coro *c, struct lua_meter *m)
     }
 }
 
-static void end(struct lua_coro *c, int rc, const struct err *e)
+static void lua_coro_end(struct lua_coro *c, int rc, const struct err *e)
 {
     struct lua_waits *w = c->pool->waits;
     struct lua_job *job = c->job;
@@ -212,11 +212,11 @@ static void end(struct lua_coro *c, int rc, const struct err *e)
     if (!clean) {
         lua_coro_discard(c, &meter);
     }
-    release(c);
+    lua_coro_release(c);
 }
 
 /* A dry run must have no effects, so hooks that would wait for something end there. */
-static bool is_tried(lua_State *L)
+static bool lua_coro_is_tried(lua_State *L)
 {
     const struct lua_host *s = lua_vm_host(L);
     return s && s->dry_run;
@@ -230,21 +230,21 @@ static void shed(struct lua_coro *c)
             "policy.suspended_per_address is reached",
             c->what);
     c->shed = false;
-    c->pool->waits->metrics->policy_shed += !is_tried(c->L);
+    c->pool->waits->metrics->policy_shed += !lua_coro_is_tried(c->L);
     lua_vm_note(c->pool->vm, c->L, e.text);
-    end(c, UV_EAGAIN, &e);
+    lua_coro_end(c, UV_EAGAIN, &e);
 }
 
-static void give_up(struct lua_coro *c)
+static void lua_coro_do_give_up(struct lua_coro *c)
 {
     struct err e;
     err_set(&e, UV_ENOTCONN, "%s", c->why);
     c->why[0] = '\0';
     lua_vm_note(c->pool->vm, c->L, e.text);
-    end(c, UV_ENOTCONN, &e);
+    lua_coro_end(c, UV_ENOTCONN, &e);
 }
 
-static unsigned hash_of(const struct lua_waits *w, uint64_t token)
+static unsigned lua_coro_hash_of(const struct lua_waits *w, uint64_t token)
 {
     return (unsigned)hash_bytes(&w->key, &token, sizeof token);
 }
@@ -260,11 +260,11 @@ static void suspend(struct lua_coro *c)
     }
     if (job->token && !c->findable) {
         struct slice token = slice_of((const char *)&job->token, sizeof job->token);
-        c->findable = map_add(&w->by_token, &c->by_token, token, hash_of(w, job->token));
+        c->findable = map_add(&w->by_token, &c->by_token, token, lua_coro_hash_of(w, job->token));
     }
 }
 
-static void run(struct lua_coro *c, lua_CFunction body)
+static void lua_coro_run(struct lua_coro *c, lua_CFunction body)
 {
     struct lua_coros *p = c->pool;
     struct err e = {0};
@@ -275,11 +275,11 @@ static void run(struct lua_coro *c, lua_CFunction body)
     if (rc == LUA_VM_WAITS && c->shed) {
         shed(c);
     } else if (rc == LUA_VM_WAITS && c->why[0]) {
-        give_up(c);
+        lua_coro_do_give_up(c);
     } else if (rc == LUA_VM_WAITS) {
         suspend(c);
     } else {
-        end(c, rc, &e);
+        lua_coro_end(c, rc, &e);
     }
 }
 
@@ -298,7 +298,7 @@ void lua_coro_start(struct lua_coros *p, struct lua_job *job)
     c->job = job;
     list_add_tail(&p->busy, &c->node);
     p->busy_count++;
-    run(c, job->body);
+    lua_coro_run(c, job->body);
 }
 
 static void expired(struct deadline *d)
@@ -310,7 +310,7 @@ static void expired(struct deadline *d)
             c->what);
     c->pool->waits->metrics->policy_timeouts++;
     lua_vm_note(c->pool->vm, c->L, e.text);
-    end(c, UV_ETIMEDOUT, &e);
+    lua_coro_end(c, UV_ETIMEDOUT, &e);
 }
 
 static void lua_coro_cancel(struct lua_coro *c)
@@ -318,13 +318,13 @@ static void lua_coro_cancel(struct lua_coro *c)
     struct err e;
     err_set(&e, UV_ECANCELED, "the request was cancelled");
     c->pool->waits->metrics->policy_cancelled++;
-    end(c, UV_ECANCELED, &e);
+    lua_coro_end(c, UV_ECANCELED, &e);
 }
 
 void lua_waits_cancel(struct lua_waits *w, uint64_t token)
 {
     struct slice key = slice_of((const char *)&token, sizeof token);
-    struct map_entry *found = map_find(&w->by_token, key, hash_of(w, token));
+    struct map_entry *found = map_find(&w->by_token, key, lua_coro_hash_of(w, token));
     if (found) {
         lua_coro_cancel(container_of(found, struct lua_coro, by_token));
     }
@@ -378,7 +378,7 @@ uint64_t lua_coro_begin(lua_State *L, const char *what)
     struct lua_coro *c = current(L, what);
     struct lua_waits *w = c->pool->waits;
     c->what = what;
-    if (is_tried(L) || (!c->job->has_place && !place_take(w, c->job))) {
+    if (lua_coro_is_tried(L) || (!c->job->has_place && !place_take(w, c->job))) {
         c->shed = true; /* not an error: the script could catch that */
         return (uint64_t)lua_yield(L, 0);
     }
@@ -402,7 +402,7 @@ uint64_t lua_coro_left_ms(lua_State *L)
     return due > now ? due - now : 1;
 }
 
-static int go_on(lua_State *L, int status, lua_KContext ctx)
+static int lua_coro_go_on(lua_State *L, int status, lua_KContext ctx)
 {
     const struct lua_coros *p = coros_of(L);
     (void)status;
@@ -417,7 +417,7 @@ int lua_coro_wait(lua_State *L, uint64_t ticket, const struct lua_wait *w)
     struct lua_coros *p = coros_of(L);
     REQUIRE(p && p->running && p->running->L == L && ticket && p->running->ticket == ticket);
     p->running->wait = *w;
-    return lua_yieldk(L, 0, 0, go_on);
+    return lua_yieldk(L, 0, 0, lua_coro_go_on);
 }
 
 static struct lua_coro *waiting(const struct lua_waits *w, uint64_t ticket)
@@ -442,7 +442,7 @@ bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push,
     c->wait = (struct lua_wait){0};
     c->push = push;
     c->push_ud = ud;
-    run(c, NULL);
+    lua_coro_run(c, NULL);
     return true;
 }
 

@@ -6,7 +6,7 @@
 enum { TRACEBACK_FRAMES = 12 };
 
 /* Appends to a fixed buffer; cuts what does not fit. */
-static void append(char *out, size_t size, size_t *n, const char *text)
+static void lua_failure_append(char *out, size_t size, size_t *n, const char *text)
 {
     int added = snprintf(out + *n, size - *n, "%s", text);
     size_t room = size - *n - 1;
@@ -36,7 +36,7 @@ void lua_failure_frames(struct lua_vm_failure *f, lua_State *L, int level)
                  ar.name           ? ar.name
                  : *ar.what == 'm' ? "main chunk"
                                    : "function");
-        append(f->traceback, sizeof f->traceback, &n, frame);
+        lua_failure_append(f->traceback, sizeof f->traceback, &n, frame);
         if (shown == 0) {
             snprintf(f->where, sizeof f->where, "%s:%d", ar.short_src, ar.currentline);
         }

@@ -5,7 +5,7 @@
 enum { NESTED_MAX = 100 };
 
 /* stack: true, results; or true, error */
-static int finish(lua_State *L, int status, lua_KContext unused)
+static int lua_pcall_finish(lua_State *L, int status, lua_KContext unused)
 {
     (void)unused;
     lua_vm_leave_pcall(L);
@@ -27,6 +27,6 @@ int lua_pcall_limited(lua_State *L)
         lua_vm_leave_pcall(L);
         return luaL_error(L, "pcall nested more than %d times", NESTED_MAX);
     }
-    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, finish);
-    return finish(L, status, 0);
+    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, lua_pcall_finish);
+    return lua_pcall_finish(L, status, 0);
 }

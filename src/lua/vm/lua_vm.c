@@ -114,7 +114,7 @@ void *lua_vm_host(lua_State *L)
     return lua_vm_of(L)->host;
 }
 
-static void note_error(lua_State *L, int error, int level)
+static void lua_vm_note_error(lua_State *L, int error, int level)
 {
     struct lua_vm *vm = lua_vm_of(L);
     if (!vm->stopped) { /* else it is only how the script came down after that */
@@ -125,11 +125,11 @@ static void note_error(lua_State *L, int error, int level)
 /* The message handler: runs where the error was raised. */
 static int on_error(lua_State *L)
 {
-    note_error(L, 1, 1);
+    lua_vm_note_error(L, 1, 1);
     return 1;
 }
 
-static int fail(struct lua_vm *vm, int status, struct err *e)
+static int lua_vm_fail(struct lua_vm *vm, int status, struct err *e)
 {
     struct lua_vm_failure *f = &vm->failure;
     if (vm->stopped) {
@@ -286,7 +286,7 @@ void lua_vm_rename(lua_State *L, const struct lua_budget *budget)
 
 /* ---- calls */
 
-static int enter(struct lua_vm *vm, struct err *e)
+static int lua_vm_enter(struct lua_vm *vm, struct err *e)
 {
     if (vm->in_call) {
         log_error("policy", "call into a policy from inside a call refused", NULL);
@@ -298,7 +298,7 @@ static int enter(struct lua_vm *vm, struct err *e)
 
 /* None of these three pushes allocates, so nothing is raised outside the pcall; a fresh stack has
  * LUA_MINSTACK (20) slots and its top is always 0 here. */
-static int call(lua_State *L, lua_CFunction body, void *ud)
+static int lua_vm_do_call(lua_State *L, lua_CFunction body, void *ud)
 {
     int top = lua_gettop(L);
     lua_pushcfunction(L, on_error);
@@ -311,32 +311,32 @@ static int call(lua_State *L, lua_CFunction body, void *ud)
 
 int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
 {
-    int rc = enter(vm, e);
+    int rc = lua_vm_enter(vm, e);
     if (rc) {
         return rc;
     }
     int top = lua_gettop(vm->L);
     vm->stopped = false;
-    int status = call(vm->L, body, ud);
+    int status = lua_vm_do_call(vm->L, body, ud);
     check_top(vm, top);
     vm->in_call = false;
-    return status == LUA_OK ? 0 : fail(vm, status, e);
+    return status == LUA_OK ? 0 : lua_vm_fail(vm, status, e);
 }
 
 int lua_vm_run(struct lua_vm *vm, struct lua_allowance allowed, lua_CFunction body, void *ud,
                struct err *e)
 {
-    int rc = enter(vm, e);
+    int rc = lua_vm_enter(vm, e);
     if (rc) {
         return rc;
     }
     int top = lua_gettop(vm->L);
     begin_watch(vm, vm->L, allowed);
-    int status = call(vm->L, body, ud);
+    int status = lua_vm_do_call(vm->L, body, ud);
     end_watch(vm);
     check_top(vm, top);
     vm->in_call = false;
-    return status == LUA_OK && !vm->stopped ? 0 : fail(vm, status, e);
+    return status == LUA_OK && !vm->stopped ? 0 : lua_vm_fail(vm, status, e);
 }
 
 /* ---- coroutines */
@@ -415,7 +415,7 @@ static int coroutine_body(lua_State *L)
 }
 
 /* Neither push allocates. */
-static void prepare(lua_State *co, lua_CFunction body, void *ud)
+static void lua_vm_prepare(lua_State *co, lua_CFunction body, void *ud)
 {
     REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
     lua_pushcfunction(co, coroutine_body);
@@ -427,12 +427,12 @@ int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud
                   struct lua_meter *m, struct err *e)
 {
     int results = 0;
-    int rc = enter(vm, e);
+    int rc = lua_vm_enter(vm, e);
     if (rc) {
         return rc;
     }
     if (body) {
-        prepare(co, body, ud);
+        lua_vm_prepare(co, body, ud);
     }
     vm->co_status = LUA_OK;
     begin_piece(vm, co, m);
@@ -444,18 +444,18 @@ int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud
         lua_settop(co, 0);
         status = vm->co_status;
     } else {
-        note_error(co, -1, 0); /* memory too short for coroutine_body() itself */
+        lua_vm_note_error(co, -1, 0); /* memory too short for coroutine_body() itself */
     }
     vm->in_call = false;
     if (vm->stopped || (status != LUA_OK && status != LUA_YIELD)) {
-        return fail(vm, status, e);
+        return lua_vm_fail(vm, status, e);
     }
     return status == LUA_YIELD ? LUA_VM_WAITS : 0;
 }
 
 int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct lua_meter *m, struct err *e)
 {
-    int rc = enter(vm, e);
+    int rc = lua_vm_enter(vm, e);
     if (rc) {
         return rc;
     }
@@ -467,11 +467,11 @@ int lua_vm_reset(struct lua_vm *vm, lua_State *co, struct lua_meter *m, struct e
     end_piece(vm);
     bool news = status != LUA_OK && (before == LUA_OK || before == LUA_YIELD);
     if (news) {
-        note_error(co, -1, 0);
+        lua_vm_note_error(co, -1, 0);
     }
     lua_settop(co, 0);
     vm->in_call = false;
-    return news || vm->stopped ? fail(vm, status, e) : 0;
+    return news || vm->stopped ? lua_vm_fail(vm, status, e) : 0;
 }
 
 void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text)

@@ -84,7 +84,7 @@ uint64_t lua_watchdog_cpu_ns(void)
 
 /* ---- in the signal handler: only async-signal-safe calls (signal-safety(7)) */
 
-static size_t put(char *out, size_t size, size_t at, const char *text)
+static size_t lua_watchdog_put(char *out, size_t size, size_t at, const char *text)
 {
     while (*text && at + 1 < size) {
         out[at++] = *text++;
@@ -93,7 +93,7 @@ static size_t put(char *out, size_t size, size_t at, const char *text)
     return at;
 }
 
-static size_t put_number(char *out, size_t size, size_t at, unsigned n)
+static size_t lua_watchdog_put_number(char *out, size_t size, size_t at, unsigned n)
 {
     char digits[16];
     size_t i = sizeof digits - 1;
@@ -102,7 +102,7 @@ static size_t put_number(char *out, size_t size, size_t at, unsigned n)
         digits[--i] = (char)('0' + n % 10);
         n /= 10;
     } while (n && i);
-    return put(out, size, at, digits + i);
+    return lua_watchdog_put(out, size, at, digits + i);
 }
 
 /* The innermost line of the policy. lua_getinfo() with these options only reads. */
@@ -113,9 +113,9 @@ static void find_place(lua_State *L, char *out, size_t size)
     for (int level = 0; lua_getstack(L, level, &ar); level++) {
         if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0 &&
             !lua_failure_internal(ar.short_src)) {
-            size_t n = put(out, size, 0, ar.short_src);
-            n = put(out, size, n, ":");
-            put_number(out, size, n, (unsigned)ar.currentline);
+            size_t n = lua_watchdog_put(out, size, 0, ar.short_src);
+            n = lua_watchdog_put(out, size, n, ":");
+            lua_watchdog_put_number(out, size, n, (unsigned)ar.currentline);
             return;
         }
     }
@@ -145,7 +145,7 @@ static void arm(struct lua_watchdog *w)
     atomic_store(&w->armed, true);
 }
 
-static void on_signal(int signum, siginfo_t *info, void *context)
+static void lua_watchdog_on_signal(int signum, siginfo_t *info, void *context)
 {
     (void)signum;
     (void)context;
@@ -180,7 +180,7 @@ static void send_signal(struct lua_watchdog *w)
     }
 }
 
-static void give_up(struct lua_watchdog *w, uint64_t call, uint64_t used)
+static void lua_watchdog_give_up(struct lua_watchdog *w, uint64_t call, uint64_t used)
 {
     const struct lua_budget *budget = atomic_load(&w->budget);
     atomic_store(&w->fatal, call);
@@ -201,7 +201,7 @@ static void give_up(struct lua_watchdog *w, uint64_t call, uint64_t used)
     abort();
 }
 
-static void look(struct lua_watchdog *w, struct sight *s)
+static void lua_watchdog_look(struct lua_watchdog *w, struct sight *s)
 {
     uint64_t call = atomic_load(&w->call);
     uint64_t cpu = clock_ns(w->clock);
@@ -226,7 +226,7 @@ static void look(struct lua_watchdog *w, struct sight *s)
     uint64_t asked_at = atomic_load(&w->asked_at); /* may be later than `cpu` */
     uint64_t since = cpu > asked_at ? cpu - asked_at : 0;
     if (since >= w->hard_ns) {
-        give_up(w, call, used);
+        lua_watchdog_give_up(w, call, used);
     } else if (since >= GRACE_MS * UINT64_C(1000000) && !atomic_load(&w->armed)) {
         atomic_store(&w->stopped, call);
         send_signal(w); /* once: setting a hook visits every frame, which takes long when deep */
@@ -244,7 +244,7 @@ static void watch(void *arg)
     uv_mutex_lock(&w->mutex);
     while (!w->ending) {
         uint64_t before = s.call;
-        look(w, &s);
+        lua_watchdog_look(w, &s);
         bool idle = s.call % 2 == 0 && (calm || s.call == before);
         /* Without a call the next one is waited for: looks cost more than the few calls of a calm
          * broker. Calls pay for no fence, so one that begins in this very moment may miss `asleep`:
@@ -260,9 +260,10 @@ static void watch(void *arg)
 
 /* ---- life */
 
-static int start(struct lua_watchdog *w)
+static int lua_watchdog_start(struct lua_watchdog *w)
 {
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction action = {.sa_sigaction = lua_watchdog_on_signal,
+                               .sa_flags = SA_SIGINFO | SA_RESTART};
     void *frame;
     (void)backtrace(&frame, 1); /* loads the unwinder: not for a signal handler to do */
     int rc = pthread_getcpuclockid(w->watched, &w->clock);
@@ -282,7 +283,7 @@ struct lua_watchdog *lua_watchdog_new(uint64_t hard_ms, struct err *e)
     w->watched = pthread_self();
     w->hard_ns = hard_ms * UINT64_C(1000000);
     REQUIRE(uv_mutex_init(&w->mutex) == 0 && uv_cond_init(&w->wake) == 0);
-    int rc = start(w);
+    int rc = lua_watchdog_start(w);
     if (rc) {
         err_set(e, rc, "cannot watch over policies: %s", uv_strerror(rc));
         uv_cond_destroy(&w->wake);
@@ -312,7 +313,7 @@ void lua_watchdog_free(struct lua_watchdog *w)
 
 /* ---- on the watched thread */
 
-static void set(_Atomic uint64_t *to, uint64_t value)
+static void lua_watchdog_set(_Atomic uint64_t *to, uint64_t value)
 {
     atomic_store_explicit(to, value, memory_order_release);
 }
@@ -339,7 +340,7 @@ void lua_watchdog_enter(struct lua_watchdog *w, lua_State *L, lua_Hook stop,
     atomic_store_explicit(&w->stop, stop, memory_order_relaxed);
     atomic_store_explicit(&w->budget, allowed.budget, memory_order_relaxed);
     atomic_store_explicit(&w->cpu_ns, allowed.cpu_ns, memory_order_relaxed);
-    set(&w->call, call + 1 + call % 2);
+    lua_watchdog_set(&w->call, call + 1 + call % 2);
     if (atomic_load_explicit(&w->asleep, memory_order_relaxed)) {
         wake(w);
     }
@@ -357,7 +358,7 @@ void lua_watchdog_rename(struct lua_watchdog *w, const struct lua_budget *budget
 
 void lua_watchdog_leave(struct lua_watchdog *w)
 {
-    set(&w->call, get(&w->call) + 1);
+    lua_watchdog_set(&w->call, get(&w->call) + 1);
     atomic_signal_fence(memory_order_seq_cst); /* from here on the handler does nothing */
     if (atomic_load_explicit(&w->armed, memory_order_relaxed)) {
         lua_sethook(atomic_load(&w->running), NULL, 0, 0);
@@ -373,7 +374,7 @@ void lua_watchdog_pause(struct lua_watchdog *w)
 
 void lua_watchdog_resume(struct lua_watchdog *w)
 {
-    set(&w->cpu_ns, get(&w->cpu_ns) + lua_watchdog_cpu_ns() - w->paused_at);
+    lua_watchdog_set(&w->cpu_ns, get(&w->cpu_ns) + lua_watchdog_cpu_ns() - w->paused_at);
     atomic_store(&w->paused, false);
 }
 

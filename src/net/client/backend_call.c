@@ -36,7 +36,7 @@ struct call {
 };
 
 /* "HTTP/1.1 200 ...", fields, Content-Length bytes: what the service of a worker sends. */
-static int parse(const struct strbuf *answer, struct slice *body)
+static int backend_call_parse(const struct strbuf *answer, struct slice *body)
 {
     static const char line[] = "HTTP/1.1 ", end[] = "\r\n\r\n", length[] = "Content-Length: ";
     const char *text = answer->data;
@@ -54,11 +54,11 @@ static int parse(const struct strbuf *answer, struct slice *body)
     return status;
 }
 
-static void on_closed(uv_handle_t *h)
+static void backend_call_on_closed(uv_handle_t *h)
 {
     struct call *c = h->data;
     struct slice body = {0};
-    int status = c->failed ? 0 : parse(&c->answer, &body);
+    int status = c->failed ? 0 : backend_call_parse(&c->answer, &body);
     c->cb(c->ctx, c->worker, status, body);
     list_del(&c->node);
     strbuf_clear(&c->request);
@@ -66,35 +66,35 @@ static void on_closed(uv_handle_t *h)
     free(c);
 }
 
-static void finish(struct call *c, bool failed)
+static void backend_call_finish(struct call *c, bool failed)
 {
     if (!c->closing) {
         c->closing = true;
         c->failed = failed;
         deadline_disarm(&c->deadline);
-        uv_close((uv_handle_t *)&c->handle, on_closed);
+        uv_close((uv_handle_t *)&c->handle, backend_call_on_closed);
     }
 }
 
 static void on_deadline(struct deadline *d)
 {
-    finish(container_of(d, struct call, deadline), true);
+    backend_call_finish(container_of(d, struct call, deadline), true);
 }
 
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+static void backend_call_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     struct call *c = h->data;
     (void)suggested;
     *buf = loop_read_buffer(c->loop);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+static void backend_call_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct call *c = stream->data;
     if (n == UV_EOF) {
-        finish(c, false);
+        backend_call_finish(c, false);
     } else if (n < 0 || (n > 0 && strbuf_append(&c->answer, buf->base, (size_t)n))) {
-        finish(c, true);
+        backend_call_finish(c, true);
     }
 }
 
@@ -112,8 +112,8 @@ static void on_connected(uv_connect_t *connect, int status)
     uv_buf_t buf = uv_buf_init(c->request.data, (unsigned)c->request.len);
     c->write.data = c;
     if (status || uv_write(&c->write, &c->handle.stream, &buf, 1, on_written) ||
-        uv_read_start(&c->handle.stream, on_alloc, on_read)) {
-        finish(c, true);
+        uv_read_start(&c->handle.stream, backend_call_on_alloc, backend_call_on_read)) {
+        backend_call_finish(c, true);
     }
 }
 
@@ -157,13 +157,13 @@ void backend_call(struct loop *loop, const struct address *where, const struct b
         uv_pipe_connect(&c->connect, &c->handle.pipe, where->path, on_connected);
     } else if (uv_tcp_connect(&c->connect, &c->handle.tcp, (const struct sockaddr *)&where->tcp,
                               on_connected)) {
-        finish(c, true);
+        backend_call_finish(c, true);
     }
 }
 
 void backend_calls_end(struct list *open)
 {
     list_for_each (it, open) {
-        finish(container_of(it, struct call, node), true);
+        backend_call_finish(container_of(it, struct call, node), true);
     }
 }

@@ -46,7 +46,7 @@ static void act(struct http_client *c, curl_socket_t fd, int events)
     reap(c);
 }
 
-static void on_ready(uv_poll_t *h, int status, int events)
+static void http_client_curl_on_ready(uv_poll_t *h, int status, int events)
 {
     struct watch *w = h->data;
     int flags = 0;
@@ -105,7 +105,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *so
     int events = 0;
     events |= what != CURL_POLL_OUT ? UV_READABLE : 0;
     events |= what != CURL_POLL_IN ? UV_WRITABLE : 0;
-    REQUIRE(uv_poll_start(&w->poll, events, on_ready) == 0);
+    REQUIRE(uv_poll_start(&w->poll, events, http_client_curl_on_ready) == 0);
     return 0;
 }
 

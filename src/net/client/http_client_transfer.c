@@ -56,7 +56,7 @@ int http_client_check_header(const struct http_client_header *h, struct err *e)
 }
 
 /* `part` of the URL is there. */
-static bool has(CURLU *u, CURLUPart part)
+static bool http_client_transfer_has(CURLU *u, CURLUPart part)
 {
     char *text = NULL;
     bool found = curl_url_get(u, part, &text, 0) == CURLUE_OK && *text;
@@ -85,11 +85,12 @@ static const char *url_problem(const char *url)
         problem = "a URL begins with http:// or https://";
     } else if (rc) {
         problem = curl_url_strerror(rc);
-    } else if (has(u, CURLUPART_USER) || has(u, CURLUPART_PASSWORD)) {
+    } else if (http_client_transfer_has(u, CURLUPART_USER) ||
+               http_client_transfer_has(u, CURLUPART_PASSWORD)) {
         problem = "has a user or a password: send an Authorization header instead";
-    } else if (has(u, CURLUPART_FRAGMENT)) {
+    } else if (http_client_transfer_has(u, CURLUPART_FRAGMENT)) {
         problem = "has a fragment, which is never sent";
-    } else if (!has(u, CURLUPART_HOST)) {
+    } else if (!http_client_transfer_has(u, CURLUPART_HOST)) {
         problem = "has no host";
     }
     curl_url_cleanup(u);
@@ -187,7 +188,7 @@ struct slice http_client_header(const struct http_client_response *res, const ch
 
 /* ---------------------------------------------------------------- what libcurl says */
 
-static int code_of(const struct http_transfer *t, CURLcode rc)
+static int http_client_transfer_code_of(const struct http_transfer *t, CURLcode rc)
 {
     int v = (int)rc; /* a switch over the enumeration would have to name all hundred */
     switch (v) {
@@ -229,7 +230,7 @@ void http_transfer_result(struct http_transfer *t, CURLcode rc)
     if (rc == CURLE_OK) {
         return;
     }
-    int code = code_of(t, rc);
+    int code = http_client_transfer_code_of(t, rc);
     const char *says = t->curl_says[0] ? t->curl_says : curl_easy_strerror(rc);
     if (code == UV_EMSGSIZE) {
         (void)err_set(&t->e, code, "the answer is larger than %zu bytes", t->body.max);
@@ -328,7 +329,8 @@ static int add_line(struct http_transfer *t, const char *line)
     return 0;
 }
 
-static int add_header(struct http_transfer *t, const struct http_client_header *h, struct err *e)
+static int http_client_transfer_add_header(struct http_transfer *t,
+                                           const struct http_client_header *h, struct err *e)
 {
     struct strbuf line;
     int rc = http_client_check_header(h, e);
@@ -346,7 +348,8 @@ static int add_header(struct http_transfer *t, const struct http_client_header *
               : 0;
 }
 
-static int fill(struct http_transfer *t, const struct http_client_request *rq, struct err *e)
+static int http_client_transfer_fill(struct http_transfer *t, const struct http_client_request *rq,
+                                     struct err *e)
 {
     int rc = http_client_check_url(rq->url, e);
     if (rc) {
@@ -357,7 +360,7 @@ static int fill(struct http_transfer *t, const struct http_client_request *rq, s
         rc = add_line(t, "Content-Type:"); /* not libcurl's form type, unless asked for below */
     }
     for (size_t i = 0; i < rq->header_count && rc == 0; i++) {
-        rc = add_header(t, &rq->headers[i], e);
+        rc = http_client_transfer_add_header(t, &rq->headers[i], e);
     }
     if (rc) {
         return rc == UV_ENOMEM ? err_set(e, rc, "out of memory") : rc;
@@ -379,7 +382,7 @@ int http_transfer_new(struct http_client *c, const struct http_client_request *r
     strbuf_init(&t->head, HTTP_CLIENT_HEADERS_MAX_BYTES);
     strbuf_init(&t->body, rq->max_response_bytes);
     t->easy = curl_easy_init();
-    int rc = t->easy ? fill(t, rq, e) : err_set(e, UV_ENOMEM, "out of memory");
+    int rc = t->easy ? http_client_transfer_fill(t, rq, e) : err_set(e, UV_ENOMEM, "out of memory");
     if (rc) {
         http_transfer_free(t);
         return rc;

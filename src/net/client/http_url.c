@@ -15,7 +15,7 @@ static bool is_path_char(char c)
     return is_unreserved(c) || (c != '\0' && strchr("!$&'()*+,;=:@/", c));
 }
 
-static int hex(char c)
+static int http_url_hex(char c)
 {
     if (c >= '0' && c <= '9') {
         return c - '0';
@@ -31,7 +31,7 @@ static bool is_dots(struct slice s)
 }
 
 /* Decodes one character of a path. NULL: fine; else what is wrong. */
-static const char *decode(struct slice path, size_t *at, char *out)
+static const char *http_url_decode(struct slice path, size_t *at, char *out)
 {
     char c = path.p[*at];
     if (c != '%') {
@@ -39,8 +39,8 @@ static const char *decode(struct slice path, size_t *at, char *out)
         ++*at;
         return is_path_char(c) ? NULL : "has a character that must be written as %XX";
     }
-    int high = *at + 2 < path.n ? hex(path.p[*at + 1]) : -1;
-    int low = *at + 2 < path.n ? hex(path.p[*at + 2]) : -1;
+    int high = *at + 2 < path.n ? http_url_hex(path.p[*at + 1]) : -1;
+    int low = *at + 2 < path.n ? http_url_hex(path.p[*at + 2]) : -1;
     if (high < 0 || low < 0) {
         return "has a % without two hexadecimal digits";
     }
@@ -71,7 +71,7 @@ static const char *path_problem(struct slice path)
     }
     for (size_t at = 0; at < path.n;) {
         char c = '\0';
-        const char *problem = decode(path, &at, &c);
+        const char *problem = http_url_decode(path, &at, &c);
         if (problem) {
             return problem;
         }

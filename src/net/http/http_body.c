@@ -38,7 +38,7 @@ static bool take_data(struct http_request *rq, struct http_input *in)
     return rq->body_left == 0;
 }
 
-static int hex_value(char c)
+static int http_body_hex_value(char c)
 {
     if (c >= '0' && c <= '9') {
         return c - '0';
@@ -59,7 +59,7 @@ static bool count_line_byte(struct http_request *rq)
 
 static void step_size(struct http_request *rq, struct http_input *in)
 {
-    int digit = hex_value(*in->p);
+    int digit = http_body_hex_value(*in->p);
     if (digit < 0) {
         /* No sign, no "0x", no white space; an extension needs a size before it. */
         if (rq->chunk_line_bytes == 0 || (*in->p != ';' && *in->p != '\r')) {

@@ -64,7 +64,7 @@ void http_expect_lf(struct http_request *rq, struct http_input *in, unsigned nex
     rq->step = next;
 }
 
-static bool add_header(struct http_request *rq)
+static bool http_fields_add_header(struct http_request *rq)
 {
     if (rq->header_spans == rq->limits->headers) {
         http_fail(rq, 431, "too many header fields");
@@ -94,7 +94,7 @@ static void step_field(struct http_request *rq, struct http_input *in)
         http_fail(rq, 400, "a field line starts with white space: folded lines are not accepted");
     } else if (!http_byte_is(*in->p, BYTE_TOKEN)) {
         http_refuse_byte(rq, in, "a field name must be a token");
-    } else if (rq->state == HTTP_BODY || add_header(rq)) {
+    } else if (rq->state == HTTP_BODY || http_fields_add_header(rq)) {
         rq->mark = http_input_offset(in);
         rq->step = HTTP_STEP_NAME;
     }

@@ -22,7 +22,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t';
 }
 
-static struct slice trim(struct slice s)
+static struct slice http_head_trim(struct slice s)
 {
     while (s.n && is_space(s.p[0])) {
         s = slice_of(s.p + 1, s.n - 1);
@@ -38,7 +38,7 @@ static struct slice next_element(struct slice *list)
 {
     const char *comma = memchr(list->p, ',', list->n);
     size_t n = comma ? (size_t)(comma - list->p) : list->n;
-    struct slice element = trim(slice_of(list->p, n));
+    struct slice element = http_head_trim(slice_of(list->p, n));
     size_t skip = comma ? n + 1 : n;
     *list = slice_of(list->p + skip, list->n - skip);
     return element;
@@ -53,7 +53,7 @@ static void note_connection(struct facts *f, struct slice list)
     }
 }
 
-static void note_field(struct facts *f, const struct http_header *h)
+static void http_head_note_field(struct facts *f, const struct http_header *h)
 {
     switch (h->name.n) {
     case 4:
@@ -91,7 +91,7 @@ static void note_field(struct facts *f, const struct http_header *h)
     }
 }
 
-static struct slice resolve(const struct http_request *rq, struct slice span)
+static struct slice http_head_resolve(const struct http_request *rq, struct slice span)
 {
     return slice_of(rq->head.data + (uintptr_t)span.p, span.n);
 }
@@ -254,7 +254,7 @@ static void read_transfer_encoding(struct http_request *rq, struct slice list)
     const char *comma = memrchr(list.p, ',', list.n);
     size_t before = comma ? (size_t)(comma - list.p) + 1 : 0;
     struct slice rest = slice_of(list.p, before);
-    struct slice last = trim(slice_of(list.p + before, list.n - before));
+    struct slice last = http_head_trim(slice_of(list.p + before, list.n - before));
     bool once = slice_is_nocase(last, "chunked");
     while (once && rest.n) {
         once = !slice_is_nocase(next_element(&rest), "chunked");
@@ -308,15 +308,15 @@ void http_head_complete(struct http_request *rq)
 {
     struct facts f = {.hosts = 0};
     struct slice authority = {NULL, 0};
-    rq->method_name = resolve(rq, rq->method_span);
-    rq->target = resolve(rq, rq->target_span);
+    rq->method_name = http_head_resolve(rq, rq->method_span);
+    rq->target = http_head_resolve(rq, rq->target_span);
     rq->method = method_of(rq->method_name);
     rq->header_count = rq->header_spans;
     for (size_t i = 0; i < rq->header_count; i++) {
         struct http_header *h = &rq->headers[i];
-        h->name = resolve(rq, h->name);
-        h->value = trim(resolve(rq, h->value));
-        note_field(&f, h);
+        h->name = http_head_resolve(rq, h->name);
+        h->value = http_head_trim(http_head_resolve(rq, h->value));
+        http_head_note_field(&f, h);
     }
     rq->keep_alive = !f.close && (rq->minor > 0 || f.keep_alive);
     if (slice_is(rq->method_name, "CONNECT")) {

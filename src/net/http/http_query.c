@@ -17,7 +17,7 @@ static void cut(struct slice *rest, char separator, struct slice *piece)
     *rest = slice_of(rest->p ? rest->p + skip : NULL, rest->n - skip);
 }
 
-static size_t count_pairs(struct slice query)
+static size_t http_query_count_pairs(struct slice query)
 {
     size_t count = 0;
     while (query.n) {
@@ -28,7 +28,7 @@ static size_t count_pairs(struct slice query)
     return count;
 }
 
-static int hex_value(char c)
+static int http_query_hex_value(char c)
 {
     if (c >= '0' && c <= '9') {
         return c - '0';
@@ -38,7 +38,7 @@ static int hex_value(char c)
 }
 
 /* Decodes to `*at` and moves it. */
-static int decode(struct slice raw, char **at, struct slice *out)
+static int http_query_decode(struct slice raw, char **at, struct slice *out)
 {
     char *to = *at;
     for (size_t i = 0; i < raw.n; i++) {
@@ -46,8 +46,8 @@ static int decode(struct slice raw, char **at, struct slice *out)
         if (c == '+') {
             c = ' ';
         } else if (c == '%') {
-            int high = raw.n - i > 2 ? hex_value(raw.p[i + 1]) : -1;
-            int low = raw.n - i > 2 ? hex_value(raw.p[i + 2]) : -1;
+            int high = raw.n - i > 2 ? http_query_hex_value(raw.p[i + 1]) : -1;
+            int low = raw.n - i > 2 ? http_query_hex_value(raw.p[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return UV_EINVAL;
             }
@@ -67,7 +67,7 @@ static int decode(struct slice raw, char **at, struct slice *out)
 int http_query_parse(struct http_query *q, struct slice query)
 {
     *q = (struct http_query){.params = NULL};
-    size_t count = count_pairs(query);
+    size_t count = http_query_count_pairs(query);
     if (count > HTTP_QUERY_MAX_PARAMS) {
         return UV_E2BIG;
     }
@@ -86,9 +86,9 @@ int http_query_parse(struct http_query *q, struct slice query)
         }
         struct http_param *param = &q->params[q->count++];
         cut(&pair, '=', &name);
-        rc = decode(name, &at, &param->name);
+        rc = http_query_decode(name, &at, &param->name);
         if (rc == 0) {
-            rc = decode(pair, &at, &param->value);
+            rc = http_query_decode(pair, &at, &param->value);
         }
     }
     if (rc) {

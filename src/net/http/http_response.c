@@ -61,7 +61,7 @@ const char *http_status_text(int status)
 }
 
 /* Takes back what was appended since `len`. */
-static int rollback_to(struct strbuf *out, size_t len, int rc)
+static int http_response_rollback_to(struct strbuf *out, size_t len, int rc)
 {
     if (rc && out->data) {
         out->len = len;
@@ -123,7 +123,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     if (rc == 0 && send_body) {
         rc = strbuf_append(out, r->body.p, body);
     }
-    return rollback_to(out, before, rc);
+    return http_response_rollback_to(out, before, rc);
 }
 
 int http_problem(struct strbuf *out, int status, struct slice detail, struct slice extra)
@@ -140,5 +140,5 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
         rc = rc ? rc : strbuf_append(out, extra.p, extra.n);
     }
     rc = rc ? rc : strbuf_append(out, "}", 1);
-    return rollback_to(out, before, rc);
+    return http_response_rollback_to(out, before, rc);
 }

@@ -37,7 +37,7 @@ static void pause_accepting(struct listener *l, const char *why)
 }
 
 /* Takes the connection libuv holds; false when it has to wait. */
-static bool take(struct listener *l)
+static bool listener_take(struct listener *l)
 {
     struct http_server *s = l->server;
     if (s->conn_count >= s->opt.max_connections) {
@@ -83,14 +83,14 @@ static void on_connection(uv_stream_t *server, int status)
         pause_accepting(l, uv_strerror(status));
         return;
     }
-    take(l);
+    listener_take(l);
 }
 
 static void on_retry(struct deadline *d)
 {
     struct listener *l = container_of(d, struct listener, retry);
     if (l->waiting) {
-        take(l);
+        listener_take(l);
     }
 }
 
@@ -99,7 +99,7 @@ void listener_resume_all(struct http_server *server)
     list_for_each (it, &server->listeners) {
         struct listener *l = container_of(it, struct listener, node);
         if (l->waiting) {
-            take(l);
+            listener_take(l);
         }
     }
 }
@@ -122,7 +122,7 @@ static void listener_close(struct listener *l)
     uv_close((uv_handle_t *)&l->handle, on_listener_closed);
 }
 
-static int take_socket(struct listener *l, struct listen_socket *from)
+static int listener_take_socket(struct listener *l, struct listen_socket *from)
 {
     int rc = l->is_unix ? uv_pipe_open(&l->handle.pipe, from->fd)
                         : uv_tcp_open(&l->handle.tcp, from->fd);
@@ -150,7 +150,7 @@ static int open_on(struct http_server *server, struct listen_socket *from, bool 
     deadline_init(&l->retry);
     list_init(&l->node);
     list_add_tail(&server->listeners, &l->node);
-    rc = take_socket(l, from);
+    rc = listener_take_socket(l, from);
     if (rc) {
         listener_close(l);
         listen_socket_close(from, false);
