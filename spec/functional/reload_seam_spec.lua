@@ -88,7 +88,9 @@ describe("a stream that is moved under load", function()
         pub:burst(math.random(1, 60))
         pub:settle()
       end
-      eventually("all were asked about", function() return broker:metric "tidegate_policy_resubscribes_waiting" == 0 end, 30)
+      eventually("all were asked about", function()
+        return broker:metric "tidegate_policy_resubscribes_waiting" == 0
+      end, 30)
       pub:burst(5)
       pub:settle()
       for i, x in ipairs(clients) do

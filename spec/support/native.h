@@ -24,7 +24,7 @@
     X(keyring)                                                                                     \
     X(log)                                                                                         \
     X(lua_vm)                                                                                      \
-    X(filter)                                                                                       \
+    X(filter)                                                                                      \
     X(pg)                                                                                          \
     X(pattern)                                                                                     \
     X(policy)                                                                                      \

@@ -32,7 +32,7 @@ enum { DRAIN_TICK_MS = 50 };
 struct server {
     const struct config *cfg;
     const struct worker *worker; /* NULL: the only one */
-    struct service_sockets *given;
+    struct systemd_sockets *given;
     struct worker_wake wake;
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
@@ -117,7 +117,7 @@ static void drain(void *ctx)
                    log_uint("streams", broker_stream_count(s->broker)),
                    log_int("timeout_s", s->cfg->drain.timeout_s)));
     if (!s->worker) {
-        service_notify("STOPPING=1\nSTATUS=draining: %u connections are left",
+        systemd_notify("STOPPING=1\nSTATUS=draining: %u connections are left",
                        s->public.conn_count);
     }
     broker_drain(s->broker);
@@ -336,9 +336,9 @@ static void server_give_up(struct server *s, int code, const struct err *e)
 static void on_watchdog_tick(struct deadline *d)
 {
     struct server *s = container_of(d, struct server, watchdog_tick);
-    uint64_t ms = service_watchdog_ms();
+    uint64_t ms = systemd_watchdog_ms();
     if (ms) {
-        service_notify("WATCHDOG=1");
+        systemd_notify("WATCHDOG=1");
         deadline_arm(loop_deadline_class(s->loop, ms, on_watchdog_tick), &s->watchdog_tick);
     }
 }
@@ -381,7 +381,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     if (s->worker) {
         worker_ready(s->worker);
     } else {
-        service_notify("READY=1\nSTATUS=serving");
+        systemd_notify("READY=1\nSTATUS=serving");
         on_watchdog_tick(&s->watchdog_tick);
     }
 }
@@ -444,7 +444,7 @@ static void server_start(struct server *s)
     }
 }
 
-int server_run(const struct config *cfg, const struct worker *worker, struct service_sockets *given)
+int server_run(const struct config *cfg, const struct worker *worker, struct systemd_sockets *given)
 {
     struct server s = {.cfg = cfg, .worker = worker, .given = given};
     struct err e = {0};

@@ -111,7 +111,7 @@ static void tell_ready(struct supervisor *s)
     }
     if (ready == s->count) {
         s->told_ready = true;
-        service_notify("READY=1\nSTATUS=%u workers serve", s->count);
+        systemd_notify("READY=1\nSTATUS=%u workers serve", s->count);
     }
 }
 
@@ -120,8 +120,8 @@ static void tell_watchdog(struct supervisor *s)
 {
     uint64_t now = supervisor_now_ms();
     if (s->watchdog_ms && now >= s->watchdog_ms) {
-        s->watchdog_ms = now + service_watchdog_ms();
-        service_notify("WATCHDOG=1");
+        s->watchdog_ms = now + systemd_watchdog_ms();
+        systemd_notify("WATCHDOG=1");
     }
 }
 
@@ -201,14 +201,14 @@ static int set_up(struct supervisor *s)
 }
 
 static int run_several(const struct config *cfg, char **argv, unsigned count,
-                       struct service_sockets *given)
+                       struct systemd_sockets *given)
 {
     struct supervisor *s = xcalloc(1, sizeof *s);
     s->cfg = cfg;
     s->argv = argv;
     s->count = count;
     s->given = given;
-    s->watchdog_ms = service_watchdog_ms() ? supervisor_now_ms() : 0;
+    s->watchdog_ms = systemd_watchdog_ms() ? supervisor_now_ms() : 0;
     sockets_init(s);
     catch_signals(s);
     int code = set_up(s);
@@ -225,16 +225,16 @@ static int run_several(const struct config *cfg, char **argv, unsigned count,
 int supervisor_run(const struct config *cfg, char **argv)
 {
     unsigned count = cfg->workers ? (unsigned)cfg->workers : uv_available_parallelism();
-    struct service_sockets given;
+    struct systemd_sockets given;
     struct err e = {0};
     count = count < WORKERS_MAX ? count : WORKERS_MAX;
-    if (service_sockets_take(cfg, handover_expected(), &given, &e)) {
+    if (systemd_sockets_take(cfg, handover_expected(), &given, &e)) {
         log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
         return EX_CONFIG;
     }
     int code = count <= 1 && !handover_expected() ? server_run(cfg, NULL, &given)
                                                   : run_several(cfg, argv, count, &given);
-    service_sockets_clear(&given);
+    systemd_sockets_clear(&given);
     return code;
 }
 

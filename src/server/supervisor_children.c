@@ -135,7 +135,7 @@ void supervisor_drain(struct supervisor *s)
         restart_stop(s, "the supervisor was told to stop");
         s->kill_ms =
             supervisor_now_ms() + (uint64_t)s->cfg->drain.timeout_s * 1000 + DRAIN_EXTRA_MS;
-        service_notify("STOPPING=1\nSTATUS=draining: %u workers are left", children_running(s));
+        systemd_notify("STOPPING=1\nSTATUS=draining: %u workers are left", children_running(s));
         log_info("supervisor", "draining", LOG_F(log_uint("workers", children_running(s))));
         sockets_close_public(s);
         children_signal(s, WORKER_DRAIN_SIGNAL);

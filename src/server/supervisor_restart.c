@@ -66,7 +66,7 @@ static void supervisor_restart_finish(struct supervisor *s, const char *why)
     }
     *r = (struct roll){.check_output = -1};
     if (!s->draining) {
-        service_notify("READY=1\nSTATUS=%u workers serve%s", s->count,
+        systemd_notify("READY=1\nSTATUS=%u workers serve%s", s->count,
                        why ? "; the last restart failed, see the log" : "");
     }
     if (why) {
@@ -122,7 +122,7 @@ void restart_begin(struct supervisor *s)
             LOG_F(log_str("why", s->draining ? "draining" : "another restart is in progress")));
         return;
     }
-    service_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=replacing %u workers",
+    systemd_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=replacing %u workers",
                    (unsigned long long)supervisor_now_ms() * 1000, s->count);
     log_info("supervisor", "restart: checking the configuration",
              LOG_F(log_str("program", s->argv[0])));

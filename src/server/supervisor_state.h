@@ -4,7 +4,7 @@
 
 #include "config/config.h"
 #include "server/admin_process.h"
-#include "server/service.h"
+#include "server/systemd.h"
 #include "server/worker.h"
 
 #include <signal.h>
@@ -51,7 +51,7 @@ struct roll {
 
 struct supervisor {
     const struct config *cfg;
-    struct service_sockets *given; /* borrowed */
+    struct systemd_sockets *given; /* borrowed */
     char **argv;
     unsigned count; /* of workers */
     struct shared_address **listen;

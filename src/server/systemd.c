@@ -1,4 +1,4 @@
-#include "server/service.h"
+#include "server/systemd.h"
 
 #include "base/alloc.h"
 #include "base/logging.h"
@@ -33,7 +33,7 @@ static uint64_t number_in(const char *variable)
     return end && *end == '\0' && errno == 0 ? n : 0;
 }
 
-static int service_describe(struct passed *p, struct err *e)
+static int systemd_describe(struct passed *p, struct err *e)
 {
     struct address *a = &p->socket.where;
     struct sockaddr_un sun = {0};
@@ -78,7 +78,7 @@ static int receive(struct passed *v, size_t *n, struct err *e)
         v[i] = (struct passed){.socket = {.fd = FIRST_FD + (int)i, .inherited = true}};
         (void)snprintf(v[i].name, sizeof v[i].name, "%.*s", (int)len, names ? names : "");
         names = names && names[len] ? names + len + 1 : NULL;
-        rc = service_describe(&v[i], e);
+        rc = systemd_describe(&v[i], e);
         *n = i + 1;
     }
     (void)unsetenv("LISTEN_PID");
@@ -119,13 +119,13 @@ static int give(struct passed *v, size_t n, const char *text, struct listen_sock
     return rc;
 }
 
-int service_sockets_take(const struct config *cfg, bool successor, struct service_sockets *out,
+int systemd_sockets_take(const struct config *cfg, bool successor, struct systemd_sockets *out,
                          struct err *e)
 {
     char text[ADDRESS_LISTEN_TEXT_MAX];
     struct passed *v = xcalloc(SOCKETS_MAX, sizeof *v);
     size_t n = 0;
-    *out = (struct service_sockets){.admin.fd = -1};
+    *out = (struct systemd_sockets){.admin.fd = -1};
     out->listen = xcalloc(cfg->listen.n, sizeof *out->listen);
     out->count = cfg->listen.n;
     for (size_t i = 0; i < out->count; i++) {
@@ -149,24 +149,24 @@ int service_sockets_take(const struct config *cfg, bool successor, struct servic
     }
     free(v);
     if (rc) {
-        service_sockets_clear(out);
+        systemd_sockets_clear(out);
     }
     return rc;
 }
 
-void service_sockets_clear(struct service_sockets *s)
+void systemd_sockets_clear(struct systemd_sockets *s)
 {
     for (size_t i = 0; i < s->count; i++) {
         listen_socket_close(&s->listen[i], false);
     }
     listen_socket_close(&s->admin, false);
     free(s->listen);
-    *s = (struct service_sockets){.admin.fd = -1};
+    *s = (struct systemd_sockets){.admin.fd = -1};
 }
 
 /* ---------------------------------------------------------------- what it is told */
 
-void service_notify(const char *fmt, ...)
+void systemd_notify(const char *fmt, ...)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -200,7 +200,7 @@ void service_notify(const char *fmt, ...)
     }
 }
 
-uint64_t service_watchdog_ms(void)
+uint64_t systemd_watchdog_ms(void)
 {
     uint64_t pid = number_in("WATCHDOG_PID");
     uint64_t ms = number_in("WATCHDOG_USEC") / 1000 / 2;

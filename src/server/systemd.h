@@ -2,14 +2,14 @@
  * it passes (sd_listen_fds(3)) and the notifications that it expects (sd_notify(3)). The protocols are
  * environment variables and a datagram. They are stable and documented for use without a library;
  * libsystemd would load four compression and encryption libraries into the process. */
-#ifndef SERVER_SERVICE_H
-#define SERVER_SERVICE_H
+#ifndef SERVER_SYSTEMD_H
+#define SERVER_SYSTEMD_H
 
 #include "config/config.h"
 #include "net/listen_socket.h"
 
 /* The sockets that were passed, by their entries in the configuration. */
-struct service_sockets {
+struct systemd_sockets {
     struct listen_socket *listen; /* one for each entry of `listen`; fd -1: none, bind it */
     size_t count;
     struct listen_socket admin; /* the same */
@@ -19,14 +19,14 @@ struct service_sockets {
  * "systemd:NAME" of the configuration gets the next socket of that name (FileDescriptorName=), an
  * address gets the socket that listens there. UV_EINVAL: no entry matches a socket, or no socket
  * matches a name; the latter is no error if this process replaces another one (`successor`). */
-int service_sockets_take(const struct config *cfg, bool successor, struct service_sockets *out,
+int systemd_sockets_take(const struct config *cfg, bool successor, struct systemd_sockets *out,
                          struct err *e);
 /* Closes the sockets that are still in `s`. */
-void service_sockets_clear(struct service_sockets *s);
+void systemd_sockets_clear(struct systemd_sockets *s);
 
 /* Sends lines such as "READY=1\nSTATUS=serving" to NOTIFY_SOCKET; no effect if that is not set. */
-__attribute__((format(printf, 1, 2))) void service_notify(const char *fmt, ...);
+__attribute__((format(printf, 1, 2))) void systemd_notify(const char *fmt, ...);
 /* The interval for WATCHDOG=1, half of WATCHDOG_USEC; 0: not at all. */
-uint64_t service_watchdog_ms(void);
+uint64_t systemd_watchdog_ms(void);
 
 #endif
