@@ -59,12 +59,19 @@ for _, workers in ipairs { 1, 2 } do
       assert.equal("two", back:next().data)
       back:close()
       -- also after a crash
-      broker:kill()
-      if workers > 1 then
-        eventually("the workers have ended, too", function()
-          return not pcall(http.get, broker.admin, "/status")
-        end)
+      local pids = {}
+      for _, worker in ipairs(workers > 1 and http.get(broker.admin, "/status").json.workers or {}) do
+        pids[#pids + 1] = worker.pid
       end
+      broker:kill()
+      eventually("the workers have ended, too: none of them accepts any more", function()
+        for _, pid in ipairs(pids) do
+          if uv.kill(pid, 0) then
+            return false
+          end
+        end
+        return true
+      end)
       back = assert(sse.start(at, { topic = "a", last_event_id = first.id }))
       broker:start()
       assert.equal("two", back:next().data)

@@ -22,6 +22,7 @@ int read_stream(FILE *f, struct strbuf *out)
         errno = 0;
         size_t n = fread(out->data + out->len, 1, step, f);
         out->len += n;
+        out->data[out->len] = '\0';
         if (n < step) {
             return !ferror(f) ? 0 : errno ? -errno : UV_EIO;
         }

@@ -181,9 +181,13 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
 static void subscribe_abandon(struct subscriber *sub, bool sse)
 {
     struct stream *s = sub->stream;
+    /* while draining nothing is held open: the drain would wait for it */
+    bool draining = sub->b->draining;
+    enum close_reason reason = draining ? CLOSE_DRAINING : CLOSE_TRANSIENT;
     stream_set_owner(s, NULL, NULL);
-    refuse_transient(sub->b->refusals, s, sse, CLOSE_TRANSIENT, "the event store is unavailable");
-    subscriber_free(sub, CLOSE_TRANSIENT);
+    refuse_transient(sub->b->refusals, s, sse, reason,
+                     draining ? "the broker is shutting down" : "the event store is unavailable");
+    subscriber_free(sub, reason);
 }
 
 static void subscribe_go_on(struct subscribe *w, struct subscriber *sub);

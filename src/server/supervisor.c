@@ -247,8 +247,8 @@ bool supervisor_waits(void)
     (void)sigemptyset(&stop);
     (void)sigaddset(&stop, SIGTERM);
     (void)sigaddset(&stop, SIGINT);
-    if (service_watchdog_ms() && handover_expected()) {
-        service_notify("WATCHDOG=1"); /* the old workers serve meanwhile */
+    if (systemd_watchdog_ms() && handover_expected()) {
+        systemd_notify("WATCHDOG=1"); /* the old workers serve meanwhile */
     }
     return handover_expected() && sigtimedwait(&stop, NULL, &second) < 0 && errno == EAGAIN;
 }

@@ -43,7 +43,7 @@ enum roll_stage {
 struct roll {
     enum roll_stage stage;
     pid_t check_pid;  /* 0: no check runs */
-    int check_output; /* of the check: the reading end of a pipe; -1: none */
+    int check_output; /* of the check: a memfd that gets what it prints; -1: none */
     unsigned number;  /* of the worker that is being replaced; 0: none yet */
     unsigned before;  /* intended number of workers when the restart was requested */
     uint64_t until_ms;

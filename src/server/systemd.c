@@ -52,6 +52,12 @@ static int systemd_describe(struct passed *p, struct err *e)
         a->is_unix = true;
         memcpy(a->path, sun.sun_path, sizeof sun.sun_path);
         a->path[sizeof a->path - 1] = '\0';
+        if (a->path[0] == '\0') { /* abstract, or none: a rolling restart could not name it */
+            return err_set(e, UV_EINVAL,
+                           "file descriptor %d (\"%s\"), passed by the service manager, is a Unix "
+                           "socket without a path: ListenStream= needs an absolute path",
+                           fd, p->name);
+        }
     } else if (a->tcp.ss_family != AF_INET && a->tcp.ss_family != AF_INET6) {
         return err_set(e, UV_EINVAL,
                        "file descriptor %d (\"%s\"), passed by the service manager, is neither a "

@@ -313,7 +313,7 @@ static int l_native(lua_State *L)
         {"close", l_close},
         {"turn", l_turn},
         {"settled", l_settled},
-        {"reviewing", l_resubscribeing},
+        {"resubscribing", l_resubscribeing},
         {"set_time", l_set_time},
         {"insert", l_insert},
         {"connections", l_connections},
