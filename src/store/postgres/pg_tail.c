@@ -274,6 +274,8 @@ static void pg_tail_on_page(void *ctx, uint64_t token, const PGresult *res,
         return;
     }
     int rows = PQgetisnull(res, 0, PG_PAGE_ROW) ? 0 : PQntuples(res);
+    /* where events of others come all the time there are pages, and no looks */
+    pg_lineage_heard(&s->lineage, uv_now(s->loop));
     if ((uint64_t)pg_cell_int8(res, 0, PG_PAGE_HEAD) < s->tail.asked) {
         pg_tail_lead(s);
         return;
