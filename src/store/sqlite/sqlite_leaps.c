@@ -37,10 +37,14 @@ static int sqlite_leaps_save(struct sqlite_db *db, const struct sqlite_leaps *le
 static void sqlite_leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 {
     leaps->v[leaps->n++] = (struct store_leap){after, upto};
-    if (leaps->n > SQLITE_LEAPS_MAX) { /* the two oldest become one */
-        leaps->v[1].after = leaps->v[0].after;
+    if (leaps->n > SQLITE_LEAPS_MAX) { /* two become one: with no event between, or the oldest */
+        size_t at = 0;
+        for (size_t i = leaps->n - 1; i > 0; i--) {
+            at = leaps->v[i - 1].upto == leaps->v[i].after ? i - 1 : at;
+        }
+        leaps->v[at + 1].after = leaps->v[at].after;
         leaps->n--;
-        memmove(leaps->v, leaps->v + 1, leaps->n * sizeof *leaps->v);
+        memmove(leaps->v + at, leaps->v + at + 1, (leaps->n - at) * sizeof *leaps->v);
     }
 }
 
