@@ -247,7 +247,7 @@ describe("db.query", function()
     it("for settings that do not fit together", function()
       assert.matches("database.path: is needed", refused(POLICY, { database = { driver = "sqlite" } }))
       assert.matches("database.conninfo: is needed", refused(POLICY, { database = { driver = "postgres" } }))
-      assert.matches("database.path: is of no use", refused(POLICY, { database = { path = "x" } }))
+      assert.matches("database.path: has no effect", refused(POLICY, { database = { path = "x" } }))
     end)
   end)
 

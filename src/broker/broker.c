@@ -205,7 +205,7 @@ void broker_clock_moved(struct broker *b)
     }
 }
 
-bool broker_resubscribeing(const struct broker *b)
+bool broker_resubscribing(const struct broker *b)
 {
     return resubscribes_pending(b->resubscribes);
 }

@@ -49,7 +49,7 @@ void broker_each_connection(const struct broker *b,
  * where a grant says so. */
 void broker_clock_moved(struct broker *b);
 /* Is the policy being asked about streams that are open, or about to be? */
-bool broker_resubscribeing(const struct broker *b);
+bool broker_resubscribing(const struct broker *b);
 /* false: no such stream. */
 bool broker_disconnect(struct broker *b, uint64_t id);
 

@@ -142,9 +142,9 @@ static int l_settled(lua_State *L)
 }
 
 /* b:reviewing() -> is the policy being asked about open streams, or about to be? */
-static int l_resubscribeing(lua_State *L)
+static int l_resubscribing(lua_State *L)
 {
-    lua_pushboolean(L, broker_resubscribeing(test_broker_broker(check_bench(L))));
+    lua_pushboolean(L, broker_resubscribing(test_broker_broker(check_bench(L))));
     return 1;
 }
 
@@ -313,7 +313,7 @@ static int l_native(lua_State *L)
         {"close", l_close},
         {"turn", l_turn},
         {"settled", l_settled},
-        {"resubscribing", l_resubscribeing},
+        {"resubscribing", l_resubscribing},
         {"set_time", l_set_time},
         {"insert", l_insert},
         {"connections", l_connections},

@@ -16,7 +16,8 @@ enum {
     PAGE_EVENTS = 2000,
     PAGE_BYTES = 8 << 20,
     BUSY_MS = 50, /* between looks while events come */
-    OWN_MS = 2,   /* for the answer to a statement of ours, after its notification came */
+    LOOK_MAX_MS = 5000,
+    OWN_MS = 2, /* for the answer to a statement of ours, after its notification came */
     LEAPS_MAX = 1000,
 };
 
@@ -190,6 +191,8 @@ static void pg_tail_rest(struct store_pg *s, bool had_events)
     }
     t->wait_ms = had_events ? BUSY_MS : t->wait_ms * 2;
     t->wait_ms = t->wait_ms > s->opt.poll_ms ? s->opt.poll_ms : t->wait_ms;
+    /* the newest timeline must be heard of well within the grace time of pg_lineage.c */
+    t->wait_ms = t->wait_ms > LOOK_MAX_MS ? LOOK_MAX_MS : t->wait_ms;
     REQUIRE(uv_timer_start(&t->timer, pg_tail_on_timer, t->wait_ms, 0) == 0);
 }
 

@@ -47,7 +47,7 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(meta_set, "REPLACE INTO meta(name, value) VALUES (?1, ?2)")                                  \
     X(leaps, "SELECT after, upto FROM leaps ORDER BY after")                                       \
     X(leaps_clear, "DELETE FROM leaps")                                                            \
-    X(leap_add, "INSERT INTO leaps(after, upto) VALUES (?1, ?2)")                                  \
+    X(leap_add, "REPLACE INTO leaps(after, upto) VALUES (?1, ?2)")                                 \
     X(page_count, "PRAGMA page_count")                                                             \
     X(freelist_count, "PRAGMA freelist_count")
 
