@@ -157,9 +157,9 @@
       "")                                                                                          \
     X(policy_reloads_refused, counter, "tidegate_policy_reloads_total{result=\"refused\"}", "")    \
     X(policy_rollbacks, counter, "tidegate_policy_rollbacks_total",                                \
-      "Policies that were rolled back: they failed much more often, or by an operator.")            \
+      "Policies that were rolled back: they failed much more often, or by an operator.")           \
     X(policy_rolled_back, gauge_max, "tidegate_policy_rolled_back",                                \
-      "1: the newest policy failed and was rolled back; until the next one is in force.")           \
+      "1: the newest policy failed and was rolled back; until the next one is in force.")          \
     X(resubscribes_waiting, gauge, "tidegate_policy_resubscribes_waiting",                         \
       "Open streams about which the policy is going to be asked again.")                           \
     X(resubscribes_same, counter, "tidegate_policy_resubscribes_total{outcome=\"same\"}",          \

@@ -467,9 +467,9 @@ static enum format_result ask_format(struct policy *base, const struct policy_bi
     int rc = lua_judge_format(&j, out, &result, &e);
     rule_end(p, &call, rc, &e);
     /* what was read counts also for a call that was stopped: a later one may find what it kept */
-    uint64_t key = format_classes_key(p->classes, (size_t)b->format,
-                                      lua_params_text(&p->params, b->params),
-                                      lua_params_classes(&p->params, b->params), &reads);
+    uint64_t key =
+        format_classes_key(p->classes, (size_t)b->format, lua_params_text(&p->params, b->params),
+                           lua_params_classes(&p->params, b->params), &reads);
     if (rc == 0 || rc == UV_EINVAL) { /* not stopped, nor out of memory: that is no one else's */
         out->key = key;
     }
