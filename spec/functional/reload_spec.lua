@@ -250,7 +250,7 @@ describe("an open stream, when another policy takes over,", function()
     broker:publish("a", "on")
     assert.equal("on", good:next().data)
     assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="revoked"}')
-    assert.equal(1, broker:metric 'tidegate_policy_reviews_total{outcome="revoked"}')
+    assert.equal(1, broker:metric 'tidegate_policy_resubscribes_total{outcome="revoked"}')
   end)
 
   it("keeps what it has where the policy says so", function()
