@@ -1,4 +1,4 @@
--- A new policy is tried before it takes over, watched afterwards, and taken back where it is worse.
+-- A new policy is tried before it takes over, watched afterwards, and rolled back where it is worse.
 local eventually = require "support.eventually"
 local http = require "support.http"
 local policy = require "support.policy_of"
@@ -111,7 +111,7 @@ describe("a policy that fails in use", function()
     end
   end
 
-  it("is taken back by itself, and not loaded again but by force", function()
+  it("is rolled back by itself, and not loaded again but by force", function()
     local broker = tidegate.start { policy = GOOD }
     local c = sse.open(broker, { topic = "a" })
     assert.equal("reloaded", broker:reload(BAD).json.result)

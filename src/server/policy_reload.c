@@ -80,7 +80,7 @@ struct policy_reload {
     struct generation *current, *previous; /* owned */
     struct list retired;                   /* to be closed when not busy */
     struct policy_health health;
-    char bad[BAD_MAX][DIGEST_HEX_BYTES]; /* versions that had to be taken back; a ring */
+    char bad[BAD_MAX][DIGEST_HEX_BYTES]; /* versions that had to be rolled back; a ring */
     unsigned bad_next;
     struct lua_sources sources; /* the files as they were last loaded, well or not */
     struct policy_watch *watch; /* NULL: not watched */

@@ -13,9 +13,9 @@ enum { ERROR_BYTES = 512 };
 
 struct entry {
     struct shared_call shared_call;
-    struct list due; /* in shared calls.due, unless it RUNS */
+    struct list due; /* in shared_calls.due, unless it RUNS */
     struct list waiters;
-    bool findable;           /* in shared calls.under_way; else nobody shares it */
+    bool findable;           /* in shared_calls.under_way; else nobody shares it */
     struct map_entry by_key; /* there */
 };
 

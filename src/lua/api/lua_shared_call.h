@@ -1,4 +1,4 @@
-/* Flights of cache.fetch: one shared call of a function for a key, and the hooks that wait for it, of
+/* Shared calls of cache.fetch: one call of a function for a key, and the hooks that wait for it, of
  * every policy. The hooks continue from the loop's flush step, never from inside the call that ended
  * the shared call. */
 #ifndef LUA_API_LUA_SHARED_CALL_H
