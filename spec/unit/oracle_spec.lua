@@ -148,6 +148,20 @@ describe("the oracle's checker", function()
       assert.equal(1, report.stats.replaced)
     end)
 
+    it("takes what a writer committed again, after a store had lost it, for committed", function()
+      local c = restored()
+      c.lost[#c.lost + 1] = c.truth[3]
+      c.lost[#c.lost + 1] = c.truth[3]
+      local report = check(c)
+      assert.same({}, report.count, oracle.text(report))
+      assert.equal(3, report.stats.committed)
+      assert.equal(4, report.stats.lost) -- the two rows, and what was acknowledged as 14, twice
+      table.remove(c.a)
+      assert.equal(1, check(c).count.P1)
+      c.truth[#c.truth + 1] = c.truth[3]
+      assert.error_matches(function() check(c) end, "used this payload twice")
+    end)
+
     it("knows what survived, also when both stores were asked for it", function()
       local c = restored()
       table.insert(c.facts, 1, "B\t0\t13\tw1.2.1.")
