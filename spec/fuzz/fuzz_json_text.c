@@ -59,6 +59,20 @@ static void check_syntax(struct slice text)
     json_decref(tree);
 }
 
+/* One value and nothing behind it is what json_text_ok() accepts. */
+static void check_cut(struct slice text)
+{
+    struct slice rest = text, value;
+    const char *wrong = json_text_checked_value(&rest, &value);
+    require(value.p + value.n == rest.p && rest.p + rest.n == text.p + text.n);
+    json_text_skip(&rest);
+    bool ok = !wrong && rest.n == 0;
+    require(ok == json_text_ok(text) || has_surrogate_escape(text));
+    if (ok && (*value.p == '{' || *value.p == '[')) {
+        require(json_text_compact(NULL, value) <= value.n);
+    }
+}
+
 static void check_quote(struct slice text)
 {
     struct strbuf out;
@@ -84,6 +98,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(!json_text_ok(text)); /* jansson overlooks a NUL behind a number */
     } else {
         check_syntax(text);
+    }
+    if (size) {
+        check_cut(text);
     }
     check_quote(text);
     return 0;

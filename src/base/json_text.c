@@ -15,9 +15,17 @@ static bool json_text_is_space(char c)
 /* Which brackets are open: one bit a level, 1 for an object. */
 struct json_scan {
     const char *p, *end;
+    const char *wrong; /* of the first fault */
     uint8_t open[JSON_TEXT_DEPTH_MAX / 8];
     unsigned depth;
+    bool pairs; /* half a surrogate pair is a fault */
 };
+
+static bool json_scan_fail(struct json_scan *s, const char *wrong)
+{
+    s->wrong = wrong;
+    return false;
+}
 
 static void json_scan_skip_space(struct json_scan *s)
 {
@@ -39,7 +47,7 @@ static bool json_scan_take_word(struct json_scan *s, const char *word)
 {
     size_t n = strlen(word);
     if ((size_t)(s->end - s->p) < n || memcmp(s->p, word, n) != 0) {
-        return false;
+        return json_scan_fail(s, "expected a value");
     }
     s->p += n;
     return true;
@@ -51,15 +59,15 @@ static bool json_scan_take_digits(struct json_scan *s)
     while (s->p < s->end && *s->p >= '0' && *s->p <= '9') {
         s->p++;
     }
-    return s->p > start;
+    return s->p > start || json_scan_fail(s, "expected a digit");
 }
 
 /* RFC 8259, 6: no leading zero, a digit on both sides of the point. */
 static bool json_scan_take_number(struct json_scan *s)
 {
-    json_scan_take(s, '-');
+    bool negative = json_scan_take(s, '-');
     if (!json_scan_take(s, '0') && !json_scan_take_digits(s)) {
-        return false;
+        return negative ? false : json_scan_fail(s, "expected a value");
     }
     if (json_scan_take(s, '.') && !json_scan_take_digits(s)) {
         return false;
@@ -73,44 +81,80 @@ static bool json_scan_take_number(struct json_scan *s)
     return true;
 }
 
+static unsigned json_text_hex4(const char *p)
+{
+    unsigned n = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        unsigned digit = c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a') + 10;
+        n = n << 4 | (digit & 0xf);
+    }
+    return n;
+}
+
+/* The four digits behind "\u". */
+static bool json_scan_take_hex4(struct json_scan *s, unsigned *code)
+{
+    const char *start = s->p;
+    for (int i = 0; i < 4; i++, s->p++) {
+        if (s->p == s->end || *s->p == '\0' || !strchr("0123456789abcdefABCDEF", *s->p)) {
+            return json_scan_fail(s, "expected four hexadecimal digits");
+        }
+    }
+    *code = json_text_hex4(start);
+    return true;
+}
+
+/* Behind "\uXXXX": the other half, where the code is one (RFC 8259, 7). */
+static bool json_scan_take_pair(struct json_scan *s, unsigned code)
+{
+    unsigned low = 0;
+    if (!s->pairs || code < 0xd800 || code > 0xdfff) {
+        return true;
+    }
+    bool paired = code < 0xdc00 && json_scan_take(s, '\\') && json_scan_take(s, 'u') &&
+                  json_scan_take_hex4(s, &low) && low >= 0xdc00 && low <= 0xdfff;
+    return paired || json_scan_fail(s, "half of a surrogate pair is no character");
+}
+
 static bool json_scan_take_escape(struct json_scan *s)
 {
+    unsigned code;
     if (s->p == s->end) {
-        return false;
+        return json_scan_fail(s, "the string does not end");
     }
     char c = *s->p++;
     if (c != 'u') {
-        return c != '\0' && strchr("\"\\/bfnrt", c) != NULL;
+        bool known = c != '\0' && strchr("\"\\/bfnrt", c) != NULL;
+        return known || json_scan_fail(s, "unknown escape");
     }
-    for (int i = 0; i < 4; i++, s->p++) {
-        if (s->p == s->end || *s->p == '\0' || !strchr("0123456789abcdefABCDEF", *s->p)) {
-            return false;
-        }
-    }
-    return true;
+    return json_scan_take_hex4(s, &code) && json_scan_take_pair(s, code);
 }
 
 static bool json_scan_take_string(struct json_scan *s)
 {
     if (!json_scan_take(s, '"')) {
-        return false;
+        return json_scan_fail(s, "expected a string");
     }
     while (s->p < s->end) {
         unsigned char c = (unsigned char)*s->p++;
         if (c == '"') {
             return true;
         }
-        if (c < 0x20 || (c == '\\' && !json_scan_take_escape(s))) {
+        if (c < 0x20) {
+            return json_scan_fail(s, "a control character in a string must be escaped");
+        }
+        if (c == '\\' && !json_scan_take_escape(s)) {
             return false;
         }
     }
-    return false;
+    return json_scan_fail(s, "the string does not end");
 }
 
 static bool json_scan_take_scalar(struct json_scan *s)
 {
     if (s->p == s->end) {
-        return false;
+        return json_scan_fail(s, "expected a value");
     }
     switch (*s->p) {
     case '"':
@@ -139,7 +183,7 @@ static bool json_scan_take_key(struct json_scan *s)
         return false;
     }
     json_scan_skip_space(s);
-    return json_scan_take(s, ':');
+    return json_scan_take(s, ':') || json_scan_fail(s, "expected ':'");
 }
 
 /* Opens brackets until a value is complete. False: not JSON. *complete: a scalar or an empty
@@ -159,7 +203,7 @@ static bool json_scan_take_opening(struct json_scan *s, bool *complete)
         return true;
     }
     if (s->depth == JSON_TEXT_DEPTH_MAX) {
-        return false;
+        return json_scan_fail(s, "nested more than 512 deep");
     }
     uint8_t bit = (uint8_t)(1U << (s->depth % 8));
     s->open[s->depth / 8] =
@@ -178,31 +222,45 @@ static bool json_scan_take_closing(struct json_scan *s)
             return !object || json_scan_take_key(s);
         }
         if (!json_scan_take(s, object ? '}' : ']')) {
-            return false;
+            return json_scan_fail(s, object ? "expected ',' or '}'" : "expected ',' or ']'");
         }
         s->depth--;
     }
     return true;
 }
 
+/* Moves over one value. */
+static bool json_scan_value(struct json_scan *s)
+{
+    bool complete;
+    do {
+        json_scan_skip_space(s);
+        if (!json_scan_take_opening(s, &complete) || (complete && !json_scan_take_closing(s))) {
+            return false;
+        }
+    } while (s->depth || !complete);
+    return true;
+}
+
 bool json_text_ok(struct slice text)
 {
     struct json_scan s = {.p = text.p, .end = text.p ? text.p + text.n : NULL};
-    do {
-        bool complete;
-        json_scan_skip_space(&s);
-        if (!json_scan_take_opening(&s, &complete)) {
-            return false;
-        }
-        if (complete && !json_scan_take_closing(&s)) {
-            return false;
-        }
-        if (complete && s.depth == 0) {
-            json_scan_skip_space(&s);
-            return s.p == s.end;
-        }
-    } while (s.p < s.end);
-    return false;
+    if (!json_scan_value(&s)) {
+        return false;
+    }
+    json_scan_skip_space(&s);
+    return s.p == s.end;
+}
+
+const char *json_text_checked_value(struct slice *rest, struct slice *value)
+{
+    json_text_skip(rest);
+    struct json_scan s = {.p = rest->p, .end = rest->p ? rest->p + rest->n : NULL, .pairs = true};
+    bool ok = json_scan_value(&s);
+    size_t n = rest->n ? (size_t)(s.p - rest->p) : 0;
+    *value = slice_of(rest->p, n);
+    *rest = slice_of(rest->p + n, rest->n - n);
+    return ok ? NULL : s.wrong;
 }
 
 /* ---------------------------------------------------------------- cutting */
@@ -291,18 +349,21 @@ size_t json_text_compact(char *out, struct slice text)
 {
     size_t at = 0;
     for (size_t i = 0; i < text.n;) {
-        if (json_text_is_space(text.p[i])) {
+        size_t start = i;
+        while (i < text.n && !json_text_is_space(text.p[i])) {
+            size_t size = 1;
+            if (text.p[i] == '"') {
+                size = json_text_string_size(slice_of(text.p + i, text.n - i));
+            }
+            i = size ? i + size : text.n;
+        }
+        if (out) {
+            memcpy(out + at, text.p + start, i - start);
+        }
+        at += i - start;
+        while (i < text.n && json_text_is_space(text.p[i])) {
             i++;
-            continue;
         }
-        size_t n = 1;
-        if (text.p[i] == '"') {
-            size_t size = json_text_string_size(slice_of(text.p + i, text.n - i));
-            n = size ? size : text.n - i;
-        }
-        memcpy(out + at, text.p + i, n);
-        at += n;
-        i += n;
     }
     return at;
 }
@@ -360,17 +421,6 @@ int json_text_quote(struct strbuf *out, struct slice text)
         }
     }
     return rc;
-}
-
-static unsigned json_text_hex4(const char *p)
-{
-    unsigned n = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = p[i];
-        unsigned digit = c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a') + 10;
-        n = n << 4 | (digit & 0xf);
-    }
-    return n;
 }
 
 static size_t json_text_utf8_put(char out[4], unsigned code)
@@ -440,7 +490,9 @@ size_t json_text_string(char *out, struct slice raw)
     for (const char *p = raw.p + 1; p < end;) {
         char one[4];
         size_t more = json_text_decode_step(&p, end, one); /* never more than it was written with */
-        memcpy(out + n, one, more);
+        if (out) {
+            memcpy(out + n, one, more);
+        }
         n += more;
     }
     return n;

@@ -27,14 +27,18 @@ void json_text_skip(struct slice *rest);
 bool json_text_take(struct slice *rest, char c);
 /* Skips white space and cuts one value off; false when none begins here, or it does not end. */
 bool json_text_value(struct slice *rest, struct slice *value);
-/* Writes `text` without the white space outside strings; `out` has room for text.n bytes. Returns
- * how many were written. */
+/* As json_text_value(), but checks the value as json_text_ok() does, in the same pass; half a surrogate
+ * pair is a fault, too. NULL, or a constant text saying what is wrong at the new beginning of
+ * *rest. */
+const char *json_text_checked_value(struct slice *rest, struct slice *value);
+/* Writes `text` without the white space outside strings; `out` has room for text.n bytes, or is NULL.
+ * Returns how many it has. */
 size_t json_text_compact(char *out, struct slice text);
 
 /* The two below take a string of a JSON text that json_text_ok() accepted, with its quotes.
  * Half a surrogate pair counts as U+FFFD. */
 
-/* Decodes it into `out`, which has room for raw.n bytes; returns how many were written. */
+/* Decodes it into `out`, which has room for raw.n bytes, or is NULL; returns how many it has. */
 size_t json_text_string(char *out, struct slice raw);
 /* Does it spell `text`, however it is escaped? */
 bool json_text_string_is(struct slice raw, struct slice text);

@@ -1,47 +1,56 @@
-/* JSON bodies: one envelope, an array of them, or one a line. jansson judges and reads each
- * envelope; its `data` is then taken as it was written, since a reader that has only doubles and 64
- * bits would not give back every number. */
+/* JSON bodies: one envelope, an array of them, or one a line. One pass over the text checks it and cuts
+ * it into members, and allocates nothing: what a stranger sends costs no more than its bytes. Only
+ * `attrs`, which are short, become a tree. `data` is taken as it was written: a reader that has only
+ * doubles and 64 bits would not give back every number. */
 #include "base/json_text.h"
 #include "base/nearest.h"
-#include "base/require.h"
 #include "event/envelope_state.h"
 
 #include <jansson.h>
 #include <stdio.h>
 
+enum {
+    NAME_SHOWN_BYTES = 64, /* of an unknown field, in a refusal */
+    /* No attrs of more bytes can have a canonical text within the limit: an escape has six bytes. */
+    ATTRS_TEXT_MAX_BYTES = 6 * EVENT_ATTRS_MAX_BYTES,
+};
+
 enum member { MEMBER_TOPIC, MEMBER_TYPE, MEMBER_DATA, MEMBER_KEY, MEMBER_ATTRS, MEMBER_COUNT };
 static const char *const member_names[MEMBER_COUNT] = {"topic", "type", "data", "key", "attrs"};
 
+/* The checked text of each member; absent: there is none. */
 struct envelope {
-    json_t *value[MEMBER_COUNT]; /* NULL: absent; borrowed from the parsed envelope */
     struct slice text[MEMBER_COUNT];
 };
 
-static const char *envelope_json_kind_of(const json_t *value)
+static const char *envelope_json_kind_of(struct slice value)
 {
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
+    switch (value.n ? *value.p : 'n') {
+    case '{':
         return "an object";
-    case JSON_ARRAY:
+    case '[':
         return "an array";
-    case JSON_STRING:
+    case '"':
         return "a string";
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return "a number";
-    case JSON_TRUE:
-    case JSON_FALSE:
+    case 't':
+    case 'f':
         return "a boolean";
-    case JSON_NULL:
-        break;
+    case 'n':
+        return "null";
+    default:
+        return "a number";
     }
-    return "null";
 }
 
-static int refuse_unknown(struct envelope_reader *r, const char *name)
+static int refuse_unknown(struct envelope_reader *r, struct slice raw)
 {
-    const char *nearest = nearest_name(member_names, MEMBER_COUNT, slice_str(name));
-    struct shown shown = envelope_show(slice_str(name));
+    char name[NAME_SHOWN_BYTES];
+    struct slice text = slice_of(raw.p + 1, raw.n - 2); /* a long one is shown as it was written */
+    if (raw.n <= sizeof name) {
+        text = slice_of(name, json_text_string(name, raw));
+    }
+    const char *nearest = nearest_name(member_names, MEMBER_COUNT, text);
+    struct shown shown = envelope_show(text);
     if (nearest) {
         return envelope_refuse(r, 400, "unknown field \"%s\"; did you mean \"%s\"?", shown.text,
                                nearest);
@@ -50,7 +59,156 @@ static int refuse_unknown(struct envelope_reader *r, const char *name)
         r, 400, "unknown field \"%s\"; an envelope has topic, data, type, key, attrs", shown.text);
 }
 
-static int refuse_json(struct envelope_reader *r, const char *what, const json_error_t *e)
+/* `at` is in, or at the end of, the text that begins at `start`. */
+static int refuse_json(struct envelope_reader *r, const char *start, struct slice at,
+                       const char *wrong)
+{
+    return envelope_refuse(r, 400, "JSON: %s%s (byte %zu)", wrong, at.n ? "" : ", the text ends",
+                           (size_t)(at.p - start));
+}
+
+static int find_member(struct slice raw)
+{
+    int i = 0;
+    while (i < MEMBER_COUNT && !json_text_string_is(raw, slice_str(member_names[i]))) {
+        i++;
+    }
+    return i;
+}
+
+static int take_member(struct envelope_reader *r, const char *start, struct slice *rest,
+                       struct envelope *env)
+{
+    struct slice name, value;
+    json_text_skip(rest);
+    if (rest->n == 0 || *rest->p != '"') {
+        return refuse_json(r, start, *rest, "expected the name of a field in double quotes");
+    }
+    const char *wrong = json_text_checked_value(rest, &name);
+    if (wrong) {
+        return refuse_json(r, start, *rest, wrong);
+    }
+    int member = find_member(name);
+    if (member == MEMBER_COUNT) {
+        return refuse_unknown(r, name);
+    }
+    if (env->text[member].p) {
+        return envelope_refuse(r, 400, "%s: is there more than once", member_names[member]);
+    }
+    if (!json_text_take(rest, ':')) {
+        return refuse_json(r, start, *rest, "expected ':'");
+    }
+    wrong = json_text_checked_value(rest, &value);
+    if (wrong) {
+        return refuse_json(r, start, *rest, wrong);
+    }
+    env->text[member] = value;
+    return 0;
+}
+
+/* Cuts one envelope off *rest. */
+static int take_members(struct envelope_reader *r, struct slice *rest, struct envelope *env)
+{
+    json_text_skip(rest);
+    const char *start = rest->p;
+    struct slice whole;
+    *env = (struct envelope){0};
+    if (!json_text_take(rest, '{')) {
+        const char *wrong = json_text_checked_value(rest, &whole);
+        return wrong ? refuse_json(r, start, *rest, wrong)
+                     : envelope_refuse(r, 400, "expected an envelope, which is an object, got %s",
+                                       envelope_json_kind_of(whole));
+    }
+    if (json_text_take(rest, '}')) {
+        return 0;
+    }
+    do {
+        int status = take_member(r, start, rest, env);
+        if (status) {
+            return status;
+        }
+    } while (json_text_take(rest, ','));
+    return json_text_take(rest, '}') ? 0 : refuse_json(r, start, *rest, "expected ',' or '}'");
+}
+
+/* ---------------------------------------------------------------- the members' values */
+
+/* The characters of a string: where they are, or, when some are escaped, in the scratch buffer, which
+ * has room for all strings of the envelope. */
+static struct slice unquote(struct envelope_reader *r, struct slice raw)
+{
+    struct slice inner = slice_of(raw.p + 1, raw.n - 2);
+    if (!inner.n || !memchr(inner.p, '\\', inner.n)) {
+        return inner;
+    }
+    char *to = r->scratch.data + r->scratch.len;
+    size_t n = json_text_string(to, raw);
+    r->scratch.len += n;
+    return slice_of(to, n);
+}
+
+static struct slice compact(struct envelope_reader *r, struct slice raw)
+{
+    char *to = r->scratch.data + r->scratch.len;
+    size_t n = json_text_compact(NULL, raw);
+    if (n == raw.n) {
+        return raw;
+    }
+    r->scratch.len += json_text_compact(to, raw);
+    return slice_of(to, n);
+}
+
+static int get_string(struct envelope_reader *r, const struct envelope *env, enum member m,
+                      struct slice *out)
+{
+    struct slice text = env->text[m];
+    if (!text.p) {
+        return 0;
+    }
+    if (*text.p != '"') {
+        return envelope_refuse(r, 400, "%s: expected a string, got %s", member_names[m],
+                               envelope_json_kind_of(text));
+    }
+    *out = unquote(r, text);
+    return 0;
+}
+
+/* Before anything is made of it. */
+static int check_data_size(struct envelope_reader *r, const struct envelope *env)
+{
+    struct slice text = env->text[MEMBER_DATA];
+    if (text.n <= r->limits->event_bytes) {
+        return 0;
+    }
+    size_t n = *text.p == '"' ? json_text_string(NULL, text) : json_text_compact(NULL, text);
+    return n > r->limits->event_bytes
+               ? envelope_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu", n,
+                                 r->limits->event_bytes)
+               : 0;
+}
+
+/* Only what may be among attributes is made a tree of: an object of that many bytes may hold
+ * thousands of empty ones. */
+static const char *check_attrs_text(struct slice text)
+{
+    struct slice name, value, rest = text;
+    if (json_text_compact(NULL, text) > ATTRS_TEXT_MAX_BYTES) {
+        return "attrs: are longer than 4096 bytes of JSON";
+    }
+    if (!json_text_take(&rest, '{')) {
+        return "attrs: expected an object of strings, numbers and booleans";
+    }
+    while (json_text_value(&rest, &name) && json_text_take(&rest, ':') &&
+           json_text_value(&rest, &value)) {
+        if (*value.p == '{' || *value.p == '[' || *value.p == 'n') {
+            return "attrs: expected strings, numbers and booleans as values";
+        }
+        json_text_take(&rest, ',');
+    }
+    return NULL;
+}
+
+static int refuse_attrs(struct envelope_reader *r, const json_error_t *e)
 {
     if (json_error_code(e) == json_error_out_of_memory) {
         return envelope_no_memory(r);
@@ -62,133 +220,88 @@ static int refuse_json(struct envelope_reader *r, const char *what, const json_e
         text[n] = envelope_printable(e->text[n]);
     }
     text[n] = '\0';
-    return envelope_refuse(r, 400, "%s: %s (byte %d)", what, text, e->position);
-}
-
-static int find_member(const char *name)
-{
-    int i = 0;
-    while (i < MEMBER_COUNT && strcmp(name, member_names[i]) != 0) {
-        i++;
-    }
-    return i;
-}
-
-/* Walks the parsed object and its text side by side: jansson keeps the order of the members. */
-static int envelope_json_split(struct envelope_reader *r, json_t *object, struct slice text,
-                               struct envelope *env)
-{
-    *env = (struct envelope){0};
-    bool ok = json_text_take(&text, '{');
-    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
-        struct slice name, value;
-        ok = ok && json_text_value(&text, &name) && json_text_take(&text, ':') &&
-             json_text_value(&text, &value);
-        REQUIRE(ok);
-        json_text_take(&text, ',');
-        int member = find_member(json_object_iter_key(it));
-        if (member == MEMBER_COUNT) {
-            return refuse_unknown(r, json_object_iter_key(it));
-        }
-        env->value[member] = json_object_iter_value(it);
-        env->text[member] = value;
-    }
-    return 0;
-}
-
-static int get_string(struct envelope_reader *r, const struct envelope *env, enum member m,
-                      struct slice *out)
-{
-    const json_t *value = env->value[m];
-    if (!value) {
-        return 0;
-    }
-    if (!json_is_string(value)) {
-        return envelope_refuse(r, 400, "%s: expected a string, got %s", member_names[m],
-                               envelope_json_kind_of(value));
-    }
-    *out = slice_of(json_string_value(value), json_string_length(value));
-    return 0;
-}
-
-static int get_data(struct envelope_reader *r, const struct envelope *env, struct slice *out)
-{
-    struct slice text = env->text[MEMBER_DATA];
-    if (!env->value[MEMBER_DATA]) {
-        return envelope_refuse(r, 400, "data: is missing; expected a string or any JSON value");
-    }
-    if (json_is_string(env->value[MEMBER_DATA])) {
-        return get_string(r, env, MEMBER_DATA, out);
-    }
-    strbuf_reset(&r->scratch);
-    if (strbuf_reserve(&r->scratch, text.n)) {
-        return envelope_no_memory(r);
-    }
-    r->scratch.len = json_text_compact(r->scratch.data, text);
-    r->scratch.data[r->scratch.len] = '\0';
-    *out = strbuf_slice(&r->scratch);
-    return 0;
+    return envelope_refuse(r, 400, "attrs: %s (byte %d)", text, e->position);
 }
 
 static int get_attrs(struct envelope_reader *r, const struct envelope *env, struct slice *out)
 {
     struct slice text = env->text[MEMBER_ATTRS];
     json_error_t e;
-    if (!env->value[MEMBER_ATTRS]) {
+    if (!text.p) {
         return 0;
     }
-    /* again, with integers as integers: the first time served to check and to find the members */
-    json_t *attrs =
-        json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    const char *bad = check_attrs_text(text);
+    if (bad) {
+        return envelope_refuse(r, 400, "%s", bad);
+    }
+    json_t *attrs = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!attrs) {
-        return refuse_json(r, "attrs", &e);
+        return refuse_attrs(r, &e);
     }
     strbuf_reset(&r->attrs);
-    const char *bad = envelope_attrs(attrs, &r->attrs);
+    bad = envelope_attrs(attrs, &r->attrs);
     bool none = !bad && json_object_size(attrs) == 0;
     json_decref(attrs);
     *out = none ? (struct slice){NULL, 0} : strbuf_slice(&r->attrs);
     return bad ? envelope_refuse(r, 400, "%s", bad) : 0;
 }
 
-static int add_object(struct envelope_reader *r, json_t *object, struct slice text,
-                      struct slice key)
+/* Room for what unquote() and compact() write. */
+static int reserve_scratch(struct envelope_reader *r, const struct envelope *env)
 {
-    struct envelope env;
-    struct event_fields f = {.time_ms = r->time_ms};
-    int status = envelope_json_split(r, object, text, &env);
-    if (!status && !env.value[MEMBER_TOPIC]) {
-        status = envelope_refuse(r, 400, "topic: is missing; expected a string");
+    size_t most = 0;
+    for (int i = 0; i < MEMBER_COUNT; i++) {
+        most += i == MEMBER_ATTRS ? 0 : env->text[i].n;
     }
-    status = status ? status : get_string(r, &env, MEMBER_TOPIC, &f.topic);
-    status = status ? status : get_string(r, &env, MEMBER_TYPE, &f.type);
-    status = status ? status : get_string(r, &env, MEMBER_KEY, &f.key);
-    status = status ? status : get_attrs(r, &env, &f.attrs);
-    status = status ? status : get_data(r, &env, &f.data);
-    f.key = key.p ? key : f.key;
-    return status ? status : envelope_add(r, &f);
+    strbuf_reset(&r->scratch);
+    return strbuf_reserve(&r->scratch, most) ? envelope_no_memory(r) : 0;
 }
 
-/* `key`: of the request's Idempotency-Key field, which wins; absent: the envelope's own. */
+static int add_members(struct envelope_reader *r, const struct envelope *env, struct slice key)
+{
+    struct event_fields f = {.time_ms = r->time_ms};
+    struct slice data = env->text[MEMBER_DATA];
+    if (!env->text[MEMBER_TOPIC].p) {
+        return envelope_refuse(r, 400, "topic: is missing; expected a string");
+    }
+    if (!data.p) {
+        return envelope_refuse(r, 400, "data: is missing; expected a string or any JSON value");
+    }
+    int status = check_data_size(r, env);
+    status = status ? status : reserve_scratch(r, env);
+    status = status ? status : get_string(r, env, MEMBER_TOPIC, &f.topic);
+    status = status ? status : get_string(r, env, MEMBER_TYPE, &f.type);
+    status = status ? status : get_string(r, env, MEMBER_KEY, &f.key);
+    status = status ? status : get_attrs(r, env, &f.attrs);
+    if (status) {
+        return status;
+    }
+    f.data = *data.p == '"' ? unquote(r, data) : compact(r, data);
+    f.key = key.p ? key : f.key;
+    return envelope_add(r, &f);
+}
+
+/* Takes one envelope off *rest. `key`: of the request's Idempotency-Key field, which wins; absent: the
+ * envelope's own. */
+static int take_envelope(struct envelope_reader *r, struct slice *rest, struct slice key)
+{
+    struct envelope env;
+    int status = take_members(r, rest, &env);
+    return status ? status : add_members(r, &env, key);
+}
+
+/* `text` is one envelope, with nothing but white space around. */
 static int add_envelope(struct envelope_reader *r, struct slice text, struct slice key)
 {
-    json_error_t e;
-    /* Integers as reals: one that needs more than 64 bits is fine in `data`. */
-    json_t *value = json_loadb(
-        text.p, text.n,
-        JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &e);
-    if (!value) {
-        return refuse_json(r, "JSON", &e);
+    struct slice rest = text;
+    struct envelope env;
+    int status = take_members(r, &rest, &env);
+    if (status) {
+        return status;
     }
-    int status = 0;
-    if (json_is_object(value)) {
-        status = add_object(r, value, text, key);
-    } else {
-        status = envelope_refuse(r, 400, "expected an envelope, which is an object, got %s",
-                                 envelope_json_kind_of(value));
-    }
-    json_decref(value);
-    return status;
+    json_text_skip(&rest);
+    return rest.n ? refuse_json(r, text.p, rest, "expected nothing behind the envelope")
+                  : add_members(r, &env, key);
 }
 
 /* One key cannot name several events. */
@@ -205,12 +318,8 @@ static int read_array(struct envelope_reader *r, struct slice rest)
 {
     bool more = true;
     for (size_t i = 0; more; i++) {
-        struct slice text;
         snprintf(r->where, sizeof r->where, "envelope %zu", i);
-        if (!json_text_value(&rest, &text)) {
-            return envelope_refuse(r, 400, "JSON: expected an object, which begins and ends");
-        }
-        int status = add_envelope(r, text, (struct slice){NULL, 0});
+        int status = take_envelope(r, &rest, (struct slice){NULL, 0});
         if (status) {
             return status;
         }
