@@ -1,5 +1,4 @@
-/* See conn.h. In this order: sending, the exchanges and their answers, the end, deadlines, receiving,
- * birth.
+/* See conn.h. In this order: sending, the end, deadlines, receiving, birth.
  *
  * A write that the kernel takes in full costs one system call and nothing else; only the rest of one
  * that it does not take is handed to libuv, one at a time, so that a slow client holds at most that
@@ -9,30 +8,25 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
+#include "base/require.h"
 #include "net/address_limit.h"
-#include "net/http/forwarded.h"
-#include "net/http/http_parser.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 enum {
     LINGER_MS = 2000,
     WRITE_IOV_MAX = 1024, /* IOV_MAX of Linux */
-    /* answers waiting for a slow reader: no further request is read meanwhile */
-    OUT_PAUSE_BYTES = 64 * 1024,
 };
 
 static const char conn_refused_text[] =
     "a later request may work: this address holds as many connections as "
     "limits.max_connections_per_address allows";
 
-/* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
-static void conn_wait_over(struct conn *c)
+void conn_wait_over(struct conn *c)
 {
     deadline_disarm(&c->deadline);
     c->wait = CONN_WAIT_NOTHING;
@@ -64,15 +58,6 @@ static void conn_write_clear(struct conn *c)
     strbuf_clear(&c->out);
 }
 
-/* The open event stream, or NULL. */
-static struct stream *conn_streaming(const struct conn *c)
-{
-    if (!c->streaming || list_empty(&c->exchanges)) {
-        return NULL;
-    }
-    return &list_first(&c->exchanges, struct exchange, node)->stream;
-}
-
 static void conn_on_written(uv_write_t *req, int status)
 {
     struct conn_write *w = container_of(req, struct conn_write, req);
@@ -88,9 +73,8 @@ static void conn_on_written(uv_write_t *req, int status)
     }
     conn_wait_over(c); /* a further write has its own time to make progress */
     conn_write_out(c);
-    struct stream *s = c->closing || c->write ? NULL : conn_streaming(c);
-    if (s && s->events) {
-        s->events->writable(s);
+    if (!c->closing && !c->write) {
+        c->protocol->writable(c);
     }
     conn_progress(c);
 }
@@ -118,7 +102,7 @@ static void conn_write_start(struct conn *c, char *bytes, struct frame *frame, s
 /* What uv_try_write() does when nothing is queued, but through the system calls of sockets:
  * write(2) visits the file's inode and its watchers on the way, which are cold for each of many
  * clients. */
-static ssize_t conn_send_now(const struct conn *c, const uv_buf_t *bufs, unsigned count)
+static ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count)
 {
     uv_os_fd_t fd;
     int rc = uv_fileno(&c->handle.any, &fd);
@@ -157,7 +141,7 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
         count++;
     }
     c->server->metrics->writes++;
-    ssize_t n = conn_send_now(c, from, count);
+    ssize_t n = conn_send(c, from, count);
     if (n < 0) {
         if (n != UV_EAGAIN) {
             return n;
@@ -195,79 +179,6 @@ static void conn_write_out(struct conn *c)
     }
 }
 
-/* ---------------------------------------------------------------- exchanges */
-
-/* A complete request is about to be handled. Never NULL. */
-static struct exchange *conn_exchange_new(struct conn *c, const struct http_request *rq)
-{
-    struct exchange *ex = xcalloc(1, sizeof *ex);
-    ex->stream.ops = c->server->stream_ops;
-    ex->stream.id = slots_add(&c->server->streams, &ex->stream);
-    ex->conn = c;
-    ex->framing.keep_alive = rq->keep_alive;
-    ex->framing.head_only = rq->method == HTTP_HEAD_METHOD;
-    strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
-    list_init(&ex->node);
-    list_add_tail(&c->exchanges, &ex->node);
-    c->exchange_count++;
-    return ex;
-}
-
-static void conn_exchange_free(struct exchange *ex)
-{
-    list_del(&ex->node);
-    ex->conn->exchange_count--;
-    slots_del(&ex->conn->server->streams, ex->stream.id);
-    strbuf_clear(&ex->out);
-    free(ex);
-}
-
-int conn_release_answers(struct conn *c)
-{
-    while (!list_empty(&c->exchanges)) {
-        struct exchange *ex = list_first(&c->exchanges, struct exchange, node);
-        if (!ex->done) {
-            return 0;
-        }
-        if (ex->out.len && strbuf_append(&c->out, ex->out.data, ex->out.len)) {
-            return UV_ENOBUFS;
-        }
-        bool keep_alive = ex->framing.keep_alive;
-        conn_exchange_free(ex);
-        if (!keep_alive) {
-            conn_close_when_written(c, CLOSE_ANSWERED);
-            return 0;
-        }
-    }
-    return 0;
-}
-
-/* The peer sends no more: those who mind are told. */
-static void conn_half_closed(struct conn *c)
-{
-    list_for_each_safe (it, next, &c->exchanges) {
-        struct stream *s = &container_of(it, struct exchange, node)->stream;
-        if (s->events && s->events->half_closed) {
-            s->events->half_closed(s);
-        }
-        if (c->closing) {
-            return; /* all of them are gone */
-        }
-    }
-}
-
-/* Everyone who owns a stream of it hears `closed`. */
-static void conn_close_exchanges(struct conn *c, enum close_reason why)
-{
-    while (!list_empty(&c->exchanges)) {
-        struct exchange *ex = list_first(&c->exchanges, struct exchange, node);
-        if (ex->stream.events) {
-            ex->stream.events->closed(&ex->stream, why);
-        }
-        conn_exchange_free(ex);
-    }
-}
-
 /* ---------------------------------------------------------------- the end */
 
 static void conn_on_closed(uv_handle_t *h)
@@ -281,17 +192,6 @@ static void conn_on_closed(uv_handle_t *h)
     loop_defer(s->loop, &s->accept_again);
 }
 
-/* Forgets the request being read. */
-static void conn_request_drop(struct conn *c)
-{
-    if (c->rq) {
-        http_request_clear(c->rq);
-        free(c->rq);
-        c->rq = NULL;
-    }
-    c->continue_sent = false;
-}
-
 void conn_close(struct conn *c, enum close_reason why)
 {
     if (c->closing) {
@@ -300,8 +200,7 @@ void conn_close(struct conn *c, enum close_reason why)
     c->closing = true;
     deadline_disarm(&c->deadline);
     task_cancel(&c->flush);
-    conn_close_exchanges(c, why);
-    conn_request_drop(c);
+    c->protocol->closed(c, why);
     strbuf_clear(&c->backlog);
     if (c->counted) {
         address_limit_release(c->server->addresses, &c->peer);
@@ -320,7 +219,6 @@ void conn_close_when_written(struct conn *c, enum close_reason why)
     }
     c->close_when_written = true;
     c->close_why = why;
-    c->streaming = false;
     loop_defer(c->server->loop, &c->flush);
 }
 
@@ -364,16 +262,7 @@ static enum conn_wait conn_what_to_wait_for(const struct conn *c)
     if (c->lingering) {
         return CONN_WAIT_LINGER;
     }
-    if (c->rq && c->rq->state == HTTP_BODY) {
-        return CONN_WAIT_BODY;
-    }
-    if (c->rq && c->rq->state == HTTP_HEAD && c->rq->head.len) {
-        return CONN_WAIT_HEAD;
-    }
-    if (c->exchange_count || c->rq) {
-        return CONN_WAIT_NOTHING;
-    }
-    return c->served ? CONN_WAIT_IDLE : CONN_WAIT_HEAD;
+    return c->protocol->waits_for(c);
 }
 
 /* Arms the right deadline for what it waits for now. */
@@ -424,141 +313,6 @@ static void conn_linger(struct conn *c)
     }
 }
 
-static void conn_refuse(struct conn *c, int status, const char *text, enum close_reason why)
-{
-    struct strbuf body;
-    strbuf_init(&body, 4096);
-    struct http_response r = {.status = status, .content_type = HTTP_PROBLEM_TYPE};
-    int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
-    r.body = strbuf_slice(&body);
-    if (rc == 0) {
-        rc = http_response_render(&r, (struct http_framing){0}, &c->out);
-    }
-    strbuf_clear(&body);
-    if (rc) {
-        conn_close(c, CLOSE_NO_MEMORY);
-        return;
-    }
-    conn_request_drop(c);
-    strbuf_clear(&c->backlog);
-    conn_close_when_written(c, why);
-}
-
-static void conn_dispatch(struct conn *c)
-{
-    struct http_server *s = c->server;
-    struct http_request *rq = c->rq;
-    struct peer_address client;
-    client_address(&c->peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
-                   s->opt.trusted_proxy_count, &client);
-    c->rq = NULL; /* the handler may close the connection */
-    c->continue_sent = false;
-    c->barrier = rq->method != HTTP_POST;
-    c->last = !rq->keep_alive; /* RFC 9112, 9.6 */
-    c->served = true;
-    if (c->wait != CONN_WAIT_PEER) {
-        conn_wait_over(c); /* what comes behind this request has its full time */
-    }
-    s->metrics->requests++;
-    struct exchange *ex = conn_exchange_new(c, rq);
-    s->handler(s->handler_ctx, &ex->stream, rq, &client);
-    http_request_clear(rq);
-    free(rq);
-}
-
-/* May the request that is complete be handled now? Publishes of one connection run side by side;
- * anything else waits for all before it, and holds up all behind it. */
-static bool conn_may_dispatch(const struct conn *c)
-{
-    if (c->exchange_count == 0) {
-        return true;
-    }
-    return c->rq->method == HTTP_POST && !c->barrier && c->exchange_count < c->server->opt.pipeline;
-}
-
-static bool conn_may_parse(const struct conn *c)
-{
-    if (c->closing || c->streaming || c->last || c->close_when_written || c->lingering) {
-        return false;
-    }
-    if (c->rq && (c->rq->state == HTTP_COMPLETE || c->rq->state == HTTP_FAILED)) {
-        return false;
-    }
-    bool full = c->exchange_count &&
-                (c->barrier || c->server->draining || c->exchange_count >= c->server->opt.pipeline);
-    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
-}
-
-/* What the parser says, and for a limit how much it is. */
-static void conn_failure_text(const struct http_limits *l, const struct http_failure *f, char *out,
-                              size_t size)
-{
-    switch (f->status) {
-    case 413:
-        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
-        break;
-    case 414:
-        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
-        break;
-    case 431:
-        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
-                 l->head_bytes, l->headers);
-        break;
-    default:
-        snprintf(out, size, "%s", f->text);
-        break;
-    }
-}
-
-static void conn_parse_failed(struct conn *c)
-{
-    if (c->exchange_count) {
-        return; /* answered after those before it: conn_progress() comes back */
-    }
-    c->server->metrics->bad_requests++;
-    struct http_failure f = c->rq->fail;
-    char text[160];
-    conn_failure_text(&c->server->opt.limits, &f, text, sizeof text);
-    log_debug("http", "refused request",
-              LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
-    conn_refuse(c, f.status, text, CLOSE_REFUSED_REQUEST);
-}
-
-/* Parses what it may of `data`; returns how much was used. */
-static size_t conn_parse(struct conn *c, const char *data, size_t len)
-{
-    size_t used = 0;
-    while (used < len && conn_may_parse(c)) {
-        if (!c->rq) {
-            c->rq = xmalloc(sizeof *c->rq);
-            http_request_init(c->rq, &c->server->opt.limits);
-        }
-        used += http_parser_feed(c->rq, data + used, len - used);
-        if (c->rq->state == HTTP_FAILED) {
-            conn_parse_failed(c);
-            return len; /* nothing behind a malformed request can be trusted */
-        }
-        if (c->rq->state == HTTP_COMPLETE && conn_may_dispatch(c)) {
-            conn_dispatch(c);
-        }
-    }
-    return used;
-}
-
-static void conn_send_continue(struct conn *c)
-{
-    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    if (c->rq && c->rq->state == HTTP_BODY && c->rq->expect_continue && !c->continue_sent &&
-        c->exchange_count == 0) {
-        c->continue_sent = true;
-        if (strbuf_append(&c->out, text, sizeof text - 1)) {
-            conn_close(c, CLOSE_NO_MEMORY);
-            return;
-        }
-        loop_defer(c->server->loop, &c->flush);
-    }
-}
-
 static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 
 static void conn_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
@@ -569,14 +323,10 @@ static void conn_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     buf->len -= c->backlog.len; /* what cannot be parsed now must fit in there */
 }
 
-/* Streams and lingering connections are read to notice their end; others as far as their requests
- * can be taken, and, while an answer is awaited, as far as the backlog has room: the client may go.
- */
+/* Lingering connections are read to notice their end. */
 static void conn_set_reading(struct conn *c)
 {
-    bool awaited =
-        c->exchange_count && c->backlog.len < LOOP_READ_BUFFER_BYTES && !c->close_when_written;
-    bool want = !c->eof && (c->streaming || c->lingering || awaited || conn_may_parse(c));
+    bool want = !c->eof && (c->lingering || c->protocol->wants_bytes(c));
     if (want == c->reading) {
         return;
     }
@@ -586,12 +336,6 @@ static void conn_set_reading(struct conn *c)
     if (rc) {
         conn_close(c, CLOSE_CLIENT_ERROR);
     }
-}
-
-/* A request is there in part, and what is missing may still come. */
-static bool conn_awaits_rest(const struct conn *c)
-{
-    return c->rq && c->rq->state != HTTP_HEAD && !(c->rq->state == HTTP_BODY && c->eof);
 }
 
 static void conn_finish_if_done(struct conn *c)
@@ -606,8 +350,7 @@ static void conn_finish_if_done(struct conn *c)
         } else {
             conn_close(c, c->close_why);
         }
-    } else if (c->exchange_count == 0 && !c->streaming && (c->eof || c->server->draining) &&
-               !conn_awaits_rest(c)) {
+    } else if ((c->eof || c->server->draining) && c->protocol->idle(c)) {
         conn_close(c, c->eof ? CLOSE_CLIENT_CLOSED : CLOSE_DRAINING);
     }
 }
@@ -617,21 +360,7 @@ void conn_progress(struct conn *c)
     if (c->closing) {
         return;
     }
-    if (c->rq && c->rq->state == HTTP_COMPLETE && conn_may_dispatch(c)) {
-        conn_dispatch(c);
-    } else if (c->rq && c->rq->state == HTTP_FAILED && !c->close_when_written) {
-        conn_parse_failed(c);
-    }
-    if (!c->closing && c->backlog.len && conn_may_parse(c)) {
-        size_t used = conn_parse(c, c->backlog.data, c->backlog.len);
-        strbuf_consume(&c->backlog, used);
-        if (c->backlog.len == 0) {
-            strbuf_clear(&c->backlog);
-        }
-    }
-    if (!c->closing) {
-        conn_send_continue(c);
-    }
+    c->protocol->progress(c);
     if (!c->closing) {
         conn_finish_if_done(c);
     }
@@ -657,21 +386,20 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     if (n < 0) {
-        if (n != UV_EOF || c->streaming || c->lingering) {
-            enum close_reason why = n == UV_EOF ? CLOSE_CLIENT_CLOSED : close_reason_of(n);
-            conn_close(c, c->lingering ? c->close_why : why);
+        if (n != UV_EOF || c->lingering) {
+            conn_close(c, c->lingering ? c->close_why : close_reason_of(n));
             return;
         }
         c->eof = true;
-        conn_half_closed(c);
+        c->protocol->eof(c);
         conn_progress(c);
         return;
     }
     c->server->metrics->bytes_in += (uint64_t)n;
-    if (c->streaming || c->lingering || c->close_when_written) {
+    if (c->lingering || c->close_when_written) {
         return; /* nothing a client says here means anything */
     }
-    size_t used = conn_parse(c, buf->base, (size_t)n);
+    size_t used = c->protocol->take(c, buf->base, (size_t)n);
     if (!c->closing && used < (size_t)n &&
         strbuf_append(&c->backlog, buf->base + used, (size_t)n - used)) {
         conn_close(c, CLOSE_NO_MEMORY);
@@ -684,7 +412,7 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 struct conn *conn_new(struct http_server *server, bool is_unix)
 {
-    struct conn *c = calloc(1, sizeof *c);
+    struct conn *c = calloc(1, server->protocol->size);
     if (!c) {
         return NULL;
     }
@@ -696,18 +424,27 @@ struct conn *conn_new(struct http_server *server, bool is_unix)
     }
     c->handle.stream.data = c;
     c->server = server;
+    c->protocol = server->protocol;
     list_init(&c->node);
-    list_init(&c->exchanges);
     task_init(&c->flush, conn_on_flush);
     deadline_init(&c->deadline);
     /* one read may land here in full while an earlier request is being answered */
     strbuf_init(&c->backlog, LOOP_READ_BUFFER_BYTES);
     strbuf_init(&c->out, CONN_OUT_MAX_BYTES);
+    c->protocol->init(c);
     list_add_tail(&server->conns, &c->node);
     server->conn_count++;
     server->metrics->connections++;
     server->metrics->accepted++;
     return c;
+}
+
+void conn_set_protocol(struct conn *c, const struct conn_protocol *p)
+{
+    REQUIRE(p->size <= c->server->protocol->size);
+    memset(c + 1, 0, p->size - sizeof *c);
+    c->protocol = p;
+    p->init(c);
 }
 
 static void conn_set_socket_options(struct conn *c)
@@ -747,7 +484,7 @@ void conn_start(struct conn *c)
     if (most && !conn_peer_is_trusted(c)) {
         c->counted = address_limit_take(s->addresses, &c->peer, most);
         if (!c->counted) {
-            conn_refuse(c, 429, conn_refused_text, CLOSE_REFUSED_REQUEST);
+            c->protocol->refuse(c, 429, conn_refused_text);
             return;
         }
     }

@@ -1,9 +1,12 @@
-/* One client connection: HTTP/1.1 over one socket.
+/* One client connection: a socket, whatever is spoken on it.
  *
- * Reads requests, hands them to the server's handler as exchanges (streams), sends their answers in
- * order. Owns one libuv handle, one partial request, the exchanges, and at most one write in
- * flight. Used by listener.c (birth), exchange.c (answers) and http_server.c (closing all). Answers
- * leave in the order of the requests, whatever the order they are given in. */
+ * Owns one libuv handle, what was read and not taken yet, what waits to be written, and at most one
+ * write in flight; knows the peer, the deadline that runs, and how to end. What the bytes mean is
+ * the protocol's (http1.h): it embeds the connection, so that both are one allocation. Used by
+ * listener.c (birth), the protocols, and http_server.c (closing all).
+ *
+ * All bytes to the socket go through conn_send(), or what it did not take through
+ * conn_write_start(); all bytes from it come through conn_on_read(). */
 #ifndef NET_HTTP_CONN_H
 #define NET_HTTP_CONN_H
 
@@ -31,54 +34,72 @@ struct conn {
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } handle;
+    const struct conn_protocol *protocol;
     struct http_server *server;
     struct list node; /* in server->conns */
     uint64_t id;      /* for logs; never reused in a process */
     struct peer_address peer;
-    struct http_request *rq; /* being read, or complete and waiting its turn; NULL: none */
-    struct strbuf backlog;   /* bytes read but not parsed yet: a later request */
-    struct list exchanges;   /* oldest first */
-    unsigned exchange_count;
+    struct strbuf backlog;    /* read, but the protocol could not take it yet */
     struct strbuf out;        /* answers on their way to the socket */
     struct conn_write *write; /* in flight; NULL: none */
     struct frame *queued;     /* the one frame left by stream_queue(), to be written next */
-    size_t queued_offset;
-    size_t write_left; /* of the write in flight, when the deadline was armed */
-    struct task flush; /* writes `out` at the end of the turn */
+    size_t write_left;        /* of the write in flight, when the deadline was armed */
+    struct task flush;        /* writes `out` at the end of the turn */
     struct deadline deadline;
-    enum conn_wait wait;
-    enum close_reason close_why; /* with close_when_written */
-    bool reading, eof, streaming, closing, close_when_written, lingering;
-    bool barrier;       /* nothing behind the exchange under way may start */
-    bool last;          /* nothing behind it is handled at all: its answer says close */
-    bool served;        /* at least one request was handled */
-    bool continue_sent; /* 100 Continue, for rq */
-    bool counted;       /* in server->addresses */
+    uint32_t queued_offset;
+    enum conn_wait wait : 4;
+    enum close_reason close_why : 8; /* with close_when_written */
+    bool reading : 1;
+    bool eof : 1; /* the peer sends no more */
+    bool closing : 1;
+    bool close_when_written : 1;
+    bool lingering : 1;
+    bool counted : 1; /* in server->addresses */
 };
 
-/* One request and its answer; born when the request is complete, gone when the answer has left for
- * `out`. exchange.c implements its stream. */
-struct exchange {
-    struct stream stream;
-    struct conn *conn;
-    struct list node; /* in conn->exchanges */
-    struct http_framing framing;
-    bool done;         /* answered, waiting for those before it */
-    struct strbuf out; /* the fields of stream_set_fields(); then the answer, while it waits */
+/* What is spoken. `c` is the first member of the protocol's own struct of `size` bytes. No function
+ * but closed() is called once the connection is closing. */
+struct conn_protocol {
+    const char *name; /* in logs */
+    size_t size;
+    /* Its own members are zero. */
+    void (*init)(struct conn *c);
+    /* Takes what it may of bytes that came; returns how many. The others stay in c->backlog. */
+    size_t (*take)(struct conn *c, const char *data, size_t len);
+    /* The peer sends no more (c->eof). */
+    void (*eof)(struct conn *c);
+    /* No write is in flight any more: more can be written. */
+    void (*writable)(struct conn *c);
+    /* Goes on after anything changed, with c->backlog as well. */
+    void (*progress)(struct conn *c);
+    /* Does it have a use for further bytes, or want to hear of their end? */
+    bool (*wants_bytes)(const struct conn *c);
+    /* Nothing is under way, so the connection may end when it drains or the peer sends no more. */
+    bool (*idle)(const struct conn *c);
+    /* What it waits for while no write is in flight: up to CONN_WAIT_IDLE. */
+    enum conn_wait (*waits_for)(const struct conn *c);
+    /* Sends a refusal of the whole connection, then ends it. */
+    void (*refuse)(struct conn *c, int status, const char *text);
+    /* The connection has ended: gives back everything, tells those who own streams. */
+    void (*closed)(struct conn *c, enum close_reason why);
 };
 
-/* Made by the listener: an initialised, not yet accepted handle. NULL: no memory. */
+/* Made by the listener: an initialised, not yet accepted handle, which speaks server->protocol.
+ * NULL: no memory. */
 struct conn *conn_new(struct http_server *server, bool is_unix);
 /* The handle was accepted: starts reading. */
 void conn_start(struct conn *c);
+/* Another protocol takes over, before the present one has anything under way. Its struct must not be
+ * larger than the one of server->protocol. */
+void conn_set_protocol(struct conn *c, const struct conn_protocol *p);
 /* Ends the connection now; idempotent. Streams still open hear `closed`. */
 void conn_close(struct conn *c, enum close_reason why);
 /* Ends it once what waits for the socket has left. */
 void conn_close_when_written(struct conn *c, enum close_reason why);
-/* Goes on after anything changed: parses, dispatches, flushes, arms the right deadline. */
+/* Goes on after anything changed: the protocol first, then ends, reads, arms the right deadline. */
 void conn_progress(struct conn *c);
-/* Moves the answers whose turn has come to `out`, in order, and frees their exchanges. */
-int conn_release_answers(struct conn *c);
+/* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
+void conn_wait_over(struct conn *c);
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count);

@@ -4,7 +4,7 @@
 #include "base/logging.h"
 #include "base/prefetch.h"
 #include "base/require.h"
-#include "net/http/conn.h"
+#include "net/http/http1.h"
 
 static struct exchange *exchange_of(struct stream *s)
 {
@@ -18,7 +18,7 @@ static const struct exchange *exchange_of_const(const struct stream *s)
 
 static bool exchange_is_oldest(const struct exchange *ex)
 {
-    return ex->conn->exchanges.next == &ex->node;
+    return ex->http1->exchanges.next == &ex->node;
 }
 
 static int exchange_set_fields(struct stream *s, struct slice fields)
@@ -36,7 +36,7 @@ static int exchange_render(struct exchange *ex, const struct http_response *r)
     whole.more_fields = strbuf_slice(&fields);
     strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
     int rc = http_response_render(&whole, ex->framing,
-                                  exchange_is_oldest(ex) ? &ex->conn->out : &ex->out);
+                                  exchange_is_oldest(ex) ? &ex->http1->conn.out : &ex->out);
     strbuf_clear(&fields);
     return rc;
 }
@@ -44,16 +44,17 @@ static int exchange_render(struct exchange *ex, const struct http_response *r)
 static int exchange_respond(struct stream *s, const struct http_response *r)
 {
     struct exchange *ex = exchange_of(s);
-    struct conn *c = ex->conn;
-    if (c->server->draining && c->exchanges.prev == &ex->node) {
+    struct http1 *h = ex->http1;
+    struct conn *c = &h->conn;
+    if (c->server->draining && h->exchanges.prev == &ex->node) {
         ex->framing.keep_alive = false; /* not those before it: all under way are answered */
-        c->last = true;
+        h->last = true;
     }
     s->events = NULL;
     ex->done = true;
     int rc = exchange_render(ex, r);
     if (rc == 0 && exchange_is_oldest(ex)) {
-        rc = conn_release_answers(c);
+        rc = http1_release_answers(h);
     }
     if (rc) {
         log_warn("http", "answer does not fit",
@@ -69,15 +70,16 @@ static int exchange_respond(struct stream *s, const struct http_response *r)
 static int exchange_open(struct stream *s, const struct http_response *head)
 {
     struct exchange *ex = exchange_of(s);
-    struct conn *c = ex->conn;
+    struct http1 *h = ex->http1;
+    struct conn *c = &h->conn;
     REQUIRE(exchange_is_oldest(ex) &&
-            c->exchange_count == 1); /* GET waits its turn: conn_progress() */
+            h->exchange_count == 1); /* GET waits its turn: http1_progress() */
     if (c->eof) {
         return UV_EPIPE; /* a client that stopped sending before its stream began has left */
     }
     ex->framing.keep_alive = false;
     ex->framing.event_stream = true;
-    c->streaming = true;
+    h->streaming = true;
     strbuf_clear(&c->backlog);
     int rc = exchange_render(ex, head);
     if (rc == 0) {
@@ -88,8 +90,9 @@ static int exchange_open(struct stream *s, const struct http_response *head)
 
 static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned count)
 {
-    struct conn *c = exchange_of(s)->conn;
-    REQUIRE(c->streaming && !c->queued);
+    struct http1 *h = exchange_of(s)->http1;
+    struct conn *c = &h->conn;
+    REQUIRE(h->streaming && !c->queued);
     if (c->write) {
         return 0; /* the head has not left yet */
     }
@@ -98,25 +101,26 @@ static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned c
 
 static void exchange_prefetch(const struct stream *s)
 {
-    const struct conn *c = exchange_of_const(s)->conn;
-    prefetch(c, sizeof *c);
+    const struct http1 *h = exchange_of_const(s)->http1;
+    prefetch(h, sizeof *h);
 }
 
 static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
 {
-    struct conn *c = exchange_of(s)->conn;
+    struct conn *c = &exchange_of(s)->http1->conn;
     REQUIRE(!c->queued && offset < f->len);
     c->queued = frame_ref(f);
-    c->queued_offset = offset;
+    c->queued_offset = (uint32_t)offset;
     loop_defer(c->server->loop, &c->flush);
     return 0;
 }
 
 static void exchange_close(struct stream *s, enum close_reason why)
 {
-    struct conn *c = exchange_of(s)->conn;
+    struct http1 *h = exchange_of(s)->http1;
+    struct conn *c = &h->conn;
     s->events = NULL;
-    if (c->streaming && c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
+    if (http1_is_streaming(h) && c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
         conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
     } else {
         conn_close_when_written(c, why);
@@ -127,7 +131,7 @@ static struct stream *exchange_next(const struct stream *s, bool forward)
 {
     const struct exchange *from = exchange_of_const(s);
     struct list *it = forward ? from->node.next : from->node.prev;
-    while (it != &from->conn->exchanges) {
+    while (it != &from->http1->exchanges) {
         struct exchange *ex = container_of(it, struct exchange, node);
         if (ex->stream.events) {
             return &ex->stream;

@@ -1,4 +1,4 @@
-/* The way of a request through the parser, and its first line (RFC 9112 3). Between conn.c, which
+/* The way of a request through the parser, and its first line (RFC 9112 3). Between http1.c, which
  * feeds what it read, and the handlers, which get complete requests. A head that arrives in one
  * piece costs one scan, one copy and two allocations; nothing is allocated before a byte came. */
 #include "net/http/http_parser.h"

@@ -3,8 +3,8 @@
 #include "base/container_of.h"
 #include "base/require.h"
 #include "net/address_limit.h"
-#include "net/http/conn.h"
 #include "net/http/exchange.h"
+#include "net/http/http1.h"
 #include "net/http/listener.h"
 
 static void http_server_accept_again(struct task *t)
@@ -20,7 +20,8 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
                               .handler = handler,
                               .handler_ctx = ctx,
                               .metrics = metrics,
-                              .stream_ops = &exchange_ops};
+                              .protocol = &http1_protocol,
+                              .exchange_ops = &exchange_ops};
     list_init(&s->conns);
     list_init(&s->listeners);
     task_init(&s->accept_again, http_server_accept_again);

@@ -1,5 +1,5 @@
 /* What all connections of one service share: limits, handler, the set of live streams. conn.c,
- * exchange.c and listener.c stand on it; its functions are in http_server.h. */
+ * the protocols and listener.c stand on it; its functions are in http_server.h. */
 #ifndef NET_HTTP_HTTP_SERVICE_H
 #define NET_HTTP_HTTP_SERVICE_H
 
@@ -32,14 +32,17 @@ struct http_server_options {
 typedef void (*http_handler)(void *ctx, struct stream *s, const struct http_request *rq,
                              const struct peer_address *client);
 
+struct conn_protocol;
+
 struct http_server {
     struct loop *loop;
     struct http_server_options opt;
     http_handler handler;
     void *handler_ctx;
-    struct net_metrics *metrics;         /* borrowed; shared by both servers */
-    const struct stream_ops *stream_ops; /* of what the handler gets: exchange.c's */
-    struct list conns;                   /* struct conn, by their node */
+    struct net_metrics *metrics;           /* borrowed; shared by both servers */
+    const struct conn_protocol *protocol;  /* of a fresh connection: HTTP/1.1 */
+    const struct stream_ops *exchange_ops; /* of its exchanges: exchange.c's */
+    struct list conns;                     /* struct conn, by their node */
     unsigned conn_count;
     struct slots streams; /* id -> struct stream */
     struct address_limit *addresses;

@@ -1,0 +1,372 @@
+/* See http1.h. In this order: the exchanges and their answers, the end, deadlines, requests, the
+ * protocol as conn.c sees it. */
+#include "net/http/http1.h"
+
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/logging.h"
+#include "net/http/forwarded.h"
+#include "net/http/http_parser.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    /* answers waiting for a slow reader: no further request is read meanwhile */
+    OUT_PAUSE_BYTES = 64 * 1024,
+};
+
+static struct http1 *http1_of(struct conn *c)
+{
+    return container_of(c, struct http1, conn);
+}
+
+static const struct http1 *http1_of_const(const struct conn *c)
+{
+    return container_of((struct conn *)(uintptr_t)c, struct http1, conn);
+}
+
+/* ---------------------------------------------------------------- exchanges */
+
+/* A complete request is about to be handled. Never NULL. */
+static struct exchange *http1_exchange_new(struct http1 *h, const struct http_request *rq)
+{
+    struct http_server *s = h->conn.server;
+    struct exchange *ex = xcalloc(1, sizeof *ex);
+    ex->stream.ops = s->exchange_ops;
+    ex->stream.id = slots_add(&s->streams, &ex->stream);
+    ex->http1 = h;
+    ex->framing.keep_alive = rq->keep_alive;
+    ex->framing.head_only = rq->method == HTTP_HEAD_METHOD;
+    strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
+    list_init(&ex->node);
+    list_add_tail(&h->exchanges, &ex->node);
+    h->exchange_count++;
+    return ex;
+}
+
+static void http1_exchange_free(struct exchange *ex)
+{
+    list_del(&ex->node);
+    ex->http1->exchange_count--;
+    slots_del(&ex->http1->conn.server->streams, ex->stream.id);
+    strbuf_clear(&ex->out);
+    free(ex);
+}
+
+bool http1_is_streaming(const struct http1 *h)
+{
+    return h->streaming && !h->conn.close_when_written;
+}
+
+int http1_release_answers(struct http1 *h)
+{
+    while (!list_empty(&h->exchanges)) {
+        struct exchange *ex = list_first(&h->exchanges, struct exchange, node);
+        if (!ex->done) {
+            return 0;
+        }
+        if (ex->out.len && strbuf_append(&h->conn.out, ex->out.data, ex->out.len)) {
+            return UV_ENOBUFS;
+        }
+        bool keep_alive = ex->framing.keep_alive;
+        http1_exchange_free(ex);
+        if (!keep_alive) {
+            conn_close_when_written(&h->conn, CLOSE_ANSWERED);
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* The peer sends no more: those who mind are told. */
+static void http1_half_closed(struct http1 *h)
+{
+    list_for_each_safe (it, next, &h->exchanges) {
+        struct stream *s = &container_of(it, struct exchange, node)->stream;
+        if (s->events && s->events->half_closed) {
+            s->events->half_closed(s);
+        }
+        if (h->conn.closing) {
+            return; /* all of them are gone */
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- the end */
+
+/* Forgets the request being read. */
+static void http1_request_drop(struct http1 *h)
+{
+    if (h->rq) {
+        http_request_clear(h->rq);
+        free(h->rq);
+        h->rq = NULL;
+    }
+    h->continue_sent = false;
+}
+
+/* Everyone who owns a stream of it hears `closed`. */
+static void http1_closed(struct conn *c, enum close_reason why)
+{
+    struct http1 *h = http1_of(c);
+    while (!list_empty(&h->exchanges)) {
+        struct exchange *ex = list_first(&h->exchanges, struct exchange, node);
+        if (ex->stream.events) {
+            ex->stream.events->closed(&ex->stream, why);
+        }
+        http1_exchange_free(ex);
+    }
+    http1_request_drop(h);
+}
+
+static void http1_refuse(struct conn *c, int status, const char *text)
+{
+    struct strbuf body;
+    strbuf_init(&body, 4096);
+    struct http_response r = {.status = status, .content_type = HTTP_PROBLEM_TYPE};
+    int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
+    r.body = strbuf_slice(&body);
+    if (rc == 0) {
+        rc = http_response_render(&r, (struct http_framing){0}, &c->out);
+    }
+    strbuf_clear(&body);
+    if (rc) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    http1_request_drop(http1_of(c));
+    strbuf_clear(&c->backlog);
+    conn_close_when_written(c, CLOSE_REFUSED_REQUEST);
+}
+
+/* ---------------------------------------------------------------- deadlines */
+
+static enum conn_wait http1_waits_for(const struct conn *c)
+{
+    const struct http1 *h = http1_of_const(c);
+    if (h->rq && h->rq->state == HTTP_BODY) {
+        return CONN_WAIT_BODY;
+    }
+    if (h->rq && h->rq->state == HTTP_HEAD && h->rq->head.len) {
+        return CONN_WAIT_HEAD;
+    }
+    if (h->exchange_count || h->rq) {
+        return CONN_WAIT_NOTHING;
+    }
+    return h->served ? CONN_WAIT_IDLE : CONN_WAIT_HEAD;
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static void http1_dispatch(struct http1 *h)
+{
+    struct conn *c = &h->conn;
+    struct http_server *s = c->server;
+    struct http_request *rq = h->rq;
+    struct peer_address client;
+    client_address(&c->peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
+                   s->opt.trusted_proxy_count, &client);
+    h->rq = NULL; /* the handler may close the connection */
+    h->continue_sent = false;
+    h->barrier = rq->method != HTTP_POST;
+    h->last = !rq->keep_alive; /* RFC 9112, 9.6 */
+    h->served = true;
+    if (c->wait != CONN_WAIT_PEER) {
+        conn_wait_over(c); /* what comes behind this request has its full time */
+    }
+    s->metrics->requests++;
+    struct exchange *ex = http1_exchange_new(h, rq);
+    s->handler(s->handler_ctx, &ex->stream, rq, &client);
+    http_request_clear(rq);
+    free(rq);
+}
+
+/* May the request that is complete be handled now? Publishes of one connection run side by side;
+ * anything else waits for all before it, and holds up all behind it. */
+static bool http1_may_dispatch(const struct http1 *h)
+{
+    if (h->exchange_count == 0) {
+        return true;
+    }
+    return h->rq->method == HTTP_POST && !h->barrier &&
+           h->exchange_count < h->conn.server->opt.pipeline;
+}
+
+static bool http1_may_parse(const struct http1 *h)
+{
+    const struct conn *c = &h->conn;
+    if (c->closing || h->streaming || h->last || c->close_when_written || c->lingering) {
+        return false;
+    }
+    if (h->rq && (h->rq->state == HTTP_COMPLETE || h->rq->state == HTTP_FAILED)) {
+        return false;
+    }
+    bool full = h->exchange_count &&
+                (h->barrier || c->server->draining || h->exchange_count >= c->server->opt.pipeline);
+    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
+}
+
+/* What the parser says, and for a limit how much it is. */
+static void http1_failure_text(const struct http_limits *l, const struct http_failure *f, char *out,
+                               size_t size)
+{
+    switch (f->status) {
+    case 413:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
+        break;
+    case 414:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
+        break;
+    case 431:
+        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
+                 l->head_bytes, l->headers);
+        break;
+    default:
+        snprintf(out, size, "%s", f->text);
+        break;
+    }
+}
+
+static void http1_parse_failed(struct http1 *h)
+{
+    struct conn *c = &h->conn;
+    if (h->exchange_count) {
+        return; /* answered after those before it: http1_progress() comes back */
+    }
+    c->server->metrics->bad_requests++;
+    struct http_failure f = h->rq->fail;
+    char text[160];
+    http1_failure_text(&c->server->opt.limits, &f, text, sizeof text);
+    log_debug("http", "refused request",
+              LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
+    http1_refuse(c, f.status, text);
+}
+
+/* Parses what it may of `data`; returns how much was used. */
+static size_t http1_parse(struct http1 *h, const char *data, size_t len)
+{
+    size_t used = 0;
+    while (used < len && http1_may_parse(h)) {
+        if (!h->rq) {
+            h->rq = xmalloc(sizeof *h->rq);
+            http_request_init(h->rq, &h->conn.server->opt.limits);
+        }
+        used += http_parser_feed(h->rq, data + used, len - used);
+        if (h->rq->state == HTTP_FAILED) {
+            http1_parse_failed(h);
+            return len; /* nothing behind a malformed request can be trusted */
+        }
+        if (h->rq->state == HTTP_COMPLETE && http1_may_dispatch(h)) {
+            http1_dispatch(h);
+        }
+    }
+    return used;
+}
+
+static void http1_send_continue(struct http1 *h)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct conn *c = &h->conn;
+    if (h->rq && h->rq->state == HTTP_BODY && h->rq->expect_continue && !h->continue_sent &&
+        h->exchange_count == 0) {
+        h->continue_sent = true;
+        if (strbuf_append(&c->out, text, sizeof text - 1)) {
+            conn_close(c, CLOSE_NO_MEMORY);
+            return;
+        }
+        loop_defer(c->server->loop, &c->flush);
+    }
+}
+
+/* ---------------------------------------------------------------- the protocol */
+
+static void http1_init(struct conn *c)
+{
+    list_init(&http1_of(c)->exchanges);
+}
+
+static size_t http1_take(struct conn *c, const char *data, size_t len)
+{
+    struct http1 *h = http1_of(c);
+    return h->streaming ? len : http1_parse(h, data, len); /* nothing said there means anything */
+}
+
+static void http1_eof(struct conn *c)
+{
+    struct http1 *h = http1_of(c);
+    if (http1_is_streaming(h)) {
+        conn_close(c, CLOSE_CLIENT_CLOSED);
+    } else {
+        http1_half_closed(h);
+    }
+}
+
+static void http1_writable(struct conn *c)
+{
+    struct http1 *h = http1_of(c);
+    if (!http1_is_streaming(h) || list_empty(&h->exchanges)) {
+        return;
+    }
+    struct stream *s = &list_first(&h->exchanges, struct exchange, node)->stream;
+    if (s->events) {
+        s->events->writable(s);
+    }
+}
+
+static void http1_progress(struct conn *c)
+{
+    struct http1 *h = http1_of(c);
+    if (h->rq && h->rq->state == HTTP_COMPLETE && http1_may_dispatch(h)) {
+        http1_dispatch(h);
+    } else if (h->rq && h->rq->state == HTTP_FAILED && !c->close_when_written) {
+        http1_parse_failed(h);
+    }
+    if (!c->closing && c->backlog.len && http1_may_parse(h)) {
+        size_t used = http1_parse(h, c->backlog.data, c->backlog.len);
+        strbuf_consume(&c->backlog, used);
+        if (c->backlog.len == 0) {
+            strbuf_clear(&c->backlog);
+        }
+    }
+    if (!c->closing) {
+        http1_send_continue(h);
+    }
+}
+
+/* Streams are read to notice their end; others as far as their requests can be taken, and, while an
+ * answer is awaited, as far as the backlog has room: the client may go. */
+static bool http1_wants_bytes(const struct conn *c)
+{
+    const struct http1 *h = http1_of_const(c);
+    bool awaited =
+        h->exchange_count && c->backlog.len < LOOP_READ_BUFFER_BYTES && !c->close_when_written;
+    return http1_is_streaming(h) || awaited || http1_may_parse(h);
+}
+
+/* A request is there in part, and what is missing may still come. */
+static bool http1_awaits_rest(const struct http1 *h)
+{
+    return h->rq && h->rq->state != HTTP_HEAD && !(h->rq->state == HTTP_BODY && h->conn.eof);
+}
+
+static bool http1_idle(const struct conn *c)
+{
+    const struct http1 *h = http1_of_const(c);
+    return h->exchange_count == 0 && !http1_is_streaming(h) && !http1_awaits_rest(h);
+}
+
+const struct conn_protocol http1_protocol = {
+    .name = "HTTP/1.1",
+    .size = sizeof(struct http1),
+    .init = http1_init,
+    .take = http1_take,
+    .eof = http1_eof,
+    .writable = http1_writable,
+    .progress = http1_progress,
+    .wants_bytes = http1_wants_bytes,
+    .idle = http1_idle,
+    .waits_for = http1_waits_for,
+    .refuse = http1_refuse,
+    .closed = http1_closed,
+};

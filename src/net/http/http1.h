@@ -1,0 +1,41 @@
+/* HTTP/1.1 on a connection: requests, their order, their answers.
+ *
+ * Parses requests, hands them to the server's handler as exchanges (streams), sends their answers in
+ * the order of the requests, whatever the order they are given in. Owns one partial request and the
+ * exchanges. exchange.c implements their stream. */
+#ifndef NET_HTTP_HTTP1_H
+#define NET_HTTP_HTTP1_H
+
+#include "net/http/conn.h"
+
+struct http1 {
+    struct conn conn;
+    struct http_request *rq; /* being read, or complete and waiting its turn; NULL: none */
+    struct list exchanges;   /* oldest first */
+    unsigned exchange_count;
+    bool streaming : 1;     /* the one exchange is an open event stream */
+    bool barrier : 1;       /* nothing behind the exchange under way may start */
+    bool last : 1;          /* nothing behind it is handled at all: its answer says close */
+    bool served : 1;        /* at least one request was handled */
+    bool continue_sent : 1; /* 100 Continue, for rq */
+};
+
+/* One request and its answer; born when the request is complete, gone when the answer has left for
+ * `out`. exchange.c implements its stream. */
+struct exchange {
+    struct stream stream;
+    struct http1 *http1;
+    struct list node; /* in http1->exchanges */
+    struct http_framing framing;
+    bool done;         /* answered, waiting for those before it */
+    struct strbuf out; /* the fields of stream_set_fields(); then the answer, while it waits */
+};
+
+extern const struct conn_protocol http1_protocol;
+
+/* Its event stream is open, and nothing has ended the connection. */
+bool http1_is_streaming(const struct http1 *h);
+/* Moves the answers whose turn has come to `out`, in order, and frees their exchanges. */
+int http1_release_answers(struct http1 *h);
+
+#endif
