@@ -120,6 +120,9 @@ local fields = {
     },
     boolean("cors_credentials", false,
       'Pages of those origins may send cookies and credentials. Not together with `"*"`.'),
+    boolean("cross_site_publish", false,
+      "Pages of other sites than the broker's own and those of `cors_origins` may publish, with the cookies of their "
+        .. "visitor. `false`: 403."),
     seconds("cors_max_age_s", 600, 0, DAY, "How long a browser may remember the answer to a preflight."),
   }),
 

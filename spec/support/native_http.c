@@ -2,6 +2,7 @@
 #include "base/json_text.h"
 #include "native.h"
 #include "net/http/http_cors.h"
+#include "net/http/http_origin.h"
 #include "net/http/http_parser.h"
 #include "net/http/http_query.h"
 #include "net/http/http_response.h"
@@ -231,46 +232,85 @@ static int l_status_text(lua_State *L)
     return 1;
 }
 
-/* cors({ origins = {...}, credentials, max_age }, request text[, methods: a preflight][, max]) */
-static int l_cors(lua_State *L)
+enum { ORIGINS_MOST = 8 };
+
+/* { origins = {...}, credentials, max_age } at 1; `origins` are freed with free_cors(). */
+static struct http_cors check_cors(lua_State *L, char *origins[ORIGINS_MOST])
 {
-    enum { MOST = 8 };
-    char *origins[MOST];
     struct http_cors cors = {.origins = origins,
                              .credentials = opt_bool(L, 1, "credentials"),
                              .max_age_s = (unsigned)opt_size(L, 1, "max_age", 600)};
-    lua_settop(L, 4);
     lua_getfield(L, 1, "origins");
     lua_Integer n = luaL_len(L, -1);
-    for (lua_Integer i = 1; i <= n && i <= MOST; i++) {
+    for (lua_Integer i = 1; i <= n && i <= ORIGINS_MOST; i++) {
         lua_rawgeti(L, -1, i);
         origins[cors.origin_count++] = strdup(luaL_checkstring(L, -1));
         lua_pop(L, 1);
     }
-    struct http_limits limits = {256, 2048, 32, 4096};
+    lua_pop(L, 1);
+    return cors;
+}
+
+static void free_cors(const struct http_cors *cors)
+{
+    for (size_t i = 0; i < cors->origin_count; i++) {
+        free(cors->origins[i]);
+    }
+}
+
+static void parse_text(lua_State *L, int arg, struct http_request *rq)
+{
+    static const struct http_limits limits = {256, 2048, 32, 4096};
+    size_t len;
+    const char *text = luaL_checklstring(L, arg, &len);
+    http_request_init(rq, &limits);
+    http_parser_feed(rq, text, len);
+}
+
+/* cors({ origins = {...}, credentials, max_age }, request text[, methods: a preflight][, max]) */
+static int l_cors(lua_State *L)
+{
+    char *origins[ORIGINS_MOST];
     struct http_request rq;
     struct strbuf out;
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
+    lua_settop(L, 4);
+    struct http_cors cors = check_cors(L, origins);
     const char *methods = luaL_optstring(L, 3, NULL);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 4, OUT_MAX));
-    http_request_init(&rq, &limits);
-    http_parser_feed(&rq, text, len);
+    parse_text(L, 2, &rq);
     int rc = methods ? http_cors_preflight(&cors, &rq, methods, &out)
                      : http_cors_fields(&cors, &rq, &out);
     http_request_clear(&rq);
-    for (size_t i = 0; i < cors.origin_count; i++) {
-        free(origins[i]);
-    }
+    free_cors(&cors);
     return push_out(L, &out, rc, "");
+}
+
+/* site({ origins = {...} }, request text) -> "own", "listed", "foreign" */
+static int l_site(lua_State *L)
+{
+    static const char *const names[] = {"own", "listed", "foreign"};
+    char *origins[ORIGINS_MOST];
+    struct http_request rq;
+    struct http_cors cors = check_cors(L, origins);
+    parse_text(L, 2, &rq);
+    lua_pushstring(L, names[http_origin_site(&cors, &rq)]);
+    http_request_clear(&rq);
+    free_cors(&cors);
+    return 1;
 }
 
 int native_open_http(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"request", l_request},         {"header", l_header},   {"query", l_query},
-        {"response", l_response},       {"problem", l_problem}, {"json_string", l_json_string},
-        {"status_text", l_status_text}, {"cors", l_cors},       {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"request", l_request},
+                                         {"header", l_header},
+                                         {"query", l_query},
+                                         {"response", l_response},
+                                         {"problem", l_problem},
+                                         {"json_string", l_json_string},
+                                         {"status_text", l_status_text},
+                                         {"cors", l_cors},
+                                         {"site", l_site},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -339,7 +339,8 @@ describe("a refusal says which envelope, which field, what was expected:", funct
     for _, case in ipairs {
       { "", 400, empty }, { "\n\r\n \n", 400, empty },
       { e .. "\n{\n", 400, "line 2: JSON: expected the name of a field in double quotes, the text ends (byte 1)" },
-      { '{"topic":"a",\n"data":"x"}', 400, "line 1: JSON: expected the name of a field in double quotes, the text ends (byte 13)" },
+      { '{"topic":"a",\n"data":"x"}', 400,
+        "line 1: JSON: expected the name of a field in double quotes, the text ends (byte 13)" },
       { e .. e, 400, "line 1: JSON: expected nothing behind the envelope (byte 24)" },
       { "\n\n" .. e .. '\n\n{"topic":"a"}\n', 400, "line 5: data: is missing; expected a string or any JSON value" },
       { "[" .. e .. "]", 400, "line 1: expected an envelope, which is an object, got an array" },

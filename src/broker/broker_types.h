@@ -13,6 +13,7 @@ struct broker_options {
     const char *content_type; /* of event streams */
     bool page;                /* GET / serves the try-out page */
     struct http_cors cors;
+    bool cross_site_publish; /* whatever page sends it: the policy alone judges */
     unsigned heartbeat_s, retry_ms;
     size_t turn_bytes; /* most bytes one stream is given per loop turn */
     uint64_t max_lag;  /* events; 0: no bound */

@@ -17,6 +17,8 @@
     X(refused_invalid, counter, "tidegate_refused_invalid_total",                                  \
       "Requests refused for what they are (400, 404, 405, 406, 413, 415): the log at level debug " \
       "says why.")                                                                                 \
+    X(refused_cross_site, counter, "tidegate_refused_cross_site_total",                            \
+      "Publishes refused because a page of another site sent them: see http.cors_origins.")        \
     X(refused_transient, counter, "tidegate_refused_transient_total",                              \
       "Requests refused for now: store, policy error, overload, draining.")                        \
     X(refusals_held, gauge, "tidegate_refused_streams_held",                                       \

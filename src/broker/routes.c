@@ -10,6 +10,7 @@
 #include "broker/refusal.h"
 #include "broker/resume.h"
 #include "broker/subscribe.h"
+#include "net/http/http_origin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,10 +108,38 @@ static bool route_expects_stream(const struct http_request *rq)
     return a.stream && !a.any && !a.json;
 }
 
+/* A page of another site would publish with the cookies, the address and the network of its visitor.
+ * Answers 403, or returns false. */
+static bool route_refuse_cross_site(struct broker *b, struct stream *s,
+                                    const struct http_request *rq)
+{
+    char detail[512];
+    if (b->opt.cross_site_publish || http_origin_site(&b->opt.cors, rq) != HTTP_SITE_FOREIGN) {
+        return false;
+    }
+    struct slice origin = http_request_header(rq, "Origin");
+    struct slice site = http_request_header(rq, "Sec-Fetch-Site");
+    struct slice given = origin.p ? origin : site;
+    snprintf(
+        detail, sizeof detail,
+        "a page of another site may not publish here: %s is \"%.*s\"%s, Host is \"%.*s\"; list "
+        "the origin in http.cors_origins, and let a proxy in front pass Host on unchanged",
+        origin.p ? "Origin" : "Sec-Fetch-Site", given.n < 100 ? (int)given.n : 100,
+        given.n ? given.p : "",
+        origin.p && site.p ? ", Sec-Fetch-Site says that it is not the same origin" : "",
+        rq->host.n < 100 ? (int)rq->host.n : 100, rq->host.n ? rq->host.p : "");
+    b->metrics->refused_cross_site++;
+    refuse(b->refusals, s, 403, slice_str(detail));
+    return true;
+}
+
 static void route_events_request(struct broker *b, struct stream *s, const struct http_request *rq,
                                  const struct peer_address *client)
 {
     struct http_query query;
+    if (rq->method == HTTP_POST && route_refuse_cross_site(b, s, rq)) {
+        return;
+    }
     int rc = http_query_parse(&query, rq->query);
     if (rc) {
         refuse(b->refusals, s, 400,

@@ -95,6 +95,7 @@ static const struct lua_config_key keys[] = {
     BOOLEAN(http, page),
     LIST("http.cors_origins", http.cors_origins),
     BOOLEAN(http, cors_credentials),
+    BOOLEAN(http, cross_site_publish),
     INTEGER(http, cors_max_age_s),
 
     INTEGER(sse, heartbeat_s),

@@ -46,6 +46,7 @@ struct config {
         bool page; /* GET / serves the try-out page */
         struct config_strings cors_origins;
         bool cors_credentials;
+        bool cross_site_publish;
         int64_t cors_max_age_s;
     } http;
 

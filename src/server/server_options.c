@@ -33,6 +33,7 @@ static struct broker_options broker_options(const struct config *c)
                  .origin_count = c->http.cors_origins.n,
                  .credentials = c->http.cors_credentials,
                  .max_age_s = (unsigned)c->http.cors_max_age_s},
+        .cross_site_publish = c->http.cross_site_publish,
         .heartbeat_s = (unsigned)c->sse.heartbeat_s,
         .retry_ms = (unsigned)c->sse.retry_ms,
         .turn_bytes = (size_t)c->sse.turn_bytes,
