@@ -44,7 +44,7 @@ static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
         delivery_advance(sub, g->upto, g->passed);
         return true;
     }
-    ssize_t n = stream_write(sub->stream, g->bufs, g->buf_count);
+    ssize_t n = stream_write(sub->stream, &g->sealed);
     if (n < 0) {
         subscriber_end(sub, close_reason_of(n), 0);
         return false;

@@ -174,8 +174,7 @@ static void refusal_refuse_stream(struct refusals *r, struct stream *s, enum clo
                                  .fields = slice_str(BROKER_STREAM_FIELDS)};
     int rc = stream_open(s, &head);
     if (rc == 0 && frame) {
-        uv_buf_t buf = uv_buf_init(frame->bytes, frame->len);
-        (void)stream_write(s, &buf, 1); /* what a full socket does not take is no loss here */
+        (void)stream_write_frame(s, frame); /* what a full socket does not take is no loss here */
     }
     if (rc == 0 && frame && reason == CLOSE_TRANSIENT) {
         refusal_hold(r, s);

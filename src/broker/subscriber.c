@@ -270,8 +270,7 @@ static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
     bool writable = sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
     struct frame *frame = last && writable ? sse_frame(last) : NULL;
     if (frame) {
-        uv_buf_t buf = uv_buf_init(frame->bytes, frame->len);
-        (void)stream_write(sub->stream, &buf, 1); /* advice: not worth waiting for */
+        (void)stream_write_frame(sub->stream, frame); /* advice: not worth waiting for */
         frame_unref(frame);
     }
     stream_close(sub->stream, why);
@@ -333,8 +332,7 @@ const struct stream_events subscriber_stream_events = {.writable = subscriber_on
 
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
 {
-    uv_buf_t buf = uv_buf_init(f->bytes, f->len);
-    ssize_t n = stream_write(sub->stream, &buf, 1);
+    ssize_t n = stream_write_frame(sub->stream, f);
     if (n >= 0 && (size_t)n < f->len) {
         int rc = stream_queue(sub->stream, f, (size_t)n);
         subscriber_set_state(sub, SUB_BLOCKED);

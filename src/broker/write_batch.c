@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
+#include "net/http/http_chunk.h"
 
 #include <stdlib.h>
 
@@ -14,7 +15,8 @@ struct write_batch *write_batch_new(struct renderer *renderer, size_t turn_bytes
     g->renderer = renderer;
     g->turn_bytes = turn_bytes;
     /* the frame that fills it may be all line ends, each of which costs "data:" */
-    strbuf_init(&g->small, turn_bytes + 8 * WRITE_BATCH_LARGE_BYTES);
+    strbuf_init(&g->small,
+                HTTP_CHUNK_HEAD_MAX + turn_bytes + 8 * WRITE_BATCH_LARGE_BYTES + sizeof "\r\n");
     return g;
 }
 
@@ -23,7 +25,8 @@ static void segment_empty(struct write_batch *g)
     for (unsigned i = 0; i < g->count; i++) {
         frame_unref(g->ends[i].large);
     }
-    g->count = g->buf_count = g->large_count = g->passed = 0;
+    g->count = g->large_count = g->passed = 0;
+    g->sealed = (struct stream_bytes){.bufs = g->bufs};
     g->bytes = 0;
     g->told = 0;
     g->failed = false;
@@ -51,7 +54,9 @@ void write_batch_free(struct write_batch *g)
 void write_batch_begin(struct write_batch *g, uint64_t audience,
                        const struct policy_binding *binding, uint64_t from)
 {
+    static const char room[HTTP_CHUNK_HEAD_MAX] = {0};
     segment_empty(g);
+    g->failed = strbuf_append(&g->small, room, HTTP_CHUNK_HEAD_MAX) != 0;
     g->audience = audience;
     g->binding = binding;
     g->from = g->upto = from;
@@ -149,24 +154,28 @@ void write_batch_add(struct write_batch *g, struct event *ev, bool judged)
 
 void write_batch_seal(struct write_batch *g)
 {
-    size_t small_done = 0;
-    g->buf_count = 0;
+    size_t small_done = HTTP_CHUNK_HEAD_MAX;
+    size_t small_end = g->small.len;
+    unsigned n = 0;
+    bool alone = g->large_count == 0 && g->bytes && strbuf_append(&g->small, "\r\n", 2) == 0;
     for (unsigned i = 0; i < g->count; i++) {
         const struct write_batch_end *end = &g->ends[i];
         if (!end->large) {
             continue;
         }
         if (end->small_from > small_done) {
-            g->bufs[g->buf_count++] =
+            g->bufs[n++] =
                 uv_buf_init(g->small.data + small_done, (unsigned)(end->small_from - small_done));
             small_done = end->small_from;
         }
-        g->bufs[g->buf_count++] = uv_buf_init(end->large->bytes, end->large->len);
+        g->bufs[n++] = uv_buf_init(end->large->bytes, end->large->len);
     }
-    if (g->small.len > small_done) {
-        g->bufs[g->buf_count++] =
-            uv_buf_init(g->small.data + small_done, (unsigned)(g->small.len - small_done));
+    if (small_end > small_done) {
+        g->bufs[n++] = uv_buf_init(g->small.data + small_done, (unsigned)(small_end - small_done));
     }
+    g->sealed.count = n;
+    g->sealed.total = g->bytes;
+    g->sealed.chunk_head = alone ? http_chunk_head_before(g->bufs[0].base, (uint32_t)g->bytes) : 0;
 }
 
 struct frame *write_batch_frame_at(const struct write_batch *g, size_t offset, size_t *frame_offset,

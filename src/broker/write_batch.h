@@ -2,13 +2,15 @@
  * and where each event ends, so that a short write says which events have left.
  *
  * One per broker, reused: small frames lie side by side in one buffer, large ones are shared frames
- * referred to by iovec. Members of an audience that stand at the same place share the write batch. */
+ * referred to by iovec. Members of an audience that stand at the same place share the write batch.
+ * What HTTP/1.1 puts around a chunk lies there, too, so that the common case is one buffer. */
 #ifndef BROKER_WRITE_BATCH_H
 #define BROKER_WRITE_BATCH_H
 
 #include "base/strbuf.h"
 #include "broker/render.h"
 #include "event/event.h"
+#include "net/http/stream.h"
 
 #include <uv.h>
 
@@ -32,7 +34,7 @@ struct write_batch {
     uint64_t audience;                    /* id; 0: empty */
     const struct policy_binding *binding; /* of the audience; borrowed while events are added */
     uint64_t from, upto;                  /* everything in (from, upto] has been considered */
-    struct strbuf small;
+    struct strbuf small;                  /* behind room for the head of a chunk */
     struct write_batch_end ends[WRITE_BATCH_MAX_FRAMES];
     unsigned count, large_count;
     unsigned passed; /* events considered */
@@ -40,7 +42,7 @@ struct write_batch {
     size_t bytes;
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[WRITE_BATCH_MAX_BUFS];
-    unsigned buf_count; /* 0 until segment_seal() */
+    struct stream_bytes sealed; /* they; empty until write_batch_seal() */
     /* events whose raw_frame was made for this write batch: dropped with it */
     struct event_list framed;
 };
@@ -59,7 +61,7 @@ void write_batch_add(struct write_batch *g, struct event *ev, bool judged);
 void write_batch_pass(struct write_batch *g, uint64_t id);
 /* No more events fit this turn, or it has failed. */
 bool write_batch_full(const struct write_batch *g);
-/* Fills bufs. */
+/* Fills `sealed`. */
 void write_batch_seal(struct write_batch *g);
 /* The frame that holds byte `offset` (< bytes) as a new reference, NULL when memory is short; its
  * place in ends[], and the offset within it. */

@@ -88,7 +88,7 @@ static int exchange_open(struct stream *s, const struct http_response *head)
     return rc;
 }
 
-static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned count)
+static ssize_t exchange_write(struct stream *s, const struct stream_bytes *bytes)
 {
     struct http1 *h = exchange_of(s)->http1;
     struct conn *c = &h->conn;
@@ -96,7 +96,7 @@ static ssize_t exchange_write(struct stream *s, const uv_buf_t *bufs, unsigned c
     if (c->write) {
         return 0; /* the head has not left yet */
     }
-    return conn_write_now(c, bufs, count);
+    return conn_write_now(c, bytes->bufs, bytes->count);
 }
 
 static void exchange_prefetch(const struct stream *s)

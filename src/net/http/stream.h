@@ -33,11 +33,21 @@ struct stream_events {
     void (*closed)(struct stream *s, enum close_reason why);
 };
 
+/* What stream_write() takes. Borrowed for the call. */
+struct stream_bytes {
+    const uv_buf_t *bufs;
+    unsigned count;
+    /* Not 0: there is one buffer; so many bytes before it hold the size of an HTTP/1.1 chunk that is
+     * exactly its bytes, CRLF included, and CRLF follows it. */
+    unsigned chunk_head;
+    size_t total; /* of all bufs */
+};
+
 struct stream_ops {
     int (*set_fields)(struct stream *s, struct slice fields);
     int (*respond)(struct stream *s, const struct http_response *r);
     int (*open)(struct stream *s, const struct http_response *head);
-    ssize_t (*write)(struct stream *s, const uv_buf_t *bufs, unsigned count);
+    ssize_t (*write)(struct stream *s, const struct stream_bytes *bytes);
     int (*queue)(struct stream *s, struct frame *f, size_t offset);
     void (*close)(struct stream *s, enum close_reason why);
     struct stream *(*next)(const struct stream *s, bool forward);
@@ -80,10 +90,17 @@ static inline int stream_open(struct stream *s, const struct http_response *head
 
 /* Hands bytes to the kernel in one system call. Returns how many it took (0 when it takes none:
  * then stream_queue() something to be told when it does), or a negative UV_E*: the caller must
- * stream_close(). Not to be called while a queued frame is pending. Borrows `bufs`. */
-static inline ssize_t stream_write(struct stream *s, const uv_buf_t *bufs, unsigned count)
+ * stream_close(). Not to be called while a queued frame is pending. */
+static inline ssize_t stream_write(struct stream *s, const struct stream_bytes *bytes)
 {
-    return s->ops->write(s, bufs, count);
+    return s->ops->write(s, bytes);
+}
+
+/* The same for one frame. */
+static inline ssize_t stream_write_frame(struct stream *s, struct frame *f)
+{
+    const uv_buf_t buf = uv_buf_init(f->bytes, f->len);
+    return stream_write(s, &(struct stream_bytes){.bufs = &buf, .count = 1, .total = f->len});
 }
 
 /* It is about to be written to: fetches what that takes into the caches. */
