@@ -1,7 +1,7 @@
 /* Last-Event-ID: an id is what prints back to the same digits, leading zeros aside; of several
  * positions the greatest counts, and none that is not ours is passed over. */
-#include "broker/resume.h"
 #include "event/event.h"
+#include "event/start_position.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* broker/: event_check, eventlog, sse_frame, resume. */
-#include "broker/resume.h"
 #include "event/event.h"
 #include "event/eventlog.h"
 #include "event/sse_frame.h"
+#include "event/start_position.h"
 #include "native.h"
 
 static const char log_class[] = "native.eventlog";

@@ -8,9 +8,9 @@
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
 #include "broker/policy.h"
-#include "broker/position.h"
 #include "broker/store.h"
 #include "event/eventlog.h"
+#include "event/position.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
 

@@ -3,8 +3,8 @@
 #define BROKER_BROKER_TYPES_H
 
 #include "broker/policy.h"
-#include "broker/position.h"
 #include "event/envelope.h"
+#include "event/position.h"
 #include "net/address.h"
 #include "net/http/http_cors.h"
 

@@ -8,8 +8,8 @@
 #include "broker/broker_parts.h"
 #include "broker/publisher.h"
 #include "broker/refusal.h"
-#include "broker/resume.h"
 #include "broker/subscribe.h"
+#include "event/start_position.h"
 #include "net/http/http_origin.h"
 
 #include <stdio.h>

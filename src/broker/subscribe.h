@@ -3,7 +3,7 @@
 #define BROKER_SUBSCRIBE_H
 
 #include "broker/policy.h"
-#include "broker/resume.h"
+#include "event/start_position.h"
 #include "net/http/stream.h"
 
 struct broker;

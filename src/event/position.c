@@ -1,4 +1,4 @@
-#include "broker/position.h"
+#include "event/position.h"
 
 #include "base/require.h"
 

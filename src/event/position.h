@@ -1,7 +1,7 @@
 /* How a stream tells its client the position to resume from, when no event does: in its first
  * block, and in place of a heartbeat (sse.prime). */
-#ifndef BROKER_POSITION_H
-#define BROKER_POSITION_H
+#ifndef EVENT_POSITION_H
+#define EVENT_POSITION_H
 
 #include "event/event.h"
 #include "event/sse_frame.h"

@@ -1,6 +1,6 @@
 /* Where a subscriber wants to start: Last-Event-ID in the header and in the query. Pure, fuzzed. */
-#ifndef BROKER_RESUME_H
-#define BROKER_RESUME_H
+#ifndef EVENT_START_POSITION_H
+#define EVENT_START_POSITION_H
 
 #include "net/http/http_query.h"
 #include "net/http/http_request.h"

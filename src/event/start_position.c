@@ -1,4 +1,4 @@
-#include "broker/resume.h"
+#include "event/start_position.h"
 
 #include "base/nearest.h"
 #include "event/event.h"
