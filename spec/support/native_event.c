@@ -1,4 +1,4 @@
-/* broker/: event_check, eventlog, sse_frame, resume. */
+/* event/: event_check, eventlog, sse_frame, start_position. */
 #include "event/event.h"
 #include "event/eventlog.h"
 #include "event/sse_frame.h"
@@ -87,13 +87,13 @@ static int l_sse_append(lua_State *L)
     return terminated ? 2 : luaL_error(L, "a buffer without its NUL");
 }
 
-static int push_resume(lua_State *L, const struct resume *r)
+static int push_resume(lua_State *L, const struct start_position *r)
 {
     static const char *const kinds[] = {
-        [RESUME_NOW] = "now",
-        [RESUME_EARLIEST] = "earliest",
-        [RESUME_AFTER] = "after",
-        [RESUME_UNKNOWN] = "unknown",
+        [START_NOW] = "now",
+        [START_EARLIEST] = "earliest",
+        [START_AFTER] = "after",
+        [START_UNKNOWN] = "unknown",
     };
     lua_pushstring(L, kinds[r->kind]);
     lua_pushinteger(L, (lua_Integer)r->id);
@@ -111,7 +111,7 @@ static int l_resume_text(lua_State *L)
 {
     size_t n;
     const char *p = luaL_checklstring(L, 1, &n);
-    struct resume r = resume_parse_text(slice_of(p, n));
+    struct start_position r = start_position_parse_text(slice_of(p, n));
     return push_resume(L, &r);
 }
 
@@ -135,13 +135,13 @@ static int l_resume(lua_State *L)
     if (http_query_parse(&q, slice_str(luaL_checkstring(L, 2)))) {
         return luaL_argerror(L, 2, "query");
     }
-    struct resume r = resume_parse(&rq, &q);
+    struct start_position r = start_position_parse(&rq, &q);
     int n = push_resume(L, &r);
     http_query_clear(&q);
     return n;
 }
 
-/* resume_misspelt(query) -> given, meant; or nothing */
+/* start_position_misspelt(query) -> given, meant; or nothing */
 static int l_resume_misspelt(lua_State *L)
 {
     struct http_query q;
@@ -151,7 +151,7 @@ static int l_resume_misspelt(lua_State *L)
         return luaL_argerror(L, 1, "query");
     }
     int n = 0;
-    if (resume_misspelt(&q, &given, &meant)) {
+    if (start_position_misspelt(&q, &given, &meant)) {
         lua_pushlstring(L, given.p, given.n);
         lua_pushstring(L, meant);
         n = 2;

@@ -147,7 +147,7 @@ static void route_events_request(struct broker *b, struct stream *s, const struc
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
     }
-    struct resume r = resume_parse(rq, &query);
+    struct start_position r = start_position_parse(rq, &query);
     struct policy_request prq = {
         .id = s->id, .http = rq, .query = &query, .client = *client, .last_event_id = r.text};
     struct slice given;
@@ -156,7 +156,7 @@ static void route_events_request(struct broker *b, struct stream *s, const struc
         refuse(b->refusals, s, 406,
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
-    } else if (rq->method == HTTP_GET && resume_misspelt(&query, &given, &meant)) {
+    } else if (rq->method == HTTP_GET && start_position_misspelt(&query, &given, &meant)) {
         char detail[160];
         snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
                  given.n < 64 ? (int)given.n : 64, given.p, meant);

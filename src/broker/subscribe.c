@@ -25,7 +25,7 @@
 #include <stdlib.h>
 
 enum {
-    RESUME_TEXT_MAX = 256,
+    ASKED_TEXT_MAX = 256,
     SAVED_REQUEST_QUERY_MAX_BYTES = 1 << 20
 }; /* limits.target_bytes bounds it */
 
@@ -38,8 +38,8 @@ struct place {
 
 struct subscribe {
     struct broker *b;
-    struct resume resume; /* what the client asked for; its texts are the next two */
-    struct strbuf resume_text, resume_unknown;
+    struct start_position asked; /* what the client asked for; its texts are the next two */
+    struct strbuf asked_text, asked_unknown;
     struct strbuf saved_request_query;
     uint32_t policy_epoch; /* of the policy that was asked */
     struct peer_address client;
@@ -52,8 +52,8 @@ struct subscribe {
 
 static void subscribe_free(struct subscribe *w)
 {
-    strbuf_clear(&w->resume_text);
-    strbuf_clear(&w->resume_unknown);
+    strbuf_clear(&w->asked_text);
+    strbuf_clear(&w->asked_unknown);
     strbuf_clear(&w->saved_request_query);
     free(w);
 }
@@ -80,18 +80,18 @@ static uint64_t subscribe_leap_over(const struct store_bounds *bounds, uint64_t 
     return 0;
 }
 
-static struct place subscribe_place_of(struct broker *b, const struct resume *r)
+static struct place subscribe_place_of(struct broker *b, const struct start_position *r)
 {
     uint64_t head = eventlog_head(b->log);
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     switch (r->kind) {
-    case RESUME_NOW:
+    case START_NOW:
         return (struct place){.at = head};
-    case RESUME_EARLIEST:
+    case START_EARLIEST:
         return (struct place){.at = bounds.trimmed ? bounds.trimmed : subscribe_origin(&bounds)};
-    case RESUME_UNKNOWN:
+    case START_UNKNOWN:
         return (struct place){head, "unknown", r->text};
-    case RESUME_AFTER:
+    case START_AFTER:
         break;
     }
     if (r->id > head) {
@@ -106,10 +106,10 @@ static struct place subscribe_place_of(struct broker *b, const struct resume *r)
 
 /* Beside a good position there may be one that is none of ours: that is not passed over in silence.
  */
-static struct place subscribe_where_to_start(struct broker *b, const struct resume *r)
+static struct place subscribe_where_to_start(struct broker *b, const struct start_position *r)
 {
     struct place place = subscribe_place_of(b, r);
-    if (!place.gap && r->unknown.p && r->kind != RESUME_NOW) {
+    if (!place.gap && r->unknown.p && r->kind != START_NOW) {
         place.gap = "unknown";
         place.requested = r->unknown;
     }
@@ -227,13 +227,13 @@ static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
     struct broker *b = w->b;
     const struct store_ops *store = b->store->ops;
     int rc = 0;
-    if (!w->synced && store->sync && w->resume.kind == RESUME_AFTER &&
-        w->resume.id > eventlog_head(b->log)) {
+    if (!w->synced && store->sync && w->asked.kind == START_AFTER &&
+        w->asked.id > eventlog_head(b->log)) {
         w->synced = true;
         rc = store->sync(b->store, subscribe_on_synced, w, sub->id);
     } else {
-        w->place = subscribe_where_to_start(b, &w->resume);
-        if (!w->max_age_ms || w->resume.kind == RESUME_NOW) {
+        w->place = subscribe_where_to_start(b, &w->asked);
+        if (!w->max_age_ms || w->asked.kind == START_NOW) {
             subscribe_begin(sub, &w->place);
             subscribe_free(w);
             return;
@@ -288,14 +288,14 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     if (w->policy_epoch != b->policy_epoch) {
         resubscribe_now(sub); /* another policy took over while the one that was asked decided */
     }
-    sub->asked_after = w->resume.kind == RESUME_AFTER      ? w->resume.id
-                       : w->resume.kind == RESUME_EARLIEST ? 0
-                                                           : UINT64_MAX;
+    sub->asked_after = w->asked.kind == START_AFTER      ? w->asked.id
+                       : w->asked.kind == START_EARLIEST ? 0
+                                                         : UINT64_MAX;
     sub->no_replay = v->subscription.no_replay;
     if (sub->no_replay) {
-        w->resume.kind = RESUME_NOW;
+        w->asked.kind = START_NOW;
     }
-    sub->earliest = w->resume.kind == RESUME_EARLIEST;
+    sub->earliest = w->asked.kind == START_EARLIEST;
     w->max_age_ms = v->subscription.replay_max_age_ms;
     subscribe_go_on(w, sub);
 }
@@ -325,14 +325,14 @@ static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
 /* Copies a text of the request, which ends before the policy has decided. */
 static int subscribe_keep(struct strbuf *out, struct slice *text)
 {
-    size_t n = text->n < RESUME_TEXT_MAX ? text->n : RESUME_TEXT_MAX;
+    size_t n = text->n < ASKED_TEXT_MAX ? text->n : ASKED_TEXT_MAX;
     int rc = n ? strbuf_append(out, text->p, n) : 0;
     *text = n ? strbuf_slice(out) : slice_of(NULL, 0);
     return rc;
 }
 
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct resume *resume)
+                       const struct start_position *asked)
 {
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
@@ -347,17 +347,17 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     }
     struct subscribe *w = xcalloc(1, sizeof *w);
     *w = (struct subscribe){.b = b,
-                            .resume = *resume,
+                            .asked = *asked,
                             .policy_epoch = b->policy_epoch,
                             .client = prq->client,
                             .sse = sse};
-    strbuf_init(&w->resume_text, RESUME_TEXT_MAX);
-    strbuf_init(&w->resume_unknown, RESUME_TEXT_MAX);
+    strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
+    strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
     strbuf_init(&w->saved_request_query, SAVED_REQUEST_QUERY_MAX_BYTES);
     const struct saved_request_rules rules = {b->opt.credential_params,
                                               b->opt.credential_param_count};
-    if (subscribe_keep(&w->resume_text, &w->resume.text) ||
-        subscribe_keep(&w->resume_unknown, &w->resume.unknown) ||
+    if (subscribe_keep(&w->asked_text, &w->asked.text) ||
+        subscribe_keep(&w->asked_unknown, &w->asked.unknown) ||
         saved_request_pack(&w->saved_request_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");

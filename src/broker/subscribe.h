@@ -10,6 +10,6 @@ struct broker;
 
 /* Takes over `s`. The rest is borrowed for the call. */
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct resume *resume);
+                       const struct start_position *asked);
 
 #endif

@@ -10,7 +10,7 @@ static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEve
                                         "Last-Event-ID"};
 enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
-static bool resume_parse_id(struct slice text, uint64_t *id)
+static bool start_position_parse_id(struct slice text, uint64_t *id)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < text.n; i++) {
@@ -26,39 +26,39 @@ static bool resume_parse_id(struct slice text, uint64_t *id)
     return text.n > 0;
 }
 
-struct resume resume_parse_text(struct slice text)
+struct start_position start_position_parse_text(struct slice text)
 {
-    struct resume r = {.kind = RESUME_UNKNOWN, .text = text, .unknown = text};
+    struct start_position r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
     if (text.n == 0) {
-        r.kind = RESUME_NOW;
+        r.kind = START_NOW;
     } else if (slice_is(text, "earliest")) {
-        r.kind = RESUME_EARLIEST;
-    } else if (resume_parse_id(text, &r.id)) {
-        r.kind = RESUME_AFTER;
+        r.kind = START_EARLIEST;
+    } else if (start_position_parse_id(text, &r.id)) {
+        r.kind = START_AFTER;
     }
-    if (r.kind != RESUME_UNKNOWN) {
+    if (r.kind != START_UNKNOWN) {
         r.unknown = slice_of(NULL, 0);
     }
     return r;
 }
 
 /* The kinds in the order in which they give way to each other. */
-static unsigned rank(enum resume_kind kind)
+static unsigned rank(enum start_kind kind)
 {
     switch (kind) {
-    case RESUME_NOW:
+    case START_NOW:
         return 0;
-    case RESUME_UNKNOWN:
+    case START_UNKNOWN:
         return 1;
-    case RESUME_EARLIEST:
+    case START_EARLIEST:
         return 2;
-    case RESUME_AFTER:
+    case START_AFTER:
         break;
     }
     return 3;
 }
 
-static void resume_take(struct resume *r, struct resume one)
+static void start_position_take(struct start_position *r, struct start_position one)
 {
     struct slice unknown = r->unknown.p ? r->unknown : one.unknown;
     if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id)) {
@@ -68,9 +68,9 @@ static void resume_take(struct resume *r, struct resume one)
 }
 
 /* One field: a position, or a list of them. */
-static void take_field(struct resume *r, struct slice text)
+static void take_field(struct start_position *r, struct slice text)
 {
-    struct resume all = {.kind = RESUME_NOW};
+    struct start_position all = {.kind = START_NOW};
     struct slice rest = text;
     while (rest.n) {
         const char *comma = memchr(rest.p, ',', rest.n);
@@ -80,15 +80,16 @@ static void take_field(struct resume *r, struct slice text)
         while (comma && rest.n && (*rest.p == ' ' || *rest.p == '\t')) {
             rest = slice_of(rest.p + 1, rest.n - 1);
         }
-        resume_take(&all, resume_parse_text(piece));
+        start_position_take(&all, start_position_parse_text(piece));
     }
-    resume_take(r, all.unknown.p ? resume_parse_text(text)
-                                 : all); /* no list of ours: one foreign id */
+    start_position_take(r, all.unknown.p ? start_position_parse_text(text)
+                                         : all); /* no list of ours: one foreign id */
 }
 
-struct resume resume_parse(const struct http_request *rq, const struct http_query *q)
+struct start_position start_position_parse(const struct http_request *rq,
+                                           const struct http_query *q)
 {
-    struct resume r = {.kind = RESUME_NOW};
+    struct start_position r = {.kind = START_NOW};
     for (size_t i = 0; i < rq->header_count; i++) {
         if (slice_is_nocase(rq->headers[i].name, "Last-Event-ID")) {
             take_field(&r, rq->headers[i].value);
@@ -97,14 +98,14 @@ struct resume resume_parse(const struct http_request *rq, const struct http_quer
     for (size_t i = 0; i < q->count; i++) {
         for (size_t k = 0; k < SPELLINGS; k++) {
             if (slice_is(q->params[i].name, spellings[k])) {
-                resume_take(&r, resume_parse_text(q->params[i].value));
+                start_position_take(&r, start_position_parse_text(q->params[i].value));
             }
         }
     }
     return r;
 }
 
-bool resume_misspelt(const struct http_query *q, struct slice *given, const char **meant)
+bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant)
 {
     enum { PLAIN_MAX = 24 };
     for (size_t i = 0; i < q->count; i++) {

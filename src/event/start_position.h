@@ -7,15 +7,15 @@
 
 #include <stdint.h>
 
-enum resume_kind {
-    RESUME_NOW,      /* nothing asked: from the head */
-    RESUME_EARLIEST, /* from the oldest retained event */
-    RESUME_AFTER,    /* after `id` */
-    RESUME_UNKNOWN,  /* nothing of what was asked is a position of ours */
+enum start_kind {
+    START_NOW,      /* nothing asked: from the head */
+    START_EARLIEST, /* from the oldest retained event */
+    START_AFTER,    /* after `id` */
+    START_UNKNOWN,  /* nothing of what was asked is a position of ours */
 };
 
-struct resume {
-    enum resume_kind kind;
+struct start_position {
+    enum start_kind kind;
     uint64_t id;
     struct slice text;    /* the position that counts, as given; borrowed from the request */
     struct slice unknown; /* the first one that is none of ours; p == NULL: there is none */
@@ -26,11 +26,12 @@ struct resume {
  * came from the broker, so it has seen everything up to the greatest. "earliest" is the least. A
  * field may be a list of positions: that is what proxies make of several fields. An empty value is
  * no value. Decimal digits without sign up to EVENT_ID_MAX are an id. */
-struct resume resume_parse(const struct http_request *rq, const struct http_query *q);
-struct resume resume_parse_text(struct slice text);
+struct start_position start_position_parse(const struct http_request *rq,
+                                           const struct http_query *q);
+struct start_position start_position_parse_text(struct slice text);
 
 /* A query parameter whose name is nearly one of those above: `*given` as it is, `*meant` as it
  * should be. False: there is none. */
-bool resume_misspelt(const struct http_query *q, struct slice *given, const char **meant);
+bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant);
 
 #endif

@@ -1,6 +1,6 @@
 local event = require "native.event"
 
-describe("resume position", function()
+describe("start position", function()
   it("is an id, the beginning, nothing, or not ours", function()
     local cases = {
       { "", "now", 0 }, { "earliest", "earliest", 0 }, { "0", "after", 0 }, { "1", "after", 1 }, { "007", "after", 7 },

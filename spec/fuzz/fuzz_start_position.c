@@ -48,10 +48,10 @@ static void check_several(const char *data, size_t size)
         }
         if ((line == 0 || !slice_is(params[line - 1].name, "topic")) &&
             (text.n == 0 || !memchr(text.p, ',', text.n))) {
-            struct resume r = resume_parse_text(text);
-            any = any || r.kind == RESUME_AFTER;
-            greatest = r.kind == RESUME_AFTER && r.id > greatest ? r.id : greatest;
-            foreign = foreign || r.kind == RESUME_UNKNOWN;
+            struct start_position r = start_position_parse_text(text);
+            any = any || r.kind == START_AFTER;
+            greatest = r.kind == START_AFTER && r.id > greatest ? r.id : greatest;
+            foreign = foreign || r.kind == START_UNKNOWN;
         }
         if (!end) {
             break;
@@ -59,16 +59,16 @@ static void check_several(const char *data, size_t size)
         size -= text.n + 1;
         data = end + 1;
     }
-    struct resume all = resume_parse(&rq, &q);
-    require(!any || (all.kind == RESUME_AFTER && all.id >= greatest));
+    struct start_position all = start_position_parse(&rq, &q);
+    require(!any || (all.kind == START_AFTER && all.id >= greatest));
     require(!foreign || all.unknown.p);
-    require(all.kind != RESUME_UNKNOWN || all.unknown.p);
+    require(all.kind != START_UNKNOWN || all.unknown.p);
     if (field.value.n == 0 || !memchr(field.value.p, ',', field.value.n)) {
-        require(all.kind != RESUME_AFTER || all.id == greatest || q.count);
+        require(all.kind != START_AFTER || all.id == greatest || q.count);
     }
     struct slice given;
     const char *meant;
-    require(!resume_misspelt(&q, &given, &meant));
+    require(!start_position_misspelt(&q, &given, &meant));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -76,26 +76,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_of((const char *)data, size);
-    struct resume r = resume_parse_text(text);
+    struct start_position r = start_position_parse_text(text);
     check_several(text.p, text.n);
-    require((r.kind == RESUME_UNKNOWN) == (r.unknown.p != NULL));
+    require((r.kind == START_UNKNOWN) == (r.unknown.p != NULL));
     require(r.text.p == text.p && r.text.n == text.n);
     bool digits = size > 0;
     for (size_t i = 0; i < size; i++) {
         digits = digits && data[i] >= '0' && data[i] <= '9';
     }
     switch (r.kind) {
-    case RESUME_NOW:
+    case START_NOW:
         require(size == 0);
         break;
-    case RESUME_EARLIEST:
+    case START_EARLIEST:
         require(slice_is(text, "earliest"));
         break;
-    case RESUME_AFTER:
+    case START_AFTER:
         require(digits);
         check_id(text, r.id);
         break;
-    case RESUME_UNKNOWN: {
+    case START_UNKNOWN: {
         char copy[64];
         snprintf(copy, sizeof copy, "%.*s", size < 40 ? (int)size : 40, (const char *)data);
         require(size > 0 && !slice_is(text, "earliest"));
