@@ -67,19 +67,20 @@ local MAY_INCLUDE = {
   ["auth"] = "base net net/client",
   ["event"] = "base net net/http",
   ["filter"] = "base net event",
-  ["broker"] = "base net net/http event filter",
+  ["policy"] = "base net net/http event",
+  ["broker"] = "base net net/http event filter policy",
   ["lookup"] = "base net pg broker",
   ["store"] = "base broker",
   ["store/sqlite"] = "base event broker store",
   ["store/postgres"] = "base pg event broker store",
-  ["lua/vm"] = "base net broker",
-  ["lua/api"] = "base net net/client auth event broker lookup lua/vm",
-  ["lua/policy"] = "base net event filter broker lookup lua/vm lua/api",
+  ["lua/vm"] = "base net policy broker",
+  ["lua/api"] = "base net net/client auth event policy broker lookup lua/vm",
+  ["lua/policy"] = "base net event filter policy broker lookup lua/vm lua/api",
   ["config"] = "base net net/client pg lua/vm",
-  ["admin"] = "base net net/http net/client auth broker",
-  ["server"] = "base net net/http net/client auth broker lookup store/sqlite store/postgres lua/vm lua/api "
+  ["admin"] = "base net net/http net/client auth policy broker",
+  ["server"] = "base net net/http net/client auth policy broker lookup store/sqlite store/postgres lua/vm lua/api "
     .. "lua/policy admin config",
-  ["tools"] = "base net net/http auth broker lookup store lua/vm lua/api lua/policy config server",
+  ["tools"] = "base net net/http auth policy broker lookup store lua/vm lua/api lua/policy config server",
   ["cli"] = "base net/client store/postgres config server tools",
   ["bench"] = "base", -- tidegate-bench, a client: what judges the broker shares nothing with it
 }

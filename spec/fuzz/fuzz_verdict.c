@@ -1,6 +1,6 @@
 /* What hooks return, read and checked: the input is JSON, decoded by the policy itself and returned
  * as subscription, publication and frame. Whatever it is, there is exactly one answer, and what is
- * granted obeys the contract of broker/policy.h. */
+ * granted obeys the contract of policy/policy.h. */
 #include "event/event.h"
 #include "event/topic.h"
 #include "lua/api/lua_cache.h"

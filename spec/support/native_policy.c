@@ -2,12 +2,12 @@
 #include "native_policy.h"
 
 #include "base/alloc.h"
-#include "broker/saved_request.h"
 #include "lua/api/lua_cache.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
+#include "policy/saved_request.h"
 
 #include <stdlib.h>
 #include <unistd.h>

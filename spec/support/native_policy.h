@@ -1,10 +1,10 @@
-/* Values of native_policy.c: specs' tables <-> structs of broker/policy.h. */
+/* Values of native_policy.c: specs' tables <-> structs of policy/policy.h. */
 #ifndef SPEC_NATIVE_POLICY_H
 #define SPEC_NATIVE_POLICY_H
 
 #include "auth/keyring.h"
-#include "broker/policy.h"
 #include "native.h"
+#include "policy/policy.h"
 
 /* Field `name` of the table at `arg`; absent when nil. Borrowed while the table holds it. */
 struct slice native_field_slice(lua_State *L, int arg, const char *name);

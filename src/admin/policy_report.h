@@ -4,7 +4,7 @@
 #define ADMIN_POLICY_REPORT_H
 
 #include "broker/dry_run.h"
-#include "broker/policy.h"
+#include "policy/policy.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,8 +5,8 @@
 
 #include "base/list.h"
 #include "base/map.h"
-#include "broker/policy.h"
 #include "event/event.h"
+#include "policy/policy.h"
 
 #include <stdint.h>
 

@@ -7,10 +7,10 @@
 
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
-#include "broker/policy.h"
 #include "broker/store.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
+#include "policy/policy.h"
 
 struct broker;
 

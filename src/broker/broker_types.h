@@ -2,11 +2,11 @@
 #ifndef BROKER_BROKER_TYPES_H
 #define BROKER_BROKER_TYPES_H
 
-#include "broker/policy.h"
 #include "event/envelope.h"
 #include "event/position.h"
 #include "net/address.h"
 #include "net/http/http_cors.h"
+#include "policy/policy.h"
 
 struct broker_options {
     const char *events_path;  /* "/events" */

@@ -5,9 +5,9 @@
 #ifndef BROKER_DRY_RUN_H
 #define BROKER_DRY_RUN_H
 
-#include "broker/policy.h"
-#include "broker/saved_request.h"
 #include "net/address.h"
+#include "policy/policy.h"
+#include "policy/saved_request.h"
 
 struct broker;
 

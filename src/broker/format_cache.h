@@ -4,8 +4,8 @@
 #define BROKER_FORMAT_CACHE_H
 
 #include "base/slice.h"
-#include "broker/policy.h"
 #include "net/frame.h"
+#include "policy/policy.h"
 
 #include <stddef.h>
 #include <stdint.h>

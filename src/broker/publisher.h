@@ -2,8 +2,8 @@
 #ifndef BROKER_PUBLISHER_H
 #define BROKER_PUBLISHER_H
 
-#include "broker/policy.h"
 #include "net/http/stream.h"
+#include "policy/policy.h"
 
 struct broker;
 

@@ -7,9 +7,9 @@
 #include "base/strbuf.h"
 #include "broker/format_cache.h"
 #include "broker/metrics.h"
-#include "broker/policy.h"
 #include "event/event.h"
 #include "event/sse_frame.h"
+#include "policy/policy.h"
 
 enum render_mode {
     RENDER_DELIVERY, /* counted; audiences that a format cannot tell apart share its result */

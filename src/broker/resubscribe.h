@@ -10,7 +10,7 @@
 #ifndef BROKER_RESUBSCRIBE_H
 #define BROKER_RESUBSCRIBE_H
 
-#include "broker/policy.h"
+#include "policy/policy.h"
 
 #include <stdbool.h>
 

@@ -2,9 +2,9 @@
 #ifndef BROKER_SUBSCRIBE_H
 #define BROKER_SUBSCRIBE_H
 
-#include "broker/policy.h"
 #include "event/start_position.h"
 #include "net/http/stream.h"
+#include "policy/policy.h"
 
 struct broker;
 

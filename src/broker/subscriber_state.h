@@ -4,8 +4,8 @@
 
 #include "broker/audience.h"
 #include "broker/broker_parts.h"
-#include "broker/saved_request.h"
 #include "broker/subscriber.h"
+#include "policy/saved_request.h"
 
 enum subscriber_state {
     SUB_STARTING, /* waiting for the store to say where max_age begins */

@@ -2,10 +2,10 @@
 
 #include "admin/admin_workers.h"
 #include "base/logging.h"
-#include "broker/policy.h"
 #include "net/client/backend_call.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
+#include "policy/policy.h"
 #include "server/server_options.h"
 
 #include <errno.h>

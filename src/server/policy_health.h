@@ -3,7 +3,7 @@
 #ifndef SERVER_POLICY_HEALTH_H
 #define SERVER_POLICY_HEALTH_H
 
-#include "broker/policy.h"
+#include "policy/policy.h"
 
 #include <stdbool.h>
 

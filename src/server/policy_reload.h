@@ -6,7 +6,7 @@
  *
  * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
  * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
- * soon as no call of them waits. Part of the composition root: it uses broker/policy.h,
+ * soon as no call of them waits. Part of the composition root: it uses policy/policy.h,
  * broker/broker.h, broker/dry run.h and lua/policy/lua_policy.h. */
 #ifndef SERVER_POLICY_RELOAD_H
 #define SERVER_POLICY_RELOAD_H

@@ -2,7 +2,7 @@
 #ifndef TOOLS_TEST_VALUES_H
 #define TOOLS_TEST_VALUES_H
 
-#include "broker/policy.h"
+#include "policy/policy.h"
 #include "tools/test_broker.h"
 
 #include <lua.h>

@@ -3,7 +3,7 @@
 #ifndef LUA_API_LUA_REQUEST_H
 #define LUA_API_LUA_REQUEST_H
 
-#include "broker/policy.h"
+#include "policy/policy.h"
 
 #include <lua.h>
 

@@ -2,8 +2,8 @@
 #ifndef LUA_POLICY_LUA_FORMAT_SPEC_H
 #define LUA_POLICY_LUA_FORMAT_SPEC_H
 
-#include "broker/policy.h"
 #include "filter/format_rules.h"
+#include "policy/policy.h"
 
 #include <lua.h>
 

@@ -2,8 +2,8 @@
 #ifndef LUA_POLICY_LUA_JUDGE_H
 #define LUA_POLICY_LUA_JUDGE_H
 
-#include "broker/policy.h"
 #include "lua/policy/lua_policy_file.h"
+#include "policy/policy.h"
 
 struct judge {
     struct lua_vm *vm;

@@ -1,13 +1,13 @@
-/* The policy of a broker, written in Lua: implements broker/policy.h. One Lua state per loaded
+/* The policy of a broker, written in Lua: implements policy/policy.h. One Lua state per loaded
  * file. */
 #ifndef LUA_POLICY_LUA_POLICY_H
 #define LUA_POLICY_LUA_POLICY_H
 
 #include "base/err.h"
 #include "broker/metrics.h"
-#include "broker/policy.h"
 #include "lua/policy/lua_policy_file.h"
 #include "net/loop.h"
+#include "policy/policy.h"
 
 struct keyring;
 struct lua_State;

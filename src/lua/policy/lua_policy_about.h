@@ -4,8 +4,8 @@
 #define LUA_POLICY_LUA_POLICY_ABOUT_H
 
 #include "base/err.h"
-#include "broker/policy.h"
 #include "lookup/query_source.h"
+#include "policy/policy.h"
 
 #include <jansson.h>
 

@@ -2,8 +2,8 @@
 #ifndef LUA_POLICY_LUA_VERDICT_H
 #define LUA_POLICY_LUA_VERDICT_H
 
-#include "broker/policy.h"
 #include "lua/policy/lua_policy_file.h"
+#include "policy/policy.h"
 
 /* The latest valid `expires`, in Unix seconds: the year 9999, as for tokens. Larger values are most
  * likely milliseconds and are rejected. */

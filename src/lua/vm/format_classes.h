@@ -6,7 +6,7 @@
 #define LUA_VM_FORMAT_CLASSES_H
 
 #include "base/slice.h"
-#include "broker/policy.h"
+#include "policy/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>

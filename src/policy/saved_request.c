@@ -1,4 +1,4 @@
-#include "broker/saved_request.h"
+#include "policy/saved_request.h"
 
 #include "base/alloc.h"
 

@@ -1,8 +1,8 @@
 /* What the broker keeps of a request for an event stream, so that the policy can be asked about the
  * stream again: the query without credentials, and the identity. One block of memory, immutable,
  * shared by reference count; path, method and address are known otherwise. */
-#ifndef BROKER_SAVED_REQUEST_H
-#define BROKER_SAVED_REQUEST_H
+#ifndef POLICY_SAVED_REQUEST_H
+#define POLICY_SAVED_REQUEST_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

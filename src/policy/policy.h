@@ -3,8 +3,8 @@
  *
  * Everything fails closed: whatever goes wrong inside is a VERDICT_TRANSIENT for a gate, `false`
  * for a filter and FORMAT_FAILED for a format; the implementation has logged and counted it. */
-#ifndef BROKER_POLICY_H
-#define BROKER_POLICY_H
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
 
 #include "base/err.h"
 #include "base/slice.h"
