@@ -50,7 +50,7 @@ struct bench {
     char path[64];
     struct loop *loop;
     uv_timer_t alive;
-    struct broker_metrics metrics;
+    struct policy_metrics metrics;
     struct lua_waits *waits;
     struct lua_cache *cache;
     struct policy *policies[POLICIES];

@@ -33,7 +33,7 @@ static const char source[] =
 struct bench {
     struct loop *loop;
     uv_timer_t alive;
-    struct broker_metrics metrics;
+    struct policy_metrics metrics;
     struct policy *policy;
     struct policy_binding binding;
     unsigned answers;

@@ -33,39 +33,66 @@ static const char *text(lua_State *L, int table, const char *name)
     return value;
 }
 
-static void fill(lua_State *L, struct net_metrics *net, struct broker_metrics *broker,
-                 struct auth_metrics *auth)
+/* All that the page is made of. */
+struct counted {
+    struct net_metrics net;
+    struct auth_metrics auth;
+    struct broker_metrics broker;
+    struct policy_metrics policy;
+    struct lookup_metrics lookup;
+    struct store_metrics store;
+};
+
+static struct metrics_sources sources_of(const struct counted *c)
 {
-#define X(m, kind, name, help) auth->m = member(L, 1, #m);
+    return (struct metrics_sources){.net = &c->net,
+                                    .auth = &c->auth,
+                                    .broker = &c->broker,
+                                    .policy = &c->policy,
+                                    .lookup = &c->lookup,
+                                    .store = &c->store};
+}
+
+static void fill(lua_State *L, struct counted *c)
+{
+#define X(m, kind, name, help) c->auth.m = member(L, 1, #m);
     AUTH_METRICS(X)
 #undef X
-#define X(m, kind, name, help) net->m = member(L, 1, #m);
+#define X(m, kind, name, help) c->net.m = member(L, 1, #m);
     NET_METRICS(X)
 #undef X
-#define X(m, kind, name, help) broker->m = member(L, 1, #m);
+#define X(m, kind, name, help) c->broker.m = member(L, 1, #m);
     BROKER_METRICS(X)
 #undef X
+#define X(m, kind, name, help) c->broker.audience.m = member(L, 1, #m);
+    AUDIENCE_METRICS(X)
+#undef X
+#define X(m, kind, name, help) c->policy.m = member(L, 1, #m);
+    POLICY_METRICS(X)
+#undef X
+#define X(m, kind, name, help) c->lookup.m = member(L, 1, #m);
+    LOOKUP_METRICS(X)
+#undef X
+#define X(m, kind, name, help) c->store.m = member(L, 1, #m);
+    STORE_METRICS(X)
+#undef X
     for (unsigned i = 0; i < CLOSE_REASON_COUNT; i++) {
-        net->closed[i] = member(L, 1, close_reason_name((enum close_reason)i));
+        c->net.closed[i] = member(L, 1, close_reason_name((enum close_reason)i));
     }
-    fill_latency(L, 1, "store_append", &broker->store_append);
-    fill_latency(L, 1, "store_read", &broker->store_read);
+    fill_latency(L, 1, "store_append", &c->store.store_append);
+    fill_latency(L, 1, "store_read", &c->store.store_read);
 }
 
 /* render{member = n, ["close-reason"] = n, store_append = {us, ...}, version =, policy_version =,
  *        store = {ok =, events =, bytes =}, max = bytes} -> page, or nil, code */
 static int l_render(lua_State *L)
 {
-    struct net_metrics net = {0};
-    struct broker_metrics broker = {0};
-    struct auth_metrics auth = {0};
+    struct counted counted = {.net = {0}};
     struct store_health health = {.detail = "fine"};
     struct process_stats process = metrics_process(12.5);
     luaL_checktype(L, 1, LUA_TTABLE);
-    fill(L, &net, &broker, &auth);
-    struct metrics_view view = {.net = &net,
-                                .broker = &broker,
-                                .auth = &auth,
+    fill(L, &counted);
+    struct metrics_view view = {.from = sources_of(&counted),
                                 .process = &process,
                                 .version = text(L, 1, "version"),
                                 .policy_version = text(L, 1, "policy_version"),
@@ -96,7 +123,8 @@ static int l_names(lua_State *L)
 {
     static const char *const members[] = {
 #define X(m, kind, name, help) #m,
-        NET_METRICS(X) BROKER_METRICS(X)
+        NET_METRICS(X) AUTH_METRICS(X) BROKER_METRICS(X) AUDIENCE_METRICS(X) POLICY_METRICS(X)
+            LOOKUP_METRICS(X) STORE_METRICS(X)
 #undef X
     };
     lua_newtable(L);
@@ -198,17 +226,13 @@ static int l_request(lua_State *L)
         http_request_clear(&rq);
         return luaL_error(L, "the spec's own request is not one");
     }
-    struct net_metrics net = {.connections = 5};
-    struct broker_metrics metrics = {.head_id = EVENT_ID_MAX};
-    struct auth_metrics auth = {0};
+    struct counted counted = {.net.connections = 5, .broker.head_id = EVENT_ID_MAX};
     const struct broker_options opt = {.turn_bytes = 65536, .publish.event_bytes = 65536};
     struct loop *loop = loop_new();
     struct admin admin = {.loop = loop,
-                          .broker = broker_new(loop, &opt, &metrics),
+                          .broker = broker_new(loop, &opt, &counted.broker),
                           .store = store ? &now.store : NULL,
-                          .net = &net,
-                          .metrics = &metrics,
-                          .auth = &auth,
+                          .metrics = sources_of(&counted),
                           .start_ms = loop_unix_ms(loop) - 2500,
                           .state = fake_state,
                           .drain = fake_drain,

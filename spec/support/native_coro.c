@@ -23,7 +23,7 @@ struct wait {
 struct bench {
     struct loop *loop;
     uv_timer_t alive;
-    struct broker_metrics metrics;
+    struct policy_metrics metrics;
     struct lua_waits *waits;
     struct lua_cache *cache;
     struct policy *policies[4]; /* generations */
@@ -362,7 +362,7 @@ static int l_metrics(lua_State *L)
 #define X(member, kind, name, help)                                                                \
     lua_pushinteger(L, (lua_Integer)b->metrics.member);                                            \
     lua_setfield(L, -2, #member);
-    BROKER_METRICS(X)
+    POLICY_METRICS(X)
 #undef X
     return 1;
 }

@@ -20,7 +20,7 @@ static char *const credential_params[] = {token_param};
 struct bench {
     struct loop *loop;
     uv_timer_t alive;
-    struct broker_metrics metrics;
+    struct policy_metrics metrics;
     struct lua_waits *waits;
     struct lua_cache *cache;
     struct policy *policy;
@@ -514,7 +514,7 @@ static int l_metrics(lua_State *L)
 #define X(member, kind, name, help)                                                                \
     lua_pushinteger(L, (lua_Integer)b->metrics.member);                                            \
     lua_setfield(L, -2, #member);
-    BROKER_METRICS(X)
+    POLICY_METRICS(X)
 #undef X
     return 1;
 }

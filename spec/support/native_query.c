@@ -13,7 +13,7 @@ enum { IDS_MAX = 8192, DECLARED_MAX = 1024, ARGS_MAX = 64 };
 struct driver {
     struct loop *loop;
     struct query_source *source; /* NULL: closed */
-    struct broker_metrics metrics;
+    struct lookup_metrics metrics;
     const struct query *declared[DECLARED_MAX];
     int declared_count;
     lua_State *L;
@@ -221,7 +221,7 @@ static int l_metric(lua_State *L)
         lua_pushinteger(L, (lua_Integer)d->metrics.member);                                        \
         return 1;                                                                                  \
     }
-    BROKER_METRICS(X)
+    LOOKUP_METRICS(X)
 #undef X
     return luaL_argerror(L, 2, "no such metric");
 }

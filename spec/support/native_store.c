@@ -20,7 +20,7 @@ struct driver {
     bool out_of_patience;
     struct store *store; /* NULL: closed */
     enum { STORE_MEMORY, STORE_SQLITE, STORE_POSTGRES } kind;
-    struct broker_metrics metrics;
+    struct store_metrics metrics;
     lua_State *L;                 /* of the running call */
     int completions, tail, leaps; /* tables in the registry */
     size_t completed, tailed;     /* since opened */
@@ -377,7 +377,7 @@ static int l_metrics(lua_State *L)
     struct driver *d = check(L);
     lua_newtable(L);
 #define X(member, kind, name, help) set_integer(L, #member, d->metrics.member);
-    BROKER_METRICS(X)
+    STORE_METRICS(X)
 #undef X
     set_integer(L, "appends_timed", d->metrics.store_append.count);
     set_integer(L, "reads_timed", d->metrics.store_read.count);

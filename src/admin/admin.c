@@ -74,9 +74,7 @@ static void get_metrics(const struct admin *a, const struct admin_call *c)
     a->state(a->ctx, &st);
     int unready = not_ready(a, &st, &why);
     struct process_stats process = metrics_process((double)a->start_ms / 1e3);
-    struct metrics_view view = {.net = a->net,
-                                .broker = a->metrics,
-                                .auth = a->auth,
+    struct metrics_view view = {.from = a->metrics,
                                 .process = &process,
                                 .version = TIDEGATE_VERSION,
                                 .policy_version = st.policy_version,

@@ -94,7 +94,7 @@ static json_t *store_document(struct store *store)
 
 int admin_json_status(const struct admin *a, struct strbuf *out)
 {
-    const struct broker_metrics *m = a->metrics;
+    const struct broker_metrics *m = a->metrics.broker;
     struct admin_state st = {0};
     a->state(a->ctx, &st);
     double uptime = (double)(loop_unix_ms(a->loop) - a->start_ms) / 1e3;
@@ -105,10 +105,10 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
     bad |= json_object_set_new(o, "started", admin_json_time(a->start_ms));
     bad |= json_object_set_new(o, "uptime_s", admin_json_seconds(uptime));
     bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
-    bad |= json_object_set_new(o, "connections", admin_json_count(a->net->connections));
+    bad |= json_object_set_new(o, "connections", admin_json_count(a->metrics.net->connections));
     bad |= json_object_set_new(o, "subscribers", admin_json_count(m->subscribers));
     bad |= json_object_set_new(o, "behind", admin_json_count(m->behind));
-    bad |= json_object_set_new(o, "audiences", admin_json_count(m->audiences));
+    bad |= json_object_set_new(o, "audiences", admin_json_count(m->audience.audiences));
     bad |= json_object_set_new(o, "head_id", admin_json_id(m->head_id));
     bad |= json_object_set_new(o, "log",
                                json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",

@@ -2,8 +2,8 @@
 #ifndef ADMIN_ADMIN_SERVICE_H
 #define ADMIN_ADMIN_SERVICE_H
 
+#include "admin/metrics.h"
 #include "admin/policy_report.h"
-#include "auth/metrics.h"
 #include "broker/broker.h"
 #include "net/address.h"
 #include "net/http/http_request.h"
@@ -24,9 +24,7 @@ struct admin {
     struct loop *loop;
     struct broker *broker;
     struct store *store; /* NULL while it opens */
-    const struct net_metrics *net;
-    const struct broker_metrics *metrics;
-    const struct auth_metrics *auth;
+    struct metrics_sources metrics;
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
     void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was sent */

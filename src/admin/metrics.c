@@ -1,4 +1,4 @@
-/* Counters -> Prometheus text. Reads the structs of net/, auth/ and broker/, owns nothing.
+/* Counters -> Prometheus text. Reads the structs of other folders, owns nothing.
  *
  * The format wants all series of one metric in one group under one HELP and one TYPE line, so the
  * X-macro rows, where several may share a name and differ in labels, are grouped here. */
@@ -13,8 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define COUNT(rows) (sizeof(rows) / sizeof *(rows))
+
 struct row {
-    const char *kind, *name, *help; /* kind as in broker/metrics.h; name may end in {labels} */
+    const char *kind, *name, *help; /* kind as in net/metrics.h; name may end in {labels} */
     size_t offset;                  /* of a uint64_t in the struct */
 };
 
@@ -24,15 +26,39 @@ static const struct row net_rows[] = {
 #undef X
 };
 
+static const struct row auth_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct auth_metrics, member)},
+    AUTH_METRICS(X)
+#undef X
+};
+
 static const struct row broker_rows[] = {
 #define X(member, kind, name, help) {#kind, name, help, offsetof(struct broker_metrics, member)},
     BROKER_METRICS(X)
 #undef X
 };
 
-static const struct row auth_rows[] = {
-#define X(member, kind, name, help) {#kind, name, help, offsetof(struct auth_metrics, member)},
-    AUTH_METRICS(X)
+static const struct row audience_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct audience_metrics, member)},
+    AUDIENCE_METRICS(X)
+#undef X
+};
+
+static const struct row policy_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct policy_metrics, member)},
+    POLICY_METRICS(X)
+#undef X
+};
+
+static const struct row lookup_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct lookup_metrics, member)},
+    LOOKUP_METRICS(X)
+#undef X
+};
+
+static const struct row store_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct store_metrics, member)},
+    STORE_METRICS(X)
 #undef X
 };
 
@@ -241,6 +267,31 @@ static int put_process(struct strbuf *out, const struct process_stats *p)
     return rc;
 }
 
+static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
+{
+    int rc = put_latency(out, "tidegate_store_append_seconds",
+                         "From a publish accepted to its commit.", &from->store->store_append);
+    rc = rc ? rc
+            : put_latency(out, "tidegate_store_read_seconds", "Reading one page of history.",
+                          &from->store->store_read);
+    if (rc == 0 && from->store->store_batch.count) {
+        rc = put_latency(out, "tidegate_store_batch_seconds",
+                         "Moving one batch from the outbox to the events.",
+                         &from->store->store_batch);
+    }
+    if (rc == 0 && from->policy->http_request.count) {
+        rc = put_latency(out, "tidegate_http_client_seconds",
+                         "From a policy's request to its answer, waiting included.",
+                         &from->policy->http_request);
+    }
+    if (rc == 0 && from->lookup->database_query.count) {
+        rc = put_latency(out, "tidegate_database_query_seconds",
+                         "From a policy's query to its answer, waiting included.",
+                         &from->lookup->database_query);
+    }
+    return rc;
+}
+
 int metrics_render(const struct metrics_view *m, struct strbuf *out)
 {
     int rc = put_info(out, "tidegate_build_info", "The running program.", m->version);
@@ -255,41 +306,16 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
         rc = put_gauge(out, "tidegate_draining", "gauge_max",
                        "1 while the broker is shutting down.", m->draining ? 1 : 0);
     }
-    if (rc == 0) {
-        rc = put_rows(out, net_rows, sizeof net_rows / sizeof *net_rows, m->net);
-    }
-    if (rc == 0) {
-        rc = put_closed(out, m->net);
-    }
-    if (rc == 0) {
-        rc = put_rows(out, broker_rows, sizeof broker_rows / sizeof *broker_rows, m->broker);
-    }
-    if (rc == 0) {
-        rc = put_rows(out, auth_rows, sizeof auth_rows / sizeof *auth_rows, m->auth);
-    }
-    if (rc == 0) {
-        rc = put_latency(out, "tidegate_store_append_seconds",
-                         "From a publish accepted to its commit.", &m->broker->store_append);
-    }
-    if (rc == 0) {
-        rc = put_latency(out, "tidegate_store_read_seconds", "Reading one page of history.",
-                         &m->broker->store_read);
-    }
-    if (rc == 0 && m->broker->store_batch.count) {
-        rc =
-            put_latency(out, "tidegate_store_batch_seconds",
-                        "Moving one batch from the outbox to the events.", &m->broker->store_batch);
-    }
-    if (rc == 0 && m->broker->http_request.count) {
-        rc = put_latency(out, "tidegate_http_client_seconds",
-                         "From a policy's request to its answer, waiting included.",
-                         &m->broker->http_request);
-    }
-    if (rc == 0 && m->broker->database_query.count) {
-        rc = put_latency(out, "tidegate_database_query_seconds",
-                         "From a policy's query to its answer, waiting included.",
-                         &m->broker->database_query);
-    }
+    const struct metrics_sources *from = &m->from;
+    rc = rc ? rc : put_rows(out, net_rows, COUNT(net_rows), from->net);
+    rc = rc ? rc : put_closed(out, from->net);
+    rc = rc ? rc : put_rows(out, broker_rows, COUNT(broker_rows), from->broker);
+    rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);
+    rc = rc ? rc : put_rows(out, policy_rows, COUNT(policy_rows), from->policy);
+    rc = rc ? rc : put_rows(out, lookup_rows, COUNT(lookup_rows), from->lookup);
+    rc = rc ? rc : put_rows(out, store_rows, COUNT(store_rows), from->store);
+    rc = rc ? rc : put_rows(out, auth_rows, COUNT(auth_rows), from->auth);
+    rc = rc ? rc : put_latencies(out, from);
     if (rc == 0) {
         rc = put_store(out, m->store);
     }

@@ -1,6 +1,6 @@
 /* Prometheus text (exposition format 0.0.4) of all metrics of the process. Pure but for
- * metrics_process(). The names, kinds and helps are in net/metrics.h, auth/metrics.h and
- * broker/metrics.h; metrics.c adds those of process, build and store health. */
+ * metrics_process(). The names, kinds and helps are in the metrics.h of each folder;
+ * metrics.c adds those of process, build and store health. */
 #ifndef ADMIN_METRICS_H
 #define ADMIN_METRICS_H
 
@@ -8,7 +8,10 @@
 #include "base/strbuf.h"
 #include "broker/metrics.h"
 #include "broker/store.h"
+#include "lookup/metrics.h"
 #include "net/metrics.h"
+#include "policy/metrics.h"
+#include "store/metrics.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,10 +26,18 @@ struct process_stats {
     int64_t open_fds, max_fds;
 };
 
-struct metrics_view {
+/* What each part of the broker counts; all borrowed. */
+struct metrics_sources {
     const struct net_metrics *net;
-    const struct broker_metrics *broker;
     const struct auth_metrics *auth;
+    const struct broker_metrics *broker;
+    const struct policy_metrics *policy;
+    const struct lookup_metrics *lookup;
+    const struct store_metrics *store;
+};
+
+struct metrics_view {
+    struct metrics_sources from;
     const struct store_health *store; /* NULL: not open yet; its series are left out */
     const struct process_stats *process;
     const char *version;        /* of the program */

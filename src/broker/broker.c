@@ -47,7 +47,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     list_init(&b->runnable);
     list_init(&b->subscribers);
     b->renderer = xmalloc(sizeof *b->renderer);
-    renderer_init(b->renderer, NULL, metrics, opt->publish.event_bytes);
+    renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->audiences = audience_set_new(b->renderer);
     b->batch = write_batch_new(b->renderer, opt->turn_bytes);
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-void renderer_init(struct renderer *r, struct policy *policy, struct broker_metrics *metrics,
+void renderer_init(struct renderer *r, struct policy *policy, struct audience_metrics *metrics,
                    size_t event_bytes)
 {
     *r = (struct renderer){

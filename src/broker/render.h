@@ -5,8 +5,8 @@
 #define BROKER_RENDER_H
 
 #include "base/strbuf.h"
+#include "broker/audience_metrics.h"
 #include "broker/format_cache.h"
-#include "broker/metrics.h"
 #include "event/event.h"
 #include "event/sse_frame.h"
 #include "policy/policy.h"
@@ -20,7 +20,7 @@ enum render_mode {
 
 struct renderer {
     struct policy *policy;            /* borrowed: who is asked */
-    struct broker_metrics *metrics;   /* borrowed; NULL: RENDER_DELIVERY is not asked for */
+    struct audience_metrics *metrics; /* borrowed; NULL: RENDER_DELIVERY is not asked for */
     struct format_cache format_cache; /* of RENDER_DELIVERY */
     struct strbuf data, event;        /* scratch of formats */
     size_t format_max, json_max;      /* bounds of `data`: the policy's, "json" */
@@ -54,7 +54,7 @@ struct rendering {
 };
 
 /* `event_bytes`: most bytes of data of an event. */
-void renderer_init(struct renderer *r, struct policy *policy, struct broker_metrics *metrics,
+void renderer_init(struct renderer *r, struct policy *policy, struct audience_metrics *metrics,
                    size_t event_bytes);
 void renderer_clear(struct renderer *r);
 /* Another policy is asked from now on. */

@@ -5,8 +5,8 @@
 #include "lookup/query_pool.h"
 
 int query_pg_open(const struct query_options *opt, struct loop *loop,
-                  struct broker_metrics *metrics, struct query_source **out, struct err *e);
+                  struct lookup_metrics *metrics, struct query_source **out, struct err *e);
 int query_sqlite_open(const struct query_options *opt, struct loop *loop,
-                      struct broker_metrics *metrics, struct query_source **out, struct err *e);
+                      struct lookup_metrics *metrics, struct query_source **out, struct err *e);
 
 #endif

@@ -21,7 +21,7 @@ static void offline_free(struct query_pool *p)
 }
 
 static struct query_source *offline_open(const struct query_options *opt, struct loop *loop,
-                                         struct broker_metrics *metrics)
+                                         struct lookup_metrics *metrics)
 {
     static const struct query_backend_ops ops = {
         .run = offline_run, .close = query_pool_closed, .free = offline_free};
@@ -32,7 +32,7 @@ static struct query_source *offline_open(const struct query_options *opt, struct
     return &p->base;
 }
 
-int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,
+int query_open(const struct query_options *opt, struct loop *loop, struct lookup_metrics *metrics,
                struct query_source **out, struct err *e)
 {
     if (opt->offline) {

@@ -6,7 +6,7 @@
 
 /* Fails only if the conninfo cannot be parsed: a database that is down is reconnected to later.
  * Borrows loop and metrics until the source is closed. */
-int query_open(const struct query_options *opt, struct loop *loop, struct broker_metrics *metrics,
+int query_open(const struct query_options *opt, struct loop *loop, struct lookup_metrics *metrics,
                struct query_source **out, struct err *e);
 
 #endif

@@ -291,7 +291,7 @@ static void query_pg_free_source(struct query_pool *p)
 }
 
 int query_pg_open(const struct query_options *opt, struct loop *loop,
-                  struct broker_metrics *metrics, struct query_source **out, struct err *e)
+                  struct lookup_metrics *metrics, struct query_source **out, struct err *e)
 {
     static const struct query_backend_ops ops = {
         .run = query_pg_run, .close = query_pg_close_all, .free = query_pg_free_source};

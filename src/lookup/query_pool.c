@@ -326,7 +326,7 @@ static void query_pool_close_source(struct query_source *s, void (*closed)(void 
 
 void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
                      const struct query_pool_options *opt, struct loop *loop,
-                     struct broker_metrics *metrics)
+                     struct lookup_metrics *metrics)
 {
     static const struct query_source_ops source_ops = {.declare = query_pool_declare,
                                                        .parameters = query_pool_parameters_of,

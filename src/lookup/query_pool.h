@@ -4,7 +4,7 @@
 #ifndef LOOKUP_QUERY_POOL_H
 #define LOOKUP_QUERY_POOL_H
 
-#include "broker/metrics.h"
+#include "lookup/metrics.h"
 #include "lookup/query_source.h"
 #include "net/job_pool.h"
 
@@ -64,7 +64,7 @@ struct query_pool {
     struct query_source base;
     const struct query_backend_ops *ops;
     struct loop *loop;
-    struct broker_metrics *metrics;
+    struct lookup_metrics *metrics;
     struct query_pool_options opt;
     struct query **queries; /* owned */
     size_t query_count;
@@ -76,7 +76,7 @@ struct query_pool {
 
 void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
                      const struct query_pool_options *opt, struct loop *loop,
-                     struct broker_metrics *metrics);
+                     struct lookup_metrics *metrics);
 
 /* For backends, on the loop thread. */
 

@@ -405,7 +405,7 @@ static void query_sqlite_free_source(struct query_pool *p)
 }
 
 int query_sqlite_open(const struct query_options *opt, struct loop *loop,
-                      struct broker_metrics *metrics, struct query_source **out, struct err *e)
+                      struct lookup_metrics *metrics, struct query_source **out, struct err *e)
 {
     static const struct query_backend_ops ops = {.run = query_sqlite_run,
                                                  .abandoned = abandoned,

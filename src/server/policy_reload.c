@@ -75,7 +75,7 @@ struct job {
 struct policy_reload {
     struct loop *loop;
     struct broker *broker;
-    struct broker_metrics *metrics;
+    struct policy_metrics *metrics;
     struct policy_reload_options opt;
     struct generation *current, *previous; /* owned */
     struct list retired;                   /* to be closed when not busy */
@@ -459,7 +459,7 @@ static void on_files_changed(void *ctx)
 /* ---------------------------------------------------------------- life */
 
 struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker,
-                                        struct broker_metrics *metrics,
+                                        struct policy_metrics *metrics,
                                         const struct policy_reload_options *opt)
 {
     struct policy_reload *r = xcalloc(1, sizeof *r);

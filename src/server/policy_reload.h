@@ -26,7 +26,7 @@ struct policy_reload_options {
 struct policy_reload;
 
 struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker,
-                                        struct broker_metrics *metrics,
+                                        struct policy_metrics *metrics,
                                         const struct policy_reload_options *opt);
 /* Loads the first policy. Calls `ready` once, from the flush step, unless this fails at once. From
  * then on SIGHUP reloads. */

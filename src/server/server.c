@@ -36,8 +36,11 @@ struct server {
     struct worker_wake wake;
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
-    struct broker_metrics metrics;
     struct auth_metrics auth;
+    struct broker_metrics broker_metrics;
+    struct policy_metrics policy_metrics;
+    struct lookup_metrics lookup_metrics;
+    struct store_metrics store_metrics;
     struct server_options options;
     struct http_server public, admin_server;
     struct admin admin;
@@ -224,7 +227,8 @@ static void reload(void *ctx, const struct policy_order *order, policy_report_cb
 static int open_store(struct server *s, struct err *e)
 {
     const struct store_listener listener = {broker_tail, broker_leap, s->broker};
-    return store_open(&s->options.store, loop_uv(s->loop), &s->metrics, &listener, &s->store, e);
+    return store_open(&s->options.store, loop_uv(s->loop), &s->store_metrics, &listener, &s->store,
+                      e);
 }
 
 /* On the sockets of the supervisor. */
@@ -294,10 +298,10 @@ static void greet(const struct server *s)
 
 static void server_build(struct server *s)
 {
-    s->broker = broker_new(s->loop, &s->options.broker, &s->metrics);
-    s->waits = lua_waits_new(s->loop, &s->metrics, &s->options.waits);
+    s->broker = broker_new(s->loop, &s->options.broker, &s->broker_metrics);
+    s->waits = lua_waits_new(s->loop, &s->policy_metrics, &s->options.waits);
     s->options.policy.waits = s->waits;
-    s->cache = lua_cache_new(s->loop, &s->metrics, &s->options.cache);
+    s->cache = lua_cache_new(s->loop, &s->policy_metrics, &s->options.cache);
     s->options.policy.cache = s->cache;
     http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
@@ -305,9 +309,12 @@ static void server_build(struct server *s)
     broker_set_server(s->broker, &s->public);
     s->admin = (struct admin){.loop = s->loop,
                               .broker = s->broker,
-                              .net = &s->net,
-                              .metrics = &s->metrics,
-                              .auth = &s->auth,
+                              .metrics = {.net = &s->net,
+                                          .auth = &s->auth,
+                                          .broker = &s->broker_metrics,
+                                          .policy = &s->policy_metrics,
+                                          .lookup = &s->lookup_metrics,
+                                          .store = &s->store_metrics},
                               .start_ms = loop_unix_ms(s->loop),
                               .state = admin_state,
                               .drain = drain,
@@ -320,7 +327,7 @@ static void server_build(struct server *s)
                                                        (uint64_t)s->cfg->policy.warm_s * 1000,
                                                    .watched_s = (unsigned)s->cfg->policy.rollback_s,
                                                    .watch_files = s->cfg->policy.watch};
-    s->policies = policy_reload_new(s->loop, s->broker, &s->metrics, &policies);
+    s->policies = policy_reload_new(s->loop, s->broker, &s->policy_metrics, &policies);
     deadline_init(&s->drain_tick);
     deadline_init(&s->watchdog_tick);
 }
@@ -376,7 +383,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
         LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", s->cfg->policy.file),
               log_str("policy_version", lua_policy_version(policy_reload_current(s->policies))),
               log_str("store", s->options.store.postgres ? "postgres" : s->cfg->store.path),
-              log_uint("head", s->metrics.head_id)));
+              log_uint("head", s->broker_metrics.head_id)));
     greet(s);
     if (s->worker) {
         worker_ready(s->worker);
@@ -419,10 +426,10 @@ static void server_start(struct server *s)
     s->options.http.start = start_request;
     s->options.http.cancel = cancel_request;
     s->options.http.ctx = s->http_client;
-    s->options.http.metrics = &s->metrics;
+    s->options.http.metrics = &s->policy_metrics;
     s->options.policy.http = &s->options.http;
     if (s->options.has_database &&
-        query_open(&s->options.database, s->loop, &s->metrics, &s->queries, &e)) {
+        query_open(&s->options.database, s->loop, &s->lookup_metrics, &s->queries, &e)) {
         server_give_up(s, EX_CONFIG, &e);
         return;
     }
@@ -459,7 +466,8 @@ int server_run(const struct config *cfg, const struct worker *worker, struct sys
         return code;
     }
     s.options.store.sqlite.no_retention = worker && worker->number > 1; /* the first one does it */
-    worker_wake_init(&s.wake, worker, s.loop, &s.metrics.commits); /* before the broker flushes */
+    worker_wake_init(&s.wake, worker, s.loop,
+                     &s.store_metrics.commits); /* before the broker flushes */
     server_raise_file_limit(&s.options.public);
     server_build(&s);
     server_start(&s);

@@ -2,7 +2,7 @@
 
 #include <libpq-fe.h>
 
-int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_metrics *metrics,
+int store_open(const struct store_options *opt, uv_loop_t *loop, struct store_metrics *metrics,
                const struct store_listener *listener, struct store **out, struct err *e)
 {
     if (opt->postgres) {

@@ -19,7 +19,7 @@ struct store_listener {
 };
 
 /* Blocks for a moment; see the two it chooses from. */
-int store_open(const struct store_options *opt, uv_loop_t *loop, struct broker_metrics *metrics,
+int store_open(const struct store_options *opt, uv_loop_t *loop, struct store_metrics *metrics,
                const struct store_listener *listener, struct store **out, struct err *e);
 /* The version of the libpq found at run time: 150018 is 15.18. */
 int store_libpq_version(void);

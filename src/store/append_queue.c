@@ -8,7 +8,7 @@
 #include <uv.h>
 
 void append_queue_init(struct append_queue *q, size_t max_events, size_t max_bytes,
-                       struct broker_metrics *metrics)
+                       struct store_metrics *metrics)
 {
     *q =
         (struct append_queue){.max_events = max_events, .max_bytes = max_bytes, .metrics = metrics};

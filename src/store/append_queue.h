@@ -4,8 +4,8 @@
 #define STORE_APPEND_QUEUE_H
 
 #include "base/list.h"
-#include "broker/metrics.h"
 #include "broker/store.h"
+#include "store/metrics.h"
 
 /* One accepted call of append(). Owned by the queue, then by the list it was moved to. */
 struct append {
@@ -31,12 +31,12 @@ struct append_queue {
     size_t waiting_events; /* of those */
     size_t events, bytes;  /* of everything accepted and not answered */
     size_t max_events, max_bytes;
-    struct broker_metrics *metrics; /* borrowed */
+    struct store_metrics *metrics; /* borrowed */
 };
 
 /* 0: no bound. */
 void append_queue_init(struct append_queue *q, size_t max_events, size_t max_bytes,
-                       struct broker_metrics *metrics);
+                       struct store_metrics *metrics);
 /* As append() of broker/store.h. A single call larger than the bounds is accepted when nothing else
  * is held: else it could never be stored. */
 int append_queue_push(struct append_queue *q, struct event_list *events, store_append_cb cb,

@@ -36,7 +36,7 @@ struct memory {
     struct store base; /* first */
     uv_loop_t *loop;
     struct store_memory_options opt;
-    struct broker_metrics *metrics;
+    struct store_metrics *metrics;
     store_tail_cb tail;
     void *tail_ctx;
     struct event_list held;     /* by id */
@@ -320,7 +320,7 @@ static void memory_close(struct store *base, void (*done)(void *ctx), void *ctx)
 /* ------------------------------------------------------------------ for specs */
 
 struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
-                                struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx)
+                                struct store_metrics *metrics, store_tail_cb tail, void *tail_ctx)
 {
     static const struct store_ops ops = {.append = memory_append,
                                          .read = memory_read,

@@ -4,8 +4,8 @@
 #ifndef STORE_STORE_MEMORY_H
 #define STORE_STORE_MEMORY_H
 
-#include "broker/metrics.h"
 #include "broker/store.h"
+#include "store/metrics.h"
 
 #include <uv.h>
 
@@ -17,7 +17,7 @@ struct store_memory_options {
 };
 
 struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
-                                struct broker_metrics *metrics, store_tail_cb tail, void *tail_ctx);
+                                struct store_metrics *metrics, store_tail_cb tail, void *tail_ctx);
 /* The next append (read, seek) that completes does so with this error. */
 void store_memory_fail_append(struct store *base, int rc);
 void store_memory_fail_read(struct store *base, int rc);

@@ -95,15 +95,16 @@ static int policy_check_look(struct server_options *o, struct loop *loop,
                              const struct policy_check_options *opt, struct lua_sources *sources,
                              json_t *facts, struct err *e)
 {
-    struct broker_metrics metrics = {0};
+    struct policy_metrics policy_metrics = {0};
+    struct lookup_metrics lookup_metrics = {0};
     struct policy *policy = NULL;
     struct query_source *queries = NULL;
     o->database.offline = !opt->database;
     o->database.connections = 1;
     o->database.pool.timeout_ms = ANSWER_MS;
-    int rc = o->has_database ? query_open(&o->database, loop, &metrics, &queries, e) : 0;
+    int rc = o->has_database ? query_open(&o->database, loop, &lookup_metrics, &queries, e) : 0;
     o->policy.queries = queries;
-    rc = rc ? rc : lua_policy_open(&o->policy, loop, &metrics, &policy, sources, e);
+    rc = rc ? rc : lua_policy_open(&o->policy, loop, &policy_metrics, &policy, sources, e);
     if (policy) {
         policy_check_set(facts, "about", lua_policy_about(policy));
         if (opt->database) {

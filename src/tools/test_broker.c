@@ -27,7 +27,10 @@ struct test_broker {
     struct server_options options;
     struct network proxy; /* the client's end: says who the client is */
     struct net_metrics net;
-    struct broker_metrics metrics;
+    struct broker_metrics broker_metrics;
+    struct policy_metrics policy_metrics;
+    struct lookup_metrics lookup_metrics;
+    struct store_metrics store_metrics;
     struct http_server server;
     struct broker *broker;
     struct store *store;
@@ -108,11 +111,12 @@ static void test_broker_build(struct test_broker *w)
     REQUIRE(network_parse("unix", &w->proxy, &e) == 0);
     w->options.public.trusted_proxies = &w->proxy;
     w->options.public.trusted_proxy_count = 1;
-    w->broker = broker_new(w->loop, &w->options.broker, &w->metrics);
+    w->broker = broker_new(w->loop, &w->options.broker, &w->broker_metrics);
     http_server_init(&w->server, w->loop, &w->options.public, broker_request, w->broker, &w->net);
     broker_set_server(w->broker, &w->server);
     broker_set_policy(w->broker, w->policy);
-    w->store = store_memory_open(&memory, loop_uv(w->loop), &w->metrics, broker_tail, w->broker);
+    w->store =
+        store_memory_open(&memory, loop_uv(w->loop), &w->store_metrics, broker_tail, w->broker);
     broker_set_store(w->broker, w->store);
     w->built = true;
 }
@@ -122,8 +126,8 @@ static int provide(struct test_broker *w, const struct test_broker_options *opt,
 {
     const struct config *config = opt->config;
     struct lua_policy_options *o = &w->options.policy;
-    o->waits = w->waits = lua_waits_new(w->loop, &w->metrics, &w->options.waits);
-    o->cache = w->cache = lua_cache_new(w->loop, &w->metrics, &w->options.cache);
+    o->waits = w->waits = lua_waits_new(w->loop, &w->policy_metrics, &w->options.waits);
+    o->cache = w->cache = lua_cache_new(w->loop, &w->policy_metrics, &w->options.cache);
     o->watchdog = w->watchdog = lua_watchdog_new((uint64_t)config->policy.hard_limit_ms, e);
     o->queries = opt->queries;
     int rc = w->watchdog ? 0 : e->code;
@@ -168,7 +172,7 @@ static int test_broker_load(struct test_broker *w, const struct test_broker_opti
     if (opt->prepare) {
         opt->prepare(opt->ctx, w->waits);
     }
-    rc = lua_policy_open(&w->options.policy, w->loop, &w->metrics, &w->policy, NULL, e);
+    rc = lua_policy_open(&w->options.policy, w->loop, &w->policy_metrics, &w->policy, NULL, e);
     if (rc) {
         return rc;
     }
@@ -215,7 +219,7 @@ static void look_at(void *ctx, const struct broker_connection *c)
 
 bool test_broker_settled(const struct test_broker *w)
 {
-    struct settling s = {w->metrics.head_id, store_memory_idle(w->store)};
+    struct settling s = {w->broker_metrics.head_id, store_memory_idle(w->store)};
     broker_each_connection(w->broker, look_at, &s);
     return s.settled;
 }
@@ -261,9 +265,9 @@ const struct envelope_limits *test_broker_envelopes(const struct test_broker *w)
     return &w->options.broker.publish;
 }
 
-const struct broker_metrics *test_broker_metrics(const struct test_broker *w)
+const struct policy_metrics *test_broker_policy_metrics(const struct test_broker *w)
 {
-    return &w->metrics;
+    return &w->policy_metrics;
 }
 
 struct loop *test_broker_loop(struct test_broker *w)

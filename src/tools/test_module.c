@@ -102,7 +102,7 @@ static int l_close(lua_State *L)
 /* b:errors() -> {hook = count}, {hook = how often it used up its CPU time} */
 static int l_errors(lua_State *L)
 {
-    const struct broker_metrics *m = test_broker_metrics(check_bench(L));
+    const struct policy_metrics *m = test_broker_policy_metrics(check_bench(L));
     lua_newtable(L);
     lua_newtable(L);
 #define X(e, name, errors, overdue)                                                                \

@@ -21,7 +21,7 @@ static const char *const fetch_type = "tidegate.fetch";
 
 struct lua_cache {
     struct loop *loop;
-    struct broker_metrics *metrics;
+    struct policy_metrics *metrics;
     struct value_cache *values;
     struct shared_calls *shared_calls;
     struct jitter jitter;
@@ -317,7 +317,7 @@ void lua_cache_open(lua_State *L)
     luaL_newlib(L, functions);
 }
 
-struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metrics,
+struct lua_cache *lua_cache_new(struct loop *loop, struct policy_metrics *metrics,
                                 const struct lua_cache_limits *limits)
 {
     struct lua_cache *c = xcalloc(1, sizeof *c);

@@ -7,8 +7,8 @@
 #ifndef LUA_API_LUA_CACHE_H
 #define LUA_API_LUA_CACHE_H
 
-#include "broker/metrics.h"
 #include "net/loop.h"
+#include "policy/metrics.h"
 
 #include <stddef.h>
 
@@ -21,7 +21,7 @@ struct lua_cache_limits {
 };
 
 /* Made before the first policy, freed after the last. Borrows loop and metrics. */
-struct lua_cache *lua_cache_new(struct loop *loop, struct broker_metrics *metrics,
+struct lua_cache *lua_cache_new(struct loop *loop, struct policy_metrics *metrics,
                                 const struct lua_cache_limits *limits);
 /* NULL is fine. */
 void lua_cache_free(struct lua_cache *c);

@@ -4,8 +4,8 @@
 #ifndef LUA_API_LUA_HTTP_H
 #define LUA_API_LUA_HTTP_H
 
-#include "broker/metrics.h"
 #include "net/client/http_client.h"
+#include "policy/metrics.h"
 
 #include <lua.h>
 
@@ -28,7 +28,7 @@ struct lua_http_service {
                  uint64_t token, uint64_t *id, struct err *e);
     void (*cancel)(void *ctx, uint64_t id);
     void *ctx;
-    struct broker_metrics *metrics;
+    struct policy_metrics *metrics;
     struct lua_http_target *targets; /* sorted by name */
     size_t target_count;
 };

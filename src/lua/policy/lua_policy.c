@@ -25,9 +25,9 @@ struct lua_policy {
     char *dir;                     /* owned */
     struct loop *loop;
     bool live;
-    struct broker_metrics *metrics;        /* the broker's, or `muted` */
-    struct broker_metrics *broker_metrics; /* borrowed */
-    struct broker_metrics muted;           /* what one that is not in force yet counts */
+    struct policy_metrics *metrics;      /* `live_metrics` or `muted` */
+    struct policy_metrics *live_metrics; /* borrowed */
+    struct policy_metrics muted;         /* what one that is not in force yet counts */
     struct lua_vm *vm;
     struct lua_host host;
     struct lua_policy_file file;
@@ -514,7 +514,7 @@ static void ask_set_stage(struct policy *base, enum policy_stage stage)
     p->before_dry_run = p->host.dry_run ? p->before_dry_run : p->n;
     p->n = p->before_dry_run;
     p->live = stage == POLICY_LIVE;
-    p->metrics = stage == POLICY_DRY_RUN ? &p->muted : p->broker_metrics;
+    p->metrics = stage == POLICY_DRY_RUN ? &p->muted : p->live_metrics;
     p->host.dry_run = stage == POLICY_DRY_RUN;
     lua_policy_update_figures(p);
 }
@@ -626,7 +626,7 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
 }
 
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
-                    struct broker_metrics *metrics, struct policy **out,
+                    struct policy_metrics *metrics, struct policy **out,
                     struct lua_sources *sources, struct err *e)
 {
     struct lua_sources own;
@@ -637,7 +637,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     p->opt.file = xstrdup(opt->file);
     p->loop = loop;
     p->metrics = &p->muted;
-    p->broker_metrics = metrics;
+    p->live_metrics = metrics;
     p->params.empty = LUA_NOREF;
     lua_policy_file_init(&p->file);
     lua_budgets_init(&p->budgets, &p->opt.cpu);

@@ -4,9 +4,9 @@
 #define LUA_POLICY_LUA_POLICY_H
 
 #include "base/err.h"
-#include "broker/metrics.h"
 #include "lua/policy/lua_policy_file.h"
 #include "net/loop.h"
+#include "policy/metrics.h"
 #include "policy/policy.h"
 
 struct keyring;
@@ -53,7 +53,7 @@ struct lua_sources;
  * options. `sources` (may be NULL) gets the files, also on failure; the caller clears it. Any number
  * of policies may be open side by side. */
 int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
-                    struct broker_metrics *metrics, struct policy **out,
+                    struct policy_metrics *metrics, struct policy **out,
                     struct lua_sources *sources, struct err *e);
 /* SHA-256 of all its files, as hexadecimal digits; borrowed until close. */
 const char *lua_policy_version(const struct policy *p);

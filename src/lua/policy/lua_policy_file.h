@@ -7,7 +7,7 @@
 #include "lua/api/lua_db.h"
 #include "lua/vm/lua_vm.h"
 
-/* X(enumerator, name in logs, members of struct broker_metrics that count its errors, and of these
+/* X(enumerator, name in logs, members of struct policy_metrics that count its errors, and of these
  * the calls that used up their CPU time) */
 #define POLICY_HOOKS(X)                                                                            \
     X(AUTHENTICATE, "authenticate", policy_errors_authenticate, policy_overdue_authenticate)       \

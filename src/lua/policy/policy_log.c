@@ -140,7 +140,7 @@ void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
                     log_uint("calls", fn->health.calls)));
 }
 
-void policy_log_count(struct broker_metrics *m, enum policy_hook hook)
+void policy_log_count(struct policy_metrics *m, enum policy_hook hook)
 {
     switch (hook) {
 #define X(e, name, counter, overdue)                                                               \
@@ -154,7 +154,7 @@ void policy_log_count(struct broker_metrics *m, enum policy_hook hook)
     }
 }
 
-void policy_log_count_overdue(struct broker_metrics *m, enum policy_hook hook)
+void policy_log_count_overdue(struct policy_metrics *m, enum policy_hook hook)
 {
     switch (hook) {
 #define X(e, name, counter, overdue)                                                               \

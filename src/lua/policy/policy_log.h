@@ -4,9 +4,9 @@
 #define LUA_POLICY_POLICY_LOG_H
 
 #include "base/hash.h"
-#include "broker/metrics.h"
 #include "lua/policy/lua_policy_file.h"
 #include "net/loop.h"
+#include "policy/metrics.h"
 
 enum { POLICY_LOG_KINDS = 64 }; /* different errors shown within one interval */
 
@@ -55,7 +55,7 @@ void policy_log_quarantine(const struct policy_log *log, enum policy_hook hook,
                            const struct lua_function *fn);
 
 /* Count an error of a hook, and one that exceeded its CPU budget. */
-void policy_log_count(struct broker_metrics *m, enum policy_hook hook);
-void policy_log_count_overdue(struct broker_metrics *m, enum policy_hook hook);
+void policy_log_count(struct policy_metrics *m, enum policy_hook hook);
+void policy_log_count_overdue(struct policy_metrics *m, enum policy_hook hook);
 
 #endif

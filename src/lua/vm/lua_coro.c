@@ -71,7 +71,7 @@ struct lua_coros {
 
 struct lua_waits {
     struct loop *loop;
-    struct broker_metrics *metrics;
+    struct policy_metrics *metrics;
     struct lua_waits_limits limits;
     struct slots tickets;           /* ticket -> struct lua_coro */
     struct address_limit *owners;   /* jobs by their owner */
@@ -524,7 +524,7 @@ unsigned lua_coros_busy(const struct lua_coros *p)
     return p->busy_count;
 }
 
-struct lua_waits *lua_waits_new(struct loop *loop, struct broker_metrics *metrics,
+struct lua_waits *lua_waits_new(struct loop *loop, struct policy_metrics *metrics,
                                 const struct lua_waits_limits *limits)
 {
     struct lua_waits *w = xcalloc(1, sizeof *w);

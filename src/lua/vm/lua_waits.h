@@ -3,8 +3,8 @@
 #ifndef LUA_VM_LUA_WAITS_H
 #define LUA_VM_LUA_WAITS_H
 
-#include "broker/metrics.h"
 #include "net/loop.h"
+#include "policy/metrics.h"
 
 #include <stdint.h>
 
@@ -16,7 +16,7 @@ struct lua_waits_limits {
 };
 
 /* Borrows loop and metrics. */
-struct lua_waits *lua_waits_new(struct loop *loop, struct broker_metrics *metrics,
+struct lua_waits *lua_waits_new(struct loop *loop, struct policy_metrics *metrics,
                                 const struct lua_waits_limits *limits);
 /* NULL is fine. No hook may wait. */
 void lua_waits_free(struct lua_waits *w);

@@ -150,7 +150,7 @@ static const struct pg_statement time_statement = {
 struct sequencer {
     uv_loop_t *loop;
     struct sequencer_options opt;
-    struct broker_metrics *metrics;
+    struct store_metrics *metrics;
     struct sequencer_events events;
     void *ctx;
 
@@ -331,7 +331,7 @@ static void sequencer_move_hint(struct sequencer *q)
 
 static void sequencer_count_batch(struct sequencer *q, const PGresult *res, uint64_t took_us)
 {
-    struct broker_metrics *m = q->metrics;
+    struct store_metrics *m = q->metrics;
     uint64_t n = (uint64_t)pg_cell_int4(res, 0, DRAIN_N);
     uint64_t bad = (uint64_t)pg_cell_int4(res, 0, DRAIN_BAD);
     int64_t last_outbox = pg_cell_int8(res, 0, DRAIN_LAST_OUTBOX);
@@ -650,7 +650,7 @@ static const char *sequencer_on_setup(void *ctx, const PGresult *setup)
 }
 
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
-                                struct broker_metrics *metrics,
+                                struct store_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx)
 {
     static const struct pg_client_events client_events = {

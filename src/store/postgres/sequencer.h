@@ -6,8 +6,8 @@
 #ifndef STORE_POSTGRES_SEQUENCER_H
 #define STORE_POSTGRES_SEQUENCER_H
 
-#include "broker/metrics.h"
 #include "pg/pg_client.h"
+#include "store/metrics.h"
 
 struct sequencer_options {
     const struct pg_conninfo *conninfo; /* borrowed */
@@ -30,7 +30,7 @@ struct sequencer_events {
 struct sequencer;
 
 struct sequencer *sequencer_new(uv_loop_t *loop, const struct sequencer_options *opt,
-                                struct broker_metrics *metrics,
+                                struct store_metrics *metrics,
                                 const struct sequencer_events *events, void *ctx);
 bool sequencer_is_draining(const struct sequencer *q);    /* drained() may be about to be called */
 bool sequencer_is_leader(const struct sequencer *q);      /* it holds the lease */

@@ -369,7 +369,7 @@ static void store_pg_start(struct store_pg *s, const struct pg_schema_state *sta
 }
 
 int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
-                  struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                  struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                   void *tail_ctx, struct store **out, struct err *e)
 {
     struct store_pg *s = xcalloc(1, sizeof *s);

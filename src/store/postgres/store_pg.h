@@ -11,8 +11,8 @@
 #define STORE_POSTGRES_STORE_PG_H
 
 #include "base/err.h"
-#include "broker/metrics.h"
 #include "broker/store.h"
+#include "store/metrics.h"
 
 #include <uv.h>
 
@@ -38,7 +38,7 @@ struct store_pg_options {
  * at most; everything else happens on `loop`. Copies `opt`, borrows `metrics`. `tail` and `leap`
  * are called for what happens from now on. 0, or a negative UV_E* and what to do about it. */
 int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
-                  struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                  struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                   void *tail_ctx, struct store **out, struct err *e);
 
 #endif

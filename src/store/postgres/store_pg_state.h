@@ -86,7 +86,7 @@ struct store_pg {
     uv_loop_t *loop;
     struct store_pg_options opt;
     struct pg_conninfo conninfo;
-    struct broker_metrics *metrics;
+    struct store_metrics *metrics;
     store_tail_cb on_tail;
     store_leap_cb on_leap;
     void *tail_ctx;

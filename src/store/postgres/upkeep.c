@@ -55,7 +55,7 @@ struct upkeep {
     uv_loop_t *loop;
     struct upkeep_options opt;
     const struct sequencer *sequencer;
-    struct broker_metrics *metrics;
+    struct store_metrics *metrics;
     struct upkeep_events events;
     void *ctx;
 
@@ -121,7 +121,7 @@ static void upkeep_warn_of_partitions(struct upkeep *u, uint64_t partitions, uin
 
 static void upkeep_take_figures(struct upkeep *u, const PGresult *res, uint64_t took_ms)
 {
-    struct broker_metrics *m = u->metrics;
+    struct store_metrics *m = u->metrics;
     int64_t first = pg_cell_int8(res, 0, 5);
     (void)took_ms;
     u->events.measured(u->ctx, (uint64_t)pg_cell_int8(res, 0, 0),
@@ -200,7 +200,7 @@ static void upkeep_take_vacuum(struct upkeep *u, const PGresult *res, uint64_t t
     u->vacuumed_at = uv_now(u->loop);
 }
 
-#define SUCCEEDED(member) offsetof(struct broker_metrics, member)
+#define SUCCEEDED(member) offsetof(struct store_metrics, member)
 
 static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
     [UPKEEP_FIGURES] = {"figures",
@@ -430,7 +430,7 @@ static const char *upkeep_on_setup(void *ctx, const PGresult *setup)
 }
 
 struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
-                          const struct sequencer *sequencer, struct broker_metrics *metrics,
+                          const struct sequencer *sequencer, struct store_metrics *metrics,
                           const struct upkeep_events *events, void *ctx)
 {
     static const struct pg_client_events client_events = {

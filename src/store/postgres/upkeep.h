@@ -4,8 +4,8 @@
 #ifndef STORE_POSTGRES_UPKEEP_H
 #define STORE_POSTGRES_UPKEEP_H
 
-#include "broker/metrics.h"
 #include "pg/pg_client.h"
+#include "store/metrics.h"
 #include "store/postgres/sequencer.h"
 
 struct upkeep_options {
@@ -25,7 +25,7 @@ struct upkeep;
 
 /* Borrows `sequencer`: says who leads, and how many rows it has moved. Close both together. */
 struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
-                          const struct sequencer *sequencer, struct broker_metrics *metrics,
+                          const struct sequencer *sequencer, struct store_metrics *metrics,
                           const struct upkeep_events *events, void *ctx);
 /* Appends what does not work, each ending in "; ". 0, or UV_E* of strbuf.h. */
 int upkeep_complain(const struct upkeep *u, struct strbuf *out);

@@ -325,7 +325,7 @@ static int store_sqlite_open_files(struct store_sqlite *s, struct err *e)
 }
 
 int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
-                      struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                      struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                       void *tail_ctx, struct store **out, struct err *e)
 {
     struct store_sqlite *s = xcalloc(1, sizeof *s);

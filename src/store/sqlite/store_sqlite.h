@@ -13,8 +13,8 @@
 #define STORE_SQLITE_STORE_SQLITE_H
 
 #include "base/err.h"
-#include "broker/metrics.h"
 #include "broker/store.h"
+#include "store/metrics.h"
 
 #include <uv.h>
 
@@ -34,7 +34,7 @@ struct store_sqlite_options {
  * copies `opt`. `tail` and `leap` hear what happens from now on. Returns 0, or a negative UV_E* with a
  * text that names the file. */
 int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
-                      struct broker_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
+                      struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                       void *tail_ctx, struct store **out, struct err *e);
 
 #endif

@@ -35,7 +35,7 @@ struct store_sqlite {
     uv_loop_t *loop;
     struct store_sqlite_options opt;
     char *path; /* owned; of `opt` */
-    struct broker_metrics *metrics;
+    struct store_metrics *metrics;
     store_tail_cb tail;
     store_leap_cb leap;
     void *tail_ctx;

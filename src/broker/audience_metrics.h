@@ -1,0 +1,26 @@
+/* Counters and gauges of audiences and of what is rendered for them; admin/metrics.c prints them.
+ * X(member, kind, name, help): as in net/metrics.h. */
+#ifndef BROKER_AUDIENCE_METRICS_H
+#define BROKER_AUDIENCE_METRICS_H
+
+#include <stdint.h>
+
+#define AUDIENCE_METRICS(X)                                                                        \
+    X(audiences, gauge, "tidegate_audiences",                                                      \
+      "Different subscriptions among the open streams; close to tidegate_subscribers means that "  \
+      "policy work is not shared.")                                                                \
+    X(frames, counter, "tidegate_frames_made_total", "Event frames rendered.")                     \
+    X(filter_calls, counter, "tidegate_policy_filter_calls_total", "Filter evaluations.")          \
+    X(filter_probes, counter, "tidegate_policy_filter_index_probes_total",                         \
+      "Attributes looked up among the values that filter texts want, instead of asking each.")     \
+    X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
+    X(format_cache_hits, counter, "tidegate_policy_format_cache_hits_total",                       \
+      "Format results shared with audiences that the format cannot tell apart.")
+
+struct audience_metrics {
+#define X(member, kind, name, help) uint64_t member;
+    AUDIENCE_METRICS(X)
+#undef X
+};
+
+#endif
