@@ -1,4 +1,4 @@
--- The contract of broker/store.h, held against PostgreSQL (the other stores: spec/unit/store_spec.lua).
+-- The contract of store/store.h, held against PostgreSQL (the other stores: spec/unit/store_spec.lua).
 local contract = require "support.store_contract"
 local driver = require "support.store_driver"
 local pg = require "support.pg"

@@ -1,4 +1,4 @@
--- The contract of broker/store.h, held against one kind of store.
+-- The contract of store/store.h, held against one kind of store.
 --
 --   contract("sqlite", { insert = function(d, e) ... end })    in a spec file
 --

@@ -1,4 +1,4 @@
--- The contract of broker/store.h, held against the stores that need no server (spec/pg/store_spec.lua: PostgreSQL).
+-- The contract of store/store.h, held against the stores that need no server (spec/pg/store_spec.lua: PostgreSQL).
 local contract = require "support.store_contract"
 local driver = require "support.store_driver"
 local store = require "native.store"

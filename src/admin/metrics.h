@@ -7,11 +7,11 @@
 #include "auth/metrics.h"
 #include "base/strbuf.h"
 #include "broker/metrics.h"
-#include "broker/store.h"
 #include "lookup/metrics.h"
 #include "net/metrics.h"
 #include "policy/metrics.h"
 #include "store/metrics.h"
+#include "store/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>

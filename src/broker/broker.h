@@ -7,10 +7,10 @@
 
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
-#include "broker/store.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
 #include "policy/policy.h"
+#include "store/store.h"
 
 struct broker;
 

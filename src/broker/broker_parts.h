@@ -7,12 +7,12 @@
 #include "base/list.h"
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
-#include "broker/store.h"
 #include "event/eventlog.h"
 #include "event/position.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
 #include "policy/policy.h"
+#include "store/store.h"
 
 struct broker {
     struct loop *loop;

@@ -3,7 +3,7 @@
 #define BROKER_DELIVERY_H
 
 #include "base/list.h"
-#include "broker/store.h"
+#include "store/store.h"
 
 struct broker;
 

@@ -5,10 +5,10 @@
 
 #include "base/list.h"
 #include "broker/metrics.h"
-#include "broker/store.h"
 #include "event/event.h"
 #include "event/eventlog.h"
 #include "net/loop.h"
+#include "store/store.h"
 
 #include <stdint.h>
 

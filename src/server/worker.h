@@ -3,9 +3,9 @@
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
-#include "broker/store.h"
 #include "net/listen_socket.h"
 #include "net/loop.h"
+#include "store/store.h"
 
 #include <signal.h>
 #include <stdatomic.h>

@@ -4,8 +4,8 @@
 #define STORE_APPEND_QUEUE_H
 
 #include "base/list.h"
-#include "broker/store.h"
 #include "store/metrics.h"
+#include "store/store.h"
 
 /* One accepted call of append(). Owned by the queue, then by the list it was moved to. */
 struct append {
@@ -37,7 +37,7 @@ struct append_queue {
 /* 0: no bound. */
 void append_queue_init(struct append_queue *q, size_t max_events, size_t max_bytes,
                        struct store_metrics *metrics);
-/* As append() of broker/store.h. A single call larger than the bounds is accepted when nothing else
+/* As append() of store/store.h. A single call larger than the bounds is accepted when nothing else
  * is held: else it could never be stored. */
 int append_queue_push(struct append_queue *q, struct event_list *events, store_append_cb cb,
                       void *ctx, uint64_t token);

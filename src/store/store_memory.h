@@ -1,11 +1,11 @@
 /* A store that forgets, for specs and for tools that try a policy out: the contract of
- * broker/store.h without a file, and with switches to make it fail. Answers come from a timer, one
+ * store/store.h without a file, and with switches to make it fail. Answers come from a timer, one
  * group per tick, so that nothing completes inside the call that asked. */
 #ifndef STORE_STORE_MEMORY_H
 #define STORE_STORE_MEMORY_H
 
-#include "broker/store.h"
 #include "store/metrics.h"
+#include "store/store.h"
 
 #include <uv.h>
 

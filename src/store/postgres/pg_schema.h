@@ -4,8 +4,8 @@
 #define STORE_POSTGRES_PG_SCHEMA_H
 
 #include "base/err.h"
-#include "broker/store.h"
 #include "pg/pg_conninfo.h"
+#include "store/store.h"
 
 enum { PG_SCHEMA_VERSION = 3, PG_LEAPS_MAX = 1000 };
 

@@ -1,6 +1,6 @@
 /* The event store in PostgreSQL 13 and later, shared by any number of brokers.
  *
- * Implements broker/store.h. Applications publish inside their own transactions, with nothing but
+ * Implements store/store.h. Applications publish inside their own transactions, with nothing but
  * USAGE on the schema and INSERT on one table:
  *
  *   INSERT INTO tidegate.outbox(topic, data) VALUES ('orders/42', '{"state":"paid"}');
@@ -11,8 +11,8 @@
 #define STORE_POSTGRES_STORE_PG_H
 
 #include "base/err.h"
-#include "broker/store.h"
 #include "store/metrics.h"
+#include "store/store.h"
 
 #include <uv.h>
 

@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/slice.h"
-#include "broker/store.h"
+#include "store/store.h"
 
 #include <sqlite3.h>
 

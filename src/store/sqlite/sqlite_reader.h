@@ -3,8 +3,8 @@
 #define STORE_SQLITE_SQLITE_READER_H
 
 #include "base/list.h"
-#include "broker/store.h"
 #include "store/sqlite/sqlite_row.h"
+#include "store/store.h"
 
 #include <uv.h>
 

@@ -5,10 +5,10 @@
 #define STORE_SQLITE_SQLITE_WRITER_H
 
 #include "base/list.h"
-#include "broker/store.h"
 #include "store/append_queue.h"
 #include "store/sqlite/sqlite_row.h"
 #include "store/sqlite/sqlite_wal_index.h"
+#include "store/store.h"
 
 #include <uv.h>
 

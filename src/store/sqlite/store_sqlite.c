@@ -1,4 +1,4 @@
-/* The embedded store: implements broker/store.h. This file is its face: opening, accepting, health,
+/* The embedded store: implements store/store.h. This file is its face: opening, accepting, health,
  * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_commit.c
  * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
  * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,

@@ -1,6 +1,6 @@
 /* The embedded event store: one SQLite file, WAL mode, shared with any program that can INSERT.
  *
- * Implements broker/store.h. Other processes publish with plain SQL, in transactions of their own:
+ * Implements store/store.h. Other processes publish with plain SQL, in transactions of their own:
  *
  *   INSERT INTO events(topic, data) VALUES ('orders/42', '{"state":"paid"}');
  *
@@ -13,8 +13,8 @@
 #define STORE_SQLITE_STORE_SQLITE_H
 
 #include "base/err.h"
-#include "broker/store.h"
 #include "store/metrics.h"
+#include "store/store.h"
 
 #include <uv.h>
 

@@ -3,8 +3,8 @@
  * Every accepted call completes exactly once, on the loop thread, never before the call returns.
  * `ctx` must outlive the store; `token` is passed through, so that an asker that may be gone by
  * then can be looked up. Refusals (non-zero return) never call back. */
-#ifndef BROKER_STORE_H
-#define BROKER_STORE_H
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
 
 #include "base/err.h"
 #include "event/event.h"
