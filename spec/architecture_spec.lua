@@ -69,7 +69,8 @@ local MAY_INCLUDE = {
   ["filter"] = "base net event",
   ["policy"] = "base net net/http event",
   ["store"] = "base event",
-  ["broker"] = "base net net/http event filter policy store",
+  ["audience"] = "base net net/http event filter policy",
+  ["broker"] = "base net net/http event policy store audience",
   ["lookup"] = "base net pg",
   ["store/sqlite"] = "base event store",
   ["store/postgres"] = "base pg event store",
@@ -80,7 +81,7 @@ local MAY_INCLUDE = {
   ["admin"] = "base net net/http net/client auth policy broker lookup store",
   ["server"] = "base net net/http net/client auth policy broker lookup store store/sqlite store/postgres lua/vm "
     .. "lua/api lua/policy admin config",
-  ["tools"] = "base net net/http auth policy broker lookup store lua/vm lua/api lua/policy config server",
+  ["tools"] = "base net net/http auth policy audience broker lookup store lua/vm lua/api lua/policy config server",
   ["cli"] = "base net/client store/postgres config server tools",
   ["bench"] = "base", -- tidegate-bench, a client: what judges the broker shares nothing with it
 }

@@ -1,6 +1,6 @@
 /* Topics: lines of input are patterns and names. A matcher written without the code under test must
  * agree, and the index must find exactly the patterns that match, also after some are taken out. */
-#include "broker/topic_index.h"
+#include "audience/topic_index.h"
 #include "event/event.h"
 #include "event/topic.h"
 

@@ -1,6 +1,6 @@
 /* broker/: audience_index, with audiences that are nothing but topics and a filter text. */
-#include "broker/audience.h"
-#include "broker/audience_index.h"
+#include "audience/audience.h"
+#include "audience/audience_index.h"
 #include "filter/filter.h"
 #include "native.h"
 #include "native_policy.h"

@@ -1,5 +1,5 @@
 /* broker/: topic, topic_index. */
-#include "broker/topic_index.h"
+#include "audience/topic_index.h"
 #include "event/topic.h"
 #include "native.h"
 

@@ -1,19 +1,19 @@
 #include "broker/broker.h"
 
+#include "audience/audience_set.h"
+#include "audience/render.h"
+#include "audience/write_batch.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/require.h"
-#include "broker/audience_set.h"
 #include "broker/broker_parts.h"
 #include "broker/delivery.h"
 #include "broker/dry_run.h"
 #include "broker/explain.h"
 #include "broker/history.h"
 #include "broker/refusal.h"
-#include "broker/render.h"
 #include "broker/resubscribe.h"
 #include "broker/subscriber.h"
-#include "broker/write_batch.h"
 #include "event/sse_frame.h"
 
 #include <stdlib.h>

@@ -3,12 +3,12 @@
  * event log or from pages of the store. Replay, live delivery and a slow client meet here. */
 #include "broker/delivery.h"
 
+#include "audience/audience_set.h"
+#include "audience/write_batch.h"
 #include "base/container_of.h"
 #include "base/prefetch.h"
-#include "broker/audience_set.h"
 #include "broker/history.h"
 #include "broker/subscriber_state.h"
-#include "broker/write_batch.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 #include "broker/dry_run.h"
 
+#include "audience/audience_set.h"
+#include "audience/render.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "broker/audience_set.h"
-#include "broker/render.h"
 #include "broker/subscriber_state.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 #include "broker/explain.h"
 
+#include "audience/render.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/slots.h"
-#include "broker/render.h"
 #include "broker/subscriber_state.h"
 #include "event/topic.h"
 

@@ -1,10 +1,10 @@
 #include "broker/history.h"
 
+#include "audience/audience.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
-#include "broker/audience.h"
 
 #include <stdlib.h>
 #include <uv.h>

@@ -2,7 +2,7 @@
 #ifndef BROKER_METRICS_H
 #define BROKER_METRICS_H
 
-#include "broker/audience_metrics.h"
+#include "audience/metrics.h"
 
 #include <stdint.h>
 

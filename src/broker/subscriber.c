@@ -31,11 +31,11 @@
  *   7. subscriber_set_state() alone changes states, subscriber_free() alone ends them. */
 #include "broker/subscriber.h"
 
+#include "audience/audience_set.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/json_text.h"
 #include "base/logging.h"
-#include "broker/audience_set.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 

@@ -2,7 +2,7 @@
 #ifndef BROKER_SUBSCRIBER_STATE_H
 #define BROKER_SUBSCRIBER_STATE_H
 
-#include "broker/audience.h"
+#include "audience/audience.h"
 #include "broker/broker_parts.h"
 #include "broker/subscriber.h"
 #include "policy/saved_request.h"

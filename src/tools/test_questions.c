@@ -1,8 +1,8 @@
 /* See test_questions.h. */
 #include "tools/test_questions.h"
 
+#include "audience/render.h"
 #include "broker/explain.h"
-#include "broker/render.h"
 #include "net/http/http_parser.h"
 #include "tools/test_values.h"
 

@@ -1,4 +1,4 @@
-#include "broker/render.h"
+#include "audience/render.h"
 
 #include "base/require.h"
 

@@ -1,7 +1,7 @@
 /* The trie: one node per pattern segment. Children are found by a keyed hash of their segment, each
  * segment of a topic is hashed once per look-up, and a look-up visits a node at most once. Nodes
  * vanish with their last value. */
-#include "broker/topic_index.h"
+#include "audience/topic_index.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"

@@ -1,14 +1,14 @@
 /* All audiences, each bound to the policy in force, and which of them an event is for. Knows no
  * subscribers: what a change means for them is for the caller to do. */
-#ifndef BROKER_AUDIENCE_SET_H
-#define BROKER_AUDIENCE_SET_H
+#ifndef AUDIENCE_AUDIENCE_SET_H
+#define AUDIENCE_AUDIENCE_SET_H
 
+#include "audience/audience.h"
+#include "audience/render.h"
 #include "base/container_of.h"
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/map.h"
-#include "broker/audience.h"
-#include "broker/render.h"
 
 struct audience_index;
 

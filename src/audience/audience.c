@@ -1,4 +1,4 @@
-#include "broker/audience.h"
+#include "audience/audience.h"
 
 #include "base/alloc.h"
 #include "event/topic.h"

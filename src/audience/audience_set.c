@@ -1,10 +1,10 @@
-#include "broker/audience_set.h"
+#include "audience/audience_set.h"
 
+#include "audience/audience_index.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
-#include "broker/audience_index.h"
 
 #include <stdlib.h>
 

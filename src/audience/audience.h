@@ -1,7 +1,7 @@
 /* All subscribers with an equal subscription: topics, filter, format and params. Filter and format
  * run once per event for all of them. audience_set.h: equal subscriptions give the same audience. */
-#ifndef BROKER_AUDIENCE_H
-#define BROKER_AUDIENCE_H
+#ifndef AUDIENCE_AUDIENCE_H
+#define AUDIENCE_AUDIENCE_H
 
 #include "base/list.h"
 #include "base/map.h"

@@ -1,12 +1,12 @@
 /* One event for one audience: filter, format, and the fields of its frame. Delivery, dry runs of a
  * policy, explain and the tools all ask here, so that none of them can say other than what a client
  * gets. */
-#ifndef BROKER_RENDER_H
-#define BROKER_RENDER_H
+#ifndef AUDIENCE_RENDER_H
+#define AUDIENCE_RENDER_H
 
+#include "audience/format_cache.h"
+#include "audience/metrics.h"
 #include "base/strbuf.h"
-#include "broker/audience_metrics.h"
-#include "broker/format_cache.h"
 #include "event/event.h"
 #include "event/sse_frame.h"
 #include "policy/policy.h"

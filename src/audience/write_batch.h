@@ -4,11 +4,11 @@
  * One per broker, reused: small frames lie side by side in one buffer, large ones are shared frames
  * referred to by iovec. Members of an audience that stand at the same place share the write batch.
  * What HTTP/1.1 puts around a chunk lies there, too, so that the common case is one buffer. */
-#ifndef BROKER_WRITE_BATCH_H
-#define BROKER_WRITE_BATCH_H
+#ifndef AUDIENCE_WRITE_BATCH_H
+#define AUDIENCE_WRITE_BATCH_H
 
+#include "audience/render.h"
 #include "base/strbuf.h"
-#include "broker/render.h"
 #include "event/event.h"
 #include "net/http/stream.h"
 

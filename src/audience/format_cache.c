@@ -1,4 +1,4 @@
-#include "broker/format_cache.h"
+#include "audience/format_cache.h"
 
 #include "base/alloc.h"
 

@@ -1,4 +1,4 @@
-#include "broker/write_batch.h"
+#include "audience/write_batch.h"
 
 #include "base/alloc.h"
 #include "base/require.h"

@@ -1,7 +1,7 @@
 /* Counters and gauges of audiences and of what is rendered for them; admin/metrics.c prints them.
  * X(member, kind, name, help): as in net/metrics.h. */
-#ifndef BROKER_AUDIENCE_METRICS_H
-#define BROKER_AUDIENCE_METRICS_H
+#ifndef AUDIENCE_METRICS_H
+#define AUDIENCE_METRICS_H
 
 #include <stdint.h>
 

@@ -1,7 +1,7 @@
 /* Results of formats, for as long as one flush step lasts: audiences that a format cannot tell
  * apart (policy_rules.format_keys) share one call, and the bytes it came to. */
-#ifndef BROKER_FORMAT_CACHE_H
-#define BROKER_FORMAT_CACHE_H
+#ifndef AUDIENCE_FORMAT_CACHE_H
+#define AUDIENCE_FORMAT_CACHE_H
 
 #include "base/slice.h"
 #include "net/frame.h"

@@ -1,8 +1,10 @@
 /* The topic index leads to one node per pattern. In it are the audiences that any event may be for,
  * and, for each attribute that tells others apart, those others by the value they want. Nodes and
  * what is in them vanish with their last audience. */
-#include "broker/audience_index.h"
+#include "audience/audience_index.h"
 
+#include "audience/audience.h"
+#include "audience/topic_index.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/hash.h"
@@ -10,8 +12,6 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/require.h"
-#include "broker/audience.h"
-#include "broker/topic_index.h"
 #include "filter/filter.h"
 
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * branches. Under each pattern there is one slot, in which the caller keeps what it likes. Cost of a
  * look-up: the segments of the topic times the branches that exist, whatever the number of topics
  * held. */
-#ifndef BROKER_TOPIC_INDEX_H
-#define BROKER_TOPIC_INDEX_H
+#ifndef AUDIENCE_TOPIC_INDEX_H
+#define AUDIENCE_TOPIC_INDEX_H
 
 #include "base/slice.h"
 

@@ -1,8 +1,8 @@
 /* Which audiences an event may be for: by its topic, and below that by the attribute that a filter
  * text wants to have a certain value (filter_discriminator). Ten thousand tenants with one filter
  * text cost one look-up, whatever their number. */
-#ifndef BROKER_AUDIENCE_INDEX_H
-#define BROKER_AUDIENCE_INDEX_H
+#ifndef AUDIENCE_AUDIENCE_INDEX_H
+#define AUDIENCE_AUDIENCE_INDEX_H
 
 #include "event/event.h"
 
