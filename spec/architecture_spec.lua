@@ -329,7 +329,7 @@ describe("the architecture", function()
         add("%s is not listed in CMakeLists.txt", path)
       end
     end
-    for _, path in ipairs(files("spec/support", { ".c" })) do
+    for _, path in ipairs(files("spec/native", { ".c" })) do
       if not cmake:find(path, 1, true) then
         add("%s is not listed in CMakeLists.txt", path)
       end
