@@ -382,7 +382,7 @@ describe("the architecture", function()
   it("does not depend on time or on ports in specs", function()
     local list, add = offences()
     local may_sleep = { ["spec/support/eventually.lua"] = true, ["spec/support/pg_pair.lua"] = true }
-    for _, folder in ipairs { "functional", "unit", "pg", "clients", "support" } do
+    for _, folder in ipairs { "functional", "unit", "pg", "clients", "oracle", "support" } do
       for _, path in ipairs(files("spec/" .. folder, { ".lua" })) do
         each_line(path, function(line, n)
           if line:find "socket%.sleep" or line:find "uv%.sleep"

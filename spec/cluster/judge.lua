@@ -1,5 +1,5 @@
 -- Holds what a run has written down (load.lua) to what is promised (promises.lua). What was lost where losing is
--- promised, and what was told about it, is judged here; all the rest by support/oracle.lua, which is given the run
+-- promised, and what was told about it, is judged here; all the rest by oracle/checker.lua, which is given the run
 -- without it.
 --
 --   local report = judge.judge { dir = dir, load = load, mode = "synchronous", events = text, leaps = text,
@@ -8,7 +8,7 @@
 --   load.windows[n].count  gets: lost, "seen and lost", and gaps by their reason, "reset without need"
 --   events, leaps, ledger  of the database at the end: lines of  seq data | after upto | w n topic data, tabs between
 --   told                   leaps as the brokers have logged them, lines of  after upto
-local oracle = require "support.oracle"
+local oracle = require "oracle.checker"
 local promises = require "cluster.promises"
 
 local M = {}

@@ -7,7 +7,7 @@
 --   load:finish()                      publishers and writers stop; true when all of them have
 --   load:close()
 --
--- Files, beside those that support/oracle.lua describes (E, G and A end with the time in seconds):
+-- Files, beside those that oracle/checker.lua describes (E, G and A end with the time in seconds):
 --   sql        T  n  w  time        the application was told that its transaction n is committed
 local json = require "dkjson"
 local nodes = require "cluster.nodes"

@@ -1,6 +1,6 @@
 -- Promises P1-P4 over SQLite, told from the outside, as in spec/pg/oracle_spec.lua, which says how to run it for long.
-local oracle_run = require "support.oracle_run"
-local oracle_sqlite = require "support.oracle_sqlite"
+local oracle_run = require "oracle.run"
+local oracle_sqlite = require "oracle.sqlite"
 
 -- What the run of all specs has time for.
 local BRIEF = { "worker_behind", "restore_stopped", "worker_kill", "lock", "broker_behind", "big_rows", "broker_kill" }

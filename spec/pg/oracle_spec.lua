@@ -4,10 +4,10 @@
 --   TIDEGATE_ORACLE_SECONDS=1800 TIDEGATE_SPEC_SEED=7 make test SPEC=spec/pg/oracle_spec.lua
 -- It prints how long live clients and publishers stood still, for each kind of fault.
 -- TIDEGATE_ORACLE_FAULTS: names separated by commas, or none; TIDEGATE_ORACLE_EVERY: seconds between faults.
-local oracle = require "support.oracle"
-local oracle_load = require "support.oracle_load"
-local oracle_pg = require "support.oracle_pg"
-local oracle_run = require "support.oracle_run"
+local oracle = require "oracle.checker"
+local oracle_load = require "oracle.load"
+local oracle_pg = require "oracle.pg"
+local oracle_run = require "oracle.run"
 local pg = require "support.pg"
 
 local SETTINGS = { max_connections = 80 }

@@ -44,13 +44,13 @@ describe("the judge of the cluster", function()
     local c = case(fault or "kill node")
     change(c)
     local report = judged("asynchronous", c)
-    assert.is_true((report.count[rule] or 0) > 0, require("support.oracle").text(report))
+    assert.is_true((report.count[rule] or 0) > 0, require("oracle.checker").text(report))
   end
 
   it("lets asynchronous replication lose what it may", function()
     local c = case "kill node"
     local report = judged("asynchronous", c)
-    assert.same({}, report.count, require("support.oracle").text(report))
+    assert.same({}, report.count, require("oracle.checker").text(report))
     assert.same({ 3, 2 }, { report.acknowledged, report.committed })
     assert.same({ lost = 1, ["seen and lost"] = 1 }, c.windows[1].count)
     assert.same({ reset = 1 }, c.windows[2].count)

@@ -1,7 +1,7 @@
 -- The checker of the oracle must be able to fail: each rule, broken once, is told.
 local child = require "support.child"
-local oracle = require "support.oracle"
-local rows = require "support.oracle_rows"
+local oracle = require "oracle.checker"
+local rows = require "oracle.rows"
 
 -- Everything right: two writers, three publishes, two subscribers of which one was away for a while.
 local function good()

@@ -1,4 +1,4 @@
--- The oracle's world on SQLite (oracle_load.lua says what a world is): writers that are sqlite3 processes, a broker
+-- The oracle's world on SQLite (oracle/load.lua says what a world is): writers that are sqlite3 processes, a broker
 -- with several workers that retains, another broker on the same file, and what can happen to them. Every transaction
 -- writes what it publishes into the table ledger of the same file as well: that is what was committed.
 --
@@ -7,10 +7,10 @@
 -- options: writers, workers (of the first broker), config (of both), pause (seconds, the longest between two
 -- transactions of a writer)
 local child = require "support.child"
-local clients = require "support.oracle_clients"
+local clients = require "oracle.clients"
 local eventually = require "support.eventually"
 local http = require "support.http"
-local rows = require "support.oracle_rows"
+local rows = require "oracle.rows"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 

@@ -1,5 +1,5 @@
--- The oracle's world on PostgreSQL (oracle_load.lua says what a world is): psql writers, brokers on one database, and
--- what can happen to it. Every SQL transaction writes what it publishes into shop.ledger as well (oracle_writer.lua):
+-- The oracle's world on PostgreSQL (oracle/load.lua says what a world is): psql writers, brokers on one database, and
+-- what can happen to it. Every SQL transaction writes what it publishes into shop.ledger as well (oracle/writer.lua):
 -- the ledger is what was committed, whatever happened to the writer, its connection or the server. A store that is
 -- replaced takes its ledger with it, so that is written down before.
 --
@@ -7,12 +7,12 @@
 --
 -- brokers: none (only the ledger). The broker's list of servers names two: a standby takes the port that is free.
 local child = require "support.child"
-local clients = require "support.oracle_clients"
+local clients = require "oracle.clients"
 local eventually = require "support.eventually"
-local oracle_writer = require "support.oracle_writer"
+local oracle_writer = require "oracle.writer"
 local pg = require "support.pg"
-local rows = require "support.oracle_rows"
-local tail = require "support.oracle_tail"
+local rows = require "oracle.rows"
+local tail = require "oracle.tail"
 local tidegate = require "support.tidegate"
 
 local M = {}

@@ -1,8 +1,8 @@
 -- A run of the oracle on a world, and its judgement: brief in the run of all specs, or as long as the environment says
 -- (spec/pg/oracle_spec.lua).
 local assert = require "luassert"
-local oracle = require "support.oracle"
-local oracle_load = require "support.oracle_load"
+local oracle = require "oracle.checker"
+local oracle_load = require "oracle.load"
 
 local M = {}
 

@@ -1,4 +1,4 @@
--- The offline checker of promises P1-P4: reads what a workload wrote down (oracle_load.lua) and tells every
+-- The offline checker of promises P1-P4: reads what a workload wrote down (oracle/load.lua) and tells every
 -- way in which what was delivered differs from what was committed. It talks to nothing and nobody.
 --
 --   local report = oracle.check { truth = path, lost = path, http = path, facts = path, journals = { path, ... } }

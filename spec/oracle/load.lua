@@ -1,5 +1,5 @@
--- The workload that oracle.lua checks: writers of the store's own kind, HTTP publishers, subscribers that drop and
--- resume, and a schedule of faults. What is peculiar to a store is a world (oracle_pg.lua, oracle_sqlite.lua).
+-- The workload that oracle/checker.lua checks: writers of the store's own kind, HTTP publishers, subscribers that drop
+-- and resume, and a schedule of faults. What is peculiar to a store is a world (oracle/pg.lua, oracle/sqlite.lua).
 --
 --   local load = oracle_load.new { world = world, publishers = 3, subscribers = 9, pause = 0.03 }
 --   load:run(oracle_load.schedule(world, 30, 3))     or load:run { { pause = 1, kind = "restart" }, ... }
@@ -16,10 +16,10 @@
 --   ends()             commits the last event of each topic, "end."
 --   write_truth()      writes the files truth, lost and the end of facts
 local child = require "support.child"
-local clients = require "support.oracle_clients"
+local clients = require "oracle.clients"
 local eventually = require "support.eventually"
 local http = require "support.http"
-local oracle_stall = require "support.oracle_stall"
+local oracle_stall = require "oracle.stall"
 local socket = require "socket"
 
 local M = {}

@@ -1,11 +1,11 @@
 -- The clients of the oracle's workload, over real sockets: publishers that repeat what has a key, subscribers that drop
--- and resume. Both write down what they sent and got (oracle.lua has the format).
+-- and resume. Both write down what they sent and got (oracle/checker.lua has the format).
 --
 --   local p = clients.publisher(load)     local s = clients.subscriber(load, i)
 --   p:step()  s:step(random_drops)        often
 local eventually = require "support.eventually"
 local http = require "support.http"
-local rows = require "support.oracle_rows"
+local rows = require "oracle.rows"
 local sse = require "support.sse"
 
 local M = {}

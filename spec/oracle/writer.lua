@@ -7,10 +7,10 @@
 --   w:statements(n, ordered, topic)      one row, as text
 --   w:burst(topic, count, big)           so many rows in one transaction; big: of 1 MB each
 local child = require "support.child"
-local clients = require "support.oracle_clients"
+local clients = require "oracle.clients"
 local eventually = require "support.eventually"
 local pg = require "support.pg"
-local rows = require "support.oracle_rows"
+local rows = require "oracle.rows"
 
 local M = {}
 
