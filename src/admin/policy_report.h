@@ -1,4 +1,4 @@
-/* The result of a reload or rollback of the policy: server/policy_reload.c fills it, the admin
+/* The result of a reload or rollback of the policy: reload/policy_reload.c fills it, the admin
  * service shows it. Everything is borrowed for the call. */
 #ifndef ADMIN_POLICY_REPORT_H
 #define ADMIN_POLICY_REPORT_H

@@ -16,7 +16,7 @@
 #include "net/client/http_client.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
-#include "server/policy_reload.h"
+#include "reload/policy_reload.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
 #include "server/store_open.h"

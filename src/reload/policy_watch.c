@@ -1,4 +1,4 @@
-#include "server/policy_watch.h"
+#include "reload/policy_watch.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"

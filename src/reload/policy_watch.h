@@ -1,8 +1,8 @@
 /* Reports changes of the policy's files, for development. It watches their directories, which works
  * with editors that write a new file and rename it. It also checks the files now and then, which works
  * with symbolic links that are redirected and with file systems without notifications. */
-#ifndef SERVER_POLICY_WATCH_H
-#define SERVER_POLICY_WATCH_H
+#ifndef RELOAD_POLICY_WATCH_H
+#define RELOAD_POLICY_WATCH_H
 
 #include "net/loop.h"
 

@@ -32,7 +32,7 @@
  *      it, between two turns of the loop.
  *   5. An order that is refused, and a dry run, change neither the current nor the previous one.
  *   6. A version in `bad` does not come back, unless the order says force. */
-#include "server/policy_reload.h"
+#include "reload/policy_reload.h"
 
 #include "auth/keyring.h"
 #include "base/alloc.h"
@@ -40,9 +40,9 @@
 #include "base/logging.h"
 #include "base/require.h"
 #include "lua/policy/lua_sources.h"
-#include "server/policy_health.h"
-#include "server/policy_names.h"
-#include "server/policy_watch.h"
+#include "reload/policy_health.h"
+#include "reload/policy_names.h"
+#include "reload/policy_watch.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "server/policy_health.h"
+#include "reload/policy_health.h"
 
 #include <string.h>
 

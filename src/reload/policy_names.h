@@ -1,6 +1,6 @@
 /* The filters and formats that only one of two policies has. */
-#ifndef SERVER_POLICY_NAMES_H
-#define SERVER_POLICY_NAMES_H
+#ifndef RELOAD_POLICY_NAMES_H
+#define RELOAD_POLICY_NAMES_H
 
 #include "admin/policy_report.h"
 

@@ -1,4 +1,4 @@
-#include "server/policy_names.h"
+#include "reload/policy_names.h"
 
 #include "base/alloc.h"
 #include "lua/policy/lua_policy.h"

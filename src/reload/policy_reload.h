@@ -8,8 +8,8 @@
  * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
  * soon as no call of them waits. Part of the composition root: it uses policy/policy.h,
  * broker/broker.h, broker/dry run.h and lua/policy/lua_policy.h. */
-#ifndef SERVER_POLICY_RELOAD_H
-#define SERVER_POLICY_RELOAD_H
+#ifndef RELOAD_POLICY_RELOAD_H
+#define RELOAD_POLICY_RELOAD_H
 
 #include "admin/policy_report.h"
 #include "broker/broker.h"

@@ -1,7 +1,7 @@
 /* Decides whether a new policy is worse than the previous one, from counts of calls and errors that
  * are sampled once a second. Pure. */
-#ifndef SERVER_POLICY_HEALTH_H
-#define SERVER_POLICY_HEALTH_H
+#ifndef RELOAD_POLICY_HEALTH_H
+#define RELOAD_POLICY_HEALTH_H
 
 #include "policy/policy.h"
 
