@@ -2,8 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "bench/bench_http.h"
-#include "bench/bench_mark.h"
+#include "bench/wire/bench_http.h"
+#include "bench/wire/bench_mark.h"
 
 #include <stdlib.h>
 #include <string.h>

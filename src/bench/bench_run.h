@@ -3,10 +3,10 @@
 #define BENCH_BENCH_RUN_H
 
 #include "base/strbuf.h"
-#include "bench/bench_conn.h"
 #include "bench/bench_hist.h"
 #include "bench/bench_options.h"
 #include "bench/bench_proc.h"
+#include "bench/wire/bench_conn.h"
 
 struct bench_counts {
     /* subscribers */

@@ -2,9 +2,9 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "bench/bench_http.h"
 #include "bench/bench_order.h"
-#include "bench/bench_sse.h"
+#include "bench/wire/bench_http.h"
+#include "bench/wire/bench_sse.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-#include "bench/bench_mark.h"
+#include "bench/wire/bench_mark.h"
 
 static const char opening[] = "tgb.";
 enum { OPENING_BYTES = sizeof opening - 1, RUN_DIGITS = 8, DIGITS_MAX = 19 };

@@ -1,4 +1,4 @@
-#include "bench/bench_http.h"
+#include "bench/wire/bench_http.h"
 
 #include <string.h>
 

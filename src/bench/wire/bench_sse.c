@@ -1,4 +1,4 @@
-#include "bench/bench_sse.h"
+#include "bench/wire/bench_sse.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Client connections: many, cheap, on one libuv loop. */
-#ifndef BENCH_BENCH_CONN_H
-#define BENCH_BENCH_CONN_H
+#ifndef BENCH_WIRE_BENCH_CONN_H
+#define BENCH_WIRE_BENCH_CONN_H
 
 #include "base/slice.h"
 

@@ -1,11 +1,11 @@
 /* Reads an event stream (HTML standard, 9.2.6) in the pieces in which it comes, without copying:
  * all it keeps of a line that is cut is its head. LF and CRLF end lines; a lone CR, which no known
  * server writes, does not. Pure, fuzzed. */
-#ifndef BENCH_BENCH_SSE_H
-#define BENCH_BENCH_SSE_H
+#ifndef BENCH_WIRE_BENCH_SSE_H
+#define BENCH_WIRE_BENCH_SSE_H
 
 #include "base/slice.h"
-#include "bench/bench_mark.h"
+#include "bench/wire/bench_mark.h"
 
 #include <stdbool.h>
 #include <stdint.h>

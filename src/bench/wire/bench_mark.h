@@ -1,7 +1,7 @@
 /* What every payload begins with: which run, topic and place in its topic's order, and when it was
  * sent. Made of characters that survive URLs, JSON texts and forms. Pure. */
-#ifndef BENCH_BENCH_MARK_H
-#define BENCH_BENCH_MARK_H
+#ifndef BENCH_WIRE_BENCH_MARK_H
+#define BENCH_WIRE_BENCH_MARK_H
 
 #include "base/slice.h"
 

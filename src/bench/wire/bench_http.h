@@ -1,8 +1,8 @@
 /* Reads HTTP/1.1 responses (RFC 9112) in the pieces in which they come: status, and the body out of
  * whichever framing the server chose, so that brokers other than ours can be measured. Pure,
  * fuzzed. */
-#ifndef BENCH_BENCH_HTTP_H
-#define BENCH_BENCH_HTTP_H
+#ifndef BENCH_WIRE_BENCH_HTTP_H
+#define BENCH_WIRE_BENCH_HTTP_H
 
 #include "base/slice.h"
 

@@ -1,4 +1,4 @@
-#include "bench/bench_conn.h"
+#include "bench/wire/bench_conn.h"
 
 #include "base/alloc.h"
 #include "base/require.h"
