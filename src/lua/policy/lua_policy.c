@@ -5,7 +5,7 @@
 #include "base/require.h"
 #include "base/utf8.h"
 #include "lua/policy/lua_format_spec.h"
-#include "lua/policy/lua_hook_call.h"
+#include "lua/policy/lua_hooks.h"
 #include "lua/policy/lua_judge.h"
 #include "lua/policy/lua_params.h"
 #include "lua/policy/lua_policy_file.h"
@@ -36,7 +36,7 @@ struct lua_policy {
     struct lua_budgets budgets;
     struct policy_log log;
     struct lua_coros *coros;
-    struct lua_hook_calls calls;
+    struct lua_hooks calls;
     char version[DIGEST_HEX_BYTES];
     unsigned quarantined; /* functions */
     struct policy_figures n,
@@ -128,7 +128,7 @@ static void ask_subscribe(struct policy *base, const struct policy_request *rq,
 {
     struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
-    lua_hook_call_subscribe(&p->calls, rq, cb, ctx, token);
+    lua_hooks_subscribe(&p->calls, rq, cb, ctx, token);
     lua_policy_update_figures(p);
 }
 
@@ -137,7 +137,7 @@ static void ask_resubscribe(struct policy *base, const struct policy_request *rq
 {
     struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
-    lua_hook_call_resubscribe(&p->calls, rq, identity, cb, ctx, token);
+    lua_hooks_resubscribe(&p->calls, rq, identity, cb, ctx, token);
     lua_policy_update_figures(p);
 }
 
@@ -147,7 +147,7 @@ static void lua_policy_ask_publish(struct policy *base, const struct policy_requ
 {
     struct lua_policy *p = lua_policy_of(base);
     p->n.calls++;
-    lua_hook_call_publish(&p->calls, rq, asked, cb, ctx, token);
+    lua_hooks_publish(&p->calls, rq, asked, cb, ctx, token);
     lua_policy_update_figures(p);
 }
 
@@ -162,7 +162,7 @@ static void ask_disconnected(struct policy *base, struct slice identity,
     struct lua_policy *p = lua_policy_of(base);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_DISCONNECT)) {
         p->n.calls++;
-        lua_hook_call_disconnect(&p->calls, identity, info);
+        lua_hooks_disconnect(&p->calls, identity, info);
         lua_policy_update_figures(p);
     }
 }
@@ -498,14 +498,14 @@ static void free_policy(struct lua_policy *p)
 static void ask_setup(struct policy *base, const char *previous, policy_ready_cb cb, void *ctx)
 {
     struct lua_policy *p = lua_policy_of(base);
-    lua_hook_call_setup(&p->calls, p->version, previous, cb, ctx);
+    lua_hooks_setup(&p->calls, p->version, previous, cb, ctx);
 }
 
 static int ask_reloaded(struct policy *base, const char *previous, enum reload_mode *out,
                         struct err *e)
 {
     struct lua_policy *p = lua_policy_of(base);
-    return lua_hook_call_reload(p->vm, &p->budgets, &p->file, previous, out, e);
+    return lua_hooks_reload(p->vm, &p->budgets, &p->file, previous, out, e);
 }
 
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
@@ -563,9 +563,9 @@ static const struct policy_life life = {
     .close = ask_close,
 };
 
-static struct lua_hook_calls hook_calls_of(struct lua_policy *p)
+static struct lua_hooks hook_calls_of(struct lua_policy *p)
 {
-    return (struct lua_hook_calls){
+    return (struct lua_hooks){
         .loop = p->loop,
         .coros = p->coros,
         .file = &p->file,

@@ -1,4 +1,4 @@
-#include "lua/policy/lua_hook_call.h"
+#include "lua/policy/lua_hooks.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -354,10 +354,10 @@ static void prepared(struct lua_hook_call *q, int rc, const struct err *e)
     hook_call_free(q);
 }
 
-static void lua_hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
+static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
 {
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
-    const struct lua_hook_calls *s = q->shared;
+    const struct lua_hooks *s = q->shared;
     struct lua_hook_result *a = q->result;
     if (q->ready) {
         prepared(q, rc, e);
@@ -380,19 +380,18 @@ static void lua_hook_call_on_done(struct lua_job *job, int rc, const struct err 
     hook_call_free(q);
 }
 
-static struct lua_hook_call *hook_call_new(const struct lua_hook_calls *s, lua_CFunction body,
+static struct lua_hook_call *hook_call_new(const struct lua_hooks *s, lua_CFunction body,
                                            enum policy_hook hook, uint64_t timeout_ms)
 {
     struct lua_hook_call *q = xcalloc(1, sizeof *q);
-    q->job =
-        (struct lua_job){.body = body, .done = lua_hook_call_on_done, .timeout_ms = timeout_ms};
+    q->job = (struct lua_job){.body = body, .done = hook_call_on_done, .timeout_ms = timeout_ms};
     q->shared = s;
     q->hook = hook;
     q->job.meter.allowed = lua_budget_allow(&s->budgets->hooks[hook], 0);
     return q;
 }
 
-static void lua_hook_call_ask(struct lua_hook_call *q, const struct policy_request *rq)
+static void hook_call_ask(struct lua_hook_call *q, const struct policy_request *rq)
 {
     bool known = q->identity.p != NULL, given = known || rq->who.p;
     q->rq = rq;
@@ -406,30 +405,29 @@ static void lua_hook_call_ask(struct lua_hook_call *q, const struct policy_reque
     lua_coro_start(q->shared->coros, &q->job);
 }
 
-void lua_hook_call_subscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
-                             policy_verdict_cb cb, void *ctx, uint64_t token)
+void lua_hooks_subscribe(const struct lua_hooks *s, const struct policy_request *rq,
+                         policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_hook_call *q =
         hook_call_new(s, authenticate, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->result = hook_result_new(s->limits, ctx, token);
     q->result->on_subscribe = cb;
-    lua_hook_call_ask(q, rq);
+    hook_call_ask(q, rq);
 }
 
-void lua_hook_call_resubscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
-                               struct slice identity, policy_verdict_cb cb, void *ctx,
-                               uint64_t token)
+void lua_hooks_resubscribe(const struct lua_hooks *s, const struct policy_request *rq,
+                           struct slice identity, policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_hook_call *q =
         hook_call_new(s, resubscribe, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->identity = identity;
     q->result = hook_result_new(s->limits, ctx, token);
     q->result->on_subscribe = cb;
-    lua_hook_call_ask(q, rq);
+    hook_call_ask(q, rq);
 }
 
-void lua_hook_call_setup(const struct lua_hook_calls *s, const char *version, const char *previous,
-                         policy_ready_cb cb, void *ctx)
+void lua_hooks_setup(const struct lua_hooks *s, const char *version, const char *previous,
+                     policy_ready_cb cb, void *ctx)
 {
     struct lua_hook_call *q = hook_call_new(s, setup, POLICY_HOOK_SETUP, POLICY_SETUP_TIMEOUT_MS);
     q->version = version;
@@ -456,9 +454,8 @@ static void refuse_publish(struct lua_hook_result *a, struct loop *loop)
     hook_result_send(a, loop);
 }
 
-void lua_hook_call_publish(const struct lua_hook_calls *s, const struct policy_request *rq,
-                           struct event_list *asked, policy_publish_cb cb, void *ctx,
-                           uint64_t token)
+void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *rq,
+                       struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
 {
     struct lua_hook_result *a = hook_result_new(s->limits, ctx, token);
     a->on_publish = cb;
@@ -475,11 +472,11 @@ void lua_hook_call_publish(const struct lua_hook_calls *s, const struct policy_r
     q->asked = *asked;
     *asked = (struct event_list){0};
     q->out = (struct publication_out){.max_data = s->event_bytes, .bytes_left = s->batch_bytes};
-    lua_hook_call_ask(q, rq);
+    hook_call_ask(q, rq);
 }
 
-void lua_hook_call_disconnect(const struct lua_hook_calls *s, struct slice identity,
-                              const struct disconnect_info *info)
+void lua_hooks_disconnect(const struct lua_hooks *s, struct slice identity,
+                          const struct disconnect_info *info)
 {
     struct lua_hook_call *q =
         hook_call_new(s, disconnect, POLICY_HOOK_DISCONNECT, s->subscribe_timeout_ms);
@@ -516,9 +513,9 @@ static int reload_body(lua_State *L)
                       text ? lua_tostring(L, -1) : luaL_typename(L, -1));
 }
 
-int lua_hook_call_reload(struct lua_vm *vm, const struct lua_budgets *budgets,
-                         const struct lua_policy_file *f, const char *previous,
-                         enum reload_mode *out, struct err *e)
+int lua_hooks_reload(struct lua_vm *vm, const struct lua_budgets *budgets,
+                     const struct lua_policy_file *f, const char *previous, enum reload_mode *out,
+                     struct err *e)
 {
     struct reload_call q = {.file = f, .previous = previous, .mode = RELOAD_RESUBSCRIBE};
     int rc = 0;

@@ -1,11 +1,11 @@
 /* One run of the policy's hooks for one request, from the call to the result: a job (the coroutine
  * that the hooks run in), its input, and the result. Hooks may wait, so nothing is borrowed from the
- * caller after the lua_hook_call_*() function has returned.
+ * caller after the lua_hooks_*() function has returned.
  *
  * The result is delivered from the loop's flush step, never from inside the call. It does not need
  * the policy any more by then. */
-#ifndef LUA_POLICY_LUA_HOOK_CALL_H
-#define LUA_POLICY_LUA_HOOK_CALL_H
+#ifndef LUA_POLICY_LUA_HOOKS_H
+#define LUA_POLICY_LUA_HOOKS_H
 
 #include "lua/policy/lua_policy_file.h"
 #include "lua/policy/lua_publication.h"
@@ -28,7 +28,7 @@ struct lua_hook_result {
 struct lua_hook_call;
 
 /* Shared by all calls of one policy; each borrows it. */
-struct lua_hook_calls {
+struct lua_hooks {
     struct loop *loop;
     struct lua_coros *coros;
     const struct lua_policy_file *file;
@@ -45,7 +45,7 @@ struct lua_hook_calls {
 
 struct lua_hook_call {
     struct lua_job job;
-    const struct lua_hook_calls *shared;
+    const struct lua_hooks *shared;
     enum policy_hook hook;           /* the current or last one, for the log */
     uint64_t request;                /* for the log; 0: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
@@ -71,26 +71,24 @@ struct lua_ready {
     void *ctx;
 };
 
-void lua_hook_call_subscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
-                             policy_verdict_cb cb, void *ctx, uint64_t token);
+void lua_hooks_subscribe(const struct lua_hooks *s, const struct policy_request *rq,
+                         policy_verdict_cb cb, void *ctx, uint64_t token);
 /* subscribe without authenticate, for a stored request. */
-void lua_hook_call_resubscribe(const struct lua_hook_calls *s, const struct policy_request *rq,
-                               struct slice identity, policy_verdict_cb cb, void *ctx,
-                               uint64_t token);
+void lua_hooks_resubscribe(const struct lua_hooks *s, const struct policy_request *rq,
+                           struct slice identity, policy_verdict_cb cb, void *ctx, uint64_t token);
 /* `cb` is not called if the policy is closed first. */
-void lua_hook_call_setup(const struct lua_hook_calls *s, const char *version, const char *previous,
-                         policy_ready_cb cb, void *ctx);
+void lua_hooks_setup(const struct lua_hooks *s, const char *version, const char *previous,
+                     policy_ready_cb cb, void *ctx);
 /* Takes the references in `asked` and empties it. */
-void lua_hook_call_publish(const struct lua_hook_calls *s, const struct policy_request *rq,
-                           struct event_list *asked, policy_publish_cb cb, void *ctx,
-                           uint64_t token);
-void lua_hook_call_disconnect(const struct lua_hook_calls *s, struct slice identity,
-                              const struct disconnect_info *info);
+void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *rq,
+                       struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token);
+void lua_hooks_disconnect(const struct lua_hooks *s, struct slice identity,
+                          const struct disconnect_info *info);
 
 /* Calls the hook reload(previous), which decides what happens to open streams when its policy takes
  * effect; RELOAD_RESUBSCRIBE without that hook. It cannot wait. */
-int lua_hook_call_reload(struct lua_vm *vm, const struct lua_budgets *budgets,
-                         const struct lua_policy_file *f, const char *previous,
-                         enum reload_mode *out, struct err *e);
+int lua_hooks_reload(struct lua_vm *vm, const struct lua_budgets *budgets,
+                     const struct lua_policy_file *f, const char *previous, enum reload_mode *out,
+                     struct err *e);
 
 #endif
