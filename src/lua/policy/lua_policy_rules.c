@@ -1,0 +1,311 @@
+/* What an audience is in a Lua policy, and what filter and format decide about one event for it. */
+#include "base/utf8.h"
+#include "lua/policy/lua_format_spec.h"
+#include "lua/policy/lua_judge.h"
+#include "lua/policy/lua_policy_state.h"
+
+#include <stdio.h>
+#include <uv.h>
+
+/* ---- audiences */
+
+static int lua_policy_resolve(const struct lua_policy *p, const struct subscription *s,
+                              struct policy_binding *out)
+{
+    *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
+    if (s->filter.p) {
+        out->filter = lua_functions_find(&p->file.filters, s->filter);
+        if (out->filter < 0) {
+            return UV_ENOENT;
+        }
+    }
+    if (s->format.p && slice_is(s->format, "json")) {
+        out->format = POLICY_FORMAT_JSON;
+    } else if (s->format.p && !slice_is(s->format, "raw")) {
+        out->format = lua_functions_find(&p->file.formats, s->format);
+        if (out->format < 0) {
+            return UV_ENOENT;
+        }
+    }
+    return 0;
+}
+
+/* A filter that is text meets its params without Lua. */
+static int bind_text(struct lua_policy *p, const struct subscription *s, struct policy_binding *out)
+{
+    const struct lua_function *fn = out->filter < 0 ? NULL : &p->file.filters.v[out->filter];
+    if (!fn || !fn->text) {
+        return 0;
+    }
+    struct err e;
+    struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
+    out->text = filter_bind(fn->text, s->params, &e);
+    if (out->text) {
+        return 0;
+    }
+    f.function = fn->name;
+    lua_policy_report_plain(p, &f, fn, &e);
+    return e.code;
+}
+
+static int lua_policy_bind(struct policy *base, const struct subscription *s,
+                           struct policy_binding *out)
+{
+    struct lua_policy *p = lua_policy_of(base);
+    int rc = lua_policy_resolve(p, s, out);
+    rc = rc ? rc : bind_text(p, s, out);
+    bool format = out->format >= 0 && !p->file.formats.v[out->format].spec;
+    bool filter = out->filter >= 0 && !out->text && s->params.p;
+    if (rc || (!format && !filter)) {
+        return rc; /* no function would read the params */
+    }
+    struct err e;
+    struct slice params = s->params.p ? s->params : slice_str("{}");
+    rc = lua_params_bind(&p->params, p->vm, params, format, &e);
+    if (rc < 0) {
+        struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
+        lua_policy_report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
+        filter_args_free(out->text);
+        out->text = NULL;
+        return rc;
+    }
+    out->params = rc;
+    lua_policy_update_figures(p);
+    return 0;
+}
+
+static void lua_policy_unbind(struct policy *base, struct policy_binding *b)
+{
+    struct lua_policy *p = lua_policy_of(base);
+    if (b->params >= 0) {
+        format_class_cache_clear(p->classes, lua_params_classes(&p->params, b->params));
+    }
+    lua_params_unbind(&p->params, p->vm, b->params);
+    filter_args_free(b->text);
+    *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
+    lua_policy_update_figures(p);
+}
+
+/* ---- events: delivery, dry runs and explain all come here, so that all see the same */
+
+static void account_where(struct policy_account *a, const char *where)
+{
+    snprintf(a->where, sizeof a->where, "%s", where);
+}
+
+/* `vm`: Lua ran, and may know the line. */
+static void account_error(struct policy_account *a, const struct lua_vm *vm, const struct err *e)
+{
+    const char *text = utf8_ok(slice_str(e->text)) ? e->text : "(an error that is not UTF-8)";
+    if (vm && e->code != UV_EBUSY && lua_vm_failure(vm)->where[0]) {
+        account_where(a, lua_vm_failure(vm)->where);
+    }
+    a->failed = true;
+    strbuf_reset(&a->why);
+    a->cut = strbuf_append_str(&a->why, text) != 0;
+}
+
+/* A filter or format is about to decide. */
+static void note_call(struct lua_policy *p, const struct lua_function *fn, const char *kind,
+                      struct policy_account *account)
+{
+    if (!account) {
+        p->n.calls++;
+        return;
+    }
+    account->asked = true;
+    account->kind = kind;
+    account_where(account, fn->where);
+}
+
+/* Counts as an error: putting a function out of use must not make a policy look healthy. */
+static bool out_of_use(struct lua_policy *p, const struct lua_function *fn,
+                       struct policy_account *account)
+{
+    bool out = fn->health.quarantined;
+    if (account) {
+        account->asked = !out;
+        account->out_of_use = account->failed = out;
+    } else if (out) {
+        p->n.errors++;
+        p->metrics->policy_quarantined_calls++;
+    }
+    return out;
+}
+
+/* One call of a filter or format that is a function. */
+struct rule_call {
+    enum policy_hook hook;
+    struct lua_function *fn;
+    const struct policy_binding *binding;
+    struct event *ev;
+    struct policy_account *account;
+    bool dry_run; /* the host was, before */
+};
+
+/* What is read of params counts for an account, too: what a function keeps of them, a later call
+ * may find. */
+static struct judge rule_begin(struct lua_policy *p, struct rule_call *c, struct param_reads *reads)
+{
+    c->dry_run = p->host.dry_run;
+    p->host.dry_run = c->dry_run || c->account; /* what it logs is of no interest */
+    p->host.pure = true;
+    p->host.reads = reads;
+    return (struct judge){.vm = p->vm,
+                          .fn = c->fn,
+                          .params = lua_params_ref(&p->params, c->binding->params),
+                          .ev = c->ev,
+                          .budget = &p->budgets.hooks[c->hook],
+                          .why = c->account ? &c->account->why : NULL};
+}
+
+static void rule_failed(struct lua_policy *p, const struct rule_call *c, const struct err *e)
+{
+    struct policy_failure f = {
+        .hook = c->hook,
+        .function = c->fn->name,
+        .event = c->ev->id,
+        .params = lua_params_text(&p->params, c->binding->params),
+    };
+    if (c->account) {
+        account_error(c->account, p->vm, e);
+    } else {
+        lua_policy_report(p, &f, c->fn, e);
+    }
+}
+
+static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, const struct err *e)
+{
+    p->host.dry_run = c->dry_run;
+    p->host.pure = false;
+    p->host.reads = NULL;
+    if (rc) {
+        rule_failed(p, c, e);
+    }
+    if (!c->account && !c->dry_run && lua_health_note(&c->fn->health, rc, c->ev->id)) {
+        p->quarantined++;
+        policy_log_quarantine(&p->log, c->hook, c->fn);
+    }
+    lua_policy_update_figures(p);
+}
+
+static bool filter_by_text(struct lua_policy *p, const struct policy_binding *b, struct event *ev,
+                           struct policy_account *account)
+{
+    if (account) {
+        bool traced; /* decides nothing: a trace may be cut */
+        account->cut = filter_explain(b->text, ev, &traced, &account->lines) != 0;
+        return filter_test(b->text, ev);
+    }
+    uint64_t before = filter_set_mismatches(p->file.texts);
+    bool deliver = filter_test(b->text, ev);
+    p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
+    return deliver;
+}
+
+static bool lua_policy_filter(struct policy *base, const struct policy_binding *b, struct event *ev,
+                              struct policy_account *account)
+{
+    struct lua_policy *p = lua_policy_of(base);
+    bool deliver = true;
+    struct err e;
+    if (b->filter < 0) {
+        if (account) {
+            account->asked = true;
+        }
+        return true;
+    }
+    struct lua_function *fn = &p->file.filters.v[b->filter];
+    note_call(p, fn, b->text ? "text" : "function", account);
+    if (b->text) {
+        return filter_by_text(p, b, ev, account);
+    }
+    if (out_of_use(p, fn, account)) {
+        return false;
+    }
+    struct rule_call call = {POLICY_HOOK_FILTER, fn, b, ev, account, false};
+    struct judge j = rule_begin(p, &call, format_classes_filter_reads(p->classes));
+    int rc = lua_judge_filter(&j, &deliver, &e);
+    rule_end(p, &call, rc, &e);
+    return deliver;
+}
+
+/* The key of results that no params have a part in; 0: of others. */
+static uint64_t plain_key(const struct lua_policy *p, const struct policy_binding *b)
+{
+    bool spec = b->format >= 0 && p->file.formats.v[b->format].spec;
+    return b->format < 0 ? 1 : spec ? 2 + (uint64_t)b->format : 0;
+}
+
+static size_t lua_policy_format_keys(struct policy *base, const struct policy_binding *b,
+                                     uint64_t keys[POLICY_FORMAT_KEYS_MAX])
+{
+    struct lua_policy *p = lua_policy_of(base);
+    keys[0] = plain_key(p, b);
+    return keys[0] ? 1
+                   : format_classes_keys(p->classes, (size_t)b->format,
+                                         lua_params_text(&p->params, b->params),
+                                         lua_params_classes(&p->params, b->params), keys);
+}
+
+static enum format_result format_by_rules(struct lua_policy *p, const struct lua_function *fn,
+                                          struct event *ev, struct formatted *out,
+                                          struct policy_account *account)
+{
+    struct err e;
+    enum format_result result = lua_format_spec_apply(fn->spec, ev, out, &e);
+    if (account && result != FORMAT_DELIVER) {
+        account_error(account, NULL, &e);
+    } else if (result == FORMAT_FAILED) {
+        struct policy_failure f = {
+            .hook = POLICY_HOOK_FORMAT, .function = fn->name, .event = ev->id};
+        lua_policy_report_plain(p, &f, fn, &e);
+    }
+    return result;
+}
+
+static enum format_result lua_policy_format(struct policy *base, const struct policy_binding *b,
+                                            struct event *ev, struct formatted *out,
+                                            struct policy_account *account)
+{
+    struct lua_policy *p = lua_policy_of(base);
+    enum format_result result;
+    struct err e;
+    out->key = plain_key(p, b);
+    if (b->format < 0) {
+        if (account) {
+            account->asked = true;
+            account->kind = "built-in";
+        }
+        return lua_judge_built_in(b->format, ev, out);
+    }
+    struct lua_function *fn = &p->file.formats.v[b->format];
+    note_call(p, fn, fn->spec ? "rules" : "function", account);
+    if (fn->spec) {
+        return format_by_rules(p, fn, ev, out, account);
+    }
+    if (out_of_use(p, fn, account)) {
+        return FORMAT_FAILED;
+    }
+    struct param_reads reads = {.all = false};
+    struct rule_call call = {POLICY_HOOK_FORMAT, fn, b, ev, account, false};
+    struct judge j = rule_begin(p, &call, &reads);
+    int rc = lua_judge_format(&j, out, &result, &e);
+    rule_end(p, &call, rc, &e);
+    /* what was read counts also for a call that was stopped: a later one may find what it kept */
+    uint64_t key =
+        format_classes_key(p->classes, (size_t)b->format, lua_params_text(&p->params, b->params),
+                           lua_params_classes(&p->params, b->params), &reads);
+    if (rc == 0 || rc == UV_EINVAL) { /* not stopped, nor out of memory: that is no one else's */
+        out->key = key;
+    }
+    return result;
+}
+
+const struct policy_rules lua_policy_rules = {
+    .bind = lua_policy_bind,
+    .unbind = lua_policy_unbind,
+    .filter = lua_policy_filter,
+    .format = lua_policy_format,
+    .format_keys = lua_policy_format_keys,
+};
