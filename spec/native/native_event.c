@@ -200,9 +200,9 @@ static int l_log_append(lua_State *L)
     return 1;
 }
 
-static int l_log_leap(lua_State *L)
+static int l_log_restart(lua_State *L)
 {
-    eventlog_leap(check_log(L), (uint64_t)luaL_checkinteger(L, 2));
+    eventlog_restart(check_log(L), (uint64_t)luaL_checkinteger(L, 2));
     return 0;
 }
 
@@ -267,7 +267,7 @@ int native_open_event(lua_State *L)
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
-        {"append", l_log_append}, {"leap", l_log_leap},
+        {"append", l_log_append}, {"restart", l_log_restart},
         {"state", l_log_state},   {"index_after", l_log_index_after},
         {"lag", l_log_lag},       {"at", l_log_at},
         {"__gc", l_log_gc},       {NULL, NULL},

@@ -398,36 +398,11 @@ static int l_writer_sql(lua_State *L)
     return 1;
 }
 
-static struct driver *check_memory(lua_State *L)
+static int l_insert(lua_State *L)
 {
     struct driver *d = check(L);
     luaL_argcheck(L, d->kind == STORE_MEMORY, 1, "is no memory store");
-    return d;
-}
-
-static int l_fail(lua_State *L)
-{
-    struct driver *d = check_memory(L);
-    store_memory_fail_append(d->store, bool_field(L, 2, "append", false) ? UV_EIO : 0);
-    store_memory_fail_read(d->store, bool_field(L, 2, "read", false) ? UV_EIO : 0);
-    return 0;
-}
-
-static int l_trim(lua_State *L)
-{
-    store_memory_trim(check_memory(L)->store, (uint64_t)luaL_checkinteger(L, 2));
-    return 0;
-}
-
-static int l_insert(lua_State *L)
-{
-    store_memory_insert(check_memory(L)->store, to_event(L, 2));
-    return 0;
-}
-
-static int l_leap(lua_State *L)
-{
-    store_memory_leap(check_memory(L)->store, (uint64_t)luaL_checkinteger(L, 2));
+    store_memory_insert(d->store, to_event(L, 2));
     return 0;
 }
 
@@ -601,10 +576,7 @@ int native_open_store(lua_State *L)
                                        {"health", l_health},
                                        {"metrics", l_metrics},
                                        {"writer_sql", l_writer_sql},
-                                       {"fail", l_fail},
-                                       {"trim", l_trim},
                                        {"insert", l_insert},
-                                       {"leap", l_leap},
                                        {"begin_close", l_begin_close},
                                        {"finish_close", l_finish_close},
                                        {"close", l_close},

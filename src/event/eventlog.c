@@ -92,12 +92,6 @@ void eventlog_append(struct eventlog *log, struct event *ev)
     log->head = ev->id;
 }
 
-void eventlog_leap(struct eventlog *log, uint64_t id)
-{
-    REQUIRE(id >= log->head);
-    log->head = id;
-}
-
 void eventlog_restart(struct eventlog *log, uint64_t id)
 {
     REQUIRE(id >= log->head);

@@ -16,13 +16,10 @@ void eventlog_free(struct eventlog *log); /* NULL is fine */
 
 /* Takes a new reference. `ev->id` must be greater than the head. Trims what no longer fits. */
 void eventlog_append(struct eventlog *log, struct event *ev);
-/* Moves the head to `id` (not below it) without an event: the skipped ids are never used. */
-void eventlog_leap(struct eventlog *log, uint64_t id);
-
 /* Removes every event: the log restarts after `id` (not below the head). Ordinals continue. */
 void eventlog_restart(struct eventlog *log, uint64_t id);
 
-/* The id of the newest event, or the id set by the last leap or restart. */
+/* The id of the newest event, or the id set by the last restart. */
 uint64_t eventlog_head(const struct eventlog *log);
 /* Every event of the store with floor < id <= head is here. A reader below the floor reads pages. */
 uint64_t eventlog_floor(const struct eventlog *log);

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MEMORY_LEAPS_MAX = 64 };
-
 enum op_kind { OP_APPEND, OP_READ, OP_SEEK };
 
 struct op {
@@ -29,7 +27,6 @@ struct op {
     void *ctx;
     uint64_t token;
     struct store_ack *acks;
-    int rc;
 };
 
 struct memory {
@@ -41,13 +38,10 @@ struct memory {
     void *tail_ctx;
     struct event_list held;     /* by id */
     struct event_list inserted; /* by others, not visible yet */
-    struct store_leap leaps[MEMORY_LEAPS_MAX];
-    size_t leap_count;
-    uint64_t head, trimmed;
-    int64_t trimmed_ms; /* time of the newest event that was removed */
+    struct store_leap leap;     /* before the first id */
+    uint64_t head;
     struct list ops;
     size_t queued_events, queued_bytes;
-    int fail_append, fail_read;
     uv_timer_t tick;
     bool closing;
     void (*done)(void *ctx);
@@ -83,11 +77,6 @@ static void hold(struct memory *m, struct event *ev, struct event_list *visible)
 
 static void store_events(struct memory *m, struct op *op, struct event_list *visible)
 {
-    op->rc = m->fail_append;
-    m->fail_append = 0;
-    if (op->rc) {
-        return;
-    }
     op->acks = xcalloc(op->events.n, sizeof *op->acks);
     for (size_t i = 0; i < op->events.n; i++) {
         const struct event *known = find_key(m, event_key(op->events.v[i]));
@@ -104,7 +93,7 @@ static void store_events(struct memory *m, struct op *op, struct event_list *vis
 static void answer_read(struct memory *m, struct op *op)
 {
     struct event_list found = {0};
-    struct store_page page = {.trimmed = m->trimmed};
+    struct store_page page = {0};
     size_t bytes = 0;
     page.upto = op->query.upto < m->head ? op->query.upto : m->head;
     page.upto = page.upto > op->query.after ? page.upto : op->query.after;
@@ -123,41 +112,38 @@ static void answer_read(struct memory *m, struct op *op)
     }
     page.events = found.v;
     page.n = found.n;
-    op->page_cb(op->ctx, op->token, op->rc, op->rc ? NULL : &page);
+    op->page_cb(op->ctx, op->token, 0, &page);
     event_list_clear(&found);
 }
 
 static void answer_seek(struct memory *m, struct op *op)
 {
-    uint64_t id = m->trimmed_ms < op->unix_ms ? m->trimmed : 0;
+    uint64_t id = 0;
     for (size_t i = 0; i < m->held.n && m->held.v[i]->time_ms < op->unix_ms; i++) {
         id = m->held.v[i]->id;
     }
-    op->seek_cb(op->ctx, op->token, op->rc, op->rc ? 0 : id);
+    op->seek_cb(op->ctx, op->token, 0, id);
 }
 
 static void answer(struct memory *m, struct op *op)
 {
     if (op->kind == OP_APPEND) {
         latency_add(&m->metrics->store_append, (uv_hrtime() - op->accepted_ns) / 1000);
-        op->append_cb(op->ctx, op->token, op->rc, op->acks, op->rc ? 0 : op->events.n);
+        op->append_cb(op->ctx, op->token, 0, op->acks, op->events.n);
     } else {
         latency_add(&m->metrics->store_read, (uv_hrtime() - op->accepted_ns) / 1000);
-        op->rc = m->fail_read;
-        m->fail_read = 0;
         if (op->kind == OP_READ) {
             answer_read(m, op);
         } else {
             answer_seek(m, op);
         }
     }
-    m->metrics->store_errors += op->rc != 0;
     event_list_clear(&op->events);
     free(op->acks);
     free(op);
 }
 
-/* All that waits is one group: stored, told to the tail, answered. */
+/* All that waits is one group: stored, passed to the tail, answered. */
 static void store_memory_on_tick(uv_timer_t *tick)
 {
     struct memory *m = tick->data;
@@ -292,15 +278,13 @@ static int memory_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, vo
 static struct store_bounds memory_bounds(const struct store *base)
 {
     const struct memory *m = (const struct memory *)(const void *)base;
-    return (struct store_bounds){
-        .head = m->head, .trimmed = m->trimmed, .leaps = m->leaps, .leap_count = m->leap_count};
+    return (struct store_bounds){.head = m->head, .leaps = &m->leap, .leap_count = 1};
 }
 
 static struct store_health memory_health(const struct store *base)
 {
     const struct memory *m = (const struct memory *)(const void *)base;
-    bool ok = !m->fail_append && !m->fail_read;
-    struct store_health h = {.ok = ok, .detail = ok ? "ok" : "told to fail", .events = m->held.n};
+    struct store_health h = {.ok = true, .detail = "ok", .events = m->held.n};
     for (size_t i = 0; i < m->held.n; i++) {
         h.bytes += event_cost(m->held.v[i]);
     }
@@ -317,7 +301,7 @@ static void memory_close(struct store *base, void (*done)(void *ctx), void *ctx)
     schedule(m);
 }
 
-/* ------------------------------------------------------------------ for specs */
+/* ------------------------------------------------------------------ for specs and tools */
 
 struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
                                 struct store_metrics *metrics, store_tail_cb tail, void *tail_ctx)
@@ -336,38 +320,11 @@ struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_
     m->tail = tail;
     m->tail_ctx = tail_ctx;
     m->head = opt->first_id ? opt->first_id : store_id_floor(clock_unix_ms());
-    m->leaps[0] = (struct store_leap){0, m->head};
-    m->leap_count = 1;
+    m->leap = (struct store_leap){0, m->head};
     list_init(&m->ops);
     REQUIRE(uv_timer_init(loop, &m->tick) == 0);
     m->tick.data = m;
     return &m->base;
-}
-
-void store_memory_fail_append(struct store *base, int rc)
-{
-    from_base(base)->fail_append = rc;
-}
-
-void store_memory_fail_read(struct store *base, int rc)
-{
-    from_base(base)->fail_read = rc;
-}
-
-void store_memory_trim(struct store *base, uint64_t id)
-{
-    struct memory *m = from_base(base);
-    size_t gone = 0;
-    while (gone < m->held.n && m->held.v[gone]->id <= id) {
-        int64_t time_ms = m->held.v[gone]->time_ms;
-        m->trimmed_ms = time_ms > m->trimmed_ms ? time_ms : m->trimmed_ms;
-        event_unref(m->held.v[gone++]);
-    }
-    if (gone) {
-        m->held.n -= gone;
-        memmove(m->held.v, m->held.v + gone, m->held.n * sizeof(struct event *));
-    }
-    m->trimmed = id > m->trimmed ? id : m->trimmed;
 }
 
 void store_memory_insert(struct store *base, struct event *ev)
@@ -375,14 +332,6 @@ void store_memory_insert(struct store *base, struct event *ev)
     struct memory *m = from_base(base);
     event_list_push(&m->inserted, ev);
     schedule(m);
-}
-
-void store_memory_leap(struct store *base, uint64_t upto)
-{
-    struct memory *m = from_base(base);
-    REQUIRE(upto > m->head && m->leap_count < MEMORY_LEAPS_MAX);
-    m->leaps[m->leap_count++] = (struct store_leap){m->head, upto};
-    m->head = upto;
 }
 
 bool store_memory_idle(const struct store *base)

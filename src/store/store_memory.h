@@ -1,6 +1,6 @@
 /* A store that forgets, for specs and for tools that try a policy out: the contract of
- * store/store.h without a file, and with switches to make it fail. Answers come from a timer, one
- * group per tick, so that nothing completes inside the call that asked. */
+ * store/store.h without a file. Answers come from a timer, one group per tick, so that nothing
+ * completes inside the call that asked. */
 #ifndef STORE_STORE_MEMORY_H
 #define STORE_STORE_MEMORY_H
 
@@ -18,16 +18,9 @@ struct store_memory_options {
 
 struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,
                                 struct store_metrics *metrics, store_tail_cb tail, void *tail_ctx);
-/* The next append (read, seek) that completes does so with this error. */
-void store_memory_fail_append(struct store *base, int rc);
-void store_memory_fail_read(struct store *base, int rc);
-/* As retention would: removes every event up to `id`. */
-void store_memory_trim(struct store *base, uint64_t id);
 /* Everything it was given is visible and answered. */
 bool store_memory_idle(const struct store *base);
 /* As another program would: visible with the next tick. Takes the reference. */
 void store_memory_insert(struct store *base, struct event *ev);
-/* As a restart after a lost tail would: ids go on after `upto`, which must be above the head. */
-void store_memory_leap(struct store *base, uint64_t upto);
 
 #endif
