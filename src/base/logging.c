@@ -34,7 +34,7 @@ void log_set_sink(log_sink sink)
     atomic_store_explicit(&line_sink, sink, memory_order_release);
 }
 
-bool log_enabled(enum log_level level)
+static bool log_enabled(enum log_level level)
 {
     return (int)level >= atomic_load_explicit(&threshold, memory_order_relaxed);
 }

@@ -62,7 +62,6 @@ static inline struct log_field log_float(const char *key, double f)
 }
 
 void log_set_level(enum log_level level);
-bool log_enabled(enum log_level level);
 /* From now on every line of this process has worker=NUMBER; 0: no line has. */
 void log_set_worker(unsigned number);
 /* Takes lines, each with its newline, instead of standard error; on the thread that logs. NULL: standard error

@@ -97,7 +97,8 @@ static void subscriber_note_position(struct subscriber *sub)
     sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(sub->b->log);
 }
 
-void subscriber_unlive(struct subscriber *sub)
+/* It leaves the live list though it is at the head: its cursor becomes explicit. */
+static void subscriber_unlive(struct subscriber *sub)
 {
     if (sub->state == SUB_LIVE || sub->state == SUB_PARKED) {
         subscriber_note_position(sub);
@@ -150,7 +151,10 @@ static bool subscriber_has_lag_rule(const struct subscriber *sub)
     return sub->max_lag && sub->close_on_lag;
 }
 
-void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
+static void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
+
+/* What is its own of a subscription: everything but the audience. */
+static void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
 {
     struct broker *b = sub->b;
     b->lag_rules -= subscriber_has_lag_rule(sub);
@@ -413,7 +417,7 @@ void subscriber_sent(struct subscriber *sub)
     deadline_arm(sub->beat_class, &sub->beat);
 }
 
-void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
+static void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
 {
     struct deadline_class *was = sub->beat_class;
     sub->beat_ms = seconds * 1000;

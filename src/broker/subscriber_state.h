@@ -83,10 +83,6 @@ _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
  * subscription, `s` is still the caller's. */
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
                                   struct saved_request *saved, const struct peer_address *client);
-/* At the head no longer, though its position is: what it has considered becomes explicit. */
-void subscriber_unlive(struct subscriber *sub);
-/* What is its own of a subscription: everything but the audience. */
-void subscriber_set_terms(struct subscriber *sub, const struct subscription *s);
 /* The policy was asked again: 0 nothing that the client sees has changed, 1 it was moved to another
  * audience, negative: not possible now. */
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
@@ -112,7 +108,6 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
 /* Lets go of it; its stream is closed, or given to somebody else. */
 void subscriber_free(struct subscriber *sub, enum close_reason why);
 extern const struct stream_events subscriber_stream_events;
-void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
 
 /* subscriber_timing.c */
 /* 0: none. */

@@ -89,7 +89,7 @@ void pg_client_fail_all(struct pg_client *c, int running_code, int code, const c
 }
 
 /* What runs fails with UV_ECONNRESET, unless the client itself did not want its answer. */
-void pg_client_disconnect(struct pg_client *c, int code, const char *why)
+static void pg_client_disconnect(struct pg_client *c, int code, const char *why)
 {
     struct err e = {0};
     char text[512];

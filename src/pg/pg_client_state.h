@@ -110,7 +110,6 @@ int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb);
 
 /* pg_client.c */
 void pg_client_connected(struct pg_client *c);
-void pg_client_disconnect(struct pg_client *c, int code, const char *why);
 void pg_client_fail_all(struct pg_client *c, int running_code, int code, const char *why);
 void pg_client_handle_closed(struct pg_client *c);
 void pg_client_timer(struct pg_client *c, uint64_t ms, uv_timer_cb cb);

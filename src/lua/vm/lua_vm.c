@@ -97,7 +97,8 @@ void lua_vm_free(struct lua_vm *vm)
     free(vm);
 }
 
-struct lua_vm *lua_vm_of(lua_State *L)
+/* The vm that owns `L`. */
+static struct lua_vm *lua_vm_of(lua_State *L)
 {
     struct lua_vm *vm;
     memcpy(&vm, lua_getextraspace(L), sizeof vm);

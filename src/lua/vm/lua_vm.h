@@ -76,8 +76,6 @@ __attribute__((warn_unused_result)) int lua_vm_reset(struct lua_vm *vm, lua_Stat
 /* Sets lua_vm_failure() to `text`, with the place and traceback of a coroutine that waits. */
 void lua_vm_note(struct lua_vm *vm, lua_State *co, const char *text);
 
-/* The vm that owns `L`. */
-struct lua_vm *lua_vm_of(lua_State *L);
 /* A pointer for C functions that scripts call; Lua itself never holds it. Borrowed. */
 void lua_vm_set_host(struct lua_vm *vm, void *host);
 void *lua_vm_host(lua_State *L);

@@ -517,7 +517,7 @@ bool pg_appends_is_sent(const struct store_pg *s)
     return s->appends.state == PG_BATCH_SENT || s->appends.state == PG_BATCH_LATE;
 }
 
-void pg_appends_abandon(struct store_pg *s, int code)
+static void pg_appends_abandon(struct store_pg *s, int code)
 {
     pg_appends_fail_waiting(s, code);
     if (s->appends.state != PG_BATCH_NONE) {

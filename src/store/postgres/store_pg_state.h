@@ -162,7 +162,6 @@ void pg_appends_acknowledge(struct store_pg *s);
 void pg_appends_lost(struct store_pg *s, const struct store_leap *leap);
 bool pg_appends_idle(const struct store_pg *s);
 bool pg_appends_is_sent(const struct store_pg *s); /* an answer is awaited */
-void pg_appends_abandon(struct store_pg *s, int code);
 
 /* pg_reads.c */
 void pg_reads_start(struct store_pg *s);
