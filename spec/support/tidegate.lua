@@ -389,10 +389,15 @@ function broker:reload(text, query)
   return http.post(self.admin, "/policy/reload" .. (query or ""), "", {})
 end
 
--- Starts the process again on the same directory: same configuration, same store.
-function broker:start()
+-- Starts the process again on the same directory, and does not wait for it.
+function broker:spawn()
   assert(not self.pid, "the broker runs")
   spawn(self)
+end
+
+-- Starts the process again on the same directory: same configuration, same store.
+function broker:start()
+  self:spawn()
   self:wait_ready()
   return self
 end

@@ -63,6 +63,7 @@ struct sqlite_db {
     sqlite3_stmt *stmt[SQLITE_STATEMENT_COUNT];
     unsigned busy_ms;    /* how long to wait for the lock of another writer */
     uint64_t busy_since; /* uv_hrtime() of the first refusal; 0: not waiting */
+    bool opening;        /* it is being opened, and has not said yet that it waits */
     sqlite3_int64 page_size;
     int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
     /* of a writer: which files these are; see sqlite_db_moved() */

@@ -1,4 +1,5 @@
 /* Opening events.db: the schema other programs write to, and the leap of the ids. */
+#include "base/logging.h"
 #include "store/sqlite/sqlite_db.h"
 
 #include <errno.h>
@@ -11,6 +12,9 @@
 #include <uv.h>
 
 enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
+
+/* A broker that starts is in no hurry: nobody waits for an answer of it yet. */
+enum { OPENING_MS = 30000, OPENING_SAYS_MS = 1000 };
 
 /* What other programs see. The names of the constraints are the messages they get. Nothing in here
  * needs a SQLite newer than 3.9 (2015), so that any language's binding can write. Topic grammar and
@@ -149,6 +153,12 @@ static int sqlite_schema_wait_for_lock(void *ctx, int times)
     }
     if (now - db->busy_since >= (uint64_t)db->busy_ms * 1000000) {
         return 0;
+    }
+    if (db->opening && now - db->busy_since >= (uint64_t)OPENING_SAYS_MS * 1000000) {
+        db->opening = false; /* once is enough */
+        log_warn("store", "another program holds the lock of the event store: waiting to open it",
+                 LOG_F(log_str("path", sqlite3_db_filename(db->db, "main")),
+                       log_uint("at_most_ms", db->busy_ms)));
     }
     struct timespec nap = {.tv_nsec = times < 10 ? 50000 : times < 30 ? 500000 : 3000000};
     (void)nanosleep(&nap, NULL);
@@ -318,9 +328,12 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
         rc = sqlite_schema_begin_opening(path, &lock, e);
         rc = rc ? rc
                 : sqlite_schema_open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                                          busy_ms, e);
+                                          busy_ms > OPENING_MS ? busy_ms : OPENING_MS, e);
         db->lock_fd = lock;
+        db->opening = true;
         rc = rc ? rc : sqlite_schema_prepare_file(db, path, synchronous_full, unix_ms, out, e);
+        db->opening = false;
+        db->busy_ms = busy_ms;
         (void)sqlite_schema_lock_byte(lock, F_UNLCK, 0,
                                       false); /* where it was not got, there is nothing to undo */
         if (rc) {
