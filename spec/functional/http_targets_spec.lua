@@ -216,9 +216,12 @@ describe("http.get and http.post", function()
 
   it("ends well with questions under way", function()
     local b = tidegate.start { policy = POLICY, config = { drain = { timeout_s = 0 },
+      policy = { subscribe_timeout_ms = 60000 },
       http_targets = { app = { url = server.url .. "/api", timeout_ms = 60000 } } } }
-    for _ = 1, 5 do
-      http.connect(b):send(http.render("GET", "/events?run=never"))
+    local clients = {}
+    for i = 1, 5 do
+      clients[i] = http.connect(b)
+      clients[i]:send(http.render("GET", "/events?run=never"))
     end
     eventually("they are under way", function()
       return prometheus.parse(http.get(b.admin, "/metrics").body).values.tidegate_http_client_active == 5

@@ -5,7 +5,7 @@ local socket = require "socket"
 local unix = require "socket.unix"
 
 local M = {}
-local open = setmetatable({}, { __mode = "k" })
+local open = {} -- strong: a socket that no spec holds any more stays open until the spec ends
 
 -- Where to connect to: a broker (its first public listener), or { host, port } or { unix = path }.
 -- options: rcvbuf (bytes), from (own address)
