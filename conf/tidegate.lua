@@ -2,7 +2,8 @@
 -- It is data: env("NAME"[, default]) is all it can call. Commented keys show their defaults; README.md has all of them.
 -- Try it: tidegate check conf/tidegate.lua
 return {
-  listen = { "127.0.0.1:8080" }, -- also "[::1]:8080", "unix:/run/tidegate/http.sock"
+  listen = { "127.0.0.1:8080" }, -- also "[::1]:8080", "unix:/run/tidegate/http.sock", and with TLS
+  -- { address = "0.0.0.0:443", tls = { { cert = "tls/a.example.pem", key = "tls/a.example.key" } } }
   admin = "127.0.0.1:8081", -- health, metrics; false: none
   -- trusted_proxies = {}, -- peers whose X-Forwarded-For is trusted: { "10.0.0.0/8", "unix" }
 

@@ -16,6 +16,8 @@ local function default_text(field)
   local default = field.default
   if field.required then
     return "required"
+  elseif default == nil then
+    return "`{}`"
   elseif type(default) == "table" then
     local items = {}
     for i, item in ipairs(default) do
@@ -33,7 +35,7 @@ local function add_table(out, prefix, fields)
   out[#out + 1] = "| key | value | default | meaning |"
   out[#out + 1] = "|---|---|---|---|"
   for _, field in ipairs(fields) do
-    if not field.fields then
+    if not field.fields or field.kind == "array" then
       local row = ("| `%s%s` | %s | %s | %s |"):format(prefix, field.name, schema.expect(field):gsub("|", "\\|"),
         default_text(field), field.doc)
       out[#out + 1] = row
@@ -61,6 +63,8 @@ function add_sections(out, prefix, fields)
       add_section(out, path, path .. ".", field)
     elseif field.kind == "map" then
       add_section(out, path .. " = { NAME = { ... }, ... }", path .. ".NAME.", field)
+    elseif field.kind == "array" then
+      add_section(out, path .. " = { { ... }, ... }", path .. "[N].", field)
     end
   end
 end

@@ -74,12 +74,47 @@ local key_fields = {
       .. "server, clients are temporarily refused."),
 }
 
+local ADDRESS_EXPECT = '"HOST:PORT", "[IPV6]:PORT" or "unix:/path"'
+
+local function file(name, doc)
+  return { name = name, kind = "text", required = true, expect = "the path of a file", doc = doc }
+end
+
+local certificate_fields = {
+  {
+    name = "names", kind = "list", max = 100, default = {},
+    of = {
+      kind = "text", max = 253, pattern = "^%*?[%w%.%-]+$", expect = 'a host name such as "a.example" or "*.a.example"',
+    },
+    doc = "For which server names (SNI) the certificate is used; `*.` stands for one label. `{}`: those in the "
+      .. "certificate.",
+  },
+  file("cert", "PEM: the certificate, and behind it those that issued it (certbot: `fullchain.pem`)."),
+  file("key", "PEM: its private key, ECDSA or RSA, without a passphrase (certbot: `privkey.pem`)."),
+}
+
+local listener_fields = {
+  {
+    name = "address", kind = "text", required = true, format = "address", expect = ADDRESS_EXPECT,
+    doc = "HOST is an address, not a name; port 0 lets the kernel pick one. `\"systemd:NAME\"` is a socket that "
+      .. "systemd passes.",
+  },
+  {
+    name = "tls", kind = "array", max = 64, expect = "{ cert = ..., key = ... }", fields = certificate_fields,
+    doc = "Certificates, which make this a listener for `https`. Clients that name none of their names get the first. "
+      .. "Files that change are loaded within six seconds; no stream is closed.",
+  },
+  choice("client", "none", { "none", "optional", "required" },
+    "`tls`: whether clients must show a certificate. `\"optional\"`: one that is shown must be valid."),
+  optional_path("client_ca", "`tls`: certificates (PEM) of the authorities that issue certificates of clients."),
+  optional_path("client_crl", "`tls`: list (PEM) of certificates of clients that are no longer valid."),
+}
+
 local fields = {
   {
-    name = "listen", kind = "list", min = 1, max = 64, default = { "127.0.0.1:8080" },
-    of = { kind = "text", format = "address", expect = '"HOST:PORT", "[IPV6]:PORT" or "unix:/path"' },
-    doc = "Where clients subscribe and publish. HOST is an address, not a name; port 0 lets the kernel pick one. "
-      .. '`"systemd:NAME"` is a socket that systemd passes.',
+    name = "listen", kind = "array", min = 1, max = 64, default = { "127.0.0.1:8080" }, short = "address",
+    expect = ADDRESS_EXPECT .. ", or a table", fields = listener_fields,
+    doc = "Where clients subscribe and publish. A text is an `address` without other settings.",
   },
   {
     name = "admin", kind = "text", off = true, default = "127.0.0.1:8081", format = "local_address",
@@ -456,12 +491,28 @@ local function check_open(c, tools)
   if c["policy.auth"] ~= "open" or c["policy.allow_open_public"] then
     return
   end
-  for _, address in ipairs(c["listen"]) do
-    if not tools.formats.local_address(address) then
+  for _, listener in ipairs(c["listen"]) do
+    if not tools.formats.local_address(listener.address) then
       tools.report("listen", 'policy.auth = "open" admits every client, and other machines can reach this address: '
         .. "listen on 127.0.0.1, or give the policy an authenticate hook and set policy.auth = \"policy\", "
         .. "or set policy.allow_open_public = true if it is meant to be public")
       return
+    end
+  end
+end
+
+local function check_listeners(c, tools)
+  for i, listener in ipairs(c["listen"]) do
+    local path = ("listen[%d]"):format(i)
+    for _, name in ipairs { "client_ca", "client_crl" } do
+      if listener[name] and listener.client == "none" then
+        tools.report(path .. "." .. name, 'has no effect with client = "none": set client = "required" or "optional"')
+      end
+    end
+    if listener.client ~= "none" and #listener.tls == 0 then
+      tools.report(path .. ".client", "has an effect with tls only")
+    elseif listener.client ~= "none" and not listener.client_ca then
+      tools.report(path .. ".client_ca", ('is needed for client = "%s"'):format(listener.client))
     end
   end
 end
@@ -492,6 +543,7 @@ return {
   rules = function(c, tools)
     check_sizes(c, tools)
     check_event_names(c, tools)
+    check_listeners(c, tools)
     check_http(c, tools)
     check_open(c, tools)
     check_store(c, tools)

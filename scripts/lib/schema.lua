@@ -10,8 +10,12 @@
 ---   section   fields
 ---   map       fields (leaves), of each entry of a table whose keys are names the operator chooses; max (entries,
 ---             default 64); pattern + expect, of the names (default: letters, digits, _ and -). Absent: no entries
+---   array     fields (leaves, lists, arrays), of each entry of a list of tables; min, max (entries, default 64);
+---             expect, of an entry; short = name of a field: a text stands for an entry that has only that one.
+---             Absent: no entries
 --- The result is flat: result["sse.heartbeat_s"] == 15. A map is a list of its entries in the order of their names:
---- result["keys"] == { { name = "main", refresh_s = 300 } }; hence no field of an entry is called `name`.
+--- result["keys"] == { { name = "main", refresh_s = 300 } }; hence no field of an entry is called `name`. An array is a
+--- list of its entries: result["listen"] == { { address = "127.0.0.1:8080" } }.
 
 local schema = {}
 
@@ -182,6 +186,8 @@ function schema.expect(field)
     return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max or LIST_MAX, schema.expect(field.of))
   elseif field.kind == "map" then
     return ("a table of at most %d entries NAME = { ... }"):format(field.max or MAP_MAX)
+  elseif field.kind == "array" then
+    return ("a list of %d to %d, each %s"):format(field.min or 0, field.max or MAP_MAX, field.expect or "{ ... }")
   end
   return kinds[field.kind].expect(field)
 end
@@ -217,7 +223,8 @@ local function check_scalar(ctx, field, value, label)
   return nil
 end
 
-local function check_list(ctx, field, value, label)
+-- The length of a list that is one, of a length that is allowed; else complains.
+local function check_length(ctx, field, value, label, most)
   local expected = "expected " .. schema.expect(field) .. ", found "
   if type(value) ~= "table" then
     if not is_placeholder(ctx, value) then
@@ -225,7 +232,7 @@ local function check_list(ctx, field, value, label)
     end
     return nil
   end
-  local n, min, max = #value, field.min or 0, field.max or LIST_MAX
+  local n, min, max = #value, field.min or 0, field.max or most
   if n < min or n > max then
     add_problem(ctx, label, ("%s%d"):format(expected, n))
     return nil
@@ -236,10 +243,18 @@ local function check_list(ctx, field, value, label)
       return nil
     end
   end
-  local normal = {}
-  for i = 1, n do
-    local item = label:sub(1, 2) == "--" and label or ("%s[%d]"):format(label, i)
-    normal[i] = check_scalar(ctx, field.of, value[i], item)
+  return n
+end
+
+local function label_of_item(label, i)
+  return label:sub(1, 2) == "--" and label or ("%s[%d]"):format(label, i)
+end
+
+local function check_list(ctx, field, value, label)
+  local n = check_length(ctx, field, value, label, LIST_MAX)
+  local normal = n and {}
+  for i = 1, n or 0 do
+    normal[i] = check_scalar(ctx, field.of, value[i], label_of_item(label, i))
   end
   return normal
 end
@@ -291,7 +306,33 @@ local function check_map(ctx, field, value, label)
   return entries
 end
 
-local checks = { list = check_list, map = check_map }
+local function field_of(fields, name)
+  for _, field in ipairs(fields) do
+    if field.name == name then
+      return field
+    end
+  end
+end
+
+local function check_array(ctx, field, value, label)
+  local n = check_length(ctx, field, value, label, MAP_MAX)
+  local entries = n and {}
+  for i = 1, n or 0 do
+    local item, item_label, entry = value[i], label_of_item(label, i), {}
+    entries[i] = entry
+    if type(item) == "table" then
+      check_section(ctx, field.fields, item, item_label .. ".", entry)
+    elseif field.short then
+      check_section(ctx, field.fields, { [field.short] = false }, item_label .. ".", entry, field.short)
+      entry[field.short] = check_scalar(ctx, field_of(field.fields, field.short), item, item_label)
+    elseif not is_placeholder(ctx, item) then
+      add_problem(ctx, item_label, "expected a table of settings, found " .. show(ctx.secrets, item))
+    end
+  end
+  return entries
+end
+
+local checks = { list = check_list, map = check_map, array = check_array }
 
 -- Into result[key], where a flat result is keyed by the path and an entry of a map by the field's name.
 local function check_leaf(ctx, field, value, path, result, key)
@@ -311,7 +352,7 @@ local function check_leaf(ctx, field, value, path, result, key)
     end
     value = field.default
   end
-  if field.kind == "map" and value == nil then
+  if (field.kind == "map" or field.kind == "array") and value == nil then
     value = {}
   end
   result[key] = (checks[field.kind] or check_scalar)(ctx, field, value, label)
@@ -321,7 +362,7 @@ end
 local function find_elsewhere(fields, name, prefix)
   for _, field in ipairs(fields) do
     if field.fields then
-      local inner = prefix .. field.name .. (field.kind == "map" and ".NAME." or ".")
+      local inner = prefix .. field.name .. (({ map = ".NAME.", array = "[N]." })[field.kind] or ".")
       local found = find_elsewhere(field.fields, name, inner)
       if found then
         return found
@@ -357,14 +398,17 @@ local function report_unknown(ctx, fields, key, prefix, in_entry)
   add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near) or "unknown key")
 end
 
--- `entry`: the table to fill, of a map's entry; else the results go into the flat one.
-function check_section(ctx, fields, value, prefix, entry)
+-- `entry`: the table to fill, of an entry of a map or array; else the results go into the flat one. `skip`: name of a
+-- field that the caller checks itself.
+function check_section(ctx, fields, value, prefix, entry, skip)
   local known = {}
   for _, field in ipairs(fields) do
     local path, found = prefix .. field.name, value[field.name]
     known[field.name] = true
     if field.kind ~= "section" then
-      check_leaf(ctx, field, found, path, entry or ctx.result, entry and field.name or path)
+      if field.name ~= skip then
+        check_leaf(ctx, field, found, path, entry or ctx.result, entry and field.name or path)
+      end
     elseif found == nil or type(found) == "table" then
       check_section(ctx, field.fields, found or {}, path .. ".")
     else
@@ -439,15 +483,13 @@ function schema.leaves(fields, prefix, into)
   return into
 end
 
---- What kind each setting is: path -> kind; of the entries of a map "keys", "keys.*.refresh_s" -> kind.
-function schema.kinds(fields)
-  local result = {}
-  for _, leaf in ipairs(schema.leaves(fields)) do
+--- What kind each setting is: path -> kind; of the entries of a map or array "keys", "keys.*.refresh_s" -> kind.
+function schema.kinds(fields, prefix, into)
+  local result = into or {}
+  for _, leaf in ipairs(schema.leaves(fields, prefix)) do
     result[leaf.path] = leaf.field.kind
-    if leaf.field.kind == "map" then
-      for _, inner in ipairs(leaf.field.fields) do
-        result[leaf.path .. ".*." .. inner.name] = inner.kind
-      end
+    if leaf.field.fields then
+      schema.kinds(leaf.field.fields, leaf.path .. ".*.", result)
     end
   end
   return result

@@ -31,6 +31,7 @@
     X(query)                                                                                       \
     X(sockets)                                                                                     \
     X(store)                                                                                       \
+    X(tls)                                                                                         \
     X(topic)                                                                                       \
     X(workers)
 

@@ -35,7 +35,7 @@ static void push_settings(lua_State *L, const struct config *c)
     lua_newtable(L);
     lua_newtable(L);
     for (size_t i = 0; i < c->listen.n; i++) {
-        lua_pushstring(L, c->listen.v[i]);
+        lua_pushstring(L, c->listen.v[i].address);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "listen");

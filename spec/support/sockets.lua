@@ -2,13 +2,15 @@
 local eventually = require "support.eventually"
 local native = require "native.sockets"
 local socket = require "socket"
+local tls = require "support.tls"
 local unix = require "socket.unix"
 
 local M = {}
 local open = {} -- strong: a socket that no spec holds any more stays open until the spec ends
 
 -- Where to connect to: a broker (its first public listener), or { host, port } or { unix = path }.
--- options: rcvbuf (bytes), from (own address)
+-- options: rcvbuf (bytes), from (own address), tls (see tls.wrap; false: plain, whatever the target says)
+-- A target with a `tls` is connected to with that.
 function M.connect(target, options)
   options = options or {}
   local s
@@ -36,6 +38,18 @@ function M.connect(target, options)
   if not ok then
     s:close()
     return nil, err
+  end
+  local how = options.tls
+  if how == nil then
+    how = target.tls
+  end
+  if how then
+    local plain = s
+    s, err = tls.wrap(plain, how, options.timeout)
+    if not s then
+      plain:close()
+      return nil, err
+    end
   end
   open[s] = true
   return s

@@ -481,7 +481,11 @@ function M.prepare(options)
   if options.policy_file then
     self.config = merge(self.config, { policy = { file = options.policy_file } })
   end
-  local function here(address)
+  local here
+  function here(address)
+    if type(address) == "table" then
+      return merge(address, { address = here(address.address) })
+    end
     return (address:gsub("^unix:@DIR", function() return "unix:" .. self.dir end))
   end
   self.config.listen = tablex.map(here, self.config.listen)

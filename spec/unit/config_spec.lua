@@ -128,6 +128,8 @@ describe("configuration", function()
           field.of.expect or of_choices(field.of.choices))
       elseif field.kind == "map" then
         return ("a table of at most %d entries NAME = { ... }"):format(field.max or 64)
+      elseif field.kind == "array" then
+        return ("a list of %d to %d, each %s"):format(field.min or 0, field.max or 64, field.expect)
       elseif field.choices then
         return of_choices(field.choices)
       end
@@ -259,6 +261,35 @@ describe("configuration", function()
     end)
   end)
 
+  it("tells what is wrong with a listener, and where", function()
+    local certificate = '{ cert = "c", key = "k" }'
+    for text, problem in pairs {
+      ['{ {} }'] = 'listen[1].address: is required: expected "HOST:PORT", "[IPV6]:PORT" or "unix:/path"',
+      ['{ { address = "x" } }'] = 'listen[1].address: "x": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH '
+        .. "(all addresses: 0.0.0.0:PORT, [::]:PORT)",
+      ['{ 5 }'] = 'listen[1]: expected "HOST:PORT", "[IPV6]:PORT" or "unix:/path", found 5',
+      ['{ "[::1]:1", { address = "[::1]:2", tsl = {} } }'] = 'listen[2].tsl: unknown key; did you mean "tls"?',
+      ['{ { address = "[::1]:2", tls = { { cert = "c" } } } }'] =
+        "listen[1].tls[1].key: is required: expected the path of a file",
+      ['{ { address = "[::1]:2", tls = { "c" } } }'] = 'listen[1].tls[1]: expected a table of settings, found "c"',
+      ['{ { address = "[::1]:2", tls = ' .. certificate .. ' } }'] =
+        'listen[1].tls: expected a list of 0 to 64, each { cert = ..., key = ... }, found the key "cert"',
+      ['{ { address = "[::1]:2", tls = { { cert = "c", key = "k", names = { "a b" } } } } }'] =
+        'listen[1].tls[1].names[1]: expected a host name such as "a.example" or "*.a.example", found "a b"',
+      ['{ { address = "[::1]:2", client = "required" } }'] = "listen[1].client: has an effect with tls only",
+      ['{ { address = "[::1]:2", client = "required", tls = { ' .. certificate .. " } } }"] =
+        'listen[1].client_ca: is needed for client = "required"',
+      ['{ { address = "[::1]:2", client_ca = "x" } }'] =
+        'listen[1].client_ca: has no effect with client = "none": set client = "required" or "optional"',
+    } do
+      local found = problems_of(with { listen = text })
+      table.sort(found)
+      assert.equal(problem, found[1], text)
+    end
+    local good = '{ "[::1]:1", { address = "unix:/x", tls = { ' .. certificate .. " } } }"
+    assert.same({ "[::1]:1", "unix:/x" }, assert(load(with { listen = good })).listen)
+  end)
+
   it("tells which address, network or origin is wrong, and why", function()
     local found = problems_of(with {
       listen = '{ "127.0.0.1:1", "localhost:8080" }',
@@ -339,8 +370,8 @@ describe("configuration", function()
         local t = {}
         for i = 1, 300000 do t[i] = "x" end
         return { listen = t, policy = { file = "p" } }]]
-      assert.same({ "listen: expected a list of 1 to 64 texts, each \"HOST:PORT\", \"[IPV6]:PORT\" or \"unix:/path\""
-        .. ", found 300000" }, found)
+      assert.same({ "listen: expected a list of 1 to 64, each \"HOST:PORT\", \"[IPV6]:PORT\" or \"unix:/path\", "
+        .. "or a table, found 300000" }, found)
       found = problems_of "local t = { policy = { file = 'p' } } t.sse = t return t"
       assert.same({ "sse.policy: unknown key", "sse.sse: unknown key" }, found)
     end)

@@ -147,6 +147,27 @@ static int put_closed(struct strbuf *out, const struct net_metrics *net)
     return rc;
 }
 
+static int put_tls(struct strbuf *out, const struct net_metrics *net)
+{
+    static const char failures[] = "tidegate_tls_handshake_failures_total";
+    static const char expiry[] = "tidegate_tls_certificate_not_after_seconds";
+    int rc = metrics_put_head(out, slice_str(failures), "counter", "TLS handshakes that failed.");
+    for (unsigned i = 0; i < TLS_FAILURE_COUNT && rc == 0; i++) {
+        rc = strbuf_printf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", failures,
+                           tls_failure_name((enum tls_failure_kind)i), net->tls_failures[i]);
+    }
+    if (rc == 0) {
+        rc = metrics_put_head(out, slice_str(expiry), "gauge_min",
+                              "When a certificate in use expires, Unix time.");
+    }
+    for (size_t i = 0; i < net->certificate_count && rc == 0; i++) {
+        rc = strbuf_printf(out, "%s{certificate=\"", expiry);
+        rc = rc ? rc : put_escaped(out, net->certificates[i].name, true);
+        rc = rc ? rc : strbuf_printf(out, "\"} %" PRId64 "\n", net->certificates[i].not_after);
+    }
+    return rc;
+}
+
 static int put_latency(struct strbuf *out, const char *name, const char *help,
                        const struct latency *l)
 {
@@ -309,6 +330,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     const struct metrics_sources *from = &m->from;
     rc = rc ? rc : put_rows(out, net_rows, COUNT(net_rows), from->net);
     rc = rc ? rc : put_closed(out, from->net);
+    rc = rc ? rc : put_tls(out, from->net);
     rc = rc ? rc : put_rows(out, broker_rows, COUNT(broker_rows), from->broker);
     rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);
     rc = rc ? rc : put_rows(out, policy_rows, COUNT(policy_rows), from->policy);

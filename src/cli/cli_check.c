@@ -5,6 +5,7 @@
 #include "cli/cli_options.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
+#include "server/server_tls.h"
 #include "server/supervisor.h"
 #include "tools/policy_check.h"
 #include "tools/tool_check.h"
@@ -70,6 +71,21 @@ static json_t *targets_of(const struct config *cfg)
     return list;
 }
 
+/* Of a certificate; into the array `ctx`. */
+static void found_tls(void *ctx, bool is_error, const char *text)
+{
+    json_t *one =
+        json_pack("{s:b, s:o}", "error", is_error, "text", policy_check_text(slice_str(text)));
+    (void)json_array_append_new(ctx, one);
+}
+
+static json_t *tls_of(const struct config *cfg)
+{
+    json_t *list = json_array();
+    server_tls_check(cfg, found_tls, list);
+    return list;
+}
+
 /* What the configuration says about itself, and, if it is well, what its policy is like. False:
  * there is no configuration in `cfg`. */
 static bool find_out(const struct check_words *w, struct config *cfg, json_t *facts, int *code)
@@ -88,6 +104,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     if (rc == 0) {
         (void)json_object_set_new(facts, "policy", policy_check_text(slice_str(cfg->policy.file)));
         (void)json_object_set_new(facts, "targets", targets_of(cfg));
+        (void)json_object_set_new(facts, "tls", tls_of(cfg));
         policy_check(cfg, &w->policy, facts);
     }
     return rc == 0;

@@ -60,6 +60,42 @@ static const struct lua_config_entry keys_entry = {
     .key_count = sizeof keys_fields / sizeof *keys_fields,
 };
 
+#define FIELD(type_, name, kind)                                                                   \
+    {                                                                                              \
+        .path = #name, .type = (kind), .offset = offsetof(type_, name)                             \
+    }
+#define FIELD_OF_MANY(type_, name, kind, entry_)                                                   \
+    {                                                                                              \
+        .path = #name, .type = (kind), .offset = offsetof(type_, name.v),                          \
+        .count_offset = offsetof(type_, name.n), .entry = (entry_)                                 \
+    }
+
+static const struct lua_config_key certificate_keys[] = {
+    FIELD_OF_MANY(struct config_certificate, names, LUA_CONFIG_LIST, NULL),
+    FIELD(struct config_certificate, cert, LUA_CONFIG_TEXT),
+    FIELD(struct config_certificate, key, LUA_CONFIG_TEXT),
+};
+
+static const struct lua_config_entry certificate = {
+    .size = sizeof(struct config_certificate),
+    .keys = certificate_keys,
+    .key_count = sizeof certificate_keys / sizeof *certificate_keys,
+};
+
+static const struct lua_config_key listener_keys[] = {
+    FIELD(struct config_listener, address, LUA_CONFIG_TEXT),
+    FIELD_OF_MANY(struct config_listener, tls, LUA_CONFIG_ARRAY, &certificate),
+    FIELD(struct config_listener, client, LUA_CONFIG_TEXT),
+    FIELD(struct config_listener, client_ca, LUA_CONFIG_TEXT),
+    FIELD(struct config_listener, client_crl, LUA_CONFIG_TEXT),
+};
+
+static const struct lua_config_entry listener = {
+    .size = sizeof(struct config_listener),
+    .keys = listener_keys,
+    .key_count = sizeof listener_keys / sizeof *listener_keys,
+};
+
 static const struct lua_config_key http_target_keys[] = {
     {.path = "url", .type = LUA_CONFIG_TEXT, .offset = offsetof(struct config_http_target, url)},
     {.path = "timeout_ms",
@@ -85,7 +121,11 @@ static const struct lua_config_entry http_target = {
 };
 
 static const struct lua_config_key keys[] = {
-    LIST("listen", listen),
+    {.path = "listen",
+     .type = LUA_CONFIG_ARRAY,
+     .offset = offsetof(struct config, listen.v),
+     .count_offset = offsetof(struct config, listen.n),
+     .entry = &listener},
     KEY("admin", LUA_CONFIG_TEXT, admin),
     LIST("trusted_proxies", trusted_proxies),
     KEY("workers", LUA_CONFIG_INTEGER, workers),
@@ -374,6 +414,21 @@ static int resolve_keys(struct config *c, const char *file_dir)
     return rc;
 }
 
+static int resolve_listeners(struct config *c, const char *file_dir)
+{
+    int rc = 0;
+    for (size_t i = 0; i < c->listen.n; i++) {
+        struct config_listener *l = &c->listen.v[i];
+        rc = rc || !l->client_ca ? rc : make_absolute(&l->client_ca, file_dir);
+        rc = rc || !l->client_crl ? rc : make_absolute(&l->client_crl, file_dir);
+        for (size_t k = 0; k < l->tls.n; k++) {
+            rc = rc ? rc : make_absolute(&l->tls.v[k].cert, file_dir);
+            rc = rc ? rc : make_absolute(&l->tls.v[k].key, file_dir);
+        }
+    }
+    return rc;
+}
+
 static int config_resolve(struct config *c, const char *path, const struct config_overrides *o)
 {
     char here[PATH_MAX], file_dir[PATH_MAX];
@@ -390,6 +445,7 @@ static int config_resolve(struct config *c, const char *path, const struct confi
         rc = make_absolute(&c->database.path, file_dir);
     }
     rc = rc ? rc : resolve_keys(c, file_dir);
+    rc = rc ? rc : resolve_listeners(c, file_dir);
     return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
 }
 

@@ -17,6 +17,23 @@ struct config_strings {
     size_t n;
 };
 
+/* A certificate of a listener. Paths are absolute. */
+struct config_certificate {
+    struct config_strings names; /* none: those in the certificate */
+    char *cert, *key;
+};
+
+/* Where clients connect. Paths are absolute. */
+struct config_listener {
+    char *address; /* "HOST:PORT", "[IPV6]:PORT", "unix:/path", "systemd:NAME" */
+    struct {
+        struct config_certificate *v;
+        size_t n;
+    } tls;                        /* none: plain HTTP */
+    char *client;                 /* "none" | "optional" | "required": certificates of clients */
+    char *client_ca, *client_crl; /* NULL: none */
+};
+
 /* A key set: one source is not NULL. Paths are absolute. */
 struct config_keys {
     char *name;
@@ -35,8 +52,11 @@ struct config_http_target {
 };
 
 struct config {
-    struct config_strings listen;          /* "HOST:PORT", "[IPV6]:PORT", "unix:/path" */
-    char *admin;                           /* the same, local only; NULL: no admin listener */
+    struct {
+        struct config_listener *v;
+        size_t n;
+    } listen;
+    char *admin; /* as `address` of those, local only; NULL: no admin listener */
     struct config_strings trusted_proxies; /* CIDR, address, or "unix" */
     int64_t workers;                       /* 0: one for each core */
 

@@ -19,11 +19,11 @@ const struct lua_config_key *lua_struct_find(const struct lua_config_spec *spec,
 
 static const char *lua_struct_kind_of(enum lua_config_type type)
 {
-    static const char *const kinds[] = {"integer", "boolean", "text", "list", "map"};
+    static const char *const kinds[] = {"integer", "boolean", "text", "list", "map", "array"};
     return kinds[type];
 }
 
-/* `map`: the path of the map whose entries `keys` describe; NULL: they are the settings.
+/* `map`: the path of the map or array whose entries `keys` describe; NULL: they are the settings.
  * Stack: kinds at `kinds`; what is checked is taken out of it. */
 static void check_keys(lua_State *L, int kinds, const char *map, const struct lua_config_key *keys,
                        size_t n)
@@ -41,11 +41,13 @@ static void check_keys(lua_State *L, int kinds, const char *map, const struct lu
                        lua_struct_kind_of(key->type));
         }
         lua_pop(L, 1);
+        lua_pushvalue(L, -1);
         lua_pushnil(L);
-        lua_rawset(L, kinds);
+        lua_rawset(L, kinds); /* path */
         if (key->entry) {
-            check_keys(L, kinds, key->path, key->entry->keys, key->entry->key_count);
+            check_keys(L, kinds, path, key->entry->keys, key->entry->key_count);
         }
+        lua_pop(L, 1); /* the path */
     }
 }
 
@@ -103,7 +105,7 @@ static void copy_list(lua_State *L, char ***items, size_t *count)
 static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n, void *out);
 
 /* The same for a list of tables. */
-static void copy_map(lua_State *L, const struct lua_config_entry *entry, void **items,
+static void copy_map(lua_State *L, const struct lua_config_entry *entry, bool named, void **items,
                      size_t *count)
 {
     size_t n = (size_t)lua_rawlen(L, -1);
@@ -112,8 +114,10 @@ static void copy_map(lua_State *L, const struct lua_config_entry *entry, void **
         void *item = lua_struct_at(*items, i * entry->size);
         *count = i + 1;
         lua_rawgeti(L, -1, (lua_Integer)i + 1); /* list, table */
-        lua_getfield(L, -1, "name");
-        *(char **)lua_struct_at(item, entry->name_offset) = take_text(L);
+        if (named) {
+            lua_getfield(L, -1, "name");
+            *(char **)lua_struct_at(item, entry->name_offset) = take_text(L);
+        }
         copy_keys(L, entry->keys, entry->key_count, item);
         lua_pop(L, 1);
     }
@@ -144,7 +148,9 @@ static void copy_keys(lua_State *L, const struct lua_config_key *keys, size_t n,
             copy_list(L, to, lua_struct_at(out, key->count_offset));
             break;
         case LUA_CONFIG_MAP:
-            copy_map(L, key->entry, to, lua_struct_at(out, key->count_offset));
+        case LUA_CONFIG_ARRAY:
+            copy_map(L, key->entry, key->type == LUA_CONFIG_MAP, to,
+                     lua_struct_at(out, key->count_offset));
             break;
         }
         lua_pop(L, 1);
@@ -172,6 +178,7 @@ static void blank_keys(const struct lua_config_key *keys, size_t n, void *out)
             break;
         case LUA_CONFIG_LIST:
         case LUA_CONFIG_MAP:
+        case LUA_CONFIG_ARRAY:
             *(void **)to = NULL;
             *(size_t *)lua_struct_at(out, key->count_offset) = 0;
             break;
@@ -194,11 +201,13 @@ static void clear_list(char **items, size_t n)
 
 static void clear_keys(const struct lua_config_key *keys, size_t n, void *out);
 
-static void clear_map(const struct lua_config_entry *entry, void *items, size_t n)
+static void clear_map(const struct lua_config_entry *entry, bool named, void *items, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         void *item = lua_struct_at(items, i * entry->size);
-        free(*(char **)lua_struct_at(item, entry->name_offset));
+        if (named) {
+            free(*(char **)lua_struct_at(item, entry->name_offset));
+        }
         clear_keys(entry->keys, entry->key_count, item);
     }
     free(items);
@@ -212,8 +221,9 @@ static void clear_keys(const struct lua_config_key *keys, size_t n, void *out)
             free(*(char **)to);
         } else if (key->type == LUA_CONFIG_LIST) {
             clear_list(*(char ***)to, *(size_t *)lua_struct_at(out, key->count_offset));
-        } else if (key->type == LUA_CONFIG_MAP) {
-            clear_map(key->entry, *(void **)to, *(size_t *)lua_struct_at(out, key->count_offset));
+        } else if (key->type == LUA_CONFIG_MAP || key->type == LUA_CONFIG_ARRAY) {
+            clear_map(key->entry, key->type == LUA_CONFIG_MAP, *(void **)to,
+                      *(size_t *)lua_struct_at(out, key->count_offset));
         }
     }
 }

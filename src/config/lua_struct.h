@@ -15,6 +15,7 @@ enum lua_config_type {
     LUA_CONFIG_TEXT,    /* char *, owned; NULL where the setting is false */
     LUA_CONFIG_LIST,    /* char **, owned, and a size_t count at `count_offset` */
     LUA_CONFIG_MAP,     /* array of structs that `entry` describes, owned, and the same count */
+    LUA_CONFIG_ARRAY,   /* the same, of entries without names */
 };
 
 /* Where the setting of a dotted path lives in the struct. */
@@ -22,14 +23,14 @@ struct lua_config_key {
     const char *path;
     enum lua_config_type type;
     size_t offset, count_offset;
-    const struct lua_config_entry *entry; /* of a map */
+    const struct lua_config_entry *entry; /* of a map or an array */
 };
 
-/* An entry of a map: a struct of `size` bytes with an owned char * at `name_offset`, and settings
- * whose paths are the names of the fields. Entries are sorted by name. */
+/* An entry of a map or array: a struct of `size` bytes with, in a map, an owned char * at `name_offset`,
+ * and settings whose paths are the names of the fields. Entries of a map are sorted by name. */
 struct lua_config_entry {
     size_t size, name_offset;
-    const struct lua_config_key *keys; /* no maps among them */
+    const struct lua_config_key *keys;
     size_t key_count;
 };
 

@@ -10,6 +10,7 @@
     X(CLIENT_ERROR, "client-error", "reading or writing failed: reset")                            \
     X(ANSWERED, "answered", "the last answer was sent on a connection that is not persistent")     \
     X(REFUSED_REQUEST, "refused-request", "a malformed or oversized request")                      \
+    X(TLS_HANDSHAKE, "tls-handshake", "the TLS handshake failed")                                  \
     X(HEAD_TIMEOUT, "head-timeout", "no complete request head in time")                            \
     X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
     X(IDLE_TIMEOUT, "idle-timeout", "no further request in time")                                  \

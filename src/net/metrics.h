@@ -4,7 +4,9 @@
 #define NET_METRICS_H
 
 #include "net/close_reason.h"
+#include "net/tls_failure.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* X(member, kind, name, help). Kind: counter or gauge. The values of several workers are added up.
@@ -30,13 +32,34 @@
     X(http_client_errors, counter, "tidegate_http_client_errors_total",                            \
       "Outbound requests without a complete answer.")                                              \
     X(http_client_shed, counter, "tidegate_http_client_shed_total",                                \
-      "Outbound requests refused because too many were in progress.")
+      "Outbound requests refused because too many were in progress.")                              \
+    X(tls_handshakes, counter, "tidegate_tls_handshakes_total", "TLS handshakes completed.")       \
+    X(tls_resumed, counter, "tidegate_tls_resumed_total",                                          \
+      "TLS handshakes that went on with an earlier session.")                                      \
+    X(tls_waiting, gauge, "tidegate_tls_handshakes_waiting",                                       \
+      "TLS handshakes that wait for a thread.")                                                    \
+    X(tls_active, gauge, "tidegate_tls_handshakes_active", "TLS handshakes on a thread.")          \
+    X(tls_reloads, counter, "tidegate_tls_reloads_total",                                          \
+      "Times changed certificates were loaded.")                                                   \
+    X(tls_reload_failures, counter, "tidegate_tls_reload_failures_total",                          \
+      "Times changed certificates could not be loaded: the earlier ones stay.")
+
+enum { NET_CERTIFICATES_MAX = 64, NET_CERTIFICATE_NAME_BYTES = 128 };
+
+/* tidegate_tls_certificate_not_after_seconds{certificate=} */
+struct net_certificate {
+    char name[NET_CERTIFICATE_NAME_BYTES]; /* its file, or the end of that */
+    int64_t not_after;                     /* Unix time */
+};
 
 struct net_metrics {
 #define X(member, kind, name, help) uint64_t member;
     NET_METRICS(X)
 #undef X
-    uint64_t closed[CLOSE_REASON_COUNT]; /* tidegate_connections_closed_total{reason=} */
+    uint64_t closed[CLOSE_REASON_COUNT];      /* tidegate_connections_closed_total{reason=} */
+    uint64_t tls_failures[TLS_FAILURE_COUNT]; /* tidegate_tls_handshake_failures_total{reason=} */
+    struct net_certificate certificates[NET_CERTIFICATES_MAX];
+    size_t certificate_count;
 };
 
 #endif

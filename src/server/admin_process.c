@@ -151,7 +151,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .ctx = &p};
         list_init(&p.admin.calls);
         int rc = loop_on_signal(p.loop, admin_process_on_stop, &p);
-        rc = rc ? rc : listener_open_socket(&p.server, given->listen, &e);
+        rc = rc ? rc : listener_open_socket(&p.server, given->listen, NULL, &e);
         code = rc ? EX_UNAVAILABLE : 0;
         loop_run(p.loop);
         http_server_clear(&p.server);

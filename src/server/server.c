@@ -19,6 +19,7 @@
 #include "reload/policy_reload.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
+#include "server/server_tls.h"
 #include "server/store_open.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ struct server {
     const struct config *cfg;
     const struct worker *worker; /* NULL: the only one */
     struct systemd_sockets *given;
+    struct server_tls tls;
     struct worker_wake wake;
     struct loop *loop;
     struct net_metrics net, admin_net; /* only the public one is shown */
@@ -80,6 +82,7 @@ static void server_close_all(struct server *s)
     worker_wake_stop(&s->wake);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
+    server_tls_close(&s->tls);
     keyring_stop(s->keyring);
     if (s->http_client) {
         http_client_close(s->http_client, NULL, NULL);
@@ -165,6 +168,7 @@ static int take_apart(struct server *s)
     keyring_close(s->keyring);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
+    server_tls_clear(&s->tls);
     server_options_clear(&s->options);
     unsigned left = loop_free(s->loop);
     if (left) {
@@ -235,29 +239,29 @@ static int open_store(struct server *s, struct err *e)
 static int listen_as_worker(struct server *s, struct err *e)
 {
     const struct worker *w = s->worker;
-    int rc = w->admin->fd >= 0 ? listener_open_socket(&s->admin_server, w->admin, e) : 0;
+    int rc = w->admin->fd >= 0 ? listener_open_socket(&s->admin_server, w->admin, NULL, e) : 0;
     for (size_t i = 0; rc == 0 && i < w->listen_count; i++) {
-        rc = listener_open_socket(&s->public, &w->listen[i], e);
+        rc = listener_open_socket(&s->public, &w->listen[i], server_tls_of(&s->tls, i), e);
     }
     return rc;
 }
 
 /* On what the service manager has passed for it, else on a socket of our own. */
 static int listen_on(struct http_server *at, const char *text, struct listen_socket *given,
-                     struct err *e)
+                     struct tls_source *tls, struct err *e)
 {
     char where[ADDRESS_LISTEN_TEXT_MAX];
     struct address a;
     if (given->fd < 0) {
         int rc = address_parse(text, &a, e);
-        return rc ? rc : listener_open(at, &a, e);
+        return rc ? rc : listener_open(at, &a, tls, e);
     }
     address_text(&given->where, where);
-    int rc = listener_open_socket(at, given, e);
+    int rc = listener_open_socket(at, given, tls, e);
     if (rc == 0) {
         log_info("net", "listening",
                  LOG_F(log_str("address", where), log_str("server", at->opt.name),
-                       log_str("socket", "inherited")));
+                       log_str("scheme", tls ? "https" : "http"), log_str("socket", "inherited")));
     }
     return rc;
 }
@@ -269,10 +273,11 @@ static int listen_all(struct server *s, struct err *e)
         return listen_as_worker(s, e);
     }
     if (s->cfg->admin) {
-        rc = listen_on(&s->admin_server, s->cfg->admin, &s->given->admin, e);
+        rc = listen_on(&s->admin_server, s->cfg->admin, &s->given->admin, NULL, e);
     }
     for (size_t i = 0; rc == 0 && i < s->cfg->listen.n; i++) {
-        rc = listen_on(&s->public, s->cfg->listen.v[i], &s->given->listen[i], e);
+        rc = listen_on(&s->public, s->cfg->listen.v[i].address, &s->given->listen[i],
+                       server_tls_of(&s->tls, i), e);
     }
     return rc;
 }
@@ -282,6 +287,7 @@ static void greet(const struct server *s)
 {
     const char *at = s->public.first_address;
     const char *path = s->cfg->http.events_path;
+    const char *scheme = s->cfg->listen.v[0].tls.n ? "https" : "http";
     const struct worker *w = s->worker;
     bool again = w && (w->number > 1 || w->shared->workers[0].starts > 1);
     bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): nobody is watching */
@@ -289,10 +295,10 @@ static void greet(const struct server *s)
         return;
     }
     printf("\nTidegate is up. In one terminal subscribe, in another publish:\n"
-           "  curl -N 'http://%s%s?topic=demo/hello'\n"
-           "  curl 'http://%s%s?topic=demo/hello' -d 'Hello, tide'\n"
-           "or open http://%s/ in a browser. Stop with Ctrl-C.\n\n",
-           at, path, at, path, at);
+           "  curl -N '%s://%s%s?topic=demo/hello'\n"
+           "  curl '%s://%s%s?topic=demo/hello' -d 'Hello, tide'\n"
+           "or open %s://%s/ in a browser. Stop with Ctrl-C.\n\n",
+           scheme, at, path, scheme, at, path, scheme, at);
     fflush(stdout);
 }
 
@@ -372,6 +378,11 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     if (rc) {
         err_set(&e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
         server_give_up(s, EX_OSERR, &e);
+        return;
+    }
+    struct tls_ticket_chain *tickets = s->worker ? &s->worker->shared->tickets : NULL;
+    if (server_tls_open(&s->tls, s->cfg, s->loop, tickets, &s->net, &e)) {
+        server_give_up(s, EX_CONFIG, &e);
         return;
     }
     if (listen_all(s, &e)) {

@@ -171,11 +171,13 @@ static void take_workers(struct supervisor *s, const json_t *list)
     }
 }
 
-/* Memory of another layout is left to those who use it. */
+/* An earlier program may have had fewer members, which are the first of ours: the memory grows under its
+ * workers. Memory of a later one is left to those who use it. */
 static void take_shared(struct supervisor *s, int fd)
 {
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) || st.st_size != (off_t)sizeof *s->shared) {
+    if (fd < 0 || fstat(fd, &st) || st.st_size > (off_t)sizeof *s->shared ||
+        ftruncate(fd, sizeof *s->shared)) {
         return;
     }
     void *at = mmap(NULL, sizeof *s->shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

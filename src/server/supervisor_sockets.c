@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -101,14 +102,15 @@ static struct shared_address *supervisor_sockets_find(const struct supervisor *s
 
 static int open_public(struct supervisor *s, struct err *e)
 {
-    const struct config_strings *names = &s->cfg->listen;
-    struct shared_address **list = xcalloc(names->n, sizeof(struct shared_address *));
+    size_t count = s->cfg->listen.n;
+    struct shared_address **list = xcalloc(count, sizeof(struct shared_address *));
     int rc = 0;
-    for (size_t i = 0; i < names->n && rc == 0; i++) {
-        list[i] = supervisor_sockets_find(s, names->v[i], list, i);
-        rc = list[i] ? 0 : address_open(names->v[i], &s->given->listen[i], &list[i], e);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        const char *text = s->cfg->listen.v[i].address;
+        list[i] = supervisor_sockets_find(s, text, list, i);
+        rc = list[i] ? 0 : address_open(text, &s->given->listen[i], &list[i], e);
     }
-    for (size_t i = 0; i < names->n && rc; i++) { /* what is new goes again */
+    for (size_t i = 0; i < count && rc; i++) { /* what is new goes again */
         if (!holds(s->listen, s->listen_count, list[i])) {
             address_close(list[i], true);
         }
@@ -117,19 +119,19 @@ static int open_public(struct supervisor *s, struct err *e)
         free(list);
         return rc;
     }
-    for (size_t i = 0; i < names->n; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (!holds(s->listen, s->listen_count, list[i])) {
             log_listening(&list[i]->claim, "public");
         }
     }
     for (size_t i = 0; i < s->listen_count; i++) {
-        if (!holds(list, names->n, s->listen[i])) {
+        if (!holds(list, count, s->listen[i])) {
             address_close(s->listen[i], true);
         }
     }
     free(s->listen);
     s->listen = list;
-    s->listen_count = names->n;
+    s->listen_count = count;
     return 0;
 }
 
@@ -163,10 +165,16 @@ static int open_admin(struct supervisor *s, struct err *e)
 
 /* ---------------------------------------------------------------- for each worker */
 
+static int open_tickets(struct supervisor *s, struct err *e)
+{
+    int rc = tls_tickets_init(&s->shared->tickets, (uint64_t)time(NULL));
+    return rc ? err_set(e, rc, "the system has no random bytes for the keys of TLS tickets") : 0;
+}
+
 static int open_shared(struct supervisor *s, struct err *e)
 {
     if (s->shared) {
-        return 0;
+        return open_tickets(s, e); /* of a program before us, which may have known none */
     }
     s->shared_fd = memfd_create("tidegate-workers", MFD_CLOEXEC);
     if (s->shared_fd < 0 || ftruncate(s->shared_fd, sizeof *s->shared)) {
@@ -177,7 +185,7 @@ static int open_shared(struct supervisor *s, struct err *e)
         return err_set(e, -errno, "no memory for the workers: %s", uv_strerror(-errno));
     }
     s->shared = at;
-    return 0;
+    return open_tickets(s, e);
 }
 
 static int open_workers(struct supervisor *s, struct err *e)

@@ -139,7 +139,7 @@ int systemd_sockets_take(const struct config *cfg, bool successor, struct system
     }
     int rc = successor ? 0 : receive(v, &n, e);
     for (size_t i = 0; rc == 0 && !successor && i < out->count; i++) {
-        rc = give(v, n, cfg->listen.v[i], &out->listen[i], e);
+        rc = give(v, n, cfg->listen.v[i].address, &out->listen[i], e);
     }
     rc = rc || successor || !cfg->admin ? rc : give(v, n, cfg->admin, &out->admin, e);
     for (size_t i = 0; i < n; i++) {

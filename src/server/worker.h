@@ -5,6 +5,7 @@
 
 #include "net/listen_socket.h"
 #include "net/loop.h"
+#include "net/tls/tls_tickets.h"
 #include "store/store.h"
 
 #include <signal.h>
@@ -38,6 +39,7 @@ struct workers_shared {
     atomic_int restart;                       /* enum restart_phase, of the last restart */
     atomic_uint restarts;                     /* number of restarts requested */
     char restart_error[512];                  /* complete before `restart` says RESTART_FAILED */
+    struct tls_ticket_chain tickets;          /* by whoever needs the next key */
 };
 
 struct worker {

@@ -79,9 +79,7 @@ static void conn_on_written(uv_write_t *req, int status)
     conn_progress(c);
 }
 
-/* Hands bytes to libuv. Takes `bytes` or the reference `frame`, whichever is given. */
-static void conn_write_start(struct conn *c, char *bytes, struct frame *frame, size_t from,
-                             size_t to)
+void conn_write_start(struct conn *c, char *bytes, struct frame *frame, size_t from, size_t to)
 {
     struct conn_write *w = xcalloc(1, sizeof *w);
     w->conn = c;
@@ -102,7 +100,7 @@ static void conn_write_start(struct conn *c, char *bytes, struct frame *frame, s
 /* What uv_try_write() does when nothing is queued, but through the system calls of sockets:
  * write(2) visits the file's inode and its watchers on the way, which are cold for each of many
  * clients. */
-static ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count)
+ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count)
 {
     uv_os_fd_t fd;
     int rc = uv_fileno(&c->handle.any, &fd);
@@ -126,6 +124,9 @@ static ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned co
 
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
 {
+    if (c->layer) {
+        return c->layer->ops->write(c, bufs, count);
+    }
     uv_buf_t all[WRITE_IOV_MAX];
     size_t head = c->out.len;
     const uv_buf_t *from = bufs;
@@ -159,20 +160,39 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
     return 0;
 }
 
+/* The queued frame through the layer, which takes all of it unless a write is in flight then. */
+static void conn_write_queued(struct conn *c)
+{
+    uv_buf_t buf = uv_buf_init(c->queued->bytes + c->queued_offset,
+                               (unsigned)(c->queued->len - c->queued_offset));
+    ssize_t n = conn_write_now(c, &buf, 1);
+    if (n < 0) {
+        conn_close(c, close_reason_of(n));
+        return;
+    }
+    c->queued_offset += (uint32_t)n;
+    if (c->queued_offset == c->queued->len) {
+        frame_unref(c->queued);
+        c->queued = NULL;
+    }
+}
+
 /* Writes `out` as far as it goes; the rest, and a queued frame, when the peer takes it. */
 static void conn_write_out(struct conn *c)
 {
     if (c->write || c->closing) {
         return;
     }
-    if (c->out.len) {
+    if (c->out.len || (c->layer && c->layer->waiting)) {
         ssize_t n = conn_write_now(c, NULL, 0);
         if (n < 0) {
             conn_close(c, close_reason_of(n));
             return;
         }
     }
-    if (!c->write && c->queued) {
+    if (!c->write && c->queued && c->layer) {
+        conn_write_queued(c);
+    } else if (!c->write && c->queued) {
         struct frame *f = c->queued;
         c->queued = NULL;
         conn_write_start(c, NULL, f, c->queued_offset, f->len);
@@ -186,6 +206,9 @@ static void conn_on_closed(uv_handle_t *h)
     struct conn *c = h->data;
     struct http_server *s = c->server;
     conn_write_clear(c);
+    if (c->layer) {
+        c->layer->ops->free(c);
+    }
     list_del(&c->node);
     s->conn_count--;
     free(c);
@@ -343,14 +366,19 @@ static void conn_finish_if_done(struct conn *c)
     if (c->write || c->out.len || c->queued || c->lingering) {
         return;
     }
+    bool over = (c->eof || c->server->draining) && c->protocol->idle(c);
+    if (c->layer && (c->close_when_written || over)) {
+        c->layer->ops->end(c);
+    }
     if (c->close_when_written) {
-        bool unread = c->close_why == CLOSE_REFUSED_REQUEST || c->close_why == CLOSE_ANSWERED;
+        bool unread = c->close_why == CLOSE_REFUSED_REQUEST || c->close_why == CLOSE_ANSWERED ||
+                      c->close_why == CLOSE_TLS_HANDSHAKE;
         if (unread && !c->eof) {
             conn_linger(c);
         } else {
             conn_close(c, c->close_why);
         }
-    } else if ((c->eof || c->server->draining) && c->protocol->idle(c)) {
+    } else if (over) {
         conn_close(c, c->eof ? CLOSE_CLIENT_CLOSED : CLOSE_DRAINING);
     }
 }
@@ -375,7 +403,43 @@ void conn_progress(struct conn *c)
 static void conn_on_flush(struct task *t)
 {
     struct conn *c = container_of(t, struct conn, flush);
+    bool queued = c->queued != NULL;
     conn_write_out(c);
+    if (queued && !c->queued && !c->write && !c->closing) {
+        c->protocol->writable(c); /* the layer got rid of it at once */
+    }
+    conn_progress(c);
+}
+
+static void conn_take(struct conn *c, const char *data, size_t len)
+{
+    size_t used = c->protocol->take(c, data, len);
+    if (!c->closing && used < len && strbuf_append(&c->backlog, data + used, len - used)) {
+        conn_close(c, CLOSE_NO_MEMORY);
+    }
+}
+
+static void conn_on_eof(struct conn *c)
+{
+    c->eof = true;
+    c->protocol->eof(c);
+}
+
+void conn_received(struct conn *c, const char *data, size_t len)
+{
+    struct slice plain = slice_of(data, len);
+    int rc = c->layer ? c->layer->ops->decrypt(c, data, len, &plain) : 0;
+    if (plain.n && !c->lingering && !c->close_when_written) {
+        conn_take(c, plain.p, plain.n);
+    } /* else nothing a client says here means anything */
+    if (c->closing) {
+        return;
+    }
+    if (rc == UV_EOF && !c->eof) {
+        conn_on_eof(c);
+    } else if (rc < 0 && rc != UV_EOF) {
+        conn_close(c, CLOSE_CLIENT_ERROR);
+    }
     conn_progress(c);
 }
 
@@ -390,8 +454,7 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
             conn_close(c, c->lingering ? c->close_why : close_reason_of(n));
             return;
         }
-        c->eof = true;
-        c->protocol->eof(c);
+        conn_on_eof(c);
         conn_progress(c);
         return;
     }
@@ -399,13 +462,7 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (c->lingering || c->close_when_written) {
         return; /* nothing a client says here means anything */
     }
-    size_t used = c->protocol->take(c, buf->base, (size_t)n);
-    if (!c->closing && used < (size_t)n &&
-        strbuf_append(&c->backlog, buf->base + used, (size_t)n - used)) {
-        conn_close(c, CLOSE_NO_MEMORY);
-        return;
-    }
-    conn_progress(c);
+    conn_received(c, buf->base, (size_t)n);
 }
 
 /* ---------------------------------------------------------------- birth */

@@ -26,6 +26,13 @@ enum conn_wait {
 };
 
 struct conn_write; /* bytes handed to libuv, see conn.c */
+struct conn_layer_ops;
+
+/* What may lie between a connection and its socket (conn_tls.h): it encrypts and decrypts. */
+struct conn_layer {
+    const struct conn_layer_ops *ops;
+    bool waiting; /* it has bytes of its own to be sent */
+};
 
 struct conn {
     union {
@@ -35,6 +42,7 @@ struct conn {
         uv_pipe_t pipe;
     } handle;
     const struct conn_protocol *protocol;
+    struct conn_layer *layer; /* NULL: none. Owned, freed by its ops */
     struct http_server *server;
     struct list node; /* in server->conns */
     uint64_t id;      /* for logs; never reused in a process */
@@ -55,6 +63,17 @@ struct conn {
     bool close_when_written : 1;
     bool lingering : 1;
     bool counted : 1; /* in server->addresses */
+};
+
+struct conn_layer_ops {
+    /* conn_write_now(), by way of conn_send() and conn_write_start(). */
+    ssize_t (*write)(struct conn *c, const uv_buf_t *bufs, unsigned count);
+    /* What came from the socket; *plain is borrowed until the next call, for any connection. 0, UV_EOF: the
+     * peer sends no more (*plain may hold its last bytes), or a negative UV_E*. */
+    int (*decrypt)(struct conn *c, const char *data, size_t len, struct slice *plain);
+    /* Says that nothing comes any more, if the socket has room for it. */
+    void (*end)(struct conn *c);
+    void (*free)(struct conn *c);
 };
 
 /* What is spoken. `c` is the first member of the protocol's own struct of `size` bytes. No function
@@ -103,5 +122,15 @@ void conn_wait_over(struct conn *c);
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count);
+
+/* For what lies between the connection and its socket. */
+
+/* Sends at once what the kernel takes. Returns how much that was, or UV_EAGAIN, or another UV_E*. */
+ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count);
+/* Hands bytes to libuv, as the write in flight: there must be none. Takes `bytes` or a reference of `frame`,
+ * whichever is given; from `from` to `to`. */
+void conn_write_start(struct conn *c, char *bytes, struct frame *frame, size_t from, size_t to);
+/* Bytes came from the socket. */
+void conn_received(struct conn *c, const char *data, size_t len);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/container_of.h"
 #include "base/require.h"
 #include "net/address_limit.h"
+#include "net/http/conn_tls.h"
 #include "net/http/exchange.h"
 #include "net/http/http1.h"
 #include "net/http/listener.h"
@@ -33,6 +34,7 @@ void http_server_clear(struct http_server *s)
 {
     REQUIRE(list_empty(&s->conns) && list_empty(&s->listeners));
     task_cancel(&s->accept_again);
+    conn_tls_clear(s);
     slots_clear(&s->streams);
     address_limit_free(s->addresses);
     s->addresses = NULL;
@@ -58,4 +60,5 @@ void http_server_close_all(struct http_server *s, enum close_reason why)
     list_for_each_safe (it, next, &s->conns) {
         conn_close(container_of(it, struct conn, node), why);
     }
+    conn_tls_close(s);
 }

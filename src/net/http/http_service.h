@@ -33,6 +33,7 @@ typedef void (*http_handler)(void *ctx, struct stream *s, const struct http_requ
                              const struct peer_address *client);
 
 struct conn_protocol;
+struct conn_tls_service;
 
 struct http_server {
     struct loop *loop;
@@ -46,8 +47,9 @@ struct http_server {
     unsigned conn_count;
     struct slots streams; /* id -> struct stream */
     struct address_limit *addresses;
-    struct list listeners;    /* struct listener, by their node */
-    struct task accept_again; /* a connection has gone: takes those who wait for its place */
+    struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */
+    struct list listeners;        /* struct listener, by their node */
+    struct task accept_again;     /* a connection has gone: takes those who wait for its place */
     char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
     uint64_t last_conn_id;
     bool draining; /* answers close their connection; idle connections are closed */

@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
-#include "net/http/conn.h"
+#include "net/http/conn_tls.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,8 +18,9 @@ struct listener {
     } handle;
     struct list node; /* in server->listeners */
     struct http_server *server;
-    struct deadline retry; /* after accept failed */
-    char *unlink;          /* the socket file that goes with it; owned; NULL: none */
+    struct deadline retry;  /* after accept failed */
+    struct tls_source *tls; /* borrowed; NULL: plain HTTP */
+    char *unlink;           /* the socket file that goes with it; owned; NULL: none */
     bool is_unix;
     bool waiting; /* libuv holds a connection we have not taken yet, and has stopped polling */
 };
@@ -55,6 +56,10 @@ static bool listener_take(struct listener *l)
     int rc = uv_accept(&l->handle.stream, &c->handle.stream);
     if (rc) {
         conn_close(c, CLOSE_CLIENT_ERROR);
+        return true;
+    }
+    if (l->tls && conn_tls_start(c, tls_source_current(l->tls))) {
+        conn_close(c, CLOSE_NO_MEMORY);
         return true;
     }
     conn_start(c);
@@ -132,8 +137,8 @@ static int listener_take_socket(struct listener *l, struct listen_socket *from)
     return rc ? rc : uv_listen(&l->handle.stream, LISTEN_BACKLOG, on_connection);
 }
 
-static int open_on(struct http_server *server, struct listen_socket *from, bool unlink_path,
-                   struct err *e)
+static int open_on(struct http_server *server, struct listen_socket *from, struct tls_source *tls,
+                   bool unlink_path, struct err *e)
 {
     struct listener *l = xcalloc(1, sizeof *l);
     uv_loop_t *uv = loop_uv(server->loop);
@@ -146,6 +151,10 @@ static int open_on(struct http_server *server, struct listen_socket *from, bool 
     }
     l->handle.stream.data = l;
     l->server = server;
+    l->tls = tls;
+    if (tls) {
+        conn_tls_open(server);
+    }
     l->unlink = l->is_unix && unlink_path ? xstrdup(from->where.path) : NULL;
     deadline_init(&l->retry);
     list_init(&l->node);
@@ -162,21 +171,24 @@ static int open_on(struct http_server *server, struct listen_socket *from, bool 
     return 0;
 }
 
-int listener_open_socket(struct http_server *server, struct listen_socket *from, struct err *e)
+int listener_open_socket(struct http_server *server, struct listen_socket *from,
+                         struct tls_source *tls, struct err *e)
 {
-    return open_on(server, from, false, e);
+    return open_on(server, from, tls, false, e);
 }
 
-int listener_open(struct http_server *server, const struct address *where, struct err *e)
+int listener_open(struct http_server *server, const struct address *where, struct tls_source *tls,
+                  struct err *e)
 {
     char text[ADDRESS_LISTEN_TEXT_MAX];
     struct listen_socket own;
     int rc = listen_socket_open(where, &own, e);
-    rc = rc ? rc : open_on(server, &own, true, e);
+    rc = rc ? rc : open_on(server, &own, tls, true, e);
     if (rc == 0) {
         address_text(&own.where, text);
         log_info("net", "listening",
-                 LOG_F(log_str("address", text), log_str("server", server->opt.name)));
+                 LOG_F(log_str("address", text), log_str("server", server->opt.name),
+                       log_str("scheme", tls ? "https" : "http")));
     }
     return rc;
 }

@@ -5,12 +5,16 @@
 
 #include "net/http/http_service.h"
 #include "net/listen_socket.h"
+#include "net/tls/tls_source.h"
 
-/* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. */
-int listener_open(struct http_server *server, const struct address *where, struct err *e);
+/* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. `tls`: the certificates,
+ * borrowed until it is closed; NULL: plain HTTP. */
+int listener_open(struct http_server *server, const struct address *where, struct tls_source *tls,
+                  struct err *e);
 /* Accepts on a socket that listens already; takes it, also on failure. The file of a Unix socket
  * stays when the listener is closed. */
-int listener_open_socket(struct http_server *server, struct listen_socket *from, struct err *e);
+int listener_open_socket(struct http_server *server, struct listen_socket *from,
+                         struct tls_source *tls, struct err *e);
 /* Takes a connected, non-blocking Unix socket as if it had been accepted; owns `fd` unless it
  * fails.
  */

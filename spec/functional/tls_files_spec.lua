@@ -1,0 +1,239 @@
+-- What becomes of the files of certificates: changed ones, what `tidegate check` says of them, tickets over restarts.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local sockets = require "support.sockets"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+local tls = require "support.tls"
+
+local function copy(from, to)
+  local f = assert(io.open(from, "rb"))
+  local text = f:read "a"
+  f:close()
+  f = assert(io.open(to .. ".new", "wb"))
+  assert(f:write(text))
+  assert(f:close())
+  assert(os.rename(to .. ".new", to))
+end
+
+describe("certificates", function()
+  local ca, first, second
+  setup(function()
+    ca = tls.authority()
+    first = ca:issue { names = { "a.example" } }
+    second = ca:issue { names = { "a.example" } }
+  end)
+  teardown(function() ca:remove() end)
+
+  local function use(broker, cert)
+    copy(cert.cert, broker.dir .. "/cert.pem")
+    copy(cert.key, broker.dir .. "/key.pem")
+  end
+
+  local function prepare(config)
+    config = config or {}
+    config.listen = { { address = "127.0.0.1:0", tls = { { cert = "cert.pem", key = "key.pem" } } } }
+    local broker = tidegate.prepare { config = config }
+    tidegate.forget_later(broker)
+    use(broker, first)
+    broker.tls = { ca = ca.cert, name = "a.example" }
+    return broker
+  end
+
+  local function serial(broker)
+    local s = assert(sockets.connect(broker))
+    local n = s:info().serial
+    sockets.close(s)
+    return n
+  end
+
+  it("that change are loaded under open streams; a key that does not fit yet changes nothing", function()
+    local broker = prepare():start()
+    local streams = {}
+    for i = 1, 20 do
+      streams[i] = sse.open(broker, { topic = "t" })
+    end
+    copy(second.key, broker.dir .. "/key.pem")
+    eventually("the key alone is noticed", function()
+      return broker:metric "tidegate_tls_reload_failures_total" == 1
+    end)
+    assert.equal(first.serial, serial(broker))
+    assert.truthy(broker:logged { msg = "changed certificates cannot be loaded, the earlier ones stay" })
+    copy(second.cert, broker.dir .. "/cert.pem")
+    eventually("the other certificate is served", function() return serial(broker) == second.serial end)
+    assert.equal(1, broker:metric "tidegate_tls_reloads_total")
+    assert.equal(1, broker:metric "tidegate_tls_reload_failures_total")
+    broker:publish("t", "to all")
+    for _, c in ipairs(streams) do
+      assert.equal("to all", c:next().data)
+    end
+    assert.equal(20, broker:metric "tidegate_subscribers")
+    local expiry = broker:metric(('tidegate_tls_certificate_not_after_seconds{certificate="%s/cert.pem"}')
+      :format(broker.dir))
+    assert.near(os.time() + 30 * 86400, expiry, 3600)
+  end)
+
+  it("are checked: pair, chain, expiry, names, modes", function()
+    local broker = prepare()
+    local function check()
+      return tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, "--no-luacheck", "--no-samples" } })
+    end
+    local function expect(code, ...)
+      local got, _, err = check()
+      assert.equal(code, got, err)
+      for _, text in ipairs { ... } do
+        assert.truthy(err:find(text, 1, true), err)
+      end
+    end
+    tls.run(("chmod 640 %s/key.pem"):format(broker.dir))
+    assert.equal(0, (check()))
+    use(broker, ca:issue { names = { "a.example" }, days = -1 })
+    expect(78, "listen[1].tls[1]: ", "expired 1 days ago: renew it")
+    use(broker, first)
+    copy(second.key, broker.dir .. "/key.pem")
+    expect(78, "is not the key of the first certificate")
+    os.remove(broker.dir .. "/key.pem")
+    expect(78, "cannot read it: no such file")
+    use(broker, first)
+    tls.run(("openssl x509 -in %s -out %s/cert.pem"):format(first.cert, broker.dir))
+    tls.run(("chmod 644 %s/key.pem"):format(broker.dir))
+    broker.config.listen[1].tls[1].names = { "other.example" }
+    broker:write_conf()
+    local _, _, err = tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, "--no-luacheck",
+      "--no-samples", "--strict" } })
+    for _, text in ipairs { "stands alone", "can be read by every user", 'not a certificate for "other.example"' } do
+      assert.truthy(err:find(text, 1, true), err)
+    end
+  end)
+
+  local function ticket(broker, session)
+    local c = http.connect(broker, { tls = { ca = ca.cert, name = "a.example", session = session } })
+    assert(c:request("GET", "/", {}).status == 200) -- reads the ticket behind the handshake, too
+    local resumed, next_session = c.socket:info().resumed, c.socket.tls:session()
+    c:close()
+    return resumed, next_session
+  end
+
+  it("are not shown again to clients that come back: over all workers, a killed one, a rolling restart", function()
+    local broker = prepare({ workers = 2 }):start()
+    local resumed, session = ticket(broker)
+    assert.is_false(resumed)
+    for _ = 1, 10 do -- the kernel spreads them
+      resumed, session = ticket(broker, session)
+      assert.is_true(resumed)
+    end
+    local function worker_pids()
+      local pids = {}
+      for pid in broker:log():gmatch "worker started\" number=%d+ pid=(%d+)" do
+        pids[#pids + 1] = tonumber(pid)
+      end
+      return pids
+    end
+    local before = worker_pids()
+    assert.equal(2, #before)
+    require("luv").kill(before[1], "sigkill")
+    eventually("it has a successor", function()
+      return #worker_pids() == 3 and http.get(broker.admin, "/readyz").status == 200
+    end)
+    for _ = 1, 6 do
+      resumed, session = ticket(broker, session)
+      assert.is_true(resumed)
+    end
+    broker:signal "USR2"
+    eventually("all workers are replaced", function()
+      return broker:logged { msg = "restarted" }
+    end)
+    for _ = 1, 6 do
+      resumed, session = ticket(broker, session)
+      assert.is_true(resumed)
+    end
+  end)
+
+  it("lend nothing to each other: a ticket is good for the listener and the name it was given for", function()
+    local broker = prepare()
+    local other = ca:issue { names = { "b.example" } }
+    broker.config.listen = {
+      tls.listener({ first, other }), tls.listener({ first }, { client = "optional", client_ca = ca.cert }),
+    }
+    broker:write_conf()
+    broker:start()
+    for _, version in ipairs { "1.2", "1.3" } do
+      local function come(address, name, session)
+        local how = { ca = ca.cert, name = name, session = session, max = version }
+        local c = assert(http.connect(address, { tls = how }))
+        assert(c:request("GET", "/", {}).status == 200)
+        local resumed, next_session = c.socket:info().resumed, c.socket.tls:session()
+        c:close()
+        return resumed, next_session
+      end
+      local here, there = broker.addresses[1], broker.addresses[2]
+      local _, session = come(here, "a.example")
+      assert.is_true((come(here, "a.example", session)), version)
+      _, session = come(here, "a.example")
+      assert.is_false((come(here, "b.example", session)), version)
+      _, session = come(here, "a.example")
+      assert.is_false((come(there, "a.example", session)), version)
+    end
+  end)
+end)
+
+describe("certificates of clients", function()
+  local ca, server, authority, good, bad
+  setup(function()
+    ca = tls.authority()
+    authority = tls.authority "clients"
+    server = ca:issue { names = { "a.example" } }
+    good = authority:issue { client = true, subject = "/CN=device 7" }
+    bad = authority:issue { client = true, subject = "/CN=device 8" }
+  end)
+  teardown(function()
+    ca:remove()
+    authority:remove()
+  end)
+
+  local function start(mode, crl)
+    local broker = tidegate.start { config = { listen = {
+      tls.listener({ server }, { client = mode, client_ca = authority.cert, client_crl = crl }) } } }
+    return broker, function(cert)
+      local r
+      local c, why = http.connect(broker, { tls = { ca = ca.cert, name = "a.example", cert = cert and cert.cert,
+        key = cert and cert.key } })
+      if c then -- TLS 1.3: the client learns of a refusal when it reads
+        c:send(http.render("GET", "/", {}))
+        r, why = c:response()
+        c:close()
+      end
+      return r and r.status or why
+    end
+  end
+
+  it("are required, optional, verified", function()
+    local broker, ask = start "required"
+    assert.equal(200, ask(good))
+    assert.not_equal(200, ask())
+    assert.not_equal(200, ask(server))
+    eventually("they are counted", function()
+      return broker:metric 'tidegate_tls_handshake_failures_total{reason="client-certificate"}' == 2
+    end)
+    local _, ask_optional = start "optional"
+    assert.equal(200, ask_optional(good))
+    assert.equal(200, ask_optional())
+    assert.not_equal(200, ask_optional(server))
+  end)
+
+  it("that their authority took back are refused", function()
+    local dir = authority.dir
+    local function run(command)
+      tls.run(("cd %s && %s"):format(dir, command))
+    end
+    local f = assert(io.open(dir .. "/ca.cnf", "w"))
+    f:write("[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ndefault_md = sha256\ndefault_crl_days = 30\n")
+    f:close()
+    run(": > index.txt")
+    run(("openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke %s"):format(bad.cert))
+    run("openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out crl.pem")
+    local _, ask = start("required", dir .. "/crl.pem")
+    assert.equal(200, ask(good))
+    assert.not_equal(200, ask(bad))
+  end)
+end)

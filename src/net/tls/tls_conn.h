@@ -1,0 +1,53 @@
+/* TLS of one connection, on bytes: what came from the socket goes in, what is to go to the socket comes out.
+ *
+ * Keeps no buffer while it is idle: input and output are the caller's (shared by all connections of a loop),
+ * and OpenSSL frees its own (SSL_MODE_RELEASE_BUFFERS). No function blocks, none calls back. One thread at a
+ * time: the handshake may run on another one than the rest. */
+#ifndef NET_TLS_TLS_CONN_H
+#define NET_TLS_TLS_CONN_H
+
+#include "base/slice.h"
+#include "base/strbuf.h"
+#include "net/tls/tls_context.h"
+#include "net/tls_failure.h"
+
+#include <uv.h>
+
+enum { TLS_RECORD_BYTES = 16 * 1024 };
+
+struct tls_failure {
+    enum tls_failure_kind kind;
+    char text[160]; /* OpenSSL's words */
+};
+
+struct tls_conn;
+
+/* How OpenSSL reaches the bytes: made once for all connections, freed with BIO_meth_free() after the last. NULL:
+ * no memory. */
+BIO_METHOD *tls_conn_bio_method(void);
+
+/* Keeps a reference of `context`. NULL: no memory. */
+struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *method);
+void tls_conn_free(struct tls_conn *t); /* NULL is fine */
+
+/* Goes on with the handshake. *in moves past what was used; output is appended to `out`, also when it fails (an
+ * alert). 1: done; 0: more bytes are needed; UV_EPROTO: failed, `f` says why. */
+int tls_conn_handshake(struct tls_conn *t, struct slice *in, struct strbuf *out,
+                       struct tls_failure *f);
+
+/* Decrypts all of `in` to `plain`, which has room for as many bytes and a record; *got is set. 0; UV_EOF: the
+ * peer has ended its side properly; UV_EPROTO: a forged or broken record. `out` may get an answer. */
+int tls_conn_open(struct tls_conn *t, struct slice in, char *plain, size_t room, size_t *got,
+                  struct strbuf *out);
+/* Encrypts `n` bytes, at most a record, as one record. 0, UV_EPROTO or UV_ENOMEM: the connection cannot be
+ * used any more. */
+int tls_conn_seal(struct tls_conn *t, const char *plain, size_t n, struct strbuf *out);
+/* The end of what we send (close_notify), so that the peer can tell it from a cut. */
+void tls_conn_end(struct tls_conn *t, struct strbuf *out);
+
+bool tls_conn_is_h2(const struct tls_conn *t);
+bool tls_conn_resumed(const struct tls_conn *t);
+/* For what a policy may want to know of it. */
+const SSL *tls_conn_ssl(const struct tls_conn *t);
+
+#endif

@@ -1,0 +1,30 @@
+/* The TLS side of the configured listeners: their certificates, and the keys of tickets. */
+#ifndef SERVER_SERVER_TLS_H
+#define SERVER_SERVER_TLS_H
+
+#include "config/config.h"
+#include "net/tls/tls_source.h"
+
+struct server_tls {
+    struct tls_ticket_chain own;   /* of a broker without other workers */
+    struct server_tls_listener *v; /* one for each entry of `listen`; owned */
+    size_t n;
+};
+
+/* `shared`: the chain of all workers; NULL: there is one. Borrows `cfg`, `shared` and `metrics` until
+ * server_tls_clear(). On failure there is nothing to clear; `e` says which listener and what is wrong. */
+int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop *loop,
+                    struct tls_ticket_chain *shared, struct net_metrics *metrics, struct err *e);
+/* Of entry `i` of `listen`. NULL: plain HTTP. */
+struct tls_source *server_tls_of(const struct server_tls *t, size_t i);
+/* Stops watching files. */
+void server_tls_close(struct server_tls *t);
+/* When no connection is left. */
+void server_tls_clear(struct server_tls *t);
+
+/* For `tidegate check`: calls `found` for each problem of the certificates of `cfg`; `is_error`: the broker does not
+ * start with it, or no client accepts it. */
+void server_tls_check(const struct config *cfg,
+                      void (*found)(void *ctx, bool is_error, const char *text), void *ctx);
+
+#endif
