@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdint.h>
 #include <string.h>
 
 #define CONTEXT "tidegate.spec.tls.context"
@@ -81,7 +82,10 @@ static int l_connect(lua_State *L)
         return push_error(L, "fd");
     }
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    if (name && (SSL_set_tlsext_host_name(ssl, name) != 1 || SSL_set1_host(ssl, name) != 1)) {
+    /* what SSL_set_tlsext_host_name() does, without its cast */
+    if (name && (SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                          (void *)(uintptr_t)name) != 1 ||
+                 SSL_set1_host(ssl, name) != 1)) {
         return push_error(L, name);
     }
     if (!lua_isnoneornil(L, 4) && SSL_set_session(ssl, check(L, 4, SESSION)) != 1) {
