@@ -314,7 +314,8 @@ local fields = {
       "How long `authenticate` and `subscribe` together (and `disconnect`) may wait for databases and the like; "
         .. "then the client is temporarily refused."),
     integer("publish_timeout_ms", 2000, 10, 600000, "milliseconds",
-      "The same for `authenticate` and `publish`, for all events of a request together."),
+      "The same for `authenticate` and `publish`, for all events of a request together; for each of the two where the "
+        .. "body arrives after its head."),
     integer("suspended", 1024, 1, 65536, "hooks",
       "Most hooks that wait at a time; further clients are temporarily refused. `disconnect` gets a quarter of them."),
     integer("suspended_per_address", 16, 0, 65536, "hooks",
@@ -375,6 +376,11 @@ local fields = {
     bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431."),
     integer("headers", 100, 8, 1000, "header fields", "Most header fields of a request; beyond it 431."),
     bytes("body_bytes", 8 * MIB, 1 * KIB, GIB, "Longest request body; beyond it 413."),
+    bytes("bodies_bytes", 256 * MIB, 0, TIB,
+      "Most bytes of all request bodies that are under way; beyond it 503. `0`: no bound. Otherwise at least "
+        .. "`limits.body_bytes`."),
+    bytes("bodies_bytes_per_address", 64 * MIB, 0, TIB,
+      "The same for one client address, or IPv6 network of 64 bits. Otherwise at least `limits.body_bytes`."),
     bytes("event_bytes", 1 * MIB, 64, GIB, "Largest event; beyond it 413. At most `limits.body_bytes`."),
     integer("batch_events", 1000, 1, 100000, "events", "Most events of one request; beyond it 413."),
     seconds("head_timeout_s", 10, 1, HOUR, "A request's head must be complete by then."),
@@ -419,6 +425,8 @@ local at_least = {
   { "event_log.max_bytes", "limits.event_bytes" },
   { "event_log.page_cache_bytes", "event_log.page_bytes", or_zero = true },
   { "limits.body_bytes", "limits.event_bytes" },
+  { "limits.bodies_bytes", "limits.body_bytes", or_zero = true },
+  { "limits.bodies_bytes_per_address", "limits.body_bytes", or_zero = true },
   { "limits.head_bytes", "limits.target_bytes" },
   { "store.max_queue_events", "limits.batch_events" },
   { "store.max_queue_bytes", "limits.body_bytes" },

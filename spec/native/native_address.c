@@ -135,9 +135,9 @@ static int l_limits(lua_State *L)
         }
         if (strcmp(op, "take") == 0) {
             unsigned max = (unsigned)lua_tointeger(L, call + 3);
-            lua_pushboolean(L, address_limit_take(l, &a, max));
+            lua_pushboolean(L, address_limit_take(l, &a, 1, max));
         } else if (strcmp(op, "release") == 0) {
-            address_limit_release(l, &a);
+            address_limit_release(l, &a, 1);
             lua_pushboolean(L, 1);
         } else {
             lua_pushinteger(L, (lua_Integer)address_limit_addresses(l));

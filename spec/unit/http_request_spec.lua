@@ -124,7 +124,7 @@ describe("http_request accepts", function()
     accept(post("content-length: 0005\r\n", "12345"), { body = "12345" })
     accept(post("Content-Length: 0\r\n"), { body = "" })
     accept(post(""), { body = "" })
-    accept("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", { body = "hi" })
+    accept("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", { body = "" }) -- of no use
   end)
 
   it("chunked bodies", function()

@@ -203,7 +203,7 @@ static void admin_run(void *ctx, const struct admin_call *c)
     }
 }
 
-void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
+void admin_request(void *ctx, struct stream *s, struct http_request *rq,
                    const struct peer_address *client)
 {
     admin_route(0, s, rq, client, admin_run, ctx);

@@ -15,7 +15,7 @@
 #include "admin/admin_service.h"
 
 /* http_handler; ctx is the struct admin. */
-void admin_request(void *ctx, struct stream *s, const struct http_request *rq,
+void admin_request(void *ctx, struct stream *s, struct http_request *rq,
                    const struct peer_address *client);
 
 #endif

@@ -77,7 +77,7 @@ static void admin_workers_run(void *ctx, const struct admin_call *c)
     }
 }
 
-void admin_workers_request(void *ctx, struct stream *s, const struct http_request *rq,
+void admin_workers_request(void *ctx, struct stream *s, struct http_request *rq,
                            const struct peer_address *client)
 {
     const struct admin_workers *a = ctx;

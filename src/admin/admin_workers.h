@@ -6,7 +6,7 @@
 #include "admin/collect.h"
 
 /* http_handler; ctx is the struct admin_workers. */
-void admin_workers_request(void *ctx, struct stream *s, const struct http_request *rq,
+void admin_workers_request(void *ctx, struct stream *s, struct http_request *rq,
                            const struct peer_address *client);
 
 #endif

@@ -30,8 +30,10 @@ bool broker_resubscribe(struct broker *b, uint64_t id);
 void broker_resubscribe_all(struct broker *b);
 void broker_set_server(struct broker *b, struct http_server *server);
 
-/* http_handler of the public server; ctx is the broker. */
-void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
+/* http_handlers of the public server; ctx is the broker. */
+void broker_head(void *ctx, struct stream *s, struct http_request *rq,
+                 const struct peer_address *client);
+void broker_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client);
 /* store_tail_cb; ctx is the broker. */
 void broker_tail(void *ctx, struct event *const *events, size_t n);

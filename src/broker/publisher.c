@@ -1,6 +1,7 @@
 #include "broker/publisher.h"
 
 #include "base/alloc.h"
+#include "base/require.h"
 #include "broker/broker_parts.h"
 #include "broker/refusal.h"
 
@@ -12,15 +13,31 @@ enum { ACK_MAX_BYTES = 64 };
 struct publish {
     struct broker *b;
     struct stream *stream;
+    struct policy_request rq; /* of the complete request; points into this struct */
+    struct http_request http; /* until the events are made of it */
+    struct http_query query;
+    char
+        *identity; /* owned; what authenticate said when the head was there; NULL: not asked then */
+    uint32_t epoch; /* of the policy that said it */
+    char *refusal;  /* owned; what is wrong with the body; NULL: nothing */
     bool is_batch, judged;
     size_t asked;           /* envelopes in the request */
     size_t *first;          /* of each: the first event the policy made of it */
     struct event_list held; /* judged, but one before it on the connection is not */
 };
 
+static void publish_drop_request(struct publish *p)
+{
+    http_request_clear(&p->http);
+    http_query_clear(&p->query);
+}
+
 static void publish_free(struct publish *p)
 {
+    publish_drop_request(p);
     event_list_clear(&p->held);
+    free(p->identity);
+    free(p->refusal);
     free(p->first);
     free(p);
 }
@@ -57,7 +74,11 @@ static struct publish *publish_find(struct broker *b, uint64_t token)
 static void publish_answer_refused(struct publish *p, int status, struct slice detail)
 {
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_denied(p->b->refusals, p->stream, status, detail);
+    if (p->refusal) {
+        refuse(p->b->refusals, p->stream, status, slice_str(p->refusal));
+    } else {
+        refuse_denied(p->b->refusals, p->stream, status, detail);
+    }
     publish_free(p);
 }
 
@@ -207,24 +228,84 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
     publish_release(b, later);
 }
 
-void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq)
+/* ---- the request: its head, its body, what the policy says */
+
+static struct publish *publish_new(struct broker *b, struct stream *s)
 {
-    struct event_list events = {0};
-    struct err e = {0};
-    bool is_batch = false;
-    int status = envelope_parse(prq->http, prq->query, &b->opt.publish, loop_unix_ms(b->loop),
-                                &events, &is_batch, &e);
-    if (status) {
-        event_list_clear(&events);
-        refuse(b->refusals, s, status, slice_str(e.text));
-        return;
-    }
     struct publish *p = xcalloc(1, sizeof *p);
     p->b = b;
     p->stream = s;
-    p->is_batch = is_batch;
-    p->asked = events.n;
-    p->first = xcalloc(events.n, sizeof *p->first);
+    return p;
+}
+
+static void publish_on_authenticated(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct publish *p = publish_find(b, token);
+    if (!p) {
+        return;
+    }
+    switch (v->kind) {
+    case VERDICT_DENY:
+        publish_answer_refused(p, v->status, v->reason);
+        break;
+    case VERDICT_TRANSIENT:
+        publish_answer_later(p, "the policy could not decide; nothing was stored");
+        break;
+    case VERDICT_ALLOW:
+        p->identity =
+            xstrndup(v->identity.n ? v->identity.p : "{}", v->identity.n ? v->identity.n : 2);
+        p->epoch = b->policy_epoch;
+        stream_take_body(p->stream);
+        break;
+    }
+}
+
+void publisher_head(struct broker *b, struct stream *s, const struct policy_request *prq)
+{
+    stream_set_owner(s, &publish_events, publish_new(b, s));
+    b->policy->gates->authenticate(b->policy, prq, publish_on_authenticated, b, s->id);
+}
+
+/* Makes the events of the body; the request is not needed any more. */
+static int publish_make_events(void *ctx, uint64_t token, struct event_list *out)
+{
+    struct broker *b = ctx;
+    struct publish *p = publish_find(b, token);
+    struct err e = {0};
+    REQUIRE(p != NULL); /* one that left has cancelled its question */
+    int status = envelope_parse(&p->http, &p->query, &b->opt.publish, loop_unix_ms(b->loop), out,
+                                &p->is_batch, &e);
+    if (status) {
+        p->refusal = xstrdup(e.text);
+    }
+    p->asked = out->n;
+    p->first = xcalloc(out->n, sizeof *p->first);
+    publish_drop_request(p);
+    return status;
+}
+
+void publisher_request(struct broker *b, struct stream *s, struct http_request *rq,
+                       struct http_query *query, const struct peer_address *client)
+{
+    struct publish *p = publish_of(s);
+    struct event_list events = {0};
+    p = p ? p : publish_new(b, s);
+    http_request_move(&p->http, rq);
+    p->query = *query;
+    *query = (struct http_query){0};
+    p->rq = (struct policy_request){
+        .id = s->id, .http = &p->http, .query = &p->query, .client = *client};
     stream_set_owner(s, &publish_events, p);
-    b->policy->gates->publish(b->policy, prq, &events, publish_on_verdict, b, s->id);
+    if (p->identity && p->epoch == b->policy_epoch) {
+        p->rq.identity = slice_str(p->identity);
+        int status = publish_make_events(b, s->id, &events);
+        if (status) {
+            publish_answer_refused(p, status, slice_of(NULL, 0));
+            return;
+        }
+    } else {
+        p->rq.events = publish_make_events; /* once authenticate has been asked, or asked again */
+    }
+    b->policy->gates->publish(b->policy, &p->rq, &events, publish_on_verdict, b, s->id);
 }

@@ -1,4 +1,5 @@
-/* POST: body -> events -> policy -> store -> answer, after the commit and not before. */
+/* POST: policy -> body -> events -> policy -> store -> answer, after the commit and not before. Nothing
+ * is made of a body before authenticate has let its request pass. */
 #ifndef BROKER_PUBLISHER_H
 #define BROKER_PUBLISHER_H
 
@@ -7,7 +8,11 @@
 
 struct broker;
 
-/* Takes over `s`. `prq` is borrowed for the call. */
-void publisher_request(struct broker *b, struct stream *s, const struct policy_request *prq);
+/* The head of a request, which may be one of those that are stored: takes over `s`, and takes the body
+ * if authenticate lets it pass. `prq` is borrowed for the call. */
+void publisher_head(struct broker *b, struct stream *s, const struct policy_request *prq);
+/* A complete request, whose head was asked about or not. Takes over `s`, `rq` and `query`. */
+void publisher_request(struct broker *b, struct stream *s, struct http_request *rq,
+                       struct http_query *query, const struct peer_address *client);
 
 #endif

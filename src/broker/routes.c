@@ -133,7 +133,46 @@ static bool route_refuse_cross_site(struct broker *b, struct stream *s,
     return true;
 }
 
-static void route_events_request(struct broker *b, struct stream *s, const struct http_request *rq,
+/* A POST: where its body is still to come, what the head tells comes first. Takes `rq` and `query` of a
+ * complete one. */
+static void route_publish(struct broker *b, struct stream *s, struct http_request *rq,
+                          struct http_query *query, const struct peer_address *client)
+{
+    struct err e = {0};
+    int status = 0;
+    if (route_expects_stream(rq)) {
+        refuse(b->refusals, s, 406,
+               slice_str("POST publishes, and is answered with application/json, which Accept "
+                         "excludes; subscribe with GET to get text/event-stream"));
+    } else if (rq->state == HTTP_COMPLETE) {
+        publisher_request(b, s, rq, query, client);
+    } else if ((status = envelope_check_head(rq, query, &b->opt.publish, &e)) != 0) {
+        refuse(b->refusals, s, status, slice_str(e.text));
+    } else {
+        struct policy_request prq = {.id = s->id, .http = rq, .query = query, .client = *client};
+        publisher_head(b, s, &prq);
+    }
+}
+
+static void route_subscribe(struct broker *b, struct stream *s, const struct http_request *rq,
+                            const struct http_query *query, const struct peer_address *client)
+{
+    struct start_position r = start_position_parse(rq, query);
+    struct policy_request prq = {
+        .id = s->id, .http = rq, .query = query, .client = *client, .last_event_id = r.text};
+    struct slice given;
+    const char *meant;
+    if (start_position_misspelt(query, &given, &meant)) {
+        char detail[160];
+        snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
+                 given.n < 64 ? (int)given.n : 64, given.p, meant);
+        refuse(b->refusals, s, 400, slice_str(detail));
+    } else {
+        subscribe_request(b, s, &prq, &r);
+    }
+}
+
+static void route_events_request(struct broker *b, struct stream *s, struct http_request *rq,
                                  const struct peer_address *client)
 {
     struct http_query query;
@@ -147,24 +186,10 @@ static void route_events_request(struct broker *b, struct stream *s, const struc
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
     }
-    struct start_position r = start_position_parse(rq, &query);
-    struct policy_request prq = {
-        .id = s->id, .http = rq, .query = &query, .client = *client, .last_event_id = r.text};
-    struct slice given;
-    const char *meant;
-    if (rq->method == HTTP_POST && route_expects_stream(rq)) {
-        refuse(b->refusals, s, 406,
-               slice_str("POST publishes, and is answered with application/json, which Accept "
-                         "excludes; subscribe with GET to get text/event-stream"));
-    } else if (rq->method == HTTP_GET && start_position_misspelt(&query, &given, &meant)) {
-        char detail[160];
-        snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
-                 given.n < 64 ? (int)given.n : 64, given.p, meant);
-        refuse(b->refusals, s, 400, slice_str(detail));
-    } else if (rq->method == HTTP_POST) {
-        publisher_request(b, s, &prq);
+    if (rq->method == HTTP_POST) {
+        route_publish(b, s, rq, &query, client);
     } else {
-        subscribe_request(b, s, &prq, &r);
+        route_subscribe(b, s, rq, &query, client);
     }
     http_query_clear(&query);
 }
@@ -181,7 +206,7 @@ static void route_allow_origin(struct broker *b, struct stream *s, const struct 
     strbuf_clear(&cors);
 }
 
-static void route_events(struct broker *b, struct stream *s, const struct http_request *rq,
+static void route_events(struct broker *b, struct stream *s, struct http_request *rq,
                          const struct peer_address *client)
 {
     route_allow_origin(b, s, rq);
@@ -194,7 +219,21 @@ static void route_events(struct broker *b, struct stream *s, const struct http_r
     }
 }
 
-void broker_request(void *ctx, struct stream *s, const struct http_request *rq,
+void broker_head(void *ctx, struct stream *s, struct http_request *rq,
+                 const struct peer_address *client)
+{
+    const struct broker *b = ctx;
+    bool events = slice_is(rq->path, b->opt.events_path);
+    if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD || rq->method == HTTP_OPTIONS) {
+        stream_take_body(s); /* it is dropped, and then they are answered */
+    } else if (events && rq->method == HTTP_POST) {
+        route_events(ctx, s, rq, client);
+    } else {
+        broker_request(ctx, s, rq, client); /* it is refused, whatever the body is */
+    }
+}
+
+void broker_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client)
 {
     struct broker *b = ctx;

@@ -234,6 +234,8 @@ static const struct lua_config_key keys[] = {
     INTEGER(limits, head_bytes),
     INTEGER(limits, headers),
     INTEGER(limits, body_bytes),
+    INTEGER(limits, bodies_bytes),
+    INTEGER(limits, bodies_bytes_per_address),
     INTEGER(limits, event_bytes),
     INTEGER(limits, batch_events),
     INTEGER(limits, head_timeout_s),

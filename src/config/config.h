@@ -138,6 +138,7 @@ struct config {
     struct {
         int64_t max_connections, max_connections_per_address;
         int64_t target_bytes, head_bytes, headers, body_bytes;
+        int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */
         int64_t event_bytes, batch_events;
         int64_t head_timeout_s, body_timeout_s, idle_timeout_s;
         int64_t pipeline;

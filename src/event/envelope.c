@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "event/envelope_state.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <uv.h>
@@ -158,23 +159,30 @@ static struct slice media_type(struct slice value)
     return value;
 }
 
-static int read_envelopes(struct envelope_reader *r, bool *is_batch)
+/* NULL: refused. */
+static const struct body_format *find_format(struct envelope_reader *r)
 {
     struct slice type = http_request_header(r->rq, "Content-Type");
-    struct slice body = strbuf_slice(&r->rq->body);
-    const struct body_format *format = NULL;
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (slice_is_nocase(media_type(type), formats[i].media_type)) {
-            format = &formats[i];
+            return &formats[i];
         }
     }
+    envelope_refuse(r, 415,
+                    "Content-Type: %s%s%s; expected application/json or "
+                    "application/x-ndjson, or ?topic=NAME in the query where the body "
+                    "is the data itself",
+                    type.n ? "is \"" : "is missing", type.n ? envelope_show(type).text : "",
+                    type.n ? "\"" : "");
+    return NULL;
+}
+
+static int read_envelopes(struct envelope_reader *r, bool *is_batch)
+{
+    struct slice body = strbuf_slice(&r->rq->body);
+    const struct body_format *format = find_format(r);
     if (!format) {
-        return envelope_refuse(r, 415,
-                               "Content-Type: %s%s%s; expected application/json or "
-                               "application/x-ndjson, or ?topic=NAME in the query where the body "
-                               "is the data itself",
-                               type.n ? "is \"" : "is missing",
-                               type.n ? envelope_show(type).text : "", type.n ? "\"" : "");
+        return 415;
     }
     json_text_skip(&body);
     if (body.n == 0) {
@@ -183,6 +191,20 @@ static int read_envelopes(struct envelope_reader *r, bool *is_batch)
                                "{\"topic\":\"orders/42\",\"data\":\"hello\"}");
     }
     return format->read(r, strbuf_slice(&r->rq->body), is_batch);
+}
+
+int envelope_check_head(const struct http_request *rq, const struct http_query *q,
+                        const struct envelope_limits *limits, struct err *e)
+{
+    struct envelope_reader r = {.rq = rq, .limits = limits, .e = e};
+    uint64_t length = rq->chunked ? 0 : rq->body_bytes + rq->body_left;
+    if (!http_query_get(q, "topic").p) {
+        return find_format(&r) ? 0 : 415;
+    }
+    return length > limits->event_bytes
+               ? envelope_refuse(&r, 413, "data: is %" PRIu64 " bytes long; an event may hold %zu",
+                                 length, limits->event_bytes)
+               : 0;
 }
 
 int envelope_parse(const struct http_request *rq, const struct http_query *q,

@@ -12,6 +12,9 @@ struct envelope_limits {
     size_t batch_events; /* more: 413 */
 };
 
+/* What the head of a request tells, before its body is there: 0, or 413 or 415 as below. */
+int envelope_check_head(const struct http_request *rq, const struct http_query *q,
+                        const struct envelope_limits *limits, struct err *e);
 /* On success: events with id 0 in `out` (at least one), and *is_batch tells whether the answer is a
  * list. Returns 0, or the HTTP status to refuse with (400, 413, 415; 503: no memory) and a text in
  * `e` that names the envelope (its index, from 0; the line for NDJSON, from 1), the field, and what

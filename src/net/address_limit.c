@@ -1,4 +1,3 @@
-/* Connections by address, for the listener (take) and the connection's end (release). */
 #include "net/address_limit.h"
 
 #include "base/alloc.h"
@@ -7,12 +6,13 @@
 #include "base/map.h"
 #include "base/require.h"
 
-#include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct address_entry {
     struct peer_address addr;
-    unsigned connections;
+    size_t count;
     struct map_entry by_address; /* in address_limit.entries */
 };
 
@@ -58,23 +58,37 @@ static struct address_entry *address_limit_find(const struct address_limit *l,
     return e ? container_of(e, struct address_entry, by_address) : NULL;
 }
 
-bool address_limit_take(struct address_limit *l, const struct peer_address *addr, unsigned max)
+/* What is counted as one: an IPv6 address stands for its network. */
+static struct peer_address address_limit_holder(const struct peer_address *addr)
 {
-    unsigned hash = address_limit_hash_of(l, addr);
-    struct address_entry *e = address_limit_find(l, addr, hash);
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct peer_address holder = *addr;
+    if (memcmp(addr->ip, mapped, sizeof mapped) != 0) {
+        memset(holder.ip + 8, 0, 8);
+    }
+    return holder;
+}
+
+bool address_limit_take(struct address_limit *l, const struct peer_address *addr, size_t n,
+                        size_t max)
+{
+    struct peer_address holder = address_limit_holder(addr);
+    unsigned hash = address_limit_hash_of(l, &holder);
+    struct address_entry *e = address_limit_find(l, &holder, hash);
+    size_t held = e ? e->count : 0;
+    if (n > SIZE_MAX - held || (max && held + n > max)) {
+        return false;
+    }
     if (e) {
-        if ((max && e->connections >= max) || e->connections == UINT_MAX) {
-            return false;
-        }
-        e->connections++;
+        e->count += n;
         return true;
     }
     e = calloc(1, sizeof *e);
     if (!e) {
         return false;
     }
-    e->addr = *addr;
-    e->connections = 1;
+    e->addr = holder;
+    e->count = n;
     if (!map_add(&l->entries, &e->by_address, slice_of((const char *)&e->addr, sizeof e->addr),
                  hash)) {
         free(e);
@@ -83,11 +97,13 @@ bool address_limit_take(struct address_limit *l, const struct peer_address *addr
     return true;
 }
 
-void address_limit_release(struct address_limit *l, const struct peer_address *addr)
+void address_limit_release(struct address_limit *l, const struct peer_address *addr, size_t n)
 {
-    struct address_entry *e = address_limit_find(l, addr, address_limit_hash_of(l, addr));
-    REQUIRE(e != NULL);
-    if (--e->connections == 0) {
+    struct peer_address holder = address_limit_holder(addr);
+    struct address_entry *e = address_limit_find(l, &holder, address_limit_hash_of(l, &holder));
+    REQUIRE(e != NULL && e->count >= n);
+    e->count -= n;
+    if (e->count == 0) {
         address_limit_drop(l, e);
     }
 }

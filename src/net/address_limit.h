@@ -1,5 +1,6 @@
-/* Counts the connections of each peer address. Uses memory only for addresses that hold some. The
- * hash is keyed, because clients with an IPv6 network choose their addresses. Loop thread only. */
+/* Counts what each peer address holds: connections, bytes. Uses memory only for addresses that hold
+ * some. Addresses of one IPv6 network of 64 bits are one: that is what one host has. The hash is
+ * keyed, because clients choose their addresses. Loop thread only. */
 #ifndef NET_ADDRESS_LIMIT_H
 #define NET_ADDRESS_LIMIT_H
 
@@ -8,15 +9,15 @@
 struct address_limit;
 
 struct address_limit *address_limit_new(void);
-/* NULL is fine. Connections may still be counted. */
+/* NULL is fine. Something may still be counted. */
 void address_limit_free(struct address_limit *l);
-/* Counts one more connection of `addr`. False, and not counted: it holds `max` already (0: no limit),
- * or memory is short. */
+/* Counts `n` more of `addr`. False, and not counted: it would hold more than `max` (0: no limit), or
+ * memory is short. */
 __attribute__((warn_unused_result)) bool
-address_limit_take(struct address_limit *l, const struct peer_address *addr, unsigned max);
-/* Takes one connection off the count. */
-void address_limit_release(struct address_limit *l, const struct peer_address *addr);
-/* Addresses that hold connections. */
+address_limit_take(struct address_limit *l, const struct peer_address *addr, size_t n, size_t max);
+/* Takes `n` off the count. */
+void address_limit_release(struct address_limit *l, const struct peer_address *addr, size_t n);
+/* Addresses that hold something. */
 size_t address_limit_addresses(const struct address_limit *l);
 
 #endif

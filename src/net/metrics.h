@@ -19,6 +19,10 @@
     X(requests, counter, "tidegate_http_requests_total", "Complete HTTP requests.")                \
     X(bad_requests, counter, "tidegate_http_bad_requests_total",                                   \
       "Requests refused by the HTTP parser.")                                                      \
+    X(bodies_bytes, gauge, "tidegate_http_bodies_bytes",                                           \
+      "Bytes of request bodies that are under way.")                                               \
+    X(bodies_refused, counter, "tidegate_http_bodies_refused_total",                               \
+      "Requests refused because too many bytes of bodies were under way: limits.bodies_bytes.")    \
     X(bytes_in, counter, "tidegate_received_bytes_total", "Bytes read from clients.")              \
     X(bytes_out, counter, "tidegate_sent_bytes_total", "Bytes handed to the kernel for clients.")  \
     X(writes, counter, "tidegate_writes_total", "Write system calls on client sockets.")           \

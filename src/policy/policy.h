@@ -38,6 +38,12 @@ struct policy_request {
     struct slice path;          /* of a kept one; others have it in `http` */
     /* The identity (JSON) to start from, where authenticate is not to be asked: tools only. */
     struct slice who;
+    /* publish: what authenticate() granted this request before; absent: it is asked now. */
+    struct slice identity;
+    /* publish: makes the events once authenticate has let the request pass; NULL: they are given. Called
+     * with the callback's ctx and the token. 0, or the status to refuse with: then the verdict is a
+     * denial with it, without a reason. */
+    int (*events)(void *ctx, uint64_t token, struct event_list *out);
 };
 
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
@@ -178,6 +184,10 @@ struct policy_gates {
     /* subscribe alone, again: for what was kept of a request and the identity it was granted. */
     void (*resubscribe)(struct policy *p, const struct policy_request *rq, struct slice identity,
                         policy_verdict_cb cb, void *ctx, uint64_t token);
+    /* authenticate alone, for a publish of which only the head is there. Denies where there is no
+     * publish hook, too. VERDICT_ALLOW has the identity. */
+    void (*authenticate)(struct policy *p, const struct policy_request *rq, policy_verdict_cb cb,
+                         void *ctx, uint64_t token);
     /* authenticate, then publish for each event; of no event, authenticate alone. Takes the
      * references in `asked` and empties it. */
     void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,

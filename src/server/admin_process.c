@@ -136,8 +136,8 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
     }
     int code = server_options_init(&options, cfg, &e) ? EX_CONFIG : 0;
     if (code == 0) {
-        http_server_init(&p.server, p.loop, &options.admin, admin_workers_request, &p.admin,
-                         &metrics);
+        const struct http_handlers handlers = {NULL, admin_workers_request, &p.admin};
+        http_server_init(&p.server, p.loop, &options.admin, &handlers, &metrics);
         p.admin = (struct admin_workers){.loop = p.loop,
                                          .server = &p.server,
                                          .count = given->count,

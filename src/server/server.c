@@ -309,9 +309,10 @@ static void server_build(struct server *s)
     s->options.policy.waits = s->waits;
     s->cache = lua_cache_new(s->loop, &s->policy_metrics, &s->options.cache);
     s->options.policy.cache = s->cache;
-    http_server_init(&s->public, s->loop, &s->options.public, broker_request, s->broker, &s->net);
-    http_server_init(&s->admin_server, s->loop, &s->options.admin, admin_request, &s->admin,
-                     &s->admin_net);
+    const struct http_handlers public = {broker_head, broker_request, s->broker};
+    const struct http_handlers admin = {NULL, admin_request, &s->admin};
+    http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
+    http_server_init(&s->admin_server, s->loop, &s->options.admin, &admin, &s->admin_net);
     broker_set_server(s->broker, &s->public);
     s->admin = (struct admin){.loop = s->loop,
                               .broker = s->broker,

@@ -24,8 +24,8 @@ static void hook_result_free(struct lua_hook_result *a)
 static void result_deliver(struct task *t)
 {
     struct lua_hook_result *a = container_of(t, struct lua_hook_result, task);
-    if (a->on_subscribe) {
-        a->on_subscribe(a->ctx, a->token, &a->draft.v);
+    if (a->on_verdict) {
+        a->on_verdict(a->ctx, a->token, &a->draft.v);
     } else {
         a->on_publish(a->ctx, a->token, &a->draft.v, &a->events, a->first);
     }
@@ -90,7 +90,11 @@ static int publish(lua_State *L, struct lua_hook_call *q);
 /* stack: job, request; the draft has the identity */
 static int authenticated(lua_State *L, struct lua_hook_call *q)
 {
-    if (!q->result->on_subscribe) {
+    if (q->only) {
+        q->result->draft.v.kind = VERDICT_ALLOW;
+        return 0;
+    }
+    if (!q->result->on_verdict) {
         return publish(L, q);
     }
     lua_request_strip(L, 2);
@@ -106,7 +110,10 @@ static int allow_anonymous(lua_State *L, struct lua_hook_call *q)
     if (strbuf_append_str(&q->result->draft.identity, "{}")) {
         return luaL_error(L, "not enough memory");
     }
-    if (!q->result->on_subscribe) {
+    if (q->only) {
+        return authenticated(L, q);
+    }
+    if (!q->result->on_verdict) {
         lua_pushnil(L);
         return publish(L, q);
     }
@@ -253,11 +260,41 @@ static size_t data_bytes(const struct event_list *events)
     return n;
 }
 
+/* Whoever got here may have the body read. False: it was refused. */
+static bool take_events(struct lua_hook_call *q)
+{
+    struct lua_hook_result *a = q->result;
+    int status = q->events ? q->events(a->ctx, a->token, &q->asked) : 0;
+    if (status) {
+        a->draft.v.kind = VERDICT_DENY;
+        a->draft.v.status = status;
+        return false;
+    }
+    a->first = xcalloc(q->asked.n, sizeof *a->first);
+    return true;
+}
+
 static int publish(lua_State *L, struct lua_hook_call *q)
 {
     push_identity(L, strbuf_slice(&q->result->draft.identity));
+    if (!take_events(q)) {
+        return 0;
+    }
     lua_vm_allow(L, lua_budgets_batch(q->shared->budgets, q->asked.n, data_bytes(&q->asked)));
     return publish_each(L, LUA_OK, 0);
+}
+
+/* authenticate was asked when the head of the request was there */
+static int publish_known(lua_State *L)
+{
+    struct lua_hook_call *q = hook_call_of(L);
+    if (strbuf_append(&q->result->draft.identity, q->identity.p, q->identity.n)) {
+        return luaL_error(L, "not enough memory");
+    }
+    q->rq = NULL;
+    q->identity = slice_of(NULL, 0);
+    lua_pushnil(L);
+    return publish(L, q);
 }
 
 /* ---- disconnect, setup */
@@ -400,8 +437,9 @@ static void hook_call_ask(struct lua_hook_call *q, const struct policy_request *
                   ? POLICY_HOOK_AUTHENTICATE
                   : q->hook;
     q->job.token = q->result->token;
-    q->job.background = known; /* the broker asks by itself: clients who wait come first */
-    q->job.owner = known ? (struct peer_address){{0}} : rq->client; /* a Unix socket's is 0, too */
+    bool background = known && q->result->on_verdict;
+    q->job.background = background; /* the broker asks by itself: clients who wait come first */
+    q->job.owner = background ? (struct peer_address){{0}} : rq->client; /* as a Unix socket's */
     lua_coro_start(q->shared->coros, &q->job);
 }
 
@@ -411,7 +449,7 @@ void lua_hooks_subscribe(const struct lua_hooks *s, const struct policy_request 
     struct lua_hook_call *q =
         hook_call_new(s, authenticate, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->result = hook_result_new(s->limits, ctx, token);
-    q->result->on_subscribe = cb;
+    q->result->on_verdict = cb;
     hook_call_ask(q, rq);
 }
 
@@ -422,7 +460,7 @@ void lua_hooks_resubscribe(const struct lua_hooks *s, const struct policy_reques
         hook_call_new(s, resubscribe, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->identity = identity;
     q->result = hook_result_new(s->limits, ctx, token);
-    q->result->on_subscribe = cb;
+    q->result->on_verdict = cb;
     hook_call_ask(q, rq);
 }
 
@@ -454,21 +492,38 @@ static void refuse_publish(struct lua_hook_result *a, struct loop *loop)
     hook_result_send(a, loop);
 }
 
-void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *rq,
-                       struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
+void lua_hooks_authenticate(const struct lua_hooks *s, const struct policy_request *rq,
+                            policy_verdict_cb cb, void *ctx, uint64_t token)
 {
     struct lua_hook_result *a = hook_result_new(s->limits, ctx, token);
-    a->on_publish = cb;
-    if (asked->n && !lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
-        event_list_clear(asked);
+    a->on_verdict = cb;
+    if (!lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
         refuse_publish(a, s->loop);
         return;
     }
     struct lua_hook_call *q =
         hook_call_new(s, authenticate, POLICY_HOOK_AUTHENTICATE, s->publish_timeout_ms);
+    q->only = true;
+    q->result = a;
+    hook_call_ask(q, rq);
+}
+
+void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *rq,
+                       struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_hook_result *a = hook_result_new(s->limits, ctx, token);
+    a->on_publish = cb;
+    if ((asked->n || rq->events) && !lua_policy_file_has(s->file, POLICY_HOOK_PUBLISH)) {
+        event_list_clear(asked);
+        refuse_publish(a, s->loop);
+        return;
+    }
+    struct lua_hook_call *q = hook_call_new(s, rq->identity.p ? publish_known : authenticate,
+                                            POLICY_HOOK_AUTHENTICATE, s->publish_timeout_ms);
     q->hook = POLICY_HOOK_PUBLISH;
     q->result = a;
-    a->first = xcalloc(asked->n, sizeof *a->first);
+    q->identity = rq->identity;
+    q->events = rq->events;
     q->asked = *asked;
     *asked = (struct event_list){0};
     q->out = (struct publication_out){.max_data = s->event_bytes, .bytes_left = s->batch_bytes};

@@ -17,7 +17,7 @@
 struct lua_hook_result {
     struct task task;
     struct verdict_draft draft;
-    policy_verdict_cb on_subscribe; /* one of the two */
+    policy_verdict_cb on_verdict; /* one of the two */
     policy_publish_cb on_publish;
     void *ctx;
     uint64_t token;
@@ -50,11 +50,13 @@ struct lua_hook_call {
     uint64_t request;                /* for the log; 0: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
     struct lua_hook_result *result;  /* owned; NULL: the caller wants none */
+    bool only;                       /* authenticate alone */
     /* publish */
-    struct event_list asked; /* owned */
-    size_t at;               /* in `asked` */
+    int (*events)(void *ctx, uint64_t token, struct event_list *out); /* NULL: `asked` is given */
+    struct event_list asked;                                          /* owned */
+    size_t at;                                                        /* in `asked` */
     struct publication_out out;
-    /* disconnect, and resubscribe; borrowed until the hook was called */
+    /* disconnect, resubscribe, publish behind authenticate; borrowed until the hook was called */
     struct slice identity;
     const struct disconnect_info *info;
     /* setup; borrowed until its hook was called */
@@ -79,6 +81,9 @@ void lua_hooks_resubscribe(const struct lua_hooks *s, const struct policy_reques
 /* `cb` is not called if the policy is closed first. */
 void lua_hooks_setup(const struct lua_hooks *s, const char *version, const char *previous,
                      policy_ready_cb cb, void *ctx);
+/* Before publish; denies where there is no such hook. */
+void lua_hooks_authenticate(const struct lua_hooks *s, const struct policy_request *rq,
+                            policy_verdict_cb cb, void *ctx, uint64_t token);
 /* Takes the references in `asked` and empties it. */
 void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *rq,
                        struct event_list *asked, policy_publish_cb cb, void *ctx, uint64_t token);

@@ -110,6 +110,15 @@ static void ask_resubscribe(struct policy *base, const struct policy_request *rq
     lua_policy_update_figures(p);
 }
 
+static void ask_authenticate(struct policy *base, const struct policy_request *rq,
+                             policy_verdict_cb cb, void *ctx, uint64_t token)
+{
+    struct lua_policy *p = lua_policy_of(base);
+    p->n.calls++;
+    lua_hooks_authenticate(&p->calls, rq, cb, ctx, token);
+    lua_policy_update_figures(p);
+}
+
 static void lua_policy_ask_publish(struct policy *base, const struct policy_request *rq,
                                    struct event_list *asked, policy_publish_cb cb, void *ctx,
                                    uint64_t token)
@@ -205,6 +214,7 @@ static void ask_close(struct policy *base)
 static const struct policy_gates gates = {
     .subscribe = ask_subscribe,
     .resubscribe = ask_resubscribe,
+    .authenticate = ask_authenticate,
     .publish = lua_policy_ask_publish,
     .cancel = ask_cancel,
     .disconnected = ask_disconnected,

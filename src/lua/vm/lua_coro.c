@@ -97,7 +97,7 @@ static bool place_take(struct lua_waits *w, struct lua_job *job)
         return false;
     }
     if (is_counted_owner(&job->owner)) {
-        if (!address_limit_take(w->owners, &job->owner, w->limits.suspended_per_address)) {
+        if (!address_limit_take(w->owners, &job->owner, 1, w->limits.suspended_per_address)) {
             return false;
         }
         job->counted = true;
@@ -115,7 +115,7 @@ static void place_release(struct lua_waits *w, struct lua_job *job)
         return;
     }
     if (job->counted) {
-        address_limit_release(w->owners, &job->owner);
+        address_limit_release(w->owners, &job->owner, 1);
     }
     w->suspended--;
     w->background -= job->background ? 1 : 0;

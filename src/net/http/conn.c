@@ -226,7 +226,7 @@ void conn_close(struct conn *c, enum close_reason why)
     c->protocol->closed(c, why);
     strbuf_clear(&c->backlog);
     if (c->counted) {
-        address_limit_release(c->server->addresses, &c->peer);
+        address_limit_release(c->server->addresses, &c->peer, 1);
     }
     c->server->metrics->closed[why]++;
     c->server->metrics->connections--;
@@ -539,7 +539,7 @@ void conn_start(struct conn *c)
     c->id = ++s->last_conn_id;
     unsigned most = s->opt.max_connections_per_address;
     if (most && !conn_peer_is_trusted(c)) {
-        c->counted = address_limit_take(s->addresses, &c->peer, most);
+        c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
         if (!c->counted) {
             c->protocol->refuse(c, 429, conn_refused_text);
             return;

@@ -52,6 +52,9 @@ static int exchange_respond(struct stream *s, const struct http_response *r)
     }
     s->events = NULL;
     ex->done = true;
+    if (http1_receives(h, ex)) {
+        http1_drop_body(h);
+    }
     int rc = exchange_render(ex, r);
     if (rc == 0 && exchange_is_oldest(ex)) {
         rc = http1_release_answers(h);
@@ -120,11 +123,22 @@ static void exchange_close(struct stream *s, enum close_reason why)
     struct http1 *h = exchange_of(s)->http1;
     struct conn *c = &h->conn;
     s->events = NULL;
+    if (http1_receives(h, exchange_of(s))) {
+        http1_drop_body(h);
+    }
     if (http1_is_streaming(h) && c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
         conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
     } else {
         conn_close_when_written(c, why);
     }
+}
+
+static void exchange_take_body(struct stream *s)
+{
+    struct http1 *h = exchange_of(s)->http1;
+    REQUIRE(http1_receives(h, exchange_of(s)) && h->asking);
+    h->asking = false;
+    loop_defer(h->conn.server->loop, &h->conn.flush); /* what has come meanwhile is parsed then */
 }
 
 static struct stream *exchange_next(const struct stream *s, bool forward)
@@ -150,4 +164,5 @@ const struct stream_ops exchange_ops = {
     .close = exchange_close,
     .next = exchange_next,
     .prefetch = exchange_prefetch,
+    .take_body = exchange_take_body,
 };

@@ -5,7 +5,8 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
-#include "net/http/forwarded.h"
+#include "net/http/http_dispatch.h"
+#include "net/http/http_fields.h"
 #include "net/http/http_parser.h"
 
 #include <stdio.h>
@@ -28,7 +29,7 @@ static const struct http1 *http1_of_const(const struct conn *c)
 
 /* ---------------------------------------------------------------- exchanges */
 
-/* A complete request is about to be handled. Never NULL. */
+/* A request is about to be handled. Never NULL. */
 static struct exchange *http1_exchange_new(struct http1 *h, const struct http_request *rq)
 {
     struct http_server *s = h->conn.server;
@@ -52,6 +53,11 @@ static void http1_exchange_free(struct exchange *ex)
     slots_del(&ex->http1->conn.server->streams, ex->stream.id);
     strbuf_clear(&ex->out);
     free(ex);
+}
+
+bool http1_receives(const struct http1 *h, const struct exchange *ex)
+{
+    return h->receiving && h->exchanges.prev == &ex->node;
 }
 
 bool http1_is_streaming(const struct http1 *h)
@@ -106,6 +112,13 @@ static void http1_request_drop(struct http1 *h)
     h->continue_sent = false;
 }
 
+void http1_drop_body(struct http1 *h)
+{
+    h->receiving = h->asking = false;
+    h->last = true;
+    http1_request_drop(h);
+}
+
 /* Everyone who owns a stream of it hears `closed`. */
 static void http1_closed(struct conn *c, enum close_reason why)
 {
@@ -124,7 +137,9 @@ static void http1_refuse(struct conn *c, int status, const char *text)
 {
     struct strbuf body;
     strbuf_init(&body, 4096);
-    struct http_response r = {.status = status, .content_type = HTTP_PROBLEM_TYPE};
+    struct http_response r = {.status = status,
+                              .content_type = HTTP_PROBLEM_TYPE,
+                              .fields = slice_str(status == 503 ? "Retry-After: 5\r\n" : "")};
     int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
     r.body = strbuf_slice(&body);
     if (rc == 0) {
@@ -159,15 +174,34 @@ static enum conn_wait http1_waits_for(const struct conn *c)
 
 /* ---------------------------------------------------------------- requests */
 
+/* The head of a request whose body takes longer: the handler may refuse it, or think about it. */
+static void http1_dispatch_head(struct http1 *h)
+{
+    struct conn *c = &h->conn;
+    struct http_request *rq = h->rq;
+    struct exchange *ex = http1_exchange_new(h, rq);
+    ex->framing.keep_alive = false; /* where the answer comes before the body has */
+    h->rq = NULL;                   /* the handler may answer, or close the connection */
+    h->receiving = h->asking = true;
+    h->barrier = rq->method != HTTP_POST;
+    http_dispatch_head(c->server, &ex->stream, rq, &c->peer);
+    if (h->receiving && !c->closing) {
+        h->rq = rq;
+    } else {
+        http_request_clear(rq);
+        free(rq);
+    }
+}
+
 static void http1_dispatch(struct http1 *h)
 {
     struct conn *c = &h->conn;
-    struct http_server *s = c->server;
     struct http_request *rq = h->rq;
-    struct peer_address client;
-    client_address(&c->peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
-                   s->opt.trusted_proxy_count, &client);
+    struct exchange *ex = h->receiving ? container_of(h->exchanges.prev, struct exchange, node)
+                                       : http1_exchange_new(h, rq);
+    ex->framing.keep_alive = rq->keep_alive;
     h->rq = NULL; /* the handler may close the connection */
+    h->receiving = false;
     h->continue_sent = false;
     h->barrier = rq->method != HTTP_POST;
     h->last = !rq->keep_alive; /* RFC 9112, 9.6 */
@@ -175,14 +209,12 @@ static void http1_dispatch(struct http1 *h)
     if (c->wait != CONN_WAIT_PEER) {
         conn_wait_over(c); /* what comes behind this request has its full time */
     }
-    s->metrics->requests++;
-    struct exchange *ex = http1_exchange_new(h, rq);
-    s->handler(s->handler_ctx, &ex->stream, rq, &client);
+    http_dispatch_request(c->server, &ex->stream, rq, &c->peer);
     http_request_clear(rq);
     free(rq);
 }
 
-/* May the request that is complete be handled now? Publishes of one connection run side by side;
+/* May the request that is complete, or its head, be handled now? Publishes of one connection run side by side;
  * anything else waits for all before it, and holds up all behind it. */
 static bool http1_may_dispatch(const struct http1 *h)
 {
@@ -196,13 +228,14 @@ static bool http1_may_dispatch(const struct http1 *h)
 static bool http1_may_parse(const struct http1 *h)
 {
     const struct conn *c = &h->conn;
-    if (c->closing || h->streaming || h->last || c->close_when_written || c->lingering) {
+    if (c->closing || h->streaming || h->last || c->close_when_written || c->lingering ||
+        h->asking) {
         return false;
     }
-    if (h->rq && (h->rq->state == HTTP_COMPLETE || h->rq->state == HTTP_FAILED)) {
-        return false;
+    if (h->rq && h->rq->state != HTTP_HEAD && !h->receiving) {
+        return false; /* it waits for its turn */
     }
-    bool full = h->exchange_count &&
+    bool full = h->exchange_count && !h->receiving &&
                 (h->barrier || c->server->draining || h->exchange_count >= c->server->opt.pipeline);
     return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
 }
@@ -231,8 +264,16 @@ static void http1_failure_text(const struct http_limits *l, const struct http_fa
 static void http1_parse_failed(struct http1 *h)
 {
     struct conn *c = &h->conn;
-    if (h->exchange_count) {
+    if (h->exchange_count > h->receiving) {
         return; /* answered after those before it: http1_progress() comes back */
+    }
+    if (h->receiving) {
+        struct exchange *ex = container_of(h->exchanges.prev, struct exchange, node);
+        if (ex->stream.events) {
+            ex->stream.events->closed(&ex->stream, CLOSE_REFUSED_REQUEST);
+        }
+        http1_exchange_free(ex);
+        h->receiving = false;
     }
     c->server->metrics->bad_requests++;
     struct http_failure f = h->rq->fail;
@@ -241,6 +282,25 @@ static void http1_parse_failed(struct http1 *h)
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
     http1_refuse(c, f.status, text);
+}
+
+/* There may be no room for the body, if it counts. */
+static void http1_count_body(struct http_request *rq)
+{
+    if (rq->state != HTTP_FAILED && !http_body_share_grow(&rq->share, rq->body.len)) {
+        http_fail(rq, 503, "too many bytes of request bodies are under way; try again later");
+    }
+}
+
+/* The request that is complete, or its head, goes to the handler if it is its turn. */
+static void http1_dispatch_next(struct http1 *h)
+{
+    enum http_state state = h->rq->state;
+    if (state == HTTP_COMPLETE && (h->receiving || http1_may_dispatch(h))) {
+        http1_dispatch(h);
+    } else if (state == HTTP_BODY && !h->receiving && http1_may_dispatch(h)) {
+        http1_dispatch_head(h);
+    }
 }
 
 /* Parses what it may of `data`; returns how much was used. */
@@ -253,13 +313,12 @@ static size_t http1_parse(struct http1 *h, const char *data, size_t len)
             http_request_init(h->rq, &h->conn.server->opt.limits);
         }
         used += http_parser_feed(h->rq, data + used, len - used);
+        http1_count_body(h->rq);
         if (h->rq->state == HTTP_FAILED) {
             http1_parse_failed(h);
             return len; /* nothing behind a malformed request can be trusted */
         }
-        if (h->rq->state == HTTP_COMPLETE && http1_may_dispatch(h)) {
-            http1_dispatch(h);
-        }
+        http1_dispatch_next(h);
     }
     return used;
 }
@@ -269,7 +328,7 @@ static void http1_send_continue(struct http1 *h)
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct conn *c = &h->conn;
     if (h->rq && h->rq->state == HTTP_BODY && h->rq->expect_continue && !h->continue_sent &&
-        h->exchange_count == 0) {
+        h->receiving && !h->asking && h->exchange_count == 1) {
         h->continue_sent = true;
         if (strbuf_append(&c->out, text, sizeof text - 1)) {
             conn_close(c, CLOSE_NO_MEMORY);
@@ -317,10 +376,10 @@ static void http1_writable(struct conn *c)
 static void http1_progress(struct conn *c)
 {
     struct http1 *h = http1_of(c);
-    if (h->rq && h->rq->state == HTTP_COMPLETE && http1_may_dispatch(h)) {
-        http1_dispatch(h);
-    } else if (h->rq && h->rq->state == HTTP_FAILED && !c->close_when_written) {
+    if (h->rq && h->rq->state == HTTP_FAILED && !c->close_when_written) {
         http1_parse_failed(h);
+    } else if (h->rq) {
+        http1_dispatch_next(h);
     }
     if (!c->closing && c->backlog.len && http1_may_parse(h)) {
         size_t used = http1_parse(h, c->backlog.data, c->backlog.len);
@@ -347,13 +406,14 @@ static bool http1_wants_bytes(const struct conn *c)
 /* A request is there in part, and what is missing may still come. */
 static bool http1_awaits_rest(const struct http1 *h)
 {
-    return h->rq && h->rq->state != HTTP_HEAD && !(h->rq->state == HTTP_BODY && h->conn.eof);
+    bool ended = h->conn.eof && h->conn.backlog.len == 0;
+    return h->rq && h->rq->state != HTTP_HEAD && !(h->rq->state == HTTP_BODY && ended);
 }
 
 static bool http1_idle(const struct conn *c)
 {
     const struct http1 *h = http1_of_const(c);
-    return h->exchange_count == 0 && !http1_is_streaming(h) && !http1_awaits_rest(h);
+    return h->exchange_count == h->receiving && !http1_is_streaming(h) && !http1_awaits_rest(h);
 }
 
 const struct conn_protocol http1_protocol = {

@@ -18,10 +18,12 @@ struct http1 {
     bool last : 1;          /* nothing behind it is handled at all: its answer says close */
     bool served : 1;        /* at least one request was handled */
     bool continue_sent : 1; /* 100 Continue, for rq */
+    bool receiving : 1;     /* the newest exchange is that of rq, whose body is under way */
+    bool asking : 1;        /* its head is with the handler: no more of the body yet */
 };
 
-/* One request and its answer; born when the request is complete, gone when the answer has left for
- * `out`. exchange.c implements its stream. */
+/* One request and its answer; born when the request is complete, or its head where the body takes
+ * longer; gone when the answer has left for `out`. exchange.c implements its stream. */
 struct exchange {
     struct stream stream;
     struct http1 *http1;
@@ -35,6 +37,10 @@ extern const struct conn_protocol http1_protocol;
 
 /* Its event stream is open, and nothing has ended the connection. */
 bool http1_is_streaming(const struct http1 *h);
+/* Is the body of that exchange's request still under way? */
+bool http1_receives(const struct http1 *h, const struct exchange *ex);
+/* It was answered before: nothing more of it, or behind it, is read. */
+void http1_drop_body(struct http1 *h);
 /* Moves the answers whose turn has come to `out`, in order, and frees their exchanges. */
 int http1_release_answers(struct http1 *h);
 

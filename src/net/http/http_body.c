@@ -29,10 +29,11 @@ static bool take_data(struct http_request *rq, struct http_input *in)
     if (n > rq->body_left) {
         n = (size_t)rq->body_left;
     }
-    if (strbuf_append(&rq->body, in->p, n) != 0) {
+    if (rq->method == HTTP_POST && strbuf_append(&rq->body, in->p, n) != 0) {
         http_fail(rq, 503, "memory is short");
         return false;
     }
+    rq->body_bytes += n;
     in->p += n;
     rq->body_left -= n;
     return rq->body_left == 0;
@@ -106,7 +107,7 @@ static void step_size_lf(struct http_request *rq, struct http_input *in)
 {
     http_expect_lf(rq, in, rq->body_left ? HTTP_STEP_CHUNK_DATA : HTTP_STEP_FIELD);
     rq->chunk_line_bytes = 0;
-    if (rq->state != HTTP_FAILED && rq->body_left > rq->limits->body_bytes - rq->body.len) {
+    if (rq->state != HTTP_FAILED && rq->body_left > rq->limits->body_bytes - rq->body_bytes) {
         http_fail(rq, 413, "the request body is too long");
     }
 }

@@ -16,6 +16,13 @@ void http_request_clear(struct http_request *rq)
     free(rq->headers);
     rq->headers = NULL;
     rq->header_count = rq->header_spans = rq->header_cap = 0;
+    http_body_share_end(&rq->share);
+}
+
+void http_request_move(struct http_request *to, struct http_request *from)
+{
+    *to = *from;
+    http_request_init(from, to->limits);
 }
 
 struct slice http_request_header(const struct http_request *rq, const char *name)

@@ -5,6 +5,7 @@
 
 #include "base/slice.h"
 #include "base/strbuf.h"
+#include "net/http/http_bodies.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,7 +57,10 @@ struct http_request {
     bool expect_continue; /* the client waits for 100 Continue before it sends the body */
 
     /* valid at HTTP_COMPLETE */
-    struct strbuf body;
+    struct strbuf body; /* of a POST; nothing here uses that of another method: it is checked and
+                         * dropped */
+    size_t body_bytes;  /* how long it is so far */
+    struct http_body_share share; /* what the body counts for; ends with the request */
 
     /* private to the parser's parts */
     struct strbuf head;
@@ -72,6 +76,8 @@ struct http_request {
 
 void http_request_init(struct http_request *rq, const struct http_limits *limits);
 void http_request_clear(struct http_request *rq);
+/* `to` gets everything, `from` is as new. */
+void http_request_move(struct http_request *to, struct http_request *from);
 /* The first field of that name (case-insensitive); p == NULL when absent. */
 struct slice http_request_header(const struct http_request *rq, const char *name);
 

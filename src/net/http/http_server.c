@@ -14,12 +14,11 @@ static void http_server_accept_again(struct task *t)
 }
 
 void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,
-                      http_handler handler, void *ctx, struct net_metrics *metrics)
+                      const struct http_handlers *handlers, struct net_metrics *metrics)
 {
     *s = (struct http_server){.loop = l,
                               .opt = *opt,
-                              .handler = handler,
-                              .handler_ctx = ctx,
+                              .handlers = *handlers,
                               .metrics = metrics,
                               .protocol = &http1_protocol,
                               .exchange_ops = &exchange_ops};
@@ -28,6 +27,7 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
     task_init(&s->accept_again, http_server_accept_again);
     slots_init(&s->streams);
     s->addresses = address_limit_new();
+    http_bodies_init(&s->bodies, metrics, opt->bodies_bytes, opt->bodies_bytes_per_address);
 }
 
 void http_server_clear(struct http_server *s)
@@ -38,6 +38,7 @@ void http_server_clear(struct http_server *s)
     slots_clear(&s->streams);
     address_limit_free(s->addresses);
     s->addresses = NULL;
+    http_bodies_clear(&s->bodies);
 }
 
 struct stream *http_server_stream(const struct http_server *s, uint64_t id)

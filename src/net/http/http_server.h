@@ -6,7 +6,7 @@
 #include "net/http/http_service.h"
 
 void http_server_init(struct http_server *s, struct loop *l, const struct http_server_options *opt,
-                      http_handler handler, void *ctx, struct net_metrics *metrics);
+                      const struct http_handlers *handlers, struct net_metrics *metrics);
 /* All connections and listeners must be gone. */
 void http_server_clear(struct http_server *s);
 /* NULL when the stream is gone. */

@@ -24,13 +24,24 @@ struct http_server_options {
     unsigned max_connections_per_address;  /* 0: no cap; trusted proxies are exempt */
     const struct network *trusted_proxies; /* borrowed for the server's life */
     size_t trusted_proxy_count;
-    int send_buffer_bytes; /* SO_SNDBUF; 0: the system's default */
+    int send_buffer_bytes;                         /* SO_SNDBUF; 0: the system's default */
+    size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
 };
 
-/* A complete request. `s` must be answered, opened or closed, now or later (by id). `rq` and
- * `client` are borrowed for the call. */
-typedef void (*http_handler)(void *ctx, struct stream *s, const struct http_request *rq,
+/* `client` is borrowed for the call, and so is `rq`, but for http_request_move(). */
+typedef void (*http_handler)(void *ctx, struct stream *s, struct http_request *rq,
                              const struct peer_address *client);
+
+struct http_handlers {
+    /* The head of a request is complete, its body is still to come. `s` may be answered or closed:
+     * then the body is not taken. Otherwise, now or later (by id), stream_take_body(). NULL: every
+     * body is taken. */
+    http_handler head;
+    /* A complete request. `s` must be answered, opened or closed, now or later (by id). It has the
+     * owner that it got with its head. */
+    http_handler request;
+    void *ctx;
+};
 
 struct conn_protocol;
 struct conn_tls_service;
@@ -38,8 +49,7 @@ struct conn_tls_service;
 struct http_server {
     struct loop *loop;
     struct http_server_options opt;
-    http_handler handler;
-    void *handler_ctx;
+    struct http_handlers handlers;
     struct net_metrics *metrics;           /* borrowed; shared by both servers */
     const struct conn_protocol *protocol;  /* of a fresh connection: HTTP/1.1 */
     const struct stream_ops *exchange_ops; /* of its exchanges: exchange.c's */
@@ -47,6 +57,7 @@ struct http_server {
     unsigned conn_count;
     struct slots streams; /* id -> struct stream */
     struct address_limit *addresses;
+    struct http_bodies bodies;
     struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */
     struct list listeners;        /* struct listener, by their node */
     struct task accept_again;     /* a connection has gone: takes those who wait for its place */

@@ -1,7 +1,8 @@
 /* CONTRACT between the broker and whatever carries bytes: one HTTP exchange.
  *
- * A stream is born when a request is complete and handed to the http_handler. It ends in exactly
- * one of two ways: answered by stream_respond(), or opened as an event stream by stream_open(),
+ * A stream is born when the head of a request is complete, and is handed to the http_handlers: with
+ * its head, where its body is still to come, and when it is complete. It ends in exactly one of two
+ * ways: answered by stream_respond(), or opened as an event stream by stream_open(),
  * written to, and closed. HTTP/1.1 (exchange.c) implements it; anything else that carries SSE may.
  *
  * Lifetime: the implementation owns the stream. Others keep its `id` and look it up with
@@ -52,6 +53,7 @@ struct stream_ops {
     void (*close)(struct stream *s, enum close_reason why);
     struct stream *(*next)(const struct stream *s, bool forward);
     void (*prefetch)(const struct stream *s);
+    void (*take_body)(struct stream *s);
 };
 
 struct stream {
@@ -73,6 +75,12 @@ __attribute__((warn_unused_result)) static inline int stream_set_fields(struct s
                                                                         struct slice fields)
 {
     return s->ops->set_fields(s, fields);
+}
+
+/* Of a stream whose head the handler got: its body may come. Until then nothing more of it is read. Once. */
+static inline void stream_take_body(struct stream *s)
+{
+    s->ops->take_body(s);
 }
 
 /* Answers completely; the stream is gone afterwards, also on error (negative UV_E*). */
