@@ -481,6 +481,7 @@ static int open_postgres(lua_State *L, struct driver *d, struct err *e)
         .partition_ids = (uint64_t)integer_field(L, 1, "partition_ids", INT64_C(1) << 36),
         .max_queue_events = (size_t)integer_field(L, 1, "max_queue_events", 0),
         .max_queue_bytes = (size_t)integer_field(L, 1, "max_queue_bytes", 0),
+        .retain_events = (uint64_t)integer_field(L, 1, "retain_events", 0),
         .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
     };

@@ -67,14 +67,16 @@ describe("tidegate migrate", function()
     assert.equal("x", c:next().data)
   end)
 
-  -- As `tidegate migrate` of version 1 left it, with an event.
-  local function of_version_1()
-    local f = assert(io.open(SPEC_SOURCE_DIR .. "/src/store/postgres/schema.sql", "rb"))
-    local text = f:read "a"
-    f:close()
+  -- As `tidegate migrate` of an older version left it, with an event.
+  local function of_version(n)
     local db = server():database { schema = false }
     db:sql(("CREATE SCHEMA tidegate AUTHORIZATION %s"):format(pg.OWNER))
-    db:sql(text, pg.OWNER)
+    for i = 1, n do
+      local f = assert(io.open(("%s/src/store/postgres/schema%s.sql"):format(SPEC_SOURCE_DIR, i > 1 and "_" .. i or ""),
+        "rb"))
+      db:sql(f:read "a", pg.OWNER)
+      f:close()
+    end
     db:sql("SELECT tidegate.lead(1000000); " .. pg.insert { topic = "t", data = "old" }
       .. "; SELECT n FROM tidegate.drain(0, 10, 1000000, 65536, true, 0)", pg.OWNER)
     db:grant(pg.APP)
@@ -82,7 +84,7 @@ describe("tidegate migrate", function()
   end
 
   it("brings an older schema up to date, whoever comes first, and loses nothing", function()
-    local db, runs = of_version_1(), {}
+    local db, runs = of_version(1), {}
     local id = db:sql "SELECT seq FROM tidegate.events"
     for i = 1, 4 do
       local b = tidegate.prepare(db:broker_options())
@@ -107,8 +109,40 @@ describe("tidegate migrate", function()
     assert.equal("new", c:next().data)
   end)
 
+  it("keeps nobody waiting who publishes, also over version 2, while it waits for tables that are read", function()
+    local db = of_version(2)
+    -- what a broker of version 2 and a program do, in the time that they have
+    local function go_on(data)
+      db:sql("SET statement_timeout = 5000; " .. pg.insert { topic = "t", data = data }, pg.APP)
+      for _, call in ipairs { "drain(0, 10, 1000000, 65536, true, 0)", "drain_row(0, 1000000, 65536, true, 0)",
+        "lead(1000000)", "retain(0, 100000, 0, 3600, 1000)", "stats()",
+        "append(gen_random_uuid(), 1, 1000000, false, ARRAY['t'], ARRAY[NULL], ARRAY['x'], ARRAY[NULL], ARRAY[NULL], "
+        .. "ARRAY[1800000000000])" } do
+        db:sql("SET lock_timeout = 1000; SELECT count(*) FROM tidegate." .. call, pg.OWNER)
+      end
+    end
+    local reader = db:session()
+    reader:run "BEGIN; SELECT count(*) FROM tidegate.head, tidegate.retention;" -- as pg_dump does
+    local b = tidegate.prepare(db:broker_options())
+    tidegate.forget_later(b)
+    local run = child.start(tidegate.binary(), { "migrate", b.conf_path })
+    finally(function() run:stop() end)
+    for i = 1, 3 do
+      eventually("it waits", function()
+        return db:sql "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'" ~= "0"
+      end, 20)
+      go_on(tostring(i))
+    end
+    assert.is_true(run:running())
+    reader:run "COMMIT;"
+    assert.equal(0, run:wait(30), run:output() .. run:errors())
+    go_on "4"
+    assert.equal("old,1,x,2,x,3,x,4,x", db:sql "SELECT string_agg(data, ',' ORDER BY seq) FROM tidegate.events")
+    assert.equal("1", db:sql "SELECT count(*) FROM tidegate.leap")
+  end)
+
   it("leaves an older schema alone where it may not change it", function()
-    local db = of_version_1()
+    local db = of_version(1)
     local before = shape(db)
     local code, log = tidegate.start_refused(db:broker_options { config = { store = { migrate = "manual" } } })
     assert.is_true(code > 0 and code ~= 86, log)

@@ -263,6 +263,20 @@ describe("a table of the store that somebody has truncated", function()
     assert_data(sse.open(a, { topic = "t", last_event_id = after }), "4", "5")
   end)
 
+  it("tidegate.retention: it is made anew", function()
+    local db = server():database()
+    local a = db:broker { config = CONFIG }
+    local c = sse.open(a, { topic = "t" })
+    local before = publish_all(a, "1", "2")
+    assert_data(c, "1", "2")
+    db:sql "TRUNCATE tidegate.retention"
+    eventually("it has a row", function() return db:sql "SELECT count(*) FROM tidegate.retention" == "1" end)
+    publish_at_last(a, "3")
+    assert_data(c, "3")
+    assert_data(sse.open(a, { topic = "t", last_event_id = before[1] }), "2", "3")
+    eventually("it is ready", function() return http.get(a.admin, "/readyz").body == "ready\n" end, 20)
+  end)
+
   it("tidegate.leap, in which somebody has put one over events: those are left out, and said so", function()
     local db = server():database()
     local a = db:broker { config = CONFIG }

@@ -108,6 +108,59 @@ describe("retention", function()
     assert.equal("new", c:next().data)
   end)
 
+  it("knows how old is what it has removed, whether as rows, as whole partitions or by hand", function()
+    local db = server():database { config = { store = { partition_ids = 1000 } } }
+    local a = db:broker { config = { store = { partition_ids = 1000, retain_age_s = 0 } } }
+    local function newest()
+      return db:sql "SELECT extract(epoch FROM newest)::bigint FROM tidegate.retention"
+    end
+    local function seek(s)
+      return db:sql(("SELECT tidegate.seek(to_timestamp(%d)) - (SELECT trimmed FROM tidegate.retention)"):format(s))
+    end
+    db:sql("INSERT INTO tidegate.outbox (topic, data) SELECT 't', i FROM generate_series(1, 2500) i", pg.APP)
+    eventually("all are events", function() return db:sql "SELECT count(*) FROM tidegate.events" == "2500" end, 20)
+    db:sql "UPDATE tidegate.events SET at = to_timestamp(1700000000 + data::int)"
+    local retain = "SELECT removed FROM tidegate.retain_events(0, 1, 0, 100)"
+    local function retained() -- since then
+      local n = tonumber(db:sql(retain))
+      local gone = 2500 - tonumber(db:sql "SELECT count(*) FROM tidegate.events")
+      assert.equal(("%d"):format(1700000000 + gone), newest())
+      assert.equal("0", seek(1700000001 + gone))
+      assert.is_true(tonumber(seek(1700000000 + gone)) < 0)
+      return n, gone
+    end
+    local n, gone = retained() -- the first partition
+    assert.is_true(n > 0)
+    while gone < 2499 do
+      gone = select(2, retained())
+    end
+    a:stop()
+    db:sql "TRUNCATE tidegate.events"
+    assert.is_true(tonumber(seek(1700000000 + 2501)) < 0)
+    assert.equal("0", seek(os.time() + 3600))
+  end)
+
+  it("tells nobody of it where the policy would have hidden all of that", function()
+    local db = server():database()
+    local a = db:broker()
+    local c = sse.open(a, { topic = "t" })
+    c:wait("the first block", function() return c.start_id end)
+    fill(a, 1, 4)
+    a:stop()
+    db:sql "UPDATE tidegate.events SET at = now() - interval '2 hours' WHERE data IN ('1', '2')"
+    local b = db:broker { config = { store = { retain_events = 2 } }, policy = [[return {
+      api = 1,
+      authenticate = function() return {} end,
+      publish = function() return true end,
+      subscribe = function(req) return { topics = req.topics, replay = { max_age = 3600 } } end,
+    }]] }
+    eventually("two are gone", function() return b:metric "tidegate_store_retention_removed_total" == 2 end, 30)
+    assert.equal("3", sse.open(b, { topic = "t", last_event_id = c.start_id }):next().data)
+    assert.equal(0, b:metric "tidegate_gaps_total")
+    db:sql "UPDATE tidegate.retention SET newest = now()" -- what it would have shown
+    assert.equal("gap", sse.open(b, { topic = "t", last_event_id = c.start_id }):next().type)
+  end)
+
   it("forgets keys after their window, not before", function()
     local db = server():database()
     local a = db:broker { config = { store = { key_window_s = 3 } } }

@@ -3,7 +3,8 @@
 --   contract("sqlite", { insert = function(d, e) ... end })    in a spec file
 --
 -- special: insert(d, e): as another program would; new(): a driver (support.store_driver) whose options name the store;
--- date(d, e): makes e as old as its time says, where the store goes by when it took events.
+-- date(d, e): makes e as old as its time says, where the store goes by when it took events; trim(d, id): as retention
+-- does, where the store has none.
 local busted = require "busted"
 local store = require "native.store"
 local driver = require "support.store_driver"
@@ -292,6 +293,28 @@ return function(kind, special)
       assert.equal(3, seek_index(3000))
       assert.equal(4, seek_index(4999))
       assert.equal(5, seek_index(5001))
+    end)
+
+    it("tells whether all that retention has removed was older than a time", function()
+      for _, t in ipairs { 1000, 2000, 3000, 4000 } do
+        append(ev("at " .. t, { time = 1700000000000 + t }))
+      end
+      settle()
+      local tail = s:tail()
+      for _, e in ipairs(special.date and tail or {}) do
+        special.date(d, e)
+      end
+      if special.trim then
+        special.trim(d, tail[2].id)
+      else
+        d:close()
+        s = assert(d:open { retain_events = 2 }).store
+      end
+      d:wait(function() return s:bounds().trimmed == tail[2].id end, 20000)
+      for ms, found in pairs { [0] = 0, [1001] = 0, [2000] = 0, [2001] = tail[2].id, [3000] = tail[2].id,
+        [3001] = tail[3].id, [4001] = tail[4].id } do
+        assert.equal(found, seek(1700000000000 + ms), "older than " .. ms)
+      end
     end)
 
     it("finds no time in an empty store", function()

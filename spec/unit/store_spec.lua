@@ -14,4 +14,7 @@ contract("memory", {
   insert = function(d, e)
     d.store:insert(e)
   end,
+  trim = function(d, id)
+    d.store:trim(id)
+  end,
 })

@@ -172,6 +172,7 @@ static void pg_tail_rest(struct store_pg *s, bool had_events)
     struct pg_tail *t = &s->tail;
     t->busy = false;
     t->unexplained = false;
+    t->led = false;
     store_pg_well(s, STORE_PG_FAULT_TAIL);
     pg_appends_acknowledge(s);
     pg_tail_syncs_settle(s, 0);
@@ -199,7 +200,7 @@ static void pg_tail_rest(struct store_pg *s, bool had_events)
 static void pg_tail_failed(struct store_pg *s, const struct pg_fault *f)
 {
     struct pg_tail *t = &s->tail;
-    t->busy = t->again = false;
+    t->busy = t->again = t->led = false;
     if (s->closing) {
         return;
     }
@@ -361,6 +362,13 @@ static void pg_tail_on_lead(void *ctx, uint64_t token, const PGresult *res,
 static void pg_tail_lead(struct store_pg *s)
 {
     struct pg_args args;
+    if (s->tail.led) { /* not at once again and again */
+        pg_tail_failed(s, &(struct pg_fault){.code = UV_EIO,
+                                             .text = "the tables contradict each other, also "
+                                                     "after tidegate.lead()"});
+        return;
+    }
+    s->tail.led = true;
     store_pg_lead_args(s, &args);
     pg_tail_ask(s, &lead_statement, &args, pg_tail_on_lead);
 }
@@ -479,7 +487,7 @@ static void pg_tail_on_ready(void *ctx)
 {
     struct store_pg *s = ctx;
     s->tail.wait_ms = BUSY_MS;
-    s->tail.again = false;
+    s->tail.again = s->tail.led = false;
     store_pg_connected(s);
     pg_tail_ask(s, &listen_statement, NULL, pg_tail_on_listening);
 }

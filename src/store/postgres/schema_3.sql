@@ -1,15 +1,30 @@
 -- Version 3. Brokers of version 2 that run may go on while it is applied and after it, and can be started again: all of
 -- their statements keep their names and their meaning.
 
----------------------------------------------------------------- what is taken in
+---------------------------------------------------------------- what needs locks
 
--- The tables that programs write to all the time are locked for a moment. Where that moment does not come, because a
--- transaction that has written to the outbox stays open, nobody is kept waiting behind it for long: a short try each second.
+-- Events that somebody truncates are missed by those who have not read them: as if retention had taken them.
+CREATE FUNCTION tidegate.truncated() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE tidegate.retention SET trimmed = greatest(trimmed, (SELECT max(h.seq) FROM tidegate.head h)), newest = clock_timestamp();
+  RETURN NULL;
+END $$;
+
+-- Everything that locks a table, at once and first: behind it nothing is waited for any more while these locks are held.
+-- Brokers and programs use these tables all the time, so that they can be had for a moment. Where that moment does not come,
+-- because a transaction that has read or written one of them stays open, nobody is kept waiting behind it for long: a short try
+-- each second, which lets go of all of them again.
 DO $$
 BEGIN
   FOR i IN 1..60 LOOP
     BEGIN
       SET LOCAL lock_timeout = '200ms';
+      -- Where the head lives. Neither a dump that is restored brings these along, nor a copy of the database (CREATE DATABASE ...
+      -- TEMPLATE), nor rows that are put back into a truncated table.
+      ALTER TABLE tidegate.head ADD COLUMN db oid, ADD COLUMN rel oid, ADD COLUMN file oid;
+      -- No event that was removed got its id after this time. Without an answer: now.
+      ALTER TABLE tidegate.retention ADD COLUMN newest timestamptz NOT NULL DEFAULT clock_timestamp();
+      CREATE TRIGGER truncated AFTER TRUNCATE ON tidegate.events FOR EACH STATEMENT EXECUTE FUNCTION tidegate.truncated();
       -- What cannot be an event is told to the program that writes it. NOT VALID: rows that wait already are judged when they
       -- are moved. Of attrs the size in the table, which costs nothing to look at: what is left is judged then, too.
       ALTER TABLE tidegate.outbox ADD CONSTRAINT "data: at most 64 MiB" CHECK (octet_length(data) <= 67108864) NOT VALID,
@@ -20,7 +35,7 @@ BEGIN
       EXIT;
     EXCEPTION WHEN lock_not_available THEN
       IF i = 60 THEN
-        RAISE EXCEPTION 'tidegate.outbox or tidegate.rejected was in use for a minute: end the transactions that pg_locks shows for them (pid NULL: see pg_prepared_xacts), then migrate again'
+        RAISE EXCEPTION 'a table of the schema tidegate was in use for a minute: end the transactions that pg_locks shows for head, retention, events, outbox and rejected (pid NULL: see pg_prepared_xacts), then migrate again'
           USING ERRCODE = 'lock_not_available';
       END IF;
     END;
@@ -28,11 +43,11 @@ BEGIN
   END LOOP;
 END $$;
 
----------------------------------------------------------------- where ids continue
+-- Events that are there are younger than those that were removed before them.
+UPDATE tidegate.retention SET newest = CASE WHEN trimmed = 0 THEN '-infinity'
+  ELSE coalesce((SELECT e.at FROM tidegate.events e ORDER BY e.seq LIMIT 1), newest) END;
 
--- Where the head lives. Neither a dump that is restored brings these along, nor a copy of the database (CREATE DATABASE ...
--- TEMPLATE), nor rows that are put back into a truncated table.
-ALTER TABLE tidegate.head ADD COLUMN db oid, ADD COLUMN rel oid, ADD COLUMN file oid;
+---------------------------------------------------------------- where ids continue
 
 CREATE FUNCTION tidegate.place(OUT db oid, OUT rel oid, OUT file oid) LANGUAGE sql STABLE AS $$
   SELECT (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
@@ -67,6 +82,7 @@ BEGIN
       format('restored or copied: database %s table %s file %s -> database %s table %s file %s', h.db, h.rel, h.file, p.db, p.rel, p.file)
     WHEN h.seq < greatest(here, p_known) THEN
       format('set back to %s: id %s has been handed out', h.seq, greatest(here, p_known))
+    WHEN NOT EXISTS (SELECT 1 FROM tidegate.retention) THEN 'made anew: tidegate.retention was empty'
   END;
   IF why IS NULL THEN
     PERFORM tidegate.ahead(h.seq, p_size);
@@ -81,7 +97,7 @@ BEGIN
   INSERT INTO tidegate.head VALUES (true, n, i.sysid, i.tli, i.boot, p.db, p.rel, p.file)
     ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, sysid = excluded.sysid, tli = excluded.tli, boot = excluded.boot,
                                     db = excluded.db, rel = excluded.rel, file = excluded.file;
-  -- truncated: what is left of the events says how far retention had come
+  -- truncated: what is left of the events says how far retention had come, nothing how old what it removed was
   INSERT INTO tidegate.retention SELECT true, coalesce((SELECT min(e.seq) - 1 FROM tidegate.events e), here) ON CONFLICT DO NOTHING;
   PERFORM tidegate.ahead(n, p_size); -- in the same transaction as the leap
   PERFORM pg_notify('tidegate', 'leap');
@@ -103,13 +119,33 @@ BEGIN
   RETURN tidegate.lead(p_size, p_known);
 END $$;
 
--- Events that somebody truncates are missed by those who have not read them: as if retention had taken them.
-CREATE FUNCTION tidegate.truncated() RETURNS trigger LANGUAGE plpgsql AS $$
+---------------------------------------------------------------- partitions
+
+-- As before, but serialised by a lock that only who may change the table can take: an advisory lock is anybody's. Those of version 2
+-- call this one, too, from now on. Who was inside the old one held a lock of tidegate.head, and has ended.
+CREATE OR REPLACE FUNCTION tidegate.ahead(p_seq bigint, p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  top bigint; lo bigint; nm text;
 BEGIN
-  UPDATE tidegate.retention SET trimmed = greatest(trimmed, (SELECT max(h.seq) FROM tidegate.head h));
-  RETURN NULL;
+  SELECT max(hi) INTO top FROM tidegate.partition;
+  IF top > p_seq + p_size THEN
+    RETURN top;
+  END IF;
+  LOCK TABLE tidegate.partition IN SHARE UPDATE EXCLUSIVE MODE; -- against other brokers; the next statement sees what they made
+  LOOP
+    SELECT max(hi) INTO top FROM tidegate.partition;
+    EXIT WHEN top > p_seq + p_size;
+    lo := greatest(coalesce(top, 0), (p_seq + 1) / p_size * p_size);
+    nm := format('events_%s', lo);
+    -- not CREATE ... PARTITION OF, which would lock the readers out
+    EXECUTE format('CREATE TABLE tidegate.%I (LIKE tidegate.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', nm);
+    EXECUTE format('ALTER TABLE tidegate.%I ADD CONSTRAINT bounds CHECK (seq >= %s AND seq < %s)', nm, lo, lo + p_size);
+    EXECUTE format('ALTER TABLE tidegate.events ATTACH PARTITION tidegate.%I FOR VALUES FROM (%s) TO (%s)', nm, lo, lo + p_size);
+    EXECUTE format('ALTER TABLE tidegate.%I DROP CONSTRAINT bounds', nm);
+    INSERT INTO tidegate.partition VALUES (lo, lo + p_size, nm);
+  END LOOP;
+  RETURN top;
 END $$;
-CREATE TRIGGER truncated AFTER TRUNCATE ON tidegate.events FOR EACH STATEMENT EXECUTE FUNCTION tidegate.truncated();
 
 ---------------------------------------------------------------- events
 
@@ -355,7 +391,7 @@ END $$;
 
 ---------------------------------------------------------------- upkeep
 
--- Retention in steps, so that one that fails does not keep the others from their work. Version 2 calls tidegate.retain().
+-- Retention in steps, so that one that fails does not keep the others from their work.
 
 -- Events that are too old, too many or too large (0: no bound): whole partitions at once, single rows only from the partition
 -- that is being filled. A DROP that waits for a reader makes everybody wait behind it. So it is not tried while
@@ -363,10 +399,10 @@ END $$;
 CREATE FUNCTION tidegate.retain_events(p_age_s bigint, p_events bigint, p_bytes bigint, p_rows int)
 RETURNS TABLE (removed bigint, more boolean) LANGUAGE plpgsql SET lock_timeout = '100ms' SET jit = off AS $$
 DECLARE
-  h bigint; was bigint; cut bigint := 0; held bigint; bytes numeric; p record; b record; newest timestamptz; gone bigint := 0; n bigint;
+  h bigint; was bigint; cut bigint := 0; held bigint; bytes numeric; p record; b record; latest timestamptz; gone bigint := 0; n bigint;
   old timestamptz := clock_timestamp() - p_age_s * interval '1 second'; again boolean := false;
 BEGIN
-  PERFORM pg_advisory_xact_lock(1952736100, 2);
+  LOCK TABLE tidegate.partition IN SHARE UPDATE EXCLUSIVE MODE; -- see ahead()
   SELECT seq INTO h FROM tidegate.head;
   SELECT trimmed INTO was FROM tidegate.retention;
   held := tidegate.population(was + 1, h + 1);
@@ -376,10 +412,8 @@ BEGIN
   SELECT * INTO p FROM tidegate.partition q WHERE q.hi <= h ORDER BY q.lo LIMIT 1; -- one per transaction: the lock is held shortly
   IF FOUND THEN
     n := tidegate.population(greatest(p.lo, was + 1), p.hi);
-    IF p_age_s > 0 THEN
-      SELECT e.at INTO newest FROM tidegate.events e WHERE e.seq >= p.lo AND e.seq < p.hi ORDER BY e.seq DESC LIMIT 1;
-    END IF;
-    IF n = 0 OR (p_age_s > 0 AND newest IS NULL) OR newest < old OR (p_events > 0 AND held - n >= p_events) OR (p_bytes > 0 AND bytes > p_bytes) THEN
+    SELECT e.at INTO latest FROM tidegate.events e WHERE e.seq >= p.lo AND e.seq < p.hi ORDER BY e.seq DESC LIMIT 1;
+    IF n = 0 OR (p_age_s > 0 AND (latest IS NULL OR latest < old)) OR (p_events > 0 AND held - n >= p_events) OR (p_bytes > 0 AND bytes > p_bytes) THEN
       SELECT l.pid, a.application_name, a.state_change INTO b
         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
        WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
@@ -410,13 +444,13 @@ BEGIN
        WHERE t.at < old AND t.seq >= p.lo;
     END IF;
     IF cut > was THEN
-      DELETE FROM tidegate.events e WHERE e.seq > was AND e.seq <= cut;
-      GET DIAGNOSTICS gone = ROW_COUNT;
+      WITH d AS (DELETE FROM tidegate.events e WHERE e.seq > was AND e.seq <= cut RETURNING e.at)
+      SELECT count(*), max(d.at) INTO gone, latest FROM d;
       again := gone >= p_rows;
     END IF;
   END IF;
   IF cut > was THEN
-    UPDATE tidegate.retention SET trimmed = cut;
+    UPDATE tidegate.retention SET trimmed = cut, newest = greatest(newest, latest); -- of nothing: as it was
     DELETE FROM tidegate.leap l WHERE l.upto <= cut; -- who holds an id this old is told that history is missing anyway
   END IF;
   RETURN QUERY SELECT gone, again;
@@ -436,6 +470,37 @@ $$;
 CREATE FUNCTION tidegate.retain_writers() RETURNS bigint LANGUAGE sql AS $$
   WITH d AS (DELETE FROM tidegate.writer t WHERE t.at < clock_timestamp() - interval '7 days' RETURNING 1) SELECT count(*) FROM d
 $$;
+
+CREATE OR REPLACE FUNCTION tidegate.retain(p_age_s bigint, p_events bigint, p_bytes bigint, p_key_s bigint, p_rows int) -- of version 2
+RETURNS TABLE (removed bigint, more boolean) LANGUAGE sql AS $$
+  SELECT e.removed, e.more OR k.n >= p_rows
+    FROM tidegate.retain_events(p_age_s, p_events, p_bytes, p_rows) e, tidegate.retain_keys(p_key_s, p_rows) k(n),
+         tidegate.retain_rejected(p_rows) r, tidegate.retain_writers() w
+$$;
+
+-- The greatest id that was handed out before p_at, 0: none. Ids are in order of `at`: binary search. Where all that are left
+-- are younger, and all that were removed were older, it is the last that was removed.
+CREATE OR REPLACE FUNCTION tidegate.seek(p_at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  lo bigint; hi bigint; mid bigint; e record; found_id bigint;
+BEGIN
+  SELECT r.trimmed, CASE WHEN r.newest < p_at THEN r.trimmed ELSE 0 END INTO lo, found_id FROM tidegate.retention r;
+  SELECT h.seq INTO hi FROM tidegate.head h;
+  WHILE lo < hi LOOP -- the answer, if there is one, is in (lo, hi] or found_id
+    mid := lo + (hi - lo) / 2 + 1;
+    IF mid > hi THEN
+      mid := hi;
+    END IF;
+    SELECT x.seq, x.at INTO e FROM tidegate.events x WHERE x.seq >= mid AND x.seq <= hi ORDER BY x.seq LIMIT 1;
+    IF NOT FOUND OR e.at >= p_at THEN
+      hi := mid - 1;
+    ELSE
+      found_id := e.seq;
+      lo := e.seq;
+    END IF;
+  END LOOP;
+  RETURN coalesce(found_id, 0);
+END $$;
 
 -- Ends sessions of brokers that wait for their broker to read what they send, and so keep what they have locked: it is frozen, and
 -- the network does not find that out (a Unix socket has no timeout, a kernel goes on acknowledging). Past their statement_timeout

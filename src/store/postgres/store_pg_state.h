@@ -30,6 +30,7 @@ struct pg_tail {
     bool busy;          /* a statement of the tail is under way */
     bool again;         /* look again when the statement under way is answered */
     bool unexplained;   /* ids are missing: look at the leaps before going on */
+    bool led;           /* lead() was asked since the last look that was well */
     uint64_t asked;     /* `last` when that statement was sent: a head below it was set back */
     uint64_t last;      /* delivered up to here */
     uint64_t heard;     /* newest committed id, from notifications and answers */
@@ -79,6 +80,7 @@ struct pg_appends {
 struct pg_reads {
     struct pg_client *clients[STORE_PG_HISTORY_MAX];
     struct slots asked; /* pg_read */
+    uv_timer_t probe;   /* after a fault, until a read succeeds */
 };
 
 struct store_pg {
