@@ -114,6 +114,51 @@ function watch:whole()
   eventually("it says that it is ready", function() return http.get(self.broker.admin, "/readyz").status == 200 end)
 end
 
+describe("what the server refuses once does not keep a broker out of service when it is over:", function()
+  local server = pg.shared {}
+
+  local function ready_again(broker, what)
+    assert.is_truthy(broker:logged { msg = what })
+    eventually("it says that it is ready", function() return http.get(broker.admin, "/readyz").status == 200 end, 10)
+  end
+
+  it("one publish", function()
+    local db = server():database()
+    local b = db:broker()
+    db:sql [[CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN IF NEW.data = 'no' THEN
+        RAISE EXCEPTION 'the disk is full, says the spec' USING ERRCODE = 'disk_full'; END IF;
+      RETURN NEW; END $$]]
+    db:sql "CREATE TRIGGER no BEFORE INSERT ON tidegate.events FOR EACH ROW EXECUTE FUNCTION public.no()"
+    local r = try_publish(b, "no")
+    assert.equal(503, r.status)
+    ready_again(b, "cannot store events")
+    assert.equal("0", db:sql "SELECT count(*) FROM tidegate.events")
+    assert.equal(0, b:metric "tidegate_store_commits_total")
+    publish_at_last(b, "yes")
+  end)
+
+  it("one page of history", function()
+    local db = server():database()
+    local b = db:broker { config = { event_log = { max_events = 16 } } }
+    for i = 1, 20 do
+      publish_at_last(b, tostring(i))
+    end
+    local s = db:session "postgres"
+    s:run "BEGIN; LOCK TABLE tidegate.dedup, tidegate.events;"
+    local c = assert(sse.start(b, { topic = "t", last_event_id = "earliest" }))
+    eventually("the read is given up", function()
+      return db:sql [[SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        AND application_name = 'tidegate history' AND datname = current_database()]] ~= "0"
+    end)
+    eventually("it is told", function() return b:logged { msg = "cannot read history" } end)
+    s:run "COMMIT;"
+    c:close()
+    ready_again(b, "cannot read history")
+    s:close()
+  end)
+end)
+
 describe("a broker whose PostgreSQL", function()
   local server = pg.shared { settings = { max_connections = 30 } }
   local w

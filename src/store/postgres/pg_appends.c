@@ -4,7 +4,8 @@
  *
  * States of the batch (pg_appends.state), and the functions that change them:
  *
- *   NONE  -> SENT    start_next(): takes appends off the queue, gives them a number, sends them
+ *   NONE  -> SENT    start_next(): takes appends off the queue, gives them a number, sends them;
+ *                    after a fault, if nobody publishes for PROBE_MS: a batch of nothing
  *   SENT  -> NONE    on_answer(): ids (take_acks), or a refusal for good (on_refused): all of the
  *                    batch fail, or divide() or separate() put the appends back, to be sent in parts
  *   SENT  -> RETRY   retry(): undone because of a lock or a time limit, and there is time left
@@ -30,9 +31,9 @@
  *      in `committed` until pg_appends_acknowledge().
  *   5. An append that fails with UV_ENOTCONN or UV_EIO is not stored. Where that is not known, it
  *      fails with UV_ECONNABORTED. `doubt` says that a try before this one may have been stored.
- *   6. `timer` has one meaning in each state: NONE: start soon, or (`starting`) the end of the wait
- *      for the first connection; SENT: no answer in time; RETRY: send again; DOUBT: no connection
- *      in time; LATE: not armed.
+ *   6. `timer` has one meaning in each state: NONE: start soon, after a fault at the latest after
+ *      PROBE_MS, or (`starting`) the end of the wait for the first connection; SENT: no answer in
+ *      time; RETRY: send again; DOUBT: no connection in time; LATE: not armed.
  *   7. A batch has at most max_events and max_bytes, or is a single append. shrink() lowers both
  *      after a batch that took too much time or memory, grow() raises them after a quick one. */
 #include "base/container_of.h"
@@ -52,6 +53,7 @@ enum {
     GROW_SHARE = 5,         /* ... and larger again after one that took 1/5 of what it may */
     EVENT_SLACK = 64,
     RETRY_MS = 20,
+    PROBE_MS = 1000,
 };
 
 static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
@@ -136,10 +138,11 @@ static void pg_appends_grow(struct store_pg *s)
 
 static void pg_appends_take_acks(struct store_pg *s, const PGresult *res)
 {
+    struct pg_appends *p = &s->appends;
     struct event_list fresh = {0};
     bool dense = pg_appends_is_dense(res);
     int row = 0;
-    list_for_each (it, &s->appends.batch) {
+    list_for_each (it, &p->batch) {
         struct append *a = container_of(it, struct append, node);
         for (size_t i = 0; i < a->events.n; i++, row++) {
             struct store_ack *ack = &a->acks[i];
@@ -153,10 +156,12 @@ static void pg_appends_take_acks(struct store_pg *s, const PGresult *res)
             }
         }
     }
-    pg_appends_grow(s);
-    s->metrics->commits++;
-    s->metrics->commit_events += fresh.n;
-    list_splice_tail(&s->appends.committed, &s->appends.batch);
+    if (p->batch_events) { /* else it was a probe */
+        pg_appends_grow(s);
+        s->metrics->commits++;
+        s->metrics->commit_events += fresh.n;
+    }
+    list_splice_tail(&p->committed, &p->batch);
     pg_appends_batch_finish(s);
     pg_appends_deliver_own(s, &fresh);
     pg_appends_acknowledge(s);
@@ -455,12 +460,36 @@ static void pg_appends_batch_send(struct store_pg *s)
     }
 }
 
+static void pg_appends_batch_begin(struct store_pg *s)
+{
+    struct pg_appends *p = &s->appends;
+    p->batch_no++;
+    p->since = uv_now(s->loop);
+    p->excused = false;
+    pg_appends_batch_send(s);
+}
+
+/* Is what was wrong over? A batch of nothing goes all the way, to the commit. */
+static void pg_appends_on_probe(uv_timer_t *t)
+{
+    struct store_pg *s = t->data;
+    if (s->appends.ids_reserved) { /* else the next connection tells */
+        pg_appends_batch_begin(s);
+    }
+}
+
 static void pg_appends_start_next(struct store_pg *s)
 {
     struct pg_appends *p = &s->appends;
     struct append *a;
     size_t bytes = 0;
-    if (p->state != PG_BATCH_NONE || !p->ids_reserved || !append_queue_first(&p->queue)) {
+    if (p->state != PG_BATCH_NONE || !p->ids_reserved) {
+        return;
+    }
+    if (!append_queue_first(&p->queue)) {
+        if (s->faults[STORE_PG_FAULT_APPEND].code && !s->closing) {
+            REQUIRE(uv_timer_start(&p->timer, pg_appends_on_probe, PROBE_MS, 0) == 0);
+        }
         return;
     }
     while ((a = append_queue_first(&p->queue))) {
@@ -475,10 +504,7 @@ static void pg_appends_start_next(struct store_pg *s)
             break;
         }
     }
-    p->batch_no++;
-    p->since = uv_now(s->loop);
-    p->excused = false;
-    pg_appends_batch_send(s);
+    pg_appends_batch_begin(s);
 }
 
 /* ---------------------------------------------------------------- accepting */

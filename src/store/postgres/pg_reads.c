@@ -16,8 +16,8 @@ struct pg_read {
     uint64_t known; /* the newest id delivered when it was asked */
     uint64_t leapt; /* s->leapt then */
     uint64_t started_ns, token;
-    store_page_cb page_cb; /* NULL: a seek */
-    store_seek_cb seek_cb;
+    store_page_cb page_cb;
+    store_seek_cb seek_cb; /* both NULL: a probe, whose page nobody wants */
     void *ctx;
 };
 
@@ -44,7 +44,9 @@ static const struct pg_statement topic_page_statement = {
 static const struct pg_statement seek_statement = {
     "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond'),"
             " (SELECT h.seq FROM tidegate.head h)"};
-enum { SEEK_HEAD = 1 };
+enum { SEEK_HEAD = 1, PROBE_MS = 1000 };
+
+static void pg_reads_on_probe(uv_timer_t *t);
 
 /* ---------------------------------------------------------------- answers */
 
@@ -94,7 +96,7 @@ static void pg_reads_answer_failure(struct pg_read *r, int rc)
 {
     if (r->page_cb) {
         r->page_cb(r->ctx, r->token, rc, NULL);
-    } else {
+    } else if (r->seek_cb) {
         r->seek_cb(r->ctx, r->token, rc, 0);
     }
 }
@@ -104,7 +106,7 @@ static void pg_reads_answer_failure(struct pg_read *r, int rc)
 static bool pg_reads_is_stale(struct pg_read *r, const PGresult *res)
 {
     struct store_pg *s = r->store;
-    uint64_t head = (uint64_t)pg_cell_int8(res, 0, r->page_cb ? PG_PAGE_HEAD : SEEK_HEAD);
+    uint64_t head = (uint64_t)pg_cell_int8(res, 0, r->seek_cb ? SEEK_HEAD : PG_PAGE_HEAD);
     if (head >= r->known && r->leapt == s->leapt) {
         return false;
     }
@@ -127,6 +129,7 @@ static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
         if (!s->closing) {
             s->metrics->store_errors++;
             store_pg_fault(s, STORE_PG_FAULT_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
+            REQUIRE(uv_timer_start(&s->reads.probe, pg_reads_on_probe, PROBE_MS, 0) == 0);
         }
         /* a read changes nothing: that it may have been carried out is no news */
         pg_reads_answer_failure(r,
@@ -137,7 +140,7 @@ static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
         store_pg_well(s, STORE_PG_FAULT_READ);
         if (r->page_cb) {
             pg_reads_answer_page(r, res);
-        } else {
+        } else if (r->seek_cb) {
             r->seek_cb(r->ctx, r->token, 0, (uint64_t)pg_cell_int8(res, 0, 0));
         }
     }
@@ -213,6 +216,18 @@ int pg_reads_seek(struct store_pg *s, int64_t unix_ms, store_seek_cb cb, void *c
     return pg_reads_ask(s, r, &seek_statement, &args);
 }
 
+/* Is what was wrong over? The newest event is read. */
+static void pg_reads_on_probe(uv_timer_t *t)
+{
+    struct store_pg *s = t->data;
+    uint64_t last = s->tail.last;
+    const struct store_query q = {
+        .after = last ? last - 1 : 0, .upto = last, .max_events = 1, .max_bytes = 1};
+    if (!s->closing && s->faults[STORE_PG_FAULT_READ].code) {
+        (void)pg_reads_page(s, &q, NULL, NULL, 0); /* no connection: the next one tells */
+    }
+}
+
 /* ---------------------------------------------------------------- connections */
 
 static void pg_reads_on_ready(void *ctx)
@@ -240,6 +255,9 @@ void pg_reads_start(struct store_pg *s)
                                           .connect_timeout_ms = PG_CONNECT_MS,
                                           .answer_timeout_ms = PG_ANSWER_MS};
     slots_init(&s->reads.asked);
+    REQUIRE(uv_timer_init(s->loop, &s->reads.probe) == 0);
+    s->reads.probe.data = s;
+    s->parts++;
     for (unsigned i = 0; i < s->opt.history_connections; i++) {
         s->reads.clients[i] = pg_client_new(s->loop, &opt, &events, s);
         s->parts++;
@@ -248,6 +266,7 @@ void pg_reads_start(struct store_pg *s)
 
 void pg_reads_close(struct store_pg *s)
 {
+    uv_close((uv_handle_t *)&s->reads.probe, store_pg_timer_closed);
     for (unsigned i = 0; i < s->opt.history_connections; i++) {
         pg_client_close(s->reads.clients[i], store_pg_part_closed, s);
     }
