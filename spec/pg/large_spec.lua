@@ -123,6 +123,21 @@ describe("a batch of the outbox that takes longer than any statement may", funct
     assert.matches("tidegate.rejected", b:log(), 1, true)
   end)
 
+  it("has all of its tries again on a new connection, which may lead to another database", function()
+    local db = server():database()
+    db:broker { config = { store = { batch_rows = 1 }, limits = { event_bytes = 2 * MIB } } }
+    db:sql "CREATE SEQUENCE public.tried; GRANT ALL ON SEQUENCE public.tried TO PUBLIC"
+    db:sql [[CREATE FUNCTION public.tries() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN IF nextval('public.tried') = 3 THEN
+          PERFORM pg_terminate_backend(pg_backend_pid());
+        END IF;
+        RAISE EXCEPTION 'out of memory, says the spec' USING ERRCODE = 'out_of_memory'; END $$]]
+    db:sql "CREATE TRIGGER tries BEFORE INSERT ON tidegate.events FOR EACH ROW EXECUTE FUNCTION public.tries()"
+    db:sql("INSERT INTO tidegate.outbox (topic, data) SELECT 't', repeat('x', 1048576)", pg.APP)
+    eventually("it is set aside", function() return db:sql "SELECT count(*) FROM tidegate.rejected" == "1" end, 60)
+    assert.equal("6", db:sql "SELECT last_value FROM public.tried") -- two, the one that broke, and three
+  end)
+
   it("is set aside at once when it is a row larger than any event, without the lock of the head", function()
     local db = server():database()
     local b = db:broker()

@@ -78,6 +78,27 @@ describe("retention", function()
     eventually("the keys are gone", function() return db:sql "SELECT count(*) FROM tidegate.dedup" == "0" end)
   end)
 
+  it("does not say that the outbox stands still when it only cannot look", function()
+    local db = server():database()
+    local b = db:broker { config = { store = { upkeep_alarm_s = 1 } } }
+    local c = sse.open(b, { topic = "t" })
+    local head, table = db:session(), db:session()
+    head:run "BEGIN; SELECT 1 FROM tidegate.head FOR UPDATE;"
+    db:insert { topic = "t", data = "1" }
+    eventually("it is told", function() return ready(b):find("its first row, 1, is the same", 1, true) end, 20)
+    table:run "BEGIN; LOCK TABLE tidegate.version;" -- its size is one of the figures
+    eventually("it cannot look", function() return ready(b):find('step "figures", has failed', 1, true) end, 20)
+    head:run "COMMIT;"
+    assert.equal("1", c:next(20).data)
+    eventually("it is told no more", function()
+      local body = ready(b)
+      assert.matches('step "figures", has failed', body, 1, true)
+      return not body:find("first row", 1, true)
+    end, 12)
+    table:close()
+    head:close()
+  end)
+
   it("makes nobody wait for a partition that somebody reads, and says who it is", function()
     local db = server():database { config = { store = { partition_ids = 1000 } } }
     local b = db:broker { config = { store = { retain_events = 100, partition_ids = 1000, upkeep_alarm_s = 3 } } }
@@ -133,6 +154,46 @@ describe("what keeps things up without a session", function()
     eventually("its age is", function() return b:metric "tidegate_store_xmin_age" >= 60 end, 20)
     db:sql "SELECT pg_drop_replication_slot('gone')"
     eventually("it is gone", function() return b:metric "tidegate_store_xmin_age" < 50 end, 20)
+  end)
+end)
+
+describe("partitions", function()
+  local server = pg.shared {}
+
+  it("are made whatever advisory lock somebody holds who may publish and nothing else", function()
+    local config = { store = { partition_ids = 1000, retain_events = 500 } }
+    local db = server():database { config = config }
+    local s = db:session(pg.APP)
+    s:run "SELECT pg_advisory_lock(1952736100, 2);"
+    local b = db:broker { config = config }
+    for _ = 1, 8 do
+      publish_many(b, 300)
+    end
+    eventually("those behind are removed", function()
+      return tonumber(db:sql "SELECT count(*) FROM tidegate.events") <= 1500
+    end, 20)
+    local _, err = db:try("BEGIN; LOCK TABLE tidegate.partition IN SHARE UPDATE EXCLUSIVE MODE", pg.APP)
+    assert.matches("permission denied", err)
+    s:close()
+  end)
+
+  it("are made once, however many make them and remove events at the same time", function()
+    local db, sessions = server():database { config = { store = { partition_ids = 1000 } } }, {}
+    for i = 1, 6 do
+      sessions[i] = db:session(pg.OWNER)
+    end
+    for i, s in ipairs(sessions) do
+      s:send(([[DO $$ BEGIN FOR i IN 1..20 LOOP
+          PERFORM tidegate.ahead((SELECT seq FROM tidegate.head) + (i + %d) * 500, 1000);
+          COMMIT;
+        END LOOP; END $$;]]):format(i))
+    end
+    for _, s in ipairs(sessions) do
+      eventually("it is done", function() return s:answer() end, 60)
+      assert.equal("", s:errors())
+    end
+    assert.equal("0|t", db:sql [[SELECT count(*) FILTER (WHERE lo <> before), count(*) > 10 FROM (
+      SELECT lo, lag(hi, 1, lo) OVER (ORDER BY lo) AS before FROM tidegate.partition) p]])
   end)
 end)
 

@@ -406,12 +406,17 @@ static void sequencer_row_stuck(struct sequencer *q, const PGresult *res, uint64
     sequencer_step_in(q, pause > least ? pause : least);
 }
 
-/* The next batch: more rows while that is quick, fewer where it is not. */
-static void sequencer_adapt(struct sequencer *q, int64_t held_us)
+static void sequencer_forget_stuck(struct sequencer *q)
 {
     q->stuck = 0;
     q->tries = 0;
     q->set_aside = false;
+}
+
+/* The next batch: more rows while that is quick, fewer where it is not. */
+static void sequencer_adapt(struct sequencer *q, int64_t held_us)
+{
+    sequencer_forget_stuck(q);
     if (q->careful) {
         q->careful--;
     } else if (held_us > HELD_SLOW_US) {
@@ -637,6 +642,7 @@ static void sequencer_on_lost(void *ctx, const struct err *e)
     (void)uv_timer_stop(&q->timer);
     q->leading = false;
     q->time_ms = TIME_MS;
+    sequencer_forget_stuck(q); /* in another database the id may be that of another row */
     q->metrics->store_is_leader = 0;
     q->events.lost(q->ctx, e);
 }

@@ -25,7 +25,8 @@ enum {
     RETAIN_ROWS_MIN = 10,
     RETAIN_SLOW_MS = 1000, /* rows may be large: then fewer at once */
     RETAIN_FAST_MS = 200,
-    STILL_MS = 30000, /* the same row is the first of the outbox */
+    STILL_MS = 30000,         /* the same row is the first of the outbox */
+    FRESH_MS = 3 * UPKEEP_MS, /* figures that are older say nothing about now */
     PARTITION_RELATIONS = 5,
     ANSWER_MS = 610000, /* a little more than the statement_timeout */
     LOCKS_SHARE = 4,    /* a page locks at most 1/4 of what the server has room for */
@@ -67,8 +68,9 @@ struct upkeep {
     bool more; /* a step of this round was not finished: the next round comes at once */
     unsigned retain_rows;
     uint64_t vacuumed_at, vacuumed_rows; /* sequencer_moved_rows() at the last vacuum */
-    int64_t still_first;                 /* the first row of the outbox, and since when; 0: none */
-    uint64_t still_since;
+    /* the first row of the outbox (0: none), and when it was first and last seen there */
+    int64_t still_first;
+    uint64_t still_since, still_seen;
     bool many_partitions; /* was said */
 
     bool closing;
@@ -130,9 +132,10 @@ static void upkeep_take_figures(struct upkeep *u, const PGresult *res, uint64_t 
     m->store_open_publisher_s = (uint64_t)pg_cell_int8(res, 0, 3) / 1000;
     m->store_xmin_age = (uint64_t)pg_cell_int8(res, 0, 4);
     m->store_partitions = (uint64_t)pg_cell_int8(res, 0, 6);
+    u->still_seen = uv_now(u->loop);
     if (first != u->still_first) {
         u->still_first = first;
-        u->still_since = uv_now(u->loop);
+        u->still_since = u->still_seen;
     }
     upkeep_warn_of_partitions(u, m->store_partitions, (uint64_t)pg_cell_int8(res, 0, 7));
 }
@@ -399,21 +402,27 @@ static void upkeep_on_lost(void *ctx, const struct err *e)
 
 /* ---------------------------------------------------------------- what operators should know */
 
+/* How long the outbox has not moved: between looks, as long as there are looks. */
+static uint64_t upkeep_still_ms(const struct upkeep *u, uint64_t now)
+{
+    return u->still_first && now - u->still_seen < FRESH_MS ? u->still_seen - u->still_since : 0;
+}
+
 int upkeep_complain(const struct upkeep *u, struct strbuf *out)
 {
-    uint64_t now = uv_now(u->loop);
+    uint64_t now = uv_now(u->loop), alarm_ms = (uint64_t)u->opt.alarm_s * 1000;
+    uint64_t still_ms = upkeep_still_ms(u, now);
     int rc = 0;
-    if (u->still_first && now - u->still_since >= STILL_MS) {
+    if (still_ms >= (alarm_ms < STILL_MS ? alarm_ms : STILL_MS)) {
         rc = strbuf_printf(out,
                            "the outbox does not move: its first row, %" PRId64
                            ", is the same for %" PRIu64 " s; ",
-                           u->still_first, (now - u->still_since) / 1000);
+                           u->still_first, still_ms / 1000);
     }
     for (int i = 0; i < UPKEEP_STEPS && rc == 0; i++) {
         const struct upkeep_step_state *st = &u->steps[i];
         bool ours = sequencer_is_leader(u->sequencer) || !kinds[i].by_leader;
-        if (ours && st->failing_since &&
-            now - st->failing_since >= (uint64_t)u->opt.alarm_s * 1000) {
+        if (ours && st->failing_since && now - st->failing_since >= alarm_ms) {
             rc = strbuf_printf(out, "upkeep, step \"%s\", has failed for %" PRIu64 " s: %s; ",
                                kinds[i].name, (now - st->failing_since) / 1000, st->error);
         }
