@@ -116,6 +116,26 @@ describe("SIGTERM", function()
     assert.equal(0, (broker:wait_exit()))
   end)
 
+  it("serves no request behind the answer that says close", function()
+    local broker = tidegate.start()
+    local lock = child.start(assert(child.find "sqlite3"), { "-bail", broker.dir .. "/store/events.db" },
+      { stdin = true })
+    finally(function() lock:stop() end)
+    lock:write "BEGIN IMMEDIATE;\n.print locked\n"
+    eventually("it is locked", function() return lock:output():find "locked" end)
+    local c = http.connect(broker)
+    c:send(http.render("POST", "/events?topic=a", nil, "x") .. http.render("GET", "/nothing"))
+    eventually("it is under way", function() return broker:metric "tidegate_http_requests_total" == 1 end)
+    broker:signal "TERM"
+    eventually("it drains", function() return not http.connect(broker) end)
+    lock:write "ROLLBACK;\n"
+    local r = assert(c:response())
+    assert.same({ 201, "close" }, { r.status, r.headers.connection })
+    assert.is_nil((c:response()))
+    assert.is_true(c:closed())
+    assert.equal(0, (broker:wait_exit()))
+  end)
+
   it("closes connections that wait for a request", function()
     local broker = tidegate.start()
     local fresh, used = http.connect(broker), http.connect(broker)
