@@ -114,7 +114,8 @@ static bool segment_append(struct write_batch *g, struct event *ev, const struct
     g->bytes += end->large ? end->large->len : g->small.len - end->small_from;
     end->end = g->bytes;
     g->count++;
-    g->told = what->fields.id ? what->fields.id : g->told;
+    g->told = what->fields.id ? what->fields.id : g->told; /* a comment has none */
+    end->told = g->told;
     g->renderer->metrics->frames++;
     return true;
 }

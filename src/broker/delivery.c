@@ -73,7 +73,7 @@ static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
         return false;
     }
     delivery_advance(sub, g->ends[index].id, g->ends[index].passed);
-    sub->told = sub->cursor;
+    sub->told = g->ends[index].told ? g->ends[index].told : sub->told;
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
     subscriber_set_state(sub, SUB_BLOCKED);

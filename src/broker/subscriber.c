@@ -267,12 +267,16 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     free(sub);
 }
 
+static bool subscriber_may_write(const struct subscriber *sub)
+{
+    return sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
+}
+
 /* `last` may be NULL. */
 static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
                                 const struct sse_fields *last)
 {
-    bool writable = sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
-    struct frame *frame = last && writable ? sse_frame(last) : NULL;
+    struct frame *frame = last && subscriber_may_write(sub) ? sse_frame(last) : NULL;
     if (frame) {
         (void)stream_write_frame(sub->stream, frame); /* advice: not worth waiting for */
         frame_unref(frame);
@@ -293,7 +297,7 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
 {
     struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, retry_ms)};
     struct position_text text;
-    uint64_t at = retry_ms ? subscriber_untold_position(sub) : 0;
+    uint64_t at = retry_ms && subscriber_may_write(sub) ? subscriber_untold_position(sub) : 0;
     if (at) { /* it comes back: to where it is, not to its last event */
         position_fields(sub->b->opt.position_event, sub->prime, at, &text, &f);
         sub->b->metrics->positions++;
