@@ -58,6 +58,7 @@ describe("a reload", function()
       ["return require 'missing'"] = "module 'missing' not found",
       [policy { more = "function P.setup() error('the table is missing') end" }] = "policy.lua:7: the table is missing",
       [policy { more = "function P.reload() return 'maybe' end" }] = 'reload returned maybe: "resubscribe"',
+      [policy { more = "function P.reload() while true do end end" }] = "policy.load_cpu_ms",
       [("x"):rep(1024 * 1024 + 1)] = "is longer than 1048576 bytes",
     } do
       local r = broker:reload(text)
@@ -69,7 +70,13 @@ describe("a reload", function()
       local line = broker:logged { msg = "reload failed, the current policy stays", error = r.json.error }
       assert.equal(before, line.in_force)
     end
-    assert.equal(7, broker:metric 'tidegate_policy_reloads_total{result="refused"}')
+    assert.equal(8, broker:metric 'tidegate_policy_reloads_total{result="refused"}')
+    local counted = {}
+    for i, name in ipairs { 'errors_total{hook="setup"}', 'errors_total{hook="reload"}', 'overdue_total{hook="setup"}',
+      'overdue_total{hook="reload"}' } do
+      counted[i] = broker:metric("tidegate_policy_" .. name)
+    end
+    assert.same({ 1, 2, 0, 1 }, counted)
     broker:publish("a", "still")
     assert.equal("still", c:next().data)
     eventually("the refused ones are gone", function() return broker:metric "tidegate_policy_generations" == 1 end)

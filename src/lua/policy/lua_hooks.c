@@ -396,12 +396,12 @@ static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
     const struct lua_hooks *s = q->shared;
     struct lua_hook_result *a = q->result;
+    if (rc != UV_ECANCELED) {
+        s->settled(s->ctx, q, rc, e);
+    }
     if (q->ready) {
         prepared(q, rc, e);
         return;
-    }
-    if (rc != UV_ECANCELED) {
-        s->settled(s->ctx, q, rc, e);
     }
     if (a && rc == UV_ECANCELED && !s->closing) {
         hook_result_free(a);

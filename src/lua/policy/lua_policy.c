@@ -32,6 +32,14 @@ static void lua_policy_note_error(struct lua_policy *p, const struct policy_fail
     log_failure(p, f);
 }
 
+static void lua_policy_count(struct policy_metrics *m, enum policy_hook hook, int code)
+{
+    policy_log_count(m, hook);
+    if (code == UV_EINTR) {
+        policy_log_count_overdue(m, hook);
+    }
+}
+
 void lua_policy_report(struct lua_policy *p, struct policy_failure *f,
                        const struct lua_function *fn, const struct err *e)
 {
@@ -40,10 +48,7 @@ void lua_policy_report(struct lua_policy *p, struct policy_failure *f,
     f->where = raised && failure->where[0] ? failure->where : fn->where;
     f->text = e->text;
     f->traceback = raised ? failure->traceback : NULL;
-    policy_log_count(p->metrics, f->hook);
-    if (e->code == UV_EINTR) {
-        policy_log_count_overdue(p->metrics, f->hook);
-    }
+    lua_policy_count(p->metrics, f->hook, e->code);
     lua_policy_note_error(p, f);
 }
 
@@ -73,7 +78,15 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
     struct policy_failure f = {.hook = q->hook, .request = q->request};
-    if (rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN) {
+    bool transient = rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN;
+    /* called before it is in force; whoever loads the policy says what came of it */
+    if (q->hook == POLICY_HOOK_SETUP) {
+        if (rc && !transient) {
+            lua_policy_count(p->live_metrics, q->hook, rc);
+        }
+        return;
+    }
+    if (transient) {
         const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
         f.transient = f.given_up = true;
         f.where = failure->where[0] ? failure->where : fn->where;
@@ -179,7 +192,11 @@ static int ask_reloaded(struct policy *base, const char *previous, enum reload_m
                         struct err *e)
 {
     struct lua_policy *p = lua_policy_of(base);
-    return lua_hooks_reload(p->vm, &p->budgets, &p->file, previous, out, e);
+    int rc = lua_hooks_reload(p->vm, &p->budgets, &p->file, previous, out, e);
+    if (rc) {
+        lua_policy_count(p->live_metrics, POLICY_HOOK_RELOAD, rc);
+    }
+    return rc;
 }
 
 static void ask_set_stage(struct policy *base, enum policy_stage stage)
@@ -325,6 +342,11 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     lua_policy_update_figures(p);
     *out = &p->base;
     return 0;
+}
+
+bool lua_policy_admits_all(const struct policy *p)
+{
+    return !lua_policy_file_has(&lua_policy_of(p)->file, POLICY_HOOK_AUTHENTICATE);
 }
 
 const char *lua_policy_version(const struct policy *p)
