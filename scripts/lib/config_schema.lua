@@ -500,7 +500,14 @@ local function check_open(c, tools)
     return
   end
   for _, listener in ipairs(c["listen"]) do
-    if not tools.formats.local_address(listener.address) then
+    local address = listener.address
+    if address:find "^systemd:" then
+      tools.report("listen", 'policy.auth = "open" admits every client, and only the service manager knows where '
+        .. 'the socket "' .. address .. '" listens: set policy.allow_open_public = true if it is meant to be public, '
+        .. "or if its unit (ListenStream=) has an address of this machine only; else give the policy an "
+        .. 'authenticate hook and set policy.auth = "policy"')
+      return
+    elseif not tools.formats.local_address(address) then
       tools.report("listen", 'policy.auth = "open" admits every client, and other machines can reach this address: '
         .. "listen on 127.0.0.1, or give the policy an authenticate hook and set policy.auth = \"policy\", "
         .. "or set policy.allow_open_public = true if it is meant to be public")

@@ -19,6 +19,7 @@
 
 local schema = {}
 
+local KNOWN_MAX = 200 -- bytes of names of known keys
 local PROBLEMS_MAX = 100 -- more than anybody reads; a generated file must not flood the terminal
 local SHOWN_MAX = 80 -- bytes of a foreign value in a message
 local TEXT_MAX, LIST_MAX, MAP_MAX = 4096, 256, 64
@@ -395,7 +396,10 @@ local function report_unknown(ctx, fields, key, prefix, in_entry)
   local elsewhere, nearest = find_elsewhere(ctx.fields, key, ""), schema.nearest(key, names)
   local near = in_entry and nearest or elsewhere or nearest -- the names of entries' fields are short and common
   local shown = key:find("^[%w_]+$") and #key <= SHOWN_MAX and key or "[" .. quote(key) .. "]"
-  add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near) or "unknown key")
+  local known = table.concat(names, ", ")
+  add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near)
+    or #known <= KNOWN_MAX and "unknown key; known here: " .. known
+    or "unknown key; `tidegate config-reference` lists the known ones")
 end
 
 -- `entry`: the table to fill, of an entry of a map or array; else the results go into the flat one. `skip`: name of a

@@ -1,4 +1,5 @@
 -- The command line: what a user sees, and exit codes (sysexits).
+local eventually = require "support.eventually"
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 local tokens = require "support.tokens"
@@ -30,6 +31,24 @@ describe("the command line", function()
       assert.is_truthy(out:find(option, 1, true), option)
     end
     assert.equal(out, (select(2, run("serve", "--help"))))
+  end)
+
+  it("greets who starts it by hand with commands that work, or none where the policy asks who it is", function()
+    local function greeting(options)
+      local broker = tidegate.start(options)
+      local out <close> = assert(io.open(broker.dir .. "/stdout", "rb"))
+      return eventually("the greeting", function()
+        out:seek "set"
+        return out:read("a"):match "Tidegate is up.*\n\n$"
+      end)
+    end
+    local hello = "curl 'http://"
+    local open = greeting { config = { policy = { auth = "open" } },
+      policy = "return { api = 1, subscribe = function(req) return { topics = req.topics } end }" }
+    assert.truthy(open:find(hello, 1, true))
+    local text = greeting()
+    assert.is_nil(text:find(hello, 1, true))
+    assert.matches("is decided by /.*policy.lua%. Stop", text)
   end)
 
   it("tells its version and that of its libraries", function()

@@ -89,7 +89,8 @@ describe("tidegate explain", function()
     fails(66, "never was", "tidegate.lua", "--conn", connection, "--event", "1")
     fails(66, "no such file", "tidegate.lua", "--conn", connection, "--input", "missing.json")
     fails(65, "JSON", "tidegate.lua", "--conn", connection, "--input", "bad.json")
-    fails(69, "no answer came", "--admin", "unix:/nowhere/at/all", "--conn", connection, "--event", id)
+    fails(69, "unix:/nowhere/at/all: no answer came from this",
+      "--admin", "unix:/nowhere/at/all", "--conn", connection, "--event", id)
     fails(78, "missing.lua", "missing.lua", "--conn", connection, "--event", id)
     for _, words in ipairs {
       { "--event", id }, { "--conn", "1-", "--event", id }, { "--conn", connection, "--event", "x" },

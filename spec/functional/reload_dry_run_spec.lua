@@ -149,7 +149,7 @@ describe("a policy that fails in use", function()
   it("is rolled back by an operator, there and back again", function()
     local broker = tidegate.start { policy = GOOD, config = { policy = { warm_s = 2 } } }
     local none = http.post(broker.admin, "/policy/rollback", "", {})
-    assert.equal(409, none.status)
+    assert.same({ 409, "no-previous" }, { none.status, none.json.result })
     assert.truthy(none.json.error:find("there is no previous policy to roll back to", 1, true))
     broker:reload(BAD)
     assert.equal("good", status(broker).previous_policy.label)

@@ -65,6 +65,7 @@ describe("command line", function()
       local code, out, err = run(line)
       assert.same({ 0, "" }, { code, err })
       assert.truthy(out:find "^tidegate %d+%.%d+%.%d+\nlibuv 1%.%d+%.%d+\nLua 5%.4%.%d+\nSQLite 3%.[%d.]+\njansson 2%.")
+      assert.truthy(out:find "\nlibpq %d+%.%d+\nlibcurl %d[%d.]+\nOpenSSL 3[%d.]+\n")
     end
   end)
 
@@ -86,6 +87,12 @@ describe("command line", function()
     assert.same({ 0, "" }, { code, err })
     local readme <close> = assert(io.open(SPEC_SOURCE_DIR .. "/README.md"))
     assert.truthy(readme:read("a"):find(out, 1, true))
+  end)
+
+  it("tells of each command that reads a configuration how it ends where that is wrong", function()
+    for _, command in ipairs { "check", "eval", "explain", "migrate" } do
+      assert.matches("78", (select(2, run("help " .. command))), 1, true)
+    end
   end)
 
   it("does not take an unwritten output for success", function()

@@ -54,7 +54,7 @@ describe("schema", function()
     assert.same({
       "first: expected an integer from 1 to 10, found \"x\"",
       "s.mode: expected \"full\" or \"normal\", found \"nromal\"; did you mean \"normal\"?",
-      "s.wat_is_this: unknown key",
+      "s.wat_is_this: unknown key; known here: mode",
       "must: is required: expected a path",
       "fisrt: unknown key; did you mean \"first\"?",
     }, problems_of(spec, { first = "x", fisrt = 2, s = { mode = "nromal", wat_is_this = 1 } }))
@@ -69,6 +69,15 @@ describe("schema", function()
     }
     assert.same({ 'http.heartbeat_s: unknown key; did you mean "sse.heartbeat_s"?' },
       problems_of(spec, { http = { heartbeat_s = 3 } }))
+  end)
+
+  it("tells where to look where there are too many keys to name them", function()
+    local fields = {}
+    for i = 1, 50 do
+      fields[i] = integer("number" .. i, 1, 9)
+    end
+    assert.same({ "xyz: unknown key; `tidegate config-reference` lists the known ones" },
+      problems_of({ fields = fields }, { xyz = 1 }))
   end)
 
   it("names the item of a list", function()
@@ -196,7 +205,7 @@ describe("schema", function()
       problems_of(spec, { n = 'a"b\\\n\27' }))
     assert.same({ ('n: expected an integer from 1 to 2, found "%s"...'):format(("x"):rep(80)) },
       problems_of(spec, { n = ("x"):rep(100000) }))
-    assert.same({ [==[["\x1b[2J"]: unknown key]==] }, problems_of(spec, { ["\27[2J"] = 1 }))
+    assert.same({ [==[["\x1b[2J"]: unknown key; known here: n]==] }, problems_of(spec, { ["\27[2J"] = 1 }))
     assert.same({ "top level: expected named keys only, found the key 1" }, problems_of(spec, { "x" }))
     assert.same({ "top level: expected named keys only, found the key a table" }, problems_of(spec, { [{}] = 1 }))
   end)

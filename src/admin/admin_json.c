@@ -167,8 +167,8 @@ static json_t *policy_document(const char *version, const char *label)
 
 int admin_json_policy(const struct policy_report *r, struct strbuf *out)
 {
-    static const char *const outcomes[] = {"reloaded",    "would-reload", "unchanged",
-                                           "rolled-back", "refused",      "busy"};
+    static const char *const outcomes[] = {"reloaded", "would-reload", "unchanged",  "rolled-back",
+                                           "refused",  "busy",         "no-previous"};
     json_t *o = json_object();
     int bad = json_object_set_new(o, "result", text(outcomes[r->outcome]));
     if (r->error) {

@@ -29,6 +29,7 @@ static int admin_policy_status_of(const struct policy_report *r)
     case POLICY_REFUSED:
         return 422;
     case POLICY_BUSY:
+    case POLICY_NO_PREVIOUS:
         return 409;
     case POLICY_RELOADED:
     case POLICY_ROLLED_BACK:

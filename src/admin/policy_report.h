@@ -16,6 +16,7 @@ enum policy_outcome {
     POLICY_ROLLED_BACK,  /* the previous policy is current again */
     POLICY_REFUSED,      /* the current policy stays; `error` says why */
     POLICY_BUSY,         /* not possible now; `error` says why */
+    POLICY_NO_PREVIOUS,  /* nothing to roll back to; `error` says why */
 };
 
 /* Names of filters, or of formats, that only one of two policies has. */
@@ -26,7 +27,7 @@ struct policy_names {
 
 struct policy_report {
     enum policy_outcome outcome;
-    const char *error;              /* of POLICY_REFUSED, POLICY_BUSY: file, line, cause */
+    const char *error;              /* of POLICY_REFUSED and those below: file, line, cause */
     const char *previous, *version; /* hashes: of the policy before; of the one loaded, or NULL */
     const char *previous_label, *label;   /* may be NULL */
     enum reload_mode mode;                /* what happens to open streams */

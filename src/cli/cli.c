@@ -11,16 +11,22 @@
 #include "cli/cli_tools.h"
 #include "config/config.h"
 #include "config/lua_config.h"
+#include "net/client/http_client.h"
 #include "server/store_open.h"
 #include "server/supervisor.h"
 #include "store/postgres/pg_schema.h"
 
 #include <jansson.h>
+#include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <uv.h>
+
+/* Of jemalloc, which a build with a sanitizer goes without. Its header renames functions. */
+__attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_size, void *new_value,
+                                  size_t new_size);
 
 enum { PROBLEMS_MAX_BYTES = 256 * 1024, REFERENCE_MAX_BYTES = 1024 * 1024 };
 
@@ -214,6 +220,15 @@ static int run_version(const struct command *c, char **words, size_t n)
     printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\nlibpq %d.%d\n", TIDEGATE_VERSION,
            uv_version_string(), lua_config_lua_release(), sqlite3_libversion(),
            jansson_version_str(), store_libpq_version() / 10000, store_libpq_version() % 10000);
+    printf("libcurl %s\nOpenSSL %s\n", http_client_libcurl_version(),
+           OpenSSL_version(OPENSSL_VERSION_STRING));
+    if (mallctl) { /* without: a build with a sanitizer */
+        const char *allocator = NULL;
+        size_t size = sizeof allocator;
+        (void)mallctl("version", &allocator, &size, NULL, 0);
+        printf("jemalloc %.*s\n", (int)strcspn(allocator ? allocator : "?", "-"),
+               allocator ? allocator : "?");
+    }
     return finish_output();
 }
 
@@ -278,7 +293,7 @@ static const struct command commands[] = {
     {"migrate", "CONF [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
-     "is not, with the reason.\n",
+     "is not, with the reason; 78 a wrong configuration, or one without PostgreSQL.\n",
      cli_option_rows, run_migrate},
     {"restart", "CONF [options]", "Replaces the workers of a running broker, one by one.",
      "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"

@@ -234,19 +234,26 @@ static void put_outcome(const json_t *doc, const char *outcome)
 
 struct question {
     const struct explain_words *words;
+    const struct address *where;
     int code;
 };
 
-static int refused(int status, const char *detail)
+static int cli_explain_refused(const struct address *where, int status, const char *detail)
 {
+    char at[ADDRESS_LISTEN_TEXT_MAX];
     int code = status == 404 || status == 410                    ? EX_NOINPUT
                : status == 400 || status == 413 || status == 415 ? EX_DATAERR
                : status == 503                                   ? EX_TEMPFAIL
                                                                  : EX_UNAVAILABLE;
-    fprintf(stderr, "tidegate explain: %s\n",
-            status == 0 ? "no answer came from the broker's admin address: is it running?"
-            : *detail   ? detail
-                        : "what answers there is no broker that can tell");
+    address_text(where, at);
+    if (status && *detail) {
+        fprintf(stderr, "tidegate explain: %s\n", detail);
+    } else {
+        fprintf(stderr, "tidegate explain: %s: %s\n", at,
+                status ? "what answers there is no broker that can tell"
+                       : "no answer came from this admin address: does the broker run, and is it "
+                         "its address (`admin` in the configuration)?");
+    }
     return code;
 }
 
@@ -257,8 +264,8 @@ static void cli_explain_on_answer(void *ctx, unsigned worker, int status, struct
     const char *outcome = cli_explain_text_of(doc, "outcome");
     (void)worker;
     if (status != 200 || !*outcome) {
-        q->code =
-            refused(status == 200 ? EX_UNAVAILABLE : status, cli_explain_text_of(doc, "detail"));
+        q->code = cli_explain_refused(q->where, status == 200 ? EX_UNAVAILABLE : status,
+                                      cli_explain_text_of(doc, "detail"));
     } else {
         q->code = strstr(outcome, "not-") ? EX_NOT_DELIVERED : EX_OK;
         if (q->words->json) {
@@ -278,7 +285,7 @@ static int cli_explain_ask(const struct explain_words *w, const struct address *
     char target[2 * ID_MAX_BYTES + 40];
     snprintf(target, sizeof target, "/connections/%s/explain%s%s", w->connection,
              w->event ? "?event=" : "", w->event ? w->event : "");
-    struct question q = {.words = w, .code = EX_SOFTWARE};
+    struct question q = {.words = w, .where = where, .code = EX_SOFTWARE};
     struct backend_request rq = {.method = w->event ? "GET" : "POST", .target = target};
     if (!w->event) {
         rq.type = slice_str("application/json");

@@ -426,7 +426,7 @@ void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *
         return;
     }
     if (!r->previous) {
-        rep.outcome = POLICY_BUSY;
+        rep.outcome = POLICY_NO_PREVIOUS;
         rep.error = "there is no previous policy to roll back to, or it was replaced too long ago "
                     "(policy.warm_s)";
         cb(ctx, token, &rep);

@@ -294,6 +294,14 @@ static void greet(const struct server *s)
     if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
         return;
     }
+    if (!lua_policy_admits_all(policy_reload_current(s->policies))) {
+        printf(
+            "\nTidegate is up at http://%s%s, or open http://%s/ in a browser. Whom it admits, and to\n"
+            "which topics, is decided by %s. Stop with Ctrl-C.\n\n",
+            at, path, at, s->cfg->policy.file);
+        fflush(stdout);
+        return;
+    }
     printf("\nTidegate is up. In one terminal subscribe, in another publish:\n"
            "  curl -N '%s://%s%s?topic=demo/hello'\n"
            "  curl '%s://%s%s?topic=demo/hello' -d 'Hello, tide'\n"

@@ -90,6 +90,8 @@ void http_client_free(struct http_client *c);
 /* The last field of that name (any case), without the white space around it; absent: none. */
 struct slice http_client_header(const struct http_client_response *res, const char *name);
 
+/* Of the libcurl found at run time. */
+const char *http_client_libcurl_version(void);
 /* An absolute http or https URL with a host, without user, password and fragment? 0, or UV_EINVAL
  * with a reason. */
 int http_client_check_url(const char *url, struct err *e);

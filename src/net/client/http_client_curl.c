@@ -127,6 +127,11 @@ static int on_timeout_wanted(CURLM *multi, long ms, void *ctx)
     return 0;
 }
 
+const char *http_client_libcurl_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
+}
+
 int http_curl_open(struct http_client *c, struct err *e)
 {
     CURLcode rc = curl_global_init(CURL_GLOBAL_DEFAULT);
