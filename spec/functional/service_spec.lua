@@ -218,9 +218,32 @@ describe("the service manager", function()
         end
         return n
       end
-      local before = beats()
+      local before, odd = beats(), false
       eventually("the watchdog is fed", function() return beats() >= before + 3 end)
+      for round = 1, 3 do
+        local told_before, from = #told(list), uv.hrtime() // 1000
+        broker:signal "HUP"
+        local function since(line)
+          for i = told_before + 1, #told(list) do
+            if list[i]:find(line) then
+              return i
+            end
+          end
+        end
+        eventually("the reload is told", function() return since "^RELOADING=1$" end)
+        local usec = tonumber(list[since "^MONOTONIC_USEC=%d+$"]:match "%d+$")
+        assert.is_true(usec >= from and usec <= uv.hrtime() // 1000, "of the system's clock")
+        odd = odd or usec % 1000 ~= 0
+        eventually("its end, too", function()
+          return (since "^READY=1$" or 0) > since "^RELOADING=1$"
+        end, 30)
+        if round == 1 then -- also when it is refused
+          broker:write_file("policy.lua", "return 5")
+        end
+      end
+      assert.is_true(odd, "microseconds")
       if workers > 1 then
+        list = {}
         broker:signal "USR2"
         eventually("the restart is told", function() return has(list, "^RELOADING=1$") end)
         assert.is_true(has(list, "^MONOTONIC_USEC=%d+$") ~= nil)

@@ -197,6 +197,8 @@ static void policy_reload_on_tick(struct deadline *d)
 
 /* ---------------------------------------------------------------- the end of an order */
 
+static const char by_signal[] = "SIGHUP";
+
 static void policy_reload_begin(struct policy_reload *r, struct job *j);
 
 static struct job *job_new(const char *origin, const struct policy_order *order)
@@ -211,8 +213,12 @@ static void begin_plain(struct policy_reload *r, const char *origin)
 {
     const struct policy_order plain = {0};
     if (r->job || !r->in_force) {
-        r->again = origin; /* the file may have changed since it was read */
+        /* the file may have changed since it was read */
+        r->again = r->again == by_signal ? by_signal : origin;
     } else if (!r->closing) {
+        if (origin == by_signal && r->opt.signalled) {
+            r->opt.signalled(r->opt.ctx, NULL);
+        }
         policy_reload_begin(r, job_new(origin, &plain));
     }
 }
@@ -260,6 +266,9 @@ static void policy_reload_finish(struct policy_reload *r, struct job *j, struct 
     }
     if (j->cb) {
         j->cb(j->ctx, j->token, rep);
+    }
+    if (j->origin == by_signal && r->again != by_signal && r->opt.signalled) {
+        r->opt.signalled(r->opt.ctx, rep);
     }
     r->job = NULL;
     policy_reload_retire(r, j->candidate);
@@ -448,7 +457,7 @@ void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *
 static void on_hangup(uv_signal_t *h, int signum)
 {
     (void)signum;
-    begin_plain(container_of(h, struct policy_reload, hangup), "SIGHUP");
+    begin_plain(container_of(h, struct policy_reload, hangup), by_signal);
 }
 
 static void on_files_changed(void *ctx)

@@ -21,6 +21,9 @@ struct policy_reload_options {
     uint64_t warm_ms;                        /* how long the previous policy is kept */
     unsigned watched_s; /* how long a new policy is compared with the previous one; 0: not */
     bool watch_files;   /* reload when a file changes */
+    /* A reload by SIGHUP begins (`rep` NULL), or is over. NULL: nobody wants to know. */
+    void (*signalled)(void *ctx, const struct policy_report *rep);
+    void *ctx;
 };
 
 struct policy_reload;

@@ -282,7 +282,8 @@ static int listen_all(struct server *s, struct err *e)
     return rc;
 }
 
-/* Two lines that work as pasted, for whoever started this by hand. */
+/* For a person who started this by hand: two lines that work as pasted. Where the policy wants to know
+ * who asks they would not. */
 static void greet(const struct server *s)
 {
     const char *at = s->public.first_address;
@@ -308,6 +309,22 @@ static void greet(const struct server *s)
            "or open %s://%s/ in a browser. Stop with Ctrl-C.\n\n",
            scheme, at, path, scheme, at, path, scheme, at);
     fflush(stdout);
+}
+
+/* SIGHUP: the service manager is told of a reload, by the supervisor where there is one. */
+static void server_on_signalled(void *ctx, const struct policy_report *rep)
+{
+    const struct server *s = ctx;
+    if (s->worker && rep) {
+        worker_reloaded(s->worker);
+    } else if (!s->worker && !rep) {
+        systemd_notify_reloading("loading the policy");
+    } else if (!s->worker && !s->draining) {
+        systemd_notify("READY=1\nSTATUS=serving%s",
+                       rep->outcome == POLICY_REFUSED
+                           ? "; the last reload of the policy was refused, see the log"
+                           : "");
+    }
 }
 
 static void server_build(struct server *s)
@@ -341,7 +358,9 @@ static void server_build(struct server *s)
                                                    .warm_ms =
                                                        (uint64_t)s->cfg->policy.warm_s * 1000,
                                                    .watched_s = (unsigned)s->cfg->policy.rollback_s,
-                                                   .watch_files = s->cfg->policy.watch};
+                                                   .watch_files = s->cfg->policy.watch,
+                                                   .signalled = server_on_signalled,
+                                                   .ctx = s};
     s->policies = policy_reload_new(s->loop, s->broker, &s->policy_metrics, &policies);
     deadline_init(&s->drain_tick);
     deadline_init(&s->watchdog_tick);

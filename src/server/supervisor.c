@@ -18,6 +18,7 @@
 
 enum {
     STOP_GRACE_MS = 2000, /* after a second signal, before workers are killed */
+    RELOAD_MS = 90000,    /* setup() of a policy may take a minute */
     ROLL_TICK_MS = 20,    /* workers that get ready, or have ended, during a restart */
     RETRY_S = 1,
 };
@@ -64,7 +65,7 @@ static uint64_t next_due(const struct supervisor *s)
         due = at && at < due ? at : due;
     }
     due = s->watchdog_ms && s->watchdog_ms < due ? s->watchdog_ms : due;
-    bool waits = restart_active(s) || (!s->told_ready && !s->draining);
+    bool waits = restart_active(s) || (!s->told_ready && !s->draining) || s->reload.until_ms != 0;
     uint64_t tick = waits ? supervisor_now_ms() + ROLL_TICK_MS : UINT64_MAX;
     return tick < due ? tick : due;
 }
@@ -79,14 +80,28 @@ static int wait_for_signal(const struct supervisor *s)
                              : sigtimedwait(&s->signals, NULL, &ts);
 }
 
+/* Each worker loads its policy anew. */
+static void supervisor_on_hangup(struct supervisor *s)
+{
+    if (s->told_ready && !s->draining && !restart_active(s)) {
+        systemd_notify_reloading("loading the policy");
+        s->reload.until_ms = supervisor_now_ms() + RELOAD_MS;
+        for (unsigned i = 0; i < WORKERS_MAX; i++) {
+            s->reload.pids[i] = s->children[i + 1].pid;
+            s->reload.before[i] = s->shared->reloads[i];
+        }
+    }
+    children_signal(s, SIGHUP);
+}
+
 static void supervisor_on_signal(struct supervisor *s, int signum)
 {
     switch (signum) {
     case SIGCHLD:
         children_reap(s);
         break;
-    case SIGHUP: /* each loads its policy anew */
-        children_signal(s, SIGHUP);
+    case SIGHUP:
+        supervisor_on_hangup(s);
         break;
     case SIGUSR1:
         supervisor_drain(s);
@@ -112,6 +127,24 @@ static void tell_ready(struct supervisor *s)
     if (ready == s->count) {
         s->told_ready = true;
         systemd_notify("READY=1\nSTATUS=%u workers serve", s->count);
+    }
+}
+
+/* Who was there at the SIGHUP has done it, or was replaced by one that began with the new policy. */
+static void tell_reloaded(struct supervisor *s)
+{
+    struct reload_wait *w = &s->reload;
+    unsigned done = 0;
+    for (unsigned i = 0; i < s->count && w->until_ms; i++) {
+        pid_t pid = s->children[i + 1].pid;
+        done += pid == w->pids[i] ? s->shared->reloads[i] != w->before[i]
+                                  : pid && s->shared->workers[i].ready_pid == pid;
+    }
+    if (w->until_ms && (s->draining || done == s->count || supervisor_now_ms() >= w->until_ms)) {
+        w->until_ms = 0;
+        if (!s->draining) {
+            systemd_notify("READY=1\nSTATUS=%u workers serve", s->count);
+        }
     }
 }
 
@@ -148,6 +181,7 @@ static bool supervise(struct supervisor *s, int *code)
             return true;
         }
         tell_ready(s);
+        tell_reloaded(s);
         tell_watchdog(s);
         if (s->draining && children_running(s) == 0) {
             children_end_admin(s);

@@ -122,8 +122,8 @@ void restart_begin(struct supervisor *s)
             LOG_F(log_str("why", s->draining ? "draining" : "another restart is in progress")));
         return;
     }
-    systemd_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=replacing %u workers",
-                   (unsigned long long)supervisor_now_ms() * 1000, s->count);
+    s->reload.until_ms = 0; /* READY=1 comes at the end of the restart */
+    systemd_notify_reloading("replacing the workers");
     log_info("supervisor", "restart: checking the configuration",
              LOG_F(log_str("program", s->argv[0])));
     s->shared->restart = RESTART_RUNNING;

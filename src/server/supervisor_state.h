@@ -49,6 +49,13 @@ struct roll {
     uint64_t until_ms;
 };
 
+/* SIGHUP was passed on, and the service manager waits for the end. */
+struct reload_wait {
+    uint64_t until_ms;            /* not longer; 0: nobody waits */
+    pid_t pids[WORKERS_MAX];      /* that got it, by number - 1; 0: none */
+    unsigned before[WORKERS_MAX]; /* workers_shared.reloads then */
+};
+
 struct supervisor {
     const struct config *cfg;
     struct systemd_sockets *given; /* borrowed */
@@ -64,6 +71,7 @@ struct supervisor {
     struct workers_shared *shared;
     struct child children[WORKERS_MAX + 1];
     struct roll roll;
+    struct reload_wait reload;
     sigset_t signals, before;
     bool draining, told_ready;
     uint64_t watchdog_ms; /* when the next WATCHDOG=1 is due; 0: not at all */

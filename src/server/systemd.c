@@ -206,6 +206,12 @@ void systemd_notify(const char *fmt, ...)
     }
 }
 
+void systemd_notify_reloading(const char *status)
+{
+    systemd_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s",
+                   (unsigned long long)uv_hrtime() / 1000, status);
+}
+
 uint64_t systemd_watchdog_ms(void)
 {
     uint64_t pid = number_in("WATCHDOG_PID");

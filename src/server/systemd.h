@@ -26,6 +26,8 @@ void systemd_sockets_clear(struct systemd_sockets *s);
 
 /* Sends lines such as "READY=1\nSTATUS=serving" to NOTIFY_SOCKET; no effect if that is not set. */
 __attribute__((format(printf, 1, 2))) void systemd_notify(const char *fmt, ...);
+/* RELOADING=1 with the time that goes with it (sd_notify(3)), and a STATUS. READY=1 must follow. */
+void systemd_notify_reloading(const char *status);
 /* The interval for WATCHDOG=1, half of WATCHDOG_USEC; 0: not at all. */
 uint64_t systemd_watchdog_ms(void);
 

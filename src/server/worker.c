@@ -76,6 +76,11 @@ void worker_ready(const struct worker *w)
     w->shared->workers[w->number - 1].ready_pid = (int)getpid();
 }
 
+void worker_reloaded(const struct worker *w)
+{
+    w->shared->reloads[w->number - 1]++;
+}
+
 bool worker_is_retired(const struct worker *w)
 {
     return w->shared->workers[w->number - 1].retire_pid == (int)getpid();

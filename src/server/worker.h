@@ -40,6 +40,7 @@ struct workers_shared {
     atomic_uint restarts;                     /* number of restarts requested */
     char restart_error[512];                  /* complete before `restart` says RESTART_FAILED */
     struct tls_ticket_chain tickets;          /* by whoever needs the next key */
+    atomic_uint reloads[WORKERS_MAX];         /* by SIGHUP, by number - 1; by that worker */
 };
 
 struct worker {
@@ -74,6 +75,8 @@ void worker_wake_stop(struct worker_wake *w);
 
 /* Tells the supervisor that this process serves. */
 void worker_ready(const struct worker *w);
+/* Tells it that what SIGHUP asked for is done. */
+void worker_reloaded(const struct worker *w);
 /* Has another process replaced this one? */
 bool worker_is_retired(const struct worker *w);
 
