@@ -39,4 +39,14 @@
 NATIVE_MODULES(X)
 #undef X
 
+/* The metatable of userdata with that name: `methods`, of which "__gc" and the like work, too. */
+static inline void native_class(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
 #endif

@@ -190,11 +190,7 @@ int native_open_audience(lua_State *L)
         {"__gc", l_gc},     {"add", l_add},     {"del", l_del},     {"compile", l_compile},
         {"match", l_match}, {"route", l_route}, {"wants", l_wants}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
-    luaL_newmetatable(L, index_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, index_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

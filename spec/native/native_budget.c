@@ -265,10 +265,7 @@ int native_open_budget(lua_State *L)
         {"run", l_run},     {"pieces", l_pieces}, {"abandon", l_abandon}, {"cost", l_cost},
         {"close", l_close}, {"__gc", l_close},    {NULL, NULL},
     };
-    luaL_newmetatable(L, vm_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
+    native_class(L, vm_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

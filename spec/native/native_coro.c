@@ -384,10 +384,7 @@ int native_open_coro(lua_State *L)
                                        {"close", l_gc},
                                        {"__gc", l_gc},
                                        {NULL, NULL}};
-    luaL_newmetatable(L, coro_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
+    native_class(L, coro_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -272,11 +272,7 @@ int native_open_event(lua_State *L)
         {"lag", l_log_lag},       {"at", l_log_at},
         {"__gc", l_log_gc},       {NULL, NULL},
     };
-    luaL_newmetatable(L, log_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, log_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

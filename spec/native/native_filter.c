@@ -208,11 +208,7 @@ static int l_edit(lua_State *L)
 
 static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
 {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, name, methods);
 }
 
 int native_open_filter(lua_State *L)

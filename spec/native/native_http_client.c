@@ -254,11 +254,7 @@ int native_open_http_client(lua_State *L)
         {"turn", l_turn},   {"metric", l_metric}, {"close", l_close},
         {"__gc", l_gc},     {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new", l_new}, {"check_url", l_check_url}, {NULL, NULL}};
-    luaL_newmetatable(L, CLIENT_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, CLIENT_TYPE, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -5,7 +5,6 @@
 #include "auth/jwt.h"
 #include "auth/jwt_cache.h"
 #include "auth/keyring.h"
-#include "base/logging.h"
 #include "native_policy.h"
 
 #include <openssl/bio.h>
@@ -69,9 +68,7 @@ static int l_jwks(lua_State *L)
     struct err e = {0};
     struct slice text = check_slice(L, 1);
     unsigned algs = check_algs(L, 2);
-    log_set_level(LOG_LEVEL_ERROR); /* keys that are left out are warned about */
     int rc = jwks_parse(text, algs, "spec", &set, &e);
-    log_set_level(LOG_LEVEL_INFO);
     return push_set(L, rc, set, &e);
 }
 
@@ -479,11 +476,7 @@ int native_open_jwt(lua_State *L)
     const luaL_Reg *const methods[] = {set_methods, key_methods, cache_methods};
     const char *const classes[] = {set_class, key_class, cache_class};
     for (int i = 0; i < 3; i++) {
-        luaL_newmetatable(L, classes[i]);
-        luaL_setfuncs(L, methods[i], 0);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -2, "__index");
-        lua_pop(L, 1);
+        native_class(L, classes[i], methods[i]);
     }
     luaL_newlib(L, functions);
     return 1;

@@ -1,6 +1,5 @@
 /* auth/keyring with a JWKS URL: on a loop of its own, which runs while a spec waits. */
 #include "auth/keyring.h"
-#include "base/logging.h"
 #include "native.h"
 
 #include <stdlib.h>
@@ -56,7 +55,6 @@ static int l_close(lua_State *L)
     http_client_free(d->client);
     unsigned left = loop_free(d->loop);
     d->loop = NULL;
-    log_set_level(LOG_LEVEL_INFO);
     return left ? luaL_error(L, "handles left open") : 0;
 }
 
@@ -102,7 +100,6 @@ static int l_open(lua_State *L)
     struct driver *d = lua_newuserdatauv(L, sizeof *d, 0);
     *d = (struct driver){.loop = loop_new()};
     luaL_setmetatable(L, keyring_class);
-    log_set_level(LOG_LEVEL_ERROR);
     d->client = http_client_new(d->loop, &http, &d->net, &e);
     if (!d->client || keyring_open(&d->keyring, &o, 1, 1 << 20, &e)) {
         return luaL_error(L, "%s", e.text);
@@ -171,10 +168,7 @@ int native_open_keyring(lua_State *L)
     static const luaL_Reg methods[] = {
         {"turn", l_turn},   {"reload", l_reload}, {"verify", l_verify}, {"metrics", l_metrics},
         {"close", l_close}, {"__gc", l_close},    {NULL, NULL}};
-    luaL_newmetatable(L, keyring_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
+    native_class(L, keyring_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -231,10 +231,7 @@ int native_open_lua_vm(lua_State *L)
         {"__gc", l_close}, {"decode_at_all_depths", l_decode_at_all_depths},
         {NULL, NULL},
     };
-    luaL_newmetatable(L, vm_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
+    native_class(L, vm_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -384,11 +384,7 @@ int native_open_pg(lua_State *L)
         {"__gc", l_gc},     {NULL, NULL},
     };
     static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
-    if (luaL_newmetatable(L, PG_TYPE)) {
-        luaL_setfuncs(L, methods, 0);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -2, "__index");
-    }
+    native_class(L, PG_TYPE, methods);
     luaL_newlib(L, functions);
     return 1;
 }

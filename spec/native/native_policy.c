@@ -564,10 +564,7 @@ int native_open_policy(lua_State *L)
         {"__gc", l_close},
         {NULL, NULL},
     };
-    luaL_newmetatable(L, policy_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
+    native_class(L, policy_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -310,11 +310,7 @@ int native_open_query(lua_State *L)
         {"metric", l_metric},   {"close", l_close}, {"__gc", l_gc},       {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"open", l_open}, {"parameters", l_parameters}, {NULL, NULL}};
-    luaL_newmetatable(L, QUERY_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, QUERY_TYPE, methods);
     luaL_newlib(L, functions);
     return 1;
 }

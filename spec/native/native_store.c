@@ -3,7 +3,6 @@
 #include "native_store.h"
 
 #include "base/container_of.h"
-#include "base/logging.h"
 #include "base/require.h"
 #include "store/postgres/store_pg.h"
 #include "store/sqlite/store_sqlite.h"
@@ -552,17 +551,10 @@ static int l_now(lua_State *L)
     return 1;
 }
 
-/* Expected failures would fill the report with log lines. */
-static int l_quiet(lua_State *L)
-{
-    log_set_level(lua_toboolean(L, 1) ? LOG_LEVEL_ERROR + 1 : LOG_LEVEL_WARN);
-    return 0;
-}
-
 int native_open_store(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"open", l_open}, {"floor", l_id_floor}, {"now", l_now}, {"quiet", l_quiet}, {NULL, NULL}};
+        {"open", l_open}, {"floor", l_id_floor}, {"now", l_now}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"append", l_append},
                                        {"read", l_read},
                                        {"seek", l_seek},

@@ -139,11 +139,7 @@ int native_open_topic(lua_State *L)
         {"put", l_index_put}, {"del", l_index_del}, {"match", l_index_match},
         {"__gc", l_index_gc}, {NULL, NULL},
     };
-    luaL_newmetatable(L, index_class);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    native_class(L, index_class, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -140,7 +140,6 @@ local function sqlite(before_each, after_each)
     connections = {}
   end)
   after_each(function()
-    store.quiet(false)
     store.vfs_fail {}
     for _, db in ipairs(connections) do
       db:close()

@@ -18,10 +18,6 @@ describe("store_sqlite", function()
   end
 
   describe("faults", function()
-    before_each(function()
-      store.quiet(true)
-    end)
-
     local function assert_recovers()
       d:wait(function() return d.store:health().ok end)
     end

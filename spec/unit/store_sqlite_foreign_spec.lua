@@ -113,7 +113,6 @@ describe("store_sqlite", function()
       open { event_bytes = 10 }
       local db = other()
       local insert = "INSERT INTO events(topic, type, data) VALUES (?, ?, ?)"
-      store.quiet(true)
       assert(db(insert, "t", "x", "good 1"))
       assert(db(insert, "a//b", "x", "bad"))
       assert(db(insert, "a/*", "x", "bad"))
@@ -168,7 +167,6 @@ describe("store_sqlite", function()
     it("do not make an id go backwards when somebody resets the counter", function()
       open()
       local first = assert(d:put { ev "1" })[1].id
-      store.quiet(true)
       local db = other()
       assert(db "DELETE FROM events")
       assert(db "UPDATE sqlite_sequence SET seq = 5")

@@ -108,7 +108,6 @@ describe("store_sqlite", function()
     end)
 
     it("does not go back when the clock does", function()
-      store.quiet(true) -- it warns
       open()
       d:close()
       local db = other()
