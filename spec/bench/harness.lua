@@ -8,6 +8,7 @@ local M = {}
 local HERE = arg[0]:match "^(.*)/[^/]*$" or "."
 M.here = HERE
 M.root = assert(uv.fs_realpath(HERE .. "/../.."))
+local tree = dofile(M.root .. "/spec/support/tree.lua")
 
 function M.fail(...)
   io.stderr:write("bench: ", string.format(...), "\n")
@@ -177,22 +178,6 @@ local function listening(port)
   return answer == "open"
 end
 
-local function remove_tree(path)
-  local scan = uv.fs_scandir(path)
-  while scan do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then
-      break
-    end
-    if kind == "directory" then
-      remove_tree(path .. "/" .. name)
-    else
-      uv.fs_unlink(path .. "/" .. name)
-    end
-  end
-  uv.fs_rmdir(path)
-end
-
 function M.read(path)
   local f = assert(io.open(path))
   local text = f:read "a"
@@ -264,7 +249,7 @@ end
 
 function M.leave(process, place)
   M.stop(process)
-  remove_tree(place.dir)
+  tree.remove(place.dir)
 end
 
 -- `work`: args (the words behind `tidegate-bench`), seconds (where args do not say), header (of every request);

@@ -22,6 +22,7 @@ package.path = ("%s/../?.lua;%s"):format(here, package.path)
 
 local nodes = require "cluster.nodes"
 local promises = require "cluster.promises"
+local tree = require "support.tree"
 local uv = require "luv"
 
 local BASE = "tidegate-trial"
@@ -47,22 +48,6 @@ for i = 1, #arg, 2 do
 end
 
 ----------------------------------------------------------------- outside: namespaces
-local function remove_tree(path)
-  local scan = uv.fs_scandir(path)
-  while scan do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then
-      break
-    end
-    if kind == "directory" then
-      remove_tree(path .. "/" .. name)
-    else
-      uv.fs_unlink(path .. "/" .. name)
-    end
-  end
-  uv.fs_rmdir(path)
-end
-
 local function temporary()
   return os.getenv "TMPDIR" or "/tmp"
 end
@@ -78,7 +63,7 @@ local function remove_dead()
         break
       end
       if name:sub(1, #prefix + 1) == prefix .. "-" then
-        remove_tree(temporary() .. "/" .. name)
+        tree.remove(temporary() .. "/" .. name)
       end
     end
   end
@@ -129,7 +114,7 @@ local function outside()
     end, debug.traceback)
     nodes.remove(prefix)
     if options.keep == "" then
-      remove_tree(dir)
+      tree.remove(dir)
     end
     if not ok then
       fail("%s", why)

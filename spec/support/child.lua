@@ -8,6 +8,7 @@
 --   p:stop()             SIGTERM, then SIGKILL; idempotent
 local eventually = require "support.eventually"
 local socket = require "socket"
+local tree = require "support.tree"
 local uv = require "luv"
 
 local M = {}
@@ -43,21 +44,7 @@ function M.directory()
   return assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-child-XXXXXX"))
 end
 
-function M.remove_tree(path)
-  local scan = uv.fs_scandir(path)
-  while scan do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then
-      break
-    end
-    if kind == "directory" then
-      M.remove_tree(path .. "/" .. name)
-    else
-      uv.fs_unlink(path .. "/" .. name)
-    end
-  end
-  uv.fs_rmdir(path)
-end
+M.remove_tree = tree.remove
 
 function M.start(path, args, options)
   options = options or {}

@@ -15,6 +15,7 @@ local eventually = require "support.eventually"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
 local tablex = require "pl.tablex"
+local tree = require "support.tree"
 local uv = require "luv"
 
 local M = {}
@@ -68,22 +69,6 @@ local function read_file(path)
   local text = f:read("a")
   f:close()
   return text
-end
-
-local function remove_tree(path)
-  local scan = uv.fs_scandir(path)
-  while scan do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then
-      break
-    end
-    if kind == "directory" then
-      remove_tree(path .. "/" .. name)
-    else
-      uv.fs_unlink(path .. "/" .. name)
-    end
-  end
-  uv.fs_rmdir(path)
 end
 
 -- A fresh directory, removed when the spec ends where `owner` is a broker.
@@ -151,7 +136,7 @@ function M.run(path, options)
   handle:close()
   uv.run "nowait" -- lets it finish closing: luv crashes when the last of it is left to lua_close
   local out, err = read_file(dir .. "/out"), read_file(dir .. "/err")
-  remove_tree(dir)
+  tree.remove(dir)
   assert(ok, ("%s\nstderr: %s"):format(why, err))
   return signal ~= 0 and -signal or code, out, err
 end
@@ -358,7 +343,7 @@ function broker:dispose()
   local ok, why = pcall(self.stop, self)
   local report = check_log(self)
   if not os.getenv "TIDEGATE_SPEC_KEEP" then
-    remove_tree(self.dir)
+    tree.remove(self.dir)
   end
   if report then
     error("sanitizer report of the broker:\n" .. report, 0)

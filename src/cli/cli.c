@@ -5,6 +5,7 @@
 #include "base/logging.h"
 #include "base/nearest.h"
 #include "cli/cli_check.h"
+#include "cli/cli_config.h"
 #include "cli/cli_explain.h"
 #include "cli/cli_options.h"
 #include "cli/cli_restart.h"
@@ -28,7 +29,7 @@
 __attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_size, void *new_value,
                                   size_t new_size);
 
-enum { PROBLEMS_MAX_BYTES = 256 * 1024, REFERENCE_MAX_BYTES = 1024 * 1024 };
+enum { REFERENCE_MAX_BYTES = 1024 * 1024 };
 
 struct command {
     const char *name, *arguments, *summary;
@@ -81,28 +82,11 @@ static bool asks_for_help(char **words, size_t n)
 
 /* ---------------------------------------------------------------- serve, check */
 
-/* Each problem on a line of its own, below a line that says whose they are. */
-static void print_problems(const char *conf, const struct strbuf *problems)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < problems->len; i++) {
-        count += problems->data[i] == '\n';
-    }
-    fprintf(stderr, "tidegate: %s: %zu problem%s\n", conf, count, count == 1 ? "" : "s");
-    const char *line = problems->data ? problems->data : "";
-    while (*line) {
-        size_t n = strcspn(line, "\n");
-        fprintf(stderr, "  %.*s\n", (int)n, line);
-        line += n + (line[n] == '\n');
-    }
-}
-
 /* Words to a checked configuration. `*code` is the exit code when it answers false (0: help was
  * asked for and given). */
 static bool cli_load(const struct command *c, char **words, size_t n, struct cli_options *options,
                      struct config *cfg, int *code)
 {
-    struct strbuf problems;
     *options = (struct cli_options){.help = false};
     if (cli_options_parse(&(struct options){"tidegate", c->name, c->rows}, options, words, n)) {
         *code = EX_USAGE;
@@ -118,15 +102,10 @@ static bool cli_load(const struct command *c, char **words, size_t n, struct cli
         *code = EX_USAGE;
         return false;
     }
-    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = config_load(cfg, options->conf, &options->overrides, &problems);
-    if (rc) {
-        print_problems(options->conf, &problems);
-        strbuf_clear(&problems);
-        *code = rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+    *code = cli_config_load(NULL, options->conf, &options->overrides, cfg);
+    if (*code) {
         return false;
     }
-    strbuf_clear(&problems);
     enum log_level level = LOG_LEVEL_INFO;
     if (log_level_parse(cfg->log.level, &level)) {
         log_set_level(level);

@@ -4,6 +4,7 @@
 
 #include "base/read_file.h"
 #include "base/strbuf.h"
+#include "cli/cli_config.h"
 #include "cli/cli_options.h"
 #include "net/client/backend_call.h"
 
@@ -16,7 +17,6 @@
 #include <uv.h>
 
 enum {
-    PROBLEMS_MAX_BYTES = 256 * 1024,
     EVENT_MAX_BYTES = 64 * 1024, /* what an admin service takes */
     ID_MAX_BYTES = 40,
     EX_NOT_DELIVERED = 1,
@@ -113,20 +113,13 @@ static int read_words(struct explain_words *w, char **words, size_t n)
 static int read_address(const struct explain_words *w, struct address *out)
 {
     struct config cfg;
-    struct strbuf problems;
     struct err e = {0};
     if (w->admin) {
         return address_parse(w->admin, out, &e) ? cli_explain_fail("--admin", e.text) : 0;
     }
-    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = config_load(&cfg, w->conf, NULL, &problems);
+    int rc = cli_config_load("explain", w->conf, NULL, &cfg);
     if (rc) {
-        fprintf(stderr, "tidegate explain: %s:\n%s", w->conf ? w->conf : "the defaults",
-                problems.len ? problems.data : "");
-    }
-    strbuf_clear(&problems);
-    if (rc) {
-        return rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+        return rc;
     }
     if (!cfg.admin || address_parse(cfg.admin, out, &e)) {
         fprintf(stderr, "tidegate explain: admin: %s\n",

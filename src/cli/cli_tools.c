@@ -3,8 +3,8 @@
 
 #include "base/logging.h"
 #include "base/read_file.h"
+#include "cli/cli_config.h"
 #include "cli/cli_options.h"
-#include "config/config.h"
 #include "tools/tool_eval.h"
 #include "tools/tool_test.h"
 
@@ -16,7 +16,6 @@
 #include <uv.h>
 
 enum {
-    PROBLEMS_MAX_BYTES = 256 * 1024,
     INPUT_MAX_BYTES = 4 * 1024 * 1024,
 };
 
@@ -41,22 +40,6 @@ const struct option_row cli_test_rows[] = {
     {.name = NULL},
 };
 
-/* 0, or the exit code after a message. `conf` NULL: the defaults. */
-static int load_config(struct config *cfg, const char *command, const char *conf,
-                       const char *policy)
-{
-    struct config_overrides o = {.policy = policy};
-    struct strbuf problems;
-    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = config_load(cfg, conf, &o, &problems);
-    if (rc) {
-        fprintf(stderr, "tidegate %s: %s:\n%s", command, conf ? conf : "the defaults",
-                problems.len ? problems.data : "");
-    }
-    strbuf_clear(&problems);
-    return rc == 0 ? 0 : rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
-}
-
 int cli_test(char **words, size_t n)
 {
     static const struct options options = {"tidegate", "test", cli_test_rows};
@@ -69,7 +52,7 @@ int cli_test(char **words, size_t n)
         return options_refuse(&options, "PATH", "a spec or a directory of specs was expected");
     }
     struct config cfg;
-    code = load_config(&cfg, "test", w.conf, NULL);
+    code = cli_config_load("test", w.conf, NULL, &cfg);
     if (code) {
         return code;
     }
@@ -162,7 +145,8 @@ int cli_eval(char **words, size_t n)
         return options_refuse(&options, rest[0],
                               "authenticate, subscribe, publish, filter or format was expected");
     }
-    code = load_config(&cfg, "eval", count == 2 ? rest[1] : NULL, w.policy);
+    const struct config_overrides o = {.policy = w.policy};
+    code = cli_config_load("eval", count == 2 ? rest[1] : NULL, &o, &cfg);
     if (code) {
         return code;
     }

@@ -1,0 +1,42 @@
+/* See cli_config.h. */
+#include "cli/cli_config.h"
+
+#include "base/strbuf.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+enum { PROBLEMS_MAX_BYTES = 256 * 1024 };
+
+/* The problems, one on each line, below a line that names the file. */
+static void cli_config_print_problems(const char *command, const char *conf,
+                                      const struct strbuf *problems)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < problems->len; i++) {
+        count += problems->data[i] == '\n';
+    }
+    fprintf(stderr, "tidegate%s%s: %s: %zu problem%s\n", command ? " " : "", command ? command : "",
+            conf ? conf : "the defaults", count, count == 1 ? "" : "s");
+    const char *line = problems->data ? problems->data : "";
+    while (*line) {
+        size_t n = strcspn(line, "\n");
+        fprintf(stderr, "  %.*s\n", (int)n, line);
+        line += n + (line[n] == '\n');
+    }
+}
+
+int cli_config_load(const char *command, const char *conf, const struct config_overrides *overrides,
+                    struct config *cfg)
+{
+    struct strbuf problems;
+    strbuf_init(&problems, PROBLEMS_MAX_BYTES);
+    int rc = config_load(cfg, conf, overrides, &problems);
+    if (rc) {
+        cli_config_print_problems(command, conf, &problems);
+    }
+    strbuf_clear(&problems);
+    return rc == 0 ? 0 : rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+}
