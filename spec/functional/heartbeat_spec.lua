@@ -18,36 +18,39 @@ describe("the heartbeat", function()
     limits = { send_buffer_bytes = 16384 } } }
 
   it("is a comment after silence, again and again", function()
-    local c = sse.open(broker(), { topic = "quiet" })
     local from = eventually.now()
-    c:wait("a heartbeat", function() return heartbeats(c) == 1 end, 5)
+    local c = sse.open(broker(), { topic = "quiet" })
+    c:wait("a heartbeat", function() return heartbeats(c) >= 1 end, 5)
     assert.is_true(eventually.now() - from >= 0.9, "not before a second of silence")
-    c:wait("the next", function() return heartbeats(c) == 3 end, 5)
+    c:wait("the next", function() return heartbeats(c) >= 3 end, 5)
     assert.is_true(eventually.now() - from >= 2.7)
     assert.equal(0, #c.queue)
   end)
 
   it("is one line and no block: some parsers make an empty message of one", function()
     local c = sse.open(broker(), { topic = "line", keep_bytes = true })
-    c:wait("two heartbeats", function() return heartbeats(c) == 2 end, 10)
+    c:wait("two heartbeats", function() return heartbeats(c) >= 2 end, 10)
     local id = broker():publish("line", "x")
     assert.same({ type = "message", data = "x", id = id }, c:next())
-    assert.equal((":heartbeat\n:heartbeat\nid: %s\ndata: x\n\n"):format(id), (c:bytes():gsub("^.-\n\n", "")))
+    assert.equal((":heartbeat\n"):rep(heartbeats(c)) .. ("id: %s\ndata: x\n\n"):format(id),
+      (c:bytes():gsub("^.-\n\n", "")))
   end)
 
   it("stays away while events flow, and does not wait for other topics", function()
     local busy = sse.open(broker(), { topic = "busy" })
     local quiet = sse.open(broker(), { topic = "quiet" })
-    local n = 0
+    local n, pauses, last = 0, 0, eventually.now()
     quiet:wait("three heartbeats", function()
       n = n + 1
       broker():publish("busy", tostring(n))
+      pauses = pauses + (eventually.now() - last > 0.8 and 1 or 0)
+      last = eventually.now()
       eventually.pass(0.05, "events flow, with pauses shorter than a heartbeat's")
       return heartbeats(quiet) >= 3
     end, 10)
     busy:collect(n)
-    -- a pause of the publisher may have been long enough for one on a loaded machine
-    assert.is_true(heartbeats(busy) <= (eventually.factor > 1 and 2 or 0), heartbeats(busy) .. " heartbeats")
+    -- where the machine made the publisher pause for longer, each pause may have had one
+    assert.is_true(heartbeats(busy) <= pauses, heartbeats(busy) .. " heartbeats")
   end)
 
   it("is never queued behind an unfinished write", function()

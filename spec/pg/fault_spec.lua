@@ -17,6 +17,16 @@ local function try_publish(broker, data, key)
   return r
 end
 
+-- Begins a publish; returns its connection once PostgreSQL has been asked to store it. `server` must not answer.
+local function publish_in_flight(broker, data)
+  local requests = broker:metric "tidegate_http_requests_total"
+  local c = http.connect(broker)
+  c:send(http.render("POST", "/events?topic=t&key=" .. data, nil, data))
+  eventually("it is parsed", function() return broker:metric "tidegate_http_requests_total" > requests end)
+  eventually("it is on its way", function() return broker:metric "tidegate_store_append_queue_events" == 0 end)
+  return c
+end
+
 -- A publisher that retries with its key until it is told an id.
 local function publish_at_last(broker, data, timeout)
   return eventually(data .. " is published", function()
@@ -199,10 +209,9 @@ describe("a broker whose PostgreSQL", function()
   it("stops answering", function()
     finally(function() server():thaw() end)
     server():freeze()
-    local c, waits = http.connect(w.broker), http.connect(w.broker)
+    local waits = http.connect(w.broker)
     local start = eventually.now()
-    c:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
-    eventually.pass(0.2, "it is under way")
+    local c = publish_in_flight(w.broker, "refused")
     waits:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
     for conn, what in pairs { [c] = "not known whether it has stored this", [waits] = "nothing was stored" } do
       local r = assert(conn:response { timeout = 40 })
@@ -288,9 +297,7 @@ describe("a broker whose PostgreSQL", function()
     local b = w.db:broker { config = { drain = { timeout_s = 2 } } }
     local c = sse.open(b, { topic = "t" })
     server():freeze()
-    local p = http.connect(b)
-    p:send(http.render("POST", "/events?topic=t&key=refused", nil, "refused"))
-    eventually.pass(0.2, "it is under way")
+    publish_in_flight(b, "refused")
     b:stop { timeout = 15 } -- with code 0, nothing left behind
     assert.equal("closed", c:wait_end())
     server():thaw()
@@ -397,7 +404,10 @@ describe("a broker whose PostgreSQL", function()
     local idle, greedy = w.db:session(pg.APP), w.db:session()
     idle:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'idle');"
     greedy:send "BEGIN; LOCK TABLE tidegate.outbox IN ACCESS EXCLUSIVE MODE;" -- waits, and makes others wait
-    eventually.pass(0.3, "both wait for locks")
+    eventually("it makes others wait", function()
+      return tonumber(w.db:sql [[SELECT count(*) FROM pg_locks
+        WHERE NOT granted AND relation = 'tidegate.outbox'::regclass]]) >= 2
+    end)
     w:publish "not through the outbox"
     w:alive()
     idle:run "ROLLBACK;"
