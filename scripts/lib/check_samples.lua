@@ -1,6 +1,6 @@
 --- What `tidegate check` asks a policy: requests made up for the purpose, and the operator's own. They show mistakes
 --- that only running the hooks can: wrong return values, nil where something was expected. A made-up request that makes
---- a hook fail is a warning, since nobody has said that it must be answered; a sample of the operator's is an error.
+--- a hook fail is a warning, since the operator has not listed it; a sample of the operator's is an error.
 ---   samples.run(facts, to); to: add(problem), locate(text) -> problem, skip(step, why), tried()
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local eval = require "tidegate.eval"
@@ -91,7 +91,7 @@ local EVENTS = {
     attrs = { sample = "sample", number = 1, flag = true } } },
 }
 
--- What stands for databases and servers takes any question; the broker raises on those nobody can answer. A function
+-- What stands for databases and servers takes any question; the broker raises on those without an answer. A function
 -- that sees each, and says so once.
 local function referee(facts, to)
   local queries, targets, said = {}, {}, {}
@@ -203,7 +203,7 @@ function Tries:publish(sample, request)
   end
 end
 
--- Does authenticate let anybody in? Who is denied does not learn by which hook, so it is asked alone.
+-- Does authenticate allow it? Who is denied does not learn by which hook, so it is asked alone.
 function Tries:reached(requests)
   for _, sample in ipairs(self.granted and {} or requests) do
     local verdict = not self:over() and self.bench:authenticate(request_text("GET", sample.request))

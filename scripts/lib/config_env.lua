@@ -1,5 +1,5 @@
 --- What a configuration file can reach: nothing but env(name[, default]).
---- While the file runs strings have no methods (see lua_config.c), hence format(...) instead of text:format(...).
+--- While the file runs strings have no methods (see lua_config.c), so it is format(...) instead of text:format(...).
 local find, format = string.find, string.format
 
 --- `getenv(name)` answers the variable's text or nil. Answers the environment for the file, and a record of what it
@@ -40,7 +40,7 @@ return function(getenv)
     elseif default ~= nil then
       return default
     end
-    -- go on, so that all problems are told at once; 3: this pcall, this function, the file
+    -- go on, so that all problems are reported at once; 3: this pcall, this function, the file
     local _, where = pcall(error, "", 3)
     seen.problems[#seen.problems + 1] = format(
       '%sthe environment variable %s is not set: set it, or give a default: env("%s", default)', where, name, name)

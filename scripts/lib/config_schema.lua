@@ -494,7 +494,7 @@ local function check_database(c, tools)
   end
 end
 
--- An open broker that strangers can reach must be somebody's decision, not an accident.
+-- An open broker that strangers can reach must be a decision, not an accident.
 local function check_open(c, tools)
   if c["policy.auth"] ~= "open" or c["policy.allow_open_public"] then
     return

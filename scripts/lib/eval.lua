@@ -223,11 +223,11 @@ function eval.run(hook, file, text, as_json)
   bench:close()
   local failure = failures[#failures]
   if failure and hook == "filter" then
-    result.result = "failed" -- its event is kept back, too, but nobody decided so
+    result.result = "failed" -- its event is not delivered, either, but that was not decided
   end
   local code = codes[result.kind or result.result]
   if failure and failure.transient then
-    result.reason = failure.text -- says more than clients are told
+    result.reason = failure.text -- says more than clients get
   elseif failure then
     result.error, result.reason = eval.shown(failure), nil
     local traceback = failure.traceback or ""

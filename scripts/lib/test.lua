@@ -340,7 +340,7 @@ local function parse(c)
   end
 end
 
---- Everything delivered so far: { { id (integer), type, data (text) }, ... }. Waits until nothing is under way.
+--- Everything delivered so far: { { id (integer), type, data (text) }, ... }. Waits until nothing is in progress.
 function Client:events()
   self.delivered = self.delivered or {}
   self.policy:wait(function()

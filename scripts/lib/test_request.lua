@@ -33,7 +33,7 @@ return function(method, options, body)
     query[#query + 1] = escape(name) .. "=" .. escape(options.query[name])
   end
   field("Host", "tidegate.test")
-  field("X-Forwarded-For", options.ip or "192.0.2.1") -- RFC 5737: nobody's address
+  field("X-Forwarded-For", options.ip or "192.0.2.1") -- RFC 5737: an address for documentation
   if options.bearer then
     field("Authorization", "Bearer " .. options.bearer)
   end

@@ -1,5 +1,5 @@
 /* The admin service of a worker, for operators and their tools. http_handler of a server of its own,
- * on a loopback address or a Unix socket. It has no authentication: everybody who can connect may use
+ * on a loopback address or a Unix socket. It has no authentication: anyone who can connect may use
  * it.
  *
  *   GET /healthz /readyz /metrics /status /connections[?limit=n]

@@ -29,7 +29,7 @@ static void on_explanation(void *ctx, uint64_t token, const struct explanation *
     struct admin_state st = {0};
     struct strbuf body;
     if (!s) {
-        return; /* whoever asked has left */
+        return; /* the asker has left */
     }
     if (x->failure != EXPLAIN_OK) {
         admin_refuse(s, admin_explain_status_of(x->failure), slice_str(x->text), NULL);

@@ -46,7 +46,7 @@ static void on_report(void *ctx, uint64_t token, const struct policy_report *r)
     struct stream *s = http_server_stream(a->server, token);
     struct strbuf body;
     if (!s) {
-        return; /* whoever asked has left; the log says what came of it */
+        return; /* the asker has left; the log has the result */
     }
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
     if (admin_json_policy(r, &body)) {

@@ -30,7 +30,7 @@ struct audience {
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
     struct slice filter, format, params;
     struct policy_binding binding;
-    bool unbound; /* the policy in force has no such filter or format: nobody gets anything */
+    bool unbound; /* the policy in force has no such filter or format: nothing is delivered */
     struct audience_entry *entries; /* owned: where it stands in the index */
 
     struct list live;   /* subscribers that have considered everything before `pending` */

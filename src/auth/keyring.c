@@ -37,7 +37,7 @@ struct keyset {
 
     uint64_t refresh_ms, stale_ms, fresh_ms;
     uint64_t tried_ms, fetched_ms, due_ms;       /* loop time; 0: never */
-    uint64_t fetch;                              /* id of the request under way; 0: none */
+    uint64_t fetch;                              /* id of the running request; 0: none */
     unsigned failures;                           /* in a row */
     unsigned char text_digest[JWT_DIGEST_BYTES]; /* of what the keys were read from */
 };
@@ -300,7 +300,7 @@ static int keyring_take(struct keyset *s, const struct http_client_response *res
 static void on_fetched(void *ctx, uint64_t token, const struct http_client_response *res,
                        const struct err *e)
 {
-    struct keyset *s = ctx; /* lives as long as the keyring, which cancels what is under way */
+    struct keyset *s = ctx; /* lives as long as the keyring, which cancels running requests */
     struct err why;
     (void)token;
     s->fetch = 0;

@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-/* uthash calls exit() when memory is short unless told otherwise; `added` is a variable of map_add()
+/* by default uthash calls exit() when memory is short; `added` is a variable of map_add()
  */
 #define HASH_NONFATAL_OOM 1
 #define uthash_nonfatal_oom(entry) (added = false)

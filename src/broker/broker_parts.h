@@ -40,7 +40,7 @@ struct broker {
     struct list runnable;    /* those behind the head that may be written to */
     unsigned lag_rules;      /* those to be closed when they lag */
     bool draining;
-    /* Holding a delivery back for the commit that is under way: see delivery.c */
+    /* Holding a delivery back for the running commit: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */
     bool holding;
     uint64_t live_cost_us;    /* of the last delivery to live members */

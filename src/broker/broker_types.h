@@ -1,4 +1,4 @@
-/* What the broker is told, and what it tells of a stream: types only. */
+/* Options of the broker, and what it reports about a stream: types only. */
 #ifndef BROKER_BROKER_TYPES_H
 #define BROKER_BROKER_TYPES_H
 

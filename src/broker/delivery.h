@@ -10,8 +10,8 @@ struct broker;
 /* The flush step: delivers pending events to live members, then gives everyone behind a turn. True
  * when work is left. */
 bool delivery_flush(struct broker *b);
-/* The store's ids leap: see store_leap_cb. Everyone reads on from the store; whoever has seen what
- * it lost is told so. Before the event log is restarted. */
+/* The store's ids leap: see store_leap_cb. All streams read on from the store. A stream that has
+ * seen lost events gets a gap. Call it before the event log is restarted. */
 void delivery_leap(struct broker *b, const struct store_leap *leap);
 /* For history.h: the page a subscriber asked for has arrived, or may be asked for again. */
 void delivery_page_ready(struct list *waiter);

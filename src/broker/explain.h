@@ -86,7 +86,7 @@ struct explain_question {
 struct explains *explains_new(void);
 /* The store is closed; what is left is not answered. */
 void explains_free(struct explains *all);
-/* Answered once, later. False: too many are under way. */
+/* Answered once, later. False: too many are in progress. */
 bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb cb, void *ctx,
                  uint64_t token);
 /* The one event of a request body, as for a publish. 0, or the HTTP status to refuse with. */

@@ -15,7 +15,7 @@ enum {
     FAR_PAGES = 16,    /* from so many pages behind the head on topics are read by themselves */
 };
 
-/* One read of the store, under way or waiting for its turn. */
+/* One read of the store: running, or waiting for its turn. */
 struct flight {
     struct list node; /* in history->flights */
     struct list waiters;

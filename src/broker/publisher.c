@@ -9,7 +9,7 @@
 
 enum { ACK_MAX_BYTES = 64 };
 
-/* A publish under way: owns its stream until it is answered. Found again by the stream's id. */
+/* A running publish: it owns its stream until the answer. Found again by the stream's id. */
 struct publish {
     struct broker *b;
     struct stream *stream;

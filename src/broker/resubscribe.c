@@ -34,7 +34,7 @@ struct resubscribe {
     struct deadline retry;       /* armed: the policy could not say */
     struct subscriber *sub;
     uint64_t since_ms; /* it was first asked about; unset before */
-    uint64_t question; /* that is under way, in resubscribes.asked; 0: none */
+    uint64_t question; /* the running one, in resubscribes.asked; 0: none */
     unsigned attempts;
     bool reconnect; /* not to be asked about: to be sent away */
 };
@@ -253,8 +253,8 @@ static void resubscribe_on_tick(struct deadline *d)
     resubscribe_wake(b);
 }
 
-/* Puts it into the queue; a question under way does not count any more. Those who wait already keep
- * their place: where policies follow each other quickly everybody's turn comes. */
+/* Puts it into the queue; a running question does not count any more. Those who wait already keep
+ * their place: so every stream has its turn even where policies follow each other quickly. */
 static void resubscribe_enqueue(struct resubscribe *r, bool first)
 {
     struct broker *b = r->sub->b;

@@ -5,7 +5,7 @@
  *
  * No more than resubscribe_per_s a second. While the policy cannot say (an error, its database is away)
  * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time;
- * then it is told to come back, to be judged as a new one. Streams of an audience whose filter or
+ * then it is closed, comes back, and is judged as a new one. Streams of an audience whose filter or
  * format is gone get nothing until they were asked about. */
 #ifndef BROKER_RESUBSCRIBE_H
 #define BROKER_RESUBSCRIBE_H

@@ -104,7 +104,7 @@ static struct place subscribe_place_of(struct broker *b, const struct start_posi
     return over ? (struct place){over, "reset", r->text} : (struct place){.at = r->id};
 }
 
-/* Beside a good position there may be one that is none of ours: that is not passed over in silence.
+/* A request may have a valid and an unknown position: the unknown one is reported, too.
  */
 static struct place subscribe_where_to_start(struct broker *b, const struct start_position *r)
 {

@@ -377,7 +377,7 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
 
 /* ---------------------------------------------------------------- heartbeat */
 
-/* The new position, where there is one and the last was told long enough ago; NULL: else. Streams at
+/* The new position, if there is one and the last was sent long enough ago; else NULL. Streams at
  * the head share it. */
 static struct frame *subscriber_position_frame(struct subscriber *sub)
 {

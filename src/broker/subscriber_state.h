@@ -18,7 +18,7 @@ enum subscriber_state {
     SUB_HELD,     /* behind; the policy has to say first what it may see */
 };
 
-/* What a stream was told that it misses: ids in (after, upto]. */
+/* A gap that was sent to a stream: it misses the ids in (after, upto]. */
 struct subscriber_gap {
     uint64_t after, upto;
     bool lagged; /* else retention took them */
@@ -30,7 +30,7 @@ struct subscriber_gaps {
     struct subscriber_gap v[SUBSCRIBER_GAPS_MAX]; /* the newest, oldest first */
 };
 
-/* What another module keeps with a subscriber, which knows only that: told when it goes. */
+/* What another module keeps with a subscriber. It is called when the subscriber ends. */
 struct subscriber_part {
     void (*gone)(struct subscriber_part *part);
 };
@@ -60,7 +60,7 @@ struct subscriber {
     uint64_t asked_after; /* the id its client asked for the events behind of */
     uint64_t ruled_from;  /* what it had considered by earlier rules ends here; 0: nothing */
     struct subscriber_gaps *gaps; /* owned; NULL: none */
-    uint64_t reset_to; /* what it has seen is gone: to be told, and to go on here; 0: no */
+    uint64_t reset_to;            /* it has seen lost events: send a gap, continue here; 0: no */
     uint64_t delivered;
     uint64_t told; /* the last id that it was sent: of an event, or its position */
     uint64_t opened_ms;
@@ -68,7 +68,7 @@ struct subscriber {
     struct peer_address client;
     unsigned beat_ms; /* the duration of beat_class */
     unsigned retry_ms;
-    uint16_t beats; /* since its position was told, as far as that counts */
+    uint16_t beats; /* since its position was sent, saturating */
     enum subscriber_state state : 8;
     enum prime prime : 8; /* not PRIME_DEFAULT */
     bool close_on_lag;    /* or it skips */
@@ -90,14 +90,14 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
 /* "live", "paced", ...: for people. */
 const char *subscriber_state_name(const struct subscriber *sub);
-/* It is told that it misses the ids behind its cursor, up to `upto`. */
+/* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`. */
 void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
 /* The last id considered, live or not. */
 uint64_t subscriber_position(const struct subscriber *sub);
 /* Events that became visible since the one at its cursor. */
 uint64_t subscriber_lag(const struct subscriber *sub);
-/* The socket was just given bytes: silence begins anew. */
+/* The socket was just given bytes: the time of silence starts again. */
 void subscriber_sent(struct subscriber *sub);
 /* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.
  * False: the subscriber is gone. */
@@ -105,7 +105,7 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
 /* The in-band signal that history is missing; `requested` as the client gave it. */
 struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
                                    uint64_t resumed_from);
-/* Lets go of it; its stream is closed, or given to somebody else. */
+/* Lets go of it; its stream is closed, or has another owner. */
 void subscriber_free(struct subscriber *sub, enum close_reason why);
 extern const struct stream_events subscriber_stream_events;
 

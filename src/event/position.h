@@ -27,7 +27,7 @@ struct position_text {
 void position_fields(const char *event, enum prime how, uint64_t at, struct position_text *text,
                      struct sse_fields *f);
 
-/* The newest position as frames, one for all streams that are told it. All zero at first. */
+/* The newest position as frames, shared by all streams that send it. All zero at first. */
 struct position_frames {
     uint64_t at;
     struct frame *v[PRIME_NONE]; /* references; NULL: not asked for yet */

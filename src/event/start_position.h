@@ -11,14 +11,14 @@ enum start_kind {
     START_NOW,      /* nothing asked: from the head */
     START_EARLIEST, /* from the oldest retained event */
     START_AFTER,    /* after `id` */
-    START_UNKNOWN,  /* nothing of what was asked is a position of ours */
+    START_UNKNOWN,  /* no requested position is one of this broker */
 };
 
 struct start_position {
     enum start_kind kind;
     uint64_t id;
     struct slice text;    /* the position that counts, as given; borrowed from the request */
-    struct slice unknown; /* the first one that is none of ours; p == NULL: there is none */
+    struct slice unknown; /* the first unknown one; p == NULL: there is none */
 };
 
 /* Positions are the values of all Last-Event-ID fields and of all query parameters last_event_id,

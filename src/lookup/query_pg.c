@@ -2,7 +2,7 @@
  * store never wait for each other. A connection has one query at a time; what waits, waits in the
  * pool.
  *
- * Three things bound a query that nobody waits for any more: the session's statement_timeout, a
+ * Three things bound a query that has no caller any more: the session's statement_timeout, a
  * little later the client's own limit (the server is silent), and the session is read only. It is
  * not cancelled: libpq 15 does that by a new connection, not encrypted, in a call that blocks
  * without a limit, and `timeout_ms` is short. */

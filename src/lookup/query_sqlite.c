@@ -3,7 +3,7 @@
  *
  * It cannot write, in three ways: the file is opened read only, query_only is set, and the
  * authorizer lets nothing but reading through (also no ATTACH, no PRAGMA). A query that takes too
- * long, or that nobody waits for any more, is stopped by the progress handler. */
+ * long, or whose caller is gone, is stopped by the progress handler. */
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"

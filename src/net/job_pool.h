@@ -1,4 +1,4 @@
-/* Jobs that others do for this process: they wait, are under way, and are done, each with a time limit
+/* Jobs that others do for this process: they wait, run, and are done, each with a time limit
  * that holds for all of it. One timer serves the earliest limit of all; what is done is delivered from
  * the flush step, never from inside the call that asked.
  *
@@ -20,7 +20,7 @@ struct job_pool;
 struct job {
     struct list node; /* in the pool's list of its state */
     struct job_pool *pool;
-    uint64_t id;     /* 0: nobody waits for it any more */
+    uint64_t id;     /* 0: it has no caller any more */
     uint64_t due_ms; /* loop time */
     enum job_state state;
     bool own; /* goes first, and no cap counts it */

@@ -14,7 +14,7 @@ static bool remove_stale(const char *path)
     struct sockaddr_un sun = {.sun_family = AF_UNIX};
     struct stat st;
     if (lstat(path, &st) || !S_ISSOCK(st.st_mode)) {
-        return false; /* somebody's file */
+        return false; /* another program's file */
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -122,7 +122,7 @@ int listen_socket_open(const struct address *where, struct listen_socket *out, s
 
 /* A port by number. SO_REUSEADDR passes connections of a former process that are still closing, but
  * would also let two claims through that come at the same time; listening settles which is first.
- * While this socket listens, the flags change to what keeps everybody out who does not share; then
+ * While this socket listens, the flags change to what excludes sockets that do not share; then
  * it stops listening (shutdown), which leaves it bound. */
 static int claim_number(struct listen_socket *s)
 {
@@ -173,7 +173,7 @@ void listen_socket_close(struct listen_socket *s, bool unlink_path)
         close(s->fd);
         s->fd = -1;
         if (unlink_path && s->where.is_unix && !s->inherited) {
-            (void)unlink(s->where.path); /* somebody else removed it: as good */
+            (void)unlink(s->where.path); /* another process removed it: as good */
         }
     }
 }

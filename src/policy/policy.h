@@ -63,8 +63,8 @@ struct subscription {
     enum on_lag on_lag;
     unsigned heartbeat_s; /* 0: the configuration's */
     unsigned retry_ms;    /* 0: the configuration's */
-    enum prime prime;     /* how it is told its position */
-    int64_t expires_ms;   /* Unix time at which it is to be asked for anew; 0: never */
+    enum prime prime;     /* how its position is sent */
+    int64_t expires_ms;   /* Unix time at which the policy is asked again; 0: never */
 };
 
 enum verdict_kind {
@@ -193,7 +193,7 @@ struct policy_gates {
     void (*publish)(struct policy *p, const struct policy_request *rq, struct event_list *asked,
                     policy_publish_cb cb, void *ctx, uint64_t token);
     /* The asker of `token` (not 0) is gone: hooks that still wait on its behalf are given up. Its
-     * answer may come all the same if it is on its way already. Unknown tokens are fine. */
+     * answer may come all the same if it was decided already. Unknown tokens are fine. */
     void (*cancel)(struct policy *p, uint64_t token);
     /* After a stream closed; low priority. `identity` is borrowed. */
     void (*disconnected)(struct policy *p, struct slice identity,
@@ -208,7 +208,7 @@ struct policy_rules {
     void (*unbind)(struct policy *p, struct policy_binding *b);
     /* Filter and format decide about one event. Who gets it, who tries a policy out and who explains
      * a delivery all ask here. `account`: NULL, or filled, for people: then nothing is counted,
-     * logged, or held against the function, so that delivery goes on as if it had not been asked. */
+     * logged, or held against the function, so that delivery is not affected. */
     bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev,
                    struct policy_account *account);
     enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,

@@ -60,10 +60,10 @@ struct generation {
     uint64_t retired_ms; /* loop time */
 };
 
-/* An order under way; there is one at most. */
+/* The running order; there is one at most. */
 struct job {
     struct policy_order order;
-    policy_report_cb cb; /* NULL: nobody waits for the answer */
+    policy_report_cb cb; /* NULL: no answer is expected */
     void *ctx;
     uint64_t token;
     const char *origin;

@@ -51,7 +51,7 @@ static void on_look(struct deadline *d)
 {
     struct policy_watch *w = container_of(d, struct policy_watch, look);
     if (!list_linked(&w->settle.node) && !w->told && lua_sources_changed(w->sources)) {
-        touch(w); /* whoever writes may not be done */
+        touch(w); /* the writer may not be done */
     }
     deadline_arm(loop_deadline_class(w->loop, LOOK_MS, on_look), &w->look);
 }

@@ -291,7 +291,7 @@ static void greet(const struct server *s)
     const char *scheme = s->cfg->listen.v[0].tls.n ? "https" : "http";
     const struct worker *w = s->worker;
     bool again = w && (w->number > 1 || w->shared->workers[0].starts > 1);
-    bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): nobody is watching */
+    bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): there is no terminal */
     if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
         return;
     }

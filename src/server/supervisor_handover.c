@@ -203,7 +203,7 @@ static int supervisor_handover_take(struct supervisor *s, const json_t *state, s
     return rc;
 }
 
-/* The descriptor of the state; -1: this process is nobody's successor. */
+/* The descriptor of the state; -1: this process took over from no other. */
 static int find_state(void)
 {
     const char *name = getenv(TAKEOVER);

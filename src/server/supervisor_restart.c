@@ -1,5 +1,5 @@
 /* The rolling restart: a check by the program on disk, that program in this process, then one
- * worker after the other. A worker's successor serves before it is told to drain, so whatever keeps
+ * worker after the other. A worker's successor serves before the worker drains, so whatever keeps
  * the successor from that leaves everything as it was. */
 #include "base/logging.h"
 #include "server/supervisor.h"

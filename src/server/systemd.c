@@ -170,7 +170,7 @@ void systemd_sockets_clear(struct systemd_sockets *s)
     *s = (struct systemd_sockets){.admin.fd = -1};
 }
 
-/* ---------------------------------------------------------------- what it is told */
+/* ---------------------------------------------------------------- what is sent to it */
 
 void systemd_notify(const char *fmt, ...)
 {

@@ -14,7 +14,7 @@
 
 /* The id that the wall clock alone would give: 2^20 ids per second since 2025-01-01, to the
  * millisecond (< 2^53 until the year 2297). A store starts at, and leaps to, this floor: ids are
- * never handed out twice, even after it was restored from an old copy or made anew. */
+ * never handed out twice, even after the store was restored from an old copy or created again. */
 static inline uint64_t store_id_floor(int64_t unix_ms)
 {
     uint64_t ms = (uint64_t)(unix_ms - INT64_C(1735689600000));
@@ -47,7 +47,7 @@ struct store_ack {
 typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
                                 size_t n);
 
-/* Committed events, whoever wrote them, in strictly increasing id order, no event twice, none left
+/* Committed events, of any writer, in strictly increasing id order, no event twice, none left
  * out. For an append of ours: before its store_append_cb. Borrowed for the call. */
 typedef void (*store_tail_cb)(void *ctx, struct event *const *events, size_t n);
 
@@ -80,7 +80,7 @@ typedef void (*store_page_cb)(void *ctx, uint64_t token, int rc, const struct st
  * all that are left are younger, and all that retention removed were older, it is `trimmed`. */
 typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
 
-/* rc 0: what was committed when the question was asked, by whomever, has come through the tail. */
+/* rc 0: what any writer had committed when the call was made has come through the tail. */
 typedef void (*store_sync_cb)(void *ctx, uint64_t token, int rc);
 
 struct store_health {

@@ -22,7 +22,7 @@ struct child {
     int rc;        /* why it was given up */
 };
 
-/* The time limit holds until the program has ended and nobody holds its outputs any more. */
+/* The time limit holds until the program has ended and no process holds its outputs any more. */
 static void child_run_on_closed(uv_handle_t *h)
 {
     struct child *c = h->data;

@@ -196,7 +196,7 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     }
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
-    w->options.broker.refusal_hold_ms = 0; /* nobody here comes back */
+    w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
     rc = rc ? rc : test_broker_load(w, opt, e);
     if (rc) {
         test_broker_close(w);

@@ -94,7 +94,7 @@ static void answer_all(struct task *t)
         struct call *c = list_first(&due, struct call, node);
         struct answer a = test_fakes_ask(f, c);
         (void)lua_coro_complete(f->waits, c->ticket, test_fakes_push_answer,
-                                &a); /* gone: nobody to tell */
+                                &a); /* gone: there is no one to answer */
         free(a.text);
         call_free(c);
     }
@@ -243,7 +243,7 @@ static int declare(struct query_source *s, struct slice name, struct slice sql,
     (void)sql;
     (void)e;
     (void)s;
-    *out = (const struct query *)(const void *)&query; /* nobody looks inside */
+    *out = (const struct query *)(const void *)&query; /* it is not read */
     return 0;
 }
 

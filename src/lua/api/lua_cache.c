@@ -47,7 +47,7 @@ static void shared_call_end(struct fetch *own, enum shared_call_state state)
     shared_calls_end(own->cache->shared_calls, f, state);
 }
 
-/* __close and __gc: whoever ends without having ended the shared call has died. */
+/* __close and __gc: a run that ends without ending the shared call was aborted. */
 static int fetch_close(lua_State *L)
 {
     struct fetch *own = lua_touserdata(L, 1);
@@ -144,7 +144,7 @@ static int landed(lua_State *L, struct fetch *own, int value)
                     now_ms(c) + ms);
     lua_cache_update_figures(c);
     shared_call_end(own, SHARED_CALL_LANDED);
-    return push_value(L, strbuf_slice(&f->text)); /* a copy, as everybody else gets */
+    return push_value(L, strbuf_slice(&f->text)); /* a copy, as all waiters get */
 }
 
 /* The function has returned (or raised); its results, or the error, are above ARGS. */
@@ -194,7 +194,7 @@ static int lua_cache_run(lua_State *L, struct shared_call *f)
     return after_fn(L, lua_pcallk(L, 0, 2, 0, 0, after_fn), 0);
 }
 
-/* ---- waiting for somebody else's */
+/* ---- waiting for another hook's run */
 
 /* What a waiter wakes up to. */
 static int push_outcome(lua_State *L, void *ud)

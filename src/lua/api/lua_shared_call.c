@@ -15,7 +15,7 @@ struct entry {
     struct shared_call shared_call;
     struct list due; /* in shared_calls.due, unless it RUNS */
     struct list waiters;
-    bool findable;           /* in shared_calls.under_way; else nobody shares it */
+    bool findable;           /* in shared_calls.under_way; else it is not shared */
     struct map_entry by_key; /* there */
 };
 
@@ -31,7 +31,7 @@ struct shared_calls {
     lua_coro_push outcome;
     struct hash_key key;
     struct map under_way; /* RUNS or ORPHANED */
-    struct list due;      /* whose waiters are to be told */
+    struct list due;      /* whose waiters are to be resumed */
     struct task wake;
 };
 

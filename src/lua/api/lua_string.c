@@ -140,7 +140,7 @@ static int l_gmatch(lua_State *L)
 
 /* ---- gsub */
 
-/* "%1" and the like in a replacement that is a text. */
+/* Captures ("%1") in a replacement text. */
 static void add_template(struct lua_pattern *m, luaL_Buffer *b, const char *from, const char *to)
 {
     struct slice r;

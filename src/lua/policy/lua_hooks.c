@@ -71,11 +71,11 @@ static void push_hook(lua_State *L, struct lua_hook_call *q, enum policy_hook ho
     lua_vm_push(L, q->shared->file->hooks[hook].ref);
 }
 
-/* Pushes the identity anew, from the canonical text: what a hook does to its copy stays there. */
+/* Pushes a new copy of the identity, from the canonical text: a hook cannot change the original. */
 static void push_identity(lua_State *L, struct slice identity)
 {
     struct lua_json_error why;
-    if (identity.n == 0 || slice_is(identity, "{}")) { /* as everybody's where none is asked for */
+    if (identity.n == 0 || slice_is(identity, "{}")) { /* as without an authenticate hook */
         lua_newtable(L);
     } else if (lua_json_decode(L, identity, &why) != LUA_JSON_OK) {
         luaL_error(L, "the identity cannot be read: %s", why.text);

@@ -33,8 +33,8 @@ struct lua_coros;
  * and later, from the loop, lua_coro_complete(waits, ticket, push_rows, rows). */
 
 /* Call it first. Raises where `what` cannot wait (in filters and formats, while the policy is loaded,
- * inside callbacks of table.sort and the like). When too many hooks wait already, the hook ends here
- * and the script cannot catch that. A function that finds that it need not wait just returns. */
+ * inside callbacks of functions such as table.sort). When too many hooks wait already, the hook ends
+ * here and the script cannot catch that. A function that finds that it need not wait just returns. */
 uint64_t lua_coro_begin(lua_State *L, const char *what);
 /* Only raises. For functions that need not wait most of the time. */
 void lua_coro_check(lua_State *L, const char *what);
@@ -69,7 +69,7 @@ bool lua_coro_waits(const struct lua_waits *w, uint64_t ticket);
  *
  * and in on_answer(), lua_coro_answer(asked, push_rows, rows). */
 
-/* One question under way; owned by the answer that is to come, or by the wait when it ends first. */
+/* One running question; owned by the answer that is to come, or by the wait when it ends first. */
 struct lua_asked {
     struct lua_waits *waits;
     uint64_t ticket;

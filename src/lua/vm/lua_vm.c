@@ -25,7 +25,7 @@ struct lua_vm {
     bool watched;                  /* a budget applies to what is running */
     struct lua_allowance allowed;  /* while watched */
     bool stopped;                  /* it ran out; `failure` says where */
-    unsigned pcalls;               /* under way in what is running */
+    unsigned pcalls;               /* active in the running coroutine */
     int co_status;                 /* how the coroutine that was resumed last has ended */
     struct lua_meter *meter;       /* of the coroutine that runs, or NULL */
     struct lua_cpu_clock cpu;
@@ -506,7 +506,7 @@ void lua_vm_push(lua_State *L, int ref)
     lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
 }
 
-/* A whole collection takes as long as the heap is large, whoever happens to be running. */
+/* A whole collection takes as long as the heap is large, independent of the running coroutine. */
 static void collect(lua_State *L, struct lua_vm *vm)
 {
     if (vm->watched) {

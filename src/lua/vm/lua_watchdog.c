@@ -55,7 +55,7 @@ struct lua_watchdog {
     _Atomic uint64_t stopped; /* the call to stop; 0: none */
     _Atomic uint64_t fatal;   /* the call that cannot be stopped; 0: none */
     _Atomic bool logged;
-    _Atomic bool asleep; /* also taken back by whoever wakes it */
+    _Atomic bool asleep; /* also reset by the thread that wakes it */
 };
 
 /* What the watchdog has seen of one call. */

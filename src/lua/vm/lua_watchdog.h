@@ -80,7 +80,7 @@ uint64_t lua_watchdog_cpu_ns(void);
 /* ---- how much CPU time a piece of a hook took, as an upper bound
  *
  * CLOCK_THREAD_CPUTIME_ID is a system call and takes longer than many a hook; the clock on the wall
- * is none, and never shows less. So the wall decides for short pieces, and the kernel is asked for
+ * is none, and never shows less. So the wall decides for short pieces. The kernel's clock is read for
  * long ones only, and once a millisecond. */
 
 /* What the kernel said last. Zero it to begin with. One for each thread. */

@@ -22,12 +22,12 @@ struct backend_request {
     const char *method, *target;
     struct slice type, body; /* of a body; absent: none */
     uint64_t timeout_ms;     /* for everything; 0: BACKEND_CALL_TIMEOUT_MS */
-    struct list *open;       /* borrowed: calls under way are linked here; NULL: nowhere */
+    struct list *open;       /* borrowed: running calls are linked here; NULL: nowhere */
 };
 
 void backend_call(struct loop *loop, const struct address *where, const struct backend_request *rq,
                   unsigned worker, backend_call_cb cb, void *ctx);
-/* Gives up those under way in a list; their callbacks follow from the loop. */
+/* Gives up the running calls of a list; their callbacks follow from the loop. */
 void backend_calls_end(struct list *open);
 
 #endif

@@ -1,7 +1,7 @@
 /* Outbound HTTP and HTTPS: what the broker itself asks other servers, on the loop, never blocking.
  *
  * libcurl does the protocol, TLS and the look-up of names (on threads of its own); the loop watches
- * its sockets. One client per process, so that its caps hold for everybody: at most `max_active`
+ * its sockets. One client per process, so that its caps hold for all callers: at most `max_active`
  * requests are on the wire, at most `max_queued` wait, the rest is refused. Not for those few that
  * the broker itself cannot do without: they are `own`.
  *
@@ -39,7 +39,7 @@ struct http_client_header {
 
 /* Everything is copied. */
 struct http_client_request {
-    bool own;        /* no cap is asked, none is filled: the asker has few under way at a time */
+    bool own;        /* no cap is asked, none is filled: its caller has few at a time */
     bool post;       /* else GET */
     const char *url; /* see http_client_check_url() */
     const struct http_client_header *headers;

@@ -338,7 +338,7 @@ static int http_client_transfer_add_header(struct http_transfer *t,
         return rc;
     }
     strbuf_init(&line, HTTP_CLIENT_HEADERS_MAX_BYTES);
-    /* "Name;" is how libcurl is told to send an empty value */
+    /* "Name;" makes libcurl send an empty value */
     rc = h->value.n ? strbuf_printf(&line, "%.*s: %.*s", (int)h->name.n, h->name.p, (int)h->value.n,
                                     h->value.p)
                     : strbuf_printf(&line, "%.*s;", (int)h->name.n, h->name.p);

@@ -122,7 +122,7 @@ static void listener_close(struct listener *l)
     deadline_disarm(&l->retry);
     l->waiting = false;
     if (l->unlink) {
-        (void)unlink(l->unlink); /* somebody else removed it: as good */
+        (void)unlink(l->unlink); /* another process removed it: as good */
     }
     uv_close((uv_handle_t *)&l->handle, on_listener_closed);
 }

@@ -33,7 +33,7 @@ int sqlite_db_error(int sqlite_rc)
     case SQLITE_CONSTRAINT:
     case SQLITE_MISMATCH:
         return UV_EINVAL;
-    default: /* IOERR, CORRUPT, NOTADB and what nobody foresaw */
+    default: /* IOERR, CORRUPT, NOTADB and unexpected codes */
         return UV_EIO;
     }
 }

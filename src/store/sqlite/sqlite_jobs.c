@@ -19,7 +19,7 @@ static void sqlite_jobs_on_check_timer(uv_timer_t *timer);
 
 /* ------------------------------------------------------------------ outcome */
 
-/* The ids of this item are no one's. What it means is in bounds() before anybody hears of it. */
+/* The ids of this item are no one's. What it means is in bounds() before any callback runs. */
 static void sqlite_jobs_deliver_leap(struct store_sqlite *s, const struct sqlite_tail_item *item)
 {
     struct store_leap l = {item->after, item->id};

@@ -21,7 +21,7 @@ int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out)
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-/* Few rows, changed rarely: written anew as a whole. */
+/* Few rows, changed rarely: all are rewritten. */
 static int sqlite_leaps_save(struct sqlite_db *db, const struct sqlite_leaps *leaps)
 {
     int rc = sqlite_db_run(db, SQLITE_leaps_clear, 0, NULL);
@@ -65,7 +65,7 @@ int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint6
     int rc = sqlite_db_leaps_load(db, leaps);
     size_t drop = 0;
     while (rc == SQLITE_OK && drop < leaps->n && leaps->v[drop].upto <= trimmed) {
-        drop++; /* whoever holds an id this old is told that history is missing anyway */
+        drop++; /* a client with an id this old gets a gap anyway */
     }
     if (rc != SQLITE_OK || drop == 0) {
         return rc;

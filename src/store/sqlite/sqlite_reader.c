@@ -30,7 +30,7 @@ static int sqlite_reader_read_page(struct sqlite_db *db, struct sqlite_read *r)
     int rc = sqlite_rows_read(db, &limit, sqlite_reader_got_row, &r->events, &r->rejects, &end,
                               &r->error);
     r->upto = end.full ? end.upto : upto;
-    if (end.hole) { /* as if retention had taken it: whoever comes from there is told */
+    if (end.hole) { /* counts as retention: a reader from there gets a gap */
         r->trimmed = r->upto = end.hole;
     }
     return rc;

@@ -185,7 +185,7 @@ static void sqlite_retention_measure(struct sqlite_writer *w)
     }
 }
 
-/* Another broker on this file may retain too: then the count is void, and is made anew first. */
+/* Another broker on this file may retain too: then the count is void, and is repeated first. */
 static int sqlite_retention_look_at_trimmed(struct sqlite_writer *w)
 {
     int64_t trimmed = 0, reported = 0;

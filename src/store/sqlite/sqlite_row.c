@@ -9,7 +9,7 @@
 /* Bad rows also end a read at some point, or a table full of them would be read in one go. */
 enum { REJECTS_PER_READ = 4096 };
 
-/* The bytes as they are: a BLOB that a CHECK was told to ignore included. */
+/* The bytes as they are: a BLOB that a CHECK constraint let through included. */
 static struct slice sqlite_row_column(sqlite3_stmt *st, int at)
 {
     if (sqlite3_column_type(st, at) == SQLITE_NULL) {

@@ -16,7 +16,7 @@ struct sqlite_rejects {
     } first[SQLITE_REJECTS_NAMED];
 };
 
-/* Where `rows` is told to stop. */
+/* Where `rows` stops. */
 struct sqlite_rows_limit {
     uint64_t after, upto; /* after < seq <= upto */
     size_t max_events;
@@ -32,7 +32,7 @@ struct sqlite_rows_end {
 };
 
 /* Reads rows in order and hands each over; stops at a limit, but never before the first event, and
- * in front of a hole: ids are dense, so somebody has removed what was there. `limit->upto` is at
+ * in front of a hole: ids are dense, so rows were removed there. `limit->upto` is at
  * most the head of the snapshot, or EVENT_ID_MAX: then nothing is said of the end. Events have their id set. Returns 0 or a negative UV_E* with text; what was handed over before is
  * good, and `end` says how far. */
 int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,

@@ -92,7 +92,7 @@ static int sqlite_schema_begin_opening(const char *path, int *out, struct err *e
     return rc ? sqlite_schema_no_lock(path, "cannot be locked", rc, e) : 0;
 }
 
-/* Is nobody else serving this file? Leaves it marked as served. */
+/* Does no other broker serve this file? Marks it as served. */
 static int sqlite_schema_look_for_others(const struct sqlite_db *db, const char *path, bool *alone,
                                          struct err *e)
 {
@@ -276,7 +276,7 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
         sqlite_schema_exec(db, "BEGIN IMMEDIATE") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
-    /* Now nobody else can make the schema at the same time. */
+    /* Now no other process can make the schema at the same time. */
     if (sqlite_schema_pragma_value(db, "PRAGMA user_version") == 0) {
         char stamp[96];
         (void)snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %d",

@@ -26,7 +26,7 @@ int sqlite_thread_start(struct sqlite_thread *t, uv_loop_t *loop, void (*work)(v
                         void (*on_done)(void *ctx), void *ctx);
 /* Never again before on_done() was called. */
 void sqlite_thread_post(struct sqlite_thread *t);
-/* With nothing under way. Waits for the thread; `done` is the caller's to close after that. */
+/* When no job runs. Waits for the thread; `done` is the caller's to close after that. */
 void sqlite_thread_stop(struct sqlite_thread *t);
 
 #endif

@@ -1,9 +1,9 @@
-/* Has anybody committed? Answered from the shared memory of a file in WAL mode, where SQLite counts
+/* Was there a commit? Answered from the shared memory of a file in WAL mode, where SQLite counts
  * its transactions (https://www.sqlite.org/walformat.html, "WAL-Index Header", iChange): a look
  * costs a read of memory, no lock, no system call, no change of thread.
  *
  * It is a hint. A change of the counter means that a transaction ended, and every transaction that
- * wrote changes it; but a recovery after a crash of another program begins anew, so that now and
+ * wrote changes it; but a recovery after a crash of another program starts from zero, so that now and
  * then the rows themselves have to be looked at. */
 #ifndef STORE_SQLITE_SQLITE_WAL_INDEX_H
 #define STORE_SQLITE_SQLITE_WAL_INDEX_H

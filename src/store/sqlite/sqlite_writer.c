@@ -53,8 +53,8 @@ static void sqlite_writer_got_row(void *ctx, struct event *ev)
     w->others_bytes += event_cost(ev);
 }
 
-/* Rows behind `tailed`. Where ids have no row, a leap or retention was there, or somebody has
- * removed some: the broker is told, and pages of history say what it means to each client. */
+/* Rows behind `tailed`. Where ids have no row, a leap or retention was there, or another
+ * program removed some. The tail reports the hole; pages of history say what it means to a client. */
 static int sqlite_writer_read_rows(struct sqlite_writer *w, uint64_t head)
 {
     struct sqlite_rows_end end;
@@ -190,7 +190,7 @@ static int sqlite_writer_insert_append(struct sqlite_writer *w, struct append *a
     return rc;
 }
 
-/* Then everything is looked at anew, before anything else. */
+/* Then everything is checked again, before anything else. */
 static int sqlite_writer_leave_state(struct sqlite_writer *w)
 {
     int rc = sqlite_lineage_leap(w);
@@ -207,7 +207,7 @@ static int sqlite_writer_write_transaction(struct sqlite_writer *w, struct list 
         return sqlite_db_fail(&w->db, &w->error, "waiting for the write lock");
     }
     int64_t changes = sqlite_wal_index_changes(w->counter);
-    /* where nobody has committed since our last look the file is what it was */
+    /* without a commit since the last look the file is unchanged */
     int rc = changes == w->changes ? sqlite_writer_read_rows(w, EVENT_ID_MAX)
                                    : sqlite_writer_read_others(w);
     rc = rc ? rc : w->more ? WRITE_LATER : 0;
@@ -300,7 +300,7 @@ static int sqlite_writer_write_group(struct sqlite_writer *w)
 /* ------------------------------------------------------------------ jobs */
 
 /* A program that writes with less than synchronous = FULL shows rows that power loss can take back.
- * They are made as durable as ours before anybody hears of them. */
+ * They are made as durable as ours before they are reported. */
 static int sqlite_writer_sync_others(struct sqlite_writer *w)
 {
     sqlite3_file *wal = NULL;
@@ -347,7 +347,7 @@ static int sqlite_writer_check(struct sqlite_writer *w)
     return rc;
 }
 
-/* Leaves a file that needs no recovery, if nobody else has it open. */
+/* Leaves a file that needs no recovery, if no other process has it open. */
 static void sqlite_writer_close_file(struct sqlite_writer *w)
 {
     (void)sqlite3_wal_checkpoint_v2(w->db.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
@@ -387,11 +387,11 @@ void sqlite_writer_run(struct sqlite_writer *w)
         return;
     }
     int rc = sqlite_writer_sync_others(w);
-    if (rc) { /* as if they had not been read yet; what is ours lies before them */
+    if (rc) { /* read them again later; our own rows lie before them */
         while (w->tail_n > w->durable_n) {
             struct event *ev = w->tail[--w->tail_n].ev;
             if (ev) {            /* else a leap, which is found again */
-                event_unref(ev); /* made here, seen by nobody */
+                event_unref(ev); /* made here, not published yet */
                 w->others--;     /* counted when they are read again */
             }
         }

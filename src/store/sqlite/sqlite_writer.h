@@ -31,14 +31,14 @@ struct sqlite_retain_rules {
     uint64_t trimmed, reported; /* as far as the loop thread knows */
     uint64_t rows;
     bool counted;    /* is `rows` known? else no event is removed */
-    bool watch_only; /* somebody else removes: only learn how far */
+    bool watch_only; /* another broker removes: only learn how far */
     bool probe;      /* the last write failed: try one, to learn whether it works again */
 };
 
 /* What became of a retention job. */
 struct sqlite_retained {
     uint64_t removed, trimmed;
-    uint64_t reported; /* bad rows up to here were logged, by whomever */
+    uint64_t reported; /* bad rows up to here were logged, by this broker or another */
     bool foreign;      /* another process removed rows as well: the count is void */
     bool more;         /* at once again */
     uint64_t file_bytes;
@@ -62,7 +62,7 @@ struct sqlite_writer {
     uint64_t tailed;   /* every row up to here was handed to the tail, or is history */
     int64_t tailed_ms; /* what its row says of the time; 0: unknown */
     int64_t data_version;
-    const uint32_t *counter; /* of commits, by anybody: sqlite_wal_index.h */
+    const uint32_t *counter; /* of all commits: sqlite_wal_index.h */
     int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
     bool shrunk;             /* pages were given back since the last checkpoint of retention */
 

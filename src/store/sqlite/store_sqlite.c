@@ -62,7 +62,7 @@ void store_sqlite_fault(struct store_sqlite *s, enum sqlite_fault which, const s
     if (!s->faults[which].code) {
         o->since_ms = now;
     }
-    o->said = o->said && s->faults[which].code == e->code; /* another reason: said anew */
+    o->said = o->said && s->faults[which].code == e->code; /* another reason: log it again */
     if (!o->said && (!o->line_ms || now - o->line_ms >= FAULT_LINE_MS)) {
         o->said = true;
         o->line_ms = now;

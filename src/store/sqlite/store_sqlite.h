@@ -6,9 +6,9 @@
  *
  * (also: type, attrs, key, created; never seq, which the file draws). A transaction of several
  * statements should be BEGIN IMMEDIATE ... COMMIT, with a busy timeout: a plain BEGIN that reads
- * first fails as soon as somebody else has written. `key` travels with such a row, but only keys of
- * the broker's own publishes are checked for duplicates. AUTOINCREMENT draws the id
- * while the one write lock is held, so ids become visible in order, whoever writes. */
+ * first fails as soon as another connection has written. `key` travels with such a row, but only keys
+ * of the broker's own publishes are checked for duplicates. AUTOINCREMENT draws the id while the one
+ * write lock is held, so ids become visible in order, whichever program writes. */
 #ifndef STORE_SQLITE_STORE_SQLITE_H
 #define STORE_SQLITE_STORE_SQLITE_H
 

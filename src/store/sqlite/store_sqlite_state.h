@@ -94,7 +94,7 @@ void sqlite_jobs_stop(struct store_sqlite *s);
 /* sqlite_reads.c */
 void sqlite_reads_push(struct store_sqlite *s, struct sqlite_read *r); /* takes `r` */
 bool sqlite_reads_idle(const struct store_sqlite *s);
-void sqlite_reads_count(struct store_sqlite *s); /* counts the rows anew */
+void sqlite_reads_count(struct store_sqlite *s); /* counts the rows again */
 
 /* store_sqlite.c */
 void store_sqlite_fault(struct store_sqlite *s, enum sqlite_fault which, const struct err *e);
