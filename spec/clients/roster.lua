@@ -63,6 +63,7 @@ M.all = {
   { "requests", "python.py", source = "debian", parser = "loop" },
   { "urllib", "python.py", source = "debian", parser = "loop" },
   { "urllib3", "python.py", source = "debian", parser = "loop" },
+  { "HTTP::Tiny", "perl.pl", source = "debian", parser = "loop" },
   { "LWP::UserAgent", "perl.pl", source = "debian", parser = "loop" },
   { "Mojo::UserAgent", "perl.pl", source = "debian", parser = "loop" },
   { "net/http", "ruby.rb", source = "debian", parser = "loop" },

@@ -26,6 +26,7 @@ describe("SIGTERM", function()
     local seen, different = {}, 0
     for _, c in ipairs(clients) do
       assert.equal("closed", c:wait_end())
+      assert.is_true(c.whole)
       assert.equal("last", c:next().data)
       for _, block in ipairs(c.blocks) do
         assert.truthy(block.event, "a block without an event, which some parsers make an empty message of")

@@ -87,6 +87,7 @@ describe("tokens", function()
       broker():publish("user/ann", "1", { headers = bearer(token "x") })
       assert.equal("1", before:next().data)
       before:wait_end()
+      assert.is_true(before.whole)
       assert.truthy(before.retry_ms)
       assert.equal(401, http.get(broker(), "/events", bearer(t)).status) -- it was verified before: no matter
       broker():publish("user/ann", "2", { headers = bearer(token "x") })

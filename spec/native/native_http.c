@@ -1,6 +1,7 @@
 /* net/http_*: request parser, query, response, CORS; base/utf8 through them. */
 #include "base/json_text.h"
 #include "native.h"
+#include "net/http/http_chunk.h"
 #include "net/http/http_cors.h"
 #include "net/http/http_origin.h"
 #include "net/http/http_parser.h"
@@ -185,7 +186,7 @@ static int push_out(lua_State *L, struct strbuf *out, int rc, const char *before
     return 2;
 }
 
-/* response{ status, content_type, body, fields, keep_alive, head_only, event_stream }[, max] */
+/* response{ status, content_type, body, fields, keep_alive, head_only, event_stream, chunks }[, max] */
 static int l_response(lua_State *L)
 {
     struct strbuf out;
@@ -197,7 +198,8 @@ static int l_response(lua_State *L)
                               .fields = opt_slice(L, 1, "fields")};
     struct http_framing f = {.keep_alive = opt_bool(L, 1, "keep_alive"),
                              .head_only = opt_bool(L, 1, "head_only"),
-                             .event_stream = opt_bool(L, 1, "event_stream")};
+                             .event_stream = opt_bool(L, 1, "event_stream"),
+                             .chunks = opt_bool(L, 1, "chunks")};
     strbuf_init(&out, (size_t)luaL_optinteger(L, 2, OUT_MAX));
     int rc = strbuf_append_str(&out, "<");
     rc = rc ? rc : http_response_render(&r, f, &out);
@@ -299,6 +301,29 @@ static int l_site(lua_State *L)
     return 1;
 }
 
+/* chunk_write(left, payload, n): what is written for `payload` when `left` bytes of a chunk are
+ * promised; of that the kernel takes n bytes. -> all of it, the payload bytes among the n, what is
+ * promised then, what has to leave first */
+static int l_chunk_write(lua_State *L)
+{
+    struct http_chunk_write w;
+    struct slice payload;
+    struct slice rest;
+    uint32_t left = (uint32_t)luaL_checkinteger(L, 1);
+    payload.p = luaL_checklstring(L, 2, &payload.n);
+    http_chunk_plan(&w, left, payload.n);
+    lua_pushlstring(L, payload.p, w.before);
+    lua_pushlstring(L, w.middle.p, w.middle.n);
+    lua_pushlstring(L, payload.p + w.before, payload.n - w.before);
+    lua_pushlstring(L, w.tail.n ? w.tail.p : "", w.tail.n);
+    lua_concat(L, 4);
+    size_t taken = http_chunk_taken(&w, (size_t)luaL_checkinteger(L, 3), &left, &rest);
+    lua_pushinteger(L, (lua_Integer)taken);
+    lua_pushinteger(L, (lua_Integer)left);
+    lua_pushlstring(L, rest.n ? rest.p : "", rest.n);
+    return 4;
+}
+
 int native_open_http(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"request", l_request},
@@ -310,6 +335,7 @@ int native_open_http(lua_State *L)
                                          {"status_text", l_status_text},
                                          {"cors", l_cors},
                                          {"site", l_site},
+                                         {"chunk_write", l_chunk_write},
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;

@@ -4,6 +4,7 @@
 --   c:send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 --   local r = c:response()             -- { status, reason, version, headers, fields, body, raw_head }
 --   local r = http.post(broker, "/events?topic=a", "data", { ["Content-Type"] = "text/plain" })
+local chunks = require "support.chunks"
 local dkjson = require "dkjson"
 local eventually = require "support.eventually"
 local sockets = require "support.sockets"
@@ -96,6 +97,18 @@ function conn:head(timeout)
   end
 end
 
+-- Up to the last chunk.
+function conn:chunked_body(deadline)
+  local body = chunks()
+  local payload = body:feed(take(self, #self.buffer))
+  while not body.complete do
+    local data, why = sockets.read(self.socket, deadline)
+    assert(data, ("body ended after %d bytes: %s"):format(#payload, tostring(why)))
+    payload = payload .. body:feed(data)
+  end
+  return payload
+end
+
 -- The next answer in full; when it is not there in time it may be asked for again, also when a part of it was there.
 -- options: timeout, head = true for the answer to a HEAD request.
 function conn:response(options)
@@ -112,6 +125,9 @@ function conn:response(options)
   local length = r.headers["content-length"]
   if options.head or r.status < 200 or r.status == 204 or r.status == 304 then
     r.body = ""
+  elseif r.headers["transfer-encoding"] then
+    assert(r.version == "HTTP/1.1" and r.headers["transfer-encoding"] == "chunked", r.raw_head)
+    r.body = conn.chunked_body(self, deadline)
   elseif length then
     assert(length:match("^%d+$"), "malformed Content-Length: " .. length)
     local n = tonumber(length)

@@ -9,8 +9,10 @@
 --
 -- Fields of a client: status, headers, last_id (text), retry_ms, comments, blocks (every block:
 -- { lines, event }), positions (the position events: next() and collect() pass them over, as an EventSource does that
--- does not listen for them), ended (nil, "closed", ...), bytes (all that was received after the head, when
--- options.keep_bytes), first_read (what the first read returned, head included).
+-- does not listen for them), ended (nil, "closed", ...), bytes (the body as far as it was received, when
+-- options.keep_bytes), first_read (the part of the body that came with the head). The framing of a body in chunks is
+-- checked strictly; `whole` says whether it has ended with its last chunk.
+local chunks = require "support.chunks"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local socket = require "socket"
@@ -50,7 +52,7 @@ end
 
 -- Connects and sends the request; waits for nothing. nil, error when the connection fails.
 -- options: topic (text or list), query, path, last_event_id, headers, request (raw bytes instead),
--- rcvbuf, from (own address), slowly (one byte a packet), keep_bytes, timeout
+-- rcvbuf, from (own address), slowly (one byte a packet), read_max (bytes at a time), keep_bytes, timeout
 function M.start(target, options)
   options = options or {}
   local s, err = sockets.connect(target, options)
@@ -100,10 +102,8 @@ function M.open(target, options)
 end
 
 function client:take(bytes)
-  if not self.first_read then
-    self.first_read = bytes
-  end
-  if not self.status then
+  local head = not self.status
+  if head then
     self.head_bytes = self.head_bytes .. bytes
     local _, last = self.head_bytes:find("\r\n\r\n", 1, true)
     if not last then
@@ -113,7 +113,16 @@ function client:take(bytes)
     local r = http.conn.head(fake)
     bytes = self.head_bytes:sub(last + 1)
     self.status, self.headers, self.fields, self.raw_head = r.status, r.headers, r.fields, r.raw_head
+    if r.headers["transfer-encoding"] then
+      assert(r.version == "HTTP/1.1" and r.headers["transfer-encoding"] == "chunked", r.raw_head)
+      self.chunks = chunks()
+    end
   end
+  if self.chunks then
+    bytes = self.chunks:feed(bytes)
+    self.whole = self.chunks.complete
+  end
+  self.first_read = head and bytes or self.first_read
   if self.options.keep_bytes or self.status ~= 200 then
     self.received[#self.received + 1] = bytes
   end
@@ -129,7 +138,7 @@ function client:pump(max_reads)
     if self.ended then
       return any
     end
-    local data, err = sockets.read_available(self.socket)
+    local data, err = sockets.read_available(self.socket, self.options.read_max)
     if not data then
       self.ended = err
       return true

@@ -45,12 +45,18 @@ describe("http_response", function()
     end
   end)
 
-  it("ends an event stream with the connection", function()
-    local _, fields, body = render {
-      status = 200, content_type = "text/event-stream", body = "ignored", event_stream = true, keep_alive = true,
-    }
-    assert.same({ ["Content-Type"] = "text/event-stream", ["Connection"] = "close" }, fields)
-    assert.equal("", body)
+  it("sends an event stream in chunks, or ends it with the connection where the client knows none", function()
+    for _, chunks in ipairs { true, false } do
+      local _, fields, body = render {
+        status = 200, content_type = "text/event-stream", body = "ignored", event_stream = true, keep_alive = true,
+        chunks = chunks,
+      }
+      assert.same({ ["Content-Type"] = "text/event-stream", ["Connection"] = "close",
+        ["Transfer-Encoding"] = chunks and "chunked" or nil }, fields)
+      assert.equal("", body)
+    end
+    local _, fields = render { status = 200, content_type = "a/b", body = "x", chunks = true }
+    assert.is_nil(fields["Transfer-Encoding"])
   end)
 
   it("carries any bytes, and an empty body", function()

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Large frames cost an iovec each; two more per frame for what lies between. */
-enum { SEGMENT_MAX_LARGE = WRITE_BATCH_MAX_BUFS / 2 - 1 };
+enum { SEGMENT_MAX_LARGE = STREAM_MAX_BUFS / 2 - 1 };
 
 struct write_batch *write_batch_new(struct renderer *renderer, size_t turn_bytes)
 {

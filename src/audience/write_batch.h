@@ -16,7 +16,6 @@
 
 enum {
     WRITE_BATCH_MAX_FRAMES = 4096,
-    WRITE_BATCH_MAX_BUFS = 512,
     WRITE_BATCH_LARGE_BYTES = 8192, /* frames from this size on are not copied but shared */
 };
 
@@ -42,7 +41,7 @@ struct write_batch {
     uint64_t told;   /* the last id in its bytes; 0: none */
     size_t bytes;
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
-    uv_buf_t bufs[WRITE_BATCH_MAX_BUFS];
+    uv_buf_t bufs[STREAM_MAX_BUFS];
     struct stream_bytes sealed; /* they; empty until write_batch_seal() */
     /* events whose raw_frame was made for this write batch: dropped with it */
     struct event_list framed;

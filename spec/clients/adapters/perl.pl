@@ -9,6 +9,21 @@ my ($name, $url) = @ARGV;
 my $timeout = 60; # longer than the broker's heartbeat
 
 my %read = (
+    'HTTP::Tiny' => sub {
+        my $stream = shift;
+        require HTTP::Tiny;
+        my $opened;
+        my $response = HTTP::Tiny->new(timeout => $timeout)->get($url, {
+            headers => { $stream->headers },
+            data_callback => sub {
+                my ($bytes, $response) = @_;
+                $stream->opened($response->{status}) unless $opened++;
+                $stream->feed($bytes);
+            },
+        });
+        die $response->{content} if $response->{status} == 599;
+        die "status $response->{status}\n" if !$opened;
+    },
     'LWP::UserAgent' => sub {
         my $stream = shift;
         require LWP::UserAgent;

@@ -10,14 +10,8 @@ def read_requests(stream):
     import requests
     with requests.get(URL, stream=True, headers=stream.headers(), timeout=TIMEOUT) as response:
         stream.opened(response.status_code)
-        # not iter_lines(): that takes 512 bytes at a time from a stream that is not chunked
-        rest = bytearray()
-        for byte in response.iter_content(chunk_size=1):
-            if byte == b"\n":
-                stream.line(rest.decode("utf-8"))
-                rest.clear()
-            else:
-                rest += byte
+        for line in response.iter_lines():
+            stream.line(line.decode("utf-8"))
 
 
 def read_urllib3(stream):
@@ -26,8 +20,7 @@ def read_urllib3(stream):
         "GET", URL, headers=stream.headers(), preload_content=False, retries=False,
         timeout=urllib3.Timeout(TIMEOUT))
     stream.opened(response.status)
-    # not `for line in response`: that takes 64 KiB at a time from a stream that is not chunked
-    while line := response.readline():
+    for line in response:
         stream.line(line.decode("utf-8").rstrip("\n"))
 
 

@@ -5,6 +5,7 @@
 #include "base/prefetch.h"
 #include "base/require.h"
 #include "net/http/http1.h"
+#include "net/http/http_chunk.h"
 
 static struct exchange *exchange_of(struct stream *s)
 {
@@ -91,15 +92,85 @@ static int exchange_open(struct stream *s, const struct http_response *head)
     return rc;
 }
 
+/* What has to leave before anything else does. */
+static int exchange_send_first(struct conn *c, struct slice bytes)
+{
+    loop_defer(c->server->loop, &c->flush);
+    return strbuf_append(&c->out, bytes.p, bytes.n);
+}
+
+static uv_buf_t exchange_buf(struct slice s)
+{
+    return uv_buf_init((char *)(uintptr_t)s.p, (unsigned)s.n);
+}
+
+/* Puts what makes chunks of the bytes between them; returns the number of buffers. */
+static unsigned exchange_lay_out(const struct stream_bytes *bytes, const struct http_chunk_write *w,
+                                 uv_buf_t *out)
+{
+    unsigned n = 0;
+    size_t before = w->before;
+    bool middle = w->middle.n > 0;
+    for (unsigned i = 0; i < bytes->count; i++) {
+        uv_buf_t buf = bytes->bufs[i];
+        if (middle && before < buf.len) {
+            if (before) {
+                out[n++] = uv_buf_init(buf.base, (unsigned)before);
+            }
+            out[n++] = exchange_buf(w->middle);
+            buf = uv_buf_init(buf.base + before, (unsigned)(buf.len - before));
+            middle = false;
+        }
+        before -= middle ? buf.len : 0;
+        out[n++] = buf;
+    }
+    if (middle) {
+        out[n++] = exchange_buf(w->middle);
+    }
+    if (w->tail.n) {
+        out[n++] = exchange_buf(w->tail);
+    }
+    return n;
+}
+
+static ssize_t exchange_write_chunk(struct exchange *ex, const struct stream_bytes *bytes)
+{
+    struct conn *c = &ex->http1->conn;
+    struct http_chunk_write w;
+    uv_buf_t bufs[STREAM_MAX_BUFS + 4];
+    unsigned count = 1;
+    REQUIRE(bytes->count <= STREAM_MAX_BUFS);
+    http_chunk_plan(&w, ex->chunk_left, bytes->total);
+    if (bytes->chunk_head && ex->chunk_left == 0) {
+        bufs[0] = uv_buf_init(bytes->bufs->base - bytes->chunk_head,
+                              (unsigned)(bytes->chunk_head + bytes->total + 2));
+    } else {
+        count = exchange_lay_out(bytes, &w, bufs);
+    }
+    ssize_t n = conn_write_now(c, bufs, count);
+    if (n < 0) {
+        return n;
+    }
+    struct slice rest;
+    size_t taken = http_chunk_taken(&w, (size_t)n, &ex->chunk_left, &rest);
+    ex->cut_event = taken > 0 && taken < bytes->total;
+    int rc = rest.n ? exchange_send_first(c, rest) : 0;
+    return rc ? rc : (ssize_t)taken;
+}
+
 static ssize_t exchange_write(struct stream *s, const struct stream_bytes *bytes)
 {
-    struct http1 *h = exchange_of(s)->http1;
+    struct exchange *ex = exchange_of(s);
+    struct http1 *h = ex->http1;
     struct conn *c = &h->conn;
     REQUIRE(h->streaming && !c->queued);
     if (c->write) {
         return 0; /* the head has not left yet */
     }
-    return conn_write_now(c, bytes->bufs, bytes->count);
+    if (!ex->framing.chunks) {
+        return conn_write_now(c, bytes->bufs, bytes->count);
+    }
+    return exchange_write_chunk(ex, bytes);
 }
 
 static void exchange_prefetch(const struct stream *s)
@@ -108,14 +179,44 @@ static void exchange_prefetch(const struct stream *s)
     prefetch(h, sizeof *h);
 }
 
+/* The frame is about to be queued: what makes chunks of it goes before it, together with the bytes
+ * that fill an earlier chunk when it is longer than they. */
+static int exchange_frame_chunk(struct exchange *ex, const struct frame *f, size_t *offset)
+{
+    struct conn *c = &ex->http1->conn;
+    struct http_chunk_write w;
+    int rc = 0;
+    http_chunk_plan(&w, ex->chunk_left, f->len - *offset);
+    if (w.before < w.total) {
+        rc = exchange_send_first(c, slice_of(f->bytes + *offset, w.before));
+        rc = rc ? rc : exchange_send_first(c, w.middle);
+        *offset += w.before;
+    }
+    ex->chunk_left = w.total < ex->chunk_left ? ex->chunk_left - (uint32_t)w.total : 0;
+    ex->chunk_ends = ex->chunk_left == 0;
+    ex->cut_event = false;
+    return rc;
+}
+
 static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
 {
-    struct conn *c = &exchange_of(s)->http1->conn;
+    struct exchange *ex = exchange_of(s);
+    struct conn *c = &ex->http1->conn;
     REQUIRE(!c->queued && offset < f->len);
+    int rc = ex->framing.chunks ? exchange_frame_chunk(ex, f, &offset) : 0;
+    if (rc) {
+        return rc;
+    }
     c->queued = frame_ref(f);
     c->queued_offset = (uint32_t)offset;
     loop_defer(c->server->loop, &c->flush);
     return 0;
+}
+
+/* An end that the broker wants; else something has failed, and the client should see that. */
+static bool exchange_end_is_regular(enum close_reason why)
+{
+    return why != CLOSE_NO_MEMORY && why != CLOSE_CLIENT_ERROR && why != CLOSE_DEAD_PEER;
 }
 
 static void exchange_close(struct stream *s, enum close_reason why)
@@ -128,9 +229,12 @@ static void exchange_close(struct stream *s, enum close_reason why)
     }
     if (http1_is_streaming(h) && c->write && why != CLOSE_DRAINING && why != CLOSE_TRANSIENT) {
         conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
-    } else {
-        conn_close_when_written(c, why);
+        return;
     }
+    if (http1_is_streaming(h) && exchange_end_is_regular(why)) {
+        http1_end_stream(h);
+    }
+    conn_close_when_written(c, why);
 }
 
 static void exchange_take_body(struct stream *s)

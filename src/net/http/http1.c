@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
+#include "net/http/http_chunk.h"
 #include "net/http/http_dispatch.h"
 #include "net/http/http_fields.h"
 #include "net/http/http_parser.h"
@@ -15,6 +16,8 @@
 enum {
     /* answers waiting for a slow reader: no further request is read meanwhile */
     OUT_PAUSE_BYTES = 64 * 1024,
+    /* most blank lines that a stream ends with */
+    FILL_MAX_BYTES = 4096,
 };
 
 static struct http1 *http1_of(struct conn *c)
@@ -39,6 +42,7 @@ static struct exchange *http1_exchange_new(struct http1 *h, const struct http_re
     ex->http1 = h;
     ex->framing.keep_alive = rq->keep_alive;
     ex->framing.head_only = rq->method == HTTP_HEAD_METHOD;
+    ex->framing.chunks = rq->minor > 0;
     strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
     list_init(&ex->node);
     list_add_tail(&h->exchanges, &ex->node);
@@ -83,6 +87,54 @@ int http1_release_answers(struct http1 *h)
         }
     }
     return 0;
+}
+
+static struct exchange *http1_first_exchange(const struct http1 *h)
+{
+    return list_empty(&h->exchanges) ? NULL : list_first(&h->exchanges, struct exchange, node);
+}
+
+/* The queued frame has left, and with it the last byte of its chunk. */
+static int http1_end_chunk(struct http1 *h, struct exchange *ex)
+{
+    if (!ex->chunk_ends) {
+        return 0;
+    }
+    ex->chunk_ends = false;
+    loop_defer(h->conn.server->loop, &h->conn.flush);
+    return strbuf_append(&h->conn.out, HTTP_CHUNK_END, sizeof HTTP_CHUNK_END - 1);
+}
+
+/* What is promised is filled with blank lines, which mean nothing behind an event. */
+static int http1_fill_chunk(struct http1 *h, struct exchange *ex)
+{
+    struct strbuf *out = &h->conn.out;
+    size_t n = ex->chunk_left;
+    int rc = n ? strbuf_reserve(out, n) : 0;
+    if (rc || n == 0) {
+        return rc;
+    }
+    memset(out->data + out->len, '\n', n);
+    out->len += n;
+    ex->chunk_left = 0;
+    return strbuf_append(out, HTTP_CHUNK_END, sizeof HTTP_CHUNK_END - 1);
+}
+
+void http1_end_stream(struct http1 *h)
+{
+    struct conn *c = &h->conn;
+    struct exchange *ex = http1_first_exchange(h);
+    h->stream_ends = c->write || c->queued;
+    if (h->stream_ends || !ex->framing.chunks || ex->cut_event || ex->chunk_left > FILL_MAX_BYTES) {
+        return; /* later; or its end is that of the connection */
+    }
+    loop_defer(c->server->loop, &c->flush);
+    int rc = http1_end_chunk(h, ex);
+    rc = rc ? rc : http1_fill_chunk(h, ex);
+    rc = rc ? rc : strbuf_append(&c->out, HTTP_CHUNK_LAST, sizeof HTTP_CHUNK_LAST - 1);
+    if (rc) {
+        log_debug("http", "no memory for the end of a stream", LOG_F(log_uint("conn", c->id)));
+    }
 }
 
 /* The peer sends no more: those who mind are told. */
@@ -369,18 +421,25 @@ static void http1_eof(struct conn *c)
 static void http1_writable(struct conn *c)
 {
     struct http1 *h = http1_of(c);
-    if (!http1_is_streaming(h) || list_empty(&h->exchanges)) {
+    struct exchange *ex = http1_first_exchange(h);
+    if (!http1_is_streaming(h) || !ex) {
         return;
     }
-    struct stream *s = &list_first(&h->exchanges, struct exchange, node)->stream;
-    if (s->events) {
-        s->events->writable(s);
+    if (http1_end_chunk(h, ex)) {
+        conn_close(c, CLOSE_NO_MEMORY);
+        return;
+    }
+    if (ex->stream.events) {
+        ex->stream.events->writable(&ex->stream);
     }
 }
 
 static void http1_progress(struct conn *c)
 {
     struct http1 *h = http1_of(c);
+    if (h->stream_ends) {
+        http1_end_stream(h);
+    }
     if (h->rq && h->rq->state == HTTP_FAILED && !c->close_when_written) {
         http1_parse_failed(h);
     } else if (h->rq) {

@@ -20,6 +20,7 @@ struct http1 {
     bool continue_sent : 1; /* 100 Continue, for rq */
     bool receiving : 1;     /* the newest exchange is that of rq, whose body is under way */
     bool asking : 1;        /* its head is with the handler: no more of the body yet */
+    bool stream_ends : 1;   /* regularly: its last chunk is still to be sent */
 };
 
 /* One request and its answer; born when the request is complete, or its head where the body takes
@@ -29,8 +30,11 @@ struct exchange {
     struct http1 *http1;
     struct list node; /* in http1->exchanges */
     struct http_framing framing;
-    bool done;         /* answered, waiting for those before it */
-    struct strbuf out; /* the fields of stream_set_fields(); then the answer, while it waits */
+    bool done : 1;       /* answered, waiting for those before it */
+    bool chunk_ends : 1; /* behind the queued frame */
+    bool cut_event : 1;  /* the last write left part of an event behind, and it was not queued */
+    uint32_t chunk_left; /* promised by the head of a chunk, and neither taken nor queued */
+    struct strbuf out;   /* the fields of stream_set_fields(); then the answer, while it waits */
 };
 
 extern const struct conn_protocol http1_protocol;
@@ -43,5 +47,8 @@ bool http1_receives(const struct http1 *h, const struct exchange *ex);
 void http1_drop_body(struct http1 *h);
 /* Moves the answers whose turn has come to `out`, in order, and frees their exchanges. */
 int http1_release_answers(struct http1 *h);
+/* Ends an event stream so that the client sees that nothing is missing, as soon as what was written
+ * has left for the socket. */
+void http1_end_stream(struct http1 *h);
 
 #endif

@@ -116,6 +116,9 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     rc = rc ? rc : append_status(r->status, out);
     rc = rc || bodiless ? rc : append_type(r, out);
     rc = rc || !sized ? rc : append_length(body, out);
+    if (f.event_stream && f.chunks) {
+        rc = rc ? rc : strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
+    }
     rc = rc ? rc : strbuf_append_str(out, connection);
     rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
     rc = rc ? rc : strbuf_append(out, r->more_fields.p, r->more_fields.n);

@@ -17,9 +17,10 @@ struct http_response {
 };
 
 struct http_framing {
-    bool keep_alive;   /* else "Connection: close" */
-    bool head_only;    /* answer to HEAD: Content-Length without the body */
-    bool event_stream; /* no Content-Length: the body ends with the connection */
+    bool keep_alive : 1;   /* else "Connection: close" */
+    bool head_only : 1;    /* answer to HEAD: Content-Length without the body */
+    bool event_stream : 1; /* no Content-Length: the body is chunked, or ends with the connection */
+    bool chunks : 1;       /* the client knows chunks: HTTP/1.1 */
 };
 
 /* Appends status line, fields, and body. 0, UV_ENOBUFS or UV_ENOMEM. */

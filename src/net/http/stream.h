@@ -34,10 +34,12 @@ struct stream_events {
     void (*closed)(struct stream *s, enum close_reason why);
 };
 
+enum { STREAM_MAX_BUFS = 512 };
+
 /* What stream_write() takes. Borrowed for the call. */
 struct stream_bytes {
     const uv_buf_t *bufs;
-    unsigned count;
+    unsigned count; /* at most STREAM_MAX_BUFS */
     /* Not 0: there is one buffer; so many bytes before it hold the size of an HTTP/1.1 chunk that is
      * exactly its bytes, CRLF included, and CRLF follows it. */
     unsigned chunk_head;
@@ -89,8 +91,8 @@ static inline int stream_respond(struct stream *s, const struct http_response *r
     return s->ops->respond(s, r);
 }
 
-/* Sends the head (r->body is ignored) and turns the exchange into an event stream whose end is
- * the end of the connection. Negative UV_E*: the caller must stream_close(). */
+/* Sends the head (r->body is ignored) and turns the exchange into an event stream.
+ * Negative UV_E*: the caller must stream_close(). */
 static inline int stream_open(struct stream *s, const struct http_response *head)
 {
     return s->ops->open(s, head);
@@ -137,8 +139,8 @@ static inline struct stream *stream_earlier(const struct stream *s)
 }
 
 /* Ends an event stream (or an unanswered exchange). What was written before still arrives; what is
- * queued for a peer that takes nothing is waited for only when draining. The stream is gone for the
- * caller. */
+ * queued for a peer that takes nothing is waited for only when draining. The client can tell an end
+ * that is wanted from a failure, where the protocol allows it. The stream is gone for the caller. */
 static inline void stream_close(struct stream *s, enum close_reason why)
 {
     s->ops->close(s, why);
