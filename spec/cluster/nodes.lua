@@ -1,4 +1,4 @@
--- Machines of the trial: network namespaces with an address each, joined by a bridge in one more. The machine's own
+-- Machines of the run: network namespaces with an address each, joined by a bridge in one more. The machine's own
 -- network is not touched, and nothing in them reaches beyond them.
 --
 --   local net = nodes.create(prefix, { pg1 = "10.87.0.11", ... })     makes them

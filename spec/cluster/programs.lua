@@ -1,4 +1,4 @@
--- Where the programs of the trial are.
+-- Where the programs of the run are.
 local uv = require "luv"
 
 local M = {}

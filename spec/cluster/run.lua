@@ -16,7 +16,7 @@
 -- its server, 10 of the whole machine), 20 freezes of the primary's machine (1, 5, 30 s), 10 cuts of a cable (primary,
 -- broker, etcd). The next fault waits until the cluster is whole again.
 --
--- The first process makes the namespaces, runs the trial in one of them, and removes everything however it ends.
+-- The first process makes the namespaces, does the run in one of them, and removes everything however it ends.
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = ("%s/../?.lua;%s"):format(here, package.path)
 
@@ -25,7 +25,7 @@ local promises = require "cluster.promises"
 local tree = require "support.tree"
 local uv = require "luv"
 
-local BASE = "tidegate-trial"
+local BASE = "tidegate-cluster"
 
 local function say(...)
   io.write((...):format(select(2, ...)), "\n")
@@ -367,7 +367,7 @@ local function leaps_told()
   return table.concat(list, "\n")
 end
 
-local function trial()
+local function cluster_run()
   servers, workload, judge = require "cluster.servers", require "cluster.load", require "cluster.judge"
   math.randomseed(tonumber(options.seed))
   net = nodes.open(options.inside, servers.ADDRESSES)
@@ -428,7 +428,7 @@ end
 if options.inside == "" then
   outside()
 else
-  local ok, code = xpcall(trial, debug.traceback)
+  local ok, code = xpcall(cluster_run, debug.traceback)
   if not ok then
     say("%s", code)
     if cluster then

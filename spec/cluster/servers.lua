@@ -64,7 +64,7 @@ end
 function cluster:patroni_config(name)
   local address, dir = M.ADDRESSES[name], self.dir .. "/" .. name
   return { -- YAML takes JSON
-    scope = "trial", name = name,
+    scope = "tidegate", name = name,
     restapi = { listen = address .. ":8008", connect_address = address .. ":8008" },
     -- Patroni 3.0 with etcd's third API lets a leader that was frozen take its lock back from the one that has replaced
     -- it, without a look at who holds it. Then even what was replicated synchronously is lost.
@@ -105,7 +105,7 @@ function cluster:start_node(name)
   self:spawn(name, programs.find "patroni", { path })
 end
 
--- Asks the nodes in turn what the cluster looks like, for as long as the trial runs.
+-- Asks the nodes in turn what the cluster looks like, for as long as the run lasts.
 function cluster:watch()
   local next_one = 0
   self.timer = uv.new_timer()
