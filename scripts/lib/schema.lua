@@ -224,6 +224,10 @@ local function check_scalar(ctx, field, value, label)
   return nil
 end
 
+local function by_text(a, b)
+  return tostring(a) < tostring(b)
+end
+
 -- The length of a list that is one, of a length that is allowed; else complains.
 local function check_length(ctx, field, value, label, most)
   local expected = "expected " .. schema.expect(field) .. ", found "
@@ -238,11 +242,15 @@ local function check_length(ctx, field, value, label, most)
     add_problem(ctx, label, ("%s%d"):format(expected, n))
     return nil
   end
+  local wrong -- the first by its text, so that the same file has the same problem each time
   for key in pairs(value) do
-    if math.type(key) ~= "integer" or key < 1 or key > n then
-      add_problem(ctx, label, expected .. "the key " .. show(ctx.secrets, key))
-      return nil
+    if (math.type(key) ~= "integer" or key < 1 or key > n) and (wrong == nil or by_text(key, wrong)) then
+      wrong = key
     end
+  end
+  if wrong ~= nil then
+    add_problem(ctx, label, expected .. "the key " .. show(ctx.secrets, wrong))
+    return nil
   end
   return n
 end
@@ -266,10 +274,6 @@ local check_section
 local function label_of(prefix, key)
   local plain = key:find("^[%w_-]+$") and #key <= SHOWN_MAX
   return plain and prefix .. "." .. key or prefix .. "[" .. quote(key) .. "]"
-end
-
-local function by_text(a, b)
-  return tostring(a) < tostring(b)
 end
 
 local function check_map(ctx, field, value, label)
