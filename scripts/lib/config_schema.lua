@@ -155,6 +155,16 @@ local fields = {
     },
     boolean("cors_credentials", false,
       'Pages of those origins may send cookies and credentials. Not together with `"*"`.'),
+    {
+      name = "hosts", kind = "list", max = 256, default = {},
+      of = {
+        kind = "text", max = 255, pattern = "^[%w%-._%[%]:]+$", format = "host",
+        expect = 'the name of a host such as "events.example" (no port)',
+      },
+      doc = "Names that requests may ask for (`Host`) on loopback addresses, besides `localhost`, 127.x.x.x and "
+        .. "`[::1]`; others get 421, so that no page of the web can lead a browser there. Not needed for requests of "
+        .. "`trusted_proxies`, and over TLS. The same for `admin`.",
+    },
     boolean("cross_site_publish", false,
       "Pages of other sites than the broker's own and those of `cors_origins` may publish, with the cookies of their "
         .. "visitor. `false`: 403."),
@@ -419,6 +429,14 @@ local function is_origin(text)
   return true
 end
 
+local function is_host(text)
+  if text:match "^[%w%-._]+$" or text:match "^%[[%x:.]+%]$" then
+    return true
+  elseif text:match ":%d+$" then
+    return nil, ('"%s": leave the port out'):format(text)
+  end
+end
+
 -- { a, b }: a is at least b, or a is 0 and that means something else
 local at_least = {
   { "event_log.page_bytes", "sse.turn_bytes" },
@@ -554,7 +572,7 @@ return {
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
     .. "`tidegate check CONF` reports all errors\nat once.",
   fields = fields,
-  formats = { origin = is_origin },
+  formats = { origin = is_origin, host = is_host },
   rules = function(c, tools)
     check_sizes(c, tools)
     check_event_names(c, tools)

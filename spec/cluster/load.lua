@@ -158,7 +158,7 @@ function publisher:send()
   local ev = self.event
   local function write(tcp)
     self.sent = true
-    tcp:write(table.concat { "POST /events?topic=", ev.topic, " HTTP/1.1\r\nHost: cluster\r\n",
+    tcp:write(table.concat { "POST /events?topic=", ev.topic, " HTTP/1.1\r\nHost: localhost\r\n",
       ev.key and ("Idempotency-Key: %s\r\n"):format(ev.key) or "", "Content-Type: text/plain\r\nContent-Length: ",
       #ev.data, "\r\n\r\n", ev.data })
   end
@@ -372,7 +372,7 @@ function client:connect()
     for i, topic in ipairs(self.topics) do
       topics[i] = "topic=" .. topic
     end
-    tcp:write(table.concat { "GET /events?", table.concat(topics, "&"), " HTTP/1.1\r\nHost: cluster\r\n",
+    tcp:write(table.concat { "GET /events?", table.concat(topics, "&"), " HTTP/1.1\r\nHost: localhost\r\n",
       "Accept: text/event-stream\r\nLast-Event-ID: ", self.last_id, "\r\n\r\n" })
   end)
 end

@@ -237,7 +237,8 @@ describe("methods and paths", function()
   end)
 
   it("takes the absolute form of a target", function()
-    local c = sse.open(broker(), { request = "GET http://h:1/events?topic=abs HTTP/1.1\r\nHost: h:1\r\n\r\n" })
+    local request = "GET http://localhost:1/events?topic=abs HTTP/1.1\r\nHost: localhost:1\r\n\r\n"
+    local c = sse.open(broker(), { request = request })
     broker():publish("abs", "x")
     assert.equal("x", c:next().data)
   end)

@@ -2,6 +2,7 @@
 
 #include "admin/admin_reply.h"
 #include "base/logging.h"
+#include "net/http/http_origin.h"
 #include "net/http/http_query.h"
 
 #include <string.h>
@@ -99,6 +100,7 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
                  const struct peer_address *client,
                  void (*run)(void *ctx, const struct admin_call *c), void *ctx)
 {
+    static const struct http_cors no_others = {.origins = NULL};
     struct admin_call c = {.stream = s, .rq = rq, .client = client};
     enum http_method method = rq->method == HTTP_HEAD_METHOD ? HTTP_GET : rq->method;
     bool path = false;
@@ -116,9 +118,11 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
         admin_refuse(s, 405, slice_str("This path does not take that method; see Allow."),
                      allow.len ? allow.data : NULL);
         strbuf_clear(&allow);
-    } else if (method != HTTP_GET && http_request_header(rq, "Origin").p) {
+    } else if ((method != HTTP_GET && http_request_header(rq, "Origin").p) ||
+               http_origin_site(&no_others, rq) == HTTP_SITE_FOREIGN) {
         /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
-         * operator has open must not be able to drain the broker on their own machine. */
+         * operator has open must not be able to drain the broker on their own machine, nor to
+         * read what it says. */
         admin_refuse(s, 403, slice_str("The admin service refuses requests of web pages (Origin)."),
                      NULL);
     } else if (c.id.p && !admin_router_parse_id(workers, &c)) {

@@ -134,6 +134,7 @@ static const struct lua_config_key keys[] = {
     TEXT(http, content_type),
     BOOLEAN(http, page),
     LIST("http.cors_origins", http.cors_origins),
+    LIST("http.hosts", http.hosts),
     BOOLEAN(http, cors_credentials),
     BOOLEAN(http, cross_site_publish),
     INTEGER(http, cors_max_age_s),

@@ -64,7 +64,7 @@ struct config {
         char *events_path;
         char *content_type;
         bool page; /* GET / serves the try-out page */
-        struct config_strings cors_origins;
+        struct config_strings cors_origins, hosts;
         bool cors_credentials;
         bool cross_site_publish;
         int64_t cors_max_age_s;

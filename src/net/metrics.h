@@ -19,6 +19,8 @@
     X(requests, counter, "tidegate_http_requests_total", "Complete HTTP requests.")                \
     X(bad_requests, counter, "tidegate_http_bad_requests_total",                                   \
       "Requests refused by the HTTP parser.")                                                      \
+    X(misdirected, counter, "tidegate_http_misdirected_total",                                     \
+      "Requests to a loopback address refused because they ask for another host: http.hosts.")     \
     X(bodies_bytes, gauge, "tidegate_http_bodies_bytes",                                           \
       "Bytes of request bodies that are under way.")                                               \
     X(bodies_refused, counter, "tidegate_http_bodies_refused_total",                               \

@@ -77,6 +77,8 @@ static struct http_server_options public_options(const struct config *c)
         .max_connections = (unsigned)c->limits.max_connections,
         .max_connections_per_address = (unsigned)c->limits.max_connections_per_address,
         .send_buffer_bytes = (int)c->limits.send_buffer_bytes,
+        .hosts = c->http.hosts.v,
+        .host_count = c->http.hosts.n,
         .bodies_bytes = (size_t)c->limits.bodies_bytes,
         .bodies_bytes_per_address = (size_t)c->limits.bodies_bytes_per_address,
     };

@@ -520,6 +520,16 @@ static void conn_set_socket_options(struct conn *c)
     }
 }
 
+/* On a loopback address of this machine, whatever the listener's is. Not known: it is gone. */
+static bool conn_is_loopback(const struct conn *c)
+{
+    struct address local = {.is_unix = false};
+    int size = (int)sizeof local.tcp;
+    return c->handle.stream.type == UV_TCP &&
+           uv_tcp_getsockname(&c->handle.tcp, (struct sockaddr *)&local.tcp, &size) == 0 &&
+           address_is_local(&local);
+}
+
 static bool conn_peer_is_trusted(const struct conn *c)
 {
     const struct http_server_options *o = &c->server->opt;
@@ -537,8 +547,10 @@ void conn_start(struct conn *c)
     peer_address_of(&c->handle.stream, &c->peer);
     conn_set_socket_options(c);
     c->id = ++s->last_conn_id;
+    c->trusted = conn_peer_is_trusted(c);
+    c->loopback = conn_is_loopback(c);
     unsigned most = s->opt.max_connections_per_address;
-    if (most && !conn_peer_is_trusted(c)) {
+    if (most && !c->trusted) {
         c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
         if (!c->counted) {
             c->protocol->refuse(c, 429, conn_refused_text);

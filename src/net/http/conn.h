@@ -62,7 +62,9 @@ struct conn {
     bool closing : 1;
     bool close_when_written : 1;
     bool lingering : 1;
-    bool counted : 1; /* in server->addresses */
+    bool counted : 1;  /* in server->addresses */
+    bool trusted : 1;  /* the peer is one of trusted_proxies */
+    bool loopback : 1; /* it came to a loopback address: pages of other sites could lead it there */
 };
 
 struct conn_layer_ops {

@@ -236,7 +236,7 @@ static void http1_dispatch_head(struct http1 *h)
     h->rq = NULL;                   /* the handler may answer, or close the connection */
     h->receiving = h->asking = true;
     h->barrier = rq->method != HTTP_POST;
-    http_dispatch_head(c->server, &ex->stream, rq, &c->peer);
+    http_dispatch_head(c, &ex->stream, rq);
     if (h->receiving && !c->closing) {
         h->rq = rq;
     } else {
@@ -261,7 +261,7 @@ static void http1_dispatch(struct http1 *h)
     if (c->wait != CONN_WAIT_PEER) {
         conn_wait_over(c); /* what comes behind this request has its full time */
     }
-    http_dispatch_request(c->server, &ex->stream, rq, &c->peer);
+    http_dispatch_request(c, &ex->stream, rq);
     http_request_clear(rq);
     free(rq);
 }

@@ -1,39 +1,78 @@
 #include "net/http/http_dispatch.h"
 
+#include "base/logging.h"
 #include "net/http/forwarded.h"
+#include "net/http/http_origin.h"
 
-static void http_dispatch_client(const struct http_server *s, const struct http_request *rq,
-                                 const struct peer_address *peer, struct peer_address *client)
+#include <stdio.h>
+
+static void http_dispatch_client(const struct conn *c, const struct http_request *rq,
+                                 struct peer_address *client)
 {
-    client_address(peer, rq->headers, rq->header_count, s->opt.trusted_proxies,
-                   s->opt.trusted_proxy_count, client);
+    const struct http_server_options *o = &c->server->opt;
+    client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,
+                   o->trusted_proxy_count, client);
 }
 
-static void http_dispatch_no_room(struct stream *stream)
+static void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
 {
     struct strbuf body;
-    strbuf_init(&body, 512);
-    if (http_problem(&body, 503,
-                     slice_str("too many bytes of request bodies are under way; try again later"),
-                     slice_of(NULL, 0))) {
+    strbuf_init(&body, 2048);
+    if (http_problem(&body, status, slice_str(detail), slice_of(NULL, 0))) {
         strbuf_reset(&body); /* the status says it */
     }
-    struct http_response r = {.status = 503,
+    struct http_response r = {.status = status,
                               .content_type = HTTP_PROBLEM_TYPE,
                               .body = strbuf_slice(&body),
-                              .fields = slice_str("Retry-After: 5\r\n")};
+                              .fields = slice_str(status == 503 ? "Retry-After: 5\r\n" : "")};
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
 }
 
-void http_dispatch_head(struct http_server *s, struct stream *stream, struct http_request *rq,
-                        const struct peer_address *peer)
+/* A page whose name was made to point to this machine (DNS rebinding) asks for that name. What a
+ * trusted proxy asks for is its clients' name, and who has this server's certificate has its name. */
+static bool http_dispatch_misdirected(const struct conn *c, struct stream *stream,
+                                      const struct http_request *rq)
 {
+    struct http_server *s = c->server;
+    if (!c->loopback || c->trusted || c->layer || !rq->host.n ||
+        http_host_is_local(rq->host, s->opt.hosts, s->opt.host_count)) {
+        return false;
+    }
+    char detail[512];
+    struct slice host = slice_of(rq->host.p, rq->host.n < 100 ? rq->host.n : 100);
+    snprintf(detail, sizeof detail,
+             "this address of the machine answers to localhost, 127.0.0.1 and [::1], Host is "
+             "\"%.*s\"; list that name in http.hosts, or, where a proxy passes it on, the proxy in "
+             "trusted_proxies",
+             (int)host.n, host.p);
+    s->metrics->misdirected++;
+    if (s->misdirected) {
+        log_debug("http", "refused request",
+                  LOG_F(log_uint("conn", c->id), log_int("status", 421), log_slice("host", host)));
+    } else {
+        s->misdirected = true;
+        log_warn("http",
+                 "refused a request for a name that is not in http.hosts; where a proxy passes it "
+                 "on, list the proxy in trusted_proxies; further ones are logged at level debug",
+                 LOG_F(log_str("server", s->opt.name), log_slice("host", host)));
+    }
+    http_dispatch_refuse(stream, 421, detail);
+    return true;
+}
+
+void http_dispatch_head(const struct conn *c, struct stream *stream, struct http_request *rq)
+{
+    struct http_server *s = c->server;
     struct peer_address client;
-    http_dispatch_client(s, rq, peer, &client);
+    if (http_dispatch_misdirected(c, stream, rq)) {
+        return;
+    }
+    http_dispatch_client(c, rq, &client);
     http_body_share_begin(&rq->share, &s->bodies, &client);
     if (!http_body_share_grow(&rq->share, rq->body.len)) {
-        http_dispatch_no_room(stream);
+        http_dispatch_refuse(stream, 503,
+                             "too many bytes of request bodies are under way; try again later");
     } else if (s->handlers.head) {
         s->handlers.head(s->handlers.ctx, stream, rq, &client);
     } else {
@@ -41,11 +80,15 @@ void http_dispatch_head(struct http_server *s, struct stream *stream, struct htt
     }
 }
 
-void http_dispatch_request(struct http_server *s, struct stream *stream, struct http_request *rq,
-                           const struct peer_address *peer)
+void http_dispatch_request(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
+    struct http_server *s = c->server;
     struct peer_address client;
-    http_dispatch_client(s, rq, peer, &client);
     s->metrics->requests++;
+    /* one whose head was let through has been asked already */
+    if (!rq->share.all && http_dispatch_misdirected(c, stream, rq)) {
+        return;
+    }
+    http_dispatch_client(c, rq, &client);
     s->handlers.request(s->handlers.ctx, stream, rq, &client);
 }

@@ -1,6 +1,8 @@
 #include "net/http/http_origin.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <uv.h>
 
 /* The field of that name; *several: there is more than one, which no browser sends. */
 static struct slice origin_field(const struct http_request *rq, const char *name, bool *several)
@@ -77,4 +79,32 @@ enum http_site http_origin_site(const struct http_cors *cors, const struct http_
     return own                                              ? HTTP_SITE_OWN
            : origin.n && origin_is_listed(cors, rq, origin) ? HTTP_SITE_LISTED
                                                             : HTTP_SITE_FOREIGN;
+}
+
+static bool origin_is_loopback_v4(struct slice name)
+{
+    char text[16];
+    unsigned char ip[4];
+    if (name.n >= sizeof text) {
+        return false;
+    }
+    memcpy(text, name.p, name.n);
+    text[name.n] = '\0';
+    return uv_inet_pton(AF_INET, text, ip) == 0 && ip[0] == 127;
+}
+
+bool http_host_is_local(struct slice host, char *const *hosts, size_t host_count)
+{
+    const char *end = host.n && *host.p == '[' ? memchr(host.p, ']', host.n) : NULL;
+    const char *colon = end ? NULL : memchr(host.p, ':', host.n);
+    struct slice name = host;
+    if (end || colon) {
+        name.n = (size_t)((end ? end + 1 : colon) - host.p);
+    }
+    bool found = slice_is_nocase(name, "localhost") || slice_is_nocase(name, "localhost.") ||
+                 slice_is(name, "[::1]") || origin_is_loopback_v4(name);
+    for (size_t i = 0; i < host_count && !found; i++) {
+        found = slice_is_nocase(name, hosts[i]);
+    }
+    return found;
 }

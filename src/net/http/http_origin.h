@@ -17,4 +17,8 @@ enum http_site {
  * origin that is covered by "*" only: no page may send them with it, a form would. */
 enum http_site http_origin_site(const struct http_cors *cors, const struct http_request *rq);
 
+/* Is `host` (HOST or HOST:PORT) a name of this machine alone (localhost, 127.0.0.0/8, [::1]), or one of
+ * `hosts`? */
+bool http_host_is_local(struct slice host, char *const *hosts, size_t host_count);
+
 #endif

@@ -24,7 +24,9 @@ struct http_server_options {
     unsigned max_connections_per_address;  /* 0: no cap; trusted proxies are exempt */
     const struct network *trusted_proxies; /* borrowed for the server's life */
     size_t trusted_proxy_count;
-    int send_buffer_bytes;                         /* SO_SNDBUF; 0: the system's default */
+    int send_buffer_bytes; /* SO_SNDBUF; 0: the system's default */
+    char *const *hosts;    /* names that loopback addresses answer to besides; borrowed */
+    size_t host_count;
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
 };
 
@@ -63,7 +65,8 @@ struct http_server {
     struct task accept_again;     /* a connection has gone: takes those who wait for its place */
     char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
     uint64_t last_conn_id;
-    bool draining; /* answers close their connection; idle connections are closed */
+    bool misdirected; /* a request for another host was logged */
+    bool draining;    /* answers close their connection; idle connections are closed */
 };
 
 #endif
