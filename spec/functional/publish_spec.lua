@@ -1,3 +1,4 @@
+-- transports: tls
 -- POST /events: every form of a body, every refusal, and the rules of a kept connection.
 local http = require "support.http"
 local sse = require "support.sse"

@@ -1,3 +1,4 @@
+-- transports: tls
 -- Readers that do not read: they cost nobody else, and bounded memory; then they get everything.
 local eventually = require "support.eventually"
 local http = require "support.http"

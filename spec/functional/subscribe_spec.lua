@@ -1,3 +1,4 @@
+-- transports: tls
 -- GET /events: the answer, what is granted, and everything that is not an event stream.
 local eventually = require "support.eventually"
 local http = require "support.http"

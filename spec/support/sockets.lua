@@ -64,7 +64,7 @@ end
 function M.reset(s)
   open[s] = nil
   s:setoption("linger", { on = true, timeout = 0 })
-  s:close()
+  s:close(true)
 end
 
 -- From now on nothing that is sent to it arrives, and nothing is acknowledged: a black hole.

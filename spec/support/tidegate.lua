@@ -9,12 +9,13 @@
 -- sanitizer report, nothing left behind.
 --
 -- Environment: TIDEGATE_BIN (the binary; default: beside tidegate_spec), TIDEGATE_SPEC_KEEP (leave the
--- directories of the brokers in place).
+-- directories of the brokers in place), TIDEGATE_SPEC_TRANSPORT (see support.transport).
 local busted = require "busted"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
 local tablex = require "pl.tablex"
+local transport = require "support.transport"
 local tree = require "support.tree"
 local uv = require "luv"
 
@@ -259,7 +260,9 @@ local function read_addresses(self)
       if line.server == "admin" then
         admin = parse_address(line.address)
       else
-        public[#public + 1] = parse_address(line.address)
+        local address = parse_address(line.address)
+        address.tls = not address.unix and self.transport_tls or nil
+        public[#public + 1] = address
       end
     end
   end
@@ -472,6 +475,10 @@ function M.prepare(options)
       return merge(address, { address = here(address.address) })
     end
     return (address:gsub("^unix:@DIR", function() return "unix:" .. self.dir end))
+  end
+  if not options.conf then
+    transport.equip(self)
+    self.config.listen = tablex.map(transport.listener, self.config.listen)
   end
   self.config.listen = tablex.map(here, self.config.listen)
   self.config.admin = self.config.admin and here(self.config.admin)

@@ -140,9 +140,12 @@ function conn:info()
   return self.tls:info()
 end
 
-function conn:close()
+-- `quietly`: the other side is not told (close_notify).
+function conn:close(quietly)
   if self.tls then
-    self.tls:shutdown()
+    if not quietly then
+      self.tls:shutdown()
+    end
     self.tls:free()
     self.tls = nil
     self.socket:close()
