@@ -107,6 +107,9 @@ local listener_fields = {
   choice("client", "none", { "none", "optional", "required" },
     "`tls`: whether clients must show a certificate. `\"optional\"`: one that is shown must be valid."),
   optional_path("client_ca", "`tls`: certificates (PEM) of the authorities that issue certificates of clients."),
+  boolean("redirect_https", false,
+    "Requests that come without TLS get 308 to `https` at `http.https_port`, streams as well. Challenges of "
+      .. "`http.acme_webroot` are answered."),
   optional_path("client_crl", "`tls`: list (PEM) of certificates of clients that are no longer valid."),
 }
 
@@ -169,6 +172,14 @@ local fields = {
       "Pages of other sites than the broker's own and those of `cors_origins` may publish, with the cookies of their "
         .. "visitor. `false`: 403."),
     seconds("cors_max_age_s", 600, 0, DAY, "How long a browser may remember the answer to a preflight."),
+    integer("https_port", 443, 1, 65535, "port", "Where listeners with `redirect_https` send clients."),
+    seconds("hsts_s", 0, 0, 10 * 365 * DAY,
+      "`Strict-Transport-Security` in every answer by TLS: how long browsers use `https` only for this host. `0`: "
+        .. "not sent. Browsers do not forget it before that."),
+    {
+      name = "acme_webroot", kind = "text", off = true, default = false, expect = "the path of a directory",
+      doc = "Serves the challenges that certbot (`--webroot -w`) and the like put below it, to prove who owns a name.",
+    },
   }),
 
   section("sse", "Streams.", {
@@ -541,6 +552,9 @@ local function check_listeners(c, tools)
       if listener[name] and listener.client == "none" then
         tools.report(path .. "." .. name, 'has no effect with client = "none": set client = "required" or "optional"')
       end
+    end
+    if listener.redirect_https and #listener.tls > 0 then
+      tools.report(path .. ".redirect_https", "has an effect without tls only")
     end
     if listener.client ~= "none" and #listener.tls == 0 then
       tools.report(path .. ".client", "has an effect with tls only")

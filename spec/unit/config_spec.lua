@@ -281,7 +281,7 @@ describe("configuration", function()
       ['{ { address = "[::1]:2", tls = { { cert = "c" } } } }'] =
         "listen[1].tls[1].key: is required: expected the path of a file",
       ['{ { address = "[::1]:2", tls = { "c" } } }'] = 'listen[1].tls[1]: expected a table of settings, found "c"',
-      ['{ { address = "[::1]:2", tls = ' .. certificate .. ' } }'] =
+      ['{ { address = "[::1]:2", tls = { cert = "c" } } }'] =
         'listen[1].tls: expected a list of 0 to 64, each { cert = ..., key = ... }, found the key "cert"',
       ['{ { address = "[::1]:2", tls = { { cert = "c", key = "k", names = { "a b" } } } } }'] =
         'listen[1].tls[1].names[1]: expected a host name such as "a.example" or "*.a.example", found "a b"',

@@ -9,7 +9,10 @@
 #include "policy/policy.h"
 
 struct broker_options {
-    const char *events_path;  /* "/events" */
+    const char *events_path; /* "/events" */
+    unsigned https_port;     /* where listeners that redirect send clients */
+    const char
+        *acme_webroot; /* answers to the challenges of an ACME client lie below it; NULL: none */
     const char *content_type; /* of event streams */
     bool page;                /* GET / serves the try-out page */
     struct http_cors cors;

@@ -6,6 +6,7 @@
 #include "broker/accept.h"
 #include "broker/broker.h"
 #include "broker/broker_parts.h"
+#include "broker/edge_routes.h"
 #include "broker/publisher.h"
 #include "broker/refusal.h"
 #include "broker/subscribe.h"
@@ -224,6 +225,9 @@ void broker_head(void *ctx, struct stream *s, struct http_request *rq,
 {
     const struct broker *b = ctx;
     bool events = slice_is(rq->path, b->opt.events_path);
+    if (edge_route(b, s, rq)) {
+        return;
+    }
     if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD || rq->method == HTTP_OPTIONS) {
         stream_take_body(s); /* it is dropped, and then they are answered */
     } else if (events && rq->method == HTTP_POST) {
@@ -237,6 +241,9 @@ void broker_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client)
 {
     struct broker *b = ctx;
+    if (edge_route(b, s, rq)) {
+        return;
+    }
     if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {
         route_preflight(b, s, rq, EVENTS_METHODS);
     } else if (slice_is(rq->path, b->opt.events_path)) {

@@ -88,6 +88,7 @@ static const struct lua_config_key listener_keys[] = {
     FIELD(struct config_listener, client, LUA_CONFIG_TEXT),
     FIELD(struct config_listener, client_ca, LUA_CONFIG_TEXT),
     FIELD(struct config_listener, client_crl, LUA_CONFIG_TEXT),
+    FIELD(struct config_listener, redirect_https, LUA_CONFIG_BOOLEAN),
 };
 
 static const struct lua_config_entry listener = {
@@ -138,6 +139,9 @@ static const struct lua_config_key keys[] = {
     BOOLEAN(http, cors_credentials),
     BOOLEAN(http, cross_site_publish),
     INTEGER(http, cors_max_age_s),
+    INTEGER(http, https_port),
+    INTEGER(http, hsts_s),
+    TEXT(http, acme_webroot),
 
     INTEGER(sse, heartbeat_s),
     INTEGER(sse, dead_peer_s),
@@ -449,6 +453,7 @@ static int config_resolve(struct config *c, const char *path, const struct confi
     }
     rc = rc ? rc : resolve_keys(c, file_dir);
     rc = rc ? rc : resolve_listeners(c, file_dir);
+    rc = rc || !c->http.acme_webroot ? rc : make_absolute(&c->http.acme_webroot, file_dir);
     return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
 }
 

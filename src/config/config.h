@@ -32,6 +32,7 @@ struct config_listener {
     } tls;                        /* none: plain HTTP */
     char *client;                 /* "none" | "optional" | "required": certificates of clients */
     char *client_ca, *client_crl; /* NULL: none */
+    bool redirect_https;
 };
 
 /* A key set: one source is not NULL. Paths are absolute. */
@@ -68,6 +69,8 @@ struct config {
         bool cors_credentials;
         bool cross_site_publish;
         int64_t cors_max_age_s;
+        int64_t https_port, hsts_s; /* the latter 0: not said */
+        char *acme_webroot;         /* absolute; NULL: none */
     } http;
 
     struct {

@@ -248,20 +248,21 @@ static int listen_as_worker(struct server *s, struct err *e)
 
 /* On what the service manager has passed for it, else on a socket of our own. */
 static int listen_on(struct http_server *at, const char *text, struct listen_socket *given,
-                     struct tls_source *tls, struct err *e)
+                     const struct listener_options *opt, struct err *e)
 {
     char where[ADDRESS_LISTEN_TEXT_MAX];
     struct address a;
     if (given->fd < 0) {
         int rc = address_parse(text, &a, e);
-        return rc ? rc : listener_open(at, &a, tls, e);
+        return rc ? rc : listener_open(at, &a, opt, e);
     }
     address_text(&given->where, where);
-    int rc = listener_open_socket(at, given, tls, e);
+    int rc = listener_open_socket(at, given, opt, e);
     if (rc == 0) {
         log_info("net", "listening",
                  LOG_F(log_str("address", where), log_str("server", at->opt.name),
-                       log_str("scheme", tls ? "https" : "http"), log_str("socket", "inherited")));
+                       log_str("scheme", opt && opt->tls ? "https" : "http"),
+                       log_str("socket", "inherited")));
     }
     return rc;
 }

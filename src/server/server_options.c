@@ -29,6 +29,8 @@ static struct broker_options broker_options(const struct config *c)
         .events_path = c->http.events_path,
         .content_type = c->http.content_type,
         .page = c->http.page,
+        .https_port = (unsigned)c->http.https_port,
+        .acme_webroot = c->http.acme_webroot,
         .cors = {.origins = c->http.cors_origins.v,
                  .origin_count = c->http.cors_origins.n,
                  .credentials = c->http.cors_credentials,
@@ -79,6 +81,7 @@ static struct http_server_options public_options(const struct config *c)
         .send_buffer_bytes = (int)c->limits.send_buffer_bytes,
         .hosts = c->http.hosts.v,
         .host_count = c->http.hosts.n,
+        .hsts_s = (unsigned)c->http.hsts_s,
         .bodies_bytes = (size_t)c->limits.bodies_bytes,
         .bodies_bytes_per_address = (size_t)c->limits.bodies_bytes_per_address,
     };

@@ -16,7 +16,7 @@ enum { SOON_DAYS = 14, DAY_S = 24 * 3600 };
 struct server_tls_listener {
     struct tls_certificate_files *files; /* owned; strings are the configuration's */
     struct tls_listener_options opt;
-    struct tls_source *source; /* NULL: plain */
+    struct listener_options listener; /* its source is owned */
 };
 
 static enum tls_client server_tls_client(const char *word)
@@ -57,8 +57,9 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
     for (size_t i = 0; i < t->n && rc == 0; i++) {
         struct server_tls_listener *l = &t->v[i];
         server_tls_options(l, &cfg->listen.v[i]);
+        l->listener.redirect_https = cfg->listen.v[i].redirect_https;
         if (l->opt.count) {
-            rc = tls_source_open(loop, &l->opt, chain, metrics, &l->source, e);
+            rc = tls_source_open(loop, &l->opt, chain, metrics, &l->listener.tls, e);
             rc = rc ? err_context(e, "listen[%zu]", i + 1) : 0;
         }
     }
@@ -69,16 +70,16 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
     return rc;
 }
 
-struct tls_source *server_tls_of(const struct server_tls *t, size_t i)
+const struct listener_options *server_tls_of(const struct server_tls *t, size_t i)
 {
-    return i < t->n ? t->v[i].source : NULL;
+    return i < t->n ? &t->v[i].listener : NULL;
 }
 
 void server_tls_close(struct server_tls *t)
 {
     for (size_t i = 0; i < t->n; i++) {
-        tls_source_close(t->v[i].source);
-        t->v[i].source = NULL;
+        tls_source_close(t->v[i].listener.tls);
+        t->v[i].listener.tls = NULL;
     }
 }
 

@@ -1,9 +1,9 @@
-/* The TLS side of the configured listeners: their certificates, and the keys of tickets. */
+/* What the configured listeners have of their own: certificates above all, and the keys of tickets. */
 #ifndef SERVER_SERVER_TLS_H
 #define SERVER_SERVER_TLS_H
 
 #include "config/config.h"
-#include "net/tls/tls_source.h"
+#include "net/http/listener.h"
 
 struct server_tls {
     struct tls_ticket_chain own;   /* of a broker without other workers */
@@ -15,8 +15,8 @@ struct server_tls {
  * server_tls_clear(). On failure there is nothing to clear; `e` says which listener and what is wrong. */
 int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop *loop,
                     struct tls_ticket_chain *shared, struct net_metrics *metrics, struct err *e);
-/* Of entry `i` of `listen`. NULL: plain HTTP. */
-struct tls_source *server_tls_of(const struct server_tls *t, size_t i);
+/* Of entry `i` of `listen`. NULL: it has none. */
+const struct listener_options *server_tls_of(const struct server_tls *t, size_t i);
 /* Stops watching files. */
 void server_tls_close(struct server_tls *t);
 /* When no connection is left. */

@@ -65,6 +65,7 @@ struct conn {
     bool counted : 1;  /* in server->addresses */
     bool trusted : 1;  /* the peer is one of trusted_proxies */
     bool loopback : 1; /* it came to a loopback address: pages of other sites could lead it there */
+    bool redirects : 1; /* its listener sends clients to https */
 };
 
 struct conn_layer_ops {

@@ -35,6 +35,8 @@ static int exchange_render(struct exchange *ex, const struct http_response *r)
     struct strbuf fields = ex->out;
     struct http_response whole = *r;
     whole.more_fields = strbuf_slice(&fields);
+    const struct conn *c = &ex->http1->conn;
+    whole.hsts_s = c->layer ? c->server->opt.hsts_s : 0;
     strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
     int rc = http_response_render(&whole, ex->framing,
                                   exchange_is_oldest(ex) ? &ex->http1->conn.out : &ex->out);

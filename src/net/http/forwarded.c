@@ -100,3 +100,16 @@ void client_address(const struct peer_address *peer, const struct http_header *f
         }
     }
 }
+
+bool client_is_secure(const struct peer_address *peer, const struct http_header *fields,
+                      size_t field_count, const struct network *trusted, size_t trusted_count)
+{
+    for (size_t i = field_count; i-- > 0;) {
+        if (slice_is_nocase(fields[i].name, "X-Forwarded-Proto")) {
+            struct slice list = fields[i].value;
+            return slice_is_nocase(last_element(&list), "https") &&
+                   is_trusted(peer, trusted, trusted_count);
+        }
+    }
+    return false;
+}

@@ -13,5 +13,8 @@
 void client_address(const struct peer_address *peer, const struct http_header *fields,
                     size_t field_count, const struct network *trusted, size_t trusted_count,
                     struct peer_address *out);
+/* Does the nearest proxy, where the peer is in `trusted`, say that the client used TLS (X-Forwarded-Proto)? */
+bool client_is_secure(const struct peer_address *peer, const struct http_header *fields,
+                      size_t field_count, const struct network *trusted, size_t trusted_count);
 
 #endif

@@ -6,10 +6,13 @@
 
 #include <stdio.h>
 
-static void http_dispatch_client(const struct conn *c, const struct http_request *rq,
+static void http_dispatch_client(const struct conn *c, struct http_request *rq,
                                  struct peer_address *client)
 {
     const struct http_server_options *o = &c->server->opt;
+    rq->redirect = c->redirects;
+    rq->secure = c->layer || client_is_secure(&c->peer, rq->headers, rq->header_count,
+                                              o->trusted_proxies, o->trusted_proxy_count);
     client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,
                    o->trusted_proxy_count, client);
 }

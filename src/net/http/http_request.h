@@ -62,6 +62,10 @@ struct http_request {
     size_t body_bytes;  /* how long it is so far */
     struct http_body_share share; /* what the body counts for; ends with the request */
 
+    /* from the connection, not from the bytes */
+    bool secure;   /* it came by TLS, to this broker or to a trusted proxy */
+    bool redirect; /* its listener sends clients without TLS to https */
+
     /* private to the parser's parts */
     struct strbuf head;
     unsigned step; /* enum http_step of http_fields.h; 0: at the start */

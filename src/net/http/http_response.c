@@ -120,6 +120,9 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
         rc = rc ? rc : strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
     }
     rc = rc ? rc : strbuf_append_str(out, connection);
+    if (r->hsts_s) {
+        rc = rc ? rc : strbuf_printf(out, "Strict-Transport-Security: max-age=%u\r\n", r->hsts_s);
+    }
     rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
     rc = rc ? rc : strbuf_append(out, r->more_fields.p, r->more_fields.n);
     rc = rc ? rc : strbuf_append(out, "\r\n", 2);

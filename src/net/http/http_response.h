@@ -13,7 +13,9 @@ struct http_response {
     struct slice body;        /* borrowed for the call */
     bool no_length;           /* HEAD of what has no known length */
     struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
-    struct slice more_fields; /* set by stream.h's implementation: those of stream_set_fields() */
+    /* set by stream.h's implementation */
+    struct slice more_fields; /* those of stream_set_fields() */
+    unsigned hsts_s;          /* Strict-Transport-Security; 0: not sent */
 };
 
 struct http_framing {

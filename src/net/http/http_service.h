@@ -28,6 +28,7 @@ struct http_server_options {
     char *const *hosts;    /* names that loopback addresses answer to besides; borrowed */
     size_t host_count;
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
+    unsigned hsts_s; /* max-age of Strict-Transport-Security, by TLS only; 0: none */
 };
 
 /* `client` is borrowed for the call, and so is `rq`, but for http_request_move(). */

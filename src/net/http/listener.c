@@ -18,9 +18,9 @@ struct listener {
     } handle;
     struct list node; /* in server->listeners */
     struct http_server *server;
-    struct deadline retry;  /* after accept failed */
-    struct tls_source *tls; /* borrowed; NULL: plain HTTP */
-    char *unlink;           /* the socket file that goes with it; owned; NULL: none */
+    struct deadline retry; /* after accept failed */
+    struct listener_options opt;
+    char *unlink; /* the socket file that goes with it; owned; NULL: none */
     bool is_unix;
     bool waiting; /* libuv holds a connection we have not taken yet, and has stopped polling */
 };
@@ -58,7 +58,8 @@ static bool listener_take(struct listener *l)
         conn_close(c, CLOSE_CLIENT_ERROR);
         return true;
     }
-    if (l->tls && conn_tls_start(c, tls_source_current(l->tls))) {
+    c->redirects = l->opt.redirect_https;
+    if (l->opt.tls && conn_tls_start(c, tls_source_current(l->opt.tls))) {
         conn_close(c, CLOSE_NO_MEMORY);
         return true;
     }
@@ -137,8 +138,8 @@ static int listener_take_socket(struct listener *l, struct listen_socket *from)
     return rc ? rc : uv_listen(&l->handle.stream, LISTEN_BACKLOG, on_connection);
 }
 
-static int open_on(struct http_server *server, struct listen_socket *from, struct tls_source *tls,
-                   bool unlink_path, struct err *e)
+static int open_on(struct http_server *server, struct listen_socket *from,
+                   const struct listener_options *opt, bool unlink_path, struct err *e)
 {
     struct listener *l = xcalloc(1, sizeof *l);
     uv_loop_t *uv = loop_uv(server->loop);
@@ -151,8 +152,10 @@ static int open_on(struct http_server *server, struct listen_socket *from, struc
     }
     l->handle.stream.data = l;
     l->server = server;
-    l->tls = tls;
-    if (tls) {
+    if (opt) {
+        l->opt = *opt;
+    }
+    if (l->opt.tls) {
         conn_tls_open(server);
     }
     l->unlink = l->is_unix && unlink_path ? xstrdup(from->where.path) : NULL;
@@ -172,23 +175,23 @@ static int open_on(struct http_server *server, struct listen_socket *from, struc
 }
 
 int listener_open_socket(struct http_server *server, struct listen_socket *from,
-                         struct tls_source *tls, struct err *e)
+                         const struct listener_options *opt, struct err *e)
 {
-    return open_on(server, from, tls, false, e);
+    return open_on(server, from, opt, false, e);
 }
 
-int listener_open(struct http_server *server, const struct address *where, struct tls_source *tls,
-                  struct err *e)
+int listener_open(struct http_server *server, const struct address *where,
+                  const struct listener_options *opt, struct err *e)
 {
     char text[ADDRESS_LISTEN_TEXT_MAX];
     struct listen_socket own;
     int rc = listen_socket_open(where, &own, e);
-    rc = rc ? rc : open_on(server, &own, tls, true, e);
+    rc = rc ? rc : open_on(server, &own, opt, true, e);
     if (rc == 0) {
         address_text(&own.where, text);
         log_info("net", "listening",
                  LOG_F(log_str("address", text), log_str("server", server->opt.name),
-                       log_str("scheme", tls ? "https" : "http")));
+                       log_str("scheme", opt && opt->tls ? "https" : "http")));
     }
     return rc;
 }

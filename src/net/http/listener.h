@@ -7,14 +7,19 @@
 #include "net/listen_socket.h"
 #include "net/tls/tls_source.h"
 
-/* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. `tls`: the certificates,
- * borrowed until it is closed; NULL: plain HTTP. */
-int listener_open(struct http_server *server, const struct address *where, struct tls_source *tls,
-                  struct err *e);
+/* Of one listener, not of the whole server. */
+struct listener_options {
+    struct tls_source *tls; /* the certificates, borrowed until it is closed; NULL: plain HTTP */
+    bool redirect_https; /* its requests are marked so (http_request.h), unless they came by TLS */
+};
+
+/* Binds and listens; logs the address it got (port 0 is resolved). Owned by the server. `opt` may be NULL. */
+int listener_open(struct http_server *server, const struct address *where,
+                  const struct listener_options *opt, struct err *e);
 /* Accepts on a socket that listens already; takes it, also on failure. The file of a Unix socket
  * stays when the listener is closed. */
 int listener_open_socket(struct http_server *server, struct listen_socket *from,
-                         struct tls_source *tls, struct err *e);
+                         const struct listener_options *opt, struct err *e);
 /* Takes a connected, non-blocking Unix socket as if it had been accepted; owns `fd` unless it
  * fails.
  */
