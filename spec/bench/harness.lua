@@ -186,11 +186,16 @@ function M.read(path)
 end
 
 ----------------------------------------------------------------- one run
--- `tidegate-bench` with these arguments, on `core`; its document goes to `name` in the directory of `place`.
-function M.generator(place, core, name, args)
+-- `tidegate-bench` with these arguments, on `core`; its document goes to `name` in the directory of `place`. `yields`:
+-- it gives way to others on that core.
+function M.generator(place, core, name, args, yields)
   local out = assert(uv.fs_open(place.dir .. "/" .. name, "w", 384))
   local err = assert(uv.fs_open(place.dir .. "/" .. name .. ".err", "w", 384))
-  local process = M.spawn(core, (place.tidegate:gsub("[^/]*$", "tidegate-bench")), args, { nil, out, err })
+  local program = place.tidegate:gsub("[^/]*$", "tidegate-bench")
+  if yields then
+    program, args = "nice", { "-n", "19", program, table.unpack(args) }
+  end
+  local process = M.spawn(core, program, args, { nil, out, err })
   uv.fs_close(out)
   uv.fs_close(err)
   return process
@@ -210,6 +215,9 @@ local function generate(server, process, work, place)
   if not work.args:find("--seconds", 1, true) then
     table.move({ "--seconds", work.seconds or "5" }, 1, 2, #args + 1, args)
   end
+  if work.tls then
+    args[#args + 1] = "--tls"
+  end
   if work.header then
     table.move({ "--header", work.header }, 1, 2, #args + 1, args)
   end
@@ -225,13 +233,23 @@ local function generate(server, process, work, place)
   return M.document(place, "result")
 end
 
+-- A certificate for this machine, without an authority.
+function M.certificate(dir)
+  local tls = { cert = dir .. "/cert.pem", key = dir .. "/key.pem", pem = dir .. "/both.pem" }
+  assert(os.execute(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost"
+    .. " -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout %s -out %s 2>/dev/null && cat %s %s >%s"):format(
+    tls.key, tls.cert, tls.cert, tls.key, tls.pem)))
+  return tls
+end
+
 -- The server, listening: its process and its place. Or nil, why, and the place. M.leave() ends it.
 function M.start(server, work, binary)
   local place = {
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
     port = free_port(), tidegate = binary, root = M.root, policy = work.policy and M.here .. "/" .. work.policy,
-    workers = work.workers, log_events = work.log_events, addresses = work.addresses,
+    workers = work.workers, log_events = work.log_events, addresses = work.addresses, inner_port = free_port(),
   }
+  place.tls = work.tls and M.certificate(place.dir) or nil
   place.policy = place.policy and uv.fs_realpath(place.policy)
   local log = assert(uv.fs_open(place.dir .. "/log", "w", 384))
   local program, args = server.command(place)
@@ -253,8 +271,8 @@ function M.leave(process, place)
 end
 
 -- `work`: args (the words behind `tidegate-bench`), seconds (where args do not say), header (of every request);
--- Tidegate only: policy (a file beside this one), workers, log_events, addresses, and subscribe and publish, paths
--- instead of those of the server. Returns the document, or nil; and what is wrong with it.
+-- tls = true: with TLS; Tidegate only: policy (a file beside this one), workers, log_events, addresses, and subscribe
+-- and publish, paths instead of those of the server. Returns the document, or nil; and what is wrong with it.
 function M.measure(server, work, binary)
   local process, place = M.start(server, work, binary)
   if not process then

@@ -69,7 +69,8 @@ local function contenders(scenario, servers)
     return list
   end
   for _, server in ipairs(servers) do
-    if server.paths.replay or not scenario.history then
+    if (server.paths.replay or not scenario.history) and not (server.plain_only and scenario.tls)
+      and not (server.tls_only and not scenario.tls) then
       add(server.name, server)
     end
   end

@@ -5,7 +5,7 @@
 --     own = true           Tidegate alone: it is about what the others do not have
 --     beside = { title, ... }    Tidegate alone, alternately with and without: what is here replaces what is above
 --     rounds =, cores = "shared"     instead of those of the command line
---     policy, subscribe, publish, header, workers, log_events     see harness.measure }
+--     tls, policy, subscribe, publish, header, workers, log_events     see harness.measure }
 --
 -- A figure is { label, path into the JSON document, "more" or "less" (which is better), bars }. A bar is { what the
 -- ratio to that server ("beside": to the other run) has to be at least, or at most }; { "itself", n } is about
@@ -65,6 +65,25 @@ return {
     args = "idle --connections 10000 --seconds 2 --settle 1",
     figures = { figure("PSS bytes each", "server.pss_bytes_per_connection", "less") { { "itself", 1024 } },
       CONNECTS() } },
+
+  -- TLS: beside the others, then beside Tidegate without it
+  { name = "tls-1k", title = "1,000 subscribers with TLS, saturation",
+    args = "fan-out --connections 1000", tls = true, figures = { DELIVERIES { { "nchan", 5 } }, CPU() } },
+  { name = "tls-1k-calm", title = "1,000 subscribers with TLS at 10 events/s",
+    args = "fan-out --connections 1000 --rate 10 --warmup 1 --seconds 10", tls = true,
+    figures = { CPU { { "nchan", 0.7 } }, P50(), P99() } },
+  { name = "tls-churn", title = "connect with a whole TLS handshake, head of the answer, disconnect; 64 at a time",
+    args = "churn", tls = true, figures = { CONNECTS { { "nchan", 1 } }, CONNECT_CPU() } },
+  { name = "tls-idle", title = "5,000 idle connections with TLS",
+    args = "idle --connections 5000 --seconds 2 --settle 1", tls = true,
+    figures = { figure("PSS bytes each", "server.pss_bytes_per_connection", "less") { { "itself", 16384 } },
+      CONNECTS() } },
+  { name = "tls-beside-plain", title = "1,000 subscribers with TLS, saturation",
+    args = "fan-out --connections 1000", tls = true, beside = { title = "without TLS", tls = false },
+    figures = { DELIVERIES { { "beside", 0.5 } }, CPU() } },
+  { name = "tls-beside-plain-calm", title = "1,000 subscribers with TLS at 10 events/s",
+    args = "fan-out --connections 1000 --rate 10 --warmup 1 --seconds 10", tls = true,
+    beside = { title = "without TLS", tls = false }, figures = { CPU { { "beside", 1.25 } }, P50(), P99() } },
 
   -- Tidegate alone
   { name = "lua-100", title = "1,000 subscribers in 100 audiences, saturation, Lua filter and Lua format",

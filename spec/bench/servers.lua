@@ -4,7 +4,8 @@
 --     paths = { publish, subscribe, replay (nil: it keeps no history) } for `tidegate-bench`, which fills in {topic}
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
--- workers and log_events (how many, or nil), addresses (to listen on, or nil) }.
+-- workers and log_events (how many, or nil), addresses (to listen on, or nil), tls (nil, or { cert, key, pem (both of
+-- them) }, files: it is to speak TLS) }. `tls_only`, `plain_only`: it takes part only in what is about TLS, or not.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -27,6 +28,10 @@ function tidegate.command(place)
   local listen = {}
   for i, address in ipairs(place.addresses or { "127.0.0.1" }) do
     listen[i] = ("%q"):format(address .. ":" .. place.port)
+    if place.tls then
+      listen[i] = ("{ address = %s, tls = { { cert = %q, key = %q } } }"):format(listen[i], place.tls.cert,
+        place.tls.key)
+    end
   end
   write(place.dir .. "/bench.lua", ([[
 return {
@@ -89,7 +94,8 @@ http {
   scgi_temp_path DIR/scgi;
   nchan_shared_memory_size 1G;
   server {
-    listen 127.0.0.1:PORT backlog=4096;
+    listen 127.0.0.1:PORT TLS backlog=4096;
+    CERTIFICATE
     location ~ ^/pub/([\w-]+)$ {
       nchan_publisher http;
       nchan_channel_id $1;
@@ -109,8 +115,41 @@ http {
   }
 }
 ]]):gsub("MODULE", MODULE):gsub("USER", uv.getuid() == 0 and "user root;" or ""):gsub("DIR", place.dir)
-    :gsub("PORT", tostring(place.port))))
+    :gsub("PORT", tostring(place.port)):gsub("TLS", place.tls and "ssl" or "")
+    :gsub("CERTIFICATE", place.tls and ("ssl_certificate %s; ssl_certificate_key %s; ssl_buffer_size 4k;"):format(
+      place.tls.cert, place.tls.key) or "")))
   return NGINX, { "-p", place.dir, "-c", place.dir .. "/nginx.conf", "-e", place.dir .. "/error.log" }
+end
+
+-- Tidegate without TLS behind HAProxy, which has it. One process group: what both of them use counts.
+local haproxy = { name = "haproxy", tls_only = true, paths = tidegate.paths }
+
+function haproxy.available()
+  return not uv.fs_stat "/usr/sbin/haproxy" and "/usr/sbin/haproxy is not there (Debian: haproxy)" or nil
+end
+
+function haproxy.command(place)
+  local inner = setmetatable({ tls = false, port = place.inner_port }, { __index = place })
+  local program, args = tidegate.command(inner)
+  write(place.dir .. "/haproxy.cfg", ([[
+global
+  maxconn 9000
+  nbthread 1
+  tune.ssl.default-dh-param 2048
+defaults
+  mode http
+  maxconn 9000
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend tls
+  bind 127.0.0.1:%d ssl crt %s backlog 4096
+  default_backend own
+backend own
+  server own 127.0.0.1:%d
+]]):format(place.port, place.tls.pem, place.inner_port))
+  return "/bin/sh", { "-c", ('"$@" & exec /usr/sbin/haproxy -db -f "%s/haproxy.cfg"'):format(place.dir), "sh", program,
+    table.unpack(args) }
 end
 
 -- What the machine allows: see limit.c.
@@ -119,7 +158,7 @@ local function limit(mode)
     return (binary:match "^(.*/)" or "./") .. "tidegate_limit"
   end
   return {
-    name = "limit-" .. mode,
+    name = "limit-" .. mode, plain_only = true,
     paths = { publish = "/?topic={topic}", subscribe = "/?topic={topic}" },
     available = function(binary)
       local path = program(binary)
@@ -129,4 +168,4 @@ local function limit(mode)
   }
 end
 
-return { tidegate, nchan, limit "coalesce", limit "send" }
+return { tidegate, nchan, haproxy, limit "coalesce", limit "send" }

@@ -5,6 +5,7 @@ local http = require "support.http"
 local socket = require "socket"
 local sse_server = require "support.sse_server"
 local tidegate = require "support.tidegate"
+local tls = require "support.tls"
 
 -- Runs a mode; returns exit code, the document it printed, what it said on stderr.
 local function bench(mode, port, ...)
@@ -160,6 +161,48 @@ end }
   end)
 end)
 
+describe("tidegate-bench with TLS", function()
+  local ca, broker
+  setup(function()
+    ca = tls.authority()
+    broker = tidegate.start { keep = true, config = { policy = { publish_cpu_ms = 1000 },
+      listen = { tls.listener { ca:issue { names = { "a.example" } } } } } }
+  end)
+  teardown(function()
+    broker:dispose()
+    ca:remove()
+  end)
+
+  it("delivers as without, also what is larger than a record and than a socket takes at once", function()
+    local code, doc, err = bench("fan-out", broker.port, "--tls", "--connections", "5", "--events", "30", "--size",
+      "300000")
+    assert.equal("", err, broker:tail(10))
+    assert.equal(0, code)
+    assert.equal(150, doc.deliveries.received)
+    assert.is_true(broker:metric "tidegate_tls_handshakes_total" >= 6)
+  end)
+
+  it("comes back with tickets, when that is asked for", function()
+    for resumed, words in pairs { [0] = { "--tls" }, [20] = { "--tls", "--resume" } } do
+      local before = broker:metric "tidegate_tls_resumed_total"
+      local code, doc, err = bench("storm", broker.port, "--connections", "20", "--preload", "5", "--spread", "0",
+        table.unpack(words))
+      assert.equal("", err, broker:tail(10))
+      assert.equal(0, code)
+      assert.equal(20, doc.storm.live)
+      assert.is_true(broker:metric "tidegate_tls_resumed_total" - before >= resumed)
+      assert.is_true(resumed > 0 or broker:metric "tidegate_tls_resumed_total" == before)
+    end
+  end)
+
+  it("says that a server does not speak it", function()
+    local plain = tidegate.start()
+    local code, _, err = bench("idle", plain.port, "--tls", "--connections", "1")
+    assert.equal(1, code)
+    assert.matches("subscribe: protocol error", err)
+  end)
+end)
+
 describe("tidegate-bench against a server", function()
   local server
 
@@ -308,6 +351,7 @@ describe("the options of tidegate-bench", function()
     ["no mode"] = {}, ["an unknown mode"] = { "fanout" }, ["an unknown option"] = { "idle", "--conections", "5" },
     ["a missing value"] = { "idle", "--port" }, ["a value where none is taken"] = { "idle", "--json=1" },
     ["a word that is no option"] = { "idle", "5" }, ["what is not a number"] = { "idle", "--seconds", "nan" },
+    ["tickets without TLS"] = { "idle", "--resume" },
     ["half a connection"] = { "idle", "--connections", "1.5" }, ["a payload too small"] = { "publish", "--size", "79" },
     ["a name of a host"] = { "idle", "--host", "example.org" },
     ["a path that is none"] = { "idle", "--subscribe-path", "x" },

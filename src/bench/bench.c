@@ -167,10 +167,11 @@ static int init(struct runner *r, const struct bench_options *o)
         b->run = (uint32_t)uv_hrtime();
     }
     bench_net_init(&b->net, &b->loop, &o->to, source_addresses(o));
+    rc = o->tls ? bench_net_use_tls(&b->net, o->resume) : 0;
     b->topics = xcalloc(o->topics, sizeof *b->topics);
     bench_subs_init(b);
     bench_pubs_init(b);
-    return 0;
+    return rc;
 }
 
 static void clear(struct runner *r)

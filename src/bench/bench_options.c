@@ -18,6 +18,10 @@ const struct option_row bench_option_rows[] = {
     OPTION_ROW("--port", "N", "of the server (8080)", OPTION_COUNT, AT(port), .min = 1,
                .max = 65535),
     OPTION_ROW("--host", "ADDRESS", "of the server, a number (127.0.0.1)", OPTION_TEXT, AT(host)),
+    OPTION_ROW("--tls", NULL, "TLS to the server, whose certificate is not verified", OPTION_FLAG,
+               AT(tls)),
+    OPTION_ROW("--resume", NULL, "with --tls: who connects again shows the ticket of last time",
+               OPTION_FLAG, AT(resume)),
     OPTION_ROW("--connections", "N", "subscribers; with churn, how many at a time", OPTION_COUNT,
                AT(connections), .min = 1, .max = 1000000),
     OPTION_ROW("--topics", "N", "subscribers are spread over them (topics: one for each)",
@@ -140,6 +144,9 @@ static int bench_options_check(struct bench_options *o)
     }
     if (o->slow && (o->mode != BENCH_FAN_OUT || o->slow >= o->connections)) {
         return options_refuse(&bench_options, "--slow", "for fan-out, fewer than --connections");
+    }
+    if (o->resume && !o->tls) {
+        return options_refuse(&bench_options, "--resume", "with --tls");
     }
     if (o->restart_command && o->mode != BENCH_STORM) {
         return options_refuse(&bench_options, "--restart-command", "for storm");

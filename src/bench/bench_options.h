@@ -28,6 +28,7 @@ extern const char *const bench_mode_names[BENCH_MODE_COUNT];
 struct bench_options {
     enum bench_mode mode;
     bool help, json;
+    bool tls, resume;
     const char *host;
     uint64_t port;
     struct sockaddr_storage to;

@@ -296,6 +296,7 @@ void bench_pubs_clear(struct bench *b)
 {
     for (uint64_t i = 0; b->pubs && i < b->o->publishers; i++) {
         free(b->pubs[i].requests);
+        bench_conn_clear(&b->pubs[i].conn);
         strbuf_clear(&b->pubs[i].out);
     }
     free(b->pubs);

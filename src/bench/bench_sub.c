@@ -331,6 +331,7 @@ void bench_subs_clear(struct bench *b)
 {
     for (uint64_t i = 0; b->subs && i < b->o->connections; i++) {
         bench_order_clear(&b->subs[i].order);
+        bench_conn_clear(&b->subs[i].conn);
     }
     free(b->subs);
 }

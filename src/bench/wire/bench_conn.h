@@ -1,8 +1,9 @@
-/* Client connections: many, cheap, on one libuv loop. */
+/* Client connections: many, cheap, on one libuv loop; plain or with TLS. */
 #ifndef BENCH_WIRE_BENCH_CONN_H
 #define BENCH_WIRE_BENCH_CONN_H
 
 #include "base/slice.h"
+#include "bench/wire/bench_tls.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,7 +32,9 @@ struct bench_net {
     /* Addresses 127.0.0.2, .3 ... to connect from in turn; 0: the kernel chooses. */
     unsigned sources;
     unsigned next_source;
-    char *buffer; /* owned; lent to one read at a time */
+    char *buffer;                  /* owned; lent to one read at a time */
+    char *plain;                   /* owned; what TLS makes of it */
+    struct bench_tls_context *tls; /* owned; NULL: connections are plain */
 };
 
 enum bench_conn_state { BENCH_CONN_IDLE, BENCH_CONN_OPENING, BENCH_CONN_OPEN, BENCH_CONN_CLOSING };
@@ -42,11 +45,15 @@ struct bench_conn {
     uv_connect_t connect;
     struct bench_net *net;
     const struct bench_conn_ops *ops;
-    enum bench_conn_state state;
+    enum bench_conn_state state; /* OPENING until the handshake is done */
+    struct bench_tls tls;
+    bool writing; /* libuv has bytes that the kernel did not take at once */
 };
 
 void bench_net_init(struct bench_net *n, uv_loop_t *loop, const struct sockaddr_storage *to,
                     unsigned sources);
+/* From now on connections use TLS; `resume`: see bench_tls.h. 0, or UV_ENOMEM. */
+int bench_net_use_tls(struct bench_net *n, bool resume);
 void bench_net_clear(struct bench_net *n);
 
 /* One of `opened` and `ended` will be called; `ended` perhaps before this returns. */
@@ -58,5 +65,7 @@ int bench_conn_write(struct bench_conn *c, struct slice bytes);
 void bench_conn_pause(struct bench_conn *c, bool on);
 /* No effect unless it is opening or open. */
 void bench_conn_close(struct bench_conn *c);
+/* Of an idle one: what it kept for the next time. */
+void bench_conn_clear(struct bench_conn *c);
 
 #endif
