@@ -79,7 +79,7 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
     const struct lua_function *fn = &p->file.hooks[q->hook];
     struct policy_failure f = {.hook = q->hook, .request = q->request};
     bool transient = rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN;
-    /* called before it is in force; whoever loads the policy says what came of it */
+    /* It runs before the policy is in force. The loader reports the error itself. */
     if (q->hook == POLICY_HOOK_SETUP) {
         if (rc && !transient) {
             lua_policy_count(p->live_metrics, q->hook, rc);

@@ -10,10 +10,9 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- Everything that locks a table, at once and first: behind it nothing is waited for any more while these locks are held.
--- Brokers and programs use these tables all the time, so that they can be had for a moment. Where that moment does not come,
--- because a transaction that has read or written one of them stays open, nobody is kept waiting behind it for long: a short try
--- each second, which lets go of all of them again.
+-- Everything that locks a table, in one place and first: nothing below waits for a lock while these are held. A transaction that
+-- has read or written one of the tables may stay open for long. Brokers and publishers must not wait behind it. So there is one
+-- short try each second, and a try that fails lets go of all locks.
 DO $$
 BEGIN
   FOR i IN 1..60 LOOP
@@ -22,7 +21,7 @@ BEGIN
       -- Where the head lives. Neither a dump that is restored brings these along, nor a copy of the database (CREATE DATABASE ...
       -- TEMPLATE), nor rows that are put back into a truncated table.
       ALTER TABLE tidegate.head ADD COLUMN db oid, ADD COLUMN rel oid, ADD COLUMN file oid;
-      -- No event that was removed got its id after this time. Without an answer: now.
+      -- No event that was removed got its id after this time. The default is right for whatever was removed before.
       ALTER TABLE tidegate.retention ADD COLUMN newest timestamptz NOT NULL DEFAULT clock_timestamp();
       CREATE TRIGGER truncated AFTER TRUNCATE ON tidegate.events FOR EACH STATEMENT EXECUTE FUNCTION tidegate.truncated();
       -- What cannot be an event is told to the program that writes it. NOT VALID: rows that wait already are judged when they
@@ -121,8 +120,8 @@ END $$;
 
 ---------------------------------------------------------------- partitions
 
--- As before, but serialised by a lock that only who may change the table can take: an advisory lock is anybody's. Those of version 2
--- call this one, too, from now on. Who was inside the old one held a lock of tidegate.head, and has ended.
+-- As before, but serialised by a lock that needs a right on the table: any role may take an advisory lock. Brokers of version 2
+-- call this function, too. A caller of the old one held a lock of tidegate.head, so it has ended by now.
 CREATE OR REPLACE FUNCTION tidegate.ahead(p_seq bigint, p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   top bigint; lo bigint; nm text;
