@@ -390,8 +390,14 @@ local fields = {
 
   section("limits", "Limits on what clients can make the broker do.", {
     integer("max_connections", 16000, 1, 10000000, "connections", "Most open connections."),
-    integer("max_connections_per_address", 0, 0, 10000000, "connections",
-      "The same for one client address. `0`: no bound."),
+    {
+      name = "max_connections_per_address", kind = "integer", min = 0, max = 10000000, unit = "connections",
+      words = { auto = -1 }, default = "auto",
+      doc = "The same for one client address, or IPv6 network of 64 bits; beyond it 429. Behind `trusted_proxies` it "
+        .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of `limits.max_connections`, at "
+        .. "least 64, but no bound for clients on this machine. `0`: no bound. Raise it where many clients share an address "
+        .. "(NAT).",
+    },
     bytes("target_bytes", 8 * KIB, 64, MIB,
       "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),
     bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431."),

@@ -15,6 +15,22 @@ describe("the admin listener", function()
     assert.equal(200, c:response { head = true }.status)
   end)
 
+  -- Any local user could silence it: an orchestrator would have killed the broker.
+  it("answers, however many connections are held open", function()
+    local own = tidegate.start()
+    local list, half = {}, { "", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+      http.render("POST", "/connections/1/explain", { ["Content-Length"] = "100" }) .. "{" }
+    for i = 1, 150 do
+      list[i] = http.connect(own.admin)
+      list[i]:send(half[i % #half + 1])
+    end
+    assert.equal(200, http.get(own.admin, "/healthz").status)
+    assert.equal(200, http.get(own.admin, "/readyz").status)
+    local closed = tonumber(http.get(own.admin, "/metrics").body:match 'closed_total{reason="gave%-way"} (%d+)')
+    assert.is_number(closed)
+    for _, c in ipairs(list) do c:close() end
+  end)
+
   it("is not the public one", function()
     for _, path in ipairs { "/healthz", "/readyz", "/metrics", "/status", "/connections" } do
       assert.equal(404, http.get(broker(), path).status, path)

@@ -1,4 +1,5 @@
 -- The client's address as the policy sees it, behind proxies that are trusted and that are not.
+local eventually = require "support.eventually"
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 
@@ -82,6 +83,52 @@ describe("without trusted proxies", function()
 end)
 
 describe("the limit of connections for an address", function()
+  -- A proxy's own connections are not counted; what its clients have under way is.
+  it("counts the clients behind a trusted proxy, an IPv6 network as one", function()
+    local broker = tidegate.start { config = { trusted_proxies = { "127.0.0.1" },
+      limits = { max_connections_per_address = 2 } } }
+    local function open(client)
+      local c = http.connect(broker)
+      c:send(http.render("GET", "/events?topic=a", { ["X-Forwarded-For"] = client }))
+      return c:head().status, c
+    end
+    for _, clients in ipairs {
+      { "6.6.6.6", "6.6.6.6", "6.6.6.6" }, { "2001:db8::1", "2001:db8::2", "2001:db8::3:4" },
+    } do
+      local status, first = open(clients[1])
+      assert.equal(200, status)
+      assert.equal(200, open(clients[2]))
+      assert.equal(429, open(clients[3]))
+      local part = http.connect(broker)
+      part:send(http.render("POST", "/events?topic=a",
+        { ["X-Forwarded-For"] = clients[3], ["Content-Length"] = "100" }))
+      assert.equal(429, part:response().status)
+      first:close()
+      eventually("there is room again", function() return open(clients[3]) == 200 end)
+    end
+    assert.equal(200, open "192.0.2.9")
+    assert.equal(200, open "2001:db8:0:1::1")
+    assert.is_true(broker:metric "tidegate_refused_per_address_total" >= 4)
+  end)
+
+  it("is a part of all places, and not for this machine, unless it is set", function()
+    local broker = tidegate.start { config = { trusted_proxies = { "127.0.0.1" }, limits = { max_connections = 80 } } }
+    local list = {}
+    local function open_all(client)
+      local refused = 0
+      for i = 1, 66 do
+        list[i] = http.connect(broker)
+        list[i]:send(http.render("GET", "/events?topic=a", { ["X-Forwarded-For"] = client }))
+        refused = refused + (list[i]:head().status == 429 and 1 or 0)
+      end
+      for i = 1, 66 do list[i]:close() end
+      eventually("they are gone", function() return broker:metric "tidegate_connections" == 0 end)
+      return refused
+    end
+    assert.equal(2, open_all "192.0.2.1")
+    assert.equal(0, open_all "127.0.0.9")
+  end)
+
   it("does not count a trusted proxy as one client", function()
     local broker = tidegate.start { config = { trusted_proxies = { "127.0.0.1" },
       limits = { max_connections_per_address = 2 } } }

@@ -175,6 +175,16 @@ describe("address_limit", function()
     })
   end)
 
+  it("takes an IPv6 network of 64 bits for one, and each IPv4 address", function()
+    assert.same({ true, true, false, true, true, 2, true }, address.limits {
+      { "take", "2001:db8::1", 2 }, { "take", "2001:db8::ffff:ffff:ffff:ffff", 2 }, { "take", "2001:db8::2", 2 },
+      { "take", "2001:db8:0:1::1", 2 }, { "release", "2001:db8::3" }, { "count" }, { "release", "2001:db8::1" },
+    })
+    assert.same({ true, true, 2 }, address.limits {
+      { "take", "192.0.2.1", 1 }, { "take", "192.0.2.2", 1 }, { "count" },
+    })
+  end)
+
   it("takes 0 for no cap, and still counts", function()
     local script = {}
     for i = 1, 100 do

@@ -139,7 +139,7 @@ struct config {
     } keys;
 
     struct {
-        int64_t max_connections, max_connections_per_address;
+        int64_t max_connections, max_connections_per_address; /* the latter 0: no cap, -1: "auto" */
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */
         int64_t event_bytes, batch_events;

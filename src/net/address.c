@@ -146,15 +146,25 @@ void address_text(const struct address *a, char out[ADDRESS_LISTEN_TEXT_MAX])
     }
 }
 
-bool address_is_local(const struct address *a)
+static bool address_is_loopback(const struct peer_address *ip)
 {
     static const unsigned char loopback6[16] = {[15] = 1};
+    return is_ipv4(ip) ? ip->ip[12] == 127 : memcmp(ip->ip, loopback6, sizeof loopback6) == 0;
+}
+
+bool address_is_local(const struct address *a)
+{
     struct peer_address ip;
     if (a->is_unix) {
         return true;
     }
     from_sockaddr(&a->tcp, &ip);
-    return is_ipv4(&ip) ? ip.ip[12] == 127 : memcmp(ip.ip, loopback6, sizeof loopback6) == 0;
+    return address_is_loopback(&ip);
+}
+
+bool peer_address_is_local(const struct peer_address *a)
+{
+    return peer_address_is_unix(a) || address_is_loopback(a);
 }
 
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out)

@@ -39,6 +39,8 @@ struct peer_address {
 /* 0.0.0.0, which is no peer's address, if the system does not know (the peer has disconnected). */
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
 bool peer_address_is_unix(const struct peer_address *a);
+/* Of this machine: loopback, or a Unix peer. */
+bool peer_address_is_local(const struct peer_address *a);
 /* Text of `a` into `out` (ADDRESS_TEXT_MAX bytes): "192.0.2.1", "2001:db8::1", or "unix". */
 void peer_address_text(const struct peer_address *a, char *out);
 /* The inverse; also accepts IPv4-mapped forms. No port, no zone, not "::". */

@@ -19,6 +19,9 @@
     X(requests, counter, "tidegate_http_requests_total", "Complete HTTP requests.")                \
     X(bad_requests, counter, "tidegate_http_bad_requests_total",                                   \
       "Requests refused by the HTTP parser.")                                                      \
+    X(too_many_per_address, counter, "tidegate_refused_per_address_total",                         \
+      "Connections, and requests behind trusted proxies, refused because their address has as "    \
+      "many as limits.max_connections_per_address allows.")                                        \
     X(misdirected, counter, "tidegate_http_misdirected_total",                                     \
       "Requests to a loopback address refused because they ask for another host: http.hosts.")     \
     X(bodies_bytes, gauge, "tidegate_http_bodies_bytes",                                           \

@@ -63,6 +63,14 @@ static struct broker_options broker_options(const struct config *c)
     };
 }
 
+/* "auto": no address of another machine can take more than a sixteenth of all places. */
+static unsigned per_address(const struct config *c)
+{
+    enum { LEAST = 64, PART = 16 };
+    int64_t given = c->limits.max_connections_per_address, part = c->limits.max_connections / PART;
+    return (unsigned)(given >= 0 ? given : part > LEAST ? part : LEAST);
+}
+
 static struct http_server_options public_options(const struct config *c)
 {
     return (struct http_server_options){
@@ -77,7 +85,8 @@ static struct http_server_options public_options(const struct config *c)
         .dead_peer_ms = (uint64_t)c->sse.dead_peer_s * 1000,
         .pipeline = (unsigned)c->limits.pipeline,
         .max_connections = (unsigned)c->limits.max_connections,
-        .max_connections_per_address = (unsigned)c->limits.max_connections_per_address,
+        .max_connections_per_address = per_address(c),
+        .local_exempt = c->limits.max_connections_per_address < 0,
         .send_buffer_bytes = (int)c->limits.send_buffer_bytes,
         .hosts = c->http.hosts.v,
         .host_count = c->http.hosts.n,
@@ -204,6 +213,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->admin.limits.body_bytes = ADMIN_BODY_BYTES;
     o->admin.max_connections = ADMIN_CONNECTIONS;
     o->admin.max_connections_per_address = 0;
+    o->admin.gives_way = true;
     o->admin.dead_peer_ms = ADMIN_DEAD_PEER_MS;
     o->trusted_proxies = xcalloc(c->trusted_proxies.n, sizeof *o->trusted_proxies);
     for (size_t i = 0; i < c->trusted_proxies.n; i++) {

@@ -550,9 +550,10 @@ void conn_start(struct conn *c)
     c->trusted = conn_peer_is_trusted(c);
     c->loopback = conn_is_loopback(c);
     unsigned most = s->opt.max_connections_per_address;
-    if (most && !c->trusted) {
+    if (most && !c->trusted && !(s->opt.local_exempt && peer_address_is_local(&c->peer))) {
         c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
         if (!c->counted) {
+            s->metrics->too_many_per_address++;
             c->protocol->refuse(c, 429, conn_refused_text);
             return;
         }

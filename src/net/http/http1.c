@@ -36,7 +36,15 @@ static const struct http1 *http1_of_const(const struct conn *c)
 static struct exchange *http1_exchange_new(struct http1 *h, const struct http_request *rq)
 {
     struct http_server *s = h->conn.server;
-    struct exchange *ex = xcalloc(1, sizeof *ex);
+    struct peer_address client;
+    bool counts = http_dispatch_counts(&h->conn, rq, &client);
+    struct exchange *ex = xcalloc(1, sizeof *ex + (counts ? sizeof client : 0));
+    if (counts) {
+        ex->client[0] = client;
+        ex->counted =
+            address_limit_take(s->addresses, &client, 1, s->opt.max_connections_per_address);
+        ex->refused = !ex->counted;
+    }
     ex->stream.ops = s->exchange_ops;
     ex->stream.id = slots_add(&s->streams, &ex->stream);
     ex->http1 = h;
@@ -55,6 +63,9 @@ static void http1_exchange_free(struct exchange *ex)
     list_del(&ex->node);
     ex->http1->exchange_count--;
     slots_del(&ex->http1->conn.server->streams, ex->stream.id);
+    if (ex->counted) {
+        address_limit_release(ex->http1->conn.server->addresses, &ex->client[0], 1);
+    }
     strbuf_clear(&ex->out);
     free(ex);
 }
@@ -236,7 +247,11 @@ static void http1_dispatch_head(struct http1 *h)
     h->rq = NULL;                   /* the handler may answer, or close the connection */
     h->receiving = h->asking = true;
     h->barrier = rq->method != HTTP_POST;
-    http_dispatch_head(c, &ex->stream, rq);
+    if (ex->refused) {
+        http_dispatch_refuse_many(c, &ex->stream);
+    } else {
+        http_dispatch_head(c, &ex->stream, rq);
+    }
     if (h->receiving && !c->closing) {
         h->rq = rq;
     } else {
@@ -261,7 +276,11 @@ static void http1_dispatch(struct http1 *h)
     if (c->wait != CONN_WAIT_PEER) {
         conn_wait_over(c); /* what comes behind this request has its full time */
     }
-    http_dispatch_request(c, &ex->stream, rq);
+    if (ex->refused) {
+        http_dispatch_refuse_many(c, &ex->stream);
+    } else {
+        http_dispatch_request(c, &ex->stream, rq);
+    }
     http_request_clear(rq);
     free(rq);
 }

@@ -33,8 +33,11 @@ struct exchange {
     bool done : 1;       /* answered, waiting for those before it */
     bool chunk_ends : 1; /* behind the queued frame */
     bool cut_event : 1;  /* the last write left part of an event behind, and it was not queued */
+    bool counted : 1;    /* in server->addresses, for `client` */
+    bool refused : 1;    /* its client has too many */
     uint32_t chunk_left; /* promised by the head of a chunk, and neither taken nor queued */
     struct strbuf out;   /* the fields of stream_set_fields(); then the answer, while it waits */
+    struct peer_address client[]; /* one, if it may be counted */
 };
 
 extern const struct conn_protocol http1_protocol;

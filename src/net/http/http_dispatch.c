@@ -64,6 +64,29 @@ static bool http_dispatch_misdirected(const struct conn *c, struct stream *strea
     return true;
 }
 
+bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
+                          struct peer_address *client)
+{
+    const struct http_server_options *o = &c->server->opt;
+    if (!c->trusted || !o->max_connections_per_address) {
+        return false;
+    }
+    http_dispatch_client(c, rq, client);
+    return memcmp(client, &c->peer, sizeof *client) != 0 &&
+           !(o->local_exempt && peer_address_is_local(client));
+}
+
+void http_dispatch_refuse_many(const struct conn *c, struct stream *stream)
+{
+    c->server->metrics->too_many_per_address++;
+    log_debug("http", "refused request",
+              LOG_F(log_uint("conn", c->id), log_int("status", 429),
+                    log_str("why", "limits.max_connections_per_address")));
+    http_dispatch_refuse(stream, 429,
+                         "a later request may work: this address has as many streams and requests "
+                         "under way as limits.max_connections_per_address allows");
+}
+
 void http_dispatch_head(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
     struct http_server *s = c->server;

@@ -37,6 +37,25 @@ static void pause_accepting(struct listener *l, const char *why)
     }
 }
 
+/* Of a full service that gives way: the oldest connection whose client has to act, because nothing it asked
+ * for is under way, ends. Its place is taken when it has closed. */
+static void listener_make_room(struct http_server *s)
+{
+    if (!s->opt.gives_way) {
+        return;
+    }
+    list_for_each (it, &s->conns) {
+        struct conn *c = container_of(it, struct conn, node);
+        if (c->closing) {
+            return; /* its place will do */
+        }
+        if (c->wait != CONN_WAIT_NOTHING) {
+            conn_close(c, CLOSE_GAVE_WAY);
+            return;
+        }
+    }
+}
+
 /* Takes the connection libuv holds; false when it has to wait. */
 static bool listener_take(struct listener *l)
 {
@@ -44,6 +63,7 @@ static bool listener_take(struct listener *l)
     if (s->conn_count >= s->opt.max_connections) {
         l->waiting = true;
         s->metrics->accept_paused++;
+        listener_make_room(s);
         return false;
     }
     struct conn *c = conn_new(s, l->is_unix);
