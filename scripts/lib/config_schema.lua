@@ -394,9 +394,8 @@ local fields = {
       name = "max_connections_per_address", kind = "integer", min = 0, max = 10000000, unit = "connections",
       words = { auto = -1 }, default = "auto",
       doc = "The same for one client address, or IPv6 network of 64 bits; beyond it 429. Behind `trusted_proxies` it "
-        .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of `limits.max_connections`, at "
-        .. "least 64, but no bound for clients on this machine. `0`: no bound. Raise it where many clients share an address "
-        .. "(NAT).",
+        .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of all, at least 64, but no bound "
+        .. "for clients on this machine. `0`: no bound. Raise it where many clients share an address (NAT).",
     },
     bytes("target_bytes", 8 * KIB, 64, MIB,
       "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),

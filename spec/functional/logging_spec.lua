@@ -91,6 +91,36 @@ describe("the log", function()
     assert.equal("", (broker:log():gsub("[^\n]*\n", "")))
   end)
 
+  it("holds nothing that a terminal obeys, and is UTF-8, whatever clients send", function()
+    local broker = tidegate.start { policy = [[
+      return {
+        api = 1,
+        authenticate = function(req)
+          local long = { a = ("\u{1F600}"):rep(1000) }
+          for i = 0, 3 do log.warn(("x"):rep(i), long) end -- the cut falls on each byte of a character
+          error("bad: " .. req.query.x .. (req.query.raw and "\xff\xc2\x9b\x9b31m" or ""))
+        end,
+        subscribe = function() return nil end,
+      }
+    ]], config = { policy = { error_log_interval_s = 0 } } }
+    local hostile = "\u{9b}31m\27[31m\u{85}\u{202e}\u{2066}\u{2069}\u{200f}\u{61c}\u{2028}\u{feff}\127"
+    sse.request(broker, { query = { x = hostile .. "plain\u{e9}\u{4e2d}\u{1F600}" } }):close()
+    sse.request(broker, { query = { x = "a", raw = "1" } }):close()
+    broker:stop()
+    local log = broker:log()
+    assert.is_number(utf8.len(log), "it is UTF-8")
+    for _, code in utf8.codes(log) do
+      local function within(first, last) return code >= first and code <= last end
+      local control = (code < 32 and code ~= 10) or within(127, 159) or code == 0x61c or code == 0xfeff
+        or within(0x200e, 0x200f) or within(0x2028, 0x202e) or within(0x2066, 0x2069)
+      assert.is_false(control, ("U+%04X"):format(code))
+    end
+    for _, text in ipairs { [[\xc2\x9b31m\x1b[31m\xc2\x85\xe2\x80\xae\xe2\x81\xa6]], "plain\u{e9}\u{4e2d}\u{1F600}",
+      [[\xff\xc2\x9b\x9b31m]] } do
+      assert.truthy(log:find(text, 1, true), text)
+    end
+  end)
+
   it("tells what a policy logs, with its file and line", function()
     local broker = tidegate.start { policy = POLICY }
     sse.open(broker, { headers = { Authorization = "Bearer x" } })

@@ -1,5 +1,7 @@
 #include "base/logging.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -7,7 +9,7 @@
 #include <unistd.h>
 
 /* A line is cut at this length, with "..." to say so: a log line must stay one atomic write. */
-enum { LINE_MAX_BYTES = 4096 };
+enum { LINE_MAX_BYTES = 4096, CHARACTER_MAX_BYTES = 4 };
 
 static _Atomic int threshold = LOG_LEVEL_INFO;
 static _Atomic unsigned worker;
@@ -16,6 +18,7 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 struct line {
     size_t n;
+    bool cut;
     char text[LINE_MAX_BYTES];
 };
 
@@ -53,8 +56,12 @@ bool log_level_parse(const char *name, enum log_level *out)
 static void logging_put(struct line *l, const char *p, size_t n)
 {
     size_t room = sizeof l->text - l->n - 8; /* 8: the ellipsis, a closing quote, the newline */
+    if (l->cut) {
+        return;
+    }
     if (n > room) {
-        n = room;
+        l->cut = true;
+        n = n > CHARACTER_MAX_BYTES ? room : 0; /* no part of a character, or of an escape */
     }
     memcpy(l->text + l->n, p, n);
     l->n += n;
@@ -74,6 +81,43 @@ static bool logging_is_plain(struct slice s)
     return true;
 }
 
+/* What a terminal would obey, or show in another order: controls of C1, and those of bidirectional text
+ * (The Unicode Standard, 23.2, 23.9). `c` is one well-formed character. */
+static bool logging_is_control(struct slice c)
+{
+    static const struct {
+        unsigned first, last;
+    } ranges[] = {{0x80, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
+                  {0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff}};
+    unsigned code = c.n == 2 ? (unsigned char)c.p[0] & 0x1fU : (unsigned char)c.p[0] & 0xfU;
+    for (size_t i = 1; i < c.n; i++) {
+        code = code << 6 | ((unsigned char)c.p[i] & 0x3fU);
+    }
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if ((c.n == 2 || c.n == 3) && code >= ranges[i].first && code <= ranges[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void logging_put_character(struct line *l, struct slice c, bool valid)
+{
+    char esc[8];
+    if (*c.p == '"' || *c.p == '\\') {
+        logging_put(l, (char[]){'\\', *c.p}, 2);
+    } else if (*c.p == '\n') {
+        logging_put(l, "\\n", 2);
+    } else if (!valid || (unsigned char)*c.p < ' ' || *c.p == 0x7f || logging_is_control(c)) {
+        for (size_t i = 0; i < c.n; i++) {
+            int n = snprintf(esc, sizeof esc, "\\x%02x", (unsigned)(unsigned char)c.p[i]);
+            logging_put(l, esc, n > 0 ? (size_t)n : 0);
+        }
+    } else {
+        logging_put(l, c.p, c.n);
+    }
+}
+
 static void logging_put_value(struct line *l, struct slice s)
 {
     if (logging_is_plain(s)) {
@@ -81,18 +125,11 @@ static void logging_put_value(struct line *l, struct slice s)
         return;
     }
     logging_put(l, "\"", 1);
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        char esc[8];
-        if (c == '"' || c == '\\') {
-            logging_put(l, (char[]){'\\', (char)c}, 2);
-        } else if (c == '\n') {
-            logging_put(l, "\\n", 2);
-        } else if (c < ' ' || c == 0x7f) {
-            logging_put(l, esc, (size_t)snprintf(esc, sizeof esc, "\\x%02x", c));
-        } else {
-            logging_put(l, (const char *)&s.p[i], 1);
-        }
+    for (size_t i = 0; i < s.n;) {
+        bool valid;
+        size_t n = utf8_step(s.p + i, s.n - i, &valid);
+        logging_put_character(l, slice_of(s.p + i, n), valid);
+        i += n;
     }
     logging_put(l, "\"", 1);
 }
@@ -146,7 +183,7 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
     for (; fields && fields->key; fields++) {
         put_field(&l, fields);
     }
-    if (l.n >= sizeof l.text - 8) {
+    if (l.cut) {
         memcpy(l.text + l.n, "...\"", 4);
         l.n += 4;
     }

@@ -71,7 +71,8 @@ bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
     if (!c->trusted || !o->max_connections_per_address) {
         return false;
     }
-    http_dispatch_client(c, rq, client);
+    client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,
+                   o->trusted_proxy_count, client);
     return memcmp(client, &c->peer, sizeof *client) != 0 &&
            !(o->local_exempt && peer_address_is_local(client));
 }
