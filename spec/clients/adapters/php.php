@@ -129,7 +129,8 @@ function read_guzzle(Stream $stream): void
     $stream->opened($response->getStatusCode());
     $body = $response->getBody();
     while (!$body->eof()) {
-        $stream->feed($body->read(8192));
+        // Not read(8192): PHP's own decoder of chunks waits until it has as many bytes as it was asked for.
+        $stream->feed(GuzzleHttp\Psr7\Utils::readLine($body));
     }
 }
 
