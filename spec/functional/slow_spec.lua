@@ -259,6 +259,23 @@ describe("limits of one stream", function()
   end)
 end)
 
+describe("a replay", function()
+  it("is written in pieces of turn_bytes, so that others have their turns", function()
+    local broker = tidegate.start { config = { sse = { turn_bytes = 8192 } } }
+    local batch = {}
+    for i = 1, 256 do
+      batch[i] = { topic = "a", data = i .. (" "):rep(2000) }
+    end
+    broker:publish_all(batch)
+    local before = broker:metric "tidegate_writes_total"
+    local c = sse.open(broker, { topic = "a", last_event_id = "earliest", rcvbuf = 4 << 20 })
+    c:collect(256)
+    -- each piece ends with the event that makes it full: 10 KiB at most
+    assert.is_true(broker:metric "tidegate_writes_total" - before >= 256 * 2000 / (10 * 1024))
+    c:close()
+  end)
+end)
+
 describe("a fast publisher and many readers at different speeds", function()
   it("get everything in order", function()
     local broker = tidegate.start { config = SMALL }

@@ -130,6 +130,40 @@ describe("cache.fetch", function()
     assert.is_true(eventually.now() - start >= 0.178)
   end)
 
+  it("does not fetch all that was fetched together together again", function()
+    open(FETCH, { suspended = 200 })
+    local KEYS, token, keys = 40, 0, nil
+    local function ask_all()
+      for i = 1, KEYS do
+        token = token + 1
+        ask(token, { key = keys .. i, ttl = "0.5" })
+      end
+    end
+    local function complete_all()
+      local n = #b:waits()
+      for i = 1, n do b:complete(i, "value") end
+      b:turn()
+      b:forget()
+    end
+    eventually("some are fetched again while others are still there", function()
+      if not keys then
+        keys = "round " .. token .. " "
+        ask_all()
+        b:turn()
+        complete_all()
+      end
+      b:turn()
+      ask_all()
+      b:turn()
+      local again = #b:waits()
+      if again > 0 then
+        complete_all()
+        keys = again < KEYS and keys or nil -- all at once: a pause of the machine, or no jitter
+      end
+      return again > 0 and again < KEYS
+    end)
+  end)
+
   it("keeps false for its own time, and nil not at all", function()
     assert.equal("1 false 1 false", say [[
       local runs = 0

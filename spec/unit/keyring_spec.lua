@@ -121,6 +121,22 @@ describe("keys behind a URL", function()
     assert.equal(1, #server.requests)
   end)
 
+  it("are not fetched more often where fetching fails, either", function()
+    open { fresh_ms = 500 }
+    wait_for_keys()
+    answer = { status = 500 }
+    local from = eventually.now()
+    local function took() return eventually.now() - from end
+    local n = 0
+    wait("unknown keys have been named for a while", function()
+      n = n + 1
+      assert.is_nil((k:verify(token(new, "kid" .. n), NOW)))
+      return took() > 1.5
+    end)
+    -- once in fresh_ms, and as often for the retries after a failure
+    assert.is_true(#server.requests <= 3 + 2 * took() / 0.5, #server.requests .. " requests")
+  end)
+
   it("that are the same again leave verified tokens known", function()
     open { refresh_s = 1 }
     wait_for_keys()
