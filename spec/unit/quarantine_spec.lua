@@ -33,6 +33,16 @@ describe("quarantine", function()
     return lines
   end
 
+  it("does not count what fails in a dry run", function()
+    open { filters = { f = RAISES:format "true" } }
+    p:stage "tried"
+    local binding = assert(p:bind { filter = "f" })
+    for _ = 1, 200 do assert.is_false((p:filter(binding, bad()))) end
+    p:stage "live"
+    assert.is_true((p:filter(binding, good)))
+    assert.equal(0, p:metrics().policy_quarantined)
+  end)
+
   it("takes a filter out of use after more than 50 errors in 100 calls, and says so once", function()
     open { filters = { f = RAISES:format "true" } }
     local binding = assert(p:bind { filter = "f" })
