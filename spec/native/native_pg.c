@@ -354,8 +354,8 @@ static int l_new(lua_State *L)
         .conninfo = &d->conninfo,
         .role = "spec",
         .setup = lua_toboolean(L, -1) ? "SELECT setup" : NULL,
-        .connect_timeout_ms = (unsigned)option(L, "connect_ms", 300),
-        .answer_timeout_ms = (unsigned)option(L, "answer_ms", 300),
+        .connect_timeout_ms = (unsigned)option(L, "connect_ms", 1500),
+        .answer_timeout_ms = (unsigned)option(L, "answer_ms", 1000),
         .once = lua_toboolean(L, -2),
     };
     lua_pop(L, 2);
