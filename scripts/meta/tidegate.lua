@@ -25,7 +25,7 @@
 ---@alias tg.Scalar string|number|boolean
 
 -- `authenticate` sees the whole request. `subscribe` sees only what the broker stores of it, because it
--- runs again with that when the policy is reloaded: no headers, cookies, bearer (reading them raises an
+-- runs again with that when the policy is reloaded: no headers, cookies, bearer, tls (reading them raises an
 -- error), and no query parameter named in policy.credential_params. `authenticate` returns what is
 -- needed of those as part of the identity.
 ---@class tg.Request                  an unknown field raises
@@ -39,7 +39,25 @@
 ---@field bearer string?              token of `Authorization: Bearer`. Not in subscribe
 ---@field topics string[]             every `topic=` of the query: what the client asks for, unchecked
 ---@field last_event_id string?       where it wants to resume, unchecked; nil when subscribe is run again
----@field tls nil                     not yet
+---@field tls tg.Tls?                 nil: the client came without TLS, or to a proxy. Not in subscribe
+
+---@class tg.Tls
+---@field version string              "TLSv1.3" or "TLSv1.2"
+---@field cipher string               "TLS_AES_256_GCM_SHA384"
+---@field sni string?                 the server name that the client asked for
+---@field alpn string?                "http/1.1"; nil: the client offered nothing
+---@field resumed boolean             the client went on with an earlier session
+---@field client tg.TlsClient?        the client's certificate, verified by `client_ca`; nil: it has shown none
+
+---@class tg.TlsClient
+---@field subject string              "CN=device 7,O=Example" (RFC 2253)
+---@field issuer string
+---@field serial string               lower-case hexadecimal
+---@field sha256 string               of the certificate, lower-case hexadecimal
+---@field not_after integer           Unix seconds: when it expires
+---@field dns string[]                alternative names by kind
+---@field uri string[]
+---@field email string[]
 
 ---@class tg.Identity                 scalars, at most 2048 bytes of JSON; kept for the connection
 ---@field expires number?             Unix seconds: the stream ends then, and the client reconnects; `c.exp` of tg.jwt

@@ -1,6 +1,7 @@
 -- What becomes of the files of certificates: changed ones, what `tidegate check` says of them, tickets over restarts.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local json = require "dkjson"
 local sockets = require "support.sockets"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -219,6 +220,61 @@ describe("certificates of clients", function()
     assert.equal(200, ask_optional(good))
     assert.equal(200, ask_optional())
     assert.not_equal(200, ask_optional(server))
+  end)
+
+  it("are known to the policy, also when the session is resumed", function()
+    local device = authority:issue { client = true, subject = "/O=Example/CN=device 7",
+      san = "DNS:d7.example,URI:urn:device:7,email:d7@example.com,DNS:other.example" }
+    local broker = tidegate.start {
+      config = {
+        listen = { tls.listener({ server }, { client = "optional", client_ca = authority.cert }), "127.0.0.1:0" },
+      },
+      policy = [[
+        return { api = 1,
+          authenticate = function(r)
+            local t = r.tls or {}
+            local c = t.client or { dns = {}, uri = {}, email = {} }
+            return { subject = c.subject, serial = c.serial, sha = c.sha256 and #c.sha256, expires = c.not_after,
+              dns = table.concat(c.dns, " "), uri = c.uri[1], email = c.email[1], issuer = c.issuer, sni = t.sni,
+              alpn = t.alpn, resumed = t.resumed, version = t.version }
+          end,
+          subscribe = function() return { topics = { "t" } } end,
+          publish = function(pub, who) pub.raw = json.encode(who) return pub end }]] }
+    local how = { ca = ca.cert, name = "a.example", cert = device.cert, key = device.key, alpn = { "http/1.1" } }
+    local function ask(address, options, body)
+      local c = assert(http.connect(address, options))
+      local r = assert(c:request("POST", "/events?topic=t", {}, body))
+      local session = options.tls and c.socket.tls:session()
+      c:close()
+      assert.equal(201, r.status)
+      return session
+    end
+    local reader = sse.open(broker, { topic = "t", tls = { ca = ca.cert } })
+    local function read(resumed)
+      local who = json.decode(reader:next().data)
+      assert.near(os.time() + 30 * 86400, who.expires, 3600)
+      who.expires = nil
+      assert.same({ subject = "CN=device 7,O=Example", issuer = "CN=clients", serial = ("%04x"):format(device.serial),
+        sha = 64, dns = "d7.example other.example", uri = "urn:device:7", email = "d7@example.com", sni = "a.example",
+        alpn = "http/1.1", resumed = resumed, version = "TLSv1.3" }, who)
+    end
+    how.session = ask(broker, { tls = how }, "small")
+    read(false)
+    ask(broker, { tls = how }, ("x"):rep(200000)) -- whose head is judged before the body is there
+    read(true)
+    ask(broker, { tls = { ca = ca.cert } }, "no certificate")
+    assert.same({ dns = "", resumed = false, version = "TLSv1.3" }, json.decode(reader:next().data))
+    ask(broker.addresses[2], {}, "no tls")
+    assert.same({ dns = "" }, json.decode(reader:next().data))
+    reader:close()
+
+    broker:reload [[return { api = 1, authenticate = function() return { sub = "x" } end,
+      subscribe = function(r) return { topics = { r.tls.sni } } end }]]
+    local c = assert(sse.start(broker, { topic = "t", tls = how }))
+    eventually("the mistake is logged", function()
+      return broker:log():find("subscribe sees no request.tls", 1, true)
+    end)
+    c:close()
   end)
 
   it("that their authority took back are refused", function()

@@ -307,5 +307,10 @@ void publisher_request(struct broker *b, struct stream *s, struct http_request *
     } else {
         p->rq.events = publish_make_events; /* once authenticate has been asked, or asked again */
     }
-    b->policy->gates->publish(b->policy, &p->rq, &events, publish_on_verdict, b, s->id);
+    uint64_t id = s->id;
+    b->policy->gates->publish(b->policy, &p->rq, &events, publish_on_verdict, b, id);
+    p = publish_find(b, id);
+    if (p) {
+        p->http.tls = NULL; /* the connection may end before the request is decided */
+    }
 }

@@ -2,6 +2,7 @@
 
 #include "base/decimal.h"
 #include "lua/vm/lua_host.h"
+#include "net/tls/tls_info.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
@@ -27,7 +28,7 @@ static int request_index(lua_State *L)
 /* What is left of a request once it is authenticated. */
 static int saved_request_index(lua_State *L)
 {
-    static const char *const gone[] = {"headers", "cookies", "bearer"};
+    static const char *const gone[] = {"headers", "cookies", "bearer", "tls"};
     struct slice key;
     key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
     for (size_t i = 0; key.p && i < sizeof gone / sizeof *gone; i++) {
@@ -225,6 +226,7 @@ void lua_request_strip(lua_State *L, int idx)
     remove_field(L, idx, "headers");
     remove_field(L, idx, "cookies");
     remove_field(L, idx, "bearer");
+    remove_field(L, idx, "tls");
     lua_pushliteral(L, "query");
     if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
         int query = lua_gettop(L);
@@ -236,6 +238,56 @@ void lua_request_strip(lua_State *L, int idx)
     lua_pushvalue(L, idx);
     luaL_setmetatable(L, saved_request_type);
     lua_pop(L, 1);
+}
+
+static void lua_request_set_text(lua_State *L, const char *name, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+/* The alternative names of that kind, a list. stack: client */
+static void set_names(lua_State *L, const char *field, const struct tls_info *t,
+                      enum tls_name_kind kind)
+{
+    lua_Integer n = 0;
+    lua_newtable(L);
+    for (size_t at = 0; at < t->names_len;) {
+        const char *name = t->names + at + 1;
+        if (t->names[at] == (char)kind) {
+            lua_pushstring(L, name);
+            lua_rawseti(L, -2, ++n);
+        }
+        at += strlen(name) + 2;
+    }
+    lua_setfield(L, -2, field);
+}
+
+static void push_tls(lua_State *L, const struct tls_conn *conn)
+{
+    struct tls_info t;
+    tls_info_of(conn, &t);
+    lua_createtable(L, 0, 6);
+    lua_request_set_text(L, "version", t.version);
+    lua_request_set_text(L, "cipher", t.cipher);
+    lua_request_set_field(L, "sni", *t.sni ? slice_str(t.sni) : slice_of(NULL, 0));
+    lua_request_set_field(L, "alpn", t.alpn.n ? t.alpn : slice_of(NULL, 0));
+    lua_pushboolean(L, t.resumed);
+    lua_setfield(L, -2, "resumed");
+    if (!t.has_client) {
+        return;
+    }
+    lua_createtable(L, 0, 8); /* stack: tls, client */
+    lua_request_set_text(L, "subject", t.subject);
+    lua_request_set_text(L, "issuer", t.issuer);
+    lua_request_set_text(L, "serial", t.serial);
+    lua_request_set_text(L, "sha256", t.sha256);
+    lua_pushinteger(L, (lua_Integer)t.not_after);
+    lua_setfield(L, -2, "not_after");
+    set_names(L, "dns", &t, TLS_NAME_DNS);
+    set_names(L, "uri", &t, TLS_NAME_URI);
+    set_names(L, "email", &t, TLS_NAME_EMAIL);
+    lua_setfield(L, -2, "client");
 }
 
 static void push_common(lua_State *L, const struct policy_request *rq, bool credentials)
@@ -267,5 +319,9 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
     lua_request_push_headers(L, rq->http);
     lua_setfield(L, -2, "headers");
     set_credentials(L, rq->http);
+    if (rq->http->tls) {
+        push_tls(L, rq->http->tls);
+        lua_setfield(L, -2, "tls");
+    }
     luaL_setmetatable(L, request_type);
 }

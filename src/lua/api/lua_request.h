@@ -10,11 +10,11 @@
 /* Inside a body, once per state before the first push: makes the metatable. */
 void lua_request_open(lua_State *L);
 /* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,
- * last_event_id}. */
+ * last_event_id, tls}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);
 /* The same without the fields that lua_request_strip() removes, which a stored request does not have. */
 void lua_request_push_saved(lua_State *L, const struct policy_request *rq);
-/* Inside a body: removes headers, cookies, the bearer token and the query parameters that are
+/* Inside a body: removes headers, cookies, the bearer token, tls and the query parameters that are
  * credentials from the request at `idx` (absolute). `subscribe` sees only what the broker stores, on
  * the first call as well as later, so that it cannot rely on fields that are missing later. */
 void lua_request_strip(lua_State *L, int idx);

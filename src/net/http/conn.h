@@ -27,11 +27,13 @@ enum conn_wait {
 
 struct conn_write; /* bytes handed to libuv, see conn.c */
 struct conn_layer_ops;
+struct tls_conn;
 
 /* What may lie between a connection and its socket (conn_tls.h): it encrypts and decrypts. */
 struct conn_layer {
     const struct conn_layer_ops *ops;
-    bool waiting; /* it has bytes of its own to be sent */
+    struct tls_conn *tls; /* owned by the layer; NULL: it is something else */
+    bool waiting;         /* it has bytes of its own to be sent */
 };
 
 struct conn {

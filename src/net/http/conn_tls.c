@@ -35,7 +35,6 @@ struct conn_tls_service {
 
 struct conn_tls {
     struct conn_layer layer;
-    struct tls_conn *tls;
     struct strbuf pending; /* ciphertext that waits for the write in flight */
 };
 
@@ -166,7 +165,7 @@ static ssize_t conn_tls_write(struct conn *c, const uv_buf_t *bufs, unsigned cou
             if (plain.n == 0) {
                 break;
             }
-            rc = tls_conn_seal(l->tls, plain.p, plain.n, &s->out);
+            rc = tls_conn_seal(l->layer.tls, plain.p, plain.n, &s->out);
             chunk += plain.n;
         }
         if (rc || s->out.len == 0) {
@@ -210,8 +209,7 @@ static int conn_tls_decrypt(struct conn *c, const char *data, size_t n, struct s
     struct conn_tls_service *s = c->server->tls;
     size_t got;
     strbuf_reset(&s->out);
-    int rc =
-        tls_conn_open(conn_tls_of(c)->tls, slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
+    int rc = tls_conn_open(c->layer->tls, slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
     *plain = slice_of(s->plain, got);
     int answered = rc == UV_EPROTO ? 0 : conn_tls_answer(c, &s->out);
     return rc ? rc : answered;
@@ -221,7 +219,7 @@ static void conn_tls_end(struct conn *c)
 {
     struct conn_tls_service *s = c->server->tls;
     strbuf_reset(&s->out);
-    tls_conn_end(conn_tls_of(c)->tls, &s->out);
+    tls_conn_end(c->layer->tls, &s->out);
     if (s->out.len) {
         uv_buf_t buf = uv_buf_init(s->out.data, (unsigned)s->out.len);
         ssize_t n = conn_send(c, &buf, 1); /* a socket that is full has no room for a farewell */
@@ -233,7 +231,7 @@ static void conn_tls_free(struct conn *c)
 {
     struct conn_tls *l = conn_tls_of(c);
     c->layer = NULL;
-    tls_conn_free(l->tls);
+    tls_conn_free(l->layer.tls);
     strbuf_clear(&l->pending);
     free(l);
 }
@@ -417,11 +415,11 @@ static void tls_hello_done(struct conn *c, struct tls_handshake *h)
     struct net_metrics *m = c->server->metrics;
     struct conn_tls *l = xcalloc(1, sizeof *l);
     l->layer.ops = &conn_tls_ops;
-    l->tls = h->tls;
+    l->layer.tls = h->tls;
     h->tls = NULL;
     strbuf_init(&l->pending, PENDING_MAX_BYTES);
     m->tls_handshakes++;
-    m->tls_resumed += tls_conn_resumed(l->tls);
+    m->tls_resumed += tls_conn_resumed(l->layer.tls);
     conn_set_protocol(c, c->server->protocol);
     c->layer = &l->layer;
     c->backlog.max = PLAIN_BYTES;         /* one read may decrypt to more than was read */

@@ -11,6 +11,7 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
 {
     const struct http_server_options *o = &c->server->opt;
     rq->redirect = c->redirects;
+    rq->tls = c->layer ? c->layer->tls : NULL;
     rq->secure = c->layer || client_is_secure(&c->peer, rq->headers, rq->header_count,
                                               o->trusted_proxies, o->trusted_proxy_count);
     client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct tls_conn;
+
 struct http_limits {
     size_t target_bytes; /* longer: 414 */
     size_t head_bytes;   /* request line and fields together; longer: 431 */
@@ -63,8 +65,9 @@ struct http_request {
     struct http_body_share share; /* what the body counts for; ends with the request */
 
     /* from the connection, not from the bytes */
-    bool secure;   /* it came by TLS, to this broker or to a trusted proxy */
-    bool redirect; /* its listener sends clients without TLS to https */
+    bool secure;                /* it came by TLS, to this broker or to a trusted proxy */
+    bool redirect;              /* its listener sends clients without TLS to https */
+    const struct tls_conn *tls; /* borrowed for the handler's call (tls_info.h); NULL: no TLS */
 
     /* private to the parser's parts */
     struct strbuf head;
