@@ -142,6 +142,12 @@ describe("the SQLite database of policies", function()
     eventually("it is free", function() return look_up("select 1 as x").rows end)
   end)
 
+  it("stops a query at the end of its caller's patience where that comes first", function()
+    open { timeout_ms = 600000 }
+    assert.equal("ETIMEDOUT", ask({ query = db:declare("q", ENDLESS), timeout_ms = 100 }).error)
+    eventually("it is free", function() return look_up("select 1 as x").rows end)
+  end)
+
   it("stops a query that is cancelled, and answers nothing for it", function()
     open { timeout_ms = 60000 }
     local endless = db:declare("q", ENDLESS)
