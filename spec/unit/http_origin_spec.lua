@@ -33,7 +33,8 @@ end)
 
 describe("a request is of a listed site", function()
   it("by its origin, byte for byte", function()
-    for _, more in ipairs { "", "Sec-Fetch-Site: cross-site\r\n", "Sec-Fetch-Site: same-site\r\n", "Cookie: a=b\r\n" } do
+    for _, more in ipairs { "", "Sec-Fetch-Site: cross-site\r\n", "Sec-Fetch-Site: same-site\r\n",
+      "Cookie: a=b\r\n" } do
       assert.equal("listed", site(listed, "Origin: " .. APP .. "\r\n" .. more))
       assert.equal("listed", site(listed, "Origin: http://other.example:81\r\n" .. more))
     end
