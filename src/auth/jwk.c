@@ -222,6 +222,76 @@ static int parse_okp(const json_t *json, EVP_PKEY **out, struct err *e)
 
 /* ---------------------------------------------------------------- binding */
 
+/* CVE-2017-15361 (ROCA): both primes are 65537^a in the ring of the product of the small primes, so the
+ * modulus is a power of 65537 for each of them. By chance that holds for one key in 2^27. */
+static bool jwk_is_roca(const BIGNUM *n)
+{
+    static const unsigned char primes[] = {
+        3,  5,  7,  11, 13, 17,  19,  23,  29,  31,  37,  41,  43,  47,  53,  59,  61,  67,  71,
+        73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167};
+    for (size_t i = 0; i < sizeof primes; i++) {
+        BN_ULONG p = primes[i], power = 1, left = BN_mod_word(n, p);
+        do {
+            power = power * 65537 % p;
+        } while (power != left && power != 1);
+        if (power != left) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_modulus(EVP_PKEY *key, struct err *e)
+{
+    BIGNUM *n = NULL;
+    bool known = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n),
+         roca = known && jwk_is_roca(n);
+    BN_free(n);
+    if (roca) {
+        return err_set(e, UV_EINVAL,
+                       "an RSA key whose private key can be computed (ROCA, CVE-2017-15361)");
+    }
+    return known ? 0 : err_set(e, UV_EINVAL, "is not an RSA key");
+}
+
+/* Points of order 1, 2, 4 and 8 in all their encodings, without the sign of x: a signature by such a
+ * "key" can be made that holds for many texts. */
+static int check_ed25519(EVP_PKEY *key, struct err *e)
+{
+    static const unsigned char small[][ED25519_BYTES] = {
+        {0},
+        {1},
+        {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4,
+         0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6,
+         0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
+        {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b,
+         0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39,
+         0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
+        {0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+        {0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+        {0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+    };
+    unsigned char x[ED25519_BYTES];
+    size_t n = sizeof x;
+    if (EVP_PKEY_get_raw_public_key(key, x, &n) != 1 || n != sizeof x) {
+        return err_set(e, UV_EINVAL, "is not an Ed25519 key");
+    }
+    x[ED25519_BYTES - 1] &= 0x7f;
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        if (memcmp(x, small[i], sizeof x) == 0) {
+            return err_set(e, UV_EINVAL,
+                           "an Ed25519 key of small order: signatures by it prove nothing");
+        }
+    }
+    return 0;
+}
+
 static int check_rsa(EVP_PKEY *key, struct err *e)
 {
     int bits = EVP_PKEY_get_bits(key);
@@ -233,7 +303,8 @@ static int check_rsa(EVP_PKEY *key, struct err *e)
     bool ok = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) && BN_is_odd(exponent) &&
               !BN_is_one(exponent) && BN_num_bits(exponent) <= RSA_E_MAX_BYTES * 8;
     BN_free(exponent);
-    return ok ? 0 : err_set(e, UV_EINVAL, "an RSA key with an exponent that is not odd, 3 to 2^64");
+    return ok ? check_modulus(key, e)
+              : err_set(e, UV_EINVAL, "an RSA key with an exponent that is not odd, 3 to 2^64");
 }
 
 static int type_of(EVP_PKEY *key, enum jwk_type *out, struct err *e)
@@ -246,7 +317,7 @@ static int type_of(EVP_PKEY *key, enum jwk_type *out, struct err *e)
     }
     if (EVP_PKEY_is_a(key, "ED25519")) {
         *out = JWK_ED25519;
-        return 0;
+        return check_ed25519(key, e);
     }
     if (EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_group_name(key, group, sizeof group, &n)) {
         for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
@@ -325,6 +396,22 @@ static int parse_oct(struct jwk *out, const json_t *json, unsigned algs, struct 
     return rc;
 }
 
+/* Whoever wrote it has given away what makes tokens. */
+static int check_public(const json_t *json, struct err *e)
+{
+    static const char *const private[] = {"d", "p", "q", "dp", "dq", "qi", "oth"};
+    for (size_t i = 0; i < sizeof private / sizeof *private; i++) {
+        if (json_object_get(json, private[i])) {
+            return err_set(
+                e, UV_EINVAL,
+                "is a private key (\"%s\"), which makes tokens: only its public part belongs "
+                "here, and it should be replaced",
+                private[i]);
+        }
+    }
+    return 0;
+}
+
 static int parse_key(struct jwk *out, const json_t *json, unsigned algs, struct err *e)
 {
     static const struct {
@@ -342,7 +429,8 @@ static int parse_key(struct jwk *out, const json_t *json, unsigned algs, struct 
     for (size_t i = 0; kty.p && i < sizeof kinds / sizeof *kinds; i++) {
         if (slice_is(kty, kinds[i].kty)) {
             EVP_PKEY *key = NULL;
-            rc = kinds[i].parse(json, &key, e);
+            rc = check_public(json, e);
+            rc = rc ? rc : kinds[i].parse(json, &key, e);
             rc = rc ? rc : jwk_from_public(out, key, algs, e);
             EVP_PKEY_free(key);
             return rc;
