@@ -1,5 +1,6 @@
 -- What only the SQLite store promises: ids over restarts, the file it opens, keys, retention.
 local uv = require "luv"
+local log = require "native.log"
 local store = require "native.store"
 local driver = require "support.store_driver"
 
@@ -195,6 +196,34 @@ describe("store_sqlite", function()
       assert.is_nil(ok)
       assert.matches("cannot make this directory", why)
       assert.equal("ENOENT", code)
+    end)
+
+    it("makes files that only their owner may read, and says where others can", function()
+      local function modes()
+        local files = "events.db events.db-wal events.db-shm events.db-lock"
+        local p = io.popen(("cd '%s' && stat -c %%a %s"):format(d.path, files))
+        local text = p:read "a"
+        p:close()
+        return text
+      end
+      log.collect()
+      local function warned()
+        local from = log.size()
+        assert(d:open())
+        local found = log.text(from):find("every user of this machine", 1, true) ~= nil
+        d:close()
+        return found
+      end
+      d = make()
+      os.execute(("mkdir -p '%s' && chmod 755 '%s'"):format(d.path, d.path))
+      assert(d:open())
+      assert.equal("600\n600\n600\n600\n", modes())
+      d:close()
+      assert.is_false(warned())
+      os.execute(("chmod 644 '%s/events.db'"):format(d.path))
+      assert.is_true(warned())
+      os.execute(("chmod 700 '%s'"):format(d.path))
+      assert.is_false(warned())
     end)
 
     it("makes a directory that only its owner may enter", function()

@@ -244,6 +244,23 @@ static int sqlite_schema_make_directory(const char *dir, struct err *e)
     return 0;
 }
 
+/* SQLite gives its other files the mode of this one, and makes it as the umask says: others read then.
+ * One that is there is not touched; closing it would let go of locks that are held on it. */
+static void sqlite_schema_make_private(const char *dir, const char *path)
+{
+    struct stat file, st;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        close(fd);
+    } else if (stat(path, &file) == 0 && stat(dir, &st) == 0 && file.st_mode & S_IROTH &&
+               st.st_mode & S_IXOTH) {
+        log_warn("store",
+                 "every user of this machine can read the events: chmod o= the directory or the "
+                 "files",
+                 LOG_F(log_str("file", path)));
+    } /* else SQLite says what is wrong with it */
+}
+
 /* While it is open, SQLite keeps both. */
 static int sqlite_schema_remember_files(struct sqlite_db *db, struct err *e)
 {
@@ -326,6 +343,9 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
     if (rc == 0) {
         int lock;
         rc = sqlite_schema_begin_opening(path, &lock, e);
+        if (rc == 0) {
+            sqlite_schema_make_private(dir, path);
+        }
         rc = rc ? rc
                 : sqlite_schema_open_file(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                                           busy_ms > OPENING_MS ? busy_ms : OPENING_MS, e);
