@@ -92,8 +92,8 @@ function P.publish(pub, who)
   elseif not rows or pub.topic:sub(1, #prefix) ~= prefix or not any(rows, pub.topic:sub(#prefix + 1), "writer") then
     return tg.deny(403, "not yours to write")
   end
-  if pub.key then -- keys are one name space: without this, one tenant could take another's
-    pub.key = who.tenant .. ":" .. pub.key
+  if pub.key then -- keys are one name space: without this, one tenant could take another's, also "a" that of "a:b"
+    pub.key = ("%d:%s:%s"):format(#who.tenant, who.tenant, pub.key)
     if #pub.key > 255 then
       return tg.deny(400, "key: too long")
     end

@@ -8,6 +8,7 @@ local ENTITLEMENT = {
   { tenant = "acme", login = "ann", topic = "news", role = "reader" },
   { tenant = "acme", login = "ann", topic = "orders/**", role = "writer" },
   { tenant = "acme", login = "bob", topic = "news", role = "reader" },
+  { tenant = "acme:orders", login = "eve", topic = "**", role = "writer" },
   { tenant = "umbrella", login = "ann", topic = "**", role = "writer" },
 }
 
@@ -117,6 +118,9 @@ describe("tenants", function()
     local first = post("ann", "acme", "tenant/acme/orders/eu", "order-1")
     assert.equal(first.id, post("ann", "acme", "tenant/acme/orders/eu", "order-1").id)
     assert.are_not.equal(first.id, post("ann", "umbrella", "tenant/umbrella/orders/eu", "order-1").id)
+    -- the name of one tenant is the beginning of the other's
+    local other = post("ann", "acme", "tenant/acme/orders/eu", "orders:1")
+    assert.are_not.equal(other.id, post("eve", "acme:orders", "tenant/acme:orders/x", "1").id)
     assert.denied(400, post("ann", "acme", "tenant/acme/orders/eu", ("k"):rep(255)))
     assert.faultless(p)
   end)
