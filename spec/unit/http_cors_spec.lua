@@ -24,14 +24,14 @@ describe("http_cors", function()
     assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request "null")))
   end)
 
-  it("is silent for others", function()
+  it("tells others only that the answer varies, where it does", function()
     for _, origin in ipairs { "http://app.example", "https://app.example:444", "https://app.example.evil",
       "https://APP.example",
       "null", "https://app.exampl", APP .. "/", "*" } do
-      assert.equal("", (http.cors(list, request(origin))), origin)
+      assert.equal("Vary: Origin\r\n", (http.cors(list, request(origin))), origin)
       assert.equal("", (http.cors(list, request(origin, "Access-Control-Request-Method: GET\r\n"), "GET")), origin)
     end
-    assert.equal("", (http.cors(list, request(nil))))
+    assert.equal("Vary: Origin\r\n", (http.cors(list, request(nil))))
     assert.equal("", (http.cors(any, request(nil))))
     assert.equal("", (http.cors(any, request(""))))
     assert.equal("", (http.cors({ origins = {} }, request(APP))))

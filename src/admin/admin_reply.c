@@ -6,7 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
-static const char no_store[] = "Cache-Control: no-store\r\n";
+static const char no_store[] = HTTP_ANSWER_FIELDS;
 
 void admin_answer(struct stream *s, int status, const char *type, struct slice body)
 {

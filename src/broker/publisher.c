@@ -113,7 +113,8 @@ static void publish_answer_stored(struct publish *p, const struct store_ack *ack
     rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
     struct http_response r = {.status = all_known ? 200 : 201,
                               .content_type = "application/json",
-                              .body = strbuf_slice(&body)};
+                              .body = strbuf_slice(&body),
+                              .fields = slice_str(HTTP_ANSWER_FIELDS)};
     stream_set_owner(p->stream, NULL, NULL);
     if (rc) {
         stream_close(p->stream, CLOSE_NO_MEMORY); /* stored, but it cannot be said */

@@ -60,7 +60,10 @@ void refuse_denied(struct refusals *r, struct stream *s, int status, struct slic
 {
     r->metrics->refused_denied++;
     /* RFC 9110, 15.5.2: a 401 names a scheme */
-    refusal_respond(s, status, status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", detail);
+    refusal_respond(s, status,
+                    status == 401 ? HTTP_ANSWER_FIELDS "WWW-Authenticate: Bearer\r\n"
+                                  : HTTP_ANSWER_FIELDS,
+                    detail);
 }
 
 static void refusal_count_invalid(struct refusals *r, const struct stream *s, int status,
@@ -74,14 +77,14 @@ static void refusal_count_invalid(struct refusals *r, const struct stream *s, in
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail)
 {
     refusal_count_invalid(r, s, status, detail);
-    refusal_respond(s, status, "", detail);
+    refusal_respond(s, status, HTTP_ANSWER_FIELDS, detail);
 }
 
 void refuse_method(struct refusals *r, struct stream *s, const char *allow)
 {
-    char field[128];
+    char field[256];
     char detail[160];
-    snprintf(field, sizeof field, "Allow: %s\r\n", allow);
+    snprintf(field, sizeof field, HTTP_ANSWER_FIELDS "Allow: %s\r\n", allow);
     snprintf(detail, sizeof detail, "this path serves %s", allow);
     refusal_count_invalid(r, s, 405, slice_str(detail));
     refusal_respond(s, 405, field, slice_str(detail));
@@ -192,7 +195,7 @@ void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close
         refusal_refuse_stream(r, s, reason, why);
         return;
     }
-    char field[64];
-    snprintf(field, sizeof field, "Retry-After: %d\r\n", RETRY_AFTER_S);
+    char field[128];
+    snprintf(field, sizeof field, HTTP_ANSWER_FIELDS "Retry-After: %d\r\n", RETRY_AFTER_S);
     refusal_respond(s, 503, field, slice_str(why));
 }

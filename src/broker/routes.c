@@ -75,7 +75,8 @@ static void route_page(struct broker *b, struct stream *s)
         "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
         "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'\r\n"
-        "X-Content-Type-Options: nosniff\r\n";
+        "X-Content-Type-Options: nosniff\r\n"
+        "Referrer-Policy: no-referrer\r\n";
     struct strbuf body;
     strbuf_init(&body, PAGE_MAX_BYTES);
     if (route_render_page(b, &body)) {
@@ -173,11 +174,38 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
     }
 }
 
+/* Two readers of these could differ: a proxy in front may judge another one than the policy. Cookies are
+ * tables of the policy's memory as long as its hook waits. Answers, or returns false. */
+static bool route_refuse_credentials(struct broker *b, struct stream *s,
+                                     const struct http_request *rq)
+{
+    enum { COOKIES_MAX = 256 };
+    unsigned authorizations = 0, cookies = 0;
+    for (size_t i = 0; i < rq->header_count; i++) {
+        const struct http_header *h = &rq->headers[i];
+        authorizations += slice_is_nocase(h->name, "Authorization");
+        if (slice_is_nocase(h->name, "Cookie")) {
+            cookies++;
+            for (size_t at = 0; at < h->value.n; at++) {
+                cookies += h->value.p[at] == ';';
+            }
+        }
+    }
+    if (authorizations > 1) {
+        refuse(b->refusals, s, 400,
+               slice_str("more than one Authorization field: which of them counts is not defined"));
+    } else if (cookies > COOKIES_MAX) {
+        refuse(b->refusals, s, 431, slice_str("more than 256 cookies"));
+    }
+    return authorizations > 1 || cookies > COOKIES_MAX;
+}
+
 static void route_events_request(struct broker *b, struct stream *s, struct http_request *rq,
                                  const struct peer_address *client)
 {
     struct http_query query;
-    if (rq->method == HTTP_POST && route_refuse_cross_site(b, s, rq)) {
+    if (route_refuse_credentials(b, s, rq) ||
+        (rq->method == HTTP_POST && route_refuse_cross_site(b, s, rq))) {
         return;
     }
     int rc = http_query_parse(&query, rq->query);

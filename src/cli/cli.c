@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <uv.h>
 
 /* Of jemalloc, which a build with a sanitizer goes without. Its header renames functions. */
@@ -122,6 +123,12 @@ static int run_serve(const struct command *c, char **words, size_t n)
         if (!supervisor_waits()) {
             return code;
         }
+    }
+    if (geteuid() == 0) {
+        log_warn("server",
+                 "runs as root, and needs nothing of it: start it as a user of its own, as "
+                 "tidegate.service does",
+                 NULL);
     }
     code = supervisor_run(&cfg, words - 2); /* the program and the command come before them */
     config_clear(&cfg);

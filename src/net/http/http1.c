@@ -202,7 +202,9 @@ static void http1_refuse(struct conn *c, int status, const char *text)
     strbuf_init(&body, 4096);
     struct http_response r = {.status = status,
                               .content_type = HTTP_PROBLEM_TYPE,
-                              .fields = slice_str(status == 503 ? "Retry-After: 5\r\n" : "")};
+                              .fields =
+                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
+                                                          : HTTP_ANSWER_FIELDS)};
     int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
     r.body = strbuf_slice(&body);
     if (rc == 0) {

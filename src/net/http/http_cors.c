@@ -33,7 +33,10 @@ int http_cors_fields(const struct http_cors *cors, const struct http_request *rq
                      struct strbuf *out)
 {
     const char *origin = allowed_origin(cors, rq);
-    return origin ? append_origin(cors, origin, out) : 0;
+    bool varies = cors->origin_count && strcmp(cors->origins[0], "*") != 0;
+    return origin   ? append_origin(cors, origin, out)
+           : varies ? strbuf_append_str(out, "Vary: Origin\r\n") /* as it does for others */
+                    : 0;
 }
 
 int http_cors_preflight(const struct http_cors *cors, const struct http_request *rq,

@@ -13,8 +13,8 @@ struct http_cors {
 };
 
 /* Appends the fields for an actual answer ("Access-Control-Allow-Origin: ...\r\n", "Vary:
- * Origin\r\n"
- * ...); nothing when the request has no Origin or it is not allowed. */
+ * Origin\r\n" ...). When the request has no Origin, or it is not allowed, only that the answer depends
+ * on it, where it does. */
 __attribute__((warn_unused_result)) int
 http_cors_fields(const struct http_cors *cors, const struct http_request *rq, struct strbuf *out);
 /* Appends the fields for a preflight (OPTIONS with Access-Control-Request-Method); `methods` is the

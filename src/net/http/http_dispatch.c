@@ -28,7 +28,9 @@ static void http_dispatch_refuse(struct stream *stream, int status, const char *
     struct http_response r = {.status = status,
                               .content_type = HTTP_PROBLEM_TYPE,
                               .body = strbuf_slice(&body),
-                              .fields = slice_str(status == 503 ? "Retry-After: 5\r\n" : "")};
+                              .fields =
+                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
+                                                          : HTTP_ANSWER_FIELDS)};
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
 }

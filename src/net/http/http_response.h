@@ -37,6 +37,8 @@ const char *http_status_text(int status);
 __attribute__((warn_unused_result)) int http_problem(struct strbuf *out, int status,
                                                      struct slice detail, struct slice extra);
 
+/* Every answer but a stream or a page: nobody keeps it, or takes it for something else. */
+#define HTTP_ANSWER_FIELDS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 #define HTTP_PROBLEM_TYPE "application/problem+json"
 
 #endif
