@@ -102,15 +102,19 @@ local function minibrowser()
   end
 end
 
--- A process for the client; it ends with this one, whatever happens to this one.
-function M.start(name, file, url)
+-- A process for the client, with `env` (may be nil) added to its environment; it ends with this one, whatever happens to this one.
+function M.start(name, file, url, env)
   local args = { "--pdeathsig", "TERM", "--" }
   for _, word in ipairs(RUN[file]) do
     args[#args + 1] = word
   end
   args[#args + 1] = name
   args[#args + 1] = url
-  return child.start(assert(child.find "setpriv"), args, { env = { MINIBROWSER = minibrowser() } })
+  local all = { MINIBROWSER = minibrowser() }
+  for k, v in pairs(env or {}) do
+    all[k] = v
+  end
+  return child.start(assert(child.find "setpriv"), args, { env = all })
 end
 
 -- Builds what is compiled. An error says what to do.

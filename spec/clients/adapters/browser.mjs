@@ -1,18 +1,21 @@
 // A browser without a driver: serves it a page that listens to the broker and reports what it is told. The
 // browser has a new profile, no network of its own, and ends with this process.
-import { spawn } from "node:child_process";
+// Environment: TRUST (a file: the authority of the broker's certificate), STREAMS (how many;
+// each line says which, then)
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NAMED, name, url } from "./common.mjs";
 
+const trust = process.env.TRUST;
 const profile = mkdtempSync(join(tmpdir(), "tidegate-browser-"));
 
 // The page. A browser that gave up (readyState 2) is helped as README.md says for pages without a proxy;
 // `helped` counts that.
 const page = `<!doctype html><meta charset="utf-8"><title>listening</title><script>
-  let queue = [], sending = false, last = "";
+  let queue = [], sending = false;
   async function say(line) {
     queue.push(JSON.stringify(line));
     if (sending) return;
@@ -20,34 +23,39 @@ const page = `<!doctype html><meta charset="utf-8"><title>listening</title><scri
     while (queue.length) await fetch("/said", { method: "POST", body: queue.splice(0).join("\\n") + "\\n" });
     sending = false;
   }
-  function open() {
-    const url = ${JSON.stringify(url)} + (last ? "&last_event_id=" + last : "");
-    const source = new EventSource(url);
-    source.onopen = () => say({ open: true });
-    source.onerror = () => {
-      say({ error: "readyState " + source.readyState });
-      if (source.readyState === 2) again(url);
-    };
-    for (const type of ["message", ...${JSON.stringify(NAMED)}]) {
-      source.addEventListener(type, (e) => {
-        last = e.lastEventId || last;
-        say({ event: type, id: e.lastEventId, data: e.data });
-      });
+  function listen(stream) {
+    const own = ${process.env.STREAMS ? "{ stream }" : "{}"};
+    let last = "";
+    function open() {
+      const url = ${JSON.stringify(url)} + (last ? "&last_event_id=" + last : "");
+      const source = new EventSource(url);
+      source.onopen = () => say({ open: true, ...own });
+      source.onerror = () => {
+        say({ error: "readyState " + source.readyState, ...own });
+        if (source.readyState === 2) again(url);
+      };
+      for (const type of ["message", ...${JSON.stringify(NAMED)}]) {
+        source.addEventListener(type, (e) => {
+          last = e.lastEventId || last;
+          say({ event: type, id: e.lastEventId, data: e.data, ...own });
+        });
+      }
     }
-  }
-  // An EventSource does not say whether it was refused or found nobody; a request does.
-  async function again(url) {
-    const stop = new AbortController();
-    try {
-      const response = await fetch(url + "&look=1", { signal: stop.signal, headers: { Accept: "text/event-stream" } });
-      stop.abort();
-      if (response.status !== 200) return say({ end: "status " + response.status });
-    } catch {
-      return setTimeout(again, 1000, url);
+    // An EventSource does not say whether it was refused or found nobody; a request does.
+    async function again(url) {
+      const stop = new AbortController();
+      try {
+        const response = await fetch(url + "&look=1", { signal: stop.signal, headers: { Accept: "text/event-stream" } });
+        stop.abort();
+        if (response.status !== 200) return say({ end: "status " + response.status, ...own });
+      } catch {
+        return setTimeout(again, 1000, url);
+      }
+      open();
     }
     open();
   }
-  open();
+  for (let i = 0; i < ${Number(process.env.STREAMS ?? 1)}; i++) listen(i);
 </script>`;
 
 const server = createServer((request, response) => {
@@ -63,7 +71,7 @@ const server = createServer((request, response) => {
 const start = {
   Chromium: (address) => ["chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
     "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--remote-debugging-port=0", `--user-data-dir=${profile}`, address]],
+    "--disable-sync", "--remote-debugging-port=0", ...(trust ? ["--ignore-certificate-errors"] : []), `--user-data-dir=${profile}`, address]],
   Firefox: (address) => {
     const off = ["app.update.enabled", "browser.safebrowsing.malware.enabled", "browser.safebrowsing.phishing.enabled",
       "browser.shell.checkDefaultBrowser", "datareporting.policy.dataSubmissionEnabled", "extensions.update.enabled",
@@ -73,6 +81,10 @@ const start = {
     prefs.push('user_pref("services.settings.server", "data:,");',
       'user_pref("browser.startup.homepage_override.mstone", "ignore");');
     writeFileSync(join(profile, "user.js"), prefs.join("\n") + "\n");
+    if (trust) {
+      execFileSync("certutil", ["-N", "-d", `sql:${profile}`, "--empty-password"]);
+      execFileSync("certutil", ["-A", "-d", `sql:${profile}`, "-n", "spec", "-t", "C,,", "-i", trust]);
+    }
     return ["firefox-esr", ["--headless", "--no-remote", "--profile", profile, address]];
   },
   // From the package libwebkit2gtk-4.1-0, which keeps it away from PATH.
