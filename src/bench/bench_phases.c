@@ -126,7 +126,7 @@ static bool done_measure(struct bench *b, uint64_t ns)
 {
     bench_slow_step(b, ns);
     bool stuck = b->o->rate == 0 && bench_no_progress(b, b->o->drain);
-    bool over = ns >= (b->o->events ? ns_of(RUN_MAX_S) : ns_of(b->o->seconds));
+    bool over = ns >= (b->o->events ? ns_of(RUN_MAX_S) : ns_of(b->o->seconds)) || b->enough;
     if (!over && !stuck && b->events_left) {
         return false;
     }

@@ -88,6 +88,7 @@ struct bench {
     struct bench_storm storm;
     struct bench_slow slow;
 
+    bool enough;     /* the user wants what was measured so far */
     bool stop;       /* end at once: `error` says why, or the user wanted it */
     char error[256]; /* the first thing that went wrong */
 };
