@@ -217,6 +217,18 @@ static int l_key_update(lua_State *L)
     return 1;
 }
 
+/* c:renegotiate(): begins another handshake (TLS 1.2); handshake() goes on with it. true, or nil and why not */
+static int l_renegotiate(lua_State *L)
+{
+    SSL *ssl = check(L, 1, CONN);
+    ERR_clear_error();
+    if (SSL_renegotiate(ssl) != 1) {
+        return push_error(L, "renegotiate");
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* c:info() -> { version, cipher, alpn, resumed, serial } */
 static int l_info(lua_State *L)
 {
@@ -296,6 +308,7 @@ int native_open_tls(lua_State *L)
                                        {"receive", l_receive},
                                        {"shutdown", l_shutdown},
                                        {"key_update", l_key_update},
+                                       {"renegotiate", l_renegotiate},
                                        {"info", l_info},
                                        {"session", l_session},
                                        {"free", l_free},
