@@ -63,6 +63,7 @@ local MAY_INCLUDE = {
   ["net"] = "base",
   ["net/tls"] = "base net",
   ["net/http"] = "base net net/tls",
+  ["net/h2"] = "base net/http",
   ["net/client"] = "base net",
   ["pg"] = "base",
   ["auth"] = "base net net/client",
@@ -81,7 +82,7 @@ local MAY_INCLUDE = {
   ["config"] = "base net net/client pg lua/vm",
   ["admin"] = "base net net/http net/client auth policy broker lookup store",
   ["reload"] = "base net auth policy broker lua/policy admin",
-  ["server"] = "base net net/http net/tls net/client auth policy broker lookup store store/sqlite store/postgres "
+  ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite store/postgres "
     .. "lua/vm lua/api lua/policy admin reload config",
   ["tools"] = "base net net/http auth policy audience broker lookup store lua/vm lua/api lua/policy config server",
   ["cli"] = "base net/client store/postgres config server tools",

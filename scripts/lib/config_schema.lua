@@ -147,6 +147,9 @@ local fields = {
       expect = 'a media type such as "text/event-stream"',
       doc = "`Content-Type` of the stream. Browsers accept only the default.",
     },
+    boolean("h2", true,
+      "Speak HTTP/2 with clients that ask for it. Without TLS they must know beforehand, as with "
+        .. "`curl --http2-prior-knowledge`."),
     boolean("page", true, "`GET /` serves a small test page."),
     {
       name = "cors_origins", kind = "list", max = 256, default = {},
@@ -398,6 +401,8 @@ local fields = {
         .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of all, at least 64, but no bound "
         .. "for clients on this machine. `0`: no bound. Raise it where many clients share an address (NAT).",
     },
+    integer("h2_streams", 256, 1, 100000, "streams",
+      "Most open streams of one HTTP/2 connection. All but its first count as connections for the two limits above."),
     bytes("target_bytes", 8 * KIB, 64, MIB,
       "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),
     bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431."),

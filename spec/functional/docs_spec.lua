@@ -128,7 +128,7 @@ describe("README.md", function()
     local count = 0
     local others = { ["events.db"] = true, ["cache.fetch"] = true, ["http.get"] = true, ["http.post"] = true }
     for _, word in ipairs(code_words(README)) do
-      local section, name, rest = word:match "^(%l[%l_]*)%.(%l[%l_]*)(%*?)"
+      local section, name, rest = word:match "^(%l[%l_]*)%.(%l[%l%d_]*)(%*?)"
       if section and sections[section] and not others[word:match "^[%l_.]+"] then
         local known = sections[section][name]
         for other in pairs(rest == "*" and sections[section] or {}) do

@@ -18,6 +18,7 @@
     X(config)                                                                                      \
     X(envelope)                                                                                    \
     X(event)                                                                                       \
+    X(h2)                                                                                          \
     X(http)                                                                                        \
     X(http_client)                                                                                 \
     X(jwt)                                                                                         \

@@ -8,6 +8,7 @@ local chunks = require "support.chunks"
 local dkjson = require "dkjson"
 local eventually = require "support.eventually"
 local sockets = require "support.sockets"
+local transport = require "support.transport"
 
 local M = {}
 local conn = {}
@@ -109,6 +110,15 @@ function conn:chunked_body(deadline)
   return payload
 end
 
+local function decode_json(r)
+  if r.body ~= "" and (r.headers["content-type"] or ""):find("json", 1, true) then
+    local value, _, why = dkjson.decode(r.body, 1, nil)
+    assert(value ~= nil and not why, "malformed JSON body: " .. r.body)
+    r.json = value
+  end
+  return r
+end
+
 -- The next answer in full; when it is not there in time it may be asked for again, also when a part of it was there.
 -- options: timeout, head = true for the answer to a HEAD request.
 function conn:response(options)
@@ -144,12 +154,7 @@ function conn:response(options)
     r.body = take(self, #self.buffer)
   end
   self.begun = nil
-  if r.body ~= "" and (r.headers["content-type"] or ""):find("json", 1, true) then
-    local value, _, why = dkjson.decode(r.body, 1, nil)
-    assert(value ~= nil and not why, "malformed JSON body: " .. r.body)
-    r.json = value
-  end
-  return r
+  return decode_json(r)
 end
 
 -- true when the other side has closed (or does so in time) and nothing was left to read.
@@ -197,8 +202,22 @@ function conn:request(method, target, headers, body)
   return self:response { head = method == "HEAD" }
 end
 
+local function request_h2(target, method, path, headers, body, options)
+  local c = assert(require "support.h2".connect(target, options))
+  local list = {}
+  for k, v in pairs(headers or {}) do
+    list[#list + 1] = type(k) == "number" and v or { k, v }
+  end
+  local s = c:exchange(method, path, body, { headers = list })
+  c:close()
+  return decode_json { status = assert(s.status, "no answer"), headers = s.headers, fields = s.fields, body = s.body }
+end
+
 -- One request on a connection of its own.
 function M.request(target, method, path, headers, body, options)
+  if transport.h2 and target.admin then -- a broker: its public listener, not its admin service
+    return request_h2(target, method, path, headers, body, options)
+  end
   local c = assert(M.connect(target, options))
   local all = { { "Connection", "close" } }
   for k, v in pairs(headers or {}) do

@@ -12,12 +12,17 @@
 -- does not listen for them), ended (nil, "closed", ...), bytes (the body as far as it was received, when
 -- options.keep_bytes), first_read (the part of the body that came with the head). The framing of a body in chunks is
 -- checked strictly; `whole` says whether it has ended with its last chunk.
+--
+-- Clients speak what support.transport says, or options.transport ("h1", "h2"). With options.h2 (a connection of
+-- support.h2) they are streams of that connection.
 local chunks = require "support.chunks"
 local eventually = require "support.eventually"
+local h2 = require "support.h2"
 local http = require "support.http"
 local socket = require "socket"
 local sockets = require "support.sockets"
 local sse_parser = require "support.sse_parser"
+local transport = require "support.transport"
 
 local M = {}
 
@@ -30,10 +35,8 @@ end
 local client = {}
 client.__index = client
 
+-- Target and header fields.
 local function request_of(options)
-  if options.request then
-    return options.request
-  end
   local query = {}
   for k, v in pairs(options.query or {}) do
     query[k] = v
@@ -47,25 +50,51 @@ local function request_of(options)
   for k, v in pairs(options.headers or {}) do
     headers[#headers + 1] = type(k) == "number" and v or { k, v }
   end
-  return http.render("GET", target, headers)
+  return target, headers
+end
+
+-- Over HTTP/2. Reading, the head, and the end are the connection's; a client is one stream of it.
+local function start_h2(c, target, options)
+  local why
+  c.h2, why = options.h2, nil
+  if not c.h2 then
+    c.h2, why = h2.connect(target, options)
+    c.owns_h2 = true
+  end
+  if not c.h2 then
+    return nil, why
+  end
+  local path, headers = request_of(options)
+  c.socket = c.h2.socket
+  c.stream = c.h2:request("GET", path, nil, { headers = headers, on_data = function(bytes)
+    c:take_h2()
+    c:take_body(bytes)
+  end })
+  return c
 end
 
 -- Connects and sends the request; waits for nothing. nil, error when the connection fails.
 -- options: topic (text or list), query, path, last_event_id, headers, request (raw bytes instead),
--- rcvbuf, from (own address), slowly (one byte a packet), read_max (bytes at a time), keep_bytes, timeout
+-- rcvbuf, from (own address), slowly (one byte a packet), read_max (bytes at a time), keep_bytes, timeout, transport,
+-- h2
 function M.start(target, options)
   options = options or {}
-  local s, err = sockets.connect(target, options)
-  if not s then
-    return nil, err
-  end
-  local c = setmetatable({ socket = s, queue = {}, head_bytes = "", received = {}, options = options,
-    positions = {} }, client)
+  local c = setmetatable({ queue = {}, head_bytes = "", received = {}, options = options, positions = {} }, client)
   c.parser = sse_parser(c, function(ev)
     local list = M.position(ev) and c.positions or c.queue
     list[#list + 1] = ev
   end)
-  local bytes = request_of(options)
+  local raw = options.request or options.slowly
+  local over_h2 = options.transport == "h2" or transport.h2 and options.transport ~= "h1"
+  if options.h2 or over_h2 and not raw then
+    return start_h2(c, target, options)
+  end
+  local s, err = sockets.connect(target, options)
+  if not s then
+    return nil, err
+  end
+  c.socket = s
+  local bytes = options.request or http.render("GET", request_of(options))
   if options.slowly then
     for i = 1, #bytes do
       assert(sockets.send(s, bytes:sub(i, i)))
@@ -123,6 +152,19 @@ function client:take(bytes)
     self.whole = self.chunks.complete
   end
   self.first_read = head and bytes or self.first_read
+  self:take_body(bytes)
+end
+
+-- What the connection knows of the stream by now.
+function client:take_h2()
+  local s = self.stream
+  self.status, self.headers, self.fields = s.status, s.headers, s.fields
+  if s.ended or s.closed or self.h2.ended then
+    self.ended = self.ended or (s.ended or not self.h2.ended) and "closed" or self.h2.ended
+  end
+end
+
+function client:take_body(bytes)
   if self.options.keep_bytes or self.status ~= 200 then
     self.received[#self.received + 1] = bytes
   end
@@ -134,6 +176,11 @@ end
 -- Reads what is there. Returns whether anything was.
 function client:pump(max_reads)
   local any = false
+  if self.h2 then
+    any = not self.ended and self.h2:pump(max_reads)
+    self:take_h2()
+    return any
+  end
   for _ = 1, max_reads or 64 do
     if self.ended then
       return any
@@ -155,6 +202,9 @@ end
 function client:wait(what, done, timeout)
   local deadline = eventually.deadline(timeout)
   while true do
+    if self.h2 then
+      self:take_h2() -- another stream may have read for this one
+    end
     local result = done()
     if result then
       return result
@@ -230,7 +280,13 @@ end
 
 function client:close()
   self.ended = self.ended or "closed here"
-  sockets.close(self.socket)
+  if self.owns_h2 then
+    self.h2:close()
+  elseif self.h2 then
+    self.h2:reset(self.stream)
+  else
+    sockets.close(self.socket)
+  end
 end
 
 function client:reset()

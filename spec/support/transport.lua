@@ -1,17 +1,22 @@
 -- What brokers and clients of specs speak to each other, by the environment variable TIDEGATE_SPEC_TRANSPORT:
--- "h1" (HTTP/1.1, the default) or "tls" (HTTP/1.1 upon TLS). A spec file names in its first line the others it runs
--- over as well (`-- transports: tls`); .ci/test reads that.
+-- "h1" (HTTP/1.1, the default), "tls" (HTTP/1.1 upon TLS), "h2" (HTTP/2) or "h2tls" (HTTP/2 upon TLS). A spec file
+-- names in its first line the others it runs over as well (`-- transports: tls h2`); .ci/test reads that.
 --
 -- With "tls" every TCP listener that support.tidegate configures gets a certificate, and whatever connects to a broker
 -- (support.sockets, http, sse) uses TLS. Listeners that are Unix sockets, those that say `tls` themselves, and
 -- configurations that a spec writes as a whole stay as they are.
+--
+-- With "h2" the clients of support.sse, and whole requests of support.http to the public listener, are streams of an
+-- HTTP/2 connection each. Requests that a spec writes byte by byte are HTTP/1.1 all the same.
 local tls = require "support.tls"
 
 local M = {}
 
 M.name = os.getenv "TIDEGATE_SPEC_TRANSPORT" or "h1"
-assert(M.name == "h1" or M.name == "tls", "TIDEGATE_SPEC_TRANSPORT: expected h1 or tls")
-M.tls = M.name == "tls"
+assert(({ h1 = true, tls = true, h2 = true, h2tls = true })[M.name],
+  "TIDEGATE_SPEC_TRANSPORT: expected h1, tls, h2 or h2tls")
+M.tls = M.name == "tls" or M.name == "h2tls"
+M.h2 = M.name == "h2" or M.name == "h2tls"
 
 local files -- the texts of a certificate for this process, made when a broker first needs it
 

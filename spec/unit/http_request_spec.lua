@@ -218,7 +218,7 @@ describe("http_request refuses", function()
     refuse("GET / HTTP/3.0", 505, "HTTP/1.1")
     refuse("GET / HTTP/0.9", 505, "HTTP/1.1")
     refuse("GET / HTTP/1.2\r\n", 505, "HTTP/1.1")
-    refuse("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2 without TLS is not served")
+    refuse("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2 is not served here")
   end)
 
   it("methods it could not serve", function()

@@ -240,6 +240,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     json_t *o = json_object();
     int bad = json_object_set_new(o, "id", admin_json_id(c->id));
     bad |= json_object_set_new(o, "client", text(c->client));
+    bad |= json_object_set_new(o, "protocol", json_string(c->protocol));
     bad |= json_object_set_new(o, "seconds", admin_json_seconds(c->seconds));
     bad |= json_object_set_new(o, "topics", admin_json_topics(c));
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));

@@ -40,6 +40,7 @@ struct broker_options {
 struct broker_connection {
     uint64_t id;
     char client[ADDRESS_TEXT_MAX];
+    const char *protocol;       /* "HTTP/1.1", "HTTP/2" */
     uint64_t audience;          /* id: equal for connections that share their policy work */
     const struct slice *topics; /* granted */
     size_t topic_count;

@@ -471,6 +471,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
     const struct audience *a = sub->audience;
     uint64_t cursor = subscriber_position(sub);
     *out = (struct broker_connection){
+        .protocol = sub->stream->ops->protocol,
         .id = sub->id,
         .topics = a->topics,
         .topic_count = a->topic_count,

@@ -133,6 +133,7 @@ static const struct lua_config_key keys[] = {
 
     TEXT(http, events_path),
     TEXT(http, content_type),
+    BOOLEAN(http, h2),
     BOOLEAN(http, page),
     LIST("http.cors_origins", http.cors_origins),
     LIST("http.hosts", http.hosts),
@@ -235,6 +236,7 @@ static const struct lua_config_key keys[] = {
 
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),
+    INTEGER(limits, h2_streams),
     INTEGER(limits, target_bytes),
     INTEGER(limits, head_bytes),
     INTEGER(limits, headers),

@@ -64,6 +64,7 @@ struct config {
     struct {
         char *events_path;
         char *content_type;
+        bool h2;
         bool page; /* GET / serves the try-out page */
         struct config_strings cors_origins, hosts;
         bool cors_credentials;
@@ -140,6 +141,7 @@ struct config {
 
     struct {
         int64_t max_connections, max_connections_per_address; /* the latter 0: no cap, -1: "auto" */
+        int64_t h2_streams;
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */
         int64_t event_bytes, batch_events;

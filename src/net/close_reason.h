@@ -11,6 +11,7 @@
     X(ANSWERED, "answered", "the last answer was sent on a connection that is not persistent")     \
     X(REFUSED_REQUEST, "refused-request", "a malformed or oversized request")                      \
     X(TLS_HANDSHAKE, "tls-handshake", "the TLS handshake failed")                                  \
+    X(FLOOD, "flood", "more control frames than any client needs")                                 \
     X(HEAD_TIMEOUT, "head-timeout", "no complete request head in time")                            \
     X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
     X(IDLE_TIMEOUT, "idle-timeout", "no further request in time")                                  \

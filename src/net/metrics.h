@@ -33,6 +33,18 @@
     X(writes, counter, "tidegate_writes_total", "Write system calls on client sockets.")           \
     X(writes_blocked, counter, "tidegate_writes_blocked_total",                                    \
       "Writes the peer did not take in full at once.")                                             \
+    X(h2_connections, gauge, "tidegate_h2_connections", "Open connections that speak HTTP/2.")     \
+    X(h2_streams, gauge, "tidegate_h2_streams", "Open streams of HTTP/2: requests and answers.")   \
+    X(h2_glitches, counter, "tidegate_h2_glitches_total",                                          \
+      "Frames of HTTP/2 that a well-behaved client seldom sends, and resets that its errors made " \
+      "necessary.")                                                                                \
+    X(h2_floods, counter, "tidegate_h2_floods_total",                                              \
+      "Connections ended with ENHANCE_YOUR_CALM because of too many of those.")                    \
+    X(h2_resets_received, counter, "tidegate_h2_resets_received_total",                            \
+      "Streams that the client reset.")                                                            \
+    X(h2_resets_sent, counter, "tidegate_h2_resets_sent_total", "Streams that the broker reset.")  \
+    X(h2_streams_refused, counter, "tidegate_h2_streams_refused_total",                            \
+      "Streams refused because each counts as a connection, and there were too many of those.")    \
     X(http_client_active, gauge, "tidegate_http_client_active", "Outbound requests on the wire.")  \
     X(http_client_queued, gauge, "tidegate_http_client_queued",                                    \
       "Outbound requests that wait for others to end.")                                            \

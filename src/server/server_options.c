@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
+#include "net/h2/h2_conn.h"
 
 #include <stdlib.h>
 
@@ -93,6 +94,8 @@ static struct http_server_options public_options(const struct config *c)
         .hsts_s = (unsigned)c->http.hsts_s,
         .bodies_bytes = (size_t)c->limits.bodies_bytes,
         .bodies_bytes_per_address = (size_t)c->limits.bodies_bytes_per_address,
+        .h2 = c->http.h2 ? &h2_protocol : NULL,
+        .h2_streams = (unsigned)c->limits.h2_streams,
     };
 }
 
@@ -215,6 +218,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->admin.max_connections_per_address = 0;
     o->admin.gives_way = true;
     o->admin.dead_peer_ms = ADMIN_DEAD_PEER_MS;
+    o->admin.h2 = NULL;
     o->trusted_proxies = xcalloc(c->trusted_proxies.n, sizeof *o->trusted_proxies);
     for (size_t i = 0; i < c->trusted_proxies.n; i++) {
         int rc = network_parse(c->trusted_proxies.v[i], &o->trusted_proxies[i], e);

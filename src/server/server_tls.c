@@ -27,7 +27,8 @@ static enum tls_client server_tls_client(const char *word)
     return strcmp(word, "optional") == 0 ? TLS_CLIENT_OPTIONAL : TLS_CLIENT_NONE;
 }
 
-static void server_tls_options(struct server_tls_listener *l, const struct config_listener *c)
+static void server_tls_options(struct server_tls_listener *l, const struct config_listener *c,
+                               bool h2)
 {
     l->files = xcalloc(c->tls.n + 1, sizeof *l->files);
     for (size_t i = 0; i < c->tls.n; i++) {
@@ -41,7 +42,8 @@ static void server_tls_options(struct server_tls_listener *l, const struct confi
                                            .count = c->tls.n,
                                            .client = server_tls_client(c->client),
                                            .client_ca = c->client_ca,
-                                           .client_crl = c->client_crl};
+                                           .client_crl = c->client_crl,
+                                           .h2 = h2};
 }
 
 int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop *loop,
@@ -56,7 +58,7 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
     t->v = xcalloc(t->n, sizeof *t->v);
     for (size_t i = 0; i < t->n && rc == 0; i++) {
         struct server_tls_listener *l = &t->v[i];
-        server_tls_options(l, &cfg->listen.v[i]);
+        server_tls_options(l, &cfg->listen.v[i], cfg->http.h2);
         l->listener.redirect_https = cfg->listen.v[i].redirect_https;
         if (l->opt.count) {
             rc = tls_source_open(loop, &l->opt, chain, metrics, &l->listener.tls, e);
@@ -175,7 +177,7 @@ void server_tls_check(const struct config *cfg,
         }
         c.certificate = 0;
         if (l->client_ca && l->tls.n) { /* what it says of the pairs has been said */
-            server_tls_options(&built, l);
+            server_tls_options(&built, l, cfg->http.h2);
             if (tls_context_load(&built.opt, &chain, &context, &e) &&
                 strncmp(e.text, "client_", strlen("client_")) == 0) {
                 server_tls_found(&c, true, "%s", e.text);

@@ -183,6 +183,9 @@ static void conn_write_out(struct conn *c)
     if (c->write || c->closing) {
         return;
     }
+    if (c->protocol->gather) {
+        c->protocol->gather(c);
+    }
     if (c->out.len || (c->layer && c->layer->waiting)) {
         ssize_t n = conn_write_now(c, NULL, 0);
         if (n < 0) {
@@ -247,6 +250,15 @@ void conn_close_when_written(struct conn *c, enum close_reason why)
 
 /* ---------------------------------------------------------------- deadlines */
 
+static void conn_timed_out(struct conn *c, enum close_reason why)
+{
+    if (c->protocol->timed_out) {
+        c->protocol->timed_out(c, why);
+    } else {
+        conn_close(c, why);
+    }
+}
+
 static void conn_on_deadline(struct deadline *d)
 {
     struct conn *c = container_of(d, struct conn, deadline);
@@ -254,13 +266,13 @@ static void conn_on_deadline(struct deadline *d)
     c->wait = CONN_WAIT_NOTHING;
     switch (wait) {
     case CONN_WAIT_HEAD:
-        conn_close(c, CLOSE_HEAD_TIMEOUT);
+        conn_timed_out(c, CLOSE_HEAD_TIMEOUT);
         return;
     case CONN_WAIT_BODY:
-        conn_close(c, CLOSE_BODY_TIMEOUT);
+        conn_timed_out(c, CLOSE_BODY_TIMEOUT);
         return;
     case CONN_WAIT_IDLE:
-        conn_close(c, CLOSE_IDLE_TIMEOUT);
+        conn_timed_out(c, CLOSE_IDLE_TIMEOUT);
         return;
     case CONN_WAIT_LINGER:
         conn_close(c, c->close_why);
@@ -372,7 +384,7 @@ static void conn_finish_if_done(struct conn *c)
     }
     if (c->close_when_written) {
         bool unread = c->close_why == CLOSE_REFUSED_REQUEST || c->close_why == CLOSE_ANSWERED ||
-                      c->close_why == CLOSE_TLS_HANDSHAKE;
+                      c->close_why == CLOSE_TLS_HANDSHAKE || c->close_why == CLOSE_FLOOD;
         if (unread && !c->eof) {
             conn_linger(c);
         } else {

@@ -92,6 +92,9 @@ struct conn_protocol {
     size_t (*take)(struct conn *c, const char *data, size_t len);
     /* The peer sends no more (c->eof). */
     void (*eof)(struct conn *c);
+    /* Something will be written to the socket: appends what waits for that to c->out. NULL: nothing
+     * does. */
+    void (*gather)(struct conn *c);
     /* No write is in flight any more: more can be written. */
     void (*writable)(struct conn *c);
     /* Goes on after anything changed, with c->backlog as well. */
@@ -102,6 +105,8 @@ struct conn_protocol {
     bool (*idle)(const struct conn *c);
     /* What it waits for while no write is in flight: up to CONN_WAIT_IDLE. */
     enum conn_wait (*waits_for)(const struct conn *c);
+    /* What it waited for did not come in time. NULL: then it just ends. */
+    void (*timed_out)(struct conn *c, enum close_reason why);
     /* Sends a refusal of the whole connection, then ends it. */
     void (*refuse)(struct conn *c, int status, const char *text);
     /* The connection has ended: gives back everything, tells those who own streams. */

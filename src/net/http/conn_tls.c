@@ -420,7 +420,7 @@ static void tls_hello_done(struct conn *c, struct tls_handshake *h)
     strbuf_init(&l->pending, PENDING_MAX_BYTES);
     m->tls_handshakes++;
     m->tls_resumed += tls_conn_resumed(l->layer.tls);
-    conn_set_protocol(c, c->server->protocol);
+    conn_set_protocol(c, tls_conn_is_h2(l->layer.tls) ? c->server->opt.h2 : c->server->protocol);
     c->layer = &l->layer;
     c->backlog.max = PLAIN_BYTES;         /* one read may decrypt to more than was read */
     int rc = conn_tls_answer(c, &c->out); /* of the handshake, not encrypted again */

@@ -262,6 +262,7 @@ static struct stream *exchange_next(const struct stream *s, bool forward)
 }
 
 const struct stream_ops exchange_ops = {
+    .protocol = "HTTP/1.1",
     .set_fields = exchange_set_fields,
     .respond = exchange_respond,
     .open = exchange_open,

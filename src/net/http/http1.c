@@ -10,7 +10,6 @@
 #include "net/http/http_fields.h"
 #include "net/http/http_parser.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -19,6 +18,8 @@ enum {
     /* most blank lines that a stream ends with */
     FILL_MAX_BYTES = 4096,
 };
+
+static const char preface_begin[] = "PRI * HTTP/";
 
 static struct http1 *http1_of(struct conn *c)
 {
@@ -318,27 +319,6 @@ static bool http1_may_parse(const struct http1 *h)
     return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
 }
 
-/* What the parser says, and for a limit how much it is. */
-static void http1_failure_text(const struct http_limits *l, const struct http_failure *f, char *out,
-                               size_t size)
-{
-    switch (f->status) {
-    case 413:
-        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
-        break;
-    case 414:
-        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
-        break;
-    case 431:
-        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
-                 l->head_bytes, l->headers);
-        break;
-    default:
-        snprintf(out, size, "%s", f->text);
-        break;
-    }
-}
-
 static void http1_parse_failed(struct http1 *h)
 {
     struct conn *c = &h->conn;
@@ -356,10 +336,39 @@ static void http1_parse_failed(struct http1 *h)
     c->server->metrics->bad_requests++;
     struct http_failure f = h->rq->fail;
     char text[160];
-    http1_failure_text(&c->server->opt.limits, &f, text, sizeof text);
+    http_failure_text(h->rq, text, sizeof text);
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
     http1_refuse(c, f.status, text);
+}
+
+/* The client speaks HTTP/2: `data` follows what the parser has read of its preface. */
+static size_t http1_hand_over(struct http1 *h, const char *data, size_t len)
+{
+    struct conn *c = &h->conn;
+    http1_request_drop(h);
+    conn_set_protocol(c, c->server->opt.h2);
+    if (!c->closing) {
+        c->protocol->take(c, preface_begin, sizeof preface_begin - 1);
+    }
+    return c->closing ? len : c->protocol->take(c, data, len);
+}
+
+/* Is what was read, all of it, the beginning of HTTP/2's preface (RFC 9113 3.4)? The parser stops at
+ * its version. */
+static bool http1_is_preface(const struct http1 *h, const char *data, size_t used)
+{
+    char begin[sizeof preface_begin - 1];
+    size_t before = h->rq->head.len;
+    if (!h->conn.server->opt.h2 || h->served || h->exchange_count ||
+        before + used != sizeof begin) {
+        return false;
+    }
+    if (before) {
+        memcpy(begin, h->rq->head.data, before);
+    }
+    memcpy(begin + before, data, used);
+    return memcmp(begin, preface_begin, sizeof begin) == 0;
 }
 
 /* There may be no room for the body, if it counts. */
@@ -391,6 +400,9 @@ static size_t http1_parse(struct http1 *h, const char *data, size_t len)
             http_request_init(h->rq, &h->conn.server->opt.limits);
         }
         used += http_parser_feed(h->rq, data + used, len - used);
+        if (h->rq->state == HTTP_FAILED && http1_is_preface(h, data, used)) {
+            return used + http1_hand_over(h, data + used, len - used);
+        }
         http1_count_body(h->rq);
         if (h->rq->state == HTTP_FAILED) {
             http1_parse_failed(h);

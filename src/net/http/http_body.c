@@ -177,3 +177,17 @@ size_t http_body_feed(struct http_request *rq, const char *data, size_t len)
     }
     return (size_t)(in.p - data);
 }
+
+void http_body_append(struct http_request *rq, const char *data, size_t len)
+{
+    if (rq->state == HTTP_FAILED) {
+        return;
+    }
+    if (len > rq->limits->body_bytes - rq->body_bytes) {
+        http_fail(rq, 413, "the request body is too long");
+    } else if (rq->method == HTTP_POST && strbuf_append(&rq->body, data, len) != 0) {
+        http_fail(rq, 503, "memory is short");
+    } else {
+        rq->body_bytes += len;
+    }
+}

@@ -9,4 +9,7 @@ void http_body_start(struct http_request *rq);
 /* In state HTTP_BODY. Returns the bytes consumed. */
 size_t http_body_feed(struct http_request *rq, const char *data, size_t len);
 
+/* A piece of a body that is framed by other means (HTTP/2). Fails beyond the limit. */
+void http_body_append(struct http_request *rq, const char *data, size_t len);
+
 #endif

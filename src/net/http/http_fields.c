@@ -64,7 +64,7 @@ void http_expect_lf(struct http_request *rq, struct http_input *in, unsigned nex
     rq->step = next;
 }
 
-static bool http_fields_add_header(struct http_request *rq)
+bool http_fields_add_header(struct http_request *rq)
 {
     if (rq->header_spans == rq->limits->headers) {
         http_fail(rq, 431, "too many header fields");

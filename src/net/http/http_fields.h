@@ -60,6 +60,8 @@ static inline struct slice http_span(size_t from, size_t to)
 
 /* `text` is a constant. The first failure stays. */
 void http_fail(struct http_request *rq, int status, const char *text);
+/* Room for one more field, whose spans the caller sets; false: it has failed. */
+bool http_fields_add_header(struct http_request *rq);
 /* Moves over bytes of that class; false when the input ended there. */
 bool http_scan(struct http_input *in, unsigned byte_class);
 /* Expects LF, then goes to `next`. */

@@ -304,6 +304,64 @@ static void read_framing(struct http_request *rq, const struct facts *f)
     }
 }
 
+static bool http_head_is_all(struct slice s, unsigned byte_class)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!http_byte_is(s.p[i], byte_class)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Where the copy is, and `extra` bytes that the text of it would have besides. */
+static struct slice http_head_put(struct http_request *rq, struct slice s, size_t extra)
+{
+    size_t from = rq->head.len;
+    static const char filler[] = "    ";
+    if (rq->state == HTTP_FAILED) {
+        return slice_of(NULL, 0);
+    }
+    int rc = strbuf_append(&rq->head, s.p, s.n);
+    rc = rc ? rc : strbuf_append(&rq->head, filler, extra);
+    if (rc) {
+        http_fail(rq, rc == UV_ENOBUFS ? 431 : 503,
+                  rc == UV_ENOBUFS ? "the request head is too long" : "memory is short");
+    }
+    return http_span(from, from + s.n);
+}
+
+void http_head_put_line(struct http_request *rq, struct slice method, struct slice target)
+{
+    rq->minor = 1; /* what the rules for persistence and Host are about */
+    if (target.n > rq->limits->target_bytes) {
+        http_fail(rq, 414, "the request target is too long");
+    } else if (method.n == 0 || !http_head_is_all(method, BYTE_TOKEN)) {
+        http_fail(rq, 400, "the method must be a token");
+    } else if (target.n == 0 || (target.p[0] != '/' && !slice_is(target, "*")) ||
+               !http_head_is_all(target, BYTE_TARGET)) {
+        http_fail(rq, 400,
+                  "the path must start with / and have no byte that must be written as %XX");
+    }
+    rq->method_span = http_head_put(rq, method, 1);
+    rq->target_span = http_head_put(rq, target, 1);
+}
+
+void http_head_put_field(struct http_request *rq, struct slice name, struct slice value)
+{
+    if (name.n == 0 || !http_head_is_all(name, BYTE_TOKEN)) {
+        http_fail(rq, 400, "a field name must be a token");
+    } else if (!http_head_is_all(value, BYTE_VALUE)) {
+        http_fail(rq, 400, "a control character in a field value");
+    }
+    if (rq->state == HTTP_FAILED || !http_fields_add_header(rq)) {
+        return;
+    }
+    struct http_header *h = &rq->headers[rq->header_spans - 1];
+    h->name = http_head_put(rq, name, 2);
+    h->value = http_head_put(rq, value, 2);
+}
+
 void http_head_complete(struct http_request *rq)
 {
     struct facts f = {.hosts = 0};

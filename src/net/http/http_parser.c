@@ -104,7 +104,7 @@ static void parser_step_version(struct http_request *rq, struct http_input *in)
     if (i == 5 && digit && c != '1') {
         /* also the connection preface of RFC 9113 3.4 */
         http_fail(rq, 505,
-                  c == '2' ? "HTTP/2 without TLS is not served here: use HTTP/1.1"
+                  c == '2' ? "HTTP/2 is not served here: use HTTP/1.1"
                            : "only HTTP/1.1 and HTTP/1.0 are served");
         return;
     }

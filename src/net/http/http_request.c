@@ -1,5 +1,6 @@
 #include "net/http/http_request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 void http_request_init(struct http_request *rq, const struct http_limits *limits)
@@ -7,6 +8,27 @@ void http_request_init(struct http_request *rq, const struct http_limits *limits
     *rq = (struct http_request){.limits = limits, .state = HTTP_HEAD};
     strbuf_init(&rq->head, limits->head_bytes);
     strbuf_init(&rq->body, limits->body_bytes);
+}
+
+void http_failure_text(const struct http_request *rq, char *out, size_t size)
+{
+    const struct http_limits *l = rq->limits;
+    const struct http_failure *f = &rq->fail;
+    switch (f->status) {
+    case 413:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->body_bytes);
+        break;
+    case 414:
+        snprintf(out, size, "%s: at most %zu bytes are taken", f->text, l->target_bytes);
+        break;
+    case 431:
+        snprintf(out, size, "%s: at most %zu bytes and %zu fields are taken", f->text,
+                 l->head_bytes, l->headers);
+        break;
+    default:
+        snprintf(out, size, "%s", f->text);
+        break;
+    }
 }
 
 void http_request_clear(struct http_request *rq)

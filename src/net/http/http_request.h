@@ -81,6 +81,9 @@ struct http_request {
     size_t chunk_line_bytes, chunk_ext_bytes, trailer_bytes;
 };
 
+/* Why it failed, and for a limit how much it is. Of HTTP_FAILED. */
+void http_failure_text(const struct http_request *rq, char *out, size_t size);
+
 void http_request_init(struct http_request *rq, const struct http_limits *limits);
 void http_request_clear(struct http_request *rq);
 /* `to` gets everything, `from` is as new. */

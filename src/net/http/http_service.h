@@ -12,6 +12,8 @@
 #include "net/loop.h"
 #include "net/metrics.h"
 
+struct conn_protocol;
+
 struct http_server_options {
     const char *name; /* "public", "admin": in logs */
     struct http_limits limits;
@@ -30,7 +32,9 @@ struct http_server_options {
     char *const *hosts;    /* names that loopback addresses answer to besides; borrowed */
     size_t host_count;
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
-    unsigned hsts_s; /* max-age of Strict-Transport-Security, by TLS only; 0: none */
+    unsigned hsts_s;                /* max-age of Strict-Transport-Security, by TLS only; 0: none */
+    const struct conn_protocol *h2; /* spoken with clients that ask for HTTP/2; NULL: not served */
+    unsigned h2_streams;            /* most of one connection at a time */
 };
 
 /* `client` is borrowed for the call, and so is `rq`, but for http_request_move(). */
@@ -48,7 +52,6 @@ struct http_handlers {
     void *ctx;
 };
 
-struct conn_protocol;
 struct conn_tls_service;
 
 struct http_server {
@@ -60,7 +63,8 @@ struct http_server {
     const struct stream_ops *exchange_ops; /* of its exchanges: exchange.c's */
     struct list conns;                     /* struct conn, by their node */
     unsigned conn_count;
-    struct slots streams; /* id -> struct stream */
+    unsigned h2_stream_count; /* besides the first of each connection: they count as connections */
+    struct slots streams;     /* id -> struct stream */
     struct address_limit *addresses;
     struct http_bodies bodies;
     struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */

@@ -3,7 +3,7 @@
  * A stream is born when the head of a request is complete, and is handed to the http_handlers: with
  * its head, where its body is still to come, and when it is complete. It ends in exactly one of two
  * ways: answered by stream_respond(), or opened as an event stream by stream_open(),
- * written to, and closed. HTTP/1.1 (exchange.c) implements it; anything else that carries SSE may.
+ * written to, and closed. HTTP/1.1 (exchange.c) and HTTP/2 (h2_stream.c) implement it.
  *
  * Lifetime: the implementation owns the stream. Others keep its `id` and look it up with
  * http_server_stream(); only the owner set by stream_set_owner() may keep the pointer, until
@@ -47,6 +47,7 @@ struct stream_bytes {
 };
 
 struct stream_ops {
+    const char *protocol; /* for people: "HTTP/1.1", "HTTP/2" */
     int (*set_fields)(struct stream *s, struct slice fields);
     int (*respond)(struct stream *s, const struct http_response *r);
     int (*open)(struct stream *s, const struct http_response *head);
@@ -98,7 +99,8 @@ static inline int stream_open(struct stream *s, const struct http_response *head
     return s->ops->open(s, head);
 }
 
-/* Hands bytes to the kernel in one system call. Returns how many it took (0 when it takes none:
+/* Hands bytes to the kernel in one system call, or, where several streams share a connection, leaves
+ * them to the one at the end of the turn. Returns how many it took (0 when it takes none:
  * then stream_queue() something to be told when it does), or a negative UV_E*: the caller must
  * stream_close(). Not to be called while a queued frame is pending. */
 static inline ssize_t stream_write(struct stream *s, const struct stream_bytes *bytes)

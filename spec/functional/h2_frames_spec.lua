@@ -1,0 +1,369 @@
+-- HTTP/2, frame by frame: what no client should send. The titles are those of h2spec, which tests RFC 9113 (and
+-- numbers them by RFC 7540). Each case has a connection of its own, and the broker serves the others meanwhile.
+local eventually = require "support.eventually"
+local h2 = require "support.h2"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local frame, head = h2.frame, h2.head
+local END_STREAM, END_HEADERS, ACK, PADDED = h2.END_STREAM, h2.END_HEADERS, h2.ACK, h2.PADDED
+
+local function headers(id, more, instead, flags)
+  return frame("HEADERS", flags or END_STREAM | END_HEADERS, id, head("GET", "/nothing", more, instead))
+end
+
+-- POST whose body is to follow
+local function posting(id, more)
+  return frame("HEADERS", END_HEADERS, id, head("POST", "/events?topic=a", more))
+end
+
+local function setting(id, value)
+  return frame("SETTINGS", 0, 0, (">I2I4"):pack(id, value))
+end
+
+local function u32(n)
+  return (">I4"):pack(n)
+end
+
+-- title -> what is sent, and which errors are right for it
+local CASES = {
+  -- 4.2, 4.3
+  { "a DATA frame that exceeds SETTINGS_MAX_FRAME_SIZE", posting(1) .. frame("DATA", END_STREAM, 1, ("x"):rep(16385)),
+    "FRAME_SIZE_ERROR" },
+  { "a large HEADERS frame that exceeds SETTINGS_MAX_FRAME_SIZE", headers(1, { { "x", ("y"):rep(16385) } }),
+    "FRAME_SIZE_ERROR" },
+  { "an invalid header block fragment", frame("HEADERS", END_STREAM | END_HEADERS, 1, "\xff\xff\xff\xff\xff\xff"),
+    "COMPRESSION_ERROR" },
+  { "a PRIORITY frame while sending the header blocks",
+    headers(1, nil, nil, END_STREAM) .. frame("PRIORITY", 0, 1, u32(0) .. "\xff"), "PROTOCOL_ERROR" },
+  { "a HEADERS frame to another stream while sending the header blocks",
+    headers(1, nil, nil, END_STREAM) .. headers(3), "PROTOCOL_ERROR" },
+  -- 5.1
+  { "idle: a DATA frame", frame("DATA", END_STREAM, 1, "x"), "PROTOCOL_ERROR STREAM_CLOSED" },
+  { "idle: a RST_STREAM frame", frame("RST_STREAM", 0, 1, u32(8)), "PROTOCOL_ERROR" },
+  { "idle: a WINDOW_UPDATE frame", frame("WINDOW_UPDATE", 0, 1, u32(100)), "PROTOCOL_ERROR" },
+  { "idle: a CONTINUATION frame", frame("CONTINUATION", END_HEADERS, 1, head("GET", "/")), "PROTOCOL_ERROR" },
+  { "half closed (remote): a DATA frame",
+    frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")) .. frame("DATA", END_STREAM, 1, "x"),
+    "STREAM_CLOSED" },
+  { "half closed (remote): a HEADERS frame",
+    frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")) .. headers(1), "STREAM_CLOSED" },
+  { "half closed (remote): a CONTINUATION frame",
+    frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a"))
+    .. frame("CONTINUATION", END_HEADERS, 1, head("GET", "/")), "PROTOCOL_ERROR STREAM_CLOSED" },
+  { "closed: a CONTINUATION frame after RST_STREAM", headers(1) .. frame("RST_STREAM", 0, 1, u32(8))
+    .. frame("CONTINUATION", END_HEADERS, 1, head("GET", "/")), "PROTOCOL_ERROR STREAM_CLOSED" },
+  -- 5.1.1
+  { "an even-numbered stream identifier", headers(2), "PROTOCOL_ERROR" },
+  -- 6.1
+  { "a DATA frame with 0x0 stream identifier", posting(1) .. frame("DATA", END_STREAM, 0, "x"), "PROTOCOL_ERROR" },
+  { "a DATA frame with invalid pad length", posting(1) .. frame("DATA", END_STREAM | PADDED, 1, "\x06Test"),
+    "PROTOCOL_ERROR" },
+  -- 6.2
+  { "a HEADERS frame with 0x0 stream identifier", headers(0), "PROTOCOL_ERROR" },
+  { "a HEADERS frame with invalid pad length",
+    frame("HEADERS", END_STREAM | END_HEADERS | PADDED, 1, "\xff" .. head("GET", "/")), "PROTOCOL_ERROR" },
+  -- 6.3
+  { "a PRIORITY frame with a length other than 5 octets", headers(1) .. frame("PRIORITY", 0, 1, u32(0)),
+    "FRAME_SIZE_ERROR" },
+  -- 6.4
+  { "a RST_STREAM frame with 0x0 stream identifier", frame("RST_STREAM", 0, 0, u32(8)), "PROTOCOL_ERROR" },
+  { "a RST_STREAM frame with a length other than 4 octets", posting(1) .. frame("RST_STREAM", 0, 1, "\0\0\0"),
+    "FRAME_SIZE_ERROR" },
+  -- 6.5
+  { "a SETTINGS frame with ACK flag and payload", frame("SETTINGS", ACK, 0, "\0"), "FRAME_SIZE_ERROR" },
+  { "a SETTINGS frame with a stream identifier other than 0x0", frame("SETTINGS", 0, 1), "PROTOCOL_ERROR" },
+  { "a SETTINGS frame with a length other than a multiple of 6 octets", frame("SETTINGS", 0, 0, "\0\3\0"),
+    "FRAME_SIZE_ERROR" },
+  { "SETTINGS_ENABLE_PUSH: a value other than 0 or 1", setting(2, 2), "PROTOCOL_ERROR" },
+  { "SETTINGS_INITIAL_WINDOW_SIZE: a value above the maximum", setting(4, 1 << 31), "FLOW_CONTROL_ERROR" },
+  { "SETTINGS_MAX_FRAME_SIZE: a value below the initial value", setting(5, 16383), "PROTOCOL_ERROR" },
+  { "SETTINGS_MAX_FRAME_SIZE: a value above the maximum", setting(5, 1 << 24), "PROTOCOL_ERROR" },
+  -- 6.6
+  { "a PUSH_PROMISE frame", headers(1) .. frame("PUSH_PROMISE", END_HEADERS, 1, u32(2) .. head("GET", "/")),
+    "PROTOCOL_ERROR" },
+  -- 6.7
+  { "a PING frame with a stream identifier other than 0x0", frame("PING", 0, 1, ("\0"):rep(8)), "PROTOCOL_ERROR" },
+  { "a PING frame with a length other than 8", frame("PING", 0, 0, ("\0"):rep(6)), "FRAME_SIZE_ERROR" },
+  -- 6.8
+  { "a GOAWAY frame with a stream identifier other than 0x0", frame("GOAWAY", 0, 1, u32(0) .. u32(0)),
+    "PROTOCOL_ERROR" },
+  -- 6.9
+  { "a WINDOW_UPDATE frame with a flow control window increment of 0", frame("WINDOW_UPDATE", 0, 0, u32(0)),
+    "PROTOCOL_ERROR" },
+  { "a WINDOW_UPDATE frame with a flow control window increment of 0 on a stream",
+    frame("HEADERS", END_HEADERS | END_STREAM, 1, head("GET", "/events?topic=a"))
+    .. frame("WINDOW_UPDATE", 0, 1, u32(0)), "PROTOCOL_ERROR" },
+  { "a WINDOW_UPDATE frame with a length other than 4 octets", frame("WINDOW_UPDATE", 0, 0, "\0\0\1"),
+    "FRAME_SIZE_ERROR" },
+  { "WINDOW_UPDATE frames that increase the flow control window to above 2^31-1",
+    frame("WINDOW_UPDATE", 0, 0, u32(0x7fffffff)) .. frame("WINDOW_UPDATE", 0, 0, u32(0x7fffffff)),
+    "FLOW_CONTROL_ERROR" },
+  { "WINDOW_UPDATE frames that increase the flow control window to above 2^31-1 on a stream",
+    frame("HEADERS", END_HEADERS | END_STREAM, 1, head("GET", "/events?topic=a"))
+    .. frame("WINDOW_UPDATE", 0, 1, u32(0x7fffffff)):rep(2), "FLOW_CONTROL_ERROR" },
+  -- 6.10
+  { "a CONTINUATION frame followed by any frame other than CONTINUATION",
+    headers(1, nil, nil, END_STREAM) .. frame("CONTINUATION", 0, 1, h2.fields { { "x", "y" } })
+    .. frame("DATA", END_STREAM, 1, "x"), "PROTOCOL_ERROR" },
+  { "a CONTINUATION frame with 0x0 stream identifier",
+    headers(1, nil, nil, END_STREAM) .. frame("CONTINUATION", END_HEADERS, 0, ""), "PROTOCOL_ERROR" },
+  { "a CONTINUATION frame preceded by a HEADERS frame with END_HEADERS flag",
+    posting(1) .. frame("CONTINUATION", END_HEADERS, 1, ""), "PROTOCOL_ERROR" },
+  -- 8.1
+  { "a second HEADERS frame without the END_STREAM flag",
+    posting(1) .. frame("HEADERS", END_HEADERS, 1, h2.fields { { "x", "y" } }), "PROTOCOL_ERROR" },
+  { "a field name that contains upper-case letters", headers(1, { { "X-Test", "y" } }), "PROTOCOL_ERROR" },
+  { "an unknown pseudo-header field", headers(1, { { ":test", "y" } }), "PROTOCOL_ERROR" },
+  { "the pseudo-header field defined for response", headers(1, { { ":status", "200" } }), "PROTOCOL_ERROR" },
+  { "a pseudo-header field as trailers",
+    posting(1) .. frame("DATA", 0, 1, "x")
+    .. frame("HEADERS", END_STREAM | END_HEADERS, 1, h2.fields { { ":method", "GET" } }), "PROTOCOL_ERROR" },
+  { "a pseudo-header field after a regular header field",
+    frame("HEADERS", END_STREAM | END_HEADERS, 1, h2.fields { { ":method", "GET" }, { ":scheme", "http" },
+      { "x", "y" }, { ":path", "/" }, { ":authority", "localhost" } }), "PROTOCOL_ERROR" },
+  { "the connection-specific header field", headers(1, { { "connection", "keep-alive" } }), "PROTOCOL_ERROR" },
+  { "Transfer-Encoding", headers(1, { { "transfer-encoding", "chunked" } }), "PROTOCOL_ERROR" },
+  { "the TE header field with any value other than trailers", headers(1, { { "te", "trailers, deflate" } }),
+    "PROTOCOL_ERROR" },
+  { "an empty :path", headers(1, nil, { [":path"] = "" }), "PROTOCOL_ERROR" },
+  { "no :method", headers(1, nil, { [":method"] = false }), "PROTOCOL_ERROR" },
+  { "no :scheme", headers(1, nil, { [":scheme"] = false }), "PROTOCOL_ERROR" },
+  { "no :path", headers(1, nil, { [":path"] = false }), "PROTOCOL_ERROR" },
+  { "a duplicated :method", frame("HEADERS", END_STREAM | END_HEADERS, 1,
+    h2.fields { { ":method", "GET" } } .. head("GET", "/")), "PROTOCOL_ERROR" },
+  { "a line break in a field", headers(1, { { "x", "a\r\ny: b" } }), "PROTOCOL_ERROR" },
+  { "a content-length that is not the length of the DATA frame", posting(1, { { "content-length", "1" } })
+    .. frame("DATA", END_STREAM, 1, "xy"), "PROTOCOL_ERROR" },
+  { "a content-length that is not the sum of the DATA frames", posting(1, { { "content-length", "1" } })
+    .. frame("DATA", 0, 1, "x") .. frame("DATA", END_STREAM, 1, "y"), "PROTOCOL_ERROR" },
+}
+
+describe("HTTP/2 refuses", function()
+  local broker = tidegate.shared {}
+
+  for _, case in ipairs(CASES) do
+    local title, bytes, expected = table.unpack(case)
+    it(title, function()
+      local c = h2.raw(broker())
+      c:send(bytes)
+      local code, how = c:error_code()
+      local name
+      for k, v in pairs(h2.CODES) do
+        name = v == code and k or name
+      end
+      assert.truthy(name and expected:find(name, 1, true),
+        ("%s %s instead of %s"):format(how, tostring(name or code), expected))
+      c:close()
+    end)
+  end
+
+  it("an invalid connection preface", function()
+    local c = h2.raw(broker(), { preface = false })
+    c:send("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" .. frame("SETTINGS", 0, 0))
+    c:frame("nothing")
+    assert.equal(h2.CODES.PROTOCOL_ERROR, c.goaway.code)
+    c:close()
+  end)
+
+  it("more streams than it said it would take", function()
+    local small = tidegate.start { config = { limits = { h2_streams = 3 } } }
+    local c = h2.raw(small)
+    for id = 1, 7, 2 do
+      c:send(frame("HEADERS", END_STREAM | END_HEADERS, id, head("GET", "/events?topic=a")))
+    end
+    c:frame("nothing")
+    assert.equal(h2.CODES.PROTOCOL_ERROR, c.goaway.code)
+    assert.equal(5, c.goaway.last)
+    c:close()
+  end)
+end)
+
+describe("HTTP/2 accepts", function()
+  local broker = tidegate.shared {}
+
+  local function answered(c, id)
+    repeat
+      local f = assert(c:frame("HEADERS"))
+    until f.id == id
+  end
+
+  it("frames of unknown types, flags, and settings, and passes over them", function()
+    local c = h2.raw(broker())
+    c:send(frame(0x42, 0xff, 0, "something") .. setting(0x7f, 1) .. frame("PING", 0x16, 0, ("\0"):rep(8))
+      .. frame("PRIORITY", 0, 9, u32(0) .. "\xff") .. headers(1))
+    assert.equal(ACK, assert(c:frame("PING")).flags)
+    answered(c, 1)
+    c:close()
+  end)
+
+  it("padding, priority, several CONTINUATION frames, and any cut of them into packets", function()
+    local c = h2.raw(broker(), { preface = false })
+    local block = head("GET", "/nothing", { { "x", "y" } })
+    local bytes = h2.PREFACE .. frame("SETTINGS", 0, 0)
+      .. frame("HEADERS", END_STREAM | PADDED | h2.PRIORITY, 1,
+        "\4" .. u32(0) .. "\x10" .. block:sub(1, 3) .. "\0\0\0\0")
+      .. frame("CONTINUATION", 0, 1, block:sub(4, 5)) .. frame("CONTINUATION", END_HEADERS, 1, block:sub(6))
+    for i = 1, #bytes do
+      assert(c:send(bytes:sub(i, i)))
+    end
+    answered(c, 1)
+    c:close()
+  end)
+
+  it("trailers behind a body, padded DATA, and cookies in crumbs", function()
+    local seen = tidegate.start { policy = [[
+      return {
+        api = 1,
+        authenticate = function(req)
+          return { sub = (req.headers.cookie or "none") .. " for " .. req.headers.host }
+        end,
+        subscribe = function() return { topics = { "a" } } end,
+        publish = function(pub, who) return { topic = "a", raw = pub.raw .. ":" .. who.sub } end,
+      }]] }
+    local reader = sse.open(seen, { topic = "a" })
+    local c = h2.raw(seen)
+    c:send(posting(1, { { "cookie", "a=1" }, { "content-type", "text/plain" }, { "cookie", "b=2" } })
+      .. frame("DATA", PADDED, 1, "\2he\0\0") .. frame("DATA", 0, 1, "llo")
+      .. frame("HEADERS", END_STREAM | END_HEADERS, 1, h2.fields { { "x-sum", "1" } }))
+    answered(c, 1)
+    assert.equal("hello:a=1; b=2 for localhost", reader:next().data)
+    c:close()
+  end)
+
+  it("a change of SETTINGS_INITIAL_WINDOW_SIZE while an answer is under way", function()
+    local c = h2.raw(broker())
+    c:send(setting(4, 3) .. headers(1))
+    assert.equal(3, #assert(c:frame("DATA")).payload)
+    c:send(setting(4, 5))
+    assert.equal(2, #assert(c:frame("DATA")).payload)
+    c:send(setting(4, 2) .. frame("WINDOW_UPDATE", 0, 1, u32(4)))
+    assert.equal(1, #assert(c:frame("DATA")).payload)
+    c:close()
+  end)
+end)
+
+describe("HTTP/2 ends connections that flood", function()
+  local broker = tidegate.shared { config = { limits = { h2_streams = 5000 } } }
+
+  -- Until the broker has had enough; it must say so.
+  local function flood(next_bytes)
+    local c = h2.raw(broker())
+    local floods = broker():metric "tidegate_h2_floods_total"
+    for i = 1, 4000 do
+      if not c:send(next_bytes(i)) then
+        break
+      end
+    end
+    c:frame("nothing")
+    assert.truthy(c.goaway, "no GOAWAY")
+    assert.equal(h2.CODES.ENHANCE_YOUR_CALM, c.goaway.code)
+    assert.equal(floods + 1, broker():metric "tidegate_h2_floods_total")
+    c:close()
+    eventually("the connection is gone", function() return broker():metric "tidegate_h2_connections" == 0 end)
+    assert.equal(0, broker():metric "tidegate_h2_streams")
+    assert.equal(0, broker():metric "tidegate_subscribers")
+  end
+
+  it("with streams that they reset at once", function()
+    flood(function(i)
+      return frame("HEADERS", END_STREAM | END_HEADERS, 2 * i - 1, head("GET", "/events?topic=a"))
+        .. frame("RST_STREAM", 0, 2 * i - 1, u32(8))
+    end)
+  end)
+
+  it("with frames that make the broker reset streams", function()
+    flood(function(i)
+      return posting(2 * i - 1, { { "content-length", "1" } }) .. frame("DATA", END_STREAM, 2 * i - 1, "xy")
+    end)
+  end)
+
+  it("with PING", function()
+    flood(function() return frame("PING", 0, 0, ("\0"):rep(8)) end)
+  end)
+
+  it("with SETTINGS", function()
+    flood(function() return setting(4, 1000) end)
+  end)
+
+  it("with DATA that holds nothing", function()
+    flood(function(i)
+      return (i == 1 and posting(1) or "") .. frame("DATA", 0, 1, "")
+    end)
+  end)
+
+  it("with DATA that holds padding only", function()
+    flood(function(i)
+      return (i == 1 and posting(1) or "") .. frame("DATA", PADDED, 1, "\0")
+    end)
+  end)
+
+  it("with windows of a byte", function()
+    flood(function() return frame("WINDOW_UPDATE", 0, 0, u32(1)) end)
+  end)
+
+  it("with PRIORITY, and with frames that do not exist", function()
+    flood(function() return frame("PRIORITY", 0, 1, u32(0) .. "\0") end)
+    flood(function() return frame(0x7e, 0, 0, "") end)
+  end)
+
+  it("with CONTINUATION", function()
+    flood(function(i)
+      return i == 1 and headers(1, nil, nil, END_STREAM) or frame("CONTINUATION", 0, 1, h2.fields { { "x", "y" } })
+    end)
+  end)
+
+  it("and says who it was", function()
+    flood(function() return frame("PING", 0, 0, ("\0"):rep(8)) end)
+    assert.matches('msg="ended an HTTP/2 connection: more control frames than any client needs".* peer=127.0.0.1',
+      broker():log())
+  end)
+end)
+
+describe("HTTP/2 does not wait for ever", function()
+  local broker = tidegate.shared { config = {
+    limits = { head_timeout_s = 1, body_timeout_s = 1, idle_timeout_s = 1 } } }
+
+  local function gone(c, reason)
+    local name = ('tidegate_connections_closed_total{reason="%s"}'):format(reason)
+    local before = broker():metric(name)
+    assert.is_nil(c:frame("nothing", 10))
+    eventually("it is counted", function() return broker():metric(name) == before + 1 end)
+    c:close()
+  end
+
+  it("for the rest of the preface", function()
+    local c = h2.raw(broker(), { preface = false })
+    c:send(h2.PREFACE:sub(1, 20))
+    gone(c, "head-timeout")
+  end)
+
+  it("for SETTINGS behind the preface", function()
+    local c = h2.raw(broker(), { preface = false })
+    c:send(h2.PREFACE)
+    gone(c, "head-timeout")
+  end)
+
+  it("for the rest of a header block, whatever else is open", function()
+    local c = h2.raw(broker())
+    c:send(frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")))
+    c:send(headers(3, nil, nil, END_STREAM))
+    gone(c, "head-timeout")
+  end)
+
+  it("for a request on a connection without one, and says that it ends", function()
+    local c = h2.raw(broker())
+    gone(c, "idle-timeout")
+    assert.equal(h2.CODES.NO_ERROR, c.goaway.code)
+  end)
+
+  it("for the rest of a body: that stream alone ends", function()
+    local c = h2.raw(broker())
+    c:send(frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")) .. posting(3)
+      .. frame("DATA", 0, 3, "x"))
+    local f = assert(c:frame("RST_STREAM", 10))
+    assert.equal(3, f.id)
+    assert.equal(1, broker():metric "tidegate_subscribers")
+    c:close()
+  end)
+end)
