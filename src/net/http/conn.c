@@ -455,6 +455,16 @@ void conn_received(struct conn *c, const char *data, size_t len)
     conn_progress(c);
 }
 
+/* A read that fills the buffer: there is more. libuv would go on to read, up to 32 times; who sends a lot
+ * gets one read a turn like everybody else. */
+static void conn_yield(struct conn *c)
+{
+    int rc = uv_read_stop(&c->handle.stream);
+    (void)rc; /* is always 0 */
+    c->reading = false;
+    loop_defer(c->server->loop, &c->flush); /* conn_progress() reads again */
+}
+
 static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct conn *c = stream->data;
@@ -471,10 +481,13 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     c->server->metrics->bytes_in += (uint64_t)n;
-    if (c->lingering || c->close_when_written) {
-        return; /* nothing a client says here means anything */
+    bool full = (size_t)n == buf->len;
+    if (!c->lingering && !c->close_when_written) { /* else nothing a client says means anything */
+        conn_received(c, buf->base, (size_t)n);
     }
-    conn_received(c, buf->base, (size_t)n);
+    if (full && !c->closing && c->reading) {
+        conn_yield(c);
+    }
 }
 
 /* ---------------------------------------------------------------- birth */
