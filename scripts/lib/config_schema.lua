@@ -107,6 +107,9 @@ local listener_fields = {
   choice("client", "none", { "none", "optional", "required" },
     "`tls`: whether clients must show a certificate. `\"optional\"`: one that is shown must be valid."),
   optional_path("client_ca", "`tls`: certificates (PEM) of the authorities that issue certificates of clients."),
+  boolean("proxy_protocol", false,
+    "Each connection must begin with a header of the PROXY protocol, version 1 or 2, which names the client. Only "
+      .. "peers of `trusted_proxies` may connect, unless that is empty."),
   boolean("redirect_https", false,
     "Requests that come without TLS get 308 to `https` at `http.https_port`, streams as well. Challenges of "
       .. "`http.acme_webroot` are answered."),

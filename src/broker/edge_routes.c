@@ -87,8 +87,7 @@ static void edge_challenge(const struct broker *b, struct stream *s, const struc
     struct http_response r = {.status = 200,
                               .content_type = "application/octet-stream",
                               .body = slice_of(body, (size_t)n),
-                              .fields = slice_str("Cache-Control: no-store\r\n"
-                                                  "X-Content-Type-Options: nosniff\r\n")};
+                              .fields = slice_str(HTTP_ANSWER_FIELDS)};
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
@@ -118,9 +117,10 @@ static void edge_redirect(const struct broker *b, struct stream *s, const struct
         snprintf(port, sizeof port, ":%u", b->opt.https_port);
     }
     strbuf_init(&fields, rq->limits->head_bytes + 4096);
-    int rc = strbuf_printf(&fields, "Location: https://%.*s%s%.*s%s%.*s\r\n", (int)host.n, host.p,
-                           port, (int)rq->path.n, rq->path.p, rq->query.p ? "?" : "",
-                           (int)rq->query.n, rq->query.p ? rq->query.p : "");
+    int rc =
+        strbuf_printf(&fields, HTTP_ANSWER_FIELDS "Location: https://%.*s%s%.*s%s%.*s\r\n",
+                      (int)host.n, host.p, port, (int)rq->path.n, rq->path.p,
+                      rq->query.p ? "?" : "", (int)rq->query.n, rq->query.p ? rq->query.p : "");
     rc = rc ? rc : http_cors_fields(&b->opt.cors, rq, &fields);
     if (rc) {
         stream_close(s, CLOSE_NO_MEMORY);

@@ -89,6 +89,7 @@ static const struct lua_config_key listener_keys[] = {
     FIELD(struct config_listener, client_ca, LUA_CONFIG_TEXT),
     FIELD(struct config_listener, client_crl, LUA_CONFIG_TEXT),
     FIELD(struct config_listener, redirect_https, LUA_CONFIG_BOOLEAN),
+    FIELD(struct config_listener, proxy_protocol, LUA_CONFIG_BOOLEAN),
 };
 
 static const struct lua_config_entry listener = {

@@ -32,7 +32,7 @@ struct config_listener {
     } tls;                        /* none: plain HTTP */
     char *client;                 /* "none" | "optional" | "required": certificates of clients */
     char *client_ca, *client_crl; /* NULL: none */
-    bool redirect_https;
+    bool redirect_https, proxy_protocol;
 };
 
 /* A key set: one source is not NULL. Paths are absolute. */

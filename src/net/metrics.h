@@ -54,6 +54,8 @@
       "Outbound requests without a complete answer.")                                              \
     X(http_client_shed, counter, "tidegate_http_client_shed_total",                                \
       "Outbound requests refused because too many were in progress.")                              \
+    X(proxy_refused, counter, "tidegate_proxy_protocol_refused_total",                             \
+      "Connections without the right header on listeners with proxy_protocol.")                    \
     X(tls_handshakes, counter, "tidegate_tls_handshakes_total", "TLS handshakes completed.")       \
     X(tls_resumed, counter, "tidegate_tls_resumed_total",                                          \
       "TLS handshakes that went on with an earlier session.")                                      \

@@ -60,6 +60,7 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
         struct server_tls_listener *l = &t->v[i];
         server_tls_options(l, &cfg->listen.v[i], cfg->http.h2);
         l->listener.redirect_https = cfg->listen.v[i].redirect_https;
+        l->listener.proxy_protocol = cfg->listen.v[i].proxy_protocol;
         if (l->opt.count) {
             rc = tls_source_open(loop, &l->opt, chain, metrics, &l->listener.tls, e);
             rc = rc ? err_context(e, "listen[%zu]", i + 1) : 0;

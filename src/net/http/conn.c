@@ -566,6 +566,32 @@ static bool conn_peer_is_trusted(const struct conn *c)
     return false;
 }
 
+static bool conn_count_address(struct conn *c)
+{
+    struct http_server *s = c->server;
+    unsigned most = s->opt.max_connections_per_address;
+    if (most && !c->trusted && !(s->opt.local_exempt && peer_address_is_local(&c->peer))) {
+        c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
+        if (!c->counted) {
+            s->metrics->too_many_per_address++;
+            c->protocol->refuse(c, 429, conn_refused_text);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool conn_admit(struct conn *c, const struct peer_address *peer)
+{
+    c->proxied = false;
+    if (peer) {
+        c->peer = *peer;
+        c->trusted = conn_peer_is_trusted(c);
+        c->loopback = false; /* no page makes a browser speak the PROXY protocol */
+    }
+    return conn_count_address(c);
+}
+
 void conn_start(struct conn *c)
 {
     struct http_server *s = c->server;
@@ -574,14 +600,7 @@ void conn_start(struct conn *c)
     c->id = ++s->last_conn_id;
     c->trusted = conn_peer_is_trusted(c);
     c->loopback = conn_is_loopback(c);
-    unsigned most = s->opt.max_connections_per_address;
-    if (most && !c->trusted && !(s->opt.local_exempt && peer_address_is_local(&c->peer))) {
-        c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
-        if (!c->counted) {
-            s->metrics->too_many_per_address++;
-            c->protocol->refuse(c, 429, conn_refused_text);
-            return;
-        }
+    if (c->proxied || conn_count_address(c)) {
+        conn_progress(c);
     }
-    conn_progress(c);
 }

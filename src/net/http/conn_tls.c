@@ -8,6 +8,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
+#include "net/proxy_header.h"
 #include "net/tls/tls_pool.h"
 
 #include <stdlib.h>
@@ -278,14 +279,7 @@ static void tls_hello_count(struct conn *c, enum tls_failure_kind kind, const ch
 static void tls_hello_answer_http(struct conn *c)
 {
     static const char detail[] = "this port speaks HTTPS: use https:// in the URL";
-    struct strbuf body;
-    strbuf_init(&body, 4096);
-    struct http_response r = {.status = 400, .content_type = HTTP_PROBLEM_TYPE};
-    int rc = http_problem(&body, 400, slice_of(detail, sizeof detail - 1), slice_of(NULL, 0));
-    r.body = strbuf_slice(&body);
-    rc = rc ? rc : http_response_render(&r, (struct http_framing){0}, &c->out);
-    strbuf_clear(&body);
-    if (rc) {
+    if (http_response_refusal(400, slice_of(detail, sizeof detail - 1), &c->out)) {
         conn_close(c, CLOSE_NO_MEMORY);
     } else {
         conn_close_when_written(c, CLOSE_TLS_HANDSHAKE);
@@ -293,13 +287,18 @@ static void tls_hello_answer_http(struct conn *c)
 }
 
 /* The first byte of a handshake record is 22. */
-static bool tls_hello_is_tls(struct conn *c, char first)
+static bool tls_hello_is_tls(struct conn *c, const char *data, size_t len)
 {
     enum { HANDSHAKE_RECORD = 22, ALERT_RECORD = 21 };
+    char first = *data;
     if (first == HANDSHAKE_RECORD || first == ALERT_RECORD) {
         return true;
     }
-    if (first >= 'A' && first <= 'Z') {
+    if (proxy_header_begins(data, len)) {
+        tls_hello_count(c, TLS_FAILURE_NOT_TLS,
+                        "the PROXY protocol is not expected here: set proxy_protocol = true");
+        conn_close(c, CLOSE_TLS_HANDSHAKE);
+    } else if (first >= 'A' && first <= 'Z') {
         tls_hello_count(c, TLS_FAILURE_PLAIN_HTTP, "HTTP without TLS: clients must use https://");
         tls_hello_answer_http(c);
     } else {
@@ -317,7 +316,7 @@ static size_t tls_hello_take(struct conn *c, const char *data, size_t len)
     }
     if (!t->begun) {
         t->begun = true;
-        if (!tls_hello_is_tls(c, *data)) {
+        if (!tls_hello_is_tls(c, data, len)) {
             return len;
         }
     }

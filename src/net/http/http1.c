@@ -9,6 +9,7 @@
 #include "net/http/http_dispatch.h"
 #include "net/http/http_fields.h"
 #include "net/http/http_parser.h"
+#include "net/proxy_header.h"
 
 #include <stdlib.h>
 
@@ -199,20 +200,7 @@ static void http1_closed(struct conn *c, enum close_reason why)
 
 static void http1_refuse(struct conn *c, int status, const char *text)
 {
-    struct strbuf body;
-    strbuf_init(&body, 4096);
-    struct http_response r = {.status = status,
-                              .content_type = HTTP_PROBLEM_TYPE,
-                              .fields =
-                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                          : HTTP_ANSWER_FIELDS)};
-    int rc = http_problem(&body, status, slice_str(text), slice_of(NULL, 0));
-    r.body = strbuf_slice(&body);
-    if (rc == 0) {
-        rc = http_response_render(&r, (struct http_framing){0}, &c->out);
-    }
-    strbuf_clear(&body);
-    if (rc) {
+    if (http_response_refusal(status, slice_str(text), &c->out)) {
         conn_close(c, CLOSE_NO_MEMORY);
         return;
     }
@@ -435,9 +423,42 @@ static void http1_init(struct conn *c)
     list_init(&http1_of(c)->exchanges);
 }
 
+/* What begins a connection and is no HTTP, but something that the listener could be told to expect. NULL: nothing of
+ * that kind. */
+static const char *http1_foreign(const struct http1 *h, const char *data, size_t len)
+{
+    if (h->served || h->rq || h->conn.layer) {
+        return NULL;
+    }
+    if (len >= 3 && data[0] == 22 && data[1] == 3) {
+        return "this port speaks HTTP without TLS: use http:// in the URL, or give the listener certificates (tls)";
+    }
+    return proxy_header_begins(data, len)
+               ? "this listener does not expect the PROXY protocol: set proxy_protocol = true for it"
+               : NULL;
+}
+
+static void http1_refuse_foreign(struct conn *c, const char *text)
+{
+    struct http_server *s = c->server;
+    char peer[ADDRESS_TEXT_MAX];
+    peer_address_text(&c->peer, peer);
+    s->metrics->bad_requests++;
+    log_write(s->foreign ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "http",
+              "refused what is not HTTP; further ones are logged at level debug",
+              LOG_F(log_str("peer", peer), log_str("why", text)));
+    s->foreign = true;
+    http1_refuse(c, 400, text);
+}
+
 static size_t http1_take(struct conn *c, const char *data, size_t len)
 {
     struct http1 *h = http1_of(c);
+    const char *foreign = http1_foreign(h, data, len);
+    if (foreign) {
+        http1_refuse_foreign(c, foreign);
+        return len;
+    }
     return h->streaming ? len : http1_parse(h, data, len); /* nothing said there means anything */
 }
 

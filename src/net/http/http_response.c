@@ -148,3 +148,19 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
     rc = rc ? rc : strbuf_append(out, "}", 1);
     return http_response_rollback_to(out, before, rc);
 }
+
+int http_response_refusal(int status, struct slice detail, struct strbuf *out)
+{
+    struct strbuf body;
+    strbuf_init(&body, 4096);
+    struct http_response r = {.status = status,
+                              .content_type = HTTP_PROBLEM_TYPE,
+                              .fields =
+                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
+                                                          : HTTP_ANSWER_FIELDS)};
+    int rc = http_problem(&body, status, detail, slice_of(NULL, 0));
+    r.body = strbuf_slice(&body);
+    rc = rc ? rc : http_response_render(&r, (struct http_framing){0}, out);
+    strbuf_clear(&body);
+    return rc;
+}

@@ -28,6 +28,10 @@ struct http_framing {
 /* Appends status line, fields, and body. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int
 http_response_render(const struct http_response *r, struct http_framing f, struct strbuf *out);
+/* Appends a complete answer of its own that refuses a connection, with a problem document. 0, UV_ENOBUFS or
+ * UV_ENOMEM. */
+__attribute__((warn_unused_result)) int http_response_refusal(int status, struct slice detail,
+                                                              struct strbuf *out);
 /* "OK", "Not Found", ...; "Unknown" for what the table does not hold. */
 const char *http_status_text(int status);
 

@@ -67,6 +67,8 @@ struct http_server {
     struct slots streams;     /* id -> struct stream */
     struct address_limit *addresses;
     struct http_bodies bodies;
+    uint64_t proxy_logged_ms;     /* when a header of a proxy was refused and that was logged */
+    bool foreign;                 /* something that is not HTTP was logged */
     struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */
     struct list listeners;        /* struct listener, by their node */
     struct task accept_again;     /* a connection has gone: takes those who wait for its place */

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
+#include "net/http/conn_proxy.h"
 #include "net/http/conn_tls.h"
 
 #include <stdlib.h>
@@ -79,7 +80,9 @@ static bool listener_take(struct listener *l)
         return true;
     }
     c->redirects = l->opt.redirect_https;
-    if (l->opt.tls && conn_tls_start(c, tls_source_current(l->opt.tls))) {
+    if (l->opt.proxy_protocol) {
+        conn_proxy_start(c, l->opt.tls ? tls_source_current(l->opt.tls) : NULL);
+    } else if (l->opt.tls && conn_tls_start(c, tls_source_current(l->opt.tls))) {
         conn_close(c, CLOSE_NO_MEMORY);
         return true;
     }

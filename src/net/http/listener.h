@@ -10,6 +10,7 @@
 /* Of one listener, not of the whole server. */
 struct listener_options {
     struct tls_source *tls; /* the certificates, borrowed until it is closed; NULL: plain HTTP */
+    bool proxy_protocol;    /* a proxy says first who the client is */
     bool redirect_https; /* its requests are marked so (http_request.h), unless they came by TLS */
 };
 
