@@ -1,6 +1,6 @@
 #include "lua/policy/lua_judge.h"
 
-#include "event/event_json.h"
+#include "event/json_format.h"
 #include "event/topic.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
@@ -142,7 +142,7 @@ int lua_judge_format(const struct judge *j, struct formatted *out, enum format_r
 enum format_result lua_judge_built_in(int format, const struct event *ev, struct formatted *out)
 {
     struct slice data = event_data(ev);
-    int rc = format == POLICY_FORMAT_JSON ? event_json(ev, &out->data)
+    int rc = format == POLICY_FORMAT_JSON ? json_format(ev, &out->data)
                                           : strbuf_append(&out->data, data.p, data.n);
     return format_result_of(rc);
 }

@@ -1,6 +1,6 @@
 /* The built-in format "json": an event as one JSON object. Pure. */
-#ifndef EVENT_EVENT_JSON_H
-#define EVENT_EVENT_JSON_H
+#ifndef EVENT_JSON_FORMAT_H
+#define EVENT_JSON_FORMAT_H
 
 #include "base/strbuf.h"
 #include "event/event.h"
@@ -8,6 +8,6 @@
 /* Appends {"id":"1","topic":..,"type":..,"time":1700000000.123,"data":..,"attrs":{..}}. `data` is
  * the original text where that is JSON (so no digit of a number is lost), else a JSON string.
  * 0, or a negative UV_E* of the buffer (its content is then unspecified). */
-__attribute__((warn_unused_result)) int event_json(const struct event *ev, struct strbuf *out);
+__attribute__((warn_unused_result)) int json_format(const struct event *ev, struct strbuf *out);
 
 #endif

@@ -1,10 +1,10 @@
-#include "event/event_json.h"
+#include "event/json_format.h"
 
 #include "base/json_text.h"
 
 #include <inttypes.h>
 
-static int event_json_put_text(struct strbuf *out, const char *name, struct slice text)
+static int json_format_put_text(struct strbuf *out, const char *name, struct slice text)
 {
     int rc = strbuf_printf(out, ",\"%s\":", name);
     return rc ? rc : json_text_quote(out, text);
@@ -17,7 +17,7 @@ static int put_time(struct strbuf *out, int64_t ms)
                          (unsigned)(u % 1000));
 }
 
-static int event_json_put_data(struct strbuf *out, struct slice data)
+static int json_format_put_data(struct strbuf *out, struct slice data)
 {
     int rc = strbuf_append_str(out, ",\"data\":");
     if (rc) {
@@ -26,21 +26,21 @@ static int event_json_put_data(struct strbuf *out, struct slice data)
     return json_text_ok(data) ? strbuf_append(out, data.p, data.n) : json_text_quote(out, data);
 }
 
-int event_json(const struct event *ev, struct strbuf *out)
+int json_format(const struct event *ev, struct strbuf *out)
 {
     struct slice attrs = event_attrs(ev);
     int rc = strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);
     if (rc == 0) {
-        rc = event_json_put_text(out, "topic", event_topic(ev));
+        rc = json_format_put_text(out, "topic", event_topic(ev));
     }
     if (rc == 0) {
-        rc = event_json_put_text(out, "type", event_type(ev));
+        rc = json_format_put_text(out, "type", event_type(ev));
     }
     if (rc == 0) {
         rc = put_time(out, ev->time_ms);
     }
     if (rc == 0) {
-        rc = event_json_put_data(out, event_data(ev));
+        rc = json_format_put_data(out, event_data(ev));
     }
     if (rc == 0) {
         rc = strbuf_append_str(out, ",\"attrs\":");
