@@ -1,6 +1,7 @@
 -- What a body costs before anybody has been asked who sends it, and all of them together.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
 -- Who has the key may publish. The hook waits where it is told to.
@@ -135,6 +136,42 @@ describe("before the body has come", function()
     c:send "xy"
     assert.equal(400, c:response().status)
     assert.is_true(c:closed())
+  end)
+
+  it("the answers are the same, wherever the bytes are cut", function()
+    local all = http.render("POST", "/events?topic=cut", { KEY }, "one")
+      .. http.render("POST", "/events?topic=cut", { KEY, { "Transfer-Encoding", "chunked" } })
+      .. "2\r\ntw\r\n1\r\no\r\n0\r\n\r\n"
+      .. http.render("GET", "/nothing", {}, "abc")
+      .. http.render("POST", "/events", { KEY, JSON }, '{"topic":"cut","data":[3]}')
+      .. http.render("POST", "/events?topic=cut", {}, "who am I")
+    for cut = 1, #all - 1, 3 do
+      local c = begin(broker(), all:sub(1, cut))
+      c:send(all:sub(cut + 1, cut + 1))
+      c:send(all:sub(cut + 2))
+      for i, status in ipairs { 201, 201, 404, 201, 401 } do
+        local r = assert(c:response())
+        assert.equal(status, r.status, ("answer %d, cut at %d"):format(i, cut))
+      end
+      c:close()
+    end
+    assert.equal(0, broker():metric "tidegate_http_bodies_bytes")
+  end)
+
+  -- Bytes come in while the hook ends its wait: those that came before are first.
+  it("the bytes stay in order", function()
+    local pieces = {}
+    for i = 1, 1500 do pieces[i] = ("%05d"):format(i) end
+    local body = table.concat(pieces)
+    local stream = sse.open(broker(), { topic = "in-order", headers = { ["X-Api-Key"] = "secret" } })
+    for _ = 1, 15 do
+      local c = begin(broker(), head("/events?topic=in-order&wait=0.005", { KEY }, #body))
+      for _, piece in ipairs(pieces) do assert(c:send(piece)) end
+      assert.equal(201, c:response().status)
+      assert.is_true(body == stream:next().data)
+      c:close()
+    end
+    stream:close()
   end)
 
   it("what other methods send is dropped", function()

@@ -425,7 +425,9 @@ static void conn_on_flush(struct task *t)
 
 static void conn_take(struct conn *c, const char *data, size_t len)
 {
-    size_t used = c->protocol->take(c, data, len);
+    /* what came before comes first, though the protocol may be ready for more by now: its progress() has
+     * not run since */
+    size_t used = c->backlog.len ? 0 : c->protocol->take(c, data, len);
     if (!c->closing && used < len && strbuf_append(&c->backlog, data + used, len - used)) {
         conn_close(c, CLOSE_NO_MEMORY);
     }
