@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- Leaving: streams are told to come back, what was accepted is answered, the process ends with 0.
 local child = require "support.child"
 local eventually = require "support.eventually"

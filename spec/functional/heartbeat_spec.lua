@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- Silence, and peers that are gone without a word.
 local eventually = require "support.eventually"
 local sockets = require "support.sockets"

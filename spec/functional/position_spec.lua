@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- A stream that gets nothing is told how far it has come, so that its client comes back to there.
 local eventually = require "support.eventually"
 local sse = require "support.sse"

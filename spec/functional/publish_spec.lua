@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- POST /events: every form of a body, every refusal, and the rules of a kept connection.
 local http = require "support.http"
 local sse = require "support.sse"

@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- Last-Event-ID in every form, and what is said about history that is gone.
 local child = require "support.child"
 local eventually = require "support.eventually"

@@ -1,4 +1,4 @@
--- transports: tls
+-- transports: tls h2tls
 -- The seam between history and live: a client that resumes at any id, at any moment, gets every event
 -- of its topics exactly once and in order, whether it comes from the event log or from the store.
 local http = require "support.http"

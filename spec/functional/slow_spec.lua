@@ -1,9 +1,10 @@
--- transports: tls
+-- transports: tls h2tls
 -- Readers that do not read: they cost nobody else, and bounded memory; then they get everything.
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+local transport = require "support.transport"
 
 local KIB = 1024
 local SMALL = {
@@ -118,7 +119,9 @@ describe("a reader that stops reading", function()
     flood(broker, "lag", 1, 150, 32 * KIB)
     eventually("it is given up", function() return broker:metric "tidegate_subscribers" == 0 end)
     c:wait_end() -- the event that was under way is finished first
-    assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
+    if not transport.h2 then -- there the connection stays, for other streams
+      assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
+    end
     local got = #c.queue
     assert.is_true(got < 150)
     assert.same(range(1, got), numbers(c:collect(got)))

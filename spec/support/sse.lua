@@ -159,6 +159,7 @@ end
 function client:take_h2()
   local s = self.stream
   self.status, self.headers, self.fields = s.status, s.headers, s.fields
+  self.whole = s.ended
   if s.ended or s.closed or self.h2.ended then
     self.ended = self.ended or (s.ended or not self.h2.ended) and "closed" or self.h2.ended
   end
