@@ -355,7 +355,8 @@ static void conn_on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     (void)suggested;
     struct conn *c = h->data;
     *buf = loop_read_buffer(c->server->loop);
-    buf->len -= c->backlog.len; /* what cannot be parsed now must fit in there */
+    /* what cannot be parsed now must fit in there; behind a layer it may be more than one buffer */
+    buf->len -= c->backlog.len < buf->len ? c->backlog.len : buf->len - 1;
 }
 
 /* Lingering connections are read to notice their end. */
