@@ -227,6 +227,15 @@ local fields = {
       "A stream without events gets its position in place of a heartbeat, at most once in that time. `0`: never."),
   }),
 
+  section("compress", "Compression of event streams.", {
+    boolean("gzip", false,
+      "Streams are compressed for clients whose `Accept-Encoding` takes gzip. Read about secrets first."),
+    integer("min_members", 8, 1, COUNT_MAX, "streams",
+      "Only where so many streams have the same subscription: events are compressed once for all of them."),
+    bytes("bytes", 64 * MIB, MIB, TIB,
+      "Most memory of encoders: 272 KiB for each subscription that has one. Without, each event is compressed alone."),
+  }),
+
   section("event_log", "The newest events, in memory. Streams that are further behind read pages from the store.", {
     integer("max_events", 65536, 16, 1 << 24, "events", "Most events kept."),
     bytes("max_bytes", 64 * MIB, 64 * KIB, TIB, "Most bytes kept. At least `limits.event_bytes`."),

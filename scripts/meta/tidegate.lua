@@ -81,6 +81,7 @@
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000
 ---@field prime ("event"|"id"|"data"|"none")?  how the stream tells its position: see `sse.prime`
+---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
 ---@class tg.Event                    read-only, as is everything in it; an unknown field raises

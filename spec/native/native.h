@@ -26,6 +26,7 @@
     X(log)                                                                                         \
     X(lua_vm)                                                                                      \
     X(filter)                                                                                      \
+    X(gzip)                                                                                        \
     X(pg)                                                                                          \
     X(pattern)                                                                                     \
     X(policy)                                                                                      \

@@ -154,6 +154,10 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     if (s->prime != PRIME_DEFAULT) {
         set_slice(L, "prime", slice_str(prime_name(s->prime)));
     }
+    if (s->no_gzip) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "no_gzip");
+    }
     if (s->expires_ms) {
         set_integer(L, "expires_ms", s->expires_ms);
     }

@@ -11,12 +11,15 @@
 -- { lines, event }), positions (the position events: next() and collect() pass them over, as an EventSource does that
 -- does not listen for them), ended (nil, "closed", ...), bytes (the body as far as it was received, when
 -- options.keep_bytes), first_read (the part of the body that came with the head). The framing of a body in chunks is
--- checked strictly; `whole` says whether it has ended with its last chunk.
+-- checked strictly; `whole` says whether it has ended with its last chunk. With options.gzip it asks for a compressed
+-- body and reads what it gets: gzip (whether it is), wire_bytes (of the body as it came), over (the gzip member is
+-- complete).
 --
 -- Clients speak what support.transport says, or options.transport ("h1", "h2"). With options.h2 (a connection of
 -- support.h2) they are streams of that connection.
 local chunks = require "support.chunks"
 local eventually = require "support.eventually"
+local gzip = require "native.gzip"
 local h2 = require "support.h2"
 local http = require "support.http"
 local socket = require "socket"
@@ -44,6 +47,9 @@ local function request_of(options)
   query.topic = options.topic or query.topic
   local target = (options.path or "/events") .. (next(query) and "?" .. http.query(query) or "")
   local headers = { { "Accept", "text/event-stream" } }
+  if options.gzip then
+    headers[#headers + 1] = { "Accept-Encoding", "gzip" }
+  end
   if options.last_event_id then
     headers[#headers + 1] = { "Last-Event-ID", options.last_event_id }
   end
@@ -68,7 +74,7 @@ local function start_h2(c, target, options)
   c.socket = c.h2.socket
   c.stream = c.h2:request("GET", path, nil, { headers = headers, on_data = function(bytes)
     c:take_h2()
-    c:take_body(bytes)
+    c:take_body(c:decode(bytes))
   end })
   return c
 end
@@ -146,20 +152,41 @@ function client:take(bytes)
       assert(r.version == "HTTP/1.1" and r.headers["transfer-encoding"] == "chunked", r.raw_head)
       self.chunks = chunks()
     end
+    self:take_coding()
   end
   if self.chunks then
     bytes = self.chunks:feed(bytes)
     self.whole = self.chunks.complete
   end
+  bytes = self:decode(bytes)
   self.first_read = head and bytes or self.first_read
   self:take_body(bytes)
+end
+
+-- The head has come.
+function client:take_coding()
+  local coding = self.headers["content-encoding"]
+  assert(not coding or self.options.gzip and coding == "gzip", coding)
+  self.gzip = coding and gzip.reader()
+end
+
+function client:decode(bytes)
+  self.wire_bytes = (self.wire_bytes or 0) + #bytes
+  if self.gzip then
+    bytes, self.over = self.gzip:feed(bytes)
+  end
+  return bytes
 end
 
 -- What the connection knows of the stream by now.
 function client:take_h2()
   local s = self.stream
+  local head = s.status and not self.status
   self.status, self.headers, self.fields = s.status, s.headers, s.fields
   self.whole = s.ended
+  if head then
+    self:take_coding()
+  end
   if s.ended or s.closed or self.h2.ended then
     self.ended = self.ended or (s.ended or not self.h2.ended) and "closed" or self.h2.ended
   end

@@ -30,7 +30,7 @@ describe("policy", function()
         topics = { "b/*", "a", "c/**", "a" }, filter = "near", format = "short",
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
         replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
-        heartbeat = 3600, retry_ms = 250, prime = "data" }]]
+        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false }]]
       assert.equal("", log)
       assert.equal("allow", v.kind)
       assert.equal('{"sub":"u"}', v.identity)
@@ -39,7 +39,7 @@ describe("policy", function()
         topics = { "a", "b/*", "c/**" }, filter = "near", format = "short",
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
-        prime = "data",
+        prime = "data", no_gzip = true,
       }, v.subscription)
     end)
 
@@ -129,6 +129,7 @@ describe("policy", function()
       ["{ topics = { 'a' }, prime = 'event ' }"] =
         "prime: \"event\", \"id\", \"data\" or \"none\" was expected, got 'event '",
       ["{ topics = { 'a' }, prime = true }"] = "prime: a string was expected, got boolean",
+      ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",
       ["{ topics = { 'a' } }, 'but'"] = "subscribe returned table and string",
       ["nil, 5"] = "subscribe returned nil and number",

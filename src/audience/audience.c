@@ -76,6 +76,7 @@ struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_coun
 void audience_free(struct audience *a)
 {
     event_list_clear(&a->pending);
+    gzip_encoder_free(a->gzip);
     free(a->topics);
     free(a->key);
     free(a);

@@ -3,6 +3,7 @@
 #ifndef AUDIENCE_AUDIENCE_H
 #define AUDIENCE_AUDIENCE_H
 
+#include "audience/gzip.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "event/event.h"
@@ -20,7 +21,6 @@ enum {
 struct audience {
     struct map_entry by_key; /* in the set */
     uint32_t refs;           /* one per subscriber, plus who works with it */
-    uint32_t members;
     uint64_t id;
     char *key; /* owned: canonical bytes of the subscription; the slices point into it */
     size_t key_len;
@@ -33,8 +33,9 @@ struct audience {
     bool unbound; /* the policy in force has no such filter or format: nothing is delivered */
     struct audience_entry *entries; /* owned: where it stands in the index */
 
-    struct list live;   /* subscribers that have considered everything before `pending` */
-    struct list parked; /* rate-limited subscribers with nothing to send, woken by events */
+    struct gzip_encoder *gzip; /* owned; NULL: none yet, or none to be had */
+    struct list live;          /* subscribers that have considered everything before `pending` */
+    struct list parked;        /* rate-limited subscribers with nothing to send, woken by events */
 
     struct event_list pending; /* matching events that became visible this turn */
     uint64_t pending_from;     /* ordinal of the first of them */

@@ -15,7 +15,16 @@
       "Attributes looked up among the values that filter texts want, instead of asking each.")     \
     X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
     X(format_cache_hits, counter, "tidegate_policy_format_cache_hits_total",                       \
-      "Format results shared with audiences that the format cannot tell apart.")
+      "Format results shared with audiences that the format cannot tell apart.")                   \
+    X(gzip_streams, gauge, "tidegate_gzip_streams", "Open event streams that are compressed.")     \
+    X(gzip_plain, counter, "tidegate_gzip_plain_bytes_total",                                      \
+      "Bytes of events for compressed streams, as they are.")                                      \
+    X(gzip_sent, counter, "tidegate_gzip_compressed_bytes_total",                                  \
+      "The same bytes as they were sent.")                                                         \
+    X(gzip_encoders, gauge, "tidegate_gzip_encoders",                                              \
+      "Audiences that have an encoder, of 272 KiB each: see compress.bytes.")                      \
+    X(gzip_epochs, counter, "tidegate_gzip_epochs_total",                                          \
+      "Times an encoder was emptied, so that streams could join.")
 
 struct audience_metrics {
 #define X(member, kind, name, help) uint64_t member;

@@ -27,6 +27,7 @@ static void segment_empty(struct write_batch *g)
     }
     g->count = g->large_count = g->passed = 0;
     g->sealed = (struct stream_bytes){.bufs = g->bufs};
+    gzip_batch_clear(&g->gzip);
     g->bytes = 0;
     g->told = 0;
     g->failed = false;

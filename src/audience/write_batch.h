@@ -7,6 +7,7 @@
 #ifndef AUDIENCE_WRITE_BATCH_H
 #define AUDIENCE_WRITE_BATCH_H
 
+#include "audience/gzip.h"
 #include "audience/render.h"
 #include "base/strbuf.h"
 #include "event/event.h"
@@ -43,6 +44,7 @@ struct write_batch {
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[STREAM_MAX_BUFS];
     struct stream_bytes sealed; /* they; empty until write_batch_seal() */
+    struct gzip_batch gzip;     /* the same, compressed */
     /* events whose raw_frame was made for this write batch: dropped with it */
     struct event_list framed;
 };

@@ -31,9 +31,33 @@ static bool accept_excludes(struct slice parameters)
     return false;
 }
 
+static bool accept_gzip(const struct http_request *rq)
+{
+    bool named = false;
+    bool good = false;
+    bool any = false;
+    for (size_t i = 0; i < rq->header_count; i++) {
+        struct slice list = rq->headers[i].value;
+        if (!slice_is_nocase(rq->headers[i].name, "Accept-Encoding")) {
+            continue;
+        }
+        while (list.n) {
+            struct slice parameters = accept_cut(&list, ',');
+            struct slice coding = parameters.n ? accept_cut(&parameters, ';') : parameters;
+            bool excluded = accept_excludes(parameters);
+            if (slice_is_nocase(coding, "gzip") || slice_is_nocase(coding, "x-gzip")) {
+                named = true;
+                good |= !excluded;
+            }
+            any |= !excluded && slice_is(coding, "*");
+        }
+    }
+    return named ? good : any;
+}
+
 struct accept accept_of(const struct http_request *rq)
 {
-    struct accept a = {0};
+    struct accept a = {.gzip = accept_gzip(rq)};
     for (size_t i = 0; i < rq->header_count; i++) {
         struct slice list = rq->headers[i].value;
         if (!slice_is_nocase(rq->headers[i].name, "Accept")) {

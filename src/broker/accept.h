@@ -11,6 +11,7 @@ struct accept {
     bool stream, no_stream; /* text/event-stream is named, and excluded (q=0) */
     bool text, any;         /* text with any subtype, anything */
     bool json;              /* what a publisher is answered with */
+    bool gzip;              /* of Accept-Encoding */
 };
 
 struct accept accept_of(const struct http_request *rq);

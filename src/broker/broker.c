@@ -50,6 +50,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->audiences = audience_set_new(b->renderer);
     b->batch = write_batch_new(b->renderer, opt->turn_bytes);
+    b->gzip = opt->gzip ? gzip_pool_new(opt->gzip_bytes, &metrics->audience) : NULL;
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
     b->resubscribes = resubscribes_new(b);
     b->explains = explains_new();
@@ -72,6 +73,7 @@ void broker_free(struct broker *b)
     dry_run_recents_free(b->recents);
     write_batch_free(b->batch);
     audience_set_free(b->audiences);
+    gzip_pool_free(b->gzip);
     renderer_clear(b->renderer);
     free(b->renderer);
     history_free(b->history);

@@ -28,6 +28,7 @@ struct broker {
     struct audience_set *audiences; /* who wants what */
     struct renderer *renderer;      /* of the policy in force */
     struct write_batch *batch;      /* scratch: the bytes being delivered */
+    struct gzip_pool *gzip;         /* NULL: streams are not compressed */
     struct refusals *refusals;
     struct resubscribes *resubscribes;
     struct explains *explains;
@@ -49,6 +50,8 @@ struct broker {
 };
 
 /* The fields that every event stream's head has. */
-#define BROKER_STREAM_FIELDS "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
+#define BROKER_STREAM_FIELDS                                                                       \
+    "Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\nVary: Accept-Encoding\r\n"
+#define BROKER_GZIP_FIELDS BROKER_STREAM_FIELDS "Content-Encoding: gzip\r\n"
 
 #endif

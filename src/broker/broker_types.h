@@ -33,7 +33,10 @@ struct broker_options {
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     struct envelope_limits publish;
     unsigned drain_retry_ms;
-    unsigned refusal_hold_ms; /* 0: a stream that is refused for now ends at once */
+    bool gzip;                 /* streams may be compressed */
+    unsigned gzip_min_members; /* of an audience, for that */
+    size_t gzip_bytes;         /* most memory of encoders */
+    unsigned refusal_hold_ms;  /* 0: a stream that is refused for now ends at once */
 };
 
 /* One open stream, for operators. Borrowed for the call. */

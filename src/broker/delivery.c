@@ -31,6 +31,29 @@ static void delivery_advance(struct subscriber *sub, uint64_t id, unsigned passe
         id >= eventlog_floor(log) ? eventlog_index_after(log, id) : sub->ordinal + passed;
 }
 
+/* What the socket does not take of a compressed batch is kept in full: it is one form for many. */
+static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
+{
+    struct frame *f = subscriber_gzip_batch(sub, g);
+    if (!f) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        return false;
+    }
+    if (sub->state == SUB_LIVE) { /* its place was implied */
+        sub->ordinal = sub->audience->pending_from;
+    }
+    if (!subscriber_write(sub, f)) {
+        return false;
+    }
+    if (sub->state != SUB_LIVE) {
+        delivery_advance(sub, g->upto, g->passed);
+    }
+    sub->delivered += g->count;
+    sub->told = g->told ? g->told : sub->told;
+    sub->b->metrics->delivered += g->count;
+    return true;
+}
+
 /* Hands the write batch to one subscriber and moves its cursor over what has left. False: it is gone.
  */
 static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
@@ -43,6 +66,9 @@ static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
     if (g->bytes == 0) {
         delivery_advance(sub, g->upto, g->passed);
         return true;
+    }
+    if (sub->gzip) {
+        return delivery_send_gzip(sub, g);
     }
     ssize_t n = stream_write(sub->stream, &g->sealed);
     if (n < 0) {
@@ -333,6 +359,9 @@ static void delivery_all_live(struct broker *b)
 
 bool delivery_flush(struct broker *b)
 {
+    if (b->gzip) {
+        gzip_pool_turn(b->gzip);
+    }
     if (!list_empty(&b->audiences->dirty)) {
         if (delivery_hold(b)) {
             return false; /* the commit, or the deadline, wakes the loop */

@@ -44,6 +44,7 @@ struct subscribe {
     uint32_t policy_epoch; /* of the policy that was asked */
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
+    bool takes_gzip;
     /* while the store is asked */
     uint64_t max_age_ms; /* 0: the policy sets no bound */
     bool synced;
@@ -150,9 +151,10 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
     struct broker *b = sub->b;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     struct frame *first = subscribe_first_frame(sub, place);
-    struct http_response head = {.status = 200,
-                                 .content_type = b->opt.content_type,
-                                 .fields = slice_str(BROKER_STREAM_FIELDS)};
+    struct http_response head = {
+        .status = 200,
+        .content_type = b->opt.content_type,
+        .fields = slice_str(sub->gzip ? BROKER_GZIP_FIELDS : BROKER_STREAM_FIELDS)};
     int rc = first ? stream_open(sub->stream, &head) : UV_ENOMEM;
     if (rc) {
         frame_unref(first);
@@ -278,7 +280,8 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
 {
     struct broker *b = w->b;
     struct subscriber *sub = subscriber_new(
-        b, s, v, saved_request_new(strbuf_slice(&w->saved_request_query), v->identity), &w->client);
+        b, s, v, saved_request_new(strbuf_slice(&w->saved_request_query), v->identity), &w->client,
+        w->takes_gzip);
     if (!sub) {
         refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
         subscribe_free(w);
@@ -350,7 +353,8 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
                             .asked = *asked,
                             .policy_epoch = b->policy_epoch,
                             .client = prq->client,
-                            .sse = sse};
+                            .sse = sse,
+                            .takes_gzip = accept.gzip};
     strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
     strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
     strbuf_init(&w->saved_request_query, SAVED_REQUEST_QUERY_MAX_BYTES);

@@ -65,6 +65,9 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
     sub->b->metrics->behind += subscriber_is_behind(st) ? 1 : 0;
     sub->b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     list_del(&sub->place);
+    if (sub->state == SUB_LIVE && st != SUB_LIVE) {
+        subscriber_leave_epoch(sub);
+    }
     sub->state = st;
     switch (st) {
     case SUB_LIVE:
@@ -165,6 +168,10 @@ static void subscriber_set_terms(struct subscriber *sub, const struct subscripti
     b->lag_rules += subscriber_has_lag_rule(sub);
     enum prime prime = s->prime != PRIME_DEFAULT ? s->prime : b->opt.prime;
     sub->prime = prime;
+    sub->gzip_stored = s->no_gzip;
+    if (sub->gzip_stored) {
+        subscriber_leave_epoch(sub);
+    }
     subscriber_set_heartbeat(sub, s->heartbeat_s ? s->heartbeat_s : b->opt.heartbeat_s);
     subscriber_set_pace(sub, s->events_per_s);
     subscriber_set_grant_end(sub, s->expires_ms);
@@ -206,14 +213,18 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 /* ---------------------------------------------------------------- begin */
 
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
-                                  struct saved_request *saved, const struct peer_address *client)
+                                  struct saved_request *saved, const struct peer_address *client,
+                                  bool takes_gzip)
 {
     struct audience *a = subscriber_audience(b, &v->subscription);
     if (!a) {
         saved_request_unref(saved);
         return NULL;
     }
-    struct subscriber *sub = xcalloc(1, sizeof *sub);
+    bool gzip = takes_gzip && b->gzip && !v->subscription.no_gzip && subscriber_gzip_pays(a, b);
+    struct subscriber *sub = xcalloc(1, gzip ? sizeof(struct subscriber_gzip) : sizeof *sub);
+    sub->gzip = gzip;
+    b->metrics->audience.gzip_streams += gzip ? 1 : 0;
     sub->b = b;
     sub->stream = s;
     sub->id = s->id;
@@ -251,6 +262,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     }
     b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
+    b->metrics->audience.gzip_streams -= sub->gzip ? 1 : 0;
     if (sub->max_lag && sub->close_on_lag) {
         b->lag_rules--;
     }
@@ -272,13 +284,29 @@ static bool subscriber_may_write(const struct subscriber *sub)
     return sub->state != SUB_BLOCKED && sub->state != SUB_STARTING;
 }
 
+/* Of a frame in the form of its body. */
+static struct stream_bytes subscriber_frame_bytes(const struct subscriber *sub, struct frame *f,
+                                                  uv_buf_t *buf)
+{
+    return sub->gzip ? gzip_frame_bytes(f, buf) : stream_frame_bytes(f, buf);
+}
+
 /* `last` may be NULL. */
 static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
                                 const struct sse_fields *last)
 {
-    struct frame *frame = last && subscriber_may_write(sub) ? sse_frame(last) : NULL;
+    bool may = subscriber_may_write(sub) && !close_reason_is_failure(why);
+    struct frame *frame = last && may ? sse_frame(last) : NULL;
+    if (may && sub->gzip) {
+        struct slice bytes = frame ? slice_of(frame->bytes, frame->len) : slice_of(NULL, 0);
+        struct frame *end = subscriber_gzip_frame(sub, bytes, true);
+        frame_unref(frame);
+        frame = end;
+    }
     if (frame) {
-        (void)stream_write_frame(sub->stream, frame); /* advice: not worth waiting for */
+        uv_buf_t buf;
+        struct stream_bytes bytes = subscriber_frame_bytes(sub, frame, &buf);
+        (void)stream_write(sub->stream, &bytes); /* advice: not worth waiting for */
         frame_unref(frame);
     }
     stream_close(sub->stream, why);
@@ -338,11 +366,14 @@ static void subscriber_on_closed(struct stream *s, enum close_reason why)
 const struct stream_events subscriber_stream_events = {.writable = subscriber_on_writable,
                                                        .closed = subscriber_on_closed};
 
-bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
+bool subscriber_write(struct subscriber *sub, struct frame *f)
 {
-    ssize_t n = stream_write_frame(sub->stream, f);
-    if (n >= 0 && (size_t)n < f->len) {
-        int rc = stream_queue(sub->stream, f, (size_t)n);
+    uv_buf_t buf;
+    size_t from = sub->gzip ? GZIP_FRAME_HEAD : 0;
+    struct stream_bytes bytes = subscriber_frame_bytes(sub, f, &buf);
+    ssize_t n = stream_write(sub->stream, &bytes);
+    if (n >= 0 && (size_t)n < bytes.total) {
+        int rc = stream_queue(sub->stream, f, from + (size_t)n);
         subscriber_set_state(sub, SUB_BLOCKED);
         n = rc ? rc : n;
     }
@@ -354,6 +385,21 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
         subscriber_sent(sub);
     }
     return true;
+}
+
+bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
+{
+    if (!sub->gzip) {
+        return subscriber_write(sub, f);
+    }
+    struct frame *stored = subscriber_gzip_frame(sub, slice_of(f->bytes, f->len), false);
+    if (!stored) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        return false;
+    }
+    bool alive = subscriber_write(sub, stored);
+    frame_unref(stored);
+    return alive;
 }
 
 struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,

@@ -3,6 +3,7 @@
 #define BROKER_SUBSCRIBER_STATE_H
 
 #include "audience/audience.h"
+#include "audience/write_batch.h"
 #include "broker/broker_parts.h"
 #include "broker/subscriber.h"
 #include "policy/saved_request.h"
@@ -70,11 +71,20 @@ struct subscriber {
     unsigned retry_ms;
     uint16_t beats; /* since its position was sent, saturating */
     enum subscriber_state state : 8;
-    enum prime prime : 8; /* not PRIME_DEFAULT */
-    bool close_on_lag;    /* or it skips */
-    bool caught_up;       /* was live once: from then on being behind is lag */
-    bool no_replay;       /* the policy grants no history, whatever was asked */
-    bool earliest;        /* asked for what there is: what retention removed is no gap to it */
+    enum prime prime : 8;  /* not PRIME_DEFAULT */
+    bool close_on_lag : 1; /* or it skips */
+    bool caught_up : 1;    /* was live once: from then on being behind is lag */
+    bool no_replay : 1;    /* the policy grants no history, whatever was asked */
+    bool earliest : 1;     /* asked for what there is: what retention removed is no gap to it */
+    bool gzip : 1;         /* it is a struct subscriber_gzip */
+    bool gzip_begun : 1;   /* the head of its body has been sent */
+    bool gzip_stored : 1;  /* the policy wants nothing of it compressed (any more) */
+};
+
+/* One whose body is compressed. */
+struct subscriber_gzip {
+    struct subscriber sub;
+    struct gzip_body body;
 };
 
 _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
@@ -82,7 +92,8 @@ _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
 /* Takes over `s`, and the reference to `kept`; SUB_STARTING. NULL: the policy cannot bind the
  * subscription, `s` is still the caller's. */
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
-                                  struct saved_request *saved, const struct peer_address *client);
+                                  struct saved_request *saved, const struct peer_address *client,
+                                  bool takes_gzip);
 /* The policy was asked again: 0 nothing that the client sees has changed, 1 it was moved to another
  * audience, negative: not possible now. */
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
@@ -99,6 +110,8 @@ uint64_t subscriber_position(const struct subscriber *sub);
 uint64_t subscriber_lag(const struct subscriber *sub);
 /* The socket was just given bytes: the time of silence starts again. */
 void subscriber_sent(struct subscriber *sub);
+/* Writes a frame that is in the form of its body. As below. */
+bool subscriber_write(struct subscriber *sub, struct frame *f);
 /* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.
  * False: the subscriber is gone. */
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
@@ -108,6 +121,16 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
 /* Lets go of it; its stream is closed, or has another owner. */
 void subscriber_free(struct subscriber *sub, enum close_reason why);
 extern const struct stream_events subscriber_stream_events;
+
+/* subscriber_gzip.c, for those with `gzip` */
+/* Is the audience large enough? */
+bool subscriber_gzip_pays(const struct audience *a, const struct broker *b);
+/* What it is sent next is not what all others of its audience are sent. Any subscriber. */
+void subscriber_leave_epoch(struct subscriber *sub);
+/* The batch in the form of its body, borrowed; NULL: no memory. Counts as sent. */
+struct frame *subscriber_gzip_batch(struct subscriber *sub, struct write_batch *g);
+/* The same for other bytes, as a new reference; `ends`: they are the last. */
+struct frame *subscriber_gzip_frame(struct subscriber *sub, struct slice bytes, bool ends);
 
 /* subscriber_timing.c */
 /* 0: none. */

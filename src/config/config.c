@@ -157,6 +157,9 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, prime),
     TEXT(sse, position_event),
     INTEGER(sse, position_s),
+    BOOLEAN(compress, gzip),
+    INTEGER(compress, min_members),
+    INTEGER(compress, bytes),
 
     INTEGER(event_log, max_events),
     INTEGER(event_log, max_bytes),

@@ -82,6 +82,10 @@ struct config {
         char *prime; /* "event" | "id" | "data" | "none" */
         char *position_event;
     } sse;
+    struct {
+        bool gzip;
+        int64_t min_members, bytes;
+    } compress;
 
     struct {
         int64_t max_events, max_bytes, page_events, page_bytes, page_cache_bytes;

@@ -2,6 +2,7 @@
 #ifndef NET_CLOSE_REASON_H
 #define NET_CLOSE_REASON_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 /* X(enumerator, name in logs and metrics, help) */
@@ -43,6 +44,12 @@ static inline const char *close_reason_name(enum close_reason why)
 #undef X
     };
     return why < CLOSE_REASON_COUNT ? names[why] : "unknown";
+}
+
+/* It was nobody's will: the client should see that its stream did not just end. */
+static inline bool close_reason_is_failure(enum close_reason why)
+{
+    return why == CLOSE_NO_MEMORY || why == CLOSE_CLIENT_ERROR || why == CLOSE_DEAD_PEER;
 }
 
 /* The reason for a failed read or write (negative UV_E*). When the peer does not acknowledge data in

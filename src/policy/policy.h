@@ -64,6 +64,7 @@ struct subscription {
     unsigned heartbeat_s; /* 0: the configuration's */
     unsigned retry_ms;    /* 0: the configuration's */
     enum prime prime;     /* how its position is sent */
+    bool no_gzip;         /* whatever the client takes */
     int64_t expires_ms;   /* Unix time at which the policy is asked again; 0: never */
 };
 

@@ -60,6 +60,9 @@ static struct broker_options broker_options(const struct config *c)
         .publish = {.event_bytes = (size_t)c->limits.event_bytes,
                     .batch_events = (size_t)c->limits.batch_events},
         .drain_retry_ms = (unsigned)c->drain.retry_ms,
+        .gzip = c->compress.gzip,
+        .gzip_min_members = (unsigned)c->compress.min_members,
+        .gzip_bytes = (size_t)c->compress.bytes,
         .refusal_hold_ms = (unsigned)c->sse.refusal_hold_s * 1000,
     };
 }

@@ -82,6 +82,10 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_pushstring(L, prime_name(s->prime));
         lua_setfield(L, -2, "prime");
     }
+    if (s->no_gzip) {
+        lua_pushboolean(L, false);
+        lua_setfield(L, -2, "compress");
+    }
 }
 
 void test_push_verdict(lua_State *L, const struct verdict *v)

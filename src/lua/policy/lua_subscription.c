@@ -188,6 +188,16 @@ static void read_limits(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static void read_compress(lua_State *L, int t, struct subscription *s)
+{
+    int type = lua_shape_field(L, t, "compress");
+    if (type != LUA_TNIL && type != LUA_TBOOLEAN) {
+        luaL_error(L, "compress: true or false was expected, got %s", lua_typename(L, type));
+    }
+    s->no_gzip = type == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    lua_pop(L, 1);
+}
+
 static void read_prime(lua_State *L, int t, struct subscription *s)
 {
     if (lua_shape_field(L, t, "prime") != LUA_TNIL) {
@@ -217,7 +227,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
 {
     static const char *const keys[] = {"topics", "filter",  "format",    "params",
                                        "replay", "limits",  "heartbeat", "retry_ms",
-                                       "prime",  "expires", NULL};
+                                       "prime",  "expires", "compress",  NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -234,6 +244,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
         s->retry_ms = (unsigned)lua_shape_integer(L, -1, "retry_ms", 1, RETRY_MAX_MS);
     }
     lua_pop(L, 2);
+    read_compress(L, idx, s);
     read_prime(L, idx, s);
     read_expires(L, idx, s);
 }

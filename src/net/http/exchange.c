@@ -215,12 +215,6 @@ static int exchange_queue(struct stream *s, struct frame *f, size_t offset)
     return 0;
 }
 
-/* An end that the broker wants; else something has failed, and the client should see that. */
-static bool exchange_end_is_regular(enum close_reason why)
-{
-    return why != CLOSE_NO_MEMORY && why != CLOSE_CLIENT_ERROR && why != CLOSE_DEAD_PEER;
-}
-
 static void exchange_close(struct stream *s, enum close_reason why)
 {
     struct http1 *h = exchange_of(s)->http1;
@@ -233,7 +227,7 @@ static void exchange_close(struct stream *s, enum close_reason why)
         conn_close(c, why); /* the peer takes nothing: what waits for it would wait long */
         return;
     }
-    if (http1_is_streaming(h) && exchange_end_is_regular(why)) {
+    if (http1_is_streaming(h) && !close_reason_is_failure(why)) {
         http1_end_stream(h);
     }
     conn_close_when_written(c, why);

@@ -108,11 +108,17 @@ static inline ssize_t stream_write(struct stream *s, const struct stream_bytes *
     return s->ops->write(s, bytes);
 }
 
-/* The same for one frame. */
+/* One frame as what it takes; `buf` is the caller's. */
+static inline struct stream_bytes stream_frame_bytes(struct frame *f, uv_buf_t *buf)
+{
+    *buf = uv_buf_init(f->bytes, f->len);
+    return (struct stream_bytes){.bufs = buf, .count = 1, .total = f->len};
+}
 static inline ssize_t stream_write_frame(struct stream *s, struct frame *f)
 {
-    const uv_buf_t buf = uv_buf_init(f->bytes, f->len);
-    return stream_write(s, &(struct stream_bytes){.bufs = &buf, .count = 1, .total = f->len});
+    uv_buf_t buf;
+    struct stream_bytes bytes = stream_frame_bytes(f, &buf);
+    return stream_write(s, &bytes);
 }
 
 /* It is about to be written to: fetches what that takes into the caches. */
