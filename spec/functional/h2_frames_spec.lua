@@ -25,6 +25,11 @@ local function u32(n)
   return (">I4"):pack(n)
 end
 
+-- A field of 4 KB that goes to the table, then as often as a frame has room for it: 50 MB.
+local PSEUDO = head("GET", "/nothing")
+local UNPACKS = PSEUDO .. "\x40" .. h2.fields({ { "x", ("y"):rep(3990) } }):sub(2)
+UNPACKS = UNPACKS .. ("\xbe"):rep(16384 - #UNPACKS)
+
 -- title -> what is sent, and which errors are right for it
 local CASES = {
   -- 4.2, 4.3
@@ -137,6 +142,11 @@ local CASES = {
     .. frame("DATA", END_STREAM, 1, "xy"), "PROTOCOL_ERROR" },
   { "a content-length that is not the sum of the DATA frames", posting(1, { { "content-length", "1" } })
     .. frame("DATA", 0, 1, "x") .. frame("DATA", END_STREAM, 1, "y"), "PROTOCOL_ERROR" },
+  -- 10.5.1
+  { "a head that is thousands of times as long as the frame", frame("HEADERS", END_STREAM | END_HEADERS, 1, UNPACKS),
+    "INTERNAL_ERROR" },
+  { "trailers that are thousands of times as long as the frame", posting(1)
+    .. frame("HEADERS", END_STREAM | END_HEADERS, 1, UNPACKS:sub(#PSEUDO + 1)), "INTERNAL_ERROR" },
 }
 
 describe("HTTP/2 refuses", function()
@@ -313,6 +323,19 @@ describe("HTTP/2 ends connections that flood", function()
     end)
   end)
 
+  it("with streams that it refuses, also where the client reads nothing", function()
+    local small = tidegate.start { config = { limits = { h2_streams = 8, send_buffer_bytes = 4096 } } }
+    local c = h2.raw(small, { preface = false, rcvbuf = 4096 })
+    c:send(h2.PREFACE .. setting(4, 0x7fffffff) .. frame("WINDOW_UPDATE", 0, 0, u32(0x7fff0000 - 65535)))
+    for i = 1, 1500 do
+      if not c:send(frame("HEADERS", END_STREAM | END_HEADERS, 2 * i - 1, head("GET", "/"))) then
+        break
+      end
+    end
+    eventually("it has had enough", function() return small:metric "tidegate_h2_floods_total" == 1 end)
+    c:close()
+  end)
+
   it("and says who it was", function()
     flood(function() return frame("PING", 0, 0, ("\0"):rep(8)) end)
     assert.matches('msg="ended an HTTP/2 connection: more control frames than any client needs".* peer=127.0.0.1',
@@ -364,6 +387,20 @@ describe("HTTP/2 does not wait for ever", function()
     local f = assert(c:frame("RST_STREAM", 10))
     assert.equal(3, f.id)
     assert.equal(1, broker():metric "tidegate_subscribers")
+    c:close()
+  end)
+
+  it("for a window to end a stream in", function()
+    local draining = tidegate.start { config = {
+      sse = { heartbeat_s = 1, dead_peer_s = 2 }, drain = { timeout_s = 60 } } }
+    local c = h2.raw(draining)
+    c:send(frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")))
+    local used = #assert(c:frame("DATA")).payload
+    c:send(setting(4, used)) -- which leaves nothing of the window
+    assert(c:frame("SETTINGS"))
+    draining:signal "TERM"
+    assert.equal(1, assert(c:frame("RST_STREAM", 20)).id)
+    assert.equal(0, (draining:wait_exit()))
     c:close()
   end)
 end)

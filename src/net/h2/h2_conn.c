@@ -21,6 +21,9 @@ enum {
     /* ... and the oldest has this much, again and again. */
     BODY_WINDOW_BYTES = 256 * 1024,
     ACKS_MAX = 64, /* answers to SETTINGS and PING that may wait */
+    /* What a header block may unpack to, in heads: a little more than fits is answered, but a field
+     * of the table costs one byte to name, and time to check however often it was named before. */
+    BLOCK_HEADS = 4,
     /* nghttp2 counts each piece of a frame header that comes alone; h2_frames.h counts frames */
     CONTINUATIONS_MAX = 9 * CALM_MOST,
 };
@@ -255,12 +258,14 @@ static int h2_on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, 
 {
     struct h2 *h = user;
     const struct http_server *server = h->conn->server;
+    h->block_bytes = 0;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0; /* trailers: nothing here uses them */
     }
     int32_t id = frame->hd.stream_id;
     bool counts = false;
     if (h->stream_count && !h2_has_room(h, &counts)) {
+        h->glitches++;
         int rc = nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
         return rc ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     }
@@ -274,9 +279,16 @@ static int h2_on_header(nghttp2_session *ng, const nghttp2_frame *frame, const u
                         size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
                         void *user)
 {
+    struct h2 *h = user;
     struct h2_stream *s = h2_stream_by_id(ng, frame->hd.stream_id);
     (void)flags;
-    (void)user;
+    h->block_bytes += name_len + value_len;
+    if (h->block_bytes > BLOCK_HEADS * h->conn->server->opt.limits.head_bytes) {
+        h->conn->server->metrics->bad_requests++;
+        log_debug("http", "refused a frame",
+                  LOG_F(log_uint("conn", h->conn->id), log_str("why", "the head is too long")));
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the stream is reset, the rest passed over */
+    }
     if (s && s->rq && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         h2_request_field(s->rq, slice_of((const char *)name, name_len),
                          slice_of((const char *)value, value_len));
@@ -358,8 +370,9 @@ static int h2_on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *us
 static int h2_on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int code,
                                void *user)
 {
-    const struct h2 *h = user;
+    struct h2 *h = user;
     (void)ng;
+    h->glitches++; /* now: a client that reads nothing is never sent the answer */
     h->conn->server->metrics->bad_requests++;
     log_debug("http", "refused a frame",
               LOG_F(log_uint("conn", h->conn->id), log_uint("type", frame->hd.type),
@@ -387,8 +400,9 @@ static int h2_on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, voi
     switch (frame->hd.type) {
     case NGHTTP2_RST_STREAM:
         h->conn->server->metrics->h2_resets_sent++;
-        /* CANCEL and NO_ERROR are the broker's own wish */
+        /* CANCEL and NO_ERROR are the broker's own wish; what it refuses was counted then */
         h->glitches += frame->rst_stream.error_code != NGHTTP2_CANCEL &&
+                       frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM &&
                        frame->rst_stream.error_code != NGHTTP2_NO_ERROR;
         return 0;
     case NGHTTP2_GOAWAY:

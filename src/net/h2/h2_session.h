@@ -28,9 +28,10 @@ struct h2 {
     struct h2_stream *dispatching; /* handed to the handler just now; NULL: none, or it is gone */
     struct h2_stream *body;        /* the one that may send a long body; NULL: none */
     unsigned stream_count;
-    uint32_t calm;     /* how many unusual frames are still tolerated */
-    uint64_t calm_at;  /* loop time of that */
-    uint32_t glitches; /* to be taken from it */
+    uint32_t calm;      /* how many unusual frames are still tolerated */
+    uint64_t calm_at;   /* loop time of that */
+    uint32_t glitches;  /* to be taken from it */
+    size_t block_bytes; /* names and values of the header block under way */
     struct h2_frames frames;
     struct { /* what a stream_write() under way offers */
         struct h2_stream *stream;
@@ -55,7 +56,7 @@ struct h2_stream {
     struct peer_address *client; /* owned; of who is behind a proxy, if it is counted */
     struct frame *fields;        /* of stream_set_fields(); a reference */
     struct frame *queued;        /* a reference; to be sent from queued_offset on */
-    struct deadline deadline;    /* the body must come; then: what is queued must make progress */
+    struct deadline deadline; /* the body must come; then: what is queued, or the end, must leave */
     uint32_t queued_offset;
     int32_t id;
     enum close_reason why : 8; /* in `gone` */

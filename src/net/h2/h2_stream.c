@@ -144,6 +144,7 @@ static void h2_stream_close(struct stream *stream, enum close_reason why)
         s->ended = true;
         list_del(&s->turn);
         h2_stream_wait(s);
+        h2_stream_arm(s); /* the end, too, needs a window that is not empty */
         h2_stream_flush(s);
     }
 }
