@@ -89,7 +89,7 @@ describe("certificates", function()
     tls.run(("chmod 640 %s/key.pem"):format(broker.dir))
     assert.equal(0, (check()))
     use(broker, ca:issue { names = { "a.example" }, days = -1 })
-    expect(78, "listen[1].tls[1]: ", "expired 1 days ago: renew it")
+    expect(0, "warning: listen[1].tls[1]: ", "expired 1 days ago: renew it") -- a restart must not make it worse
     use(broker, first)
     copy(second.key, broker.dir .. "/key.pem")
     expect(78, "is not the key of the first certificate")

@@ -118,16 +118,17 @@ server_tls_found(const struct tls_check *c, bool is_error, const char *fmt, ...)
     c->found(c->ctx, is_error, text);
 }
 
+/* Warnings: the service must come up after a restart, with a clock that is wrong, too. */
 static void server_tls_check_time(const struct tls_check *c, const struct tls_pair *p,
                                   const char *cert)
 {
     int64_t now = (int64_t)time(NULL);
     if (p->not_after < now) {
-        server_tls_found(c, true,
+        server_tls_found(c, false,
                          "\"%s\" expired %" PRId64 " days ago: renew it, clients refuse it", cert,
                          (now - p->not_after) / DAY_S);
     } else if (p->not_before > now) {
-        server_tls_found(c, true, "\"%s\" is not valid yet: is the clock of this machine right?",
+        server_tls_found(c, false, "\"%s\" is not valid yet: is the clock of this machine right?",
                          cert);
     } else if (p->not_after < now + SOON_DAYS * DAY_S) {
         server_tls_found(c, false, "\"%s\" expires in %" PRId64 " days: does its renewal work?",

@@ -23,7 +23,7 @@ void server_tls_close(struct server_tls *t);
 void server_tls_clear(struct server_tls *t);
 
 /* For `tidegate check`: calls `found` for each problem of the certificates of `cfg`; `is_error`: the broker does not
- * start with it, or no client accepts it. */
+ * start with it. */
 void server_tls_check(const struct config *cfg,
                       void (*found)(void *ctx, bool is_error, const char *text), void *ctx);
 
