@@ -221,6 +221,7 @@ describe("streams of one connection", function()
     streams[3]:close()
     eventually("it is gone", function() return broker:metric "tidegate_subscribers" == 4 end)
     assert.equal(1, broker:metric "tidegate_h2_resets_received_total")
+    assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="client-closed"}')
     broker:publish("a", "1")
     for i, s in ipairs(streams) do
       if i ~= 3 then
@@ -294,6 +295,7 @@ describe("streams of one connection", function()
       broker:publish("a", ("%d"):format(i))
     end
     c:wait("a reset", function() return stalled.stream.reset end, 10)
+    assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="dead-peer"}')
     assert.equal(1, broker:metric "tidegate_subscribers")
     assert.is_nil(c.ended)
     c.session:consume(other.stream.id, other.stream.bytes)

@@ -103,7 +103,8 @@ describe("a reader that stops reading", function()
       assert.same(range(round * 20 + 1, round * 20 + 20), numbers(fast:collect(20)))
     end
     local grown = broker:memory_kb() - before
-    assert.is_true(grown < 6 * KIB, ("memory grew by %d KiB while 6 readers were 12 MiB behind"):format(grown))
+    local most = transport.h2 and 8 * KIB or 6 * KIB -- with sessions, and AddressSanitizer's memory of what was freed
+    assert.is_true(grown < most, ("memory grew by %d KiB while 6 readers were 12 MiB behind"):format(grown))
     assert.equal(6, broker:metric "tidegate_subscribers_behind")
     for i, c in ipairs(stalled) do
       assert.same(range(1, 200), numbers(c:collect(200, 30)), "reader " .. i)
@@ -119,9 +120,7 @@ describe("a reader that stops reading", function()
     flood(broker, "lag", 1, 150, 32 * KIB)
     eventually("it is given up", function() return broker:metric "tidegate_subscribers" == 0 end)
     c:wait_end() -- the event that was under way is finished first
-    if not transport.h2 then -- there the connection stays, for other streams
-      assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
-    end
+    assert.equal(1, broker:metric 'tidegate_connections_closed_total{reason="lagged"}')
     local got = #c.queue
     assert.is_true(got < 150)
     assert.same(range(1, got), numbers(c:collect(got)))

@@ -11,7 +11,7 @@ describe("the first packet of an event stream", function()
   it("holds the head, a retry and the start position, so that clients open at once", function()
     local id = broker():publish("first/packet", "x")
     for _ = 1, 20 do
-      local c = sse.open(broker(), { topic = "first/packet", transport = "h1" }) -- HTTP/2 has frames between them
+      local c = sse.open(broker(), { topic = "first/packet" })
       local body = c.first_read
       assert.matches("retry: %d+\n", body)
       assert.matches(('\nid: %s\nevent: position\ndata: {"position":"%s"}\n\n$'):format(id, id), body)

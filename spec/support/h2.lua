@@ -93,6 +93,7 @@ local function take(self, ev)
   elseif not s then
     return
   elseif ev.kind == "headers" then
+    s.head_read = self.reads
     for _, field in ipairs(ev.fields) do
       local name, value = field[1], field[2]
       assert(name == name:lower(), "an upper-case field: " .. name)
@@ -141,6 +142,7 @@ function conn:pump(max_reads)
       return any
     end
     any = true
+    self.reads = (self.reads or 0) + 1
     assert(self.session:feed(data))
     for _, ev in ipairs(self.session:events()) do
       take(self, ev)

@@ -74,6 +74,9 @@ local function start_h2(c, target, options)
   c.socket = c.h2.socket
   c.stream = c.h2:request("GET", path, nil, { headers = headers, on_data = function(bytes)
     c:take_h2()
+    if not c.first_read then
+      c.first_read = c.stream.head_read == c.h2.reads and bytes or ""
+    end
     c:take_body(c:decode(bytes))
   end })
   return c

@@ -205,6 +205,8 @@ static void h2_settle(struct conn *c)
     while (!c->closing && !list_empty(&h->gone)) {
         struct h2_stream *s = list_first(&h->gone, struct h2_stream, turn);
         list_del(&s->turn);
+        c->server->metrics->closed[s->why] +=
+            s->stream.events != NULL; /* it counts as a connection */
         h2_stream_tell(s, s->why);
         if (!c->closing) {
             h2_stream_free(s);

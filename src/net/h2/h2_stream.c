@@ -97,7 +97,8 @@ static ssize_t h2_stream_write(struct stream *stream, const struct stream_bytes 
     if (s->gone) {
         return UV_EPIPE;
     }
-    if (h->busy || bytes->total == 0 || h2_room(h, bytes->total) == 0) {
+    size_t room = h->busy ? 0 : h2_room(h, bytes->total);
+    if (bytes->total == 0 || room == 0) {
         return 0;
     }
     h->offer.stream = s;
@@ -105,6 +106,8 @@ static ssize_t h2_stream_write(struct stream *stream, const struct stream_bytes 
     h->offer.offset = 0;
     h->offer.left = h->offer.total = bytes->total;
     (void)nghttp2_session_resume_data(h->ng, s->id); /* an error: its head has not left yet */
+    /* one allocation; without it the appends find out what they need */
+    (void)!strbuf_reserve(&h->conn->out, bytes->total < room ? bytes->total : room);
     h2_pump(h);
     h->offer.stream = NULL;
     if (!s->gone) {
@@ -133,6 +136,7 @@ static void h2_stream_close(struct stream *stream, enum close_reason why)
 {
     struct h2_stream *s = h2_stream_of(stream);
     bool waits = why == CLOSE_DRAINING || why == CLOSE_TRANSIENT;
+    s->h2->conn->server->metrics->closed[why]++; /* it counts as a connection */
     h2_stream_disown(s);
     if (s->gone) {
         h2_stream_free(s);
