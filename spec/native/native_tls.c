@@ -1,5 +1,6 @@
 /* A TLS client for specs, on libssl as it comes: on a connected, non-blocking socket that Lua owns. */
 #include "native.h"
+#include "net/tls/tls_tickets.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -265,6 +266,41 @@ static int l_session(lua_State *L)
     return 1;
 }
 
+/* ticket_chain(now) -> a chain of ticket keys */
+static int l_ticket_chain(lua_State *L)
+{
+    struct tls_ticket_chain *c = lua_newuserdatauv(L, sizeof *c, 0);
+    memset(c, 0, sizeof *c);
+    if (tls_tickets_init(c, (uint64_t)luaL_checkinteger(L, 1))) {
+        return luaL_error(L, "no random bytes");
+    }
+    return 1;
+}
+
+/* ticket_key(chain, now[, name]) -> what OpenSSL would be told, the name: of a new ticket, or of one with that name */
+static int l_ticket_key(lua_State *L)
+{
+    struct tls_ticket_chain *c = lua_touserdata(L, 1);
+    uint64_t now = (uint64_t)luaL_checkinteger(L, 2);
+    size_t n = 0;
+    const char *given = luaL_optlstring(L, 3, NULL, &n);
+    unsigned char name[16] = {0}, iv[EVP_MAX_IV_LENGTH] = {0};
+    luaL_argcheck(L, !given || n == sizeof name, 3, "16 bytes expected");
+    if (given) {
+        memcpy(name, given, sizeof name);
+    }
+    EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *mac = EVP_MAC_CTX_new(hmac);
+    EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+    int answer = tls_tickets_key(c, now, name, iv, cipher, mac, given == NULL);
+    EVP_CIPHER_CTX_free(cipher);
+    EVP_MAC_CTX_free(mac);
+    EVP_MAC_free(hmac);
+    lua_pushinteger(L, answer);
+    lua_pushlstring(L, (const char *)name, sizeof name);
+    return 2;
+}
+
 static int l_free(lua_State *L)
 {
     void **p = lua_touserdata(L, 1);
@@ -313,8 +349,11 @@ int native_open_tls(lua_State *L)
                                        {"session", l_session},
                                        {"free", l_free},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"context", l_context}, {"connect", l_connect}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"context", l_context},
+                                         {"connect", l_connect},
+                                         {"ticket_chain", l_ticket_chain},
+                                         {"ticket_key", l_ticket_key},
+                                         {NULL, NULL}};
     new_kind(L, CONN, methods, l_free);
     new_kind(L, CONTEXT, none, l_free_context);
     new_kind(L, SESSION, none, l_free_session);

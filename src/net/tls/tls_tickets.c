@@ -11,7 +11,7 @@
 enum {
     KEY_BYTES = 32,
     NAME_BYTES = 16,
-    HOURS_MAX = 20 * 366 * 24, /* a clock that jumps further does not cost more */
+    HOURS_MAX = 366 * 24, /* a clock that jumps further does not cost more */
     READ_TRIES = 100,
 };
 
