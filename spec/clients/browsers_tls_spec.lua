@@ -1,5 +1,5 @@
--- EventSource in browsers over TLS, several streams at a time: while certificates are replaced, the policy is
--- loaded again and the broker drains, each stream gets every event once and in order.
+-- EventSource in browsers over TLS, over HTTP/1.1 and over HTTP/2, several streams at a time: while certificates are
+-- replaced, the policy is loaded again and the broker drains, each stream gets every event once and in order.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
@@ -8,7 +8,11 @@ local sockets = require "support.sockets"
 local tidegate = require "support.tidegate"
 local tls = require "support.tls"
 
-local STREAMS = 4 -- browsers open six connections to a host
+-- Browsers open six connections to a host, with one stream each over HTTP/1.1.
+local CASES = {
+  { "Chromium", "HTTP/1.1", 4 }, { "Firefox", "HTTP/1.1", 4 },
+  { "Chromium", "HTTP/2", 40 }, { "Firefox", "HTTP/2", 40 },
+}
 
 local function copy(from, to)
   local f = assert(io.open(from, "rb"))
@@ -20,8 +24,10 @@ local function copy(from, to)
   assert(os.rename(to .. ".new", to))
 end
 
-for _, name in ipairs { "Chromium", "Firefox" } do
-  describe(name .. " over TLS", function()
+for _, case in ipairs(CASES) do
+  local name, protocol, count = table.unpack(case)
+  local h2 = protocol == "HTTP/2"
+  describe(("%s over %s with TLS"):format(name, protocol), function()
     local ca, first, second, broker, browser, expected
     local streams = {} -- by number: { opens =, errors =, events }
 
@@ -31,7 +37,7 @@ for _, name in ipairs { "Chromium", "Firefox" } do
     end
 
     local function read()
-      for i = 0, STREAMS - 1 do
+      for i = 0, count - 1 do
         streams[i] = { opens = 0, errors = 0 }
       end
       for line in browser:output():gmatch "([^\n]*)\n" do
@@ -80,13 +86,13 @@ for _, name in ipairs { "Chromium", "Firefox" } do
       first, second = ca:issue { san = "IP:127.0.0.1" }, ca:issue { san = "IP:127.0.0.1" }
       broker = tidegate.prepare { config = {
         listen = { { address = "127.0.0.1:" .. child.free_port(), tls = { { cert = "cert.pem", key = "key.pem" } } } },
-        http = { cors_origins = { "*" } }, sse = { retry_ms = 300 }, drain = { retry_ms = 300 },
+        http = { cors_origins = { "*" }, h2 = h2 }, sse = { retry_ms = 300 }, drain = { retry_ms = 300 },
       } }
       use(first)
       broker.tls = { ca = ca.cert }
       broker:start()
       browser = roster.start(name, "browser.mjs", ("https://127.0.0.1:%d/events?topic=t"):format(broker.port),
-        { TRUST = ca.cert, STREAMS = tostring(STREAMS) })
+        { TRUST = ca.cert, STREAMS = tostring(count) })
       eventually("all streams are open", all(function(s) return s.opens > 0 end), 60)
     end)
     teardown(function()
@@ -95,6 +101,12 @@ for _, name in ipairs { "Chromium", "Firefox" } do
       end
       broker:dispose()
       ca:remove()
+    end)
+
+    it("opens as many connections as it must", function()
+      assert.equal(count, broker:metric "tidegate_subscribers")
+      assert.equal(h2 and 1 or 0, broker:metric "tidegate_h2_connections")
+      assert.is_true(h2 or broker:metric "tidegate_connections" >= count)
     end)
 
     it("gets all events on all streams while certificate and policy are replaced, and no stream ends", function()

@@ -102,7 +102,8 @@ local function minibrowser()
   end
 end
 
--- A process for the client, with `env` (may be nil) added to its environment; it ends with this one, whatever happens to this one.
+-- A process for the client, with `env` (may be nil) added to its environment; it ends with this one, whatever
+-- happens to this one.
 function M.start(name, file, url, env)
   local args = { "--pdeathsig", "TERM", "--" }
   for _, word in ipairs(RUN[file]) do

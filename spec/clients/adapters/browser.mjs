@@ -29,7 +29,10 @@ const page = `<!doctype html><meta charset="utf-8"><title>listening</title><scri
     function open() {
       const url = ${JSON.stringify(url)} + (last ? "&last_event_id=" + last : "");
       const source = new EventSource(url);
-      source.onopen = () => say({ open: true, ...own });
+      source.onopen = () => {
+        say({ open: true, ...own });
+        while (listening < wanted) listen(listening++);
+      };
       source.onerror = () => {
         say({ error: "readyState " + source.readyState, ...own });
         if (source.readyState === 2) again(url);
@@ -55,7 +58,10 @@ const page = `<!doctype html><meta charset="utf-8"><title>listening</title><scri
     }
     open();
   }
-  for (let i = 0; i < ${Number(process.env.STREAMS ?? 1)}; i++) listen(i);
+  // The others when the first is open: until then a browser does not know that one connection is enough.
+  const wanted = ${Number(process.env.STREAMS ?? 1)};
+  let listening = 1;
+  listen(0);
 </script>`;
 
 const server = createServer((request, response) => {
