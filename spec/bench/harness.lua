@@ -193,7 +193,7 @@ function M.generator(place, core, name, args, yields)
   local err = assert(uv.fs_open(place.dir .. "/" .. name .. ".err", "w", 384))
   local program = place.tidegate:gsub("[^/]*$", "tidegate-bench")
   if yields then
-    program, args = "nice", { "-n", "19", program, table.unpack(args) }
+    program, args = "nice", { "-n", "10", program, table.unpack(args) }
   end
   local process = M.spawn(core, program, args, { nil, out, err })
   uv.fs_close(out)
