@@ -135,29 +135,40 @@ static unsigned exchange_lay_out(const struct stream_bytes *bytes, const struct 
     return n;
 }
 
+/* The kernel took `n` bytes of that write. */
+static ssize_t exchange_written(struct exchange *ex, const struct http_chunk_write *w, size_t n)
+{
+    struct slice rest;
+    size_t taken = http_chunk_taken(w, n, &ex->chunk_left, &rest);
+    ex->cut_event = taken > 0 && taken < w->total;
+    int rc = rest.n ? exchange_send_first(&ex->http1->conn, rest) : 0;
+    return rc ? rc : (ssize_t)taken;
+}
+
 static ssize_t exchange_write_chunk(struct exchange *ex, const struct stream_bytes *bytes)
 {
-    struct conn *c = &ex->http1->conn;
     struct http_chunk_write w;
     uv_buf_t bufs[STREAM_MAX_BUFS + 4];
-    unsigned count = 1;
     REQUIRE(bytes->count <= STREAM_MAX_BUFS);
     http_chunk_plan(&w, ex->chunk_left, bytes->total);
-    if (bytes->chunk_head && ex->chunk_left == 0) {
-        bufs[0] = uv_buf_init(bytes->bufs->base - bytes->chunk_head,
-                              (unsigned)(bytes->chunk_head + bytes->total + 2));
-    } else {
-        count = exchange_lay_out(bytes, &w, bufs);
+    unsigned count = exchange_lay_out(bytes, &w, bufs);
+    ssize_t n = conn_write_now(&ex->http1->conn, bufs, count);
+    return n < 0 ? n : exchange_written(ex, &w, (size_t)n);
+}
+
+/* The common case: what makes a chunk lies around the bytes. */
+static ssize_t exchange_write_made_chunk(struct exchange *ex, const struct stream_bytes *bytes)
+{
+    size_t whole = bytes->chunk_head + bytes->total + sizeof HTTP_CHUNK_END - 1;
+    uv_buf_t buf = uv_buf_init(bytes->bufs->base - bytes->chunk_head, (unsigned)whole);
+    ssize_t n = conn_write_now(&ex->http1->conn, &buf, 1);
+    if (n == (ssize_t)whole) {
+        ex->cut_event = false;
+        return (ssize_t)bytes->total;
     }
-    ssize_t n = conn_write_now(c, bufs, count);
-    if (n < 0) {
-        return n;
-    }
-    struct slice rest;
-    size_t taken = http_chunk_taken(&w, (size_t)n, &ex->chunk_left, &rest);
-    ex->cut_event = taken > 0 && taken < bytes->total;
-    int rc = rest.n ? exchange_send_first(c, rest) : 0;
-    return rc ? rc : (ssize_t)taken;
+    struct http_chunk_write w;
+    http_chunk_plan(&w, 0, bytes->total);
+    return n < 0 ? n : exchange_written(ex, &w, (size_t)n);
 }
 
 static ssize_t exchange_write(struct stream *s, const struct stream_bytes *bytes)
@@ -171,6 +182,9 @@ static ssize_t exchange_write(struct stream *s, const struct stream_bytes *bytes
     }
     if (!ex->framing.chunks) {
         return conn_write_now(c, bytes->bufs, bytes->count);
+    }
+    if (bytes->chunk_head && ex->chunk_left == 0) {
+        return exchange_write_made_chunk(ex, bytes);
     }
     return exchange_write_chunk(ex, bytes);
 }
