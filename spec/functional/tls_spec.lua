@@ -1,6 +1,8 @@
 -- HTTPS listeners: streams, publishing, names, protocols, what goes wrong in a handshake.
 local eventually = require "support.eventually"
 local http = require "support.http"
+local native = require "native.tls"
+local socket = require "socket"
 local sockets = require "support.sockets"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -190,6 +192,36 @@ describe("a listener with tls", function()
       broker:publish("t", "event " .. i)
       assert.equal("event " .. i, c:next().data)
     end
+  end)
+
+  it("says its end behind what else it has to say, to a client that leaves as soon as it has come", function()
+    local door = assert(socket.bind("127.0.0.1", 0))
+    local ip, port = door:getsockname()
+    local near, far = assert(socket.connect(ip, port)), assert(door:accept())
+    local out = assert(sockets.connect(broker, { tls = false }))
+    near:settimeout(0)
+    local client = assert(native.connect(assert(native.context { ca = ca.cert }), near:getfd(), "a.example", nil))
+    local function pass(from, to)
+      local bytes = sockets.read_available(from)
+      return bytes and (bytes == "" or sockets.send(to, bytes))
+    end
+    eventually("the handshake is done", function()
+      local done, why = client:handshake()
+      assert.is_true(done or why == "read", why)
+      return done or (pass(far, out) and pass(out, far) and false)
+    end)
+    client:shutdown()
+    near:shutdown "send"
+    far:settimeout(10)
+    assert(sockets.send(out, assert(far:receive "*a"))) -- the end of the handshake, and that of the connection
+    eventually("the broker has closed", function() return not pass(out, far) end)
+    local _, why = client:receive(100)
+    assert.equal("closed", why)
+    client:free()
+    for _, s in ipairs { door, near, far } do
+      s:close()
+    end
+    sockets.close(out)
   end)
 
   it("lets a connection have several requests, pipelined", function()

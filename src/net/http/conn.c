@@ -376,7 +376,7 @@ static void conn_set_reading(struct conn *c)
 
 static void conn_finish_if_done(struct conn *c)
 {
-    if (c->write || c->out.len || c->queued || c->lingering) {
+    if (c->write || c->out.len || c->queued || c->lingering || (c->layer && c->layer->waiting)) {
         return;
     }
     bool over = (c->eof || c->server->draining) && c->protocol->idle(c);
