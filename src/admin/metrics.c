@@ -139,7 +139,8 @@ static int put_rows(struct strbuf *out, const struct row *rows, size_t n, const 
 static int put_closed(struct strbuf *out, const struct net_metrics *net)
 {
     static const char name[] = "tidegate_connections_closed_total";
-    int rc = metrics_put_head(out, slice_str(name), "counter", "Connections closed, and streams of HTTP/2 ended, by reason.");
+    int rc = metrics_put_head(out, slice_str(name), "counter",
+                              "Connections closed, and streams of HTTP/2 ended, by reason.");
     for (unsigned i = 0; i < CLOSE_REASON_COUNT && rc == 0; i++) {
         rc = strbuf_printf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name,
                            close_reason_name((enum close_reason)i), net->closed[i]);
