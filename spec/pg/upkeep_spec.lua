@@ -192,7 +192,8 @@ describe("partitions", function()
       eventually("it is done", function() return s:answer() end, 60)
       assert.equal("", s:errors())
     end
-    assert.equal("0|t", db:sql [[SELECT count(*) FILTER (WHERE lo <> before), count(*) > 10 FROM (
+    -- none twice; a session that was faster than the others by a partition may have left one out, as after a leap
+    assert.equal("0|t", db:sql [[SELECT count(*) FILTER (WHERE lo < before), count(*) > 10 FROM (
       SELECT lo, lag(hi, 1, lo) OVER (ORDER BY lo) AS before FROM tidegate.partition) p]])
   end)
 end)
