@@ -174,6 +174,14 @@ function conn:wait_end(timeout)
   return self.ended
 end
 
+-- Waits until the broker has read all that was sent.
+function conn:settle()
+  local before = self.pings or 0
+  self.session:ping()
+  self:flush()
+  self:wait("the answer to a PING", function() return (self.pings or 0) > before end)
+end
+
 -- A request and its whole answer.
 function conn:exchange(method, path, body, options)
   local s = self:request(method, path, body, options)

@@ -321,6 +321,9 @@ function client:close()
 end
 
 function client:reset()
+  if self.h2 then
+    self.h2:settle() -- a reset that comes with bytes looks like an end to libuv
+  end
   self.ended = self.ended or "reset here"
   sockets.reset(self.socket)
 end
