@@ -119,7 +119,7 @@ local function take(self, ev)
   elseif ev.kind == "close" then
     s.closed = true
   end
-  if ev.ended then
+  if ev.ended and s then -- ACK is the same bit
     s.ended = true
   end
 end
