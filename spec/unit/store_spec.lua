@@ -14,7 +14,5 @@ contract("memory", {
   insert = function(d, e)
     d.store:insert(e)
   end,
-  trim = function(d, id)
-    d.store:trim(id)
-  end,
+  forgets = true, -- it is gone with its process, and removes nothing before
 })
