@@ -1,7 +1,7 @@
 /* Any text as an address to listen on, a network, a peer, and X-Forwarded-For. Properties: what was
  * parsed and written parses to the same; the client's address is the peer unless that is trusted,
  * and is never "unix" on a hop's word alone. */
-#include "net/http/forwarded.h"
+#include "net/message/forwarded.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #include "base/json_text.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
-#include "net/http/http_query.h"
-#include "net/http/http_response.h"
+#include "net/message/http_query.h"
+#include "net/message/http_response.h"
 
 #include <jansson.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* Any bytes as HTTP requests. Properties: how the input is cut does not matter; what is accepted
  * has the shape it promises; where libhttp-parser accepts a message too, it is the same message. */
 #include "http_oracle.h"
-#include "net/http/http_parser.h"
+#include "net/message/http_parser.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* The second opinion of fuzz_http_request: Debian's libhttp-parser behind an interface of ours, as
- * its names clash with net/http/http_request.h. Nothing but the fuzz target links it. */
+ * its names clash with net/message/http_request.h. Nothing but the fuzz target links it. */
 #ifndef SPEC_HTTP_ORACLE_H
 #define SPEC_HTTP_ORACLE_H
 

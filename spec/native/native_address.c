@@ -1,7 +1,7 @@
 /* net/address, net/address_limit. */
 #include "native.h"
 #include "net/address_limit.h"
-#include "net/http/forwarded.h"
+#include "net/message/forwarded.h"
 
 #include <netinet/in.h>
 

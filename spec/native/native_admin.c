@@ -2,7 +2,7 @@
 #include "admin/admin.h"
 #include "admin/metrics.h"
 #include "native.h"
-#include "net/http/http_parser.h"
+#include "net/message/http_parser.h"
 
 static uint64_t member(lua_State *L, int table, const char *name)
 {

@@ -1,12 +1,12 @@
 /* net/http_*: request parser, query, response, CORS; base/utf8 through them. */
 #include "base/json_text.h"
 #include "native.h"
-#include "net/http/http_chunk.h"
-#include "net/http/http_cors.h"
-#include "net/http/http_origin.h"
-#include "net/http/http_parser.h"
-#include "net/http/http_query.h"
-#include "net/http/http_response.h"
+#include "net/message/http_chunk.h"
+#include "net/message/http_cors.h"
+#include "net/message/http_origin.h"
+#include "net/message/http_parser.h"
+#include "net/message/http_query.h"
+#include "net/message/http_response.h"
 
 #include <stdlib.h>
 #include <uv.h>

@@ -3,8 +3,8 @@
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
 #include "admin/explain_json.h"
-#include "net/http/http_query.h"
 #include "net/http/http_server.h"
+#include "net/message/http_query.h"
 
 static int admin_explain_status_of(enum explain_failure failure)
 {

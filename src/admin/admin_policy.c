@@ -2,8 +2,8 @@
 
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
-#include "net/http/http_query.h"
 #include "net/http/http_server.h"
+#include "net/message/http_query.h"
 
 /* "1" and "0"; absent is 0. */
 static bool read_flag(const struct http_query *q, const char *name, bool *out)

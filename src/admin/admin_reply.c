@@ -1,7 +1,7 @@
 #include "admin/admin_reply.h"
 
 #include "base/logging.h"
-#include "net/http/http_response.h"
+#include "net/message/http_response.h"
 
 #include <string.h>
 #include <uv.h>

@@ -2,8 +2,8 @@
 
 #include "admin/admin_reply.h"
 #include "base/logging.h"
-#include "net/http/http_origin.h"
-#include "net/http/http_query.h"
+#include "net/message/http_origin.h"
+#include "net/message/http_query.h"
 
 #include <string.h>
 

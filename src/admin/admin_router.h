@@ -4,8 +4,8 @@
 #define ADMIN_ADMIN_ROUTER_H
 
 #include "net/address.h"
-#include "net/http/http_request.h"
 #include "net/http/stream.h"
+#include "net/message/http_request.h"
 
 enum {
     ADMIN_CONNECTIONS_DEFAULT = 1000,

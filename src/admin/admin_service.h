@@ -6,9 +6,9 @@
 #include "admin/policy_report.h"
 #include "broker/broker.h"
 #include "net/address.h"
-#include "net/http/http_request.h"
 #include "net/http/stream.h"
 #include "net/loop.h"
+#include "net/message/http_request.h"
 
 /* State that only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {

@@ -16,8 +16,8 @@
 #include "base/list.h"
 #include "base/strbuf.h"
 #include "net/frame.h"
-#include "net/http/http_chunk.h"
 #include "net/http/stream.h"
+#include "net/message/http_chunk.h"
 
 #include <zlib.h>
 

@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
-#include "net/http/http_chunk.h"
+#include "net/message/http_chunk.h"
 
 #include <stdlib.h>
 

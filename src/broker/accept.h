@@ -2,7 +2,7 @@
 #ifndef BROKER_ACCEPT_H
 #define BROKER_ACCEPT_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 #include <stdbool.h>
 

@@ -5,7 +5,7 @@
 #include "event/envelope.h"
 #include "event/position.h"
 #include "net/address.h"
-#include "net/http/http_cors.h"
+#include "net/message/http_cors.h"
 #include "policy/policy.h"
 
 struct broker_options {

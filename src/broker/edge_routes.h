@@ -3,8 +3,8 @@
 #ifndef BROKER_EDGE_ROUTES_H
 #define BROKER_EDGE_ROUTES_H
 
-#include "net/http/http_request.h"
 #include "net/http/stream.h"
+#include "net/message/http_request.h"
 
 #include <stdbool.h>
 

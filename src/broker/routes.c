@@ -11,7 +11,7 @@
 #include "broker/refusal.h"
 #include "broker/subscribe.h"
 #include "event/start_position.h"
-#include "net/http/http_origin.h"
+#include "net/message/http_origin.h"
 
 #include <stdio.h>
 #include <stdlib.h>

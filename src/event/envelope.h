@@ -4,8 +4,8 @@
 
 #include "base/err.h"
 #include "event/event.h"
-#include "net/http/http_query.h"
-#include "net/http/http_request.h"
+#include "net/message/http_query.h"
+#include "net/message/http_request.h"
 
 struct envelope_limits {
     size_t event_bytes;  /* data of one event; more: 413 */

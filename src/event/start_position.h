@@ -2,8 +2,8 @@
 #ifndef EVENT_START_POSITION_H
 #define EVENT_START_POSITION_H
 
-#include "net/http/http_query.h"
-#include "net/http/http_request.h"
+#include "net/message/http_query.h"
+#include "net/message/http_request.h"
 
 #include <stdint.h>
 

@@ -13,8 +13,8 @@
 #include "event/position.h"
 #include "net/address.h"
 #include "net/close_reason.h"
-#include "net/http/http_query.h"
-#include "net/http/http_request.h"
+#include "net/message/http_query.h"
+#include "net/message/http_request.h"
 
 #include <stdbool.h>
 #include <stdint.h>

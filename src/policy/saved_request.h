@@ -6,7 +6,7 @@
 
 #include "base/slice.h"
 #include "base/strbuf.h"
-#include "net/http/http_query.h"
+#include "net/message/http_query.h"
 
 #include <stdint.h>
 

@@ -3,7 +3,7 @@
 
 #include "audience/render.h"
 #include "broker/explain.h"
-#include "net/http/http_parser.h"
+#include "net/message/http_parser.h"
 #include "tools/test_values.h"
 
 #include <lauxlib.h>

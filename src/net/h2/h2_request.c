@@ -1,8 +1,8 @@
 #include "net/h2/h2_request.h"
 
 #include "base/alloc.h"
-#include "net/http/http_body.h"
-#include "net/http/http_head.h"
+#include "net/message/http_body.h"
+#include "net/message/http_head.h"
 
 #include <stdlib.h>
 #include <uv.h>

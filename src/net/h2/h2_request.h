@@ -4,7 +4,7 @@
 #ifndef NET_H2_H2_REQUEST_H
 #define NET_H2_H2_REQUEST_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 struct h2_request {
     struct http_request http;

@@ -2,7 +2,7 @@
 #ifndef NET_H2_H2_RESPONSE_H
 #define NET_H2_H2_RESPONSE_H
 
-#include "net/http/http_response.h"
+#include "net/message/http_response.h"
 
 #include <nghttp2/nghttp2.h>
 

@@ -5,7 +5,7 @@
 #include "base/prefetch.h"
 #include "base/require.h"
 #include "net/http/http1.h"
-#include "net/http/http_chunk.h"
+#include "net/message/http_chunk.h"
 
 static struct exchange *exchange_of(struct stream *s)
 {

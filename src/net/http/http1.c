@@ -5,10 +5,10 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
-#include "net/http/http_chunk.h"
 #include "net/http/http_dispatch.h"
-#include "net/http/http_fields.h"
-#include "net/http/http_parser.h"
+#include "net/message/http_chunk.h"
+#include "net/message/http_fields.h"
+#include "net/message/http_parser.h"
 #include "net/proxy_header.h"
 
 #include <stdlib.h>

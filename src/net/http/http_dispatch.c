@@ -1,8 +1,8 @@
 #include "net/http/http_dispatch.h"
 
 #include "base/logging.h"
-#include "net/http/forwarded.h"
-#include "net/http/http_origin.h"
+#include "net/message/forwarded.h"
+#include "net/message/http_origin.h"
 
 #include <stdio.h>
 

@@ -7,9 +7,9 @@
 #include "base/slots.h"
 #include "net/address.h"
 #include "net/address_limit.h"
-#include "net/http/http_request.h"
 #include "net/http/stream.h"
 #include "net/loop.h"
+#include "net/message/http_request.h"
 #include "net/metrics.h"
 
 struct conn_protocol;

@@ -14,7 +14,7 @@
 
 #include "net/close_reason.h"
 #include "net/frame.h"
-#include "net/http/http_response.h"
+#include "net/message/http_response.h"
 
 #include <stdbool.h>
 #include <stddef.h>

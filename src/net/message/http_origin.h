@@ -1,9 +1,9 @@
 /* Whose page sent a request, and by which name the server was asked: what browsers say of themselves,
  * and what keeps one site from using another's cookies or network. Pure. */
-#ifndef NET_HTTP_HTTP_ORIGIN_H
-#define NET_HTTP_HTTP_ORIGIN_H
+#ifndef NET_MESSAGE_HTTP_ORIGIN_H
+#define NET_MESSAGE_HTTP_ORIGIN_H
 
-#include "net/http/http_cors.h"
+#include "net/message/http_cors.h"
 
 enum http_site {
     HTTP_SITE_OWN,     /* a page of this very origin, the address bar, or no browser at all */

@@ -1,11 +1,11 @@
 /* One HTTP/1.1 request: what the parser (http_parser.h) makes of the bytes of a client. All slices
  * point into the request's own memory (or at constants) and live until http_request_clear(). */
-#ifndef NET_HTTP_HTTP_REQUEST_H
-#define NET_HTTP_HTTP_REQUEST_H
+#ifndef NET_MESSAGE_HTTP_REQUEST_H
+#define NET_MESSAGE_HTTP_REQUEST_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"
-#include "net/http/http_bodies.h"
+#include "net/message/http_bodies.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* Bytes of answers, and JSON text for problem documents (RFC 9457). Called by whatever implements
  * stream.h. Either all of an answer is appended or nothing. */
-#include "net/http/http_response.h"
+#include "net/message/http_response.h"
 
 #include "base/json_text.h"
 

@@ -1,4 +1,4 @@
-#include "net/http/http_bodies.h"
+#include "net/message/http_bodies.h"
 
 #include "base/logging.h"
 #include "base/require.h"

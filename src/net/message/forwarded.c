@@ -1,4 +1,4 @@
-#include "net/http/forwarded.h"
+#include "net/message/forwarded.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "net/http/http_origin.h"
+#include "net/message/http_origin.h"
 
 #include <string.h>
 #include <sys/socket.h>

@@ -1,8 +1,8 @@
 /* Bodies: fixed length (RFC 9112 6.2) and chunked (RFC 9112 7.1). */
-#ifndef NET_HTTP_HTTP_BODY_H
-#define NET_HTTP_HTTP_BODY_H
+#ifndef NET_MESSAGE_HTTP_BODY_H
+#define NET_MESSAGE_HTTP_BODY_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 /* From rq->chunked and rq->body_left: HTTP_BODY, or HTTP_COMPLETE when there is none. */
 void http_body_start(struct http_request *rq);

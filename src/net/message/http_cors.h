@@ -1,9 +1,9 @@
 /* Cross-origin fields (WHATWG Fetch, "CORS protocol") from a configured list of origins. Pure. */
-#ifndef NET_HTTP_HTTP_CORS_H
-#define NET_HTTP_HTTP_CORS_H
+#ifndef NET_MESSAGE_HTTP_CORS_H
+#define NET_MESSAGE_HTTP_CORS_H
 
 #include "base/strbuf.h"
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 struct http_cors {
     char **origins; /* exact origins ("https://app.example"), or the single "*" */

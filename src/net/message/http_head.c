@@ -1,10 +1,10 @@
 /* Meaning of a complete head: RFC 9112 3.2 (target, Host), 6 (framing), 9.3 (persistence), RFC 9110
  * 10.1.1 (Expect). Where two readers could disagree about a message's length or addressee, the
  * request is refused: that disagreement is what request smuggling lives on. */
-#include "net/http/http_head.h"
+#include "net/message/http_head.h"
 
-#include "net/http/http_body.h"
-#include "net/http/http_fields.h"
+#include "net/message/http_body.h"
+#include "net/message/http_fields.h"
 
 #include <stdint.h>
 #include <uv.h>

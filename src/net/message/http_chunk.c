@@ -1,4 +1,4 @@
-#include "net/http/http_chunk.h"
+#include "net/message/http_chunk.h"
 
 #include "base/require.h"
 

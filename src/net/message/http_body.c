@@ -1,8 +1,8 @@
 /* Bodies into rq->body. Chunk extensions and trailers are checked, bounded and dropped: nothing
  * here uses them, and unbounded ones are a way to send a lot for a small body. */
-#include "net/http/http_body.h"
+#include "net/message/http_body.h"
 
-#include "net/http/http_fields.h"
+#include "net/message/http_fields.h"
 
 enum {
     CHUNK_LINE_MAX_BYTES = 256,        /* one size line with its extensions */

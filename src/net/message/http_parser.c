@@ -1,11 +1,11 @@
 /* The way of a request through the parser, and its first line (RFC 9112 3). Between http1.c, which
  * feeds what it read, and the handlers, which get complete requests. A head that arrives in one
  * piece costs one scan, one copy and two allocations; nothing is allocated before a byte came. */
-#include "net/http/http_parser.h"
+#include "net/message/http_parser.h"
 
-#include "net/http/http_body.h"
-#include "net/http/http_fields.h"
-#include "net/http/http_head.h"
+#include "net/message/http_body.h"
+#include "net/message/http_fields.h"
+#include "net/message/http_head.h"
 
 enum {
     /* Old clients send CRLF behind a body: ignore it (RFC 9112 2.2), but not for ever. */

@@ -1,6 +1,6 @@
 /* Bytes of an answer: status line, fields, body. Pure. */
-#ifndef NET_HTTP_HTTP_RESPONSE_H
-#define NET_HTTP_HTTP_RESPONSE_H
+#ifndef NET_MESSAGE_HTTP_RESPONSE_H
+#define NET_MESSAGE_HTTP_RESPONSE_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

@@ -3,8 +3,8 @@
  *
  * The head of a chunk promises bytes. When they do not leave at once, whatever comes next fills the
  * promise before a new chunk begins, so that nothing has to be kept for it. */
-#ifndef NET_HTTP_HTTP_CHUNK_H
-#define NET_HTTP_HTTP_CHUNK_H
+#ifndef NET_MESSAGE_HTTP_CHUNK_H
+#define NET_MESSAGE_HTTP_CHUNK_H
 
 #include "base/slice.h"
 

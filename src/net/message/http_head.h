@@ -1,8 +1,8 @@
 /* What a complete head means: target, host, framing, expectations, persistence. */
-#ifndef NET_HTTP_HTTP_HEAD_H
-#define NET_HTTP_HTTP_HEAD_H
+#ifndef NET_MESSAGE_HTTP_HEAD_H
+#define NET_MESSAGE_HTTP_HEAD_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 /* A head that came as fields, not as text (HTTP/2): first its line, then each field; both are copied
  * and counted against the limits as if they had been text. Bytes that may not stand there, and more

@@ -1,9 +1,9 @@
 /* Lines of a head or of trailers, byte by byte: what the parts of the request parser share.
  * Private to http_parser.c, http_head.c, http_body.c. */
-#ifndef NET_HTTP_HTTP_FIELDS_H
-#define NET_HTTP_HTTP_FIELDS_H
+#ifndef NET_MESSAGE_HTTP_FIELDS_H
+#define NET_MESSAGE_HTTP_FIELDS_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 /* Which bytes may stand where. */
 enum {

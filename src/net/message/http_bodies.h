@@ -1,7 +1,7 @@
 /* The memory of request bodies that are under way, of one service together and of each client address.
  * Only what does not come along with its head is counted: that is what can be held for long. */
-#ifndef NET_HTTP_HTTP_BODIES_H
-#define NET_HTTP_HTTP_BODIES_H
+#ifndef NET_MESSAGE_HTTP_BODIES_H
+#define NET_MESSAGE_HTTP_BODIES_H
 
 #include "net/address_limit.h"
 #include "net/metrics.h"

@@ -1,7 +1,7 @@
 /* application/x-www-form-urlencoded pairs of a query string, decoded (URL Standard, 5.1: '+' is a
  * space, %XX a byte; a '%' without two hex digits is refused rather than guessed at). Pure. */
-#ifndef NET_HTTP_HTTP_QUERY_H
-#define NET_HTTP_HTTP_QUERY_H
+#ifndef NET_MESSAGE_HTTP_QUERY_H
+#define NET_MESSAGE_HTTP_QUERY_H
 
 #include "base/slice.h"
 

@@ -1,9 +1,9 @@
 /* Who the client is, where proxies stand between it and the broker. Pure. */
-#ifndef NET_HTTP_FORWARDED_H
-#define NET_HTTP_FORWARDED_H
+#ifndef NET_MESSAGE_FORWARDED_H
+#define NET_MESSAGE_FORWARDED_H
 
 #include "net/address.h"
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 /* The client's address: the peer, or, where the peer is in `trusted`, the rightmost untrusted hop
  * of X-Forwarded-For; the leftmost hop where all are trusted. `fields` are those of the request:

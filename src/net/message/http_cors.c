@@ -1,5 +1,5 @@
 /* What browsers on other origins may do. The configured text is echoed, never the request's. */
-#include "net/http/http_cors.h"
+#include "net/message/http_cors.h"
 
 #define ALLOWED_HEADERS                                                                            \
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With"

@@ -13,10 +13,10 @@
  *
  * Parts: http_parser.c (request line, the way through), http_fields.c (field lines, of the head
  * and of trailers), http_head.c (what a complete head means), http_body.c (fixed and chunked). */
-#ifndef NET_HTTP_HTTP_PARSER_H
-#define NET_HTTP_HTTP_PARSER_H
+#ifndef NET_MESSAGE_HTTP_PARSER_H
+#define NET_MESSAGE_HTTP_PARSER_H
 
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 /* Returns the bytes consumed (all of them unless the request completed or failed). */
 size_t http_parser_feed(struct http_request *rq, const char *data, size_t len);

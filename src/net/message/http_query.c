@@ -1,6 +1,6 @@
 /* Query strings of subscribe and publish requests. One pass to count, one to decode: two
  * allocations whatever the number of pairs. */
-#include "net/http/http_query.h"
+#include "net/message/http_query.h"
 
 #include "base/utf8.h"
 

@@ -1,6 +1,6 @@
 /* Byte classes and field lines (RFC 9112 5). One table look-up per byte; a wrong byte is refused
  * where it stands, so that a bad client is answered without waiting for the end of its head. */
-#include "net/http/http_fields.h"
+#include "net/message/http_fields.h"
 
 #include <stdlib.h>
 

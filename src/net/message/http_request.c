@@ -1,4 +1,4 @@
-#include "net/http/http_request.h"
+#include "net/message/http_request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
