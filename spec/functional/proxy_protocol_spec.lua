@@ -145,6 +145,21 @@ describe("a listener with proxy_protocol", function()
     assert.equal(before + 1, refused())
   end)
 
+  it("counts those who are not trusted before they say anything", function()
+    local held = {}
+    for i = 1, 3 do
+      held[i] = assert(http.connect(plain, { from = "127.0.0.9" }))
+    end
+    local one_more = assert(http.connect(plain, { from = "127.0.0.9" }))
+    assert.is_true(one_more:closed())
+    for _, c in ipairs(held) do
+      c:close()
+    end
+    eventually("their places are free again", function()
+      return select(2, pcall(ip, "PROXY UNKNOWN\r\n", { from = "127.0.0.9" })):find "trusted_proxies"
+    end)
+  end)
+
   it("counts clients, not the proxy, against max_connections_per_address", function()
     local open = {}
     for i = 1, 8 do -- of two addresses, and of the proxy itself

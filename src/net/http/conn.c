@@ -603,7 +603,9 @@ void conn_start(struct conn *c)
     c->id = ++s->last_conn_id;
     c->trusted = conn_peer_is_trusted(c);
     c->loopback = conn_is_loopback(c);
-    if (c->proxied || conn_count_address(c)) {
+    /* a proxy will say whom to count; who is none will be refused, and counts until then */
+    bool later = c->proxied && (c->trusted || !s->opt.trusted_proxy_count);
+    if (later || conn_count_address(c)) {
         conn_progress(c);
     }
 }
