@@ -85,7 +85,8 @@ local MAY_INCLUDE = {
   ["reload"] = "base net auth policy broker lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config",
-  ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/policy config server",
+  ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/policy config "
+    .. "server",
   ["cli"] = "base net/client store/postgres config server tools",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",
