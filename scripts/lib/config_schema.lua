@@ -413,8 +413,20 @@ local fields = {
         .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of all, at least 64, but no bound "
         .. "for clients on this machine. `0`: no bound. Raise it where many clients share an address (NAT).",
     },
+    {
+      name = "new_connections_per_address_per_s", kind = "integer", min = 0, max = 1000000,
+      unit = "connections a second", words = { auto = -1 }, default = "auto",
+      doc = "Most new connections of one client address, or IPv6 network of 64 bits; ten seconds' worth may come at "
+        .. "once. Beyond it they are closed without an answer, before a TLS handshake. Behind `trusted_proxies` it "
+        .. "bounds the requests of each client but publishes: 429. `\"auto\"`: a tenth of what an address may hold, at "
+        .. "least 100, but no bound for clients on this machine. `0`: no bound.",
+    },
+    integer("publishes_per_address_per_s", 0, 0, 1000000, "requests a second",
+      "Most publishing requests of one client address, or IPv6 network of 64 bits; ten seconds' worth may come at "
+        .. "once; beyond it 429. `0`: no bound, because a backend publishes all it has from one address."),
     integer("h2_streams", 256, 1, 100000, "streams",
-      "Most open streams of one HTTP/2 connection. All but its first count as connections for the two limits above."),
+      "Most open streams of one HTTP/2 connection. All but its first count as connections for "
+        .. "`limits.max_connections` and `limits.max_connections_per_address`."),
     bytes("target_bytes", 8 * KIB, 64, MIB,
       "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),
     bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431."),

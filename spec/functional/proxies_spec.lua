@@ -2,6 +2,7 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local tidegate = require "support.tidegate"
+local tls = require "support.tls"
 
 -- Answers every request with the address.
 local POLICY = [[
@@ -137,5 +138,95 @@ describe("the limit of connections for an address", function()
       list[i] = http.connect(broker)
       assert.equal(404, list[i]:request("GET", "/nothing").status)
     end
+  end)
+end)
+
+describe("the rates of an address", function()
+  -- Sends until something is refused; at one a second, ten at once, that comes soon. Returns how many were let
+  -- through, and the answer.
+  local function until_refused(send)
+    for i = 0, 1000 do
+      local r = send()
+      if not r or r.status == 429 then
+        return i, r
+      end
+    end
+    error "nothing was refused"
+  end
+
+  local function start(limits)
+    return tidegate.start { config = { trusted_proxies = { "127.0.0.1" }, limits = limits } }
+  end
+
+  local function asks(broker, method, client)
+    local c = http.connect(broker)
+    return function()
+      return c:request(method, "/events?topic=a", { ["X-Forwarded-For"] = client }, method == "POST" and "x" or nil)
+    end
+  end
+
+  it("bound the requests of each client behind a trusted proxy, but not its publishes", function()
+    local broker = start { new_connections_per_address_per_s = 1 }
+    local n, r = until_refused(asks(broker, "HEAD", "192.0.2.1"))
+    assert.is_true(n >= 10, n)
+    assert.equal(429, r.status)
+    assert.equal("5", r.headers["retry-after"])
+    assert.equal(201, asks(broker, "POST", "192.0.2.1")().status)
+    assert.equal(200, asks(broker, "HEAD", "192.0.2.2")().status)
+    local proxy = asks(broker, "HEAD")
+    for _ = 1, 30 do
+      assert.equal(200, proxy().status)
+    end
+    assert.equal(1, broker:metric 'tidegate_refused_too_fast_total{what="connections"}')
+    assert.truthy(broker:logged {
+      msg = "refused a client that is too fast; raise the limit if many share its address", client = "192.0.2.1",
+      limit = "limits.new_connections_per_address_per_s" })
+  end)
+
+  it("bound publishes, before their body has come", function()
+    local broker = start { publishes_per_address_per_s = 1 }
+    local n, r = until_refused(asks(broker, "POST", "2001:db8::1"))
+    assert.is_true(n >= 10, n)
+    assert.equal("5", r.headers["retry-after"])
+    assert.equal(201, asks(broker, "POST", "2001:db8:0:1::1")().status)
+    assert.equal(200, asks(broker, "HEAD", "2001:db8::1")().status)
+    until_refused(function()
+      local c = http.connect(broker)
+      c:send(http.render("POST", "/events?topic=a", { ["X-Forwarded-For"] = "2001:db8::2", ["Content-Length"] = "100",
+        Expect = "100-continue" }))
+      local head = c:head()
+      c:close()
+      return head
+    end)
+    assert.is_true(broker:metric 'tidegate_refused_too_fast_total{what="publishes"}' >= 2)
+  end)
+
+  it("close connections without an answer, before a TLS handshake", function()
+    local ca = tls.authority()
+    local cert = ca:issue { names = { "a.example" } }
+    local broker = tidegate.start { config = { listen = { "127.0.0.1:0", tls.listener { cert } },
+      limits = { new_connections_per_address_per_s = 1 } } }
+    local n, r = until_refused(function()
+      local c = http.connect(broker.addresses[1], { from = "127.0.0.2" })
+      c:send(http.render("GET", "/nothing", { Connection = "close" }))
+      local answer = c:response()
+      c:close()
+      return answer
+    end)
+    assert.is_nil(r)
+    assert.is_true(n >= 10, n)
+    local function refused()
+      return broker:metric 'tidegate_refused_too_fast_total{what="connections"}'
+    end
+    local before, open = refused(), {}
+    eventually("one is refused", function()
+      open[#open + 1] = http.connect(broker.addresses[2], { from = "127.0.0.3" })
+      return refused() > before
+    end)
+    assert.is_true(#open > 10, #open)
+    for _, c in ipairs(open) do
+      c:close()
+    end
+    ca:remove()
   end)
 end)

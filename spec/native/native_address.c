@@ -1,6 +1,7 @@
 /* net/address, net/address_limit. */
 #include "native.h"
 #include "net/address_limit.h"
+#include "net/address_rate.h"
 #include "net/message/forwarded.h"
 
 #include <netinet/in.h>
@@ -149,6 +150,30 @@ static int l_limits(lua_State *L)
     return 1;
 }
 
+/* rates(per_s, burst, most, { {address, now_ms} }) -> answers in order, addresses remembered at the end */
+static int l_rates(lua_State *L)
+{
+    struct address_rate *r =
+        address_rate_new((unsigned)luaL_checkinteger(L, 1), (unsigned)luaL_checkinteger(L, 2),
+                         (size_t)luaL_checkinteger(L, 3));
+    lua_Integer n = luaL_len(L, 4);
+    lua_newtable(L);
+    for (lua_Integer i = 1; i <= n; i++) {
+        struct peer_address a;
+        lua_rawgeti(L, 4, i);
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        check_peer(L, lua_gettop(L) - 1, &a);
+        bool taken = address_rate_take(r, &a, (uint64_t)lua_tointeger(L, -1));
+        lua_pop(L, 3);
+        lua_pushboolean(L, taken);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushinteger(L, (lua_Integer)address_rate_addresses(r));
+    address_rate_free(r);
+    return 2;
+}
+
 /* unconnected() -> who the peer of a TCP socket that has none is, and that of a Unix socket */
 static int l_unconnected(lua_State *L)
 {
@@ -175,10 +200,10 @@ static int l_unconnected(lua_State *L)
 
 int native_open_address(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"listen", l_listen}, {"peer", l_peer},     {"contains", l_contains},
-        {"client", l_client}, {"limits", l_limits}, {"unconnected", l_unconnected},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"listen", l_listen},           {"peer", l_peer},
+                                         {"contains", l_contains},       {"client", l_client},
+                                         {"limits", l_limits},           {"rates", l_rates},
+                                         {"unconnected", l_unconnected}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

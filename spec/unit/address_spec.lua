@@ -212,3 +212,57 @@ describe("address_limit", function()
     assert.same({ 5000, 5000, 5000, 0 }, { answers[5001], answers[10002], answers[15003], answers[#answers] })
   end)
 end)
+
+describe("address_rate", function()
+  -- { { address, times, at ms } } -> how many of each were allowed, addresses remembered
+  local function rates(per_s, burst, most, script)
+    local list, allowed, at = {}, {}, 0
+    for _, step in ipairs(script) do
+      for _ = 1, step[2] do list[#list + 1] = { step[1], step[3] } end
+    end
+    local answers, remembered = address.rates(per_s, burst, most, list)
+    for i, step in ipairs(script) do
+      allowed[i] = 0
+      for _ = 1, step[2] do
+        at = at + 1
+        allowed[i] = allowed[i] + (answers[at] and 1 or 0)
+      end
+    end
+    return allowed, remembered
+  end
+
+  it("gives each address its burst, and then its rate", function()
+    local a, b = "192.0.2.1", "192.0.2.2"
+    assert.same({ 5, 5, 0, 1, 0, 4, 5 }, (rates(2, 5, 10, {
+      { a, 9, 1000 }, { b, 9, 1000 }, { a, 1, 1499 }, { a, 2, 1500 }, { a, 1, 1999 }, { a, 9, 3500 }, { a, 9, 1000000 },
+    })))
+    assert.same({ 1, 0, 1 }, (rates(1000000, 1, 10, { { a, 1, 0 }, { a, 1, 0 }, { a, 1, 1 } })))
+    assert.same({ 3, 0, 1 }, (rates(3, 3, 10, { { a, 5, 0 }, { a, 1, 333 }, { a, 2, 334 } })))
+  end)
+
+  it("takes an IPv6 network of 64 bits for one", function()
+    assert.same({ 2, 0, 2 }, (rates(1, 2, 10, {
+      { "2001:db8::1", 2, 0 }, { "2001:db8::ffff:ffff:ffff:ffff", 2, 0 }, { "2001:db8:0:1::1", 2, 0 },
+    })))
+  end)
+
+  it("forgets addresses whose bucket is full, and remembers a bounded number", function()
+    local script = {}
+    for i = 1, 100 do
+      script[i] = { "192.0.2." .. i, 1, 0 }
+    end
+    assert.equal(100, select(2, rates(1, 2, 1000, script)))
+    assert.equal(7, select(2, rates(1, 2, 7, script)))
+    for i = 1, 50 do
+      script[100 + i] = { "192.0.2.200", 1, 1000 }
+    end
+    assert.equal(1, select(2, rates(1, 60, 1000, script)))
+  end)
+
+  it("forgets the address that was longest quiet, refused or not", function()
+    local a, b, c = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+    assert.same({ 1, 1, 0, 1, 0, 1 }, (rates(1, 1, 2, {
+      { a, 1, 0 }, { b, 1, 0 }, { a, 1, 0 }, { c, 1, 0 }, { a, 1, 0 }, { b, 1, 0 },
+    })))
+  end)
+end)

@@ -240,6 +240,8 @@ static const struct lua_config_key keys[] = {
 
     INTEGER(limits, max_connections),
     INTEGER(limits, max_connections_per_address),
+    INTEGER(limits, new_connections_per_address_per_s),
+    INTEGER(limits, publishes_per_address_per_s),
     INTEGER(limits, h2_streams),
     INTEGER(limits, target_bytes),
     INTEGER(limits, head_bytes),

@@ -145,6 +145,8 @@ struct config {
 
     struct {
         int64_t max_connections, max_connections_per_address; /* the latter 0: no cap, -1: "auto" */
+        int64_t new_connections_per_address_per_s;            /* 0: no bound, -1: "auto" */
+        int64_t publishes_per_address_per_s;                  /* 0: no bound */
         int64_t h2_streams;
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */

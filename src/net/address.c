@@ -167,6 +167,16 @@ bool peer_address_is_local(const struct peer_address *a)
     return peer_address_is_unix(a) || address_is_loopback(a);
 }
 
+struct peer_address peer_address_holder(const struct peer_address *a)
+{
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct peer_address holder = *a;
+    if (memcmp(a->ip, mapped, sizeof mapped) != 0) {
+        memset(holder.ip + 8, 0, 8);
+    }
+    return holder;
+}
+
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out)
 {
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};

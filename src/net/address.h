@@ -41,6 +41,8 @@ void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
 bool peer_address_is_unix(const struct peer_address *a);
 /* Of this machine: loopback, or a Unix peer. */
 bool peer_address_is_local(const struct peer_address *a);
+/* What limits count as one: an IPv6 address stands for its network of 64 bits, all others for themselves. */
+struct peer_address peer_address_holder(const struct peer_address *a);
 /* Text of `a` into `out` (ADDRESS_TEXT_MAX bytes): "192.0.2.1", "2001:db8::1", or "unix". */
 void peer_address_text(const struct peer_address *a, char *out);
 /* The inverse; also accepts IPv4-mapped forms. No port, no zone, not "::". */

@@ -8,7 +8,6 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct address_entry {
     struct peer_address addr;
@@ -58,21 +57,10 @@ static struct address_entry *address_limit_find(const struct address_limit *l,
     return e ? container_of(e, struct address_entry, by_address) : NULL;
 }
 
-/* What is counted as one: an IPv6 address stands for its network. */
-static struct peer_address address_limit_holder(const struct peer_address *addr)
-{
-    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
-    struct peer_address holder = *addr;
-    if (memcmp(addr->ip, mapped, sizeof mapped) != 0) {
-        memset(holder.ip + 8, 0, 8);
-    }
-    return holder;
-}
-
 bool address_limit_take(struct address_limit *l, const struct peer_address *addr, size_t n,
                         size_t max)
 {
-    struct peer_address holder = address_limit_holder(addr);
+    struct peer_address holder = peer_address_holder(addr);
     unsigned hash = address_limit_hash_of(l, &holder);
     struct address_entry *e = address_limit_find(l, &holder, hash);
     size_t held = e ? e->count : 0;
@@ -99,7 +87,7 @@ bool address_limit_take(struct address_limit *l, const struct peer_address *addr
 
 void address_limit_release(struct address_limit *l, const struct peer_address *addr, size_t n)
 {
-    struct peer_address holder = address_limit_holder(addr);
+    struct peer_address holder = peer_address_holder(addr);
     struct address_entry *e = address_limit_find(l, &holder, address_limit_hash_of(l, &holder));
     REQUIRE(e != NULL && e->count >= n);
     e->count -= n;

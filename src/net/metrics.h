@@ -22,6 +22,11 @@
     X(too_many_per_address, counter, "tidegate_refused_per_address_total",                         \
       "Connections, and requests behind trusted proxies, refused because their address has as "    \
       "many as limits.max_connections_per_address allows.")                                        \
+    X(too_fast_connections, counter, "tidegate_refused_too_fast_total{what=\"connections\"}",      \
+      "New connections (and requests but publishes behind trusted proxies), and publishes, "       \
+      "refused because of limits.new_connections_per_address_per_s and "                           \
+      "limits.publishes_per_address_per_s.")                                                       \
+    X(too_fast_publishes, counter, "tidegate_refused_too_fast_total{what=\"publishes\"}", "")      \
     X(misdirected, counter, "tidegate_http_misdirected_total",                                     \
       "Requests to a loopback address refused because they ask for another host: http.hosts.")     \
     X(bodies_bytes, gauge, "tidegate_http_bodies_bytes",                                           \

@@ -75,6 +75,26 @@ static unsigned per_address(const struct config *c)
     return (unsigned)(given >= 0 ? given : part > LEAST ? part : LEAST);
 }
 
+/* Ten seconds' worth may come at once. */
+static struct http_rate_options rate_options(const char *setting, unsigned per_s, bool local_exempt)
+{
+    return (struct http_rate_options){
+        .setting = setting, .per_s = per_s, .burst = 10 * per_s, .local_exempt = local_exempt};
+}
+
+/* "auto": as many as an address may hold are back within ten seconds, and at once after a restart. */
+static struct http_rate_options connection_rate(const struct config *c)
+{
+    enum { LEAST = 100, PART = 10 };
+    int64_t given = c->limits.new_connections_per_address_per_s, held = per_address(c);
+    int64_t part = (held ? held : c->limits.max_connections) / PART;
+    return rate_options("limits.new_connections_per_address_per_s",
+                        (unsigned)(given >= 0     ? given
+                                   : part > LEAST ? part
+                                                  : LEAST),
+                        given < 0);
+}
+
 static struct http_server_options public_options(const struct config *c)
 {
     return (struct http_server_options){
@@ -97,6 +117,9 @@ static struct http_server_options public_options(const struct config *c)
         .hsts_s = (unsigned)c->http.hsts_s,
         .bodies_bytes = (size_t)c->limits.bodies_bytes,
         .bodies_bytes_per_address = (size_t)c->limits.bodies_bytes_per_address,
+        .connection_rate = connection_rate(c),
+        .publish_rate = rate_options("limits.publishes_per_address_per_s",
+                                     (unsigned)c->limits.publishes_per_address_per_s, false),
         .h2 = c->http.h2 ? &h2_protocol : NULL,
         .h2_streams = (unsigned)c->limits.h2_streams,
     };
@@ -219,6 +242,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->admin.limits.body_bytes = ADMIN_BODY_BYTES;
     o->admin.max_connections = ADMIN_CONNECTIONS;
     o->admin.max_connections_per_address = 0;
+    o->admin.connection_rate.per_s = o->admin.publish_rate.per_s = 0;
     o->admin.gives_way = true;
     o->admin.dead_peer_ms = ADMIN_DEAD_PEER_MS;
     o->admin.h2 = NULL;

@@ -573,6 +573,11 @@ static bool conn_count_address(struct conn *c)
 {
     struct http_server *s = c->server;
     unsigned most = s->opt.max_connections_per_address;
+    if (!c->trusted && !http_rate_take(&s->connections, &c->peer, loop_now(s->loop))) {
+        /* Says nothing: that is cheap, and an EventSource comes back, which it does not after 429. */
+        conn_close(c, CLOSE_REFUSED_REQUEST);
+        return false;
+    }
     if (most && !c->trusted && !(s->opt.local_exempt && peer_address_is_local(&c->peer))) {
         c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
         if (!c->counted) {

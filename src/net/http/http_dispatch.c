@@ -28,9 +28,9 @@ static void http_dispatch_refuse(struct stream *stream, int status, const char *
     struct http_response r = {.status = status,
                               .content_type = HTTP_PROBLEM_TYPE,
                               .body = strbuf_slice(&body),
-                              .fields =
-                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                          : HTTP_ANSWER_FIELDS)};
+                              .fields = slice_str(status == 503 || status == 429
+                                                      ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
+                                                      : HTTP_ANSWER_FIELDS)};
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
 }
@@ -91,6 +91,28 @@ void http_dispatch_refuse_many(const struct conn *c, struct stream *stream)
                          "under way as limits.max_connections_per_address allows");
 }
 
+/* What comes on a connection of a client was counted when it came; one of a proxy carries many clients. */
+static bool http_dispatch_too_fast(const struct conn *c, struct stream *stream,
+                                   const struct http_request *rq, const struct peer_address *client)
+{
+    struct http_server *s = c->server;
+    bool publish = rq->method == HTTP_POST;
+    struct http_rate *rate = publish ? &s->publishes : &s->connections;
+    bool counts = c->trusted ? memcmp(client, &c->peer, sizeof *client) != 0 : publish;
+    if (!counts || http_rate_take(rate, client, loop_now(s->loop))) {
+        return false;
+    }
+    log_debug(
+        "http", "refused request",
+        LOG_F(log_uint("conn", c->id), log_int("status", 429), log_str("why", rate->opt.setting)));
+    http_dispatch_refuse(stream, 429,
+                         publish ? "a later request may work: this address publishes more often "
+                                   "than limits.publishes_per_address_per_s allows"
+                                 : "a later request may work: this address asks more often than "
+                                   "limits.new_connections_per_address_per_s allows");
+    return true;
+}
+
 void http_dispatch_head(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
     struct http_server *s = c->server;
@@ -99,6 +121,9 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
         return;
     }
     http_dispatch_client(c, rq, &client);
+    if (http_dispatch_too_fast(c, stream, rq, &client)) {
+        return;
+    }
     http_body_share_begin(&rq->share, &s->bodies, &client);
     if (!http_body_share_grow(&rq->share, rq->body.len)) {
         http_dispatch_refuse(stream, 503,
@@ -115,10 +140,11 @@ void http_dispatch_request(const struct conn *c, struct stream *stream, struct h
     struct http_server *s = c->server;
     struct peer_address client;
     s->metrics->requests++;
+    http_dispatch_client(c, rq, &client);
     /* one whose head was let through has been asked already */
-    if (!rq->share.all && http_dispatch_misdirected(c, stream, rq)) {
+    if (!rq->share.all && (http_dispatch_misdirected(c, stream, rq) ||
+                           http_dispatch_too_fast(c, stream, rq, &client))) {
         return;
     }
-    http_dispatch_client(c, rq, &client);
     s->handlers.request(s->handlers.ctx, stream, rq, &client);
 }

@@ -28,6 +28,8 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
     slots_init(&s->streams);
     s->addresses = address_limit_new();
     http_bodies_init(&s->bodies, metrics, opt->bodies_bytes, opt->bodies_bytes_per_address);
+    http_rate_init(&s->connections, &opt->connection_rate, &metrics->too_fast_connections);
+    http_rate_init(&s->publishes, &opt->publish_rate, &metrics->too_fast_publishes);
 }
 
 void http_server_clear(struct http_server *s)
@@ -39,6 +41,8 @@ void http_server_clear(struct http_server *s)
     address_limit_free(s->addresses);
     s->addresses = NULL;
     http_bodies_clear(&s->bodies);
+    http_rate_clear(&s->connections);
+    http_rate_clear(&s->publishes);
 }
 
 struct stream *http_server_stream(const struct http_server *s, uint64_t id)

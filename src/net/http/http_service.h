@@ -7,6 +7,7 @@
 #include "base/slots.h"
 #include "net/address.h"
 #include "net/address_limit.h"
+#include "net/http/http_rate.h"
 #include "net/http/stream.h"
 #include "net/loop.h"
 #include "net/message/http_request.h"
@@ -32,6 +33,8 @@ struct http_server_options {
     char *const *hosts;    /* names that loopback addresses answer to besides; borrowed */
     size_t host_count;
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
+    struct http_rate_options connection_rate;      /* of new ones; trusted proxies are exempt */
+    struct http_rate_options publish_rate;         /* the same for POST requests */
     unsigned hsts_s;                /* max-age of Strict-Transport-Security, by TLS only; 0: none */
     const struct conn_protocol *h2; /* spoken with clients that ask for HTTP/2; NULL: not served */
     unsigned h2_streams;            /* most of one connection at a time */
@@ -67,6 +70,8 @@ struct http_server {
     struct slots streams;     /* id -> struct stream */
     struct address_limit *addresses;
     struct http_bodies bodies;
+    struct http_rate connections; /* new ones, and requests but publishes behind trusted proxies */
+    struct http_rate publishes;
     uint64_t proxy_logged_ms;     /* when a header of a proxy was refused and that was logged */
     bool foreign;                 /* something that is not HTTP was logged */
     struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */

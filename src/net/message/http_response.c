@@ -155,9 +155,9 @@ int http_response_refusal(int status, struct slice detail, struct strbuf *out)
     strbuf_init(&body, 4096);
     struct http_response r = {.status = status,
                               .content_type = HTTP_PROBLEM_TYPE,
-                              .fields =
-                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                          : HTTP_ANSWER_FIELDS)};
+                              .fields = slice_str(status == 503 || status == 429
+                                                      ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
+                                                      : HTTP_ANSWER_FIELDS)};
     int rc = http_problem(&body, status, detail, slice_of(NULL, 0));
     r.body = strbuf_slice(&body);
     rc = rc ? rc : http_response_render(&r, (struct http_framing){0}, out);

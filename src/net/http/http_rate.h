@@ -1,0 +1,27 @@
+/* A bound on how often each client address may do something, with its metric and its log lines. */
+#ifndef NET_HTTP_HTTP_RATE_H
+#define NET_HTTP_HTTP_RATE_H
+
+#include "net/address_rate.h"
+
+struct http_rate_options {
+    const char *setting; /* its name, for the log */
+    unsigned per_s;      /* 0: no bound */
+    unsigned burst;
+    bool local_exempt; /* from that: peers on this machine */
+};
+
+struct http_rate {
+    struct http_rate_options opt;
+    struct address_rate *clients; /* owned; NULL: no bound */
+    uint64_t *refused;            /* a metric; borrowed */
+    uint64_t logged_ms;           /* when a refusal was logged at level warn; 0: never */
+};
+
+void http_rate_init(struct http_rate *r, const struct http_rate_options *opt, uint64_t *refused);
+void http_rate_clear(struct http_rate *r);
+/* `client` does it once more. False, counted and logged: it may not. */
+__attribute__((warn_unused_result)) bool
+http_rate_take(struct http_rate *r, const struct peer_address *client, uint64_t now_ms);
+
+#endif
