@@ -380,6 +380,18 @@ describe("HTTP/2 does not wait for ever", function()
     assert.equal(h2.CODES.NO_ERROR, c.goaway.code)
   end)
 
+  it("for a request, though other frames come in pieces", function()
+    local c = h2.raw(broker())
+    local name = 'tidegate_connections_closed_total{reason="idle-timeout"}'
+    local before, piece = broker():metric(name), frame("WINDOW_UPDATE", 0, 0, u32(100))
+    c:send(piece:sub(1, 1))
+    eventually("it is ended", function()
+      pcall(c.send, c, piece:sub(2) .. piece:sub(1, 1)) -- one byte ahead of the end of a frame
+      return broker():metric(name) == before + 1
+    end, 10)
+    c:close()
+  end)
+
   it("for the rest of a body: that stream alone ends", function()
     local c = h2.raw(broker())
     c:send(frame("HEADERS", END_STREAM | END_HEADERS, 1, head("GET", "/events?topic=a")) .. posting(3)

@@ -626,10 +626,13 @@ static enum conn_wait h2_waits_for(const struct conn *c)
 {
     const struct h2 *h = h2_of(c);
     bool settled = h->frames.whole > 1; /* the preface, and SETTINGS behind it */
-    if (!settled || h2_frames_unfinished(&h->frames)) {
+    if (!settled) {
         return CONN_WAIT_HEAD;
     }
-    return h->stream_count ? CONN_WAIT_NOTHING : CONN_WAIT_IDLE;
+    if (h->stream_count == 0) { /* other frames than a request do not make it less idle */
+        return h2_frames_head_unfinished(&h->frames) ? CONN_WAIT_HEAD : CONN_WAIT_IDLE;
+    }
+    return h2_frames_unfinished(&h->frames) ? CONN_WAIT_HEAD : CONN_WAIT_NOTHING;
 }
 
 static void h2_timed_out(struct conn *c, enum close_reason why)

@@ -66,6 +66,11 @@ size_t h2_frames_feed(struct h2_frames *f, const unsigned char *data, size_t len
     return unusual;
 }
 
+bool h2_frames_head_unfinished(const struct h2_frames *f)
+{
+    return f->block || (f->after_header && f->type == FRAME_HEADERS);
+}
+
 bool h2_frames_unfinished(const struct h2_frames *f)
 {
     return f->block || f->have || (f->after_header && f->type != FRAME_DATA);

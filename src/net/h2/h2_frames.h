@@ -25,5 +25,7 @@ size_t h2_frames_feed(struct h2_frames *f, const unsigned char *data, size_t len
 /* What has begun keeps the connection from going on until its rest is there. The rest of DATA does
  * not count: the request that it belongs to has a deadline of its own. */
 bool h2_frames_unfinished(const struct h2_frames *f);
+/* What has begun is the fields of a request. */
+bool h2_frames_head_unfinished(const struct h2_frames *f);
 
 #endif

@@ -132,7 +132,9 @@ static void h2_stream_on_deadline(struct deadline *d)
     log_debug("http", "reset a stream",
               LOG_F(log_uint("conn", c->id), log_uint("stream", (uint64_t)s->id),
                     log_str("reason", close_reason_name(why))));
-    c->server->metrics->closed[why]++; /* it counts as a connection */
+    if (s->stream.events) {
+        c->server->metrics->closed[why]++; /* it counts as a connection, once */
+    }
     h2_stream_tell(s, why);
     h2_stream_disown(s);
     h2_stream_reset(s, NGHTTP2_CANCEL);

@@ -506,7 +506,7 @@ static void http1_progress(struct conn *c)
             strbuf_clear(&c->backlog);
         }
     }
-    if (!c->closing) {
+    if (!c->closing && c->protocol == &http1_protocol) { /* else it was the preface of HTTP/2 */
         http1_send_continue(h);
     }
 }
