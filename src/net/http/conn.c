@@ -122,32 +122,24 @@ ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count)
     return n;
 }
 
-ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
+/* Writes `out` first. Not inlined: the buffers would be on the stack of every delivery. */
+static __attribute__((noinline)) ssize_t conn_write_behind_out(struct conn *c, const uv_buf_t *bufs,
+                                                               unsigned count)
 {
-    if (c->layer) {
-        return c->layer->ops->write(c, bufs, count);
-    }
     uv_buf_t all[WRITE_IOV_MAX];
     size_t head = c->out.len;
-    const uv_buf_t *from = bufs;
-    if (head) {
-        if (count > WRITE_IOV_MAX - 1) {
-            count = WRITE_IOV_MAX - 1;
-        }
-        all[0] = uv_buf_init(c->out.data, (unsigned)head);
-        if (count) {
-            memcpy(all + 1, bufs, count * sizeof *bufs);
-        }
-        from = all;
-        count++;
+    if (count > WRITE_IOV_MAX - 1) {
+        count = WRITE_IOV_MAX - 1;
     }
-    c->server->metrics->writes++;
-    ssize_t n = conn_send(c, from, count);
-    if (n < 0) {
-        if (n != UV_EAGAIN) {
-            return n;
-        }
+    all[0] = uv_buf_init(c->out.data, (unsigned)head);
+    if (count) {
+        memcpy(all + 1, bufs, count * sizeof *bufs);
+    }
+    ssize_t n = conn_send(c, all, count + 1);
+    if (n == UV_EAGAIN) {
         n = 0;
+    } else if (n < 0) {
+        return n;
     }
     c->server->metrics->bytes_out += (uint64_t)n;
     if ((size_t)n >= head) {
@@ -158,6 +150,23 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
     size_t len = c->out.len;
     conn_write_start(c, strbuf_detach(&c->out), NULL, 0, len);
     return 0;
+}
+
+ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
+{
+    if (c->layer) {
+        return c->layer->ops->write(c, bufs, count);
+    }
+    c->server->metrics->writes++;
+    if (c->out.len) {
+        return conn_write_behind_out(c, bufs, count);
+    }
+    ssize_t n = conn_send(c, bufs, count);
+    if (n < 0) {
+        return n == UV_EAGAIN ? 0 : n;
+    }
+    c->server->metrics->bytes_out += (uint64_t)n;
+    return n;
 }
 
 /* The queued frame through the layer, which takes all of it unless a write is in flight then. */

@@ -145,7 +145,9 @@ static ssize_t exchange_written(struct exchange *ex, const struct http_chunk_wri
     return rc ? rc : (ssize_t)taken;
 }
 
-static ssize_t exchange_write_chunk(struct exchange *ex, const struct stream_bytes *bytes)
+/* Not inlined: its buffers would be on the stack of every delivery. */
+static __attribute__((noinline)) ssize_t exchange_write_chunk(struct exchange *ex,
+                                                              const struct stream_bytes *bytes)
 {
     struct http_chunk_write w;
     uv_buf_t bufs[STREAM_MAX_BUFS + 4];
