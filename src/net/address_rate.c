@@ -81,8 +81,9 @@ static void address_rate_forget(struct address_rate *r, uint64_t now_ms)
 static struct rate_entry *address_rate_add(struct address_rate *r, const struct peer_address *addr,
                                            unsigned hash)
 {
-    if (map_count(&r->entries) >= r->most) {
-        address_rate_drop(r, address_rate_oldest(r));
+    struct rate_entry *oldest = address_rate_oldest(r);
+    if (oldest && map_count(&r->entries) >= r->most) {
+        address_rate_drop(r, oldest);
     }
     struct rate_entry *e = calloc(1, sizeof *e);
     if (!e) {
