@@ -45,7 +45,7 @@
 ---@field version string              "TLSv1.3" or "TLSv1.2"
 ---@field cipher string               "TLS_AES_256_GCM_SHA384"
 ---@field sni string?                 the server name that the client asked for
----@field alpn string?                "http/1.1"; nil: the client offered nothing
+---@field alpn string?                "h2" or "http/1.1"; nil: the client offered nothing
 ---@field resumed boolean             the client went on with an earlier session
 ---@field client tg.TlsClient?        the client's certificate, verified by `client_ca`; nil: it has shown none
 
