@@ -110,6 +110,7 @@ describe("the limit of connections for an address", function()
     assert.equal(200, open "192.0.2.9")
     assert.equal(200, open "2001:db8:0:1::1")
     assert.is_true(broker:metric "tidegate_refused_per_address_total" >= 4)
+    assert.equal(1, select(2, broker:log():gsub('level=warn [^\n]*holds too many[^\n]* client=6%.6%.6%.6 ', "")))
   end)
 
   it("is a part of all places, and not for this machine, unless it is set", function()

@@ -107,6 +107,18 @@ describe("certificates", function()
     end
   end)
 
+  it("are checked together with what else the edge needs", function()
+    local broker = prepare()
+    broker.config.listen[1].proxy_protocol = true
+    broker.config.http = { acme_webroot = "nowhere" }
+    broker:write_conf()
+    local code, _, err = tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, "--no-luacheck",
+      "--no-samples" } })
+    assert.equal(78, code)
+    assert.matches("error: http.acme_webroot: /.*/nowhere: is not a directory", err)
+    assert.matches("warning: listen%[1%].proxy_protocol: whoever connects may claim any address", err)
+  end)
+
   local function ticket(broker, session)
     local c = http.connect(broker, { tls = { ca = ca.cert, name = "a.example", session = session } })
     assert(c:request("GET", "/", {}).status == 200) -- reads the ticket behind the handshake, too

@@ -123,8 +123,10 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
         /* Fetch, "`Origin` header": browsers send it with every POST and DELETE. A web page that an
          * operator has open must not be able to drain the broker on their own machine, nor to
          * read what it says. */
-        admin_refuse(s, 403, slice_str("The admin service refuses requests of web pages (Origin)."),
-                     NULL);
+        admin_refuse(
+            s, 403,
+            slice_str("The admin service refuses requests of web pages (Origin, Sec-Fetch-Site)."),
+            NULL);
     } else if (c.id.p && !admin_router_parse_id(workers, &c)) {
         admin_refuse(s, 404,
                      workers ? slice_str("A connection's id is WORKER-NUMBER, as GET /connections "

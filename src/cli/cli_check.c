@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <uv.h>
 
@@ -71,7 +72,7 @@ static json_t *targets_of(const struct config *cfg)
     return list;
 }
 
-/* Of a certificate; into the array `ctx`. */
+/* Of a certificate or a listener; into the array `ctx`. */
 static void found_tls(void *ctx, bool is_error, const char *text)
 {
     json_t *one =
@@ -79,10 +80,37 @@ static void found_tls(void *ctx, bool is_error, const char *text)
     (void)json_array_append_new(ctx, one);
 }
 
+/* What is right as a value, and yet not what anybody wants. */
+static void look_at_edge(const struct config *cfg, json_t *list)
+{
+    char text[4600];
+    struct stat st;
+    const char *webroot = cfg->http.acme_webroot;
+    if (webroot && (stat(webroot, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        snprintf(
+            text, sizeof text,
+            "http.acme_webroot: %.4096s: is not a directory; make it, and give it to certbot as "
+            "--webroot-path",
+            webroot);
+        found_tls(list, true, text);
+    }
+    for (size_t i = 0; i < cfg->listen.n; i++) {
+        if (cfg->listen.v[i].proxy_protocol && cfg->trusted_proxies.n == 0) {
+            snprintf(
+                text, sizeof text,
+                "listen[%zu].proxy_protocol: whoever connects may claim any address; name the proxy "
+                "in trusted_proxies",
+                i + 1);
+            found_tls(list, false, text);
+        }
+    }
+}
+
 static json_t *tls_of(const struct config *cfg)
 {
     json_t *list = json_array();
     server_tls_check(cfg, found_tls, list);
+    look_at_edge(cfg, list);
     return list;
 }
 

@@ -293,14 +293,15 @@ static void greet(const struct server *s)
     const struct worker *w = s->worker;
     bool again = w && (w->number > 1 || w->shared->workers[0].starts > 1);
     bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): there is no terminal */
-    if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0) {
+    bool asks = !s->cfg->listen.v[0].redirect_https && !s->cfg->listen.v[0].proxy_protocol;
+    if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0 || !asks) {
         return;
     }
     if (!lua_policy_admits_all(policy_reload_current(s->policies))) {
         printf(
-            "\nTidegate is up at http://%s%s, or open http://%s/ in a browser. Whom it admits, and to\n"
+            "\nTidegate is up at %s://%s%s, or open %s://%s/ in a browser. Whom it admits, and to\n"
             "which topics, is decided by %s. Stop with Ctrl-C.\n\n",
-            at, path, at, s->cfg->policy.file);
+            scheme, at, path, scheme, at, s->cfg->policy.file);
         fflush(stdout);
         return;
     }

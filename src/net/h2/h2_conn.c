@@ -180,7 +180,7 @@ static void h2_dispatch(struct h2_stream *s)
         s->asked = s->asking = true;
     }
     if (!room) {
-        http_dispatch_refuse_many(c, &s->stream);
+        http_dispatch_refuse_many(c, &s->stream, &rq->http);
     } else if (complete) {
         http_dispatch_request(c, &s->stream, &rq->http);
     } else {
@@ -247,7 +247,9 @@ static bool h2_has_room(const struct h2 *h, bool *counts)
     if (places && (*counts || !c->counted)) {
         return true;
     }
-    s->metrics->too_many_per_address += places;
+    if (places) {
+        conn_note_too_many(c, &c->peer);
+    }
     s->metrics->h2_streams_refused++;
     log_debug(
         "http", "refused a stream",

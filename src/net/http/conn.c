@@ -20,6 +20,7 @@
 enum {
     LINGER_MS = 2000,
     WRITE_IOV_MAX = 1024, /* IOV_MAX of Linux */
+    REFUSED_LOG_MS = 10 * 1000,
 };
 
 static const char conn_refused_text[] =
@@ -578,6 +579,24 @@ static bool conn_peer_is_trusted(const struct conn *c)
     return false;
 }
 
+void conn_note_too_many(const struct conn *c, const struct peer_address *client)
+{
+    struct http_server *s = c->server;
+    char text[ADDRESS_TEXT_MAX];
+    uint64_t now = loop_now(s->loop);
+    s->metrics->too_many_per_address++;
+    if (s->too_many_logged_ms && now - s->too_many_logged_ms < REFUSED_LOG_MS) {
+        return;
+    }
+    s->too_many_logged_ms = now ? now : 1;
+    peer_address_text(client, text);
+    log_warn("http",
+             "refused a client that holds too many; raise the limit if many share its address",
+             LOG_F(log_str("client", text), log_str("limit", "limits.max_connections_per_address"),
+                   log_uint("most", s->opt.max_connections_per_address),
+                   log_uint("refused", s->metrics->too_many_per_address)));
+}
+
 static bool conn_count_address(struct conn *c)
 {
     struct http_server *s = c->server;
@@ -590,7 +609,7 @@ static bool conn_count_address(struct conn *c)
     if (most && !c->trusted && !(s->opt.local_exempt && peer_address_is_local(&c->peer))) {
         c->counted = address_limit_take(s->addresses, &c->peer, 1, most);
         if (!c->counted) {
-            s->metrics->too_many_per_address++;
+            conn_note_too_many(c, &c->peer);
             c->protocol->refuse(c, 429, conn_refused_text);
             return false;
         }

@@ -133,6 +133,8 @@ void conn_close_when_written(struct conn *c, enum close_reason why);
 void conn_progress(struct conn *c);
 /* What its deadline was for has come to pass: conn_progress() starts the next one from now. */
 void conn_wait_over(struct conn *c);
+/* Counts a refusal for limits.max_connections_per_address, and logs one in ten seconds. */
+void conn_note_too_many(const struct conn *c, const struct peer_address *client);
 /* Writes `out` and then `bufs` with one system call. Returns the bytes of `bufs` taken, or a
  * negative UV_E*. What is left of `out` stays and is written as soon as the peer takes it. */
 ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count);

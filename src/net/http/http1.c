@@ -239,7 +239,7 @@ static void http1_dispatch_head(struct http1 *h)
     h->receiving = h->asking = true;
     h->barrier = rq->method != HTTP_POST;
     if (ex->refused) {
-        http_dispatch_refuse_many(c, &ex->stream);
+        http_dispatch_refuse_many(c, &ex->stream, rq);
     } else {
         http_dispatch_head(c, &ex->stream, rq);
     }
@@ -268,7 +268,7 @@ static void http1_dispatch(struct http1 *h)
         conn_wait_over(c); /* what comes behind this request has its full time */
     }
     if (ex->refused) {
-        http_dispatch_refuse_many(c, &ex->stream);
+        http_dispatch_refuse_many(c, &ex->stream, rq);
     } else {
         http_dispatch_request(c, &ex->stream, rq);
     }

@@ -80,9 +80,12 @@ bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
            !(o->local_exempt && peer_address_is_local(client));
 }
 
-void http_dispatch_refuse_many(const struct conn *c, struct stream *stream)
+void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
+                               const struct http_request *rq)
 {
-    c->server->metrics->too_many_per_address++;
+    struct peer_address client = c->peer;
+    (void)http_dispatch_counts(c, rq, &client);
+    conn_note_too_many(c, &client);
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", 429),
                     log_str("why", "limits.max_connections_per_address")));

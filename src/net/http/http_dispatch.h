@@ -12,7 +12,8 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
 bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
                           struct peer_address *client);
 /* 429: its client has as many as it may. */
-void http_dispatch_refuse_many(const struct conn *c, struct stream *stream);
+void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
+                               const struct http_request *rq);
 /* A complete request. */
 void http_dispatch_request(const struct conn *c, struct stream *stream, struct http_request *rq);
 

@@ -79,8 +79,9 @@ struct http_server {
     struct task accept_again;     /* a connection has gone: takes those who wait for its place */
     char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
     uint64_t last_conn_id;
-    bool misdirected; /* a request for another host was logged */
-    bool draining;    /* answers close their connection; idle connections are closed */
+    uint64_t too_many_logged_ms; /* of an address, as loop_now(); 0: never */
+    bool misdirected;            /* a request for another host was logged */
+    bool draining;               /* answers close their connection; idle connections are closed */
 };
 
 #endif
