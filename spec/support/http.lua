@@ -213,6 +213,9 @@ local function request_h2(target, method, path, headers, body, options)
   return decode_json { status = assert(s.status, "no answer"), headers = s.headers, fields = s.fields, body = s.body }
 end
 
+-- Loading a policy may take two seconds of CPU, which a busy machine has in ten.
+local ANSWER_S = 30
+
 -- One request on a connection of its own.
 function M.request(target, method, path, headers, body, options)
   if transport.h2 and target.admin then -- a broker: its public listener, not its admin service
@@ -224,7 +227,7 @@ function M.request(target, method, path, headers, body, options)
     all[#all + 1] = type(k) == "number" and v or { k, v }
   end
   assert(c:send(M.render(method, path, all, body)))
-  local r, err = c:response { head = method == "HEAD" }
+  local r, err = c:response { head = method == "HEAD", timeout = ANSWER_S }
   c:close()
   return assert(r, err)
 end
