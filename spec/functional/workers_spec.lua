@@ -277,7 +277,8 @@ describe("several workers", function()
     end
     broker:write_file("policy.lua", tidegate.OPEN_POLICY)
     eventually("it is back", function() return http.get(broker.admin, "/readyz").status == 200 end, 20)
-    assert.equal(202, http.request(broker.admin, "POST", "/connections/" .. ids[1] .. "/resubscribe").status)
+    local r = http.request(broker.admin, "POST", "/connections/" .. ids[1] .. "/resubscribe")
+    assert.equal(202, r.status, r.body .. "\n" .. broker:tail(40))
   end)
 
   it("wait for a policy that takes long to load, and say who has it where not all do", function()
