@@ -1,5 +1,5 @@
 -- Events in PostgreSQL 13 or later: applications publish with an INSERT in their own transactions, and any number of
--- brokers serve the same events. README.md has the five minutes from an empty database to events in a browser.
+-- brokers serve the same events. POSTGRESQL.md has the five minutes from an empty database to events in a browser.
 --
 -- Two roles. The broker's owns the schema; an application's may insert and nothing else:
 --   CREATE ROLE tidegate LOGIN PASSWORD '...';

@@ -1,5 +1,6 @@
 -- The default configuration: a database in ../data, local clients only, a policy that admits every client.
--- It is data: env("NAME"[, default]) is all it can call. Commented keys show their defaults; README.md has all of them.
+-- It is data: env("NAME"[, default]) is all it can call. Commented keys show their defaults;
+-- `tidegate config-reference` has all of them.
 -- Try it: tidegate check conf/tidegate.lua
 return {
   listen = { "127.0.0.1:8080" }, -- also "[::1]:8080", "unix:/run/tidegate/http.sock", and with TLS

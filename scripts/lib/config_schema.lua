@@ -1,5 +1,5 @@
 --- The one source of Tidegate's settings: names, types, ranges, defaults, docs. `struct config` (src/config/config.h)
---- mirrors it; loading fails if they differ. scripts/update_readme.lua generates the reference in README.md from it.
+--- mirrors it; loading fails if they differ. scripts/update_reference.lua generates conf/REFERENCE.md from it.
 --- Shape of a field: see schema.lua. Units are in the names. Docs are one or two Markdown sentences.
 
 local KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40

@@ -394,13 +394,11 @@ describe("the options of tidegate-bench", function()
   end)
 
   -- with --help behind them they are read, and nothing is done
-  it("that README.md and the scenarios show exist", function()
+  it("that the documentation and the scenarios show exist", function()
     local lines, count = {}, 0
-    local f = assert(io.open(SPEC_SOURCE_DIR .. "/README.md"))
-    for line in f:read("a"):gmatch "\ntidegate-bench ([^\n#]+)" do
+    for line in require("support.pages").text():gmatch "\ntidegate-bench ([^\n#]+)" do
       lines[#lines + 1] = line:gsub('"%$%b()"', "1")
     end
-    f:close()
     for _, scenario in ipairs(dofile(SPEC_SOURCE_DIR .. "/spec/bench/scenarios.lua")) do
       lines[#lines + 1] = scenario.args
     end

@@ -1,18 +1,13 @@
--- What the READMEs say is tried: the policy works as described, and every name they mention exists.
+-- What the pages say is tried: the policy works as described, and every name they mention exists.
 local http = require "support.http"
+local pages = require "support.pages"
 local prometheus = require "support.prometheus"
 local schema = require "config_schema"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
-local function read(path)
-  local f = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
-  local text = f:read "a"
-  f:close()
-  return text
-end
-
-local README, TOUR = read "README.md", read "src/README.md"
+local read = pages.read
+local README, TOUR = pages.text(), read "src/README.md"
 
 local function exists(path)
   local f = io.open(SPEC_SOURCE_DIR .. "/" .. path)
@@ -31,7 +26,63 @@ local function code_words(text)
   return words
 end
 
-describe("README.md", function()
+describe("a page", function()
+  -- GitHub makes these of headings.
+  local function anchors(text)
+    local known = {}
+    for heading in ("\n" .. text):gsub("\n```.-\n```", "\n"):gmatch "\n#+ ([^\n]+)" do
+      known[heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-")] = true
+    end
+    for name in text:gmatch '<a name="([^"]+)">' do
+      known[name] = true
+    end
+    return known
+  end
+
+  local function paths()
+    local list = {}
+    local pipe <close> = assert(io.popen(
+      ("cd '%s' && ls *.md && find src conf scripts spec -name '*.md'"):format(SPEC_SOURCE_DIR)))
+    for path in pipe:lines() do
+      list[#list + 1] = path
+    end
+    return list
+  end
+
+  it("has links that lead somewhere", function()
+    local wrong, count = {}, 0
+    for _, path in ipairs(paths()) do
+      for link in read(path):gsub("\n```.-\n```", "\n"):gmatch "%]%(([^)%s]+)%)" do
+        local file, anchor = link:match "^([^#]*)#?(.*)$"
+        local target = file == "" and path or (path:match "^(.*/)" or "") .. file
+        if not link:find "^%a+:" then
+          count = count + 1
+          if not exists(target) or (anchor ~= "" and not anchors(read(target))[anchor]) then
+            wrong[#wrong + 1] = path .. ": " .. link
+          end
+        end
+      end
+    end
+    assert.same({}, wrong)
+    assert.is_true(count > 30)
+  end)
+
+  it("is one that a reader finishes: at most 350 lines", function()
+    for _, path in ipairs(paths()) do
+      local _, lines = read(path):gsub("\n", "")
+      assert.is_true(lines <= 350, path .. ": " .. lines)
+    end
+  end)
+
+  it("is found from README.md", function()
+    local readme = read "README.md"
+    for _, path in ipairs(pages) do
+      assert.truthy(path == "README.md" or readme:find("(" .. path .. ")", 1, true), path)
+    end
+  end)
+end)
+
+describe("the documentation", function()
   it("shows a policy that does what it is said to do", function()
     local policy = assert(README:match "```lua\n(.-)```")
     local _, lines = policy:gsub("%S[^\n]*\n", "")

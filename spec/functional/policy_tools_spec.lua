@@ -394,7 +394,7 @@ describe("tidegate test", function()
     assert.equal(0, code, out .. err)
   end)
 
-  it("does what the README shows of tokens", function()
+  it("does what the documentation shows of tokens", function()
     local function text(path)
       local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
       return f:read "a"
@@ -402,7 +402,7 @@ describe("tidegate test", function()
     local code, out, err = run({
       ["redact.lua"] = text "scripts/policies/redact.lua",
       ["one_spec.lua"] = 'local t = require "tidegate.test"\nit("works", function()\n'
-        .. assert(text "README.md":match '```lua\n(local p = t%.policy%("redact.-)```') .. "end)",
+        .. assert(require("support.pages").text():match '```lua\n(local p = t%.policy%("redact.-)```') .. "end)",
     }, { "test", "one_spec.lua" })
     assert.equal(0, code, out .. err)
   end)

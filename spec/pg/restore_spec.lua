@@ -35,7 +35,7 @@ local function restore_over(db, path)
   assert.is_nil(err:gsub("[^\n]*cannot drop inherited constraint[^\n]*", ""):find "ERROR", err)
 end
 
--- As README.md says.
+-- As conf/POSTGRESQL.md says.
 local function restore_at_once(db, path)
   local script = path .. ".sql"
   run_well("pg_restore", db, "--schema=tidegate", "-f", script, path)

@@ -82,10 +82,10 @@ describe("command line", function()
     end)
   end
 
-  it("prints the reference that README.md holds", function()
+  it("prints the reference that conf/REFERENCE.md holds", function()
     local code, out, err = run "config-reference"
     assert.same({ 0, "" }, { code, err })
-    local readme <close> = assert(io.open(SPEC_SOURCE_DIR .. "/README.md"))
+    local readme <close> = assert(io.open(SPEC_SOURCE_DIR .. "/conf/REFERENCE.md"))
     assert.truthy(readme:read("a"):find(out, 1, true))
   end)
 

@@ -611,16 +611,16 @@ return {
       return file:read "a"
     end
 
-    it("is documented in README.md as it is", function()
+    it("is documented in conf/REFERENCE.md as it is", function()
       local reference, rc = config.reference()
       assert.equal(0, rc)
       local start, stop = "<!-- config reference: generated -->\n", "<!-- end of config reference -->"
-      local readme = read "README.md"
+      local readme = read "conf/REFERENCE.md"
       local _, from = readme:find(start, 1, true)
       local to = readme:find(stop, 1, true)
-      assert.truthy(from and to, "README.md lacks the markers of the configuration reference")
+      assert.truthy(from and to, "conf/REFERENCE.md lacks the markers of the configuration reference")
       assert.is_true(reference == readme:sub(from + 1, to - 1),
-        "README.md differs from the schema: run lua5.4 scripts/update_readme.lua")
+        "conf/REFERENCE.md differs from the schema: run lua5.4 scripts/update_reference.lua")
     end)
 
     it("has a default that loads, is local, and keeps its data in the tree", function()

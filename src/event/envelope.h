@@ -1,4 +1,4 @@
-/* Request body -> events to publish (README.md, "Publishing"). Pure, fuzzed. */
+/* Request body -> events to publish (scripts/CLIENTS.md, "Publishing"). Pure, fuzzed. */
 #ifndef EVENT_ENVELOPE_H
 #define EVENT_ENVELOPE_H
 

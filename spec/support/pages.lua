@@ -1,0 +1,20 @@
+-- The pages that operators, policy authors and developers of applications read.
+local M = { "README.md", "scripts/CLIENTS.md", "scripts/README.md", "scripts/policies/README.md", "scripts/TESTING.md",
+  "conf/README.md", "conf/TLS.md", "conf/OPERATIONS.md", "conf/POSTGRESQL.md", "conf/REFERENCE.md",
+  "spec/bench/README.md" }
+
+function M.read(path)
+  local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path, "rb"))
+  return f:read "a"
+end
+
+-- All of them, one behind the other.
+function M.text()
+  local list = {}
+  for i, path in ipairs(M) do
+    list[i] = M.read(path)
+  end
+  return table.concat(list, "\n")
+end
+
+return M
