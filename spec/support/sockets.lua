@@ -76,7 +76,7 @@ function M.close_all()
   for s in pairs(open) do
     s:close()
   end
-  open = setmetatable({}, { __mode = "k" })
+  open = {}
 end
 
 -- Writes all of `bytes` before the deadline, else an error.

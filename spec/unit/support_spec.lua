@@ -2,6 +2,8 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
+local socket = require "socket"
+local sockets = require "support.sockets"
 local sse_parser = require "support.sse_parser"
 
 -- Parses `text` cut into pieces of `size` bytes.
@@ -89,4 +91,21 @@ describe("eventually", function()
     assert.matches("the impossible", why)
     assert.matches("still no", why)
   end)
+end)
+
+describe("a socket of the specs", function()
+  for _, which in ipairs { "first", "second" } do
+    it("stays open until its spec ends, though nothing refers to it: in the " .. which .. " spec", function()
+      local server = assert(socket.bind("127.0.0.1", 0))
+      local _, port = server:getsockname()
+      assert(sockets.connect { host = "127.0.0.1", port = tonumber(port) })
+      local peer = assert(server:accept())
+      collectgarbage()
+      collectgarbage()
+      peer:settimeout(0)
+      assert.same({ n = 3, nil, "timeout", "" }, table.pack(peer:receive(1)))
+      peer:close()
+      server:close()
+    end)
+  end
 end)
