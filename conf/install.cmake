@@ -28,12 +28,13 @@ configure_file(conf/tidegate.service.in ${CMAKE_BINARY_DIR}/install/tidegate.ser
 install(TARGETS tidegate RUNTIME)
 # a package of its own: who runs a broker does not need it
 install(TARGETS tidegate-bench RUNTIME COMPONENT bench)
-install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate)
-# all pages, where they are in the tree: so their links work
+# without pages: links from there lead nowhere
+install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate PATTERN "*.md" EXCLUDE)
+# all pages, and what they link to, where they are in the tree: so their links work
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md scripts/*.md spec/*.md src/*.md)
+file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md scripts/*.md spec/*.md src/*.md spec/bench/plots/*.svg)
 file(GLOB more RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS *.md)
-foreach(page ${pages} ${more})
+foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/cluster/run.lua)
   get_filename_component(folder ${page} DIRECTORY)
   install(FILES ${page} DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
 endforeach()

@@ -1,5 +1,5 @@
 -- Tenants that must not see each other: a token says who somebody is and of which tenant, the
--- application's database what they may read and write there. README.md beside it walks through it.
+-- application's database what they may read and write there. The page scripts/policies/README.md walks through it.
 --
 --   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and alg below
 --   database = { driver = "sqlite", path = "app.db" },         -- or postgres

@@ -5,6 +5,8 @@ local prometheus = require "support.prometheus"
 local schema = require "config_schema"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+local tree = require "support.tree"
+local uv = require "luv"
 
 local read = pages.read
 local README, TOUR = pages.text(), read "src/README.md"
@@ -39,17 +41,21 @@ describe("a page", function()
     return known
   end
 
-  local function paths()
+  local function lines_of(command)
     local list = {}
-    local pipe <close> = assert(io.popen(
-      ("cd '%s' && ls *.md && find src conf scripts spec -name '*.md'"):format(SPEC_SOURCE_DIR)))
-    for path in pipe:lines() do
-      list[#list + 1] = path
+    local pipe <close> = assert(io.popen(command))
+    for line in pipe:lines() do
+      list[#list + 1] = line
     end
     return list
   end
 
-  it("has links that lead somewhere", function()
+  local function paths()
+    return lines_of(("cd '%s' && ls *.md && find src conf scripts spec -name '*.md'"):format(SPEC_SOURCE_DIR))
+  end
+
+  -- Below the folder `root`, where all pages are that paths() has.
+  local function assert_links(root)
     local wrong, count = {}, 0
     for _, path in ipairs(paths()) do
       for link in read(path):gsub("\n```.-\n```", "\n"):gmatch "%]%(([^)%s]+)%)" do
@@ -57,7 +63,7 @@ describe("a page", function()
         local target = file == "" and path or (path:match "^(.*/)" or "") .. file
         if not link:find "^%a+:" then
           count = count + 1
-          if not exists(target) or (anchor ~= "" and not anchors(read(target))[anchor]) then
+          if not uv.fs_stat(root .. "/" .. target) or (anchor ~= "" and not anchors(read(target))[anchor]) then
             wrong[#wrong + 1] = path .. ": " .. link
           end
         end
@@ -65,6 +71,21 @@ describe("a page", function()
     end
     assert.same({}, wrong)
     assert.is_true(count > 30)
+  end
+
+  it("has links that lead somewhere", function()
+    assert_links(SPEC_SOURCE_DIR)
+  end)
+
+  it("has them where it is installed, too, and is installed once", function()
+    local dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-install-XXXXXX"))
+    finally(function() tree.remove(dir) end)
+    local build = tidegate.binary():gsub("/[^/]*$", "")
+    local code, _, err = tidegate.run("/bin/sh", { args = { "-c",
+      ("DESTDIR='%s' cmake --install '%s' --prefix /usr"):format(dir, build) } })
+    assert.equal(0, code, err)
+    assert_links(dir .. "/usr/share/doc/tidegate")
+    assert.equal(#paths(), #lines_of(("find '%s' -name '*.md'"):format(dir)))
   end)
 
   it("is one that a reader finishes: at most 350 lines", function()
