@@ -12,7 +12,7 @@ import { NAMED, name, url } from "./common.mjs";
 const trust = process.env.TRUST;
 const profile = mkdtempSync(join(tmpdir(), "tidegate-browser-"));
 
-// The page. A browser that gave up (readyState 2) is helped as README.md says for pages without a proxy;
+// The page. A browser that gave up (readyState 2) is helped as conf/README.md says for pages without a proxy;
 // `helped` counts that.
 const page = `<!doctype html><meta charset="utf-8"><title>listening</title><script>
   let queue = [], sending = false;
