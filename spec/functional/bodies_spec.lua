@@ -192,6 +192,15 @@ describe("a policy that comes while a body is under way", function()
     assert.equal(401, c:response().status)
   end)
 
+  it("is asked who sends it, also if the one before decides after that", function()
+    local broker = tidegate.start { policy = POLICY }
+    local c = begin(broker, head("/events?topic=a&wait=0.4", { KEY }, 5))
+    eventually("the hook waits", function() return broker:metric "tidegate_policy_suspended_hooks" == 1 end)
+    broker:reload((POLICY:gsub('"secret"', '"changed"')))
+    c:send "hello"
+    assert.equal(401, c:response().status)
+  end)
+
   it("without a publish hook refuses at the head", function()
     local broker = tidegate.start { policy = (POLICY:gsub("publish =", "disconnect =")) }
     local r = begin(broker, head("/events", { JSON }, 1000)):response()

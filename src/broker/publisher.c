@@ -16,9 +16,8 @@ struct publish {
     struct policy_request rq; /* of the complete request; points into this struct */
     struct http_request http; /* until the events are made of it */
     struct http_query query;
-    char
-        *identity; /* owned; what authenticate said when the head was there; NULL: not asked then */
-    uint32_t epoch; /* of the policy that said it */
+    char *identity; /* owned; granted when only the head was there; NULL: not asked then */
+    uint32_t epoch; /* of the policy that was asked then */
     char *refusal;  /* owned; what is wrong with the body; NULL: nothing */
     bool is_batch, judged;
     size_t asked;           /* envelopes in the request */
@@ -256,7 +255,6 @@ static void publish_on_authenticated(void *ctx, uint64_t token, const struct ver
     case VERDICT_ALLOW:
         p->identity =
             xstrndup(v->identity.n ? v->identity.p : "{}", v->identity.n ? v->identity.n : 2);
-        p->epoch = b->policy_epoch;
         stream_take_body(p->stream);
         break;
     }
@@ -264,7 +262,9 @@ static void publish_on_authenticated(void *ctx, uint64_t token, const struct ver
 
 void publisher_head(struct broker *b, struct stream *s, const struct policy_request *prq)
 {
-    stream_set_owner(s, &publish_events, publish_new(b, s));
+    struct publish *p = publish_new(b, s);
+    p->epoch = b->policy_epoch; /* another policy may be in force when this one answers */
+    stream_set_owner(s, &publish_events, p);
     b->policy->gates->authenticate(b->policy, prq, publish_on_authenticated, b, s->id);
 }
 
