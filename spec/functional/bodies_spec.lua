@@ -201,6 +201,19 @@ describe("a policy that comes while a body is under way", function()
     assert.equal(401, c:response().status)
   end)
 
+  -- The new policy is asked in one go with the body: reading that is no work of its hooks.
+  it("is not blamed for a body that takes long to read", function()
+    local broker = tidegate.start { policy = POLICY, config = { policy = { subscribe_cpu_ms = 10 } } }
+    local event = ('{"topic":"a","data":[%s1]}'):format(("1,"):rep(250000))
+    local body = ("[%s%s]"):format((event .. ","):rep(7), event)
+    local c = begin(broker, head("/events", { KEY, JSON }, #body) .. body:sub(1, 2))
+    assert.is_nil(c:response { timeout = 0.05 })
+    broker:reload(POLICY .. "-- of later\n")
+    c:send(body:sub(3))
+    assert.equal(201, c:response().status)
+    assert.equal(0, broker:metric 'tidegate_policy_errors_total{hook="authenticate"}')
+  end)
+
   it("without a publish hook refuses at the head", function()
     local broker = tidegate.start { policy = (POLICY:gsub("publish =", "disconnect =")) }
     local r = begin(broker, head("/events", { JSON }, 1000)):response()

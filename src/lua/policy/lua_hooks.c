@@ -260,10 +260,14 @@ static size_t data_bytes(const struct event_list *events)
     return n;
 }
 
-/* Whoever got here may have the body read. False: it was refused. */
-static bool take_events(struct lua_hook_call *q)
+/* The client may publish, so its body is read now, which is no work of authenticate. False: it was
+ * refused. */
+static bool take_events(lua_State *L, struct lua_hook_call *q)
 {
     struct lua_hook_result *a = q->result;
+    if (q->events) {
+        lua_vm_allow(L, lua_budgets_batch(q->shared->budgets, 1, q->body_bytes));
+    }
     int status = q->events ? q->events(a->ctx, a->token, &q->asked) : 0;
     if (status) {
         a->draft.v.kind = VERDICT_DENY;
@@ -277,7 +281,7 @@ static bool take_events(struct lua_hook_call *q)
 static int publish(lua_State *L, struct lua_hook_call *q)
 {
     push_identity(L, strbuf_slice(&q->result->draft.identity));
-    if (!take_events(q)) {
+    if (!take_events(L, q)) {
         return 0;
     }
     lua_vm_allow(L, lua_budgets_batch(q->shared->budgets, q->asked.n, data_bytes(&q->asked)));
@@ -524,6 +528,7 @@ void lua_hooks_publish(const struct lua_hooks *s, const struct policy_request *r
     q->result = a;
     q->identity = rq->identity;
     q->events = rq->events;
+    q->body_bytes = rq->events ? rq->http->body.len : 0;
     q->asked = *asked;
     *asked = (struct event_list){0};
     q->out = (struct publication_out){.max_data = s->event_bytes, .bytes_left = s->batch_bytes};

@@ -53,6 +53,7 @@ struct lua_hook_call {
     bool only;                       /* authenticate alone */
     /* publish */
     int (*events)(void *ctx, uint64_t token, struct event_list *out); /* NULL: `asked` is given */
+    size_t body_bytes;                                                /* what they are made of */
     struct event_list asked;                                          /* owned */
     size_t at;                                                        /* in `asked` */
     struct publication_out out;
