@@ -3,6 +3,7 @@
 #include "admin/collect.h"
 
 #include "admin/admin_json.h"
+#include "admin/admin_json_parts.h"
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
 #include "base/alloc.h"
@@ -207,22 +208,12 @@ static void finish_metrics(struct collect *g, struct stream *s)
     admin_answer_built(s, rc, METRICS_CONTENT_TYPE, &body);
 }
 
-static int collect_dump_chunk(const char *buffer, size_t size, void *out)
-{
-    return strbuf_append(out, buffer, size);
-}
-
 /* Takes `root`; `bad`: something in it could not be made. */
 static void answer_json(struct stream *s, json_t *root, int bad)
 {
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(15);
-    int rc =
-        bad || !root || json_dump_callback(root, collect_dump_chunk, &body, flags) ? UV_ENOMEM : 0;
-    rc = rc ? rc : strbuf_append(&body, "\n", 1);
-    json_decref(root);
-    admin_answer_built(s, rc, "application/json", &body);
+    admin_answer_built(s, admin_json_dump(root, bad, &body), "application/json", &body);
 }
 
 static json_t *document(const struct answer *a)
@@ -453,10 +444,7 @@ static void answer_order(const struct collect *g, struct stream *s, bool acted)
     }
     bad |= json_object_set_new(root, "workers", list);
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    int rc =
-        bad || json_dump_callback(root, collect_dump_chunk, &body, JSON_INDENT(2)) ? UV_ENOMEM : 0;
-    rc = rc ? rc : strbuf_append(&body, "\n", 1);
-    json_decref(root);
+    int rc = admin_json_dump(root, bad, &body);
     if (rc) {
         admin_answer_built(s, rc, "application/json", &body);
     } else {
