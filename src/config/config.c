@@ -33,33 +33,7 @@
         .count_offset = offsetof(struct config, member.n)                                          \
     }
 
-#define KEYS(path_, type_)                                                                         \
-    {                                                                                              \
-        .path = #path_, .type = (type_), .offset = offsetof(struct config_keys, path_)             \
-    }
-
-static const struct lua_config_key keys_fields[] = {
-    KEYS(secret, LUA_CONFIG_TEXT),
-    KEYS(secret_file, LUA_CONFIG_TEXT),
-    KEYS(public_key_file, LUA_CONFIG_TEXT),
-    KEYS(jwks_file, LUA_CONFIG_TEXT),
-    KEYS(jwks_url, LUA_CONFIG_TEXT),
-    KEYS(ca_file, LUA_CONFIG_TEXT),
-    {.path = "algorithms",
-     .type = LUA_CONFIG_LIST,
-     .offset = offsetof(struct config_keys, algorithms.v),
-     .count_offset = offsetof(struct config_keys, algorithms.n)},
-    KEYS(refresh_s, LUA_CONFIG_INTEGER),
-    KEYS(stale_s, LUA_CONFIG_INTEGER),
-};
-
-static const struct lua_config_entry keys_entry = {
-    .size = sizeof(struct config_keys),
-    .name_offset = offsetof(struct config_keys, name),
-    .keys = keys_fields,
-    .key_count = sizeof keys_fields / sizeof *keys_fields,
-};
-
+/* Of an entry of a map or array. */
 #define FIELD(type_, name, kind)                                                                   \
     {                                                                                              \
         .path = #name, .type = (kind), .offset = offsetof(type_, name)                             \
@@ -69,6 +43,25 @@ static const struct lua_config_entry keys_entry = {
         .path = #name, .type = (kind), .offset = offsetof(type_, name.v),                          \
         .count_offset = offsetof(type_, name.n), .entry = (entry_)                                 \
     }
+
+static const struct lua_config_key keys_fields[] = {
+    FIELD(struct config_keys, secret, LUA_CONFIG_TEXT),
+    FIELD(struct config_keys, secret_file, LUA_CONFIG_TEXT),
+    FIELD(struct config_keys, public_key_file, LUA_CONFIG_TEXT),
+    FIELD(struct config_keys, jwks_file, LUA_CONFIG_TEXT),
+    FIELD(struct config_keys, jwks_url, LUA_CONFIG_TEXT),
+    FIELD(struct config_keys, ca_file, LUA_CONFIG_TEXT),
+    FIELD_OF_MANY(struct config_keys, algorithms, LUA_CONFIG_LIST, NULL),
+    FIELD(struct config_keys, refresh_s, LUA_CONFIG_INTEGER),
+    FIELD(struct config_keys, stale_s, LUA_CONFIG_INTEGER),
+};
+
+static const struct lua_config_entry keys_entry = {
+    .size = sizeof(struct config_keys),
+    .name_offset = offsetof(struct config_keys, name),
+    .keys = keys_fields,
+    .key_count = sizeof keys_fields / sizeof *keys_fields,
+};
 
 static const struct lua_config_key certificate_keys[] = {
     FIELD_OF_MANY(struct config_certificate, names, LUA_CONFIG_LIST, NULL),
@@ -99,20 +92,11 @@ static const struct lua_config_entry listener = {
 };
 
 static const struct lua_config_key http_target_keys[] = {
-    {.path = "url", .type = LUA_CONFIG_TEXT, .offset = offsetof(struct config_http_target, url)},
-    {.path = "timeout_ms",
-     .type = LUA_CONFIG_INTEGER,
-     .offset = offsetof(struct config_http_target, timeout_ms)},
-    {.path = "max_response_bytes",
-     .type = LUA_CONFIG_INTEGER,
-     .offset = offsetof(struct config_http_target, max_response_bytes)},
-    {.path = "headers",
-     .type = LUA_CONFIG_LIST,
-     .offset = offsetof(struct config_http_target, headers.v),
-     .count_offset = offsetof(struct config_http_target, headers.n)},
-    {.path = "ca_file",
-     .type = LUA_CONFIG_TEXT,
-     .offset = offsetof(struct config_http_target, ca_file)},
+    FIELD(struct config_http_target, url, LUA_CONFIG_TEXT),
+    FIELD(struct config_http_target, timeout_ms, LUA_CONFIG_INTEGER),
+    FIELD(struct config_http_target, max_response_bytes, LUA_CONFIG_INTEGER),
+    FIELD_OF_MANY(struct config_http_target, headers, LUA_CONFIG_LIST, NULL),
+    FIELD(struct config_http_target, ca_file, LUA_CONFIG_TEXT),
 };
 
 static const struct lua_config_entry http_target = {
