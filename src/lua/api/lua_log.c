@@ -68,13 +68,6 @@ static size_t read_fields(lua_State *L, int t, struct log_field *out)
     return n;
 }
 
-/* On dry run nothing of what the policy does is to be seen. */
-static bool lua_log_is_tried(lua_State *L)
-{
-    const struct lua_host *s = lua_vm_host(L);
-    return s && s->dry_run;
-}
-
 /* log.x("text"), log.x{key = value}, log.x("text", {key = value}) */
 static int lua_log_write_line(lua_State *L, enum log_level level)
 {
@@ -95,7 +88,7 @@ static int lua_log_write_line(lua_State *L, enum log_level level)
         n = read_fields(L, lua_gettop(L), fields);
     }
     fields[n] = (struct log_field){.key = NULL};
-    if (!lua_log_is_tried(L)) {
+    if (!lua_host_is_dry_run(L)) {
         log_write(level, "script", text, fields);
     }
     return 0;
@@ -124,7 +117,7 @@ int lua_log_print(lua_State *L)
         luaL_addvalue(&b);
     }
     luaL_pushresult(&b);
-    if (!lua_log_is_tried(L)) {
+    if (!lua_host_is_dry_run(L)) {
         log_write(LOG_LEVEL_INFO, "script", lua_tostring(L, -1), NULL);
     }
     return 0;

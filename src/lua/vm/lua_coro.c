@@ -215,13 +215,6 @@ static void lua_coro_end(struct lua_coro *c, int rc, const struct err *e)
     lua_coro_release(c);
 }
 
-/* A dry run must have no effects, so hooks that would wait for something end there. */
-static bool lua_coro_is_tried(lua_State *L)
-{
-    const struct lua_host *s = lua_vm_host(L);
-    return s && s->dry_run;
-}
-
 static void shed(struct lua_coro *c)
 {
     struct err e;
@@ -230,7 +223,7 @@ static void shed(struct lua_coro *c)
             "policy.suspended_per_address is reached",
             c->what);
     c->shed = false;
-    c->pool->waits->metrics->policy_shed += !lua_coro_is_tried(c->L);
+    c->pool->waits->metrics->policy_shed += !lua_host_is_dry_run(c->L);
     lua_vm_note(c->pool->vm, c->L, e.text);
     lua_coro_end(c, UV_EAGAIN, &e);
 }
@@ -378,7 +371,8 @@ uint64_t lua_coro_begin(lua_State *L, const char *what)
     struct lua_coro *c = current(L, what);
     struct lua_waits *w = c->pool->waits;
     c->what = what;
-    if (lua_coro_is_tried(L) || (!c->job->has_place && !place_take(w, c->job))) {
+    /* what a dry run would wait for might have an effect */
+    if (lua_host_is_dry_run(L) || (!c->job->has_place && !place_take(w, c->job))) {
         c->shed = true; /* not an error: the script could catch that */
         return (uint64_t)lua_yield(L, 0);
     }

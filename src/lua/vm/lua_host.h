@@ -34,9 +34,16 @@ struct lua_host {
     char *const *credential_params; /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
     bool loading;              /* globals may be set, `require` works */
-    bool dry_run;              /* in a dry run: the policy's log lines are dropped */
+    bool dry_run;              /* what the policy does must have no effect */
     bool pure;                 /* a filter or format runs: no clock, no random numbers */
     struct param_reads *reads; /* while a format runs: the params it has read. Borrowed */
 };
+
+/* Of the vm that owns `L`. */
+static inline bool lua_host_is_dry_run(lua_State *L)
+{
+    const struct lua_host *s = lua_vm_host(L);
+    return s && s->dry_run;
+}
 
 #endif
