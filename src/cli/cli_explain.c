@@ -257,8 +257,7 @@ static void cli_explain_on_answer(void *ctx, unsigned worker, int status, struct
     const char *outcome = cli_explain_text_of(doc, "outcome");
     (void)worker;
     if (status != 200 || !*outcome) {
-        q->code = cli_explain_refused(q->where, status == 200 ? EX_UNAVAILABLE : status,
-                                      cli_explain_text_of(doc, "detail"));
+        q->code = cli_explain_refused(q->where, status, cli_explain_text_of(doc, "detail"));
     } else {
         q->code = strstr(outcome, "not-") ? EX_NOT_DELIVERED : EX_OK;
         if (q->words->json) {

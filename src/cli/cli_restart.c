@@ -57,7 +57,8 @@ static int order(struct loop *loop, const struct address *where)
     struct question q = cli_restart_ask(loop, where, "POST", "/restart");
     if (q.status != 202) {
         fprintf(stderr, "tidegate: %s\n",
-                q.status ? cli_restart_text_of(q.body, "detail") : "no answer");
+                q.status ? cli_restart_text_of(q.body, "detail")
+                         : "the broker did not answer the request to restart: see its log");
     }
     json_decref(q.body);
     return q.status == 202 ? EX_OK : EX_UNAVAILABLE;
