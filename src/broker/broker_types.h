@@ -9,10 +9,9 @@
 #include "policy/policy.h"
 
 struct broker_options {
-    const char *events_path; /* "/events" */
-    unsigned https_port;     /* where listeners that redirect send clients */
-    const char
-        *acme_webroot; /* answers to the challenges of an ACME client lie below it; NULL: none */
+    const char *events_path;  /* "/events" */
+    unsigned https_port;      /* where listeners that redirect send clients */
+    const char *acme_webroot; /* has the challenges of an ACME client; NULL: none */
     const char *content_type; /* of event streams */
     bool page;                /* GET / serves the try-out page */
     struct http_cors cors;

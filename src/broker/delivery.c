@@ -56,7 +56,7 @@ static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
 
 /* Hands the write batch to one subscriber and moves its cursor over what has left. False: it is gone.
  */
-static bool delivery_send_segment(struct subscriber *sub, struct write_batch *g)
+static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
 {
     struct broker *b = sub->b;
     if (g->failed) {
@@ -147,7 +147,7 @@ static void delivery_live(struct broker *b, struct audience *a)
         if (g->bytes || g->failed) {
             list_for_each_safe (it, next, &a->live) {
                 delivery_prefetch_members(&a->live, next);
-                delivery_send_segment(delivery_at_place(it), g);
+                delivery_send_batch(delivery_at_place(it), g);
             }
         }
     }
@@ -246,7 +246,7 @@ static void delivery_take_from_page(struct subscriber *sub, struct write_batch *
 }
 
 /* Makes the write batch that comes next for `sub`; false when there is none to send now. */
-static bool delivery_next_segment(struct subscriber *sub, struct write_batch *g)
+static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
 {
     struct broker *b = sub->b;
     unsigned most = subscriber_allowance(sub);
@@ -307,12 +307,12 @@ static void delivery_catch_up(struct subscriber *sub)
         return;
     }
     if (sub->cursor < eventlog_head(b->log)) {
-        if (!delivery_next_segment(sub, g)) {
+        if (!delivery_next_batch(sub, g)) {
             return;
         }
         uint64_t before = sub->delivered;
         sub->earliest = false;
-        if (!delivery_send_segment(sub, g)) {
+        if (!delivery_send_batch(sub, g)) {
             return;
         }
         subscriber_spend(sub, (unsigned)(sub->delivered - before)); /* not what the socket left */

@@ -26,8 +26,8 @@
 
 enum {
     ASKED_TEXT_MAX = 256,
-    SAVED_REQUEST_QUERY_MAX_BYTES = 1 << 20
-}; /* limits.target_bytes bounds it */
+    SAVED_QUERY_MAX_BYTES = 1 << 20, /* limits.target_bytes bounds it */
+};
 
 /* Where the stream starts, and why not where it was asked to (NULL: it does). */
 struct place {
@@ -40,7 +40,7 @@ struct subscribe {
     struct broker *b;
     struct start_position asked; /* what the client asked for; its texts are the next two */
     struct strbuf asked_text, asked_unknown;
-    struct strbuf saved_request_query;
+    struct strbuf saved_query;
     uint32_t policy_epoch; /* of the policy that was asked */
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
@@ -55,7 +55,7 @@ static void subscribe_free(struct subscribe *w)
 {
     strbuf_clear(&w->asked_text);
     strbuf_clear(&w->asked_unknown);
-    strbuf_clear(&w->saved_request_query);
+    strbuf_clear(&w->saved_query);
     free(w);
 }
 
@@ -279,9 +279,9 @@ static const struct stream_events subscribe_events = {.writable = subscribe_on_w
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
-    struct subscriber *sub = subscriber_new(
-        b, s, v, saved_request_new(strbuf_slice(&w->saved_request_query), v->identity), &w->client,
-        w->takes_gzip);
+    struct subscriber *sub =
+        subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
+                       &w->client, w->takes_gzip);
     if (!sub) {
         refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
         subscribe_free(w);
@@ -357,12 +357,12 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
                             .takes_gzip = accept.gzip};
     strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
     strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
-    strbuf_init(&w->saved_request_query, SAVED_REQUEST_QUERY_MAX_BYTES);
+    strbuf_init(&w->saved_query, SAVED_QUERY_MAX_BYTES);
     const struct saved_request_rules rules = {b->opt.credential_params,
                                               b->opt.credential_param_count};
     if (subscribe_keep(&w->asked_text, &w->asked.text) ||
         subscribe_keep(&w->asked_unknown, &w->asked.unknown) ||
-        saved_request_pack(&w->saved_request_query, prq->query, &rules)) {
+        saved_request_pack(&w->saved_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");
         return;

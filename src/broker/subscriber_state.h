@@ -89,7 +89,7 @@ struct subscriber_gzip {
 
 _Static_assert(sizeof(struct subscriber) <= 256, "it has grown: see above");
 
-/* Takes over `s`, and the reference to `kept`; SUB_STARTING. NULL: the policy cannot bind the
+/* Takes over `s`, and the reference to `saved`; SUB_STARTING. NULL: the policy cannot bind the
  * subscription, `s` is still the caller's. */
 struct subscriber *subscriber_new(struct broker *b, struct stream *s, const struct verdict *v,
                                   struct saved_request *saved, const struct peer_address *client,

@@ -7,7 +7,7 @@
  * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
  * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
  * soon as no call of them waits. Part of the composition root: it uses policy/policy.h,
- * broker/broker.h, broker/dry run.h and lua/policy/lua_policy.h. */
+ * broker/broker.h, broker/dry_run.h and lua/policy/lua_policy.h. */
 #ifndef RELOAD_POLICY_RELOAD_H
 #define RELOAD_POLICY_RELOAD_H
 
@@ -21,7 +21,7 @@ struct policy_reload_options {
     uint64_t warm_ms;                        /* how long the previous policy is kept */
     unsigned watched_s; /* how long a new policy is compared with the previous one; 0: not */
     bool watch_files;   /* reload when a file changes */
-    /* A reload by SIGHUP begins (`rep` NULL), or is over. NULL: nobody wants to know. */
+    /* A reload by SIGHUP begins (`rep` NULL), or is over. NULL: it is not reported. */
     void (*signalled)(void *ctx, const struct policy_report *rep);
     void *ctx;
 };

@@ -293,8 +293,8 @@ static void greet(const struct server *s)
     const struct worker *w = s->worker;
     bool again = w && (w->number > 1 || w->shared->workers[0].starts > 1);
     bool journal = getenv("JOURNAL_STREAM") != NULL; /* systemd.exec(5): there is no terminal */
-    bool asks = !s->cfg->listen.v[0].redirect_https && !s->cfg->listen.v[0].proxy_protocol;
-    if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0 || !asks) {
+    bool direct = !s->cfg->listen.v[0].redirect_https && !s->cfg->listen.v[0].proxy_protocol;
+    if (journal || again || !s->cfg->http.page || strncmp(at, "unix:", 5) == 0 || !direct) {
         return;
     }
     if (!lua_policy_admits_all(policy_reload_current(s->policies))) {

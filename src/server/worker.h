@@ -39,7 +39,7 @@ struct workers_shared {
     atomic_int restart;                       /* enum restart_phase, of the last restart */
     atomic_uint restarts;                     /* number of restarts requested */
     char restart_error[512];                  /* complete before `restart` says RESTART_FAILED */
-    struct tls_ticket_chain tickets;          /* by whoever needs the next key */
+    struct tls_ticket_chain tickets;          /* by any worker that needs the next key */
     atomic_uint reloads[WORKERS_MAX];         /* by SIGHUP, by number - 1; by that worker */
 };
 

@@ -1,4 +1,4 @@
-/* See tools/test broker.h. Built and taken apart in the order of server.c. */
+/* See tools/test_broker.h. Built and taken apart in the order of server.c. */
 #include "tools/test_broker.h"
 
 #include "base/alloc.h"

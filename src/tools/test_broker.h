@@ -1,5 +1,5 @@
 /* CONTRACT: a policy in a test broker, for the tools that test it (`tidegate eval`, `tidegate test`).
- * src/tools/test broker.c builds it as server.c builds a server: it loads the policy as `serve` does,
+ * src/tools/test_broker.c builds it as server.c builds a server: it loads the policy as `serve` does,
  * with a complete broker around it.
  *
  * What differs from a server: the event store is memory, the clients are the other ends of socket

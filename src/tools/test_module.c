@@ -141,7 +141,7 @@ static int l_settled(lua_State *L)
     return 1;
 }
 
-/* b:reviewing() -> is the policy being asked about open streams, or about to be? */
+/* b:resubscribing() -> is the policy being asked about open streams, or about to be? */
 static int l_resubscribing(lua_State *L)
 {
     lua_pushboolean(L, broker_resubscribing(test_broker_broker(check_bench(L))));

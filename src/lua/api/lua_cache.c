@@ -33,8 +33,7 @@ struct lua_cache {
 struct fetch {
     struct lua_cache *cache;
     struct shared_call *shared_call; /* NULL: does not own one (any more) */
-    enum shared_call_state
-        at_death; /* what becomes of it should this call end without an outcome */
+    enum shared_call_state at_death; /* its state, should this call end without an outcome */
     uint64_t ttl_ms, negative_ms, stale_ms;
 };
 
@@ -297,7 +296,7 @@ static int l_fetch(lua_State *L)
         c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
         return push_value(L, v.text);
     }
-    if (s->dry_run) { /* ends the hook: what a policy on dry run finds must not be kept */
+    if (s->dry_run) { /* ends the hook: what a dry run finds must not be kept */
         (void)lua_coro_begin(L, "cache.fetch");
     }
     fetch_push(L, &own);

@@ -16,7 +16,7 @@ enum shared_call_state {
 };
 
 struct shared_call {
-    enum shared_call_state state; /* RUNS may be set, the others by flights_end() */
+    enum shared_call_state state; /* RUNS may be set, the others by shared_calls_end() */
     const lua_State *owner;       /* while it RUNS; for comparison only */
     struct strbuf text, error;
     size_t key_len;

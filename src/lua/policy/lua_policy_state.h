@@ -30,10 +30,9 @@ struct lua_policy {
     struct lua_coros *coros;
     struct lua_hooks calls;
     char version[DIGEST_HEX_BYTES];
-    unsigned quarantined; /* functions */
-    struct policy_figures n,
-        before_dry_run;   /* dry runs do not count in the end; last_error: not here */
-    char last_error[512]; /* for people */
+    unsigned quarantined;                    /* functions */
+    struct policy_figures n, before_dry_run; /* dry runs do not count; last_error: not here */
+    char last_error[512];                    /* for people */
 };
 
 static inline struct lua_policy *lua_policy_of(const struct policy *p)
