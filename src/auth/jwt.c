@@ -80,7 +80,7 @@ static bool same_type(struct slice typ, struct slice wanted)
     if (typ.n > PREFIX && strncasecmp(typ.p, "application/", PREFIX) == 0) {
         typ = slice_of(typ.p + PREFIX, typ.n - PREFIX);
     }
-    return typ.n == wanted.n && strncasecmp(typ.p, wanted.p, typ.n) == 0;
+    return slice_eq_nocase(typ, wanted);
 }
 
 /* Tokens of other kinds, signed with the same key, are no access tokens: RFC 8725, section 3.11. */

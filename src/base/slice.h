@@ -33,10 +33,15 @@ static inline bool slice_is(struct slice a, const char *text)
     return slice_eq(a, slice_str(text));
 }
 
-/* ASCII case-insensitive, for header names and media types. */
+/* ASCII case-insensitive, for header names, hosts and media types. */
+static inline bool slice_eq_nocase(struct slice a, struct slice b)
+{
+    return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+}
+
 static inline bool slice_is_nocase(struct slice a, const char *text)
 {
-    return a.n == strlen(text) && (a.n == 0 || strncasecmp(a.p, text, a.n) == 0);
+    return slice_eq_nocase(a, slice_str(text));
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* Words of a filter text: Lua's, and $name. What Lua has and filters have not is refused with a
  * hint. */
+#include "base/hex.h"
 #include "filter/filter_state.h"
 
 #include <errno.h>
@@ -115,14 +116,6 @@ static bool lex_number(struct filter_lexer *l, struct filter_token *out)
     return true;
 }
 
-static int filter_lex_hex_digit(char c)
-{
-    return filter_lex_is_digit(c) ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* The escape at *p, behind its backslash. False: not one. */
 static bool take_escape(const char **p, char *out)
 {
@@ -134,8 +127,8 @@ static bool take_escape(const char **p, char *out)
         *p += 1;
         return true;
     }
-    if (c == 'x' && filter_lex_hex_digit((*p)[1]) >= 0 && filter_lex_hex_digit((*p)[2]) >= 0) {
-        *out = (char)(filter_lex_hex_digit((*p)[1]) * 16 + filter_lex_hex_digit((*p)[2]));
+    if (c == 'x' && hex_value((*p)[1]) >= 0 && hex_value((*p)[2]) >= 0) {
+        *out = (char)(hex_value((*p)[1]) * 16 + hex_value((*p)[2]));
         *p += 3;
         return true;
     }

@@ -21,7 +21,7 @@ bool peer_address_is_unix(const struct peer_address *a)
     return memcmp(a, &none, sizeof none) == 0;
 }
 
-static void set_ipv4(struct peer_address *a, const void *ip)
+void peer_address_set_ipv4(struct peer_address *a, const void *ip)
 {
     memcpy(a->ip, mapped_prefix, sizeof mapped_prefix);
     memcpy(a->ip + 12, ip, 4);
@@ -122,11 +122,11 @@ static void from_sockaddr(const struct sockaddr_storage *from, struct peer_addre
 {
     static const unsigned char any[4];
     if (from->ss_family == AF_INET) {
-        set_ipv4(out, &((const struct sockaddr_in *)from)->sin_addr);
+        peer_address_set_ipv4(out, &((const struct sockaddr_in *)from)->sin_addr);
     } else if (from->ss_family == AF_INET6) {
         memcpy(out->ip, &((const struct sockaddr_in6 *)from)->sin6_addr, sizeof out->ip);
     } else {
-        set_ipv4(out, any);
+        peer_address_set_ipv4(out, any);
     }
 }
 
@@ -169,9 +169,8 @@ bool peer_address_is_local(const struct peer_address *a)
 
 struct peer_address peer_address_holder(const struct peer_address *a)
 {
-    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
     struct peer_address holder = *a;
-    if (memcmp(a->ip, mapped, sizeof mapped) != 0) {
+    if (!is_ipv4(a)) {
         memset(holder.ip + 8, 0, 8);
     }
     return holder;
@@ -217,7 +216,7 @@ static bool parse_ip(struct slice text, struct peer_address *out)
         return false;
     }
     if (uv_inet_pton(AF_INET, copy, ip4) == 0) {
-        set_ipv4(out, ip4);
+        peer_address_set_ipv4(out, ip4);
         return true;
     }
     return uv_inet_pton(AF_INET6, copy, out->ip) == 0;

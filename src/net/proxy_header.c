@@ -122,7 +122,6 @@ static bool proxy_header_are_tlvs(const unsigned char *p, size_t n)
 static ssize_t proxy_header_addresses(const unsigned char *p, size_t n, unsigned family,
                                       struct proxy_header *out)
 {
-    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     size_t used = 0;
     switch (family) {
     case 0x00: /* unspecified: the proxy does not know */
@@ -146,8 +145,7 @@ static ssize_t proxy_header_addresses(const unsigned char *p, size_t n, unsigned
         return proxy_header_fail(out, "PROXY: malformed additions");
     }
     if (family == 0x11) {
-        memcpy(out->client.ip, mapped, sizeof mapped);
-        memcpy(out->client.ip + sizeof mapped, p, 4);
+        peer_address_set_ipv4(&out->client, p);
     } else if (family == 0x21) {
         memcpy(out->client.ip, p, 16);
     } else {

@@ -1,6 +1,8 @@
 /* See http_url.h. Characters: RFC 3986, section 2 and 3.3. */
 #include "net/client/http_url.h"
 
+#include "base/hex.h"
+
 #include <uv.h>
 
 static bool is_unreserved(char c)
@@ -13,15 +15,6 @@ static bool is_unreserved(char c)
 static bool is_path_char(char c)
 {
     return is_unreserved(c) || (c != '\0' && strchr("!$&'()*+,;=:@/", c));
-}
-
-static int http_url_hex(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* "." or ".."; servers see them behind '\\' and encodings, too. */
@@ -39,8 +32,8 @@ static const char *http_url_decode(struct slice path, size_t *at, char *out)
         ++*at;
         return is_path_char(c) ? NULL : "has a character that must be written as %XX";
     }
-    int high = *at + 2 < path.n ? http_url_hex(path.p[*at + 1]) : -1;
-    int low = *at + 2 < path.n ? http_url_hex(path.p[*at + 2]) : -1;
+    int high = *at + 2 < path.n ? hex_value(path.p[*at + 1]) : -1;
+    int low = *at + 2 < path.n ? hex_value(path.p[*at + 2]) : -1;
     if (high < 0 || low < 0) {
         return "has a % without two hexadecimal digits";
     }

@@ -79,11 +79,6 @@ static void h2_request_put_line(struct h2_request *r)
     }
 }
 
-static bool h2_request_same_nocase(struct slice a, struct slice b)
-{
-    return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
-}
-
 void h2_request_field(struct h2_request *r, struct slice name, struct slice value)
 {
     if (r->http.state == HTTP_FAILED) {
@@ -103,7 +98,7 @@ void h2_request_field(struct h2_request *r, struct slice name, struct slice valu
         return;
     }
     if (slice_is(name, "host") && r->authority.n &&
-        h2_request_same_nocase(value, h2_request_word(r, r->authority))) {
+        slice_eq_nocase(value, h2_request_word(r, r->authority))) {
         return; /* said twice; where they differ there are two Host fields, which is refused */
     }
     http_head_put_field(&r->http, name, value);

@@ -2,6 +2,7 @@
  * here uses them, and unbounded ones are a way to send a lot for a small body. */
 #include "net/message/http_body.h"
 
+#include "base/hex.h"
 #include "net/message/http_fields.h"
 
 enum {
@@ -39,15 +40,6 @@ static bool take_data(struct http_request *rq, struct http_input *in)
     return rq->body_left == 0;
 }
 
-static int http_body_hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* One byte of a size line, within its bound. */
 static bool count_line_byte(struct http_request *rq)
 {
@@ -60,7 +52,7 @@ static bool count_line_byte(struct http_request *rq)
 
 static void step_size(struct http_request *rq, struct http_input *in)
 {
-    int digit = http_body_hex_value(*in->p);
+    int digit = hex_value(*in->p);
     if (digit < 0) {
         /* No sign, no "0x", no white space; an extension needs a size before it. */
         if (rq->chunk_line_bytes == 0 || (*in->p != ';' && *in->p != '\r')) {

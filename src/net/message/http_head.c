@@ -218,11 +218,6 @@ static bool read_target(struct http_request *rq, struct slice *authority)
     return true;
 }
 
-static bool same_nocase(struct slice a, struct slice b)
-{
-    return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
-}
-
 static bool check_host(struct http_request *rq, const struct facts *f, struct slice authority)
 {
     const char *wrong = NULL;
@@ -234,7 +229,7 @@ static bool check_host(struct http_request *rq, const struct facts *f, struct sl
         wrong = "the Host field must be HOST or HOST:PORT";
     } else if (authority.p && !is_authority(authority)) {
         wrong = "the authority of the request target must be HOST or HOST:PORT";
-    } else if (authority.p && f->hosts && !same_nocase(authority, f->host)) {
+    } else if (authority.p && f->hosts && !slice_eq_nocase(authority, f->host)) {
         wrong = "the authority of the request target and the Host field differ";
     }
     if (wrong) {

@@ -48,7 +48,7 @@ static bool origin_is_host(struct slice origin, struct slice host)
     }
     host = origin_without_port(host, port);
     origin = origin_without_port(origin, port);
-    return origin.n == host.n && strncasecmp(origin.p, host.p, host.n) == 0;
+    return slice_eq_nocase(origin, host);
 }
 
 static bool origin_is_listed(const struct http_cors *cors, const struct http_request *rq,

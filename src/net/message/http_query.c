@@ -2,6 +2,7 @@
  * allocations whatever the number of pairs. */
 #include "net/message/http_query.h"
 
+#include "base/hex.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
@@ -28,15 +29,6 @@ static size_t http_query_count_pairs(struct slice query)
     return count;
 }
 
-static int http_query_hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Decodes to `*at` and moves it. */
 static int http_query_decode(struct slice raw, char **at, struct slice *out)
 {
@@ -46,8 +38,8 @@ static int http_query_decode(struct slice raw, char **at, struct slice *out)
         if (c == '+') {
             c = ' ';
         } else if (c == '%') {
-            int high = raw.n - i > 2 ? http_query_hex_value(raw.p[i + 1]) : -1;
-            int low = raw.n - i > 2 ? http_query_hex_value(raw.p[i + 2]) : -1;
+            int high = raw.n - i > 2 ? hex_value(raw.p[i + 1]) : -1;
+            int low = raw.n - i > 2 ? hex_value(raw.p[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return UV_EINVAL;
             }
