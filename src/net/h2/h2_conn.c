@@ -117,25 +117,13 @@ static void h2_refuse_request(struct h2_stream *s)
 {
     struct conn *c = s->h2->conn;
     char text[160];
-    struct strbuf body;
     int status = s->rq->http.fail.status;
     http_failure_text(&s->rq->http, text, sizeof text);
     h2_stream_tell(s, CLOSE_REFUSED_REQUEST);
     c->server->metrics->bad_requests++;
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", status), log_str("why", text)));
-    strbuf_init(&body, 4096);
-    struct http_response r = {.status = status,
-                              .content_type = HTTP_PROBLEM_TYPE,
-                              .fields =
-                                  slice_str(status == 503 ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                          : HTTP_ANSWER_FIELDS)};
-    if (http_problem(&body, status, slice_str(text), slice_of(NULL, 0))) {
-        strbuf_reset(&body); /* the status alone still tells the client what to do */
-    }
-    r.body = strbuf_slice(&body);
-    (void)stream_respond(&s->stream, &r); /* on failure it is reset: nothing more to do */
-    strbuf_clear(&body);
+    http_dispatch_refuse(&s->stream, status, text);
 }
 
 /* Behind a proxy each request counts for its own client. False: that has too many. */

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "net/message/http_body.h"
+#include "net/message/http_fields.h"
 #include "net/message/http_head.h"
 
 #include <stdlib.h>
@@ -28,11 +29,9 @@ void h2_request_free(struct h2_request *r)
 
 static void h2_request_too_long(struct h2_request *r, int rc)
 {
-    if (r->http.state != HTTP_FAILED) {
-        r->http.state = HTTP_FAILED;
-        r->http.fail = rc == UV_ENOBUFS ? (struct http_failure){431, "the request head is too long"}
-                                        : (struct http_failure){503, "memory is short"};
-    }
+    bool long_head = rc == UV_ENOBUFS;
+    http_fail(&r->http, long_head ? 431 : 503,
+              long_head ? "the request head is too long" : "memory is short");
 }
 
 /* Keeps a word until the line can be put: its place and length. */
@@ -116,10 +115,8 @@ void h2_request_head_done(struct h2_request *r, bool ended)
     if (rq->state != HTTP_FAILED) {
         http_head_complete(rq);
     }
-    if (rq->state != HTTP_FAILED && !slice_is_nocase(scheme, "http") &&
-        !slice_is_nocase(scheme, "https")) {
-        rq->state = HTTP_FAILED;
-        rq->fail = (struct http_failure){400, "the scheme must be http or https"};
+    if (!slice_is_nocase(scheme, "http") && !slice_is_nocase(scheme, "https")) {
+        http_fail(rq, 400, "the scheme must be http or https");
     }
     strbuf_clear(&r->words);
     if (rq->state != HTTP_FAILED) {
@@ -129,13 +126,8 @@ void h2_request_head_done(struct h2_request *r, bool ended)
 
 void h2_request_body(struct h2_request *r, const char *data, size_t len)
 {
-    struct http_request *rq = &r->http;
-    http_body_append(rq, data, len);
-    if (rq->state != HTTP_FAILED && !http_body_share_grow(&rq->share, rq->body.len)) {
-        rq->state = HTTP_FAILED;
-        rq->fail = (struct http_failure){
-            503, "too many bytes of request bodies are under way; try again later"};
-    }
+    http_body_append(&r->http, data, len);
+    http_body_count(&r->http);
 }
 
 void h2_request_end(struct h2_request *r)

@@ -6,8 +6,8 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "net/http/http_dispatch.h"
+#include "net/message/http_body.h"
 #include "net/message/http_chunk.h"
-#include "net/message/http_fields.h"
 #include "net/message/http_parser.h"
 #include "net/proxy_header.h"
 
@@ -359,14 +359,6 @@ static bool http1_is_preface(const struct http1 *h, const char *data, size_t use
     return memcmp(begin, preface_begin, sizeof begin) == 0;
 }
 
-/* There may be no room for the body, if it counts. */
-static void http1_count_body(struct http_request *rq)
-{
-    if (rq->state != HTTP_FAILED && !http_body_share_grow(&rq->share, rq->body.len)) {
-        http_fail(rq, 503, "too many bytes of request bodies are under way; try again later");
-    }
-}
-
 /* The request that is complete, or its head, goes to the handler if it is its turn. */
 static void http1_dispatch_next(struct http1 *h)
 {
@@ -391,7 +383,7 @@ static size_t http1_parse(struct http1 *h, const char *data, size_t len)
         if (h->rq->state == HTTP_FAILED && http1_is_preface(h, data, used)) {
             return used + http1_hand_over(h, data + used, len - used);
         }
-        http1_count_body(h->rq);
+        http_body_count(h->rq);
         if (h->rq->state == HTTP_FAILED) {
             http1_parse_failed(h);
             return len; /* nothing behind a malformed request can be trusted */

@@ -18,19 +18,10 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
                    o->trusted_proxy_count, client);
 }
 
-static void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
+void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
 {
     struct strbuf body;
-    strbuf_init(&body, 2048);
-    if (http_problem(&body, status, slice_str(detail), slice_of(NULL, 0))) {
-        strbuf_reset(&body); /* the status says it */
-    }
-    struct http_response r = {.status = status,
-                              .content_type = HTTP_PROBLEM_TYPE,
-                              .body = strbuf_slice(&body),
-                              .fields = slice_str(status == 503 || status == 429
-                                                      ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                      : HTTP_ANSWER_FIELDS)};
+    struct http_response r = http_response_of_refusal(status, slice_str(detail), &body);
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
 }
@@ -129,8 +120,7 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
     }
     http_body_share_begin(&rq->share, &s->bodies, &client);
     if (!http_body_share_grow(&rq->share, rq->body.len)) {
-        http_dispatch_refuse(stream, 503,
-                             "too many bytes of request bodies are under way; try again later");
+        http_dispatch_refuse(stream, 503, HTTP_BODIES_FULL);
     } else if (s->handlers.head) {
         s->handlers.head(s->handlers.ctx, stream, rq, &client);
     } else {

@@ -11,6 +11,8 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
  * behind trusted proxies, from its head until its answer, or the end of its stream. */
 bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
                           struct peer_address *client);
+/* Answers with a problem document. */
+void http_dispatch_refuse(struct stream *stream, int status, const char *detail);
 /* 429: its client has as many as it may. */
 void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
                                const struct http_request *rq);

@@ -14,6 +14,8 @@ struct http_bodies {
     bool reported;                 /* logged that it is full; until half of it is free again */
 };
 
+#define HTTP_BODIES_FULL "too many bytes of request bodies are under way; try again later"
+
 /* What one body holds. All zero: not counted. */
 struct http_body_share {
     struct http_bodies *all;

@@ -183,3 +183,10 @@ void http_body_append(struct http_request *rq, const char *data, size_t len)
         rq->body_bytes += len;
     }
 }
+
+void http_body_count(struct http_request *rq)
+{
+    if (rq->state != HTTP_FAILED && !http_body_share_grow(&rq->share, rq->body.len)) {
+        http_fail(rq, 503, HTTP_BODIES_FULL);
+    }
+}

@@ -149,18 +149,25 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
     return http_response_rollback_to(out, before, rc);
 }
 
+struct http_response http_response_of_refusal(int status, struct slice detail, struct strbuf *body)
+{
+    bool later = status == 503 || status == 429;
+    strbuf_init(body, 4096);
+    if (http_problem(body, status, detail, slice_of(NULL, 0))) {
+        strbuf_reset(body); /* the status alone still tells the client what to do */
+    }
+    return (struct http_response){
+        .status = status,
+        .content_type = HTTP_PROBLEM_TYPE,
+        .body = strbuf_slice(body),
+        .fields = slice_str(later ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n" : HTTP_ANSWER_FIELDS)};
+}
+
 int http_response_refusal(int status, struct slice detail, struct strbuf *out)
 {
     struct strbuf body;
-    strbuf_init(&body, 4096);
-    struct http_response r = {.status = status,
-                              .content_type = HTTP_PROBLEM_TYPE,
-                              .fields = slice_str(status == 503 || status == 429
-                                                      ? HTTP_ANSWER_FIELDS "Retry-After: 5\r\n"
-                                                      : HTTP_ANSWER_FIELDS)};
-    int rc = http_problem(&body, status, detail, slice_of(NULL, 0));
-    r.body = strbuf_slice(&body);
-    rc = rc ? rc : http_response_render(&r, (struct http_framing){0}, out);
+    struct http_response r = http_response_of_refusal(status, detail, &body);
+    int rc = http_response_render(&r, (struct http_framing){0}, out);
     strbuf_clear(&body);
     return rc;
 }

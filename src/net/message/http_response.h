@@ -28,8 +28,10 @@ struct http_framing {
 /* Appends status line, fields, and body. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int
 http_response_render(const struct http_response *r, struct http_framing f, struct strbuf *out);
-/* Appends a complete answer of its own that refuses a connection, with a problem document. 0, UV_ENOBUFS or
- * UV_ENOMEM. */
+/* An answer that refuses: a problem document, and after how long to come back (429, 503). It is in `body`, which is
+ * the caller's to clear. */
+struct http_response http_response_of_refusal(int status, struct slice detail, struct strbuf *body);
+/* Appends that answer for a whole connection, which it ends. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int http_response_refusal(int status, struct slice detail,
                                                               struct strbuf *out);
 /* "OK", "Not Found", ...; "Unknown" for what the table does not hold. */
