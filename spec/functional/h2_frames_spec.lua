@@ -341,6 +341,17 @@ describe("HTTP/2 ends connections that flood", function()
     assert.matches('msg="ended an HTTP/2 connection: more control frames than any client needs".* peer=127.0.0.1',
       broker():log())
   end)
+
+  it("and says so once in ten seconds", function()
+    local function said()
+      return select(2, broker():log():gsub("ended an HTTP/2 connection", ""))
+    end
+    local before, from = said(), os.time()
+    for _ = 1, 3 do
+      flood(function() return frame("PING", 0, 0, ("\0"):rep(8)) end)
+    end
+    assert.is_true(said() - before <= 1 + (os.time() - from + 1) // 10)
+  end)
 end)
 
 describe("HTTP/2 does not wait for ever", function()

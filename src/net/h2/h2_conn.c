@@ -69,11 +69,15 @@ static void h2_end(struct h2 *h, uint32_t code, enum close_reason why)
 
 static void h2_flooded(struct h2 *h)
 {
-    char address[ADDRESS_TEXT_MAX];
-    peer_address_text(&h->conn->peer, address);
-    h->conn->server->metrics->h2_floods++;
-    log_info("http", "ended an HTTP/2 connection: more control frames than any client needs",
-             LOG_F(log_uint("conn", h->conn->id), log_str("peer", address)));
+    struct http_server *server = h->conn->server;
+    server->metrics->h2_floods++;
+    if (log_pace_take(&server->flood_pace, loop_now(server->loop))) {
+        char address[ADDRESS_TEXT_MAX];
+        peer_address_text(&h->conn->peer, address);
+        log_info("http", "ended an HTTP/2 connection: more control frames than any client needs",
+                 LOG_F(log_uint("conn", h->conn->id), log_str("peer", address),
+                       log_uint("ended", server->metrics->h2_floods)));
+    }
     h2_end(h, NGHTTP2_ENHANCE_YOUR_CALM, CLOSE_FLOOD);
 }
 

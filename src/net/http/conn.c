@@ -20,7 +20,6 @@
 enum {
     LINGER_MS = 2000,
     WRITE_IOV_MAX = 1024, /* IOV_MAX of Linux */
-    REFUSED_LOG_MS = 10 * 1000,
 };
 
 static const char conn_refused_text[] =
@@ -583,12 +582,10 @@ void conn_note_too_many(const struct conn *c, const struct peer_address *client)
 {
     struct http_server *s = c->server;
     char text[ADDRESS_TEXT_MAX];
-    uint64_t now = loop_now(s->loop);
     s->metrics->too_many_per_address++;
-    if (s->too_many_logged_ms && now - s->too_many_logged_ms < REFUSED_LOG_MS) {
+    if (!log_pace_take(&s->too_many_pace, loop_now(s->loop))) {
         return;
     }
-    s->too_many_logged_ms = now ? now : 1;
     peer_address_text(client, text);
     log_warn("http",
              "refused a client that holds too many; raise the limit if many share its address",

@@ -9,10 +9,7 @@
 
 #include <stdlib.h>
 
-enum {
-    IN_MAX_BYTES = PROXY_HEADER_2_MAX_BYTES + LOOP_READ_BUFFER_BYTES,
-    LOG_INTERVAL_MS = 10 * 1000
-};
+enum { IN_MAX_BYTES = PROXY_HEADER_2_MAX_BYTES + LOOP_READ_BUFFER_BYTES };
 
 struct proxy_hello {
     struct conn conn;
@@ -37,12 +34,10 @@ static void proxy_hello_log(struct conn *c, const char *error)
 {
     struct http_server *s = c->server;
     char peer[ADDRESS_TEXT_MAX];
-    uint64_t now = loop_now(s->loop);
     s->metrics->proxy_refused++;
-    if (s->proxy_logged_ms && now - s->proxy_logged_ms < LOG_INTERVAL_MS) {
+    if (!log_pace_take(&s->proxy_pace, loop_now(s->loop))) {
         return;
     }
-    s->proxy_logged_ms = now ? now : 1;
     peer_address_text(&c->peer, peer);
     log_warn("http", "refused a connection on a listener with proxy_protocol",
              LOG_F(log_str("peer", peer), log_str("error", error)));

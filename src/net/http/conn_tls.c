@@ -19,7 +19,6 @@ enum {
     OUT_MAX_BYTES = 512 * 1024,    /* of ciphertext for one chunk, and what else OpenSSL says */
     PENDING_MAX_BYTES = 64 * 1024, /* the end of the handshake, answers to KeyUpdates */
     PLAIN_BYTES = LOOP_READ_BUFFER_BYTES + TLS_RECORD_BYTES,
-    LOG_INTERVAL_MS = 10 * 1000,
 };
 
 /* ---------------------------------------------------------------- what connections share */
@@ -30,7 +29,8 @@ struct conn_tls_service {
     char record[TLS_RECORD_BYTES]; /* plain text of one record, during a call */
     char plain[PLAIN_BYTES];       /* what was decrypted, during a call */
     struct {
-        uint64_t logged_ms, left_out;
+        struct log_pace pace;
+        uint64_t left_out;
     } failures[TLS_FAILURE_COUNT];
 };
 
@@ -260,10 +260,9 @@ static void tls_hello_count(struct conn *c, enum tls_failure_kind kind, const ch
 {
     struct conn_tls_service *s = c->server->tls;
     char peer[ADDRESS_TEXT_MAX];
-    uint64_t now = loop_now(c->server->loop);
     tls_hello_of(c)->failed = true;
     c->server->metrics->tls_failures[kind]++;
-    if (s->failures[kind].logged_ms && now - s->failures[kind].logged_ms < LOG_INTERVAL_MS) {
+    if (!log_pace_take(&s->failures[kind].pace, loop_now(c->server->loop))) {
         s->failures[kind].left_out++;
         return;
     }
@@ -271,7 +270,6 @@ static void tls_hello_count(struct conn *c, enum tls_failure_kind kind, const ch
     log_info("tls", "handshake failed",
              LOG_F(log_str("reason", tls_failure_name(kind)), log_str("peer", peer),
                    log_str("error", text), log_uint("not_logged", s->failures[kind].left_out)));
-    s->failures[kind].logged_ms = now ? now : 1;
     s->failures[kind].left_out = 0;
 }
 

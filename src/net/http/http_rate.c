@@ -2,10 +2,7 @@
 
 #include "base/logging.h"
 
-enum {
-    ADDRESSES_MAX = 65536,
-    LOG_INTERVAL_MS = 10 * 1000,
-};
+enum { ADDRESSES_MAX = 65536 };
 
 void http_rate_init(struct http_rate *r, const struct http_rate_options *opt, uint64_t *refused)
 {
@@ -24,10 +21,9 @@ void http_rate_clear(struct http_rate *r)
 static void http_rate_log(struct http_rate *r, const struct peer_address *client, uint64_t now_ms)
 {
     char text[ADDRESS_TEXT_MAX];
-    if (r->logged_ms && now_ms - r->logged_ms < LOG_INTERVAL_MS) {
+    if (!log_pace_take(&r->pace, now_ms)) {
         return;
     }
-    r->logged_ms = now_ms ? now_ms : 1;
     peer_address_text(client, text);
     log_warn("http", "refused a client that is too fast; raise the limit if many share its address",
              LOG_F(log_str("client", text), log_str("limit", r->opt.setting),

@@ -2,6 +2,7 @@
 #ifndef NET_HTTP_HTTP_RATE_H
 #define NET_HTTP_HTTP_RATE_H
 
+#include "base/log_pace.h"
 #include "net/address_rate.h"
 
 struct http_rate_options {
@@ -15,7 +16,7 @@ struct http_rate {
     struct http_rate_options opt;
     struct address_rate *clients; /* owned; NULL: no bound */
     uint64_t *refused;            /* a metric; borrowed */
-    uint64_t logged_ms;           /* when a refusal was logged at level warn; 0: never */
+    struct log_pace pace;         /* of lines about refusals */
 };
 
 void http_rate_init(struct http_rate *r, const struct http_rate_options *opt, uint64_t *refused);

@@ -4,6 +4,7 @@
 #define NET_HTTP_HTTP_SERVICE_H
 
 #include "base/list.h"
+#include "base/log_pace.h"
 #include "base/slots.h"
 #include "net/address.h"
 #include "net/address_limit.h"
@@ -72,16 +73,17 @@ struct http_server {
     struct http_bodies bodies;
     struct http_rate connections; /* new ones, and requests but publishes behind trusted proxies */
     struct http_rate publishes;
-    uint64_t proxy_logged_ms;     /* when a header of a proxy was refused and that was logged */
-    bool foreign;                 /* something that is not HTTP was logged */
-    struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */
-    struct list listeners;        /* struct listener, by their node */
-    struct task accept_again;     /* a connection has gone: takes those who wait for its place */
+    struct log_pace proxy_pace;    /* of lines about refused headers of proxies, */
+    struct log_pace too_many_pace; /* clients that hold too many, */
+    struct log_pace flood_pace;    /* and floods of HTTP/2 */
+    bool foreign;                  /* something that is not HTTP was logged */
+    struct conn_tls_service *tls;  /* what TLS connections share; NULL: there is no such listener */
+    struct list listeners;         /* struct listener, by their node */
+    struct task accept_again;      /* a connection has gone: takes those who wait for its place */
     char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
     uint64_t last_conn_id;
-    uint64_t too_many_logged_ms; /* of an address, as loop_now(); 0: never */
-    bool misdirected;            /* a request for another host was logged */
-    bool draining;               /* answers close their connection; idle connections are closed */
+    bool misdirected; /* a request for another host was logged */
+    bool draining;    /* answers close their connection; idle connections are closed */
 };
 
 #endif
