@@ -20,7 +20,7 @@ enum {
 
 struct audience {
     struct map_entry by_key; /* in the set */
-    uint32_t refs;           /* one per subscriber, plus who works with it */
+    uint32_t refs;           /* one per subscriber, and per caller that works with it */
     uint64_t id;
     char *key; /* owned: canonical bytes of the subscription; the slices point into it */
     size_t key_len;

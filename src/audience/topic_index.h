@@ -21,8 +21,8 @@ struct topic_slot {
 struct topic_index *topic_index_new(void);
 /* NULL is fine. Values are the caller's. */
 void topic_index_free(struct topic_index *ix);
-/* The slot of a valid pattern, made where there is none. Whoever finds no value in it puts one in, or
- * gives it to topic_index_prune(). */
+/* The slot of a valid pattern, made where there is none. A caller that finds no value in it puts one in,
+ * or gives it to topic_index_prune(). */
 struct topic_slot *topic_index_slot(struct topic_index *ix, struct slice pattern);
 /* Frees what an empty slot held up; without effect while it has a value. */
 void topic_index_prune(struct topic_slot *slot);

@@ -22,7 +22,7 @@ static const char *check_type(struct slice type)
     return utf8_ok(type) ? NULL : "type: is not valid UTF-8";
 }
 
-static const char *event_check_check_key(struct slice key)
+static const char *event_check_key(struct slice key)
 {
     if (!key.p) {
         return NULL;
@@ -76,7 +76,7 @@ const char *event_check(const struct event_fields *f, size_t max_data)
 {
     const char *bad = topic_field_check(f->topic);
     bad = bad ? bad : check_type(f->type);
-    bad = bad ? bad : event_check_check_key(f->key);
+    bad = bad ? bad : event_check_key(f->key);
     bad = bad ? bad : check_attrs(f->attrs);
     return bad ? bad : check_data(f->data, max_data < UINT32_MAX ? max_data : UINT32_MAX);
 }

@@ -17,7 +17,7 @@
     X(BODY_TIMEOUT, "body-timeout", "no complete request body in time")                            \
     X(IDLE_TIMEOUT, "idle-timeout", "no further request in time")                                  \
     X(GAVE_WAY, "gave-way",                                                                        \
-      "the admin service was full, and this connection had asked nothing yet")                     \
+      "the admin service was full, and this connection waited for its client")                     \
     X(DEAD_PEER, "dead-peer", "the peer took no byte for dead_peer_s, or cannot be reached")       \
     X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
     X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \

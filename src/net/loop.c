@@ -132,7 +132,7 @@ static void on_timer(uv_timer_t *h)
     }
 }
 
-static void loop_do_on_signal(uv_signal_t *h, int signum)
+static void loop_signalled(uv_signal_t *h, int signum)
 {
     struct loop *l = h->data;
     l->on_stop(l->on_stop_ctx, signum);
@@ -257,9 +257,9 @@ int loop_on_signal(struct loop *l, void (*cb)(void *ctx, int signum), void *ctx)
     l->on_stop = cb;
     l->on_stop_ctx = ctx;
     l->sigint.data = l->sigterm.data = l->sigusr2.data = l;
-    int rc = uv_signal_start(&l->sigint, loop_do_on_signal, SIGINT);
-    rc = rc ? rc : uv_signal_start(&l->sigusr2, loop_do_on_signal, SIGUSR2);
-    return rc ? rc : uv_signal_start(&l->sigterm, loop_do_on_signal, SIGTERM);
+    int rc = uv_signal_start(&l->sigint, loop_signalled, SIGINT);
+    rc = rc ? rc : uv_signal_start(&l->sigusr2, loop_signalled, SIGUSR2);
+    return rc ? rc : uv_signal_start(&l->sigterm, loop_signalled, SIGTERM);
 }
 
 void loop_run(struct loop *l)

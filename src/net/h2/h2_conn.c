@@ -15,7 +15,7 @@
 enum {
     CALM_MOST = 512, /* unusual frames at once: a page with many streams is closed */
     CALM_PER_S = 32,
-    TINY_WINDOW_BYTES = 64, /* who grants so little wants many small frames */
+    TINY_WINDOW_BYTES = 64, /* a client that grants so little wants many small frames */
     /* Of request bodies. All of one connection have this much without asking ... */
     STREAM_WINDOW_BYTES = 16 * 1024,
     /* ... and the oldest has this much, again and again. */

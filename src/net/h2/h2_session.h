@@ -42,8 +42,8 @@ struct h2 {
     bool busy : 1;   /* inside nghttp2 */
     bool failed : 1; /* no further bytes are taken or made */
     bool goaway : 1; /* said: no further streams */
-    bool bodies : 1; /* some requests may wait for a window for their bodies */
     bool error : 1;  /* and that was because of what the client sent */
+    bool bodies : 1; /* some requests may wait for a window for their bodies */
 };
 
 /* One request and its answer. */
@@ -73,7 +73,7 @@ struct h2_stream {
     bool gone : 1;      /* for nghttp2 */
 };
 
-/* Never NULL. Registers nothing yet: h2_stream_publish() gives it its id. */
+/* Never NULL. Has no id for handlers yet: it gets that when its request is handed over. */
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t id);
 /* Unlinks and frees it; its owner hears nothing. */
 void h2_stream_free(struct h2_stream *s);

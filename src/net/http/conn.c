@@ -467,8 +467,8 @@ void conn_received(struct conn *c, const char *data, size_t len)
     conn_progress(c);
 }
 
-/* A read that fills the buffer: there is more. libuv would go on to read, up to 32 times; who sends a lot
- * gets one read a turn like everybody else. */
+/* A read that fills the buffer: there is more. libuv would go on to read, up to 32 times; a client that sends
+ * a lot gets one read a turn like all others. */
 static void conn_yield(struct conn *c)
 {
     int rc = uv_read_stop(&c->handle.stream);

@@ -43,7 +43,7 @@ static void proxy_hello_log(struct conn *c, const char *error)
              LOG_F(log_str("peer", peer), log_str("error", error)));
 }
 
-/* Who expects HTTP reads why; before TLS there is no way to say so. */
+/* A client that expects HTTP gets the reason; before TLS there is no way to say it. */
 static void proxy_hello_fail(struct conn *c, const char *error)
 {
     bool can_say = !proxy_hello_of(c)->context;

@@ -273,7 +273,7 @@ static void tls_hello_count(struct conn *c, enum tls_failure_kind kind, const ch
     s->failures[kind].left_out = 0;
 }
 
-/* Whoever speaks HTTP to this port reads an answer in HTTP. */
+/* A client that speaks HTTP to this port gets an answer in HTTP. */
 static void tls_hello_answer_http(struct conn *c)
 {
     static const char detail[] = "this port speaks HTTPS: use https:// in the URL";

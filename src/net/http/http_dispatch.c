@@ -26,8 +26,8 @@ void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
     strbuf_clear(&body);
 }
 
-/* A page whose name was made to point to this machine (DNS rebinding) asks for that name. What a
- * trusted proxy asks for is its clients' name, and who has this server's certificate has its name. */
+/* A page whose name was made to point to this machine (DNS rebinding) asks for that name. A
+ * trusted proxy passes on the name that its client asked for, and by TLS the certificate proves the name. */
 static bool http_dispatch_misdirected(const struct conn *c, struct stream *stream,
                                       const struct http_request *rq)
 {

@@ -25,9 +25,9 @@ struct http_server_options {
     uint64_t dead_peer_ms;    /* a write that makes no progress */
     unsigned pipeline;        /* most requests of one connection in flight */
     unsigned max_connections; /* more wait in the kernel's backlog */
-    unsigned max_connections_per_address;  /* 0: no cap; trusted proxies are exempt */
-    bool local_exempt;                     /* from that: peers on this machine */
-    bool gives_way;                        /* full: the oldest that has asked nothing is closed */
+    unsigned max_connections_per_address; /* 0: no cap; trusted proxies are exempt */
+    bool local_exempt;                    /* from that: peers on this machine */
+    bool gives_way;                       /* full: the oldest that waits for its client is closed */
     const struct network *trusted_proxies; /* borrowed for the server's life */
     size_t trusted_proxy_count;
     int send_buffer_bytes; /* SO_SNDBUF; 0: the system's default */

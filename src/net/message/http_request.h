@@ -1,5 +1,5 @@
-/* One HTTP/1.1 request: what the parser (http_parser.h) makes of the bytes of a client. All slices
- * point into the request's own memory (or at constants) and live until http_request_clear(). */
+/* One HTTP request: what the parser (http_parser.h) makes of the bytes of a client, or h2_request.h of its
+ * fields. All slices point into the request's own memory (or at constants) and live until http_request_clear(). */
 #ifndef NET_MESSAGE_HTTP_REQUEST_H
 #define NET_MESSAGE_HTTP_REQUEST_H
 

@@ -23,7 +23,7 @@ struct tls_certificate_files {
     const char *cert, *key;
 };
 
-/* All borrowed: for the life of whoever loads contexts of it. */
+/* All borrowed, for as long as contexts are loaded of it. */
 struct tls_listener_options {
     const struct tls_certificate_files
         *certificates; /* the first is for clients that name no other */
@@ -48,8 +48,9 @@ void tls_context_unref(struct tls_context *c); /* NULL is fine */
  * memory. */
 SSL *tls_context_ssl(struct tls_context *c);
 
-/* Of certificate `i` (from 0): its file, and when it expires, Unix time. */
+/* How many certificates it has. */
 size_t tls_context_count(const struct tls_context *c);
+/* When certificate `i` (from 0) expires, Unix time. */
 int64_t tls_context_not_after(const struct tls_context *c, size_t i);
 
 /* What the client named in the handshake of `ssl`, if it is a name; "" else. */

@@ -169,7 +169,7 @@ void tls_handshake_feed(struct tls_handshake *h, struct slice bytes)
     strbuf_reset(&h->in); /* what was there has been used */
     strbuf_reset(&h->out);
     if (strbuf_append(&h->in, bytes.p, bytes.n)) {
-        strbuf_clear(&h->in); /* no memory: it fails as if the peer had sent nothing */
+        strbuf_clear(&h->in); /* no memory: as if nothing had come, until its time is over */
     }
     h->busy = true;
     job_pool_add(&h->pool->jobs, &h->job, false, JOB_TIMEOUT_MS);

@@ -13,7 +13,7 @@ struct tls_pool;
 
 struct tls_handshake {
     /* what came of the last feed; valid in `stepped` */
-    int result; /* as of tls_conn_handshake(); UV_ENOBUFS: the peer sends too much; UV_ECANCELED */
+    int result; /* as of tls_conn_handshake(); or UV_ETIMEDOUT, UV_ECANCELED */
     struct tls_failure failure;
     struct slice rest;    /* came behind the handshake; borrowed for the call */
     struct strbuf out;    /* to be sent */

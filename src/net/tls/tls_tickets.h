@@ -2,7 +2,7 @@
  *
  * The key of an hour is a hash of the key of the hour before, so that every worker makes the next key for
  * itself and all make the same: there is no lock, nobody rotates, and a worker that is killed at any point
- * leaves nothing half done. Who reads the memory of a process learns no key that is older than what is in
+ * leaves nothing half done. The memory of a process holds no key that is older than what is in
  * the four places below. Any thread may call these functions. */
 #ifndef NET_TLS_TLS_TICKETS_H
 #define NET_TLS_TLS_TICKETS_H
