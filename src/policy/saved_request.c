@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool saved_request_is_credential(const struct saved_request_rules *rules, struct slice name)
+bool saved_request_is_credential(const struct saved_request_rules *rules, struct slice name)
 {
     for (size_t i = 0; i < rules->count; i++) {
         if (slice_is(name, rules->credential_params[i])) {

@@ -21,6 +21,7 @@ struct saved_request_rules {
     size_t count;
 };
 
+bool saved_request_is_credential(const struct saved_request_rules *rules, struct slice name);
 /* Appends the query as it is kept. 0, or negative as strbuf_append(). */
 int saved_request_pack(struct strbuf *out, const struct http_query *query,
                        const struct saved_request_rules *rules);

@@ -3,6 +3,7 @@
 #include "base/decimal.h"
 #include "lua/vm/lua_host.h"
 #include "net/tls/tls_info.h"
+#include "policy/saved_request.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
@@ -81,22 +82,13 @@ static void set_first(lua_State *L, struct slice name, struct slice value)
     }
 }
 
-static bool lua_request_is_credential(const struct lua_host *s, struct slice name)
-{
-    for (size_t i = 0; i < s->credential_param_count; i++) {
-        if (slice_is(name, s->credential_params[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void push_query(lua_State *L, const struct http_query *q, bool credentials)
 {
     const struct lua_host *s = lua_vm_host(L);
+    const struct saved_request_rules rules = {s->credential_params, s->credential_param_count};
     lua_createtable(L, 0, (int)q->count);
     for (size_t i = 0; i < q->count; i++) {
-        if (credentials || !lua_request_is_credential(s, q->params[i].name)) {
+        if (credentials || !saved_request_is_credential(&rules, q->params[i].name)) {
             set_first(L, q->params[i].name, q->params[i].value);
         }
     }
