@@ -21,7 +21,7 @@ enum {
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_MS = 60000, /* some rows, and no vacuum for so long */
     RETAIN_ROWS = 5000,
-    REJECTED_ROWS = 100,
+    REJECTED_ROWS = 100, /* fewer at once: a row may be large */
     RETAIN_ROWS_MIN = 10,
     RETAIN_SLOW_MS = 1000, /* rows may be large: then fewer at once */
     RETAIN_FAST_MS = 200,
@@ -189,6 +189,12 @@ static void upkeep_take_keys(struct upkeep *u, const PGresult *res, uint64_t too
     u->more |= pg_cell_int8(res, 0, 0) >= RETAIN_ROWS;
 }
 
+static void upkeep_put_rejected(const struct upkeep *u, struct pg_args *args)
+{
+    (void)u;
+    pg_args_int4(args, REJECTED_ROWS);
+}
+
 static void upkeep_take_rejected(struct upkeep *u, const PGresult *res, uint64_t took_ms)
 {
     (void)took_ms;
@@ -245,13 +251,12 @@ static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
                      SUCCEEDED(upkeep_keys_s),
                      upkeep_put_keys,
                      upkeep_take_keys},
-    /* REJECTED_ROWS at once: a row may be large */
     [UPKEEP_REJECTED] = {"rejected",
-                         {"retain_rejected", "SELECT tidegate.retain_rejected(100)"},
+                         {"retain_rejected", "SELECT tidegate.retain_rejected($1)"},
                          true,
                          false,
                          SUCCEEDED(upkeep_rejected_s),
-                         NULL,
+                         upkeep_put_rejected,
                          upkeep_take_rejected},
     [UPKEEP_WRITERS] = {"writers",
                         {"retain_writers", "SELECT tidegate.retain_writers()"},
