@@ -12,8 +12,8 @@
     X(refused_denied, counter, "tidegate_refused_denied_total",                                    \
       "Requests the policy denied (4xx).")                                                         \
     X(refused_invalid, counter, "tidegate_refused_invalid_total",                                  \
-      "Requests refused for what they are (400, 404, 405, 406, 413, 415): the log at level debug " \
-      "says why.")                                                                                 \
+      "Requests refused for what they are (4xx, not by the policy): the log at level debug says "  \
+      "why.")                                                                                      \
     X(refused_cross_site, counter, "tidegate_refused_cross_site_total",                            \
       "Publishes refused because a page of another site sent them: see http.cors_origins.")        \
     X(refused_transient, counter, "tidegate_refused_transient_total",                              \
