@@ -3,6 +3,7 @@
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
 #include "admin/explain_json.h"
+#include "base/decimal.h"
 #include "net/http/http_server.h"
 #include "net/message/http_query.h"
 
@@ -57,7 +58,7 @@ static bool admin_explain_read_query(struct stream *s, const struct http_request
     bool good = http_query_parse(&q, rq->query) == 0;
     if (good) {
         struct slice text = http_query_get(&q, "event");
-        good = q.count == 1 && text.p && admin_parse_number(text, EVENT_ID_MAX, event) && *event;
+        good = q.count == 1 && text.p && decimal_parse(text, EVENT_ID_MAX, event) && *event;
         http_query_clear(&q);
     }
     if (!good) {

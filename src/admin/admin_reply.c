@@ -55,17 +55,3 @@ void admin_answer_built(struct stream *s, int rc, const char *type, struct strbu
     }
     strbuf_clear(body);
 }
-
-bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned digit = (unsigned char)text.p[i] - (unsigned)'0';
-        if (digit > 9 || digit > most || n > (most - digit) / 10) {
-            return false;
-        }
-        n = n * 10 + digit;
-    }
-    *out = n;
-    return text.n > 0;
-}

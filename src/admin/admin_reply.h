@@ -10,7 +10,5 @@ void admin_answer(struct stream *s, int status, const char *type, struct slice b
 void admin_refuse(struct stream *s, int status, struct slice detail, const char *allow);
 /* Answers 200 with `body`, or 503 if `rc` is an error. Clears `body`. */
 void admin_answer_built(struct stream *s, int rc, const char *type, struct strbuf *body);
-/* Decimal digits without sign; false for anything else and for numbers above `most`. */
-bool admin_parse_number(struct slice text, uint64_t most, uint64_t *out);
 
 #endif

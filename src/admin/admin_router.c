@@ -1,6 +1,7 @@
 #include "admin/admin_router.h"
 
 #include "admin/admin_reply.h"
+#include "base/decimal.h"
 #include "base/logging.h"
 #include "net/message/http_origin.h"
 #include "net/message/http_query.h"
@@ -87,13 +88,13 @@ static bool admin_router_parse_id(unsigned workers, struct admin_call *c)
     size_t n = dash ? (size_t)(dash - c->id.p) : 0;
     uint64_t worker = 0;
     if (workers == 0) {
-        return admin_parse_number(c->id, UINT64_MAX, &c->connection);
+        return decimal_parse(c->id, UINT64_MAX, &c->connection);
     }
-    if (!dash || !admin_parse_number(slice_of(c->id.p, n), workers, &worker) || worker == 0) {
+    if (!dash || !decimal_parse(slice_of(c->id.p, n), workers, &worker) || worker == 0) {
         return false;
     }
     c->worker = (unsigned)worker - 1;
-    return admin_parse_number(slice_of(dash + 1, c->id.n - n - 1), UINT64_MAX, &c->connection);
+    return decimal_parse(slice_of(dash + 1, c->id.n - n - 1), UINT64_MAX, &c->connection);
 }
 
 void admin_route(unsigned workers, struct stream *s, const struct http_request *rq,
@@ -157,7 +158,7 @@ bool admin_call_limit(const struct admin_call *c, uint64_t *limit)
         return false;
     }
     struct slice asked = http_query_get(&q, "limit");
-    bool good = !asked.p || (admin_parse_number(asked, ADMIN_CONNECTIONS_MAX, limit) && *limit > 0);
+    bool good = !asked.p || (decimal_parse(asked, ADMIN_CONNECTIONS_MAX, limit) && *limit > 0);
     http_query_clear(&q);
     if (!good) {
         admin_refuse(c->stream, 400, slice_str("limit: expected a number from 1 to 10000"), NULL);

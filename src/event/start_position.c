@@ -1,5 +1,6 @@
 #include "event/start_position.h"
 
+#include "base/decimal.h"
 #include "base/nearest.h"
 #include "event/event.h"
 
@@ -10,22 +11,6 @@ static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEve
                                         "Last-Event-ID"};
 enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
-static bool start_position_parse_id(struct slice text, uint64_t *id)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (uint64_t)(text.p[i] - '0'); /* fits: EVENT_ID_MAX is below 2^60 */
-        if (value > EVENT_ID_MAX) {
-            return false;
-        }
-    }
-    *id = value;
-    return text.n > 0;
-}
-
 struct start_position start_position_parse_text(struct slice text)
 {
     struct start_position r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
@@ -33,7 +18,7 @@ struct start_position start_position_parse_text(struct slice text)
         r.kind = START_NOW;
     } else if (slice_is(text, "earliest")) {
         r.kind = START_EARLIEST;
-    } else if (start_position_parse_id(text, &r.id)) {
+    } else if (decimal_parse(text, EVENT_ID_MAX, &r.id)) {
         r.kind = START_AFTER;
     }
     if (r.kind != START_UNKNOWN) {

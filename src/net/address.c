@@ -27,23 +27,6 @@ void peer_address_set_ipv4(struct peer_address *a, const void *ip)
     memcpy(a->ip + 12, ip, 4);
 }
 
-/* Decimal digits only; false above `max`. */
-static bool parse_number(struct slice s, unsigned max, unsigned *out)
-{
-    unsigned value = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (unsigned)(s.p[i] - '0');
-        if (value > max) {
-            return false;
-        }
-    }
-    *out = value;
-    return s.n > 0;
-}
-
 static bool copy_text(struct slice s, char *out, size_t size)
 {
     if (s.n == 0 || s.n >= size || memchr(s.p, '\0', s.n)) {
@@ -99,21 +82,21 @@ int address_parse(const char *text, struct address *out, struct err *e)
     bool brackets = n > 2 && text[0] == '[' && text[n - 1] == ']';
     struct slice host = brackets ? slice_of(text + 1, n - 2) : slice_of(text, n);
     char name[ADDRESS_TEXT_MAX];
-    unsigned port = 0;
+    uint64_t port = 0;
     if (!colon || !copy_text(host, name, sizeof name)) {
         return err_set(e, UV_EINVAL,
                        "\"%s\": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: "
                        "0.0.0.0:PORT, [::]:PORT)",
                        text);
     }
-    if (!parse_number(slice_str(colon + 1), UINT16_MAX, &port)) {
+    if (!decimal_parse(slice_str(colon + 1), UINT16_MAX, &port)) {
         return err_set(e, UV_EINVAL,
                        "\"%s\": expected a port from 0 to 65535 behind the last colon", text);
     }
-    if (set_ip(name, brackets, port, &out->tcp) != 0) {
+    if (set_ip(name, brackets, (unsigned)port, &out->tcp) != 0) {
         return err_set(e, UV_EINVAL,
                        "\"%s\": expected a numeric address, as in 127.0.0.1:%u or [::1]:%u", text,
-                       port, port);
+                       (unsigned)port, (unsigned)port);
     }
     return 0;
 }
@@ -254,13 +237,14 @@ int network_parse(const char *text, struct network *out, struct err *e)
     }
     /* a dotted address counts its prefix from its own first bit */
     bool dotted = memchr(text, ':', n) == NULL;
-    unsigned most = dotted ? 32 : 128, bits = most;
-    if (slash && !parse_number(slice_str(slash + 1), most, &bits)) {
+    unsigned most = dotted ? 32 : 128;
+    uint64_t bits = most;
+    if (slash && !decimal_parse(slice_str(slash + 1), most, &bits)) {
         return err_set(e, UV_EINVAL,
                        "\"%s\": expected a prefix length from 0 to %u behind the slash", text,
                        most);
     }
-    out->bits = dotted ? bits + 96 : bits;
+    out->bits = (unsigned)bits + (dotted ? 96 : 0);
     struct network whole = *out;
     for (unsigned i = 0; i < sizeof whole.base.ip; i++) {
         whole.base.ip[i] &= mask_of(out->bits, i);
@@ -271,9 +255,19 @@ int network_parse(const char *text, struct network *out, struct err *e)
         return err_set(e, UV_EINVAL,
                        "\"%s\": bits behind the prefix are set; the network is %s/%u, the single "
                        "address has /%u",
-                       text, peer_address_is_unix(&whole.base) ? "::" : base, bits, most);
+                       text, peer_address_is_unix(&whole.base) ? "::" : base, (unsigned)bits, most);
     }
     return 0;
+}
+
+bool networks_contain(const struct network *list, size_t count, const struct peer_address *a)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (network_contains(&list[i], a)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool network_contains(const struct network *n, const struct peer_address *a)

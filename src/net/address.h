@@ -61,5 +61,6 @@ struct network {
 int network_parse(const char *text, struct network *out, struct err *e);
 /* Families do not mix: "::/0" holds no IPv4 and no Unix peer. */
 bool network_contains(const struct network *n, const struct peer_address *a);
+bool networks_contain(const struct network *list, size_t count, const struct peer_address *a);
 
 #endif

@@ -1,6 +1,8 @@
 /* See proxy_header.h. */
 #include "net/proxy_header.h"
 
+#include "base/decimal.h"
+
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -43,17 +45,9 @@ static struct slice proxy_header_word(struct slice *text)
 
 static bool proxy_header_is_port(struct slice s)
 {
-    unsigned value = 0;
-    if (s.n == 0 || s.n > 5 || (s.n > 1 && s.p[0] == '0')) {
-        return false;
-    }
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (unsigned)(s.p[i] - '0');
-    }
-    return value <= UINT16_MAX;
+    uint64_t port;
+    bool padded = s.n > 1 && s.p[0] == '0';
+    return !padded && decimal_parse(s, UINT16_MAX, &port);
 }
 
 static bool proxy_header_address(struct slice s, bool v4, struct peer_address *out)

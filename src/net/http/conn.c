@@ -570,12 +570,7 @@ static bool conn_is_loopback(const struct conn *c)
 static bool conn_peer_is_trusted(const struct conn *c)
 {
     const struct http_server_options *o = &c->server->opt;
-    for (size_t i = 0; i < o->trusted_proxy_count; i++) {
-        if (network_contains(&o->trusted_proxies[i], &c->peer)) {
-            return true;
-        }
-    }
-    return false;
+    return networks_contain(o->trusted_proxies, o->trusted_proxy_count, &c->peer);
 }
 
 void conn_note_too_many(const struct conn *c, const struct peer_address *client)

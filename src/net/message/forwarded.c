@@ -1,30 +1,13 @@
 #include "net/message/forwarded.h"
 
-#include <string.h>
+#include "base/decimal.h"
 
-static bool is_trusted(const struct peer_address *a, const struct network *trusted, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (network_contains(&trusted[i], a)) {
-            return true;
-        }
-    }
-    return false;
-}
+#include <string.h>
 
 static bool parse_port(struct slice s)
 {
-    unsigned value = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (unsigned)(s.p[i] - '0');
-        if (value > UINT16_MAX) {
-            return false;
-        }
-    }
-    return s.n > 0;
+    uint64_t port;
+    return decimal_parse(s, UINT16_MAX, &port);
 }
 
 /* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443", "unix:" */
@@ -87,13 +70,13 @@ void client_address(const struct peer_address *peer, const struct http_header *f
         bool more = true;
         while (more) {
             struct peer_address hop;
-            if (!is_trusted(out, trusted, trusted_count)) {
+            if (!networks_contain(trusted, trusted_count, out)) {
                 return;
             }
             more = list.n > 0 && memchr(list.p, ',', list.n) != NULL;
             /* a Unix peer is somebody's neighbour only: as a hop it may be passed, not claimed */
             if (!parse_hop(last_element(&list), &hop) ||
-                (peer_address_is_unix(&hop) && !is_trusted(&hop, trusted, trusted_count))) {
+                (peer_address_is_unix(&hop) && !networks_contain(trusted, trusted_count, &hop))) {
                 return;
             }
             *out = hop;
@@ -108,7 +91,7 @@ bool client_is_secure(const struct peer_address *peer, const struct http_header 
         if (slice_is_nocase(fields[i].name, "X-Forwarded-Proto")) {
             struct slice list = fields[i].value;
             return slice_is_nocase(last_element(&list), "https") &&
-                   is_trusted(peer, trusted, trusted_count);
+                   networks_contain(trusted, trusted_count, peer);
         }
     }
     return false;

@@ -3,6 +3,7 @@
  * request is refused: that disagreement is what request smuggling lives on. */
 #include "net/message/http_head.h"
 
+#include "base/decimal.h"
 #include "net/message/http_body.h"
 #include "net/message/http_fields.h"
 
@@ -116,17 +117,9 @@ static enum http_method method_of(struct slice name)
 
 static bool is_port(struct slice s)
 {
-    unsigned port = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9') {
-            return false;
-        }
-        port = port * 10 + (unsigned)(s.p[i] - '0');
-        if (port > UINT16_MAX) {
-            return false;
-        }
-    }
-    return true; /* "host:" is allowed (RFC 3986 3.2.3) */
+    uint64_t port;
+    return s.n == 0 ||
+           decimal_parse(s, UINT16_MAX, &port); /* "host:" is allowed (RFC 3986 3.2.3) */
 }
 
 static bool is_ipv6(struct slice s)
