@@ -256,6 +256,22 @@ describe("bodies under way together", function()
     held(broker, 1)
   end)
 
+  it("beyond a bound are logged once in ten seconds, whatever ends meanwhile", function()
+    local broker = start { bodies_bytes = 64 * MIB, bodies_bytes_per_address = MIB }
+    local first, from = hold(broker, "192.0.2.1"), os.time()
+    held(broker, 1)
+    for _ = 1, 3 do
+      assert.equal(503, hold(broker, "192.0.2.1"):response().status)
+      local other = hold(broker, "192.0.2.2")
+      held(broker, 2)
+      other:close()
+      held(broker, 1)
+    end
+    local _, said = broker:log():gsub("request bodies are refused", "")
+    assert.is_true(said >= 1 and said <= 1 + (os.time() - from + 1) // 10)
+    first:close()
+  end)
+
   it("have a bound for each address, and IPv6 network", function()
     local broker = start { bodies_bytes = 0, bodies_bytes_per_address = 2 * MIB }
     local list = { hold(broker, "2001:db8::1"), hold(broker, "2001:db8::2") }

@@ -29,9 +29,8 @@ static bool http_bodies_refuse(struct http_bodies *b, const struct http_body_sha
                                const char *setting)
 {
     b->metrics->bodies_refused++;
-    if (!b->reported) {
+    if (log_pace_take(&b->pace, uv_hrtime() / 1000000)) {
         char client[ADDRESS_TEXT_MAX];
-        b->reported = true;
         peer_address_text(&s->client, client);
         log_warn("http", "request bodies are refused: too many bytes of them are under way",
                  LOG_F(log_str("limit", setting), log_uint("bytes", b->bytes),
@@ -69,7 +68,6 @@ void http_body_share_end(struct http_body_share *s)
         }
         b->bytes -= s->bytes;
         b->metrics->bodies_bytes = b->bytes;
-        b->reported = b->reported && b->bytes > b->most / 2;
     }
     *s = (struct http_body_share){0};
 }

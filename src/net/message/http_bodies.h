@@ -3,6 +3,7 @@
 #ifndef NET_MESSAGE_HTTP_BODIES_H
 #define NET_MESSAGE_HTTP_BODIES_H
 
+#include "base/log_pace.h"
 #include "net/address_limit.h"
 #include "net/metrics.h"
 
@@ -11,7 +12,7 @@ struct http_bodies {
     size_t bytes, most;          /* 0: no bound */
     size_t most_of_one; /* of one client address; Unix peers are exempt, they all have the same */
     struct address_limit *clients; /* owned */
-    bool reported;                 /* logged that it is full; until half of it is free again */
+    struct log_pace pace;          /* of lines about refused bodies */
 };
 
 #define HTTP_BODIES_FULL "too many bytes of request bodies are under way; try again later"
