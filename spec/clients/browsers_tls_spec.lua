@@ -14,16 +14,6 @@ local CASES = {
   { "Chromium", "HTTP/2", 40 }, { "Firefox", "HTTP/2", 40 },
 }
 
-local function copy(from, to)
-  local f = assert(io.open(from, "rb"))
-  local text = f:read "a"
-  f:close()
-  f = assert(io.open(to .. ".new", "wb"))
-  assert(f:write(text))
-  assert(f:close())
-  assert(os.rename(to .. ".new", to))
-end
-
 for _, case in ipairs(CASES) do
   local name, protocol, count = table.unpack(case)
   local h2 = protocol == "HTTP/2"
@@ -32,8 +22,8 @@ for _, case in ipairs(CASES) do
     local streams = {} -- by number: { opens =, errors =, events }
 
     local function use(cert)
-      copy(cert.key, broker.dir .. "/key.pem")
-      copy(cert.cert, broker.dir .. "/cert.pem")
+      tls.replace(cert.key, broker.dir .. "/key.pem")
+      tls.replace(cert.cert, broker.dir .. "/cert.pem")
     end
 
     local function read()

@@ -7,16 +7,6 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local tls = require "support.tls"
 
-local function copy(from, to)
-  local f = assert(io.open(from, "rb"))
-  local text = f:read "a"
-  f:close()
-  f = assert(io.open(to .. ".new", "wb"))
-  assert(f:write(text))
-  assert(f:close())
-  assert(os.rename(to .. ".new", to))
-end
-
 describe("certificates", function()
   local ca, first, second
   setup(function()
@@ -27,8 +17,8 @@ describe("certificates", function()
   teardown(function() ca:remove() end)
 
   local function use(broker, cert)
-    copy(cert.cert, broker.dir .. "/cert.pem")
-    copy(cert.key, broker.dir .. "/key.pem")
+    tls.replace(cert.cert, broker.dir .. "/cert.pem")
+    tls.replace(cert.key, broker.dir .. "/key.pem")
   end
 
   local function prepare(config)
@@ -54,13 +44,13 @@ describe("certificates", function()
     for i = 1, 20 do
       streams[i] = sse.open(broker, { topic = "t" })
     end
-    copy(second.key, broker.dir .. "/key.pem")
+    tls.replace(second.key, broker.dir .. "/key.pem")
     eventually("the key alone is noticed", function()
       return broker:metric "tidegate_tls_reload_failures_total" == 1
     end)
     assert.equal(first.serial, serial(broker))
     assert.truthy(broker:logged { msg = "changed certificates cannot be loaded, the earlier ones stay" })
-    copy(second.cert, broker.dir .. "/cert.pem")
+    tls.replace(second.cert, broker.dir .. "/cert.pem")
     eventually("the other certificate is served", function() return serial(broker) == second.serial end)
     assert.equal(1, broker:metric "tidegate_tls_reloads_total")
     assert.equal(1, broker:metric "tidegate_tls_reload_failures_total")
@@ -91,7 +81,7 @@ describe("certificates", function()
     use(broker, ca:issue { names = { "a.example" }, days = -1 })
     expect(0, "warning: listen[1].tls[1]: ", "expired 1 days ago: renew it") -- a restart must not make it worse
     use(broker, first)
-    copy(second.key, broker.dir .. "/key.pem")
+    tls.replace(second.key, broker.dir .. "/key.pem")
     expect(78, "is not the key of the first certificate")
     os.remove(broker.dir .. "/key.pem")
     expect(78, "cannot read it: no such file")

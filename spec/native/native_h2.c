@@ -1,4 +1,5 @@
 /* A client's half of an HTTP/2 connection, bytes in and bytes out: nghttp2's, driven by support/h2.lua. */
+#include "base/alloc.h"
 #include "native.h"
 
 #include <nghttp2/nghttp2.h>
@@ -88,7 +89,6 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
         break;
     case NGHTTP2_DATA:
         push_event(c, "data-end", id);
-        set_integer(L, "length", (lua_Integer)frame->hd.length);
         break;
     case NGHTTP2_RST_STREAM:
         push_event(c, "reset", id);
@@ -98,13 +98,6 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
         push_event(c, "goaway", id);
         set_integer(L, "code", frame->goaway.error_code);
         set_integer(L, "last", frame->goaway.last_stream_id);
-        break;
-    case NGHTTP2_SETTINGS:
-        push_event(c, frame->hd.flags & NGHTTP2_FLAG_ACK ? "settings-ack" : "settings", id);
-        for (size_t i = 0; i < frame->settings.niv; i++) {
-            lua_pushinteger(L, frame->settings.iv[i].value);
-            lua_rawseti(L, -2, frame->settings.iv[i].settings_id);
-        }
         break;
     case NGHTTP2_PING:
         push_event(c, "ping", id);
@@ -219,12 +212,9 @@ static int client_close(lua_State *L)
 
 static void body_append(struct h2_body *b, const char *bytes, size_t n)
 {
-    char *grown = realloc(b->bytes, b->len + n + 1);
-    if (grown) {
-        memcpy(grown + b->len, bytes, n);
-        b->bytes = grown;
-        b->len += n;
-    }
+    b->bytes = xrealloc(b->bytes, b->len + n + 1);
+    memcpy(b->bytes + b->len, bytes, n);
+    b->len += n;
 }
 
 /* request(fields, body or nil, incomplete): the id. `incomplete`: append() follows. */
@@ -235,10 +225,7 @@ static int client_request(lua_State *L)
     size_t n = lua_rawlen(L, 2), len = 0;
     const char *body = luaL_optlstring(L, 3, NULL, &len);
     bool incomplete = lua_toboolean(L, 4);
-    nghttp2_nv *nv = calloc(n + 1, sizeof *nv);
-    if (!nv) {
-        return luaL_error(L, "memory is short");
-    }
+    nghttp2_nv *nv = xcalloc(n + 1, sizeof *nv);
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
         lua_rawgeti(L, -1, 1);
@@ -249,13 +236,11 @@ static int client_request(lua_State *L)
     }
     struct h2_body *b = NULL;
     if (body || incomplete) {
-        b = calloc(1, sizeof *b);
-        if (b) {
-            body_append(b, body ? body : "", len);
-            b->complete = !incomplete;
-            b->next = c->bodies;
-            c->bodies = b;
-        }
+        b = xcalloc(1, sizeof *b);
+        body_append(b, body ? body : "", len);
+        b->complete = !incomplete;
+        b->next = c->bodies;
+        c->bodies = b;
     }
     nghttp2_data_provider source = {.source = {.ptr = b}, .read_callback = on_read_body};
     int32_t id = nghttp2_submit_request(c->ng, NULL, nv, n, b ? &source : NULL, NULL);
@@ -354,25 +339,20 @@ static int client_ping(lua_State *L)
     return check_rc(L, nghttp2_submit_ping(c->ng, NGHTTP2_FLAG_NONE, NULL));
 }
 
-static int client_goaway(lua_State *L)
-{
-    struct h2_client *c = check_client(L);
-    return check_rc(L,
-                    nghttp2_submit_goaway(c->ng, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0));
-}
-
 int native_open_h2(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"request", client_request}, {"append", client_append}, {"feed", client_feed},
-        {"output", client_output},   {"events", client_events}, {"consume", client_consume},
-        {"reset", client_reset},     {"ping", client_ping},     {"goaway", client_goaway},
-        {"close", client_close},     {"__gc", client_close},    {NULL, NULL}};
-    luaL_newmetatable(L, CLIENT);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    static const luaL_Reg methods[] = {{"request", client_request},
+                                       {"append", client_append},
+                                       {"feed", client_feed},
+                                       {"output", client_output},
+                                       {"events", client_events},
+                                       {"consume", client_consume},
+                                       {"reset", client_reset},
+                                       {"ping", client_ping},
+                                       {"close", client_close},
+                                       {"__gc", client_close},
+                                       {NULL, NULL}};
+    native_class(L, CLIENT, methods);
     lua_newtable(L);
     lua_pushcfunction(L, client_new);
     lua_setfield(L, -2, "client");

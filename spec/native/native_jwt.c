@@ -312,16 +312,6 @@ static int l_key(lua_State *L)
     return push_key(L, EVP_PKEY_Q_keygen(NULL, NULL, type));
 }
 
-/* private_key(pem) -> private key */
-static int l_private_key(lua_State *L)
-{
-    struct slice pem = check_slice(L, 1);
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    return push_key(L, key);
-}
-
 static int l_key_gc(lua_State *L)
 {
     EVP_PKEY **box = luaL_checkudata(L, 1, key_class);
@@ -451,17 +441,11 @@ static int l_hmac(lua_State *L)
 
 int native_open_jwt(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"jwks", l_jwks},
-                                         {"pem", l_pem},
-                                         {"secret", l_secret},
-                                         {"encode", l_encode},
-                                         {"key", l_key},
-                                         {"decode", l_decode},
-                                         {"private_key", l_private_key},
-                                         {"hmac", l_hmac},
-                                         {"cache", l_cache},
-                                         {"raw_ecdsa", l_raw_ecdsa},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"jwks", l_jwks},     {"pem", l_pem},     {"secret", l_secret},
+        {"encode", l_encode}, {"key", l_key},     {"decode", l_decode},
+        {"hmac", l_hmac},     {"cache", l_cache}, {"raw_ecdsa", l_raw_ecdsa},
+        {NULL, NULL}};
     static const luaL_Reg set_methods[] = {
         {"verify", l_verify}, {"algs", l_algs}, {"__gc", l_set_gc}, {NULL, NULL}};
     static const luaL_Reg key_methods[] = {{"pem", l_key_pem},

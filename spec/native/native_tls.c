@@ -36,11 +36,13 @@ static void *check(lua_State *L, int at, const char *kind)
     return *p;
 }
 
-static void push_object(lua_State *L, void *object, const char *kind)
+/* Pushes one that is still empty: what is put into it is freed with it. */
+static void **push_object(lua_State *L, const char *kind)
 {
-    void **p = lua_newuserdatauv(L, sizeof *p, 1);
-    *p = object;
+    void **p = lua_newuserdatauv(L, sizeof *p, 0);
+    *p = NULL;
     luaL_setmetatable(L, kind);
+    return p;
 }
 
 /* context{ ca =, cert =, key = (paths), alpn = (wire format), max = "1.2" } */
@@ -50,8 +52,9 @@ static int l_context(lua_State *L)
     const char *ca = text_field(L, "ca"), *cert = text_field(L, "cert"),
                *key = text_field(L, "key");
     const char *max = text_field(L, "max"), *alpn = text_field(L, "alpn");
+    void **object = push_object(L, CONTEXT);
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    push_object(L, ctx, CONTEXT);
+    *object = ctx;
     if (ca) {
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
         if (SSL_CTX_load_verify_file(ctx, ca) != 1) {
@@ -77,8 +80,9 @@ static int l_connect(lua_State *L)
     SSL_CTX *ctx = check(L, 1, CONTEXT);
     int fd = (int)luaL_checkinteger(L, 2);
     const char *name = luaL_optstring(L, 3, NULL);
+    void **object = push_object(L, CONN);
     SSL *ssl = SSL_new(ctx);
-    push_object(L, ssl, CONN);
+    *object = ssl;
     if (SSL_set_fd(ssl, fd) != 1) {
         return push_error(L, "fd");
     }
@@ -197,7 +201,7 @@ static int l_receive(lua_State *L)
     }
     lua_pushnil(L);
     lua_insert(L, -2);
-    lua_pushstring(L, why ? why : "broken");
+    lua_pushstring(L, why);
     lua_insert(L, -2);
     return 3;
 }
@@ -257,12 +261,13 @@ static int l_info(lua_State *L)
 /* c:session() -> to be given to connect(); nil: the server has sent no ticket yet */
 static int l_session(lua_State *L)
 {
-    SSL_SESSION *s = SSL_get1_session(check(L, 1, CONN));
+    SSL *ssl = check(L, 1, CONN);
+    const SSL_SESSION *s = SSL_get0_session(ssl);
     if (!s || !SSL_SESSION_is_resumable(s)) {
-        SSL_SESSION_free(s);
         return 0;
     }
-    push_object(L, s, SESSION);
+    void **object = push_object(L, SESSION);
+    *object = SSL_get1_session(ssl);
     return 1;
 }
 
@@ -325,20 +330,10 @@ static int l_free_session(lua_State *L)
     return 0;
 }
 
-static void new_kind(lua_State *L, const char *kind, const luaL_Reg *methods, lua_CFunction gc)
-{
-    luaL_newmetatable(L, kind);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 int native_open_tls(lua_State *L)
 {
-    static const luaL_Reg none[] = {{NULL, NULL}};
+    static const luaL_Reg context[] = {{"__gc", l_free_context}, {NULL, NULL}};
+    static const luaL_Reg session[] = {{"__gc", l_free_session}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"handshake", l_handshake},
                                        {"send", l_send},
                                        {"receive", l_receive},
@@ -348,15 +343,16 @@ int native_open_tls(lua_State *L)
                                        {"info", l_info},
                                        {"session", l_session},
                                        {"free", l_free},
+                                       {"__gc", l_free},
                                        {NULL, NULL}};
     static const luaL_Reg functions[] = {{"context", l_context},
                                          {"connect", l_connect},
                                          {"ticket_chain", l_ticket_chain},
                                          {"ticket_key", l_ticket_key},
                                          {NULL, NULL}};
-    new_kind(L, CONN, methods, l_free);
-    new_kind(L, CONTEXT, none, l_free_context);
-    new_kind(L, SESSION, none, l_free_session);
+    native_class(L, CONN, methods);
+    native_class(L, CONTEXT, context);
+    native_class(L, SESSION, session);
     luaL_newlib(L, functions);
     return 1;
 }

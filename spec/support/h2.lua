@@ -42,7 +42,7 @@ function M.connect(target, options)
   if not s then
     return nil, err
   end
-  local c = setmetatable({ socket = s, session = native.client(options or {}), streams = {}, settings = nil }, conn)
+  local c = setmetatable({ socket = s, session = native.client(options or {}), streams = {} }, conn)
   c:flush()
   return c
 end
@@ -65,8 +65,7 @@ function conn:request(method, path, body, options)
     fields[#fields + 1] = { field[1]:lower(), field[2] }
   end
   local id = self.session:request(fields, body, options.incomplete)
-  local stream = { id = id, conn = self, headers = {}, fields = {}, received = {}, bytes = 0,
-    on_data = options.on_data }
+  local stream = { id = id, headers = {}, fields = {}, received = {}, bytes = 0, on_data = options.on_data }
   self.streams[id] = stream
   self:flush()
   return stream
@@ -86,8 +85,6 @@ local function take(self, ev)
   local s = self.streams[ev.id]
   if ev.kind == "goaway" then
     self.goaway = { code = ev.code, last = ev.last }
-  elseif ev.kind == "settings" then
-    self.settings = ev
   elseif ev.kind == "ping" then
     self.pings = (self.pings or 0) + 1
   elseif not s then

@@ -67,6 +67,12 @@ end
 
 M.run = run
 
+-- Puts a copy of the file `from` in the place of `to`, whole at once.
+function M.replace(from, to)
+  write(to .. ".new", read(from))
+  assert(os.rename(to .. ".new", to))
+end
+
 function authority:remove()
   run("rm -rf " .. self.dir)
 end
