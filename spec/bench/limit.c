@@ -13,9 +13,9 @@
  * spends nearly all its time in the kernel; what it spends above them is what policies, durable
  * events, resuming and bounds cost. */
 #include "base/alloc.h"
+#include "base/container/list.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/list.h"
 #include "base/strbuf.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* Edited JSON text against jansson's edit of the same: the result is JSON, means the same, and
  * editing it again changes nothing, so no path leads to anything that should be gone: not in the
  * first of equal keys either. The first byte chooses the rules. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "filter/format_rules.h"
 
 #include <jansson.h>

@@ -1,6 +1,6 @@
 /* Any bytes as a query string. Property: what was decoded, encoded again, decodes to the same. */
-#include "base/json_text.h"
 #include "base/strbuf.h"
+#include "base/text/json_text.h"
 #include "base/utf8.h"
 #include "net/message/http_query.h"
 #include "net/message/http_response.h"

@@ -1,6 +1,6 @@
 /* json_text against jansson, and quoting against both: what is embedded into a JSON envelope must
  * be JSON, and every text can be. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "event/topic.h"
 
 #include <jansson.h>

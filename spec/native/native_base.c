@@ -1,10 +1,10 @@
 /* base/: hash, jitter, nearest, read_file, slots, strbuf. */
+#include "base/container/slots.h"
 #include "base/hash.h"
 #include "base/jitter.h"
-#include "base/nearest.h"
-#include "base/read_file.h"
-#include "base/slots.h"
+#include "base/program/read_file.h"
 #include "base/strbuf.h"
+#include "base/text/nearest.h"
 #include "native.h"
 
 #include <uv.h>

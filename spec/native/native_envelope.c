@@ -1,5 +1,5 @@
 /* broker/: envelope; base/: json_text. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "event/envelope.h"
 #include "native.h"
 

@@ -1,5 +1,5 @@
 /* net/http_*: request parser, query, response, CORS; base/utf8 through them. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "native.h"
 #include "net/message/http_chunk.h"
 #include "net/message/http_cors.h"

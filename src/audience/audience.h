@@ -4,8 +4,8 @@
 #define AUDIENCE_AUDIENCE_H
 
 #include "audience/gzip.h"
-#include "base/list.h"
-#include "base/map.h"
+#include "base/container/list.h"
+#include "base/container/map.h"
 #include "event/event.h"
 #include "policy/policy.h"
 

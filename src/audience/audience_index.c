@@ -6,12 +6,12 @@
 #include "audience/audience.h"
 #include "audience/topic_index.h"
 #include "base/alloc.h"
+#include "base/container/list.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/json_text.h"
-#include "base/list.h"
-#include "base/map.h"
 #include "base/require.h"
+#include "base/text/json_text.h"
 #include "filter/filter.h"
 
 #include <stdlib.h>

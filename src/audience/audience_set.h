@@ -5,10 +5,10 @@
 
 #include "audience/audience.h"
 #include "audience/render.h"
+#include "base/container/list.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/list.h"
-#include "base/map.h"
 
 struct audience_index;
 

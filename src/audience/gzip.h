@@ -13,7 +13,7 @@
 #define AUDIENCE_GZIP_H
 
 #include "audience/metrics.h"
-#include "base/list.h"
+#include "base/container/list.h"
 #include "base/strbuf.h"
 #include "net/frame.h"
 #include "net/http/stream.h"

@@ -4,9 +4,9 @@
 #include "audience/topic_index.h"
 
 #include "base/alloc.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/map.h"
 #include "base/require.h"
 #include "event/event.h"
 #include "event/topic.h"

@@ -1,7 +1,7 @@
 #include "auth/jwt_cache.h"
 
 #include "base/alloc.h"
-#include "base/value_cache.h"
+#include "base/container/value_cache.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #include "base/container_of.h"
 #include "base/jitter.h"
 #include "base/logging.h"
-#include "base/read_file.h"
+#include "base/program/read_file.h"
 #include "base/require.h"
 
 #include <errno.h>

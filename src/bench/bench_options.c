@@ -1,4 +1,4 @@
-/* See bench_options.h. One table of options (base/options.h); then what does not fit together is refused, so that a
+/* See bench_options.h. One table of options (base/program/options.h); then what does not fit together is refused, so that a
  * run that starts is a run that can be trusted. */
 #include "bench/bench_options.h"
 

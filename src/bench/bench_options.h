@@ -2,7 +2,7 @@
 #ifndef BENCH_BENCH_OPTIONS_H
 #define BENCH_BENCH_OPTIONS_H
 
-#include "base/options.h"
+#include "base/program/options.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,8 +3,8 @@
 #ifndef BROKER_BROKER_PARTS_H
 #define BROKER_BROKER_PARTS_H
 
+#include "base/container/list.h"
 #include "base/jitter.h"
-#include "base/list.h"
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
 #include "event/eventlog.h"

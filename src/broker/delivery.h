@@ -2,7 +2,7 @@
 #ifndef BROKER_DELIVERY_H
 #define BROKER_DELIVERY_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "store/store.h"
 
 struct broker;

@@ -2,8 +2,8 @@
 
 #include "audience/render.h"
 #include "base/alloc.h"
+#include "base/container/slots.h"
 #include "base/container_of.h"
-#include "base/slots.h"
 #include "broker/subscriber_state.h"
 #include "event/topic.h"
 

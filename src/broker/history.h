@@ -3,7 +3,7 @@
 #ifndef BROKER_HISTORY_H
 #define BROKER_HISTORY_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "broker/metrics.h"
 #include "event/event.h"
 #include "event/eventlog.h"

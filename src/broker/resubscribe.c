@@ -1,10 +1,10 @@
 #include "broker/resubscribe.h"
 
 #include "base/alloc.h"
+#include "base/container/slots.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
-#include "base/slots.h"
 #include "broker/subscriber_state.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Method and path -> subscribe, publish, preflight, the try-out page. The first thing that happens
  * to a request of the public server. */
-#include "base/embedded.h"
 #include "base/logging.h"
+#include "base/program/embedded.h"
 #include "base/require.h"
 #include "broker/accept.h"
 #include "broker/broker.h"

@@ -34,8 +34,8 @@
 #include "audience/audience_set.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "base/json_text.h"
 #include "base/logging.h"
+#include "base/text/json_text.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 

@@ -6,7 +6,7 @@
 #ifndef BROKER_SUBSCRIBER_H
 #define BROKER_SUBSCRIBER_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "broker/broker_types.h"
 #include "net/close_reason.h"
 

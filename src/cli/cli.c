@@ -3,7 +3,7 @@
 #include "cli/cli.h"
 
 #include "base/logging.h"
-#include "base/nearest.h"
+#include "base/text/nearest.h"
 #include "cli/cli_check.h"
 #include "cli/cli_config.h"
 #include "cli/cli_explain.h"

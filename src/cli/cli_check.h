@@ -2,7 +2,7 @@
 #ifndef CLI_CLI_CHECK_H
 #define CLI_CLI_CHECK_H
 
-#include "base/options.h"
+#include "base/program/options.h"
 
 #include <stdbool.h>
 #include <stddef.h>

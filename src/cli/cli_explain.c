@@ -2,7 +2,7 @@
  * and lays it out for people. */
 #include "cli/cli_explain.h"
 
-#include "base/read_file.h"
+#include "base/program/read_file.h"
 #include "base/strbuf.h"
 #include "cli/cli_config.h"
 #include "cli/cli_options.h"

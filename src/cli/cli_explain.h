@@ -2,7 +2,7 @@
 #ifndef CLI_CLI_EXPLAIN_H
 #define CLI_CLI_EXPLAIN_H
 
-#include "base/options.h"
+#include "base/program/options.h"
 
 #include <stddef.h>
 

@@ -2,7 +2,7 @@
 #ifndef CLI_CLI_OPTIONS_H
 #define CLI_CLI_OPTIONS_H
 
-#include "base/options.h"
+#include "base/program/options.h"
 #include "config/config.h"
 
 enum {

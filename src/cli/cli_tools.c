@@ -2,7 +2,7 @@
 #include "cli/cli_tools.h"
 
 #include "base/logging.h"
-#include "base/read_file.h"
+#include "base/program/read_file.h"
 #include "cli/cli_config.h"
 #include "cli/cli_options.h"
 #include "tools/tool_eval.h"

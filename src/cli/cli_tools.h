@@ -3,7 +3,7 @@
 #ifndef CLI_CLI_TOOLS_H
 #define CLI_CLI_TOOLS_H
 
-#include "base/options.h"
+#include "base/program/options.h"
 #include "base/strbuf.h"
 
 #include <stddef.h>

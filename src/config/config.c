@@ -3,7 +3,7 @@
  * scripts/lib/config_schema.lua; running the file is config/lua_config.c. */
 #include "config/config.h"
 
-#include "base/embedded.h"
+#include "base/program/embedded.h"
 #include "base/require.h"
 #include "config/lua_config.h"
 #include "net/address.h"

@@ -4,8 +4,8 @@
  * allocated on the way hangs on `struct job` and is freed outside. */
 #include "config/lua_config.h"
 
-#include "base/embedded.h"
-#include "base/read_file.h"
+#include "base/program/embedded.h"
+#include "base/program/read_file.h"
 #include "base/require.h"
 #include "config/lua_struct.h"
 #include "lua/vm/lua_vm.h"

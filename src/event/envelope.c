@@ -1,6 +1,6 @@
 #include "event/envelope.h"
 
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "base/utf8.h"
 #include "event/envelope_state.h"
 

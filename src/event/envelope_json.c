@@ -2,8 +2,8 @@
  * it into members, and allocates nothing: what a stranger sends costs no more than its bytes. Only
  * `attrs`, which are short, become a tree. `data` is taken as it was written: a reader that has only
  * doubles and 64 bits would not give back every number. */
-#include "base/json_text.h"
-#include "base/nearest.h"
+#include "base/text/json_text.h"
+#include "base/text/nearest.h"
 #include "event/envelope_state.h"
 
 #include <jansson.h>

@@ -1,6 +1,6 @@
 #include "event/json_format.h"
 
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 
 #include <inttypes.h>
 

@@ -1,7 +1,7 @@
 #include "event/start_position.h"
 
 #include "base/decimal.h"
-#include "base/nearest.h"
+#include "base/text/nearest.h"
 #include "event/event.h"
 
 #include <ctype.h>

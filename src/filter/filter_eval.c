@@ -1,5 +1,5 @@
 /* Runs a compiled filter text: ops in order, around one flag. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "filter/filter_state.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* What filters see of the event asked about last: each field is looked up once, however many
  * filters and audiences ask for it. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "event/topic.h"
 #include "filter/filter_state.h"
 

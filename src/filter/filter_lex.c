@@ -1,6 +1,6 @@
 /* Words of a filter text: Lua's, and $name. What Lua has and filters have not is refused with a
  * hint. */
-#include "base/hex.h"
+#include "base/text/hex.h"
 #include "filter/filter_state.h"
 
 #include <errno.h>

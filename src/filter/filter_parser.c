@@ -1,7 +1,7 @@
 /* Filter text -> program. Recursive descent with Lua's precedences; conditions and values are told
  * apart, so that what Lua would answer by accident (`not a == b`, `a < b < c`) does not load. */
 #include "base/alloc.h"
-#include "base/nearest.h"
+#include "base/text/nearest.h"
 #include "filter/filter_state.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* The filters of a policy and the fields they look at, and binding one of them to params. */
 #include "base/alloc.h"
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "filter/filter_state.h"
 
 #include <stdlib.h>

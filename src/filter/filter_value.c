@@ -1,6 +1,6 @@
 #include "filter/filter_value.h"
 
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 #include "filter/format_rules.h"
 
 #include "base/alloc.h"
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 
 #include <stdint.h>
 #include <stdlib.h>

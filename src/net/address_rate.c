@@ -3,10 +3,10 @@
 #include "net/address_rate.h"
 
 #include "base/alloc.h"
+#include "base/container/list.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/list.h"
-#include "base/map.h"
 
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@
 #ifndef NET_JOB_POOL_H
 #define NET_JOB_POOL_H
 
-#include "base/slots.h"
+#include "base/container/slots.h"
 #include "net/loop.h"
 
 enum job_state { JOB_QUEUED, JOB_ACTIVE, JOB_DONE };

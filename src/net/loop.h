@@ -6,7 +6,7 @@
 #ifndef NET_LOOP_H
 #define NET_LOOP_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 
 #include <stdbool.h>
 #include <stdint.h>

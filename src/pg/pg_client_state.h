@@ -2,7 +2,7 @@
 #ifndef PG_PG_CLIENT_STATE_H
 #define PG_PG_CLIENT_STATE_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "pg/pg_client.h"
 
 /* When there are more, all are deallocated: the queries of a policy come and go with it. */

@@ -3,7 +3,7 @@
 #ifndef STORE_APPEND_QUEUE_H
 #define STORE_APPEND_QUEUE_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "store/metrics.h"
 #include "store/store.h"
 

@@ -4,8 +4,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/container/list.h"
 #include "base/container_of.h"
-#include "base/list.h"
 #include "base/require.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * the specs or by the collector. A client holds its test broker: user value 1. */
 #include "tools/test_module.h"
 
-#include "base/embedded.h"
+#include "base/program/embedded.h"
 #include "base/require.h"
 #include "lua/api/lua_json.h"
 #include "lua/policy/lua_policy_file.h"

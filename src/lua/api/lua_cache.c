@@ -1,9 +1,9 @@
 #include "lua/api/lua_cache.h"
 
 #include "base/alloc.h"
+#include "base/container/value_cache.h"
 #include "base/jitter.h"
 #include "base/logging.h"
-#include "base/value_cache.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
 #include "lua/api/lua_shared_call.h"

@@ -1,6 +1,6 @@
 #include "lua/api/lua_event.h"
 
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_vm.h"

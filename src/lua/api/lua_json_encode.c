@@ -1,6 +1,6 @@
 /* Lua values -> JSON text: what formats return and json.encode() makes. Arrays are told from
  * objects by the mark that decoding and json.array() leave; see lua_json.h. */
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"

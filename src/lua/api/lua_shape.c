@@ -1,6 +1,6 @@
 #include "lua/api/lua_shape.h"
 
-#include "base/nearest.h"
+#include "base/text/nearest.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>

@@ -1,9 +1,9 @@
 #include "lua/api/lua_shared_call.h"
 
 #include "base/alloc.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/map.h"
 #include "base/require.h"
 
 #include <stdlib.h>

@@ -4,8 +4,8 @@
 #ifndef LUA_API_LUA_SHARED_CALL_H
 #define LUA_API_LUA_SHARED_CALL_H
 
+#include "base/container/value_cache.h"
 #include "base/strbuf.h"
-#include "base/value_cache.h"
 #include "lua/vm/lua_coro.h"
 
 enum shared_call_state {

@@ -1,6 +1,6 @@
 #include "lua/policy/lua_policy_text.h"
 
-#include "base/read_file.h"
+#include "base/program/read_file.h"
 #include "lua/policy/lua_sandbox.h"
 
 #include <lauxlib.h>

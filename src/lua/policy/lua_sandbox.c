@@ -1,6 +1,6 @@
 #include "lua/policy/lua_sandbox.h"
 
-#include "base/embedded.h"
+#include "base/program/embedded.h"
 #include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"

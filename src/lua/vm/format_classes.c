@@ -1,11 +1,11 @@
 #include "lua/vm/format_classes.h"
 
 #include "base/alloc.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/json_text.h"
-#include "base/map.h"
 #include "base/require.h"
+#include "base/text/json_text.h"
 
 #include <stdlib.h>
 

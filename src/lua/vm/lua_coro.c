@@ -27,12 +27,12 @@
 #include "lua/vm/lua_coro.h"
 
 #include "base/alloc.h"
+#include "base/container/map.h"
+#include "base/container/slots.h"
 #include "base/container_of.h"
 #include "base/hash.h"
 #include "base/logging.h"
-#include "base/map.h"
 #include "base/require.h"
-#include "base/slots.h"
 #include "lua/vm/lua_host.h"
 #include "net/address_limit.h"
 

@@ -12,7 +12,7 @@
 #ifndef LUA_VM_LUA_CORO_H
 #define LUA_VM_LUA_CORO_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "lua/vm/lua_vm.h"
 #include "lua/vm/lua_waits.h"
 #include "net/address.h"

@@ -1,7 +1,7 @@
 /* See http_url.h. Characters: RFC 3986, section 2 and 3.3. */
 #include "net/client/http_url.h"
 
-#include "base/hex.h"
+#include "base/text/hex.h"
 
 #include <uv.h>
 

@@ -3,9 +3,9 @@
 #ifndef NET_HTTP_HTTP_SERVICE_H
 #define NET_HTTP_HTTP_SERVICE_H
 
-#include "base/list.h"
+#include "base/container/list.h"
+#include "base/container/slots.h"
 #include "base/log_pace.h"
-#include "base/slots.h"
 #include "net/address.h"
 #include "net/address_limit.h"
 #include "net/http/http_rate.h"

@@ -2,7 +2,7 @@
  * here uses them, and unbounded ones are a way to send a lot for a small body. */
 #include "net/message/http_body.h"
 
-#include "base/hex.h"
+#include "base/text/hex.h"
 #include "net/message/http_fields.h"
 
 enum {

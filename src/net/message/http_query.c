@@ -2,7 +2,7 @@
  * allocations whatever the number of pairs. */
 #include "net/message/http_query.h"
 
-#include "base/hex.h"
+#include "base/text/hex.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>

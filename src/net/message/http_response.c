@@ -2,7 +2,7 @@
  * stream.h. Either all of an answer is appended or nothing. */
 #include "net/message/http_response.h"
 
-#include "base/json_text.h"
+#include "base/text/json_text.h"
 
 #include <uv.h>
 

@@ -3,8 +3,8 @@
 #include "store/postgres/pg_schema.h"
 
 #include "base/alloc.h"
-#include "base/embedded.h"
 #include "base/logging.h"
+#include "base/program/embedded.h"
 #include "base/require.h"
 #include "pg/pg_client.h"
 #include "store/postgres/pg_session.h"

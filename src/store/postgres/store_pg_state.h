@@ -3,7 +3,7 @@
 #ifndef STORE_POSTGRES_STORE_PG_STATE_H
 #define STORE_POSTGRES_STORE_PG_STATE_H
 
-#include "base/slots.h"
+#include "base/container/slots.h"
 #include "pg/pg_client.h"
 #include "store/append_queue.h"
 #include "store/postgres/pg_lineage.h"

@@ -1,7 +1,7 @@
 #include "store/sqlite/sqlite_group_commit.h"
 
+#include "base/container/list.h"
 #include "base/container_of.h"
-#include "base/list.h"
 #include "base/require.h"
 
 enum {

@@ -2,7 +2,7 @@
 #ifndef STORE_SQLITE_SQLITE_READER_H
 #define STORE_SQLITE_SQLITE_READER_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "store/sqlite/sqlite_row.h"
 #include "store/store.h"
 

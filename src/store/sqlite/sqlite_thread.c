@@ -1,7 +1,7 @@
 #include "store/sqlite/sqlite_thread.h"
 
+#include "base/container/list.h"
 #include "base/container_of.h"
-#include "base/list.h"
 #include "base/require.h"
 
 #include <signal.h>

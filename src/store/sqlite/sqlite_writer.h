@@ -4,7 +4,7 @@
 #ifndef STORE_SQLITE_SQLITE_WRITER_H
 #define STORE_SQLITE_SQLITE_WRITER_H
 
-#include "base/list.h"
+#include "base/container/list.h"
 #include "store/append_queue.h"
 #include "store/sqlite/sqlite_row.h"
 #include "store/sqlite/sqlite_wal_index.h"

@@ -1,7 +1,7 @@
 /* Intrusive, circular, doubly linked list. The head is a node of its own; an unlinked node points
  * at itself, so list_del() may be called twice and list_linked() tells membership. */
-#ifndef BASE_LIST_H
-#define BASE_LIST_H
+#ifndef BASE_CONTAINER_LIST_H
+#define BASE_CONTAINER_LIST_H
 
 #include "base/container_of.h"
 

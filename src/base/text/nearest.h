@@ -1,8 +1,8 @@
 /* "Did you mean ...": the known name that a mistyped one resembles. Pure. scripts/lib/schema.lua
  * has the same rule for settings: at most two errors, or one for three letters of a long name; one in
  * a name of up to three letters. Letter case does not count. */
-#ifndef BASE_NEAREST_H
-#define BASE_NEAREST_H
+#ifndef BASE_TEXT_NEAREST_H
+#define BASE_TEXT_NEAREST_H
 
 #include "base/slice.h"
 

@@ -1,10 +1,10 @@
-#include "base/value_cache.h"
+#include "base/container/value_cache.h"
 
 #include "base/alloc.h"
+#include "base/container/list.h"
+#include "base/container/map.h"
 #include "base/container_of.h"
 #include "base/hash.h"
-#include "base/list.h"
-#include "base/map.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "base/slots.h"
+#include "base/container/slots.h"
 
 #include "base/alloc.h"
 #include "base/require.h"

@@ -10,8 +10,8 @@ foreach(file IN LISTS FILES)
   string(APPEND table "    {\"${file}\", (const char *)file_${i}, sizeof file_${i} - 1},\n")
   math(EXPR i "${i} + 1")
 endforeach()
-file(WRITE "${OUT}" "/* generated from the tree by src/base/embed.cmake */
-#include \"base/embedded.h\"
+file(WRITE "${OUT}" "/* generated from the tree by src/base/program/embed.cmake */
+#include \"base/program/embedded.h\"
 
 ${body}
 static const struct embedded files[] = {

@@ -1,4 +1,4 @@
-#include "base/read_file.h"
+#include "base/program/read_file.h"
 
 #include <errno.h>
 #include <string.h>

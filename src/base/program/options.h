@@ -3,8 +3,8 @@
  * Not getopt_long(): it takes beginnings of names, so that a new option can break a script; takes
  * `--store --listen x` for a store named "--listen"; and says neither what was meant nor where help
  * is. Both `--name value` and `--name=value` are understood, `--` ends the options. */
-#ifndef BASE_OPTIONS_H
-#define BASE_OPTIONS_H
+#ifndef BASE_PROGRAM_OPTIONS_H
+#define BASE_PROGRAM_OPTIONS_H
 
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* Reads whole files, up to a limit: configurations, keys, policies, input of commands. */
-#ifndef BASE_READ_FILE_H
-#define BASE_READ_FILE_H
+#ifndef BASE_PROGRAM_READ_FILE_H
+#define BASE_PROGRAM_READ_FILE_H
 
 #include "base/strbuf.h"
 

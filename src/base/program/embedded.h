@@ -1,6 +1,6 @@
 /* Files of the tree carried inside the binary: Lua libraries, the try-out page. */
-#ifndef BASE_EMBEDDED_H
-#define BASE_EMBEDDED_H
+#ifndef BASE_PROGRAM_EMBEDDED_H
+#define BASE_PROGRAM_EMBEDDED_H
 
 #include <stddef.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-#include "base/options.h"
+#include "base/program/options.h"
 
-#include "base/nearest.h"
+#include "base/text/nearest.h"
 
 #include <errno.h>
 #include <math.h>

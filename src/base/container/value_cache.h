@@ -1,7 +1,7 @@
 /* A bounded LRU cache of texts, each with the time until which it is fresh. Knows nothing of Lua;
  * times are the caller's, of any clock. */
-#ifndef BASE_VALUE_CACHE_H
-#define BASE_VALUE_CACHE_H
+#ifndef BASE_CONTAINER_VALUE_CACHE_H
+#define BASE_CONTAINER_VALUE_CACHE_H
 
 #include "base/slice.h"
 

@@ -3,8 +3,8 @@
  *
  * json_text_ok() validates. The others find where values begin and end and do not validate: call
  * json_text_ok() or a parser (jansson) first. */
-#ifndef BASE_JSON_TEXT_H
-#define BASE_JSON_TEXT_H
+#ifndef BASE_TEXT_JSON_TEXT_H
+#define BASE_TEXT_JSON_TEXT_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

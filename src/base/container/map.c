@@ -1,4 +1,4 @@
-#include "base/map.h"
+#include "base/container/map.h"
 
 #include "base/require.h"
 

@@ -1,6 +1,6 @@
 /* Hexadecimal digits. */
-#ifndef BASE_HEX_H
-#define BASE_HEX_H
+#ifndef BASE_TEXT_HEX_H
+#define BASE_TEXT_HEX_H
 
 /* -1: it is none. */
 static inline int hex_value(char c)

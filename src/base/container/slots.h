@@ -1,7 +1,7 @@
 /* Ids for live objects that other code must not point at: `generation << 32 | slot`. An id is never
  * reused; looking up a deleted one returns NULL. Doubles as it grows; never shrinks. */
-#ifndef BASE_SLOTS_H
-#define BASE_SLOTS_H
+#ifndef BASE_CONTAINER_SLOTS_H
+#define BASE_CONTAINER_SLOTS_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
  * look-ups; for keys that clients choose use hash_bytes() with a random key.
  *
  * The rule: map_add() returns false, and the entry is not in. Nothing else allocates. */
-#ifndef BASE_MAP_H
-#define BASE_MAP_H
+#ifndef BASE_CONTAINER_MAP_H
+#define BASE_CONTAINER_MAP_H
 
 #include "base/slice.h"
 
