@@ -83,14 +83,16 @@ local MAY_INCLUDE = {
   ["store/postgres"] = "base pg event store",
   ["lua/vm"] = "base net policy",
   ["lua/api"] = "base net net/tls net/client auth event policy lookup lua/vm",
-  ["lua/policy"] = "base net event filter policy lookup lua/vm lua/api",
+  ["lua/load"] = "base filter policy lua/vm lua/api",
+  ["lua/hooks"] = "base net event policy lua/vm lua/api lua/load",
+  ["lua/policy"] = "base net event policy lookup lua/vm lua/api lua/load lua/hooks",
   ["config"] = "base net net/client pg lua/vm",
   ["admin"] = "base net net/message net/http net/client auth policy broker lookup store",
-  ["reload"] = "base net auth policy broker lua/policy admin",
+  ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config",
-  ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/policy config "
-    .. "server",
+  ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/load lua/policy "
+    .. "config server",
   ["cli"] = "base net/client store/postgres config server tools",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",

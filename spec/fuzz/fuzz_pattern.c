@@ -1,5 +1,5 @@
 /* The pattern functions of policies give the answers of Lua's own: results, captures and errors. */
-#include "lua/api/lua_string.h"
+#include "lua/vm/lua_string.h"
 
 #include <lauxlib.h>
 #include <lualib.h>

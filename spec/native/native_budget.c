@@ -1,6 +1,6 @@
 /* lua/: budgets of calls and coroutines, and what happens when C does not come back. */
 #include "base/require.h"
-#include "lua/policy/lua_sandbox.h"
+#include "lua/load/lua_sandbox.h"
 #include "native_policy.h"
 
 #include <pthread.h>

@@ -2,7 +2,7 @@
 #include "base/require.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
-#include "lua/policy/lua_sandbox.h"
+#include "lua/load/lua_sandbox.h"
 #include "native_policy.h"
 
 #include <stdlib.h>

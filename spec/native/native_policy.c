@@ -3,8 +3,8 @@
 
 #include "base/alloc.h"
 #include "lua/api/lua_cache.h"
+#include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy.h"
-#include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 #include "policy/saved_request.h"

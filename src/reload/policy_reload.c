@@ -39,7 +39,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
-#include "lua/policy/lua_sources.h"
+#include "lua/load/lua_sources.h"
 #include "reload/policy_health.h"
 #include "reload/policy_names.h"
 #include "reload/policy_watch.h"

@@ -4,7 +4,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
-#include "lua/policy/lua_sources.h"
+#include "lua/load/lua_sources.h"
 
 #include <stdlib.h>
 #include <string.h>

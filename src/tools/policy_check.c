@@ -3,9 +3,9 @@
 #include "tools/policy_check.h"
 
 #include "base/alloc.h"
+#include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/lua_policy_about.h"
-#include "lua/policy/lua_sources.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/loop.h"
 #include "server/server_keys.h"

@@ -5,7 +5,7 @@
 #include "base/program/embedded.h"
 #include "base/require.h"
 #include "lua/api/lua_json.h"
-#include "lua/policy/lua_policy_file.h"
+#include "lua/load/lua_policy_file.h"
 #include "lua/vm/lua_box.h"
 #include "tools/test_broker.h"
 #include "tools/test_fakes.h"

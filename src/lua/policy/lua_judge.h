@@ -2,7 +2,7 @@
 #ifndef LUA_POLICY_LUA_JUDGE_H
 #define LUA_POLICY_LUA_JUDGE_H
 
-#include "lua/policy/lua_policy_file.h"
+#include "lua/load/lua_policy_file.h"
 #include "policy/policy.h"
 
 struct judge {

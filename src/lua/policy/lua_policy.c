@@ -1,8 +1,8 @@
 #include "base/alloc.h"
 #include "base/require.h"
+#include "lua/load/lua_sandbox.h"
+#include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy_state.h"
-#include "lua/policy/lua_sandbox.h"
-#include "lua/policy/lua_sources.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 #include "lua/policy/lua_policy_about.h"
 
+#include "lua/load/lua_policy_file.h"
+#include "lua/load/lua_sandbox.h"
 #include "lua/policy/lua_policy.h"
-#include "lua/policy/lua_policy_file.h"
-#include "lua/policy/lua_sandbox.h"
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>

@@ -1,6 +1,6 @@
 /* What an audience is in a Lua policy, and what filter and format decide about one event for it. */
 #include "base/utf8.h"
-#include "lua/policy/lua_format_spec.h"
+#include "lua/load/lua_format_spec.h"
 #include "lua/policy/lua_judge.h"
 #include "lua/policy/lua_policy_state.h"
 

@@ -4,10 +4,10 @@
 
 #include "base/container_of.h"
 #include "base/digest.h"
-#include "lua/policy/lua_hooks.h"
+#include "lua/hooks/lua_hooks.h"
+#include "lua/load/lua_policy_file.h"
 #include "lua/policy/lua_params.h"
 #include "lua/policy/lua_policy.h"
-#include "lua/policy/lua_policy_file.h"
 #include "lua/policy/policy_log.h"
 #include "lua/vm/lua_host.h"
 

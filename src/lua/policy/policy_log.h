@@ -4,7 +4,7 @@
 #define LUA_POLICY_POLICY_LOG_H
 
 #include "base/hash.h"
-#include "lua/policy/lua_policy_file.h"
+#include "lua/load/lua_policy_file.h"
 #include "net/loop.h"
 #include "policy/metrics.h"
 

@@ -1,7 +1,7 @@
 /* The files that a policy was loaded from: their hash is its version, and stat(2) shows later whether
  * they have changed. */
-#ifndef LUA_POLICY_LUA_SOURCES_H
-#define LUA_POLICY_LUA_SOURCES_H
+#ifndef LUA_LOAD_LUA_SOURCES_H
+#define LUA_LOAD_LUA_SOURCES_H
 
 #include "base/digest.h"
 #include "base/slice.h"

@@ -1,7 +1,7 @@
 /* The environment of policy files: scripts/lib/sandbox.lua runs in the raw state and leaves only
  * its allow-list; files are loaded as text from below one directory. */
-#ifndef LUA_POLICY_LUA_SANDBOX_H
-#define LUA_POLICY_LUA_SANDBOX_H
+#ifndef LUA_LOAD_LUA_SANDBOX_H
+#define LUA_LOAD_LUA_SANDBOX_H
 
 #include "base/err.h"
 #include "lua/vm/lua_host.h"

@@ -1,6 +1,6 @@
 /* Filters that are text: compiled when the policy is loaded, with errors that name the line. */
-#ifndef LUA_POLICY_LUA_POLICY_TEXT_H
-#define LUA_POLICY_LUA_POLICY_TEXT_H
+#ifndef LUA_LOAD_LUA_POLICY_TEXT_H
+#define LUA_LOAD_LUA_POLICY_TEXT_H
 
 #include "base/slice.h"
 #include "filter/filter.h"

@@ -1,15 +1,15 @@
-#include "lua/policy/lua_sandbox.h"
+#include "lua/load/lua_sandbox.h"
 
 #include "base/program/embedded.h"
 #include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_request.h"
-#include "lua/api/lua_string.h"
-#include "lua/policy/lua_sources.h"
+#include "lua/load/lua_sources.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_pcall.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_string.h"
 
 #include <errno.h>
 #include <fcntl.h>

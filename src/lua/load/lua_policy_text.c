@@ -1,7 +1,7 @@
-#include "lua/policy/lua_policy_text.h"
+#include "lua/load/lua_policy_text.h"
 
 #include "base/program/read_file.h"
-#include "lua/policy/lua_sandbox.h"
+#include "lua/load/lua_sandbox.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* A policy file, loaded: the hooks it defines, as references, and its named filters and formats. */
-#ifndef LUA_POLICY_LUA_POLICY_FILE_H
-#define LUA_POLICY_LUA_POLICY_FILE_H
+#ifndef LUA_LOAD_LUA_POLICY_FILE_H
+#define LUA_LOAD_LUA_POLICY_FILE_H
 
 #include "base/slice.h"
 #include "filter/filter.h"

@@ -4,12 +4,12 @@
  *
  * The result is delivered from the loop's flush step, never from inside the call. It does not need
  * the policy any more by then. */
-#ifndef LUA_POLICY_LUA_HOOKS_H
-#define LUA_POLICY_LUA_HOOKS_H
+#ifndef LUA_HOOKS_LUA_HOOKS_H
+#define LUA_HOOKS_LUA_HOOKS_H
 
-#include "lua/policy/lua_policy_file.h"
-#include "lua/policy/lua_publication.h"
-#include "lua/policy/lua_verdict.h"
+#include "lua/hooks/lua_publication.h"
+#include "lua/hooks/lua_verdict.h"
+#include "lua/load/lua_policy_file.h"
 #include "lua/vm/lua_coro.h"
 #include "net/loop.h"
 

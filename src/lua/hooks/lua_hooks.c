@@ -1,4 +1,4 @@
-#include "lua/policy/lua_hooks.h"
+#include "lua/hooks/lua_hooks.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"

@@ -1,6 +1,6 @@
 /* The string functions of policies that take patterns. */
-#ifndef LUA_API_LUA_STRING_H
-#define LUA_API_LUA_STRING_H
+#ifndef LUA_VM_LUA_STRING_H
+#define LUA_VM_LUA_STRING_H
 
 #include <lua.h>
 

@@ -1,4 +1,4 @@
-#include "lua/policy/lua_verdict.h"
+#include "lua/hooks/lua_verdict.h"
 
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"

@@ -1,4 +1,4 @@
-#include "lua/policy/lua_format_spec.h"
+#include "lua/load/lua_format_spec.h"
 
 #include "base/alloc.h"
 #include "base/utf8.h"

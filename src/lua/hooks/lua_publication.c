@@ -1,4 +1,4 @@
-#include "lua/policy/lua_publication.h"
+#include "lua/hooks/lua_publication.h"
 
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"

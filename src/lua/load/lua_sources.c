@@ -1,4 +1,4 @@
-#include "lua/policy/lua_sources.h"
+#include "lua/load/lua_sources.h"
 
 #include "base/alloc.h"
 

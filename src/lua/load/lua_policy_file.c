@@ -1,11 +1,11 @@
-#include "lua/policy/lua_policy_file.h"
+#include "lua/load/lua_policy_file.h"
 
 #include "base/alloc.h"
 #include "base/require.h"
 #include "lua/api/lua_shape.h"
-#include "lua/policy/lua_format_spec.h"
-#include "lua/policy/lua_policy_text.h"
-#include "lua/policy/lua_sandbox.h"
+#include "lua/load/lua_format_spec.h"
+#include "lua/load/lua_policy_text.h"
+#include "lua/load/lua_sandbox.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Formats that are a table of rules: applied to the JSON text in C, without Lua. */
-#ifndef LUA_POLICY_LUA_FORMAT_SPEC_H
-#define LUA_POLICY_LUA_FORMAT_SPEC_H
+#ifndef LUA_LOAD_LUA_FORMAT_SPEC_H
+#define LUA_LOAD_LUA_FORMAT_SPEC_H
 
 #include "filter/format_rules.h"
 #include "policy/policy.h"

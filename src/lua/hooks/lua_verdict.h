@@ -1,8 +1,8 @@
 /* The result of authenticate, subscribe or publish: read from Lua, checked like input, copied into C. */
-#ifndef LUA_POLICY_LUA_VERDICT_H
-#define LUA_POLICY_LUA_VERDICT_H
+#ifndef LUA_HOOKS_LUA_VERDICT_H
+#define LUA_HOOKS_LUA_VERDICT_H
 
-#include "lua/policy/lua_policy_file.h"
+#include "lua/load/lua_policy_file.h"
 #include "policy/policy.h"
 
 /* The latest valid `expires`, in Unix seconds: the year 9999, as for tokens. Larger values are most

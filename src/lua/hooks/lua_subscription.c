@@ -3,7 +3,7 @@
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
-#include "lua/policy/lua_verdict.h"
+#include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
 

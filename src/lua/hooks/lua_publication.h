@@ -1,6 +1,6 @@
 /* Events to publish, as the `publish` hook gets and returns them. */
-#ifndef LUA_POLICY_LUA_PUBLICATION_H
-#define LUA_POLICY_LUA_PUBLICATION_H
+#ifndef LUA_HOOKS_LUA_PUBLICATION_H
+#define LUA_HOOKS_LUA_PUBLICATION_H
 
 #include "event/event.h"
 

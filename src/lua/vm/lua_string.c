@@ -1,4 +1,4 @@
-#include "lua/api/lua_string.h"
+#include "lua/vm/lua_string.h"
 
 #include "lua/vm/lua_pattern.h"
 #include "lua/vm/lua_vm.h"
