@@ -78,6 +78,7 @@ local MAY_INCLUDE = {
   ["store"] = "base event",
   ["audience"] = "base net net/message net/http event filter policy",
   ["broker"] = "base net net/message net/http event policy store audience",
+  ["broker/http"] = "base net/message net/http event policy broker",
   ["lookup"] = "base net pg",
   ["store/sqlite"] = "base event store",
   ["store/postgres"] = "base pg event store",
@@ -90,9 +91,9 @@ local MAY_INCLUDE = {
   ["admin"] = "base net net/message net/http net/client auth policy broker lookup store",
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite "
-    .. "store/postgres lua/vm lua/api lua/policy admin reload config",
+    .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
   ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/load lua/policy "
-    .. "config server",
+    .. "config server broker/http",
   ["cli"] = "base net/client store/postgres config server tools",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",

@@ -1,4 +1,4 @@
-/* The heart of a worker: what routes, publisher, subscribers, audiences and the event log share.
+/* The heart of a worker: what requests, subscribers, audiences and the event log share.
  *
  * events come in through broker_tail() (from the store, in id order) and leave through the streams
  * of subscribers in the flush step. Nothing here touches a socket. */
@@ -30,11 +30,6 @@ bool broker_resubscribe(struct broker *b, uint64_t id);
 void broker_resubscribe_all(struct broker *b);
 void broker_set_server(struct broker *b, struct http_server *server);
 
-/* http_handlers of the public server; ctx is the broker. */
-void broker_head(void *ctx, struct stream *s, struct http_request *rq,
-                 const struct peer_address *client);
-void broker_request(void *ctx, struct stream *s, struct http_request *rq,
-                    const struct peer_address *client);
 /* store_tail_cb; ctx is the broker. */
 void broker_tail(void *ctx, struct event *const *events, size_t n);
 

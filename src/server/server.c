@@ -9,6 +9,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "broker/broker.h"
+#include "broker/http/routes.h"
 #include "lookup/query_open.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
@@ -336,7 +337,7 @@ static void server_build(struct server *s)
     s->options.policy.waits = s->waits;
     s->cache = lua_cache_new(s->loop, &s->policy_metrics, &s->options.cache);
     s->options.policy.cache = s->cache;
-    const struct http_handlers public = {broker_head, broker_request, s->broker};
+    const struct http_handlers public = {routes_head, routes_request, s->broker};
     const struct http_handlers admin = {NULL, admin_request, &s->admin};
     http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, &admin, &s->admin_net);

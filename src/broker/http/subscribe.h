@@ -1,6 +1,6 @@
 /* GET: request -> policy -> store -> an open event stream. */
-#ifndef BROKER_SUBSCRIBE_H
-#define BROKER_SUBSCRIBE_H
+#ifndef BROKER_HTTP_SUBSCRIBE_H
+#define BROKER_HTTP_SUBSCRIBE_H
 
 #include "event/start_position.h"
 #include "net/http/stream.h"

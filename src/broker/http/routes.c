@@ -1,17 +1,20 @@
 /* Method and path -> subscribe, publish, preflight, the try-out page. The first thing that happens
  * to a request of the public server. */
+#include "broker/http/routes.h"
+
 #include "base/logging.h"
 #include "base/program/embedded.h"
 #include "base/require.h"
-#include "broker/accept.h"
 #include "broker/broker.h"
 #include "broker/broker_parts.h"
-#include "broker/edge_routes.h"
-#include "broker/publisher.h"
+#include "broker/http/accept_field.h"
+#include "broker/http/acme_challenge.h"
+#include "broker/http/cross_site.h"
+#include "broker/http/https_redirect.h"
+#include "broker/http/publish.h"
+#include "broker/http/subscribe.h"
 #include "broker/refusal.h"
-#include "broker/subscribe.h"
 #include "event/start_position.h"
-#include "net/message/http_origin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,31 +113,6 @@ static bool route_expects_stream(const struct http_request *rq)
     return a.stream && !a.any && !a.json;
 }
 
-/* A page of another site would publish with the cookies, the address and the network of its visitor.
- * Answers 403, or returns false. */
-static bool route_refuse_cross_site(struct broker *b, struct stream *s,
-                                    const struct http_request *rq)
-{
-    char detail[512];
-    if (b->opt.cross_site_publish || http_origin_site(&b->opt.cors, rq) != HTTP_SITE_FOREIGN) {
-        return false;
-    }
-    struct slice origin = http_request_header(rq, "Origin");
-    struct slice site = http_request_header(rq, "Sec-Fetch-Site");
-    struct slice given = origin.p ? origin : site;
-    snprintf(
-        detail, sizeof detail,
-        "a page of another site may not publish here: %s is \"%.*s\"%s, Host is \"%.*s\"; list "
-        "the origin in http.cors_origins, and let a proxy in front pass Host on unchanged",
-        origin.p ? "Origin" : "Sec-Fetch-Site", given.n < 100 ? (int)given.n : 100,
-        given.n ? given.p : "",
-        origin.p && site.p ? ", Sec-Fetch-Site says that it is not the same origin" : "",
-        rq->host.n < 100 ? (int)rq->host.n : 100, rq->host.n ? rq->host.p : "");
-    b->metrics->refused_cross_site++;
-    refuse(b->refusals, s, 403, slice_str(detail));
-    return true;
-}
-
 /* A POST: where its body is still to come, what the head tells comes first. Takes `rq` and `query` of a
  * complete one. */
 static void route_publish(struct broker *b, struct stream *s, struct http_request *rq,
@@ -147,12 +125,12 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
     } else if (rq->state == HTTP_COMPLETE) {
-        publisher_request(b, s, rq, query, client);
+        publish_request(b, s, rq, query, client);
     } else if ((status = envelope_check_head(rq, query, &b->opt.publish, &e)) != 0) {
         refuse(b->refusals, s, status, slice_str(e.text));
     } else {
         struct policy_request prq = {.id = s->id, .http = rq, .query = query, .client = *client};
-        publisher_head(b, s, &prq);
+        publish_head(b, s, &prq);
     }
 }
 
@@ -205,7 +183,7 @@ static void route_events_request(struct broker *b, struct stream *s, struct http
 {
     struct http_query query;
     if (route_refuse_credentials(b, s, rq) ||
-        (rq->method == HTTP_POST && route_refuse_cross_site(b, s, rq))) {
+        (rq->method == HTTP_POST && cross_site_refuse(b, s, rq))) {
         return;
     }
     int rc = http_query_parse(&query, rq->query);
@@ -248,12 +226,12 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
     }
 }
 
-void broker_head(void *ctx, struct stream *s, struct http_request *rq,
+void routes_head(void *ctx, struct stream *s, struct http_request *rq,
                  const struct peer_address *client)
 {
     const struct broker *b = ctx;
     bool events = slice_is(rq->path, b->opt.events_path);
-    if (edge_route(b, s, rq)) {
+    if (acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
     }
     if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD || rq->method == HTTP_OPTIONS) {
@@ -261,15 +239,15 @@ void broker_head(void *ctx, struct stream *s, struct http_request *rq,
     } else if (events && rq->method == HTTP_POST) {
         route_events(ctx, s, rq, client);
     } else {
-        broker_request(ctx, s, rq, client); /* it is refused, whatever the body is */
+        routes_request(ctx, s, rq, client); /* it is refused, whatever the body is */
     }
 }
 
-void broker_request(void *ctx, struct stream *s, struct http_request *rq,
+void routes_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client)
 {
     struct broker *b = ctx;
-    if (edge_route(b, s, rq)) {
+    if (acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
     }
     if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {

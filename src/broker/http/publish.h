@@ -1,7 +1,7 @@
 /* POST: policy -> body -> events -> policy -> store -> answer, after the commit and not before. Nothing
  * is made of a body before authenticate has let its request pass. */
-#ifndef BROKER_PUBLISHER_H
-#define BROKER_PUBLISHER_H
+#ifndef BROKER_HTTP_PUBLISH_H
+#define BROKER_HTTP_PUBLISH_H
 
 #include "net/http/stream.h"
 #include "policy/policy.h"
@@ -10,9 +10,9 @@ struct broker;
 
 /* The head of a request, which may be one of those that are stored: takes over `s`, and takes the body
  * if authenticate lets it pass. `prq` is borrowed for the call. */
-void publisher_head(struct broker *b, struct stream *s, const struct policy_request *prq);
+void publish_head(struct broker *b, struct stream *s, const struct policy_request *prq);
 /* A complete request, whose head was asked about or not. Takes over `s`, `rq` and `query`. */
-void publisher_request(struct broker *b, struct stream *s, struct http_request *rq,
-                       struct http_query *query, const struct peer_address *client);
+void publish_request(struct broker *b, struct stream *s, struct http_request *rq,
+                     struct http_query *query, const struct peer_address *client);
 
 #endif

@@ -9,12 +9,12 @@
  *   subscribe_begin    sends the head and the first frame; the subscriber is SUB_RUNNABLE
  *
  * The client may leave at each of these, so the stream is found again by its id. */
-#include "broker/subscribe.h"
+#include "broker/http/subscribe.h"
 
 #include "base/alloc.h"
 #include "base/logging.h"
-#include "broker/accept.h"
 #include "broker/dry_run.h"
+#include "broker/http/accept_field.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
 #include "broker/subscriber_state.h"

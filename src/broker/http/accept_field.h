@@ -1,6 +1,6 @@
 /* What the Accept fields of a request say about the answers there are. Pure. */
-#ifndef BROKER_ACCEPT_H
-#define BROKER_ACCEPT_H
+#ifndef BROKER_HTTP_ACCEPT_FIELD_H
+#define BROKER_HTTP_ACCEPT_FIELD_H
 
 #include "net/message/http_request.h"
 

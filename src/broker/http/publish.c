@@ -1,4 +1,4 @@
-#include "broker/publisher.h"
+#include "broker/http/publish.h"
 
 #include "base/alloc.h"
 #include "base/require.h"
@@ -260,7 +260,7 @@ static void publish_on_authenticated(void *ctx, uint64_t token, const struct ver
     }
 }
 
-void publisher_head(struct broker *b, struct stream *s, const struct policy_request *prq)
+void publish_head(struct broker *b, struct stream *s, const struct policy_request *prq)
 {
     struct publish *p = publish_new(b, s);
     p->epoch = b->policy_epoch; /* another policy may be in force when this one answers */
@@ -286,8 +286,8 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
     return status;
 }
 
-void publisher_request(struct broker *b, struct stream *s, struct http_request *rq,
-                       struct http_query *query, const struct peer_address *client)
+void publish_request(struct broker *b, struct stream *s, struct http_request *rq,
+                     struct http_query *query, const struct peer_address *client)
 {
     struct publish *p = publish_of(s);
     struct event_list events = {0};

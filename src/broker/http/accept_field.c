@@ -1,4 +1,4 @@
-#include "broker/accept.h"
+#include "broker/http/accept_field.h"
 
 #include <string.h>
 
