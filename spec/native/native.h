@@ -16,7 +16,7 @@
     X(budget)                                                                                      \
     X(coro)                                                                                        \
     X(config)                                                                                      \
-    X(envelope)                                                                                    \
+    X(publish_body)                                                                                \
     X(event)                                                                                       \
     X(h2)                                                                                          \
     X(http)                                                                                        \

@@ -2,8 +2,6 @@
  * connection's id does not fit the numbers of JavaScript. */
 #include "admin/admin_json.h"
 
-#include "admin/admin_json_parts.h"
-
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>

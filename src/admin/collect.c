@@ -3,7 +3,6 @@
 #include "admin/collect.h"
 
 #include "admin/admin_json.h"
-#include "admin/admin_json_parts.h"
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
 #include "base/alloc.h"

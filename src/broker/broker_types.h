@@ -2,8 +2,8 @@
 #ifndef BROKER_BROKER_TYPES_H
 #define BROKER_BROKER_TYPES_H
 
-#include "event/envelope.h"
 #include "event/position.h"
+#include "event/publish_body.h"
 #include "net/address.h"
 #include "net/message/http_cors.h"
 #include "policy/policy.h"
@@ -30,7 +30,7 @@ struct broker_options {
     uint64_t resubscribe_timeout_ms; /* of one of them */
     size_t log_events, log_bytes;    /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
-    struct envelope_limits publish;
+    struct publish_limits publish;
     unsigned drain_retry_ms;
     bool gzip;                 /* streams may be compressed */
     unsigned gzip_min_members; /* of an audience, for that */

@@ -282,7 +282,7 @@ int explain_parse(struct broker *b, const struct http_request *rq, struct event 
         return 400;
     }
     int status =
-        envelope_parse(rq, &q, &b->opt.publish, loop_unix_ms(b->loop), &events, &is_batch, e);
+        publish_body_parse(rq, &q, &b->opt.publish, loop_unix_ms(b->loop), &events, &is_batch, e);
     http_query_clear(&q);
     if (status == 0 && events.n != 1) {
         (void)err_set(e, UV_EINVAL, "one event was expected, there are %zu", events.n);

@@ -39,7 +39,7 @@ static const char *event_check_key(struct slice key)
     return utf8_ok(key) ? NULL : "key: is not valid UTF-8";
 }
 
-/* Only what the memory layout and its readers rely on; envelope_attrs() makes the canonical text.
+/* Only what the memory layout and its readers rely on; event_attrs_canonical() makes the canonical text.
  */
 static const char *check_attrs(struct slice attrs)
 {

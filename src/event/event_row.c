@@ -1,7 +1,7 @@
 /* See event_row.h. */
 #include "event/event_row.h"
 
-#include "event/envelope.h"
+#include "event/event_attrs.h"
 
 #include <jansson.h>
 
@@ -14,7 +14,7 @@ static const char *event_row_attrs(struct event_fields *f, struct strbuf *out)
     if (!parsed) {
         return "attrs: are not valid JSON";
     }
-    const char *bad = envelope_attrs(parsed, out);
+    const char *bad = event_attrs_canonical(parsed, out);
     json_decref(parsed);
     f->attrs = strbuf_slice(out);
     return bad;

@@ -262,7 +262,7 @@ const struct http_limits *test_broker_limits(const struct test_broker *w)
     return &w->options.public.limits;
 }
 
-const struct envelope_limits *test_broker_envelopes(const struct test_broker *w)
+const struct publish_limits *test_broker_envelopes(const struct test_broker *w)
 {
     return &w->options.broker.publish;
 }

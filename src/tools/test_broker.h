@@ -60,7 +60,7 @@ void test_broker_insert(struct test_broker *w, struct event *ev);
 
 /* Borrowed. */
 const struct http_limits *test_broker_limits(const struct test_broker *w);
-const struct envelope_limits *test_broker_envelopes(const struct test_broker *w);
+const struct publish_limits *test_broker_envelopes(const struct test_broker *w);
 const struct policy_metrics *test_broker_policy_metrics(const struct test_broker *w);
 struct loop *test_broker_loop(struct test_broker *w);
 struct broker *test_broker_broker(struct test_broker *w);

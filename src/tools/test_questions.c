@@ -153,8 +153,8 @@ int test_ask_publish(lua_State *L, struct test_broker *w)
     struct err e = {0};
     bool batch;
     const char *bad = take_request(L, w, &q);
-    if (!bad && envelope_parse(&q.http, &q.query, test_broker_envelopes(w),
-                               loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
+    if (!bad && publish_body_parse(&q.http, &q.query, test_broker_envelopes(w),
+                                   loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
         bad = e.text;
     }
     if (!bad) {

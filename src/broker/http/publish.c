@@ -275,8 +275,8 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
     struct publish *p = publish_find(b, token);
     struct err e = {0};
     REQUIRE(p != NULL); /* one that left has cancelled its question */
-    int status = envelope_parse(&p->http, &p->query, &b->opt.publish, loop_unix_ms(b->loop), out,
-                                &p->is_batch, &e);
+    int status = publish_body_parse(&p->http, &p->query, &b->opt.publish, loop_unix_ms(b->loop),
+                                    out, &p->is_batch, &e);
     if (status) {
         p->refusal = xstrdup(e.text);
     }

@@ -126,7 +126,7 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                          "excludes; subscribe with GET to get text/event-stream"));
     } else if (rq->state == HTTP_COMPLETE) {
         publish_request(b, s, rq, query, client);
-    } else if ((status = envelope_check_head(rq, query, &b->opt.publish, &e)) != 0) {
+    } else if ((status = publish_body_check_head(rq, query, &b->opt.publish, &e)) != 0) {
         refuse(b->refusals, s, status, slice_str(e.text));
     } else {
         struct policy_request prq = {.id = s->id, .http = rq, .query = query, .client = *client};

@@ -1,6 +1,6 @@
-/* attrs -> the one text that equal attrs have: keys sorted by their bytes, no white space, each
- * number as short as it may be without becoming another one. */
-#include "event/envelope.h"
+#include "event/event_attrs.h"
+
+#include "event/event.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-static int envelope_attrs_append(const char *p, size_t n, void *out)
+static int event_attrs_append(const char *p, size_t n, void *out)
 {
     return strbuf_append(out, p, n);
 }
@@ -26,7 +26,7 @@ static int envelope_attrs_append(const char *p, size_t n, void *out)
 static bool put_name(struct strbuf *out, const char *name)
 {
     json_t *text = json_string(name);
-    bool ok = text && json_dump_callback(text, envelope_attrs_append, out, JSON_ENCODE_ANY) == 0;
+    bool ok = text && json_dump_callback(text, event_attrs_append, out, JSON_ENCODE_ANY) == 0;
     json_decref(text);
     return ok && strbuf_append(out, ":", 1) == 0;
 }
@@ -68,11 +68,11 @@ static const char *put_member(struct strbuf *out, const char *name, const json_t
     bool ok = put_name(out, name) &&
               (json_is_real(value)
                    ? put_real(out, value)
-                   : json_dump_callback(value, envelope_attrs_append, out, JSON_ENCODE_ANY) == 0);
+                   : json_dump_callback(value, event_attrs_append, out, JSON_ENCODE_ANY) == 0);
     return ok ? NULL : too_long;
 }
 
-static const char *envelope_attrs_put_object(struct strbuf *out, json_t *object)
+static const char *event_attrs_put_object(struct strbuf *out, json_t *object)
 {
     const char *names[ATTRS_MAX];
     size_t n = 0;
@@ -98,13 +98,13 @@ static const char *envelope_attrs_put_object(struct strbuf *out, json_t *object)
     return bad ? bad : rc || strbuf_append(out, "}", 1) ? too_long : NULL;
 }
 
-const char *envelope_attrs(json_t *what, struct strbuf *out)
+const char *event_attrs_canonical(json_t *what, struct strbuf *out)
 {
     if (!json_is_object(what)) {
         return "attrs: expected an object of strings, numbers and booleans";
     }
     size_t before = out->len;
-    const char *bad = envelope_attrs_put_object(out, what);
+    const char *bad = event_attrs_put_object(out, what);
     if (!bad && out->len - before > EVENT_ATTRS_MAX_BYTES) {
         bad = too_long;
     }

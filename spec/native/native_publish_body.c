@@ -1,6 +1,7 @@
 /* broker/: envelope; base/: json_text. */
 #include "base/text/json_text.h"
-#include "event/envelope.h"
+#include "event/event_attrs.h"
+#include "event/publish_body.h"
 #include "native.h"
 
 #include <jansson.h>
@@ -58,7 +59,7 @@ static int l_parse(lua_State *L)
         {slice_str("idempotency-key"), field_slice(L, "idempotency_key")},
     };
     struct http_request rq = {.headers = headers, .header_count = 2};
-    struct envelope_limits limits = {field_size(L, "event_bytes"), field_size(L, "batch_events")};
+    struct publish_limits limits = {field_size(L, "event_bytes"), field_size(L, "batch_events")};
     struct slice body = field_slice(L, "body"), query = field_slice(L, "query");
     struct event_list out = {0};
     struct err e = {0};
@@ -70,7 +71,7 @@ static int l_parse(lua_State *L)
         strbuf_clear(&rq.body);
         return luaL_argerror(L, 1, "query");
     }
-    int status = envelope_parse(&rq, &q, &limits, 1234, &out, &is_batch, &e);
+    int status = publish_body_parse(&rq, &q, &limits, 1234, &out, &is_batch, &e);
     if (status) {
         lua_pushnil(L);
         lua_pushinteger(L, status);
@@ -95,7 +96,7 @@ static int l_attrs(lua_State *L)
     if (!value || strbuf_append_str(&out, "")) {
         return luaL_argerror(L, 1, "JSON");
     }
-    const char *bad = envelope_attrs(value, &out);
+    const char *bad = event_attrs_canonical(value, &out);
     struct slice text = strbuf_slice(&out);
     lua_pushlstring(L, text.p, text.n);
     lua_pushstring(L, bad);
@@ -128,7 +129,7 @@ static int l_compact(lua_State *L)
     return 1;
 }
 
-int native_open_envelope(lua_State *L)
+int native_open_publish_body(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"parse", l_parse},
                                          {"attrs", l_attrs},

@@ -4,7 +4,8 @@
  * doubles and 64 bits would not give back every number. */
 #include "base/text/json_text.h"
 #include "base/text/nearest.h"
-#include "event/envelope_state.h"
+#include "event/event_attrs.h"
+#include "event/publish_body_state.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ struct envelope {
     struct slice text[MEMBER_COUNT];
 };
 
-static const char *envelope_json_kind_of(struct slice value)
+static const char *publish_body_json_kind_of(struct slice value)
 {
     switch (value.n ? *value.p : 'n') {
     case '{':
@@ -42,7 +43,7 @@ static const char *envelope_json_kind_of(struct slice value)
     }
 }
 
-static int refuse_unknown(struct envelope_reader *r, struct slice raw)
+static int refuse_unknown(struct publish_body_reader *r, struct slice raw)
 {
     char name[NAME_SHOWN_BYTES];
     struct slice text = slice_of(raw.p + 1, raw.n - 2); /* a long one is shown as it was written */
@@ -50,21 +51,21 @@ static int refuse_unknown(struct envelope_reader *r, struct slice raw)
         text = slice_of(name, json_text_string(name, raw));
     }
     const char *nearest = nearest_name(member_names, MEMBER_COUNT, text);
-    struct shown shown = envelope_show(text);
+    struct shown shown = publish_body_show(text);
     if (nearest) {
-        return envelope_refuse(r, 400, "unknown field \"%s\"; did you mean \"%s\"?", shown.text,
-                               nearest);
+        return publish_body_refuse(r, 400, "unknown field \"%s\"; did you mean \"%s\"?", shown.text,
+                                   nearest);
     }
-    return envelope_refuse(
+    return publish_body_refuse(
         r, 400, "unknown field \"%s\"; an envelope has topic, data, type, key, attrs", shown.text);
 }
 
 /* `at` is in, or at the end of, the text that begins at `start`. */
-static int refuse_json(struct envelope_reader *r, const char *start, struct slice at,
+static int refuse_json(struct publish_body_reader *r, const char *start, struct slice at,
                        const char *wrong)
 {
-    return envelope_refuse(r, 400, "JSON: %s%s (byte %zu)", wrong, at.n ? "" : ", the text ends",
-                           (size_t)(at.p - start));
+    return publish_body_refuse(r, 400, "JSON: %s%s (byte %zu)", wrong,
+                               at.n ? "" : ", the text ends", (size_t)(at.p - start));
 }
 
 static int find_member(struct slice raw)
@@ -76,7 +77,7 @@ static int find_member(struct slice raw)
     return i;
 }
 
-static int take_member(struct envelope_reader *r, const char *start, struct slice *rest,
+static int take_member(struct publish_body_reader *r, const char *start, struct slice *rest,
                        struct envelope *env)
 {
     struct slice name, value;
@@ -93,7 +94,7 @@ static int take_member(struct envelope_reader *r, const char *start, struct slic
         return refuse_unknown(r, name);
     }
     if (env->text[member].p) {
-        return envelope_refuse(r, 400, "%s: is there more than once", member_names[member]);
+        return publish_body_refuse(r, 400, "%s: is there more than once", member_names[member]);
     }
     if (!json_text_take(rest, ':')) {
         return refuse_json(r, start, *rest, "expected ':'");
@@ -107,7 +108,7 @@ static int take_member(struct envelope_reader *r, const char *start, struct slic
 }
 
 /* Cuts one envelope off *rest. */
-static int take_members(struct envelope_reader *r, struct slice *rest, struct envelope *env)
+static int take_members(struct publish_body_reader *r, struct slice *rest, struct envelope *env)
 {
     json_text_skip(rest);
     const char *start = rest->p;
@@ -115,9 +116,10 @@ static int take_members(struct envelope_reader *r, struct slice *rest, struct en
     *env = (struct envelope){0};
     if (!json_text_take(rest, '{')) {
         const char *wrong = json_text_checked_value(rest, &whole);
-        return wrong ? refuse_json(r, start, *rest, wrong)
-                     : envelope_refuse(r, 400, "expected an envelope, which is an object, got %s",
-                                       envelope_json_kind_of(whole));
+        return wrong
+                   ? refuse_json(r, start, *rest, wrong)
+                   : publish_body_refuse(r, 400, "expected an envelope, which is an object, got %s",
+                                         publish_body_json_kind_of(whole));
     }
     if (json_text_take(rest, '}')) {
         return 0;
@@ -135,7 +137,7 @@ static int take_members(struct envelope_reader *r, struct slice *rest, struct en
 
 /* The characters of a string: where they are, or, when some are escaped, in the scratch buffer, which
  * has room for all strings of the envelope. */
-static struct slice unquote(struct envelope_reader *r, struct slice raw)
+static struct slice unquote(struct publish_body_reader *r, struct slice raw)
 {
     struct slice inner = slice_of(raw.p + 1, raw.n - 2);
     if (!inner.n || !memchr(inner.p, '\\', inner.n)) {
@@ -147,7 +149,7 @@ static struct slice unquote(struct envelope_reader *r, struct slice raw)
     return slice_of(to, n);
 }
 
-static struct slice compact(struct envelope_reader *r, struct slice raw)
+static struct slice compact(struct publish_body_reader *r, struct slice raw)
 {
     char *to = r->scratch.data + r->scratch.len;
     size_t n = json_text_compact(NULL, raw);
@@ -158,7 +160,7 @@ static struct slice compact(struct envelope_reader *r, struct slice raw)
     return slice_of(to, n);
 }
 
-static int get_string(struct envelope_reader *r, const struct envelope *env, enum member m,
+static int get_string(struct publish_body_reader *r, const struct envelope *env, enum member m,
                       struct slice *out)
 {
     struct slice text = env->text[m];
@@ -166,15 +168,15 @@ static int get_string(struct envelope_reader *r, const struct envelope *env, enu
         return 0;
     }
     if (*text.p != '"') {
-        return envelope_refuse(r, 400, "%s: expected a string, got %s", member_names[m],
-                               envelope_json_kind_of(text));
+        return publish_body_refuse(r, 400, "%s: expected a string, got %s", member_names[m],
+                                   publish_body_json_kind_of(text));
     }
     *out = unquote(r, text);
     return 0;
 }
 
 /* Before anything is made of it. */
-static int check_data_size(struct envelope_reader *r, const struct envelope *env)
+static int check_data_size(struct publish_body_reader *r, const struct envelope *env)
 {
     struct slice text = env->text[MEMBER_DATA];
     if (text.n <= r->limits->event_bytes) {
@@ -182,8 +184,8 @@ static int check_data_size(struct envelope_reader *r, const struct envelope *env
     }
     size_t n = *text.p == '"' ? json_text_string(NULL, text) : json_text_compact(NULL, text);
     return n > r->limits->event_bytes
-               ? envelope_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu", n,
-                                 r->limits->event_bytes)
+               ? publish_body_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu", n,
+                                     r->limits->event_bytes)
                : 0;
 }
 
@@ -208,22 +210,22 @@ static const char *check_attrs_text(struct slice text)
     return NULL;
 }
 
-static int refuse_attrs(struct envelope_reader *r, const json_error_t *e)
+static int refuse_attrs(struct publish_body_reader *r, const json_error_t *e)
 {
     if (json_error_code(e) == json_error_out_of_memory) {
-        return envelope_no_memory(r);
+        return publish_body_no_memory(r);
     }
     /* its text quotes the input, and may cut a character in two */
     char text[JSON_ERROR_TEXT_LENGTH];
     size_t n = 0;
     for (; n < sizeof text - 1 && e->text[n]; n++) {
-        text[n] = envelope_printable(e->text[n]);
+        text[n] = publish_body_printable(e->text[n]);
     }
     text[n] = '\0';
-    return envelope_refuse(r, 400, "attrs: %s (byte %d)", text, e->position);
+    return publish_body_refuse(r, 400, "attrs: %s (byte %d)", text, e->position);
 }
 
-static int get_attrs(struct envelope_reader *r, const struct envelope *env, struct slice *out)
+static int get_attrs(struct publish_body_reader *r, const struct envelope *env, struct slice *out)
 {
     struct slice text = env->text[MEMBER_ATTRS];
     json_error_t e;
@@ -232,40 +234,40 @@ static int get_attrs(struct envelope_reader *r, const struct envelope *env, stru
     }
     const char *bad = check_attrs_text(text);
     if (bad) {
-        return envelope_refuse(r, 400, "%s", bad);
+        return publish_body_refuse(r, 400, "%s", bad);
     }
     json_t *attrs = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!attrs) {
         return refuse_attrs(r, &e);
     }
     strbuf_reset(&r->attrs);
-    bad = envelope_attrs(attrs, &r->attrs);
+    bad = event_attrs_canonical(attrs, &r->attrs);
     bool none = !bad && json_object_size(attrs) == 0;
     json_decref(attrs);
     *out = none ? (struct slice){NULL, 0} : strbuf_slice(&r->attrs);
-    return bad ? envelope_refuse(r, 400, "%s", bad) : 0;
+    return bad ? publish_body_refuse(r, 400, "%s", bad) : 0;
 }
 
 /* Room for what unquote() and compact() write. */
-static int reserve_scratch(struct envelope_reader *r, const struct envelope *env)
+static int reserve_scratch(struct publish_body_reader *r, const struct envelope *env)
 {
     size_t most = 0;
     for (int i = 0; i < MEMBER_COUNT; i++) {
         most += i == MEMBER_ATTRS ? 0 : env->text[i].n;
     }
     strbuf_reset(&r->scratch);
-    return strbuf_reserve(&r->scratch, most) ? envelope_no_memory(r) : 0;
+    return strbuf_reserve(&r->scratch, most) ? publish_body_no_memory(r) : 0;
 }
 
-static int add_members(struct envelope_reader *r, const struct envelope *env, struct slice key)
+static int add_members(struct publish_body_reader *r, const struct envelope *env, struct slice key)
 {
     struct event_fields f = {.time_ms = r->time_ms};
     struct slice data = env->text[MEMBER_DATA];
     if (!env->text[MEMBER_TOPIC].p) {
-        return envelope_refuse(r, 400, "topic: is missing; expected a string");
+        return publish_body_refuse(r, 400, "topic: is missing; expected a string");
     }
     if (!data.p) {
-        return envelope_refuse(r, 400, "data: is missing; expected a string or any JSON value");
+        return publish_body_refuse(r, 400, "data: is missing; expected a string or any JSON value");
     }
     int status = check_data_size(r, env);
     status = status ? status : reserve_scratch(r, env);
@@ -278,12 +280,12 @@ static int add_members(struct envelope_reader *r, const struct envelope *env, st
     }
     f.data = *data.p == '"' ? unquote(r, data) : compact(r, data);
     f.key = key.p ? key : f.key;
-    return envelope_add(r, &f);
+    return publish_body_add(r, &f);
 }
 
 /* Takes one envelope off *rest. `key`: of the request's Idempotency-Key field, which wins; absent: the
  * envelope's own. */
-static int take_envelope(struct envelope_reader *r, struct slice *rest, struct slice key)
+static int take_envelope(struct publish_body_reader *r, struct slice *rest, struct slice key)
 {
     struct envelope env;
     int status = take_members(r, rest, &env);
@@ -291,7 +293,7 @@ static int take_envelope(struct envelope_reader *r, struct slice *rest, struct s
 }
 
 /* `text` is one envelope, with nothing but white space around. */
-static int add_envelope(struct envelope_reader *r, struct slice text, struct slice key)
+static int add_envelope(struct publish_body_reader *r, struct slice text, struct slice key)
 {
     struct slice rest = text;
     struct envelope env;
@@ -305,16 +307,16 @@ static int add_envelope(struct envelope_reader *r, struct slice text, struct sli
 }
 
 /* One key cannot name several events. */
-static int check_batch(struct envelope_reader *r)
+static int check_batch(struct publish_body_reader *r)
 {
     return http_request_header(r->rq, "Idempotency-Key").p
-               ? envelope_refuse(r, 400,
-                                 "Idempotency-Key: names one event, the body is a batch; give "
-                                 "each envelope a \"key\" of its own")
+               ? publish_body_refuse(r, 400,
+                                     "Idempotency-Key: names one event, the body is a batch; give "
+                                     "each envelope a \"key\" of its own")
                : 0;
 }
 
-static int read_array(struct envelope_reader *r, struct slice rest)
+static int read_array(struct publish_body_reader *r, struct slice rest)
 {
     bool more = true;
     for (size_t i = 0; more; i++) {
@@ -326,14 +328,14 @@ static int read_array(struct envelope_reader *r, struct slice rest)
         more = json_text_take(&rest, ',');
     }
     if (!json_text_take(&rest, ']')) {
-        return envelope_refuse(r, 400, "JSON: expected ',' or ']' behind it");
+        return publish_body_refuse(r, 400, "JSON: expected ',' or ']' behind it");
     }
     r->where[0] = '\0';
     json_text_skip(&rest);
-    return rest.n ? envelope_refuse(r, 400, "JSON: expected nothing behind the array") : 0;
+    return rest.n ? publish_body_refuse(r, 400, "JSON: expected nothing behind the array") : 0;
 }
 
-int envelope_read_json(struct envelope_reader *r, struct slice body, bool *is_batch)
+int publish_body_read_json(struct publish_body_reader *r, struct slice body, bool *is_batch)
 {
     struct slice rest = body;
     if (!json_text_take(&rest, '[')) {
@@ -341,13 +343,14 @@ int envelope_read_json(struct envelope_reader *r, struct slice body, bool *is_ba
     }
     *is_batch = true;
     if (json_text_take(&rest, ']')) {
-        return envelope_refuse(r, 400, "body: is an empty array; expected at least one envelope");
+        return publish_body_refuse(r, 400,
+                                   "body: is an empty array; expected at least one envelope");
     }
     int status = check_batch(r);
     return status ? status : read_array(r, rest);
 }
 
-int envelope_read_ndjson(struct envelope_reader *r, struct slice body, bool *is_batch)
+int publish_body_read_ndjson(struct publish_body_reader *r, struct slice body, bool *is_batch)
 {
     int status = check_batch(r);
     *is_batch = true;

@@ -1,13 +1,14 @@
 /* Publish bodies. Whatever is accepted passes event_check() and the limits; whatever is refused has
  * a status, a text that may be shown, and leaves nothing behind. Input: a byte of choices, the
  * query up to 0xff, the body. */
-#include "event/envelope.h"
+#include "event/event_attrs.h"
+#include "event/publish_body.h"
 #include "event/topic.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 
-static const struct envelope_limits limits = {.event_bytes = 300, .batch_events = 5};
+static const struct publish_limits limits = {.event_bytes = 300, .batch_events = 5};
 
 static void require(bool ok)
 {
@@ -31,7 +32,7 @@ static void check_event(const struct event *ev)
         json_t *attrs =
             json_loadb(f.attrs.p, f.attrs.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         strbuf_init(&again, EVENT_ATTRS_MAX_BYTES);
-        require(attrs && !envelope_attrs(attrs, &again));
+        require(attrs && !event_attrs_canonical(attrs, &again));
         require(slice_eq(strbuf_slice(&again), f.attrs));
         strbuf_clear(&again);
         json_decref(attrs);
@@ -84,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool is_batch = false;
     strbuf_init(&rq.body, rest.n);
     require(strbuf_append(&rq.body, rest.p, rest.n) == 0);
-    int status = envelope_parse(&rq, &q, &limits, 77, &out, &is_batch, &e);
+    int status = publish_body_parse(&rq, &q, &limits, 77, &out, &is_batch, &e);
     check_result(status, &out, is_batch, &e);
     event_list_clear(&out);
     strbuf_clear(&rq.body);

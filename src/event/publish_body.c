@@ -1,8 +1,9 @@
-#include "event/envelope.h"
+#include "event/publish_body.h"
 
 #include "base/text/json_text.h"
 #include "base/utf8.h"
-#include "event/envelope_state.h"
+#include "event/event_attrs.h"
+#include "event/publish_body_state.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -14,13 +15,13 @@ static const char attr_prefix[] = "attr.";
 /* One line for each format of a body without ?topic=. */
 static const struct body_format {
     const char *media_type;
-    int (*read)(struct envelope_reader *r, struct slice body, bool *is_batch);
+    int (*read)(struct publish_body_reader *r, struct slice body, bool *is_batch);
 } formats[] = {
-    {"application/json", envelope_read_json},
-    {"application/x-ndjson", envelope_read_ndjson},
+    {"application/json", publish_body_read_json},
+    {"application/x-ndjson", publish_body_read_ndjson},
 };
 
-char envelope_printable(char c)
+char publish_body_printable(char c)
 {
     if (c < ' ' || c > '~') {
         return '?';
@@ -28,18 +29,18 @@ char envelope_printable(char c)
     return c;
 }
 
-struct shown envelope_show(struct slice foreign)
+struct shown publish_body_show(struct slice foreign)
 {
     struct shown s;
     size_t room = sizeof s.text - 4, n = 0;
     for (; n < foreign.n && n < room; n++) {
-        s.text[n] = envelope_printable(foreign.p[n]);
+        s.text[n] = publish_body_printable(foreign.p[n]);
     }
     memcpy(s.text + n, n < foreign.n ? "..." : "", n < foreign.n ? 4 : 1);
     return s;
 }
 
-int envelope_refuse(struct envelope_reader *r, int status, const char *fmt, ...)
+int publish_body_refuse(struct publish_body_reader *r, int status, const char *fmt, ...)
 {
     char text[512];
     va_list ap;
@@ -50,36 +51,36 @@ int envelope_refuse(struct envelope_reader *r, int status, const char *fmt, ...)
     return status;
 }
 
-int envelope_no_memory(struct envelope_reader *r)
+int publish_body_no_memory(struct publish_body_reader *r)
 {
     err_set(r->e, UV_ENOMEM, "the broker is short of memory; try again");
     return 503;
 }
 
-int envelope_add(struct envelope_reader *r, const struct event_fields *f)
+int publish_body_add(struct publish_body_reader *r, const struct event_fields *f)
 {
     if (r->out->n >= r->limits->batch_events) {
-        return envelope_refuse(r, 413, "one request may hold %zu events at most",
-                               r->limits->batch_events);
+        return publish_body_refuse(r, 413, "one request may hold %zu events at most",
+                                   r->limits->batch_events);
     }
     if (f->data.n > r->limits->event_bytes) {
-        return envelope_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu", f->data.n,
-                               r->limits->event_bytes);
+        return publish_body_refuse(r, 413, "data: is %zu bytes long; an event may hold %zu",
+                                   f->data.n, r->limits->event_bytes);
     }
     const char *bad = event_check(f, r->limits->event_bytes);
     if (bad) {
-        return envelope_refuse(r, 400, "%s", bad);
+        return publish_body_refuse(r, 400, "%s", bad);
     }
     struct event *ev = event_new(f);
     if (!ev) {
-        return envelope_no_memory(r);
+        return publish_body_no_memory(r);
     }
     event_list_push(r->out, ev);
     return 0;
 }
 
 /* The value of a query parameter that may be given once. */
-static int query_once(struct envelope_reader *r, const struct http_query *q, const char *name,
+static int query_once(struct publish_body_reader *r, const struct http_query *q, const char *name,
                       struct slice *out)
 {
     *out = (struct slice){NULL, 0};
@@ -88,14 +89,14 @@ static int query_once(struct envelope_reader *r, const struct http_query *q, con
             continue;
         }
         if (out->p) {
-            return envelope_refuse(r, 400, "%s: is in the query more than once", name);
+            return publish_body_refuse(r, 400, "%s: is in the query more than once", name);
         }
         *out = q->params[i].value;
     }
     return 0;
 }
 
-static int collect_attrs(struct envelope_reader *r, const struct http_query *q, json_t *attrs)
+static int collect_attrs(struct publish_body_reader *r, const struct http_query *q, json_t *attrs)
 {
     const size_t prefix = sizeof attr_prefix - 1;
     for (size_t i = 0; i < q->count; i++) {
@@ -105,27 +106,27 @@ static int collect_attrs(struct envelope_reader *r, const struct http_query *q, 
         }
         name = slice_of(name.p + prefix, name.n - prefix);
         if (json_object_getn(attrs, name.p, name.n)) {
-            return envelope_refuse(r, 400, "attr.%s: is in the query more than once",
-                                   envelope_show(name).text);
+            return publish_body_refuse(r, 400, "attr.%s: is in the query more than once",
+                                       publish_body_show(name).text);
         }
         json_t *text = json_stringn(value.n ? value.p : "", value.n);
         if (json_object_setn_new(attrs, name.p, name.n, text)) {
-            return envelope_no_memory(r);
+            return publish_body_no_memory(r);
         }
     }
     return 0;
 }
 
-static int query_attrs(struct envelope_reader *r, const struct http_query *q, struct slice *out)
+static int query_attrs(struct publish_body_reader *r, const struct http_query *q, struct slice *out)
 {
     json_t *attrs = json_object();
     if (!attrs) {
-        return envelope_no_memory(r);
+        return publish_body_no_memory(r);
     }
     int status = collect_attrs(r, q, attrs);
     if (!status && json_object_size(attrs)) {
-        const char *bad = envelope_attrs(attrs, &r->attrs);
-        status = bad ? envelope_refuse(r, 400, "%s", bad) : 0;
+        const char *bad = event_attrs_canonical(attrs, &r->attrs);
+        status = bad ? publish_body_refuse(r, 400, "%s", bad) : 0;
         *out = strbuf_slice(&r->attrs);
     }
     json_decref(attrs);
@@ -133,7 +134,7 @@ static int query_attrs(struct envelope_reader *r, const struct http_query *q, st
 }
 
 /* ?topic=...: the body is the data, byte for byte, whatever its content type says. */
-static int read_raw(struct envelope_reader *r, const struct http_query *q)
+static int read_raw(struct publish_body_reader *r, const struct http_query *q)
 {
     struct event_fields f = {.data = strbuf_slice(&r->rq->body), .time_ms = r->time_ms};
     int status = query_once(r, q, "topic", &f.topic);
@@ -145,7 +146,7 @@ static int read_raw(struct envelope_reader *r, const struct http_query *q)
     }
     struct slice header = http_request_header(r->rq, "Idempotency-Key");
     f.key = header.p ? header : f.key;
-    return envelope_add(r, &f);
+    return publish_body_add(r, &f);
 }
 
 /* The media type of a Content-Type field, without its parameters (RFC 9110, 8.3). */
@@ -160,7 +161,7 @@ static struct slice media_type(struct slice value)
 }
 
 /* NULL: refused. */
-static const struct body_format *find_format(struct envelope_reader *r)
+static const struct body_format *find_format(struct publish_body_reader *r)
 {
     struct slice type = http_request_header(r->rq, "Content-Type");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
@@ -168,16 +169,16 @@ static const struct body_format *find_format(struct envelope_reader *r)
             return &formats[i];
         }
     }
-    envelope_refuse(r, 415,
-                    "Content-Type: %s%s%s; expected application/json or "
-                    "application/x-ndjson, or ?topic=NAME in the query where the body "
-                    "is the data itself",
-                    type.n ? "is \"" : "is missing", type.n ? envelope_show(type).text : "",
-                    type.n ? "\"" : "");
+    publish_body_refuse(r, 415,
+                        "Content-Type: %s%s%s; expected application/json or "
+                        "application/x-ndjson, or ?topic=NAME in the query where the body "
+                        "is the data itself",
+                        type.n ? "is \"" : "is missing", type.n ? publish_body_show(type).text : "",
+                        type.n ? "\"" : "");
     return NULL;
 }
 
-static int read_envelopes(struct envelope_reader *r, bool *is_batch)
+static int read_envelopes(struct publish_body_reader *r, bool *is_batch)
 {
     struct slice body = strbuf_slice(&r->rq->body);
     const struct body_format *format = find_format(r);
@@ -186,32 +187,34 @@ static int read_envelopes(struct envelope_reader *r, bool *is_batch)
     }
     json_text_skip(&body);
     if (body.n == 0) {
-        return envelope_refuse(r, 400,
-                               "body: is empty; expected an envelope such as "
-                               "{\"topic\":\"orders/42\",\"data\":\"hello\"}");
+        return publish_body_refuse(r, 400,
+                                   "body: is empty; expected an envelope such as "
+                                   "{\"topic\":\"orders/42\",\"data\":\"hello\"}");
     }
     return format->read(r, strbuf_slice(&r->rq->body), is_batch);
 }
 
-int envelope_check_head(const struct http_request *rq, const struct http_query *q,
-                        const struct envelope_limits *limits, struct err *e)
+int publish_body_check_head(const struct http_request *rq, const struct http_query *q,
+                            const struct publish_limits *limits, struct err *e)
 {
-    struct envelope_reader r = {.rq = rq, .limits = limits, .e = e};
+    struct publish_body_reader r = {.rq = rq, .limits = limits, .e = e};
     uint64_t length = rq->chunked ? 0 : rq->body_bytes + rq->body_left;
     if (!http_query_get(q, "topic").p) {
         return find_format(&r) ? 0 : 415;
     }
     return length > limits->event_bytes
-               ? envelope_refuse(&r, 413, "data: is %" PRIu64 " bytes long; an event may hold %zu",
-                                 length, limits->event_bytes)
+               ? publish_body_refuse(&r, 413,
+                                     "data: is %" PRIu64 " bytes long; an event may hold %zu",
+                                     length, limits->event_bytes)
                : 0;
 }
 
-int envelope_parse(const struct http_request *rq, const struct http_query *q,
-                   const struct envelope_limits *limits, int64_t time_ms, struct event_list *out,
-                   bool *is_batch, struct err *e)
+int publish_body_parse(const struct http_request *rq, const struct http_query *q,
+                       const struct publish_limits *limits, int64_t time_ms, struct event_list *out,
+                       bool *is_batch, struct err *e)
 {
-    struct envelope_reader r = {.rq = rq, .limits = limits, .time_ms = time_ms, .out = out, .e = e};
+    struct publish_body_reader r = {
+        .rq = rq, .limits = limits, .time_ms = time_ms, .out = out, .e = e};
     struct slice body = strbuf_slice(&rq->body);
     size_t valid = utf8_prefix(body);
     strbuf_init(&r.attrs, EVENT_ATTRS_MAX_BYTES);
@@ -219,10 +222,10 @@ int envelope_parse(const struct http_request *rq, const struct http_query *q,
     *is_batch = false;
     int status = 0;
     if (valid < body.n) {
-        status = envelope_refuse(&r, 400,
-                                 "body: is not valid UTF-8 (byte %zu); encode binary data, for "
-                                 "instance as Base64",
-                                 valid);
+        status = publish_body_refuse(&r, 400,
+                                     "body: is not valid UTF-8 (byte %zu); encode binary data, for "
+                                     "instance as Base64",
+                                     valid);
     } else if (http_query_get(q, "topic").p) {
         status = read_raw(&r, q);
     } else {

@@ -1,4 +1,4 @@
-local envelope = require "native.envelope"
+local envelope = require "native.publish_body"
 
 local JSON, NDJSON = "application/json", "application/x-ndjson"
 
