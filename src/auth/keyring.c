@@ -1,5 +1,6 @@
 #include "auth/keyring.h"
 
+#include "auth/jwks_url.h"
 #include "auth/jwt_cache.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -19,9 +20,6 @@
 enum {
     TICK_MS = 250,
     FILE_TICKS = 20, /* files are looked at every so many ticks */
-    FETCH_TIMEOUT_MS = 10000,
-    RETRY_FIRST_MS = 1000,
-    RETRY_MOST_MS = 60000,
 };
 
 struct keyset {
@@ -35,10 +33,7 @@ struct keyset {
 
     struct stat seen; /* of a file, when it was read */
 
-    uint64_t refresh_ms, stale_ms, fresh_ms;
-    uint64_t tried_ms, fetched_ms, due_ms;       /* loop time; 0: never */
-    uint64_t fetch;                              /* id of the running request; 0: none */
-    unsigned failures;                           /* in a row */
+    struct jwks_url url;                         /* of a URL */
     unsigned char text_digest[JWT_DIGEST_BYTES]; /* of what the keys were read from */
 };
 
@@ -49,8 +44,7 @@ struct keyring {
     struct jitter jitter;
     struct jwt_cache *cache; /* owned */
     EVP_MD_CTX *md;          /* owned */
-    struct loop *loop;       /* NULL: not started; so are the two below */
-    struct http_client *client;
+    struct loop *loop;       /* NULL: not started; so is the one below */
     struct auth_metrics *metrics;
     struct auth_metrics unseen; /* what is counted before the start */
     struct deadline tick;
@@ -59,51 +53,51 @@ struct keyring {
 
 /* ---------------------------------------------------------------- digests */
 
-static void digest_start(struct keyring *k)
+static void keyring_digest_start(struct keyring *k)
 {
     REQUIRE(EVP_DigestInit_ex(k->md, EVP_sha256(), NULL) == 1);
 }
 
-static void digest_add(struct keyring *k, const void *p, size_t n)
+static void keyring_digest_add(struct keyring *k, const void *p, size_t n)
 {
     REQUIRE(EVP_DigestUpdate(k->md, p, n) == 1);
 }
 
 /* With its length, so that no two lists of texts look the same. */
-static void digest_add_text(struct keyring *k, struct slice text)
+static void keyring_digest_add_text(struct keyring *k, struct slice text)
 {
     size_t n = text.p ? text.n + 1 : 0; /* an absent one is not an empty one */
-    digest_add(k, &n, sizeof n);
-    digest_add(k, text.p, text.n);
+    keyring_digest_add(k, &n, sizeof n);
+    keyring_digest_add(k, text.p, text.n);
 }
 
-static void digest_end(struct keyring *k, unsigned char out[JWT_DIGEST_BYTES])
+static void keyring_digest_end(struct keyring *k, unsigned char out[JWT_DIGEST_BYTES])
 {
     REQUIRE(EVP_DigestFinal_ex(k->md, out, NULL) == 1);
 }
 
 /* Of everything that decides about a token but the time. */
-static void question_digest(const struct keyset *s, struct slice token, const struct jwt_options *o,
-                            unsigned char out[JWT_DIGEST_BYTES])
+static void keyset_question_digest(const struct keyset *s, struct slice token,
+                                   const struct jwt_options *o, unsigned char out[JWT_DIGEST_BYTES])
 {
     struct keyring *k = s->k;
     const uint64_t fixed[] = {s->generation,   o->algs,    (uint64_t)o->leeway_s,
                               o->exp_optional, o->any_aud, o->aud_n};
-    digest_start(k);
-    digest_add(k, fixed, sizeof fixed);
+    keyring_digest_start(k);
+    keyring_digest_add(k, fixed, sizeof fixed);
     for (size_t i = 0; i < o->aud_n; i++) {
-        digest_add_text(k, o->aud[i]);
+        keyring_digest_add_text(k, o->aud[i]);
     }
-    digest_add_text(k, o->iss);
-    digest_add_text(k, o->typ);
-    digest_add_text(k, token);
-    digest_end(k, out);
+    keyring_digest_add_text(k, o->iss);
+    keyring_digest_add_text(k, o->typ);
+    keyring_digest_add_text(k, token);
+    keyring_digest_end(k, out);
 }
 
 /* ---------------------------------------------------------------- keys */
 
 /* A secret's final newline is the editor's. */
-static struct slice without_newline(struct slice s)
+static struct slice keyring_without_newline(struct slice s)
 {
     s.n -= s.n > 0 && s.p[s.n - 1] == '\n';
     s.n -= s.n > 0 && s.p[s.n - 1] == '\r';
@@ -117,7 +111,7 @@ static int keyring_parse(const struct keyset *s, struct slice text, struct jwks 
     case KEY_SECRET:
         return jwks_from_secret(text, s->algs, out, e);
     case KEY_SECRET_FILE:
-        return jwks_from_secret(without_newline(text), s->algs, out, e);
+        return jwks_from_secret(keyring_without_newline(text), s->algs, out, e);
     case KEY_PUBLIC_FILE:
         return jwks_from_pem(text, s->algs, out, e);
     case KEY_JWKS_FILE:
@@ -129,7 +123,7 @@ static int keyring_parse(const struct keyset *s, struct slice text, struct jwks 
 
 /* A secret that is too short for an algorithm it was given for is an error, where a public key
  * that fits none may be one of several. */
-static int check_secret(const struct keyset *s, const struct jwks *keys, struct err *e)
+static int keyset_check_secret(const struct keyset *s, const struct jwks *keys, struct err *e)
 {
     unsigned missing = keys->symmetric ? s->wanted & ~keys->algs : 0;
     for (int i = 0; i < JWT_ALG_COUNT; i++) {
@@ -141,7 +135,7 @@ static int check_secret(const struct keyset *s, const struct jwks *keys, struct 
     return 0;
 }
 
-static void update_gauge(struct keyring *k)
+static void keyring_update_gauge(struct keyring *k)
 {
     k->metrics->key_sets_unavailable = 0;
     for (size_t i = 0; i < k->n; i++) {
@@ -155,15 +149,15 @@ static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct
 {
     unsigned char digest[JWT_DIGEST_BYTES];
     struct jwks *keys = NULL;
-    digest_start(s->k);
-    digest_add(s->k, text.p, text.n);
-    digest_end(s->k, digest);
+    keyring_digest_start(s->k);
+    keyring_digest_add(s->k, text.p, text.n);
+    keyring_digest_end(s->k, digest);
     *is_new = !s->keys || CRYPTO_memcmp(digest, s->text_digest, sizeof digest) != 0;
     if (!*is_new) {
         return 0;
     }
     int rc = keyring_parse(s, text, &keys, e);
-    rc = rc ? rc : check_secret(s, keys, e);
+    rc = rc ? rc : keyset_check_secret(s, keys, e);
     if (rc) {
         jwks_free(keys);
         return rc;
@@ -172,14 +166,14 @@ static int keyset_take(struct keyset *s, struct slice text, bool *is_new, struct
     s->keys = keys;
     s->generation = ++s->k->generations;
     memcpy(s->text_digest, digest, sizeof digest);
-    update_gauge(s->k);
+    keyring_update_gauge(s->k);
     return 0;
 }
 
 /* ---------------------------------------------------------------- files */
 
 /* Read at start, again when the file changes. */
-static int read_key_file(struct keyset *s, bool *is_new, struct err *e)
+static int keyset_read_file(struct keyset *s, bool *is_new, struct err *e)
 {
     struct strbuf text;
     FILE *f = fopen(s->where, "re");
@@ -205,7 +199,7 @@ static int read_key_file(struct keyset *s, bool *is_new, struct err *e)
     return rc;
 }
 
-static bool key_file_changed(const struct keyset *s)
+static bool keyset_file_changed(const struct keyset *s)
 {
     struct stat now;
     return stat(s->where, &now) == 0 &&
@@ -215,14 +209,14 @@ static bool key_file_changed(const struct keyset *s)
 }
 
 /* Reads it where it has changed, or `force`; the old keys stay where that fails. */
-static void reread_key_file(struct keyset *s, bool force)
+static void keyset_reread_file(struct keyset *s, bool force)
 {
     struct err e;
     bool is_new = false;
-    if (!force && !key_file_changed(s)) {
+    if (!force && !keyset_file_changed(s)) {
         return;
     }
-    if (read_key_file(s, &is_new, &e)) {
+    if (keyset_read_file(s, &is_new, &e)) {
         s->k->metrics->key_read_failures++;
         log_error("keys", "the old keys stay: the file is invalid",
                   LOG_F(log_str("keys", s->name), log_str("error", e.text)));
@@ -237,57 +231,11 @@ static void reread_key_file(struct keyset *s, bool force)
 
 /* ---------------------------------------------------------------- URLs */
 
-/* Fetched in the background, at start and then every refresh_s, sooner when that failed or a token
- * names a key that is not there. */
-static void on_fetched(void *ctx, uint64_t token, const struct http_client_response *res,
-                       const struct err *e);
-
-/* So that brokers started together do not ask together: up to a tenth sooner. */
-static uint64_t jittered(struct keyring *k, uint64_t ms)
+static int keyset_take_fetched(void *ctx, struct slice text, struct err *e)
 {
-    return jitter_between(&k->jitter, ms - ms / 10, ms);
-}
-
-static void failed(struct keyset *s, const char *why)
-{
-    uint64_t wait = (uint64_t)RETRY_FIRST_MS << (s->failures < 6 ? s->failures : 6);
-    uint64_t most = s->refresh_ms < RETRY_MOST_MS ? s->refresh_ms : RETRY_MOST_MS;
-    s->failures++;
-    s->k->metrics->key_read_failures++;
-    s->due_ms = loop_now(s->k->loop) + jittered(s->k, wait < most ? wait : most);
-    log_warn("keys",
-             s->keys ? "keys cannot be fetched: the old ones are used" : "keys cannot be fetched",
-             LOG_F(log_str("keys", s->name), log_str("url", s->where), log_str("error", why),
-                   log_uint("failures", s->failures)));
-}
-
-static void fetch(struct keyset *s)
-{
-    static const struct http_client_header accept = {{"Accept", 6}, {"application/json", 16}};
-    struct err e;
-    const struct http_client_request rq = {.own = true, /* one per set at most */
-                                           .url = s->where,
-                                           .headers = &accept,
-                                           .header_count = 1,
-                                           .timeout_ms = FETCH_TIMEOUT_MS,
-                                           .max_response_bytes = JWKS_MAX_BYTES,
-                                           .ca_file = s->ca_file};
-    s->tried_ms = loop_now(s->k->loop);
-    s->due_ms = s->tried_ms + s->refresh_ms;
-    if (http_client_start(s->k->client, &rq, on_fetched, s, 0, &s->fetch, &e)) {
-        s->fetch = 0;
-        failed(s, e.text);
-    }
-}
-
-/* What was answered, as keys. 0 also where they are the ones that are there. */
-static int keyring_take(struct keyset *s, const struct http_client_response *res, struct err *e)
-{
+    struct keyset *s = ctx;
     bool is_new;
-    if (res->status != 200) {
-        return err_set(e, UV_EPROTO, "the answer was %d", res->status);
-    }
-    if (keyset_take(s, res->body, &is_new, e)) {
+    if (keyset_take(s, text, &is_new, e)) {
         return err_context(e, "the answer");
     }
     if (is_new) {
@@ -297,64 +245,17 @@ static int keyring_take(struct keyset *s, const struct http_client_response *res
     return 0;
 }
 
-static void on_fetched(void *ctx, uint64_t token, const struct http_client_response *res,
-                       const struct err *e)
-{
-    struct keyset *s = ctx; /* lives as long as the keyring, which cancels running requests */
-    struct err why;
-    (void)token;
-    s->fetch = 0;
-    if (!res || keyring_take(s, res, &why)) {
-        failed(s, res ? why.text : e->text);
-        return;
-    }
-    s->failures = 0;
-    s->fetched_ms = loop_now(s->k->loop);
-    s->due_ms = s->fetched_ms + jittered(s->k, s->refresh_ms);
-    s->k->metrics->key_reads++;
-}
-
-/* Fetches where it is due. */
-static void keyset_tick(struct keyset *s)
-{
-    uint64_t now = loop_now(s->k->loop);
-    if (s->keys && now - s->fetched_ms > s->stale_ms) {
-        log_error("keys", "keys are too old to be used: they could not be fetched again",
-                  LOG_F(log_str("keys", s->name), log_str("url", s->where)));
-        jwks_free(s->keys);
-        s->keys = NULL;
-    }
-    if (!s->fetch && now >= s->due_ms) {
-        fetch(s);
-    }
-}
-
-/* A token names a key that is not there. True: what there is may be out of date, ask again later.
- */
-static bool keyset_look_for_more(struct keyset *s)
-{
-    if (s->source != KEY_JWKS_URL || !s->k->client) {
-        return false;
-    }
-    uint64_t now = loop_now(s->k->loop);
-    if (now - s->fetched_ms < s->fresh_ms) {
-        return false;
-    }
-    if (!s->fetch && now - s->tried_ms >= s->fresh_ms) {
-        fetch(s);
-    }
-    return true;
-}
-
 /* ---------------------------------------------------------------- tokens */
 
-static enum jwt_outcome verify_anew(struct keyset *s, struct slice token,
-                                    const struct jwt_options *o, int64_t now_s, struct jwt *out)
+static enum jwt_outcome keyset_verify_anew(struct keyset *s, struct slice token,
+                                           const struct jwt_options *o, int64_t now_s,
+                                           struct jwt *out)
 {
     enum jwt_outcome outcome = jwt_verify(s->keys, token, o, now_s, out);
     if (outcome == JWT_FAILED) {
         out->why = "memory is short";
-    } else if (outcome == JWT_UNKNOWN_KEY && keyset_look_for_more(s)) {
+    } else if (outcome == JWT_UNKNOWN_KEY && s->source == KEY_JWKS_URL &&
+               jwks_url_look_for_more(&s->url)) {
         out->why = "the token's key is not known yet, keys are being fetched";
         return JWT_FAILED;
     }
@@ -381,13 +282,13 @@ enum jwt_outcome keyset_verify(struct keyset *s, struct slice token, const struc
     if (token.n > JWT_MAX_BYTES) { /* not even worth a digest */
         return keyring_count(k->metrics, jwt_verify(s->keys, token, o, now_s, out));
     }
-    question_digest(s, token, o, digest);
+    keyset_question_digest(s, token, o, digest);
     struct slice known = jwt_cache_get(k->cache, digest, now_s);
     if (known.p && strbuf_append(&out->claims, known.p, known.n) == 0) {
         k->metrics->tokens_cached++;
         return JWT_OK;
     }
-    enum jwt_outcome outcome = verify_anew(s, token, o, now_s, out);
+    enum jwt_outcome outcome = keyset_verify_anew(s, token, o, now_s, out);
     if (outcome == JWT_OK) {
         jwt_cache_put(k->cache, digest, strbuf_slice(&out->claims), out->from_s, out->till_s);
         k->metrics->token_cache_bytes = jwt_cache_bytes(k->cache);
@@ -430,12 +331,15 @@ static void keyring_on_tick(struct deadline *d)
     bool files = ++k->ticks % FILE_TICKS == 0;
     for (struct keyset *s = k->sets; s < k->sets + k->n; s++) {
         if (s->source == KEY_JWKS_URL) {
-            keyset_tick(s);
+            if (!jwks_url_tick(&s->url)) {
+                jwks_free(s->keys);
+                s->keys = NULL;
+            }
         } else if (files && s->source != KEY_SECRET) {
-            reread_key_file(s, false);
+            keyset_reread_file(s, false);
         }
     }
-    update_gauge(k);
+    keyring_update_gauge(k);
     deadline_arm(loop_deadline_class(k->loop, TICK_MS, keyring_on_tick), &k->tick);
 }
 
@@ -443,23 +347,18 @@ void keyring_reload(struct keyring *k)
 {
     for (size_t i = 0; k && i < k->n; i++) {
         if (k->sets[i].source == KEY_JWKS_URL) {
-            k->sets[i].due_ms = 0;
+            jwks_url_soon(&k->sets[i].url);
         } else if (k->sets[i].source != KEY_SECRET) {
-            reread_key_file(&k->sets[i], true);
+            keyset_reread_file(&k->sets[i], true);
         }
     }
 }
 
 /* ---------------------------------------------------------------- life */
 
-static char *copy(const char *text)
-{
-    return text ? xstrdup(text) : NULL;
-}
-
 /* What a source can be used with, before the configuration narrows it: a secret that came over the
  * network would let everybody sign who can read it. */
-static unsigned algs_of_source(enum key_source source)
+static unsigned keyring_algs_of_source(enum key_source source)
 {
     switch (source) {
     case KEY_SECRET:
@@ -486,7 +385,7 @@ static int keyring_load(struct keyset *s, struct slice secret, struct err *e)
     if (s->source == KEY_SECRET) {
         rc = keyset_take(s, secret, &is_new, e);
     } else if (s->source != KEY_JWKS_URL) {
-        rc = read_key_file(s, &is_new, e);
+        rc = keyset_read_file(s, &is_new, e);
     }
     if (rc == 0 && s->keys) { /* a file that changes cannot change sides */
         s->algs &= s->keys->symmetric ? jwa_symmetric() : jwa_asymmetric();
@@ -494,20 +393,28 @@ static int keyring_load(struct keyset *s, struct slice secret, struct err *e)
     return rc;
 }
 
-static int open_set(struct keyring *k, struct keyset *s, const struct keyset_options *o,
-                    struct err *e)
+static int keyring_open_set(struct keyring *k, struct keyset *s, const struct keyset_options *o,
+                            struct err *e)
 {
     *s = (struct keyset){
         .k = k,
         .name = xstrdup(o->name),
         .where = o->source == KEY_SECRET ? NULL : xstrdup(o->where),
-        .ca_file = copy(o->ca_file),
+        .ca_file = o->ca_file ? xstrdup(o->ca_file) : NULL,
         .source = o->source,
         .wanted = o->algs,
-        .algs = algs_of_source(o->source) & (o->algs ? o->algs : ~0U),
+        .algs = keyring_algs_of_source(o->source) & (o->algs ? o->algs : ~0U),
+    };
+    s->url = (struct jwks_url){
+        .name = s->name,
+        .url = s->where,
+        .ca_file = s->ca_file,
         .refresh_ms = (uint64_t)o->refresh_s * 1000,
         .stale_ms = (uint64_t)o->stale_s * 1000,
         .fresh_ms = o->fresh_ms,
+        .take = keyset_take_fetched,
+        .ctx = s,
+        .jitter = &k->jitter,
     };
     k->n++;
     int rc = keyring_load(s, slice_str(o->where), e);
@@ -526,7 +433,7 @@ int keyring_open(struct keyring **out, const struct keyset_options *v, size_t n,
     deadline_init(&k->tick);
     REQUIRE(k->md);
     for (size_t i = 0; i < n; i++) {
-        int rc = open_set(k, &k->sets[i], &v[i], e);
+        int rc = keyring_open_set(k, &k->sets[i], &v[i], e);
         if (rc) {
             keyring_close(k);
             return rc;
@@ -540,9 +447,11 @@ void keyring_start(struct keyring *k, struct loop *loop, struct http_client *cli
                    struct auth_metrics *metrics)
 {
     k->loop = loop;
-    k->client = client;
     k->metrics = metrics;
     metrics->key_sets = k->n;
+    for (size_t i = 0; i < k->n; i++) {
+        jwks_url_start(&k->sets[i].url, loop, client, metrics);
+    }
     if (k->n > 0) {
         keyring_on_tick(&k->tick);
     }
@@ -550,15 +459,11 @@ void keyring_start(struct keyring *k, struct loop *loop, struct http_client *cli
 
 void keyring_stop(struct keyring *k)
 {
-    for (size_t i = 0; k && k->client && i < k->n; i++) {
-        if (k->sets[i].fetch) {
-            http_client_cancel(k->client, k->sets[i].fetch);
-            k->sets[i].fetch = 0;
-        }
+    for (size_t i = 0; k && i < k->n; i++) {
+        jwks_url_stop(&k->sets[i].url);
     }
     if (k) {
         deadline_disarm(&k->tick);
-        k->client = NULL;
     }
 }
 
