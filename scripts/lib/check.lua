@@ -151,7 +151,7 @@ local function figures(facts, report, out)
   local function line(name, text)
     out[#out + 1] = ("  %-9s %s"):format(name, text)
   end
-  line("version", (about.label ~= json.null and about.label .. ", " or "") .. about.version:sub(1, 12))
+  line("version", (about.label ~= json.null and about.label .. ", " or "") .. about.version)
   line("hooks", named(about.hooks))
   line("filters", named(about.filters, of_filter))
   line("formats", named(about.formats, function(f) return f.kind == "lua" and "Lua" or f.kind end))

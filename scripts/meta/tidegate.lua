@@ -111,7 +111,7 @@
 ---@field source string?              "http"
 
 ---@class tg.Setup
----@field version string              SHA-256 of all files of this policy
+---@field version string              the first 12 digits of the SHA-256 of all files of this policy
 ---@field previous string?            of the current policy, which it will replace; nil at the start
 
 ---@class tg.Disconnect

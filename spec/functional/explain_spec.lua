@@ -90,7 +90,7 @@ describe("explain", function()
     local doc, r = ask(broker(), connections.of(broker(), topic), id)
     assert.equal(200, r.status)
     assert.same({ id, topic, false }, { doc.event.id, doc.event.topic, doc.event.removed })
-    assert.same({ "geo-2", 64 }, { doc.policy.label, #doc.policy.version })
+    assert.same({ "geo-2", 12 }, { doc.policy.label, #doc.policy.version })
     return doc, client
   end
 

@@ -83,7 +83,7 @@ static void fill(lua_State *L, struct counted *c)
     fill_latency(L, 1, "store_read", &c->store.store_read);
 }
 
-/* render{member = n, ["close-reason"] = n, store_append = {us, ...}, version =, policy_version =,
+/* render{member = n, ["close-reason"] = n, store_append = {us, ...}, policy_version =,
  *        store = {ok =, events =, bytes =}, max = bytes} -> page, or nil, code */
 static int l_render(lua_State *L)
 {
@@ -94,7 +94,6 @@ static int l_render(lua_State *L)
     fill(L, &counted);
     struct metrics_view view = {.from = sources_of(&counted),
                                 .process = &process,
-                                .version = text(L, 1, "version"),
                                 .policy_version = text(L, 1, "policy_version"),
                                 .ready = true};
     if (lua_getfield(L, 1, "store") == LUA_TTABLE) {
@@ -233,6 +232,7 @@ static int l_request(lua_State *L)
                           .broker = broker_new(loop, &opt, &counted.broker),
                           .store = store ? &now.store : NULL,
                           .metrics = sources_of(&counted),
+                          .alone = true,
                           .start_ms = loop_unix_ms(loop) - 2500,
                           .state = fake_state,
                           .drain = fake_drain,

@@ -72,6 +72,13 @@ describe("the admin service", function()
     assert.same({ events = 0, bytes = 0 }, s.log)
     assert.same({ ok = true, detail = "ok", events = 3, bytes = 0 }, s.store)
     assert.same({ loaded = true, file = FINE.policy, version = "v7", label = json.null }, s.policy)
+    assert.same({ true, json.null }, { s.ready, s.not_ready })
+    assert.equal(1, #s.workers) -- as with several workers
+    assert.same({ 1, true, s.pid, 0, 5 },
+      { s.workers[1].worker, s.workers[1].answers, s.workers[1].pid, s.workers[1].restarts, s.workers[1].connections })
+    assert.same({ state = "none", count = 0 }, s.restart)
+    assert.same({ false, "worker 1: no policy is loaded; the store is not open yet" },
+      (function(t) return { t.ready, t.not_ready } end)(ask("GET", "/status", {}).json))
     s = ask("GET", "/status", {}).json
     assert.same({ loaded = false, file = json.null, version = json.null, label = json.null }, s.policy)
     assert.is_false(s.store.ok)
@@ -90,7 +97,7 @@ describe("the admin service", function()
   end)
 
   it("says that a stream is not there", function()
-    for _, id in ipairs { "1", "0", "x", "-1", "18446744073709551616", "1/2" } do
+    for _, id in ipairs { "1", "0", "x", "-1", "18446744073709551616", "1/2", "2-1", "1-1-1", "0-1" } do
       assert.equal(404, ask("DELETE", "/connections/" .. id).status, id)
     end
   end)

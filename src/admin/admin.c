@@ -5,6 +5,7 @@
 #include "admin/admin_explain.h"
 #include "admin/admin_json.h"
 #include "admin/admin_policy.h"
+#include "admin/admin_ready.h"
 #include "admin/admin_reply.h"
 #include "admin/admin_router.h"
 #include "admin/metrics.h"
@@ -12,56 +13,23 @@
 #include <stdio.h>
 #include <uv.h>
 
-/* What keeps this worker from serving, appended as text; nothing when it is ready. */
-static int not_ready(const struct admin *a, const struct admin_state *st, struct strbuf *why)
-{
-    int rc = 0;
-    if (st->draining) {
-        rc = strbuf_append_str(why, "draining; ");
-    }
-    if (rc == 0 && !st->policy_file) {
-        rc = strbuf_append_str(why, "no policy is loaded; ");
-    }
-    if (rc == 0 && !a->store) {
-        rc = strbuf_append_str(why, "the store is not open yet; ");
-    }
-    if (rc == 0 && a->store) {
-        struct store_health h = a->store->ops->health(a->store);
-        rc = h.ok ? 0 : strbuf_printf(why, "the store is not healthy: %s; ", h.detail);
-    }
-    return rc;
-}
-
-/* Ready, and what is wrong nevertheless: taking the broker out of service would not mend it. */
-static void answer_ready(const struct admin *a, const struct admin_call *c)
-{
-    struct store_health h = a->store->ops->health(a->store);
-    struct strbuf body;
-    strbuf_init(&body, 8192);
-    if (h.degraded && strbuf_printf(&body, "ready\ndegraded: the store: %s\n", h.degraded) == 0) {
-        admin_answer(c->stream, 200, "text/plain; charset=utf-8", strbuf_slice(&body));
-    } else {
-        admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
-    }
-    strbuf_clear(&body);
-}
-
 static void get_readyz(const struct admin *a, const struct admin_call *c)
 {
     struct admin_state st = {0};
-    struct strbuf why;
+    struct strbuf text;
     a->state(a->ctx, &st);
-    strbuf_init(&why, 4096);
-    int rc = not_ready(a, &st, &why);
-    if (rc == 0 && why.len == 0) {
-        answer_ready(a, c);
-    } else if (why.len > 2) {
-        admin_refuse(c->stream, 503, slice_of(why.data, why.len - 2), NULL);
-    } else {
+    strbuf_init(&text, 8192);
+    if (admin_not_ready(a, &st, &text)) {
         admin_refuse(c->stream, 503, slice_str("not ready, and memory is too short to say why"),
                      NULL);
+    } else if (text.len) {
+        admin_refuse(c->stream, 503, strbuf_slice(&text), NULL);
+    } else if (strbuf_append_str(&text, "ready\n") || admin_degraded(a, &text)) {
+        admin_answer(c->stream, 200, "text/plain; charset=utf-8", slice_str("ready\n"));
+    } else {
+        admin_answer(c->stream, 200, "text/plain; charset=utf-8", strbuf_slice(&text));
     }
-    strbuf_clear(&why);
+    strbuf_clear(&text);
 }
 
 static void get_metrics(const struct admin *a, const struct admin_call *c)
@@ -72,11 +40,10 @@ static void get_metrics(const struct admin *a, const struct admin_call *c)
     strbuf_init(&body, 256 * 1024);
     strbuf_init(&why, 4096);
     a->state(a->ctx, &st);
-    int unready = not_ready(a, &st, &why);
+    int unready = admin_not_ready(a, &st, &why);
     struct process_stats process = metrics_process((double)a->start_ms / 1e3);
     struct metrics_view view = {.from = a->metrics,
                                 .process = &process,
-                                .version = TIDEGATE_VERSION,
                                 .policy_version = st.policy_version,
                                 .policy_label = st.policy_label,
                                 .ready = unready == 0 && why.len == 0,
@@ -142,8 +109,12 @@ static void post_resubscribe_one(const struct admin *a, const struct admin_call 
 
 static void post_resubscribe_all(const struct admin *a, const struct admin_call *c)
 {
-    char body[48];
-    int n = snprintf(body, sizeof body, "{\"streams\":%u}\n", broker_stream_count(a->broker));
+    char body[96];
+    unsigned streams = broker_stream_count(a->broker);
+    int n = a->alone ? snprintf(body, sizeof body,
+                                "{\"streams\":%u,\"workers\":[{\"worker\":1,\"streams\":%u}]}\n",
+                                streams, streams)
+                     : snprintf(body, sizeof body, "{\"streams\":%u}\n", streams);
     admin_call_log(c);
     broker_resubscribe_all(a->broker);
     admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
@@ -206,5 +177,6 @@ static void admin_run(void *ctx, const struct admin_call *c)
 void admin_request(void *ctx, struct stream *s, struct http_request *rq,
                    const struct peer_address *client)
 {
-    admin_route(0, s, rq, client, admin_run, ctx);
+    const struct admin *a = ctx;
+    admin_route(a->alone ? 1 : 0, s, rq, client, admin_run, ctx);
 }

@@ -2,6 +2,10 @@
  * connection's id does not fit the numbers of JavaScript. */
 #include "admin/admin_json.h"
 
+#include "admin/admin_ready.h"
+#include "admin/status_json.h"
+#include "base/program/build_info.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -26,6 +30,13 @@ json_t *admin_json_text(struct slice value)
 static json_t *admin_json_count(uint64_t value)
 {
     return json_integer((json_int_t)value);
+}
+
+json_t *admin_json_connection_id(bool alone, uint64_t id)
+{
+    char digits[32];
+    snprintf(digits, sizeof digits, "%s%" PRIu64, alone ? "1-" : "", id);
+    return json_string(digits);
 }
 
 json_t *admin_json_id(uint64_t id)
@@ -90,18 +101,32 @@ static json_t *store_document(struct store *store)
     return o;
 }
 
-int admin_json_status(const struct admin *a, struct strbuf *out)
+static json_t *unready_document(const struct admin *a, const struct admin_state *st)
+{
+    struct strbuf why;
+    strbuf_init(&why, 4096);
+    json_t *o = admin_not_ready(a, st, &why) || why.len == 0 ? json_null()
+                                                             : json_stringn(why.data, why.len);
+    strbuf_clear(&why);
+    return o;
+}
+
+/* An entry of `workers` in the document of /status. */
+static json_t *worker_document(const struct admin *a)
 {
     const struct broker_metrics *m = a->metrics.broker;
     struct admin_state st = {0};
     a->state(a->ctx, &st);
     double uptime = (double)(loop_unix_ms(a->loop) - a->start_ms) / 1e3;
+    json_t *why = unready_document(a, &st);
 
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "version", text(TIDEGATE_VERSION));
+    int bad = json_object_set_new(o, "version", text(build_info.version));
     bad |= json_object_set_new(o, "pid", json_integer(getpid()));
     bad |= json_object_set_new(o, "started", admin_json_time(a->start_ms));
     bad |= json_object_set_new(o, "uptime_s", admin_json_seconds(uptime));
+    bad |= json_object_set_new(o, "ready", json_boolean(json_is_null(why)));
+    bad |= json_object_set_new(o, "not_ready", why);
     bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
     bad |= json_object_set_new(o, "connections", admin_json_count(a->metrics.net->connections));
     bad |= json_object_set_new(o, "subscribers", admin_json_count(m->subscribers));
@@ -121,7 +146,21 @@ int admin_json_status(const struct admin *a, struct strbuf *out)
         st.previous_version
             ? json_pack("{s:s, s:s?}", "version", st.previous_version, "label", st.previous_label)
             : json_null());
-    return admin_json_dump(o, bad, out);
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+int admin_json_status(const struct admin *a, struct strbuf *out)
+{
+    json_t *workers = json_array();
+    json_t *o = worker_document(a);
+    int bad = status_json_describe(o, 1, true, 0);
+    bad |= json_array_append_new(workers, o);
+    json_t *restart = json_pack("{s:s, s:i}", "state", "none", "count", 0);
+    return status_json(workers, bad, getpid(), restart, out);
 }
 
 static const char *mode_name(enum reload_mode mode)
@@ -163,7 +202,7 @@ static json_t *policy_document(const char *version, const char *label)
     return json_pack("{s:s?, s:s?}", "version", version, "label", label);
 }
 
-int admin_json_policy(const struct policy_report *r, struct strbuf *out)
+int admin_json_policy(const struct policy_report *r, bool alone, struct strbuf *out)
 {
     static const char *const outcomes[] = {"reloaded", "would-reload", "unchanged",  "rolled-back",
                                            "refused",  "busy",         "no-previous"};
@@ -191,11 +230,17 @@ int admin_json_policy(const struct policy_report *r, struct strbuf *out)
         bad |= json_object_set_new(o, "formats",
                                    names_document(&r->formats_added, &r->formats_removed));
     }
+    if (alone) {
+        json_t *self = json_copy(o);
+        bad |= json_object_set_new(self, "worker", json_integer(1));
+        bad |= json_object_set_new(o, "workers", json_pack("[o]", self));
+    }
     return admin_json_dump(o, bad, out);
 }
 
 struct listing {
     json_t *list; /* owned */
+    bool alone;
     size_t limit, bytes, total;
     int bad;
 };
@@ -236,7 +281,8 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     }
     l->bytes += bytes;
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "id", admin_json_id(c->id));
+    int bad = json_object_set_new(o, "id", admin_json_connection_id(l->alone, c->id));
+    bad |= json_object_set_new(o, "worker", json_integer(1)); /* the admin process knows better */
     bad |= json_object_set_new(o, "client", text(c->client));
     bad |= json_object_set_new(o, "protocol", json_string(c->protocol));
     bad |= json_object_set_new(o, "seconds", admin_json_seconds(c->seconds));
@@ -253,7 +299,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
 
 int admin_json_connections(const struct admin *a, size_t limit, struct strbuf *out)
 {
-    struct listing l = {.list = json_array(), .limit = limit};
+    struct listing l = {.list = json_array(), .alone = a->alone, .limit = limit};
     broker_each_connection(a->broker, list_connection, &l);
     size_t shown = json_array_size(l.list);
     json_t *o = json_object();

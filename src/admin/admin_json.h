@@ -24,7 +24,10 @@ __attribute__((warn_unused_result)) int admin_json_status(const struct admin *a,
 __attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
                                                                struct strbuf *out);
 
-int admin_json_policy(const struct policy_report *r, struct strbuf *out);
+/* Appends the document of an order about the policy, with a list `workers` if the worker answers operators
+ * itself (`alone`). 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int admin_json_policy(const struct policy_report *r, bool alone,
+                                                          struct strbuf *out);
 
 /* ---- parts */
 
@@ -32,6 +35,8 @@ int admin_json_policy(const struct policy_report *r, struct strbuf *out);
 json_t *admin_json_text(struct slice value);
 /* Ids and positions are strings. */
 json_t *admin_json_id(uint64_t id);
+/* "1-NUMBER"; a worker that does not answer operators itself says "NUMBER" to the admin process. */
+json_t *admin_json_connection_id(bool alone, uint64_t id);
 json_t *admin_json_time(int64_t unix_ms);
 json_t *admin_json_topics(const struct broker_connection *c);
 /* The params are JSON text already; as a string if they do not parse. */

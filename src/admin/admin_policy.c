@@ -49,7 +49,7 @@ static void on_report(void *ctx, uint64_t token, const struct policy_report *r)
         return; /* the asker has left; the log has the result */
     }
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    if (admin_json_policy(r, &body)) {
+    if (admin_json_policy(r, a->alone, &body)) {
         admin_refuse(s, 503, slice_str("Memory is too short for the answer; see the log."), NULL);
     } else {
         admin_answer(s, admin_policy_status_of(r), "application/json", strbuf_slice(&body));

@@ -87,7 +87,7 @@ static bool admin_router_parse_id(unsigned workers, struct admin_call *c)
     const char *dash = c->id.n ? memchr(c->id.p, '-', c->id.n) : NULL;
     size_t n = dash ? (size_t)(dash - c->id.p) : 0;
     uint64_t worker = 0;
-    if (workers == 0) {
+    if (workers == 0 || (workers == 1 && !dash)) {
         return decimal_parse(c->id, UINT64_MAX, &c->connection);
     }
     if (!dash || !decimal_parse(slice_of(c->id.p, n), workers, &worker) || worker == 0) {

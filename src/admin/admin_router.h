@@ -57,7 +57,7 @@ struct admin_call {
 };
 
 /* Calls `run`, or refuses the request. `workers` 0: ids of connections are numbers; else they are
- * WORKER-NUMBER, with a worker from 1 to `workers`. */
+ * WORKER-NUMBER, with a worker from 1 to `workers`; with one worker a number will do as well. */
 void admin_route(unsigned workers, struct stream *s, const struct http_request *rq,
                  const struct peer_address *client,
                  void (*run)(void *ctx, const struct admin_call *c), void *ctx);

@@ -25,6 +25,7 @@ struct admin {
     struct broker *broker;
     struct store *store; /* NULL while it opens */
     struct metrics_sources metrics;
+    bool alone;       /* it answers operators itself, not through the admin process */
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
     void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was sent */

@@ -5,6 +5,7 @@
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
 #include "admin/metrics.h"
+#include "admin/status_json.h"
 #include "base/alloc.h"
 #include "net/client/backend_call.h"
 
@@ -228,33 +229,35 @@ static json_t *restart_json(const struct admin_workers *a)
                      r.error);
 }
 
+/* What a worker says of itself; a new reference. An older program that is being replaced has no list. */
+static json_t *worker_of(const struct answer *a)
+{
+    json_t *o = document(a);
+    json_t *self = json_array_get(json_object_get(o, "workers"), 0);
+    if (self) {
+        json_incref(self);
+        json_decref(o);
+    }
+    return self ? self : o;
+}
+
 static void finish_status(struct collect *g, struct stream *s)
 {
-    static const char *const sums[] = {"connections", "subscribers", "behind"};
-    json_int_t totals[3] = {0};
     const struct admin_workers *a = g->admin;
-    json_t *list = json_array(), *root = json_object();
+    json_t *list = json_array();
+    struct strbuf body;
     int bad = 0;
     for (unsigned i = 0; i < a->count; i++) {
         struct admin_worker_info info = a->info(a->ctx, i);
-        json_t *o = document(&g->answers[i]);
-        for (size_t k = 0; k < 3; k++) {
-            totals[k] += json_integer_value(json_object_get(o, sums[k]));
-        }
-        bad |= json_object_set_new(o, "worker", json_integer(i + 1));
-        bad |= json_object_set_new(o, "answers", json_boolean(g->answers[i].status == 200));
+        json_t *o = worker_of(&g->answers[i]);
+        bad |= status_json_describe(o, i + 1, g->answers[i].status == 200,
+                                    info.starts ? info.starts - 1 : 0);
         bad |= json_object_set_new(o, "pid", json_integer(info.pid));
-        bad |= json_object_set_new(o, "restarts", json_integer(info.starts ? info.starts - 1 : 0));
         bad |= json_array_append_new(list, o);
     }
-    bad |= json_object_set_new(root, "version", json_string(TIDEGATE_VERSION));
-    bad |= json_object_set_new(root, "pid", json_integer(getppid()));
-    for (size_t k = 0; k < 3; k++) {
-        bad |= json_object_set_new(root, sums[k], json_integer(totals[k]));
-    }
-    bad |= json_object_set_new(root, "restart", restart_json(a));
-    bad |= json_object_set_new(root, "workers", list);
-    answer_json(s, root, bad);
+    strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+    int rc = status_json(list, bad, getppid(), restart_json(a), &body);
+    admin_answer_built(s, rc, "application/json", &body);
 }
 
 /* Moves the connections of one worker into `list`, up to `limit` in all. */
@@ -426,10 +429,31 @@ static int order_status(const struct collect *g, bool acted, const char **result
     return silent ? 503 : mixed ? 500 : refused ? refused : 200;
 }
 
+/* Takes `list`. `result`: what came of it; NULL: all did the same. */
+static json_t *order_json(json_t *list, const char *result)
+{
+    json_t *root = result ? json_object() : json_copy(json_array_get(list, 0));
+    json_int_t streams = 0;
+    int bad = result ? json_object_set_new(root, "result", json_string(result)) : 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        streams += json_integer_value(json_object_get(json_array_get(list, i), "streams"));
+    }
+    if (json_object_get(root, "streams")) {
+        bad |= json_object_set_new(root, "streams", json_integer(streams));
+    }
+    (void)json_object_del(root, "worker"); /* it may have none */
+    bad |= json_object_set_new(root, "workers", list);
+    if (bad) {
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
 /* What each said. */
 static void answer_order(const struct collect *g, struct stream *s, bool acted)
 {
-    json_t *list = json_array(), *root = json_object();
+    json_t *list = json_array();
     const char *result;
     struct strbuf body;
     int status = order_status(g, acted, &result), bad = 0;
@@ -438,10 +462,7 @@ static void answer_order(const struct collect *g, struct stream *s, bool acted)
         bad |= json_object_set_new(o, "worker", json_integer(i + 1));
         bad |= json_array_append_new(list, o);
     }
-    if (status != 200) {
-        bad |= json_object_set_new(root, "result", json_string(result));
-    }
-    bad |= json_object_set_new(root, "workers", list);
+    json_t *root = order_json(list, status == 200 ? NULL : result);
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
     int rc = admin_json_dump(root, bad, &body);
     if (rc) {

@@ -7,8 +7,9 @@
 #include "base/strbuf.h"
 #include "broker/explain.h"
 
-/* `x` must be an explanation that did not fail. 0, UV_ENOBUFS or UV_ENOMEM. */
-__attribute__((warn_unused_result)) int
-explain_json(const struct explanation *x, const struct admin_state *st, struct strbuf *out);
+/* `x` must be an explanation that did not fail. `alone`: see struct admin. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int explain_json(const struct explanation *x,
+                                                     const struct admin_state *st, bool alone,
+                                                     struct strbuf *out);
 
 #endif

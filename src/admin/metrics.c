@@ -4,6 +4,8 @@
  * X-macro rows, where several may share a name and differ in labels, are grouped here. */
 #include "admin/metrics.h"
 
+#include "base/program/build_info.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -200,20 +202,13 @@ static int put_gauge(struct strbuf *out, const char *name, const char *kind, con
     return rc ? rc : strbuf_printf(out, "%s %" PRId64 "\n", name, value);
 }
 
-/* A series that says what it has to say in a label: name{version="..."} 1 */
-static int put_info(struct strbuf *out, const char *name, const char *help, const char *version)
+static int put_build(struct strbuf *out)
 {
-    if (!version) {
-        return 0;
-    }
-    int rc = metrics_put_head(out, slice_str(name), "gauge_max", help);
-    if (rc == 0) {
-        rc = strbuf_printf(out, "%s{version=\"", name);
-    }
-    if (rc == 0) {
-        rc = put_escaped(out, version, true);
-    }
-    return rc ? rc : strbuf_append_str(out, "\"} 1\n");
+    static const char name[] = "tidegate_build_info";
+    int rc = metrics_put_head(out, slice_str(name), "gauge_max", "The running program.");
+    return rc ? rc
+              : strbuf_printf(out, "%s{version=\"%s\",commit=\"%s\",date=\"%s\"} 1\n", name,
+                              build_info.version, build_info.commit, build_info.date);
 }
 
 static int put_policy(struct strbuf *out, const char *version, const char *label)
@@ -222,8 +217,9 @@ static int put_policy(struct strbuf *out, const char *version, const char *label
     if (!version) {
         return 0;
     }
-    int rc = metrics_put_head(out, slice_str(name), "gauge_max",
-                              "The current policy: SHA-256 of its files, and its label.");
+    int rc = metrics_put_head(
+        out, slice_str(name), "gauge_max",
+        "The current policy: 12 digits of the SHA-256 of its files, and its label.");
     rc = rc ? rc : strbuf_printf(out, "%s{version=\"", name);
     rc = rc ? rc : put_escaped(out, version, true);
     rc = rc ? rc : strbuf_append_str(out, "\",label=\"");
@@ -316,7 +312,7 @@ static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
 
 int metrics_render(const struct metrics_view *m, struct strbuf *out)
 {
-    int rc = put_info(out, "tidegate_build_info", "The running program.", m->version);
+    int rc = put_build(out);
     if (rc == 0) {
         rc = put_policy(out, m->policy_version, m->policy_label);
     }

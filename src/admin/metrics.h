@@ -40,7 +40,6 @@ struct metrics_view {
     struct metrics_sources from;
     const struct store_health *store; /* NULL: not open yet; its series are left out */
     const struct process_stats *process;
-    const char *version;        /* of the program */
     const char *policy_version; /* hash; NULL: unknown, the series is left out */
     const char *policy_label;   /* NULL: none */
     bool ready, draining;

@@ -1,5 +1,6 @@
 /* The program `tidegate-bench`: words to options, options to a run. It shares base/ with the broker
  * and nothing else. */
+#include "base/program/build_info.h"
 #include "bench/bench.h"
 
 #include <signal.h>
@@ -35,7 +36,7 @@ int main(int argc, char **argv)
     /* a peer that closed is an error code of write(2), not a signal */
     signal(SIGPIPE, SIG_IGN);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        printf("tidegate-bench %s\n", TIDEGATE_VERSION);
+        printf("tidegate-bench %s\n", build_info.version);
     } else if (bench_options_parse(&options, argv + 1, argc > 0 ? (size_t)argc - 1 : 0)) {
         return EX_USAGE;
     } else if (options.help) {

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include "base/logging.h"
+#include "base/program/build_info.h"
 #include "base/text/nearest.h"
 #include "cli/cli_check.h"
 #include "cli/cli_config.h"
@@ -203,9 +204,11 @@ static int run_version(const struct command *c, char **words, size_t n)
     if (code) {
         return code;
     }
-    printf("tidegate %s\nlibuv %s\n%s\nSQLite %s\njansson %s\nlibpq %d.%d\n", TIDEGATE_VERSION,
-           uv_version_string(), lua_config_lua_release(), sqlite3_libversion(),
-           jansson_version_str(), store_libpq_version() / 10000, store_libpq_version() % 10000);
+    printf("tidegate %s (commit %s of %s)\n", build_info.version, build_info.commit,
+           build_info.date);
+    printf("libuv %s\n%s\nSQLite %s\njansson %s\nlibpq %d.%d\n", uv_version_string(),
+           lua_config_lua_release(), sqlite3_libversion(), jansson_version_str(),
+           store_libpq_version() / 10000, store_libpq_version() % 10000);
     printf("libcurl %s\nOpenSSL %s\n", http_client_libcurl_version(),
            OpenSSL_version(OPENSSL_VERSION_STRING));
     if (mallctl) { /* without: a build with a sanitizer */
@@ -352,7 +355,7 @@ int cli_run(int argc, char **argv)
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         name = "help";
-    } else if (strcmp(name, "--version") == 0) {
+    } else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
         name = "version";
     }
     const struct command *c = find_command(name);

@@ -23,8 +23,8 @@ enum {
 };
 
 const char cli_explain_details[] =
-    "GET /connections of the admin service lists the ids of connections (WORKER-NUMBER with several\n"
-    "workers). The event is an id, or a file with one as for POST /events. The broker runs the\n"
+    "GET /connections of the admin service lists the ids of connections (WORKER-NUMBER).\n"
+    "The event is an id, or a file with one as for POST /events. The broker runs the\n"
     "current filter and format once more, without any effect on delivery. The last line is the\n"
     "result; in --json it is \"outcome\" (delivered, not-delivered, would-deliver, would-not-deliver)\n"
     "and \"reason\":\n"
@@ -217,8 +217,7 @@ static void put_outcome(const json_t *doc, const char *outcome)
     }
     printf("%s%s (policy ", *reason ? ": " : "", reason);
     cli_explain_put(label);
-    printf("%s%.12s%s", *label ? " " : "", cli_explain_text_of(policy, "version"),
-           *where ? ", " : "");
+    printf("%s%s%s", *label ? " " : "", cli_explain_text_of(policy, "version"), *where ? ", " : "");
     cli_explain_put(where);
     printf(")\n");
 }

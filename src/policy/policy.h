@@ -232,6 +232,9 @@ struct policy_life {
     void (*close)(struct policy *p);
 };
 
+/* "0123456789ab": enough to tell policies apart, short enough to read aloud. */
+enum { POLICY_VERSION_BYTES = 13 };
+
 struct policy {
     const struct policy_gates *gates;
     const struct policy_rules *rules;

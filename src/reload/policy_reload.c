@@ -80,7 +80,7 @@ struct policy_reload {
     struct generation *current, *previous; /* owned */
     struct list retired;                   /* to be closed when not busy */
     struct policy_health health;
-    char bad[BAD_MAX][DIGEST_HEX_BYTES]; /* versions that had to be rolled back; a ring */
+    char bad[BAD_MAX][POLICY_VERSION_BYTES]; /* versions that had to be rolled back; a ring */
     unsigned bad_next;
     struct lua_sources sources; /* the files as they were last loaded, well or not */
     struct policy_watch *watch; /* NULL: not watched */
@@ -158,7 +158,7 @@ static void policy_reload_rollback_to(struct policy_reload *r, const struct poli
     struct generation *bad = r->current;
     struct generation *good = r->previous;
     char *mark = r->bad[r->bad_next++ % BAD_MAX];
-    memcpy(mark, version_of(bad), DIGEST_HEX_BYTES);
+    memcpy(mark, version_of(bad), POLICY_VERSION_BYTES);
     log_error("policy", "rolled back: it fails much more often than the previous one",
               LOG_F(log_str("version", version_of(bad)), log_str("in_force", version_of(good)),
                     log_uint("errors", f->errors - r->health.taken_over.errors),

@@ -8,6 +8,7 @@
 #include "admin/admin.h"
 #include "base/container_of.h"
 #include "base/logging.h"
+#include "base/program/build_info.h"
 #include "broker/broker.h"
 #include "broker/http/routes.h"
 #include "lookup/query_open.h"
@@ -350,6 +351,7 @@ static void server_build(struct server *s)
                                           .policy = &s->policy_metrics,
                                           .lookup = &s->lookup_metrics,
                                           .store = &s->store_metrics},
+                              .alone = !s->worker,
                               .start_ms = loop_unix_ms(s->loop),
                               .state = admin_state,
                               .drain = drain,
@@ -422,7 +424,8 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     }
     log_info(
         "server", "ready",
-        LOG_F(log_str("version", TIDEGATE_VERSION), log_str("policy", s->cfg->policy.file),
+        LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit),
+              log_str("policy", s->cfg->policy.file),
               log_str("policy_version", lua_policy_version(policy_reload_current(s->policies))),
               log_str("store", s->options.store.postgres ? "postgres" : s->cfg->store.path),
               log_uint("head", s->broker_metrics.head_id)));

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/logging.h"
+#include "base/program/build_info.h"
 #include "server/server.h"
 #include "server/supervisor_state.h"
 
@@ -226,7 +227,9 @@ static int set_up(struct supervisor *s)
     s->shared->count = s->count;
     if (successor) {
         s->told_ready = true;
-        log_info("supervisor", "took over", LOG_F(log_str("version", TIDEGATE_VERSION)));
+        log_info(
+            "supervisor", "took over",
+            LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit)));
         restart_continue(s, rc ? &e : NULL);
     } else {
         supervisor_begin(s);

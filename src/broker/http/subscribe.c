@@ -128,7 +128,7 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
         position_fields(sub->b->opt.position_event, sub->prime, place->at, &position, &f);
     }
     if (sub->b->opt.show_policy) {
-        int n = snprintf(comment, sizeof comment, "policy %.12s", sub->b->policy->version);
+        int n = snprintf(comment, sizeof comment, "policy %s", sub->b->policy->version);
         f.comment = slice_of(comment, (size_t)n);
     }
     struct frame *first = sse_frame(&f);

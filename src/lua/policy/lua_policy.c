@@ -305,7 +305,7 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
     if (rc == 0 && lua_sources_finish(sources)) {
         rc = err_set(e, UV_ENOSYS, "policy %s: libcrypto cannot hash it", p->opt.file);
     }
-    snprintf(p->version, sizeof p->version, "%s", sources->version);
+    memcpy(p->version, sources->version, sizeof p->version - 1); /* it ends with a NUL */
     return rc;
 }
 

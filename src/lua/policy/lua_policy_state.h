@@ -29,7 +29,7 @@ struct lua_policy {
     struct policy_log log;
     struct lua_coros *coros;
     struct lua_hooks calls;
-    char version[DIGEST_HEX_BYTES];
+    char version[POLICY_VERSION_BYTES];
     unsigned quarantined;                    /* functions */
     struct policy_figures n, before_dry_run; /* dry runs do not count; last_error: not here */
     char last_error[512];                    /* for people */

@@ -38,7 +38,7 @@ void policy_log_init(struct policy_log *log, struct loop *loop, unsigned interva
                      const char *policy, const char *version)
 {
     *log = (struct policy_log){.loop = loop, .policy = policy};
-    snprintf(log->version, sizeof log->version, "%.12s", version);
+    snprintf(log->version, sizeof log->version, "%s", version);
     hash_key_init(&log->key);
     if (interval_s) {
         log->interval = loop_deadline_class(loop, interval_s * UINT64_C(1000), interval_over);
