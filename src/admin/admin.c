@@ -9,6 +9,7 @@
 #include "admin/admin_reply.h"
 #include "admin/admin_router.h"
 #include "admin/metrics.h"
+#include "admin/worker_json.h"
 
 #include <stdio.h>
 #include <uv.h>
@@ -60,7 +61,7 @@ static void get_status(const struct admin *a, const struct admin_call *c)
 {
     struct strbuf body;
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    admin_answer_built(c->stream, admin_json_status(a, &body), "application/json", &body);
+    admin_answer_built(c->stream, worker_json_status(a, &body), "application/json", &body);
 }
 
 static void get_connections(const struct admin *a, const struct admin_call *c)

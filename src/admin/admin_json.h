@@ -16,9 +16,6 @@ enum {
         BACKEND_CALL_BODY_MAX_BYTES, /* the admin process must be able to read it */
 };
 
-/* Appends the document of /status. 0, UV_ENOBUFS or UV_ENOMEM. */
-__attribute__((warn_unused_result)) int admin_json_status(const struct admin *a,
-                                                          struct strbuf *out);
 /* Appends the document of /connections: at most `limit` streams, fewer if their grants are large;
  * "truncated" says so. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
@@ -32,9 +29,13 @@ __attribute__((warn_unused_result)) int admin_json_policy(const struct policy_re
 /* ---- parts */
 
 /* Absent: null. */
+json_t *admin_json_string(const char *value);
 json_t *admin_json_text(struct slice value);
 /* Ids and positions are strings. */
 json_t *admin_json_id(uint64_t id);
+json_t *admin_json_count(uint64_t value);
+/* To the millisecond. */
+json_t *admin_json_seconds(double value);
 /* "1-NUMBER"; a worker that does not answer operators itself says "NUMBER" to the admin process. */
 json_t *admin_json_connection_id(bool alone, uint64_t id);
 json_t *admin_json_time(int64_t unix_ms);

@@ -1,0 +1,91 @@
+#include "admin/worker_json.h"
+
+#include "admin/admin_json.h"
+#include "admin/admin_ready.h"
+#include "admin/status_json.h"
+#include "base/program/build_info.h"
+
+#include <unistd.h>
+
+static json_t *store_document(struct store *store)
+{
+    json_t *o = json_object();
+    struct store_health h = {.ok = false, .detail = "not open yet"};
+    if (store) {
+        h = store->ops->health(store);
+    }
+    int bad = json_object_set_new(o, "ok", json_boolean(h.ok));
+    bad |= json_object_set_new(o, "detail", admin_json_string(h.detail));
+    if (h.degraded) {
+        bad |= json_object_set_new(o, "degraded", admin_json_string(h.degraded));
+    }
+    bad |= json_object_set_new(o, "events", admin_json_count(h.events));
+    bad |= json_object_set_new(o, "bytes", admin_json_count(h.bytes));
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *unready_document(const struct admin *a, const struct admin_state *st)
+{
+    struct strbuf why;
+    strbuf_init(&why, 4096);
+    json_t *o = admin_not_ready(a, st, &why) || why.len == 0 ? json_null()
+                                                             : json_stringn(why.data, why.len);
+    strbuf_clear(&why);
+    return o;
+}
+
+/* An entry of `workers` in the document of /status. */
+static json_t *worker_document(const struct admin *a)
+{
+    const struct broker_metrics *m = a->metrics.broker;
+    struct admin_state st = {0};
+    a->state(a->ctx, &st);
+    double uptime = (double)(loop_unix_ms(a->loop) - a->start_ms) / 1e3;
+    json_t *why = unready_document(a, &st);
+
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "version", admin_json_string(build_info.version));
+    bad |= json_object_set_new(o, "pid", json_integer(getpid()));
+    bad |= json_object_set_new(o, "started", admin_json_time(a->start_ms));
+    bad |= json_object_set_new(o, "uptime_s", admin_json_seconds(uptime));
+    bad |= json_object_set_new(o, "ready", json_boolean(json_is_null(why)));
+    bad |= json_object_set_new(o, "not_ready", why);
+    bad |= json_object_set_new(o, "draining", json_boolean(st.draining));
+    bad |= json_object_set_new(o, "connections", admin_json_count(a->metrics.net->connections));
+    bad |= json_object_set_new(o, "subscribers", admin_json_count(m->subscribers));
+    bad |= json_object_set_new(o, "behind", admin_json_count(m->behind));
+    bad |= json_object_set_new(o, "audiences", admin_json_count(m->audience.audiences));
+    bad |= json_object_set_new(o, "head_id", admin_json_id(m->head_id));
+    bad |= json_object_set_new(o, "log",
+                               json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",
+                                         (json_int_t)m->log_bytes));
+    bad |= json_object_set_new(o, "store", store_document(a->store));
+    bad |= json_object_set_new(o, "policy",
+                               json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
+                                         st.policy_file != NULL, "file", st.policy_file, "version",
+                                         st.policy_version, "label", st.policy_label));
+    bad |= json_object_set_new(
+        o, "previous_policy",
+        st.previous_version
+            ? json_pack("{s:s, s:s?}", "version", st.previous_version, "label", st.previous_label)
+            : json_null());
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+int worker_json_status(const struct admin *a, struct strbuf *out)
+{
+    json_t *workers = json_array();
+    json_t *o = worker_document(a);
+    int bad = status_json_describe(o, 1, true, 0);
+    bad |= json_array_append_new(workers, o);
+    json_t *restart = json_pack("{s:s, s:i}", "state", "none", "count", 0);
+    return status_json(workers, bad, getpid(), restart, out);
+}
