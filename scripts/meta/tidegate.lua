@@ -29,7 +29,7 @@
 -- error), and no query parameter named in policy.credential_params. `authenticate` returns what is
 -- needed of those as part of the identity.
 ---@class tg.Request                  an unknown field raises
----@field id string                   request id, also in the log
+---@field id string                   as in X-Request-Id of the answer, and in the log (`request=`)
 ---@field ip string                   peer, or the trusted proxy's client address
 ---@field method string               "GET", "HEAD" or "POST"
 ---@field path string                 as sent, undecoded

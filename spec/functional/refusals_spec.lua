@@ -183,14 +183,14 @@ describe("a stream that is refused for now", function()
 
   it("is held open, so that a client without a pause does not come back at once", function()
     local broker = tidegate.start { policy = policy, config = { sse = { refusal_hold_s = 2 } } }
-    local before = broker:metric "tidegate_refused_transient_total"
+    local before = broker:metric 'tidegate_refused_transient_total{reason="policy"}'
     local from, rounds = eventually.now(), 0
     repeat
       refused(broker):wait_end()
       rounds = rounds + 1
     until eventually.now() - from >= 4
     assert.is_true(rounds <= (eventually.now() - from) / 2 + 0.1, rounds .. " rounds")
-    assert.equal(before + rounds, broker:metric "tidegate_refused_transient_total")
+    assert.equal(before + rounds, broker:metric 'tidegate_refused_transient_total{reason="policy"}')
     assert.equal(0, broker:metric "tidegate_refused_streams_held")
     local r = http.get(broker, "/events?topic=a")
     assert.equal(503, r.status, "who asks for no stream hears at once")

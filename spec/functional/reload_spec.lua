@@ -308,7 +308,7 @@ describe("an open stream, when another policy takes over,", function()
     end
     local function asked()
       local ids = {}
-      for id in broker:log():gmatch 'msg="asked (%d+)"' do ids[#ids + 1] = id end
+      for id in broker:log():gmatch 'msg="asked (%x+)"' do ids[#ids + 1] = id end
       return ids
     end
     broker:reload(policy { version = "one", subscribe = asks })

@@ -206,16 +206,15 @@ static int l_response(lua_State *L)
     return push_out(L, &out, rc, "<");
 }
 
-/* problem(status, detail, extra[, max]) */
+/* problem(status, detail, request_id[, max]) */
 static int l_problem(lua_State *L)
 {
     struct strbuf out;
     size_t detail_len = 0;
     const char *detail = luaL_optlstring(L, 2, NULL, &detail_len);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 4, OUT_MAX));
-    int rc =
-        http_problem(&out, (int)luaL_checkinteger(L, 1), slice_of(detail, detail ? detail_len : 0),
-                     slice_str(luaL_optstring(L, 3, NULL)));
+    int rc = http_problem(&out, (int)luaL_checkinteger(L, 1),
+                          slice_of(detail, detail ? detail_len : 0), luaL_optstring(L, 3, NULL));
     return push_out(L, &out, rc, "");
 }
 

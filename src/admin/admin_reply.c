@@ -21,9 +21,11 @@ void admin_answer(struct stream *s, int status, const char *type, struct slice b
 void admin_refuse(struct stream *s, int status, struct slice detail, const char *allow)
 {
     struct strbuf body, fields;
+    struct request_id id;
+    stream_request_id(s, &id);
     strbuf_init(&body, 16 * 1024);
     strbuf_init(&fields, 512);
-    int rc = http_problem(&body, status, detail, (struct slice){0});
+    int rc = http_problem(&body, status, detail, id.text);
     if (rc == 0) {
         rc = strbuf_append_str(&fields, no_store);
     }

@@ -9,15 +9,25 @@
 #define BROKER_METRICS(X)                                                                          \
     X(subscribers, gauge, "tidegate_subscribers", "Open event streams.")                           \
     X(subscribed, counter, "tidegate_subscribed_total", "Event streams opened.")                   \
-    X(refused_denied, counter, "tidegate_refused_denied_total",                                    \
-      "Requests the policy denied (4xx).")                                                         \
+    X(denied_400, counter, "tidegate_refused_denied_total{status=\"400\"}",                        \
+      "Requests the policy denied, by the status it chose.")                                       \
+    X(denied_401, counter, "tidegate_refused_denied_total{status=\"401\"}", "")                    \
+    X(denied_403, counter, "tidegate_refused_denied_total{status=\"403\"}", "")                    \
+    X(denied_404, counter, "tidegate_refused_denied_total{status=\"404\"}", "")                    \
+    X(denied_429, counter, "tidegate_refused_denied_total{status=\"429\"}", "")                    \
     X(refused_invalid, counter, "tidegate_refused_invalid_total",                                  \
-      "Requests refused for what they are (4xx, not by the policy): the log at level debug says "  \
-      "why.")                                                                                      \
+      "Requests refused for what they are (4xx, not by the policy): \"refused request\" in the "   \
+      "log says why.")                                                                             \
+    X(foreign_origins, counter, "tidegate_foreign_origins_total",                                  \
+      "Requests of pages whose origin is not in http.cors_origins: browsers hide the answers.")    \
     X(refused_cross_site, counter, "tidegate_refused_cross_site_total",                            \
       "Publishes refused because a page of another site sent them: see http.cors_origins.")        \
-    X(refused_transient, counter, "tidegate_refused_transient_total",                              \
-      "Requests refused for now: store, policy error, overload, draining.")                        \
+    X(refused_policy, counter, "tidegate_refused_transient_total{reason=\"policy\"}",              \
+      "Requests refused for now: the policy could not decide, the store is away, too much waits, " \
+      "the broker shuts down.")                                                                    \
+    X(refused_store, counter, "tidegate_refused_transient_total{reason=\"store\"}", "")            \
+    X(refused_overload, counter, "tidegate_refused_transient_total{reason=\"overload\"}", "")      \
+    X(refused_draining, counter, "tidegate_refused_transient_total{reason=\"draining\"}", "")      \
     X(refusals_held, gauge, "tidegate_refused_streams_held",                                       \
       "Streams refused for now that are held open for sse.refusal_hold_s.")                        \
     X(published, counter, "tidegate_events_published_total",                                       \

@@ -2,6 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/hash.h"
+#include "base/log_kinds.h"
 #include "base/logging.h"
 #include "base/require.h"
 #include "broker/broker_parts.h"
@@ -19,6 +21,8 @@ struct refusals {
     struct jitter *jitter;
     const struct http_server *server; /* NULL: not yet */
     struct list held;                 /* struct held, oldest first */
+    struct hash_key key;
+    struct log_kinds denials, transients, invalid, origins; /* lines about them */
 };
 
 struct refusals *refusals_new(struct loop *loop, const struct broker_options *opt,
@@ -27,6 +31,7 @@ struct refusals *refusals_new(struct loop *loop, const struct broker_options *op
     struct refusals *r = xcalloc(1, sizeof *r);
     *r = (struct refusals){.loop = loop, .opt = opt, .metrics = metrics, .jitter = jitter};
     list_init(&r->held);
+    hash_key_init(&r->key);
     return r;
 }
 
@@ -41,11 +46,53 @@ void refusals_free(struct refusals *r)
     free(r);
 }
 
+/* ---------------------------------------------------------------- what they leave behind */
+
+enum { REFUSAL_FIELDS = 6 };
+
+/* `fields` has room for four more: which request it was, and what was left out before. Lines that are
+ * left out are there at level debug. */
+static void refusal_log(struct refusals *r, struct log_kinds *kinds, uint64_t kind, const char *msg,
+                        const struct stream *s, struct log_field *fields, size_t n)
+{
+    struct request_id id;
+    struct log_left_out left_out = {0, 0};
+    bool shown = log_kinds_take(kinds, kind, loop_now(r->loop), &left_out);
+    stream_request_id(s, &id);
+    fields[n++] = log_str("request", id.text);
+    if (left_out.same) {
+        fields[n++] = log_uint("not_logged", left_out.same);
+    }
+    if (left_out.others) {
+        fields[n++] = log_uint("others_not_logged", left_out.others);
+    }
+    fields[n] = (struct log_field){.key = NULL};
+    log_write(shown ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "broker", msg, fields);
+}
+
+static uint64_t refusal_kind(const struct refusals *r, int status, struct slice why)
+{
+    return hash_bytes(&r->key, why.p, why.n) + (uint64_t)status;
+}
+
+void refusal_note_origin(struct refusals *r, const struct stream *s, struct slice origin)
+{
+    struct log_field fields[REFUSAL_FIELDS] = {log_slice("origin", origin)};
+    r->metrics->foreign_origins++;
+    refusal_log(r, &r->origins, refusal_kind(r, 0, origin),
+                "browsers hide answers from pages of an origin that is not in http.cors_origins", s,
+                fields, 1);
+}
+
+/* ---------------------------------------------------------------- denials */
+
 static void refusal_respond(struct stream *s, int status, const char *field, struct slice detail)
 {
     struct strbuf body;
+    struct request_id id;
+    stream_request_id(s, &id);
     strbuf_init(&body, BODY_MAX);
-    if (http_problem(&body, status, detail, slice_of(NULL, 0))) {
+    if (http_problem(&body, status, detail, id.text)) {
         strbuf_reset(&body); /* the status alone still tells the client what to do */
     }
     struct http_response r = {.status = status,
@@ -56,22 +103,49 @@ static void refusal_respond(struct stream *s, int status, const char *field, str
     strbuf_clear(&body);
 }
 
-void refuse_denied(struct refusals *r, struct stream *s, int status, struct slice detail)
+static void refusal_count_denied(struct broker_metrics *m, int status)
 {
-    r->metrics->refused_denied++;
+    switch (status) {
+    case 400:
+        m->denied_400++;
+        break;
+    case 401:
+        m->denied_401++;
+        break;
+    case 404:
+        m->denied_404++;
+        break;
+    case 429:
+        m->denied_429++;
+        break;
+    default:
+        m->denied_403++;
+        break;
+    }
+}
+
+void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v)
+{
+    struct log_field fields[REFUSAL_FIELDS + 1] = {
+        log_int("status", v->status),
+        log_str("hook", v->hook),
+        log_slice("reason", v->reason),
+    };
+    refusal_count_denied(r->metrics, v->status);
+    refusal_log(r, &r->denials, refusal_kind(r, v->status, v->reason), "denied", s, fields, 3);
     /* RFC 9110, 15.5.2: a 401 names a scheme */
-    refusal_respond(s, status,
-                    status == 401 ? HTTP_ANSWER_FIELDS "WWW-Authenticate: Bearer\r\n"
-                                  : HTTP_ANSWER_FIELDS,
-                    detail);
+    refusal_respond(s, v->status,
+                    v->status == 401 ? HTTP_ANSWER_FIELDS "WWW-Authenticate: Bearer\r\n"
+                                     : HTTP_ANSWER_FIELDS,
+                    v->reason);
 }
 
 static void refusal_count_invalid(struct refusals *r, const struct stream *s, int status,
                                   struct slice why)
 {
+    struct log_field fields[REFUSAL_FIELDS] = {log_int("status", status), log_slice("why", why)};
     r->metrics->refused_invalid++;
-    log_debug("broker", "refused request",
-              LOG_F(log_uint("stream", s->id), log_int("status", status), log_slice("why", why)));
+    refusal_log(r, &r->invalid, refusal_kind(r, status, why), "refused request", s, fields, 2);
 }
 
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail)
@@ -166,11 +240,16 @@ void refusals_end_held(struct refusals *r)
 
 /* ---------------------------------------------------------------- "try again" */
 
-static void refusal_refuse_stream(struct refusals *r, struct stream *s, enum close_reason reason,
+static void refusal_refuse_stream(struct refusals *r, struct stream *s, bool draining,
                                   const char *why)
 {
-    unsigned ms = reason == CLOSE_DRAINING ? r->opt->drain_retry_ms : TRANSIENT_RETRY_MS;
-    struct sse_fields f = {.retry_ms = jitter_around(r->jitter, ms), .comment = slice_str(why)};
+    char comment[160];
+    struct request_id id;
+    unsigned ms = draining ? r->opt->drain_retry_ms : TRANSIENT_RETRY_MS;
+    stream_request_id(s, &id);
+    snprintf(comment, sizeof comment, "%s (request %s)", why,
+             id.text); /* EventSource hides fields */
+    struct sse_fields f = {.retry_ms = jitter_around(r->jitter, ms), .comment = slice_str(comment)};
     struct frame *frame = sse_frame(&f);
     struct http_response head = {.status = 200,
                                  .content_type = r->opt->content_type,
@@ -179,23 +258,45 @@ static void refusal_refuse_stream(struct refusals *r, struct stream *s, enum clo
     if (rc == 0 && frame) {
         (void)stream_write_frame(s, frame); /* what a full socket does not take is no loss here */
     }
-    if (rc == 0 && frame && reason == CLOSE_TRANSIENT) {
+    if (rc == 0 && frame && !draining) {
         refusal_hold(r, s);
     } else {
-        stream_close(s, reason);
+        stream_close(s, draining ? CLOSE_DRAINING : CLOSE_TRANSIENT);
     }
     frame_unref(frame);
 }
 
-void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close_reason reason,
+static void refusal_count_transient(struct broker_metrics *m, enum refusal_cause cause)
+{
+    switch (cause) {
+    case REFUSAL_POLICY:
+        m->refused_policy++;
+        break;
+    case REFUSAL_STORE:
+        m->refused_store++;
+        break;
+    case REFUSAL_OVERLOAD:
+        m->refused_overload++;
+        break;
+    case REFUSAL_DRAINING:
+        m->refused_draining++;
+        break;
+    }
+}
+
+void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum refusal_cause cause,
                       const char *why)
 {
-    r->metrics->refused_transient++;
+    int status = sse ? 200 : 503;
+    struct log_field fields[REFUSAL_FIELDS] = {log_int("status", status), log_str("reason", why)};
+    refusal_count_transient(r->metrics, cause);
+    refusal_log(r, &r->transients, refusal_kind(r, status, slice_str(why)), "refused for now", s,
+                fields, 2);
     if (sse) {
-        refusal_refuse_stream(r, s, reason, why);
+        refusal_refuse_stream(r, s, cause == REFUSAL_DRAINING, why);
         return;
     }
     char field[128];
     snprintf(field, sizeof field, HTTP_ANSWER_FIELDS "Retry-After: %d\r\n", RETRY_AFTER_S);
-    refusal_respond(s, 503, field, slice_str(why));
+    refusal_respond(s, status, field, slice_str(why));
 }

@@ -19,17 +19,28 @@ struct refusals *refusals_new(struct loop *loop, const struct broker_options *op
 void refusals_set_server(struct refusals *r, const struct http_server *server);
 void refusals_free(struct refusals *r); /* all streams are closed */
 
-/* What the policy denied: a problem document with that status. Counts. */
-void refuse_denied(struct refusals *r, struct stream *s, int status, struct slice detail);
+/* What goes wrong for now. */
+enum refusal_cause {
+    REFUSAL_POLICY,   /* it could not decide */
+    REFUSAL_STORE,    /* it is not there */
+    REFUSAL_OVERLOAD, /* too much waits, or memory is short */
+    REFUSAL_DRAINING, /* the broker is shutting down */
+};
+
+/* What the policy denied: a problem document with that status. Counts and logs. */
+void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v);
 /* The same for a request that asks for what is not served. Counts and logs. */
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail);
 /* 405 with Allow. */
 void refuse_method(struct refusals *r, struct stream *s, const char *allow);
 /* "try again": to an event stream (`sse`) 200, retry:, a comment, and the end some seconds later
  * (sse.refusal_hold_s); else 503 + Retry-After.
- * `why` is shown: a constant text without internals. Counts. */
-void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum close_reason reason,
+ * `why` is shown: a constant text without internals. Counts and logs. */
+void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum refusal_cause cause,
                       const char *why);
+/* Browsers will hide the answer to that request from the page that asked: its origin is foreign. Counts and
+ * logs. */
+void refusal_note_origin(struct refusals *r, const struct stream *s, struct slice origin);
 /* Ends the streams that are held open after a refusal. */
 void refusals_end_held(struct refusals *r);
 

@@ -205,7 +205,10 @@ static void resubscribe_ask(struct resubscribe *r)
     r->question = slots_add(&b->resubscribes->asked, r);
     b->resubscribes->under_way++;
     saved_request_query(sub->saved, &query);
+    struct request_id id;
+    request_id_make(&b->server->request_key, sub->id, &id);
     struct policy_request rq = {.id = sub->id,
+                                .request_id = slice_str(id.text),
                                 .path = slice_str(b->opt.events_path),
                                 .query = &query,
                                 .client = sub->client};

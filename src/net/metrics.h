@@ -17,6 +17,11 @@
     X(accept_paused, counter, "tidegate_accept_paused_total",                                      \
       "Times accepting paused: connection limit reached or no file descriptor left.")              \
     X(requests, counter, "tidegate_http_requests_total", "Complete HTTP requests.")                \
+    X(answers_2xx, counter, "tidegate_http_answers_total{class=\"2xx\"}",                          \
+      "Answers by class of their status, opened streams and the admin service's among them.")      \
+    X(answers_3xx, counter, "tidegate_http_answers_total{class=\"3xx\"}", "")                      \
+    X(answers_4xx, counter, "tidegate_http_answers_total{class=\"4xx\"}", "")                      \
+    X(answers_5xx, counter, "tidegate_http_answers_total{class=\"5xx\"}", "")                      \
     X(bad_requests, counter, "tidegate_http_bad_requests_total",                                   \
       "Requests refused by the HTTP parser.")                                                      \
     X(too_many_per_address, counter, "tidegate_refused_per_address_total",                         \
@@ -89,5 +94,14 @@ struct net_metrics {
     struct net_certificate certificates[NET_CERTIFICATES_MAX];
     size_t certificate_count;
 };
+
+static inline void net_metrics_count_answer(struct net_metrics *m, int status)
+{
+    uint64_t *of_class[] = {&m->answers_2xx, &m->answers_3xx, &m->answers_4xx, &m->answers_5xx};
+    int class = status / 100 - 2;
+    if (class >= 0 && class < 4) {
+        ++*of_class[class];
+    }
+}
 
 #endif

@@ -15,6 +15,7 @@
 #include "net/close_reason.h"
 #include "net/message/http_query.h"
 #include "net/message/http_request.h"
+#include "net/message/request_id.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,8 @@ struct policy_limits {
 
 /* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */
 struct policy_request {
-    uint64_t id;                     /* stream id: in every log line */
+    uint64_t id;                     /* of its stream */
+    struct slice request_id;         /* in log lines; absent: `id` in digits (tools) */
     const struct http_request *http; /* NULL: what was kept of an earlier request */
     const struct http_query *query;
     struct peer_address client; /* see client_address() */
@@ -76,8 +78,10 @@ enum verdict_kind {
 
 struct verdict {
     enum verdict_kind kind;
-    int status;            /* of a denial */
-    bool failed;           /* a transient: the policy did not ask for it, it went wrong */
+    int status; /* of a denial */
+    const char
+        *hook;   /* of a denial: which decided; static. NULL: none, see policy_request.events */
+    bool failed; /* a transient: the policy did not ask for it, it went wrong */
     struct slice reason;   /* of a denial: shown to the client. Of a transient: logged, not shown */
     struct slice identity; /* canonical JSON object of scalars */
     int64_t expires_ms;    /* Unix time at which the identity ends; 0: never */

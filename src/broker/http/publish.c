@@ -70,22 +70,22 @@ static struct publish *publish_find(struct broker *b, uint64_t token)
     return publish_of(http_server_stream(b->server, token));
 }
 
-static void publish_answer_refused(struct publish *p, int status, struct slice detail)
+static void publish_answer_refused(struct publish *p, const struct verdict *v)
 {
     stream_set_owner(p->stream, NULL, NULL);
     if (p->refusal) {
-        refuse(p->b->refusals, p->stream, status, slice_str(p->refusal));
+        refuse(p->b->refusals, p->stream, v->status, slice_str(p->refusal));
     } else {
-        refuse_denied(p->b->refusals, p->stream, status, detail);
+        refuse_denied(p->b->refusals, p->stream, v);
     }
     publish_free(p);
 }
 
-static void publish_answer_later(struct publish *p, const char *why)
+static void publish_answer_later(struct publish *p, enum refusal_cause cause, const char *why)
 {
     p->b->metrics->publish_failed++;
     stream_set_owner(p->stream, NULL, NULL);
-    refuse_transient(p->b->refusals, p->stream, false, CLOSE_TRANSIENT, why);
+    refuse_transient(p->b->refusals, p->stream, false, cause, why);
     publish_free(p);
 }
 
@@ -139,9 +139,10 @@ static void publish_on_appended(void *ctx, uint64_t token, int rc, const struct 
     }
     if (rc) {
         publish_answer_later(
-            p, rc == UV_ECONNABORTED
-                   ? "the event store was lost; it is not known whether it has stored this"
-                   : "the event store is unavailable; nothing was stored");
+            p, REFUSAL_STORE,
+            rc == UV_ECONNABORTED
+                ? "the event store was lost; it is not known whether it has stored this"
+                : "the event store is unavailable; nothing was stored");
     } else {
         publish_answer_stored(p, acks);
     }
@@ -176,9 +177,10 @@ static void publish_append(struct publish *p)
     if (rc == 0) {
         b->appends++;
     } else {
-        publish_answer_later(p, rc == UV_EAGAIN
-                                    ? "too many publishes are waiting; nothing was stored"
-                                    : "the event store is unavailable; nothing was stored");
+        bool full = rc == UV_EAGAIN;
+        publish_answer_later(p, full ? REFUSAL_OVERLOAD : REFUSAL_STORE,
+                             full ? "too many publishes are waiting; nothing was stored"
+                                  : "the event store is unavailable; nothing was stored");
     }
 }
 
@@ -210,10 +212,10 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
     p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
-        publish_answer_refused(p, v->status, v->reason);
+        publish_answer_refused(p, v);
         break;
     case VERDICT_TRANSIENT:
-        publish_answer_later(p, "the policy could not decide; nothing was stored");
+        publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
         break;
     case VERDICT_ALLOW:
         memcpy(p->first, first, p->asked * sizeof *first);
@@ -247,10 +249,10 @@ static void publish_on_authenticated(void *ctx, uint64_t token, const struct ver
     }
     switch (v->kind) {
     case VERDICT_DENY:
-        publish_answer_refused(p, v->status, v->reason);
+        publish_answer_refused(p, v);
         break;
     case VERDICT_TRANSIENT:
-        publish_answer_later(p, "the policy could not decide; nothing was stored");
+        publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
         break;
     case VERDICT_ALLOW:
         p->identity =
@@ -291,18 +293,23 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
 {
     struct publish *p = publish_of(s);
     struct event_list events = {0};
+    struct request_id request; /* copied by whom it is given to */
     p = p ? p : publish_new(b, s);
     http_request_move(&p->http, rq);
     p->query = *query;
     *query = (struct http_query){0};
-    p->rq = (struct policy_request){
-        .id = s->id, .http = &p->http, .query = &p->query, .client = *client};
+    stream_request_id(s, &request);
+    p->rq = (struct policy_request){.id = s->id,
+                                    .request_id = slice_str(request.text),
+                                    .http = &p->http,
+                                    .query = &p->query,
+                                    .client = *client};
     stream_set_owner(s, &publish_events, p);
     if (p->identity && p->epoch == b->policy_epoch) {
         p->rq.identity = slice_str(p->identity);
         int status = publish_make_events(b, s->id, &events);
         if (status) {
-            publish_answer_refused(p, status, slice_of(NULL, 0));
+            publish_answer_refused(p, &(struct verdict){.kind = VERDICT_DENY, .status = status});
             return;
         }
     } else {

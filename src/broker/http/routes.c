@@ -15,6 +15,7 @@
 #include "broker/http/subscribe.h"
 #include "broker/refusal.h"
 #include "event/start_position.h"
+#include "net/message/http_origin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,7 +130,13 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
     } else if ((status = publish_body_check_head(rq, query, &b->opt.publish, &e)) != 0) {
         refuse(b->refusals, s, status, slice_str(e.text));
     } else {
-        struct policy_request prq = {.id = s->id, .http = rq, .query = query, .client = *client};
+        struct request_id id;
+        stream_request_id(s, &id);
+        struct policy_request prq = {.id = s->id,
+                                     .request_id = slice_str(id.text),
+                                     .http = rq,
+                                     .query = query,
+                                     .client = *client};
         publish_head(b, s, &prq);
     }
 }
@@ -138,8 +145,14 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                             const struct http_query *query, const struct peer_address *client)
 {
     struct start_position r = start_position_parse(rq, query);
-    struct policy_request prq = {
-        .id = s->id, .http = rq, .query = query, .client = *client, .last_event_id = r.text};
+    struct request_id id;
+    stream_request_id(s, &id);
+    struct policy_request prq = {.id = s->id,
+                                 .request_id = slice_str(id.text),
+                                 .http = rq,
+                                 .query = query,
+                                 .client = *client,
+                                 .last_event_id = r.text};
     struct slice given;
     const char *meant;
     if (start_position_misspelt(query, &given, &meant)) {
@@ -206,17 +219,36 @@ static void route_allow_origin(struct broker *b, struct stream *s, const struct 
 {
     struct strbuf cors;
     strbuf_init(&cors, CORS_MAX_BYTES);
-    if (http_cors_fields(&b->opt.cors, rq, &cors) || stream_set_fields(s, strbuf_slice(&cors))) {
+    int rc = rq->request_id.n ? strbuf_printf(&cors, REQUEST_ID_FIELD "%.*s\r\n",
+                                              (int)rq->request_id.n, rq->request_id.p)
+                              : 0;
+    rc = rc ? rc : http_cors_fields(&b->opt.cors, rq, &cors);
+    if (rc || stream_set_fields(s, strbuf_slice(&cors))) {
         log_warn("broker", "memory is short: a browser will hide an answer from its page",
                  LOG_F(log_uint("stream", s->id)));
     }
     strbuf_clear(&cors);
 }
 
+/* A page that cannot read the answer tells nobody why. */
+static void route_note_origin(struct broker *b, const struct stream *s,
+                              const struct http_request *rq)
+{
+    struct slice origin = http_request_header(rq, "Origin");
+    if (origin.n && rq->state == HTTP_COMPLETE &&
+        http_origin_site(&b->opt.cors, rq) == HTTP_SITE_FOREIGN &&
+        !http_cors_allows(&b->opt.cors, rq)) {
+        refusal_note_origin(b->refusals, s, origin);
+    }
+}
+
 static void route_events(struct broker *b, struct stream *s, struct http_request *rq,
                          const struct peer_address *client)
 {
     route_allow_origin(b, s, rq);
+    if (rq->method != HTTP_POST || b->opt.cross_site_publish) { /* others are refused, and logged */
+        route_note_origin(b, s, rq);
+    }
     if (rq->method == HTTP_HEAD_METHOD) {
         route_head(b, s);
     } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
@@ -251,6 +283,7 @@ void routes_request(void *ctx, struct stream *s, struct http_request *rq,
         return;
     }
     if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {
+        route_note_origin(b, s, rq);
         route_preflight(b, s, rq, EVENTS_METHODS);
     } else if (slice_is(rq->path, b->opt.events_path)) {
         route_events(b, s, rq, client);

@@ -155,6 +155,8 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
         .status = 200,
         .content_type = b->opt.content_type,
         .fields = slice_str(sub->gzip ? BROKER_GZIP_FIELDS : BROKER_STREAM_FIELDS)};
+    struct request_id id;
+    stream_request_id(sub->stream, &id);
     int rc = first ? stream_open(sub->stream, &head) : UV_ENOMEM;
     if (rc) {
         frame_unref(first);
@@ -166,8 +168,9 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
         subscribe_leap_over(&bounds, place->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
-              LOG_F(log_uint("stream", sub->id), log_uint("audience", sub->audience->id),
-                    log_uint("from", place->at), log_str("policy_version", b->policy->version)));
+              LOG_F(log_uint("stream", sub->id), log_str("request", id.text),
+                    log_uint("audience", sub->audience->id), log_uint("from", place->at),
+                    log_str("policy_version", b->policy->version)));
     /* not live before this turn's events have gone to those who are */
     subscriber_set_state(sub, SUB_RUNNABLE);
     bool alive = subscriber_send_frame(sub, first);
@@ -187,7 +190,7 @@ static void subscribe_abandon(struct subscriber *sub, bool sse)
     bool draining = sub->b->draining;
     enum close_reason reason = draining ? CLOSE_DRAINING : CLOSE_TRANSIENT;
     stream_set_owner(s, NULL, NULL);
-    refuse_transient(sub->b->refusals, s, sse, reason,
+    refuse_transient(sub->b->refusals, s, sse, draining ? REFUSAL_DRAINING : REFUSAL_STORE,
                      draining ? "the broker is shutting down" : "the event store is unavailable");
     subscriber_free(sub, reason);
 }
@@ -283,7 +286,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
         subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
                        &w->client, w->takes_gzip);
     if (!sub) {
-        refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy failed");
+        refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
         subscribe_free(w);
         return;
     }
@@ -313,11 +316,11 @@ static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
     struct subscribe *w = s->owner;
     stream_set_owner(s, NULL, NULL);
     if (b->draining) {
-        refuse_transient(b->refusals, s, w->sse, CLOSE_DRAINING, "the broker is shutting down");
+        refuse_transient(b->refusals, s, w->sse, REFUSAL_DRAINING, "the broker is shutting down");
     } else if (v->kind == VERDICT_DENY) {
-        refuse_denied(b->refusals, s, v->status, v->reason);
+        refuse_denied(b->refusals, s, v);
     } else if (v->kind == VERDICT_TRANSIENT) {
-        refuse_transient(b->refusals, s, w->sse, CLOSE_TRANSIENT, "the policy could not decide");
+        refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy could not decide");
     } else {
         subscribe_allowed(w, s, v);
         return;
@@ -345,7 +348,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
         return;
     }
     if (b->draining) {
-        refuse_transient(b->refusals, s, sse, CLOSE_DRAINING, "the broker is shutting down");
+        refuse_transient(b->refusals, s, sse, REFUSAL_DRAINING, "the broker is shutting down");
         return;
     }
     struct subscribe *w = xcalloc(1, sizeof *w);
@@ -364,7 +367,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
         subscribe_keep(&w->asked_unknown, &w->asked.unknown) ||
         saved_request_pack(&w->saved_query, prq->query, &rules)) {
         subscribe_free(w);
-        refuse_transient(b->refusals, s, sse, CLOSE_NO_MEMORY, "memory is short");
+        refuse_transient(b->refusals, s, sse, REFUSAL_OVERLOAD, "memory is short");
         return;
     }
     stream_set_owner(s, &subscribe_events, w);

@@ -282,13 +282,26 @@ static void push_tls(lua_State *L, const struct tls_conn *conn)
     lua_setfield(L, -2, "client");
 }
 
+void lua_request_id(const struct policy_request *rq, struct request_id *out)
+{
+    size_t n = rq->request_id.n < REQUEST_ID_MAX ? rq->request_id.n : REQUEST_ID_MAX;
+    if (n) {
+        memcpy(out->text, rq->request_id.p, n);
+    } else {
+        n = decimal_put(out->text, rq->id);
+    }
+    out->text[n] = '\0';
+}
+
 static void push_common(lua_State *L, const struct policy_request *rq, bool credentials)
 {
-    char id[DECIMAL_MAX], ip[ADDRESS_TEXT_MAX];
+    struct request_id id;
+    char ip[ADDRESS_TEXT_MAX];
+    lua_request_id(rq, &id);
     peer_address_text(&rq->client, ip);
     luaL_checkstack(L, 10, NULL);
     lua_createtable(L, 0, 10); /* stack: request */
-    lua_request_set_field(L, "id", slice_of(id, decimal_put(id, rq->id)));
+    lua_request_set_field(L, "id", slice_str(id.text));
     lua_request_set_field(L, "ip", slice_str(ip));
     lua_request_set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
     lua_request_set_field(L, "path", rq->http ? rq->http->path : rq->path);

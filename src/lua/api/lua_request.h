@@ -7,6 +7,8 @@
 
 #include <lua.h>
 
+/* What names it in log lines, and as `request.id`. */
+void lua_request_id(const struct policy_request *rq, struct request_id *out);
 /* Inside a body, once per state before the first push: makes the metatable. */
 void lua_request_open(lua_State *L);
 /* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,

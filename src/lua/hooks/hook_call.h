@@ -53,7 +53,7 @@ struct lua_hook_call {
     struct lua_job job;
     const struct lua_hooks *shared;
     enum policy_hook hook;           /* the current or last one, for the log */
-    uint64_t request;                /* for the log; 0: none */
+    struct request_id request;       /* for the log; empty: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
     struct lua_hook_result *result;  /* owned; NULL: the caller wants none */
     bool only;                       /* authenticate alone */

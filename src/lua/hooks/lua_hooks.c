@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "lua/api/lua_json.h"
+#include "lua/api/lua_request.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -147,6 +148,7 @@ static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
             verdict_draft_fail(&a->draft, hook_call_reason(rc));
             a->draft.v.failed = hook_call_is_error(rc);
         }
+        a->draft.v.hook = policy_hook_name(q->hook);
         a->events = q->out.events;
         q->out.events = (struct event_list){0};
         hook_result_send(a, s->loop);
@@ -169,7 +171,7 @@ static void hook_call_ask(struct lua_hook_call *q, const struct policy_request *
 {
     bool known = q->identity.p != NULL, given = known || rq->who.p;
     q->rq = rq;
-    q->request = rq->id;
+    lua_request_id(rq, &q->request);
     q->hook = !given && lua_policy_file_has(q->shared->file, POLICY_HOOK_AUTHENTICATE)
                   ? POLICY_HOOK_AUTHENTICATE
                   : q->hook;
@@ -224,6 +226,7 @@ static void hook_call_refuse_publish(struct lua_hook_result *a, struct loop *loo
     static const char reason[] = "this policy accepts no publishes";
     a->draft.v.kind = VERDICT_DENY;
     a->draft.v.status = 403;
+    a->draft.v.hook = policy_hook_name(POLICY_HOOK_PUBLISH);
     if (strbuf_append(&a->draft.reason, reason, sizeof reason - 1)) {
         strbuf_reset(&a->draft.reason); /* no memory: the status says it */
     }

@@ -77,7 +77,7 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
 {
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
-    struct policy_failure f = {.hook = q->hook, .request = q->request};
+    struct policy_failure f = {.hook = q->hook, .request = q->request.text};
     bool transient = rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN;
     /* It runs before the policy is in force. The loader reports the error itself. */
     if (q->hook == POLICY_HOOK_SETUP) {

@@ -74,8 +74,8 @@ static void policy_log_write_line(const struct policy_log *log, const struct pol
         fields[n++] = log_str("function", f->function);
     }
     fields[n++] = log_str("at", f->where);
-    if (f->request) {
-        fields[n++] = log_uint("request", f->request);
+    if (f->request && *f->request) {
+        fields[n++] = log_str("request", f->request);
     }
     if (f->event) {
         fields[n++] = log_uint("event", f->event);

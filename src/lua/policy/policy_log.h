@@ -16,7 +16,7 @@ struct policy_failure {
     bool transient;        /* the policy refused temporarily: not an error */
     bool given_up;         /* transient because its hook waited too long, or too many did */
     const char *function;  /* name of the filter or format; may be NULL */
-    uint64_t request;      /* 0: none */
+    const char *request;   /* NULL, or empty: none */
     uint64_t event;        /* 0: none */
     struct slice params;   /* of the audience; absent: none */
     const char *where;     /* "geo.lua:14" */

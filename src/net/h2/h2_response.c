@@ -57,6 +57,9 @@ int h2_response_of(const struct http_response *r, struct http_framing f, struct 
         snprintf(out->hsts, sizeof out->hsts, "max-age=%u", r->hsts_s);
         rc = h2_response_add(out, slice_str("strict-transport-security"), slice_str(out->hsts));
     }
+    if (rc == 0 && r->request_id) {
+        rc = h2_response_add(out, slice_str("x-request-id"), slice_str(r->request_id));
+    }
     rc = rc ? rc : h2_response_add_lines(out, r->fields);
     return rc ? rc : h2_response_add_lines(out, r->more_fields);
 }

@@ -25,6 +25,17 @@ static int h2_stream_set_fields(struct stream *stream, struct slice fields)
     return fields.n && !s->fields ? UV_ENOMEM : 0;
 }
 
+static struct slice h2_stream_fields(const struct h2_stream *s)
+{
+    return s->fields ? slice_of(s->fields->bytes, s->fields->len) : slice_of(NULL, 0);
+}
+
+static void h2_stream_request_id(const struct stream *stream, struct request_id *out)
+{
+    const struct h2_stream *s = h2_stream_of((struct stream *)(uintptr_t)stream);
+    http_server_request_id(s->h2->conn->server, stream->id, h2_stream_fields(s), out);
+}
+
 /* Hands the head to nghttp2; what follows comes from h2_stream_source(). */
 static int h2_stream_submit(struct h2_stream *s, const struct http_response *r,
                             struct http_framing framing)
@@ -32,10 +43,9 @@ static int h2_stream_submit(struct h2_stream *s, const struct http_response *r,
     struct h2_response head;
     struct http_response whole = *r;
     const struct conn *c = s->h2->conn;
-    whole.hsts_s = c->layer ? c->server->opt.hsts_s : 0;
-    if (s->fields) {
-        whole.more_fields = slice_of(s->fields->bytes, s->fields->len);
-    }
+    struct request_id own;
+    whole.more_fields = h2_stream_fields(s);
+    http_server_finish(c->server, s->stream.id, c->layer != NULL, &own, &whole);
     int rc = h2_response_of(&whole, framing, &head);
     if (rc == 0 && head.send_body) {
         s->queued = frame_copy(r->body);
@@ -195,6 +205,7 @@ static void h2_stream_prefetch(const struct stream *stream)
 const struct stream_ops h2_stream_ops = {
     .protocol = "HTTP/2",
     .set_fields = h2_stream_set_fields,
+    .request_id = h2_stream_request_id,
     .respond = h2_stream_respond,
     .open = h2_stream_open,
     .write = h2_stream_write,

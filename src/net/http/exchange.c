@@ -29,14 +29,23 @@ static int exchange_set_fields(struct stream *s, struct slice fields)
     return fields.n ? strbuf_append(&ex->out, fields.p, fields.n) : 0;
 }
 
+static void exchange_request_id(const struct stream *s, struct request_id *out)
+{
+    const struct exchange *ex = exchange_of_const(s);
+    bool open = ex->done || ex->framing.event_stream; /* then `out` is no longer those fields */
+    http_server_request_id(ex->http1->conn.server, s->id,
+                           open ? slice_of(NULL, 0) : strbuf_slice(&ex->out), out);
+}
+
 /* To the connection when it is its turn; else it waits in the exchange. */
 static int exchange_render(struct exchange *ex, const struct http_response *r)
 {
     struct strbuf fields = ex->out;
     struct http_response whole = *r;
+    struct request_id own;
     whole.more_fields = strbuf_slice(&fields);
     const struct conn *c = &ex->http1->conn;
-    whole.hsts_s = c->layer ? c->server->opt.hsts_s : 0;
+    http_server_finish(c->server, ex->stream.id, c->layer != NULL, &own, &whole);
     strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
     int rc = http_response_render(&whole, ex->framing,
                                   exchange_is_oldest(ex) ? &ex->http1->conn.out : &ex->out);
@@ -274,6 +283,7 @@ static struct stream *exchange_next(const struct stream *s, bool forward)
 const struct stream_ops exchange_ops = {
     .protocol = "HTTP/1.1",
     .set_fields = exchange_set_fields,
+    .request_id = exchange_request_id,
     .respond = exchange_respond,
     .open = exchange_open,
     .write = exchange_write,

@@ -200,6 +200,7 @@ static void http1_closed(struct conn *c, enum close_reason why)
 
 static void http1_refuse(struct conn *c, int status, const char *text)
 {
+    net_metrics_count_answer(c->server->metrics, status);
     if (http_response_refusal(status, slice_str(text), &c->out)) {
         conn_close(c, CLOSE_NO_MEMORY);
         return;

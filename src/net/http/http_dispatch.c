@@ -18,10 +18,26 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
                    o->trusted_proxy_count, client);
 }
 
+/* A trusted proxy has named the request: its log and ours are to tell of it by one name. */
+static void http_dispatch_name(const struct conn *c, struct stream *stream, struct http_request *rq)
+{
+    char field[sizeof REQUEST_ID_FIELD + REQUEST_ID_MAX + 2];
+    rq->request_id = c->trusted ? request_id_given(rq) : slice_of(NULL, 0);
+    if (rq->request_id.n) {
+        int n = snprintf(field, sizeof field, REQUEST_ID_FIELD "%.*s\r\n", (int)rq->request_id.n,
+                         rq->request_id.p);
+        if (stream_set_fields(stream, slice_of(field, (size_t)n))) {
+            rq->request_id = slice_of(NULL, 0); /* memory is short: it gets one of ours */
+        }
+    }
+}
+
 void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
 {
     struct strbuf body;
-    struct http_response r = http_response_of_refusal(status, slice_str(detail), &body);
+    struct request_id id;
+    stream_request_id(stream, &id);
+    struct http_response r = http_response_of_refusal(status, slice_str(detail), id.text, &body);
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
 }
@@ -71,10 +87,10 @@ bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
            !(o->local_exempt && peer_address_is_local(client));
 }
 
-void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
-                               const struct http_request *rq)
+void http_dispatch_refuse_many(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
     struct peer_address client = c->peer;
+    http_dispatch_name(c, stream, rq);
     (void)http_dispatch_counts(c, rq, &client);
     conn_note_too_many(c, &client);
     log_debug("http", "refused request",
@@ -111,6 +127,7 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
 {
     struct http_server *s = c->server;
     struct peer_address client;
+    http_dispatch_name(c, stream, rq);
     if (http_dispatch_misdirected(c, stream, rq)) {
         return;
     }
@@ -133,6 +150,7 @@ void http_dispatch_request(const struct conn *c, struct stream *stream, struct h
     struct http_server *s = c->server;
     struct peer_address client;
     s->metrics->requests++;
+    http_dispatch_name(c, stream, rq);
     http_dispatch_client(c, rq, &client);
     /* one whose head was let through has been asked already */
     if (!rq->share.all && (http_dispatch_misdirected(c, stream, rq) ||

@@ -15,7 +15,7 @@ bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
 void http_dispatch_refuse(struct stream *stream, int status, const char *detail);
 /* 429: its client has as many as it may. */
 void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
-                               const struct http_request *rq);
+                               struct http_request *rq);
 /* A complete request. */
 void http_dispatch_request(const struct conn *c, struct stream *stream, struct http_request *rq);
 

@@ -26,6 +26,7 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
     list_init(&s->listeners);
     task_init(&s->accept_again, http_server_accept_again);
     slots_init(&s->streams);
+    hash_key_init(&s->request_key);
     s->addresses = address_limit_new();
     http_bodies_init(&s->bodies, metrics, opt->bodies_bytes, opt->bodies_bytes_per_address);
     http_rate_init(&s->connections, &opt->connection_rate, &metrics->too_fast_connections);

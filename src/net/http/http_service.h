@@ -69,6 +69,7 @@ struct http_server {
     unsigned conn_count;
     unsigned h2_stream_count; /* besides the first of each connection: they count as connections */
     struct slots streams;     /* id -> struct stream */
+    struct hash_key request_key; /* of the ids of requests */
     struct address_limit *addresses;
     struct http_bodies bodies;
     struct http_rate connections; /* new ones, and requests but publishes behind trusted proxies */
@@ -85,5 +86,30 @@ struct http_server {
     bool misdirected; /* a request for another host was logged */
     bool draining;    /* answers close their connection; idle connections are closed */
 };
+
+/* What a stream of this server says as X-Request-Id, when it has those fields (stream_set_fields()). */
+static inline void http_server_request_id(const struct http_server *s, uint64_t stream,
+                                          struct slice fields, struct request_id *out)
+{
+    struct slice given = request_id_of_fields(fields);
+    if (given.p) {
+        memcpy(out->text, given.p, given.n); /* at most REQUEST_ID_MAX: request_id_given() */
+        out->text[given.n] = '\0';
+    } else {
+        request_id_make(&s->request_key, stream, out);
+    }
+}
+
+/* An answer leaves: it is counted, and gets what the server adds to all of them. `own` is the caller's. */
+static inline void http_server_finish(const struct http_server *s, uint64_t stream, bool secure,
+                                      struct request_id *own, struct http_response *r)
+{
+    net_metrics_count_answer(s->metrics, r->status);
+    r->hsts_s = secure ? s->opt.hsts_s : 0;
+    if (!request_id_of_fields(r->more_fields).p) {
+        request_id_make(&s->request_key, stream, own);
+        r->request_id = own->text;
+    }
+}
 
 #endif

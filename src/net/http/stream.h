@@ -15,6 +15,7 @@
 #include "net/close_reason.h"
 #include "net/frame.h"
 #include "net/message/http_response.h"
+#include "net/message/request_id.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,6 +50,7 @@ struct stream_bytes {
 struct stream_ops {
     const char *protocol; /* for people: "HTTP/1.1", "HTTP/2" */
     int (*set_fields)(struct stream *s, struct slice fields);
+    void (*request_id)(const struct stream *s, struct request_id *out);
     int (*respond)(struct stream *s, const struct http_response *r);
     int (*open)(struct stream *s, const struct http_response *head);
     ssize_t (*write)(struct stream *s, const struct stream_bytes *bytes);
@@ -73,11 +75,18 @@ static inline void stream_set_owner(struct stream *s, const struct stream_events
 }
 
 /* Fields ("Name: value\r\n" each) that its answer has besides, whatever it will be. Copied; the last
- * call counts. 0, or a negative UV_E*: it has none. */
+ * call counts. 0, or a negative UV_E*: it has none. Those of a request that has got its id from a
+ * proxy begin with X-Request-Id (http_dispatch.c). */
 __attribute__((warn_unused_result)) static inline int stream_set_fields(struct stream *s,
                                                                         struct slice fields)
 {
     return s->ops->set_fields(s, fields);
+}
+
+/* What its answer has as X-Request-Id. Of a stream that is open, the broker's own. */
+static inline void stream_request_id(const struct stream *s, struct request_id *out)
+{
+    s->ops->request_id(s, out);
 }
 
 /* Of a stream whose head the handler got: its body may come. Until then nothing more of it is read. Once. */

@@ -20,6 +20,11 @@ static const char *allowed_origin(const struct http_cors *cors, const struct htt
     return NULL;
 }
 
+bool http_cors_allows(const struct http_cors *cors, const struct http_request *rq)
+{
+    return allowed_origin(cors, rq) != NULL;
+}
+
 static int append_origin(const struct http_cors *cors, const char *origin, struct strbuf *out)
 {
     if (strcmp(origin, "*") == 0) {

@@ -12,6 +12,8 @@ struct http_cors {
     unsigned max_age_s; /* how long a preflight may be cached */
 };
 
+/* Do browsers show the answer to a page of the request's Origin? */
+bool http_cors_allows(const struct http_cors *cors, const struct http_request *rq);
 /* Appends the fields for an actual answer ("Access-Control-Allow-Origin: ...\r\n", "Vary:
  * Origin\r\n" ...). When the request has no Origin, or it is not allowed, only that the answer depends
  * on it, where it does. */

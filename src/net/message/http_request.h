@@ -65,6 +65,7 @@ struct http_request {
     struct http_body_share share; /* what the body counts for; ends with the request */
 
     /* from the connection, not from the bytes */
+    struct slice request_id;    /* the one that a trusted proxy has given it; absent: none */
     bool secure;                /* it came by TLS, to this broker or to a trusted proxy */
     bool redirect;              /* its listener sends clients without TLS to https */
     const struct tls_conn *tls; /* borrowed for the handler's call (tls_info.h); NULL: no TLS */

@@ -109,7 +109,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
 
     bool send_body = sized && !f.head_only && body > 0;
     /* one allocation for all that follows */
-    int rc = strbuf_reserve(out, r->fields.n + r->more_fields.n + (send_body ? body : 0) + 256);
+    int rc = strbuf_reserve(out, r->fields.n + r->more_fields.n + (send_body ? body : 0) + 320);
     if (rc == UV_ENOBUFS) {
         rc = 0; /* the guess was too big; the appends below know exactly */
     }
@@ -123,6 +123,11 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     if (r->hsts_s) {
         rc = rc ? rc : strbuf_printf(out, "Strict-Transport-Security: max-age=%u\r\n", r->hsts_s);
     }
+    if (r->request_id) {
+        rc = rc ? rc : strbuf_append_str(out, "X-Request-Id: ");
+        rc = rc ? rc : strbuf_append_str(out, r->request_id);
+        rc = rc ? rc : strbuf_append_str(out, "\r\n");
+    }
     rc = rc ? rc : strbuf_append(out, r->fields.p, r->fields.n);
     rc = rc ? rc : strbuf_append(out, r->more_fields.p, r->more_fields.n);
     rc = rc ? rc : strbuf_append(out, "\r\n", 2);
@@ -132,7 +137,7 @@ int http_response_render(const struct http_response *r, struct http_framing f, s
     return http_response_rollback_to(out, before, rc);
 }
 
-int http_problem(struct strbuf *out, int status, struct slice detail, struct slice extra)
+int http_problem(struct strbuf *out, int status, struct slice detail, const char *request_id)
 {
     size_t before = out->len;
     int rc = strbuf_printf(out, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d",
@@ -141,19 +146,19 @@ int http_problem(struct strbuf *out, int status, struct slice detail, struct sli
         rc = strbuf_append_str(out, ",\"detail\":");
         rc = rc ? rc : json_text_quote(out, detail);
     }
-    if (rc == 0 && extra.n) {
-        rc = strbuf_append(out, ",", 1);
-        rc = rc ? rc : strbuf_append(out, extra.p, extra.n);
+    if (rc == 0 && request_id) {
+        rc = strbuf_printf(out, ",\"request_id\":\"%s\"", request_id);
     }
     rc = rc ? rc : strbuf_append(out, "}", 1);
     return http_response_rollback_to(out, before, rc);
 }
 
-struct http_response http_response_of_refusal(int status, struct slice detail, struct strbuf *body)
+struct http_response http_response_of_refusal(int status, struct slice detail,
+                                              const char *request_id, struct strbuf *body)
 {
     bool later = status == 503 || status == 429;
     strbuf_init(body, 4096);
-    if (http_problem(body, status, detail, slice_of(NULL, 0))) {
+    if (http_problem(body, status, detail, request_id)) {
         strbuf_reset(body); /* the status alone still tells the client what to do */
     }
     return (struct http_response){
@@ -166,7 +171,7 @@ struct http_response http_response_of_refusal(int status, struct slice detail, s
 int http_response_refusal(int status, struct slice detail, struct strbuf *out)
 {
     struct strbuf body;
-    struct http_response r = http_response_of_refusal(status, detail, &body);
+    struct http_response r = http_response_of_refusal(status, detail, NULL, &body);
     int rc = http_response_render(&r, (struct http_framing){0}, out);
     strbuf_clear(&body);
     return rc;

@@ -15,6 +15,7 @@ struct http_response {
     struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
     /* set by stream.h's implementation */
     struct slice more_fields; /* those of stream_set_fields() */
+    const char *request_id;   /* X-Request-Id; NULL: more_fields have it, or there is none */
     unsigned hsts_s;          /* Strict-Transport-Security; 0: not sent */
 };
 
@@ -29,8 +30,9 @@ struct http_framing {
 __attribute__((warn_unused_result)) int
 http_response_render(const struct http_response *r, struct http_framing f, struct strbuf *out);
 /* An answer that refuses: a problem document, and after how long to come back (429, 503). It is in `body`, which is
- * the caller's to clear. */
-struct http_response http_response_of_refusal(int status, struct slice detail, struct strbuf *body);
+ * the caller's to clear. `request_id`: X-Request-Id, NULL: it has none. */
+struct http_response http_response_of_refusal(int status, struct slice detail,
+                                              const char *request_id, struct strbuf *body);
 /* Appends that answer for a whole connection, which it ends. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int http_response_refusal(int status, struct slice detail,
                                                               struct strbuf *out);
@@ -38,10 +40,10 @@ __attribute__((warn_unused_result)) int http_response_refusal(int status, struct
 const char *http_status_text(int status);
 
 /* Appends an RFC 9457 problem document {"type":"about:blank","title","status","detail"} plus, where
- * `extra` is given, further members (already JSON, without braces, e.g. "\"field\":\"topic\"").
+ * it is given (letters that JSON takes as they are), "request_id".
  * `detail` may hold any bytes: it is escaped, invalid UTF-8 is replaced by U+FFFD. */
 __attribute__((warn_unused_result)) int http_problem(struct strbuf *out, int status,
-                                                     struct slice detail, struct slice extra);
+                                                     struct slice detail, const char *request_id);
 
 /* Every answer but a stream or a page: nobody keeps it, or takes it for something else. */
 #define HTTP_ANSWER_FIELDS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
