@@ -89,12 +89,6 @@ static struct frame *segment_large_frame(struct write_batch *g, struct event *ev
     return frame_ref(ev->raw_frame);
 }
 
-static int segment_small_frame(struct write_batch *g, const struct rendering *what)
-{
-    return what->known ? strbuf_append(&g->small, what->known->bytes, what->known->len)
-                       : sse_frame_append(&what->fields, &g->small);
-}
-
 /* Only memory is in the way of a frame: the types of events are checked, the buffer is large enough
  * for what fits a turn. */
 static bool segment_append(struct write_batch *g, struct event *ev, const struct rendering *what)
@@ -107,7 +101,9 @@ static bool segment_append(struct write_batch *g, struct event *ev, const struct
         g->failed = end->large == NULL;
         g->large_count += end->large != NULL;
     } else {
-        g->failed = segment_small_frame(g, what) != 0;
+        int rc = what->known ? strbuf_append(&g->small, what->known->bytes, what->known->len)
+                             : sse_frame_append(&what->fields, &g->small);
+        g->failed = rc != 0;
     }
     if (g->failed) {
         return false;

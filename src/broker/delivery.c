@@ -367,6 +367,9 @@ bool delivery_flush(struct broker *b)
             return false; /* the commit, or the deadline, wakes the loop */
         }
         delivery_all_live(b);
+    } else if (list_empty(&b->runnable)) {
+        render_forget(b->renderer); /* of explain */
+        return false;
     }
     struct list turn;
     size_t bytes = 0;

@@ -68,15 +68,6 @@ static int refuse_json(struct publish_body_reader *r, const char *start, struct 
                                at.n ? "" : ", the text ends", (size_t)(at.p - start));
 }
 
-static int find_member(struct slice raw)
-{
-    int i = 0;
-    while (i < MEMBER_COUNT && !json_text_string_is(raw, slice_str(member_names[i]))) {
-        i++;
-    }
-    return i;
-}
-
 static int take_member(struct publish_body_reader *r, const char *start, struct slice *rest,
                        struct envelope *env)
 {
@@ -89,7 +80,10 @@ static int take_member(struct publish_body_reader *r, const char *start, struct 
     if (wrong) {
         return refuse_json(r, start, *rest, wrong);
     }
-    int member = find_member(name);
+    int member = 0;
+    while (member < MEMBER_COUNT && !json_text_string_is(name, slice_str(member_names[member]))) {
+        member++;
+    }
     if (member == MEMBER_COUNT) {
         return refuse_unknown(r, name);
     }

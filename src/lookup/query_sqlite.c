@@ -280,14 +280,6 @@ static struct query_value query_sqlite_cell_of(sqlite3_stmt *st, int column)
     return v;
 }
 
-static void take_row(struct query_job *job, sqlite3_stmt *st)
-{
-    for (int i = 0; i < sqlite3_column_count(st) && job->e.code == 0; i++) {
-        struct query_value v = query_sqlite_cell_of(st, i);
-        (void)query_rows_add(&job->rows, &v, &job->e);
-    }
-}
-
 static void execute(struct query_sqlite *s, struct query_job *job, sqlite3_stmt *st)
 {
     int rc = bind_all(st, job);
@@ -299,8 +291,9 @@ static void execute(struct query_sqlite *s, struct query_job *job, sqlite3_stmt 
                                             &job->e);
             }
         }
-        if (rc == SQLITE_ROW) {
-            take_row(job, st);
+        for (int i = 0; rc == SQLITE_ROW && i < sqlite3_column_count(st) && job->e.code == 0; i++) {
+            struct query_value v = query_sqlite_cell_of(st, i);
+            (void)query_rows_add(&job->rows, &v, &job->e);
         }
         rc = job->e.code ? SQLITE_DONE : rc;
     }

@@ -191,29 +191,6 @@ static bool route_refuse_credentials(struct broker *b, struct stream *s,
     return authorizations > 1 || cookies > COOKIES_MAX;
 }
 
-static void route_events_request(struct broker *b, struct stream *s, struct http_request *rq,
-                                 const struct peer_address *client)
-{
-    struct http_query query;
-    if (route_refuse_credentials(b, s, rq) ||
-        (rq->method == HTTP_POST && cross_site_refuse(b, s, rq))) {
-        return;
-    }
-    int rc = http_query_parse(&query, rq->query);
-    if (rc) {
-        refuse(b->refusals, s, 400,
-               slice_str(rc == UV_E2BIG ? "the query has more than 256 parameters"
-                                        : "the query has a bad %-escape, or is not UTF-8"));
-        return;
-    }
-    if (rq->method == HTTP_POST) {
-        route_publish(b, s, rq, &query, client);
-    } else {
-        route_subscribe(b, s, rq, &query, client);
-    }
-    http_query_clear(&query);
-}
-
 /* What lets a page of another origin read the answer, whatever it will be. */
 static void route_allow_origin(struct broker *b, struct stream *s, const struct http_request *rq)
 {
@@ -245,17 +222,36 @@ static void route_note_origin(struct broker *b, const struct stream *s,
 static void route_events(struct broker *b, struct stream *s, struct http_request *rq,
                          const struct peer_address *client)
 {
+    struct http_query query;
+    bool post = rq->method == HTTP_POST;
     route_allow_origin(b, s, rq);
     if (rq->method != HTTP_POST || b->opt.cross_site_publish) { /* others are refused, and logged */
         route_note_origin(b, s, rq);
     }
     if (rq->method == HTTP_HEAD_METHOD) {
         route_head(b, s);
-    } else if (rq->method == HTTP_GET || rq->method == HTTP_POST) {
-        route_events_request(b, s, rq, client);
-    } else {
-        refuse_method(b->refusals, s, EVENTS_METHODS);
+        return;
     }
+    if (rq->method != HTTP_GET && !post) {
+        refuse_method(b->refusals, s, EVENTS_METHODS);
+        return;
+    }
+    if (route_refuse_credentials(b, s, rq) || (post && cross_site_refuse(b, s, rq))) {
+        return;
+    }
+    int rc = http_query_parse(&query, rq->query);
+    if (rc) {
+        refuse(b->refusals, s, 400,
+               slice_str(rc == UV_E2BIG ? "the query has more than 256 parameters"
+                                        : "the query has a bad %-escape, or is not UTF-8"));
+        return;
+    }
+    if (post) {
+        route_publish(b, s, rq, &query, client);
+    } else {
+        route_subscribe(b, s, rq, &query, client);
+    }
+    http_query_clear(&query);
 }
 
 void routes_head(void *ctx, struct stream *s, struct http_request *rq,

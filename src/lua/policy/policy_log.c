@@ -58,11 +58,6 @@ void policy_log_clear(struct policy_log *log)
     report_not_shown(log);
 }
 
-static uint64_t policy_log_kind_of(const struct policy_log *log, const struct policy_failure *f)
-{
-    return hash_bytes(&log->key, f->text, strlen(f->text)) + (uint64_t)f->hook * 2 + f->transient;
-}
-
 static void policy_log_write_line(const struct policy_log *log, const struct policy_failure *f)
 {
     struct log_field fields[11];
@@ -98,7 +93,8 @@ static void policy_log_write_line(const struct policy_log *log, const struct pol
 
 void policy_log_write(struct policy_log *log, const struct policy_failure *f)
 {
-    uint64_t kind = policy_log_kind_of(log, f);
+    uint64_t kind =
+        hash_bytes(&log->key, f->text, strlen(f->text)) + (uint64_t)f->hook * 2 + f->transient;
     struct policy_log_entry *unused = NULL;
     if (log->failed) {
         log->failed(log->ctx, f);

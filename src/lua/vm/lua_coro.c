@@ -83,12 +83,6 @@ struct lua_waits {
 
 /* ---- places: every job that has begun to wait holds one until it ends */
 
-static bool is_counted_owner(const struct peer_address *a)
-{
-    static const struct peer_address none;
-    return memcmp(a, &none, sizeof none) != 0;
-}
-
 static bool place_take(struct lua_waits *w, struct lua_job *job)
 {
     unsigned share = w->limits.suspended / BACKGROUND_SHARE;
@@ -96,7 +90,8 @@ static bool place_take(struct lua_waits *w, struct lua_job *job)
         (job->background && w->background >= (share ? share : 1))) {
         return false;
     }
-    if (is_counted_owner(&job->owner)) {
+    static const struct peer_address nobody;
+    if (memcmp(&job->owner, &nobody, sizeof nobody) != 0) {
         if (!address_limit_take(w->owners, &job->owner, 1, w->limits.suspended_per_address)) {
             return false;
         }
@@ -168,14 +163,6 @@ static void ticket_close(struct lua_coro *c)
     c->ticket = 0;
 }
 
-static void unlink_token(struct lua_coro *c)
-{
-    if (c->findable) {
-        map_del(&c->pool->waits->by_token, &c->by_token);
-        c->findable = false;
-    }
-}
-
 /* Frees what a dead coroutine holds. The job has had its answer. */
 static void lua_coro_discard(struct lua_coro *c, struct lua_meter *m)
 {
@@ -201,7 +188,10 @@ static void lua_coro_end(struct lua_coro *c, int rc, const struct err *e)
     c->job = NULL;
     c->wait = (struct lua_wait){0};
     job->coro = NULL;
-    unlink_token(c);
+    if (c->findable) {
+        map_del(&w->by_token, &c->by_token);
+        c->findable = false;
+    }
     ticket_close(c);
     deadline_disarm(&job->deadline);
     place_release(w, job);

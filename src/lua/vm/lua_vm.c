@@ -415,15 +415,6 @@ static int coroutine_body(lua_State *L)
     return coroutine_ended(L, lua_pcallk(L, 1, 0, 1, 0, coroutine_ended), 0);
 }
 
-/* Neither push allocates. */
-static void lua_vm_prepare(lua_State *co, lua_CFunction body, void *ud)
-{
-    REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
-    lua_pushcfunction(co, coroutine_body);
-    lua_pushcfunction(co, body);
-    lua_pushlightuserdata(co, ud);
-}
-
 int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud,
                   struct lua_meter *m, struct err *e)
 {
@@ -433,7 +424,10 @@ int lua_vm_resume(struct lua_vm *vm, lua_State *co, lua_CFunction body, void *ud
         return rc;
     }
     if (body) {
-        lua_vm_prepare(co, body, ud);
+        REQUIRE(lua_status(co) == LUA_OK && lua_gettop(co) == 0);
+        lua_pushcfunction(co, coroutine_body); /* no push allocates */
+        lua_pushcfunction(co, body);
+        lua_pushlightuserdata(co, ud);
     }
     vm->co_status = LUA_OK;
     begin_piece(vm, co, m);

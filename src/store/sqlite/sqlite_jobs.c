@@ -99,15 +99,6 @@ static void sqlite_jobs_deliver(struct store_sqlite *s)
     }
 }
 
-/* What the job did not get to comes first in the next one. */
-static void sqlite_jobs_put_back(struct store_sqlite *s)
-{
-    struct list *group = &s->writer.group;
-    while (!list_empty(group) && !container_of(group->prev, struct append, node)->settled) {
-        append_queue_put_back(&s->queue, container_of(group->prev, struct append, node));
-    }
-}
-
 static void sqlite_jobs_note_faults(struct store_sqlite *s, bool settled)
 {
     struct sqlite_writer *w = &s->writer;
@@ -237,7 +228,10 @@ static void sqlite_jobs_on_done(void *ctx)
         sqlite_watch_resume(&s->watch);
     }
     /* Callbacks may append, read and close: `busy` keeps the writer as it is until the end. */
-    sqlite_jobs_put_back(s);
+    while (!list_empty(&w->group) && !container_of(w->group.prev, struct append, node)->settled) {
+        /* what the job did not get to comes first in the next one */
+        append_queue_put_back(&s->queue, container_of(w->group.prev, struct append, node));
+    }
     sqlite_jobs_note_faults(s, !list_empty(&w->group));
     sqlite_jobs_deliver(s);
     size_t answered = 0;
@@ -406,13 +400,6 @@ static void sqlite_jobs_on_write(void *ctx)
 static void sqlite_jobs_gathered(void *ctx)
 {
     sqlite_jobs_start_next(ctx);
-}
-
-void sqlite_jobs_append(struct store_sqlite *s)
-{
-    if (!s->busy && !sqlite_group_commit_first(&s->group_commit)) {
-        sqlite_jobs_start_next(s);
-    }
 }
 
 int sqlite_jobs_start(struct store_sqlite *s)

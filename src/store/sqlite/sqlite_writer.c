@@ -180,16 +180,6 @@ static int sqlite_writer_insert_event(struct sqlite_writer *w, struct event *ev,
     return 0;
 }
 
-static int sqlite_writer_insert_append(struct sqlite_writer *w, struct append *a, int64_t now_s,
-                                       uint64_t *last)
-{
-    int rc = 0;
-    for (size_t i = 0; i < a->events.n && rc == 0; i++) {
-        rc = sqlite_writer_insert_event(w, a->events.v[i], now_s, last, &a->acks[i]);
-    }
-    return rc;
-}
-
 /* Then everything is checked again, before anything else. */
 static int sqlite_writer_leave_state(struct sqlite_writer *w)
 {
@@ -214,7 +204,10 @@ static int sqlite_writer_write_transaction(struct sqlite_writer *w, struct list 
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
-        rc = sqlite_writer_insert_append(w, container_of(it, struct append, node), now_s, &last);
+        struct append *a = container_of(it, struct append, node);
+        for (size_t i = 0; i < a->events.n && rc == 0; i++) {
+            rc = sqlite_writer_insert_event(w, a->events.v[i], now_s, &last, &a->acks[i]);
+        }
     }
     if (rc == 0) { /* where that fails the clock has to do; the next commit tries again */
         (void)sqlite_mark_keep_above(&w->db, last);

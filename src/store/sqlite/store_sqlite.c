@@ -152,8 +152,8 @@ static int store_sqlite_append(struct store *base, struct event_list *events, st
 {
     struct store_sqlite *s = store_sqlite_from_base(base);
     int rc = s->closing ? UV_ECANCELED : append_queue_push(&s->queue, events, cb, ctx, token);
-    if (rc == 0) {
-        sqlite_jobs_append(s);
+    if (rc == 0 && !s->busy && !sqlite_group_commit_first(&s->group_commit)) {
+        sqlite_jobs_start_next(s);
     }
     return rc;
 }

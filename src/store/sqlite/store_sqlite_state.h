@@ -85,8 +85,7 @@ struct store_sqlite {
 };
 
 /* sqlite_jobs.c */
-void sqlite_jobs_wake(struct store_sqlite *s);   /* looks for rows of others as soon as possible */
-void sqlite_jobs_append(struct store_sqlite *s); /* something waits to be committed */
+void sqlite_jobs_wake(struct store_sqlite *s); /* looks for rows of others as soon as possible */
 void sqlite_jobs_start_next(struct store_sqlite *s); /* starts the next writer job, if any is due */
 int sqlite_jobs_start(struct store_sqlite *s);       /* thread, timers and watch; 0 or UV_E* */
 void sqlite_jobs_stop(struct store_sqlite *s);
