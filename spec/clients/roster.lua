@@ -28,6 +28,7 @@ local RUN = {
   ["callbacks.mjs"] = node "callbacks.mjs",
   ["parsers.mjs"] = node "parsers.mjs",
   ["browser.mjs"] = node "browser.mjs",
+  ["page.mjs"] = node "page.mjs",
   ["python.py"] = { "/usr/bin/python3", "-B", FOLDER .. "/python.py" },
   ["perl.pl"] = { "perl", FOLDER .. "/perl.pl" },
   ["curl.pl"] = { "perl", FOLDER .. "/curl.pl" },

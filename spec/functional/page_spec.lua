@@ -15,7 +15,13 @@ return {
     end
     return { topics = req.topics }
   end,
-  publish = function(pub) return pub end,
+  publish = function(pub)
+    if pub.topic == "secret" then
+      return tg.deny(403, "nobody writes here")
+    end
+    return pub
+  end,
+  version = "<shop> & co",
 }
 ]]
 
@@ -88,6 +94,7 @@ describe("the try-out page", function()
     assert.equal(200, r.status)
     assert.truthy(r.headers["content-type"]:find "^text/html")
     assert.truthy(r.headers["content-security-policy"]:find("default-src 'none'", 1, true))
+    assert.truthy(r.headers["content-security-policy"]:find("img-src data:", 1, true))
     browser:console()
     open_page()
     assert.equal("Tidegate: try it", browser:script "return document.title")
@@ -130,13 +137,13 @@ describe("the try-out page", function()
     open_page()
     browser:type("#publish-topic", "demo/hello")
     browser:type("#publish-data", "it's from $curl & co")
-    local line = browser:text "#curl-publish"
+    local line = browser:text "#code-publish"
     assert.truthy(line:find("curl ", 1, true) == 1, line)
     local code, out, err = tidegate.run("/bin/sh", { args = { "-c", line } })
     assert.equal(0, code, err)
     assert.equal("it's from $curl & co", wait_shown(1)[1].data)
     assert.truthy(out:find('"id"', 1, true), out)
-    assert.equal(("curl -N '%s'"):format(url "/events?topic=demo/hello"), browser:text "#curl-subscribe")
+    assert.equal(("curl -N '%s'"):format(url "/events?topic=demo/hello"), browser:text "#code-subscribe")
   end)
 
   it("starts at the oldest event when asked to", function()
@@ -157,11 +164,84 @@ describe("the try-out page", function()
     assert.equal("elsewhere", wait_shown(1)[1].data)
   end)
 
-  it("says that a stream is closed when the policy refuses it", function()
+  it("shows why the policy refuses a stream or an event", function()
     open_page()
+    assert.is_false(browser:script "return document.getElementById('why').checkVisibility()")
     browser:type("#topic", "secret")
     browser:click "#subscribe button"
-    wait_state "closed"
+    wait_state "refused"
+    assert.truthy(browser:text "#why":find("^403: not for browsers"))
+    browser:type("#publish-topic", "secret")
+    browser:click "#publish button"
+    eventually("the answer says why", function()
+      return browser:text "#answer":find("^403: nobody writes here") ~= nil
+    end)
+    browser:type("#topic", "demo/hello")
+    browser:click "#subscribe button"
+    wait_state "open"
+    assert.equal("", browser:text "#why")
+  end)
+
+  it("names the program's version and the policy, whatever the policy's label holds", function()
+    open_page()
+    local status = http.get(broker.admin, "/status").json
+    assert.equal(("Tidegate %s, policy <shop> & co %s"):format(status.version, status.policy.version:sub(1, 12)),
+      browser:text "footer")
+  end)
+
+  it("shows events of every type, and where the stream is, but no position event", function()
+    open_page()
+    local id = broker:publish("demo/hello", "x", { type = "never-heard-of" })
+    assert.same({ { id = id, type = "never-heard-of", data = "x" } }, wait_shown(1))
+  end)
+
+  it("indents JSON without changing a value", function()
+    open_page()
+    local text = [[{"n":12345678901234567890,"a":[1.50,"x, {y}: \"z\"",[],{ }],"e":{"f":null}}]]
+    broker:publish("demo/hello", text)
+    local data = wait_shown(1)[1].data
+    assert.equal([[
+{
+  "n": 12345678901234567890,
+  "a": [
+    1.50,
+    "x, {y}: \"z\"",
+    [],
+    {}
+  ],
+  "e": {
+    "f": null
+  }
+}]], data)
+    browser:click "#pretty"
+    assert.equal(text, shown()[1].data)
+    broker:publish("demo/hello", "{not JSON")
+    browser:click "#pretty"
+    assert.equal("{not JSON", wait_shown(2)[2].data)
+  end)
+
+  it("filters what it shows, and holds events back while it is paused", function()
+    open_page()
+    broker:publish("demo/hello", "apple")
+    broker:publish("demo/hello", "pear")
+    wait_shown(2)
+    local function visible()
+      return browser:script [[return [...document.querySelectorAll("#events li")].filter(e => e.checkVisibility())
+        .map(e => e.querySelector(".data").textContent)]]
+    end
+    browser:type("#filter", "APPL")
+    assert.same({ "apple" }, visible())
+    browser:type("#filter", "")
+    browser:script [[document.getElementById("filter").dispatchEvent(new Event("input"))]]
+    assert.same({ "pear", "apple" }, visible())
+    browser:click "#pause"
+    assert.equal("true", browser:script "return document.getElementById('pause').getAttribute('aria-pressed')")
+    broker:publish("demo/hello", "plum")
+    eventually("an event waits", function() return browser:text "#waiting" == ", 1 of them wait" end)
+    assert.same({ "pear", "apple" }, visible())
+    browser:click "#pause"
+    assert.same({ "plum", "pear", "apple" }, visible())
+    assert.equal("", browser:text "#waiting")
   end)
 
   it("continues after restarts of the broker without loss or doubles", function()

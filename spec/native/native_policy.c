@@ -279,7 +279,7 @@ static int l_version(lua_State *L)
 {
     struct bench *b = check(L);
     lua_pushstring(L, lua_policy_version(b->policy));
-    lua_pushstring(L, lua_policy_label(b->policy));
+    lua_pushstring(L, b->policy->label);
     return 2;
 }
 

@@ -244,6 +244,7 @@ struct policy {
     const struct policy_rules *rules;
     const struct policy_life *life;
     const char *version; /* of everything it consists of, for people; never NULL */
+    const char *label;   /* what its author calls it; NULL: none */
 };
 
 #endif

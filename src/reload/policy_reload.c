@@ -255,8 +255,7 @@ static void log_outcome(const struct job *j, const struct policy_report *rep)
 static void policy_reload_finish(struct policy_reload *r, struct job *j, struct policy_report *rep)
 {
     rep->previous = rep->previous ? rep->previous : version_of(r->current);
-    rep->previous_label =
-        rep->previous_label ? rep->previous_label : lua_policy_label(r->current->policy);
+    rep->previous_label = rep->previous_label ? rep->previous_label : r->current->policy->label;
     rep->streams = broker_stream_count(r->broker);
     if (!j->order.dry_run) {
         r->metrics->policy_reloads_ok += rep->outcome == POLICY_RELOADED;
@@ -281,7 +280,7 @@ static void policy_reload_refuse(struct policy_reload *r, struct job *j, const s
     struct policy_report rep = {.outcome = POLICY_REFUSED, .error = e->text};
     if (j->candidate) {
         rep.version = version_of(j->candidate);
-        rep.label = lua_policy_label(j->candidate->policy);
+        rep.label = j->candidate->policy->label;
         rep.dry_run = j->tried.errors ? &j->tried : NULL;
     }
     policy_reload_finish(r, j, &rep);
@@ -295,9 +294,9 @@ static void take_over(struct policy_reload *r, struct job *j)
     struct policy *next = j->candidate->policy;
     struct err e = {0};
     rep.version = version_of(j->candidate);
-    rep.label = lua_policy_label(next);
+    rep.label = next->label;
     rep.previous = version_of(r->current);
-    rep.previous_label = lua_policy_label(r->current->policy);
+    rep.previous_label = r->current->policy->label;
     if (next->life->reloaded(next, rep.previous, &rep.mode, &e)) {
         policy_reload_refuse(r, j, &e);
         return;
@@ -387,7 +386,7 @@ static void policy_reload_begin(struct policy_reload *r, struct job *j)
     const char *version = version_of(j->candidate);
     if (!j->order.force && strcmp(version, version_of(r->current)) == 0) {
         struct policy_report rep = {
-            .outcome = POLICY_UNCHANGED, .version = version, .label = lua_policy_label(next)};
+            .outcome = POLICY_UNCHANGED, .version = version, .label = next->label};
         policy_reload_finish(r, j, &rep);
     } else if (!j->order.force && is_bad(r, version)) {
         err_set(&e, UV_EPERM,
@@ -442,11 +441,11 @@ void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *
         return;
     }
     rep.previous = version_of(r->current);
-    rep.previous_label = lua_policy_label(r->current->policy);
+    rep.previous_label = r->current->policy->label;
     swap(r, r->previous, RELOAD_RESUBSCRIBE);
     r->health.watched_s = 0; /* the operator decided; no automatic rollback */
     rep.version = version_of(r->current);
-    rep.label = lua_policy_label(r->current->policy);
+    rep.label = r->current->policy->label;
     rep.streams = broker_stream_count(r->broker);
     r->metrics->policy_rollbacks++;
     log_warn("policy", "rolled back by an operator",

@@ -212,9 +212,9 @@ static void admin_state(void *ctx, struct admin_state *out)
     *out = (struct admin_state){.draining = s->draining,
                                 .policy_file = s->cfg->policy.file,
                                 .policy_version = p ? lua_policy_version(p) : NULL,
-                                .policy_label = p ? lua_policy_label(p) : NULL,
+                                .policy_label = p ? p->label : NULL,
                                 .previous_version = before ? lua_policy_version(before) : NULL,
-                                .previous_label = before ? lua_policy_label(before) : NULL};
+                                .previous_label = before ? before->label : NULL};
 }
 
 static void rollback(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token)

@@ -11,6 +11,7 @@
 #include "broker/http/acme_challenge.h"
 #include "broker/http/cross_site.h"
 #include "broker/http/https_redirect.h"
+#include "broker/http/page.h"
 #include "broker/http/publish.h"
 #include "broker/http/subscribe.h"
 #include "broker/refusal.h"
@@ -22,9 +23,8 @@
 
 #define EVENTS_METHODS "GET, HEAD, POST, OPTIONS"
 #define PAGE_METHODS "GET, HEAD, OPTIONS"
-#define PAGE_FILE "scripts/page/index.html"
 
-enum { CORS_MAX_BYTES = 2048, PAGE_MAX_BYTES = 64 * 1024 };
+enum { CORS_MAX_BYTES = 2048 };
 
 static void route_answer(struct stream *s, int status, const char *type, struct slice body,
                          struct strbuf *fields)
@@ -58,49 +58,12 @@ static void route_head(struct broker *b, struct stream *s)
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
-/* The page as in the tree, but for the path it subscribes at: /events there, the configured one
- * here. */
-static int route_render_page(const struct broker *b, struct strbuf *out)
-{
-    static const char marker[] = "name=\"events-path\" content=\"/events\"";
-    const struct embedded *file = embedded_find(PAGE_FILE);
-    const char *at = file ? strstr(file->data, marker) : NULL;
-    REQUIRE(at != NULL);
-    int rc = strbuf_append(out, file->data, (size_t)(at - file->data));
-    rc = rc ? rc : strbuf_printf(out, "name=\"events-path\" content=\"%s\"", b->opt.events_path);
-    at += sizeof marker - 1;
-    return rc ? rc : strbuf_append(out, at, file->size - (size_t)(at - file->data));
-}
-
-static void route_page(struct broker *b, struct stream *s)
-{
-    static const char fields_text[] =
-        "Cache-Control: no-store\r\n"
-        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'\r\n"
-        "X-Content-Type-Options: nosniff\r\n"
-        "Referrer-Policy: no-referrer\r\n";
-    struct strbuf body;
-    strbuf_init(&body, PAGE_MAX_BYTES);
-    if (route_render_page(b, &body)) {
-        stream_close(s, CLOSE_NO_MEMORY);
-    } else {
-        struct http_response r = {.status = 200,
-                                  .content_type = "text/html; charset=utf-8",
-                                  .body = strbuf_slice(&body),
-                                  .fields = slice_of(fields_text, sizeof fields_text - 1)};
-        (void)stream_respond(s, &r);
-    }
-    strbuf_clear(&body);
-}
-
 static void route_page_request(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     if (rq->method == HTTP_OPTIONS) {
         route_preflight(b, s, rq, PAGE_METHODS);
     } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
-        route_page(b, s);
+        page_answer(b, s);
     } else {
         refuse_method(b->refusals, s, PAGE_METHODS);
     }

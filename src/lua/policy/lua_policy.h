@@ -57,8 +57,6 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
                     struct lua_sources *sources, struct err *e);
 /* SHA-256 of all its files, as hexadecimal digits; borrowed until close. */
 const char *lua_policy_version(const struct policy *p);
-/* The policy's `version`, borrowed until close; NULL: none. */
-const char *lua_policy_label(const struct policy *p);
 /* It has no `authenticate`. */
 bool lua_policy_admits_all(const struct policy *p);
 /* The name of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */

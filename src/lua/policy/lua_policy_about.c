@@ -9,12 +9,6 @@
 #include <string.h>
 #include <uv.h>
 
-const char *lua_policy_label(const struct policy *p)
-{
-    const struct lua_policy_file *f = lua_policy_file_of(p);
-    return f->version[0] ? f->version : NULL;
-}
-
 const char *lua_policy_name(const struct policy *p, bool of_format, size_t i)
 {
     const struct lua_policy_file *file = lua_policy_file_of(p);
@@ -104,7 +98,7 @@ static json_t *about_hooks(const struct lua_policy_file *f)
 json_t *lua_policy_about(const struct policy *p)
 {
     const struct lua_policy_file *f = lua_policy_file_of(p);
-    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o}", "label", lua_policy_label(p), "version",
+    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o}", "label", p->label, "version",
                      lua_policy_version(p), "hooks", about_hooks(f), "queries",
                      about_queries(&f->queries), "filters", about_functions(&f->filters, false),
                      "formats", about_functions(&f->formats, true));
