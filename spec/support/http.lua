@@ -14,6 +14,9 @@ local M = {}
 local conn = {}
 conn.__index = conn
 
+-- How long to wait for an answer: loading a policy may take two seconds of CPU, which a busy machine has in ten.
+local ANSWER_S = 30
+
 -- See sockets.connect for target and options.
 function M.connect(target, options)
   local s, err = sockets.connect(target, options)
@@ -85,7 +88,7 @@ end
 
 -- Only the head: status and fields. nil, "timeout" | "closed" when none arrives.
 function conn:head(timeout)
-  local deadline = eventually.deadline(timeout or 5)
+  local deadline = eventually.deadline(timeout or ANSWER_S)
   while true do
     local _, last = self.buffer:find("\r\n\r\n", 1, true)
     if last then
@@ -131,7 +134,7 @@ function conn:response(options)
     return nil, err
   end
   self.begun = r
-  local deadline = eventually.deadline(options.timeout or 5)
+  local deadline = eventually.deadline(options.timeout or ANSWER_S)
   local length = r.headers["content-length"]
   if options.head or r.status < 200 or r.status == 204 or r.status == 304 then
     r.body = ""
@@ -159,7 +162,7 @@ end
 
 -- true when the other side has closed (or does so in time) and nothing was left to read.
 function conn:closed(timeout)
-  local deadline = eventually.deadline(timeout or 5)
+  local deadline = eventually.deadline(timeout or ANSWER_S)
   local data, err = sockets.read(self.socket, deadline)
   if data then
     return false, "there is data: " .. data:sub(1, 200)
@@ -212,9 +215,6 @@ local function request_h2(target, method, path, headers, body, options)
   c:close()
   return decode_json { status = assert(s.status, "no answer"), headers = s.headers, fields = s.fields, body = s.body }
 end
-
--- Loading a policy may take two seconds of CPU, which a busy machine has in ten.
-local ANSWER_S = 30
 
 -- One request on a connection of its own.
 function M.request(target, method, path, headers, body, options)
