@@ -59,7 +59,7 @@ end
 -- Folder -> what its files may include besides their own folder. The root holds main.c alone.
 -- Outside base, "base" stands for the folders below it as well.
 local MAY_INCLUDE = {
-  [""] = "cli",
+  [""] = "commands",
   ["base"] = "",
   ["base/container"] = "base",
   ["base/text"] = "base",
@@ -94,7 +94,9 @@ local MAY_INCLUDE = {
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
   ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/load lua/policy "
     .. "config server broker/http",
-  ["cli"] = "base net/client store/postgres config server tools",
+  ["cli"] = "base net net/client config server tools",
+  ["remote"] = "base net/client config cli",
+  ["commands"] = "base net/client store/postgres config server cli remote",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",
   ["bench"] = "base bench/wire",
@@ -178,7 +180,7 @@ local LIBRARIES = {
   ["lua.h"] = LUA_HOMES,
   ["lauxlib.h"] = LUA_HOMES,
   ["lualib.h"] = LUA_HOMES,
-  ["sqlite3.h"] = { "src/store/sqlite/", "src/lookup/", "src/cli/cli.c" }, -- the last one prints the version
+  ["sqlite3.h"] = { "src/store/sqlite/", "src/lookup/", "src/commands/commands.c" }, -- the last one prints the version
   ["curl/"] = { "src/net/client/" },
   ["libpq"] = { "src/pg/", "src/store/postgres/", "src/server/store_open.c" }, -- the last one asks for its version
 }

@@ -1,5 +1,5 @@
 /* The program: hands its arguments to the command line. */
-#include "cli/cli.h"
+#include "commands/commands.h"
 
 #include <signal.h>
 
@@ -7,5 +7,5 @@ int main(int argc, char **argv)
 {
     /* a peer that closed is an error code of write(2), not a signal */
     signal(SIGPIPE, SIG_IGN);
-    return cli_run(argc, argv);
+    return commands_run(argc, argv);
 }

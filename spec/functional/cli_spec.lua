@@ -163,6 +163,16 @@ describe("tidegate check", function()
     assert.is_nil(uv.fs_stat(b.dir .. "/store"))
   end)
 
+  it("takes the configuration that is there where none is named, and says which", function()
+    local dir = directory { ["other.lua"] = "return { lisen = 1 }" }
+    local other = dir .. "/other.lua"
+    for _, case in ipairs { { {}, "tidegate.lua", 0 }, { { TIDEGATE_CONF = other }, other, 78 } } do
+      local code, _, err = tidegate.run(tidegate.binary(), { args = { "check" }, cwd = dir, env = case[1] })
+      assert.equal(case[3], code, err)
+      assert.truthy(err:find("tidegate check: uses the configuration " .. case[2] .. "\n", 1, true), err)
+    end
+  end)
+
   it("needs a file that is there", function()
     local code, _, err = run("check", "/nonexistent/tidegate.lua")
     assert.equal(78, code)

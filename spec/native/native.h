@@ -31,6 +31,7 @@
     X(pattern)                                                                                     \
     X(policy)                                                                                      \
     X(query)                                                                                       \
+    X(remote)                                                                                      \
     X(sockets)                                                                                     \
     X(store)                                                                                       \
     X(tls)                                                                                         \

@@ -45,7 +45,7 @@ describe("command line", function()
       for _, line in ipairs { "help serve", "serve --help", "serve -h", "serve no-file --help" } do
         local code, out, err = run(line)
         assert.same({ 0, "" }, { code, err })
-        assert.truthy(out:find("usage: tidegate serve CONF [options]", 1, true))
+        assert.truthy(out:find("usage: tidegate serve [CONF] [options]", 1, true))
         for _, option in ipairs { "listen", "admin", "store", "policy" } do
           assert.truthy(out:find("\n  --" .. option .. " ", 1, true), line .. " does not name --" .. option)
         end
@@ -64,7 +64,7 @@ describe("command line", function()
     for _, line in ipairs { "version", "--version" } do
       local code, out, err = run(line)
       assert.same({ 0, "" }, { code, err })
-      assert.truthy(out:find "^tidegate %d+%.%d+%.%d+\nlibuv 1%.%d+%.%d+\nLua 5%.4%.%d+\nSQLite 3%.[%d.]+\njansson 2%.")
+      assert.truthy(out:find "^tidegate %d+%.%d+%.%d+[^\n]*\nlibuv 1%.%d+%.%d+\nLua 5%.4%.%d+\nSQLite 3%.[%d.]+\njansson 2%.")
       assert.truthy(out:find "\nlibpq %d+%.%d+\nlibcurl %d[%d.]+\nOpenSSL 3[%d.]+\n")
     end
   end)
@@ -110,8 +110,10 @@ describe("command line", function()
       { "version now", "tidegate version: now: unexpected argument\n(see: tidegate help version)\n" },
       { "config-reference --html",
         "tidegate config-reference: --html: unexpected argument\n(see: tidegate help config-reference)\n" },
-      { "serve", "tidegate serve: the configuration file is missing\nusage: tidegate serve CONF [options]\n" },
-      { "check", "tidegate check: the configuration file is missing\nusage: tidegate check CONF [options]\n" },
+      { "serve", "tidegate serve: no configuration is named, and there is none in $TIDEGATE_CONF, ./tidegate.lua or "
+        .. "/etc/tidegate/tidegate.lua\nusage: tidegate serve [CONF] [options]\n" },
+      { "check", "tidegate check: no configuration is named, and there is none in $TIDEGATE_CONF, ./tidegate.lua or "
+        .. "/etc/tidegate/tidegate.lua\nusage: tidegate check [CONF] [options]\n" },
       { "check a b", "tidegate check: b: one configuration file is enough\n(see: tidegate help check)\n" },
       { "check a --lisetn x",
         "tidegate check: --lisetn: unknown option; did you mean --listen?\n(see: tidegate help check)\n" },

@@ -2,6 +2,7 @@
 #include "cli/cli_check.h"
 
 #include "base/logging.h"
+#include "cli/cli_config.h"
 #include "cli/cli_options.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
@@ -178,9 +179,11 @@ int cli_check(char **words, size_t n)
     if (code || w.options.help) {
         return code ? code : CLI_HELP;
     }
+    w.options.conf = w.options.conf ? w.options.conf : cli_config_default("check");
     if (!w.options.conf) {
-        fprintf(stderr, "tidegate check: the configuration file is missing\n"
-                        "usage: tidegate check CONF [options]\n");
+        fprintf(stderr, "tidegate check: no configuration is named, and there is none in "
+                        "$TIDEGATE_CONF, ./tidegate.lua or /etc/tidegate/tidegate.lua\n"
+                        "usage: tidegate check [CONF] [options]\n");
         return EX_USAGE;
     }
     if (getenv(SUPERVISOR_CHECK_LOADING_ONLY)) {

@@ -4,8 +4,10 @@
 #include "base/strbuf.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum { PROBLEMS_MAX_BYTES = 256 * 1024 };
@@ -39,4 +41,19 @@ int cli_config_load(const char *command, const char *conf, const struct config_o
     }
     strbuf_clear(&problems);
     return rc == 0 ? 0 : rc == UV_EINVAL ? EX_CONFIG : EX_SOFTWARE;
+}
+
+const char *cli_config_default(const char *command)
+{
+    static const char *const places[] = {"tidegate.lua", "/etc/tidegate/tidegate.lua"};
+    const char *found = getenv("TIDEGATE_CONF");
+    bool named = found && *found;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !named; i++) {
+        found = access(places[i], R_OK) == 0 ? places[i] : NULL;
+        named = found != NULL;
+    }
+    if (named && command) {
+        fprintf(stderr, "tidegate %s: uses the configuration %s\n", command, found);
+    }
+    return named ? found : NULL;
 }

@@ -9,4 +9,9 @@
 int cli_config_load(const char *command, const char *conf, const struct config_overrides *overrides,
                     struct config *cfg);
 
+/* The configuration of a command that names none; `command` (if not NULL) says so on stderr: $TIDEGATE_CONF,
+ * ./tidegate.lua or /etc/tidegate/tidegate.lua, the first that is there. NULL: none is. The last one
+ * counts only where it can be read: it is the operator's. */
+const char *cli_config_default(const char *command);
+
 #endif

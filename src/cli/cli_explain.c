@@ -4,11 +4,11 @@
 
 #include "base/program/read_file.h"
 #include "base/strbuf.h"
-#include "cli/cli_config.h"
+#include "cli/cli_admin.h"
 #include "cli/cli_options.h"
+#include "cli/cli_text.h"
 #include "net/client/backend_call.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -94,9 +94,7 @@ static int check_words(const struct explain_words *w)
     if (w->event && !is_id(w->event, false)) {
         return cli_explain_fail(w->event, "the id of an event, a number, was expected");
     }
-    return w->conf && w->admin
-               ? cli_explain_fail("--admin", "with CONF there is an address already")
-               : 0;
+    return 0;
 }
 
 /* 0, or the exit code after a message. */
@@ -107,27 +105,6 @@ static int read_words(struct explain_words *w, char **words, size_t n)
     int code = options_parse(&explain_options, w, words, n, &conf, &count);
     w->conf = conf;
     return code || w->help ? code : check_words(w);
-}
-
-/* 0, or the exit code after a message. */
-static int read_address(const struct explain_words *w, struct address *out)
-{
-    struct config cfg;
-    struct err e = {0};
-    if (w->admin) {
-        return address_parse(w->admin, out, &e) ? cli_explain_fail("--admin", e.text) : 0;
-    }
-    int rc = cli_config_load("explain", w->conf, NULL, &cfg);
-    if (rc) {
-        return rc;
-    }
-    if (!cfg.admin || address_parse(cfg.admin, out, &e)) {
-        fprintf(stderr, "tidegate explain: admin: %s\n",
-                cfg.admin ? e.text : "it is false: there is nobody to ask");
-        rc = EX_CONFIG;
-    }
-    config_clear(&cfg);
-    return rc;
 }
 
 /* 0, or the exit code after a message. */
@@ -142,42 +119,25 @@ static int cli_explain_read_event(const char *path, struct strbuf *out)
 
 /* ---------------------------------------------------------------- showing */
 
-static const char *cli_explain_text_of(const json_t *o, const char *name)
-{
-    const char *text = json_string_value(json_object_get(o, name));
-    return text ? text : "";
-}
-
-/* What events and policies say must not speak to the terminal. */
-static void cli_explain_put(const char *text)
-{
-    for (const char *p = text; *p; p++) {
-        bool c1 =
-            (unsigned char)*p == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0;
-        putchar(c1 || iscntrl((unsigned char)*p) ? '?' : *p);
-        p += c1;
-    }
-}
-
 static void cli_explain_put_head(const json_t *doc)
 {
     const json_t *c = json_object_get(doc, "connection"), *e = json_object_get(doc, "event");
-    printf("connection %s from ", cli_explain_text_of(c, "id"));
-    cli_explain_put(cli_explain_text_of(c, "client"));
-    printf(": %s, began behind %s, is at %s%s\n", cli_explain_text_of(c, "state"),
-           cli_explain_text_of(c, "began_behind"), cli_explain_text_of(c, "cursor"),
+    printf("connection %s from ", cli_text_of(c, "id"));
+    cli_put(stdout, slice_str(cli_text_of(c, "client")));
+    printf(": %s, began behind %s, is at %s%s\n", cli_text_of(c, "state"),
+           cli_text_of(c, "began_behind"), cli_text_of(c, "cursor"),
            json_is_true(json_object_get(c, "resubscribing")) ? ", is to be asked about again" : "");
-    const char *id = cli_explain_text_of(e, "id");
+    const char *id = cli_text_of(e, "id");
     printf("event %s", *id ? id : "(given)");
     if (json_is_true(json_object_get(e, "removed"))) {
         printf(": removed by retention");
     } else {
         printf(" on ");
-        cli_explain_put(cli_explain_text_of(e, "topic"));
+        cli_put(stdout, slice_str(cli_text_of(e, "topic")));
         printf(", type ");
-        cli_explain_put(cli_explain_text_of(e, "type"));
+        cli_put(stdout, slice_str(cli_text_of(e, "type")));
         printf(", %lld bytes, %s", (long long)json_integer_value(json_object_get(e, "bytes")),
-               cli_explain_text_of(e, "time"));
+               cli_text_of(e, "time"));
     }
     putchar('\n');
 }
@@ -188,13 +148,13 @@ static void put_steps(const json_t *doc)
     const json_t *step, *line;
     json_array_foreach(json_object_get(doc, "steps"), i, step)
     {
-        printf("  %-7s ", cli_explain_text_of(step, "step"));
-        cli_explain_put(cli_explain_text_of(step, "text"));
+        printf("  %-7s ", cli_text_of(step, "step"));
+        cli_put(stdout, slice_str(cli_text_of(step, "text")));
         putchar('\n');
         json_array_foreach(json_object_get(step, "lines"), k, line)
         {
             printf("            ");
-            cli_explain_put(json_string_value(line));
+            cli_put(stdout, slice_str(json_string_value(line)));
             putchar('\n');
         }
     }
@@ -207,18 +167,17 @@ static void put_outcome(const json_t *doc, const char *outcome)
                                            {"would-deliver", "WOULD BE DELIVERED"},
                                            {"would-not-deliver", "WOULD NOT BE DELIVERED"}};
     const json_t *policy = json_object_get(doc, "policy");
-    const char *reason = cli_explain_text_of(doc, "reason"),
-               *where = cli_explain_text_of(doc, "where"),
-               *label = cli_explain_text_of(policy, "label");
+    const char *reason = cli_text_of(doc, "reason"), *where = cli_text_of(doc, "where"),
+               *label = cli_text_of(policy, "label");
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(outcome, words[i][0]) == 0) {
             printf("%s", words[i][1]);
         }
     }
     printf("%s%s (policy ", *reason ? ": " : "", reason);
-    cli_explain_put(label);
-    printf("%s%s%s", *label ? " " : "", cli_explain_text_of(policy, "version"), *where ? ", " : "");
-    cli_explain_put(where);
+    cli_put(stdout, slice_str(label));
+    printf("%s%s%s", *label ? " " : "", cli_text_of(policy, "version"), *where ? ", " : "");
+    cli_put(stdout, slice_str(where));
     printf(")\n");
 }
 
@@ -253,10 +212,10 @@ static void cli_explain_on_answer(void *ctx, unsigned worker, int status, struct
 {
     struct question *q = ctx;
     json_t *doc = json_loadb(body.p ? body.p : "", body.n, 0, NULL);
-    const char *outcome = cli_explain_text_of(doc, "outcome");
+    const char *outcome = cli_text_of(doc, "outcome");
     (void)worker;
     if (status != 200 || !*outcome) {
-        q->code = cli_explain_refused(q->where, status, cli_explain_text_of(doc, "detail"));
+        q->code = cli_explain_refused(q->where, status, cli_text_of(doc, "detail"));
     } else {
         q->code = strstr(outcome, "not-") ? EX_NOT_DELIVERED : EX_OK;
         if (q->words->json) {
@@ -300,7 +259,7 @@ int cli_explain(char **words, size_t n)
     if (w.help && code == 0) {
         return CLI_HELP;
     }
-    code = code ? code : read_address(&w, &where);
+    code = code ? code : cli_admin_address(&explain_options, w.conf, w.admin, &where);
     if (code) {
         return code;
     }

@@ -1,6 +1,6 @@
 /* Subcommands and their exit codes. Reads the configuration, hands it on; knows nothing of what a
  * broker does. */
-#include "cli/cli.h"
+#include "commands/commands.h"
 
 #include "base/logging.h"
 #include "base/program/build_info.h"
@@ -14,6 +14,8 @@
 #include "config/config.h"
 #include "config/lua_config.h"
 #include "net/client/http_client.h"
+#include "remote/remote_publish.h"
+#include "remote/remote_subscribe.h"
 #include "server/store_open.h"
 #include "server/supervisor.h"
 #include "store/postgres/pg_schema.h"
@@ -37,7 +39,9 @@ struct command {
     const char *name, *arguments, *summary;
     const char *details;           /* of `help NAME`; may be NULL */
     const struct option_row *rows; /* may be NULL */
+    /* one of the two; the second reads its options itself and answers an exit code, or CLI_HELP */
     int (*run)(const struct command *c, char **words, size_t n);
+    int (*run_words)(char **words, size_t n);
 };
 
 /* ---------------------------------------------------------------- output */
@@ -98,8 +102,11 @@ static bool cli_load(const struct command *c, char **words, size_t n, struct cli
         *code = print_help_of(c);
         return false;
     }
+    options->conf = options->conf ? options->conf : cli_config_default(c->name);
     if (!options->conf) {
-        fprintf(stderr, "tidegate %s: the configuration file is missing\nusage: tidegate %s %s\n",
+        fprintf(stderr,
+                "tidegate %s: no configuration is named, and there is none in $TIDEGATE_CONF, "
+                "./tidegate.lua or /etc/tidegate/tidegate.lua\nusage: tidegate %s %s\n",
                 c->name, c->name, c->arguments);
         *code = EX_USAGE;
         return false;
@@ -134,21 +141,6 @@ static int run_serve(const struct command *c, char **words, size_t n)
     code = supervisor_run(&cfg, words - 2); /* the program and the command come before them */
     config_clear(&cfg);
     return code;
-}
-
-/* The end of a command that reads its options itself. */
-static int cli_finish(const struct command *c, int code)
-{
-    if (code == CLI_HELP) {
-        return print_help_of(c);
-    }
-    int written = finish_output();
-    return code ? code : written;
-}
-
-static int run_check(const struct command *c, char **words, size_t n)
-{
-    return cli_finish(c, cli_check(words, n));
 }
 
 static int run_migrate(const struct command *c, char **words, size_t n)
@@ -245,55 +237,42 @@ static int run_reference(const struct command *c, char **words, size_t n)
     return code;
 }
 
-static int run_test(const struct command *c, char **words, size_t n)
-{
-    return cli_finish(c, cli_test(words, n));
-}
-
-static int run_eval(const struct command *c, char **words, size_t n)
-{
-    return cli_finish(c, cli_eval(words, n));
-}
-
-static int run_explain(const struct command *c, char **words, size_t n)
-{
-    int code = cli_explain(words, n);
-    int written = code == CLI_HELP ? 0 : finish_output();
-    return written ? written : cli_finish(c, code); /* 1 is an answer, too */
-}
-
 static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
-    {"serve", "CONF [options]", "Runs the broker in the foreground.",
+    {"serve", "[CONF] [options]", "Runs the broker in the foreground.",
      "SIGTERM or SIGINT drains it: clients are told to reconnect, then it exits. A second signal\n"
      "ends it at once. The options override the file, so that several brokers can run side by side.\n"
      "With several workers the process is their supervisor: it restarts those that crash.\n",
-     cli_option_rows, run_serve},
-    {"check", "CONF [options]", "Checks a configuration and its policy; reports all errors.",
-     cli_check_details, cli_check_rows, run_check},
+     cli_option_rows, run_serve, NULL},
+    {"check", "[CONF] [options]", "Checks a configuration and its policy; reports all errors.",
+     cli_check_details, cli_check_rows, NULL, cli_check},
     {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",
-     cli_eval_details, cli_eval_rows, run_eval},
+     cli_eval_details, cli_eval_rows, NULL, cli_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
-     "Says why a client got an event, or did not.", cli_explain_details, cli_explain_rows,
-     run_explain},
+     "Says why a client got an event, or did not.", cli_explain_details, cli_explain_rows, NULL,
+     cli_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
-     cli_test_details, cli_test_rows, run_test},
-    {"migrate", "CONF [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
+     cli_test_details, cli_test_rows, NULL, cli_test},
+    {"subscribe", "[TOPIC...] [options]", "Prints the events of a stream, and stays connected.",
+     remote_subscribe_details, remote_subscribe_rows, NULL, remote_subscribe},
+    {"publish", "TOPIC [DATA|-] [options]", "Publishes an event, or one for each line.",
+     remote_publish_details, remote_publish_rows, NULL, remote_publish},
+    {"migrate", "[CONF] [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
      "is not, with the reason; 78 a wrong configuration, or one without PostgreSQL.\n",
-     cli_option_rows, run_migrate},
-    {"restart", "CONF [options]", "Replaces the workers of a running broker, one by one.",
+     cli_option_rows, run_migrate, NULL},
+    {"restart", "[CONF] [options]", "Replaces the workers of a running broker, one by one.",
      "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"
      "program on disk with the configuration as it is now, if both pass the check.\n"
      "Exit codes: 0 all workers are new; 69 they are not, with the reason.\n",
-     cli_option_rows, run_restart},
+     cli_option_rows, run_restart, NULL},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
-     run_reference},
+     run_reference, NULL},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,
-     run_version},
-    {"help", "[COMMAND]", "Lists the commands, or describes COMMAND.", NULL, NULL, run_help},
+     run_version, NULL},
+    {"help", "[COMMAND]", "Lists the commands, or describes COMMAND.", NULL, NULL, run_help, NULL},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
@@ -346,7 +325,17 @@ static int run_help(const struct command *c, char **words, size_t n)
     return code ? code : print_help_of(about);
 }
 
-int cli_run(int argc, char **argv)
+/* 1 of `explain` is an answer, too: what could not be written counts more than any code. */
+static int commands_finish(const struct command *c, int code)
+{
+    if (code == CLI_HELP) {
+        return print_help_of(c);
+    }
+    int written = finish_output();
+    return written ? written : code;
+}
+
+int commands_run(int argc, char **argv)
 {
     if (argc < 2) {
         int code = print_overview();
@@ -359,5 +348,10 @@ int cli_run(int argc, char **argv)
         name = "version";
     }
     const struct command *c = find_command(name);
-    return c ? c->run(c, argv + 2, (size_t)argc - 2) : unknown_command(name);
+    if (!c) {
+        return unknown_command(name);
+    }
+    char **words = argv + 2;
+    size_t n = (size_t)argc - 2;
+    return c->run ? c->run(c, words, n) : commands_finish(c, c->run_words(words, n));
 }
