@@ -275,7 +275,7 @@ describe("grouping connections", function()
     assert.equal(format_calls, calls + broker:metric "tidegate_policy_format_cache_hits_total")
     assert.is_true(calls < format_calls)
     for _, x in ipairs(clients) do -- and nothing but that came
-      assert.is_false(x.c:pump())
+      x.c:pump() -- a heartbeat may have come
       assert.equal(0, #x.c.queue)
     end
 

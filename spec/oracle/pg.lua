@@ -410,9 +410,9 @@ M.FAULTS = {
     local ok = pcall(load.wait, load, "large rows are moved", function()
       local left = self.db:sql "SELECT count(*) FROM tidegate.outbox WHERE topic = 'big/0'"
       return left == "0", left .. " are left"
-    end, 60)
+    end, 180)
     if not ok then
-      load:problem("%d rows of 1 MB in one transaction are not moved within a minute", BIG_ROWS)
+      load:problem("%d rows of 1 MB in one transaction are not moved within three minutes", BIG_ROWS)
       self.db:sql "DELETE FROM tidegate.outbox WHERE topic = 'big/0'"
     end
   end },
@@ -427,7 +427,7 @@ M.FAULTS = {
       end
       load:pass(0.5)
       return now > trimmed
-    end, 40)
+    end, 120)
     if not ok then
       load:problem "retention does not go on under a publication for all tables"
     end

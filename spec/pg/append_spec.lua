@@ -85,7 +85,7 @@ end)
 
 describe("a publish whose connection to PostgreSQL breaks, and the next one stalls", function()
   it("is answered within one time limit, the repeat included", function()
-    local PATIENCE, HOLD = 4, 3
+    local PATIENCE, HOLD = 10, 4
     local db = pg.start({}):database()
     local cut_at, repeated_at, link
     local between = relay(db.server.port, function(l, n)
@@ -107,7 +107,7 @@ describe("a publish whose connection to PostgreSQL breaks, and the next one stal
         link = nil
       end
       return c:response { timeout = 0 }
-    end, 20)
+    end, 60)
     assert.equal(503, r.status)
     assert.matches("not known whether", r.body, 1, true)
     assert.is_truthy(repeated_at, "it was not sent again")

@@ -345,28 +345,19 @@ describe("a broker whose PostgreSQL", function()
   end)
 
   it("has no connection left for it", function()
-    local sessions = {}
-    repeat -- everything but what is kept for superusers
-      local s = w.db:session(pg.APP)
-      sessions[#sessions + 1] = s
-      assert(#sessions < 40)
-    until not pcall(s.run, s, "SELECT 1;", 3)
-    -- what the broker gives up is taken at once
-    local taken = eventually("it gets none back", function()
-      server():terminate()
-      for _ = 1, 4 do
-        local more = w.db:session(pg.APP)
-        eventually.turn()
-        sessions[#sessions + 1] = more
-      end
+    w.db:sql(("ALTER DATABASE %s CONNECTION LIMIT 0"):format(w.db.name))
+    server():terminate()
+    local refused = eventually("it has noticed", function()
       local r = try_publish(w.broker, "refused", "refused")
       return r.status == 503 and r
-    end, 30)
-    assert.matches("^%d+$", taken.headers["retry-after"])
+    end, 60)
+    assert.matches("^%d+$", refused.headers["retry-after"])
+    eventually("it says why", function()
+      local r = http.get(w.broker.admin, "/readyz")
+      return r.body:find("too many connections", 1, true) ~= nil, r.body
+    end, 60)
     w:alive()
-    for _, x in ipairs(sessions) do
-      x:close()
-    end
+    w.db:sql(("ALTER DATABASE %s CONNECTION LIMIT -1"):format(w.db.name))
     w:insert "inserted after"
     w:publish "after"
     w:whole()
