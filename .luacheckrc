@@ -16,6 +16,8 @@ stds.tidegate_policy = {
 }
 
 files["scripts/policies/"] = { std = "tidegate_policy" }
+files["scripts/init/policy.lua"] = { std = "tidegate_policy" }
+files["scripts/init/policy_spec.lua"] = { std = "lua54+busted" }
 files["scripts/policies/spec/"] = { std = "lua54+busted" }
 files["spec/"] = { std = "+busted", globals = { "SPEC_SOURCE_DIR" } }
 files["spec/bench/*policy.lua"] = { std = "tidegate_policy" }

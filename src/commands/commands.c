@@ -9,7 +9,9 @@
 #include "cli/cli_config.h"
 #include "cli/cli_explain.h"
 #include "cli/cli_options.h"
+#include "cli/cli_init.h"
 #include "cli/cli_restart.h"
+#include "cli/cli_token.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
 #include "config/lua_config.h"
@@ -240,6 +242,8 @@ static int run_reference(const struct command *c, char **words, size_t n)
 static int run_help(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
+    {"init", "DIR [options]", "Writes a configuration and a policy to begin with.",
+     cli_init_details, cli_init_rows, NULL, cli_init},
     {"serve", "[CONF] [options]", "Runs the broker in the foreground.",
      "SIGTERM or SIGINT drains it: clients are told to reconnect, then it exits. A second signal\n"
      "ends it at once. The options override the file, so that several brokers can run side by side.\n"
@@ -258,6 +262,8 @@ static const struct command commands[] = {
      remote_subscribe_details, remote_subscribe_rows, NULL, remote_subscribe},
     {"publish", "TOPIC [DATA|-] [options]", "Publishes an event, or one for each line.",
      remote_publish_details, remote_publish_rows, NULL, remote_publish},
+    {"token", "[verify TOKEN] [CONF] [options]", "Signs a token, or says why one is not valid.",
+     cli_token_details, cli_token_rows, NULL, cli_token},
     {"migrate", "[CONF] [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
@@ -307,7 +313,7 @@ static int print_overview(void)
         printf("  %-18s%s\n", c->name, c->summary);
     }
     printf("\n`tidegate help COMMAND` describes a command. To try the broker:\n\n"
-           "  tidegate serve conf/tidegate.lua\n");
+           "  tidegate init my-broker\n");
     return finish_output();
 }
 

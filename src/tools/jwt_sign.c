@@ -9,10 +9,12 @@
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
 struct jwt_signer {
     enum jwk_type type;
@@ -62,6 +64,59 @@ struct jwt_signer *jwt_signer_new(enum jwk_type type, struct slice secret)
     }
     ERR_clear_error();
     return s;
+}
+
+/* False: no algorithm of tokens takes it. */
+static bool jwt_sign_type_of(EVP_PKEY *key, enum jwk_type *out)
+{
+    char group[32];
+    size_t n = 0;
+    switch (EVP_PKEY_get_base_id(key)) {
+    case EVP_PKEY_RSA:
+        *out = JWK_RSA;
+        return EVP_PKEY_get_bits(key) >= JWT_SIGN_RSA_BITS;
+    case EVP_PKEY_ED25519:
+        *out = JWK_ED25519;
+        return true;
+    case EVP_PKEY_EC:
+        *out = EVP_PKEY_get_bits(key) == 256 ? JWK_P256 : JWK_P384;
+        return EVP_PKEY_get_group_name(key, group, sizeof group, &n) == 1 &&
+               (strcmp(group, "prime256v1") == 0 || strcmp(group, "secp384r1") == 0);
+    default:
+        return false;
+    }
+}
+
+/* Instead of asking the terminal for it. */
+static int jwt_sign_no_passphrase(char *buf, int size, int writing, void *ctx)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return -1;
+}
+
+int jwt_signer_from_pem(struct slice text, struct jwt_signer **out, struct err *e)
+{
+    enum jwk_type type = JWK_RSA;
+    BIO *bio = BIO_new_mem_buf(text.n ? text.p : "", (int)text.n);
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, jwt_sign_no_passphrase, NULL) : NULL;
+    BIO_free(bio);
+    ERR_clear_error();
+    if (!key) {
+        return err_set(e, UV_EINVAL, "a private key in PEM, not encrypted, was expected");
+    }
+    if (!jwt_sign_type_of(key, &type)) {
+        EVP_PKEY_free(key);
+        return err_set(e, UV_EINVAL,
+                       "RSA of at least %d bits, P-256, P-384 or Ed25519 was expected",
+                       (int)JWT_SIGN_RSA_BITS);
+    }
+    *out = xcalloc(1, sizeof **out);
+    (*out)->type = type;
+    (*out)->key = key;
+    return 0;
 }
 
 void jwt_signer_free(struct jwt_signer *s)

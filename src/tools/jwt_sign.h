@@ -1,9 +1,10 @@
 /* Makes keys and signs with them: the counterpart of jwt.h. The broker does not use it; it is for the
- * tools that test policies (tools/test_keys.c), and separate from the code that verifies. */
+ * tools that test policies (tools/test_keys.c) and for `tidegate token`, and separate from the code that verifies. */
 #ifndef TOOLS_JWT_SIGN_H
 #define TOOLS_JWT_SIGN_H
 
 #include "auth/jwa.h"
+#include "base/err.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -27,6 +28,8 @@ struct jwt_bytes {
 /* A new one for algorithms of that type. `secret`: of JWK_OCT, copied, at most JWT_SIGN_MAX_BYTES;
  * absent: a random one. NULL: libcrypto cannot. An RSA key takes some 100 ms. */
 struct jwt_signer *jwt_signer_new(enum jwk_type type, struct slice secret);
+/* A private key in PEM, not encrypted. UV_EINVAL with the reason in `e`. */
+int jwt_signer_from_pem(struct slice text, struct jwt_signer **out, struct err *e);
 /* NULL is fine. */
 void jwt_signer_free(struct jwt_signer *s);
 enum jwk_type jwt_signer_type(const struct jwt_signer *s);

@@ -1,0 +1,184 @@
+#include "cli/cli_init.h"
+
+#include "base/program/embedded.h"
+#include "base/require.h"
+#include "base/strbuf.h"
+#include "cli/cli_admin.h"
+#include "cli/cli_options.h"
+#include "net/address.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum { INIT_FILE_MAX_BYTES = 64 * 1024, INIT_PATH_MAX = 4096, SECRET_BYTES = 32 };
+
+const char cli_init_details[] =
+    "Writes tidegate.lua, policy.lua, policy_spec.lua and secret (readable by you alone) into DIR, which\n"
+    "it makes where it does not exist. They pass `tidegate check` and `tidegate test`, and\n"
+    "`tidegate serve` runs with them. A file that exists is never changed.\n"
+    "\n"
+    "Exit codes: 0 written; 73 a file exists, or cannot be written; 64 wrong arguments.\n";
+
+struct init_words {
+    const char *listen, *admin;
+    bool help;
+};
+
+const struct option_row cli_init_rows[] = {
+    OPTION_ROW("--listen", "HOST:PORT", "where clients connect. Without it: 127.0.0.1:8080",
+               OPTION_TEXT, offsetof(struct init_words, listen)),
+    OPTION_ROW("--admin", "HOST:PORT",
+               "address of health, metrics and operations. Without it: " CLI_ADMIN_DEFAULT,
+               OPTION_TEXT, offsetof(struct init_words, admin)),
+    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct init_words, help)),
+    {.name = NULL},
+};
+static const struct options init_options = {"tidegate", "init", cli_init_rows};
+
+static const struct {
+    const char *name, *from; /* NULL: the secret */
+} init_files[] = {{"tidegate.lua", "scripts/init/tidegate.lua"},
+                  {"policy.lua", "scripts/init/policy.lua"},
+                  {"policy_spec.lua", "scripts/init/policy_spec.lua"},
+                  {"secret", NULL}};
+enum { INIT_FILES = sizeof init_files / sizeof *init_files };
+
+static int init_failed(const char *path, const char *why)
+{
+    fprintf(stderr, "tidegate init: %s: %s\n", path, why);
+    return EX_CANTCREAT;
+}
+
+static int init_put_secret(struct strbuf *out)
+{
+    unsigned char bytes[SECRET_BYTES];
+    int rc = RAND_bytes(bytes, sizeof bytes) == 1 ? 0 : -1;
+    for (size_t i = 0; i < sizeof bytes && rc == 0; i++) {
+        rc = strbuf_printf(out, "%02x", bytes[i]);
+    }
+    return rc ? rc : strbuf_append(out, "\n", 1);
+}
+
+/* The text of a file of the program, with its places filled in. */
+static int init_put_file(struct strbuf *out, const char *from, const struct init_words *w)
+{
+    const char *const places[][2] = {{"@LISTEN@", w->listen}, {"@ADMIN@", w->admin}};
+    const struct embedded *file = embedded_find(from);
+    int rc = 0;
+    REQUIRE(file);
+    for (const char *p = file->data; *p && rc == 0;) {
+        size_t n = strcspn(p + 1, "@") + 1;
+        for (size_t i = 0; i < 2; i++) {
+            size_t len = strlen(places[i][0]);
+            if (strncmp(p, places[i][0], len) == 0) {
+                rc = strbuf_append_str(out, places[i][1]);
+                p += len;
+                n = 0;
+            }
+        }
+        rc = rc ? rc : strbuf_append(out, p, n);
+        p += n;
+    }
+    return rc;
+}
+
+static int init_write(const char *path, mode_t mode, struct slice text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0) {
+        return init_failed(path, strerror(errno));
+    }
+    ssize_t n = write(fd, text.p, text.n);
+    int rc = fsync(fd) || close(fd);
+    return n == (ssize_t)text.n && rc == 0 ? 0 : init_failed(path, "cannot be written");
+}
+
+static int init_write_all(const char *dir, const struct init_words *w)
+{
+    char path[INIT_PATH_MAX];
+    struct strbuf text;
+    int code = 0;
+    strbuf_init(&text, INIT_FILE_MAX_BYTES);
+    for (size_t i = 0; i < INIT_FILES && code == 0; i++) {
+        bool secret = !init_files[i].from;
+        strbuf_reset(&text);
+        int rc = secret ? init_put_secret(&text) : init_put_file(&text, init_files[i].from, w);
+        snprintf(path, sizeof path, "%s/%s", dir, init_files[i].name);
+        code = rc ? init_failed(path, "memory or randomness is short")
+                  : init_write(path, secret ? 0600 : 0644, strbuf_slice(&text));
+    }
+    strbuf_clear(&text);
+    return code;
+}
+
+/* Before anything is written. */
+static int init_check_place(const char *dir)
+{
+    char path[INIT_PATH_MAX];
+    struct stat st;
+    if (strlen(dir) > INIT_PATH_MAX - 32) {
+        return init_failed(dir, "is too long");
+    }
+    for (size_t i = 0; i < INIT_FILES; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, init_files[i].name);
+        if (lstat(path, &st) == 0) {
+            return init_failed(path, "exists, and is not overwritten: name another directory");
+        }
+    }
+    return mkdir(dir, 0755) && errno != EEXIST ? init_failed(dir, strerror(errno)) : 0;
+}
+
+static void init_print_steps(const char *dir)
+{
+    printf("%s has a configuration, a policy with its test, and a secret. Now:\n\n"
+           "  cd %s\n"
+           "  tidegate check && tidegate test .\n"
+           "  tidegate serve\n\n"
+           "and in another terminal, also there:\n\n"
+           "  tidegate token --sub ann > ann.token\n"
+           "  tidegate token --sub shop --claim writer=true > shop.token\n"
+           "  tidegate subscribe --token @ann.token\n\n"
+           "and in a third one:\n\n"
+           "  tidegate publish users/ann/orders 'a book' --token @shop.token\n"
+           "\npolicy.lua says who may read and write what.\n",
+           dir, dir);
+}
+
+static int init_check_address(const char *name, const char *text)
+{
+    struct address a;
+    struct err e = {0};
+    return address_parse(text, &a, &e) ? options_refuse(&init_options, name, "%s", e.text)
+           : strpbrk(text, "\"\\\n")   ? options_refuse(&init_options, name, "%s: no address", text)
+                                       : 0;
+}
+
+int cli_init(char **words, size_t n)
+{
+    char *dir = NULL;
+    size_t count = 1;
+    struct init_words w = {.help = false};
+    int code = options_parse(&init_options, &w, words, n, &dir, &count);
+    if (code || w.help) {
+        return code ? code : CLI_HELP;
+    }
+    if (count == 0) {
+        return options_refuse(&init_options, "DIR", "a directory was expected");
+    }
+    w.listen = w.listen ? w.listen : "127.0.0.1:8080";
+    w.admin = w.admin ? w.admin : CLI_ADMIN_DEFAULT;
+    code = init_check_address("--listen", w.listen);
+    code = code ? code : init_check_address("--admin", w.admin);
+    code = code ? code : init_check_place(dir);
+    code = code ? code : init_write_all(dir, &w);
+    if (code == 0) {
+        init_print_steps(dir);
+    }
+    return code;
+}
