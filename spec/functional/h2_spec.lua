@@ -137,6 +137,55 @@ describe("HTTP/2", function()
     c:close()
   end)
 
+  it("does not let a body that stalls hold the others up", function()
+    local c = h2.connect(broker())
+    local plain = { headers = { { "content-type", "text/plain" } } }
+    local stalled = {}
+    for i = 1, 3 do
+      stalled[i] = c:request("POST", "/events?topic=stalled", "begun", { incomplete = true, headers = plain.headers })
+    end
+    c:settle()
+    for _ = 1, 10 do
+      local list = {}
+      for i = 1, 5 do
+        list[i] = c:request("POST", "/events?topic=others", ("x"):rep(200000), plain)
+      end
+      for _, s in ipairs(list) do
+        c:wait("an answer", function() return s.ended end, 10)
+        assert.equal(201, s.status)
+      end
+    end
+    for _, s in ipairs(stalled) do
+      assert.is_nil(s.status or s.reset)
+      c:append(s, ("y"):rep(100000), true)
+      c:wait("an answer", function() return s.ended end)
+      assert.equal(201, s.status)
+    end
+    c:close()
+  end)
+
+  it("holds no more of the bodies of one connection than the oldest and as much again, and a window of each", function()
+    local most, n = 100000, 8
+    local small = tidegate.start { config = { limits = { body_bytes = most, event_bytes = most } } }
+    local c = h2.connect(small)
+    local list = {}
+    for i = 1, n do
+      list[i] = c:request("POST", "/events?topic=a", ("x"):rep(most - 1),
+        { incomplete = true, headers = { { "content-type", "text/plain" } } })
+    end
+    c:settle()
+    c:settle() -- what is sent when the first windows come
+    local held = small:metric "tidegate_http_bodies_bytes"
+    assert.is_true(held > 2 * most and held <= 2 * most + n * 16384, held)
+    for _, s in ipairs(list) do
+      c:append(s, "y", true)
+      c:wait("an answer", function() return s.ended end)
+      assert.equal(201, s.status)
+    end
+    assert.equal(0, small:metric "tidegate_http_bodies_bytes")
+    c:close()
+  end)
+
   it("shows what a stream speaks", function()
     local c = h2.connect(broker())
     local one = open(broker(), c, { topic = "shown" })

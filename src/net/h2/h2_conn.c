@@ -16,9 +16,10 @@ enum {
     CALM_MOST = 512, /* unusual frames at once: a page with many streams is closed */
     CALM_PER_S = 32,
     TINY_WINDOW_BYTES = 64, /* a client that grants so little wants many small frames */
-    /* Of request bodies. All of one connection have this much without asking ... */
+    /* Of request bodies. All of one connection have this much at a time, together no more than
+     * limits.body_bytes beyond their first window each ... */
     STREAM_WINDOW_BYTES = 16 * 1024,
-    /* ... and the oldest has this much, again and again. */
+    /* ... and the oldest has this much, whatever the others hold: so each gets its turn. */
     BODY_WINDOW_BYTES = 256 * 1024,
     ACKS_MAX = 64, /* answers to SETTINGS and PING that may wait */
     /* What a header block may unpack to, in heads: a little more than fits is answered, but a field
@@ -90,14 +91,47 @@ static void h2_request_ready(struct h2_stream *s)
     }
 }
 
-/* Of those whose body is wanted, the oldest may send more than its first window. Those whose body came
- * before it was wanted are complete now. */
+static bool h2_body_wanted(const struct h2_stream *s)
+{
+    return s->asked && !s->asking;
+}
+
+/* What was taken of a body may come again. Errors: it is being reset, or memory is short, and its
+ * deadline runs. */
+static void h2_give_window(struct h2_stream *s)
+{
+    struct h2 *h = s->h2;
+    size_t n = s->rq->unconsumed;
+    if (h->body != s) {
+        size_t most = h->conn->server->opt.limits.body_bytes;
+        size_t room = h->given < most ? most - h->given : 0;
+        n = n < room ? n : room;
+        h->given += n;
+        s->rq->given += n;
+    }
+    s->rq->unconsumed -= n;
+    (void)nghttp2_session_consume_stream(h->ng, s->id, n);
+}
+
+/* It waits for no other: what it has does not count any more. */
+static void h2_make_oldest(struct h2_stream *s)
+{
+    struct h2 *h = s->h2;
+    h->body = s;
+    h->given -= s->rq->given;
+    s->rq->given = 0;
+    (void)nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE, s->id,
+                                                BODY_WINDOW_BYTES);
+}
+
+/* Those whose body is wanted may send more than their first window. Those whose body came before it was
+ * wanted are complete now. */
 static void h2_go_on_with_bodies(struct h2 *h)
 {
     bool any = false; /* body is still to come */
     list_for_each (it, &h->streams) {
         struct h2_stream *s = container_of(it, struct h2_stream, node);
-        if (s->gone || !s->rq || !s->asked || s->asking) {
+        if (s->gone || !s->rq || !h2_body_wanted(s)) {
             continue;
         }
         if (s->rq->http.state == HTTP_COMPLETE) {
@@ -106,12 +140,10 @@ static void h2_go_on_with_bodies(struct h2 *h)
         }
         any = true;
         if (!h->body) {
-            h->body = s;
-            /* errors: it is being reset, or memory is short, and its deadline runs */
-            (void)nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE, s->id,
-                                                        BODY_WINDOW_BYTES);
-            (void)nghttp2_session_consume_stream(h->ng, s->id, s->rq->unconsumed);
-            s->rq->unconsumed = 0;
+            h2_make_oldest(s);
+        }
+        if (s->rq->unconsumed) {
+            h2_give_window(s);
         }
     }
     h->bodies = any;
@@ -164,6 +196,7 @@ static void h2_dispatch(struct h2_stream *s)
         room = h2_count_client(s, &rq->http);
     }
     s->rq = NULL;
+    h->given -= rq->given;
     h->body = h->body == s ? NULL : h->body;
     h->dispatching = s;
     if (complete) {
@@ -181,6 +214,7 @@ static void h2_dispatch(struct h2_stream *s)
     bool receives = !complete && !c->closing && h->dispatching && !s->answering && !s->ended;
     if (receives) {
         s->rq = rq;
+        h->given += rq->given;
     } else {
         h2_request_free(rq);
     }
@@ -307,11 +341,12 @@ static int h2_on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint
     h2_request_body(s->rq, (const char *)data, len);
     if (s->rq->http.state == HTTP_FAILED) {
         h2_request_ready(s);
-    } else if (h->body == s) {
-        return nghttp2_session_consume_stream(ng, id, len) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     } else {
         s->rq->unconsumed += len;
         h->bodies = true;
+        if (h2_body_wanted(s)) {
+            h2_give_window(s);
+        }
     }
     return 0;
 }

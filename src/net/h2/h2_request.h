@@ -14,6 +14,7 @@ struct h2_request {
     bool line;                                    /* http_head_put_line() was called */
     bool head;                                    /* the method is HEAD */
     size_t unconsumed;                            /* of its body, not yet given back as window */
+    size_t given; /* of its body, given back while it was not the oldest */
 };
 
 /* Never NULL. */

@@ -54,6 +54,7 @@ void h2_stream_tell(struct h2_stream *s, enum close_reason why)
 
 void h2_stream_drop_request(struct h2_stream *s)
 {
+    s->h2->given -= s->rq ? s->rq->given : 0;
     h2_request_free(s->rq);
     s->rq = NULL;
     if (s->h2->body == s) {

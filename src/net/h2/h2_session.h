@@ -26,7 +26,8 @@ struct h2 {
     struct list ready;   /* by their turn: requests that are complete, or refused */
     struct list gone;    /* by their turn: ended by the client, the owner is to hear of it */
     struct h2_stream *dispatching; /* handed to the handler just now; NULL: none, or it is gone */
-    struct h2_stream *body;        /* the one that may send a long body; NULL: none */
+    struct h2_stream *body;        /* the oldest with a body to come; NULL: none */
+    size_t given;                  /* window for the bodies of the others, beyond their first */
     unsigned stream_count;
     uint32_t calm;      /* how many unusual frames are still tolerated */
     uint64_t calm_at;   /* loop time of that */
