@@ -218,6 +218,12 @@ local function generate(server, process, work, place)
   if work.tls then
     args[#args + 1] = "--tls"
   end
+  if work.h2 then
+    args[#args + 1] = "--h2"
+  end
+  if work.gzip then
+    args[#args + 1] = "--gzip"
+  end
   if work.header then
     table.move({ "--header", work.header }, 1, 2, #args + 1, args)
   end
@@ -248,6 +254,7 @@ function M.start(server, work, binary)
     dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-bench-XXXXXX")),
     port = free_port(), tidegate = binary, root = M.root, policy = work.policy and M.here .. "/" .. work.policy,
     workers = work.workers, log_events = work.log_events, addresses = work.addresses, inner_port = free_port(),
+    h2 = work.h2, gzip = work.gzip,
   }
   place.tls = work.tls and M.certificate(place.dir) or nil
   place.policy = place.policy and uv.fs_realpath(place.policy)
@@ -271,8 +278,9 @@ function M.leave(process, place)
 end
 
 -- `work`: args (the words behind `tidegate-bench`), seconds (where args do not say), header (of every request);
--- tls = true: with TLS; Tidegate only: policy (a file beside this one), workers, log_events, addresses, and subscribe
--- and publish, paths instead of those of the server. Returns the document, or nil; and what is wrong with it.
+-- tls = true: with TLS; h2 = true: subscribers speak HTTP/2; gzip = true: streams are compressed; Tidegate only:
+-- policy (a file beside this one), workers, log_events, addresses, and subscribe and publish, paths instead of those of
+-- the server. Returns the document, or nil; and what is wrong with it.
 function M.measure(server, work, binary)
   local process, place = M.start(server, work, binary)
   if not process then

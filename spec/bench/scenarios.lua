@@ -5,7 +5,7 @@
 --     own = true           Tidegate alone: it is about what the others do not have
 --     beside = { title, ... }    Tidegate alone, alternately with and without: what is here replaces what is above
 --     rounds =, cores = "shared"     instead of those of the command line
---     tls, policy, subscribe, publish, header, workers, log_events     see harness.measure }
+--     tls, h2, gzip, policy, subscribe, publish, header, workers, log_events     see harness.measure }
 --
 -- A figure is { label, path into the JSON document, "more" or "less" (which is better), bars }. A bar is { what the
 -- ratio to that server ("beside": to the other run) has to be at least, or at most }; { "itself", n } is about
@@ -23,6 +23,8 @@ local PUBLISHES = figure("publishes/s", "publishes.per_s", "more")
 local ACK = figure("answer p99 ms", "publishes.ack_ms.p99", "less")
 local CONNECTS = figure("connects/s", "connections.per_s", "more")
 local CONNECT_CPU = figure("CPU us per connect", "server.cpu_us_per_connection", "less")
+local PSS = figure("PSS bytes each", "server.pss_bytes_per_connection", "less")
+local FURTHER = figure("PSS bytes of each further stream", "server.pss_bytes_per_further_stream", "less")
 local LIVE = figure("the last has all after ms", "storm.live_after_ms.max", "less")
 local STORM_ANSWER = figure("answer p99 ms", "storm.answer_ms.p99", "less")
 
@@ -63,7 +65,7 @@ return {
     args = "churn", figures = { CONNECTS { { "nchan", 1 } }, CONNECT_CPU() } },
   { name = "idle", title = "10,000 idle connections",
     args = "idle --connections 10000 --seconds 2 --settle 1",
-    figures = { figure("PSS bytes each", "server.pss_bytes_per_connection", "less") { { "itself", 1024 } },
+    figures = { PSS { { "itself", 1024 } },
       CONNECTS() } },
 
   -- TLS: beside the others, then beside Tidegate without it
@@ -76,7 +78,7 @@ return {
     args = "churn", tls = true, figures = { CONNECTS { { "nchan", 1 } }, CONNECT_CPU() } },
   { name = "tls-idle", title = "9,000 idle connections with TLS",
     args = "idle --connections 9000 --seconds 2 --settle 1", tls = true,
-    figures = { figure("PSS bytes each", "server.pss_bytes_per_connection", "less") { { "itself", 16384 } },
+    figures = { PSS { { "itself", 16384 } },
       CONNECTS() } },
   { name = "tls-beside-plain", title = "1,000 subscribers with TLS, saturation",
     args = "fan-out --connections 1000", tls = true, beside = { title = "without TLS", tls = false },
@@ -85,7 +87,36 @@ return {
     args = "fan-out --connections 1000 --rate 10 --warmup 1 --seconds 10", tls = true,
     beside = { title = "without TLS", tls = false }, figures = { CPU { { "beside", 1.25 } }, P50(), P99() } },
 
+  -- HTTP/2, with TLS as browsers want it
+  { name = "h2-1k-calm", title = "1,000 subscribers at 10 events/s: 50 connections with HTTP/2, 20 streams each",
+    args = "fan-out --connections 1000 --streams-per-connection 20 --rate 10 --warmup 1 --seconds 10", tls = true,
+    h2 = true, figures = { CPU { { "nchan", 0.25 } }, P50(), P99() } },
+  { name = "h2-1k", title = "1,000 subscribers, saturation: 50 connections with HTTP/2, 20 streams each",
+    args = "fan-out --connections 1000 --streams-per-connection 20", tls = true, h2 = true,
+    figures = { DELIVERIES(), CPU() } },
+  { name = "h2-idle", title = "4,000 idle connections with HTTP/2, 1 stream each",
+    args = "idle --connections 4000 --seconds 1 --settle 1", tls = true, h2 = true,
+    figures = { PSS { { "nchan", 0.7 } } } },
+  { name = "h2-idle-streams", title = "400 idle connections with HTTP/2, 20 streams each",
+    args = "idle --connections 8000 --streams-per-connection 20 --seconds 1 --settle 1", tls = true, h2 = true,
+    figures = { FURTHER { { "itself", 1300 }, { "nchan", 0.1 } } } },
+  { name = "h2-idle-plain", title = "400 idle connections with HTTP/2 without TLS, 1 stream each, then 20", own = true,
+    args = "idle --connections 8000 --streams-per-connection 20 --seconds 1 --settle 1", h2 = true,
+    figures = { PSS(), FURTHER { { "itself", 1300 } } } },
+
   -- Tidegate alone
+  { name = "gzip", title = "1,000 subscribers at 10 events/s, JSON of 380 B, compressed",
+    args = "fan-out --connections 1000 --orders --rate 10 --warmup 1 --seconds 10", gzip = true,
+    beside = { title = "not compressed", gzip = false },
+    figures = { figure("bytes per delivery", "deliveries.bytes_each", "less") { { "beside", 0.27 } },
+      CPU { { "beside", 1.1 } },
+      figure("PSS bytes each, in the end", "server.pss_bytes_per_connection_after", "less")() } },
+  { name = "gzip-idle", title = "10,000 idle connections, compressed", -- 1.065: 64 bytes more
+    args = "idle --connections 10000 --seconds 1 --settle 1", gzip = true,
+    beside = { title = "not compressed", gzip = false }, figures = { PSS { { "beside", 1.065 } } } },
+  { name = "gzip-saturation", title = "1,000 subscribers, saturation, JSON of 380 B, compressed",
+    args = "fan-out --connections 1000 --orders", gzip = true, beside = { title = "not compressed", gzip = false },
+    figures = { DELIVERIES(), CPU(), figure("bytes per delivery", "deliveries.bytes_each", "less")() } },
   { name = "lua-100", title = "1,000 subscribers in 100 audiences, saturation, Lua filter and Lua format",
     args = "fan-out --connections 1000", policy = "policy.lua", publish = JSON,
     subscribe = JSON .. "&audience={connection}&of=100&filter=level&format=label",

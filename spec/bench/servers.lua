@@ -5,7 +5,8 @@
 --     restart = function(place) -> a command for sh (those who have one) }
 -- `place` is { dir (empty, for its files), port, tidegate (the binary), root (of the tree), policy (file, or nil),
 -- workers and log_events (how many, or nil), addresses (to listen on, or nil), tls (nil, or { cert, key, pem (both of
--- them) }, files: it is to speak TLS) }. `tls_only`, `plain_only`: it takes part only in what is about TLS, or not.
+-- them) }, files: it is to speak TLS), h2 (true: HTTP/2 as well, with TLS), gzip (true: streams may be compressed) }.
+-- `tls_only`, `plain_only`: it takes part only in what is about TLS, or not.
 -- More of them can be put into a file of this form and given to run.lua with --also.
 local uv = require "luv"
 
@@ -44,9 +45,10 @@ return {
   keys = { bench = { secret = "a secret of the benchmarks, no other use" } },
   limits = { max_connections = 19500 },
   log = { level = "warn" },
+  compress = { gzip = %s, min_members = 1 },
 }
 ]]):format(table.concat(listen, ", "), place.dir, place.workers or 1, place.log_events or 65536,
-    place.policy or place.root .. "/scripts/policies/open.lua"))
+    place.policy or place.root .. "/scripts/policies/open.lua", place.gzip or false))
   return place.tidegate, { "serve", place.dir .. "/bench.lua" }
 end
 
@@ -115,7 +117,7 @@ http {
   }
 }
 ]]):gsub("MODULE", MODULE):gsub("USER", uv.getuid() == 0 and "user root;" or ""):gsub("DIR", place.dir)
-    :gsub("PORT", tostring(place.port)):gsub("TLS", place.tls and "ssl" or "")
+    :gsub("PORT", tostring(place.port)):gsub("TLS", place.tls and (place.h2 and "ssl http2" or "ssl") or "")
     :gsub("CERTIFICATE", place.tls and ("ssl_certificate %s; ssl_certificate_key %s; ssl_buffer_size 4k;"):format(
       place.tls.cert, place.tls.key) or "")))
   return NGINX, { "-p", place.dir, "-c", place.dir .. "/nginx.conf", "-e", place.dir .. "/error.log" }
@@ -143,7 +145,7 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend tls
-  bind 127.0.0.1:%d ssl crt %s backlog 4096
+  bind 127.0.0.1:%d ssl crt %s alpn h2,http/1.1 backlog 4096
   default_backend own
 backend own
   server own 127.0.0.1:%d

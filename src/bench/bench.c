@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
+#include "bench/bench_link.h"
 #include "bench/bench_phases.h"
 #include "bench/bench_pub.h"
 #include "bench/bench_report.h"
@@ -72,6 +73,7 @@ static void step(struct runner *r)
         bench_finish(r);
         return;
     }
+    bench_links_flush(&r->b);
     bench_pubs_pump(&r->b);
 }
 
@@ -127,7 +129,9 @@ static int init_fields(struct bench *b)
     for (size_t i = 0; i < o->header_count && rc == 0; i++) {
         rc = strbuf_printf(&b->fields, "%s\r\n", o->headers[i]);
     }
-    return rc;
+    strbuf_init(&b->wanted, 2 * FIELDS_MAX);
+    rc = rc ? rc : strbuf_append(&b->wanted, b->fields.data, b->fields.len);
+    return rc ? rc : strbuf_append_str(&b->wanted, bench_accept(o));
 }
 
 static int init_handles(struct runner *r)
@@ -185,6 +189,7 @@ static void clear(struct runner *r)
     bench_net_clear(&r->b.net);
     free(r->b.topics);
     strbuf_clear(&r->b.fields);
+    strbuf_clear(&r->b.wanted);
     free(r);
 }
 

@@ -22,6 +22,16 @@ const struct option_row bench_option_rows[] = {
                AT(tls)),
     OPTION_ROW("--resume", NULL, "with --tls: who connects again shows the ticket of last time",
                OPTION_FLAG, AT(resume)),
+    OPTION_ROW("--h2", NULL,
+               "subscribers speak HTTP/2, without TLS by prior knowledge; publishers HTTP/1.1",
+               OPTION_FLAG, AT(h2)),
+    OPTION_ROW("--streams-per-connection", "N",
+               "with --h2: how many of the subscribers share a connection (1)", OPTION_COUNT,
+               AT(streams), .min = 1, .max = 1000),
+    OPTION_ROW("--gzip", NULL, "subscribers ask for compressed streams, and insist on them",
+               OPTION_FLAG, AT(gzip)),
+    OPTION_ROW("--orders", NULL, "payloads are orders in JSON, some 420 bytes, instead of --size",
+               OPTION_FLAG, AT(orders)),
     OPTION_ROW("--connections", "N", "subscribers; with churn, how many at a time", OPTION_COUNT,
                AT(connections), .min = 1, .max = 1000000),
     OPTION_ROW("--topics", "N", "subscribers are spread over them (topics: one for each)",
@@ -100,6 +110,7 @@ static void set_defaults(struct bench_options *o, enum bench_mode mode)
         .publishers = by_mode[mode].publishers,
         .pipeline = by_mode[mode].pipeline,
         .window = by_mode[mode].window,
+        .streams = 1,
         .size = 100,
         .preload = mode == BENCH_STORM ? 100 : 1000,
         .spread = 1,
@@ -147,6 +158,15 @@ static int bench_options_check(struct bench_options *o)
     }
     if (o->resume && !o->tls) {
         return options_refuse(&bench_options, "--resume", "with --tls");
+    }
+    bool held = o->mode == BENCH_FAN_OUT || o->mode == BENCH_TOPICS || o->mode == BENCH_REPLAY ||
+                o->mode == BENCH_IDLE;
+    if (o->h2 && (!held || o->slow || o->resume)) {
+        return options_refuse(&bench_options, "--h2",
+                              "for fan-out, topics, replay and idle, without --slow and --resume");
+    }
+    if (o->streams > 1 && !o->h2) {
+        return options_refuse(&bench_options, "--streams-per-connection", "with --h2");
     }
     if (o->restart_command && o->mode != BENCH_STORM) {
         return options_refuse(&bench_options, "--restart-command", "for storm");

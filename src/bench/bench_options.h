@@ -28,7 +28,7 @@ extern const char *const bench_mode_names[BENCH_MODE_COUNT];
 struct bench_options {
     enum bench_mode mode;
     bool help, json;
-    bool tls, resume;
+    bool tls, resume, h2, gzip, orders;
     const char *host;
     uint64_t port;
     struct sockaddr_storage to;
@@ -38,7 +38,8 @@ struct bench_options {
     size_t header_count;
     uint64_t connections, topics, publishers, pipeline, window;
     uint64_t size, events, preload;
-    uint64_t slow; /* subscribers that read nothing while it is measured */
+    uint64_t streams; /* with h2: subscribers on a connection */
+    uint64_t slow;    /* subscribers that read nothing while it is measured */
     double rate, seconds, warmup, settle, drain, spread;
     const char *restart_command; /* NULL: the subscribers themselves end their streams */
     uint64_t pid;                /* 0: the server's processes are not looked at */

@@ -148,6 +148,7 @@ static bool done_drain(struct bench *b, uint64_t ns)
         return false;
     }
     bench_end_measuring(b);
+    bench_phases_take_sample(b, &b->after, true);
     return true;
 }
 
@@ -216,6 +217,26 @@ static bool done_churn(struct bench *b, uint64_t ns)
     return true;
 }
 
+/* With HTTP/2 each connection gets one stream first: what it costs, and then what each further one does. */
+static void begin_link(struct bench *b)
+{
+    bench_phase_begin_connect(b);
+    b->sub_most = b->o->streams > 1 ? b->link_count : b->o->connections;
+}
+
+static bool done_linked(struct bench *b, uint64_t ns)
+{
+    if (ns < ns_of(b->o->settle)) {
+        return false;
+    }
+    if (b->o->streams > 1) {
+        bench_phases_take_sample(b, &b->linked, true);
+        b->sub_most = b->o->connections;
+    }
+    b->progress_ns = uv_hrtime();
+    return true;
+}
+
 static bool done_hold(struct bench *b, uint64_t ns)
 {
     if (ns < ns_of(b->o->seconds)) {
@@ -254,7 +275,9 @@ static const struct bench_phase churn[] = {
 };
 
 static const struct bench_phase idle[] = {
-    {"connect", bench_phase_begin_connect, bench_phase_done_connect},
+    {"connect", begin_link, bench_phase_done_connect},
+    {"settle", begin_settle, done_linked},
+    {"further streams", begin_settle, bench_phase_done_connect},
     {"settle", begin_settle, done_settle},
     {"hold", bench_begin_measuring, done_hold},
     {NULL, NULL, NULL},

@@ -2,11 +2,10 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "bench/bench_payload.h"
 #include "bench/wire/bench_http.h"
-#include "bench/wire/bench_mark.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { OUT_MAX = 80 * 1024 * 1024 };
 
@@ -105,18 +104,6 @@ static const struct bench_conn_ops conn_ops = {bench_pub_on_opened, bench_pub_on
 
 /* ---------------------------------------------------------------- requests */
 
-static int append_payload(struct bench *b, struct strbuf *out, const struct bench_mark *m)
-{
-    int rc = strbuf_reserve(out, b->o->size);
-    if (rc == 0) {
-        char *p = out->data + out->len;
-        size_t n = bench_mark_write(p, m); /* there is room: BENCH_SIZE_MIN */
-        memset(p + n, 'x', b->o->size - n);
-        out->len += b->o->size;
-    }
-    return rc;
-}
-
 static void send_one(struct bench_pub *p)
 {
     struct bench *b = p->b;
@@ -125,9 +112,9 @@ static void send_one(struct bench_pub *p)
     struct bench_mark mark = {b->run, p->topic, t->sent, uv_hrtime()};
     int rc = bench_request_append(b, &p->out, "POST", b->o->publish_path, at);
     rc = rc ? rc
-            : strbuf_printf(&p->out, "Content-Type: text/plain\r\nContent-Length: %llu\r\n\r\n",
-                            (unsigned long long)b->o->size);
-    rc = rc ? rc : append_payload(b, &p->out, &mark);
+            : strbuf_printf(&p->out, "Content-Type: text/plain\r\nContent-Length: %zu\r\n\r\n",
+                            bench_payload_size(b->o, &mark));
+    rc = rc ? rc : bench_payload_append(b->o, &p->out, &mark);
     if (rc) {
         bench_pub_fail(p, uv_strerror(rc));
         return;

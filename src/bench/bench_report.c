@@ -132,6 +132,8 @@ static json_t *deliveries(const struct bench *b)
     bench_report_set(o, "gaps", bench_report_count(n->gaps));
     bench_report_set(o, "strange", bench_report_count(n->strange));
     bench_report_set(o, "per_read", ratio((double)n->delivered, (double)n->reads));
+    bench_report_set(o, "bytes_each",
+                     ratio((double)(b->to.counts.bytes - b->from.counts.bytes), (double)measured));
     return o;
 }
 
@@ -168,7 +170,12 @@ static json_t *server(const struct bench *b)
     const struct bench_proc *empty = &b->empty.server, *filled = &b->filled.server;
     bool replays = b->o->mode == BENCH_REPLAY;
     double us = (double)(b->to.server.cpu_ns - b->from.server.cpu_ns) / 1e3;
-    double bytes = (double)filled->pss_bytes - (double)empty->pss_bytes;
+    const struct bench_proc *linked = &b->linked.server;
+    bool shared = linked->processes && b->o->connections > b->link_count;
+    double each = (double)(replays  ? b->counts.published
+                           : shared ? b->link_count
+                                    : b->counts.opened);
+    double bytes = (double)(shared ? linked : filled)->pss_bytes - (double)empty->pss_bytes;
     json_t *o = json_object();
     bench_report_set(o, "processes", bench_report_count(b->to.server.processes));
     bench_report_set(o, "cores", ratio(us / 1e6, bench_report_seconds(b->from.at_ns, b->to.at_ns)));
@@ -180,7 +187,17 @@ static json_t *server(const struct bench *b)
         bench_report_set(o, "pss_bytes_before", bench_report_count(empty->pss_bytes));
         bench_report_set(o, "pss_bytes", bench_report_count(filled->pss_bytes));
         bench_report_set(o, replays ? "pss_bytes_per_event" : "pss_bytes_per_connection",
-                         ratio(bytes, (double)(replays ? b->counts.published : b->counts.opened)));
+                         ratio(bytes, each));
+    }
+    if (b->after.server.processes && empty->processes) {
+        bench_report_set(o, "pss_bytes_per_connection_after",
+                         ratio((double)b->after.server.pss_bytes - (double)empty->pss_bytes,
+                               (double)b->counts.opened));
+    }
+    if (shared) {
+        bench_report_set(o, "pss_bytes_per_further_stream",
+                         ratio((double)filled->pss_bytes - (double)linked->pss_bytes,
+                               (double)(b->o->connections - b->link_count)));
     }
     return o;
 }

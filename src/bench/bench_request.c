@@ -36,13 +36,12 @@ static size_t fill_in(const struct bench *b, const char *brace, const struct ben
     return 1;
 }
 
-static int append_path(struct bench *b, struct strbuf *out, const char *path,
-                       const struct bench_place *at)
+int bench_path_append(struct bench *b, struct strbuf *out, const char *path, struct bench_place at)
 {
     const char *brace;
     char text[32];
     while ((brace = strchr(path, '{')) != NULL) {
-        size_t skip = fill_in(b, brace, at, text);
+        size_t skip = fill_in(b, brace, &at, text);
         int rc = strbuf_append(out, path, (size_t)(brace - path));
         rc = rc ? rc : strbuf_append_str(out, text);
         if (rc) {
@@ -58,7 +57,7 @@ int bench_request_append(struct bench *b, struct strbuf *out, const char *method
 {
     int rc = strbuf_append_str(out, method);
     rc = rc ? rc : strbuf_append(out, " ", 1);
-    rc = rc ? rc : append_path(b, out, path, &at);
+    rc = rc ? rc : bench_path_append(b, out, path, at);
     rc = rc ? rc : strbuf_append_str(out, " HTTP/1.1\r\n");
     return rc ? rc : strbuf_append(out, b->fields.data, b->fields.len);
 }

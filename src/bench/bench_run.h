@@ -12,7 +12,7 @@ struct bench_counts {
     /* subscribers */
     uint64_t opened, failed; /* answered 200; anything else */
     uint64_t cut;            /* open, then ended by the server */
-    uint64_t reads;
+    uint64_t reads, bytes;   /* of their sockets; of TLS, what was inside */
     /* events, per subscriber */
     uint64_t delivered; /* once, in order or late */
     uint64_t late, doubled;
@@ -61,13 +61,17 @@ struct bench {
     uv_loop_t loop;
     struct bench_net net;
     struct strbuf fields; /* of every request */
+    struct strbuf wanted; /* of those that subscribe */
     uint32_t run;         /* tells this run's events from others */
 
     struct bench_topic *topics; /* owned, o->topics of them */
     struct bench_sub *subs;     /* owned, o->connections */
-    uint64_t sub_next;          /* those below have been told to open */
-    uint64_t opening;           /* of them, those without an answer */
-    struct bench_pub *pubs;     /* owned, o->publishers */
+    struct bench_link *links;   /* owned; with HTTP/2, link_count of them */
+    uint64_t link_count;
+    uint64_t sub_next;      /* those below have been told to open */
+    uint64_t sub_most;      /* and no others shall for now */
+    uint64_t opening;       /* of them, those without an answer */
+    struct bench_pub *pubs; /* owned, o->publishers */
     uint64_t pub_next;
 
     bool publishing, reopening, measuring;
@@ -83,7 +87,9 @@ struct bench {
     struct bench_counts counts;
     struct bench_hist latency, ack, first_byte, replay;
     struct bench_sample empty, filled; /* memory: before and after what takes it */
+    struct bench_sample linked;        /* idle, with HTTP/2: each connection has one stream */
     struct bench_sample from, to;      /* the measurement */
+    struct bench_sample after;         /* memory: when all was delivered */
     uint64_t lost;
     struct bench_storm storm;
     struct bench_slow slow;
@@ -98,8 +104,16 @@ struct bench_place {
     uint32_t topic, connection;
 };
 
+/* Fields that say what a subscriber wants. */
+static inline const char *bench_accept(const struct bench_options *o)
+{
+    return o->gzip ? "Accept: text/event-stream\r\nAccept-Encoding: gzip\r\n"
+                   : "Accept: text/event-stream\r\n";
+}
 /* Keeps the first one. */
 __attribute__((format(printf, 2, 3))) void bench_note(struct bench *b, const char *fmt, ...);
+/* Appends `path`, filled in. 0, or UV_ENOBUFS or UV_ENOMEM. */
+int bench_path_append(struct bench *b, struct strbuf *out, const char *path, struct bench_place at);
 /* Appends the head of a request, but for its last empty line. 0, or UV_ENOBUFS or
  * UV_ENOMEM. */
 int bench_request_append(struct bench *b, struct strbuf *out, const char *method, const char *path,

@@ -2,27 +2,15 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "bench/bench_order.h"
-#include "bench/wire/bench_http.h"
-#include "bench/wire/bench_sse.h"
+#include "bench/bench_link.h"
 
 #include <stdlib.h>
 
-enum { OPENING_MAX = 256, REQUEST_MAX = 64 * 1024, RETRY_NS = 100000000 };
-
-struct bench_sub {
-    struct bench_conn conn;
-    struct bench *b;
-    uint32_t topic;
-    bool answered;     /* with 200 */
-    bool slow;         /* one of those that stop reading */
-    bool excused;      /* slow, and told that something is missing */
-    bool live;         /* back from a storm, with everything */
-    uint64_t again_ns; /* when it tries to come back, in the time of the storm */
-    uint64_t asked_ns;
-    struct bench_http http;
-    struct bench_sse sse;
-    struct bench_order order;
+enum {
+    OPENING_MAX = 256,
+    REQUEST_MAX = 64 * 1024,
+    RETRY_NS = 100000000,
+    INFLATED_BYTES = 64 * 1024,
 };
 
 static struct bench_sub *sub_of(struct bench_conn *c)
@@ -123,11 +111,20 @@ static void answered(struct bench_sub *s, uint64_t now)
     bench_hist_add(&b->first_byte, now - s->asked_ns);
 }
 
-/* It will not be opened, or was and has ended. */
-static void over(struct bench_sub *s, const char *why)
+static void bench_sub_close(struct bench_sub *s)
+{
+    if (s->b->o->h2) {
+        bench_link_leave(s);
+    } else {
+        bench_conn_close(&s->conn);
+    }
+}
+
+void bench_sub_over(struct bench_sub *s, const char *why)
 {
     struct bench *b = s->b;
-    bench_conn_close(&s->conn);
+    s->ended = true;
+    bench_sub_close(s);
     b->progress_ns = uv_hrtime();
     if (b->storm.cutting) { /* it comes back */
         b->storm.live -= s->live ? 1 : 0;
@@ -152,50 +149,86 @@ static void over(struct bench_sub *s, const char *why)
     }
 }
 
-/* False: the connection is being closed. */
-static bool take_head(struct bench_sub *s, uint64_t now)
+bool bench_sub_take_head(struct bench_sub *s, int status, bool gzip, uint64_t now)
 {
+    const struct bench_options *o = s->b->o;
     char text[32];
-    if (s->http.status != 200) {
-        snprintf(text, sizeof text, "status %d", s->http.status);
-        over(s, text);
+    if (status != 200) {
+        snprintf(text, sizeof text, "status %d", status);
+        bench_sub_over(s, text);
+        return false;
+    }
+    if (gzip != o->gzip) {
+        bench_sub_over(s, gzip ? "the answer is compressed" : "the answer is not compressed");
+        return false;
+    }
+    if (gzip && bench_gzip_begin(&s->gzip)) {
+        bench_sub_over(s, uv_strerror(UV_ENOMEM));
         return false;
     }
     answered(s, now);
-    if (s->b->o->mode == BENCH_CHURN) {
+    if (o->mode == BENCH_CHURN) {
         s->b->topics[s->topic].subs--;
-        bench_conn_close(&s->conn);
+        bench_sub_close(s);
         return false;
     }
     return true;
 }
 
+static void bench_sub_take_text(struct bench_sub *s, struct slice text, uint64_t now)
+{
+    struct bench_sse_event ev;
+    while (bench_sse_next(&s->sse, &text, &ev)) {
+        take_event(s, &ev, now);
+    }
+}
+
+bool bench_sub_take_body(struct bench_sub *s, struct slice body, uint64_t now)
+{
+    char plain[INFLATED_BYTES];
+    size_t n = 0;
+    if (!s->gzip.z) {
+        bench_sub_take_text(s, body, now);
+        return true;
+    }
+    do {
+        if (!bench_gzip_next(&s->gzip, &body, plain, sizeof plain, &n)) {
+            bench_sub_over(s, "what it sends is not gzip");
+            return false;
+        }
+        bench_sub_take_text(s, slice_of(plain, n), now);
+    } while (body.n || n == sizeof plain);
+    return true;
+}
+
+/* ---------------------------------------------------------------- HTTP/1.1 */
+
 static void bench_sub_on_data(struct bench_conn *c, struct slice bytes)
 {
     struct bench_sub *s = sub_of(c);
-    struct bench_sse_event ev;
     struct slice body;
     uint64_t now = uv_hrtime();
     s->b->counts.reads++;
+    s->b->counts.bytes += bytes.n;
     for (;;) {
         switch (bench_http_next(&s->http, &bytes, &body)) {
         case BENCH_HTTP_MORE:
             return;
         case BENCH_HTTP_HEAD:
-            if (!take_head(s, now)) {
+            if (!bench_sub_take_head(s, s->http.status, s->http.gzip, now)) {
                 return;
             }
             break;
         case BENCH_HTTP_BODY:
-            while (bench_sse_next(&s->sse, &body, &ev)) {
-                take_event(s, &ev, now);
+            if (!bench_sub_take_body(s, body, now)) {
+                return;
             }
             break;
         case BENCH_HTTP_END:
-            over(s, "the response is complete");
+            bench_sub_over(s, "the response is complete");
             return;
         case BENCH_HTTP_BAD:
-            over(s, "the answer is not HTTP/1.1");
+            bench_sub_over(s, "the answer is not HTTP/1.1");
             return;
         }
     }
@@ -211,20 +244,21 @@ static void bench_sub_on_opened(struct bench_conn *c)
     if (rc == 0 && s->b->storm.cutting && s->sse.last_id) {
         rc = strbuf_printf(&out, "Last-Event-ID: %llu\r\n", (unsigned long long)s->sse.last_id);
     }
-    rc = rc ? rc : strbuf_append_str(&out, "Accept: text/event-stream\r\n\r\n");
+    rc = rc ? rc : strbuf_append_str(&out, bench_accept(s->b->o));
+    rc = rc ? rc : strbuf_append(&out, "\r\n", 2);
     if (rc == 0) {
         int n = bench_conn_write(c, strbuf_slice(&out));
         rc = n < 0 ? n : (size_t)n == out.len ? 0 : UV_ENOBUFS;
     }
     strbuf_clear(&out);
     if (rc) {
-        over(s, uv_strerror(rc));
+        bench_sub_over(s, uv_strerror(rc));
     }
 }
 
 static void bench_sub_on_ended(struct bench_conn *c, int rc)
 {
-    over(sub_of(c), rc == UV_EOF ? "the server closed the connection" : uv_strerror(rc));
+    bench_sub_over(sub_of(c), rc == UV_EOF ? "the server closed the connection" : uv_strerror(rc));
 }
 
 static void open_sub(struct bench_sub *s);
@@ -243,18 +277,24 @@ static const struct bench_conn_ops conn_ops = {bench_sub_on_opened, bench_sub_on
 
 static void open_sub(struct bench_sub *s)
 {
-    s->answered = false;
+    s->answered = s->ended = false;
     s->http = (struct bench_http){.step = 0};
     s->sse = (struct bench_sse){.last_id = s->sse.last_id}; /* what was cut comes again */
     s->sse.id = s->sse.last_id;
     s->asked_ns = uv_hrtime();
-    bench_conn_open(&s->conn, &s->b->net, &conn_ops);
+    if (s->b->o->h2) {
+        bench_link_subscribe(s);
+    } else {
+        bench_conn_open(&s->conn, &s->b->net, &conn_ops);
+    }
 }
 
 /* ---------------------------------------------------------------- all of them */
 
 void bench_subs_init(struct bench *b)
 {
+    b->sub_most = b->o->connections;
+    bench_links_init(b);
     b->subs = xcalloc(b->o->connections, sizeof *b->subs);
     for (uint64_t i = 0; i < b->o->connections; i++) {
         b->subs[i].b = b;
@@ -267,7 +307,7 @@ void bench_subs_init(struct bench *b)
 
 void bench_subs_open_more(struct bench *b)
 {
-    while (b->sub_next < b->o->connections && b->opening < OPENING_MAX) {
+    while (b->sub_next < b->sub_most && b->opening < OPENING_MAX) {
         b->opening++;
         open_sub(&b->subs[b->sub_next++]);
     }
@@ -325,13 +365,16 @@ void bench_subs_close(struct bench *b)
     for (uint64_t i = 0; i < b->sub_next; i++) {
         bench_conn_close(&b->subs[i].conn);
     }
+    bench_links_close(b);
 }
 
 void bench_subs_clear(struct bench *b)
 {
     for (uint64_t i = 0; b->subs && i < b->o->connections; i++) {
         bench_order_clear(&b->subs[i].order);
+        bench_gzip_clear(&b->subs[i].gzip);
         bench_conn_clear(&b->subs[i].conn);
     }
+    bench_links_clear(b);
     free(b->subs);
 }

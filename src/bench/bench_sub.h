@@ -7,9 +7,10 @@
 void bench_subs_init(struct bench *b);
 /* Opens more of them, with a bound on those under way; once a turn until all have been told to. */
 void bench_subs_open_more(struct bench *b);
+/* Those that were to be opened so far (b->sub_most) have been, or not. */
 static inline bool bench_subs_all_answered(const struct bench *b)
 {
-    return b->sub_next == b->o->connections && b->opening == 0;
+    return b->sub_next == b->sub_most && b->opening == 0;
 }
 /* No stream is open, opening or closing. */
 bool bench_subs_idle(const struct bench *b);

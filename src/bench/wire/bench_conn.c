@@ -120,7 +120,10 @@ static void bench_conn_on_records(struct bench_conn *c, struct slice bytes)
 {
     int rc = bench_tls_feed(&c->tls, bytes);
     rc = rc ? rc : bench_conn_flush(c);
-    if (rc == 0 && c->state == BENCH_CONN_OPENING && c->tls.state == BENCH_TLS_OPEN) {
+    bool shaken = rc == 0 && c->state == BENCH_CONN_OPENING && c->tls.state == BENCH_TLS_OPEN;
+    if (shaken && c->h2 && !bench_tls_is_h2(&c->tls)) {
+        rc = UV_EPROTONOSUPPORT;
+    } else if (shaken) {
         c->state = BENCH_CONN_OPEN;
         c->ops->opened(c);
     }
@@ -161,7 +164,7 @@ static void on_connect(uv_connect_t *rq, int rc)
         rc = uv_read_start((uv_stream_t *)&c->tcp, bench_conn_on_alloc, bench_conn_on_read);
     }
     if (rc == 0 && c->net->tls) {
-        rc = bench_tls_begin(&c->tls, c->net->tls);
+        rc = bench_tls_begin(&c->tls, c->net->tls, c->h2);
         rc = rc ? rc : bench_conn_flush(c);
     }
     if (rc) {

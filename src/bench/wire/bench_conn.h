@@ -47,6 +47,7 @@ struct bench_conn {
     const struct bench_conn_ops *ops;
     enum bench_conn_state state; /* OPENING until the handshake is done */
     struct bench_tls tls;
+    bool h2;      /* set before it is opened: it is to speak HTTP/2 (bench_h2.h) */
     bool writing; /* libuv has bytes that the kernel did not take at once */
 };
 

@@ -89,7 +89,7 @@ static bool read_status(struct bench_http *h, struct slice line)
         return false;
     }
     h->status = (int)status;
-    h->chunked = h->has_length = false;
+    h->chunked = h->has_length = h->gzip = false;
     h->left = 0;
     return true;
 }
@@ -108,6 +108,9 @@ static bool read_field(struct bench_http *h, struct slice line)
     if (slice_is_nocase(name, "content-length")) {
         h->has_length = true;
         return bench_http_take_number(&value, 10, &h->left);
+    }
+    if (slice_is_nocase(name, "content-encoding")) {
+        h->gzip = slice_is_nocase(value, "gzip");
     }
     if (slice_is_nocase(name, "transfer-encoding")) {
         h->chunked = value.n >= 7 && strncasecmp(value.p + value.n - 7, "chunked", 7) == 0;

@@ -24,6 +24,7 @@ struct bench_http {
     unsigned step;
     int status;
     bool chunked, has_length;
+    bool gzip;           /* the body is compressed */
     uint64_t left;       /* of the body, or of the chunk */
     uint32_t head_bytes; /* of lines, since the last body byte */
     uint32_t line_bytes; /* of the line so far; the first are in `line` */

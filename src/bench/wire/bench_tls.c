@@ -79,8 +79,9 @@ static void bench_tls_shake(struct bench_tls *t)
     }
 }
 
-int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x)
+int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x, bool h2)
 {
+    static const unsigned char protocols[] = {2, 'h', '2'};
     BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
     t->ssl = SSL_new(x->ctx);
     if (!in || !out || !t->ssl) {
@@ -90,7 +91,8 @@ int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x)
         return UV_ENOMEM;
     }
     SSL_set_bio(t->ssl, in, out);
-    if (!SSL_set_app_data(t->ssl, t) || (t->session && !SSL_set_session(t->ssl, t->session))) {
+    if (!SSL_set_app_data(t->ssl, t) || (t->session && !SSL_set_session(t->ssl, t->session)) ||
+        (h2 && SSL_set_alpn_protos(t->ssl, protocols, sizeof protocols))) {
         bench_tls_end(t);
         return UV_ENOMEM;
     }
@@ -98,6 +100,14 @@ int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x)
     t->state = BENCH_TLS_HANDSHAKE;
     bench_tls_shake(t);
     return 0;
+}
+
+bool bench_tls_is_h2(const struct bench_tls *t)
+{
+    const unsigned char *p = NULL;
+    unsigned n = 0;
+    SSL_get0_alpn_selected(t->ssl, &p, &n);
+    return n == 2 && p[0] == 'h' && p[1] == '2';
 }
 
 int bench_tls_feed(struct bench_tls *t, struct slice bytes)

@@ -23,8 +23,10 @@ struct bench_tls {
 struct bench_tls_context *bench_tls_context_new(bool resume);
 void bench_tls_context_free(struct bench_tls_context *x); /* NULL is fine */
 
-/* 0, or UV_ENOMEM. */
-int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x);
+/* `h2`: offers HTTP/2, and nothing else (ALPN). 0, or UV_ENOMEM. */
+int bench_tls_begin(struct bench_tls *t, struct bench_tls_context *x, bool h2);
+/* After the handshake: HTTP/2 was agreed on. */
+bool bench_tls_is_h2(const struct bench_tls *t);
 /* What came from the server. Goes on with the handshake. */
 int bench_tls_feed(struct bench_tls *t, struct slice bytes);
 /* The next plain bytes of it, 0: none now; `state` says whether more will come. */

@@ -120,8 +120,7 @@ static void h2_make_oldest(struct h2_stream *s)
     h->body = s;
     h->given -= s->rq->given;
     s->rq->given = 0;
-    (void)nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE, s->id,
-                                                BODY_WINDOW_BYTES);
+    (void)nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE, s->id, BODY_WINDOW_BYTES);
 }
 
 /* Those whose body is wanted may send more than their first window. Those whose body came before it was
