@@ -23,6 +23,7 @@
     X(http_client)                                                                                 \
     X(jwt)                                                                                         \
     X(keyring)                                                                                     \
+    X(loop)                                                                                        \
     X(log)                                                                                         \
     X(lua_vm)                                                                                      \
     X(filter)                                                                                      \

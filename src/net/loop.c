@@ -33,7 +33,8 @@ struct loop {
     uv_idle_t idle;
     uv_timer_t timer;
     uv_signal_t sigint, sigterm, sigusr2;
-    struct list tasks, classes;
+    struct list tasks, late, classes;
+    unsigned admitted; /* since the last flush step */
     struct flush flushes[FLUSH_MAX];
     unsigned flush_count;
     uint64_t timer_due; /* 0: the timer is off */
@@ -45,21 +46,30 @@ struct loop {
     char *read_buffer;
 };
 
+static void run_first(struct list *tasks)
+{
+    struct task *t = list_first(tasks, struct task, node);
+    list_del(&t->node);
+    t->run(t);
+}
+
 static void flush_step(struct loop *l)
 {
     struct list due;
     bool more = false;
+    l->admitted = 0;
     list_init(&due);
     list_splice_tail(&due, &l->tasks);
     while (!list_empty(&due)) {
-        struct task *t = list_first(&due, struct task, node);
-        list_del(&t->node);
-        t->run(t);
+        run_first(&due);
     }
     for (unsigned i = 0; i < l->flush_count; i++) {
         more |= l->flushes[i].run(l->flushes[i].ctx);
     }
-    if (more || !list_empty(&l->tasks)) {
+    for (unsigned i = 0; i < LOOP_LATE_TASKS && !list_empty(&l->late); i++) {
+        run_first(&l->late);
+    }
+    if (more || !list_empty(&l->tasks) || !list_empty(&l->late)) {
         REQUIRE(uv_idle_start(&l->idle, l->idle.idle_cb) == 0);
     } else {
         uv_idle_stop(&l->idle);
@@ -148,6 +158,7 @@ struct loop *loop_new(void)
         return NULL;
     }
     list_init(&l->tasks);
+    list_init(&l->late);
     list_init(&l->classes);
     l->read_buffer = xmalloc(LOOP_READ_BUFFER_BYTES);
     REQUIRE(uv_prepare_init(&l->uv, &l->prepare) == 0);
@@ -208,6 +219,18 @@ void loop_defer(struct loop *l, struct task *t)
     if (!list_linked(&t->node)) {
         list_add_tail(&l->tasks, &t->node);
     }
+}
+
+void loop_defer_late(struct loop *l, struct task *t)
+{
+    if (!list_linked(&t->node)) {
+        list_add_tail(&l->late, &t->node);
+    }
+}
+
+bool loop_admit(struct loop *l)
+{
+    return l->admitted < LOOP_ADMITTED && ++l->admitted;
 }
 
 void loop_on_flush(struct loop *l, bool (*flush)(void *ctx), void *ctx)

@@ -1,7 +1,7 @@
 /* The event loop of a worker: one uv_loop, work deferred to the end of a turn, deadlines, signals.
  *
  * A turn is: timers, socket callbacks, then the flush step (deferred tasks in order, then the flush
- * callbacks). Results of asynchronous calls are always delivered from the flush step, never from
+ * callbacks, then some of the late tasks). Results of asynchronous calls are always delivered from the flush step, never from
  * inside the call itself. */
 #ifndef NET_LOOP_H
 #define NET_LOOP_H
@@ -13,6 +13,8 @@
 #include <uv.h>
 
 enum { LOOP_READ_BUFFER_BYTES = 64 * 1024 };
+/* Each costs some 20 us: of a connection that begins, of its first request, of its end. */
+enum { LOOP_LATE_TASKS = 16, LOOP_ADMITTED = 16 };
 
 struct loop;
 
@@ -50,6 +52,11 @@ static inline void task_init(struct task *t, void (*run)(struct task *))
 /* Runs `t` in the flush step of this turn (of the next turn if called from a task). No effect if it
  * is deferred already. The task is unlinked before it runs, so it may free itself. */
 void loop_defer(struct loop *l, struct task *t);
+/* The same behind all other work of the turn, LOOP_LATE_TASKS in each flush step, the others in the next ones:
+ * for what thousands may bring along at once, so that those who are there do not wait for it. */
+void loop_defer_late(struct loop *l, struct task *t);
+/* May the caller do at once what it would else defer? LOOP_ADMITTED times between two flush steps. */
+bool loop_admit(struct loop *l);
 static inline void task_cancel(struct task *t)
 {
     list_del(&t->node);

@@ -422,6 +422,26 @@ void conn_progress(struct conn *c)
     }
 }
 
+static void conn_on_eof(struct conn *c)
+{
+    c->eof = true;
+    c->protocol->eof(c);
+}
+
+/* What came before the end has been taken, as far as that goes. */
+static void conn_on_end(struct conn *c)
+{
+    c->ended = false;
+    if (c->lingering) {
+        conn_close(c, c->close_why);
+    } else if (c->broke) {
+        conn_close(c, c->broke_why);
+    } else {
+        conn_on_eof(c);
+        conn_progress(c);
+    }
+}
+
 static void conn_on_flush(struct task *t)
 {
     struct conn *c = container_of(t, struct conn, flush);
@@ -431,6 +451,9 @@ static void conn_on_flush(struct task *t)
         c->protocol->writable(c); /* the layer got rid of it at once */
     }
     conn_progress(c);
+    if (c->ended && !c->closing) {
+        conn_on_end(c);
+    }
 }
 
 static void conn_take(struct conn *c, const char *data, size_t len)
@@ -441,12 +464,6 @@ static void conn_take(struct conn *c, const char *data, size_t len)
     if (!c->closing && used < len && strbuf_append(&c->backlog, data + used, len - used)) {
         conn_close(c, CLOSE_NO_MEMORY);
     }
-}
-
-static void conn_on_eof(struct conn *c)
-{
-    c->eof = true;
-    c->protocol->eof(c);
 }
 
 void conn_received(struct conn *c, const char *data, size_t len)
@@ -483,13 +500,11 @@ static void conn_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (n == 0) {
         return;
     }
-    if (n < 0) {
-        if (n != UV_EOF || c->lingering) {
-            conn_close(c, c->lingering ? c->close_why : close_reason_of(n));
-            return;
-        }
-        conn_on_eof(c);
-        conn_progress(c);
+    if (n < 0) { /* of thousands at once, perhaps: a server they came from has ended */
+        c->ended = true;
+        c->broke = n != UV_EOF;
+        c->broke_why = close_reason_of(n);
+        loop_defer_late(c->server->loop, &c->flush);
         return;
     }
     c->server->metrics->bytes_in += (uint64_t)n;

@@ -59,8 +59,11 @@ struct conn {
     uint32_t queued_offset;
     enum conn_wait wait : 4;
     enum close_reason close_why : 8; /* with close_when_written */
+    enum close_reason broke_why : 8; /* with broke */
     bool reading : 1;
-    bool eof : 1; /* the peer sends no more */
+    bool ended : 1; /* reading has ended, and conn_on_flush() has not dealt with that yet */
+    bool broke : 1; /* not by EOF */
+    bool eof : 1;   /* the peer sends no more */
     bool closing : 1;
     bool close_when_written : 1;
     bool lingering : 1;

@@ -297,7 +297,7 @@ static bool http1_may_parse(const struct http1 *h)
 {
     const struct conn *c = &h->conn;
     if (c->closing || h->streaming || h->last || c->close_when_written || c->lingering ||
-        h->asking) {
+        h->asking || h->late) {
         return false;
     }
     if (h->rq && h->rq->state != HTTP_HEAD && !h->receiving) {
@@ -444,6 +444,12 @@ static void http1_refuse_foreign(struct conn *c, const char *text)
     http1_refuse(c, 400, text);
 }
 
+/* Its first bytes have come, by a way that does not pace those who come: a handshake of TLS does. */
+static bool http1_is_new(const struct http1 *h)
+{
+    return !h->served && !h->rq && !h->exchange_count && !h->conn.layer && !h->late;
+}
+
 static size_t http1_take(struct conn *c, const char *data, size_t len)
 {
     struct http1 *h = http1_of(c);
@@ -451,6 +457,11 @@ static size_t http1_take(struct conn *c, const char *data, size_t len)
     if (foreign) {
         http1_refuse_foreign(c, foreign);
         return len;
+    }
+    if (http1_is_new(h) && !loop_admit(c->server->loop)) {
+        h->late = true;
+        loop_defer_late(c->server->loop, &c->flush);
+        return 0;
     }
     return h->streaming ? len : http1_parse(h, data, len); /* nothing said there means anything */
 }
@@ -484,6 +495,7 @@ static void http1_writable(struct conn *c)
 static void http1_progress(struct conn *c)
 {
     struct http1 *h = http1_of(c);
+    h->late = h->late && list_linked(&c->flush.node);
     if (h->stream_ends) {
         http1_end_stream(h);
     }
@@ -509,8 +521,8 @@ static void http1_progress(struct conn *c)
 static bool http1_wants_bytes(const struct conn *c)
 {
     const struct http1 *h = http1_of_const(c);
-    bool awaited =
-        h->exchange_count && c->backlog.len < LOOP_READ_BUFFER_BYTES && !c->close_when_written;
+    bool awaited = (h->exchange_count || h->late) && c->backlog.len < LOOP_READ_BUFFER_BYTES &&
+                   !c->close_when_written;
     return http1_is_streaming(h) || awaited || http1_may_parse(h);
 }
 

@@ -21,6 +21,7 @@ struct http1 {
     bool receiving : 1;     /* the newest exchange is that of rq, whose body is under way */
     bool asking : 1;        /* its head is with the handler: no more of the body yet */
     bool stream_ends : 1;   /* regularly: its last chunk is still to be sent */
+    bool late : 1;          /* its first request waits for the task conn.flush */
 };
 
 /* One request and its answer; born when the request is complete, or its head where the body takes

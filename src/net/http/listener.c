@@ -20,6 +20,7 @@ struct listener {
     struct list node; /* in server->listeners */
     struct http_server *server;
     struct deadline retry; /* after accept failed */
+    struct task more;      /* goes on in the next turn */
     struct listener_options opt;
     char *unlink; /* the socket file that goes with it; owned; NULL: none */
     bool is_unix;
@@ -112,7 +113,20 @@ static void on_connection(uv_stream_t *server, int status)
         pause_accepting(l, uv_strerror(status));
         return;
     }
-    listener_take(l);
+    if (loop_admit(l->server->loop)) {
+        listener_take(l);
+    } else { /* libuv would go on as long as there are any */
+        l->waiting = true;
+        loop_defer(l->server->loop, &l->more);
+    }
+}
+
+static void on_more(struct task *t)
+{
+    struct listener *l = container_of(t, struct listener, more);
+    if (l->waiting) {
+        listener_take(l);
+    }
 }
 
 static void on_retry(struct deadline *d)
@@ -144,6 +158,7 @@ static void listener_close(struct listener *l)
 {
     list_del(&l->node);
     deadline_disarm(&l->retry);
+    task_cancel(&l->more);
     l->waiting = false;
     if (l->unlink) {
         (void)unlink(l->unlink); /* another process removed it: as good */
@@ -183,6 +198,7 @@ static int open_on(struct http_server *server, struct listen_socket *from,
     }
     l->unlink = l->is_unix && unlink_path ? xstrdup(from->where.path) : NULL;
     deadline_init(&l->retry);
+    task_init(&l->more, on_more);
     list_init(&l->node);
     list_add_tail(&server->listeners, &l->node);
     rc = listener_take_socket(l, from);
