@@ -145,22 +145,44 @@ local fields = {
       doc = "`GET` subscribes, `POST` publishes.",
     },
     {
-      name = "content_type", kind = "text", default = "text/event-stream", max = 255,
+      name = "content_type", kind = "text", default = "text/event-stream; charset=utf-8", max = 255,
       pattern = "^[%w.+-]+/[%w.+-]+[ -~]*$",
       expect = 'a media type such as "text/event-stream"',
-      doc = "`Content-Type` of the stream. Browsers accept only the default.",
+      doc = "`Content-Type` of the stream. Without the charset some clients (Python's `requests`) read Latin-1.",
     },
     boolean("h2", true,
       "Speak HTTP/2 with clients that ask for it. Without TLS they must know beforehand, as with "
         .. "`curl --http2-prior-knowledge`."),
-    boolean("page", true, "`GET /` serves a small test page."),
+    boolean("page", true, "`GET /` serves a small test page, to clients of this machine."),
+    boolean("page_public", false, "To all other clients as well."),
+    {
+      name = "query_params", kind = "list", max = 64, default = {},
+      of = { kind = "text", max = 64, expect = 'the name of a query parameter such as "since"' },
+      doc = "Names in the query that the policy reads. `{}`: any, but those that nearly are the broker's own "
+        .. "(`topics`) get 400. Otherwise all that are neither here nor the broker's own, nor in "
+        .. "`policy.credential_params`, get 400, with the name that was probably meant.",
+    },
     {
       name = "cors_origins", kind = "list", max = 256, default = {},
       of = {
         kind = "text", max = 255, format = "origin",
         expect = 'an origin such as "https://app.example" (no path, no trailing slash), or "*"',
       },
-      doc = 'Origins whose pages may use this broker. `"*"` stands alone and means every origin.',
+      doc = 'Origins whose pages may use this broker. `"https://*.app.example"` means all names below `app.example`. '
+        .. '`"*"` stands alone and means every origin.',
+    },
+    {
+      name = "cors_headers", kind = "list", max = 64,
+      default = {
+        "traceparent", "tracestate", "baggage", "sentry-trace", "x-api-key", "x-request-id", "mcp-session-id",
+        "mcp-protocol-version",
+      },
+      of = {
+        kind = "text", max = 64, pattern = "^[%w!#$%%&'*+.^_`|~-]+$",
+        expect = 'the name of a header such as "x-api-key"',
+      },
+      doc = 'Headers that those pages may send, besides `Authorization`, `Cache-Control`, `Content-Type`, '
+        .. '`Idempotency-Key`, `Last-Event-ID` and `X-Requested-With`. `"*"`: any, where no credentials are sent.',
     },
     boolean("cors_credentials", false,
       'Pages of those origins may send cookies and credentials. Not together with `"*"`.'),
@@ -469,6 +491,13 @@ local function is_origin(text)
   end
   if not scheme or port == ":" then
     return nil
+  end
+  local below = text:match "^%l+://%*%.(.*)$"
+  if text:find("*", 1, true) and (not below or below:find("*", 1, true)) then
+    return nil, ('"%s" never matches: "*" may stand for the first names of a host only, as in "https://*.app.example"')
+      :format(text)
+  elseif below and not below:match "^[^.:]+%.[^.:]" and not below:match "^localhost" then
+    return nil, ('"%s" would match too much: name what it is below, as in "https://*.app.example"'):format(text)
   elseif (scheme == "http" and port == ":80") or (scheme == "https" and port == ":443") then
     return nil, ('"%s" never matches, browsers leave the default port out: write it without %s'):format(text, port)
   end

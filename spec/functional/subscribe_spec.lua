@@ -35,7 +35,7 @@ describe("the first packet of an event stream", function()
 
   it("has the fields that keep proxies and caches out of the way", function()
     local c = sse.open(broker(), { topic = "a" })
-    assert.equal("text/event-stream", c.headers["content-type"])
+    assert.equal("text/event-stream; charset=utf-8", c.headers["content-type"])
     assert.equal("no-store, no-transform", c.headers["cache-control"])
     assert.equal("Accept-Encoding", c.headers["vary"])
     assert.equal("no", c.headers["x-accel-buffering"])
@@ -226,7 +226,7 @@ describe("methods and paths", function()
     c:send(http.render("HEAD", "/events?topic=a", { Accept = "text/event-stream", Connection = "close" }))
     local r = c:response { head = true }
     assert.equal(200, r.status)
-    assert.equal("text/event-stream", r.headers["content-type"])
+    assert.equal("text/event-stream; charset=utf-8", r.headers["content-type"])
     assert.is_nil(r.headers["content-length"]) -- RFC 9110, 8.6: only what GET would have
     assert.is_true(c:closed())
     assert.equal(0, broker():metric "tidegate_subscribers")
@@ -275,15 +275,16 @@ end)
 
 describe("the configured surface", function()
   local broker = tidegate.shared { config = { http = { events_path = "/hub/stream", page = false,
-    content_type = "text/event-stream; charset=utf-8" } } }
+    content_type = "text/event-stream" } } }
 
   it("has its path, its content type and no page", function()
     local c = sse.open(broker(), { path = "/hub/stream", topic = "a" })
-    assert.equal("text/event-stream; charset=utf-8", c.headers["content-type"])
+    assert.equal("text/event-stream", c.headers["content-type"])
     assert.equal(201, http.post(broker(), "/hub/stream?topic=a", "x").status)
     assert.equal("x", c:next().data)
     assert.equal(404, http.get(broker(), "/events?topic=a").status)
-    assert.equal(404, http.get(broker(), "/").status)
+    local r = http.get(broker(), "/")
+    assert.same({ 200, "events are at /hub/stream\n" }, { r.status, r.body })
   end)
 end)
 

@@ -235,27 +235,39 @@ static int l_status_text(lua_State *L)
 
 enum { ORIGINS_MOST = 8 };
 
-/* { origins = {...}, credentials, max_age } at 1; `origins` are freed with free_cors(). */
-static struct http_cors check_cors(lua_State *L, char *origins[ORIGINS_MOST])
+/* The texts of the list in that field of 1; absent: none. */
+static size_t check_texts(lua_State *L, const char *field, char *texts[ORIGINS_MOST])
 {
-    struct http_cors cors = {.origins = origins,
-                             .credentials = opt_bool(L, 1, "credentials"),
-                             .max_age_s = (unsigned)opt_size(L, 1, "max_age", 600)};
-    lua_getfield(L, 1, "origins");
-    lua_Integer n = luaL_len(L, -1);
+    size_t count = 0;
+    lua_getfield(L, 1, field);
+    lua_Integer n = lua_isnil(L, -1) ? 0 : luaL_len(L, -1);
     for (lua_Integer i = 1; i <= n && i <= ORIGINS_MOST; i++) {
         lua_rawgeti(L, -1, i);
-        origins[cors.origin_count++] = strdup(luaL_checkstring(L, -1));
+        texts[count++] = strdup(luaL_checkstring(L, -1));
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
-    return cors;
+    return count;
+}
+
+/* { origins = {...}, headers = {...}, credentials, max_age } at 1; `texts` are freed with free_cors(). */
+static struct http_cors check_cors(lua_State *L, char *texts[2 * ORIGINS_MOST])
+{
+    return (struct http_cors){.origins = texts,
+                              .origin_count = check_texts(L, "origins", texts),
+                              .headers = texts + ORIGINS_MOST,
+                              .header_count = check_texts(L, "headers", texts + ORIGINS_MOST),
+                              .credentials = opt_bool(L, 1, "credentials"),
+                              .max_age_s = (unsigned)opt_size(L, 1, "max_age", 600)};
 }
 
 static void free_cors(const struct http_cors *cors)
 {
     for (size_t i = 0; i < cors->origin_count; i++) {
         free(cors->origins[i]);
+    }
+    for (size_t i = 0; i < cors->header_count; i++) {
+        free(cors->headers[i]);
     }
 }
 
@@ -268,14 +280,14 @@ static void parse_text(lua_State *L, int arg, struct http_request *rq)
     http_parser_feed(rq, text, len);
 }
 
-/* cors({ origins = {...}, credentials, max_age }, request text[, methods: a preflight][, max]) */
+/* cors({ origins = {...}, headers = {...}, credentials, max_age }, request text[, methods: a preflight][, max]) */
 static int l_cors(lua_State *L)
 {
-    char *origins[ORIGINS_MOST];
+    char *texts[2 * ORIGINS_MOST];
     struct http_request rq;
     struct strbuf out;
     lua_settop(L, 4);
-    struct http_cors cors = check_cors(L, origins);
+    struct http_cors cors = check_cors(L, texts);
     const char *methods = luaL_optstring(L, 3, NULL);
     strbuf_init(&out, (size_t)luaL_optinteger(L, 4, OUT_MAX));
     parse_text(L, 2, &rq);
@@ -290,9 +302,9 @@ static int l_cors(lua_State *L)
 static int l_site(lua_State *L)
 {
     static const char *const names[] = {"own", "listed", "foreign"};
-    char *origins[ORIGINS_MOST];
+    char *texts[2 * ORIGINS_MOST];
     struct http_request rq;
-    struct http_cors cors = check_cors(L, origins);
+    struct http_cors cors = check_cors(L, texts);
     parse_text(L, 2, &rq);
     lua_pushstring(L, names[http_origin_site(&cors, &rq)]);
     http_request_clear(&rq);

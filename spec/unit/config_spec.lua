@@ -317,6 +317,17 @@ describe("configuration", function()
     assert.truthy(found[6]:find("http.cors_origins[4]: expected an origin", 1, true), found[6])
   end)
 
+  it("tells which pattern of origins never matches, or matches too much", function()
+    assert.truthy(load(with {
+      ["http.cors_origins"] = '{ "https://*.app.example", "http://*.localhost:3000", "https://*.a.co.uk:444" }' }))
+    local found = problems_of(with { ["http.cors_origins"] = '{ "https://a*.b.example", "https://*", "https://*.com",'
+      .. ' "https://*.*.b.example", "https://a.*.b.example" }' })
+    assert.equal(5, #found)
+    for i, problem in ipairs(found) do
+      assert.truthy(problem:find(i == 3 and "would match too much" or "never matches", 1, true), problem)
+    end
+  end)
+
   describe("file", function()
     it("that cannot be read", function()
       local _, problems, rc = config.load "/does/not/exist.lua"

@@ -8,20 +8,23 @@ local function request(origin, more)
   return "GET / HTTP/1.1\r\nHost: a\r\n" .. (origin and "Origin: " .. origin .. "\r\n" or "") .. (more or "") .. "\r\n"
 end
 
+local EXPOSED = "Access-Control-Expose-Headers: Retry-After, X-Request-Id\r\n"
+
 local function with_credentials(cors)
   return { origins = cors.origins, max_age = cors.max_age, credentials = true }
 end
 
 describe("http_cors", function()
   it("echoes an allowed origin and says that the answer varies", function()
-    assert.equal("Access-Control-Allow-Origin: " .. APP .. "\r\nVary: Origin\r\n", (http.cors(list, request(APP))))
-    assert.equal("Access-Control-Allow-Origin: https://other.example\r\nVary: Origin\r\n",
+    assert.equal("Access-Control-Allow-Origin: " .. APP .. "\r\nVary: Origin\r\n" .. EXPOSED,
+      (http.cors(list, request(APP))))
+    assert.equal("Access-Control-Allow-Origin: https://other.example\r\nVary: Origin\r\n" .. EXPOSED,
       (http.cors(list, request "https://other.example")))
   end)
 
   it("allows everybody where so configured", function()
-    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request "https://any.example")))
-    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(any, request "null")))
+    assert.equal("Access-Control-Allow-Origin: *\r\n" .. EXPOSED, (http.cors(any, request "https://any.example")))
+    assert.equal("Access-Control-Allow-Origin: *\r\n" .. EXPOSED, (http.cors(any, request "null")))
   end)
 
   it("tells others only that the answer varies, where it does", function()
@@ -39,8 +42,31 @@ describe("http_cors", function()
 
   it("allows credentials to listed origins, never to all", function()
     local fields = "Access-Control-Allow-Origin: " .. APP .. "\r\nAccess-Control-Allow-Credentials: true\r\n"
-    assert.equal(fields .. "Vary: Origin\r\n", (http.cors(with_credentials(list), request(APP))))
-    assert.equal("Access-Control-Allow-Origin: *\r\n", (http.cors(with_credentials(any), request(APP))))
+    assert.equal(fields .. "Vary: Origin\r\n" .. EXPOSED, (http.cors(with_credentials(list), request(APP))))
+    assert.equal("Access-Control-Allow-Origin: *\r\n" .. EXPOSED, (http.cors(with_credentials(any), request(APP))))
+  end)
+
+  it("matches patterns of origins: any names below one, of that scheme and port", function()
+    local below = { origins = { "https://*.app.example", "http://*.localhost:3000" } }
+    for _, origin in ipairs { "https://a.app.example", "https://a-1.b_2.app.example", "http://t1.localhost:3000" } do
+      assert.equal("Access-Control-Allow-Origin: " .. origin .. "\r\nVary: Origin\r\n" .. EXPOSED,
+        (http.cors(below, request(origin))))
+      assert.equal("listed", http.site(below, request(origin)))
+    end
+    for _, origin in ipairs { "https://app.example", "https://.app.example", "https://evilapp.example",
+      "https://a.app.example:444", "http://a.app.example", "https://a..app.example",
+      "https://evil.example/.app.example",
+      "https://evil.example#.app.example", "https://a.app.example.evil.example", "https://*.app.example",
+      "https://user@a.app.example", "https://A.app.example", "http://localhost:3000" } do
+      assert.equal("Vary: Origin\r\n", (http.cors(below, request(origin))), origin)
+      assert.equal("foreign", http.site(below, request(origin)), origin)
+    end
+  end)
+
+  it("lets pages send the headers that are configured besides those of the broker", function()
+    local own = { origins = { APP }, headers = { "x-api-key", "traceparent" } }
+    local text = http.cors(own, request(APP, "Access-Control-Request-Method: GET\r\n"), "GET")
+    assert.truthy(text:find("Last-Event-ID, X-Requested-With, x-api-key, traceparent\r\n", 1, true), text)
   end)
 
   it("answers a preflight", function()

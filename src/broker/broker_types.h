@@ -13,7 +13,8 @@ struct broker_options {
     unsigned https_port;      /* where listeners that redirect send clients */
     const char *acme_webroot; /* has the challenges of an ACME client; NULL: none */
     const char *content_type; /* of event streams */
-    bool page;                /* GET / serves the try-out page */
+    bool page;                /* GET / serves the try-out page to clients of this machine, */
+    bool page_public;         /* and to others */
     struct http_cors cors;
     bool cross_site_publish; /* whatever page sends it: the policy alone judges */
     unsigned heartbeat_s, retry_ms;
@@ -25,6 +26,8 @@ struct broker_options {
     unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
     char *const *credential_params; /* of the query: never kept */
     size_t credential_param_count;
+    char *const *query_params; /* names in the query that the policy reads */
+    size_t query_param_count;
     bool show_policy;                /* streams begin with a comment that names it */
     unsigned resubscribe_per_s;      /* streams asked about again after a reload */
     uint64_t resubscribe_timeout_ms; /* of one of them */

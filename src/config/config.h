@@ -65,8 +65,8 @@ struct config {
         char *events_path;
         char *content_type;
         bool h2;
-        bool page; /* GET / serves the try-out page */
-        struct config_strings cors_origins, hosts;
+        bool page, page_public; /* GET / serves the try-out page; to other machines */
+        struct config_strings cors_origins, cors_headers, hosts, query_params;
         bool cors_credentials;
         bool cross_site_publish;
         int64_t cors_max_age_s;

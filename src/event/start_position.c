@@ -11,6 +11,15 @@ static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEve
                                         "Last-Event-ID"};
 enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
+bool start_position_is_name(struct slice name)
+{
+    bool found = false;
+    for (size_t i = 0; i < SPELLINGS && !found; i++) {
+        found = slice_is(name, spellings[i]);
+    }
+    return found;
+}
+
 struct start_position start_position_parse_text(struct slice text)
 {
     struct start_position r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
@@ -81,10 +90,8 @@ struct start_position start_position_parse(const struct http_request *rq,
         }
     }
     for (size_t i = 0; i < q->count; i++) {
-        for (size_t k = 0; k < SPELLINGS; k++) {
-            if (slice_is(q->params[i].name, spellings[k])) {
-                start_position_take(&r, start_position_parse_text(q->params[i].value));
-            }
+        if (start_position_is_name(q->params[i].name)) {
+            start_position_take(&r, start_position_parse_text(q->params[i].value));
         }
     }
     return r;
@@ -97,10 +104,7 @@ bool start_position_misspelt(const struct http_query *q, struct slice *given, co
         struct slice name = q->params[i].name;
         char plain[PLAIN_MAX]; /* letters only, so that case and separators make no difference */
         size_t n = 0;
-        bool known = false;
-        for (size_t k = 0; k < SPELLINGS; k++) {
-            known = known || slice_is(name, spellings[k]);
-        }
+        bool known = start_position_is_name(name);
         for (size_t j = 0; j < name.n && n < PLAIN_MAX; j++) {
             if (name.p[j] != '_' && name.p[j] != '-') {
                 plain[n++] = (char)tolower((unsigned char)name.p[j]);

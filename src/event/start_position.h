@@ -30,6 +30,8 @@ struct start_position start_position_parse(const struct http_request *rq,
                                            const struct http_query *q);
 struct start_position start_position_parse_text(struct slice text);
 
+/* Is it one of the names of query parameters that hold one? */
+bool start_position_is_name(struct slice name);
 /* A query parameter whose name is nearly one of those above: `*given` as it is, `*meant` as it
  * should be. False: there is none. */
 bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant);

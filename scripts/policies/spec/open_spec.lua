@@ -8,15 +8,19 @@ describe("the open policy", function()
     assert.error_matches(function() t.policy "../open.lua" end, "authenticate: missing")
   end)
 
-  it("grants what is asked for, or everything", function()
+  it("grants what is asked for", function()
     local c = p:connect { topics = { "b/*", "a" } }
-    local all = p:connect()
+    local all = p:connect { topics = { "**" } }
     assert.same({ "a", "b/*" }, c.subscription.topics) -- sorted: one audience, whatever the order
     assert.same({ "**" }, all.subscription.topics)
     assert.granted(p:post { topic = "b/1", data = { n = 1 } })
     assert.granted(p:post { topic = "c", data = { n = 2 } })
     assert.same({ { n = 1 } }, c:data())
     assert.same({ { n = 1 }, { n = 2 } }, all:data())
+  end)
+
+  it("wants a topic: a misspelt parameter is not everything", function()
+    assert.denied(400, p:connect())
   end)
 
   it("tells a client that asks for what is no topic, and too much", function()

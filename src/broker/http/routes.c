@@ -13,6 +13,7 @@
 #include "broker/http/https_redirect.h"
 #include "broker/http/page.h"
 #include "broker/http/publish.h"
+#include "broker/http/query_names.h"
 #include "broker/http/subscribe.h"
 #include "broker/refusal.h"
 #include "event/start_position.h"
@@ -24,7 +25,7 @@
 #define EVENTS_METHODS "GET, HEAD, POST, OPTIONS"
 #define PAGE_METHODS "GET, HEAD, OPTIONS"
 
-enum { CORS_MAX_BYTES = 2048 };
+enum { CORS_MAX_BYTES = 8192 };
 
 static void route_answer(struct stream *s, int status, const char *type, struct slice body,
                          struct strbuf *fields)
@@ -58,14 +59,32 @@ static void route_head(struct broker *b, struct stream *s)
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
-static void route_page_request(struct broker *b, struct stream *s, const struct http_request *rq)
+/* To others than those the page is for, and to what balancers ask by default. */
+static void route_no_page(const struct broker *b, struct stream *s)
 {
+    char text[300];
+    int n = snprintf(text, sizeof text, "events are at %s\n", b->opt.events_path);
+    struct http_response r = {.status = 200,
+                              .content_type = "text/plain; charset=utf-8",
+                              .body = slice_of(text, (size_t)n),
+                              .fields = slice_str(HTTP_ANSWER_FIELDS)};
+    (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
+}
+
+static void route_root(struct broker *b, struct stream *s, const struct http_request *rq,
+                       const struct peer_address *client)
+{
+    /* who comes through a proxy that is not trusted looks local, too */
+    bool here = peer_address_is_local(client) && !peer_address_is_unix(client) &&
+                !http_request_header(rq, "X-Forwarded-For").p;
     if (rq->method == HTTP_OPTIONS) {
         route_preflight(b, s, rq, PAGE_METHODS);
-    } else if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD) {
+    } else if (rq->method != HTTP_GET && rq->method != HTTP_HEAD_METHOD) {
+        refuse_method(b->refusals, s, PAGE_METHODS);
+    } else if (b->opt.page && (b->opt.page_public || here)) {
         page_answer(b, s);
     } else {
-        refuse_method(b->refusals, s, PAGE_METHODS);
+        route_no_page(b, s);
     }
 }
 
@@ -154,6 +173,26 @@ static bool route_refuse_credentials(struct broker *b, struct stream *s,
     return authorizations > 1 || cookies > COOKIES_MAX;
 }
 
+/* Answers, or returns false. */
+static bool route_refuse_names(const struct broker *b, struct stream *s,
+                               const struct http_request *rq, const struct http_query *query)
+{
+    char detail[300];
+    const struct query_names names = {
+        .params = b->opt.query_params,
+        .param_count = b->opt.query_param_count,
+        .credentials = b->opt.credential_params,
+        .credential_count = b->opt.credential_param_count,
+    };
+    bool publish = rq->method == HTTP_POST;
+    bool bad = query_names_bad(&names, query, publish, detail, sizeof detail) ||
+               (!publish && query_names_topic_list(rq->query, detail, sizeof detail));
+    if (bad) {
+        refuse(b->refusals, s, 400, slice_str(detail));
+    }
+    return bad;
+}
+
 /* What lets a page of another origin read the answer, whatever it will be. */
 static void route_allow_origin(struct broker *b, struct stream *s, const struct http_request *rq)
 {
@@ -209,7 +248,9 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
     }
-    if (post) {
+    if (route_refuse_names(b, s, rq, &query)) {
+        /* it was answered */
+    } else if (post) {
         route_publish(b, s, rq, &query, client);
     } else {
         route_subscribe(b, s, rq, &query, client);
@@ -246,8 +287,8 @@ void routes_request(void *ctx, struct stream *s, struct http_request *rq,
         route_preflight(b, s, rq, EVENTS_METHODS);
     } else if (slice_is(rq->path, b->opt.events_path)) {
         route_events(b, s, rq, client);
-    } else if (b->opt.page && slice_is(rq->path, "/")) {
-        route_page_request(b, s, rq);
+    } else if (slice_is(rq->path, "/")) {
+        route_root(b, s, rq, client);
     } else {
         char detail[300];
         snprintf(detail, sizeof detail, "nothing is here; events are at %s", b->opt.events_path);

@@ -6,12 +6,17 @@
 #include "net/message/http_request.h"
 
 struct http_cors {
-    char **origins; /* exact origins ("https://app.example"), or the single "*" */
+    char **
+        origins; /* origins ("https://app.example"), patterns of their hosts ("*.app.example"), or "*" alone */
     size_t origin_count;
+    char **headers; /* of requests, besides those that everyone needs; or "*" */
+    size_t header_count;
     bool credentials;   /* Access-Control-Allow-Credentials: true; never together with "*" */
     unsigned max_age_s; /* how long a preflight may be cached */
 };
 
+/* Is it the one of the list? The host "*.a.example" is each name below a.example, not that itself. */
+bool http_origin_matches(const char *listed, struct slice origin);
 /* Do browsers show the answer to a page of the request's Origin? */
 bool http_cors_allows(const struct http_cors *cors, const struct http_request *rq);
 /* Appends the fields for an actual answer ("Access-Control-Allow-Origin: ...\r\n", "Vary:

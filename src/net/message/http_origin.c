@@ -55,7 +55,7 @@ static bool origin_is_listed(const struct http_cors *cors, const struct http_req
                              struct slice origin)
 {
     for (size_t i = 0; i < cors->origin_count; i++) {
-        if (slice_is(origin, cors->origins[i])) {
+        if (http_origin_matches(cors->origins[i], origin)) {
             return true;
         }
         if (strcmp(cors->origins[i], "*") == 0) {
