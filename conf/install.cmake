@@ -40,6 +40,7 @@ foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/clust
 endforeach()
 install(FILES ${CMAKE_BINARY_DIR}/install/tidegate.service conf/tidegate.socket DESTINATION lib/systemd/system)
 install(FILES conf/tidegate.sysusers DESTINATION lib/sysusers.d RENAME tidegate.conf)
+install(FILES conf/tidegate.tmpfiles DESTINATION lib/tmpfiles.d RENAME tidegate.conf)
 foreach(name tidegate.lua policy.lua)
   install(CODE "
     if(EXISTS \"\$ENV{DESTDIR}${TIDEGATE_ETC}/${name}\")

@@ -6,7 +6,21 @@ local socket = require "socket"
 local unix = require "socket.unix"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+local tree = require "support.tree"
 local uv = require "luv"
+
+local function read(path)
+  local f = assert(io.open(path, "rb"))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+local function write(path, text)
+  local f = assert(io.open(path, "wb"))
+  assert(f:write(text))
+  assert(f:close())
+end
 
 -- Sockets as systemd makes them of a socket unit; they stay open whatever becomes of the broker.
 local opened = {}
@@ -277,5 +291,27 @@ describe("the service manager", function()
     local broker = tidegate.start { env = { NOTIFY_SOCKET = "/nowhere/at/all" } }
     assert.is_truthy(broker:logged { msg = "cannot tell the service manager", socket = "/nowhere/at/all" })
     fd = native.datagrams("@" .. broker.dir)
+  end)
+end)
+
+describe("the unit", function()
+  it("is one that systemd understands", function()
+    local analyze = uv.fs_access("/usr/bin/systemd-analyze", "X") and "/usr/bin/systemd-analyze"
+    if not analyze then
+      pending "there is no systemd-analyze"
+      return
+    end
+    local dir = tidegate.directory()
+    finally(function() tree.remove(dir) end)
+    local text = read(SPEC_SOURCE_DIR .. "/conf/tidegate.service.in")
+    assert.matches("\nType=notify\n", text)
+    assert.matches("\nStartLimitIntervalSec=0\n", text)
+    write(dir .. "/tidegate.service",
+      (text:gsub("@CMAKE_INSTALL_FULL_BINDIR@", (tidegate.binary():gsub("/[^/]*$", "")))))
+    write(dir .. "/tidegate.socket", read(SPEC_SOURCE_DIR .. "/conf/tidegate.socket"))
+    local code, out, err = tidegate.run(analyze, { args = { "verify", "--man=no", "--recursive-errors=no",
+      dir .. "/tidegate.service", dir .. "/tidegate.socket" } })
+    assert.equal("", out .. err)
+    assert.equal(0, code)
   end)
 end)

@@ -148,10 +148,15 @@ describe("tokens", function()
         http_server.answer(client, up and { body = tokens.jwks(tokens.jwk(ec, { kid = "k" })) } or { status = 500 })
       end)
       local broker = tidegate.start {
-        policy = policy "ES256", config = { keys = { main = { jwks_url = server.url .. "/keys" } } },
+        policy = policy "ES256", config = { keys = { main = { jwks_url = server.url .. "/keys" } } }, unready = true,
       }
       local headers = { Authorization = "Bearer " .. tokens.sign("ES256", ec, claims "ann", { kid = "k" }),
         Accept = "text/event-stream" }
+      eventually("it says why nobody can come in", function()
+        local ready = http.get(broker.admin, "/readyz")
+        return ready.status == 503 and ready.json.detail:find("no keys yet of the set main: the answer was 5", 1, true)
+      end)
+      eventually("a metric tells, too", function() return broker:metric "tidegate_key_sets_failing" == 1 end)
       local r = sse.request(broker, { headers = headers })
       assert.equal(200, r.status)
       r:wait_end()
@@ -170,6 +175,15 @@ describe("tokens", function()
         return again:next(0.5)
       end)
       assert.equal(0, broker:metric "tidegate_key_sets_unavailable")
+      assert.equal(200, http.get(broker.admin, "/readyz").status)
+      up = false
+      broker:signal "HUP"
+      eventually("it says that it lives on old keys", function()
+        return http.get(broker.admin, "/readyz").body:find(
+          "degraded: the key set main cannot be read again, the keys it has stay: the answer was 5", 1, true)
+      end)
+      eventually("a metric tells, too", function() return broker:metric "tidegate_key_sets_failing" == 1 end)
+      up = true
       local asked = #server.requests
       broker:signal "HUP"
       eventually("a reload asks for them again", function() return #server.requests > asked end)

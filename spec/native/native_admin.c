@@ -171,6 +171,12 @@ static void recorder_close(struct stream *s, enum close_reason why)
     rec->answered = true;
 }
 
+static void recorder_request_id(const struct stream *s, struct request_id *out)
+{
+    (void)s;
+    *out = (struct request_id){"of-a-spec"};
+}
+
 struct situation {
     struct store store;
     struct store_health health;
@@ -201,7 +207,8 @@ static void fake_drain(void *ctx)
  *   answer {status, type, body, fields} or the name of a close reason, drains asked for */
 static int l_request(lua_State *L)
 {
-    static const struct stream_ops ops = {.respond = recorder_respond, .close = recorder_close};
+    static const struct stream_ops ops = {
+        .request_id = recorder_request_id, .respond = recorder_respond, .close = recorder_close};
     static const struct store_ops store_ops = {.health = fake_health};
     static const struct http_limits limits = {8192, 16384, 100, 1024};
     size_t n;

@@ -484,7 +484,7 @@ static int open_postgres(lua_State *L, struct driver *d, struct err *e)
         .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
     };
-    return store_pg_open(&o, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
+    return store_pg_open(&o, NULL, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
 }
 
 static void open_memory(lua_State *L, struct driver *d)

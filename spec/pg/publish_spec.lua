@@ -1,5 +1,4 @@
 -- Publishing over HTTP into PostgreSQL: the same ids on every broker, keys and batches that hold across them.
-local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local pg = require "support.pg"
@@ -205,29 +204,5 @@ describe("publishing over HTTP", function()
       accepted = accepted - (acked[ev.id] and 1 or 0)
     end
     assert.equal(0, accepted, "acknowledged and not delivered")
-  end)
-end)
-
-describe("a broker that starts while the server is away", function()
-  it("serves, or gives up with a reason; it does not hang", function()
-    local server = pg.start {}
-    local db = server:database()
-    db:insert { topic = "t", data = "x" }
-    server:stop()
-    local tidegate = require "support.tidegate"
-    local b = tidegate.prepare(db:broker_options())
-    tidegate.forget_later(b)
-    local p = child.start(tidegate.binary(), { "serve", b.conf_path })
-    finally(function() p:stop() end)
-    eventually("it decides", function()
-      return not p:running() or p:errors():find("msg=listening", 1, true)
-    end, 30)
-    if not p:running() then
-      assert.is_true(p.exit_code > 0 and p.exit_code ~= 86, p:errors())
-      assert.matches("127.0.0.1", p:errors(), 1, true)
-      return
-    end
-    server:start()
-    eventually("it is ready", function() return p:errors():find("msg=ready", 1, true) end, 20)
   end)
 end)

@@ -287,7 +287,7 @@ function broker:wait_ready()
   end, 20)
   local first = self.addresses[1]
   self.host, self.port, self.unix = first.host, first.port, first.unix
-  if self.admin then
+  if self.admin and not self.options.unready then
     eventually("the broker is ready", function()
       return http.get(self.admin, "/readyz").status == 200
     end)
@@ -496,7 +496,8 @@ function M.forget_later(self)
   started[self] = true
 end
 
--- A running, ready broker. options.keep: the caller disposes of it.
+-- A running, ready broker. options.keep: the caller disposes of it. options.unready: it listens, and may be waiting
+-- for its store or its keys.
 function M.start(options)
   local self = M.prepare(options)
   started[self] = true

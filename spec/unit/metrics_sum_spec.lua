@@ -60,6 +60,7 @@ describe("the metrics of several workers", function()
     for name in ([[
       tidegate_build_info tidegate_policy_info tidegate_draining tidegate_caught_up_timestamp_seconds
       tidegate_events_tailed_total tidegate_head_id tidegate_key_sets tidegate_key_sets_unavailable
+      tidegate_key_sets_failing
       tidegate_policy_rolled_back tidegate_store_events tidegate_store_head_id tidegate_store_leaps_total
       tidegate_store_open_publisher_seconds tidegate_store_outbox_oldest_seconds tidegate_store_rejected_rows_total
       tidegate_store_degraded tidegate_store_partitions tidegate_store_upkeep_timestamp_seconds

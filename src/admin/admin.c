@@ -37,7 +37,7 @@ static void get_metrics(const struct admin *a, const struct admin_call *c)
 {
     struct admin_state st = {0};
     struct strbuf body, why;
-    struct store_health health;
+    struct store_health health = {.ok = false}; /* not open is not healthy */
     strbuf_init(&body, 256 * 1024);
     strbuf_init(&why, 4096);
     a->state(a->ctx, &st);
@@ -47,11 +47,11 @@ static void get_metrics(const struct admin *a, const struct admin_call *c)
                                 .process = &process,
                                 .policy_version = st.policy_version,
                                 .policy_label = st.policy_label,
+                                .store = &health,
                                 .ready = unready == 0 && why.len == 0,
                                 .draining = st.draining};
     if (a->store) {
         health = a->store->ops->health(a->store);
-        view.store = &health;
     }
     admin_answer_built(c->stream, metrics_render(&view, &body), METRICS_CONTENT_TYPE, &body);
     strbuf_clear(&why);

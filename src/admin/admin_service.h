@@ -4,6 +4,7 @@
 
 #include "admin/metrics.h"
 #include "admin/policy_report.h"
+#include "auth/keyring.h"
 #include "broker/broker.h"
 #include "net/address.h"
 #include "net/http/stream.h"
@@ -13,6 +14,7 @@
 /* State that only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {
     bool draining;
+    const char *store_away;                        /* why it is not open; NULL: it opens */
     const char *policy_file;                       /* NULL: no policy is loaded */
     const char *policy_version;                    /* hash; NULL: none is loaded yet */
     const char *policy_label;                      /* its `version`; NULL: none */
@@ -23,7 +25,8 @@ struct admin_state {
 struct admin {
     struct loop *loop;
     struct broker *broker;
-    struct store *store; /* NULL while it opens */
+    struct store *store;     /* NULL while it opens */
+    struct keyring *keyring; /* NULL: none yet */
     struct metrics_sources metrics;
     bool alone;       /* it answers operators itself, not through the admin process */
     int64_t start_ms; /* Unix time at which the process started */

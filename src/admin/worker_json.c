@@ -7,10 +7,10 @@
 
 #include <unistd.h>
 
-static json_t *store_document(struct store *store)
+static json_t *store_document(struct store *store, const char *away)
 {
     json_t *o = json_object();
-    struct store_health h = {.ok = false, .detail = "not open yet"};
+    struct store_health h = {.ok = false, .detail = away ? away : "not open yet"};
     if (store) {
         h = store->ops->health(store);
     }
@@ -63,7 +63,7 @@ static json_t *worker_document(const struct admin *a)
     bad |= json_object_set_new(o, "log",
                                json_pack("{s:I, s:I}", "events", (json_int_t)m->log_events, "bytes",
                                          (json_int_t)m->log_bytes));
-    bad |= json_object_set_new(o, "store", store_document(a->store));
+    bad |= json_object_set_new(o, "store", store_document(a->store, st.store_away));
     bad |= json_object_set_new(o, "policy",
                                json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
                                          st.policy_file != NULL, "file", st.policy_file, "version",

@@ -22,6 +22,7 @@ static void jwks_url_failed(struct jwks_url *u, const char *why)
     uint64_t wait = (uint64_t)RETRY_FIRST_MS << (u->failures < 6 ? u->failures : 6);
     uint64_t most = u->refresh_ms < RETRY_MOST_MS ? u->refresh_ms : RETRY_MOST_MS;
     u->failures++;
+    (void)err_set(&u->why, UV_EIO, "%s", why);
     u->metrics->key_read_failures++;
     u->due_ms = loop_now(u->loop) + jwks_url_jittered(u, wait < most ? wait : most);
     log_warn("keys",
@@ -49,6 +50,7 @@ static void jwks_url_on_response(void *ctx, uint64_t token, const struct http_cl
     }
     u->usable = true;
     u->failures = 0;
+    u->why = (struct err){0};
     u->fetched_ms = loop_now(u->loop);
     u->due_ms = u->fetched_ms + jwks_url_jittered(u, u->refresh_ms);
     u->metrics->key_reads++;

@@ -26,6 +26,7 @@ struct jwks_url {
     uint64_t tried_ms, fetched_ms, due_ms; /* loop time; 0: never */
     uint64_t request;                      /* id of the running one; 0: none */
     unsigned failures;                     /* in a row */
+    struct err why;                        /* of the last one; code 0: the last fetch went well */
     bool usable;                           /* what was fetched last may be used */
 };
 

@@ -32,6 +32,7 @@ struct keyset {
     uint64_t generation; /* of the keys; never that of others */
 
     struct stat seen; /* of a file, when it was read */
+    struct err why;   /* why it could not be read again; code 0: it could */
 
     struct jwks_url url;                         /* of a URL */
     unsigned char text_digest[JWT_DIGEST_BYTES]; /* of what the keys were read from */
@@ -135,11 +136,17 @@ static int keyset_check_secret(const struct keyset *s, const struct jwks *keys, 
     return 0;
 }
 
+static const struct err *keyset_trouble(const struct keyset *s)
+{
+    return s->source == KEY_JWKS_URL ? &s->url.why : &s->why;
+}
+
 static void keyring_update_gauge(struct keyring *k)
 {
-    k->metrics->key_sets_unavailable = 0;
+    k->metrics->key_sets_unavailable = k->metrics->key_sets_failing = 0;
     for (size_t i = 0; i < k->n; i++) {
         k->metrics->key_sets_unavailable += k->sets[i].keys == NULL;
+        k->metrics->key_sets_failing += keyset_trouble(&k->sets[i])->code != 0;
     }
 }
 
@@ -217,11 +224,13 @@ static void keyset_reread_file(struct keyset *s, bool force)
         return;
     }
     if (keyset_read_file(s, &is_new, &e)) {
+        s->why = e;
         s->k->metrics->key_read_failures++;
         log_error("keys", "the old keys stay: the file is invalid",
                   LOG_F(log_str("keys", s->name), log_str("error", e.text)));
         return;
     }
+    s->why = (struct err){0};
     s->k->metrics->key_reads++;
     if (is_new) {
         log_info("keys", "keys read again",
@@ -321,6 +330,17 @@ const char *keyset_name(const struct keyset *s)
 unsigned keyset_algs(const struct keyset *s)
 {
     return s->algs;
+}
+
+bool keyset_has_keys(const struct keyset *s)
+{
+    return s->keys != NULL;
+}
+
+const char *keyset_failure(const struct keyset *s)
+{
+    const struct err *e = keyset_trouble(s);
+    return e->code ? e->text : NULL;
 }
 
 /* ---------------------------------------------------------------- time */

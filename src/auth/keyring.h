@@ -58,6 +58,10 @@ struct keyset *keyring_at(struct keyring *k, size_t i);
 const char *keyset_name(const struct keyset *s);
 /* The algorithms that tokens of the set may be signed with, whatever keys it has at the moment. */
 unsigned keyset_algs(const struct keyset *s);
+/* False: no token of the set can be verified. */
+bool keyset_has_keys(const struct keyset *s);
+/* Why its source could not be read the last time, borrowed until the next loop turn; NULL: it could. */
+const char *keyset_failure(const struct keyset *s);
 
 /* jwt_verify() with the set's keys, or the cached result. JWT_FAILED: the token cannot be verified
  * now, because keys were not fetched yet, or because the token names an unknown key and a fetch is in

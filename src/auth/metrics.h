@@ -17,6 +17,8 @@
     X(key_sets, gauge_max, "tidegate_key_sets", "Key sets of the configuration.")                  \
     X(key_sets_unavailable, gauge_max, "tidegate_key_sets_unavailable",                            \
       "Key sets without keys: not fetched yet, or too long ago.")                                  \
+    X(key_sets_failing, gauge_max, "tidegate_key_sets_failing",                                    \
+      "Key sets whose source could not be read the last time; the keys there are stay.")           \
     X(key_reads, counter, "tidegate_key_reads_total{result=\"ok\"}",                               \
       "Times keys were fetched, or read again from a changed file.")                               \
     X(key_read_failures, counter, "tidegate_key_reads_total{result=\"failed\"}", "")

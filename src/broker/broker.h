@@ -14,7 +14,8 @@
 
 struct broker;
 
-/* `policy` and `store` may come later (broker_set_*), before the first request. Borrows everything.
+/* `policy` may come later (broker_set_policy()), before the first request, and `store` after it: until then
+ * streams are told to come back. Borrows everything.
  */
 struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
                           struct broker_metrics *metrics);

@@ -139,15 +139,56 @@ static void pg_connect_try_next(struct pg_client *c)
     c->events.lost(c->ctx, &e);
 }
 
+/* Where "28P01: " stands in a text of a connection with verbose errors, else NULL: "... FATAL:  28P01:
+ * password authentication failed". Only the words around it depend on the server's language. */
+static const char *pg_connect_sqlstate(const char *why, size_t n)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    enum { STATE = 5 };
+    for (size_t i = 2; i + STATE + 2 <= n; i++) {
+        if (why[i - 1] == ' ' && why[i - 2] == ' ' && strspn(why + i, digits) == STATE &&
+            why[i + STATE] == ':' && why[i + STATE + 1] == ' ') {
+            return why + i;
+        }
+    }
+    return NULL;
+}
+
+/* The server answers, and will not let us in before somebody changes something. */
+static int pg_connect_kind(struct pg_client *c, const char *state)
+{
+    bool wants_password = c->conn && PQconnectionNeedsPassword(c->conn);
+    if (wants_password || (state && strncmp(state, "28", 2) == 0)) {
+        return UV_EACCES;
+    }
+    return state && strncmp(state, "3D000", 5) == 0 ? UV_ENOENT : UV_ENOTCONN;
+}
+
+static const char *pg_connect_advice(int kind)
+{
+    return kind == UV_EACCES   ? ": check user, password and passfile of conninfo, and pg_hba.conf"
+           : kind == UV_ENOENT ? ": correct dbname of conninfo, or make the database"
+                               : "";
+}
+
 static void pg_connect_attempt_failed(struct pg_client *c, const char *why)
 {
     const struct pg_host *h = &c->opt.conninfo->hosts[c->host];
     size_t n = strcspn(why, "\n"); /* libpq's texts have several lines */
+    const char *state = pg_connect_sqlstate(why, n);
+    size_t before = state ? (size_t)(state - why) - 1 : n; /* one of the two blanks */
+    const char *after = state ? state + strlen("28P01: ") : why + n;
+    struct err e = {0};
+    int kind = pg_connect_kind(c, state);
     (void)uv_timer_stop(&c->timer);
-    (void)err_set(&c->last, UV_ENOTCONN, "PostgreSQL at %s:%s: %.*s", h->host, h->port, (int)n,
-                  why);
+    (void)err_set(&e, kind, "PostgreSQL at %s:%s: %.*s%.*s%s", h->host, h->port, (int)before, why,
+                  (int)(n - (size_t)(after - why)), after, pg_connect_advice(kind));
     log_debug("store", "cannot connect",
-              LOG_F(log_str("role", c->opt.role), log_str("error", c->last.text)));
+              LOG_F(log_str("role", c->opt.role), log_str("error", e.text)));
+    if (c->last.code == 0 ||
+        c->last.code == UV_ENOTCONN) { /* else a server has said what is wrong */
+        c->last = e;
+    }
     pg_connect_try_next(c);
 }
 
@@ -259,6 +300,7 @@ static void pg_connect_start_libpq(struct pg_client *c, const char *hostaddr)
         return;
     }
     (void)PQsetNoticeReceiver(c->conn, pg_connect_on_notice, c);
+    (void)PQsetErrorVerbosity(c->conn, PQERRORS_VERBOSE); /* with the SQLSTATE of a refusal */
     c->words[0] = '\0';
     c->excused = false;
     pg_client_timer(c, c->opt.connect_timeout_ms, pg_connect_on_connect_timeout);
@@ -323,6 +365,7 @@ static void pg_connect_try_host(struct pg_client *c)
 void pg_connect_start(struct pg_client *c)
 {
     c->tried = 0;
+    c->last = (struct err){0};
     c->address = NULL;
     c->avoided = c->silent;
     pg_connect_avoid_silent(c);

@@ -49,7 +49,8 @@ struct server {
     struct http_server public, admin_server;
     struct admin admin;
     struct broker *broker;
-    struct store *store;
+    struct store *store; /* NULL: not open */
+    struct store_opening opening;
     struct http_client *http_client;
     struct query_source *queries;  /* the database that policies ask; NULL: none */
     struct keyring *keyring;       /* of whatever policy; NULL: not open */
@@ -86,6 +87,7 @@ static void server_close_all(struct server *s)
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
     server_tls_close(&s->tls);
     keyring_stop(s->keyring);
+    store_opening_stop(&s->opening);
     if (s->http_client) {
         http_client_close(s->http_client, NULL, NULL);
     }
@@ -210,6 +212,7 @@ static void admin_state(void *ctx, struct admin_state *out)
     const struct policy *p = policy_reload_current(s->policies);
     const struct policy *before = policy_reload_previous(s->policies);
     *out = (struct admin_state){.draining = s->draining,
+                                .store_away = s->opening.why.code ? s->opening.why.text : NULL,
                                 .policy_file = s->cfg->policy.file,
                                 .policy_version = p ? lua_policy_version(p) : NULL,
                                 .policy_label = p ? p->label : NULL,
@@ -228,13 +231,6 @@ static void reload(void *ctx, const struct policy_order *order, policy_report_cb
 {
     struct server *s = ctx;
     policy_reload_order(s->policies, order, cb, cb_ctx, token);
-}
-
-static int open_store(struct server *s, struct err *e)
-{
-    const struct store_listener listener = {broker_tail, broker_leap, s->broker};
-    return store_open(&s->options.store, loop_uv(s->loop), &s->store_metrics, &listener, &s->store,
-                      e);
 }
 
 /* On the sockets of the supervisor. */
@@ -389,39 +385,17 @@ static void on_watchdog_tick(struct deadline *d)
     }
 }
 
-/* The policy is ready, or never will be. */
-static void on_policy(void *ctx, int rc, const struct err *why)
+/* The store is open, sooner or later. */
+static int server_take_store(struct server *s, struct store *store, struct err *e)
 {
-    struct server *s = ctx;
-    struct err e = {0};
-    if (rc) {
-        server_give_up(s, EX_CONFIG, why);
-        return;
-    }
-    if (s->closing) {
-        return; /* stopped while the policy was loading */
-    }
-    if (open_store(s, &e)) {
-        server_give_up(s, EX_UNAVAILABLE, &e);
-        return;
-    }
-    broker_set_store(s->broker, s->store);
-    s->admin.store = s->store;
-    rc = worker_wake_start(&s->wake, s->loop, s->store);
-    if (rc) {
-        err_set(&e, rc, "cannot listen to the other workers: %s", uv_strerror(rc));
-        server_give_up(s, EX_OSERR, &e);
-        return;
-    }
-    struct tls_ticket_chain *tickets = s->worker ? &s->worker->shared->tickets : NULL;
-    if (server_tls_open(&s->tls, s->cfg, s->loop, tickets, &s->net, &e)) {
-        server_give_up(s, EX_CONFIG, &e);
-        return;
-    }
-    if (listen_all(s, &e)) {
-        server_give_up(s, EX_UNAVAILABLE, &e);
-        return;
-    }
+    s->store = s->admin.store = store;
+    broker_set_store(s->broker, store);
+    int rc = worker_wake_start(&s->wake, s->loop, store);
+    return rc ? err_set(e, rc, "cannot listen to the other workers: %s", uv_strerror(rc)) : 0;
+}
+
+static void server_is_ready(struct server *s)
+{
     log_info(
         "server", "ready",
         LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit),
@@ -434,6 +408,89 @@ static void on_policy(void *ctx, int rc, const struct err *why)
         worker_ready(s->worker);
     } else {
         systemd_notify("READY=1\nSTATUS=serving");
+    }
+}
+
+static void server_waits(struct server *s)
+{
+    log_warn("server", "the store is away: streams and publishers are told to come back",
+             LOG_F(log_str("error", s->opening.why.text)));
+    if (s->worker) {
+        worker_waits(s->worker);
+    } else {
+        systemd_notify("READY=1\nSTATUS=waiting for the store: %s", s->opening.why.text);
+    }
+}
+
+static void on_store(void *ctx, struct store *store, const struct err *why)
+{
+    struct server *s = ctx;
+    struct err e = {0};
+    if (!store) {
+        server_give_up(s, EX_CONFIG, why);
+        return;
+    }
+    s->opening.why = (struct err){0};
+    if (server_take_store(s, store, &e)) {
+        server_give_up(s, EX_OSERR, &e);
+    } else if (!s->draining) {
+        server_is_ready(s);
+    }
+}
+
+/* 0; UV_EAGAIN: it is away, and on_store() comes later. Else `code` is the exit code. */
+static int server_open_store(struct server *s, int *code, struct err *e)
+{
+    struct store *store = NULL;
+    s->opening = (struct store_opening){.loop = s->loop,
+                                        .opt = &s->options.store,
+                                        .listener = {broker_tail, broker_leap, s->broker},
+                                        .metrics = &s->store_metrics,
+                                        .done = on_store,
+                                        .ctx = s};
+    int rc = store_opening_begin(&s->opening, &store, e);
+    bool lasting = s->options.store.postgres && !store_pg_heals(rc);
+    *code = lasting ? EX_CONFIG : EX_UNAVAILABLE;
+    if (rc == 0) {
+        *code = EX_OSERR;
+        return server_take_store(s, store, e);
+    }
+    return rc == UV_EAGAIN && s->worker && worker_is_successor(s->worker) ? UV_ENOTCONN : rc;
+}
+
+/* The policy is ready, or never will be. */
+static void on_policy(void *ctx, int rc, const struct err *why)
+{
+    struct server *s = ctx;
+    struct err e = {0};
+    int code = EX_UNAVAILABLE;
+    if (rc) {
+        server_give_up(s, EX_CONFIG, why);
+        return;
+    }
+    if (s->closing) {
+        return; /* stopped while the policy was loading */
+    }
+    int opened = server_open_store(s, &code, &e);
+    if (opened && opened != UV_EAGAIN) {
+        server_give_up(s, code, &e);
+        return;
+    }
+    struct tls_ticket_chain *tickets = s->worker ? &s->worker->shared->tickets : NULL;
+    if (server_tls_open(&s->tls, s->cfg, s->loop, tickets, &s->net, &e)) {
+        server_give_up(s, EX_CONFIG, &e);
+        return;
+    }
+    if (listen_all(s, &e)) {
+        server_give_up(s, EX_UNAVAILABLE, &e);
+        return;
+    }
+    if (opened) {
+        server_waits(s);
+    } else {
+        server_is_ready(s);
+    }
+    if (!s->worker) {
         on_watchdog_tick(&s->watchdog_tick);
     }
 }
@@ -489,6 +546,7 @@ static void server_start(struct server *s)
         server_give_up(s, EX_CONFIG, &e);
         return;
     }
+    s->admin.keyring = s->keyring;
     keyring_start(s->keyring, s->loop, s->http_client, &s->auth);
     s->options.policy.keyring = s->keyring;
     if (policy_reload_start(s->policies, on_policy, s, &e)) {

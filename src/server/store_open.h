@@ -1,7 +1,8 @@
-/* Opens the store that the configuration names. */
+/* Opens the store that the configuration names, and waits for one that is away. */
 #ifndef SERVER_STORE_OPEN_H
 #define SERVER_STORE_OPEN_H
 
+#include "net/loop.h"
 #include "store/postgres/store_pg.h"
 #include "store/sqlite/store_sqlite.h"
 
@@ -18,10 +19,29 @@ struct store_listener {
     void *ctx;
 };
 
-/* Blocks for a moment; see the two it chooses from. */
-int store_open(const struct store_options *opt, uv_loop_t *loop, struct store_metrics *metrics,
-               const struct store_listener *listener, struct store **out, struct err *e);
 /* The version of the libpq found at run time: 150018 is 15.18. */
 int store_libpq_version(void);
+
+/* Opens one store, as often as it takes. */
+struct store_opening {
+    struct loop *loop;
+    const struct store_options *opt;
+    struct store_listener listener;
+    struct store_metrics *metrics;
+    /* It is open (rc 0), or never will be (`e`). Not called by store_opening_begin(). */
+    void (*done)(void *ctx, struct store *store, const struct err *e);
+    void *ctx;
+    struct err why;          /* of the last failure */
+    struct deadline again;   /* the next look */
+    struct store_look *look; /* on a thread */
+    unsigned looks;
+};
+
+/* The members before `why` are set by the caller, and borrowed until it is open or stopped. Looks once, which
+ * blocks for some seconds at most. 0: `out` is open. UV_EAGAIN: the store is away; its reason is in `why`,
+ * and `done` is called later. Else a negative UV_E*. */
+int store_opening_begin(struct store_opening *o, struct store **out, struct err *e);
+/* `done` is not called any more. The loop runs until a look on a thread has ended: some seconds at most. */
+void store_opening_stop(struct store_opening *o);
 
 #endif

@@ -12,6 +12,7 @@
 #include "server/supervisor_state.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
 #include <time.h>
@@ -29,6 +30,13 @@ uint64_t supervisor_now_ms(void)
     struct timespec ts;
     (void)clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+const char *supervisor_serving(struct supervisor *s)
+{
+    (void)snprintf(s->serving, sizeof s->serving, "%u worker%s", s->count,
+                   s->count == 1 ? " serves" : "s serve");
+    return s->serving;
 }
 
 /* ---------------------------------------------------------------- signals */
@@ -66,7 +74,7 @@ static uint64_t next_due(const struct supervisor *s)
         due = at && at < due ? at : due;
     }
     due = s->watchdog_ms && s->watchdog_ms < due ? s->watchdog_ms : due;
-    bool waits = restart_active(s) || (!s->told_ready && !s->draining) || s->reload.until_ms != 0;
+    bool waits = restart_active(s) || (!s->told_serving && !s->draining) || s->reload.until_ms != 0;
     uint64_t tick = waits ? supervisor_now_ms() + ROLL_TICK_MS : UINT64_MAX;
     return tick < due ? tick : due;
 }
@@ -117,17 +125,22 @@ static void supervisor_on_signal(struct supervisor *s, int signum)
 
 /* ---------------------------------------------------------------- the service manager */
 
-/* All workers serve for the first time. */
+/* All workers serve for the first time, or do what they can until their store is there. */
 static void tell_ready(struct supervisor *s)
 {
-    unsigned ready = 0;
-    for (unsigned i = 1; i <= s->count && !s->told_ready && !s->draining; i++) {
+    unsigned ready = 0, waiting = 0;
+    for (unsigned i = 1; i <= s->count && !s->told_serving && !s->draining; i++) {
         int pid = s->children[i].pid;
-        ready += pid && s->shared->workers[i - 1].ready_pid == pid ? 1 : 0;
+        bool serves = pid && s->shared->workers[i - 1].ready_pid == pid;
+        ready += serves ? 1 : 0;
+        waiting += !serves && pid && s->shared->waiting_pid[i - 1] == pid ? 1 : 0;
     }
     if (ready == s->count) {
+        s->told_ready = s->told_serving = true;
+        systemd_notify("READY=1\nSTATUS=%s", supervisor_serving(s));
+    } else if (!s->told_ready && ready + waiting == s->count) { /* they answer, and will serve */
         s->told_ready = true;
-        systemd_notify("READY=1\nSTATUS=%u workers serve", s->count);
+        systemd_notify("READY=1\nSTATUS=waiting for the store: see the log, and /readyz");
     }
 }
 
@@ -144,7 +157,7 @@ static void tell_reloaded(struct supervisor *s)
     if (w->until_ms && (s->draining || done == s->count || supervisor_now_ms() >= w->until_ms)) {
         w->until_ms = 0;
         if (!s->draining) {
-            systemd_notify("READY=1\nSTATUS=%u workers serve", s->count);
+            systemd_notify("READY=1\nSTATUS=%s", supervisor_serving(s));
         }
     }
 }
@@ -226,7 +239,7 @@ static int set_up(struct supervisor *s)
     }
     s->shared->count = s->count;
     if (successor) {
-        s->told_ready = true;
+        s->told_ready = s->told_serving = true;
         log_info(
             "supervisor", "took over",
             LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit)));

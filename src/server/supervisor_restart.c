@@ -66,7 +66,7 @@ static void supervisor_restart_finish(struct supervisor *s, const char *why)
     }
     *r = (struct roll){.check_output = -1};
     if (!s->draining) {
-        systemd_notify("READY=1\nSTATUS=%u workers serve%s", s->count,
+        systemd_notify("READY=1\nSTATUS=%s%s", supervisor_serving(s),
                        why ? "; the last restart failed, see the log" : "");
     }
     if (why) {

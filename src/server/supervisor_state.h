@@ -73,7 +73,10 @@ struct supervisor {
     struct roll roll;
     struct reload_wait reload;
     sigset_t signals, before;
-    bool draining, told_ready;
+    bool draining;
+    bool told_ready;      /* the service manager knows that they answer, or wait for the store */
+    bool told_serving;    /* and that all of them serve */
+    char serving[32];     /* of supervisor_serving() */
     uint64_t watchdog_ms; /* when the next WATCHDOG=1 is due; 0: not at all */
     uint64_t kill_ms;     /* when the remaining workers are killed; 0: not decided */
     int code;             /* the worst exit code so far */
@@ -81,6 +84,8 @@ struct supervisor {
 
 /* supervisor.c */
 uint64_t supervisor_now_ms(void);
+/* "2 workers serve", for the service manager. */
+const char *supervisor_serving(struct supervisor *s);
 
 /* supervisor_sockets.c */
 void sockets_init(struct supervisor *s);

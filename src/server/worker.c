@@ -76,6 +76,16 @@ void worker_ready(const struct worker *w)
     w->shared->workers[w->number - 1].ready_pid = (int)getpid();
 }
 
+void worker_waits(const struct worker *w)
+{
+    w->shared->waiting_pid[w->number - 1] = (int)getpid();
+}
+
+bool worker_is_successor(const struct worker *w)
+{
+    return w->shared->restart == RESTART_RUNNING;
+}
+
 void worker_reloaded(const struct worker *w)
 {
     w->shared->reloads[w->number - 1]++;

@@ -41,6 +41,8 @@ struct workers_shared {
     char restart_error[512];                  /* complete before `restart` says RESTART_FAILED */
     struct tls_ticket_chain tickets;          /* by any worker that needs the next key */
     atomic_uint reloads[WORKERS_MAX];         /* by SIGHUP, by number - 1; by that worker */
+    atomic_int waiting_pid[WORKERS_MAX];      /* the process that listens and waits for its store,
+                                                 which is away; by number - 1; by that process */
 };
 
 struct worker {
@@ -75,6 +77,10 @@ void worker_wake_stop(struct worker_wake *w);
 
 /* Tells the supervisor that this process serves. */
 void worker_ready(const struct worker *w);
+/* Tells it that this process waits for its store. */
+void worker_waits(const struct worker *w);
+/* Is it to replace a process that serves? Then it must not wait: the other one goes on. */
+bool worker_is_successor(const struct worker *w);
 /* Tells it that what SIGHUP asked for is done. */
 void worker_reloaded(const struct worker *w);
 /* Has another process replaced this one? */

@@ -193,6 +193,19 @@ static bool route_refuse_names(const struct broker *b, struct stream *s,
     return bad;
 }
 
+/* The broker has been started while its store is away. Answers, or returns false. */
+static bool route_refuse_storeless(struct broker *b, struct stream *s,
+                                   const struct http_request *rq)
+{
+    bool post = rq->method == HTTP_POST;
+    if (!b->store) {
+        refuse_transient(b->refusals, s, !post && accept_of(rq).stream, REFUSAL_STORE,
+                         post ? "the event store is unavailable; nothing was stored"
+                              : "the event store is unavailable");
+    }
+    return !b->store;
+}
+
 /* What lets a page of another origin read the answer, whatever it will be. */
 static void route_allow_origin(struct broker *b, struct stream *s, const struct http_request *rq)
 {
@@ -238,7 +251,8 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
         refuse_method(b->refusals, s, EVENTS_METHODS);
         return;
     }
-    if (route_refuse_credentials(b, s, rq) || (post && cross_site_refuse(b, s, rq))) {
+    if (route_refuse_credentials(b, s, rq) || (post && cross_site_refuse(b, s, rq)) ||
+        route_refuse_storeless(b, s, rq)) {
         return;
     }
     int rc = http_query_parse(&query, rq->query);

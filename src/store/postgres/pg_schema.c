@@ -213,10 +213,11 @@ static int pg_schema_read_version(struct session *n, const struct place *p, int 
     }
     *version = pg_cell_int4(n->res, 0, 0);
     if (pg_cell_int4(n->res, 0, 1) > PG_SCHEMA_VERSION) {
-        return err_set(e, UV_ENOTSUP,
-                       "the schema tidegate of database \"%s\" was made by a newer Tidegate "
-                       "(version %d, this one knows up to %d)",
-                       p->database, *version, PG_SCHEMA_VERSION);
+        return err_set(
+            e, UV_ENOTSUP,
+            "the schema tidegate of database \"%s\" was made by a newer Tidegate "
+            "(version %d, this one knows up to %d): install that version of Tidegate here, too",
+            p->database, *version, PG_SCHEMA_VERSION);
     }
     return 0;
 }

@@ -368,10 +368,48 @@ static void store_pg_start(struct store_pg *s, const struct pg_schema_state *sta
     s->upkeep = upkeep_new(s->loop, &upkeep, s->sequencer, s->metrics, &upkeep_events, s);
 }
 
-int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
-                  struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
-                  void *tail_ctx, struct store **out, struct err *e)
+int store_pg_check(const struct store_pg_options *opt, struct pg_schema_state **out, struct err *e)
 {
+    struct pg_conninfo conninfo;
+    *out = NULL;
+    int rc = pg_conninfo_parse(&conninfo, opt->conninfo, e);
+    if (rc) {
+        return err_context(e, "store.conninfo");
+    }
+    struct pg_schema_state *state = xcalloc(1, sizeof *state);
+    rc = pg_schema_prepare(&conninfo, opt->migrate, opt->partition_ids, state, e);
+    pg_conninfo_clear(&conninfo);
+    if (rc) {
+        free(state);
+        return rc;
+    }
+    *out = state;
+    return 0;
+}
+
+bool store_pg_heals(int rc)
+{
+    /* EINVAL: the text of conninfo. EACCES: it does not let us in, or rights are missing. ENOENT: no
+     * database, or no schema where only `tidegate migrate` may make it. ENOTSUP: a schema of a newer
+     * program, an old server, another encoding. ERANGE: the server's clock */
+    static const int lasting[] = {UV_EINVAL, UV_EACCES, UV_ENOENT, UV_ENOTSUP, UV_ERANGE};
+    for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++) {
+        if (rc == lasting[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int store_pg_open(const struct store_pg_options *opt, const struct pg_schema_state *state,
+                  uv_loop_t *loop, struct store_metrics *metrics, store_tail_cb tail,
+                  store_leap_cb leap, void *tail_ctx, struct store **out, struct err *e)
+{
+    struct pg_schema_state *own = NULL;
+    int rc = state ? 0 : store_pg_check(opt, &own, e);
+    if (rc) {
+        return rc;
+    }
     struct store_pg *s = xcalloc(1, sizeof *s);
     s->base.ops = &pg_ops;
     s->loop = loop;
@@ -381,20 +419,14 @@ int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
     s->on_tail = tail;
     s->on_leap = leap;
     s->tail_ctx = tail_ctx;
-    int rc = pg_conninfo_parse(&s->conninfo, opt->conninfo, e);
+    rc = pg_conninfo_parse(&s->conninfo, opt->conninfo, e);
     if (rc) {
+        rc = err_context(e, "store.conninfo");
         free(s);
-        return err_context(e, "store.conninfo");
-    }
-    struct pg_schema_state *state = xcalloc(1, sizeof *state);
-    rc = pg_schema_prepare(&s->conninfo, opt->migrate, opt->partition_ids, state, e);
-    if (rc == 0) {
-        store_pg_start(s, state);
-        *out = &s->base;
     } else {
-        pg_conninfo_clear(&s->conninfo);
-        free(s);
+        store_pg_start(s, state ? state : own);
+        *out = &s->base;
     }
-    free(state);
+    free(own);
     return rc;
 }

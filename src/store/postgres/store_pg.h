@@ -34,11 +34,21 @@ struct store_pg_options {
     unsigned upkeep_alarm_s; /* health() reports a step of the upkeep that has failed for so long */
 };
 
-/* Connects, checks the server, and checks or (`migrate`) makes the schema. Blocks for some seconds
- * at most; everything else happens on `loop`. Copies `opt`, borrows `metrics`. `tail` and `leap`
- * are called for what happens from now on. 0, or a negative UV_E* and what to do about it. */
-int store_pg_open(const struct store_pg_options *opt, uv_loop_t *loop,
-                  struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
-                  void *tail_ctx, struct store **out, struct err *e);
+/* What store_pg_check() has found out. */
+struct pg_schema_state;
+
+/* Connects, checks the server, and checks or (`migrate`) makes the schema. Blocks for some seconds at
+ * most; on any thread. `out`: free() it; NULL on failure. 0, or a negative UV_E* and what to do about
+ * it. */
+int store_pg_check(const struct store_pg_options *opt, struct pg_schema_state **out, struct err *e);
+/* Is a failure of store_pg_check() one that ends without anybody changing the configuration, the
+ * database or this program? */
+bool store_pg_heals(int rc);
+/* Everything else, on `loop`. `state`: of store_pg_check(); NULL: calls it, and blocks. Copies `opt`,
+ * borrows `metrics`. `tail` and `leap` are called for what happens from now on. 0, or a negative UV_E*
+ * and what to do about it. */
+int store_pg_open(const struct store_pg_options *opt, const struct pg_schema_state *state,
+                  uv_loop_t *loop, struct store_metrics *metrics, store_tail_cb tail,
+                  store_leap_cb leap, void *tail_ctx, struct store **out, struct err *e);
 
 #endif
