@@ -78,6 +78,25 @@ describe("an older state of events.db under the running broker", function()
     assert.equal("1\n2\n3\n101\n102\n103\n", sql(broker, "SELECT data FROM events ORDER BY seq"))
   end)
 
+  it("takes what was read of the lost one out of memory", function()
+    broker, ids = tidegate.start { config = { event_log = { max_events = 16 } } }, {}
+    publish(broker, 1, 3, ids)
+    copy = broker.dir .. "/copy.db"
+    sql(broker, ("VACUUM INTO '%s'"):format(copy))
+    local live = sse.open(broker, { topic = "a", last_event_id = tostring(ids[3]) })
+    publish(broker, 4, 40, ids)
+    live:collect(37)
+    sse.open(broker, { topic = "a", query = { last_event_id = "earliest" } }):collect(40) -- a page is kept
+    sql(broker, (".restore '%s'"):format(copy))
+    assert.equal("reset", gap_of(live:next()).reason)
+    publish(broker, 101, 101, ids)
+    local seen = {}
+    for _, ev in ipairs(sse.open(broker, { topic = "a", query = { last_event_id = "earliest" } }):collect(4)) do
+      seen[#seen + 1] = ev.data
+    end
+    assert.same({ "1", "2", "3", "101" }, seen)
+  end)
+
   it("is found out though other programs have gone on writing to it", function()
     local live = sse.open(broker, { topic = "a", last_event_id = tostring(ids[3]) })
     publish(broker, 4, 6, ids)

@@ -326,6 +326,26 @@ describe("store_sqlite", function()
       assert.equal(acks[4].id, d.store:bounds().trimmed)
     end)
 
+    it("by age removes nothing early", function()
+      local function now_ms()
+        local seconds, microseconds = uv.gettimeofday()
+        return seconds * 1000 + microseconds // 1000
+      end
+      for attempt = 1, 5 do
+        local born = now_ms() - 60000 + 950 -- old enough in 950 ms
+        open()
+        assert(d:put { ev("old", { time = born - 5000 }), ev("not yet", { time = born }) })
+        d:close()
+        assert(d:open { retain_age_s = 60 })
+        d:wait(function() return removed() > 0 end)
+        if removed() == 1 then
+          return assert.same({ "not yet" }, data_of(assert(d:history())))
+        end -- else the machine took its time, or the rule is wrong
+        assert.is_true(now_ms() >= born + 60000, "removed before its time, in attempt " .. attempt)
+        d:close()
+      end
+    end)
+
     it("by size removes about as much as is over", function()
       fill_and_reopen(3000, { retain_bytes = 1000000 }, { data = ("x"):rep(2000) })
       d:wait(function()
