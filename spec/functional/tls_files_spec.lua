@@ -106,7 +106,7 @@ describe("certificates", function()
       "--no-samples" } })
     assert.equal(78, code)
     assert.matches("error: http.acme_webroot: /.*/nowhere: is not a directory", err)
-    assert.matches("warning: listen%[1%].proxy_protocol: whoever connects may claim any address", err)
+    assert.matches("warning: listen%[1%].proxy_protocol: every client may claim any address", err)
   end)
 
   local function ticket(broker, session)

@@ -396,7 +396,7 @@ static int parse_oct(struct jwk *out, const json_t *json, unsigned algs, struct 
     return rc;
 }
 
-/* Whoever wrote it has given away what makes tokens. */
+/* A private key here could sign tokens: it must not be in a key set. */
 static int check_public(const json_t *json, struct err *e)
 {
     static const char *const private[] = {"d", "p", "q", "dp", "dq", "qi", "oth"};
@@ -404,8 +404,8 @@ static int check_public(const json_t *json, struct err *e)
         if (json_object_get(json, private[i])) {
             return err_set(
                 e, UV_EINVAL,
-                "is a private key (\"%s\"), which makes tokens: only its public part belongs "
-                "here, and it should be replaced",
+                "is a private key (\"%s\"), which can sign tokens: put only its public part "
+                "here, and replace the key",
                 private[i]);
         }
     }

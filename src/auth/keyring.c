@@ -256,9 +256,9 @@ static int keyset_take_fetched(void *ctx, struct slice text, struct err *e)
 
 /* ---------------------------------------------------------------- tokens */
 
-static enum jwt_outcome keyset_verify_anew(struct keyset *s, struct slice token,
-                                           const struct jwt_options *o, int64_t now_s,
-                                           struct jwt *out)
+static enum jwt_outcome keyset_verify_uncached(struct keyset *s, struct slice token,
+                                               const struct jwt_options *o, int64_t now_s,
+                                               struct jwt *out)
 {
     enum jwt_outcome outcome = jwt_verify(s->keys, token, o, now_s, out);
     if (outcome == JWT_FAILED) {
@@ -297,7 +297,7 @@ enum jwt_outcome keyset_verify(struct keyset *s, struct slice token, const struc
         k->metrics->tokens_cached++;
         return JWT_OK;
     }
-    enum jwt_outcome outcome = keyset_verify_anew(s, token, o, now_s, out);
+    enum jwt_outcome outcome = keyset_verify_uncached(s, token, o, now_s, out);
     if (outcome == JWT_OK) {
         jwt_cache_put(k->cache, digest, strbuf_slice(&out->claims), out->from_s, out->till_s);
         k->metrics->token_cache_bytes = jwt_cache_bytes(k->cache);

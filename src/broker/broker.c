@@ -162,7 +162,7 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     b->metrics->log_bytes = eventlog_bytes(b->log);
 }
 
-/* What was visible above leap->after is no longer true, and whoever has seen it must be told. All
+/* What was visible above leap->after is no longer true. Streams that have seen it get a gap. All
  * others only read on: what they still miss is in the store. */
 void broker_leap(void *ctx, const struct store_leap *leap)
 {

@@ -37,7 +37,7 @@
     X(publish_failed, counter, "tidegate_publish_failed_total",                                    \
       "Publish requests that failed in the store or were shed.")                                   \
     X(tailed, counter_max, "tidegate_events_tailed_total",                                         \
-      "Events that became visible, whoever wrote them.")                                           \
+      "Events that became visible, of all writers.")                                               \
     X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
     X(positions, counter, "tidegate_positions_told_total",                                         \

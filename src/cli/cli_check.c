@@ -99,7 +99,7 @@ static void look_at_edge(const struct config *cfg, json_t *list)
         if (cfg->listen.v[i].proxy_protocol && cfg->trusted_proxies.n == 0) {
             snprintf(
                 text, sizeof text,
-                "listen[%zu].proxy_protocol: whoever connects may claim any address; name the proxy "
+                "listen[%zu].proxy_protocol: every client may claim any address; name the proxy "
                 "in trusted_proxies",
                 i + 1);
             found_tls(list, false, text);
@@ -139,7 +139,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     return rc == 0;
 }
 
-static int cli_check_check(const struct check_words *w, struct slice samples)
+static int cli_check_run(const struct check_words *w, struct slice samples)
 {
     struct config cfg;
     int code = EX_OK;
@@ -193,7 +193,7 @@ int cli_check(char **words, size_t n)
     log_set_level(LOG_LEVEL_ERROR); /* what hooks log is not asked for here */
     strbuf_init(&samples, SAMPLES_MAX_BYTES);
     code = w.samples ? cli_read_input("check", w.samples, &samples) : 0;
-    code = code ? code : cli_check_check(&w, strbuf_slice(&samples));
+    code = code ? code : cli_check_run(&w, strbuf_slice(&samples));
     strbuf_clear(&samples);
     return code;
 }

@@ -266,8 +266,8 @@ static void pg_client_setup_done(struct pg_client *c, const PGresult *res)
     c->events.ready(c->ctx);
 }
 
-/* What was prepared does not fit any more: a table has changed ("cached plan must not change result
- * type"), or somebody made the session forget it. Nothing was done, so once more. */
+/* The prepared statement does not fit any more: a table has changed ("cached plan must not change result
+ * type"), or another program made the session forget it. Nothing was done, so it is sent again. */
 static bool pg_client_is_stale(const struct pg_client *c, const PGresult *res)
 {
     const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;

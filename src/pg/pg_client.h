@@ -65,8 +65,8 @@ struct pg_statement {
     const char *sql;
 };
 
-/* A statement of somebody who knows nothing of types: arguments and cells are text, and the server
- * infers what the arguments are (pg_args_text() only). */
+/* A statement whose caller knows no types. Arguments and cells are text, and the server infers the types
+ * of the arguments (pg_args_text() only). */
 struct pg_look_up {
     struct pg_statement st;
     /* Rows come one by one, before `done`, whose result then has none; NULL: it is only prepared.
@@ -87,9 +87,9 @@ bool pg_client_takes(const struct pg_client *c); /* would pg_client_ask() accept
 bool pg_client_ready(const struct pg_client *c);
 /* Statements accepted and not complete. */
 unsigned pg_client_pending(const struct pg_client *c);
-/* Gives the connection up and starts anew: the server is not what it should be. */
+/* Closes the connection and makes another one: the server is not what it should be. */
 void pg_client_drop(struct pg_client *c, const char *why);
-/* The same for a server that is silent, as another connection has found out. */
+/* The same where another connection has found the server silent. */
 void pg_client_leave(struct pg_client *c, const char *why);
 /* The server is there again, others say: no need to wait for the next attempt. */
 void pg_client_wake(struct pg_client *c);

@@ -39,7 +39,7 @@ struct pg_job {
     uint64_t token;
     void (*row)(void *ctx, uint64_t token, const PGresult *row); /* of a look-up */
     bool only_prepare;
-    bool again; /* it has been prepared anew once */
+    bool again; /* it was prepared a second time */
 };
 
 struct pg_client {

@@ -52,7 +52,7 @@ int pg_poll_begin(struct pg_client *c, int events, uv_poll_cb cb)
         c->handles++;
     }
     if (c->poll->events == events) {
-        return 0; /* starting anew would cost two system calls */
+        return 0; /* starting it again would cost two system calls */
     }
     c->poll->events = events;
     return uv_poll_start(&c->poll->handle, events, cb);

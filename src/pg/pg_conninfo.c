@@ -175,8 +175,8 @@ static void pg_conninfo_describe(struct pg_conninfo *c, const PQconninfoOption *
     }
 }
 
-static int pg_conninfo_do_parse(struct pg_conninfo *out, const char *text, bool reader,
-                                struct err *e)
+static int pg_conninfo_parse_any(struct pg_conninfo *out, const char *text, bool reader,
+                                 struct err *e)
 {
     char *libpq_says = NULL; /* may quote the string: never shown */
     *out = (struct pg_conninfo){0};
@@ -209,12 +209,12 @@ static int pg_conninfo_do_parse(struct pg_conninfo *out, const char *text, bool 
 
 int pg_conninfo_parse(struct pg_conninfo *out, const char *text, struct err *e)
 {
-    return pg_conninfo_do_parse(out, text, false, e);
+    return pg_conninfo_parse_any(out, text, false, e);
 }
 
 int pg_conninfo_parse_reader(struct pg_conninfo *out, const char *text, struct err *e)
 {
-    return pg_conninfo_do_parse(out, text, true, e);
+    return pg_conninfo_parse_any(out, text, true, e);
 }
 
 void pg_conninfo_clear(struct pg_conninfo *c)

@@ -30,7 +30,7 @@ bool pg_notice_ends_session(const PGresult *notice)
 }
 
 /* Where a text of class 22 (data exception) may begin to quote the value: `invalid input syntax for
- * type integer: "secret"`, in whatever language. */
+ * type integer: "secret"`, in any language. */
 static size_t before_value(const char *text)
 {
     size_t n = 0;

@@ -61,7 +61,7 @@ struct shared_call *shared_calls_add(struct shared_calls *fs, struct slice key)
     return f;
 }
 
-/* Whoever asks from now on does not find it. */
+/* Later calls with the same key do not find it. */
 static void hide(struct shared_calls *fs, struct entry *e)
 {
     if (e->findable) {

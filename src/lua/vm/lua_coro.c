@@ -7,7 +7,7 @@
  *   YIELDED -> RUNNING  lua_coro_complete(): lua_coro_run() goes on with what the wait was for
  *   RUNNING -> FREE     lua_coro_end(): the body has returned
  *   RUNNING -> DEAD     lua_coro_end(): the body failed or used up its CPU time; shed(): too many hooks wait;
- *                       lua_coro_do_give_up(): lua_coro_give_up()
+ *                       lua_coro_end_given_up(): lua_coro_give_up()
  *   YIELDED -> DEAD     expired(): its time is over; cancel(): lua_waits_cancel() or
  *                       lua_coros_free()
  *   DEAD    -> FREE     lua_coro_end(): lua_coro_discard() resets the Lua thread, lua_coro_release() takes it back
@@ -218,7 +218,7 @@ static void shed(struct lua_coro *c)
     lua_coro_end(c, UV_EAGAIN, &e);
 }
 
-static void lua_coro_do_give_up(struct lua_coro *c)
+static void lua_coro_end_given_up(struct lua_coro *c)
 {
     struct err e;
     err_set(&e, UV_ENOTCONN, "%s", c->why);
@@ -258,7 +258,7 @@ static void lua_coro_run(struct lua_coro *c, lua_CFunction body)
     if (rc == LUA_VM_WAITS && c->shed) {
         shed(c);
     } else if (rc == LUA_VM_WAITS && c->why[0]) {
-        lua_coro_do_give_up(c);
+        lua_coro_end_given_up(c);
     } else if (rc == LUA_VM_WAITS) {
         suspend(c);
     } else {

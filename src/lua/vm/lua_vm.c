@@ -299,7 +299,7 @@ static int lua_vm_enter(struct lua_vm *vm, struct err *e)
 
 /* None of these three pushes allocates, so nothing is raised outside the pcall; a fresh stack has
  * LUA_MINSTACK (20) slots and its top is always 0 here. */
-static int lua_vm_do_call(lua_State *L, lua_CFunction body, void *ud)
+static int lua_vm_call_body(lua_State *L, lua_CFunction body, void *ud)
 {
     int top = lua_gettop(L);
     lua_pushcfunction(L, on_error);
@@ -318,7 +318,7 @@ int lua_vm_call(struct lua_vm *vm, lua_CFunction body, void *ud, struct err *e)
     }
     int top = lua_gettop(vm->L);
     vm->stopped = false;
-    int status = lua_vm_do_call(vm->L, body, ud);
+    int status = lua_vm_call_body(vm->L, body, ud);
     check_top(vm, top);
     vm->in_call = false;
     return status == LUA_OK ? 0 : lua_vm_fail(vm, status, e);
@@ -333,7 +333,7 @@ int lua_vm_run(struct lua_vm *vm, struct lua_allowance allowed, lua_CFunction bo
     }
     int top = lua_gettop(vm->L);
     begin_watch(vm, vm->L, allowed);
-    int status = lua_vm_do_call(vm->L, body, ud);
+    int status = lua_vm_call_body(vm->L, body, ud);
     end_watch(vm);
     check_top(vm, top);
     vm->in_call = false;

@@ -150,7 +150,7 @@ void http1_end_stream(struct http1 *h)
     }
 }
 
-/* The peer sends no more: those who mind are told. */
+/* The peer sends no more. Tells the owners of streams that want to know. */
 static void http1_half_closed(struct http1 *h)
 {
     list_for_each_safe (it, next, &h->exchanges) {

@@ -7,8 +7,8 @@
 /* The head of a request on `c`, whose body is still to come. The body counts from now on. It is taken at
  * once where the service does not ask for heads. */
 void http_dispatch_head(const struct conn *c, struct stream *stream, struct http_request *rq);
-/* Does a request on `c` count for the address of its client, whatever connection it came on? That is so
- * behind trusted proxies, from its head until its answer, or the end of its stream. */
+/* Does a request on `c` count for the address of its client, instead of that of the connection? It does
+ * behind trusted proxies, from its head until its answer or the end of its stream. */
 bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
                           struct peer_address *client);
 /* Answers with a problem document. */

@@ -74,7 +74,7 @@ void client_address(const struct peer_address *peer, const struct http_header *f
                 return;
             }
             more = list.n > 0 && memchr(list.p, ',', list.n) != NULL;
-            /* a Unix peer is somebody's neighbour only: as a hop it may be passed, not claimed */
+            /* "unix" names no client: a trusted hop may be one, a claimed client may not */
             if (!parse_hop(last_element(&list), &hop) ||
                 (peer_address_is_unix(&hop) && !networks_contain(trusted, trusted_count, &hop))) {
                 return;

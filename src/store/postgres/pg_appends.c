@@ -25,7 +25,7 @@
  *
  *   1. At most one batch is under way, and `batch` is empty in NONE and LATE.
  *   2. Nothing is sent before lead() has been answered on this connection (`ids_reserved`).
- *   3. A batch keeps its number from NONE to NONE, whatever happens between. No other batch of this
+ *   3. A batch keeps its number from NONE to NONE. No other batch of this
  *      `writer` ever has that number.
  *   4. An append succeeds only after its events are stored and the tail has passed them: it waits
  *      in `committed` until pg_appends_acknowledge().
@@ -174,7 +174,7 @@ static bool pg_appends_is_class(const struct pg_fault *f, const char *class)
     return strncmp(f->sqlstate, class, strlen(class)) == 0;
 }
 
-/* The next batch is smaller than this one was; but one event, whatever it is. */
+/* The next batch is smaller than this one was, but has at least one event. */
 static void pg_appends_shrink(struct pg_appends *p)
 {
     size_t bytes = 0;
@@ -255,7 +255,8 @@ static void pg_appends_on_slow(void *ctx)
     }
 }
 
-/* The server undid the batch. Once more, if that may help: somebody held a lock for too long. */
+/* The server undid the batch. True: another try may help, because another session held a lock for too
+ * long. */
 static bool pg_appends_retry(struct store_pg *s, const struct pg_fault *f)
 {
     struct pg_appends *p = &s->appends;

@@ -12,7 +12,7 @@ enum { PG_ROW_COLUMNS = 7 };
 #define PG_ROW_SQL "seq, topic, type, data, attrs::text AS attrs, key, created"
 
 /* A new reference with its id set. NULL: no memory (*reason NULL), or the row cannot be an event,
- * which only somebody who wrote past the outbox can have caused. */
+ * which means that a program has written past the outbox. */
 struct event *pg_row_event(const PGresult *res, int row, int first_column, size_t max_data,
                            const char **reason);
 

@@ -300,8 +300,8 @@ static int pg_schema_read_position(struct session *n, const struct place *p, uin
     int rows = PQntuples(n->res);
     if (rows < 1 || rows > PG_LEAPS_MAX) {
         return err_set(e, UV_EIO,
-                       "tidegate.head or tidegate.retention is empty: somebody has "
-                       "changed the schema");
+                       "tidegate.head or tidegate.retention is empty: the schema was "
+                       "changed by hand");
     }
     out->head = (uint64_t)pg_cell_int8(n->res, 0, 0);
     out->trimmed = (uint64_t)pg_cell_int8(n->res, 0, 1);

@@ -12,9 +12,9 @@ enum {
  * what it was. Arguments: partition_ids, the newest id known. */
 #define PG_LEAD_SQL "SELECT tidegate.lead($1::bigint, $2::bigint)"
 
-/* Settings of every session, whatever the server, the database or the role has set. lock_timeout: a
+/* Settings of every session. They override those of the server, the database and the role. lock_timeout: a
  * sequencer that is stopped during a batch holds the lock of the head until its session ends.
- * synchronous_commit: no publisher is told of an event that the server may forget. Through
+ * synchronous_commit: no publisher gets an id of an event that the server may lose. Through
  * pg_settings: settings that older servers do not have. */
 #define PG_SETUP_COMMON                                                                            \
     "SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed';"          \

@@ -56,12 +56,11 @@ static void pg_tail_deliver(struct store_pg *s, struct event *const *events, siz
 
 static void pg_tail_leap(struct store_pg *s, const struct store_leap *l)
 {
-    log_warn(
-        "store",
-        "ids leap: the server was started anew, another one has taken over, or the database was "
-        "restored",
-        LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
-              log_uint("delivered", s->tail.last)));
+    log_warn("store",
+             "ids leap: the server was restarted, another one has taken over, or the database was "
+             "restored",
+             LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
+                   log_uint("delivered", s->tail.last)));
     s->metrics->store_leaps++;
     s->leapt++;
     pg_appends_lost(s, l);
@@ -101,7 +100,7 @@ static bool pg_tail_may_follow(struct store_pg *s, uint64_t seq)
         pg_tail_fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
     }
     if (seq > s->tail.last + 1 && s->tail.unexplained) {
-        log_error("store", "ids are missing in tidegate.events: somebody has removed rows",
+        log_error("store", "ids are missing in tidegate.events: rows were removed by hand",
                   LOG_F(log_uint("after", s->tail.last), log_uint("before", seq)));
     }
     return seq <= s->tail.last + 1 || s->tail.unexplained;
@@ -245,7 +244,7 @@ static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int
             }
             if (seq <= s->tail.last) {
                 store_pg_bad_row(s, seq,
-                                 "its id lies in a leap: somebody has changed tidegate.leap");
+                                 "its id lies in a leap: tidegate.leap was changed by hand");
                 next = s->tail.last;
                 continue;
             }

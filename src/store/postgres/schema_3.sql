@@ -3,7 +3,7 @@
 
 ---------------------------------------------------------------- what needs locks
 
--- Events that somebody truncates are missed by those who have not read them: as if retention had taken them.
+-- TRUNCATE counts as retention: streams that have not read the events get a gap.
 CREATE FUNCTION tidegate.truncated() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE tidegate.retention SET trimmed = greatest(trimmed, (SELECT max(h.seq) FROM tidegate.head h)), newest = clock_timestamp();
@@ -21,11 +21,11 @@ BEGIN
       -- Where the head lives. Neither a dump that is restored brings these along, nor a copy of the database (CREATE DATABASE ...
       -- TEMPLATE), nor rows that are put back into a truncated table.
       ALTER TABLE tidegate.head ADD COLUMN db oid, ADD COLUMN rel oid, ADD COLUMN file oid;
-      -- No event that was removed got its id after this time. The default is right for whatever was removed before.
+      -- No event that was removed got its id after this time. The default is right for what was removed before.
       ALTER TABLE tidegate.retention ADD COLUMN newest timestamptz NOT NULL DEFAULT clock_timestamp();
       CREATE TRIGGER truncated AFTER TRUNCATE ON tidegate.events FOR EACH STATEMENT EXECUTE FUNCTION tidegate.truncated();
-      -- What cannot be an event is told to the program that writes it. NOT VALID: rows that wait already are judged when they
-      -- are moved. Of attrs the size in the table, which costs nothing to look at: what is left is judged then, too.
+      -- A program that writes a row that cannot be an event gets an error at once. NOT VALID: rows that wait already are checked
+      -- when they are moved. Of attrs only the size in the table is checked here, which costs nothing; the rest is checked then, too.
       ALTER TABLE tidegate.outbox ADD CONSTRAINT "data: at most 64 MiB" CHECK (octet_length(data) <= 67108864) NOT VALID,
                                   ADD CONSTRAINT "attrs: at most 4096 bytes of JSON" CHECK (pg_column_size(attrs) <= 1048576) NOT VALID;
       -- has no key: under CREATE PUBLICATION ... FOR ALL TABLES nothing could be deleted

@@ -35,7 +35,7 @@
  *      (restored, or truncated and filled) it counts as 0.
  *   5. A row is set aside only after several batches of that row alone.
  *
- * How much a batch takes: it costs about as much as moving fifty rows, whatever is in it. So the
+ * How much a batch takes: it costs about as much as moving fifty rows, even if it is empty. So the
  * pause grows with the rows that came in the last one, up to a multiple of what that took: rows
  * gather while much is published, and batches take a small part of the server's time.
  *
@@ -95,8 +95,7 @@ enum {
     BAD_LOG_MS = 10000,
 };
 
-/* The plans of tidegate.drain(): along the primary key whatever is dead beside it, and made once.
- */
+/* The plans of tidegate.drain(): along the primary key, however many rows are dead, and made once. */
 #define DRAIN_SETUP                                                                                      \
     PG_SETUP                                                                                             \
     ";SET statement_timeout = 2000; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;" \
@@ -493,7 +492,7 @@ static void sequencer_on_probed(void *ctx, uint64_t token, const PGresult *res,
         sequencer_note_success(q);
     }
     if (!q->leading) {
-        /* the same row twice: whoever holds the lease does not work */
+        /* the same row twice: the broker that holds the lease does not work */
         bool stuck = id && id == q->lowest;
         q->lowest = id;
         if (stuck) {
@@ -565,7 +564,7 @@ static void sequencer_on_holders(void *ctx, uint64_t token, const PGresult *res,
     if (q->next_hint && pg_cell_int8(res, 0, 2) == 0) {
         q->ended = true;
     } else if (!q->next_hint && q->drawn) {
-        /* the id was drawn before these were looked for: whoever may be below it is among them */
+        /* the id was drawn before the query for these: every transaction with a smaller id is among them */
         struct slice holders = pg_cell_text(res, 0, 1);
         strbuf_reset(&q->holders);
         q->next_hint = strbuf_append(&q->holders, holders.p, holders.n) ? 0 : q->drawn;

@@ -109,7 +109,7 @@ const char *store_pg_refuse(void *store, const PGresult *setup)
     const char *why = pg_lineage_judge(&s->lineage, setup, uv_now(s->loop), &other);
     if (!why && other) { /* the connection that asks is not ready yet: it stays */
         store_pg_give_up_all(s, pg_client_drop,
-                             "another server has taken over, or it was started anew");
+                             "another server has taken over, or it was restarted");
     }
     return why;
 }

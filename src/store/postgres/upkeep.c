@@ -16,7 +16,7 @@
 enum {
     UPKEEP_MS = 2000,
     AGAIN_MS = 10,
-    BUSY_MS = 15000,  /* before the next try of what somebody's lock was in the way of */
+    BUSY_MS = 15000,  /* before the next try of a step that another session's lock has stopped */
     NOISE_MS = 60000, /* between log lines about the same failure */
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_MS = 60000, /* some rows, and no vacuum for so long */
@@ -291,7 +291,7 @@ static void upkeep_step_well(struct upkeep *u, enum upkeep_step i)
 static void upkeep_step_failed(struct upkeep *u, enum upkeep_step i, const struct pg_fault *f)
 {
     struct upkeep_step_state *st = &u->steps[i];
-    /* somebody's lock was in the way: next time */
+    /* another session's lock was in the way: next time */
     bool busy = strcmp(f->sqlstate, "55P03") == 0 || strcmp(f->sqlstate, "40P01") == 0;
     uint64_t now = uv_now(u->loop);
     st->failing_since = st->failing_since ? st->failing_since : now;

@@ -20,7 +20,7 @@ static struct slice sqlite_row_column(sqlite3_stmt *st, int at)
 }
 
 /* NULL and *reason: rejected; NULL without: no memory. */
-static struct event *sqlite_row_row_event(sqlite3_stmt *st, size_t max_data, const char **reason)
+static struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason)
 {
     struct event_fields f = {
         .topic = sqlite_row_column(st, 1),
@@ -44,7 +44,7 @@ static void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, cons
 }
 
 /* What event_cost() will be, before the row is copied (attrs: nearly). */
-static size_t sqlite_row_row_cost(sqlite3_stmt *st)
+static size_t sqlite_row_cost(sqlite3_stmt *st)
 {
     size_t cost = sizeof(struct event) + 5;
     if (sqlite3_column_bytes(st, 2) == 0) {
@@ -87,7 +87,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
         return sqlite_db_fail(db, e, "reading events");
     }
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        size_t cost = sqlite_row_row_cost(st);
+        size_t cost = sqlite_row_cost(st);
         uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
         rc = sqlite_row_find_hole(db, limit, seq, end, &hole);
         if (rc != SQLITE_OK || hole) {
@@ -100,7 +100,7 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
             break;
         }
         const char *reason;
-        struct event *ev = sqlite_row_row_event(st, limit->max_data, &reason);
+        struct event *ev = sqlite_row_to_event(st, limit->max_data, &reason);
         if (!ev && !reason) {
             rc = SQLITE_NOMEM;
             break;
