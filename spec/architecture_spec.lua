@@ -95,7 +95,7 @@ local MAY_INCLUDE = {
   ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/load lua/policy "
     .. "config server broker/http",
   ["cli"] = "base net net/client auth config server tools",
-  ["remote"] = "base net/client config cli",
+  ["remote"] = "base net net/client config cli",
   ["commands"] = "base net/client store/postgres config server cli remote",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",

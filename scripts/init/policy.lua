@@ -1,4 +1,4 @@
--- Who may read and write what. `tidegate test .` runs its tests.
+-- Who may read and write what. `tidegate test .` runs its tests, `tidegate reload` loads it anew.
 ---@type tg.Policy
 local P = { api = 1, version = "first-1" }
 

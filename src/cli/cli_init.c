@@ -146,7 +146,8 @@ static void init_print_steps(const char *dir)
            "  tidegate subscribe --token @ann.token\n\n"
            "and in a third one:\n\n"
            "  tidegate publish users/ann/orders 'a book' --token @shop.token\n"
-           "\npolicy.lua says who may read and write what.\n",
+           "  tidegate connections\n\n"
+           "policy.lua says who may read and write what: change it, then `tidegate reload`.\n",
            dir, dir);
 }
 

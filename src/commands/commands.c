@@ -8,15 +8,19 @@
 #include "cli/cli_check.h"
 #include "cli/cli_config.h"
 #include "cli/cli_explain.h"
-#include "cli/cli_options.h"
 #include "cli/cli_init.h"
+#include "cli/cli_options.h"
 #include "cli/cli_restart.h"
 #include "cli/cli_token.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
 #include "config/lua_config.h"
 #include "net/client/http_client.h"
+#include "remote/remote_connections.h"
+#include "remote/remote_drain.h"
+#include "remote/remote_policy.h"
 #include "remote/remote_publish.h"
+#include "remote/remote_status.h"
 #include "remote/remote_subscribe.h"
 #include "server/store_open.h"
 #include "server/supervisor.h"
@@ -269,6 +273,18 @@ static const struct command commands[] = {
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
      "is not, with the reason; 78 a wrong configuration, or one without PostgreSQL.\n",
      cli_option_rows, run_migrate, NULL},
+    {"status", "[CONF] [options]", "Says how a running broker is.", remote_status_details,
+     remote_status_rows, NULL, remote_status},
+    {"connections", "[CONF] [options]", "Lists the open streams of a running broker.",
+     remote_connections_details, remote_connections_rows, NULL, remote_connections},
+    {"kick", "ID... [options]", "Closes streams of a running broker.", remote_kick_details,
+     remote_kick_rows, NULL, remote_kick},
+    {"reload", "[CONF] [options]", "Loads the policy of a running broker again.",
+     remote_reload_details, remote_reload_rows, NULL, remote_reload},
+    {"rollback", "[CONF] [options]", "Puts the previous policy back into effect.",
+     remote_rollback_details, remote_rollback_rows, NULL, remote_rollback},
+    {"drain", "[CONF] [options]", "Ends a running broker as SIGTERM does.", remote_drain_details,
+     remote_drain_rows, NULL, remote_drain},
     {"restart", "[CONF] [options]", "Replaces the workers of a running broker, one by one.",
      "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"
      "program on disk with the configuration as it is now, if both pass the check.\n"

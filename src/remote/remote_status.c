@@ -1,0 +1,120 @@
+#include "remote/remote_status.h"
+
+#include "cli/cli_text.h"
+#include "remote/remote_admin.h"
+#include "remote/remote_text.h"
+
+#include <stdio.h>
+#include <sysexits.h>
+
+const char remote_status_details[] =
+    "Asks the admin service. The exit code makes it a health check for containers and scripts.\n"
+    "\n"
+    "Exit codes: 0 the broker is ready; 75 it is not, with the reason; 69 no broker answers; 76 what\n"
+    "answers is no broker; 64 wrong arguments; 78 a wrong configuration.\n";
+
+const struct option_row remote_status_rows[] = {REMOTE_ADMIN_ROWS, {.name = NULL}};
+static const struct options status_options = {"tidegate", "status", remote_status_rows};
+
+static long long status_count(const json_t *o, const char *name)
+{
+    return (long long)json_integer_value(json_object_get(o, name));
+}
+
+static void status_put_policy(const json_t *policy)
+{
+    cli_put(stdout, slice_str(cli_text_of(policy, "label")));
+    printf("%s%s", *cli_text_of(policy, "label") ? " " : "", cli_text_of(policy, "version"));
+}
+
+static void status_put_store(const json_t *store)
+{
+    char size[REMOTE_TEXT_MAX];
+    bool ok = json_is_true(json_object_get(store, "ok"));
+    printf("store     %s", ok ? "ok" : "NOT OK: ");
+    if (!ok) {
+        cli_put(stdout, slice_str(cli_text_of(store, "detail")));
+    }
+    printf(", %lld events, %s\n", status_count(store, "events"),
+           remote_bytes((uint64_t)status_count(store, "bytes"), size));
+    if (*cli_text_of(store, "degraded")) {
+        printf("          degraded: ");
+        cli_put(stdout, slice_str(cli_text_of(store, "degraded")));
+        putchar('\n');
+    }
+}
+
+static void status_put_workers(const json_t *workers)
+{
+    size_t i;
+    const json_t *w;
+    char up[REMOTE_TEXT_MAX];
+    if (json_array_size(workers) < 2) {
+        return;
+    }
+    printf("\n%6s %8s %-12s %8s %11s %8s %7s  %s\n", "WORKER", "PID", "UP", "RESTARTS",
+           "CONNECTIONS", "STREAMS", "BEHIND", "STATE");
+    json_array_foreach(workers, i, w)
+    {
+        const char *why = cli_text_of(w, "not_ready");
+        printf("%6lld %8lld %-12s %8lld %11lld %8lld %7lld  ", status_count(w, "worker"),
+               status_count(w, "pid"),
+               remote_duration(json_number_value(json_object_get(w, "uptime_s")), up),
+               status_count(w, "restarts"), status_count(w, "connections"),
+               status_count(w, "subscribers"), status_count(w, "behind"));
+        if (!json_is_true(json_object_get(w, "answers"))) {
+            printf("does not answer");
+        } else if (*why) {
+            cli_put(stdout, slice_str(why));
+        } else {
+            printf("ready");
+        }
+        putchar('\n');
+    }
+}
+
+static int status_print(const json_t *doc)
+{
+    char up[REMOTE_TEXT_MAX], size[REMOTE_TEXT_MAX];
+    const json_t *policy = json_object_get(doc, "policy"), *log = json_object_get(doc, "log");
+    const json_t *previous = json_object_get(doc, "previous_policy");
+    const json_t *restart = json_object_get(doc, "restart");
+    bool ready = json_is_true(json_object_get(doc, "ready"));
+    printf("tidegate %s, process %lld, up %s: ", cli_text_of(doc, "version"),
+           status_count(doc, "pid"),
+           remote_duration(json_number_value(json_object_get(doc, "uptime_s")), up));
+    if (ready) {
+        printf("ready\n");
+    } else {
+        printf("NOT READY: ");
+        cli_put(stdout, slice_str(cli_text_of(doc, "not_ready")));
+        putchar('\n');
+    }
+    printf("clients   %lld streams in %lld audiences, %lld of them behind; %lld connections\n",
+           status_count(doc, "subscribers"), status_count(doc, "audiences"),
+           status_count(doc, "behind"), status_count(doc, "connections"));
+    status_put_store(json_object_get(doc, "store"));
+    printf("newest    %s; %lld events in memory, %s\n", cli_text_of(doc, "head_id"),
+           status_count(log, "events"), remote_bytes((uint64_t)status_count(log, "bytes"), size));
+    printf("policy    ");
+    status_put_policy(policy);
+    if (json_is_object(previous)) {
+        printf(", before it ");
+        status_put_policy(previous);
+    }
+    printf("\n          ");
+    cli_put(stdout, slice_str(cli_text_of(policy, "file")));
+    putchar('\n');
+    if (status_count(restart, "count") > 0) {
+        printf("restart   %s\n", cli_text_of(restart, "state"));
+    }
+    status_put_workers(json_object_get(doc, "workers"));
+    return ready ? EX_OK : EX_TEMPFAIL;
+}
+
+int remote_status(char **words, size_t n)
+{
+    struct remote_admin_words w = {.json = false};
+    int code = remote_admin_words(&status_options, &w, words, n, NULL, NULL);
+    return code ? code : remote_admin_show(&status_options, &w, "GET", "/status", 0, status_print);
+}
