@@ -7,6 +7,7 @@
 --   (tidegate migrate conf/postgres.lua, or the first `serve`, creates the tables)
 --   GRANT USAGE ON SCHEMA tidegate TO app;
 --   GRANT INSERT ON tidegate.outbox TO app;
+--   GRANT SELECT (id) ON tidegate.outbox TO app;           -- only for ORMs: INSERT ... RETURNING id
 -- Then, in the transaction of the application, after its other writes:
 --   INSERT INTO tidegate.outbox (topic, data) VALUES ('orders/42', '{"state":"paid"}');
 return {

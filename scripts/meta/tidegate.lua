@@ -164,7 +164,7 @@
 tg = {}
 
 ---Refuses. Raises when the status or the reason is not one that can be sent.
----@param status 400|401|403|404|429
+---@param status 204|400|401|403|404|429  204: there is nothing more to come; the client stops (a publish gets 403)
 ---@param reason string               shown to the client
 ---@return nil, tg.Deny
 function tg.deny(status, reason) end

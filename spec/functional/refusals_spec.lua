@@ -104,6 +104,19 @@ describe("a refusal", function()
     end
   end
 
+  it("with 204 ends a client for good, and is no success of a publish", function()
+    for _, hook in ipairs { "authenticate", "subscribe" } do
+      local r = http.get(broker(), "/events?" .. http.query(query(hook, "deny", 204)), { Accept = "text/event-stream" })
+      assert.same({ 204, "" }, { r.status, r.body })
+      assert.is_nil(r.headers["content-type"])
+    end
+    for _, hook in ipairs { "authenticate", "publish" } do
+      local r = http.post(broker(), "/events?topic=a&" .. http.query(query(hook, "deny", 204)), "no")
+      assert.equal(403, r.status)
+      assert.equal("SHOWN to the client", r.json.detail)
+    end
+  end)
+
   it("of a publish is that status, and nothing is stored", function()
     local c = sse.open(broker())
     for _, hook in ipairs { "authenticate", "publish" } do

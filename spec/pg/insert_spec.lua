@@ -212,6 +212,17 @@ describe("an INSERT into tidegate.outbox", function()
     assert.same({ "emma", "dune" }, so_far(c, "t"))
   end)
 
+  it("returns its id to libraries that ask for it, where that column is granted, and shows nothing else", function()
+    local insert = "INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'of an ORM') RETURNING id"
+    assert.is_nil((db:try(insert, pg.APP)))
+    db:sql "GRANT SELECT (id) ON tidegate.outbox TO app"
+    local c = sse.open(a, { topic = "t" })
+    assert.matches("^%d+", db:sql(insert, pg.APP))
+    assert.equal("of an ORM", c:next(30).data)
+    assert.is_nil((db:try("SELECT data FROM tidegate.outbox", pg.APP)))
+    db:sql "REVOKE SELECT (id) ON tidegate.outbox FROM app"
+  end)
+
   it("of a prepared transaction waits for COMMIT PREPARED, over a crash of the server", function()
     local c = sse.open(a, { topic = "t" })
     local s = db:session(pg.APP)

@@ -23,7 +23,7 @@ static int check_unambiguous(const struct jwks *s, const struct jwk *k, struct e
     for (size_t i = 0; k->kid && i < s->n; i++) {
         const struct jwk *other = &s->keys[i];
         if (other->kid && strcmp(other->kid, k->kid) == 0 && (other->algs & k->algs)) {
-            return err_set(e, UV_EINVAL, "two keys have the \"kid\" \"%s\"", k->kid);
+            return err_set(e, UV_EINVAL, "an earlier key has the \"kid\" \"%s\", too", k->kid);
         }
     }
     return 0;
@@ -33,8 +33,8 @@ static int check_unambiguous(const struct jwks *s, const struct jwk *k, struct e
 static int add_key(struct jwks *s, struct jwk *k, struct err *e)
 {
     bool symmetric = k->type == JWK_OCT;
-    int rc = check_unambiguous(s, k, e);
-    if (rc == 0 && s->n > 0 && symmetric != s->symmetric) {
+    int rc = 0;
+    if (s->n > 0 && symmetric != s->symmetric) {
         rc = err_set(e, UV_EINVAL,
                      "secrets (\"oct\") and public keys cannot share a set: give each its own");
     }
@@ -86,6 +86,11 @@ static int parse_keys(const json_t *list, unsigned algs, const char *source, str
         struct err why;
         if (jwk_parse(&k, json, algs, &why)) {
             warn_skipped(source, i, json, &why);
+            continue;
+        }
+        if (check_unambiguous(s, &k, &why)) { /* RFC 7517, 4.5: they should differ */
+            warn_skipped(source, i, json, &why);
+            jwk_clear(&k);
             continue;
         }
         int rc = add_key(s, &k, e);

@@ -28,7 +28,7 @@ struct head {
 static const char *jwt_split(struct slice token, struct parts *p)
 {
     if (token.n > JWT_MAX_BYTES) {
-        return "the token is longer than 8192 bytes";
+        return "the token is longer than 65536 bytes";
     }
     const char *first = token.n ? memchr(token.p, '.', token.n) : NULL;
     const char *end = token.p + token.n;

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    JWT_MAX_BYTES = 8192,
+    JWT_MAX_BYTES = 65536, /* requests are bounded before: limits.head_bytes */
     JWT_LEEWAY_MAX_S = 300,
     JWT_TRIES = 8,     /* keys tried for a token without `kid` */
     JWT_AUDIENCES = 8, /* of the options */

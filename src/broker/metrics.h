@@ -9,8 +9,9 @@
 #define BROKER_METRICS(X)                                                                          \
     X(subscribers, gauge, "tidegate_subscribers", "Open event streams.")                           \
     X(subscribed, counter, "tidegate_subscribed_total", "Event streams opened.")                   \
-    X(denied_400, counter, "tidegate_refused_denied_total{status=\"400\"}",                        \
+    X(denied_204, counter, "tidegate_refused_denied_total{status=\"204\"}",                        \
       "Requests the policy denied, by the status it chose.")                                       \
+    X(denied_400, counter, "tidegate_refused_denied_total{status=\"400\"}", "")                    \
     X(denied_401, counter, "tidegate_refused_denied_total{status=\"401\"}", "")                    \
     X(denied_403, counter, "tidegate_refused_denied_total{status=\"403\"}", "")                    \
     X(denied_404, counter, "tidegate_refused_denied_total{status=\"404\"}", "")                    \

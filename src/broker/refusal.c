@@ -106,6 +106,9 @@ static void refusal_respond(struct stream *s, int status, const char *field, str
 static void refusal_count_denied(struct broker_metrics *m, int status)
 {
     switch (status) {
+    case 204:
+        m->denied_204++;
+        break;
     case 400:
         m->denied_400++;
         break;

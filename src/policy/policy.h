@@ -72,7 +72,7 @@ struct subscription {
 
 enum verdict_kind {
     VERDICT_ALLOW,
-    VERDICT_DENY,      /* status 400 401 403 404 429: the client must not come back unchanged */
+    VERDICT_DENY,      /* status 204 400 401 403 404 429: the client must not come back unchanged */
     VERDICT_TRANSIENT, /* the client should try again */
 };
 

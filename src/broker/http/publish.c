@@ -76,7 +76,9 @@ static void publish_answer_refused(struct publish *p, const struct verdict *v)
     if (p->refusal) {
         refuse(p->b->refusals, p->stream, v->status, slice_str(p->refusal));
     } else {
-        refuse_denied(p->b->refusals, p->stream, v);
+        struct verdict denial = *v;
+        denial.status = v->status == 204 ? 403 : v->status; /* it would say that this was stored */
+        refuse_denied(p->b->refusals, p->stream, &denial);
     }
     publish_free(p);
 }

@@ -19,7 +19,7 @@ enum { GEOHASH_MAX = 12 };
 
 bool lua_api_deny_status_ok(lua_Integer status)
 {
-    return status == 400 || status == 401 || status == 403 || status == 404 || status == 429;
+    return status == 204 || status == 400 || status == 401 || status == 403 || status == 404 || status == 429;
 }
 
 const char *lua_api_deny_reason_check(const char *reason, size_t n)
@@ -42,7 +42,7 @@ static int l_deny(lua_State *L)
     lua_Integer status = luaL_checkinteger(L, 1);
     const char *reason = luaL_checklstring(L, 2, &n);
     if (!lua_api_deny_status_ok(status)) {
-        return luaL_argerror(L, 1, "400, 401, 403, 404 or 429 was expected");
+        return luaL_argerror(L, 1, "204, 400, 401, 403, 404 or 429 was expected");
     }
     const char *bad = lua_api_deny_reason_check(reason, n);
     if (bad) {

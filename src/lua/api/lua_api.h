@@ -7,7 +7,7 @@
 
 enum { DENY_REASON_MAX_BYTES = 512 };
 
-/* Is that a valid status of a denial: 400, 401, 403, 404 or 429? */
+/* Is that a valid status of a denial: 204, 400, 401, 403, 404 or 429? */
 bool lua_api_deny_status_ok(lua_Integer status);
 /* NULL if the text of a denial is valid, else a constant that says what is wrong with it. */
 const char *lua_api_deny_reason_check(const char *reason, size_t n);

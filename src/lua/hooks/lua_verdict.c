@@ -104,9 +104,9 @@ static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
     static const char *const keys[] = {"status", "reason", NULL};
     lua_shape_closed(L, idx, "denial", keys);
     lua_shape_field(L, idx, "status");
-    lua_Integer status = lua_shape_integer(L, -1, "denial.status", 400, 429);
+    lua_Integer status = lua_shape_integer(L, -1, "denial.status", 204, 429);
     if (!lua_api_deny_status_ok(status)) {
-        luaL_error(L, "denial.status: 400, 401, 403, 404 or 429 was expected, got %I",
+        luaL_error(L, "denial.status: 204, 400, 401, 403, 404 or 429 was expected, got %I",
                    (LUAI_UACINT)status);
     }
     lua_shape_field(L, idx, "reason");
