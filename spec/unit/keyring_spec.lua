@@ -90,7 +90,8 @@ describe("keys behind a URL", function()
     answer = { status = 500 }
     wait("they are too old", function() return not k:verify(token(old, "old"), NOW) end)
     assert.same({ nil, "failed", "keys are not available yet" }, { k:verify(token(old, "old"), NOW) })
-    assert.is_true(k:metrics().key_read_failures > 0)
+    local failures = k:metrics().key_read_failures -- about one a second
+    assert.is_true(failures > 0 and failures <= 4, failures .. " failures in stale_s")
     answer = { body = tokens.jwks(tokens.jwk(old, { kid = "old" })) }
     wait("they are back", function() return k:verify(token(old, "old"), NOW) end)
   end)

@@ -368,7 +368,6 @@ bool delivery_flush(struct broker *b)
         }
         delivery_all_live(b);
     } else if (list_empty(&b->runnable)) {
-        render_forget(b->renderer); /* of explain */
         return false;
     }
     struct list turn;
