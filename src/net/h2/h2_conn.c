@@ -13,8 +13,6 @@
 #include <stdlib.h>
 
 enum {
-    CALM_MOST = 512, /* unusual frames at once: a page with many streams is closed */
-    CALM_PER_S = 32,
     TINY_WINDOW_BYTES = 64, /* a client that grants so little wants many small frames */
     /* Of request bodies. All of one connection have this much at a time, together no more than
      * limits.body_bytes beyond their first window each ... */
@@ -26,7 +24,7 @@ enum {
      * of the table costs one byte to name, and time to check however often it was named before. */
     BLOCK_HEADS = 4,
     /* nghttp2 counts each piece of a frame header that comes alone; h2_frames.h counts frames */
-    CONTINUATIONS_MAX = 9 * CALM_MOST,
+    CONTINUATIONS_MAX = 9 * H2_FLOOD_AT_ONCE,
 };
 
 struct h2_conn {
@@ -37,23 +35,6 @@ struct h2_conn {
 static struct h2 *h2_of(const struct conn *c)
 {
     return container_of((struct conn *)(uintptr_t)c, struct h2_conn, conn)->h2;
-}
-
-/* ---------------------------------------------------------------- calm */
-
-/* False: too many unusual frames in too short a time. */
-static bool h2_calm_take(struct h2 *h, size_t n)
-{
-    uint64_t now = loop_now(h->conn->server->loop);
-    uint64_t more = (now - h->calm_at) * CALM_PER_S / 1000;
-    if (more) {
-        h->calm = more < CALM_MOST - h->calm ? h->calm + (uint32_t)more : CALM_MOST;
-        h->calm_at = now;
-    }
-    h->conn->server->metrics->h2_glitches += n;
-    bool calm = n <= h->calm;
-    h->calm = calm ? h->calm - (uint32_t)n : 0;
-    return calm;
 }
 
 /* Says why it ends, then ends. */
@@ -70,15 +51,7 @@ static void h2_end(struct h2 *h, uint32_t code, enum close_reason why)
 
 static void h2_flooded(struct h2 *h)
 {
-    struct http_server *server = h->conn->server;
-    server->metrics->h2_floods++;
-    if (log_pace_take(&server->flood_pace, loop_now(server->loop))) {
-        char address[ADDRESS_TEXT_MAX];
-        peer_address_text(&h->conn->peer, address);
-        log_info("http", "ended an HTTP/2 connection: more control frames than any client needs",
-                 LOG_F(log_uint("conn", h->conn->id), log_str("peer", address),
-                       log_uint("ended", server->metrics->h2_floods)));
-    }
+    h2_flood_note(h->conn);
     h2_end(h, NGHTTP2_ENHANCE_YOUR_CALM, CLOSE_FLOOD);
 }
 
@@ -294,7 +267,7 @@ static int h2_on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, 
     int32_t id = frame->hd.stream_id;
     bool counts = false;
     if (h->stream_count && !h2_has_room(h, &counts)) {
-        h->glitches++;
+        h->flood.glitches++;
         int rc = nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
         return rc ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     }
@@ -358,7 +331,7 @@ static void h2_on_head(struct h2_stream *s, bool ended)
     s->stream.ops = &h2_stream_ops;
     s->head_only = s->rq->head;
     s->expects_continue = rq->state == HTTP_BODY && rq->expect_continue;
-    s->h2->glitches += rq->state == HTTP_FAILED;
+    s->h2->flood.glitches += rq->state == HTTP_FAILED;
     if (!ended) {
         h2_stream_arm(s);
     }
@@ -372,13 +345,13 @@ static int h2_on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *us
     bool ended = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     switch (frame->hd.type) {
     case NGHTTP2_WINDOW_UPDATE:
-        h->glitches += frame->window_update.window_size_increment < TINY_WINDOW_BYTES;
+        h->flood.glitches += frame->window_update.window_size_increment < TINY_WINDOW_BYTES;
         return 0;
     case NGHTTP2_RST_STREAM:
         h->conn->server->metrics->h2_resets_received++;
         return 0;
     case NGHTTP2_DATA:
-        h->glitches += !ended && frame->hd.length && frame->hd.length == frame->data.padlen;
+        h->flood.glitches += !ended && frame->hd.length && frame->hd.length == frame->data.padlen;
         break;
     case NGHTTP2_HEADERS:
         if (s && s->rq && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
@@ -402,7 +375,7 @@ static int h2_on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, 
 {
     struct h2 *h = user;
     (void)ng;
-    h->glitches++; /* now: a client that reads nothing is never sent the answer */
+    h->flood.glitches++; /* now: a client that reads nothing is never sent the answer */
     h->conn->server->metrics->bad_requests++;
     log_debug("http", "refused a frame",
               LOG_F(log_uint("conn", h->conn->id), log_uint("type", frame->hd.type),
@@ -431,9 +404,9 @@ static int h2_on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, voi
     case NGHTTP2_RST_STREAM:
         h->conn->server->metrics->h2_resets_sent++;
         /* CANCEL and NO_ERROR are the broker's own wish; what it refuses was counted then */
-        h->glitches += frame->rst_stream.error_code != NGHTTP2_CANCEL &&
-                       frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM &&
-                       frame->rst_stream.error_code != NGHTTP2_NO_ERROR;
+        h->flood.glitches += frame->rst_stream.error_code != NGHTTP2_CANCEL &&
+                             frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM &&
+                             frame->rst_stream.error_code != NGHTTP2_NO_ERROR;
         return 0;
     case NGHTTP2_GOAWAY:
         h->goaway = true;
@@ -520,8 +493,7 @@ static void h2_init(struct conn *c)
     list_init(&h->drained);
     list_init(&h->ready);
     list_init(&h->gone);
-    h->calm = CALM_MOST;
-    h->calm_at = loop_now(c->server->loop);
+    h2_flood_init(&h->flood, loop_now(c->server->loop));
     h2_frames_init(&h->frames);
     c->server->metrics->h2_connections++;
     if (h2_session_begin(h) || h2_session_greet(h)) {
@@ -558,7 +530,7 @@ static size_t h2_take(struct conn *c, const char *data, size_t len)
         return len;
     }
     size_t unusual = h2_frames_feed(&h->frames, (const unsigned char *)data, len);
-    if (unusual && !h2_calm_take(h, unusual)) {
+    if (unusual && !h2_flood_take(&h->flood, c, unusual)) {
         h2_flooded(h);
         return len;
     }
@@ -606,10 +578,10 @@ static bool h2_is_over(const struct h2 *h)
 static void h2_progress(struct conn *c)
 {
     struct h2 *h = h2_of(c);
-    if (h->glitches) {
-        size_t n = h->glitches;
-        h->glitches = 0;
-        if (!h2_calm_take(h, n)) {
+    if (h->flood.glitches) {
+        size_t n = h->flood.glitches;
+        h->flood.glitches = 0;
+        if (!h2_flood_take(&h->flood, c, n)) {
             h2_flooded(h);
         }
     }

@@ -2,7 +2,7 @@
  * wants it. Requests go to the server's handler as streams; each has its own order.
  *
  * What a client may cost is bounded: streams at a time, fields, a body at a time beyond a small
- * window each, and unusual frames (h2_frames.h) by a bucket that refills. */
+ * window each, and unusual frames (h2_flood.h) by a bucket that refills. */
 #ifndef NET_H2_H2_CONN_H
 #define NET_H2_H2_CONN_H
 

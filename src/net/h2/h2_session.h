@@ -11,6 +11,7 @@
 #ifndef NET_H2_H2_SESSION_H
 #define NET_H2_H2_SESSION_H
 
+#include "net/h2/h2_flood.h"
 #include "net/h2/h2_frames.h"
 #include "net/h2/h2_request.h"
 #include "net/http/conn.h"
@@ -29,9 +30,7 @@ struct h2 {
     struct h2_stream *body;        /* the oldest with a body to come; NULL: none */
     size_t given;                  /* window for the bodies of the others, beyond their first */
     unsigned stream_count;
-    uint32_t calm;      /* how many unusual frames are still tolerated */
-    uint64_t calm_at;   /* loop time of that */
-    uint32_t glitches;  /* to be taken from it */
+    struct h2_flood flood;
     size_t block_bytes; /* names and values of the header block under way */
     struct h2_frames frames;
     struct { /* what a stream_write() under way offers */
