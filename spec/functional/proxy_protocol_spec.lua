@@ -29,6 +29,7 @@ describe("a listener with proxy_protocol", function()
           tls.listener({ cert }, { proxy_protocol = true }),
           tls.listener { cert },
           "127.0.0.1:0",
+          { address = "127.0.0.1:0", proxy_protocol = true, redirect_https = true },
         },
         trusted_proxies = { "127.0.0.1" },
         limits = { max_connections_per_address = 3 },
@@ -84,7 +85,21 @@ describe("a listener with proxy_protocol", function()
   it("believes no further claim of a client that is not a proxy", function()
     local headers = { ["X-Forwarded-For"] = "203.0.113.9" }
     assert.equal("198.51.100.7", (ip("PROXY TCP4 198.51.100.7 192.0.2.1 1 2\r\n", { headers = headers })))
-    assert.equal("203.0.113.9", (ip("PROXY UNKNOWN\r\n", { headers = headers })))
+    -- one that is: this listener is behind a proxy for TCP, and that is behind one for HTTP
+    assert.equal("203.0.113.9", (ip("PROXY TCP4 127.0.0.1 192.0.2.1 1 2\r\n", { headers = headers })))
+  end)
+
+  -- HAProxy sends LOCAL for clients of a Unix socket as well as for its own checks, and UNKNOWN for both.
+  it("believes no claim behind a header that names nobody, whoever the proxy is", function()
+    local headers = { ["X-Forwarded-For"] = "203.0.113.9", ["X-Forwarded-Proto"] = "https" }
+    for _, header in ipairs { "PROXY UNKNOWN\r\n", v2(0, 0x00, ""), v2(0, 0x11, V4), v2(1, 0x00, ""),
+      v2(1, 0x31, ("\0"):rep(216)) } do
+      assert.equal("127.0.0.1", (ip(header, { headers = headers })), header)
+      local c = http.connect(broker.addresses[5]) -- redirect_https
+      assert(c:send(header .. http.render("GET", "/", headers)))
+      assert.equal(308, c:response().status)
+      c:close()
+    end
   end)
 
   it("is what TLS is spoken behind", function()

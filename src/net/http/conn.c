@@ -627,10 +627,11 @@ static bool conn_count_address(struct conn *c)
 bool conn_admit(struct conn *c, const struct peer_address *peer)
 {
     c->proxied = false;
+    c->nameless = !peer;
+    c->loopback = false; /* no page makes a browser speak the PROXY protocol */
     if (peer) {
         c->peer = *peer;
         c->trusted = conn_peer_is_trusted(c);
-        c->loopback = false; /* no page makes a browser speak the PROXY protocol */
     }
     return conn_count_address(c);
 }

@@ -72,6 +72,7 @@ struct conn {
     bool loopback : 1; /* it came to a loopback address: pages of other sites could lead it there */
     bool redirects : 1; /* its listener sends clients to https */
     bool proxied : 1;   /* a proxy will say who the peer is */
+    bool nameless : 1;  /* it named nobody: what fields say of that may be the client's words */
 };
 
 struct conn_layer_ops {
@@ -125,7 +126,7 @@ void conn_start(struct conn *c);
 /* Another protocol takes over, before the present one has anything under way. Its struct must not be
  * larger than the one of server->protocol. */
 void conn_set_protocol(struct conn *c, const struct conn_protocol *p);
-/* A proxy has said who the peer is; NULL: nothing. False: there are too many of that address, and it is being
+/* A proxy has said who the peer is; NULL: nobody. False: there are too many of that address, and it is being
  * refused. */
 bool conn_admit(struct conn *c, const struct peer_address *peer);
 /* Ends the connection now; idempotent. Streams still open hear `closed`. */

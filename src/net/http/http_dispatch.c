@@ -6,16 +6,29 @@
 
 #include <stdio.h>
 
+/* A proxy that speaks the PROXY protocol passes bytes on: where its header names nobody, all fields may be those
+ * of a client that it does not know. */
+static size_t http_dispatch_believed(const struct conn *c)
+{
+    return c->nameless ? 0 : c->server->opt.trusted_proxy_count;
+}
+
+static void http_dispatch_address(const struct conn *c, const struct http_request *rq,
+                                  struct peer_address *client)
+{
+    client_address(&c->peer, rq->headers, rq->header_count, c->server->opt.trusted_proxies,
+                   http_dispatch_believed(c), client);
+}
+
 static void http_dispatch_client(const struct conn *c, struct http_request *rq,
                                  struct peer_address *client)
 {
-    const struct http_server_options *o = &c->server->opt;
     rq->redirect = c->redirects;
     rq->tls = c->layer ? c->layer->tls : NULL;
-    rq->secure = c->layer || client_is_secure(&c->peer, rq->headers, rq->header_count,
-                                              o->trusted_proxies, o->trusted_proxy_count);
-    client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,
-                   o->trusted_proxy_count, client);
+    rq->secure =
+        c->layer || client_is_secure(&c->peer, rq->headers, rq->header_count,
+                                     c->server->opt.trusted_proxies, http_dispatch_believed(c));
+    http_dispatch_address(c, rq, client);
 }
 
 /* A trusted proxy has named the request: its log and ours are to tell of it by one name. */
@@ -81,8 +94,7 @@ bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
     if (!c->trusted || !o->max_connections_per_address) {
         return false;
     }
-    client_address(&c->peer, rq->headers, rq->header_count, o->trusted_proxies,
-                   o->trusted_proxy_count, client);
+    http_dispatch_address(c, rq, client);
     return memcmp(client, &c->peer, sizeof *client) != 0 &&
            !(o->local_exempt && peer_address_is_local(client));
 }
