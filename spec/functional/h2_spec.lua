@@ -58,6 +58,9 @@ describe("HTTP/2", function()
     assert.equal(505, r.status)
     assert.matches("HTTP/2 is not served here", r.body)
     c:close()
+    assert.equal(1, plain:metric 'tidegate_http_foreign_total{kind="h2"}')
+    assert.equal(plain.addresses[1].host .. ":" .. plain.port,
+      plain:logged({ msg = "refused what is not HTTP", kind = "h2" }).address)
   end)
 
   it("is not what the admin service speaks", function()

@@ -211,7 +211,15 @@ describe("a listener with proxy_protocol", function()
     assert.equal(expected, detail(ordinary, "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n"))
     assert.equal(expected, detail(ordinary, v2(1, 0x11, V4)))
     assert.truthy(detail(ordinary, "\22\3\1\2\0\1\0\1\252\3\3"):find("HTTP without TLS", 1, true))
-    assert.truthy(broker:logged { msg = "refused what is not HTTP; further ones are logged at level debug" })
+    -- each kind has a line of its own: where it came, and from whom
+    local at = ("127.0.0.1:%d"):format(ordinary.port)
+    for _, kind in ipairs { "proxy", "tls" } do
+      local line = broker:logged { msg = "refused what is not HTTP", kind = kind }
+      assert.equal(at, line.address)
+      assert.equal("127.0.0.1", line.peer)
+    end
+    assert.equal(2, broker:metric 'tidegate_http_foreign_total{kind="proxy"}')
+    assert.equal(1, broker:metric 'tidegate_http_foreign_total{kind="tls"}')
     local c = http.connect(broker.addresses[3])
     assert(c:send "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n")
     assert.is_true(c:closed())

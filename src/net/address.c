@@ -173,6 +173,22 @@ void peer_address_of(const uv_stream_t *socket, struct peer_address *out)
     from_sockaddr(&from, out);
 }
 
+void local_address_text(const uv_stream_t *socket, char out[ADDRESS_LISTEN_TEXT_MAX])
+{
+    struct address a = {.is_unix =
+                            uv_handle_get_type((const uv_handle_t *)socket) == UV_NAMED_PIPE};
+    int len = sizeof a.tcp;
+    size_t path = sizeof a.path;
+    int rc = a.is_unix
+                 ? uv_pipe_getsockname((const uv_pipe_t *)socket, a.path, &path)
+                 : uv_tcp_getsockname((const uv_tcp_t *)socket, (struct sockaddr *)&a.tcp, &len);
+    if (rc) {
+        out[0] = '\0';
+    } else {
+        address_text(&a, out);
+    }
+}
+
 static void ipv4_text(const unsigned char ip[4], char *out)
 {
     for (unsigned i = 0; i < 4; i++) {

@@ -38,6 +38,8 @@ struct peer_address {
 
 /* 0.0.0.0, which is no peer's address, if the system does not know (the peer has disconnected). */
 void peer_address_of(const uv_stream_t *socket, struct peer_address *out);
+/* Text of this end of the connection: "HOST:PORT", "unix:/path", or "" if the system does not know. */
+void local_address_text(const uv_stream_t *socket, char out[ADDRESS_LISTEN_TEXT_MAX]);
 /* From the four bytes of an IPv4 address, in network order. */
 void peer_address_set_ipv4(struct peer_address *a, const void *ip);
 bool peer_address_is_unix(const struct peer_address *a);

@@ -34,6 +34,11 @@
     X(too_fast_publishes, counter, "tidegate_refused_too_fast_total{what=\"publishes\"}", "")      \
     X(misdirected, counter, "tidegate_http_misdirected_total",                                     \
       "Requests to a loopback address refused because they ask for another host: http.hosts.")     \
+    X(foreign_tls, counter, "tidegate_http_foreign_total{kind=\"tls\"}",                           \
+      "Connections refused because they began with something that the listener does not expect: "  \
+      "TLS, the PROXY protocol, HTTP/2 where it is off.")                                          \
+    X(foreign_proxy, counter, "tidegate_http_foreign_total{kind=\"proxy\"}", "")                   \
+    X(foreign_h2, counter, "tidegate_http_foreign_total{kind=\"h2\"}", "")                         \
     X(bodies_bytes, gauge, "tidegate_http_bodies_bytes",                                           \
       "Bytes of request bodies that are under way.")                                               \
     X(bodies_refused, counter, "tidegate_http_bodies_refused_total",                               \

@@ -33,14 +33,16 @@ static void proxy_hello_free(struct strbuf *in)
 static void proxy_hello_log(struct conn *c, const char *error)
 {
     struct http_server *s = c->server;
-    char peer[ADDRESS_TEXT_MAX];
+    char peer[ADDRESS_TEXT_MAX], at[ADDRESS_LISTEN_TEXT_MAX];
     s->metrics->proxy_refused++;
     if (!log_pace_take(&s->proxy_pace, loop_now(s->loop))) {
         return;
     }
     peer_address_text(&c->peer, peer);
+    local_address_text(&c->handle.stream, at);
     log_warn("http", "refused a connection on a listener with proxy_protocol",
-             LOG_F(log_str("peer", peer), log_str("error", error)));
+             LOG_F(log_str("address", at), log_str("peer", peer), log_str("error", error),
+                   log_uint("refused", s->metrics->proxy_refused)));
 }
 
 /* A client that expects HTTP gets the reason; before TLS there is no way to say it. */

@@ -6,10 +6,10 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "net/http/http_dispatch.h"
+#include "net/http/http_foreign.h"
 #include "net/message/http_body.h"
 #include "net/message/http_chunk.h"
 #include "net/message/http_parser.h"
-#include "net/proxy_header.h"
 
 #include <stdlib.h>
 
@@ -416,34 +416,6 @@ static void http1_init(struct conn *c)
     list_init(&http1_of(c)->exchanges);
 }
 
-/* What begins a connection and is no HTTP, but something that the listener could be told to expect. NULL: nothing of
- * that kind. */
-static const char *http1_foreign(const struct http1 *h, const char *data, size_t len)
-{
-    if (h->served || h->rq || h->conn.layer) {
-        return NULL;
-    }
-    if (len >= 3 && data[0] == 22 && data[1] == 3) {
-        return "this port speaks HTTP without TLS: use http:// in the URL, or give the listener certificates (tls)";
-    }
-    return proxy_header_begins(data, len)
-               ? "this listener does not expect the PROXY protocol: set proxy_protocol = true for it"
-               : NULL;
-}
-
-static void http1_refuse_foreign(struct conn *c, const char *text)
-{
-    struct http_server *s = c->server;
-    char peer[ADDRESS_TEXT_MAX];
-    peer_address_text(&c->peer, peer);
-    s->metrics->bad_requests++;
-    log_write(s->foreign ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "http",
-              "refused what is not HTTP; further ones are logged at level debug",
-              LOG_F(log_str("peer", peer), log_str("why", text)));
-    s->foreign = true;
-    http1_refuse(c, 400, text);
-}
-
 /* Its first bytes have come, by a way that does not pace those who come: a handshake of TLS does. */
 static bool http1_is_new(const struct http1 *h)
 {
@@ -453,9 +425,12 @@ static bool http1_is_new(const struct http1 *h)
 static size_t http1_take(struct conn *c, const char *data, size_t len)
 {
     struct http1 *h = http1_of(c);
-    const char *foreign = http1_foreign(h, data, len);
-    if (foreign) {
-        http1_refuse_foreign(c, foreign);
+    bool first = !h->served && !h->rq;
+    enum http_foreign foreign = first ? http_foreign_of(c, data, len) : HTTP_FOREIGN_COUNT;
+    if (foreign != HTTP_FOREIGN_COUNT) {
+        const char *text;
+        int status = http_foreign_note(c, foreign, &text);
+        http1_refuse(c, status, text);
         return len;
     }
     if (http1_is_new(h) && !loop_admit(c->server->loop)) {

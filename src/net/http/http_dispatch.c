@@ -73,16 +73,12 @@ static bool http_dispatch_misdirected(const struct conn *c, struct stream *strea
              "trusted_proxies",
              (int)host.n, host.p);
     s->metrics->misdirected++;
-    if (s->misdirected) {
-        log_debug("http", "refused request",
-                  LOG_F(log_uint("conn", c->id), log_int("status", 421), log_slice("host", host)));
-    } else {
-        s->misdirected = true;
-        log_warn("http",
-                 "refused a request for a name that is not in http.hosts; where a proxy passes it "
-                 "on, list the proxy in trusted_proxies; further ones are logged at level debug",
-                 LOG_F(log_str("server", s->opt.name), log_slice("host", host)));
-    }
+    bool say = log_pace_take(&s->misdirected_pace, loop_now(s->loop));
+    log_write(say ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "http",
+              "refused a request for a name that is not in http.hosts; where a proxy passes it on, "
+              "list the proxy in trusted_proxies",
+              LOG_F(log_str("server", s->opt.name), log_uint("conn", c->id),
+                    log_slice("host", host), log_uint("refused", s->metrics->misdirected)));
     http_dispatch_refuse(stream, 421, detail);
     return true;
 }

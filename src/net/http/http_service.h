@@ -16,6 +16,14 @@
 
 struct conn_protocol;
 
+/* What begins a connection and is not HTTP/1.1 (http_foreign.h). */
+enum http_foreign {
+    HTTP_FOREIGN_TLS,
+    HTTP_FOREIGN_PROXY,
+    HTTP_FOREIGN_H2, /* where it is not served */
+    HTTP_FOREIGN_COUNT,
+};
+
 struct http_server_options {
     const char *name; /* "public", "admin": in logs */
     struct http_limits limits;
@@ -62,7 +70,7 @@ struct http_server {
     struct loop *loop;
     struct http_server_options opt;
     struct http_handlers handlers;
-    struct net_metrics *metrics;           /* borrowed; shared by both servers */
+    struct net_metrics *metrics;           /* borrowed; one for each server */
     const struct conn_protocol *protocol;  /* of a fresh connection: HTTP/1.1 */
     const struct stream_ops *exchange_ops; /* of its exchanges: exchange.c's */
     struct list conns;                     /* struct conn, by their node */
@@ -76,15 +84,16 @@ struct http_server {
     struct http_rate publishes;
     struct log_pace proxy_pace;    /* of lines about refused headers of proxies, */
     struct log_pace too_many_pace; /* clients that hold too many, */
-    struct log_pace flood_pace;    /* and floods of HTTP/2 */
-    bool foreign;                  /* something that is not HTTP was logged */
-    struct conn_tls_service *tls;  /* what TLS connections share; NULL: there is no such listener */
-    struct list listeners;         /* struct listener, by their node */
-    struct task accept_again;      /* a connection has gone: takes those who wait for its place */
+    struct log_pace flood_pace;    /* floods of HTTP/2, */
+    struct log_pace foreign_pace[HTTP_FOREIGN_COUNT]; /* what is not HTTP, */
+    struct log_pace misdirected_pace;                 /* requests for another host, */
+    struct log_pace gave_way_pace;                    /* and connections that gave way */
+    struct conn_tls_service *tls; /* what TLS connections share; NULL: there is no such listener */
+    struct list listeners;        /* struct listener, by their node */
+    struct task accept_again;     /* a connection has gone: takes those who wait for its place */
     char first_address[ADDRESS_LISTEN_TEXT_MAX]; /* of the first listener, as text */
     uint64_t last_conn_id;
-    bool misdirected; /* a request for another host was logged */
-    bool draining;    /* answers close their connection; idle connections are closed */
+    bool draining; /* answers close their connection; idle connections are closed */
 };
 
 /* What a stream of this server says as X-Request-Id, when it has those fields (stream_set_fields()). */
