@@ -119,6 +119,7 @@ describe("certificates", function()
 
   it("are not shown again to clients that come back: over all workers, a killed one, a rolling restart", function()
     local broker = prepare({ workers = 2 }):start()
+    assert.equal("https", broker:logged({ msg = "listening", server = "public" }).scheme)
     local resumed, session = ticket(broker)
     assert.is_false(resumed)
     for _ = 1, 10 do -- the kernel spreads them

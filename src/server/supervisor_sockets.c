@@ -35,12 +35,13 @@ static void address_close(struct shared_address *a, bool unlink_path)
     }
 }
 
-static void log_listening(const struct listen_socket *at, const char *server)
+static void log_listening(const struct listen_socket *at, const char *server, bool tls)
 {
     char text[ADDRESS_LISTEN_TEXT_MAX];
     address_text(&at->where, text);
     log_info("net", "listening",
              LOG_F(log_str("address", text), log_str("server", server),
+                   log_str("scheme", tls ? "https" : "http"),
                    log_str("socket", at->inherited ? "inherited" : "own")));
 }
 
@@ -121,7 +122,7 @@ static int open_public(struct supervisor *s, struct err *e)
     }
     for (size_t i = 0; i < count; i++) {
         if (!holds(s->listen, s->listen_count, list[i])) {
-            log_listening(&list[i]->claim, "public");
+            log_listening(&list[i]->claim, "public", s->cfg->listen.v[i].tls.n > 0);
         }
     }
     for (size_t i = 0; i < s->listen_count; i++) {
@@ -157,7 +158,7 @@ static int open_admin(struct supervisor *s, struct err *e)
     free(s->admin_text);
     s->admin = now;
     if (now.fd >= 0) {
-        log_listening(&now, "admin");
+        log_listening(&now, "admin", false);
     }
     s->admin_text = s->cfg->admin ? xstrdup(s->cfg->admin) : NULL;
     return 0;
