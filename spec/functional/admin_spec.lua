@@ -16,20 +16,29 @@ describe("the admin listener", function()
   end)
 
   -- Any local user could silence it: an orchestrator would have killed the broker.
-  it("answers, however many connections are held open", function()
-    local own = tidegate.start()
-    local list, half = {}, { "", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
-      http.render("POST", "/connections/1/explain", { ["Content-Length"] = "100" }) .. "{" }
-    for i = 1, 150 do
-      list[i] = http.connect(own.admin)
-      list[i]:send(half[i % #half + 1])
-    end
-    assert.equal(200, http.get(own.admin, "/healthz").status)
-    assert.equal(200, http.get(own.admin, "/readyz").status)
-    local closed = tonumber(http.get(own.admin, "/metrics").body:match 'closed_total{reason="gave%-way"} (%d+)')
-    assert.is_number(closed)
-    for _, c in ipairs(list) do c:close() end
-  end)
+  for _, workers in ipairs { 1, 2 } do
+    it(("answers, however many connections are held open, with workers = %d"):format(workers), function()
+      local own = tidegate.start { config = { workers = workers } }
+      local list, half = {}, { "", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+        http.render("POST", "/connections/1/explain", { ["Content-Length"] = "100" }) .. "{" }
+      for i = 1, 150 do
+        list[i] = http.connect(own.admin)
+        list[i]:send(half[i % #half + 1])
+      end
+      assert.equal(200, http.get(own.admin, "/healthz").status)
+      assert.equal(200, http.get(own.admin, "/readyz").status)
+      assert.is_true(own:metric "tidegate_admin_gave_way_total" >= 150 - 64)
+      local said = 0
+      for _, line in ipairs(own:log_lines()) do
+        if line.msg:find("closed the oldest connection whose client asked nothing", 1, true) then
+          said = said + 1
+          assert.equal("admin", line.server)
+        end
+      end
+      assert.is_true(said >= 1 and said < 86, said)
+      for _, c in ipairs(list) do c:close() end
+    end)
+  end
 
   it("is not the public one", function()
     for _, path in ipairs { "/healthz", "/readyz", "/metrics", "/status", "/connections" } do

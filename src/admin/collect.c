@@ -171,11 +171,13 @@ static int put_workers(const struct collect *g, struct strbuf *out)
 {
     static const char up[] = "tidegate_worker_up", starts[] = "tidegate_worker_restarts_total";
     const struct admin_workers *a = g->admin;
-    int rc = strbuf_printf(out,
-                           "# HELP tidegate_workers Workers of this supervisor.\n"
-                           "# TYPE tidegate_workers gauge\ntidegate_workers %u\n"
-                           "# HELP %s 1 when the worker answers.\n# TYPE %s gauge\n",
-                           a->count, up, up);
+    int rc = metrics_put_gave_way(a->server->metrics, out);
+    rc = rc ? rc
+            : strbuf_printf(out,
+                            "# HELP tidegate_workers Workers of this supervisor.\n"
+                            "# TYPE tidegate_workers gauge\ntidegate_workers %u\n"
+                            "# HELP %s 1 when the worker answers.\n# TYPE %s gauge\n",
+                            a->count, up, up);
     for (unsigned i = 0; i < a->count && rc == 0; i++) {
         rc = strbuf_printf(out, "%s{worker=\"%u\"} %d\n", up, i + 1, g->answers[i].status == 200);
     }

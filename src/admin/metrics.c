@@ -150,6 +150,16 @@ static int put_closed(struct strbuf *out, const struct net_metrics *net)
     return rc;
 }
 
+int metrics_put_gave_way(const struct net_metrics *admin_net, struct strbuf *out)
+{
+    static const char name[] = "tidegate_admin_gave_way_total";
+    int rc = metrics_put_head(out, slice_str(name), "counter",
+                              "Connections to the admin service closed to make room for others: "
+                              "their clients asked nothing.");
+    return rc ? rc
+              : strbuf_printf(out, "%s %" PRIu64 "\n", name, admin_net->closed[CLOSE_GAVE_WAY]);
+}
+
 static int put_tls(struct strbuf *out, const struct net_metrics *net)
 {
     static const char failures[] = "tidegate_tls_handshake_failures_total";
@@ -327,6 +337,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     const struct metrics_sources *from = &m->from;
     rc = rc ? rc : put_rows(out, net_rows, COUNT(net_rows), from->net);
     rc = rc ? rc : put_closed(out, from->net);
+    rc = rc || !from->admin_net ? rc : metrics_put_gave_way(from->admin_net, out);
     rc = rc ? rc : put_tls(out, from->net);
     rc = rc ? rc : put_rows(out, broker_rows, COUNT(broker_rows), from->broker);
     rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);

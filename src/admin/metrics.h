@@ -29,12 +29,17 @@ struct process_stats {
 /* What each part of the broker counts; all borrowed. */
 struct metrics_sources {
     const struct net_metrics *net;
+    const struct net_metrics *admin_net; /* of the admin service; NULL: another process has it */
     const struct auth_metrics *auth;
     const struct broker_metrics *broker;
     const struct policy_metrics *policy;
     const struct lookup_metrics *lookup;
     const struct store_metrics *store;
 };
+
+/* Of the admin service: connections that were closed to make room for others. */
+__attribute__((warn_unused_result)) int metrics_put_gave_way(const struct net_metrics *admin_net,
+                                                             struct strbuf *out);
 
 struct metrics_view {
     struct metrics_sources from;

@@ -39,7 +39,7 @@ struct server {
     struct server_tls tls;
     struct worker_wake wake;
     struct loop *loop;
-    struct net_metrics net, admin_net; /* only the public one is shown */
+    struct net_metrics net, admin_net; /* of the latter little is shown */
     struct auth_metrics auth;
     struct broker_metrics broker_metrics;
     struct policy_metrics policy_metrics;
@@ -342,6 +342,7 @@ static void server_build(struct server *s)
     s->admin = (struct admin){.loop = s->loop,
                               .broker = s->broker,
                               .metrics = {.net = &s->net,
+                                          .admin_net = s->worker ? NULL : &s->admin_net,
                                           .auth = &s->auth,
                                           .broker = &s->broker_metrics,
                                           .policy = &s->policy_metrics,

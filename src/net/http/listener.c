@@ -39,6 +39,18 @@ static void pause_accepting(struct listener *l, const char *why)
     }
 }
 
+static void listener_note_gave_way(struct http_server *s)
+{
+    if (log_pace_take(&s->gave_way_pace, loop_now(s->loop))) {
+        log_warn(
+            "http",
+            "closed the oldest connection whose client asked nothing, to make room for another "
+            "one: does a program on this machine leave connections open?",
+            LOG_F(log_str("server", s->opt.name), log_uint("most", s->opt.max_connections),
+                  log_uint("closed", s->metrics->closed[CLOSE_GAVE_WAY])));
+    }
+}
+
 /* Of a full service that gives way: the oldest connection whose client has to act, because nothing it asked
  * for is under way, ends. Its place is taken when it has closed. */
 static void listener_make_room(struct http_server *s)
@@ -53,6 +65,7 @@ static void listener_make_room(struct http_server *s)
         }
         if (c->wait != CONN_WAIT_NOTHING) {
             conn_close(c, CLOSE_GAVE_WAY);
+            listener_note_gave_way(s);
             return;
         }
     }
