@@ -612,17 +612,20 @@ end
 local function check_listeners(c, tools)
   for i, listener in ipairs(c["listen"]) do
     local path = ("listen[%d]"):format(i)
-    for _, name in ipairs { "client_ca", "client_crl" } do
-      if listener[name] and listener.client == "none" then
+    local no_tls = #listener.tls == 0
+    for _, name in ipairs { "client", "client_ca", "client_crl" } do
+      if no_tls and listener[name] and listener[name] ~= "none" then
+        tools.report(path .. "." .. name,
+          "has no effect: this listener has no tls; give it certificates (tls = { { cert = ..., key = ... } }), "
+            .. "or remove this")
+      elseif name ~= "client" and listener[name] and listener.client == "none" then
         tools.report(path .. "." .. name, 'has no effect with client = "none": set client = "required" or "optional"')
       end
     end
-    if listener.redirect_https and #listener.tls > 0 then
+    if listener.redirect_https and not no_tls then
       tools.report(path .. ".redirect_https", "has an effect without tls only")
     end
-    if listener.client ~= "none" and #listener.tls == 0 then
-      tools.report(path .. ".client", "has an effect with tls only")
-    elseif listener.client ~= "none" and not listener.client_ca then
+    if listener.client ~= "none" and not no_tls and not listener.client_ca then
       tools.report(path .. ".client_ca", ('is needed for client = "%s"'):format(listener.client))
     end
   end

@@ -56,6 +56,15 @@ describe("listening", function()
     assert.is_nil(uv.fs_stat(path), "a clean end leaves no socket")
   end)
 
+  it("does not begin with an address that it has twice, and says where", function()
+    for _, workers in ipairs { 1, 2 } do
+      local code, log = tidegate.start_refused { config = { workers = workers, admin = "unix:@DIR/s",
+        listen = { "127.0.0.1:0", "unix:@DIR/s" } } }
+      assert.equal(78, code)
+      assert.matches('admin: "unix:%S+/s" is taken by listen%[2%]', log)
+    end
+  end)
+
   it("does not replace a file that is no socket", function()
     local code, log = tidegate.start_refused { config = { listen = { "unix:@DIR/precious" } },
       files = { precious = "keep me" } }

@@ -272,6 +272,8 @@ describe("configuration", function()
 
   it("tells what is wrong with a listener, and where", function()
     local certificate = '{ cert = "c", key = "k" }'
+    local NO_TLS = "has no effect: this listener has no tls; give it certificates "
+      .. "(tls = { { cert = ..., key = ... } }), or remove this"
     for text, problem in pairs {
       ['{ {} }'] = 'listen[1].address: is required: expected "HOST:PORT", "[IPV6]:PORT" or "unix:/path"',
       ['{ { address = "x" } }'] = 'listen[1].address: "x": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH '
@@ -285,10 +287,13 @@ describe("configuration", function()
         'listen[1].tls: expected a list of 0 to 64, each { cert = ..., key = ... }, found the key "cert"',
       ['{ { address = "[::1]:2", tls = { { cert = "c", key = "k", names = { "a b" } } } } }'] =
         'listen[1].tls[1].names[1]: expected a host name such as "a.example" or "*.a.example", found "a b"',
-      ['{ { address = "[::1]:2", client = "required" } }'] = "listen[1].client: has an effect with tls only",
+      ['{ { address = "[::1]:2", client = "required" } }'] = "listen[1].client: " .. NO_TLS,
       ['{ { address = "[::1]:2", client = "required", tls = { ' .. certificate .. " } } }"] =
         'listen[1].client_ca: is needed for client = "required"',
-      ['{ { address = "[::1]:2", client_ca = "x" } }'] =
+      ['{ { address = "[::1]:2", client_ca = "x" } }'] = "listen[1].client_ca: " .. NO_TLS,
+      ['{ { address = "[::1]:2", client_crl = "x" } }'] = "listen[1].client_crl: " .. NO_TLS,
+      ['{ { address = "[::1]:2", client = "optional", client_crl = "x" } }'] = "listen[1].client: " .. NO_TLS,
+      ['{ { address = "[::1]:2", client_ca = "x", tls = { ' .. certificate .. " } } }"] =
         'listen[1].client_ca: has no effect with client = "none": set client = "required" or "optional"',
     } do
       local found = problems_of(with { listen = text })
@@ -525,6 +530,34 @@ return {
         '--store: expected the path of a directory, found ""',
       }, problems_of(with {}, { listen = { "[::1]:1", "x" }, admin = "192.0.2.1:1", store = "" }))
     end)
+  end)
+
+  it("names both places where an address is taken twice", function()
+    local function problem(first, what, second, place)
+      return ('%s: "%s" is taken by listen[%d] ("%s"): remove one, or change its address')
+        :format(first, what, place or 1, second)
+    end
+    local cases = { -- listen, the problem of its second entry
+      ['"127.0.0.1:80", "127.0.0.1:80"'] = { "127.0.0.1:80", "127.0.0.1:80" },
+      ['"127.0.0.1:80", { address = "0.0.0.0:80" }'] = { "0.0.0.0:80", "127.0.0.1:80" },
+      ['"[::]:80", "[::1]:80"'] = { "[::1]:80", "[::]:80" },
+      ['"[::1]:80", "[0:0::1]:80"'] = { "[0:0::1]:80", "[::1]:80" },
+      ['"unix:/a", "unix:/a"'] = { "unix:/a", "unix:/a" },
+      ['"systemd:a", "systemd:a"'] = { "systemd:a", "systemd:a" },
+    }
+    for list, texts in pairs(cases) do
+      assert.same({ problem("listen[2]", table.unpack(texts)) }, problems_of(with { listen = "{ " .. list .. " }" }))
+    end
+    assert.same({ problem("admin", "127.0.0.1:81", "0.0.0.0:81", 2) },
+      problems_of(with { listen = '{ "[::1]:81", "0.0.0.0:81" }', admin = '"127.0.0.1:81"' }))
+    assert.same({ problem("admin", "unix:/a", "unix:/a") },
+      problems_of(with { listen = '{ "unix:/a" }', admin = '"unix:/a"' }))
+    assert.same({ '--admin: "127.0.0.1:1" is taken by --listen[1] ("127.0.0.1:1"): remove one, or change its address' },
+      problems_of(with {}, { listen = { "127.0.0.1:1" }, admin = "127.0.0.1:1" }))
+    for _, good in ipairs { '"127.0.0.1:0", "127.0.0.1:0"', '"127.0.0.1:1", "127.0.0.2:1"', '"[::]:1", "0.0.0.0:1"',
+      '"unix:/a", "systemd:/a"', '"127.0.0.1:1", "127.0.0.1:2", "[::1]:1", "unix:/a", "unix:/b"' } do
+      assert.truthy(load(with { listen = "{ " .. good .. " }" }))
+    end
   end)
 
   describe("paths", function()

@@ -5,6 +5,7 @@
 
 #include "base/program/embedded.h"
 #include "base/require.h"
+#include "config/config_listen.h"
 #include "config/lua_config.h"
 #include "net/address.h"
 #include "net/client/http_client.h"
@@ -491,6 +492,28 @@ static size_t make_overrides(const struct config_overrides *o, struct lua_config
     return n;
 }
 
+static int config_check_places(const struct config *c, const struct config_overrides *o,
+                               struct strbuf *problems)
+{
+    size_t n = c->listen.n;
+    struct config_place *places = calloc(n + 1, sizeof *places);
+    if (!places) {
+        return UV_ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        snprintf(places[i].name, sizeof places[i].name, "%s[%zu]",
+                 o->listen_count ? "--listen" : "listen", i + 1);
+        places[i].address = c->listen.v[i].address;
+    }
+    if (c->admin) {
+        snprintf(places[n].name, sizeof places[n].name, "%s", o->admin ? "--admin" : "admin");
+        places[n++].address = c->admin;
+    }
+    int rc = config_listen_check(places, n, problems);
+    free(places);
+    return rc;
+}
+
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems)
 {
@@ -501,6 +524,11 @@ int config_load(struct config *out, const char *path, const struct config_overri
     *out = (struct config){0};
     int rc = lua_config_load(&spec, path, overrides, make_overrides(o, overrides), out, problems);
     if (rc) {
+        return rc;
+    }
+    rc = config_check_places(out, o, problems);
+    if (rc) {
+        config_clear(out);
         return rc;
     }
     rc = config_resolve(out, path, o);
