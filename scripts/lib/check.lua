@@ -2,7 +2,8 @@
 --- says so. Runs in the state of `tidegate test`. The facts (cli_check.c, policy_check.c), as JSON:
 ---   conf, json, strict, try_hooks, samples_file, samples    what was asked for
 ---   configuration    its problems, one a line; the rest is missing then
----   policy, files    paths;  targets    names of http_targets;  tls    of certificates: { error = bool, text = }
+---   policy, files    paths;  targets    names of http_targets
+---   settings    what is wrong with some: { error = bool, text = }
 ---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
 local eval = require "tidegate.eval"
@@ -54,8 +55,8 @@ local function judge_configuration(facts, report)
   end
 end
 
-local function judge_tls(facts, report)
-  for _, found in ipairs(facts.tls or {}) do
+local function judge_settings(facts, report)
+  for _, found in ipairs(facts.settings or {}) do
     add(report, { severity = found.error and "error" or "warning", source = "configuration", file = facts.conf,
       message = found.text })
   end
@@ -208,7 +209,7 @@ function check.run(text)
   local function skip(step, reason)
     report.skipped[#report.skipped + 1] = { step = step, reason = (reason:gsub("%s+", " ")) }
   end
-  judge_tls(facts, report)
+  judge_settings(facts, report)
   if facts.configuration then
     judge_configuration(facts, report)
   elseif facts.load_error then

@@ -4,6 +4,72 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local tls = require "support.tls"
 
+describe("a setting that does nothing as things are", function()
+  -- What `tidegate check` warns of, and what `serve` does.
+  local function warnings(config)
+    config.listen = config.listen or { "127.0.0.1:0" }
+    local broker = tidegate.prepare { config = config }
+    tidegate.forget_later(broker)
+    local _, _, err = tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, "--no-luacheck",
+      "--no-samples" } })
+    local checked, served = {}, {}
+    for key in err:gmatch "warning: ([%w_.%[%]]+): " do
+      checked[#checked + 1] = key
+    end
+    broker:start()
+    for _, line in ipairs(broker:log_lines()) do
+      if line.sub == "config" then
+        assert.equal("warn", line.level)
+        served[#served + 1] = line.setting
+      end
+    end
+    broker:stop()
+    return checked, served
+  end
+
+  local www = { acme_webroot = "/" }
+  for _, case in ipairs {
+    { "http.hsts_s", { http = { hsts_s = 60 } } },
+    { "http.https_port", { http = { https_port = 8443 } } },
+    { "listen[1].redirect_https", { listen = { { address = "127.0.0.1:0", redirect_https = true } } } },
+    { "listen[1].proxy_protocol", { listen = { { address = "127.0.0.1:0", proxy_protocol = true } } } },
+    { "listen[1].proxy_protocol",
+      { listen = { { address = "unix:@DIR/s", proxy_protocol = true } }, trusted_proxies = { "127.0.0.1" } } },
+    { "trusted_proxies", { trusted_proxies = { "unix" } } },
+    { "http.cors_credentials", { http = { cors_credentials = true } } },
+    { "sse.on_lag", { sse = { on_lag = "skip" } } },
+  } do
+    it("is told by check and serve: " .. case[1], function()
+      local checked, served = warnings(case[2])
+      assert.same({ case[1] }, checked)
+      assert.same({ case[1] }, served)
+    end)
+  end
+
+  it("is told by check alone where something else may make it right", function()
+    local checked, served = warnings { http = www }
+    assert.same({ "http.acme_webroot" }, checked)
+    assert.same({}, served)
+  end)
+
+  it("is not told of settings that do something", function()
+    local ca = tls.authority()
+    finally(function() ca:remove() end)
+    local listener = tls.listener { ca:issue { names = { "a.example" } } }
+    local checked, served = warnings {
+      listen = { listener, { address = "127.0.0.1:0", redirect_https = true },
+        { address = "unix:@DIR/s", proxy_protocol = true } },
+      trusted_proxies = { "127.0.0.1", "unix" },
+      http = { hsts_s = 60, https_port = 8443, acme_webroot = "/", cors_credentials = true,
+        cors_origins = { "https://a.example" } },
+      sse = { on_lag = "skip", max_lag_events = 1000 },
+      workers = 2,
+    }
+    assert.same({}, checked)
+    assert.same({}, served)
+  end)
+end)
+
 describe("a broker on the internet", function()
   local ca, broker, redirecting, plain
 

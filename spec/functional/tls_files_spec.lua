@@ -107,6 +107,30 @@ describe("certificates", function()
     assert.equal(78, code)
     assert.matches("error: http.acme_webroot: /.*/nowhere: is not a directory", err)
     assert.matches("warning: listen%[1%].proxy_protocol: every client may claim any address", err)
+    assert.matches("warning: http.acme_webroot: has no effect: challenges come without TLS", err)
+    assert.equal(1, select(2, err:gsub("acme_webroot: /", "")))
+  end)
+
+  it("are checked with the authorities of clients: which file, once", function()
+    local broker = prepare()
+    local listener = broker.config.listen[1]
+    listener.client, listener.client_ca = "required", ca.cert
+    local function problems()
+      broker:write_conf()
+      local _, _, err = tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, "--no-luacheck",
+        "--no-samples" } })
+      local found = {}
+      for text in err:gmatch "error: ([^\n]+)" do
+        found[#found + 1] = text:match "^listen.-: %l+_%l+" or text:match "^listen.-: " or text
+      end
+      return found
+    end
+    assert.same({}, problems())
+    listener.client_crl = ca.cert
+    assert.same({ "listen[1]: client_crl" }, problems())
+    listener.client_ca = "nowhere.pem"
+    tls.replace(second.key, broker.dir .. "/key.pem")
+    assert.same({ "listen[1].tls[1]: ", "listen[1]: client_ca" }, problems())
   end)
 
   local function ticket(broker, session)

@@ -6,6 +6,7 @@
 #include "cli/cli_options.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
+#include "config/config_advice.h"
 #include "server/server_tls.h"
 #include "server/supervisor.h"
 #include "tools/policy_check.h"
@@ -73,45 +74,44 @@ static json_t *targets_of(const struct config *cfg)
     return list;
 }
 
-/* Of a certificate or a listener; into the array `ctx`. */
-static void found_tls(void *ctx, bool is_error, const char *text)
+/* Of a setting; into the array `ctx`. */
+static void found(void *ctx, bool is_error, const char *at, const char *text)
 {
-    json_t *one =
-        json_pack("{s:b, s:o}", "error", is_error, "text", policy_check_text(slice_str(text)));
-    (void)json_array_append_new(ctx, one);
+    struct strbuf line;
+    strbuf_init(&line, PROBLEMS_MAX_BYTES);
+    if (strbuf_printf(&line, "%s: %s", at, text) == 0) {
+        json_t *one = json_pack("{s:b, s:o}", "error", is_error, "text",
+                                policy_check_text(strbuf_slice(&line)));
+        (void)json_array_append_new(ctx, one);
+    }
+    strbuf_clear(&line);
+}
+
+static void advise(void *ctx, bool sure, const char *key, const char *text)
+{
+    (void)sure; /* here a person reads all of it */
+    found(ctx, false, key, text);
+}
+
+static void check_webroot(const char *webroot, json_t *list)
+{
+    struct stat st;
+    if (webroot && (stat(webroot, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        struct err e = {0};
+        (void)err_set(&e, UV_ENOTDIR,
+                      "%s: is not a directory; make it, and give it to certbot as --webroot-path",
+                      webroot);
+        found(list, true, "http.acme_webroot", e.text);
+    }
 }
 
 /* What is right as a value, and yet not what anybody wants. */
-static void look_at_edge(const struct config *cfg, json_t *list)
-{
-    char text[4600];
-    struct stat st;
-    const char *webroot = cfg->http.acme_webroot;
-    if (webroot && (stat(webroot, &st) != 0 || !S_ISDIR(st.st_mode))) {
-        snprintf(
-            text, sizeof text,
-            "http.acme_webroot: %.4096s: is not a directory; make it, and give it to certbot as "
-            "--webroot-path",
-            webroot);
-        found_tls(list, true, text);
-    }
-    for (size_t i = 0; i < cfg->listen.n; i++) {
-        if (cfg->listen.v[i].proxy_protocol && cfg->trusted_proxies.n == 0) {
-            snprintf(
-                text, sizeof text,
-                "listen[%zu].proxy_protocol: every client may claim any address; name the proxy "
-                "in trusted_proxies",
-                i + 1);
-            found_tls(list, false, text);
-        }
-    }
-}
-
-static json_t *tls_of(const struct config *cfg)
+static json_t *settings_of(const struct config *cfg)
 {
     json_t *list = json_array();
-    server_tls_check(cfg, found_tls, list);
-    look_at_edge(cfg, list);
+    server_tls_check(cfg, found, list);
+    check_webroot(cfg->http.acme_webroot, list);
+    config_advise(cfg, advise, list);
     return list;
 }
 
@@ -133,7 +133,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     if (rc == 0) {
         (void)json_object_set_new(facts, "policy", policy_check_text(slice_str(cfg->policy.file)));
         (void)json_object_set_new(facts, "targets", targets_of(cfg));
-        (void)json_object_set_new(facts, "tls", tls_of(cfg));
+        (void)json_object_set_new(facts, "settings", settings_of(cfg));
         policy_check(cfg, &w->policy, facts);
     }
     return rc == 0;

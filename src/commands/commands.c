@@ -14,6 +14,7 @@
 #include "cli/cli_token.h"
 #include "cli/cli_tools.h"
 #include "config/config.h"
+#include "config/config_advice.h"
 #include "config/lua_config.h"
 #include "net/client/http_client.h"
 #include "remote/remote_connections.h"
@@ -128,6 +129,14 @@ static bool cli_load(const struct command *c, char **words, size_t n, struct cli
     return true;
 }
 
+static void log_advice(void *ctx, bool sure, const char *key, const char *text)
+{
+    (void)ctx;
+    if (sure) { /* else `tidegate check` says it, to a person who knows */
+        log_warn("config", text, LOG_F(log_str("setting", key)));
+    }
+}
+
 static int run_serve(const struct command *c, char **words, size_t n)
 {
     struct cli_options options;
@@ -144,6 +153,7 @@ static int run_serve(const struct command *c, char **words, size_t n)
                  "tidegate.service does",
                  NULL);
     }
+    config_advise(&cfg, log_advice, NULL);
     code = supervisor_run(&cfg, words - 2); /* the program and the command come before them */
     config_clear(&cfg);
     return code;

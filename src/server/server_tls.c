@@ -98,24 +98,27 @@ void server_tls_clear(struct server_tls *t)
 
 /* ---------------------------------------------------------------- check */
 
+/* Of a file of `listen[listener]`, of its tls[certificate] if that is not 0; both from 1. */
 struct tls_check {
-    void (*found)(void *ctx, bool is_error, const char *text);
+    server_tls_found_cb found;
     void *ctx;
-    size_t listener, certificate; /* from 1; the latter 0: of the whole listener */
+    size_t listener, certificate;
 };
 
 __attribute__((format(printf, 3, 4))) static void
 server_tls_found(const struct tls_check *c, bool is_error, const char *fmt, ...)
 {
-    char text[1400];
-    int n = c->certificate
-                ? snprintf(text, sizeof text, "listen[%zu].tls[%zu]: ", c->listener, c->certificate)
-                : snprintf(text, sizeof text, "listen[%zu]: ", c->listener);
+    struct err text = {0};
+    char at[64];
     va_list args;
+    int n = snprintf(at, sizeof at, "listen[%zu]", c->listener);
+    if (c->certificate) {
+        snprintf(at + n, sizeof at - (size_t)n, ".tls[%zu]", c->certificate);
+    }
     va_start(args, fmt);
-    (void)vsnprintf(text + n, sizeof text - (size_t)n, fmt, args);
+    (void)vsnprintf(text.text, sizeof text.text, fmt, args);
     va_end(args);
-    c->found(c->ctx, is_error, text);
+    c->found(c->ctx, is_error, at, text.text);
 }
 
 /* Warnings: the service must come up after a restart, with a clock that is wrong, too. */
@@ -163,29 +166,26 @@ static void server_tls_check_one(const struct tls_check *c, const struct config_
     tls_pair_clear(&p);
 }
 
-void server_tls_check(const struct config *cfg,
-                      void (*found)(void *ctx, bool is_error, const char *text), void *ctx)
+static void server_tls_check_listener(struct tls_check *c, const struct config_listener *l)
+{
+    struct server_tls_listener built = {0};
+    struct err e = {0};
+    for (size_t k = 0; k < l->tls.n; k++) {
+        c->certificate = k + 1;
+        server_tls_check_one(c, &l->tls.v[k]);
+    }
+    c->certificate = 0;
+    server_tls_options(&built, l, true);
+    if (built.opt.client != TLS_CLIENT_NONE && tls_context_check_authorities(&built.opt, &e)) {
+        server_tls_found(c, true, "%s", e.text);
+    }
+    free(built.files);
+}
+
+void server_tls_check(const struct config *cfg, server_tls_found_cb found, void *ctx)
 {
     for (size_t i = 0; i < cfg->listen.n; i++) {
         struct tls_check c = {found, ctx, i + 1, 0};
-        const struct config_listener *l = &cfg->listen.v[i];
-        struct server_tls_listener built = {0};
-        struct tls_ticket_chain chain = {0};
-        struct tls_context *context = NULL;
-        struct err e = {0};
-        for (size_t k = 0; k < l->tls.n; k++) {
-            c.certificate = k + 1;
-            server_tls_check_one(&c, &l->tls.v[k]);
-        }
-        c.certificate = 0;
-        if (l->client_ca && l->tls.n) { /* what it says of the pairs has been said */
-            server_tls_options(&built, l, cfg->http.h2);
-            if (tls_context_load(&built.opt, &chain, &context, &e) &&
-                strncmp(e.text, "client_", strlen("client_")) == 0) {
-                server_tls_found(&c, true, "%s", e.text);
-            }
-            tls_context_unref(context);
-            free(built.files);
-        }
+        server_tls_check_listener(&c, &cfg->listen.v[i]);
     }
 }

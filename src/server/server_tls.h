@@ -22,9 +22,11 @@ void server_tls_close(struct server_tls *t);
 /* When no connection is left. */
 void server_tls_clear(struct server_tls *t);
 
-/* For `tidegate check`: calls `found` for each problem of the certificates of `cfg`; `is_error`: the broker does not
- * start with it. */
-void server_tls_check(const struct config *cfg,
-                      void (*found)(void *ctx, bool is_error, const char *text), void *ctx);
+/* A problem of the setting `at`, such as "listen[1].tls[2]"; `is_error`: the broker does not start with it. Both texts
+ * are borrowed for the call. */
+typedef void (*server_tls_found_cb)(void *ctx, bool is_error, const char *at, const char *text);
+
+/* For `tidegate check`: reports each problem of the certificates of `cfg`, reading each file once. */
+void server_tls_check(const struct config *cfg, server_tls_found_cb found, void *ctx);
 
 #endif

@@ -227,6 +227,16 @@ static int tls_context_load_authorities(const struct tls_listener_options *opt, 
     return 0;
 }
 
+int tls_context_check_authorities(const struct tls_listener_options *opt, struct err *e)
+{
+    X509_STORE *store = NULL;
+    STACK_OF(X509_NAME) *names = NULL;
+    int rc = tls_context_load_authorities(opt, &store, &names, e);
+    X509_STORE_free(store);
+    sk_X509_NAME_pop_free(names, X509_NAME_free);
+    return rc;
+}
+
 static bool tls_context_hash_file(EVP_MD_CTX *md, const char *path)
 {
     unsigned char buf[4096];

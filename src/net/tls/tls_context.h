@@ -40,6 +40,8 @@ struct tls_context;
  * connection of it lives. */
 int tls_context_load(const struct tls_listener_options *opt, struct tls_ticket_chain *tickets,
                      struct tls_context **out, struct err *e);
+/* Whether `client_ca` and `client_crl` can be loaded, by themselves. 0, or UV_EINVAL as above. */
+int tls_context_check_authorities(const struct tls_listener_options *opt, struct err *e);
 /* Returns a new reference. */
 struct tls_context *tls_context_ref(struct tls_context *c);
 void tls_context_unref(struct tls_context *c); /* NULL is fine */
