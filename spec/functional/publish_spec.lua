@@ -289,6 +289,32 @@ describe("publishing", function()
       refused(http.post(broker(), "/events", "<a/>", { ["Content-Type"] = "text/xml" }), 415, "application/json")
     end)
 
+    it("what would have to be unpacked, before its body has come", function()
+      local codings = { { "gzip" }, { "identity", "br" }, { "GZIP" }, { "gzip, identity" } }
+      for _, values in ipairs(codings) do
+        local headers = { { "Content-Type", "application/json" } }
+        for _, value in ipairs(values) do
+          headers[#headers + 1] = { "Content-Encoding", value }
+        end
+        refused(http.post(broker(), "/events?topic=a", "\31\139\8\0", headers), 415, "without compression")
+        refused(http.post(broker(), "/events", '{"topic":"a","data":"x"}', headers), 415, "Content%-Encoding")
+        local c = http.connect(broker())
+        headers[#headers + 1] = { "Content-Length", "1000" }
+        c:send(http.render("POST", "/events?topic=a", headers))
+        assert.equal(415, c:response().status)
+        c:close()
+      end
+      assert.equal(201, http.post(broker(), "/events?topic=a", "x", { ["Content-Encoding"] = "identity" }).status)
+    end)
+
+    it("a form with parts as data", function()
+      local form = "--b\r\nContent-Disposition: form-data; name=x\r\n\r\ny\r\n--b--\r\n"
+      for _, kind in ipairs { "multipart/form-data; boundary=b", "Multipart/mixed" } do
+        refused(http.post(broker(), "/events?topic=a", form, { ["Content-Type"] = kind }), 415, "%-%-data%-binary")
+        refused(http.post(broker(), "/events", form, { ["Content-Type"] = kind }), 415, "application/json")
+      end
+    end)
+
     it("no content type and no topic", function()
       local r = http.post(broker(), "/events", "x")
       assert.equal(415, r.status)

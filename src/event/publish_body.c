@@ -178,13 +178,54 @@ static const struct body_format *find_format(struct publish_body_reader *r)
     return NULL;
 }
 
+/* Nothing is decompressed here: a small body would become a large one. */
+static int check_codings(struct publish_body_reader *r)
+{
+    for (size_t i = 0; i < r->rq->header_count; i++) {
+        struct slice value = r->rq->headers[i].value;
+        if (slice_is_nocase(r->rq->headers[i].name, "Content-Encoding") && value.n &&
+            !slice_is_nocase(value, "identity")) {
+            return publish_body_refuse(r, 415,
+                                       "Content-Encoding: is \"%s\"; bodies are taken as they are: "
+                                       "send this one without compression, and without the field",
+                                       publish_body_show(value).text);
+        }
+    }
+    return 0;
+}
+
+/* A form of a browser, or of `curl -F`: the data would hold its boundaries. */
+static int check_raw_type(struct publish_body_reader *r)
+{
+    static const char multipart[] = "multipart/";
+    struct slice type = http_request_header(r->rq, "Content-Type");
+    bool is = type.n >= sizeof multipart - 1 &&
+              slice_is_nocase(slice_of(type.p, sizeof multipart - 1), multipart);
+    return is ? publish_body_refuse(
+                    r, 415,
+                    "Content-Type: is \"%s\"; with ?topic=NAME the body is the data "
+                    "itself: send it without the form around it (curl: "
+                    "--data-binary @FILE)",
+                    publish_body_show(type).text)
+              : 0;
+}
+
+static int check_fields(struct publish_body_reader *r, const struct http_query *q)
+{
+    int status = check_codings(r);
+    if (status) {
+        return status;
+    }
+    if (http_query_get(q, "topic").p) {
+        return check_raw_type(r);
+    }
+    return find_format(r) ? 0 : 415;
+}
+
 static int read_envelopes(struct publish_body_reader *r, bool *is_batch)
 {
     struct slice body = strbuf_slice(&r->rq->body);
-    const struct body_format *format = find_format(r);
-    if (!format) {
-        return 415;
-    }
+    const struct body_format *format = find_format(r); /* check_fields() has found it */
     json_text_skip(&body);
     if (body.n == 0) {
         return publish_body_refuse(r, 400,
@@ -199,8 +240,9 @@ int publish_body_check_head(const struct http_request *rq, const struct http_que
 {
     struct publish_body_reader r = {.rq = rq, .limits = limits, .e = e};
     uint64_t length = rq->chunked ? 0 : rq->body_bytes + rq->body_left;
-    if (!http_query_get(q, "topic").p) {
-        return find_format(&r) ? 0 : 415;
+    int status = check_fields(&r, q);
+    if (status || !http_query_get(q, "topic").p) {
+        return status;
     }
     return length > limits->event_bytes
                ? publish_body_refuse(&r, 413,
@@ -220,8 +262,10 @@ int publish_body_parse(const struct http_request *rq, const struct http_query *q
     strbuf_init(&r.attrs, EVENT_ATTRS_MAX_BYTES);
     strbuf_init(&r.scratch, body.n);
     *is_batch = false;
-    int status = 0;
-    if (valid < body.n) {
+    int status = check_fields(&r, q);
+    if (status) {
+        /* it has been refused for what it says of itself */
+    } else if (valid < body.n) {
         status = publish_body_refuse(&r, 400,
                                      "body: is not valid UTF-8 (byte %zu); encode binary data, for "
                                      "instance as Base64",
