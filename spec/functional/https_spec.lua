@@ -115,6 +115,11 @@ describe("a broker on the internet", function()
     local where, r = location("POST", "/events?topic=t", { Origin = "https://app.example" }, ("x"):rep(100000))
     assert.equal("https://a.example:8443/events?topic=t", where)
     assert.equal("https://app.example", r.headers["access-control-allow-origin"])
+    assert.equal(1, broker:metric 'tidegate_https_redirects_total{what="publishes"}')
+    assert.equal(5, broker:metric 'tidegate_https_redirects_total{what="others"}')
+    local line = broker:logged { msg = "sent a publish to https: its credentials and its data have come in clear; "
+      .. "give the publisher the https address" }
+    assert.equal("a.example", line.host)
     assert.equal(400, http.request(redirecting, "OPTIONS", "*", { Host = "a.example" }).status)
     local c = http.connect(redirecting)
     c:send "GET / HTTP/1.0\r\n\r\n"

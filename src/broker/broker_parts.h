@@ -5,6 +5,7 @@
 
 #include "base/container/list.h"
 #include "base/jitter.h"
+#include "base/log_pace.h"
 #include "broker/broker_types.h"
 #include "broker/metrics.h"
 #include "event/eventlog.h"
@@ -37,9 +38,10 @@ struct broker {
     struct position_frames positions;
     struct jitter jitter;
 
-    struct list subscribers; /* all of them */
-    struct list runnable;    /* those behind the head that may be written to */
-    unsigned lag_rules;      /* those to be closed when they lag */
+    struct list subscribers;    /* all of them */
+    struct list runnable;       /* those behind the head that may be written to */
+    unsigned lag_rules;         /* those to be closed when they lag */
+    struct log_pace clear_pace; /* of lines about publishes that came without TLS and should not */
     bool draining;
     /* Holding a delivery back for the running commit: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */

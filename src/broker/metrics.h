@@ -21,6 +21,10 @@
       "log says why.")                                                                             \
     X(foreign_origins, counter, "tidegate_foreign_origins_total",                                  \
       "Requests of pages whose origin is not in http.cors_origins: browsers hide the answers.")    \
+    X(redirected_publishes, counter, "tidegate_https_redirects_total{what=\"publishes\"}",         \
+      "Requests without TLS that were sent to https (redirect_https). What a publish holds has "   \
+      "gone over the wire in clear.")                                                              \
+    X(redirected_others, counter, "tidegate_https_redirects_total{what=\"others\"}", "")           \
     X(refused_cross_site, counter, "tidegate_refused_cross_site_total",                            \
       "Publishes refused because a page of another site sent them: see http.cors_origins.")        \
     X(refused_policy, counter, "tidegate_refused_transient_total{reason=\"policy\"}",              \

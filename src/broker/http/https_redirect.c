@@ -1,5 +1,6 @@
 #include "broker/http/https_redirect.h"
 
+#include "base/logging.h"
 #include "broker/broker_parts.h"
 #include "broker/refusal.h"
 
@@ -14,8 +15,24 @@ static struct slice https_redirect_host(struct slice host)
     return colon ? slice_of(host.p, (size_t)(colon - host.p)) : host;
 }
 
-static void https_redirect_answer(const struct broker *b, struct stream *s,
-                                  const struct http_request *rq)
+/* A browser that follows a link is what this is for; a program that publishes has the wrong address. */
+static void https_redirect_note(struct broker *b, const struct http_request *rq)
+{
+    if (rq->method != HTTP_POST) {
+        b->metrics->redirected_others++;
+        return;
+    }
+    b->metrics->redirected_publishes++;
+    if (log_pace_take(&b->clear_pace, loop_now(b->loop))) {
+        log_warn("broker",
+                 "sent a publish to https: its credentials and its data have come in clear; give "
+                 "the publisher the https address",
+                 LOG_F(log_slice("host", slice_of(rq->host.p, rq->host.n < 100 ? rq->host.n : 100)),
+                       log_uint("publishes", b->metrics->redirected_publishes)));
+    }
+}
+
+static void https_redirect_answer(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     struct strbuf fields;
     struct slice host = https_redirect_host(rq->host);
@@ -27,6 +44,7 @@ static void https_redirect_answer(const struct broker *b, struct stream *s,
                 "this listener sends clients to https: the request must name a host and a path"));
         return;
     }
+    https_redirect_note(b, rq);
     if (b->opt.https_port != 443) {
         snprintf(port, sizeof port, ":%u", b->opt.https_port);
     }
@@ -45,7 +63,7 @@ static void https_redirect_answer(const struct broker *b, struct stream *s,
     strbuf_clear(&fields);
 }
 
-bool https_redirect(const struct broker *b, struct stream *s, const struct http_request *rq)
+bool https_redirect(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     if (!rq->redirect || rq->secure) {
         return false;

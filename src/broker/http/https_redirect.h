@@ -10,6 +10,6 @@
 struct broker;
 
 /* True: the request has been answered. */
-bool https_redirect(const struct broker *b, struct stream *s, const struct http_request *rq);
+bool https_redirect(struct broker *b, struct stream *s, const struct http_request *rq);
 
 #endif

@@ -275,7 +275,7 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
 void routes_head(void *ctx, struct stream *s, struct http_request *rq,
                  const struct peer_address *client)
 {
-    const struct broker *b = ctx;
+    struct broker *b = ctx;
     bool events = slice_is(rq->path, b->opt.events_path);
     if (acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
