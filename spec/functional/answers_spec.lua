@@ -1,4 +1,5 @@
 -- What every answer has, and requests whose credentials two readers could understand differently.
+local h2 = require "support.h2"
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 
@@ -46,6 +47,55 @@ describe("an answer", function()
     check(404, http.get(broker().admin, "/nothing"))
     check(200, http.get(broker().admin, "/status"))
     assert.equal("no-referrer", http.get(broker(), "/").headers["referrer-policy"])
+  end)
+
+  it("can be read by the pages that may ask, also where nobody was asked for it", function()
+    local function check(status, r, origin)
+      assert.equal(status, r.status)
+      assert.equal(origin, r.headers["access-control-allow-origin"])
+      assert.equal("Origin", r.headers.vary)
+    end
+    local function big(headers, body)
+      return http.request(broker(), "POST", "/events?topic=a", headers, body)
+    end
+    for _, origin in ipairs { "https://app.example", "https://other.example" } do
+      local allowed = origin == "https://app.example" and origin or nil
+      local o = { "Origin", origin }
+      check(413, big({ o, GOOD }, ("x"):rep(3000)), allowed)
+      check(413, big({ o, GOOD, { "Transfer-Encoding", "chunked" } }, "bb9\r\n" .. ("x"):rep(3001)), allowed)
+      check(431, request("GET", "/events", { o, { "Cookie", ("x"):rep(17000) } }), allowed)
+      check(400, request("GET", "/events", { o, { "Bad", "x\1" } }), allowed)
+      check(421, request("GET", "/events", { o, { "Host", "evil.example" } }), allowed)
+      local many = { o }
+      for i = 1, 100 do
+        many[#many + 1] = { "X-" .. i, "y" }
+      end
+      check(431, request("GET", "/events", many), allowed)
+      local c = h2.connect(broker())
+      local large = { { "origin", origin }, { "x", ("y"):rep(17000) } }
+      check(431, c:exchange("GET", "/", nil, { headers = large }), allowed)
+      check(413, c:exchange("POST", "/events?topic=a", ("x"):rep(3000), { headers = { { "origin", origin },
+        { "authorization", "Bearer good" } } }), allowed)
+      c:close()
+    end
+    local r = request("GET", "/events", { { "Cookie", ("x"):rep(17000) }, { "Origin", "https://app.example" } })
+    assert.equal(431, r.status) -- it ends before the field has come
+    assert.is_nil(r.headers["access-control-allow-origin"])
+  end)
+
+  it("to fields that may be there once is a refusal where they are there twice", function()
+    for _, name in ipairs { "Idempotency-Key", "Content-Type", "Origin" } do
+      local r = request("POST", "/events?topic=a", { GOOD, { name, "text/plain" }, { name, "text/plain" } }, "x")
+      assert.equal(400, r.status)
+      assert.matches("more than one " .. name .. " field", r.json.detail, 1, true)
+    end
+  end)
+
+  it("counts all lines of a list", function()
+    local one, two = { "Accept", "application/json" }, { "Accept", "text/event-stream" }
+    assert.equal(403, request("GET", "/events?topic=a", { GOOD, one, two }).status)
+    assert.equal(403, request("GET", "/events?topic=a", { GOOD, two, one }).status)
+    assert.equal(406, request("GET", "/events?topic=a", { GOOD, one, one }).status)
   end)
 
   it("to several Authorization fields is a refusal, whatever their order", function()

@@ -136,7 +136,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
     }
     int code = server_options_init(&options, cfg, &e) ? EX_CONFIG : 0;
     if (code == 0) {
-        const struct http_handlers handlers = {NULL, admin_workers_request, &p.admin};
+        const struct http_handlers handlers = {NULL, admin_workers_request, NULL, &p.admin};
         http_server_init(&p.server, p.loop, &options.admin, &handlers, &metrics);
         p.admin = (struct admin_workers){.loop = p.loop,
                                          .server = &p.server,

@@ -334,8 +334,8 @@ static void server_build(struct server *s)
     s->options.policy.waits = s->waits;
     s->cache = lua_cache_new(s->loop, &s->policy_metrics, &s->options.cache);
     s->options.policy.cache = s->cache;
-    const struct http_handlers public = {routes_head, routes_request, s->broker};
-    const struct http_handlers admin = {NULL, admin_request, &s->admin};
+    const struct http_handlers public = {routes_head, routes_request, routes_refused, s->broker};
+    const struct http_handlers admin = {NULL, admin_request, NULL, &s->admin};
     http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, &admin, &s->admin_net);
     broker_set_server(s->broker, &s->public);

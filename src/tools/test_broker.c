@@ -113,7 +113,7 @@ static void test_broker_build(struct test_broker *w)
     w->options.public.trusted_proxies = &w->proxy;
     w->options.public.trusted_proxy_count = 1;
     w->broker = broker_new(w->loop, &w->options.broker, &w->broker_metrics);
-    const struct http_handlers handlers = {routes_head, routes_request, w->broker};
+    const struct http_handlers handlers = {routes_head, routes_request, routes_refused, w->broker};
     http_server_init(&w->server, w->loop, &w->options.public, &handlers, &w->net);
     broker_set_server(w->broker, &w->server);
     broker_set_policy(w->broker, w->policy);

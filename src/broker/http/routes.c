@@ -147,16 +147,35 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
     }
 }
 
-/* Two readers of these could differ: a proxy in front may judge another one than the policy. Cookies are
- * tables of the policy's memory as long as its hook waits. Answers, or returns false. */
-static bool route_refuse_credentials(struct broker *b, struct stream *s,
-                                     const struct http_request *rq)
+/* Two readers of these could differ: a proxy in front may judge another one than the policy, or the broker. Answers,
+ * or returns false. */
+static bool route_refuse_twice(struct broker *b, struct stream *s, const struct http_request *rq)
+{
+    static const char *const single[] = {"Authorization", "Content-Type", "Idempotency-Key",
+                                         "Origin"};
+    char detail[128];
+    for (size_t k = 0; k < sizeof single / sizeof *single; k++) {
+        unsigned n = 0;
+        for (size_t i = 0; i < rq->header_count; i++) {
+            n += slice_is_nocase(rq->headers[i].name, single[k]);
+        }
+        if (n > 1) {
+            snprintf(detail, sizeof detail,
+                     "more than one %s field: which of them counts is not defined", single[k]);
+            refuse(b->refusals, s, 400, slice_str(detail));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Cookies are tables of the policy's memory as long as its hook waits. Answers, or returns false. */
+static bool route_refuse_cookies(struct broker *b, struct stream *s, const struct http_request *rq)
 {
     enum { COOKIES_MAX = 256 };
-    unsigned authorizations = 0, cookies = 0;
+    unsigned cookies = 0;
     for (size_t i = 0; i < rq->header_count; i++) {
         const struct http_header *h = &rq->headers[i];
-        authorizations += slice_is_nocase(h->name, "Authorization");
         if (slice_is_nocase(h->name, "Cookie")) {
             cookies++;
             for (size_t at = 0; at < h->value.n; at++) {
@@ -164,13 +183,10 @@ static bool route_refuse_credentials(struct broker *b, struct stream *s,
             }
         }
     }
-    if (authorizations > 1) {
-        refuse(b->refusals, s, 400,
-               slice_str("more than one Authorization field: which of them counts is not defined"));
-    } else if (cookies > COOKIES_MAX) {
+    if (cookies > COOKIES_MAX) {
         refuse(b->refusals, s, 431, slice_str("more than 256 cookies"));
     }
-    return authorizations > 1 || cookies > COOKIES_MAX;
+    return cookies > COOKIES_MAX;
 }
 
 /* Answers, or returns false. */
@@ -251,8 +267,8 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
         refuse_method(b->refusals, s, EVENTS_METHODS);
         return;
     }
-    if (route_refuse_credentials(b, s, rq) || (post && cross_site_refuse(b, s, rq)) ||
-        route_refuse_storeless(b, s, rq)) {
+    if (route_refuse_twice(b, s, rq) || route_refuse_cookies(b, s, rq) ||
+        (post && cross_site_refuse(b, s, rq)) || route_refuse_storeless(b, s, rq)) {
         return;
     }
     int rc = http_query_parse(&query, rq->query);
@@ -270,6 +286,14 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
         route_subscribe(b, s, rq, &query, client);
     }
     http_query_clear(&query);
+}
+
+void routes_refused(void *ctx, const struct http_request *rq, struct strbuf *fields)
+{
+    const struct broker *b = ctx;
+    if (http_cors_fields(&b->opt.cors, rq, fields)) {
+        log_debug("broker", "memory is short: a browser will hide an answer from its page", NULL);
+    }
 }
 
 void routes_head(void *ctx, struct stream *s, struct http_request *rq,

@@ -9,6 +9,7 @@
 #include "net/h2/h2_session.h"
 #include "net/h2/h2_stream.h"
 #include "net/http/http_dispatch.h"
+#include "net/message/http_head.h"
 
 #include <stdlib.h>
 
@@ -131,7 +132,8 @@ static void h2_refuse_request(struct h2_stream *s)
     c->server->metrics->bad_requests++;
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", status), log_str("why", text)));
-    http_dispatch_refuse(&s->stream, status, text);
+    http_head_salvage(&s->rq->http);
+    http_dispatch_refuse(c, &s->stream, &s->rq->http, status, text);
 }
 
 /* Behind a proxy each request counts for its own client. False: that has too many. */

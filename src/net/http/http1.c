@@ -198,16 +198,28 @@ static void http1_closed(struct conn *c, enum close_reason why)
     http1_request_drop(h);
 }
 
-static void http1_refuse(struct conn *c, int status, const char *text)
+/* `fields` come besides those that every refusal has. */
+static void http1_refuse_with(struct conn *c, int status, const char *text, struct slice fields)
 {
     net_metrics_count_answer(c->server->metrics, status);
-    if (http_response_refusal(status, slice_str(text), &c->out)) {
+    struct strbuf body;
+    struct http_response r = http_response_of_refusal(status, slice_str(text), NULL, &body);
+    r.more_fields = fields;
+    r.hsts_s = c->layer ? c->server->opt.hsts_s : 0;
+    int rc = http_response_render(&r, (struct http_framing){0}, &c->out);
+    strbuf_clear(&body);
+    if (rc) {
         conn_close(c, CLOSE_NO_MEMORY);
         return;
     }
     http1_request_drop(http1_of(c));
     strbuf_clear(&c->backlog);
     conn_close_when_written(c, CLOSE_REFUSED_REQUEST);
+}
+
+static void http1_refuse(struct conn *c, int status, const char *text)
+{
+    http1_refuse_with(c, status, text, slice_of(NULL, 0));
 }
 
 /* ---------------------------------------------------------------- deadlines */
@@ -328,7 +340,10 @@ static void http1_parse_failed(struct http1 *h)
     http_failure_text(h->rq, text, sizeof text);
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
-    http1_refuse(c, f.status, text);
+    struct strbuf fields;
+    http_dispatch_refused_fields(c, h->rq, &fields);
+    http1_refuse_with(c, f.status, text, strbuf_slice(&fields));
+    strbuf_clear(&fields);
 }
 
 /* The client speaks HTTP/2: `data` follows what the parser has read of its preface. */
@@ -345,19 +360,10 @@ static size_t http1_hand_over(struct http1 *h, const char *data, size_t len)
 
 /* Is what was read, all of it, the beginning of HTTP/2's preface (RFC 9113 3.4)? The parser stops at
  * its version. */
-static bool http1_is_preface(const struct http1 *h, const char *data, size_t used)
+static bool http1_is_preface(const struct http1 *h)
 {
-    char begin[sizeof preface_begin - 1];
-    size_t before = h->rq->head.len;
-    if (!h->conn.server->opt.h2 || h->served || h->exchange_count ||
-        before + used != sizeof begin) {
-        return false;
-    }
-    if (before) {
-        memcpy(begin, h->rq->head.data, before);
-    }
-    memcpy(begin + before, data, used);
-    return memcmp(begin, preface_begin, sizeof begin) == 0;
+    return h->conn.server->opt.h2 && !h->served && !h->exchange_count &&
+           slice_is(strbuf_slice(&h->rq->head), preface_begin);
 }
 
 /* The request that is complete, or its head, goes to the handler if it is its turn. */
@@ -381,7 +387,7 @@ static size_t http1_parse(struct http1 *h, const char *data, size_t len)
             http_request_init(h->rq, &h->conn.server->opt.limits);
         }
         used += http_parser_feed(h->rq, data + used, len - used);
-        if (h->rq->state == HTTP_FAILED && http1_is_preface(h, data, used)) {
+        if (h->rq->state == HTTP_FAILED && http1_is_preface(h)) {
             return used + http1_hand_over(h, data + used, len - used);
         }
         http_body_count(h->rq);

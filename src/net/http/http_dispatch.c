@@ -35,7 +35,7 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
 static void http_dispatch_name(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
     char field[sizeof REQUEST_ID_FIELD + REQUEST_ID_MAX + 2];
-    rq->request_id = c->trusted ? request_id_given(rq) : slice_of(NULL, 0);
+    rq->request_id = c->trusted && !c->nameless ? request_id_given(rq) : slice_of(NULL, 0);
     if (rq->request_id.n) {
         int n = snprintf(field, sizeof field, REQUEST_ID_FIELD "%.*s\r\n", (int)rq->request_id.n,
                          rq->request_id.p);
@@ -45,10 +45,33 @@ static void http_dispatch_name(const struct conn *c, struct stream *stream, stru
     }
 }
 
-void http_dispatch_refuse(struct stream *stream, int status, const char *detail)
+/* What the answer to a request has besides, which the handlers are not asked for: its name first (request_id.h). */
+void http_dispatch_refused_fields(const struct conn *c, const struct http_request *rq,
+                                  struct strbuf *out)
 {
-    struct strbuf body;
+    enum { FIELDS_MAX_BYTES = 2048 };
+    const struct http_handlers *h = &c->server->handlers;
+    strbuf_init(out, FIELDS_MAX_BYTES);
+    if (rq->request_id.n &&
+        strbuf_printf(out, REQUEST_ID_FIELD "%.*s\r\n", (int)rq->request_id.n, rq->request_id.p)) {
+        return; /* memory is short */
+    }
+    if (h->refused) {
+        h->refused(h->ctx, rq, out);
+    }
+}
+
+void http_dispatch_refuse(const struct conn *c, struct stream *stream,
+                          const struct http_request *rq, int status, const char *detail)
+{
+    struct strbuf body, fields;
     struct request_id id;
+    http_dispatch_refused_fields(c, rq, &fields);
+    if (stream_set_fields(stream, strbuf_slice(&fields))) {
+        log_debug("http", "memory is short: a browser will hide an answer from its page",
+                  LOG_F(log_uint("conn", c->id)));
+    }
+    strbuf_clear(&fields);
     stream_request_id(stream, &id);
     struct http_response r = http_response_of_refusal(status, slice_str(detail), id.text, &body);
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
@@ -79,7 +102,7 @@ static bool http_dispatch_misdirected(const struct conn *c, struct stream *strea
               "list the proxy in trusted_proxies",
               LOG_F(log_str("server", s->opt.name), log_uint("conn", c->id),
                     log_slice("host", host), log_uint("refused", s->metrics->misdirected)));
-    http_dispatch_refuse(stream, 421, detail);
+    http_dispatch_refuse(c, stream, rq, 421, detail);
     return true;
 }
 
@@ -104,7 +127,7 @@ void http_dispatch_refuse_many(const struct conn *c, struct stream *stream, stru
     log_debug("http", "refused request",
               LOG_F(log_uint("conn", c->id), log_int("status", 429),
                     log_str("why", "limits.max_connections_per_address")));
-    http_dispatch_refuse(stream, 429,
+    http_dispatch_refuse(c, stream, rq, 429,
                          "a later request may work: this address has as many streams and requests "
                          "under way as limits.max_connections_per_address allows");
 }
@@ -123,7 +146,7 @@ static bool http_dispatch_too_fast(const struct conn *c, struct stream *stream,
     log_debug(
         "http", "refused request",
         LOG_F(log_uint("conn", c->id), log_int("status", 429), log_str("why", rate->opt.setting)));
-    http_dispatch_refuse(stream, 429,
+    http_dispatch_refuse(c, stream, rq, 429,
                          publish ? "a later request may work: this address publishes more often "
                                    "than limits.publishes_per_address_per_s allows"
                                  : "a later request may work: this address asks more often than "
@@ -145,7 +168,7 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
     }
     http_body_share_begin(&rq->share, &s->bodies, &client);
     if (!http_body_share_grow(&rq->share, rq->body.len)) {
-        http_dispatch_refuse(stream, 503, HTTP_BODIES_FULL);
+        http_dispatch_refuse(c, stream, rq, 503, HTTP_BODIES_FULL);
     } else if (s->handlers.head) {
         s->handlers.head(s->handlers.ctx, stream, rq, &client);
     } else {

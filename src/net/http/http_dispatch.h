@@ -12,7 +12,11 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
 bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
                           struct peer_address *client);
 /* Answers with a problem document. */
-void http_dispatch_refuse(struct stream *stream, int status, const char *detail);
+void http_dispatch_refuse(const struct conn *c, struct stream *stream,
+                          const struct http_request *rq, int status, const char *detail);
+/* Fields that such an answer has besides; `out` is initialised here. */
+void http_dispatch_refused_fields(const struct conn *c, const struct http_request *rq,
+                                  struct strbuf *out);
 /* 429: its client has as many as it may. */
 void http_dispatch_refuse_many(const struct conn *c, struct stream *stream,
                                struct http_request *rq);

@@ -61,6 +61,9 @@ struct http_handlers {
     /* A complete request. `s` must be answered, opened or closed, now or later (by id). It has the
      * owner that it got with its head. */
     http_handler request;
+    /* The server refuses a request by itself, perhaps before its head is complete: appends the fields that the
+     * answer has besides, for the sake of pages. NULL: none. */
+    void (*refused)(void *ctx, const struct http_request *rq, struct strbuf *fields);
     void *ctx;
 };
 

@@ -385,3 +385,17 @@ void http_head_complete(struct http_request *rq)
     rq->expect_continue = f.expects_continue && rq->minor > 0 && (rq->chunked || rq->body_left);
     http_body_start(rq);
 }
+
+void http_head_salvage(struct http_request *rq)
+{
+    while (rq->state == HTTP_FAILED && rq->header_count < rq->header_spans) {
+        struct http_header *h = &rq->headers[rq->header_count];
+        size_t end = (uintptr_t)h->value.p + h->value.n;
+        if (!h->value.p || end > rq->head.len) {
+            return; /* nothing behind it is there either */
+        }
+        h->name = http_head_resolve(rq, h->name);
+        h->value = http_head_trim(http_head_resolve(rq, h->value));
+        rq->header_count++;
+    }
+}

@@ -14,4 +14,7 @@ void http_head_put_field(struct http_request *rq, struct slice name, struct slic
  * to HTTP_BODY, HTTP_COMPLETE or HTTP_FAILED. */
 void http_head_complete(struct http_request *rq);
 
+/* The request failed before its head was complete: makes the fields before that point readable. */
+void http_head_salvage(struct http_request *rq);
+
 #endif

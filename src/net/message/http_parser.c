@@ -168,8 +168,11 @@ static size_t parser_feed_head(struct http_request *rq, const char *data, size_t
         http_fail(rq, in_target ? 414 : 431,
                   in_target ? "the request target is too long" : "the request head is too long");
     }
-    if (rq->state == HTTP_HEAD && strbuf_append(&rq->head, data, used) != 0) {
-        http_fail(rq, 503, "memory is short");
+    bool failed = rq->state == HTTP_FAILED;
+    if (strbuf_append(&rq->head, data, used) != 0) {
+        http_fail(rq, 503, "memory is short"); /* the first failure stays */
+    } else if (failed) {
+        http_head_salvage(rq);
     }
     if (rq->state == HTTP_HEAD && rq->step == HTTP_STEP_FIELDS_DONE) {
         http_head_complete(rq);
