@@ -227,6 +227,10 @@ function check.run(text)
     end
     samples.run(facts, {
       add = function(problem) add(report, problem) end,
+      worsen = function(problem)
+        problem.severity = "error"
+        report.warnings, report.errors = report.warnings - 1, report.errors + 1
+      end,
       locate = function(at) return check.locate(facts.policy, at) end,
       skip = skip,
       tried = function() report.tried = report.tried + 1 end,

@@ -1,7 +1,8 @@
 --- What `tidegate check` asks a policy: requests made up for the purpose, and the operator's own. They show mistakes
 --- that only running the hooks can: wrong return values, nil where something was expected. A made-up request that makes
 --- a hook fail is a warning, since the operator has not listed it; a sample of the operator's is an error.
----   samples.run(facts, to); to: add(problem), locate(text) -> problem, skip(step, why), tried()
+---   samples.run(facts, to); to: add(problem), worsen(problem) (a warning that is to be an error),
+---     locate(text) -> problem, skip(step, why), tried()
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local eval = require "tidegate.eval"
 local json = native.json
@@ -158,6 +159,7 @@ function Tries:report(what, failures, asked)
         problem.hint = asked and self.outside.hint or HINT
       end
       self.to.add(problem)
+      self.problems[failure.hook] = self.problems[failure.hook] or problem
     end
   end
 end
@@ -185,13 +187,55 @@ function Tries:subscribe(request, what)
   end
   local verdict, refused = self.bench:subscribe(request_text("GET", request))
   self:count(verdict, refused, what)
+  local asks_again = verdict and verdict.kind == "denied" and request
   if verdict and verdict.subscription then -- the filter meets its params when the first such client comes
     local s = verdict.subscription
     self.bench:judge({ filter = s.filter, format = s.format, params = s.params }, { topic = "sample", data = "{}" })
     self.identity = self.identity or verdict.identity
   end
-  self:report(what, self.take())
+  local failures, asked = self.take()
+  self:report(what, failures, asked)
+  if verdict then
+    self:note(failures, asked, "authenticate", "subscribe", asks_again)
+  end
   return verdict
+end
+
+-- Remembers for each hook whether any request got through it: `last` is the last one that could be reached. Who is
+-- denied does not learn by which hook: `request` is asked about again, when it matters. A hook that has asked others
+-- counts as one that works: what it gets here is made up.
+function Tries:note(failures, asked, first, last, request)
+  local failed
+  for _, failure in ipairs(failures) do
+    failed = failed or (failure.hook == first or failure.hook == last) and not failure.transient and failure
+  end
+  local fate = self.fates[failed and failed.hook or last]
+  if failed and not asked then
+    fate.failure = true
+  elseif request then
+    fate.denied[#fate.denied + 1] = request
+  else
+    fate.works = true
+  end
+  self.fates[first].works = self.fates[first].works or not failed or failed.hook == last
+end
+
+-- An error for each hook that fails whatever it is asked.
+function Tries:judge()
+  for _, hook in ipairs { "authenticate", "subscribe", "publish" } do
+    local fate = self.fates[hook]
+    for _, request in ipairs(fate.failure and not fate.works and fate.denied or {}) do
+      local verdict = not self:over() and self.bench:authenticate(request_text("GET", request))
+      self.take()
+      fate.works = fate.works or not verdict or verdict.kind == "granted" -- then the hook has denied it
+    end
+    local problem = self.problems[hook]
+    if problem and problem.severity == "warning" and fate.failure and not fate.works then
+      problem.message = problem.message:gsub("fails for ", "fails for every request that was made up, so for ", 1)
+      problem.hint = problem.hint .. "; if it needs special values, name some with --samples"
+      self.to.worsen(problem)
+    end
+  end
 end
 
 function Tries:publish(sample, request)
@@ -199,7 +243,11 @@ function Tries:publish(sample, request)
     local what = "a publish of " .. sample.what
     local verdict, refused = self.bench:accept(request_text("POST", request, json.encode(sample.event)))
     self:count(verdict, refused, what)
-    self:report(what, self.take())
+    local failures, asked = self.take()
+    self:report(what, failures, asked)
+    if verdict then
+      self:note(failures, asked, "authenticate", "publish", verdict.kind == "denied" and request)
+    end
   end
 end
 
@@ -274,6 +322,10 @@ end
 local function try_made_up(facts, to, check)
   local seen, limit = {}, { at = native.seconds() + SECONDS }
   local found, publishes = spoken_of(facts.files), false
+  local fates, problems = {}, {} -- by hook; the latter: the first of each that was said
+  for _, hook in ipairs { "authenticate", "subscribe", "publish" } do
+    fates[hook] = { denied = {} }
+  end
   local opened, reached = false, false
   for _, hook in ipairs(facts.about.hooks) do
     publishes = publishes or hook == "publish"
@@ -282,7 +334,7 @@ local function try_made_up(facts, to, check)
     local bench, err, take = open(facts, outside, check)
     if bench then
       local tries = setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
-        policy = facts.policy }, Tries)
+        policy = facts.policy, fates = fates, problems = problems }, Tries)
       local requests = made_up(found)
       for _, sample in ipairs(requests) do
         tries:subscribe(sample.request, sample.what)
@@ -296,6 +348,9 @@ local function try_made_up(facts, to, check)
       end
       opened, reached = true, tries:reached(requests) or reached
       tries:others()
+      if i == #OUTSIDE and not facts.samples then
+        tries:judge()
+      end
       bench:close()
     else
       to.skip("hooks", ("setup fails %s: %s"):format(outside.what, err))

@@ -48,6 +48,41 @@ function P.subscribe() return { topics = { "a" } } end
 return P]]):format(hooks)
 end
 
+describe("tidegate check", function()
+  it("fails for a hook that fails whatever it is asked, and only for such a one", function()
+    for hook, policy in pairs {
+      authenticate = with "function P.authenticate(req) return { sub = req.query.nobody.sub } end",
+      subscribe = with "function P.subscribe(req) return { topics = req.topics[1] .. nil } end",
+      publish = with "function P.publish(pub) return pub.nothing.at_all end",
+    } do
+      local d, code = document(policy)
+      assert.equal(78, code, hook)
+      local errors = {}
+      for _, problem in ipairs(d.problems) do
+        errors[#errors + 1] = problem.severity == "error" and problem or nil
+      end
+      assert.matches("^" .. hook .. " fails for every request that was made up, so for an? ", only(errors).message)
+    end
+    for what, hooks in pairs {
+      ["it needs a parameter"] = "function P.subscribe(req) return { topics = { tg.topic(req.query.room) } } end",
+      ["authenticate denies some"] = [[
+        function P.authenticate(req) return req.bearer and { sub = "x" } or tg.deny(401, "no") end
+        function P.subscribe(req) return { topics = { tg.topic(req.query.room) } } end]],
+      ["it denies some"] = [[
+        function P.subscribe(req)
+          if not req.query.room then return tg.deny(400, "room") end
+          error "never right"
+        end]],
+      ["nothing is known of what the database has"] = [[
+        P.queries = { one = "select 1" }
+        function P.subscribe() return { topics = { (db.query "one")[1].topic } } end]],
+    } do
+      local d, code = document(with(hooks), { config = 'database = { driver = "sqlite", path = "app.db" }' })
+      assert.same({ 0, 0 }, { code, d.errors }, what .. json.encode(d.problems))
+    end
+  end)
+end)
+
 describe("tidegate check --json", function()
   it("lists problems with their places, and ends as without it", function()
     local d, code = document "return {\n api = 1,\n subscribe = function( return end }"
@@ -219,9 +254,9 @@ end }]]
 end)
 
 describe("tidegate check, calling hooks,", function()
-  local function warning(policy, config)
+  local function warning(policy, config, severity)
     local p = only(document(policy, { "--no-luacheck", config = config }).problems)
-    assert.same({ "warning", "hooks" }, { p.severity, p.source })
+    assert.same({ severity or "warning", "hooks" }, { p.severity, p.source })
     return p
   end
 
@@ -232,11 +267,12 @@ describe("tidegate check, calling hooks,", function()
   end)
 
   it("finds wrong return values, and hooks that do not end", function()
-    assert.matches("subscribe fails for an anonymous request: .*topics", warning(with
-      "function P.subscribe() return { topic = { 'a' } } end").message)
+    assert.matches("subscribe fails for every request that was made up, so for an anonymous request: .*topics",
+      warning(with "function P.subscribe() return { topic = { 'a' } } end", nil, "error").message)
     assert.matches("publish fails for a publish of an event: attempt to index a nil value", warning(with
       "function P.publish(pub) return pub.key:len() > 1 and pub end").message)
-    assert.matches("CPU time", warning(with "function P.authenticate() while true do end end").message)
+    assert.matches("CPU time", only(document(with "function P.authenticate() while true do end end",
+      { "--no-luacheck" }).problems).message) -- an error, or a warning where time was short
   end)
 
   it("finds mistakes in disconnect and reload", function()
@@ -248,7 +284,7 @@ describe("tidegate check, calling hooks,", function()
 
   it("finds params that a filter misses", function()
     local p = warning(with [[P.filters = { f = "attrs.a == $x" }
-      function P.subscribe() return { topics = { "a" }, filter = "f" } end]])
+      function P.subscribe() return { topics = { "a" }, filter = "f" } end]], nil, "error")
     assert.matches("params.x: missing", p.message)
   end)
 

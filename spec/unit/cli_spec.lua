@@ -27,7 +27,8 @@ describe("command line", function()
   end)
 
   teardown(function()
-    for _, name in ipairs { "conf.lua", "policy.lua", "other.lua" } do
+    for _, name in ipairs { "conf.lua", "policy.lua", "other.lua", "completion.bash", "completion.zsh",
+      "completion.fish" } do
       os.remove(dir .. "/" .. name)
     end
     assert(os.remove(dir), "the program left something behind in " .. dir)
@@ -61,15 +62,56 @@ describe("command line", function()
   end)
 
   it("tells the version of the program and of its libraries", function()
-    for _, line in ipairs { "version", "--version" } do
+    for _, line in ipairs { "version", "--version", "-V" } do
       local code, out, err = run(line)
       assert.same({ 0, "" }, { code, err })
-      assert.truthy(out:find "^tidegate %d+%.%d+%.%d+[^\n]*\nlibuv 1%.%d+%.%d+\nLua 5%.4%.%d+\nSQLite 3%.[%d.]+\njansson 2%.")
+      assert.matches("^tidegate %d+%.%d+%.%d+[^\n]*\nlibuv 1%.%d+%.%d+\nLua 5%.4%.%d+\nSQLite 3%.[%d.]+\njansson 2%.",
+        out)
       assert.truthy(out:find "\nlibpq %d+%.%d+\nlibcurl %d[%d.]+\nOpenSSL 3[%d.]+\n")
     end
   end)
 
-  for _, command in ipairs { "serve", "check", "eval", "explain", "test", "migrate", "restart", "version", "help" } do
+  -- The commands that the overview lists.
+  local function commands()
+    local list = {}
+    for name in select(2, run "help"):gmatch "\n  ([%l-]+) +%u" do
+      list[#list + 1] = name
+    end
+    return list
+  end
+
+  it("completes commands and options in the shells that are here", function()
+    for _, shell in ipairs { "bash", "zsh", "fish" } do
+      local code, out, err = run("completion " .. shell)
+      assert.same({ 0, "" }, { code, err })
+      for _, name in ipairs(commands()) do
+        assert.truthy(out:find(name, 1, true), shell .. ": " .. name)
+      end
+      assert.truthy(out:find(shell == "fish" and "-l dry-run" or "--dry-run", 1, true))
+      write(dir .. "/completion." .. shell, out)
+      local path = require("support.child").find(shell)
+      if path then -- it is a script of that shell
+        local ok, _, why = tidegate.run(path, { args = { "-n", dir .. "/completion." .. shell } })
+        assert.equal(0, ok, why)
+      end
+    end
+    local function bash(words)
+      local script = ([[source %s/completion.bash; COMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _tidegate; echo "${COMPREPLY[@]}"]]):format(dir, words)
+      local _, out, err = tidegate.run("/bin/bash", { args = { "-c", script } })
+      assert.equal("", err)
+      return out
+    end
+    assert.equal("reload restart\n", bash "tidegate re")
+    assert.equal("--dry-run\n", bash "tidegate reload --dr")
+    assert.equal("bash\n", bash "tidegate completion b")
+    assert.equal(USAGE, (run "completion"))
+    assert.equal(USAGE, (run "completion tcsh"))
+  end)
+
+  for _, command in ipairs { "serve", "check", "eval", "explain", "test", "migrate", "restart", "version", "help",
+    "init", "subscribe", "publish", "token", "status", "connections", "kick", "reload", "rollback", "drain",
+    "completion", "config-reference" } do
     it("explains " .. command .. " in lines of 80 columns, whichever way it is asked", function()
       local code, out, err = run(command == "help" and command or "help " .. command)
       assert.same({ 0, "" }, { code, err })

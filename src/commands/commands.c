@@ -13,6 +13,8 @@
 #include "cli/cli_restart.h"
 #include "cli/cli_token.h"
 #include "cli/cli_tools.h"
+#include "commands/command.h"
+#include "commands/completion.h"
 #include "config/config.h"
 #include "config/config_advice.h"
 #include "config/lua_config.h"
@@ -41,15 +43,6 @@ __attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_size,
                                   size_t new_size);
 
 enum { REFERENCE_MAX_BYTES = 1024 * 1024 };
-
-struct command {
-    const char *name, *arguments, *summary;
-    const char *details;           /* of `help NAME`; may be NULL */
-    const struct option_row *rows; /* may be NULL */
-    /* one of the two; the second reads its options itself and answers an exit code, or CLI_HELP */
-    int (*run)(const struct command *c, char **words, size_t n);
-    int (*run_words)(char **words, size_t n);
-};
 
 /* ---------------------------------------------------------------- output */
 
@@ -254,6 +247,7 @@ static int run_reference(const struct command *c, char **words, size_t n)
 }
 
 static int run_help(const struct command *c, char **words, size_t n);
+static int run_completion(const struct command *c, char **words, size_t n);
 
 static const struct command commands[] = {
     {"init", "DIR [options]", "Writes a configuration and a policy to begin with.",
@@ -300,6 +294,8 @@ static const struct command commands[] = {
      "program on disk with the configuration as it is now, if both pass the check.\n"
      "Exit codes: 0 all workers are new; 69 they are not, with the reason.\n",
      cli_option_rows, run_restart, NULL},
+    {"completion", "bash|zsh|fish", "Prints a script that completes commands and options.",
+     completion_details, NULL, run_completion, NULL},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
      run_reference, NULL},
     {"version", "", "Prints the version of this program and of its libraries.", NULL, NULL,
@@ -355,6 +351,19 @@ static int run_help(const struct command *c, char **words, size_t n)
     }
     int code = take_no_words(c, words + 1, n - 1);
     return code ? code : print_help_of(about);
+}
+
+static int run_completion(const struct command *c, char **words, size_t n)
+{
+    if (asks_for_help(words, n)) {
+        return print_help_of(c);
+    }
+    if (n != 1 || !completion_print(words[0], commands, COMMAND_COUNT)) {
+        fprintf(stderr, "tidegate completion: bash, zsh or fish was expected\n"
+                        "(see: tidegate help completion)\n");
+        return EX_USAGE;
+    }
+    return finish_output();
 }
 
 /* 1 of `explain` is an answer, too: what could not be written counts more than any code. */
