@@ -1,6 +1,6 @@
 # A thin wrapper over the CMake presets (CMakePresets.json), which work without it.
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-asan build-clang run test cluster bench bench-build bench-scale bench-record lint format fuzz install clean
+.PHONY: help deps build build-asan build-clang run test cluster bench bench-build bench-scale bench-record lint format fuzz install uninstall deb rpm clean
 
 CONF ?= conf/tidegate.lua
 FUZZ_SECONDS ?= 20
@@ -10,6 +10,9 @@ SPEC ?=
 BENCH ?=
 # arguments of spec/cluster/run.lua
 CLUSTER ?=
+PREFIX ?= /usr
+# for the release build: -DTIDEGATE_WERROR=ON makes warnings errors
+CMAKE_FLAGS ?=
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -18,7 +21,7 @@ deps: ## install the Debian packages that building and running need and that are
 	@.ci/deps run
 
 build: deps ## release build: build/release/tidegate, tidegate-bench
-	@cmake --preset release >/dev/null
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
 	@cmake --build --preset release --target tidegate tidegate-bench
 
 build-asan: ## build with address and undefined behaviour sanitizers, and the specs
@@ -74,8 +77,19 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (default 20)
 	@cmake --build --preset fuzz
 	@.ci/fuzz build/fuzz $(FUZZ_SECONDS)
 
-install: build ## install below DESTDIR: /usr, /etc/tidegate, a systemd unit
+install: build ## install below PREFIX (/usr) and in /etc/tidegate, with a systemd unit; DESTDIR is honoured
 	@cmake --install build/release
+
+uninstall: ## remove what `make install` put below PREFIX; /etc/tidegate and the events stay
+	@cmake -P conf/uninstall.cmake
+
+deb: build ## Debian packages of the broker and of the load generator: build/release/packages/*.deb
+	@.ci/deps package
+	@cd build/release && cpack -G DEB
+
+rpm: build ## the same for RPM: build/release/packages/*.rpm
+	@.ci/deps package
+	@cd build/release && cpack -G RPM
 
 clean: ## remove all builds
 	@rm -rf build

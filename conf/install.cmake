@@ -2,7 +2,8 @@
 # systemd unit. In /etc/tidegate: the configuration and its policy, which are the operator's from then on and are
 # never overwritten.
 include(GNUInstallDirs)
-set(TIDEGATE_ETC /etc/tidegate)
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME broker)
+set(TIDEGATE_ETC /etc/tidegate) # where the program looks for its configuration, whatever the prefix
 
 # The default configuration is written for a checkout; installed, it says where things are then.
 file(READ conf/tidegate.lua conf)
@@ -47,5 +48,5 @@ foreach(name tidegate.lua policy.lua)
       message(STATUS \"Kept: \$ENV{DESTDIR}${TIDEGATE_ETC}/${name}\")
     else()
       file(INSTALL \"${CMAKE_BINARY_DIR}/install/${name}\" DESTINATION \"${TIDEGATE_ETC}\")
-    endif()")
+    endif()" COMPONENT broker)
 endforeach()

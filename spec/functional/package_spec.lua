@@ -1,0 +1,75 @@
+-- The Debian packages, made from the build that the specs run in: what is in them, and what lintian says.
+local child = require "support.child"
+local tidegate = require "support.tidegate"
+local tree = require "support.tree"
+
+local BUILD = tidegate.binary():match "^(.*)/[^/]*$"
+
+describe("the Debian packages", function()
+  local dir, packages = nil, {}
+
+  local function run(...)
+    local code, out, err = tidegate.run("/bin/sh", { args = { "-c", (...):format(select(2, ...)) }, timeout = 120 })
+    assert.equal(0, code, out .. err)
+    return out
+  end
+
+  setup(function()
+    dir = child.directory()
+    run("cd '%s' && cpack -G DEB -B '%s'", BUILD, dir)
+    for name in run("ls '%s'", dir):gmatch "([^\n]+%.deb)\n" do
+      packages[name:match "^[^_]+"] = dir .. "/" .. name
+    end
+  end)
+  teardown(function()
+    tree.remove(dir)
+  end)
+
+  it("are two: the broker, and the load generator", function()
+    local names = {}
+    for name in pairs(packages) do
+      names[#names + 1] = name
+    end
+    table.sort(names)
+    assert.same({ "tidegate", "tidegate-bench" }, names)
+    assert.truthy(run("dpkg-deb -c '%s'", packages["tidegate-bench"]):find "%./usr/bin/tidegate%-bench\n")
+    assert.is_nil(run("dpkg-deb -c '%s'", packages["tidegate-bench"]):find "%./etc")
+  end)
+
+  it("put the broker, its unit, policies, stubs and pages where the system has such files", function()
+    local list = run("dpkg-deb -c '%s'", packages.tidegate)
+    for _, path in ipairs {
+      "/usr/bin/tidegate", "/usr/lib/systemd/system/tidegate.service", "/usr/lib/systemd/system/tidegate.socket",
+      "/usr/lib/sysusers.d/tidegate.conf", "/usr/share/tidegate/policies/tenant.lua",
+      "/usr/share/tidegate/meta/tidegate.lua", "/usr/share/doc/tidegate/README.md",
+      "/usr/share/doc/tidegate/conf/REFERENCE.md", "/usr/share/doc/tidegate/copyright",
+    } do
+      assert.truthy(list:find("." .. path .. "\n", 1, true), path)
+    end
+    assert.is_nil(list:find("usr/bin/tidegate-bench", 1, true))
+  end)
+
+  it("leave the configuration to the operator, whom an upgrade asks", function()
+    local control = dir .. "/control"
+    run("dpkg-deb -e '%s' '%s'", packages.tidegate, control)
+    assert.equal("/etc/tidegate/policy.lua\n/etc/tidegate/tidegate.lua\n", run("cat '%s/conffiles'", control))
+    for _, script in ipairs { "postinst", "prerm", "postrm" } do
+      run("sh -n '%s/%s' && test -x '%s/%s'", control, script, control, script)
+    end
+  end)
+
+  it("hold a configuration that can be served", function()
+    run("dpkg-deb -x '%s' '%s/root'", packages.tidegate, dir)
+    local conf = dir .. "/root/etc/tidegate/tidegate.lua"
+    local code, out, err = tidegate.run(tidegate.binary(), { args = { "check", conf } })
+    assert.equal(0, code, out .. err)
+  end)
+
+  it("give lintian nothing to say", function()
+    -- of the build with sanitizers, which is no release
+    local out = run("lintian --allow-root --suppress-tags hardening-no-fortify-functions,hardening-no-pie,"
+      .. "hardening-no-bindnow,hardening-no-relro,no-manual-page '%s' '%s' || true",
+      packages.tidegate, packages["tidegate-bench"])
+    assert.equal("", out)
+  end)
+end)
