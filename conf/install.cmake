@@ -35,7 +35,8 @@ install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATA
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md scripts/*.md spec/*.md src/*.md spec/bench/plots/*.svg)
 file(GLOB more RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS *.md)
-foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/cluster/run.lua conf/postgres.lua)
+foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/cluster/run.lua conf/postgres.lua
+    conf/prometheus/alerts.yml conf/grafana/tidegate.json)
   get_filename_component(folder ${page} DIRECTORY)
   install(FILES ${page} DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
 endforeach()
