@@ -36,6 +36,7 @@
     X(sockets)                                                                                     \
     X(store)                                                                                       \
     X(tls)                                                                                         \
+    X(tls_record)                                                                                  \
     X(topic)                                                                                       \
     X(workers)
 

@@ -9,11 +9,10 @@
 #include "base/slice.h"
 #include "base/strbuf.h"
 #include "net/tls/tls_context.h"
+#include "net/tls/tls_record.h"
 #include "net/tls_failure.h"
 
 #include <uv.h>
-
-enum { TLS_RECORD_BYTES = 16 * 1024 };
 
 struct tls_failure {
     enum tls_failure_kind kind;
