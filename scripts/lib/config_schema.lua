@@ -138,6 +138,12 @@ local fields = {
       .. "and sizes apply to each worker.",
   },
 
+  section("tls", "TLS, on all listeners that have `tls`.", {
+    boolean("compact", true,
+      "Connections of TLS 1.3 keep no more than their keys after the handshake, some 250 bytes; the broker itself "
+        .. "encrypts their records, with OpenSSL's ciphers. `false`: OpenSSL goes on, with 14 KB for each."),
+  }),
+
   section("http", "The public HTTP surface.", {
     {
       name = "events_path", kind = "text", default = "/events", max = 255, pattern = "^/[%w%-._~/]*$",

@@ -8,7 +8,8 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local tls = require "support.tls"
 
-describe("a listener with tls", function()
+for _, compact in ipairs { true, false } do
+describe("a listener with tls, tls.compact = " .. tostring(compact), function()
   local ca, first, wild, rsa, broker
 
   local function failures(reason)
@@ -19,6 +20,7 @@ describe("a listener with tls", function()
     options = options or {}
     options.config = options.config or {}
     options.config.listen = { tls.listener({ first, wild, rsa }, more), "127.0.0.1:0" }
+    options.config.tls = { compact = compact }
     local b = tidegate.start(options)
     b.tls = { ca = ca.cert, name = "a.example" }
     b.plain = b.addresses[2]
@@ -251,3 +253,4 @@ describe("a listener with tls", function()
     assert.truthy(log:find("is not the key of the first certificate", 1, true), log)
   end)
 end)
+end

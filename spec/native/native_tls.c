@@ -1,5 +1,6 @@
 /* A TLS client for specs, on libssl as it comes: on a connected, non-blocking socket that Lua owns. */
 #include "native.h"
+#include "net/tls/tls_secrets.h"
 #include "net/tls/tls_tickets.h"
 
 #include <openssl/err.h>
@@ -45,7 +46,13 @@ static void **push_object(lua_State *L, const char *kind)
     return p;
 }
 
-/* context{ ca =, cert =, key = (paths), alpn = (wire format), max = "1.2" } */
+/* What a connection's userdata is: push_object()'s pointer, and what is borrowed by it. */
+struct tls_client {
+    void *ssl;
+    struct tls_secrets secrets;
+};
+
+/* context{ ca =, cert =, key = (paths), alpn = (wire format), max = "1.2", suites = (of TLS 1.3) } */
 static int l_context(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -68,6 +75,11 @@ static int l_context(lua_State *L)
     if (max && strcmp(max, "1.2") == 0 && SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION) != 1) {
         return push_error(L, max);
     }
+    const char *suites = text_field(L, "suites");
+    if (suites && SSL_CTX_set_ciphersuites(ctx, suites) != 1) {
+        return push_error(L, suites);
+    }
+    SSL_CTX_set_keylog_callback(ctx, tls_secrets_on_line);
     if (alpn && SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)alpn, (unsigned)strlen(alpn))) {
         return push_error(L, "alpn");
     }
@@ -80,9 +92,12 @@ static int l_connect(lua_State *L)
     SSL_CTX *ctx = check(L, 1, CONTEXT);
     int fd = (int)luaL_checkinteger(L, 2);
     const char *name = luaL_optstring(L, 3, NULL);
-    void **object = push_object(L, CONN);
+    struct tls_client *client = lua_newuserdatauv(L, sizeof *client, 0);
+    memset(client, 0, sizeof *client);
+    luaL_setmetatable(L, CONN);
     SSL *ssl = SSL_new(ctx);
-    *object = ssl;
+    client->ssl = ssl;
+    tls_secrets_watch(ssl, &client->secrets);
     if (SSL_set_fd(ssl, fd) != 1) {
         return push_error(L, "fd");
     }
@@ -258,6 +273,18 @@ static int l_info(lua_State *L)
     return 1;
 }
 
+/* c:secrets() -> of what the client sends, of what the server sends (TLS 1.3), as they were first; the number of the
+ * suite */
+static int l_secrets(lua_State *L)
+{
+    const SSL *ssl = check(L, 1, CONN);
+    const struct tls_client *client = lua_touserdata(L, 1);
+    lua_pushlstring(L, (const char *)client->secrets.client.bytes, client->secrets.client.n);
+    lua_pushlstring(L, (const char *)client->secrets.server.bytes, client->secrets.server.n);
+    lua_pushinteger(L, SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)));
+    return 3;
+}
+
 /* c:session() -> to be given to connect(); nil: the server has sent no ticket yet */
 static int l_session(lua_State *L)
 {
@@ -341,6 +368,7 @@ int native_open_tls(lua_State *L)
                                        {"key_update", l_key_update},
                                        {"renegotiate", l_renegotiate},
                                        {"info", l_info},
+                                       {"secrets", l_secrets},
                                        {"session", l_session},
                                        {"free", l_free},
                                        {"__gc", l_free},

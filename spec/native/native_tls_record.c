@@ -1,6 +1,6 @@
 /* net/tls/tls_record for specs, and beside it the same keys in the hands of OpenSSL: a client and a server that
  * have shaken hands in memory. */
-#include "base/hex.h"
+#include "base/text/hex.h"
 #include "native.h"
 #include "net/tls/tls_record.h"
 
@@ -17,8 +17,8 @@
 
 /* ---------------------------------------------------------------- the record layer */
 
+/* All share the suites, as the connections of a broker do: what one does to a cipher context the next one gets. */
 struct record {
-    struct tls_suites *suites;
     struct tls_record layer;
 };
 
@@ -43,13 +43,15 @@ static uint64_t number_field(lua_State *L, const char *field)
 /* new{ suite =, write = (secret), read =, write_seq =, read_seq = } */
 static int l_new(lua_State *L)
 {
+    static struct tls_suites *suites;
     luaL_checktype(L, 1, LUA_TTABLE);
     struct record *r = lua_newuserdatauv(L, sizeof *r, 0);
     memset(r, 0, sizeof *r);
     luaL_setmetatable(L, RECORD);
-    r->suites = tls_suites_new();
-    r->layer.suite =
-        r->suites ? tls_suites_find(r->suites, (uint16_t)number_field(L, "suite")) : NULL;
+    if (!suites) {
+        suites = tls_suites_new();
+    }
+    r->layer.suite = suites ? tls_suites_find(suites, (uint16_t)number_field(L, "suite")) : NULL;
     luaL_argcheck(L, r->layer.suite != NULL, 1, "no such suite");
     size_t n = tls_suite_secret_bytes(r->layer.suite);
     read_secret(L, "write", r->layer.write.secret, n);
@@ -181,8 +183,6 @@ static int l_free(lua_State *L)
 {
     struct record *r = luaL_checkudata(L, 1, RECORD);
     tls_record_clear(&r->layer);
-    tls_suites_free(r->suites);
-    r->suites = NULL;
     return 0;
 }
 

@@ -94,14 +94,14 @@ local conn = {}
 conn.__index = conn
 
 -- Makes TLS on the connected socket `s`; has the methods of that which specs use. nil, error when the handshake fails.
--- options: ca, cert, key (paths), name (SNI, verified), alpn (list), max ("1.2"), session
+-- options: ca, cert, key (paths), name (SNI, verified), alpn (list), max ("1.2"), suites (of TLS 1.3), session
 function M.wrap(s, options, timeout)
   local alpn
   for _, name in ipairs(options.alpn or {}) do
     alpn = (alpn or "") .. string.char(#name) .. name
   end
   local context = assert(native.context { ca = options.ca, cert = options.cert, key = options.key, alpn = alpn,
-    max = options.max })
+    max = options.max, suites = options.suites })
   s:settimeout(0)
   local tls = assert(native.connect(context, s:getfd(), options.name, options.session))
   local deadline = eventually.deadline(timeout or 10)

@@ -117,6 +117,8 @@ static const struct lua_config_key keys[] = {
     LIST("trusted_proxies", trusted_proxies),
     KEY("workers", LUA_CONFIG_INTEGER, workers),
 
+    BOOLEAN(tls, compact),
+
     TEXT(http, events_path),
     TEXT(http, content_type),
     BOOLEAN(http, h2),

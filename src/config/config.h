@@ -62,6 +62,10 @@ struct config {
     int64_t workers;                       /* 0: one for each core */
 
     struct {
+        bool compact;
+    } tls;
+
+    struct {
         char *events_path;
         char *content_type;
         bool h2;

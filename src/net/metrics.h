@@ -74,6 +74,11 @@
     X(tls_handshakes, counter, "tidegate_tls_handshakes_total", "TLS handshakes completed.")       \
     X(tls_resumed, counter, "tidegate_tls_resumed_total",                                          \
       "TLS handshakes that went on with an earlier session.")                                      \
+    X(tls_compact, gauge, "tidegate_tls_compact_connections",                                      \
+      "TLS connections that keep no more than their keys (tls.compact).")                          \
+    X(tls_broken, counter, "tidegate_tls_broken_total",                                            \
+      "TLS connections ended after the handshake by a record that was forged or not allowed, or "  \
+      "by an alert of the client.")                                                                \
     X(tls_waiting, gauge, "tidegate_tls_handshakes_waiting",                                       \
       "TLS handshakes that wait for a thread.")                                                    \
     X(tls_active, gauge, "tidegate_tls_handshakes_active", "TLS handshakes on a thread.")          \

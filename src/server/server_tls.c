@@ -59,6 +59,7 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
     for (size_t i = 0; i < t->n && rc == 0; i++) {
         struct server_tls_listener *l = &t->v[i];
         server_tls_options(l, &cfg->listen.v[i], cfg->http.h2);
+        l->opt.compact = cfg->tls.compact;
         l->listener.redirect_https = cfg->listen.v[i].redirect_https;
         l->listener.proxy_protocol = cfg->listen.v[i].proxy_protocol;
         if (l->opt.count) {

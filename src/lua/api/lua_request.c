@@ -244,9 +244,9 @@ static void set_names(lua_State *L, const char *field, const struct tls_info *t,
 {
     lua_Integer n = 0;
     lua_newtable(L);
-    for (size_t at = 0; at < t->names_len;) {
-        const char *name = t->names + at + 1;
-        if (t->names[at] == (char)kind) {
+    for (size_t at = 0; at < t->names.n;) {
+        const char *name = t->names.p + at + 1;
+        if (t->names.p[at] == (char)kind) {
             lua_pushstring(L, name);
             lua_rawseti(L, -2, ++n);
         }
@@ -255,15 +255,15 @@ static void set_names(lua_State *L, const char *field, const struct tls_info *t,
     lua_setfield(L, -2, field);
 }
 
-static void push_tls(lua_State *L, const struct tls_conn *conn)
+static void push_tls(lua_State *L, const struct tls_facts *facts)
 {
     struct tls_info t;
-    tls_info_of(conn, &t);
+    tls_facts_read(facts, &t);
     lua_createtable(L, 0, 6);
     lua_request_set_text(L, "version", t.version);
     lua_request_set_text(L, "cipher", t.cipher);
     lua_request_set_field(L, "sni", *t.sni ? slice_str(t.sni) : slice_of(NULL, 0));
-    lua_request_set_field(L, "alpn", t.alpn.n ? t.alpn : slice_of(NULL, 0));
+    lua_request_set_field(L, "alpn", *t.alpn ? slice_str(t.alpn) : slice_of(NULL, 0));
     lua_pushboolean(L, t.resumed);
     lua_setfield(L, -2, "resumed");
     if (!t.has_client) {

@@ -27,13 +27,13 @@ enum conn_wait {
 
 struct conn_write; /* bytes handed to libuv, see conn.c */
 struct conn_layer_ops;
-struct tls_conn;
+struct tls_facts;
 
 /* What may lie between a connection and its socket (conn_tls.h): it encrypts and decrypts. */
 struct conn_layer {
     const struct conn_layer_ops *ops;
-    struct tls_conn *tls; /* owned by the layer; NULL: it is something else */
-    bool waiting;         /* it has bytes of its own to be sent */
+    const struct tls_facts *facts; /* the layer's; NULL: it is something else than TLS */
+    bool waiting;                  /* it has bytes of its own to be sent */
 };
 
 struct conn {

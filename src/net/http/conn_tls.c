@@ -36,6 +36,7 @@ struct conn_tls_service {
 
 struct conn_tls {
     struct conn_layer layer;
+    struct tls_conn *tls;
     struct strbuf pending; /* ciphertext that waits for the write in flight */
 };
 
@@ -166,7 +167,7 @@ static ssize_t conn_tls_write(struct conn *c, const uv_buf_t *bufs, unsigned cou
             if (plain.n == 0) {
                 break;
             }
-            rc = tls_conn_seal(l->layer.tls, plain.p, plain.n, &s->out);
+            rc = tls_conn_seal(l->tls, plain.p, plain.n, &s->out);
             chunk += plain.n;
         }
         if (rc || s->out.len == 0) {
@@ -205,14 +206,39 @@ static int conn_tls_answer(struct conn *c, const struct strbuf *out)
     return rc;
 }
 
+/* The last ciphertext of a connection. A socket that is full has no room for a farewell. */
+static void conn_tls_send_last(struct conn *c, const struct strbuf *out)
+{
+    if (out->len) {
+        uv_buf_t buf = uv_buf_init(out->data, (unsigned)out->len);
+        ssize_t n = conn_send(c, &buf, 1);
+        c->server->metrics->bytes_out += n > 0 ? (uint64_t)n : 0;
+    }
+}
+
+/* Says why, unless that would come into the middle of something else. */
+static void conn_tls_broke(struct conn *c, const struct strbuf *out)
+{
+    struct conn_tls *l = conn_tls_of(c);
+    c->server->metrics->tls_broken++;
+    if (!c->write && strbuf_append(&l->pending, out->data ? out->data : "", out->len) == 0) {
+        conn_tls_send_last(c, &l->pending);
+    }
+}
+
 static int conn_tls_decrypt(struct conn *c, const char *data, size_t n, struct slice *plain)
 {
     struct conn_tls_service *s = c->server->tls;
     size_t got;
     strbuf_reset(&s->out);
-    int rc = tls_conn_open(c->layer->tls, slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
+    int rc =
+        tls_conn_open(conn_tls_of(c)->tls, slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
     *plain = slice_of(s->plain, got);
-    int answered = rc == UV_EPROTO ? 0 : conn_tls_answer(c, &s->out);
+    if (rc == UV_EPROTO) {
+        conn_tls_broke(c, &s->out);
+        return rc;
+    }
+    int answered = conn_tls_answer(c, &s->out);
     return rc ? rc : answered;
 }
 
@@ -220,19 +246,16 @@ static void conn_tls_end(struct conn *c)
 {
     struct conn_tls_service *s = c->server->tls;
     strbuf_reset(&s->out);
-    tls_conn_end(c->layer->tls, &s->out);
-    if (s->out.len) {
-        uv_buf_t buf = uv_buf_init(s->out.data, (unsigned)s->out.len);
-        ssize_t n = conn_send(c, &buf, 1); /* a socket that is full has no room for a farewell */
-        c->server->metrics->bytes_out += n > 0 ? (uint64_t)n : 0;
-    }
+    tls_conn_end(conn_tls_of(c)->tls, &s->out);
+    conn_tls_send_last(c, &s->out);
 }
 
 static void conn_tls_free(struct conn *c)
 {
     struct conn_tls *l = conn_tls_of(c);
     c->layer = NULL;
-    tls_conn_free(l->layer.tls);
+    c->server->metrics->tls_compact -= tls_conn_is_compact(l->tls);
+    tls_conn_free(l->tls);
     strbuf_clear(&l->pending);
     free(l);
 }
@@ -412,12 +435,14 @@ static void tls_hello_done(struct conn *c, struct tls_handshake *h)
     struct net_metrics *m = c->server->metrics;
     struct conn_tls *l = xcalloc(1, sizeof *l);
     l->layer.ops = &conn_tls_ops;
-    l->layer.tls = h->tls;
+    l->layer.facts = tls_conn_facts(h->tls);
+    l->tls = h->tls;
     h->tls = NULL;
     strbuf_init(&l->pending, PENDING_MAX_BYTES);
     m->tls_handshakes++;
-    m->tls_resumed += tls_conn_resumed(l->layer.tls);
-    conn_set_protocol(c, tls_conn_is_h2(l->layer.tls) ? c->server->opt.h2 : c->server->protocol);
+    m->tls_resumed += tls_facts_resumed(l->layer.facts);
+    m->tls_compact += tls_conn_is_compact(l->tls);
+    conn_set_protocol(c, tls_facts_h2(l->layer.facts) ? c->server->opt.h2 : c->server->protocol);
     c->layer = &l->layer;
     c->backlog.max = PLAIN_BYTES;         /* one read may decrypt to more than was read */
     int rc = conn_tls_answer(c, &c->out); /* of the handshake, not encrypted again */

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct tls_conn;
+struct tls_facts;
 
 struct http_limits {
     size_t target_bytes; /* longer: 414 */
@@ -68,7 +68,7 @@ struct http_request {
     struct slice request_id;    /* the one that a trusted proxy has given it; absent: none */
     bool secure;                /* it came by TLS, to this broker or to a trusted proxy */
     bool redirect;              /* its listener sends clients without TLS to https */
-    const struct tls_conn *tls; /* borrowed for the handler's call (tls_info.h); NULL: no TLS */
+    const struct tls_facts *tls; /* borrowed for the handler's call (tls_info.h); NULL: no TLS */
 
     /* private to the parser's parts */
     struct strbuf head;

@@ -1,7 +1,8 @@
 /* See tls_conn.h. */
 #include "net/tls/tls_conn.h"
 
-#include "base/alloc.h"
+#include "base/require.h"
+#include "net/tls/tls_secrets.h"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -9,18 +10,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct tls_conn {
+/* OpenSSL's part, which a compact connection is rid of. */
+struct tls_session {
     SSL *ssl;
     struct tls_context *context;
-    struct slice in;    /* during a call */
-    struct strbuf *out; /* during a call */
+    const struct tls_suites *suites;
+    struct slice in;            /* during a call */
+    struct strbuf *out;         /* during a call */
+    struct tls_secrets secrets; /* until the handshake is done */
+};
+
+struct tls_conn {
+    struct tls_session *session; /* NULL: the connection is compact, */
+    struct tls_record record;    /* and this is in use */
+    struct tls_facts *facts;     /* after the handshake */
 };
 
 /* ---------------------------------------------------------------- OpenSSL's way to the bytes */
 
 static int tls_bio_read(BIO *bio, char *to, int n)
 {
-    struct tls_conn *t = BIO_get_data(bio);
+    struct tls_session *t = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     if (t->in.n == 0) {
         BIO_set_retry_read(bio);
@@ -34,7 +44,7 @@ static int tls_bio_read(BIO *bio, char *to, int n)
 
 static int tls_bio_write(BIO *bio, const char *from, int n)
 {
-    const struct tls_conn *t = BIO_get_data(bio);
+    const struct tls_session *t = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     return !t->out || strbuf_append(t->out, from, (size_t)n) ? -1 : n;
 }
@@ -58,31 +68,59 @@ BIO_METHOD *tls_conn_bio_method(void)
 
 /* ---------------------------------------------------------------- life */
 
-struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *method)
+static void tls_session_free(struct tls_session *s)
 {
-    struct tls_conn *t = calloc(1, sizeof *t);
-    BIO *bio = t ? BIO_new(method) : NULL;
+    if (s) {
+        SSL_free(s->ssl);
+        tls_secrets_clear(&s->secrets);
+        tls_context_unref(s->context);
+        free(s);
+    }
+}
+
+static struct tls_session *tls_session_new(struct tls_context *context, const BIO_METHOD *method,
+                                           const struct tls_suites *suites)
+{
+    struct tls_session *s = calloc(1, sizeof *s);
+    BIO *bio = s ? BIO_new(method) : NULL;
     SSL *ssl = bio ? tls_context_ssl(context) : NULL;
     if (!ssl) {
         BIO_free(bio);
-        free(t);
+        free(s);
         ERR_clear_error();
         return NULL;
     }
-    BIO_set_data(bio, t);
+    BIO_set_data(bio, s);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio); /* one reference serves both */
     SSL_set_accept_state(ssl);
-    t->ssl = ssl;
-    t->context = tls_context_ref(context);
+    tls_secrets_watch(ssl, &s->secrets);
+    s->ssl = ssl;
+    s->context = tls_context_ref(context);
+    s->suites = suites;
+    return s;
+}
+
+struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *method,
+                              const struct tls_suites *suites)
+{
+    struct tls_conn *t = calloc(1, sizeof *t);
+    if (t) {
+        t->session = tls_session_new(context, method, suites);
+    }
+    if (t && !t->session) {
+        free(t);
+        t = NULL;
+    }
     return t;
 }
 
 void tls_conn_free(struct tls_conn *t)
 {
     if (t) {
-        SSL_free(t->ssl);
-        tls_context_unref(t->context);
+        tls_session_free(t->session);
+        tls_record_clear(&t->record);
+        free(t->facts);
         free(t);
     }
 }
@@ -115,7 +153,7 @@ static enum tls_failure_kind tls_conn_failure_of(int reason)
 }
 
 /* What verification of a client's certificate says is worth more than that it failed. */
-static void tls_conn_explain(const struct tls_conn *t, struct tls_failure *f)
+static void tls_conn_explain(const struct tls_session *t, struct tls_failure *f)
 {
     unsigned long why = ERR_peek_error();
     const char *text = why ? ERR_reason_error_string(why) : NULL;
@@ -127,32 +165,71 @@ static void tls_conn_explain(const struct tls_conn *t, struct tls_failure *f)
     snprintf(f->text, sizeof f->text, "%s", text ? text : "the connection broke");
 }
 
+/* Nothing that the record layer would not know of: nothing read of what came behind the handshake, nothing asked
+ * for, nothing on its way. */
+static bool tls_session_is_at_rest(const struct tls_session *s)
+{
+    return SSL_version(s->ssl) == TLS1_3_VERSION && SSL_is_init_finished(s->ssl) &&
+           !SSL_has_pending(s->ssl) && SSL_get_shutdown(s->ssl) == 0 &&
+           SSL_get_key_update_type(s->ssl) == SSL_KEY_UPDATE_NONE && s->secrets.client.records == 0;
+}
+
+/* From now on without OpenSSL, if that can be. */
+static void tls_conn_make_compact(struct tls_conn *t)
+{
+    struct tls_session *s = t->session;
+    struct tls_record *r = &t->record;
+    const struct tls_secret *ours = &s->secrets.server, *theirs = &s->secrets.client;
+    uint16_t number = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(s->ssl));
+    const struct tls_suite *suite = tls_suites_find(s->suites, number);
+    size_t n = suite ? tls_suite_secret_bytes(suite) : 0;
+    if (!suite || ours->n != n || theirs->n != n || !tls_session_is_at_rest(s)) {
+        return;
+    }
+    r->suite = suite;
+    memcpy(r->write.secret, ours->bytes, n);
+    memcpy(r->read.secret, theirs->bytes, n);
+    if (tls_record_begin(r, ours->records, theirs->records)) {
+        t->session = NULL;
+        tls_session_free(s);
+    } else {
+        tls_record_clear(r);
+    }
+}
+
 int tls_conn_handshake(struct tls_conn *t, struct slice *in, struct strbuf *out,
                        struct tls_failure *f)
 {
+    struct tls_session *s = t->session;
+    REQUIRE(s != NULL);
     ERR_clear_error();
-    t->in = *in;
-    t->out = out;
-    int rc = SSL_do_handshake(t->ssl);
-    int why = rc == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, rc);
-    *in = t->in;
-    t->in = slice_of(NULL, 0);
-    t->out = NULL;
+    s->in = *in;
+    s->out = out;
+    int rc = SSL_do_handshake(s->ssl);
+    int why = rc == 1 ? SSL_ERROR_NONE : SSL_get_error(s->ssl, rc);
+    *in = s->in;
+    s->in = slice_of(NULL, 0);
+    s->out = NULL;
     if (rc == 1) {
+        t->facts = tls_facts_of(s->ssl);
+        tls_conn_make_compact(t);
+        if (t->session) {
+            tls_secrets_clear(&s->secrets);
+        }
         return 1;
     }
     if (why == SSL_ERROR_WANT_READ) {
         return 0;
     }
-    tls_conn_explain(t, f);
+    tls_conn_explain(s, f);
     ERR_clear_error();
     return UV_EPROTO;
 }
 
-/* ---------------------------------------------------------------- records */
+/* ---------------------------------------------------------------- OpenSSL's records */
 
-int tls_conn_open(struct tls_conn *t, struct slice in, char *plain, size_t room, size_t *got,
-                  struct strbuf *out)
+static int tls_session_open(struct tls_session *t, struct slice in, char *plain, size_t room,
+                            size_t *got, struct strbuf *out)
 {
     int code = 0;
     *got = 0;
@@ -180,7 +257,7 @@ int tls_conn_open(struct tls_conn *t, struct slice in, char *plain, size_t room,
     return code;
 }
 
-int tls_conn_seal(struct tls_conn *t, const char *plain, size_t n, struct strbuf *out)
+static int tls_session_seal(struct tls_session *t, const char *plain, size_t n, struct strbuf *out)
 {
     size_t written = 0;
     ERR_clear_error();
@@ -191,7 +268,7 @@ int tls_conn_seal(struct tls_conn *t, const char *plain, size_t n, struct strbuf
     return rc == 1 && written == n ? 0 : UV_EPROTO;
 }
 
-void tls_conn_end(struct tls_conn *t, struct strbuf *out)
+static void tls_session_end(struct tls_session *t, struct strbuf *out)
 {
     ERR_clear_error();
     t->out = out;
@@ -200,22 +277,39 @@ void tls_conn_end(struct tls_conn *t, struct strbuf *out)
     ERR_clear_error();
 }
 
-/* ---------------------------------------------------------------- facts */
+/* ---------------------------------------------------------------- with OpenSSL, or without */
 
-bool tls_conn_is_h2(const struct tls_conn *t)
+int tls_conn_open(struct tls_conn *t, struct slice in, char *plain, size_t room, size_t *got,
+                  struct strbuf *out)
 {
-    const unsigned char *name;
-    unsigned n;
-    SSL_get0_alpn_selected(t->ssl, &name, &n);
-    return n == 2 && memcmp(name, "h2", 2) == 0;
+    if (t->session) {
+        return tls_session_open(t->session, in, plain, room, got, out);
+    }
+    REQUIRE(room >= in.n + TLS_RECORD_BYTES);
+    return tls_record_open(&t->record, in, plain, got, out);
 }
 
-bool tls_conn_resumed(const struct tls_conn *t)
+int tls_conn_seal(struct tls_conn *t, const char *plain, size_t n, struct strbuf *out)
 {
-    return SSL_session_reused(t->ssl) == 1;
+    return t->session ? tls_session_seal(t->session, plain, n, out)
+                      : tls_record_seal(&t->record, plain, n, out);
 }
 
-const SSL *tls_conn_ssl(const struct tls_conn *t)
+void tls_conn_end(struct tls_conn *t, struct strbuf *out)
 {
-    return t->ssl;
+    if (t->session) {
+        tls_session_end(t->session, out);
+    } else {
+        tls_record_end(&t->record, out);
+    }
+}
+
+bool tls_conn_is_compact(const struct tls_conn *t)
+{
+    return t->session == NULL;
+}
+
+const struct tls_facts *tls_conn_facts(const struct tls_conn *t)
+{
+    return t->facts;
 }

@@ -5,11 +5,13 @@
 #include "base/alloc.h"
 #include "base/require.h"
 #include "net/tls/tls_pair.h"
+#include "net/tls/tls_secrets.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +37,8 @@ struct tls_certificate {
 };
 
 struct tls_context {
-    unsigned refs;
-    bool h2;
+    atomic_uint refs;
+    bool h2, compact;
     struct tls_ticket_chain *tickets;
     struct tls_certificate *certificates;
     size_t count;
@@ -320,6 +322,7 @@ static SSL_CTX *tls_context_make(struct tls_context *c)
     SSL_CTX_set_client_hello_cb(ctx, tls_context_on_hello, c);
     (void)SSL_CTX_set_tlsext_servername_callback(ctx, tls_context_on_name_seen);
     SSL_CTX_set_alpn_select_cb(ctx, tls_context_on_alpn, c);
+    SSL_CTX_set_keylog_callback(ctx, c->compact ? tls_secrets_on_line : NULL);
     return ctx;
 }
 
@@ -362,8 +365,9 @@ int tls_context_load(const struct tls_listener_options *opt, struct tls_ticket_c
 {
     REQUIRE(opt->count > 0);
     struct tls_context *c = xcalloc(1, sizeof *c);
-    c->refs = 1;
+    atomic_init(&c->refs, 1);
     c->h2 = opt->h2;
+    c->compact = opt->compact;
     c->tickets = tickets;
     c->certificates = xcalloc(opt->count, sizeof *c->certificates);
     int rc = 0;
@@ -380,13 +384,13 @@ int tls_context_load(const struct tls_listener_options *opt, struct tls_ticket_c
 
 struct tls_context *tls_context_ref(struct tls_context *c)
 {
-    c->refs++;
+    (void)atomic_fetch_add(&c->refs, 1);
     return c;
 }
 
 void tls_context_unref(struct tls_context *c)
 {
-    if (!c || --c->refs) {
+    if (!c || atomic_fetch_sub(&c->refs, 1) > 1) {
         return;
     }
     for (size_t i = 0; i < c->count; i++) {

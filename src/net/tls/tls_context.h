@@ -1,8 +1,8 @@
 /* What a listener serves TLS with: its certificates by server name, the clients' authorities, the ticket keys.
  *
  * Loaded as a whole and never changed afterwards: other files make another context, which new connections
- * get, while those that are open keep the one they began with. Reference counted, by the loop's thread alone;
- * handshakes on other threads only read it. */
+ * get, while handshakes that have begun keep the one they began with. Reference counted, by any thread; handshakes
+ * on other threads only read it. */
 #ifndef NET_TLS_TLS_CONTEXT_H
 #define NET_TLS_TLS_CONTEXT_H
 
@@ -32,6 +32,7 @@ struct tls_listener_options {
     const char *client_ca;  /* NULL with TLS_CLIENT_NONE */
     const char *client_crl; /* NULL: none */
     bool h2;                /* "h2" is offered by ALPN */
+    bool compact;           /* tls_secrets_on_line() hears of secrets */
 };
 
 struct tls_context;

@@ -1,11 +1,41 @@
 /* See tls_info.h. */
 #include "net/tls/tls_info.h"
 
+#include "base/alloc.h"
+#include "net/tls/tls_context.h"
+
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum {
+    TEXT_BYTES = 1024,
+    NAMES_BYTES = 4096,
+    SERIAL_BYTES = 80, /* 20 octets (RFC 5280, 4.1.2.2), in hexadecimal */
+    SHA256_BYTES = 65,
+};
+
+/* `text` has, each with its '\0': the server's name; and of a client its subject, issuer, serial number, hash, and
+ * then the alternative names. */
+struct tls_facts {
+    const char *version, *cipher, *alpn; /* static */
+    bool resumed, has_client;
+    uint16_t names_n;
+    int64_t not_after;
+    char text[];
+};
+
+/* A client's certificate, on its way. */
+struct tls_client_facts {
+    int64_t not_after;
+    char subject[TEXT_BYTES], issuer[TEXT_BYTES], serial[SERIAL_BYTES], sha256[SHA256_BYTES];
+    char names[NAMES_BYTES];
+    size_t names_n;
+};
+
+/* ---------------------------------------------------------------- a client's certificate */
 
 static void tls_info_hex(char *out, const unsigned char *bytes, size_t n)
 {
@@ -25,7 +55,7 @@ static bool tls_info_name(X509_NAME *name, char *out)
     if (bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
         n = BIO_get_mem_data(bio, &text);
     }
-    bool fits = n >= 0 && n < TLS_INFO_TEXT_BYTES && (n == 0 || !memchr(text, '\0', (size_t)n));
+    bool fits = n >= 0 && n < TEXT_BYTES && (n == 0 || !memchr(text, '\0', (size_t)n));
     if (fits && n) {
         memcpy(out, text, (size_t)n);
     }
@@ -38,7 +68,7 @@ static bool tls_info_serial(X509 *cert, char *out)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
     int n = ASN1_STRING_length(serial);
-    if (n < 0 || n * 2 >= TLS_INFO_SERIAL_BYTES) {
+    if (n < 0 || n * 2 >= SERIAL_BYTES) {
         return false;
     }
     tls_info_hex(out, ASN1_STRING_get0_data(serial), (size_t)n);
@@ -49,29 +79,29 @@ static bool tls_info_digest(const X509 *cert, char *out)
 {
     unsigned char md[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    if (X509_digest(cert, EVP_sha256(), md, &n) != 1 || n * 2 >= TLS_INFO_SHA256_BYTES) {
+    if (X509_digest(cert, EVP_sha256(), md, &n) != 1 || n * 2 >= SHA256_BYTES) {
         return false;
     }
     tls_info_hex(out, md, n);
     return true;
 }
 
-static bool tls_info_add_name(struct tls_info *out, enum tls_name_kind kind,
+static bool tls_info_add_name(struct tls_client_facts *out, enum tls_name_kind kind,
                               const ASN1_STRING *name)
 {
     size_t n = (size_t)ASN1_STRING_length(name);
     const char *text = (const char *)ASN1_STRING_get0_data(name);
-    if (memchr(text, '\0', n) || out->names_len + n + 2 > TLS_INFO_NAMES_BYTES) {
+    if (memchr(text, '\0', n) || out->names_n + n + 2 > NAMES_BYTES) {
         return false;
     }
-    out->names[out->names_len++] = (char)kind;
-    memcpy(out->names + out->names_len, text, n);
-    out->names_len += n;
-    out->names[out->names_len++] = '\0';
+    out->names[out->names_n++] = (char)kind;
+    memcpy(out->names + out->names_n, text, n);
+    out->names_n += n;
+    out->names[out->names_n++] = '\0';
     return true;
 }
 
-static bool tls_info_names(struct tls_info *out, const X509 *cert)
+static bool tls_info_names(struct tls_client_facts *out, const X509 *cert)
 {
     bool fits = true;
     GENERAL_NAMES *all = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
@@ -89,7 +119,7 @@ static bool tls_info_names(struct tls_info *out, const X509 *cert)
     return fits;
 }
 
-static bool tls_info_client(struct tls_info *out, X509 *cert)
+static bool tls_info_client(struct tls_client_facts *out, X509 *cert)
 {
     struct tm tm;
     if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1) {
@@ -102,19 +132,93 @@ static bool tls_info_client(struct tls_info *out, X509 *cert)
            tls_info_names(out, cert);
 }
 
-void tls_info_of(const struct tls_conn *t, struct tls_info *out)
+/* ---------------------------------------------------------------- all of it */
+
+static char *tls_facts_put(char *to, const char *text)
 {
-    const SSL *ssl = tls_conn_ssl(t);
-    const unsigned char *alpn;
+    size_t n = strlen(text) + 1;
+    memcpy(to, text, n);
+    return to + n;
+}
+
+static struct tls_facts *tls_facts_new(const char *sni, const struct tls_client_facts *c)
+{
+    size_t n = strlen(sni) + 1;
+    if (c) {
+        n += strlen(c->subject) + strlen(c->issuer) + strlen(c->serial) + strlen(c->sha256) + 4 +
+             c->names_n;
+    }
+    struct tls_facts *f = xcalloc(1, sizeof *f + n);
+    char *to = tls_facts_put(f->text, sni);
+    if (c) {
+        to = tls_facts_put(to, c->subject);
+        to = tls_facts_put(to, c->issuer);
+        to = tls_facts_put(to, c->serial);
+        to = tls_facts_put(to, c->sha256);
+        memcpy(to, c->names, c->names_n);
+        f->has_client = true;
+        f->names_n = (uint16_t)c->names_n;
+        f->not_after = c->not_after;
+    }
+    return f;
+}
+
+/* Of the two that tls_context.c offers. */
+static const char *tls_facts_alpn(const SSL *ssl)
+{
+    const unsigned char *name;
     unsigned n;
-    out->names_len = 0;
-    out->version = SSL_get_version(ssl);
-    out->cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
-    out->sni = tls_context_sni(ssl);
-    SSL_get0_alpn_selected(ssl, &alpn, &n);
-    out->alpn = slice_of((const char *)alpn, n);
-    out->resumed = tls_conn_resumed(t);
+    SSL_get0_alpn_selected(ssl, &name, &n);
+    return n == 0 ? "" : slice_is(slice_of((const char *)name, n), "h2") ? "h2" : "http/1.1";
+}
+
+struct tls_facts *tls_facts_of(const SSL *ssl)
+{
+    struct tls_client_facts client;
     X509 *cert = SSL_get0_peer_certificate(ssl);
-    out->has_client = cert && SSL_get_verify_result(ssl) == X509_V_OK && tls_info_client(out, cert);
+    client.names_n = 0;
+    bool shown = cert && SSL_get_verify_result(ssl) == X509_V_OK && tls_info_client(&client, cert);
+    struct tls_facts *f = tls_facts_new(tls_context_sni(ssl), shown ? &client : NULL);
+    f->version = SSL_get_version(ssl);
+    f->cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
+    f->alpn = tls_facts_alpn(ssl);
+    f->resumed = SSL_session_reused(ssl) == 1;
     ERR_clear_error();
+    return f;
+}
+
+bool tls_facts_h2(const struct tls_facts *f)
+{
+    return strcmp(f->alpn, "h2") == 0;
+}
+
+bool tls_facts_resumed(const struct tls_facts *f)
+{
+    return f->resumed;
+}
+
+static const char *tls_facts_next(const char **at)
+{
+    const char *text = *at;
+    *at += strlen(text) + 1;
+    return text;
+}
+
+void tls_facts_read(const struct tls_facts *f, struct tls_info *out)
+{
+    const char *at = f->text;
+    *out = (struct tls_info){.version = f->version,
+                             .cipher = f->cipher,
+                             .alpn = f->alpn,
+                             .resumed = f->resumed,
+                             .has_client = f->has_client,
+                             .not_after = f->not_after};
+    out->sni = tls_facts_next(&at);
+    if (f->has_client) {
+        out->subject = tls_facts_next(&at);
+        out->issuer = tls_facts_next(&at);
+        out->serial = tls_facts_next(&at);
+        out->sha256 = tls_facts_next(&at);
+        out->names = slice_of(at, f->names_n);
+    }
 }

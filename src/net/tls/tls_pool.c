@@ -17,6 +17,7 @@ enum {
 struct tls_pool {
     struct job_pool jobs;
     BIO_METHOD *method;
+    struct tls_suites *suites;
     void (*stepped)(struct tls_handshake *h, void *owner);
     unsigned working;
     bool closing;
@@ -122,7 +123,8 @@ struct tls_pool *tls_pool_new(struct loop *loop, uint64_t *queued, uint64_t *act
         .max_active = THREADS, .queued_n = queued, .active_n = active};
     p->stepped = stepped;
     p->method = tls_conn_bio_method();
-    REQUIRE(p->method != NULL);
+    p->suites = tls_suites_new();
+    REQUIRE(p->method != NULL && p->suites != NULL);
     job_pool_init(&p->jobs, &ops, &opt, loop);
     return p;
 }
@@ -139,6 +141,7 @@ void tls_pool_free(struct tls_pool *p)
     if (p) {
         job_pool_clear(&p->jobs);
         BIO_meth_free(p->method);
+        tls_suites_free(p->suites);
         free(p);
     }
 }
@@ -149,7 +152,7 @@ struct tls_handshake *tls_handshake_new(struct tls_pool *p, struct tls_context *
                                         void *owner)
 {
     struct tls_handshake *h = calloc(1, sizeof *h);
-    struct tls_conn *t = h ? tls_conn_new(context, p->method) : NULL;
+    struct tls_conn *t = h ? tls_conn_new(context, p->method, p->suites) : NULL;
     if (!t) {
         free(h);
         return NULL;

@@ -33,7 +33,7 @@ struct tls_pool *tls_pool_new(struct loop *loop, uint64_t *queued, uint64_t *act
                               void (*stepped)(struct tls_handshake *h, void *owner));
 /* Asynchronous: gives up what waits. NULL is fine. */
 void tls_pool_close(struct tls_pool *p);
-/* After the end of the loop. NULL is fine. */
+/* After the end of the loop, and of all connections that came of it. NULL is fine. */
 void tls_pool_free(struct tls_pool *p);
 
 /* NULL: no memory. */
