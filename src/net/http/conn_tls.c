@@ -435,8 +435,8 @@ static void tls_hello_done(struct conn *c, struct tls_handshake *h)
     struct net_metrics *m = c->server->metrics;
     struct conn_tls *l = xcalloc(1, sizeof *l);
     l->layer.ops = &conn_tls_ops;
-    l->layer.facts = tls_conn_facts(h->tls);
-    l->tls = h->tls;
+    l->tls = tls_conn_settle(h->tls);
+    l->layer.facts = tls_conn_facts(l->tls);
     h->tls = NULL;
     strbuf_init(&l->pending, PENDING_MAX_BYTES);
     m->tls_handshakes++;

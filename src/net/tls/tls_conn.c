@@ -1,6 +1,7 @@
 /* See tls_conn.h. */
 #include "net/tls/tls_conn.h"
 
+#include "base/alloc.h"
 #include "base/require.h"
 #include "net/tls/tls_secrets.h"
 
@@ -224,6 +225,19 @@ int tls_conn_handshake(struct tls_conn *t, struct slice *in, struct strbuf *out,
     tls_conn_explain(s, f);
     ERR_clear_error();
     return UV_EPROTO;
+}
+
+struct tls_conn *tls_conn_settle(struct tls_conn *t)
+{
+    if (t->session) {
+        return t;
+    }
+    struct tls_conn *to = xmalloc(sizeof *to);
+    *to = *t;
+    to->facts = tls_facts_copy(t->facts);
+    t->record.partial = NULL;
+    tls_conn_free(t);
+    return to;
 }
 
 /* ---------------------------------------------------------------- OpenSSL's records */

@@ -35,6 +35,10 @@ struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *met
                               const struct tls_suites *suites);
 void tls_conn_free(struct tls_conn *t); /* NULL is fine */
 
+/* After the handshake, on the thread that it stays with: `t`, or what takes its place, in memory of that thread, so that
+ * the little that stays of a connection keeps none of the pages that the handshake has used. */
+struct tls_conn *tls_conn_settle(struct tls_conn *t);
+
 /* Goes on with the handshake. *in moves past what was used; output is appended to `out`, also when it fails (an
  * alert). 1: done; 0: more bytes are needed; UV_EPROTO: failed, `f` says why. */
 int tls_conn_handshake(struct tls_conn *t, struct slice *in, struct strbuf *out,

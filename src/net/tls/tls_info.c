@@ -22,7 +22,7 @@ enum {
 struct tls_facts {
     const char *version, *cipher, *alpn; /* static */
     bool resumed, has_client;
-    uint16_t names_n;
+    uint16_t names_n, text_n;
     int64_t not_after;
     char text[];
 };
@@ -149,6 +149,7 @@ static struct tls_facts *tls_facts_new(const char *sni, const struct tls_client_
              c->names_n;
     }
     struct tls_facts *f = xcalloc(1, sizeof *f + n);
+    f->text_n = (uint16_t)n;
     char *to = tls_facts_put(f->text, sni);
     if (c) {
         to = tls_facts_put(to, c->subject);
@@ -185,6 +186,12 @@ struct tls_facts *tls_facts_of(const SSL *ssl)
     f->resumed = SSL_session_reused(ssl) == 1;
     ERR_clear_error();
     return f;
+}
+
+struct tls_facts *tls_facts_copy(const struct tls_facts *f)
+{
+    size_t n = sizeof *f + f->text_n;
+    return memcpy(xmalloc(n), f, n);
 }
 
 bool tls_facts_h2(const struct tls_facts *f)

@@ -26,6 +26,7 @@ struct tls_pool {
 static void tls_handshake_release(struct tls_handshake *h)
 {
     tls_conn_free(h->tls);
+    tls_context_unref(h->context);
     strbuf_clear(&h->in);
     strbuf_clear(&h->out);
     free(h);
@@ -33,10 +34,20 @@ static void tls_handshake_release(struct tls_handshake *h)
 
 /* ---------------------------------------------------------------- on a thread */
 
+/* What OpenSSL allocates comes and goes on these threads alone: the allocator keeps it apart from what the loop's
+ * thread allocates for longer, and who only connects costs nothing of it. */
 static void tls_pool_on_work(uv_work_t *w)
 {
     struct tls_handshake *h = container_of(w, struct tls_handshake, work);
+    const struct tls_pool *p = h->pool;
     h->rest = strbuf_slice(&h->in);
+    if (!h->tls) {
+        h->tls = tls_conn_new(h->context, p->method, p->suites);
+    }
+    if (!h->tls) {
+        h->result = UV_ENOMEM;
+        return;
+    }
     h->result = tls_conn_handshake(h->tls, &h->rest, &h->out, &h->failure);
 }
 
@@ -152,13 +163,11 @@ struct tls_handshake *tls_handshake_new(struct tls_pool *p, struct tls_context *
                                         void *owner)
 {
     struct tls_handshake *h = calloc(1, sizeof *h);
-    struct tls_conn *t = h ? tls_conn_new(context, p->method, p->suites) : NULL;
-    if (!t) {
-        free(h);
+    if (!h) {
         return NULL;
     }
     h->pool = p;
-    h->tls = t;
+    h->context = tls_context_ref(context);
     h->owner = owner;
     list_init(&h->job.node);
     strbuf_init(&h->in, INPUT_MAX_BYTES);

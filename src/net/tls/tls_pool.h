@@ -17,8 +17,9 @@ struct tls_handshake {
     struct tls_failure failure;
     struct slice rest;    /* came behind the handshake; borrowed for the call */
     struct strbuf out;    /* to be sent */
-    struct tls_conn *tls; /* owned, unless the owner takes it and leaves NULL */
+    struct tls_conn *tls; /* owned, unless the owner takes it and leaves NULL. NULL at first */
     /* private to tls_pool.c */
+    struct tls_context *context; /* a reference */
     struct job job;
     uv_work_t work;
     struct tls_pool *pool;
