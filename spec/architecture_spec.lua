@@ -88,7 +88,8 @@ local MAY_INCLUDE = {
   ["lua/hooks"] = "base net event policy lua/vm lua/api lua/load",
   ["lua/policy"] = "base net event policy lookup lua/vm lua/api lua/load lua/hooks",
   ["config"] = "base net net/client pg lua/vm",
-  ["admin"] = "base net net/message net/http net/client auth policy broker lookup store",
+  ["admin/metrics"] = "base net auth policy broker lookup store",
+  ["admin"] = "base net net/message net/http net/client auth policy broker admin/metrics",
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",

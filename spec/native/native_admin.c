@@ -1,6 +1,6 @@
 /* admin/: the metrics page of a filled view, and the handler on a stream that only records. */
 #include "admin/admin.h"
-#include "admin/metrics.h"
+#include "admin/metrics/metrics.h"
 #include "native.h"
 #include "net/message/http_parser.h"
 

@@ -1,5 +1,5 @@
 /* What several workers add to a broker, as far as it is pure: the sum of their metrics pages. */
-#include "admin/metrics_sum.h"
+#include "admin/metrics/metrics_sum.h"
 #include "base/require.h"
 #include "native.h"
 

@@ -8,7 +8,7 @@
 #include "admin/admin_ready.h"
 #include "admin/admin_reply.h"
 #include "admin/admin_router.h"
-#include "admin/metrics.h"
+#include "admin/metrics/metrics.h"
 #include "admin/worker_json.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef ADMIN_ADMIN_SERVICE_H
 #define ADMIN_ADMIN_SERVICE_H
 
-#include "admin/metrics.h"
+#include "admin/metrics/metrics.h"
 #include "admin/policy_report.h"
 #include "auth/keyring.h"
 #include "broker/broker.h"

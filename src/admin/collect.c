@@ -4,7 +4,7 @@
 
 #include "admin/admin_json.h"
 #include "admin/admin_reply.h"
-#include "admin/metrics.h"
+#include "admin/metrics/metrics.h"
 #include "admin/status_json.h"
 #include "base/alloc.h"
 #include "net/client/backend_call.h"

@@ -4,7 +4,7 @@
 #define ADMIN_COLLECT_H
 
 #include "admin/admin_router.h"
-#include "admin/metrics_sum.h"
+#include "admin/metrics/metrics_sum.h"
 #include "net/http/http_server.h"
 
 #include <sys/types.h>

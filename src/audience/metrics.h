@@ -1,4 +1,4 @@
-/* Counters and gauges of audiences and of what is rendered for them; admin/metrics.c prints them.
+/* Counters and gauges of audiences and of what is rendered for them; admin/metrics/metrics.c prints them.
  * X(member, kind, name, help): as in net/metrics.h. */
 #ifndef AUDIENCE_METRICS_H
 #define AUDIENCE_METRICS_H

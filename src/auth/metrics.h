@@ -1,4 +1,4 @@
-/* Counters and gauges of the auth folder; admin/metrics.c prints them. Plain integers: one thread.
+/* Counters and gauges of the auth folder; admin/metrics/metrics.c prints them. Plain integers: one thread.
  */
 #ifndef AUTH_METRICS_H
 #define AUTH_METRICS_H

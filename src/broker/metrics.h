@@ -1,4 +1,4 @@
-/* Counters and gauges of the broker; admin/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
+/* Counters and gauges of the broker; admin/metrics/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
 #ifndef BROKER_METRICS_H
 #define BROKER_METRICS_H
 

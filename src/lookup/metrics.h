@@ -1,4 +1,4 @@
-/* Counters and gauges of the database that policies query; admin/metrics.c prints them.
+/* Counters and gauges of the database that policies query; admin/metrics/metrics.c prints them.
  * X(member, kind, name, help): as in net/metrics.h. */
 #ifndef LOOKUP_METRICS_H
 #define LOOKUP_METRICS_H

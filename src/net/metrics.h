@@ -1,4 +1,4 @@
-/* Counters and gauges of the net folder; admin/metrics.c prints them. Plain integers: one thread.
+/* Counters and gauges of the net folder; admin/metrics/metrics.c prints them. Plain integers: one thread.
  */
 #ifndef NET_METRICS_H
 #define NET_METRICS_H

@@ -1,5 +1,5 @@
 /* Counters and gauges of policies: hooks, their calls of services, the cache, reloads.
- * admin/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
+ * admin/metrics/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
 #ifndef POLICY_METRICS_H
 #define POLICY_METRICS_H
 

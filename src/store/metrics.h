@@ -1,4 +1,4 @@
-/* Counters and gauges of the store; admin/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
+/* Counters and gauges of the store; admin/metrics/metrics.c prints them. X(member, kind, name, help): as in net/metrics.h. */
 #ifndef STORE_METRICS_H
 #define STORE_METRICS_H
 

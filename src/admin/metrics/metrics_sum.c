@@ -1,4 +1,4 @@
-#include "admin/metrics_sum.h"
+#include "admin/metrics/metrics_sum.h"
 
 #include "base/alloc.h"
 

@@ -2,7 +2,7 @@
  *
  * The format wants all series of one metric in one group under one HELP and one TYPE line, so the
  * X-macro rows, where several may share a name and differ in labels, are grouped here. */
-#include "admin/metrics.h"
+#include "admin/metrics/metrics.h"
 
 #include "base/program/build_info.h"
 

@@ -1,7 +1,7 @@
 /* Merges the metrics pages of all workers into one page. Remembers the counters of a worker that was
  * restarted, so that sums never decrease. Pure. */
-#ifndef ADMIN_METRICS_SUM_H
-#define ADMIN_METRICS_SUM_H
+#ifndef ADMIN_METRICS_METRICS_SUM_H
+#define ADMIN_METRICS_METRICS_SUM_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"

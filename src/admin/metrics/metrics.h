@@ -1,8 +1,8 @@
 /* Prometheus text (exposition format 0.0.4) of all metrics of the process. Pure but for
  * metrics_process(). The names, kinds and helps are in the metrics.h of each folder;
  * metrics.c adds those of process, build and store health. */
-#ifndef ADMIN_METRICS_H
-#define ADMIN_METRICS_H
+#ifndef ADMIN_METRICS_METRICS_H
+#define ADMIN_METRICS_METRICS_H
 
 #include "auth/metrics.h"
 #include "base/strbuf.h"
