@@ -100,7 +100,8 @@ local MAY_INCLUDE = {
   ["commands"] = "base net/client store/postgres config server cli remote",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",
-  ["bench"] = "base bench/wire",
+  ["bench/measure"] = "base",
+  ["bench"] = "base bench/measure bench/wire",
 }
 
 -- Circles of modules (a .c and its .h) inside a folder that are still to be cut, or stay for the reason given.

@@ -1,6 +1,6 @@
 /* The readers of `tidegate-bench`: however a response is cut into pieces, what is found in it is
  * the same, and a mark that was written is read back. Input: a byte of choices, then a response. */
-#include "bench/bench_order.h"
+#include "bench/measure/bench_order.h"
 #include "bench/wire/bench_http.h"
 #include "bench/wire/bench_sse.h"
 

@@ -3,9 +3,9 @@
 #define BENCH_BENCH_RUN_H
 
 #include "base/strbuf.h"
-#include "bench/bench_hist.h"
 #include "bench/bench_options.h"
-#include "bench/bench_proc.h"
+#include "bench/measure/bench_hist.h"
+#include "bench/measure/bench_proc.h"
 #include "bench/wire/bench_conn.h"
 
 struct bench_counts {

@@ -3,8 +3,8 @@
 #ifndef BENCH_BENCH_SUBSCRIBER_H
 #define BENCH_BENCH_SUBSCRIBER_H
 
-#include "bench/bench_order.h"
 #include "bench/bench_run.h"
+#include "bench/measure/bench_order.h"
 #include "bench/wire/bench_gzip.h"
 #include "bench/wire/bench_h2.h"
 #include "bench/wire/bench_http.h"

@@ -1,4 +1,4 @@
-#include "bench/bench_proc.h"
+#include "bench/measure/bench_proc.h"
 
 #include "base/alloc.h"
 

@@ -1,6 +1,6 @@
 /* The events that one subscriber got of its topic: none may be lost, doubled or out of order. */
-#ifndef BENCH_BENCH_ORDER_H
-#define BENCH_BENCH_ORDER_H
+#ifndef BENCH_MEASURE_BENCH_ORDER_H
+#define BENCH_MEASURE_BENCH_ORDER_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "bench/bench_order.h"
+#include "bench/measure/bench_order.h"
 
 #include "base/alloc.h"
 

@@ -1,4 +1,4 @@
-#include "bench/bench_hist.h"
+#include "bench/measure/bench_hist.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* CPU time and memory of the server under test, and CPU time of all processes. */
-#ifndef BENCH_BENCH_PROC_H
-#define BENCH_BENCH_PROC_H
+#ifndef BENCH_MEASURE_BENCH_PROC_H
+#define BENCH_MEASURE_BENCH_PROC_H
 
 #include "base/err.h"
 

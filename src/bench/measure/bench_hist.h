@@ -1,7 +1,7 @@
 /* Histogram of durations: buckets that grow with the value, 128 to an octave, so that a percentile
  * is off by less than 1 % and recording costs no more than a count. */
-#ifndef BENCH_BENCH_HIST_H
-#define BENCH_BENCH_HIST_H
+#ifndef BENCH_MEASURE_BENCH_HIST_H
+#define BENCH_MEASURE_BENCH_HIST_H
 
 #include <stdint.h>
 
