@@ -52,7 +52,7 @@ describe("SIGTERM", function()
     local broker = tidegate.start { config = { drain = { timeout_s = 5 } } }
     local held = http.connect(broker)
     held:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
-    eventually("the request is under way", function() return broker:metric "tidegate_connections" >= 1 end)
+    eventually("the request is under way", function() return broker:metric "tidegate_http_bodies_bytes" > 0 end)
     broker:signal "TERM"
     eventually("it does not accept", function() return not http.connect(broker) end)
     held:send "llo"
@@ -166,7 +166,7 @@ describe("SIGTERM", function()
     local broker = tidegate.start { config = { drain = { timeout_s = 60 } } }
     local held = http.connect(broker)
     held:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
-    eventually("the request is under way", function() return broker:metric "tidegate_connections" >= 1 end)
+    eventually("the request is under way", function() return broker:metric "tidegate_http_bodies_bytes" > 0 end)
     broker:signal "TERM"
     eventually("it drains", function() return not http.connect(broker) end)
     assert.is_true(broker:running())
@@ -210,7 +210,7 @@ describe("SIGTERM", function()
     local broker = tidegate.start { config = { drain = { timeout_s = 20 } } }
     local held = http.connect(broker)
     held:send(http.render("POST", "/events?topic=a", { ["Content-Length"] = "5" }) .. "he")
-    eventually("the request is under way", function() return broker:metric "tidegate_connections" >= 1 end)
+    eventually("the request is under way", function() return broker:metric "tidegate_http_bodies_bytes" > 0 end)
     broker:signal "TERM"
     eventually("it drains", function() return not http.connect(broker) end)
     local probe = http.connect(broker.admin) -- the admin listener stays until the end

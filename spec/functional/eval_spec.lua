@@ -140,8 +140,11 @@ describe("tidegate eval", function()
             formats = { long = function()
               local part = string.rep("x", %d)
               return { data = part .. part .. part .. "%s" }
-            end } }]]):format(bytes // 3, ("x"):rep(bytes % 3)) },
-        { "eval", "format", "--policy", "mine.lua", "--input", "input.json", "--json" })
+            end } }]]):format(bytes // 3, ("x"):rep(bytes % 3)),
+        ["conf.lua"] = [[
+          return { listen = { "127.0.0.1:0" }, store = { path = "." },
+            policy = { file = "mine.lua", filter_cpu_ms = 10000 } }]] },
+        { "eval", "format", "conf.lua", "--input", "input.json", "--json" })
     end
     local code, out = format(LIMIT + 1)
     assert.equal(0, code)
