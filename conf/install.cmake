@@ -33,7 +33,7 @@ install(TARGETS tidegate-bench RUNTIME COMPONENT bench)
 install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate PATTERN "*.md" EXCLUDE)
 # all pages, and what they link to, where they are in the tree: so their links work
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md scripts/*.md spec/*.md src/*.md spec/bench/plots/*.svg)
+file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md conf/proxies/* scripts/*.md spec/*.md src/*.md spec/bench/plots/*.svg)
 file(GLOB more RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS *.md)
 foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/cluster/run.lua conf/postgres.lua
     conf/prometheus/alerts.yml conf/grafana/tidegate.json)

@@ -15,7 +15,7 @@ local function size_line(self)
     assert(self.rest:find "^%x*\r?$", "malformed size of a chunk: " .. self.rest)
     return false
   end
-  local digits = line:match "^([0-9a-f]+)\r\n$"
+  local digits = line:match "^(%x+)\r\n$" -- HAProxy writes capitals
   assert(digits and (digits == "0" or digits:sub(1, 1) ~= "0"), "malformed size of a chunk: " .. line)
   self.rest = self.rest:sub(#line + 1)
   self.left = tonumber(digits, 16)
