@@ -118,4 +118,15 @@ describe("an answer", function()
     assert.equal(431, publish { { "Cookie", table.concat(list, "; ") }, { "Cookie", "c=1" } })
     assert.equal(431, publish { { "Cookie", (";"):rep(300) } })
   end)
+
+  it("to more cookies than longer heads may have is a refusal that names the limit", function()
+    local wide = tidegate.start { config = { limits = { head_bytes = 32768 } } }
+    local function publish(n)
+      return http.post(wide, "/events?topic=a", "x", { Cookie = ("a=1; "):rep(n - 1) .. "a=1" })
+    end
+    assert.equal(201, publish(512).status)
+    local r = publish(513)
+    assert.equal(431, r.status)
+    assert.matches("more than 512 cookies: one for each 64 bytes of limits.head_bytes", r.body, 1, true)
+  end)
 end)

@@ -322,6 +322,50 @@ describe("policy", function()
       assert.matches("request has no field 'number'", eval "req[1]")
       assert.matches("request has no field 'x' to write", eval "(function() req.x = 1 end)()")
     end)
+
+    -- some are made when they are first read: nobody can tell
+    it("are all there, whichever were read before, and however", function()
+      local rq = { query = { { "topic", "a" }, { "x", "1" } },
+        headers = { { "X-Thing", "one" }, { "Authorization", "Bearer abc" }, { "Cookie", "a=1; b=2" } } }
+      local names = [[(function()
+        local list = {}
+        for k, v in pairs(req) do
+          assert(type(k) == "string" and req[k] == v)
+          list[#list + 1] = k
+        end
+        table.sort(list)
+        return table.concat(list, " ")
+      end)()]]
+      local all = "bearer cookies headers id ip method path query topics"
+      assert.equal(all, eval(names, rq))
+      assert.equal("2" .. all, eval("req.cookies.b .. " .. names, rq))
+      assert.equal(all .. "onea", eval(names .. " .. req.headers['x-thing'] .. req.topics[1]", rq))
+      for _, field in ipairs { "headers", "cookies", "query", "topics" } do
+        assert.equal("true", eval(("req.%s == req.%s"):format(field, field), rq))
+      end
+      assert.equal("3 2 2 1", eval([[(function()
+        local n = {}
+        for i, field in ipairs { "headers", "cookies", "query", "topics" } do
+          n[i] = 0
+          for _ in pairs(req[field]) do n[i] = n[i] + 1 end
+        end
+        return table.concat(n, " ")
+      end)()]], rq))
+      local text = eval("json.encode(req):gsub('\"', '')", rq)
+      for _, part in ipairs { "cookies:{a:1,b:2}", "x-thing:one", "query:{topic:a,x:1}", "topics:[a]" } do
+        assert.matches(part, text, 1, true)
+      end
+    end)
+
+    it("can be changed where they are there", function()
+      local rq = { query = { { "topic", "a" } }, headers = { Cookie = "a=1" } }
+      for _, field in ipairs { "headers", "cookies", "query", "topics" } do
+        for _, code in ipairs { "req.F = { x = 'mine' } return req.F.x",
+          "local _ = req.F req.F = { x = 'mine' } return req.F.x" } do
+          assert.equal("mine", eval(("(function() %s end)()"):format(code:gsub("F", field)), rq))
+        end
+      end
+    end)
   end)
 
   describe("what subscribe sees of a request", function()

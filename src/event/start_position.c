@@ -97,6 +97,21 @@ struct start_position start_position_parse(const struct http_request *rq,
     return r;
 }
 
+/* Nearly that, by one letter? Strangers choose `given`: most are told by their ends alone. */
+static bool start_position_is_near(struct slice meant, struct slice given)
+{
+    size_t less = meant.n < given.n ? meant.n : given.n;
+    size_t more = meant.n < given.n ? given.n : meant.n;
+    size_t head = 0, tail = 0;
+    while (head < less && meant.p[head] == given.p[head]) {
+        head++;
+    }
+    while (tail < less - head && meant.p[meant.n - 1 - tail] == given.p[given.n - 1 - tail]) {
+        tail++;
+    }
+    return more - head - tail <= 2 && nearest_distance(meant, given) <= 1;
+}
+
 bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant)
 {
     enum { PLAIN_MAX = 24 };
@@ -111,7 +126,7 @@ bool start_position_misspelt(const struct http_query *q, struct slice *given, co
             }
         }
         if (!known && n < PLAIN_MAX) {
-            if (nearest_distance(slice_str("lasteventid"), slice_of(plain, n)) <= 1) {
+            if (start_position_is_near(slice_str("lasteventid"), slice_of(plain, n))) {
                 *given = name;
                 *meant = spellings[0];
                 return true;

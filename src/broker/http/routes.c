@@ -169,11 +169,13 @@ static bool route_refuse_twice(struct broker *b, struct stream *s, const struct 
     return false;
 }
 
-/* Cookies are tables of the policy's memory as long as its hook waits. Answers, or returns false. */
+/* There may be as many as fill a head with cookies of ordinary length: a policy that reads them makes a table of
+ * them. Answers, or returns false. */
 static bool route_refuse_cookies(struct broker *b, struct stream *s, const struct http_request *rq)
 {
-    enum { COOKIES_MAX = 256 };
-    unsigned cookies = 0;
+    enum { COOKIE_BYTES = 64 };
+    size_t most = rq->limits->head_bytes / COOKIE_BYTES;
+    size_t cookies = 0;
     for (size_t i = 0; i < rq->header_count; i++) {
         const struct http_header *h = &rq->headers[i];
         if (slice_is_nocase(h->name, "Cookie")) {
@@ -183,10 +185,14 @@ static bool route_refuse_cookies(struct broker *b, struct stream *s, const struc
             }
         }
     }
-    if (cookies > COOKIES_MAX) {
-        refuse(b->refusals, s, 431, slice_str("more than 256 cookies"));
+    if (cookies > most) {
+        char detail[120];
+        snprintf(detail, sizeof detail,
+                 "more than %zu cookies: one for each %d bytes of limits.head_bytes", most,
+                 COOKIE_BYTES);
+        refuse(b->refusals, s, 431, slice_str(detail));
     }
-    return cookies > COOKIES_MAX;
+    return cookies > most;
 }
 
 /* Answers, or returns false. */

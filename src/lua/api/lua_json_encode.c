@@ -3,6 +3,7 @@
 #include "base/text/json_text.h"
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
+#include "lua/api/lua_request.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_vm.h"
 
@@ -198,6 +199,7 @@ static void put_table(struct encoder *e, int idx)
 {
     lua_State *L = e->L;
     if (!lua_readonly_real(L, idx)) {
+        lua_request_complete(L, idx);
         lua_pushvalue(L, idx);
     }
     int t = lua_gettop(L); /* stack: the real table */

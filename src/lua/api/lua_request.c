@@ -1,53 +1,24 @@
 #include "lua/api/lua_request.h"
 
 #include "base/decimal.h"
+#include "base/require.h"
 #include "lua/vm/lua_host.h"
 #include "net/tls/tls_info.h"
 #include "policy/saved_request.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
+#include <string.h>
 
-static const char *const request_type = "tidegate.request";
-static const char *const saved_request_type = "tidegate.saved_request";
-
-/* Known fields that may be absent: nil instead of an error. */
-static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
-
-static int request_index(lua_State *L)
-{
-    struct slice key;
-    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
-    for (size_t i = 0; key.p && i < sizeof optional_fields / sizeof *optional_fields; i++) {
-        if (slice_is(key, optional_fields[i])) {
-            return 0;
-        }
-    }
-    return luaL_error(L, "request has no field '%s'", key.p ? key.p : luaL_typename(L, 2));
-}
-
-/* What is left of a request once it is authenticated. */
-static int saved_request_index(lua_State *L)
-{
-    static const char *const gone[] = {"headers", "cookies", "bearer", "tls"};
-    struct slice key;
-    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
-    for (size_t i = 0; key.p && i < sizeof gone / sizeof *gone; i++) {
-        if (slice_is(key, gone[i])) {
-            return luaL_error(L,
-                              "subscribe sees no request.%s: it runs again without it when the "
-                              "policy changes. Read it in authenticate and return what is needed "
-                              "as part of the identity",
-                              key.p);
-        }
-    }
-    return request_index(L);
-}
-
-static int request_newindex(lua_State *L)
-{
-    return luaL_error(L, "request has no field '%s' to write", luaL_tolstring(L, 2, NULL));
-}
+/* What the fields that are made when they are first read are made of: the broker's own request may be gone by
+ * then. One block, however many header fields a stranger sends; an upvalue of the request's metatable. */
+struct lua_request_source {
+    bool saved; /* it is what is left of a request once it is authenticated */
+    size_t header_count, param_count;
+    struct lua_request_pair {
+        uint32_t name_len, value_len;
+    } pairs[]; /* header fields, then parameters; behind them the bytes of each, in that order */
+};
 
 static void lua_request_set_field(lua_State *L, const char *name, struct slice value)
 {
@@ -82,25 +53,65 @@ static void set_first(lua_State *L, struct slice name, struct slice value)
     }
 }
 
-static void push_query(lua_State *L, const struct http_query *q, bool credentials)
+/* A walk over the pairs of a source. */
+struct lua_request_cursor {
+    const struct lua_request_source *from;
+    const char *at;
+    size_t next;
+    struct slice name, value;
+};
+
+static struct lua_request_cursor lua_request_walk(const struct lua_request_source *r)
+{
+    size_t n = r->header_count + r->param_count;
+    return (struct lua_request_cursor){.from = r, .at = (const char *)(r->pairs + n)};
+}
+
+static bool lua_request_step(struct lua_request_cursor *c, size_t end)
+{
+    if (c->next >= end) {
+        return false;
+    }
+    const struct lua_request_pair *pair = &c->from->pairs[c->next++];
+    c->name = slice_of(c->at, pair->name_len);
+    c->value = slice_of(c->at + pair->name_len, pair->value_len);
+    c->at += pair->name_len + pair->value_len;
+    return true;
+}
+
+static bool lua_request_next_header(struct lua_request_cursor *c)
+{
+    return lua_request_step(c, c->from->header_count);
+}
+
+static bool lua_request_next_param(struct lua_request_cursor *c)
+{
+    while (lua_request_next_header(c)) {
+    }
+    return lua_request_step(c, c->from->header_count + c->from->param_count);
+}
+
+static void push_query(lua_State *L, const struct lua_request_source *r)
 {
     const struct lua_host *s = lua_vm_host(L);
     const struct saved_request_rules rules = {s->credential_params, s->credential_param_count};
-    lua_createtable(L, 0, (int)q->count);
-    for (size_t i = 0; i < q->count; i++) {
-        if (credentials || !saved_request_is_credential(&rules, q->params[i].name)) {
-            set_first(L, q->params[i].name, q->params[i].value);
+    struct lua_request_cursor c = lua_request_walk(r);
+    lua_createtable(L, 0, (int)r->param_count);
+    while (lua_request_next_param(&c)) {
+        if (!r->saved || !saved_request_is_credential(&rules, c.name)) {
+            set_first(L, c.name, c.value);
         }
     }
 }
 
-static void push_topics(lua_State *L, const struct http_query *q)
+static void push_topics(lua_State *L, const struct lua_request_source *r)
 {
+    struct lua_request_cursor c = lua_request_walk(r);
     lua_Integer n = 0;
     lua_newtable(L);
-    for (size_t i = 0; i < q->count; i++) {
-        if (slice_is(q->params[i].name, "topic")) {
-            lua_pushlstring(L, q->params[i].value.p, q->params[i].value.n);
+    while (lua_request_next_param(&c)) {
+        if (slice_is(c.name, "topic")) {
+            lua_pushlstring(L, c.value.p, c.value.n);
             lua_rawseti(L, -2, ++n);
         }
     }
@@ -117,20 +128,20 @@ static void push_lower(lua_State *L, struct slice name)
 }
 
 /* Fields of one name are one list (RFC 9110, 5.3); of Cookie, joined by "; " (RFC 6265, 5.4). */
-static void lua_request_push_headers(lua_State *L, const struct http_request *rq)
+static void push_headers(lua_State *L, const struct lua_request_source *r)
 {
-    lua_createtable(L, 0, (int)rq->header_count);
-    for (size_t i = 0; i < rq->header_count; i++) {
-        const struct http_header *h = &rq->headers[i];
-        push_lower(L, h->name);
+    struct lua_request_cursor c = lua_request_walk(r);
+    lua_createtable(L, 0, (int)r->header_count);
+    while (lua_request_next_header(&c)) {
+        push_lower(L, c.name);
         lua_pushvalue(L, -1);
         if (lua_rawget(L, -3) == LUA_TSTRING) { /* stack: headers, name, earlier */
-            lua_pushstring(L, slice_is_nocase(h->name, "cookie") ? "; " : ", ");
-            lua_pushlstring(L, h->value.p, h->value.n);
+            lua_pushstring(L, slice_is_nocase(c.name, "cookie") ? "; " : ", ");
+            lua_pushlstring(L, c.value.p, c.value.n);
             lua_concat(L, 3);
         } else {
             lua_pop(L, 1);
-            lua_pushlstring(L, h->value.p, h->value.n);
+            lua_pushlstring(L, c.value.p, c.value.n);
         }
         lua_rawset(L, -3);
     }
@@ -167,41 +178,230 @@ static struct slice bearer_of(struct slice value)
     return lua_request_trim(slice_of(value.p + n, value.n - n));
 }
 
-static void set_credentials(lua_State *L, const struct http_request *rq)
+static void push_cookies(lua_State *L, const struct lua_request_source *r)
 {
-    bool bearer = false;
-    lua_newtable(L); /* stack: request, cookies */
-    for (size_t i = 0; i < rq->header_count; i++) {
-        const struct http_header *h = &rq->headers[i];
-        if (slice_is_nocase(h->name, "cookie")) {
-            add_cookies(L, h->value);
-        } else if (!bearer && slice_is_nocase(h->name, "authorization")) {
-            struct slice token = bearer_of(h->value);
-            bearer = token.p != NULL;
-            lua_insert(L, -2); /* stack: cookies, request */
-            lua_request_set_field(L, "bearer", token);
-            lua_insert(L, -2);
+    struct lua_request_cursor c = lua_request_walk(r);
+    lua_newtable(L);
+    while (lua_request_next_header(&c)) {
+        if (slice_is_nocase(c.name, "cookie")) {
+            add_cookies(L, c.value);
         }
     }
-    lua_setfield(L, -2, "cookies");
 }
 
-static void make_metatable(lua_State *L, const char *type, lua_CFunction index)
+/* ---------------------------------------------------------------- fields on first use */
+
+struct lua_request_lazy {
+    const char *name;
+    void (*push)(lua_State *L, const struct lua_request_source *r);
+    bool gone; /* once it is authenticated */
+};
+
+static const struct lua_request_lazy lazy_fields[] = {{"headers", push_headers, true},
+                                                      {"cookies", push_cookies, true},
+                                                      {"query", push_query, false},
+                                                      {"topics", push_topics, false}};
+enum { LAZY_FIELDS = sizeof lazy_fields / sizeof *lazy_fields };
+
+/* Known fields that may be absent: nil instead of an error. */
+static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
+/* What a stored request does not have. */
+static const char *const gone_fields[] = {"headers", "cookies", "bearer", "tls"};
+
+static bool lua_request_is_one_of(struct slice key, const char *const *names, size_t n)
 {
-    luaL_newmetatable(L, type);
-    lua_pushcfunction(L, index);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, request_newindex);
-    lua_setfield(L, -2, "__newindex");
+    for (size_t i = 0; key.p && i < n; i++) {
+        if (slice_is(key, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct slice lua_request_key(lua_State *L)
+{
+    struct slice key = slice_of(NULL, 0);
+    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
+    return key;
+}
+
+static const struct lua_request_lazy *lua_request_lazy_of(const struct lua_request_source *r,
+                                                          struct slice key)
+{
+    for (size_t i = 0; key.p && i < LAZY_FIELDS; i++) {
+        if (slice_is(key, lazy_fields[i].name)) {
+            return r->saved && lazy_fields[i].gone ? NULL : &lazy_fields[i];
+        }
+    }
+    return NULL;
+}
+
+/* Makes the field, which the request at `idx` (absolute) keeps, and pushes it. */
+static void lua_request_make(lua_State *L, int idx, const struct lua_request_source *r,
+                             const struct lua_request_lazy *f)
+{
+    luaL_checkstack(L, 10, NULL);
+    f->push(L, r);
+    lua_pushstring(L, f->name);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, idx);
+}
+
+static int request_index(lua_State *L)
+{
+    const struct lua_request_source *r = lua_touserdata(L, lua_upvalueindex(1));
+    struct slice key = lua_request_key(L);
+    const struct lua_request_lazy *f = lua_request_lazy_of(r, key);
+    if (f) {
+        lua_request_make(L, 1, r, f);
+        return 1;
+    }
+    if (r->saved &&
+        lua_request_is_one_of(key, gone_fields, sizeof gone_fields / sizeof *gone_fields)) {
+        return luaL_error(L,
+                          "subscribe sees no request.%s: it runs again without it when the "
+                          "policy changes. Read it in authenticate and return what is needed "
+                          "as part of the identity",
+                          key.p);
+    }
+    if (lua_request_is_one_of(key, optional_fields,
+                              sizeof optional_fields / sizeof *optional_fields)) {
+        return 0;
+    }
+    return luaL_error(L, "request has no field '%s'", key.p ? key.p : luaL_typename(L, 2));
+}
+
+/* A field that is not made yet may be written like one that is there. */
+static int request_newindex(lua_State *L)
+{
+    const struct lua_request_source *r = lua_touserdata(L, lua_upvalueindex(1));
+    if (lua_request_lazy_of(r, lua_request_key(L))) {
+        lua_settop(L, 3);
+        lua_rawset(L, 1);
+        return 0;
+    }
+    return luaL_error(L, "request has no field '%s' to write", luaL_tolstring(L, 2, NULL));
+}
+
+static void lua_request_make_all(lua_State *L, int idx, const struct lua_request_source *r)
+{
+    for (size_t i = 0; i < LAZY_FIELDS; i++) {
+        lua_pushstring(L, lazy_fields[i].name);
+        if (lua_rawget(L, idx) == LUA_TNIL && !(r->saved && lazy_fields[i].gone)) {
+            lua_request_make(L, idx, r, &lazy_fields[i]);
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static int request_next(lua_State *L)
+{
+    lua_settop(L, 2);
+    return lua_next(L, 1) ? 2 : 0;
+}
+
+static int request_pairs(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_request_make_all(L, 1, lua_touserdata(L, lua_upvalueindex(1)));
+    lua_pushcfunction(L, request_next);
+    lua_pushvalue(L, 1);
+    return 2;
+}
+
+static struct lua_request_source *lua_request_source_of(lua_State *L, int idx)
+{
+    struct lua_request_source *r = NULL;
+    if (lua_type(L, idx) == LUA_TTABLE && lua_getmetatable(L, idx)) {
+        r = lua_rawgetp(L, -1, lazy_fields) == LUA_TUSERDATA ? lua_touserdata(L, -1) : NULL;
+        lua_pop(L, 2);
+    }
+    return r;
+}
+
+void lua_request_complete(lua_State *L, int idx)
+{
+    const struct lua_request_source *r = lua_request_source_of(L, idx);
+    if (r) {
+        luaL_checkstack(L, 10, NULL);
+        lua_request_make_all(L, idx, r);
+    }
+}
+
+/* stack: request, source -> request */
+static void lua_request_set_source(lua_State *L)
+{
+    static const struct {
+        const char *name;
+        lua_CFunction call;
+    } events[] = {
+        {"__index", request_index}, {"__newindex", request_newindex}, {"__pairs", request_pairs}};
+    lua_createtable(L, 0, 5); /* stack: request, source, metatable */
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        lua_pushvalue(L, -2);
+        lua_pushcclosure(L, events[i].call, 1);
+        lua_setfield(L, -2, events[i].name);
+    }
     lua_pushliteral(L, "request");
     lua_setfield(L, -2, "__metatable");
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, lazy_fields);
+    lua_setmetatable(L, -3);
     lua_pop(L, 1);
 }
 
-void lua_request_open(lua_State *L)
+static char *lua_request_put(char *to, struct lua_request_pair *pair, struct slice name,
+                             struct slice value)
 {
-    make_metatable(L, request_type, request_index);
-    make_metatable(L, saved_request_type, saved_request_index);
+    *pair = (struct lua_request_pair){(uint32_t)name.n, (uint32_t)value.n};
+    if (name.n) {
+        memcpy(to, name.p, name.n);
+    }
+    if (value.n) {
+        memcpy(to + name.n, value.p, value.n);
+    }
+    return to + name.n + value.n;
+}
+
+/* `http`: NULL where none of its fields are to be seen. */
+static void lua_request_push_source(lua_State *L, const struct http_request *http,
+                                    const struct http_query *q)
+{
+    size_t headers = http ? http->header_count : 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < headers; i++) {
+        bytes += http->headers[i].name.n + http->headers[i].value.n;
+    }
+    for (size_t i = 0; i < q->count; i++) {
+        bytes += q->params[i].name.n + q->params[i].value.n;
+    }
+    struct lua_request_source *r =
+        lua_newuserdatauv(L, sizeof *r + (headers + q->count) * sizeof *r->pairs + bytes, 0);
+    *r = (struct lua_request_source){
+        .saved = !http, .header_count = headers, .param_count = q->count};
+    char *to = (char *)(r->pairs + headers + q->count);
+    for (size_t i = 0; i < headers; i++) {
+        to = lua_request_put(to, &r->pairs[i], http->headers[i].name, http->headers[i].value);
+    }
+    for (size_t i = 0; i < q->count; i++) {
+        to = lua_request_put(to, &r->pairs[headers + i], q->params[i].name, q->params[i].value);
+    }
+}
+
+/* ---------------------------------------------------------------- */
+
+static void set_bearer(lua_State *L, const struct http_request *rq)
+{
+    for (size_t i = 0; i < rq->header_count; i++) {
+        if (slice_is_nocase(rq->headers[i].name, "authorization")) {
+            struct slice token = bearer_of(rq->headers[i].value);
+            if (token.p) {
+                lua_request_set_field(L, "bearer", token);
+                return;
+            }
+        }
+    }
 }
 
 static void remove_field(lua_State *L, int table, const char *name)
@@ -214,11 +414,12 @@ static void remove_field(lua_State *L, int table, const char *name)
 void lua_request_strip(lua_State *L, int idx)
 {
     const struct lua_host *s = lua_vm_host(L);
+    struct lua_request_source *r = lua_request_source_of(L, idx);
+    REQUIRE(r != NULL);
     luaL_checkstack(L, 5, NULL);
-    remove_field(L, idx, "headers");
-    remove_field(L, idx, "cookies");
-    remove_field(L, idx, "bearer");
-    remove_field(L, idx, "tls");
+    for (size_t i = 0; i < sizeof gone_fields / sizeof *gone_fields; i++) {
+        remove_field(L, idx, gone_fields[i]);
+    }
     lua_pushliteral(L, "query");
     if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
         int query = lua_gettop(L);
@@ -227,9 +428,7 @@ void lua_request_strip(lua_State *L, int idx)
         }
     }
     lua_pop(L, 1);
-    lua_pushvalue(L, idx);
-    luaL_setmetatable(L, saved_request_type);
-    lua_pop(L, 1);
+    r->saved = true;
 }
 
 static void lua_request_set_text(lua_State *L, const char *name, const char *text)
@@ -293,7 +492,7 @@ void lua_request_id(const struct policy_request *rq, struct request_id *out)
     out->text[n] = '\0';
 }
 
-static void push_common(lua_State *L, const struct policy_request *rq, bool credentials)
+static void push_common(lua_State *L, const struct policy_request *rq)
 {
     struct request_id id;
     char ip[ADDRESS_TEXT_MAX];
@@ -306,27 +505,23 @@ static void push_common(lua_State *L, const struct policy_request *rq, bool cred
     lua_request_set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
     lua_request_set_field(L, "path", rq->http ? rq->http->path : rq->path);
     lua_request_set_field(L, "last_event_id", rq->last_event_id);
-    push_query(L, rq->query, credentials);
-    lua_setfield(L, -2, "query");
-    push_topics(L, rq->query);
-    lua_setfield(L, -2, "topics");
 }
 
 void lua_request_push_saved(lua_State *L, const struct policy_request *rq)
 {
-    push_common(L, rq, false);
-    luaL_setmetatable(L, saved_request_type);
+    push_common(L, rq);
+    lua_request_push_source(L, NULL, rq->query);
+    lua_request_set_source(L);
 }
 
 void lua_request_push(lua_State *L, const struct policy_request *rq)
 {
-    push_common(L, rq, true);
-    lua_request_push_headers(L, rq->http);
-    lua_setfield(L, -2, "headers");
-    set_credentials(L, rq->http);
+    push_common(L, rq);
+    set_bearer(L, rq->http);
     if (rq->http->tls) {
         push_tls(L, rq->http->tls);
         lua_setfield(L, -2, "tls");
     }
-    luaL_setmetatable(L, request_type);
+    lua_request_push_source(L, rq->http, rq->query);
+    lua_request_set_source(L);
 }

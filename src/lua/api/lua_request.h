@@ -1,5 +1,6 @@
 /* Requests in policies: a table, copied once per call of the hooks. Reading an unknown field raises an
- * error, so that a typo does not read as nil. */
+ * error, so that a typo does not read as nil. `headers`, `cookies`, `query` and `topics` are split into tables
+ * when they are first read: until then a request costs one block, whatever a stranger sends. */
 #ifndef LUA_API_LUA_REQUEST_H
 #define LUA_API_LUA_REQUEST_H
 
@@ -9,8 +10,6 @@
 
 /* What names it in log lines, and as `request.id`. */
 void lua_request_id(const struct policy_request *rq, struct request_id *out);
-/* Inside a body, once per state before the first push: makes the metatable. */
-void lua_request_open(lua_State *L);
 /* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,
  * last_event_id, tls}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);
@@ -20,5 +19,8 @@ void lua_request_push_saved(lua_State *L, const struct policy_request *rq);
  * credentials from the request at `idx` (absolute). `subscribe` sees only what the broker stores, on
  * the first call as well as later, so that it cannot rely on fields that are missing later. */
 void lua_request_strip(lua_State *L, int idx);
+/* Makes the fields that nothing has read yet where the table at `idx` (absolute) is a request: for what goes over
+ * a table without asking its metatable. */
+void lua_request_complete(lua_State *L, int idx);
 
 #endif

@@ -4,7 +4,6 @@
 #include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"
-#include "lua/api/lua_request.h"
 #include "lua/load/lua_sources.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_pcall.h"
@@ -278,7 +277,6 @@ static int open_body(lua_State *L)
     /* here, where a failure is final: one half made would stay so when memory runs out later */
     lua_box_open(L);
     lua_event_open(L);
-    lua_request_open(L);
     open_raw_libraries(L);
     if (luaL_loadbufferx(L, file->data, file->size, "@" LUA_VM_INTERNAL, "t") != LUA_OK) {
         return lua_error(L);
