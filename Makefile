@@ -22,7 +22,7 @@ deps: ## install the Debian packages that building and running need and that are
 
 build: deps ## release build: build/release/tidegate, tidegate-bench
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
-	@cmake --build --preset release --target tidegate tidegate-bench
+	@cmake --build --preset release --target tidegate tidegate-bench manual
 
 build-asan: ## build with address and undefined behaviour sanitizers, and the specs
 	@.ci/deps test

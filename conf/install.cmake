@@ -29,6 +29,20 @@ configure_file(conf/tidegate.service.in ${CMAKE_BINARY_DIR}/install/tidegate.ser
 install(TARGETS tidegate RUNTIME)
 # a package of its own: who runs a broker does not need it
 install(TARGETS tidegate-bench RUNTIME COMPONENT bench)
+# A build with sanitizers is for specs, and slow; one for another machine cannot run what it builds.
+if(NOT TIDEGATE_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+  set(manual ${CMAKE_BINARY_DIR}/manual)
+  add_custom_command(OUTPUT ${manual}/tidegate.1.gz
+    COMMAND ${CMAKE_SOURCE_DIR}/conf/package/manual.sh $<TARGET_FILE:tidegate> $<TARGET_FILE:tidegate-bench>
+      ${CMAKE_SOURCE_DIR}/scripts/meta/tidegate.lua ${manual}
+    DEPENDS tidegate tidegate-bench conf/package/manual.sh scripts/meta/tidegate.lua VERBATIM)
+  add_custom_target(manual ALL DEPENDS ${manual}/tidegate.1.gz)
+  foreach(section 1 5 7)
+    install(DIRECTORY ${manual}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
+      FILES_MATCHING PATTERN "*.${section}.gz" PATTERN "tidegate-bench.1.gz" EXCLUDE)
+  endforeach()
+  install(FILES ${manual}/tidegate-bench.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT bench)
+endif()
 # without pages: links from there lead nowhere
 install(DIRECTORY scripts/policies scripts/meta DESTINATION ${CMAKE_INSTALL_DATADIR}/tidegate PATTERN "*.md" EXCLUDE)
 # all pages, and what they link to, where they are in the tree: so their links work

@@ -658,8 +658,8 @@ end
 return {
   doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
-    .. "Relative paths of files begin at the directory\nof the configuration file. `tidegate check CONF` reports all errors "
-    .. "at once.",
+    .. "Relative paths of files begin at the directory\nof the configuration file. "
+    .. "`tidegate check CONF` reports all errors at once.",
   fields = fields,
   formats = { origin = is_origin, host = is_host },
   rules = function(c, tools)

@@ -65,6 +65,22 @@ describe("the Debian packages", function()
     assert.equal(0, code, out .. err)
   end)
 
+  it("have a manual page for each command, the configuration and policies", function()
+    local man = dir .. "/man"
+    run("'%s/conf/package/manual.sh' '%s' '%s' '%s/scripts/meta/tidegate.lua' '%s'", SPEC_SOURCE_DIR, tidegate.binary(),
+      tidegate.bench_binary(), SPEC_SOURCE_DIR, man)
+    local commands = 0
+    for command in run("'%s' help", tidegate.binary()):match "\nCommands:\n(.-)\n\n":gmatch "[^\n]+" do
+      commands = commands + 1
+      local page = run("zcat '%s/tidegate-%s.1.gz'", man, command:match "^  (%S+)")
+      assert.truthy(page:find("\n.SH NAME\ntidegate\\-", 1, true), command)
+    end
+    assert.is_true(commands > 10)
+    assert.truthy(run("zcat '%s/tidegate.lua.5.gz'", man):find("\\fBstore.path\\fR", 1, true))
+    -- groff understands them
+    assert.equal("", run("for page in '%s'/*.gz; do zcat $page | groff -man -Tutf8 -ww -z 2>&1; done", man))
+  end)
+
   it("give lintian nothing to say", function()
     -- of the build with sanitizers, which is no release
     local out = run("lintian --allow-root --suppress-tags hardening-no-fortify-functions,hardening-no-pie,"
