@@ -426,6 +426,18 @@ end)
 describe("a POST of a client that expects a stream", function()
   local broker = tidegate.shared()
 
+  it("stores JSON that no program may be able to read alike, whichever way it comes", function()
+    local odd = [[{"a":"\ud83d","b":18446744073709551615,"b":1,"c":1e400}]]
+    local c = sse.open(broker(), { topic = "odd" })
+    local envelope = '{"topic":"odd","data":' .. odd .. "}"
+    assert.equal(201, http.post(broker(), "/events?topic=odd", odd).status)
+    assert.equal(201, http.post(broker(), "/events", envelope, { ["Content-Type"] = "application/json" }).status)
+    assert.equal(201, http.post(broker(), "/events", envelope, { ["Content-Type"] = "application/x-ndjson" }).status)
+    for _ = 1, 3 do
+      assert.equal(odd, c:next().data)
+    end
+  end)
+
   it("is refused, instead of publishing at each of its reconnects", function()
     local s = sse.open(broker(), { topic = "a" })
     local before = broker():metric "tidegate_refused_invalid_total"

@@ -185,23 +185,29 @@ static int check_data_size(struct publish_body_reader *r, const struct envelope 
 
 /* Only what may be among attributes is made a tree of: an object of that many bytes may hold
  * thousands of empty ones. */
-static const char *check_attrs_text(struct slice text)
+static int check_attrs_text(struct publish_body_reader *r, struct slice text)
 {
     struct slice name, value, rest = text;
     if (json_text_compact(NULL, text) > ATTRS_TEXT_MAX_BYTES) {
-        return "attrs: are longer than 4096 bytes of JSON";
+        return publish_body_refuse(r, 400, "attrs: are longer than 4096 bytes of JSON");
     }
     if (!json_text_take(&rest, '{')) {
-        return "attrs: expected an object of strings, numbers and booleans";
+        return publish_body_refuse(r, 400,
+                                   "attrs: expected an object of strings, numbers and booleans");
     }
     while (json_text_value(&rest, &name) && json_text_take(&rest, ':') &&
            json_text_value(&rest, &value)) {
         if (*value.p == '{' || *value.p == '[' || *value.p == 'n') {
-            return "attrs: expected strings, numbers and booleans as values";
+            return publish_body_refuse(r, 400,
+                                       "attrs: %s is %s; expected a string, number or boolean",
+                                       publish_body_show(name).text,
+                                       *value.p == '{'   ? "an object"
+                                       : *value.p == '[' ? "an array"
+                                                         : "null");
         }
         json_text_take(&rest, ',');
     }
-    return NULL;
+    return 0;
 }
 
 static int refuse_attrs(struct publish_body_reader *r, const json_error_t *e)
@@ -226,16 +232,16 @@ static int get_attrs(struct publish_body_reader *r, const struct envelope *env, 
     if (!text.p) {
         return 0;
     }
-    const char *bad = check_attrs_text(text);
-    if (bad) {
-        return publish_body_refuse(r, 400, "%s", bad);
+    int status = check_attrs_text(r, text);
+    if (status) {
+        return status;
     }
     json_t *attrs = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!attrs) {
         return refuse_attrs(r, &e);
     }
     strbuf_reset(&r->attrs);
-    bad = event_attrs_canonical(attrs, &r->attrs);
+    const char *bad = event_attrs_canonical(attrs, &r->attrs);
     bool none = !bad && json_object_size(attrs) == 0;
     json_decref(attrs);
     *out = none ? (struct slice){NULL, 0} : strbuf_slice(&r->attrs);

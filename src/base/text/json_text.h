@@ -27,8 +27,8 @@ void json_text_skip(struct slice *rest);
 bool json_text_take(struct slice *rest, char c);
 /* Skips white space and cuts one value off; false when none begins here, or it does not end. */
 bool json_text_value(struct slice *rest, struct slice *value);
-/* As json_text_value(), but checks the value as json_text_ok() does, in the same pass; half a surrogate
- * pair is a fault, too. NULL, or a constant text saying what is wrong at the new beginning of
+/* As json_text_value(), but checks the value as json_text_ok() does, in the same pass; of a
+ * string half a surrogate pair is a fault, too. NULL, or a constant text saying what is wrong at the new beginning of
  * *rest. */
 const char *json_text_checked_value(struct slice *rest, struct slice *value);
 /* Writes `text` without the white space outside strings; `out` has room for text.n bytes, or is NULL.
