@@ -97,7 +97,8 @@ local MAY_INCLUDE = {
     .. "config server broker/http",
   ["cli"] = "base net net/client auth config server tools",
   ["remote"] = "base net net/client config cli",
-  ["commands"] = "base net/client store/postgres config server cli remote",
+  ["doctor"] = "base pg auth store/postgres config server cli remote",
+  ["commands"] = "base net/client store/postgres config server cli remote doctor",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",
   ["bench/measure"] = "base",

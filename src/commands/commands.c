@@ -18,6 +18,7 @@
 #include "config/config.h"
 #include "config/config_advice.h"
 #include "config/lua_config.h"
+#include "doctor/doctor.h"
 #include "net/client/http_client.h"
 #include "remote/remote_connections.h"
 #include "remote/remote_drain.h"
@@ -272,6 +273,9 @@ static const struct command commands[] = {
      remote_publish_details, remote_publish_rows, NULL, remote_publish},
     {"token", "[verify TOKEN] [CONF] [options]", "Signs a token, or says why one is not valid.",
      cli_token_details, cli_token_rows, NULL, cli_token},
+    {"doctor", "[CONF] [--url URL] [options]",
+     "Examines the machine, the database and the way to clients.", doctor_details, doctor_rows,
+     NULL, doctor},
     {"migrate", "[CONF] [options]", "Creates the schema in PostgreSQL, or brings it up to date.",
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"

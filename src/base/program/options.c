@@ -200,6 +200,13 @@ void options_print_text(const char *text)
     }
 }
 
+void options_print_indented(const char *text, size_t at)
+{
+    printf("%*s", (int)at, "");
+    (void)options_print_line(text, strlen(text), at, at);
+    putchar('\n');
+}
+
 void options_print(const struct option_row *rows)
 {
     size_t at = 0;

@@ -50,6 +50,8 @@ __attribute__((format(printf, 3, 4))) int options_refuse(const struct options *o
 /* On stdout in lines of at most 80 columns: lines that begin with a space are left as they are, others
  * are joined to paragraphs. */
 void options_print_text(const char *text);
+/* One paragraph, from column `at` on. */
+void options_print_indented(const char *text, size_t at);
 /* What the options mean, on stdout, in lines of at most 80 columns. */
 void options_print(const struct option_row *rows);
 

@@ -1,0 +1,83 @@
+#include "doctor/doctor_database.h"
+
+#include "base/alloc.h"
+#include "pg/pg_conninfo.h"
+#include "store/postgres/pg_schema.h"
+#include "store/postgres/pg_survey.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double clock_most_s = 1.0;
+
+/* As the broker would begin, without changing anything. */
+static void database_schema(const struct config *cfg, const char *shown, struct doctor_report *r,
+                            const struct pg_conninfo *conninfo)
+{
+    struct err e = {0};
+    struct pg_schema_state *state = xcalloc(1, sizeof *state);
+    int rc = pg_schema_prepare(conninfo, false, (uint64_t)cfg->store.partition_ids, state, &e);
+    if (rc) {
+        doctor_fail(r, "database", "Mend it, then run `tidegate migrate`.", "%s: %s", shown,
+                    e.text);
+    } else {
+        doctor_ok(r, "database", "%s: schema version %d, and this role owns it", shown,
+                  state->version);
+    }
+    free(state);
+}
+
+static void database_settings(const struct pg_survey *s, struct doctor_report *r)
+{
+    doctor_ok(r, "database", "PostgreSQL %s, a round trip takes %.1f ms", s->version,
+              s->round_trip_s * 1000);
+    if (s->pooler) {
+        doctor_warn(r, "database",
+                    "Connect to the server itself, or let the pooler give each client a session of "
+                    "its own (pool_mode = session): LISTEN, advisory locks and prepared statements "
+                    "need one.",
+                    "a connection pooler answers for the server");
+    }
+    if (strcmp(s->idle_session, "0") != 0) {
+        doctor_warn(r, "database",
+                    "ALTER ROLE ... SET idle_session_timeout = 0 for the broker's role: it keeps "
+                    "connections that are idle, and opens them anew each time.",
+                    "idle_session_timeout is %s", s->idle_session);
+    }
+    if (strcmp(s->fsync, "off") == 0 || strcmp(s->synchronous_commit, "off") == 0) {
+        doctor_warn(
+            r, "database",
+            "ALTER ROLE ... SET synchronous_commit = on for the broker's role; fsync = on for "
+            "the server.",
+            "fsync is %s and synchronous_commit is %s: a crash of the server may take events "
+            "that were acknowledged",
+            s->fsync, s->synchronous_commit);
+    }
+    if (fabs(s->clock_ahead_s) > clock_most_s + s->round_trip_s) {
+        doctor_warn(r, "clock", "Synchronise both machines: see chrony or systemd-timesyncd.",
+                    "that of the database is %.1f s %s this machine's", fabs(s->clock_ahead_s),
+                    s->clock_ahead_s > 0 ? "ahead of" : "behind");
+    } else {
+        doctor_ok(r, "clock", "that of the database is within %.0f ms of this machine's",
+                  ceil((fabs(s->clock_ahead_s) + s->round_trip_s) * 1000));
+    }
+}
+
+void doctor_database(const struct config *cfg, struct doctor_report *r)
+{
+    struct pg_conninfo conninfo;
+    struct pg_survey survey;
+    struct err e = {0};
+    if (pg_conninfo_parse(&conninfo, cfg->store.conninfo, &e)) {
+        doctor_fail(r, "database", NULL, "store.conninfo: %s", e.text);
+        return;
+    }
+    database_schema(cfg, conninfo.shown, r, &conninfo);
+    if (pg_survey(cfg->store.conninfo, &survey, &e) == 0) {
+        database_settings(&survey, r);
+    } else {
+        doctor_warn(r, "database", NULL, "its settings cannot be read: %s", e.text);
+    }
+    pg_conninfo_clear(&conninfo);
+}
