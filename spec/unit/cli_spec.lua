@@ -111,7 +111,7 @@ describe("command line", function()
 
   for _, command in ipairs { "serve", "check", "eval", "explain", "test", "migrate", "restart", "version", "help",
     "init", "subscribe", "publish", "token", "status", "connections", "kick", "reload", "rollback", "drain",
-    "completion", "config-reference", "doctor" } do
+    "completion", "config-reference", "doctor", "top" } do
     it("explains " .. command .. " in lines of 80 columns, whichever way it is asked", function()
       local code, out, err = run(command == "help" and command or "help " .. command)
       assert.same({ 0, "" }, { code, err })

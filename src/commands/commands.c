@@ -26,6 +26,7 @@
 #include "remote/remote_publish.h"
 #include "remote/remote_status.h"
 #include "remote/remote_subscribe.h"
+#include "remote/remote_top.h"
 #include "server/store_open.h"
 #include "server/supervisor.h"
 #include "store/postgres/pg_schema.h"
@@ -285,6 +286,8 @@ static const struct command commands[] = {
      remote_status_rows, NULL, remote_status},
     {"connections", "[CONF] [options]", "Lists the open streams of a running broker.",
      remote_connections_details, remote_connections_rows, NULL, remote_connections},
+    {"top", "[CONF] [options]", "Shows what a running broker does, once a second.",
+     remote_top_details, remote_top_rows, NULL, remote_top},
     {"kick", "ID... [options]", "Closes streams of a running broker.", remote_kick_details,
      remote_kick_rows, NULL, remote_kick},
     {"reload", "[CONF] [options]", "Loads the policy of a running broker again.",
