@@ -210,6 +210,9 @@ function check.run(text)
     report.skipped[#report.skipped + 1] = { step = step, reason = (reason:gsub("%s+", " ")) }
   end
   judge_settings(facts, report)
+  if facts.keys_error then
+    add(report, { severity = "error", source = "configuration", file = facts.conf, message = facts.keys_error })
+  end
   if facts.configuration then
     judge_configuration(facts, report)
   elseif facts.load_error then
@@ -225,7 +228,11 @@ function check.run(text)
     elseif facts.luacheck then
       judge_luacheck(facts, report)
     end
-    samples.run(facts, {
+    if facts.keys_error then
+      skip("hooks", "keys cannot be read")
+    end
+    local run = facts.keys_error and function() end or samples.run
+    run(facts, {
       add = function(problem) add(report, problem) end,
       worsen = function(problem)
         problem.severity = "error"

@@ -49,6 +49,21 @@ return P]]):format(hooks)
 end
 
 describe("tidegate check", function()
+  it("reports keys that cannot be read, and what is wrong with the policy and certificates beside them", function()
+    local d, code = document("return {\n api = 1,\n subscribe = function( return end }", { config = [[
+      keys = { main = { secret_file = "none" } },
+      listen = { { address = "127.0.0.1:0", tls = { { cert = "none.pem", key = "none.key" } } } }]] })
+    assert.equal(78, code)
+    assert.equal(3, d.errors, json.encode(d.problems))
+    local text = json.encode(d.problems)
+    for _, wanted in ipairs { "keys.main", "none.pem", "near 'return'" } do
+      assert.truthy(text:find(wanted, 1, true), wanted .. " is not in " .. text)
+    end
+    d, code = document(with "function P.nothing() end" .. "x",
+      { config = 'keys = { main = { secret_file = "none" } }' })
+    assert.same({ 78, 2 }, { code, d.errors }, json.encode(d.problems))
+  end)
+
   it("fails for a hook that fails whatever it is asked, and only for such a one", function()
     for hook, policy in pairs {
       authenticate = with "function P.authenticate(req) return { sub = req.query.nobody.sub } end",

@@ -133,6 +133,10 @@ static int policy_check_load(const struct config *cfg, const struct policy_check
         return rc;
     }
     rc = server_keys_open(&keyring, cfg, e);
+    if (rc) { /* what else is wrong is to be seen, too */
+        policy_check_set(facts, "keys_error", policy_check_text(slice_str(e->text)));
+        rc = keyring_open(&keyring, NULL, 0, (size_t)cfg->policy.token_cache_bytes, e);
+    }
     if (rc) {
         server_options_clear(&o);
         return rc;

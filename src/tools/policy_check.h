@@ -20,6 +20,7 @@ json_t *policy_check_text(struct slice text);
 /* Sets in `facts`:
  *   about            lua_policy_about(), if the policy loads
  *   load_error       if it does not
+ *   keys_error       if keys cannot be read; the policy was loaded without any then
  *   files            [path]: all files of the policy
  *   database         with that option: {refused: [{query, message}], away: why, or null}, or
  *                    {skipped: why}
