@@ -25,9 +25,9 @@ end
 describe("tidegate init", function()
   it("writes what passes check, test and serve at once, and prints commands that work", function()
     local dir = directory()
-    local port = child.free_port()
+    local port, admin = child.free_port(), child.free_port()
     local code, out, err = run(dir, "init", "new", "--listen", "127.0.0.1:" .. port,
-      "--admin", "127.0.0.1:" .. port + 1)
+      "--admin", "127.0.0.1:" .. admin)
     assert.same({ 0, "" }, { code, err })
     local cwd = dir .. "/new"
     assert.equal(384, uv.fs_stat(cwd .. "/secret").mode & 511)
@@ -53,7 +53,7 @@ describe("tidegate init", function()
     assert.equal("tidegate serve", blocks[2])
     sh(blocks[2], true)
     eventually("it serves", function()
-      local ok, r = pcall(http.get, { host = "127.0.0.1", port = port + 1 }, "/readyz")
+      local ok, r = pcall(http.get, { host = "127.0.0.1", port = admin }, "/readyz")
       return ok and r.status == 200
     end)
     sh(blocks[3])

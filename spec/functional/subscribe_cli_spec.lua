@@ -184,9 +184,10 @@ describe("tidegate subscribe", function()
 
   it("finds the broker by a configuration: the one that is named, or the first that is there", function()
     local b = tidegate.start { config = { listen = { "unix:@DIR/s" }, http = { events_path = "/ev" } } }
+    assert.equal(201, http.post(b, "/ev?topic=a", "x").status)
     for _, options in ipairs { { cwd = b.dir }, { env = { TIDEGATE_CONF = b.conf_path } },
       { args = { "--conf", b.conf_path } } } do
-      options.args = { "subscribe", "a", "--timeout", "0.2", table.unpack(options.args or {}) }
+      options.args = { "subscribe", "a", "--from", "start", "-n", "1", table.unpack(options.args or {}) }
       local got, _, err = tidegate.run(tidegate.binary(), options)
       assert.equal(0, got, err)
       assert.truthy(err:find("connected to " .. b.dir .. "/s\n", 1, true), err)
