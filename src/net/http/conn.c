@@ -9,6 +9,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
+#include "base/uninitialized.h"
 #include "net/address_limit.h"
 
 #include <errno.h>
@@ -126,7 +127,7 @@ ssize_t conn_send(const struct conn *c, const uv_buf_t *bufs, unsigned count)
 static __attribute__((noinline)) ssize_t conn_write_behind_out(struct conn *c, const uv_buf_t *bufs,
                                                                unsigned count)
 {
-    uv_buf_t all[WRITE_IOV_MAX];
+    UNINITIALIZED uv_buf_t all[WRITE_IOV_MAX];
     size_t head = c->out.len;
     if (count > WRITE_IOV_MAX - 1) {
         count = WRITE_IOV_MAX - 1;

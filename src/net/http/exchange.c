@@ -4,6 +4,7 @@
 #include "base/logging.h"
 #include "base/prefetch.h"
 #include "base/require.h"
+#include "base/uninitialized.h"
 #include "net/http/http1.h"
 #include "net/message/http_chunk.h"
 
@@ -159,7 +160,7 @@ static __attribute__((noinline)) ssize_t exchange_write_chunk(struct exchange *e
                                                               const struct stream_bytes *bytes)
 {
     struct http_chunk_write w;
-    uv_buf_t bufs[STREAM_MAX_BUFS + 4];
+    UNINITIALIZED uv_buf_t bufs[STREAM_MAX_BUFS + 4];
     REQUIRE(bytes->count <= STREAM_MAX_BUFS);
     http_chunk_plan(&w, ex->chunk_left, bytes->total);
     unsigned count = exchange_lay_out(bytes, &w, bufs);
