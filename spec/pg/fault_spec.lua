@@ -391,6 +391,21 @@ describe("a broker whose PostgreSQL", function()
     w:whole()
   end)
 
+  it("has somebody who holds that row for longer than a statement waits: the publish is tried again", function()
+    local db = server():database()
+    local b = db:broker { config = { store = { append_timeout_ms = 10000 } } }
+    local s = db:session()
+    s:run "BEGIN; SELECT seq FROM tidegate.head FOR UPDATE;"
+    local from = eventually.now()
+    local c = publish_in_flight(b, "patient")
+    eventually.pass(1.3, "lock_timeout is a second")
+    s:run "ROLLBACK;"
+    s:close()
+    local status = c:response({ timeout = 30 }).status
+    assert.is_true(status == 201 or eventually.now() - from > 10, "refused with " .. status .. " while there was time")
+    c:close()
+  end)
+
   it("has a publisher that is idle in its transaction, and somebody who wants the outbox for himself", function()
     local idle, greedy = w.db:session(pg.APP), w.db:session()
     idle:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', 'idle');"
