@@ -11,5 +11,8 @@ void *xrealloc(void *old, size_t size);
 char *xstrdup(const char *text);
 /* A NUL-terminated copy of `len` bytes. */
 char *xstrndup(const char *text, size_t len);
+/* Gives pages that nothing uses back to the system, and before that what the allocator caches for this thread. Takes
+ * a millisecond: for threads that nobody waits for. */
+void alloc_trim(void);
 
 #endif

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 
 enum {
-    THREADS = 2,                  /* of libuv's four */
+    THREADS = 2,          /* of libuv's four */
+    TRIM_JOBS = 4,        /* about one for each of them */
+    TRIM_HANDSHAKES = 64, /* so many are worth it */
+    TRIM_MS = 500,
     INPUT_MAX_BYTES = 128 * 1024, /* a chain of certificates of a client */
     OUTPUT_MAX_BYTES = 256 * 1024,
     JOB_TIMEOUT_MS = 60 * 1000, /* the connection's own limit comes first */
@@ -20,6 +23,9 @@ struct tls_pool {
     struct tls_suites *suites;
     void (*stepped)(struct tls_handshake *h, void *owner);
     unsigned working;
+    unsigned since_trim; /* handshakes that were done */
+    struct deadline trim;
+    uv_work_t trims[TRIM_JOBS];
     bool closing;
 };
 
@@ -73,6 +79,50 @@ static void tls_pool_on_worked(uv_work_t *w, int status)
     tls_pool_finish_close(p);
 }
 
+/* ---------------------------------------------------------------- memory */
+
+/* A thousand clients that come at once leave some 10 MB of free memory with these threads, which do not allocate again
+ * until more clients come: nobody else would give it back. */
+static void tls_pool_on_trim(uv_work_t *w)
+{
+    (void)w;
+    alloc_trim();
+}
+
+static void tls_pool_on_trimmed(uv_work_t *w, int status)
+{
+    struct tls_pool *p = w->data;
+    (void)status;
+    p->working--;
+    tls_pool_finish_close(p);
+}
+
+/* Once the threads have nothing to do. */
+static void tls_pool_on_quiet(struct deadline *d)
+{
+    struct tls_pool *p = container_of(d, struct tls_pool, trim);
+    if (p->working) {
+        deadline_arm(loop_deadline_class(p->jobs.loop, TRIM_MS, tls_pool_on_quiet), d);
+        return;
+    }
+    p->since_trim = 0;
+    for (size_t i = 0; i < TRIM_JOBS; i++) {
+        p->working++;
+        p->trims[i].data = p;
+        REQUIRE(uv_queue_work(loop_uv(p->jobs.loop), &p->trims[i], tls_pool_on_trim,
+                              tls_pool_on_trimmed) == 0);
+    }
+}
+
+static void tls_pool_note_done(struct tls_pool *p)
+{
+    if (++p->since_trim == TRIM_HANDSHAKES && !p->jobs.closing) {
+        deadline_arm(loop_deadline_class(p->jobs.loop, TRIM_MS, tls_pool_on_quiet), &p->trim);
+    }
+}
+
+/* ---------------------------------------------------------------- jobs */
+
 static bool tls_pool_start(struct job_pool *jobs, struct job *j)
 {
     struct tls_pool *p = container_of(jobs, struct tls_pool, jobs);
@@ -108,6 +158,9 @@ static void tls_pool_deliver(struct job_pool *jobs, struct job *j)
         job_pool_forget(j);
     }
     h->busy = false;
+    if (h->result == 1) {
+        tls_pool_note_done(p);
+    }
     if (!h->owner) {
         tls_handshake_release(h);
         return;
@@ -137,12 +190,14 @@ struct tls_pool *tls_pool_new(struct loop *loop, uint64_t *queued, uint64_t *act
     p->suites = tls_suites_new();
     REQUIRE(p->method != NULL && p->suites != NULL);
     job_pool_init(&p->jobs, &ops, &opt, loop);
+    deadline_init(&p->trim);
     return p;
 }
 
 void tls_pool_close(struct tls_pool *p)
 {
     if (p && !p->jobs.closing) {
+        deadline_disarm(&p->trim);
         job_pool_close(&p->jobs, NULL, NULL);
     }
 }
