@@ -49,7 +49,8 @@ return {
 }
 ]]):format(table.concat(listen, ", "), place.dir, place.workers or 1, place.log_events or 65536,
     place.policy or place.root .. "/scripts/policies/open.lua", place.gzip or false))
-  return place.tidegate, { "serve", place.dir .. "/bench.lua" }
+  local single = (place.workers or 1) == 1 and "--single" or nil -- what is measured is the process itself
+  return place.tidegate, { "serve", place.dir .. "/bench.lua", single }
 end
 
 -- For --restart-command: returns when every worker is a new one.

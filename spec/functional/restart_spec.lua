@@ -61,6 +61,24 @@ describe("a rolling restart", function()
     assert.equal("closed", c:wait_end())
   end)
 
+  it("replaces the only worker: nobody is refused, nothing is lost", function()
+    local broker = start { config = { workers = 1 }, supervised = true }
+    local before = pids(broker)
+    assert.equal(1, #before)
+    assert.not_equal(broker.pid, before[1])
+    assert.equal(broker.pid, status(broker).pid)
+    local c = sse.open(broker, { topic = "a" })
+    broker:publish("a", "1")
+    assert.equal("1", c:next().data)
+    broker:signal "USR2"
+    wait_restart(broker, 1, "done")
+    assert.equal("closed", c:wait_end())
+    local after = pids(broker)
+    assert.is_true(after[1] ~= 0 and after[1] ~= before[1])
+    broker:publish("a", "2")
+    assert.equal("2", sse.open(broker, { topic = "a", last_event_id = c.last_id }):next().data)
+  end)
+
   it("does not wait for an order to the workers that takes long", function()
     local asked
     local server = http_server.start(function() asked = true end) -- never answers
@@ -90,7 +108,7 @@ describe("a rolling restart", function()
     alone:signal "USR2"
     eventually("it says that it cannot", function() return alone:logged { level = "warn", signal = "SIGUSR2" } end)
     assert.equal(200, http.get(alone.admin, "/readyz").status)
-    assert.matches("several `workers`", r.json.detail, 1, true)
+    assert.matches("--single", r.json.detail, 1, true)
   end)
 
   it("is ordered by `tidegate restart`, which waits and tells how it went", function()

@@ -189,6 +189,20 @@ describe("a socket that is passed", function()
   end)
 end)
 
+describe("the watchdog of the service manager", function()
+  it("has a worker that hangs replaced, and leaves the service alone", function()
+    local broker = tidegate.start { env = { WATCHDOG_USEC = "200000" }, supervised = true }
+    local before = http.get(broker.admin, "/status").json.workers[1].pid
+    assert(uv.kill(before, "sigstop"))
+    eventually("another one serves", function()
+      local worker = http.get(broker.admin, "/status").json.workers[1]
+      return worker.ready and worker.pid ~= before
+    end, 60)
+    assert.is_truthy(broker:logged { msg = "a worker hangs: it is killed, and another one started" })
+    assert.is_true(broker:running())
+  end)
+end)
+
 describe("the service manager", function()
   local fd
   after_each(function()
@@ -221,7 +235,7 @@ describe("the service manager", function()
       local list = {}
       fd = native.datagrams(name)
       local broker = tidegate.start { env = { NOTIFY_SOCKET = name, WATCHDOG_USEC = "200000" },
-        config = { workers = workers } }
+        config = { workers = workers }, supervised = kind == "a path" }
       eventually("it is told", function() return has(list, "^READY=1$") end)
       assert.is_true(has(list, "^STATUS=.*serv") ~= nil)
       assert.is_nil(has(list, "^STOPPING"))

@@ -178,6 +178,9 @@ local function spawn(self)
   local log = assert(uv.fs_open(self.log_path, "a", 384))
   local out = assert(uv.fs_open(self.dir .. "/stdout", "w", 384))
   local path, args = options.program or M.binary(), { "serve", self.conf_path }
+  if (self.config.workers or 1) == 1 and not options.supervised and not options.program then
+    args[#args + 1] = "--single" -- a third of the processes: most specs are about what a worker does
+  end
   for _, a in ipairs(options.args or {}) do
     args[#args + 1] = a
   end
@@ -497,7 +500,7 @@ function M.forget_later(self)
 end
 
 -- A running, ready broker. options.keep: the caller disposes of it. options.unready: it listens, and may be waiting
--- for its store or its keys.
+-- for its store or its keys. options.supervised: one worker has its supervisor, as users have it; several always have.
 function M.start(options)
   local self = M.prepare(options)
   started[self] = true

@@ -167,10 +167,11 @@ static void admin_run(void *ctx, const struct admin_call *c)
         post_drain(a, c);
         break;
     case ADMIN_RESTART:
-        admin_refuse(c->stream, 409,
-                     slice_str("There is one worker and no supervisor who could replace it: stop "
-                               "and start it, or configure several `workers`."),
-                     NULL);
+        admin_refuse(
+            c->stream, 409,
+            slice_str("The broker runs with --single: no supervisor can replace its worker. "
+                      "Stop it and start it."),
+            NULL);
         break;
     }
 }

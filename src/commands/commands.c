@@ -132,12 +132,25 @@ static void log_advice(void *ctx, bool sure, const char *key, const char *text)
     }
 }
 
+struct serve_options {
+    struct cli_options common; /* first */
+    bool single;
+};
+
+static const struct option_row serve_rows[] = {
+    CLI_OPTION_ROWS,
+    OPTION_ROW("--single", NULL,
+               "one worker in this process, without a supervisor: for debuggers. It cannot be "
+               "restarted without an outage",
+               OPTION_FLAG, offsetof(struct serve_options, single)),
+    {.name = NULL}};
+
 static int run_serve(const struct command *c, char **words, size_t n)
 {
-    struct cli_options options;
+    struct serve_options options = {.single = false};
     struct config cfg;
     int code = EX_OK;
-    while (!cli_load(c, words, n, &options, &cfg, &code)) {
+    while (!cli_load(c, words, n, &options.common, &cfg, &code)) {
         if (!supervisor_waits()) {
             return code;
         }
@@ -149,7 +162,8 @@ static int run_serve(const struct command *c, char **words, size_t n)
                  NULL);
     }
     config_advise(&cfg, log_advice, NULL);
-    code = supervisor_run(&cfg, words - 2); /* the program and the command come before them */
+    /* the program and the command come before the words */
+    code = supervisor_run(&cfg, words - 2, options.single);
     config_clear(&cfg);
     return code;
 }
@@ -257,8 +271,9 @@ static const struct command commands[] = {
     {"serve", "[CONF] [options]", "Runs the broker in the foreground.",
      "SIGTERM or SIGINT drains it: clients are told to reconnect, then it exits. A second signal\n"
      "ends it at once. The options override the file, so that several brokers can run side by side.\n"
-     "With several workers the process is their supervisor: it restarts those that crash.\n",
-     cli_option_rows, run_serve, NULL},
+     "The process is the supervisor of its workers: it restarts those that crash, and replaces them\n"
+     "one by one on `tidegate restart`.\n",
+     serve_rows, run_serve, NULL},
     {"check", "[CONF] [options]", "Checks a configuration and its policy; reports all errors.",
      cli_check_details, cli_check_rows, NULL, cli_check},
     {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",

@@ -143,7 +143,7 @@ static void server_on_stop(void *ctx, int signum)
 {
     struct server *s = ctx;
     if (signum == SIGUSR2) {
-        log_warn("server", "only the supervisor of several workers can restart them",
+        log_warn("server", "no supervisor can replace a worker that runs with --single",
                  LOG_F(log_str("signal", "SIGUSR2")));
         return;
     }
@@ -375,13 +375,17 @@ static void server_give_up(struct server *s, int code, const struct err *e)
     server_close_all(s);
 }
 
-/* Tells the service manager that the loop still runs. */
+/* Tells the service manager, or the supervisor who tells it, that the loop still runs. */
 static void on_watchdog_tick(struct deadline *d)
 {
     struct server *s = container_of(d, struct server, watchdog_tick);
-    uint64_t ms = systemd_watchdog_ms();
+    uint64_t ms = s->worker ? s->worker->shared->beat_ms : systemd_watchdog_ms();
     if (ms) {
-        systemd_notify("WATCHDOG=1");
+        if (s->worker) {
+            worker_beats(s->worker);
+        } else {
+            systemd_notify("WATCHDOG=1");
+        }
         deadline_arm(loop_deadline_class(s->loop, ms, on_watchdog_tick), &s->watchdog_tick);
     }
 }
@@ -491,9 +495,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     } else {
         server_is_ready(s);
     }
-    if (!s->worker) {
-        on_watchdog_tick(&s->watchdog_tick);
-    }
+    on_watchdog_tick(&s->watchdog_tick);
 }
 
 /* Starts a request of a policy's http.get() or http.post(); `ctx` is the http_client. */

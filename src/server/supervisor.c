@@ -23,6 +23,7 @@ enum {
     RELOAD_MS = 90000,    /* setup() of a policy may take a minute */
     ROLL_TICK_MS = 20,    /* workers that get ready, or have ended, during a restart */
     RETRY_S = 1,
+    HANG_MIN_MS = 5000, /* a worker that is silent for less than that may only be busy */
 };
 
 uint64_t supervisor_now_ms(void)
@@ -162,13 +163,35 @@ static void tell_reloaded(struct supervisor *s)
     }
 }
 
-/* Says that the supervisor is well: a worker that hangs has a watchdog of its own for policies. */
+/* Ends a worker whose loop has not turned for as long as the service manager would wait. */
+static void end_hung(struct supervisor *s, uint64_t now)
+{
+    uint64_t most = 2 * systemd_watchdog_ms();
+    most = most > HANG_MIN_MS ? most : HANG_MIN_MS;
+    for (unsigned i = 0; i < WORKERS_MAX && !s->draining; i++) {
+        const struct worker_beat *beat = &s->shared->beats[i];
+        struct beat_seen *seen = &s->beats[i];
+        int pid = s->children[i + 1].pid;
+        if (pid == 0 || beat->pid != pid || seen->pid != pid || beat->count != seen->count) {
+            *seen = (struct beat_seen){.pid = pid, .count = beat->count, .ms = now};
+        } else if (now - seen->ms >= most) {
+            log_error("supervisor", "a worker hangs: it is killed, and another one started",
+                      LOG_F(log_uint("number", i + 1), log_int("pid", pid),
+                            log_uint("silent_ms", now - seen->ms)));
+            (void)kill(pid, SIGKILL);
+            seen->ms = now;
+        }
+    }
+}
+
+/* Says that the supervisor is well, and sees to it that its workers are. */
 static void tell_watchdog(struct supervisor *s)
 {
     uint64_t now = supervisor_now_ms();
     if (s->watchdog_ms && now >= s->watchdog_ms) {
         s->watchdog_ms = now + systemd_watchdog_ms();
         systemd_notify("WATCHDOG=1");
+        end_hung(s, now);
     }
 }
 
@@ -238,6 +261,7 @@ static int set_up(struct supervisor *s)
         return EX_UNAVAILABLE;
     }
     s->shared->count = s->count;
+    s->shared->beat_ms = (unsigned)(systemd_watchdog_ms() / 2);
     if (successor) {
         s->told_ready = s->told_serving = true;
         log_info(
@@ -250,8 +274,8 @@ static int set_up(struct supervisor *s)
     return 0;
 }
 
-static int run_several(const struct config *cfg, char **argv, unsigned count,
-                       struct systemd_sockets *given)
+static int run_supervised(const struct config *cfg, char **argv, unsigned count,
+                          struct systemd_sockets *given)
 {
     struct supervisor *s = xcalloc(1, sizeof *s);
     s->cfg = cfg;
@@ -272,7 +296,7 @@ static int run_several(const struct config *cfg, char **argv, unsigned count,
     return code;
 }
 
-int supervisor_run(const struct config *cfg, char **argv)
+int supervisor_run(const struct config *cfg, char **argv, bool single)
 {
     unsigned count = cfg->workers ? (unsigned)cfg->workers : uv_available_parallelism();
     struct systemd_sockets given;
@@ -282,8 +306,11 @@ int supervisor_run(const struct config *cfg, char **argv)
         log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
         return EX_CONFIG;
     }
-    int code = count <= 1 && !handover_expected() ? server_run(cfg, NULL, &given)
-                                                  : run_several(cfg, argv, count, &given);
+    log_info("server", "starting",
+             LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit),
+                   log_str("date", build_info.date), log_uint("workers", single ? 1 : count)));
+    int code = single && !handover_expected() ? server_run(cfg, NULL, &given)
+                                              : run_supervised(cfg, argv, count, &given);
     systemd_sockets_clear(&given);
     return code;
 }

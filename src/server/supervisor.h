@@ -1,5 +1,5 @@
-/* Several workers: forks complete brokers that share the addresses and the store, and restarts those
- * that crash. With one worker the server runs in this process. */
+/* Forks complete brokers that share the addresses and the store, and restarts those that crash; also where
+ * there is only one, so that it can be replaced without an outage. */
 #ifndef SERVER_SUPERVISOR_H
 #define SERVER_SUPERVISOR_H
 
@@ -9,8 +9,8 @@
 
 /* Serves until SIGTERM or SIGINT has drained all workers; returns the exit code (sysexits.h): 0, or
  * the worst of the workers'. Also returns in the children, with their exit codes. `argv`: the command
- * line, NULL at the end; a rolling restart executes it again. */
-int supervisor_run(const struct config *cfg, char **argv);
+ * line, NULL at the end; a rolling restart executes it again. `single`: one worker, in this process. */
+int supervisor_run(const struct config *cfg, char **argv, bool single);
 /* Call it when the configuration cannot be loaded. True, after a second: this program has just
  * replaced another one in this process, whose check passed and whose workers still run; try again. */
 bool supervisor_waits(void);

@@ -56,6 +56,13 @@ struct reload_wait {
     unsigned before[WORKERS_MAX]; /* workers_shared.reloads then */
 };
 
+/* When a worker's beat was last seen to change. */
+struct beat_seen {
+    int pid;
+    unsigned count;
+    uint64_t ms;
+};
+
 struct supervisor {
     const struct config *cfg;
     struct systemd_sockets *given; /* borrowed */
@@ -74,12 +81,13 @@ struct supervisor {
     struct reload_wait reload;
     sigset_t signals, before;
     bool draining;
-    bool told_ready;      /* the service manager knows that they answer, or wait for the store */
-    bool told_serving;    /* and that all of them serve */
-    char serving[32];     /* of supervisor_serving() */
-    uint64_t watchdog_ms; /* when the next WATCHDOG=1 is due; 0: not at all */
-    uint64_t kill_ms;     /* when the remaining workers are killed; 0: not decided */
-    int code;             /* the worst exit code so far */
+    bool told_ready;   /* the service manager knows that they answer, or wait for the store */
+    bool told_serving; /* and that all of them serve */
+    char serving[32];  /* of supervisor_serving() */
+    struct beat_seen beats[WORKERS_MAX]; /* by number - 1 */
+    uint64_t watchdog_ms;                /* when the next WATCHDOG=1 is due; 0: not at all */
+    uint64_t kill_ms;                    /* when the remaining workers are killed; 0: not decided */
+    int code;                            /* the worst exit code so far */
 };
 
 /* supervisor.c */

@@ -81,6 +81,13 @@ void worker_waits(const struct worker *w)
     w->shared->waiting_pid[w->number - 1] = (int)getpid();
 }
 
+void worker_beats(const struct worker *w)
+{
+    struct worker_beat *beat = &w->shared->beats[w->number - 1];
+    beat->count++;
+    beat->pid = (int)getpid();
+}
+
 bool worker_is_successor(const struct worker *w)
 {
     return w->shared->restart == RESTART_RUNNING;

@@ -29,6 +29,12 @@ struct worker_state {
     atomic_uint starts;    /* by the supervisor */
 };
 
+/* A worker's loop turns. By that worker */
+struct worker_beat {
+    atomic_int pid;
+    atomic_uint count;
+};
+
 enum restart_phase { RESTART_NONE, RESTART_RUNNING, RESTART_DONE, RESTART_FAILED };
 
 /* In memory that all processes share: each member is written by one of them. Workers of another
@@ -43,6 +49,8 @@ struct workers_shared {
     atomic_uint reloads[WORKERS_MAX];         /* by SIGHUP, by number - 1; by that worker */
     atomic_int waiting_pid[WORKERS_MAX];      /* the process that listens and waits for its store,
                                                  which is away; by number - 1; by that process */
+    atomic_uint beat_ms; /* between two beats; 0: nobody listens. By the supervisor */
+    struct worker_beat beats[WORKERS_MAX]; /* by number - 1 */
 };
 
 struct worker {
@@ -79,6 +87,8 @@ void worker_wake_stop(struct worker_wake *w);
 void worker_ready(const struct worker *w);
 /* Tells it that this process waits for its store. */
 void worker_waits(const struct worker *w);
+/* Its loop turns. Call it every `beat_ms`. */
+void worker_beats(const struct worker *w);
 /* Is it to replace a process that serves? Then it must not wait: the other one goes on. */
 bool worker_is_successor(const struct worker *w);
 /* Tells it that what SIGHUP asked for is done. */
