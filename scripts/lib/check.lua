@@ -152,6 +152,9 @@ local function figures(facts, report, out)
   local function line(name, text)
     out[#out + 1] = ("  %-9s %s"):format(name, text)
   end
+  if #(facts.environment or {}) > 0 then
+    line("settings", "from " .. table.concat(facts.environment, ", "))
+  end
   line("version", (about.label ~= json.null and about.label .. ", " or "") .. about.version)
   line("hooks", named(about.hooks))
   line("filters", named(about.filters, of_filter))

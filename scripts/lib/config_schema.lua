@@ -97,7 +97,8 @@ local listener_fields = {
   {
     name = "address", kind = "text", required = true, format = "address", expect = ADDRESS_EXPECT,
     doc = "HOST is an address, not a name; port 0 lets the kernel pick one. `\"systemd:NAME\"` is a socket that "
-      .. "systemd passes.",
+      .. "systemd passes. `\"unix:/run/tidegate/http.sock?mode=0660&group=www-data\"`: mode and group of the file of "
+      .. "a Unix socket, each may be left out; the broker's user must be a member of the group.",
   },
   {
     name = "tls", kind = "array", max = 64, expect = "{ cert = ..., key = ... }", fields = certificate_fields,
@@ -125,7 +126,14 @@ local fields = {
   {
     name = "admin", kind = "text", off = true, default = "127.0.0.1:8081", format = "local_address",
     expect = 'a loopback "HOST:PORT", "[::1]:PORT" or "unix:/path"',
-    doc = "Health, metrics and operations: loopback or a Unix socket only. `false`: no such listener.",
+    doc = "Health, metrics and operations: loopback or a Unix socket only, which may have a mode and a group as in "
+      .. "`listen`. `false`: no such listener.",
+  },
+  {
+    name = "admin_public", kind = "text", off = true, default = false, format = "address", expect = ADDRESS_EXPECT,
+    doc = "`/healthz`, `/readyz` and `/metrics` of the admin service, to be read only, for probes and Prometheus on "
+      .. "other machines: any address, and any `Host`. `/readyz` may name your database server. `false`: no "
+      .. "such listener.",
   },
   {
     name = "trusted_proxies", kind = "list", max = 256, default = {},
@@ -482,8 +490,9 @@ local fields = {
         .. "gives up permanently when the port is closed."),
   }),
 
-  section("log", "Lines in logfmt on the standard error stream.", {
+  section("log", "Lines on the standard error stream.", {
     choice("level", "info", { "debug", "info", "warn", "error" }, "The least important level that is written."),
+    choice("format", "logfmt", { "logfmt", "json" }, "`json`: one JSON object a line, with the same keys."),
   }),
 }
 

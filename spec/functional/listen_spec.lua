@@ -1,6 +1,8 @@
 -- Where it listens, and when it refuses to.
 local http = require "support.http"
 local sse = require "support.sse"
+local eventually = require "support.eventually"
+local tree = require "support.tree"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
 
@@ -108,5 +110,83 @@ describe("an open policy", function()
     local broker = tidegate.start { policy = OPEN,
       config = { policy = { auth = "open", allow_open_public = true }, listen = { "0.0.0.0:0" } } }
     assert.equal(201, http.post({ host = "127.0.0.1", port = broker.port }, "/events?topic=a", "x").status)
+  end)
+end)
+
+describe("the file of a Unix socket", function()
+  for _, supervised in ipairs { false, true } do
+    it("has the mode and the group that the address says" .. (supervised and ", under a supervisor" or ""), function()
+      local group = io.popen("id -gn"):read "l"
+      local broker = tidegate.start { supervised = supervised, config = {
+        listen = { "unix:@DIR/public?mode=0660&group=" .. group }, admin = "unix:@DIR/admin?mode=0666" } }
+      assert.equal(broker.dir .. "/public", broker.addresses[1].unix)
+      assert.equal(432, uv.fs_stat(broker.dir .. "/public").mode & 511) -- 0660
+      assert.equal(438, uv.fs_stat(broker.dir .. "/admin").mode & 511)
+      assert.equal(200, http.get(broker.admin, "/readyz").status)
+      broker:kill() -- what is left over is replaced, as always
+      broker:start()
+      assert.equal(432, uv.fs_stat(broker.dir .. "/public").mode & 511)
+    end)
+  end
+
+  for text, why in pairs {
+    ["?mode=0999"] = "a mode from 0600 to 0777", ["?mode=0060"] = "a mode from 0600 to 0777", ["?"] = "were expected",
+    ["?mod=0660"] = "were expected", ["?mode=0660&"] = "were expected",
+    ["?group=no-such-group"] = 'there is no group',
+  } do
+    it("is refused with " .. text, function()
+      local code, log = tidegate.start_refused { config = { listen = { "unix:@DIR/public" .. text } } }
+      assert.is_true(code == 78 or code == 69, log)
+      assert.matches(why, log, 1, true)
+    end)
+  end
+end)
+
+describe("the address for probes", function()
+  for _, supervised in ipairs { false, true } do
+    it("gives health and metrics to everybody who reads, and nothing else; supervised: " .. tostring(supervised),
+      function()
+        local broker = tidegate.start { supervised = supervised, config = { admin_public = "0.0.0.0:0" } }
+        local at
+        eventually("it listens", function()
+          local line = broker:logged { msg = "listening", server = "admin_public" }
+          at = line and { host = "127.0.0.1", port = tonumber(line.address:match ":(%d+)$") }
+          return at
+        end)
+        for _, path in ipairs { "/healthz", "/readyz", "/metrics" } do
+          local r = http.get(at, path, { Host = "10.1.2.3:9090" })
+          assert.equal(200, r.status, path)
+        end
+        assert.matches("tidegate_ready 1\n", http.get(at, "/metrics").body, 1, true)
+        assert.equal(405, http.post(at, "/readyz", "").status)
+        for _, path in ipairs { "/status", "/connections", "/drain", "/" } do
+          assert.equal(404, http.get(at, path).status, path)
+          assert.equal(404, http.post(at, path, "").status, path)
+        end
+        assert.equal(200, http.get(broker.admin, "/status").status)
+      end)
+  end
+end)
+
+describe("settings of the environment", function()
+  it("come after options and before the file, and `check` says which are in force", function()
+    local dir = tidegate.directory()
+    finally(function() tree.remove(dir) end)
+    local env = { TIDEGATE_LISTEN = "127.0.0.1:0, [::1]:0", TIDEGATE_STORE = dir .. "/store" }
+    local broker = tidegate.start { env = env, config = { listen = { "127.0.0.1:1", "127.0.0.1:2" } } }
+    assert.equal(2, #broker.addresses)
+    assert.is_truthy(uv.fs_stat(dir .. "/store"))
+    local function check(vars, ...)
+      return tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, ... }, env = vars })
+    end
+    local code, out, err = check { TIDEGATE_LISTEN = "127.0.0.1:0", TIDEGATE_ADMIN = "none", TIDEGATE_POLICY = "" }
+    assert.equal(0, code, err)
+    assert.matches("settings  from TIDEGATE_LISTEN, TIDEGATE_ADMIN\n", out, 1, true)
+    code, out, err = check({ TIDEGATE_LISTEN = "nonsense" }, "--listen", "127.0.0.1:0")
+    assert.equal(0, code, err)
+    assert.is_nil(out:find("TIDEGATE_", 1, true))
+    code, out, err = check { TIDEGATE_LISTEN = "nonsense" }
+    assert.equal(78, code)
+    assert.matches("TIDEGATE_LISTEN", out .. err, 1, true)
   end)
 end)

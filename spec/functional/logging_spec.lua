@@ -1,5 +1,6 @@
 -- Log lines: every one can be parsed, none holds a credential, foreign bytes forge nothing.
 local http = require "support.http"
+local json = require "dkjson"
 local logfmt = require "support.logfmt"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -140,5 +141,29 @@ describe("the log", function()
       broker:publish("a", "x")
     end
     assert.equal(before, #broker:log_lines(), broker:log())
+  end)
+end)
+
+describe("the log as JSON", function()
+  it("has one object a line, with the keys of the other format", function()
+    local broker = tidegate.start { policy = POLICY, config = { listen = { "unix:@DIR/public" },
+      admin = "unix:@DIR/admin", log = { format = "json", level = "debug" }, policy = { error_log_interval_s = 0 } } }
+    local at = { unix = broker.dir .. "/public" }
+    http.get(at, "/events?topic=**&fail=subscribe&token=x", { Accept = "text/event-stream" })
+    http.get(at, "/" .. ("%C3%A4%22%5C%0A%FF"):rep(900), { Authorization = "Bearer x" })
+    http.get(at, "/events?fail=authenticate", { Accept = "text/event-stream" })
+    local n, seen = 0, {}
+    for line in broker:log():gmatch "([^\n]*)\n" do
+      local o, _, why = json.decode(line)
+      assert.is_table(o, ("%s: %s"):format(why, line))
+      assert.matches("^%d+%-%d+%-%d+T%d+:%d+:%d+%.%d+Z$", o.ts)
+      assert.is_string(o.level)
+      assert.is_string(o.sub)
+      seen[o.msg] = o
+      n = n + 1
+    end
+    assert.is_true(n > 3)
+    assert.is_string(seen.ready.version)
+    assert.is_number(seen.ready.head)
   end)
 end)

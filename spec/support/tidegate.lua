@@ -225,7 +225,7 @@ end
 function broker:log_lines()
   local lines = {}
   for line in self:log():gmatch("([^\n]*)\n") do
-    lines[#lines + 1] = logfmt.parse(line)
+    lines[#lines + 1] = line:find "^{" and http.json.decode(line) or logfmt.parse(line)
   end
   return lines
 end
@@ -259,7 +259,7 @@ end
 local function read_addresses(self)
   local public, admin = {}, nil
   for _, line in ipairs(self:log_lines()) do
-    if line.msg == "listening" then
+    if line.msg == "listening" and line.server ~= "admin_public" then
       if line.server == "admin" then
         admin = parse_address(line.address)
       else

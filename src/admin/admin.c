@@ -182,3 +182,11 @@ void admin_request(void *ctx, struct stream *s, struct http_request *rq,
     const struct admin *a = ctx;
     admin_route(a->alone ? 1 : 0, s, rq, client, admin_run, ctx);
 }
+
+void admin_probe_request(void *ctx, struct stream *s, struct http_request *rq,
+                         const struct peer_address *client)
+{
+    if (admin_route_probe(s, rq)) {
+        admin_request(ctx, s, rq, client);
+    }
+}

@@ -17,5 +17,8 @@
 /* http_handler; ctx is the struct admin. */
 void admin_request(void *ctx, struct stream *s, struct http_request *rq,
                    const struct peer_address *client);
+/* The same for `admin_public`: /healthz, /readyz and /metrics, which are only read. */
+void admin_probe_request(void *ctx, struct stream *s, struct http_request *rq,
+                         const struct peer_address *client);
 
 #endif

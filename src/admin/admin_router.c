@@ -140,6 +140,19 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
     }
 }
 
+bool admin_route_probe(struct stream *s, const struct http_request *rq)
+{
+    bool known = slice_is(rq->path, "/healthz") || slice_is(rq->path, "/readyz") ||
+                 slice_is(rq->path, "/metrics");
+    bool reads = rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD;
+    if (!known) {
+        admin_refuse(s, 404, slice_str("This address has /healthz, /readyz and /metrics."), NULL);
+    } else if (!reads) {
+        admin_refuse(s, 405, slice_str("This address can only be read."), "GET, HEAD");
+    }
+    return known && reads;
+}
+
 void admin_call_log(const struct admin_call *c)
 {
     char from[ADDRESS_TEXT_MAX];

@@ -62,6 +62,10 @@ void admin_route(unsigned workers, struct stream *s, const struct http_request *
                  const struct peer_address *client,
                  void (*run)(void *ctx, const struct admin_call *c), void *ctx);
 
+/* What an address that strangers reach may be asked: to read the health and the metrics. Refuses anything
+ * else, and answers false. */
+bool admin_route_probe(struct stream *s, const struct http_request *rq);
+
 /* Logs the request and the client, if the route has a log line. */
 void admin_call_log(const struct admin_call *c);
 /* "?limit=n" of the list of connections; false: it is wrong, and was answered with 400. */

@@ -83,3 +83,11 @@ void admin_workers_request(void *ctx, struct stream *s, struct http_request *rq,
     const struct admin_workers *a = ctx;
     admin_route(a->count, s, rq, client, admin_workers_run, ctx);
 }
+
+void admin_workers_probe_request(void *ctx, struct stream *s, struct http_request *rq,
+                                 const struct peer_address *client)
+{
+    if (admin_route_probe(s, rq)) {
+        admin_workers_request(ctx, s, rq, client);
+    }
+}

@@ -3,28 +3,36 @@
 #include "base/utf8.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 /* A line is cut at this length, with "..." to say so: a log line must stay one atomic write. */
-enum { LINE_MAX_BYTES = 4096, CHARACTER_MAX_BYTES = 4 };
+enum { LINE_MAX_BYTES = 4096, CHARACTER_MAX_BYTES = 6 }; /* of a character, or an escape */
 
 static _Atomic int threshold = LOG_LEVEL_INFO;
 static _Atomic unsigned worker;
+static atomic_bool as_json;
 static _Atomic(log_sink) line_sink;
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 struct line {
     size_t n;
-    bool cut;
+    bool json, cut;
+    size_t value; /* where the text of the field begins that is being put; 0: it is no text */
     char text[LINE_MAX_BYTES];
 };
 
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
+}
+
+void log_set_json(bool on)
+{
+    atomic_store_explicit(&as_json, on, memory_order_relaxed);
 }
 
 void log_set_worker(unsigned number)
@@ -109,8 +117,10 @@ static void logging_put_character(struct line *l, struct slice c, bool valid)
     } else if (*c.p == '\n') {
         logging_put(l, "\\n", 2);
     } else if (!valid || (unsigned char)*c.p < ' ' || *c.p == 0x7f || logging_is_control(c)) {
-        for (size_t i = 0; i < c.n; i++) {
-            int n = snprintf(esc, sizeof esc, "\\x%02x", (unsigned)(unsigned char)c.p[i]);
+        for (size_t i = 0; i < c.n;
+             i++) { /* JSON has no escape for a byte: the same text is in it */
+            int n = snprintf(esc, sizeof esc, l->json ? "\\\\x%02x" : "\\x%02x",
+                             (unsigned)(unsigned char)c.p[i]);
             logging_put(l, esc, n > 0 ? (size_t)n : 0);
         }
     } else {
@@ -120,11 +130,12 @@ static void logging_put_character(struct line *l, struct slice c, bool valid)
 
 static void logging_put_value(struct line *l, struct slice s)
 {
-    if (logging_is_plain(s)) {
+    if (!l->json && logging_is_plain(s)) {
         logging_put(l, s.p, s.n);
         return;
     }
     logging_put(l, "\"", 1);
+    l->value = l->n;
     for (size_t i = 0; i < s.n;) {
         bool valid;
         size_t n = utf8_step(s.p + i, s.n - i, &valid);
@@ -138,9 +149,16 @@ static void put_field(struct line *l, const struct log_field *f)
 {
     char num[40];
     int n = 0;
-    logging_put(l, " ", 1);
-    logging_put(l, f->key, strlen(f->key));
-    logging_put(l, "=", 1);
+    l->value = 0;
+    if (l->json) {
+        logging_put(l, l->n > 1 ? ",\"" : "\"", l->n > 1 ? 2 : 1);
+        logging_put(l, f->key, strlen(f->key));
+        logging_put(l, "\":", 2);
+    } else {
+        logging_put(l, l->n ? " " : "", l->n ? 1 : 0);
+        logging_put(l, f->key, strlen(f->key));
+        logging_put(l, "=", 1);
+    }
     switch (f->kind) {
     case LOG_KIND_STR:
         logging_put_value(l, f->v.str);
@@ -152,10 +170,36 @@ static void put_field(struct line *l, const struct log_field *f)
         n = snprintf(num, sizeof num, "%" PRIu64, f->v.u);
         break;
     case LOG_KIND_FLOAT:
-        n = snprintf(num, sizeof num, "%.6g", f->v.f);
+        n = l->json && !isfinite(f->v.f) ? snprintf(num, sizeof num, "null")
+                                         : snprintf(num, sizeof num, "%.6g", f->v.f);
         break;
     }
     logging_put(l, num, n > 0 ? (size_t)n : 0);
+}
+
+/* A field that does not fit goes as a whole, but for a text of which a part does. */
+static void put_or_cut(struct line *l, const struct log_field *f)
+{
+    size_t before = l->n;
+    if (l->cut) {
+        return;
+    }
+    put_field(l, f);
+    if (l->cut && l->json && l->value == 0) {
+        l->n = before;
+    }
+}
+
+static void put_time(struct line *l)
+{
+    struct timespec ts;
+    struct tm tm;
+    char stamp[64];
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    (void)snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", ts.tv_nsec / 1000000);
+    put_field(l, &(struct log_field){.key = "ts", .v.str = slice_str(stamp)});
 }
 
 void log_write(enum log_level level, const char *subsystem, const char *msg,
@@ -164,15 +208,11 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
     if (!log_enabled(level)) {
         return;
     }
-    struct line l = {.n = 0};
-    struct timespec ts;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
-    char stamp[64];
-    size_t n = strftime(stamp, sizeof stamp, "ts=%Y-%m-%dT%H:%M:%S", &tm);
-    n += (size_t)snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", ts.tv_nsec / 1000000);
-    logging_put(&l, stamp, n);
+    struct line l = {.n = 0, .json = atomic_load_explicit(&as_json, memory_order_relaxed)};
+    if (l.json) {
+        l.text[l.n++] = '{';
+    }
+    put_time(&l);
     put_field(&l, LOG_F(log_str("level", level_names[level])));
     unsigned number = atomic_load_explicit(&worker, memory_order_relaxed);
     if (number) {
@@ -181,11 +221,14 @@ void log_write(enum log_level level, const char *subsystem, const char *msg,
     put_field(&l, LOG_F(log_str("sub", subsystem)));
     put_field(&l, LOG_F(log_str("msg", msg)));
     for (; fields && fields->key; fields++) {
-        put_field(&l, fields);
+        put_or_cut(&l, fields);
     }
-    if (l.cut) {
+    if (l.cut && !(l.json && l.value == 0)) {
         memcpy(l.text + l.n, "...\"", 4);
         l.n += 4;
+    }
+    if (l.json) {
+        l.text[l.n++] = '}';
     }
     l.text[l.n++] = '\n';
     log_sink sink = atomic_load_explicit(&line_sink, memory_order_acquire);

@@ -1,4 +1,4 @@
-/* The one process-wide thing: logfmt lines on stderr.
+/* The one process-wide thing: lines on stderr, in logfmt or as JSON objects.
  *
  *   log_warn("store", "commit failed", LOG_F(log_str("path", p), log_int("code", rc)));
  *   log_info("server", "draining", NULL);
@@ -62,6 +62,8 @@ static inline struct log_field log_float(const char *key, double f)
 }
 
 void log_set_level(enum log_level level);
+/* From now on lines are JSON objects with the same keys. */
+void log_set_json(bool on);
 /* From now on every line of this process has worker=NUMBER; 0: no line has. */
 void log_set_worker(unsigned number);
 /* Takes lines, each with its newline, instead of standard error; on the thread that logs. NULL: standard error

@@ -115,6 +115,17 @@ static json_t *settings_of(const struct config *cfg)
     return list;
 }
 
+static json_t *environment_of(const struct config_overrides *o)
+{
+    const char *names[CONFIG_ENVIRONMENT_MAX];
+    size_t n = config_environment(o, names);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        (void)json_array_append_new(list, json_string(names[i]));
+    }
+    return list;
+}
+
 /* What the configuration says about itself, and, if it is well, what its policy is like. False:
  * there is no configuration in `cfg`. */
 static bool find_out(const struct check_words *w, struct config *cfg, json_t *facts, int *code)
@@ -132,6 +143,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     strbuf_clear(&problems);
     if (rc == 0) {
         (void)json_object_set_new(facts, "policy", policy_check_text(slice_str(cfg->policy.file)));
+        (void)json_object_set_new(facts, "environment", environment_of(&w->options.overrides));
         (void)json_object_set_new(facts, "targets", targets_of(cfg));
         (void)json_object_set_new(facts, "settings", settings_of(cfg));
         policy_check(cfg, &w->policy, facts);

@@ -121,6 +121,7 @@ static bool cli_load(const struct command *c, char **words, size_t n, struct cli
     if (log_level_parse(cfg->log.level, &level)) {
         log_set_level(level);
     }
+    log_set_json(strcmp(cfg->log.format, "json") == 0);
     return true;
 }
 

@@ -3,6 +3,7 @@
  * scripts/lib/config_schema.lua; running the file is config/lua_config.c. */
 #include "config/config.h"
 
+#include "base/alloc.h"
 #include "base/program/embedded.h"
 #include "base/require.h"
 #include "config/config_listen.h"
@@ -114,6 +115,7 @@ static const struct lua_config_key keys[] = {
      .count_offset = offsetof(struct config, listen.n),
      .entry = &listener},
     KEY("admin", LUA_CONFIG_TEXT, admin),
+    KEY("admin_public", LUA_CONFIG_TEXT, admin_public),
     LIST("trusted_proxies", trusted_proxies),
     KEY("workers", LUA_CONFIG_INTEGER, workers),
 
@@ -251,6 +253,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(drain, retry_ms),
 
     TEXT(log, level),
+    TEXT(log, format),
 };
 
 /* ---------------------------------------------------------------- checks the schema names */
@@ -434,14 +437,13 @@ static int resolve_listeners(struct config *c, const char *file_dir)
     return rc;
 }
 
-static int config_resolve(struct config *c, const char *path, const struct config_overrides *o)
+/* `store`, `policy`: what overrides the file, relative to here. */
+static int config_resolve(struct config *c, const char *path, const char *store, const char *policy)
 {
     char here[PATH_MAX], file_dir[PATH_MAX];
     int rc = directory_of(NULL, here);
     rc = rc ? rc : directory_of(path, file_dir);
-    rc =
-        rc ? rc
-           : make_absolute(&c->store.path, o->store && !pg_conninfo_is(o->store) ? here : file_dir);
+    rc = rc ? rc : make_absolute(&c->store.path, store && !pg_conninfo_is(store) ? here : file_dir);
     for (size_t i = 0; i < c->http_targets.n && rc == 0; i++) {
         char **ca_file = &c->http_targets.v[i].ca_file;
         rc = *ca_file ? make_absolute(ca_file, file_dir) : 0;
@@ -452,49 +454,116 @@ static int config_resolve(struct config *c, const char *path, const struct confi
     rc = rc ? rc : resolve_keys(c, file_dir);
     rc = rc ? rc : resolve_listeners(c, file_dir);
     rc = rc || !c->http.acme_webroot ? rc : make_absolute(&c->http.acme_webroot, file_dir);
-    return rc ? rc : make_absolute(&c->policy.file, o->policy ? here : file_dir);
+    return rc ? rc : make_absolute(&c->policy.file, policy ? here : file_dir);
 }
 
 /* ---------------------------------------------------------------- the contract */
 
 /* Room for what make_overrides() writes: one per option, three for --store. */
-enum { OVERRIDES_MAX = 7 };
+enum { OVERRIDES_MAX = 7, LISTEN_MAX = 64 /* as many as the schema allows */ };
 
-/* `--store` names the kind of store as well as the place. */
-static size_t override_store(const char *const *store, struct lua_config_override *out)
+/* What is overridden, and by what: an option, else a variable of the environment. */
+struct override {
+    const char *option, *variable;
+    const char *given; /* by the option; NULL: it was not given */
+    const char *value; /* NULL: neither */
+    const char *label; /* of the one that counts, for messages */
+};
+
+enum { OVER_LISTEN, OVER_ADMIN, OVER_STORE, OVER_POLICY, OVER_WORKERS, OVER_COUNT };
+
+static void overrides_read(const struct config_overrides *o, bool environment,
+                           struct override out[OVER_COUNT])
 {
-    static const char *const drivers[] = {"sqlite", "postgres"};
-    bool pg = pg_conninfo_is(*store);
-    out[0] = (struct lua_config_override){"--store", "store.driver", &drivers[pg], 1};
-    out[1] = (struct lua_config_override){"--store", "store.conninfo", store, pg ? 1 : 0};
-    out[2] = (struct lua_config_override){"--store", "store.path", store, 1};
-    return pg ? 2 : 3;
+    const struct override table[OVER_COUNT] = {
+        [OVER_LISTEN] = {"--listen", "TIDEGATE_LISTEN", o->listen_count ? "" : NULL, NULL, NULL},
+        [OVER_ADMIN] = {"--admin", "TIDEGATE_ADMIN", o->admin, NULL, NULL},
+        [OVER_STORE] = {"--store", "TIDEGATE_STORE", o->store, NULL, NULL},
+        [OVER_POLICY] = {"--policy", "TIDEGATE_POLICY", o->policy, NULL, NULL},
+        [OVER_WORKERS] = {"--workers", NULL, o->workers, NULL, NULL},
+    };
+    for (size_t i = 0; i < OVER_COUNT; i++) {
+        const char *said = environment && table[i].variable ? getenv(table[i].variable) : NULL;
+        said = said && *said ? said : NULL;
+        out[i] = table[i];
+        out[i].value = table[i].given ? table[i].given : said;
+        out[i].label = table[i].given ? table[i].option : table[i].variable;
+    }
 }
 
-static size_t make_overrides(const struct config_overrides *o, struct lua_config_override *out)
+size_t config_environment(const struct config_overrides *o,
+                          const char *names[CONFIG_ENVIRONMENT_MAX])
 {
+    struct override all[OVER_COUNT];
     size_t n = 0;
-    if (o->listen_count > 0) {
-        out[n++] = (struct lua_config_override){"--listen", "listen", o->listen, o->listen_count};
-    }
-    if (o->admin) {
-        /* "none" is the command line's way to say false */
-        size_t values = strcmp(o->admin, "none") == 0 ? 0 : 1;
-        out[n++] = (struct lua_config_override){"--admin", "admin", &o->admin, values};
-    }
-    if (o->store) {
-        n += override_store(&o->store, out + n);
-    }
-    if (o->policy) {
-        out[n++] = (struct lua_config_override){"--policy", "policy.file", &o->policy, 1};
-    }
-    if (o->workers) {
-        out[n++] = (struct lua_config_override){"--workers", "workers", &o->workers, 1};
+    overrides_read(o, true, all);
+    for (size_t i = 0; i < OVER_COUNT; i++) {
+        if (all[i].value && !all[i].given) {
+            names[n++] = all[i].variable;
+        }
     }
     return n;
 }
 
-static int config_check_places(const struct config *c, const struct config_overrides *o,
+/* A list of texts that are cut out of one. */
+struct cut_list {
+    char *text; /* owned */
+    const char *v[LISTEN_MAX];
+    size_t n;
+};
+
+static void cut_at_commas(const char *text, struct cut_list *out)
+{
+    *out = (struct cut_list){.text = xstrdup(text)};
+    for (char *at = out->text; at && out->n < LISTEN_MAX;) {
+        at += strspn(at, " ");
+        out->v[out->n++] = at;
+        at = strchr(at, ',');
+        if (at) {
+            *at++ = '\0';
+        }
+    }
+}
+
+/* `--store` names the kind of store as well as the place. */
+static size_t override_store(const struct override *by, struct lua_config_override *out)
+{
+    static const char *const drivers[] = {"sqlite", "postgres"};
+    bool pg = pg_conninfo_is(by->value);
+    out[0] = (struct lua_config_override){by->label, "store.driver", &drivers[pg], 1};
+    out[1] = (struct lua_config_override){by->label, "store.conninfo", &by->value, pg ? 1 : 0};
+    out[2] = (struct lua_config_override){by->label, "store.path", &by->value, 1};
+    return pg ? 2 : 3;
+}
+
+static size_t make_overrides(const struct override all[OVER_COUNT], const char *const *listen,
+                             size_t listen_count, struct lua_config_override *out)
+{
+    const struct override *admin = &all[OVER_ADMIN], *policy = &all[OVER_POLICY];
+    const struct override *workers = &all[OVER_WORKERS];
+    size_t n = 0;
+    if (listen_count > 0) {
+        out[n++] =
+            (struct lua_config_override){all[OVER_LISTEN].label, "listen", listen, listen_count};
+    }
+    if (admin->value) {
+        /* "none" is the command line's way to say false */
+        size_t values = strcmp(admin->value, "none") == 0 ? 0 : 1;
+        out[n++] = (struct lua_config_override){admin->label, "admin", &admin->value, values};
+    }
+    if (all[OVER_STORE].value) {
+        n += override_store(&all[OVER_STORE], out + n);
+    }
+    if (policy->value) {
+        out[n++] = (struct lua_config_override){policy->label, "policy.file", &policy->value, 1};
+    }
+    if (workers->value) {
+        out[n++] = (struct lua_config_override){workers->label, "workers", &workers->value, 1};
+    }
+    return n;
+}
+
+static int config_check_places(const struct config *c, const struct override all[OVER_COUNT],
                                struct strbuf *problems)
 {
     size_t n = c->listen.n;
@@ -504,11 +573,12 @@ static int config_check_places(const struct config *c, const struct config_overr
     }
     for (size_t i = 0; i < n; i++) {
         snprintf(places[i].name, sizeof places[i].name, "%s[%zu]",
-                 o->listen_count ? "--listen" : "listen", i + 1);
+                 all[OVER_LISTEN].value ? all[OVER_LISTEN].label : "listen", i + 1);
         places[i].address = c->listen.v[i].address;
     }
     if (c->admin) {
-        snprintf(places[n].name, sizeof places[n].name, "%s", o->admin ? "--admin" : "admin");
+        snprintf(places[n].name, sizeof places[n].name, "%s",
+                 all[OVER_ADMIN].value ? all[OVER_ADMIN].label : "admin");
         places[n++].address = c->admin;
     }
     int rc = config_listen_check(places, n, problems);
@@ -521,19 +591,30 @@ int config_load(struct config *out, const char *path, const struct config_overri
 {
     static const struct config_overrides none = {0};
     struct lua_config_override overrides[OVERRIDES_MAX];
+    struct override all[OVER_COUNT];
+    struct cut_list cut = {.text = NULL};
     struct lua_config_spec spec = make_spec();
     o = o ? o : &none;
     *out = (struct config){0};
-    int rc = lua_config_load(&spec, path, overrides, make_overrides(o, overrides), out, problems);
+    overrides_read(o, path != NULL,
+                   all); /* tools without a configuration have no environment either */
+    bool listens = all[OVER_LISTEN].value && !all[OVER_LISTEN].given;
+    if (listens) {
+        cut_at_commas(all[OVER_LISTEN].value, &cut);
+    }
+    size_t n = make_overrides(all, listens ? cut.v : o->listen, listens ? cut.n : o->listen_count,
+                              overrides);
+    int rc = lua_config_load(&spec, path, overrides, n, out, problems);
+    free(cut.text);
     if (rc) {
         return rc;
     }
-    rc = config_check_places(out, o, problems);
+    rc = config_check_places(out, all, problems);
     if (rc) {
         config_clear(out);
         return rc;
     }
-    rc = config_resolve(out, path, o);
+    rc = config_resolve(out, path, all[OVER_STORE].value, all[OVER_POLICY].value);
     if (rc) {
         config_clear(out);
         int full = strbuf_printf(problems, "%s: cannot resolve its directory: %s\n", path,

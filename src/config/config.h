@@ -57,7 +57,8 @@ struct config {
         struct config_listener *v;
         size_t n;
     } listen;
-    char *admin; /* as `address` of those, local only; NULL: no admin listener */
+    char *admin;        /* as `address` of those, local only; NULL: no admin listener */
+    char *admin_public; /* NULL: none */
     struct config_strings trusted_proxies; /* CIDR, address, or "unix" */
     int64_t workers;                       /* 0: one for each core */
 
@@ -166,6 +167,7 @@ struct config {
 
     struct {
         char *level;
+        char *format;
     } log;
 };
 
@@ -186,6 +188,11 @@ struct config_overrides {
  * code: the program has a defect, or memory is short. `o` may be NULL. */
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
+/* The environment variables that count with these options, which come before them: TIDEGATE_LISTEN (several
+ * with commas between), TIDEGATE_ADMIN, TIDEGATE_STORE, TIDEGATE_POLICY. Their number. */
+enum { CONFIG_ENVIRONMENT_MAX = 4 };
+size_t config_environment(const struct config_overrides *o,
+                          const char *names[CONFIG_ENVIRONMENT_MAX]);
 void config_clear(struct config *c);
 /* The reference of every key as Markdown, generated from the schema. */
 int config_reference(struct strbuf *out);

@@ -37,13 +37,57 @@ static bool copy_text(struct slice s, char *out, size_t size)
     return true;
 }
 
+/* "mode=0660", "group=www-data"; false: something else. */
+static bool parse_unix_setting(struct slice s, struct address *out)
+{
+    static const char mode[] = "mode=", group[] = "group=";
+    if (s.n > sizeof group - 1 && memcmp(s.p, group, sizeof group - 1) == 0) {
+        return copy_text(slice_of(s.p + sizeof group - 1, s.n - (sizeof group - 1)), out->group,
+                         sizeof out->group);
+    }
+    size_t digits = s.n - (sizeof mode - 1);
+    if (s.n <= sizeof mode - 1 || memcmp(s.p, mode, sizeof mode - 1) != 0 || digits > 4) {
+        return false;
+    }
+    unsigned value = 0;
+    for (size_t i = sizeof mode - 1; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '7') {
+            return false;
+        }
+        value = value * 8 + (unsigned)(s.p[i] - '0');
+    }
+    out->mode = value;
+    return value >= 0600 && value <= 0777; /* the broker itself must be able to use it */
+}
+
+static bool parse_unix_settings(const char *text, struct address *out)
+{
+    for (;;) {
+        size_t n = strcspn(text, "&");
+        if (!parse_unix_setting(slice_of(text, n), out)) {
+            return false;
+        }
+        if (text[n] == '\0') {
+            return true;
+        }
+        text += n + 1;
+    }
+}
+
 static int parse_unix(const char *text, const char *path, struct address *out, struct err *e)
 {
+    size_t n = strcspn(path, "?");
     if (path[0] != '/') {
         return err_set(e, UV_EINVAL,
                        "\"%s\": expected an absolute path, as in unix:/run/tidegate.sock", text);
     }
-    if (!copy_text(slice_str(path), out->path, sizeof out->path)) {
+    if (path[n] == '?' && !parse_unix_settings(path + n + 1, out)) {
+        return err_set(e, UV_EINVAL,
+                       "\"%s\": after \"?\" a mode from 0600 to 0777, a group, or both were "
+                       "expected, as in unix:/run/tidegate/http.sock?mode=0660&group=www-data",
+                       text);
+    }
+    if (!copy_text(slice_of(path, n), out->path, sizeof out->path)) {
         return err_set(e, UV_EINVAL, "\"%s\": the path of a Unix socket has at most %zu bytes",
                        text, sizeof out->path - 1);
     }

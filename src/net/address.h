@@ -14,12 +14,15 @@
 enum { ADDRESS_LISTEN_TEXT_MAX = 160 };
 enum { ADDRESS_TEXT_MAX = 64 }; /* INET6_ADDRSTRLEN with a zone, or "unix" */
 
-/* One address to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket", "systemd:name".
+/* One address to listen on: "127.0.0.1:8080", "[::1]:8080", "unix:/path/socket",
+ * "unix:/path/socket?mode=0660&group=www-data", "systemd:name".
  * Rejects "localhost:8080" (names are for clients) and relative paths. */
 struct address {
     bool is_unix;
     bool by_name;   /* a socket that the service manager passes; `path` is its name */
     char path[108]; /* sun_path, NUL-terminated */
+    unsigned mode;  /* of the file of a Unix socket; 0: as the umask says */
+    char group[33]; /* of that file; empty: that of the process */
     struct sockaddr_storage tcp;
 };
 

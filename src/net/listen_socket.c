@@ -1,6 +1,7 @@
 #include "net/listen_socket.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -78,6 +79,47 @@ static int bind_unix(int fd, const char *path)
     return rc;
 }
 
+/* Group and mode of the file that `a` names. Until then nobody else can connect. */
+static int give_unix(const struct address *a, struct err *e)
+{
+    const struct group *g = NULL;
+    if (a->group[0]) {
+        errno = 0;
+        g = getgrnam(a->group);
+        if (!g) {
+            return err_set(e, UV_ENOENT, "cannot listen on unix:%s: there is no group \"%s\"",
+                           a->path, a->group);
+        }
+    }
+    if (g && chown(a->path, (uid_t)-1, g->gr_gid)) {
+        return err_set(e, -errno,
+                       "cannot listen on unix:%s: the socket cannot be given to the group \"%s\": "
+                       "%s; the broker's user must be a member of it",
+                       a->path, a->group, uv_strerror(-errno));
+    }
+    if (a->mode && chmod(a->path, (mode_t)a->mode)) {
+        return err_set(e, -errno, "cannot listen on unix:%s: its mode cannot be set: %s", a->path,
+                       uv_strerror(-errno));
+    }
+    return 0;
+}
+
+static int open_unix(const struct listen_socket *s, struct err *e)
+{
+    const struct address *a = &s->where;
+    bool given = a->mode || a->group[0];
+    mode_t before = given ? umask(0177) : 0;
+    int rc = bind_unix(s->fd, a->path);
+    if (given) {
+        (void)umask(before);
+    }
+    rc = rc ? listen_socket_fail(e, rc, a) : given ? give_unix(a, e) : 0;
+    if (rc == 0 && listen(s->fd, LISTEN_BACKLOG)) {
+        rc = listen_socket_fail(e, -errno, a);
+    }
+    return rc;
+}
+
 static int bind_tcp(int fd, struct address *a)
 {
     socklen_t len = tcp_length(a);
@@ -109,8 +151,13 @@ int listen_socket_open(const struct address *where, struct listen_socket *out, s
 {
     int rc = make_socket(where, out);
     if (rc == 0 && where->is_unix) {
-        rc = bind_unix(out->fd, where->path);
-    } else if (rc == 0) {
+        rc = open_unix(out, e);
+        if (rc) {
+            listen_socket_close(out, false);
+        }
+        return rc;
+    }
+    if (rc == 0) {
         rc = set_flag(out->fd, SO_REUSEADDR, 1);
         rc = rc ? rc : bind_tcp(out->fd, &out->where);
     }

@@ -64,8 +64,9 @@ enum { DRY_RUN_PATIENCE = 10 };
 struct process {
     const struct admin_process *given;
     struct loop *loop;
-    struct http_server server;
-    struct admin_workers admin;
+    struct http_server server, probes;
+    struct admin_workers admin,
+        probed; /* their answers go to streams of the one, and of the other */
 };
 
 static const struct address *where(void *ctx, unsigned index)
@@ -111,6 +112,8 @@ static void admin_process_on_stop(void *ctx, int signum)
     struct process *p = ctx;
     if (signum != SIGUSR2) {
         http_server_close_all(&p->server, CLOSE_DRAINING);
+        http_server_close_all(&p->probes, CLOSE_DRAINING);
+        backend_calls_end(&p->probed.calls);
         backend_calls_end(&p->admin.calls); /* a reload may take minutes; the successor waits */
     }
 }
@@ -122,6 +125,14 @@ static uint64_t load_timeout_ms(const struct config *cfg)
     uint64_t budgets = 3 * (uint64_t)cfg->policy.load_cpu_ms;
     uint64_t questions = DRY_RUN_PATIENCE * (uint64_t)cfg->policy.subscribe_timeout_ms;
     return POLICY_SETUP_TIMEOUT_MS + budgets + questions;
+}
+
+/* Bound here and not by the supervisor: probes ask again. A predecessor may still hold it. */
+static int open_probes(struct process *p, const char *text, struct err *e)
+{
+    struct address where;
+    int rc = address_parse(text, &where, e);
+    return rc ? rc : listener_open(&p->probes, &where, NULL, e);
 }
 
 int admin_process_run(const struct config *cfg, const struct admin_process *given)
@@ -137,7 +148,9 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
     int code = server_options_init(&options, cfg, &e) ? EX_CONFIG : 0;
     if (code == 0) {
         const struct http_handlers handlers = {NULL, admin_workers_request, NULL, &p.admin};
+        const struct http_handlers probe = {NULL, admin_workers_probe_request, NULL, &p.probed};
         http_server_init(&p.server, p.loop, &options.admin, &handlers, &metrics);
+        http_server_init(&p.probes, p.loop, &options.probes, &probe, &metrics);
         p.admin = (struct admin_workers){.loop = p.loop,
                                          .server = &p.server,
                                          .count = given->count,
@@ -150,11 +163,16 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .order_restart = order_restart,
                                          .ctx = &p};
         list_init(&p.admin.calls);
+        p.probed = p.admin;
+        p.probed.server = &p.probes;
+        list_init(&p.probed.calls);
         int rc = loop_on_signal(p.loop, admin_process_on_stop, &p);
         rc = rc ? rc : listener_open_socket(&p.server, given->listen, NULL, &e);
+        rc = rc || !cfg->admin_public ? rc : open_probes(&p, cfg->admin_public, &e);
         code = rc ? EX_UNAVAILABLE : 0;
         loop_run(p.loop);
         http_server_clear(&p.server);
+        http_server_clear(&p.probes);
         metrics_sum_free(p.admin.sum);
         server_options_clear(&options);
     }

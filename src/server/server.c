@@ -46,7 +46,7 @@ struct server {
     struct lookup_metrics lookup_metrics;
     struct store_metrics store_metrics;
     struct server_options options;
-    struct http_server public, admin_server;
+    struct http_server public, admin_server, probes;
     struct admin admin;
     struct broker *broker;
     struct store *store; /* NULL: not open */
@@ -85,6 +85,7 @@ static void server_close_all(struct server *s)
     worker_wake_stop(&s->wake);
     http_server_close_all(&s->public, CLOSE_DRAINING);
     http_server_close_all(&s->admin_server, CLOSE_DRAINING);
+    http_server_close_all(&s->probes, CLOSE_DRAINING);
     server_tls_close(&s->tls);
     keyring_stop(s->keyring);
     store_opening_stop(&s->opening);
@@ -172,6 +173,7 @@ static int take_apart(struct server *s)
     keyring_close(s->keyring);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
+    http_server_clear(&s->probes);
     server_tls_clear(&s->tls);
     server_options_clear(&s->options);
     unsigned left = loop_free(s->loop);
@@ -274,6 +276,10 @@ static int listen_all(struct server *s, struct err *e)
     if (s->cfg->admin) {
         rc = listen_on(&s->admin_server, s->cfg->admin, &s->given->admin, NULL, e);
     }
+    if (rc == 0 && s->cfg->admin_public) {
+        struct listen_socket none = {.fd = -1};
+        rc = listen_on(&s->probes, s->cfg->admin_public, &none, NULL, e);
+    }
     for (size_t i = 0; rc == 0 && i < s->cfg->listen.n; i++) {
         rc = listen_on(&s->public, s->cfg->listen.v[i].address, &s->given->listen[i],
                        server_tls_of(&s->tls, i), e);
@@ -338,6 +344,8 @@ static void server_build(struct server *s)
     const struct http_handlers admin = {NULL, admin_request, NULL, &s->admin};
     http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, &admin, &s->admin_net);
+    const struct http_handlers probe = {NULL, admin_probe_request, NULL, &s->admin};
+    http_server_init(&s->probes, s->loop, &s->options.probes, &probe, &s->admin_net);
     broker_set_server(s->broker, &s->public);
     s->admin = (struct admin){.loop = s->loop,
                               .broker = s->broker,

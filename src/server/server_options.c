@@ -251,6 +251,9 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->admin.gives_way = true;
     o->admin.dead_peer_ms = ADMIN_DEAD_PEER_MS;
     o->admin.h2 = NULL;
+    o->probes = o->admin;
+    o->probes.name = "admin_public";
+    o->probes.any_host = true;
     o->trusted_proxies = xcalloc(c->trusted_proxies.n, sizeof *o->trusted_proxies);
     for (size_t i = 0; i < c->trusted_proxies.n; i++) {
         int rc = network_parse(c->trusted_proxies.v[i], &o->trusted_proxies[i], e);

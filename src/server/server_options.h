@@ -15,7 +15,7 @@
 
 struct server_options {
     struct broker_options broker;
-    struct http_server_options public, admin;
+    struct http_server_options public, admin, probes; /* probes: admin_public */
     struct http_client_options http_client;
     struct store_options store;
     bool has_database; /* for policies */

@@ -84,7 +84,7 @@ static bool http_dispatch_misdirected(const struct conn *c, struct stream *strea
                                       const struct http_request *rq)
 {
     struct http_server *s = c->server;
-    if (!c->loopback || c->trusted || c->layer || !rq->host.n ||
+    if (!c->loopback || s->opt.any_host || c->trusted || c->layer || !rq->host.n ||
         http_host_is_local(rq->host, s->opt.hosts, s->opt.host_count)) {
         return false;
     }

@@ -41,6 +41,7 @@ struct http_server_options {
     int send_buffer_bytes; /* SO_SNDBUF; 0: the system's default */
     char *const *hosts;    /* names that loopback addresses answer to besides; borrowed */
     size_t host_count;
+    bool any_host; /* loopback addresses answer to every name: what is served is no secret */
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
     struct http_rate_options connection_rate;      /* of new ones; trusted proxies are exempt */
     struct http_rate_options publish_rate;         /* the same for POST requests */
