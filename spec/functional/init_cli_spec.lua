@@ -7,9 +7,20 @@ local tokens = require "support.tokens"
 local tree = require "support.tree"
 local uv = require "luv"
 
+-- What a spec has started or made, ended and removed after it, the last first.
+local kept = {}
+local function keep(undo)
+  kept[#kept + 1] = undo
+end
+local function undo_all()
+  while #kept > 0 do
+    table.remove(kept)()
+  end
+end
+
 local function directory()
   local dir = tidegate.directory()
-  finally(function() tree.remove(dir) end)
+  keep(function() tree.remove(dir) end)
   return dir
 end
 
@@ -23,6 +34,8 @@ local function write(path, text)
 end
 
 describe("tidegate init", function()
+  after_each(undo_all)
+
   it("writes what passes check, test and serve at once, and prints commands that work", function()
     local dir = directory()
     local port, admin = child.free_port(), child.free_port()
@@ -40,7 +53,7 @@ describe("tidegate init", function()
       line = line:gsub("tidegate ", function() return "'" .. tidegate.binary() .. "' " end)
       if background then
         local p = child.start("/bin/sh", { "-c", ("cd '%s'; exec %s"):format(cwd, line) })
-        finally(function() p:stop() end)
+        keep(function() p:stop() end)
         return p
       end
       local got, text, said = tidegate.run("/bin/sh", { args = { "-c", line }, cwd = cwd })
@@ -88,6 +101,8 @@ describe("tidegate init", function()
 end)
 
 describe("tidegate token", function()
+  after_each(undo_all)
+
   local CONF = [[return { policy = { file = "policy.lua" }, keys = { %s } }]]
 
   local function broker(keys, files)

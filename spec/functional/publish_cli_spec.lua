@@ -5,6 +5,17 @@ local eventually = require "support.eventually"
 local http_server = require "support.http_server"
 local tidegate = require "support.tidegate"
 
+-- What a spec has started or made, ended and removed after it, the last first.
+local kept = {}
+local function keep(undo)
+  kept[#kept + 1] = undo
+end
+local function undo_all()
+  while #kept > 0 do
+    table.remove(kept)()
+  end
+end
+
 local POLICY = [[
 return {
   api = 1,
@@ -18,6 +29,8 @@ return {
 ]]
 
 describe("tidegate publish", function()
+  after_each(undo_all)
+
   local broker = tidegate.shared { policy = POLICY }
 
   local function url()
@@ -85,7 +98,7 @@ describe("tidegate publish", function()
 
   it("sends a line when it comes, and does not wait for more", function()
     local p = child.start(tidegate.binary(), { "publish", "--url", url(), "--ndjson" }, { stdin = true })
-    finally(function() p:stop() end)
+    keep(function() p:stop() end)
     for i = 1, 2 do
       p:write '{"topic":"live","data":1}\n'
       eventually("it is stored", function() return select(2, p:output():gsub("\n", "")) == i end)
@@ -118,7 +131,7 @@ describe("tidegate publish", function()
     code = tidegate.run(tidegate.binary(), { args = { "publish", "--url", "http://127.0.0.1:1", "a", "x" } })
     assert.equal(69, code)
     local server = http_server.start(function(_, client) client:close() end)
-    finally(function() server:stop() end)
+    keep(function() server:stop() end)
     code = tidegate.run(tidegate.binary(), { args = { "publish", "--url", server.url, "a", "x" } })
     assert.equal(75, code)
   end)

@@ -5,6 +5,17 @@ local http = require "support.http"
 local http_server = require "support.http_server"
 local tidegate = require "support.tidegate"
 
+-- What a spec has started or made, ended and removed after it, the last first.
+local kept = {}
+local function keep(undo)
+  kept[#kept + 1] = undo
+end
+local function undo_all()
+  while #kept > 0 do
+    table.remove(kept)()
+  end
+end
+
 local POLICY = [[
 return {
   api = 1,
@@ -25,6 +36,8 @@ return {
 ]]
 
 describe("tidegate subscribe", function()
+  after_each(undo_all)
+
   local broker = tidegate.shared { policy = POLICY, config = { sse = { refusal_hold_s = 0 } } }
 
   local function url(target)
@@ -39,7 +52,7 @@ describe("tidegate subscribe", function()
   -- One that runs and is connected; it ends with the spec.
   local function start(target, ...)
     local p = child.start(tidegate.binary(), { "subscribe", "--url", url(target), ... })
-    finally(function() p:stop() end)
+    keep(function() p:stop() end)
     return p, function(pattern)
       return eventually("it says " .. pattern, function()
         return p:errors():match(pattern) or not p:running() and error(p:errors())
@@ -118,7 +131,7 @@ describe("tidegate subscribe", function()
     local page = http_server.start(function(_, client)
       http_server.answer(client, { body = "<html>", headers = { ["Content-Type"] = "text/html" } })
     end)
-    finally(function() page:stop() end)
+    keep(function() page:stop() end)
     local code, _, err = tidegate.run(tidegate.binary(), { args = { "subscribe", "--url", page.url } })
     assert.equal(76, code)
     assert.matches("no event stream: is it a broker's URL", err)
@@ -146,7 +159,7 @@ describe("tidegate subscribe", function()
       })[n])
       client:shutdown(function() client:close() end)
     end)
-    finally(function() server:stop() end)
+    keep(function() server:stop() end)
     local p, says = start(server, "t", "--json")
     says "GAP: events may be missing after 7: retention has removed events after it; goes on after 20\n"
     assert.equal(0, p:wait())
