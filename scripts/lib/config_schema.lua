@@ -170,6 +170,12 @@ local fields = {
     boolean("page", true, "`GET /` serves a small test page, to clients of this machine."),
     boolean("page_public", false, "To all other clients as well."),
     {
+      name = "health_path", kind = "text", off = true, default = false, max = 255, pattern = "^/[%w%-._~/]*$",
+      expect = 'a path such as "/healthz" (letters, digits, - . _ ~ /)',
+      doc = "Says 200 or 503, as `/readyz` of `admin` does, and nothing else: for load balancers, which reach only "
+        .. "these listeners. `false`: no such path.",
+    },
+    {
       name = "query_params", kind = "list", max = 64, default = {},
       of = { kind = "text", max = 64, expect = 'the name of a query parameter such as "since"' },
       doc = "Names in the query that the policy reads. `{}`: any, but those that nearly are the broker's own "
@@ -568,6 +574,9 @@ local function check_http(c, tools)
   local report = tools.report
   if c["http.page"] and c["http.events_path"] == "/" then
     report("http.events_path", 'is "/", where the try-out page is: choose another path, or set http.page = false')
+  end
+  if c["http.health_path"] and c["http.health_path"] == c["http.events_path"] then
+    report("http.health_path", 'is http.events_path, too: choose another path, such as "/healthz"')
   end
   local origins, any = c["http.cors_origins"], false
   for _, origin in ipairs(origins) do

@@ -1,6 +1,8 @@
 -- Query parameters that nobody reads: a misspelt topic must not mean all topics, or none.
+local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
+local store = require "native.store"
 local tidegate = require "support.tidegate"
 
 local function detail_of(r)
@@ -93,5 +95,30 @@ describe("the path /", function()
       assert.equal(200, http.get(b, "/").status)
       assert.equal(405, http.post(b, "/", "x").status)
     end
+  end)
+end)
+
+describe("the health path", function()
+  it("says whether the worker is ready, to everyone, and nothing else", function()
+    local b = tidegate.start { config = { http = { health_path = "/healthz", page = false },
+      store = { busy_timeout_ms = 1 } } }
+    local function health(method)
+      local r = http.request(b, method, "/healthz")
+      return r.status, r.body
+    end
+    assert.same({ 200, "ready\n" }, { health "GET" })
+    assert.equal(200, (health "HEAD"))
+    assert.equal(405, (health "DELETE"))
+    local db = store.sql(b.dir .. "/store/events.db")
+    assert(db "BEGIN IMMEDIATE")
+    assert.equal(503, http.post(b, "/events?topic=a", "x").status)
+    assert.same({ 503, "not ready\n" }, { health "GET" })
+    assert(db "ROLLBACK")
+    db:close()
+    eventually("it is ready again", function() return health "GET" == 200 end)
+  end)
+
+  it("is not there unless it is configured", function()
+    assert.equal(404, http.get(tidegate.start {}, "/healthz").status)
   end)
 end)

@@ -15,6 +15,9 @@ struct broker_options {
     const char *content_type; /* of event streams */
     bool page;                /* GET / serves the try-out page to clients of this machine, */
     bool page_public;         /* and to others */
+    const char *health_path;  /* says whether the worker is ready; NULL: there is none */
+    bool (*ready)(void *ctx); /* asked for that */
+    void *ready_ctx;
     struct http_cors cors;
     bool cross_site_publish; /* whatever page sends it: the policy alone judges */
     unsigned heartbeat_s, retry_ms;

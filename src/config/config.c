@@ -126,6 +126,7 @@ static const struct lua_config_key keys[] = {
     BOOLEAN(http, h2),
     BOOLEAN(http, page),
     BOOLEAN(http, page_public),
+    TEXT(http, health_path),
     LIST("http.query_params", http.query_params),
     LIST("http.cors_origins", http.cors_origins),
     LIST("http.cors_headers", http.cors_headers),

@@ -69,6 +69,7 @@ struct config {
     struct {
         char *events_path;
         char *content_type;
+        char *health_path; /* NULL: none */
         bool h2;
         bool page, page_public; /* GET / serves the try-out page; to other machines */
         struct config_strings cors_origins, cors_headers, hosts, query_params;

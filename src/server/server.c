@@ -6,6 +6,7 @@
 #include "server/server.h"
 
 #include "admin/admin.h"
+#include "admin/admin_ready.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/program/build_info.h"
@@ -333,8 +334,22 @@ static void server_on_signalled(void *ctx, const struct policy_report *rep)
     }
 }
 
+static bool server_ready(void *ctx)
+{
+    struct server *s = ctx;
+    struct admin_state st = {0};
+    struct strbuf why;
+    admin_state(s, &st);
+    strbuf_init(&why, 4096);
+    bool ready = admin_not_ready(&s->admin, &st, &why) == 0 && why.len == 0;
+    strbuf_clear(&why);
+    return ready;
+}
+
 static void server_build(struct server *s)
 {
+    s->options.broker.ready = server_ready;
+    s->options.broker.ready_ctx = s;
     s->broker = broker_new(s->loop, &s->options.broker, &s->broker_metrics);
     s->waits = lua_waits_new(s->loop, &s->policy_metrics, &s->options.waits);
     s->options.policy.waits = s->waits;

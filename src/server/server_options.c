@@ -31,6 +31,7 @@ static struct broker_options broker_options(const struct config *c)
         .content_type = c->http.content_type,
         .page = c->http.page,
         .page_public = c->http.page_public,
+        .health_path = c->http.health_path,
         .https_port = (unsigned)c->http.https_port,
         .acme_webroot = c->http.acme_webroot,
         .cors = {.origins = c->http.cors_origins.v,

@@ -71,6 +71,25 @@ static void route_no_page(const struct broker *b, struct stream *s)
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
+/* For load balancers: nothing of it is logged. Answers, or returns false. */
+static bool route_health(struct broker *b, struct stream *s, const struct http_request *rq)
+{
+    if (!b->opt.health_path || !slice_is(rq->path, b->opt.health_path)) {
+        return false;
+    }
+    if (rq->method != HTTP_GET && rq->method != HTTP_HEAD_METHOD) {
+        refuse_method(b->refusals, s, "GET, HEAD");
+        return true;
+    }
+    bool ready = b->opt.ready(b->opt.ready_ctx);
+    struct http_response r = {.status = ready ? 200 : 503,
+                              .content_type = "text/plain; charset=utf-8",
+                              .body = slice_str(ready ? "ready\n" : "not ready\n"),
+                              .fields = slice_str(HTTP_ANSWER_FIELDS)};
+    (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
+    return true;
+}
+
 static void route_root(struct broker *b, struct stream *s, const struct http_request *rq,
                        const struct peer_address *client)
 {
@@ -323,7 +342,7 @@ void routes_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client)
 {
     struct broker *b = ctx;
-    if (acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
+    if (route_health(b, s, rq) || acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
     }
     if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {
