@@ -359,6 +359,18 @@ describe("tidegate-bench against a server", function()
     end
   end
 
+  it("that says gzip, and sends something else: says so", function()
+    local code, doc, err = run({ fields = "Content-Encoding: gzip\r\n" }, "--gzip")
+    assert.equal(1, code)
+    assert.matches("what it sends is not gzip", err)
+    assert.equal(3, doc.connections.ended_by_server)
+    server:stop()
+    code, doc, err = run { fields = "Content-Encoding: gzip\r\n" }
+    assert.equal(1, code)
+    assert.matches("the answer is compressed", err)
+    assert.equal(3, doc.connections.failed)
+  end)
+
   for what, options in pairs {
     ["that does right"] = {}, ["that sends chunks"] = { chunked = true },
     ["that ends lines with CRLF"] = { crlf = true },

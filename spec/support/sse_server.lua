@@ -6,7 +6,8 @@
 --
 -- `fault(n, frame)` answers what subscribers of the topic get for the n-th publish (1, 2 ...).
 -- Other options: chunked = true, crlf = true, pieces = bytes a write, status (of publishes; 0: no answer),
--- subscribe_status, hang_up = n (streams are ended at the n-th publish), wrap = function(data) return data end
+-- subscribe_status, fields ("Name: value\r\n" each, of streams), hang_up = n (streams are ended at the n-th publish),
+-- wrap = function(data) return data end
 local uv = require "luv"
 
 local M = {}
@@ -30,7 +31,7 @@ local function subscribe(self, client, target)
     return
   end
   client:write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-    .. (self.options.chunked and "Transfer-Encoding: chunked\r\n" or "") .. "\r\n")
+    .. (self.options.fields or "") .. (self.options.chunked and "Transfer-Encoding: chunked\r\n" or "") .. "\r\n")
   local topic = target:match "topic=([^&]+)"
   local list = self.streams[topic] or {}
   self.streams[topic] = list
