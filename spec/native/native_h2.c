@@ -1,11 +1,15 @@
 /* A client's half of an HTTP/2 connection, bytes in and bytes out: nghttp2's, driven by support/h2.lua. */
 #include "base/alloc.h"
 #include "native.h"
+#include "net/h2/h2_memory.h"
 
 #include <nghttp2/nghttp2.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define CLIENT "native.h2.client"
 
@@ -339,6 +343,41 @@ static int client_ping(lua_State *L)
     return check_rc(L, nghttp2_submit_ping(c->ng, NGHTTP2_FLAG_NONE, NULL));
 }
 
+/* How many of the `n` pages from `p` are resident. */
+static int resident_pages(char *p, size_t n, size_t page)
+{
+    unsigned char there[64];
+    int count = 0;
+    if (n > sizeof there || mincore(p, n * page, there)) {
+        return -1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        count += there[i] & 1;
+    }
+    return count;
+}
+
+/* Of a block of so many bytes that was used: the resident pages in it before h2_memory_forget(), and after, and then the
+ * sum of their bytes. */
+static int h2_forget(lua_State *L)
+{
+    size_t size = (size_t)luaL_checkinteger(L, 1), page = (size_t)sysconf(_SC_PAGESIZE);
+    char *block = xmalloc(size);
+    char *first = block + (page - (uintptr_t)block % page) % page;
+    size_t n = first < block + size ? (size_t)(block + size - first) / page : 0;
+    memset(block, 1, size);
+    lua_pushinteger(L, n ? resident_pages(first, n, page) : 0);
+    h2_memory_forget(block, size);
+    lua_pushinteger(L, n ? resident_pages(first, n, page) : 0);
+    lua_Integer sum = 0;
+    for (size_t i = 0; i < n * page; i++) {
+        sum += first[i];
+    }
+    lua_pushinteger(L, sum);
+    free(block);
+    return 3;
+}
+
 int native_open_h2(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"request", client_request},
@@ -356,5 +395,7 @@ int native_open_h2(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, client_new);
     lua_setfield(L, -2, "client");
+    lua_pushcfunction(L, h2_forget);
+    lua_setfield(L, -2, "forget");
     return 1;
 }

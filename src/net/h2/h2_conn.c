@@ -6,6 +6,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
+#include "net/h2/h2_memory.h"
 #include "net/h2/h2_session.h"
 #include "net/h2/h2_stream.h"
 #include "net/http/http_dispatch.h"
@@ -461,7 +462,8 @@ static int h2_session_begin(struct h2 *h)
     nghttp2_option_set_max_deflate_dynamic_table_size(opt, 0);
     nghttp2_option_set_max_outbound_ack(opt, ACKS_MAX);
     nghttp2_option_set_max_continuations(opt, CONTINUATIONS_MAX);
-    int rc = nghttp2_session_server_new2(&h->ng, cb, h, opt);
+    nghttp2_mem mem = h2_memory(); /* nghttp2 keeps a copy */
+    int rc = nghttp2_session_server_new3(&h->ng, cb, h, opt, &mem);
     nghttp2_option_del(opt);
     nghttp2_session_callbacks_del(cb);
     return rc ? UV_ENOMEM : 0;
