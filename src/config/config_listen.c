@@ -14,9 +14,11 @@ static bool config_listen_same_ip(const void *a, const void *b, size_t n)
 
 static bool config_listen_conflict(const struct address *a, const struct address *b)
 {
-    if (a->is_unix || a->by_name || b->is_unix || b->by_name) {
-        return a->is_unix == b->is_unix && a->by_name == b->by_name &&
-               strcmp(a->path, b->path) == 0;
+    if (a->by_name || b->by_name) {
+        return false; /* the service manager may pass several sockets of one name */
+    }
+    if (a->is_unix || b->is_unix) {
+        return a->is_unix == b->is_unix && strcmp(a->path, b->path) == 0;
     }
     if (a->tcp.ss_family != b->tcp.ss_family) {
         return false; /* whether "[::]" takes IPv4 as well, the system decides */
