@@ -50,7 +50,9 @@ install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 file(GLOB_RECURSE pages RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS conf/*.md conf/proxies/* scripts/*.md spec/*.md src/*.md spec/bench/plots/*.svg)
 file(GLOB more RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS *.md)
 foreach(page ${pages} ${more} scripts/lib/test.lua spec/bench/limit.c spec/cluster/run.lua conf/postgres.lua
-    conf/prometheus/alerts.yml conf/grafana/tidegate.json)
+    conf/prometheus/alerts.yml conf/grafana/tidegate.json conf/container/Containerfile conf/container/compose.yml
+    conf/kubernetes/tidegate.yaml conf/helm/tidegate/values.yaml conf/helm/tidegate/Chart.yaml
+    conf/helm/tidegate/templates/tidegate.yaml)
   get_filename_component(folder ${page} DIRECTORY)
   install(FILES ${page} DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
 endforeach()

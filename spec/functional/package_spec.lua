@@ -49,6 +49,18 @@ describe("the Debian packages", function()
     assert.is_nil(list:find("usr/bin/tidegate-bench", 1, true))
   end)
 
+  it("need no library that the image lacks", function()
+    local image <close> = assert(io.open(SPEC_SOURCE_DIR .. "/conf/container/Containerfile"))
+    local text, count = image:read "a", 0
+    for name in run("dpkg-deb -f '%s' Depends", packages.tidegate):gmatch "lib[%w.+-]+" do
+      if name ~= "libc6" and not name:find "san%d*$" then -- in every image; of this build
+        count = count + 1
+        assert.truthy(text:find(name, 1, true), name)
+      end
+    end
+    assert.is_true(count > 6)
+  end)
+
   it("leave the configuration to the operator, whom an upgrade asks", function()
     local control = dir .. "/control"
     run("dpkg-deb -e '%s' '%s'", packages.tidegate, control)
