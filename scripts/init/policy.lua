@@ -1,4 +1,4 @@
--- Who may read and write what. `tidegate test .` runs its tests, `tidegate reload` loads it anew.
+-- Who may read and write what. `tidegate test .` runs its tests, `tidegate reload` puts a change into effect.
 ---@type tg.Policy
 local P = { api = 1, version = "first-1" }
 

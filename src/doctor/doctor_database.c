@@ -42,7 +42,7 @@ static void database_settings(const struct pg_survey *s, struct doctor_report *r
     if (strcmp(s->idle_session, "0") != 0) {
         doctor_warn(r, "database",
                     "ALTER ROLE ... SET idle_session_timeout = 0 for the broker's role: it keeps "
-                    "connections that are idle, and opens them anew each time.",
+                    "connections that are idle, and opens new ones each time.",
                     "idle_session_timeout is %s", s->idle_session);
     }
     if (strcmp(s->fsync, "off") == 0 || strcmp(s->synchronous_commit, "off") == 0) {

@@ -55,7 +55,7 @@
     X(policy_generations, gauge, "tidegate_policy_generations",                                    \
       "Policies in memory: the one in force, and those of the past.")                              \
     X(policy_reloads_ok, counter, "tidegate_policy_reloads_total{result=\"ok\"}",                  \
-      "Orders to load the policy anew.")                                                           \
+      "Orders to reload the policy.")                                                              \
     X(policy_reloads_unchanged, counter, "tidegate_policy_reloads_total{result=\"unchanged\"}",    \
       "")                                                                                          \
     X(policy_reloads_refused, counter, "tidegate_policy_reloads_total{result=\"refused\"}", "")    \

@@ -140,7 +140,7 @@ static void subscribe_tell_gap(const struct subscribe *s, const json_t *doc)
     static const char *const words[][2] = {
         {"expired", "retention has removed events after it"},
         {"lagged", "this client was too far behind, and goes on at the newest event"},
-        {"reset", "this store does not know that position: it was restored or made anew, or the "
+        {"reset", "this store does not know that position: it was restored or replaced, or the "
                   "position is of another broker"},
         {"unknown", "that is not the id of an event"}};
     const char *reason = cli_text_of(doc, "reason"), *what = reason;

@@ -90,7 +90,7 @@ static int wait_for_signal(const struct supervisor *s)
                              : sigtimedwait(&s->signals, NULL, &ts);
 }
 
-/* Each worker loads its policy anew. */
+/* Each worker reloads its policy. */
 static void supervisor_on_hangup(struct supervisor *s)
 {
     if (s->told_ready && !s->draining && !restart_active(s)) {

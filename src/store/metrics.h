@@ -56,7 +56,7 @@
     X(store_tail_lag, gauge_max, "tidegate_store_tail_lag_events",                                 \
       "How far this broker is behind the newest id of the store.")                                 \
     X(store_leaps, counter_max, "tidegate_store_leaps_total",                                      \
-      "Leaps of the ids seen at run time: the server was started anew, or another one took over.") \
+      "Leaps of the ids seen at run time: the server was restarted, or another one took over.")    \
     X(store_stale_answers, counter, "tidegate_store_stale_answers_total",                          \
       "Reads that were answered by a server that does not order any more: not believed.")
 
