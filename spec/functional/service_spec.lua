@@ -265,6 +265,8 @@ describe("the service manager", function()
         eventually("its end, too", function()
           return (since "^READY=1$" or 0) > since "^RELOADING=1$"
         end, 30)
+        local status = list[since "^STATUS=.*serv"]
+        assert.equal(round > 1, status:find("the last reload of the policy was refused, see the log", 1, true) ~= nil)
         if round == 1 then -- also when it is refused
           broker:write_file("policy.lua", "return 5")
         end

@@ -323,7 +323,7 @@ static void server_on_signalled(void *ctx, const struct policy_report *rep)
 {
     const struct server *s = ctx;
     if (s->worker && rep) {
-        worker_reloaded(s->worker);
+        worker_reloaded(s->worker, rep->outcome == POLICY_REFUSED);
     } else if (!s->worker && !rep) {
         systemd_notify_reloading("loading the policy");
     } else if (!s->worker && !s->draining) {

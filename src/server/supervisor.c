@@ -149,16 +149,19 @@ static void tell_ready(struct supervisor *s)
 static void tell_reloaded(struct supervisor *s)
 {
     struct reload_wait *w = &s->reload;
-    unsigned done = 0;
+    unsigned done = 0, refused = 0;
     for (unsigned i = 0; i < s->count && w->until_ms; i++) {
         pid_t pid = s->children[i + 1].pid;
-        done += pid == w->pids[i] ? s->shared->reloads[i] != w->before[i]
-                                  : pid && s->shared->workers[i].ready_pid == pid;
+        bool answered = pid == w->pids[i] && s->shared->reloads[i] != w->before[i];
+        done += answered || (pid && pid != w->pids[i] && s->shared->workers[i].ready_pid == pid);
+        refused += answered && s->shared->refused[i];
     }
     if (w->until_ms && (s->draining || done == s->count || supervisor_now_ms() >= w->until_ms)) {
         w->until_ms = 0;
         if (!s->draining) {
-            systemd_notify("READY=1\nSTATUS=%s", supervisor_serving(s));
+            systemd_notify("READY=1\nSTATUS=%s%s", supervisor_serving(s),
+                           refused ? "; the last reload of the policy was refused, see the log"
+                                   : "");
         }
     }
 }

@@ -93,8 +93,9 @@ bool worker_is_successor(const struct worker *w)
     return w->shared->restart == RESTART_RUNNING;
 }
 
-void worker_reloaded(const struct worker *w)
+void worker_reloaded(const struct worker *w, bool refused)
 {
+    w->shared->refused[w->number - 1] = refused;
     w->shared->reloads[w->number - 1]++;
 }
 

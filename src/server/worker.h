@@ -51,6 +51,7 @@ struct workers_shared {
                                                  which is away; by number - 1; by that process */
     atomic_uint beat_ms; /* between two beats; 0: nobody listens. By the supervisor */
     struct worker_beat beats[WORKERS_MAX]; /* by number - 1 */
+    atomic_bool refused[WORKERS_MAX];      /* the last of `reloads`; complete before that counts */
 };
 
 struct worker {
@@ -91,8 +92,8 @@ void worker_waits(const struct worker *w);
 void worker_beats(const struct worker *w);
 /* Is it to replace a process that serves? Then it must not wait: the other one goes on. */
 bool worker_is_successor(const struct worker *w);
-/* Tells it that what SIGHUP asked for is done. */
-void worker_reloaded(const struct worker *w);
+/* Tells it that what SIGHUP asked for is done, or refused. */
+void worker_reloaded(const struct worker *w, bool refused);
 /* Has another process replaced this one? */
 bool worker_is_retired(const struct worker *w);
 
