@@ -1,4 +1,5 @@
 -- Connections that carry more than one request: their deadlines, their order, their end.
+local eventually = require "support.eventually"
 local http = require "support.http"
 local sockets = require "support.sockets"
 local sse = require "support.sse"
@@ -80,6 +81,16 @@ describe("a client that says it will send nothing more", function()
       assert.equal(201, c:response().status)
     end
     assert.is_true(c:closed())
+  end)
+
+  -- A client that leaves sends nothing else: to wait for a write that fails would keep the streams of all who leave.
+  it("has left, where it reads a stream", function()
+    local c = http.connect(broker())
+    c:send(http.render("GET", "/events?topic=a", { Accept = "text/event-stream" }))
+    eventually("the stream is open", function() return broker():metric "tidegate_subscribers" == 1 end)
+    c:shutdown()
+    eventually("the stream has ended", function() return broker():metric "tidegate_subscribers" == 0 end)
+    c:close()
   end)
 
   it("is not waited for in the middle of a body", function()
