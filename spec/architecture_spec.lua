@@ -93,8 +93,8 @@ local MAY_INCLUDE = {
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
-  ["tools"] = "base net net/message net/http auth policy audience broker lookup store lua/vm lua/api lua/load lua/policy "
-    .. "config server broker/http",
+  ["tools"] = "base net net/message net/tls net/http auth policy audience broker lookup store lua/vm lua/api lua/load "
+    .. "lua/policy config server broker/http",
   ["cli"] = "base net net/client auth config server tools",
   ["remote"] = "base net net/client config cli",
   ["doctor"] = "base pg auth store/postgres config server cli remote",

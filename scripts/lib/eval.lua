@@ -32,7 +32,7 @@ local function check(input, known, what)
 end
 
 -- What is known of an input, per hook.
-local CLIENT = { "query", "headers", "cookies", "bearer", "ip", "db", "http" }
+local CLIENT = { "query", "headers", "cookies", "bearer", "ip", "tls", "db", "http" }
 local function fields_of(...)
   local known = {}
   for _, name in ipairs { ... } do

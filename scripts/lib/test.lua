@@ -184,10 +184,11 @@ end
 
 local request_options = {
   topics = true, query = true, headers = true, cookies = true, bearer = true, ip = true, last_event_id = true,
+  tls = true,
 }
 local post_options = {
   topic = true, type = true, data = true, attrs = true, key = true,
-  query = true, headers = true, cookies = true, bearer = true, ip = true,
+  query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true,
 }
 
 -- The answer's status and fields; what follows is the body.
@@ -261,7 +262,8 @@ local function describe(c)
   end
 end
 
---- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id.
+--- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, and
+--- tls: what the policy sees as request.tls. { client = { subject = "CN=a" } } is enough, the rest has defaults.
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a denial),
 --- subscription ({ topics, filter, format, params, audience }: equal audiences share their policy work).
 function Policy:connect(options)
@@ -282,7 +284,7 @@ function Policy:connect(options)
 end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
---- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip.
+--- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls.
 --- The answer has: kind, status, headers, reason, and id (integer) of the event when it was granted.
 function Policy:post(options)
   check_keys(options, post_options, 2)

@@ -1,6 +1,48 @@
 --- The text of an HTTP request, of what people write about it: text(method, options [, JSON body]).
---- options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id; all may be missing.
+--- options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, tls; all may be missing.
 local native = require "tidegate.test.native"
+local json = native.json
+
+-- What `tls = {}` and `tls = { client = {} }` stand for.
+local TLS = { version = "TLSv1.3", cipher = "TLS_AES_256_GCM_SHA384", alpn = "http/1.1", resumed = false }
+local CERTIFICATE = {
+  subject = "CN=client", issuer = "CN=authority", serial = "01", sha256 = ("0"):rep(64), not_after = 4102444800,
+  dns = {}, uri = {}, email = {},
+}
+
+local function filled(given, defaults, more, where)
+  local out = {}
+  if type(given) ~= "table" then
+    error(("%s: a table was expected"):format(where), 0)
+  end
+  for name, value in pairs(given) do
+    local default = defaults[name]
+    if default == nil and not more[name] then
+      error(("%s: unknown field %q"):format(where, tostring(name)), 0)
+    elseif type(value) ~= (default ~= nil and type(default) or more[name]) then
+      error(("%s.%s: a %s was expected"):format(where, name, default ~= nil and type(default) or more[name]), 0)
+    end
+    out[name] = value
+  end
+  for name, default in pairs(defaults) do
+    if out[name] == nil then
+      out[name] = default
+    end
+  end
+  return out
+end
+
+-- As src/tools/test_tls.c reads it.
+local function tls_text(given)
+  local tls = filled(given, TLS, { sni = "string", client = "table" }, "tls")
+  if tls.client then
+    tls.client = filled(tls.client, CERTIFICATE, {}, "tls.client")
+    for _, name in ipairs { "dns", "uri", "email" } do
+      tls.client[name] = json.array(tls.client[name])
+    end
+  end
+  return json.encode(tls)
+end
 
 local function escape(text)
   return (tostring(text):gsub("[^%w%-._~]", function(c)
@@ -42,6 +84,9 @@ return function(method, options, body)
   end
   if options.last_event_id then
     field("Last-Event-ID", options.last_event_id)
+  end
+  if options.tls then
+    field("X-Tidegate-Test-Tls", tls_text(options.tls))
   end
   for _, name in ipairs(sorted(options.headers)) do
     field(name, options.headers[name])

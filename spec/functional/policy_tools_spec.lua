@@ -65,6 +65,68 @@ describe("tidegate test", function()
     end) ]]
   end)
 
+  local MTLS = [[return { api = 1,
+    authenticate = function(req)
+      local client = req.tls and req.tls.client
+      if not client then return tg.deny(403, req.tls and req.tls.version or "clear") end
+      assert(req.headers["x-tidegate-test-tls"] == nil)
+      local dns, email = table.concat(client.dns, ","), table.concat(client.email, ",")
+      local more = client.issuer .. client.serial .. #client.sha256 .. (req.tls.sni or "-") .. req.tls.alpn
+      return { sub = client.subject, san = dns .. "|" .. email .. "|" .. #client.uri, more = more,
+        expires = client.not_after }
+    end,
+    subscribe = function(req, who)
+      return { topics = { "t" }, params = { sub = who.sub, san = who.san, more = who.more } }
+    end,
+    publish = function(pub, who)
+      if who.sub ~= "CN=writer" then return tg.deny(403, "no") end
+      return pub
+    end,
+  }]]
+
+  it("shows the policy the TLS of its clients", function()
+    local spec = [[
+      local t = require "tidegate.test"
+      it("works", function()
+        local p = t.policy "mtls.lua"
+        local function reason(options) local c = p:connect(options) assert.denied(403, c) return c.reason end
+        assert.equal("clear", reason())
+        assert.equal("TLSv1.3", reason { tls = {} })
+        assert.equal("TLSv1.2", reason { tls = { version = "TLSv1.2" } })
+        local c = p:connect { tls = { sni = "a.example", client = {
+          subject = "CN=d\u{e4}y", dns = { "a.example", "b" }, email = { "c@d" }, not_after = 2000000000 } } }
+        assert.granted(c)
+        assert.same({ sub = "CN=d\u{e4}y", san = "a.example,b|c@d|0", more = "CN=authority0164a.examplehttp/1.1" },
+          c.subscription.params)
+        assert.granted(p:post { topic = "t", data = 1, tls = { client = { subject = "CN=writer" } } })
+        assert.denied(403, p:post { topic = "t", data = 1, tls = { client = {} } })
+        assert.faultless(p)
+        for text, options in pairs {
+          ['tls.client: unknown field "cn"'] = { client = { cn = "x" } },
+          ["tls.client.dns: a table was expected"] = { client = { dns = "x" } },
+          ["tls: a table was expected"] = true,
+        } do
+          local ok, err = pcall(p.connect, p, { tls = options })
+          assert.is_false(ok)
+          assert.matches(text, err, 1, true)
+        end
+      end)
+    ]]
+    local code, out, err = run({ ["one_spec.lua"] = spec, ["mtls.lua"] = MTLS }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+    local files = { ["mtls.lua"] = MTLS, ["input.json"] = json.encode { tls = { client = { subject = "CN=x" } } } }
+    local function eval()
+      return run(files, { "eval", "authenticate", "--policy", "mtls.lua", "--input", "input.json", "--json" })
+    end
+    code, out = eval()
+    assert.equal(0, code, out)
+    assert.equal("CN=x", json.decode(out).identity.sub)
+    files["input.json"] = json.encode { tls = { client = { name = "x" } } }
+    code, out, err = eval()
+    assert.equal(65, code, out)
+    assert.matches('tls.client: unknown field "name"', err)
+  end)
+
   it("publishes through the hook", function()
     passes [[ it("works", function()
       local ann = connect "ann"

@@ -14,6 +14,7 @@
 #include "server/server_keys.h"
 #include "server/server_options.h"
 #include "store/store_memory.h"
+#include "tools/test_tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct test_broker {
     struct loop *loop;
     uv_timer_t alive; /* libuv does nothing in a loop without active handles */
     struct server_options options;
+    struct test_tls tls;  /* of the request that is asked about */
     struct network proxy; /* the client's end: says who the client is */
     struct net_metrics net;
     struct broker_metrics broker_metrics;
@@ -105,6 +107,28 @@ static int keep_alive(struct test_broker *w)
     return rc ? rc : uv_timer_start(&w->alive, on_alive, ALIVE_MS, ALIVE_MS);
 }
 
+static void test_broker_head(void *ctx, struct stream *s, struct http_request *rq,
+                             const struct peer_address *client)
+{
+    struct test_broker *w = ctx;
+    if (!test_tls_take(&w->tls, rq)) {
+        stream_close(s, CLOSE_REFUSED_REQUEST);
+        return;
+    }
+    routes_head(w->broker, s, rq, client);
+}
+
+static void test_broker_request(void *ctx, struct stream *s, struct http_request *rq,
+                                const struct peer_address *client)
+{
+    struct test_broker *w = ctx;
+    if (!test_tls_take(&w->tls, rq)) {
+        stream_close(s, CLOSE_REFUSED_REQUEST);
+        return;
+    }
+    routes_request(w->broker, s, rq, client);
+}
+
 static void test_broker_build(struct test_broker *w)
 {
     static const struct store_memory_options memory = {.first_id = 0, .keys = true};
@@ -113,7 +137,7 @@ static void test_broker_build(struct test_broker *w)
     w->options.public.trusted_proxies = &w->proxy;
     w->options.public.trusted_proxy_count = 1;
     w->broker = broker_new(w->loop, &w->options.broker, &w->broker_metrics);
-    const struct http_handlers handlers = {routes_head, routes_request, routes_refused, w->broker};
+    const struct http_handlers handlers = {test_broker_head, test_broker_request, NULL, w};
     http_server_init(&w->server, w->loop, &w->options.public, &handlers, &w->net);
     broker_set_server(w->broker, &w->server);
     broker_set_policy(w->broker, w->policy);

@@ -4,6 +4,7 @@
 #include "audience/render.h"
 #include "broker/explain.h"
 #include "net/message/http_parser.h"
+#include "tools/test_tls.h"
 #include "tools/test_values.h"
 
 #include <lauxlib.h>
@@ -14,6 +15,7 @@ struct asked {
     struct http_request http;
     struct http_query query;
     struct policy_request rq;
+    struct test_tls tls;
 };
 
 struct answer {
@@ -40,6 +42,9 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
     if (http_query_parse(&a->query, a->http.query)) {
         a->query = (struct http_query){0};
         return "the query is not well-formed";
+    }
+    if (!test_tls_take(&a->tls, &a->http)) {
+        return "tls: is longer than a certificate allows";
     }
     client = unix_peer;
     struct slice from = http_request_header(&a->http, "X-Forwarded-For");

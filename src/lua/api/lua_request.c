@@ -454,31 +454,44 @@ static void set_names(lua_State *L, const char *field, const struct tls_info *t,
     lua_setfield(L, -2, field);
 }
 
-static void push_tls(lua_State *L, const struct tls_facts *facts)
+static void push_tls_info(lua_State *L, const struct tls_info *t)
 {
-    struct tls_info t;
-    tls_facts_read(facts, &t);
     lua_createtable(L, 0, 6);
-    lua_request_set_text(L, "version", t.version);
-    lua_request_set_text(L, "cipher", t.cipher);
-    lua_request_set_field(L, "sni", *t.sni ? slice_str(t.sni) : slice_of(NULL, 0));
-    lua_request_set_field(L, "alpn", *t.alpn ? slice_str(t.alpn) : slice_of(NULL, 0));
-    lua_pushboolean(L, t.resumed);
+    lua_request_set_text(L, "version", t->version);
+    lua_request_set_text(L, "cipher", t->cipher);
+    lua_request_set_field(L, "sni", *t->sni ? slice_str(t->sni) : slice_of(NULL, 0));
+    lua_request_set_field(L, "alpn", *t->alpn ? slice_str(t->alpn) : slice_of(NULL, 0));
+    lua_pushboolean(L, t->resumed);
     lua_setfield(L, -2, "resumed");
-    if (!t.has_client) {
+    if (!t->has_client) {
         return;
     }
     lua_createtable(L, 0, 8); /* stack: tls, client */
-    lua_request_set_text(L, "subject", t.subject);
-    lua_request_set_text(L, "issuer", t.issuer);
-    lua_request_set_text(L, "serial", t.serial);
-    lua_request_set_text(L, "sha256", t.sha256);
-    lua_pushinteger(L, (lua_Integer)t.not_after);
+    lua_request_set_text(L, "subject", t->subject);
+    lua_request_set_text(L, "issuer", t->issuer);
+    lua_request_set_text(L, "serial", t->serial);
+    lua_request_set_text(L, "sha256", t->sha256);
+    lua_pushinteger(L, (lua_Integer)t->not_after);
     lua_setfield(L, -2, "not_after");
-    set_names(L, "dns", &t, TLS_NAME_DNS);
-    set_names(L, "uri", &t, TLS_NAME_URI);
-    set_names(L, "email", &t, TLS_NAME_EMAIL);
+    set_names(L, "dns", t, TLS_NAME_DNS);
+    set_names(L, "uri", t, TLS_NAME_URI);
+    set_names(L, "email", t, TLS_NAME_EMAIL);
     lua_setfield(L, -2, "client");
+}
+
+/* stack: request */
+static void push_tls(lua_State *L, const struct http_request *rq)
+{
+    struct tls_info own;
+    const struct tls_info *info = rq->tls_told;
+    if (!info && rq->tls) {
+        tls_facts_read(rq->tls, &own);
+        info = &own;
+    }
+    if (info) {
+        push_tls_info(L, info);
+        lua_setfield(L, -2, "tls");
+    }
 }
 
 void lua_request_id(const struct policy_request *rq, struct request_id *out)
@@ -518,10 +531,7 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
 {
     push_common(L, rq);
     set_bearer(L, rq->http);
-    if (rq->http->tls) {
-        push_tls(L, rq->http->tls);
-        lua_setfield(L, -2, "tls");
-    }
+    push_tls(L, rq->http);
     lua_request_push_source(L, rq->http, rq->query);
     lua_request_set_source(L);
 }

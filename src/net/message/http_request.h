@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct tls_facts;
+struct tls_info;
 
 struct http_limits {
     size_t target_bytes; /* longer: 414 */
@@ -65,10 +66,11 @@ struct http_request {
     struct http_body_share share; /* what the body counts for; ends with the request */
 
     /* from the connection, not from the bytes */
-    struct slice request_id;    /* the one that a trusted proxy has given it; absent: none */
-    bool secure;                /* it came by TLS, to this broker or to a trusted proxy */
-    bool redirect;              /* its listener sends clients without TLS to https */
+    struct slice request_id;     /* the one that a trusted proxy has given it; absent: none */
+    bool secure;                 /* it came by TLS, to this broker or to a trusted proxy */
+    bool redirect;               /* its listener sends clients without TLS to https */
     const struct tls_facts *tls; /* borrowed for the handler's call (tls_info.h); NULL: no TLS */
+    const struct tls_info *tls_told; /* of tools: what to take for that; borrowed; NULL: nothing */
 
     /* private to the parser's parts */
     struct strbuf head;
