@@ -681,6 +681,9 @@ return {
   fields = fields,
   formats = { origin = is_origin, host = is_host },
   rules = function(c, tools)
+    if c.admin_public and not c.admin then
+      tools.report("admin_public", "needs admin, which is false: set that, too")
+    end
     check_sizes(c, tools)
     check_event_names(c, tools)
     check_listeners(c, tools)

@@ -179,9 +179,19 @@ describe("settings of the environment", function()
     local function check(vars, ...)
       return tidegate.run(tidegate.binary(), { args = { "check", broker.conf_path, ... }, env = vars })
     end
-    local code, out, err = check { TIDEGATE_LISTEN = "127.0.0.1:0", TIDEGATE_ADMIN = "none", TIDEGATE_POLICY = "" }
+    local code, out, err = check { TIDEGATE_LISTEN = "127.0.0.1:0", TIDEGATE_ADMIN = "none", TIDEGATE_POLICY = "",
+      TIDEGATE_ADMIN_PUBLIC = "" }
     assert.equal(0, code, err)
     assert.matches("settings  from TIDEGATE_LISTEN, TIDEGATE_ADMIN\n", out, 1, true)
+    code, out, err = check { TIDEGATE_ADMIN_PUBLIC = "0.0.0.0:0" }
+    assert.equal(0, code, err)
+    assert.matches("settings  from TIDEGATE_ADMIN_PUBLIC\n", out, 1, true)
+    code, out, err = check { TIDEGATE_ADMIN = "none", TIDEGATE_ADMIN_PUBLIC = "0.0.0.0:0" }
+    assert.equal(78, code)
+    assert.matches("admin_public: needs admin", out .. err, 1, true)
+    code, out, err = check { TIDEGATE_ADMIN = "127.0.0.1:9090", TIDEGATE_ADMIN_PUBLIC = "127.0.0.1:9090" }
+    assert.equal(78, code)
+    assert.matches("TIDEGATE_ADMIN_PUBLIC", out .. err, 1, true)
     code, out, err = check({ TIDEGATE_LISTEN = "nonsense" }, "--listen", "127.0.0.1:0")
     assert.equal(0, code, err)
     assert.is_nil(out:find("TIDEGATE_", 1, true))

@@ -461,7 +461,7 @@ static int config_resolve(struct config *c, const char *path, const char *store,
 /* ---------------------------------------------------------------- the contract */
 
 /* Room for what make_overrides() writes: one per option, three for --store. */
-enum { OVERRIDES_MAX = 7, LISTEN_MAX = 64 /* as many as the schema allows */ };
+enum { OVERRIDES_MAX = 8, LISTEN_MAX = 64 /* as many as the schema allows */ };
 
 /* What is overridden, and by what: an option, else a variable of the environment. */
 struct override {
@@ -471,7 +471,7 @@ struct override {
     const char *label; /* of the one that counts, for messages */
 };
 
-enum { OVER_LISTEN, OVER_ADMIN, OVER_STORE, OVER_POLICY, OVER_WORKERS, OVER_COUNT };
+enum { OVER_LISTEN, OVER_ADMIN, OVER_PROBES, OVER_STORE, OVER_POLICY, OVER_WORKERS, OVER_COUNT };
 
 static void overrides_read(const struct config_overrides *o, bool environment,
                            struct override out[OVER_COUNT])
@@ -479,6 +479,7 @@ static void overrides_read(const struct config_overrides *o, bool environment,
     const struct override table[OVER_COUNT] = {
         [OVER_LISTEN] = {"--listen", "TIDEGATE_LISTEN", o->listen_count ? "" : NULL, NULL, NULL},
         [OVER_ADMIN] = {"--admin", "TIDEGATE_ADMIN", o->admin, NULL, NULL},
+        [OVER_PROBES] = {NULL, "TIDEGATE_ADMIN_PUBLIC", NULL, NULL, NULL},
         [OVER_STORE] = {"--store", "TIDEGATE_STORE", o->store, NULL, NULL},
         [OVER_POLICY] = {"--policy", "TIDEGATE_POLICY", o->policy, NULL, NULL},
         [OVER_WORKERS] = {"--workers", NULL, o->workers, NULL, NULL},
@@ -541,7 +542,7 @@ static size_t make_overrides(const struct override all[OVER_COUNT], const char *
                              size_t listen_count, struct lua_config_override *out)
 {
     const struct override *admin = &all[OVER_ADMIN], *policy = &all[OVER_POLICY];
-    const struct override *workers = &all[OVER_WORKERS];
+    const struct override *workers = &all[OVER_WORKERS], *probes = &all[OVER_PROBES];
     size_t n = 0;
     if (listen_count > 0) {
         out[n++] =
@@ -551,6 +552,9 @@ static size_t make_overrides(const struct override all[OVER_COUNT], const char *
         /* "none" is the command line's way to say false */
         size_t values = strcmp(admin->value, "none") == 0 ? 0 : 1;
         out[n++] = (struct lua_config_override){admin->label, "admin", &admin->value, values};
+    }
+    if (probes->value) {
+        out[n++] = (struct lua_config_override){probes->label, "admin_public", &probes->value, 1};
     }
     if (all[OVER_STORE].value) {
         n += override_store(&all[OVER_STORE], out + n);
@@ -568,7 +572,7 @@ static int config_check_places(const struct config *c, const struct override all
                                struct strbuf *problems)
 {
     size_t n = c->listen.n;
-    struct config_place *places = calloc(n + 1, sizeof *places);
+    struct config_place *places = calloc(n + 2, sizeof *places);
     if (!places) {
         return UV_ENOMEM;
     }
@@ -581,6 +585,11 @@ static int config_check_places(const struct config *c, const struct override all
         snprintf(places[n].name, sizeof places[n].name, "%s",
                  all[OVER_ADMIN].value ? all[OVER_ADMIN].label : "admin");
         places[n++].address = c->admin;
+    }
+    if (c->admin_public) {
+        snprintf(places[n].name, sizeof places[n].name, "%s",
+                 all[OVER_PROBES].value ? all[OVER_PROBES].label : "admin_public");
+        places[n++].address = c->admin_public;
     }
     int rc = config_listen_check(places, n, problems);
     free(places);

@@ -190,8 +190,8 @@ struct config_overrides {
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
 /* The environment variables that count with these options, which come before them: TIDEGATE_LISTEN (several
- * with commas between), TIDEGATE_ADMIN, TIDEGATE_STORE, TIDEGATE_POLICY. Their number. */
-enum { CONFIG_ENVIRONMENT_MAX = 4 };
+ * with commas between), TIDEGATE_ADMIN, TIDEGATE_ADMIN_PUBLIC, TIDEGATE_STORE, TIDEGATE_POLICY. Their number. */
+enum { CONFIG_ENVIRONMENT_MAX = 5 };
 size_t config_environment(const struct config_overrides *o,
                           const char *names[CONFIG_ENVIRONMENT_MAX]);
 void config_clear(struct config *c);
