@@ -471,8 +471,9 @@ local fields = {
         .. "`limits.max_connections` and `limits.max_connections_per_address`."),
     bytes("target_bytes", 8 * KIB, 64, MIB,
       "Longest request target (path and query); beyond it 414. At most `limits.head_bytes`."),
-    bytes("head_bytes", 16 * KIB, 1 * KIB, MIB, "Longest request head; beyond it 431. It may have a cookie for each 64 bytes of "
-      .. "this, 256 by default; with more, 431, too."),
+    bytes("head_bytes", 16 * KIB, 1 * KIB, MIB,
+      "Longest request head; beyond it 431. It may have a cookie for each 64 bytes of this, 256 by default; with more, "
+        .. "431, too."),
     integer("headers", 100, 8, 1000, "header fields", "Most header fields of a request; beyond it 431."),
     bytes("body_bytes", 8 * MIB, 1 * KIB, GIB, "Longest request body; beyond it 413."),
     bytes("bodies_bytes", 256 * MIB, 0, TIB,

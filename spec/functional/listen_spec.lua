@@ -188,7 +188,7 @@ describe("settings of the environment", function()
     assert.matches("settings  from TIDEGATE_ADMIN_PUBLIC\n", out, 1, true)
     code, out, err = check { TIDEGATE_ADMIN = "none", TIDEGATE_ADMIN_PUBLIC = "0.0.0.0:0" }
     assert.equal(78, code)
-    assert.matches("admin_public: needs admin", out .. err, 1, true)
+    assert.matches("TIDEGATE_ADMIN_PUBLIC: needs admin", out .. err, 1, true)
     code, out, err = check { TIDEGATE_ADMIN = "127.0.0.1:9090", TIDEGATE_ADMIN_PUBLIC = "127.0.0.1:9090" }
     assert.equal(78, code)
     assert.matches("TIDEGATE_ADMIN_PUBLIC", out .. err, 1, true)
