@@ -196,7 +196,7 @@ describe("tidegate subscribe", function()
   end)
 
   it("finds the broker by a configuration: the one that is named, or the first that is there", function()
-    local b = tidegate.start { config = { listen = { "unix:@DIR/s" }, http = { events_path = "/ev" } } }
+    local b = tidegate.start { config = { listen = { "unix:@DIR/s?mode=0660" }, http = { events_path = "/ev" } } }
     assert.equal(201, http.post(b, "/ev?topic=a", "x").status)
     for _, options in ipairs { { cwd = b.dir }, { env = { TIDEGATE_CONF = b.conf_path } },
       { args = { "--conf", b.conf_path } } } do

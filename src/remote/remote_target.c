@@ -4,6 +4,7 @@
 #include "cli/cli_config.h"
 #include "cli/cli_text.h"
 #include "config/config.h"
+#include "net/address.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -54,7 +55,10 @@ static bool remote_target_of_listener(struct remote_target *t, const struct conf
         return false;
     }
     if (strncmp(l->address, unix_scheme, sizeof unix_scheme - 1) == 0) {
-        return l->tls.n == 0 && remote_target_set_socket(t, l->address + 5, events) == 0;
+        struct address at;
+        struct err e = {0}; /* it was checked */
+        return l->tls.n == 0 && address_parse(l->address, &at, &e) == 0 &&
+               remote_target_set_socket(t, at.path, events) == 0;
     }
     if (l->tls.n > 0) { /* a certificate is for a name */
         if (l->tls.v[0].names.n == 0 || strchr(l->tls.v[0].names.v[0], '*')) {
