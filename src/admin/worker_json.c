@@ -32,8 +32,9 @@ static json_t *unready_document(const struct admin *a, const struct admin_state 
 {
     struct strbuf why;
     strbuf_init(&why, 4096);
-    json_t *o = admin_not_ready(a, st, &why) || why.len == 0 ? json_null()
-                                                             : json_stringn(why.data, why.len);
+    json_t *o = admin_not_ready(a, st, &why) ? json_string("memory is too short to say why")
+                : why.len                    ? json_stringn(why.data, why.len)
+                                             : json_null();
     strbuf_clear(&why);
     return o;
 }
