@@ -132,8 +132,8 @@ local fields = {
   {
     name = "admin_public", kind = "text", off = true, default = false, format = "address", expect = ADDRESS_EXPECT,
     doc = "`/healthz`, `/readyz` and `/metrics` of the admin service, to be read only, for probes and Prometheus on "
-      .. "other machines: any address, and any `Host`. `/readyz` may name your database server. `false`: no "
-      .. "such listener.",
+      .. "other machines: any address, and any `Host`. `/readyz` may name your database server. It needs "
+      .. "`admin`. `false`: no such listener.",
   },
   {
     name = "trusted_proxies", kind = "list", max = 256, default = {},

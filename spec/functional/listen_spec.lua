@@ -166,6 +166,30 @@ describe("the address for probes", function()
         assert.equal(200, http.get(broker.admin, "/status").status)
       end)
   end
+
+  it("is taken as soon as another program gives it back, and the log says so meanwhile", function()
+    local other = uv.new_tcp()
+    finally(function()
+      if not other:is_closing() then
+        other:close()
+      end
+    end)
+    assert(other:bind("127.0.0.1", 0))
+    assert(other:listen(1, function() end))
+    local at = { host = "127.0.0.1", port = other:getsockname().port }
+    local text = "127.0.0.1:" .. at.port
+    local broker = tidegate.start { supervised = true, config = { admin_public = text } }
+    eventually("the log says that probes get no answer", function()
+      local line = broker:logged { sub = "supervisor", admin_public = text }
+      return line and line.error:find(text, 1, true)
+    end)
+    assert.equal(200, http.get(broker.admin, "/readyz").status)
+    other:close()
+    eventually("it listens", function()
+      return broker:logged { msg = "listening", server = "admin_public" }
+    end)
+    assert.equal(200, http.get(at, "/readyz").status)
+  end)
 end)
 
 describe("settings of the environment", function()

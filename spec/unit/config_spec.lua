@@ -551,6 +551,8 @@ return {
       problems_of(with { listen = '{ "[::1]:81", "0.0.0.0:81" }', admin = '"127.0.0.1:81"' }))
     assert.same({ problem("admin", "unix:/a", "unix:/a") },
       problems_of(with { listen = '{ "unix:/a" }', admin = '"unix:/a"' }))
+    assert.same({ problem("admin_public", "0.0.0.0:80", "127.0.0.1:80") },
+      problems_of(with { listen = '{ "127.0.0.1:80" }', admin_public = '"0.0.0.0:80"' }))
     assert.same({ '--admin: "127.0.0.1:1" is taken by --listen[1] ("127.0.0.1:1"): remove one, or change its address' },
       problems_of(with {}, { listen = { "127.0.0.1:1" }, admin = "127.0.0.1:1" }))
     for _, good in ipairs { '"127.0.0.1:0", "127.0.0.1:0"', '"127.0.0.1:1", "127.0.0.2:1"', '"[::]:1", "0.0.0.0:1"',

@@ -1,6 +1,7 @@
 #include "server/admin_process.h"
 
 #include "admin/admin_workers.h"
+#include "base/container_of.h"
 #include "base/logging.h"
 #include "net/client/backend_call.h"
 #include "net/http/http_server.h"
@@ -61,12 +62,18 @@ void admin_backend_close(struct admin_backend *b)
 /* How many subscribe timeouts a dry run of a policy may take: it asks 16 requests at a time. */
 enum { DRY_RUN_PATIENCE = 10 };
 
+/* Of a look whether the address for probes is free, and of a line about it. */
+enum { PROBES_AGAIN_MS = 1000, PROBES_REMIND_LOOKS = 60 };
+
 struct process {
     const struct admin_process *given;
     struct loop *loop;
     struct http_server server, probes;
     struct admin_workers admin,
-        probed; /* their answers go to streams of the one, and of the other */
+        probed;                   /* their answers go to streams of the one, and of the other */
+    const char *probes_at;        /* borrowed; NULL: there are none */
+    struct deadline probes_again; /* their address was taken */
+    unsigned probes_looks;
 };
 
 static const struct address *where(void *ctx, unsigned index)
@@ -111,6 +118,7 @@ static void admin_process_on_stop(void *ctx, int signum)
 {
     struct process *p = ctx;
     if (signum != SIGUSR2) {
+        deadline_disarm(&p->probes_again);
         http_server_close_all(&p->server, CLOSE_DRAINING);
         http_server_close_all(&p->probes, CLOSE_DRAINING);
         backend_calls_end(&p->probed.calls);
@@ -127,12 +135,30 @@ static uint64_t load_timeout_ms(const struct config *cfg)
     return POLICY_SETUP_TIMEOUT_MS + budgets + questions;
 }
 
-/* Bound here and not by the supervisor: probes ask again. A predecessor may still hold it. */
-static int open_probes(struct process *p, const char *text, struct err *e)
+static void admin_process_open_probes(struct deadline *d);
+
+/* Bound here and not by the supervisor: probes ask again. Another program, or a predecessor, may hold the address:
+ * operators keep `admin`, which is how they find out. */
+static void admin_process_try_probes(struct process *p)
 {
     struct address where;
-    int rc = address_parse(text, &where, e);
-    return rc ? rc : listener_open(&p->probes, &where, NULL, e);
+    struct err e = {0};
+    int rc = address_parse(p->probes_at, &where, &e);
+    rc = rc ? rc : listener_open(&p->probes, &where, NULL, &e);
+    if (rc) {
+        if (p->probes_looks++ % PROBES_REMIND_LOOKS == 0) {
+            log_error("supervisor",
+                      "probes get no answer: their address cannot be used; tries again",
+                      LOG_F(log_str("admin_public", p->probes_at), log_str("error", e.text)));
+        }
+        deadline_arm(loop_deadline_class(p->loop, PROBES_AGAIN_MS, admin_process_open_probes),
+                     &p->probes_again);
+    }
+}
+
+static void admin_process_open_probes(struct deadline *d)
+{
+    admin_process_try_probes(container_of(d, struct process, probes_again));
 }
 
 int admin_process_run(const struct config *cfg, const struct admin_process *given)
@@ -166,9 +192,13 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
         p.probed = p.admin;
         p.probed.server = &p.probes;
         list_init(&p.probed.calls);
+        deadline_init(&p.probes_again);
         int rc = loop_on_signal(p.loop, admin_process_on_stop, &p);
         rc = rc ? rc : listener_open_socket(&p.server, given->listen, NULL, &e);
-        rc = rc || !cfg->admin_public ? rc : open_probes(&p, cfg->admin_public, &e);
+        p.probes_at = cfg->admin_public;
+        if (rc == 0 && p.probes_at) {
+            admin_process_try_probes(&p);
+        }
         code = rc ? EX_UNAVAILABLE : 0;
         loop_run(p.loop);
         http_server_clear(&p.server);
