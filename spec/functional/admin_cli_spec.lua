@@ -142,6 +142,8 @@ describe("commands of operators", function()
     assert.same({ 75, "" }, { code, err })
     assert.matches(": NOT READY: worker 2: draining\n", out)
     assert.matches("  does not answer\n", out)
+    code, out, err = run("status", "--json", "--admin", answers { body = http.json.encode { ready = false } })
+    assert.same({ 75, "", false }, { code, err, http.json.decode(out).ready })
     code, out, err = run("reload", "--admin", answers { status = 500, body = http.json.encode { result = "mixed",
       workers = { { worker = 1, result = "reloaded" }, { worker = 2, error = "policy.lua:1: no" } } } })
     assert.same({ 69, "" }, { code, out })

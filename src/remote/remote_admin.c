@@ -119,7 +119,7 @@ void remote_answer_clear(struct remote_answer *answer)
 
 int remote_admin_show(const struct options *o, const struct remote_admin_words *w,
                       const char *method, const char *target, uint64_t timeout_ms,
-                      int (*print)(const json_t *doc))
+                      void (*print)(const json_t *doc), int (*judge)(const json_t *doc))
 {
     struct remote_admin a;
     struct remote_answer answer = {.status = 0};
@@ -130,7 +130,10 @@ int remote_admin_show(const struct options *o, const struct remote_admin_words *
     } else if (w->json && answer.doc) {
         printf("%s", answer.text);
     } else if (code == 0) {
-        code = print(answer.doc);
+        print(answer.doc);
+    }
+    if (code == 0 && judge) {
+        code = judge(answer.doc);
     }
     remote_answer_clear(&answer);
     remote_admin_close(&a);

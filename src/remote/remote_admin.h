@@ -55,10 +55,10 @@ int remote_admin_ask(struct remote_admin *a, const char *method, const char *tar
                      uint64_t timeout_ms, struct remote_answer *out);
 void remote_answer_clear(struct remote_answer *answer);
 
-/* One question, whose answer `print` lays out, unless --json is given. Answers the exit code: what
- * `print` says, else that of the request. */
+/* One question, whose answer `print` lays out, unless --json is given. Answers the exit code: that of the
+ * request, or what `judge` makes of a good answer; NULL: 0. */
 int remote_admin_show(const struct options *o, const struct remote_admin_words *w,
                       const char *method, const char *target, uint64_t timeout_ms,
-                      int (*print)(const json_t *doc));
+                      void (*print)(const json_t *doc), int (*judge)(const json_t *doc));
 
 #endif

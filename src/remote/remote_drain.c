@@ -3,7 +3,6 @@
 #include "remote/remote_admin.h"
 
 #include <stdio.h>
-#include <sysexits.h>
 
 const char remote_drain_details[] =
     "Clients are told to reconnect, requests under way are answered, then the process ends. A service\n"
@@ -14,16 +13,16 @@ const char remote_drain_details[] =
 const struct option_row remote_drain_rows[] = {REMOTE_ADMIN_ROWS, {.name = NULL}};
 static const struct options drain_options = {"tidegate", "drain", remote_drain_rows};
 
-static int drain_print(const json_t *doc)
+static void drain_print(const json_t *doc)
 {
     (void)doc;
     printf("the broker drains, and ends then\n");
-    return EX_OK;
 }
 
 int remote_drain(char **words, size_t n)
 {
     struct remote_admin_words w = {.json = false};
     int code = remote_admin_words(&drain_options, &w, words, n, NULL, NULL);
-    return code ? code : remote_admin_show(&drain_options, &w, "POST", "/drain", 0, drain_print);
+    return code ? code
+                : remote_admin_show(&drain_options, &w, "POST", "/drain", 0, drain_print, NULL);
 }

@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sysexits.h>
 
 enum { LOAD_TIMEOUT_MS = 120000 };
 
@@ -87,7 +86,7 @@ static void policy_put_dry_run(const json_t *workers)
     }
 }
 
-static int policy_print(const json_t *doc)
+static void policy_print(const json_t *doc)
 {
     static const char *const words[][2] = {
         {"reloaded", "reloaded"},
@@ -121,7 +120,6 @@ static int policy_print(const json_t *doc)
                : strcmp(mode, "reconnect") == 0 ? "are told to reconnect"
                                                 : "their subscriptions are asked for again");
     }
-    return EX_OK;
 }
 
 int remote_reload(char **words, size_t n)
@@ -132,7 +130,7 @@ int remote_reload(char **words, size_t n)
     snprintf(target, sizeof target, "/policy/reload?dry_run=%d&force=%d", w.dry_run, w.force);
     return code ? code
                 : remote_admin_show(&reload_options, &w.admin, "POST", target, LOAD_TIMEOUT_MS,
-                                    policy_print);
+                                    policy_print, NULL);
 }
 
 int remote_rollback(char **words, size_t n)
@@ -141,5 +139,5 @@ int remote_rollback(char **words, size_t n)
     int code = remote_admin_words(&rollback_options, &w, words, n, NULL, NULL);
     return code ? code
                 : remote_admin_show(&rollback_options, &w, "POST", "/policy/rollback",
-                                    LOAD_TIMEOUT_MS, policy_print);
+                                    LOAD_TIMEOUT_MS, policy_print, NULL);
 }

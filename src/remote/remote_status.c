@@ -73,7 +73,7 @@ static void status_put_workers(const json_t *workers)
     }
 }
 
-static int status_print(const json_t *doc)
+static void status_print(const json_t *doc)
 {
     char up[REMOTE_TEXT_MAX], size[REMOTE_TEXT_MAX];
     const json_t *policy = json_object_get(doc, "policy"), *log = json_object_get(doc, "log");
@@ -109,12 +109,18 @@ static int status_print(const json_t *doc)
         printf("restart   %s\n", cli_text_of(restart, "state"));
     }
     status_put_workers(json_object_get(doc, "workers"));
-    return ready ? EX_OK : EX_TEMPFAIL;
+}
+
+static int status_judge(const json_t *doc)
+{
+    return json_is_true(json_object_get(doc, "ready")) ? EX_OK : EX_TEMPFAIL;
 }
 
 int remote_status(char **words, size_t n)
 {
     struct remote_admin_words w = {.json = false};
     int code = remote_admin_words(&status_options, &w, words, n, NULL, NULL);
-    return code ? code : remote_admin_show(&status_options, &w, "GET", "/status", 0, status_print);
+    return code ? code
+                : remote_admin_show(&status_options, &w, "GET", "/status", 0, status_print,
+                                    status_judge);
 }
