@@ -33,6 +33,21 @@ describe("the command line", function()
     assert.equal(out, (select(2, run("serve", "--help"))))
   end)
 
+  it("lists each option of a command once", function()
+    local _, list = run "help"
+    local commands = 0
+    for command in list:match("Commands:\n(.-)\n\n"):gmatch "  (%l[%l-]*) " do
+      local _, out = run("help", command)
+      local seen = {}
+      for option in out:gmatch "\n  (%-%-?[%w-]+)" do
+        assert.is_nil(seen[option], command .. " " .. option)
+        seen[option] = true
+      end
+      commands = commands + 1
+    end
+    assert.is_true(commands > 15)
+  end)
+
   it("greets who starts it by hand with commands that work, or none where the policy asks who it is", function()
     local function greeting(options)
       local broker = tidegate.start(options)
@@ -48,7 +63,7 @@ describe("the command line", function()
     assert.truthy(open:find(hello, 1, true))
     local text = greeting()
     assert.is_nil(text:find(hello, 1, true))
-    assert.matches("is decided by /.*policy.lua%. Stop", text)
+    assert.matches("The policy decides .*: /.*policy.lua%. Stop", text)
   end)
 
   it("tells its version and that of its libraries", function()

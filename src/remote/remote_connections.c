@@ -47,8 +47,6 @@ const struct option_row remote_connections_rows[] = {
 };
 const struct option_row remote_kick_rows[] = {
     CONNECTIONS_FILTER_ROWS,
-    OPTION_ROW("--conf", "CONF", "the broker's configuration", OPTION_TEXT,
-               offsetof(struct connections_words, admin.conf)),
     REMOTE_ADMIN_ROWS,
     {.name = NULL},
 };
@@ -233,7 +231,7 @@ int remote_kick(char **words, size_t n)
     bool filter = w.client || w.topic;
     if (filter == (count > 0)) {
         return options_refuse(&kick_options, "ID",
-                              "ids, or --client or --topic, and not both, were expected");
+                              "name the streams: either ids, or --client and --topic");
     }
     code = remote_admin_open(&kick_options, &w.admin, &a);
     if (code == 0 && filter) {

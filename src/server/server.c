@@ -304,8 +304,8 @@ static void greet(const struct server *s)
     }
     if (!lua_policy_admits_all(policy_reload_current(s->policies))) {
         printf(
-            "\nTidegate is up at %s://%s%s, or open %s://%s/ in a browser. Whom it admits, and to\n"
-            "which topics, is decided by %s. Stop with Ctrl-C.\n\n",
+            "\nTidegate is up at %s://%s%s, or open %s://%s/ in a browser. The policy decides who\n"
+            "may connect, and to which topics: %s. Stop with Ctrl-C.\n\n",
             scheme, at, path, scheme, at, s->cfg->policy.file);
         fflush(stdout);
         return;
