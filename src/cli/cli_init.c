@@ -134,7 +134,7 @@ static int init_check_place(const char *dir)
     return mkdir(dir, 0755) && errno != EEXIST ? init_failed(dir, strerror(errno)) : 0;
 }
 
-static void init_print_steps(const char *dir)
+static void init_print_steps(const char *dir, const char *listen)
 {
     printf("%s has a configuration, a policy with its test, and a secret. Now:\n\n"
            "  cd %s\n"
@@ -147,8 +147,9 @@ static void init_print_steps(const char *dir)
            "and in a third one:\n\n"
            "  tidegate publish users/ann/orders 'a book' --token @shop.token\n"
            "  tidegate connections\n\n"
+           "Or open http://%s/ in a browser, paste what ann.token holds, and subscribe.\n\n"
            "policy.lua says who may read and write what: change it, then `tidegate reload`.\n",
-           dir, dir);
+           dir, dir, listen);
 }
 
 static int init_check_address(const char *name, const char *text)
@@ -179,7 +180,7 @@ int cli_init(char **words, size_t n)
     code = code ? code : init_check_place(dir);
     code = code ? code : init_write_all(dir, &w);
     if (code == 0) {
-        init_print_steps(dir);
+        init_print_steps(dir, w.listen);
     }
     return code;
 }

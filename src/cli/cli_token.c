@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum {
@@ -203,6 +204,9 @@ static int token_sign(const struct token_words *w, const struct config *cfg)
 /* The token itself, or what a file holds. 0, or the exit code after a message. */
 static int token_read(const char *word, struct strbuf *out)
 {
+    if (*word != '@' && access(word, F_OK) == 0) {
+        return options_refuse(&token_options, word, "is a file: write @%s to read it", word);
+    }
     int rc = *word == '@' ? read_file(word + 1, out) : strbuf_append_str(out, word);
     while (out->len && strchr(" \t\r\n", out->data[out->len - 1])) {
         out->data[--out->len] = '\0';

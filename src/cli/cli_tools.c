@@ -138,16 +138,16 @@ int cli_eval(char **words, size_t n)
     if (code || w.help) {
         return code ? code : CLI_HELP;
     }
-    if (count == 0 || (count == 1 && !w.policy)) {
-        return options_refuse(&options, "HOOK CONF",
-                              "a hook, and a configuration or --policy, were expected");
-    }
-    if (!is_hook(rest[0])) {
-        return options_refuse(&options, rest[0],
+    if (count == 0 || !is_hook(rest[0])) {
+        return options_refuse(&options, count ? rest[0] : "HOOK",
                               "authenticate, subscribe, publish, filter or format was expected");
     }
+    const char *conf = count == 2 ? rest[1] : w.policy ? NULL : cli_config_default("eval");
+    if (!conf && !w.policy) {
+        return options_refuse(&options, "CONF", "a configuration, or --policy, was expected");
+    }
     const struct config_overrides o = {.policy = w.policy};
-    code = cli_config_load("eval", count == 2 ? rest[1] : NULL, &o, &cfg);
+    code = cli_config_load("eval", conf, &o, &cfg);
     if (code) {
         return code;
     }

@@ -277,7 +277,7 @@ static const struct command commands[] = {
      serve_rows, run_serve, NULL},
     {"check", "[CONF] [options]", "Checks a configuration and its policy; reports all errors.",
      cli_check_details, cli_check_rows, NULL, cli_check},
-    {"eval", "HOOK CONF [options]", "Runs one hook of the policy and shows its decision.",
+    {"eval", "HOOK [CONF] [options]", "Runs one hook of the policy and shows its decision.",
      cli_eval_details, cli_eval_rows, NULL, cli_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
      "Says why a client got an event, or did not.", cli_explain_details, cli_explain_rows, NULL,

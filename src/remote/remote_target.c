@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum {
@@ -143,6 +144,10 @@ static int remote_target_set_token(const struct options *o, const struct remote_
     const char *given = w->token ? w->token : getenv("TIDEGATE_TOKEN");
     if (!given || !*given) {
         return 0;
+    }
+    if (*given != '@' && access(given, F_OK) == 0) { /* it would go to the broker as it is */
+        return options_refuse(o, "--token", "%s is a file: write @%s to send what it holds", given,
+                              given);
     }
     strbuf_init(&token, TOKEN_MAX_BYTES);
     int code = *given == '@' ? remote_target_read_token(o, given + 1, &token)
