@@ -148,10 +148,14 @@ static void stream_judge_events(struct stream_test *s)
     static const char advice[] =
         "Switch buffering off in the proxy for this path (nginx: proxy_buffering off), and its "
         "compression, or let it flush each event.";
+    static const char lost_advice[] =
+        "Name a topic that this client may read and write: --topic. If it is one, switch buffering "
+        "off in the proxy for this path (nginx: proxy_buffering off), and its compression, or let "
+        "it flush each event.";
     if (s->lost) {
-        doctor_fail(s->report, "events", advice,
+        doctor_fail(s->report, "events", lost_advice,
                     "event %u was published, and did not arrive within %.1f s: something holds the "
-                    "stream back, or --topic is not what the policy grants",
+                    "stream back, or the policy does not let this client read the topic",
                     s->published, (double)s->patience_ms / 1000);
     } else if (!s->no_publish && s->slowest_ms > SLOW_MS) {
         doctor_warn(s->report, "events", advice, "they arrive after up to %" PRIu64 " ms",
