@@ -357,7 +357,7 @@ local function try_made_up(facts, to, check)
     end
   end
   if opened and not reached and not limit.over then
-    to.skip("hooks", ("%s not reached: authenticate lets none of the made-up requests in%s"):format(
+    to.skip("hooks", ("%s not reached: authenticate lets none of the generated requests in%s"):format(
       publishes and "subscribe and publish were" or "subscribe was",
       facts.samples and "" or '; give --samples with "who"'))
   end

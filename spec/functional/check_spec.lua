@@ -394,10 +394,10 @@ describe("tidegate check, calling hooks,", function()
       function P.subscribe() return nil .. 1 end]]
     local d, code = document(closed, { "--no-luacheck" })
     assert.equal(0, code)
-    assert.same({ { step = "hooks", reason = "subscribe was not reached: authenticate lets none of the made-up "
+    assert.same({ { step = "hooks", reason = "subscribe was not reached: authenticate lets none of the generated "
       .. 'requests in; give --samples with "who"' } }, d.skipped)
     d = document(closed .. "\n", { "--no-luacheck", "--samples", "mine", files = { mine = '{"expect": 401}' } })
-    assert.matches("made%-up requests in$", d.skipped[1].reason)
+    assert.matches("generated requests in$", d.skipped[1].reason)
     for _, open in ipairs { "", "function P.subscribe() return tg.deny(403, 'no') end" } do
       assert.same({}, document(with(open), { "--no-luacheck" }).skipped)
     end
