@@ -117,6 +117,7 @@ describe("tidegate publish", function()
       local code, out, err = run(table.concat(lines, "\n"), "--ndjson")
       assert.equal(case[2], code, err)
       assert.matches("^tidegate publish: line 4: " .. case[3], err)
+      assert.is_nil(err:find("line 1", 1, true), err) -- the number in the request that the command made
       assert.equal(2, select(2, out:gsub("\n", "")))
       assert.same({ 1, 2 }, { stored(topic, 2)[1].data, stored(topic, 2)[2].data })
     end

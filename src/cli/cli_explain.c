@@ -202,8 +202,8 @@ static int cli_explain_refused(const struct address *where, int status, const ch
     } else {
         fprintf(stderr, "tidegate explain: %s: %s\n", at,
                 status ? "what answers there is no broker that can tell"
-                       : "no answer came from this admin address: does the broker run, and is it "
-                         "its address (`admin` in the configuration)?");
+                       : "no answer came from this admin address: does the broker run, and is this "
+                         "the `admin` of its configuration?");
     }
     return code;
 }

@@ -84,8 +84,8 @@ static int remote_admin_failed(const struct remote_admin *a, const struct remote
     fprintf(stderr, "tidegate %s: ", a->options->command);
     if (answer->status == 0) {
         fprintf(stderr,
-                "%s: no answer came from this admin address: does the broker run, and is it its "
-                "address (`admin` in the configuration)?\n",
+                "%s: no answer came from this admin address: does the broker run, and is this the "
+                "`admin` of its configuration?\n",
                 at);
         return EX_UNAVAILABLE;
     }

@@ -77,12 +77,26 @@ static bool publish_on_body(void *ctx, struct http_fetch *f, struct slice bytes)
     return strbuf_append(&p->answer, bytes.p, bytes.n) == 0;
 }
 
+/* The line of the body, which holds one: `at` says which line of the input that is. */
+static void publish_drop_line(char *text)
+{
+    static const char line[] = ": line 1: ";
+    char *at = strstr(text, line);
+    if (at) {
+        const char *rest = at + sizeof line - 1;
+        memmove(at + 2, rest, strlen(rest) + 1);
+    }
+}
+
 /* `at`: "line 7: ", or empty. Answers the exit code. */
 static int publish_failed(const struct publish *p, const char *at, int status, const char *why)
 {
     char text[1200];
     if (status) {
         remote_problem(status, strbuf_slice(&p->answer), text, sizeof text);
+        if (*at) {
+            publish_drop_line(text);
+        }
         why = text;
     }
     fprintf(stderr, "tidegate publish: %s%s%s", at, status ? "" : remote_target_text(&p->target),
