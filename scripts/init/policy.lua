@@ -15,7 +15,7 @@ function P.authenticate(req)
   return { sub = claims.sub, writer = claims.writer == true, expires = claims.exp }
 end
 
--- Once per connection: everybody reads the news, and what is addressed to them.
+-- Once per connection: everybody reads the news, and what is addressed to them, whatever topics they ask for.
 function P.subscribe(_, who)
   return { topics = { "news/**", tg.topic("users", who.sub) .. "/**" } }
 end
