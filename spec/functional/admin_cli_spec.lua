@@ -150,6 +150,15 @@ describe("commands of operators", function()
     assert.equal("tidegate reload: some workers have done it, and some have not:\n  worker 2: policy.lua:1: no\n", err)
   end)
 
+  it("say where a broker has more streams than it lists, so that some may be left", function()
+    local list = { { id = "1-1", client = "192.0.2.1", topics = { "a" } }, { id = "1-2", client = "192.0.2.2" } }
+    local at = answers { body = http.json.encode { connections = list, total = 12000, truncated = true } }
+    local code, out, err = run("kick", "--topic", "a", "--admin", at)
+    assert.same({ 75, "closed 1-1\n" }, { code, out })
+    assert.equal("tidegate kick: the broker has 12000 streams and lists 2 of them: more may match\n", err)
+    assert.equal(75, (run("kick", "--topic", "b", "--admin", at)))
+  end)
+
   it("refuse wrong words, and say what answers where no broker does", function()
     for _, words in ipairs { { "status", "--what" }, { "status", "a", "b" },
       { "status", "a", "--admin", "127.0.0.1:1" }, { "kick" },

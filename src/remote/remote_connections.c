@@ -22,8 +22,8 @@ const char remote_kick_details[] =
     "Closes streams: those with these ids (see `tidegate connections`), or all of a client or a topic. A\n"
     "client reconnects and resumes, unless the policy denies it by then.\n"
     "\n"
-    "Exit codes: 0 closed; 66 there is no such stream; 69 no broker answers; 64 wrong arguments; 78 a\n"
-    "wrong configuration.\n";
+    "Exit codes: 0 closed; 66 there is no such stream; 75 there are too many streams to look at all of\n"
+    "them; 69 no broker answers; 64 wrong arguments; 78 a wrong configuration.\n";
 
 struct connections_words {
     struct remote_admin_words admin; /* first: REMOTE_ADMIN_ROWS */
@@ -64,7 +64,8 @@ static bool connections_match(const struct connections_words *w, const json_t *c
     }
     json_array_foreach(json_object_get(c, "topics"), i, topic)
     {
-        found = found || strcmp(w->topic, json_string_value(topic)) == 0;
+        const char *text = json_string_value(topic);
+        found = found || (text && strcmp(w->topic, text) == 0);
     }
     return found;
 }
@@ -203,8 +204,10 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
     const json_t *c;
     int code = connections_fetch(a, LIST_MAX, &answer);
     json_t *list = json_object_get(answer.doc, "connections");
+    size_t seen = json_array_size(list);
+    bool truncated = json_is_true(json_object_get(answer.doc, "truncated"));
     connections_select(w, list);
-    if (code == 0 && json_array_size(list) == 0) {
+    if (code == 0 && json_array_size(list) == 0 && !truncated) {
         fprintf(stderr, "tidegate kick: no open stream matches\n");
         code = EX_NOINPUT;
     }
@@ -213,6 +216,13 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
         if (code == 0 || code == EX_NOINPUT) { /* one may have ended by itself */
             code = kick_one(a, cli_text_of(c, "id"));
         }
+    }
+    if ((code == 0 || code == EX_NOINPUT) && truncated) {
+        fprintf(
+            stderr,
+            "tidegate kick: the broker has %lld streams and lists %zu of them: more may match\n",
+            (long long)json_integer_value(json_object_get(answer.doc, "total")), seen);
+        code = EX_TEMPFAIL;
     }
     remote_answer_clear(&answer);
     return code;
