@@ -139,11 +139,11 @@ struct serve_options {
 };
 
 static const struct option_row serve_rows[] = {
-    CLI_OPTION_ROWS,
     OPTION_ROW("--single", NULL,
                "one worker in this process, without a supervisor: for debuggers. It cannot be "
                "restarted without an outage",
                OPTION_FLAG, offsetof(struct serve_options, single)),
+    CLI_OPTION_ROWS,
     {.name = NULL}};
 
 static int run_serve(const struct command *c, char **words, size_t n)

@@ -29,6 +29,21 @@ static void completion_put_text(const char *text, size_t most)
     }
 }
 
+/* What may follow a command, besides options and files. */
+static const char *completion_words(const char *command)
+{
+    static const char *const words[][2] = {
+        {"completion", "bash zsh fish"},
+        {"eval", "authenticate subscribe publish filter format"}, /* tool_eval_hooks */
+        {"token", "verify"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(command, words[i][0]) == 0) {
+            return words[i][1];
+        }
+    }
+    return "";
+}
+
 static void completion_bash(const struct command *commands, size_t n)
 {
     printf("_tidegate() {\n"
@@ -48,12 +63,8 @@ static void completion_bash(const struct command *commands, size_t n)
             for (size_t k = 0; k < n; k++) {
                 printf("%s ", commands[k].name);
             }
-        } else if (strcmp(commands[i].name, "completion") == 0) {
-            printf("bash zsh fish");
-        } else if (strcmp(commands[i].name, "token") == 0) {
-            printf("verify");
         }
-        printf("' ;;\n");
+        printf("%s' ;;\n", completion_words(commands[i].name));
     }
     printf(
         "        esac\n    fi\n"
@@ -128,8 +139,11 @@ static void completion_fish(const struct command *commands, size_t n)
             completion_put_text(r->help, 60);
             printf("'\n");
         }
+        if (*completion_words(c->name)) {
+            printf("complete -c tidegate -n '__fish_seen_subcommand_from %s' -a '%s'\n", c->name,
+                   completion_words(c->name));
+        }
     }
-    printf("complete -c tidegate -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n");
 }
 
 bool completion_print(const char *shell, const struct command *commands, size_t n)
