@@ -26,7 +26,7 @@ describe("tidegate doctor CONF", function()
     assert.matches("^ok +descriptors: %d+ are allowed, %d+ are wanted$", line(out, "descriptors"))
     assert.matches("a sync takes [%d.]+ ms in " .. b.dir:gsub("%-", "%%-"), out)
     assert.matches(" free %(%d+ %%%)", out)
-    assert.matches("^ok +keys: 1 key sets", line(out, "keys"))
+    assert.matches("^ok +keys: 1 key set$", line(out, "keys"))
     assert.matches("\n%d+ ok, %d warnings?, 0 failures\n$", out)
     for text in out:gmatch "[^\n]+" do
       assert.is_true(#text <= 80 or text:find(b.dir, 1, true) ~= nil, text)

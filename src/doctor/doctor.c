@@ -67,11 +67,15 @@ static void doctor_secrets(const struct config *cfg, struct doctor_report *r)
     struct tls_findings t = {.report = r};
     struct keyring *ring = NULL;
     struct err e = {0};
-    size_t certificates = 0;
+    size_t certificates = 0, fetched = 0;
+    for (size_t i = 0; i < cfg->keys.n; i++) {
+        fetched += cfg->keys.v[i].jwks_url != NULL;
+    }
     if (server_keys_open(&ring, cfg, &e)) {
         doctor_fail(r, "keys", NULL, "%s", e.text);
     } else if (cfg->keys.n) {
-        doctor_ok(r, "keys", "%zu key sets; those of URLs were not fetched", cfg->keys.n);
+        doctor_ok(r, "keys", "%zu key set%s%s", cfg->keys.n, cfg->keys.n == 1 ? "" : "s",
+                  fetched ? "; those of a jwks_url were not fetched" : "");
     }
     keyring_close(ring);
     server_tls_check(cfg, doctor_on_tls, &t);
