@@ -399,6 +399,14 @@ describe("several workers", function()
 end)
 
 describe("a supervisor", function()
+  it("begins where $TMPDIR cannot be written, or is too long for a socket", function()
+    for _, tmp in ipairs { "/proc", "/" .. ("x"):rep(100) } do
+      local broker = tidegate.start { supervised = true, env = { TMPDIR = tmp } }
+      assert.equal(200, http.get(broker.admin, "/readyz").status)
+      broker:dispose()
+    end
+  end)
+
   it("says that its address is in use, by one broker or by several", function()
     for _, workers in ipairs { 1, 2 } do
       local first = tidegate.start { config = { workers = workers } }

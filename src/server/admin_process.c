@@ -17,21 +17,35 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+/* A private one, made in the first place that can be written: containers often have a root that cannot. */
+static int admin_backend_directory(char *dir, size_t size, struct err *e)
+{
+    const char *tmp = getenv("TMPDIR");
+    const char *const places[] = {tmp && *tmp == '/' ? tmp : "/tmp", "/tmp", "/dev/shm"};
+    int rc = UV_ENOENT;
+    for (size_t i = 0; i < sizeof places / sizeof *places && rc; i++) {
+        int n = snprintf(dir, size, "%s/tidegate-XXXXXX", places[i]);
+        rc = n >= (int)size ? UV_ENAMETOOLONG : mkdtemp(dir) ? 0 : -errno;
+    }
+    return rc ? err_set(e, rc,
+                        "cannot make a directory for sockets in $TMPDIR, /tmp or /dev/shm: %s",
+                        uv_strerror(rc))
+              : 0;
+}
+
 /* proc(5): a path below /proc/self/fd leads to the socket itself, also when its name is gone. So
  * the name lives for a moment in a private directory, and a process that is killed leaves nothing.
  */
 int admin_backend_open(struct admin_backend *b, struct err *e)
 {
-    const char *tmp = getenv("TMPDIR");
     struct address at = {.is_unix = true};
     char dir[sizeof at.path - 8];
-    int n = snprintf(dir, sizeof dir, "%s/tidegate-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp");
-    if (n >= (int)sizeof dir || !mkdtemp(dir)) {
-        int rc = n >= (int)sizeof dir ? UV_ENAMETOOLONG : -errno;
-        return err_set(e, rc, "%s: cannot make a directory for sockets: %s", dir, uv_strerror(rc));
+    int rc = admin_backend_directory(dir, sizeof dir, e);
+    if (rc) {
+        return rc;
     }
     (void)snprintf(at.path, sizeof at.path, "%s/admin", dir);
-    int rc = listen_socket_open(&at, &b->socket, e);
+    rc = listen_socket_open(&at, &b->socket, e);
     if (rc == 0) {
         int path_fd = open(at.path, O_PATH | O_CLOEXEC);
         rc = path_fd < 0 ? err_set(e, -errno, "%s: cannot be opened", at.path) : 0;
