@@ -31,7 +31,8 @@ static void token_print_valid(const struct keyset *set, const struct jwt *t)
         printf("until the key changes: it has no exp, which policies refuse unless they say "
                "otherwise\n");
     }
-    (void)json_dumpf(claims, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII); /* escapes controls, too */
+    (void)json_dumpf(claims, stdout,
+                     JSON_INDENT(2) | JSON_ENSURE_ASCII); /* escapes controls, too */
     putchar('\n');
     json_decref(claims);
 }

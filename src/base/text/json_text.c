@@ -257,7 +257,7 @@ const char *json_text_checked_value(struct slice *rest, struct slice *value)
     json_text_skip(rest);
     struct json_scan s = {.p = rest->p,
                           .end = rest->p ? rest->p + rest->n : NULL,
-                          .pairs = rest->n && *rest->p == '"'}; /* all else stays text */
+                          .pairs = rest->p && rest->n && *rest->p == '"'}; /* all else stays text */
     bool ok = json_scan_value(&s);
     size_t n = rest->n ? (size_t)(s.p - rest->p) : 0;
     *value = slice_of(rest->p, n);

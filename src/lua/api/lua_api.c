@@ -19,7 +19,8 @@ enum { GEOHASH_MAX = 12 };
 
 bool lua_api_deny_status_ok(lua_Integer status)
 {
-    return status == 204 || status == 400 || status == 401 || status == 403 || status == 404 || status == 429;
+    return status == 204 || status == 400 || status == 401 || status == 403 || status == 404 ||
+           status == 429;
 }
 
 const char *lua_api_deny_reason_check(const char *reason, size_t n)

@@ -20,6 +20,7 @@ static bool tls_secrets_read(const char *line, const char *name, struct tls_secr
         int high = hex_value(digits[2 * i]), low = hex_value(digits[2 * i + 1]);
         if (high < 0 || low < 0) {
             to->n = 0;
+            break;
         }
         to->bytes[i] = (unsigned char)(high << 4 | low);
     }

@@ -410,6 +410,8 @@ int store_pg_open(const struct store_pg_options *opt, const struct pg_schema_sta
     if (rc) {
         return rc;
     }
+    const struct pg_schema_state *known = state ? state : own;
+    REQUIRE(known != NULL);
     struct store_pg *s = xcalloc(1, sizeof *s);
     s->base.ops = &pg_ops;
     s->loop = loop;
@@ -424,7 +426,7 @@ int store_pg_open(const struct store_pg_options *opt, const struct pg_schema_sta
         rc = err_context(e, "store.conninfo");
         free(s);
     } else {
-        store_pg_start(s, state ? state : own);
+        store_pg_start(s, known);
         *out = &s->base;
     }
     free(own);
