@@ -203,9 +203,9 @@ describe("db.query", function()
 
   it("is not asked by `tidegate check`, which reads the queries all the same", function()
     local function check(queries)
-      local b = tidegate.prepare { policy = ([[return { api = 1, authenticate = function() end, queries = { %s },
-        subscribe = function() end }]]):format(queries), config = { database = { driver = "postgres",
-        conninfo = "host=127.0.0.1 port=1 user=x dbname=y" } } }
+      local b = tidegate.prepare { policy = ([[return { api = 1, authenticate = function() return {} end,
+        queries = { %s }, subscribe = function() return { topics = { "a" } } end }]]):format(queries),
+        config = { database = { driver = "postgres", conninfo = "host=127.0.0.1 port=1 user=x dbname=y" } } }
       tidegate.forget_later(b)
       return tidegate.run(tidegate.binary(), { args = { "check", b.conf_path }, cwd = b.dir })
     end

@@ -393,7 +393,7 @@ describe("several workers", function()
   end)
 
   it("are as many as the option says", function()
-    local broker = tidegate.start { args = { "--workers", "2" } }
+    local broker = tidegate.start { supervised = true, args = { "--workers", "2" } }
     assert.equal(2, #http.get(broker.admin, "/status").json.workers)
   end)
 end)
