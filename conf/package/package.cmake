@@ -27,8 +27,9 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_BROKER_PACKAGE_NAME tidegate)
 set(CPACK_DEBIAN_BROKER_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_BROKER_PACKAGE_DEPENDS "adduser")
-set(CPACK_DEBIAN_BROKER_PACKAGE_RECOMMENDS "ca-certificates")
-set(CPACK_DEBIAN_BROKER_PACKAGE_SUGGESTS "postgresql, lua-check")
+# `tidegate test` and `tidegate check` use the last two
+set(CPACK_DEBIAN_BROKER_PACKAGE_RECOMMENDS "ca-certificates, lua-busted, lua-check")
+set(CPACK_DEBIAN_BROKER_PACKAGE_SUGGESTS "postgresql")
 set(debian ${CMAKE_SOURCE_DIR}/conf/package/debian)
 set(CPACK_DEBIAN_BROKER_PACKAGE_CONTROL_EXTRA
   "${debian}/conffiles;${debian}/postinst;${debian}/prerm;${debian}/postrm")

@@ -49,7 +49,7 @@ static int tool_test_do_run(lua_State *L)
         "local found, runner = pcall(require, 'busted.runner')\n"
         "if not found then\n"
         "  error('busted is needed to run specs (Debian: apt-get install "
-        "lua-busted)\\n' .. runner, 0)\n"
+        "lua-busted): ' .. runner:match '^[^\\n]*', 0)\n"
         "end\n"
         "runner { standalone = false }\n";
     const struct tool_test_options *opt = lua_touserdata(L, 1);
