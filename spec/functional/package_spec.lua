@@ -71,8 +71,8 @@ describe("the Debian packages", function()
   end)
 
   it("hold a configuration that can be served", function()
-    run("dpkg-deb -x '%s' '%s/root'", packages.tidegate, dir)
-    local conf = dir .. "/root/etc/tidegate/tidegate.lua"
+    run("dpkg-deb -x '%s' '%s/unpacked'", packages.tidegate, dir)
+    local conf = dir .. "/unpacked/etc/tidegate/tidegate.lua"
     local code, out, err = tidegate.run(tidegate.binary(), { args = { "check", conf } })
     assert.equal(0, code, out .. err)
   end)
