@@ -14,6 +14,7 @@ sub vcl_recv {
         return (synth(404));
     }
     unset req.http.X-Request-Id; # the broker makes one
+    unset req.http.X-Forwarded-Proto; # a client's own; set it where something in front of Varnish ends TLS
     # The broker is away. An EventSource gives up for good on any status but 200: it is told to come back.
     if (req.method == "GET" && !std.healthy(req.backend_hint)) {
         return (synth(799));

@@ -11,6 +11,21 @@ local uv = require "luv"
 local FOLDER = SPEC_SOURCE_DIR .. "/conf/proxies/"
 local AWAY_S = 2
 
+-- Denies requests with X-Ask, with the scheme that it is told.
+local POLICY = [[
+  return {
+    api = 1,
+    authenticate = function(req)
+      if req.headers["x-ask"] then
+        return tg.deny(403, req.headers["x-forwarded-proto"] or "http")
+      end
+      return {}
+    end,
+    subscribe = function() return { topics = { "t" } } end,
+    publish = function(pub) return pub end,
+  }
+]]
+
 local function read(path)
   local f <close> = assert(io.open(path, "rb"))
   return f:read "a"
@@ -109,7 +124,8 @@ describe("a stream behind a proxy of conf/proxies", function()
 
   it("gets events at once, outlives a broker that is away, and goes on exactly where it was", function()
     local port = child.free_port()
-    local broker = tidegate.start { config = { listen = { "127.0.0.1:" .. port }, trusted_proxies = { "127.0.0.1" },
+    local broker = tidegate.start { policy = POLICY, config = {
+      listen = { "127.0.0.1:" .. port }, trusted_proxies = { "127.0.0.1" },
       http = { hosts = { "events.example" } }, sse = { refusal_hold_s = 0 } } }
     for name in pairs(PROXIES) do
       started[#started + 1] = start(name, port)
@@ -149,6 +165,12 @@ describe("a stream behind a proxy of conf/proxies", function()
       assert.equal(201, r.status, proxy.name)
       local of_broker = #r.headers["x-request-id"] == 16
       assert.equal(proxy.name == "varnish", of_broker, proxy.name .. ": who names the request")
+      for _, method in ipairs { "GET", "POST" } do -- what a client says of itself is not passed on
+        local denied = http.request(proxy.target, method, "/events?topic=t",
+          { ["X-Ask"] = "1", ["X-Forwarded-Proto"] = "https" }, method == "POST" and "x" or nil)
+        assert.equal(403, denied.status, proxy.name)
+        assert.equal("http", denied.json.detail, proxy.name .. " " .. method)
+      end
     end
     each("got what came through the others", function(proxy) return #proxy.follower.events == 1 + #started end)
 
