@@ -36,7 +36,12 @@ if(NOT TIDEGATE_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
     COMMAND ${CMAKE_SOURCE_DIR}/conf/package/manual.sh $<TARGET_FILE:tidegate> $<TARGET_FILE:tidegate-bench>
       ${CMAKE_SOURCE_DIR}/scripts/meta/tidegate.lua ${manual}
     DEPENDS tidegate tidegate-bench conf/package/manual.sh scripts/meta/tidegate.lua VERBATIM)
-  add_custom_target(manual ALL DEPENDS ${manual}/tidegate.1.gz)
+  set(completions ${CMAKE_BINARY_DIR}/completions)
+  add_custom_command(OUTPUT ${completions}/bash-completion/completions/tidegate
+    COMMAND ${CMAKE_SOURCE_DIR}/conf/package/completions.sh $<TARGET_FILE:tidegate> ${completions}
+    DEPENDS tidegate conf/package/completions.sh VERBATIM)
+  add_custom_target(manual ALL DEPENDS ${manual}/tidegate.1.gz ${completions}/bash-completion/completions/tidegate)
+  install(DIRECTORY ${completions}/ DESTINATION ${CMAKE_INSTALL_DATADIR})
   foreach(section 1 5 7)
     install(DIRECTORY ${manual}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
       FILES_MATCHING PATTERN "*.${section}.gz" PATTERN "tidegate-bench.1.gz" EXCLUDE)

@@ -93,6 +93,21 @@ describe("the Debian packages", function()
     assert.equal("", run("for page in '%s'/*.gz; do zcat $page | groff -man -Tutf8 -ww -z 2>&1; done", man))
   end)
 
+  it("have completions where bash, zsh and fish look for them", function()
+    local share = dir .. "/share"
+    run("'%s/conf/package/completions.sh' '%s' '%s'", SPEC_SOURCE_DIR, tidegate.binary(), share)
+    for path, shell in pairs {
+      ["bash-completion/completions/tidegate"] = "bash", ["zsh/site-functions/_tidegate"] = "zsh",
+      ["zsh/vendor-completions/_tidegate"] = "zsh", ["fish/vendor_completions.d/tidegate.fish"] = "fish",
+    } do
+      assert.equal(run("'%s' completion %s", tidegate.binary(), shell), run("cat '%s/%s'", share, path))
+    end
+    -- bash finds it by the name of the command
+    local script = ("source %s/bash-completion/completions/tidegate; COMP_WORDS=(tidegate st); COMP_CWORD=1; "
+      .. "_tidegate; echo ${COMPREPLY[@]}"):format(share)
+    assert.equal("status\n", run("bash -c '%s'", script))
+  end)
+
   it("give lintian nothing to say", function()
     -- of the build with sanitizers, which is no release
     local out = run("lintian --allow-root --suppress-tags hardening-no-fortify-functions,hardening-no-pie,"

@@ -119,7 +119,10 @@ static void completion_zsh(const struct command *commands, size_t n)
             printf(" '*:file:_files' ;;\n");
         }
     }
-    printf("    esac\n}\ncompdef _tidegate tidegate\n");
+    /* as a file of $fpath it is the body of the function at its first call */
+    printf("    esac\n}\n"
+           "compdef _tidegate tidegate\n"
+           "if [[ ${funcstack[1]} == _tidegate ]]; then\n    _tidegate \"$@\"\nfi\n");
 }
 
 static void completion_fish(const struct command *commands, size_t n)
