@@ -15,9 +15,17 @@ function P.authenticate(req)
   return { sub = claims.sub, writer = claims.writer == true, expires = claims.exp }
 end
 
--- Once per connection: everybody reads the news, and what is addressed to them, whatever topics they ask for.
-function P.subscribe(_, who)
-  return { topics = { "news/**", tg.topic("users", who.sub) .. "/**" } }
+-- Once per connection: everybody reads the news, and what is addressed to them: all of it, or the topics they ask for.
+function P.subscribe(req, who)
+  local own = tg.topic("users", who.sub) .. "/"
+  for _, topic in ipairs(req.topics) do
+    if not tg.pattern_ok(topic) or #req.topics > 100 then
+      return tg.deny(400, "at most 100 topics were expected, each a name like news/today or a pattern like news/**")
+    elseif topic:sub(1, 5) ~= "news/" and topic:sub(1, #own) ~= own then
+      return tg.deny(403, ("topic: something in news/** or %s** was expected"):format(own))
+    end
+  end
+  return { topics = #req.topics > 0 and req.topics or { "news/**", own .. "**" } }
 end
 
 -- Once per event: writers publish.

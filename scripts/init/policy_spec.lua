@@ -19,6 +19,18 @@ describe("the policy", function()
     assert.faultless(p)
   end)
 
+  it("denies topics of others, and says which there are", function()
+    local c = p:connect { bearer = ann, topics = { "users/ann/orders" } }
+    p:publish { topic = "news/today", data = 1 }
+    p:publish { topic = "users/ann/orders", data = 2 }
+    assert.same({ 2 }, c:data())
+    for _, topic in ipairs { "users/bob/orders", "users/*/orders", "**", "news", "demo/hello" } do
+      assert.denied(403, p:connect { bearer = ann, topics = { "news/*", topic } })
+    end
+    assert.denied(400, p:connect { bearer = ann, topics = { "news//a" } })
+    assert.faultless(p)
+  end)
+
   it("admits nobody without a good token", function()
     assert.denied(401, p:connect {})
     assert.denied(401, p:connect { bearer = p:token({ sub = "ann" }, { key = t.key("HS256", "a stranger's") }) })

@@ -319,6 +319,7 @@ function Tries:wildcards(found)
   end
 end
 
+-- Answers whether authenticate kept all of them from the hooks behind it, and whether publish is one of those.
 local function try_made_up(facts, to, check)
   local seen, limit = {}, { at = native.seconds() + SECONDS }
   local found, publishes = spoken_of(facts.files), false
@@ -356,14 +357,10 @@ local function try_made_up(facts, to, check)
       to.skip("hooks", ("setup fails %s: %s"):format(outside.what, err))
     end
   end
-  if opened and not reached and not limit.over then
-    to.skip("hooks", ("%s not reached: authenticate lets none of the generated requests in%s"):format(
-      publishes and "subscribe and publish were" or "subscribe was",
-      facts.samples and "" or '; give --samples with "who"'))
-  end
   if limit.over then
     to.skip("hooks", ("some requests were left out: the others took %d s"):format(SECONDS))
   end
+  return opened and not reached and not limit.over, publishes
 end
 
 -- the operator's own -----------------------------------------------------------------------------
@@ -415,8 +412,8 @@ local function shown(result)
   return (result.kind or result.result) .. (result.reason and ": " .. result.reason or "")
 end
 
--- Nil, or what is wrong with the sample itself.
-local function try_one(bench, sample, failed, answered)
+-- Nil, or what is wrong with the sample itself. `reached` gets the hook that was asked, where authenticate let it.
+local function try_one(bench, sample, failed, answered, reached)
   local value = sample.value
   if type(value) ~= "table" or json.encode(value):sub(1, 1) ~= "{" then
     return "a JSON object was expected"
@@ -428,15 +425,20 @@ local function try_one(bench, sample, failed, answered)
   elseif expect ~= nil and not EXPECTED[expect] and math.type(expect) ~= "integer" then
     return "expect: granted, denied, a status, transient, deliver, filtered or skip was expected"
   end
+  local from_identity = value.who ~= nil
   local ran, result = pcall(eval.hooks[hook], bench, value)
   if not ran then
     return type(result) == "table" and result.input or tostring(result)
-  elseif not failed() and not is(result, expect) then
+  end
+  reached[hook] = reached[hook] or from_identity or result.kind == "granted"
+  if not failed() and not is(result, expect) then
     answered(hook, expect, shown(result))
   end
 end
 
+-- Answers which hooks they reached.
 local function try_own(facts, to, check)
+  local reached = {}
   local function problem(line, message)
     to.add { severity = "error", source = "samples", file = facts.samples_file, line = line, message = message }
   end
@@ -445,7 +447,7 @@ local function try_own(facts, to, check)
   local bench, err = eval.open(facts.policy, function() return current end, failures, check)
   if not bench then
     problem(nil, "they were not tried, the policy does not load on the answers they give: " .. err)
-    return
+    return reached
   end
   for _, sample in ipairs(list) do
     current = type(sample.value) == "table" and sample.value or {}
@@ -462,21 +464,32 @@ local function try_own(facts, to, check)
       end
     end, function(hook, expect, got)
       problem(sample.line, ("%s: %s: %s was expected, got %s"):format(sample.what, hook, expect, got))
-    end)
+    end, reached)
     if bad then
       problem(sample.line, ("%s: %s"):format(sample.what, bad))
     end
   end
   bench:close()
+  return reached
 end
 
 function samples.run(facts, to)
   local check = referee(facts, to)
+  local kept, publishes, reached = false, false, {}
   if facts.try_hooks then
-    try_made_up(facts, to, check)
+    kept, publishes = try_made_up(facts, to, check)
   end
   if facts.samples then
-    try_own(facts, to, check)
+    reached = try_own(facts, to, check)
+  end
+  local rest = {}
+  for _, hook in ipairs(kept and { "subscribe", publishes and "publish" or nil } or {}) do
+    rest[#rest + 1] = not reached[hook] and hook or nil
+  end
+  if #rest > 0 then
+    to.skip("hooks", ("%s not tried, since authenticate denies all requests that check makes up: list requests with "
+      .. '"who" in a file and name it with --samples (tidegate help check)'):format(
+      table.concat(rest, " and ") .. (#rest > 1 and " were" or " was")))
   end
 end
 

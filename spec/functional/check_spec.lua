@@ -394,10 +394,15 @@ describe("tidegate check, calling hooks,", function()
       function P.subscribe() return nil .. 1 end]]
     local d, code = document(closed, { "--no-luacheck" })
     assert.equal(0, code)
-    assert.same({ { step = "hooks", reason = "subscribe was not reached: authenticate lets none of the generated "
-      .. 'requests in; give --samples with "who"' } }, d.skipped)
+    assert.same({ { step = "hooks", reason = "subscribe was not tried, since authenticate denies all requests that "
+      .. 'check makes up: list requests with "who" in a file and name it with --samples (tidegate help check)' } },
+      d.skipped)
     d = document(closed .. "\n", { "--no-luacheck", "--samples", "mine", files = { mine = '{"expect": 401}' } })
-    assert.matches("generated requests in$", d.skipped[1].reason)
+    assert.matches("^subscribe was not tried", d.skipped[1].reason)
+    -- a sample that begins behind authenticate tries it
+    d = document(closed .. "\n", { "--no-luacheck", "--samples", "mine", files = { mine = '{"who": {}}' } })
+    assert.same({}, d.skipped)
+    assert.matches("subscribe fails", only(d.problems).message)
     for _, open in ipairs { "", "function P.subscribe() return tg.deny(403, 'no') end" } do
       assert.same({}, document(with(open), { "--no-luacheck" }).skipped)
     end

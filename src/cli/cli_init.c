@@ -19,9 +19,10 @@
 enum { INIT_FILE_MAX_BYTES = 64 * 1024, INIT_PATH_MAX = 4096, SECRET_BYTES = 32 };
 
 const char cli_init_details[] =
-    "Writes tidegate.lua, policy.lua, policy_spec.lua and secret (readable by you alone) into DIR, which\n"
-    "it makes where it does not exist. They pass `tidegate check` and `tidegate test`, and\n"
-    "`tidegate serve` runs with them. A file that exists is never changed.\n"
+    "Writes tidegate.lua, policy.lua, policy_spec.lua, samples.ndjson (requests for `tidegate check`) and\n"
+    "secret (readable by you alone) into DIR, which it makes where it does not exist. They pass\n"
+    "`tidegate check` and `tidegate test`, and `tidegate serve` runs with them. A file that exists is\n"
+    "never changed.\n"
     "\n"
     "Exit codes: 0 written; 73 a file exists, or cannot be written; 64 wrong arguments.\n";
 
@@ -46,6 +47,7 @@ static const struct {
 } init_files[] = {{"tidegate.lua", "scripts/init/tidegate.lua"},
                   {"policy.lua", "scripts/init/policy.lua"},
                   {"policy_spec.lua", "scripts/init/policy_spec.lua"},
+                  {"samples.ndjson", "scripts/init/samples.ndjson"},
                   {"secret", NULL}};
 enum { INIT_FILES = sizeof init_files / sizeof *init_files };
 
@@ -136,9 +138,9 @@ static int init_check_place(const char *dir)
 
 static void init_print_steps(const char *dir, const char *listen)
 {
-    printf("%s has a configuration, a policy with its test, and a secret. Now:\n\n"
+    printf("%s has a configuration, a policy with its test and samples, and a secret. Now:\n\n"
            "  cd %s\n"
-           "  tidegate check && tidegate test .\n"
+           "  tidegate check --samples samples.ndjson && tidegate test .\n"
            "  tidegate serve\n\n"
            "and in another terminal, also there:\n\n"
            "  tidegate token --sub ann > ann.token\n"
@@ -147,7 +149,8 @@ static void init_print_steps(const char *dir, const char *listen)
            "and in a third one:\n\n"
            "  tidegate publish users/ann/orders 'a book' --token @shop.token\n"
            "  tidegate connections\n\n"
-           "Or open http://%s/ in a browser, paste what ann.token holds, and subscribe.\n\n"
+           "Or open http://%s/ in a browser, paste what ann.token holds, and subscribe to\n"
+           "users/ann/** there.\n\n"
            "policy.lua says who may read and write what: change it, then `tidegate reload`.\n",
            dir, dir, listen);
 }
