@@ -67,7 +67,7 @@ end
 
 local file <close> = assert(io.open(PAGE))
 local text = file:read "a"
-local checklist = assert(text:match "%*%*On%-call checklist%*%*\n\n|[^\n]*\n|[^\n]*\n(.-)\n\n",
+local checklist = assert(text:match "\n## On%-call checklist\n\n|[^\n]*\n|[^\n]*\n(.-)\n\n",
   PAGE .. " has no checklist")
 local out, seen = {
   "# Generated from the on-call checklist of conf/OPERATIONS.md by scripts/update_alerts.lua: change that table.",

@@ -15,7 +15,7 @@ sub vcl_recv {
     }
     unset req.http.X-Request-Id; # the broker makes one
     unset req.http.X-Forwarded-Proto; # a client's own; set it where something in front of Varnish ends TLS
-    # The broker is away. An EventSource gives up for good on any status but 200: it is told to come back.
+    # The broker is away. An EventSource gives up for good on any status but 200: this answer makes it reconnect.
     if (req.method == "GET" && !std.healthy(req.backend_hint)) {
         return (synth(799));
     }

@@ -74,7 +74,7 @@ function tokens.is_key(value)
   return getmetatable(value) == Key
 end
 
---- The option `keys`, as lists: { [name] = { key, ... } }. `level`, as of error(), is whom mistakes are blamed on.
+--- The option `keys`, as lists: { [name] = { key, ... } }. `level`, as of error(), says which caller a mistake is reported for.
 function tokens.lists(sets, level)
   local lists = {}
   for name, value in pairs(sets or {}) do

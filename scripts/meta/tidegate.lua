@@ -95,7 +95,7 @@
 ---@field raw string                  the data as published
 
 ---@class tg.Deny
----@field status 400|401|403|404|429
+---@field status 204|400|401|403|404|429
 ---@field reason string               shown to the client: 1 to 512 bytes, no control characters
 
 ---@class tg.Frame

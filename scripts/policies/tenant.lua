@@ -64,7 +64,7 @@ end
 function P.subscribe(req, who)
   local rows, err = entitled(who)
   if rows == nil then
-    return nil, err -- the database is away: come back later
+    return nil, err -- the database is away: the client reconnects later
   elseif not rows then
     return tg.deny(403, "nothing to see for you")
   end

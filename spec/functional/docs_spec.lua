@@ -29,11 +29,19 @@ local function code_words(text)
 end
 
 describe("a page", function()
-  -- GitHub makes these of headings.
+  local function prose(text)
+    return (("\n" .. text):gsub("\n```.-\n```", "\n"))
+  end
+
+  -- GitHub makes it of a heading.
+  local function anchor_of(heading)
+    return (heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-"))
+  end
+
   local function anchors(text)
     local known = {}
-    for heading in ("\n" .. text):gsub("\n```.-\n```", "\n"):gmatch "\n#+ ([^\n]+)" do
-      known[heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-")] = true
+    for heading in prose(text):gmatch "\n#+ ([^\n]+)" do
+      known[anchor_of(heading)] = true
     end
     for name in text:gmatch '<a name="([^"]+)">' do
       known[name] = true
@@ -92,6 +100,38 @@ describe("a page", function()
     for _, path in ipairs(paths()) do
       local _, lines = read(path):gsub("\n", "")
       assert.is_true(lines <= 350, path .. ": " .. lines)
+    end
+  end)
+
+  it("begins with links to its sections where it is longer than 100 lines", function()
+    local count = 0
+    for _, path in ipairs(paths()) do
+      local text = prose(read(path))
+      if select(2, read(path):gsub("\n", "")) > 100 then
+        local before, links = text:match "^(.-)\n## ", 0
+        assert.is_string(before, path .. " has no sections")
+        for heading in text:gmatch "\n## ([^\n]+)" do
+          local anchor = anchor_of(heading)
+          assert.truthy(before:find("](#" .. anchor .. ")", 1, true), path .. ": no link to #" .. anchor)
+        end
+        for _ in before:gmatch "%]%(#" do
+          links = links + 1
+        end
+        assert.is_true(links > 2, path .. ": " .. links .. " links")
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 5)
+  end)
+
+  it("has lines of at most 150 columns, but for tables and what is recorded", function()
+    for _, path in ipairs(paths()) do
+      local number = 0
+      for line in read(path):gmatch "([^\n]*)\n" do
+        number = number + 1
+        assert.is_true(utf8.len(line) <= 150 or line:find "^|" ~= nil or path:find "RESULTS%.md$" ~= nil
+          or path:find "REFERENCE%.md$" ~= nil, path .. ":" .. number)
+      end
     end
   end)
 
