@@ -1,5 +1,6 @@
 -- What a refusal leaves behind: a line for the operator, a count, and an id that client and operator share.
 local eventually = require "support.eventually"
+local h2 = require "support.h2"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -109,6 +110,33 @@ describe("a denial", function()
     local line = line_of(b, "refused request", by_request(r.headers["x-request-id"]))
     assert.equal("404", line.status)
     assert.equal(r.json.detail, line.why)
+  end)
+
+  it("has an id of its own where the request itself is malformed, too, and over HTTP/2", function()
+    local b, seen = broker(), {}
+    local function check(r, status, msg)
+      local id = r.headers["x-request-id"]
+      assert.equal(status or 400, r.status)
+      assert.matches("^%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x$", id)
+      assert.is_nil(seen[id])
+      assert.equal(id, http.json.decode(r.body).request_id)
+      line_of(b, msg or "refused request", by_request(id))
+      seen[id] = true
+    end
+    local chunked = "POST /events?topic=a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    local host = "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"
+    for _, bytes in ipairs { host, host, chunked .. "x\r\n" } do
+      local c = assert(http.connect(b))
+      assert(c:send(bytes))
+      check(assert(c:response()))
+      c:close()
+    end
+    local c = assert(h2.connect(b))
+    for _ = 1, 2 do
+      check(c:exchange("GET", "/events?as=nobody"), 401, "denied")
+      check(c:exchange("GET", "/", nil, { authority = "a:b" }))
+    end
+    c:close()
   end)
 
   it("takes the id of a trusted proxy, and of nobody else", function()

@@ -131,8 +131,6 @@ static void h2_refuse_request(struct h2_stream *s)
     http_failure_text(&s->rq->http, text, sizeof text);
     h2_stream_tell(s, CLOSE_REFUSED_REQUEST);
     c->server->metrics->bad_requests++;
-    log_debug("http", "refused request",
-              LOG_F(log_uint("conn", c->id), log_int("status", status), log_str("why", text)));
     http_head_salvage(&s->rq->http);
     http_dispatch_refuse(c, &s->stream, &s->rq->http, status, text);
 }
@@ -160,16 +158,15 @@ static void h2_dispatch(struct h2_stream *s)
     struct h2 *h = s->h2;
     struct conn *c = h->conn;
     struct h2_request *rq = s->rq;
-    bool complete = rq->http.state == HTTP_COMPLETE;
+    bool complete = rq->http.state == HTTP_COMPLETE, first = !s->stream.id;
+    if (first) {
+        s->stream.id = slots_add(&c->server->streams, &s->stream);
+    }
     if (rq->http.state == HTTP_FAILED) {
         h2_refuse_request(s);
         return;
     }
-    bool room = true;
-    if (!s->stream.id) {
-        s->stream.id = slots_add(&c->server->streams, &s->stream);
-        room = h2_count_client(s, &rq->http);
-    }
+    bool room = !first || h2_count_client(s, &rq->http);
     s->rq = NULL;
     h->given -= rq->given;
     h->body = h->body == s ? NULL : h->body;

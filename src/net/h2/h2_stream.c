@@ -66,13 +66,13 @@ static int h2_stream_submit(struct h2_stream *s, const struct http_response *r,
 static int h2_stream_respond(struct stream *stream, const struct http_response *r)
 {
     struct h2_stream *s = h2_stream_of(stream);
-    h2_stream_disown(s);
     if (s->gone) {
         h2_stream_free(s);
         return UV_EPIPE;
     }
     h2_stream_drop_request(s); /* the rest of its body is not wanted */
     int rc = h2_stream_submit(s, r, (struct http_framing){.head_only = s->head_only});
+    h2_stream_disown(s); /* not before: the answer names the request by the id of the stream */
     s->ended = true;
     if (rc) {
         log_warn("http", "answer does not fit",

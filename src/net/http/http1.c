@@ -198,14 +198,17 @@ static void http1_closed(struct conn *c, enum close_reason why)
     http1_request_drop(h);
 }
 
-/* `fields` come besides those that every refusal has. */
-static void http1_refuse_with(struct conn *c, int status, const char *text, struct slice fields)
+/* Of the stream with that id. `fields` come besides those that every refusal has. */
+static void http1_refuse_with(struct conn *c, uint64_t stream, int status, const char *text,
+                              struct slice fields)
 {
-    net_metrics_count_answer(c->server->metrics, status);
     struct strbuf body;
-    struct http_response r = http_response_of_refusal(status, slice_str(text), NULL, &body);
+    struct request_id id, own;
+    http_server_request_id(c->server, stream, fields, &id);
+    http_dispatch_note(c, id.text, status, text);
+    struct http_response r = http_response_of_refusal(status, slice_str(text), id.text, &body);
     r.more_fields = fields;
-    r.hsts_s = c->layer ? c->server->opt.hsts_s : 0;
+    http_server_finish(c->server, stream, c->layer != NULL, &own, &r);
     int rc = http_response_render(&r, (struct http_framing){0}, &c->out);
     strbuf_clear(&body);
     if (rc) {
@@ -217,9 +220,15 @@ static void http1_refuse_with(struct conn *c, int status, const char *text, stru
     conn_close_when_written(c, CLOSE_REFUSED_REQUEST);
 }
 
+/* For a request that has not become a stream: an id that no stream has. Its connection ends with it. */
+static uint64_t http1_no_stream(const struct conn *c)
+{
+    return ~c->id;
+}
+
 static void http1_refuse(struct conn *c, int status, const char *text)
 {
-    http1_refuse_with(c, status, text, slice_of(NULL, 0));
+    http1_refuse_with(c, http1_no_stream(c), status, text, slice_of(NULL, 0));
 }
 
 /* ---------------------------------------------------------------- deadlines */
@@ -323,11 +332,13 @@ static bool http1_may_parse(const struct http1 *h)
 static void http1_parse_failed(struct http1 *h)
 {
     struct conn *c = &h->conn;
+    uint64_t stream = http1_no_stream(c);
     if (h->exchange_count > h->receiving) {
         return; /* answered after those before it: http1_progress() comes back */
     }
     if (h->receiving) {
         struct exchange *ex = container_of(h->exchanges.prev, struct exchange, node);
+        stream = ex->stream.id;
         if (ex->stream.events) {
             ex->stream.events->closed(&ex->stream, CLOSE_REFUSED_REQUEST);
         }
@@ -335,14 +346,11 @@ static void http1_parse_failed(struct http1 *h)
         h->receiving = false;
     }
     c->server->metrics->bad_requests++;
-    struct http_failure f = h->rq->fail;
     char text[160];
     http_failure_text(h->rq, text, sizeof text);
-    log_debug("http", "refused request",
-              LOG_F(log_uint("conn", c->id), log_int("status", f.status), log_str("why", f.text)));
     struct strbuf fields;
     http_dispatch_refused_fields(c, h->rq, &fields);
-    http1_refuse_with(c, f.status, text, strbuf_slice(&fields));
+    http1_refuse_with(c, stream, h->rq->fail.status, text, strbuf_slice(&fields));
     strbuf_clear(&fields);
 }
 

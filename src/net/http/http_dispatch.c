@@ -61,6 +61,13 @@ void http_dispatch_refused_fields(const struct conn *c, const struct http_reques
     }
 }
 
+void http_dispatch_note(const struct conn *c, const char *request_id, int status, const char *why)
+{
+    log_debug("http", "refused request",
+              LOG_F(log_uint("conn", c->id), log_str("request", request_id),
+                    log_int("status", status), log_str("why", why)));
+}
+
 void http_dispatch_refuse(const struct conn *c, struct stream *stream,
                           const struct http_request *rq, int status, const char *detail)
 {
@@ -73,6 +80,7 @@ void http_dispatch_refuse(const struct conn *c, struct stream *stream,
     }
     strbuf_clear(&fields);
     stream_request_id(stream, &id);
+    http_dispatch_note(c, id.text, status, detail);
     struct http_response r = http_response_of_refusal(status, slice_str(detail), id.text, &body);
     (void)stream_respond(stream, &r); /* on failure the connection is closed */
     strbuf_clear(&body);
@@ -96,12 +104,13 @@ static bool http_dispatch_misdirected(const struct conn *c, struct stream *strea
              "trusted_proxies",
              (int)host.n, host.p);
     s->metrics->misdirected++;
-    bool say = log_pace_take(&s->misdirected_pace, loop_now(s->loop));
-    log_write(say ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "http",
-              "refused a request for a name that is not in http.hosts; where a proxy passes it on, "
-              "list the proxy in trusted_proxies",
-              LOG_F(log_str("server", s->opt.name), log_uint("conn", c->id),
-                    log_slice("host", host), log_uint("refused", s->metrics->misdirected)));
+    if (log_pace_take(&s->misdirected_pace, loop_now(s->loop))) {
+        log_warn("http",
+                 "refused a request for a name that is not in http.hosts; where a proxy passes it "
+                 "on, list the proxy in trusted_proxies",
+                 LOG_F(log_str("server", s->opt.name), log_uint("conn", c->id),
+                       log_slice("host", host), log_uint("refused", s->metrics->misdirected)));
+    }
     http_dispatch_refuse(c, stream, rq, 421, detail);
     return true;
 }
@@ -124,9 +133,6 @@ void http_dispatch_refuse_many(const struct conn *c, struct stream *stream, stru
     http_dispatch_name(c, stream, rq);
     (void)http_dispatch_counts(c, rq, &client);
     conn_note_too_many(c, &client);
-    log_debug("http", "refused request",
-              LOG_F(log_uint("conn", c->id), log_int("status", 429),
-                    log_str("why", "limits.max_connections_per_address")));
     http_dispatch_refuse(c, stream, rq, 429,
                          "a later request may work: this address has as many streams and requests "
                          "under way as limits.max_connections_per_address allows");
@@ -143,9 +149,6 @@ static bool http_dispatch_too_fast(const struct conn *c, struct stream *stream,
     if (!counts || http_rate_take(rate, client, loop_now(s->loop))) {
         return false;
     }
-    log_debug(
-        "http", "refused request",
-        LOG_F(log_uint("conn", c->id), log_int("status", 429), log_str("why", rate->opt.setting)));
     http_dispatch_refuse(c, stream, rq, 429,
                          publish ? "a later request may work: this address publishes more often "
                                    "than limits.publishes_per_address_per_s allows"

@@ -11,6 +11,8 @@ void http_dispatch_head(const struct conn *c, struct stream *stream, struct http
  * behind trusted proxies, from its head until its answer or the end of its stream. */
 bool http_dispatch_counts(const struct conn *c, const struct http_request *rq,
                           struct peer_address *client);
+/* A line at level debug about a request that the service was not asked for. */
+void http_dispatch_note(const struct conn *c, const char *request_id, int status, const char *why);
 /* Answers with a problem document. */
 void http_dispatch_refuse(const struct conn *c, struct stream *stream,
                           const struct http_request *rq, int status, const char *detail);
