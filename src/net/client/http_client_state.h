@@ -1,5 +1,6 @@
-/* Private to http_client.c (requests), http_client_curl.c (libcurl's sockets on the loop) and
- * http_client_transfer.c (one request as libcurl sees it). */
+/* Private to http_client.c (requests), http_client_curl.c (libcurl's sockets on the loop),
+ * http_client_transfer.c (one request as libcurl sees it) and http_fetch.c (which shares the latter's
+ * functions). */
 #ifndef NET_CLIENT_HTTP_CLIENT_STATE_H
 #define NET_CLIENT_HTTP_CLIENT_STATE_H
 
@@ -40,6 +41,16 @@ int http_transfer_new(struct http_client *c, const struct http_client_request *r
 void http_transfer_free(struct http_transfer *t);
 /* What libcurl's verdict means: fills t->e. */
 void http_transfer_result(struct http_transfer *t, CURLcode rc);
+/* The same as a code of http_client_cb. */
+int http_client_code_of(CURLcode rc);
+/* A line of an answer's head; those of an interim answer (1xx) are forgotten when the next begins. 0, or
+ * what strbuf says. */
+int http_client_take_head(struct strbuf *head, struct slice line);
+/* Appends to a list of libcurl, which stays as it is on failure. 0, or UV_ENOMEM. */
+int http_client_add_line(struct curl_slist **list, const char *line);
+/* Checks it, too. 0, or a code with the reason in `e`. */
+int http_client_add_header(struct curl_slist **list, const struct http_client_header *h,
+                           struct err *e);
 
 /* http_client_curl.c */
 int http_curl_open(struct http_client *c, struct err *e);

@@ -127,16 +127,20 @@ static bool starts_with(struct slice s, const char *text)
     return s.n >= n && memcmp(s.p, text, n) == 0;
 }
 
-/* One line of the head. Those of an interim answer (1xx) are forgotten when the next begins. */
+int http_client_take_head(struct strbuf *head, struct slice line)
+{
+    if (starts_with(line, "HTTP/")) {
+        strbuf_reset(head);
+        return 0;
+    }
+    return strbuf_append(head, line.p, line.n);
+}
+
 static size_t on_head(char *data, size_t size, size_t count, void *ctx)
 {
     struct http_transfer *t = ctx;
     size_t n = size * count;
-    if (starts_with(slice_of(data, n), "HTTP/")) {
-        strbuf_reset(&t->head);
-        return n;
-    }
-    t->too_large = strbuf_append(&t->head, data, n) != 0;
+    t->too_large = http_client_take_head(&t->head, slice_of(data, n)) != 0;
     return t->too_large ? 0 : n; /* less than n: libcurl gives up */
 }
 
@@ -188,7 +192,7 @@ struct slice http_client_header(const struct http_client_response *res, const ch
 
 /* ---------------------------------------------------------------- what libcurl says */
 
-static int http_client_transfer_code_of(const struct http_transfer *t, CURLcode rc)
+int http_client_code_of(CURLcode rc)
 {
     int v = (int)rc; /* a switch over the enumeration would have to name all hundred */
     switch (v) {
@@ -206,12 +210,11 @@ static int http_client_transfer_code_of(const struct http_transfer *t, CURLcode 
         return UV_EACCES;
     case CURLE_FILESIZE_EXCEEDED:
         return UV_EMSGSIZE;
-    case CURLE_WRITE_ERROR:
-        return t->too_large ? UV_EMSGSIZE : UV_EPROTO;
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
     case CURLE_PARTIAL_FILE:
+    case CURLE_HTTP2_STREAM:
         return UV_ECONNRESET;
     case CURLE_OUT_OF_MEMORY:
         return UV_ENOMEM;
@@ -230,7 +233,7 @@ void http_transfer_result(struct http_transfer *t, CURLcode rc)
     if (rc == CURLE_OK) {
         return;
     }
-    int code = http_client_transfer_code_of(t, rc);
+    int code = t->too_large ? UV_EMSGSIZE : http_client_code_of(rc);
     const char *says = t->curl_says[0] ? t->curl_says : curl_easy_strerror(rc);
     if (code == UV_EMSGSIZE) {
         (void)err_set(&t->e, code, "the answer is larger than %zu bytes", t->body.max);
@@ -319,18 +322,15 @@ static void set_request(struct setup *s, struct http_transfer *t,
     set_pointer(s, CURLOPT_PRIVATE, t);
 }
 
-static int add_line(struct http_transfer *t, const char *line)
+int http_client_add_line(struct curl_slist **list, const char *line)
 {
-    struct curl_slist *list = curl_slist_append(t->headers, line);
-    if (!list) {
-        return UV_ENOMEM;
-    }
-    t->headers = list;
-    return 0;
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    *list = longer ? longer : *list;
+    return longer ? 0 : UV_ENOMEM;
 }
 
-static int http_client_transfer_add_header(struct http_transfer *t,
-                                           const struct http_client_header *h, struct err *e)
+int http_client_add_header(struct curl_slist **list, const struct http_client_header *h,
+                           struct err *e)
 {
     struct strbuf line;
     int rc = http_client_check_header(h, e);
@@ -342,7 +342,7 @@ static int http_client_transfer_add_header(struct http_transfer *t,
     rc = h->value.n ? strbuf_printf(&line, "%.*s: %.*s", (int)h->name.n, h->name.p, (int)h->value.n,
                                     h->value.p)
                     : strbuf_printf(&line, "%.*s;", (int)h->name.n, h->name.p);
-    rc = rc ? rc : add_line(t, line.data);
+    rc = rc ? rc : http_client_add_line(list, line.data);
     strbuf_clear(&line);
     return rc ? err_set(e, UV_EINVAL, "the header \"%.*s\" is too long", (int)h->name.n, h->name.p)
               : 0;
@@ -355,12 +355,14 @@ static int http_client_transfer_fill(struct http_transfer *t, const struct http_
     if (rc) {
         return err_context(e, "the URL");
     }
-    rc = add_line(t, "Expect:"); /* 100-continue would cost a round trip, or a second */
+    rc = http_client_add_line(&t->headers,
+                              "Expect:"); /* 100-continue would cost a round trip, or a second */
     if (rc == 0 && rq->post) {
-        rc = add_line(t, "Content-Type:"); /* not libcurl's form type, unless asked for below */
+        rc = http_client_add_line(
+            &t->headers, "Content-Type:"); /* not libcurl's form type, unless asked for below */
     }
     for (size_t i = 0; i < rq->header_count && rc == 0; i++) {
-        rc = http_client_transfer_add_header(t, &rq->headers[i], e);
+        rc = http_client_add_header(&t->headers, &rq->headers[i], e);
     }
     if (rc) {
         return rc == UV_ENOMEM ? err_set(e, rc, "out of memory") : rc;

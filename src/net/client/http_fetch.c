@@ -1,9 +1,8 @@
 #include "net/client/http_fetch.h"
 
 #include "base/alloc.h"
-#include "base/strbuf.h"
+#include "net/client/http_client_state.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -28,17 +27,12 @@ static uint64_t http_fetch_now_ms(void)
 
 /* ---------------------------------------------------------------- what libcurl calls */
 
-/* Those of an interim answer (1xx) are forgotten when the next begins. */
 static size_t http_fetch_on_head(char *data, size_t size, size_t count, void *ctx)
 {
     struct http_fetch *f = ctx;
     size_t n = size * count;
     f->last_byte_ms = http_fetch_now_ms();
-    if (n > 5 && memcmp(data, "HTTP/", 5) == 0) {
-        strbuf_reset(&f->head);
-        return n;
-    }
-    f->too_large = strbuf_append(&f->head, data, n) != 0;
+    f->too_large = http_client_take_head(&f->head, slice_of(data, n)) != 0;
     return f->too_large ? 0 : n; /* less than n: libcurl gives up */
 }
 
@@ -136,32 +130,18 @@ static CURLcode http_fetch_set_policy(struct http_fetch *f)
     return rc;
 }
 
-static int http_fetch_add_line(struct curl_slist **list, const char *line)
-{
-    struct curl_slist *longer = curl_slist_append(*list, line);
-    *list = longer ? longer : *list;
-    return longer ? 0 : UV_ENOMEM;
-}
-
 /* On failure `list` has what was made so far. */
 static int http_fetch_put_headers(const struct http_fetch_request *rq, struct curl_slist **list,
                                   struct err *e)
 {
-    int rc = http_fetch_add_line(list, "Expect:"); /* 100-continue would cost a second */
-    for (size_t i = 0; i < rq->header_count && rc == 0; i++) {
-        const struct http_client_header *h = &rq->headers[i];
-        struct strbuf line;
-        strbuf_init(&line, HTTP_CLIENT_HEADERS_MAX_BYTES);
-        rc = http_client_check_header(h, e);
-        if (rc) {
-            return rc;
-        }
-        rc = strbuf_printf(&line, h->value.n ? "%.*s: %.*s" : "%.*s;%.*s", (int)h->name.n,
-                           h->name.p, (int)h->value.n, h->value.n ? h->value.p : "");
-        rc = rc ? rc : http_fetch_add_line(list, line.data);
-        strbuf_clear(&line);
+    if (http_client_add_line(list, "Expect:")) { /* 100-continue would cost a second */
+        return err_set(e, UV_ENOMEM, "out of memory");
     }
-    return rc ? err_set(e, rc, "a header is too long, or memory is short") : 0;
+    int rc = 0;
+    for (size_t i = 0; i < rq->header_count && rc == 0; i++) {
+        rc = http_client_add_header(list, &rq->headers[i], e);
+    }
+    return rc;
 }
 
 /* Until libcurl is done with it, or it is given up. */
@@ -191,34 +171,16 @@ static CURLcode http_fetch_drive(struct http_fetch *f, struct http_fetch_result 
 
 static int http_fetch_verdict(struct http_fetch *f, CURLcode code, bool silent, struct err *e)
 {
-    int v = (int)code; /* a switch over the enumeration would have to name all hundred */
     const char *says = f->curl_says[0] ? f->curl_says : curl_easy_strerror(code);
     int n = (int)strcspn(says, "\r\n");
     if (silent) {
         return err_set(e, UV_ETIMEDOUT, "nothing has come for %u s", f->rq->silence_ms / 1000);
     }
-    switch (v) {
-    case CURLE_OK:
+    if (code == CURLE_OK) {
         return 0;
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-        return err_set(e, UV_ENOTCONN, "%.*s", n, says);
-    case CURLE_OPERATION_TIMEDOUT:
-        return err_set(e, UV_ETIMEDOUT, "%.*s", n, says);
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CACERT_BADFILE:
-        return err_set(e, UV_EACCES, "%.*s", n, says);
-    case CURLE_GOT_NOTHING:
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-    case CURLE_PARTIAL_FILE:
-    case CURLE_HTTP2_STREAM:
-        return err_set(e, UV_ECONNRESET, "%.*s", n, says);
-    default:
-        return f->too_large ? err_set(e, UV_EMSGSIZE, "the answer's head is too long")
-                            : err_set(e, UV_EPROTO, "%.*s", n, says);
     }
+    return f->too_large ? err_set(e, UV_EMSGSIZE, "the answer's head is too long")
+                        : err_set(e, http_client_code_of(code), "%.*s", n, says);
 }
 
 static void http_fetch_measure(const struct http_fetch *f, struct http_fetch_result *out)
