@@ -252,9 +252,7 @@ static void route_allow_origin(struct broker *b, struct stream *s, const struct 
 {
     struct strbuf cors;
     strbuf_init(&cors, CORS_MAX_BYTES);
-    int rc = rq->request_id.n ? strbuf_printf(&cors, REQUEST_ID_FIELD "%.*s\r\n",
-                                              (int)rq->request_id.n, rq->request_id.p)
-                              : 0;
+    int rc = request_id_put(rq, &cors);
     rc = rc ? rc : http_cors_fields(&b->opt.cors, rq, &cors);
     if (rc || stream_set_fields(s, strbuf_slice(&cors))) {
         log_warn("broker", "memory is short: a browser will hide an answer from its page",

@@ -52,11 +52,8 @@ void http_dispatch_refused_fields(const struct conn *c, const struct http_reques
     enum { FIELDS_MAX_BYTES = 2048 };
     const struct http_handlers *h = &c->server->handlers;
     strbuf_init(out, FIELDS_MAX_BYTES);
-    if (rq->request_id.n &&
-        strbuf_printf(out, REQUEST_ID_FIELD "%.*s\r\n", (int)rq->request_id.n, rq->request_id.p)) {
-        return; /* memory is short */
-    }
-    if (h->refused) {
+    int rc = request_id_put(rq, out); /* fails where memory is short */
+    if (rc == 0 && h->refused) {
         h->refused(h->ctx, rq, out);
     }
 }

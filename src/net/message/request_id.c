@@ -1,8 +1,6 @@
 #include "net/message/request_id.h"
 
 #include <ctype.h>
-#include <inttypes.h>
-#include <stdio.h>
 
 void request_id_make(const struct hash_key *key, uint64_t stream, struct request_id *out)
 {
@@ -41,4 +39,10 @@ struct slice request_id_of_fields(struct slice fields)
     }
     const char *end = memchr(fields.p, '\r', fields.n);
     return slice_of(fields.p + n, end ? (size_t)(end - fields.p) - n : 0);
+}
+
+int request_id_put(const struct http_request *rq, struct strbuf *fields)
+{
+    struct slice id = rq->request_id;
+    return id.n ? strbuf_printf(fields, REQUEST_ID_FIELD "%.*s\r\n", (int)id.n, id.p) : 0;
 }

@@ -20,5 +20,8 @@ void request_id_make(const struct hash_key *key, uint64_t stream, struct request
 struct slice request_id_given(const struct http_request *rq);
 /* The one at the start of the fields that an answer has besides; absent: they begin with another. */
 struct slice request_id_of_fields(struct slice fields);
+/* Appends it as such a field, where the request has been given one. 0, or what strbuf says. */
+__attribute__((warn_unused_result)) int request_id_put(const struct http_request *rq,
+                                                       struct strbuf *fields);
 
 #endif
