@@ -84,7 +84,6 @@ static int give_unix(const struct address *a, struct err *e)
 {
     const struct group *g = NULL;
     if (a->group[0]) {
-        errno = 0;
         g = getgrnam(a->group);
         if (!g) {
             return err_set(e, UV_ENOENT, "cannot listen on unix:%s: there is no group \"%s\"",

@@ -112,9 +112,10 @@ int tls_record_seal(struct tls_record *r, const char *plain, size_t n, struct st
 static void tls_record_put_alert(struct tls_record *r, int level, int alert, struct strbuf *out)
 {
     const char body[ALERT_BYTES] = {(char)level, (char)alert};
-    int rc = r->ended ? 0 : tls_record_put(r, RECORD_ALERT, body, sizeof body, out);
-    (void)rc;
-    r->ended = true;
+    if (!r->ended) {
+        (void)tls_record_put(r, RECORD_ALERT, body, sizeof body, out);
+        r->ended = true;
+    }
 }
 
 void tls_record_end(struct tls_record *r, struct strbuf *out)
