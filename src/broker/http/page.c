@@ -10,7 +10,7 @@
 
 #define PAGE_FILE "scripts/page/index.html"
 
-enum { PAGE_MAX_BYTES = 64 * 1024, VERSION_DIGITS = 12 };
+enum { PAGE_MAX_BYTES = 64 * 1024 };
 
 static int page_put_escaped(struct strbuf *out, const char *text)
 {
@@ -27,8 +27,8 @@ static int page_render(const struct broker *b, struct strbuf *out)
 {
     char policy[256];
     const char *label = b->policy->label;
-    snprintf(policy, sizeof policy, "%s%s%.*s", label ? label : "", label ? " " : "",
-             VERSION_DIGITS, b->policy->version);
+    snprintf(policy, sizeof policy, "%s%s%s", label ? label : "", label ? " " : "",
+             b->policy->version);
     const struct {
         const char *in_tree, *content;
     } metas[] = {

@@ -13,8 +13,7 @@ enum { ACK_MAX_BYTES = 64 };
 struct publish {
     struct broker *b;
     struct stream *stream;
-    struct policy_request rq; /* of the complete request; points into this struct */
-    struct http_request http; /* until the events are made of it */
+    struct http_request http; /* the complete one, until the events are made of it */
     struct http_query query;
     char *identity; /* owned; granted when only the head was there; NULL: not asked then */
     uint32_t epoch; /* of the policy that was asked then */
@@ -295,30 +294,30 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
 {
     struct publish *p = publish_of(s);
     struct event_list events = {0};
-    struct request_id request; /* copied by whom it is given to */
+    struct request_id request;
     p = p ? p : publish_new(b, s);
     http_request_move(&p->http, rq);
     p->query = *query;
     *query = (struct http_query){0};
     stream_request_id(s, &request);
-    p->rq = (struct policy_request){.id = s->id,
-                                    .request_id = slice_str(request.text),
-                                    .http = &p->http,
-                                    .query = &p->query,
-                                    .client = *client};
+    struct policy_request prq = {.id = s->id,
+                                 .request_id = slice_str(request.text),
+                                 .http = &p->http,
+                                 .query = &p->query,
+                                 .client = *client};
     stream_set_owner(s, &publish_events, p);
     if (p->identity && p->epoch == b->policy_epoch) {
-        p->rq.identity = slice_str(p->identity);
+        prq.identity = slice_str(p->identity);
         int status = publish_make_events(b, s->id, &events);
         if (status) {
             publish_answer_refused(p, &(struct verdict){.kind = VERDICT_DENY, .status = status});
             return;
         }
     } else {
-        p->rq.events = publish_make_events; /* once authenticate has been asked, or asked again */
+        prq.events = publish_make_events; /* once authenticate has been asked, or asked again */
     }
     uint64_t id = s->id;
-    b->policy->gates->publish(b->policy, &p->rq, &events, publish_on_verdict, b, id);
+    b->policy->gates->publish(b->policy, &prq, &events, publish_on_verdict, b, id);
     p = publish_find(b, id);
     if (p) {
         p->http.tls = NULL; /* the connection may end before the request is decided */

@@ -279,7 +279,7 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
     struct http_query query;
     bool post = rq->method == HTTP_POST;
     route_allow_origin(b, s, rq);
-    if (rq->method != HTTP_POST || b->opt.cross_site_publish) { /* others are refused, and logged */
+    if (!post || b->opt.cross_site_publish) { /* others are refused, and logged */
         route_note_origin(b, s, rq);
     }
     if (rq->method == HTTP_HEAD_METHOD) {
