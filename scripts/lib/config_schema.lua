@@ -678,7 +678,11 @@ return {
   doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
     .. "Relative paths of files begin at the directory\nof the configuration file. "
-    .. "`tidegate check CONF` reports all errors at once.",
+    .. "`tidegate check CONF` reports all errors at once.\n\n"
+    .. "These variables of the environment take the place of what the file says, and options of `serve` the place of "
+    .. "both: `TIDEGATE_LISTEN`\n(several addresses with commas between), `TIDEGATE_ADMIN` (`none`: no such listener), "
+    .. "`TIDEGATE_ADMIN_PUBLIC`, `TIDEGATE_STORE` (a file,\nor a conninfo of PostgreSQL) and `TIDEGATE_POLICY`. "
+    .. "An empty one counts as not set.",
   fields = fields,
   formats = { origin = is_origin, host = is_host },
   rules = function(c, tools)

@@ -222,5 +222,8 @@ describe("settings of the environment", function()
     code, out, err = check { TIDEGATE_LISTEN = "nonsense" }
     assert.equal(78, code)
     assert.matches("TIDEGATE_LISTEN", out .. err, 1, true)
+    code, out, err = check { TIDEGATE_LISTEN = ("127.0.0.1:0,"):rep(64) .. "127.0.0.1:0" }
+    assert.equal(78, code)
+    assert.matches("64", out .. err, 1, true)
   end)
 end)

@@ -461,7 +461,10 @@ static int config_resolve(struct config *c, const char *path, const char *store,
 /* ---------------------------------------------------------------- the contract */
 
 /* Room for what make_overrides() writes: one per option, three for --store. */
-enum { OVERRIDES_MAX = 8, LISTEN_MAX = 64 /* as many as the schema allows */ };
+enum {
+    OVERRIDES_MAX = 8,
+    LISTEN_MAX = 64 + 1 /* one more than the schema allows, which refuses it */
+};
 
 /* What is overridden, and by what: an option, else a variable of the environment. */
 struct override {
@@ -606,8 +609,8 @@ int config_load(struct config *out, const char *path, const struct config_overri
     struct lua_config_spec spec = make_spec();
     o = o ? o : &none;
     *out = (struct config){0};
-    overrides_read(o, path != NULL,
-                   all); /* tools without a configuration have no environment either */
+    /* tools without a configuration have no environment either */
+    overrides_read(o, path != NULL, all);
     bool listens = all[OVER_LISTEN].value && !all[OVER_LISTEN].given;
     if (listens) {
         cut_at_commas(all[OVER_LISTEN].value, &cut);
