@@ -166,8 +166,9 @@ static void tell_reloaded(struct supervisor *s)
     }
 }
 
-/* Ends a worker whose loop has not turned for as long as the service manager would wait. */
-static void end_hung(struct supervisor *s, uint64_t now)
+/* Ends a worker whose loop has not turned for as long as the service manager would wait. `late`: how much later
+ * than it should the supervisor looks; what has held it up may have held up its workers, too. */
+static void end_hung(struct supervisor *s, uint64_t now, uint64_t late)
 {
     uint64_t most = 2 * systemd_watchdog_ms();
     most = most > HANG_MIN_MS ? most : HANG_MIN_MS;
@@ -177,7 +178,10 @@ static void end_hung(struct supervisor *s, uint64_t now)
         int pid = s->children[i + 1].pid;
         if (pid == 0 || beat->pid != pid || seen->pid != pid || beat->count != seen->count) {
             *seen = (struct beat_seen){.pid = pid, .count = beat->count, .ms = now};
-        } else if (now - seen->ms >= most) {
+            continue;
+        }
+        seen->ms += late;
+        if (now - seen->ms >= most) {
             log_error("supervisor", "a worker hangs: it is killed, and another one started",
                       LOG_F(log_uint("number", i + 1), log_int("pid", pid),
                             log_uint("silent_ms", now - seen->ms)));
@@ -192,9 +196,10 @@ static void tell_watchdog(struct supervisor *s)
 {
     uint64_t now = supervisor_now_ms();
     if (s->watchdog_ms && now >= s->watchdog_ms) {
+        uint64_t late = now - s->watchdog_ms;
         s->watchdog_ms = now + systemd_watchdog_ms();
         systemd_notify("WATCHDOG=1");
-        end_hung(s, now);
+        end_hung(s, now, late);
     }
 }
 
