@@ -438,6 +438,15 @@ describe("a supervisor", function()
     assert.matches("policy.lua", log, 1, true)
   end)
 
+  for _, case in ipairs { { true, "a supervisor" }, { false, "--single" } } do
+    local supervised, kind = table.unpack(case)
+    it(("says why in its last line, with %s"):format(kind), function()
+      local code, log = tidegate.start_refused { supervised = supervised, policy = "return nonsense(" }
+      assert.equal(78, code)
+      assert.matches("code=78.*policy.lua", log:match "([^\n]+)\n*$")
+    end)
+  end
+
   it("takes its workers with it when it is killed", function()
     local broker = start()
     local c = sse.open(broker, { topic = "a" })

@@ -391,10 +391,18 @@ static void server_build(struct server *s)
     deadline_init(&s->watchdog_tick);
 }
 
+static void server_cannot_start(const struct worker *w, int code, const struct err *e)
+{
+    log_error("server", "cannot start", LOG_F(log_int("code", code), log_str("error", e->text)));
+    if (w) {
+        worker_gives_up(w, e->text);
+    }
+}
+
 static void server_give_up(struct server *s, int code, const struct err *e)
 {
     s->code = code;
-    log_error("server", "cannot start", LOG_F(log_str("error", e->text)));
+    server_cannot_start(s->worker, code, e);
     server_close_all(s);
 }
 
@@ -590,7 +598,7 @@ int server_run(const struct config *cfg, const struct worker *worker, struct sys
     }
     int code = server_options_init(&s.options, cfg, &e) ? EX_CONFIG : 0;
     if (code) {
-        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
+        server_cannot_start(worker, code, &e);
         (void)loop_free(s.loop);
         return code;
     }
@@ -602,6 +610,8 @@ int server_run(const struct config *cfg, const struct worker *worker, struct sys
     server_start(&s);
     loop_run(s.loop);
     code = take_apart(&s);
-    log_info("server", "stopped", LOG_F(log_int("code", code)));
+    if (s.code == 0) { /* else the last line is the one that says why */
+        log_info("server", "stopped", LOG_F(log_int("code", code)));
+    }
     return code;
 }

@@ -28,8 +28,8 @@ struct store_opening {
     const struct store_options *opt;
     struct store_listener listener;
     struct store_metrics *metrics;
-    /* It is open (rc 0), or never will be (`e`). Not called by store_opening_begin(). */
-    void (*done)(void *ctx, struct store *store, const struct err *e);
+    /* It is open, or never will be (`store` NULL, and why). Not called by store_opening_begin(). */
+    void (*done)(void *ctx, struct store *store, const struct err *why);
     void *ctx;
     struct err why;          /* of the last failure */
     struct deadline again;   /* the next look */

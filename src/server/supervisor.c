@@ -298,7 +298,12 @@ static int run_supervised(const struct config *cfg, char **argv, unsigned count,
     sockets_clear(s, !child);
     if (!child) {
         (void)sigprocmask(SIG_SETMASK, &s->before, NULL);
-        log_info("supervisor", "stopped", LOG_F(log_int("code", code)));
+        if (*s->gave_up) { /* the last line says why */
+            log_error("supervisor", "stopped: a worker cannot start",
+                      LOG_F(log_int("code", code), log_str("error", s->gave_up)));
+        } else {
+            log_info("supervisor", "stopped", LOG_F(log_int("code", code)));
+        }
     }
     free(s);
     return code;

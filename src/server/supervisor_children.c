@@ -5,6 +5,7 @@
 #include "server/supervisor_state.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -86,6 +87,9 @@ bool child_start(struct supervisor *s, unsigned number, int *code)
     if (number && sockets_open_slot(s, number, &e)) {
         start_failed(s, number, e.text);
         return false;
+    }
+    if (number) {
+        s->shared->gave_up[number - 1][0] = '\0';
     }
     pid_t pid = fork();
     if (pid == 0) {
@@ -220,7 +224,8 @@ static void on_end(struct supervisor *s, unsigned number, int status)
     if (s->roll.stage == ROLL_STARTING && number == s->roll.number) {
         restart_child_ended(s, code);
     } else if (number && !c->served && code && WIFEXITED(status)) {
-        worsen(s, code); /* it says why above; the others would fail alike, or already do */
+        worsen(s, code); /* the others would fail alike, or already do */
+        (void)snprintf(s->gave_up, sizeof s->gave_up, "%s", s->shared->gave_up[number - 1]);
         supervisor_drain(s);
     } else {
         plan_restart(s, number, code);

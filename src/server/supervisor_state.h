@@ -88,6 +88,7 @@ struct supervisor {
     uint64_t watchdog_ms;                /* when the next WATCHDOG=1 is due; 0: not at all */
     uint64_t kill_ms;                    /* when the remaining workers are killed; 0: not decided */
     int code;                            /* the worst exit code so far */
+    char gave_up[512];                   /* why a worker could not start; empty: none */
 };
 
 /* supervisor.c */

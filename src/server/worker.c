@@ -1,6 +1,7 @@
 #include "server/worker.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -74,6 +75,12 @@ void worker_wake_stop(struct worker_wake *w)
 void worker_ready(const struct worker *w)
 {
     w->shared->workers[w->number - 1].ready_pid = (int)getpid();
+}
+
+void worker_gives_up(const struct worker *w, const char *why)
+{
+    char *to = w->shared->gave_up[w->number - 1];
+    (void)snprintf(to, sizeof w->shared->gave_up[0], "%s", why);
 }
 
 void worker_waits(const struct worker *w)

@@ -52,6 +52,8 @@ struct workers_shared {
     atomic_uint beat_ms; /* between two beats; 0: nobody listens. By the supervisor */
     struct worker_beat beats[WORKERS_MAX]; /* by number - 1 */
     atomic_bool refused[WORKERS_MAX];      /* the last of `reloads`; complete before that counts */
+    char gave_up[WORKERS_MAX]
+                [512]; /* why it cannot start, by number - 1; complete when its process has ended */
 };
 
 struct worker {
@@ -86,6 +88,8 @@ void worker_wake_stop(struct worker_wake *w);
 
 /* Tells the supervisor that this process serves. */
 void worker_ready(const struct worker *w);
+/* Tells it why this process cannot start, and ends. */
+void worker_gives_up(const struct worker *w, const char *why);
 /* Tells it that this process waits for its store. */
 void worker_waits(const struct worker *w);
 /* Its loop turns. Call it every `beat_ms`. */
