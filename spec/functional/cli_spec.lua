@@ -225,6 +225,16 @@ describe("tidegate serve", function()
     assert.matches("subscribe", log)
   end)
 
+  it("does not take --single and several workers together", function()
+    for _, workers in ipairs { "2", "auto" } do
+      local code, log = tidegate.start_refused { args = { "--workers", workers } } -- and --single, as all of one worker
+      assert.equal(64, code)
+      assert.matches("tidegate serve: --workers: " .. workers .. ": with --single there is one", log, 1, true)
+    end
+    local broker = tidegate.start { args = { "--workers", "1" } }
+    assert.equal(1, #http.get(broker.admin, "/status").json.workers)
+  end)
+
   it("says what is wrong with the store, and ends", function()
     local code, log = tidegate.start_refused { files = { store = "not a directory" } }
     assert.is_true(code ~= 0)

@@ -156,6 +156,12 @@ static int run_serve(const struct command *c, char **words, size_t n)
             return code;
         }
     }
+    const char *workers = options.common.overrides.workers;
+    if (options.single && workers && strcmp(workers, "1") != 0) {
+        config_clear(&cfg);
+        return options_refuse(&(struct options){"tidegate", c->name, c->rows}, "--workers",
+                              "%s: with --single there is one: leave one of the two out", workers);
+    }
     if (geteuid() == 0) {
         log_warn("server",
                  "runs as root, and needs nothing of it: start it as a user of its own, as "
