@@ -3,6 +3,7 @@ local connections = require "support.connections"
 local http = require "support.http"
 local http_server = require "support.http_server"
 local tidegate = require "support.tidegate"
+local undo = require "support.undo"
 
 local POLICY = [[
 return {
@@ -14,6 +15,7 @@ return {
 ]]
 
 local open, close_all = connections.keeper()
+local keep, undo_all = undo.keeper()
 
 for _, workers in ipairs { 1, 2 } do
   describe(("commands of operators, with %d worker%s,"):format(workers, workers == 1 and "" or "s"), function()
@@ -121,6 +123,8 @@ for _, workers in ipairs { 1, 2 } do
 end
 
 describe("commands of operators", function()
+  after_each(undo_all)
+
   local function run(...)
     return tidegate.run(tidegate.binary(), { args = { ... } })
   end
@@ -131,7 +135,7 @@ describe("commands of operators", function()
       http_server.answer(client, answer)
       client:shutdown(function() client:close() end)
     end)
-    finally(function() server:stop() end)
+    keep(function() server:stop() end)
     return "127.0.0.1:" .. server.port
   end
 

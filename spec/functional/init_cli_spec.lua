@@ -5,18 +5,10 @@ local http = require "support.http"
 local tidegate = require "support.tidegate"
 local tokens = require "support.tokens"
 local tree = require "support.tree"
+local undo = require "support.undo"
 local uv = require "luv"
 
--- What a spec has started or made, ended and removed after it, the last first.
-local kept = {}
-local function keep(undo)
-  kept[#kept + 1] = undo
-end
-local function undo_all()
-  while #kept > 0 do
-    table.remove(kept)()
-  end
-end
+local keep, undo_all = undo.keeper()
 
 local function directory()
   local dir = tidegate.directory()

@@ -4,17 +4,9 @@ local eventually = require "support.eventually"
 local http = require "support.http"
 local http_server = require "support.http_server"
 local tidegate = require "support.tidegate"
+local undo = require "support.undo"
 
--- What a spec has started or made, ended and removed after it, the last first.
-local kept = {}
-local function keep(undo)
-  kept[#kept + 1] = undo
-end
-local function undo_all()
-  while #kept > 0 do
-    table.remove(kept)()
-  end
-end
+local keep, undo_all = undo.keeper()
 
 local POLICY = [[
 return {
