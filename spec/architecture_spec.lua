@@ -95,7 +95,7 @@ local MAY_INCLUDE = {
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
   ["tools"] = "base net net/message net/tls net/http auth policy audience broker lookup store lua/vm lua/api lua/load "
     .. "lua/policy config server broker/http",
-  ["cli"] = "base net net/client auth config server tools",
+  ["cli"] = "base net auth config server tools",
   ["remote"] = "base net net/client config cli",
   ["doctor"] = "base pg auth store/postgres config server cli remote",
   ["commands"] = "base net/client store/postgres config server cli remote doctor",

@@ -42,7 +42,7 @@ for _, workers in ipairs { 1, 2 } do
       local code, out, err = run "status"
       assert.same({ 0, "" }, { code, err })
       assert.matches("^tidegate %S+, process %d+, up [%d a-z]+: ready\n", out)
-      assert.matches("\nclients   1 streams in 1 audiences, 0 of them behind; %d+ connections\n", out)
+      assert.matches("\nclients   1 stream in 1 audience, 0 behind; %d+ connections?\n", out)
       assert.matches("\nstore     ok, %d+ events, ", out)
       assert.matches("\npolicy    one %x+", out)
       assert.equal(workers > 1, out:find("\nWORKER", 1, true) ~= nil or out:find("\n WORKER", 1, true) ~= nil)
@@ -72,7 +72,7 @@ for _, workers in ipairs { 1, 2 } do
       one:wait_end()
       assert.equal(0, (run("kick", "--topic", "two")))
       two:wait_end()
-      assert.same({ 0, "\n1 of 1 streams\n" }, { 0, (select(2, run "connections")):match "\n[^\n]+ streams\n$" })
+      assert.same({ 0, "\n1 of 1 stream\n" }, { 0, (select(2, run "connections")):match "\n[^\n]+ stream\n$" })
       code, out, err = run("kick", id)
       assert.same({ 66, "" }, { code, out })
       assert.matches("No open event stream has that id", err)
@@ -90,7 +90,7 @@ for _, workers in ipairs { 1, 2 } do
       code, out = run("reload", "--dry-run")
       assert.equal(0, code)
       assert.matches("^policy two %x+: would be reloaded; nothing was changed\nbefore one %x+\n", out)
-      assert.matches("\n1 open streams: their subscriptions are asked for again\n$", out)
+      assert.matches("\n1 open stream: asked about again\n$", out)
       code, out = run "reload"
       assert.equal(0, code)
       assert.matches("^policy two %x+: reloaded\nbefore one", fits(out))
@@ -172,8 +172,12 @@ describe("commands of operators", function()
       assert.equal(64, code, table.concat(words, " "))
       assert.matches("see: tidegate help " .. words[1], err)
     end
-    local code, _, err = run("status", "--admin", answers { body = "hello" })
-    assert.equal(76, code, err)
-    assert.matches("what answers there is no broker", err)
+    for _, words in ipairs { { "status" }, { "explain", "--conn", "1-1", "--event", "1" } } do
+      table.insert(words, 2, "--admin")
+      table.insert(words, 3, answers { body = "hello" })
+      local code, _, err = run(table.unpack(words))
+      assert.equal(76, code, err)
+      assert.matches("what answers there is no broker", err)
+    end
   end)
 end)

@@ -2,6 +2,7 @@
 #include "cli/cli_config.h"
 
 #include "base/strbuf.h"
+#include "cli/cli_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@ static void cli_config_print_problems(const char *command, const char *conf,
         count += problems->data[i] == '\n';
     }
     fprintf(stderr, "tidegate%s%s: %s: %zu problem%s\n", command ? " " : "", command ? command : "",
-            conf ? conf : "the defaults", count, count == 1 ? "" : "s");
+            conf ? conf : "the defaults", count, cli_plural((long long)count));
     const char *line = problems->data ? problems->data : "";
     while (*line) {
         size_t n = strcspn(line, "\n");

@@ -97,7 +97,8 @@ static int init_write(const char *path, mode_t mode, struct slice text)
         return init_failed(path, strerror(errno));
     }
     ssize_t n = write(fd, text.p, text.n);
-    int rc = fsync(fd) || close(fd);
+    int rc = fsync(fd);
+    rc = close(fd) || rc;
     return n == (ssize_t)text.n && rc == 0 ? 0 : init_failed(path, "cannot be written");
 }
 

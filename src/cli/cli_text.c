@@ -19,3 +19,13 @@ const char *cli_text_of(const json_t *o, const char *name)
     const char *text = json_string_value(json_object_get(o, name));
     return text ? text : "";
 }
+
+long long cli_count_of(const json_t *o, const char *name)
+{
+    return (long long)json_integer_value(json_object_get(o, name));
+}
+
+const char *cli_plural(long long n)
+{
+    return n == 1 ? "" : "s";
+}

@@ -7,10 +7,8 @@
 #include "base/text/nearest.h"
 #include "cli/cli_check.h"
 #include "cli/cli_config.h"
-#include "cli/cli_explain.h"
 #include "cli/cli_init.h"
 #include "cli/cli_options.h"
-#include "cli/cli_restart.h"
 #include "cli/cli_token.h"
 #include "cli/cli_tools.h"
 #include "commands/command.h"
@@ -22,8 +20,10 @@
 #include "net/client/http_client.h"
 #include "remote/remote_connections.h"
 #include "remote/remote_drain.h"
+#include "remote/remote_explain.h"
 #include "remote/remote_policy.h"
 #include "remote/remote_publish.h"
+#include "remote/remote_restart.h"
 #include "remote/remote_status.h"
 #include "remote/remote_subscribe.h"
 #include "remote/remote_top.h"
@@ -211,7 +211,7 @@ static int run_restart(const struct command *c, char **words, size_t n)
     if (!cli_load(c, words, n, &options, &cfg, &code)) {
         return code;
     }
-    code = cli_restart(&cfg);
+    code = remote_restart(&cfg);
     int written = finish_output();
     config_clear(&cfg);
     return code ? code : written;
@@ -286,8 +286,8 @@ static const struct command commands[] = {
     {"eval", "HOOK [CONF] [options]", "Runs one hook of the policy and shows its decision.",
      cli_eval_details, cli_eval_rows, NULL, cli_eval},
     {"explain", "[CONF] --conn ID --event ID [options]",
-     "Says why a client got an event, or did not.", cli_explain_details, cli_explain_rows, NULL,
-     cli_explain},
+     "Says why a client got an event, or did not.", remote_explain_details, remote_explain_rows,
+     NULL, remote_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
      cli_test_details, cli_test_rows, NULL, cli_test},
     {"subscribe", "[TOPIC...] [options]", "Prints the events of a stream, and stays connected.",

@@ -4,6 +4,7 @@
 #include "base/logging.h"
 #include "cli/cli_config.h"
 #include "cli/cli_options.h"
+#include "cli/cli_text.h"
 #include "doctor/doctor_database.h"
 #include "doctor/doctor_machine.h"
 #include "doctor/doctor_report.h"
@@ -74,7 +75,7 @@ static void doctor_secrets(const struct config *cfg, struct doctor_report *r)
     if (server_keys_open(&ring, cfg, &e)) {
         doctor_fail(r, "keys", NULL, "%s", e.text);
     } else if (cfg->keys.n) {
-        doctor_ok(r, "keys", "%zu key set%s%s", cfg->keys.n, cfg->keys.n == 1 ? "" : "s",
+        doctor_ok(r, "keys", "%zu key set%s%s", cfg->keys.n, cli_plural((long long)cfg->keys.n),
                   fetched ? "; those of a jwks_url were not fetched" : "");
     }
     keyring_close(ring);
@@ -141,7 +142,7 @@ int doctor(char **words, size_t n)
     if (code) {
         return code;
     }
-    printf("%u ok, %u warning%s, %u failure%s\n", r.ok, r.warnings, r.warnings == 1 ? "" : "s",
-           r.failures, r.failures == 1 ? "" : "s");
+    printf("%u ok, %u warning%s, %u failure%s\n", r.ok, r.warnings, cli_plural(r.warnings),
+           r.failures, cli_plural(r.failures));
     return r.failures ? EX_SICK : EX_OK;
 }

@@ -68,10 +68,7 @@ static void stream_on_comment(void *ctx, struct slice text)
 static bool stream_on_body(void *ctx, struct http_fetch *f, struct slice bytes)
 {
     struct stream_test *s = ctx;
-    static const char wanted[] = "text/event-stream";
-    struct slice type = http_fetch_header(f, "Content-Type");
-    if (http_fetch_status(f) != 200 || type.n < sizeof wanted - 1 ||
-        strncasecmp(type.p, wanted, sizeof wanted - 1) != 0) {
+    if (!remote_is_stream(f)) {
         size_t room = s->answer.max - s->answer.len;
         s->refused = true;
         return strbuf_append(&s->answer, bytes.p, bytes.n < room ? bytes.n : room) == 0;

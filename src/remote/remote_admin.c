@@ -4,7 +4,6 @@
 #include "cli/cli_admin.h"
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
-#include "net/client/backend_call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,16 +67,14 @@ static void remote_admin_put_fault(const json_t *doc)
     json_array_foreach(json_object_get(doc, "workers"), i, one)
     {
         if (*cli_text_of(one, "error")) {
-            fprintf(stderr, "  worker %lld: ",
-                    (long long)json_integer_value(json_object_get(one, "worker")));
+            fprintf(stderr, "  worker %lld: ", cli_count_of(one, "worker"));
             cli_put(stderr, slice_str(cli_text_of(one, "error")));
             fputc('\n', stderr);
         }
     }
 }
 
-/* Answers the exit code. */
-static int remote_admin_failed(const struct remote_admin *a, const struct remote_answer *answer)
+int remote_admin_failed(const struct remote_admin *a, const struct remote_answer *answer)
 {
     char at[ADDRESS_LISTEN_TEXT_MAX];
     address_text(&a->where, at);
@@ -89,15 +86,34 @@ static int remote_admin_failed(const struct remote_admin *a, const struct remote
                 at);
         return EX_UNAVAILABLE;
     }
-    if (!answer->doc) {
+    if (!answer->doc || answer->status == 200) {
         fprintf(stderr, "%s: what answers there is no broker (status %d)\n", at, answer->status);
         return EX_PROTOCOL;
     }
     remote_admin_put_fault(answer->doc);
-    return answer->status == 404                            ? EX_NOINPUT
-           : answer->status == 503 || answer->status == 409 ? EX_TEMPFAIL
-           : answer->status == 400 || answer->status == 422 ? EX_DATAERR
-                                                            : EX_UNAVAILABLE;
+    switch (answer->status) {
+    case 404:
+    case 410:
+        return EX_NOINPUT;
+    case 400:
+    case 413:
+    case 415:
+    case 422:
+        return EX_DATAERR;
+    case 409:
+    case 503:
+        return EX_TEMPFAIL;
+    default:
+        return EX_UNAVAILABLE;
+    }
+}
+
+void remote_admin_send(struct remote_admin *a, const struct backend_request *rq,
+                       struct remote_answer *out)
+{
+    *out = (struct remote_answer){.status = 0};
+    backend_call(a->loop, &a->where, rq, 0, remote_admin_on_answer, out);
+    loop_run(a->loop);
 }
 
 int remote_admin_ask(struct remote_admin *a, const char *method, const char *target,
@@ -105,9 +121,7 @@ int remote_admin_ask(struct remote_admin *a, const char *method, const char *tar
 {
     const struct backend_request rq = {
         .method = method, .target = target, .timeout_ms = timeout_ms};
-    *out = (struct remote_answer){.status = 0};
-    backend_call(a->loop, &a->where, &rq, 0, remote_admin_on_answer, out);
-    loop_run(a->loop);
+    remote_admin_send(a, &rq, out);
     return out->status >= 200 && out->status <= 299 ? 0 : remote_admin_failed(a, out);
 }
 

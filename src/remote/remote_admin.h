@@ -5,6 +5,7 @@
 #include "base/program/options.h"
 #include "base/slice.h"
 #include "net/address.h"
+#include "net/client/backend_call.h"
 #include "net/loop.h"
 
 #include <jansson.h>
@@ -49,8 +50,14 @@ int remote_admin_open(const struct options *o, const struct remote_admin_words *
                       struct remote_admin *a);
 void remote_admin_close(struct remote_admin *a);
 
-/* One request, to its end. 0: a status of success; else the exit code after a message. `out` is to be
- * cleared in any case. `timeout_ms` 0: what is answered at once. */
+/* One request, to its end. Status 0: no usable answer came. `out` is to be cleared. */
+void remote_admin_send(struct remote_admin *a, const struct backend_request *rq,
+                       struct remote_answer *out);
+/* Says what is wrong about an answer: that it refuses, or, with status 200, that it is not what a broker
+ * answers. The exit code. */
+int remote_admin_failed(const struct remote_admin *a, const struct remote_answer *answer);
+/* The same two for a request without a body. 0: a status of success; else the exit code after a message.
+ * `out` is to be cleared in any case. `timeout_ms` 0: what is answered at once. */
 int remote_admin_ask(struct remote_admin *a, const char *method, const char *target,
                      uint64_t timeout_ms, struct remote_answer *out);
 void remote_answer_clear(struct remote_answer *answer);

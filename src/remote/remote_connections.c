@@ -117,8 +117,7 @@ static void connections_put_row(const json_t *c, int id_width)
     int used = printf("%-*s %-15s %-4s %-10s %7lld %5lld ", id_width, cli_text_of(c, "id"),
                       cli_text_of(c, "client"), http ? http + 1 : "",
                       remote_duration(json_number_value(json_object_get(c, "seconds")), age),
-                      (long long)json_integer_value(json_object_get(c, "delivered")),
-                      (long long)json_integer_value(json_object_get(c, "lag")));
+                      cli_count_of(c, "delivered"), cli_count_of(c, "lag"));
     size_t columns = remote_columns();
     connections_put_topics(json_object_get(c, "topics"),
                            (size_t)used + 8 < columns ? columns - (size_t)used : 8);
@@ -143,8 +142,9 @@ static void connections_print(const json_t *doc)
     {
         connections_put_row(c, id_width);
     }
-    printf("%s%zu of %lld streams\n", json_array_size(list) ? "\n" : "", json_array_size(list),
-           (long long)json_integer_value(json_object_get(doc, "total")));
+    long long total = cli_count_of(doc, "total");
+    printf("%s%zu of %lld stream%s\n", json_array_size(list) ? "\n" : "", json_array_size(list),
+           total, cli_plural(total));
 }
 
 int remote_connections(char **words, size_t n)
@@ -221,7 +221,7 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
         fprintf(
             stderr,
             "tidegate kick: the broker has %lld streams and lists %zu of them: more may match\n",
-            (long long)json_integer_value(json_object_get(answer.doc, "total")), seen);
+            cli_count_of(answer.doc, "total"), seen);
         code = EX_TEMPFAIL;
     }
     remote_answer_clear(&answer);

@@ -2,6 +2,7 @@
 
 #include "cli/cli_text.h"
 #include "remote/remote_admin.h"
+#include "remote/remote_text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,17 +39,6 @@ const struct option_row remote_rollback_rows[] = {REMOTE_ADMIN_ROWS, {.name = NU
 static const struct options reload_options = {"tidegate", "reload", remote_reload_rows};
 static const struct options rollback_options = {"tidegate", "rollback", remote_rollback_rows};
 
-static long long policy_count(const json_t *o, const char *name)
-{
-    return (long long)json_integer_value(json_object_get(o, name));
-}
-
-static void policy_put_name(const json_t *policy)
-{
-    cli_put(stdout, slice_str(cli_text_of(policy, "label")));
-    printf("%s%s", *cli_text_of(policy, "label") ? " " : "", cli_text_of(policy, "version"));
-}
-
 static void policy_put_names(const char *what, const json_t *changes, const char *verb)
 {
     size_t i;
@@ -74,15 +64,16 @@ static void policy_put_dry_run(const json_t *workers)
     json_array_foreach(workers, i, w)
     {
         const json_t *tried = json_object_get(w, "dry_run");
-        errors += policy_count(tried, "errors");
+        errors += cli_count_of(tried, "errors");
         for (size_t k = 0; k < 5; k++) {
-            sums[k] += policy_count(json_object_get(tried, "streams"), names[k]);
+            sums[k] += cli_count_of(json_object_get(tried, "streams"), names[k]);
         }
     }
     if (sums[0] || errors) {
-        printf("tried on %lld open streams: %lld as before, %lld with another subscription, %lld\n"
-               "denied, %lld unknown; %lld errors\n",
-               sums[0], sums[1], sums[2], sums[3], sums[4], errors);
+        printf("tried on %lld open stream%s: %lld as before, %lld with another subscription, %lld\n"
+               "denied, %lld unknown; %lld error%s\n",
+               sums[0], cli_plural(sums[0]), sums[1], sums[2], sums[3], sums[4], errors,
+               cli_plural(errors));
     }
 }
 
@@ -100,11 +91,11 @@ static void policy_print(const json_t *doc)
         text = strcmp(result, words[i][0]) == 0 ? words[i][1] : text;
     }
     printf("policy ");
-    policy_put_name(policy);
+    remote_put_policy(policy);
     printf(": %s", text);
     if (strcmp(cli_text_of(policy, "version"), cli_text_of(previous, "version")) != 0) {
         printf("\nbefore ");
-        policy_put_name(previous);
+        remote_put_policy(previous);
     }
     putchar('\n');
     policy_put_dry_run(json_object_get(doc, "workers"));
@@ -115,10 +106,11 @@ static void policy_print(const json_t *doc)
     }
     if (strcmp(result, "unchanged") != 0) {
         const char *mode = cli_text_of(doc, "mode");
-        printf("%lld open streams: %s\n", policy_count(doc, "streams"),
-               strcmp(mode, "keep") == 0        ? "keep their subscriptions"
-               : strcmp(mode, "reconnect") == 0 ? "are told to reconnect"
-                                                : "their subscriptions are asked for again");
+        long long streams = cli_count_of(doc, "streams");
+        printf("%lld open stream%s: %s\n", streams, cli_plural(streams),
+               strcmp(mode, "keep") == 0        ? "not asked about again"
+               : strcmp(mode, "reconnect") == 0 ? "told to reconnect"
+                                                : "asked about again");
     }
 }
 

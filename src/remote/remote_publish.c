@@ -89,20 +89,20 @@ static void publish_drop_line(char *text)
 }
 
 /* `at`: "line 7: ", or empty. Answers the exit code. */
-static int publish_failed(const struct publish *p, const char *at, int status, const char *why)
+static int publish_failed(const struct publish *p, const char *at, int status, const struct err *e)
 {
     char text[1200];
+    snprintf(text, sizeof text, "%s", e->text);
     if (status) {
         remote_problem(status, strbuf_slice(&p->answer), text, sizeof text);
         if (*at) {
             publish_drop_line(text);
         }
-        why = text;
     }
     fprintf(stderr, "tidegate publish: %s%s%s", at, status ? "" : remote_target_text(&p->target),
             status ? "" : ": ");
-    cli_put(stderr, slice_str(why));
-    fputc('\n', stderr);
+    cli_put(stderr, slice_str(text));
+    fprintf(stderr, "%s\n", remote_target_hint(&p->target, status, e->code));
     return remote_exit_code(status);
 }
 
@@ -164,14 +164,18 @@ static int publish_send(struct publish *p, struct slice body, const char *type, 
         return EX_OK;
     }
     if (code == 0) {
-        (void)publish_failed(p, at, 0, e.code ? e.text : "what answers there is no broker");
-        return e.code ? EX_TEMPFAIL : EX_PROTOCOL;
+        code = e.code ? EX_TEMPFAIL : EX_PROTOCOL;
+        if (!e.code) {
+            (void)err_set(&e, UV_EPROTO, "what answers there is no broker");
+        }
+        (void)publish_failed(p, at, 0, &e);
+        return code;
     }
     if (!res.status && e.code != UV_ENOTCONN && e.code != UV_EACCES && e.code != UV_EINVAL) {
         code = EX_TEMPFAIL; /* it may have been stored */
     }
     if (!lenient || !publish_is_final(code)) {
-        (void)publish_failed(p, at, res.status, e.text);
+        (void)publish_failed(p, at, res.status, &e);
     }
     return code;
 }
@@ -310,12 +314,9 @@ static int publish_stream(struct publish *p)
 /* 0, or the exit code after a message. */
 static int publish_check_words(const struct publish_words *w, char **rest, size_t count)
 {
-    for (size_t i = 0; i < w->attr_count; i++) {
-        const char *equals = strchr(w->attrs[i], '=');
-        if (!equals || equals == w->attrs[i]) {
-            return options_refuse(&publish_options, "--attr", "%s: NAME=VALUE was expected",
-                                  w->attrs[i]);
-        }
+    int code = remote_check_pairs(&publish_options, "--attr", w->attrs, w->attr_count);
+    if (code) {
+        return code;
     }
     if (w->ndjson && (count || w->type || w->key || w->attr_count)) {
         return options_refuse(&publish_options, count ? rest[0] : "--ndjson",

@@ -16,17 +16,6 @@ const char remote_status_details[] =
 const struct option_row remote_status_rows[] = {REMOTE_ADMIN_ROWS, {.name = NULL}};
 static const struct options status_options = {"tidegate", "status", remote_status_rows};
 
-static long long status_count(const json_t *o, const char *name)
-{
-    return (long long)json_integer_value(json_object_get(o, name));
-}
-
-static void status_put_policy(const json_t *policy)
-{
-    cli_put(stdout, slice_str(cli_text_of(policy, "label")));
-    printf("%s%s", *cli_text_of(policy, "label") ? " " : "", cli_text_of(policy, "version"));
-}
-
 static void status_put_store(const json_t *store)
 {
     char size[REMOTE_TEXT_MAX];
@@ -35,8 +24,9 @@ static void status_put_store(const json_t *store)
     if (!ok) {
         cli_put(stdout, slice_str(cli_text_of(store, "detail")));
     }
-    printf(", %lld events, %s\n", status_count(store, "events"),
-           remote_bytes((uint64_t)status_count(store, "bytes"), size));
+    printf(", %lld event%s, %s\n", cli_count_of(store, "events"),
+           cli_plural(cli_count_of(store, "events")),
+           remote_bytes((uint64_t)cli_count_of(store, "bytes"), size));
     if (*cli_text_of(store, "degraded")) {
         printf("          degraded: ");
         cli_put(stdout, slice_str(cli_text_of(store, "degraded")));
@@ -57,11 +47,11 @@ static void status_put_workers(const json_t *workers)
     json_array_foreach(workers, i, w)
     {
         const char *why = cli_text_of(w, "not_ready");
-        printf("%6lld %8lld %-12s %8lld %11lld %8lld %7lld  ", status_count(w, "worker"),
-               status_count(w, "pid"),
+        printf("%6lld %8lld %-12s %8lld %11lld %8lld %7lld  ", cli_count_of(w, "worker"),
+               cli_count_of(w, "pid"),
                remote_duration(json_number_value(json_object_get(w, "uptime_s")), up),
-               status_count(w, "restarts"), status_count(w, "connections"),
-               status_count(w, "subscribers"), status_count(w, "behind"));
+               cli_count_of(w, "restarts"), cli_count_of(w, "connections"),
+               cli_count_of(w, "subscribers"), cli_count_of(w, "behind"));
         if (!json_is_true(json_object_get(w, "answers"))) {
             printf("does not answer");
         } else if (*why) {
@@ -81,7 +71,7 @@ static void status_print(const json_t *doc)
     const json_t *restart = json_object_get(doc, "restart");
     bool ready = json_is_true(json_object_get(doc, "ready"));
     printf("tidegate %s, process %lld, up %s: ", cli_text_of(doc, "version"),
-           status_count(doc, "pid"),
+           cli_count_of(doc, "pid"),
            remote_duration(json_number_value(json_object_get(doc, "uptime_s")), up));
     if (ready) {
         printf("ready\n");
@@ -90,22 +80,25 @@ static void status_print(const json_t *doc)
         cli_put(stdout, slice_str(cli_text_of(doc, "not_ready")));
         putchar('\n');
     }
-    printf("clients   %lld streams in %lld audiences, %lld of them behind; %lld connections\n",
-           status_count(doc, "subscribers"), status_count(doc, "audiences"),
-           status_count(doc, "behind"), status_count(doc, "connections"));
+    long long streams = cli_count_of(doc, "subscribers"),
+              audiences = cli_count_of(doc, "audiences");
+    long long connections = cli_count_of(doc, "connections"), held = cli_count_of(log, "events");
+    printf("clients   %lld stream%s in %lld audience%s, %lld behind; %lld connection%s\n", streams,
+           cli_plural(streams), audiences, cli_plural(audiences), cli_count_of(doc, "behind"),
+           connections, cli_plural(connections));
     status_put_store(json_object_get(doc, "store"));
-    printf("newest    %s; %lld events in memory, %s\n", cli_text_of(doc, "head_id"),
-           status_count(log, "events"), remote_bytes((uint64_t)status_count(log, "bytes"), size));
+    printf("newest    %s; %lld event%s in memory, %s\n", cli_text_of(doc, "head_id"), held,
+           cli_plural(held), remote_bytes((uint64_t)cli_count_of(log, "bytes"), size));
     printf("policy    ");
-    status_put_policy(policy);
+    remote_put_policy(policy);
     if (json_is_object(previous)) {
         printf(", before it ");
-        status_put_policy(previous);
+        remote_put_policy(previous);
     }
     printf("\n          ");
     cli_put(stdout, slice_str(cli_text_of(policy, "file")));
     putchar('\n');
-    if (status_count(restart, "count") > 0) {
+    if (cli_count_of(restart, "count") > 0) {
         printf("restart   %s\n", cli_text_of(restart, "state"));
     }
     status_put_workers(json_object_get(doc, "workers"));

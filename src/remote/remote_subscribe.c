@@ -85,15 +85,13 @@ struct subscribe {
     bool unwritable, unreadable, timed_out;
 };
 
-__attribute__((format(printf, 2, 3))) static void subscribe_note(const struct subscribe *s,
-                                                                 const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void subscribe_note(const char *fmt, ...)
 {
     char text[1400];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    (void)s;
     fprintf(stderr, "tidegate subscribe: ");
     cli_put(stderr, slice_str(text));
     fputc('\n', stderr);
@@ -135,7 +133,7 @@ static void subscribe_print(struct subscribe *s, const struct sse_event *ev)
 }
 
 /* In words, what was lost. */
-static void subscribe_tell_gap(const struct subscribe *s, const json_t *doc)
+static void subscribe_tell_gap(const json_t *doc)
 {
     static const char *const words[][2] = {
         {"expired", "retention has removed events after it"},
@@ -147,7 +145,7 @@ static void subscribe_tell_gap(const struct subscribe *s, const json_t *doc)
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         what = strcmp(reason, words[i][0]) == 0 ? words[i][1] : what;
     }
-    subscribe_note(s, "GAP: events may be missing after %s: %s; goes on after %s",
+    subscribe_note("GAP: events may be missing after %s: %s; goes on after %s",
                    cli_text_of(doc, "requested"), what, cli_text_of(doc, "resumed_from"));
 }
 
@@ -164,9 +162,9 @@ static bool subscribe_take_signal(struct subscribe *s, const struct sse_event *e
     gap = gap && *cli_text_of(doc, "resumed_from");
     revoked = revoked && *cli_text_of(doc, "reason");
     if (gap) {
-        subscribe_tell_gap(s, doc);
+        subscribe_tell_gap(doc);
     } else if (revoked) {
-        subscribe_note(s, "the subscription was withdrawn: %s", cli_text_of(doc, "reason"));
+        subscribe_note("the subscription was withdrawn: %s", cli_text_of(doc, "reason"));
     }
     json_decref(doc);
     if ((gap || revoked) && s->words->json) {
@@ -199,19 +197,11 @@ static void subscribe_on_comment(void *ctx, struct slice text)
 {
     const struct subscribe *s = ctx;
     if (!s->granted && !slice_is(text, "heartbeat") && text.n > 1) {
-        subscribe_note(s, "refused for now: %.*s", (int)text.n, text.p);
+        subscribe_note("refused for now: %.*s", (int)text.n, text.p);
     }
 }
 
 /* ---------------------------------------------------------------- one stream */
-
-static bool subscribe_is_stream(const struct http_fetch *f)
-{
-    struct slice type = http_fetch_header(f, "Content-Type");
-    static const char wanted[] = "text/event-stream";
-    return type.n >= sizeof wanted - 1 &&
-           slice_is_nocase(slice_of(type.p, sizeof wanted - 1), wanted);
-}
 
 static bool subscribe_done(const struct subscribe *s)
 {
@@ -221,7 +211,7 @@ static bool subscribe_done(const struct subscribe *s)
 static bool subscribe_on_body(void *ctx, struct http_fetch *f, struct slice bytes)
 {
     struct subscribe *s = ctx;
-    if (http_fetch_status(f) != 200 || !subscribe_is_stream(f)) {
+    if (!remote_is_stream(f)) {
         size_t room = s->problem.max - s->problem.len;
         return strbuf_append(&s->problem, bytes.p, bytes.n < room ? bytes.n : room) == 0 &&
                bytes.n < room;
@@ -230,7 +220,7 @@ static bool subscribe_on_body(void *ctx, struct http_fetch *f, struct slice byte
         s->connected = s->was_connected = true;
         s->failures = 0;
         if (!s->words->quiet) {
-            subscribe_note(s, "connected to %s", remote_target_text(&s->target));
+            subscribe_note("connected to %s", remote_target_text(&s->target));
         }
     }
     s->unreadable = sse_reader_feed(&s->reader, bytes) != 0;
@@ -254,7 +244,7 @@ static int subscribe_put_url(struct subscribe *s)
         rc = remote_put_param(&s->url, slice_str("topic"), slice_str(s->topics[i]));
     }
     for (size_t i = 0; i < w->param_count && rc == 0; i++) {
-        const char *equals = strchr(w->params[i], '='); /* checked by subscribe_read_words() */
+        const char *equals = strchr(w->params[i], '='); /* subscribe_check_words() saw to it */
         rc = remote_put_param(&s->url, slice_of(w->params[i], (size_t)(equals - w->params[i])),
                               slice_str(equals + 1));
     }
@@ -272,7 +262,7 @@ static int subscribe_failed(struct subscribe *s, const struct http_fetch_result 
 {
     char text[1200];
     uint64_t seconds = 0;
-    bool refused = res->status && (res->status != 200 || !subscribe_is_stream(s->fetch));
+    bool refused = res->status && !remote_is_stream(s->fetch);
     if (s->connected && !refused) {
         snprintf(text, sizeof text, "%s%s",
                  e->code ? "the connection was lost: " : "the stream has ended", e->text);
@@ -290,7 +280,8 @@ static int subscribe_failed(struct subscribe *s, const struct http_fetch_result 
         code = EX_UNAVAILABLE; /* a mistake, more often than a broker that will be back */
     }
     if (code != EX_TEMPFAIL) {
-        subscribe_note(s, "%s: %s", remote_target_text(&s->target), text);
+        subscribe_note("%s: %s%s", remote_target_text(&s->target), text,
+                       remote_target_hint(&s->target, res->status, e->code));
         return code;
     }
     *wait_ms = s->retry_ms << (s->failures > 6 ? 6 : s->failures);
@@ -300,7 +291,7 @@ static int subscribe_failed(struct subscribe *s, const struct http_fetch_result 
     }
     s->failures += !s->connected;
     if (!s->words->quiet) {
-        subscribe_note(s, "%s; tries again in %.1f s", text, (double)*wait_ms / 1000);
+        subscribe_note("%s; tries again in %.1f s", text, (double)*wait_ms / 1000);
     }
     return 0;
 }
@@ -332,10 +323,10 @@ static bool subscribe_once(struct subscribe *s, uint64_t *wait_ms, int *code)
     rq.ctx = s;
     (void)http_fetch_run(s->fetch, &rq, &res, &e);
     if (s->unwritable) {
-        subscribe_note(s, "the events could not be written");
+        subscribe_note("the events could not be written");
         *code = EX_IOERR;
     } else if (s->unreadable) {
-        subscribe_note(s, "an event of more than %d MiB: it cannot be read",
+        subscribe_note("an event of more than %d MiB: it cannot be read",
                        (int)(EVENT_MAX_BYTES >> 20));
         *code = EX_PROTOCOL;
     } else if (res.stopped ? subscribe_is_page(s) : res.status != 204) { /* 204: for good */
@@ -360,8 +351,7 @@ static int subscribe_run(struct subscribe *s)
         }
     }
     if (code == 0 && s->timed_out && s->words->limit && s->count < s->words->limit) {
-        subscribe_note(s, "%" PRIu64 " of %" PRIu64 " events came in time", s->count,
-                       s->words->limit);
+        subscribe_note("%" PRIu64 " of %" PRIu64 " events came in time", s->count, s->words->limit);
         code = EX_TEMPFAIL;
     }
     return code;
@@ -378,14 +368,7 @@ static int subscribe_check_words(const struct subscribe_words *w)
         return options_refuse(&subscribe_options, "--from",
                               "%s: the id of an event, start or now was expected", w->from);
     }
-    for (size_t i = 0; i < w->param_count; i++) {
-        const char *equals = strchr(w->params[i], '=');
-        if (!equals || equals == w->params[i]) {
-            return options_refuse(&subscribe_options, "--query", "%s: NAME=VALUE was expected",
-                                  w->params[i]);
-        }
-    }
-    return 0;
+    return remote_check_pairs(&subscribe_options, "--query", w->params, w->param_count);
 }
 
 /* 0, or the exit code after a message. */

@@ -250,6 +250,43 @@ void remote_problem(int status, struct slice body, char *out, size_t size)
     json_decref(doc);
 }
 
+static bool remote_target_has_credential(const struct remote_target *t)
+{
+    for (size_t i = 0; i < t->header_count; i++) {
+        if (slice_is_nocase(t->headers[i].name, "Authorization")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *remote_target_hint(const struct remote_target *t, int status, int why)
+{
+    return status == 401 && !remote_target_has_credential(t) ? " (no token was sent: see --token)"
+           : status == 0 && why == UV_ENOTCONN               ? ": does the broker run?"
+                                                             : "";
+}
+
+bool remote_is_stream(const struct http_fetch *f)
+{
+    static const char wanted[] = "text/event-stream";
+    struct slice type = http_fetch_header(f, "Content-Type");
+    return http_fetch_status(f) == 200 && type.n >= sizeof wanted - 1 &&
+           slice_is_nocase(slice_of(type.p, sizeof wanted - 1), wanted);
+}
+
+int remote_check_pairs(const struct options *o, const char *option, const char *const *pairs,
+                       size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *equals = strchr(pairs[i], '=');
+        if (!equals || equals == pairs[i]) {
+            return options_refuse(o, option, "%s: NAME=VALUE was expected", pairs[i]);
+        }
+    }
+    return 0;
+}
+
 int remote_exit_code(int status)
 {
     return status >= 200 && status <= 299                                     ? EX_OK

@@ -66,7 +66,15 @@ __attribute__((warn_unused_result)) int remote_put_param(struct strbuf *out, str
 /* What an answer that refuses says, in one line for people: of a problem document title and detail. Not
  * meant for a terminal as it is: see cli_put(). */
 void remote_problem(int status, struct slice body, char *out, size_t size);
+/* What may be done about it: the end of such a line, or of one that says why no answer came (status 0,
+ * `why`: http_fetch_run()'s). "": nothing to say. */
+const char *remote_target_hint(const struct remote_target *t, int status, int why);
 /* The exit code for an answer of that status. */
 int remote_exit_code(int status);
+/* Is what answers a stream of events? */
+bool remote_is_stream(const struct http_fetch *f);
+/* Options that take NAME=VALUE. 0, or the exit code after a message. */
+int remote_check_pairs(const struct options *o, const char *option, const char *const *pairs,
+                       size_t n);
 
 #endif

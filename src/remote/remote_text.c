@@ -1,5 +1,7 @@
 #include "remote/remote_text.h"
 
+#include "cli/cli_text.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -32,6 +34,13 @@ const char *remote_bytes(uint64_t bytes, char out[REMOTE_TEXT_MAX])
     }
     snprintf(out, REMOTE_TEXT_MAX, i ? "%.1f %s" : "%.0f %s", value, units[i]);
     return out;
+}
+
+void remote_put_policy(const json_t *policy)
+{
+    const char *label = cli_text_of(policy, "label");
+    cli_put(stdout, slice_str(label));
+    printf("%s%s", *label ? " " : "", cli_text_of(policy, "version"));
 }
 
 size_t remote_columns(void)

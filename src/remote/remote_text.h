@@ -1,7 +1,8 @@
-/* Figures for people. */
+/* Figures and names for people. */
 #ifndef REMOTE_REMOTE_TEXT_H
 #define REMOTE_REMOTE_TEXT_H
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,8 @@ enum { REMOTE_TEXT_MAX = 32 };
 const char *remote_duration(double seconds, char out[REMOTE_TEXT_MAX]);
 /* "512 B", "1.5 KiB", "3.2 GiB" */
 const char *remote_bytes(uint64_t bytes, char out[REMOTE_TEXT_MAX]);
+/* "LABEL VERSION" of a policy in a document of the admin service, on stdout. */
+void remote_put_policy(const json_t *policy);
 /* Columns of the terminal that stdout is; 80 where it is none. */
 size_t remote_columns(void);
 

@@ -48,16 +48,16 @@ static const struct options top_options = {"tidegate", "top", remote_top_rows};
 /* What is shown, for all workers and for each. Rates are of counters. */
 static const struct {
     const char *title, *json, *name; /* name: behind "tidegate_" or "tidegate_worker_" */
-    bool rate, of_worker;
+    bool rate, of_worker;            /* the second: has a column for each worker */
 } top_figures[] = {
     {"streams", "streams", "subscribers", false, true},
     {"behind", "behind", "subscribers_behind", false, true},
-    {"connections", "connections", "connections", false, true},
+    {"connections", "connections", "connections", false, false},
     {"opened/s", "opened_per_s", "subscribed_total", true, true},
     {"published/s", "published_per_s", "events_published_total", true, true},
     {"delivered/s", "delivered_per_s", "events_delivered_total", true, true},
     {"sent B/s", "sent_bytes_per_s", "sent_bytes_total", true, true},
-    {"gaps/s", "gaps_per_s", "gaps_total", true, true},
+    {"gaps/s", "gaps_per_s", "gaps_total", true, false},
     {"denied/s", "denied_per_s", "refused_denied_total", true, false},
     {"refused for now/s", "refused_for_now_per_s", "refused_transient_total", true, false},
     {"bad requests/s", "bad_requests_per_s", "refused_invalid_total", true, false},
@@ -121,7 +121,7 @@ static void top_print_workers(const struct top *t)
         if (w == 1) {
             printf("\n%6s", "WORKER");
             for (size_t i = 0; i < TOP_FIGURES; i++) {
-                if (top_figures[i].of_worker && i != 2 && i != 7) {
+                if (top_figures[i].of_worker) {
                     printf(" %11s", top_figures[i].title);
                 }
             }
@@ -129,7 +129,7 @@ static void top_print_workers(const struct top *t)
         }
         printf("%6u", w);
         for (size_t i = 0; i < TOP_FIGURES; i++) {
-            if (top_figures[i].of_worker && i != 2 && i != 7) {
+            if (top_figures[i].of_worker) {
                 printf(" %11.0f", top_value(t, i, "tidegate_worker_", label, &found));
             }
         }
