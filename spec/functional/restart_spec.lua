@@ -226,7 +226,7 @@ describe("a rolling restart", function()
     broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub("api = 1,",
       'api = 1, setup = function() sleep(0.5) error "cannot" end,')))
     broker:signal "USR2"
-    assert.matches("worker 1", wait_restart(broker, 4, "failed"), 1, true)
+    assert.matches("worker 1: policy.lua:2: cannot", wait_restart(broker, 4, "failed"), 1, true)
     assert.same(before, pids(broker))
     broker:publish("a", "not disturbed")
     assert.equal("not disturbed", c:next().data)

@@ -191,7 +191,7 @@ static void give_back(struct supervisor *s)
 
 static void supervisor_restart_fail(struct supervisor *s, const char *why)
 {
-    char text[128];
+    char text[sizeof s->shared->restart_error];
     (void)snprintf(text, sizeof text, "worker %u: %s", s->roll.number, why);
     give_back(s);
     supervisor_restart_finish(s, text);
@@ -200,9 +200,10 @@ static void supervisor_restart_fail(struct supervisor *s, const char *why)
 void restart_child_ended(struct supervisor *s, int code)
 {
     char text[96];
+    const char *why = s->shared->gave_up[s->roll.number - 1];
     (void)snprintf(text, sizeof text,
                    "its successor ended with code %d before it served: see the log", code);
-    supervisor_restart_fail(s, text);
+    supervisor_restart_fail(s, *why ? why : text);
 }
 
 static void supervisor_restart_retire(struct supervisor *s)
