@@ -153,6 +153,15 @@ describe("a denial", function()
     assert.equal("a-b", r.headers["x-request-id"])
     r = http.post(proxy, "/events?topic=a", "x", { ["X-Request-Id"] = "a-c" })
     assert.same({ 201, "a-c" }, { r.status, r.headers["x-request-id"] })
+    local c = assert(http.connect(proxy)) -- the head comes before the body
+    assert(c:send("POST /events?topic=a HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a-d\r\n" ..
+      "Origin: https://app.example\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"))
+    assert.equal(100, c:response().status)
+    assert(c:send("x"))
+    r = assert(c:response())
+    c:close()
+    assert.same({ 201, "a-d", "https://app.example" },
+      { r.status, r.headers["x-request-id"], r.headers["access-control-allow-origin"] })
     assert.equal(16, #ask(b, "forged").headers["x-request-id"])
     for _, bad in ipairs { ("x"):rep(65), "two words", 'quo"te', "" } do
       assert.equal(16, #ask(proxy, bad).headers["x-request-id"], bad)

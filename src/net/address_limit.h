@@ -1,4 +1,4 @@
-/* Counts what each peer address holds: connections, bytes. Uses memory only for addresses that hold
+/* Counts what each peer address holds at a time: connections, bytes. Uses memory only for addresses that hold
  * some. Addresses of one IPv6 network of 64 bits are one: that is what one host has. The hash is
  * keyed, because clients choose their addresses. Loop thread only. */
 #ifndef NET_ADDRESS_LIMIT_H

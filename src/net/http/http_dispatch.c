@@ -35,6 +35,9 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
 static void http_dispatch_name(const struct conn *c, struct stream *stream, struct http_request *rq)
 {
     char field[sizeof REQUEST_ID_FIELD + REQUEST_ID_MAX + 2];
+    if (rq->request_id.n) {
+        return; /* with its head */
+    }
     rq->request_id = c->trusted && !c->nameless ? request_id_given(rq) : slice_of(NULL, 0);
     if (rq->request_id.n) {
         int n = snprintf(field, sizeof field, REQUEST_ID_FIELD "%.*s\r\n", (int)rq->request_id.n,

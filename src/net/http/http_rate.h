@@ -1,4 +1,5 @@
-/* A bound on how often each client address may do something, with its metric and its log lines. */
+/* A limit of the configuration on how often each client address may do something: address_rate.h, with the metric
+ * and the log lines of what is refused. What an address holds at a time is counted by address_limit.h. */
 #ifndef NET_HTTP_HTTP_RATE_H
 #define NET_HTTP_HTTP_RATE_H
 
