@@ -163,6 +163,22 @@ describe("commands of operators", function()
     assert.equal(75, (run("kick", "--topic", "b", "--admin", at)))
   end)
 
+  it("close the streams that match, whichever of them have ended by themselves", function()
+    local list = { { id = "1-1", topics = { "a" } }, { id = "1-2", topics = { "a" } } }
+    local function kick(...)
+      local gone = { ... }
+      local server = http_server.start(function(request, client)
+        local id = request.target:match "^/connections/(.+)"
+        http_server.answer(client, { status = id and (gone[1] == id or gone[2] == id) and 404 or 200,
+          body = http.json.encode { connections = list, total = 2, detail = "no such stream" } })
+        client:shutdown(function() client:close() end)
+      end)
+      keep(function() server:stop() end)
+      return (run("kick", "--topic", "a", "--admin", "127.0.0.1:" .. server.port))
+    end
+    assert.same({ 0, 0, 0, 66 }, { kick(), kick "1-1", kick "1-2", kick("1-1", "1-2") })
+  end)
+
   it("refuse wrong words, and say what answers where no broker does", function()
     for _, words in ipairs { { "status", "--what" }, { "status", "a", "b" },
       { "status", "a", "--admin", "127.0.0.1:1" }, { "kick" },

@@ -211,12 +211,15 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
         fprintf(stderr, "tidegate kick: no open stream matches\n");
         code = EX_NOINPUT;
     }
+    bool closed = false;
     json_array_foreach(list, i, c)
     {
         if (code == 0 || code == EX_NOINPUT) { /* one may have ended by itself */
             code = kick_one(a, cli_text_of(c, "id"));
+            closed = closed || code == 0;
         }
     }
+    code = closed && code == EX_NOINPUT ? 0 : code;
     if ((code == 0 || code == EX_NOINPUT) && truncated) {
         fprintf(
             stderr,
