@@ -90,9 +90,10 @@ for _, workers in ipairs { 1, 2 } do
       code, out = run("reload", "--dry-run")
       assert.equal(0, code)
       assert.matches("^policy two %x+: would be reloaded; nothing was changed\nbefore one %x+\n", out)
-      assert.matches("\n1 open stream: asked about again\n$", out)
+      assert.matches("\n1 open stream: would be asked about again\n$", out)
       code, out = run "reload"
       assert.equal(0, code)
+      assert.matches("\n1 open stream: asked about again\n$", out)
       assert.matches("^policy two %x+: reloaded\nbefore one", fits(out))
       code, out = run "rollback"
       assert.equal(0, code)

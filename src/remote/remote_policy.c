@@ -106,11 +106,15 @@ static void policy_print(const json_t *doc)
     }
     if (strcmp(result, "unchanged") != 0) {
         const char *mode = cli_text_of(doc, "mode");
+        const char *would = strcmp(result, "would-reload") == 0 ? "would be " : "";
         long long streams = cli_count_of(doc, "streams");
-        printf("%lld open stream%s: %s\n", streams, cli_plural(streams),
-               strcmp(mode, "keep") == 0        ? "not asked about again"
-               : strcmp(mode, "reconnect") == 0 ? "told to reconnect"
-                                                : "asked about again");
+        printf("%lld open stream%s: ", streams, cli_plural(streams));
+        if (strcmp(mode, "keep") == 0) {
+            printf("not asked about again\n");
+        } else {
+            printf("%s%s\n", would,
+                   strcmp(mode, "reconnect") == 0 ? "told to reconnect" : "asked about again");
+        }
     }
 }
 
