@@ -74,7 +74,8 @@ function tokens.is_key(value)
   return getmetatable(value) == Key
 end
 
---- The option `keys`, as lists: { [name] = { key, ... } }. `level`, as of error(), says which caller a mistake is reported for.
+--- The option `keys`, as lists: { [name] = { key, ... } }. `level`, as of error(), says at which caller mistakes are
+--- reported.
 function tokens.lists(sets, level)
   local lists = {}
   for name, value in pairs(sets or {}) do
