@@ -13,7 +13,7 @@ lua_Integer native_field_integer(lua_State *L, int arg, const char *name, lua_In
 /* Pushes a userdata that owns a reference to the event made of the table at `arg`. */
 int native_push_event(lua_State *L, int arg);
 struct event *native_check_event(lua_State *L, int arg);
-/* Pushes {id, topic, type, data, key, attrs, time_ms}. */
+/* Pushes {topic, type, data, key, attrs, time_ms}. */
 void native_push_fields(lua_State *L, const struct event *ev);
 
 struct native_request {

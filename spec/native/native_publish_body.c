@@ -1,50 +1,17 @@
-/* broker/: envelope; base/: json_text. */
+/* event/: publish_body, event_attrs; base/: json_text. */
 #include "base/text/json_text.h"
 #include "event/event_attrs.h"
 #include "event/publish_body.h"
-#include "native.h"
+#include "native_policy.h"
 
 #include <jansson.h>
 #include <stdlib.h>
-
-static struct slice field_slice(lua_State *L, const char *name)
-{
-    size_t n = 0;
-    lua_getfield(L, 1, name);
-    const char *p = lua_tolstring(L, -1, &n);
-    lua_pop(L, 1);
-    return slice_of(p, n);
-}
-
-static size_t field_size(lua_State *L, const char *name)
-{
-    lua_getfield(L, 1, name);
-    lua_Integer value = luaL_optinteger(L, -1, 1000);
-    lua_pop(L, 1);
-    return (size_t)value;
-}
-
-static void set_slice(lua_State *L, const char *name, struct slice value)
-{
-    if (value.p) {
-        lua_pushlstring(L, value.p, value.n);
-        lua_setfield(L, -2, name);
-    }
-}
 
 static void push_events(lua_State *L, const struct event_list *list)
 {
     lua_newtable(L);
     for (size_t i = 0; i < list->n; i++) {
-        const struct event *ev = list->v[i];
-        lua_newtable(L);
-        set_slice(L, "topic", event_topic(ev));
-        set_slice(L, "type", event_type(ev));
-        set_slice(L, "data", event_data(ev));
-        set_slice(L, "key", event_key(ev));
-        set_slice(L, "attrs", event_attrs(ev));
-        lua_pushinteger(L, (lua_Integer)ev->time_ms);
-        lua_setfield(L, -2, "time_ms");
+        native_push_fields(L, list->v[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
 }
@@ -55,12 +22,13 @@ static int l_parse(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     struct http_header headers[] = {
-        {slice_str("content-type"), field_slice(L, "content_type")},
-        {slice_str("idempotency-key"), field_slice(L, "idempotency_key")},
+        {slice_str("content-type"), native_field_slice(L, 1, "content_type")},
+        {slice_str("idempotency-key"), native_field_slice(L, 1, "idempotency_key")},
     };
     struct http_request rq = {.headers = headers, .header_count = 2};
-    struct publish_limits limits = {field_size(L, "event_bytes"), field_size(L, "batch_events")};
-    struct slice body = field_slice(L, "body"), query = field_slice(L, "query");
+    struct publish_limits limits = {(size_t)native_field_integer(L, 1, "event_bytes", 1000),
+                                    (size_t)native_field_integer(L, 1, "batch_events", 1000)};
+    struct slice body = native_field_slice(L, 1, "body"), query = native_field_slice(L, 1, "query");
     struct event_list out = {0};
     struct err e = {0};
     struct http_query q;
