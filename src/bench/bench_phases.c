@@ -226,13 +226,14 @@ static void begin_link(struct bench *b)
 
 static bool done_linked(struct bench *b, uint64_t ns)
 {
+    if (b->o->streams == 1) {
+        return true; /* all are there, and settle in the phase after the next */
+    }
     if (ns < ns_of(b->o->settle)) {
         return false;
     }
-    if (b->o->streams > 1) {
-        bench_phases_take_sample(b, &b->linked, true);
-        b->sub_most = b->o->connections;
-    }
+    bench_phases_take_sample(b, &b->linked, true);
+    b->sub_most = b->o->connections;
     b->progress_ns = uv_hrtime();
     return true;
 }
