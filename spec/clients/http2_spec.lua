@@ -23,6 +23,7 @@ describe("HTTP/2 as others speak it", function()
       local broker = start()
       local p = child.start("/usr/bin/python3", { "-B", SPEC_SOURCE_DIR .. "/spec/clients/adapters/http2.py",
         "127.0.0.1", tostring(broker.addresses[1].port), over == "TLS" and ca.cert or nil })
+      finally(function() p:stop() end)
       local passed
       local function look()
         passed = {}
@@ -41,7 +42,6 @@ describe("HTTP/2 as others speak it", function()
       look()
       assert.same(CHECKS, passed)
       assert.equal(0, (broker:wait_exit()))
-      p:stop()
     end)
 
     it("h2load: " .. over, function()

@@ -27,12 +27,10 @@ return {
 ]]
 
 describe("the page", function()
-  local broker, seen = nil, {}
+  local broker, running, seen = nil, {}, {}
 
   setup(function()
-    broker = tidegate.prepare { policy = POLICY }
-    broker:start()
-    local running = {}
+    broker = tidegate.start { policy = POLICY, keep = true }
     for name, program in pairs { chrome = "chromium", firefox = "firefox-esr" } do
       running[name] = roster.start(name, "page.mjs", ("http://%s:%d/"):format(broker.host, broker.port),
         { PROGRAM = child.find(program), TOKEN = "it's me" })
@@ -40,10 +38,12 @@ describe("the page", function()
     for name, process in pairs(running) do
       assert.equal(0, process:wait(120), process:errors())
       seen[name] = http.json.decode(process:output())
-      process:stop()
     end
   end)
   teardown(function()
+    for _, process in pairs(running) do
+      process:stop()
+    end
     broker:dispose()
   end)
 

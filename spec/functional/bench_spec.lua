@@ -76,7 +76,7 @@ describe("tidegate-bench against the broker", function()
     eventually("it publishes", function()
       return shared():metric "tidegate_events_published_total" > before + 10
     end)
-    require("luv").kill(p.pid, "sigint")
+    p:signal "sigint"
     local code, doc = p:wait(30), http.json.decode(p:output())
     p:stop()
     assert.equal(0, code)
@@ -213,13 +213,13 @@ describe("tidegate-bench with HTTP/2", function()
     assert.equal(0, streams)
     local p = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(broker.addresses[1].port), "--h2",
       "--connections", "10", "--streams-per-connection", "4", "--seconds", "600" })
+    finally(function() p:stop() end)
     eventually("all are open", function() return broker:metric "tidegate_subscribers" == 10 end)
     assert.equal(3, broker:metric "tidegate_h2_connections")
-    p:stop()
   end)
 
   it("replays, and tells topics apart", function()
-    for mode, words in pairs { replay = { "--preload", "50" }, topics = { "--seconds", "0.3" } } do
+    for mode, words in pairs { replay = { "--preload", "50" }, topics = { "--events", "30" } } do
       local code, doc, err = bench(mode, broker.addresses[1].port, "--h2", "--streams-per-connection", "5",
         "--connections", "15", table.unpack(words))
       assert.equal("", err)
@@ -248,13 +248,13 @@ describe("tidegate-bench with HTTP/2", function()
     local other = tidegate.start()
     local p = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(other.port), "--h2", "--json",
       "--connections", "6", "--streams-per-connection", "3", "--seconds", "600" })
+    finally(function() p:stop() end)
     eventually("all are open", function() return other:metric "tidegate_subscribers" == 6 end)
     other:signal "TERM"
     other:wait_exit()
     require("luv").kill(p.pid, "sigint")
     assert.equal(1, p:wait(30))
     assert.matches("6 streams ended by the server", p:output())
-    p:stop()
   end)
 
   it("refuses what it cannot do", function()

@@ -194,7 +194,7 @@ describe("a policy that comes while a body is under way", function()
 
   it("is asked who sends it, also if the one before decides after that", function()
     local broker = tidegate.start { policy = POLICY }
-    local c = begin(broker, head("/events?topic=a&wait=0.4", { KEY }, 5))
+    local c = begin(broker, head("/events?topic=a&wait=1", { KEY }, 5))
     eventually("the hook waits", function() return broker:metric "tidegate_policy_suspended_hooks" == 1 end)
     broker:reload((POLICY:gsub('"secret"', '"changed"')))
     c:send "hello"

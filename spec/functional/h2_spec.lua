@@ -154,7 +154,7 @@ describe("HTTP/2", function()
         list[i] = c:request("POST", "/events?topic=others", ("x"):rep(200000), plain)
       end
       for _, s in ipairs(list) do
-        c:wait("an answer", function() return s.ended end, 10)
+        c:wait("an answer", function() return s.ended end)
         assert.equal(201, s.status)
       end
     end

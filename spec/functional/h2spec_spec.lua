@@ -83,9 +83,13 @@ local function passed_over(c)
   assert.equal("PING", f and f.type)
 end
 
+local function ends(c)
+  assert.not_equal("timeout", (select(2, c:frame "nothing")))
+end
+
 -- The connection ends, and nothing was wrong.
 local function over(c)
-  assert.is_nil((c:frame "nothing"))
+  ends(c)
   assert.equal(h2.CODES.NO_ERROR, c.goaway and c.goaway.code or h2.CODES.NO_ERROR)
 end
 
@@ -265,9 +269,7 @@ local CASES = {
     frame("HEADERS", WHOLE | PRIORITY, 1, u32(1) .. "\xff" .. block()), PROTOCOL },
   { "http2/5.3.1/2", "Sends PRIORITY frame that depend on itself", priority(2, 2),
     passed_over }, -- not applicable: the broker says SETTINGS_NO_RFC7540_PRIORITIES (RFC 9113 5.3.1, RFC 9218 2.1)
-  { "http2/5.4.1/1", "Sends an invalid PING frame for connection close", frame("PING", 0, 3, ("\0"):rep(8)), function(c)
-    assert.is_nil((c:frame "nothing"))
-  end },
+  { "http2/5.4.1/1", "Sends an invalid PING frame for connection close", frame("PING", 0, 3, ("\0"):rep(8)), ends },
   { "http2/5.4.1/2", "Sends an invalid PING frame to receive GOAWAY frame",
     frame("PING", 0, 3, ("\0"):rep(8)), function(c)
     assert.truthy(c:frame "GOAWAY")

@@ -266,9 +266,9 @@ function raw:send(bytes)
 end
 
 -- The next frame of that type; those before it are passed over, but for GOAWAY. At the end nil, and what the socket
--- said.
+-- said ("timeout": it has not ended).
 function raw:frame(kind, timeout)
-  local deadline = eventually.deadline(timeout or 5)
+  local deadline = eventually.deadline(timeout)
   while true do
     while #self.buffer >= 9 do
       local n, number, flags, id = (">I3I1I1I4"):unpack(self.buffer)

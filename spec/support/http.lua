@@ -227,7 +227,7 @@ function M.request(target, method, path, headers, body, options)
     all[#all + 1] = type(k) == "number" and v or { k, v }
   end
   assert(c:send(M.render(method, path, all, body)))
-  local r, err = c:response { head = method == "HEAD", timeout = ANSWER_S }
+  local r, err = c:response { head = method == "HEAD" }
   c:close()
   return assert(r, err)
 end
