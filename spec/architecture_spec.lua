@@ -3,12 +3,7 @@ local uv = require "luv"
 
 local ROOT = SPEC_SOURCE_DIR
 
-local function read(path)
-  local f = assert(io.open(ROOT .. "/" .. path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
+local read = require("support.pages").read
 
 -- All files below `path` (relative to the root) whose names end in one of the given endings.
 local function files(path, endings, list)

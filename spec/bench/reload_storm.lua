@@ -7,6 +7,7 @@
 -- reloads). `tidegate-bench` holds the streams and publishes: it checks every event of every one of them.
 local child = require "support.child"
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 
@@ -36,11 +37,6 @@ return P
     or "function(ev, params) return ev.topic == params.topic end")
 end
 
-local function read(path)
-  local f <close> = assert(io.open(path))
-  return f:read "a"
-end
-
 -- Everything about the broker at a moment.
 local function look(broker)
   local m = {}
@@ -48,7 +44,7 @@ local function look(broker)
     m[name] = tonumber(value)
   end
   m.rss_kb = broker:memory_kb()
-  m.pss_kb = tonumber(read(("/proc/%d/smaps_rollup"):format(broker.pid)):match "\nPss:%s+(%d+)")
+  m.pss_kb = tonumber(files.read(("/proc/%d/smaps_rollup"):format(broker.pid)):match "\nPss:%s+(%d+)")
   return m
 end
 

@@ -3,10 +3,13 @@
 -- 200.
 local child = require "support.child"
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local uv = require "luv"
+
+local read, write = files.read, files.write
 
 local FOLDER = SPEC_SOURCE_DIR .. "/conf/proxies/"
 local AWAY_S = 2
@@ -25,16 +28,6 @@ local POLICY = [[
     publish = function(pub) return pub end,
   }
 ]]
-
-local function read(path)
-  local f <close> = assert(io.open(path, "rb"))
-  return f:read "a"
-end
-
-local function write(path, text)
-  local f <close> = assert(io.open(path, "wb"))
-  assert(f:write(text))
-end
 
 -- `text` with each pair { from, to } replaced, which must be there.
 local function replaced(text, pairs_of)

@@ -86,7 +86,7 @@ describe("a page", function()
   end)
 
   it("has them where it is installed, too, and is installed once", function()
-    local dir = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/tidegate-install-XXXXXX"))
+    local dir = tidegate.directory()
     finally(function() tree.remove(dir) end)
     local build = tidegate.binary():gsub("/[^/]*$", "")
     local code, _, err = tidegate.run("/bin/sh", { args = { "-c",

@@ -1,24 +1,20 @@
 -- What operators load into Prometheus and Grafana: made from the checklist, accepted by promtool, and about series
 -- that the broker has.
 local child = require "support.child"
+local files = require "support.files"
 local http = require "support.http"
+local pages = require "support.pages"
 local prometheus = require "support.prometheus"
 local tidegate = require "support.tidegate"
 
-local function read(path)
-  local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
-  return f:read "a"
-end
+local read = pages.read
 
 describe("monitoring:", function()
-  -- Series and labels of a broker whose store, policy and TLS have all that there is to show.
-  local families
+  local broker = tidegate.shared { config = { workers = 2 } }
+  local families -- of that broker: its series and their labels
 
   setup(function()
-    local broker = tidegate.prepare { config = { workers = 2 } }
-    broker:start()
-    families = prometheus.parse(http.get(broker.admin, "/metrics").body).families
-    broker:dispose()
+    families = prometheus.parse(http.get(broker().admin, "/metrics").body).families
   end)
 
   local function assert_series(expression)
@@ -43,8 +39,7 @@ describe("monitoring:", function()
         :format(dir, file:match "^(.*)/", dir, dir, SPEC_SOURCE_DIR, script)
       local code, _, err = tidegate.run("/bin/sh", { args = { "-c", command }, cwd = SPEC_SOURCE_DIR })
       assert.equal(0, code, err)
-      local f <close> = assert(io.open(dir .. "/" .. file))
-      assert.equal(f:read "a", read(file), "run lua5.4 " .. script)
+      assert.equal(files.read(dir .. "/" .. file), read(file), "run lua5.4 " .. script)
     end)
   end
 

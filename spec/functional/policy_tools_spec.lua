@@ -1,5 +1,6 @@
 -- `tidegate test`: policies tried out by those who write them. `tidegate eval`: eval_spec.lua.
 local json = require "dkjson"
+local pages = require "support.pages"
 local tidegate = require "support.tidegate"
 local tools = require "support.policy_tools"
 local uv = require "luv"
@@ -457,14 +458,10 @@ describe("tidegate test", function()
   end)
 
   it("does what the documentation shows of tokens", function()
-    local function text(path)
-      local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path))
-      return f:read "a"
-    end
     local code, out, err = run({
-      ["redact.lua"] = text "scripts/policies/redact.lua",
+      ["redact.lua"] = pages.read "scripts/policies/redact.lua",
       ["one_spec.lua"] = 'local t = require "tidegate.test"\nit("works", function()\n'
-        .. assert(require("support.pages").text():match '```lua\n(local p = t%.policy%("redact.-)```') .. "end)",
+        .. assert(pages.text():match '```lua\n(local p = t%.policy%("redact.-)```') .. "end)",
     }, { "test", "one_spec.lua" })
     assert.equal(0, code, out .. err)
   end)

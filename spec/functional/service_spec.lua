@@ -1,5 +1,7 @@
 -- What systemd does for the broker: keep its port open, be told how it is.
+local child = require "support.child"
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local native = require "native.sockets"
 local socket = require "socket"
@@ -8,19 +10,6 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local tree = require "support.tree"
 local uv = require "luv"
-
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
-
-local function write(path, text)
-  local f = assert(io.open(path, "wb"))
-  assert(f:write(text))
-  assert(f:close())
-end
 
 -- Sockets as systemd makes them of a socket unit; they stay open whatever becomes of the broker.
 local opened = {}
@@ -93,6 +82,7 @@ for _, workers in ipairs { 1, 2 } do
 
     it("may be a Unix socket, whose file stays, and several by one name", function()
       local dir = tidegate.directory()
+      finally(function() tree.remove(dir) end)
       local path = dir .. "/public"
       local one, port = listen_tcp()
       local other, second = listen_tcp "::1"
@@ -114,8 +104,6 @@ for _, workers in ipairs { 1, 2 } do
       end
       broker:stop()
       assert.is_truthy(uv.fs_stat(path), "the file is the service manager's")
-      uv.fs_unlink(path)
-      uv.fs_rmdir(dir)
     end)
 
     it("may be the admin address", function()
@@ -231,6 +219,7 @@ describe("the service manager", function()
     local workers, kind = table.unpack(case)
     it(("is told by %d, at %s, when it serves and when it ends"):format(workers, kind), function()
       local dir = tidegate.directory()
+      finally(function() tree.remove(dir) end)
       local name = kind == "a path" and dir .. "/notify" or "@" .. dir .. "/notify"
       local list = {}
       fd = native.datagrams(name)
@@ -286,8 +275,6 @@ describe("the service manager", function()
       end
       broker:stop()
       assert.is_true(has(list, "^STOPPING=1$") > has(list, "^READY=1$"))
-      uv.fs_unlink(dir .. "/notify")
-      uv.fs_rmdir(dir)
     end)
   end
 
@@ -312,19 +299,19 @@ end)
 
 describe("the unit", function()
   it("is one that systemd understands", function()
-    local analyze = uv.fs_access("/usr/bin/systemd-analyze", "X") and "/usr/bin/systemd-analyze"
+    local analyze = child.find "systemd-analyze"
     if not analyze then
       pending "there is no systemd-analyze"
       return
     end
     local dir = tidegate.directory()
     finally(function() tree.remove(dir) end)
-    local text = read(SPEC_SOURCE_DIR .. "/conf/tidegate.service.in")
+    local text = files.read(SPEC_SOURCE_DIR .. "/conf/tidegate.service.in")
     assert.matches("\nType=notify\n", text)
     assert.matches("\nStartLimitIntervalSec=0\n", text)
-    write(dir .. "/tidegate.service",
+    files.write(dir .. "/tidegate.service",
       (text:gsub("@CMAKE_INSTALL_FULL_BINDIR@", (tidegate.binary():gsub("/[^/]*$", "")))))
-    write(dir .. "/tidegate.socket", read(SPEC_SOURCE_DIR .. "/conf/tidegate.socket"))
+    files.write(dir .. "/tidegate.socket", files.read(SPEC_SOURCE_DIR .. "/conf/tidegate.socket"))
     local code, out, err = tidegate.run(analyze, { args = { "verify", "--man=no", "--recursive-errors=no",
       dir .. "/tidegate.service", dir .. "/tidegate.socket" } })
     assert.equal("", out .. err)

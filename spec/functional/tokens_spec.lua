@@ -1,5 +1,6 @@
 -- Tokens: who gets in with one, for how long, and what happens while the keys are missing.
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local http_server = require "support.http_server"
 local policies = require "support.policies"
@@ -30,11 +31,6 @@ end
 
 local function claims(sub, seconds)
   return { sub = sub, aud = "sse", exp = os.time() + (seconds or 600) }
-end
-
-local function write(path, text)
-  local f <close> = assert(io.open(path, "wb"))
-  assert(f:write(text))
 end
 
 describe("tokens", function()
@@ -203,10 +199,10 @@ describe("tokens", function()
         return http.post(broker, "/events?topic=a", "x", headers).status
       end
       assert.same({ 201, 401 }, { status(old, "old"), status(new, "new") })
-      write(broker.dir .. "/keys.json", tokens.jwks(tokens.jwk(new, { kid = "new" })))
+      files.write(broker.dir .. "/keys.json", tokens.jwks(tokens.jwk(new, { kid = "new" })))
       eventually("the new keys are read", function() return status(new, "new") == 201 end)
       assert.equal(401, status(old, "old"))
-      write(broker.dir .. "/keys.json", "not a key set")
+      files.write(broker.dir .. "/keys.json", "not a key set")
       eventually("it is noticed", function()
         return broker:logged { sub = "keys", msg = "the old keys stay: the file is invalid" }
       end)
@@ -222,19 +218,19 @@ describe("tokens", function()
 
     -- What `tidegate check` says about `keys = { main = { ... } }`.
     local function check(keys)
-      write(dir .. "/policy.lua", policy "HS256")
-      write(dir .. "/conf.lua", ([[return { policy = { file = "policy.lua" }, store = { path = "store" },
+      files.write(dir .. "/policy.lua", policy "HS256")
+      files.write(dir .. "/conf.lua", ([[return { policy = { file = "policy.lua" }, store = { path = "store" },
         keys = { main = { %s } } }]]):format(keys))
       local code, _, err = tidegate.run(tidegate.binary(), { args = { "check", dir .. "/conf.lua", "--no-samples" } })
       return code == 0 and "ok" or err
     end
 
     it("that cannot work does not start", function()
-      write(dir .. "/short", ("s"):rep(47) .. "\n")
-      write(dir .. "/pem", tokens.key("RS256"):public_pem())
-      write(dir .. "/private", tokens.key("RS256"):pem())
-      write(dir .. "/empty.json", '{"keys":[]}')
-      write(dir .. "/mixed.json", tokens.jwks(tokens.jwk(tokens.SECRET), tokens.jwk(tokens.key "RS256")))
+      files.write(dir .. "/short", ("s"):rep(47) .. "\n")
+      files.write(dir .. "/pem", tokens.key("RS256"):public_pem())
+      files.write(dir .. "/private", tokens.key("RS256"):pem())
+      files.write(dir .. "/empty.json", '{"keys":[]}')
+      files.write(dir .. "/mixed.json", tokens.jwks(tokens.jwk(tokens.SECRET), tokens.jwk(tokens.key "RS256")))
       for keys, why in pairs {
         [""] = "keys.main: expected exactly one of secret, secret_file, public_key_file, jwks_file, jwks_url, "
           .. "found none",

@@ -9,6 +9,7 @@
 local child = require "support.child"
 local clients = require "oracle.clients"
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local rows = require "oracle.rows"
 local tidegate = require "support.tidegate"
@@ -34,18 +35,12 @@ local function sqlite3()
   return assert(child.find "sqlite3", "the package sqlite3 is not installed")
 end
 
-local function write_file(path, text)
-  local f = assert(io.open(path, "wb"))
-  assert(f:write(text))
-  assert(f:close())
-end
-
 local HEAD = ".bail on\n.timeout 20000\n"
 
 -- Runs a script on the database in a process of its own; its output.
 function world:sql(text)
   local path = self.load.dir .. "/script"
-  write_file(path, HEAD .. text .. ";\n")
+  files.write(path, HEAD .. text .. ";\n")
   local code, out, err = tidegate.run(sqlite3(), { args = { self.path, ".read " .. path }, timeout = 60 })
   assert(code == 0, err)
   return (out:gsub("\n$", ""))
@@ -139,7 +134,7 @@ function writer:step()
   for _ = 1, CHUNK do
     self:transaction()
   end
-  write_file(self.file, HEAD .. table.concat(self.script, "\n") .. "\n")
+  files.write(self.file, HEAD .. table.concat(self.script, "\n") .. "\n")
   self.process = child.start(sqlite3(), { self.world.path, ".read " .. self.file })
 end
 
@@ -237,7 +232,7 @@ end
 
 function world:write_truth()
   self:note_events()
-  write_file(self.load.dir .. "/truth", self:sql(LEDGER_SQL) .. "\n")
+  files.write(self.load.dir .. "/truth", self:sql(LEDGER_SQL) .. "\n")
 end
 
 function world:close()

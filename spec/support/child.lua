@@ -7,6 +7,7 @@
 --   p:wait()             for its end; its exit code
 --   p:stop()             SIGTERM, then SIGKILL; idempotent
 local eventually = require "support.eventually"
+local files = require "support.files"
 local socket = require "socket"
 local tree = require "support.tree"
 local uv = require "luv"
@@ -72,19 +73,12 @@ function M.start(path, args, options)
   return self
 end
 
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
-
 function child:output()
-  return read(self.dir .. "/stdout")
+  return files.read(self.dir .. "/stdout")
 end
 
 function child:errors()
-  return read(self.dir .. "/stderr")
+  return files.read(self.dir .. "/stderr")
 end
 
 function child:write(text)

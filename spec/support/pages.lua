@@ -1,11 +1,12 @@
 -- The pages that operators, policy authors and developers of applications read.
+local files = require "support.files"
+
 local M = { "README.md", "scripts/CLIENTS.md", "scripts/README.md", "scripts/policies/README.md", "scripts/TESTING.md",
   "conf/README.md", "conf/TLS.md", "conf/OPERATIONS.md", "conf/POSTGRESQL.md", "conf/REFERENCE.md",
   "spec/bench/README.md" }
 
 function M.read(path)
-  local f <close> = assert(io.open(SPEC_SOURCE_DIR .. "/" .. path, "rb"))
-  return f:read "a"
+  return files.read(SPEC_SOURCE_DIR .. "/" .. path)
 end
 
 -- All of them, one behind the other.

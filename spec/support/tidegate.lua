@@ -12,6 +12,7 @@
 -- directories of the brokers in place), TIDEGATE_SPEC_TRANSPORT (see support.transport).
 local busted = require "busted"
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local logfmt = require "support.logfmt"
 local tablex = require "pl.tablex"
@@ -57,19 +58,6 @@ function M.sanitized()
   local found = f:read("a"):find("__asan_init", 1, true)
   f:close()
   return found ~= nil
-end
-
-local function write_file(path, text)
-  local f = assert(io.open(path, "wb"))
-  assert(f:write(text))
-  assert(f:close())
-end
-
-local function read_file(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read("a")
-  f:close()
-  return text
 end
 
 -- A fresh directory, removed when the spec ends where `owner` is a broker.
@@ -119,16 +107,16 @@ end
 -- options: args, env (table, added), cwd, timeout
 function M.run(path, options)
   local dir = M.directory()
-  local files = {}
+  local fds = {}
   for i, name in ipairs { "out", "err" } do
-    files[i] = assert(uv.fs_open(dir .. "/" .. name, "w", 384))
+    fds[i] = assert(uv.fs_open(dir .. "/" .. name, "w", 384))
   end
   local code, signal
   local handle, pid = uv.spawn(path, {
-    args = options.args, cwd = options.cwd, env = M.environment(options.env), stdio = { nil, files[1], files[2] },
+    args = options.args, cwd = options.cwd, env = M.environment(options.env), stdio = { nil, fds[1], fds[2] },
   }, function(c, s) code, signal = c, s end)
-  uv.fs_close(files[1])
-  uv.fs_close(files[2])
+  uv.fs_close(fds[1])
+  uv.fs_close(fds[2])
   assert(handle, pid)
   local ok, why = pcall(eventually, path .. " ends", function() return code end, options.timeout)
   if not ok then
@@ -136,7 +124,7 @@ function M.run(path, options)
   end
   handle:close()
   uv.run "nowait" -- lets it finish closing: luv crashes when the last of it is left to lua_close
-  local out, err = read_file(dir .. "/out"), read_file(dir .. "/err")
+  local out, err = files.read(dir .. "/out"), files.read(dir .. "/err")
   tree.remove(dir)
   assert(ok, ("%s\nstderr: %s"):format(why, err))
   return signal ~= 0 and -signal or code, out, err
@@ -201,7 +189,7 @@ local function spawn(self)
     args = { "-c", 'LISTEN_PID=$$ exec "$0" "$@"', path, table.unpack(args) }
     path = "/bin/sh"
   end
-  self.log_start = #read_file(self.log_path)
+  self.log_start = #files.read(self.log_path)
   self.exit_code, self.exit_signal = nil, nil
   local handle, pid
   handle, pid = uv.spawn(path, {
@@ -218,7 +206,7 @@ end
 
 -- Log text of the process that runs now (since its start).
 function broker:log()
-  return read_file(self.log_path):sub(self.log_start + 1)
+  return files.read(self.log_path):sub(self.log_start + 1)
 end
 
 -- The same as a list of tables; lines that are not logfmt are left out.
@@ -298,7 +286,7 @@ function broker:wait_ready()
 end
 
 local function check_log(self)
-  local text = read_file(self.log_path)
+  local text = files.read(self.log_path)
   for _, sign in ipairs { "ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:" } do
     local at = text:find(sign, 1, true)
     if at then
@@ -360,16 +348,16 @@ end
 
 -- Replaces a file of its directory, e.g. "policy.lua"; it takes effect at the next start.
 function broker:write_file(name, text)
-  write_file(self.dir .. "/" .. name, text)
+  files.write(self.dir .. "/" .. name, text)
 end
 
 function broker:read_file(name)
-  return read_file(self.dir .. "/" .. name)
+  return files.read(self.dir .. "/" .. name)
 end
 
 -- Writes `config` into the configuration file anew.
 function broker:write_conf()
-  write_file(self.conf_path, "return " .. serialise(self.config, "") .. "\n")
+  files.write(self.conf_path, "return " .. serialise(self.config, "") .. "\n")
 end
 
 -- Writes the policy (nil: leaves it as it is) and orders a reload; the answer. query: "?dry_run=1"
@@ -400,13 +388,13 @@ end
 
 -- A line of /proc/PID/status in KiB, e.g. "VmRSS".
 function broker:memory_kb(name)
-  local text = read_file(("/proc/%d/status"):format(self.pid))
+  local text = files.read(("/proc/%d/status"):format(self.pid))
   return assert(tonumber(text:match((name or "VmRSS") .. ":%s+(%d+) kB")))
 end
 
 -- Processor time used so far (user and system, at 100 ticks a second).
 function broker:cpu_seconds()
-  local stat = read_file(("/proc/%d/stat"):format(self.pid)):gsub("^.*%) ", "")
+  local stat = files.read(("/proc/%d/stat"):format(self.pid)):gsub("^.*%) ", "")
   local fields = {}
   for field in stat:gmatch "%S+" do
     fields[#fields + 1] = field
@@ -486,11 +474,11 @@ function M.prepare(options)
   self.config.listen = tablex.map(here, self.config.listen)
   self.config.admin = self.config.admin and here(self.config.admin)
   for name, text in pairs(options.files or {}) do
-    write_file(self.dir .. "/" .. name, text)
+    files.write(self.dir .. "/" .. name, text)
   end
-  write_file(self.dir .. "/policy.lua", options.policy or M.OPEN_POLICY)
-  write_file(self.conf_path, options.conf or "return " .. serialise(self.config, "") .. "\n")
-  write_file(self.log_path, "")
+  files.write(self.dir .. "/policy.lua", options.policy or M.OPEN_POLICY)
+  files.write(self.conf_path, options.conf or "return " .. serialise(self.config, "") .. "\n")
+  files.write(self.log_path, "")
   return self
 end
 

@@ -4,6 +4,7 @@
 --   local cert = ca:issue { names = { "a.example" } }        -- cert.cert, cert.key: paths; cert.serial
 --   broker.tls = { ca = ca.cert, name = "a.example" }        -- sse.open(broker), http.post(broker, ...) use TLS now
 local eventually = require "support.eventually"
+local files = require "support.files"
 local native = require "native.tls"
 local socket = require "socket"
 local uv = require "luv"
@@ -19,19 +20,6 @@ local function run(command)
   local p = assert(io.popen(command .. " 2>&1"))
   local text = p:read "a"
   assert(p:close(), command .. "\n" .. text)
-end
-
-local function write(path, text)
-  local f = assert(io.open(path, "wb"))
-  assert(f:write(text))
-  assert(f:close())
-end
-
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
 end
 
 -- An authority of its own, in a directory of its own.
@@ -55,13 +43,13 @@ function authority:issue(options)
   local extensions = { "basicConstraints=CA:FALSE" }
   extensions[2] = "extendedKeyUsage=" .. (options.client and "clientAuth" or "serverAuth")
   extensions[3] = #sans > 0 and "subjectAltName=" .. table.concat(sans, ",") or nil
-  write(base .. ".ext", table.concat(extensions, "\n") .. "\n")
+  files.write(base .. ".ext", table.concat(extensions, "\n") .. "\n")
   local key = options.key == "rsa" and "rsa:2048" or "ec -pkeyopt ec_paramgen_curve:P-256"
   run(("openssl req -newkey %s -nodes -subj '%s' -keyout %s -out %s.csr"):format(key, options.subject or "/CN=spec",
     out.key, base))
   run(("openssl x509 -req -in %s.csr -CA %s -CAkey %s -set_serial %d -days %d -extfile %s.ext -out %s"):format(base,
     self.cert, self.key, self.serial, options.days or 30, base, out.cert))
-  write(out.cert, read(out.cert) .. read(self.cert))
+  files.write(out.cert, files.read(out.cert) .. files.read(self.cert))
   return out
 end
 
@@ -69,7 +57,7 @@ M.run = run
 
 -- Puts a copy of the file `from` in the place of `to`, whole at once.
 function M.replace(from, to)
-  write(to .. ".new", read(from))
+  files.write(to .. ".new", files.read(from))
   assert(os.rename(to .. ".new", to))
 end
 

@@ -8,6 +8,7 @@
 --
 -- With "h2" the clients of support.sse, and whole requests of support.http to the public listener, are streams of an
 -- HTTP/2 connection each. Requests that a spec writes byte by byte are HTTP/1.1 all the same.
+local files = require "support.files"
 local tls = require "support.tls"
 
 local M = {}
@@ -18,24 +19,17 @@ assert(({ h1 = true, tls = true, h2 = true, h2tls = true })[M.name],
 M.tls = M.name == "tls" or M.name == "h2tls"
 M.h2 = M.name == "h2" or M.name == "h2tls"
 
-local files -- the texts of a certificate for this process, made when a broker first needs it
-
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
+local texts -- those of a certificate for this process, made when a broker first needs it
 
 local function certificate()
-  if not files then
+  if not texts then
     local ca = tls.authority()
     local cert = ca:issue { names = { "localhost" } }
-    files = { ["transport-ca.pem"] = read(ca.cert), ["transport-cert.pem"] = read(cert.cert),
-      ["transport-key.pem"] = read(cert.key) }
+    texts = { ["transport-ca.pem"] = files.read(ca.cert), ["transport-cert.pem"] = files.read(cert.cert),
+      ["transport-key.pem"] = files.read(cert.key) }
     ca:remove()
   end
-  return files
+  return texts
 end
 
 -- What a listener's configuration becomes: a text, or a table with an address.

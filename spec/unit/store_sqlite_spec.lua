@@ -1,4 +1,5 @@
 -- What only the SQLite store promises: ids over restarts, the file it opens, keys, retention.
+local files = require "support.files"
 local uv = require "luv"
 local log = require "native.log"
 local store = require "native.store"
@@ -7,18 +8,7 @@ local driver = require "support.store_driver"
 local ev, rows, data_of = driver.ev, driver.rows, driver.data_of
 
 local function copy_file(from, to)
-  local f = assert(io.open(from, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  f = assert(io.open(to, "wb"))
-  f:write(bytes)
-  f:close()
-end
-
-local function write_file(path, bytes)
-  local f = assert(io.open(path, "wb"))
-  f:write(bytes)
-  f:close()
+  files.write(to, files.read(from))
 end
 
 describe("store_sqlite", function()
@@ -145,7 +135,7 @@ describe("store_sqlite", function()
     it("refuses a file that is no database, and leaves it alone", function()
       open()
       d:close()
-      write_file(d.file, ("no database"):rep(1000))
+      files.write(d.file, ("no database"):rep(1000))
       assert.equal("EINVAL", refused "is not a SQLite database")
       local f = io.open(d.file)
       assert.equal("no database", f:read(11))
@@ -189,7 +179,7 @@ describe("store_sqlite", function()
 
     it("refuses a path that is a file, or that cannot be made", function()
       d = make()
-      write_file(d.path, "x")
+      files.write(d.path, "x")
       assert.equal("ENOTDIR", refused "is not a directory")
       os.remove(d.path)
       local ok, why, code = d:open { path = d.path .. "/deep/er" }
@@ -200,8 +190,8 @@ describe("store_sqlite", function()
 
     it("makes files that only their owner may read, and says where others can", function()
       local function modes()
-        local files = "events.db events.db-wal events.db-shm events.db-lock"
-        local p = io.popen(("cd '%s' && stat -c %%a %s"):format(d.path, files))
+        local names = "events.db events.db-wal events.db-shm events.db-lock"
+        local p = io.popen(("cd '%s' && stat -c %%a %s"):format(d.path, names))
         local text = p:read "a"
         p:close()
         return text
