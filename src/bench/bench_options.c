@@ -30,7 +30,7 @@ const struct option_row bench_option_rows[] = {
                AT(streams), .min = 1, .max = 1000),
     OPTION_ROW("--gzip", NULL, "subscribers ask for compressed streams, and insist on them",
                OPTION_FLAG, AT(gzip)),
-    OPTION_ROW("--orders", NULL, "payloads are orders in JSON, some 420 bytes, instead of --size",
+    OPTION_ROW("--orders", NULL, "payloads are orders in JSON, some 380 bytes, instead of --size",
                OPTION_FLAG, AT(orders)),
     OPTION_ROW("--connections", "N", "subscribers; with churn, how many at a time", OPTION_COUNT,
                AT(connections), .min = 1, .max = 1000000),
