@@ -214,20 +214,15 @@ describe("a compact TLS connection", function()
   end)
 
   ----------------------------------------------------------------- other clients
-  local clients = {}
-  after_each(function()
-    for _, p in ipairs(clients) do
-      p:stop()
-    end
-    clients = {}
-  end)
+  local later, undo = require("support.undo").keeper()
+  after_each(undo)
 
   -- A client program with a stream of `topic` open, that is told to change keys with `command`.
   -- `answer`: what it shows when the broker has changed its key, too.
   local function assert_rekeys(path, args, command, answer)
     local topic = path:match "[^/]*$"
     local p = child.start(path, args, { stdin = true })
-    clients[#clients + 1] = p
+    later(function() p:stop() end)
     local function shows(text)
       eventually(("%s shows %q"):format(path, text), function()
         local said = p:output() .. p:errors()
