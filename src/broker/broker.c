@@ -29,7 +29,7 @@ static bool broker_on_flush(void *ctx)
 static void broker_on_sweep(struct deadline *d)
 {
     struct broker *b = container_of(d, struct broker, sweep);
-    delivery_sweep(b);
+    subscriber_lag_sweep(b);
     deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, broker_on_sweep), &b->sweep);
 }
 

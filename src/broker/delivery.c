@@ -10,8 +10,6 @@
 #include "broker/history.h"
 #include "broker/subscriber_state.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 
 enum {
     CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */
@@ -20,16 +18,6 @@ enum {
     HOLD_ABOVE_US = 2000, /* a commit on an ordinary disk */
     HOLD_MOST_MS = 5,
 };
-
-/* Moves the cursor over `passed` events to `id`. Its place in the log is kept too: once the log has
- * gone on, that is all that says how far behind it is. */
-static void delivery_advance(struct subscriber *sub, uint64_t id, unsigned passed)
-{
-    const struct eventlog *log = sub->b->log;
-    sub->cursor = id;
-    sub->ordinal =
-        id >= eventlog_floor(log) ? eventlog_index_after(log, id) : sub->ordinal + passed;
-}
 
 /* What the socket does not take of a compressed batch is kept in full: it is one form for many. */
 static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
@@ -46,7 +34,7 @@ static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
         return false;
     }
     if (sub->state != SUB_LIVE) {
-        delivery_advance(sub, g->upto, g->passed);
+        subscriber_advance(sub, g->upto, g->passed);
     }
     sub->delivered += g->count;
     sub->told = g->told ? g->told : sub->told;
@@ -64,7 +52,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
         return false;
     }
     if (g->bytes == 0) {
-        delivery_advance(sub, g->upto, g->passed);
+        subscriber_advance(sub, g->upto, g->passed);
         return true;
     }
     if (sub->gzip) {
@@ -77,7 +65,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
     }
     if ((size_t)n == g->bytes) {
         if (sub->state != SUB_LIVE) { /* live: implied, see subscriber_position() */
-            delivery_advance(sub, g->upto, g->passed);
+            subscriber_advance(sub, g->upto, g->passed);
         }
         sub->delivered += g->count;
         sub->told = g->told ? g->told : sub->told;
@@ -98,7 +86,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
         subscriber_end(sub, CLOSE_NO_MEMORY, 0);
         return false;
     }
-    delivery_advance(sub, g->ends[index].id, g->ends[index].passed);
+    subscriber_advance(sub, g->ends[index].id, g->ends[index].passed);
     sub->told = g->ends[index].told ? g->ends[index].told : sub->told;
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
@@ -154,48 +142,13 @@ static void delivery_live(struct broker *b, struct audience *a)
     list_for_each_safe (it, next, &a->parked) {
         struct subscriber *sub = delivery_at_place(it);
         sub->ordinal = ordinal;
-        delivery_advance(sub, events.v[0]->id - 1, 0);
+        subscriber_advance(sub, events.v[0]->id - 1, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
     event_list_clear(&events);
 }
 
 /* ---------------------------------------------------------------- those behind */
-
-/* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
-static bool delivery_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from)
-{
-    char requested[EVENT_ID_TEXT_MAX];
-    int n = snprintf(requested, sizeof requested, "%" PRIu64, sub->cursor);
-    struct frame *f =
-        subscriber_gap_frame(sub->b, reason, slice_of(requested, (size_t)n), resumed_from);
-    if (!f) {
-        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
-        return false;
-    }
-    delivery_advance(sub, resumed_from, 0);
-    sub->told = resumed_from;
-    bool alive = subscriber_send_frame(sub, f);
-    frame_unref(f);
-    return alive;
-}
-
-/* True: the subscriber was dealt with (closed, or moved to the head). */
-static bool delivery_apply_lag_rule(struct subscriber *sub)
-{
-    struct broker *b = sub->b;
-    if (!sub->max_lag || !sub->caught_up || subscriber_lag(sub) <= sub->max_lag) {
-        return false;
-    }
-    if (sub->close_on_lag) {
-        subscriber_end(sub, CLOSE_LAGGED, sub->retry_ms);
-        return true;
-    }
-    b->metrics->lag_skips++;
-    subscriber_note_gap(sub, eventlog_head(b->log), true);
-    delivery_send_gap(sub, "lagged", eventlog_head(b->log));
-    return true;
-}
 
 /* Fills the write batch from the event log. */
 static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g, unsigned most)
@@ -276,7 +229,7 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
                 sub->cursor = p->trimmed;
             } else {
                 subscriber_note_gap(sub, p->trimmed, false);
-                delivery_send_gap(sub, "expired", p->trimmed);
+                subscriber_send_gap(sub, "expired", p->trimmed);
             }
             return false;
         }
@@ -296,10 +249,10 @@ static void delivery_catch_up(struct subscriber *sub)
     if (sub->reset_to) {
         uint64_t to = sub->reset_to;
         sub->reset_to = 0;
-        delivery_send_gap(sub, "reset", to);
+        subscriber_send_gap(sub, "reset", to);
         return;
     }
-    if (delivery_apply_lag_rule(sub)) {
+    if (subscriber_apply_lag_rule(sub)) {
         return;
     }
     if (sub->audience->unbound) {
@@ -421,17 +374,4 @@ void delivery_page_ready(struct list *waiter)
 {
     struct subscriber *sub = delivery_at_place(waiter);
     subscriber_set_state(sub, SUB_RUNNABLE);
-}
-
-void delivery_sweep(struct broker *b)
-{
-    if (b->lag_rules == 0) {
-        return;
-    }
-    list_for_each_safe (it, next, &b->subscribers) {
-        struct subscriber *sub = subscriber_of_node(it);
-        if (sub->state == SUB_BLOCKED && sub->close_on_lag) {
-            delivery_apply_lag_rule(sub);
-        }
-    }
 }

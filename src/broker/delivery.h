@@ -15,7 +15,5 @@ bool delivery_flush(struct broker *b);
 void delivery_leap(struct broker *b, const struct store_leap *leap);
 /* For history.h: the page a subscriber asked for has arrived, or may be asked for again. */
 void delivery_page_ready(struct list *waiter);
-/* Once a second: closes who is too far behind. */
-void delivery_sweep(struct broker *b);
 
 #endif

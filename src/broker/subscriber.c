@@ -1,4 +1,4 @@
-/* See subscriber.h. The life of one stream: states, terms, heartbeat, end.
+/* See subscriber.h. The life of one stream: states, terms, end.
  *
  *   STARTING --subscribe_begin--> RUNNABLE
  *   RUNNABLE --delivery_catch_up, as far as it comes in one turn-->
@@ -44,14 +44,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Of an interval: what silence is rounded to, so that a busy stream is not re-armed all the time.
- */
-enum { HEARTBEAT_SLACK_DIVISOR = 16 };
-enum { REVOKED_MAX_BYTES = 8192, GAP_MAX_BYTES = 8192 };
+enum { REVOKED_MAX_BYTES = 8192 };
 
 /* ---------------------------------------------------------------- states */
 
-static bool subscriber_is_behind(enum subscriber_state st)
+bool subscriber_is_behind(enum subscriber_state st)
 {
     return st == SUB_RUNNABLE || st == SUB_BLOCKED || st == SUB_PAGING || st == SUB_PACED ||
            st == SUB_HELD;
@@ -92,8 +89,7 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
     }
 }
 
-/* The place of one that is live is implied by its audience. */
-static void subscriber_note_position(struct subscriber *sub)
+void subscriber_note_position(struct subscriber *sub)
 {
     const struct audience *a = sub->audience;
     sub->cursor = subscriber_position(sub);
@@ -138,23 +134,12 @@ uint64_t subscriber_position(const struct subscriber *sub)
     return pending->n ? pending->v[0]->id - 1 : eventlog_head(sub->b->log);
 }
 
-uint64_t subscriber_lag(const struct subscriber *sub)
-{
-    const struct eventlog *log = sub->b->log;
-    if (!subscriber_is_behind(sub->state) || sub->cursor >= eventlog_floor(log)) {
-        return eventlog_lag(log, subscriber_position(sub));
-    }
-    return eventlog_end(log) - sub->ordinal;
-}
-
 /* ---------------------------------------------------------------- terms */
 
 static bool subscriber_has_lag_rule(const struct subscriber *sub)
 {
     return sub->max_lag && sub->close_on_lag;
 }
-
-static void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
 
 /* What is its own of a subscription: everything but the audience. */
 static void subscriber_set_terms(struct subscriber *sub, const struct subscription *s)
@@ -314,7 +299,7 @@ static void subscriber_end_with(struct subscriber *sub, enum close_reason why,
 }
 
 /* How far it has come, where its client does not know that; 0: it does, or is not to. */
-static uint64_t subscriber_untold_position(const struct subscriber *sub)
+uint64_t subscriber_untold_position(const struct subscriber *sub)
 {
     uint64_t at = subscriber_position(sub);
     bool may = sub->prime != PRIME_NONE && sub->b->opt.position_s && !sub->reset_to;
@@ -402,81 +387,6 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
     return alive;
 }
 
-struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
-                                   uint64_t resumed_from)
-{
-    struct strbuf data;
-    strbuf_init(&data, GAP_MAX_BYTES);
-    int rc = strbuf_printf(&data, "{\"reason\":\"%s\",\"requested\":", reason);
-    rc = rc ? rc : json_text_quote(&data, requested);
-    rc = rc ? rc : strbuf_printf(&data, ",\"resumed_from\":\"%" PRIu64 "\"}", resumed_from);
-    struct frame *frame = NULL;
-    if (rc == 0) {
-        struct sse_fields f = {
-            .id = resumed_from, .event = slice_str(b->opt.gap_event), .data = strbuf_slice(&data)};
-        frame = sse_frame(&f);
-        b->metrics->gaps++;
-    }
-    strbuf_clear(&data);
-    return frame;
-}
-
-/* ---------------------------------------------------------------- heartbeat */
-
-/* The new position, if there is one and the last was sent long enough ago; else NULL. Streams at
- * the head share it. */
-static struct frame *subscriber_position_frame(struct subscriber *sub)
-{
-    struct broker *b = sub->b;
-    if (sub->beats < UINT16_MAX) {
-        sub->beats++;
-    }
-    uint64_t at = subscriber_untold_position(sub);
-    if (at == 0 || (uint64_t)sub->beats * sub->beat_ms < (uint64_t)b->opt.position_s * 1000) {
-        return NULL;
-    }
-    struct frame *f = position_frames_get(&b->positions, b->opt.position_event, sub->prime, at);
-    if (f) {
-        sub->beats = 0;
-        sub->told = at;
-        b->metrics->positions++;
-    }
-    return f;
-}
-
-static void subscriber_on_beat(struct deadline *d)
-{
-    struct subscriber *sub = container_of(d, struct subscriber, beat);
-    if (sub->state == SUB_BLOCKED) {
-        return; /* never behind an unfinished write: armed again when that has left */
-    }
-    if (!subscriber_is_behind(sub->state)) {
-        subscriber_note_position(sub); /* should the write block */
-    }
-    struct frame *position = subscriber_position_frame(sub);
-    subscriber_send_frame(sub, position ? position : sub->b->heartbeat);
-}
-
-void subscriber_sent(struct subscriber *sub)
-{
-    uint64_t due = loop_now(sub->b->loop) + sub->beat_ms;
-    if (list_linked(&sub->beat.node) &&
-        due - sub->beat.due_ms < sub->beat_ms / HEARTBEAT_SLACK_DIVISOR) {
-        return;
-    }
-    deadline_arm(sub->beat_class, &sub->beat);
-}
-
-static void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds)
-{
-    struct deadline_class *was = sub->beat_class;
-    sub->beat_ms = seconds * 1000;
-    sub->beat_class = loop_deadline_class(sub->b->loop, sub->beat_ms, subscriber_on_beat);
-    if (sub->beat_class != was && list_linked(&sub->beat.node)) {
-        deadline_arm(sub->beat_class, &sub->beat);
-    }
-}
-
 /* ---------------------------------------------------------------- for operators */
 
 const char *subscriber_state_name(const struct subscriber *sub)
@@ -487,19 +397,6 @@ const char *subscriber_state_name(const struct subscriber *sub)
         [SUB_PACED] = "paced",       [SUB_HELD] = "held",
     };
     return names[sub->state];
-}
-
-void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged)
-{
-    struct subscriber_gaps *g = sub->gaps;
-    if (!g) {
-        g = sub->gaps = xcalloc(1, sizeof *g);
-    } else if (g->n == SUBSCRIBER_GAPS_MAX) {
-        g->forgotten = g->v[0].upto;
-        g->n--;
-        memmove(g->v, g->v + 1, g->n * sizeof *g->v);
-    }
-    g->v[g->n++] = (struct subscriber_gap){sub->cursor, upto, lagged};
 }
 
 void subscriber_rules_change(struct broker *b)

@@ -29,6 +29,8 @@ struct subscriber *subscriber_of_stream(struct broker *b, uint64_t id);
 void subscriber_unlive_all(struct audience *a);
 /* Another policy takes over: what they have considered so far was by the rules before. */
 void subscriber_rules_change(struct broker *b);
+/* Once a second: ends those that are further behind than their max_lag and take nothing. */
+void subscriber_lag_sweep(struct broker *b);
 /* Those that were held because their audience was not bound, where it is again. */
 void subscriber_resume_held(struct broker *b);
 

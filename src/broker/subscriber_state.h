@@ -101,23 +101,19 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
 /* "live", "paced", ...: for people. */
 const char *subscriber_state_name(const struct subscriber *sub);
-/* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`. */
-void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
 void subscriber_set_state(struct subscriber *sub, enum subscriber_state st);
+bool subscriber_is_behind(enum subscriber_state st);
+/* Writes the place of one that is live into its cursor: it was implied by its audience. */
+void subscriber_note_position(struct subscriber *sub);
 /* The last id considered, live or not. */
 uint64_t subscriber_position(const struct subscriber *sub);
-/* Events that became visible since the one at its cursor. */
-uint64_t subscriber_lag(const struct subscriber *sub);
-/* The socket was just given bytes: the time of silence starts again. */
-void subscriber_sent(struct subscriber *sub);
+/* That, where the client has not been told of it; else 0. */
+uint64_t subscriber_untold_position(const struct subscriber *sub);
 /* Writes a frame that is in the form of its body. As below. */
 bool subscriber_write(struct subscriber *sub, struct frame *f);
 /* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.
  * False: the subscriber is gone. */
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
-/* The in-band signal that history is missing; `requested` as the client gave it. */
-struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
-                                   uint64_t resumed_from);
 /* Lets go of it; its stream is closed, or has another owner. */
 void subscriber_free(struct subscriber *sub, enum close_reason why);
 extern const struct stream_events subscriber_stream_events;
@@ -131,6 +127,26 @@ void subscriber_leave_epoch(struct subscriber *sub);
 struct frame *subscriber_gzip_batch(struct subscriber *sub, struct write_batch *g);
 /* The same for other bytes, as a new reference; `ends`: they are the last. */
 struct frame *subscriber_gzip_frame(struct subscriber *sub, struct slice bytes, bool ends);
+
+/* subscriber_heartbeat.c */
+void subscriber_set_heartbeat(struct subscriber *sub, unsigned seconds);
+/* The socket was just given bytes: the time of silence starts again. */
+void subscriber_sent(struct subscriber *sub);
+
+/* subscriber_lag.c */
+/* Events that became visible since the one at its cursor. */
+uint64_t subscriber_lag(const struct subscriber *sub);
+/* Moves the cursor of one that is behind over `passed` events of the log. */
+void subscriber_advance(struct subscriber *sub, uint64_t id, unsigned passed);
+/* True: the lag rule has ended it, or moved it to the head. */
+bool subscriber_apply_lag_rule(struct subscriber *sub);
+/* The in-band signal that history is missing; `requested` as the client gave it. */
+struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,
+                                   uint64_t resumed_from);
+/* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
+bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from);
+/* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`. */
+void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
 
 /* subscriber_timing.c */
 /* 0: none. */
