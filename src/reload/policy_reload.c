@@ -40,8 +40,8 @@
 #include "base/logging.h"
 #include "base/require.h"
 #include "lua/load/lua_sources.h"
-#include "reload/policy_health.h"
 #include "reload/policy_names.h"
+#include "reload/policy_rollback.h"
 #include "reload/policy_watch.h"
 
 #include <signal.h>
@@ -79,7 +79,7 @@ struct policy_reload {
     struct policy_reload_options opt;
     struct generation *current, *previous; /* owned */
     struct list retired;                   /* to be closed when not busy */
-    struct policy_health health;
+    struct policy_rollback rollback;
     char bad[BAD_MAX][POLICY_VERSION_BYTES]; /* versions that had to be rolled back; a ring */
     unsigned bad_next;
     struct lua_sources sources; /* the files as they were last loaded, well or not */
@@ -136,7 +136,7 @@ static void swap(struct policy_reload *r, struct generation *next, enum reload_m
     broker_swap_policy(r->broker, next->policy, mode);
     /* after binding: audiences made for the old one that do not fit are no errors of the new one */
     next->policy->life->figures(next->policy, &then);
-    policy_health_swap(&r->health, &now, &then, r->opt.watched_s);
+    policy_rollback_swap(&r->rollback, &now, &then, r->opt.watched_s);
     r->current->retired_ms = loop_now(r->loop);
     r->previous = r->current;
     r->current = next;
@@ -161,13 +161,13 @@ static void policy_reload_rollback_to(struct policy_reload *r, const struct poli
     memcpy(mark, version_of(bad), POLICY_VERSION_BYTES);
     log_error("policy", "rolled back: it fails much more often than the previous one",
               LOG_F(log_str("version", version_of(bad)), log_str("in_force", version_of(good)),
-                    log_uint("errors", f->errors - r->health.taken_over.errors),
-                    log_uint("calls", f->calls - r->health.taken_over.calls),
+                    log_uint("errors", f->errors - r->rollback.taken_over.errors),
+                    log_uint("calls", f->calls - r->rollback.taken_over.calls),
                     log_str("last_error", f->last_error)));
     r->metrics->policy_rollbacks++;
     r->metrics->policy_rolled_back = 1;
     swap(r, good, RELOAD_RESUBSCRIBE);
-    r->health.watched_s = 0;
+    r->rollback.watched_s = 0;
     r->previous = NULL; /* no rollback to the bad one */
     policy_reload_retire(r, bad);
 }
@@ -176,11 +176,11 @@ static void watch_health(struct policy_reload *r)
 {
     struct policy_figures f;
     r->current->policy->life->figures(r->current->policy, &f);
-    if (r->previous && !r->job && policy_health_worse(&r->health, &f)) {
+    if (r->previous && !r->job && policy_rollback_due(&r->rollback, &f)) {
         policy_reload_rollback_to(r, &f);
         r->current->policy->life->figures(r->current->policy, &f);
     }
-    policy_health_sample(&r->health, &f);
+    policy_rollback_sample(&r->rollback, &f);
 }
 
 static void policy_reload_on_tick(struct deadline *d)
@@ -443,7 +443,7 @@ void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *
     rep.previous = version_of(r->current);
     rep.previous_label = r->current->policy->label;
     swap(r, r->previous, RELOAD_RESUBSCRIBE);
-    r->health.watched_s = 0; /* the operator decided; no automatic rollback */
+    r->rollback.watched_s = 0; /* the operator decided; no automatic rollback */
     rep.version = version_of(r->current);
     rep.label = r->current->policy->label;
     rep.streams = broker_stream_count(r->broker);

@@ -5,7 +5,7 @@
  *   order -> [ load -> setup -> dry run -> reload hook -> take over ], one at a time
  *
  * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
- * automatic when the new policy fails much more often (policy_health.h). Older ones are closed as
+ * automatic when the new policy fails much more often (policy_rollback.h). Older ones are closed as
  * soon as no call of them waits. Part of the composition root: it uses policy/policy.h,
  * broker/broker.h, broker/dry_run.h and lua/policy/lua_policy.h. */
 #ifndef RELOAD_POLICY_RELOAD_H
