@@ -85,10 +85,22 @@ describe("tidegate init", function()
     -- without the @ it would send the file's name
     code, _, err = run(cwd, "subscribe", "--token", "ann.token")
     assert.equal(64, code)
-    assert.matches("%-%-token: ann.token is a file: write @ann.token to send what it holds\n", err)
+    assert.matches("%-%-token: ann.token is a file: write @ann.token to use what it holds\n", err)
     code, _, err = run(cwd, "token", "verify", "ann.token")
     assert.equal(64, code)
-    assert.matches("ann.token: is a file: write @ann.token to read it\n", err)
+    assert.matches("TOKEN: ann.token is a file: write @ann.token to use what it holds\n", err)
+    -- and the same of files that hold none
+    write(cwd .. "/empty", "\n")
+    for about, words in pairs { ["--token"] = { "subscribe", "--token" }, TOKEN = { "token", "verify" } } do
+      table.insert(words, "@empty")
+      code, _, err = run(cwd, table.unpack(words))
+      assert.equal(64, code)
+      assert.matches(about .. ": empty: is empty\n", err, 1, true)
+      words[#words] = "@missing"
+      code, _, err = run(cwd, table.unpack(words))
+      assert.equal(66, code)
+      assert.matches(about .. ": missing: no such file or directory\n", err, 1, true)
+    end
   end)
 
   it("overwrites nothing, and writes nothing then", function()

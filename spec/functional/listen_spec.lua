@@ -140,6 +140,19 @@ describe("the file of a Unix socket", function()
       assert.matches(why, log, 1, true)
     end)
   end
+
+  it("is not left behind where its group cannot be had", function()
+    for _, workers in ipairs { 1, 2 } do
+      local broker = tidegate.prepare { config = { workers = workers,
+        listen = { "unix:@DIR/first", "unix:@DIR/second?group=no-such-group" } } }
+      tidegate.forget_later(broker)
+      local code, _, err = tidegate.run(tidegate.binary(), { args = { "serve", broker.conf_path }, timeout = 60 })
+      assert.equal(69, code, err)
+      assert.matches("no-such-group", err, 1, true)
+      assert.is_nil(uv.fs_stat(broker.dir .. "/first"))
+      assert.is_nil(uv.fs_stat(broker.dir .. "/second"))
+    end
+  end)
 end)
 
 describe("the address for probes", function()

@@ -201,29 +201,31 @@ static int token_sign(const struct token_words *w, const struct config *cfg)
 
 /* ---------------------------------------------------------------- words */
 
-/* The token itself, or what a file holds. 0, or the exit code after a message. */
-static int token_read(const char *word, struct strbuf *out)
+int cli_token_read(const struct options *o, const char *about, const char *word, struct strbuf *out)
 {
-    if (*word != '@' && access(word, F_OK) == 0) {
-        return options_refuse(&token_options, word, "is a file: write @%s to read it", word);
+    bool file = *word == '@';
+    if (!file && access(word, F_OK) == 0) {
+        return options_refuse(o, about, "%s is a file: write @%s to use what it holds", word, word);
     }
-    int rc = *word == '@' ? read_file(word + 1, out) : strbuf_append_str(out, word);
-    while (out->len && strchr(" \t\r\n", out->data[out->len - 1])) {
+    int rc = file ? read_file(word + 1, out) : strbuf_append_str(out, word);
+    while (out->len && strchr(" \t\r\n", out->data[out->len - 1])) { /* files end so */
         out->data[--out->len] = '\0';
     }
-    if (rc) {
-        (void)options_refuse(&token_options, *word == '@' ? word + 1 : "TOKEN", "%s",
-                             rc == UV_ENOBUFS ? "larger than a token can be" : uv_strerror(rc));
-        return EX_NOINPUT;
+    if (rc == UV_ENOBUFS) {
+        (void)options_refuse(o, about, "larger than a token can be");
+    } else if (rc) {
+        (void)options_refuse(o, about, "%s: %s", file ? word + 1 : "it", uv_strerror(rc));
+    } else if (out->len == 0) {
+        (void)options_refuse(o, about, "%s: is empty", file ? word + 1 : "it");
     }
-    return 0;
+    return rc && file ? EX_NOINPUT : rc || out->len == 0 ? EX_USAGE : 0;
 }
 
 static int token_verify(const struct token_words *w, const struct config *cfg, const char *word)
 {
     struct strbuf token;
     strbuf_init(&token, TOKEN_MAX_BYTES);
-    int code = token_read(word, &token);
+    int code = cli_token_read(&token_options, "TOKEN", word, &token);
     code = code ? code : cli_token_verify(cfg, w->key, strbuf_slice(&token));
     strbuf_clear(&token);
     return code;

@@ -112,9 +112,15 @@ static int open_unix(const struct listen_socket *s, struct err *e)
     if (given) {
         (void)umask(before);
     }
-    rc = rc ? listen_socket_fail(e, rc, a) : given ? give_unix(a, e) : 0;
+    if (rc) {
+        return listen_socket_fail(e, rc, a);
+    }
+    rc = given ? give_unix(a, e) : 0;
     if (rc == 0 && listen(s->fd, LISTEN_BACKLOG)) {
         rc = listen_socket_fail(e, -errno, a);
+    }
+    if (rc) {
+        (void)unlink(a->path); /* it is this socket's */
     }
     return rc;
 }

@@ -1,8 +1,8 @@
 #include "remote/remote_target.h"
 
-#include "base/program/read_file.h"
 #include "cli/cli_config.h"
 #include "cli/cli_text.h"
+#include "cli/cli_token.h"
 #include "config/config.h"
 #include "net/address.h"
 
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 #include <uv.h>
 
 enum {
@@ -122,21 +121,6 @@ static int remote_target_set_address(const struct options *o, const struct remot
 
 /* ---------------------------------------------------------------- who asks */
 
-/* Files end with a line feed, tokens do not. */
-static int remote_target_read_token(const struct options *o, const char *path, struct strbuf *out)
-{
-    int rc = read_file(path, out);
-    while (out->len && strchr(" \t\r\n", out->data[out->len - 1])) {
-        out->data[--out->len] = '\0';
-    }
-    if (rc) {
-        (void)options_refuse(o, "--token", "%s: %s", path,
-                             rc == UV_ENOBUFS ? "larger than a token can be" : uv_strerror(rc));
-        return EX_NOINPUT;
-    }
-    return out->len ? 0 : options_refuse(o, "--token", "%s: is empty", path);
-}
-
 static int remote_target_set_token(const struct options *o, const struct remote_words *w,
                                    struct remote_target *t)
 {
@@ -145,15 +129,8 @@ static int remote_target_set_token(const struct options *o, const struct remote_
     if (!given || !*given) {
         return 0;
     }
-    if (*given != '@' && access(given, F_OK) == 0) { /* it would go to the broker as it is */
-        return options_refuse(o, "--token", "%s is a file: write @%s to send what it holds", given,
-                              given);
-    }
     strbuf_init(&token, TOKEN_MAX_BYTES);
-    int code = *given == '@' ? remote_target_read_token(o, given + 1, &token)
-               : strbuf_append_str(&token, given)
-                   ? options_refuse(o, "--token", "larger than a token can be")
-                   : 0;
+    int code = cli_token_read(o, "--token", given, &token);
     if (code == 0 && strbuf_printf(&t->authorization, "Bearer %s", token.data)) {
         code = EX_OSERR;
     }
