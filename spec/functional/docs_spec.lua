@@ -188,26 +188,6 @@ describe("the documentation", function()
     client:close()
   end)
 
-  it("shows publish commands that work", function()
-    local broker = tidegate.start {}
-    local client = sse.open(broker, { query = { topic = { "**" } } })
-    local commands = {}
-    for block in README:gmatch "```sh\n(.-)```" do
-      for command in block:gsub("\\\n%s*", ""):gmatch "curl [^\n]+" do
-        if command:find("--data", 1, true) then
-          commands[#commands + 1] = command:gsub("127%.0%.0%.1:8080", ("127.0.0.1:%d"):format(broker.port))
-        end
-      end
-    end
-    assert.is_true(#commands >= 3)
-    for _, command in ipairs(commands) do
-      local code, out, err = tidegate.run("/bin/sh", { args = { "-c", command } })
-      assert.equal(0, code, err)
-      assert.truthy(out:find('"id"', 1, true), command .. "\n" .. out)
-      client:next()
-    end
-  end)
-
   it("names metrics and admin paths that exist", function()
     local broker = tidegate.start { config = { workers = 2 } } -- shows all that one worker shows, and more
     local page = prometheus.parse(http.get(broker.admin, "/metrics").body)
@@ -251,17 +231,6 @@ describe("the documentation", function()
       end
     end
     assert.is_true(count > 20)
-  end)
-
-  it("names targets that make has", function()
-    local makefile = read "Makefile"
-    for line in README:gmatch "\n(make [^\n]*)" do
-      for word in line:gsub("%s+#.*", ""):gsub("^make", ""):gmatch "%S+" do
-        if not word:find "=" then
-          assert.truthy(makefile:find("\n" .. word .. ":", 1, true), word)
-        end
-      end
-    end
   end)
 end)
 
