@@ -106,6 +106,22 @@ describe("the Debian packages", function()
     local script = ("source %s/bash-completion/completions/tidegate; COMP_WORDS=(tidegate st); COMP_CWORD=1; "
       .. "_tidegate; echo ${COMPREPLY[@]}"):format(share)
     assert.equal("status\n", run("bash -c '%s'", script))
+    -- zsh and fish load them by themselves, where the program is one that they know
+    local path = BUILD .. ":" .. os.getenv "PATH"
+    assert.equal("tidegate status \ntidegate status --admin \ntidegate eval authenticate \ntidegate help connections \n"
+      .. "tidegate check mine.lua \n",
+      run("cd '%s' && touch mine.lua && PATH='%s' zsh -f '%s/spec/support/completion.zsh' '%s/zsh/site-functions' "
+        .. "'tidegate sta' 'tidegate status --ad' 'tidegate eval auth' 'tidegate help conn' 'tidegate check mi'",
+        dir, path, SPEC_SOURCE_DIR, share))
+    for line, answer in pairs {
+      ["tidegate sta"] = "status\tSays how a running broker is\n", ["tidegate completion "] = "bash\nfish\nzsh\n",
+      ["tidegate status --ad"] = "--admin\tthe broker's admin address\n", ["tidegate eval auth"] = "authenticate\n",
+      ["tidegate help check --ad"] = "", ["tidegate help conn"] = "connections\n",
+      ["tidegate check mi"] = "mine.lua\n",
+    } do
+      assert.equal(answer, run("cd '%s' && PATH='%s' HOME='%s' XDG_DATA_DIRS='%s' fish -c 'complete -C \"%s\"'",
+        dir, path, dir, share, line), line)
+    end
   end)
 
   it("give lintian nothing to say", function()

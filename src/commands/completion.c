@@ -18,18 +18,26 @@ static bool completion_is_file(const struct option_row *r)
                         strcmp(r->value, "DIR") == 0);
 }
 
-/* The first sentence or so of a help, without what shells would read. */
+/* The first sentence or so of a help, of whole words, between single quotes; without what is syntax there. */
 static void completion_put_text(const char *text, size_t most)
 {
-    for (size_t i = 0; text[i] && i < most; i++) {
-        if (text[i] == '.' || text[i] == ';' || (text[i] == ':' && text[i + 1] == ' ')) {
-            break;
+    size_t n = 0;
+    while (text[n] && n < most && !strchr(".;", text[n]) && strncmp(text + n, ": ", 2) != 0) {
+        n++;
+    }
+    while (n == most && most > 0 && text[most] && text[most] != ' ') {
+        n = --most;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\'') {
+            printf("'\\''");
+        } else {
+            putchar(strchr("\"`$\\[]:", text[i]) ? ' ' : text[i]);
         }
-        putchar(strchr("'\"`$\\[]:", text[i]) ? ' ' : text[i]);
     }
 }
 
-/* What may follow a command, besides options and files. */
+/* What may follow a command, besides options. */
 static const char *completion_words(const char *command)
 {
     static const char *const words[][2] = {
@@ -42,6 +50,25 @@ static const char *completion_words(const char *command)
         }
     }
     return "";
+}
+
+static void completion_put_words(const char *command, const struct command *commands, size_t n)
+{
+    printf("%s", completion_words(command));
+    for (size_t i = 0; i < n && strcmp(command, "help") == 0; i++) {
+        printf("%s%s", i ? " " : "", commands[i].name);
+    }
+}
+
+/* Whether files may follow, too. */
+static bool completion_takes_files(const char *command)
+{
+    return strcmp(command, "help") != 0 && strcmp(command, "completion") != 0;
+}
+
+static bool completion_has_words(const char *command)
+{
+    return *completion_words(command) || !completion_takes_files(command);
 }
 
 static void completion_bash(const struct command *commands, size_t n)
@@ -59,12 +86,8 @@ static void completion_bash(const struct command *commands, size_t n)
         for (const struct option_row *r = commands[i].rows; r && r->name; r++) {
             printf("%s ", r->name);
         }
-        if (strcmp(commands[i].name, "help") == 0) {
-            for (size_t k = 0; k < n; k++) {
-                printf("%s ", commands[k].name);
-            }
-        }
-        printf("%s' ;;\n", completion_words(commands[i].name));
+        completion_put_words(commands[i].name, commands, n);
+        printf("' ;;\n");
     }
     printf(
         "        esac\n    fi\n"
@@ -93,9 +116,12 @@ static void completion_zsh(const struct command *commands, size_t n)
            "        _describe command commands\n"
            "        return\n"
            "    fi\n"
-           "    case $words[2] in\n");
+           "    shift words\n"
+           "    (( CURRENT-- ))\n"
+           "    case $words[1] in\n");
     for (size_t i = 0; i < n; i++) {
-        printf("    %s) _arguments -s", commands[i].name);
+        const char *name = commands[i].name;
+        printf("    %s) _arguments -s", name);
         for (const struct option_row *r = commands[i].rows; r && r->name; r++) {
             printf(" \\\n        '%s%s[", r->kind == OPTION_LIST ? "*" : "", r->name);
             completion_put_text(r->help, 60);
@@ -107,17 +133,12 @@ static void completion_zsh(const struct command *commands, size_t n)
             }
             printf("'");
         }
-        if (strcmp(commands[i].name, "help") == 0) {
-            printf(" '*:command:(");
-            for (size_t k = 0; k < n; k++) {
-                printf("%s ", commands[k].name);
-            }
-            printf(")' ;;\n");
-        } else if (strcmp(commands[i].name, "completion") == 0) {
-            printf(" '*:shell:(bash zsh fish)' ;;\n");
-        } else {
-            printf(" '*:file:_files' ;;\n");
+        if (completion_has_words(name)) {
+            printf(" '1: : _alternative \"words:word:(");
+            completion_put_words(name, commands, n);
+            printf(")\"%s'", completion_takes_files(name) ? " files:file:_files" : "");
         }
+        printf("%s ;;\n", completion_takes_files(name) ? " '*:file:_files'" : "");
     }
     /* as a file of $fpath it is the body of the function at its first call */
     printf("    esac\n}\n"
@@ -127,14 +148,18 @@ static void completion_zsh(const struct command *commands, size_t n)
 
 static void completion_fish(const struct command *commands, size_t n)
 {
+    printf("function __tidegate_command\n"
+           "    set -l words (commandline -opc)\n"
+           "    test (count $words) -gt 1; and test $words[2] = $argv[1]\n"
+           "end\n");
     for (size_t i = 0; i < n; i++) {
         const struct command *c = &commands[i];
-        printf("complete -c tidegate -n __fish_use_subcommand -a %s -d '", c->name);
+        printf("complete -c tidegate -f -n __fish_use_subcommand -a %s -d '", c->name);
         completion_put_text(c->summary, 100);
         printf("'\n");
         for (const struct option_row *r = c->rows; r && r->name; r++) {
             bool is_long = strncmp(r->name, "--", 2) == 0;
-            printf("complete -c tidegate -n '__fish_seen_subcommand_from %s' %s %s%s -d '", c->name,
+            printf("complete -c tidegate -n '__tidegate_command %s' %s %s%s -d '", c->name,
                    is_long ? "-l" : "-s", r->name + (is_long ? 2 : 1),
                    completion_is_file(r) ? " -r -F"
                    : r->value            ? " -x"
@@ -142,9 +167,11 @@ static void completion_fish(const struct command *commands, size_t n)
             completion_put_text(r->help, 60);
             printf("'\n");
         }
-        if (*completion_words(c->name)) {
-            printf("complete -c tidegate -n '__fish_seen_subcommand_from %s' -a '%s'\n", c->name,
-                   completion_words(c->name));
+        if (completion_has_words(c->name)) {
+            printf("complete -c tidegate%s -n '__tidegate_command %s' -a '",
+                   completion_takes_files(c->name) ? "" : " -f", c->name);
+            completion_put_words(c->name, commands, n);
+            printf("'\n");
         }
     }
 }
