@@ -116,7 +116,7 @@ describe("a listener with proxy_protocol", function()
   end)
 
   it("refuses what is malformed, and says why", function()
-    local before = refused()
+    local before, answers = refused(), broker:metric 'tidegate_http_answers_total{class="4xx"}'
     local bad = {
       "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
       "PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n",
@@ -145,6 +145,7 @@ describe("a listener with proxy_protocol", function()
       assert.is_true(c:closed())
       assert.equal(before + i, refused())
     end
+    assert.equal(answers + #bad, broker:metric 'tidegate_http_answers_total{class="4xx"}')
     local c = http.connect(secure) -- TLS comes next: there is no way to say why
     assert(c:send "\22\3\1\0\5hello")
     assert.is_true(c:closed())

@@ -132,10 +132,12 @@ describe("a listener with tls, tls.compact = " .. tostring(compact), function()
   end)
 
   it("explains itself to who speaks HTTP without TLS", function()
+    local answers = broker:metric 'tidegate_http_answers_total{class="4xx"}'
     local r = http.get(broker, "/", nil, { tls = false })
     assert.equal(400, r.status)
     assert.truthy(r.json.detail:find("https://", 1, true), r.body)
     assert.equal(1, failures "plain-http")
+    assert.equal(answers + 1, broker:metric 'tidegate_http_answers_total{class="4xx"}')
     assert.truthy(broker:logged { msg = "handshake failed", reason = "plain-http" })
   end)
 

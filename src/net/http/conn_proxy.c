@@ -51,6 +51,7 @@ static void proxy_hello_fail(struct conn *c, const char *error)
     bool can_say = !proxy_hello_of(c)->context;
     proxy_hello_log(c, error);
     if (can_say && http_response_refusal(400, slice_str(error), &c->out) == 0) {
+        net_metrics_count_answer(c->server->metrics, 400);
         conn_close_when_written(c, CLOSE_REFUSED_REQUEST);
     } else {
         conn_close(c, CLOSE_REFUSED_REQUEST);

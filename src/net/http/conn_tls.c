@@ -303,6 +303,7 @@ static void tls_hello_answer_http(struct conn *c)
     if (http_response_refusal(400, slice_of(detail, sizeof detail - 1), &c->out)) {
         conn_close(c, CLOSE_NO_MEMORY);
     } else {
+        net_metrics_count_answer(c->server->metrics, 400);
         conn_close_when_written(c, CLOSE_TLS_HANDSHAKE);
     }
 }
