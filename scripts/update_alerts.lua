@@ -10,6 +10,13 @@ local SPECIAL = {
   tidegate_store_append_seconds = {
     "histogram_quantile(0.99, sum by (instance, le) (rate(tidegate_store_append_seconds_bucket[5m]))) > 0.1",
   },
+  tidegate_publish_to_socket_seconds = {
+    "histogram_quantile(0.99, sum by (instance, le) (rate(tidegate_publish_to_socket_seconds_bucket[5m]))) > 1",
+  },
+  tidegate_policy_hook_cpu_seconds = {
+    "histogram_quantile(0.99, sum by (instance, hook, le) "
+      .. '(rate(tidegate_policy_hook_cpu_seconds_bucket{hook!~"setup|reload"}[5m]))) > 0.01',
+  },
   tidegate_policy_suspended_hooks = false, -- near a limit of the configuration
   tidegate_policy_cache_evictions_total = { "rate(tidegate_policy_cache_evictions_total[15m]) > 10", wait = "15m" },
   tidegate_refused_invalid_total = { "rate(tidegate_refused_invalid_total[5m]) > 1", wait = "10m" },

@@ -9,9 +9,9 @@ end
 local function gauge(metric)
   return metric .. '{instance=~"$instance"}'
 end
-local function quantile(q, metric)
-  return ("histogram_quantile(%s, sum by (instance, le) (rate(%s_bucket{instance=~\"$instance\"}[$__rate_interval])))")
-    :format(q, metric)
+local function quantile(q, metric, by)
+  return ("histogram_quantile(%s, sum by (%s, le) (rate(%s_bucket{instance=~\"$instance\"}[$__rate_interval])))")
+    :format(q, by or "instance", metric)
 end
 
 -- Panels: title, unit of Grafana, { expression, legend } ...
@@ -22,6 +22,8 @@ local ROWS = {
     { "Events in", "ops", { rate "tidegate_events_published_total", "published {{instance}}" },
       { rate "tidegate_events_tailed_total", "from the store {{instance}}" } },
     { "Events out", "ops", { rate "tidegate_events_delivered_total", "{{instance}}" } },
+    { "Publish to socket", "s", { quantile("0.5", "tidegate_publish_to_socket_seconds"), "p50 {{instance}}" },
+      { quantile("0.99", "tidegate_publish_to_socket_seconds"), "p99 {{instance}}" } },
   },
   { "Streams",
     { "Connections", "none", { gauge "tidegate_connections", "{{instance}}" } },
@@ -46,6 +48,8 @@ local ROWS = {
   },
   { "Policy",
     { "Errors, by hook", "ops", { rate("tidegate_policy_errors_total", "hook"), "{{hook}}" } },
+    { "Hooks, p99", "s", { quantile("0.99", "tidegate_policy_hook_seconds", "hook"), "{{hook}}" } },
+    { "Hooks, p99 of CPU time", "s", { quantile("0.99", "tidegate_policy_hook_cpu_seconds", "hook"), "{{hook}}" } },
     { "Hooks that wait", "none", { gauge "tidegate_policy_suspended_hooks", "{{instance}}" } },
     { "Audiences", "none", { gauge "tidegate_audiences", "{{instance}}" } },
     { "Filter and format calls", "ops", { rate "tidegate_policy_filter_calls_total", "filter {{instance}}" },

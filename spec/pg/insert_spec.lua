@@ -51,6 +51,39 @@ describe("an INSERT into tidegate.outbox", function()
     assert.equal("", ca:next().data)
   end)
 
+  it("counts in the time from publish to socket from when the row was taken, on every broker", function()
+    local ca, cb = sse.open(a, { topic = "t" }), sse.open(b, { topic = "t" })
+    local function sum(broker, count)
+      assert.equal(count, broker:metric "tidegate_publish_to_socket_seconds_count")
+      return broker:metric "tidegate_publish_to_socket_seconds_sum"
+    end
+    local s = db:session(pg.APP) -- what the application takes for its transaction is not the broker's
+    s:run "BEGIN; INSERT INTO tidegate.outbox (topic, data) VALUES ('t', '1');"
+    local from = eventually.now()
+    eventually.pass(0.2, "that is what must not be counted")
+    local open_s = eventually.now() - from
+    from = eventually.now()
+    s:run "COMMIT;"
+    assert.same({ "1", "1" }, { ca:next().data, cb:next().data })
+    for _, broker in ipairs { a, b } do
+      local took = sum(broker, 1)
+      assert.is_true(took > 0 and took <= eventually.now() - from, ("%f, open for %f"):format(took, open_s))
+    end
+    -- what another broker gives an id counts from then on, however late this one reads it
+    local before = sum(b, 1)
+    b:signal "STOP"
+    local ok, why = pcall(function()
+      a:publish("t", "2")
+      from = eventually.now()
+      eventually.pass(0.2, "that is what is measured")
+    end)
+    local late = eventually.now() - from
+    b:signal "CONT"
+    assert(ok, why)
+    assert.same({ "2", "2" }, { ca:next().data, cb:next().data })
+    assert.is_true(sum(b, 2) - before >= late)
+  end)
+
   it("cannot hide where nobody looks", function()
     for _, id in ipairs { "0", "-1", "-9223372036854775808" } do
       local ok, err = db:try(("INSERT INTO tidegate.outbox (id, topic, data) OVERRIDING SYSTEM VALUE "

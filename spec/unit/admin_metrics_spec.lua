@@ -72,10 +72,12 @@ describe("the metrics page", function()
       end
     end
     -- an upper bound belongs to its bucket: le means less or equal
+    assert.equal(1, buckets["1e-05"])
     assert.equal(2, buckets["0.0001"])
     assert.equal(3, buckets["0.00025"])
     assert.equal(4, buckets["0.005"])
     assert.equal(4, buckets["1"])
+    assert.equal(5, buckets["10"])
     assert.equal(5, buckets["+Inf"])
     assert.equal(5, page.values.tidegate_store_append_seconds_count)
     assert.is_true(math.abs(page.values.tidegate_store_append_seconds_sum - 2.005202) < 1e-9)

@@ -95,7 +95,8 @@ static bool segment_append(struct write_batch *g, struct event *ev, const struct
 {
     size_t n = what->known ? what->known->len : what->fields.data.n;
     struct write_batch_end *end = &g->ends[g->count];
-    *end = (struct write_batch_end){.id = ev->id, .passed = g->passed, .small_from = g->small.len};
+    *end = (struct write_batch_end){
+        .id = ev->id, .passed = g->passed, .since_us = ev->since_us, .small_from = g->small.len};
     if (n >= WRITE_BATCH_LARGE_BYTES) {
         end->large = segment_large_frame(g, ev, what);
         g->failed = end->large == NULL;

@@ -24,6 +24,7 @@ struct write_batch_end {
     uint64_t id;         /* of the event */
     uint64_t told;       /* the last id in the bytes up to its end; 0: none */
     unsigned passed;     /* events considered up to and with it */
+    uint32_t since_us;   /* of the event */
     size_t end;          /* offset behind its bytes in the write batch */
     struct frame *large; /* a reference, or NULL: the bytes are in `small` */
     size_t small_from;   /* where they begin there */

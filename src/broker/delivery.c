@@ -117,6 +117,17 @@ static void delivery_prefetch_members(struct list *end, struct list *first)
     }
 }
 
+/* The batch was handed to the sockets of all live members: once for each of its events. */
+static void delivery_time_batch(struct latency *l, const struct write_batch *g)
+{
+    uint64_t now = uv_hrtime();
+    for (unsigned i = 0; i < g->count; i++) {
+        if (g->ends[i].since_us) {
+            latency_add(l, event_age_us(g->ends[i].since_us, now));
+        }
+    }
+}
+
 static void delivery_live(struct broker *b, struct audience *a)
 {
     struct write_batch *g = b->batch;
@@ -137,6 +148,7 @@ static void delivery_live(struct broker *b, struct audience *a)
                 delivery_prefetch_members(&a->live, next);
                 delivery_send_batch(delivery_at_place(it), g);
             }
+            delivery_time_batch(&b->metrics->publish_to_socket, g);
         }
     }
     list_for_each_safe (it, next, &a->parked) {

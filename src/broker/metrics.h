@@ -3,6 +3,7 @@
 #define BROKER_METRICS_H
 
 #include "audience/metrics.h"
+#include "base/latency.h"
 
 #include <stdint.h>
 
@@ -77,6 +78,7 @@ struct broker_metrics {
 #define X(member, kind, name, help) uint64_t member;
     BROKER_METRICS(X)
 #undef X
+    struct latency publish_to_socket; /* tidegate_publish_to_socket_seconds */
     struct audience_metrics audience;
 };
 

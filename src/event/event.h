@@ -34,6 +34,7 @@ struct event {
     uint64_t id;
     int64_t time_ms;
     struct frame *raw_frame; /* owned cache of the built-in format, made on first need; or NULL */
+    uint32_t since_us;       /* event_since(); 0: not known, as of events of the past */
     uint16_t attrs_len;
     uint8_t topic_len, type_len, key_len;
     bool has_key, has_attrs;
@@ -54,6 +55,20 @@ struct slice event_attrs(const struct event *ev);
 struct slice event_data(const struct event *ev);
 /* Its memory in bytes, without frames. */
 size_t event_cost(const struct event *ev);
+
+/* When a broker got an event that is new, by the monotonic clock of this machine: its publish request
+ * was complete, its row was taken from the outbox. `age_us`: that is so long ago. */
+static inline uint32_t event_since(uint64_t now_ns, uint64_t age_us)
+{
+    enum { AGE_MAX_US = 30 * 60 * 1000000 }; /* half of what 32 bits hold, before they wrap */
+    return (uint32_t)(now_ns / 1000 - (age_us < AGE_MAX_US ? age_us : AGE_MAX_US)) | 1;
+}
+/* Microseconds from then on; the event's is known. */
+static inline uint32_t event_age_us(uint32_t since_us, uint64_t now_ns)
+{
+    uint32_t age = (uint32_t)(now_ns / 1000) - since_us;
+    return age <= INT32_MAX ? age : 0; /* `since_us` is odd, so it may be one too high */
+}
 
 /* NULL when the fields may become an event, else a constant text naming the field and the rule
  * ("topic: ..."). Checks everything: topic grammar, CR/LF/NUL in type and key, lengths, UTF-8.

@@ -71,11 +71,20 @@
     X(policy_stack_repairs, counter, "tidegate_policy_stack_repairs_total",                        \
       "Unbalanced Lua stacks repaired: a defect of the broker, report it.")
 
+/* Of one hook, from its first call on: tidegate_policy_hook_seconds{hook=}, asked to returned, waiting
+ * included, and tidegate_policy_hook_cpu_seconds{hook=}. */
+struct policy_hook_times {
+    const char *hook; /* static; NULL: not called yet */
+    struct latency wall, cpu;
+};
+enum { POLICY_TIMED_HOOKS_MAX = 16 };
+
 struct policy_metrics {
 #define X(member, kind, name, help) uint64_t member;
     POLICY_METRICS(X)
 #undef X
     struct latency http_request; /* tidegate_http_client_seconds: asked to answered */
+    struct policy_hook_times hooks[POLICY_TIMED_HOOKS_MAX]; /* in no order */
 };
 
 #endif

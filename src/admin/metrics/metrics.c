@@ -64,7 +64,7 @@ static const struct row store_rows[] = {
 #undef X
 };
 
-static const uint64_t latency_edges[] = {
+static const double latency_edges[] = {
 #define X(us) us,
     LATENCY_BUCKETS(X)
 #undef X
@@ -181,23 +181,53 @@ static int put_tls(struct strbuf *out, const struct net_metrics *net)
     return rc;
 }
 
+/* The series of one histogram; `hook`: their label, or NULL. */
+static int metrics_put_buckets(struct strbuf *out, const char *name, const char *hook,
+                               const struct latency *l)
+{
+    char labels[64] = "", only[sizeof labels + 2] = "";
+    uint64_t below = 0;
+    int rc = 0;
+    if (hook) {
+        snprintf(labels, sizeof labels, "hook=\"%s\"", hook);
+        snprintf(only, sizeof only, "{%s}", labels);
+    }
+    for (unsigned i = 0; i < LATENCY_BUCKET_COUNT && rc == 0; i++) {
+        below += l->buckets[i];
+        rc = strbuf_printf(out, "%s_bucket{%s%sle=\"", name, labels, hook ? "," : "");
+        rc = rc                             ? rc
+             : i < LATENCY_BUCKET_COUNT - 1 ? strbuf_printf(out, "%g", latency_edges[i] / 1e6)
+                                            : strbuf_append_str(out, "+Inf");
+        rc = rc ? rc : strbuf_printf(out, "\"} %" PRIu64 "\n", below);
+    }
+    return rc ? rc
+              : strbuf_printf(out, "%s_sum%s %.9f\n%s_count%s %" PRIu64 "\n", name, only,
+                              (double)l->sum_ns / 1e9, name, only, l->count);
+}
+
 static int put_latency(struct strbuf *out, const char *name, const char *help,
                        const struct latency *l)
 {
     int rc = metrics_put_head(out, slice_str(name), "histogram", help);
-    uint64_t below = 0;
-    for (unsigned i = 0; i < LATENCY_BUCKET_COUNT && rc == 0; i++) {
-        below += l->buckets[i];
-        if (i < LATENCY_BUCKET_COUNT - 1) {
-            rc = strbuf_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
-                               (double)latency_edges[i] / 1e6, below);
-        } else {
-            rc = strbuf_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, below);
-        }
+    return rc ? rc : metrics_put_buckets(out, name, NULL, l);
+}
+
+static int metrics_put_hook_times(struct strbuf *out, const struct policy_metrics *policy)
+{
+    static const char wall[] = "tidegate_policy_hook_seconds";
+    static const char cpu[] = "tidegate_policy_hook_cpu_seconds";
+    const struct policy_hook_times *hooks = policy->hooks;
+    int rc = metrics_put_head(out, slice_str(wall), "histogram",
+                              "From a call of a hook to its return, waiting included; of filters "
+                              "and formats in Lua one call in 61.");
+    for (unsigned i = 0; i < POLICY_TIMED_HOOKS_MAX && rc == 0; i++) {
+        rc = hooks[i].hook ? metrics_put_buckets(out, wall, hooks[i].hook, &hooks[i].wall) : 0;
     }
-    if (rc == 0) {
-        rc = strbuf_printf(out, "%s_sum %.6f\n%s_count %" PRIu64 "\n", name,
-                           (double)l->sum_us / 1e6, name, l->count);
+    rc = rc ? rc
+            : metrics_put_head(out, slice_str(cpu), "histogram",
+                               "CPU time of these calls: what the loop does nothing else in.");
+    for (unsigned i = 0; i < POLICY_TIMED_HOOKS_MAX && rc == 0; i++) {
+        rc = hooks[i].hook ? metrics_put_buckets(out, cpu, hooks[i].hook, &hooks[i].cpu) : 0;
     }
     return rc;
 }
@@ -297,8 +327,15 @@ static int put_process(struct strbuf *out, const struct process_stats *p)
 
 static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
 {
-    int rc = put_latency(out, "tidegate_store_append_seconds",
-                         "From a publish accepted to its commit.", &from->store->store_append);
+    int rc = put_latency(out, "tidegate_publish_to_socket_seconds",
+                         "From a publish request that was complete, or a row that was taken from "
+                         "the outbox, to its bytes handed to the sockets of an audience; one "
+                         "sample for each event and audience, without streams that are behind.",
+                         &from->broker->publish_to_socket);
+    rc = rc ? rc : metrics_put_hook_times(out, from->policy);
+    rc = rc ? rc
+            : put_latency(out, "tidegate_store_append_seconds",
+                          "From a publish accepted to its commit.", &from->store->store_append);
     rc = rc ? rc
             : put_latency(out, "tidegate_store_read_seconds", "Reading one page of history.",
                           &from->store->store_read);

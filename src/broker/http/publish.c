@@ -21,6 +21,7 @@ struct publish {
     bool is_batch, judged;
     size_t asked;           /* envelopes in the request */
     size_t *first;          /* of each: the first event the policy made of it */
+    uint32_t since_us;      /* event_since(): the request was complete */
     struct event_list held; /* judged, but one before it on the connection is not */
 };
 
@@ -173,6 +174,9 @@ static uint64_t publish_later_id(const struct stream *s)
 static void publish_append(struct publish *p)
 {
     struct broker *b = p->b;
+    for (size_t i = 0; i < p->held.n; i++) {
+        p->held.v[i]->since_us = p->since_us;
+    }
     int rc = b->store->ops->append(b->store, &p->held, publish_on_appended, b, p->stream->id);
     event_list_clear(&p->held);
     if (rc == 0) {
@@ -296,6 +300,7 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
     struct event_list events = {0};
     struct request_id request;
     p = p ? p : publish_new(b, s);
+    p->since_us = event_since(uv_hrtime(), 0);
     http_request_move(&p->http, rq);
     p->query = *query;
     *query = (struct http_query){0};

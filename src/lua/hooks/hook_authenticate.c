@@ -42,6 +42,7 @@ static int hook_after_authenticate(lua_State *L, int status, lua_KContext ctx)
     struct lua_hook_call *q = hook_call_of(L);
     (void)status;
     (void)ctx;
+    hook_popped(L, q);
     if (!lua_verdict_granted(L, "authenticate", &q->result->draft)) {
         return 0;
     }

@@ -24,6 +24,8 @@ struct lua_hooks {
     uint64_t subscribe_timeout_ms, publish_timeout_ms;
     /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. */
     void (*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
+    /* A hook has returned, or failed. */
+    void (*timed)(void *ctx, enum policy_hook hook, uint64_t wall_ns, uint64_t cpu_ns);
     void *ctx;
     bool closing; /* cancelled calls still deliver a result */
 };
@@ -53,6 +55,8 @@ struct lua_hook_call {
     struct lua_job job;
     const struct lua_hooks *shared;
     enum policy_hook hook;           /* the current or last one, for the log */
+    uint64_t began_ns;               /* the current one, on the wall; 0: none */
+    uint64_t spent_ns;               /* CPU time of those before it, and of what is between them */
     struct request_id request;       /* for the log; empty: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
     struct lua_hook_result *result;  /* owned; NULL: the caller wants none */
@@ -75,6 +79,8 @@ struct lua_hook_call {
  * continuation: when it has waited, that is where it comes back, and not behind the call. */
 struct lua_hook_call *hook_call_of(lua_State *L);
 void hook_push(lua_State *L, struct lua_hook_call *q, enum policy_hook hook);
+/* It has returned. */
+void hook_popped(lua_State *L, struct lua_hook_call *q);
 /* Pushes a new copy of the identity, from the canonical text: a hook cannot change the original. */
 void hook_push_identity(lua_State *L, struct slice identity);
 

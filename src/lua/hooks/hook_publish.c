@@ -25,6 +25,7 @@ static void hook_publish_name_event(lua_State *L, struct lua_hook_call *q)
 /* stack: job, request or nil, who, publication, denial. False: that was the verdict. */
 static bool hook_publish_take(lua_State *L, struct lua_hook_call *q)
 {
+    hook_popped(L, q);
     if (!lua_verdict_granted(L, "publish", &q->result->draft)) {
         hook_publish_name_event(L, q);
         return false;

@@ -9,6 +9,7 @@ static int hook_after_subscribe(lua_State *L, int status, lua_KContext ctx)
     struct verdict_draft *d = &q->result->draft;
     (void)status;
     (void)ctx;
+    hook_popped(L, q);
     if (lua_verdict_granted(L, "subscribe", d)) {
         lua_verdict_subscription(L, 3, q->shared->file, d);
         d->v.kind = VERDICT_ALLOW;

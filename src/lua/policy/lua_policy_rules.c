@@ -140,8 +140,12 @@ struct rule_call {
     const struct policy_binding *binding;
     struct event *ev;
     struct policy_account *account;
-    bool dry_run; /* the host was, before */
+    bool dry_run;             /* the host was, before */
+    struct lua_cpu_mark from; /* wall_ns 0: it is not timed */
 };
+
+/* Reading the clocks takes about as long as a short filter. A prime: calls come in rounds. */
+enum { TIMED_ONE_IN = 61 };
 
 /* What is read of params counts for an account, too: what a function keeps of them, a later call
  * may find. */
@@ -151,6 +155,11 @@ static struct judge rule_begin(struct lua_policy *p, struct rule_call *c, struct
     p->host.dry_run = c->dry_run || c->account; /* what it logs is of no interest */
     p->host.pure = true;
     p->host.reads = reads;
+    unsigned *untimed = &p->untimed[c->hook == POLICY_HOOK_FORMAT];
+    if (!c->account && (*untimed)-- == 0) {
+        *untimed = TIMED_ONE_IN - 1;
+        c->from = lua_watchdog_mark(&p->cpu);
+    }
     return (struct judge){.vm = p->vm,
                           .fn = c->fn,
                           .params = lua_params_ref(&p->params, c->binding->params),
@@ -176,6 +185,10 @@ static void rule_failed(struct lua_policy *p, const struct rule_call *c, const s
 
 static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, const struct err *e)
 {
+    if (c->from.wall_ns) {
+        uint64_t wall_ns = uv_hrtime() - c->from.wall_ns;
+        lua_policy_time(p->metrics, c->hook, wall_ns, lua_watchdog_since(&c->from));
+    }
     p->host.dry_run = c->dry_run;
     p->host.pure = false;
     p->host.reads = NULL;
@@ -223,7 +236,8 @@ static bool lua_policy_filter(struct policy *base, const struct policy_binding *
     if (out_of_use(p, fn, account)) {
         return false;
     }
-    struct rule_call call = {POLICY_HOOK_FILTER, fn, b, ev, account, false};
+    struct rule_call call = {
+        .hook = POLICY_HOOK_FILTER, .fn = fn, .binding = b, .ev = ev, .account = account};
     struct judge j = rule_begin(p, &call, format_classes_filter_reads(p->classes));
     int rc = lua_judge_filter(&j, &deliver, &e);
     rule_end(p, &call, rc, &e);
@@ -288,7 +302,8 @@ static enum format_result lua_policy_format(struct policy *base, const struct po
         return FORMAT_FAILED;
     }
     struct param_reads reads = {.all = false};
-    struct rule_call call = {POLICY_HOOK_FORMAT, fn, b, ev, account, false};
+    struct rule_call call = {
+        .hook = POLICY_HOOK_FORMAT, .fn = fn, .binding = b, .ev = ev, .account = account};
     struct judge j = rule_begin(p, &call, &reads);
     int rc = lua_judge_format(&j, out, &result, &e);
     rule_end(p, &call, rc, &e);

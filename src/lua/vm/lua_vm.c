@@ -259,6 +259,14 @@ static void end_watch(struct lua_vm *vm)
     }
 }
 
+uint64_t lua_vm_spent_ns(lua_State *L)
+{
+    const struct lua_vm *vm = lua_vm_of(L);
+    return vm->meter && vm->watched
+               ? vm->meter->before_ns + vm->meter->used_ns + lua_watchdog_since(&vm->resumed)
+               : 0;
+}
+
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
 {
     struct lua_vm *vm = lua_vm_of(L);
@@ -268,7 +276,7 @@ void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
     vm->allowed = allowed;
     lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
     if (vm->meter) {
-        *vm->meter = (struct lua_meter){.allowed = allowed};
+        *vm->meter = (struct lua_meter){.allowed = allowed, .before_ns = lua_vm_spent_ns(L)};
         vm->resumed = lua_watchdog_mark(&vm->cpu);
     }
 }

@@ -41,6 +41,8 @@ const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
 /* Another hook begins and uses the rest of the budget: only the name in reports changes. */
 void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
+/* CPU time that the running coroutine has used so far. 0: nothing is watched. */
+uint64_t lua_vm_spent_ns(lua_State *L);
 /* For pcall: enters one more; returns the depth in the running call or coroutine. */
 unsigned lua_vm_enter_pcall(lua_State *L);
 void lua_vm_leave_pcall(lua_State *L);
@@ -53,8 +55,9 @@ void lua_vm_poll(lua_State *L);
 /* The CPU budget of all pieces of one coroutine's life together. */
 struct lua_meter {
     struct lua_allowance allowed;
-    uint64_t used_ns;
-    unsigned pcalls; /* nested ones, while it waits */
+    uint64_t used_ns;   /* of `allowed` */
+    uint64_t before_ns; /* what was used before that was allowed: lua_vm_allow() */
+    unsigned pcalls;    /* nested ones, while it waits */
 };
 
 /* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */

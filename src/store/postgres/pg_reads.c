@@ -23,12 +23,12 @@ struct pg_read {
 
 /* Bounded by bytes before it leaves the server: 1000 events may be a gigabyte. octet_length() does
  * not unpack large values. */
-#define PAGE_SQL(source)                                                                           \
-    "SELECT r.trimmed, (SELECT h.seq FROM tidegate.head h), w.total, " PG_ROW_SQL                  \
-    " FROM tidegate.retention r LEFT JOIN ("                                                       \
-    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("      \
-    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                  \
-    " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                       \
+#define PAGE_SQL(source)                                                                                   \
+    "SELECT r.trimmed, (SELECT h.seq FROM tidegate.head h), w.total, clock_timestamp(), w.at, " PG_ROW_SQL \
+    " FROM tidegate.retention r LEFT JOIN ("                                                               \
+    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("              \
+    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                          \
+    " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                               \
     " ON w.used <= $4::bigint OR w.used = w.cost ORDER BY w.seq"
 
 const struct pg_statement pg_page_statement = {

@@ -223,10 +223,20 @@ static void pg_tail_ask(struct store_pg *s, const struct pg_statement *st, struc
 
 enum taken { TAKEN_ALL, TAKEN_GAP, TAKEN_SOME /* no memory for the rest */ };
 
-/* Delivers rows that begin at `column`, but for those that came another way meanwhile. */
-static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int column, int rows)
+/* How long ago a row of a page got its id, by the server's clock. */
+static uint64_t pg_tail_age_us(const PGresult *res, int row)
+{
+    int64_t age = pg_cell_int8(res, row, PG_PAGE_NOW) - pg_cell_int8(res, row, PG_PAGE_AT);
+    return age > 0 ? (uint64_t)age : 0;
+}
+
+/* Delivers rows that begin at `column`, but for those that came another way meanwhile. `taken_us`: so
+ * long ago the outbox was asked for them; NULL: they are a page. */
+static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int column, int rows,
+                                    const uint64_t *taken_us)
 {
     struct event_list events = {0};
+    uint64_t now = uv_hrtime();
     enum taken taken = TAKEN_ALL;
     uint64_t next = s->tail.last;
     for (int i = 0; i < rows && taken == TAKEN_ALL; i++) {
@@ -251,6 +261,7 @@ static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int
         }
         struct event *ev = pg_row_event(res, i, column, s->opt.event_bytes, &reason);
         if (ev) {
+            ev->since_us = event_since(now, taken_us ? *taken_us : pg_tail_age_us(res, i));
             event_list_push(&events, ev);
         } else if (reason) {
             store_pg_bad_row(s, seq, reason);
@@ -285,7 +296,7 @@ static void pg_tail_on_page(void *ctx, uint64_t token, const PGresult *res,
     }
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, PG_PAGE_TRIMMED);
     full = rows && (rows < pg_cell_int8(res, 0, PG_PAGE_TOTAL) || rows >= PAGE_EVENTS);
-    switch (pg_tail_take_rows(s, res, PG_PAGE_ROW, rows)) {
+    switch (pg_tail_take_rows(s, res, PG_PAGE_ROW, rows, NULL)) {
     case TAKEN_GAP:
         s->tail.unexplained = true; /* look at the leaps, then come back */
         pg_tail_look(s);
@@ -421,13 +432,13 @@ bool pg_tail_own(struct store_pg *s, struct event *const *events, size_t n)
     return true;
 }
 
-bool pg_tail_given(struct store_pg *s, const PGresult *rows, int column)
+bool pg_tail_given(struct store_pg *s, const PGresult *rows, int column, uint64_t taken_us)
 {
     if ((uint64_t)pg_cell_int8(rows, 0, column) != s->tail.last + 1 ||
         s->leaps_applied < s->leap_count) {
         return false;
     }
-    bool all = pg_tail_take_rows(s, rows, column, PQntuples(rows)) == TAKEN_ALL;
+    bool all = pg_tail_take_rows(s, rows, column, PQntuples(rows), &taken_us) == TAKEN_ALL;
     pg_appends_acknowledge(s);
     pg_tail_syncs_settle(s, 0);
     return all;

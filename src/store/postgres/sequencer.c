@@ -350,7 +350,7 @@ static void sequencer_count_batch(struct sequencer *q, const PGresult *res, uint
     }
     if (n > bad) {
         q->events.drained(q->ctx, (uint64_t)pg_cell_int8(res, 0, DRAIN_LAST),
-                          PQgetisnull(res, 0, DRAIN_ROW) ? NULL : res, DRAIN_ROW);
+                          PQgetisnull(res, 0, DRAIN_ROW) ? NULL : res, DRAIN_ROW, took_us);
     }
 }
 

@@ -20,8 +20,9 @@ struct sequencer_options {
 
 struct sequencer_events {
     /* There are new events up to the id `last`. `rows` are these events, for pg_row_event() from
-     * `column` on, borrowed for the call; NULL: too large to be sent with the answer. */
-    void (*drained)(void *ctx, uint64_t last, const PGresult *rows, int column);
+     * `column` on, borrowed for the call; NULL: too large to be sent with the answer. Moving them took
+     * `took_us`. */
+    void (*drained)(void *ctx, uint64_t last, const PGresult *rows, int column, uint64_t took_us);
     uint64_t (*newest)(void *ctx); /* the newest id that this broker has seen */
     const char *(*refuse)(void *ctx, const PGresult *setup); /* as of pg_client_events */
     void (*lost)(void *ctx, const struct err *e);            /* the same */

@@ -311,9 +311,10 @@ static const struct store_ops pg_ops = {.reads_by_topic = true,
                                         .health = store_pg_health,
                                         .close = store_pg_close};
 
-static void store_pg_on_sequenced(void *ctx, uint64_t last, const PGresult *rows, int column)
+static void store_pg_on_sequenced(void *ctx, uint64_t last, const PGresult *rows, int column,
+                                  uint64_t took_us)
 {
-    if (!rows || !pg_tail_given(ctx, rows, column)) {
+    if (!rows || !pg_tail_given(ctx, rows, column, took_us)) {
         pg_tail_heard(ctx, last);
     }
 }

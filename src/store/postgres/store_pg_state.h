@@ -150,7 +150,7 @@ void pg_tail_heard(struct store_pg *s, uint64_t last); /* there are, up to this 
  * delivered id without a hole. */
 bool pg_tail_own(struct store_pg *s, struct event *const *events, size_t n);
 /* The same for rows that this broker's sequencer has moved. */
-bool pg_tail_given(struct store_pg *s, const PGresult *rows, int column);
+bool pg_tail_given(struct store_pg *s, const PGresult *rows, int column, uint64_t taken_us);
 int pg_tail_sync(struct store_pg *s, store_sync_cb cb, void *ctx, uint64_t token);
 
 /* pg_appends.c */
@@ -173,8 +173,9 @@ int pg_reads_page(struct store_pg *s, const struct store_query *q, store_page_cb
 int pg_reads_seek(struct store_pg *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
 bool pg_reads_idle(const struct store_pg *s);
 /* $1 < seq <= $2, at most $3 rows and $4 bytes, but one row. Columns: trimmed, the head, total (rows
- * within $3), then PG_ROW_SQL; a single row of NULLs when there is none. */
+ * within $3), the time there, when the event got its id, then PG_ROW_SQL; a single row of NULLs when there
+ * is none. */
 extern const struct pg_statement pg_page_statement;
-enum { PG_PAGE_TRIMMED, PG_PAGE_HEAD, PG_PAGE_TOTAL, PG_PAGE_ROW };
+enum { PG_PAGE_TRIMMED, PG_PAGE_HEAD, PG_PAGE_TOTAL, PG_PAGE_NOW, PG_PAGE_AT, PG_PAGE_ROW };
 
 #endif

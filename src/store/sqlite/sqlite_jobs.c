@@ -6,6 +6,7 @@
  * lies between), so one look after an inotify event is not enough: the next ones follow after 1, 2,
  * 4 ... ms, up to poll_ms. */
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 
 enum { LOOK_MS = 1, LOOK_AFTER_OURS_MS = 250, RETAIN_TICK_MS = 1000, RETAIN_IDLE_TICKS = 10 };
+enum { RECENT_MS = 60000 }; /* a row is as old as it says, if that is not more */
 
 static void sqlite_jobs_on_check_timer(uv_timer_t *timer);
 
@@ -54,14 +56,26 @@ static void sqlite_jobs_take_bounds(struct store_sqlite *s, bool leapt, bool los
     }
 }
 
+/* Who wrote the row says when; who gives another time than that of the insert, the past of another
+ * system say, is not late. */
+static uint64_t sqlite_jobs_age_us(const struct event *ev, int64_t unix_ms)
+{
+    int64_t age = unix_ms - ev->time_ms;
+    return age > 0 && age <= RECENT_MS ? (uint64_t)age * 1000 : 0;
+}
+
 static void sqlite_jobs_deliver_items(struct store_sqlite *s)
 {
     struct sqlite_writer *w = &s->writer;
+    uint64_t now = uv_hrtime();
+    int64_t unix_ms = clock_unix_ms();
     size_t n = 0;
     for (size_t i = 0; i < w->tail_n; i++) {
         struct event *ev = w->tail[i].ev;
         if (ev) {
             ev->id = w->tail[i].id;
+            ev->since_us =
+                w->tail[i].ours ? ev->since_us : event_since(now, sqlite_jobs_age_us(ev, unix_ms));
             s->scratch[n++] = ev;
         }
         if (n && (!ev || i + 1 == w->tail_n)) {
