@@ -166,7 +166,8 @@ describe("an outage", function()
     assert_data(c, "before")
     for i, way in ipairs {
       { function() server:stop() end, "terminating connection due to administrator command" },
-      { function() server:stop "immediate" end, "terminating connection" },
+      -- a session that is killed may be gone before it has said why
+      { function() server:stop "immediate" end, "connection" },
     } do
       local from = #broker:log()
       way[1]()
