@@ -133,13 +133,19 @@
 
 -- Rules for the JSON text of the data, applied without Lua; bytes that no rule is about stay as they are.
 -- A path is names with points between: "customer.ssn". "*" is every member or element; a name also looks
--- into the elements of an array on its way: "items.price". So does "*" in drop and mask, but not in keep.
+-- into the elements of an array on its way: "items.price". So does "*", but not in keep.
 -- "\\." and "\\*" are the characters. All of equal names are meant. Where there are paths, data that is not
 -- JSON is not delivered; {} is the data as it is.
 ---@class tg.FormatSpec
 ---@field drop string[]?              paths to leave out
 ---@field keep string[]?              paths to keep: all else is left out; not together with drop
 ---@field mask table<string,tg.Scalar>?  path -> what stands there instead
+---@field hash string[]?              paths of values that become 32 hexadecimal digits: the first half of HMAC-SHA-256
+---@field hash_key string?            16 to 256 bytes, a secret; wanted with hash
+---@field round table<string,integer>?  path -> digits behind the point of a number, 0 to 15; reaches the elements of arrays, as hash and cut do
+---@field cut table<string,integer>?  path -> characters of a text that stay; what hash, round and cut are not about becomes null
+---@field rename table<string,string>?  path -> the new name of that member; other rules match it by the old one
+---@field set table<string,tg.Scalar>?  name -> the value of that member of the object that the data is; "$role" is params.role, "$$x" the text "$x"
 ---@field event string?               as in tg.Frame
 
 ---@alias tg.FormatFn fun(ev: tg.Event, params: table): tg.Frame|string|nil

@@ -159,8 +159,9 @@ static const char *add_rules(lua_State *L, struct format_rules *edit, struct err
     for (int kind = 0; kind < 2; kind++) {
         lua_getfield(L, 1, names[kind]);
         for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
-            if (format_rules_add(edit, (enum format_rules_rule)kind, check_slice(L, -1),
-                                 slice_of(NULL, 0), e)) {
+            struct format_rule rule = {.kind = (enum format_rules_rule)kind,
+                                       .path = check_slice(L, -1)};
+            if (format_rules_add(edit, &rule, e)) {
                 return e->text;
             }
             lua_pop(L, 1);
@@ -171,7 +172,8 @@ static const char *add_rules(lua_State *L, struct format_rules *edit, struct err
     for (lua_Integer i = 1; lua_istable(L, -1) && lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
         lua_rawgeti(L, -1, 1);
         lua_rawgeti(L, -2, 2);
-        if (format_rules_add(edit, FORMAT_RULES_MASK, check_slice(L, -2), check_slice(L, -1), e)) {
+        struct format_rule rule = {FORMAT_RULES_MASK, check_slice(L, -2), check_slice(L, -1), 0};
+        if (format_rules_add(edit, &rule, e)) {
             return e->text;
         }
         lua_pop(L, 3);
@@ -191,7 +193,7 @@ static int l_edit(lua_State *L)
     strbuf_init(&out, (size_t)luaL_optinteger(L, 3, 1 << 20));
     const char *bad = add_rules(L, edit, &e);
     if (!bad && strbuf_append_str(&out, "<") == 0 &&
-        format_rules_apply(edit, check_slice(L, 2), &out, &e)) {
+        format_rules_apply(edit, check_slice(L, 2), slice_of(NULL, 0), &out, &e)) {
         bad = e.text;
     }
     if (bad) {

@@ -5,6 +5,8 @@
 
 #include "base/alloc.h"
 #include "base/text/json_text.h"
+#include "base/utf8.h"
+#include "filter/format_values.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,14 +22,24 @@ struct rule {
     enum format_rules_rule kind;
     struct step steps[FORMAT_RULES_STEPS_MAX];
     unsigned step_count;
-    char *replacement; /* owned */
-    size_t replacement_n;
+    struct slice text; /* owned: JSON of a mask, the key of a hash, a new name */
+    unsigned n;        /* of round and cut */
+};
+
+/* A member that is set. */
+struct set {
+    struct slice name; /* owned */
+    struct slice text; /* owned: JSON, or the name of a param */
+    bool of_params;
 };
 
 struct format_rules {
     struct rule *rules;
     unsigned count;
+    struct set *sets;
+    unsigned set_count;
     bool keeps; /* there is a rule of that kind */
+    bool renames;
 };
 
 /* How far each rule has come: a bit for those still in the race. */
@@ -39,6 +51,7 @@ struct state {
 
 struct edit {
     const struct format_rules *rules;
+    struct slice params;
     struct strbuf *out;
     struct err *e;
     unsigned depth;
@@ -56,7 +69,12 @@ static void rule_clear(struct rule *r)
     for (unsigned i = 0; i < r->step_count; i++) {
         free(r->steps[i].name);
     }
-    free(r->replacement);
+    free((char *)(uintptr_t)r->text.p);
+}
+
+static struct slice format_rules_copy(struct slice s)
+{
+    return slice_of(xstrndup(s.p ? s.p : "", s.n), s.n);
 }
 
 void format_rules_free(struct format_rules *edit)
@@ -67,7 +85,12 @@ void format_rules_free(struct format_rules *edit)
     for (unsigned i = 0; i < edit->count; i++) {
         rule_clear(&edit->rules[i]);
     }
+    for (unsigned i = 0; i < edit->set_count; i++) {
+        free((char *)(uintptr_t)edit->sets[i].name.p);
+        free((char *)(uintptr_t)edit->sets[i].text.p);
+    }
     free(edit->rules);
+    free(edit->sets);
     free(edit);
 }
 
@@ -123,26 +146,70 @@ static const char *format_rules_parse_path(struct slice path, struct rule *r)
     return NULL;
 }
 
-int format_rules_add(struct format_rules *edit, enum format_rules_rule kind, struct slice path,
-                     struct slice replacement, struct err *e)
+static bool format_rules_is_name(struct slice name)
 {
-    struct rule r = {.kind = kind};
+    return name.n > 0 && name.n <= FORMAT_RULES_PATH_MAX_BYTES && utf8_ok(name);
+}
+
+static const char *format_rules_parse(const struct format_rule *rule, struct rule *r)
+{
+    const char *bad = format_rules_parse_path(rule->path, r);
+    if (bad) {
+        return bad;
+    }
+    r->text = format_rules_copy(rule->text);
+    if (rule->kind == FORMAT_RULES_RENAME && r->steps[r->step_count - 1].any) {
+        return "a name was expected at its end, because one member gets a new name";
+    }
+    if (rule->kind == FORMAT_RULES_RENAME && !format_rules_is_name(rule->text)) {
+        return "the new name has 1 to 512 bytes of UTF-8";
+    }
+    return NULL;
+}
+
+int format_rules_add(struct format_rules *edit, const struct format_rule *rule, struct err *e)
+{
+    struct rule r = {.kind = rule->kind, .n = rule->n};
     if (edit->count == FORMAT_RULES_RULES_MAX) {
         return err_set(e, UV_EINVAL, "more than %d paths", FORMAT_RULES_RULES_MAX);
     }
-    const char *bad = format_rules_parse_path(path, &r);
+    const char *bad = format_rules_parse(rule, &r);
     if (bad) {
         rule_clear(&r);
-        return err_set(e, UV_EINVAL, "path '%.*s': %s", (int)path.n, path.p, bad);
-    }
-    if (kind == FORMAT_RULES_MASK) {
-        r.replacement = xstrndup(replacement.p, replacement.n);
-        r.replacement_n = replacement.n;
+        return err_set(e, UV_EINVAL, "path '%.*s': %s", (int)rule->path.n, rule->path.p, bad);
     }
     edit->rules = xrealloc(edit->rules, (edit->count + 1) * sizeof *edit->rules);
     edit->rules[edit->count++] = r;
-    edit->keeps = edit->keeps || kind == FORMAT_RULES_KEEP;
+    edit->keeps = edit->keeps || r.kind == FORMAT_RULES_KEEP;
+    edit->renames = edit->renames || r.kind == FORMAT_RULES_RENAME;
     return 0;
+}
+
+int format_rules_set(struct format_rules *edit, struct slice name, struct slice text,
+                     bool of_params, struct err *e)
+{
+    if (edit->set_count == FORMAT_RULES_SETS_MAX) {
+        return err_set(e, UV_EINVAL, "more than %d members", FORMAT_RULES_SETS_MAX);
+    }
+    if (!format_rules_is_name(name)) {
+        return err_set(e, UV_EINVAL, "names have 1 to %d bytes of UTF-8",
+                       FORMAT_RULES_PATH_MAX_BYTES);
+    }
+    edit->sets = xrealloc(edit->sets, (edit->set_count + 1) * sizeof *edit->sets);
+    edit->sets[edit->set_count++] =
+        (struct set){format_rules_copy(name), format_rules_copy(text), of_params};
+    return 0;
+}
+
+bool format_rules_param(const struct format_rules *edit, unsigned i, struct slice *name)
+{
+    for (unsigned k = 0; k < edit->set_count; k++) {
+        if (edit->sets[k].of_params && i-- == 0) {
+            *name = edit->sets[k].text;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- where the rules are */
@@ -150,8 +217,11 @@ int format_rules_add(struct format_rules *edit, enum format_rules_rule kind, str
 /* The steps that may come next behind a member or element; none: the path does not lead there. */
 static uint32_t step_enter(const struct rule *r, unsigned at, struct slice key)
 {
-    const struct step *step = &r->steps[at];
     uint32_t stay = UINT32_C(1) << at, next = stay << 1;
+    if (at == r->step_count) { /* of those that reach the elements, see judge() */
+        return key.p ? 0 : stay;
+    }
+    const struct step *step = &r->steps[at];
     if (!key.p && step->any) {
         return r->kind == FORMAT_RULES_KEEP ? next : stay | next;
     }
@@ -183,34 +253,49 @@ static void state_enter(const struct format_rules *rules, const struct state *fr
 
 enum fate { FATE_DROP, FATE_REPLACE, FATE_COPY, FATE_DESCEND };
 
-/* What happens to a value; rules that have arrived leave the race. */
-static enum fate judge(const struct format_rules *rules, struct state *s, bool container,
-                       const struct rule **mask)
+struct judgement {
+    enum fate fate;
+    const struct rule *replaces; /* by FATE_REPLACE */
+    const struct rule *renames;  /* NULL: it keeps its name */
+};
+
+static bool rule_replaces(const struct rule *r)
 {
+    return r->kind >= FORMAT_RULES_MASK && r->kind <= FORMAT_RULES_CUT;
+}
+
+static bool is_container(struct slice value)
+{
+    return *value.p == '{' || *value.p == '[';
+}
+
+/* What happens to a value; rules that have arrived leave the race, but for those that go on into an array. */
+static struct judgement judge(const struct format_rules *rules, struct state *s, struct slice value)
+{
+    struct judgement j = {FATE_DROP, NULL, NULL};
+    bool container = is_container(value);
     bool dropped = false, through = false; /* the way to something kept */
-    *mask = NULL;
     for (uint64_t left = s->alive; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctzll(left);
         const struct rule *r = &rules->rules[i];
         bool arrived = s->at[i] >> r->step_count;
-        if (arrived) {
+        if (!arrived) {
+            through = through || r->kind == FORMAT_RULES_KEEP;
+        } else if (*value.p != '[' || !rule_replaces(r) || r->kind == FORMAT_RULES_MASK) {
             s->alive &= ~(UINT64_C(1) << i);
             dropped = dropped || r->kind == FORMAT_RULES_DROP;
             s->kept = s->kept || r->kind == FORMAT_RULES_KEEP;
-            *mask = !*mask && r->kind == FORMAT_RULES_MASK ? r : *mask;
-        } else {
-            through = through || r->kind == FORMAT_RULES_KEEP;
+            j.renames = r->kind == FORMAT_RULES_RENAME ? r : j.renames;
+            j.replaces = !j.replaces && rule_replaces(r) ? r : j.replaces;
         }
     }
-    bool visible = !rules->keeps || s->kept || (through && (container || *mask));
-    if (dropped || !visible) {
-        return FATE_DROP;
-    }
-    if (*mask) {
-        return FATE_REPLACE;
-    }
+    bool masked = j.replaces && j.replaces->kind == FORMAT_RULES_MASK;
+    bool visible = !rules->keeps || s->kept || (through && (container || masked));
     bool whole = s->alive == 0 && (!rules->keeps || s->kept);
-    return container && !whole ? FATE_DESCEND : FATE_COPY;
+    if (!dropped && visible) {
+        j.fate = j.replaces ? FATE_REPLACE : container && !whole ? FATE_DESCEND : FATE_COPY;
+    }
+    return j;
 }
 
 /* ---- writing */
@@ -222,67 +307,122 @@ static int format_rules_put(struct edit *x, const char *from, const char *to)
 
 static int write_container(struct edit *x, struct slice text, const struct state *s);
 
-static int write_value(struct edit *x, struct slice text, const struct state *s, enum fate fate,
-                       const struct rule *mask)
+static int write_value(struct edit *x, struct slice text, const struct state *s,
+                       const struct judgement *j)
 {
-    if (fate == FATE_REPLACE) {
-        return strbuf_append(x->out, mask->replacement, mask->replacement_n);
+    const struct rule *r = j->replaces;
+    if (j->fate == FATE_COPY) {
+        return strbuf_append(x->out, text.p, text.n);
     }
-    return fate == FATE_COPY ? strbuf_append(x->out, text.p, text.n) : write_container(x, text, s);
+    if (j->fate == FATE_DESCEND) {
+        return write_container(x, text, s);
+    }
+    if (r->kind == FORMAT_RULES_MASK) {
+        return strbuf_append(x->out, r->text.p, r->text.n);
+    }
+    if (is_container(text)) {
+        return strbuf_append_str(x->out, "null");
+    }
+    return r->kind == FORMAT_RULES_HASH    ? format_value_hash(x->out, text, r->text)
+           : r->kind == FORMAT_RULES_ROUND ? format_value_round(x->out, text, r->n)
+                                           : format_value_cut(x->out, text, r->n);
 }
 
-static bool is_container(struct slice value)
+/* Something else of this object takes the name of the member. */
+static bool loses_its_name(const struct edit *x, struct slice object, const struct state *s,
+                           struct slice key)
 {
-    return *value.p == '{' || *value.p == '[';
+    for (unsigned i = 0; x->depth == 1 && i < x->rules->set_count; i++) {
+        if (json_text_string_is(key, x->rules->sets[i].name)) {
+            return true;
+        }
+    }
+    for (uint64_t left = x->rules->renames ? s->alive : 0; left; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(left);
+        const struct rule *r = &x->rules->rules[i];
+        const struct step *last = &r->steps[r->step_count - 1];
+        struct slice unused;
+        if (r->kind == FORMAT_RULES_RENAME && s->at[i] >> (r->step_count - 1) & 1 &&
+            !json_text_string_is(key, slice_of(last->name, last->n)) &&
+            json_text_string_is(key, r->text) &&
+            json_text_member(object, slice_of(last->name, last->n), &unused)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A member or element from its separator on; *written: it was not the first to stay. */
-static int write_part(struct edit *x, struct slice *rest, bool object, const struct state *s,
+static int write_part(struct edit *x, struct slice whole, struct slice *rest, const struct state *s,
                       bool *written)
 {
     const char *start = rest->p;
     struct slice key = {NULL, 0}, value;
     struct state inner;
-    const struct rule *mask;
-    if (object) {
+    if (*whole.p == '{') {
         json_text_value(rest, &key);
         json_text_take(rest, ':');
     }
     json_text_value(rest, &value);
     json_text_skip(rest);
     state_enter(x->rules, s, key, &inner);
-    enum fate fate = judge(x->rules, &inner, is_container(value), &mask);
-    if (fate == FATE_DROP) {
+    struct judgement j = judge(x->rules, &inner, value);
+    if (j.fate == FATE_DROP || (key.p && !j.renames && loses_its_name(x, whole, s, key))) {
         return 0;
     }
     int rc = *written ? strbuf_append_str(x->out, ",") : 0;
     *written = true;
+    if (j.renames) {
+        rc = rc ? rc : format_rules_put(x, start, key.p);
+        rc = rc ? rc : json_text_quote(x->out, j.renames->text);
+        start = key.p + key.n;
+    }
     rc = rc ? rc : format_rules_put(x, start, value.p);
-    rc = rc ? rc : write_value(x, value, &inner, fate, mask);
+    rc = rc ? rc : write_value(x, value, &inner, &j);
     return rc ? rc : format_rules_put(x, value.p + value.n, rest->p);
+}
+
+static int write_sets(struct edit *x, bool written)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < x->rules->set_count && rc == 0; i++) {
+        const struct set *set = &x->rules->sets[i];
+        struct slice value = set->text;
+        if (set->of_params && !(x->params.p && json_text_member(x->params, set->text, &value) &&
+                                !is_container(value))) {
+            return err_set(x->e, UV_EINVAL, "set: params has no text, number or boolean '%.*s'",
+                           (int)set->text.n, set->text.p);
+        }
+        rc = written || i ? strbuf_append_str(x->out, ",") : 0;
+        rc = rc ? rc : json_text_quote(x->out, set->name);
+        rc = rc ? rc : strbuf_append_str(x->out, ":");
+        rc = rc ? rc : strbuf_append(x->out, value.p, value.n);
+    }
+    return rc;
 }
 
 static int write_container(struct edit *x, struct slice text, const struct state *s)
 {
     struct slice rest = slice_of(text.p + 1, text.n - 2), blank = rest;
-    bool object = *text.p == '{', written = false;
+    bool written = false, top = x->depth == 0;
     if (x->depth == FORMAT_RULES_DEPTH_MAX) {
         return err_set(x->e, UV_EINVAL,
                        "the data is nested deeper than %d levels where a path leads",
                        FORMAT_RULES_DEPTH_MAX);
     }
     json_text_skip(&blank);
-    if (blank.n == 0) {
+    bool more = blank.n > 0;
+    if (!more && !(top && x->rules->set_count)) {
         return strbuf_append(x->out, text.p, text.n);
     }
     x->depth++;
     int rc = strbuf_append(x->out, text.p, 1);
-    bool more = true;
     while (rc == 0 && more) {
-        rc = write_part(x, &rest, object, s, &written);
+        rc = write_part(x, text, &rest, s, &written);
         more = json_text_take(&rest, ',');
     }
     x->depth--;
+    rc = rc || !top ? rc : write_sets(x, written);
     return rc ? rc : strbuf_append(x->out, text.p + text.n - 1, 1);
 }
 
@@ -290,25 +430,28 @@ static int write_all(struct edit *x, struct slice text)
 {
     struct slice rest = text, value;
     struct state s = {.alive = 0};
-    const struct rule *mask;
     json_text_value(&rest, &value);
     for (unsigned i = 0; i < x->rules->count; i++) {
         s.alive |= UINT64_C(1) << i;
         s.at[i] = 1;
     }
-    enum fate fate = judge(x->rules, &s, is_container(value), &mask);
-    if (fate == FATE_DROP) {
+    struct judgement j = judge(x->rules, &s, value);
+    if (j.fate == FATE_DROP) {
         return err_set(x->e, UV_EINVAL, "keep: the data is neither an object nor an array");
     }
+    if (x->rules->set_count && *value.p != '{') {
+        return err_set(x->e, UV_EINVAL, "set: the data is not an object");
+    }
+    j.fate = x->rules->set_count ? FATE_DESCEND : j.fate;
     int rc = format_rules_put(x, text.p, value.p);
-    rc = rc ? rc : write_value(x, value, &s, fate, mask);
+    rc = rc ? rc : write_value(x, value, &s, &j);
     return rc ? rc : format_rules_put(x, value.p + value.n, text.p + text.n);
 }
 
-int format_rules_apply(const struct format_rules *edit, struct slice text, struct strbuf *out,
-                       struct err *e)
+int format_rules_apply(const struct format_rules *edit, struct slice text, struct slice params,
+                       struct strbuf *out, struct err *e)
 {
-    struct edit x = {.rules = edit, .out = out, .e = e};
+    struct edit x = {.rules = edit, .params = params, .out = out, .e = e};
     size_t before = out->len;
     *e = (struct err){0};
     if (!json_text_ok(text)) {

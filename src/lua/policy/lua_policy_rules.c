@@ -48,16 +48,38 @@ static int bind_text(struct lua_policy *p, const struct subscription *s, struct 
     return e.code;
 }
 
+/* Do the rules of a format find in params what they read? */
+static int bind_rules(struct lua_policy *p, const struct subscription *s,
+                      const struct policy_binding *b)
+{
+    const struct lua_function *fn = b->format < 0 ? NULL : &p->file.formats.v[b->format];
+    struct err e;
+    if (!fn || !fn->spec || lua_format_spec_bind(fn->spec, s->params, &e) == 0) {
+        return 0;
+    }
+    struct policy_failure f = {
+        .hook = POLICY_HOOK_SUBSCRIBE, .function = fn->name, .params = s->params};
+    lua_policy_report_plain(p, &f, fn, &e);
+    return e.code;
+}
+
+static bool format_reads_params(const struct lua_policy *p, int format)
+{
+    const struct lua_function *fn = format < 0 ? NULL : &p->file.formats.v[format];
+    return fn && (!fn->spec || lua_format_spec_reads_params(fn->spec));
+}
+
 static int lua_policy_bind(struct policy *base, const struct subscription *s,
                            struct policy_binding *out)
 {
     struct lua_policy *p = lua_policy_of(base);
     int rc = lua_policy_resolve(p, s, out);
+    rc = rc ? rc : bind_rules(p, s, out);
     rc = rc ? rc : bind_text(p, s, out);
-    bool format = out->format >= 0 && !p->file.formats.v[out->format].spec;
+    bool format = format_reads_params(p, out->format);
     bool filter = out->filter >= 0 && !out->text && s->params.p;
     if (rc || (!format && !filter)) {
-        return rc; /* no function would read the params */
+        return rc; /* nothing would read the params */
     }
     struct err e;
     struct slice params = s->params.p ? s->params : slice_str("{}");
@@ -247,8 +269,7 @@ static bool lua_policy_filter(struct policy *base, const struct policy_binding *
 /* The key of results that no params have a part in; 0: of others. */
 static uint64_t plain_key(const struct lua_policy *p, const struct policy_binding *b)
 {
-    bool spec = b->format >= 0 && p->file.formats.v[b->format].spec;
-    return b->format < 0 ? 1 : spec ? 2 + (uint64_t)b->format : 0;
+    return b->format < 0 ? 1 : format_reads_params(p, b->format) ? 0 : 2 + (uint64_t)b->format;
 }
 
 static size_t lua_policy_format_keys(struct policy *base, const struct policy_binding *b,
@@ -262,12 +283,20 @@ static size_t lua_policy_format_keys(struct policy *base, const struct policy_bi
                                          lua_params_classes(&p->params, b->params), keys);
 }
 
-static enum format_result format_by_rules(struct lua_policy *p, const struct lua_function *fn,
+static enum format_result format_by_rules(struct lua_policy *p, const struct policy_binding *b,
                                           struct event *ev, struct formatted *out,
                                           struct policy_account *account)
 {
+    const struct lua_function *fn = &p->file.formats.v[b->format];
     struct err e;
-    enum format_result result = lua_format_spec_apply(fn->spec, ev, out, &e);
+    struct slice params = lua_params_text(&p->params, b->params);
+    if (out->key == 0) {
+        struct param_reads reads = {.all = false};
+        lua_format_spec_reads(fn->spec, &reads);
+        out->key = format_classes_key(p->classes, (size_t)b->format, params,
+                                      lua_params_classes(&p->params, b->params), &reads);
+    }
+    enum format_result result = lua_format_spec_apply(fn->spec, ev, params, out, &e);
     if (account && result != FORMAT_DELIVER) {
         account_error(account, NULL, &e);
     } else if (result == FORMAT_FAILED) {
@@ -296,7 +325,7 @@ static enum format_result lua_policy_format(struct policy *base, const struct po
     struct lua_function *fn = &p->file.formats.v[b->format];
     note_call(p, fn, fn->spec ? "rules" : "function", account);
     if (fn->spec) {
-        return format_by_rules(p, fn, ev, out, account);
+        return format_by_rules(p, b, ev, out, account);
     }
     if (out_of_use(p, fn, account)) {
         return FORMAT_FAILED;
