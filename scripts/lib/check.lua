@@ -1,19 +1,20 @@
 --- `tidegate check`: judges what the program has found out about a configuration and its policy, tries the hooks, and
 --- says so. Runs in the state of `tidegate test`. The facts (cli_check.c, policy_check.c), as JSON:
 ---   conf, json, strict, try_hooks, samples_file, samples    what was asked for
----   configuration    its problems, one a line; the rest is missing then
----   policy, files    paths;  targets    names of http_targets
+---   configuration    its problems, one a line; the rest is about what is right of it then, or missing
+---   policy, files    paths (no policy: it is not known which);  targets    names of http_targets
 ---   settings    what is wrong with some: { error = bool, text = }
+---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
 ---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
-local eval = require "tidegate.eval"
+local eval, config_lines = require "tidegate.eval", require "tidegate.config.lines"
 local json = native.json
 
 local check = {}
 
 local CONFIG, UNAVAILABLE = 78, 69 -- sysexits.h
 
--- A problem: severity ("error", "warning"), source ("configuration", "policy", "hooks", "samples", "database",
+-- A problem: severity ("error", "warning"), source ("configuration", "store", "policy", "hooks", "samples", "database",
 -- "luacheck"), file, line, column, message, hint; all but severity, source, message may be missing.
 local function add(report, problem)
   problem.message = problem.message:gsub("%s+$", "")
@@ -46,26 +47,83 @@ local function as(severity, source, problem)
   return problem
 end
 
+-- Settings that hooks have nothing to do with: they are tried although some of these are wrong.
+local APART = {
+  listen = true, admin = true, admin_public = true, trusted_proxies = true, workers = true, tls = true, http = true,
+  sse = true, compress = true, event_log = true, store = true, drain = true, log = true,
+}
+
+-- Remembers in report.needed a setting that is wrong, and that hooks depend on.
 local function judge_configuration(facts, report)
   for line in facts.configuration:gmatch "[^\n]+" do
-    line = line:sub(1, #facts.conf + 2) == facts.conf .. ": " and line:sub(#facts.conf + 3) or line
-    local at, message = line:match "^.-%.lua:(%d+): (.*)$"
-    add(report, { severity = "error", source = "configuration", file = line:sub(1, 2) ~= "--" and facts.conf or nil,
-      line = math.tointeger(at), message = message or line }) -- options are in no file
+    local prefix, own = facts.conf .. ":", true
+    local rest = line:sub(1, #prefix) == prefix and line:sub(#prefix + 1)
+    local at, message
+    if rest then
+      at, message = rest:match "^(%d+): (.*)$"
+      message = message or rest:gsub("^ ", "")
+    else
+      at, message = line:match "^.-%.lua:(%d+): (.*)$" -- Lua shortens long paths
+      own = at or not line:find "^%-%-" and not line:find "^TIDEGATE_" -- these are in no file
+    end
+    message = message or line
+    add(report, { severity = "error", source = "configuration", file = own and facts.conf or nil,
+      line = math.tointeger(at), message = message })
+    local section = message:match "^([%w_]+)[.:%[]"
+    if section and not APART[section] then
+      report.needed = report.needed or message:match "^[^:]+"
+    end
+    report.store = report.store or section == "store" and message:match "^[^:]+"
   end
+end
+
+-- A problem of a setting, whose text begins with its name.
+local function of_setting(facts, severity, text)
+  local problem = { severity = severity, source = "configuration", file = facts.conf, message = text }
+  local label = text:match "^([%w_.%[%]]+): "
+  if label and #(facts.environment or {}) == 0 then -- else it need not be what the file says
+    local f = io.open(facts.conf)
+    facts.line_of = facts.line_of or f and config_lines(f:read "a")
+    problem.line = facts.line_of and facts.line_of(label)
+    if f then
+      f:close()
+    end
+  end
+  return problem
 end
 
 local function judge_settings(facts, report)
   for _, found in ipairs(facts.settings or {}) do
-    add(report, { severity = found.error and "error" or "warning", source = "configuration", file = facts.conf,
-      message = found.text })
+    add(report, of_setting(facts, found.error and "error" or "warning", found.text))
+  end
+  if facts.keys_error then
+    add(report, of_setting(facts, "error", facts.keys_error))
+  end
+end
+
+local function judge_store(facts, report, skip)
+  local store = facts.store
+  if report.store then
+    skip("store", ("mend %s first"):format(report.store))
+  elseif store.result == "skipped" then
+    skip("store", "its database is asked with --db only")
+  elseif store.result ~= "fine" then
+    local problem = of_setting(facts, store.result == "unsure" and "warning" or "error", store.text)
+    problem.source = "store"
+    if store.result == "unsure" then
+      problem.hint = "the user that runs the broker must be able to; run this as that user to be sure"
+    end
+    add(report, problem)
+    report.away = report.away + (store.result == "away" and 1 or 0)
   end
 end
 
 local function judge_loading(facts, report)
   local prefix = "policy " .. facts.policy .. ": "
   local text = facts.load_error
-  if text:sub(1, #prefix) == prefix then
+  if text:find("is policy.file of the configuration right?", 1, true) then
+    add(report, of_setting(facts, "error", "policy.file: " .. text:sub(#prefix + 1)))
+  elseif text:sub(1, #prefix) == prefix then
     add(report, as("error", "policy", check.locate(facts.policy, text:sub(#prefix + 1))))
   else -- its keys, for instance
     add(report, { severity = "error", source = "configuration", file = facts.conf, message = text })
@@ -95,9 +153,10 @@ local function judge_database(facts, report)
   if facts.database.away ~= json.null then
     add(report, { severity = "error", source = "database", file = facts.conf, message = "the database is away, "
       .. "queries were not prepared: " .. facts.database.away })
-    report.away = true
+    report.away = report.away + 1
+  else
+    report.prepared = true
   end
-  report.prepared = not report.away
 end
 
 local function judge_luacheck(facts, report)
@@ -164,8 +223,11 @@ local function figures(facts, report, out)
   if report.tried > 0 then
     line("tried", count(report.tried, "request"))
   end
-  for _, skipped in ipairs(report.skipped) do
-    line("skipped", skipped.step .. ": " .. skipped.reason)
+end
+
+local function skipped(report, out)
+  for _, step in ipairs(report.skipped) do
+    out[#out + 1] = ("  %-9s %s: %s"):format("skipped", step.step, step.reason)
   end
 end
 
@@ -175,12 +237,14 @@ local function for_people(facts, report, failed)
     err[#err + 1] = shown(problem)
   end
   if failed then
+    skipped(report, err)
     err[#err + 1] = ("tidegate: %s: %s, %s"):format(facts.conf, count(report.errors, "error"),
       count(report.warnings, "warning"))
   else
     out[1] = ("ok: %s, policy %s%s"):format(facts.conf, facts.policy,
       report.warnings > 0 and ", " .. count(report.warnings, "warning") or "")
     figures(facts, report, out)
+    skipped(report, out)
   end
   local function text(list)
     return #list > 0 and eval.plain(table.concat(list, "\n")) .. "\n" or ""
@@ -205,49 +269,59 @@ local function document(facts, report, failed)
   } .. "\n"
 end
 
+local function judge_policy(facts, report, skip)
+  if facts.database and facts.database.skipped then
+    skip("database", facts.database.skipped)
+  elseif facts.database then
+    judge_database(facts, report)
+  end
+  if facts.luacheck and facts.luacheck.skipped then
+    skip("luacheck", facts.luacheck.skipped)
+  elseif facts.luacheck then
+    judge_luacheck(facts, report)
+  end
+  if facts.keys_error or report.needed then
+    skip("hooks", facts.keys_error and "keys cannot be read" or "they depend on settings: mend " .. report.needed
+      .. " first")
+    return
+  end
+  samples.run(facts, {
+    add = function(problem) add(report, problem) end,
+    worsen = function(problem)
+      problem.severity = "error"
+      report.warnings, report.errors = report.warnings - 1, report.errors + 1
+    end,
+    locate = function(at) return check.locate(facts.policy, at) end,
+    skip = skip,
+    tried = function() report.tried = report.tried + 1 end,
+  })
+end
+
 --- Answers the exit code, and what goes to stdout and to stderr.
 function check.run(text)
   local facts = assert(json.decode(text))
-  local report = { problems = {}, skipped = {}, errors = 0, warnings = 0, tried = 0 }
+  local report = { problems = {}, skipped = {}, errors = 0, warnings = 0, tried = 0, away = 0 }
   local function skip(step, reason)
     report.skipped[#report.skipped + 1] = { step = step, reason = (reason:gsub("%s+", " ")) }
   end
-  judge_settings(facts, report)
-  if facts.keys_error then
-    add(report, { severity = "error", source = "configuration", file = facts.conf, message = facts.keys_error })
-  end
   if facts.configuration then
     judge_configuration(facts, report)
+  end
+  judge_settings(facts, report)
+  if facts.store then
+    judge_store(facts, report, skip)
+  end
+  if not facts.store then
+    skip("policy, keys, certificates, store", "nothing is known of them until the configuration file can be run")
+  elseif not facts.policy then
+    skip("policy", "policy.file does not say where it is")
   elseif facts.load_error then
     judge_loading(facts, report)
   else
-    if facts.database and facts.database.skipped then
-      skip("database", facts.database.skipped)
-    elseif facts.database then
-      judge_database(facts, report)
-    end
-    if facts.luacheck and facts.luacheck.skipped then
-      skip("luacheck", facts.luacheck.skipped)
-    elseif facts.luacheck then
-      judge_luacheck(facts, report)
-    end
-    if facts.keys_error then
-      skip("hooks", "keys cannot be read")
-    end
-    local run = facts.keys_error and function() end or samples.run
-    run(facts, {
-      add = function(problem) add(report, problem) end,
-      worsen = function(problem)
-        problem.severity = "error"
-        report.warnings, report.errors = report.warnings - 1, report.errors + 1
-      end,
-      locate = function(at) return check.locate(facts.policy, at) end,
-      skip = skip,
-      tried = function() report.tried = report.tried + 1 end,
-    })
+    judge_policy(facts, report, skip)
   end
   local failed = report.errors > 0 or facts.strict and report.warnings > 0
-  local only_away = report.away and report.errors == 1 and not (facts.strict and report.warnings > 0)
+  local only_away = report.away > 0 and report.errors == report.away and not (facts.strict and report.warnings > 0)
   local code = not failed and 0 or only_away and UNAVAILABLE or CONFIG
   if facts.json then
     return code, document(facts, report, failed), ""

@@ -2,12 +2,21 @@
 --- While the file runs strings have no methods (see lua_config.c), so it is format(...) instead of text:format(...).
 local find, format = string.find, string.format
 
---- `getenv(name)` answers the variable's text or nil. Answers the environment for the file, and a record of what it
---- asked for:
+-- What to do about a global that is assigned: most often it is the one table of a file without a `return`.
+local function instead(text, name)
+  if find(text, "%f[%w_]return%f[^%w_]") then
+    return format("%s is assigned but not local: write local %s = ...", name, name)
+  end
+  return format("%s is assigned, and the file returns nothing: it must end in `return { ... }`, with all settings in "
+    .. "that table", name)
+end
+
+--- `getenv(name)` answers the variable's text or nil; `source` is the file's own text. Answers the environment for the
+--- file, and a record of what it asked for:
 ---   secrets   value -> variable name: must not be shown, it may be a password
 ---   missing   placeholder -> variable name: not set, and no default was given
 ---   problems  one line per missing variable, with file and line
-return function(getenv)
+return function(getenv, source)
   local seen = { secrets = {}, missing = {}, problems = {} }
 
   -- `text` as what the default is: a number where the default is one, true or false likewise.
@@ -65,7 +74,7 @@ return function(getenv)
         shown(name)), 2)
     end,
     __newindex = function(_, name)
-      error(format("%s is assigned but not local: write local %s = ...", shown(name), shown(name)), 2)
+      error(instead(source, shown(name)), 2)
     end,
     __metatable = false,
   })

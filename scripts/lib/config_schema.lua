@@ -380,8 +380,11 @@ local fields = {
       name = "file", kind = "text", required = true, expect = "the path of a Lua file",
       doc = "The policy. Relative to the configuration file.",
     },
-    choice("auth", "policy", { "policy", "open" },
-      '`"open"`: the policy may omit `authenticate`. `"policy"`: the broker refuses to start without that hook.'),
+    {
+      name = "auth", kind = "text", default = "policy", choices = { "policy", "open" },
+      salvage = "open", -- it may have been meant: whether a hook is missing cannot be told
+      doc = '`"open"`: the policy may omit `authenticate`. `"policy"`: the broker refuses to start without that hook.',
+    },
     boolean("allow_open_public", false, 'Needed to serve `auth = "open"` on an address that other machines can reach.'),
     bytes("memory_bytes", 32 * MIB, 1 * MIB, 64 * GIB, "Most memory of the policy's Lua state."),
     integer("topics", 100, 1, 10000, "topics", "Most topics a subscription may have."),
@@ -674,6 +677,31 @@ local function check_keys(c, tools)
   end
 end
 
+-- Where a setting is that other programs call by another name, or have elsewhere.
+local TLS = "certificates belong to a listener: listen = { { address = \"0.0.0.0:443\", tls = { { cert = \"...\", "
+  .. "key = \"...\" } } } } (conf/TLS.md); without them a proxy does TLS"
+local ELSEWHERE = {
+  { "^tls_", TLS }, { "^ssl", TLS }, { "^cert", TLS }, { "^https$", TLS },
+  { "^key_?file$", TLS }, { "^private_key", TLS }, { "^letsencrypt", TLS },
+  { "^port$", 'write listen = { "127.0.0.1:8080" }' }, { "^host$", 'write listen = { "127.0.0.1:8080" }' },
+  { "^bind", 'write listen = { "127.0.0.1:8080" }' }, { "^address$", 'write listen = { "127.0.0.1:8080" }' },
+  { "^cors$", "see http.cors_origins" }, { "^origins?$", "see http.cors_origins" },
+  { "^allowed_origins$", "see http.cors_origins" },
+  { "^log_level$", "see log.level" }, { "^verbose$", 'write log = { level = "debug" }' },
+  { "^postgres", "see store.driver and store.conninfo" }, { "^database_url$", "see store.driver and store.conninfo" },
+  { "^dsn$", "see store.driver and store.conninfo" }, { "^db$", "see store and database" },
+  { "^jwt", "keys of tokens stand in keys = { NAME = { ... } }, and the policy verifies with tg.jwt" },
+  { "^secret$", "keys of tokens stand in keys = { NAME = { ... } }, and the policy verifies with tg.jwt" },
+}
+
+local function elsewhere(name)
+  for _, row in ipairs(ELSEWHERE) do
+    if name:find(row[1]) then
+      return row[2]
+    end
+  end
+end
+
 return {
   doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
     .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
@@ -685,6 +713,7 @@ return {
     .. "An empty one counts as not set.",
   fields = fields,
   formats = { origin = is_origin, host = is_host },
+  elsewhere = elsewhere,
   rules = function(c, tools)
     if c.admin_public and not c.admin then
       tools.report("admin_public", "needs admin, which is false: set that, too")

@@ -8,6 +8,7 @@
 ---             max (bytes, default 4096); off = true: `false` stands for "none"; secret = true: never shown
 ---   list      of (a text field without name), min, max (items, default 256)
 ---   section   fields
+---   any       salvage: what stands for a value that is wrong, for those who look at the rest (default: the default)
 ---   map       fields (leaves), of each entry of a table whose keys are names the operator chooses; max (entries,
 ---             default 64); pattern + expect, of the names (default: letters, digits, _ and -). Absent: no entries
 ---   array     fields (leaves, lists, arrays), of each entry of a list of tables; min, max (entries, default 64);
@@ -16,6 +17,8 @@
 --- The result is flat: result["sse.heartbeat_s"] == 15. A map is a list of its entries in the order of their names:
 --- result["keys"] == { { name = "main", refresh_s = 300 } }; hence no field of an entry is called `name`. An array is a
 --- list of its entries: result["listen"] == { { address = "127.0.0.1:8080" } }.
+
+local salvage = require "schema_salvage"
 
 local schema = {}
 
@@ -195,19 +198,26 @@ end
 
 local function add_problem(ctx, label, text)
   ctx.count = ctx.count + 1
+  ctx.bad[label] = true
   if ctx.count <= PROBLEMS_MAX then
-    ctx.problems[#ctx.problems + 1] = label .. ": " .. text
+    local at = ctx.options[label] and "" or ctx.locate(label)
+    ctx.problems[#ctx.problems + 1] = ("%s%s: %s"):format(at, label, text)
   end
 end
 
 -- A value holding a variable that is missing has been complained about already.
-local function is_placeholder(ctx, value)
-  return type(value) == "string" and secret_in(ctx.missing, value) ~= nil
+local function is_placeholder(ctx, value, label)
+  local missing = type(value) == "string" and secret_in(ctx.missing, value) ~= nil
+  ctx.bad[label] = ctx.bad[label] or missing or nil
+  return missing
 end
 
 local function check_scalar(ctx, field, value, label)
+  if is_placeholder(ctx, value, label) then
+    return nil
+  end
   local normal, reason = kinds[field.kind].accept(ctx, field, value)
-  if normal ~= nil or is_placeholder(ctx, value) then
+  if normal ~= nil then
     return normal
   end
   if reason and not secret_in(ctx.secrets, value) then
@@ -232,7 +242,7 @@ end
 local function check_length(ctx, field, value, label, most)
   local expected = "expected " .. schema.expect(field) .. ", found "
   if type(value) ~= "table" then
-    if not is_placeholder(ctx, value) then
+    if not is_placeholder(ctx, value, label) then
       add_problem(ctx, label, expected .. show(ctx.secrets, value))
     end
     return nil
@@ -255,15 +265,15 @@ local function check_length(ctx, field, value, label, most)
   return n
 end
 
-local function label_of_item(label, i)
-  return label:sub(1, 2) == "--" and label or ("%s[%d]"):format(label, i)
+local function label_of_item(ctx, label, i)
+  return ctx.options[label] and label or ("%s[%d]"):format(label, i)
 end
 
 local function check_list(ctx, field, value, label)
   local n = check_length(ctx, field, value, label, LIST_MAX)
   local normal = n and {}
   for i = 1, n or 0 do
-    normal[i] = check_scalar(ctx, field.of, value[i], label_of_item(label, i))
+    normal[i] = check_scalar(ctx, field.of, value[i], label_of_item(ctx, label, i))
   end
   return normal
 end
@@ -278,7 +288,7 @@ end
 
 local function check_map(ctx, field, value, label)
   if type(value) ~= "table" then
-    if not is_placeholder(ctx, value) then
+    if not is_placeholder(ctx, value, label) then
       add_problem(ctx, label, ("expected %s, found %s"):format(schema.expect(field), show(ctx.secrets, value)))
     end
     return nil
@@ -299,7 +309,7 @@ local function check_map(ctx, field, value, label)
       add_problem(ctx, label, ("expected %s for each entry, found the key %s"):format(field.expect or NAME_EXPECT,
         show(ctx.secrets, name)))
     elseif type(value[name]) ~= "table" then
-      if not is_placeholder(ctx, value[name]) then
+      if not is_placeholder(ctx, value[name], label_of(label, name)) then
         local found = show(ctx.secrets, value[name])
         add_problem(ctx, label_of(label, name), "expected a table of settings, found " .. found)
       end
@@ -323,14 +333,14 @@ local function check_array(ctx, field, value, label)
   local n = check_length(ctx, field, value, label, MAP_MAX)
   local entries = n and {}
   for i = 1, n or 0 do
-    local item, item_label, entry = value[i], label_of_item(label, i), {}
+    local item, item_label, entry = value[i], label_of_item(ctx, label, i), {}
     entries[i] = entry
     if type(item) == "table" then
       check_section(ctx, field.fields, item, item_label .. ".", entry)
     elseif field.short then
       check_section(ctx, field.fields, { [field.short] = false }, item_label .. ".", entry, field.short)
       entry[field.short] = check_scalar(ctx, field_of(field.fields, field.short), item, item_label)
-    elseif not is_placeholder(ctx, item) then
+    elseif not is_placeholder(ctx, item, item_label) then
       add_problem(ctx, item_label, "expected a table of settings, found " .. show(ctx.secrets, item))
     end
   end
@@ -400,8 +410,9 @@ local function report_unknown(ctx, fields, key, prefix, in_entry)
   local elsewhere, nearest = find_elsewhere(ctx.fields, key, ""), schema.nearest(key, names)
   local near = in_entry and nearest or elsewhere or nearest -- the names of entries' fields are short and common
   local shown = key:find("^[%w_]+$") and #key <= SHOWN_MAX and key or "[" .. quote(key) .. "]"
-  local known = table.concat(names, ", ")
-  add_problem(ctx, prefix .. shown, near and ('unknown key; did you mean "%s"?'):format(near)
+  local known, moved = table.concat(names, ", "), not in_entry and ctx.elsewhere(key)
+  add_problem(ctx, prefix .. shown, moved and "unknown key; " .. moved
+    or near and ('unknown key; did you mean "%s"?'):format(near)
     or #known <= KNOWN_MAX and "unknown key; known here: " .. known
     or "unknown key; `tidegate config-reference` lists the known ones")
 end
@@ -435,15 +446,55 @@ function check_section(ctx, fields, value, prefix, entry, skip)
   end
 end
 
---- Checks `value` (a table) against `spec.fields`. Where nothing was wrong, `spec.rules(result, tools)` then compares
---- settings with one another: tools.report(path, text) adds a problem, tools.show(value) is how a value may appear in
---- it, tools.formats are the checkers below.
+-- The checked form of a default.
+local function normal(ctx, field, value)
+  local quiet = setmetatable({ problems = {}, bad = {}, count = 0 }, { __index = ctx })
+  local out = (checks[field.kind] or check_scalar)(quiet, field, value, "")
+  return out == nil and value or out
+end
+
+local function apply_rules(ctx, rules, result, report)
+  rules(result, {
+    formats = ctx.formats,
+    report = report,
+    show = function(v)
+      return show(ctx.secrets, v)
+    end,
+  })
+end
+
+-- What is right of the settings, of which some are wrong; and what contradicts itself in that.
+local function rest_of(ctx, rules)
+  local rest = salvage(schema.leaves(ctx.fields), ctx.result, {
+    bad = ctx.bad,
+    normal = function(field, value)
+      return normal(ctx, field, value)
+    end,
+    label_of = label_of,
+  })
+  local found, labels = {}, {}
+  apply_rules(ctx, rules, rest.result, function(path, text)
+    labels[path] = true
+    found[#found + 1] = not rest.follows(path, text) and { path, text } or nil
+  end)
+  for _, problem in ipairs(found) do -- now: each that was said makes others follow
+    add_problem(ctx, ctx.labels[problem[1]] or problem[1], problem[2])
+  end
+  rest.drop(labels)
+  return rest.result
+end
+
+--- Checks `value` (a table) against `spec.fields`. `spec.rules(result, tools)` then compares settings with one another
+--- (where something was wrong, those that have nothing to do with it): tools.report(path, text) adds a problem,
+--- tools.show(value) is how a value may appear in it, tools.formats are the checkers below.
+--- `spec.elsewhere(name)`, if given, says about an unknown key what to write instead.
 --- `opt`, all optional:
 ---   formats    name -> function(text): true, or nil and what is wrong in words, as far as known
 ---   overrides  path -> { option = "--name", value = ... }: replaces the value; messages name the option
 ---   secrets    text -> environment variable: texts that must not appear in a message
 ---   missing    text -> environment variable: placeholders of variables that are not set
---- Answers the flat result, or nil and the list of problems.
+---   locate     path -> what a problem of it begins with, such as "FILE:7: "
+--- Answers the flat result, or nil, the list of problems, and what is right of the result.
 function schema.validate(spec, value, opt)
   opt = opt or {}
   local ctx = {
@@ -452,28 +503,34 @@ function schema.validate(spec, value, opt)
     overrides = opt.overrides or {},
     secrets = opt.secrets or {},
     missing = opt.missing or {},
+    locate = opt.locate or function() return "" end,
+    elsewhere = spec.elsewhere or function() end,
+    bad = {}, -- labels of problems
+    options = {}, -- names of those that are given: they stand in no file
     labels = {},
     problems = {},
     count = 0,
     result = {},
   }
+  for _, override in pairs(ctx.overrides) do
+    ctx.options[override.option] = true
+  end
   check_section(ctx, spec.fields, value, "")
-  if ctx.count == 0 and not next(ctx.missing) and spec.rules then
-    spec.rules(ctx.result, {
-      formats = ctx.formats,
-      report = function(path, text)
-        add_problem(ctx, ctx.labels[path] or path, text)
-      end,
-      show = function(v)
-        return show(ctx.secrets, v)
-      end,
-    })
+  local rules = spec.rules or function() end
+  local right
+  if ctx.count > 0 or next(ctx.missing) then
+    right = rest_of(ctx, rules)
+  else
+    apply_rules(ctx, rules, ctx.result, function(path, text)
+      add_problem(ctx, ctx.labels[path] or path, text)
+    end)
+    right = ctx.count > 0 and rest_of(ctx, function() end) or nil
   end
   if ctx.count > PROBLEMS_MAX then
     ctx.problems[#ctx.problems + 1] = ("... and %d more problems"):format(ctx.count - PROBLEMS_MAX)
   end
-  if ctx.count > 0 or next(ctx.missing) then
-    return nil, ctx.problems
+  if right then
+    return nil, ctx.problems, right
   end
   return ctx.result
 end

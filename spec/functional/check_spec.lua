@@ -7,7 +7,7 @@ local SECRET = ("k"):rep(32)
 
 -- A directory with these files beside conf.lua.
 local function prepare(files, config)
-  files["conf.lua"] = ([[return { policy = { file = "try.lua" }, %s }]]):format(config or "")
+  files["conf.lua"] = files["conf.lua"] or ([[return { policy = { file = "try.lua" }, %s }]]):format(config or "")
   local b = tidegate.prepare { files = files }
   tidegate.forget_later(b)
   return b
@@ -62,6 +62,60 @@ describe("tidegate check", function()
     d, code = document(with "function P.nothing() end" .. "x",
       { config = 'keys = { main = { secret_file = "none" } }' })
     assert.same({ 78, 2 }, { code, d.errors }, json.encode(d.problems))
+  end)
+
+  it("looks at all else although settings are wrong, and says what it could not look at", function()
+    local broken = with "function P.publish() return nothing.at_all end"
+    local b = prepare({ ["try.lua"] = broken, blocked = "no directory" }, [[
+      sse = { heartbeat_s = 0 }, store = { path = "blocked" },
+      listen = { "127.0.0.1:0", { address = "127.0.0.1:0", tls = { { cert = "none.pem", key = "none.key" } } } } ]])
+    local d, code = document(nil, { at = b, "--no-luacheck" })
+    assert.equal(78, code)
+    local found = {}
+    for _, p in ipairs(d.problems) do
+      found[#found + 1] = p.source .. " " .. (p.line or "-") .. " " .. p.message
+    end
+    table.sort(found)
+    assert.equal(4, #found, json.encode(d.problems))
+    assert.matches("^configuration 1 sse.heartbeat_s: expected", found[1])
+    assert.matches("^configuration 2 listen%[2%].tls%[1%]: .*none.pem", found[2])
+    assert.matches("^hooks 4 publish fails for every request", found[3])
+    assert.matches("^store 1 store.path: .*blocked: is not a directory", found[4])
+    assert.same({}, d.skipped)
+    -- what depends on what is wrong is not judged
+    d = document(broken, { config = 'keys = { main = { secret = "short" } }', "--no-luacheck" })
+    assert.matches("keys.main.secret: expected at least 32 bytes", only(d.problems).message)
+    assert.same({ { step = "hooks", reason = "they depend on settings: mend keys.main.secret first" } }, d.skipped)
+    d = document(nil, { at = prepare { ["conf.lua"] = "return { polcy = {} }" }, "--no-luacheck" })
+    assert.equal(2, #d.problems)
+    assert.equal("policy", d.skipped[1].step)
+    d = document(nil, { at = prepare { ["conf.lua"] = "return { policy = }" }, "--no-luacheck" })
+    assert.equal(1, #d.problems)
+    assert.equal("policy, keys, certificates, store", d.skipped[1].step)
+  end)
+
+  it("looks at what the store would find, and leaves it as it is", function()
+    local function store_of(files, config)
+      local b = prepare(files, config)
+      files["try.lua"] = files["try.lua"] or with ""
+      b:write_file("try.lua", files["try.lua"])
+      local d, code = document(nil, { at = b, "--no-luacheck" })
+      return code, d.problems, b
+    end
+    local code, problems, b = store_of({}, 'store = { path = "new" }')
+    assert.same({ 0, {} }, { code, problems })
+    assert.is_nil(io.open(b.dir .. "/new"))
+    code, problems = store_of({ ["events.db"] = ("no database "):rep(99) }, 'store = { path = "." }')
+    assert.equal(78, code)
+    assert.matches("events.db: is not a SQLite database; move it away", only(problems).message)
+    local newer = "SQLite format 3\0" .. ("\0"):rep(47) .. "\99" .. ("\0"):rep(4) .. "TIDG" .. ("\0"):rep(30)
+    code, problems = store_of({ ["events.db"] = newer }, 'store = { path = "." }')
+    assert.equal(78, code)
+    assert.matches("newer Tidegate %(schema 99, this one knows up to 1%): install that version", only(problems).message)
+    code, problems = store_of({}, 'store = { path = "not/there/yet" }')
+    assert.equal(0, code) -- another machine may have it
+    assert.same({ "warning", "store" }, { only(problems).severity, problems[1].source })
+    assert.matches("not/there: there is no such directory", problems[1].message)
   end)
 
   it("fails for a hook that fails whatever it is asked, and only for such a one", function()
@@ -142,7 +196,7 @@ describe("tidegate check --json", function()
     end
     assert.equal('did you mean "listen"?', by.lisen.hint)
     assert.matches("1 to 3600", by["sse.heartbeat_s"].message)
-    assert.is_nil(d.policy)
+    assert.equal("try-1", d.policy.label)
     assert.equal(3, only(document(with "", { config = "\n\n}" }).problems).line)
   end)
 

@@ -124,7 +124,7 @@ static int l_load_pair(lua_State *L)
     struct lua_config_spec spec = {
         .schema = slice_str(luaL_checkstring(L, 2)), .keys = keys, .key_count = 2};
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &pair, &problems);
+    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &pair, &problems, NULL);
     if (rc) {
         return push_failure(L, rc, &problems);
     }
@@ -180,7 +180,7 @@ static int l_load_map(lua_State *L)
     struct lua_config_spec spec = {
         .schema = slice_str(luaL_checkstring(L, 2)), .keys = &map, .key_count = 1};
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &things, &problems);
+    int rc = lua_config_load(&spec, luaL_checkstring(L, 1), NULL, 0, &things, &problems, NULL);
     if (rc) {
         return push_failure(L, rc, &problems);
     }

@@ -18,15 +18,18 @@ local function load(text, overrides)
   return config.load(path, overrides)
 end
 
--- The problems as a list of lines, in which "FILE" stands for the path.
-local function problems_of(text, overrides)
+-- The problems as a list of lines, in which "FILE" stands for the path. Settings are without their place, unless
+-- `placed`.
+local function problems_of(text, overrides, placed)
   local settings, problems, rc = load(text, overrides)
   assert.is_nil(settings)
   assert.equal(EINVAL, rc)
   local lines = {}
   for line in problems:gmatch "([^\n]*)\n" do
     local from, to = line:find(path, 1, true)
-    lines[#lines + 1] = from and line:sub(1, from - 1) .. "FILE" .. line:sub(to + 1) or line
+    line = from and line:sub(1, from - 1) .. "FILE" .. line:sub(to + 1) or line
+    local setting = line:match "^FILE:%d+: (%l[%w_]*[.:%[].*)$" or line:match "^FILE:%d+: (top level: .*)$"
+    lines[#lines + 1] = not placed and setting or line
   end
   return lines
 end
@@ -333,20 +336,97 @@ describe("configuration", function()
     end
   end)
 
+  describe("says on which line", function()
+    it("each wrong setting stands, of those that are not there their table", function()
+      assert.same({
+        "FILE:3: admin: expected a loopback \"HOST:PORT\", \"[::1]:PORT\" or \"unix:/path\", or false, found 5",
+        'FILE:10: http.pag: unknown key; did you mean "page"?',
+        'FILE:6: sse.heartbeat: unknown key; did you mean "heartbeat_s"?',
+        "FILE:4: policy.file: is required: expected the path of a Lua file",
+        'FILE:12: lisen: unknown key; did you mean "listen"?',
+      }, problems_of([[
+local web = { -- http = {
+  cors_origins = { "https://a.example" } }
+local t = { admin = 5,
+  policy = {},
+  sse = { retry_ms = 1000, --[=[ heartbeat = 1,
+    ]=] heartbeat = 5 },
+  http = web,
+}
+t.log = { level = "info" }
+web.pag = true
+t["tls"] = {}
+t.lisen = {}
+return t]], nil, true))
+    end)
+
+    it("an item of a list stands", function()
+      assert.same({
+        'FILE:3: listen[2].tls[1].key: is required: expected the path of a file',
+        'FILE:4: listen[3]: expected "HOST:PORT", "[IPV6]:PORT" or "unix:/path", found 5',
+      }, problems_of([[
+return { policy = { file = "p" }, listen = { "127.0.0.1:1",
+  { address = "127.0.0.1:2", tls = {
+    { cert = "c" } } },
+  5 } }]], nil, true))
+    end)
+
+    it("contradictions stand, and addresses that are taken twice", function()
+      assert.same({ "FILE:2: sse.dead_peer_s: expected more than sse.heartbeat_s (60), found 20" },
+        problems_of("return { policy = { file = 'p' },\nsse = { dead_peer_s = 20, heartbeat_s = 60 } }", nil, true))
+      assert.same({ 'FILE:3: listen[2]: "127.0.0.1:80" is taken by listen[1] ("127.0.0.1:80"): remove one, or change '
+        .. "its address" }, problems_of('return { policy = { file = "p" }, listen = {\n"127.0.0.1:80",\n"127.0.0.1:80"'
+        .. "} }", nil, true))
+    end)
+
+    it("no option stands", function()
+      assert.same({ '--admin: "x": expected IPV4:PORT, [IPV6]:PORT or unix:/PATH (all addresses: 0.0.0.0:PORT, '
+        .. "[::]:PORT)" }, problems_of(with {}, { admin = "x" }, true))
+    end)
+  end)
+
+  it("says what settings of other programs are here", function()
+    for name, words in pairs { tls_cert = "conf/TLS.md", ssl = "conf/TLS.md", port = 'listen = { "127.0.0.1:8080" }',
+      database_url = "store.conninfo", log_level = "log.level" } do
+      assert.truthy(problems_of(with { [name] = "1" })[1]:find(words, 1, true), name)
+    end
+    assert.truthy(problems_of(with { ["tls.cert"] = "'x'" })[1]:find("conf/TLS.md", 1, true))
+  end)
+
   describe("file", function()
     it("that cannot be read", function()
       local _, problems, rc = config.load "/does/not/exist.lua"
       assert.equal(EINVAL, rc)
-      assert.equal("/does/not/exist.lua: cannot read this configuration file: no such file or directory\n", problems)
+      assert.equal("/does/not/exist.lua: cannot read this configuration file: no such file or directory: "
+        .. "`tidegate init DIR` makes one\n", problems)
       _, problems = config.load "/tmp"
-      assert.equal("/tmp: cannot read this configuration file: illegal operation on a directory\n", problems)
+      assert.equal("/tmp: cannot read this configuration file: illegal operation on a directory: "
+        .. "name a file, such as the tidegate.lua in it\n", problems)
       write((" "):rep((1 << 20) + 1))
       _, problems = config.load(path)
-      assert.equal(path .. ": cannot read this configuration file: larger than 1 MiB\n", problems)
+      assert.equal(path .. ": cannot read this configuration file: larger than 1 MiB: a configuration is data, is this "
+        .. "one?\n", problems)
     end)
 
     it("with a syntax error", function()
-      assert.same({ "FILE:4: '}' expected (to close '{' at line 1) near <eof>" }, problems_of "return {\n  a = 1\n\n")
+      for text, problem in pairs {
+        ["return {\n  a = 1\n\n"] = "4: '}' expected (to close '{' at line 1) near <eof>; a closing } is missing",
+        ["return {\n  a = 1\n b = 2 }"] = "3: '}' expected (to close '{' at line 1) near 'b'; is a comma missing "
+          .. "before it?",
+        ["return { a = 1 { b } }"] = "1: '}' expected near '{'; is a comma missing before it?",
+        ["return { listen: 5 }"] = "1: <name> expected near '5'; write NAME = value instead of NAME: value",
+        ['return { "listen": 5 }'] = "1: '}' expected near ':'; write NAME = value instead of NAME: value",
+        ['return { "listen" = 5 }'] = "1: '}' expected near '='; a comma or a } is missing before it",
+        ["return { a = 'x }"] = "1: unfinished string near <eof>; its closing quote is missing",
+        ["return { a = 1 } }"] = "1: <eof> expected near '}'; nothing may follow `return { ... }`: is a } before it "
+          .. "one too many?",
+        ["return { a = , }"] = "1: unexpected symbol near ','; a value is missing before it",
+        ["{ a = 1 }"] = "1: unexpected symbol near '{'; write `return` before the {",
+        ["return { a = 1 +* 2 }"] = "1: unexpected symbol near '*'; a configuration is one Lua table: return { NAME = "
+          .. "value, ... }",
+      } do
+        assert.same({ "FILE:" .. problem }, problems_of(text))
+      end
     end)
 
     it("that raises", function()
@@ -355,8 +435,10 @@ describe("configuration", function()
 
     it("that returns no table", function()
       local words = "the file must end in `return { ... }`, but it returned "
-      assert.same({ words .. "nothing" }, problems_of "")
-      assert.same({ words .. "nothing" }, problems_of "return nil, {}")
+      local nothing = words .. "nothing: write `return` before the table that holds the settings"
+      assert.same({ nothing }, problems_of "")
+      assert.same({ nothing }, problems_of "local t = {}")
+      assert.same({ nothing }, problems_of "return nil, {}")
       assert.same({ words .. "a string" }, problems_of "return 'x'")
       assert.same({ words .. "a function" }, problems_of "return env")
     end)
@@ -415,7 +497,10 @@ describe("configuration", function()
         assert.same({ ("FILE:2: unknown name %s: a configuration file has only env(name, default), its own locals, "
           .. "and data"):format(name) }, problems_of("\nlocal x = " .. name))
       end
-      assert.same({ "FILE:1: listen is assigned but not local: write local listen = ..." }, problems_of "listen = {}")
+      assert.same({ "FILE:1: listen is assigned but not local: write local listen = ..." },
+        problems_of "listen = {} return { listen = listen }")
+      assert.same({ "FILE:1: config is assigned, and the file returns nothing: it must end in `return { ... }`, with "
+        .. "all settings in that table" }, problems_of "config = {}")
       assert.truthy(problems_of("return ('x'):rep(1)")[1]:find "attempt to index a string value")
     end)
   end)
@@ -624,7 +709,7 @@ return {
       local settings, problems, rc = load_map "return { things = { a = { items = { 'x' } }, b = { size = 0 } } }"
       assert.is_nil(settings)
       assert.equal(EINVAL, rc)
-      assert.equal("things.b.size: expected an integer from 1 to 9, found 0\n", problems)
+      assert.equal(path .. ":1: things.b.size: expected an integer from 1 to 9, found 0\n", problems)
       settings, problems, rc = load_map("return {}", (map:gsub('"label"', '"other"')))
       assert.is_nil(settings)
       assert.equal(EFAULT, rc)

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "config/config_advice.h"
 #include "server/server_tls.h"
+#include "server/store_check.h"
 #include "server/supervisor.h"
 #include "tools/policy_check.h"
 #include "tools/tool_check.h"
@@ -28,6 +29,11 @@ const char cli_check_details[] =
     "wildcards, and while databases and servers are down or have no answer. Binds, creates and changes\n"
     "nothing, and connects to nothing without --db.\n"
     "\n"
+    "An error in one part hides none in another: the policy, keys, certificates and the directory of the\n"
+    "store are looked at although settings are wrong. What could not be looked at is listed as skipped.\n"
+    "Whether this machine is fit (descriptors, disk, clock, settings of the database) is for `tidegate\n"
+    "doctor`.\n"
+    "\n"
     "Each problem is one line, FILE:LINE:COLUMN: error or warning: TEXT. Samples are inputs of\n"
     "`tidegate eval` with \"hook\" (default: \"subscribe\") and \"expect\" (\"granted\", \"denied\", a status such\n"
     "as 401, \"transient\"; for a filter or format \"deliver\", \"filtered\", \"skip\"; default: anything but an\n"
@@ -37,7 +43,7 @@ const char cli_check_details[] =
     "column, message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries},\n"
     "tried (number of requests), skipped: [{step, reason}]. Unknown values are left out.\n"
     "\n"
-    "Exit codes: 0 no error; 78 errors (with --strict also warnings); 69 the only error is that the\n"
+    "Exit codes: 0 no error; 78 errors (with --strict also warnings); 69 the only error is that a\n"
     "database of --db is down (with --strict: and there is no warning); 66 the samples cannot be read.\n";
 
 struct check_words {
@@ -50,8 +56,10 @@ struct check_words {
 const struct option_row cli_check_rows[] = {
     OPTION_ROW("--json", NULL, "print the result as one JSON document", OPTION_FLAG,
                offsetof(struct check_words, json)),
-    OPTION_ROW("--db", NULL, "connect to the database of policies and prepare every query",
-               OPTION_FLAG, offsetof(struct check_words, policy.database)),
+    OPTION_ROW(
+        "--db", NULL,
+        "connect to the database of the store, and to that of policies, which prepares every query",
+        OPTION_FLAG, offsetof(struct check_words, policy.database)),
     OPTION_ROW("--samples", "FILE", "your own requests: a JSON array, or one JSON object per line",
                OPTION_TEXT, offsetof(struct check_words, samples)),
     OPTION_ROW("--no-samples", NULL,
@@ -105,14 +113,29 @@ static void check_webroot(const char *webroot, json_t *list)
     }
 }
 
-/* What is right as a value, and yet not what anybody wants. */
-static json_t *settings_of(const struct config *cfg)
+/* What is right as a value, and yet not what anybody wants. `whole`: no other setting is wrong. */
+static json_t *settings_of(const struct config *cfg, bool whole)
 {
     json_t *list = json_array();
     server_tls_check(cfg, found, list);
     check_webroot(cfg->http.acme_webroot, list);
-    config_advise(cfg, advise, list);
+    if (whole) {
+        config_advise(cfg, advise, list);
+    }
     return list;
+}
+
+static json_t *store_of(const struct config *cfg, bool database)
+{
+    static const char *const names[] = {[STORE_CHECK_FINE] = "fine",
+                                        [STORE_CHECK_WRONG] = "wrong",
+                                        [STORE_CHECK_UNSURE] = "unsure",
+                                        [STORE_CHECK_AWAY] = "away",
+                                        [STORE_CHECK_SKIPPED] = "skipped"};
+    struct err e = {0};
+    enum store_check result = store_check(cfg, database, &e);
+    return json_pack("{s:s, s:o}", "result", names[result], "text",
+                     policy_check_text(slice_str(e.text)));
 }
 
 static json_t *environment_of(const struct config_overrides *o)
@@ -126,13 +149,14 @@ static json_t *environment_of(const struct config_overrides *o)
     return list;
 }
 
-/* What the configuration says about itself, and, if it is well, what its policy is like. False:
+/* What the configuration says about itself, and, as far as it is well, what its policy is like. False:
  * there is no configuration in `cfg`. */
 static bool find_out(const struct check_words *w, struct config *cfg, json_t *facts, int *code)
 {
     struct strbuf problems;
+    bool salvaged = false;
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
-    int rc = config_load(cfg, w->options.conf, &w->options.overrides, &problems);
+    int rc = config_salvage(cfg, w->options.conf, &w->options.overrides, &problems, &salvaged);
     struct slice text = strbuf_slice(&problems);
     if (rc && rc != UV_EINVAL) {
         fprintf(stderr, "tidegate: %s: %.*s\n", w->options.conf, (int)text.n, text.p ? text.p : "");
@@ -141,14 +165,18 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
         (void)json_object_set_new(facts, "configuration", policy_check_text(text));
     }
     strbuf_clear(&problems);
-    if (rc == 0) {
+    if (rc && !salvaged) {
+        return false;
+    }
+    (void)json_object_set_new(facts, "environment", environment_of(&w->options.overrides));
+    (void)json_object_set_new(facts, "targets", targets_of(cfg));
+    (void)json_object_set_new(facts, "settings", settings_of(cfg, rc == 0));
+    (void)json_object_set_new(facts, "store", store_of(cfg, w->policy.database));
+    if (*cfg->policy.file) {
         (void)json_object_set_new(facts, "policy", policy_check_text(slice_str(cfg->policy.file)));
-        (void)json_object_set_new(facts, "environment", environment_of(&w->options.overrides));
-        (void)json_object_set_new(facts, "targets", targets_of(cfg));
-        (void)json_object_set_new(facts, "settings", settings_of(cfg));
         policy_check(cfg, &w->policy, facts);
     }
-    return rc == 0;
+    return true;
 }
 
 static int cli_check_run(const struct check_words *w, struct slice samples)

@@ -13,6 +13,7 @@
 #include "pg/pg_conninfo.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
@@ -455,7 +456,7 @@ static int config_resolve(struct config *c, const char *path, const char *store,
     rc = rc ? rc : resolve_keys(c, file_dir);
     rc = rc ? rc : resolve_listeners(c, file_dir);
     rc = rc || !c->http.acme_webroot ? rc : make_absolute(&c->http.acme_webroot, file_dir);
-    return rc ? rc : make_absolute(&c->policy.file, policy ? here : file_dir);
+    return rc || !*c->policy.file ? rc : make_absolute(&c->policy.file, policy ? here : file_dir);
 }
 
 /* ---------------------------------------------------------------- the contract */
@@ -463,6 +464,7 @@ static int config_resolve(struct config *c, const char *path, const char *store,
 /* Room for what make_overrides() writes: one per option, three for --store. */
 enum {
     OVERRIDES_MAX = 8,
+    PROBLEMS_MAX_BYTES = 64 * 1024,
     LISTEN_MAX = 64 + 1 /* one more than the schema allows, which refuses it */
 };
 
@@ -571,8 +573,26 @@ static size_t make_overrides(const struct override all[OVER_COUNT], const char *
     return n;
 }
 
-static int config_check_places(const struct config *c, const struct override all[OVER_COUNT],
-                               struct strbuf *problems)
+/* Each of the lines in `found`, which begin with a name, with its place in the file. */
+static int config_place_problems(const char *path, const struct strbuf *found,
+                                 struct strbuf *problems)
+{
+    int rc = 0;
+    for (const char *at = found->len ? found->data : ""; *at && rc == 0;) {
+        char label[64];
+        int n = (int)strcspn(at, "\n");
+        snprintf(label, sizeof label, "%.*s", (int)strcspn(at, ":"), at);
+        bool in_file = path && strncmp(label, "--", 2) != 0 && islower((unsigned char)*label);
+        int line = in_file ? lua_config_line(path, label) : 0;
+        rc = line ? strbuf_printf(problems, "%s:%d: %.*s\n", path, line, n, at)
+                  : strbuf_printf(problems, "%.*s\n", n, at);
+        at += n + (at[n] == '\n');
+    }
+    return rc;
+}
+
+static int config_check_places(const struct config *c, const char *path,
+                               const struct override all[OVER_COUNT], struct strbuf *problems)
 {
     size_t n = c->listen.n;
     struct config_place *places = calloc(n + 2, sizeof *places);
@@ -594,13 +614,34 @@ static int config_check_places(const struct config *c, const struct override all
                  all[OVER_PROBES].value ? all[OVER_PROBES].label : "admin_public");
         places[n++].address = c->admin_public;
     }
-    int rc = config_listen_check(places, n, problems);
+    struct strbuf found;
+    strbuf_init(&found, PROBLEMS_MAX_BYTES);
+    int rc = config_listen_check(places, n, &found);
     free(places);
+    if (rc == UV_EINVAL) {
+        int full = config_place_problems(path, &found, problems);
+        rc = full ? full : rc;
+    }
+    strbuf_clear(&found);
     return rc;
 }
 
-int config_load(struct config *out, const char *path, const struct config_overrides *o,
-                struct strbuf *problems)
+/* `whole`: nothing was wrong so far. */
+static int config_finish(struct config *c, const char *path, const struct override all[OVER_COUNT],
+                         bool whole, struct strbuf *problems)
+{
+    int wrong = whole ? config_check_places(c, path, all, problems) : 0;
+    int rc = config_resolve(c, path, all[OVER_STORE].value, all[OVER_POLICY].value);
+    if (rc) {
+        int full = strbuf_printf(problems, "%s: cannot resolve its directory: %s\n", path,
+                                 uv_strerror(rc));
+        return full ? full : UV_EINVAL;
+    }
+    return wrong;
+}
+
+int config_salvage(struct config *out, const char *path, const struct config_overrides *o,
+                   struct strbuf *problems, bool *salvaged)
 {
     static const struct config_overrides none = {0};
     struct lua_config_override overrides[OVERRIDES_MAX];
@@ -617,24 +658,31 @@ int config_load(struct config *out, const char *path, const struct config_overri
     }
     size_t n = make_overrides(all, listens ? cut.v : o->listen, listens ? cut.n : o->listen_count,
                               overrides);
-    int rc = lua_config_load(&spec, path, overrides, n, out, problems);
+    int rc = lua_config_load(&spec, path, overrides, n, out, problems, salvaged);
     free(cut.text);
-    if (rc) {
+    if (rc && !*salvaged) {
         return rc;
     }
-    rc = config_check_places(out, all, problems);
-    if (rc) {
-        config_clear(out);
-        return rc;
+    int more = config_finish(out, path, all, rc == 0, problems);
+    if (more) {
+        *salvaged = more == UV_EINVAL;
+        rc = *salvaged ? UV_EINVAL : more;
     }
-    rc = config_resolve(out, path, all[OVER_STORE].value, all[OVER_POLICY].value);
-    if (rc) {
+    if (rc && !*salvaged) {
         config_clear(out);
-        int full = strbuf_printf(problems, "%s: cannot resolve its directory: %s\n", path,
-                                 uv_strerror(rc));
-        return full ? full : UV_EINVAL;
     }
-    return 0;
+    return rc;
+}
+
+int config_load(struct config *out, const char *path, const struct config_overrides *o,
+                struct strbuf *problems)
+{
+    bool salvaged = false;
+    int rc = config_salvage(out, path, o, problems, &salvaged);
+    if (salvaged) {
+        config_clear(out);
+    }
+    return rc;
 }
 
 void config_clear(struct config *c)

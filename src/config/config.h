@@ -184,11 +184,16 @@ struct config_overrides {
 };
 
 /* Reads, checks and normalises `path`; NULL: the defaults, for tools that need no file. On failure
- * `problems` holds all problems, one per line: "dotted.path: what is wrong, what was expected" (or
- * "--option: ..."); nothing is left to free. UV_EINVAL: the file, or an option, is wrong. Any other
+ * `problems` holds all problems, one per line: "FILE:LINE: dotted.path: what is wrong, what was expected"
+ * (or "--option: ..."); nothing is left to free. UV_EINVAL: the file, or an option, is wrong. Any other
  * code: the program has a defect, or memory is short. `o` may be NULL. */
 int config_load(struct config *out, const char *path, const struct config_overrides *o,
                 struct strbuf *problems);
+/* The same. After UV_EINVAL `out` may hold what is right of the file all the same, for those who look at
+ * the rest of it: then *salvaged is true, and `out` is to be cleared. Defaults stand for what is wrong;
+ * `policy.file` is "" where it is not known. Such settings are not for a broker. */
+int config_salvage(struct config *out, const char *path, const struct config_overrides *o,
+                   struct strbuf *problems, bool *salvaged);
 /* The environment variables that count with these options, which come before them: TIDEGATE_LISTEN (several
  * with commas between), TIDEGATE_ADMIN, TIDEGATE_ADMIN_PUBLIC, TIDEGATE_STORE, TIDEGATE_POLICY. Their number. */
 enum { CONFIG_ENVIRONMENT_MAX = 5 };

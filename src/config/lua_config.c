@@ -36,8 +36,12 @@ struct job {
     size_t override_count;
     const char *path;
     struct slice text; /* of the file */
+    bool defaults;     /* the text is in no file */
     void *out;
     struct strbuf *result; /* problems, or the reference */
+    const char *label;     /* of a setting whose line is looked for */
+    int line;
+    bool *salvaged; /* NULL: nobody wants what is right of a wrong file */
     int rc;
 };
 
@@ -157,7 +161,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
-/* run(environment) -> true, value | false, message */
+/* run(environment) -> true, value | false, message, is it a mistake of syntax */
 static int l_run(lua_State *L)
 {
     struct job *job = job_of(L);
@@ -190,7 +194,8 @@ static int l_run(lua_State *L)
     }
     lua_pushboolean(L, rc == LUA_OK);
     lua_insert(L, -2);
-    return 2;
+    lua_pushboolean(L, rc == LUA_ERRSYNTAX);
+    return 3;
 }
 
 /* A format of the spec as a function: text -> true | nil, reason */
@@ -251,6 +256,12 @@ static void push_overrides(lua_State *L, const struct job *job)
 static void lua_config_push_host(lua_State *L, struct job *job)
 {
     lua_newtable(L);
+    if (!job->defaults) {
+        lua_pushstring(L, job->path);
+        lua_setfield(L, -2, "path");
+    }
+    lua_pushlstring(L, job->text.p, job->text.n);
+    lua_setfield(L, -2, "text");
     lua_pushcfunction(L, l_getenv);
     lua_setfield(L, -2, "getenv");
     lua_pushlightuserdata(L, job);
@@ -287,13 +298,18 @@ static int body_load(lua_State *L)
     push_schema(L, job->spec);     /* job, load, schema */
     check_mirror(L, job->spec);
     lua_config_push_host(L, job); /* job, load, schema, host */
-    lua_call(L, 2, 2);            /* job, settings or nil, problems */
+    lua_call(L, 2, 3);            /* job, settings or nil, problems, what is right of them */
     if (lua_istable(L, 2)) {
         lua_settop(L, 2);
         lua_struct_copy(L, job->spec, job->out);
-    } else {
-        lua_config_report(L, job);
+        return 0;
     }
+    if (job->salvaged && lua_istable(L, 4)) {
+        lua_struct_copy(L, job->spec, job->out);
+        *job->salvaged = true;
+    }
+    lua_settop(L, 3);
+    lua_config_report(L, job);
     return 0;
 }
 
@@ -311,22 +327,58 @@ static int body_reference(lua_State *L)
     return 0;
 }
 
+static int body_line(lua_State *L)
+{
+    struct job *job = lua_touserdata(L, 1);
+    open_libraries(L);
+    push_module(L, "config_lines");
+    lua_pushlstring(L, job->text.p, job->text.n);
+    lua_call(L, 1, 1); /* job, line_of */
+    lua_pushstring(L, job->label);
+    lua_call(L, 1, 1); /* job, line or nil */
+    job->line = (int)lua_tointeger(L, 2);
+    return 0;
+}
+
 /* ---------------------------------------------------------------- entries */
+
+/* What to do about a file that cannot be read; NULL: who knows. */
+static const char *lua_config_remedy(int rc)
+{
+    switch (rc) {
+    case UV_ENOENT:
+        return "`tidegate init DIR` makes one";
+    case UV_EISDIR:
+        return "name a file, such as the tidegate.lua in it";
+    case UV_EACCES:
+        return "run this as a user who may read it, such as the one that runs the broker";
+    case UV_ENOBUFS:
+        return "a configuration is data, is this one?";
+    default:
+        return NULL;
+    }
+}
 
 int lua_config_load(const struct lua_config_spec *spec, const char *path,
                     const struct lua_config_override *overrides, size_t override_count, void *out,
-                    struct strbuf *problems)
+                    struct strbuf *problems, bool *salvaged)
 {
     struct strbuf text;
     strbuf_init(&text, FILE_MAX_BYTES);
     lua_struct_blank(spec, out);
+    bool defaults = !path, kept = false;
     int rc =
         path ? read_file(path, &text) : strbuf_append(&text, spec->defaults.p, spec->defaults.n);
     path = path ? path : "the defaults";
     if (rc) {
         const char *why = rc == UV_ENOBUFS ? "larger than 1 MiB" : uv_strerror(rc);
+        const char *then = lua_config_remedy(rc);
         strbuf_clear(&text);
-        rc = strbuf_printf(problems, "%s: cannot read this configuration file: %s\n", path, why);
+        rc = strbuf_printf(problems, "%s: cannot read this configuration file: %s%s%s\n", path, why,
+                           then ? ": " : "", then ? then : "");
+        if (salvaged) {
+            *salvaged = false;
+        }
         return rc ? rc : UV_EINVAL;
     }
     struct job job = {.spec = spec,
@@ -334,14 +386,35 @@ int lua_config_load(const struct lua_config_spec *spec, const char *path,
                       .override_count = override_count,
                       .path = path,
                       .text = strbuf_slice(&text),
+                      .defaults = defaults,
                       .out = out,
-                      .result = problems};
+                      .result = problems,
+                      .salvaged = salvaged ? &kept : NULL};
     rc = run_body(&job, body_load);
     strbuf_clear(&text);
-    if (rc) {
+    kept = kept && rc == UV_EINVAL;
+    if (rc && !kept) {
         lua_struct_clear(spec, out);
     }
+    if (salvaged) {
+        *salvaged = kept;
+    }
     return rc;
+}
+
+int lua_config_line(const char *path, const char *label)
+{
+    struct strbuf text, ignored;
+    struct job job = {.label = label, .result = &ignored};
+    strbuf_init(&text, FILE_MAX_BYTES);
+    strbuf_init(&ignored, FILE_MAX_BYTES);
+    if (read_file(path, &text) == 0) {
+        job.text = strbuf_slice(&text);
+        (void)run_body(&job, body_line); /* without it there is no line */
+    }
+    strbuf_clear(&text);
+    strbuf_clear(&ignored);
+    return job.line;
 }
 
 void lua_config_clear(const struct lua_config_spec *spec, void *out)

@@ -485,7 +485,10 @@ static int server_open_store(struct server *s, int *code, struct err *e)
                                         .done = on_store,
                                         .ctx = s};
     int rc = store_opening_begin(&s->opening, &store, e);
-    bool lasting = s->options.store.postgres && !store_pg_heals(rc);
+    /* of a file of the store: another program's, or a newer version's */
+    bool lasting = s->options.store.postgres
+                       ? !store_pg_heals(rc)
+                       : rc == UV_EINVAL || rc == UV_ENOTSUP || rc == UV_ENOTDIR;
     *code = lasting ? EX_CONFIG : EX_UNAVAILABLE;
     if (rc == 0) {
         *code = EX_OSERR;

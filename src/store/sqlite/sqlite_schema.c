@@ -1,20 +1,24 @@
 /* Opening events.db: the schema other programs write to, and the leap of the ids. */
 #include "base/logging.h"
+#include "base/strbuf.h"
 #include "store/sqlite/sqlite_db.h"
+#include "store/sqlite/store_sqlite.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
-
 /* A broker that starts is in no hurry: nobody waits for an answer of it yet. */
 enum { OPENING_MS = 30000, OPENING_SAYS_MS = 1000 };
+
+enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x54494447 /* "TIDG" */ };
 
 /* What other programs see. The names of the constraints are the messages they get. Nothing in here
  * needs a SQLite newer than 3.9 (2015), so that any language's binding can write. Topic grammar and
@@ -217,7 +221,8 @@ static int sqlite_schema_check_identity(struct sqlite_db *db, const char *path, 
     }
     if (version > SCHEMA_VERSION) {
         return err_set(e, UV_ENOTSUP,
-                       "%s: was written by a newer Tidegate (schema %lld, this one knows up to %d)",
+                       "%s: was written by a newer Tidegate (schema %lld, this one knows up to "
+                       "%d): install that version of Tidegate here, too",
                        path, (long long)version, SCHEMA_VERSION);
     }
     return 0;
@@ -373,5 +378,96 @@ int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_m
     if (rc) {
         sqlite_db_close(db);
     }
+    return rc;
+}
+
+/* ---------------------------------------------------------------- a look from outside */
+
+/* The file format, https://www.sqlite.org/fileformat.html: numbers begin with the highest byte. */
+enum { HEADER_BYTES = 72, HEADER_USER_VERSION = 60, HEADER_APPLICATION_ID = 68 };
+
+static uint32_t sqlite_schema_number(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static int sqlite_schema_check_header(const char *path, const unsigned char *head, size_t n,
+                                      struct err *e)
+{
+    static const char magic[] = "SQLite format 3"; /* with its zero byte */
+    if (n == 0) {
+        return 0; /* it becomes one */
+    }
+    if (n < HEADER_BYTES || memcmp(head, magic, sizeof magic) != 0) {
+        return err_set(e, UV_EINVAL, "%s: is not a SQLite database; move it away", path);
+    }
+    uint32_t version = sqlite_schema_number(head + HEADER_USER_VERSION);
+    uint32_t application = sqlite_schema_number(head + HEADER_APPLICATION_ID);
+    if (application != 0 && application != APPLICATION_ID) {
+        return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
+    }
+    return version <= SCHEMA_VERSION
+               ? 0
+               : err_set(e, UV_ENOTSUP,
+                         "%s: was written by a newer Tidegate (schema %u, this one knows up to "
+                         "%d): install that version of Tidegate here, too",
+                         path, version, SCHEMA_VERSION);
+}
+
+static int sqlite_schema_check_file(const char *path, struct err *e)
+{
+    unsigned char head[HEADER_BYTES];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
+    int rc = n < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (rc == UV_ENOENT) {
+        return 0;
+    }
+    if (rc == 0) {
+        rc = sqlite_schema_check_header(path, head, (size_t)n, e);
+    } else {
+        err_set(e, rc, "%s: cannot be read by this user: %s", path, uv_strerror(rc));
+    }
+    if (rc == 0 && access(path, W_OK) != 0) {
+        rc = -errno;
+        err_set(e, rc, "%s: cannot be written by this user: %s", path, uv_strerror(rc));
+    }
+    return rc;
+}
+
+int store_sqlite_check(const char *dir, struct err *e)
+{
+    struct strbuf path;
+    struct stat st;
+    strbuf_init(&path, PATH_MAX + sizeof "/events.db");
+    int rc = strbuf_printf(&path, "%s", dir);
+    bool there = rc == 0 && stat(dir, &st) == 0;
+    if (rc == 0 && !there) { /* it is made, if its parent is there */
+        rc = errno == ENOENT ? 0 : -errno;
+        char *slash = strrchr(path.data, '/');
+        if (slash && slash > path.data) {
+            *slash = '\0';
+        }
+    }
+    if (rc) {
+        err_set(e, rc, "%s: %s", dir, uv_strerror(rc));
+    } else if (there && !S_ISDIR(st.st_mode)) {
+        rc = err_set(e, UV_ENOTDIR, "%s: is not a directory; expected one for events.db", dir);
+    } else if (access(path.data, R_OK | W_OK | X_OK) != 0) {
+        rc = -errno;
+        if (rc == UV_ENOENT) {
+            err_set(e, rc, "%s: there is no such directory, and the broker makes only the last one",
+                    path.data);
+        } else {
+            err_set(e, rc, "%s: cannot be written by this user: %s", path.data, uv_strerror(rc));
+        }
+    } else if (there) {
+        rc = strbuf_printf(&path, "/events.db");
+        rc = rc ? err_set(e, rc, "%s: too long", dir) : sqlite_schema_check_file(path.data, e);
+    }
+    strbuf_clear(&path);
     return rc;
 }

@@ -36,5 +36,9 @@ struct store_sqlite_options {
 int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
                       struct store_metrics *metrics, store_tail_cb tail, store_leap_cb leap,
                       void *tail_ctx, struct store **out, struct err *e);
+/* Would that work in the directory `dir`, as far as a look from outside tells? Opens and makes
+ * nothing. UV_EINVAL, UV_ENOTSUP, UV_ENOTDIR: not before somebody mends it; other codes: not for this
+ * user, or on this machine. */
+int store_sqlite_check(const char *dir, struct err *e);
 
 #endif
