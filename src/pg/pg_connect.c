@@ -164,8 +164,12 @@ static int pg_connect_kind(struct pg_client *c, const char *state)
     return state && strncmp(state, "3D000", 5) == 0 ? UV_ENOENT : UV_ENOTCONN;
 }
 
-static const char *pg_connect_advice(int kind)
+static const char *pg_connect_advice(int kind, const char *why)
 {
+    if (kind == UV_ENOTCONN &&
+        (strstr(why, "Connection refused") || strstr(why, "No such file or directory"))) {
+        return ": is PostgreSQL running, and are host and port of conninfo right?";
+    }
     return kind == UV_EACCES   ? ": check user, password and passfile of conninfo, and pg_hba.conf"
            : kind == UV_ENOENT ? ": correct dbname of conninfo, or make the database"
                                : "";
@@ -182,7 +186,7 @@ static void pg_connect_attempt_failed(struct pg_client *c, const char *why)
     int kind = pg_connect_kind(c, state);
     (void)uv_timer_stop(&c->timer);
     (void)err_set(&e, kind, "PostgreSQL at %s:%s: %.*s%.*s%s", h->host, h->port, (int)before, why,
-                  (int)(n - (size_t)(after - why)), after, pg_connect_advice(kind));
+                  (int)(n - (size_t)(after - why)), after, pg_connect_advice(kind, why));
     log_debug("store", "cannot connect",
               LOG_F(log_str("role", c->opt.role), log_str("error", e.text)));
     if (c->last.code == 0 ||

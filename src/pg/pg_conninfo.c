@@ -2,6 +2,7 @@
 #include "pg/pg_conninfo.h"
 
 #include "base/alloc.h"
+#include "base/text/nearest.h"
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
@@ -175,26 +176,72 @@ static void pg_conninfo_describe(struct pg_conninfo *c, const PQconninfoOption *
     }
 }
 
+/* The word in quotes after `prefix` in what libpq says; absent: it says something else. */
+static struct slice pg_conninfo_quoted(const char *says, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    if (strncmp(says, prefix, n) != 0) {
+        return (struct slice){0};
+    }
+    return slice_of(says + n, strcspn(says + n, "\"\n"));
+}
+
+/* Why libpq does not take the text. What it quotes may be a part of a password: only words that are
+ * nearly names of options are shown. */
+static int pg_conninfo_refuse(const char *says, struct err *e)
+{
+    enum { NAMES_MAX = 128 };
+    static const char usual[] = "expected \"host=... dbname=... user=...\" or "
+                                "\"postgresql://user@host/dbname\"";
+    const char *names[NAMES_MAX];
+    size_t n = 0;
+    struct slice word = pg_conninfo_quoted(says, "invalid connection option \"");
+    word = word.p ? word : pg_conninfo_quoted(says, "invalid URI query parameter: \"");
+    if (!word.p) {
+        bool open = strstr(says, "unterminated quoted string") != NULL;
+        bool bare = strncmp(says, "missing \"=\" after", strlen("missing \"=\" after")) == 0;
+        return err_set(e, UV_EINVAL, "%s (not shown, it may hold a password): %s",
+                       open ? "a single quote is not closed"
+                       : bare
+                           ? "a word has no \"=\" after it; a value with spaces needs single quotes"
+                           : "cannot be read",
+                       usual);
+    }
+    PQconninfoOption *all = PQconndefaults();
+    for (const PQconninfoOption *o = all; o && o->keyword && n < NAMES_MAX; o++) {
+        names[n++] = o->keyword;
+    }
+    const char *near = nearest_name(names, n, word);
+    int rc = near
+                 ? err_set(e, UV_EINVAL, "\"%.*s\" is not an option of libpq; did you mean \"%s\"?",
+                           (int)word.n, word.p, near)
+                 : err_set(e, UV_EINVAL,
+                           "a word before a \"=\" is not an option of libpq (not shown, it may be "
+                           "part of a password; a value with spaces needs single quotes): %s",
+                           usual);
+    PQconninfoFree(all);
+    return rc;
+}
+
 static int pg_conninfo_parse_any(struct pg_conninfo *out, const char *text, bool reader,
                                  struct err *e)
 {
     char *libpq_says = NULL; /* may quote the string: never shown */
     *out = (struct pg_conninfo){0};
     PQconninfoOption *given = PQconninfoParse(text, &libpq_says);
+    int rc = given ? 0 : pg_conninfo_refuse(libpq_says ? libpq_says : "", e);
     if (libpq_says) {
         PQfreemem(libpq_says);
     }
-    if (!given) {
-        return err_set(e, UV_EINVAL,
-                       "cannot be read (not shown, it may hold a password): expected "
-                       "\"host=... dbname=... user=...\" or \"postgresql://user@host/dbname\"");
+    if (rc) {
+        return rc;
     }
     if (pg_conninfo_find(given, "service")) {
         PQconninfoFree(given);
         return err_set(e, UV_EINVAL, "service is not supported: write its parameters");
     }
     PQconninfoOption *env = PQconndefaults();
-    int rc = add_hosts(out, given, env, e);
+    rc = add_hosts(out, given, env, e);
     if (rc == 0) {
         add_params(out, given, reader);
         pg_conninfo_describe(out, given, env);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum { FUNCTIONS_MAX = 1000, API_VERSION = 1 };
@@ -204,6 +205,10 @@ int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const cha
     struct load load = {f, {path, slash ? slash + 1 : path}, auth_open};
     f->texts = filter_set_new();
     int rc = lua_vm_run(vm, lua_budget_allow(budget, 0), load_body, &load, e);
+    if (rc && access(path, R_OK) != 0) {
+        (void)err_set(e, rc, "cannot read %s: %s: is policy.file of the configuration right?",
+                      slash ? slash + 1 : path, strerror(errno));
+    }
     return rc ? err_context(e, "policy %s", path) : 0;
 }
 

@@ -416,7 +416,7 @@ static int sqlite_schema_check_header(const char *path, const unsigned char *hea
 
 static int sqlite_schema_check_file(const char *path, struct err *e)
 {
-    unsigned char head[HEADER_BYTES];
+    unsigned char head[HEADER_BYTES] = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
     int rc = n < 0 ? -errno : 0;
