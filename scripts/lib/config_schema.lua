@@ -412,9 +412,8 @@ local fields = {
     milliseconds("load_cpu_ms", 2000, 10, 600000,
       "CPU time for running the policy file when it is loaded. The same for `setup` and `reload`."),
     milliseconds("hard_limit_ms", 2000, 100, 600000,
-      "If a call does not end within that CPU time after its budget, the broker logs the place and aborts. The one "
-        .. "known way there is a table whose `__call` is itself callable through that table, without end: Lua 5.4 "
-        .. "resolves that in one step."),
+      "If a call does not end within that CPU time after its budget, the broker logs the place and aborts. No way "
+        .. "there is known."),
     {
       name = "credential_params", kind = "list", max = 64,
       default = { "access_token", "token", "jwt", "auth", "api_key", "apikey", "signature", "password" },

@@ -188,11 +188,11 @@ describe("budget", function()
 
   describe("hard limit", function()
     -- in a process of its own: it ends by abort()
-    local function child(code)
+    local function child(code, cpu_ms)
       local out = os.tmpname()
       local exe = require("luv").fs_readlink("/proc/self/exe")
-      local command = ("ulimit -c 0; BUDGET_CODE='%s' '%s' '%s/spec/support/budget_child.lua' "
-        .. ">%s 2>&1"):format(code, exe, SPEC_SOURCE_DIR, out)
+      local command = ("ulimit -c 0; BUDGET_CPU_MS=%d BUDGET_CODE='%s' '%s' '%s/spec/support/budget_child.lua' "
+        .. ">%s 2>&1"):format(cpu_ms or 20, code, exe, SPEC_SOURCE_DIR, out)
       local ok, how, number = os.execute(command)
       local f = assert(io.open(out, "rb"))
       local text = f:read "a"
@@ -210,6 +210,16 @@ describe("budget", function()
       assert.matches(" at=code:4 ", line, 1, true)
       assert.matches(" setting=policy.hard_limit_ms", line, 1, true)
       assert.matches("C stack of the call that could not be stopped:\n.*lua_vm_run", text)
+    end)
+
+    it("is not reached by tables whose __call leads back to them, which no hook interrupts", function()
+      local code = "local t = {} setmetatable(t, { __call = t }) for i = 1, 4 do pcall(t) end return 1"
+      local ok, _, _, text = child(code)
+      assert.is_true(ok, text)
+      assert.matches("answer: nil EINTR code:1: stopped after more than 20 ms", text, 1, true)
+      ok, _, _, text = child(code, 1000) -- overdue, it would be too late
+      assert.is_true(ok, text)
+      assert.matches("answer: nil EINTR code:1: .*does __call of a table lead back to the table?", text)
     end)
 
     it("counts from when the thread has answered: nobody is to blame for time that was taken away", function()

@@ -10,9 +10,11 @@
 #include <uv.h>
 
 enum { CLOSERS_MAX = 4 };
+enum { LARGE_STACK = 64 * 1024 }; /* in bytes */
 
 struct lua_vm {
     lua_State *L;
+    lua_State *running; /* of what a budget applies to */
     size_t memory, memory_max;
     size_t charged;          /* part of `memory` that is not in the Lua heap */
     size_t collect_at;       /* collect when that much is charged, */
@@ -35,6 +37,33 @@ struct lua_vm {
     struct lua_vm_failure failure;
 };
 
+static void lua_vm_note_stop(struct lua_vm *vm, lua_State *L, const char *why);
+
+/* Lua resolves a chain of callable tables in one step, which no hook interrupts, and the chain has no end
+ * where `__call` of a table leads back to it. Each link moves all arguments by one place of the stack: twice
+ * the stack is four times the work. So the chain is stopped where the stack grows, when the call is overdue
+ * or will be before the stack grows again. A stack that grows is a new block without a type; so are the
+ * nodes of a table, of three words each, and large buffers, which are rare. A finalizer gets what it needs
+ * (the collector does not answer then): it is not called again, and what it frees would be lost. */
+static bool vm_stack_is_late(struct lua_vm *vm, const void *ptr, size_t tag, size_t size)
+{
+    size_t words = size / sizeof(void *);
+    bool nodes = words % 3 == 0 && ((words / 3) & (words / 3 - 1)) == 0;
+    if (ptr || tag || size < LARGE_STACK || nodes || !vm->watched ||
+        !lua_watchdog_late(vm->watchdog) || lua_gc(vm->running, LUA_GCISRUNNING) < 0) {
+        return false;
+    }
+    if (!vm->stopped) {
+        lua_vm_note_stop(
+            vm, vm->running,
+            lua_watchdog_overdue(vm->watchdog)
+                ? NULL
+                : "stopped where a call took long and needed more and more of the stack: "
+                  "does __call of a table lead back to the table?");
+    }
+    return true;
+}
+
 /* lua_Alloc. `osize` is a type tag, not a size, when `ptr` is NULL (Lua manual, lua_Alloc). */
 static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
@@ -45,8 +74,8 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         vm->memory -= old;
         return NULL;
     }
-    if (nsize > old &&
-        (vm->memory >= vm->memory_max || nsize - old > vm->memory_max - vm->memory)) {
+    if (nsize > old && (vm->memory >= vm->memory_max || nsize - old > vm->memory_max - vm->memory ||
+                        vm_stack_is_late(vm, ptr, osize, nsize))) {
         return NULL;
     }
     void *p = realloc(ptr, nsize);
@@ -166,13 +195,20 @@ static void check_top(struct lua_vm *vm, int top)
 
 /* ---- budgets */
 
-static void note_overdue(lua_State *L, struct lua_vm *vm)
+/* `why` NULL: the budget is used up. */
+static void lua_vm_note_stop(struct lua_vm *vm, lua_State *L, const char *why)
 {
     struct lua_vm_failure *f = &vm->failure;
+    const char *colon;
     lua_failure_frames(f, L, 0);
-    snprintf(f->text, sizeof f->text, "%s%sstopped after more than %u ms of CPU time (%s)",
-             f->where, f->where[0] ? ": " : "", (unsigned)(vm->allowed.cpu_ns / 1000000),
-             vm->allowed.budget->setting);
+    colon = f->where[0] ? ": " : "";
+    if (why) {
+        snprintf(f->text, sizeof f->text, "%s%s%s", f->where, colon, why);
+    } else {
+        snprintf(f->text, sizeof f->text, "%s%sstopped after more than %u ms of CPU time (%s)",
+                 f->where, colon, (unsigned)(vm->allowed.cpu_ns / 1000000),
+                 vm->allowed.budget->setting);
+    }
     vm->stopped = true;
 }
 
@@ -180,7 +216,7 @@ static int raise_overdue(lua_State *L)
 {
     struct lua_vm *vm = lua_vm_of(L);
     if (!vm->stopped) {
-        note_overdue(L, vm);
+        lua_vm_note_stop(vm, L, NULL);
     }
     return luaL_error(L, "stopped: the policy used up its CPU time");
 }
@@ -244,6 +280,7 @@ static void begin_watch(struct lua_vm *vm, lua_State *L, struct lua_allowance al
 {
     vm->pcalls = 0;
     vm->stopped = false;
+    vm->running = L;
     vm->watched = vm->watchdog != NULL;
     if (vm->watched) {
         vm->allowed = allowed;

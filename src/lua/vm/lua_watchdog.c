@@ -51,6 +51,7 @@ struct lua_watchdog {
     _Atomic bool placed;
     char place[160]; /* before `placed` */
     /* written by the watchdog */
+    _Atomic uint64_t late;    /* see lua_watchdog_late(); 0: none */
     _Atomic uint64_t overdue; /* the call that is over its budget; 0: none */
     _Atomic uint64_t stopped; /* the call to stop; 0: none */
     _Atomic uint64_t fatal;   /* the call that cannot be stopped; 0: none */
@@ -215,6 +216,9 @@ static void lua_watchdog_look(struct lua_watchdog *w, struct sight *s)
         return;
     }
     uint64_t used = cpu - s->since;
+    if (call % 2 && !paused && used >= (allowed + w->hard_ns) / 5) { /* 5: a look may come late */
+        atomic_store(&w->late, call);
+    }
     if (call % 2 == 0 || paused || used < allowed) {
         return;
     }
@@ -381,6 +385,11 @@ void lua_watchdog_resume(struct lua_watchdog *w)
 bool lua_watchdog_overdue(const struct lua_watchdog *w)
 {
     return atomic_load_explicit(&w->armed, memory_order_relaxed);
+}
+
+bool lua_watchdog_late(const struct lua_watchdog *w)
+{
+    return lua_watchdog_overdue(w) || atomic_load(&w->late) == get(&w->call);
 }
 
 /* ---- CPU time of a piece */

@@ -74,6 +74,8 @@ void lua_watchdog_pause(struct lua_watchdog *w);
 void lua_watchdog_resume(struct lua_watchdog *w);
 /* Is the running call overdue? Long loops in C poll this. */
 bool lua_watchdog_overdue(const struct lua_watchdog *w);
+/* Or will it have to be given up by the time it has taken four times as long? */
+bool lua_watchdog_late(const struct lua_watchdog *w);
 /* CPU time of the calling thread. */
 uint64_t lua_watchdog_cpu_ns(void);
 
