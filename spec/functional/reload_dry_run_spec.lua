@@ -75,6 +75,35 @@ describe("the dry run of a new policy", function()
     c:close()
   end)
 
+  it("leaves no trace in the locals of what takes over", function()
+    local function counting(version, note)
+      local code = policy { version = version,
+        subscribe = [[count[who.sub] = (count[who.sub] or 0) + 1
+          if count[who.sub] > 2 then return tg.deny(429, "two are enough") end
+          return { topics = req.topics }]],
+        more = "function P.setup() setups = setups + 1 if setups > 1 then error('twice') end end "
+          .. "function P.disconnect(who) count[who.sub] = count[who.sub] - 1 end -- " .. note }
+      return "local count, setups = {}, 0\n" .. code
+    end
+    local broker = tidegate.start { policy = counting("v0", "") }
+    local streams = { sse.open(broker, { topic = "a" }), sse.open(broker, { topic = "a" }) }
+    for i = 1, 4 do
+      local r = broker:reload(counting("v" .. i, i))
+      assert.equal("reloaded", r.json.result, r.body)
+      assert.equal(2, r.json.dry_run.connects)
+      eventually("all are asked again", function()
+        return broker:metric 'tidegate_policy_resubscribes_total{outcome="same"}' == 2 * i
+          and broker:metric "tidegate_policy_resubscribes_waiting" == 0
+      end)
+      broker:publish("a", "after " .. i)
+      for _, c in ipairs(streams) do
+        assert.equal("after " .. i, c:next().data)
+      end
+      assert.equal(429, http.get(broker, "/events?topic=a").status)
+      broker:reload(counting("dry" .. i, "dry"), "?dry_run=1")
+    end
+  end)
+
   it("says on a dry run what would become of the open streams, and what names come and go", function()
     local broker = tidegate.start { policy = policy { filters = "a = function() return true end",
       formats = "one = function(ev) return ev.raw end" } }

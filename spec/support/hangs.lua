@@ -131,8 +131,8 @@ return {
   { "a __call that is the table itself", "local mt = {} local t = setmetatable({}, mt) mt.__call = t t()", "stopped" },
   { "the same through pcall, for ever", "local mt = {} local t = setmetatable({}, mt) mt.__call = t "
     .. "while true do pcall(t) end", "stopped" },
-  { "two whose __call is the other", "local a, b = {}, {} setmetatable(a, { __call = b }) setmetatable(b, { __call = a }) "
-    .. "a()", "stopped" },
+  { "two whose __call is the other", "local a, b = {}, {} setmetatable(a, { __call = b }) "
+    .. "setmetatable(b, { __call = a }) a()", "stopped" },
   { "a long chain of __call", "local f = function() end for i = 1, 50000 do f = setmetatable({}, { __call = f }) end "
     .. "return f()", "bounded" },
   { "an error object that loops", "error(setmetatable({}, { __tostring = function() while true do end end, "

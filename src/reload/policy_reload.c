@@ -7,13 +7,18 @@
  *   LOAD  -> none   policy_reload_finish(): unchanged; policy_reload_refuse(): cannot be loaded, or was rolled back before
  *   SETUP -> DRY_RUN on_setup(): the setup hook succeeded
  *   SETUP -> none   on_setup(): policy_reload_refuse()
- *   DRY_RUN -> none on_dry_run(): take_over(), or policy_reload_refuse(): it fails, or the broker is closing
+ *   DRY_RUN -> none on_dry_run(): policy_reload_refuse(): it fails, or the broker is closing; take_over():
+ *                   a dry run was all that was ordered
+ *   DRY_RUN -> LOAD policy_reload_load_again(): its hooks have left traces in its locals
+ *   LOAD  -> SETUP  policy_reload_examine(): it is tried if the files have changed meanwhile
+ *   SETUP -> none   on_setup(): take_over(), of one that has never been asked anything
  *   none  -> LOAD   begin_again(): something was ordered by SIGHUP or a file meanwhile (`again`)
  *
  * Where a generation is:
  *
  *   candidate -> current   take_over(): swap()
- *   candidate -> retired   policy_reload_finish(), when it was not put in force
+ *   candidate -> retired   policy_reload_load_again(), when it was tried; policy_reload_finish(), when it
+ *                          was not put in force
  *   current   -> previous  swap()
  *   previous  -> current   rollback_to(): the new one fails much more often;
  *                          policy_reload_rollback(): an operator's order
@@ -51,6 +56,7 @@ enum {
     TICK_MS = 1000,
     DRY_STREAMS = 1000, /* asked about on a dry run */
     BAD_MAX = 16,
+    LOADS_MAX = 4, /* of one order */
 };
 
 /* One loaded policy. */
@@ -68,7 +74,9 @@ struct job {
     uint64_t token;
     const char *origin;
     struct generation *candidate; /* owned */
-    struct dry_run *dry_run;      /* while it runs */
+    unsigned loads;
+    char good[POLICY_VERSION_BYTES]; /* the version whose dry run found nothing; empty: none */
+    struct dry_run *dry_run;         /* while it runs */
     struct dry_run_report tried;
 };
 
@@ -200,6 +208,7 @@ static void policy_reload_on_tick(struct deadline *d)
 static const char by_signal[] = "SIGHUP";
 
 static void policy_reload_begin(struct policy_reload *r, struct job *j);
+static void policy_reload_load_again(struct policy_reload *r, struct job *j);
 
 static struct job *job_new(const char *origin, const struct policy_order *order)
 {
@@ -328,8 +337,10 @@ static void on_dry_run(void *ctx, const struct dry_run_report *tried)
     }
     if (e.code) {
         policy_reload_refuse(r, j, &e);
-    } else {
+    } else if (j->order.dry_run) {
         take_over(r, j);
+    } else {
+        policy_reload_load_again(r, j);
     }
 }
 
@@ -339,6 +350,8 @@ static void on_setup(void *ctx, int rc, const struct err *e)
     struct job *j = r->job;
     if (rc) {
         policy_reload_refuse(r, j, e);
+    } else if (strcmp(j->good, version_of(j->candidate)) == 0) {
+        take_over(r, j);
     } else {
         j->dry_run = dry_run_start(r->broker, j->candidate->policy,
                                    j->order.dry_run ? DRY_STREAMS : 0, on_dry_run, r);
@@ -371,17 +384,9 @@ static int policy_reload_load(struct policy_reload *r, bool dry_run, struct gene
     return 0;
 }
 
-static void policy_reload_begin(struct policy_reload *r, struct job *j)
+/* The candidate is loaded; where does it go? */
+static void policy_reload_examine(struct policy_reload *r, struct job *j)
 {
-    struct err e = {0};
-    r->job = j;
-    if (!j->order.dry_run) {
-        keyring_reload(r->opt.policy->keyring);
-    }
-    if (policy_reload_load(r, j->order.dry_run, &j->candidate, &e)) {
-        policy_reload_refuse(r, j, &e);
-        return;
-    }
     struct policy *next = j->candidate->policy;
     const char *version = version_of(j->candidate);
     if (!j->order.force && strcmp(version, version_of(r->current)) == 0) {
@@ -389,6 +394,7 @@ static void policy_reload_begin(struct policy_reload *r, struct job *j)
             .outcome = POLICY_UNCHANGED, .version = version, .label = next->label};
         policy_reload_finish(r, j, &rep);
     } else if (!j->order.force && is_bad(r, version)) {
+        struct err e = {0};
         err_set(&e, UV_EPERM,
                 "this version was rolled back because it failed; change it, or reload with "
                 "force=1");
@@ -396,6 +402,36 @@ static void policy_reload_begin(struct policy_reload *r, struct job *j)
     } else {
         next->life->setup(next, version_of(r->current), on_setup, r);
     }
+}
+
+static void policy_reload_try(struct policy_reload *r, struct job *j)
+{
+    struct err e = {0};
+    if (j->loads++ == LOADS_MAX) {
+        err_set(&e, UV_EAGAIN, "the files change again and again while they are loaded");
+        policy_reload_refuse(r, j, &e);
+    } else if (policy_reload_load(r, j->order.dry_run, &j->candidate, &e)) {
+        policy_reload_refuse(r, j, &e);
+    } else {
+        policy_reload_examine(r, j);
+    }
+}
+
+static void policy_reload_load_again(struct policy_reload *r, struct job *j)
+{
+    memcpy(j->good, version_of(j->candidate), sizeof j->good);
+    policy_reload_retire(r, j->candidate);
+    j->candidate = NULL;
+    policy_reload_try(r, j);
+}
+
+static void policy_reload_begin(struct policy_reload *r, struct job *j)
+{
+    r->job = j;
+    if (!j->order.dry_run) {
+        keyring_reload(r->opt.policy->keyring);
+    }
+    policy_reload_try(r, j);
 }
 
 /* ---------------------------------------------------------------- orders */

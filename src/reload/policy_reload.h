@@ -1,8 +1,9 @@
-/* Reloads the policy: loads the new one beside the current one, sets it up, dry runs it, and swaps
- * the two between two turns of the loop. After any fault before the swap the current policy stays.
+/* Reloads the policy: loads the new one beside the current one, sets it up, dry runs it, loads it once
+ * more, so that what the dry run left in its locals is gone, and swaps the two between two turns of the
+ * loop. After any fault before the swap the current policy stays.
  *
  *   start -> [ load -> setup -> take over ]
- *   order -> [ load -> setup -> dry run -> reload hook -> take over ], one at a time
+ *   order -> [ load -> setup -> dry run -> load -> setup -> reload hook -> take over ], one at a time
  *
  * The previous policy stays warm for a while for a rollback, which an operator requests, or which is
  * automatic when the new policy fails much more often (policy_rollback.h). Older ones are closed as
