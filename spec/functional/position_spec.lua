@@ -42,16 +42,18 @@ describe("a quiet stream", function()
     for i = 1, 3 do
       id = broker:publish("busy", tostring(i))
     end
+    local told = 0
     for _, c in ipairs { quiet, hidden } do
       wait_for(c, id)
-      assert.equal(2, #c.positions)
-      assert.same({ type = "position", data = ('{"position":"%s"}'):format(id), id = id }, c.positions[2])
+      assert.same({ type = "position", data = ('{"position":"%s"}'):format(id), id = id }, c.positions[#c.positions])
+      told = told + #c.positions - 1 -- the first one began the stream; one for each event where a second lies between
+      assert.is_true(#c.positions <= 1 + 3)
     end
-    local before = #quiet.comments
+    local before, positions = #quiet.comments, #quiet.positions
     comments_after(quiet, before + 2)
-    assert.equal(2, #quiet.positions)
+    assert.equal(positions, #quiet.positions)
     assert.same({}, quiet.queue)
-    assert.equal(2, broker:metric "tidegate_positions_told_total")
+    assert.equal(told, broker:metric "tidegate_positions_told_total")
     -- in the way of nothing
     local mine = broker:publish("quiet", "mine")
     assert.same({ type = "message", data = "mine", id = mine }, quiet:next())

@@ -27,7 +27,7 @@ function M.connect(target, options)
   if options.from then
     assert(s:bind(options.from, 0))
   end
-  s:settimeout((options.timeout or 5) * eventually.factor)
+  s:settimeout((options.timeout or 30) * eventually.factor)
   local ok, err
   if target.unix then
     ok, err = s:connect(target.unix)
@@ -81,7 +81,7 @@ end
 
 -- Writes all of `bytes` before the deadline, else an error.
 function M.send(s, bytes, timeout)
-  local deadline = eventually.deadline(timeout or 5)
+  local deadline = eventually.deadline(timeout or 30)
   local sent = 0
   s:settimeout(0)
   while sent < #bytes do
