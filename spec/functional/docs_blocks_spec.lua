@@ -48,6 +48,10 @@ local PAGES = {
       ["tidegate subscribe"] = [[echo '{"topic":"orders/line","data":"of a file"}' > events.ndjson]],
     },
     seen = { ' reserved {"book":"emma"}', '"data":"of a file"', '"sub": "ann"' } },
+  ["scripts/TUTORIAL.md"] = { before = { ["shop-1"] = [[sed -i 's/127\.0\.0\.1:8080/127.0.0.1:8080/; ]]
+      .. [[s/127\.0\.0\.1:8081/127.0.0.1:8081/' tidegate.lua]] },
+    seen = { "without a token: exit code 77", '"card":"%*%*%*%*"', ' message {"state":"paid"}\n',
+      "no amount: exit code 65", "not the shop: exit code 77", "2 successes / 0 failures" } },
   ["scripts/TESTING.md"] = { seen = { 'symbols: %["ACME"%]', "0 failures" } },
   ["spec/clients/README.md"] = {},
   ["spec/bench/README.md"] = { conf = "compress = { gzip = true, min_members = 1 },", serve = true, tls = true },

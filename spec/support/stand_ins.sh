@@ -82,7 +82,10 @@ tidegate)
     real=$TIDEGATE_ROOT/usr/bin/tidegate
     case ${1-} in
     serve) terminal ' msg=ready ' "$real" "$@" ;;
-    subscribe) terminal 'connected to ' "$real" "$@" ;;
+    subscribe)
+        [[ " $* " == *" -n "* ]] && exec timeout 60 "$real" "$@"
+        terminal 'connected to ' "$real" "$@"
+        ;;
     *) exec "$real" "$@" ;;
     esac
     ;;
