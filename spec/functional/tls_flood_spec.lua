@@ -1,5 +1,6 @@
 -- What strangers can do to a TLS listener before and after a handshake: it stays answering, bounded in memory.
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local sockets = require "support.sockets"
 local sse = require "support.sse"
@@ -75,6 +76,27 @@ describe("a flood of", function()
     local grown = broker:memory_kb() - before
     assert.is_true(grown < 24 * 1024, ("%d KiB after %d handshakes"):format(grown, opened))
     assert.is_nil(stream.ended)
+  end)
+
+  -- Else who is connected waits for who connects, where both share a core.
+  it("handshakes gives way to the loop, on two threads of its own", function()
+    local broker = start {}
+    local function niceness() -- of each thread; the first is the loop's
+      local list, dir = {}, ("/proc/%d/task/"):format(broker.pid)
+      for tid in assert(io.popen("ls " .. dir)):lines() do
+        local fields = files.read(dir .. tid .. "/stat"):gsub("^.*%) ", "")
+        list[#list + 1] = tonumber(select(17, fields:match(("(%S+) "):rep(17))))
+      end
+      return list
+    end
+    local before = niceness()[1]
+    assert.equal(200, http.get(broker, "/").status)
+    local nicer, all = 0, niceness()
+    for _, nice in ipairs(all) do
+      nicer = nicer + (nice == math.min(all[1] + 10, 19) and 1 or 0)
+    end
+    assert.equal(before, all[1])
+    assert.equal(2, nicer)
   end)
 
   it("renegotiations is refused: TLS 1.2 shakes hands once", function()

@@ -14,5 +14,11 @@ char *xstrndup(const char *text, size_t len);
 /* Gives pages that nothing uses back to the system, and before that what the allocator caches for this thread. Takes
  * a millisecond: for threads that nobody waits for. */
 void alloc_trim(void);
+/* A part of the allocator's memory for threads that share it, and no others; 0: there is none such. */
+unsigned alloc_new_arena(void);
+/* From now on this thread allocates there. */
+void alloc_use_arena(unsigned arena);
+/* As free(), for what another thread has allocated: this one does not keep it for itself. NULL is fine. */
+void alloc_free_to_arena(void *p);
 
 #endif

@@ -1,4 +1,4 @@
-/* See tls_pool.h. Runs on libuv's threads, and leaves some of them to the readers of the store. */
+/* See tls_pool.h. */
 #include "net/tls/tls_pool.h"
 
 #include "base/alloc.h"
@@ -8,10 +8,7 @@
 #include <stdlib.h>
 
 enum {
-    THREADS = 2,          /* of libuv's four */
-    TRIM_JOBS = 4,        /* about one for each of them */
-    TRIM_HANDSHAKES = 64, /* so many are worth it */
-    TRIM_MS = 500,
+    POSTED = 16, /* of those that begin: the threads have work until the loop comes round again */
     INPUT_MAX_BYTES = 128 * 1024, /* a chain of certificates of a client */
     OUTPUT_MAX_BYTES = 256 * 1024,
     JOB_TIMEOUT_MS = 60 * 1000, /* the connection's own limit comes first */
@@ -22,10 +19,8 @@ struct tls_pool {
     BIO_METHOD *method;
     struct tls_suites *suites;
     void (*stepped)(struct tls_handshake *h, void *owner);
+    struct tls_threads *threads;
     unsigned working;
-    unsigned since_trim; /* handshakes that were done */
-    struct deadline trim;
-    uv_work_t trims[TRIM_JOBS];
     bool closing;
 };
 
@@ -42,7 +37,7 @@ static void tls_handshake_release(struct tls_handshake *h)
 
 /* What OpenSSL allocates comes and goes on these threads alone: the allocator keeps it apart from what the loop's
  * thread allocates for longer, and who only connects costs nothing of it. */
-static void tls_pool_on_work(uv_work_t *w)
+static void tls_pool_on_work(struct tls_work *w)
 {
     struct tls_handshake *h = container_of(w, struct tls_handshake, work);
     const struct tls_pool *p = h->pool;
@@ -62,63 +57,20 @@ static void tls_pool_on_work(uv_work_t *w)
 static void tls_pool_finish_close(struct tls_pool *p)
 {
     if (p->closing && p->working == 0) {
+        tls_threads_close(p->threads);
+        p->threads = NULL;
         job_pool_closed(&p->jobs);
     }
 }
 
-static void tls_pool_on_worked(uv_work_t *w, int status)
+static void tls_pool_on_worked(struct tls_work *w)
 {
     struct tls_handshake *h = container_of(w, struct tls_handshake, work);
     struct tls_pool *p = h->pool;
     p->working--;
-    if (status) {
-        h->result = status;
-    }
     job_pool_done(&h->job);
     job_pool_pump(&p->jobs);
     tls_pool_finish_close(p);
-}
-
-/* ---------------------------------------------------------------- memory */
-
-/* A thousand clients that come at once leave some 10 MB of free memory with these threads, which do not allocate again
- * until more clients come: nobody else would give it back. */
-static void tls_pool_on_trim(uv_work_t *w)
-{
-    (void)w;
-    alloc_trim();
-}
-
-static void tls_pool_on_trimmed(uv_work_t *w, int status)
-{
-    struct tls_pool *p = w->data;
-    (void)status;
-    p->working--;
-    tls_pool_finish_close(p);
-}
-
-/* Once the threads have nothing to do. */
-static void tls_pool_on_quiet(struct deadline *d)
-{
-    struct tls_pool *p = container_of(d, struct tls_pool, trim);
-    if (p->working) {
-        deadline_arm(loop_deadline_class(p->jobs.loop, TRIM_MS, tls_pool_on_quiet), d);
-        return;
-    }
-    p->since_trim = 0;
-    for (size_t i = 0; i < TRIM_JOBS; i++) {
-        p->working++;
-        p->trims[i].data = p;
-        REQUIRE(uv_queue_work(loop_uv(p->jobs.loop), &p->trims[i], tls_pool_on_trim,
-                              tls_pool_on_trimmed) == 0);
-    }
-}
-
-static void tls_pool_note_done(struct tls_pool *p)
-{
-    if (++p->since_trim == TRIM_HANDSHAKES && !p->jobs.closing) {
-        deadline_arm(loop_deadline_class(p->jobs.loop, TRIM_MS, tls_pool_on_quiet), &p->trim);
-    }
 }
 
 /* ---------------------------------------------------------------- jobs */
@@ -132,9 +84,13 @@ static bool tls_pool_start(struct job_pool *jobs, struct job *j)
         job_pool_done(j);
         return true;
     }
-    p->working++;
-    REQUIRE(uv_queue_work(loop_uv(jobs->loop), &h->work, tls_pool_on_work, tls_pool_on_worked) ==
-            0);
+    int rc = tls_threads_post(p->threads, &h->work);
+    if (rc) {
+        h->result = rc;
+        job_pool_done(j);
+    } else {
+        p->working++;
+    }
     return true;
 }
 
@@ -158,9 +114,6 @@ static void tls_pool_deliver(struct job_pool *jobs, struct job *j)
         job_pool_forget(j);
     }
     h->busy = false;
-    if (h->result == 1) {
-        tls_pool_note_done(p);
-    }
     if (!h->owner) {
         tls_handshake_release(h);
         return;
@@ -184,20 +137,19 @@ struct tls_pool *tls_pool_new(struct loop *loop, uint64_t *queued, uint64_t *act
                                             .close = tls_pool_on_close};
     struct tls_pool *p = xcalloc(1, sizeof *p);
     const struct job_pool_options opt = {
-        .max_active = THREADS, .queued_n = queued, .active_n = active};
+        .max_active = POSTED, .queued_n = queued, .active_n = active};
     p->stepped = stepped;
     p->method = tls_conn_bio_method();
     p->suites = tls_suites_new();
     REQUIRE(p->method != NULL && p->suites != NULL);
     job_pool_init(&p->jobs, &ops, &opt, loop);
-    deadline_init(&p->trim);
+    p->threads = tls_threads_new(loop_uv(loop), tls_pool_on_work, tls_pool_on_worked);
     return p;
 }
 
 void tls_pool_close(struct tls_pool *p)
 {
     if (p && !p->jobs.closing) {
-        deadline_disarm(&p->trim);
         job_pool_close(&p->jobs, NULL, NULL);
     }
 }
@@ -225,6 +177,7 @@ struct tls_handshake *tls_handshake_new(struct tls_pool *p, struct tls_context *
     h->context = tls_context_ref(context);
     h->owner = owner;
     list_init(&h->job.node);
+    list_init(&h->work.node);
     strbuf_init(&h->in, INPUT_MAX_BYTES);
     strbuf_init(&h->out, OUTPUT_MAX_BYTES);
     return h;
@@ -239,7 +192,8 @@ void tls_handshake_feed(struct tls_handshake *h, struct slice bytes)
         strbuf_clear(&h->in); /* no memory: as if nothing had come, until its time is over */
     }
     h->busy = true;
-    job_pool_add(&h->pool->jobs, &h->job, false, JOB_TIMEOUT_MS);
+    /* who has begun comes first: each such handshake holds some 30 KB until it is done */
+    job_pool_add(&h->pool->jobs, &h->job, h->tls != NULL, JOB_TIMEOUT_MS);
 }
 
 bool tls_handshake_busy(const struct tls_handshake *h)

@@ -8,6 +8,7 @@
 
 #include "net/job_pool.h"
 #include "net/tls/tls_conn.h"
+#include "net/tls/tls_threads.h"
 
 struct tls_pool;
 
@@ -21,7 +22,7 @@ struct tls_handshake {
     /* private to tls_pool.c */
     struct tls_context *context; /* a reference */
     struct job job;
-    uv_work_t work;
+    struct tls_work work;
     struct tls_pool *pool;
     void *owner; /* NULL: nobody waits for it any more */
     struct strbuf in;
