@@ -360,7 +360,7 @@ local function leaps_told()
   local list = {}
   for _, name in ipairs { "b1", "b2" } do
     for line in io.lines(("%s/%s/log"):format(options.dir, name)) do
-      local after, upto = line:match 'msg="ids leap.* after=(%d+) upto=(%d+)'
+      local after, upto = line:match 'msg="ids are left out.* after=(%d+) upto=(%d+)'
       list[#list + 1] = after and after .. "\t" .. upto
     end
   end

@@ -66,7 +66,8 @@ describe("an older state of events.db under the running broker", function()
     assert.equal("101", late:next().data)
     assert.equal(1, broker:metric "tidegate_store_leaps_total")
     assert.is_truthy(broker:logged { level = "warn",
-      msg = "ids leap: events.db is older than what was delivered, or was emptied" })
+      msg = "ids are left out, so that none is used twice: events.db is older than what was delivered, or was "
+        .. "emptied" })
   end
 
   it("that was restored into it is leapt over, and clients are told", function()

@@ -2,13 +2,19 @@
 -- Each row is one of a trial with 34 of them. Rows that other specs hold to the word:
 --   5, 6, 8, 11   spec/unit/config_spec.lua: variables that are not set, contradictions, open brokers, drivers
 --   12, 13        spec/pg/start_spec.lua, spec/pg/migrate_spec.lua: PostgreSQL that does not let the broker in
---   14, 15, 34    spec/pg/mistakes_spec.lua
---   16, 17        spec/functional/listen_spec.lua
+--   14            spec/pg/start_spec.lua, too: a schema of a newer version
+--   15            spec/pg/lineage_spec.lua: PostgreSQL is stopped while the broker serves
+--   16, 17        spec/functional/listen_spec.lua: ports; spec/unit/store_sqlite_spec.lua: the directory of the store
+--   18            spec/unit/store_sqlite_faults_spec.lua: the disk is full
 --   23            spec/functional/misspelt_spec.lua
---   24            spec/functional/http_targets_spec.lua
+--   24            spec/functional/answers_spec.lua
 --   27            spec/functional/bodies_spec.lua
+--   28            spec/functional/tokens_spec.lua, spec/unit/jwt_spec.lua
 --   30, 31        spec/functional/denials_spec.lua
---   32, 33        spec/functional/restart_spec.lua, spec/functional/explain_spec.lua, spec/functional/answers_spec.lua
+--   32            spec/functional/restart_spec.lua, spec/functional/explain_cli_spec.lua
+--   33            spec/functional/foreign_spec.lua, spec/functional/h2_spec.lua
+--   34            spec/pg/insert_spec.lua, spec/pg/large_spec.lua
+local http = require "support.http"
 local tidegate = require "support.tidegate"
 
 -- The command on a configuration of that text: exit code, and what it wrote.
@@ -166,5 +172,95 @@ return { policy = { file = "policy.lua" },
       cwd = b.dir })
     assert.equal(78, code, out .. err)
     has(err, "store.path: ", "by a newer Tidegate (schema 99, this one knows up to 1): install that version")
+  end)
+end)
+
+describe("a mistake in a request:", function()
+  local broker = tidegate.shared {
+    policy = [[
+local mistakes = {
+  nothing = function() return nothing.at_all end,
+  number = function() return 5 end,
+  key = function() return { topics = { "a" }, fliter = "x" } end,
+  head = function(req) return { topics = { req.headers.host } } end,
+}
+return {
+  api = 1,
+  authenticate = function(req) return { sub = req.query.who or "x" } end,
+  subscribe = function(req, who)
+    return mistakes[who.sub] and mistakes[who.sub](req) or { topics = req.topics }
+  end,
+  publish = function(pub, who) return who.sub == "x" and pub or mistakes[who.sub](pub) end,
+}]],
+    config = { sse = { refusal_hold_s = 0 } },
+  }
+
+  local function detail_of(status, target, body, type)
+    local r = http.post(broker(), "/events" .. target, body, { ["Content-Type"] = type })
+    assert.equal(status, r.status, r.body)
+    assert.equal(r.headers["x-request-id"], r.json.request_id)
+    return r.json.detail
+  end
+
+  it("21, an envelope that is none: what, in which one, at which byte", function()
+    for body, words in pairs {
+      ['{"topic": }'] = { "JSON: expected a value (byte 10)" },
+      ['{"topic":"a","dta":1}'] = { 'unknown field "dta"; did you mean "data"?' },
+      ['{"topic":"a"}'] = { "data: is missing; expected a string or any JSON value" },
+      ['[{"topic":"a","data":1},{"topic":"b","dat":1}]'] = { 'envelope 1: unknown field "dat"; did you mean' },
+    } do
+      has(detail_of(400, "", body, "application/json"), table.unpack(words))
+    end
+    has(detail_of(400, "", '{"topic":"a","data":1}\n{"topic":"a"}\n', "application/x-ndjson"), "line 2: data: is "
+      .. "missing")
+  end)
+
+  it("22, a body that does not say what it is: the ways that there are", function()
+    has(detail_of(415, "", "hello", "application/x-www-form-urlencoded"), "application/json or application/x-ndjson",
+      "?topic=NAME in the query where the body is the data itself")
+  end)
+
+  it("25, topics that are none: which rule they break", function()
+    for topic, words in pairs {
+      ["/a"] = "topic: has an empty segment ('/' at the start or end, or '//')", ["a//b"] = "has an empty segment",
+      ["a/**/b"] = "topic: holds '*', which only patterns may", ["a%00b"] = "bad %-escape, or is not UTF-8",
+      ["%ff"] = "bad %-escape, or is not UTF-8", [("x"):rep(256)] = "topic: is longer than 255 bytes",
+    } do
+      has(detail_of(400, "?topic=" .. topic, "x", "text/plain"), words)
+    end
+  end)
+
+  it("26, attributes that are none: which one, and what it is", function()
+    for attrs, words in pairs {
+      ['{"ok":1,"of":{"x":1}}'] = 'attrs: "of" is an object; expected a string, number or boolean',
+      ['{"of":[1]}'] = 'attrs: "of" is an array; expected', ['{"of":null}'] = 'attrs: "of" is null; expected',
+      ["5"] = "attrs: expected an object of strings, numbers and booleans",
+    } do
+      has(detail_of(400, "", ('{"topic":"a","data":1,"attrs":%s}'):format(attrs), "application/json"), words)
+    end
+  end)
+
+  it("29, a hook that fails: the client learns under which id the log says where and why", function()
+    local told = "the policy could not decide%s; the log of the broker says why"
+    local function check_line(r, detail, hook, ...)
+      has(r.json and r.json.detail or r.body, detail)
+      local line = broker():logged { msg = "policy error, nothing was granted", request = r.headers["x-request-id"] }
+      has(assert(line, broker():log()).error, ...)
+      has(line.at, "policy.lua:")
+      assert.equal(hook, line.hook)
+    end
+    for who, words in pairs {
+      nothing = { "policy.lua:2: attempt to index a nil value (global 'nothing')" },
+      number = { "publish returned number: a table, `tg.deny(status, reason)`, or `nil, \"why\"` (try again later)" },
+    } do
+      local r = http.post(broker(), "/events?topic=a&who=" .. who, "x", { ["Content-Type"] = "text/plain" })
+      check_line(r, told:format "; nothing was stored", "publish", table.unpack(words))
+    end
+    for who, words in pairs {
+      key = { "unknown key 'fliter' (did you mean 'filter'?)" },
+      head = { "subscribe sees no request.headers", "Read it in authenticate" },
+    } do
+      check_line(http.get(broker(), "/events?topic=a&who=" .. who), told:format "", "subscribe", table.unpack(words))
+    end
   end)
 end)

@@ -59,3 +59,43 @@ describe("tidegate check --db on PostgreSQL", function()
     assert.matches("the database is away, queries were not prepared", err)
   end)
 end)
+
+describe("tidegate check --db on the PostgreSQL of the store", function()
+  local server = pg.shared {}
+
+  local function check(conninfo, store)
+    local conf = ([[return { policy = { file = "try.lua" }, admin = false,
+      store = { driver = "postgres", %s
+        conninfo = %q } }]]):format(store or "", conninfo)
+    local plain = "return { api = 1, authenticate = function() return {} end, subscribe = function() end }"
+    local b = tidegate.prepare { files = { ["try.lua"] = plain, ["conf.lua"] = conf } }
+    tidegate.forget_later(b)
+    local code, out, err = tidegate.run(tidegate.binary(), { cwd = b.dir,
+      args = { "check", "conf.lua", "--db", "--no-luacheck", "--no-samples" } })
+    return code, out .. err
+  end
+
+  local function is(code, text, wanted, words)
+    assert.equal(wanted, code, text)
+    assert.matches(words, text, 1, true)
+  end
+
+  it("asks whether a broker could begin, and makes nothing", function()
+    local db = server():database { schema = false }
+    local code, text = check(db:conninfo())
+    is(code, text, 0, "ok: conf.lua")
+    assert.equal("", db:sql "SELECT nspname FROM pg_namespace WHERE nspname = 'tidegate'")
+    code, text = check(db:conninfo(), 'migrate = "manual",')
+    is(code, text, 78, "conf.lua:3: error: store.conninfo: ")
+    assert.matches("has no schema tidegate: run `tidegate migrate CONF`", text, 1, true)
+    code, text = check((db:conninfo():gsub("dbname=%S+", "dbname=none")))
+    is(code, text, 78, "correct dbname of conninfo")
+    db = server():database()
+    is(0, select(2, check(db:conninfo())), 0, "ok: conf.lua")
+    db:sql("INSERT INTO tidegate.version (version, compatible_from) VALUES (4711, 4711)", pg.OWNER)
+    code, text = check(db:conninfo())
+    is(code, text, 78, "install that version of Tidegate here, too")
+    code, text = check "host=127.0.0.1 port=1 user=x dbname=x connect_timeout=2"
+    is(code, text, 69, "Connection refused: is PostgreSQL running, and are host and port of conninfo right?")
+  end)
+end)

@@ -246,7 +246,7 @@ void refusals_end_held(struct refusals *r)
 static void refusal_refuse_stream(struct refusals *r, struct stream *s, bool draining,
                                   const char *why)
 {
-    char comment[160];
+    char comment[256];
     struct request_id id;
     unsigned ms = draining ? r->opt->drain_retry_ms : TRANSIENT_RETRY_MS;
     stream_request_id(s, &id);
@@ -295,11 +295,14 @@ void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum refus
     refusal_count_transient(r->metrics, cause);
     refusal_log(r, &r->transients, refusal_kind(r, status, slice_str(why)), "refused for now", s,
                 fields, 2);
+    char told[160]; /* clients get no more: it may be a secret */
+    snprintf(told, sizeof told, "%s%s", why,
+             cause == REFUSAL_POLICY ? "; the log of the broker says why" : "");
     if (sse) {
-        refusal_refuse_stream(r, s, cause == REFUSAL_DRAINING, why);
+        refusal_refuse_stream(r, s, cause == REFUSAL_DRAINING, told);
         return;
     }
     char field[128];
     snprintf(field, sizeof field, HTTP_ANSWER_FIELDS "Retry-After: %d\r\n", RETRY_AFTER_S);
-    refusal_respond(s, status, field, slice_str(why));
+    refusal_respond(s, status, field, slice_str(told));
 }

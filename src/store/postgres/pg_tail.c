@@ -56,11 +56,12 @@ static void pg_tail_deliver(struct store_pg *s, struct event *const *events, siz
 
 static void pg_tail_leap(struct store_pg *s, const struct store_leap *l)
 {
-    log_warn("store",
-             "ids leap: the server was restarted, another one has taken over, or the database was "
-             "restored",
-             LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
-                   log_uint("delivered", s->tail.last)));
+    log_warn(
+        "store",
+        "ids are left out, so that none is used twice: the server was restarted, another one has "
+        "taken over, or the database was restored",
+        LOG_F(log_uint("after", l->after), log_uint("upto", l->upto),
+              log_uint("delivered", s->tail.last)));
     s->metrics->store_leaps++;
     s->leapt++;
     pg_appends_lost(s, l);

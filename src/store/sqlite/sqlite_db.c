@@ -41,7 +41,11 @@ int sqlite_db_error(int sqlite_rc)
 int sqlite_db_fail(const struct sqlite_db *db, struct err *e, const char *what)
 {
     int rc = sqlite_db_error(sqlite3_errcode(db->db));
-    return err_set(e, rc ? rc : UV_EIO, "%s: %s", what, sqlite3_errmsg(db->db));
+    const char *then =
+        rc == UV_ENOSPC  ? ": free some space on its disk, or lower store.retain_bytes"
+        : rc == UV_EROFS ? ": is its disk mounted read-only, and do its files belong to this user?"
+                         : "";
+    return err_set(e, rc ? rc : UV_EIO, "%s: %s%s", what, sqlite3_errmsg(db->db), then);
 }
 
 sqlite3_stmt *sqlite_db_stmt(struct sqlite_db *db, enum sqlite_statement which)

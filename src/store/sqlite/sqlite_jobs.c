@@ -27,9 +27,11 @@ static void sqlite_jobs_deliver_leap(struct store_sqlite *s, const struct sqlite
     struct store_leap l = {item->after, item->id};
     s->metrics->store_leaps += item->lost;
     if (item->lost) {
-        log_warn("store", "ids leap: events.db is older than what was delivered, or was emptied",
-                 LOG_F(log_str("path", s->opt.path), log_uint("after", l.after),
-                       log_uint("upto", l.upto)));
+        log_warn(
+            "store",
+            "ids are left out, so that none is used twice: events.db is older than what was delivered, or was emptied",
+            LOG_F(log_str("path", s->opt.path), log_uint("after", l.after),
+                  log_uint("upto", l.upto)));
     } else {
         log_warn("store", "events were removed before they could be delivered",
                  LOG_F(log_str("path", s->opt.path), log_uint("after", l.after),

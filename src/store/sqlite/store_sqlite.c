@@ -79,7 +79,7 @@ void store_sqlite_well(struct store_sqlite *s, enum sqlite_fault which)
     if (!s->faults[which].code) {
         return;
     }
-    if (o->said) {
+    if (o->said && !s->closing) { /* the last write of all says nothing of the next one */
         o->line_ms = uv_now(s->loop);
         log_info("store", "works again",
                  LOG_F(log_str("path", s->opt.path), log_str("was", fault_names[which]),
