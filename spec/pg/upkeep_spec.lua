@@ -160,6 +160,21 @@ end)
 describe("partitions", function()
   local server = pg.shared {}
 
+  it("count in the size of the store, with indexes and what is stored beside them", function()
+    local db = server():database()
+    local b = db:broker()
+    -- what does not get shorter goes to a table beside, in pieces
+    db:sql([[INSERT INTO tidegate.outbox (topic, data) SELECT 't', (SELECT string_agg(md5(random()::text || g), '')
+      FROM generate_series(1, 20000) g) FROM generate_series(1, 5)]], pg.APP)
+    local shown, measured
+    eventually("it is shown", function()
+      shown = b:metric "tidegate_store_size_bytes"
+      measured = tonumber(db:sql [[SELECT sum(pg_table_size(oid) + pg_indexes_size(oid)) FROM pg_class
+        WHERE relnamespace = 'tidegate'::regnamespace AND relkind = 'r']])
+      return shown > 5 * 640000 and shown == measured, ("%s, not %s"):format(shown, measured)
+    end, 40)
+  end)
+
   it("are made whatever advisory lock somebody holds who may publish and nothing else", function()
     local config = { store = { partition_ids = 1000, retain_events = 500 } }
     local db = server():database { config = config }

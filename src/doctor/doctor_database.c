@@ -39,17 +39,11 @@ static void database_settings(const struct pg_survey *s, struct doctor_report *r
                     "need one.",
                     "a connection pooler answers for the server");
     }
-    if (strcmp(s->idle_session, "0") != 0) {
-        doctor_warn(r, "database",
-                    "ALTER ROLE ... SET idle_session_timeout = 0 for the broker's role: it keeps "
-                    "connections that are idle, and opens new ones each time.",
-                    "idle_session_timeout is %s", s->idle_session);
-    }
     if (strcmp(s->fsync, "off") == 0 || strcmp(s->synchronous_commit, "off") == 0) {
         doctor_warn(
             r, "database",
-            "ALTER ROLE ... SET synchronous_commit = on for the broker's role; fsync = on for "
-            "the server.",
+            "ALTER DATABASE ... SET synchronous_commit = on, for applications that insert events "
+            "(the broker's own sessions have it); fsync = on for the server.",
             "fsync is %s and synchronous_commit is %s: a crash of the server may take events "
             "that were acknowledged",
             s->fsync, s->synchronous_commit);

@@ -296,8 +296,11 @@ static int put_store(struct strbuf *out, const struct store_health *store)
                        "Events the store holds; 0 while unknown.", (int64_t)store->events);
     }
     if (rc == 0) {
-        rc = put_gauge(out, "tidegate_store_size_bytes", "gauge_max", "Size of the store.",
-                       (int64_t)store->bytes);
+        rc = put_gauge(
+            out, "tidegate_store_size_bytes", "gauge_max",
+            "Bytes that the store takes: SQLite's file and write-ahead log, or all tables "
+            "of the schema in PostgreSQL, with their indexes.",
+            (int64_t)store->bytes);
     }
     return rc;
 }

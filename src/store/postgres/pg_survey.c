@@ -7,10 +7,8 @@
 #include <sys/time.h>
 #include <uv.h>
 
-/* idle_session_timeout exists since 14 */
 static const char survey_sql[] =
-    "SELECT current_setting('server_version'), coalesce(current_setting('idle_session_timeout', true),"
-    " '0'), current_setting('statement_timeout'), current_setting('synchronous_commit'),"
+    "SELECT current_setting('server_version'), current_setting('synchronous_commit'),"
     " current_setting('fsync'), extract(epoch from clock_timestamp())::text,"
     " pg_backend_pid()::text";
 
@@ -42,14 +40,12 @@ static int survey_ask(PGconn *c, struct pg_survey *out, struct err *e)
         rc = survey_failed(c, e);
     } else {
         survey_copy(out->version, res, 0);
-        survey_copy(out->idle_session, res, 1);
-        survey_copy(out->statement, res, 2);
-        survey_copy(out->synchronous_commit, res, 3);
-        survey_copy(out->fsync, res, 4);
+        survey_copy(out->synchronous_commit, res, 1);
+        survey_copy(out->fsync, res, 2);
         out->round_trip_s = after - before;
-        out->clock_ahead_s = strtod(PQgetvalue(res, 0, 5), NULL) - (before + after) / 2;
+        out->clock_ahead_s = strtod(PQgetvalue(res, 0, 3), NULL) - (before + after) / 2;
         /* a pooler makes up the number that it gives its clients for cancelling */
-        out->pooler = strtol(PQgetvalue(res, 0, 6), NULL, 10) != PQbackendPID(c);
+        out->pooler = strtol(PQgetvalue(res, 0, 4), NULL, 10) != PQbackendPID(c);
     }
     PQclear(res);
     return rc;

@@ -10,9 +10,7 @@ enum { PG_SURVEY_TEXT_MAX = 64 };
 
 struct pg_survey {
     char version[PG_SURVEY_TEXT_MAX];
-    char idle_session[PG_SURVEY_TEXT_MAX]; /* as SHOW says them: "0", "10min" */
-    char statement[PG_SURVEY_TEXT_MAX];
-    char synchronous_commit[PG_SURVEY_TEXT_MAX], fsync[PG_SURVEY_TEXT_MAX];
+    char synchronous_commit[PG_SURVEY_TEXT_MAX], fsync[PG_SURVEY_TEXT_MAX]; /* as SHOW says them */
     double clock_ahead_s; /* of the server's clock, within half of the round trip */
     double round_trip_s;
     bool pooler; /* another program answers for the server: pgbouncer and the like */
