@@ -43,11 +43,13 @@ set(CPACK_PACKAGE_RELOCATABLE OFF)
 set(CPACK_RPM_BROKER_PACKAGE_DESCRIPTION "${CPACK_DEBIAN_BROKER_DESCRIPTION}")
 set(CPACK_RPM_PACKAGE_LICENSE MIT)
 set(CPACK_RPM_PACKAGE_AUTOREQ ON)
-set(CPACK_RPM_BROKER_USER_FILELIST "%config(noreplace) /etc/tidegate/tidegate.lua" "%config(noreplace) /etc/tidegate/policy.lua")
+set(CPACK_RPM_BROKER_USER_FILELIST "%attr(0640, root, tidegate) %config(noreplace) /etc/tidegate/tidegate.lua"
+  "%config(noreplace) /etc/tidegate/policy.lua")
 set(CPACK_RPM_EXCLUDE_FROM_AUTO_FILELIST_ADDITION /etc /lib /usr/lib/systemd /usr/lib/systemd/system /usr/lib/sysusers.d
   /usr/share/bash-completion /usr/share/bash-completion/completions /usr/share/zsh /usr/share/zsh/site-functions
   /usr/share/zsh/vendor-completions /usr/share/fish /usr/share/fish/vendor_completions.d)
 set(rpm ${CMAKE_SOURCE_DIR}/conf/package/rpm)
+set(CPACK_RPM_BROKER_PRE_INSTALL_SCRIPT_FILE ${rpm}/pre)
 set(CPACK_RPM_BROKER_POST_INSTALL_SCRIPT_FILE ${rpm}/post)
 set(CPACK_RPM_BROKER_PRE_UNINSTALL_SCRIPT_FILE ${rpm}/preun)
 set(CPACK_RPM_BROKER_POST_UNINSTALL_SCRIPT_FILE ${rpm}/postun)

@@ -1,18 +1,19 @@
--- The Debian packages, made from the build that the specs run in: what is in them, and what lintian says.
+-- The packages, made from the build that the specs run in: what is in them, and what lintian says.
 local child = require "support.child"
 local tidegate = require "support.tidegate"
 local tree = require "support.tree"
+local uv = require "luv"
 
 local BUILD = tidegate.binary():match "^(.*)/[^/]*$"
 
+local function run(...)
+  local code, out, err = tidegate.run("/bin/sh", { args = { "-c", (...):format(select(2, ...)) }, timeout = 120 })
+  assert.equal(0, code, out .. err)
+  return out
+end
+
 describe("the Debian packages", function()
   local dir, packages = nil, {}
-
-  local function run(...)
-    local code, out, err = tidegate.run("/bin/sh", { args = { "-c", (...):format(select(2, ...)) }, timeout = 120 })
-    assert.equal(0, code, out .. err)
-    return out
-  end
 
   setup(function()
     dir = child.directory()
@@ -130,5 +131,73 @@ describe("the Debian packages", function()
       .. "hardening-no-bindnow,hardening-no-relro,no-manual-page '%s' '%s'",
       dir, packages.tidegate, packages["tidegate-bench"])
     assert.equal("", out)
+  end)
+end)
+
+-- In a root of its own, with what the scripts call of this machine; systemd and the broker are stand-ins that note how
+-- they are called.
+describe("the RPM package", function()
+  local dir, root, package
+
+  setup(function()
+    dir = child.directory()
+    run("cd '%s' && cpack -G RPM -D CPACK_COMPONENTS_ALL=broker -D CPACK_RPM_COMPRESSION_TYPE=none -B '%s'", BUILD, dir)
+    package = run("ls '%s'/tidegate-[0-9]*.rpm", dir):gsub("\n", "")
+    root = dir .. "/root"
+    run([[
+      set -eu
+      mkdir -p '%s' && cd '%s' && mkdir -p bin dev etc tmp usr run/systemd/system && ln -s bin sbin && : > dev/null
+      cp /etc/nsswitch.conf /etc/login.defs etc/
+      for file in passwd group; do grep -v '^tidegate:' /etc/$file > etc/$file; done
+      for file in shadow gshadow calls; do : > etc/$file; done
+      for program in sh getent useradd install chown chmod; do
+        path=$(command -v $program)
+        cp "$path" bin/
+        for library in $(ldd "$path" | grep -o '/[^ ]*'); do
+          mkdir -p "./${library%%/*}" && cp -L "$library" "./$library"
+        done
+      done
+      for program in systemctl tidegate; do
+        printf '#!/bin/sh\necho "${0##*/} $*" >> /etc/calls\n' > bin/$program && chmod 755 bin/$program
+      done
+      rpm --root "$PWD" --initdb
+    ]], root, root)
+  end)
+  teardown(function()
+    run("rm -rf '%s'", dir)
+  end)
+
+  local function rpm(words, ...)
+    run("rpm --root '%s' " .. words, root, ...)
+    local calls = run("cat '%s/etc/calls' && : > '%s/etc/calls'", root, root)
+    return calls
+  end
+
+  it("can be installed, upgraded and removed; the configuration stays the operator's", function()
+    local function owner(path)
+      local group = run("sed -n 's/^tidegate:[^:]*:\\([0-9]*\\):.*/\\1/p' '%s/etc/group'", root):gsub("\n", "")
+      return (run("stat -c '%%a %%u %%g' '%s%s'", root, path):gsub(" " .. group .. "\n$", " tidegate\n"))
+    end
+    assert.equal("systemctl daemon-reload\n", rpm("-i --nodeps '%s'", package))
+    assert.equal("640 0 tidegate\n", owner "/etc/tidegate/tidegate.lua")
+    assert.matches("^750 %d+ tidegate\n", owner "/var/lib/tidegate")
+    assert.equal("", run("rpm --root '%s' -V --nodeps tidegate", root)) -- what is there is what the package says
+    for _, path in ipairs { "/usr/bin/tidegate", "/usr/lib/systemd/system/tidegate.service",
+      "/usr/share/tidegate/policies/tenant.lua", "/usr/share/doc/tidegate/README.md" } do
+      assert.truthy(uv.fs_stat(root .. path), path)
+    end
+    run("echo '-- mine' >> '%s/etc/tidegate/policy.lua'", root)
+    -- the same package stands for a newer one
+    assert.equal("systemctl daemon-reload\nsystemctl --quiet is-active tidegate.service\n"
+      .. "tidegate restart /etc/tidegate/tidegate.lua\nsystemctl daemon-reload\n",
+      rpm("-U --force --nodeps '%s'", package))
+    assert.equal("640 0 tidegate\n", owner "/etc/tidegate/tidegate.lua")
+    assert.matches("\n-- mine\n$", run("cat '%s/etc/tidegate/policy.lua'", root))
+    run("touch '%s/var/lib/tidegate/events.db'", root)
+    assert.equal("systemctl --no-reload disable --now tidegate.service tidegate.socket\nsystemctl daemon-reload\n",
+      rpm "-e --nodeps tidegate")
+    assert.is_nil(uv.fs_stat(root .. "/usr/bin/tidegate"))
+    assert.truthy(uv.fs_stat(root .. "/etc/tidegate/policy.lua.rpmsave"))
+    assert.truthy(uv.fs_stat(root .. "/var/lib/tidegate/events.db"))
   end)
 end)
