@@ -4,7 +4,9 @@ exclude_files = { "build/" }
 
 stds.tidegate_policy = {
   read_globals = {
-    tg = { fields = { "deny", "geohash", "jwt", "pattern_ok", "topic", "topic_ok" } },
+    tg = { fields = {
+      "deny", "equal", "geohash", "hmac", "jwt", "pattern_ok", "topic", "topic_ok",
+      settings = { other_fields = true }  } },
     cache = { fields = { "fetch" } },
     db = { fields = { "query" } },
     http = { fields = { "get", "post" } },

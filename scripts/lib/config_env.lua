@@ -1,4 +1,4 @@
---- What a configuration file can reach: nothing but env(name[, default]).
+--- What a configuration file can reach: nothing but env(name[, default]) and secret(value).
 --- While the file runs strings have no methods (see lua_config.c), so it is format(...) instead of text:format(...).
 local find, format = string.find, string.format
 
@@ -16,8 +16,9 @@ end
 ---   secrets   value -> variable name: must not be shown, it may be a password
 ---   missing   placeholder -> variable name: not set, and no default was given
 ---   problems  one line per missing variable, with file and line
+---   marks     what secret() answered -> { type = "secret" | "secret_file", text = the secret, or the path }
 return function(getenv, source)
-  local seen = { secrets = {}, missing = {}, problems = {} }
+  local seen = { secrets = {}, missing = {}, problems = {}, marks = {} }
 
   -- `text` as what the default is: a number where the default is one, true or false likewise.
   local function convert(name, text, default)
@@ -58,6 +59,17 @@ return function(getenv, source)
     return placeholder
   end
 
+  local function secret(value)
+    local file = type(value) == "table" and next(value) == "file" and next(value, "file") == nil and value.file
+    local text = file or value
+    if type(text) ~= "string" or text == "" or #text > 4096 or find(text, "%z") then
+      error('secret(value): a text such as env "HOOK_KEY" was expected, or { file = "path" }', 2)
+    end
+    local mark = setmetatable({}, { __metatable = "secret" })
+    seen.marks[mark] = { type = file and "secret_file" or "secret", text = text }
+    return mark
+  end
+
   -- how the name of a global may appear in a message: it may have been computed from a secret
   local function shown(name)
     for value in pairs(seen.secrets) do
@@ -68,9 +80,10 @@ return function(getenv, source)
     return tostring(name)
   end
 
-  local visible = setmetatable({ env = env }, {
+  local visible = setmetatable({ env = env, secret = secret }, {
     __index = function(_, name)
-      error(format("unknown name %s: a configuration file has only env(name, default), its own locals, and data",
+      error(format("unknown name %s: a configuration file has only env(name, default), secret(value), its own locals, "
+        .. "and data",
         shown(name)), 2)
     end,
     __newindex = function(_, name)

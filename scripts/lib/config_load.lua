@@ -69,6 +69,7 @@ return function(spec, host)
     overrides = host.overrides,
     secrets = seen.secrets,
     missing = seen.missing,
+    marks = seen.marks,
     locate = locate,
   })
   if settings then

@@ -381,6 +381,17 @@ local fields = {
       doc = "The policy. Relative to the configuration file.",
     },
     {
+      name = "settings", kind = "values", max = 64, default = {},
+      expect = "a text, a number, true, false, a list of texts, or secret(...)",
+      parts = {
+        { name = "type", kind = "text" }, { name = "text", kind = "text" },
+        { name = "items", kind = "list", of = { kind = "text" } },
+      },
+      doc = "What the policy is given as `tg.settings`; it declares which there are and of which type. "
+        .. "`secret(env \"HOOK_KEY\")`, or `secret { file = \"hook.key\" }`, can be used but not shown. Read again "
+        .. "when the policy is reloaded.",
+    },
+    {
       name = "auth", kind = "text", default = "policy", choices = { "policy", "open" },
       salvage = "open", -- it may have been meant: whether a hook is missing cannot be told
       doc = '`"open"`: the policy may omit `authenticate`. `"policy"`: the broker refuses to start without that hook.',
@@ -702,9 +713,9 @@ local function elsewhere(name)
 end
 
 return {
-  doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])` "
-    .. "and nothing\nelse. Where the default is a number or a boolean, the variable must hold one too. "
-    .. "Relative paths of files begin at the directory\nof the configuration file. "
+  doc = "The configuration is a Lua file that ends in `return { ... }`. It is data: it can use `env(name[, default])`, "
+    .. "`secret(...)`\n(for `policy.settings`) and nothing else. Where the default is a number or a boolean, the "
+    .. "variable must hold one too. Relative paths of files begin at the directory\nof the configuration file. "
     .. "`tidegate check CONF` reports all errors at once.\n\n"
     .. "These variables of the environment take the place of what the file says, and options of `serve` the place of "
     .. "both: `TIDEGATE_LISTEN`\n(several addresses with commas between), `TIDEGATE_ADMIN` (`none`: no such listener), "

@@ -11,6 +11,9 @@
 ---   any       salvage: what stands for a value that is wrong, for those who look at the rest (default: the default)
 ---   map       fields (leaves), of each entry of a table whose keys are names the operator chooses; max (entries,
 ---             default 64); pattern + expect, of the names (default: letters, digits, _ and -). Absent: no entries
+---   values    texts, numbers, true, false, lists of texts and secrets, by names the operator chooses; max (entries).
+---             In the result a list of { name =, type = "string" | "integer" | "number" | "boolean" | "list" |
+---             "secret" | "secret_file", text = the value, items = of a list }; `parts` are the fields of such an entry
 ---   array     fields (leaves, lists, arrays), of each entry of a list of tables; min, max (entries, default 64);
 ---             expect, of an entry; short = name of a field: a text stands for an entry that has only that one.
 ---             Absent: no entries
@@ -190,6 +193,8 @@ function schema.expect(field)
     return ("a list of %d to %d texts, each %s"):format(field.min or 0, field.max or LIST_MAX, schema.expect(field.of))
   elseif field.kind == "map" then
     return ("a table of at most %d entries NAME = { ... }"):format(field.max or MAP_MAX)
+  elseif field.kind == "values" then
+    return ("a table of at most %d entries NAME = VALUE"):format(field.max)
   elseif field.kind == "array" then
     return ("a list of %d to %d, each %s"):format(field.min or 0, field.max or MAP_MAX, field.expect or "{ ... }")
   end
@@ -347,12 +352,91 @@ local function check_array(ctx, field, value, label)
   return entries
 end
 
-local checks = { list = check_list, map = check_map, array = check_array }
+-- A value that the operator chose, as an entry of the result; nil: it is none that may stand there.
+local function value_entry(ctx, name, value)
+  local entry = { name = name, type = math.type(value) or type(value), text = "", items = {} }
+  local mark = ctx.marks[value]
+  if mark then
+    entry.type, entry.text = mark.type, mark.text
+  elseif entry.type == "table" then
+    local n = 0
+    for _, item in pairs(value) do
+      n = n + 1
+      local text = value[n]
+      if type(item) ~= "string" or type(text) ~= "string" or #text > TEXT_MAX or text:find "%z" or n > LIST_MAX then
+        return nil
+      end
+      entry.items[n] = text
+    end
+    entry.type = "list"
+  elseif entry.type == "float" then
+    entry.type, entry.text = "number", ("%.17g"):format(value)
+    return value == value and math.abs(value) < math.huge and entry or nil
+  elseif entry.type == "integer" or entry.type == "boolean" then
+    entry.text = tostring(value)
+  elseif entry.type == "string" then
+    entry.text = value
+    return #value <= TEXT_MAX and not value:find "%z" and entry or nil
+  else
+    return nil
+  end
+  return entry
+end
+
+-- `override`: words "name=value" of the command line, beside what the file has.
+local function check_values(ctx, field, given, path, override)
+  if type(given) ~= "table" or ctx.marks[given] then
+    if not is_placeholder(ctx, given, path) then
+      add_problem(ctx, path, ("expected %s, found %s"):format(schema.expect(field), show(ctx.secrets, given)))
+    end
+    return nil
+  end
+  local all, names, entries = {}, {}, {}
+  for name, value in pairs(given) do
+    all[name] = value
+  end
+  for _, word in ipairs(override and override.value or {}) do
+    local name, value = word:match "^([%a_][%w_]*)=(.*)$"
+    if not name then
+      add_problem(ctx, override.option, "expected NAME=VALUE, found " .. quote(word))
+    else
+      all[name] = value
+    end
+  end
+  for name in pairs(all) do
+    names[#names + 1] = name
+  end
+  if #names > field.max then
+    add_problem(ctx, path, ("expected %s, found %d"):format(schema.expect(field), #names))
+    return nil
+  end
+  table.sort(names, by_text)
+  for _, name in ipairs(names) do
+    local good = type(name) == "string" and #name <= NAME_MAX and name:find "^[%a_][%w_]*$"
+    local entry = good and not secret_in(ctx.secrets, name) and value_entry(ctx, name, all[name])
+    if entry then
+      entries[#entries + 1] = entry
+    elseif not good or secret_in(ctx.secrets, name) then
+      add_problem(ctx, path, "expected a name of letters, digits and _ for each entry, found the key "
+        .. show(ctx.secrets, name))
+    else
+      add_problem(ctx, label_of(path, name), ("expected %s, found %s"):format(field.expect,
+        show(ctx.secrets, all[name])))
+    end
+  end
+  return entries
+end
+
+local checks = { list = check_list, map = check_map, array = check_array, values = check_values }
 
 -- Into result[key], where a flat result is keyed by the path and an entry of a map by the field's name.
 local function check_leaf(ctx, field, value, path, result, key)
   local override = ctx.overrides[path]
   local label = path
+  if field.kind == "values" then
+    result[key] = check_values(ctx, field, value == nil and {} or value, path, override)
+    return
+  end
   if override then
     label, value = override.option, override.value
     if field.kind == "integer" and type(value) == "string" and value:find("^%d+$") then
@@ -493,6 +577,7 @@ end
 ---   overrides  path -> { option = "--name", value = ... }: replaces the value; messages name the option
 ---   secrets    text -> environment variable: texts that must not appear in a message
 ---   missing    text -> environment variable: placeholders of variables that are not set
+---   marks      value -> { type =, text = }: a secret that stands in a table of values
 ---   locate     path -> what a problem of it begins with, such as "FILE:7: "
 --- Answers the flat result, or nil, the list of problems, and what is right of the result.
 function schema.validate(spec, value, opt)
@@ -503,6 +588,7 @@ function schema.validate(spec, value, opt)
     overrides = opt.overrides or {},
     secrets = opt.secrets or {},
     missing = opt.missing or {},
+    marks = opt.marks or {},
     locate = opt.locate or function() return "" end,
     elsewhere = spec.elsewhere or function() end,
     bad = {}, -- labels of problems
@@ -552,9 +638,10 @@ end
 function schema.kinds(fields, prefix, into)
   local result = into or {}
   for _, leaf in ipairs(schema.leaves(fields, prefix)) do
-    result[leaf.path] = leaf.field.kind
-    if leaf.field.fields then
-      schema.kinds(leaf.field.fields, leaf.path .. ".*.", result)
+    local inner = leaf.field.fields or leaf.field.parts
+    result[leaf.path] = leaf.field.parts and "map" or leaf.field.kind
+    if inner then
+      schema.kinds(inner, leaf.path .. ".*.", result)
     end
   end
   return result

@@ -44,7 +44,22 @@ t.key, t.hs256 = tokens.key, tokens.hs256
 
 -- policies ---------------------------------------------------------------------------------------
 
-local policy_options = { now = true, db = true, http = true, keys = true, auth = true }
+local policy_options = { now = true, db = true, http = true, keys = true, auth = true, settings = true }
+
+-- Settings as the broker's C half takes them: a list of { name, type, value }, sorted by name.
+local function setting_list(settings, level)
+  local list = settings and {}
+  for name, value in pairs(settings or {}) do
+    local kind = math.type(value) or type(value)
+    kind = ({ float = "number", table = "list" })[kind] or kind
+    if type(name) ~= "string" or not ({ string = 1, integer = 1, number = 1, boolean = 1, list = 1 })[kind] then
+      error(("settings.%s: a text, number, boolean or list of texts was expected"):format(tostring(name)), level + 1)
+    end
+    list[#list + 1] = { name, kind, kind == "list" and value or tostring(value) }
+  end
+  table.sort(list or {}, function(a, b) return a[1] < b[1] end)
+  return list
+end
 
 -- What the policy's db.query() and http.get() get: JSON of a value, or nil and an error.
 local function responder(options)
@@ -84,7 +99,8 @@ end
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
 --- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.key "ES256" or a list },
---- instead of the configuration's), auth ("open": the policy may do without `authenticate`).
+--- instead of the configuration's), auth ("open": the policy may do without `authenticate`), settings
+--- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings).
 function t.policy(file, options)
   options = options or {}
   check_keys(options, policy_options, 2)
@@ -100,7 +116,8 @@ function Policy.open(file, options, level)
   if options.auth ~= nil and options.auth ~= "open" then
     error("auth: \"open\" was expected, or nothing", level)
   end
-  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open")
+  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", nil,
+    setting_list(options.settings, level + 1))
   if not bench then
     error(err, level)
   end

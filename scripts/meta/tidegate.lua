@@ -198,6 +198,50 @@ function tg.deny(status, reason) end
 ---@return table<string,any>? claims, string? err
 function tg.jwt(token, options) end
 
+---@class tg.SettingOptions
+---@field [1] "string"|"secret"|"integer"|"number"|"boolean"|"list"  a list is one of texts
+---@field default any?                where the configuration says nothing; none: it must say something. Not for secrets
+---@field optional boolean?           true: where the configuration says nothing, nil
+---@field min number?                 of a string or secret: bytes (none: 1); of a list: texts
+---@field max number?
+---@field one_of string[]?            of a string, or of each text of a list
+
+-- A value that can be used and does not show. As a key of tg.hmac, in tg.equal, and as a header or body of http.get and
+-- http.post it is its bytes. `..` makes a longer secret ("Bearer " .. s). tostring(s) is "<secret NAME>"; everything else
+-- that wants a string, json.encode among it, raises. It is equal to no string: use tg.equal.
+---@class tg.Secret
+---@operator concat(string): tg.Secret
+
+---What the configuration says to this policy (`policy.settings`). Declare it at the top of the file, or of a module; the
+---values are there from then on:
+---
+---    local settings = tg.settings { issuer = "string", hook = "secret", streams = { "integer", default = 5, min = 1 } }
+---    P.filters = { big = "attrs.size >= " .. settings.least }
+---
+---tg.settings.NAME reads them anywhere, also in filters and formats. Read-only; a name that is not declared raises. Where a
+---value is missing or is not what was declared, the policy does not load, nor does it where the configuration sets what is
+---not declared. A text that holds a number, true, false or a list with commas will do as one: those of env() are texts. The
+---values are part of the policy's version.
+---@type table<string,any>|fun(declared: table<string,string|tg.SettingOptions>): table<string,any>
+tg.settings = nil
+
+---Are two texts equal? In constant time: use it where one of them is a secret or a signature. nil is equal to nothing.
+---@param a string|tg.Secret|nil
+---@param b string|tg.Secret|nil
+---@return boolean
+function tg.equal(a, b) end
+
+---@class tg.HmacOptions
+---@field alg ("HS256"|"HS384"|"HS512")?  none: HS256, which is HMAC with SHA-256
+---@field as ("hex"|"base64"|"base64url"|"bytes")?  none: hex
+
+---The signature of a text (RFC 2104). Compare it with tg.equal. Takes 1 us, and 2 for each KiB.
+---@param key string|tg.Secret
+---@param text string                 at most 1 MiB
+---@param options tg.HmacOptions?
+---@return string
+function tg.hmac(key, text, options) end
+
 ---Joins segments, each taken literally; raises when one is empty or holds '/', '*' or a control
 ---character, or the topic gets longer than 255 bytes. Add wildcards outside: tg.topic("a", x) .. "/**"
 ---@param ... string
@@ -240,11 +284,11 @@ http = {}
 ---@class tg.HttpOptions
 ---@field path (string|tg.Scalar[])?  after the target's URL: text that is encoded already, "/users/7", or segments to be encoded, { "users", who.sub }. "." and ".." are refused
 ---@field query table<string,tg.Scalar>?  at most 32, encoded here
----@field headers table<string,tg.Scalar>?  beside those of the target
+---@field headers table<string,tg.Scalar|tg.Secret>?  beside those of the target
 ---@field timeout_ms integer?         less than the target's
 
 ---@class tg.HttpPostOptions: tg.HttpOptions
----@field body string?
+---@field body string|tg.Secret|nil
 ---@field json any                    instead of a body: sent as JSON
 
 ---@class tg.HttpResponse

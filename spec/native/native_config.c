@@ -30,6 +30,27 @@ static void set_integer(lua_State *L, const char *name, int64_t i)
     lua_setfield(L, -2, name);
 }
 
+/* settings = { "name type text [items, with commas between]", ... } */
+static void push_policy_settings(lua_State *L, const struct config *c)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < c->policy.settings.n; i++) {
+        const struct policy_setting *s = &c->policy.settings.v[i];
+        luaL_Buffer b;
+        luaL_buffinit(L, &b);
+        lua_pushfstring(L, "%s %s %s", s->name, s->type, s->text);
+        luaL_addvalue(&b);
+        for (size_t k = 0; k < s->items.n; k++) {
+            luaL_addstring(&b, k ? "," : " [");
+            luaL_addstring(&b, s->items.v[k]);
+        }
+        luaL_addstring(&b, s->items.n ? "]" : "");
+        luaL_pushresult(&b);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "settings");
+}
+
 static void push_settings(lua_State *L, const struct config *c)
 {
     lua_newtable(L);
@@ -50,6 +71,7 @@ static void push_settings(lua_State *L, const struct config *c)
     set_integer(L, "cors_origins", (int64_t)c->http.cors_origins.n);
     lua_pushboolean(L, c->http.page);
     lua_setfield(L, -2, "page");
+    push_policy_settings(L, c);
 }
 
 static const char *field(lua_State *L, const char *name)
@@ -60,30 +82,37 @@ static const char *field(lua_State *L, const char *name)
     return text;
 }
 
-/* load(path[, { listen = {...}, admin = , store = , policy = }]) */
+/* Of the table at 2; it keeps the texts. */
+static size_t read_list(lua_State *L, const char *name, const char *out[LISTEN_MAX])
+{
+    size_t n = 0;
+    if (lua_getfield(L, 2, name) == LUA_TTABLE) {
+        while (n < LISTEN_MAX && lua_rawgeti(L, -1, (lua_Integer)n + 1) == LUA_TSTRING) {
+            out[n++] = lua_tostring(L, -1);
+            lua_pop(L, 1);
+        }
+    }
+    lua_settop(L, 2);
+    return n;
+}
+
+/* load(path[, { listen = {...}, admin = , store = , policy = , settings = {...} }]) */
 static int l_load(lua_State *L)
 {
     struct config c;
     struct strbuf problems;
     struct config_overrides o = {0};
-    const char *listen[LISTEN_MAX];
+    const char *listen[LISTEN_MAX], *settings[LISTEN_MAX];
     const char *path = luaL_checkstring(L, 1);
     lua_settop(L, 2);
     if (lua_istable(L, 2)) {
         o = (struct config_overrides){.listen = listen,
                                       .admin = field(L, "admin"),
                                       .store = field(L, "store"),
-                                      .policy = field(L, "policy")};
-        if (lua_getfield(L, 2, "listen") == LUA_TTABLE) {
-            for (; o.listen_count < LISTEN_MAX; o.listen_count++) {
-                lua_rawgeti(L, 3, (lua_Integer)o.listen_count + 1);
-                if (lua_isnil(L, -1)) {
-                    break;
-                }
-                listen[o.listen_count] = lua_tostring(L, -1);
-                lua_pop(L, 1);
-            }
-        }
+                                      .policy = field(L, "policy"),
+                                      .settings = settings};
+        o.listen_count = read_list(L, "listen", listen);
+        o.setting_count = read_list(L, "settings", settings);
     }
     strbuf_init(&problems, PROBLEMS_MAX_BYTES);
     int rc = config_load(&c, path, &o, &problems);

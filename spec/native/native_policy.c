@@ -8,6 +8,7 @@
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 #include "policy/saved_request.h"
+#include "tools/test_values.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -98,8 +99,8 @@ static bool flag(lua_State *L, int arg, const char *name)
     return on;
 }
 
-/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s, keys} -> policy, or nil,
- * text */
+/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s, keys, settings} -> policy, or
+ * nil, text; settings: see test_settings_push() */
 static int l_open(lua_State *L)
 {
     struct lua_policy_options opt = {
@@ -115,6 +116,11 @@ static int l_open(lua_State *L)
         .credential_param_count = 1,
     };
     struct err e = {0};
+    if (lua_getfield(L, 1, "settings") == LUA_TTABLE) {
+        const struct test_settings *s = test_settings_push(L, lua_gettop(L));
+        opt.settings = s->v;
+        opt.setting_count = s->n;
+    }
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){0};
     luaL_setmetatable(L, policy_class);

@@ -131,6 +131,8 @@ describe("configuration", function()
           field.of.expect or of_choices(field.of.choices))
       elseif field.kind == "map" then
         return ("a table of at most %d entries NAME = { ... }"):format(field.max or 64)
+      elseif field.kind == "values" then
+        return ("a table of at most %d entries NAME = VALUE"):format(field.max)
       elseif field.kind == "array" then
         return ("a list of %d to %d, each %s"):format(field.min or 0, field.max or 64, field.expect)
       elseif field.choices then
@@ -494,8 +496,8 @@ return { policy = { file = "p" }, listen = { "127.0.0.1:1",
 
     it("reaches nothing", function()
       for name in ("print os io require load string pcall setmetatable _G listen"):gmatch "%S+" do
-        assert.same({ ("FILE:2: unknown name %s: a configuration file has only env(name, default), its own locals, "
-          .. "and data"):format(name) }, problems_of("\nlocal x = " .. name))
+        assert.same({ ("FILE:2: unknown name %s: a configuration file has only env(name, default), secret(value), "
+          .. "its own locals, and data"):format(name) }, problems_of("\nlocal x = " .. name))
       end
       assert.same({ "FILE:1: listen is assigned but not local: write local listen = ..." },
         problems_of "listen = {} return { listen = listen }")

@@ -81,24 +81,22 @@ static const char *mode_name(enum reload_mode mode)
     return names[mode];
 }
 
-static json_t *names_document(const struct policy_names *added, const struct policy_names *removed)
+static int put_names(json_t *o, const char *key, const struct policy_names *names)
 {
-    const struct policy_names *lists[] = {added, removed};
-    static const char *const keys[] = {"added", "removed"};
-    json_t *o = json_object();
+    json_t *list = json_array();
     int bad = 0;
-    for (int k = 0; k < 2; k++) {
-        json_t *list = json_array();
-        for (size_t i = 0; i < lists[k]->n; i++) {
-            bad |= json_array_append_new(list, admin_json_string(lists[k]->v[i]));
-        }
-        bad |= json_object_set_new(o, keys[k], list);
+    for (size_t i = 0; i < names->n; i++) {
+        bad |= json_array_append_new(list, admin_json_string(names->v[i]));
     }
-    if (bad) {
-        json_decref(o);
-        return NULL;
-    }
-    return o;
+    return json_object_set_new(o, key, list) | bad;
+}
+
+static int put_changes(json_t *o, const char *key, const struct policy_names *added,
+                       const struct policy_names *removed)
+{
+    json_t *changes = json_object();
+    int bad = put_names(changes, "added", added) | put_names(changes, "removed", removed);
+    return json_object_set_new(o, key, changes) | bad;
 }
 
 static json_t *dry_run_document(const struct dry_run_report *t)
@@ -137,10 +135,9 @@ int admin_json_policy(const struct policy_report *r, bool alone, struct strbuf *
         bad |= json_object_set_new(o, "mode", admin_json_string(mode_name(r->mode)));
     }
     if (r->outcome == POLICY_RELOADED || r->outcome == POLICY_WOULD_RELOAD) {
-        bad |= json_object_set_new(o, "filters",
-                                   names_document(&r->filters_added, &r->filters_removed));
-        bad |= json_object_set_new(o, "formats",
-                                   names_document(&r->formats_added, &r->formats_removed));
+        bad |= put_changes(o, "filters", &r->filters_added, &r->filters_removed);
+        bad |= put_changes(o, "formats", &r->formats_added, &r->formats_removed);
+        bad |= put_names(o, "settings_changed", &r->settings_changed);
     }
     if (alone) {
         json_t *self = json_copy(o);

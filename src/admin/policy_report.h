@@ -19,7 +19,7 @@ enum policy_outcome {
     POLICY_NO_PREVIOUS,  /* nothing to roll back to; `error` says why */
 };
 
-/* Names of filters, or of formats, that only one of two policies has. */
+/* Names of filters, or of formats, that only one of two policies has; of settings that differ. */
 struct policy_names {
     const char **v;
     size_t n;
@@ -33,7 +33,8 @@ struct policy_report {
     enum reload_mode mode;                /* what happens to open streams */
     unsigned streams;                     /* open ones */
     const struct dry_run_report *dry_run; /* NULL: there was no dry run */
-    struct policy_names filters_added, filters_removed, formats_added, formats_removed;
+    struct policy_names filters_added, filters_removed, formats_added, formats_removed,
+        settings_changed;
 };
 
 struct policy_order {

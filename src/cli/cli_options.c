@@ -8,6 +8,7 @@ int cli_options_parse(const struct options *o, struct cli_options *out, char **w
     char *rest[2];
     size_t count = 2;
     out->overrides.listen = out->listen;
+    out->overrides.settings = out->settings;
     int rc = options_parse(o, out, words, n, rest, &count);
     if (rc == 0 && !out->help && count == 2) {
         rc = options_refuse(o, rest[1], "one configuration file is enough");

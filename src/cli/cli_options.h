@@ -7,15 +7,24 @@
 
 enum {
     CLI_LISTEN_MAX = 64, /* as many as config_schema.lua allows */
-    CLI_HELP = -1,       /* an exit code: the command's help was asked for */
+    CLI_SETTINGS_MAX = POLICY_SETTINGS_MAX,
+    CLI_HELP = -1, /* an exit code: the command's help was asked for */
 };
 
 struct cli_options {
     const char *conf; /* the file; NULL: none was given */
-    const char *listen[CLI_LISTEN_MAX];
-    struct config_overrides overrides; /* .listen points into this struct: do not copy it */
+    const char *listen[CLI_LISTEN_MAX], *settings[CLI_SETTINGS_MAX];
+    struct config_overrides overrides; /* points into this struct: do not copy it */
     bool help;
 };
+
+/* Of a struct with a list of words, and how many there are. */
+#define CLI_SETTING_ROW(type, list, count)                                                         \
+    OPTION_ROW(                                                                                    \
+        "--setting", "NAME=VALUE",                                                                 \
+        "a setting of the policy, instead of that in policy.settings; repeat it for several",      \
+        OPTION_LIST, offsetof(type, list), .max = CLI_SETTINGS_MAX,                                \
+        .count_at = offsetof(type, count), .many = "settings")
 
 /* Rows for a struct that begins with a struct cli_options. */
 #define CLI_OPTION_ROWS                                                                                \
@@ -34,6 +43,7 @@ struct cli_options {
             OPTION_TEXT, offsetof(struct cli_options, overrides.store)),                               \
         OPTION_ROW("--policy", "FILE", "the policy", OPTION_TEXT,                                      \
                    offsetof(struct cli_options, overrides.policy)),                                    \
+        CLI_SETTING_ROW(struct cli_options, settings, overrides.setting_count),                        \
         OPTION_ROW("--workers", "N",                                                                   \
                    "processes that share the addresses and the store, or \"auto\"", OPTION_TEXT,       \
                    offsetof(struct cli_options, overrides.workers)),                                   \

@@ -26,7 +26,8 @@ const char cli_test_details[] =
     "Exit codes: 0 all passed; 1 some failed; 69 busted is missing; 74 the result could not be written.\n";
 
 struct test_words {
-    const char *conf;
+    const char *conf, *settings[CLI_SETTINGS_MAX];
+    size_t setting_count;
     bool json, help;
 };
 
@@ -34,6 +35,7 @@ const struct option_row cli_test_rows[] = {
     OPTION_ROW("--conf", "CONF",
                "load policies with the limits, keys and paths of CONF; without it: the defaults",
                OPTION_TEXT, offsetof(struct test_words, conf)),
+    CLI_SETTING_ROW(struct test_words, settings, setting_count),
     OPTION_ROW("--json", NULL, "print the result as one JSON document", OPTION_FLAG,
                offsetof(struct test_words, json)),
     OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct test_words, help)),
@@ -52,7 +54,8 @@ int cli_test(char **words, size_t n)
         return options_refuse(&options, "PATH", "a spec or a directory of specs was expected");
     }
     struct config cfg;
-    code = cli_config_load("test", w.conf, NULL, &cfg);
+    const struct config_overrides o = {.settings = w.settings, .setting_count = w.setting_count};
+    code = cli_config_load("test", w.conf, &o, &cfg);
     if (code) {
         return code;
     }
@@ -89,7 +92,8 @@ const char cli_eval_details[] =
     "be written; 78 the configuration or the policy does not load.\n";
 
 struct eval_words {
-    const char *input, *policy;
+    const char *input, *policy, *settings[CLI_SETTINGS_MAX];
+    size_t setting_count;
     bool json, help;
 };
 
@@ -98,6 +102,7 @@ const struct option_row cli_eval_rows[] = {
                offsetof(struct eval_words, input)),
     OPTION_ROW("--policy", "FILE", "the policy, instead of the configuration's", OPTION_TEXT,
                offsetof(struct eval_words, policy)),
+    CLI_SETTING_ROW(struct eval_words, settings, setting_count),
     OPTION_ROW("--json", NULL, "print the decision as one JSON object", OPTION_FLAG,
                offsetof(struct eval_words, json)),
     OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct eval_words, help)),
@@ -146,7 +151,8 @@ int cli_eval(char **words, size_t n)
     if (!conf && !w.policy) {
         return options_refuse(&options, "CONF", "a configuration, or --policy, was expected");
     }
-    const struct config_overrides o = {.policy = w.policy};
+    const struct config_overrides o = {
+        .policy = w.policy, .settings = w.settings, .setting_count = w.setting_count};
     code = cli_config_load("eval", conf, &o, &cfg);
     if (code) {
         return code;

@@ -109,6 +109,19 @@ static const struct lua_config_entry http_target = {
     .key_count = sizeof http_target_keys / sizeof *http_target_keys,
 };
 
+static const struct lua_config_key setting_keys[] = {
+    FIELD(struct policy_setting, type, LUA_CONFIG_TEXT),
+    FIELD(struct policy_setting, text, LUA_CONFIG_TEXT),
+    FIELD_OF_MANY(struct policy_setting, items, LUA_CONFIG_LIST, NULL),
+};
+
+static const struct lua_config_entry setting = {
+    .size = sizeof(struct policy_setting),
+    .name_offset = offsetof(struct policy_setting, name),
+    .keys = setting_keys,
+    .key_count = sizeof setting_keys / sizeof *setting_keys,
+};
+
 static const struct lua_config_key keys[] = {
     {.path = "listen",
      .type = LUA_CONFIG_ARRAY,
@@ -197,6 +210,11 @@ static const struct lua_config_key keys[] = {
      .entry = &http_target},
 
     TEXT(policy, file),
+    {.path = "policy.settings",
+     .type = LUA_CONFIG_MAP,
+     .offset = offsetof(struct config, policy.settings.v),
+     .count_offset = offsetof(struct config, policy.settings.n),
+     .entry = &setting},
     TEXT(policy, auth),
     BOOLEAN(policy, allow_open_public),
     INTEGER(policy, memory_bytes),
@@ -424,6 +442,16 @@ static int resolve_keys(struct config *c, const char *file_dir)
     return rc;
 }
 
+static int resolve_settings(struct config *c, const char *file_dir)
+{
+    int rc = 0;
+    for (size_t i = 0; i < c->policy.settings.n; i++) {
+        struct policy_setting *s = &c->policy.settings.v[i];
+        rc = rc || strcmp(s->type, "secret_file") != 0 ? rc : make_absolute(&s->text, file_dir);
+    }
+    return rc;
+}
+
 static int resolve_listeners(struct config *c, const char *file_dir)
 {
     int rc = 0;
@@ -454,16 +482,22 @@ static int config_resolve(struct config *c, const char *path, const char *store,
         rc = make_absolute(&c->database.path, file_dir);
     }
     rc = rc ? rc : resolve_keys(c, file_dir);
+    rc = rc ? rc : resolve_settings(c, file_dir);
     rc = rc ? rc : resolve_listeners(c, file_dir);
     rc = rc || !c->http.acme_webroot ? rc : make_absolute(&c->http.acme_webroot, file_dir);
-    return rc || !*c->policy.file ? rc : make_absolute(&c->policy.file, policy ? here : file_dir);
+    rc = rc || !*c->policy.file ? rc : make_absolute(&c->policy.file, policy ? here : file_dir);
+    if (rc == 0 && path) {
+        c->source.path = xstrdup(path);
+        rc = make_absolute(&c->source.path, here);
+    }
+    return rc;
 }
 
 /* ---------------------------------------------------------------- the contract */
 
 /* Room for what make_overrides() writes: one per option, three for --store. */
 enum {
-    OVERRIDES_MAX = 8,
+    OVERRIDES_MAX = 9,
     PROBLEMS_MAX_BYTES = 64 * 1024,
     LISTEN_MAX = 64 + 1 /* one more than the schema allows, which refuses it */
 };
@@ -658,6 +692,10 @@ int config_salvage(struct config *out, const char *path, const struct config_ove
     }
     size_t n = make_overrides(all, listens ? cut.v : o->listen, listens ? cut.n : o->listen_count,
                               overrides);
+    if (o->setting_count) {
+        overrides[n++] = (struct lua_config_override){"--setting", "policy.settings", o->settings,
+                                                      o->setting_count};
+    }
     int rc = lua_config_load(&spec, path, overrides, n, out, problems, salvaged);
     free(cut.text);
     if (rc && !*salvaged) {
@@ -671,6 +709,7 @@ int config_salvage(struct config *out, const char *path, const struct config_ove
     if (rc && !*salvaged) {
         config_clear(out);
     }
+    out->source.overrides = o;
     return rc;
 }
 
@@ -685,10 +724,17 @@ int config_load(struct config *out, const char *path, const struct config_overri
     return rc;
 }
 
+int config_load_again(struct config *out, const struct config *before, struct strbuf *problems)
+{
+    return config_load(out, before->source.path, before->source.overrides, problems);
+}
+
 void config_clear(struct config *c)
 {
     struct lua_config_spec spec = make_spec();
     lua_config_clear(&spec, c);
+    free(c->source.path);
+    c->source.path = NULL;
 }
 
 int config_reference(struct strbuf *out)

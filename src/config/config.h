@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "policy/policy_setting.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,7 +53,13 @@ struct config_http_target {
     char *ca_file;                 /* absolute; NULL: the system's authorities */
 };
 
+struct config_overrides;
+
 struct config {
+    struct {
+        char *path;                               /* absolute; NULL: the defaults */
+        const struct config_overrides *overrides; /* borrowed: the caller's */
+    } source;                                     /* what it was read from */
     struct {
         struct config_listener *v;
         size_t n;
@@ -130,6 +137,10 @@ struct config {
         int64_t memory_bytes;
         int64_t topics, params_keys, params_bytes, identity_bytes;
         struct config_strings credential_params;
+        struct {
+            struct policy_setting *v; /* by name; files are absolute */
+            size_t n;
+        } settings;
         int64_t error_log_interval_s;
         int64_t token_cache_bytes;
         int64_t subscribe_timeout_ms, publish_timeout_ms;
@@ -181,6 +192,8 @@ struct config_overrides {
     const char *store; /* directory, or a connection string of PostgreSQL */
     const char *policy;
     const char *workers;
+    const char *const *settings; /* "name=value": added to those of the file, or instead of them */
+    size_t setting_count;
 };
 
 /* Reads, checks and normalises `path`; NULL: the defaults, for tools that need no file. On failure
@@ -194,6 +207,8 @@ int config_load(struct config *out, const char *path, const struct config_overri
  * `policy.file` is "" where it is not known. Such settings are not for a broker. */
 int config_salvage(struct config *out, const char *path, const struct config_overrides *o,
                    struct strbuf *problems, bool *salvaged);
+/* Reads it again, as it was read before: for the settings of policies. */
+int config_load_again(struct config *out, const struct config *before, struct strbuf *problems);
 /* The environment variables that count with these options, which come before them: TIDEGATE_LISTEN (several
  * with commas between), TIDEGATE_ADMIN, TIDEGATE_ADMIN_PUBLIC, TIDEGATE_STORE, TIDEGATE_POLICY. Their number. */
 enum { CONFIG_ENVIRONMENT_MAX = 5 };

@@ -236,7 +236,8 @@ static void push_overrides(lua_State *L, const struct job *job)
         lua_newtable(L); /* overrides, override */
         lua_pushstring(L, o->option);
         lua_setfield(L, -2, "option");
-        if (key && (key->type == LUA_CONFIG_LIST || key->type == LUA_CONFIG_ARRAY)) {
+        if (key && (key->type == LUA_CONFIG_LIST || key->type == LUA_CONFIG_ARRAY ||
+                    key->type == LUA_CONFIG_MAP)) {
             lua_newtable(L);
             for (size_t k = 0; k < o->n; k++) {
                 lua_pushstring(L, o->values[k]);

@@ -37,6 +37,8 @@ void policy_names_compare(const struct policy *before, const struct policy *afte
     out->filters_removed = policy_names_missing(before, after, false);
     out->formats_added = policy_names_missing(after, before, true);
     out->formats_removed = policy_names_missing(before, after, true);
+    out->settings_changed.v = xcalloc(2 * POLICY_SETTINGS_MAX, sizeof *out->settings_changed.v);
+    out->settings_changed.n = lua_policy_settings_changed(before, after, out->settings_changed.v);
 }
 
 void policy_names_clear(struct policy_report *rep)
@@ -45,4 +47,5 @@ void policy_names_clear(struct policy_report *rep)
     free(rep->filters_removed.v);
     free(rep->formats_added.v);
     free(rep->formats_removed.v);
+    free(rep->settings_changed.v);
 }

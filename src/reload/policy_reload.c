@@ -358,14 +358,29 @@ static void on_setup(void *ctx, int rc, const struct err *e)
     }
 }
 
+/* Reads the settings again. */
+static int policy_reload_refresh(struct policy_reload *r, bool dry_run, struct err *e)
+{
+    int rc = r->in_force && r->opt.refresh ? r->opt.refresh(r->opt.ctx, e) : 0;
+    if (rc && !dry_run && r->watch) {
+        lua_sources_look_again(&r->sources);
+        policy_watch_set(r->watch, &r->sources);
+    }
+    return rc;
+}
+
 /* Opens the file as it is now. On failure there is nothing to close. */
 static int policy_reload_load(struct policy_reload *r, bool dry_run, struct generation **out,
                               struct err *e)
 {
+    int rc = policy_reload_refresh(r, dry_run, e);
+    if (rc) {
+        return rc;
+    }
     struct generation *g = xcalloc(1, sizeof *g);
     struct lua_sources sources;
     list_init(&g->node);
-    int rc = lua_policy_open(r->opt.policy, r->loop, r->metrics, &g->policy, &sources, e);
+    rc = lua_policy_open(r->opt.policy, r->loop, r->metrics, &g->policy, &sources, e);
     if (dry_run) {
         lua_sources_clear(&sources);
     } else {

@@ -39,10 +39,12 @@ const struct option_row remote_rollback_rows[] = {REMOTE_ADMIN_ROWS, {.name = NU
 static const struct options reload_options = {"tidegate", "reload", remote_reload_rows};
 static const struct options rollback_options = {"tidegate", "rollback", remote_rollback_rows};
 
-static void policy_put_names(const char *what, const json_t *changes, const char *verb)
+/* The list `key` of `changes`. */
+static void policy_put_names(const char *what, const json_t *changes, const char *verb,
+                             const char *key)
 {
     size_t i;
-    const json_t *name, *list = json_object_get(changes, verb);
+    const json_t *name, *list = json_object_get(changes, key);
     if (json_array_size(list) > 0) {
         printf("%s %s:", what, verb);
         json_array_foreach(list, i, name)
@@ -101,9 +103,10 @@ static void policy_print(const json_t *doc)
     policy_put_dry_run(json_object_get(doc, "workers"));
     for (int k = 0; k < 2; k++) {
         const char *verb = k ? "removed" : "added";
-        policy_put_names("filters", json_object_get(doc, "filters"), verb);
-        policy_put_names("formats", json_object_get(doc, "formats"), verb);
+        policy_put_names("filters", json_object_get(doc, "filters"), verb, verb);
+        policy_put_names("formats", json_object_get(doc, "formats"), verb, verb);
     }
+    policy_put_names("settings", doc, "changed", "settings_changed");
     if (strcmp(result, "unchanged") != 0) {
         const char *mode = cli_text_of(doc, "mode");
         const char *would = strcmp(result, "would-reload") == 0 ? "would be " : "";

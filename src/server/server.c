@@ -31,10 +31,11 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
-enum { DRAIN_TICK_MS = 50 };
+enum { DRAIN_TICK_MS = 50, CONFIG_PROBLEMS_BYTES = 256 * 1024 };
 
 struct server {
     const struct config *cfg;
+    struct config read_again;    /* owned; zeros: it has not been */
     const struct worker *worker; /* NULL: the only one */
     struct systemd_sockets *given;
     struct server_tls tls;
@@ -177,6 +178,7 @@ static int take_apart(struct server *s)
     http_server_clear(&s->probes);
     server_tls_clear(&s->tls);
     server_options_clear(&s->options);
+    config_clear(&s->read_again);
     unsigned left = loop_free(s->loop);
     if (left) {
         log_error("server", "handles left open", LOG_F(log_uint("count", left)));
@@ -346,6 +348,31 @@ static bool server_ready(void *ctx)
     return ready;
 }
 
+/* What a reload of the policy reads again of the configuration: its settings. */
+static int server_refresh(void *ctx, struct err *e)
+{
+    struct server *s = ctx;
+    struct config next;
+    struct strbuf problems;
+    strbuf_init(&problems, CONFIG_PROBLEMS_BYTES);
+    int rc = config_load_again(&next, s->cfg, &problems);
+    if (rc) {
+        for (size_t i = 0; i < problems.len; i++) { /* one for each line */
+            bool end = problems.data[i] == '\n';
+            problems.data[i] = !end ? problems.data[i] : i + 1 < problems.len ? ';' : ' ';
+        }
+        rc = err_set(e, rc, "the settings of the policy cannot be read again: %s",
+                     problems.data ? problems.data : uv_strerror(rc));
+    } else {
+        config_clear(&s->read_again);
+        s->read_again = next;
+        s->options.policy.settings = s->read_again.policy.settings.v;
+        s->options.policy.setting_count = s->read_again.policy.settings.n;
+    }
+    strbuf_clear(&problems);
+    return rc;
+}
+
 static void server_build(struct server *s)
 {
     s->options.broker.ready = server_ready;
@@ -384,6 +411,7 @@ static void server_build(struct server *s)
                                                        (uint64_t)s->cfg->policy.warm_s * 1000,
                                                    .watched_s = (unsigned)s->cfg->policy.rollback_s,
                                                    .watch_files = s->cfg->policy.watch,
+                                                   .refresh = server_refresh,
                                                    .signalled = server_on_signalled,
                                                    .ctx = s};
     s->policies = policy_reload_new(s->loop, s->broker, &s->policy_metrics, &policies);

@@ -160,7 +160,7 @@ static int policy_check_load(const struct config *cfg, const struct policy_check
     return rc;
 }
 
-/* Each file once: a module behind a symbolic link has two names. */
+/* Each file of Lua once: a module behind a symbolic link has two names. */
 static json_t *files_of(const struct lua_sources *s)
 {
     json_t *list = json_array();
@@ -169,7 +169,7 @@ static json_t *files_of(const struct lua_sources *s)
         while (k < i && (s->v[k].inode != s->v[i].inode || s->v[k].device != s->v[i].device)) {
             k++;
         }
-        if (k == i && s->v[i].inode) {
+        if (k == i && s->v[i].inode && !s->v[i].data) {
             (void)json_array_append_new(list, json_string(s->v[i].path));
         }
     }

@@ -195,6 +195,10 @@ static int test_broker_load(struct test_broker *w, const struct test_broker_opti
     w->options.policy.extend = opt->extend;
     w->options.policy.extend_ctx = opt->ctx;
     w->options.policy.failed = opt->failed;
+    if (opt->settings) {
+        w->options.policy.settings = opt->settings;
+        w->options.policy.setting_count = opt->setting_count;
+    }
     if (opt->prepare) {
         opt->prepare(opt->ctx, w->waits);
     }

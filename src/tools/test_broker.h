@@ -15,6 +15,7 @@
 struct config;
 struct lua_State;
 struct lua_waits;
+struct policy_setting;
 struct policy_failure;
 struct test_broker;
 
@@ -26,6 +27,9 @@ struct test_broker_options {
     /* Key sets instead of the configuration's; NULL: those. */
     const struct keyset_options *keys;
     size_t key_count;
+    /* Settings of the policy instead of the configuration's; NULL: those. Borrowed for the call. */
+    const struct policy_setting *settings;
+    size_t setting_count;
     struct query_source *queries; /* where its `queries` are declared; NULL: nowhere */
     /* Further globals of the policy: see lua_policy_options. Both may be NULL. `prepare` is called
      * before the policy is loaded. */

@@ -8,6 +8,7 @@
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -100,6 +101,33 @@ static void answer_all(struct task *t)
     }
 }
 
+/* Pushes the value at `idx`; of a secret its text, also in a table of headers: it is the spec's own. */
+static void push_shown(lua_State *L, int idx, int depth)
+{
+    struct slice secret = lua_secret_bytes(L, idx);
+    if (secret.p) {
+        lua_pushlstring(L, secret.p, secret.n);
+        return;
+    }
+    lua_pushvalue(L, idx);
+    int from = lua_gettop(L);
+    if (depth == 0 || lua_type(L, from) != LUA_TTABLE || lua_readonly_real(L, from) ||
+        lua_rawlen(L, from)) {
+        lua_settop(L, from); /* nothing in there can be one */
+        return;
+    }
+    luaL_checkstack(L, 8, NULL);
+    lua_newtable(L); /* stack: table, copy */
+    lua_pushnil(L);
+    while (lua_next(L, from)) { /* stack: table, copy, key, value */
+        lua_pushvalue(L, -2);
+        push_shown(L, lua_gettop(L) - 1, depth - 1);
+        lua_rawset(L, from + 1);
+        lua_pop(L, 1);
+    }
+    lua_replace(L, from);
+}
+
 /* (...) -> the arguments as a JSON list */
 static int l_arguments(lua_State *L)
 {
@@ -109,7 +137,7 @@ static int l_arguments(lua_State *L)
         if (lua_isnil(L, i)) {
             lua_pushlightuserdata(L, NULL); /* json.null */
         } else {
-            lua_pushvalue(L, i);
+            push_shown(L, i, 2);
         }
         lua_rawseti(L, -2, i);
     }

@@ -53,14 +53,14 @@ static void test_module_prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys, auth_open, failures) -> bench | nil, text; respond, failures
- * (nil: the log): see test_fakes.h, keys: see test_keys.h */
+/* open(file, unix_ms, respond, keys, auth_open, failures, settings) -> bench | nil, text; respond,
+ * failures (nil: the log): see test_fakes.h, keys: see test_keys.h, settings: see test_values.h */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
-    lua_settop(L, 6);
+    lua_settop(L, 7);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_argexpected(L, lua_isnil(L, 5) || lua_isboolean(L, 5), 5, "boolean or nil");
     if (!realpath(luaL_checkstring(L, 1), file)) {
@@ -70,6 +70,7 @@ static int l_open(lua_State *L)
         return 2;
     }
     struct test_keys *keys = test_keys_push(L, 4);
+    const struct test_settings *settings = lua_isnil(L, 7) ? NULL : test_settings_push(L, 7);
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
@@ -80,6 +81,8 @@ static int l_open(lua_State *L)
                                           .unix_ms = luaL_optinteger(L, 2, 0),
                                           .keys = keys->n ? keys->sets : NULL,
                                           .key_count = keys->n,
+                                          .settings = settings ? settings->v : NULL,
+                                          .setting_count = settings ? settings->n : 0,
                                           .queries = test_fakes_queries(),
                                           .prepare = test_module_prepare,
                                           .extend = test_fakes_extend,

@@ -2,6 +2,7 @@
 #include "tools/test_values.h"
 
 #include <lauxlib.h>
+#include <stdint.h>
 
 struct slice test_field(lua_State *L, int arg, const char *name)
 {
@@ -109,4 +110,53 @@ void test_push_verdict(lua_State *L, const struct verdict *v)
         push_subscription(L, &v->subscription);
         lua_setfield(L, -2, "subscription");
     }
+}
+
+/* ---------------------------------------------------------------- settings */
+
+/* The text on top of the stack, popped: the list of the spec holds it. */
+static char *test_text_of(lua_State *L)
+{
+    const char *text = luaL_checkstring(L, -1);
+    lua_pop(L, 1);
+    return (char *)(uintptr_t)text;
+}
+
+/* stack: settings, list of texts -> settings; the items are in a user value of the settings */
+static void test_take_items(lua_State *L, struct policy_setting *out, int user_value)
+{
+    size_t n = lua_rawlen(L, -1);
+    out->items.n = n;
+    out->items.v = lua_newuserdatauv(L, (n ? n : 1) * sizeof *out->items.v, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, -2, (lua_Integer)i + 1);
+        out->items.v[i] = test_text_of(L);
+    }
+    lua_setiuservalue(L, -3, user_value);
+    lua_pop(L, 1);
+}
+
+const struct test_settings *test_settings_push(lua_State *L, int idx)
+{
+    size_t n = lua_rawlen(L, idx);
+    luaL_argcheck(L, n <= POLICY_SETTINGS_MAX, idx, "too many settings");
+    struct test_settings *s = lua_newuserdatauv(L, sizeof *s, POLICY_SETTINGS_MAX);
+    *s = (struct test_settings){.n = n};
+    for (size_t i = 0; i < n; i++) {
+        struct policy_setting *one = &s->v[i];
+        lua_rawgeti(L, idx, (lua_Integer)i + 1); /* stack: settings, {name, type, value} */
+        lua_rawgeti(L, -1, 1);
+        one->name = test_text_of(L);
+        lua_rawgeti(L, -1, 2);
+        one->type = test_text_of(L);
+        if (lua_rawgeti(L, -1, 3) == LUA_TTABLE) {
+            lua_remove(L, -2);
+            one->text = (char *)(uintptr_t) "";
+            test_take_items(L, one, (int)i + 1);
+        } else {
+            one->text = test_text_of(L);
+            lua_pop(L, 1);
+        }
+    }
+    return s;
 }

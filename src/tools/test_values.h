@@ -3,6 +3,7 @@
 #define TOOLS_TEST_VALUES_H
 
 #include "policy/policy.h"
+#include "policy/policy_setting.h"
 #include "tools/test_broker.h"
 
 #include <lua.h>
@@ -16,5 +17,14 @@ struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, cons
 void test_push_event(lua_State *L, const struct event *ev);
 /* Pushes a verdict as test_questions.h describes it. */
 void test_push_verdict(lua_State *L, const struct verdict *v);
+
+/* Texts are those of the list that it is made of. */
+struct test_settings {
+    struct policy_setting v[POLICY_SETTINGS_MAX];
+    size_t n;
+};
+/* Pushes settings of a policy as a userdata, made of the list at `idx` (absolute), which must stay:
+ * {name, type, value}, sorted by name; the value is a text, or a list of texts. */
+const struct test_settings *test_settings_push(lua_State *L, int idx);
 
 #endif

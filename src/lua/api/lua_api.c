@@ -11,6 +11,7 @@
 #include "lua/api/lua_log.h"
 #include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -160,6 +161,8 @@ static void set_readonly(lua_State *L, const char *name)
 void lua_api_open(lua_State *L)
 {
     static const luaL_Reg tg[] = {{"deny", l_deny},
+                                  {"equal", lua_secret_equal},
+                                  {"hmac", lua_secret_hmac},
                                   {"pattern_ok", l_pattern_ok},
                                   {"topic", l_topic},
                                   {"topic_ok", l_topic_ok},

@@ -7,6 +7,7 @@
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 #include "net/client/http_url.h"
 
 #include <stdlib.h>
@@ -271,7 +272,12 @@ static size_t read_headers(lua_State *L, int opts, const char *what,
             luaL_error(L, "%s: headers: at most %d with names were expected", what, HEADERS_MAX);
         }
         out[n].name.p = lua_tolstring(L, value - 1, &out[n].name.n);
-        out[n].value = lua_http_text_of(L, value, what);
+        struct slice secret = lua_secret_bytes(L, value);
+        out[n].value = secret.p ? secret : lua_http_text_of(L, value, what);
+        if (secret.p) {
+            luaL_checkstack(L, 4, NULL);
+            lua_pushvalue(L, value); /* takes the place of the copy */
+        }
         if (http_client_check_header(&out[n], &e)) {
             luaL_error(L, "%s: headers: %s", what, e.text);
         }
@@ -304,7 +310,7 @@ static bool push_url(lua_State *L, int opts, const char *what, const struct lua_
 static bool read_body(lua_State *L, int opts, const char *what, struct slice *out)
 {
     if (lua_shape_field(L, opts, "body") != LUA_TNIL) {
-        *out = lua_shape_string(L, -1, what);
+        *out = lua_secret_or_string(L, -1, what);
         if (lua_shape_field(L, opts, "json") != LUA_TNIL) {
             luaL_error(L, "%s: body and json exclude each other", what);
         }

@@ -6,6 +6,7 @@
 #include "lua/load/lua_format_spec.h"
 #include "lua/load/lua_policy_text.h"
 #include "lua/load/lua_sandbox.h"
+#include "lua/load/lua_settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,7 +177,13 @@ static int load_body(lua_State *L)
         return luaL_error(L, "%s must end in `return` and a table of hooks; it returned %s",
                           load->source.chunk, luaL_typename(L, 2));
     }
+    if (lua_shape_field(L, 2, "settings") != LUA_TNIL) { /* known too late for the file itself */
+        return luaL_error(L, "settings: declare them with tg.settings { ... } at the top of %s",
+                          load->source.chunk);
+    }
+    lua_pop(L, 1);
     lua_shape_closed(L, 2, load->source.chunk, keys);
+    lua_settings_check(L);
     read_api(L, 2);
     read_version(L, 2, f);
     for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {

@@ -4,10 +4,12 @@
 #include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"
+#include "lua/load/lua_settings.h"
 #include "lua/load/lua_sources.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_pcall.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_string.h"
 
 #include <errno.h>
@@ -229,6 +231,16 @@ static int host_next(lua_State *L)
     return 1;
 }
 
+/* stack: env, unchanged */
+static void open_settings(lua_State *L)
+{
+    const struct lua_host *s = lua_vm_host(L);
+    lua_getfield(L, -1, "tg");
+    REQUIRE(lua_readonly_real(L, -1)); /* stack: env, view, tg */
+    lua_settings_open(L, s->settings, host_loading, host_readonly);
+    lua_pop(L, 2);
+}
+
 static void lua_sandbox_push_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -239,6 +251,7 @@ static void lua_sandbox_push_host(lua_State *L)
     luaL_newlib(L, functions); /* stack: host */
     lua_newtable(L);
     lua_api_open(L); /* stack: host, env */
+    open_settings(L);
     const struct lua_host *s = lua_vm_host(L);
     if (s->extend) {
         s->extend(L, s->extend_ctx);
@@ -276,6 +289,7 @@ static int open_body(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &modules_key);
     /* here, where a failure is final: one half made would stay so when memory runs out later */
     lua_box_open(L);
+    lua_secret_open(L);
     lua_event_open(L);
     open_raw_libraries(L);
     if (luaL_loadbufferx(L, file->data, file->size, "@" LUA_VM_INTERNAL, "t") != LUA_OK) {

@@ -49,6 +49,16 @@ int lua_sources_add(struct lua_sources *s, const char *path, const struct stat *
     return 0;
 }
 
+int lua_sources_add_data(struct lua_sources *s, const char *path)
+{
+    struct stat st;
+    int rc = lua_sources_add(s, path, stat(path, &st) == 0 ? &st : NULL);
+    if (rc == 0) {
+        s->v[s->n - 1].data = true;
+    }
+    return rc;
+}
+
 /* Lengths go first: no two sets of files look alike. */
 static int hash_part(struct digest *d, struct slice s)
 {
@@ -78,15 +88,32 @@ int lua_sources_finish(struct lua_sources *s)
     return rc;
 }
 
+/* All zeros where there is none. */
+static struct lua_source lua_sources_now(const char *path)
+{
+    struct lua_source now = {0};
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        lua_sources_note(&now, &st);
+    }
+    return now;
+}
+
+void lua_sources_look_again(struct lua_sources *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        struct lua_source now = lua_sources_now(s->v[i].path);
+        now.path = s->v[i].path;
+        now.data = s->v[i].data;
+        s->v[i] = now;
+    }
+}
+
 bool lua_sources_changed(const struct lua_sources *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         const struct lua_source *was = &s->v[i];
-        struct lua_source now = {0};
-        struct stat st;
-        if (stat(was->path, &st) == 0) {
-            lua_sources_note(&now, &st);
-        }
+        struct lua_source now = lua_sources_now(was->path);
         if (now.device != was->device || now.inode != was->inode || now.size != was->size ||
             now.mtime_ns != was->mtime_ns || now.ctime_ns != was->ctime_ns) {
             return true;

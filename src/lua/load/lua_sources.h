@@ -18,6 +18,7 @@ struct lua_source {
     dev_t device;
     ino_t inode;
     int64_t size, mtime_ns, ctime_ns;
+    bool data; /* no Lua of the policy: only whether it has changed counts */
 };
 
 struct lua_sources {
@@ -32,11 +33,16 @@ void lua_sources_clear(struct lua_sources *s);
 /* Adds a file before it is read; `st` is NULL if it could not be opened. UV_E2BIG: too many. */
 __attribute__((warn_unused_result)) int lua_sources_add(struct lua_sources *s, const char *path,
                                                         const struct stat *st);
+/* Adds a file that holds data, such as a secret. */
+__attribute__((warn_unused_result)) int lua_sources_add_data(struct lua_sources *s,
+                                                             const char *path);
 /* Adds its content to the hash, under the name that scripts use. */
 __attribute__((warn_unused_result)) int lua_sources_hash(struct lua_sources *s, const char *chunk,
                                                          struct slice text);
 /* Call it when everything is loaded: sets `version`. */
 __attribute__((warn_unused_result)) int lua_sources_finish(struct lua_sources *s);
+/* From now on a change counts from what stat(2) returns now. */
+void lua_sources_look_again(struct lua_sources *s);
 /* Does stat(2) now return other values for one of the files? */
 bool lua_sources_changed(const struct lua_sources *s);
 /* The directory of `file` (absolute), with symbolic links resolved; `require` reads only below it.

@@ -194,6 +194,7 @@ static void free_policy(struct lua_policy *p)
         lua_policy_file_clear(&p->file, p->vm);
         lua_vm_free(p->vm);
     }
+    lua_settings_clear(&p->settings);
     free(p->dir);
     free((char *)(uintptr_t)p->opt.file);
     free(p);
@@ -299,11 +300,19 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
         return err_set(e, UV_ENOMEM, "policy %s: %zu bytes of memory are too few for a Lua state",
                        p->opt.file, p->opt.memory_bytes);
     }
+    if (p->opt.configuration && lua_sources_add_data(sources, p->opt.configuration)) {
+        return err_set(e, UV_E2BIG, "policy %s: too many files", p->opt.file);
+    }
+    int rc = lua_settings_read(&p->settings, p->opt.settings, p->opt.setting_count, sources, e);
+    if (rc) {
+        return err_context(e, "policy %s", p->opt.file);
+    }
     lua_vm_watch(p->vm, p->opt.watchdog);
     p->coros = lua_coros_new(p->opt.waits, p->vm);
     p->host = (struct lua_host){.dir = p->dir,
                                 .unix_ms = unix_ms,
                                 .ctx = p->loop,
+                                .settings = &p->settings,
                                 .sources = sources,
                                 .credential_params = p->opt.credential_params,
                                 .credential_param_count = p->opt.credential_param_count,
@@ -314,7 +323,7 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
                                 .http = p->opt.http,
                                 .extend = p->opt.extend,
                                 .extend_ctx = p->opt.extend_ctx};
-    int rc = lua_sandbox_open(p->vm, &p->host, e);
+    rc = lua_sandbox_open(p->vm, &p->host, e);
     if (rc == 0) {
         rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, &p->budgets.load,
                                   e);
@@ -325,6 +334,8 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
     }
     p->host.loading = false;
     p->host.sources = NULL;
+    p->host.settings = NULL;
+    lua_settings_forget(&p->settings);
     p->calls = hook_calls_of(p);
     if (rc == 0 && lua_sources_finish(sources)) {
         rc = err_set(e, UV_ENOSYS, "policy %s: libcrypto cannot hash it", p->opt.file);
@@ -372,6 +383,13 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
 bool lua_policy_admits_all(const struct policy *p)
 {
     return !lua_policy_file_has(&lua_policy_of(p)->file, POLICY_HOOK_AUTHENTICATE);
+}
+
+size_t lua_policy_settings_changed(const struct policy *before, const struct policy *after,
+                                   const char *out[2 * POLICY_SETTINGS_MAX])
+{
+    return lua_settings_changed(&lua_policy_of(before)->settings, &lua_policy_of(after)->settings,
+                                out);
 }
 
 const char *lua_policy_version(const struct policy *p)

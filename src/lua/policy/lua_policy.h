@@ -8,6 +8,7 @@
 #include "net/loop.h"
 #include "policy/metrics.h"
 #include "policy/policy.h"
+#include "policy/policy_setting.h"
 
 struct keyring;
 struct lua_State;
@@ -26,6 +27,10 @@ struct lua_policy_options {
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */
     struct policy_limits limits;   /* of what hooks return */
     unsigned error_log_interval_s; /* 0: every error is shown */
+    const char *configuration; /* its file, so that a change of it counts; NULL: none; borrowed */
+    /* What it gives to the policy: sorted by name, borrowed while it is being loaded. */
+    const struct policy_setting *settings;
+    size_t setting_count;
     struct lua_cache *cache;       /* borrowed for the policy's life */
     struct keyring *keyring;       /* borrowed for the policy's life; NULL: there are no keys */
     struct lua_waits *waits;       /* borrowed for the policy's life: see lua_coro.h */
@@ -59,6 +64,10 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
 const char *lua_policy_version(const struct policy *p);
 /* It has no `authenticate`. */
 bool lua_policy_admits_all(const struct policy *p);
+/* Into `out`: the names of the settings that differ between two policies, borrowed from them. Returns
+ * how many. */
+size_t lua_policy_settings_changed(const struct policy *before, const struct policy *after,
+                                   const char *out[2 * POLICY_SETTINGS_MAX]);
 /* The name of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */
 const char *lua_policy_name(const struct policy *p, bool of_format, size_t i);
 

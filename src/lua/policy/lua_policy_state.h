@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "lua/hooks/lua_hooks.h"
 #include "lua/load/lua_policy_file.h"
+#include "lua/load/lua_settings.h"
 #include "lua/policy/lua_params.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/policy_log.h"
@@ -23,6 +24,7 @@ struct lua_policy {
     struct lua_vm *vm;
     struct lua_host host;
     struct lua_policy_file file;
+    struct lua_settings settings; /* their values only while it is being loaded */
     struct lua_params params;
     struct format_classes *classes; /* owned */
     struct lua_budgets budgets;

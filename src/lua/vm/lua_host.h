@@ -14,6 +14,7 @@ struct keyring;
 struct lua_coros;
 struct lua_http_service;
 struct lua_queries;
+struct lua_settings;
 struct lua_sources;
 struct param_reads;
 
@@ -30,8 +31,9 @@ struct lua_host {
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;
-    struct lua_sources *sources;    /* gets every file that is loaded; may be NULL */
-    char *const *credential_params; /* query parameters that no hook but authenticate sees */
+    const struct lua_settings *settings; /* borrowed while loading; NULL: none are given */
+    struct lua_sources *sources;         /* gets every file that is loaded; may be NULL */
+    char *const *credential_params;      /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
     bool loading;              /* globals may be set, `require` works */
     bool dry_run;              /* what the policy does must have no effect */
