@@ -141,7 +141,7 @@
 ---@field keep string[]?              paths to keep: all else is left out; not together with drop
 ---@field mask table<string,tg.Scalar>?  path -> what stands there instead
 ---@field hash string[]?              paths of values that become 32 hexadecimal digits: the first half of HMAC-SHA-256
----@field hash_key string?            16 to 256 bytes, a secret; wanted with hash
+---@field hash_key tg.Secret|string|nil  16 to 256 bytes; wanted with hash
 ---@field round table<string,integer>?  path -> digits behind the point of a number, 0 to 15; reaches the elements of arrays, as hash and cut do
 ---@field cut table<string,integer>?  path -> characters of a text that stay; what hash, round and cut are not about becomes null
 ---@field rename table<string,string>?  path -> the new name of that member; other rules match it by the old one

@@ -43,7 +43,7 @@ local function policy()
   end
   return ([[
 local P = { api = 1 }
-local KEY = "a secret of this policy"
+local KEY = tg.settings { key = "secret" }.key
 P.formats = {
 %s
   hash = { hash = { "user.id", "ids" }, hash_key = KEY },
@@ -65,7 +65,8 @@ describe("format rules", function()
   end
 
   before_each(function()
-    broker = tidegate.start { policy = policy() }
+    broker = tidegate.start { policy = policy(),
+      config = { policy = { settings = { key = { raw = 'secret "a secret of this policy"' } } } } }
   end)
 
   it("make of an event what they say", function()

@@ -7,6 +7,7 @@
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -229,7 +230,7 @@ static void lua_format_spec_read_hash(lua_State *L, int idx, const char *what,
     snprintf(place, sizeof place, "%s.hash_key", what);
     bool has_key = lua_shape_field(L, idx, "hash_key") != LUA_TNIL;
     if (has_key) {
-        key = lua_shape_string(L, -1, place);
+        key = lua_secret_or_string(L, -1, place);
         if (key.n < FORMAT_HASH_KEY_MIN_BYTES || key.n > FORMAT_HASH_KEY_MAX_BYTES) {
             luaL_error(L, "%s: a secret of %d to %d bytes was expected, got %d bytes", place,
                        FORMAT_HASH_KEY_MIN_BYTES, FORMAT_HASH_KEY_MAX_BYTES, (int)key.n);
