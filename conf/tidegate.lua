@@ -6,6 +6,7 @@ return {
   listen = { "127.0.0.1:8080" }, -- also "[::1]:8080", "unix:/run/tidegate/http.sock", and with TLS
   -- { address = "0.0.0.0:443", tls = { { cert = "tls/a.example.pem", key = "tls/a.example.key" } } }
   admin = "127.0.0.1:8081", -- health, metrics; false: none
+  -- admin_identity = {}, -- what operators see of who a client is: { "sub" }
   -- trusted_proxies = {}, -- peers whose X-Forwarded-For is trusted: { "10.0.0.0/8", "unix" }
 
   http = {

@@ -4,6 +4,7 @@
 return {
   listen = { "@LISTEN@" },
   admin = "@ADMIN@", -- health, metrics, and `tidegate status`; local only
+  admin_identity = { "sub" }, -- what operators see of who a client is: tidegate explain --who sub=ann
   store = { path = "data" },
   policy = { file = "policy.lua" },
   keys = { main = { secret_file = "secret" } }, -- what tokens are signed with; `tidegate token` makes some

@@ -136,6 +136,13 @@ local fields = {
       .. "`admin`. `false`: no such listener.",
   },
   {
+    name = "admin_identity", kind = "list", max = 16, default = {},
+    of = { kind = "text", max = 64, expect = 'the name of a field of identities, such as "sub"' },
+    doc = "Fields of the identity (what `authenticate` returns) that operators may see and ask for: in `/connections`, "
+      .. "`tidegate connections --who sub=ann`, `tidegate explain --who sub=ann`, and as `who=` in lines of the log. "
+      .. "`{}`: none.",
+  },
+  {
     name = "trusted_proxies", kind = "list", max = 256, default = {},
     of = { kind = "text", format = "network", expect = 'an address, a network such as "10.0.0.0/8", or "unix"' },
     doc = "Peers whose `X-Forwarded-For` is trusted to name the client's address.",

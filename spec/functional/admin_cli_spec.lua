@@ -155,13 +155,30 @@ describe("commands of operators", function()
     assert.equal("tidegate reload: some workers have done it, and some have not:\n  worker 2: policy.lua:1: no\n", err)
   end)
 
-  it("say where a broker has more streams than it lists, so that some may be left", function()
-    local list = { { id = "1-1", client = "192.0.2.1", topics = { "a" } }, { id = "1-2", client = "192.0.2.2" } }
-    local at = answers { body = http.json.encode { connections = list, total = 12000, truncated = true } }
-    local code, out, err = run("kick", "--topic", "a", "--admin", at)
+  it("say where more streams match than a broker lists, or a worker did not answer, so that some are left", function()
+    local list = { { id = "1-1", client = "192.0.2.1", topics = { "a" } } }
+    local doc = { connections = list, total = 12000, matched = 11000, truncated = true }
+    local code, out, err = run("kick", "--topic", "a", "--admin", answers { body = http.json.encode(doc) })
     assert.same({ 75, "closed 1-1\n" }, { code, out })
-    assert.equal("tidegate kick: the broker has 12000 streams and lists 2 of them: more may match\n", err)
-    assert.equal(75, (run("kick", "--topic", "b", "--admin", at)))
+    assert.equal("tidegate kick: 11000 streams match, one command closes 10000: run it again\n", err)
+    doc.matched = 1
+    code, out, err = run("kick", "--topic", "a", "--admin", answers { body = http.json.encode(doc) })
+    assert.same({ 75, "closed 1-1\n" }, { code, out })
+    assert.equal("tidegate kick: a worker did not answer: its streams are left out\n", err)
+    code, out, err = run("connections", "--topic", "a", "--admin", answers { body = http.json.encode(doc) })
+    assert.same({ 0, "tidegate connections: a worker did not answer: its streams are left out\n" }, { code, err })
+    assert.matches("\n1 of 12000 streams\n$", out)
+  end)
+
+  it("close nothing where a broker of an earlier version lists all streams for those that match", function()
+    local doc = { connections = { { id = "1-1", topics = { "b" } } }, total = 1, truncated = false }
+    for _, words in ipairs { { "kick", "--topic", "a" }, { "connections", "--who", "sub=ann" },
+      { "explain", "--who", "sub=ann", "--event", "1" } } do
+      local at = answers { body = http.json.encode(doc) }
+      local code, out, err = run(words[1], "--admin", at, table.unpack(words, 2))
+      assert.same({ 76, "" }, { code, out })
+      assert.matches("earlier version, which cannot select streams", err)
+    end
   end)
 
   it("close the streams that match, whichever of them have ended by themselves", function()
@@ -171,7 +188,7 @@ describe("commands of operators", function()
       local server = http_server.start(function(request, client)
         local id = request.target:match "^/connections/(.+)"
         http_server.answer(client, { status = id and (gone[1] == id or gone[2] == id) and 404 or 200,
-          body = http.json.encode { connections = list, total = 2, detail = "no such stream" } })
+          body = http.json.encode { connections = list, total = 2, matched = 2, detail = "no such stream" } })
         client:shutdown(function() client:close() end)
       end)
       keep(function() server:stop() end)

@@ -66,12 +66,13 @@ static void get_status(const struct admin *a, const struct admin_call *c)
 
 static void get_connections(const struct admin *a, const struct admin_call *c)
 {
-    uint64_t limit;
+    struct connection_filter filter;
     struct strbuf body;
-    if (admin_call_limit(c, &limit)) {
+    if (admin_call_filter(c, &a->identity_shown, &filter)) {
         strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-        admin_answer_built(c->stream, admin_json_connections(a, (size_t)limit, &body),
-                           "application/json", &body);
+        admin_answer_built(c->stream, admin_json_connections(a, &filter, &body), "application/json",
+                           &body);
+        connection_filter_clear(&filter);
     }
 }
 

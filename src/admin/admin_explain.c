@@ -38,7 +38,7 @@ static void on_explanation(void *ctx, uint64_t token, const struct explanation *
     }
     a->state(a->ctx, &st);
     strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
-    admin_answer_built(s, explain_json(x, &st, a->alone, &body), "application/json", &body);
+    admin_answer_built(s, explain_json(x, a, &st, &body), "application/json", &body);
 }
 
 static void admin_explain_ask(const struct admin *a, struct stream *s,

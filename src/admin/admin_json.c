@@ -149,8 +149,9 @@ int admin_json_policy(const struct policy_report *r, bool alone, struct strbuf *
 
 struct listing {
     json_t *list; /* owned */
-    bool alone;
-    size_t limit, bytes, total;
+    const struct admin *admin;
+    const struct connection_filter *filter;
+    size_t bytes, total, matched;
     int bad;
 };
 
@@ -177,20 +178,44 @@ json_t *admin_json_params(struct slice params)
     return o ? o : admin_json_text(params);
 }
 
+json_t *admin_json_who(struct slice identity, const struct identity_shown *shown)
+{
+    json_t *o = json_object();
+    int bad = 0;
+    for (size_t i = 0; i < shown->count; i++) {
+        struct slice value;
+        if (identity_field(identity, slice_str(shown->names[i]), &value)) {
+            bad |= json_object_set_new(o, shown->names[i],
+                                       json_loadb(value.p, value.n, JSON_DECODE_ANY, NULL));
+        }
+    }
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
 static void list_connection(void *ctx, const struct broker_connection *c)
 {
     struct listing *l = ctx;
-    size_t bytes = 400 + c->filter.n + c->format.n + c->params.n;
+    const struct identity_shown *shown = &l->admin->identity_shown;
+    size_t bytes =
+        400 + c->filter.n + c->format.n + c->params.n + (shown->count ? c->identity.n : 0);
     for (size_t i = 0; i < c->topic_count; i++) {
         bytes += c->topics[i].n + 16;
     }
     l->total++;
-    if (json_array_size(l->list) >= l->limit || l->bytes + bytes > LISTING_MAX_BYTES) {
+    if (!connection_filter_matches(l->filter, c)) {
+        return;
+    }
+    l->matched++;
+    if (json_array_size(l->list) >= l->filter->limit || l->bytes + bytes > LISTING_MAX_BYTES) {
         return;
     }
     l->bytes += bytes;
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "id", admin_json_connection_id(l->alone, c->id));
+    int bad = json_object_set_new(o, "id", admin_json_connection_id(l->admin->alone, c->id));
     bad |= json_object_set_new(o, "worker", json_integer(1)); /* the admin process knows better */
     bad |= json_object_set_new(o, "client", admin_json_string(c->client));
     bad |= json_object_set_new(o, "protocol", json_string(c->protocol));
@@ -199,6 +224,9 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
+    if (shown->count) {
+        bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));
+    }
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", admin_json_count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));
@@ -206,15 +234,17 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     l->bad |= bad | json_array_append_new(l->list, o);
 }
 
-int admin_json_connections(const struct admin *a, size_t limit, struct strbuf *out)
+int admin_json_connections(const struct admin *a, const struct connection_filter *filter,
+                           struct strbuf *out)
 {
-    struct listing l = {.list = json_array(), .alone = a->alone, .limit = limit};
+    struct listing l = {.list = json_array(), .admin = a, .filter = filter};
     broker_each_connection(a->broker, list_connection, &l);
     size_t shown = json_array_size(l.list);
     json_t *o = json_object();
     int bad = l.bad;
     bad |= json_object_set_new(o, "total", admin_json_count(l.total));
-    bad |= json_object_set_new(o, "truncated", json_boolean(shown < l.total));
+    bad |= json_object_set_new(o, "matched", admin_json_count(l.matched));
+    bad |= json_object_set_new(o, "truncated", json_boolean(shown < l.matched));
     bad |= json_object_set_new(o, "connections", l.list);
     return admin_json_dump(o, bad, out);
 }

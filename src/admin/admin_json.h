@@ -5,6 +5,7 @@
 #define ADMIN_ADMIN_JSON_H
 
 #include "admin/admin_service.h"
+#include "admin/connection_filter.h"
 #include "base/strbuf.h"
 #include "broker/broker.h"
 #include "net/client/backend_call.h"
@@ -16,10 +17,11 @@ enum {
         BACKEND_CALL_BODY_MAX_BYTES, /* the admin process must be able to read it */
 };
 
-/* Appends the document of /connections: at most `limit` streams, fewer if their grants are large;
- * "truncated" says so. 0, UV_ENOBUFS or UV_ENOMEM. */
-__attribute__((warn_unused_result)) int admin_json_connections(const struct admin *a, size_t limit,
-                                                               struct strbuf *out);
+/* Appends the document of /connections: of the streams that match at most so many as the filter says, fewer
+ * if their grants are large; "truncated" says so. 0, UV_ENOBUFS or UV_ENOMEM. */
+__attribute__((warn_unused_result)) int
+admin_json_connections(const struct admin *a, const struct connection_filter *filter,
+                       struct strbuf *out);
 
 /* Appends the document of an order about the policy, with a list `workers` if the worker answers operators
  * itself (`alone`). 0, UV_ENOBUFS or UV_ENOMEM. */
@@ -40,6 +42,8 @@ json_t *admin_json_seconds(double value);
 json_t *admin_json_connection_id(bool alone, uint64_t id);
 json_t *admin_json_time(int64_t unix_ms);
 json_t *admin_json_topics(const struct broker_connection *c);
+/* The fields of the identity that operators may see. */
+json_t *admin_json_who(struct slice identity, const struct identity_shown *shown);
 /* The params are JSON text already; as a string if they do not parse. */
 json_t *admin_json_params(struct slice params);
 /* Takes `root`; `failed`: a part of it could not be made. 0, UV_ENOBUFS or UV_ENOMEM. */

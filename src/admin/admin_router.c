@@ -4,7 +4,6 @@
 #include "base/decimal.h"
 #include "base/logging.h"
 #include "net/message/http_origin.h"
-#include "net/message/http_query.h"
 
 #include <string.h>
 
@@ -162,19 +161,13 @@ void admin_call_log(const struct admin_call *c)
                      : LOG_F(log_str("client", from)));
 }
 
-bool admin_call_limit(const struct admin_call *c, uint64_t *limit)
+bool admin_call_filter(const struct admin_call *c, const struct identity_shown *shown,
+                       struct connection_filter *out)
 {
-    struct http_query q;
-    *limit = ADMIN_CONNECTIONS_DEFAULT;
-    if (http_query_parse(&q, c->rq->query) != 0) {
-        admin_refuse(c->stream, 400, slice_str("The query is not well-formed."), NULL);
+    struct err e = {0};
+    if (connection_filter_read(out, c->rq->query, shown, &e)) {
+        admin_refuse(c->stream, 400, slice_str(e.text), NULL);
         return false;
     }
-    struct slice asked = http_query_get(&q, "limit");
-    bool good = !asked.p || (decimal_parse(asked, ADMIN_CONNECTIONS_MAX, limit) && *limit > 0);
-    http_query_clear(&q);
-    if (!good) {
-        admin_refuse(c->stream, 400, slice_str("limit: expected a number from 1 to 10000"), NULL);
-    }
-    return good;
+    return true;
 }

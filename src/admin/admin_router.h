@@ -3,14 +3,10 @@
 #ifndef ADMIN_ADMIN_ROUTER_H
 #define ADMIN_ADMIN_ROUTER_H
 
+#include "admin/connection_filter.h"
 #include "net/address.h"
 #include "net/http/stream.h"
 #include "net/message/http_request.h"
-
-enum {
-    ADMIN_CONNECTIONS_DEFAULT = 1000,
-    ADMIN_CONNECTIONS_MAX = 10000,
-};
 
 enum admin_action {
     ADMIN_HEALTHZ,
@@ -68,7 +64,8 @@ bool admin_route_probe(struct stream *s, const struct http_request *rq);
 
 /* Logs the request and the client, if the route has a log line. */
 void admin_call_log(const struct admin_call *c);
-/* "?limit=n" of the list of connections; false: it is wrong, and was answered with 400. */
-bool admin_call_limit(const struct admin_call *c, uint64_t *limit);
+/* What is asked of the list of connections, to be cleared; false: it is wrong, and was answered with 400. */
+bool admin_call_filter(const struct admin_call *c, const struct identity_shown *shown,
+                       struct connection_filter *out);
 
 #endif

@@ -28,7 +28,8 @@ struct admin {
     struct store *store;     /* NULL while it opens */
     struct keyring *keyring; /* NULL: none yet */
     struct metrics_sources metrics;
-    bool alone;       /* it answers operators itself, not through the admin process */
+    bool alone; /* it answers operators itself, not through the admin process */
+    struct identity_shown identity_shown;
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);
     void (*drain)(void *ctx); /* as SIGTERM does; called after the answer was sent */

@@ -32,15 +32,16 @@ static void answer_here(struct admin_workers *a, const struct admin_call *c)
 
 static void merge(struct admin_workers *a, const struct admin_call *c)
 {
-    uint64_t limit;
+    struct connection_filter filter;
     if (c->route->action == ADMIN_READYZ) {
         collect_ready(a, c->stream);
     } else if (c->route->action == ADMIN_METRICS) {
         collect_metrics(a, c->stream);
     } else if (c->route->action == ADMIN_STATUS) {
         collect_status(a, c->stream);
-    } else if (admin_call_limit(c, &limit)) {
-        collect_connections(a, c->stream, limit);
+    } else if (admin_call_filter(c, &a->identity_shown, &filter)) {
+        collect_connections(a, c, &filter);
+        connection_filter_clear(&filter);
     }
 }
 

@@ -27,6 +27,7 @@ struct collect {
     uint64_t stream_id;
     void (*finish)(struct collect *g, struct stream *s);
     uint64_t limit;      /* of connections */
+    bool filtered;       /* of all connections some were asked for */
     char target[64];     /* of an order */
     unsigned worker;     /* the one that has the connection */
     uint64_t timeout_ms; /* of each call */
@@ -286,18 +287,26 @@ static int take_connections(json_t *list, json_t *document, unsigned worker, siz
 static void finish_connections(struct collect *g, struct stream *s)
 {
     json_t *list = json_array(), *root = json_object();
-    json_int_t total = 0;
+    json_int_t total = 0, matched = 0;
     int bad = 0;
     bool missing = false;
     for (unsigned i = 0; i < g->admin->count; i++) {
         json_t *o = document(&g->answers[i]);
-        missing |= g->answers[i].status != 200;
-        total += json_integer_value(json_object_get(o, "total"));
-        bad |= take_connections(list, o, i + 1, (size_t)g->limit);
+        const json_t *own_total = json_object_get(o, "total");
+        const json_t *own_matched = json_object_get(o, "matched");
+        /* an older program, which is being replaced, lists all */
+        bool knows = json_is_integer(own_matched) || !g->filtered;
+        missing |= g->answers[i].status != 200 || !knows;
+        total += json_integer_value(own_total);
+        if (knows) {
+            matched += json_integer_value(own_matched ? own_matched : own_total);
+            bad |= take_connections(list, o, i + 1, (size_t)g->limit);
+        }
         json_decref(o);
     }
-    bool truncated = missing || (json_int_t)json_array_size(list) < total;
+    bool truncated = missing || (json_int_t)json_array_size(list) < matched;
     bad |= json_object_set_new(root, "total", json_integer(total));
+    bad |= json_object_set_new(root, "matched", json_integer(matched));
     bad |= json_object_set_new(root, "truncated", json_boolean(truncated));
     bad |= json_object_set_new(root, "connections", list);
     answer_json(s, root, bad);
@@ -365,13 +374,23 @@ void collect_status(struct admin_workers *a, struct stream *s)
     ask_all(collect_new(a, s, finish_status), "/status");
 }
 
-void collect_connections(struct admin_workers *a, struct stream *s, uint64_t limit)
+void collect_connections(struct admin_workers *a, const struct admin_call *c,
+                         const struct connection_filter *filter)
 {
-    char target[64];
-    struct collect *g = collect_new(a, s, finish_connections);
-    g->limit = limit;
-    snprintf(target, sizeof target, "/connections?limit=%llu", (unsigned long long)limit);
-    ask_all(g, target);
+    struct slice query = c->rq->query;
+    struct strbuf target;
+    strbuf_init(&target, query.n + 32);
+    int rc = strbuf_append_str(&target, c->route->path);
+    rc = rc || !query.n ? rc : strbuf_printf(&target, "?%.*s", (int)query.n, query.p);
+    if (rc) {
+        admin_refuse(c->stream, 503, slice_str("Memory is short."), NULL);
+    } else {
+        struct collect *g = collect_new(a, c->stream, finish_connections);
+        g->limit = filter->limit;
+        g->filtered = filter->client.p || filter->topic.p || filter->who_count;
+        ask_all(g, target.data);
+    }
+    strbuf_clear(&target);
 }
 
 /* The path of the worker's own service: its connections have plain numbers. */

@@ -31,6 +31,7 @@ struct admin_workers {
     uint64_t load_timeout_ms; /* for a policy to be loaded, set up and dry run */
     struct list calls;        /* to workers, in progress: see backend_calls_end() */
     struct metrics_sum *sum;
+    struct identity_shown identity_shown;
     const struct address *(*where)(void *ctx, unsigned index); /* address of a worker's service */
     struct admin_worker_info (*info)(void *ctx, unsigned index);
     struct admin_restart (*restart)(void *ctx);
@@ -43,8 +44,9 @@ struct admin_workers {
 void collect_ready(struct admin_workers *a, struct stream *s);
 void collect_metrics(struct admin_workers *a, struct stream *s);
 void collect_status(struct admin_workers *a, struct stream *s);
-/* At most `limit` of all. */
-void collect_connections(struct admin_workers *a, struct stream *s, uint64_t limit);
+/* Of those that match at most as many as the filter says. */
+void collect_connections(struct admin_workers *a, const struct admin_call *c,
+                         const struct connection_filter *filter);
 /* Forwards a request about a connection to the worker that has it, and returns that worker's answer. */
 void collect_one(struct admin_workers *a, const struct admin_call *c);
 /* Sends the same POST to all workers. */

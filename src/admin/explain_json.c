@@ -48,13 +48,16 @@ static const char *place_name(enum explain_place place)
     return names[place];
 }
 
-static json_t *connection_document(const struct explanation *x, bool alone)
+static json_t *connection_document(const struct explanation *x, const struct admin *a)
 {
     const struct broker_connection *c = &x->connection;
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "id", admin_json_connection_id(alone, c->id));
+    int bad = json_object_set_new(o, "id", admin_json_connection_id(a->alone, c->id));
     bad |= json_object_set_new(o, "worker", json_integer(1)); /* the admin process knows better */
     bad |= json_object_set_new(o, "client", json_string(c->client));
+    if (a->identity_shown.count) {
+        bad |= json_object_set_new(o, "who", admin_json_who(c->identity, &a->identity_shown));
+    }
     bad |= json_object_set_new(o, "state", json_string(x->state));
     bad |= json_object_set_new(o, "resubscribing", json_boolean(x->resubscribing));
     bad |= json_object_set_new(o, "began_behind", admin_json_id(x->start));
@@ -279,7 +282,7 @@ static const char *where_of(const struct explanation *x)
     return *where ? where : NULL;
 }
 
-int explain_json(const struct explanation *x, const struct admin_state *st, bool alone,
+int explain_json(const struct explanation *x, const struct admin *a, const struct admin_state *st,
                  struct strbuf *out)
 {
     json_t *o = json_object();
@@ -291,7 +294,7 @@ int explain_json(const struct explanation *x, const struct admin_state *st, bool
     bad |= json_object_set_new(
         o, "policy",
         json_pack("{s:s?, s:s?}", "version", st->policy_version, "label", st->policy_label));
-    bad |= json_object_set_new(o, "connection", connection_document(x, alone));
+    bad |= json_object_set_new(o, "connection", connection_document(x, a));
     bad |= json_object_set_new(o, "event", event_document(x));
     bad |= json_object_set_new(o, "steps", steps_document(x));
     return admin_json_dump(o, bad, out);

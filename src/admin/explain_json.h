@@ -7,9 +7,10 @@
 #include "base/strbuf.h"
 #include "broker/explain.h"
 
-/* `x` must be an explanation that did not fail. `alone`: see struct admin. 0, UV_ENOBUFS or UV_ENOMEM. */
+/* `x` must be an explanation that did not fail. 0, UV_ENOBUFS or UV_ENOMEM. */
 __attribute__((warn_unused_result)) int explain_json(const struct explanation *x,
-                                                     const struct admin_state *st, bool alone,
+                                                     const struct admin *a,
+                                                     const struct admin_state *st,
                                                      struct strbuf *out);
 
 #endif

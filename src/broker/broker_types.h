@@ -6,6 +6,7 @@
 #include "event/publish_body.h"
 #include "net/address.h"
 #include "net/message/http_cors.h"
+#include "policy/identity.h"
 #include "policy/policy.h"
 
 struct broker_options {
@@ -38,10 +39,11 @@ struct broker_options {
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
     struct publish_limits publish;
     unsigned drain_retry_ms;
-    bool gzip;                 /* streams may be compressed */
-    unsigned gzip_min_members; /* of an audience, for that */
-    size_t gzip_bytes;         /* most memory of encoders */
-    unsigned refusal_hold_ms;  /* 0: a stream that is refused for now ends at once */
+    bool gzip;                            /* streams may be compressed */
+    unsigned gzip_min_members;            /* of an audience, for that */
+    size_t gzip_bytes;                    /* most memory of encoders */
+    unsigned refusal_hold_ms;             /* 0: a stream that is refused for now ends at once */
+    struct identity_shown identity_shown; /* in log lines */
 };
 
 /* One open stream, for operators. Borrowed for the call. */
@@ -53,6 +55,7 @@ struct broker_connection {
     const struct slice *topics; /* granted */
     size_t topic_count;
     struct slice filter, format, params; /* absent: none */
+    struct slice identity;               /* as granted, all of it: see identity_shown */
     uint64_t cursor;                     /* last id considered */
     uint64_t lag;                        /* events behind the head, as far as the event log knows */
     bool behind;

@@ -48,7 +48,7 @@ void refusals_free(struct refusals *r)
 
 /* ---------------------------------------------------------------- what they leave behind */
 
-enum { REFUSAL_FIELDS = 6 };
+enum { REFUSAL_FIELDS = 8, WHO_MAX_BYTES = 512 };
 
 /* `fields` has room for four more: which request it was, and what was left out before. Lines that are
  * left out are there at level debug. */
@@ -129,13 +129,21 @@ static void refusal_count_denied(struct broker_metrics *m, int status)
 
 void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v)
 {
-    struct log_field fields[REFUSAL_FIELDS + 1] = {
+    struct log_field fields[REFUSAL_FIELDS] = {
         log_int("status", v->status),
         log_str("hook", v->hook),
         log_slice("reason", v->reason),
     };
+    size_t n = 3;
+    struct strbuf who;
+    strbuf_init(&who, WHO_MAX_BYTES);
+    identity_describe(v->identity, &r->opt->identity_shown, &who);
+    if (who.len) {
+        fields[n++] = log_slice("who", strbuf_slice(&who));
+    }
     refusal_count_denied(r->metrics, v->status);
-    refusal_log(r, &r->denials, refusal_kind(r, v->status, v->reason), "denied", s, fields, 3);
+    refusal_log(r, &r->denials, refusal_kind(r, v->status, v->reason), "denied", s, fields, n);
+    strbuf_clear(&who);
     /* RFC 9110, 15.5.2: a 401 names a scheme */
     refusal_respond(s, v->status,
                     v->status == 401 ? HTTP_ANSWER_FIELDS "WWW-Authenticate: Bearer\r\n"

@@ -44,7 +44,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REVOKED_MAX_BYTES = 8192 };
+enum { REVOKED_MAX_BYTES = 8192, WHO_MAX_BYTES = 512 };
 
 /* ---------------------------------------------------------------- states */
 
@@ -327,7 +327,14 @@ void subscriber_revoke(struct subscriber *sub, struct slice reason)
     rc = rc ? rc : strbuf_append_str(&data, "}");
     struct sse_fields f = {.event = slice_str(sub->b->opt.revoked_event),
                            .data = strbuf_slice(&data)};
-    log_info("broker", "revoked", LOG_F(log_uint("stream", sub->id), log_slice("reason", reason)));
+    struct strbuf who;
+    strbuf_init(&who, WHO_MAX_BYTES);
+    identity_describe(saved_request_identity(sub->saved), &sub->b->opt.identity_shown, &who);
+    log_info(
+        "broker", "revoked",
+        LOG_F(log_uint("stream", sub->id), log_slice("reason", reason),
+              who.len ? log_slice("who", strbuf_slice(&who)) : (struct log_field){.key = NULL}));
+    strbuf_clear(&who);
     subscriber_end_with(sub, CLOSE_REVOKED, rc ? NULL : &f);
     strbuf_clear(&data);
 }
@@ -421,6 +428,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .filter = a->filter,
         .format = a->format,
         .params = a->params,
+        .identity = saved_request_identity(sub->saved),
         .audience = a->id,
         .cursor = cursor,
         .lag = subscriber_lag(sub),

@@ -130,6 +130,7 @@ static const struct lua_config_key keys[] = {
      .entry = &listener},
     KEY("admin", LUA_CONFIG_TEXT, admin),
     KEY("admin_public", LUA_CONFIG_TEXT, admin_public),
+    LIST("admin_identity", admin_identity),
     LIST("trusted_proxies", trusted_proxies),
     KEY("workers", LUA_CONFIG_INTEGER, workers),
 

@@ -66,6 +66,7 @@ struct config {
     } listen;
     char *admin;        /* as `address` of those, local only; NULL: no admin listener */
     char *admin_public; /* NULL: none */
+    struct config_strings admin_identity;  /* fields of identities that operators may see */
     struct config_strings trusted_proxies; /* CIDR, address, or "unix" */
     int64_t workers;                       /* 0: one for each core */
 

@@ -3,89 +3,52 @@
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
 #include "remote/remote_admin.h"
+#include "remote/remote_streams.h"
 #include "remote/remote_text.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 
-enum { LIST_MAX = 10000, IDS_MAX = 64, ID_MAX_BYTES = 40 };
+enum { IDS_MAX = 64, ID_MAX_BYTES = 40, WHO_COLUMNS = 40 };
 
 const char remote_connections_details[] =
     "Lists the open streams: id, client, version of HTTP, age, how many events it has got, how many it has still\n"
-    "to consider (LAG), and the topics that it was granted.\n"
+    "to consider (LAG), who it is, as far as the configuration shows that (admin_identity), and the topics\n"
+    "that it was granted.\n"
     "\n"
-    "Exit codes: 0; 69 no broker answers; 64 wrong arguments; 78 a wrong configuration.\n";
+    "Exit codes: 0; 65 the broker does not show that field of identities; 69 no broker answers; 64 wrong\n"
+    "arguments; 78 a wrong configuration.\n";
 
 const char remote_kick_details[] =
-    "Closes streams: those with these ids (see `tidegate connections`), or all of a client or a topic. A\n"
-    "client reconnects and resumes, unless the policy denies it by then.\n"
+    "Closes streams: those with these ids (see `tidegate connections`), or all of a client, a topic or an\n"
+    "identity. A client reconnects and resumes, unless the policy denies it by then.\n"
     "\n"
-    "Exit codes: 0 closed; 66 there is no such stream; 75 there are too many streams to look at all of\n"
-    "them; 69 no broker answers; 64 wrong arguments; 78 a wrong configuration.\n";
+    "Exit codes: 0 closed; 66 there is no such stream; 75 more streams match than one command closes\n"
+    "(10,000), or a worker did not answer: run it again; 65 the broker does not show that field of\n"
+    "identities; 69 no broker answers; 64 wrong arguments; 78 a wrong configuration.\n";
 
 struct connections_words {
     struct remote_admin_words admin; /* first: REMOTE_ADMIN_ROWS */
-    const char *client, *topic;
+    struct remote_streams streams;
     uint64_t limit;
 };
 
-#define CONNECTIONS_FILTER_ROWS                                                                    \
-    OPTION_ROW("--client", "ADDRESS", "only those of this address", OPTION_TEXT,                   \
-               offsetof(struct connections_words, client)),                                        \
-        OPTION_ROW("--topic", "TOPIC",                                                             \
-                   "only those that were granted exactly this topic or pattern", OPTION_TEXT,      \
-                   offsetof(struct connections_words, topic))
-
 const struct option_row remote_connections_rows[] = {
-    CONNECTIONS_FILTER_ROWS,
+    REMOTE_STREAMS_ROWS(connections_words, streams),
     OPTION_ROW("--limit", "N", "at most so many; without it: 1000", OPTION_COUNT,
-               offsetof(struct connections_words, limit), .min = 1, .max = LIST_MAX),
+               offsetof(struct connections_words, limit), .min = 1, .max = REMOTE_STREAMS_MAX),
     REMOTE_ADMIN_ROWS,
     {.name = NULL},
 };
 const struct option_row remote_kick_rows[] = {
-    CONNECTIONS_FILTER_ROWS,
+    REMOTE_STREAMS_ROWS(connections_words, streams),
     REMOTE_ADMIN_ROWS,
     {.name = NULL},
 };
 static const struct options connections_options = {"tidegate", "connections",
                                                    remote_connections_rows};
 static const struct options kick_options = {"tidegate", "kick", remote_kick_rows};
-
-static bool connections_match(const struct connections_words *w, const json_t *c)
-{
-    size_t i;
-    const json_t *topic;
-    bool found = !w->topic;
-    if (w->client && strcmp(w->client, cli_text_of(c, "client")) != 0) {
-        return false;
-    }
-    json_array_foreach(json_object_get(c, "topics"), i, topic)
-    {
-        const char *text = json_string_value(topic);
-        found = found || (text && strcmp(w->topic, text) == 0);
-    }
-    return found;
-}
-
-/* Leaves those in the list that match. */
-static void connections_select(const struct connections_words *w, json_t *list)
-{
-    for (size_t i = json_array_size(list); i > 0; i--) {
-        if (!connections_match(w, json_array_get(list, i - 1))) {
-            (void)json_array_remove(list, i - 1);
-        }
-    }
-}
-
-static int connections_fetch(struct remote_admin *a, uint64_t limit, struct remote_answer *out)
-{
-    char target[64];
-    snprintf(target, sizeof target, "/connections?limit=%" PRIu64, limit);
-    return remote_admin_ask(a, "GET", target, 0, out);
-}
 
 /* ---------------------------------------------------------------- the list */
 
@@ -110,14 +73,21 @@ static void connections_put_topics(const json_t *topics, size_t room)
     }
 }
 
-static void connections_put_row(const json_t *c, int id_width)
+/* `who_width` 0: there is no such column. */
+static void connections_put_row(const json_t *c, int id_width, int who_width)
 {
-    char age[REMOTE_TEXT_MAX];
+    char age[REMOTE_TEXT_MAX], who[REMOTE_WHO_TEXT_MAX];
     const char *http = strchr(cli_text_of(c, "protocol"), '/'); /* HTTP/1.1, HTTP/2 */
     int used = printf("%-*s %-15s %-4s %-10s %7lld %5lld ", id_width, cli_text_of(c, "id"),
                       cli_text_of(c, "client"), http ? http + 1 : "",
                       remote_duration(json_number_value(json_object_get(c, "seconds")), age),
                       cli_count_of(c, "delivered"), cli_count_of(c, "lag"));
+    if (who_width) {
+        size_t n = strlen(remote_who(c, who));
+        n = n < (size_t)who_width ? n : (size_t)who_width;
+        cli_put(stdout, slice_of(who, n));
+        used += printf("%*s ", (int)((size_t)who_width - n), "") + (int)n;
+    }
     size_t columns = remote_columns();
     connections_put_topics(json_object_get(c, "topics"),
                            (size_t)used + 8 < columns ? columns - (size_t)used : 8);
@@ -128,23 +98,44 @@ static void connections_print(const json_t *doc)
 {
     size_t i;
     const json_t *c, *list = json_object_get(doc, "connections");
-    int id_width = 2;
+    int id_width = 2, who_width = 0;
+    char who[REMOTE_WHO_TEXT_MAX];
     json_array_foreach(list, i, c)
     {
-        int width = (int)strlen(cli_text_of(c, "id"));
+        int width = (int)strlen(cli_text_of(c, "id")), of_who = (int)strlen(remote_who(c, who));
         id_width = width > id_width ? width : id_width;
+        of_who = of_who < WHO_COLUMNS ? of_who : WHO_COLUMNS;
+        who_width = of_who > who_width ? of_who : who_width;
     }
     if (json_array_size(list) > 0) {
-        printf("%-*s %-15s %-4s %-10s %7s %5s %s\n", id_width, "ID", "CLIENT", "HTTP", "AGE",
-               "EVENTS", "LAG", "TOPICS");
+        printf("%-*s %-15s %-4s %-10s %7s %5s ", id_width, "ID", "CLIENT", "HTTP", "AGE", "EVENTS",
+               "LAG");
+        printf(who_width ? "%-*s TOPICS\n" : "%*sTOPICS\n", who_width, who_width ? "WHO" : "");
     }
     json_array_foreach(list, i, c)
     {
-        connections_put_row(c, id_width);
+        connections_put_row(c, id_width, who_width);
     }
-    long long total = cli_count_of(doc, "total");
-    printf("%s%zu of %lld stream%s\n", json_array_size(list) ? "\n" : "", json_array_size(list),
+    long long total = cli_count_of(doc, "total"), matched = cli_count_of(doc, "matched");
+    printf("%s%zu of %lld stream%s", json_array_size(list) ? "\n" : "", json_array_size(list),
            total, cli_plural(total));
+    if (matched > (long long)json_array_size(list) && matched < total) {
+        printf("; %lld match", matched);
+    }
+    putchar('\n');
+}
+
+/* Streams that nobody could ask about are not among those that match. */
+static bool connections_are_missing(const struct remote_admin *a, const json_t *doc)
+{
+    size_t shown = json_array_size(json_object_get(doc, "connections"));
+    bool missing = json_is_true(json_object_get(doc, "truncated")) &&
+                   (long long)shown >= cli_count_of(doc, "matched");
+    if (missing) {
+        fprintf(stderr, "tidegate %s: a worker did not answer: its streams are left out\n",
+                a->options->command);
+    }
+    return missing;
 }
 
 int remote_connections(char **words, size_t n)
@@ -153,23 +144,17 @@ int remote_connections(char **words, size_t n)
     struct remote_admin a;
     struct remote_answer answer = {.status = 0};
     int code = remote_admin_words(&connections_options, &w.admin, words, n, NULL, NULL);
+    code = code ? code : remote_streams_check(&connections_options, &w.streams);
     if (code) {
         return code;
     }
     code = remote_admin_open(&connections_options, &w.admin, &a);
-    code = code ? code : connections_fetch(&a, w.client || w.topic ? LIST_MAX : w.limit, &answer);
-    if (code == 0) {
-        json_t *list = json_object_get(answer.doc, "connections");
-        connections_select(&w, list);
-        while (json_array_size(list) > w.limit) {
-            (void)json_array_remove(list, json_array_size(list) - 1);
-        }
-        if (w.admin.json) {
-            (void)json_dumpf(answer.doc, stdout, JSON_INDENT(2));
-            putchar('\n');
-        } else {
-            connections_print(answer.doc);
-        }
+    code = code ? code : remote_streams_ask(&a, &w.streams, w.limit, &answer);
+    if (code == 0 && w.admin.json) {
+        printf("%s", answer.text);
+    } else if (code == 0) {
+        connections_print(answer.doc);
+        (void)connections_are_missing(&a, answer.doc);
     }
     remote_answer_clear(&answer);
     remote_admin_close(&a);
@@ -202,11 +187,9 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
     struct remote_answer answer;
     size_t i;
     const json_t *c;
-    int code = connections_fetch(a, LIST_MAX, &answer);
-    json_t *list = json_object_get(answer.doc, "connections");
-    size_t seen = json_array_size(list);
-    bool truncated = json_is_true(json_object_get(answer.doc, "truncated"));
-    connections_select(w, list);
+    int code = remote_streams_ask(a, &w->streams, REMOTE_STREAMS_MAX, &answer);
+    const json_t *list = json_object_get(answer.doc, "connections");
+    bool truncated = code == 0 && json_is_true(json_object_get(answer.doc, "truncated"));
     if (code == 0 && json_array_size(list) == 0 && !truncated) {
         fprintf(stderr, "tidegate kick: no open stream matches\n");
         code = EX_NOINPUT;
@@ -221,10 +204,11 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
     }
     code = closed && code == EX_NOINPUT ? 0 : code;
     if ((code == 0 || code == EX_NOINPUT) && truncated) {
-        fprintf(
-            stderr,
-            "tidegate kick: the broker has %lld streams and lists %zu of them: more may match\n",
-            cli_count_of(answer.doc, "total"), seen);
+        if (!connections_are_missing(a, answer.doc)) {
+            fprintf(stderr,
+                    "tidegate kick: %lld streams match, one command closes %d: run it again\n",
+                    cli_count_of(answer.doc, "matched"), REMOTE_STREAMS_MAX);
+        }
         code = EX_TEMPFAIL;
     }
     remote_answer_clear(&answer);
@@ -233,7 +217,7 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
 
 int remote_kick(char **words, size_t n)
 {
-    struct connections_words w = {.limit = LIST_MAX};
+    struct connections_words w = {.limit = 0};
     struct remote_admin a;
     char *ids[IDS_MAX];
     size_t count = IDS_MAX;
@@ -241,10 +225,14 @@ int remote_kick(char **words, size_t n)
     if (code) {
         return code;
     }
-    bool filter = w.client || w.topic;
+    code = remote_streams_check(&kick_options, &w.streams);
+    if (code) {
+        return code;
+    }
+    bool filter = remote_streams_some(&w.streams);
     if (filter == (count > 0)) {
         return options_refuse(&kick_options, "ID",
-                              "name the streams: either ids, or --client and --topic");
+                              "name the streams: either ids, or --client, --topic and --who");
     }
     code = remote_admin_open(&kick_options, &w.admin, &a);
     if (code == 0 && filter) {

@@ -196,6 +196,7 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
                                          .count = given->count,
                                          .load_timeout_ms = load_timeout_ms(cfg),
                                          .sum = metrics_sum_new(given->count),
+                                         .identity_shown = options.broker.identity_shown,
                                          .where = where,
                                          .info = info_of,
                                          .restart = restart_of,

@@ -399,6 +399,7 @@ static void server_build(struct server *s)
                                           .lookup = &s->lookup_metrics,
                                           .store = &s->store_metrics},
                               .alone = !s->worker,
+                              .identity_shown = s->options.broker.identity_shown,
                               .start_ms = loop_unix_ms(s->loop),
                               .state = admin_state,
                               .drain = drain,

@@ -70,6 +70,7 @@ static struct broker_options broker_options(const struct config *c)
         .gzip_min_members = (unsigned)c->compress.min_members,
         .gzip_bytes = (size_t)c->compress.bytes,
         .refusal_hold_ms = (unsigned)c->sse.refusal_hold_s * 1000,
+        .identity_shown = {c->admin_identity.v, c->admin_identity.n},
     };
 }
 

@@ -1,0 +1,36 @@
+/* Which open streams an operator asks for: the query of /connections, read and applied. Pure. */
+#ifndef ADMIN_CONNECTION_FILTER_H
+#define ADMIN_CONNECTION_FILTER_H
+
+#include "base/err.h"
+#include "broker/broker_types.h"
+#include "net/message/http_query.h"
+#include "policy/identity.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    CONNECTION_FILTER_LIMIT_DEFAULT = 1000,
+    CONNECTION_FILTER_LIMIT_MAX = 10000,
+    CONNECTION_FILTER_WHO_MAX = 8,
+};
+
+/* All that is given must hold. */
+struct connection_filter {
+    struct http_query query;    /* owned: the texts below point into it */
+    uint64_t limit;             /* most streams to list */
+    struct slice client, topic; /* absent: any */
+    struct http_param who[CONNECTION_FILTER_WHO_MAX];
+    size_t who_count;
+};
+
+/* Reads "limit=10&client=192.0.2.1&topic=a&who.sub=ann". Identities are asked for by the fields in `shown`
+ * only. 0, or UV_EINVAL: `e` says what is wrong, and there is nothing to clear. */
+int connection_filter_read(struct connection_filter *f, struct slice query,
+                           const struct identity_shown *shown, struct err *e);
+void connection_filter_clear(struct connection_filter *f);
+bool connection_filter_matches(const struct connection_filter *f,
+                               const struct broker_connection *c);
+
+#endif

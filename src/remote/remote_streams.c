@@ -1,0 +1,101 @@
+#include "remote/remote_streams.h"
+
+#include "base/strbuf.h"
+#include "cli/cli_text.h"
+#include "remote/remote_target.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+enum { TARGET_MAX_BYTES = 16384 };
+
+bool remote_streams_some(const struct remote_streams *s)
+{
+    return s->client || s->topic || s->who_count;
+}
+
+int remote_streams_check(const struct options *o, const struct remote_streams *s)
+{
+    for (size_t i = 0; i < s->who_count; i++) {
+        const char *equals = strchr(s->who[i], '=');
+        if (!equals || equals == s->who[i]) {
+            return options_refuse(o, s->who[i], "FIELD=VALUE was expected, as in --who sub=ann");
+        }
+    }
+    return 0;
+}
+
+static int streams_put_who(struct strbuf *target, const char *who)
+{
+    const char *equals = strchr(who, '=');
+    struct strbuf name;
+    strbuf_init(&name, TARGET_MAX_BYTES);
+    int rc = strbuf_printf(&name, "who.%.*s", (int)(equals - who), who);
+    rc = rc ? rc : remote_put_param(target, strbuf_slice(&name), slice_str(equals + 1));
+    strbuf_clear(&name);
+    return rc;
+}
+
+static int streams_put_target(struct strbuf *target, const struct remote_streams *s, uint64_t limit)
+{
+    int rc = strbuf_printf(target, "/connections?limit=%llu", (unsigned long long)limit);
+    if (rc == 0 && s->client) {
+        rc = remote_put_param(target, slice_str("client"), slice_str(s->client));
+    }
+    if (rc == 0 && s->topic) {
+        rc = remote_put_param(target, slice_str("topic"), slice_str(s->topic));
+    }
+    for (size_t i = 0; i < s->who_count && rc == 0; i++) {
+        rc = streams_put_who(target, s->who[i]);
+    }
+    return rc;
+}
+
+int remote_streams_ask(struct remote_admin *a, const struct remote_streams *s, uint64_t limit,
+                       struct remote_answer *out)
+{
+    struct strbuf target;
+    *out = (struct remote_answer){.status = 0};
+    strbuf_init(&target, TARGET_MAX_BYTES);
+    if (streams_put_target(&target, s, limit)) {
+        strbuf_clear(&target);
+        return options_refuse(a->options, "--who", "too long");
+    }
+    int code = remote_admin_ask(a, "GET", target.data, 0, out);
+    strbuf_clear(&target);
+    if (code == 0 && !out->doc) {
+        return remote_admin_failed(a, out);
+    }
+    /* who orders something about its answer must not take all streams for those */
+    if (code == 0 && remote_streams_some(s) && !json_object_get(out->doc, "matched")) {
+        fprintf(stderr,
+                "tidegate %s: the broker is of an earlier version, which cannot select streams\n",
+                a->options->command);
+        return EX_PROTOCOL;
+    }
+    return code;
+}
+
+const char *remote_who(const json_t *connection, char out[REMOTE_WHO_TEXT_MAX])
+{
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+    *out = '\0';
+    json_object_foreach(json_object_get(connection, "who"), name, value)
+    {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+        int more = snprintf(out + n, REMOTE_WHO_TEXT_MAX - n, "%s%s=%s", n ? " " : "", name,
+                            json_is_string(value) ? json_string_value(value)
+                            : text                ? text
+                                                  : "?");
+        free(text);
+        n += more < 0 ? 0 : (size_t)more;
+        if (n >= REMOTE_WHO_TEXT_MAX) {
+            break;
+        }
+    }
+    return out;
+}
