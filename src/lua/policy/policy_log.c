@@ -11,7 +11,11 @@ static void report_repeated(struct policy_log_entry *entry)
     if (entry->repeated == 0) {
         return;
     }
-    snprintf(msg, sizeof msg, "repeated %llu times", (unsigned long long)entry->repeated);
+    if (entry->repeated == 1) {
+        snprintf(msg, sizeof msg, "repeated once");
+    } else {
+        snprintf(msg, sizeof msg, "repeated %llu times", (unsigned long long)entry->repeated);
+    }
     log_warn("policy", msg,
              LOG_F(log_str("policy", entry->log->policy),
                    log_str("hook", policy_hook_name(entry->hook)), log_str("error", entry->text)));

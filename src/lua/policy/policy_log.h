@@ -1,5 +1,5 @@
 /* Errors of policies in the log: the first of a kind in full, equal ones (hook and message) within
- * the interval only counted and reported as "repeated N times" when it ends. */
+ * the interval only counted and reported as "repeated once", "repeated N times" when it ends. */
 #ifndef LUA_POLICY_POLICY_LOG_H
 #define LUA_POLICY_POLICY_LOG_H
 
