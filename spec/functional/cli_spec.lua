@@ -235,6 +235,16 @@ describe("tidegate serve", function()
     assert.equal(1, #http.get(broker.admin, "/status").json.workers)
   end)
 
+  it("says that --single runs one worker where the configuration wants several", function()
+    local broker = tidegate.start { args = { "--single" }, config = { workers = 4 } }
+    assert.equal(1, #http.get(broker.admin, "/status").json.workers)
+    local line = broker:logged { level = "warn", workers = "4" }
+    assert.truthy(line, broker:log())
+    assert.matches("^%-%-single: one worker serves", line.msg)
+    broker = tidegate.start { config = { workers = 1 } }
+    assert.is_nil(broker:log():find("--single: ", 1, true))
+  end)
+
   it("says what is wrong with the store, and ends", function()
     local code, log = tidegate.start_refused { files = { store = "not a directory" } }
     assert.is_true(code ~= 0)

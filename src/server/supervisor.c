@@ -322,8 +322,12 @@ int supervisor_run(const struct config *cfg, char **argv, bool single)
     log_info("server", "starting",
              LOG_F(log_str("version", build_info.version), log_str("commit", build_info.commit),
                    log_str("date", build_info.date), log_uint("workers", single ? 1 : count)));
-    int code = single && !handover_expected() ? server_run(cfg, NULL, &given)
-                                              : run_supervised(cfg, argv, count, &given);
+    bool alone = single && !handover_expected();
+    if (alone && count > 1) {
+        log_warn("server", "--single: one worker serves, and not as many as `workers` says",
+                 LOG_F(log_uint("workers", count)));
+    }
+    int code = alone ? server_run(cfg, NULL, &given) : run_supervised(cfg, argv, count, &given);
     systemd_sockets_clear(&given);
     return code;
 }
