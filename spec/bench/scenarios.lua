@@ -78,7 +78,7 @@ return {
     args = "churn", tls = true, figures = { CONNECTS { { "nchan", 1 } }, CONNECT_CPU() } },
   { name = "tls-idle", title = "9,000 idle connections with TLS",
     args = "idle --connections 9000 --seconds 2 --settle 1", tls = true,
-    figures = { PSS { { "itself", 2048 } },
+    figures = { PSS { { "itself", 1400 } },
       CONNECTS() } },
   { name = "tls-beside-plain", title = "1,000 subscribers with TLS, saturation",
     args = "fan-out --connections 1000", tls = true, beside = { title = "without TLS", tls = false },

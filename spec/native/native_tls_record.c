@@ -40,14 +40,19 @@ static uint64_t number_field(lua_State *L, const char *field)
     return (uint64_t)n;
 }
 
-/* new{ suite =, write = (secret), read =, write_seq =, read_seq = } */
+/* new{ suite =, write = (secret), read =, write_seq =, read_seq =, at = (another, which was cleared: in its memory) } */
 static int l_new(lua_State *L)
 {
     static struct tls_suites *suites;
     luaL_checktype(L, 1, LUA_TTABLE);
-    struct record *r = lua_newuserdatauv(L, sizeof *r, 0);
-    memset(r, 0, sizeof *r);
-    luaL_setmetatable(L, RECORD);
+    struct record *r;
+    if (lua_getfield(L, 1, "at") == LUA_TNIL) {
+        r = lua_newuserdatauv(L, sizeof *r, 0);
+        memset(r, 0, sizeof *r);
+        luaL_setmetatable(L, RECORD);
+    } else {
+        r = luaL_checkudata(L, -1, RECORD);
+    }
     if (!suites) {
         suites = tls_suites_new();
     }
@@ -156,8 +161,14 @@ static void push_keys(lua_State *L, const struct tls_keys *k)
 static int l_keys(lua_State *L)
 {
     const struct record *r = luaL_checkudata(L, 1, RECORD);
+    struct tls_keys read = {0};
     push_keys(L, &r->layer.write);
-    push_keys(L, &r->layer.read);
+    memcpy(read.secret, r->layer.read.secret, sizeof read.secret);
+    if (!tls_suite_derive(r->layer.suite, &read)) {
+        return luaL_error(L, "libcrypto");
+    }
+    read.seq = r->layer.read.seq;
+    push_keys(L, &read);
     return 2;
 }
 

@@ -267,6 +267,37 @@ describe("the record layer", function()
     end
   end)
 
+  -- Keys of peers are derived when something comes, and kept for some of them.
+  it("reads what many peers send by turns, also behind KeyUpdates", function()
+    local list = {}
+    for i = 1, 200 do
+      local a, b = secret(("a%03d"):format(i), 48), secret(("b%03d"):format(i), 48)
+      list[i] = { ours = native.new { suite = AES_256, write = a, read = b },
+        theirs = native.new { suite = AES_256, write = b, read = a } }
+    end
+    for round = 1, 3 do
+      for i, l in ipairs(list) do
+        local text = round .. "/" .. i
+        assert.equal(text, (l.ours:open(l.theirs:seal(text))))
+        assert.equal(text, (l.theirs:open(l.ours:seal(text))))
+        if i % 3 == round then
+          assert.same({ "", "open", "" }, { l.ours:open(l.theirs:forge(UPDATE .. HANDSHAKE)) })
+          assert.is_true(l.theirs:next())
+          assert.equal("new", (l.ours:open(l.theirs:seal "new")))
+        end
+      end
+    end
+  end)
+
+  it("keeps no key beyond the connection", function()
+    local ours, theirs = both(AES_128)
+    assert.equal("text", (ours:open(theirs:forge("text" .. DATA))))
+    assert.is_false(ours:clear())
+    local again = native.new { suite = AES_128, write = secret "c", read = secret "d", at = ours }
+    local peer = native.new { suite = AES_128, write = secret "d", read = secret "c" }
+    assert.same({ "other", "open", "" }, { again:open(peer:forge("other" .. DATA)) })
+  end)
+
   it("says nothing to an alert, and reads nothing behind an end", function()
     local ours, theirs = both(AES_128)
     assert.same({ "", "broken", "" }, { ours:open(theirs:forge("\2\40" .. ALERT)) })

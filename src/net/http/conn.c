@@ -196,7 +196,7 @@ static void conn_write_out(struct conn *c)
     if (c->protocol->gather) {
         c->protocol->gather(c);
     }
-    if (c->out.len || (c->layer && c->layer->waiting)) {
+    if (c->out.len || c->layer_waits) {
         ssize_t n = conn_write_now(c, NULL, 0);
         if (n < 0) {
             conn_close(c, close_reason_of(n));
@@ -386,7 +386,7 @@ static void conn_set_reading(struct conn *c)
 
 static void conn_finish_if_done(struct conn *c)
 {
-    if (c->write || c->out.len || c->queued || c->lingering || (c->layer && c->layer->waiting)) {
+    if (c->write || c->out.len || c->queued || c->lingering || c->layer_waits) {
         return;
     }
     bool over = (c->eof || c->server->draining) && c->protocol->idle(c);

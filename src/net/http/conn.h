@@ -32,8 +32,6 @@ struct tls_facts;
 /* What may lie between a connection and its socket (conn_tls.h): it encrypts and decrypts. */
 struct conn_layer {
     const struct conn_layer_ops *ops;
-    const struct tls_facts *facts; /* the layer's; NULL: it is something else than TLS */
-    bool waiting;                  /* it has bytes of its own to be sent */
 };
 
 struct conn {
@@ -70,9 +68,10 @@ struct conn {
     bool counted : 1;  /* in server->addresses */
     bool trusted : 1;  /* the peer is one of trusted_proxies */
     bool loopback : 1; /* it came to a loopback address: pages of other sites could lead it there */
-    bool redirects : 1; /* its listener sends clients to https */
-    bool proxied : 1;   /* a proxy will say who the peer is */
-    bool nameless : 1;  /* it named nobody: what fields say of that may be the client's words */
+    bool redirects : 1;   /* its listener sends clients to https */
+    bool proxied : 1;     /* a proxy will say who the peer is */
+    bool nameless : 1;    /* it named nobody: what fields say of that may be the client's words */
+    bool layer_waits : 1; /* the layer has bytes of its own to be sent */
 };
 
 struct conn_layer_ops {
@@ -83,6 +82,7 @@ struct conn_layer_ops {
     int (*decrypt)(struct conn *c, const char *data, size_t len, struct slice *plain);
     /* Says that nothing comes any more, if the socket has room for it. */
     void (*end)(struct conn *c);
+    const struct tls_facts *(*facts)(const struct conn *c); /* the layer's */
     void (*free)(struct conn *c);
 };
 

@@ -34,15 +34,41 @@ struct conn_tls_service {
     } failures[TLS_FAILURE_COUNT];
 };
 
+/* In one piece with the struct tls_conn behind it: each open connection has one. */
 struct conn_tls {
     struct conn_layer layer;
-    struct tls_conn *tls;
-    struct strbuf pending; /* ciphertext that waits for the write in flight */
+    struct strbuf *pending; /* ciphertext that waits for the write in flight; NULL: none */
 };
 
 static struct conn_tls *conn_tls_of(const struct conn *c)
 {
     return container_of(c->layer, struct conn_tls, layer);
+}
+
+static struct tls_conn *conn_tls_conn(const struct conn *c)
+{
+    return tls_conn_behind(conn_tls_of(c), sizeof(struct conn_tls));
+}
+
+static int conn_tls_pend(struct conn_tls *l, const struct strbuf *out)
+{
+    if (out->len == 0) {
+        return 0;
+    }
+    if (!l->pending) {
+        l->pending = xmalloc(sizeof *l->pending);
+        strbuf_init(l->pending, PENDING_MAX_BYTES);
+    }
+    return strbuf_append(l->pending, out->data, out->len);
+}
+
+static void conn_tls_drop_pending(struct conn_tls *l)
+{
+    if (l->pending) {
+        strbuf_clear(l->pending);
+        free(l->pending);
+        l->pending = NULL;
+    }
 }
 
 static void conn_tls_stepped(struct tls_handshake *h, void *owner);
@@ -161,20 +187,20 @@ static ssize_t conn_tls_write(struct conn *c, const uv_buf_t *bufs, unsigned cou
     while (rc == 0 && !c->write) {
         size_t chunk = 0;
         strbuf_reset(&s->out);
-        rc = l->pending.len ? strbuf_append(&s->out, l->pending.data, l->pending.len) : 0;
+        rc = l->pending ? strbuf_append(&s->out, l->pending->data, l->pending->len) : 0;
         while (rc == 0 && chunk < CHUNK_BYTES) {
             struct slice plain = conn_tls_gather(s, &at);
             if (plain.n == 0) {
                 break;
             }
-            rc = tls_conn_seal(l->tls, plain.p, plain.n, &s->out);
+            rc = tls_conn_seal(conn_tls_conn(c), plain.p, plain.n, &s->out);
             chunk += plain.n;
         }
         if (rc || s->out.len == 0) {
             break;
         }
-        strbuf_clear(&l->pending);
-        c->layer->waiting = false;
+        conn_tls_drop_pending(l);
+        c->layer_waits = false;
         total += chunk;
         rc = conn_tls_send(c, &s->out);
     }
@@ -194,13 +220,9 @@ static ssize_t conn_tls_write(struct conn *c, const uv_buf_t *bufs, unsigned cou
 /* Ciphertext that belongs to no write: at once, or behind the one in flight. */
 static int conn_tls_answer(struct conn *c, const struct strbuf *out)
 {
-    struct conn_tls *l = conn_tls_of(c);
-    if (out->len == 0) {
-        return 0;
-    }
-    int rc = strbuf_append(&l->pending, out->data, out->len);
-    if (rc == 0) {
-        c->layer->waiting = true;
+    int rc = conn_tls_pend(conn_tls_of(c), out);
+    if (rc == 0 && out->len) {
+        c->layer_waits = true;
         loop_defer(c->server->loop, &c->flush);
     }
     return rc;
@@ -221,8 +243,8 @@ static void conn_tls_broke(struct conn *c, const struct strbuf *out)
 {
     struct conn_tls *l = conn_tls_of(c);
     c->server->metrics->tls_broken++;
-    if (!c->write && strbuf_append(&l->pending, out->data ? out->data : "", out->len) == 0) {
-        conn_tls_send_last(c, &l->pending);
+    if (!c->write && conn_tls_pend(l, out) == 0 && l->pending) {
+        conn_tls_send_last(c, l->pending);
     }
 }
 
@@ -232,7 +254,7 @@ static int conn_tls_decrypt(struct conn *c, const char *data, size_t n, struct s
     size_t got;
     strbuf_reset(&s->out);
     int rc =
-        tls_conn_open(conn_tls_of(c)->tls, slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
+        tls_conn_open(conn_tls_conn(c), slice_of(data, n), s->plain, PLAIN_BYTES, &got, &s->out);
     *plain = slice_of(s->plain, got);
     if (rc == UV_EPROTO) {
         conn_tls_broke(c, &s->out);
@@ -246,23 +268,30 @@ static void conn_tls_end(struct conn *c)
 {
     struct conn_tls_service *s = c->server->tls;
     strbuf_reset(&s->out);
-    tls_conn_end(conn_tls_of(c)->tls, &s->out);
+    tls_conn_end(conn_tls_conn(c), &s->out);
     conn_tls_send_last(c, &s->out);
 }
 
 static void conn_tls_free(struct conn *c)
 {
     struct conn_tls *l = conn_tls_of(c);
+    struct tls_conn *tls = conn_tls_conn(c);
     c->layer = NULL;
-    c->server->metrics->tls_compact -= tls_conn_is_compact(l->tls);
-    tls_conn_free(l->tls);
-    strbuf_clear(&l->pending);
+    c->server->metrics->tls_compact -= tls_conn_is_compact(tls);
+    tls_conn_clear(tls);
+    conn_tls_drop_pending(l);
     free(l);
+}
+
+static const struct tls_facts *conn_tls_facts(const struct conn *c)
+{
+    return tls_conn_facts(conn_tls_conn(c));
 }
 
 static const struct conn_layer_ops conn_tls_ops = {.write = conn_tls_write,
                                                    .decrypt = conn_tls_decrypt,
                                                    .end = conn_tls_end,
+                                                   .facts = conn_tls_facts,
                                                    .free = conn_tls_free};
 
 /* ---------------------------------------------------------------- the handshake */
@@ -434,16 +463,15 @@ int conn_tls_start(struct conn *c, struct tls_context *context)
 static void tls_hello_done(struct conn *c, struct tls_handshake *h)
 {
     struct net_metrics *m = c->server->metrics;
-    struct conn_tls *l = xcalloc(1, sizeof *l);
-    l->layer.ops = &conn_tls_ops;
-    l->tls = tls_conn_settle(h->tls);
-    l->layer.facts = tls_conn_facts(l->tls);
+    struct conn_tls *l = tls_conn_settle(h->tls, sizeof *l);
+    const struct tls_conn *tls = tls_conn_behind(l, sizeof *l);
+    const struct tls_facts *facts = tls_conn_facts(tls);
     h->tls = NULL;
-    strbuf_init(&l->pending, PENDING_MAX_BYTES);
+    l->layer.ops = &conn_tls_ops;
     m->tls_handshakes++;
-    m->tls_resumed += tls_facts_resumed(l->layer.facts);
-    m->tls_compact += tls_conn_is_compact(l->tls);
-    conn_set_protocol(c, tls_facts_h2(l->layer.facts) ? c->server->opt.h2 : c->server->protocol);
+    m->tls_resumed += tls_facts_resumed(facts);
+    m->tls_compact += tls_conn_is_compact(tls);
+    conn_set_protocol(c, tls_facts_h2(facts) ? c->server->opt.h2 : c->server->protocol);
     c->layer = &l->layer;
     c->backlog.max = PLAIN_BYTES;         /* one read may decrypt to more than was read */
     int rc = conn_tls_answer(c, &c->out); /* of the handshake, not encrypted again */

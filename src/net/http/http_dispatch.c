@@ -24,7 +24,7 @@ static void http_dispatch_client(const struct conn *c, struct http_request *rq,
                                  struct peer_address *client)
 {
     rq->redirect = c->redirects;
-    rq->tls = c->layer ? c->layer->facts : NULL;
+    rq->tls = c->layer ? c->layer->ops->facts(c) : NULL;
     rq->secure =
         c->layer || client_is_secure(&c->peer, rq->headers, rq->header_count,
                                      c->server->opt.trusted_proxies, http_dispatch_believed(c));

@@ -6,6 +6,7 @@
 #include "net/tls/tls_secrets.h"
 
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,12 @@ struct tls_session {
 struct tls_conn {
     struct tls_session *session; /* NULL: the connection is compact, */
     struct tls_record record;    /* and this is in use */
-    struct tls_facts *facts;     /* after the handshake */
+    struct tls_facts *facts;     /* after the handshake; owned, once settled it lies behind this */
 };
+
+/* With what the caller keeps (conn_tls.c: 16 bytes) and the facts (13, and the server's name) one of the allocator's
+ * sizes, 256. */
+_Static_assert(sizeof(struct tls_conn) <= 200, "ten thousand streams would take a megabyte more");
 
 /* ---------------------------------------------------------------- OpenSSL's way to the bytes */
 
@@ -116,13 +121,18 @@ struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *met
     return t;
 }
 
+void tls_conn_clear(struct tls_conn *t)
+{
+    tls_session_free(t->session);
+    tls_record_clear(&t->record);
+}
+
 void tls_conn_free(struct tls_conn *t)
 {
     if (t) {
-        tls_session_free(t->session);
-        tls_record_clear(&t->record);
-        free(t->facts);
-        free(t);
+        tls_conn_clear(t);
+        alloc_free_to_arena(t->facts);
+        alloc_free_to_arena(t);
     }
 }
 
@@ -194,7 +204,7 @@ static void tls_conn_make_compact(struct tls_conn *t)
         t->session = NULL;
         tls_session_free(s);
     } else {
-        tls_record_clear(r);
+        OPENSSL_cleanse(r, sizeof *r);
     }
 }
 
@@ -227,17 +237,17 @@ int tls_conn_handshake(struct tls_conn *t, struct slice *in, struct strbuf *out,
     return UV_EPROTO;
 }
 
-struct tls_conn *tls_conn_settle(struct tls_conn *t)
+void *tls_conn_settle(struct tls_conn *t, size_t before)
 {
-    if (t->session) {
-        return t;
-    }
-    struct tls_conn *to = xmalloc(sizeof *to);
+    size_t facts_n = tls_facts_bytes(t->facts);
+    void *block = xmalloc(before + sizeof *t + facts_n);
+    struct tls_conn *to = tls_conn_behind(block, before);
     *to = *t;
-    to->facts = tls_facts_copy(t->facts);
-    t->record.partial = NULL;
+    to->facts = memcpy(to + 1, t->facts, facts_n);
+    t->session = NULL;
+    OPENSSL_cleanse(&t->record, sizeof t->record);
     tls_conn_free(t);
-    return to;
+    return memset(block, 0, before);
 }
 
 /* ---------------------------------------------------------------- OpenSSL's records */

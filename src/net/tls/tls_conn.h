@@ -35,9 +35,15 @@ struct tls_conn *tls_conn_new(struct tls_context *context, const BIO_METHOD *met
                               const struct tls_suites *suites);
 void tls_conn_free(struct tls_conn *t); /* NULL is fine */
 
-/* After the handshake, on the thread that it stays with: `t`, or what takes its place, in memory of that thread, so that
- * the little that stays of a connection keeps none of the pages that the handshake has used. */
-struct tls_conn *tls_conn_settle(struct tls_conn *t);
+/* After the handshake, on the thread that it stays with: takes `t`, and returns memory for free() with `before` bytes,
+ * all 0, a multiple of 8, for what the caller keeps of the connection, and behind them what takes the place of `t`. It is one
+ * piece because there are so many, and none of the handshake's threads, so that nothing keeps the pages they have used. */
+void *tls_conn_settle(struct tls_conn *t, size_t before);
+static inline struct tls_conn *tls_conn_behind(void *block, size_t before)
+{
+    return (struct tls_conn *)(void *)((char *)block + before);
+}
+void tls_conn_clear(struct tls_conn *t); /* of one that has settled, instead of tls_conn_free() */
 
 /* Goes on with the handshake. *in moves past what was used; output is appended to `out`, also when it fails (an
  * alert). 1: done; 0: more bytes are needed; UV_EPROTO: failed, `f` says why. */

@@ -6,6 +6,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,13 +18,12 @@ enum {
     SHA256_BYTES = 65,
 };
 
-/* `text` has, each with its '\0': the server's name; and of a client its subject, issuer, serial number, hash, and
- * then the alternative names. */
+/* As small as can be: each open connection has them. `text` has, each with its '\0': the server's name; and of a
+ * client its subject, issuer, serial number, hash, the alternative names, and then the end of its validity. */
 struct tls_facts {
-    const char *version, *cipher, *alpn; /* static */
-    bool resumed, has_client;
+    const SSL_CIPHER *cipher; /* OpenSSL's own, which it never frees */
     uint16_t names_n, text_n;
-    int64_t not_after;
+    bool v13 : 1, alpn : 1, h2 : 1, resumed : 1, has_client : 1;
     char text[];
 };
 
@@ -146,7 +146,7 @@ static struct tls_facts *tls_facts_new(const char *sni, const struct tls_client_
     size_t n = strlen(sni) + 1;
     if (c) {
         n += strlen(c->subject) + strlen(c->issuer) + strlen(c->serial) + strlen(c->sha256) + 4 +
-             c->names_n;
+             c->names_n + sizeof c->not_after;
     }
     struct tls_facts *f = xcalloc(1, sizeof *f + n);
     f->text_n = (uint16_t)n;
@@ -157,20 +157,21 @@ static struct tls_facts *tls_facts_new(const char *sni, const struct tls_client_
         to = tls_facts_put(to, c->serial);
         to = tls_facts_put(to, c->sha256);
         memcpy(to, c->names, c->names_n);
+        memcpy(to + c->names_n, &c->not_after, sizeof c->not_after);
         f->has_client = true;
         f->names_n = (uint16_t)c->names_n;
-        f->not_after = c->not_after;
     }
     return f;
 }
 
-/* Of the two that tls_context.c offers. */
-static const char *tls_facts_alpn(const SSL *ssl)
+/* One of the two that tls_context.c offers. */
+static void tls_facts_take_alpn(struct tls_facts *f, const SSL *ssl)
 {
     const unsigned char *name;
     unsigned n;
     SSL_get0_alpn_selected(ssl, &name, &n);
-    return n == 0 ? "" : slice_is(slice_of((const char *)name, n), "h2") ? "h2" : "http/1.1";
+    f->alpn = n > 0;
+    f->h2 = n > 0 && slice_is(slice_of((const char *)name, n), "h2");
 }
 
 struct tls_facts *tls_facts_of(const SSL *ssl)
@@ -180,23 +181,22 @@ struct tls_facts *tls_facts_of(const SSL *ssl)
     client.names_n = 0;
     bool shown = cert && SSL_get_verify_result(ssl) == X509_V_OK && tls_info_client(&client, cert);
     struct tls_facts *f = tls_facts_new(tls_context_sni(ssl), shown ? &client : NULL);
-    f->version = SSL_get_version(ssl);
-    f->cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
-    f->alpn = tls_facts_alpn(ssl);
+    f->v13 = SSL_version(ssl) == TLS1_3_VERSION;
+    f->cipher = SSL_get_current_cipher(ssl);
+    tls_facts_take_alpn(f, ssl);
     f->resumed = SSL_session_reused(ssl) == 1;
     ERR_clear_error();
     return f;
 }
 
-struct tls_facts *tls_facts_copy(const struct tls_facts *f)
+size_t tls_facts_bytes(const struct tls_facts *f)
 {
-    size_t n = sizeof *f + f->text_n;
-    return memcpy(xmalloc(n), f, n);
+    return offsetof(struct tls_facts, text) + f->text_n;
 }
 
 bool tls_facts_h2(const struct tls_facts *f)
 {
-    return strcmp(f->alpn, "h2") == 0;
+    return f->h2;
 }
 
 bool tls_facts_resumed(const struct tls_facts *f)
@@ -214,12 +214,13 @@ static const char *tls_facts_next(const char **at)
 void tls_facts_read(const struct tls_facts *f, struct tls_info *out)
 {
     const char *at = f->text;
-    *out = (struct tls_info){.version = f->version,
-                             .cipher = f->cipher,
-                             .alpn = f->alpn,
+    *out = (struct tls_info){.version = f->v13 ? "TLSv1.3" : "TLSv1.2", /* there is no other */
+                             .cipher = SSL_CIPHER_get_name(f->cipher),
+                             .alpn = f->h2     ? "h2"
+                                     : f->alpn ? "http/1.1"
+                                               : "",
                              .resumed = f->resumed,
-                             .has_client = f->has_client,
-                             .not_after = f->not_after};
+                             .has_client = f->has_client};
     out->sni = tls_facts_next(&at);
     if (f->has_client) {
         out->subject = tls_facts_next(&at);
@@ -227,5 +228,6 @@ void tls_facts_read(const struct tls_facts *f, struct tls_info *out)
         out->serial = tls_facts_next(&at);
         out->sha256 = tls_facts_next(&at);
         out->names = slice_of(at, f->names_n);
+        memcpy(&out->not_after, at + f->names_n, sizeof out->not_after);
     }
 }

@@ -31,8 +31,8 @@ struct tls_facts;
  * KiB is as good as none: it has names nobody could tell apart from shorter ones. */
 struct tls_facts *tls_facts_of(const SSL *ssl);
 
-/* The same in memory of its own, for free(). */
-struct tls_facts *tls_facts_copy(const struct tls_facts *f);
+/* How many bytes they are: they may be copied as such, to where a pointer may be. */
+size_t tls_facts_bytes(const struct tls_facts *f);
 bool tls_facts_h2(const struct tls_facts *f);
 bool tls_facts_resumed(const struct tls_facts *f);
 /* Pointers in `out` are good while `f` is. */

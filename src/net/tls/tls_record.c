@@ -35,7 +35,7 @@ enum {
 
 bool tls_record_begin(struct tls_record *r, uint64_t write_seq, uint64_t read_seq)
 {
-    bool ok = tls_suite_derive(r->suite, &r->write) && tls_suite_derive(r->suite, &r->read);
+    bool ok = tls_suite_derive(r->suite, &r->write);
     r->write.seq = write_seq;
     r->read.seq = read_seq;
     return ok;
@@ -53,6 +53,9 @@ static void tls_record_drop_partial(struct tls_record *r)
 void tls_record_clear(struct tls_record *r)
 {
     tls_record_drop_partial(r);
+    if (r->suite) {
+        tls_suite_forget(r->suite, &r->read);
+    }
     OPENSSL_cleanse(r, sizeof *r);
 }
 
@@ -243,7 +246,7 @@ static int tls_record_on_handshake(struct tls_record *r, struct slice body)
     /* The answer goes out before our next data, and is one for all that ask until then (RFC 8446, 4.6.3). */
     r->owes_update = r->owes_update || r->update[UPDATE_BYTES - 1] == 1;
     r->update_n = 0;
-    return tls_suite_next(r->suite, &r->read) ? ALERT_NONE : ALERT_INTERNAL_ERROR;
+    return tls_suite_next_of_peer(r->suite, &r->read) ? ALERT_NONE : ALERT_INTERNAL_ERROR;
 }
 
 /* `inner`: what was decrypted, which has the type as its last byte that is not 0. */

@@ -18,7 +18,8 @@ enum {
 
 struct tls_record {
     const struct tls_suite *suite; /* borrowed */
-    struct tls_keys write, read;
+    struct tls_keys write;
+    struct tls_peer_keys read;
     struct strbuf *partial;  /* owned: the beginning of a record; NULL: none */
     unsigned char update[5]; /* the beginning of a KeyUpdate */
     unsigned char update_n;  /* of which so much has come */
@@ -30,7 +31,7 @@ struct tls_record {
 };
 
 /* Goes on where a handshake has ended: r->suite, both secrets, and the numbers of the next records are set. False:
- * libcrypto failed. Any thread. */
+ * libcrypto failed. Any thread. `r` may be moved until something is read. */
 __attribute__((warn_unused_result)) bool tls_record_begin(struct tls_record *r, uint64_t write_seq,
                                                           uint64_t read_seq);
 /* Wipes its keys. */

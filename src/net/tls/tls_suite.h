@@ -1,7 +1,7 @@
 /* The cipher suites of TLS 1.3 (RFC 8446, B.4): keys from secrets, and one record at a time sealed or opened.
  *
  * All connections of a thread share one cipher context per suite and direction: a connection keeps the few bytes
- * that are its own (struct tls_keys), and setting them for a record costs a tenth of a microsecond. */
+ * that are its own (struct tls_keys, tls_peer_keys), and setting them for a record costs a tenth of a microsecond. */
 #ifndef NET_TLS_TLS_SUITE_H
 #define NET_TLS_TLS_SUITE_H
 
@@ -19,12 +19,19 @@ enum {
     TLS_HEADER_BYTES = 5, /* of a record */
 };
 
-/* What protects one direction of a connection. */
+/* What protects what we send on a connection. */
 struct tls_keys {
     uint64_t seq; /* of the next record */
     unsigned char iv[TLS_IV_BYTES];
     unsigned char key[TLS_KEY_MAX];
     unsigned char secret[TLS_SECRET_MAX]; /* the application traffic secret that they come from */
+};
+
+/* And what we receive. Who has a stream open sends next to nothing: key and IV are derived when a record comes (3 us),
+ * and kept for some connections, who send many. */
+struct tls_peer_keys {
+    uint64_t seq;
+    unsigned char secret[TLS_SECRET_MAX];
 };
 
 struct tls_suite;
@@ -46,6 +53,12 @@ __attribute__((warn_unused_result)) bool tls_suite_derive(const struct tls_suite
 __attribute__((warn_unused_result)) bool tls_suite_next(const struct tls_suite *suite,
                                                         struct tls_keys *k);
 
+/* The same for what the peer sends. The suites' thread. */
+__attribute__((warn_unused_result)) bool tls_suite_next_of_peer(const struct tls_suite *suite,
+                                                                struct tls_peer_keys *k);
+/* Before `k` ends: wipes what is kept of it. The suites' thread. */
+void tls_suite_forget(const struct tls_suite *suite, const struct tls_peer_keys *k);
+
 /* Encrypts `plain` and the one byte of `type` behind it to `to`, which has room for both and the tag. `header` is
  * that of the record. k->seq moves on. False: libcrypto failed. */
 __attribute__((warn_unused_result)) bool
@@ -54,7 +67,7 @@ tls_suite_seal(const struct tls_suite *suite, struct tls_keys *k, const unsigned
 /* Decrypts what follows `header` to `to`, which has room for all of it but the tag. k->seq moves on. False: it is
  * not what the peer sealed, and what is in `to` means nothing. */
 __attribute__((warn_unused_result)) bool tls_suite_open(const struct tls_suite *suite,
-                                                        struct tls_keys *k,
+                                                        struct tls_peer_keys *k,
                                                         const unsigned char *header,
                                                         struct slice sealed, char *to);
 
