@@ -280,9 +280,8 @@ local function judge_policy(facts, report, skip)
   elseif facts.luacheck then
     judge_luacheck(facts, report)
   end
-  if facts.keys_error or report.needed then
-    skip("hooks", facts.keys_error and "keys cannot be read" or "they depend on settings: mend " .. report.needed
-      .. " first")
+  if report.needed then
+    skip("hooks", ("they depend on settings: mend %s first"):format(report.needed))
     return
   end
   samples.run(facts, {

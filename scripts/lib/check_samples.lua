@@ -4,11 +4,12 @@
 ---   samples.run(facts, to); to: add(problem), worsen(problem) (a warning that is to be an error),
 ---     locate(text) -> problem, skip(step, why), tried()
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
-local eval = require "tidegate.eval"
+local eval, tokens = require "tidegate.eval", require "tidegate.check.tokens"
 local json = native.json
 
 local samples = {}
 
+local CACHED_S = 10 * 365 * 86400 -- longer than any value is
 local SECONDS = 5 -- for all made-up requests: hooks may wait
 
 -- Stand for databases and servers.
@@ -119,15 +120,16 @@ local function referee(facts, to)
   end
 end
 
--- A policy on a test broker; and a function: what has gone wrong in it since the last time, and has it asked others?
-local function open(facts, outside, check)
-  local failures = {}
+-- A policy on a test broker; a function: what has gone wrong in it since the last time, and has it asked others?
+-- And a list of what its calls of tg.jwt want. `keys`: in place of the configuration's, see check_tokens.lua.
+local function open(facts, outside, check, keys)
+  local failures = { tokens = {} }
   local asked = false
   local bench, err = native.open(facts.policy, 0, function(kind, name, arguments)
     asked = true
     check(kind, name, arguments)
     return outside.answer(kind)
-  end, nil, nil, failures)
+  end, keys and tokens.sets(keys), nil, failures)
   return bench, err, function()
     local was_asked = asked
     asked = false
@@ -136,7 +138,7 @@ local function open(facts, outside, check)
       failures[i] = nil
     end
     return taken, was_asked
-  end
+  end, failures.tokens
 end
 
 local Tries = {}
@@ -155,6 +157,7 @@ function Tries:report(what, failures, asked)
       problem.severity, problem.source = keys and "error" or "warning", "hooks"
       problem.message = ("%s fails for %s%s: %s"):format(failure.hook, what, asked and " " .. self.outside.what or "",
         problem.message)
+      self.bad_keys = self.bad_keys or keys
       if not keys and failure.hook ~= "disconnect" then
         problem.hint = asked and self.outside.hint or HINT
       end
@@ -180,8 +183,9 @@ function Tries:count(verdict, refused, what)
   end
 end
 
--- The verdict; nil: the broker would not have asked the policy, or there is no time left.
-function Tries:subscribe(request, what)
+-- The verdict; nil: the broker would not have asked the policy, or there is no time left. `quiet`: what fails is left
+-- to the caller, and answered beside it.
+function Tries:subscribe(request, what, quiet)
   if self:over() then
     return nil
   end
@@ -194,9 +198,14 @@ function Tries:subscribe(request, what)
     self.identity = self.identity or verdict.identity
   end
   local failures, asked = self.take()
-  self:report(what, failures, asked)
+  if not quiet then
+    self:report(what, failures, asked)
+  end
   if verdict then
     self:note(failures, asked, "authenticate", "subscribe", asks_again)
+  end
+  if quiet then
+    return verdict, failures, asked
   end
   return verdict
 end
@@ -207,13 +216,16 @@ end
 function Tries:note(failures, asked, first, last, request)
   local failed
   for _, failure in ipairs(failures) do
+    if failure.transient and failure.text:find("tg.jwt", 1, true) then
+      return -- its keys are fetched by a broker, not here: nobody has decided anything
+    end
     failed = failed or (failure.hook == first or failure.hook == last) and not failure.transient and failure
   end
   local fate = self.fates[failed and failed.hook or last]
   if failed and not asked then
     fate.failure = true
   elseif request then
-    fate.denied[#fate.denied + 1] = request
+    fate.denied[#fate.denied + 1] = { request = request, tries = self }
   else
     fate.works = true
   end
@@ -224,9 +236,9 @@ end
 function Tries:judge()
   for _, hook in ipairs { "authenticate", "subscribe", "publish" } do
     local fate = self.fates[hook]
-    for _, request in ipairs(fate.failure and not fate.works and fate.denied or {}) do
-      local verdict = not self:over() and self.bench:authenticate(request_text("GET", request))
-      self.take()
+    for _, denied in ipairs(fate.failure and not fate.works and fate.denied or {}) do
+      local verdict = not self:over() and denied.tries.bench:authenticate(request_text("GET", denied.request))
+      denied.tries.take()
       fate.works = fate.works or not verdict or verdict.kind == "granted" -- then the hook has denied it
     end
     local problem = self.problems[hook]
@@ -238,9 +250,9 @@ function Tries:judge()
   end
 end
 
-function Tries:publish(sample, request)
+function Tries:publish(sample, request, how)
   if not self:over() then
-    local what = "a publish of " .. sample.what
+    local what = "a publish of " .. sample.what .. (how or "")
     local verdict, refused = self.bench:accept(request_text("POST", request, json.encode(sample.event)))
     self:count(verdict, refused, what)
     local failures, asked = self.take()
@@ -319,6 +331,69 @@ function Tries:wildcards(found)
   end
 end
 
+-- Of equal ones the first; those of unknown algorithms are reported already.
+local function each_once(wants)
+  local known, list = {}, {}
+  for _, want in ipairs(wants) do
+    local key = want.keys and want.alg and tokens.key_of(want)
+    if key and not known[key] then
+      known[key] = true
+      list[#list + 1] = want
+    end
+  end
+  return list
+end
+
+-- A request with the token, wherever one may be looked for.
+local function with_token(found, token, topics)
+  local request = fields(found, function(kind, name)
+    local secret = name:lower():find "token" or name:lower():find "jwt" or name:lower():find "auth"
+    return (kind == "cookies" or kind == "query" and secret) and token or "sample"
+  end)
+  request.bearer, request.topics = token, topics
+  return request
+end
+
+-- Tokens that the policy lets in: are the hooks behind that well? `sign`: see check_tokens.lua.
+function Tries:tokens(found, sign, publishes)
+  local best, first
+  for _, guess in ipairs(tokens.guesses) do
+    local verdict, failures, asked = self:subscribe(with_token(found, sign(guess.value)), guess.what, true)
+    first = first or verdict and { failures = failures, asked = asked }
+    local granted = verdict and verdict.kind == "granted"
+    if verdict and #failures == 0 and (granted or not best) then
+      best = { guess = guess, verdict = verdict }
+    end
+    if granted or not verdict then
+      break
+    end
+  end
+  if not best then
+    if first then
+      self:report(tokens.guesses[1].what, first.failures, first.asked)
+    end
+    best = { guess = tokens.guesses[1] }
+  end
+  local others, wildcards = tokens.others(best.guess.value)
+  for _, other in ipairs(others) do
+    self:subscribe(with_token(found, sign(other.value)), other.what)
+  end
+  local expected = topics_of(best.verdict, tokens.PLAIN, "*")
+  local wild = self:subscribe(with_token(found, sign(wildcards.value)), wildcards.what, true)
+  if topics_of(wild) == expected and expected ~= topics_of(best.verdict) and not self.seen[expected] then
+    self.seen[expected] = true
+    self.to.add { severity = "warning", source = "hooks", file = self.policy,
+      message = 'subscribe grants what the token says as a part of topics, even "*": ' .. expected,
+      hint = "if users can choose it, they could read events of others: tg.topic(...) refuses wildcards" }
+  end
+  local usual = with_token(found, sign(best.guess.value), { "sample/topic" })
+  self:subscribe(usual, "a request for a topic with a token")
+  for _, sample in ipairs(publishes and EVENTS or {}) do
+    self:publish(sample, with_token(found, usual.bearer), " with a token")
+  end
+  return self:reached { { request = usual } }
+end
+
 -- Answers whether authenticate kept all of them from the hooks behind it, and whether publish is one of those.
 local function try_made_up(facts, to, check)
   local seen, limit = {}, { at = native.seconds() + SECONDS }
@@ -331,11 +406,17 @@ local function try_made_up(facts, to, check)
   for _, hook in ipairs(facts.about.hooks) do
     publishes = publishes or hook == "publish"
   end
+  local benches = {}
+  local function tries_on(bench, take, outside)
+    benches[#benches + 1] = bench
+    return setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
+      policy = facts.policy, fates = fates, problems = problems }, Tries)
+  end
+  local tries, wanted
   for i, outside in ipairs(OUTSIDE) do
-    local bench, err, take = open(facts, outside, check)
+    local bench, err, take, wants = open(facts, outside, check, facts.keys_error and tokens.keys(facts.keys, {}))
     if bench then
-      local tries = setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
-        policy = facts.policy, fates = fates, problems = problems }, Tries)
+      tries = tries_on(bench, take, outside)
       local requests = made_up(found)
       for _, sample in ipairs(requests) do
         tries:subscribe(sample.request, sample.what)
@@ -349,13 +430,26 @@ local function try_made_up(facts, to, check)
       end
       opened, reached = true, tries:reached(requests) or reached
       tries:others()
-      if i == #OUTSIDE and not facts.samples then
-        tries:judge()
+      wanted = wanted or not tries.bad_keys and each_once(wants)
+      for _, want in ipairs(wanted or {}) do
+        local began = native.seconds()
+        local made = tokens.keys(facts.keys, { want })
+        local other, _, other_take = open(facts, outside, check, made)
+        limit.at = limit.at + native.seconds() - began -- some keys take a while
+        if other then
+          local with = tries_on(other, other_take, outside)
+          reached = with:tokens(found, tokens.signer(want, made[want.keys], facts.files), publishes) or reached
+        end
       end
-      bench:close()
     else
       to.skip("hooks", ("setup fails %s: %s"):format(outside.what, err))
     end
+  end
+  if tries and not facts.samples then
+    tries:judge()
+  end
+  for _, bench in ipairs(benches) do
+    bench:close()
   end
   if limit.over then
     to.skip("hooks", ("some requests were left out: the others took %d s"):format(SECONDS))
@@ -455,6 +549,8 @@ local function try_own(facts, to, check)
       failures[i] = nil
     end
     to.tried()
+    bench:set_time((os.time() + CACHED_S) * 1000) -- what the cache has of other samples is too old now
+    bench:set_time(0)
     local bad = try_one(bench, sample, function()
       for _, failure in ipairs(failures) do
         if not failure.transient then
@@ -479,7 +575,9 @@ function samples.run(facts, to)
   if facts.try_hooks then
     kept, publishes = try_made_up(facts, to, check)
   end
-  if facts.samples then
+  if facts.samples and facts.keys_error then
+    to.skip("samples", "keys cannot be read")
+  elseif facts.samples then
     reached = try_own(facts, to, check)
   end
   local rest = {}

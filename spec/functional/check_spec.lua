@@ -462,6 +462,77 @@ describe("tidegate check, calling hooks,", function()
     end
   end)
 
+  -- A policy that lets nobody in without a token of this kind.
+  local function of_tokens(hooks, alg)
+    return with(([[
+      local function claims_of(req)
+        return tg.jwt(req.bearer or req.cookies.session, { keys = "main", alg = { "%s" }, iss = "https://id.example",
+          aud = { "tidegate", "other" }, typ = "at+jwt" })
+      end
+      function P.authenticate(req)
+        local claims, err = claims_of(req)
+        if not claims then return tg.deny(401, err) end
+        return { sub = claims.sub, team = claims.team, realm = claims.realm and tostring(claims.realm.roles) }
+      end
+      %s]]):format(alg or "HS256", hooks))
+  end
+  local HS = ('keys = { main = { secret = "%s" } }'):format(SECRET)
+
+  it("gets past authenticate with tokens that it makes up, and finds hooks that always fail", function()
+    for _, case in ipairs {
+      { HS, "HS256" }, { 'keys = { main = { jwks_url = "https://id.example/keys" } }', "ES256" },
+      { 'keys = { main = { secret_file = "none" } }', "HS384", also = "cannot be read" },
+      { 'keys = { main = { jwks_file = "none" } }', "EdDSA", also = "cannot be read" },
+    } do
+      local d, code = document(of_tokens("function P.subscribe() return nothing.at_all end", case[2]),
+        { "--no-luacheck", config = case[1] })
+      assert.equal(78, code)
+      local p = table.remove(d.problems)
+      assert.same({ "error", "hooks", 13 }, { p.severity, p.source, p.line })
+      assert.matches("^subscribe fails for every request that was made up, so for a token with plain claims: ",
+        p.message)
+      assert.same({}, d.skipped)
+      if case.also then
+        p = table.remove(d.problems)
+        assert.matches(case.also, p.message)
+      end
+      assert.same({}, d.problems)
+    end
+    local d = document(of_tokens "function P.publish() return nothing.at_all end", { "--no-luacheck", config = HS })
+    assert.matches("^publish fails for every request that was made up", only(d.problems).message)
+  end)
+
+  it("finds nothing in hooks that do well with tokens, whatever kind of claims they want", function()
+    for _, hooks in ipairs {
+      "", "function P.subscribe(_, who) return { topics = { tg.topic('of', who.sub:sub(1, 9)) } } end",
+      [[function P.authenticate(req)
+        local c, err = tg.jwt(req.bearer, { keys = "main", alg = { "HS256" } })
+        if not c then return tg.deny(401, err) end
+        local all = {}
+        for i, role in ipairs(c.roles or {}) do all[i] = "of/" .. #role end
+        return { sub = "x", level = (c.level or 1) + 1, topics = table.concat(all, " "), late = c.exp < 5 }
+      end]],
+      "function P.subscribe() return tg.deny(403, 'nobody') end",
+    } do
+      local d, code = document(of_tokens(hooks), { "--no-luacheck", config = HS })
+      assert.same({ 0, {}, {} }, { code, d.problems, d.skipped }, hooks)
+    end
+  end)
+
+  it("finds claims that may be missing, long, or wildcards", function()
+    local d, code = document(of_tokens [[function P.subscribe(_, who)
+      return { topics = { "teams/" .. who.team .. "/" .. ("y"):rep(60) } } end]], { "--no-luacheck", config = HS })
+    assert.equal(0, code)
+    local found = {}
+    for i, p in ipairs(d.problems) do
+      found[i] = p.message
+    end
+    assert.equal(3, #found, json.encode(found))
+    assert.matches("^subscribe fails for a token that has only sub: attempt to concatenate a nil value", found[1])
+    assert.matches("^subscribe fails for a token with long claims: topics%[1%]: is longer than", found[2])
+    assert.matches('^subscribe grants what the token says as a part of topics, even "%*": teams/%*/y', found[3])
+  end)
+
   it("asks with nonsense, and whatever headers the policy reads", function()
     local p = warning(with [[function P.authenticate(req)
       for _, topic in ipairs(req.topics) do
@@ -557,6 +628,21 @@ nonsense
       '^8 .*unknown field "topic"', "^9 .*a JSON object was expected" } do
       assert.matches(pattern, seen[i])
     end
+  end)
+
+  it("answers each sample as if it were the first: what the cache has of others is gone", function()
+    local policy = with [[
+P.queries = { q = "select 1" }
+function P.subscribe(_, who)
+  local rows = cache.fetch("q", { ttl = 3600, stale = 3600 }, function() return db.query "q" end)
+  if #rows > 0 then return { topics = { "a" } } end
+  return tg.deny(403, "no rows")
+end]]
+    local one = '{"who": {}, "db": {"q": [{"a": 1}]}, "expect": "granted"}\n'
+    local none = '{"who": {}, "db": {"q": []}, "expect": 403}\n'
+    local d, code = document(policy, { "--no-luacheck", "--no-samples", "--samples", "mine",
+      files = { mine = one .. none .. one }, config = 'database = { driver = "sqlite", path = "none.db" }' })
+    assert.same({ 0, {} }, { code, d.problems })
   end)
 
   it("tells what was expected where an object goes on on the next line, once", function()

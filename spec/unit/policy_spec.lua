@@ -64,6 +64,7 @@ describe("policy", function()
     local bad = {
       ["true"] = "subscribe returned boolean: a table, `tg.deny(status, reason)`, or `nil, \"why\"`",
       ["nil"] = "subscribe returned nil: a table",
+      ["false or tg.deny(403, 'no')"] = "drops half of it: give it a `return` of its own",
       [""] = "subscribe returned nil: a table",
       ["false"] = "subscribe returned boolean",
       ["'a'"] = "subscribe returned string",

@@ -26,7 +26,7 @@ enum { PROBLEMS_MAX_BYTES = 256 * 1024, SAMPLES_MAX_BYTES = 4 * 1024 * 1024 };
 const char cli_check_details[] =
     "Reports all errors of a configuration and its policy. Runs luacheck (Debian: lua-check) on the\n"
     "policy, and calls authenticate, subscribe and publish with generated requests: empty ones, nonsense,\n"
-    "wildcards, and while databases and servers are down or have no answer. Binds, creates and changes\n"
+    "wildcards, tokens of its own, and while databases and servers are down or have no answer. Binds, creates and changes\n"
     "nothing, and connects to nothing without --db.\n"
     "\n"
     "An error in one part hides none in another: the policy, keys, certificates and the directory of the\n"
@@ -78,6 +78,17 @@ static json_t *targets_of(const struct config *cfg)
     json_t *list = json_array();
     for (size_t i = 0; i < cfg->http_targets.n; i++) {
         (void)json_array_append_new(list, json_string(cfg->http_targets.v[i].name));
+    }
+    return list;
+}
+
+static json_t *keys_of(const struct config *cfg)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < cfg->keys.n; i++) {
+        const struct config_keys *k = &cfg->keys.v[i];
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:b}", "name", k->name, "secret", k->secret || k->secret_file));
     }
     return list;
 }
@@ -170,6 +181,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     }
     (void)json_object_set_new(facts, "environment", environment_of(&w->options.overrides));
     (void)json_object_set_new(facts, "targets", targets_of(cfg));
+    (void)json_object_set_new(facts, "keys", keys_of(cfg));
     (void)json_object_set_new(facts, "settings", settings_of(cfg, rc == 0));
     (void)json_object_set_new(facts, "store", store_of(cfg, w->policy.database));
     if (*cfg->policy.file) {

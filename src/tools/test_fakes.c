@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "lua/api/lua_json.h"
+#include "lua/api/lua_jwt.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_readonly.h"
@@ -197,6 +198,57 @@ static void set_library(lua_State *L, struct test_fakes *f, const char *name,
     lua_setfield(L, -2, name);
 }
 
+/* The text `name` of the table at 2, or the first one of a list there, into the spec's table on top
+ * of its stack. */
+static void test_fakes_copy_want(lua_State *L, lua_State *spec, const char *name)
+{
+    size_t n;
+    lua_pushstring(L, name);
+    if (lua_rawget(L, 2) == LUA_TTABLE) {
+        lua_rawgeti(L, -1, 1);
+        lua_remove(L, -2);
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        const char *text = lua_tolstring(L, -1, &n);
+        lua_pushlstring(spec, text, n);
+        lua_setfield(spec, -2, name);
+    }
+    lua_pop(L, 1);
+}
+
+/* tg.jwt, which is watched: the arguments are handed on where they are. */
+static int l_jwt(lua_State *L)
+{
+    const struct test_fakes *f = lua_touserdata(L, lua_upvalueindex(1));
+    lua_State *spec = f->spec;
+    int top = lua_gettop(spec);
+    bool wanted = lua_rawgeti(spec, LUA_REGISTRYINDEX, f->failures) == LUA_TTABLE &&
+                  lua_getfield(spec, -1, "tokens") == LUA_TTABLE;
+    if (wanted && lua_type(L, 2) == LUA_TTABLE) {
+        static const char *const names[] = {"keys", "alg", "iss", "aud", "typ"};
+        lua_createtable(spec, 0, sizeof names / sizeof *names);
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            test_fakes_copy_want(L, spec, names[i]);
+        }
+        lua_rawseti(spec, -2, (lua_Integer)lua_rawlen(spec, -2) + 1);
+    }
+    lua_settop(spec, top);
+    return lua_jwt(L);
+}
+
+/* The member of the real table: `tg` is a view of it. */
+static void test_fakes_watch_jwt(lua_State *L, struct test_fakes *f)
+{
+    lua_getfield(L, -1, "tg"); /* env, view */
+    if (lua_readonly_real(L, -1)) {
+        lua_pushlightuserdata(L, f);
+        lua_pushcclosure(L, l_jwt, 1);
+        lua_setfield(L, -2, "jwt");
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
 void test_fakes_extend(lua_State *L, void *ctx)
 {
     static const luaL_Reg db[] = {{"query", l_query}, {NULL, NULL}};
@@ -204,6 +256,7 @@ void test_fakes_extend(lua_State *L, void *ctx)
         {"get", test_fakes_l_get}, {"post", test_fakes_l_post}, {NULL, NULL}};
     set_library(L, ctx, "db", db);
     set_library(L, ctx, "http", http);
+    test_fakes_watch_jwt(L, ctx);
 }
 
 /* ---- life */

@@ -374,6 +374,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
         {"tidegate.eval", "scripts/lib/eval.lua"},
         {"tidegate.check", "scripts/lib/check.lua"},
         {"tidegate.check.samples", "scripts/lib/check_samples.lua"},
+        {"tidegate.check.tokens", "scripts/lib/check_tokens.lua"},
         {"tidegate.config.lines", "scripts/lib/config_lines.lua"}};
     /* no struct lua_vm: lua_json is used here outside a policy, where nothing has a budget */
     memset(lua_getextraspace(L), 0, LUA_EXTRASPACE);

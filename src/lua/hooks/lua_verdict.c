@@ -139,9 +139,12 @@ bool lua_verdict_granted(lua_State *L, const char *hook, struct verdict_draft *d
     }
     luaL_error(L,
                "%s returned %s%s%s: a table, `tg.deny(status, reason)`, or `nil, \"why\"` (try "
-               "again later) was expected",
+               "again later) was expected%s",
                hook, luaL_typename(L, first), lua_isnil(L, second) ? "" : " and ",
-               lua_isnil(L, second) ? "" : luaL_typename(L, second));
+               lua_isnil(L, second) ? "" : luaL_typename(L, second),
+               lua_isnil(L, first) && lua_isnil(L, second)
+                   ? "; `... or tg.deny(...)` drops half of it: give it a `return` of its own"
+                   : "");
     return false;
 }
 
