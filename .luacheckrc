@@ -5,9 +5,9 @@ exclude_files = { "build/" }
 stds.tidegate_policy = {
   read_globals = {
     tg = { fields = {
-      "deny", "equal", "geohash", "hmac", "jwt", "pattern_ok", "topic", "topic_ok",
+      "ask_again", "deny", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "topic", "topic_ok",
       settings = { other_fields = true }  } },
-    cache = { fields = { "fetch" } },
+    cache = { fields = { "fetch", "forget" } },
     db = { fields = { "query" } },
     http = { fields = { "get", "post" } },
     json = { fields = { "encode", "decode", "null", "array" } },

@@ -17,6 +17,8 @@ local SPECIAL = {
     "histogram_quantile(0.99, sum by (instance, hook, le) "
       .. '(rate(tidegate_policy_hook_cpu_seconds_bucket{hook!~"setup|reload"}[5m]))) > 0.01',
   },
+  tidegate_streams_barred = { "min_over_time(tidegate_streams_barred[1m]) > 0", wait = "1m" },
+  tidegate_streams_barred_seconds = false, -- for the row of the one above
   tidegate_policy_suspended_hooks = false, -- near a limit of the configuration
   tidegate_policy_cache_evictions_total = { "rate(tidegate_policy_cache_evictions_total[15m]) > 10", wait = "15m" },
   tidegate_refused_invalid_total = { "rate(tidegate_refused_invalid_total[5m]) > 1", wait = "10m" },

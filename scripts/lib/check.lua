@@ -220,6 +220,9 @@ local function figures(facts, report, out)
   line("formats", named(about.formats, function(f) return f.kind == "lua" and "Lua" or f.kind end))
   line("queries", named(about.queries) .. (report.prepared and #about.queries > 0
     and ": prepared by the database" or ""))
+  if #about.observes > 0 then
+    line("observes", table.concat(about.observes, ", "))
+  end
   if report.tried > 0 then
     line("tried", count(report.tried, "request"))
   end
@@ -265,6 +268,7 @@ local function document(facts, report, failed)
       label = about and about.label ~= json.null and about.label or nil,
       version = about and about.version, hooks = about and about.hooks, filters = about and about.filters,
       formats = about and about.formats, queries = about and about.queries,
+      observes = about and json.array(about.observes),
     },
   } .. "\n"
 end

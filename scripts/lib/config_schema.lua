@@ -424,8 +424,8 @@ local fields = {
       "CPU time for `authenticate` and `subscribe` of one request together; a hook that needs more is stopped and "
         .. "nothing is granted. The same for `disconnect`."),
     milliseconds("publish_cpu_ms", 5, 1, 10000,
-      "CPU time for `publish`; each further event of a batch adds a tenth. Here and for filters each KiB of data adds "
-        .. "0.2 ms."),
+      "CPU time for `publish`, and for `observe` of an event; each further event of a batch adds a tenth. Here and for "
+        .. "filters each KiB of data adds 0.2 ms."),
     milliseconds("filter_cpu_ms", 2, 1, 10000, "CPU time of a filter or a format for one event."),
     milliseconds("load_cpu_ms", 2000, 10, 600000,
       "CPU time for running the policy file when it is loaded. The same for `setup` and `reload`."),

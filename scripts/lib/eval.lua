@@ -156,6 +156,13 @@ local function judged(kind)
   end
 end
 
+function eval.hooks.observe(bench, input)
+  check(input, fields_of "event", "input")
+  local result = must(bench:observe(fields(input.event)))
+  json.array(result.effects)
+  return result
+end
+
 eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
 
@@ -204,7 +211,10 @@ local function lines(value, out, indent)
   end
 end
 
-local codes = { granted = 0, denied = 1, transient = 75, deliver = 0, filtered = 1, skip = 1, failed = 75 }
+local codes = {
+  granted = 0, denied = 1, transient = 75, deliver = 0, filtered = 1, skip = 1, failed = 75, observed = 0,
+  ["not-observed"] = 1,
+}
 
 --- Answers the exit code and the text.
 function eval.run(hook, file, text, as_json)

@@ -81,6 +81,7 @@
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000
 ---@field prime ("event"|"id"|"data"|"none")?  how the stream tells its position: see `sse.prime`
+---@field tags string[]?             names by which `observe` and operators reach the stream: at most 8 of 1 to 64 bytes, "user:" .. who.sub; clients do not see them
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
@@ -163,11 +164,31 @@
 ---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
+---@field observe tg.Observe[]?       at most 32
 ---@field disconnect (async fun(who: tg.Identity, info: tg.Disconnect))?
 ---@field setup (async fun(cfg: tg.Setup))?  once, before the policy takes effect, for at most a minute; after an error it does not
 ---@field reload (fun(previous: string): "resubscribe"|"keep"|"reconnect")?  when the policy is about to take effect: run subscribe again for open streams (the default), leave them alone, or let them reconnect
 
+-- Runs on every worker of every broker for each event of these topics, in the order of the log, whether it came by
+-- HTTP or by an INSERT. It cannot wait, and answers nothing: it calls tg.ask_again, tg.end_streams and cache.forget, and may
+-- set locals of the policy. What it orders takes effect before any later event is delivered. Where it fails, all streams
+-- with tags are asked about again.
+---@class tg.Observe
+---@field topics string[]             1 to 32 names or patterns
+---@field run fun(ev: tg.Event)
+
 tg = {}
+
+---In observe only: `subscribe` is asked again about all open streams with this tag. They are sent no event until it has
+---answered; a denial ends them with `revoked`.
+---@param tag string
+function tg.ask_again(tag) end
+
+---In observe only: ends all open streams with this tag. Their clients are sent `revoked` with the reason, reconnect, and are
+---judged anew.
+---@param tag string
+---@param reason string               1 to 256 bytes
+function tg.end_streams(tag, reason) end
 
 ---Refuses. Raises when the status or the reason is not one that can be sent.
 ---@param status 204|400|401|403|404|429  204: there is nothing more to come; the client stops (a publish gets 403)
@@ -372,6 +393,11 @@ cache = {}
 ---@param fn fun(): T?, string?
 ---@return T? value, string? err
 function cache.fetch(key, ttl, fn) end
+
+---What is kept under that key no longer holds: the next cache.fetch runs its function. A function that runs for the key
+---already counts as of before: what it returns is not kept. Raises in filters and formats.
+---@param key string                  1 to 1024 bytes
+function cache.forget(key) end
 
 ---Waits. The hook goes on that much later, or not at all if it takes too long altogether.
 ---@async

@@ -27,6 +27,35 @@ describe("tidegate eval", function()
     assert.same({ owner = "ann" }, v.subscription.params)
   end)
 
+  it("says what observe would do about an event, without doing it", function()
+    local files = { ["mine.lua"] = [[
+      return { api = 1, authenticate = function() return {} end,
+        subscribe = function() return { topics = { "a" }, tags = { "b", "a" } } end,
+        observe = { { topics = { "right/*" }, run = function(ev)
+          if ev.raw == "bad" then error "no such right" end
+          cache.forget("k")
+          tg.ask_again("user:" .. ev.topic:match "[^/]*$")
+          tg.end_streams("room:1", "closed")
+        end } } }]] }
+    local function observe(topic, data, ...)
+      files["input.json"] = json.encode { event = { topic = topic, data = data } }
+      return run(files, { "eval", "observe", "--policy", "mine.lua", "--input", "input.json", ... })
+    end
+    local code, out = observe("right/ann", "gone", "--json")
+    assert.equal(0, code)
+    assert.same({ result = "observed", forgotten = 1, effects = { { effect = "ask_again", tag = "user:ann" },
+      { effect = "end_streams", tag = "room:1", reason = "closed" } } }, json.decode(out))
+    assert.equal(1, (observe("other", "x")))
+    code, out = observe("right/ann", "bad")
+    assert.equal(75, code)
+    assert.matches("^failed\n", out)
+    assert.matches("mine%.lua:4: no such right", out)
+    files["input.json"] = "{}"
+    code, out = run(files, { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json", "--json" })
+    assert.equal(0, code)
+    assert.same({ "a", "b" }, json.decode(out).subscription.tags)
+  end)
+
   it("takes the answers of databases and servers from the input", function()
     local request = { topics = { "db" }, bearer = "secret", db = { topics_of = { { topic = "t" } } } }
     local code, out = eval("subscribe", request, "--json")

@@ -32,8 +32,8 @@ describe("the metrics page", function()
     for _, sample in ipairs(errors.samples) do
       by_hook[sample.labels.hook] = sample.value
     end
-    assert.same({ authenticate = 0, subscribe = 0, publish = 9, filter = 7, format = 0, disconnect = 0, setup = 0,
-      reload = 0 }, by_hook)
+    assert.same({ authenticate = 0, subscribe = 0, publish = 9, filter = 7, format = 0, disconnect = 0, observe = 0,
+      setup = 0, reload = 0 }, by_hook)
   end)
 
   it("has a close counter for every reason", function()

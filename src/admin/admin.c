@@ -10,8 +10,10 @@
 #include "admin/admin_router.h"
 #include "admin/metrics/metrics.h"
 #include "admin/worker_json.h"
+#include "base/alloc.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <uv.h>
 
 static void get_readyz(const struct admin *a, const struct admin_call *c)
@@ -109,17 +111,59 @@ static void post_resubscribe_one(const struct admin *a, const struct admin_call 
     admin_answer(c->stream, 202, "application/json", slice_str("{\"streams\":1}\n"));
 }
 
+/* How many streams an order is about. */
+static void answer_streams(const struct admin *a, const struct admin_call *c, size_t streams)
+{
+    char body[128];
+    int n = a->alone ? snprintf(body, sizeof body,
+                                "{\"streams\":%zu,\"workers\":[{\"worker\":1,\"streams\":%zu}]}\n",
+                                streams, streams)
+                     : snprintf(body, sizeof body, "{\"streams\":%zu}\n", streams);
+    admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
+}
+
 static void post_resubscribe_all(const struct admin *a, const struct admin_call *c)
 {
-    char body[96];
     unsigned streams = broker_stream_count(a->broker);
-    int n = a->alone ? snprintf(body, sizeof body,
-                                "{\"streams\":%u,\"workers\":[{\"worker\":1,\"streams\":%u}]}\n",
-                                streams, streams)
-                     : snprintf(body, sizeof body, "{\"streams\":%u}\n", streams);
     admin_call_log(c);
     broker_resubscribe_all(a->broker);
-    admin_answer(c->stream, 202, "application/json", slice_of(body, (size_t)n));
+    answer_streams(a, c, streams);
+}
+
+/* The streams that an order is about, by id: it changes what there is. */
+struct order {
+    const struct connection_filter *filter;
+    uint64_t *ids; /* owned, room for all */
+    size_t n;
+};
+
+static void order_take(void *ctx, const struct broker_connection *c)
+{
+    struct order *o = ctx;
+    if (connection_filter_matches(o->filter, c)) {
+        o->ids[o->n++] = c->id;
+    }
+}
+
+static void order_some(const struct admin *a, const struct admin_call *c)
+{
+    struct connection_filter f;
+    if (!admin_call_filter(c, &a->identity_shown, &f)) {
+        return;
+    }
+    struct order o = {.filter = &f};
+    o.ids = xcalloc(broker_stream_count(a->broker) + 1, sizeof *o.ids);
+    broker_each_connection(a->broker, order_take, &o);
+    struct slice reason = f.reason.n ? f.reason : slice_str("closed by an operator");
+    admin_call_log(c);
+    if (c->route->action == ADMIN_DISCONNECT_SOME) {
+        broker_end_streams(a->broker, f.tag, o.ids, o.n, reason);
+    } else {
+        broker_ask_again(a->broker, f.tag, o.ids, o.n);
+    }
+    answer_streams(a, c, o.n);
+    free(o.ids);
+    connection_filter_clear(&f);
 }
 
 static void admin_run(void *ctx, const struct admin_call *c)
@@ -143,6 +187,10 @@ static void admin_run(void *ctx, const struct admin_call *c)
         break;
     case ADMIN_DISCONNECT:
         delete_connection(a, c);
+        break;
+    case ADMIN_DISCONNECT_SOME:
+    case ADMIN_RESUBSCRIBE_SOME:
+        order_some(a, c);
         break;
     case ADMIN_RESUBSCRIBE_ONE:
         post_resubscribe_one(a, c);

@@ -2,7 +2,10 @@
  * on a loopback address or a Unix socket. It has no authentication: anyone who can connect may use
  * it.
  *
- *   GET /healthz /readyz /metrics /status /connections[?limit=n&client=...&topic=...&who.FIELD=...]
+ *   GET /healthz /readyz /metrics /status /connections[?limit=n&client=...&topic=...&tag=...
+ *       &who.FIELD=...]
+ *   DELETE /connections?tag=...[&reason=...]    POST /connections/resubscribe?tag=...    (and client=, topic=,
+ *       who.FIELD=)
  *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
  *   GET /connections/{id}/explain?event=ID    POST /connections/{id}/explain
  *   POST /policy/reload[?dry_run=1][&force=1]

@@ -158,18 +158,23 @@ struct listing {
 /* Half of what may be sent: the other half is for names, quotes and escapes. */
 enum { LISTING_MAX_BYTES = ADMIN_JSON_MAX_BYTES / 2 };
 
-json_t *admin_json_topics(const struct broker_connection *c)
+static json_t *texts_document(const struct slice *texts, size_t n)
 {
     json_t *list = json_array();
     int bad = 0;
-    for (size_t i = 0; i < c->topic_count; i++) {
-        bad |= json_array_append_new(list, admin_json_text(c->topics[i]));
+    for (size_t i = 0; i < n; i++) {
+        bad |= json_array_append_new(list, admin_json_text(texts[i]));
     }
     if (bad) {
         json_decref(list);
         return NULL;
     }
     return list;
+}
+
+json_t *admin_json_topics(const struct broker_connection *c)
+{
+    return texts_document(c->topics, c->topic_count);
 }
 
 json_t *admin_json_params(struct slice params)
@@ -205,6 +210,9 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     for (size_t i = 0; i < c->topic_count; i++) {
         bytes += c->topics[i].n + 16;
     }
+    for (size_t i = 0; i < c->tag_count; i++) {
+        bytes += c->tags[i].n + 16;
+    }
     l->total++;
     if (!connection_filter_matches(l->filter, c)) {
         return;
@@ -227,6 +235,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     if (shown->count) {
         bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));
     }
+    bad |= json_object_set_new(o, "tags", texts_document(c->tags, c->tag_count));
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", admin_json_count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));

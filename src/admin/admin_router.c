@@ -13,6 +13,10 @@ static const struct admin_route routes[] = {
     {"/metrics", HTTP_GET, ADMIN_METRICS, ADMIN_MERGE, NULL},
     {"/status", HTTP_GET, ADMIN_STATUS, ADMIN_MERGE, NULL},
     {"/connections", HTTP_GET, ADMIN_CONNECTIONS, ADMIN_MERGE, NULL},
+    {"/connections", HTTP_DELETE, ADMIN_DISCONNECT_SOME, ADMIN_ALL,
+     "streams closed by an operator"},
+    {"/connections/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_SOME, ADMIN_ALL,
+     "resubscribe of streams requested by an operator"},
     {"/connections/{id}", HTTP_DELETE, ADMIN_DISCONNECT, ADMIN_ONE, "stream closed by an operator"},
     {"/connections/{id}/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ONE, ADMIN_ONE,
      "resubscribe of a stream requested by an operator"},
@@ -157,15 +161,17 @@ void admin_call_log(const struct admin_call *c)
     char from[ADDRESS_TEXT_MAX];
     peer_address_text(c->client, from);
     log_info("admin", c->route->log,
-             c->id.p ? LOG_F(log_str("client", from), log_slice("connection", c->id))
-                     : LOG_F(log_str("client", from)));
+             c->id.p          ? LOG_F(log_str("client", from), log_slice("connection", c->id))
+             : c->rq->query.n ? LOG_F(log_str("client", from), log_slice("query", c->rq->query))
+                              : LOG_F(log_str("client", from)));
 }
 
 bool admin_call_filter(const struct admin_call *c, const struct identity_shown *shown,
                        struct connection_filter *out)
 {
     struct err e = {0};
-    if (connection_filter_read(out, c->rq->query, shown, &e)) {
+    bool order = c->route->action != ADMIN_CONNECTIONS;
+    if (connection_filter_read(out, c->rq->query, shown, order, &e)) {
         admin_refuse(c->stream, 400, slice_str(e.text), NULL);
         return false;
     }

@@ -15,6 +15,8 @@ enum admin_action {
     ADMIN_STATUS,
     ADMIN_CONNECTIONS,
     ADMIN_DISCONNECT,
+    ADMIN_DISCONNECT_SOME,
+    ADMIN_RESUBSCRIBE_SOME,
     ADMIN_RESUBSCRIBE_ONE,
     ADMIN_EXPLAIN_STORED,
     ADMIN_EXPLAIN_GIVEN,
@@ -64,7 +66,7 @@ bool admin_route_probe(struct stream *s, const struct http_request *rq);
 
 /* Logs the request and the client, if the route has a log line. */
 void admin_call_log(const struct admin_call *c);
-/* What is asked of the list of connections, to be cleared; false: it is wrong, and was answered with 400. */
+/* What is asked of the list of connections, or which of them an order is about, to be cleared; false: it is wrong, and was answered with 400. */
 bool admin_call_filter(const struct admin_call *c, const struct identity_shown *shown,
                        struct connection_filter *out);
 

@@ -48,9 +48,16 @@ static void merge(struct admin_workers *a, const struct admin_call *c)
 static void admin_workers_order_all(struct admin_workers *a, const struct admin_call *c)
 {
     struct policy_order order;
+    struct connection_filter filter;
+    if (c->route->action == ADMIN_DISCONNECT_SOME || c->route->action == ADMIN_RESUBSCRIBE_SOME) {
+        if (!admin_call_filter(c, &a->identity_shown, &filter)) {
+            return;
+        }
+        connection_filter_clear(&filter);
+    }
     if (c->route->action != ADMIN_RELOAD) {
         admin_call_log(c);
-        collect_order(a, c->stream, c->route->path);
+        collect_order(a, c);
     } else if (admin_policy_order(c->stream, c->rq, &order)) {
         admin_call_log(c);
         collect_reload(a, c->stream, order.dry_run, order.force);

@@ -119,12 +119,12 @@ static void order_one(struct collect *g, unsigned worker, const struct backend_r
     asked(g);
 }
 
-static void collect_order_all(struct collect *g, const char *target)
+static void collect_order_all(struct collect *g, const char *method, const char *target)
 {
     struct admin_workers *a = g->admin;
     for (unsigned i = 0; i < a->count; i++) {
         if (a->info(a->ctx, i).ready) {
-            collect_ask(g, i, "POST", target);
+            collect_ask(g, i, method, target);
         }
     }
     asked(g);
@@ -374,23 +374,34 @@ void collect_status(struct admin_workers *a, struct stream *s)
     ask_all(collect_new(a, s, finish_status), "/status");
 }
 
+static const char *const collect_methods[] = {
+    [HTTP_GET] = "GET", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE"};
+
+/* The path and the query as they are. False: memory is short, which was answered. */
+static bool collect_put_target(const struct admin_call *c, struct strbuf *out)
+{
+    struct slice query = c->rq->query;
+    strbuf_init(out, query.n + 96);
+    int rc = strbuf_append_str(out, c->route->path);
+    rc = rc || !query.n ? rc : strbuf_printf(out, "?%.*s", (int)query.n, query.p);
+    if (rc) {
+        admin_refuse(c->stream, 503, slice_str("Memory is short."), NULL);
+        strbuf_clear(out);
+    }
+    return rc == 0;
+}
+
 void collect_connections(struct admin_workers *a, const struct admin_call *c,
                          const struct connection_filter *filter)
 {
-    struct slice query = c->rq->query;
     struct strbuf target;
-    strbuf_init(&target, query.n + 32);
-    int rc = strbuf_append_str(&target, c->route->path);
-    rc = rc || !query.n ? rc : strbuf_printf(&target, "?%.*s", (int)query.n, query.p);
-    if (rc) {
-        admin_refuse(c->stream, 503, slice_str("Memory is short."), NULL);
-    } else {
+    if (collect_put_target(c, &target)) {
         struct collect *g = collect_new(a, c->stream, finish_connections);
         g->limit = filter->limit;
-        g->filtered = filter->client.p || filter->topic.p || filter->who_count;
+        g->filtered = connection_filter_selects(filter);
         ask_all(g, target.data);
+        strbuf_clear(&target);
     }
-    strbuf_clear(&target);
 }
 
 /* The path of the worker's own service: its connections have plain numbers. */
@@ -404,15 +415,13 @@ static int put_target(const struct admin_call *c, struct strbuf *out)
 
 void collect_one(struct admin_workers *a, const struct admin_call *c)
 {
-    static const char *const methods[] = {
-        [HTTP_GET] = "GET", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE"};
     struct strbuf target;
     strbuf_init(&target, c->rq->query.n + 96);
     if (put_target(c, &target)) {
         admin_refuse(c->stream, 503, slice_str("Memory is short."), NULL);
     } else {
         order_one(collect_new(a, c->stream, finish_one), c->worker,
-                  &(struct backend_request){.method = methods[c->route->method],
+                  &(struct backend_request){.method = collect_methods[c->route->method],
                                             .target = target.data,
                                             .type = http_request_header(c->rq, "Content-Type"),
                                             .body = strbuf_slice(&c->rq->body)});
@@ -511,15 +520,20 @@ static void finish_check(struct collect *g, struct stream *s)
     if (order_status(g, false, &result) == 200) {
         struct collect *order = collect_new(g->admin, s, finish_order);
         order->timeout_ms = g->timeout_ms;
-        collect_order_all(order, g->target);
+        collect_order_all(order, "POST", g->target);
     } else {
         answer_order(g, s, false);
     }
 }
 
-void collect_order(struct admin_workers *a, struct stream *s, const char *target)
+void collect_order(struct admin_workers *a, const struct admin_call *c)
 {
-    collect_order_all(collect_new(a, s, finish_order), target);
+    struct strbuf target;
+    if (collect_put_target(c, &target)) {
+        collect_order_all(collect_new(a, c->stream, finish_order),
+                          collect_methods[c->route->method], target.data);
+        strbuf_clear(&target);
+    }
 }
 
 void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force)
@@ -527,5 +541,6 @@ void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, boo
     struct collect *g = collect_new(a, s, dry_run ? finish_dry_run : finish_check);
     g->timeout_ms = a->load_timeout_ms;
     snprintf(g->target, sizeof g->target, "/policy/reload?force=%d", force);
-    collect_order_all(g, force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
+    collect_order_all(g, "POST",
+                      force ? "/policy/reload?dry_run=1&force=1" : "/policy/reload?dry_run=1");
 }

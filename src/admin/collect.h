@@ -49,8 +49,8 @@ void collect_connections(struct admin_workers *a, const struct admin_call *c,
                          const struct connection_filter *filter);
 /* Forwards a request about a connection to the worker that has it, and returns that worker's answer. */
 void collect_one(struct admin_workers *a, const struct admin_call *c);
-/* Sends the same POST to all workers. */
-void collect_order(struct admin_workers *a, struct stream *s, const char *target);
+/* Sends the same order to all workers, with its query. */
+void collect_order(struct admin_workers *a, const struct admin_call *c);
 /* Reloads the policy if the dry run succeeds on all workers. */
 void collect_reload(struct admin_workers *a, struct stream *s, bool dry_run, bool force);
 

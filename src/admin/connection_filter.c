@@ -49,8 +49,18 @@ static int filter_read_text(struct slice *out, const struct http_param *p, struc
     return 0;
 }
 
+static int filter_read_reason(struct connection_filter *f, const struct http_param *p,
+                              struct err *e)
+{
+    if (p->value.n > POLICY_END_REASON_MAX_BYTES) {
+        return err_set(e, UV_EINVAL, "reason: at most %d bytes were expected",
+                       POLICY_END_REASON_MAX_BYTES);
+    }
+    return filter_read_text(&f->reason, p, e);
+}
+
 static int filter_read_param(struct connection_filter *f, const struct http_param *p,
-                             const struct identity_shown *shown, struct err *e)
+                             const struct identity_shown *shown, bool order, struct err *e)
 {
     size_t skip = sizeof who_prefix - 1;
     if (p->name.n >= skip && memcmp(p->name.p, who_prefix, skip) == 0) {
@@ -62,9 +72,16 @@ static int filter_read_param(struct connection_filter *f, const struct http_para
     if (slice_is(p->name, "topic")) {
         return filter_read_text(&f->topic, p, e);
     }
-    if (!slice_is(p->name, "limit")) {
-        return err_set(e, UV_EINVAL, "%.*s: there are limit, client, topic and who.FIELD",
-                       (int)(p->name.n < 64 ? p->name.n : 64), p->name.p);
+    if (slice_is(p->name, "tag")) {
+        return filter_read_text(&f->tag, p, e);
+    }
+    if (order && slice_is(p->name, "reason")) {
+        return filter_read_reason(f, p, e);
+    }
+    if (order || !slice_is(p->name, "limit")) {
+        return err_set(e, UV_EINVAL, "%.*s: there are %s, client, topic, tag and who.FIELD",
+                       (int)(p->name.n < 64 ? p->name.n : 64), p->name.p,
+                       order ? "reason" : "limit");
     }
     return decimal_parse(p->value, CONNECTION_FILTER_LIMIT_MAX, &f->limit) && f->limit > 0
                ? 0
@@ -73,7 +90,7 @@ static int filter_read_param(struct connection_filter *f, const struct http_para
 }
 
 int connection_filter_read(struct connection_filter *f, struct slice query,
-                           const struct identity_shown *shown, struct err *e)
+                           const struct identity_shown *shown, bool order, struct err *e)
 {
     *f = (struct connection_filter){.limit = CONNECTION_FILTER_LIMIT_DEFAULT};
     if (http_query_parse(&f->query, query)) {
@@ -81,7 +98,11 @@ int connection_filter_read(struct connection_filter *f, struct slice query,
     }
     int rc = 0;
     for (size_t i = 0; i < f->query.count && rc == 0; i++) {
-        rc = filter_read_param(f, &f->query.params[i], shown, e);
+        rc = filter_read_param(f, &f->query.params[i], shown, order, e);
+    }
+    if (rc == 0 && order && !connection_filter_selects(f)) {
+        rc = err_set(e, UV_EINVAL,
+                     "Say which streams: tag, client, topic or who.FIELD, as in ?tag=user:ann");
     }
     if (rc) {
         connection_filter_clear(f);
@@ -89,15 +110,20 @@ int connection_filter_read(struct connection_filter *f, struct slice query,
     return rc;
 }
 
+bool connection_filter_selects(const struct connection_filter *f)
+{
+    return f->client.p || f->topic.p || f->tag.p || f->who_count;
+}
+
 void connection_filter_clear(struct connection_filter *f)
 {
     http_query_clear(&f->query);
 }
 
-static bool filter_has_topic(const struct broker_connection *c, struct slice topic)
+static bool filter_is_among(struct slice text, const struct slice *list, size_t n)
 {
-    for (size_t i = 0; i < c->topic_count; i++) {
-        if (slice_eq(c->topics[i], topic)) {
+    for (size_t i = 0; i < n; i++) {
+        if (slice_eq(list[i], text)) {
             return true;
         }
     }
@@ -107,7 +133,8 @@ static bool filter_has_topic(const struct broker_connection *c, struct slice top
 bool connection_filter_matches(const struct connection_filter *f, const struct broker_connection *c)
 {
     if ((f->client.p && !slice_is(f->client, c->client)) ||
-        (f->topic.p && !filter_has_topic(c, f->topic))) {
+        (f->topic.p && !filter_is_among(f->topic, c->topics, c->topic_count)) ||
+        (f->tag.p && !filter_is_among(f->tag, c->tags, c->tag_count))) {
         return false;
     }
     for (size_t i = 0; i < f->who_count; i++) {

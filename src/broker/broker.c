@@ -2,6 +2,7 @@
 
 #include "audience/audience_set.h"
 #include "audience/render.h"
+#include "audience/tag_index.h"
 #include "audience/write_batch.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -11,6 +12,7 @@
 #include "broker/dry_run.h"
 #include "broker/explain.h"
 #include "broker/history.h"
+#include "broker/reach.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
 #include "broker/subscriber.h"
@@ -49,6 +51,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->renderer = xmalloc(sizeof *b->renderer);
     renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->audiences = audience_set_new(b->renderer);
+    b->tags = tag_index_new();
     b->batch = write_batch_new(b->renderer, opt->turn_bytes);
     b->gzip = opt->gzip ? gzip_pool_new(opt->gzip_bytes, &metrics->audience) : NULL;
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
@@ -73,6 +76,7 @@ void broker_free(struct broker *b)
     dry_run_recents_free(b->recents);
     write_batch_free(b->batch);
     audience_set_free(b->audiences);
+    tag_index_free(b->tags);
     gzip_pool_free(b->gzip);
     renderer_clear(b->renderer);
     free(b->renderer);
@@ -124,7 +128,7 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
     subscriber_rules_change(b);
     audience_set_rebind(b->audiences, old);
     broker_hold_unbound(b);
-    resubscribe_all(b, mode);
+    resubscribe_all(b, mode, true);
 }
 
 bool broker_resubscribe(struct broker *b, uint64_t id)
@@ -136,9 +140,20 @@ bool broker_resubscribe(struct broker *b, uint64_t id)
     return sub != NULL;
 }
 
+void broker_ask_again(struct broker *b, struct slice tag, const uint64_t *ids, size_t n)
+{
+    reach_ask_again(b, tag, ids, n);
+}
+
+void broker_end_streams(struct broker *b, struct slice tag, const uint64_t *ids, size_t n,
+                        struct slice reason)
+{
+    reach_end_streams(b, tag, ids, n, reason);
+}
+
 void broker_resubscribe_all(struct broker *b)
 {
-    resubscribe_all(b, RELOAD_RESUBSCRIBE);
+    resubscribe_all(b, RELOAD_RESUBSCRIBE, false);
 }
 
 void broker_set_server(struct broker *b, struct http_server *server)
@@ -155,6 +170,7 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);
         audience_set_route(b->audiences, events[i], ordinal);
+        reach_observe(b, events[i]);
     }
     b->metrics->tailed += n;
     b->metrics->head_id = eventlog_head(b->log);
@@ -168,7 +184,7 @@ void broker_leap(void *ctx, const struct store_leap *leap)
 {
     struct broker *b = ctx;
     deadline_disarm(&b->hold_end);
-    delivery_leap(b, leap); /* before the head moves: a live position is read from it */
+    bool lost = delivery_leap(b, leap); /* before the head moves: a live position is read from it */
     audience_set_forget_pending(b->audiences);
     write_batch_reset(b->batch);
     history_forget(b->history, leap->after);
@@ -176,6 +192,9 @@ void broker_leap(void *ctx, const struct store_leap *leap)
     b->metrics->head_id = leap->upto;
     b->metrics->log_events = eventlog_count(b->log);
     b->metrics->log_bytes = eventlog_bytes(b->log);
+    if (lost) {
+        reach_lost_events(b);
+    }
 }
 
 void broker_drain(struct broker *b)

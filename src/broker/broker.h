@@ -29,6 +29,12 @@ void broker_swap_policy(struct broker *b, struct policy *policy, enum reload_mod
 /* Asks the policy again about one open stream, or all. False: no such stream. */
 bool broker_resubscribe(struct broker *b, uint64_t id);
 void broker_resubscribe_all(struct broker *b);
+/* The policy is asked again about these streams; nothing is delivered to them until it has answered. `tag`:
+ * they were selected by it, and those that are being opened with it are meant, too; absent: not so. */
+void broker_ask_again(struct broker *b, struct slice tag, const uint64_t *ids, size_t n);
+/* Ends them with the revoked signal. `reason`: for their clients. */
+void broker_end_streams(struct broker *b, struct slice tag, const uint64_t *ids, size_t n,
+                        struct slice reason);
 void broker_set_server(struct broker *b, struct http_server *server);
 
 /* store_tail_cb; ctx is the broker. */

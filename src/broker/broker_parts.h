@@ -27,6 +27,7 @@ struct broker {
     struct eventlog *log;           /* made when the store is set */
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
+    struct tag_index *tags;         /* which streams a policy can reach by what name */
     struct renderer *renderer;      /* of the policy in force */
     struct write_batch *batch;      /* scratch: the bytes being delivered */
     struct gzip_pool *gzip;         /* NULL: streams are not compressed */

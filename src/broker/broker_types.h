@@ -56,8 +56,10 @@ struct broker_connection {
     size_t topic_count;
     struct slice filter, format, params; /* absent: none */
     struct slice identity;               /* as granted, all of it: see identity_shown */
-    uint64_t cursor;                     /* last id considered */
-    uint64_t lag;                        /* events behind the head, as far as the event log knows */
+    struct slice tags[POLICY_TAGS_MAX];
+    size_t tag_count;
+    uint64_t cursor; /* last id considered */
+    uint64_t lag;    /* events behind the head, as far as the event log knows */
     bool behind;
     double seconds;     /* since it was opened */
     uint64_t delivered; /* events */

@@ -10,7 +10,6 @@
 #include "broker/history.h"
 #include "broker/subscriber_state.h"
 
-
 enum {
     CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */
     CATCH_UP_TURN_BYTES = 8 << 20, /* for all who are behind, per turn: live events come first */
@@ -267,7 +266,7 @@ static void delivery_catch_up(struct subscriber *sub)
     if (subscriber_apply_lag_rule(sub)) {
         return;
     }
-    if (sub->audience->unbound) {
+    if (sub->audience->unbound || sub->barred) {
         subscriber_set_state(sub, SUB_HELD);
         return;
     }
@@ -352,7 +351,7 @@ bool delivery_flush(struct broker *b)
     return !list_empty(&b->runnable);
 }
 
-void delivery_leap(struct broker *b, const struct store_leap *leap)
+bool delivery_leap(struct broker *b, const struct store_leap *leap)
 {
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     const struct store_leap *last = bounds.leap_count ? &bounds.leaps[bounds.leap_count - 1] : NULL;
@@ -380,6 +379,7 @@ void delivery_leap(struct broker *b, const struct store_leap *leap)
             subscriber_set_state(sub, SUB_RUNNABLE);
         }
     }
+    return !empty;
 }
 
 void delivery_page_ready(struct list *waiter)

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/container/slots.h"
 #include "base/container_of.h"
+#include "broker/resubscribe.h"
 #include "broker/subscriber_state.h"
 #include "event/topic.h"
 
@@ -126,7 +127,7 @@ static void explain_event(const struct subscriber *sub, struct event *ev, uint64
 {
     subscriber_describe(sub, &x->connection);
     x->state = subscriber_state_name(sub);
-    x->resubscribing = sub->resubscribe != NULL;
+    x->resubscribing = resubscribe_waits(sub);
     x->start = sub->start;
     x->event = ev;
     x->event_id = id;

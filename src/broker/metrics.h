@@ -63,6 +63,18 @@
       "Page requests answered by a page read for another subscriber.")                             \
     X(resubscribes_waiting, gauge, "tidegate_policy_resubscribes_waiting",                         \
       "Open streams about which the policy is going to be asked again.")                           \
+    X(barred, gauge, "tidegate_streams_barred",                                                    \
+      "Of these: streams that are sent nothing until the policy has answered.")                    \
+    X(observed, counter_max, "tidegate_observed_events_total",                                     \
+      "Events that the policy's observe was run for.")                                             \
+    X(observe_ask_again, counter_max, "tidegate_observe_effects_total{effect=\"ask_again\"}",      \
+      "What observe, or an operator by tag, has ordered.")                                         \
+    X(observe_end_streams, counter_max, "tidegate_observe_effects_total{effect=\"end_streams\"}",  \
+      "")                                                                                          \
+    X(observe_ask_all, counter_max, "tidegate_observe_effects_total{effect=\"ask_all\"}", "")      \
+    X(reached_asked, counter, "tidegate_reached_streams_total{what=\"asked_again\"}",              \
+      "Streams that this reached by their tags.")                                                  \
+    X(reached_ended, counter, "tidegate_reached_streams_total{what=\"ended\"}", "")                \
     X(resubscribes_same, counter, "tidegate_policy_resubscribes_total{outcome=\"same\"}",          \
       "Open streams the policy was asked about again, by what came of it.")                        \
     X(resubscribes_moved, counter, "tidegate_policy_resubscribes_total{outcome=\"moved\"}", "")    \
@@ -80,6 +92,8 @@ struct broker_metrics {
 #undef X
     struct latency publish_to_socket; /* tidegate_publish_to_socket_seconds */
     struct audience_metrics audience;
+    struct latency barred_for; /* tidegate_streams_barred_seconds */
+    struct latency observe;    /* tidegate_observe_seconds: from an event's time to its effects */
 };
 
 #endif

@@ -1,5 +1,6 @@
 #include "broker/resubscribe.h"
 
+#include "audience/tag_index.h"
 #include "base/alloc.h"
 #include "base/container/slots.h"
 #include "base/container_of.h"
@@ -19,6 +20,9 @@ enum {
 
 struct resubscribes {
     struct broker *b;
+    struct list barred;   /* struct resubscribe: to be asked about as fast as the policy answers */
+    struct task soon;     /* the first of them */
+    unsigned stale;       /* see struct resubscribe */
     struct list queue;    /* struct resubscribe: to be asked about, in this order */
     struct deadline tick; /* the next few */
     uint64_t at_ms;       /* when `allowed` was reckoned */
@@ -29,20 +33,28 @@ struct resubscribes {
 
 /* One stream that is, or is going to be, asked about. */
 struct resubscribe {
-    struct subscriber_part part; /* sub->resubscribe */
-    struct list node;            /* in the queue, while it waits for its turn */
-    struct deadline retry;       /* armed: the policy could not say */
+    struct subscriber_part part;
+    struct list node;      /* in one of the queues, while it waits for its turn */
+    struct deadline retry; /* armed: the policy could not say */
+    struct deadline bound; /* armed: it is barred, but not for longer */
+    uint64_t barred_ms;    /* since when */
     struct subscriber *sub;
     uint64_t since_ms; /* it was first asked about; unset before */
     uint64_t question; /* the running one, in resubscribes.asked; 0: none */
+    uint64_t moment;   /* when it was asked, in the index of tags */
     unsigned attempts;
     bool reconnect; /* not to be asked about: to be sent away */
+    bool barred;
+    bool
+        stale; /* not barred, and granted by an earlier policy: its tags may have other names now */
 };
 
 /* What distinguishes the tokens of these questions from those of streams. */
 #define TOKEN_OF_RESUBSCRIBE (UINT64_C(1) << 63)
 
 static void resubscribe_on_tick(struct deadline *d);
+static void resubscribe_on_soon(struct task *t);
+static void resubscribe_on_bound(struct deadline *d);
 static void resubscribe_perform_allowed(struct broker *b);
 
 struct resubscribes *resubscribes_new(struct broker *b)
@@ -50,6 +62,8 @@ struct resubscribes *resubscribes_new(struct broker *b)
     struct resubscribes *rs = xcalloc(1, sizeof *rs);
     rs->b = b;
     list_init(&rs->queue);
+    list_init(&rs->barred);
+    task_init(&rs->soon, resubscribe_on_soon);
     deadline_init(&rs->tick);
     slots_init(&rs->asked);
     return rs;
@@ -57,7 +71,9 @@ struct resubscribes *resubscribes_new(struct broker *b)
 
 void resubscribes_free(struct resubscribes *rs)
 {
-    REQUIRE(list_empty(&rs->queue)); /* resubscribes go with their subscribers */
+    /* resubscribes go with their subscribers */
+    REQUIRE(list_empty(&rs->queue) && list_empty(&rs->barred));
+    task_cancel(&rs->soon);
     deadline_disarm(&rs->tick);
     slots_clear(&rs->asked);
     free(rs);
@@ -65,31 +81,42 @@ void resubscribes_free(struct resubscribes *rs)
 
 bool resubscribes_pending(const struct resubscribes *rs)
 {
-    return rs->under_way > 0 || !list_empty(&rs->queue);
+    return rs->under_way > 0 || !list_empty(&rs->queue) || !list_empty(&rs->barred);
 }
 
 static void resubscribe_wake(struct broker *b)
 {
+    if (!list_empty(&b->resubscribes->barred)) {
+        loop_defer(b->loop, &b->resubscribes->soon);
+    }
     if (!list_linked(&b->resubscribes->tick.node) && !list_empty(&b->resubscribes->queue)) {
         deadline_arm(loop_deadline_class(b->loop, TICK_MS, resubscribe_on_tick),
                      &b->resubscribes->tick);
     }
 }
 
-static void resubscribe_on_gone(struct subscriber_part *part);
+static void resubscribe_on_gone(struct subscriber *sub, struct subscriber_part *part);
+
+bool resubscribe_waits(const struct subscriber *sub)
+{
+    return subscriber_part_of(sub, resubscribe_on_gone) != NULL;
+}
 
 static struct resubscribe *resubscribe_of(struct subscriber *sub)
 {
-    if (!sub->resubscribe) {
-        struct resubscribe *r = xcalloc(1, sizeof *r);
-        r->part.gone = resubscribe_on_gone;
-        list_init(&r->node);
-        deadline_init(&r->retry);
-        r->sub = sub;
-        sub->resubscribe = &r->part;
-        sub->b->metrics->resubscribes_waiting++;
+    struct subscriber_part *known = subscriber_part_of(sub, resubscribe_on_gone);
+    if (known) {
+        return container_of(known, struct resubscribe, part);
     }
-    return container_of(sub->resubscribe, struct resubscribe, part);
+    struct resubscribe *r = xcalloc(1, sizeof *r);
+    r->part.gone = resubscribe_on_gone;
+    list_init(&r->node);
+    deadline_init(&r->retry);
+    deadline_init(&r->bound);
+    r->sub = sub;
+    subscriber_part_add(sub, &r->part);
+    sub->b->metrics->resubscribes_waiting++;
+    return r;
 }
 
 static void resubscribe_end_question(struct resubscribe *r)
@@ -114,16 +141,24 @@ static void resubscribe_drop_question(struct resubscribe *r)
 static void resubscribe_forget(struct resubscribe *r)
 {
     struct subscriber *sub = r->sub;
+    struct broker_metrics *m = sub->b->metrics;
     resubscribe_drop_question(r);
     list_del(&r->node);
     deadline_disarm(&r->retry);
-    sub->resubscribe = NULL;
-    sub->b->metrics->resubscribes_waiting--;
+    deadline_disarm(&r->bound);
+    sub->b->resubscribes->stale -= r->stale;
+    if (r->barred) {
+        m->barred--;
+        latency_add(&m->barred_for, (loop_now(sub->b->loop) - r->barred_ms) * 1000);
+    }
+    subscriber_part_remove(sub, &r->part);
+    m->resubscribes_waiting--;
     free(r);
 }
 
-static void resubscribe_on_gone(struct subscriber_part *part)
+static void resubscribe_on_gone(struct subscriber *sub, struct subscriber_part *part)
 {
+    (void)sub;
     resubscribe_forget(container_of(part, struct resubscribe, part));
 }
 
@@ -133,9 +168,29 @@ static void resubscribe_on_retry(struct deadline *d)
 {
     struct resubscribe *r = container_of(d, struct resubscribe, retry);
     struct broker *b = r->sub->b;
-    list_add_head(&b->resubscribes->queue,
+    struct resubscribes *rs = b->resubscribes;
+    list_add_head(r->barred ? &rs->barred : &rs->queue,
                   &r->node); /* its time runs, that of others does not yet */
     resubscribe_wake(b);
+}
+
+static void resubscribe_give_up(struct subscriber *sub)
+{
+    sub->b->metrics->resubscribes_gave_up++;
+    log_debug("broker", "the policy could not say whether a stream may go on",
+              LOG_F(log_uint("stream", sub->id)));
+    subscriber_end(sub, CLOSE_TRANSIENT, sub->retry_ms);
+}
+
+static void resubscribe_on_bound(struct deadline *d)
+{
+    struct resubscribe *r = container_of(d, struct resubscribe, bound);
+    struct subscriber *sub = r->sub;
+    if (sub->state == SUB_STARTING) { /* it has no head yet, and is sent nothing */
+        deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, resubscribe_on_bound), d);
+    } else {
+        resubscribe_give_up(sub);
+    }
 }
 
 /* The policy cannot say. For how long a grant lives on is bounded. */
@@ -144,10 +199,7 @@ static void resubscribe_later(struct resubscribe *r)
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
     if (loop_now(b->loop) - r->since_ms >= b->opt.resubscribe_timeout_ms) {
-        b->metrics->resubscribes_gave_up++;
-        log_debug("broker", "the policy could not say whether a stream may go on",
-                  LOG_F(log_uint("stream", sub->id)));
-        subscriber_end(sub, CLOSE_TRANSIENT, sub->retry_ms);
+        resubscribe_give_up(sub);
         return;
     }
     unsigned step = r->attempts < RETRY_STEPS ? r->attempts : RETRY_STEPS;
@@ -163,17 +215,21 @@ static void resubscribe_answered(struct resubscribe *r, const struct verdict *v)
 {
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
+    const struct subscription *s = &v->subscription;
     resubscribe_end_question(r);
-    if (v->kind == VERDICT_DENY) {
+    if (v->kind == VERDICT_ALLOW &&
+        tag_index_touched_since(b->tags, r->moment, s->tags, s->tag_count)) {
+        resubscribe_barred(sub); /* the answer may be from before */
+    } else if (v->kind == VERDICT_DENY) {
         b->metrics->resubscribes_revoked++;
         subscriber_revoke(sub, v->reason);
     } else if (v->kind == VERDICT_TRANSIENT) {
         resubscribe_later(r);
     } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
-        list_add_tail(&b->resubscribes->queue, &r->node);
+        list_add_tail(r->barred ? &b->resubscribes->barred : &b->resubscribes->queue, &r->node);
         resubscribe_wake(b);
     } else {
-        int moved = subscriber_regrant(sub, &v->subscription);
+        int moved = subscriber_regrant(sub, s);
         if (moved < 0) {
             resubscribe_later(r);
             return;
@@ -202,6 +258,7 @@ static void resubscribe_ask(struct resubscribe *r)
     struct broker *b = sub->b;
     struct http_query query;
     r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
+    r->moment = tag_index_now(b->tags);
     r->question = slots_add(&b->resubscribes->asked, r);
     b->resubscribes->under_way++;
     saved_request_query(sub->saved, &query);
@@ -241,12 +298,22 @@ static void resubscribe_perform_allowed(struct broker *b)
     rs->allowed += (double)b->opt.resubscribe_per_s * (double)(now - rs->at_ms) / 1000;
     rs->allowed = rs->allowed > most ? most : rs->allowed;
     rs->at_ms = now;
+    while (rs->under_way < UNDER_WAY_MAX && !list_empty(&rs->barred)) {
+        struct resubscribe *r = list_first(&rs->barred, struct resubscribe, node);
+        list_del(&r->node);
+        resubscribe_perform(r);
+    }
     while (rs->allowed >= 1 && rs->under_way < UNDER_WAY_MAX && !list_empty(&rs->queue)) {
         struct resubscribe *r = list_first(&rs->queue, struct resubscribe, node);
         list_del(&r->node);
         rs->allowed--;
         resubscribe_perform(r);
     }
+}
+
+static void resubscribe_on_soon(struct task *t)
+{
+    resubscribe_perform_allowed(container_of(t, struct resubscribes, soon)->b);
 }
 
 static void resubscribe_on_tick(struct deadline *d)
@@ -264,7 +331,10 @@ static void resubscribe_enqueue(struct resubscribe *r, bool first)
     deadline_disarm(&r->retry);
     resubscribe_drop_question(r);
     r->attempts = 0;
-    if (first) {
+    if (r->barred) {
+        list_del(&r->node);
+        list_add_tail(&b->resubscribes->barred, &r->node);
+    } else if (first) {
         list_del(&r->node);
         list_add_head(&b->resubscribes->queue, &r->node);
     } else if (!list_linked(&r->node)) {
@@ -272,16 +342,20 @@ static void resubscribe_enqueue(struct resubscribe *r, bool first)
     }
 }
 
-void resubscribe_all(struct broker *b, enum reload_mode mode)
+void resubscribe_all(struct broker *b, enum reload_mode mode, bool replaced)
 {
     list_for_each (it, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
         bool unbound = sub->audience->unbound;
-        if (mode == RELOAD_KEEP && !unbound && !sub->resubscribe) {
+        if (mode == RELOAD_KEEP && !unbound && !resubscribe_waits(sub)) {
             continue;
         }
         struct resubscribe *r = resubscribe_of(sub);
         r->reconnect = mode == RELOAD_RECONNECT && !unbound;
+        if (replaced && !r->barred && !r->stale) {
+            r->stale = true;
+            b->resubscribes->stale++;
+        }
         resubscribe_enqueue(r, unbound);
     }
     resubscribe_wake(b);
@@ -291,4 +365,59 @@ void resubscribe_now(struct subscriber *sub)
 {
     resubscribe_enqueue(resubscribe_of(sub), true);
     resubscribe_wake(sub->b);
+}
+
+void resubscribe_barred(struct subscriber *sub)
+{
+    struct broker *b = sub->b;
+    struct resubscribe *r = resubscribe_of(sub);
+    if (!r->barred) {
+        r->barred = true;
+        r->barred_ms = loop_now(b->loop);
+        b->resubscribes->stale -= r->stale;
+        r->stale = false;
+        b->metrics->barred++;
+        deadline_arm(
+            loop_deadline_class(b->loop, b->opt.resubscribe_timeout_ms, resubscribe_on_bound),
+            &r->bound);
+    }
+    subscriber_bar(sub);
+    resubscribe_enqueue(r, true);
+    resubscribe_wake(b);
+}
+
+void resubscribe_bar_stale(struct broker *b)
+{
+    if (b->resubscribes->stale == 0) {
+        return;
+    }
+    list_for_each (it, &b->subscribers) {
+        struct subscriber *sub = subscriber_of_node(it);
+        struct subscriber_part *part = subscriber_part_of(sub, resubscribe_on_gone);
+        if (part && container_of(part, struct resubscribe, part)->stale) {
+            resubscribe_barred(sub);
+        }
+    }
+}
+
+struct resubscribe_moment resubscribe_moment(const struct broker *b)
+{
+    return (struct resubscribe_moment){b->policy_epoch, tag_index_now(b->tags)};
+}
+
+void resubscribe_if_overtaken(struct subscriber *sub, const struct resubscribe_moment *asked,
+                              const struct subscription *s)
+{
+    struct broker *b = sub->b;
+    bool replaced = asked->policy_epoch != b->policy_epoch;
+    bool acted = asked->touched != tag_index_now(b->tags);
+    if ((replaced && acted) ||
+        tag_index_touched_since(b->tags, asked->touched, s->tags, s->tag_count)) {
+        resubscribe_barred(sub);
+    } else if (replaced) {
+        struct resubscribe *r = resubscribe_of(sub);
+        r->stale = true;
+        b->resubscribes->stale++;
+        resubscribe_now(sub);
+    }
 }

@@ -6,7 +6,11 @@
  * No more than resubscribe_per_s a second. While the policy cannot say (an error, its database is away)
  * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time;
  * then it is closed, comes back, and is judged as a new one. Streams of an audience whose filter or
- * format is gone get nothing until they were asked about. */
+ * format is gone get nothing until they were asked about.
+ *
+ * Nor do those that are barred: what they were granted may not hold any more. They are asked about
+ * first, as fast as the policy answers, and again where something was said of their tags
+ * (tag_index.h) after the question was asked. */
 #ifndef BROKER_RESUBSCRIBE_H
 #define BROKER_RESUBSCRIBE_H
 
@@ -24,8 +28,28 @@ void resubscribes_free(struct resubscribes *rs); /* all subscribers are gone */
 /* Is the policy being asked, or about to be? */
 bool resubscribes_pending(const struct resubscribes *rs);
 
-/* After `b->policy` was changed. */
-void resubscribe_all(struct broker *b, enum reload_mode mode);
+/* Is the policy asked about it, or about to be? */
+bool resubscribe_waits(const struct subscriber *sub);
+/* `replaced`: after `b->policy` was changed. */
+void resubscribe_all(struct broker *b, enum reload_mode mode, bool replaced);
 /* Soon, before all others. */
 void resubscribe_now(struct subscriber *sub);
+/* At once. Until the policy has answered it is sent no event; where that takes longer than
+ * resubscribe_timeout_ms it ends, and comes back. */
+void resubscribe_barred(struct subscriber *sub);
+/* The same for those that an earlier policy has granted what they get: the policy in force acts on its
+ * streams, which it knows by tags that may have had other names before. */
+void resubscribe_bar_stale(struct broker *b);
+
+/* What was known when the policy was asked about a new stream. */
+struct resubscribe_moment {
+    uint32_t policy_epoch;
+    uint64_t touched; /* in the index of tags */
+};
+struct resubscribe_moment resubscribe_moment(const struct broker *b);
+/* The stream was opened with `s`: asks again where that was overtaken meanwhile, by another policy or by
+ * what was said of its tags. */
+void resubscribe_if_overtaken(struct subscriber *sub, const struct resubscribe_moment *asked,
+                              const struct subscription *s);
+
 #endif

@@ -6,7 +6,7 @@
  *       BLOCKED        delivery_send_segment, subscriber_send_frame: the socket took a part
  *       PAGING         delivery_next_segment: the next page of history has to be read
  *       PACED          subscriber_wait_for_pace: no events_per_s left
- *       HELD           the policy has no such filter or format (any more)
+ *       HELD           the policy has no such filter or format (any more), or is to be asked first
  *   LIVE     --delivery_send_segment, subscriber_on_beat: short write--> BLOCKED
  *            --subscriber_unlive (another audience, or none), delivery_leap--> RUNNABLE
  *   PARKED   --delivery_live, and as LIVE--> RUNNABLE, BLOCKED
@@ -32,6 +32,7 @@
 #include "broker/subscriber.h"
 
 #include "audience/audience_set.h"
+#include "audience/tag_index.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/logging.h"
@@ -45,6 +46,95 @@
 #include <stdlib.h>
 
 enum { REVOKED_MAX_BYTES = 8192, WHO_MAX_BYTES = 512 };
+
+/* ---------------------------------------------------------------- parts */
+
+struct subscriber_part *subscriber_part_of(const struct subscriber *sub,
+                                           void (*gone)(struct subscriber *sub,
+                                                        struct subscriber_part *part))
+{
+    struct subscriber_part *p = sub->parts;
+    while (p && p->gone != gone) {
+        p = p->next;
+    }
+    return p;
+}
+
+void subscriber_part_add(struct subscriber *sub, struct subscriber_part *part)
+{
+    part->next = sub->parts;
+    sub->parts = part;
+}
+
+void subscriber_part_remove(struct subscriber *sub, const struct subscriber_part *part)
+{
+    struct subscriber_part **at = &sub->parts;
+    while (*at != part) {
+        at = &(*at)->next;
+    }
+    *at = part->next;
+}
+
+/* The tags of those that have any. */
+struct subscriber_tags {
+    struct subscriber_part part;
+    size_t n;
+    struct tag_node v[];
+};
+
+static void subscriber_tags_gone(struct subscriber *sub, struct subscriber_part *part)
+{
+    struct subscriber_tags *t = container_of(part, struct subscriber_tags, part);
+    while (t->n) {
+        tag_index_leave(sub->b->tags, &t->v[--t->n]);
+    }
+    subscriber_part_remove(sub, part);
+    free(t);
+}
+
+static struct subscriber_tags *subscriber_tags_of(const struct subscriber *sub)
+{
+    struct subscriber_part *part = subscriber_part_of(sub, subscriber_tags_gone);
+    return part ? container_of(part, struct subscriber_tags, part) : NULL;
+}
+
+/* Those of `s` take the place of what it has. False: no memory, it has none now. */
+static bool subscriber_set_tags(struct subscriber *sub, const struct subscription *s)
+{
+    struct subscriber_tags *t = subscriber_tags_of(sub);
+    if (t) {
+        subscriber_tags_gone(sub, &t->part);
+    }
+    if (s->tag_count == 0) {
+        return true;
+    }
+    t = xcalloc(1, sizeof *t + s->tag_count * sizeof *t->v);
+    t->part.gone = subscriber_tags_gone;
+    subscriber_part_add(sub, &t->part);
+    while (t->n < s->tag_count) {
+        if (!tag_index_join(sub->b->tags, &t->v[t->n], s->tags[t->n], sub->id)) {
+            subscriber_tags_gone(sub, &t->part);
+            return false;
+        }
+        t->n++;
+    }
+    return true;
+}
+
+bool subscriber_has_tags(const struct subscriber *sub)
+{
+    return subscriber_tags_of(sub) != NULL;
+}
+
+size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAGS_MAX])
+{
+    const struct subscriber_tags *t = subscriber_tags_of(sub);
+    size_t n = t ? t->n : 0;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = tag_node_text(&t->v[i]);
+    }
+    return n;
+}
 
 /* ---------------------------------------------------------------- states */
 
@@ -115,11 +205,17 @@ void subscriber_unlive_all(struct audience *a)
     }
 }
 
+void subscriber_bar(struct subscriber *sub)
+{
+    sub->barred = true;
+    subscriber_unlive(sub); /* delivery_catch_up() holds it */
+}
+
 void subscriber_resume_held(struct broker *b)
 {
     list_for_each (it, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
-        if (sub->state == SUB_HELD && !sub->audience->unbound) {
+        if (sub->state == SUB_HELD && !sub->audience->unbound && !sub->barred) {
             subscriber_set_state(sub, SUB_RUNNABLE);
         }
     }
@@ -176,6 +272,10 @@ static struct audience *subscriber_audience(struct broker *b, const struct subsc
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 {
     struct audience *a = subscriber_audience(sub->b, s);
+    if (a && !subscriber_set_tags(sub, s)) {
+        audience_set_unref(sub->b->audiences, a);
+        a = NULL;
+    }
     if (!a) {
         return UV_EAGAIN;
     }
@@ -187,6 +287,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
     }
     subscriber_set_terms(sub, s);
     sub->audience = a;
+    sub->barred = false;
     sub->ruled_from = moved ? subscriber_position(sub) : sub->ruled_from;
     if (sub->state == SUB_HELD || sub->state == SUB_PACED) {
         subscriber_set_state(sub, SUB_RUNNABLE);
@@ -208,11 +309,17 @@ struct subscriber *subscriber_new(struct broker *b, struct stream *s, const stru
     }
     bool gzip = takes_gzip && b->gzip && !v->subscription.no_gzip && subscriber_gzip_pays(a, b);
     struct subscriber *sub = xcalloc(1, gzip ? sizeof(struct subscriber_gzip) : sizeof *sub);
-    sub->gzip = gzip;
-    b->metrics->audience.gzip_streams += gzip ? 1 : 0;
     sub->b = b;
     sub->stream = s;
     sub->id = s->id;
+    if (!subscriber_set_tags(sub, &v->subscription)) {
+        audience_set_unref(b->audiences, a);
+        saved_request_unref(saved);
+        free(sub);
+        return NULL;
+    }
+    sub->gzip = gzip;
+    b->metrics->audience.gzip_streams += gzip ? 1 : 0;
     sub->audience = a;
     sub->opened_ms = loop_now(b->loop);
     sub->saved = saved;
@@ -255,8 +362,8 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
     subscriber_clear_timing(sub);
-    if (sub->resubscribe) {
-        sub->resubscribe->gone(sub->resubscribe);
+    while (sub->parts) {
+        sub->parts->gone(sub, sub->parts);
     }
     audience_set_unref(b->audiences, sub->audience);
     saved_request_unref(sub->saved);
@@ -436,6 +543,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .seconds = (double)(loop_now(sub->b->loop) - sub->opened_ms) / 1000,
         .delivered = sub->delivered,
     };
+    out->tag_count = subscriber_tags(sub, out->tags);
     peer_address_text(&sub->client, out->client);
 }
 

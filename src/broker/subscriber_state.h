@@ -31,9 +31,11 @@ struct subscriber_gaps {
     struct subscriber_gap v[SUBSCRIBER_GAPS_MAX]; /* the newest, oldest first */
 };
 
-/* What another module keeps with a subscriber. It is called when the subscriber ends. */
+/* What a module keeps with some subscribers, in a list. `gone` says whose it is; it is called when the
+ * subscriber ends and takes the part out of the list. */
 struct subscriber_part {
-    void (*gone)(struct subscriber_part *part);
+    struct subscriber_part *next;
+    void (*gone)(struct subscriber *sub, struct subscriber_part *part);
 };
 
 struct pace; /* token bucket */
@@ -48,13 +50,13 @@ struct subscriber {
     struct list all;           /* in broker->subscribers */
     struct deadline beat;
     struct deadline_class *beat_class;
-    struct pace *pace;                   /* owned; NULL: no events_per_s */
-    struct expiry *expiry;               /* owned; NULL: the identity does not end */
-    struct expiry *grant_end;            /* owned; NULL: the policy is not to be asked again */
-    struct saved_request *saved;         /* a reference: to be asked about again */
-    struct subscriber_part *resubscribe; /* of resubscribe.c; NULL: not to be asked about */
-    uint64_t id;                         /* the stream's */
-    uint64_t cursor;  /* last id considered; while live, see subscriber_position() */
+    struct pace *pace;             /* owned; NULL: no events_per_s */
+    struct expiry *expiry;         /* owned; NULL: the identity does not end */
+    struct expiry *grant_end;      /* owned; NULL: the policy is not to be asked again */
+    struct saved_request *saved;   /* a reference: to be asked about again */
+    struct subscriber_part *parts; /* owned by their modules */
+    uint64_t id;                   /* the stream's */
+    uint64_t cursor;               /* last id considered; while live, see subscriber_position() */
     uint64_t ordinal; /* place in the log behind the cursor, for lag; while it is behind */
     /* for explain.c */
     uint64_t start;       /* the id it began behind */
@@ -79,6 +81,7 @@ struct subscriber {
     bool gzip : 1;         /* it is a struct subscriber_gzip */
     bool gzip_begun : 1;   /* the head of its body has been sent */
     bool gzip_stored : 1;  /* the policy wants nothing of it compressed (any more) */
+    bool barred : 1;       /* sent no event until the policy has been asked again */
 };
 
 /* One whose body is compressed. */
@@ -97,6 +100,17 @@ struct subscriber *subscriber_new(struct broker *b, struct stream *s, const stru
 /* The policy was asked again: 0 nothing that the client sees has changed, 1 it was moved to another
  * audience, negative: not possible now. */
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s);
+/* The part of the module whose `gone` that is; NULL: it has none. */
+struct subscriber_part *subscriber_part_of(const struct subscriber *sub,
+                                           void (*gone)(struct subscriber *sub,
+                                                        struct subscriber_part *part));
+void subscriber_part_add(struct subscriber *sub, struct subscriber_part *part);
+void subscriber_part_remove(struct subscriber *sub, const struct subscriber_part *part);
+/* Its tags, borrowed; returns how many. */
+size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAGS_MAX]);
+bool subscriber_has_tags(const struct subscriber *sub);
+/* It is sent no event from now on, until subscriber_regrant(). */
+void subscriber_bar(struct subscriber *sub);
 /* The policy has withdrawn the grant: says so, and ends it. */
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
 /* "live", "paced", ...: for people. */

@@ -70,7 +70,8 @@ int cli_test(char **words, size_t n)
 /* ---------------------------------------------------------------- eval */
 
 const char cli_eval_details[] =
-    "HOOK is authenticate, subscribe (after authenticate), publish (also after it), filter or format.\n"
+    "HOOK is authenticate, subscribe (after authenticate), publish (also after it), filter, format or\n"
+    "observe.\n"
     "The input is one JSON object:\n"
     "  authenticate  {\"topics\": [..], \"query\": {..}, \"headers\": {..},\n"
     "                 \"cookies\": {..}, \"bearer\": \"..\", \"ip\": \"..\",\n"
@@ -84,10 +85,11 @@ const char cli_eval_details[] =
     "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
     "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}\n"
     "  format        the same\n"
+    "  observe       {\"event\": {..}}: shows what it would order; nothing happens\n"
     "\n"
     "Tokens are verified with the keys of CONF; those of a jwks_url are not fetched.\n"
     "\n"
-    "Exit codes: 0 granted or delivered; 1 denied or left out; 75 the policy fails (\"error\" says where)\n"
+    "Exit codes: 0 granted, delivered or observed; 1 denied, left out or not observed; 75 the policy fails (\"error\" says where)\n"
     "or refuses temporarily; 65 the input is wrong; 66 the input cannot be read; 74 the answer could not\n"
     "be written; 78 the configuration or the policy does not load.\n";
 

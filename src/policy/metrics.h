@@ -17,6 +17,7 @@
     X(policy_errors_filter, counter, "tidegate_policy_errors_total{hook=\"filter\"}", "")          \
     X(policy_errors_format, counter, "tidegate_policy_errors_total{hook=\"format\"}", "")          \
     X(policy_errors_disconnect, counter, "tidegate_policy_errors_total{hook=\"disconnect\"}", "")  \
+    X(policy_errors_observe, counter, "tidegate_policy_errors_total{hook=\"observe\"}", "")        \
     X(policy_suspended, gauge, "tidegate_policy_suspended_hooks",                                  \
       "Questions to the policy whose hook waits for something.")                                   \
     X(policy_shed, counter, "tidegate_policy_shed_total",                                          \
@@ -34,6 +35,7 @@
     X(policy_overdue_publish, counter, "tidegate_policy_overdue_total{hook=\"publish\"}", "")      \
     X(policy_overdue_filter, counter, "tidegate_policy_overdue_total{hook=\"filter\"}", "")        \
     X(policy_overdue_format, counter, "tidegate_policy_overdue_total{hook=\"format\"}", "")        \
+    X(policy_overdue_observe, counter, "tidegate_policy_overdue_total{hook=\"observe\"}", "")      \
     X(policy_overdue_disconnect, counter, "tidegate_policy_overdue_total{hook=\"disconnect\"}",    \
       "")                                                                                          \
     X(cache_hits, counter, "tidegate_policy_cache_hits_total",                                     \
@@ -42,6 +44,7 @@
       "cache.fetch ran its function.")                                                             \
     X(cache_shared, counter, "tidegate_policy_cache_shared_total",                                 \
       "cache.fetch waited for the function another hook ran.")                                     \
+    X(cache_forgotten, counter, "tidegate_policy_cache_forgotten_total", "Calls of cache.forget.") \
     X(cache_stale, counter, "tidegate_policy_cache_stale_total",                                   \
       "cache.fetch answered with an old value because the function failed.")                       \
     X(cache_evictions, counter, "tidegate_policy_cache_evictions_total",                           \

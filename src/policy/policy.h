@@ -48,6 +48,9 @@ struct policy_request {
     int (*events)(void *ctx, uint64_t token, struct event_list *out);
 };
 
+/* Of a subscription. */
+enum { POLICY_TAGS_MAX = 8, POLICY_TAG_MAX_BYTES = 64 };
+
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
 
 /* What the `subscribe` hook granted, validated. Strings are borrowed with the verdict. */
@@ -63,11 +66,13 @@ struct subscription {
     double events_per_s; /* 0: no bound */
     uint64_t max_lag;    /* events behind the head; 0: the configuration's */
     enum on_lag on_lag;
-    unsigned heartbeat_s; /* 0: the configuration's */
-    unsigned retry_ms;    /* 0: the configuration's */
-    enum prime prime;     /* how its position is sent */
-    bool no_gzip;         /* whatever the client takes */
-    int64_t expires_ms;   /* Unix time at which the policy is asked again; 0: never */
+    unsigned heartbeat_s;     /* 0: the configuration's */
+    unsigned retry_ms;        /* 0: the configuration's */
+    enum prime prime;         /* how its position is sent */
+    bool no_gzip;             /* whatever the client takes */
+    int64_t expires_ms;       /* Unix time at which the policy is asked again; 0: never */
+    const struct slice *tags; /* by which it can be reached later; unique */
+    size_t tag_count;
 };
 
 enum verdict_kind {
@@ -224,6 +229,33 @@ struct policy_rules {
                           uint64_t keys[POLICY_FORMAT_KEYS_MAX]);
 };
 
+/* Reaching open streams: what observe orders for one event. */
+enum policy_effect_kind { POLICY_ASK_AGAIN, POLICY_END_STREAMS };
+enum { POLICY_EFFECTS_MAX = 1000, POLICY_END_REASON_MAX_BYTES = 256 };
+struct policy_effect {
+    enum policy_effect_kind kind;
+    unsigned tag_n, reason_n;
+    char tag[POLICY_TAG_MAX_BYTES];
+    char reason[POLICY_END_REASON_MAX_BYTES]; /* of an end: for the clients */
+};
+struct policy_effects {
+    struct policy_effect *v; /* owned */
+    size_t n, cap;
+    size_t forgotten; /* keys of the cache, for people: that has happened */
+};
+void policy_effects_init(struct policy_effects *x);
+void policy_effects_clear(struct policy_effects *x);
+/* False: there are POLICY_EFFECTS_MAX. The texts are short enough. */
+bool policy_effects_add(struct policy_effects *x, enum policy_effect_kind kind, struct slice tag,
+                        struct slice reason);
+
+/* Answered at once, from the tail. */
+struct policy_reach {
+    bool (*observes)(const struct policy *p, struct slice topic);
+    /* Negative: something of it failed; `out` has what was ordered all the same. */
+    int (*observe)(struct policy *p, struct event *ev, struct policy_effects *out);
+};
+
 /* The life of one of several: opened, set up, tried, live, retired, closed. */
 struct policy_life {
     void (*setup)(struct policy *p, const char *previous, policy_ready_cb cb, void *ctx);
@@ -243,8 +275,9 @@ struct policy {
     const struct policy_gates *gates;
     const struct policy_rules *rules;
     const struct policy_life *life;
-    const char *version; /* of everything it consists of, for people; never NULL */
-    const char *label;   /* what its author calls it; NULL: none */
+    const struct policy_reach *reach; /* NULL: it observes nothing */
+    const char *version;              /* of everything it consists of, for people; never NULL */
+    const char *label;                /* what its author calls it; NULL: none */
 };
 
 #endif

@@ -21,8 +21,10 @@ const char remote_connections_details[] =
     "arguments; 78 a wrong configuration.\n";
 
 const char remote_kick_details[] =
-    "Closes streams: those with these ids (see `tidegate connections`), or all of a client, a topic or an\n"
-    "identity. A client reconnects and resumes, unless the policy denies it by then.\n"
+    "Closes streams: those with these ids (see `tidegate connections`), or all of a client, a topic, a tag or\n"
+    "an identity. A client reconnects and resumes, unless the policy denies it by then. With --reason or --tag\n"
+    "the clients are told why, by the `revoked` signal; with --ask the streams stay, and the policy is asked\n"
+    "again what they may see: they get nothing until it has answered.\n"
     "\n"
     "Exit codes: 0 closed; 66 there is no such stream; 75 more streams match than one command closes\n"
     "(10,000), or a worker did not answer: run it again; 65 the broker does not show that field of\n"
@@ -31,6 +33,8 @@ const char remote_kick_details[] =
 struct connections_words {
     struct remote_admin_words admin; /* first: REMOTE_ADMIN_ROWS */
     struct remote_streams streams;
+    const char *reason;
+    bool ask;
     uint64_t limit;
 };
 
@@ -43,6 +47,10 @@ const struct option_row remote_connections_rows[] = {
 };
 const struct option_row remote_kick_rows[] = {
     REMOTE_STREAMS_ROWS(connections_words, streams),
+    OPTION_ROW("--reason", "TEXT", "what the clients are told", OPTION_TEXT,
+               offsetof(struct connections_words, reason)),
+    OPTION_ROW("--ask", NULL, "have the policy asked again about them, and close none", OPTION_FLAG,
+               offsetof(struct connections_words, ask)),
     REMOTE_ADMIN_ROWS,
     {.name = NULL},
 };
@@ -215,6 +223,26 @@ static int kick_matching(struct remote_admin *a, const struct connections_words 
     return code;
 }
 
+/* All at once: the broker finds them, however many there are. */
+static int kick_order(struct remote_admin *a, const struct connections_words *w)
+{
+    struct remote_answer answer;
+    int code =
+        w->ask ? remote_streams_order(a, &w->streams, "POST", "/connections/resubscribe", NULL,
+                                      &answer)
+               : remote_streams_order(a, &w->streams, "DELETE", "/connections", w->reason, &answer);
+    long long streams = code ? 0 : cli_count_of(answer.doc, "streams");
+    if (code == 0 && streams == 0) {
+        fprintf(stderr, "tidegate kick: no open stream matches\n");
+        code = EX_NOINPUT;
+    } else if (code == 0) {
+        printf("%s %lld stream%s\n", w->ask ? "asked about" : "closed", streams,
+               cli_plural(streams));
+    }
+    remote_answer_clear(&answer);
+    return code;
+}
+
 int remote_kick(char **words, size_t n)
 {
     struct connections_words w = {.limit = 0};
@@ -231,11 +259,22 @@ int remote_kick(char **words, size_t n)
     }
     bool filter = remote_streams_some(&w.streams);
     if (filter == (count > 0)) {
-        return options_refuse(&kick_options, "ID",
-                              "name the streams: either ids, or --client, --topic and --who");
+        return options_refuse(
+            &kick_options, "ID",
+            "name the streams: either ids, or --client, --topic, --tag and --who");
+    }
+    bool order = w.streams.tag || w.reason || w.ask;
+    if (order && count > 0) {
+        return options_refuse(&kick_options, w.ask ? "--ask" : "--reason",
+                              "it goes with --client, --topic, --tag and --who");
+    }
+    if (w.ask && w.reason) {
+        return options_refuse(&kick_options, "--reason", "--ask closes no stream");
     }
     code = remote_admin_open(&kick_options, &w.admin, &a);
-    if (code == 0 && filter) {
+    if (code == 0 && order) {
+        code = kick_order(&a, &w);
+    } else if (code == 0 && filter) {
         code = kick_matching(&a, &w);
     }
     for (size_t i = 0; i < count && code == 0; i++) {

@@ -13,7 +13,7 @@ enum { TARGET_MAX_BYTES = 16384 };
 
 bool remote_streams_some(const struct remote_streams *s)
 {
-    return s->client || s->topic || s->who_count;
+    return s->client || s->topic || s->tag || s->who_count;
 }
 
 int remote_streams_check(const struct options *o, const struct remote_streams *s)
@@ -38,14 +38,14 @@ static int streams_put_who(struct strbuf *target, const char *who)
     return rc;
 }
 
-static int streams_put_target(struct strbuf *target, const struct remote_streams *s, uint64_t limit)
+/* Appends what selects them. */
+static int streams_put_selection(struct strbuf *target, const struct remote_streams *s)
 {
-    int rc = strbuf_printf(target, "/connections?limit=%llu", (unsigned long long)limit);
-    if (rc == 0 && s->client) {
-        rc = remote_put_param(target, slice_str("client"), slice_str(s->client));
-    }
-    if (rc == 0 && s->topic) {
-        rc = remote_put_param(target, slice_str("topic"), slice_str(s->topic));
+    const char *const names[] = {"client", "topic", "tag"};
+    const char *const values[] = {s->client, s->topic, s->tag};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
+        rc = values[i] ? remote_put_param(target, slice_str(names[i]), slice_str(values[i])) : 0;
     }
     for (size_t i = 0; i < s->who_count && rc == 0; i++) {
         rc = streams_put_who(target, s->who[i]);
@@ -59,7 +59,8 @@ int remote_streams_ask(struct remote_admin *a, const struct remote_streams *s, u
     struct strbuf target;
     *out = (struct remote_answer){.status = 0};
     strbuf_init(&target, TARGET_MAX_BYTES);
-    if (streams_put_target(&target, s, limit)) {
+    int rc = strbuf_printf(&target, "/connections?limit=%llu", (unsigned long long)limit);
+    if (rc || streams_put_selection(&target, s)) {
         strbuf_clear(&target);
         return options_refuse(a->options, "--who", "too long");
     }
@@ -76,6 +77,21 @@ int remote_streams_ask(struct remote_admin *a, const struct remote_streams *s, u
         return EX_PROTOCOL;
     }
     return code;
+}
+
+int remote_streams_order(struct remote_admin *a, const struct remote_streams *s, const char *method,
+                         const char *path, const char *reason, struct remote_answer *out)
+{
+    struct strbuf target;
+    *out = (struct remote_answer){.status = 0};
+    strbuf_init(&target, TARGET_MAX_BYTES);
+    int rc = strbuf_append_str(&target, path);
+    rc = rc ? rc : streams_put_selection(&target, s);
+    rc = rc || !reason ? rc : remote_put_param(&target, slice_str("reason"), slice_str(reason));
+    int code = rc ? options_refuse(a->options, "--who", "too long")
+                  : remote_admin_ask(a, method, target.data, 0, out);
+    strbuf_clear(&target);
+    return code == 0 && !out->doc ? remote_admin_failed(a, out) : code;
 }
 
 const char *remote_who(const json_t *connection, char out[REMOTE_WHO_TEXT_MAX])

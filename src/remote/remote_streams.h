@@ -12,7 +12,7 @@ enum {
 
 /* All that is given must hold. */
 struct remote_streams {
-    const char *client, *topic; /* NULL: any */
+    const char *client, *topic, *tag; /* NULL: any */
     const char *who[REMOTE_WHO_MAX];
     size_t who_count;
 };
@@ -30,6 +30,8 @@ struct remote_streams {
         OPTION_ROW("--topic", "TOPIC",                                                             \
                    "only those that were granted exactly this topic or pattern", OPTION_TEXT,      \
                    offsetof(struct words, streams.topic)),                                         \
+        OPTION_ROW("--tag", "TAG", "only those that the policy gave this tag", OPTION_TEXT,        \
+                   offsetof(struct words, streams.tag)),                                           \
         REMOTE_WHO_ROW(words, streams)
 
 /* Is it about some streams, and not all? */
@@ -40,6 +42,10 @@ int remote_streams_check(const struct options *o, const struct remote_streams *s
  * case. */
 int remote_streams_ask(struct remote_admin *a, const struct remote_streams *s, uint64_t limit,
                        struct remote_answer *out);
+/* Orders something about all of them: DELETE /connections, POST /connections/resubscribe. `reason` may be
+ * NULL. As above. */
+int remote_streams_order(struct remote_admin *a, const struct remote_streams *s, const char *method,
+                         const char *path, const char *reason, struct remote_answer *out);
 /* "sub=ann tenant=acme", of a stream in a document, cut where it is too long; "": nothing may be seen. */
 const char *remote_who(const json_t *connection, char out[REMOTE_WHO_TEXT_MAX]);
 

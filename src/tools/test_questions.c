@@ -292,3 +292,49 @@ int test_ask_judge(lua_State *L, struct test_broker *w)
     event_unref(ev);
     return 1;
 }
+
+static void push_effects(lua_State *L, const struct policy_effects *x)
+{
+    static const char *const names[] = {
+        [POLICY_ASK_AGAIN] = "ask_again", [POLICY_END_STREAMS] = "end_streams"};
+    lua_createtable(L, (int)x->n, 0);
+    for (size_t i = 0; i < x->n; i++) {
+        const struct policy_effect *e = &x->v[i];
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, names[e->kind]);
+        lua_setfield(L, -2, "effect");
+        lua_pushlstring(L, e->tag, e->tag_n);
+        lua_setfield(L, -2, "tag");
+        if (e->kind == POLICY_END_STREAMS) {
+            lua_pushlstring(L, e->reason, e->reason_n);
+            lua_setfield(L, -2, "reason");
+        }
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+int test_ask_observe(lua_State *L, struct test_broker *w)
+{
+    struct policy *p = test_broker_policy(w);
+    const char *bad = NULL, *result = "not-observed";
+    struct policy_effects effects;
+    luaL_checkstack(L, 20, NULL);
+    struct event *ev = test_make_event(L, 2, w, &bad);
+    if (!ev) {
+        return test_questions_refuse(L, bad);
+    }
+    policy_effects_init(&effects);
+    if (p->reach && p->reach->observes(p, event_topic(ev))) {
+        result = p->reach->observe(p, ev, &effects) ? "failed" : "observed";
+    }
+    event_unref(ev);
+    lua_createtable(L, 0, 3); /* short of memory it raises, and the process ends anyway */
+    lua_pushstring(L, result);
+    lua_setfield(L, -2, "result");
+    push_effects(L, &effects);
+    lua_setfield(L, -2, "effects");
+    lua_pushinteger(L, (lua_Integer)effects.forgotten);
+    lua_setfield(L, -2, "forgotten");
+    policy_effects_clear(&effects);
+    return 1;
+}

@@ -27,5 +27,8 @@ int test_ask_reload(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */
 int test_ask_judge(lua_State *L, struct test_broker *w);
+/* (event) -> {result = "observed" | "failed" | "not-observed", effects = {{effect = "ask_again" | "end_streams", tag,
+ * reason}, ...}, forgotten (keys of the cache)} | nil, text; nothing of it has an effect on streams */
+int test_ask_observe(lua_State *L, struct test_broker *w);
 
 #endif

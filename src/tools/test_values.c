@@ -83,6 +83,14 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_pushstring(L, prime_name(s->prime));
         lua_setfield(L, -2, "prime");
     }
+    if (s->tag_count) {
+        lua_createtable(L, (int)s->tag_count, 0);
+        for (size_t i = 0; i < s->tag_count; i++) {
+            lua_pushlstring(L, s->tags[i].p, s->tags[i].n);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        lua_setfield(L, -2, "tags");
+    }
     if (s->no_gzip) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "compress");

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-const char *const tool_eval_hooks[] = {"authenticate", "subscribe", "publish",
-                                       "filter",       "format",    NULL};
+const char *const tool_eval_hooks[] = {"authenticate", "subscribe", "publish", "filter",
+                                       "format",       "observe",   NULL};
 
 /* stack: options; answers exit code, text */
 static int tool_eval_do_run(lua_State *L)

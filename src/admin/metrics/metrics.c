@@ -352,6 +352,15 @@ static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
                          "From a policy's request to its answer, waiting included.",
                          &from->policy->http_request);
     }
+    rc = rc ? rc
+            : put_latency(out, "tidegate_streams_barred_seconds",
+                          "For how long streams were sent nothing until the policy had answered.",
+                          &from->broker->barred_for);
+    rc = rc ? rc
+            : put_latency(out, "tidegate_observe_seconds",
+                          "From the time of an observed event to its effects on this worker's "
+                          "streams; the clocks of writers count.",
+                          &from->broker->observe);
     if (rc == 0 && from->lookup->database_query.count) {
         rc = put_latency(out, "tidegate_database_query_seconds",
                          "From a policy's query to its answer, waiting included.",

@@ -41,7 +41,7 @@ struct subscribe {
     struct start_position asked; /* what the client asked for; its texts are the next two */
     struct strbuf asked_text, asked_unknown;
     struct strbuf saved_query;
-    uint32_t policy_epoch; /* of the policy that was asked */
+    struct resubscribe_moment moment; /* when the policy was asked */
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
     bool takes_gzip;
@@ -291,9 +291,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
         return;
     }
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
-    if (w->policy_epoch != b->policy_epoch) {
-        resubscribe_now(sub); /* another policy took over while the one that was asked decided */
-    }
+    resubscribe_if_overtaken(sub, &w->moment, &v->subscription);
     sub->asked_after = w->asked.kind == START_AFTER      ? w->asked.id
                        : w->asked.kind == START_EARLIEST ? 0
                                                          : UINT64_MAX;
@@ -354,7 +352,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     struct subscribe *w = xcalloc(1, sizeof *w);
     *w = (struct subscribe){.b = b,
                             .asked = *asked,
-                            .policy_epoch = b->policy_epoch,
+                            .moment = resubscribe_moment(b),
                             .client = prq->client,
                             .sse = sse,
                             .takes_gzip = accept.gzip};

@@ -9,6 +9,7 @@
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_jwt.h"
 #include "lua/api/lua_log.h"
+#include "lua/api/lua_reach.h"
 #include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
@@ -167,6 +168,8 @@ void lua_api_open(lua_State *L)
                                   {"topic", l_topic},
                                   {"topic_ok", l_topic_ok},
                                   {"geohash", l_geohash},
+                                  {"ask_again", lua_reach_ask_again},
+                                  {"end_streams", lua_reach_end_streams},
                                   {"jwt", lua_jwt},
                                   {NULL, NULL}};
     luaL_newlib(L, tg);

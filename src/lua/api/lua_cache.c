@@ -8,6 +8,7 @@
 #include "lua/api/lua_shape.h"
 #include "lua/api/lua_shared_call.h"
 #include "lua/vm/lua_host.h"
+#include "policy/policy.h"
 
 #include <stdlib.h>
 
@@ -139,8 +140,10 @@ static int landed(lua_State *L, struct fetch *own, int value)
     lua_cache_note_error(f, unusable, sizeof unusable - 1);
     own->at_death = SHARED_CALL_FAILED; /* those who wait would only get the same */
     lua_json_encode(L, value, "cache.fetch: the value", LUA_JSON_ANY, &f->text);
-    value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
-                    now_ms(c) + ms);
+    if (shared_call_findable(f)) { /* else the key was forgotten after it had begun */
+        value_cache_put(c->values, slice_of(f->key, f->key_len), strbuf_slice(&f->text),
+                        now_ms(c) + ms);
+    }
     lua_cache_update_figures(c);
     shared_call_end(own, SHARED_CALL_LANDED);
     return push_value(L, strbuf_slice(&f->text)); /* a copy, as all waiters get */
@@ -304,9 +307,33 @@ static int l_fetch(lua_State *L)
     return f ? join(L, f) : lua_cache_run(L, shared_calls_add(c->shared_calls, key));
 }
 
+/* cache.forget(key): what is known under it no longer holds. What a function that runs for it finds is
+ * not kept, either, nor shared with calls that come later. */
+static int l_forget(lua_State *L)
+{
+    const struct lua_host *s = lua_vm_host(L);
+    struct slice key;
+    key.p = luaL_checklstring(L, ARG_KEY, &key.n);
+    luaL_argcheck(L, key.n >= 1 && key.n <= VALUE_CACHE_KEY_MAX_BYTES, ARG_KEY,
+                  "1 to 1024 bytes were expected");
+    if (s->pure || s->loading || !s->cache) {
+        return luaL_error(L, "cache.forget cannot be called here: only in hooks and in observe");
+    }
+    if (s->effects) {
+        s->effects->forgotten++;
+    }
+    if (!s->dry_run) {
+        value_cache_del(s->cache->values, key);
+        shared_calls_hide(s->cache->shared_calls, key);
+        s->cache->metrics->cache_forgotten++;
+        lua_cache_update_figures(s->cache);
+    }
+    return 0;
+}
+
 void lua_cache_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"fetch", l_fetch}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"fetch", l_fetch}, {"forget", l_forget}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"__close", fetch_close}, {"__gc", fetch_close}, {NULL, NULL}};
     lua_vm_closer(L, fetch_close);

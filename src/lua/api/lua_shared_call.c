@@ -70,6 +70,20 @@ static void hide(struct shared_calls *fs, struct entry *e)
     }
 }
 
+bool shared_calls_hide(struct shared_calls *fs, struct slice key)
+{
+    struct shared_call *f = shared_calls_find(fs, key);
+    if (f) {
+        hide(fs, container_of(f, struct entry, shared_call));
+    }
+    return f != NULL;
+}
+
+bool shared_call_findable(const struct shared_call *f)
+{
+    return container_of((struct shared_call *)(uintptr_t)f, struct entry, shared_call)->findable;
+}
+
 static void entry_free(struct shared_calls *fs, struct entry *e)
 {
     hide(fs, e);

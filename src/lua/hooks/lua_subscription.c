@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
+#include "lua/api/lua_reach.h"
 #include "lua/api/lua_shape.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
@@ -68,6 +69,47 @@ static void read_topics(lua_State *L, int t, struct verdict_draft *d)
     for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
         lua_rawgeti(L, list, i);
         read_topic(L, i, d);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+static void read_tags(lua_State *L, int t, struct verdict_draft *d)
+{
+    int type = lua_shape_field(L, t, "tags");
+    if (type == LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (type != LUA_TTABLE) {
+        luaL_error(L, "tags: a list of texts was expected, got %s", lua_typename(L, type));
+    }
+    if (lua_readonly_real(L, -1)) {
+        lua_replace(L, -2);
+    }
+    int list = lua_gettop(L);
+    lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
+    lua_pushnil(L);
+    while (lua_next(L, list) && pairs <= POLICY_TAGS_MAX) {
+        lua_pop(L, 1);
+        pairs++;
+    }
+    lua_settop(L, list);
+    if (n > POLICY_TAGS_MAX || pairs != n) {
+        luaL_error(L, "tags: a list of at most %d texts was expected%s", POLICY_TAGS_MAX,
+                   pairs != n ? " (no holes, no other keys)" : "");
+    }
+    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+        char what[24];
+        snprintf(what, sizeof what, "tags[" LUA_INTEGER_FMT "]", i);
+        lua_rawgeti(L, list, i);
+        struct slice tag = lua_shape_string(L, -1, what);
+        const char *bad = lua_reach_tag_check(tag);
+        if (bad) {
+            luaL_error(L, "%s: %s", what, bad);
+        }
+        lua_subscription_append(L, &d->tag_text, tag, what);
+        d->tags[d->tag_count++].n = tag.n;
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
@@ -225,13 +267,14 @@ static void read_expires(lua_State *L, int t, struct subscription *s)
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics", "filter",  "format",    "params",
-                                       "replay", "limits",  "heartbeat", "retry_ms",
-                                       "prime",  "expires", "compress",  NULL};
+    static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
+                                       "limits",   "heartbeat", "retry_ms", "prime",  "expires",
+                                       "compress", "tags",      NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
     read_topics(L, idx, d);
+    read_tags(L, idx, d);
     read_names(L, idx, f, d);
     read_params(L, idx, d);
     read_replay(L, idx, s);

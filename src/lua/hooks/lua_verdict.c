@@ -19,6 +19,7 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->filter, NAME_BYTES);
     strbuf_init(&d->format, NAME_BYTES);
     strbuf_init(&d->params, limits->params_bytes);
+    strbuf_init(&d->tag_text, (size_t)POLICY_TAGS_MAX * POLICY_TAG_MAX_BYTES);
     strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
 }
 
@@ -30,6 +31,7 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->format);
     strbuf_clear(&d->params);
     strbuf_clear(&d->topic_text);
+    strbuf_clear(&d->tag_text);
     free(d->topics);
 }
 
@@ -43,31 +45,31 @@ void verdict_draft_fail(struct verdict_draft *d, const char *reason)
     }
 }
 
-static int compare_topics(const void *a, const void *b)
+static int compare_slices(const void *a, const void *b)
 {
     const struct slice *x = a, *y = b;
     int c = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
     return c ? c : (x->n > y->n) - (x->n < y->n);
 }
 
-static void finish_topics(struct verdict_draft *d)
+/* Points them at their text, sorts them and drops equal ones; returns how many are left. */
+static size_t verdict_draft_finish_list(const struct strbuf *text, struct slice *list, size_t n)
 {
-    const char *at = d->topic_text.data;
+    const char *at = text->data;
     size_t unique = 0;
-    for (size_t i = 0; i < d->topic_count; i++) {
-        d->topics[i].p = at;
-        at += d->topics[i].n;
+    for (size_t i = 0; i < n; i++) {
+        list[i].p = at;
+        at += list[i].n;
     }
-    if (d->topic_count > 1) {
-        qsort(d->topics, d->topic_count, sizeof *d->topics, compare_topics);
+    if (n > 1) {
+        qsort(list, n, sizeof *list, compare_slices);
     }
-    for (size_t i = 0; i < d->topic_count; i++) {
-        if (i == 0 || !slice_eq(d->topics[i], d->topics[unique - 1])) {
-            d->topics[unique++] = d->topics[i];
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || !slice_eq(list[i], list[unique - 1])) {
+            list[unique++] = list[i];
         }
     }
-    d->v.subscription.topics = d->topics;
-    d->v.subscription.topic_count = unique;
+    return unique;
 }
 
 static struct slice absent_if_empty(const struct strbuf *b)
@@ -83,7 +85,11 @@ void verdict_draft_finish(struct verdict_draft *d)
         d->v.subscription = (struct subscription){0};
         return;
     }
-    finish_topics(d);
+    d->v.subscription.topics = d->topics;
+    d->v.subscription.topic_count =
+        verdict_draft_finish_list(&d->topic_text, d->topics, d->topic_count);
+    d->v.subscription.tags = d->tags;
+    d->v.subscription.tag_count = verdict_draft_finish_list(&d->tag_text, d->tags, d->tag_count);
     d->v.subscription.filter = absent_if_empty(&d->filter);
     d->v.subscription.format = absent_if_empty(&d->format);
     d->v.subscription.params = absent_if_empty(&d->params);

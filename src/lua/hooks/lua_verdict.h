@@ -16,6 +16,9 @@ struct verdict_draft {
     struct strbuf topic_text; /* of all topics, one behind the other */
     struct slice *topics;     /* owned */
     size_t topic_count;
+    struct strbuf tag_text; /* as topic_text */
+    struct slice tags[POLICY_TAGS_MAX];
+    size_t tag_count;
     const struct policy_limits *limits;
 };
 

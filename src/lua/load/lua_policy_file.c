@@ -166,9 +166,9 @@ static void read_version(lua_State *L, int policy, struct lua_policy_file *f)
 
 static int load_body(lua_State *L)
 {
-    static const char *const keys[] = {"api",     "version", "authenticate", "subscribe",
-                                       "publish", "filters", "formats",      "disconnect",
-                                       "setup",   "reload",  "queries",      NULL};
+    static const char *const keys[] = {
+        "api",        "version", "authenticate", "subscribe", "publish", "filters", "formats",
+        "disconnect", "setup",   "reload",       "queries",   "observe", NULL};
     const struct load *load = lua_touserdata(L, 1);
     struct lua_policy_file *f = load->f;
     lua_sandbox_load(L, load->source.path, load->source.chunk);
@@ -194,6 +194,9 @@ static int load_body(lua_State *L)
                    &(struct kind){"formats", &f->formats, LUA_TTABLE, "a table of rules"});
     lua_shape_field(L, 2, "queries");
     lua_queries_read(L, lua_gettop(L), &f->queries);
+    lua_pop(L, 1);
+    lua_shape_field(L, 2, "observe");
+    lua_observes_read(L, lua_gettop(L), &f->observes);
     lua_pop(L, 1);
     if (!lua_policy_file_has(f, POLICY_HOOK_SUBSCRIBE)) {
         return luaL_error(L, "subscribe: missing; it decides what a client receives");
@@ -234,6 +237,7 @@ static int clear_body(lua_State *L)
     }
     unref_all(L, &f->filters);
     unref_all(L, &f->formats);
+    lua_observes_unref(L, &f->observes);
     return 0;
 }
 
@@ -254,6 +258,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     free_names(&f->formats);
     filter_set_free(f->texts);
     lua_queries_clear(&f->queries);
+    lua_observes_clear(&f->observes);
     lua_policy_file_init(f);
 }
 
@@ -310,6 +315,7 @@ static struct lua_budget budget_of(enum policy_hook hook, const struct lua_polic
     case POLICY_HOOK_DISCONNECT:
         return budget(name, "policy.subscribe_cpu_ms", cpu->subscribe_ms);
     case POLICY_HOOK_PUBLISH:
+    case POLICY_HOOK_OBSERVE:
         return budget(name, "policy.publish_cpu_ms", cpu->publish_ms);
     case POLICY_HOOK_FILTER:
     case POLICY_HOOK_FORMAT:

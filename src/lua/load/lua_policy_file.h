@@ -5,6 +5,7 @@
 #include "base/slice.h"
 #include "filter/filter.h"
 #include "lua/api/lua_db.h"
+#include "lua/load/lua_observe.h"
 #include "lua/vm/lua_vm.h"
 
 /* X(enumerator, name in logs, members of struct policy_metrics that count its errors, and of these
@@ -17,7 +18,8 @@
     X(SETUP, "setup", policy_errors_setup, policy_overdue_setup)                                   \
     X(RELOAD, "reload", policy_errors_reload, policy_overdue_reload)                               \
     X(FILTER, "filter", policy_errors_filter, policy_overdue_filter)                               \
-    X(FORMAT, "format", policy_errors_format, policy_overdue_format)
+    X(FORMAT, "format", policy_errors_format, policy_overdue_format)                               \
+    X(OBSERVE, "observe", policy_errors_observe, policy_overdue_observe)
 
 enum policy_hook {
 #define X(e, name, counter, overdue) POLICY_HOOK_##e,
@@ -56,9 +58,9 @@ bool lua_health_note(struct lua_health *h, int rc, uint64_t event);
 /* CPU time of one call, in milliseconds. */
 struct lua_policy_cpu {
     unsigned subscribe_ms; /* authenticate and subscribe of one request together; disconnect */
-    unsigned publish_ms;
-    unsigned filter_ms; /* a filter, a format */
-    unsigned load_ms;   /* running the file */
+    unsigned publish_ms;   /* observe, too */
+    unsigned filter_ms;    /* a filter, a format */
+    unsigned load_ms;      /* running the file */
 };
 
 struct lua_budgets {
@@ -96,6 +98,7 @@ struct lua_policy_file {
     struct lua_functions filters, formats;
     struct filter_set *texts;   /* owned: the filters that are text */
     struct lua_queries queries; /* its source is set before loading */
+    struct lua_observes observes;
 };
 
 struct policy;

@@ -95,13 +95,26 @@ static json_t *about_hooks(const struct lua_policy_file *f)
     return list;
 }
 
+/* The topics that it observes. */
+static json_t *about_observes(const struct lua_observes *all)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < all->n; i++) {
+        for (size_t k = 0; k < all->v[i].n; k++) {
+            (void)json_array_append_new(list, json_string(all->v[i].topics[k]));
+        }
+    }
+    return list;
+}
+
 json_t *lua_policy_about(const struct policy *p)
 {
     const struct lua_policy_file *f = lua_policy_file_of(p);
-    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o}", "label", p->label, "version",
+    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o, s:o}", "label", p->label, "version",
                      lua_policy_version(p), "hooks", about_hooks(f), "queries",
                      about_queries(&f->queries), "filters", about_functions(&f->filters, false),
-                     "formats", about_functions(&f->formats, true));
+                     "formats", about_functions(&f->formats, true), "observes",
+                     about_observes(&f->observes));
 }
 
 /* ---- what every policy can see */

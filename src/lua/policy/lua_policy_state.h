@@ -1,4 +1,5 @@
-/* Private to lua_policy.c (gates and life) and lua_policy_rules.c (filters and formats). */
+/* Private to lua_policy.c (gates and life), lua_policy_rules.c (filters and formats) and
+ * lua_policy_observe.c. */
 #ifndef LUA_POLICY_LUA_POLICY_STATE_H
 #define LUA_POLICY_LUA_POLICY_STATE_H
 
@@ -46,6 +47,8 @@ static inline struct lua_policy *lua_policy_of(const struct policy *p)
 
 /* The hot path: `struct policy_rules` of every Lua policy. */
 extern const struct policy_rules lua_policy_rules;
+/* Of those with `observe`. */
+extern const struct policy_reach lua_policy_reach;
 
 /* Counts and logs an error of `fn`, which the VM has noted. The place is the line that raised, or,
  * when the function had returned, its definition. */

@@ -17,6 +17,7 @@ struct lua_queries;
 struct lua_settings;
 struct lua_sources;
 struct param_reads;
+struct policy_effects;
 
 /* The owner of the vm owns it; it lives as long as the vm. */
 struct lua_host {
@@ -35,10 +36,11 @@ struct lua_host {
     struct lua_sources *sources;         /* gets every file that is loaded; may be NULL */
     char *const *credential_params;      /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;
-    bool loading;              /* globals may be set, `require` works */
-    bool dry_run;              /* what the policy does must have no effect */
-    bool pure;                 /* a filter or format runs: no clock, no random numbers */
-    struct param_reads *reads; /* while a format runs: the params it has read. Borrowed */
+    bool loading;                   /* globals may be set, `require` works */
+    bool dry_run;                   /* what the policy does must have no effect */
+    bool pure;                      /* a filter or format runs: no clock, no random numbers */
+    struct policy_effects *effects; /* while observe runs: gets what it orders. Borrowed */
+    struct param_reads *reads;      /* while a format runs: the params it has read. Borrowed */
 };
 
 /* Of the vm that owns `L`. */
