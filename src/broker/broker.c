@@ -11,12 +11,12 @@
 #include "broker/delivery.h"
 #include "broker/dry_run.h"
 #include "broker/explain.h"
-#include "broker/history.h"
 #include "broker/reach.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
 #include "broker/subscriber.h"
 #include "event/sse_frame.h"
+#include "history/history.h"
 
 #include <stdlib.h>
 
@@ -94,7 +94,10 @@ void broker_set_store(struct broker *b, struct store *store)
     struct store_bounds bounds = store->ops->bounds(store);
     b->store = store;
     b->log = eventlog_new(b->opt.log_events, b->opt.log_bytes, bounds.head);
-    b->history = history_new(b->loop, store, b->log, &history, b->metrics, delivery_page_ready);
+    b->history =
+        history_new(b->loop, store, b->log, &history,
+                    (struct history_counts){&b->metrics->pages_read, &b->metrics->pages_shared},
+                    delivery_page_ready);
     b->metrics->head_id = bounds.head;
 }
 

@@ -7,8 +7,8 @@
 #include "audience/write_batch.h"
 #include "base/container_of.h"
 #include "base/prefetch.h"
-#include "broker/history.h"
 #include "broker/subscriber_state.h"
+#include "history/history.h"
 
 enum {
     CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */

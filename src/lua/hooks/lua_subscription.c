@@ -100,7 +100,7 @@ static void read_tags(lua_State *L, int t, struct verdict_draft *d)
                    pairs != n ? " (no holes, no other keys)" : "");
     }
     for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
-        char what[24];
+        char what[40];
         snprintf(what, sizeof what, "tags[" LUA_INTEGER_FMT "]", i);
         lua_rawgeti(L, list, i);
         struct slice tag = lua_shape_string(L, -1, what);

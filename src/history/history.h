@@ -1,10 +1,9 @@
 /* Pages of the store for subscribers that are behind the event log: a small cache, and single
  * flight for equal reads. A page is shared; a subscriber keeps only its cursor. */
-#ifndef BROKER_HISTORY_H
-#define BROKER_HISTORY_H
+#ifndef HISTORY_HISTORY_H
+#define HISTORY_HISTORY_H
 
 #include "base/container/list.h"
-#include "broker/metrics.h"
 #include "event/event.h"
 #include "event/eventlog.h"
 #include "net/loop.h"
@@ -20,6 +19,11 @@ struct history_options {
     size_t page_cache_bytes;        /* of all that are kept */
 };
 
+/* Where it counts. Borrowed. */
+struct history_counts {
+    uint64_t *pages_read, *pages_shared;
+};
+
 struct page {
     struct list node;     /* in the cache, most recently used last */
     uint64_t after, upto; /* what it covers */
@@ -32,7 +36,7 @@ struct page {
 
 /* Borrows everything but the options. `ready` gets those who waited in history_request(). */
 struct history *history_new(struct loop *loop, struct store *store, const struct eventlog *log,
-                            const struct history_options *opt, struct broker_metrics *metrics,
+                            const struct history_options *opt, struct history_counts counts,
                             void (*ready)(struct list *waiter));
 void history_free(struct history *h); /* no read may be in flight: the store is closed */
 /* Topics to read for a member of `a` at `cursor`: absent: all of them, so that many share a page.

@@ -1,4 +1,4 @@
-#include "broker/history.h"
+#include "history/history.h"
 
 #include "audience/audience.h"
 #include "base/alloc.h"
@@ -30,7 +30,7 @@ struct history {
     struct store *store;
     const struct eventlog *log;
     struct history_options opt;
-    struct broker_metrics *metrics;
+    struct history_counts counts;
     void (*ready)(struct list *waiter);
     struct list pages; /* least recently used first */
     size_t cost;
@@ -57,12 +57,12 @@ static void history_on_retry(struct deadline *d);
 static void history_start_flights(struct history *h);
 
 struct history *history_new(struct loop *loop, struct store *store, const struct eventlog *log,
-                            const struct history_options *opt, struct broker_metrics *metrics,
+                            const struct history_options *opt, struct history_counts counts,
                             void (*ready)(struct list *waiter))
 {
     struct history *h = xcalloc(1, sizeof *h);
     *h = (struct history){
-        .loop = loop, .store = store, .log = log, .opt = *opt, .metrics = metrics, .ready = ready};
+        .loop = loop, .store = store, .log = log, .opt = *opt, .counts = counts, .ready = ready};
     list_init(&h->pages);
     list_init(&h->flights);
     list_init(&h->failed);
@@ -160,7 +160,7 @@ static void history_page_keep(struct history *h, struct flight *f, const struct 
     list_init(&p->node);
     list_add_tail(&h->pages, &p->node);
     h->cost += p->cost;
-    h->metrics->pages_read++;
+    ++*h->counts.pages_read;
     history_evict(h);
 }
 
@@ -250,7 +250,7 @@ void history_request(struct history *h, uint64_t cursor, struct slice names, str
         struct flight *f = container_of(it, struct flight, node);
         if (f->after == cursor && history_same_names(f->names, f->names_n, names)) {
             list_add_tail(&f->waiters, waiter);
-            h->metrics->pages_shared++;
+            ++*h->counts.pages_shared;
             return;
         }
     }
