@@ -22,7 +22,9 @@ terminal() { # PATTERN PROGRAM [ARGUMENTS]
     out=$(mktemp "$TIDEGATE_TRIED/terminal-XXXXXX")
     (
         code=0
-        timeout 300 "$@" </dev/null >"$out" 2>&1 &
+        # --foreground: else it sends SIGCONT behind the signal that ends it, and a leak sanitizer that has just stopped
+        # the process for its last look waits for ever
+        timeout --foreground 300 "$@" </dev/null >"$out" 2>&1 &
         echo "$!" >"$out.pid"
         wait "$!" || code=$?
         echo "$code" >"$out.code"
@@ -83,7 +85,7 @@ tidegate)
     case ${1-} in
     serve) terminal ' msg=ready ' "$real" "$@" ;;
     subscribe)
-        [[ " $* " == *" -n "* ]] && exec timeout 60 "$real" "$@"
+        [[ " $* " == *" -n "* ]] && exec timeout --foreground 60 "$real" "$@"
         terminal 'connected to ' "$real" "$@"
         ;;
     *) exec "$real" "$@" ;;
