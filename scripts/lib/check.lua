@@ -2,6 +2,7 @@
 --- says so. Runs in the state of `tidegate test`. The facts (cli_check.c, policy_check.c), as JSON:
 ---   conf, json, strict, try_hooks, samples_file, samples    what was asked for
 ---   configuration    its problems, one a line; the rest is about what is right of it then, or missing
+---   overridden    { section = bool }: do options say something else than the file;  environment    names of variables
 ---   policy, files    paths (no policy: it is not known which);  targets    names of http_targets
 ---   settings    what is wrong with some: { error = bool, text = }
 ---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
@@ -81,7 +82,9 @@ end
 local function of_setting(facts, severity, text)
   local problem = { severity = severity, source = "configuration", file = facts.conf, message = text }
   local label = text:match "^([%w_.%[%]]+): "
-  if label and #(facts.environment or {}) == 0 then -- else it need not be what the file says
+  if label and facts.overridden[label:match "^[%w_]+"] then
+    problem.file = nil
+  elseif label and #facts.environment == 0 then -- else it need not be what the file says
     local f = io.open(facts.conf)
     facts.line_of = facts.line_of or f and config_lines(f:read "a")
     problem.line = facts.line_of and facts.line_of(label)
@@ -318,6 +321,8 @@ function check.run(text)
     skip("policy, keys, certificates, store", "nothing is known of them until the configuration file can be run")
   elseif not facts.policy then
     skip("policy", "policy.file does not say where it is")
+  elseif facts.load_error and (report.needed or ""):find "^policy%.settings" then
+    skip("policy", ("it depends on settings: mend %s first"):format(report.needed))
   elseif facts.load_error then
     judge_loading(facts, report)
   else

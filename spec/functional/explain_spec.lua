@@ -317,7 +317,7 @@ describe("explain", function()
     eventually("it is gone", function() return #http.get(broker().admin, "/connections").json.connections >= 0
       and select(2, ask(broker(), connection, id)).status == 404 end)
     _, r = ask(broker(), connection, id)
-    assert.equal("No open event stream has that id.", r.json.detail)
+    assert.equal("No open event stream has that id; `tidegate connections` lists them.", r.json.detail)
     assert.equal(405, http.request(broker().admin, "OPTIONS", "/connections/1/explain").status)
   end)
 

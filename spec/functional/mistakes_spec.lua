@@ -4,7 +4,7 @@
 --   12, 13        spec/pg/start_spec.lua, spec/pg/migrate_spec.lua: PostgreSQL that does not let the broker in
 --   14            spec/pg/start_spec.lua, too: a schema of a newer version
 --   15            spec/pg/lineage_spec.lua: PostgreSQL is stopped while the broker serves
---   16, 17        spec/functional/listen_spec.lua: ports; spec/unit/store_sqlite_spec.lua: the directory of the store
+--   17            spec/functional/listen_spec.lua: ports below 1024; spec/unit/store_sqlite_spec.lua: foreign files
 --   18            spec/unit/store_sqlite_faults_spec.lua: the disk is full
 --   23            spec/functional/misspelt_spec.lua
 --   24            spec/functional/answers_spec.lua
@@ -129,6 +129,30 @@ return { policy = { file = "policy.lua" },
     has(conninfo "host=db password=geheim hunter2", 'a word has no "=" after it; a value with spaces needs single '
       .. "quotes")
     has(conninfo "host=db password='geheim", "a single quote is not closed")
+  end)
+
+  it("16, a port that is taken: the last line is the reason", function()
+    local b = tidegate.start { supervised = true }
+    local taken = ("%s:%d"):format(b.admin.host, b.admin.port)
+    for _, options in ipairs { {}, { "--single" } } do
+      local code, text = run("serve", ('return { listen = { "127.0.0.1:0" }, admin = %q,\n  policy = { file = '
+        .. '"policy.lua" } }'):format(taken), options)
+      assert.equal(69, code)
+      has(text:match "[^\n]*\n$", "level=error", "code=69", "cannot listen on " .. taken .. ": address already in use",
+        "another process listens there: stop it, or choose another address")
+    end
+  end)
+
+  it("17, a directory of the store that cannot be: what to do, also by check, which names the option", function()
+    local code, text = run("serve", 'return { listen = { "127.0.0.1:0" }, admin = false, store = { path = "not/there" '
+      .. '},\n  policy = { file = "policy.lua" } }', { "--single" })
+    assert.equal(69, code)
+    has(text, "not/there: cannot make this directory: no such file or directory; make the one above it, or choose "
+      .. "another store.path")
+    code, text = check('return { policy = { file = "policy.lua" } }', { "--store", "conf.lua" })
+    assert.equal(78, code)
+    has(text, "error: store.path: ", "conf.lua: is not a directory; expected one for events.db")
+    assert.is_nil(text:find("conf.lua:1", 1, true), text)
   end)
 
   it("19, a file that is not there, a directory", function()

@@ -80,7 +80,9 @@ static void get_connections(const struct admin *a, const struct admin_call *c)
 
 static void refuse_stream(const struct admin_call *c)
 {
-    admin_refuse(c->stream, 404, slice_str("No open event stream has that id."), NULL);
+    admin_refuse(c->stream, 404,
+                 slice_str("No open event stream has that id; `tidegate connections` lists them."),
+                 NULL);
 }
 
 static void delete_connection(const struct admin *a, const struct admin_call *c)

@@ -148,7 +148,8 @@ static void explain_fail(struct explanation *x, const struct explain *e,
     x->failure = failure;
     switch (failure) {
     case EXPLAIN_NO_STREAM:
-        snprintf(x->text, sizeof x->text, "No open event stream has that id.");
+        snprintf(x->text, sizeof x->text,
+                 "No open event stream has that id; `tidegate connections` lists them.");
         break;
     case EXPLAIN_NO_EVENT:
         if (id > eventlog_head(e->b->log)) {

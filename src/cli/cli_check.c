@@ -73,6 +73,14 @@ const struct option_row cli_check_rows[] = {
     {.name = NULL},
 };
 
+/* The sections of which options say something else than the file, or may. */
+static json_t *overridden_by(const struct config_overrides *o)
+{
+    return json_pack("{s:b, s:b, s:b, s:b, s:b}", "listen", o->listen_count > 0, "admin",
+                     o->admin != NULL, "store", o->store != NULL, "policy", o->policy != NULL,
+                     "workers", o->workers != NULL);
+}
+
 static json_t *targets_of(const struct config *cfg)
 {
     json_t *list = json_array();
@@ -180,6 +188,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
         return false;
     }
     (void)json_object_set_new(facts, "environment", environment_of(&w->options.overrides));
+    (void)json_object_set_new(facts, "overridden", overridden_by(&w->options.overrides));
     (void)json_object_set_new(facts, "targets", targets_of(cfg));
     (void)json_object_set_new(facts, "keys", keys_of(cfg));
     (void)json_object_set_new(facts, "settings", settings_of(cfg, rc == 0));

@@ -265,7 +265,8 @@ static int set_up(struct supervisor *s)
     }
     rc = sockets_open(s, &e);
     if (rc && !(successor && s->shared)) {
-        log_error("supervisor", "cannot start", LOG_F(log_str("error", e.text)));
+        log_error("supervisor", "cannot start",
+                  LOG_F(log_int("code", EX_UNAVAILABLE), log_str("error", e.text)));
         return EX_UNAVAILABLE;
     }
     s->shared->count = s->count;
@@ -294,14 +295,15 @@ static int run_supervised(const struct config *cfg, char **argv, unsigned count,
     sockets_init(s);
     catch_signals(s);
     int code = set_up(s);
-    bool child = code == 0 && supervise(s, &code);
+    bool began = code == 0;
+    bool child = began && supervise(s, &code);
     sockets_clear(s, !child);
     if (!child) {
         (void)sigprocmask(SIG_SETMASK, &s->before, NULL);
         if (*s->gave_up) { /* the last line says why */
             log_error("supervisor", "stopped: a worker cannot start",
                       LOG_F(log_int("code", code), log_str("error", s->gave_up)));
-        } else {
+        } else if (began) {
             log_info("supervisor", "stopped", LOG_F(log_int("code", code)));
         }
     }
@@ -316,7 +318,8 @@ int supervisor_run(const struct config *cfg, char **argv, bool single)
     struct err e = {0};
     count = count < WORKERS_MAX ? count : WORKERS_MAX;
     if (systemd_sockets_take(cfg, handover_expected(), &given, &e)) {
-        log_error("server", "cannot start", LOG_F(log_str("error", e.text)));
+        log_error("server", "cannot start",
+                  LOG_F(log_int("code", EX_CONFIG), log_str("error", e.text)));
         return EX_CONFIG;
     }
     log_info("server", "starting",

@@ -228,12 +228,29 @@ static int sqlite_schema_check_identity(struct sqlite_db *db, const char *path, 
     return 0;
 }
 
+/* What to do about a directory. */
+static const char *sqlite_schema_remedy(int rc)
+{
+    switch (rc) {
+    case UV_EACCES:
+    case UV_EPERM:
+        return "; give it to the user that runs the broker (chown), or choose another store.path";
+    case UV_ENOENT:
+        return "; make the one above it, or choose another store.path";
+    case UV_EROFS:
+        return "; its disk is mounted read-only: mount it for writing, or choose another store.path";
+    default:
+        return "";
+    }
+}
+
 static int sqlite_schema_make_directory(const char *dir, struct err *e)
 {
     struct stat st;
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
         int rc = -errno;
-        return err_set(e, rc, "%s: cannot make this directory: %s", dir, uv_strerror(rc));
+        return err_set(e, rc, "%s: cannot make this directory: %s%s", dir, uv_strerror(rc),
+                       sqlite_schema_remedy(rc));
     }
     if (stat(dir, &st) != 0) {
         int rc = -errno;
@@ -244,7 +261,8 @@ static int sqlite_schema_make_directory(const char *dir, struct err *e)
     }
     if (access(dir, R_OK | W_OK | X_OK) != 0) {
         int rc = -errno;
-        return err_set(e, rc, "%s: cannot write into this directory: %s", dir, uv_strerror(rc));
+        return err_set(e, rc, "%s: cannot write into this directory: %s%s", dir, uv_strerror(rc),
+                       sqlite_schema_remedy(rc));
     }
     return 0;
 }
