@@ -97,7 +97,8 @@ describe("history", function()
     assert.equal(204, http.request(broker.admin, "DELETE", "/connections/" .. id).status)
     server():thaw()
     local r = another:response()
-    assert.same({ 404, "No open event stream has that id; `tidegate connections` lists them." }, { r.status, r.json.detail })
+    assert.same({ 404, "No open event stream has that id; `tidegate connections` lists them." },
+      { r.status, r.json.detail })
   end)
 
   it("goes on with what is published meanwhile", function()
