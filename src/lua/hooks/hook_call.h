@@ -55,8 +55,7 @@ struct lua_hook_call {
     struct lua_job job;
     const struct lua_hooks *shared;
     enum policy_hook hook;           /* the current or last one, for the log */
-    uint64_t began_ns;               /* the current one, on the wall; 0: none */
-    uint64_t spent_ns;               /* CPU time of those before it, and of what is between them */
+    struct lua_stopwatch watch;      /* of the current one */
     struct request_id request;       /* for the log; empty: none */
     const struct policy_request *rq; /* NULL once the first hook has its copy */
     struct lua_hook_result *result;  /* owned; NULL: the caller wants none */

@@ -62,26 +62,15 @@ struct lua_hook_call *hook_call_of(lua_State *L)
 void hook_push(lua_State *L, struct lua_hook_call *q, enum policy_hook hook)
 {
     q->hook = hook;
-    q->began_ns = uv_hrtime();
-    q->spent_ns = lua_vm_spent_ns(L);
+    lua_vm_start(L, &q->watch);
     lua_vm_rename(L, &q->shared->budgets->hooks[hook]);
     lua_vm_push(L, q->shared->file->hooks[hook].ref);
 }
 
-/* `spent_ns`: CPU time of the call so far. */
-static void hook_call_time(struct lua_hook_call *q, uint64_t spent_ns)
-{
-    const struct lua_hooks *s = q->shared;
-    if (q->began_ns) {
-        s->timed(s->ctx, q->hook, uv_hrtime() - q->began_ns,
-                 spent_ns > q->spent_ns ? spent_ns - q->spent_ns : 0);
-        q->began_ns = 0;
-    }
-}
-
 void hook_popped(lua_State *L, struct lua_hook_call *q)
 {
-    hook_call_time(q, lua_vm_spent_ns(L));
+    uint64_t wall_ns, cpu_ns = lua_vm_stop(L, &q->watch, &wall_ns);
+    q->shared->timed(q->shared->ctx, q->hook, wall_ns, cpu_ns);
 }
 
 void hook_push_identity(lua_State *L, struct slice identity)
@@ -147,13 +136,22 @@ static void hook_call_prepared(struct lua_hook_call *q, int rc, const struct err
     hook_call_free(q);
 }
 
+/* The hook that was under way when the call ended: it failed, or nobody wanted what it returned. */
+static void hook_call_time(struct lua_hook_call *q)
+{
+    if (q->watch.from.wall_ns) {
+        uint64_t wall_ns, cpu_ns = lua_meter_stop(&q->job.meter, &q->watch, &wall_ns);
+        q->shared->timed(q->shared->ctx, q->hook, wall_ns, cpu_ns);
+    }
+}
+
 static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
 {
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
     const struct lua_hooks *s = q->shared;
     struct lua_hook_result *a = q->result;
     if (rc != UV_ECANCELED) {
-        hook_call_time(q, job->meter.before_ns + job->meter.used_ns);
+        hook_call_time(q);
         s->settled(s->ctx, q, rc, e);
     }
     if (q->ready) {

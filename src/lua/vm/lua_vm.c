@@ -296,12 +296,42 @@ static void end_watch(struct lua_vm *vm)
     }
 }
 
-uint64_t lua_vm_spent_ns(lua_State *L)
+static uint64_t lua_meter_ns(const struct lua_meter *m)
+{
+    return m ? m->before_ns + m->used_ns : 0;
+}
+
+void lua_vm_start(lua_State *L, struct lua_stopwatch *w)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    w->from = lua_watchdog_mark(&vm->cpu);
+    w->used_ns = lua_meter_ns(vm->meter);
+    w->into_ns = vm->watched && vm->meter ? w->from.wall_ns - vm->resumed.wall_ns : 0;
+}
+
+static uint64_t lua_stopwatch_over(struct lua_stopwatch *w, uint64_t used_ns, uint64_t *wall_ns)
+{
+    uint64_t before = w->used_ns + w->into_ns;
+    *wall_ns = uv_hrtime() - w->from.wall_ns;
+    w->from.wall_ns = 0;
+    return used_ns > before ? used_ns - before : 0;
+}
+
+uint64_t lua_vm_stop(lua_State *L, struct lua_stopwatch *w, uint64_t *wall_ns)
 {
     const struct lua_vm *vm = lua_vm_of(L);
-    return vm->meter && vm->watched
-               ? vm->meter->before_ns + vm->meter->used_ns + lua_watchdog_since(&vm->resumed)
-               : 0;
+    uint64_t used = lua_meter_ns(vm->meter);
+    if (used != w->used_ns) { /* it has waited */
+        return lua_stopwatch_over(w, used + lua_watchdog_since(&vm->resumed), wall_ns);
+    }
+    uint64_t cpu = lua_watchdog_lap(&w->from, wall_ns);
+    w->from.wall_ns = 0;
+    return cpu;
+}
+
+uint64_t lua_meter_stop(const struct lua_meter *m, struct lua_stopwatch *w, uint64_t *wall_ns)
+{
+    return lua_stopwatch_over(w, lua_meter_ns(m), wall_ns);
 }
 
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
@@ -313,7 +343,9 @@ void lua_vm_allow(lua_State *L, struct lua_allowance allowed)
     vm->allowed = allowed;
     lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);
     if (vm->meter) {
-        *vm->meter = (struct lua_meter){.allowed = allowed, .before_ns = lua_vm_spent_ns(L)};
+        *vm->meter = (struct lua_meter){.allowed = allowed,
+                                        .before_ns = lua_meter_ns(vm->meter) +
+                                                     lua_watchdog_since(&vm->resumed)};
         vm->resumed = lua_watchdog_mark(&vm->cpu);
     }
 }

@@ -41,8 +41,6 @@ const struct lua_vm_failure *lua_vm_failure(const struct lua_vm *vm);
 void lua_vm_allow(lua_State *L, struct lua_allowance allowed);
 /* Another hook begins and uses the rest of the budget: only the name in reports changes. */
 void lua_vm_rename(lua_State *L, const struct lua_budget *budget);
-/* CPU time that the running coroutine has used so far. 0: nothing is watched. */
-uint64_t lua_vm_spent_ns(lua_State *L);
 /* For pcall: enters one more; returns the depth in the running call or coroutine. */
 unsigned lua_vm_enter_pcall(lua_State *L);
 void lua_vm_leave_pcall(lua_State *L);
@@ -59,6 +57,17 @@ struct lua_meter {
     uint64_t before_ns; /* what was used before that was allowed: lua_vm_allow() */
     unsigned pcalls;    /* nested ones, while it waits */
 };
+
+/* How long a part of a coroutine takes, waiting included, and how much CPU time, nearly. */
+struct lua_stopwatch {
+    struct lua_cpu_mark from;  /* wall_ns 0: it does not run */
+    uint64_t used_ns, into_ns; /* by the meter, before this piece; since its beginning */
+};
+void lua_vm_start(lua_State *L, struct lua_stopwatch *w);
+/* Answers the CPU time. In the coroutine, */
+uint64_t lua_vm_stop(lua_State *L, struct lua_stopwatch *w, uint64_t *wall_ns);
+/* or once it has ended. */
+uint64_t lua_meter_stop(const struct lua_meter *m, struct lua_stopwatch *w, uint64_t *wall_ns);
 
 /* A new coroutine, anchored by *ref. 0, or as lua_vm_call(). */
 __attribute__((warn_unused_result)) int lua_vm_thread_new(struct lua_vm *vm, lua_State **out,

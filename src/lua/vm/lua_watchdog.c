@@ -407,7 +407,14 @@ struct lua_cpu_mark lua_watchdog_mark(struct lua_cpu_clock *c)
 
 uint64_t lua_watchdog_since(const struct lua_cpu_mark *m)
 {
+    uint64_t wall;
+    return lua_watchdog_lap(m, &wall);
+}
+
+uint64_t lua_watchdog_lap(const struct lua_cpu_mark *m, uint64_t *wall_ns)
+{
     uint64_t wall = uv_hrtime() - m->wall_ns;
+    *wall_ns = wall;
     if (wall <= SHORT_NS) {
         return wall;
     }

@@ -99,5 +99,7 @@ struct lua_cpu_mark lua_watchdog_mark(struct lua_cpu_clock *c);
 /* Nanoseconds of CPU time from the mark on, at the most: never more than passed on the wall, and of
  * a thread that was kept waiting for the processor no more than a millisecond too much. */
 uint64_t lua_watchdog_since(const struct lua_cpu_mark *m);
+/* The same, and what passed on the wall. */
+uint64_t lua_watchdog_lap(const struct lua_cpu_mark *m, uint64_t *wall_ns);
 
 #endif
