@@ -14,8 +14,8 @@ describe("lua_vm", function()
     vm = nil
   end)
 
-  it("runs within 64 KiB, and says so when that is not enough", function()
-    open(64 * 1024)
+  it("runs within 96 KiB, and says so when that is not enough", function()
+    open(96 * 1024)
     assert.equal("42", vm:run "return 6 * 7")
     local bombs = {
       "return ('x'):rep(100000)",
@@ -27,12 +27,12 @@ describe("lua_vm", function()
     for _, code in ipairs(bombs) do
       local ok, err, _, _, name = vm:run(code)
       assert.is_nil(ok)
-      assert.matches("not enough memory: the policy's limit is 65536 bytes", err, 1, true)
+      assert.matches("not enough memory: the policy's limit is 98304 bytes", err, 1, true)
       assert.equal("ENOMEM", name)
       assert.equal("42", vm:run "return 6 * 7") -- still usable
       local top, bytes = vm:state()
       assert.equal(0, top)
-      assert.is_true(bytes <= 64 * 1024)
+      assert.is_true(bytes <= 96 * 1024)
     end
   end)
 
