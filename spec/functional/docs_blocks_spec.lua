@@ -9,7 +9,8 @@
 --   -g tidegate, 10001                  the group, the user of this process
 --
 -- and for programs that do not end, take minutes or change the machine: support/stand_ins.sh. A block that is a script
--- (`#!`) becomes the file that its second line names.
+-- (`#!`) becomes the file that its second line names. Where there is a database, blocks of SQL (as a superuser) and
+-- Python are run in their turn, too.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local files = require "support.files"
@@ -38,9 +39,13 @@ local PAGES = {
     },
     seen = { '"policy"', "\nclosed 1%-%d+\n", ": would be reloaded", ": reloaded" } },
   ["conf/TLS.md"] = {},
-  ["conf/POSTGRESQL.md"] = { postgres = true, seen = { "\ndata: paid\n" }, before = {
-    ["tidegate migrate"] = "psql -d app <<'END'\n@SQL\nEND",
-    ["pg_restore"] = "pg_dump -Fc -f app.dump app" } },
+  ["conf/POSTGRESQL.md"] = { postgres = true,
+    seen = { "\ndata: paid\n", '\ndata: {"order":42}\n', '\ndata: {"order": 42}\n' },
+    before = {
+      ["UPDATE orders"] = [[psql -qc "CREATE TABLE IF NOT EXISTS orders AS SELECT 42 AS id, 'new' AS state"
+        psql -qc "GRANT ALL ON orders TO app"]],
+      ["pg_restore"] = "pg_dump -Fc -f app.dump app",
+    } },
   ["scripts/policies/README.md"] = { seen = { "\ndata: a new order\n" } },
   ["scripts/CLIENTS.md"] = { conf = 'keys = { main = { secret = "of-thirty-two-bytes-or-some-more" } },', serve = true,
     before = {
@@ -52,6 +57,8 @@ local PAGES = {
       .. [[s/127\.0\.0\.1:8081/127.0.0.1:8081/' tidegate.lua]] },
     seen = { "without a token: exit code 77", '"card":"%*%*%*%*"', ' message {"state":"paid"}\n',
       "no amount: exit code 65", "not the shop: exit code 77", "2 successes / 0 failures" } },
+  ["scripts/README.md"] = { postgres = true,
+    before = { ["ON entitlement"] = "psql -qc 'CREATE TABLE entitlement (tenant text, login text, role text)'" } },
   ["scripts/TESTING.md"] = { seen = { 'symbols: %["ACME"%]', "0 failures" } },
   ["spec/clients/README.md"] = {},
   ["spec/bench/README.md"] = { conf = "compress = { gzip = true, min_members = 1 },", serve = true, tls = true },
@@ -74,18 +81,23 @@ local function all_pages()
   return list
 end
 
--- Its shell blocks: { line = of the fence, text = }.
-local function blocks_of(page)
+-- What runs blocks of other languages, in a shell.
+local LANGUAGES = { sql = "psql -v ON_ERROR_STOP=1 -f -", python = "/usr/bin/python3 -" }
+
+-- Its shell blocks, and those of LANGUAGES where there is a database: { line = of the fence, text = , runs = }.
+local function blocks_of(page, postgres)
   local list, number, open = {}, 0, nil
   for line in pages.read(page):gmatch "([^\n]*)\n" do
     number = number + 1
     if open and line:find "^%s*```$" then
-      list[#list + 1] = { line = open.line, text = table.concat(open, "\n") .. "\n" }
+      list[#list + 1] = { line = open.line, runs = open.runs, text = table.concat(open, "\n") .. "\n" }
       open = nil
     elseif open then
       open[#open + 1] = line
     elseif line:find "^%s*```%s*%a*sh$" or line:find "^%s*```%s*console$" then
       open = { line = number }
+    elseif postgres and LANGUAGES[line:match "^```(%a+)$"] then
+      open = { line = number, runs = LANGUAGES[line:match "%a+"] }
     end
   end
   return list
@@ -137,18 +149,18 @@ describe("shell blocks of the documentation", function()
       out[2] = "tidegate serve " .. root .. "/etc/tidegate/tidegate.lua"
     end
     local count = 0
-    for _, block in ipairs(blocks_of(page)) do
+    for _, block in ipairs(blocks_of(page, about.postgres)) do
       count = count + 1
       for where, commands in pairs(about.before or {}) do
         if block.text:find(where, 1, true) then
-          out[#out + 1] = placed(commands:gsub("@SQL", function()
-            return pages.read(page):match "```sql\n(.-)```"
-          end), ports, work)
+          out[#out + 1] = placed(commands, ports, work)
         end
       end
       local text = placed(block.text, ports, work)
       local path, mode = text:match "^#![^\n]+\n# (/%S+) %(mode (%d+)%)\n"
-      if path then
+      if block.runs then
+        text = ("%s <<'END_OF_BLOCK'\n%sEND_OF_BLOCK\n"):format(block.runs, text)
+      elseif path then
         text = ("mkdir -p '%s'\ncat > '%s' <<'END_OF_FILE'\n%sEND_OF_FILE\nchmod %s '%s'\n"):format(
           path:match "^(.*)/", path, text, mode, path)
       end
@@ -229,6 +241,7 @@ describe("shell blocks of the documentation", function()
     ]]):format(root, SPEC_SOURCE_DIR), { cwd = work, env = { STAND_IN = STAND_IN } })
     assert.equal(0, code, out .. err)
     configure(about, ports, work)
+    files.write(tried .. "/calls", "")
     local env = { PATH = root .. "/bin:" .. os.getenv "PATH", HOME = work, TIDEGATE_ROOT = root, TIDEGATE_TRIED = tried,
       TIDEGATE_SOURCE = SPEC_SOURCE_DIR, TIDEGATE_PORT = tostring(ports["8080"]),
       TIDEGATE_TLS_PORT = tostring(ports["8443"]), TIDEGATE_OTHER_PORT = tostring(ports["9090"]),
@@ -241,9 +254,10 @@ describe("shell blocks of the documentation", function()
       env.TIDEGATE_CONF = root .. "/etc/tidegate/tidegate.lua"
     end
     if about.postgres then
-      server():sql "DROP ROLE tidegate"
+      server():sql "DROP DATABASE IF EXISTS app"
+      server():sql "DROP ROLE IF EXISTS tidegate"
       server():sql "CREATE DATABASE app"
-      env.PGHOST, env.PGPORT, env.PGUSER = server().dir, tostring(server().port), "postgres"
+      env.PGHOST, env.PGPORT, env.PGUSER, env.PGDATABASE = server().dir, tostring(server().port), "postgres", "app"
     end
     local script, count = script_of(page, about, ports, work)
     code, out, err = sh(script, { cwd = work, env = env })
@@ -264,7 +278,7 @@ describe("shell blocks of the documentation", function()
       eventually(seen .. " is printed", function() return printed():find(seen), printed() end, 30)
     end
     end_terminals(tried)
-    for name in (files.read(tried .. "/calls") or ""):gmatch "[^\n]+" do
+    for name in files.read(tried .. "/calls"):gmatch "[^\n]+" do
       called[name] = true
     end
   end
@@ -281,7 +295,7 @@ describe("shell blocks of the documentation", function()
   it("are all in pages of this list, and need all stand-ins", function()
     local with_blocks = {}
     for _, page in ipairs(all_pages()) do
-      if #blocks_of(page) > 0 then
+      if #blocks_of(page, PAGES[page] and PAGES[page].postgres) > 0 then
         with_blocks[#with_blocks + 1] = page
       end
     end
