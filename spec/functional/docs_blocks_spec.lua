@@ -31,7 +31,7 @@ local PAGES = {
   ["README.md"] = { seen = { "\ndata: hello, world\n" } },
   ["CONTRIBUTING.md"] = {},
   ["conf/README.md"] = { conf = "" },
-  ["conf/OPERATIONS.md"] = { conf = 'trusted_proxies = { "127.0.0.1" },', serve = true,
+  ["conf/OPERATIONS.md"] = { conf = 'trusted_proxies = { "127.0.0.1" }, admin_identity = { "sub" },', serve = true,
     before = {
       ["tidegate kick"] = "curl -N -H 'X-Forwarded-For: 192.0.2.7' 'http://127.0.0.1:8080/events?topic=orders/**'",
       ["tidegate reload"] = "sed -i 's/open-2/open-3/' /etc/tidegate/policy.lua",

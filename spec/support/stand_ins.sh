@@ -25,13 +25,18 @@ terminal() { # PATTERN PROGRAM [ARGUMENTS]
         # --foreground: else it sends SIGCONT behind the signal that ends it, and a leak sanitizer that has just stopped
         # the process for its last look waits for ever
         timeout --foreground 300 "$@" </dev/null >"$out" 2>&1 &
-        echo "$!" >"$out.pid"
+        echo "$!" >"$out.started"
+        mv "$out.started" "$out.pid"
         wait "$!" || code=$?
-        echo "$code" >"$out.code"
+        echo "$code" >"$out.ended"
+        mv "$out.ended" "$out.code" # complete when it is there
     ) >/dev/null 2>&1 &
     for _ in $(seq 1200); do
         if grep -qE "$pattern" "$out"; then
             exit 0
+        elif [ -e "$out.code" ] && [ -n "${may_end-}" ]; then
+            cat "$out" >&2
+            exit "$(cat "$out.code")"
         elif [ -e "$out.code" ]; then
             break
         fi
@@ -85,7 +90,9 @@ tidegate)
     case ${1-} in
     serve) terminal ' msg=ready ' "$real" "$@" ;;
     subscribe)
-        [[ " $* " == *" -n "* ]] && exec timeout --foreground 60 "$real" "$@"
+        # with -n it ends after events that are there, or where it is refused
+        [[ " $* " == *" -n "* && " $* " == *" --from "* ]] && exec timeout --foreground 60 "$real" "$@"
+        [[ " $* " == *" -n "* ]] && may_end=yes
         terminal 'connected to ' "$real" "$@"
         ;;
     *) exec "$real" "$@" ;;
