@@ -24,7 +24,10 @@ local STAND_IN = SPEC_SOURCE_DIR .. "/spec/support/stand_ins.sh"
 local STAND_INS = { "tidegate", "tidegate-bench", "curl", "tail", "pidof", "make", "sudo", "apt-get", "systemctl",
   "systemd-sysusers", "systemd-tmpfiles", "podman", "certbot", "tidegate_spec", "deps", "run" }
 
--- A page's `conf`: what is put into the installed configuration. `serve`: a broker with that configuration runs before
+local ENTITLEMENT = "psql -qc 'CREATE TABLE entitlement (tenant text, login text, topic text, role text)'"
+
+-- A page's `conf`: what is put into the installed configuration. `policy`: what takes another's place in the installed
+-- policy. `serve`: a broker with that configuration runs before
 -- the first block, with `tls` it has a listener with TLS, too. `postgres`: an empty database `app` is there. `before`:
 -- commands before the block in which the text stands. `seen`: patterns of what must have been printed.
 local PAGES = {
@@ -32,8 +35,12 @@ local PAGES = {
   ["CONTRIBUTING.md"] = {},
   ["conf/README.md"] = { conf = "" },
   ["conf/OPERATIONS.md"] = { conf = 'trusted_proxies = { "127.0.0.1" }, admin_identity = { "sub" },', serve = true,
+    policy = { "{ topics = req.topics }", "{ topics = req.topics, tags = { req.query.tag } }" },
     before = {
-      ["tidegate kick"] = "curl -N -H 'X-Forwarded-For: 192.0.2.7' 'http://127.0.0.1:8080/events?topic=orders/**'",
+      ["tidegate kick"] = [[
+        curl -N -H 'X-Forwarded-For: 192.0.2.7' 'http://127.0.0.1:8080/events?topic=orders/**'
+        curl -N 'http://127.0.0.1:8080/events?topic=news&tag=user:ann'
+        curl -N 'http://127.0.0.1:8080/events?topic=news&tag=room:7']],
       ["tidegate reload"] = "sed -i 's/open-2/open-3/' /etc/tidegate/policy.lua",
       ["VACUUM INTO"] = "mkdir /backup",
     },
@@ -44,6 +51,7 @@ local PAGES = {
     before = {
       ["UPDATE orders"] = [[psql -qc "CREATE TABLE IF NOT EXISTS orders AS SELECT 42 AS id, 'new' AS state"
         psql -qc "GRANT ALL ON orders TO app"]],
+      ["FROM entitlement"] = ENTITLEMENT,
       ["pg_restore"] = "pg_dump -Fc -f app.dump app",
     } },
   ["scripts/policies/README.md"] = { seen = { "\ndata: a new order\n" } },
@@ -58,7 +66,11 @@ local PAGES = {
     seen = { "without a token: exit code 77", '"card":"%*%*%*%*"', ' message {"state":"paid"}\n',
       "no amount: exit code 65", "not the shop: exit code 77", "2 successes / 0 failures" } },
   ["scripts/README.md"] = { postgres = true,
-    before = { ["ON entitlement"] = "psql -qc 'CREATE TABLE entitlement (tenant text, login text, role text)'" } },
+    before = {
+      ["ON entitlement"] = ENTITLEMENT,
+      ["eval observe"] = "cat > policy.lua <<'END'\nlocal P = { api = 1 }\nfunction P.authenticate() end\n"
+        .. "P.subscribe = P.authenticate\n" .. pages.read("scripts/README.md"):match "\n(P%.observe = {.-\n}\n)" .. "return P\nEND",
+    } },
   ["scripts/TESTING.md"] = { seen = { 'symbols: %["ACME"%]', "0 failures" } },
   ["spec/clients/README.md"] = {},
   ["spec/bench/README.md"] = { conf = "compress = { gzip = true, min_members = 1 },", serve = true, tls = true },
@@ -218,6 +230,11 @@ describe("shell blocks of the documentation", function()
     conf = conf:gsub("\nreturn {\n", function(begin) return begin .. "  " .. (about.conf or "") .. "\n" end, 1)
     assert.equal(0, (sh(("cd '%s' && rm -rf etc && mkdir etc && cp -r installed etc/tidegate"):format(root))))
     files.write(root .. "/etc/tidegate/tidegate.lua", placed(conf, ports, work))
+    if about.policy then
+      local path = root .. "/etc/tidegate/policy.lua"
+      local begin, rest = files.read(path):match("^(.-)" .. about.policy[1]:gsub("%p", "%%%0") .. "(.*)$")
+      files.write(path, begin .. about.policy[2] .. rest)
+    end
     for _, name in ipairs { "tidegate.lua", "postgres.lua" } do
       local path = work .. "/conf/" .. name
       files.write(path, placed(files.read(path), ports, work))
