@@ -69,7 +69,8 @@ local PAGES = {
     before = {
       ["ON entitlement"] = ENTITLEMENT,
       ["eval observe"] = "cat > policy.lua <<'END'\nlocal P = { api = 1 }\nfunction P.authenticate() end\n"
-        .. "P.subscribe = P.authenticate\n" .. pages.read("scripts/README.md"):match "\n(P%.observe = {.-\n}\n)" .. "return P\nEND",
+        .. "P.subscribe = P.authenticate\n" .. pages.read("scripts/README.md"):match "\n(P%.observe = {.-\n}\n)"
+        .. "return P\nEND",
     } },
   ["scripts/TESTING.md"] = { seen = { 'symbols: %["ACME"%]', "0 failures" } },
   ["spec/clients/README.md"] = {},
