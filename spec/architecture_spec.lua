@@ -69,6 +69,7 @@ local MAY_INCLUDE = {
   ["auth"] = "base net net/client",
   ["event"] = "base net net/message",
   ["filter"] = "base net event",
+  ["quota"] = "base",
   ["policy"] = "base net net/message event",
   ["store"] = "base event",
   ["audience"] = "base net net/message net/http event filter policy",

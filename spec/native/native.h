@@ -32,6 +32,7 @@
     X(pattern)                                                                                     \
     X(policy)                                                                                      \
     X(query)                                                                                       \
+    X(quota)                                                                                       \
     X(remote)                                                                                      \
     X(sockets)                                                                                     \
     X(store)                                                                                       \
