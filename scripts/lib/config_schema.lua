@@ -446,6 +446,12 @@ local fields = {
     seconds("rollback_s", 60, 0, HOUR,
       "How long a new policy is watched: if it fails much more often than the previous one, the broker rolls back. "
         .. "`0`: not at all."),
+    integer("quota_streams", 100000, 1, 1 << 22, "streams",
+      "Most open streams that are counted for a `quota`, in all workers together; a stream counts once for each of its "
+        .. "keys. Beyond it, streams with a quota are temporarily refused. 200 bytes for each that was ever needed."),
+    integer("rate_keys", 65536, 1, 1 << 22, "keys",
+      "Most keys that `tg.rate` has in memory, for all workers together. A key whose bucket is full again makes room; "
+        .. "where there is none `tg.rate` says no. 40 bytes each."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,

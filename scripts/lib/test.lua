@@ -265,6 +265,7 @@ local function read_body(c)
   local value = json.decode(c.body)
   c.json = type(value) == "table" and value or nil
   c.reason = c.json and c.json.detail or nil
+  c.retry_after = tonumber(c.headers["retry-after"])
   c.socket:close()
 end
 
@@ -281,8 +282,8 @@ end
 
 --- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, and
 --- tls: what the policy sees as request.tls. { client = { subject = "CN=a" } } is enough, the rest has defaults.
---- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a denial),
---- subscription ({ topics, filter, format, params, audience }: equal audiences share their policy work).
+--- The client has: kind ("granted", "denied", "transient"), status, headers, reason and retry_after (of a denial),
+--- subscription ({ topics, filter, format, params, audience, quota }: equal audiences share their policy work).
 function Policy:connect(options)
   options = options or {}
   check_keys(options, request_options, 2)
@@ -302,7 +303,8 @@ end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
 --- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls.
---- The answer has: kind, status, headers, reason, and id (integer) of the event when it was granted.
+--- The answer has: kind, status, headers, reason and retry_after (of a denial), and id (integer) of the event when it
+--- was granted.
 function Policy:post(options)
   check_keys(options, post_options, 2)
   local envelope = {
@@ -362,6 +364,7 @@ end
 --- Everything delivered so far: { { id (integer), type, data (text) }, ... }. Waits until nothing is in progress.
 function Client:events()
   self.delivered = self.delivered or {}
+  self.policy.bench:turn() -- for what waits for the next turn: the end of a stream whose place is taken
   self.policy:wait(function()
     receive(self)
     return self.policy.bench:settled()

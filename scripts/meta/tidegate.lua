@@ -71,6 +71,12 @@
 ---@field max_lag integer?            events behind the newest
 ---@field on_lag ("close"|"skip")?    what happens to a stream further behind
 
+-- Streams are counted by key in the broker, for all workers of a machine: reloads of the policy change nothing.
+---@class tg.Quota
+---@field key string                  1 to 128 bytes, such as "user:" .. who.sub
+---@field max integer                 1 to 1,000,000: streams of that key at a time
+---@field over "deny"|"oldest"        beyond it: "deny" answers 429; "oldest" ends the oldest stream of the key (event `revoked`)
+
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
 ---@field filter string?              a name in Policy.filters; none: every event of the topics
@@ -83,6 +89,7 @@
 ---@field prime ("event"|"id"|"data"|"none")?  how the stream tells its position: see `sse.prime`
 ---@field tags string[]?             names by which `observe` and operators reach the stream: at most 8 of 1 to 64 bytes, "user:" .. who.sub; clients do not see them
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
+---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
 ---@class tg.Event                    read-only, as is everything in it; an unknown field raises
@@ -98,6 +105,7 @@
 ---@class tg.Deny
 ---@field status 204|400|401|403|404|429
 ---@field reason string               shown to the client: 1 to 512 bytes, no control characters
+---@field retry_after number?         seconds, above 0: when the same may be allowed; rounded up in `Retry-After`
 
 ---@class tg.Frame
 ---@field data any                    a string, or a value to encode as JSON
@@ -193,8 +201,28 @@ function tg.end_streams(tag, reason) end
 ---Refuses. Raises when the status or the reason is not one that can be sent.
 ---@param status 204|400|401|403|404|429  204: there is nothing more to come; the client stops (a publish gets 403)
 ---@param reason string               shown to the client
+---@param options { retry_after: number? }?  seconds, as tg.rate answers them
 ---@return nil, tg.Deny
-function tg.deny(status, reason) end
+function tg.deny(status, reason, options) end
+
+---@class tg.RateOptions
+---@field per_s number                above 0, up to 1,000,000
+---@field burst integer?              so many at once, 1 to 1,000,000; none: as many as in a second, one at least. burst / per_s is at most seven days
+
+---Takes one token of the bucket of that name and key: true; or false, and the seconds until there is one. Buckets are the
+---broker's, for all workers of a machine: reloads of the policy change nothing. At most policy.rate_keys are kept; one
+---that is full again makes room, and where there is none a new key gets false.
+---
+---    local ok, wait = tg.rate("publish", who.sub, { per_s = 10, burst = 20 })
+---    if not ok then return tg.deny(429, "too many publishes", { retry_after = wait }) end
+---
+---For authenticate and publish. `subscribe` runs again when the policy is reloaded, and takes a token then, too. In a
+---dry run it answers true and takes nothing. Raises for wrong options, in filters and formats, and while the file is loaded.
+---@param name string                 1 to 64 bytes
+---@param key string|integer          1 to 1024 bytes
+---@param options tg.RateOptions
+---@return boolean ok, number? wait
+function tg.rate(name, key, options) end
 
 ---@class tg.JwtOptions
 ---@field keys string                 a name of `keys` in the configuration

@@ -56,6 +56,26 @@ describe("tidegate eval", function()
     assert.same({ "a", "b" }, json.decode(out).subscription.tags)
   end)
 
+  it("shows what a stream would count for, and takes tokens of rates that nobody else has", function()
+    local files = { ["input.json"] = "{}", ["mine.lua"] = [[
+      return { api = 1, authenticate = function() return { sub = "ann" } end,
+        publish = function(pub) return tg.deny(429, "no", { retry_after = 1.5 }) end,
+        subscribe = function(req, who)
+          local rule = { per_s = 0.001, burst = 2 }
+          assert(tg.rate("r", who.sub, rule) and tg.rate("r", who.sub, rule))
+          local ok, wait = tg.rate("r", who.sub, rule)
+          assert(not ok and wait > 900 and wait <= 1000)
+          return { topics = { "a" }, quota = { { key = "user:" .. who.sub, max = 5, over = "oldest" } } }
+        end }]] }
+    local code, out = run(files, { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json", "--json" })
+    assert.equal(0, code, out)
+    assert.same({ { key = "user:ann", max = 5, over = "oldest" } }, json.decode(out).subscription.quota)
+    files["input.json"] = '{"event": {"topic": "a", "data": 1}}'
+    code, out = run(files, { "eval", "publish", "--policy", "mine.lua", "--input", "input.json" })
+    assert.equal(1, code)
+    assert.equal("denied\n  reason: no\n  retry_after: 2\n  status: 429\n", out)
+  end)
+
   it("takes the answers of databases and servers from the input", function()
     local request = { topics = { "db" }, bearer = "secret", db = { topics_of = { { topic = "t" } } } }
     local code, out = eval("subscribe", request, "--json")

@@ -40,6 +40,7 @@ struct counted {
     struct broker_metrics broker;
     struct policy_metrics policy;
     struct lookup_metrics lookup;
+    struct quota_metrics quota;
     struct store_metrics store;
 };
 
@@ -50,6 +51,7 @@ static struct metrics_sources sources_of(const struct counted *c)
                                     .broker = &c->broker,
                                     .policy = &c->policy,
                                     .lookup = &c->lookup,
+                                    .quota = &c->quota,
                                     .store = &c->store};
 }
 
@@ -72,6 +74,9 @@ static void fill(lua_State *L, struct counted *c)
 #undef X
 #define X(m, kind, name, help) c->lookup.m = member(L, 1, #m);
     LOOKUP_METRICS(X)
+#undef X
+#define X(m, kind, name, help) c->quota.m = member(L, 1, #m);
+    QUOTA_METRICS(X)
 #undef X
 #define X(m, kind, name, help) c->store.m = member(L, 1, #m);
     STORE_METRICS(X)
@@ -123,7 +128,7 @@ static int l_names(lua_State *L)
     static const char *const members[] = {
 #define X(m, kind, name, help) #m,
         NET_METRICS(X) AUTH_METRICS(X) BROKER_METRICS(X) AUDIENCE_METRICS(X) POLICY_METRICS(X)
-            LOOKUP_METRICS(X) STORE_METRICS(X)
+            LOOKUP_METRICS(X) QUOTA_METRICS(X) STORE_METRICS(X)
 #undef X
     };
     lua_newtable(L);

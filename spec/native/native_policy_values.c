@@ -161,6 +161,18 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     if (s->expires_ms) {
         set_integer(L, "expires_ms", s->expires_ms);
     }
+    if (s->quota_count) {
+        lua_newtable(L);
+        for (size_t i = 0; i < s->quota_count; i++) {
+            lua_newtable(L);
+            set_slice(L, "key", s->quotas[i].key);
+            set_integer(L, "max", s->quotas[i].max);
+            lua_pushboolean(L, s->quotas[i].oldest);
+            lua_setfield(L, -2, "oldest");
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        lua_setfield(L, -2, "quotas");
+    }
     set_slice(L, "on_lag", slice_str(on_lag[s->on_lag]));
 }
 
@@ -172,6 +184,9 @@ void native_push_verdict(lua_State *L, const struct verdict *v)
     lua_pushboolean(L, v->failed);
     lua_setfield(L, -2, "failed");
     set_integer(L, "status", v->status);
+    if (v->retry_after_s) {
+        set_integer(L, "retry_after_s", v->retry_after_s);
+    }
     set_slice(L, "reason", v->reason);
     set_slice(L, "identity", v->identity);
     set_integer(L, "expires_ms", v->expires_ms);

@@ -2,7 +2,7 @@
 local files = require "support.files"
 
 local M = { "README.md", "scripts/CLIENTS.md", "scripts/TUTORIAL.md", "scripts/README.md", "scripts/RULES.md",
-  "scripts/policies/README.md", "scripts/TESTING.md", "conf/README.md", "conf/TLS.md", "conf/OPERATIONS.md",
+  "scripts/QUOTAS.md", "scripts/policies/README.md", "scripts/TESTING.md", "conf/README.md", "conf/TLS.md", "conf/OPERATIONS.md",
   "conf/POSTGRESQL.md", "conf/REFERENCE.md", "spec/bench/README.md" }
 
 function M.read(path)

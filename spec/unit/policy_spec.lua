@@ -30,7 +30,8 @@ describe("policy", function()
         topics = { "b/*", "a", "c/**", "a" }, filter = "near", format = "short",
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
         replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
-        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false }]]
+        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false,
+        quota = { { key = "u:ann", max = 5, over = "deny" }, { key = "t", max = 1000000, over = "oldest" } } }]]
       assert.equal("", log)
       assert.equal("allow", v.kind)
       assert.equal('{"sub":"u"}', v.identity)
@@ -40,6 +41,7 @@ describe("policy", function()
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
         prime = "data", no_gzip = true,
+        quotas = { { key = "u:ann", max = 5, oldest = false }, { key = "t", max = 1000000, oldest = true } },
       }, v.subscription)
     end)
 
@@ -132,6 +134,30 @@ describe("policy", function()
       ["{ topics = { 'a' }, prime = true }"] = "prime: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",
+      ["{ topics = { 'a' }, quota = 5 }"] = "quota: a list of {key, max, over} was expected, got number",
+      ["{ topics = { 'a' }, quota = { key = 'u', max = 5, over = 'deny' } }"] =
+        "quota: a list of at most 4 {key, max, over} was expected (no holes, no other keys)",
+      ["{ topics = { 'a' }, quota = { 'u' } }"] = "quota[1]: a table was expected, got string",
+      ["{ topics = { 'a' }, quota = { { key = 'u', maximum = 5, over = 'deny' } } }"] =
+        "quota[1]: unknown key 'maximum'",
+      ["{ topics = { 'a' }, quota = { { max = 5, over = 'deny' } } }"] = "quota[1].key: a string was expected, got nil",
+      ["{ topics = { 'a' }, quota = { { key = '', max = 5, over = 'deny' } } }"] =
+        "quota[1].key: 1 to 128 bytes were expected, got 0",
+      ["{ topics = { 'a' }, quota = { { key = ('u'):rep(129), max = 5, over = 'deny' } } }"] =
+        "quota[1].key: 1 to 128 bytes were expected, got 129",
+      ["{ topics = { 'a' }, quota = { { key = 'u', max = 0, over = 'deny' } } }"] =
+        "quota[1].max (streams): a whole number from 1 to 1000000 was expected, got 0",
+      ["{ topics = { 'a' }, quota = { { key = 'u', over = 'deny' } } }"] = "quota[1].max (streams): a whole number",
+      ["{ topics = { 'a' }, quota = { { key = 'u', max = 5 } } }"] = "quota[1].over: a string was expected, got nil",
+      ["{ topics = { 'a' }, quota = { { key = 'u', max = 5, over = 'newest' } } }"] =
+        "quota[1].over: \"deny\" or \"oldest\" was expected, got 'newest'",
+      ["{ topics = { 'a' }, quota = { { key = 'u', max = 5, over = 'deny' }, { key = 'u', max = 9, over = 'oldest' } }"
+        .. " }"] = "quota[2].key: 'u' is there already",
+      ["tg.rate('r', 'k', { per_s = 1 })"] = "tg.rate: only hooks may ask for a rate",
+      ["tg.deny(403, 'x', 5)"] = "bad argument #3 to 'deny' (table expected, got number)",
+      ["tg.deny(403, 'x', { retry = 5 })"] = "options of tg.deny: unknown key 'retry'",
+      ["tg.deny(403, 'x', { retry_after = 0 })"] = "retry_after (seconds): a number above 0",
+      ["nil, { status = 403, reason = 'x', retry_after = 'soon' }"] = "denial.retry_after (seconds): a number above 0",
       ["{ topics = { 'a' } }, 'but'"] = "subscribe returned table and string",
       ["nil, 5"] = "subscribe returned nil and number",
       ["nil, {}"] = "denial.status: a whole number",
@@ -196,6 +222,9 @@ describe("policy", function()
         local v, log = subscribe("return tg.deny(" .. status .. ", 'because')")
         assert.same({ "deny", status, "because", "" }, { v.kind, v.status, v.reason, log })
       end
+      assert.equal(1, subscribe("return tg.deny(429, 'no', { retry_after = 0.2 })").retry_after_s)
+      assert.equal(8, subscribe("return tg.deny(403, 'no', { retry_after = 7.01 })").retry_after_s)
+      assert.is_nil(subscribe("return tg.deny(403, 'no', { retry_after = nil })").retry_after_s)
       local v, log = subscribe "return nil, 'database is down'"
       assert.same({ "transient", "database is down" }, { v.kind, v.reason })
       assert.equal("database is down", first(log).reason)

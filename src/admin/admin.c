@@ -35,6 +35,21 @@ static void get_readyz(const struct admin *a, const struct admin_call *c)
     strbuf_clear(&text);
 }
 
+/* The gauges of what all workers share. */
+static void quota_gauges(const struct admin *a, struct quota_metrics *m)
+{
+    struct quota_figures f;
+    uint32_t keys, most;
+    *m = *a->metrics.quota;
+    if (a->area) {
+        quota_table_figures(a->area->quotas, &f);
+        rate_table_figures(a->area->rates, &keys, &most);
+        m->quota_streams = f.places;
+        m->quota_keys = f.keys;
+        m->rate_keys = keys;
+    }
+}
+
 static void get_metrics(const struct admin *a, const struct admin_call *c)
 {
     struct admin_state st = {0};
@@ -52,6 +67,9 @@ static void get_metrics(const struct admin *a, const struct admin_call *c)
                                 .store = &health,
                                 .ready = unready == 0 && why.len == 0,
                                 .draining = st.draining};
+    struct quota_metrics quota;
+    quota_gauges(a, &quota);
+    view.from.quota = &quota;
     if (a->store) {
         health = a->store->ops->health(a->store);
     }

@@ -201,6 +201,23 @@ json_t *admin_json_who(struct slice identity, const struct identity_shown *shown
     return o;
 }
 
+static json_t *quotas_json(const struct broker_connection *c)
+{
+    json_t *list = json_array();
+    int bad = 0;
+    for (size_t i = 0; i < c->quota_count; i++) {
+        const struct quota_want *q = &c->quotas[i];
+        bad |= json_array_append_new(list, json_pack("{s:s%, s:I, s:s}", "key", q->key.p, q->key.n,
+                                                     "max", (json_int_t)q->max, "over",
+                                                     q->oldest ? "oldest" : "deny"));
+    }
+    if (bad) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
 static void list_connection(void *ctx, const struct broker_connection *c)
 {
     struct listing *l = ctx;
@@ -212,6 +229,9 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     }
     for (size_t i = 0; i < c->tag_count; i++) {
         bytes += c->tags[i].n + 16;
+    }
+    for (size_t i = 0; i < c->quota_count; i++) {
+        bytes += c->quotas[i].key.n + 64;
     }
     l->total++;
     if (!connection_filter_matches(l->filter, c)) {
@@ -236,6 +256,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
         bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));
     }
     bad |= json_object_set_new(o, "tags", texts_document(c->tags, c->tag_count));
+    bad |= json_object_set_new(o, "quota", quotas_json(c));
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", admin_json_count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));

@@ -10,6 +10,7 @@
 #include "net/http/stream.h"
 #include "net/loop.h"
 #include "net/message/http_request.h"
+#include "quota/shared_area.h"
 
 /* State that only the composition root knows. Strings are borrowed until the next loop turn. */
 struct admin_state {
@@ -28,7 +29,8 @@ struct admin {
     struct store *store;     /* NULL while it opens */
     struct keyring *keyring; /* NULL: none yet */
     struct metrics_sources metrics;
-    bool alone; /* it answers operators itself, not through the admin process */
+    const struct shared_area *area; /* of quotas and rates; NULL: none yet */
+    bool alone;                     /* it answers operators itself, not through the admin process */
     struct identity_shown identity_shown;
     int64_t start_ms; /* Unix time at which the process started */
     void (*state)(void *ctx, struct admin_state *out);

@@ -133,6 +133,8 @@ int status_json(json_t *workers, int failed, pid_t pid, json_t *restart, struct 
     bad |= json_object_set_new(o, "head_id", newest_id(workers));
     bad |= json_object_set_new(o, "log", log_of(workers));
     bad |= json_object_set_new(o, "store", store_of(workers));
+    bad |= json_object_set_new(o, "quota", first_of(workers, "quota")); /* they share it */
+    bad |= json_object_set_new(o, "rates", first_of(workers, "rates"));
     bad |= json_object_set_new(o, "policy", first_of(workers, "policy"));
     bad |= json_object_set_new(o, "previous_policy", first_of(workers, "previous_policy"));
     bad |= json_object_set_new(o, "restart", restart);

@@ -2,6 +2,7 @@
 
 #include "admin/admin_json.h"
 #include "admin/admin_ready.h"
+#include "admin/quota_json.h"
 #include "admin/status_json.h"
 #include "base/program/build_info.h"
 
@@ -69,6 +70,10 @@ static json_t *worker_document(const struct admin *a)
                                json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
                                          st.policy_file != NULL, "file", st.policy_file, "version",
                                          st.policy_version, "label", st.policy_label));
+    if (a->area) {
+        bad |= json_object_set_new(o, "quota", quota_json(a->area));
+        bad |= json_object_set_new(o, "rates", rates_json(a->area));
+    }
     bad |= json_object_set_new(
         o, "previous_policy",
         st.previous_version

@@ -14,6 +14,7 @@
 #include "broker/reach.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
+#include "broker/stream_quotas.h"
 #include "broker/subscriber.h"
 #include "event/sse_frame.h"
 #include "history/history.h"
@@ -32,7 +33,16 @@ static void broker_on_sweep(struct deadline *d)
 {
     struct broker *b = container_of(d, struct broker, sweep);
     subscriber_lag_sweep(b);
+    stream_quotas_sweep(b->quotas);
     deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, broker_on_sweep), &b->sweep);
+}
+
+/* One that waits for the store has no head yet, so nothing can be said on it: it ends when it has begun. */
+static bool broker_displace(struct broker *b, uint64_t stream, unsigned max)
+{
+    struct subscriber *sub = subscriber_of_stream(b, stream);
+    REQUIRE(sub); /* what counts is a subscriber's */
+    return subscriber_displace(sub, max);
 }
 
 struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
@@ -56,6 +66,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->gzip = opt->gzip ? gzip_pool_new(opt->gzip_bytes, &metrics->audience) : NULL;
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
     b->resubscribes = resubscribes_new(b);
+    b->quotas = stream_quotas_new(b, broker_displace);
     b->explains = explains_new();
     b->recents = dry_run_recents_new();
     deadline_init(&b->hold_end);
@@ -72,6 +83,7 @@ void broker_free(struct broker *b)
     deadline_disarm(&b->sweep);
     refusals_free(b->refusals);
     resubscribes_free(b->resubscribes);
+    stream_quotas_free(b->quotas);
     explains_free(b->explains);
     dry_run_recents_free(b->recents);
     write_batch_free(b->batch);
@@ -163,6 +175,17 @@ void broker_set_server(struct broker *b, struct http_server *server)
 {
     b->server = server;
     refusals_set_server(b->refusals, server);
+}
+
+void broker_set_quotas(struct broker *b, struct quota_user *user, struct quota_metrics *metrics,
+                       void (*tell)(void *ctx, uint64_t workers), void *ctx)
+{
+    stream_quotas_set(b->quotas, user, metrics, tell, ctx);
+}
+
+void broker_end_displaced(struct broker *b)
+{
+    stream_quotas_end_displaced(b->quotas);
 }
 
 void broker_tail(void *ctx, struct event *const *events, size_t n)

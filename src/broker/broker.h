@@ -10,6 +10,8 @@
 #include "net/http/http_server.h"
 #include "net/loop.h"
 #include "policy/policy.h"
+#include "quota/metrics.h"
+#include "quota/quota_table.h"
 #include "store/store.h"
 
 struct broker;
@@ -35,6 +37,12 @@ void broker_ask_again(struct broker *b, struct slice tag, const uint64_t *ids, s
 /* Ends them with the revoked signal. `reason`: for their clients. */
 void broker_end_streams(struct broker *b, struct slice tag, const uint64_t *ids, size_t n,
                         struct slice reason);
+/* Where streams that count for a quota are counted, before the first of them. Borrows all for its life. `tell`:
+ * these workers (bit number - 1) have streams to end; they call broker_end_displaced(). May be NULL. */
+void broker_set_quotas(struct broker *b, struct quota_user *user, struct quota_metrics *metrics,
+                       void (*tell)(void *ctx, uint64_t workers), void *ctx);
+/* Ends streams whose place in a quota a newer one has. Cheap when there are none. */
+void broker_end_displaced(struct broker *b);
 void broker_set_server(struct broker *b, struct http_server *server);
 
 /* store_tail_cb; ctx is the broker. */

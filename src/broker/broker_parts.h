@@ -33,6 +33,7 @@ struct broker {
     struct gzip_pool *gzip;         /* NULL: streams are not compressed */
     struct refusals *refusals;
     struct resubscribes *resubscribes;
+    struct stream_quotas *quotas;
     struct explains *explains;
     struct dry_run_recents *recents;
     struct frame *heartbeat;

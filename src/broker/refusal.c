@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/require.h"
 #include "broker/broker_parts.h"
+#include "broker/stream_quotas.h"
 #include "event/sse_frame.h"
 
 #include <stdio.h>
@@ -22,7 +23,7 @@ struct refusals {
     const struct http_server *server; /* NULL: not yet */
     struct list held;                 /* struct held, oldest first */
     struct hash_key key;
-    struct log_kinds denials, transients, invalid, origins; /* lines about them */
+    struct log_kinds denials, quotas, transients, invalid, origins; /* lines about them */
 };
 
 struct refusals *refusals_new(struct loop *loop, const struct broker_options *opt,
@@ -127,6 +128,18 @@ static void refusal_count_denied(struct broker_metrics *m, int status)
     }
 }
 
+static void refusal_respond_denied(struct stream *s, const struct verdict *v)
+{
+    char fields[192], after[32] = "";
+    if (v->retry_after_s) {
+        snprintf(after, sizeof after, "Retry-After: %u\r\n", v->retry_after_s);
+    }
+    /* RFC 9110, 15.5.2: a 401 names a scheme */
+    snprintf(fields, sizeof fields, HTTP_ANSWER_FIELDS "%s%s",
+             v->status == 401 ? "WWW-Authenticate: Bearer\r\n" : "", after);
+    refusal_respond(s, v->status, fields, v->reason);
+}
+
 void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v)
 {
     struct log_field fields[REFUSAL_FIELDS] = {
@@ -144,11 +157,24 @@ void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v
     refusal_count_denied(r->metrics, v->status);
     refusal_log(r, &r->denials, refusal_kind(r, v->status, v->reason), "denied", s, fields, n);
     strbuf_clear(&who);
-    /* RFC 9110, 15.5.2: a 401 names a scheme */
-    refusal_respond(s, v->status,
-                    v->status == 401 ? HTTP_ANSWER_FIELDS "WWW-Authenticate: Bearer\r\n"
-                                     : HTTP_ANSWER_FIELDS,
-                    v->reason);
+    refusal_respond_denied(s, v);
+}
+
+void refuse_quota(struct refusals *r, struct stream *s, const struct quota_want *full)
+{
+    char reason[96];
+    int n = snprintf(reason, sizeof reason, QUOTA_FULL_REASON, full->max);
+    const struct verdict v = {
+        .status = 429, .reason = slice_of(reason, (size_t)n), .retry_after_s = RETRY_AFTER_S};
+    struct log_field fields[REFUSAL_FIELDS + 1] = {
+        log_int("status", v.status),
+        log_str("reason", reason),
+        log_slice("key", full->key),
+    };
+    refusal_count_denied(r->metrics, v.status);
+    refusal_log(r, &r->quotas, refusal_kind(r, v.status, full->key), "denied by a quota", s, fields,
+                3);
+    refusal_respond_denied(s, &v);
 }
 
 static void refusal_count_invalid(struct refusals *r, const struct stream *s, int status,

@@ -9,6 +9,7 @@
 #include "broker/metrics.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
+#include "quota/quota_want.h"
 
 /* What they take of the broker, and the streams that are held open after one. */
 struct refusals;
@@ -29,6 +30,8 @@ enum refusal_cause {
 
 /* What the policy denied: a problem document with that status. Counts and logs. */
 void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v);
+/* The key of a quota has its streams: 429. Counts and logs. */
+void refuse_quota(struct refusals *r, struct stream *s, const struct quota_want *full);
 /* The same for a request that asks for what is not served. Counts and logs. */
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail);
 /* 405 with Allow. */

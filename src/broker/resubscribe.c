@@ -6,8 +6,10 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/require.h"
+#include "broker/stream_quotas.h"
 #include "broker/subscriber_state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -211,6 +213,31 @@ static void resubscribe_later(struct resubscribe *r)
                  &r->retry);
 }
 
+/* What it counts for may be something else now. False: it may not. */
+static bool resubscribe_counted(struct resubscribe *r, const struct subscription *s)
+{
+    struct subscriber *sub = r->sub;
+    size_t which = 0;
+    char reason[96];
+    if (!sub->counted && s->quota_count == 0) {
+        return true;
+    }
+    switch (stream_quotas_change(sub->b->quotas, sub->id, s, &which)) {
+    case QUOTA_GRANTED:
+        sub->counted = s->quota_count > 0;
+        return true;
+    case QUOTA_DENIED:
+        snprintf(reason, sizeof reason, QUOTA_FULL_REASON, s->quotas[which].max);
+        sub->b->metrics->resubscribes_revoked++;
+        subscriber_revoke(sub, slice_str(reason));
+        return false;
+    case QUOTA_NO_ROOM:
+        break;
+    }
+    resubscribe_later(r);
+    return false;
+}
+
 static void resubscribe_answered(struct resubscribe *r, const struct verdict *v)
 {
     struct subscriber *sub = r->sub;
@@ -228,7 +255,7 @@ static void resubscribe_answered(struct resubscribe *r, const struct verdict *v)
     } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
         list_add_tail(r->barred ? &b->resubscribes->barred : &b->resubscribes->queue, &r->node);
         resubscribe_wake(b);
-    } else {
+    } else if (resubscribe_counted(r, s)) {
         int moved = subscriber_regrant(sub, s);
         if (moved < 0) {
             resubscribe_later(r);

@@ -37,6 +37,7 @@
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/text/json_text.h"
+#include "broker/stream_quotas.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
@@ -45,7 +46,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REVOKED_MAX_BYTES = 8192, WHO_MAX_BYTES = 512 };
+enum { REVOKED_MAX_BYTES = 8192, WHO_MAX_BYTES = 512, DISPLACED_RETRY_MS = 30000 };
 
 /* ---------------------------------------------------------------- parts */
 
@@ -365,6 +366,9 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     while (sub->parts) {
         sub->parts->gone(sub, sub->parts);
     }
+    if (sub->counted) {
+        stream_quotas_close(b->quotas, sub->id);
+    }
     audience_set_unref(b->audiences, sub->audience);
     saved_request_unref(sub->saved);
     free(sub->gaps);
@@ -425,7 +429,9 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
     subscriber_end_with(sub, why, retry_ms ? &f : NULL);
 }
 
-void subscriber_revoke(struct subscriber *sub, struct slice reason)
+/* The last event of its stream; retry_ms 0: says nothing about coming back. */
+static void subscriber_end_revoked(struct subscriber *sub, enum close_reason why,
+                                   struct slice reason, unsigned retry_ms)
 {
     struct strbuf data;
     strbuf_init(&data, REVOKED_MAX_BYTES);
@@ -433,7 +439,14 @@ void subscriber_revoke(struct subscriber *sub, struct slice reason)
     rc = rc ? rc : json_text_quote(&data, reason.p ? reason : slice_str(""));
     rc = rc ? rc : strbuf_append_str(&data, "}");
     struct sse_fields f = {.event = slice_str(sub->b->opt.revoked_event),
-                           .data = strbuf_slice(&data)};
+                           .data = strbuf_slice(&data),
+                           .retry_ms = retry_ms};
+    subscriber_end_with(sub, why, rc ? NULL : &f);
+    strbuf_clear(&data);
+}
+
+void subscriber_revoke(struct subscriber *sub, struct slice reason)
+{
     struct strbuf who;
     strbuf_init(&who, WHO_MAX_BYTES);
     identity_describe(saved_request_identity(sub->saved), &sub->b->opt.identity_shown, &who);
@@ -442,8 +455,22 @@ void subscriber_revoke(struct subscriber *sub, struct slice reason)
         LOG_F(log_uint("stream", sub->id), log_slice("reason", reason),
               who.len ? log_slice("who", strbuf_slice(&who)) : (struct log_field){.key = NULL}));
     strbuf_clear(&who);
-    subscriber_end_with(sub, CLOSE_REVOKED, rc ? NULL : &f);
-    strbuf_clear(&data);
+    subscriber_end_revoked(sub, CLOSE_REVOKED, reason, 0);
+}
+
+/* A client that takes no notice of the event comes back, and ends another stream of its key: not at
+ * once. */
+bool subscriber_displace(struct subscriber *sub, unsigned max)
+{
+    char reason[96];
+    if (sub->state == SUB_STARTING) {
+        return false;
+    }
+    int n = snprintf(reason, sizeof reason,
+                     "a newer stream took the place of this one: at most %u may be open", max);
+    unsigned retry_ms = jitter_around(&sub->b->jitter, DISPLACED_RETRY_MS);
+    subscriber_end_revoked(sub, CLOSE_QUOTA, slice_of(reason, (size_t)n), retry_ms);
+    return true;
 }
 
 /* ---------------------------------------------------------------- stream events */
@@ -545,6 +572,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
     };
     out->tag_count = subscriber_tags(sub, out->tags);
     peer_address_text(&sub->client, out->client);
+    out->quota_count = sub->counted ? stream_quotas_of(sub->b->quotas, sub->id, out->quotas) : 0;
 }
 
 struct subscriber *subscriber_of_node(struct list *all_node)

@@ -17,6 +17,9 @@ struct subscriber;
 /* Ends it with a reason. `retry_ms` > 0: tells the client when to come back. */
 void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retry_ms);
 
+/* A newer stream took its place in a quota of that many: says so, and ends it. False: it has not begun. */
+bool subscriber_displace(struct subscriber *sub, unsigned max);
+
 /* Ends everyone: come back soon, to another broker or to this one's successor. */
 void subscriber_drain_all(struct broker *b);
 /* The wall clock was set: what is due by it happens now. May end the stream. */

@@ -80,6 +80,7 @@ struct subscriber {
     bool earliest : 1;     /* asked for what there is: what retention removed is no gap to it */
     bool gzip : 1;         /* it is a struct subscriber_gzip */
     bool gzip_begun : 1;   /* the head of its body has been sent */
+    bool counted : 1;      /* for quotas: see stream_quotas.h */
     bool gzip_stored : 1;  /* the policy wants nothing of it compressed (any more) */
     bool barred : 1;       /* sent no event until the policy has been asked again */
 };

@@ -239,6 +239,8 @@ static const struct lua_config_key keys[] = {
     BOOLEAN(policy, show_version),
     INTEGER(policy, warm_s),
     INTEGER(policy, rollback_s),
+    INTEGER(policy, quota_streams),
+    INTEGER(policy, rate_keys),
     INTEGER(policy, resubscribe_per_s),
     INTEGER(policy, resubscribe_timeout_s),
 

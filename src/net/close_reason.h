@@ -22,6 +22,7 @@
     X(LAGGED, "lagged", "further behind than max_lag, on_lag = close")                             \
     X(GRANT_EXPIRED, "grant-expired", "the identity's `expires` has passed")                       \
     X(REVOKED, "revoked", "the policy withdrew what it had granted")                               \
+    X(QUOTA, "quota", "a newer stream took its place: see `quota` of subscriptions")               \
     X(POLICY_RELOAD, "policy-reload", "another policy took effect: told to reconnect")             \
     X(DENIED, "denied", "the policy denied the request")                                           \
     X(TRANSIENT, "transient", "a refusal the client should retry: store, policy error, overload")  \

@@ -16,6 +16,7 @@
 #include "net/message/http_query.h"
 #include "net/message/http_request.h"
 #include "net/message/request_id.h"
+#include "quota/quota_want.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -73,6 +74,8 @@ struct subscription {
     int64_t expires_ms;       /* Unix time at which the policy is asked again; 0: never */
     const struct slice *tags; /* by which it can be reached later; unique */
     size_t tag_count;
+    const struct quota_want *quotas; /* what it counts for; at most QUOTAS_PER_STREAM */
+    size_t quota_count;
 };
 
 enum verdict_kind {
@@ -83,7 +86,8 @@ enum verdict_kind {
 
 struct verdict {
     enum verdict_kind kind;
-    int status; /* of a denial */
+    int status;             /* of a denial */
+    unsigned retry_after_s; /* of a denial: when the same may be allowed; 0: not said */
     const char
         *hook;   /* of a denial: which decided; static. NULL: none, see policy_request.events */
     bool failed; /* a transient: the policy did not ask for it, it went wrong */

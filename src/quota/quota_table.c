@@ -266,7 +266,8 @@ static void quota_rebuild(struct quota_table *t)
     size_t n = 0;
     memset(quota_buckets(t), 0, t->buckets * sizeof(uint32_t));
     t->free_keys = t->free_places = 0;
-    t->places_used = t->keys_used = 0;
+    t->places_used = 0;
+    t->keys_used = 0;
     for (uint32_t i = 0; i < OWNERS; i++) {
         t->owners[i].to_end = 0;
         t->owners[i].first = t->owners[i].last = 0;

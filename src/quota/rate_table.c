@@ -78,7 +78,8 @@ static uint32_t *rate_chain_of(struct rate_table *t, const struct rate_bucket *b
 static void rate_rebuild(struct rate_table *t)
 {
     memset(rate_chains(t), 0, t->chains * sizeof(uint32_t));
-    t->free = t->used = 0;
+    t->free = 0;
+    t->used = 0;
     for (uint32_t i = 1; i <= t->fresh; i++) {
         struct rate_bucket *b = rate_bucket(t, i);
         uint32_t *into = b->full_at ? rate_chain_of(t, b) : &t->free;

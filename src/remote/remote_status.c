@@ -63,6 +63,30 @@ static void status_put_workers(const json_t *workers)
     }
 }
 
+/* Says which keys are used up: whose clients are being denied. */
+static void status_put_quotas(const json_t *quota)
+{
+    size_t i;
+    const json_t *f, *full = json_object_get(quota, "full");
+    long long streams = cli_count_of(quota, "streams"), keys = cli_count_of(quota, "keys");
+    long long more = cli_count_of(quota, "full_keys") - (long long)json_array_size(full);
+    if (keys == 0) {
+        return;
+    }
+    printf("quotas    %lld stream%s of %lld key%s%s", streams, cli_plural(streams), keys,
+           cli_plural(keys), json_array_size(full) ? "; used up:" : "");
+    json_array_foreach(full, i, f)
+    {
+        printf("%s ", i ? "," : "");
+        cli_put(stdout, slice_str(cli_text_of(f, "key")));
+        printf(" (%lld, denied %lld)", cli_count_of(f, "streams"), cli_count_of(f, "denied"));
+    }
+    if (more > 0) {
+        printf(", and %lld more", more);
+    }
+    putchar('\n');
+}
+
 static void status_print(const json_t *doc)
 {
     char up[REMOTE_TEXT_MAX], size[REMOTE_TEXT_MAX];
@@ -89,6 +113,7 @@ static void status_print(const json_t *doc)
     status_put_store(json_object_get(doc, "store"));
     printf("newest    %s; %lld event%s in memory, %s\n", cli_text_of(doc, "head_id"), held,
            cli_plural(held), remote_bytes((uint64_t)cli_count_of(log, "bytes"), size));
+    status_put_quotas(json_object_get(doc, "quota"));
     printf("policy    ");
     remote_put_policy(policy);
     if (json_is_object(previous)) {

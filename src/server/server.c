@@ -13,6 +13,7 @@
 #include "broker/broker.h"
 #include "broker/http/routes.h"
 #include "lookup/query_open.h"
+#include "lua/api/lua_rate.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "lua/vm/lua_watchdog.h"
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 enum { DRAIN_TICK_MS = 50, CONFIG_PROBLEMS_BYTES = 256 * 1024 };
 
@@ -47,6 +49,7 @@ struct server {
     struct policy_metrics policy_metrics;
     struct lookup_metrics lookup_metrics;
     struct store_metrics store_metrics;
+    struct quota_metrics quota_metrics;
     struct server_options options;
     struct http_server public, admin_server, probes;
     struct admin admin;
@@ -54,10 +57,14 @@ struct server {
     struct store *store; /* NULL: not open */
     struct store_opening opening;
     struct http_client *http_client;
-    struct query_source *queries;  /* the database that policies ask; NULL: none */
-    struct keyring *keyring;       /* of whatever policy; NULL: not open */
-    struct lua_waits *waits;       /* hooks that wait, of whatever policy */
-    struct lua_cache *cache;       /* of cache.fetch() */
+    struct query_source *queries; /* the database that policies ask; NULL: none */
+    struct keyring *keyring;      /* of whatever policy; NULL: not open */
+    struct lua_waits *waits;      /* hooks that wait, of whatever policy */
+    struct lua_cache *cache;      /* of cache.fetch() */
+    struct shared_area own_area;  /* of the only worker */
+    const struct shared_area *area;
+    struct quota_user quota_user;
+    struct lua_rates rates;
     struct lua_watchdog *watchdog; /* outlives the policies */
     struct policy_reload *policies;
     struct deadline drain_tick, watchdog_tick;
@@ -172,6 +179,8 @@ static int take_apart(struct server *s)
     if (s->queries) {
         s->queries->ops->free(s->queries);
     }
+    quota_leave(&s->quota_user);
+    shared_area_close(&s->own_area);
     keyring_close(s->keyring);
     http_server_clear(&s->public);
     http_server_clear(&s->admin_server);
@@ -373,6 +382,42 @@ static int server_refresh(void *ctx, struct err *e)
     return rc;
 }
 
+static void server_tell_workers(void *ctx, uint64_t workers)
+{
+    const struct server *s = ctx;
+    if (s->worker) {
+        worker_tell(s->worker, workers);
+    }
+}
+
+static uint64_t server_now_ns(void *ctx)
+{
+    (void)ctx;
+    return uv_hrtime();
+}
+
+/* The tables in which streams and rates are counted. */
+static int server_count(struct server *s, struct err *e)
+{
+    int rc = s->worker ? 0
+                       : shared_area_new(&s->own_area, (uint32_t)s->cfg->policy.quota_streams,
+                                         (uint32_t)s->cfg->policy.rate_keys, e);
+    if (rc) {
+        return rc;
+    }
+    s->area = s->admin.area = s->worker ? s->worker->area : &s->own_area;
+    rc = quota_join(&s->quota_user, s->area->quotas, (int)getpid(),
+                    s->worker ? s->worker->number : 0);
+    if (rc) {
+        return err_set(e, rc, "too many processes count streams for quotas");
+    }
+    s->rates = (struct lua_rates){
+        .table = s->area->rates, .now_ns = server_now_ns, .metrics = &s->quota_metrics};
+    s->options.policy.rates = &s->rates;
+    broker_set_quotas(s->broker, &s->quota_user, &s->quota_metrics, server_tell_workers, s);
+    return 0;
+}
+
 static void server_build(struct server *s)
 {
     s->options.broker.ready = server_ready;
@@ -397,6 +442,7 @@ static void server_build(struct server *s)
                                           .broker = &s->broker_metrics,
                                           .policy = &s->policy_metrics,
                                           .lookup = &s->lookup_metrics,
+                                          .quota = &s->quota_metrics,
                                           .store = &s->store_metrics},
                               .alone = !s->worker,
                               .identity_shown = s->options.broker.identity_shown,
@@ -450,12 +496,18 @@ static void on_watchdog_tick(struct deadline *d)
     }
 }
 
+static void server_on_woken(void *ctx)
+{
+    struct server *s = ctx;
+    broker_end_displaced(s->broker);
+}
+
 /* The store is open, sooner or later. */
 static int server_take_store(struct server *s, struct store *store, struct err *e)
 {
     s->store = s->admin.store = store;
     broker_set_store(s->broker, store);
-    int rc = worker_wake_start(&s->wake, s->loop, store);
+    int rc = worker_wake_start(&s->wake, s->loop, store, server_on_woken, s);
     return rc ? err_set(e, rc, "cannot listen to the other workers: %s", uv_strerror(rc)) : 0;
 }
 
@@ -586,6 +638,10 @@ static void server_start(struct server *s)
         server_give_up(s, EX_OSERR, &e);
         return;
     }
+    if (server_count(s, &e)) {
+        server_give_up(s, EX_OSERR, &e);
+        return;
+    }
     s->http_client = http_client_new(s->loop, &s->options.http_client, &s->net, &e);
     if (!s->http_client) {
         server_give_up(s, EX_UNAVAILABLE, &e);
@@ -624,6 +680,7 @@ int server_run(const struct config *cfg, const struct worker *worker, struct sys
 {
     struct server s = {.cfg = cfg, .worker = worker, .given = given};
     struct err e = {0};
+    shared_area_none(&s.own_area);
     s.loop = loop_new();
     if (!s.loop) {
         return EX_OSERR;

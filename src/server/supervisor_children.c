@@ -33,7 +33,8 @@ static int run_worker(struct supervisor *s, unsigned number)
                        .listen_count = s->listen_count,
                        .admin = &s->backends[number - 1].socket,
                        .wake_fds = s->wake_fds,
-                       .shared = s->shared};
+                       .shared = s->shared,
+                       .area = &s->area};
     log_set_worker(number);
     sockets_keep(s, number, listen);
     int code = server_run(s->cfg, &w, s->given);
@@ -241,6 +242,8 @@ void children_reap(struct supervisor *s)
             restart_check_ended(s, status);
             continue;
         }
+        quota_table_process_ended(s->area.quotas,
+                                  (int)pid); /* before another one may have its pid */
         for (unsigned i = 0; i <= WORKERS_MAX; i++) {
             if (s->children[i].pid == pid) {
                 on_end(s, i, status);

@@ -34,6 +34,7 @@ static void pass(int fd, bool on)
 static void pass_all(const struct supervisor *s, bool on)
 {
     pass(s->shared_fd, on);
+    pass(s->area.fd, on);
     pass(s->admin.fd, on);
     for (size_t i = 0; i < s->listen_count; i++) {
         pass(s->listen[i]->claim.fd, on);
@@ -80,10 +81,10 @@ static json_t *state_json(const struct supervisor *s)
                                         "wake", s->wake_fds[i], "backend", s->backends[i].socket.fd,
                                         "backend_path", s->backends[i].path_fd));
     }
-    return json_pack("{s:i, s:i, s:i, s:o?, s:o, s:o}", "shared", s->shared_fd, "count",
-                     (int)s->count, "admin_pid", (int)s->children[0].pid, "admin",
-                     s->admin.fd >= 0 ? socket_json(&s->admin, s->admin_text) : NULL, "listen",
-                     listen, "workers", workers);
+    return json_pack("{s:i, s:i, s:i, s:i, s:o?, s:o, s:o}", "shared", s->shared_fd, "quotas",
+                     s->area.fd, "count", (int)s->count, "admin_pid", (int)s->children[0].pid,
+                     "admin", s->admin.fd >= 0 ? socket_json(&s->admin, s->admin_text) : NULL,
+                     "listen", listen, "workers", workers);
 }
 
 int handover_exec(struct supervisor *s, struct err *e)
@@ -194,6 +195,10 @@ static int supervisor_handover_take(struct supervisor *s, const json_t *state, s
     s->children[0].pid = pid > 0 ? pid : 0;
     s->roll.before = count > 0 && count <= WORKERS_MAX ? (unsigned)count : 0; /* 0: not said */
     take_shared(s, integer(state, "shared"));
+    if (shared_area_take(&s->area, integer(state, "quotas"))) {
+        log_warn("supervisor", "new workers count streams and rates apart from those before them",
+                 LOG_F(log_str("why", "the former program counts in another way, or not at all")));
+    }
     take_workers(s, json_object_get(state, "workers"));
     int rc = json_is_object(admin)
                  ? supervisor_handover_take_socket(admin, &s->admin, &s->admin_text, e)

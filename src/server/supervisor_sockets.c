@@ -15,6 +15,7 @@
 void sockets_init(struct supervisor *s)
 {
     s->admin.fd = s->shared_fd = s->roll.check_output = -1;
+    shared_area_none(&s->area);
     for (unsigned i = 0; i < WORKERS_MAX; i++) {
         s->backends[i] = (struct admin_backend){.socket.fd = -1, .path_fd = -1};
         s->wake_fds[i] = -1;
@@ -172,8 +173,30 @@ static int open_tickets(struct supervisor *s, struct err *e)
     return rc ? err_set(e, rc, "the system has no random bytes for the keys of TLS tickets") : 0;
 }
 
+/* Of a program before us: its streams and rates are counted in it, so it stays as large as it is. */
+static int open_area(struct supervisor *s, struct err *e)
+{
+    uint32_t streams = (uint32_t)s->cfg->policy.quota_streams;
+    uint32_t keys = (uint32_t)s->cfg->policy.rate_keys;
+    if (!s->area.at) {
+        return shared_area_new(&s->area, streams, keys, e);
+    }
+    if (s->area.quota_streams != streams || s->area.rate_keys != keys) {
+        log_warn("supervisor",
+                 "policy.quota_streams and policy.rate_keys stay as they were until the broker is "
+                 "stopped and started",
+                 LOG_F(log_uint("quota_streams", s->area.quota_streams),
+                       log_uint("rate_keys", s->area.rate_keys)));
+    }
+    return 0;
+}
+
 static int open_shared(struct supervisor *s, struct err *e)
 {
+    int rc = open_area(s, e);
+    if (rc) {
+        return rc;
+    }
     if (s->shared) {
         return open_tickets(s, e); /* of a program before us, which may have known none */
     }
@@ -292,6 +315,7 @@ void sockets_clear(struct supervisor *s, bool last)
     }
     close_fd(&s->roll.check_output);
     close_fd(&s->shared_fd);
+    shared_area_close(&s->area);
     free(s->listen);
     free(s->admin_text);
     if (s->shared) {

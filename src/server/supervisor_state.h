@@ -76,6 +76,7 @@ struct supervisor {
     int wake_fds[WORKERS_MAX];
     int shared_fd;
     struct workers_shared *shared;
+    struct shared_area area; /* in which the workers count */
     struct child children[WORKERS_MAX + 1];
     struct roll roll;
     struct reload_wait reload;

@@ -12,22 +12,31 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     /* nothing to read: the one that leaves this place took it; looking does no harm */
     ssize_t ignored = read(w->worker->wake_fds[w->worker->number - 1], &times, sizeof times);
     (void)ignored;
-    if (status == 0) {
+    if (status == 0 && w->store->ops->wake) {
         w->store->ops->wake(w->store);
+    }
+    if (status == 0) {
+        w->woken(w->ctx);
+    }
+}
+
+void worker_tell(const struct worker *w, uint64_t workers)
+{
+    const uint64_t once = 1;
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        if (workers >> i & 1) {
+            /* a full counter has woken it already */
+            ssize_t ignored = write(w->wake_fds[i], &once, sizeof once);
+            (void)ignored;
+        }
     }
 }
 
 static void wake_others(const struct worker_wake *w)
 {
-    const uint64_t once = 1;
     unsigned count = w->worker->shared->count;
-    for (unsigned i = 0; i < count; i++) {
-        if (i != w->worker->number - 1) {
-            /* a full counter has woken it already */
-            ssize_t ignored = write(w->worker->wake_fds[i], &once, sizeof once);
-            (void)ignored;
-        }
-    }
+    uint64_t all = count < WORKERS_MAX ? (UINT64_C(1) << count) - 1 : UINT64_MAX;
+    worker_tell(w->worker, all & ~(UINT64_C(1) << (w->worker->number - 1)));
 }
 
 static bool on_flush(void *ctx)
@@ -49,9 +58,10 @@ void worker_wake_init(struct worker_wake *w, const struct worker *worker, struct
     }
 }
 
-int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store)
+int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store,
+                      void (*woken)(void *ctx), void *ctx)
 {
-    if (!w->worker || !store->ops->wake) {
+    if (!w->worker) {
         return 0;
     }
     int rc = uv_poll_init(loop_uv(loop), &w->poll, w->worker->wake_fds[w->worker->number - 1]);
@@ -60,6 +70,8 @@ int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *st
     }
     w->active = true;
     w->store = store;
+    w->woken = woken;
+    w->ctx = ctx;
     w->poll.data = w;
     return uv_poll_start(&w->poll, UV_READABLE, on_readable);
 }

@@ -6,6 +6,7 @@
 #include "net/listen_socket.h"
 #include "net/loop.h"
 #include "net/tls/tls_tickets.h"
+#include "quota/shared_area.h"
 #include "store/store.h"
 
 #include <signal.h>
@@ -63,6 +64,7 @@ struct worker {
     struct listen_socket *admin; /* of its own, for the admin process; fd -1: none */
     const int *wake_fds;         /* an eventfd for each place, by number - 1 */
     struct workers_shared *shared;
+    const struct shared_area *area; /* in which they count */
 };
 
 /* A worker that has committed wakes the others. The kernel's file watch would wake them too early: the
@@ -72,6 +74,8 @@ struct worker_wake {
     struct store *store;         /* NULL: not started */
     const uint64_t *commits;     /* ours, counted by the store */
     uint64_t told;
+    void (*woken)(void *ctx); /* by any worker; see worker_tell() */
+    void *ctx;
     uv_poll_t poll;
     bool active;
 };
@@ -80,9 +84,12 @@ struct worker_wake {
  * time as this one. Borrows all for the life of the loop. No effect if `worker` is NULL. */
 void worker_wake_init(struct worker_wake *w, const struct worker *worker, struct loop *loop,
                       const uint64_t *commits);
-/* From now on `store` looks for new events at once when another worker has committed. 0 or a negative
- * UV_E*. */
-int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store);
+/* From now on `store` looks for new events at once when another worker has committed, and `woken` is called when
+ * one has said anything. 0 or a negative UV_E*. */
+int worker_wake_start(struct worker_wake *w, struct loop *loop, struct store *store,
+                      void (*woken)(void *ctx), void *ctx);
+/* Wakes these (bit number - 1). */
+void worker_tell(const struct worker *w, uint64_t workers);
 /* Stops looking, but still wakes the others. Asynchronous; no effect when it is not active. */
 void worker_wake_stop(struct worker_wake *w);
 

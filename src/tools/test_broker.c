@@ -6,11 +6,13 @@
 #include "broker/http/routes.h"
 #include "config/config.h"
 #include "lua/api/lua_cache.h"
+#include "lua/api/lua_rate.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "lua/vm/lua_watchdog.h"
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
+#include "quota/shared_area.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
 #include "store/store_memory.h"
@@ -34,6 +36,11 @@ struct test_broker {
     struct policy_metrics policy_metrics;
     struct lookup_metrics lookup_metrics;
     struct store_metrics store_metrics;
+    struct quota_metrics quota_metrics;
+    struct shared_area area; /* no other process shares it */
+    struct quota_user quota_user;
+    struct lua_rates rates;
+    uint64_t rates_ns; /* the latest time that rates have seen */
     struct http_server server;
     struct broker *broker;
     struct store *store;
@@ -92,6 +99,8 @@ void test_broker_close(struct test_broker *w)
         http_server_clear(&w->server);
     }
     server_options_clear(&w->options);
+    quota_leave(&w->quota_user);
+    shared_area_close(&w->area);
     REQUIRE(loop_free(w->loop) == 0);
     free(w);
 }
@@ -140,11 +149,36 @@ static void test_broker_build(struct test_broker *w)
     const struct http_handlers handlers = {test_broker_head, test_broker_request, NULL, w};
     http_server_init(&w->server, w->loop, &w->options.public, &handlers, &w->net);
     broker_set_server(w->broker, &w->server);
+    broker_set_quotas(w->broker, &w->quota_user, &w->quota_metrics, NULL, NULL);
     broker_set_policy(w->broker, w->policy);
     w->store =
         store_memory_open(&memory, loop_uv(w->loop), &w->store_metrics, broker_tail, w->broker);
     broker_set_store(w->broker, w->store);
     w->built = true;
+}
+
+/* Rates go by the clock that can be set, though never back. */
+static uint64_t test_broker_now_ns(void *ctx)
+{
+    struct test_broker *w = ctx;
+    uint64_t now = (uint64_t)loop_unix_ms(w->loop) * 1000000;
+    w->rates_ns = now > w->rates_ns ? now : w->rates_ns;
+    return w->rates_ns;
+}
+
+static int test_broker_count(struct test_broker *w, const struct config *c, struct err *e)
+{
+    int rc = shared_area_new(&w->area, (uint32_t)c->policy.quota_streams,
+                             (uint32_t)c->policy.rate_keys, e);
+    if (rc == 0) {
+        REQUIRE(quota_join(&w->quota_user, w->area.quotas, (int)getpid(), 0) == 0);
+        w->rates = (struct lua_rates){.table = w->area.rates,
+                                      .now_ns = test_broker_now_ns,
+                                      .ctx = w,
+                                      .metrics = &w->quota_metrics};
+        w->options.policy.rates = &w->rates;
+    }
+    return rc;
 }
 
 /* What policies need of the process. */
@@ -156,7 +190,7 @@ static int provide(struct test_broker *w, const struct test_broker_options *opt,
     o->cache = w->cache = lua_cache_new(w->loop, &w->policy_metrics, &w->options.cache);
     o->watchdog = w->watchdog = lua_watchdog_new((uint64_t)config->policy.hard_limit_ms, e);
     o->queries = opt->queries;
-    int rc = w->watchdog ? 0 : e->code;
+    int rc = w->watchdog ? test_broker_count(w, config, e) : e->code;
     if (rc == 0) {
         rc = opt->keys ? keyring_open(&w->keyring, opt->keys, opt->key_count, 0, e)
                        : server_keys_open(&w->keyring, config, e);
@@ -218,6 +252,7 @@ static int test_broker_load(struct test_broker *w, const struct test_broker_opti
 int test_broker_open(struct test_broker **out, const struct test_broker_options *opt, struct err *e)
 {
     struct test_broker *w = xcalloc(1, sizeof *w);
+    shared_area_none(&w->area);
     w->loop = loop_new();
     if (!w->loop) {
         free(w);

@@ -231,6 +231,7 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     push_optional(L, "filter", c->filter);
     push_optional(L, "format", c->format);
     push_optional(L, "params", c->params);
+    test_push_quotas(L, c->quotas, c->quota_count);
     lua_pushinteger(L, (lua_Integer)c->audience);
     lua_setfield(L, -2, "audience");
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);

@@ -54,6 +54,24 @@ void test_push_event(lua_State *L, const struct event *ev)
     test_values_set(L, "attrs", event_attrs(ev));
 }
 
+void test_push_quotas(lua_State *L, const struct quota_want *quotas, size_t n)
+{
+    if (n == 0) {
+        return;
+    }
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_createtable(L, 0, 3);
+        test_values_set(L, "key", quotas[i].key);
+        lua_pushinteger(L, quotas[i].max);
+        lua_setfield(L, -2, "max");
+        lua_pushstring(L, quotas[i].oldest ? "oldest" : "deny");
+        lua_setfield(L, -2, "over");
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "quota");
+}
+
 static void push_subscription(lua_State *L, const struct subscription *s)
 {
     lua_createtable(L, 0, 10);
@@ -95,6 +113,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "compress");
     }
+    test_push_quotas(L, s->quotas, s->quota_count);
 }
 
 void test_push_verdict(lua_State *L, const struct verdict *v)
@@ -107,6 +126,10 @@ void test_push_verdict(lua_State *L, const struct verdict *v)
     if (v->kind == VERDICT_DENY) {
         lua_pushinteger(L, v->status);
         lua_setfield(L, -2, "status");
+        if (v->retry_after_s) {
+            lua_pushinteger(L, v->retry_after_s);
+            lua_setfield(L, -2, "retry_after");
+        }
     }
     if (v->kind != VERDICT_ALLOW) {
         test_values_set(L, "reason", v->reason);

@@ -15,6 +15,8 @@ struct slice test_field(lua_State *L, int arg, const char *name);
 struct event *test_make_event(lua_State *L, int arg, struct test_broker *w, const char **bad);
 /* Pushes {topic, type, data, key, attrs}. */
 void test_push_event(lua_State *L, const struct event *ev);
+/* Sets `quota` = {{key, max, over}, ...} in the table on top of the stack, where there are any. */
+void test_push_quotas(lua_State *L, const struct quota_want *quotas, size_t n);
 /* Pushes a verdict as test_questions.h describes it. */
 void test_push_verdict(lua_State *L, const struct verdict *v);
 

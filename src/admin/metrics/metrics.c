@@ -58,6 +58,12 @@ static const struct row lookup_rows[] = {
 #undef X
 };
 
+static const struct row quota_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct quota_metrics, member)},
+    QUOTA_METRICS(X)
+#undef X
+};
+
 static const struct row store_rows[] = {
 #define X(member, kind, name, help) {#kind, name, help, offsetof(struct store_metrics, member)},
     STORE_METRICS(X)
@@ -392,6 +398,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);
     rc = rc ? rc : put_rows(out, policy_rows, COUNT(policy_rows), from->policy);
     rc = rc ? rc : put_rows(out, lookup_rows, COUNT(lookup_rows), from->lookup);
+    rc = rc ? rc : put_rows(out, quota_rows, COUNT(quota_rows), from->quota);
     rc = rc ? rc : put_rows(out, store_rows, COUNT(store_rows), from->store);
     rc = rc ? rc : put_rows(out, auth_rows, COUNT(auth_rows), from->auth);
     rc = rc ? rc : put_latencies(out, from);

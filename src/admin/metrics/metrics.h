@@ -10,6 +10,7 @@
 #include "lookup/metrics.h"
 #include "net/metrics.h"
 #include "policy/metrics.h"
+#include "quota/metrics.h"
 #include "store/metrics.h"
 #include "store/store.h"
 
@@ -34,6 +35,7 @@ struct metrics_sources {
     const struct broker_metrics *broker;
     const struct policy_metrics *policy;
     const struct lookup_metrics *lookup;
+    const struct quota_metrics *quota;
     const struct store_metrics *store;
 };
 

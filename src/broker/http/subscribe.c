@@ -17,6 +17,7 @@
 #include "broker/http/accept_field.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
+#include "broker/stream_quotas.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
@@ -279,17 +280,42 @@ static const struct stream_events subscribe_events = {.writable = subscribe_on_w
                                                       .half_closed = subscribe_on_half_closed,
                                                       .closed = subscribe_on_closed};
 
+/* False: it may not count for what the policy says, and was refused. */
+static bool subscribe_counted(struct subscribe *w, struct stream *s, const struct subscription *sn)
+{
+    size_t which = 0;
+    struct broker *b = w->b;
+    switch (stream_quotas_change(b->quotas, s->id, sn, &which)) {
+    case QUOTA_GRANTED:
+        return true;
+    case QUOTA_DENIED:
+        refuse_quota(b->refusals, s, &sn->quotas[which]);
+        return false;
+    case QUOTA_NO_ROOM:
+        break;
+    }
+    refuse_transient(b->refusals, s, w->sse, REFUSAL_OVERLOAD, "too many streams are counted");
+    return false;
+}
+
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
+    bool counts = v->subscription.quota_count > 0;
+    if (counts && !subscribe_counted(w, s, &v->subscription)) {
+        subscribe_free(w);
+        return;
+    }
     struct subscriber *sub =
         subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
                        &w->client, w->takes_gzip);
     if (!sub) {
+        stream_quotas_close(b->quotas, s->id);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
         subscribe_free(w);
         return;
     }
+    sub->counted = counts;
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     resubscribe_if_overtaken(sub, &w->moment, &v->subscription);
     sub->asked_after = w->asked.kind == START_AFTER      ? w->asked.id

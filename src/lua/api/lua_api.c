@@ -9,7 +9,9 @@
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_jwt.h"
 #include "lua/api/lua_log.h"
+#include "lua/api/lua_rate.h"
 #include "lua/api/lua_reach.h"
+#include "lua/api/lua_shape.h"
 #include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
@@ -38,7 +40,22 @@ const char *lua_api_deny_reason_check(const char *reason, size_t n)
     return utf8_ok(slice_of(reason, n)) ? NULL : "a text in UTF-8 was expected";
 }
 
-/* tg.deny(status, reason) -> nil, {status, reason} */
+/* Leaves the checked value on top of the stack, or nil. */
+static void push_retry_after(lua_State *L, int options)
+{
+    static const char *const keys[] = {"retry_after", NULL};
+    lua_pushnil(L);
+    if (!lua_isnoneornil(L, options)) {
+        luaL_checktype(L, options, LUA_TTABLE);
+        lua_shape_closed(L, options, "options of tg.deny", keys);
+        if (lua_shape_field(L, options, "retry_after") != LUA_TNIL) {
+            (void)lua_shape_positive(L, -1, "retry_after (seconds)", DENY_RETRY_AFTER_MAX_S);
+        }
+        lua_replace(L, -2);
+    }
+}
+
+/* tg.deny(status, reason, {retry_after}) -> nil, {status, reason, retry_after} */
 static int l_deny(lua_State *L)
 {
     size_t n;
@@ -51,12 +68,15 @@ static int l_deny(lua_State *L)
     if (bad) {
         return luaL_argerror(L, 2, bad);
     }
+    lua_settop(L, 3);
     lua_pushnil(L);
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 3);
     lua_pushinteger(L, status);
     lua_setfield(L, -2, "status");
     lua_pushvalue(L, 2);
     lua_setfield(L, -2, "reason");
+    push_retry_after(L, 3);
+    lua_setfield(L, -2, "retry_after");
     return 2;
 }
 
@@ -171,6 +191,7 @@ void lua_api_open(lua_State *L)
                                   {"ask_again", lua_reach_ask_again},
                                   {"end_streams", lua_reach_end_streams},
                                   {"jwt", lua_jwt},
+                                  {"rate", lua_rate},
                                   {NULL, NULL}};
     luaL_newlib(L, tg);
     set_readonly(L, "tg");

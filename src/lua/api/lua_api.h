@@ -5,7 +5,7 @@
 #include <lua.h>
 #include <stdbool.h>
 
-enum { DENY_REASON_MAX_BYTES = 512 };
+enum { DENY_REASON_MAX_BYTES = 512, DENY_RETRY_AFTER_MAX_S = 366 * 86400 };
 
 /* Is that a valid status of a denial: 204, 400, 401, 403, 404 or 429? */
 bool lua_api_deny_status_ok(lua_Integer status);

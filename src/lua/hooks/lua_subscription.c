@@ -264,12 +264,87 @@ static void read_expires(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static bool read_over(lua_State *L, int t, const char *what)
+{
+    lua_shape_field(L, t, "over");
+    struct slice over = lua_shape_string(L, -1, what);
+    if (!slice_is(over, "deny") && !slice_is(over, "oldest")) {
+        luaL_error(L, "%s: \"deny\" or \"oldest\" was expected, got '%s'", what, over.p);
+    }
+    lua_pop(L, 1);
+    return slice_is(over, "oldest");
+}
+
+/* stack: .., the entry */
+static void read_quota(lua_State *L, struct verdict_draft *d)
+{
+    static const char *const keys[] = {"key", "max", "over", NULL};
+    static const char *const names[QUOTAS_PER_STREAM][4] = {
+        {"quota[1]", "quota[1].key", "quota[1].max (streams)", "quota[1].over"},
+        {"quota[2]", "quota[2].key", "quota[2].max (streams)", "quota[2].over"},
+        {"quota[3]", "quota[3].key", "quota[3].max (streams)", "quota[3].over"},
+        {"quota[4]", "quota[4].key", "quota[4].max (streams)", "quota[4].over"}};
+    const char *const *name = names[d->quota_count];
+    struct quota_want *q = &d->quotas[d->quota_count];
+    int at = lua_gettop(L);
+    lua_shape_closed(L, at, name[0], keys);
+    lua_shape_field(L, at, "key");
+    struct slice key = lua_shape_string(L, -1, name[1]);
+    if (key.n == 0 || key.n > QUOTA_KEY_MAX_BYTES) {
+        luaL_error(L, "%s: 1 to %d bytes were expected, got %d", name[1], QUOTA_KEY_MAX_BYTES,
+                   (int)key.n);
+    }
+    const char *text = d->quota_text.data;
+    for (size_t i = 0; i < d->quota_count; i++) {
+        if (slice_eq(slice_of(text, d->quotas[i].key.n), key)) {
+            luaL_error(L, "%s: '%s' is there already", name[1], key.p);
+        }
+        text += d->quotas[i].key.n;
+    }
+    lua_subscription_append(L, &d->quota_text, key, name[1]);
+    lua_shape_field(L, at, "max");
+    *q = (struct quota_want){.key.n = key.n,
+                             .max =
+                                 (uint32_t)lua_shape_integer(L, -1, name[2], 1, QUOTA_STREAMS_MAX),
+                             .oldest = read_over(L, at, name[3])};
+    d->quota_count++;
+    lua_settop(L, at - 1);
+}
+
+static void read_quotas(lua_State *L, int t, struct verdict_draft *d)
+{
+    int type = lua_shape_field(L, t, "quota");
+    if (type != LUA_TNIL && type != LUA_TTABLE) {
+        luaL_error(L, "quota: a list of {key, max, over} was expected, got %s",
+                   lua_typename(L, type));
+    }
+    if (type == LUA_TTABLE) {
+        if (lua_readonly_real(L, -1)) {
+            lua_replace(L, -2);
+        }
+        int list = lua_gettop(L);
+        lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
+        for (lua_pushnil(L); lua_next(L, list); lua_pop(L, 1)) {
+            pairs++;
+        }
+        if (n > QUOTAS_PER_STREAM || pairs != n) {
+            luaL_error(L, "quota: a list of at most %d {key, max, over} was expected%s",
+                       QUOTAS_PER_STREAM, pairs != n ? " (no holes, no other keys)" : "");
+        }
+        for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+            lua_rawgeti(L, list, i);
+            read_quota(L, d);
+        }
+    }
+    lua_pop(L, 1);
+}
+
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
     static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
                                        "limits",   "heartbeat", "retry_ms", "prime",  "expires",
-                                       "compress", "tags",      NULL};
+                                       "compress", "tags",      "quota",    NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -290,4 +365,5 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_compress(L, idx, s);
     read_prime(L, idx, s);
     read_expires(L, idx, s);
+    read_quotas(L, idx, d);
 }

@@ -21,6 +21,7 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->params, limits->params_bytes);
     strbuf_init(&d->tag_text, (size_t)POLICY_TAGS_MAX * POLICY_TAG_MAX_BYTES);
     strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
+    strbuf_init(&d->quota_text, (size_t)QUOTAS_PER_STREAM * QUOTA_KEY_MAX_BYTES);
 }
 
 void verdict_draft_clear(struct verdict_draft *d)
@@ -32,6 +33,7 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->params);
     strbuf_clear(&d->topic_text);
     strbuf_clear(&d->tag_text);
+    strbuf_clear(&d->quota_text);
     free(d->topics);
 }
 
@@ -72,6 +74,17 @@ static size_t verdict_draft_finish_list(const struct strbuf *text, struct slice 
     return unique;
 }
 
+static void finish_quotas(struct verdict_draft *d)
+{
+    const char *at = d->quota_text.data;
+    for (size_t i = 0; i < d->quota_count; i++) {
+        d->quotas[i].key.p = at;
+        at += d->quotas[i].key.n;
+    }
+    d->v.subscription.quotas = d->quotas;
+    d->v.subscription.quota_count = d->quota_count;
+}
+
 static struct slice absent_if_empty(const struct strbuf *b)
 {
     return b->len ? strbuf_slice(b) : slice_of(NULL, 0);
@@ -90,6 +103,7 @@ void verdict_draft_finish(struct verdict_draft *d)
         verdict_draft_finish_list(&d->topic_text, d->topics, d->topic_count);
     d->v.subscription.tags = d->tags;
     d->v.subscription.tag_count = verdict_draft_finish_list(&d->tag_text, d->tags, d->tag_count);
+    finish_quotas(d);
     d->v.subscription.filter = absent_if_empty(&d->filter);
     d->v.subscription.format = absent_if_empty(&d->format);
     d->v.subscription.params = absent_if_empty(&d->params);
@@ -107,8 +121,13 @@ static void copy_reason(lua_State *L, struct slice text, struct verdict_draft *d
 /* tg.deny()'s second result, or a table of the same shape */
 static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
 {
-    static const char *const keys[] = {"status", "reason", NULL};
+    static const char *const keys[] = {"status", "reason", "retry_after", NULL};
     lua_shape_closed(L, idx, "denial", keys);
+    if (lua_shape_field(L, idx, "retry_after") != LUA_TNIL) {
+        d->v.retry_after_s = (unsigned)ceil(
+            lua_shape_positive(L, -1, "denial.retry_after (seconds)", DENY_RETRY_AFTER_MAX_S));
+    }
+    lua_pop(L, 1);
     lua_shape_field(L, idx, "status");
     lua_Integer status = lua_shape_integer(L, -1, "denial.status", 204, 429);
     if (!lua_api_deny_status_ok(status)) {

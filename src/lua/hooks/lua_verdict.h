@@ -19,6 +19,9 @@ struct verdict_draft {
     struct strbuf tag_text; /* as topic_text */
     struct slice tags[POLICY_TAGS_MAX];
     size_t tag_count;
+    struct strbuf quota_text; /* of all keys, as well */
+    struct quota_want quotas[QUOTAS_PER_STREAM];
+    size_t quota_count;
     const struct policy_limits *limits;
 };
 

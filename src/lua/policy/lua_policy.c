@@ -321,6 +321,7 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
                                 .cache = p->opt.cache,
                                 .queries = &p->file.queries,
                                 .http = p->opt.http,
+                                .rates = p->opt.rates,
                                 .extend = p->opt.extend,
                                 .extend_ctx = p->opt.extend_ctx};
     rc = lua_sandbox_open(p->vm, &p->host, e);

@@ -13,6 +13,7 @@
 struct keyring;
 struct lua_State;
 struct lua_cache;
+struct lua_rates;
 struct lua_waits;
 struct lua_watchdog;
 struct policy_failure;
@@ -38,6 +39,7 @@ struct lua_policy_options {
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
     struct query_source *queries;  /* for db.query, borrowed for the policy's life; NULL: none */
     struct lua_http_service *http; /* for http.get, borrowed as well; NULL: none */
+    struct lua_rates *rates;       /* for tg.rate, borrowed as well; NULL: it raises */
     /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
      * none. For specs and tools. */
     void (*extend)(struct lua_State *L, void *ctx);

@@ -14,6 +14,7 @@ struct keyring;
 struct lua_coros;
 struct lua_http_service;
 struct lua_queries;
+struct lua_rates;
 struct lua_settings;
 struct lua_sources;
 struct param_reads;
@@ -29,6 +30,7 @@ struct lua_host {
     struct lua_cache *cache;           /* borrowed; not NULL where something can */
     const struct lua_queries *queries; /* borrowed; NULL: the policy has none */
     struct lua_http_service *http;     /* borrowed; NULL: no targets */
+    struct lua_rates *rates;           /* borrowed; NULL: tg.rate cannot be called */
     /* Sets further names in the environment, the table on top of the stack; NULL: none. */
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;

@@ -1,0 +1,67 @@
+-- Tenants with roles, and what one user may take of it all: five streams, ten publishes a second. Tokens come from your
+-- identity provider; counts are the broker's, so reloads and further workers change nothing.
+--
+--   keys = { main = { jwks_url = "https://id.example/.well-known/jwks.json" } },
+--
+-- A token says { sub = "ann", tenant = "acme", role = "viewer" | "editor" }.
+
+---@type tg.Policy
+local P = { api = 1, version = "saas-1" }
+
+local TOKENS = { keys = "main", alg = { "RS256", "ES256" }, iss = "https://id.example", aud = "tidegate", leeway = 30 }
+local STREAMS = { max = 5, over = "oldest" } -- or "deny": the sixth gets 429
+local LOGINS = { per_s = 2, burst = 60 } -- a browser that restarts opens all its tabs again
+local PUBLISHES = { per_s = 10, burst = 20 }
+
+-- Of two tenants' users of one name, each has its own: the length keeps the parts apart.
+local function user(who)
+  return ("%d:%s:%s"):format(#who.tenant, who.tenant, who.sub)
+end
+
+function P.authenticate(req)
+  local claims, err = tg.jwt(req.bearer or req.cookies.access_token, TOKENS)
+  if not claims then
+    return tg.deny(401, err or "a token was expected")
+  end
+  -- The tenant becomes a part of topics: "*" or "a/b" must not get that far.
+  if type(claims.sub) ~= "string" or not tg.topic_ok(claims.tenant) or #claims.sub + #claims.tenant > 100 then
+    return tg.deny(403, "the token names no user or no tenant")
+  end
+  local who = { sub = claims.sub, tenant = claims.tenant, role = claims.role or "viewer", expires = claims.exp }
+  local ok, wait = tg.rate("login", user(who), LOGINS)
+  if not ok then
+    return tg.deny(429, "too many requests", { retry_after = wait })
+  end
+  return who
+end
+
+function P.subscribe(req, who)
+  local topics = {}
+  for i, topic in ipairs(#req.topics > 0 and req.topics or { "**" }) do
+    topics[i] = "tenant/" .. who.tenant .. "/" .. topic -- who.tenant is one literal segment
+    if i > 100 or not tg.pattern_ok(topics[i]) then
+      return tg.deny(400, "topic: at most 100 names like orders/eu were expected")
+    end
+  end
+  return { topics = topics, quota = { { key = user(who), max = STREAMS.max, over = STREAMS.over } } }
+end
+
+function P.publish(pub, who)
+  local prefix = "tenant/" .. who.tenant .. "/"
+  if who.role ~= "editor" or pub.topic:sub(1, #prefix) ~= prefix then
+    return tg.deny(403, "not yours to write")
+  end
+  local ok, wait = tg.rate("publish", user(who), PUBLISHES)
+  if not ok then
+    return tg.deny(429, "at most 10 publishes a second", { retry_after = wait })
+  end
+  if pub.key then -- keys are one name space
+    pub.key = ("%d:%s:%s"):format(#who.tenant, who.tenant, pub.key)
+    if #pub.key > 255 then
+      return tg.deny(400, "key: too long")
+    end
+  end
+  return pub
+end
+
+return P
