@@ -166,7 +166,9 @@ describe("the time of hooks", function()
   end)
 
   it("is of each event of a batch, and of each hook of a request on its own", function()
-    local b = start "subscribe = function(req) return { topics = req.topics } end, disconnect = function() end"
+    local b = start [[subscribe = function(req) return { topics = req.topics } end, disconnect = function() end,
+      setup = function() end, reload = function() return "keep" end,
+      observe = { { topics = { "b" }, run = function() end } }]]
     local short = { topic = "a", data = "1" }
     b:publish_all { short, { topic = "a", data = "1", type = "long" }, short }
     assert.same({ 1, 3 }, { (wall(b, "authenticate")), (wall(b, "publish")) })
@@ -177,6 +179,12 @@ describe("the time of hooks", function()
     assert.is_true(all >= sum, ("%f %f"):format(all, sum))
     sse.open(b, { topic = "a" }):close()
     eventually("disconnect has run", function() return wall(b, "disconnect") == 1 end)
+    b:publish("b", "1")
+    eventually("observe has run", function() return wall(b, "observe") == 1 end)
+    assert.equal(1, (cpu(b, "observe")))
+    assert.same({ 1, 0 }, { (wall(b, "setup")), (wall(b, "reload")) })
+    b:reload(b:read_file "policy.lua" .. "\n")
+    assert.same({ 3, 1 }, { (wall(b, "setup")), (wall(b, "reload")) }) -- once for the dry run, and then for good
   end)
 
   it("of filters and formats is that of the first call and then of one in 61; texts have none", function()

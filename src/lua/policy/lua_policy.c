@@ -61,13 +61,20 @@ void lua_policy_report_plain(struct lua_policy *p, struct policy_failure *f,
     lua_policy_note_error(p, f);
 }
 
-void lua_policy_time(struct policy_metrics *m, enum policy_hook hook, uint64_t wall_ns,
-                     uint64_t cpu_ns)
+static void lua_policy_note_time(struct policy_metrics *m, enum policy_hook hook, uint64_t wall_ns,
+                                 uint64_t cpu_ns)
 {
     struct policy_hook_times *t = &m->hooks[hook];
     t->hook = policy_hook_name(hook);
     latency_add_ns(&t->wall, wall_ns);
     latency_add_ns(&t->cpu, cpu_ns);
+}
+
+void lua_policy_time(struct policy_metrics *m, enum policy_hook hook,
+                     const struct lua_cpu_mark *from)
+{
+    uint64_t wall_ns, cpu_ns = lua_watchdog_lap(from, &wall_ns);
+    lua_policy_note_time(m, hook, wall_ns, cpu_ns);
 }
 
 void lua_policy_update_figures(struct lua_policy *p)
@@ -118,8 +125,8 @@ static void settled(void *ctx, const struct lua_hook_call *q, int rc, const stru
 static void timed(void *ctx, enum policy_hook hook, uint64_t wall_ns, uint64_t cpu_ns)
 {
     const struct lua_policy *p = ctx;
-    lua_policy_time(hook == POLICY_HOOK_SETUP ? p->live_metrics : p->metrics, hook, wall_ns,
-                    cpu_ns);
+    lua_policy_note_time(hook == POLICY_HOOK_SETUP ? p->live_metrics : p->metrics, hook, wall_ns,
+                         cpu_ns);
 }
 
 static void ask_subscribe(struct policy *base, const struct policy_request *rq,
@@ -210,12 +217,10 @@ static int ask_reloaded(struct policy *base, const char *previous, enum reload_m
                         struct err *e)
 {
     struct lua_policy *p = lua_policy_of(base);
-    struct lua_cpu_clock clock = {0, 0};
-    struct lua_cpu_mark from = lua_watchdog_mark(&clock);
+    struct lua_cpu_mark from = lua_watchdog_mark(&p->cpu);
     int rc = lua_hooks_reload(p->vm, &p->budgets, &p->file, previous, out, e);
     if (lua_policy_file_has(&p->file, POLICY_HOOK_RELOAD)) {
-        uint64_t wall_ns = uv_hrtime() - from.wall_ns;
-        lua_policy_time(p->live_metrics, POLICY_HOOK_RELOAD, wall_ns, lua_watchdog_since(&from));
+        lua_policy_time(p->live_metrics, POLICY_HOOK_RELOAD, &from);
     }
     if (rc) {
         lua_policy_count(p->live_metrics, POLICY_HOOK_RELOAD, rc);

@@ -31,10 +31,12 @@ static int observe_one(struct lua_policy *p, const struct lua_observe *o, struct
 {
     struct observation x = {o, ev};
     struct err e;
+    struct lua_cpu_mark from = lua_watchdog_mark(&p->cpu);
     p->n.calls++;
     int rc = lua_vm_run(p->vm,
                         lua_budget_allow(&p->budgets.hooks[POLICY_HOOK_OBSERVE], event_data(ev).n),
                         observe_body, &x, &e);
+    lua_policy_time(p->metrics, POLICY_HOOK_OBSERVE, &from);
     if (rc) {
         struct policy_failure f = {
             .hook = POLICY_HOOK_OBSERVE, .function = o->topics[0], .event = ev->id};

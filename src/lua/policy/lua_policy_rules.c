@@ -208,8 +208,7 @@ static void rule_failed(struct lua_policy *p, const struct rule_call *c, const s
 static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, const struct err *e)
 {
     if (c->from.wall_ns) {
-        uint64_t wall_ns = uv_hrtime() - c->from.wall_ns;
-        lua_policy_time(p->metrics, c->hook, wall_ns, lua_watchdog_since(&c->from));
+        lua_policy_time(p->metrics, c->hook, &c->from);
     }
     p->host.dry_run = c->dry_run;
     p->host.pure = false;

@@ -33,7 +33,7 @@ struct lua_policy {
     struct lua_coros *coros;
     struct lua_hooks calls;
     char version[POLICY_VERSION_BYTES];
-    struct lua_cpu_clock cpu;                /* of filters and formats */
+    struct lua_cpu_clock cpu;                /* of hooks that do not wait */
     unsigned untimed[2];                     /* of filters, of formats: calls until one is timed */
     unsigned quarantined;                    /* functions */
     struct policy_figures n, before_dry_run; /* dry runs do not count; last_error: not here */
@@ -58,9 +58,9 @@ void lua_policy_report(struct lua_policy *p, struct policy_failure *f,
 void lua_policy_report_plain(struct lua_policy *p, struct policy_failure *f,
                              const struct lua_function *fn, const struct err *e);
 void lua_policy_update_figures(struct lua_policy *p);
-/* A call of a hook has ended. */
-void lua_policy_time(struct policy_metrics *m, enum policy_hook hook, uint64_t wall_ns,
-                     uint64_t cpu_ns);
+/* A call of a hook that does not wait has ended. */
+void lua_policy_time(struct policy_metrics *m, enum policy_hook hook,
+                     const struct lua_cpu_mark *from);
 _Static_assert((int)POLICY_HOOK_COUNT <= (int)POLICY_TIMED_HOOKS_MAX, "hooks that are timed");
 
 #endif
