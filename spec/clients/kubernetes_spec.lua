@@ -214,4 +214,44 @@ describe("documents for Kubernetes", function()
     container.livenesProbe, container.ports = nil, "8080"
     assert.matches("type 'ContainerPort%[%]'", fit_types(documents))
   end)
+
+  it("and for Compose name what they have, and hand the password over in a file", function()
+    local code, out, err = run(dir .. "/chart", { args = { FOLDER .. "container/compose.yml" } })
+    assert.equal(0, code, err)
+    local compose = http.json.decode(out)[1]
+    local count = 0
+    for _, service in pairs(compose.services) do
+      for _, name in ipairs(service.secrets) do
+        count = count + 1
+        assert.is_table(compose.secrets[name], name)
+      end
+      for _, volume in ipairs(service.volumes) do
+        local name = volume:match "^([%w-]+):"
+        assert.is_true(name == nil or compose.volumes[name] ~= nil, volume)
+      end
+      for name in pairs(service.depends_on or {}) do
+        assert.is_table(compose.services[name].healthcheck, name)
+      end
+    end
+    assert.equal(2, count)
+    assert.truthy(uv.fs_stat(FOLDER .. "container/" .. compose.services.broker.build.context .. "/"
+      .. compose.services.broker.build.dockerfile))
+    -- the entry point, with a folder for / and a broker that only ends
+    local root, entry = dir .. "/root", compose.services.broker.entrypoint
+    assert.same({ "/bin/sh", "-c" }, { entry[1], entry[2] })
+    for _, path in ipairs { root, root .. "/secrets", root .. "/bin" } do
+      assert(uv.fs_mkdir(path, 448))
+    end
+    files.write(root .. "/secrets/postgres-password", "p%s:w\\")
+    assert(uv.fs_symlink("/bin/true", root .. "/bin/tidegate"))
+    local script = entry[3]:gsub("%$%$", "$"):gsub("/run/secrets", root .. "/secrets")
+      :gsub("/tmp/pgpass", root .. "/pgpass")
+    code, out, err = run("sh", { args = { "-c", script }, env = { PATH = root .. "/bin:" .. os.getenv "PATH" } })
+    assert.equal(0, code, out .. err)
+    assert.equal("postgres:5432:app:tidegate:p%s\\:w\\\\\n", files.read(root .. "/pgpass"))
+    assert.equal(384, uv.fs_stat(root .. "/pgpass").mode & 511) -- 0600, or libpq does not read it
+    local service = compose.services.postgres.environment
+    assert.equal(("host=postgres dbname=%s user=%s passfile=/tmp/pgpass"):format(service.POSTGRES_DB,
+      service.POSTGRES_USER), compose.services.broker.environment.TIDEGATE_STORE)
+  end)
 end)
