@@ -213,7 +213,9 @@ describe("a rolling restart", function()
     assert.equal("still here", c:next().data)
     -- what no check can know: the first of the new workers does not come up
     broker:write_file("policy.lua", tidegate.OPEN_POLICY)
-    broker.config.store = { path = "tidegate.lua" }
+    assert(uv.fs_mkdir(broker.dir .. "/broken", 448))
+    broker:write_file("broken/events.db", "SQLite format 3\0" .. ("\0"):rep(84)) -- looks like one from outside
+    broker.config.store = { path = "broken" }
     broker:write_conf()
     broker:signal "USR2"
     assert.matches("worker 1", wait_restart(broker, 3, "failed"), 1, true)
