@@ -84,7 +84,7 @@ for _, workers in ipairs { 1, 2 } do
       assert.equal('who.email: operators do not see this field of identities. The configuration can let them: '
         .. 'admin_identity = { "sub", "org", "n", "email" }', refusal(http.get(admin, "/connections?who.email=x")))
       assert.matches("who.sub=ann", refusal(http.get(admin, "/connections?who.=x")))
-      assert.matches("^whose: there are limit, client, topic and who.FIELD",
+      assert.matches("^whose: there are limit, client, topic, tag and who.FIELD",
         refusal(http.get(admin, "/connections?whose=x")))
       assert.matches("^topic: given twice", refusal(http.get(admin, "/connections?topic=a&topic=b")))
       assert.matches("^limit: expected a number", refusal(http.get(admin, "/connections?limit=0")))
