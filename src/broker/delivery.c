@@ -13,8 +13,8 @@
 enum {
     CATCH_UP_EVENTS = 8192,        /* examined for one subscriber per turn */
     CATCH_UP_TURN_BYTES = 8 << 20, /* for all who are behind, per turn: live events come first */
-    CATCH_UP_SUBSCRIBERS = 1024,
-    HOLD_ABOVE_US = 2000, /* a commit on an ordinary disk */
+    CATCH_UP_US = 2000,            /* the same */
+    HOLD_ABOVE_US = 2000,          /* a commit on an ordinary disk */
     HOLD_MOST_MS = 5,
 };
 
@@ -336,10 +336,11 @@ bool delivery_flush(struct broker *b)
     }
     struct list turn;
     size_t bytes = 0;
-    unsigned n = 0;
+    uint64_t from = uv_hrtime();
     list_init(&turn);
     list_splice_tail(&turn, &b->runnable);
-    while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES && n++ < CATCH_UP_SUBSCRIBERS) {
+    while (!list_empty(&turn) && bytes < CATCH_UP_TURN_BYTES &&
+           uv_hrtime() - from < CATCH_UP_US * UINT64_C(1000)) {
         delivery_catch_up(list_first(&turn, struct subscriber, place));
         bytes += b->batch->bytes;
     }

@@ -34,7 +34,8 @@ struct loop {
     uv_timer_t timer;
     uv_signal_t sigint, sigterm, sigusr2;
     struct list tasks, late, classes;
-    unsigned admitted; /* since the last flush step */
+    unsigned admitted;     /* since the last flush step */
+    uint64_t admitting_ns; /* since when: uv_hrtime() */
     struct flush flushes[FLUSH_MAX];
     unsigned flush_count;
     uint64_t timer_due; /* 0: the timer is off */
@@ -53,6 +54,22 @@ static void run_first(struct list *tasks)
     t->run(t);
 }
 
+static bool past(uint64_t from_ns, unsigned us)
+{
+    return uv_hrtime() - from_ns > us * UINT64_C(1000);
+}
+
+static void run_late(struct loop *l)
+{
+    uint64_t from = list_empty(&l->late) ? 0 : uv_hrtime();
+    for (unsigned i = 0; i < LOOP_LATE_TASKS && !list_empty(&l->late); i++) {
+        if (i >= LOOP_ADMITTED_LEAST && past(from, LOOP_ADMITTED_US)) {
+            break;
+        }
+        run_first(&l->late);
+    }
+}
+
 static void flush_step(struct loop *l)
 {
     struct list due;
@@ -66,9 +83,7 @@ static void flush_step(struct loop *l)
     for (unsigned i = 0; i < l->flush_count; i++) {
         more |= l->flushes[i].run(l->flushes[i].ctx);
     }
-    for (unsigned i = 0; i < LOOP_LATE_TASKS && !list_empty(&l->late); i++) {
-        run_first(&l->late);
-    }
+    run_late(l);
     if (more || !list_empty(&l->tasks) || !list_empty(&l->late)) {
         REQUIRE(uv_idle_start(&l->idle, l->idle.idle_cb) == 0);
     } else {
@@ -101,33 +116,32 @@ static void timer_set(struct loop *l, uint64_t due)
     REQUIRE(uv_timer_start(&l->timer, on_timer, wait + DEADLINE_SLACK_MS, 0) == 0);
 }
 
-static void class_expire(struct deadline_class *c, uint64_t now)
+/* True: there was no time for all that are due. */
+static bool class_expire(struct deadline_class *c, uint64_t now, uint64_t from_ns)
 {
-    struct list due;
-    list_init(&due);
-    while (!list_empty(&c->armed)) {
+    for (unsigned n = 0; !list_empty(&c->armed); n++) { /* a callback may disarm others */
         struct deadline *d = list_first(&c->armed, struct deadline, node);
         if (d->due_ms > now) {
             break;
         }
-        list_del(&d->node);
-        list_add_tail(&due, &d->node);
-    }
-    while (!list_empty(&due)) { /* a callback may disarm others that are due */
-        struct deadline *d = list_first(&due, struct deadline, node);
+        if (n >= LOOP_EXPIRED_LEAST && past(from_ns, LOOP_EXPIRED_US)) {
+            return true;
+        }
         list_del(&d->node);
         c->expired(d);
     }
+    return false;
 }
 
 static void on_timer(uv_timer_t *h)
 {
     struct loop *l = container_of(h, struct loop, timer);
     uint64_t now = uv_now(&l->uv);
-    uint64_t next = 0;
+    uint64_t next = 0, from = uv_hrtime();
+    bool more = false;
     l->timer_due = UINT64_MAX; /* deadlines armed by the callbacks are seen below */
     list_for_each (it, &l->classes) {
-        class_expire(container_of(it, struct deadline_class, node), now);
+        more |= class_expire(container_of(it, struct deadline_class, node), now, from);
     }
     list_for_each (it, &l->classes) {
         struct deadline_class *c = container_of(it, struct deadline_class, node);
@@ -137,7 +151,10 @@ static void on_timer(uv_timer_t *h)
         }
     }
     l->timer_due = 0;
-    if (next) {
+    if (more) { /* not at once: libuv would call again before anything else has had its turn */
+        l->timer_due = next;
+        REQUIRE(uv_timer_start(&l->timer, on_timer, 1, 0) == 0);
+    } else if (next) {
         timer_set(l, next);
     }
 }
@@ -230,7 +247,14 @@ void loop_defer_late(struct loop *l, struct task *t)
 
 bool loop_admit(struct loop *l)
 {
-    return l->admitted < LOOP_ADMITTED && ++l->admitted;
+    if (l->admitted == 0) {
+        l->admitting_ns = uv_hrtime();
+    } else if (l->admitted >= LOOP_ADMITTED ||
+               (l->admitted >= LOOP_ADMITTED_LEAST && past(l->admitting_ns, LOOP_ADMITTED_US))) {
+        return false;
+    }
+    l->admitted++;
+    return true;
 }
 
 void loop_on_flush(struct loop *l, bool (*flush)(void *ctx), void *ctx)

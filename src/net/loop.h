@@ -13,8 +13,12 @@
 #include <uv.h>
 
 enum { LOOP_READ_BUFFER_BYTES = 64 * 1024 };
-/* Each costs some 20 us: of a connection that begins, of its first request, of its end. */
-enum { LOOP_LATE_TASKS = 16, LOOP_ADMITTED = 16 };
+/* Each costs some 20 us: of a connection that begins, of its first request, of its end. Where they cost more, a policy's
+ * work for instance, time bounds them first, and some are served in any case. */
+enum { LOOP_LATE_TASKS = 16, LOOP_ADMITTED = 16, LOOP_ADMITTED_LEAST = 4, LOOP_ADMITTED_US = 500 };
+/* Deadlines that are due at once, 10,000 heartbeats for instance: of each class at least so many a turn, and as many as
+ * there is time for. */
+enum { LOOP_EXPIRED_LEAST = 16, LOOP_EXPIRED_US = 1000 };
 
 struct loop;
 
@@ -52,10 +56,12 @@ static inline void task_init(struct task *t, void (*run)(struct task *))
 /* Runs `t` in the flush step of this turn (of the next turn if called from a task). No effect if it
  * is deferred already. The task is unlinked before it runs, so it may free itself. */
 void loop_defer(struct loop *l, struct task *t);
-/* The same behind all other work of the turn, LOOP_LATE_TASKS in each flush step, the others in the next ones:
+/* The same behind all other work of the turn, LOOP_LATE_TASKS in each flush step, or as many as LOOP_ADMITTED_US
+ * allow, the others in the next ones:
  * for what thousands may bring along at once, so that those who are there do not wait for it. */
 void loop_defer_late(struct loop *l, struct task *t);
-/* May the caller do at once what it would else defer? LOOP_ADMITTED times between two flush steps. */
+/* May the caller do at once what it would else defer? LOOP_ADMITTED times between two flush steps, fewer when
+ * LOOP_ADMITTED_US have passed since the first. */
 bool loop_admit(struct loop *l);
 static inline void task_cancel(struct task *t)
 {
@@ -67,7 +73,7 @@ static inline void task_cancel(struct task *t)
 void loop_on_flush(struct loop *l, bool (*flush)(void *ctx), void *ctx);
 
 /* The class of that duration and callback; made on first use, owned by the loop. Deadlines fire up
- * to 50 ms late, never early. */
+ * to 50 ms late, never early; when many are due at once, some a turn, so that those who are there do not wait. */
 struct deadline_class *loop_deadline_class(struct loop *l, uint64_t ms,
                                            void (*expired)(struct deadline *d));
 static inline void deadline_init(struct deadline *d)
