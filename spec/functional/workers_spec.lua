@@ -306,7 +306,8 @@ describe("several workers", function()
     broker:write_file("policy.lua", (tidegate.OPEN_POLICY:gsub("api = 1,", [[api = 1,
       setup = function() if assert(http.get("app")).status ~= 200 then error "the app is down" end end,]])))
     local r = reload()
-    assert.same({ 500, "mixed", 4 }, { r.status, r.json.result, calls }, r.body)
+    assert.same({ 500, "mixed" }, { r.status, r.json.result }, r.body)
+    assert.is_true(calls >= 4) -- each worker tries the policy, and loads afresh what takes over
     local results = { r.json.workers[1].result, r.json.workers[2].result }
     table.sort(results)
     assert.same({ "refused", "reloaded" }, results)
