@@ -7,6 +7,7 @@ local audience = require "native.audience"
 local child = require "support.child"
 local eventually = require "support.eventually"
 local policies = require "support.policies"
+local quota = require "native.quota"
 local tidegate = require "support.tidegate"
 
 local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,fan-out,broker") .. ","
@@ -48,7 +49,9 @@ local TEXT = "starts_with(attrs.cell, $cell) and attrs.severity >= $min "
 local POLICY = [[
 local P = { api = 1 }
 function P.authenticate(req) return { sub = "u", role = "viewer" } end
+local RATE = { per_s = 1000000, burst = 1000000 }
 function P.subscribe(req, who)
+  for _ = 1, tonumber(req.query.rates or 0) do tg.rate("publish", "user:u-0123456789", RATE) end
   return { topics = { "alert/**" }, filter = "text", format = "lua",
     params = { cell = req.query.cell, min = 1, lang = "de", role = who.role } }
 end
@@ -116,6 +119,26 @@ local function gates(p)
   end
   local request = policies.request { query = { cell = "u33d" } }
   row("authenticate + subscribe, verdict read, loop turned twice", timed(2000, function() p:subscribe(request) end))
+end
+
+-- What is counted in memory that workers share; one process here.
+local function counts(p)
+  local stream, rate
+  for _ = 1, ROUNDS do
+    local s, r = quota.area(1000, 1000):cost(200000)
+    stream, rate = math.min(s, stream or s), math.min(r, rate or r)
+  end
+  row("a stream that opens and closes, one quota: both", stream / 1e9)
+  row("a rate, without Lua", rate / 1e9)
+  local function many(n)
+    local request = policies.request { query = { cell = "u33d", rates = tostring(n) } }
+    return least(function()
+      local start = os.clock()
+      p:subscribe(request)
+      return os.clock() - start
+    end)
+  end
+  row("`tg.rate`", (many(100000) - many(0)) / 100000)
 end
 
 -- One event for many audiences, of which ten want it; filters only.
@@ -201,6 +224,7 @@ describe("costs of policies:", function()
     filters(p)
     formats(p)
     gates(p)
+    counts(p)
     p:close()
   end)
 

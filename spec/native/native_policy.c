@@ -3,11 +3,13 @@
 
 #include "base/alloc.h"
 #include "lua/api/lua_cache.h"
+#include "lua/api/lua_rate.h"
 #include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/vm/lua_waits.h"
 #include "net/loop.h"
 #include "policy/saved_request.h"
+#include "quota/shared_area.h"
 #include "tools/test_values.h"
 
 #include <stdlib.h>
@@ -26,6 +28,9 @@ struct bench {
     struct lua_cache *cache;
     struct policy *policy;
     struct keyring *keyring;
+    struct shared_area area; /* of rates */
+    struct quota_metrics quota_metrics;
+    struct lua_rates rates;
     struct bound {
         lua_Integer id;
         struct policy_binding binding;
@@ -76,6 +81,7 @@ static void close_bench(struct bench *b)
     lua_cache_free(b->cache);
     lua_waits_free(b->waits);
     keyring_close(b->keyring);
+    shared_area_close(&b->area);
     uv_close((uv_handle_t *)&b->alive, NULL);
     turn(b);
     unsigned left = loop_free(b->loop);
@@ -89,6 +95,12 @@ static int l_close(lua_State *L)
 {
     close_bench(luaL_checkudata(L, 1, policy_class));
     return 0;
+}
+
+static uint64_t now_ns(void *ctx)
+{
+    (void)ctx;
+    return uv_hrtime();
 }
 
 static bool flag(lua_State *L, int arg, const char *name)
@@ -124,6 +136,12 @@ static int l_open(lua_State *L)
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){0};
     luaL_setmetatable(L, policy_class);
+    if (shared_area_new(&b->area, 1, 1000, &e)) {
+        return luaL_error(L, "%s", e.text);
+    }
+    b->rates =
+        (struct lua_rates){.table = b->area.rates, .now_ns = now_ns, .metrics = &b->quota_metrics};
+    opt.rates = &b->rates;
     b->loop = loop_new();
     uv_timer_init(loop_uv(b->loop), &b->alive);
     uv_timer_start(&b->alive, on_alive, 1000000, 1000000);

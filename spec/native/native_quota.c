@@ -403,6 +403,14 @@ static int l_rate_storm(lua_State *L)
     return 1;
 }
 
+/* Processor time: of a machine that is shared. */
+static double cost_ns(void)
+{
+    struct timespec t;
+    REQUIRE(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
 /* a:cost(times) -> ns of a stream that opens and closes with one key; of a rate */
 static int l_cost(lua_State *L)
 {
@@ -413,20 +421,21 @@ static int l_cost(lua_State *L)
     struct quota_user u;
     struct quota_outcome out;
     struct quota_hold held = {0};
-    uint64_t wait, begin;
+    uint64_t wait;
+    double begin;
     REQUIRE(quota_join(&u, a->quotas, 1, 1) == 0);
-    begin = uv_hrtime();
+    begin = cost_ns();
     for (lua_Integer i = 0; i < times; i++) {
         REQUIRE(quota_change(&u, 1, &held, &want, 1, &out) == QUOTA_GRANTED);
         REQUIRE(quota_change(&u, 1, &held, NULL, 0, &out) == QUOTA_GRANTED);
     }
-    lua_pushnumber(L, (double)(uv_hrtime() - begin) / (double)times);
-    begin = uv_hrtime();
+    lua_pushnumber(L, (cost_ns() - begin) / (double)times);
+    begin = cost_ns();
     for (lua_Integer i = 0; i < times; i++) {
         REQUIRE(rate_take(a->rates, slice_str("publish"), want.key, &rule, uv_hrtime(), &wait) ==
                 RATE_TAKEN);
     }
-    lua_pushnumber(L, (double)(uv_hrtime() - begin) / (double)times);
+    lua_pushnumber(L, (cost_ns() - begin) / (double)times);
     quota_leave(&u);
     return 2;
 }

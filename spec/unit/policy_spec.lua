@@ -153,7 +153,15 @@ describe("policy", function()
         "quota[1].over: \"deny\" or \"oldest\" was expected, got 'newest'",
       ["{ topics = { 'a' }, quota = { { key = 'u', max = 5, over = 'deny' }, { key = 'u', max = 9, over = 'oldest' } }"
         .. " }"] = "quota[2].key: 'u' is there already",
-      ["tg.rate('r', 'k', { per_s = 1 })"] = "tg.rate: only hooks may ask for a rate",
+      ["tg.rate('r')"] = "bad argument #2 to 'rate' (a key of 1 to 1024 bytes was expected)",
+      ["tg.rate('', 'k', { per_s = 1 })"] = "bad argument #1 to 'rate' (a name of 1 to 64 bytes was expected)",
+      ["tg.rate('r', 1.5, { per_s = 1 })"] = "bad argument #2 to 'rate' (a key of 1 to 1024 bytes was expected)",
+      ["tg.rate('r', 'k')"] = "bad argument #3 to 'rate' (table expected, got no value)",
+      ["tg.rate('r', 'k', { per_sec = 1 })"] = "options of tg.rate: unknown key 'per_sec' (did you mean 'per_s'?)",
+      ["tg.rate('r', 'k', { burst = 1 })"] = "per_s: a number above 0",
+      ["tg.rate('r', 'k', { per_s = 0/0 })"] = "per_s: a number above 0",
+      ["tg.rate('r', 'k', { per_s = 1, burst = 0 })"] = "burst: a whole number from 1 to 1000000 was expected, got 0",
+      ["tg.rate('r', 'k', { per_s = 1e-9 })"] = "per_s: so much that an empty bucket is full again within seven days",
       ["tg.deny(403, 'x', 5)"] = "bad argument #3 to 'deny' (table expected, got number)",
       ["tg.deny(403, 'x', { retry = 5 })"] = "options of tg.deny: unknown key 'retry'",
       ["tg.deny(403, 'x', { retry_after = 0 })"] = "retry_after (seconds): a number above 0",
@@ -229,6 +237,21 @@ describe("policy", function()
       assert.same({ "transient", "database is down" }, { v.kind, v.reason })
       assert.equal("database is down", first(log).reason)
       assert.equal(0, p:metrics().policy_errors_subscribe)
+    end)
+
+    it("takes tokens of a rate, a second's worth at once where nothing else is said", function()
+      local v = subscribe [[
+        local taken = 0
+        while tg.rate("r", 7, { per_s = 2.5 }) do taken = taken + 1 end
+        local ok, wait = tg.rate("r", "7", { per_s = 2.5 })
+        assert(ok == false and wait > 0 and wait <= 0.4, wait)
+        return { topics = { "t" .. taken } }]]
+      assert.same({ "t3" }, v.subscription.topics)
+      with { formats = { short = "return tostring(tg.rate('r', 'k', { per_s = 1 }))" } }
+      local log = policies.capture(function()
+        p:format(assert(p:bind { format = "short" }), policies.event { topic = "a", data = "x", id = 1 })
+      end)
+      assert.matches("tg.rate: only hooks may ask for a rate", first(log).error, 1, true)
     end)
 
     it("says what memory was short for, and goes on", function()

@@ -1,7 +1,8 @@
 /* A lock in memory that several processes share. A process that dies with it, killed at whatever
  * instruction, does not keep it: the next one gets it, and is told to make whole what the lock guards.
  *
- * It is held for some hundred nanoseconds, without a system call. */
+ * It is held for some hundred nanoseconds, without a system call. A process that is stopped (SIGSTOP) just then
+ * stops those who want it until it goes on, or is killed. */
 #ifndef QUOTA_SHARED_LOCK_H
 #define QUOTA_SHARED_LOCK_H
 

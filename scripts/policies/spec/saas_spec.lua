@@ -7,7 +7,9 @@ describe("a user of one of many tenants", function()
   local p
 
   before_each(function()
-    p = t.policy("../saas.lua", { now = NOW, keys = { main = t.key "ES256" } })
+    p = t.policy("../saas.lua", {
+      now = NOW, keys = { main = t.key "ES256" }, settings = { issuer = "https://id.example" },
+    })
   end)
 
   after_each(function()
@@ -71,6 +73,26 @@ describe("a user of one of many tenants", function()
     assert.granted(connect "bob")
     assert.granted(connect("ann", { tenant = "umbrella" }))
     assert.is_false(streams[2]:closed())
+  end)
+
+  it("has as many as the settings say, and the next is denied where they say so", function()
+    p:close()
+    p = t.policy("../saas.lua", {
+      now = NOW, keys = { main = t.key "ES256" },
+      settings = { issuer = "https://id.example", streams = 2, over = "deny", publishes_per_s = 0.5 },
+    })
+    local first = connect "ann"
+    assert.granted(connect "ann")
+    local third = connect "ann"
+    assert.denied(429, third)
+    assert.equal("all 2 streams that may be open at a time are open: close one first", third.reason)
+    assert.equal(5, third.retry_after)
+    first:disconnect()
+    assert.granted(connect "ann")
+    assert.granted(post "ann")
+    local denied = post "ann"
+    assert.denied(429, denied)
+    assert.equal(2, denied.retry_after)
   end)
 
   it("publishes ten times a second, and twenty times at once", function()

@@ -6,6 +6,7 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <string.h>
 
 static const double rate_max_per_s = 1e6, rate_max_burst = 1e6, rate_max_s = 7 * 86400;
 
@@ -22,21 +23,36 @@ static struct slice lua_rate_text(lua_State *L, int arg, size_t most, const char
     return s;
 }
 
+/* One pass over the options: they are read at each call. */
 static struct rate_rule lua_rate_rule(lua_State *L, int options)
 {
     static const char *const keys[] = {"per_s", "burst", NULL};
-    lua_shape_closed(L, options, "options of tg.rate", keys);
-    lua_shape_field(L, options, "per_s");
-    double per_s = lua_shape_positive(L, -1, "per_s", rate_max_per_s);
-    double burst = fmax(1, ceil(per_s));
-    if (lua_shape_field(L, options, "burst") != LUA_TNIL) {
-        burst = (double)lua_shape_integer(L, -1, "burst", 1, (lua_Integer)rate_max_burst);
+    double per_s = 0, burst = 0;
+    if (lua_getmetatable(L, options)) { /* it may be a view of a table */
+        lua_pop(L, 1);
+        lua_shape_closed(L, options, "options of tg.rate", keys);
     }
+    lua_pushnil(L);
+    while (lua_next(L, options)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+        if (strcmp(key, keys[0]) == 0) {
+            per_s = lua_shape_positive(L, -1, "per_s", rate_max_per_s);
+        } else if (strcmp(key, keys[1]) == 0) {
+            burst = (double)lua_shape_integer(L, -1, "burst", 1, (lua_Integer)rate_max_burst);
+        } else {
+            lua_shape_closed(L, options, "options of tg.rate", keys); /* says which are known */
+        }
+        lua_pop(L, 1);
+    }
+    if (per_s <= 0) { /* it is not there */
+        lua_pushnil(L);
+        per_s = lua_shape_positive(L, -1, "per_s", rate_max_per_s);
+    }
+    burst = burst > 0 ? burst : fmax(1, ceil(per_s));
     if (burst / per_s > rate_max_s) {
         luaL_error(
             L, "per_s: so much that an empty bucket is full again within seven days was expected");
     }
-    lua_pop(L, 2);
     return (struct rate_rule){.interval_ns = (uint64_t)(1e9 / per_s), .burst = (uint64_t)burst};
 }
 
