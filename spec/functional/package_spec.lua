@@ -109,14 +109,14 @@ describe("the Debian packages", function()
     assert.equal("status\n", run("bash -c '%s'", script))
     -- zsh and fish load them by themselves, where the program is one that they know
     local path = BUILD .. ":" .. os.getenv "PATH"
-    assert.equal("tidegate status \ntidegate status --admin \ntidegate eval authenticate \ntidegate help connections \n"
+    assert.equal("tidegate status \ntidegate status --admin \ntidegate eval observe \ntidegate help connections \n"
       .. "tidegate check mine.lua \n",
       run("cd '%s' && touch mine.lua && PATH='%s' zsh -f '%s/spec/support/completion.zsh' '%s/zsh/site-functions' "
-        .. "'tidegate sta' 'tidegate status --ad' 'tidegate eval auth' 'tidegate help conn' 'tidegate check mi'",
+        .. "'tidegate sta' 'tidegate status --ad' 'tidegate eval ob' 'tidegate help conn' 'tidegate check mi'",
         dir, path, SPEC_SOURCE_DIR, share))
     for line, answer in pairs {
       ["tidegate sta"] = "status\tSays how a running broker is\n", ["tidegate completion "] = "bash\nfish\nzsh\n",
-      ["tidegate status --ad"] = "--admin\tthe broker's admin address\n", ["tidegate eval auth"] = "authenticate\n",
+      ["tidegate status --ad"] = "--admin\tthe broker's admin address\n", ["tidegate eval ob"] = "observe\n",
       ["tidegate help check --ad"] = "", ["tidegate help conn"] = "connections\n",
       ["tidegate check mi"] = "mine.lua\n",
     } do

@@ -111,6 +111,11 @@ const struct option_row cli_eval_rows[] = {
     {.name = NULL},
 };
 
+const char *const *cli_eval_hooks(void)
+{
+    return tool_eval_hooks;
+}
+
 static bool is_hook(const char *word)
 {
     for (size_t i = 0; tool_eval_hooks[i]; i++) {

@@ -12,6 +12,9 @@
 int cli_test(char **words, size_t n);
 int cli_eval(char **words, size_t n);
 
+/* Names of the hooks that `eval` runs; NULL ends them. */
+const char *const *cli_eval_hooks(void);
+
 /* The whole of a file; NULL or "-": of standard input. At most what `text` holds. 0, or the exit
  * code after a message. */
 int cli_read_input(const char *command, const char *path, struct strbuf *text);

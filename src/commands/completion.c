@@ -1,5 +1,7 @@
 #include "commands/completion.h"
 
+#include "cli/cli_tools.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -37,26 +39,25 @@ static void completion_put_text(const char *text, size_t most)
     }
 }
 
-/* What may follow a command, besides options. */
-static const char *completion_words(const char *command)
+/* What may follow a command, besides options; NULL ends it. `help` takes the names of commands, too. */
+static const char *const *completion_words(const char *command)
 {
-    static const char *const words[][2] = {
-        {"completion", "bash zsh fish"},
-        {"eval", "authenticate subscribe publish filter format"}, /* tool_eval_hooks */
-        {"token", "verify"}};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(command, words[i][0]) == 0) {
-            return words[i][1];
-        }
-    }
-    return "";
+    static const char *const shells[] = {"bash", "zsh", "fish", NULL};
+    static const char *const token[] = {"verify", NULL};
+    static const char *const none[] = {NULL};
+    return strcmp(command, "completion") == 0 ? shells
+           : strcmp(command, "eval") == 0     ? cli_eval_hooks()
+           : strcmp(command, "token") == 0    ? token
+                                              : none;
 }
 
 static void completion_put_words(const char *command, const struct command *commands, size_t n)
 {
-    printf("%s", completion_words(command));
+    for (const char *const *word = completion_words(command); *word; word++) {
+        printf("%s ", *word);
+    }
     for (size_t i = 0; i < n && strcmp(command, "help") == 0; i++) {
-        printf("%s%s", i ? " " : "", commands[i].name);
+        printf("%s ", commands[i].name);
     }
 }
 
