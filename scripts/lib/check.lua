@@ -28,8 +28,21 @@ local function add(report, problem)
   report.problems[#report.problems + 1] = problem
 end
 
--- "lib/topics.lua:3:14: what", as messages of Lua and of filter texts begin, in a problem's terms.
-function check.locate(policy, text)
+-- The file that messages call `chunk`: below the policy's directory, or one of policy.path.
+local function file_of(policy, chunk, files)
+  local own = chunk:sub(1, 1) == "/" and chunk or policy:match "^(.*/)" .. chunk
+  local other
+  for _, path in ipairs(files or {}) do
+    if path == own then
+      return own
+    end
+    other = other or path:sub(-#chunk - 1) == "/" .. chunk and path
+  end
+  return other or own
+end
+
+-- "lib/topics.lua:3:14: what", as messages of Lua and of filter texts begin, in a problem's terms. `files`: all of it.
+function check.locate(policy, text, files)
   local chunk, line, column, rest = text:match "^([%w_%-%./]+%.lua):(%d+):(%d+): (.*)$"
   if not chunk then
     chunk, line, rest = text:match "^([%w_%-%./]+%.lua):(%d+): (.*)$"
@@ -38,7 +51,7 @@ function check.locate(policy, text)
     return { file = policy, message = text }
   end
   return {
-    file = chunk:sub(1, 1) == "/" and chunk or policy:match "^(.*/)" .. chunk,
+    file = file_of(policy, chunk, files),
     line = math.tointeger(line), column = math.tointeger(column), message = rest,
   }
 end
@@ -127,7 +140,7 @@ local function judge_loading(facts, report)
   if text:find("is policy.file of the configuration right?", 1, true) then
     add(report, of_setting(facts, "error", "policy.file: " .. text:sub(#prefix + 1)))
   elseif text:sub(1, #prefix) == prefix then
-    add(report, as("error", "policy", check.locate(facts.policy, text:sub(#prefix + 1))))
+    add(report, as("error", "policy", check.locate(facts.policy, text:sub(#prefix + 1), facts.files)))
   else -- its keys, for instance
     add(report, { severity = "error", source = "configuration", file = facts.conf, message = text })
   end
@@ -297,7 +310,7 @@ local function judge_policy(facts, report, skip)
       problem.severity = "error"
       report.warnings, report.errors = report.warnings - 1, report.errors + 1
     end,
-    locate = function(at) return check.locate(facts.policy, at) end,
+    locate = function(at) return check.locate(facts.policy, at, facts.files) end,
     skip = skip,
     tried = function() report.tried = report.tried + 1 end,
   })

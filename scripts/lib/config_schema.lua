@@ -388,6 +388,11 @@ local fields = {
       doc = "The policy. Relative to the configuration file.",
     },
     {
+      name = "path", kind = "list", max = 16, default = {}, of = { kind = "text", expect = "the path of a directory" },
+      doc = "Where `require` looks after the policy's own directory, in that order: modules that several policies "
+        .. "share. Relative to the configuration file. Read again when the policy is reloaded.",
+    },
+    {
       name = "settings", kind = "values", max = 64, default = {},
       expect = "a text, a number, true, false, a list of texts, or secret(...)",
       parts = {

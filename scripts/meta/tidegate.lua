@@ -2,8 +2,8 @@
 -- What a policy file can use, for people and for the Lua language server. Nothing here runs; a spec
 -- holds the names against those the broker really offers.
 --
--- A policy file ends in `return P`, a tg.Policy. It may `require` other files below its own
--- directory, while it is being loaded only. Libraries: base without load, dofile, collectgarbage,
+-- A policy file ends in `return P`, a tg.Policy. It may `require` other files below its own directory, then
+-- below those of `policy.path`, while it is being loaded only. Libraries: base without load, dofile, collectgarbage,
 -- raw*, getmetatable, xpcall; string without dump; table; math; utf8; os.time, os.date and
 -- os.difftime. No io, package, debug, coroutine. Globals are frozen once the file is loaded.
 --

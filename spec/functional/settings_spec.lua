@@ -3,10 +3,12 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local http_server = require "support.http_server"
+local policies = require "support.policies"
 local socket = require "socket"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 local tools = require "support.policy_tools"
+local uv = require "luv"
 
 local WORD = "hunter2-hunter2"
 
@@ -193,6 +195,48 @@ describe("settings", function()
       assert.is_nil(http.get(broker.admin, path).body:find(WORD, 1, true))
     end
     assert.is_nil(broker:log():find(WORD, 1, true))
+  end)
+end)
+
+describe("the path of policies", function()
+  local SHARED = [[return { api = 1, authenticate = function() return {} end,
+    subscribe = function() return { topics = require_topics } end }]]
+  SHARED = "local topics = require 'topics' " .. SHARED:gsub("require_topics", "topics")
+
+  it("begins at the configuration, and is read again with the settings", function()
+    local broker = tidegate.prepare { policy = SHARED, config = { policy = { path = { "lib" } } } }
+    tidegate.forget_later(broker)
+    for name, text in pairs { lib = "return { 'a' }", new = "return { 'b' }" } do
+      assert(uv.fs_mkdir(broker.dir .. "/" .. name, 493))
+      broker:write_file(name .. "/topics.lua", text)
+    end
+    broker:start()
+    local c = sse.open(broker)
+    assert.same({ "a" }, rooms(broker))
+    broker:write_file("lib/topics.lua", "return { 'c' }")
+    assert.equal("reloaded", broker:reload().json.result)
+    eventually("the stream is moved", function() return rooms(broker)[1] == "c" end)
+    broker.config.policy.path = { "none", "new" }
+    broker:write_conf()
+    local r = broker:reload()
+    assert.equal("refused", r.json.result)
+    assert.matches("policy.path: " .. broker.dir .. "/none: No such file or directory", r.json.error, 1, true)
+    broker.config.policy.path = { "new", "lib" }
+    broker:write_conf()
+    assert.equal("reloaded", broker:reload().json.result)
+    eventually("the stream is moved", function() return rooms(broker)[1] == "b" end)
+    c:close()
+  end)
+
+  it("is known to check, which names the file of a module", function()
+    local conf = [[return { listen = { "127.0.0.1:0" }, policy = { file = "mine.lua", path = { "lib" } } }]]
+    local dir = policies.directory { ["mine.lua"] = SHARED, ["conf.lua"] = conf,
+      ["lib/topics.lua"] = "return {\n'a' 'b' }" }
+    local code, out, err = tidegate.run(tidegate.binary(),
+      { args = { "check", "conf.lua", "--no-luacheck" }, cwd = dir })
+    policies.remove(dir)
+    assert.equal(78, code)
+    assert.matches("/lib/topics.lua:2: error: ", out .. err, 1, true)
   end)
 end)
 

@@ -65,7 +65,7 @@ static int l_open(lua_State *L)
     }
     b->vm = lua_vm_new((size_t)native_field_integer(L, 1, "memory_bytes", 32 << 20));
     lua_vm_watch(b->vm, b->watchdog);
-    b->host = (struct lua_host){.dir = "/nonexistent", .unix_ms = clock_of};
+    b->host = (struct lua_host){.unix_ms = clock_of};
     if (lua_sandbox_open(b->vm, &b->host, &e)) {
         return luaL_error(L, "%s", e.text);
     }

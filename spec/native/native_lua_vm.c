@@ -63,8 +63,9 @@ static int l_open(lua_State *L)
         return 2;
     }
     b->dir = realpath(dir, NULL);
-    b->host = (struct lua_host){
-        .dir = b->dir ? b->dir : "/nonexistent", .unix_ms = clock_of, .ctx = &b->unix_ms};
+    b->dir = b->dir ? b->dir : strdup("/nonexistent");
+    b->host =
+        (struct lua_host){.dirs = &b->dir, .dir_count = 1, .unix_ms = clock_of, .ctx = &b->unix_ms};
     if (lua_sandbox_open(b->vm, &b->host, &e)) {
         lua_pushnil(L);
         lua_pushstring(L, e.text);

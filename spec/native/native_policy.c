@@ -19,6 +19,8 @@ static const char *const policy_class = "native.policy";
 static char token_param[] = "token";
 static char *const credential_params[] = {token_param};
 
+enum { PATH_DIRECTORIES_MAX = 4 };
+
 /* A policy with a loop of its own and something that keeps the loop alive. */
 struct bench {
     struct loop *loop;
@@ -111,8 +113,8 @@ static bool flag(lua_State *L, int arg, const char *name)
     return on;
 }
 
-/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s, keys, settings} -> policy, or
- * nil, text; settings: see test_settings_push() */
+/* open{file, auth_open, memory_bytes, event_bytes, error_log_interval_s, keys, settings, path} ->
+ * policy, or nil, text; settings: see test_settings_push(), path: a list of directories */
 static int l_open(lua_State *L)
 {
     struct lua_policy_options opt = {
@@ -132,6 +134,14 @@ static int l_open(lua_State *L)
         const struct test_settings *s = test_settings_push(L, lua_gettop(L));
         opt.settings = s->v;
         opt.setting_count = s->n;
+    }
+    char *path[PATH_DIRECTORIES_MAX];
+    if (lua_getfield(L, 1, "path") == LUA_TTABLE) {
+        for (; lua_rawgeti(L, -1, (lua_Integer)opt.path_count + 1) == LUA_TSTRING; lua_pop(L, 1)) {
+            luaL_argcheck(L, opt.path_count < PATH_DIRECTORIES_MAX, 1, "path: too long");
+            path[opt.path_count++] = (char *)(uintptr_t)lua_tostring(L, -1); /* the list keeps it */
+        }
+        opt.path = path;
     }
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct bench){0};

@@ -211,6 +211,7 @@ static const struct lua_config_key keys[] = {
      .entry = &http_target},
 
     TEXT(policy, file),
+    LIST("policy.path", policy.path),
     {.path = "policy.settings",
      .type = LUA_CONFIG_MAP,
      .offset = offsetof(struct config, policy.settings.v),
@@ -448,6 +449,9 @@ static int resolve_keys(struct config *c, const char *file_dir)
 static int resolve_settings(struct config *c, const char *file_dir)
 {
     int rc = 0;
+    for (size_t i = 0; i < c->policy.path.n && rc == 0; i++) {
+        rc = make_absolute(&c->policy.path.v[i], file_dir);
+    }
     for (size_t i = 0; i < c->policy.settings.n; i++) {
         struct policy_setting *s = &c->policy.settings.v[i];
         rc = rc || strcmp(s->type, "secret_file") != 0 ? rc : make_absolute(&s->text, file_dir);

@@ -137,6 +137,7 @@ struct config {
         bool allow_open_public;
         int64_t memory_bytes;
         int64_t topics, params_keys, params_bytes, identity_bytes;
+        struct config_strings path; /* absolute */
         struct config_strings credential_params;
         struct {
             struct policy_setting *v; /* by name; files are absolute */

@@ -22,7 +22,7 @@ struct policy_reload_options {
     uint64_t warm_ms;                        /* how long the previous policy is kept */
     unsigned watched_s; /* how long a new policy is compared with the previous one; 0: not */
     bool watch_files;   /* reload when a file changes */
-    /* Brings the settings in `policy` up to date, before each reload; on failure `e` says why they stay as
+    /* Brings settings and path in `policy` up to date, before each reload; on failure `e` says why they stay as
      * they are. NULL: they do not change. */
     int (*refresh)(void *ctx, struct err *e);
     /* A reload by SIGHUP begins (`rep` NULL), or is over. NULL: it is not reported. */

@@ -357,7 +357,7 @@ static bool server_ready(void *ctx)
     return ready;
 }
 
-/* What a reload of the policy reads again of the configuration: its settings. */
+/* What a reload of the policy reads again of the configuration: its settings, and where its modules are. */
 static int server_refresh(void *ctx, struct err *e)
 {
     struct server *s = ctx;
@@ -375,6 +375,8 @@ static int server_refresh(void *ctx, struct err *e)
     } else {
         config_clear(&s->read_again);
         s->read_again = next;
+        s->options.policy.path = s->read_again.policy.path.v;
+        s->options.policy.path_count = s->read_again.policy.path.n;
         s->options.policy.settings = s->read_again.policy.settings.v;
         s->options.policy.setting_count = s->read_again.policy.settings.n;
     }

@@ -221,6 +221,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
                    .params_bytes = (size_t)c->policy.params_bytes,
                    .identity_bytes = (size_t)c->policy.identity_bytes},
         .configuration = c->source.path,
+        .path = c->policy.path.v,
+        .path_count = c->policy.path.n,
         .settings = c->policy.settings.v,
         .setting_count = c->policy.settings.n,
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,

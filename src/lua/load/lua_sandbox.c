@@ -97,14 +97,14 @@ static bool module_name_ok(const char *name)
     return in_word > 0;
 }
 
-/* Where the module's file really is; raises unless that is below the policy's directory. */
-static void resolve_module(lua_State *L, const char *name, char path[PATH_MAX])
+/* Where the module's file really is, if there is one in `dir`; raises unless that is below it. */
+static bool resolve_module_in(lua_State *L, const char *root, const char *name,
+                              char asked[PATH_MAX], char path[PATH_MAX])
 {
     const struct lua_host *s = lua_vm_host(L);
-    char asked[PATH_MAX];
-    size_t dir = strlen(s->dir);
-    int n = snprintf(asked, sizeof asked, "%s/%s.lua", s->dir, name);
-    if (n < 0 || (size_t)n >= sizeof asked) {
+    size_t dir = strlen(root);
+    int n = snprintf(asked, PATH_MAX, "%s/%s.lua", root, name);
+    if (n < 0 || n >= PATH_MAX) {
         luaL_error(L, "module '%s': the path is too long", name);
     }
     for (char *c = asked + dir + 1; c < asked + n - 4; c++) {
@@ -114,15 +114,42 @@ static void resolve_module(lua_State *L, const char *name, char path[PATH_MAX])
         int why = errno;
         note_source(L, asked, NULL); /* should it appear later, that is news */
         errno = why;
-        luaL_error(L, "module '%s' not found: %s: %s", name, asked, strerror(errno));
+        if (why != ENOENT && why != ENOTDIR) {
+            luaL_error(L, "module '%s' not found: %s: %s", name, asked, strerror(why));
+        }
+        return false;
     }
-    if (strncmp(path, s->dir, dir) != 0 || (path[dir] != '/' && strcmp(s->dir, "/") != 0)) {
-        luaL_error(L, "module '%s' is outside the policy's directory", name);
+    if (strncmp(path, root, dir) != 0 || (path[dir] != '/' && strcmp(root, "/") != 0)) {
+        luaL_error(L, "module '%s' is outside the %s", name,
+                   root == s->dirs[0] ? "policy's directory"
+                                                   : "directory of policy.path that it is in");
     }
     if (strcmp(asked, path) != 0) { /* a symbolic link may be turned */
         struct stat st;
         note_source(L, asked, stat(asked, &st) == 0 ? &st : NULL);
     }
+    return true;
+}
+
+/* The same in the first directory that has one; raises where none has. */
+static void resolve_module(lua_State *L, const char *name, char path[PATH_MAX])
+{
+    const struct lua_host *s = lua_vm_host(L);
+    char asked[PATH_MAX];
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (resolve_module_in(L, s->dirs[i], name, asked, path)) {
+            return;
+        }
+    }
+    if (s->dir_count == 1) {
+        luaL_error(L, "module '%s' not found: %s: %s", name, asked, strerror(ENOENT));
+    }
+    lua_pushstring(L, s->dirs[0]);
+    for (size_t i = 1; i < s->dir_count; i++) {
+        lua_pushfstring(L, ", %s", s->dirs[i]);
+        lua_concat(L, 2);
+    }
+    luaL_error(L, "module '%s' not found in %s", name, lua_tostring(L, -1));
 }
 
 /* require(name): the sandbox has checked that the policy is being loaded */

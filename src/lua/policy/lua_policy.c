@@ -202,7 +202,10 @@ static void free_policy(struct lua_policy *p)
         lua_vm_free(p->vm);
     }
     lua_settings_clear(&p->settings);
-    free(p->dir);
+    for (size_t i = 0; i < p->dir_count; i++) {
+        free(p->dirs[i]);
+    }
+    free((void *)p->dirs);
     free((char *)(uintptr_t)p->opt.file);
     free(p);
 }
@@ -294,11 +297,47 @@ static struct lua_hooks hook_calls_of(struct lua_policy *p)
     };
 }
 
+/* A directory of policy.path: as it is named, it may be a symbolic link that is turned. */
+static int add_directory(struct lua_policy *p, struct lua_sources *sources, const char *path,
+                         struct err *e)
+{
+    struct stat st;
+    char *real = realpath(path, NULL);
+    if (!real || stat(real, &st)) {
+        free(real);
+        return err_set(e, -errno, "policy.path: %s: %s", path, strerror(errno));
+    }
+    p->dirs[p->dir_count++] = real;
+    if (!S_ISDIR(st.st_mode)) {
+        return err_set(e, UV_ENOTDIR, "policy.path: %s is not a directory", path);
+    }
+    if (strcmp(real, path) != 0 && lua_sources_add_data(sources, path)) {
+        return err_set(e, UV_E2BIG, "policy.path: too many files");
+    }
+    return 0;
+}
+
+/* Where `require` looks. */
+static int open_directories(struct lua_policy *p, struct lua_sources *sources, struct err *e)
+{
+    p->dirs = xcalloc(1 + p->opt.path_count, sizeof *p->dirs);
+    p->dirs[0] = lua_sources_directory(p->opt.file);
+    if (!p->dirs[0]) {
+        return err_set(e, -errno, "%s", strerror(errno));
+    }
+    p->dir_count = 1;
+    int rc = 0;
+    for (size_t i = 0; i < p->opt.path_count && rc == 0; i++) {
+        rc = add_directory(p, sources, p->opt.path[i], e);
+    }
+    return rc;
+}
+
 static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, struct err *e)
 {
-    p->dir = lua_sources_directory(p->opt.file);
-    if (!p->dir) {
-        return err_set(e, -errno, "policy %s: %s", p->opt.file, strerror(errno));
+    int rc = open_directories(p, sources, e);
+    if (rc) {
+        return err_context(e, "policy %s", p->opt.file);
     }
     p->vm = lua_vm_new(p->opt.memory_bytes);
     if (!p->vm) {
@@ -308,13 +347,14 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
     if (p->opt.configuration && lua_sources_add_data(sources, p->opt.configuration)) {
         return err_set(e, UV_E2BIG, "policy %s: too many files", p->opt.file);
     }
-    int rc = lua_settings_read(&p->settings, p->opt.settings, p->opt.setting_count, sources, e);
+    rc = lua_settings_read(&p->settings, p->opt.settings, p->opt.setting_count, sources, e);
     if (rc) {
         return err_context(e, "policy %s", p->opt.file);
     }
     lua_vm_watch(p->vm, p->opt.watchdog);
     p->coros = lua_coros_new(p->opt.waits, p->vm);
-    p->host = (struct lua_host){.dir = p->dir,
+    p->host = (struct lua_host){.dirs = p->dirs,
+                                .dir_count = p->dir_count,
                                 .unix_ms = unix_ms,
                                 .ctx = p->loop,
                                 .settings = &p->settings,

@@ -22,7 +22,9 @@ struct query_source;
 struct lua_http_service;
 
 struct lua_policy_options {
-    const char *file;              /* absolute; `require` looks below its directory */
+    const char *file;  /* absolute; `require` looks below its directory */
+    char *const *path; /* absolute directories where it looks then; borrowed as settings */
+    size_t path_count;
     bool auth_open;                /* `authenticate` may be missing: every client is admitted */
     size_t memory_bytes;           /* cap of the Lua state and of the events it keeps alive */
     size_t event_bytes;            /* most bytes of data of an event the publish hook returns */

@@ -157,7 +157,9 @@ static int globals_body(lua_State *L)
 json_t *lua_policy_globals(struct err *e)
 {
     enum { MEMORY_BYTES = 16 * 1024 * 1024 };
-    struct lua_host host = {.dir = "/"};
+    static char root[] = "/";
+    char *const dirs[] = {root};
+    struct lua_host host = {.dirs = dirs, .dir_count = 1};
     struct lua_vm *vm = lua_vm_new(MEMORY_BYTES);
     json_t *out = json_array();
     if (!vm || !out) {

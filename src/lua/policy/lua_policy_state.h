@@ -16,7 +16,8 @@
 struct lua_policy {
     struct policy base;
     struct lua_policy_options opt; /* file: owned */
-    char *dir;                     /* owned */
+    char **dirs;                   /* owned, each as well: the file's, then those of opt.path */
+    size_t dir_count;
     struct loop *loop;
     bool live;
     struct policy_metrics *metrics;      /* `live_metrics` or `muted` */

@@ -22,7 +22,8 @@ struct policy_effects;
 
 /* The owner of the vm owns it; it lives as long as the vm. */
 struct lua_host {
-    const char *dir;               /* absolute, resolved: where `require` looks */
+    char *const *dirs; /* absolute, resolved: where `require` looks, in that order */
+    size_t dir_count;
     int64_t (*unix_ms)(void *ctx); /* the broker's clock */
     void *ctx;
     struct keyring *keyring;           /* borrowed; NULL: there are no keys */
