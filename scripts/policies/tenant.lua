@@ -1,17 +1,25 @@
 -- Tenants that must not see each other: a token says who somebody is and of which tenant, the
 -- application's database what they may read and write there. The page scripts/policies/README.md walks through it.
 --
---   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and alg below
+--   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and other settings
 --   database = { driver = "sqlite", path = "app.db" },         -- or postgres
 --
 --   CREATE TABLE entitlement (tenant TEXT, login TEXT, topic TEXT, role TEXT);
 --   INSERT INTO entitlement VALUES ('acme', 'ann', 'orders/**', 'writer');
 
 ---@type tg.Policy
-local P = { api = 1, version = "tenant-3" }
+local P = { api = 1, version = "tenant-4" }
 
--- Where tokens come from: yours.
-local TOKENS = { keys = "main", alg = { "HS256" }, iss = "https://id.example", aud = "tidegate", leeway = 30 }
+-- Where tokens come from: policy.settings in the configuration.
+local settings = tg.settings {
+  keys = { "string", default = "main" },
+  alg = { "list", default = { "HS256" }, min = 1 },
+  issuer = { "string", default = "https://id.example" },
+  audience = { "string", default = "tidegate" },
+}
+local TOKENS = {
+  keys = settings.keys, alg = settings.alg, iss = settings.issuer, aud = settings.audience, leeway = 30,
+}
 
 -- A minute old is good enough; while the database is away, ten.
 local FRESH = { ttl = 60, neg_ttl = 5, stale = 600 }

@@ -120,6 +120,30 @@ describe("settings of a policy", function()
       err, 1, true)
   end)
 
+  it("that are lists will do wherever a list is expected", function()
+    local dir = policies.directory { ["p.lua"] = [[
+      local settings = tg.settings { alg = "list", drop = "list", topics = "list" }
+      return {
+        api = 1, formats = { f = { drop = settings.drop } },
+        authenticate = function(req)
+          local claims, err = tg.jwt("x", { keys = "main", alg = settings.alg, aud = settings.topics })
+          return { sub = err, list = json.encode(settings.topics), n = #settings.topics }
+        end,
+        subscribe = function()
+          return { topics = settings.topics, format = "f", params = { topics = settings.topics } }
+        end,
+      }]] }
+    local p = assert(policies.open { file = dir .. "/p.lua", keys = { main = { secret = ("k"):rep(32) } },
+      settings = list { alg = { "HS256" }, drop = { "secret" }, topics = { "a", "b" } } })
+    local log, verdict = policies.capture(p.subscribe, p, policies.request())
+    assert.equal("allow", verdict.kind, log)
+    assert.matches('"list":"[\\"a\\",\\"b\\"]","n":2', verdict.identity, 1, true)
+    assert.equal('{"topics":["a","b"]}', verdict.subscription.params)
+    assert.same({ "a", "b" }, verdict.subscription.topics)
+    p:close()
+    policies.remove(dir)
+  end)
+
   it("may be declared by modules as well, each name once", function()
     local dir = policies.directory {
       ["p.lua"] = [[local lib = require "lib" local s = tg.settings { a = "string" }

@@ -70,6 +70,19 @@ describe("tenants", function()
     assert.faultless(p)
   end)
 
+  it("takes issuer, audience and algorithms from the settings", function()
+    local other = p:with {
+      settings = { issuer = "https://other.example", audience = "events", alg = { "HS512" } },
+      keys = { main = t.key "HS512" },
+    }
+    local claims = { iss = "https://other.example", aud = "events", sub = "ann", tenant = "acme" }
+    assert.granted(other:connect { bearer = other:token(claims) })
+    assert.denied(401, other:connect { bearer = other:token(claims, { alg = "HS256" }) })
+    claims.iss = "https://id.example"
+    assert.denied(401, other:connect { bearer = other:token(claims) })
+    assert.denied(401, p:connect { bearer = p:token(claims) })
+  end)
+
   it("wants a tenant that is one literal segment, and a user", function()
     for _, tenant in ipairs { "*", "**", "acme/x", "", 5, false } do
       assert.denied(403, connect("ann", tenant))

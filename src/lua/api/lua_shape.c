@@ -58,9 +58,13 @@ void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const
 
 int lua_shape_field(lua_State *L, int t, const char *name)
 {
-    luaL_checkstack(L, 2, NULL);
+    luaL_checkstack(L, 4, NULL);
     lua_pushstring(L, name);
-    return lua_rawget(L, t);
+    int type = lua_rawget(L, t);
+    if (lua_readonly_real(L, -1)) { /* a list of tg.settings, for instance */
+        lua_replace(L, -2);
+    }
+    return type;
 }
 
 struct slice lua_shape_string(lua_State *L, int idx, const char *what)

@@ -12,7 +12,7 @@
 /* Replaces a read-only view at `idx` (absolute) by its table. Raises an error unless it is a table all
  * of whose keys are in `names` (NULL-terminated). `what` begins the message. */
 void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names);
-/* Pushes t[name], raw; returns its type. */
+/* Pushes t[name], raw, or the table behind a read-only view; returns its type. */
 int lua_shape_field(lua_State *L, int t, const char *name);
 /* The string at `idx`, borrowed while Lua holds it; raises "what: a string was expected, got ...".
  */
