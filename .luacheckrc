@@ -19,10 +19,11 @@ stds.tidegate_policy = {
 }
 
 files["scripts/policies/"] = { std = "tidegate_policy" }
+files["scripts/init/tidegate.lua"] = { std = "none", read_globals = { "env", "secret" } }
 files["scripts/init/policy.lua"] = { std = "tidegate_policy" }
 files["scripts/init/policy_spec.lua"] = { std = "lua54+busted" }
 files["scripts/policies/spec/"] = { std = "lua54+busted" }
 files["spec/"] = { std = "+busted", globals = { "SPEC_SOURCE_DIR" } }
 files["spec/bench/*policy.lua"] = { std = "tidegate_policy" }
-files["conf/"] = { std = "none", read_globals = { "env" } }
+files["conf/"] = { std = "none", read_globals = { "env", "secret" } }
 files["scripts/meta/"] = { ignore = { "111", "112", "113", "121", "122", "212", "631" } }

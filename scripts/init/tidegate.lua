@@ -6,6 +6,6 @@ return {
   admin = "@ADMIN@", -- health, metrics, and `tidegate status`; local only
   admin_identity = { "sub" }, -- what operators see of who a client is: tidegate explain --who sub=ann
   store = { path = "data" },
-  policy = { file = "policy.lua" },
+  policy = { file = "policy.lua" }, -- with settings = { public = "sport" } everybody reads sport/** instead of news/**
   keys = { main = { secret_file = "secret" } }, -- what tokens are signed with; `tidegate token` makes some
 }

@@ -1,6 +1,7 @@
 -- From nothing to a protected event: `tidegate init`, and `tidegate token`.
 local child = require "support.child"
 local eventually = require "support.eventually"
+local read = require("support.files").read
 local http = require "support.http"
 local tidegate = require "support.tidegate"
 local tokens = require "support.tokens"
@@ -57,6 +58,9 @@ describe("tidegate init", function()
     assert.matches("\n4 successes", said)
     assert.is_nil(said:find("skipped", 1, true)) -- the samples get to all hooks
     assert.equal(0, (run(cwd, "check", "--strict")))
+    write(cwd .. "/in.json", '{"who": {"sub": "ann"}}')
+    local sport = select(2, run(cwd, "eval", "subscribe", "--input", "in.json", "--setting", "public=sport"))
+    assert.truthy(sport:find('["sport/**","users/ann/**"]', 1, true), sport)
     assert.equal("tidegate serve", blocks[2])
     sh(blocks[2], true)
     eventually("it serves", function()
@@ -103,8 +107,56 @@ describe("tidegate init", function()
     end
   end)
 
+  it("writes what tools need: the language server, luacheck, git, and a CI", function()
+    local dir = directory()
+    assert.equal(0, (run(dir, "init", "new")))
+    local cwd = dir .. "/new"
+    local rc = http.json.decode(read(cwd .. "/.luarc.json"))
+    assert.same({ "/usr/share/tidegate/meta" }, rc["workspace.library"])
+    -- every name that policies have, and no other
+    local code, said, err = tidegate.run("luacheck", { args = { "." }, cwd = cwd })
+    assert.equal(0, code, said .. err)
+    local names = {}
+    for name in read(SPEC_SOURCE_DIR .. "/scripts/meta/tidegate.lua"):gmatch "\nfunction ([%w_.]+)%(" do
+      names[#names + 1] = name
+    end
+    assert.is_true(#names > 15)
+    write(cwd .. "/policy.lua", ("local all = { %s, json.null, tg.settings.x }\nreturn all\n")
+      :format(table.concat(names, ",\n")))
+    code, said, err = tidegate.run("luacheck", { args = { "policy.lua" }, cwd = cwd })
+    assert.equal(0, code, said .. err)
+    write(cwd .. "/policy.lua", "return { tg.dney, io }\n")
+    code, said = tidegate.run("luacheck", { args = { "policy.lua" }, cwd = cwd })
+    assert.equal(1, code)
+    assert.matches("2 warnings", said)
+  end)
+
+  it("writes a CI that does what it should in a fresh checkout", function()
+    local dir = directory()
+    assert.equal(0, (run(dir, "init", "new")))
+    local cwd = dir .. "/new"
+    local function git(words)
+      local code, out, err = tidegate.run("/bin/sh", { args = { "-c", "git " .. words }, cwd = cwd })
+      assert.equal(0, code, out .. err)
+    end
+    write(cwd .. "/ann.token", "x")
+    git "init -q . && git add -A && git -c user.name=x -c user.email=x@y commit -qm x && git clone -q . ../checkout"
+    assert.is_nil(uv.fs_stat(dir .. "/checkout/secret"))
+    assert.is_nil(uv.fs_stat(dir .. "/checkout/ann.token"))
+    local commands = {}
+    for command in read(dir .. "/checkout/.github/workflows/policy.yml"):gmatch "\n      %- run: ([^\n]+)" do
+      commands[#commands + 1] = command
+    end
+    assert.equal(5, #commands)
+    for i = 3, 5 do -- behind those that install
+      local line = commands[i]:gsub("^tidegate ", function() return "'" .. tidegate.binary() .. "' " end)
+      local code, out, err = tidegate.run("/bin/sh", { args = { "-c", line }, cwd = dir .. "/checkout" })
+      assert.equal(0, code, line .. "\n" .. out .. err)
+    end
+  end)
+
   it("overwrites nothing, and writes nothing then", function()
-    for _, name in ipairs { "tidegate.lua", "policy_spec.lua", "secret" } do
+    for _, name in ipairs { "tidegate.lua", "policy_spec.lua", "secret", ".luacheckrc" } do
       local dir = directory()
       write(dir .. "/" .. name, "mine")
       local code, out, err = run(dir, "init", ".")

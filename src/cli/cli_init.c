@@ -6,6 +6,7 @@
 #include "cli/cli_admin.h"
 #include "cli/cli_options.h"
 #include "net/address.h"
+#include "tools/policy_check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,13 +22,15 @@ enum { INIT_FILE_MAX_BYTES = 64 * 1024, INIT_PATH_MAX = 4096, SECRET_BYTES = 32 
 const char cli_init_details[] =
     "Writes tidegate.lua, policy.lua, policy_spec.lua, samples.ndjson (requests for `tidegate check`) and\n"
     "secret (readable by you alone) into DIR, which it makes where it does not exist. They pass\n"
-    "`tidegate check` and `tidegate test`, and `tidegate serve` runs with them. A file that exists is\n"
-    "never changed.\n"
+    "`tidegate check` and `tidegate test`, and `tidegate serve` runs with them. For your tools it writes\n"
+    ".luarc.json (the Lua language server), .luacheckrc, .gitignore, and .github/workflows/policy.yml, which\n"
+    "tests the policy at each push. A file that exists is never changed.\n"
     "\n"
     "Exit codes: 0 written; 73 a file exists, or cannot be written; 64 wrong arguments.\n";
 
 struct init_words {
     const char *listen, *admin;
+    const char *names; /* that policies have, for luacheck */
     bool help;
 };
 
@@ -48,6 +51,10 @@ static const struct {
                   {"policy.lua", "scripts/init/policy.lua"},
                   {"policy_spec.lua", "scripts/init/policy_spec.lua"},
                   {"samples.ndjson", "scripts/init/samples.ndjson"},
+                  {".luarc.json", "scripts/init/luarc.json"},
+                  {".luacheckrc", "scripts/init/luacheckrc"},
+                  {".gitignore", "scripts/init/gitignore"},
+                  {".github/workflows/policy.yml", "scripts/init/policy.yml"},
                   {"secret", NULL}};
 enum { INIT_FILES = sizeof init_files / sizeof *init_files };
 
@@ -70,13 +77,14 @@ static int init_put_secret(struct strbuf *out)
 /* The text of a file of the program, with its places filled in. */
 static int init_put_file(struct strbuf *out, const char *from, const struct init_words *w)
 {
-    const char *const places[][2] = {{"@LISTEN@", w->listen}, {"@ADMIN@", w->admin}};
+    const char *const places[][2] = {
+        {"@LISTEN@", w->listen}, {"@ADMIN@", w->admin}, {"@NAMES@", w->names}};
     const struct embedded *file = embedded_find(from);
     int rc = 0;
     REQUIRE(file);
     for (const char *p = file->data; *p && rc == 0;) {
         size_t n = strcspn(p + 1, "@") + 1;
-        for (size_t i = 0; i < 2; i++) {
+        for (size_t i = 0; i < 3; i++) {
             size_t len = strlen(places[i][0]);
             if (strncmp(p, places[i][0], len) == 0) {
                 rc = strbuf_append_str(out, places[i][1]);
@@ -102,6 +110,19 @@ static int init_write(const char *path, mode_t mode, struct slice text)
     return n == (ssize_t)text.n && rc == 0 ? 0 : init_failed(path, "cannot be written");
 }
 
+/* The directories of `path` behind its first `from` bytes. */
+static int init_make_parents(char *path, size_t from)
+{
+    int code = 0;
+    for (char *slash = strchr(path + from, '/'); slash && code == 0;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        code = mkdir(path, 0755) && errno != EEXIST ? init_failed(path, strerror(errno)) : 0;
+        *slash = '/';
+    }
+    return code;
+}
+
 static int init_write_all(const char *dir, const struct init_words *w)
 {
     char path[INIT_PATH_MAX];
@@ -114,7 +135,8 @@ static int init_write_all(const char *dir, const struct init_words *w)
         int rc = secret ? init_put_secret(&text) : init_put_file(&text, init_files[i].from, w);
         snprintf(path, sizeof path, "%s/%s", dir, init_files[i].name);
         code = rc ? init_failed(path, "memory or randomness is short")
-                  : init_write(path, secret ? 0600 : 0644, strbuf_slice(&text));
+                  : init_make_parents(path, strlen(dir) + 1);
+        code = code ? code : init_write(path, secret ? 0600 : 0644, strbuf_slice(&text));
     }
     strbuf_clear(&text);
     return code;
@@ -125,7 +147,7 @@ static int init_check_place(const char *dir)
 {
     char path[INIT_PATH_MAX];
     struct stat st;
-    if (strlen(dir) > INIT_PATH_MAX - 32) {
+    if (strlen(dir) > INIT_PATH_MAX - 64) {
         return init_failed(dir, "is too long");
     }
     for (size_t i = 0; i < INIT_FILES; i++) {
@@ -182,7 +204,14 @@ int cli_init(char **words, size_t n)
     code = init_check_address("--listen", w.listen);
     code = code ? code : init_check_address("--admin", w.admin);
     code = code ? code : init_check_place(dir);
+    struct strbuf names;
+    strbuf_init(&names, INIT_FILE_MAX_BYTES);
+    if (code == 0 && policy_check_names(&names)) {
+        code = init_failed(dir, "memory is short");
+    }
+    w.names = names.data ? names.data : "";
     code = code ? code : init_write_all(dir, &w);
+    strbuf_clear(&names);
     if (code == 0) {
         init_print_steps(dir, w.listen);
     }

@@ -12,7 +12,9 @@
 #include "server/server_options.h"
 #include "tools/child_run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 
 enum {
@@ -213,6 +215,66 @@ static const char **luacheck_words(const json_t *files, const json_t *globals)
         argv[n++] = json_string_value(word);
     }
     return argv;
+}
+
+static int policy_check_by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* One more word of a list, in lines of at most 110 columns. */
+static int put_word(struct strbuf *out, size_t *column, const char *word)
+{
+    bool full = *column + strlen(word) > 108;
+    const char *before = *column == 0 ? "    " : full ? "\n    " : " ";
+    *column = (full ? 4 : *column) + strlen(word) + 2;
+    return strbuf_printf(out, "%s%s,", before, word);
+}
+
+/* Sorted: "json.array", "json.decode", "print", "tg.deny", ... */
+static int put_names(struct strbuf *out, const char *const *names, size_t n)
+{
+    char word[128];
+    size_t column = 0;
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const char *dot = strchr(names[i], '.');
+        size_t root = dot ? (size_t)(dot - names[i]) + 1 : 0;
+        bool begins = root && (i == 0 || strncmp(names[i - 1], names[i], root) != 0);
+        bool ends = root && (i + 1 == n || strncmp(names[i + 1], names[i], root) != 0);
+        if (begins) {
+            rc = strbuf_printf(out, "%s    %.*s = { fields = {", column ? "\n" : "", (int)root - 1,
+                               names[i]);
+            column = root + 19;
+        }
+        bool any_field = strcmp(names[i], "tg.settings") == 0;
+        snprintf(word, sizeof word, any_field ? "%s = { other_fields = true }" : "\"%s\"",
+                 names[i] + root);
+        rc = rc ? rc : put_word(out, &column, word);
+        rc = rc || !ends ? rc : strbuf_append_str(out, i + 1 < n ? " } },\n" : " } },");
+        column = ends ? 0 : column;
+    }
+    return rc;
+}
+
+int policy_check_names(struct strbuf *out)
+{
+    struct err e = {0};
+    json_t *globals = lua_policy_globals(&e), *name;
+    size_t i, n = json_array_size(globals);
+    if (!globals) {
+        return e.code;
+    }
+    const char **names = xcalloc(n + 1, sizeof *names);
+    json_array_foreach(globals, i, name)
+    {
+        names[i] = json_string_value(name);
+    }
+    qsort(names, n, sizeof *names, policy_check_by_text);
+    int rc = put_names(out, names, n);
+    free(names);
+    json_decref(globals);
+    return rc;
 }
 
 /* Its exit codes: 0 fine, 1 warnings, 2 errors, more: it could not do its work. */

@@ -5,6 +5,7 @@
 #define TOOLS_POLICY_CHECK_H
 
 #include "base/slice.h"
+#include "base/strbuf.h"
 #include "config/config.h"
 
 #include <jansson.h>
@@ -14,6 +15,9 @@ struct policy_check_options {
     bool luacheck;
 };
 
+/* Every name that a policy can use, as the inside of luacheck's `read_globals`, in lines that begin with four
+ * spaces. 0, or a negative UV_E*. */
+int policy_check_names(struct strbuf *out);
 /* Returns a new reference to `text` as a JSON string; bytes that are not UTF-8 become "?". */
 json_t *policy_check_text(struct slice text);
 
