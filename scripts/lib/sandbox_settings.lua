@@ -2,8 +2,8 @@
 -- sandbox.lua does; answers tg.settings, and a function that raises if something is set that was not declared.
 --
 -- `host` (lua_settings.c) has: given, name -> { type, text, size, items }, in which a secret is a secret already;
--- secret(name, text) makes one; nearest(word, names), the name that was probably meant, or nil; loading(), true until
--- the policy is loaded; readonly(table, name), a view whose writes raise.
+-- secret(name, text) makes one; nearest(word, names), the name that was probably meant, or nil; readonly(table, name), a
+-- view whose writes raise.
 --
 -- Messages name types, never values: a text may be a password that nobody marked as one.
 local host = ...
@@ -219,9 +219,7 @@ end
 local settings = {}
 
 local function declare(_, all)
-  if not host.loading() then
-    error("tg.settings { ... } declares settings while the policy is being loaded: move it to the top of the file", 2)
-  elseif type(all) ~= "table" then
+  if type(all) ~= "table" then
     error(format("tg.settings: a table of names and types was expected, got %s", type(all)), 2)
   end
   local problems = {}
@@ -237,7 +235,7 @@ local function declare(_, all)
   return settings
 end
 
-setmetatable(settings, {
+local mt = {
   __index = function(_, name)
     if declared[name] then return values[name] end
     if #names == 0 then
@@ -250,14 +248,19 @@ setmetatable(settings, {
   __call = declare,
   __pairs = function() return function(_, name) return next(values, name) end, nil, nil end,
   __metatable = "read-only",
-})
+}
+setmetatable(settings, mt)
 
+-- What declares is garbage from here on.
 local function check()
   for _, name in ipairs(sorted(host.given)) do
     if not declared[name] then
       error(format("policy.settings.%s: the policy declares no such setting%s", name, #names > 0 and hint(name, names)
         or ": it calls tg.settings { ... } nowhere"), 0)
     end
+  end
+  function mt.__call()
+    error("tg.settings { ... } declares settings while the policy is being loaded: move it to the top of the file", 2)
   end
 end
 

@@ -83,7 +83,7 @@ describe("loading a policy", function()
   it("needs some memory", function()
     assert.matches("too few for a Lua state", load("return {}", { memory_bytes = 1000 }))
     assert.matches("not enough memory", load("return {}", { memory_bytes = 20000 }))
-    assert.is_nil(load("return { api = 1, " .. SUBSCRIBE .. " }", { memory_bytes = 64 * 1024 }))
+    assert.is_nil(load("return { api = 1, " .. SUBSCRIBE .. " }", { memory_bytes = 96 * 1024 }))
   end)
 
   it("does not call metamethods of the table", function()

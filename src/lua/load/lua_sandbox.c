@@ -122,7 +122,7 @@ static bool resolve_module_in(lua_State *L, const char *root, const char *name,
     if (strncmp(path, root, dir) != 0 || (path[dir] != '/' && strcmp(root, "/") != 0)) {
         luaL_error(L, "module '%s' is outside the %s", name,
                    root == s->dirs[0] ? "policy's directory"
-                                                   : "directory of policy.path that it is in");
+                                      : "directory of policy.path that it is in");
     }
     if (strcmp(asked, path) != 0) { /* a symbolic link may be turned */
         struct stat st;
@@ -264,7 +264,7 @@ static void open_settings(lua_State *L)
     const struct lua_host *s = lua_vm_host(L);
     lua_getfield(L, -1, "tg");
     REQUIRE(lua_readonly_real(L, -1)); /* stack: env, view, tg */
-    lua_settings_open(L, s->settings, host_loading, host_readonly);
+    lua_settings_open(L, s->settings, host_readonly);
     lua_pop(L, 2);
 }
 

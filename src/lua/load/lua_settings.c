@@ -198,8 +198,7 @@ static void push_given_all(lua_State *L, const struct lua_settings *s)
     }
 }
 
-void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction loading,
-                       lua_CFunction readonly)
+void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction readonly)
 {
     static const char chunk[] = "@" LUA_VM_INTERNAL " (settings)";
     const struct embedded *file = embedded_find("scripts/lib/sandbox_settings.lua");
@@ -208,11 +207,8 @@ void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction
     if (luaL_loadbufferx(L, file->data, file->size, chunk, "t") != LUA_OK) {
         lua_error(L);
     }
-    const luaL_Reg functions[] = {{"secret", host_secret},
-                                  {"nearest", host_nearest},
-                                  {"loading", loading},
-                                  {"readonly", readonly},
-                                  {NULL, NULL}};
+    const luaL_Reg functions[] = {
+        {"secret", host_secret}, {"nearest", host_nearest}, {"readonly", readonly}, {NULL, NULL}};
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     push_given_all(L, s);
@@ -226,4 +222,6 @@ void lua_settings_check(lua_State *L)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &check_key);
     lua_call(L, 0, 0);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &check_key);
 }

@@ -40,9 +40,8 @@ size_t lua_settings_changed(const struct lua_settings *before, const struct lua_
                             const char **out);
 
 /* Inside a body, with the table of the functions of `tg` on top of the stack: sets `settings` in it. `s`
- * NULL: none is given. `loading`, `readonly`: see sandbox.lua. */
-void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction loading,
-                       lua_CFunction readonly);
+ * NULL: none is given. `readonly`: see sandbox.lua. */
+void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction readonly);
 /* Inside a body, when the file has run: raises an error if a setting was given that it does not
  * declare. */
 void lua_settings_check(lua_State *L);
