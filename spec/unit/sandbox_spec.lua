@@ -14,7 +14,7 @@ local GOLDEN = {
   "string.len", "string.lower", "string.match", "string.pack", "string.packsize", "string.rep", "string.reverse",
   "string.sub", "string.unpack", "string.upper", "table", "table.concat", "table.insert", "table.move",
   "table.pack", "table.remove", "table.sort", "table.unpack", "tg", "tg.ask_again", "tg.deny", "tg.end_streams",
-  "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.settings", "tg.topic", "tg.topic_ok",
+  "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.rate", "tg.settings", "tg.topic", "tg.topic_ok",
   "tonumber", "tostring", "type", "utf8", "utf8.char", "utf8.charpattern", "utf8.codepoint", "utf8.codes", "utf8.len",
   "utf8.offset",
 }
