@@ -2,7 +2,8 @@
 --   cmake --preset release && cmake --build --preset release
 --   TIDEGATE_BIN=build/release/tidegate build/release/tidegate_spec spec/bench/policy_costs.lua
 -- The least of some runs: on a machine that is shared the others say what its neighbours did. The last part opens
--- 10,000 connections (ulimit -n 20000), 6 times. TIDEGATE_BENCH=calls,fan-out,broker: only those.
+-- 10,000 connections (ulimit -n 20000), 6 times, and 4 times for tags. TIDEGATE_BENCH=calls,fan-out,reach,broker: only
+-- those.
 local audience = require "native.audience"
 local child = require "support.child"
 local eventually = require "support.eventually"
@@ -10,7 +11,7 @@ local policies = require "support.policies"
 local quota = require "native.quota"
 local tidegate = require "support.tidegate"
 
-local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,fan-out,broker") .. ","
+local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,fan-out,reach,broker") .. ","
 local ROUNDS = 7
 local CONNECTIONS = tonumber(os.getenv "TIDEGATE_BENCH_CONNECTIONS" or "10000")
 
@@ -211,6 +212,49 @@ local function broker_cost(filter, audiences)
   return per_event
 end
 
+local REACH = [[
+local P = { api = 1 }
+function P.authenticate() return { sub = "x" } end
+function P.publish(pub) return pub end
+function P.subscribe(req)
+  local tags = {}
+  for i = 1, math.tointeger(tonumber(req.query.tags)) do tags[i] = "user:" .. req.query.c .. "/" .. i end
+  return { topics = { "alert/**" }, tags = tags }
+end
+P.observe = {
+  { topics = { "rights/*" }, run = function(ev) tg.ask_again("user:" .. ev.topic:match "^rights/(.*)$") end },
+  { topics = { "rooms/*/closed" }, run = function(ev) tg.end_streams("room:" .. ev.topic, "closed") end },
+}
+return P
+]]
+
+local function observe()
+  local p = assert(policies.open_text(REACH))
+  local function of(what, topic)
+    local ev = policies.event { topic = topic, data = "x", id = 1 }
+    row(what, least(function() return select(2, p:observe(ev, 100000)) end))
+  end
+  of("observe: `run` that orders one thing", "rights/ann")
+  of("observe: an event of another topic", "alert/eu")
+  p:close()
+  p = assert(policies.open_text(POLICY))
+  of("a policy without observe", "alert/eu")
+  p:close()
+end
+
+-- Bytes of the broker per stream with so many tags, each of which no other stream has.
+local function memory_of(tags)
+  local broker = tidegate.start { policy = REACH }
+  local before = broker:memory_kb()
+  local holder = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(broker.port), "--connections",
+    tostring(CONNECTIONS), "--seconds", "120", "--subscribe-path", ("/events?tags=%d&c={connection}"):format(tags) })
+  eventually("all connections", function() return broker:metric "tidegate_subscribers" == CONNECTIONS end, 60)
+  local bytes = (broker:memory_kb() - before) * 1024 / CONNECTIONS
+  holder:stop()
+  broker:kill()
+  return bytes
+end
+
 describe("costs of policies:", function()
   local function section(name, body)
     if chosen(name) then
@@ -231,6 +275,14 @@ describe("costs of policies:", function()
   section("fan-out", function()
     io.write("\n| one event | least |\n|---|---|\n")
     fan_out()
+  end)
+
+  section("reach", function()
+    io.write("\n| reaching streams | least |\n|---|---|\n")
+    observe()
+    for _, tags in ipairs { 0, 1, 2, 8 } do
+      io.write(("| memory per idle stream with %d tags | %.0f bytes |\n"):format(tags, memory_of(tags)))
+    end
   end)
 
   section("broker", function()

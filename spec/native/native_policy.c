@@ -457,6 +457,36 @@ static int l_filter(lua_State *L)
     return 2;
 }
 
+/* p:observe(event [, times]) -> what it has ordered, or nil: its topic is not observed; seconds per event */
+static int l_observe(lua_State *L)
+{
+    struct bench *b = check(L);
+    struct event *ev = native_check_event(L, 2);
+    lua_Integer times = luaL_optinteger(L, 3, 1);
+    const struct policy_reach *reach = b->policy->reach;
+    struct policy_effects effects;
+    bool observed = false;
+    size_t ordered = 0;
+    uint64_t start = uv_hrtime();
+    for (lua_Integer i = 0; i < times; i++) {
+        observed = reach && reach->observes(b->policy, event_topic(ev));
+        if (observed) {
+            policy_effects_init(&effects);
+            (void)reach->observe(b->policy, ev, &effects);
+            ordered = effects.n;
+            policy_effects_clear(&effects);
+        }
+    }
+    uint64_t took = uv_hrtime() - start;
+    if (observed) {
+        lua_pushinteger(L, (lua_Integer)ordered);
+    } else {
+        lua_pushnil(L);
+    }
+    lua_pushnumber(L, (double)took / 1e9 / (double)times);
+    return 2;
+}
+
 /* p:format_keys(binding [, times]) -> {key, ..}, seconds per call */
 static int l_format_keys(lua_State *L)
 {
@@ -588,6 +618,7 @@ int native_open_policy(lua_State *L)
         {"unbind", l_unbind},
         {"filter", l_filter},
         {"filter_all", l_filter_all},
+        {"observe", l_observe},
         {"format", l_format},
         {"format_key", l_format_key},
         {"format_keys", l_format_keys},
