@@ -294,6 +294,28 @@ describe("observe and a reload", function()
     assert.equal(0, broker:metric 'tidegate_policy_resubscribes_total{outcome="same"}')
   end)
 
+  it("is tried on what happened lately, without effect", function()
+    local broker = tidegate.start { policy = policy() }
+    local ann = sse.open(broker, { query = { who = "ann" } })
+    broker:publish("rights/ann", "yes")
+    local fails = policy 'P.observe[1].run = function(ev) tg.end_streams("user:ann", "x") return ev.data.name.first end'
+    local r = broker:reload(fails)
+    assert.equal("refused", r.json.result)
+    assert.is_truthy(r.json.error:find("observe rights/*: policy.lua:", 1, true), r.json.error)
+    local ends = policy 'P.observe[1].run = function() tg.end_streams("user:ann", "x") cache.forget("k") end'
+    assert.equal("reloaded", broker:reload(ends).json.result)
+    broker:publish("news", "still here")
+    assert.equal("still here", ann:next().data)
+    assert.equal(0, broker:metric 'tidegate_observe_effects_total{effect="end_streams"}')
+    assert.equal(0, broker:metric "tidegate_policy_cache_forgotten_total")
+    broker:publish("rights/ann", "yes")
+    assert.equal("revoked", ann:next().type)
+    -- what the policy in force fails on does not count
+    assert.equal("reloaded", broker:reload(policy()).json.result)
+    broker:publish("bad/news", "x")
+    assert.equal("reloaded", broker:reload(policy "-- again").json.result)
+  end)
+
   it("is refused where it is not as it should be", function()
     local broker = tidegate.start { policy = policy() }
     local function refused(text, why)

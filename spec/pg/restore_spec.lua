@@ -117,6 +117,23 @@ describe("a database that is put back to an older state while the server runs", 
     return publish_all(a, "lost 1", "lost 2", "lost 3")
   end
 
+  it("has streams with tags asked about again: an event that the policy observes may be among the lost", function()
+    local b = db:broker { config = CONFIG, policy = [[
+      return { api = 1, authenticate = function() return {} end, publish = function(pub) return pub end,
+        subscribe = function() return { topics = { "t" }, tags = { "all" } } end,
+        observe = { { topics = { "right/*" }, run = function() tg.ask_again("all") end } } }]] }
+    local c = sse.open(b)
+    lose()
+    restore_at_once(db, path)
+    eventually("all are asked about", function()
+      return b:metric 'tidegate_observe_effects_total{effect="ask_all"}' >= 1
+    end, 60)
+    publish_at_last(b, "after")
+    c:collect_until("after", 60)
+    assert.equal(0, b:metric "tidegate_streams_barred")
+    assert.is_truthy(b:log():find("events may be lost that the policy observes", 1, true))
+  end)
+
   -- With the broker stopped.
   for what, put_back in pairs {
     ["as a dump that is restored into a new database of the same name"] = function()

@@ -210,7 +210,7 @@ void broker_leap(void *ctx, const struct store_leap *leap)
 {
     struct broker *b = ctx;
     deadline_disarm(&b->hold_end);
-    bool lost = delivery_leap(b, leap); /* before the head moves: a live position is read from it */
+    delivery_leap(b, leap); /* before the head moves: a live position is read from it */
     audience_set_forget_pending(b->audiences);
     write_batch_reset(b->batch);
     history_forget(b->history, leap->after);
@@ -218,9 +218,7 @@ void broker_leap(void *ctx, const struct store_leap *leap)
     b->metrics->head_id = leap->upto;
     b->metrics->log_events = eventlog_count(b->log);
     b->metrics->log_bytes = eventlog_bytes(b->log);
-    if (lost) {
-        reach_lost_events(b);
-    }
+    reach_lost_events(b);
 }
 
 void broker_drain(struct broker *b)

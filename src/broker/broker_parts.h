@@ -28,6 +28,8 @@ struct broker {
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
     struct tag_index *tags;         /* which streams a policy can reach by what name */
+    uint64_t observe_failed;        /* id of the last event that observe failed on */
+    struct log_pace observe_pace;   /* of lines about that */
     struct renderer *renderer;      /* of the policy in force */
     struct write_batch *batch;      /* scratch: the bytes being delivered */
     struct gzip_pool *gzip;         /* NULL: streams are not compressed */

@@ -352,7 +352,7 @@ bool delivery_flush(struct broker *b)
     return !list_empty(&b->runnable);
 }
 
-bool delivery_leap(struct broker *b, const struct store_leap *leap)
+void delivery_leap(struct broker *b, const struct store_leap *leap)
 {
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     const struct store_leap *last = bounds.leap_count ? &bounds.leaps[bounds.leap_count - 1] : NULL;
@@ -380,7 +380,6 @@ bool delivery_leap(struct broker *b, const struct store_leap *leap)
             subscriber_set_state(sub, SUB_RUNNABLE);
         }
     }
-    return !empty;
 }
 
 void delivery_page_ready(struct list *waiter)

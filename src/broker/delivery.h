@@ -11,8 +11,8 @@ struct broker;
  * when work is left. */
 bool delivery_flush(struct broker *b);
 /* The store's ids leap: see store_leap_cb. All streams read on from the store. A stream that has
- * seen lost events gets a gap. Call it before the event log is restarted. False: no event is lost. */
-bool delivery_leap(struct broker *b, const struct store_leap *leap);
+ * seen lost events gets a gap. Call it before the event log is restarted. */
+void delivery_leap(struct broker *b, const struct store_leap *leap);
 /* For history.h: the page a subscriber asked for has arrived, or may be asked for again. */
 void delivery_page_ready(struct list *waiter);
 

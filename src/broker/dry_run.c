@@ -36,7 +36,8 @@ struct dry_run {
     unsigned under_way;
     uint64_t *audiences; /* owned: ids; audiences may go meanwhile */
     size_t audience_count, audience_at;
-    struct renderer renderer; /* of the policy that is tried */
+    uint64_t observe_at, observe_end; /* ordinals of the events that observe is tried on */
+    struct renderer renderer;         /* of the policy that is tried */
 };
 
 /* ---------------------------------------------------------------- recent connects */
@@ -223,6 +224,26 @@ static const struct audience *dry_run_audience_of(const struct broker *b, uint64
     return a;
 }
 
+/* What it orders is dropped, and so are its traces: the policy that takes over is loaded anew. The one in
+ * force is not run again, for it would leave some; where it has failed, the new one may. */
+static void dry_run_observe(struct dry_run *t)
+{
+    struct policy *p = t->policy;
+    struct event *ev = eventlog_at(t->b->log, t->observe_at++);
+    struct policy_effects effects;
+    if (!ev || !p->reach || ev->id <= t->b->observe_failed ||
+        !p->reach->observes(p, event_topic(ev))) {
+        return;
+    }
+    policy_effects_init(&effects);
+    t->report.judgements++;
+    if (p->reach->observe(p, ev, &effects)) {
+        dry_run_note(t, dry_run_last_error(p));
+        t->observe_at = t->observe_end; /* one of a kind is enough */
+    }
+    policy_effects_clear(&effects);
+}
+
 /* ---------------------------------------------------------------- the way through */
 
 void dry_run_free(struct dry_run *t)
@@ -254,7 +275,11 @@ static void dry_run_step(struct task *task)
             dry_run_judge_all(t, a);
         }
     }
-    if (t->at == t->count && t->under_way == 0 && t->audience_at == t->audience_count) {
+    while (t->at == t->count && t->observe_at < t->observe_end && uv_hrtime() < until) {
+        dry_run_observe(t);
+    }
+    if (t->at == t->count && t->under_way == 0 && t->audience_at == t->audience_count &&
+        t->observe_at == t->observe_end) {
         struct dry_run_report report = t->report;
         void (*done)(void *, const struct dry_run_report *) = t->done;
         void *ctx = t->ctx;
@@ -278,6 +303,8 @@ struct dry_run *dry_run_start(struct broker *b, struct policy *p, unsigned strea
     p->life->set_stage(p, POLICY_DRY_RUN);
     dry_run_collect_items(t, streams);
     dry_run_collect_audiences(t);
+    t->observe_end = eventlog_end(b->log);
+    t->observe_at = t->observe_end > DRY_RUN_EVENTS ? t->observe_end - DRY_RUN_EVENTS : 0;
     loop_defer(b->loop, &t->task);
     return t;
 }

@@ -17,7 +17,7 @@ struct dry_run_report {
     unsigned connects;                     /* recent ones, asked about again */
     unsigned streams;                      /* open ones that were asked about */
     unsigned same, moved, denied, unknown; /* of `streams`: what would become of them */
-    unsigned judgements;                   /* of an event for an audience */
+    unsigned judgements;                   /* of an event for an audience, or by observe */
     unsigned errors;                       /* of all these, where the one in force makes none */
     char error[512];                       /* the first of them */
 };

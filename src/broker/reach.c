@@ -85,8 +85,9 @@ static void reach_apply(struct broker *b, const struct policy_effect *x, uint64_
         reach_ask_again(b, tag, ids, n);
     }
     free(ids);
-    log_info("broker", ends ? "streams ended by tag" : "streams asked about again by tag",
-             LOG_F(log_uint("event", event), log_slice("tag", tag), log_uint("streams", n)));
+    /* each stream that ends leaves a line; observe may order much, about few */
+    log_debug("broker", ends ? "streams ended by tag" : "streams asked about again by tag",
+              LOG_F(log_uint("event", event), log_slice("tag", tag), log_uint("streams", n)));
 }
 
 void reach_observe(struct broker *b, struct event *ev)
@@ -103,9 +104,12 @@ void reach_observe(struct broker *b, struct event *ev)
     }
     policy_effects_clear(&effects);
     if (rc) {
+        b->observe_failed = ev->id;
         size_t n = reach_ask_all(b);
-        log_warn("broker", "observe failed: all streams with tags are asked about again",
-                 LOG_F(log_uint("event", ev->id), log_uint("streams", n)));
+        if (log_pace_take(&b->observe_pace, loop_now(b->loop))) {
+            log_warn("broker", "observe failed: all streams with tags are asked about again",
+                     LOG_F(log_uint("event", ev->id), log_uint("streams", n)));
+        }
     }
     int64_t passed = loop_unix_ms(b->loop) - ev->time_ms;
     b->metrics->observed++;

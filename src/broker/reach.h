@@ -20,7 +20,8 @@ struct broker;
 
 /* From the tail, once for each event, in order; the event is in the log already. */
 void reach_observe(struct broker *b, struct event *ev);
-/* From the tail: events may have been lost. */
+/* From the tail: the store has leapt. Events may be lost, and with them what they were about may be as it
+ * was before. */
 void reach_lost_events(struct broker *b);
 
 /* These streams are barred and asked about again. `tag` (may be absent): so are those that are being opened
