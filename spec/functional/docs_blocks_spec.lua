@@ -76,6 +76,7 @@ local PAGES = {
   ["spec/clients/README.md"] = {},
   ["spec/bench/README.md"] = { conf = "compress = { gzip = true, min_members = 1 },", serve = true, tls = true },
   ["spec/bench/RESULTS.md"] = {},
+  ["spec/bench/POLICY_RESULTS.md"] = {},
 }
 
 local function sh(script, options)
