@@ -14,6 +14,7 @@ local uv = require "luv"
 
 local M = {}
 local child = {}
+local given_ports = {}
 child.__index = child
 
 -- The program's path, or nil when it is not installed.
@@ -30,11 +31,13 @@ end
 -- otherwise end up connected to itself. Spec files run at the same time, so each process has its own hundred.
 function M.free_port()
   local first = 20000 + math.tointeger(uv.os_getpid()) % 120 * 100
-  for _ = 1, 1000 do
+  for i = 1, 1000 do
     local port = first + math.random(0, 99)
-    local s = socket.bind("127.0.0.1", port)
+    -- what asked for one before may not have bound it yet
+    local s = (not given_ports[port] or i > 800) and socket.bind("127.0.0.1", port)
     if s then
       s:close()
+      given_ports[port] = true
       return port
     end
   end
