@@ -166,4 +166,64 @@ describe("quotas", function()
       return ended == 1
     end)
   end)
+
+  it("are right after streams came and went, policies were replaced and workers killed, all at once", function()
+    local broker, clients, kills = start { workers = 2 }, {}, 0
+    math.randomseed(7)
+    local function tidy()
+      for i, c in pairs(clients) do
+        c:pump()
+        if c.ended then
+          c:close()
+          clients[i] = nil
+        end
+      end
+    end
+    for step = 1, 400 do
+      local at = math.random(20)
+      if clients[at] then
+        clients[at]:close()
+        clients[at] = nil
+      else -- who reaches a worker that is being killed has no answer
+        local over = math.random() < 0.5 and "oldest" or "deny"
+        local terms = { max = 3, over = over, tenant = step % 4 == 0 and "t" or nil }
+        local ok, c = pcall(sse.start, broker, quotas.query("u" .. math.random(3), terms))
+        clients[at] = ok and c or nil
+      end
+      if step % 40 == 0 then
+        tidy()
+        pcall(broker.reload, broker, quotas.policy(tostring(step), step % 80 == 0 and "user" or "person"))
+      end
+      local s = step % 100 == 50 and status(broker)
+      if s and s.workers[1].ready and s.workers[2].ready and kills < 3 then
+        kills = kills + 1
+        uv.kill(s.workers[math.random(2)].pid, "sigkill")
+      end
+    end
+    assert.is_true(kills > 0)
+    local last
+    local settled = pcall(eventually, "each stream that is open counts, and no other", function()
+      tidy()
+      local s = status(broker)
+      local ok, r = pcall(http.get, broker.admin, "/connections")
+      if not ok or not s or not s.ready then
+        return false
+      end
+      local n, by_key, over = 0, {}, 0
+      for _, c in ipairs(r.json.connections) do
+        for _, q in ipairs(c.quota) do
+          n = n + 1
+          by_key[q.key] = (by_key[q.key] or 0) + 1
+          over = math.max(over, by_key[q.key])
+        end
+      end
+      last = ("%d places, %d counted, %d of one key"):format(n, s.quota.streams, over)
+      return n == s.quota.streams and over <= 3
+    end)
+    assert(settled, last)
+    for _, c in pairs(clients) do
+      c:close()
+    end
+    quotas.wait_counted(broker, 0)
+  end)
 end)

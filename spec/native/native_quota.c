@@ -303,7 +303,7 @@ static void storm_run(const struct shared_area *a, struct storm *storm,
 static int l_storm(lua_State *L)
 {
     const struct shared_area *a = check_area(L);
-    pid_t pids[STORM_PROCESSES];
+    pid_t pids[STORM_PROCESSES] = {0};
     unsigned n = (unsigned)luaL_checkinteger(L, 2), seed = 1;
     lua_Integer kills = luaL_optinteger(L, 6, 0);
     const struct storm_options o = {.oldest = lua_toboolean(L, 5),
@@ -371,7 +371,7 @@ static void rate_storm_run(const struct shared_area *a, struct storm *storm, uns
 static int l_rate_storm(lua_State *L)
 {
     const struct shared_area *a = check_area(L);
-    pid_t pids[STORM_PROCESSES];
+    pid_t pids[STORM_PROCESSES] = {0};
     unsigned n = (unsigned)luaL_checkinteger(L, 2), times = (unsigned)luaL_checkinteger(L, 3);
     lua_Integer kills = luaL_optinteger(L, 4, 0);
     luaL_argcheck(L, n <= STORM_PROCESSES, 2, "too many");
