@@ -189,6 +189,7 @@ function Tries:subscribe(request, what, quiet)
   if self:over() then
     return nil
   end
+  self.bench:refill() -- that many requests come of nobody
   local verdict, refused = self.bench:subscribe(request_text("GET", request))
   self:count(verdict, refused, what)
   local asks_again = verdict and verdict.kind == "denied" and request
@@ -237,6 +238,7 @@ function Tries:judge()
   for _, hook in ipairs { "authenticate", "subscribe", "publish" } do
     local fate = self.fates[hook]
     for _, denied in ipairs(fate.failure and not fate.works and fate.denied or {}) do
+      denied.tries.bench:refill()
       local verdict = not self:over() and denied.tries.bench:authenticate(request_text("GET", denied.request))
       denied.tries.take()
       fate.works = fate.works or not verdict or verdict.kind == "granted" -- then the hook has denied it
@@ -253,6 +255,7 @@ end
 function Tries:publish(sample, request, how)
   if not self:over() then
     local what = "a publish of " .. sample.what .. (how or "")
+    self.bench:refill()
     local verdict, refused = self.bench:accept(request_text("POST", request, json.encode(sample.event)))
     self:count(verdict, refused, what)
     local failures, asked = self.take()
@@ -266,6 +269,7 @@ end
 -- Does authenticate allow it? Who is denied does not learn by which hook, so it is asked alone.
 function Tries:reached(requests)
   for _, sample in ipairs(self.granted and {} or requests) do
+    self.bench:refill()
     local verdict = not self:over() and self.bench:authenticate(request_text("GET", sample.request))
     self.take()
     self.granted = self.granted or verdict and verdict.kind == "granted"
@@ -551,6 +555,7 @@ local function try_own(facts, to, check)
     to.tried()
     bench:set_time((os.time() + CACHED_S) * 1000) -- what the cache has of other samples is too old now
     bench:set_time(0)
+    bench:refill()
     local bad = try_one(bench, sample, function()
       for _, failure in ipairs(failures) do
         if not failure.transient then

@@ -645,6 +645,31 @@ end]]
     assert.same({ 0, {} }, { code, d.problems })
   end)
 
+  it("asks each as if no other had taken of a rate, and what it makes up as well", function()
+    local policy = [[
+local P = { api = 1 }
+function P.authenticate(req)
+  local ok, wait = tg.rate("login", "all", { per_s = 0.0001, burst = 1 })
+  if not ok then return tg.deny(429, "later", { retry_after = wait }) end
+  assert(not req.bearer or #req.bearer > 0)
+  return { sub = "ann" }
+end
+function P.subscribe(req, who)
+  return { topics = { "a" }, quota = { { key = "user:" .. who.sub, max = 1, over = "deny" } } }
+end
+function P.publish(pub, who)
+  if not tg.rate("publish", who.sub, { per_s = 0.0001, burst = 1 }) then return tg.deny(429, "later") end
+  return pub
+end
+return P
+]]
+    local publish = '{"hook": "publish", "event": {"topic": "a", "data": 1}, "expect": "granted"}\n'
+    local mine = ('{"expect": "granted"}\n'):rep(2) .. publish:rep(2)
+    local d, code = document(policy, { "--no-luacheck", "--samples", "mine", files = { mine = mine } })
+    assert.same({}, d.problems)
+    assert.equal(0, code)
+  end)
+
   it("tells what was expected where an object goes on on the next line, once", function()
     local seen = samples '{"bearer": "x"}\n{\n  "bearer": "x",\n  "expect": "granted"\n}'
     assert.same({ "2 one object on each line, or an array, was expected: this object does not end on its line" }, seen)

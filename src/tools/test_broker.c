@@ -23,6 +23,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* After that any bucket is full: see tg.rate. */
+static const uint64_t refill_ns = UINT64_C(8) * 86400 * 1000000000;
+
 enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000 };
 
 struct test_broker {
@@ -40,7 +43,8 @@ struct test_broker {
     struct shared_area area; /* no other process shares it */
     struct quota_user quota_user;
     struct lua_rates rates;
-    uint64_t rates_ns; /* the latest time that rates have seen */
+    uint64_t rates_ns;     /* the time that rates see: that which has passed, never back */
+    int64_t rates_unix_ms; /* when that was reckoned */
     struct http_server server;
     struct broker *broker;
     struct store *store;
@@ -161,9 +165,16 @@ static void test_broker_build(struct test_broker *w)
 static uint64_t test_broker_now_ns(void *ctx)
 {
     struct test_broker *w = ctx;
-    uint64_t now = (uint64_t)loop_unix_ms(w->loop) * 1000000;
-    w->rates_ns = now > w->rates_ns ? now : w->rates_ns;
+    int64_t now = loop_unix_ms(w->loop);
+    int64_t passed = now > w->rates_unix_ms ? now - w->rates_unix_ms : 0;
+    w->rates_unix_ms = now;
+    w->rates_ns += (uint64_t)passed * 1000000;
     return w->rates_ns;
+}
+
+void test_broker_refill(struct test_broker *w)
+{
+    w->rates_ns += refill_ns;
 }
 
 static int test_broker_count(struct test_broker *w, const struct config *c, struct err *e)

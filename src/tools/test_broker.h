@@ -55,6 +55,8 @@ bool test_broker_settled(const struct test_broker *w);
  * by it end, the policy is going to be asked about those whose grant says so, and cached values
  * age. */
 void test_broker_set_time(struct test_broker *w, int64_t unix_ms);
+/* Every bucket of tg.rate is full again: what is asked next is asked as if nothing had been. */
+void test_broker_refill(struct test_broker *w);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The
  * broker sees a trusted proxy: X-Forwarded-For says who the client is. */
 int test_broker_dial(struct test_broker *w);

@@ -157,6 +157,13 @@ static int l_set_time(lua_State *L)
     return 0;
 }
 
+/* b:refill(): every bucket of tg.rate is full again */
+static int l_refill(lua_State *L)
+{
+    test_broker_refill(check_bench(L));
+    return 0;
+}
+
 /* b:insert{topic, type, data, key, attrs} -> true | nil, text. `attrs` is canonical JSON. */
 static int l_insert(lua_State *L)
 {
@@ -324,6 +331,7 @@ static int l_native(lua_State *L)
         {"settled", l_settled},
         {"resubscribing", l_resubscribing},
         {"set_time", l_set_time},
+        {"refill", l_refill},
         {"insert", l_insert},
         {"connections", l_connections},
         {"dial", l_dial},
