@@ -316,10 +316,6 @@ function run:change(user, allowed)
 end
 
 function run:load(count)
-  while count > 200 do
-    self:load(200)
-    count = count - 200
-  end
   local events = {}
   for i = 1, count do
     self.n = self.n + 1
@@ -347,7 +343,7 @@ function run:go(seconds, faults)
     local passed = eventually.now() - from
     local due = math.floor(passed * self.per_s) - loaded
     if due >= self.per_s / 50 then
-      self:load(due)
+      self:load(math.min(due, 200)) -- a machine that is slow is not given ever more
       loaded = loaded + due
     end
     if passed * 8 > changed then
