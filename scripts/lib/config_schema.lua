@@ -460,7 +460,8 @@ local fields = {
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,
-      "If `subscribe` fails for an open stream for that long after a reload, the client must reconnect."),
+      "If `subscribe` fails for an open stream for that long after a reload, or does not answer for that long after "
+        .. "`observe` or an operator has it asked again, the client must reconnect."),
     bytes("token_cache_bytes", 16 * MIB, 0, 64 * GIB,
       "Most memory of verified tokens, cached until they expire, about 1 KiB each. `0`: no cache."),
   }),

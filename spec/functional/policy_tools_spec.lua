@@ -402,6 +402,41 @@ describe("tidegate test", function()
     assert.equal(0, code, out .. err)
   end)
 
+  it("runs observe for what it publishes, which reaches streams by their tags", function()
+    local code, out, err = run({
+      ["rights.lua"] = [[
+        local may, P = {}, { api = 1 }
+        function P.authenticate(req) return { sub = req.query.name } end
+        function P.subscribe(req, who)
+          if may[who.sub] == "no" then return tg.deny(403, "gone") end
+          return { topics = { "news" }, tags = { "user:" .. who.sub } }
+        end
+        P.observe = { { topics = { "rights/*" }, run = function(ev)
+          local name = ev.topic:match "[^/]*$"
+          may[name] = ev.data
+          tg.ask_again("user:" .. name)
+        end } }
+        return P
+      ]],
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("works", function()
+          local p = t.policy "rights.lua"
+          local ann, ben = p:connect { query = { name = "ann" } }, p:connect { query = { name = "ben" } }
+          assert.same({ "user:ann" }, ann.subscription.tags)
+          p:publish { topic = "rights/ann", data = "no" }
+          p:publish { topic = "news", data = 1 }
+          assert.same({ 1 }, ben:data())
+          assert.is_true(ann:closed())
+          assert.equal("revoked", ann:events()[1].type)
+          assert.denied(403, p:connect { query = { name = "ann" } })
+          assert.faultless(p)
+        end)
+      ]],
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
   it("stops a hook at its budget", function()
     passes [[ it("works", function()
       assert.transient(connect("ann", "loop"))

@@ -235,6 +235,12 @@ static void push_connection(void *ctx, const struct broker_connection *c)
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "topics");
+    lua_createtable(L, (int)c->tag_count, 0);
+    for (size_t i = 0; i < c->tag_count; i++) {
+        lua_pushlstring(L, c->tags[i].p, c->tags[i].n);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "tags");
     push_optional(L, "filter", c->filter);
     push_optional(L, "format", c->format);
     push_optional(L, "params", c->params);
