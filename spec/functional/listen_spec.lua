@@ -177,6 +177,20 @@ describe("the address for probes", function()
           assert.equal(404, http.post(at, path, "").status, path)
         end
         assert.equal(200, http.get(broker.admin, "/status").status)
+        local r -- anyone may ask, but not as often as they like
+        eventually("asking without end is refused", function()
+          for _ = 1, 50 do
+            r = http.get(at, "/healthz")
+            if r.status ~= 200 then
+              return true
+            end
+          end
+        end)
+        assert.equal(429, r.status)
+        assert.is_truthy(tonumber(r.headers["retry-after"]))
+        assert.equal(200, http.get(broker.admin, "/healthz").status)
+        assert.is_true(broker:metric "tidegate_admin_public_too_fast_total" >= 1)
+        assert.is_truthy(broker:logged { msg = "refused a client that asks too often", limit = "admin_public" })
       end)
   end
 

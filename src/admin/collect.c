@@ -172,7 +172,7 @@ static int put_workers(const struct collect *g, struct strbuf *out)
 {
     static const char up[] = "tidegate_worker_up", starts[] = "tidegate_worker_restarts_total";
     const struct admin_workers *a = g->admin;
-    int rc = metrics_put_gave_way(a->server->metrics, out);
+    int rc = metrics_put_admin_net(a->server->metrics, out);
     rc = rc ? rc
             : strbuf_printf(out,
                             "# HELP tidegate_workers Workers of this supervisor.\n"

@@ -100,6 +100,7 @@ struct net_metrics {
     NET_METRICS(X)
 #undef X
     uint64_t closed[CLOSE_REASON_COUNT];      /* tidegate_connections_closed_total{reason=} */
+    uint64_t too_fast_requests;               /* tidegate_admin_public_too_fast_total */
     uint64_t tls_failures[TLS_FAILURE_COUNT]; /* tidegate_tls_handshake_failures_total{reason=} */
     struct net_certificate certificates[NET_CERTIFICATES_MAX];
     size_t certificate_count;

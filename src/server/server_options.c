@@ -10,6 +10,7 @@
  */
 enum {
     ADMIN_CONNECTIONS = 64,
+    PROBES_PER_S = 10, /* of an address; some Prometheus and a kubelet ask less than one */
     ADMIN_BODY_BYTES = 64 * 1024,
     ADMIN_DEAD_PEER_MS = 10000,
 };
@@ -261,6 +262,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->probes = o->admin;
     o->probes.name = "admin_public";
     o->probes.any_host = true;
+    o->probes.request_rate = rate_options("admin_public", PROBES_PER_S, false);
+    o->probes.request_rate.fixed = true;
     o->trusted_proxies = xcalloc(c->trusted_proxies.n, sizeof *o->trusted_proxies);
     for (size_t i = 0; i < c->trusted_proxies.n; i++) {
         int rc = network_parse(c->trusted_proxies.v[i], &o->trusted_proxies[i], e);

@@ -156,14 +156,22 @@ static int put_closed(struct strbuf *out, const struct net_metrics *net)
     return rc;
 }
 
-int metrics_put_gave_way(const struct net_metrics *admin_net, struct strbuf *out)
+static int put_counter(struct strbuf *out, const char *name, uint64_t value, const char *help)
 {
-    static const char name[] = "tidegate_admin_gave_way_total";
-    int rc = metrics_put_head(out, slice_str(name), "counter",
-                              "Connections to the admin service closed to make room for others: "
-                              "their clients asked nothing.");
+    int rc = metrics_put_head(out, slice_str(name), "counter", help);
+    return rc ? rc : strbuf_printf(out, "%s %" PRIu64 "\n", name, value);
+}
+
+int metrics_put_admin_net(const struct net_metrics *admin_net, struct strbuf *out)
+{
+    int rc = put_counter(out, "tidegate_admin_gave_way_total", admin_net->closed[CLOSE_GAVE_WAY],
+                         "Connections to the admin service closed to make room for others: "
+                         "their clients asked nothing.");
     return rc ? rc
-              : strbuf_printf(out, "%s %" PRIu64 "\n", name, admin_net->closed[CLOSE_GAVE_WAY]);
+              : put_counter(out, "tidegate_admin_public_too_fast_total",
+                            admin_net->too_fast_requests,
+                            "Requests to admin_public refused because their address has sent ten a "
+                            "second for a while.");
 }
 
 static int put_tls(struct strbuf *out, const struct net_metrics *net)
@@ -392,7 +400,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     const struct metrics_sources *from = &m->from;
     rc = rc ? rc : put_rows(out, net_rows, COUNT(net_rows), from->net);
     rc = rc ? rc : put_closed(out, from->net);
-    rc = rc || !from->admin_net ? rc : metrics_put_gave_way(from->admin_net, out);
+    rc = rc || !from->admin_net ? rc : metrics_put_admin_net(from->admin_net, out);
     rc = rc ? rc : put_tls(out, from->net);
     rc = rc ? rc : put_rows(out, broker_rows, COUNT(broker_rows), from->broker);
     rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);

@@ -40,8 +40,8 @@ struct metrics_sources {
 };
 
 /* Of the admin service: connections that were closed to make room for others. */
-__attribute__((warn_unused_result)) int metrics_put_gave_way(const struct net_metrics *admin_net,
-                                                             struct strbuf *out);
+__attribute__((warn_unused_result)) int metrics_put_admin_net(const struct net_metrics *admin_net,
+                                                              struct strbuf *out);
 
 struct metrics_view {
     struct metrics_sources from;

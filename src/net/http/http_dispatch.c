@@ -143,6 +143,11 @@ static bool http_dispatch_too_fast(const struct conn *c, struct stream *stream,
                                    const struct http_request *rq, const struct peer_address *client)
 {
     struct http_server *s = c->server;
+    if (!http_rate_take(&s->requests, client, loop_now(s->loop))) {
+        http_dispatch_refuse(c, stream, rq, 429,
+                             "a later request may work: this address asks too often here");
+        return true;
+    }
     bool publish = rq->method == HTTP_POST;
     struct http_rate *rate = publish ? &s->publishes : &s->connections;
     bool counts = c->trusted ? memcmp(client, &c->peer, sizeof *client) != 0 : publish;

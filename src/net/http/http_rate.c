@@ -25,7 +25,10 @@ static void http_rate_log(struct http_rate *r, const struct peer_address *client
         return;
     }
     peer_address_text(client, text);
-    log_warn("http", "refused a client that is too fast; raise the limit if many share its address",
+    log_warn("http",
+             r->opt.fixed
+                 ? "refused a client that asks too often"
+                 : "refused a client that is too fast; raise the limit if many share its address",
              LOG_F(log_str("client", text), log_str("limit", r->opt.setting),
                    log_uint("per_s", r->opt.per_s), log_uint("refused", *r->refused)));
 }

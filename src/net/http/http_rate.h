@@ -11,6 +11,7 @@ struct http_rate_options {
     unsigned per_s;      /* 0: no bound */
     unsigned burst;
     bool local_exempt; /* from that: peers on this machine */
+    bool fixed;        /* no setting says how many: the log names what they ask */
 };
 
 struct http_rate {

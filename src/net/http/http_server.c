@@ -31,6 +31,7 @@ void http_server_init(struct http_server *s, struct loop *l, const struct http_s
     http_bodies_init(&s->bodies, metrics, opt->bodies_bytes, opt->bodies_bytes_per_address);
     http_rate_init(&s->connections, &opt->connection_rate, &metrics->too_fast_connections);
     http_rate_init(&s->publishes, &opt->publish_rate, &metrics->too_fast_publishes);
+    http_rate_init(&s->requests, &opt->request_rate, &metrics->too_fast_requests);
 }
 
 void http_server_clear(struct http_server *s)
@@ -44,6 +45,7 @@ void http_server_clear(struct http_server *s)
     http_bodies_clear(&s->bodies);
     http_rate_clear(&s->connections);
     http_rate_clear(&s->publishes);
+    http_rate_clear(&s->requests);
 }
 
 struct stream *http_server_stream(const struct http_server *s, uint64_t id)

@@ -45,6 +45,7 @@ struct http_server_options {
     size_t bodies_bytes, bodies_bytes_per_address; /* under way; 0: no bound */
     struct http_rate_options connection_rate;      /* of new ones; trusted proxies are exempt */
     struct http_rate_options publish_rate;         /* the same for POST requests */
+    struct http_rate_options request_rate;         /* of all requests, of whoever asks */
     unsigned hsts_s;                /* max-age of Strict-Transport-Security, by TLS only; 0: none */
     const struct conn_protocol *h2; /* spoken with clients that ask for HTTP/2; NULL: not served */
     unsigned h2_streams;            /* most of one connection at a time */
@@ -86,6 +87,7 @@ struct http_server {
     struct http_bodies bodies;
     struct http_rate connections; /* new ones, and requests but publishes behind trusted proxies */
     struct http_rate publishes;
+    struct http_rate requests;
     struct log_pace proxy_pace;    /* of lines about refused headers of proxies, */
     struct log_pace too_many_pace; /* clients that hold too many, */
     struct log_pace flood_pace;    /* floods of HTTP/2, */
