@@ -79,8 +79,8 @@
 
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
----@field filter string?              a name in Policy.filters; none: every event of the topics
----@field format string?              a name in Policy.formats, 'raw' (default: the data as published) or 'json' (an object {id, topic, type, time, data, attrs})
+---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
+---@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}). Required where the policy has formats; else 'raw'
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
 ---@field replay tg.Replay|false|nil  false: starts with new events, whatever position the client requests
 ---@field limits tg.Limits?

@@ -24,7 +24,7 @@ function P.subscribe(req)
   local some = #symbols > 0
   return {
     topics = { "ticker/*" },
-    filter = some and "symbols" or nil,
+    filter = some and "symbols" or "none",
     params = some and { symbols = symbols } or nil,
     replay = false, -- yesterday's prices are of no use
     limits = { events_per_s = 20, max_lag = 64, on_lag = "skip" },

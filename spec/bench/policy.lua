@@ -14,7 +14,7 @@ function P.subscribe(req)
   local q = req.query
   local number, of = math.tointeger(tonumber(q.audience)), math.tointeger(tonumber(q.of))
   return {
-    topics = req.topics, filter = q.filter, format = q.format,
+    topics = req.topics, filter = q.filter or "none", format = q.format or "raw",
     params = number and { n = of and number % of or number, level = 1 } or nil,
   }
 end

@@ -178,7 +178,8 @@ function P.authenticate() return { sub = "x" } end
 function P.publish(pub) return pub end
 function P.subscribe(req)
   local number = math.tointeger(tonumber(req.query.c)) % math.tointeger(tonumber(req.query.a))
-  return { topics = { "alert/**" }, filter = req.query.filter, params = { t = ("tenant-%06d"):format(number) } }
+  return { topics = { "alert/**" }, filter = req.query.filter or "none",
+    params = { t = ("tenant-%06d"):format(number) } }
 end
 P.filters = {
   index = "attrs.t == $t",

@@ -24,7 +24,7 @@ local LOAD_S = RELOADS * INTERVAL + RELOADS // REST * (CONNECTIONS / 1400 + 1) +
 -- has a format, every fifth asks for another param: their streams move to other audiences.
 local function policy(n)
   local subscription = ('filter = "mine", params = { topic = req.topics[1]%s }%s'):format(
-    n % 5 == 0 and ", five = true" or "", n % 3 == 0 and ', format = "same"' or "")
+    n % 5 == 0 and ", five = true" or "", n % 3 == 0 and ', format = "same"' or ', format = "raw"')
   return ([[
 local P = { api = 1, version = "%d" }
 function P.authenticate(req) return { sub = "c" .. (req.query.c or "") } end

@@ -16,7 +16,7 @@ end
 
 function P.subscribe(req, who)
   if req.query.hang == "subscribe" then hang() end
-  return { topics = req.topics, filter = req.query.filter, format = req.query.format }
+  return { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw" }
 end
 
 function P.publish(pub, who)

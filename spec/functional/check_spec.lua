@@ -43,7 +43,7 @@ local function with(hooks)
   return ([[
 local P = { api = 1, version = "try-1" }
 function P.authenticate() return { sub = "x" } end
-function P.subscribe() return { topics = { "a" } } end
+function P.subscribe() return { topics = { "a" }, filter = "none", format = "raw" } end
 %s
 return P]]):format(hooks)
 end
@@ -579,7 +579,7 @@ function P.authenticate(req)
   if req.bearer ~= "x" then return tg.deny(401, "no") end
   return { sub = "x" }
 end
-function P.subscribe(_, who) return { topics = { "of/" .. who.sub } } end]]
+function P.subscribe(_, who) return { topics = { "of/" .. who.sub }, filter = "none" } end]]
 
   local function samples(text, ...)
     local d, code = document(POLICY, { "--no-luacheck", "--no-samples", "--samples", "mine", files = { mine = text },

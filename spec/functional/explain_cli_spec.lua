@@ -7,7 +7,7 @@ local POLICY = [[
 local P = { api = 1, version = "geo-2" }
 function P.authenticate() return { sub = "u" } end
 function P.subscribe(req)
-  return { topics = req.topics, filter = req.query.filter, params = { cell = "u2yh" } }
+  return { topics = req.topics, filter = req.query.filter or "none", params = { cell = "u2yh" } }
 end
 function P.publish(pub) return pub end
 P.filters = {

@@ -11,7 +11,7 @@ function P.subscribe(req)
   local q = req.query
   local replay = q.max_age and { max_age = tonumber(q.max_age) }
   if q.replay == "none" then replay = false end
-  return { topics = req.topics, filter = q.filter, format = q.format, params = { cell = "u2yh" },
+  return { topics = req.topics, filter = q.filter or "none", format = q.format or "raw", params = { cell = "u2yh" },
     replay = replay,
     limits = q.pace and { events_per_s = tonumber(q.pace) } or nil }
 end
@@ -430,8 +430,8 @@ return P
 
   it("tells a grant of now from the one before it", function()
     local broker = tidegate.start { policy = "local asked = 0\n" .. policy { -- another answer each time
-      subscribe = 'asked = asked + 1 return { topics = req.topics, filter = asked > 1 and "none" or nil }',
-      filters = "none = function() return false end" } }
+      subscribe = 'asked = asked + 1 return { topics = req.topics, filter = asked > 1 and "nothing" or "none" }',
+      filters = "nothing = function() return false end" } }
     local c = open(broker, { topic = "a" })
     local first = broker:publish("a", "1")
     c:next()
@@ -440,7 +440,7 @@ return P
     local doc
     eventually("it was asked about", function()
       doc = ask(broker, connection, first)
-      return doc.connection.filter == "none"
+      return doc.connection.filter == "nothing"
     end)
     assert.same({ "would-not-deliver", "filtered", "passed-before" }, { doc.outcome, doc.reason, doc.place })
     local second = broker:publish("a", "2")

@@ -11,7 +11,7 @@ local P = { api = 1 }
 function P.authenticate() return { sub = "x" } end
 function P.publish(pub) return pub end
 function P.subscribe(req)
-  return { topics = req.topics, filter = req.query.filter, format = req.query.format,
+  return { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw",
     params = req.query.params and json.decode(req.query.params) }
 end
 

@@ -10,7 +10,7 @@ function P.authenticate() return { sub = "x" } end
 function P.publish(pub) return pub end
 function P.subscribe(req)
   local params = { cell = req.query.cell, role = req.query.role }
-  return { topics = req.topics, format = req.query.format, params = params }
+  return { topics = req.topics, format = req.query.format or "raw", params = params }
 end
 P.formats = {
   by_role = function(ev, params)

@@ -14,7 +14,8 @@ function P.authenticate() return { sub = "x" } end
 function P.subscribe(req)
   local params
   if req.query.params then params = json.decode(req.query.params) end
-  return { topics = req.topics, filter = req.query.filter, format = req.query.format, params = params }
+  return { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw",
+    params = params }
 end
 
 function P.publish(pub) return pub end

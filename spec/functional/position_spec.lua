@@ -9,7 +9,7 @@ return {
   api = 1,
   authenticate = function() return { sub = "x" } end,
   subscribe = function(req)
-    return { topics = req.topics, filter = req.query.filter, prime = req.query.prime }
+    return { topics = req.topics, filter = req.query.filter or "none", prime = req.query.prime }
   end,
   publish = function(pub) return pub end,
   filters = { nothing = "attrs.no == 'such'" },

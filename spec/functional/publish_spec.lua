@@ -12,7 +12,7 @@ local ECHO = [[
     api = 1,
     authenticate = function() return { sub = "x" } end,
     subscribe = function(req)
-      return { topics = #req.topics > 0 and req.topics or { "**" }, format = req.query.format }
+      return { topics = #req.topics > 0 and req.topics or { "**" }, format = req.query.format or "raw" }
     end,
     publish = function(pub) return pub end,
     formats = {

@@ -247,7 +247,7 @@ describe("a filter or a format that fails", function()
       api = 1,
       authenticate = function() return { sub = "x" } end,
       subscribe = function(req)
-        return { topics = { "a" }, filter = req.query.filter, format = req.query.format }
+        return { topics = { "a" }, filter = req.query.filter or "none", format = req.query.format or "raw" }
       end,
       publish = function(pub) return pub end,
       filters = {

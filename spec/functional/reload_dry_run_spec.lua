@@ -114,7 +114,7 @@ describe("the dry run of a new policy", function()
     local r = broker:reload(policy { subscribe = [[local n = tonumber(who.sub)
         if n <= 10 then return tg.deny(403, "no") end
         if n <= 15 then return nil, "later" end
-        return { topics = req.topics, filter = n <= 30 and "b" or nil }]],
+        return { topics = req.topics, filter = n <= 30 and "b" or "none", format = "raw" }]],
       filters = "b = function() return true end", formats = "one = function(ev) return ev.raw end" }, "?dry_run=1")
     assert.equal(200, r.status, r.body)
     assert.same({ asked = 40, same = 10, moved = 15, denied = 10, unknown = 5 }, r.json.dry_run.streams)

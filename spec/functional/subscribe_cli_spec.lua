@@ -20,7 +20,7 @@ return {
     if least then return { topics = req.topics, filter = "least", params = { least = least } } end
     if req.query.never then error "boom" end
     if who.sub == "eve" then return tg.deny(403, "not eve") end
-    return { topics = req.topics }
+    return { topics = req.topics, filter = "none" }
   end,
   filters = { least = "tonumber(attrs.n) >= $least" },
   publish = function(pub) return pub end,

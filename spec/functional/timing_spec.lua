@@ -27,10 +27,10 @@ end
 describe("the time from publish to socket", function()
   local broker = tidegate.shared { policy = [[
     return { api = 1, authenticate = function() return {} end, publish = function(pub) return pub end,
-      filters = { none = function() return false end },
+      filters = { nothing = function() return false end },
       formats = { skip = function() return nil end },
       subscribe = function(req)
-        return { topics = req.topics, filter = req.query.filter, format = req.query.format }
+        return { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw" }
       end } ]] }
 
   it("has a sample for each event and audience, however many streams that has", function()
@@ -40,7 +40,7 @@ describe("the time from publish to socket", function()
       clients[i] = sse.open(b, { topic = topics })
     end
     local silent = {
-      sse.open(b, { topic = "a", query = { filter = "none" } }),
+      sse.open(b, { topic = "a", query = { filter = "nothing" } }),
       sse.open(b, { topic = "a", query = { format = "skip" } }),
     }
     local before, sum_before = figures(b, DELIVERY)
@@ -146,7 +146,7 @@ describe("the time of hooks", function()
     finally(function() server:stop() end)
     local b = start([[subscribe = function(req)
       http.get "app"
-      return { topics = req.topics }
+      return { topics = req.topics, filter = "none", format = "raw" }
     end]], { app = { url = server.url } })
     local c = http.connect(b)
     assert(c:send(http.render("GET", "/events?topic=a", {})))
@@ -166,8 +166,8 @@ describe("the time of hooks", function()
   end)
 
   it("is of each event of a batch, and of each hook of a request on its own", function()
-    local b = start [[subscribe = function(req) return { topics = req.topics } end, disconnect = function() end,
-      setup = function() end, reload = function() return "keep" end,
+    local b = start [[subscribe = function(req) return { topics = req.topics, filter = "none", format = "raw" } end,
+      disconnect = function() end, setup = function() end, reload = function() return "keep" end,
       observe = { { topics = { "b" }, run = function() end } }]]
     local short = { topic = "a", data = "1" }
     b:publish_all { short, { topic = "a", data = "1", type = "long" }, short }
@@ -189,7 +189,7 @@ describe("the time of hooks", function()
 
   it("of filters and formats is that of the first call and then of one in 61; texts have none", function()
     local b = start [[subscribe = function(req)
-      return { topics = req.topics, filter = req.query.filter, format = req.query.format }
+      return { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw" }
     end]]
     local text = sse.open(b, { topic = "a", query = { filter = "text" } })
     b:publish("a", "1")

@@ -28,7 +28,7 @@ function P.authenticate(req)
 end
 function P.subscribe(req, who)
   local ok, denial = try("subscribe", req.query)
-  return ok and { topics = req.topics, filter = req.query.filter, format = req.query.format }, denial
+  return ok and { topics = req.topics, filter = req.query.filter or "none", format = req.query.format or "raw" }, denial
 end
 function P.publish(pub, who)
   local ok, denial = try("publish", { hook = pub.attrs.hook, line = pub.attrs.line })

@@ -61,7 +61,8 @@ function M.with(parts, options)
   local text = {
     "local P = { api = 1 }",
     "function P.authenticate(req) " .. (parts.authenticate or "return { sub = 'u' }") .. " end",
-    "function P.subscribe(req, who) " .. (parts.subscribe or "return { topics = { 'a' } }") .. " end",
+    "function P.subscribe(req, who) " .. (parts.subscribe
+      or "return { topics = { 'a' }, filter = 'none', format = 'raw' }") .. " end",
   }
   if parts.publish then text[#text + 1] = "function P.publish(pub, who) " .. parts.publish .. " end" end
   for _, kind in ipairs { "filters", "formats" } do

@@ -9,6 +9,7 @@ P.filters = { %s }
 P.formats = { %s }
 %s
 return P
-]]):format(parts.version or "v", parts.subscribe or "return { topics = req.topics }", parts.filters or "",
+]]):format(parts.version or "v", parts.subscribe
+      or 'return { topics = req.topics, filter = "none", format = "raw" }', parts.filters or "",
     parts.formats or "", parts.more or "")
 end

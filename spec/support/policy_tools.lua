@@ -16,11 +16,11 @@ function P.subscribe(req, who)
   if req.topics[1] == "db" then
     local rows, err = db.query("topics_of", who.sub)
     if not rows then return nil, err end
-    return { topics = { rows[1].topic } }
+    return { topics = { rows[1].topic }, filter = "none", format = "raw" }
   elseif req.topics[1] == "http" then
     local res, err = http.get("directory", { path = "/" .. who.sub })
     if not res then return nil, err end
-    return { topics = { res.body } }
+    return { topics = { res.body }, filter = "none", format = "raw" }
   elseif req.topics[1] == "loop" then
     while true do end
   end

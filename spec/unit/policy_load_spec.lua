@@ -46,6 +46,8 @@ describe("loading a policy", function()
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { ['a b'] = print } }"] = "formats: names are letters",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { json = print } }"] =
         "formats.json: the name belongs to a built-in",
+      ["return { api = 1, " .. SUBSCRIBE .. ", filters = { none = print } }"] =
+        "filters.none: in a subscription that says there is no filter; use another name",
       ["return { api = 1, " .. SUBSCRIBE .. ", formats = { raw = print } }"] =
         "formats.raw: the name belongs to a built-in",
       ["return 5"] = "p.lua must end in `return` and a table of hooks; it returned number",

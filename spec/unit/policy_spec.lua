@@ -17,8 +17,9 @@ describe("policy", function()
   end)
 
   -- The verdict on a subscription returned by `code`, and the log.
-  local function subscribe(code, rq)
-    with { subscribe = code, filters = { near = "return true" }, formats = { short = "return 'x'" } }
+  local function subscribe(code, rq, functions)
+    functions = functions or { filters = { near = "return true" }, formats = { short = "return 'x'" } }
+    with { subscribe = code, filters = functions.filters, formats = functions.formats }
     local verdict
     local log = policies.capture(function() verdict = p:subscribe(request(rq)) end)
     return verdict, log
@@ -46,20 +47,43 @@ describe("policy", function()
     end)
 
     it("has defaults for all but the topics", function()
-      local v = subscribe "return { topics = { '**' } }"
+      local v = subscribe("return { topics = { '**' } }", nil, {})
       assert.same({ topics = { "**" }, no_replay = false, replay_max_age_ms = 0, events_per_s = 0.0, max_lag = 0,
         on_lag = "default", heartbeat_s = 0, retry_ms = 0 }, v.subscription)
-      assert.is_true(subscribe("return { topics = { 'a' }, replay = false }").subscription.no_replay)
-      assert.equal("close", subscribe("return { topics = { 'a' }, limits = { on_lag = 'close' } }").subscription.on_lag)
-      assert.is_nil(subscribe("return { topics = { 'a' }, params = {} }").subscription.params)
-      assert.equal("json", subscribe("return { topics = { 'a' }, format = 'json' }").subscription.format)
-      assert.equal("raw", subscribe("return { topics = { 'a' }, format = 'raw' }").subscription.format)
+      assert.is_true(subscribe("return { topics = { 'a' }, replay = false }", nil, {}).subscription.no_replay)
+      assert.equal("close", subscribe("return { topics = { 'a' }, limits = { on_lag = 'close' } }", nil, {})
+        .subscription.on_lag)
+      assert.is_nil(subscribe("return { topics = { 'a' }, params = {} }", nil, {}).subscription.params)
+      assert.equal("json", subscribe("return { topics = { 'a' }, format = 'json' }", nil, {}).subscription.format)
+      assert.equal("raw", subscribe("return { topics = { 'a' }, format = 'raw' }", nil, {}).subscription.format)
     end)
 
     it("treats equal params as equal, however they were built", function()
-      local a = subscribe "local q = {} q.b = 2 q.a = 1 return { topics = { 'a' }, params = q }"
-      local b = subscribe "return { topics = { 'a' }, params = { a = 1, b = 2 } }"
+      local a = subscribe("local q = {} q.b = 2 q.a = 1 "
+        .. "return { topics = { 'a' }, filter = 'near', format = 'raw', params = q }")
+      local b = subscribe "return { topics = { 'a' }, filter = 'near', format = 'raw', params = { a = 1, b = 2 } }"
       assert.equal(a.subscription.params, b.subscription.params)
+    end)
+
+    it("names a filter and a format where the policy has some: nil is a name that was looked up in vain", function()
+      local filters, formats = { near = "return true" }, { short = "return 'x'" }
+      for code, functions in pairs {
+        ["filter = NAMES.x"] = { filters = filters }, ["format = NAMES.x"] = { formats = formats },
+        ["filter = 'near'"] = { filters = filters, formats = formats },
+        ["format = 'short'"] = { filters = filters, formats = formats }, [""] = { formats = formats },
+      } do
+        local v, log = subscribe("local NAMES = {} return { topics = { 'a' }, " .. code .. " }", nil, functions)
+        assert.equal("transient", v.kind, code)
+        assert.matches(code:find "^filter = '" and "format: missing; a policy that has formats names one of them"
+          or code:find "^format = '" and "filter: missing; a policy that has filters names one of them"
+          or ": missing; a policy that has f", first(log).error, 1, true)
+      end
+      local v = subscribe("return { topics = { 'a' }, filter = 'none' }", nil, { filters = filters })
+      assert.same({ "allow", nil }, { v.kind, v.subscription.filter })
+      v = subscribe("return { topics = { 'a' }, filter = 'none' }", nil, {})
+      assert.same({ "allow", nil }, { v.kind, v.subscription.filter })
+      v = subscribe("return { topics = { 'a' }, format = 'raw' }", nil, { formats = formats })
+      assert.same({ "allow", "raw" }, { v.kind, v.subscription.format })
     end)
 
     -- Everything else is closed: nothing granted, the client told to come again, one line in the log.
@@ -90,7 +114,7 @@ describe("policy", function()
       ["{ topics = { 'a' }, fitler = 'near' }"] = "subscription: unknown key 'fitler' (did you mean 'filter'?)",
       ["{ topics = { 'a' }, [1] = 1 }"] = "subscription: keys must be names, got a number",
       ["{ topics = { 'a' }, filter = 'neer' }"] = "subscription: unknown filter 'neer' (did you mean 'near'?)",
-      ["{ topics = { 'a' }, filter = 'something else' }"] = "unknown filter 'something else' (there is: near)",
+      ["{ topics = { 'a' }, filter = 'something else' }"] = "unknown filter 'something else' (there are: none, near)",
       ["{ topics = { 'a' }, filter = 1 }"] = "filter: a string was expected, got number",
       ["{ topics = { 'a' }, filter = function() end }"] = "filter: a string was expected, got function",
       ["{ topics = { 'a' }, format = 'jsn' }"] = "subscription: unknown format 'jsn' (did you mean 'json'?)",
@@ -196,13 +220,14 @@ describe("policy", function()
     end
 
     it("bounds topics and params", function()
-      local v = subscribe "local t = {} for i = 1, 100 do t[i] = 't' .. i end return { topics = t }"
+      local v = subscribe("local t = {} for i = 1, 100 do t[i] = 't' .. i end return { topics = t }", nil, {})
       assert.equal(100, #v.subscription.topics)
       local _, log = subscribe "local t = {} for i = 1, 101 do t[i] = 't' .. i end return { topics = t }"
       assert.matches("topics: a list of 1 to 100 strings", first(log).error, 1, true)
       _, log = subscribe "local t = { 'a' } for i = 1, 1000000 do t['k' .. i % 5000] = 1 end return { topics = t }"
       assert.matches("topics: a list of 1 to 100 strings", first(log).error, 1, true)
-      v = subscribe "local t = {} for i = 1, 32 do t['k' .. i] = i end return { topics = { 'a' }, params = t }"
+      v = subscribe("local t = {} for i = 1, 32 do t['k' .. i] = i end return { topics = { 'a' }, params = t }", nil,
+        {})
       assert.equal("allow", v.kind)
       _, log = subscribe "local t = {} for i = 1, 33 do t['k' .. i] = i end return { topics = { 'a' }, params = t }"
       assert.matches("params: 33 keys, at most 32 were expected", first(log).error, 1, true)
@@ -212,8 +237,8 @@ describe("policy", function()
       local v = subscribe [[
         local hostile = { __index = function() error("index") end, __pairs = function() error("pairs") end,
           __eq = function() error("eq") end, __metatable = "locked" }
-        return setmetatable({ topics = setmetatable({ "a" }, hostile), params = setmetatable({ x = 1 }, hostile) },
-          hostile)]]
+        return setmetatable({ topics = setmetatable({ "a" }, hostile), params = setmetatable({ x = 1 }, hostile),
+          filter = "none", format = "raw" }, hostile)]]
       assert.equal("allow", v.kind)
       assert.equal('{"x":1}', v.subscription.params)
       -- inherited fields are not there

@@ -23,11 +23,11 @@ describe("policy, filters that are text", function()
 
   it("decide without Lua", function()
     assert(open [[P.filters = {
-      near = "starts_with(attrs.cell, $cell)", none = "false", lua = function() return true end }]])
+      near = "starts_with(attrs.cell, $cell)", never = "false", lua = function() return true end }]])
     local memory = p:metrics().policy_memory
     local yes = assert(p:bind { filter = "near", params = '{"cell":"u2"}' })
     local no = assert(p:bind { filter = "near", params = '{"cell":"u3"}' })
-    local none, lua = assert(p:bind { filter = "none" }), assert(p:bind { filter = "lua" })
+    local none, lua = assert(p:bind { filter = "never" }), assert(p:bind { filter = "lua" })
     assert.same({ true, false, false, true },
       { (p:filter(yes, ev)), (p:filter(no, ev)), (p:filter(none, ev)), (p:filter(lua, ev)) })
     p:unbind(yes)

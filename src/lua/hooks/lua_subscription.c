@@ -129,26 +129,51 @@ static int unknown_name(lua_State *L, const char *what, struct slice given,
     return lua_shape_unknown(L, "subscription", what, given.p, names, all->n + n);
 }
 
-static void read_names(lua_State *L, int t, const struct lua_policy_file *f,
-                       struct verdict_draft *d)
+static void lua_subscription_filter(lua_State *L, int t, const struct lua_functions *all,
+                                    struct verdict_draft *d)
 {
-    static const char *const built_in[] = {"raw", "json"};
+    static const char *const none = "none";
     if (lua_shape_field(L, t, "filter") != LUA_TNIL) {
         struct slice name = lua_shape_string(L, -1, "filter");
-        if (lua_functions_find(&f->filters, name) < 0) {
-            unknown_name(L, "filter", name, &f->filters, NULL, 0);
+        bool named = !slice_is(name, none);
+        if (named && lua_functions_find(all, name) < 0) {
+            unknown_name(L, "filter", name, all, &none, 1);
         }
-        lua_subscription_append(L, &d->filter, name, "filter");
+        if (named) {
+            lua_subscription_append(L, &d->filter, name, "filter");
+        }
     }
+    lua_pop(L, 1);
+}
+
+static void lua_subscription_format(lua_State *L, int t, const struct lua_functions *all,
+                                    struct verdict_draft *d)
+{
+    static const char *const built_in[] = {"raw", "json"};
     if (lua_shape_field(L, t, "format") != LUA_TNIL) {
         struct slice name = lua_shape_string(L, -1, "format");
-        if (!slice_is(name, "raw") && !slice_is(name, "json") &&
-            lua_functions_find(&f->formats, name) < 0) {
-            unknown_name(L, "format", name, &f->formats, built_in, 2);
+        if (!slice_is(name, built_in[0]) && !slice_is(name, built_in[1]) &&
+            lua_functions_find(all, name) < 0) {
+            unknown_name(L, "format", name, all, built_in, 2);
         }
         lua_subscription_append(L, &d->format, name, "format");
     }
-    lua_pop(L, 2);
+    lua_pop(L, 1);
+}
+
+/* nil may be a name that the policy looked up in vain: it does not stand for everything, unfiltered or
+ * unformatted, where there is a choice. */
+static void lua_subscription_want_names(lua_State *L, int t, const struct lua_policy_file *f)
+{
+    if (f->filters.n && lua_shape_field(L, t, "filter") == LUA_TNIL) {
+        luaL_error(L, "filter: missing; a policy that has filters names one of them in each "
+                      "subscription, or says \"none\" for every event of the topics");
+    }
+    if (f->formats.n && lua_shape_field(L, t, "format") == LUA_TNIL) {
+        luaL_error(L, "format: missing; a policy that has formats names one of them in each "
+                      "subscription, or says \"raw\" for the data as published, or \"json\"");
+    }
+    lua_settop(L, t);
 }
 
 static void read_params(lua_State *L, int t, struct verdict_draft *d)
@@ -350,7 +375,8 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     lua_shape_closed(L, idx, "subscription", keys);
     read_topics(L, idx, d);
     read_tags(L, idx, d);
-    read_names(L, idx, f, d);
+    lua_subscription_filter(L, idx, &f->filters, d);
+    lua_subscription_format(L, idx, &f->formats, d);
     read_params(L, idx, d);
     read_replay(L, idx, s);
     read_limits(L, idx, s);
@@ -366,4 +392,5 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_prime(L, idx, s);
     read_expires(L, idx, s);
     read_quotas(L, idx, d);
+    lua_subscription_want_names(L, idx, f);
 }
