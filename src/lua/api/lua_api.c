@@ -15,6 +15,7 @@
 #include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
+#include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -193,6 +194,8 @@ void lua_api_open(lua_State *L)
                                   {"jwt", lua_jwt},
                                   {"rate", lua_rate},
                                   {NULL, NULL}};
+    lua_vm_data_function(L, l_topic);
+    lua_vm_data_function(L, l_geohash);
     luaL_newlib(L, tg);
     set_readonly(L, "tg");
     lua_json_open(L);

@@ -22,8 +22,9 @@ struct lua_hooks {
     size_t event_bytes; /* most of the data of one event a hook returns */
     size_t batch_bytes; /* most of all it returns for one request */
     uint64_t subscribe_timeout_ms, publish_timeout_ms;
-    /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. */
-    void (*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
+    /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. NULL, or what was wrong with
+     * the event that the client wants to publish, where that is why the hook failed; borrowed. */
+    const char *(*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
     /* A hook has returned, or failed. */
     void (*timed)(void *ctx, enum policy_hook hook, uint64_t wall_ns, uint64_t cpu_ns);
     void *ctx;
@@ -95,5 +96,8 @@ int hook_setup(lua_State *L);
 int hook_subscribe(lua_State *L, struct lua_hook_call *q);
 /* stack: job, request or nil */
 int hook_publish(lua_State *L, struct lua_hook_call *q);
+/* A batch is all or none: the reason of the verdict says which of its events was in the way. Outside of the
+ * coroutine, too. 0, or UV_ENOMEM. */
+int hook_publish_name_event(struct lua_hook_call *q);
 
 #endif

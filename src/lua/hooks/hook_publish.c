@@ -6,9 +6,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <uv.h>
 
-/* A batch is all or none; the reason says which of its events was in the way. */
-static void hook_publish_name_event(lua_State *L, struct lua_hook_call *q)
+int hook_publish_name_event(struct lua_hook_call *q)
 {
     char text[DENY_REASON_MAX_BYTES + 512];
     struct strbuf *reason = &q->result->draft.reason;
@@ -17,9 +17,10 @@ static void hook_publish_name_event(lua_State *L, struct lua_hook_call *q)
             snprintf(text, sizeof text, "event %zu: %s", q->at, reason->len ? reason->data : "");
         strbuf_reset(reason);
         if (n < 0 || strbuf_append(reason, text, strnlen(text, sizeof text))) {
-            luaL_error(L, "not enough memory");
+            return UV_ENOMEM;
         }
     }
+    return 0;
 }
 
 /* stack: job, request or nil, who, publication, denial. False: that was the verdict. */
@@ -27,7 +28,9 @@ static bool hook_publish_take(lua_State *L, struct lua_hook_call *q)
 {
     hook_popped(L, q);
     if (!lua_verdict_granted(L, "publish", &q->result->draft)) {
-        hook_publish_name_event(L, q);
+        if (hook_publish_name_event(q)) {
+            luaL_error(L, "not enough memory");
+        }
         return false;
     }
     q->result->first[q->at] = q->out.events.n;

@@ -2,11 +2,14 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_request.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 
 /* ---------------------------------------------------------------- results */
@@ -145,14 +148,28 @@ static void hook_call_time(struct lua_hook_call *q)
     }
 }
 
+/* It would fail as often as the client sent it. */
+static void hook_call_deny_event(struct lua_hook_call *q, const char *why)
+{
+    struct verdict_draft *d = &q->result->draft;
+    char text[DENY_REASON_MAX_BYTES - 32]; /* room for which one it is */
+    snprintf(text, sizeof text, "the policy cannot take this event: %s", why);
+    bool fine = !lua_api_deny_reason_check(text, strlen(text));
+    verdict_draft_fail(d, fine ? text : "the policy cannot take this event");
+    d->v.kind = VERDICT_DENY;
+    d->v.status = 400;
+    (void)hook_publish_name_event(q); /* without memory the status says it */
+}
+
 static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
 {
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
     const struct lua_hooks *s = q->shared;
     struct lua_hook_result *a = q->result;
+    const char *refused = NULL;
     if (rc != UV_ECANCELED) {
         hook_call_time(q);
-        s->settled(s->ctx, q, rc, e);
+        refused = s->settled(s->ctx, q, rc, e);
     }
     if (q->ready) {
         hook_call_prepared(q, rc, e);
@@ -161,7 +178,9 @@ static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
     if (a && rc == UV_ECANCELED && !s->closing) {
         hook_result_free(a);
     } else if (a) {
-        if (rc) {
+        if (refused) {
+            hook_call_deny_event(q, refused);
+        } else if (rc) {
             verdict_draft_fail(&a->draft, hook_call_reason(rc));
             a->draft.v.failed = hook_call_is_error(rc);
         }

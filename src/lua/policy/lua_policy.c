@@ -1,5 +1,6 @@
 #include "base/alloc.h"
 #include "base/require.h"
+#include "base/text/json_text.h"
 #include "lua/load/lua_sandbox.h"
 #include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy_state.h"
@@ -89,36 +90,72 @@ void lua_policy_update_figures(struct lua_policy *p)
 
 /* ---- gates */
 
-static void settled(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e)
+/* What the log says of the event that could not be published. `client` has room for an address. */
+static void lua_policy_tell_event(const struct lua_hook_call *q, struct policy_failure *f,
+                                  char client[ADDRESS_TEXT_MAX])
+{
+    struct slice who = q->result ? strbuf_slice(&q->result->draft.identity) : slice_of(NULL, 0);
+    struct slice sub;
+    if (q->at >= q->asked.n) {
+        return; /* the hook does not publish, or has not come so far */
+    }
+    f->topic = event_topic(q->asked.v[q->at]);
+    f->index = q->at;
+    f->batch = q->asked.n;
+    peer_address_text(&q->job.owner, client);
+    f->client = client;
+    if (who.n && json_text_member(who, slice_str("sub"), &sub)) {
+        f->sub = sub; /* as JSON: a text has its quotes */
+    }
+}
+
+/* Without the place in the file, which is nothing for clients. */
+static const char *lua_policy_without_place(const struct lua_vm_failure *failure)
+{
+    size_t n = strlen(failure->where);
+    bool there = n && strncmp(failure->text, failure->where, n) == 0 &&
+                 strncmp(failure->text + n, ": ", 2) == 0;
+    return failure->text + (there ? n + 2 : 0);
+}
+
+static const char *settled(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e)
 {
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
+    const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
     struct policy_failure f = {.hook = q->hook, .request = q->request.text};
+    char client[ADDRESS_TEXT_MAX];
     bool transient = rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN;
+    const char *refused = NULL;
     /* It runs before the policy is in force. The loader reports the error itself. */
     if (q->hook == POLICY_HOOK_SETUP) {
         if (rc && !transient) {
             lua_policy_count(p->live_metrics, q->hook, rc);
         }
-        return;
+        return NULL;
     }
-    if (transient) {
-        const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
+    if (rc == UV_EINVAL && q->hook == POLICY_HOOK_PUBLISH && failure->data) {
+        refused = lua_policy_without_place(failure); /* no error of the policy's */
+    } else if (transient) {
+        lua_policy_tell_event(q, &f, client);
         f.transient = f.given_up = true;
         f.where = failure->where[0] ? failure->where : fn->where;
         f.text = e->text;
         f.traceback = failure->traceback;
         log_failure(p, &f);
     } else if (rc) {
+        lua_policy_tell_event(q, &f, client);
         lua_policy_report(p, &f, fn, e);
     } else if (q->result && q->result->draft.v.kind == VERDICT_TRANSIENT) {
         const struct strbuf *reason = &q->result->draft.reason;
+        lua_policy_tell_event(q, &f, client);
         f.transient = true;
         f.where = fn->where;
         f.text = reason->len ? reason->data : "";
         log_failure(p, &f);
     }
     lua_policy_update_figures(p);
+    return refused;
 }
 
 /* setup runs before the policy is in force. */

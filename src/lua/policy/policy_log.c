@@ -64,7 +64,7 @@ void policy_log_clear(struct policy_log *log)
 
 static void policy_log_write_line(const struct policy_log *log, const struct policy_failure *f)
 {
-    struct log_field fields[11];
+    struct log_field fields[15];
     size_t n = 0;
     fields[n++] = log_str("policy", log->policy);
     fields[n++] = log_str("policy_version", log->version);
@@ -78,6 +78,18 @@ static void policy_log_write_line(const struct policy_log *log, const struct pol
     }
     if (f->event) {
         fields[n++] = log_uint("event", f->event);
+    }
+    if (f->topic.p) {
+        fields[n++] = log_slice("topic", f->topic);
+    }
+    if (f->batch > 1) {
+        fields[n++] = log_uint("index", f->index);
+    }
+    if (f->client) {
+        fields[n++] = log_str("client", f->client);
+    }
+    if (f->sub.p) {
+        fields[n++] = log_slice("who", f->sub);
     }
     if (f->params.p) {
         fields[n++] = log_slice("params", f->params);

@@ -18,6 +18,11 @@ struct policy_failure {
     const char *function;  /* name of the filter or format; may be NULL */
     const char *request;   /* NULL, or empty: none */
     uint64_t event;        /* 0: none */
+    struct slice topic;    /* of what was to be published; absent: none */
+    size_t index;          /* of it, in a batch of `batch` */
+    size_t batch;          /* 0: none */
+    const char *client;    /* its address; NULL: none */
+    struct slice sub;      /* whom authenticate has found; absent: nobody yet, or without `sub` */
     struct slice params;   /* of the audience; absent: none */
     const char *where;     /* "geo.lua:14" */
     const char *text;      /* the message */

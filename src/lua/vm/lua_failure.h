@@ -13,6 +13,7 @@ struct lua_vm_failure {
     char text[1024];      /* the error message, or what kind of value was raised */
     char where[128];      /* "geo.lua:14" of the innermost Lua frame; empty: none was running */
     char traceback[1536]; /* one frame per line, innermost first; may be empty */
+    bool data; /* raised by a function that refuses what it is given: lua_vm_data_function() */
 };
 
 /* Does this position or message belong to one of the broker's own chunks? */

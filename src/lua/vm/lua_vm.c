@@ -9,7 +9,7 @@
 #include <string.h>
 #include <uv.h>
 
-enum { CLOSERS_MAX = 4 };
+enum { CLOSERS_MAX = 4, DATA_FUNCTIONS_MAX = 8 };
 enum { LARGE_STACK = 64 * 1024 }; /* in bytes */
 
 struct lua_vm {
@@ -34,6 +34,8 @@ struct lua_vm {
     struct lua_cpu_mark resumed;        /* the beginning of its piece */
     lua_CFunction closers[CLOSERS_MAX]; /* see lua_vm_closer() */
     unsigned closer_count;
+    lua_CFunction data_functions[DATA_FUNCTIONS_MAX]; /* see lua_vm_data_function() */
+    unsigned data_function_count;
     struct lua_vm_failure failure;
 };
 
@@ -144,11 +146,29 @@ void *lua_vm_host(lua_State *L)
     return lua_vm_of(L)->host;
 }
 
+/* Was the error raised by a function that lua_vm_data_function() registered? */
+static bool lua_vm_is_of_data(const struct lua_vm *vm, lua_State *L, int level)
+{
+    lua_Debug ar;
+    lua_CFunction f = NULL;
+    if (lua_getstack(L, level, &ar) && lua_getinfo(L, "f", &ar)) {
+        f = lua_tocfunction(L, -1);
+        lua_pop(L, 1);
+    }
+    for (unsigned i = 0; f && i < vm->data_function_count; i++) {
+        if (vm->data_functions[i] == f) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void lua_vm_note_error(lua_State *L, int error, int level)
 {
     struct lua_vm *vm = lua_vm_of(L);
     if (!vm->stopped) { /* else it is only how the script came down after that */
         lua_failure_error(&vm->failure, L, level, error);
+        vm->failure.data = lua_vm_is_of_data(vm, L, level);
     }
 }
 
@@ -253,6 +273,15 @@ void lua_vm_closer(lua_State *L, lua_CFunction close)
     if (vm) { /* tools use boxes in states of their own */
         REQUIRE(vm->closer_count < CLOSERS_MAX);
         vm->closers[vm->closer_count++] = close;
+    }
+}
+
+void lua_vm_data_function(lua_State *L, lua_CFunction f)
+{
+    struct lua_vm *vm = lua_vm_of(L);
+    if (vm) { /* as for lua_vm_closer() */
+        REQUIRE(vm->data_function_count < DATA_FUNCTIONS_MAX);
+        vm->data_functions[vm->data_function_count++] = f;
     }
 }
 

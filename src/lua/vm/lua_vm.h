@@ -96,6 +96,10 @@ void *lua_vm_host(lua_State *L);
  * even in a call that is being stopped for its CPU time; Lua 5.4.4 would not call it a second time. */
 void lua_vm_closer(lua_State *L, lua_CFunction close);
 
+/* Call it once per state: where `f` raises an error, that is the fault of the data which a script gave it.
+ */
+void lua_vm_data_function(lua_State *L, lua_CFunction f);
+
 /* Inside a body: anchors the value on top of the stack and pops it; counted. */
 int lua_vm_ref(lua_State *L);
 /* LUA_NOREF is fine. */
