@@ -298,11 +298,23 @@ static bool subscribe_counted(struct subscribe *w, struct stream *s, const struc
     return false;
 }
 
+/* The policy has granted a stream that does not begin. What it does about grants it undoes in `disconnect`, so
+ * that runs once for each, except while `subscribe` waits: then nothing was granted. */
+static void subscribe_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
+{
+    const struct policy_gates *gates = b->policy->gates;
+    if (v->kind == VERDICT_ALLOW && gates->wants_disconnect(b->policy)) {
+        const struct disconnect_info info = {.reason = why};
+        gates->disconnected(b->policy, v->identity, &info);
+    }
+}
+
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
     bool counts = v->subscription.quota_count > 0;
     if (counts && !subscribe_counted(w, s, &v->subscription)) {
+        subscribe_give_back(b, v, CLOSE_DENIED);
         subscribe_free(w);
         return;
     }
@@ -311,6 +323,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
                        &w->client, w->takes_gzip);
     if (!sub) {
         stream_quotas_close(b->quotas, s->id);
+        subscribe_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
         subscribe_free(w);
         return;
@@ -335,11 +348,13 @@ static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
     struct broker *b = ctx;
     struct stream *s = http_server_stream(b->server, token);
     if (!s || s->events != &subscribe_events) {
-        return; /* the client left while the policy decided */
+        subscribe_give_back(b, v, CLOSE_CLIENT_CLOSED); /* it left when the policy had decided */
+        return;
     }
     struct subscribe *w = s->owner;
     stream_set_owner(s, NULL, NULL);
     if (b->draining) {
+        subscribe_give_back(b, v, CLOSE_DRAINING);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_DRAINING, "the broker is shutting down");
     } else if (v->kind == VERDICT_DENY) {
         refuse_denied(b->refusals, s, v);
