@@ -421,10 +421,14 @@ local fields = {
       "The same for `authenticate` and `publish`, for all events of a request together; for each of the two where the "
         .. "body arrives after its head."),
     integer("suspended", 1024, 1, 65536, "hooks",
-      "Most hooks that wait at a time; further clients are temporarily refused. `disconnect` gets a quarter of them."),
+      "Most hooks that wait at a time, for databases and the like; others wait for their turn. `disconnect` gets a "
+        .. "quarter of them."),
     integer("suspended_per_address", 16, 0, 65536, "hooks",
-      "Most of them on behalf of one client address; 0: no cap. Raise it where many clients or a busy publisher "
-        .. "share one address. Clients of a Unix socket are not counted."),
+      "Most of them on behalf of one client address; 0: no cap. Clients of a Unix socket are not counted."),
+    integer("queued", 4096, 0, 65536, "hooks",
+      "Most hooks that wait for their turn because of these two; client addresses take turns. Further clients are "
+        .. "temporarily refused, and so are those whose turn does not come within `subscribe_timeout_ms` or "
+        .. "`publish_timeout_ms`."),
     milliseconds("subscribe_cpu_ms", 20, 1, 10000,
       "CPU time for `authenticate` and `subscribe` of one request together; a hook that needs more is stopped and "
         .. "nothing is granted. The same for `disconnect`."),
@@ -484,7 +488,7 @@ local fields = {
       name = "max_connections_per_address", kind = "integer", min = 0, max = 10000000, unit = "connections",
       words = { auto = -1 }, default = "auto",
       doc = "The same for one client address, or IPv6 network of 64 bits; beyond it 429. Behind `trusted_proxies` it "
-        .. "bounds the streams and requests of each client. `\"auto\"`: a sixteenth of all, at least 64, but no bound "
+        .. "bounds the streams and requests of each client. `\"auto\"`: a quarter of all, at least 64, but no bound "
         .. "for clients on this machine. `0`: no bound. Raise it where many clients share an address (NAT).",
     },
     {

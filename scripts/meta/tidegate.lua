@@ -18,8 +18,8 @@
 -- authenticate, subscribe, publish and disconnect may call them; in a filter, a format, or a callback
 -- of table.sort or string.gsub they raise an error. The hooks of one request (authenticate and
 -- subscribe; authenticate and publish) may wait for policy.subscribe_timeout_ms or
--- policy.publish_timeout_ms in all; then, or when more than policy.suspended hooks wait already, the
--- client is temporarily refused. When the client disconnects meanwhile, the hook ends where it waits:
+-- policy.publish_timeout_ms in all, their turn included (policy.suspended); then the client is temporarily
+-- refused. When the client disconnects meanwhile, the hook ends where it waits:
 -- its to-be-closed variables are closed, and the code after the call does not run.
 
 ---@alias tg.Scalar string|number|boolean

@@ -29,7 +29,7 @@ describe("a storm of clients", function()
     local started = os.time()
     local broker = tidegate.start {
       -- most are refused for now, and come again: held open for some seconds each, they would take minutes
-      config = { policy = { suspended = 8, suspended_per_address = 8 }, sse = { refusal_hold_s = 0 } },
+      config = { policy = { suspended = 8, suspended_per_address = 8, queued = 0 }, sse = { refusal_hold_s = 0 } },
       policy = [[
 return {
   api = 1,

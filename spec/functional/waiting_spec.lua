@@ -32,7 +32,7 @@ local POLICY = [[
   }
 ]]
 
-local CONFIG = { policy = { suspended = 4, suspended_per_address = 0, subscribe_timeout_ms = 60000,
+local CONFIG = { policy = { suspended = 4, queued = 0, suspended_per_address = 0, subscribe_timeout_ms = 60000,
   publish_timeout_ms = 60000 } }
 
 describe("a hook that waits", function()
@@ -254,9 +254,29 @@ describe("a broker with hooks that wait", function()
     broker:stop()
   end)
 
+  it("waits for its turn behind those of its address: an office comes in", function()
+    local broker = tidegate.start { policy = POLICY, config = { policy = { subscribe_timeout_ms = 60000 } } }
+    local clients = {}
+    for i = 1, 100 do clients[i] = sse.start(broker, { query = { sub = "0.02" } }) end
+    sse.pump_until("all are open", clients, function()
+      for _, c in ipairs(clients) do
+        if not c.status or #c.blocks == 0 then return false end
+      end
+      return true
+    end)
+    for _, c in ipairs(clients) do
+      assert.equal(200, c.status)
+      assert.is_nil(c.ended, "refused for now")
+    end
+    assert.equal(100, broker:metric "tidegate_subscribers")
+    assert.equal(0, broker:metric "tidegate_policy_shed_total")
+    assert.equal(0, broker:metric "tidegate_policy_queued_hooks")
+    broker:stop()
+  end)
+
   it("caps those of one client", function()
     local broker = tidegate.start { policy = POLICY, config = {
-      policy = { suspended_per_address = 2, subscribe_timeout_ms = 60000 } } }
+      policy = { suspended_per_address = 2, queued = 0, subscribe_timeout_ms = 60000 } } }
     local waiting = {}
     for i = 1, 2 do waiting[i] = sse.start(broker, { query = { sub = "50" }, from = "127.0.0.2" }) end
     eventually("two wait", function() return broker:metric "tidegate_policy_suspended_hooks" == 2 end)

@@ -120,7 +120,7 @@ static void open_policy(struct bench *b, size_t i)
 static struct bench *bench_new(void)
 {
     struct bench *b = calloc(1, sizeof *b);
-    struct lua_waits_limits waits = {.suspended = 16, .suspended_per_address = 8};
+    struct lua_waits_limits waits = {.suspended = 16, .suspended_per_address = 8, .queued = 4};
     struct lua_cache_limits cache = {65536, 4096};
     require(b != NULL);
     snprintf(b->path, sizeof b->path, "/tmp/fuzz_coro_XXXXXX");

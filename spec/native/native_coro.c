@@ -123,7 +123,7 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
-/* new{suspended, per_address} */
+/* new{suspended, per_address, queued} */
 static int l_new(lua_State *L)
 {
     struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -135,7 +135,8 @@ static int l_new(lua_State *L)
     uv_run(loop_uv(b->loop), UV_RUN_NOWAIT);
     struct lua_waits_limits limits = {
         .suspended = (unsigned)native_field_integer(L, 1, "suspended", 64),
-        .suspended_per_address = (unsigned)native_field_integer(L, 1, "per_address", 0)};
+        .suspended_per_address = (unsigned)native_field_integer(L, 1, "per_address", 0),
+        .queued = (unsigned)native_field_integer(L, 1, "queued", 0)};
     b->waits = lua_waits_new(b->loop, &b->metrics, &limits);
     struct lua_cache_limits cache = {
         .bytes = (size_t)native_field_integer(L, 1, "cache_bytes", 1 << 20),

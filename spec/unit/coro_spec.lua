@@ -296,6 +296,45 @@ describe("a hook that waits", function()
     assert.equal(6, b:metrics().policy_suspended)
   end)
 
+  it("waits for its turn when too many wait; clients take turns", function()
+    with("return { topics = { wait(req.query.name) } }", { suspended = 3, per_address = 2, queued = 4 })
+    local function ask(token, ip, name) b:subscribe(token, request { ip = ip, query = { name = name } }) end
+    local function names()
+      local list = {}
+      for i, w in ipairs(b:waits()) do list[i] = w.name end
+      return table.concat(list, " ")
+    end
+    for i = 1, 4 do ask(i, "192.0.2.1", "a" .. i) end
+    ask(5, "192.0.2.2", "b1")
+    ask(6, "192.0.2.2", "b2")
+    ask(7, "192.0.2.3", "c1")
+    turn(0)
+    assert.equal("a1 a2 b1", names()) -- two of the first, and no more than three
+    assert.equal(4, b:metrics().policy_queued)
+    local log = policies.capture(function() ask(8, "192.0.2.4", "d1") end)
+    assert.equal("transient", turn(1).kind)
+    assert.matches("policy.queued is 4, policy.suspended 3, policy.suspended_per_address 2",
+      policies.first_line(log).reason, 1, true)
+    b:cancel(3) -- a3 leaves the queue
+    assert.equal(3, b:metrics().policy_queued)
+    b:complete(3, "b") -- b1 is done: a4 may not, b2 may
+    assert.equal(5, turn(1).token)
+    turn(0)
+    assert.equal("a1 a2 b1 b2", names())
+    b:complete(1, "a")
+    assert.equal(1, turn(1).token)
+    turn(0)
+    assert.equal("a1 a2 b1 b2 c1", names()) -- the third has not had a turn
+    b:complete(4, "b")
+    assert.equal(6, turn(1).token)
+    turn(0)
+    assert.equal("a1 a2 b1 b2 c1 a4", names())
+    assert.equal(0, b:metrics().policy_queued)
+    assert.equal(3, b:metrics().policy_suspended)
+    b:complete(6, "done")
+    assert.same({ "done" }, turn(1).subscription.topics)
+  end)
+
   it("leaves three quarters of the places to those who wait for an answer", function()
     open(WAITS, { suspended = 8 })
     policies.capture(function() for _ = 1, 20 do b:disconnected '{"sub":"x"}' end end)

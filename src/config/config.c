@@ -231,6 +231,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, publish_timeout_ms),
     INTEGER(policy, suspended),
     INTEGER(policy, suspended_per_address),
+    INTEGER(policy, queued),
     INTEGER(policy, subscribe_cpu_ms),
     INTEGER(policy, publish_cpu_ms),
     INTEGER(policy, filter_cpu_ms),

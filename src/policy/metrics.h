@@ -28,6 +28,9 @@
       "Questions dropped because the client left while their hook waited.")                        \
     X(policy_stale, counter, "tidegate_policy_stale_completions_total",                            \
       "Answers of services that came when no hook waited for them any more.")                      \
+    X(policy_queued, gauge, "tidegate_policy_queued_hooks",                                        \
+      "Hooks that do not wait yet, because as many wait as policy.suspended and "                  \
+      "policy.suspended_per_address allow.")                                                       \
     X(policy_overdue_authenticate, counter,                                                        \
       "tidegate_policy_overdue_total{hook=\"authenticate\"}",                                      \
       "Of these errors: calls stopped because they used up their CPU time.")                       \

@@ -75,10 +75,11 @@ static struct broker_options broker_options(const struct config *c)
     };
 }
 
-/* "auto": no address of another machine can take more than a sixteenth of all places. */
+/* "auto": no address of another machine can take more than a quarter of all places, which is an office of
+ * thousands behind one address. */
 static unsigned per_address(const struct config *c)
 {
-    enum { LEAST = 64, PART = 16 };
+    enum { LEAST = 64, PART = 4 };
     int64_t given = c->limits.max_connections_per_address, part = c->limits.max_connections / PART;
     return (unsigned)(given >= 0 ? given : part > LEAST ? part : LEAST);
 }
@@ -239,6 +240,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     o->waits = (struct lua_waits_limits){
         .suspended = (unsigned)c->policy.suspended,
         .suspended_per_address = (unsigned)c->policy.suspended_per_address,
+        .queued = (unsigned)c->policy.queued,
     };
     o->cache = (struct lua_cache_limits){
         .bytes = (size_t)c->cache.bytes,

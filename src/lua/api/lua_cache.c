@@ -299,9 +299,7 @@ static int l_fetch(lua_State *L)
         c->metrics->cache_stale += now < v.expired_at ? 0 : 1;
         return push_value(L, v.text);
     }
-    if (s->dry_run) { /* ends the hook: what a dry run finds must not be kept */
-        (void)lua_coro_begin(L, "cache.fetch");
-    }
+    lua_coro_take_place(L, "cache.fetch"); /* ends a dry run: what it finds must not be kept */
     fetch_push(L, &own);
     struct shared_call *f = shared_calls_find(c->shared_calls, key);
     return f ? join(L, f) : lua_cache_run(L, shared_calls_add(c->shared_calls, key));

@@ -3,8 +3,10 @@
  * States, and the functions that change them:
  *
  *   FREE    -> RUNNING  lua_coro_start(): lua_coro_run() calls the body of the job
- *   RUNNING -> YIELDED  suspend(): the hook waits (lua_coro_begin(), then lua_coro_wait())
- *   YIELDED -> RUNNING  lua_coro_complete(): lua_coro_run() goes on with what the wait was for
+ *   RUNNING -> YIELDED  suspend(): the hook waits (lua_coro_begin(), then lua_coro_wait()), or its turn to
+ *                       wait has not come (lua_coro_take_place())
+ *   YIELDED -> RUNNING  lua_coro_complete(): lua_coro_run() goes on with what the wait was for;
+ *                       lua_waits_admit(): its turn has come
  *   RUNNING -> FREE     lua_coro_end(): the body has returned
  *   RUNNING -> DEAD     lua_coro_end(): the body failed or used up its CPU time; shed(): too many hooks wait;
  *                       lua_coro_end_given_up(): lua_coro_give_up()
@@ -23,7 +25,9 @@
  *      job ends.
  *   5. wait.abandon() is called when a job ends while YIELDED, and never after a completion.
  *   6. A job holds a place from its first wait to its end, also while it runs between two waits;
- *      `suspended` counts those jobs. */
+ *      `suspended` counts those jobs.
+ *   7. A job without a place that is YIELDED is in the queue of its owner, and `queued` counts those.
+ *      Owners take turns. */
 #include "lua/vm/lua_coro.h"
 
 #include "base/alloc.h"
@@ -39,7 +43,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4 };
+enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4, ADMITS_MAX = 256 /* a turn */ };
+
+struct owner_queue;
 
 enum lua_coro_state { CORO_FREE, CORO_RUNNING, CORO_YIELDED, CORO_DEAD };
 
@@ -49,8 +55,11 @@ struct lua_coro {
     lua_State *L; /* anchored by `ref` */
     int ref;
     enum lua_coro_state state;
-    struct lua_job *job;  /* borrowed; NULL: FREE, or about to be */
-    bool shed;            /* yielded because too many wait */
+    struct lua_job *job; /* borrowed; NULL: FREE, or about to be */
+    const char *shed;    /* yielded because too many wait, says this; NULL: not */
+    struct list queued;  /* in the queue of its owner, while it waits for its turn */
+    struct owner_queue *queue;
+    lua_CFunction again;  /* the function that is to wait then */
     char why[192];        /* not empty: yielded because it was given up */
     uint64_t ticket;      /* of the wait that was begun; 0: none */
     const char *what;     /* it is for; a constant */
@@ -79,6 +88,18 @@ struct lua_waits {
     struct hash_key key;            /* of it */
     struct deadline_class *timeout; /* of jobs */
     unsigned suspended, background;
+    struct list queues; /* struct owner_queue; the next one first */
+    struct map by_owner;
+    unsigned queued;
+    struct task admit; /* there may be room again */
+};
+
+/* Those of one client who wait for their turn. */
+struct owner_queue {
+    struct list node;
+    struct map_entry entry;
+    struct peer_address owner;
+    struct list coros; /* at least one */
 };
 
 /* ---- places: every job that has begun to wait holds one until it ends */
@@ -112,10 +133,69 @@ static void place_release(struct lua_waits *w, struct lua_job *job)
     if (job->counted) {
         address_limit_release(w->owners, &job->owner, 1);
     }
+    if (w->queued) {
+        loop_defer(w->loop, &w->admit);
+    }
     w->suspended--;
     w->background -= job->background ? 1 : 0;
     w->metrics->policy_suspended = w->suspended;
     job->has_place = job->counted = false;
+}
+
+/* ---- the queue for places: one for each client, in turns, so that many of one do not keep out others */
+
+static struct slice owner_slice(const struct peer_address *owner)
+{
+    return slice_of((const char *)owner, sizeof *owner);
+}
+
+static struct owner_queue *owner_queue_of(struct lua_waits *w, const struct peer_address *owner)
+{
+    struct slice key = owner_slice(owner);
+    unsigned hash = (unsigned)hash_bytes(&w->key, key.p, key.n);
+    struct map_entry *found = map_find(&w->by_owner, key, hash);
+    if (found) {
+        return container_of(found, struct owner_queue, entry);
+    }
+    struct owner_queue *q = xcalloc(1, sizeof *q);
+    q->owner = *owner;
+    list_init(&q->coros);
+    if (!map_add(&w->by_owner, &q->entry, owner_slice(&q->owner), hash)) {
+        free(q);
+        return NULL;
+    }
+    list_add_tail(&w->queues, &q->node);
+    return q;
+}
+
+static void queue_leave(struct lua_waits *w, struct lua_coro *c)
+{
+    struct owner_queue *q = c->queue;
+    if (!q) {
+        return;
+    }
+    list_del(&c->queued);
+    c->queue = NULL;
+    w->queued--;
+    w->metrics->policy_queued = w->queued;
+    if (list_empty(&q->coros)) {
+        list_del(&q->node);
+        map_del(&w->by_owner, &q->entry);
+        free(q);
+    }
+}
+
+static bool queue_enter(struct lua_waits *w, struct lua_coro *c)
+{
+    struct owner_queue *q = w->queued < w->limits.queued ? owner_queue_of(w, &c->job->owner) : NULL;
+    if (!q) {
+        return false;
+    }
+    c->queue = q;
+    list_add_tail(&q->coros, &c->queued);
+    w->queued++;
+    w->metrics->policy_queued = w->queued;
+    return true;
 }
 
 /* ---- the pool */
@@ -131,6 +211,7 @@ static struct lua_coro *acquire(struct lua_coros *p, struct err *e)
     struct lua_coro *c = xcalloc(1, sizeof *c);
     c->pool = p;
     list_init(&c->node);
+    list_init(&c->queued);
     if (lua_vm_thread_new(p->vm, &c->L, &c->ref, e)) {
         free(c);
         return NULL;
@@ -144,7 +225,7 @@ static void lua_coro_release(struct lua_coro *c)
     list_del(&c->node);
     p->busy_count--;
     c->state = CORO_FREE;
-    c->shed = false;
+    c->shed = NULL;
     c->why[0] = '\0';
     if (p->idle_count >= IDLE_MAX) {
         lua_vm_thread_free(p->vm, c->ref);
@@ -194,6 +275,7 @@ static void lua_coro_end(struct lua_coro *c, int rc, const struct err *e)
     }
     ticket_close(c);
     deadline_disarm(&job->deadline);
+    queue_leave(w, c);
     place_release(w, job);
     if (waited && wait.abandon) {
         wait.abandon(wait.ctx, ticket);
@@ -208,11 +290,12 @@ static void lua_coro_end(struct lua_coro *c, int rc, const struct err *e)
 static void shed(struct lua_coro *c)
 {
     struct err e;
+    const struct lua_waits_limits *most = &c->pool->waits->limits;
     err_set(&e, UV_EAGAIN,
-            "too many hooks wait already (%s): policy.suspended or "
-            "policy.suspended_per_address is reached",
-            c->what);
-    c->shed = false;
+            "too many hooks wait already (%s): %s; policy.queued is %u, policy.suspended %u, "
+            "policy.suspended_per_address %u",
+            c->what, c->shed, most->queued, most->suspended, most->suspended_per_address);
+    c->shed = NULL;
     c->pool->waits->metrics->policy_shed += !lua_host_is_dry_run(c->L);
     lua_vm_note(c->pool->vm, c->L, e.text);
     lua_coro_end(c, UV_EAGAIN, &e);
@@ -289,8 +372,18 @@ static void expired(struct deadline *d)
     struct lua_job *job = container_of(d, struct lua_job, deadline);
     struct lua_coro *c = job->coro;
     struct err e;
-    err_set(&e, UV_ETIMEDOUT, "given up after %u ms: it waited for %s", (unsigned)job->timeout_ms,
-            c->what);
+    const struct lua_waits_limits *most = &c->pool->waits->limits;
+    if (c->queue) {
+        err_set(
+            &e, UV_ETIMEDOUT,
+            "given up after %u ms: its turn for %s did not come, because so many hooks waited as "
+            "policy.suspended (%u) or, for its client, policy.suspended_per_address (%u) allow: "
+            "raise it if what they wait for can do more at a time",
+            (unsigned)job->timeout_ms, c->what, most->suspended, most->suspended_per_address);
+    } else {
+        err_set(&e, UV_ETIMEDOUT, "given up after %u ms: it waited for %s",
+                (unsigned)job->timeout_ms, c->what);
+    }
     c->pool->waits->metrics->policy_timeouts++;
     lua_vm_note(c->pool->vm, c->L, e.text);
     lua_coro_end(c, UV_ETIMEDOUT, &e);
@@ -356,16 +449,44 @@ void lua_coro_check(lua_State *L, const char *what)
     (void)current(L, what);
 }
 
-uint64_t lua_coro_begin(lua_State *L, const char *what)
+static int lua_coro_call_again(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct lua_coros *p = coros_of(L);
+    (void)status;
+    (void)ctx;
+    REQUIRE(p && p->running);
+    return p->running->again(L);
+}
+
+void lua_coro_take_place(lua_State *L, const char *what)
 {
     struct lua_coro *c = current(L, what);
     struct lua_waits *w = c->pool->waits;
+    lua_Debug ar;
     c->what = what;
     /* what a dry run would wait for might have an effect */
-    if (lua_host_is_dry_run(L) || (!c->job->has_place && !place_take(w, c->job))) {
-        c->shed = true; /* not an error: the script could catch that */
-        return (uint64_t)lua_yield(L, 0);
+    if (lua_host_is_dry_run(L)) {
+        c->shed = "a dry run waits for nothing"; /* not an error: the script could catch that */
+    } else if (c->job->has_place || place_take(w, c->job)) {
+        return;
+    } else if (c->job->background) {
+        c->shed = "only a quarter of them may be those of nobody who waits for an answer";
+    } else if (!queue_enter(w, c)) {
+        c->shed = "the queue for a place is full";
     }
+    c->again = NULL;
+    if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "f", &ar)) {
+        c->again = lua_tocfunction(L, -1);
+        lua_pop(L, 1);
+    }
+    (void)lua_yieldk(L, 0, 0, lua_coro_call_again);
+}
+
+uint64_t lua_coro_begin(lua_State *L, const char *what)
+{
+    lua_coro_take_place(L, what);
+    struct lua_coro *c = current(L, what);
+    struct lua_waits *w = c->pool->waits;
     ticket_close(c);
     c->ticket = slots_add(&w->tickets, c);
     return c->ticket;
@@ -428,6 +549,31 @@ bool lua_coro_complete(struct lua_waits *w, uint64_t ticket, lua_coro_push push,
     c->push_ud = ud;
     lua_coro_run(c, NULL);
     return true;
+}
+
+/* The next of each client in turn, as long as there are places. */
+static void lua_waits_admit(struct task *t)
+{
+    struct lua_waits *w = container_of(t, struct lua_waits, admit);
+    unsigned misses = 0, waiting_owners = (unsigned)map_count(&w->by_owner);
+    for (unsigned i = 0; i < ADMITS_MAX && misses < waiting_owners && !list_empty(&w->queues) &&
+                         w->suspended < w->limits.suspended;
+         i++) {
+        struct owner_queue *q = list_first(&w->queues, struct owner_queue, node);
+        struct lua_coro *c = list_first(&q->coros, struct lua_coro, queued);
+        list_del(&q->node);
+        list_add_tail(&w->queues, &q->node);
+        if (place_take(w, c->job)) {
+            misses = 0;
+            queue_leave(w, c);
+            lua_coro_run(c, NULL);
+        } else {
+            misses++; /* its client has as many as it may */
+        }
+    }
+    if (misses < waiting_owners && w->queued && w->suspended < w->limits.suspended) {
+        loop_defer(w->loop, &w->admit);
+    }
 }
 
 /* ---- asking a service */
@@ -518,6 +664,8 @@ struct lua_waits *lua_waits_new(struct loop *loop, struct policy_metrics *metric
     slots_init(&w->tickets);
     hash_key_init(&w->key);
     w->owners = address_limit_new();
+    list_init(&w->queues);
+    task_init(&w->admit, lua_waits_admit);
     w->timeout = loop_deadline_class(loop, 0, expired);
     return w;
 }
@@ -532,7 +680,8 @@ void lua_waits_free(struct lua_waits *w)
     if (!w) {
         return;
     }
-    REQUIRE(w->suspended == 0 && map_empty(&w->by_token));
+    REQUIRE(w->suspended == 0 && w->queued == 0 && map_empty(&w->by_token));
+    task_cancel(&w->admit);
     slots_clear(&w->tickets);
     address_limit_free(w->owners);
     free(w);

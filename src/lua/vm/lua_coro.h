@@ -33,9 +33,14 @@ struct lua_coros;
  * and later, from the loop, lua_coro_complete(waits, ticket, push_rows, rows). */
 
 /* Call it first. Raises where `what` cannot wait (in filters and formats, while the policy is loaded,
- * inside callbacks of functions such as table.sort). When too many hooks wait already, the hook ends
- * here and the script cannot catch that. A function that finds that it need not wait just returns. */
+ * inside callbacks of functions such as table.sort). When too many hooks wait already, it does not come
+ * back: the calling function is called again, with its arguments, when it is the hook's turn. When too
+ * many wait for that, the hook ends here and the script cannot catch it. A function that finds that it
+ * need not wait just returns. */
 uint64_t lua_coro_begin(lua_State *L, const char *what);
+/* The first half of it, for a function that cannot call that first: from here on the hook may wait. The
+ * stack is that of the function's arguments. */
+void lua_coro_take_place(lua_State *L, const char *what);
 /* Only raises. For functions that need not wait most of the time. */
 void lua_coro_check(lua_State *L, const char *what);
 /* Ends the hook with a temporary refusal; the script cannot catch that. `why` goes to the log. Raises

@@ -13,6 +13,7 @@ struct lua_waits;
 struct lua_waits_limits {
     unsigned suspended;             /* hooks that wait, in all */
     unsigned suspended_per_address; /* of one client; 0: no cap */
+    unsigned queued; /* hooks that wait for their turn to wait; 0: they end at once */
 };
 
 /* Borrows loop and metrics. */
