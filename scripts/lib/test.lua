@@ -283,7 +283,8 @@ end
 --- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, and
 --- tls: what the policy sees as request.tls. { client = { subject = "CN=a" } } is enough, the rest has defaults.
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason and retry_after (of a denial),
---- subscription ({ topics, filter, format, params, audience, quota, tags }: equal audiences share their policy work).
+--- subscription ({ topics, filter, format, params, expires, audience, quota, tags }: equal audiences share policy
+--- work).
 function Policy:connect(options)
   options = options or {}
   check_keys(options, request_options, 2)

@@ -382,11 +382,13 @@ describe("tidegate test", function()
           end } })
           local ann, ben = p:connect { query = { name = "ann" } }, p:connect { query = { name = "ben" } }
           level = { ann = 2 }
+          assert.equal("1700000300", tostring(ann.subscription.expires))
           p:at(1700000299)
           assert.equal(2, asked)
           p:at(1700000300)
           assert.equal(4, asked)
           assert.same({ "level/2" }, ann.subscription.topics)
+          assert.equal("1700000600", tostring(ann.subscription.expires))
           assert.is_true(ben:closed())
           assert.equal("revoked", ben:events()[1].type)
           p:publish { topic = "level/2", data = 1 }

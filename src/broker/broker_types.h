@@ -58,8 +58,9 @@ struct broker_connection {
     struct slice identity;               /* as granted, all of it: see identity_shown */
     struct slice tags[POLICY_TAGS_MAX];
     size_t tag_count;
-    uint64_t cursor; /* last id considered */
-    uint64_t lag;    /* events behind the head, as far as the event log knows */
+    int64_t expires_ms; /* Unix time at which the grant ends; 0: never */
+    uint64_t cursor;    /* last id considered */
+    uint64_t lag;       /* events behind the head, as far as the event log knows */
     bool behind;
     double seconds;                              /* since it was opened */
     uint64_t delivered;                          /* events */

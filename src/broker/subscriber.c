@@ -564,6 +564,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .params = a->params,
         .identity = saved_request_identity(sub->saved),
         .audience = a->id,
+        .expires_ms = subscriber_grant_end(sub),
         .cursor = cursor,
         .lag = subscriber_lag(sub),
         .behind = subscriber_is_behind(sub->state),

@@ -169,6 +169,7 @@ void subscriber_set_pace(struct subscriber *sub, double events_per_s);
 void subscriber_set_expiry(struct subscriber *sub, int64_t unix_ms);
 /* The policy is asked about the stream again then; 0: not at all. */
 void subscriber_set_grant_end(struct subscriber *sub, int64_t unix_ms);
+int64_t subscriber_grant_end(const struct subscriber *sub); /* 0: none */
 void subscriber_clear_timing(struct subscriber *sub);
 /* Events that may be sent now; 0: none, wait. UINT_MAX without a pace. */
 unsigned subscriber_allowance(struct subscriber *sub);

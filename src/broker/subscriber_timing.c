@@ -149,6 +149,11 @@ void subscriber_set_grant_end(struct subscriber *sub, int64_t unix_ms)
     set_expiry(sub, &sub->grant_end, unix_ms, true);
 }
 
+int64_t subscriber_grant_end(const struct subscriber *sub)
+{
+    return sub->grant_end ? sub->grant_end->at_ms : 0;
+}
+
 void subscriber_clock_moved(struct subscriber *sub)
 {
     struct expiry *both[] = {sub->grant_end, sub->expiry}; /* the second may end the stream */

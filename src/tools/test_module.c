@@ -226,7 +226,7 @@ static void push_optional(lua_State *L, const char *name, struct slice text)
 static void push_connection(void *ctx, const struct broker_connection *c)
 {
     lua_State *L = ctx;
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 8);
     lua_pushinteger(L, (lua_Integer)c->id);
     lua_setfield(L, -2, "id");
     lua_createtable(L, (int)c->topic_count, 0);
@@ -247,10 +247,14 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     test_push_quotas(L, c->quotas, c->quota_count);
     lua_pushinteger(L, (lua_Integer)c->audience);
     lua_setfield(L, -2, "audience");
+    if (c->expires_ms) {
+        lua_pushinteger(L, (lua_Integer)(c->expires_ms / 1000)); /* the policy says whole seconds */
+        lua_setfield(L, -2, "expires");
+    }
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* b:connections() -> {{id, topics, filter, format, params (JSON), audience}, ...} */
+/* b:connections() -> {{id, topics, filter, format, params (JSON), audience, expires}, ...} */
 static int l_connections(lua_State *L)
 {
     struct test_broker *w = check_bench(L);

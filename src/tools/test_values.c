@@ -36,10 +36,16 @@ static void test_values_set(lua_State *L, const char *name, struct slice text)
     }
 }
 
+/* An integer where it is one: people read 64, not 64.0. */
 static void set_number(lua_State *L, const char *name, double value)
 {
     if (value > 0) {
-        lua_pushnumber(L, value);
+        lua_Integer whole = (lua_Integer)value;
+        if ((double)whole == value) {
+            lua_pushinteger(L, whole);
+        } else {
+            lua_pushnumber(L, value);
+        }
         lua_setfield(L, -2, name);
     }
 }
@@ -74,7 +80,7 @@ void test_push_quotas(lua_State *L, const struct quota_want *quotas, size_t n)
 
 static void push_subscription(lua_State *L, const struct subscription *s)
 {
-    lua_createtable(L, 0, 10);
+    lua_createtable(L, 0, 12);
     lua_createtable(L, (int)s->topic_count, 0);
     for (size_t i = 0; i < s->topic_count; i++) {
         lua_pushlstring(L, s->topics[i].p, s->topics[i].n);
@@ -95,6 +101,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_pushstring(L, s->on_lag == ON_LAG_SKIP ? "skip" : "close");
         lua_setfield(L, -2, "on_lag");
     }
+    set_number(L, "expires", (double)s->expires_ms / 1000);
     set_number(L, "heartbeat", s->heartbeat_s);
     set_number(L, "retry_ms", s->retry_ms);
     if (s->prime != PRIME_DEFAULT) {
