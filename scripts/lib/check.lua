@@ -8,6 +8,7 @@
 ---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
 ---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
+local locals = require "tidegate.check.locals"
 local eval, config_lines = require "tidegate.eval", require "tidegate.config.lines"
 local json = native.json
 
@@ -289,7 +290,23 @@ local function document(facts, report, failed)
   } .. "\n"
 end
 
+local function judge_locals(facts, report)
+  for _, path in ipairs(facts.files or {}) do
+    local f = io.open(path)
+    for _, found in ipairs(f and locals.find(f:read "a") or {}) do
+      add(report, { severity = "warning", source = "policy", file = path, line = found.line,
+        message = ("%s is one variable for all requests: it is set in line %d, and read here behind the wait in "
+          .. "line %d"):format(found.name, found.set, found.wait),
+        hint = "another request may have set it meanwhile: make it a local of the function" })
+    end
+    if f then
+      f:close()
+    end
+  end
+end
+
 local function judge_policy(facts, report, skip)
+  judge_locals(facts, report)
   if facts.database and facts.database.skipped then
     skip("database", facts.database.skipped)
   elseif facts.database then

@@ -1,9 +1,11 @@
 -- `tidegate check`: what it says beyond "loads" or "does not load" (cli_spec.lua). A database that is PostgreSQL is in
 -- spec/pg/check_spec.lua.
 local json = require "dkjson"
+local read = require("support.files").read
 local tidegate = require "support.tidegate"
 
 local SECRET = ("k"):rep(32)
+local POLICIES = SPEC_SOURCE_DIR .. "/scripts/policies/"
 
 -- A directory with these files beside conf.lua.
 local function prepare(files, config)
@@ -401,6 +403,42 @@ describe("tidegate check, calling hooks,", function()
     assert.matches("'q' is called with 2 arguments, and takes 1", error_of "db.query('q', nil, nil)")
     assert.matches("'u' is called, which is not a target", error_of "http.get 'u'")
     assert.matches("'qq' is called", error_of "http.get 't' if true then x = db.query 'qq' end")
+  end)
+
+  it("finds variables of the file that are another request's after a wait, and only those", function()
+    local function found(code)
+      local policy = "local user, open, rooms\n" .. with(code)
+      return document(policy, { "--no-luacheck", config = [[
+        database = { driver = "sqlite", path = "none.db" }, http_targets = { t = { url = "http://127.0.0.1:1" } }]] })
+        .problems
+    end
+    for _, wait in ipairs { "sleep(0.01)", "local x = http.get('t', { path = '/' .. user })",
+      "local x = cache.fetch('k', 1, function() return true end)" } do
+      local p = only(found(([[function P.subscribe(req)
+        user = req.ip
+        %s
+        return { topics = { tg.topic(user) } }
+      end]]):format(wait)))
+      assert.equal("warning", p.severity)
+      assert.equal(8, p.line)
+      assert.matches("^user is one variable for all requests: it is set in line 6, and read here behind the wait in "
+        .. "line 7", p.message)
+    end
+    for _, fine in ipairs {
+      "local user = req.ip sleep(0.01) return { topics = { tg.topic(user) } }",
+      "user = req.ip local own = user sleep(0.01) return { topics = { tg.topic(own) } }",
+      "open = (open or 0) + 1 sleep(0.01) open = open - 1 return { topics = { 'a' } }",
+      "if not rooms then sleep(0.01) rooms = { 'a' } end return { topics = rooms }",
+      "sleep(0.01) user = req.ip return { topics = { tg.topic(user) } }",
+    } do
+      assert.same({}, found("function P.subscribe(req) " .. fine .. " end"))
+    end
+    for name in require("luv").fs_scandir_next, assert(require("luv").fs_scandir(POLICIES)) do
+      if name:find "%.lua$" then
+        local problems = document(read(POLICIES .. name), { "--no-luacheck" }).problems
+        assert.is_nil(json.encode(problems):find("one variable", 1, true), name)
+      end
+    end
   end)
 
   it("finds wildcards that a client may slip into topics, and only those", function()
