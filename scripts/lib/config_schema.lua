@@ -463,6 +463,9 @@ local fields = {
         .. "where there is none `tg.rate` says no. 40 bytes each."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),
+    integer("ask_again_per_s", 0, 0, 1000000, "streams a second",
+      "The same for streams whose grant `expires`, and for those that an operator has asked about again. 0: as fast as "
+        .. "the policy answers, beside the events; until then they go on with their old grant."),
     seconds("resubscribe_timeout_s", 60, 1, HOUR,
       "If `subscribe` fails for an open stream for that long after a reload, or does not answer for that long after "
         .. "`observe` or an operator has it asked again, the client must reconnect."),

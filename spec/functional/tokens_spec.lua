@@ -149,6 +149,53 @@ describe("tokens", function()
     assert.is_true(broker:metric 'tidegate_policy_resubscribes_total{outcome="moved"}' == 1)
   end)
 
+  it("end together, and are asked for together, however slowly a reload asks", function()
+    local broker = tidegate.start { policy = [[
+      local banned = false
+      return {
+        api = 1,
+        authenticate = function() return { sub = "x" } end,
+        subscribe = function(req, who)
+          if banned then return tg.deny(403, "banned") end
+          return { topics = { "t" }, expires = os.time() + 1 }
+        end,
+        publish = function(pub) banned = true return pub end,
+      }]], config = { policy = { resubscribe_per_s = 1 } } }
+    local streams = {}
+    for i = 1, 60 do -- a minute at that rate
+      streams[i] = sse.open(broker)
+    end
+    broker:publish("x", "a ban")
+    for _, c in ipairs(streams) do
+      local ev = c:next()
+      assert.equal("revoked", ev.type)
+      c:wait_end()
+    end
+    assert.equal(60, broker:metric 'tidegate_policy_resubscribes_total{outcome="revoked"}')
+    assert.is_true(broker:metric "tidegate_policy_resubscribe_delay_seconds_count" >= 60)
+  end)
+
+  it("wait for their turn where ask_again_per_s says so", function()
+    local broker = tidegate.start { policy = [[
+      return {
+        api = 1,
+        authenticate = function() return { sub = "x" } end,
+        subscribe = function() return { topics = { "t" } } end,
+      }]], config = { policy = { ask_again_per_s = 1 } } }
+    local from = eventually.now()
+    for _ = 1, 10 do
+      sse.open(broker)
+    end
+    for _, c in ipairs(http.get(broker.admin, "/connections").json.connections) do
+      assert.equal(202, http.post(broker.admin, ("/connections/%s/resubscribe"):format(c.id)).status)
+    end
+    local function asked()
+      return broker:metric 'tidegate_policy_resubscribes_total{outcome="same"}'
+    end
+    eventually("some are asked about", function() return asked() > 0 end)
+    assert.is_true(asked() <= 1 + eventually.now() - from)
+  end)
+
   describe("signed with the keys of a URL", function()
     local ec = tokens.key "ES256"
 

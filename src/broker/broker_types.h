@@ -34,6 +34,7 @@ struct broker_options {
     size_t query_param_count;
     bool show_policy;                /* streams begin with a comment that names it */
     unsigned resubscribe_per_s;      /* streams asked about again after a reload */
+    unsigned ask_again_per_s;        /* when their time has come; 0: no bound */
     uint64_t resubscribe_timeout_ms; /* of one of them */
     size_t log_events, log_bytes;    /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */

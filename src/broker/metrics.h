@@ -91,6 +91,7 @@ struct broker_metrics {
     BROKER_METRICS(X)
 #undef X
     struct latency publish_to_socket; /* tidegate_publish_to_socket_seconds */
+    struct latency resubscribe_delay; /* tidegate_policy_resubscribe_delay_seconds */
     struct audience_metrics audience;
     struct latency barred_for; /* tidegate_streams_barred_seconds */
     struct latency observe;    /* tidegate_observe_seconds: from an event's time to its effects */

@@ -20,30 +20,41 @@ enum {
     RETRY_STEPS = 4,
 };
 
+/* A queue, and how fast it goes. */
+struct resubscribe_lane {
+    struct list queue; /* struct resubscribe: to be asked about, in this order */
+    unsigned per_s;    /* 0: as fast as the policy answers, UNDER_WAY_MAX at a time */
+    uint64_t at_ms;    /* when `allowed` was reckoned */
+    double allowed;
+};
+
+/* Barred ones get no event until they were asked about; those whose time has come go on with what they
+ * had, and need not wait for a reload. */
+enum resubscribe_lane_name { LANE_BARRED, LANE_NOW, LANE_RELOAD, LANES };
+
 struct resubscribes {
     struct broker *b;
-    struct list barred;   /* struct resubscribe: to be asked about as fast as the policy answers */
-    struct task soon;     /* the first of them */
-    unsigned stale;       /* see struct resubscribe */
-    struct list queue;    /* struct resubscribe: to be asked about, in this order */
-    struct deadline tick; /* the next few */
-    uint64_t at_ms;       /* when `allowed` was reckoned */
-    double allowed;
-    struct slots asked; /* question -> struct resubscribe */
-    unsigned under_way; /* questions */
+    struct resubscribe_lane lanes[LANES]; /* the first goes first */
+    struct task soon;                     /* the first of those that are barred */
+    unsigned stale;                       /* see struct resubscribe */
+    struct deadline tick;                 /* the next few */
+    struct slots asked;                   /* question -> struct resubscribe */
+    unsigned under_way;                   /* questions */
 };
 
 /* One stream that is, or is going to be, asked about. */
 struct resubscribe {
     struct subscriber_part part;
-    struct list node;      /* in one of the queues, while it waits for its turn */
+    struct list node; /* in the queue of its lane, while it waits for its turn */
+    enum resubscribe_lane_name lane;
     struct deadline retry; /* armed: the policy could not say */
     struct deadline bound; /* armed: it is barred, but not for longer */
     uint64_t barred_ms;    /* since when */
     struct subscriber *sub;
-    uint64_t since_ms; /* it was first asked about; unset before */
-    uint64_t question; /* the running one, in resubscribes.asked; 0: none */
-    uint64_t moment;   /* when it was asked, in the index of tags */
+    uint64_t queued_ms; /* since when it has waited for being asked about at all */
+    uint64_t since_ms;  /* it was first asked about; unset before */
+    uint64_t question;  /* the running one, in resubscribes.asked; 0: none */
+    uint64_t moment;    /* when it was asked, in the index of tags */
     unsigned attempts;
     bool reconnect; /* not to be asked about: to be sent away */
     bool barred;
@@ -59,12 +70,24 @@ static void resubscribe_on_soon(struct task *t);
 static void resubscribe_on_bound(struct deadline *d);
 static void resubscribe_perform_allowed(struct broker *b);
 
+static bool resubscribes_queued(const struct resubscribes *rs)
+{
+    bool queued = false;
+    for (int i = 0; i < LANES; i++) {
+        queued = queued || !list_empty(&rs->lanes[i].queue);
+    }
+    return queued;
+}
+
 struct resubscribes *resubscribes_new(struct broker *b)
 {
     struct resubscribes *rs = xcalloc(1, sizeof *rs);
     rs->b = b;
-    list_init(&rs->queue);
-    list_init(&rs->barred);
+    for (int i = 0; i < LANES; i++) {
+        list_init(&rs->lanes[i].queue);
+    }
+    rs->lanes[LANE_NOW].per_s = b->opt.ask_again_per_s;
+    rs->lanes[LANE_RELOAD].per_s = b->opt.resubscribe_per_s;
     task_init(&rs->soon, resubscribe_on_soon);
     deadline_init(&rs->tick);
     slots_init(&rs->asked);
@@ -73,8 +96,7 @@ struct resubscribes *resubscribes_new(struct broker *b)
 
 void resubscribes_free(struct resubscribes *rs)
 {
-    /* resubscribes go with their subscribers */
-    REQUIRE(list_empty(&rs->queue) && list_empty(&rs->barred));
+    REQUIRE(!resubscribes_queued(rs)); /* resubscribes go with their subscribers */
     task_cancel(&rs->soon);
     deadline_disarm(&rs->tick);
     slots_clear(&rs->asked);
@@ -83,15 +105,15 @@ void resubscribes_free(struct resubscribes *rs)
 
 bool resubscribes_pending(const struct resubscribes *rs)
 {
-    return rs->under_way > 0 || !list_empty(&rs->queue) || !list_empty(&rs->barred);
+    return rs->under_way > 0 || resubscribes_queued(rs);
 }
 
 static void resubscribe_wake(struct broker *b)
 {
-    if (!list_empty(&b->resubscribes->barred)) {
+    if (!list_empty(&b->resubscribes->lanes[LANE_BARRED].queue)) {
         loop_defer(b->loop, &b->resubscribes->soon);
     }
-    if (!list_linked(&b->resubscribes->tick.node) && !list_empty(&b->resubscribes->queue)) {
+    if (!list_linked(&b->resubscribes->tick.node) && resubscribes_queued(b->resubscribes)) {
         deadline_arm(loop_deadline_class(b->loop, TICK_MS, resubscribe_on_tick),
                      &b->resubscribes->tick);
     }
@@ -115,10 +137,16 @@ static struct resubscribe *resubscribe_of(struct subscriber *sub)
     list_init(&r->node);
     deadline_init(&r->retry);
     deadline_init(&r->bound);
+    r->lane = LANE_RELOAD;
     r->sub = sub;
     subscriber_part_add(sub, &r->part);
     sub->b->metrics->resubscribes_waiting++;
     return r;
+}
+
+static struct list *resubscribe_queue(const struct resubscribe *r)
+{
+    return &r->sub->b->resubscribes->lanes[r->lane].queue;
 }
 
 static void resubscribe_end_question(struct resubscribe *r)
@@ -170,9 +198,7 @@ static void resubscribe_on_retry(struct deadline *d)
 {
     struct resubscribe *r = container_of(d, struct resubscribe, retry);
     struct broker *b = r->sub->b;
-    struct resubscribes *rs = b->resubscribes;
-    list_add_head(r->barred ? &rs->barred : &rs->queue,
-                  &r->node); /* its time runs, that of others does not yet */
+    list_add_head(resubscribe_queue(r), &r->node); /* its time runs, that of others does not yet */
     resubscribe_wake(b);
 }
 
@@ -253,7 +279,7 @@ static void resubscribe_answered(struct resubscribe *r, const struct verdict *v)
     } else if (v->kind == VERDICT_TRANSIENT) {
         resubscribe_later(r);
     } else if (sub->state == SUB_STARTING) { /* it waits for the store, at the old place */
-        list_add_tail(r->barred ? &b->resubscribes->barred : &b->resubscribes->queue, &r->node);
+        list_add_tail(resubscribe_queue(r), &r->node);
         resubscribe_wake(b);
     } else if (resubscribe_counted(r, s)) {
         int moved = subscriber_regrant(sub, s);
@@ -284,7 +310,11 @@ static void resubscribe_ask(struct resubscribe *r)
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
     struct http_query query;
-    r->since_ms = r->attempts ? r->since_ms : loop_now(b->loop);
+    uint64_t now = loop_now(b->loop);
+    if (r->attempts == 0) {
+        r->since_ms = now;
+        latency_add(&b->metrics->resubscribe_delay, (now - r->queued_ms) * 1000);
+    }
     r->moment = tag_index_now(b->tags);
     r->question = slots_add(&b->resubscribes->asked, r);
     b->resubscribes->under_way++;
@@ -315,32 +345,43 @@ static void resubscribe_perform(struct resubscribe *r)
     }
 }
 
+/* Takes one away from what the lane may do by now; false: that is nothing. */
+static bool resubscribe_lane_take(struct resubscribe_lane *lane, uint64_t now)
+{
+    double per_s = lane->per_s;
+    double most = per_s > BURSTS_PER_S ? per_s / BURSTS_PER_S : 1;
+    if (lane->per_s == 0) {
+        return true;
+    }
+    lane->allowed += per_s * (double)(now - lane->at_ms) / 1000;
+    lane->allowed = lane->allowed > most ? most : lane->allowed;
+    lane->at_ms = now;
+    if (lane->allowed < 1) {
+        return false;
+    }
+    lane->allowed--;
+    return true;
+}
+
 static void resubscribe_perform_allowed(struct broker *b)
 {
     struct resubscribes *rs = b->resubscribes;
     uint64_t now = loop_now(b->loop);
-    double most = b->opt.resubscribe_per_s > BURSTS_PER_S
-                      ? (double)b->opt.resubscribe_per_s / BURSTS_PER_S
-                      : 1;
-    rs->allowed += (double)b->opt.resubscribe_per_s * (double)(now - rs->at_ms) / 1000;
-    rs->allowed = rs->allowed > most ? most : rs->allowed;
-    rs->at_ms = now;
-    while (rs->under_way < UNDER_WAY_MAX && !list_empty(&rs->barred)) {
-        struct resubscribe *r = list_first(&rs->barred, struct resubscribe, node);
-        list_del(&r->node);
-        resubscribe_perform(r);
-    }
-    while (rs->allowed >= 1 && rs->under_way < UNDER_WAY_MAX && !list_empty(&rs->queue)) {
-        struct resubscribe *r = list_first(&rs->queue, struct resubscribe, node);
-        list_del(&r->node);
-        rs->allowed--;
-        resubscribe_perform(r);
+    for (int i = 0; i < LANES; i++) {
+        struct resubscribe_lane *lane = &rs->lanes[i];
+        while (rs->under_way < UNDER_WAY_MAX && !list_empty(&lane->queue) &&
+               resubscribe_lane_take(lane, now)) {
+            struct resubscribe *r = list_first(&lane->queue, struct resubscribe, node);
+            list_del(&r->node);
+            resubscribe_perform(r);
+        }
     }
 }
 
 static void resubscribe_on_soon(struct task *t)
 {
-    resubscribe_perform_allowed(container_of(t, struct resubscribes, soon)->b);
+    struct broker *b = container_of(t, struct resubscribes, soon)->b;
+    resubscribe_perform_allowed(b);
 }
 
 static void resubscribe_on_tick(struct deadline *d)
@@ -350,22 +391,27 @@ static void resubscribe_on_tick(struct deadline *d)
     resubscribe_wake(b);
 }
 
-/* Puts it into the queue; a running question does not count any more. Those who wait already keep
- * their place: so every stream has its turn even where policies follow each other quickly. */
-static void resubscribe_enqueue(struct resubscribe *r, bool first)
+/* Puts it into a queue; a running question does not count any more. Those who wait already keep
+ * their place, or get one in a queue that goes before: so every stream has its turn even where policies
+ * follow each other quickly. */
+static void resubscribe_enqueue(struct resubscribe *r, enum resubscribe_lane_name lane, bool first)
 {
-    struct broker *b = r->sub->b;
+    bool queued = list_linked(&r->node);
+    lane = r->barred ? LANE_BARRED : lane;
     deadline_disarm(&r->retry);
     resubscribe_drop_question(r);
     r->attempts = 0;
-    if (r->barred) {
+    if (!queued) {
+        r->queued_ms = loop_now(r->sub->b->loop);
+    }
+    if (queued && (first || lane < r->lane)) {
         list_del(&r->node);
-        list_add_tail(&b->resubscribes->barred, &r->node);
-    } else if (first) {
-        list_del(&r->node);
-        list_add_head(&b->resubscribes->queue, &r->node);
+    }
+    r->lane = queued && r->lane < lane ? r->lane : lane;
+    if (first) {
+        list_add_head(resubscribe_queue(r), &r->node);
     } else if (!list_linked(&r->node)) {
-        list_add_tail(&b->resubscribes->queue, &r->node);
+        list_add_tail(resubscribe_queue(r), &r->node);
     }
 }
 
@@ -383,14 +429,14 @@ void resubscribe_all(struct broker *b, enum reload_mode mode, bool replaced)
             r->stale = true;
             b->resubscribes->stale++;
         }
-        resubscribe_enqueue(r, unbound);
+        resubscribe_enqueue(r, LANE_RELOAD, unbound);
     }
     resubscribe_wake(b);
 }
 
 void resubscribe_now(struct subscriber *sub)
 {
-    resubscribe_enqueue(resubscribe_of(sub), true);
+    resubscribe_enqueue(resubscribe_of(sub), LANE_NOW, false);
     resubscribe_wake(sub->b);
 }
 
@@ -409,7 +455,7 @@ void resubscribe_barred(struct subscriber *sub)
             &r->bound);
     }
     subscriber_bar(sub);
-    resubscribe_enqueue(r, true);
+    resubscribe_enqueue(r, LANE_BARRED, false);
     resubscribe_wake(b);
 }
 

@@ -3,7 +3,9 @@
  * request; the same answer changes nothing, another one moves the stream to another audience, where
  * its cursor goes on; a denial ends it with the `revoked` signal.
  *
- * No more than resubscribe_per_s a second. While the policy cannot say (an error, its database is away)
+ * After a reload no more than resubscribe_per_s a second. Those whose time has come, or whom an operator
+ * names, come first, at a rate of their own: a stream goes on with its old grant until it is asked about.
+ * A few questions are under way at a time, so that there is a loop turn for events between them. While the policy cannot say (an error, its database is away)
  * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time;
  * then it is closed, comes back, and is judged as a new one. Streams of an audience whose filter or
  * format is gone get nothing until they were asked about.
@@ -32,7 +34,7 @@ bool resubscribes_pending(const struct resubscribes *rs);
 bool resubscribe_waits(const struct subscriber *sub);
 /* `replaced`: after `b->policy` was changed. */
 void resubscribe_all(struct broker *b, enum reload_mode mode, bool replaced);
-/* Soon, before all others. */
+/* Soon, before those of a reload. */
 void resubscribe_now(struct subscriber *sub);
 /* At once. Until the policy has answered it is sent no event; where that takes longer than
  * resubscribe_timeout_ms it ends, and comes back. */

@@ -244,6 +244,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, quota_streams),
     INTEGER(policy, rate_keys),
     INTEGER(policy, resubscribe_per_s),
+    INTEGER(policy, ask_again_per_s),
     INTEGER(policy, resubscribe_timeout_s),
 
     INTEGER(cache, bytes),

@@ -148,7 +148,7 @@ struct config {
         int64_t subscribe_timeout_ms, publish_timeout_ms;
         int64_t suspended, suspended_per_address, queued; /* the second 0: no cap */
         int64_t subscribe_cpu_ms, publish_cpu_ms, filter_cpu_ms, load_cpu_ms, hard_limit_ms;
-        int64_t resubscribe_per_s, resubscribe_timeout_s;
+        int64_t resubscribe_per_s, ask_again_per_s, resubscribe_timeout_s;
         int64_t warm_s, rollback_s; /* the latter 0: never */
         int64_t quota_streams, rate_keys;
         bool watch, show_version;

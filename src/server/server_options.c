@@ -58,6 +58,7 @@ static struct broker_options broker_options(const struct config *c)
         .query_param_count = c->http.query_params.n,
         .show_policy = c->policy.show_version,
         .resubscribe_per_s = (unsigned)c->policy.resubscribe_per_s,
+        .ask_again_per_s = (unsigned)c->policy.ask_again_per_s,
         .resubscribe_timeout_ms = (uint64_t)c->policy.resubscribe_timeout_s * 1000,
         .log_events = (size_t)c->event_log.max_events,
         .log_bytes = (size_t)c->event_log.max_bytes,

@@ -349,6 +349,12 @@ static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
                          "the outbox, to its bytes handed to the sockets of an audience; one "
                          "sample for each event and audience, without streams that are behind.",
                          &from->broker->publish_to_socket);
+    rc = rc ? rc
+            : put_latency(
+                  out, "tidegate_policy_resubscribe_delay_seconds",
+                  "How long an open stream waited until `subscribe` ran again for it: after a "
+                  "reload, because its grant expired, or because an operator asked for it.",
+                  &from->broker->resubscribe_delay);
     rc = rc ? rc : metrics_put_hook_times(out, from->policy);
     rc = rc ? rc
             : put_latency(out, "tidegate_store_append_seconds",
