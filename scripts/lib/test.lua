@@ -98,7 +98,8 @@ end
 
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
---- http ({ target = { status =, body = } | function(options) -> ... }), keys ({ set = t.key "ES256" or a list },
+--- http ({ target = { status =, body =, headers = } or { status =, json = } | function(options, method) -> ... }),
+--- keys ({ set = t.key "ES256" or a list },
 --- instead of the configuration's), auth ("open": the policy may do without `authenticate`), settings
 --- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings).
 function t.policy(file, options)
@@ -110,6 +111,16 @@ function t.policy(file, options)
   return (Policy.open(file, options, 3)) -- no tail call: errors point at the caller
 end
 
+-- The names of targets, sorted; false: all are down.
+local function targets_of(http)
+  local names = {}
+  for name in pairs(http ~= t.down and http or {}) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return http ~= t.down and names
+end
+
 function Policy.open(file, options, level)
   local now = options.now and math.floor(options.now * 1000) or 0
   local keys = tokens.lists(options.keys, level + 1)
@@ -117,7 +128,7 @@ function Policy.open(file, options, level)
     error("auth: \"open\" was expected, or nothing", level)
   end
   local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", nil,
-    setting_list(options.settings, level + 1))
+    setting_list(options.settings, level + 1), targets_of(options.http))
   if not bench then
     error(err, level)
   end

@@ -158,6 +158,86 @@ describe("tidegate test", function()
       end) ]]
   end)
 
+  it("lets db and http refuse what they refuse in production, and answer as they do", function()
+    local code, out, err = run({
+      ["calls.lua"] = [[
+        return { api = 1, queries = { level = "select level from users where login = $1 and age > $2" },
+          authenticate = function() return { sub = "x" } end,
+          subscribe = function(req)
+            local ok, a, b = pcall(function()
+              if req.query.call == "fine" then return db.query("level", "ann", 1.5) end
+              if req.query.call == "few" then return db.query("level", "ann") end
+              if req.query.call == "table" then return db.query("level", {}, 1) end
+              if req.query.call == "unknown" then return db.query("levle", 1, 2) end
+              if req.query.call == "target" then return http.get("user") end
+              if req.query.call == "option" then return http.get("users", { pth = "/ann" }) end
+              if req.query.call == "body" then return http.get("users", { json = { a = 1 } }) end
+              if req.query.call == "path" then return http.get("users", { path = "/a/../b" }) end
+              if req.query.call == "get" then return http.get("users", { path = { "users", "ann" } }) end
+              if req.query.call == "post" then return http.post("users", { json = { a = 1 } }) end
+              if req.query.call == "text" then return http.get("plain") end
+            end)
+            return { topics = { "t" }, params = { text = json.encode { ok = ok, a = a, b = b } } }
+          end }
+      ]],
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        local asked
+        local p = t.policy("calls.lua", {
+          db = { level = function(login, age)
+            asked = { login, age }
+            return { { level = 3, name = "Ann", vip = true }, { level = 1, share = 0.5 } }
+          end },
+          http = { plain = { status = 404, body = "{}", headers = { ["X-Id"] = "7" } },
+            users = function(options, method)
+              asked = { options, method }
+              if method == "POST" then return { status = 201, json = { made = options.json.a } } end
+              return { json = { name = "ann" } }
+            end },
+        })
+        local function call(name)
+          local c = p:connect { query = { call = name } }
+          return t.json.decode(c.subscription.params.text)
+        end
+        local function refused(name, text)
+          local r = call(name)
+          local said = r.ok and r.b or r.a
+          assert.truthy(tostring(said):find(text, 1, true), name .. ": " .. tostring(said))
+        end
+        it("db", function()
+          local r = call "fine"
+          assert.same({ { level = 3, name = "Ann", vip = true }, { level = 1, share = 0.5 } }, r.a)
+          assert.same({ "ann", 1.5 }, asked)
+          refused("few", "db.query: query 'level' takes 2 arguments, got 1")
+          refused("table", "string, number, boolean or nil expected, got table")
+          refused("unknown", "unknown query 'levle' (did you mean 'level'?)")
+        end)
+        it("http", function()
+          refused("target", "unknown target 'user' (did you mean 'users'?)")
+          refused("option", "unknown key 'pth' (did you mean 'path'?)")
+          refused("body", "unknown key 'json'")
+          refused("path", '".." segment')
+          local r = call "get"
+          assert.same({ 200, "ann", '{"name":"ann"}' }, { r.a.status, r.a.json.name, r.a.body })
+          assert.same({ { path = { "users", "ann" } }, "GET" }, asked)
+          r = call "post"
+          assert.same({ 201, 1 }, { r.a.status, r.a.json.made })
+          assert.equal("POST", asked[2])
+          r = call "text"
+          assert.same({ 404, "{}", "7" }, { r.a.status, r.a.body, r.a.headers["x-id"] })
+          assert.is_nil(r.a.json)
+        end)
+        it("answers that no database and no server gives", function()
+          local q = p:with { db = { level = { { list = { 1 } } } }, http = { users = { stauts = 200 } } }
+          local function of(name) return q:connect { query = { call = name } }.subscription.params.text end
+          assert.truthy(of("fine"):find("a database answers texts, numbers and booleans; 'list' is a table", 1, true))
+          assert.truthy(of("get"):find("status, body, json and headers are all there is", 1, true))
+        end)
+      ]],
+    }, { "test", "one_spec.lua" })
+    assert.equal(0, code, out .. err)
+  end)
+
   it("signs tokens, and lets policies declare queries", function()
     local code, out, err = run({
       ["token.lua"] = [[

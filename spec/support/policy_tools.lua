@@ -4,7 +4,7 @@ local tidegate = require "support.tidegate"
 local M = {}
 
 M.policy = [[
-local P = { api = 1 }
+local P = { api = 1, queries = { topics_of = "select topic from topics where login = $1" } }
 P.filters = { mine = "attrs.owner == $owner" }
 P.formats = { short = function(ev) return { data = ev.data.text, event = "short" } end }
 function P.authenticate(req)

@@ -201,6 +201,7 @@ static int provide(struct test_broker *w, const struct test_broker_options *opt,
     o->cache = w->cache = lua_cache_new(w->loop, &w->policy_metrics, &w->options.cache);
     o->watchdog = w->watchdog = lua_watchdog_new((uint64_t)config->policy.hard_limit_ms, e);
     o->queries = opt->queries;
+    o->http = opt->http;
     int rc = w->watchdog ? test_broker_count(w, config, e) : e->code;
     if (rc == 0) {
         rc = opt->keys ? keyring_open(&w->keyring, opt->keys, opt->key_count, 0, e)

@@ -30,7 +30,8 @@ struct test_broker_options {
     /* Settings of the policy instead of the configuration's; NULL: those. Borrowed for the call. */
     const struct policy_setting *settings;
     size_t setting_count;
-    struct query_source *queries; /* where its `queries` are declared; NULL: nowhere */
+    struct query_source *queries;  /* where its `queries` are declared; NULL: nowhere */
+    struct lua_http_service *http; /* whom http.get asks; NULL: nobody */
     /* Further globals of the policy: see lua_policy_options. Both may be NULL. `prepare` is called
      * before the policy is loaded. */
     void (*prepare)(void *ctx, struct lua_waits *waits);

@@ -1,9 +1,14 @@
 /* See test_fakes.h. A call is copied as JSON text between the two Lua states: neither ever sees a
- * value of the other's. */
+ * value of the other's.
+ *
+ * Policy tests put a database and servers behind the functions that the broker has: what those refuse, tests
+ * refuse. eval and check judge calls by themselves, so there the functions are others, which take anything. */
 #include "tools/test_fakes.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/text/json_text.h"
+#include "lookup/query_sql.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_jwt.h"
 #include "lua/vm/lua_box.h"
@@ -11,11 +16,22 @@
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
 
+#include <inttypes.h>
+#include <jansson.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
-enum { ARGUMENTS_MAX_BYTES = 1024 * 1024, NAME_MAX_BYTES = 256 };
+enum {
+    ARGUMENTS_MAX_BYTES = 1024 * 1024,
+    NAME_MAX_BYTES = 256,
+    ROWS_MAX = 100000,
+    ROWS_MAX_BYTES = 64 * 1024 * 1024,
+    HTTP_TIMEOUT_MS = 60000,
+    HTTP_BODY_MAX_BYTES = 64 * 1024 * 1024,
+    HTTP_HEAD_MAX_BYTES = 64 * 1024,
+};
 
 struct call {
     struct list node;
@@ -26,7 +42,36 @@ struct call {
     char arguments[]; /* JSON */
 };
 
+/* A declared query. */
+struct test_query {
+    struct list node;
+    char *name; /* owned */
+    unsigned parameters;
+};
+
+/* What the broker's own functions ask. */
+struct test_question {
+    struct list node;
+    uint64_t id;
+    const char *kind; /* constant */
+    const char *name; /* borrowed: of a query, of a target */
+    struct strbuf arguments;
+    query_done_cb on_rows; /* one of the two */
+    http_client_cb on_response;
+    size_t max_bytes; /* of a response */
+    void *ctx;
+    uint64_t token;
+};
+
 struct test_fakes {
+    struct query_source queries; /* the first: they are each other's pointer */
+    struct lua_http_service http;
+    struct policy_metrics muted;
+    struct list declared;  /* struct test_query */
+    struct list questions; /* struct test_question */
+    uint64_t question_ids;
+    char *options;         /* owned; of the call of http that is going on, a JSON list */
+    bool own_db, own_http; /* the broker's functions are asked */
     lua_State *spec;
     int respond, failures; /* in the spec's registry */
     struct lua_waits *waits;
@@ -44,16 +89,17 @@ struct answer {
 };
 
 /* Asks the spec; what it raises is its answer, too, so that a broken spec shows. */
-static struct answer test_fakes_ask(struct test_fakes *f, const struct call *c)
+static struct answer test_fakes_ask(struct test_fakes *f, const char *kind, const char *name,
+                                    struct slice arguments)
 {
     lua_State *L = f->spec;
     int top = lua_gettop(L);
     struct answer a = {.ok = false};
     size_t n = 0;
     lua_rawgeti(L, LUA_REGISTRYINDEX, f->respond);
-    lua_pushstring(L, c->kind);
-    lua_pushstring(L, c->name);
-    lua_pushlstring(L, c->arguments, c->len);
+    lua_pushstring(L, kind);
+    lua_pushstring(L, name);
+    lua_pushlstring(L, arguments.p, arguments.n);
     int rc = lua_pcall(L, 3, 2, 0);
     a.ok = rc == LUA_OK && lua_type(L, -2) == LUA_TSTRING;
     const char *text = a.ok ? lua_tolstring(L, -2, &n) : lua_tolstring(L, -1, &n);
@@ -86,6 +132,8 @@ static void call_free(struct call *c)
     free(c);
 }
 
+static void test_fakes_answer_questions(struct test_fakes *f);
+
 static void answer_all(struct task *t)
 {
     struct test_fakes *f = container_of(t, struct test_fakes, task);
@@ -94,12 +142,13 @@ static void answer_all(struct task *t)
     list_splice_tail(&due, &f->calls);
     while (!list_empty(&due)) {
         struct call *c = list_first(&due, struct call, node);
-        struct answer a = test_fakes_ask(f, c);
+        struct answer a = test_fakes_ask(f, c->kind, c->name, slice_of(c->arguments, c->len));
         (void)lua_coro_complete(f->waits, c->ticket, test_fakes_push_answer,
                                 &a); /* gone: there is no one to answer */
         free(a.text);
         call_free(c);
     }
+    test_fakes_answer_questions(f);
 }
 
 /* Pushes the value at `idx`; of a secret its text, also in a table of headers: it is the spec's own. */
@@ -249,14 +298,391 @@ static void test_fakes_watch_jwt(lua_State *L, struct test_fakes *f)
     lua_pop(L, 1);
 }
 
+/* http.get and http.post of the broker, which has no words for the options that the policy has given: the spec
+ * gets them. */
+static int test_fakes_http(lua_State *L)
+{
+    struct test_fakes *f = lua_touserdata(L, lua_upvalueindex(1));
+    lua_CFunction ask = lua_tocfunction(L, lua_upvalueindex(2));
+    int n = lua_gettop(L);
+    luaL_checkstack(L, 6, NULL);
+    lua_pushcfunction(L, l_arguments);
+    if (n >= 2) {
+        lua_pushvalue(L, 2);
+    } else {
+        lua_pushnil(L);
+    }
+    int rc = lua_pcall(L, 1, 1, 0); /* a secret among them: not for specs */
+    free(f->options);
+    f->options = xstrdup(rc == LUA_OK ? lua_tostring(L, -1) : "[{}]");
+    lua_settop(L, n);
+    return ask(L);
+}
+
+/* stack: the policy's globals */
+static void test_fakes_wrap_http(lua_State *L, struct test_fakes *f)
+{
+    static const char *const names[] = {"get", "post"};
+    lua_getfield(L, -1, "http");
+    if (!lua_readonly_real(L, -1)) {
+        lua_pushvalue(L, -1);
+    }
+    lua_newtable(L); /* stack: globals, http, real, own */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        lua_pushlightuserdata(L, f);
+        lua_getfield(L, -3, names[i]);
+        lua_pushcclosure(L, test_fakes_http, 2);
+        lua_setfield(L, -2, names[i]);
+    }
+    lua_readonly_wrap(L, "http");
+    lua_setfield(L, -4, "http");
+    lua_pop(L, 2);
+}
+
 void test_fakes_extend(lua_State *L, void *ctx)
 {
+    struct test_fakes *f = ctx;
     static const luaL_Reg db[] = {{"query", l_query}, {NULL, NULL}};
     static const luaL_Reg http[] = {
         {"get", test_fakes_l_get}, {"post", test_fakes_l_post}, {NULL, NULL}};
-    set_library(L, ctx, "db", db);
-    set_library(L, ctx, "http", http);
+    if (!f->own_db) {
+        set_library(L, f, "db", db);
+    }
+    if (f->own_http) {
+        test_fakes_wrap_http(L, f);
+    } else {
+        set_library(L, f, "http", http);
+    }
     test_fakes_watch_jwt(L, ctx);
+}
+
+/* ---- a database and servers, behind the broker's own functions */
+
+static void test_question_free(struct test_question *q)
+{
+    list_del(&q->node);
+    strbuf_clear(&q->arguments);
+    free(q);
+}
+
+static struct test_question *test_question_new(struct test_fakes *f, const char *kind,
+                                               const char *name, void *ctx, uint64_t token,
+                                               uint64_t *id)
+{
+    struct test_question *q = xcalloc(1, sizeof *q);
+    q->id = ++f->question_ids;
+    q->kind = kind;
+    q->name = name;
+    q->ctx = ctx;
+    q->token = token;
+    strbuf_init(&q->arguments, ARGUMENTS_MAX_BYTES);
+    list_init(&q->node);
+    list_add_tail(&f->questions, &q->node);
+    if (id) {
+        *id = q->id;
+    }
+    loop_defer(f->loop, &f->task);
+    return q;
+}
+
+static void test_fakes_cancel(void *ctx, uint64_t id)
+{
+    struct test_fakes *f = ctx;
+    list_for_each_safe (it, next, &f->questions) {
+        struct test_question *q = container_of(it, struct test_question, node);
+        if (q->id == id) {
+            test_question_free(q);
+        }
+    }
+}
+
+static int test_fakes_declare(struct query_source *s, struct slice name, struct slice sql,
+                              const struct query **out, struct err *e)
+{
+    struct test_fakes *f = container_of(s, struct test_fakes, queries);
+    int n = query_sql_parameters(sql, e);
+    if (n < 0) {
+        return n;
+    }
+    struct test_query *q = xcalloc(1, sizeof *q);
+    q->name = xstrndup(name.p, name.n);
+    q->parameters = (unsigned)n;
+    list_init(&q->node);
+    list_add_tail(&f->declared, &q->node);
+    *out = (const struct query *)(const void *)q;
+    return 0;
+}
+
+static unsigned test_fakes_parameters(const struct query *q)
+{
+    return ((const struct test_query *)(const void *)q)->parameters;
+}
+
+static int test_fakes_put_value(struct strbuf *out, const struct query_value *v)
+{
+    switch (v->type) {
+    case QUERY_NULL:
+        break;
+    case QUERY_INTEGER:
+        return strbuf_printf(out, "%" PRId64, v->integer);
+    case QUERY_NUMBER:
+        return strbuf_printf(out, "%.17g", v->number);
+    case QUERY_BOOL:
+        return strbuf_append_str(out, v->boolean ? "true" : "false");
+    case QUERY_TEXT:
+        return json_text_quote(out, v->text);
+    }
+    return strbuf_append_str(out, "null");
+}
+
+static int test_fakes_ask_query(struct query_source *s, const struct query_question *question,
+                                query_done_cb cb, void *ctx, uint64_t token, uint64_t *id,
+                                struct err *e)
+{
+    struct test_fakes *f = container_of(s, struct test_fakes, queries);
+    const struct test_query *of = (const struct test_query *)(const void *)question->query;
+    struct test_question *q = test_question_new(f, "db", of->name, ctx, token, id);
+    q->on_rows = cb;
+    int rc = strbuf_append_str(&q->arguments, "[");
+    for (size_t i = 0; rc == 0 && i < question->arg_count; i++) {
+        rc = i ? strbuf_append_str(&q->arguments, ",") : 0;
+        rc = rc ? rc : test_fakes_put_value(&q->arguments, &question->args[i]);
+    }
+    rc = rc ? rc : strbuf_append_str(&q->arguments, "]");
+    if (rc) {
+        test_question_free(q);
+        return err_set(e, UV_EINVAL, "the arguments are longer than %d bytes", ARGUMENTS_MAX_BYTES);
+    }
+    return 0;
+}
+
+static void test_fakes_cancel_query(struct query_source *s, uint64_t id)
+{
+    test_fakes_cancel(container_of(s, struct test_fakes, queries), id);
+}
+
+static const struct query_source_ops test_fakes_query_ops = {.declare = test_fakes_declare,
+                                                             .parameters = test_fakes_parameters,
+                                                             .ask = test_fakes_ask_query,
+                                                             .cancel = test_fakes_cancel_query};
+
+static int test_fakes_start_http(void *ctx, const struct lua_http_target *target,
+                                 const struct http_client_request *rq, http_client_cb cb,
+                                 void *cb_ctx, uint64_t token, uint64_t *id, struct err *e)
+{
+    struct test_fakes *f = ctx;
+    struct test_question *q = test_question_new(f, "http", target->name, cb_ctx, token, id);
+    size_t n = f->options ? strlen(f->options) : 0;
+    q->on_response = cb;
+    q->max_bytes = rq->max_response_bytes;
+    int rc =
+        n > 2 ? strbuf_append(&q->arguments, f->options, n - 1) : UV_EINVAL; /* without the ] */
+    rc = rc ? rc : strbuf_append_str(&q->arguments, rq->post ? ",\"POST\"]" : ",\"GET\"]");
+    if (rc) {
+        test_question_free(q);
+        return err_set(e, UV_EINVAL, "the options cannot be handed to the spec");
+    }
+    return 0;
+}
+
+/* The columns are those of all rows together. */
+static int test_fakes_read_columns(const json_t *list, struct query_rows *rows, json_t *columns,
+                                   struct err *e)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach((json_t *)(uintptr_t)list, i, row)
+    {
+        const char *name;
+        json_t *value;
+        if (!json_is_object(row)) {
+            return err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
+        }
+        json_object_foreach(row, name, value)
+        {
+            if (json_is_object(value) || json_is_array(value)) {
+                return err_set(e, UV_EINVAL,
+                               "the spec's rows: a database answers texts, numbers and booleans; "
+                               "'%s' is a table",
+                               name);
+            }
+            int rc = json_object_get(columns, name)
+                         ? 0
+                         : query_rows_add_column(rows, slice_str(name), e);
+            if (rc || json_object_set_new(columns, name, json_true())) {
+                return rc ? rc : err_set(e, UV_ENOMEM, "out of memory");
+            }
+        }
+    }
+    return 0;
+}
+
+static struct query_value test_fakes_value_of(const json_t *v)
+{
+    struct query_value out = {.type = QUERY_NULL};
+    if (json_is_integer(v)) {
+        out.type = QUERY_INTEGER;
+        out.integer = json_integer_value(v);
+    } else if (json_is_real(v)) {
+        out.type = QUERY_NUMBER;
+        out.number = json_real_value(v);
+    } else if (json_is_boolean(v)) {
+        out.type = QUERY_BOOL;
+        out.boolean = json_is_true(v);
+    } else if (json_is_string(v)) {
+        out.type = QUERY_TEXT;
+        out.text = slice_of(json_string_value(v), json_string_length(v));
+    }
+    return out;
+}
+
+static int test_fakes_read_rows(const json_t *list, struct query_rows *rows, struct err *e)
+{
+    json_t *columns = json_object(), *row;
+    size_t i;
+    int rc = json_is_array(list) ? test_fakes_read_columns(list, rows, columns, e)
+             : json_is_object(list) && json_object_size(list) == 0
+                 ? 0 /* a table without rows */
+                 : err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
+    json_array_foreach((json_t *)(uintptr_t)list, i, row)
+    {
+        for (size_t c = 0; rc == 0 && c < rows->columns; c++) {
+            char name[NAME_MAX_BYTES];
+            struct slice of = query_rows_name(rows, c);
+            snprintf(name, sizeof name, "%.*s", (int)of.n, of.p);
+            struct query_value v = test_fakes_value_of(json_object_get(row, name));
+            rc = query_rows_add(rows, &v, e);
+        }
+    }
+    json_decref(columns);
+    return rc;
+}
+
+static void test_fakes_answer_query(const struct test_question *q, const json_t *answer,
+                                    struct err *e)
+{
+    struct query_rows rows;
+    query_rows_init(&rows, ROWS_MAX, ROWS_MAX_BYTES);
+    if (e->code || test_fakes_read_rows(answer, &rows, e)) {
+        q->on_rows(q->ctx, q->token, NULL, e);
+    } else {
+        q->on_rows(q->ctx, q->token, &rows, NULL);
+    }
+    query_rows_clear(&rows);
+}
+
+/* `json` of the answer goes as its text and type; `headers` as lines. */
+static int test_fakes_read_head(const json_t *answer, struct strbuf *head, struct err *e)
+{
+    const char *name;
+    json_t *value, *headers = json_object_get(answer, "headers");
+    int rc = json_object_get(answer, "json")
+                 ? strbuf_append_str(head, "content-type: application/json\r\n")
+                 : 0;
+    json_object_foreach(headers, name, value)
+    {
+        rc = rc ? rc : strbuf_printf(head, "%s: %s\r\n", name, json_string_value(value));
+    }
+    return rc ? err_set(e, rc, "the spec's answer: headers are longer than %d bytes",
+                        HTTP_HEAD_MAX_BYTES)
+              : 0;
+}
+
+static const char *test_fakes_check_response(const json_t *answer)
+{
+    static const char *const known[] = {"status", "body", "headers", "json"};
+    const char *name;
+    json_t *value, *headers = json_object_get(answer, "headers");
+    const json_t *status = json_object_get(answer, "status"),
+                 *body = json_object_get(answer, "body");
+    if (!json_is_object(answer) || (status && !json_is_integer(status)) ||
+        (body && !json_is_string(body)) || (headers && !json_is_object(headers))) {
+        return "{ status = 200, body = \"...\" } was expected, or json = ... instead of a body, and "
+               "headers = { name = \"value\" }";
+    }
+    json_object_foreach((json_t *)(uintptr_t)answer, name, value)
+    {
+        bool there = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+            there = there || strcmp(known[i], name) == 0;
+        }
+        if (!there) {
+            return "status, body, json and headers are all there is";
+        }
+    }
+    json_object_foreach(headers, name, value)
+    {
+        if (!json_is_string(value)) {
+            return "headers: texts were expected";
+        }
+    }
+    return NULL;
+}
+
+static void test_fakes_answer_http(struct test_fakes *f, const struct test_question *q,
+                                   const json_t *answer, struct err *e)
+{
+    struct strbuf head;
+    const char *bad = e->code ? NULL : test_fakes_check_response(answer);
+    const json_t *json = json_object_get(answer, "json"),
+                 *status = json_object_get(answer, "status"),
+                 *body = json_object_get(answer, "body");
+    char *text = json ? json_dumps(json, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    strbuf_init(&head, HTTP_HEAD_MAX_BYTES);
+    if (bad) {
+        err_set(e, UV_EINVAL, "the spec's answer: %s", bad);
+    }
+    if (e->code == 0) {
+        (void)test_fakes_read_head(answer, &head, e); /* sets e->code where it fails */
+    }
+    struct http_client_response res = {
+        .status = status ? (int)json_integer_value(status) : 200,
+        .body = text   ? slice_str(text)
+                : body ? slice_of(json_string_value(body), json_string_length(body))
+                       : slice_str(""),
+        .head = strbuf_slice(&head)};
+    for (size_t i = 0; i < f->http.target_count; i++) {
+        f->http.targets[i].failing = e->code != 0; /* nothing of it is news */
+    }
+    q->on_response(q->ctx, q->token, e->code ? NULL : &res, e->code ? e : NULL);
+    strbuf_clear(&head);
+    free(text);
+}
+
+static void test_fakes_answer_questions(struct test_fakes *f)
+{
+    while (!list_empty(&f->questions)) {
+        struct test_question *q = list_first(&f->questions, struct test_question, node);
+        struct err e = {0};
+        struct answer a = test_fakes_ask(f, q->kind, q->name, strbuf_slice(&q->arguments));
+        json_t *answer = a.ok ? json_loadb(a.text, a.n, JSON_DECODE_ANY, NULL) : NULL;
+        struct test_question asked = *q;
+        q->arguments = (struct strbuf){0};
+        test_question_free(q); /* the answer may end its hook */
+        if (!a.ok) {
+            err_set(&e, UV_ENOTCONN, "%.*s", (int)a.n, a.text);
+        } else if (!answer) {
+            err_set(&e, UV_EINVAL, "the spec's answer cannot be read");
+        }
+        if (asked.on_rows) {
+            test_fakes_answer_query(&asked, answer, &e);
+        } else {
+            test_fakes_answer_http(f, &asked, answer, &e);
+        }
+        strbuf_clear(&asked.arguments);
+        json_decref(answer);
+        free(a.text);
+    }
+}
+
+struct query_source *test_fakes_queries(struct test_fakes *f)
+{
+    return &f->queries;
+}
+
+struct lua_http_service *test_fakes_service(struct test_fakes *f)
+{
+    return f->own_http ? &f->http : NULL;
 }
 
 /* ---- life */
@@ -291,8 +717,40 @@ struct test_fakes *test_fakes_new(lua_State *spec, int respond, int failures)
     lua_pushvalue(spec, failures);
     f->failures = luaL_ref(spec, LUA_REGISTRYINDEX);
     list_init(&f->calls);
+    list_init(&f->declared);
+    list_init(&f->questions);
     task_init(&f->task, answer_all);
+    f->queries.ops = &test_fakes_query_ops;
+    f->http = (struct lua_http_service){.start = test_fakes_start_http,
+                                        .cancel = test_fakes_cancel,
+                                        .ctx = f,
+                                        .metrics = &f->muted};
     return f;
+}
+
+/* Their names are in a sorted list at `idx` of the spec's stack. */
+static void test_fakes_set_targets(struct test_fakes *f, lua_State *L, int idx)
+{
+    size_t n = lua_rawlen(L, idx);
+    f->http.targets = xcalloc(n + 1, sizeof *f->http.targets);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, idx, (lua_Integer)i + 1);
+        f->http.targets[i] = (struct lua_http_target){.name = xstrdup(luaL_checkstring(L, -1)),
+                                                      .url = "http://target.test",
+                                                      .timeout_ms = HTTP_TIMEOUT_MS,
+                                                      .max_response_bytes = HTTP_BODY_MAX_BYTES};
+        f->http.target_count = i + 1;
+        lua_pop(L, 1);
+    }
+}
+
+void test_fakes_behind(struct test_fakes *f, lua_State *L, int targets)
+{
+    f->own_db = true;
+    if (lua_istable(L, targets)) {
+        f->own_http = true;
+        test_fakes_set_targets(f, L, targets);
+    }
 }
 
 void test_fakes_use(struct test_fakes *f, struct lua_waits *waits)
@@ -307,30 +765,23 @@ void test_fakes_free(struct test_fakes *f)
         while (!list_empty(&f->calls)) {
             call_free(list_first(&f->calls, struct call, node));
         }
+        while (!list_empty(&f->questions)) {
+            test_question_free(list_first(&f->questions, struct test_question, node));
+        }
+        while (!list_empty(&f->declared)) {
+            struct test_query *q = list_first(&f->declared, struct test_query, node);
+            list_del(&q->node);
+            free(q->name);
+            free(q);
+        }
+        for (size_t i = 0; i < f->http.target_count; i++) {
+            free((char *)(uintptr_t)f->http.targets[i].name);
+        }
+        free(f->http.targets);
+        free(f->options);
         task_cancel(&f->task);
         luaL_unref(f->spec, LUA_REGISTRYINDEX, f->respond);
         luaL_unref(f->spec, LUA_REGISTRYINDEX, f->failures);
         free(f);
     }
-}
-
-/* ---- queries */
-
-static int declare(struct query_source *s, struct slice name, struct slice sql,
-                   const struct query **out, struct err *e)
-{
-    static const char query;
-    (void)name;
-    (void)sql;
-    (void)e;
-    (void)s;
-    *out = (const struct query *)(const void *)&query; /* it is not read */
-    return 0;
-}
-
-struct query_source *test_fakes_queries(void)
-{
-    static const struct query_source_ops ops = {.declare = declare};
-    static struct query_source source = {&ops};
-    return &source;
 }

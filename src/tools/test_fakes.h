@@ -4,6 +4,7 @@
 #define TOOLS_TEST_FAKES_H
 
 #include "lookup/query_source.h"
+#include "lua/api/lua_http.h"
 #include "lua/policy/policy_log.h"
 #include "lua/vm/lua_waits.h"
 
@@ -23,8 +24,14 @@ void test_fakes_free(struct test_fakes *f);
 void test_fakes_failed(void *ctx, const struct policy_failure *f);
 /* Before the policy is loaded. */
 void test_fakes_use(struct test_fakes *f, struct lua_waits *waits);
-/* Takes any declaration, so that policies with `queries` load; they ask test_fakes_extend's. */
-struct query_source *test_fakes_queries(void);
+/* Before the policy is loaded: it gets db and http of the broker, which the fakes are behind; they refuse
+ * what they refuse in production. `targets` is where in the spec's stack the sorted names of http targets
+ * are; no list: http stays a fake that takes anything. Without this call db does, too. */
+void test_fakes_behind(struct test_fakes *f, lua_State *spec, int targets);
+/* Takes any look-up. Borrowed. */
+struct query_source *test_fakes_queries(struct test_fakes *f);
+/* NULL: http is a fake that takes anything. Borrowed. */
+struct lua_http_service *test_fakes_service(struct test_fakes *f);
 /* lua_policy_options.extend; ctx is the struct test_fakes. */
 void test_fakes_extend(lua_State *L, void *ctx);
 

@@ -53,14 +53,15 @@ static void test_module_prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys, auth_open, failures, settings) -> bench | nil, text; respond,
- * failures (nil: the log): see test_fakes.h, keys: see test_keys.h, settings: see test_values.h */
+/* open(file, unix_ms, respond, keys, auth_open, failures, settings, targets) -> bench | nil, text; respond,
+ * failures (nil: the log), targets (nil: nothing is asked through the broker's functions): see test_fakes.h,
+ * keys: see test_keys.h, settings: see test_values.h */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     char file[PATH_MAX];
     struct err e = {0};
-    lua_settop(L, 7);
+    lua_settop(L, 8);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_argexpected(L, lua_isnil(L, 5) || lua_isboolean(L, 5), 5, "boolean or nil");
     if (!realpath(luaL_checkstring(L, 1), file)) {
@@ -75,6 +76,9 @@ static int l_open(lua_State *L)
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
     b->fakes = test_fakes_new(L, 3, 6);
+    if (!lua_isnil(L, 8)) {
+        test_fakes_behind(b->fakes, L, 8);
+    }
     struct test_broker_options options = {.config = opt->config,
                                           .policy = file,
                                           .auth_open = lua_toboolean(L, 5),
@@ -83,7 +87,8 @@ static int l_open(lua_State *L)
                                           .key_count = keys->n,
                                           .settings = settings ? settings->v : NULL,
                                           .setting_count = settings ? settings->n : 0,
-                                          .queries = test_fakes_queries(),
+                                          .queries = test_fakes_queries(b->fakes),
+                                          .http = test_fakes_service(b->fakes),
                                           .prepare = test_module_prepare,
                                           .extend = test_fakes_extend,
                                           .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,

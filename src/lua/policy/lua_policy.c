@@ -105,7 +105,8 @@ static void lua_policy_tell_event(const struct lua_hook_call *q, struct policy_f
     peer_address_text(&q->job.owner, client);
     f->client = client;
     if (who.n && json_text_member(who, slice_str("sub"), &sub)) {
-        f->sub = sub; /* as JSON: a text has its quotes */
+        bool text = sub.n >= 2 && sub.p[0] == '"'; /* escapes stay as they are */
+        f->sub = text ? slice_of(sub.p + 1, sub.n - 2) : sub;
     }
 }
 
