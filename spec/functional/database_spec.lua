@@ -51,7 +51,7 @@ local POLICY = [[
       local topics = {}
       for i, row in ipairs(rows) do topics[i] = row.topic end
       if #topics == 0 then return tg.deny(403, "nothing for you") end
-      return { topics = topics }
+      return { topics = topics, format = "raw" }
     end,
     publish = function(pub, who)
       local rows, err = db.query("topics", who.sub)

@@ -44,7 +44,7 @@ local POLICY = [[
       if not res then return nil, err end
       if res.status == 404 then return tg.deny(403, "nobody knows you") end
       if res.status ~= 200 then return nil, "status " .. res.status end
-      return { topics = res.json.topics }
+      return { topics = res.json.topics, filter = "none" }
     end,
     publish = function(pub) return pub end,
     filters = { asks = function() return http.get("app") ~= nil end },
