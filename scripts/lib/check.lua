@@ -118,6 +118,16 @@ local function judge_settings(facts, report)
   end
 end
 
+local function skip_fetched(facts, skip)
+  local names = {}
+  for _, set in ipairs(facts.keys) do
+    names[#names + 1] = set.fetched and "keys." .. set.name or nil
+  end
+  if #names > 0 then
+    skip("keys", ("%s: a jwks_url is fetched by a broker only"):format(table.concat(names, ", ")))
+  end
+end
+
 local function judge_store(facts, report, skip)
   local store = facts.store
   if report.store then
@@ -311,6 +321,8 @@ local function judge_policy(facts, report, skip)
     skip("database", facts.database.skipped)
   elseif facts.database then
     judge_database(facts, report)
+  elseif #facts.about.queries > 0 then
+    skip("database", "queries are prepared with --db only")
   end
   if facts.luacheck and facts.luacheck.skipped then
     skip("luacheck", facts.luacheck.skipped)
@@ -345,6 +357,7 @@ function check.run(text)
   end
   judge_settings(facts, report)
   if facts.store then
+    skip_fetched(facts, skip)
     judge_store(facts, report, skip)
   end
   if not facts.store then

@@ -268,6 +268,12 @@ P.queries = {
     assert.matches("skipped   database: the configuration has none", out)
   end)
 
+  it("says that queries are not prepared without --db", function()
+    local code, out = check(with 'P.queries = { q = "select 1" }', { "--no-luacheck", config = CONFIG })
+    assert.equal(0, code)
+    assert.matches("skipped   database: queries are prepared with --db only", out, 1, true)
+  end)
+
   it("refuses holes between parameters without a database", function()
     local p = only(document(with 'P.queries = { q = "select $1, $3" }', { config = CONFIG }).problems)
     assert.matches("queries.q: skips a parameter", p.message)
@@ -529,7 +535,8 @@ describe("tidegate check, calling hooks,", function()
       assert.same({ "error", "hooks", 13 }, { p.severity, p.source, p.line })
       assert.matches("^subscribe fails for every request that was made up, so for a token with plain claims: ",
         p.message)
-      assert.same({}, d.skipped)
+      local fetched = { step = "keys", reason = "keys.main: a jwks_url is fetched by a broker only" }
+      assert.same(case[2] == "ES256" and { fetched } or {}, d.skipped)
       if case.also then
         p = table.remove(d.problems)
         assert.matches(case.also, p.message)

@@ -95,8 +95,9 @@ static json_t *keys_of(const struct config *cfg)
     json_t *list = json_array();
     for (size_t i = 0; i < cfg->keys.n; i++) {
         const struct config_keys *k = &cfg->keys.v[i];
-        (void)json_array_append_new(
-            list, json_pack("{s:s, s:b}", "name", k->name, "secret", k->secret || k->secret_file));
+        (void)json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "name", k->name, "secret",
+                                                    k->secret || k->secret_file, "fetched",
+                                                    k->jwks_url != NULL));
     }
     return list;
 }
