@@ -275,6 +275,7 @@ function tg.jwt(token, options) end
 tg.settings = nil
 
 ---Are two texts equal? In constant time: use it where one of them is a secret or a signature. nil is equal to nothing.
+---Takes 0.1 us.
 ---@param a string|tg.Secret|nil
 ---@param b string|tg.Secret|nil
 ---@return boolean
@@ -284,7 +285,7 @@ function tg.equal(a, b) end
 ---@field alg ("HS256"|"HS384"|"HS512")?  none: HS256, which is HMAC with SHA-256
 ---@field as ("hex"|"base64"|"base64url"|"bytes")?  none: hex
 
----The signature of a text (RFC 2104). Compare it with tg.equal. Takes 1 us, and 2 for each KiB.
+---The signature of a text (RFC 2104). Compare it with tg.equal. Takes 1.5 us, and 0.6 for each KiB.
 ---@param key string|tg.Secret
 ---@param text string                 at most 1 MiB
 ---@param options tg.HmacOptions?
