@@ -19,11 +19,11 @@ struct cli_options {
 };
 
 /* Of a struct with a list of words, and how many there are. */
-#define CLI_SETTING_ROW(type, list, count)                                                         \
-    OPTION_ROW(                                                                                    \
-        "--setting", "NAME=VALUE",                                                                 \
-        "a setting of the policy, instead of that in policy.settings; repeat it for several",      \
-        OPTION_LIST, offsetof(type, list), .max = CLI_SETTINGS_MAX,                                \
+#define CLI_SETTING_ROW(type, list, count)                                                                           \
+    OPTION_ROW(                                                                                                      \
+        "--setting", "NAME=VALUE",                                                                                   \
+        "a setting of the policy, instead of that in policy.settings; repeat it for several. It is visible in `ps`", \
+        OPTION_LIST, offsetof(type, list), .max = CLI_SETTINGS_MAX,                                                  \
         .count_at = offsetof(type, count), .many = "settings")
 
 /* Rows for a struct that begins with a struct cli_options. */
