@@ -289,8 +289,7 @@ local CASES = {
   { "http2/6.2/3", "Sends a HEADERS frame with 0x0 stream identifier", get(0), PROTOCOL },
   { "http2/6.2/4", "Sends a HEADERS frame with invalid pad length",
     frame("HEADERS", WHOLE | PADDED, 1, "\xff" .. block()), PROTOCOL },
-  { "http2/6.3/1", "Sends a PRIORITY frame with 0x0 stream identifier", priority(0),
-    passed_over }, -- the same; such frames count towards a flood
+  { "http2/6.3/1", "Sends a PRIORITY frame with 0x0 stream identifier", priority(0), PROTOCOL },
   { "http2/6.3/2", "Sends a PRIORITY frame with a length other than 5 octets",
     get(1) .. frame("PRIORITY", 0, 1, u32(0)),
     SIZE },

@@ -543,9 +543,10 @@ static size_t h2_take(struct conn *c, const char *data, size_t len)
     h->busy = false;
     if (rc == NGHTTP2_ERR_FLOODED || rc == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
         h2_flooded(h);
-    } else if (rc < 0) {
+    } else if (rc < 0 || h->frames.broken) {
         log_debug("http", "refused an HTTP/2 connection",
-                  LOG_F(log_uint("conn", c->id), log_str("why", nghttp2_strerror((int)rc))));
+                  LOG_F(log_uint("conn", c->id), log_str("why", rc < 0 ? nghttp2_strerror((int)rc)
+                                                                       : "PRIORITY of stream 0")));
         c->server->metrics->bad_requests++;
         h2_end(h, rc == NGHTTP2_ERR_NOMEM ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_PROTOCOL_ERROR,
                rc == NGHTTP2_ERR_NOMEM ? CLOSE_NO_MEMORY : CLOSE_REFUSED_REQUEST);

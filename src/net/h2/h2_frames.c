@@ -6,6 +6,7 @@ enum {
     PREFACE_BYTES = 24,
     FRAME_DATA = 0,
     FRAME_HEADERS = 1,
+    FRAME_PRIORITY = 2,
     FRAME_WINDOW_UPDATE = 8,
     FRAME_CONTINUATION = 9,
     FRAME_PREFACE = 0xff, /* our own, while the preface is read */
@@ -32,6 +33,9 @@ static size_t h2_frames_begin(struct h2_frames *f)
     case FRAME_HEADERS:
         f->block = !(h[4] & FLAG_END_HEADERS);
         return 0;
+    case FRAME_PRIORITY:
+        f->broken |= ((h[5] & 0x7f) | h[6] | h[7] | h[8]) == 0;
+        return 1;
     case FRAME_WINDOW_UPDATE:
         return 0;
     case FRAME_CONTINUATION:

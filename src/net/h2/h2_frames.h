@@ -13,6 +13,7 @@ struct h2_frames {
     uint8_t type;      /* of the frame that `left` belongs to */
     bool block;        /* the fields of a request are to be continued */
     bool after_header; /* the header is complete, `left` bytes follow */
+    bool broken;       /* PRIORITY came for stream 0 (RFC 9113, 6.3), which nghttp2 passes over */
     uint32_t left;
     uint64_t whole; /* frames, and runs of them that carry one block of fields, that are complete */
 };
