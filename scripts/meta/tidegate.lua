@@ -71,7 +71,7 @@
 ---@field max_lag integer?            events behind the newest
 ---@field on_lag ("close"|"skip")?    what happens to a stream further behind
 
--- Streams are counted by key in the broker, for all workers of a machine: reloads of the policy change nothing.
+-- Streams are counted by key in the broker, for all its workers: reloads of the policy change nothing.
 ---@class tg.Quota
 ---@field key string                  1 to 128 bytes, such as "user:" .. who.sub
 ---@field max integer                 1 to 1,000,000: streams of that key at a time
@@ -210,7 +210,7 @@ function tg.deny(status, reason, options) end
 ---@field burst integer?              so many at once, 1 to 1,000,000; none: as many as in a second, one at least. burst / per_s is at most seven days
 
 ---Takes one token of the bucket of that name and key: true; or false, and the seconds until there is one. Buckets are the
----broker's, for all workers of a machine: reloads of the policy change nothing. At most policy.rate_keys are kept; one
+---broker's, for all its workers: reloads of the policy change nothing. At most policy.rate_keys are kept; one
 ---that is full again makes room, and where there is none a new key gets false.
 ---
 ---    local ok, wait = tg.rate("publish", who.sub, { per_s = 10, burst = 20 })

@@ -1,4 +1,4 @@
--- Quotas of streams, and rates: counted in C, for all workers of a machine. What holds for PostgreSQL as well is in
+-- Quotas of streams, and rates: counted in C, for all workers. What holds for PostgreSQL as well is in
 -- support/quotas.lua.
 local eventually = require "support.eventually"
 local http = require "support.http"

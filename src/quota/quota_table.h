@@ -1,4 +1,4 @@
-/* Open streams, counted by key, for all processes of a machine: a table of fixed size in memory that
+/* Open streams, counted by key, for all processes of a broker: a table of fixed size in memory that
  * they share.
  *
  * A stream is counted before it opens, in the same critical section that compares: of two processes

@@ -1,4 +1,4 @@
-/* Token buckets by key, for all processes of a machine: a table of fixed size in memory that they share.
+/* Token buckets by key, for all processes of a broker: a table of fixed size in memory that they share.
  *
  * A bucket is one number: the time at which it is full again if nothing more is taken (GCRA, the generic cell
  * rate algorithm of ITU-T I.371). A bucket that is full again is like one that was never used, so its place may
