@@ -5,7 +5,7 @@ exclude_files = { "build/" }
 stds.tidegate_policy = {
   read_globals = {
     tg = { fields = {
-      "ask_again", "deny", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "topic",
+      "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "topic",
       "topic_ok",
       settings = { other_fields = true }  } },
     cache = { fields = { "fetch", "forget" } },

@@ -215,7 +215,7 @@ local request_options = {
   tls = true,
 }
 local post_options = {
-  topic = true, type = true, data = true, attrs = true, key = true,
+  topic = true, type = true, data = true, attrs = true, key = true, raw = true,
   query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true,
 }
 
@@ -314,18 +314,28 @@ function Policy:connect(options)
 end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
---- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls.
---- The answer has: kind, status, headers, reason and retry_after (of a denial), and id (integer) of the event when it
---- was granted.
+--- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls. `raw` in place of data, type, attrs and
+--- key: the body as other services send it, to ?topic=TOPIC.
+--- The answer has: kind, status, headers, reason and retry_after (of a denial), id (integer) of the event when it
+--- was granted, and dropped (why) when the policy has dropped it.
 function Policy:post(options)
   check_keys(options, post_options, 2)
+  if options.raw and (options.data or options.type or options.attrs or options.key) then
+    error("raw: the body is all there is; data, type, attrs and key cannot be given, too", 2)
+  end
   local envelope = {
     topic = options.topic, type = options.type, data = options.data, attrs = options.attrs, key = options.key,
   }
-  local c = exchange(self, Answer, request_text("POST", options, json.encode(envelope)))
+  local target = options
+  if options.raw then
+    target = setmetatable({ topics = { options.topic } }, { __index = options })
+  end
+  local c = exchange(self, Answer, request_text("POST", target, options.raw or json.encode(envelope)))
   read_body(c)
   c.kind = c.status == 201 and "granted" or c.status == 200 and "granted" or c.status == 503 and "transient" or "denied"
   c.id = c.json and math.tointeger(tonumber(c.json.id))
+  c.dropped = c.json and c.json.dropped
+  c.kind = c.dropped and "dropped" or c.kind
   return c
 end
 

@@ -103,9 +103,12 @@
 ---@field raw string                  the data as published
 
 ---@class tg.Deny
----@field status 204|400|401|403|404|429
+---@field status 204|400|401|403|404|409|410|413|422|429
 ---@field reason string               shown to the client: 1 to 512 bytes, no control characters
 ---@field retry_after number?         seconds, above 0: when the same may be allowed; rounded up in `Retry-After`
+
+---@class tg.Drop
+---@field drop string                 shown to the publisher: 1 to 512 bytes, no control characters
 
 ---@class tg.Frame
 ---@field data any                    a string, or a value to encode as JSON
@@ -168,7 +171,7 @@
 ---@field version string?             a label, at most 64 bytes
 ---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
----@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|string|nil)?  missing: no client may publish
+---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|tg.Drop|string|nil)?  missing: no client may publish
 ---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
@@ -199,7 +202,7 @@ function tg.ask_again(tag) end
 function tg.end_streams(tag, reason) end
 
 ---Refuses. Raises when the status or the reason is not one that can be sent.
----@param status 204|400|401|403|404|429  204: there is nothing more to come; the client stops (a publish gets 403)
+---@param status 204|400|401|403|404|409|410|413|422|429  204: there is nothing more to come; the client stops (a publish gets 403)
 ---@param reason string               shown to the client
 ---@param options { retry_after: number? }?  seconds, as tg.rate answers them
 ---@return nil, tg.Deny
@@ -223,6 +226,12 @@ function tg.deny(status, reason, options) end
 ---@param options tg.RateOptions
 ---@return boolean ok, number? wait
 function tg.rate(name, key, options) end
+
+---Drops an event: publish returns it, and that event is not stored. The publisher gets 200 (201 where others of its batch
+---are stored) and `{"dropped": why}` in the place of the id. Raises when the text is not one that can be sent.
+---@param why string                  shown to the publisher: 1 to 512 bytes, no control characters
+---@return nil, tg.Drop
+function tg.drop(why) end
 
 ---@class tg.JwtOptions
 ---@field keys string                 a name of `keys` in the configuration

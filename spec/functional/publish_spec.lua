@@ -531,6 +531,8 @@ describe("a policy that changes what is published", function()
           return { { topic = "left", raw = pub.raw }, { topic = "right", raw = pub.raw } }
         elseif pub.topic == "forbidden" then
           return tg.deny(403, "not yours")
+        elseif pub.topic == "noise" then
+          return tg.drop('"noise"')
         end
         pub.topic = "moved/" .. pub.topic
         return pub
@@ -551,6 +553,31 @@ describe("a policy that changes what is published", function()
     assert.equal("x", list[1].data)
     assert.equal("x", list[2].data)
     assert.equal(id, list[1].id)
+  end)
+
+  it("may drop some: the publisher is told which, and why", function()
+    local c = sse.open(broker(), { topic = { "**" } })
+    local before = broker():metric "tidegate_publish_dropped_total"
+    local one = http.post(broker(), "/events?topic=noise", "x")
+    assert.same({ 200, { dropped = '"noise"' } }, { one.status, one.json })
+    local function batch(...)
+      local list = {}
+      for i, topic in ipairs { ... } do
+        list[i] = { topic = topic, data = topic .. i }
+      end
+      return http.post(broker(), "/events", http.json.encode(list), JSON)
+    end
+    local all = batch("noise", "noise")
+    assert.same({ 200, { { dropped = '"noise"' }, { dropped = '"noise"' } } }, { all.status, all.json })
+    local some = batch("noise", "split", "noise", "a")
+    assert.equal(201, some.status)
+    assert.same({ '"noise"', '"noise"' }, { some.json[1].dropped, some.json[3].dropped })
+    local events = c:collect(3)
+    assert.same({ "split2", "split2", "a4" }, { events[1].data, events[2].data, events[3].data })
+    assert.same({ events[1].id, events[3].id }, { some.json[2].id, some.json[4].id })
+    assert.equal(before + 5, broker():metric "tidegate_publish_dropped_total")
+    broker():publish("b", "next")
+    assert.equal("next", c:next().data)
   end)
 
   it("may refuse one, and with it the batch", function()

@@ -62,7 +62,7 @@ describe("a refusal", function()
   end
 
   for _, hook in ipairs { "authenticate", "subscribe" } do
-    for _, status in ipairs { 400, 401, 403, 404, 429 } do
+    for _, status in ipairs { 400, 401, 403, 404, 409, 410, 413, 422, 429 } do
       it(("by %s with %d reaches an event stream as that status"):format(hook, status), function()
         local c = sse.request(broker(), { query = query(hook, "deny", status) })
         assert.equal(status, c.status)
@@ -120,7 +120,7 @@ describe("a refusal", function()
   it("of a publish is that status, and nothing is stored", function()
     local c = sse.open(broker())
     for _, hook in ipairs { "authenticate", "publish" } do
-      for _, status in ipairs { 400, 401, 403, 404, 429 } do
+      for _, status in ipairs { 400, 401, 403, 404, 409, 410, 413, 422, 429 } do
         local r = http.post(broker(), "/events?topic=a&" .. http.query(query(hook, "deny", status)), "no")
         assert.equal(status, r.status)
         assert.matches("SHOWN", r.json.detail)

@@ -177,9 +177,9 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
 }
 
 static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+                       struct event_list *events, const struct publication_made *made)
 {
-    (void)first;
+    (void)made;
     require((v->kind == VERDICT_ALLOW) == (events->n > 0));
     on_subscribe(ctx, token, v);
 }

@@ -129,7 +129,7 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
 }
 
 static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+                       struct event_list *events, const struct publication_made *made)
 {
     struct bench *b = ctx;
     require(token == 2);
@@ -140,7 +140,7 @@ static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
         const struct event *ev = events->v[i];
         struct event_fields f = {event_topic(ev), event_type(ev),  event_data(ev),
                                  event_key(ev),   event_attrs(ev), ev->time_ms};
-        require(first[0] == 0 && !event_check(&f, 4096));
+        require(made[0].first == 0 && !event_check(&f, 4096));
     }
 }
 

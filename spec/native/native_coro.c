@@ -208,10 +208,10 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
 }
 
 static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+                       struct event_list *events, const struct publication_made *made)
 {
     struct bench *b = ctx;
-    (void)first;
+    (void)made;
     if (b->L) {
         native_push_verdict(b->L, v);
         lua_newtable(b->L);

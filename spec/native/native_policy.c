@@ -325,7 +325,7 @@ static int l_changed(lua_State *L)
 }
 
 static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+                       struct event_list *events, const struct publication_made *made)
 {
     struct answer *a = ctx;
     size_t asked = (size_t)lua_rawlen(a->L, 3);
@@ -339,7 +339,7 @@ static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
     }
     lua_newtable(a->L);
     for (size_t i = 0; i < asked && v->kind == VERDICT_ALLOW; i++) {
-        lua_pushinteger(a->L, (lua_Integer)first[i]);
+        lua_pushinteger(a->L, (lua_Integer)made[i].first);
         lua_rawseti(a->L, -2, (lua_Integer)i + 1);
     }
 }

@@ -40,6 +40,8 @@
       "Events stored on behalf of HTTP publishers, duplicates not counted.")                       \
     X(publish_duplicates, counter, "tidegate_publish_duplicates_total",                            \
       "Publishes whose key was known: answered with the first id.")                                \
+    X(publish_dropped, counter, "tidegate_publish_dropped_total",                                  \
+      "Events that publish has dropped with tg.drop(): answered, and not stored.")                 \
     X(publish_failed, counter, "tidegate_publish_failed_total",                                    \
       "Publish requests that failed in the store or were shed.")                                   \
     X(tailed, counter_max, "tidegate_events_tailed_total",                                         \

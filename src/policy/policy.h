@@ -101,11 +101,17 @@ struct verdict {
  * from the flush step, with the `token` that was given; the asker may be gone by then and looks
  * itself up by token. */
 typedef void (*policy_verdict_cb)(void *ctx, uint64_t token, const struct verdict *v);
+/* What a policy has made of an event that a client wants to publish. */
+struct publication_made {
+    size_t first;        /* the index of the first event made of it */
+    const char *dropped; /* or why it is stored in no form; NULL: it is stored */
+};
+
 /* As above. On VERDICT_ALLOW `events` holds what to store instead of what was asked, in order, and
- * first[i] (count asked) is the index of the first event made of asked event i. The callee may take
+ * made[i] (count asked) says what became of asked event i. The callee may take
  * the list's references by emptying it; the rest is released. */
 typedef void (*policy_publish_cb)(void *ctx, uint64_t token, const struct verdict *v,
-                                  struct event_list *events, const size_t *first);
+                                  struct event_list *events, const struct publication_made *made);
 
 struct filter_args;
 

@@ -79,12 +79,15 @@ static void on_subscribe(void *ctx, uint64_t token, const struct verdict *v)
 }
 
 static void on_publish(void *ctx, uint64_t token, const struct verdict *v,
-                       struct event_list *events, const size_t *first)
+                       struct event_list *events, const struct publication_made *made)
 {
     struct answer *a = ctx;
     (void)token;
-    (void)first;
     test_push_verdict(a->L, v);
+    if (v->kind == VERDICT_ALLOW && made && made[0].dropped) { /* the tools ask about one event */
+        lua_pushstring(a->L, made[0].dropped);
+        lua_setfield(a->L, -2, "dropped");
+    }
     lua_newtable(a->L);
     for (size_t i = 0; i < events->n; i++) {
         test_push_event(a->L, events->v[i]);

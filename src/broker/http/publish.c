@@ -2,12 +2,13 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
+#include "base/text/json_text.h"
 #include "broker/broker_parts.h"
 #include "broker/refusal.h"
 
 #include <stdlib.h>
 
-enum { ACK_MAX_BYTES = 64 };
+enum { ACK_MAX_BYTES = 64, DROP_BYTE_MAX = 6 }; /* as JSON: \\u001f */
 
 /* A running publish: it owns its stream until the answer. Found again by the stream's id. */
 struct publish {
@@ -19,10 +20,10 @@ struct publish {
     uint32_t epoch; /* of the policy that was asked then */
     char *refusal;  /* owned; what is wrong with the body; NULL: nothing */
     bool is_batch, judged;
-    size_t asked;           /* envelopes in the request */
-    size_t *first;          /* of each: the first event the policy made of it */
-    uint32_t since_us;      /* event_since(): the request was complete */
-    struct event_list held; /* judged, but one before it on the connection is not */
+    size_t asked;                  /* envelopes in the request */
+    struct publication_made *made; /* of each; owned, as its texts are */
+    uint32_t since_us;             /* event_since(): the request was complete */
+    struct event_list held;        /* judged, but one before it on the connection is not */
 };
 
 static void publish_drop_request(struct publish *p)
@@ -37,7 +38,10 @@ static void publish_free(struct publish *p)
     event_list_clear(&p->held);
     free(p->identity);
     free(p->refusal);
-    free(p->first);
+    for (size_t i = 0; p->made && i < p->asked; i++) {
+        free((char *)(uintptr_t)p->made[i].dropped);
+    }
+    free(p->made);
     free(p);
 }
 
@@ -98,18 +102,32 @@ static int publish_ack_json(struct strbuf *out, const struct store_ack *a)
     return rc ? rc : strbuf_append_str(out, a->duplicate ? "\",\"duplicate\":true}" : "\"}");
 }
 
+static int publish_drop_json(struct strbuf *out, const char *why)
+{
+    int rc = strbuf_append_str(out, "{\"dropped\":");
+    rc = rc ? rc : json_text_quote(out, slice_str(why));
+    return rc ? rc : strbuf_append_str(out, "}");
+}
+
+/* `acks`: of the events that were stored, which may be none. */
 static void publish_answer_stored(struct publish *p, const struct store_ack *acks)
 {
     struct strbuf body;
     bool all_known = true;
     int rc = 0;
-    strbuf_init(&body, p->asked * ACK_MAX_BYTES + 16);
+    size_t most = 16;
+    for (size_t i = 0; i < p->asked; i++) {
+        most +=
+            ACK_MAX_BYTES + (p->made[i].dropped ? DROP_BYTE_MAX * strlen(p->made[i].dropped) : 0);
+    }
+    strbuf_init(&body, most);
     rc = p->is_batch ? strbuf_append_str(&body, "[") : 0;
     for (size_t i = 0; rc == 0 && i < p->asked; i++) {
-        const struct store_ack *a = &acks[p->first[i]];
-        all_known = all_known && a->duplicate;
+        const struct publication_made *made = &p->made[i];
+        const struct store_ack *a = made->dropped ? NULL : &acks[made->first];
+        all_known = all_known && (!a || a->duplicate);
         rc = i ? strbuf_append_str(&body, ",") : 0;
-        rc = rc ? rc : publish_ack_json(&body, a);
+        rc = rc ? rc : a ? publish_ack_json(&body, a) : publish_drop_json(&body, made->dropped);
     }
     rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
     struct http_response r = {.status = all_known ? 200 : 201,
@@ -205,8 +223,19 @@ static void publish_release(struct broker *b, uint64_t id)
     }
 }
 
+static void publish_take_made(struct publish *p, const struct publication_made *made)
+{
+    for (size_t i = 0; i < p->asked; i++) {
+        p->made[i] = made[i];
+        if (made[i].dropped) {
+            p->made[i].dropped = xstrdup(made[i].dropped);
+            p->b->metrics->publish_dropped++;
+        }
+    }
+}
+
 static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *v,
-                               struct event_list *events, const size_t *first)
+                               struct event_list *events, const struct publication_made *made)
 {
     struct broker *b = ctx;
     struct publish *p = publish_find(b, token);
@@ -223,9 +252,13 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
         publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
         break;
     case VERDICT_ALLOW:
-        memcpy(p->first, first, p->asked * sizeof *first);
+        publish_take_made(p, made);
         p->held = *events;
         *events = (struct event_list){0};
+        if (p->held.n == 0) {
+            publish_answer_stored(p, NULL);
+            break;
+        }
         if (publish_must_hold(p)) {
             return;
         }
@@ -288,7 +321,7 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
         p->refusal = xstrdup(e.text);
     }
     p->asked = out->n;
-    p->first = xcalloc(out->n, sizeof *p->first);
+    p->made = xcalloc(out->n, sizeof *p->made);
     publish_drop_request(p);
     return status;
 }

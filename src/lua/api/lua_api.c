@@ -24,8 +24,21 @@ enum { GEOHASH_MAX = 12 };
 
 bool lua_api_deny_status_ok(lua_Integer status)
 {
-    return status == 204 || status == 400 || status == 401 || status == 403 || status == 404 ||
-           status == 429;
+    switch (status) {
+    case 204:
+    case 400:
+    case 401:
+    case 403:
+    case 404:
+    case 409:
+    case 410:
+    case 413:
+    case 422:
+    case 429:
+        return true;
+    default:
+        return false;
+    }
 }
 
 const char *lua_api_deny_reason_check(const char *reason, size_t n)
@@ -63,7 +76,8 @@ static int l_deny(lua_State *L)
     lua_Integer status = luaL_checkinteger(L, 1);
     const char *reason = luaL_checklstring(L, 2, &n);
     if (!lua_api_deny_status_ok(status)) {
-        return luaL_argerror(L, 1, "204, 400, 401, 403, 404 or 429 was expected");
+        return luaL_argerror(L, 1,
+                             "204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected");
     }
     const char *bad = lua_api_deny_reason_check(reason, n);
     if (bad) {
@@ -78,6 +92,23 @@ static int l_deny(lua_State *L)
     lua_setfield(L, -2, "reason");
     push_retry_after(L, 3);
     lua_setfield(L, -2, "retry_after");
+    return 2;
+}
+
+/* tg.drop(why) -> nil, {drop} */
+static int l_drop(lua_State *L)
+{
+    size_t n;
+    const char *why = luaL_checklstring(L, 1, &n);
+    const char *bad = lua_api_deny_reason_check(why, n);
+    if (bad) {
+        return luaL_argerror(L, 1, bad);
+    }
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, 1);
+    lua_setfield(L, -2, "drop");
     return 2;
 }
 
@@ -183,6 +214,7 @@ static void set_readonly(lua_State *L, const char *name)
 void lua_api_open(lua_State *L)
 {
     static const luaL_Reg tg[] = {{"deny", l_deny},
+                                  {"drop", l_drop},
                                   {"equal", lua_secret_equal},
                                   {"hmac", lua_secret_hmac},
                                   {"pattern_ok", l_pattern_ok},

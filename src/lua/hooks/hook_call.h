@@ -39,8 +39,9 @@ struct lua_hook_result {
     policy_publish_cb on_publish;
     void *ctx;
     uint64_t token;
-    struct event_list events; /* owned */
-    size_t *first;            /* owned */
+    struct event_list events;      /* owned */
+    struct publication_made *made; /* owned, as its texts are; `made_count` of them */
+    size_t made_count;
 };
 
 /* The result of setup, on its way to the caller. */

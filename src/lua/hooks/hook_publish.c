@@ -27,13 +27,20 @@ int hook_publish_name_event(struct lua_hook_call *q)
 static bool hook_publish_take(lua_State *L, struct lua_hook_call *q)
 {
     hook_popped(L, q);
+    struct slice why;
+    if (lua_verdict_dropped(L, &why)) {
+        q->result->made[q->at].dropped = xstrndup(why.p, why.n);
+        lua_settop(L, 3);
+        q->at++;
+        return true;
+    }
     if (!lua_verdict_granted(L, "publish", &q->result->draft)) {
         if (hook_publish_name_event(q)) {
             luaL_error(L, "not enough memory");
         }
         return false;
     }
-    q->result->first[q->at] = q->out.events.n;
+    q->result->made[q->at].first = q->out.events.n;
     lua_publication_read(L, 4, q->asked.v[q->at], &q->out);
     lua_settop(L, 3);
     q->at++;
@@ -81,7 +88,8 @@ static bool hook_publish_take_body(lua_State *L, struct lua_hook_call *q)
         a->draft.v.status = status;
         return false;
     }
-    a->first = xcalloc(q->asked.n, sizeof *a->first);
+    a->made = xcalloc(q->asked.n, sizeof *a->made);
+    a->made_count = q->asked.n;
     return true;
 }
 

@@ -17,7 +17,10 @@
 static void hook_result_free(struct lua_hook_result *a)
 {
     event_list_clear(&a->events);
-    free(a->first);
+    for (size_t i = 0; i < a->made_count; i++) {
+        free((char *)(uintptr_t)a->made[i].dropped);
+    }
+    free(a->made);
     verdict_draft_clear(&a->draft);
     free(a);
 }
@@ -28,7 +31,7 @@ static void hook_result_deliver(struct task *t)
     if (a->on_verdict) {
         a->on_verdict(a->ctx, a->token, &a->draft.v);
     } else {
-        a->on_publish(a->ctx, a->token, &a->draft.v, &a->events, a->first);
+        a->on_publish(a->ctx, a->token, &a->draft.v, &a->events, a->made);
     }
     hook_result_free(a);
 }

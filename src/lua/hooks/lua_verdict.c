@@ -131,8 +131,10 @@ static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
     lua_shape_field(L, idx, "status");
     lua_Integer status = lua_shape_integer(L, -1, "denial.status", 204, 429);
     if (!lua_api_deny_status_ok(status)) {
-        luaL_error(L, "denial.status: 204, 400, 401, 403, 404 or 429 was expected, got %I",
-                   (LUAI_UACINT)status);
+        luaL_error(
+            L,
+            "denial.status: 204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected, got %I",
+            (LUAI_UACINT)status);
     }
     lua_shape_field(L, idx, "reason");
     struct slice reason = lua_shape_string(L, -1, "denial.reason");
@@ -144,6 +146,27 @@ static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
     d->v.status = (int)status;
     copy_reason(L, reason, d);
     lua_pop(L, 2);
+}
+
+bool lua_verdict_dropped(lua_State *L, struct slice *why)
+{
+    static const char *const keys[] = {"drop", NULL};
+    int second = lua_gettop(L);
+    luaL_checkstack(L, 8, NULL);
+    if (lua_type(L, second) != LUA_TTABLE || lua_type(L, second - 1) != LUA_TNIL) {
+        return false;
+    }
+    if (lua_shape_field(L, second, "drop") == LUA_TNIL) {
+        lua_settop(L, second);
+        return false;
+    }
+    lua_shape_closed(L, second, "drop", keys);
+    *why = lua_shape_string(L, -1, "drop");
+    const char *bad = lua_api_deny_reason_check(why->p, why->n);
+    if (bad) {
+        luaL_error(L, "drop: %s", bad);
+    }
+    return true;
 }
 
 bool lua_verdict_granted(lua_State *L, const char *hook, struct verdict_draft *d)

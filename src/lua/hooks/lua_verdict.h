@@ -34,6 +34,9 @@ void verdict_draft_finish(struct verdict_draft *d);
 /* Replaces whatever was read by a VERDICT_TRANSIENT. */
 void verdict_draft_fail(struct verdict_draft *d, const char *reason);
 
+/* Inside a body, with the two results of publish on top of the stack: is the second one that of tg.drop()? `why` is
+ * borrowed while Lua holds it. */
+bool lua_verdict_dropped(lua_State *L, struct slice *why);
 /* Inside a body, with the two results of `hook` on top of the stack. True: the first is a table, so
  * the hook granted something. False: `d` holds the denial or the temporary refusal. Raises on
  * anything else. */

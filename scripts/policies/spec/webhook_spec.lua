@@ -1,0 +1,68 @@
+-- tidegate test scripts/policies/spec
+local t = require "tidegate.test"
+
+describe("webhooks", function()
+  -- Signatures made with openssl: printf '%s' BODY | openssl dgst -sha256 -hmac a-secret-of-github-of-32-bytes-00
+  local NOW = 1700000000
+  local p = t.policy("../webhook.lua", { now = NOW, settings = {
+    github = "a-secret-of-github-of-32-bytes-00", stripe = "whsec_of_stripe", shopify = "a-secret-of-shopify" } })
+  local PUSH = '{"repository":{"full_name":"ann/tidegate"},"ref":"main"}'
+  local PUSH_MAC = "bb16a2cfc99d55c8743a3d150ad95fb79cb8a9e1c82d35f281775a63e3981fd2"
+
+  local function github(body, signature, kind)
+    return p:post { topic = "hooks/github", raw = body,
+      headers = { ["X-Hub-Signature-256"] = signature, ["X-GitHub-Event"] = kind or "push" } }
+  end
+
+  it("of GitHub go to the repository's topic", function()
+    local c = p:connect { topics = { "repos/ann/*" } }
+    assert.granted(github(PUSH, "sha256=" .. PUSH_MAC))
+    local ev = c:events()[1]
+    assert.same({ "push", PUSH }, { ev.type, ev.data })
+    assert.faultless(p)
+  end)
+
+  it("are refused where somebody else has signed them, or another body", function()
+    assert.denied(401, github(PUSH, nil))
+    assert.denied(401, github(PUSH, PUSH_MAC))
+    assert.denied(401, github(PUSH, "sha256=" .. ("0"):rep(64)))
+    assert.denied(401, github(PUSH .. " ", "sha256=" .. PUSH_MAC))
+    assert.denied(401, p:post { topic = "hooks/stripe", raw = PUSH,
+      headers = { ["X-Hub-Signature-256"] = PUSH_MAC } })
+    assert.denied(401, p:post { topic = "payments/events", raw = PUSH,
+      headers = { ["X-Hub-Signature-256"] = "sha256=" .. PUSH_MAC } })
+    assert.faultless(p)
+  end)
+
+  it("that nobody wants are dropped, those that make no sense refused", function()
+    assert.equal("only pushes and releases are wanted", github(PUSH, "sha256=" .. PUSH_MAC, "star").dropped)
+    assert.denied(422, github('{"ref":1}', "sha256=23819609f2de2f76b706a08aa9881915f130c7adba997639a9aa622e3fac388a"))
+    assert.denied(422, github("5", "sha256=21a949cebc99d4cdfe0b2a2943be406b109ad0c01541cb126e1197a0a87bb4b3"))
+  end)
+
+  it("of Stripe are old after five minutes, and stored once", function()
+    local body = '{"id":"evt_1","type":"charge.succeeded"}'
+    local function stripe(time, mac)
+      return p:post { topic = "hooks/stripe", raw = body,
+        headers = { ["Stripe-Signature"] = ("t=%d,v1=%s,v0=00"):format(time, mac) } }
+    end
+    local c = p:connect { topics = { "payments/**" } }
+    local first = stripe(NOW, "79f380d0a1f5c0516fdfe15620f5c0d5d28d5b00e4acbddb661d2cd9affa8650")
+    assert.granted(first)
+    assert.equal(first.id, stripe(NOW, "79f380d0a1f5c0516fdfe15620f5c0d5d28d5b00e4acbddb661d2cd9affa8650").id)
+    assert.same({ "charge.succeeded" }, { c:events()[1].type })
+    assert.equal(1, #c:events())
+    assert.denied(401, stripe(NOW + 1, "79f380d0a1f5c0516fdfe15620f5c0d5d28d5b00e4acbddb661d2cd9affa8650"))
+    p:at(NOW + 301)
+    assert.denied(401, stripe(NOW, "79f380d0a1f5c0516fdfe15620f5c0d5d28d5b00e4acbddb661d2cd9affa8650"))
+    p:at(NOW)
+  end)
+
+  it("of Shopify go to several topics", function()
+    local body = '{"id":7,"customer":{"id":42}}'
+    local c = p:connect { topics = { "shop/customers/42" } }
+    assert.granted(p:post { topic = "hooks/shopify", raw = body,
+      headers = { ["X-Shopify-Hmac-Sha256"] = "kMn+6rueCx4GzuKL1tDqBcVYohHKZTzfyFGwaP0mo3I=" } })
+    assert.same({ { id = 7, customer = { id = 42 } } }, c:data())
+  end)
+end)

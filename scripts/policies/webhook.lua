@@ -1,0 +1,93 @@
+-- Takes webhooks of other services: verifies who has signed the body, drops what nobody wants, routes the rest.
+-- The services post to /events?topic=hooks/github (or stripe, shopify), so the body is the event's data as it came.
+--
+--   policy = { file = "webhook.lua", settings = {
+--     github = secret(env "GITHUB_SECRET"), stripe = secret(env "STRIPE_SECRET"),
+--     shopify = secret(env "SHOPIFY_SECRET") } }
+local settings = tg.settings { github = "secret", stripe = "secret", shopify = "secret" }
+local P = { api = 1, version = "webhook-1" }
+local STRIPE_S = 300 -- how old a timestamp may be
+
+-- Where each of them has its signature. publish sees no headers: they become part of the identity.
+local FIELDS = {
+  github = "x-hub-signature-256", stripe = "stripe-signature", shopify = "x-shopify-hmac-sha256",
+}
+
+function P.authenticate(req)
+  if req.method ~= "POST" then
+    return { sub = "reader" }
+  end
+  local service = (req.topics[1] or ""):match "^hooks/(%l+)$"
+  local signature = service and FIELDS[service] and req.headers[FIELDS[service]]
+  if not signature then
+    return tg.deny(401, "a topic like hooks/github, and that service's signature, were expected")
+  elseif #signature > 1000 then
+    return tg.deny(400, "the signature is too long")
+  end
+  return { sub = service, signature = signature, kind = (req.headers["x-github-event"] or ""):sub(1, 100) }
+end
+
+function P.subscribe(req)
+  return { topics = #req.topics > 0 and req.topics or { "repos/**", "payments/**", "shop/**" } }
+end
+
+-- Is the body the one that was signed? tg.equal takes the same time wherever two texts differ.
+local signed = {}
+
+function signed.github(raw, signature)
+  return tg.equal(signature, "sha256=" .. tg.hmac(settings.github, raw))
+end
+
+function signed.shopify(raw, signature)
+  return tg.equal(signature, tg.hmac(settings.shopify, raw, { as = "base64" }))
+end
+
+-- t=1492774577,v1=5257a869...: signed with the time, so that nobody sends an old one again
+function signed.stripe(raw, signature)
+  local time, mac = signature:match "t=(%d+)", signature:match "v1=(%x+)"
+  local age = time and math.abs(os.time() - tonumber(time))
+  return mac ~= nil and age ~= nil and age <= STRIPE_S and tg.equal(mac, tg.hmac(settings.stripe, time .. "." .. raw))
+end
+
+-- What becomes of an event whose signature is good: one publication, several, or none.
+local route = {}
+
+function route.github(pub, who, hook)
+  if who.kind ~= "push" and who.kind ~= "release" then
+    return tg.drop("only pushes and releases are wanted")
+  end
+  local owner, name = tostring(hook.repository and hook.repository.full_name):match "^([%w._-]+)/([%w._-]+)$"
+  if not owner then
+    return tg.deny(422, "repository.full_name: OWNER/NAME was expected")
+  end
+  pub.topic, pub.type = tg.topic("repos", owner, name), who.kind
+  return pub
+end
+
+function route.stripe(pub, _, hook)
+  pub.topic, pub.type = "payments/events", tostring(hook.type)
+  pub.key = "stripe:" .. tostring(hook.id) -- sent twice, stored once
+  return pub
+end
+
+function route.shopify(pub, _, hook)
+  local order = { topic = tg.topic("shop", "orders"), raw = pub.raw }
+  local customer = hook.customer and hook.customer.id
+  if not customer then
+    return order
+  end
+  return { order, { topic = tg.topic("shop", "customers", tostring(customer)), raw = pub.raw } }
+end
+
+function P.publish(pub, who)
+  if pub.topic ~= "hooks/" .. who.sub or not signed[who.sub](pub.raw, who.signature) then
+    return tg.deny(401, "the signature does not fit the body")
+  end
+  local hook = json.decode(pub.raw) -- what is no JSON is 400
+  if type(hook) ~= "table" then
+    return tg.deny(422, "a JSON object was expected")
+  end
+  return route[who.sub](pub, who, hook)
+end
+
+return P
