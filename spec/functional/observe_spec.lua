@@ -147,26 +147,32 @@ end)
 
 describe("observe and hooks that wait", function()
   it("asks again about streams that were being opened, or asked about, as it ran", function()
-    local broker = tidegate.start { policy = policy [[
-      local plain = P.subscribe
+    local broker = tidegate.start { config = { policy = { subscribe_timeout_ms = 60000 } }, policy = policy [[
+      local plain, hold = P.subscribe, false
+      P.observe[#P.observe + 1] = { topics = { "hold" }, run = function(ev) hold = ev.raw == "yes" end }
       function P.subscribe(req, who)
         local granted, why = plain(req, who) -- what it reads is from before the wait
-        if who.sub == "slow" then
-          sleep(0.3)
+        while hold do
+          sleep(0.02)
         end
         return granted, why
       end
     ]] }
+    local function overtake()
+      eventually("its hook waits", function() return broker:metric "tidegate_policy_suspended_hooks" == 1 end)
+      together(broker, { "rights/slow", "no" }, { "news", "secret" })
+      broker:publish("hold", "no")
+    end
+    broker:publish("hold", "yes")
     local opening = assert(sse.start(broker, { query = { who = "slow" } }))
-    eventually("its hook waits", function() return broker:metric "tidegate_policy_suspended_hooks" == 1 end)
-    together(broker, { "rights/slow", "no" }, { "news", "secret" })
+    overtake()
     revoked(opening)
     broker:publish("rights/slow", "yes")
 
     local open = sse.open(broker, { query = { who = "slow" } })
+    broker:publish("hold", "yes")
     http.request(broker.admin, "POST", "/policy/resubscribe")
-    eventually("its hook waits", function() return broker:metric "tidegate_policy_suspended_hooks" == 1 end)
-    together(broker, { "rights/slow", "no" }, { "news", "secret" })
+    overtake()
     revoked(open)
   end)
 
@@ -221,15 +227,15 @@ end)
 
 describe("observe and the cache", function()
   it("forgets what was known, and what a look-up that had begun before will find", function()
-    local broker = tidegate.start { policy = [[
+    local broker = tidegate.start { config = { policy = { subscribe_timeout_ms = 60000 } }, policy = [[
       local P = { api = 1 }
-      local now = "old"
+      local now, go = "old", false
       function P.authenticate() return {} end
       function P.subscribe(req)
         local value = cache.fetch("value", 60, function()
           local read = now
-          if req.query.slow then
-            sleep(0.5)
+          while req.query.slow and not go do
+            sleep(0.02)
           end
           return read
         end)
@@ -240,7 +246,7 @@ describe("observe and the cache", function()
         now = ev.raw
         cache.forget("value")
         tg.ask_again("all")
-      end } }
+      end }, { topics = { "go" }, run = function() go = true end } }
       return P
     ]] }
     local function topics()
@@ -255,6 +261,7 @@ describe("observe and the cache", function()
     broker:publish("now", "new")
     local quick = sse.open(broker, {}) -- does not join the look-up of before
     assert.equal("v/new", topics())
+    broker:publish("go", "x")
     slow:wait("its start", function() return #slow.blocks > 0 end)
     eventually("the slow one knows, too", function() return topics() == "v/new v/new" end)
     local third = sse.open(broker, {})

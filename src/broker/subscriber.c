@@ -274,6 +274,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 {
     struct audience *a = subscriber_audience(sub->b, s);
     if (a && !subscriber_set_tags(sub, s)) {
+        subscriber_bar(sub); /* without tags nobody could reach it: the next answer may do better */
         audience_set_unref(sub->b->audiences, a);
         a = NULL;
     }
