@@ -273,7 +273,7 @@ describe("policy", function()
         assert(tg.rate("slow", 7, { per_s = 0.0001 }))
         local ok, wait = tg.rate("slow", "7", { per_s = 0.0001 })
         assert(ok == false and wait > 0 and wait <= 10000, wait)
-        return { topics = { "a" } }]]
+        return { topics = { "a" }, filter = "near", format = "short" }]]
       assert.equal("allow", v.kind)
       with { formats = { short = "return tostring(tg.rate('r', 'k', { per_s = 1 }))" } }
       local log = policies.capture(function()
