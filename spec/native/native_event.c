@@ -1,8 +1,8 @@
-/* event/: event_check, eventlog, sse_frame, start_position. */
+/* event/: event_check, eventlog, sse_frame, last_event_id. */
 #include "event/event.h"
 #include "event/eventlog.h"
+#include "event/last_event_id.h"
 #include "event/sse_frame.h"
-#include "event/start_position.h"
 #include "native.h"
 
 static const char log_class[] = "native.eventlog";
@@ -87,7 +87,7 @@ static int l_sse_append(lua_State *L)
     return terminated ? 2 : luaL_error(L, "a buffer without its NUL");
 }
 
-static int push_resume(lua_State *L, const struct start_position *r)
+static int push_resume(lua_State *L, const struct last_event_id *r)
 {
     static const char *const kinds[] = {
         [START_NOW] = "now",
@@ -111,7 +111,7 @@ static int l_resume_text(lua_State *L)
 {
     size_t n;
     const char *p = luaL_checklstring(L, 1, &n);
-    struct start_position r = start_position_parse_text(slice_of(p, n));
+    struct last_event_id r = last_event_id_parse_text(slice_of(p, n));
     return push_resume(L, &r);
 }
 
@@ -135,13 +135,13 @@ static int l_resume(lua_State *L)
     if (http_query_parse(&q, slice_str(luaL_checkstring(L, 2)))) {
         return luaL_argerror(L, 2, "query");
     }
-    struct start_position r = start_position_parse(&rq, &q);
+    struct last_event_id r = last_event_id_parse(&rq, &q);
     int n = push_resume(L, &r);
     http_query_clear(&q);
     return n;
 }
 
-/* start_position_misspelt(query) -> given, meant; or nothing */
+/* last_event_id_misspelt(query) -> given, meant; or nothing */
 static int l_resume_misspelt(lua_State *L)
 {
     struct http_query q;
@@ -151,7 +151,7 @@ static int l_resume_misspelt(lua_State *L)
         return luaL_argerror(L, 1, "query");
     }
     int n = 0;
-    if (start_position_misspelt(&q, &given, &meant)) {
+    if (last_event_id_misspelt(&q, &given, &meant)) {
         lua_pushlstring(L, given.p, given.n);
         lua_pushstring(L, meant);
         n = 2;

@@ -63,7 +63,7 @@ int server_tls_open(struct server_tls *t, const struct config *cfg, struct loop 
         l->listener.redirect_https = cfg->listen.v[i].redirect_https;
         l->listener.proxy_protocol = cfg->listen.v[i].proxy_protocol;
         if (l->opt.count) {
-            rc = tls_source_open(loop, &l->opt, chain, metrics, &l->listener.tls, e);
+            rc = tls_cert_files_open(loop, &l->opt, chain, metrics, &l->listener.tls, e);
             rc = rc ? err_context(e, "listen[%zu]", i + 1) : 0;
         }
     }
@@ -82,7 +82,7 @@ const struct listener_options *server_tls_of(const struct server_tls *t, size_t 
 void server_tls_close(struct server_tls *t)
 {
     for (size_t i = 0; i < t->n; i++) {
-        tls_source_close(t->v[i].listener.tls);
+        tls_cert_files_close(t->v[i].listener.tls);
         t->v[i].listener.tls = NULL;
     }
 }

@@ -1,7 +1,7 @@
 #include "broker/http/query_names.h"
 
 #include "base/text/nearest.h"
-#include "event/start_position.h"
+#include "event/last_event_id.h"
 
 #include <stdio.h>
 
@@ -40,7 +40,7 @@ static bool query_names_known(const struct query_names *names, struct slice name
     struct own_names own = query_names_own(publish);
     bool known = query_names_listed(name, names->params, names->param_count) ||
                  query_names_listed(name, names->credentials, names->credential_count) ||
-                 (!publish && start_position_is_name(name));
+                 (!publish && last_event_id_is_name(name));
     for (size_t i = 0; i < own.n && !known; i++) {
         known = query_names_is(name, own.v[i]);
     }

@@ -16,7 +16,7 @@
 #include "broker/http/query_names.h"
 #include "broker/http/subscribe.h"
 #include "broker/refusal.h"
-#include "event/start_position.h"
+#include "event/last_event_id.h"
 #include "net/message/http_origin.h"
 
 #include <stdio.h>
@@ -145,7 +145,7 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
 static void route_subscribe(struct broker *b, struct stream *s, const struct http_request *rq,
                             const struct http_query *query, const struct peer_address *client)
 {
-    struct start_position r = start_position_parse(rq, query);
+    struct last_event_id r = last_event_id_parse(rq, query);
     struct request_id id;
     stream_request_id(s, &id);
     struct policy_request prq = {.id = s->id,
@@ -156,7 +156,7 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                                  .last_event_id = r.text};
     struct slice given;
     const char *meant;
-    if (start_position_misspelt(query, &given, &meant)) {
+    if (last_event_id_misspelt(query, &given, &meant)) {
         char detail[160];
         snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
                  given.n < 64 ? (int)given.n : 64, given.p, meant);

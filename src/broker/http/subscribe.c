@@ -39,7 +39,7 @@ struct place {
 
 struct subscribe {
     struct broker *b;
-    struct start_position asked; /* what the client asked for; its texts are the next two */
+    struct last_event_id asked; /* what the client asked for; its texts are the next two */
     struct strbuf asked_text, asked_unknown;
     struct strbuf saved_query;
     struct resubscribe_moment moment; /* when the policy was asked */
@@ -82,7 +82,7 @@ static uint64_t subscribe_leap_over(const struct store_bounds *bounds, uint64_t 
     return 0;
 }
 
-static struct place subscribe_place_of(struct broker *b, const struct start_position *r)
+static struct place subscribe_place_of(struct broker *b, const struct last_event_id *r)
 {
     uint64_t head = eventlog_head(b->log);
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -108,7 +108,7 @@ static struct place subscribe_place_of(struct broker *b, const struct start_posi
 
 /* A request may have a valid and an unknown position: the unknown one is reported, too.
  */
-static struct place subscribe_where_to_start(struct broker *b, const struct start_position *r)
+static struct place subscribe_where_to_start(struct broker *b, const struct last_event_id *r)
 {
     struct place place = subscribe_place_of(b, r);
     if (!place.gap && r->unknown.p && r->kind != START_NOW) {
@@ -377,7 +377,7 @@ static int subscribe_keep(struct strbuf *out, struct slice *text)
 }
 
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct start_position *asked)
+                       const struct last_event_id *asked)
 {
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;

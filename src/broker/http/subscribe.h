@@ -2,7 +2,7 @@
 #ifndef BROKER_HTTP_SUBSCRIBE_H
 #define BROKER_HTTP_SUBSCRIBE_H
 
-#include "event/start_position.h"
+#include "event/last_event_id.h"
 #include "net/http/stream.h"
 #include "policy/policy.h"
 
@@ -10,6 +10,6 @@ struct broker;
 
 /* Takes over `s`. The rest is borrowed for the call. */
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct start_position *asked);
+                       const struct last_event_id *asked);
 
 #endif

@@ -95,8 +95,8 @@ static bool listener_take(struct listener *l)
     }
     c->redirects = l->opt.redirect_https;
     if (l->opt.proxy_protocol) {
-        conn_proxy_start(c, l->opt.tls ? tls_source_current(l->opt.tls) : NULL);
-    } else if (l->opt.tls && conn_tls_start(c, tls_source_current(l->opt.tls))) {
+        conn_proxy_start(c, l->opt.tls ? tls_cert_files_current(l->opt.tls) : NULL);
+    } else if (l->opt.tls && conn_tls_start(c, tls_cert_files_current(l->opt.tls))) {
         conn_close(c, CLOSE_NO_MEMORY);
         return true;
     }

@@ -5,12 +5,13 @@
 
 #include "net/http/http_service.h"
 #include "net/listen_socket.h"
-#include "net/tls/tls_source.h"
+#include "net/tls/tls_cert_files.h"
 
 /* Of one listener, not of the whole server. */
 struct listener_options {
-    struct tls_source *tls; /* the certificates, borrowed until it is closed; NULL: plain HTTP */
-    bool proxy_protocol;    /* a proxy says first who the client is */
+    struct tls_cert_files
+        *tls;            /* the certificates, borrowed until it is closed; NULL: plain HTTP */
+    bool proxy_protocol; /* a proxy says first who the client is */
     bool redirect_https; /* its requests are marked so (http_request.h), unless they came by TLS */
 };
 

@@ -121,7 +121,7 @@ END $$;
 
 -- After every connect, before the first id is handed out: failover, restore, another cluster? Then ids that this server
 -- does not know of may be out there. Where nothing was lost the leap is harmless: nobody holds an id within it.
--- Since version 3: tidegate.lead(bigint, bigint) of schema_3.sql.
+-- Since version 3: tidegate.lead(bigint, bigint) of schema_3_ids.sql.
 CREATE FUNCTION tidegate.lead(p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   h tidegate.head; i record; n bigint;
@@ -188,7 +188,7 @@ $$;
 -- than p_give bytes, which saves reading them; else a single row, seq being NULL. READ COMMITTED only: the statement after the lock must have a
 -- snapshot of its own. The planner settings that keep it on the primary key, where a long snapshot holds dead rows, are
 -- the caller's: as settings of the function they would cost more than a batch of ten rows.
--- Since version 3: tidegate.drain_some() and tidegate.drain_one() of schema_3.sql.
+-- Since version 3: tidegate.drain_some() and tidegate.drain_one() of schema_3_ids.sql.
 CREATE FUNCTION tidegate.drain(p_lo bigint, p_lim int, p_size bigint, p_max bigint, p_dedup boolean, p_give bigint)
 RETURNS TABLE (n int, dup int, bad int, last bigint, last_outbox bigint, seq bigint, topic text, type text, data text, attrs text,
                key text, created timestamptz) LANGUAGE plpgsql AS $$
@@ -238,7 +238,7 @@ $$;
 -- What a broker was asked to publish: one call per batch. Answers one row (first id, NULL) where each event got the id after
 -- the one before it, else a row for each: a known key gets the first event's id. p_dedup: there are keys, and they count.
 -- The same p_batch again (its answer was lost) stores nothing and answers the same.
--- Since version 3: tidegate.append() with p_known, of schema_3.sql.
+-- Since version 3: tidegate.append() with p_known, of schema_3_ids.sql.
 CREATE FUNCTION tidegate.append(p_writer uuid, p_batch bigint, p_size bigint, p_dedup boolean, p_topics text[], p_types text[],
                                 p_datas text[], p_attrs text[], p_keys text[], p_created bigint[])
 RETURNS TABLE (seq bigint, dup boolean) LANGUAGE plpgsql AS $$
@@ -316,7 +316,7 @@ END $$;
 
 -- Removes what is too old, too many or too large (0: no bound): whole partitions at once, single rows only from the
 -- partition that is being filled. Readers hold a partition's lock only shortly; where one does not, the next call tries again.
--- Since version 3: tidegate.retain_events(), retain_keys() and retain_rejected() of schema_3.sql.
+-- Since version 3: tidegate.retain_events(), retain_keys() and retain_rejected() of schema_3_ids.sql.
 CREATE FUNCTION tidegate.retain(p_age_s bigint, p_events bigint, p_bytes bigint, p_key_s bigint, p_rows int)
 RETURNS TABLE (removed bigint, more boolean) LANGUAGE plpgsql SET lock_timeout = '200ms' SET jit = off AS $$
 DECLARE

@@ -263,7 +263,7 @@ static void sqlite_jobs_on_done(void *ctx)
         sqlite_jobs_answer_askers(&s->asking, w->rc);
     }
     s->busy = false;
-    if (!answered || s->closing || !sqlite_group_commit_next(&s->group_commit, answered)) {
+    if (!answered || s->closing || !sqlite_group_wait_next(&s->group_wait, answered)) {
         sqlite_jobs_start_next(s);
     }
 }
@@ -337,7 +337,7 @@ static void sqlite_jobs_fill_rules(struct store_sqlite *s)
 void sqlite_jobs_start_next(struct store_sqlite *s)
 {
     enum sqlite_job_kind kind;
-    if (s->busy || s->group_commit.on || !sqlite_jobs_choose(s, &kind)) {
+    if (s->busy || s->group_wait.on || !sqlite_jobs_choose(s, &kind)) {
         return;
     }
     sqlite_writer_reset(&s->writer, kind);
@@ -427,8 +427,8 @@ int sqlite_jobs_start(struct store_sqlite *s)
     }
     REQUIRE(uv_timer_init(s->loop, &s->check_timer) == 0);
     REQUIRE(uv_timer_init(s->loop, &s->retain_timer) == 0);
-    sqlite_group_commit_init(&s->group_commit, s->loop, &s->queue.waiting_events,
-                             sqlite_jobs_gathered, s);
+    sqlite_group_wait_init(&s->group_wait, s->loop, &s->queue.waiting_events, sqlite_jobs_gathered,
+                           s);
     s->handles = 4;
     s->check_timer.data = s->retain_timer.data = s;
     s->wake_ms = s->opt.poll_ms;
@@ -448,7 +448,7 @@ int sqlite_jobs_start(struct store_sqlite *s)
 
 void sqlite_jobs_stop(struct store_sqlite *s)
 {
-    sqlite_group_commit_stop(&s->group_commit);
+    sqlite_group_wait_stop(&s->group_wait);
     (void)uv_timer_stop(&s->check_timer);
     (void)uv_timer_stop(&s->retain_timer);
 }

@@ -1,5 +1,5 @@
 /* The embedded store: implements store/store.h. This file is its face: opening, accepting, health,
- * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_commit.c
+ * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_wait.c
  * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
  * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,
  * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
@@ -152,7 +152,7 @@ static int store_sqlite_append(struct store *base, struct event_list *events, st
 {
     struct store_sqlite *s = store_sqlite_from_base(base);
     int rc = s->closing ? UV_ECANCELED : append_queue_push(&s->queue, events, cb, ctx, token);
-    if (rc == 0 && !s->busy && !sqlite_group_commit_first(&s->group_commit)) {
+    if (rc == 0 && !s->busy && !sqlite_group_wait_first(&s->group_wait)) {
         sqlite_jobs_start_next(s);
     }
     return rc;
@@ -245,7 +245,7 @@ void store_sqlite_finish(struct store_sqlite *s)
     if (sqlite_watch_stop(&s->watch)) {
         uv_close((uv_handle_t *)&s->watch.poll, store_sqlite_on_closed);
     }
-    uv_close((uv_handle_t *)&s->group_commit.idle, store_sqlite_on_closed);
+    uv_close((uv_handle_t *)&s->group_wait.idle, store_sqlite_on_closed);
 }
 
 static void store_sqlite_close(struct store *base, void (*done)(void *ctx), void *ctx)

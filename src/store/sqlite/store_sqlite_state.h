@@ -6,7 +6,7 @@
 #ifndef STORE_SQLITE_STORE_SQLITE_STATE_H
 #define STORE_SQLITE_STORE_SQLITE_STATE_H
 
-#include "store/sqlite/sqlite_group_commit.h"
+#include "store/sqlite/sqlite_group_wait.h"
 #include "store/sqlite/sqlite_reader.h"
 #include "store/sqlite/sqlite_thread.h"
 #include "store/sqlite/sqlite_watch.h"
@@ -57,7 +57,7 @@ struct store_sqlite {
     struct sqlite_thread thread;
     bool busy;
     struct append_queue queue;
-    struct sqlite_group_commit group_commit;
+    struct sqlite_group_wait group_wait;
     struct event **scratch; /* owned: the events of one call of `tail` */
     size_t scratch_cap;
 

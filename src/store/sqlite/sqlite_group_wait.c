@@ -1,4 +1,4 @@
-#include "store/sqlite/sqlite_group_commit.h"
+#include "store/sqlite/sqlite_group_wait.h"
 
 #include "base/container/list.h"
 #include "base/container_of.h"
@@ -11,9 +11,9 @@ enum {
     SKIP = 32, /* before it is tried again */
 };
 
-static void sqlite_group_commit_on_idle(uv_idle_t *idle)
+static void sqlite_group_wait_on_idle(uv_idle_t *idle)
 {
-    struct sqlite_group_commit *g = container_of(idle, struct sqlite_group_commit, idle);
+    struct sqlite_group_wait *g = container_of(idle, struct sqlite_group_wait, idle);
     size_t waiting = *g->waiting;
     g->passed++;
     bool late = uv_hrtime() - g->since_ns > LONG_NS;
@@ -23,19 +23,19 @@ static void sqlite_group_commit_on_idle(uv_idle_t *idle)
         return;
     }
     g->skip = late ? SKIP : 0;
-    sqlite_group_commit_stop(g);
+    sqlite_group_wait_stop(g);
     g->begin(g->ctx);
 }
 
-void sqlite_group_commit_init(struct sqlite_group_commit *g, uv_loop_t *loop, const size_t *waiting,
-                              void (*begin)(void *ctx), void *ctx)
+void sqlite_group_wait_init(struct sqlite_group_wait *g, uv_loop_t *loop, const size_t *waiting,
+                            void (*begin)(void *ctx), void *ctx)
 {
-    *g = (struct sqlite_group_commit){.waiting = waiting, .begin = begin, .ctx = ctx};
+    *g = (struct sqlite_group_wait){.waiting = waiting, .begin = begin, .ctx = ctx};
     REQUIRE(uv_idle_init(loop, &g->idle) == 0);
     g->idle.data = ctx;
 }
 
-static bool sqlite_group_commit_start(struct sqlite_group_commit *g, unsigned turns, size_t enough)
+static bool sqlite_group_wait_start(struct sqlite_group_wait *g, unsigned turns, size_t enough)
 {
     if (g->skip) {
         g->skip--;
@@ -47,23 +47,23 @@ static bool sqlite_group_commit_start(struct sqlite_group_commit *g, unsigned tu
     g->seen = *g->waiting;
     g->enough = enough < ENOUGH ? enough : ENOUGH;
     g->since_ns = uv_hrtime();
-    REQUIRE(uv_idle_start(&g->idle, sqlite_group_commit_on_idle) == 0);
+    REQUIRE(uv_idle_start(&g->idle, sqlite_group_wait_on_idle) == 0);
     return true;
 }
 
-bool sqlite_group_commit_first(struct sqlite_group_commit *g)
+bool sqlite_group_wait_first(struct sqlite_group_wait *g)
 {
-    return g->on || sqlite_group_commit_start(g, 1, ENOUGH);
+    return g->on || sqlite_group_wait_start(g, 1, ENOUGH);
 }
 
 /* The first turn to come is the one that writes the answers, the second reads what they brought. */
-bool sqlite_group_commit_next(struct sqlite_group_commit *g, size_t answered)
+bool sqlite_group_wait_next(struct sqlite_group_wait *g, size_t answered)
 {
     size_t all = *g->waiting + answered;
-    return *g->waiting < ENOUGH && sqlite_group_commit_start(g, 2, all);
+    return *g->waiting < ENOUGH && sqlite_group_wait_start(g, 2, all);
 }
 
-void sqlite_group_commit_stop(struct sqlite_group_commit *g)
+void sqlite_group_wait_stop(struct sqlite_group_wait *g)
 {
     g->on = false;
     (void)uv_idle_stop(&g->idle);

@@ -1,6 +1,6 @@
 /* Where a subscriber wants to start: Last-Event-ID in the header and in the query. Pure, fuzzed. */
-#ifndef EVENT_START_POSITION_H
-#define EVENT_START_POSITION_H
+#ifndef EVENT_LAST_EVENT_ID_H
+#define EVENT_LAST_EVENT_ID_H
 
 #include "net/message/http_query.h"
 #include "net/message/http_request.h"
@@ -14,7 +14,7 @@ enum start_kind {
     START_UNKNOWN,  /* no requested position is one of this broker */
 };
 
-struct start_position {
+struct last_event_id {
     enum start_kind kind;
     uint64_t id;
     struct slice text;    /* the position that counts, as given; borrowed from the request */
@@ -26,14 +26,13 @@ struct start_position {
  * came from the broker, so it has seen everything up to the greatest. "earliest" is the least. A
  * field may be a list of positions: that is what proxies make of several fields. An empty value is
  * no value. Decimal digits without sign up to EVENT_ID_MAX are an id. */
-struct start_position start_position_parse(const struct http_request *rq,
-                                           const struct http_query *q);
-struct start_position start_position_parse_text(struct slice text);
+struct last_event_id last_event_id_parse(const struct http_request *rq, const struct http_query *q);
+struct last_event_id last_event_id_parse_text(struct slice text);
 
 /* Is it one of the names of query parameters that hold one? */
-bool start_position_is_name(struct slice name);
+bool last_event_id_is_name(struct slice name);
 /* A query parameter whose name is nearly one of those above: `*given` as it is, `*meant` as it
  * should be. False: there is none. */
-bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant);
+bool last_event_id_misspelt(const struct http_query *q, struct slice *given, const char **meant);
 
 #endif

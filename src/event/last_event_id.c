@@ -1,4 +1,4 @@
-#include "event/start_position.h"
+#include "event/last_event_id.h"
 
 #include "base/decimal.h"
 #include "base/text/nearest.h"
@@ -11,7 +11,7 @@ static const char *const spellings[] = {"last_event_id", "lastEventId", "lastEve
                                         "Last-Event-ID"};
 enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 
-bool start_position_is_name(struct slice name)
+bool last_event_id_is_name(struct slice name)
 {
     bool found = false;
     for (size_t i = 0; i < SPELLINGS && !found; i++) {
@@ -20,9 +20,9 @@ bool start_position_is_name(struct slice name)
     return found;
 }
 
-struct start_position start_position_parse_text(struct slice text)
+struct last_event_id last_event_id_parse_text(struct slice text)
 {
-    struct start_position r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
+    struct last_event_id r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
     if (text.n == 0) {
         r.kind = START_NOW;
     } else if (slice_is(text, "earliest")) {
@@ -52,7 +52,7 @@ static unsigned rank(enum start_kind kind)
     return 3;
 }
 
-static void start_position_take(struct start_position *r, struct start_position one)
+static void last_event_id_take(struct last_event_id *r, struct last_event_id one)
 {
     struct slice unknown = r->unknown.p ? r->unknown : one.unknown;
     if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id)) {
@@ -62,9 +62,9 @@ static void start_position_take(struct start_position *r, struct start_position 
 }
 
 /* One field: a position, or a list of them. */
-static void take_field(struct start_position *r, struct slice text)
+static void take_field(struct last_event_id *r, struct slice text)
 {
-    struct start_position all = {.kind = START_NOW};
+    struct last_event_id all = {.kind = START_NOW};
     struct slice rest = text;
     while (rest.n) {
         const char *comma = memchr(rest.p, ',', rest.n);
@@ -74,31 +74,30 @@ static void take_field(struct start_position *r, struct slice text)
         while (comma && rest.n && (*rest.p == ' ' || *rest.p == '\t')) {
             rest = slice_of(rest.p + 1, rest.n - 1);
         }
-        start_position_take(&all, start_position_parse_text(piece));
+        last_event_id_take(&all, last_event_id_parse_text(piece));
     }
-    start_position_take(r, all.unknown.p ? start_position_parse_text(text)
-                                         : all); /* no list of ours: one foreign id */
+    last_event_id_take(r, all.unknown.p ? last_event_id_parse_text(text)
+                                        : all); /* no list of ours: one foreign id */
 }
 
-struct start_position start_position_parse(const struct http_request *rq,
-                                           const struct http_query *q)
+struct last_event_id last_event_id_parse(const struct http_request *rq, const struct http_query *q)
 {
-    struct start_position r = {.kind = START_NOW};
+    struct last_event_id r = {.kind = START_NOW};
     for (size_t i = 0; i < rq->header_count; i++) {
         if (slice_is_nocase(rq->headers[i].name, "Last-Event-ID")) {
             take_field(&r, rq->headers[i].value);
         }
     }
     for (size_t i = 0; i < q->count; i++) {
-        if (start_position_is_name(q->params[i].name)) {
-            start_position_take(&r, start_position_parse_text(q->params[i].value));
+        if (last_event_id_is_name(q->params[i].name)) {
+            last_event_id_take(&r, last_event_id_parse_text(q->params[i].value));
         }
     }
     return r;
 }
 
 /* Nearly that, by one letter? Strangers choose `given`: most are told by their ends alone. */
-static bool start_position_is_near(struct slice meant, struct slice given)
+static bool last_event_id_is_near(struct slice meant, struct slice given)
 {
     size_t less = meant.n < given.n ? meant.n : given.n;
     size_t more = meant.n < given.n ? given.n : meant.n;
@@ -112,21 +111,21 @@ static bool start_position_is_near(struct slice meant, struct slice given)
     return more - head - tail <= 2 && nearest_distance(meant, given) <= 1;
 }
 
-bool start_position_misspelt(const struct http_query *q, struct slice *given, const char **meant)
+bool last_event_id_misspelt(const struct http_query *q, struct slice *given, const char **meant)
 {
     enum { PLAIN_MAX = 24 };
     for (size_t i = 0; i < q->count; i++) {
         struct slice name = q->params[i].name;
         char plain[PLAIN_MAX]; /* letters only, so that case and separators make no difference */
         size_t n = 0;
-        bool known = start_position_is_name(name);
+        bool known = last_event_id_is_name(name);
         for (size_t j = 0; j < name.n && n < PLAIN_MAX; j++) {
             if (name.p[j] != '_' && name.p[j] != '-') {
                 plain[n++] = (char)tolower((unsigned char)name.p[j]);
             }
         }
         if (!known && n < PLAIN_MAX) {
-            if (start_position_is_near(slice_str("lasteventid"), slice_of(plain, n))) {
+            if (last_event_id_is_near(slice_str("lasteventid"), slice_of(plain, n))) {
                 *given = name;
                 *meant = spellings[0];
                 return true;

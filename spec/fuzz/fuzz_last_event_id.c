@@ -1,7 +1,7 @@
 /* Last-Event-ID: an id is what prints back to the same digits, leading zeros aside; of several
  * positions the greatest counts, and none that is not ours is passed over. */
 #include "event/event.h"
-#include "event/start_position.h"
+#include "event/last_event_id.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,7 +48,7 @@ static void check_several(const char *data, size_t size)
         }
         if ((line == 0 || !slice_is(params[line - 1].name, "topic")) &&
             (text.n == 0 || !memchr(text.p, ',', text.n))) {
-            struct start_position r = start_position_parse_text(text);
+            struct last_event_id r = last_event_id_parse_text(text);
             any = any || r.kind == START_AFTER;
             greatest = r.kind == START_AFTER && r.id > greatest ? r.id : greatest;
             foreign = foreign || r.kind == START_UNKNOWN;
@@ -59,7 +59,7 @@ static void check_several(const char *data, size_t size)
         size -= text.n + 1;
         data = end + 1;
     }
-    struct start_position all = start_position_parse(&rq, &q);
+    struct last_event_id all = last_event_id_parse(&rq, &q);
     require(!any || (all.kind == START_AFTER && all.id >= greatest));
     require(!foreign || all.unknown.p);
     require(all.kind != START_UNKNOWN || all.unknown.p);
@@ -68,7 +68,7 @@ static void check_several(const char *data, size_t size)
     }
     struct slice given;
     const char *meant;
-    require(!start_position_misspelt(&q, &given, &meant));
+    require(!last_event_id_misspelt(&q, &given, &meant));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_of((const char *)data, size);
-    struct start_position r = start_position_parse_text(text);
+    struct last_event_id r = last_event_id_parse_text(text);
     check_several(text.p, text.n);
     require((r.kind == START_UNKNOWN) == (r.unknown.p != NULL));
     require(r.text.p == text.p && r.text.n == text.n);

@@ -8,15 +8,15 @@
  * waited for: then the disk is to work at the same time.
  *
  * Measured (16 connections, one publish in flight on each): 7 events a commit without, 14 with. */
-#ifndef STORE_SQLITE_SQLITE_GROUP_COMMIT_H
-#define STORE_SQLITE_SQLITE_GROUP_COMMIT_H
+#ifndef STORE_SQLITE_SQLITE_GROUP_WAIT_H
+#define STORE_SQLITE_SQLITE_GROUP_WAIT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
-struct sqlite_group_commit {
+struct sqlite_group_wait {
     uv_idle_t idle;
     const size_t *waiting; /* borrowed: how many events wait */
     void (*begin)(void *ctx);
@@ -31,13 +31,13 @@ struct sqlite_group_commit {
 
 /* `begin` is called at the end of each gathering, from the loop. `ctx` is also the handle's data.
  */
-void sqlite_group_commit_init(struct sqlite_group_commit *g, uv_loop_t *loop, const size_t *waiting,
-                              void (*begin)(void *ctx), void *ctx);
+void sqlite_group_wait_init(struct sqlite_group_wait *g, uv_loop_t *loop, const size_t *waiting,
+                            void (*begin)(void *ctx), void *ctx);
 /* A group is wanted. False: begin it now. */
-bool sqlite_group_commit_first(struct sqlite_group_commit *g);
+bool sqlite_group_wait_first(struct sqlite_group_wait *g);
 /* The last one is done: `answered` publishers may come back. False: begin the next one now. */
-bool sqlite_group_commit_next(struct sqlite_group_commit *g, size_t answered);
+bool sqlite_group_wait_next(struct sqlite_group_wait *g, size_t answered);
 /* `idle` is to be closed by the owner after that. */
-void sqlite_group_commit_stop(struct sqlite_group_commit *g);
+void sqlite_group_wait_stop(struct sqlite_group_wait *g);
 
 #endif
