@@ -94,8 +94,8 @@ describe("off-the-shelf clients", function()
     end
   end
 
-  for _, name in ipairs(roster.left_out) do
-    pending(name .. " needs a newer Node.js")
+  for _, name in ipairs(roster.left_out) do -- Debian 12 has Node.js 18
+    print(name .. " is left out: it needs a newer Node.js")
   end
 
   it("are those that README.md of this folder lists", function()
