@@ -93,8 +93,9 @@ local MAY_INCLUDE = {
   ["tools"] = "base net net/message net/tls net/http auth quota policy audience broker lookup store lua/vm lua/api "
     .. "lua/load lua/policy config server broker/http",
   ["cli"] = "base net auth config server tools",
-  ["remote"] = "base net net/client config cli",
-  ["doctor"] = "base pg auth store/postgres config server cli remote",
+  ["remote/client"] = "base net net/client config cli",
+  ["remote"] = "base net net/client config cli remote/client",
+  ["doctor"] = "base pg auth store/postgres config server cli remote/client",
   ["commands"] = "base net/client store/postgres config server cli remote doctor",
   -- tidegate-bench, a client: what judges the broker shares nothing with it
   ["bench/wire"] = "base",

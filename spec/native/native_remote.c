@@ -1,6 +1,6 @@
 /* remote/: sse_reader. */
 #include "native.h"
-#include "remote/sse_reader.h"
+#include "remote/client/sse_reader.h"
 
 /* The table at index 3 of the stack gets what the reader reports. */
 static void add_text(lua_State *L, const char *list, struct slice text)

@@ -9,7 +9,7 @@
 #include "doctor/doctor_machine.h"
 #include "doctor/doctor_report.h"
 #include "doctor/doctor_stream.h"
-#include "remote/remote_target.h"
+#include "remote/client/remote_target.h"
 #include "server/server_keys.h"
 #include "server/server_tls.h"
 

@@ -1,6 +1,6 @@
 #include "doctor/doctor_machine.h"
 
-#include "remote/remote_text.h"
+#include "remote/client/remote_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

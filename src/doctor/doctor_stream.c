@@ -1,6 +1,6 @@
 #include "doctor/doctor_stream.h"
 
-#include "remote/sse_reader.h"
+#include "remote/client/sse_reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #define DOCTOR_DOCTOR_STREAM_H
 
 #include "doctor/doctor_report.h"
-#include "remote/remote_target.h"
+#include "remote/client/remote_target.h"
 
 /* Subscribes to `topic`, publishes two events on it, and waits for a heartbeat; for each of these `wait_s` at most. */
 void doctor_stream(const struct remote_target *t, const char *topic, double wait_s,

@@ -2,9 +2,9 @@
 
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
+#include "remote/client/remote_text.h"
 #include "remote/remote_admin.h"
 #include "remote/remote_streams.h"
-#include "remote/remote_text.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -6,9 +6,9 @@
 #include "base/strbuf.h"
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
+#include "remote/client/remote_text.h"
 #include "remote/remote_admin.h"
 #include "remote/remote_streams.h"
-#include "remote/remote_text.h"
 
 #include <stdio.h>
 #include <string.h>

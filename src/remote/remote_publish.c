@@ -4,7 +4,7 @@
 #include "base/text/json_text.h"
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
-#include "remote/remote_target.h"
+#include "remote/client/remote_target.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,8 +1,8 @@
 #include "remote/remote_status.h"
 
 #include "cli/cli_text.h"
+#include "remote/client/remote_text.h"
 #include "remote/remote_admin.h"
-#include "remote/remote_text.h"
 
 #include <stdio.h>
 #include <sysexits.h>

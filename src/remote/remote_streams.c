@@ -2,7 +2,7 @@
 
 #include "base/strbuf.h"
 #include "cli/cli_text.h"
-#include "remote/remote_target.h"
+#include "remote/client/remote_target.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,9 +4,9 @@
 #include "base/text/json_text.h"
 #include "cli/cli_options.h"
 #include "cli/cli_text.h"
-#include "remote/remote_target.h"
-#include "remote/remote_wait.h"
-#include "remote/sse_reader.h"
+#include "remote/client/remote_target.h"
+#include "remote/client/remote_wait.h"
+#include "remote/client/sse_reader.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -2,10 +2,10 @@
 
 #include "base/alloc.h"
 #include "cli/cli_options.h"
-#include "remote/metrics_page.h"
+#include "remote/client/metrics_page.h"
+#include "remote/client/remote_text.h"
+#include "remote/client/remote_wait.h"
 #include "remote/remote_admin.h"
-#include "remote/remote_text.h"
-#include "remote/remote_wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -11,10 +11,10 @@
 #include "lua/api/lua_log.h"
 #include "lua/api/lua_rate.h"
 #include "lua/api/lua_reach.h"
-#include "lua/api/lua_shape.h"
 #include "lua/api/lua_sleep.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
+#include "lua/vm/lua_shape.h"
 #include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>

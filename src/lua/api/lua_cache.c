@@ -5,9 +5,9 @@
 #include "base/jitter.h"
 #include "base/logging.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/api/lua_shared_call.h"
 #include "lua/vm/lua_host.h"
+#include "lua/vm/lua_shape.h"
 #include "policy/policy.h"
 
 #include <stdlib.h>

@@ -2,10 +2,10 @@
 
 #include "base/alloc.h"
 #include "lookup/query_sql.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_shape.h"
 
 #include <stdlib.h>
 

@@ -2,12 +2,12 @@
 
 #include "base/logging.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
+#include "lua/vm/lua_shape.h"
 #include "net/client/http_url.h"
 
 #include <stdlib.h>

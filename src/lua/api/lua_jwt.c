@@ -2,10 +2,10 @@
 
 #include "auth/keyring.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_host.h"
+#include "lua/vm/lua_shape.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

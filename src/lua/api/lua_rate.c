@@ -1,8 +1,8 @@
 #include "lua/api/lua_rate.h"
 
 #include "base/logging.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_host.h"
+#include "lua/vm/lua_shape.h"
 
 #include <lauxlib.h>
 #include <math.h>

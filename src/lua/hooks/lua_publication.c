@@ -1,8 +1,8 @@
 #include "lua/hooks/lua_publication.h"
 
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_box.h"
+#include "lua/vm/lua_shape.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>

@@ -3,10 +3,10 @@
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_reach.h"
-#include "lua/api/lua_shape.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_shape.h"
 
 #include <stdio.h>
 

@@ -2,8 +2,8 @@
 
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_shape.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,9 +5,9 @@
 #include "base/utf8.h"
 #include "filter/format_values.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
+#include "lua/vm/lua_shape.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "event/topic.h"
-#include "lua/api/lua_shape.h"
+#include "lua/vm/lua_shape.h"
 #include "lua/vm/lua_vm.h"
 
 #include <lauxlib.h>

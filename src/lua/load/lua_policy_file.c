@@ -2,11 +2,11 @@
 
 #include "base/alloc.h"
 #include "base/require.h"
-#include "lua/api/lua_shape.h"
 #include "lua/load/lua_format_spec.h"
 #include "lua/load/lua_policy_text.h"
 #include "lua/load/lua_sandbox.h"
 #include "lua/load/lua_settings.h"
+#include "lua/vm/lua_shape.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "event/topic.h"
 #include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
-#include "lua/api/lua_shape.h"
+#include "lua/vm/lua_shape.h"
 
 struct judgement {
     const struct judge *j;

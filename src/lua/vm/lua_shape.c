@@ -1,4 +1,4 @@
-#include "lua/api/lua_shape.h"
+#include "lua/vm/lua_shape.h"
 
 #include "base/text/nearest.h"
 #include "lua/vm/lua_readonly.h"

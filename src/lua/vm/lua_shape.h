@@ -1,7 +1,7 @@
 /* Reads tables that policies return: closed schemas, raw access only, errors that name the field.
  * Everything here runs inside a body and raises an error for an invalid value. */
-#ifndef LUA_API_LUA_SHAPE_H
-#define LUA_API_LUA_SHAPE_H
+#ifndef LUA_VM_LUA_SHAPE_H
+#define LUA_VM_LUA_SHAPE_H
 
 #include "base/slice.h"
 

@@ -1,4 +1,4 @@
-#include "remote/metrics_page.h"
+#include "remote/client/metrics_page.h"
 
 #include <stdlib.h>
 #include <string.h>

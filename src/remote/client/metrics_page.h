@@ -1,6 +1,6 @@
 /* Reads figures out of a page of /metrics (Prometheus text, as this program writes it). Pure. */
-#ifndef REMOTE_METRICS_PAGE_H
-#define REMOTE_METRICS_PAGE_H
+#ifndef REMOTE_CLIENT_METRICS_PAGE_H
+#define REMOTE_CLIENT_METRICS_PAGE_H
 
 #include <stdbool.h>
 

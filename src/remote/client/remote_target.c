@@ -1,4 +1,4 @@
-#include "remote/remote_target.h"
+#include "remote/client/remote_target.h"
 
 #include "cli/cli_config.h"
 #include "cli/cli_text.h"

@@ -1,6 +1,6 @@
 /* Where `tidegate subscribe` and `tidegate publish` send their requests, and as whom. */
-#ifndef REMOTE_REMOTE_TARGET_H
-#define REMOTE_REMOTE_TARGET_H
+#ifndef REMOTE_CLIENT_REMOTE_TARGET_H
+#define REMOTE_CLIENT_REMOTE_TARGET_H
 
 #include "base/program/options.h"
 #include "base/strbuf.h"

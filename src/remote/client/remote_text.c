@@ -1,4 +1,4 @@
-#include "remote/remote_text.h"
+#include "remote/client/remote_text.h"
 
 #include "cli/cli_text.h"
 

@@ -1,6 +1,6 @@
 /* Figures and names for people. */
-#ifndef REMOTE_REMOTE_TEXT_H
-#define REMOTE_REMOTE_TEXT_H
+#ifndef REMOTE_CLIENT_REMOTE_TEXT_H
+#define REMOTE_CLIENT_REMOTE_TEXT_H
 
 #include <jansson.h>
 #include <stddef.h>

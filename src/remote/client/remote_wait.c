@@ -1,4 +1,4 @@
-#include "remote/remote_wait.h"
+#include "remote/client/remote_wait.h"
 
 #include <signal.h>
 #include <time.h>

@@ -1,6 +1,6 @@
 /* The end of a command that runs until someone stops it. */
-#ifndef REMOTE_REMOTE_WAIT_H
-#define REMOTE_REMOTE_WAIT_H
+#ifndef REMOTE_CLIENT_REMOTE_WAIT_H
+#define REMOTE_CLIENT_REMOTE_WAIT_H
 
 #include <stdbool.h>
 #include <stdint.h>

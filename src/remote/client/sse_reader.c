@@ -1,4 +1,4 @@
-#include "remote/sse_reader.h"
+#include "remote/client/sse_reader.h"
 
 #include "base/decimal.h"
 

@@ -3,8 +3,8 @@
  *
  * An event without data is none, but its id counts. The last event may be cut off by the end of the
  * stream: it is not reported. */
-#ifndef REMOTE_SSE_READER_H
-#define REMOTE_SSE_READER_H
+#ifndef REMOTE_CLIENT_SSE_READER_H
+#define REMOTE_CLIENT_SSE_READER_H
 
 #include "base/slice.h"
 #include "base/strbuf.h"
