@@ -37,9 +37,17 @@ describe("a misspelt query parameter", function()
   end)
 
   it("is not one that a policy may well have", function()
-    for _, given in ipairs { "tenant=x", "t=x", "since=5", "key=5", "type=x", "access_token=x", "tonics=1", "" } do
+    for _, given in ipairs { "tenant=x", "t=x", "key=5", "type=x", "access_token=x", "tonics=1", "" } do
       sse.open(broker(), { query = { [given:match "^[^=]+" or "x"] = "x" }, topic = "a" }):close()
       assert.equal(201, http.post(broker(), "/events?topic=a&" .. given, "x").status, given)
+    end
+  end)
+
+  it("is refused where it asks for a part of history, as others' servers have it", function()
+    for _, name in ipairs { "since", "until", "limit" } do
+      local detail = detail_of(http.get(broker(), ("/events?topic=a&%s=5"):format(name)))
+      assert.truthy(detail:find(('the query has "%s": parts of the history'):format(name), 1, true), detail)
+      assert.equal(201, http.post(broker(), ("/events?topic=a&%s=5"):format(name), "x").status)
     end
   end)
 
