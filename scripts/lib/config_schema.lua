@@ -186,7 +186,8 @@ local fields = {
       name = "query_params", kind = "list", max = 64, default = {},
       of = { kind = "text", max = 64, expect = 'the name of a query parameter such as "since"' },
       doc = "Names in the query that the policy reads. `{}`: any, but `since`, `until`, `limit`, and those "
-        .. "that nearly are the broker's own (`topics`), get 400. Otherwise all that are neither here nor the broker's own, nor in "
+        .. "that nearly are the broker's own (`topics`), get 400. Otherwise all that are neither here nor the "
+        .. "broker's own, nor in "
         .. "`policy.credential_params`, get 400, with the name that was probably meant.",
     },
     {

@@ -2,8 +2,8 @@
 -- sandbox.lua does; answers tg.settings, and a function that raises if something is set that was not declared.
 --
 -- `host` (lua_settings.c) has: given, name -> { type, text, size, items }, in which a secret is a secret already;
--- secret(name, text) makes one; nearest(word, names), the name that was probably meant, or nil; readonly(table, name), a
--- view whose writes raise.
+-- secret(name, text) makes one; nearest(word, names), the name that was probably meant, or nil; readonly(table, name),
+-- a view whose writes raise.
 --
 -- Messages name types, never values: a text may be a password that nobody marked as one.
 local host = ...

@@ -194,7 +194,8 @@ describe("policy", function()
       ["nil, 5"] = "subscribe returned nil and number",
       ["nil, {}"] = "denial.status: a whole number",
       ["nil, { status = 200, reason = 'x' }"] = "denial.status: a whole number from 204 to 429 was expected, got 200",
-      ["nil, { status = 418, reason = 'x' }"] = "denial.status: 204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected, got 418",
+      ["nil, { status = 418, reason = 'x' }"] =
+        "denial.status: 204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected, got 418",
       ["nil, { status = 403 }"] = "denial.reason: a string was expected, got nil",
       ["nil, { status = 403, reason = 'a\\nb' }"] = "denial.reason: a text without control characters",
       ["nil, { status = 403, reason = 'x', more = 1 }"] = "denial: unknown key 'more'",
