@@ -233,7 +233,7 @@ static int pg_conninfo_parse_any(struct pg_conninfo *out, const char *text, bool
     if (libpq_says) {
         PQfreemem(libpq_says);
     }
-    if (rc) {
+    if (!given) {
         return rc;
     }
     if (pg_conninfo_find(given, "service")) {
