@@ -19,6 +19,26 @@ local function status(broker)
   return ok and r.status == 200 and r.json
 end
 
+it("quotas that displace one stream twice end it once", function()
+  local broker = tidegate.start { policy = [[
+local P = { api = 1 }
+function P.authenticate() return { sub = "ann" } end
+function P.subscribe(req)
+  return { topics = req.topics, quota = {
+    { key = "user:ann", max = 1, over = "oldest" }, { key = "address:1", max = 1, over = "oldest" } } }
+end
+return P]] }
+  local first = sse.open(broker, { topic = "a" })
+  for _ = 1, 3 do
+    local second = sse.open(broker, { topic = "a" })
+    assert.equal("revoked", first:next().type)
+    first:wait("its end", function() return first.ended end)
+    first = second
+  end
+  assert.equal(1, broker:metric "tidegate_subscribers")
+  assert.equal(3, broker:metric 'tidegate_connections_closed_total{reason="quota"}')
+end)
+
 for workers = 1, 2 do
   describe(("quotas, %d worker%s,"):format(workers, workers == 1 and "" or "s"), function()
     quotas.specify(function()
