@@ -31,6 +31,8 @@ local CASES = {
   rounds_only_what_is_kept = { "{ keep = { 'a.b' }, round = { a = 1 } }", '{"a":1.25,"c":1}', '{}' },
   set = { "{ set = { seen_as = '$role', v = 2, ok = true, cost = '$$5' } }", '{"v":1,"n":1.0}',
     '{"n":1.0,"cost":"$5","ok":true,"seen_as":"guest","v":2}' },
+  set_beats_rename = { "{ rename = { user = 'seen_as', ['a.user'] = 'seen_as' }, set = { seen_as = 'x' } }",
+    '{"user":"ann","seen_as":1,"a":{"user":2}}', '{"a":{"seen_as":2},"seen_as":"x"}' },
   set_empty = { "{ set = { a = 1 } }", '{ }', '{"a":1}' },
   set_drops = { "{ drop = { '*' }, set = { a = 1 } }", '{"x":1,"y":2}', '{"a":1}' },
   first_counts = { "{ mask = { ['a.x'] = 0 }, cut = { ['*.x'] = 1 }, round = { ['*.x'] = 1 } }",
@@ -101,6 +103,14 @@ describe("format rules", function()
     end
     broker:publish("t/hash_by_another_key", data)
     assert.are_not.equal(with[1], texts(b)[1])
+  end)
+
+  it("take a name that a client repeats for what it is", function()
+    local c = open "rename_taken"
+    broker:publish("t/rename_taken", '{' .. ('"b":1,'):rep(100000) .. '"a":2}')
+    assert.equal('{"b":2}', c:next(30).data)
+    broker:publish("t/rename_taken", '{' .. ('"b":1,'):rep(100000) .. '"c":2}')
+    assert.equal(6 * 100000 + #'{"c":2}', #c:next(30).data)
   end)
 
   it("run once for all whose params are equal in what they read", function()

@@ -181,6 +181,9 @@ describe("policy, formats that are rules", function()
       ["{ cut = { a = '5' } }"] = "formats.f.cut: 'a': an integer from 0 to 65536 was expected, got 5",
       ["{ rename = { ['a.*'] = 'b' } }"] = "formats.f.rename: path 'a.*': a name was expected at its end",
       ["{ rename = { a = '' } }"] = "formats.f.rename: path 'a': the new name has 1 to 512 bytes of UTF-8",
+      ["{ rename = { a = 'x', b = 'x' } }"] =
+        "formats.f.rename: path 'b': another rule gives a member of the same object this name",
+      ["{ rename = { ['*.a'] = 'x', ['k.b'] = 'x' } }"] = "another rule gives a member of the same object this name",
       ["{ rename = { a = 5 } }"] = "formats.f.rename: a string was expected, got number",
       ["{ set = { a = {} } }"] = "formats.f.set: 'a': a string, number or boolean was expected, got table",
       ["{ set = { a = '$' } }"] = "formats.f.set: 'a': the name of a param was expected behind $",

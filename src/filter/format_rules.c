@@ -167,6 +167,18 @@ static const char *format_rules_parse(const struct format_rule *rule, struct rul
     return NULL;
 }
 
+/* Would both give members of one object the same name? */
+static bool format_rules_same_name(const struct rule *a, const struct rule *b)
+{
+    bool same = a->kind == FORMAT_RULES_RENAME && b->kind == FORMAT_RULES_RENAME &&
+                a->step_count == b->step_count && slice_eq(a->text, b->text);
+    for (unsigned i = 0; same && i + 1 < a->step_count; i++) {
+        const struct step *x = &a->steps[i], *y = &b->steps[i];
+        same = x->any || y->any || slice_eq(slice_of(x->name, x->n), slice_of(y->name, y->n));
+    }
+    return same;
+}
+
 int format_rules_add(struct format_rules *edit, const struct format_rule *rule, struct err *e)
 {
     struct rule r = {.kind = rule->kind, .n = rule->n};
@@ -174,6 +186,11 @@ int format_rules_add(struct format_rules *edit, const struct format_rule *rule, 
         return err_set(e, UV_EINVAL, "more than %d paths", FORMAT_RULES_RULES_MAX);
     }
     const char *bad = format_rules_parse(rule, &r);
+    for (unsigned i = 0; i < edit->count && !bad; i++) {
+        bad = format_rules_same_name(&edit->rules[i], &r)
+                  ? "another rule gives a member of the same object this name"
+                  : NULL;
+    }
     if (bad) {
         rule_clear(&r);
         return err_set(e, UV_EINVAL, "path '%.*s': %s", (int)rule->path.n, rule->path.p, bad);
@@ -328,24 +345,51 @@ static int write_value(struct edit *x, struct slice text, const struct state *s,
                                            : format_value_cut(x->out, text, r->n);
 }
 
+/* An object or array that is written. Which of its members are renamed is looked up once for each rule: a client may
+ * repeat a name many times. */
+struct whole {
+    struct slice text;
+    const struct state *s;
+    uint64_t known, there; /* rules: looked up; their member is there */
+};
+
+static bool is_set(const struct edit *x, struct slice name)
+{
+    for (unsigned i = 0; x->depth == 1 && i < x->rules->set_count; i++) {
+        if (slice_eq(x->rules->sets[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool renamed_member_is_there(struct whole *w, unsigned i, const struct step *last)
+{
+    uint64_t bit = UINT64_C(1) << i;
+    struct slice unused;
+    if (!(w->known & bit)) {
+        w->known |= bit;
+        bool there = json_text_member(w->text, slice_of(last->name, last->n), &unused);
+        w->there |= there ? bit : 0;
+    }
+    return w->there & bit;
+}
+
 /* Something else of this object takes the name of the member. */
-static bool loses_its_name(const struct edit *x, struct slice object, const struct state *s,
-                           struct slice key)
+static bool loses_its_name(const struct edit *x, struct whole *w, struct slice key)
 {
     for (unsigned i = 0; x->depth == 1 && i < x->rules->set_count; i++) {
         if (json_text_string_is(key, x->rules->sets[i].name)) {
             return true;
         }
     }
-    for (uint64_t left = x->rules->renames ? s->alive : 0; left; left &= left - 1) {
+    for (uint64_t left = x->rules->renames ? w->s->alive : 0; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctzll(left);
         const struct rule *r = &x->rules->rules[i];
         const struct step *last = &r->steps[r->step_count - 1];
-        struct slice unused;
-        if (r->kind == FORMAT_RULES_RENAME && s->at[i] >> (r->step_count - 1) & 1 &&
+        if (r->kind == FORMAT_RULES_RENAME && w->s->at[i] >> (r->step_count - 1) & 1 &&
             !json_text_string_is(key, slice_of(last->name, last->n)) &&
-            json_text_string_is(key, r->text) &&
-            json_text_member(object, slice_of(last->name, last->n), &unused)) {
+            json_text_string_is(key, r->text) && renamed_member_is_there(w, i, last)) {
             return true;
         }
     }
@@ -353,21 +397,21 @@ static bool loses_its_name(const struct edit *x, struct slice object, const stru
 }
 
 /* A member or element from its separator on; *written: it was not the first to stay. */
-static int write_part(struct edit *x, struct slice whole, struct slice *rest, const struct state *s,
-                      bool *written)
+static int write_part(struct edit *x, struct whole *w, struct slice *rest, bool *written)
 {
     const char *start = rest->p;
     struct slice key = {NULL, 0}, value;
     struct state inner;
-    if (*whole.p == '{') {
+    if (*w->text.p == '{') {
         json_text_value(rest, &key);
         json_text_take(rest, ':');
     }
     json_text_value(rest, &value);
     json_text_skip(rest);
-    state_enter(x->rules, s, key, &inner);
+    state_enter(x->rules, w->s, key, &inner);
     struct judgement j = judge(x->rules, &inner, value);
-    if (j.fate == FATE_DROP || (key.p && !j.renames && loses_its_name(x, whole, s, key))) {
+    bool lost = j.renames ? is_set(x, j.renames->text) : key.p && loses_its_name(x, w, key);
+    if (j.fate == FATE_DROP || lost) {
         return 0;
     }
     int rc = *written ? strbuf_append_str(x->out, ",") : 0;
@@ -404,6 +448,7 @@ static int write_sets(struct edit *x, bool written)
 static int write_container(struct edit *x, struct slice text, const struct state *s)
 {
     struct slice rest = slice_of(text.p + 1, text.n - 2), blank = rest;
+    struct whole w = {.text = text, .s = s};
     bool written = false, top = x->depth == 0;
     if (x->depth == FORMAT_RULES_DEPTH_MAX) {
         return err_set(x->e, UV_EINVAL,
@@ -418,7 +463,7 @@ static int write_container(struct edit *x, struct slice text, const struct state
     x->depth++;
     int rc = strbuf_append(x->out, text.p, 1);
     while (rc == 0 && more) {
-        rc = write_part(x, text, &rest, s, &written);
+        rc = write_part(x, &w, &rest, &written);
         more = json_text_take(&rest, ',');
     }
     x->depth--;
