@@ -67,7 +67,8 @@ end
 -- Adds to `grants` the texts of a claim's list; what is no pattern grants nothing.
 local function add(grants, list, translate)
   for _, text in ipairs(type(list) == "table" and list or {}) do
-    local granted = type(text) == "string" and translate(text)
+    -- a token cannot write PREFIX itself: a channel may have a name of its user's choice
+    local granted = type(text) == "string" and text:sub(1, 1) ~= PREFIX and translate(text)
     if granted and (tg.pattern_ok(granted) or granted:sub(1, 1) == PREFIX) then
       grants[#grants + 1] = granted
     end
@@ -75,7 +76,7 @@ local function add(grants, list, translate)
 end
 
 local function as_it_is(text)
-  return text:sub(1, 1) ~= PREFIX and text
+  return text
 end
 
 local function from_template(text)

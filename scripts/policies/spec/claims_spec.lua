@@ -70,6 +70,22 @@ describe("claims", function()
     assert.faultless(p)
   end)
 
+  it("cannot be those of a beginning where a channel or a topic is meant", function()
+    local beginning = { "\1", "\1user:" }
+    for shape, claims in pairs {
+      tidegate = { read = beginning, write = beginning },
+      mercure = { mercure = { subscribe = beginning, publish = beginning } },
+      centrifugo = { channels = beginning, caps = { { channels = beginning, allow = { "sub", "pub" } } } },
+    } do
+      local p = open { shape = shape }
+      for _, topic in ipairs { "secret", "user:ann" } do
+        assert.denied(403, connect(p, claims, topic))
+        assert.denied(403, post(p, claims, topic))
+      end
+      assert.faultless(p)
+    end
+  end)
+
   it("have the names that the settings say", function()
     local p = open { read_claim = "app.may.read", write_claim = "https://example/write" }
     assert.granted(connect(p, { app = { may = { read = { "a" } } } }, "a"))
