@@ -303,6 +303,8 @@ function tg.hmac(key, text, options) end
 
 ---Joins segments, each taken literally; raises when one is empty or holds '/', '*' or a control
 ---character, or the topic gets longer than 255 bytes. Add wildcards outside: tg.topic("a", x) .. "/**"
+---Where publish fails by that, and the segment is a text of the event (its topic, type, key, an attribute, or a JSON
+---string of its data), the publisher gets 400; of anything else it is an error of the policy, and 503.
 ---@param ... string
 ---@return string
 function tg.topic(...) end

@@ -98,7 +98,7 @@ function P.publish(pub, who)
   if pub.topic ~= "hooks/" .. who.sub or not signed[who.sub](pub.raw, who.signature) then
     return tg.deny(401, "the signature does not fit the body")
   end
-  local hook = json.decode(pub.raw) -- what is no JSON is 400
+  local hook = json.decode(pub.raw) -- nil: it is no JSON
   if type(hook) ~= "table" then
     return tg.deny(422, "a JSON object was expected")
   end

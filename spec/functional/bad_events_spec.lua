@@ -14,6 +14,10 @@ end
 function P.publish(pub)
   local a = pub.attrs
   if a.how == "topic" then pub.topic = tg.topic("orders", a.tenant) end
+  if a.how == "foreign" then pub.topic = tg.topic(a.tenant, ({ "a/b", "" })[a.n]) end
+  if a.how == "absent" then pub.topic = tg.topic(a.tenant) end
+  if a.how == "data" then pub.topic = tg.topic(json.decode(pub.raw).tenant) end
+  if a.how == "named" then pub.topic = tg.topic(pub.topic) end
   if a.how == "geohash" then pub.topic = "cell/" .. tg.geohash(a.lat, a.lon, 5) end
   if a.how == "encode" then pub.raw = json.encode { n = a.n / 0 } end
   if a.how == "decode" then pub.topic = json.decode(a.missing).topic end
@@ -27,7 +31,9 @@ return P
 ]]
 
 describe("an event that publish cannot take", function()
-  local broker = tidegate.shared { policy = POLICY, config = { policy = { error_log_interval_s = 0 } } }
+  local broker = tidegate.shared { policy = POLICY, config = {
+    admin_identity = { "sub" }, policy = { error_log_interval_s = 0 },
+  } }
 
   local function event(attrs)
     return { topic = "t/" .. attrs.how, data = {}, attrs = attrs }
@@ -37,27 +43,44 @@ describe("an event that publish cannot take", function()
     return http.post(broker(), "/events", http.json.encode(body), { ["Content-Type"] = "application/json" })
   end
 
-  it("is the publisher's fault where json or tg refuse what is in it: 400, and no error of the policy", function()
-    for what, attrs in pairs {
-      ["a string that is one topic segment was expected"] = { how = "topic", tenant = "a/b" },
-      ["number expected, got nil"] = { how = "geohash" },
-      ["an infinite number has no JSON form"] = { how = "encode", n = 1 },
-      ["string expected, got nil"] = { how = "decode" },
+  local CANNOT = "the policy cannot take this event: a text in it cannot be used, as part of a topic for example"
+
+  it("is the publisher's fault where tg refuses a text of it: 400, a line, and no error of the policy", function()
+    for i, sent in ipairs {
+      event { how = "topic", tenant = "a/b" }, event { how = "topic", tenant = "" }, event { how = "named" },
+      event { how = "topic", tenant = ("x"):rep(1100) }, event { how = "geohash", lat = "north", lon = 7 },
+      { topic = "t/data", data = { tenant = "*" }, attrs = { how = "data" } },
     } do
-      local r = publish(event(attrs))
-      assert.equal(400, r.status, r.body)
-      assert.matches("the policy cannot take this event: ", r.json.detail, 1, true)
-      assert.matches(what, r.json.detail, 1, true)
-      assert.is_nil(r.json.detail:find("policy.lua", 1, true), "places in the file are not the client's to know")
+      local r = publish(sent)
+      assert.equal(400, r.status, i .. r.body)
+      assert.equal(CANNOT, r.json.detail)
+      local line = eventually("the line", function()
+        return broker():logged { msg = "publish cannot take an event", request = r.json.request_id }
+      end)
+      assert.matches("bad argument #%d to '%l+'", line.error)
+      assert.equal("127.0.0.1", line.client)
     end
     assert.equal(0, broker():metric 'tidegate_policy_errors_total{hook="publish"}')
-    assert.is_true(broker():metric 'tidegate_refused_denied_total{status="400"}' >= 4)
+    assert.is_true(broker():metric 'tidegate_refused_denied_total{status="400"}' >= 6)
+  end)
+
+  it("is not at fault where what was refused is no text of it: 503, and an error of the policy", function()
+    local before = broker():metric 'tidegate_policy_errors_total{hook="publish"}'
+    for i, attrs in ipairs {
+      { how = "foreign", tenant = "fine", n = 1 }, { how = "foreign", tenant = "fine", n = 2 }, { how = "absent" },
+      { how = "geohash" }, { how = "geohash", lat = 91, lon = 0 }, { how = "encode", n = 1 }, { how = "decode" },
+    } do
+      local r = publish(event(attrs))
+      assert.equal(503, r.status, i .. r.body)
+      eventually("the line", function() return broker():logged { level = "error", request = r.json.request_id } end)
+    end
+    assert.equal(before + 7, broker():metric 'tidegate_policy_errors_total{hook="publish"}')
   end)
 
   it("is named by its place in a batch, of which nothing is stored", function()
     local r = publish { { topic = "fine", data = 1 }, event { how = "topic", tenant = "*" } }
     assert.equal(400, r.status, r.body)
-    assert.matches("event 1: the policy cannot take this event: bad argument", r.json.detail, 1, true)
+    assert.equal("event 1: " .. CANNOT, r.json.detail)
   end)
 
   it("is to be sent again after any other error; the line says which event it was, and whose", function()
@@ -69,12 +92,29 @@ describe("an event that publish cannot take", function()
       end)
       assert.matches(text, line.error, 1, true)
       assert.equal("127.0.0.1", line.client)
-      assert.equal("ann", line.who)
+      assert.equal("sub=ann", line.who)
       assert.equal(r.json.request_id, line.request)
     end
     publish(event { how = "later" })
     local line = eventually("the line", function() return broker():logged { reason = "not now" } end)
-    assert.same({ "t/later", "127.0.0.1", "ann" }, { line.topic, line.client, line.who })
+    assert.same({ "t/later", "127.0.0.1", "sub=ann" }, { line.topic, line.client, line.who })
     assert.is_nil(line.index)
+  end)
+end)
+
+describe("the publisher of an event that publish cannot take", function()
+  it("is nobody's business unless the configuration says so", function()
+    local broker = tidegate.start { policy = POLICY }
+    for how, text in pairs { raise = "tg.topic: no", later = "not now" } do
+      http.post(broker, "/events", http.json.encode { topic = "t", data = 1, attrs = { how = how } },
+        { ["Content-Type"] = "application/json" })
+      local line = eventually("the line", function()
+        for _, l in ipairs(broker:log_lines()) do
+          if l.topic == "t" and (l.error or l.reason):find(text, 1, true) then return l end
+        end
+      end)
+      assert.is_nil(line.who)
+    end
+    broker:stop()
   end)
 end)

@@ -229,6 +229,7 @@ int server_options_init(struct server_options *o, const struct config *c, struct
         .settings = c->policy.settings.v,
         .setting_count = c->policy.settings.n,
         .error_log_interval_s = (unsigned)c->policy.error_log_interval_s,
+        .identity_shown = {c->admin_identity.v, c->admin_identity.n},
         .cpu = {.subscribe_ms = (unsigned)c->policy.subscribe_cpu_ms,
                 .publish_ms = (unsigned)c->policy.publish_cpu_ms,
                 .filter_ms = (unsigned)c->policy.filter_cpu_ms,

@@ -156,7 +156,8 @@ static int l_topic(lua_State *L)
         }
         length += lua_rawlen(L, i) + (i > 1);
         if (length > EVENT_TOPIC_MAX_BYTES) {
-            return luaL_error(L, "topic longer than %d bytes", (int)EVENT_TOPIC_MAX_BYTES);
+            return luaL_argerror(
+                L, i, lua_pushfstring(L, "topic longer than %d bytes", (int)EVENT_TOPIC_MAX_BYTES));
         }
     }
     luaL_buffinit(L, &b);

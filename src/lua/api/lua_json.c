@@ -492,8 +492,6 @@ void lua_json_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"decode", l_decode}, {"encode", l_encode}, {"array", l_array}, {NULL, NULL}};
-    lua_vm_data_function(L, l_decode);
-    lua_vm_data_function(L, l_encode);
     luaL_newlib(L, functions);
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");

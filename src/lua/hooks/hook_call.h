@@ -22,9 +22,9 @@ struct lua_hooks {
     size_t event_bytes; /* most of the data of one event a hook returns */
     size_t batch_bytes; /* most of all it returns for one request */
     uint64_t subscribe_timeout_ms, publish_timeout_ms;
-    /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. NULL, or what was wrong with
-     * the event that the client wants to publish, where that is why the hook failed; borrowed. */
-    const char *(*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
+    /* Reports the end of a call: `rc` as of lua_job.done, never UV_ECANCELED. True: the hook failed because
+     * of what is in the event that the client wants to publish. */
+    bool (*settled)(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e);
     /* A hook has returned, or failed. */
     void (*timed)(void *ctx, enum policy_hook hook, uint64_t wall_ns, uint64_t cpu_ns);
     void *ctx;

@@ -152,13 +152,11 @@ static void hook_call_time(struct lua_hook_call *q)
 }
 
 /* It would fail as often as the client sent it. */
-static void hook_call_deny_event(struct lua_hook_call *q, const char *why)
+static void hook_call_deny_event(struct lua_hook_call *q)
 {
     struct verdict_draft *d = &q->result->draft;
-    char text[DENY_REASON_MAX_BYTES - 32]; /* room for which one it is */
-    snprintf(text, sizeof text, "the policy cannot take this event: %s", why);
-    bool fine = !lua_api_deny_reason_check(text, strlen(text));
-    verdict_draft_fail(d, fine ? text : "the policy cannot take this event");
+    verdict_draft_fail(d, "the policy cannot take this event: a text in it cannot be used, as part "
+                          "of a topic for example");
     d->v.kind = VERDICT_DENY;
     d->v.status = 400;
     (void)hook_publish_name_event(q); /* without memory the status says it */
@@ -169,7 +167,7 @@ static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
     struct lua_hook_call *q = container_of(job, struct lua_hook_call, job);
     const struct lua_hooks *s = q->shared;
     struct lua_hook_result *a = q->result;
-    const char *refused = NULL;
+    bool refused = false;
     if (rc != UV_ECANCELED) {
         hook_call_time(q);
         refused = s->settled(s->ctx, q, rc, e);
@@ -182,7 +180,7 @@ static void hook_call_on_done(struct lua_job *job, int rc, const struct err *e)
         hook_result_free(a);
     } else if (a) {
         if (refused) {
-            hook_call_deny_event(q, refused);
+            hook_call_deny_event(q);
         } else if (rc) {
             verdict_draft_fail(&a->draft, hook_call_reason(rc));
             a->draft.v.failed = hook_call_is_error(rc);

@@ -1,6 +1,5 @@
 #include "base/alloc.h"
 #include "base/require.h"
-#include "base/text/json_text.h"
 #include "lua/load/lua_sandbox.h"
 #include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy_state.h"
@@ -10,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
+
+enum { WHO_MAX_BYTES = 512 };
 
 static int64_t unix_ms(void *ctx)
 {
@@ -90,71 +91,95 @@ void lua_policy_update_figures(struct lua_policy *p)
 
 /* ---- gates */
 
-/* What the log says of the event that could not be published. `client` has room for an address. */
-static void lua_policy_tell_event(const struct lua_hook_call *q, struct policy_failure *f,
-                                  char client[ADDRESS_TEXT_MAX])
+/* Has room for what the log says of a publisher. */
+struct lua_publisher {
+    char client[ADDRESS_TEXT_MAX];
+    struct strbuf who;
+};
+
+/* What the log says of the event that could not be published. */
+static void lua_policy_tell_event(const struct lua_policy *p, const struct lua_hook_call *q,
+                                  struct policy_failure *f, struct lua_publisher *by)
 {
-    struct slice who = q->result ? strbuf_slice(&q->result->draft.identity) : slice_of(NULL, 0);
-    struct slice sub;
     if (q->at >= q->asked.n) {
         return; /* the hook does not publish, or has not come so far */
     }
     f->topic = event_topic(q->asked.v[q->at]);
     f->index = q->at;
     f->batch = q->asked.n;
-    peer_address_text(&q->job.owner, client);
-    f->client = client;
-    if (who.n && json_text_member(who, slice_str("sub"), &sub)) {
-        bool text = sub.n >= 2 && sub.p[0] == '"'; /* escapes stay as they are */
-        f->sub = text ? slice_of(sub.p + 1, sub.n - 2) : sub;
+    peer_address_text(&q->job.owner, by->client);
+    f->client = by->client;
+    if (q->result) {
+        identity_describe(strbuf_slice(&q->result->draft.identity), &p->opt.identity_shown,
+                          &by->who);
+        f->who = strbuf_slice(&by->who);
     }
 }
 
-/* Without the place in the file, which is nothing for clients. */
-static const char *lua_policy_without_place(const struct lua_vm_failure *failure)
+static bool lua_policy_contains(struct slice text, const char *part, size_t n)
 {
-    size_t n = strlen(failure->where);
-    bool there = n && strncmp(failure->text, failure->where, n) == 0 &&
-                 strncmp(failure->text + n, ": ", 2) == 0;
-    return failure->text + (there ? n + 2 : 0);
+    return text.n >= n && memmem(text.p, text.n, part, n);
 }
 
-static const char *settled(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e)
+/* Is what a function refused a text of the event? Only then its publisher can be at fault. */
+static bool lua_policy_is_of_event(const struct lua_vm_failure *failure,
+                                   const struct lua_hook_call *q)
+{
+    char quoted[sizeof failure->given + 2];
+    size_t n = failure->given_bytes;
+    if (!failure->has_given || q->at >= q->asked.n) {
+        return false;
+    }
+    const struct event *ev = q->asked.v[q->at];
+    struct slice given = slice_of(failure->given, n);
+    quoted[0] = '"';
+    memcpy(quoted + 1, failure->given, n);
+    quoted[n + 1] = '"';
+    size_t most = failure->given_cut ? n + 1 : n + 2;
+    bool named = n && (slice_eq(given, event_topic(ev)) || slice_eq(given, event_type(ev)) ||
+                       slice_eq(given, event_key(ev)));
+    return named || lua_policy_contains(event_attrs(ev), quoted, most) ||
+           lua_policy_contains(event_data(ev), quoted, most);
+}
+
+static bool settled(void *ctx, const struct lua_hook_call *q, int rc, const struct err *e)
 {
     struct lua_policy *p = ctx;
     const struct lua_function *fn = &p->file.hooks[q->hook];
     const struct lua_vm_failure *failure = lua_vm_failure(p->vm);
     struct policy_failure f = {.hook = q->hook, .request = q->request.text};
-    char client[ADDRESS_TEXT_MAX];
+    struct lua_publisher by;
     bool transient = rc == UV_ETIMEDOUT || rc == UV_EAGAIN || rc == UV_ENOTCONN;
-    const char *refused = NULL;
+    bool refused = rc == UV_EINVAL && q->hook == POLICY_HOOK_PUBLISH &&
+                   lua_policy_is_of_event(failure, q); /* no error of the policy's */
     /* It runs before the policy is in force. The loader reports the error itself. */
     if (q->hook == POLICY_HOOK_SETUP) {
         if (rc && !transient) {
             lua_policy_count(p->live_metrics, q->hook, rc);
         }
-        return NULL;
+        return false;
     }
-    if (rc == UV_EINVAL && q->hook == POLICY_HOOK_PUBLISH && failure->data) {
-        refused = lua_policy_without_place(failure); /* no error of the policy's */
-    } else if (transient) {
-        lua_policy_tell_event(q, &f, client);
-        f.transient = f.given_up = true;
+    strbuf_init(&by.who, WHO_MAX_BYTES);
+    if (transient || refused) {
+        lua_policy_tell_event(p, q, &f, &by);
+        f.transient = f.given_up = transient;
+        f.refused = refused;
         f.where = failure->where[0] ? failure->where : fn->where;
         f.text = e->text;
         f.traceback = failure->traceback;
         log_failure(p, &f);
     } else if (rc) {
-        lua_policy_tell_event(q, &f, client);
+        lua_policy_tell_event(p, q, &f, &by);
         lua_policy_report(p, &f, fn, e);
     } else if (q->result && q->result->draft.v.kind == VERDICT_TRANSIENT) {
         const struct strbuf *reason = &q->result->draft.reason;
-        lua_policy_tell_event(q, &f, client);
+        lua_policy_tell_event(p, q, &f, &by);
         f.transient = true;
         f.where = fn->where;
         f.text = reason->len ? reason->data : "";
         log_failure(p, &f);
     }
+    strbuf_clear(&by.who);
     lua_policy_update_figures(p);
     return refused;
 }

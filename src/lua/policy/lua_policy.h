@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "lua/load/lua_policy_file.h"
 #include "net/loop.h"
+#include "policy/identity.h"
 #include "policy/metrics.h"
 #include "policy/policy.h"
 #include "policy/policy_setting.h"
@@ -49,6 +50,7 @@ struct lua_policy_options {
     /* Gets, with `extend_ctx`, failures and temporary refusals of hooks in place of the log; NULL:
      * they are logged. For tools. */
     void (*failed)(void *ctx, const struct policy_failure *f);
+    struct identity_shown identity_shown; /* in log lines; borrowed */
     struct lua_policy_cpu cpu;
     struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: not enforced */
     char *const *credential_params; /* query parameters only authenticate sees; borrowed */

@@ -88,8 +88,8 @@ static void policy_log_write_line(const struct policy_log *log, const struct pol
     if (f->client) {
         fields[n++] = log_str("client", f->client);
     }
-    if (f->sub.p) {
-        fields[n++] = log_slice("who", f->sub);
+    if (f->who.n) {
+        fields[n++] = log_slice("who", f->who);
     }
     if (f->params.p) {
         fields[n++] = log_slice("params", f->params);
@@ -102,6 +102,8 @@ static void policy_log_write_line(const struct policy_log *log, const struct pol
     if (f->transient) {
         log_warn("policy", f->given_up ? "a hook was given up" : "the policy refused temporarily",
                  fields);
+    } else if (f->refused) {
+        log_warn("policy", "publish cannot take an event", fields);
     } else {
         log_error("policy", "policy error, nothing was granted", fields);
     }
@@ -113,7 +115,9 @@ void policy_log_write(struct policy_log *log, const struct policy_failure *f)
         hash_bytes(&log->key, f->text, strlen(f->text)) + (uint64_t)f->hook * 2 + f->transient;
     struct policy_log_entry *unused = NULL;
     if (log->failed) {
-        log->failed(log->ctx, f);
+        if (!f->refused) {
+            log->failed(log->ctx, f);
+        }
         return;
     }
     for (size_t i = 0; i < POLICY_LOG_KINDS && log->interval; i++) {

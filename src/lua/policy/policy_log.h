@@ -13,19 +13,20 @@ enum { POLICY_LOG_KINDS = 64 }; /* different errors shown within one interval */
 /* A failure of a hook. Borrowed. */
 struct policy_failure {
     enum policy_hook hook;
-    bool transient;        /* the policy refused temporarily: not an error */
-    bool given_up;         /* transient because its hook waited too long, or too many did */
-    const char *function;  /* name of the filter or format; may be NULL */
-    const char *request;   /* NULL, or empty: none */
-    uint64_t event;        /* 0: none */
-    struct slice topic;    /* of what was to be published; absent: none */
-    size_t index;          /* of it, in a batch of `batch` */
-    size_t batch;          /* 0: none */
-    const char *client;    /* its address; NULL: none */
-    struct slice sub;      /* whom authenticate has found; absent: nobody yet, or without `sub` */
-    struct slice params;   /* of the audience; absent: none */
-    const char *where;     /* "geo.lua:14" */
-    const char *text;      /* the message */
+    bool transient;       /* the policy refused temporarily: not an error */
+    bool given_up;        /* transient because its hook waited too long, or too many did */
+    bool refused;         /* what was to be published is at fault: not an error */
+    const char *function; /* name of the filter or format; may be NULL */
+    const char *request;  /* NULL, or empty: none */
+    uint64_t event;       /* 0: none */
+    struct slice topic;   /* of what was to be published; absent: none */
+    size_t index;         /* of it, in a batch of `batch` */
+    size_t batch;         /* 0: none */
+    const char *client;   /* its address; NULL: none */
+    struct slice who;    /* what operators may see of whom authenticate has found; empty: nothing */
+    struct slice params; /* of the audience; absent: none */
+    const char *where;   /* "geo.lua:14" */
+    const char *text;    /* the message */
     const char *traceback; /* may be empty or NULL */
 };
 

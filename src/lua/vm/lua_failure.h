@@ -5,6 +5,7 @@
 
 #include <lua.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Name (lua_load) of the broker's own chunks: never shown as the place of an error. */
 #define LUA_VM_INTERNAL "sandbox.lua"
@@ -13,7 +14,10 @@ struct lua_vm_failure {
     char text[1024];      /* the error message, or what kind of value was raised */
     char where[128];      /* "geo.lua:14" of the innermost Lua frame; empty: none was running */
     char traceback[1536]; /* one frame per line, innermost first; may be empty */
-    bool data; /* raised by a function that refuses what it is given: lua_vm_data_function() */
+    /* The text that a function refused as an argument: lua_vm_data_function(). The beginning, if it is cut. */
+    char given[1024];
+    size_t given_bytes;
+    bool has_given, given_cut;
 };
 
 /* Does this position or message belong to one of the broker's own chunks? */

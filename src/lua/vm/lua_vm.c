@@ -9,7 +9,7 @@
 #include <string.h>
 #include <uv.h>
 
-enum { CLOSERS_MAX = 4, DATA_FUNCTIONS_MAX = 8 };
+enum { CLOSERS_MAX = 4, DATA_FUNCTIONS_MAX = 8, DATA_ARGUMENTS_MAX = 250 };
 enum { LARGE_STACK = 64 * 1024 }; /* in bytes */
 
 struct lua_vm {
@@ -146,15 +146,8 @@ void *lua_vm_host(lua_State *L)
     return lua_vm_of(L)->host;
 }
 
-/* Was the error raised by a function that lua_vm_data_function() registered? */
-static bool lua_vm_is_of_data(const struct lua_vm *vm, lua_State *L, int level)
+static bool lua_vm_is_data_function(const struct lua_vm *vm, lua_CFunction f)
 {
-    lua_Debug ar;
-    lua_CFunction f = NULL;
-    if (lua_getstack(L, level, &ar) && lua_getinfo(L, "f", &ar)) {
-        f = lua_tocfunction(L, -1);
-        lua_pop(L, 1);
-    }
     for (unsigned i = 0; f && i < vm->data_function_count; i++) {
         if (vm->data_functions[i] == f) {
             return true;
@@ -163,12 +156,40 @@ static bool lua_vm_is_of_data(const struct lua_vm *vm, lua_State *L, int level)
     return false;
 }
 
+/* If the function at `level` is one of lua_vm_data_function(): the text that it refused. */
+static void lua_vm_note_given(struct lua_vm *vm, lua_State *L, int level)
+{
+    static const char bad[] = "bad argument #";
+    struct lua_vm_failure *failure = &vm->failure;
+    const char *number = strstr(failure->text, bad);
+    lua_Debug ar;
+    if (!number || !lua_getstack(L, level, &ar) || !lua_getinfo(L, "f", &ar)) {
+        return;
+    }
+    lua_CFunction f = lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    long arg = strtol(number + sizeof bad - 1, NULL, 10);
+    if (!lua_vm_is_data_function(vm, f) || arg < 1 || arg > DATA_ARGUMENTS_MAX ||
+        !lua_getlocal(L, &ar, (int)arg)) {
+        return;
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        size_t n;
+        const char *text = lua_tolstring(L, -1, &n);
+        failure->has_given = true;
+        failure->given_cut = n > sizeof failure->given;
+        failure->given_bytes = failure->given_cut ? sizeof failure->given : n;
+        memcpy(failure->given, text, failure->given_bytes);
+    }
+    lua_pop(L, 1);
+}
+
 static void lua_vm_note_error(lua_State *L, int error, int level)
 {
     struct lua_vm *vm = lua_vm_of(L);
     if (!vm->stopped) { /* else it is only how the script came down after that */
         lua_failure_error(&vm->failure, L, level, error);
-        vm->failure.data = lua_vm_is_of_data(vm, L, level);
+        lua_vm_note_given(vm, L, level);
     }
 }
 

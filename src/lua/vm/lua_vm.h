@@ -96,8 +96,8 @@ void *lua_vm_host(lua_State *L);
  * even in a call that is being stopped for its CPU time; Lua 5.4.4 would not call it a second time. */
 void lua_vm_closer(lua_State *L, lua_CFunction close);
 
-/* Call it once per state: where `f` raises an error, that is the fault of the data which a script gave it.
- */
+/* Call it once per state: where `f` raises an error about an argument that is a text (luaL_argerror()), the
+ * failure has that text. */
 void lua_vm_data_function(lua_State *L, lua_CFunction f);
 
 /* Inside a body: anchors the value on top of the stack and pops it; counted. */
