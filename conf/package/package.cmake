@@ -49,6 +49,7 @@ set(CPACK_RPM_EXCLUDE_FROM_AUTO_FILELIST_ADDITION /etc /lib /usr/lib/systemd /us
   /usr/share/bash-completion /usr/share/bash-completion/completions /usr/share/zsh /usr/share/zsh/site-functions
   /usr/share/zsh/vendor-completions /usr/share/fish /usr/share/fish/vendor_completions.d)
 set(rpm ${CMAKE_SOURCE_DIR}/conf/package/rpm)
+set(CPACK_RPM_BROKER_PACKAGE_REQUIRES_PRE "shadow-utils, glibc-common") # useradd, groupadd; getent
 set(CPACK_RPM_BROKER_PRE_INSTALL_SCRIPT_FILE ${rpm}/pre)
 set(CPACK_RPM_BROKER_POST_INSTALL_SCRIPT_FILE ${rpm}/post)
 set(CPACK_RPM_BROKER_PRE_UNINSTALL_SCRIPT_FILE ${rpm}/preun)

@@ -150,7 +150,7 @@ describe("the RPM package", function()
       cp /etc/nsswitch.conf /etc/login.defs etc/
       for file in passwd group; do grep -v '^tidegate:' /etc/$file > etc/$file; done
       for file in shadow gshadow calls; do : > etc/$file; done
-      for program in sh getent useradd install chown chmod; do
+      for program in sh getent groupadd useradd install chown chmod; do
         path=$(command -v $program)
         cp "$path" bin/
         for library in $(ldd "$path" | grep -o '/[^ ]*'); do
