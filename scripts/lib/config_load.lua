@@ -68,6 +68,7 @@ return function(spec, host)
     formats = formats,
     overrides = host.overrides,
     secrets = seen.secrets,
+    literal = function(name) return host.text:find(name, 1, true) ~= nil end,
     missing = seen.missing,
     marks = seen.marks,
     locate = locate,

@@ -84,6 +84,12 @@ local function secret_in(secrets, text)
   return name
 end
 
+--- May the name of an entry not appear in a message? One that stands in the file as it is may: many a value of the
+--- environment is a word, and no secret.
+local function name_is_secret(ctx, name)
+  return secret_in(ctx.secrets, name) ~= nil and not ctx.literal(name)
+end
+
 --- How a found value appears in a message. A value that came from the environment may be a password: never shown.
 local function show(secrets, value)
   local kind = math.type(value) or type(value)
@@ -310,7 +316,7 @@ local function check_map(ctx, field, value, label)
   local entries = {}
   for i, name in ipairs(names) do
     local good = type(name) == "string" and #name <= NAME_MAX and name:find(field.pattern or NAME_PATTERN)
-    if not good or secret_in(ctx.secrets, name) then
+    if not good or name_is_secret(ctx, name) then
       add_problem(ctx, label, ("expected %s for each entry, found the key %s"):format(field.expect or NAME_EXPECT,
         show(ctx.secrets, name)))
     elseif type(value[name]) ~= "table" then
@@ -413,10 +419,10 @@ local function check_values(ctx, field, given, path, override)
   table.sort(names, by_text)
   for _, name in ipairs(names) do
     local good = type(name) == "string" and #name <= NAME_MAX and name:find "^[%a_][%w_]*$"
-    local entry = good and not secret_in(ctx.secrets, name) and value_entry(ctx, name, all[name])
+    local entry = good and not name_is_secret(ctx, name) and value_entry(ctx, name, all[name])
     if entry then
       entries[#entries + 1] = entry
-    elseif not good or secret_in(ctx.secrets, name) then
+    elseif not good or name_is_secret(ctx, name) then
       add_problem(ctx, path, "expected a name of letters, digits and _ for each entry, found the key "
         .. show(ctx.secrets, name))
     else
@@ -576,6 +582,7 @@ end
 ---   formats    name -> function(text): true, or nil and what is wrong in words, as far as known
 ---   overrides  path -> { option = "--name", value = ... }: replaces the value; messages name the option
 ---   secrets    text -> environment variable: texts that must not appear in a message
+---   literal    function(name): does it stand in the file as it is?
 ---   missing    text -> environment variable: placeholders of variables that are not set
 ---   marks      value -> { type =, text = }: a secret that stands in a table of values
 ---   locate     path -> what a problem of it begins with, such as "FILE:7: "
@@ -587,6 +594,7 @@ function schema.validate(spec, value, opt)
     formats = opt.formats or {},
     overrides = opt.overrides or {},
     secrets = opt.secrets or {},
+    literal = opt.literal or function() return false end,
     missing = opt.missing or {},
     marks = opt.marks or {},
     locate = opt.locate or function() return "" end,

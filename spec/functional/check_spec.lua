@@ -547,6 +547,19 @@ describe("tidegate check, calling hooks,", function()
     assert.matches("^publish fails for every request that was made up", only(d.problems).message)
   end)
 
+  it("knows the algorithms of policies that have them from a setting", function()
+    for _, name in ipairs { "tenant", "claims" } do
+      local d = document(read(POLICIES .. name .. ".lua"), { "--no-luacheck",
+        files = { ["conf.lua"] = ([[return { %s, database = { driver = "sqlite", path = "none.db" },
+          policy = { file = "try.lua", settings = { alg = { "HS256" } } } }]]):format(HS) } })
+      assert.same({}, d.problems)
+      for _, skipped in ipairs(d.skipped) do
+        assert.are_not.equal("hooks", skipped.step)
+      end
+      assert.is_true(d.tried > 30)
+    end
+  end)
+
   it("finds nothing in hooks that do well with tokens, whatever kind of claims they want", function()
     for _, hooks in ipairs {
       "", "function P.subscribe(_, who) return { topics = { tg.topic('of', who.sub:sub(1, 9)) } } end",

@@ -37,6 +37,16 @@ describe("a configuration with settings of the policy", function()
     return settings.settings
   end
 
+  it("has names that may be the value of a variable, or part of it", function()
+    for _, value in ipairs { "hook", "oo", "h" } do
+      config.setenv("TG_SPEC_WORD", value)
+      assert.same({ "hook string " .. value }, settings_of [[{ hook = env "TG_SPEC_WORD" }]])
+    end
+    config.setenv("TG_SPEC_WORD", "main")
+    assert(load [[return { policy = { file = "p", settings = { keys = env "TG_SPEC_WORD" } },
+      keys = { main = { secret = "0123456789012345678901234567890123456789" } } }]])
+  end)
+
   it("takes texts, numbers, booleans, lists of texts, and secrets", function()
     config.setenv("TG_SPEC_SECRET", "hunter2")
     assert.same({}, settings_of "{}")

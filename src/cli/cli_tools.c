@@ -151,8 +151,9 @@ int cli_eval(char **words, size_t n)
         return code ? code : CLI_HELP;
     }
     if (count == 0 || !is_hook(rest[0])) {
-        return options_refuse(&options, count ? rest[0] : "HOOK",
-                              "authenticate, subscribe, publish, filter or format was expected");
+        return options_refuse(
+            &options, count ? rest[0] : "HOOK",
+            "authenticate, subscribe, publish, filter, format or observe was expected");
     }
     const char *conf = count == 2 ? rest[1] : w.policy ? NULL : cli_config_default("eval");
     if (!conf && !w.policy) {

@@ -15,6 +15,7 @@
 #include "lua/vm/lua_coro.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
+#include "lua/vm/lua_shape.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -252,8 +253,7 @@ static void set_library(lua_State *L, struct test_fakes *f, const char *name,
 static void test_fakes_copy_want(lua_State *L, lua_State *spec, const char *name)
 {
     size_t n;
-    lua_pushstring(L, name);
-    if (lua_rawget(L, 2) == LUA_TTABLE) {
+    if (lua_shape_field(L, 2, name) == LUA_TTABLE) { /* it sees through views */
         lua_rawgeti(L, -1, 1);
         lua_remove(L, -2);
     }
