@@ -202,6 +202,27 @@ describe("observe and hooks that wait", function()
     end)
   end
 
+  it("does not keep the loop from its other work while many are asked about", function()
+    local broker = tidegate.start { policy = policy [[
+      local plain = P.subscribe
+      function P.subscribe(req, who)
+        local n = 0
+        for i = 1, 50000 do
+          n = n + i
+        end
+        return plain(req, who)
+      end
+    ]] }
+    for _ = 1, 40 do
+      sse.open(broker, { query = { who = "ann" } })
+    end
+    eventually("a request is answered between two of them", function()
+      broker:publish("rights/ann", "yes")
+      local barred = broker:metric "tidegate_streams_barred"
+      return barred > 0 and barred < 40
+    end)
+  end)
+
   it("cannot wait itself, and cannot be imitated by other hooks", function()
     local broker = tidegate.start { policy = policy [[
       P.observe[#P.observe + 1] = { topics = { "wait" }, run = function() sleep(1) end }

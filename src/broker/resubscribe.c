@@ -20,6 +20,8 @@ enum {
     RETRY_STEPS = 4,
 };
 
+static const uint64_t turn_ns = 1000000; /* of each turn of the loop, and one question at least */
+
 /* A queue, and how fast it goes. */
 struct resubscribe_lane {
     struct list queue; /* struct resubscribe: to be asked about, in this order */
@@ -35,7 +37,7 @@ enum resubscribe_lane_name { LANE_BARRED, LANE_NOW, LANE_RELOAD, LANES };
 struct resubscribes {
     struct broker *b;
     struct resubscribe_lane lanes[LANES]; /* the first goes first */
-    struct task soon;                     /* the first of those that are barred */
+    struct task soon;                     /* those that need not wait for the tick */
     unsigned stale;                       /* see struct resubscribe */
     struct deadline tick;                 /* the next few */
     struct slots asked;                   /* question -> struct resubscribe */
@@ -68,7 +70,6 @@ struct resubscribe {
 static void resubscribe_on_tick(struct deadline *d);
 static void resubscribe_on_soon(struct task *t);
 static void resubscribe_on_bound(struct deadline *d);
-static void resubscribe_perform_allowed(struct broker *b);
 
 static bool resubscribes_queued(const struct resubscribes *rs)
 {
@@ -300,7 +301,9 @@ static void resubscribe_on_verdict(void *ctx, uint64_t token, const struct verdi
     if (r) { /* else the stream is gone, or another policy was asked meanwhile */
         resubscribe_answered(r, v);
     }
-    resubscribe_perform_allowed(b);
+    if (resubscribes_queued(b->resubscribes)) {
+        loop_defer(b->loop, &b->resubscribes->soon); /* many answers may come in one turn */
+    }
 }
 
 /* ---------------------------------------------------------------- questions */
@@ -363,10 +366,13 @@ static bool resubscribe_lane_take(struct resubscribe_lane *lane, uint64_t now)
     return true;
 }
 
+/* Hooks run at once, as far as they need not wait: what their time does not allow goes on in the next
+ * turn. */
 static void resubscribe_perform_allowed(struct broker *b)
 {
     struct resubscribes *rs = b->resubscribes;
     uint64_t now = loop_now(b->loop);
+    uint64_t until = uv_hrtime() + turn_ns;
     for (int i = 0; i < LANES; i++) {
         struct resubscribe_lane *lane = &rs->lanes[i];
         while (rs->under_way < UNDER_WAY_MAX && !list_empty(&lane->queue) &&
@@ -374,6 +380,10 @@ static void resubscribe_perform_allowed(struct broker *b)
             struct resubscribe *r = list_first(&lane->queue, struct resubscribe, node);
             list_del(&r->node);
             resubscribe_perform(r);
+            if (uv_hrtime() >= until && resubscribes_queued(rs)) {
+                loop_defer(b->loop, &rs->soon);
+                return;
+            }
         }
     }
 }
