@@ -54,7 +54,7 @@ struct resubscribe {
     uint64_t barred_ms;    /* since when */
     struct subscriber *sub;
     uint64_t queued_ms; /* since when it has waited for being asked about at all */
-    uint64_t since_ms;  /* it was first asked about; unset before */
+    uint64_t since_ms;  /* it was first asked about, whatever came later; 0: not yet */
     uint64_t question;  /* the running one, in resubscribes.asked; 0: none */
     uint64_t moment;    /* when it was asked, in the index of tags */
     unsigned attempts;
@@ -314,8 +314,8 @@ static void resubscribe_ask(struct resubscribe *r)
     struct broker *b = sub->b;
     struct http_query query;
     uint64_t now = loop_now(b->loop);
+    r->since_ms = r->since_ms ? r->since_ms : now;
     if (r->attempts == 0) {
-        r->since_ms = now;
         latency_add(&b->metrics->resubscribe_delay, (now - r->queued_ms) * 1000);
     }
     r->moment = tag_index_now(b->tags);

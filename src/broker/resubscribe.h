@@ -6,7 +6,8 @@
  * After a reload no more than resubscribe_per_s a second. Those whose time has come, or whom an operator
  * names, come first, at a rate of their own: a stream goes on with its old grant until it is asked about.
  * A few questions are under way at a time, so that there is a loop turn for events between them. While the policy cannot say (an error, its database is away)
- * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time;
+ * a stream keeps what it has and is asked about again, for resubscribe_timeout_ms from the first time,
+ * however often others want it asked about meanwhile;
  * then it is closed, comes back, and is judged as a new one. Streams of an audience whose filter or
  * format is gone get nothing until they were asked about.
  *
