@@ -143,6 +143,18 @@ describe("observe", function()
     assert.matches("observe has a mistake", line.error)
     assert.is_truthy(broker():logged { msg = "observe failed: all streams with tags are asked about again" })
   end)
+
+  it("goes through the streams once for all it fails on in one batch", function()
+    local ann, bob = open "ann", open "bob"
+    local function failures() return broker():metric 'tidegate_observe_effects_total{effect="ask_all"}' end
+    local failed, asked = failures(), broker():metric 'tidegate_reached_streams_total{what="asked_again"}'
+    together(broker(), { "bad/1", "x" }, { "bad/2", "x" }, { "bad/3", "x" }, { "news", "after" })
+    assert.equal("after", ann:next().data)
+    assert.equal("after", bob:next().data)
+    assert.equal(failed + 3, failures())
+    local n = broker():metric 'tidegate_reached_streams_total{what="asked_again"}' - asked
+    assert.equal(2 + 3, n) -- both, and bob for each
+  end)
 end)
 
 describe("observe and hooks that wait", function()
@@ -201,6 +213,25 @@ describe("observe and hooks that wait", function()
       assert.is_true(broker:metric 'tidegate_policy_resubscribes_total{outcome="gave-up"}' >= 1)
     end)
   end
+
+  it("bounds how long a stream goes on unjudged, however often it is asked about", function()
+    local broker = tidegate.start { policy = policy [[
+      local plain, n = P.subscribe, 0
+      function P.subscribe(req, who)
+        n = n + 1
+        if n > 1 then
+          return nil, "the database is away"
+        end
+        return plain(req, who)
+      end
+    ]], config = { policy = { resubscribe_timeout_s = 1 } } }
+    local c = sse.open(broker, { query = { who = "ann" } })
+    eventually("it was sent away", function()
+      http.request(broker.admin, "POST", "/policy/resubscribe")
+      return broker:metric 'tidegate_policy_resubscribes_total{outcome="gave-up"}' == 1
+    end)
+    c:wait_end()
+  end)
 
   it("does not keep the loop from its other work while many are asked about", function()
     local broker = tidegate.start { policy = policy [[
@@ -342,6 +373,7 @@ describe("observe and a reload", function()
     assert.equal("reloaded", broker:reload(policy()).json.result)
     broker:publish("bad/news", "x")
     assert.equal("reloaded", broker:reload(policy "-- again").json.result)
+    assert.equal("refused", broker:reload(fails).json.result) -- on what that one has not failed on
   end)
 
   it("is refused where it is not as it should be", function()

@@ -192,11 +192,12 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
 {
     struct broker *b = ctx;
     deadline_disarm(&b->hold_end); /* a commit is what a held delivery waits for */
+    struct reach_batch batch = {0};
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);
         audience_set_route(b->audiences, events[i], ordinal);
-        reach_observe(b, events[i]);
+        reach_observe(b, events[i], &batch);
     }
     b->metrics->tailed += n;
     b->metrics->head_id = eventlog_head(b->log);

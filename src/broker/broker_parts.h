@@ -15,6 +15,13 @@
 #include "policy/policy.h"
 #include "store/store.h"
 
+/* The last events that observe failed on: ids, a ring. */
+enum { REACH_FAILURES = 64 };
+struct reach_failures {
+    uint64_t ids[REACH_FAILURES]; /* 0: none */
+    unsigned next;
+};
+
 struct broker {
     struct loop *loop;
     struct broker_options opt;
@@ -28,11 +35,11 @@ struct broker {
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
     struct tag_index *tags;         /* which streams a policy can reach by what name */
-    uint64_t observe_failed;        /* id of the last event that observe failed on */
-    struct log_pace observe_pace;   /* of lines about that */
-    struct renderer *renderer;      /* of the policy in force */
-    struct write_batch *batch;      /* scratch: the bytes being delivered */
-    struct gzip_pool *gzip;         /* NULL: streams are not compressed */
+    struct reach_failures observe_failed;
+    struct log_pace observe_pace; /* of lines about that */
+    struct renderer *renderer;    /* of the policy in force */
+    struct write_batch *batch;    /* scratch: the bytes being delivered */
+    struct gzip_pool *gzip;       /* NULL: streams are not compressed */
     struct refusals *refusals;
     struct resubscribes *resubscribes;
     struct stream_quotas *quotas;

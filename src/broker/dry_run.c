@@ -4,6 +4,7 @@
 #include "audience/render.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "broker/reach.h"
 #include "broker/subscriber_state.h"
 
 #include <stdio.h>
@@ -231,7 +232,7 @@ static void dry_run_observe(struct dry_run *t)
     struct policy *p = t->policy;
     struct event *ev = eventlog_at(t->b->log, t->observe_at++);
     struct policy_effects effects;
-    if (!ev || !p->reach || ev->id <= t->b->observe_failed ||
+    if (!ev || !p->reach || reach_failed_on(t->b, ev->id) ||
         !p->reach->observes(p, event_topic(ev))) {
         return;
     }

@@ -56,10 +56,14 @@ void reach_end_streams(struct broker *b, struct slice tag, const uint64_t *ids, 
 }
 
 /* Whose grants have changed is not known. */
-static size_t reach_ask_all(struct broker *b)
+static void reach_ask_all(struct broker *b, struct reach_batch *batch)
 {
     size_t n = 0;
     tag_index_touch_all(b->tags);
+    b->metrics->observe_ask_all++;
+    if (batch->asked_all) {
+        return;
+    }
     list_for_each (it, &b->subscribers) {
         struct subscriber *sub = subscriber_of_node(it);
         if (subscriber_has_tags(sub)) {
@@ -68,9 +72,8 @@ static size_t reach_ask_all(struct broker *b)
         }
     }
     resubscribe_bar_stale(b);
-    b->metrics->observe_ask_all++;
     b->metrics->reached_asked += n;
-    return n;
+    *batch = (struct reach_batch){.asked_all = true, .streams = n};
 }
 
 static void reach_apply(struct broker *b, const struct policy_effect *x, uint64_t event)
@@ -90,7 +93,7 @@ static void reach_apply(struct broker *b, const struct policy_effect *x, uint64_
               LOG_F(log_uint("event", event), log_slice("tag", tag), log_uint("streams", n)));
 }
 
-void reach_observe(struct broker *b, struct event *ev)
+void reach_observe(struct broker *b, struct event *ev, struct reach_batch *batch)
 {
     const struct policy_reach *reach = b->policy->reach;
     if (!reach || !reach->observes(b->policy, event_topic(ev))) {
@@ -104,11 +107,11 @@ void reach_observe(struct broker *b, struct event *ev)
     }
     policy_effects_clear(&effects);
     if (rc) {
-        b->observe_failed = ev->id;
-        size_t n = reach_ask_all(b);
+        b->observe_failed.ids[b->observe_failed.next++ % REACH_FAILURES] = ev->id;
+        reach_ask_all(b, batch);
         if (log_pace_take(&b->observe_pace, loop_now(b->loop))) {
             log_warn("broker", "observe failed: all streams with tags are asked about again",
-                     LOG_F(log_uint("event", ev->id), log_uint("streams", n)));
+                     LOG_F(log_uint("event", ev->id), log_uint("streams", batch->streams)));
         }
     }
     int64_t passed = loop_unix_ms(b->loop) - ev->time_ms;
@@ -116,13 +119,23 @@ void reach_observe(struct broker *b, struct event *ev)
     latency_add(&b->metrics->observe, passed > 0 ? (uint64_t)passed * 1000 : 0);
 }
 
+bool reach_failed_on(const struct broker *b, uint64_t event)
+{
+    bool failed = false;
+    for (unsigned i = 0; i < REACH_FAILURES; i++) {
+        failed = failed || b->observe_failed.ids[i] == event;
+    }
+    return failed;
+}
+
 void reach_lost_events(struct broker *b)
 {
     if (b->policy && b->policy->reach) {
-        size_t n = reach_ask_all(b);
+        struct reach_batch batch = {0};
+        reach_ask_all(b, &batch);
         log_warn("broker",
                  "events may be lost that the policy observes: all streams with tags are "
                  "asked about again",
-                 LOG_F(log_uint("streams", n)));
+                 LOG_F(log_uint("streams", batch.streams)));
     }
 }

@@ -14,12 +14,22 @@
 #include "base/slice.h"
 #include "event/event.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct broker;
 
+/* Over one batch of the tail; zeroed before. */
+struct reach_batch {
+    bool asked_all; /* no question is asked within a batch: all are barred still */
+    size_t streams; /* so many */
+};
+
 /* From the tail, once for each event, in order; the event is in the log already. */
-void reach_observe(struct broker *b, struct event *ev);
+void reach_observe(struct broker *b, struct event *ev, struct reach_batch *batch);
+/* False, too, where that is too long ago. */
+bool reach_failed_on(const struct broker *b, uint64_t event);
 /* From the tail: the store has leapt. Events may be lost, and with them what they were about may be as it
  * was before. */
 void reach_lost_events(struct broker *b);
