@@ -427,9 +427,9 @@ local fields = {
     integer("suspended_per_address", 16, 0, 65536, "hooks",
       "Most of them on behalf of one client address; 0: no cap. Clients of a Unix socket are not counted."),
     integer("queued", 4096, 0, 65536, "hooks",
-      "Most hooks that wait for their turn because of these two; client addresses take turns. Further clients are "
-        .. "temporarily refused, and so are those whose turn does not come within `subscribe_timeout_ms` or "
-        .. "`publish_timeout_ms`."),
+      "Most hooks that wait for their turn because of these two; client addresses take turns, and one has at most a "
+        .. "quarter of them. Further clients are temporarily refused, and so are those whose turn does not come within "
+        .. "`subscribe_timeout_ms` or `publish_timeout_ms`."),
     milliseconds("subscribe_cpu_ms", 20, 1, 10000,
       "CPU time for `authenticate` and `subscribe` of one request together; a hook that needs more is stopped and "
         .. "nothing is granted. The same for `disconnect`."),

@@ -297,7 +297,7 @@ describe("a hook that waits", function()
   end)
 
   it("waits for its turn when too many wait; clients take turns", function()
-    with("return { topics = { wait(req.query.name) } }", { suspended = 3, per_address = 2, queued = 4 })
+    with("return { topics = { wait(req.query.name) } }", { suspended = 3, per_address = 2, queued = 8 })
     local function ask(token, ip, name) b:subscribe(token, request { ip = ip, query = { name = name } }) end
     local function names()
       local list = {}
@@ -311,9 +311,10 @@ describe("a hook that waits", function()
     turn(0)
     assert.equal("a1 a2 b1", names()) -- two of the first, and no more than three
     assert.equal(4, b:metrics().policy_queued)
-    local log = policies.capture(function() ask(8, "192.0.2.4", "d1") end)
+    local log = policies.capture(function() ask(8, "192.0.2.1", "a5") end) -- its third
     assert.equal("transient", turn(1).kind)
-    assert.matches("policy.queued is 4, policy.suspended 3, policy.suspended_per_address 2",
+    assert.matches("its client has a quarter of the queue; policy.queued is 8, policy.suspended 3, "
+      .. "policy.suspended_per_address 2",
       policies.first_line(log).reason, 1, true)
     b:cancel(3) -- a3 leaves the queue
     assert.equal(3, b:metrics().policy_queued)
@@ -333,6 +334,37 @@ describe("a hook that waits", function()
     assert.equal(3, b:metrics().policy_suspended)
     b:complete(6, "done")
     assert.same({ "done" }, turn(1).subscription.topics)
+  end)
+
+  it("is shed when the whole queue is full", function()
+    with("return { topics = { wait('x') } }", { suspended = 1, per_address = 1, queued = 2 })
+    local function ask(token) b:subscribe(token, request { ip = "192.0.2." .. token }) end
+    for i = 1, 3 do ask(i) end
+    turn(0)
+    assert.equal(2, b:metrics().policy_queued)
+    local log = policies.capture(function() ask(4) end)
+    assert.equal("transient", turn(1).kind)
+    assert.matches("the queue for a place is full; policy.queued is 2", policies.first_line(log).reason, 1, true)
+  end)
+
+  it("does not overtake those who queue, of its own client or of others", function()
+    with("return { topics = { wait(req.query.name) } }", { suspended = 2, per_address = 1, queued = 8 })
+    local function ask(token, ip, name) b:subscribe(token, request { ip = ip, query = { name = name } }) end
+    local function last() local all = b:waits() return all[#all].name end
+    ask(1, "192.0.2.1", "a1")
+    ask(2, "192.0.2.2", "b1")
+    ask(3, "192.0.2.1", "a2")
+    turn(0)
+    b:cancel(1) -- a place is free, and those who queue have not been asked yet
+    ask(4, "192.0.2.1", "a3")
+    ask(5, "192.0.2.3", "c1")
+    turn(0)
+    assert.equal("a2", last())
+    assert.equal(2, b:metrics().policy_queued)
+    b:cancel(2)
+    ask(6, "192.0.2.4", "d1")
+    turn(0)
+    assert.equal("c1", last())
   end)
 
   it("leaves three quarters of the places to those who wait for an answer", function()

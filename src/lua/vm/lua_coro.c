@@ -43,7 +43,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4, ADMITS_MAX = 256 /* a turn */ };
+enum { IDLE_MAX = 64, BACKGROUND_SHARE = 4, OWNER_SHARE = 4, ADMITS_MAX = 256 /* a turn */ };
 
 struct owner_queue;
 
@@ -99,10 +99,18 @@ struct owner_queue {
     struct list node;
     struct map_entry entry;
     struct peer_address owner;
-    struct list coros; /* at least one */
+    struct list coros; /* at least one, */
+    unsigned queued;   /* so many */
 };
 
 /* ---- places: every job that has begun to wait holds one until it ends */
+
+/* A client of a Unix socket, or none. */
+static bool is_nobody(const struct peer_address *owner)
+{
+    static const struct peer_address nobody;
+    return memcmp(owner, &nobody, sizeof nobody) == 0;
+}
 
 static bool place_take(struct lua_waits *w, struct lua_job *job)
 {
@@ -111,8 +119,7 @@ static bool place_take(struct lua_waits *w, struct lua_job *job)
         (job->background && w->background >= (share ? share : 1))) {
         return false;
     }
-    static const struct peer_address nobody;
-    if (memcmp(&job->owner, &nobody, sizeof nobody) != 0) {
+    if (!is_nobody(&job->owner)) {
         if (!address_limit_take(w->owners, &job->owner, 1, w->limits.suspended_per_address)) {
             return false;
         }
@@ -149,18 +156,26 @@ static struct slice owner_slice(const struct peer_address *owner)
     return slice_of((const char *)owner, sizeof *owner);
 }
 
-static struct owner_queue *owner_queue_of(struct lua_waits *w, const struct peer_address *owner)
+static unsigned owner_hash(const struct lua_waits *w, const struct peer_address *owner)
 {
     struct slice key = owner_slice(owner);
-    unsigned hash = (unsigned)hash_bytes(&w->key, key.p, key.n);
-    struct map_entry *found = map_find(&w->by_owner, key, hash);
-    if (found) {
-        return container_of(found, struct owner_queue, entry);
-    }
+    return (unsigned)hash_bytes(&w->key, key.p, key.n);
+}
+
+/* NULL: nobody waits in it. */
+static struct owner_queue *owner_queue_find(const struct lua_waits *w,
+                                            const struct peer_address *owner)
+{
+    struct map_entry *found = map_find(&w->by_owner, owner_slice(owner), owner_hash(w, owner));
+    return found ? container_of(found, struct owner_queue, entry) : NULL;
+}
+
+static struct owner_queue *owner_queue_new(struct lua_waits *w, const struct peer_address *owner)
+{
     struct owner_queue *q = xcalloc(1, sizeof *q);
     q->owner = *owner;
     list_init(&q->coros);
-    if (!map_add(&w->by_owner, &q->entry, owner_slice(&q->owner), hash)) {
+    if (!map_add(&w->by_owner, &q->entry, owner_slice(&q->owner), owner_hash(w, owner))) {
         free(q);
         return NULL;
     }
@@ -176,6 +191,7 @@ static void queue_leave(struct lua_waits *w, struct lua_coro *c)
     }
     list_del(&c->queued);
     c->queue = NULL;
+    q->queued--;
     w->queued--;
     w->metrics->policy_queued = w->queued;
     if (list_empty(&q->coros)) {
@@ -185,17 +201,33 @@ static void queue_leave(struct lua_waits *w, struct lua_coro *c)
     }
 }
 
-static bool queue_enter(struct lua_waits *w, struct lua_coro *c)
+/* NULL, or why it cannot. */
+static const char *queue_enter(struct lua_waits *w, struct lua_coro *c)
 {
-    struct owner_queue *q = w->queued < w->limits.queued ? owner_queue_of(w, &c->job->owner) : NULL;
+    const struct peer_address *owner = &c->job->owner;
+    unsigned share = w->limits.queued / OWNER_SHARE;
+    struct owner_queue *q = owner_queue_find(w, owner);
+    if (q && q->queued >= (share ? share : 1) && !is_nobody(owner)) {
+        return "its client has a quarter of the queue";
+    }
+    q = w->queued >= w->limits.queued ? NULL : q ? q : owner_queue_new(w, owner);
     if (!q) {
-        return false;
+        return "the queue for a place is full";
     }
     c->queue = q;
     list_add_tail(&q->coros, &c->queued);
+    q->queued++;
     w->queued++;
     w->metrics->policy_queued = w->queued;
-    return true;
+    return NULL;
+}
+
+/* Would the job overtake others if it took a place now? Those who queue are given free places from the
+ * loop's flush step. */
+static bool queue_is_before(const struct lua_waits *w, const struct lua_job *job)
+{
+    return w->queued && !job->background &&
+           (list_linked(&w->admit.node) || owner_queue_find(w, &job->owner));
 }
 
 /* ---- the pool */
@@ -467,12 +499,12 @@ void lua_coro_take_place(lua_State *L, const char *what)
     /* what a dry run would wait for might have an effect */
     if (lua_host_is_dry_run(L)) {
         c->shed = "a dry run waits for nothing"; /* not an error: the script could catch that */
-    } else if (c->job->has_place || place_take(w, c->job)) {
+    } else if (c->job->has_place || (!queue_is_before(w, c->job) && place_take(w, c->job))) {
         return;
     } else if (c->job->background) {
         c->shed = "only a quarter of them may be those of nobody who waits for an answer";
-    } else if (!queue_enter(w, c)) {
-        c->shed = "the queue for a place is full";
+    } else {
+        c->shed = queue_enter(w, c); /* NULL: it waits for its turn */
     }
     c->again = NULL;
     if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "f", &ar)) {
