@@ -27,27 +27,31 @@ struct cli_options {
         .count_at = offsetof(type, count), .many = "settings")
 
 /* Rows for a struct that begins with a struct cli_options. */
+#define CLI_ADMIN_ROW                                                                              \
+    OPTION_ROW("--admin", "HOST:PORT",                                                             \
+               "address of health, metrics and operations; \"none\": no listener", OPTION_TEXT,    \
+               offsetof(struct cli_options, overrides.admin))
+#define CLI_STORE_ROW                                                                              \
+    OPTION_ROW("--store", "DIR",                                                                   \
+               "directory of the database, or a connection string of PostgreSQL (\"dbname=app\", " \
+               "postgresql://...), which is visible in `ps`",                                      \
+               OPTION_TEXT, offsetof(struct cli_options, overrides.store))
+#define CLI_HELP_ROW                                                                               \
+    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct cli_options, help))
 #define CLI_OPTION_ROWS                                                                                \
     OPTION_ROW(                                                                                        \
         "--listen", "HOST:PORT",                                                                       \
         "where clients connect, or unix:/path; repeat it for several. Replaces the list of the file.", \
         OPTION_LIST, offsetof(struct cli_options, listen), .max = CLI_LISTEN_MAX,                      \
         .count_at = offsetof(struct cli_options, overrides.listen_count), .many = "addresses"),        \
-        OPTION_ROW("--admin", "HOST:PORT",                                                             \
-                   "address of health, metrics and operations; \"none\": no listener",                 \
-                   OPTION_TEXT, offsetof(struct cli_options, overrides.admin)),                        \
-        OPTION_ROW(                                                                                    \
-            "--store", "DIR",                                                                          \
-            "directory of the database, or a connection string of PostgreSQL (\"dbname=app\", "        \
-            "postgresql://...), which is visible in `ps`",                                             \
-            OPTION_TEXT, offsetof(struct cli_options, overrides.store)),                               \
+        CLI_ADMIN_ROW, CLI_STORE_ROW,                                                                  \
         OPTION_ROW("--policy", "FILE", "the policy", OPTION_TEXT,                                      \
                    offsetof(struct cli_options, overrides.policy)),                                    \
         CLI_SETTING_ROW(struct cli_options, settings, overrides.setting_count),                        \
         OPTION_ROW("--workers", "N",                                                                   \
                    "processes that share the addresses and the store, or \"auto\"", OPTION_TEXT,       \
                    offsetof(struct cli_options, overrides.workers)),                                   \
-        OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct cli_options, help))
+        CLI_HELP_ROW
 extern const struct option_row cli_option_rows[];
 
 /* `words` are those after the command, and are left as they are. `out` begins the struct that the

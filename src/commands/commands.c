@@ -272,6 +272,10 @@ static int run_reference(const struct command *c, char **words, size_t n)
 static int run_help(const struct command *c, char **words, size_t n);
 static int run_completion(const struct command *c, char **words, size_t n);
 
+/* Of a running broker only its address matters, of a database only where it is. */
+static const struct option_row restart_rows[] = {CLI_ADMIN_ROW, CLI_HELP_ROW, {.name = NULL}};
+static const struct option_row migrate_rows[] = {CLI_STORE_ROW, CLI_HELP_ROW, {.name = NULL}};
+
 static const struct command commands[] = {
     {"init", "DIR [options]", "Writes a configuration and a policy to begin with.",
      cli_init_details, cli_init_rows, NULL, cli_init},
@@ -303,7 +307,7 @@ static const struct command commands[] = {
      "Run it as the role that the broker connects as: that role must own the schema. It may run\n"
      "while brokers serve, and several times at once. Exit codes: 0 the schema is up to date; 69 it\n"
      "is not, with the reason; 78 a wrong configuration, or one without PostgreSQL.\n",
-     cli_option_rows, run_migrate, NULL},
+     migrate_rows, run_migrate, NULL},
     {"status", "[CONF] [options]", "Says how a running broker is.", remote_status_details,
      remote_status_rows, NULL, remote_status},
     {"connections", "[CONF] [options]", "Lists the open streams of a running broker.",
@@ -322,7 +326,7 @@ static const struct command commands[] = {
      "Sends the request to the admin address of CONF and waits for the end. The new workers run the\n"
      "program on disk with the configuration as it is now, if both pass the check.\n"
      "Exit codes: 0 all workers are new; 69 they are not, with the reason.\n",
-     cli_option_rows, run_restart, NULL},
+     restart_rows, run_restart, NULL},
     {"completion", "bash|zsh|fish", "Prints a script that completes commands and options.",
      completion_details, NULL, run_completion, NULL},
     {"config-reference", "", "Prints every setting of a configuration, as Markdown.", NULL, NULL,
