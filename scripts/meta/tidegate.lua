@@ -73,7 +73,7 @@
 
 -- Streams are counted by key in the broker, for all its workers: reloads of the policy change nothing.
 ---@class tg.Quota
----@field key string                  1 to 128 bytes, such as "user:" .. who.sub
+---@field key string                  1 to 128 bytes of UTF-8, such as "user:" .. who.sub
 ---@field max integer                 1 to 1,000,000: streams of that key at a time
 ---@field over "deny"|"oldest"        beyond it: "deny" answers 429; "oldest" ends the oldest stream of the key (event `revoked`)
 

@@ -169,6 +169,10 @@ describe("policy", function()
         "quota[1].key: 1 to 128 bytes were expected, got 0",
       ["{ topics = { 'a' }, quota = { { key = ('u'):rep(129), max = 5, over = 'deny' } } }"] =
         "quota[1].key: 1 to 128 bytes were expected, got 129",
+      ["{ topics = { 'a' }, quota = { { key = 'u\\xff', max = 5, over = 'deny' } } }"] =
+        "quota[1].key: a text in UTF-8 without control characters was expected",
+      ["{ topics = { 'a' }, quota = { { key = 'u\\n', max = 5, over = 'deny' } } }"] =
+        "quota[1].key: a text in UTF-8 without control characters was expected",
       ["{ topics = { 'a' }, quota = { { key = 'u', max = 0, over = 'deny' } } }"] =
         "quota[1].max (streams): a whole number from 1 to 1000000 was expected, got 0",
       ["{ topics = { 'a' }, quota = { { key = 'u', over = 'deny' } } }"] = "quota[1].max (streams): a whole number",

@@ -2,6 +2,8 @@
  * connection's id does not fit the numbers of JavaScript. */
 #include "admin/admin_json.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -19,7 +21,10 @@ json_t *admin_json_string(const char *value)
 
 json_t *admin_json_text(struct slice value)
 {
-    return value.p ? json_stringn(value.p, value.n) : json_null();
+    return !value.p ? json_null()
+           : utf8_ok(value)
+               ? json_stringn(value.p, value.n)
+               : json_string("(not UTF-8)"); /* the rest of the document is worth more */
 }
 
 json_t *admin_json_count(uint64_t value)
@@ -207,9 +212,9 @@ static json_t *quotas_json(const struct broker_connection *c)
     int bad = 0;
     for (size_t i = 0; i < c->quota_count; i++) {
         const struct quota_want *q = &c->quotas[i];
-        bad |= json_array_append_new(list, json_pack("{s:s%, s:I, s:s}", "key", q->key.p, q->key.n,
-                                                     "max", (json_int_t)q->max, "over",
-                                                     q->oldest ? "oldest" : "deny"));
+        bad |= json_array_append_new(
+            list, json_pack("{s:o, s:I, s:s}", "key", admin_json_text(q->key), "max",
+                            (json_int_t)q->max, "over", q->oldest ? "oldest" : "deny"));
     }
     if (bad) {
         json_decref(list);

@@ -32,6 +32,7 @@ __attribute__((warn_unused_result)) int admin_json_policy(const struct policy_re
 
 /* Absent: null. */
 json_t *admin_json_string(const char *value);
+/* The same, and "(not UTF-8)" for what JSON cannot hold. */
 json_t *admin_json_text(struct slice value);
 /* Ids and positions are strings. */
 json_t *admin_json_id(uint64_t id);

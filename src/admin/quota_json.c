@@ -1,5 +1,7 @@
 #include "admin/quota_json.h"
 
+#include "admin/admin_json.h"
+
 enum { SHOWN = 10 }; /* keys that are used up */
 
 static json_t *full_json(const struct shared_area *area, size_t *total)
@@ -11,7 +13,8 @@ static json_t *full_json(const struct shared_area *area, size_t *total)
     for (size_t i = 0; i < n; i++) {
         const struct quota_full *f = &full[i];
         bad |= json_array_append_new(
-            list, json_pack("{s:s%, s:I, s:I, s:I}", "key", f->key, (size_t)f->key_bytes, "streams",
+            list, json_pack("{s:o, s:I, s:I, s:I}", "key",
+                            admin_json_text(slice_of(f->key, f->key_bytes)), "streams",
                             (json_int_t)f->streams, "max", (json_int_t)f->max, "denied",
                             (json_int_t)f->denied));
     }

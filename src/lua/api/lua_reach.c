@@ -6,21 +6,19 @@
 
 #include <lauxlib.h>
 
-static bool lua_reach_plain(struct slice text)
+const char *lua_reach_text_check(struct slice text)
 {
-    for (size_t i = 0; i < text.n; i++) {
-        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7f) {
-            return false;
-        }
+    bool plain = utf8_ok(text);
+    for (size_t i = 0; i < text.n && plain; i++) {
+        plain = (unsigned char)text.p[i] >= 0x20 && text.p[i] != 0x7f;
     }
-    return utf8_ok(text);
+    return plain ? NULL : "a text in UTF-8 without control characters was expected";
 }
 
 const char *lua_reach_tag_check(struct slice tag)
 {
     return tag.n == 0 || tag.n > POLICY_TAG_MAX_BYTES ? "a text of 1 to 64 bytes was expected"
-           : lua_reach_plain(tag)                     ? NULL
-                                  : "a text in UTF-8 without control characters was expected";
+                                                      : lua_reach_text_check(tag);
 }
 
 static struct slice lua_reach_text(lua_State *L, int arg)
@@ -68,7 +66,7 @@ int lua_reach_end_streams(lua_State *L)
 {
     struct slice tag = lua_reach_tag(L, "tg.end_streams");
     struct slice reason = lua_reach_text(L, 2);
-    if (reason.n == 0 || reason.n > POLICY_END_REASON_MAX_BYTES || !lua_reach_plain(reason)) {
+    if (reason.n == 0 || reason.n > POLICY_END_REASON_MAX_BYTES || lua_reach_text_check(reason)) {
         return luaL_argerror(L, 2,
                              "a text of 1 to 256 bytes without control characters was expected: "
                              "what the clients are told");

@@ -12,5 +12,7 @@ int lua_reach_end_streams(lua_State *L);
 
 /* NULL when `tag` may be the tag of a stream, else a constant text that says what was expected. */
 const char *lua_reach_tag_check(struct slice tag);
+/* The same for a text of any length, which operators will be shown. */
+const char *lua_reach_text_check(struct slice text);
 
 #endif

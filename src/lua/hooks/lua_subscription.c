@@ -319,6 +319,10 @@ static void read_quota(lua_State *L, struct verdict_draft *d)
         luaL_error(L, "%s: 1 to %d bytes were expected, got %d", name[1], QUOTA_KEY_MAX_BYTES,
                    (int)key.n);
     }
+    const char *bad = lua_reach_text_check(key); /* operators see it, in JSON */
+    if (bad) {
+        luaL_error(L, "%s: %s", name[1], bad);
+    }
     const char *text = d->quota_text.data;
     for (size_t i = 0; i < d->quota_count; i++) {
         if (slice_eq(slice_of(text, d->quotas[i].key.n), key)) {
