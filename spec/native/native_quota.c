@@ -174,7 +174,7 @@ static int l_ended(lua_State *L)
 {
     struct quota_user *u = check_user(L);
     struct quota_ended ended[ENDED_ROOM];
-    size_t n = quota_has_ended(u) ? quota_ended(u, ended, ENDED_ROOM) : 0;
+    size_t n = quota_to_end(u) ? quota_ended(u, ended, ENDED_ROOM) : 0;
     lua_newtable(L);
     for (size_t i = 0; i < n; i++) {
         lua_pushinteger(L, (lua_Integer)ended[i].stream);
@@ -283,7 +283,7 @@ static void storm_run(const struct shared_area *a, struct storm *storm,
             storm->opened++;
             storm->over += o->counts && ++storm->live[key] > o->max ? 1 : 0;
         }
-        while (o->oldest && quota_has_ended(&u)) {
+        while (o->oldest && quota_to_end(&u)) {
             size_t n = quota_ended(&u, ended, ENDED_ROOM);
             for (size_t k = 0; k < n; k++) {
                 struct quota_hold *h = &held[ended[k].stream - 1];

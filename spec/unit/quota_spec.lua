@@ -115,6 +115,31 @@ describe("quotas in memory that processes share", function()
     assert.same({ 3, 3 }, used(small))
   end)
 
+  it("let a stream move to other keys in a full table, for it gives back the places that it had", function()
+    local small = native.area(3, 1)
+    local user = small:join(1, 1)
+    local _, first = opened(user, 1, { "a", 9 }, { "b", 9 })
+    opened(user, 2, { "a", 9 })
+    assert.equal("granted", (first:change { { "c", 9 }, { "b", 9 } }))
+    assert.same({ "c", "b" }, first:keys())
+    assert.equal("granted", (first:change { { "d", 9 }, { "e", 9 } }))
+    assert.same({ "d", "e" }, first:keys())
+    assert.same({ 3, 3 }, used(small))
+    assert.equal("no-room", (first:change { { "a", 9 }, { "b", 9 }, { "c", 9 } })) -- one more than there are
+    assert.same({ "d", "e" }, first:keys())
+    assert.equal("granted", (first:change { { "a", 9 } }))
+    assert.same({ 2, 1 }, used(small))
+  end)
+
+  it("show all streams that are to end, a part at a time, though none of those shown has ended", function()
+    for i = 1, 12 do
+      opened(one, i, { "ann", 12, true })
+    end
+    opened(two, 13, { "ann", 1, true })
+    assert.same({ 1, 2, 3, 4, 5, 6, 7, 8 }, one:ended())
+    assert.same({ 9, 10, 11, 12, 1, 2, 3, 4 }, one:ended())
+  end)
+
   it("take in so many processes and no more", function()
     local n = 2
     while area:join(1000 + n, 1) do

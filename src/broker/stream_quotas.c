@@ -115,7 +115,7 @@ static void stream_quotas_granted(struct stream_quotas *q, struct stream_quota *
     if (tells && q->tell) {
         q->tell(q->ctx, tells);
     }
-    if (quota_has_ended(q->user)) {
+    if (quota_to_end(q->user)) {
         loop_defer(q->b->loop, &q->end);
     }
 }
@@ -185,11 +185,11 @@ size_t stream_quotas_of(const struct stream_quotas *q, uint64_t stream,
     return n;
 }
 
-/* False: not now. */
-static bool stream_quotas_displace(struct stream_quotas *q, const struct quota_ended *ended)
+/* Unless it cannot end yet. */
+static void stream_quotas_displace(struct stream_quotas *q, const struct quota_ended *ended)
 {
     if (!q->displace(q->b, ended->stream, ended->max)) {
-        return false;
+        return;
     }
     q->metrics->quota_ended++;
     if (log_pace_take(&q->ended_pace, loop_now(q->b->loop))) {
@@ -198,18 +198,17 @@ static bool stream_quotas_displace(struct stream_quotas *q, const struct quota_e
                        log_slice("key", slice_of(ended->key, ended->key_bytes)),
                        log_uint("max", ended->max)));
     }
-    return true;
 }
 
 void stream_quotas_end_displaced(struct stream_quotas *q)
 {
     struct quota_ended ended[DISPLACED_AT_ONCE];
-    bool some = q->user && quota_has_ended(q->user);
-    while (some) {
-        size_t n = quota_ended(q->user, ended, DISPLACED_AT_ONCE);
-        some = false;
+    size_t left = q->user ? quota_to_end(q->user) : 0, n = 1;
+    while (left && n) { /* each once: any number that cannot end yet may be before one that can */
+        n = quota_ended(q->user, ended, left < DISPLACED_AT_ONCE ? left : DISPLACED_AT_ONCE);
+        left -= n;
         for (size_t i = 0; i < n; i++) {
-            some |= stream_quotas_displace(q, &ended[i]);
+            stream_quotas_displace(q, &ended[i]);
         }
     }
 }

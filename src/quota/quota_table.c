@@ -398,22 +398,37 @@ static uint32_t quota_held(struct quota_table *t, const struct quota_hold *hold,
 static enum quota_answer quota_may(struct quota_table *t, const struct quota_hold *hold,
                                    const struct quota_want *wants, size_t n, size_t *which)
 {
-    uint32_t more = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t key = quota_find_key(t, wants[i].key);
         struct quota_key *k = key ? quota_key(t, key) : NULL;
-        if (quota_held(t, hold, key)) {
-            continue;
-        }
-        more++;
-        if (k && !wants[i].oldest && k->streams >= wants[i].max) {
+        if (k && !quota_held(t, hold, key) && !wants[i].oldest && k->streams >= wants[i].max) {
             k->denied++;
             k->max = wants[i].max;
             *which = i;
             return QUOTA_DENIED;
         }
     }
-    return more > t->capacity - t->places_used ? QUOTA_NO_ROOM : QUOTA_GRANTED;
+    return n > hold->n + (t->capacity - t->places_used) ? QUOTA_NO_ROOM : QUOTA_GRANTED;
+}
+
+/* Gives back what it does not want any more. */
+static void quota_keep(struct quota_table *t, struct quota_hold *hold,
+                       const struct quota_want *wants, size_t n)
+{
+    struct quota_hold kept = {0};
+    for (uint32_t i = 0; i < hold->n; i++) {
+        uint32_t key = quota_place(t, hold->places[i])->key;
+        size_t w = 0;
+        while (w < n && quota_find_key(t, wants[w].key) != key) {
+            w++;
+        }
+        if (w < n) {
+            kept.places[kept.n++] = hold->places[i];
+        } else {
+            quota_give_back(t, hold->places[i]);
+        }
+    }
+    *hold = kept;
 }
 
 static uint32_t quota_get(struct quota_user *u, uint64_t stream, const struct quota_want *want,
@@ -441,15 +456,12 @@ enum quota_answer quota_change(struct quota_user *u, uint64_t stream, struct quo
     quota_lock(t);
     enum quota_answer answer = quota_may(t, hold, wants, n, &out->which);
     if (answer == QUOTA_GRANTED) {
+        quota_keep(t, hold, wants,
+                   n); /* first: in a full table these are the places for the others */
         for (size_t i = 0; i < n; i++) {
             uint32_t held = quota_held(t, hold, quota_find_key(t, wants[i].key));
             now.places[i] = held ? held : quota_get(u, stream, &wants[i], &out->tells);
             quota_key(t, quota_place(t, now.places[i])->key)->max = wants[i].max;
-        }
-        for (uint32_t i = 0; i < hold->n; i++) {
-            if (!quota_held(t, &now, quota_place(t, hold->places[i])->key)) {
-                quota_give_back(t, hold->places[i]);
-            }
         }
         *hold = now;
     }
@@ -457,22 +469,26 @@ enum quota_answer quota_change(struct quota_user *u, uint64_t stream, struct quo
     return answer;
 }
 
-bool quota_has_ended(const struct quota_user *u)
+size_t quota_to_end(const struct quota_user *u)
 {
-    return u->table && u->table->owners[u->owner - 1].to_end > 0;
+    return u->table ? u->table->owners[u->owner - 1].to_end : 0;
 }
 
 size_t quota_ended(struct quota_user *u, struct quota_ended *out, size_t room)
 {
     struct quota_table *t = u->table;
+    struct quota_owner *o = &t->owners[u->owner - 1];
     size_t n = 0;
     quota_lock(t);
-    for (uint32_t i = t->owners[u->owner - 1].first; i && n < room; i = quota_place(t, i)->newer) {
+    while (n < room && n < o->to_end) {
+        uint32_t i = o->first;
         const struct quota_place *p = quota_place(t, i);
         const struct quota_key *k = quota_key(t, p->key);
         out[n] = (struct quota_ended){.stream = p->stream, .max = k->max, .key_bytes = k->bytes};
         memcpy(out[n].key, k->text, k->bytes);
         n++;
+        quota_unlink(t, &o->first, &o->last, i); /* to the end of the list: the others come next */
+        quota_append(t, &o->first, &o->last, i);
     }
     quota_unlock(t);
     return n;

@@ -84,9 +84,10 @@ struct quota_ended {
     uint32_t key_bytes;
     char key[QUOTA_KEY_MAX_BYTES];
 };
-/* Are there any of this process? Cheap. */
-bool quota_has_ended(const struct quota_user *u);
-/* Copies some; returns how many. */
+/* How many there are of this process. Cheap. */
+size_t quota_to_end(const struct quota_user *u);
+/* Copies some; returns how many. The next call goes on with those behind them, and begins again when it has
+ * shown all. */
 size_t quota_ended(struct quota_user *u, struct quota_ended *out, size_t room);
 /* Gives back what ended processes held. Cheap when there is none. */
 void quota_sweep(struct quota_user *u);
