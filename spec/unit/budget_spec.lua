@@ -222,6 +222,17 @@ describe("budget", function()
       assert.matches("answer: nil EINTR code:1: .*does __call of a table lead back to the table?", text)
     end)
 
+    it("is no reason to refuse a large block before the budget is used up", function()
+      for _, code in ipairs {
+        'while true do local s = string.rep("x", 70000) end',
+        "local big = {} for i = 1, 5000 do big[i] = i end while true do local t = { table.unpack(big) } end",
+      } do
+        local ok, _, _, text = child(code, 1000) -- it is late long before that
+        assert.is_true(ok, text)
+        assert.matches("answer: nil EINTR code:1: stopped after more than 1000 ms", text, 1, true)
+      end
+    end)
+
     it("counts from when the thread has answered: nobody is to blame for time that was taken away", function()
       local ok, _, _, text = child "local spin, _, _, freeze = ... freeze(2000) spin(300) return 1"
       assert.is_true(ok, text)

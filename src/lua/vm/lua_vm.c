@@ -10,7 +10,7 @@
 #include <uv.h>
 
 enum { CLOSERS_MAX = 4, DATA_FUNCTIONS_MAX = 8, DATA_ARGUMENTS_MAX = 250 };
-enum { LARGE_STACK = 64 * 1024 }; /* in bytes */
+enum { LARGE_STACK = 64 * 1024, SLOT = 16 /* of the stack, in bytes */, MANY_ARGUMENTS = 1024 };
 
 struct lua_vm {
     lua_State *L;
@@ -45,8 +45,10 @@ static void lua_vm_note_stop(struct lua_vm *vm, lua_State *L, const char *why);
  * where `__call` of a table leads back to it. Each link moves all arguments by one place of the stack: twice
  * the stack is four times the work. So the chain is stopped where the stack grows, when the call is overdue
  * or will be before the stack grows again. A stack that grows is a new block without a type; so are the
- * nodes of a table, of three words each, and large buffers, which are rare. A finalizer gets what it needs
- * (the collector does not answer then): it is not called again, and what it frees would be lost. */
+ * nodes of a table, of three words each, arrays and large buffers. But only for such a chain, when it takes
+ * long, are thousands of values in the frame that is on top; and a new stack has room for more than these,
+ * other than the array of a table that is made of them. A finalizer gets what it needs (the collector does
+ * not answer then): it is not called again, and what it frees would be lost. */
 static bool vm_stack_is_late(struct lua_vm *vm, const void *ptr, size_t tag, size_t size)
 {
     size_t words = size / sizeof(void *);
@@ -54,6 +56,10 @@ static bool vm_stack_is_late(struct lua_vm *vm, const void *ptr, size_t tag, siz
     if (ptr || tag || size < LARGE_STACK || nodes || !vm->watched ||
         !lua_watchdog_late(vm->watchdog) || lua_gc(vm->running, LUA_GCISRUNNING) < 0) {
         return false;
+    }
+    size_t values = (size_t)lua_gettop(vm->running);
+    if (values < MANY_ARGUMENTS || size / SLOT <= values + 1) {
+        return false; /* no chain: where the budget is used up the hook stops it */
     }
     if (!vm->stopped) {
         lua_vm_note_stop(
