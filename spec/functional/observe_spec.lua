@@ -3,6 +3,7 @@
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
+local store = require "native.store"
 local tidegate = require "support.tidegate"
 
 -- What is observed says who may read: "rights/NAME" with yes or no. %s: more of the policy.
@@ -274,6 +275,20 @@ describe("observe and hooks that wait", function()
     local log = broker:log()
     assert.is_truthy(log:find("tg.ask_again can be called in observe only", 1, true), log)
     assert.is_truthy(log:find("sleep", 1, true), log)
+  end)
+end)
+
+describe("observe and rows that cannot be delivered", function()
+  it("asks about all streams with tags where the tail passes them", function()
+    local broker = tidegate.start { policy = policy(), config = { limits = { event_bytes = 1024 } } }
+    local ann = sse.open(broker, { query = { who = "ann" } })
+    local db = store.sql(broker.dir .. "/store/events.db")
+    assert(db [[INSERT INTO events(topic, type, data) VALUES ('rights/ann', 'm', printf('%2000s', 'no')),
+      ('rights/ann', 'm', printf('%2000s', 'no')), ('news', 'm', 'after')]])
+    db:close()
+    assert.equal("after", ann:next().data)
+    assert.equal(2, broker:metric "tidegate_store_rejected_rows_total")
+    assert.equal(1, broker:metric 'tidegate_observe_effects_total{effect="ask_all"}')
   end)
 end)
 

@@ -193,6 +193,10 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     struct broker *b = ctx;
     deadline_disarm(&b->hold_end); /* a commit is what a held delivery waits for */
     struct reach_batch batch = {0};
+    if (n == 0) {
+        reach_lost_events(b);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);

@@ -30,8 +30,8 @@ struct reach_batch {
 void reach_observe(struct broker *b, struct event *ev, struct reach_batch *batch);
 /* False, too, where that is too long ago. */
 bool reach_failed_on(const struct broker *b, uint64_t event);
-/* From the tail: the store has leapt. Events may be lost, and with them what they were about may be as it
- * was before. */
+/* From the tail: the store has leapt, or has passed rows that cannot be delivered. Events may be lost, and
+ * with them what they were about may be as it was before. */
 void reach_lost_events(struct broker *b);
 
 /* These streams are barred and asked about again. `tag` (may be absent): so are those that are being opened

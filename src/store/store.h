@@ -48,7 +48,9 @@ typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct 
                                 size_t n);
 
 /* Committed events, of any writer, in strictly increasing id order, no event twice, none left
- * out. For an append of ours: before its store_append_cb. Borrowed for the call. */
+ * out. For an append of ours: before its store_append_cb. Borrowed for the call.
+ * `n` 0: here, behind what was reported and before what comes next, the tail has passed rows that
+ * cannot be delivered; what they were about is not known. */
 typedef void (*store_tail_cb)(void *ctx, struct event *const *events, size_t n);
 
 /* At run time, between calls of the tail: the ids in (after, upto] are no one's, and the tail goes

@@ -231,6 +231,18 @@ static uint64_t pg_tail_age_us(const PGresult *res, int row)
     return age > 0 ? (uint64_t)age : 0;
 }
 
+/* What it was about is not known. `rejected`: the row before it was, too, and that was said. */
+static void pg_tail_reject(struct store_pg *s, struct event_list *events, uint64_t seq,
+                           const char *reason, bool rejected)
+{
+    store_pg_bad_row(s, seq, reason);
+    pg_tail_deliver(s, events->v, events->n);
+    event_list_clear(events);
+    if (!rejected) {
+        s->on_tail(s->tail_ctx, NULL, 0);
+    }
+}
+
 /* Delivers rows that begin at `column`, but for those that came another way meanwhile. `taken_us`: so
  * long ago the outbox was asked for them; NULL: they are a page. */
 static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int column, int rows,
@@ -240,6 +252,7 @@ static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int
     uint64_t now = uv_hrtime();
     enum taken taken = TAKEN_ALL;
     uint64_t next = s->tail.last;
+    bool rejected = false;
     for (int i = 0; i < rows && taken == TAKEN_ALL; i++) {
         const char *reason = NULL;
         uint64_t seq = (uint64_t)pg_cell_int8(res, i, column);
@@ -254,8 +267,10 @@ static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int
                 return TAKEN_GAP;
             }
             if (seq <= s->tail.last) {
-                store_pg_bad_row(s, seq,
-                                 "its id lies in a leap: tidegate.leap was changed by hand");
+                pg_tail_reject(s, &events, seq,
+                               "its id lies in a leap: tidegate.leap was changed by hand",
+                               rejected);
+                rejected = true;
                 next = s->tail.last;
                 continue;
             }
@@ -264,8 +279,10 @@ static enum taken pg_tail_take_rows(struct store_pg *s, const PGresult *res, int
         if (ev) {
             ev->since_us = event_since(now, taken_us ? *taken_us : pg_tail_age_us(res, i));
             event_list_push(&events, ev);
+            rejected = false;
         } else if (reason) {
-            store_pg_bad_row(s, seq, reason);
+            pg_tail_reject(s, &events, seq, reason, rejected);
+            rejected = true;
         } else {
             taken = TAKEN_SOME;
             break;

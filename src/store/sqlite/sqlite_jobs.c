@@ -84,7 +84,9 @@ static void sqlite_jobs_deliver_items(struct store_sqlite *s)
             s->tail(s->tail_ctx, s->scratch, n);
             n = 0;
         }
-        if (!ev) {
+        if (w->tail[i].rejected) {
+            s->tail(s->tail_ctx, NULL, 0);
+        } else if (!ev) {
             sqlite_jobs_deliver_leap(s, &w->tail[i]);
         }
     }
@@ -99,7 +101,7 @@ static void sqlite_jobs_deliver(struct store_sqlite *s)
         s->scratch = xrealloc(s->scratch, s->scratch_cap * sizeof(struct event *));
     }
     for (size_t i = 0; i < w->tail_n; i++) {
-        leapt = leapt || !w->tail[i].ev;
+        leapt = leapt || (!w->tail[i].ev && !w->tail[i].rejected);
         lost = lost || w->tail[i].lost;
     }
     s->rows += w->inserted + w->others + w->rejects.n;

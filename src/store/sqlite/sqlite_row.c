@@ -112,6 +112,9 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
         } else {
             bad++;
             sqlite_row_reject(rejects, seq, reason);
+            if (limit->tail) {
+                got(ctx, NULL);
+            }
         }
         end->upto = seq;
     }

@@ -34,7 +34,7 @@ struct sqlite_rows_end {
 /* Reads rows in order and hands each over; stops at a limit, but never before the first event, and
  * in front of a hole: ids are dense, so rows were removed there. `limit->upto` is at
  * most the head of the snapshot, or EVENT_ID_MAX: then nothing is said of the end. Events have their id set. Returns 0 or a negative UV_E* with text; what was handed over before is
- * good, and `end` says how far. */
+ * good, and `end` says how far. A tail is handed NULL for each row that was rejected. */
 int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit,
                      void (*got)(void *ctx, struct event *ev), void *ctx,
                      struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e);

@@ -48,6 +48,12 @@ static void sqlite_writer_moved(struct sqlite_writer *w, uint64_t id)
 static void sqlite_writer_got_row(void *ctx, struct event *ev)
 {
     struct sqlite_writer *w = ctx;
+    if (!ev) {
+        if (w->tail_n == 0 || !w->tail[w->tail_n - 1].rejected) {
+            sqlite_writer_push(w, (struct sqlite_tail_item){.rejected = true});
+        }
+        return;
+    }
     sqlite_writer_push(w, (struct sqlite_tail_item){.ev = ev, .id = ev->id});
     w->others++;
     w->others_bytes += event_cost(ev);
@@ -383,7 +389,7 @@ void sqlite_writer_run(struct sqlite_writer *w)
     if (rc) { /* read them again later; our own rows lie before them */
         while (w->tail_n > w->durable_n) {
             struct event *ev = w->tail[--w->tail_n].ev;
-            if (ev) {            /* else a leap, which is found again */
+            if (ev) {            /* else a leap or rejected rows, which are found again */
                 event_unref(ev); /* made here, not published yet */
                 w->others--;     /* counted when they are read again */
             }

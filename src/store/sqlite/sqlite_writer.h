@@ -47,10 +47,11 @@ struct sqlite_retained {
 
 struct sqlite_tail_item {
     struct event *ev; /* ours: owned by its append; others': owned by the job. NULL: no event, but a
-                         leap over (after, id] */
+                         leap over (after, id], or what `rejected` says */
     uint64_t id, after;
     bool ours;
-    bool lost; /* a leap: the store has lost ids above `after`; else rows were removed unseen */
+    bool rejected; /* rows that cannot be delivered were passed: one item for all in a row */
+    bool lost;     /* a leap: the store has lost ids above `after`; else rows were removed unseen */
 };
 
 struct sqlite_writer {
