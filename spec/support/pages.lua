@@ -1,9 +1,9 @@
 -- The pages that operators, policy authors and developers of applications read.
 local files = require "support.files"
 
-local M = { "README.md", "scripts/CLIENTS.md", "scripts/TUTORIAL.md", "scripts/README.md", "scripts/RULES.md",
-  "scripts/QUOTAS.md", "scripts/policies/README.md", "scripts/TESTING.md", "conf/README.md", "conf/TLS.md",
-  "conf/OPERATIONS.md", "conf/POSTGRESQL.md", "conf/REFERENCE.md", "spec/bench/README.md" }
+local M = { "README.md", "scripts/CLIENTS.md", "scripts/LANGUAGES.md", "scripts/TUTORIAL.md", "scripts/README.md",
+  "scripts/RULES.md", "scripts/QUOTAS.md", "scripts/policies/README.md", "scripts/TESTING.md", "conf/README.md",
+  "conf/TLS.md", "conf/OPERATIONS.md", "conf/POSTGRESQL.md", "conf/REFERENCE.md", "spec/bench/README.md" }
 
 function M.read(path)
   return files.read(SPEC_SOURCE_DIR .. "/" .. path)
