@@ -188,8 +188,8 @@ end
 
 local function judge_luacheck(facts, report)
   for line in (facts.luacheck.output or ""):gmatch "[^\n]+" do
-    local file, at, column, message = line:match "^(.-):(%d+):(%d+)%-%d+: %(%u%d+%) (.*)$"
-    if file then
+    local file, at, column, code, message = line:match "^(.-):(%d+):(%d+)%-%d+: %((%u)%d+%) (.*)$"
+    if file and (code ~= "E" or not facts.load_error) then -- E: it cannot be read, which loading has said
       add(report, { severity = "warning", source = "luacheck", file = file, line = math.tointeger(at),
         column = math.tointeger(column), message = message })
     end
@@ -315,19 +315,24 @@ local function judge_locals(facts, report)
   end
 end
 
-local function judge_policy(facts, report, skip)
+-- What can be said of the files, whether they can be loaded or not.
+local function judge_files(facts, report, skip)
   judge_locals(facts, report)
+  if facts.luacheck and facts.luacheck.skipped then
+    skip("luacheck", facts.luacheck.skipped)
+  elseif facts.luacheck then
+    judge_luacheck(facts, report)
+  end
+end
+
+local function judge_policy(facts, report, skip)
+  judge_files(facts, report, skip)
   if facts.database and facts.database.skipped then
     skip("database", facts.database.skipped)
   elseif facts.database then
     judge_database(facts, report)
   elseif #facts.about.queries > 0 then
     skip("database", "queries are prepared with --db only")
-  end
-  if facts.luacheck and facts.luacheck.skipped then
-    skip("luacheck", facts.luacheck.skipped)
-  elseif facts.luacheck then
-    judge_luacheck(facts, report)
   end
   if report.needed then
     skip("hooks", ("they depend on settings: mend %s first"):format(report.needed))
@@ -365,9 +370,12 @@ function check.run(text)
   elseif not facts.policy then
     skip("policy", "policy.file does not say where it is")
   elseif facts.load_error and (report.needed or ""):find "^policy%.settings" then
+    judge_files(facts, report, skip)
     skip("policy", ("it depends on settings: mend %s first"):format(report.needed))
   elseif facts.load_error then
     judge_loading(facts, report)
+    judge_files(facts, report, skip)
+    skip("hooks, queries", "the policy cannot be loaded: mend that first")
   else
     judge_policy(facts, report, skip)
   end

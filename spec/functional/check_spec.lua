@@ -547,6 +547,19 @@ describe("tidegate check, calling hooks,", function()
     assert.matches("^publish fails for every request that was made up", only(d.problems).message)
   end)
 
+  it("looks at the files of a policy that cannot be loaded, and says what it leaves out", function()
+    local d = document("local s = tg.settings { public = \"string\" }\nlocal P = { api = 1 }\n"
+      .. "function P.authenticate() return tg.dney(401, s.public) end\nreturn P")
+    assert.same({ "error", "policy" }, { d.problems[1].severity, d.problems[1].source })
+    assert.matches("public is missing", d.problems[1].message)
+    assert.same({ "warning", "luacheck", 3 }, { d.problems[2].severity, d.problems[2].source, d.problems[2].line })
+    assert.matches("dney", d.problems[2].message)
+    assert.same({ step = "hooks, queries", reason = "the policy cannot be loaded: mend that first" },
+      d.skipped[#d.skipped])
+    d = document "return { api = 1, subscribe = function( }"
+    assert.equal(1, #d.problems) -- what cannot be read is said once
+  end)
+
   it("knows the algorithms of policies that have them from a setting", function()
     for _, name in ipairs { "tenant", "claims" } do
       local d = document(read(POLICIES .. name .. ".lua"), { "--no-luacheck",

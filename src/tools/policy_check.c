@@ -313,7 +313,8 @@ void policy_check(const struct config *cfg, const struct policy_check_options *o
     json_t *files = files_of(&sources);
     if (rc) {
         policy_check_set(facts, "load_error", policy_check_text(slice_str(e.text)));
-    } else if (opt->luacheck) {
+    }
+    if (opt->luacheck && json_array_size(files) > 0) {
         policy_check_set(facts, "luacheck", luacheck(files));
     }
     policy_check_set(facts, "files", files);
