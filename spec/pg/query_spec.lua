@@ -134,15 +134,22 @@ describe("the PostgreSQL database of policies", function()
     local before = backend()
     assert.equal("EMSGSIZE", look_up("select repeat('x', 1500000) as x").error) -- this one can be read and dropped
     assert.equal(before, backend())
-    local r = look_up("select repeat('x', 120000000) as x")
-    assert.equal("EMSGSIZE", r.error)
-    assert.matches("ask for fewer rows or columns", r.text, 1, true)
-    is(true)
-    local after = eventually("the server is asked again", function()
-      db:turn()
-      local answer = look_up("select pg_backend_pid() as pid")
-      return answer.rows and answer.rows[1].pid
-    end)
+    -- libpq reads for as long as more is there: now and then a server that is quick enough gets all of it in at once
+    local after = before
+    for _ = 1, 5 do
+      local r = look_up("select repeat('x', 120000000) as x")
+      assert.equal("EMSGSIZE", r.error)
+      assert.matches("ask for fewer rows or columns", r.text, 1, true)
+      is(true)
+      after = eventually("the server is asked again", function()
+        db:turn()
+        local answer = look_up("select pg_backend_pid() as pid")
+        return answer.rows and answer.rows[1].pid
+      end)
+      if after ~= before then
+        break
+      end
+    end
     assert.are_not.equal(before, after) -- what is not wanted was not read
   end)
 
