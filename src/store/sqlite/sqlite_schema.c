@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,6 +204,20 @@ static int sqlite_schema_open_file(struct sqlite_db *db, const char *path, int f
     return 0;
 }
 
+static int sqlite_schema_judge(const char *path, bool foreign, int64_t version, struct err *e)
+{
+    if (foreign) {
+        return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
+    }
+    if (version > SCHEMA_VERSION) {
+        return err_set(e, UV_ENOTSUP,
+                       "%s: was written by a newer Tidegate (schema %lld, this one knows up to "
+                       "%d): install that version of Tidegate here, too",
+                       path, (long long)version, SCHEMA_VERSION);
+    }
+    return 0;
+}
+
 /* Is this file ours, and of a version we know? 0 when it is new. */
 static int sqlite_schema_check_identity(struct sqlite_db *db, const char *path, struct err *e)
 {
@@ -216,16 +231,7 @@ static int sqlite_schema_check_identity(struct sqlite_db *db, const char *path, 
     }
     int64_t version = sqlite_schema_pragma_value(db, "PRAGMA user_version");
     int64_t application = sqlite_schema_pragma_value(db, "PRAGMA application_id");
-    if (tables && application != APPLICATION_ID) {
-        return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
-    }
-    if (version > SCHEMA_VERSION) {
-        return err_set(e, UV_ENOTSUP,
-                       "%s: was written by a newer Tidegate (schema %lld, this one knows up to "
-                       "%d): install that version of Tidegate here, too",
-                       path, (long long)version, SCHEMA_VERSION);
-    }
-    return 0;
+    return sqlite_schema_judge(path, tables && application != APPLICATION_ID, version, e);
 }
 
 /* What to do about a directory. */
@@ -421,15 +427,7 @@ static int sqlite_schema_check_header(const char *path, const unsigned char *hea
     }
     uint32_t version = sqlite_schema_number(head + HEADER_USER_VERSION);
     uint32_t application = sqlite_schema_number(head + HEADER_APPLICATION_ID);
-    if (application != 0 && application != APPLICATION_ID) {
-        return err_set(e, UV_EINVAL, "%s: is a database of another program; move it away", path);
-    }
-    return version <= SCHEMA_VERSION
-               ? 0
-               : err_set(e, UV_ENOTSUP,
-                         "%s: was written by a newer Tidegate (schema %u, this one knows up to "
-                         "%d): install that version of Tidegate here, too",
-                         path, version, SCHEMA_VERSION);
+    return sqlite_schema_judge(path, application != 0 && application != APPLICATION_ID, version, e);
 }
 
 static int sqlite_schema_check_file(const char *path, struct err *e)
@@ -463,24 +461,23 @@ int store_sqlite_check(const char *dir, struct err *e)
     strbuf_init(&path, PATH_MAX + sizeof "/events.db");
     int rc = strbuf_printf(&path, "%s", dir);
     bool there = rc == 0 && stat(dir, &st) == 0;
+    const char *must_be_there = path.data;
     if (rc == 0 && !there) { /* it is made, if its parent is there */
         rc = errno == ENOENT ? 0 : -errno;
-        char *slash = strrchr(path.data, '/');
-        if (slash && slash > path.data) {
-            *slash = '\0';
-        }
+        must_be_there = dirname(path.data);
     }
     if (rc) {
         err_set(e, rc, "%s: %s", dir, uv_strerror(rc));
     } else if (there && !S_ISDIR(st.st_mode)) {
         rc = err_set(e, UV_ENOTDIR, "%s: is not a directory; expected one for events.db", dir);
-    } else if (access(path.data, R_OK | W_OK | X_OK) != 0) {
+    } else if (access(must_be_there, R_OK | W_OK | X_OK) != 0) {
         rc = -errno;
         if (rc == UV_ENOENT) {
             err_set(e, rc, "%s: there is no such directory, and the broker makes only the last one",
-                    path.data);
+                    must_be_there);
         } else {
-            err_set(e, rc, "%s: cannot be written by this user: %s", path.data, uv_strerror(rc));
+            err_set(e, rc, "%s: cannot be written by this user: %s", must_be_there,
+                    uv_strerror(rc));
         }
     } else if (there) {
         rc = strbuf_printf(&path, "/events.db");
