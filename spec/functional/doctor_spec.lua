@@ -106,6 +106,31 @@ describe("tidegate doctor --url", function()
     end
   end)
 
+  it("says that the stream has ended, and not what could not be seen because of that", function()
+    local HEAD = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n"
+    local POSITION = 'id: 1\nevent: position\ndata: {"position":"1"}\n\n'
+    for _, first in ipairs { POSITION, "" } do
+      local server
+      server = http_server.start(function(request, client)
+        if request.method == "POST" then
+          http_server.answer(client, { status = 201, body = '{"id":"2"}' })
+          server.stream:close()
+        else
+          server.stream = client
+          client:write(HEAD .. first, first == "" and function() client:close() end or nil)
+        end
+      end)
+      finally(function() server:stop() end)
+      local code, out = run("--url", server.url, "--wait", "20")
+      assert.equal(1, code, out)
+      assert.matches("FAIL +stream: it ended after [%d.]+ s\n", out)
+      assert.is_nil(out:find("heartbeat:", 1, true), out)
+      assert.is_nil(out:find("events:", 1, true), out)
+      assert.is_nil(out:find("has not begun", 1, true), out)
+      server:stop()
+    end
+  end)
+
   it("says who refuses, and that it cannot publish", function()
     local broker = tidegate.start { config = { sse = { heartbeat_s = 1 } }, policy = [[
       return { api = 1, authenticate = function(req)

@@ -140,7 +140,8 @@ static bool stream_step(void *ctx)
 
 /* ---------------------------------------------------------------- what it means */
 
-static void stream_judge_events(struct stream_test *s)
+/* `ended`: the stream was over before all was known, which is a failure of its own. */
+static void stream_judge_events(struct stream_test *s, bool ended)
 {
     static const char advice[] =
         "Switch buffering off in the proxy for this path (nginx: proxy_buffering off), and its "
@@ -154,17 +155,19 @@ static void stream_judge_events(struct stream_test *s)
                     "event %u was published, and did not arrive within %.1f s: something holds the "
                     "stream back, or the policy does not let this client read the topic",
                     s->published, (double)s->patience_ms / 1000);
-    } else if (!s->no_publish && s->slowest_ms > SLOW_MS) {
+    } else if (s->no_publish || s->received < EVENTS) {
+        /* said already, or it ended before */
+    } else if (s->slowest_ms > SLOW_MS) {
         doctor_warn(s->report, "events", advice, "they arrive after up to %" PRIu64 " ms",
                     s->slowest_ms);
-    } else if (!s->no_publish) {
+    } else {
         doctor_ok(s->report, "events", "%d of %d arrived, the slowest after %" PRIu64 " ms", EVENTS,
                   EVENTS, s->slowest_ms);
     }
     if (s->heartbeat_ms) {
         doctor_ok(s->report, "heartbeat", "came after %.1f s of silence",
                   (double)(s->heartbeat_ms - s->heard_ms) / 1000);
-    } else if (!s->lost) {
+    } else if (!s->lost && !ended) {
         doctor_warn(s->report, "heartbeat",
                     "Wait longer than sse.heartbeat_s with --wait. If it still does not come, the "
                     "proxy holds small pieces back, and clients cannot tell a dead connection.",
@@ -212,7 +215,7 @@ static void stream_judge(struct stream_test *s, const struct http_fetch *f,
                         ? "Name a token that may subscribe: --token, and a topic: --topic."
                         : "Does the proxy pass this path to the broker?",
                     "refused: %s", text);
-    } else if (!s->position) {
+    } else if (!s->position && res->stopped) {
         doctor_fail(
             s->report, "stream",
             "Switch buffering off in the proxy for this path. If the broker refuses for now, "
@@ -221,13 +224,18 @@ static void stream_judge(struct stream_test *s, const struct http_fetch *f,
             "answered after %.0f ms, but the stream has not begun within %.1f s",
             res->head_s * 1000, (double)s->patience_ms / 1000);
     } else {
-        stream_judge_head(s, f, res);
-        stream_judge_events(s);
-        if (e->code) {
+        if (s->position) {
+            stream_judge_head(s, f, res);
+            stream_judge_events(s, !res->stopped);
+        }
+        if (!res->stopped) {
             doctor_fail(s->report, "stream",
-                        "Raise the proxy's timeouts above sse.heartbeat_s (nginx: "
+                        "The broker's log says whether it ended the stream, and why. If it did "
+                        "not, raise the proxy's timeouts above sse.heartbeat_s (nginx: "
                         "proxy_read_timeout).",
-                        "it broke off: %s", e->text);
+                        "%s after %.1f s%s%s", e->code ? "it broke off" : "it ended",
+                        (double)(stream_now_ms() - s->start_ms) / 1000, e->code ? ": " : "",
+                        e->text);
         }
     }
 }
