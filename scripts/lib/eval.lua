@@ -229,9 +229,15 @@ function eval.run(hook, file, text, as_json)
   if not bench then
     error({ policy = eval.plain(err) }, 0)
   end
-  local result = eval.hooks[hook](bench, input)
-  bench:close()
+  local ran, result = pcall(eval.hooks[hook], bench, input)
   local failure = failures[#failures]
+  if not ran then
+    if type(result) == "table" and result.input and failure then
+      result.input = ("%s: %s"):format(result.input, eval.shown(failure))
+    end
+    error(result, 0)
+  end
+  bench:close()
   if failure and hook == "filter" then
     result.result = "failed" -- its event is not delivered, either, but that was not decided
   end

@@ -292,6 +292,13 @@ describe("tidegate eval", function()
     local code, _, err = eval("filter", { name = "nobody", event = { topic = "a", data = 1 } })
     assert.equal(65, code)
     assert.matches("no such filter", err)
+    assert.is_nil(err:find("params", 1, true))
+    code, _, err = run({ ["mine.lua"] = [[return { api = 1, authenticate = function() end, subscribe = function() end,
+      filters = { mine = "attrs.owner == $owner" } }]],
+      ["input.json"] = json.encode { name = "mine", params = { other = 1 }, event = { topic = "a", data = 1 } } },
+      { "eval", "filter", "--policy", "mine.lua", "--input", "input.json" })
+    assert.equal(65, code)
+    assert.matches("cannot use these params: .*owner", err)
     code, _, err = eval("format", { name = "short", event = { topic = "a/*", data = 1 } })
     assert.equal(65, code)
     assert.matches("topic", err)

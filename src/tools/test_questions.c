@@ -9,6 +9,7 @@
 
 #include <lauxlib.h>
 #include <stdlib.h>
+#include <uv.h>
 
 /* A request as the broker would have read it from a socket. */
 struct asked {
@@ -281,10 +282,11 @@ int test_ask_judge(lua_State *L, struct test_broker *w)
     if (!ev) {
         return test_questions_refuse(L, bad);
     }
-    if (p->rules->bind(p, &s, &binding)) {
+    int rc = p->rules->bind(p, &s, &binding);
+    if (rc) {
         event_unref(ev);
-        return test_questions_refuse(
-            L, "the policy has no such filter or format, or cannot use these params");
+        return test_questions_refuse(L, rc == UV_ENOENT ? "the policy has no such filter or format"
+                                                        : "it cannot use these params");
     }
     struct renderer r;
     renderer_init(&r, p, NULL, test_broker_envelopes(w)->event_bytes);
