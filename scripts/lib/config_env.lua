@@ -16,9 +16,11 @@ end
 ---   secrets   value -> variable name: must not be shown, it may be a password
 ---   missing   placeholder -> variable name: not set, and no default was given
 ---   problems  one line per missing variable, with file and line
+---   is_secret(name)    the variable that is missing holds a secret: no default is advised
 ---   marks     what secret() answered -> { type = "secret" | "secret_file", text = the secret, or the path }
 return function(getenv, source)
   local seen = { secrets = {}, missing = {}, problems = {}, marks = {} }
+  local asked = {} -- each of the problems: { name =, where = }
 
   -- `text` as what the default is: a number where the default is one, true or false likewise.
   local function convert(name, text, default)
@@ -54,9 +56,18 @@ return function(getenv, source)
     local _, where = pcall(error, "", 3)
     seen.problems[#seen.problems + 1] = format(
       '%sthe environment variable %s is not set: set it, or give a default: env("%s", default)', where, name, name)
+    asked[#seen.problems] = { name = name, where = where }
     local placeholder = "<" .. name .. " is not set>"
     seen.missing[placeholder] = name
     return placeholder
+  end
+
+  function seen.is_secret(name)
+    for i, one in ipairs(asked) do
+      if one.name == name then
+        seen.problems[i] = format("%sthe environment variable %s is not set: set it", one.where, name)
+      end
+    end
   end
 
   local function secret(value)
@@ -64,6 +75,9 @@ return function(getenv, source)
     local text = file or value
     if type(text) ~= "string" or text == "" or #text > 4096 or find(text, "%z") then
       error('secret(value): a text such as env "HOOK_KEY" was expected, or { file = "path" }', 2)
+    end
+    if not file and seen.missing[text] then
+      seen.is_secret(seen.missing[text])
     end
     local mark = setmetatable({}, { __metatable = "secret" })
     seen.marks[mark] = { type = file and "secret_file" or "secret", text = text }

@@ -70,6 +70,7 @@ return function(spec, host)
     secrets = seen.secrets,
     literal = function(name) return host.text:find(name, 1, true) ~= nil end,
     missing = seen.missing,
+    missing_secret = seen.is_secret,
     marks = seen.marks,
     locate = locate,
   })

@@ -225,6 +225,9 @@ end
 
 local function check_scalar(ctx, field, value, label)
   if is_placeholder(ctx, value, label) then
+    if field.secret then
+      ctx.missing_secret(secret_in(ctx.missing, value))
+    end
     return nil
   end
   local normal, reason = kinds[field.kind].accept(ctx, field, value)
@@ -584,6 +587,7 @@ end
 ---   secrets    text -> environment variable: texts that must not appear in a message
 ---   literal    function(name): does it stand in the file as it is?
 ---   missing    text -> environment variable: placeholders of variables that are not set
+---   missing_secret  function(variable): a setting that is a secret is made of that one
 ---   marks      value -> { type =, text = }: a secret that stands in a table of values
 ---   locate     path -> what a problem of it begins with, such as "FILE:7: "
 --- Answers the flat result, or nil, the list of problems, and what is right of the result.
@@ -596,6 +600,7 @@ function schema.validate(spec, value, opt)
     secrets = opt.secrets or {},
     literal = opt.literal or function() return false end,
     missing = opt.missing or {},
+    missing_secret = opt.missing_secret or function() end,
     marks = opt.marks or {},
     locate = opt.locate or function() return "" end,
     elsewhere = spec.elsewhere or function() end,

@@ -548,6 +548,20 @@ return {
 }]])
     end)
 
+    it("advises no default for a secret that is missing", function()
+      assert.same({
+        "FILE:2: the environment variable TG_SPEC_UNSET is not set: set it",
+        "FILE:3: the environment variable TG_SPEC_GONE is not set: set it",
+        'FILE:4: the environment variable TG_SPEC_FILE is not set: set it, or give a default: '
+          .. 'env("TG_SPEC_FILE", default)',
+      }, problems_of [[
+return {
+  keys = { main = { secret = env "TG_SPEC_UNSET" } },
+  policy = { file = "p.lua", settings = { hook = secret(env "TG_SPEC_GONE"),
+    other = secret { file = env "TG_SPEC_FILE" } } },
+}]])
+    end)
+
     it("is told how to call env", function()
       for _, call in ipairs { "env()", "env(1)", "env('a b')", "env(env('TG_SPEC_SECRET'))" } do
         assert.same({ "FILE:1: env(name, default): name must be the name of an environment variable" },
