@@ -133,7 +133,7 @@ local function value_of(name, d, given)
   local least = d.min or EMPTY[d.type]
   if least and measure < least or d.max and measure > d.max then
     return nil, measure == 0 and SIZES[d.type] and "an empty one" or d.type == "list" and measure .. " of them"
-      or SIZES[d.type] and "one of another length" or "another one"
+      or SIZES[d.type] and "one of another length" or least and measure < least and "a lower one" or "a higher one"
   end
   for _, one in ipairs(d.one_of and (d.type == "list" and value or { value }) or {}) do
     if not has(d.one_of, one) then return nil, "something else" end

@@ -75,7 +75,7 @@ describe("settings of a policy", function()
     assert.equal("p.lua:1: policy.settings.hook is missing: expected a secret; "
       .. "policy.settings.issuer: expected a text, "
       .. "found an integer; policy.settings.mode: expected \"fast\", \"safe\", found something else; "
-      .. "policy.settings.streams: expected an integer from 1 to 9, found another one",
+      .. "policy.settings.streams: expected an integer from 1 to 9, found a higher one",
       refusal([[{ hook = "secret", issuer = "string", mode = { "string", one_of = { "fast", "safe" } },
         streams = { "integer", min = 1, max = 9 } }]], { issuer = 5, mode = "quick", streams = 10 }))
     for declaration, found in pairs {
@@ -169,7 +169,7 @@ describe("settings of a policy", function()
       ['{ x = { "integer", defualt = 1 } }'] = "x: unknown option 'defualt'; did you mean 'default'?",
       ['{ x = { "integer", default = "y" } }'] = "x: default: expected an integer, found another text",
       ['{ x = { "integer", default = 0, min = 1 } }'] =
-        "x: default: expected an integer of at least 1, found another one",
+        "x: default: expected an integer of at least 1, found a lower one",
       ['{ x = { "secret", default = "y" } }'] =
         "x: default: a secret has none, it would stand in the policy; say optional = true",
       ['{ x = { "boolean", min = 1 } }'] =
