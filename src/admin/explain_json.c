@@ -230,7 +230,7 @@ static void format_step(struct steps *s, const struct explanation *x)
     int rc = put_slice(&text, name);
     rc = rc ? rc : strbuf_append_str(&text, ": ");
     if (rc == 0 && ok) {
-        rc = strbuf_printf(&text, "%zu bytes", x->frame_bytes);
+        rc = strbuf_printf(&text, "%zu bytes in the stream", x->frame_bytes);
     } else if (rc == 0 && x->reason == EXPLAIN_FORMAT_NIL) {
         rc = strbuf_append_str(&text, "nil, which leaves the event out");
     } else if (rc == 0) {
