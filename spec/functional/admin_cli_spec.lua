@@ -47,6 +47,8 @@ for _, workers in ipairs { 1, 2 } do
       assert.matches("\npolicy    one %x+", out)
       assert.equal(workers > 1, out:find("\nWORKER", 1, true) ~= nil or out:find("\n WORKER", 1, true) ~= nil)
       fits(out:gsub("\n +/[^\n]*", "")) -- the path of the policy is as long as it is
+      code, out = run("top", "-n", "1", "--json", "--conf", "tidegate.lua")
+      assert.same({ 0, 1 }, { code, http.json.decode(out).streams })
       code, out = run("status", "--json", "--admin", "unix:" .. broker().dir .. "/admin")
       assert.same({ 0, true }, { code, http.json.decode(out).ready })
     end)
@@ -199,17 +201,24 @@ describe("commands of operators", function()
 
   it("refuse wrong words, and say what answers where no broker does", function()
     for _, words in ipairs { { "status", "--what" }, { "status", "a", "b" },
-      { "status", "a", "--admin", "127.0.0.1:1" }, { "kick" },
+      { "status", "a", "--admin", "127.0.0.1:1" }, { "status", "a", "--conf", "b" }, { "restart", "a", "--conf", "b" },
+      { "top", "a", "--conf", "b" }, { "kick" },
       { "kick", "x" }, { "kick", "1", "--topic", "a" }, { "connections", "--limit", "0" },
       { "reload", "--admin", "nonsense" } } do
       local code, _, err = run(table.unpack(words))
       assert.equal(64, code, table.concat(words, " "))
       assert.matches("see: tidegate help " .. words[1], err)
     end
+    local code, _, wrong = run("status", "--conf", "/nowhere/tidegate.lua")
+    assert.equal(78, code)
+    assert.matches("%-%-admin ADDRESS%)\n$", wrong)
+    _, _, wrong = run("kick", "tidegate.lua", "--topic", "a")
+    assert.matches("tidegate kick: tidegate.lua: either ids, .*; a configuration is named with %-%-conf\n", wrong)
     for _, words in ipairs { { "status" }, { "explain", "--conn", "1-1", "--event", "1" } } do
       table.insert(words, 2, "--admin")
       table.insert(words, 3, answers { body = "hello" })
-      local code, _, err = run(table.unpack(words))
+      local err
+      code, _, err = run(table.unpack(words))
       assert.equal(76, code, err)
       assert.matches("what answers there is no broker", err)
     end

@@ -21,6 +21,7 @@ int cli_admin_address(const struct options *o, const char *conf, const char *adm
     }
     int rc = cli_config_load(o->command, conf, NULL, &cfg);
     if (rc) {
+        fprintf(stderr, "(to ask a broker without its configuration: --admin ADDRESS)\n");
         return rc;
     }
     if (!cfg.admin || address_parse(cfg.admin, out, &e)) {

@@ -10,9 +10,9 @@ int cli_options_parse(const struct options *o, struct cli_options *out, char **w
     out->overrides.listen = out->listen;
     out->overrides.settings = out->settings;
     int rc = options_parse(o, out, words, n, rest, &count);
-    if (rc == 0 && !out->help && count == 2) {
-        rc = options_refuse(o, rest[1], "one configuration file is enough");
+    if (rc == 0 && !out->help && count + (out->conf != NULL) > 1) {
+        rc = options_refuse(o, rest[count - 1], "one configuration file is enough");
     }
-    out->conf = rc == 0 && !out->help && count ? rest[0] : NULL;
+    out->conf = count ? rest[0] : out->conf;
     return rc;
 }

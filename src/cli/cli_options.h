@@ -36,6 +36,9 @@ struct cli_options {
                "directory of the database, or a connection string of PostgreSQL (\"dbname=app\", " \
                "postgresql://...), which is visible in `ps`",                                      \
                OPTION_TEXT, offsetof(struct cli_options, overrides.store))
+#define CLI_CONF_ROW                                                                               \
+    OPTION_ROW("--conf", "CONF", "the broker's configuration", OPTION_TEXT,                        \
+               offsetof(struct cli_options, conf))
 #define CLI_HELP_ROW                                                                               \
     OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct cli_options, help))
 #define CLI_OPTION_ROWS                                                                                \

@@ -273,7 +273,8 @@ static int run_help(const struct command *c, char **words, size_t n);
 static int run_completion(const struct command *c, char **words, size_t n);
 
 /* Of a running broker only its address matters, of a database only where it is. */
-static const struct option_row restart_rows[] = {CLI_ADMIN_ROW, CLI_HELP_ROW, {.name = NULL}};
+static const struct option_row restart_rows[] = {
+    CLI_ADMIN_ROW, CLI_CONF_ROW, CLI_HELP_ROW, {.name = NULL}};
 static const struct option_row migrate_rows[] = {CLI_STORE_ROW, CLI_HELP_ROW, {.name = NULL}};
 
 static const struct command commands[] = {
@@ -289,7 +290,7 @@ static const struct command commands[] = {
      cli_check_details, cli_check_rows, NULL, cli_check},
     {"eval", "HOOK [CONF] [options]", "Runs one hook of the policy and shows its decision.",
      cli_eval_details, cli_eval_rows, NULL, cli_eval},
-    {"explain", "[CONF] --conn ID --event ID [options]",
+    {"explain", "[CONF] --conn ID|--who FIELD=VALUE --event ID [options]",
      "Says why a client got an event, or did not.", remote_explain_details, remote_explain_rows,
      NULL, remote_explain},
     {"test", "PATH... [options] [-- busted options]", "Runs the unit tests of policies.",
@@ -314,8 +315,8 @@ static const struct command commands[] = {
      remote_connections_details, remote_connections_rows, NULL, remote_connections},
     {"top", "[CONF] [options]", "Shows what a running broker does, once a second.",
      remote_top_details, remote_top_rows, NULL, remote_top},
-    {"kick", "ID... [options]", "Closes streams of a running broker.", remote_kick_details,
-     remote_kick_rows, NULL, remote_kick},
+    {"kick", "ID...|--tag TAG|--who FIELD=VALUE [options]", "Closes streams of a running broker.",
+     remote_kick_details, remote_kick_rows, NULL, remote_kick},
     {"reload", "[CONF] [options]", "Loads the policy of a running broker again.",
      remote_reload_details, remote_reload_rows, NULL, remote_reload},
     {"rollback", "[CONF] [options]", "Puts the previous policy back into effect.",

@@ -16,6 +16,9 @@ int remote_admin_words(const struct options *o, struct remote_admin_words *w, ch
     char *conf = NULL;
     size_t one = 1;
     int code = options_parse(o, w, words, n, rest ? rest : &conf, rest ? rest_n : &one);
+    if (code == 0 && !w->help && conf && w->conf) {
+        code = options_refuse(o, "--conf", "one configuration file is enough");
+    }
     w->conf = conf ? conf : w->conf;
     return code ? code : w->help ? CLI_HELP : 0;
 }

@@ -17,13 +17,17 @@ struct remote_admin_words {
     bool json, help;
 };
 
+/* Rows for a struct that begins with a struct remote_admin_words. */
 #define REMOTE_ADMIN_ROWS                                                                          \
     OPTION_ROW("--json", NULL, "print the broker's JSON document", OPTION_FLAG,                    \
                offsetof(struct remote_admin_words, json)),                                         \
-        OPTION_ROW("--admin", "ADDRESS",                                                           \
-                   "the broker's admin address. Without it: that of the configuration, or "        \
-                   "127.0.0.1:8081",                                                               \
-                   OPTION_TEXT, offsetof(struct remote_admin_words, admin)),                       \
+        REMOTE_PLACE_ROWS
+/* The same without --json. */
+#define REMOTE_PLACE_ROWS                                                                          \
+    OPTION_ROW("--admin", "ADDRESS",                                                               \
+               "the broker's admin address. Without it: that of the configuration, or "            \
+               "127.0.0.1:8081",                                                                   \
+               OPTION_TEXT, offsetof(struct remote_admin_words, admin)),                           \
         OPTION_ROW("--conf", "CONF", "the broker's configuration", OPTION_TEXT,                    \
                    offsetof(struct remote_admin_words, conf)),                                     \
         OPTION_ROW("--help", NULL, "this text", OPTION_HELP,                                       \

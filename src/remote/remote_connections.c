@@ -258,7 +258,12 @@ int remote_kick(char **words, size_t n)
         return code;
     }
     bool filter = remote_streams_some(&w.streams);
-    if (filter == (count > 0)) {
+    if (filter && count > 0) {
+        return options_refuse(&kick_options, ids[0],
+                              "either ids, or --client, --topic, --tag and --who; a configuration "
+                              "is named with --conf");
+    }
+    if (!filter && count == 0) {
         return options_refuse(
             &kick_options, "ID",
             "name the streams: either ids, or --client, --topic, --tag and --who");

@@ -36,11 +36,7 @@ const struct option_row remote_top_rows[] = {
                offsetof(struct top_words, every_s), .min = 0.1, .max = 3600),
     OPTION_ROW("--json", NULL, "print one line of JSON each time", OPTION_FLAG,
                offsetof(struct top_words, admin.json)),
-    OPTION_ROW(
-        "--admin", "ADDRESS",
-        "the broker's admin address. Without it: that of the configuration, or 127.0.0.1:8081",
-        OPTION_TEXT, offsetof(struct top_words, admin.admin)),
-    OPTION_ROW("--help", NULL, "this text", OPTION_HELP, offsetof(struct top_words, admin.help)),
+    REMOTE_PLACE_ROWS,
     {.name = NULL},
 };
 static const struct options top_options = {"tidegate", "top", remote_top_rows};
