@@ -302,15 +302,11 @@ end
 
 local function judge_locals(facts, report)
   for _, path in ipairs(facts.files or {}) do
-    local f = io.open(path)
-    for _, found in ipairs(f and locals.find(f:read "a") or {}) do
+    for _, found in ipairs(locals.find(eval.text_of(path))) do
       add(report, { severity = "warning", source = "policy", file = path, line = found.line,
         message = ("%s is one variable for all requests: it is set in line %d, and read here behind the wait in "
           .. "line %d"):format(found.name, found.set, found.wait),
         hint = "another request may have set it meanwhile: make it a local of the function" })
-    end
-    if f then
-      f:close()
     end
   end
 end

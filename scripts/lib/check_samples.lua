@@ -39,11 +39,7 @@ local NOT_MADE_UP = {
 local function spoken_of(files)
   local found = { query = {}, headers = {}, cookies = {} }
   for _, path in ipairs(files) do
-    local f = io.open(path)
-    local text = f and f:read "a" or ""
-    if f then
-      f:close()
-    end
+    local text = eval.text_of(path)
     for kind, names in pairs(found) do
       for _, pattern in ipairs { "%.([%a_][%w_]*)", "%[[\"']([%w_%-]+)[\"']%]" } do
         for name in text:gmatch("%f[%w_]" .. kind .. pattern) do

@@ -3,6 +3,7 @@
 --- the configuration's, and say something about every claim that the policy seems to read.
 ---   wants: what a call of tg.jwt asked for: { keys, alg, iss, aud, typ }, as test_fakes.h records it
 local native, tokens = require "tidegate.test.native", require "tidegate.test.tokens"
+local eval = require "tidegate.eval"
 local json = native.json
 
 local M = {}
@@ -52,11 +53,7 @@ end
 local function spoken_of(files)
   local found = {}
   for _, path in ipairs(files) do
-    local f = io.open(path)
-    local text = f and f:read "a" or ""
-    if f then
-      f:close()
-    end
+    local text = eval.text_of(path)
     local names = { claims = true, payload = true }
     for name in text:gmatch "([%a_][%w_]*)%s*,[%w_%s,]*=%s*tg%.jwt%f[%W]" do
       names[name] = true

@@ -182,6 +182,16 @@ function eval.open(file, answers, failures, watch)
   end, nil, nil, failures)
 end
 
+--- The text of a file; "" where it cannot be read.
+function eval.text_of(path)
+  local f = io.open(path)
+  local text = f and f:read "a" or ""
+  if f then
+    f:close()
+  end
+  return text
+end
+
 --- "policy.lua:3: what went wrong": not every message says where.
 function eval.shown(failure)
   local text = failure.text
