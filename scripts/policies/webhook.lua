@@ -59,9 +59,10 @@ function signed.stripe(raw, signature)
   return good
 end
 
--- JSON's null is a value of its own, which has no members.
-local function member(object, name)
-  return type(object) == "table" and object[name] or nil
+-- A member that is a text or an integer, as a text. Nothing else has a text that means something, JSON's null neither.
+local function text(object, name)
+  local value = type(object) == "table" and object[name]
+  return (type(value) == "string" or math.type(value) == "integer") and tostring(value) or nil
 end
 
 -- What becomes of an event whose signature is good: one publication, several, or none.
@@ -71,7 +72,7 @@ function route.github(pub, who, hook)
   if who.kind ~= "push" and who.kind ~= "release" then
     return tg.drop("only pushes and releases are wanted")
   end
-  local owner, name = tostring(member(hook.repository, "full_name")):match "^([%w._-]+)/([%w._-]+)$"
+  local owner, name = (text(hook.repository, "full_name") or ""):match "^([%w._-]+)/([%w._-]+)$"
   if not owner then
     return tg.deny(422, "repository.full_name: OWNER/NAME was expected")
   end
@@ -80,18 +81,22 @@ function route.github(pub, who, hook)
 end
 
 function route.stripe(pub, _, hook)
-  pub.topic, pub.type = "payments/events", tostring(hook.type)
-  pub.key = "stripe:" .. tostring(hook.id) -- sent twice, stored once
+  local id, kind = text(hook, "id"), text(hook, "type")
+  if not id or not kind then
+    return tg.deny(422, "id and type: texts were expected")
+  end
+  pub.topic, pub.type = "payments/events", kind
+  pub.key = "stripe:" .. id -- sent twice, stored once
   return pub
 end
 
 function route.shopify(pub, _, hook)
   local order = { topic = tg.topic("shop", "orders"), raw = pub.raw }
-  local customer = member(hook.customer, "id")
+  local customer = text(hook.customer, "id")
   if not customer then
     return order
   end
-  return { order, { topic = tg.topic("shop", "customers", tostring(customer)), raw = pub.raw } }
+  return { order, { topic = tg.topic("shop", "customers", customer), raw = pub.raw } }
 end
 
 function P.publish(pub, who)

@@ -59,6 +59,16 @@ describe("webhooks", function()
     p:at(NOW)
   end)
 
+  it("of Stripe have an id and a type, each a text", function()
+    for body, mac in pairs {
+      ['{"id":null,"type":"charge.succeeded"}'] = "a1d7817b781ef2291c1ee275fe61af169d0418470e8c7c6e1b1ab8ffd9bd0790",
+      ['{"id":"evt_2","type":{}}'] = "4ae07b2b937e402b34ca7bd30827e5bea6b20aae4a46e8f40c491169b8c5012e",
+    } do
+      assert.denied(422, p:post { topic = "hooks/stripe", raw = body,
+        headers = { ["Stripe-Signature"] = ("t=%d,v1=%s"):format(NOW, mac) } })
+    end
+  end)
+
   it("of Shopify go to several topics", function()
     local body = '{"id":7,"customer":{"id":42}}'
     local c = p:connect { bearer = "of-readers" }
@@ -69,8 +79,15 @@ describe("webhooks", function()
       topics[i] = ev.data
     end
     assert.same({ body, body }, topics)
-    assert.granted(p:post { topic = "hooks/shopify", raw = '{"id":8,"customer":null}',
-      headers = { ["X-Shopify-Hmac-Sha256"] = "dggbYdon6yver05i5QHZN9e7qaa4dVVVZ8OVwIDf5r4=" } })
+    for customer, mac in pairs {
+      ['null'] = "dggbYdon6yver05i5QHZN9e7qaa4dVVVZ8OVwIDf5r4=",
+      ['{"id":null}'] = "/CoDCOTK/BQRvYEf+/3ccqrbierya9h707qsPLfDaG4=",
+    } do
+      local before = #c:events()
+      assert.granted(p:post { topic = "hooks/shopify", raw = ('{"id":8,"customer":%s}'):format(customer),
+        headers = { ["X-Shopify-Hmac-Sha256"] = mac } })
+      assert.equal(before + 1, #c:events()) -- of the shop, and of no customer
+    end
     assert.faultless(p)
   end)
 
