@@ -1,9 +1,10 @@
 -- The programs of scripts/LANGUAGES.md, as they stand there but for the address: each reads a stream, resumes behind
--- its last event when the stream is ended, and ends when it is denied.
+-- its last complete event when the stream is ended or breaks off, and ends when it is denied.
 local child = require "support.child"
 local eventually = require "support.eventually"
 local files = require "support.files"
 local http = require "support.http"
+local http_server = require "support.http_server"
 local pages = require "support.pages"
 local tidegate = require "support.tidegate"
 local tree = require "support.tree"
@@ -57,9 +58,9 @@ describe("programs of the page on languages", function()
     end
   end)
 
-  local function start_all(token)
-    local address = "127.0.0.1:" .. broker.addresses[1].port
+  local function start_all(token, ports)
     for i, about in ipairs(PROGRAMS) do
+      local address = "127.0.0.1:" .. (ports and ports[i] or broker.addresses[1].port)
       local at = dir .. "/" .. about[2] .. token
       tidegate.run("/bin/mkdir", { args = { "-p", at } })
       files.write(at .. "/" .. about[3], program_of(about[1], about[2], address))
@@ -91,6 +92,32 @@ describe("programs of the page on languages", function()
     for i, about in ipairs(PROGRAMS) do
       local _, times = running[i]:output():gsub(' message {"a":1,', "")
       assert.equal(1, times, about[1])
+    end
+  end)
+
+  it("resume behind the last complete event where the connection breaks off, and end where there is no more", function()
+    local stream = "retry: 100\n\nid: 7\ndata: a\u{2028}b\n\nid: 9\ndata: half\n"
+    local servers, ports = {}, {}
+    for i in ipairs(PROGRAMS) do
+      servers[i] = http_server.start(function(request, client)
+        if request.headers["last-event-id"] then
+          http_server.answer(client, { status = 204 })
+        else
+          client:write(("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+            .. "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n"):format(#stream, stream))
+          client:shutdown() -- no last chunk
+        end
+      end)
+      ports[i] = servers[i].port
+    end
+    start_all("broken", ports)
+    for i, about in ipairs(PROGRAMS) do
+      local code = running[i]:wait(120)
+      local requests = servers[i].requests
+      servers[i]:stop()
+      assert.equal(1, code, about[1] .. ": " .. running[i]:errors())
+      assert.equal("7 message a\u{2028}b\n", running[i]:output(), about[1])
+      assert.equal("7", requests[#requests].headers["last-event-id"], about[1])
     end
   end)
 
