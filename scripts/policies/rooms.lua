@@ -1,5 +1,6 @@
 -- Rooms with members: the application's database says who is in which room, and an event says when that has changed.
 -- A member who leaves gets nothing of what is said behind that event; one who joins need not reconnect.
+-- A stream has eight tags, so it carries seven rooms: of users who are in more, the first seven by name.
 --
 --   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and other algorithms
 --   database = { driver = "postgres", conninfo = "..." },      -- the primary: a copy that lags says what was
