@@ -21,6 +21,8 @@ local POLICY = [[
     end,
     publish = function(pub)
       if pub.attrs.wait then sleep(tonumber(pub.attrs.wait)) end
+      if pub.raw == "denied" then return tg.deny(403, "no") end
+      if pub.raw == "dropped" then return tg.drop("no") end
       return pub
     end,
     disconnect = function(who)
@@ -152,6 +154,21 @@ describe("a hook that waits", function()
       assert.is_true(i < 2 or #ids < 2 or ids[#ids] > ids[#ids - 1])
     end
     for i = 1, 4 do assert.equal(tostring(i), stream:next().data) end
+  end)
+
+  it("keeps that order where one between them is not stored", function()
+    for data, status in pairs { denied = 403, dropped = 200 } do
+      local stream = sse.open(broker())
+      local c = assert(http.connect(broker()))
+      post(c, "a/1", "1", 0.4)
+      post(c, "a/2", data, 0.1)
+      post(c, "a/3", "3")
+      for _, expected in ipairs { 201, status, 201 } do
+        assert.equal(expected, c:response().status)
+      end
+      assert.same({ "1", "3" }, { stream:next().data, stream:next().data })
+      stream:close()
+    end
   end)
 
   it("lets other connections overtake", function()

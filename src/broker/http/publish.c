@@ -243,6 +243,7 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
         return;
     }
     uint64_t later = publish_later_id(p->stream);
+    bool hold = publish_must_hold(p); /* then what is held behind it is held for that one, too */
     p->judged = true;
     switch (v->kind) {
     case VERDICT_DENY:
@@ -259,13 +260,14 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
             publish_answer_stored(p, NULL);
             break;
         }
-        if (publish_must_hold(p)) {
-            return;
+        if (!hold) {
+            publish_append(p);
         }
-        publish_append(p);
         break;
     }
-    publish_release(b, later);
+    if (!hold) {
+        publish_release(b, later);
+    }
 }
 
 /* ---- the request: its head, its body, what the policy says */
