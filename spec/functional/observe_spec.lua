@@ -358,6 +358,28 @@ describe("observe and a reload", function()
     end
   end)
 
+  it("ends streams at the pace of the reload where the new one has them reconnect, and sends them nothing", function()
+    local more = 'P.reload = function() return "reconnect" end'
+    local broker = tidegate.start { policy = policy(more), config = { policy = { resubscribe_per_s = 1 } } }
+    local streams = {}
+    for i = 1, 60 do
+      streams[i] = sse.open(broker, { query = { who = "ann" } })
+    end
+    assert.equal("reconnect", broker:reload(policy(more .. " -- again")).json.mode)
+    local new = sse.open(broker, { query = { who = "bob" } })
+    together(broker, { "rights/ann", "no" }, { "news", "secret" })
+    assert.equal("secret", new:next().data)
+    streams[1]:wait_end()
+    streams[2]:wait_end()
+    local left = broker:metric "tidegate_streams_barred"
+    assert.is_true(left > 0 and left < #streams, left)
+    for _, c in ipairs(streams) do
+      c:pump()
+      assert.is_nil(c.queue[1])
+      c:close()
+    end
+  end)
+
   it("leaves streams alone that the new one keeps", function()
     local broker = tidegate.start { policy = policy 'P.reload = function() return "keep" end' }
     local ann, bob = sse.open(broker, { query = { who = "ann" } }), sse.open(broker, { query = { who = "bob" } })

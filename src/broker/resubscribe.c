@@ -340,6 +340,10 @@ static void resubscribe_perform(struct resubscribe *r)
     if (sub->state == SUB_STARTING) {
         deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, resubscribe_on_retry),
                      &r->retry);
+    } else if (r->reconnect && r->lane == LANE_BARRED) { /* at the rate of the others */
+        r->lane = LANE_RELOAD;
+        list_add_tail(resubscribe_queue(r), &r->node);
+        resubscribe_wake(sub->b);
     } else if (r->reconnect) {
         sub->b->metrics->resubscribes_reconnected++;
         subscriber_end(sub, CLOSE_POLICY_RELOAD, sub->retry_ms);

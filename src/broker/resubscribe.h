@@ -13,7 +13,8 @@
  *
  * Nor do those that are barred: what they were granted may not hold any more. They are asked about
  * first, as fast as the policy answers, and again where something was said of their tags
- * (tag_index.h) after the question was asked. */
+ * (tag_index.h) after the question was asked. Where a reload has them reconnect they are not asked
+ * about: they end, at its rate. */
 #ifndef BROKER_RESUBSCRIBE_H
 #define BROKER_RESUBSCRIBE_H
 
