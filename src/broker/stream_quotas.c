@@ -9,8 +9,12 @@
 #include "broker/broker_parts.h"
 
 #include <stdlib.h>
+#include <uv.h>
 
-enum { DISPLACED_AT_ONCE = 64 };
+enum { DISPLACED_AT_ONCE = 16 };
+
+/* Of each turn of the loop: a `max` that was lowered ends thousands. */
+static const uint64_t turn_ns = 1000000;
 
 /* A stream that counts. */
 struct stream_quota {
@@ -32,13 +36,11 @@ struct stream_quotas {
     void *ctx;
     struct map counted; /* struct stream_quota, by stream */
     struct task end;    /* some of ours are displaced */
+    size_t left;        /* of these, those that it has not looked at */
     struct log_pace full_pace, ended_pace;
 };
 
-static void stream_quotas_on_end(struct task *t)
-{
-    stream_quotas_end_displaced(container_of(t, struct stream_quotas, end));
-}
+static void stream_quotas_on_end(struct task *t);
 
 struct stream_quotas *stream_quotas_new(struct broker *b, stream_displace_cb displace)
 {
@@ -115,9 +117,7 @@ static void stream_quotas_granted(struct stream_quotas *q, struct stream_quota *
     if (tells && q->tell) {
         q->tell(q->ctx, tells);
     }
-    if (quota_to_end(q->user)) {
-        loop_defer(q->b->loop, &q->end);
-    }
+    stream_quotas_end_displaced(q);
 }
 
 static enum quota_answer stream_quotas_no_room(struct stream_quotas *q)
@@ -200,16 +200,31 @@ static void stream_quotas_displace(struct stream_quotas *q, const struct quota_e
     }
 }
 
-void stream_quotas_end_displaced(struct stream_quotas *q)
+static void stream_quotas_on_end(struct task *t)
 {
+    struct stream_quotas *q = container_of(t, struct stream_quotas, end);
     struct quota_ended ended[DISPLACED_AT_ONCE];
-    size_t left = q->user ? quota_to_end(q->user) : 0, n = 1;
-    while (left && n) { /* each once: any number that cannot end yet may be before one that can */
-        n = quota_ended(q->user, ended, left < DISPLACED_AT_ONCE ? left : DISPLACED_AT_ONCE);
-        left -= n;
+    uint64_t until = uv_hrtime() + turn_ns;
+    size_t n = 1;
+    /* each once: any number that cannot end yet may be before one that can */
+    while (q->left && n) {
+        n = quota_ended(q->user, ended, q->left < DISPLACED_AT_ONCE ? q->left : DISPLACED_AT_ONCE);
+        q->left -= n;
         for (size_t i = 0; i < n; i++) {
             stream_quotas_displace(q, &ended[i]);
         }
+        if (q->left && uv_hrtime() >= until) {
+            loop_defer(q->b->loop, &q->end);
+            return;
+        }
+    }
+}
+
+void stream_quotas_end_displaced(struct stream_quotas *q)
+{
+    q->left = q->user ? quota_to_end(q->user) : 0;
+    if (q->left) {
+        loop_defer(q->b->loop, &q->end);
     }
 }
 

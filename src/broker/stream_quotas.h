@@ -34,7 +34,7 @@ void stream_quotas_close(struct stream_quotas *q, uint64_t stream);
 size_t stream_quotas_of(const struct stream_quotas *q, uint64_t stream,
                         struct quota_want out[QUOTAS_PER_STREAM]);
 
-/* Ends those whose place a newer stream has. */
+/* Ends those whose place a newer stream has, some in each turn of the loop. */
 void stream_quotas_end_displaced(struct stream_quotas *q);
 /* Once a second: the same, and gives back what processes held that have ended. */
 void stream_quotas_sweep(struct stream_quotas *q);
