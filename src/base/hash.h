@@ -14,4 +14,14 @@ struct hash_key {
 void hash_key_init(struct hash_key *key);
 uint64_t hash_bytes(const struct hash_key *key, const void *p, size_t n);
 
+/* Chains of a table that never grows: a power of two, and as many as keys at least. */
+static inline uint32_t hash_chains_for(uint32_t keys)
+{
+    uint32_t n = 16;
+    while (n < keys) {
+        n *= 2;
+    }
+    return n;
+}
+
 #endif

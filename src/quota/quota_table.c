@@ -83,26 +83,17 @@ static struct quota_place *quota_place(struct quota_table *t, uint32_t i)
     return (struct quota_place *)(void *)end + (i - 1);
 }
 
-static uint32_t quota_buckets_for(uint32_t places)
-{
-    uint32_t n = 16;
-    while (n < places) {
-        n *= 2;
-    }
-    return n;
-}
-
 size_t quota_table_bytes(uint32_t places)
 {
     _Static_assert(sizeof(struct quota_key) % 8 == 0, "places follow keys");
-    return sizeof(struct quota_table) + quota_bucket_bytes(quota_buckets_for(places)) +
+    return sizeof(struct quota_table) + quota_bucket_bytes(hash_chains_for(places)) +
            (size_t)places * (sizeof(struct quota_key) + sizeof(struct quota_place)) + 64;
 }
 
 int quota_table_init(struct quota_table *t, uint32_t places)
 {
     t->capacity = places;
-    t->buckets = quota_buckets_for(places);
+    t->buckets = hash_chains_for(places);
     hash_key_init(&t->hash);
     return shared_lock_init(&t->lock);
 }
@@ -456,8 +447,8 @@ enum quota_answer quota_change(struct quota_user *u, uint64_t stream, struct quo
     quota_lock(t);
     enum quota_answer answer = quota_may(t, hold, wants, n, &out->which);
     if (answer == QUOTA_GRANTED) {
-        quota_keep(t, hold, wants,
-                   n); /* first: in a full table these are the places for the others */
+        /* first: in a full table these are the places for the others */
+        quota_keep(t, hold, wants, n);
         for (size_t i = 0; i < n; i++) {
             uint32_t held = quota_held(t, hold, quota_find_key(t, wants[i].key));
             now.places[i] = held ? held : quota_get(u, stream, &wants[i], &out->tells);

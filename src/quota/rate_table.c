@@ -44,18 +44,9 @@ static struct rate_bucket *rate_bucket(struct rate_table *t, uint32_t i)
     return (struct rate_bucket *)(void *)(rate_chains(t) + t->chains) + (i - 1);
 }
 
-static uint32_t rate_chains_for(uint32_t keys)
-{
-    uint32_t n = 16;
-    while (n < keys) {
-        n *= 2;
-    }
-    return n;
-}
-
 size_t rate_table_bytes(uint32_t keys)
 {
-    return sizeof(struct rate_table) + rate_chains_for(keys) * sizeof(uint32_t) +
+    return sizeof(struct rate_table) + hash_chains_for(keys) * sizeof(uint32_t) +
            (size_t)keys * sizeof(struct rate_bucket);
 }
 
@@ -63,7 +54,7 @@ int rate_table_init(struct rate_table *t, uint32_t keys)
 {
     _Static_assert(sizeof(struct rate_table) % 8 == 0, "buckets follow");
     t->capacity = keys;
-    t->chains = rate_chains_for(keys);
+    t->chains = hash_chains_for(keys);
     hash_key_init(&t->secrets[0]);
     hash_key_init(&t->secrets[1]);
     return shared_lock_init(&t->lock);
