@@ -59,7 +59,7 @@ struct broker {
     bool holding;
     uint64_t live_cost_us;    /* of the last delivery to live members */
     struct deadline hold_end; /* should the commit take long */
-    struct deadline sweep;    /* once a second: lag rule */
+    struct deadline sweep;    /* once a second: lag rule, quotas */
 };
 
 /* The fields that every event stream's head has. */

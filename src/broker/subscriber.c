@@ -41,8 +41,6 @@
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
-#include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -357,9 +355,7 @@ void subscriber_free(struct subscriber *sub, enum close_reason why)
     b->metrics->behind -= subscriber_is_behind(sub->state) ? 1 : 0;
     b->metrics->subscribers--;
     b->metrics->audience.gzip_streams -= sub->gzip ? 1 : 0;
-    if (sub->max_lag && sub->close_on_lag) {
-        b->lag_rules--;
-    }
+    b->lag_rules -= subscriber_has_lag_rule(sub);
     list_del(&sub->place);
     list_del(&sub->all);
     deadline_disarm(&sub->beat);
