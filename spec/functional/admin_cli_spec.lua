@@ -62,6 +62,11 @@ for _, workers in ipairs { 1, 2 } do
       connections.of(broker(), "kept")
       local code, out, err = run "connections"
       assert.same({ 0, "" }, { code, err })
+      assert.matches(" two " .. ("zlong/"):rep(20) .. "topic\n", out)
+      code, out, err = tidegate.run("/usr/bin/script", { cwd = broker().dir,
+        args = { "-qec", tidegate.binary() .. " connections", "/dev/null" } }) -- on a terminal
+      assert.same({ 0, "" }, { code, err })
+      out = out:gsub("\r", "")
       fits(out)
       assert.matches("\n" .. id:gsub("%-", "%%-") .. " 127.0.0.1 +[12][.1]* +%d+ s +0 +0 one\n", out)
       assert.matches(" kept x\n", out)

@@ -15,7 +15,7 @@ enum { IDS_MAX = 64, ID_MAX_BYTES = 40, WHO_COLUMNS = 40 };
 const char remote_connections_details[] =
     "Lists the open streams: id, client, version of HTTP, age, how many events it has got, how many it has still\n"
     "to consider (LAG), who it is, as far as the configuration shows that (admin_identity), and the topics\n"
-    "that it was granted.\n"
+    "that it was granted: on a terminal as many as the line has room for, into a file or a pipe all.\n"
     "\n"
     "Exit codes: 0; 65 the broker does not show that field of identities; 69 no broker answers; 64 wrong\n"
     "arguments; 78 a wrong configuration.\n";

@@ -46,5 +46,8 @@ void remote_put_policy(const json_t *policy)
 size_t remote_columns(void)
 {
     struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40 ? size.ws_col : 80;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size)) {
+        return SIZE_MAX;
+    }
+    return size.ws_col >= 40 ? size.ws_col : 80;
 }

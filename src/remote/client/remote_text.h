@@ -14,7 +14,8 @@ const char *remote_duration(double seconds, char out[REMOTE_TEXT_MAX]);
 const char *remote_bytes(uint64_t bytes, char out[REMOTE_TEXT_MAX]);
 /* "LABEL VERSION" of a policy in a document of the admin service, on stdout. */
 void remote_put_policy(const json_t *policy);
-/* Columns of the terminal that stdout is; 80 where it is none. */
+/* Columns of the terminal that stdout is, 80 where it does not say; SIZE_MAX: it is none, and nothing need be cut
+ * off. */
 size_t remote_columns(void);
 
 #endif
