@@ -314,7 +314,8 @@ static int publish_stream(struct publish *p)
 /* 0, or the exit code after a message. */
 static int publish_check_words(const struct publish_words *w, char **rest, size_t count)
 {
-    int code = remote_check_pairs(&publish_options, "--attr", w->attrs, w->attr_count);
+    int code =
+        remote_check_pairs(&publish_options, "--attr", "NAME=VALUE", w->attrs, w->attr_count);
     if (code) {
         return code;
     }

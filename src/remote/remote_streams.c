@@ -18,13 +18,7 @@ bool remote_streams_some(const struct remote_streams *s)
 
 int remote_streams_check(const struct options *o, const struct remote_streams *s)
 {
-    for (size_t i = 0; i < s->who_count; i++) {
-        const char *equals = strchr(s->who[i], '=');
-        if (!equals || equals == s->who[i]) {
-            return options_refuse(o, s->who[i], "FIELD=VALUE was expected, as in --who sub=ann");
-        }
-    }
-    return 0;
+    return remote_check_pairs(o, "--who", "FIELD=VALUE such as sub=ann", s->who, s->who_count);
 }
 
 static int streams_put_who(struct strbuf *target, const char *who)

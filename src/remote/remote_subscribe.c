@@ -368,7 +368,8 @@ static int subscribe_check_words(const struct subscribe_words *w)
         return options_refuse(&subscribe_options, "--from",
                               "%s: the id of an event, start or now was expected", w->from);
     }
-    return remote_check_pairs(&subscribe_options, "--query", w->params, w->param_count);
+    return remote_check_pairs(&subscribe_options, "--query", "NAME=VALUE", w->params,
+                              w->param_count);
 }
 
 /* 0, or the exit code after a message. */

@@ -252,13 +252,13 @@ bool remote_is_stream(const struct http_fetch *f)
            slice_is_nocase(slice_of(type.p, sizeof wanted - 1), wanted);
 }
 
-int remote_check_pairs(const struct options *o, const char *option, const char *const *pairs,
-                       size_t n)
+int remote_check_pairs(const struct options *o, const char *option, const char *expected,
+                       const char *const *pairs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const char *equals = strchr(pairs[i], '=');
         if (!equals || equals == pairs[i]) {
-            return options_refuse(o, option, "%s: NAME=VALUE was expected", pairs[i]);
+            return options_refuse(o, option, "%s: %s was expected", pairs[i], expected);
         }
     }
     return 0;

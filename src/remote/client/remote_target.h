@@ -73,8 +73,8 @@ const char *remote_target_hint(const struct remote_target *t, int status, int wh
 int remote_exit_code(int status);
 /* Is what answers a stream of events? */
 bool remote_is_stream(const struct http_fetch *f);
-/* Options that take NAME=VALUE. 0, or the exit code after a message. */
-int remote_check_pairs(const struct options *o, const char *option, const char *const *pairs,
-                       size_t n);
+/* Options that take NAME=VALUE, or what `expected` calls it. 0, or the exit code after a message. */
+int remote_check_pairs(const struct options *o, const char *option, const char *expected,
+                       const char *const *pairs, size_t n);
 
 #endif
