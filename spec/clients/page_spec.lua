@@ -59,6 +59,10 @@ describe("the page", function()
       end
     end)
 
+    it("stops what it shows, though a refusal came in between, in " .. name, function()
+      assert.equal(0, seen[name].left)
+    end)
+
     it("writes only refusals to the console, in " .. name, function()
       for _, line in ipairs(seen[name].console) do
         assert.truthy(line:find "40[13]", line)

@@ -38,7 +38,9 @@ try {
   const page = await browser.newPage();
   page.on("console", (message) => result.console.push(message.text()));
   page.on("pageerror", (error) => result.console.push(String(error)));
-  const state = (text) => page.waitForFunction((t) => document.getElementById("state").textContent.includes(t), {}, text);
+  // Not by its frames (the default): a browser without a screen may draw none.
+  const state = (text) =>
+    page.waitForFunction((t) => document.getElementById("state").textContent.includes(t), { polling: 50 }, text);
   const screen = { name: "" };
   for (const width of [1280, 390]) {
     for (const scheme of ["light", "dark"]) {
@@ -48,6 +50,7 @@ try {
       else if (scheme === "dark") continue;
       screen.name = `${width} ${scheme}`;
       await page.goto(address);
+      await state("refused"); // the page has asked by itself, without a token; what it shows then moves the buttons
       await page.evaluate((t) => { document.getElementById("token").value = t; }, token);
       await page.click("#subscribe button");
       try {
@@ -74,6 +77,27 @@ try {
       });
     }
   }
+  // A refusal whose text is still under way when somebody asks again: it must not take the place of what comes after it.
+  result.left = await (async () => {
+    await page.evaluate(() => {
+      const real = window.fetch;
+      window.asked = [];
+      window.fetch = (url, options) => {
+        window.asked.push(options.signal);
+        if (window.asked.length > 1) return real(url, options);
+        const text = new ReadableStream({
+          start(c) { options.signal.addEventListener("abort", () => c.close()); },
+        });
+        return Promise.resolve(new Response(text, { status: 403 }));
+      };
+      document.getElementById("topic").value = "demo/hello";
+    });
+    await page.click("#subscribe button");
+    await page.click("#subscribe button");
+    await state("open");
+    await page.click("#stop");
+    return page.evaluate(() => window.asked.filter((signal) => !signal.aborted).length);
+  })();
   result.code = await page.evaluate(() => {
     document.getElementById("topic").value = "demo/hello";
     const type = document.getElementById("publish-data");
