@@ -134,7 +134,7 @@ describe("the time of hooks", function()
         filters = { odd = function(ev) return ev.id %% 2 == 1 end, text = "type ~= 'x'" },
         formats = { plain = function(ev) return { data = ev.data } end },
         %s
-      } ]]):format(more), config = { http_targets = targets or {} } }
+      } ]]):format(more), config = { http_targets = targets or {}, policy = { publish_cpu_ms = 1000 } } }
   end
 
   local function wall(b, hook) return figures(b, "tidegate_policy_hook_seconds", hook) end
