@@ -72,13 +72,13 @@ describe("tidegate-bench against the broker", function()
   it("shows what it has when it is interrupted", function()
     local p = child.start(tidegate.bench_binary(), { "fan-out", "--port", tostring(shared().port), "--json", "--rate",
       "50", "--seconds", "600", "--warmup", "0", "--connections", "3" })
+    finally(function() p:stop() end)
     local before = shared():metric "tidegate_events_published_total"
     eventually("it publishes", function()
       return shared():metric "tidegate_events_published_total" > before + 10
     end)
     p:signal "sigint"
     local code, doc = p:wait(30), http.json.decode(p:output())
-    p:stop()
     assert.equal(0, code)
     assert.is_true(doc.deliveries.received >= 30)
     ordered(doc.deliveries.latency_ms)

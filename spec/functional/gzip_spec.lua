@@ -119,6 +119,7 @@ describe("a compressed stream", function()
     local broker = tidegate.start { config = { compress = ON } }
     local c = child.start("curl", { "-sSN", "--compressed",
       ("http://%s:%d/events?topic=a"):format(broker.host, broker.port) })
+    finally(function() c:stop() end)
     eventually("it is open", function() return broker:metric "tidegate_gzip_streams" == 1 end)
     for i = 1, 5 do
       broker:publish("a", order(i))

@@ -442,10 +442,15 @@ function M.judge(assert, options, seconds, faults)
     all[#all + 1] = faults[random(#faults)]
   end
   local r = M.new(options)
-  r:go(long or seconds, all)
-  r:finish()
-  local wrong, figures = r:check()
+  local ok, wrong, figures = pcall(function()
+    r:go(long or seconds, all)
+    r:finish()
+    return r:check()
+  end)
   r:close()
+  if not ok then
+    error(wrong, 0)
+  end
   local text = ("seed %d, %d streams of %d users"):format(seed, options.streams, options.users)
   for _, name in ipairs { "events", "changes", "delivered", "opened", "denied", "revoked", "reloads" } do
     text = ("%s, %d %s"):format(text, figures[name], name)

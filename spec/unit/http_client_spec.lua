@@ -278,7 +278,9 @@ describe("the outbound HTTP client", function()
         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=" .. name, "-addext",
         "subjectAltName=" .. san, "-keyout", ("%s/%s.key"):format(dir, name), "-out",
         ("%s/%s.pem"):format(dir, name) })
-      assert.equal(0, p:wait(), p:errors())
+      local code, why = p:wait(), p:errors()
+      p:stop()
+      assert.equal(0, code, why)
     end
 
     local function listen(name, ...)

@@ -232,6 +232,7 @@ describe("the SQLite database of policies", function()
   it("waits for a writer that locks the file, but not for ever", function()
     open { timeout_ms = 300 }
     local app = child.start("/usr/bin/sqlite3", { path }, { stdin = true })
+    finally(function() app:stop() end)
     app:write "begin exclusive; select 'locked';\n"
     eventually("it is locked", function()
       return app:output():find "locked"
@@ -242,7 +243,6 @@ describe("the SQLite database of policies", function()
     eventually("it is not", function()
       return app:output():find "done"
     end)
-    app:stop()
     local rows = eventually("it is read", function() return look_up("select count(*) as n from t").rows end)
     assert.equal(3, rows[1].n)
   end)
