@@ -408,7 +408,12 @@ int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_m
 /* ---------------------------------------------------------------- a look from outside */
 
 /* The file format, https://www.sqlite.org/fileformat.html: numbers begin with the highest byte. */
-enum { HEADER_BYTES = 72, HEADER_USER_VERSION = 60, HEADER_APPLICATION_ID = 68 };
+enum {
+    HEADER_BYTES = 72,
+    HEADER_SCHEMA_FORMAT = 44, /* 0: no table was ever made */
+    HEADER_USER_VERSION = 60,
+    HEADER_APPLICATION_ID = 68,
+};
 
 static uint32_t sqlite_schema_number(const unsigned char *p)
 {
@@ -426,8 +431,9 @@ static int sqlite_schema_check_header(const char *path, const unsigned char *hea
         return err_set(e, UV_EINVAL, "%s: is not a SQLite database; move it away", path);
     }
     uint32_t version = sqlite_schema_number(head + HEADER_USER_VERSION);
+    bool tables = sqlite_schema_number(head + HEADER_SCHEMA_FORMAT) != 0;
     uint32_t application = sqlite_schema_number(head + HEADER_APPLICATION_ID);
-    return sqlite_schema_judge(path, application != 0 && application != APPLICATION_ID, version, e);
+    return sqlite_schema_judge(path, tables && application != APPLICATION_ID, version, e);
 }
 
 static int sqlite_schema_check_file(const char *path, struct err *e)
