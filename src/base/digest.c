@@ -3,7 +3,7 @@
 #include <limits.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -38,31 +38,35 @@ int digest_add(struct digest *d, const void *p, size_t n)
     return EVP_DigestUpdate(d->ctx, p, n) == 1 ? 0 : UV_ENOMEM;
 }
 
-static int digest_print(const unsigned char *bytes, unsigned n, char out[DIGEST_HEX_BYTES])
+void digest_digits(const unsigned char *bytes, size_t n, char *out)
 {
-    if (2 * n + 1 != DIGEST_HEX_BYTES) {
-        return UV_ENOMEM;
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        *out++ = digits[bytes[i] >> 4U];
+        *out++ = digits[bytes[i] & 15U];
     }
-    for (unsigned i = 0; i < n; i++) {
-        snprintf(out + (size_t)2 * i, 3, "%02x", bytes[i]);
-    }
-    return 0;
 }
 
 int digest_hex(struct digest *d, char out[DIGEST_HEX_BYTES])
 {
     unsigned char bytes[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    return EVP_DigestFinal_ex(d->ctx, bytes, &n) == 1 ? digest_print(bytes, n, out) : UV_ENOMEM;
-}
-
-int digest_hmac_hex(struct slice key, struct slice text, char out[DIGEST_HEX_BYTES])
-{
-    unsigned char bytes[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    if (key.n > INT_MAX ||
-        !HMAC(EVP_sha256(), key.p, (int)key.n, (const unsigned char *)text.p, text.n, bytes, &n)) {
+    if (EVP_DigestFinal_ex(d->ctx, bytes, &n) != 1 || 2 * n + 1 != DIGEST_HEX_BYTES) {
         return UV_ENOMEM;
     }
-    return digest_print(bytes, n, out);
+    digest_digits(bytes, n, out);
+    out[DIGEST_HEX_BYTES - 1] = '\0';
+    return 0;
+}
+
+size_t digest_hmac(enum digest_mac mac, struct slice key, struct slice text,
+                   unsigned char out[DIGEST_MAC_MAX_BYTES])
+{
+    unsigned n = 0;
+    const EVP_MD *md = mac == DIGEST_HS256   ? EVP_sha256()
+                       : mac == DIGEST_HS384 ? EVP_sha384()
+                                             : EVP_sha512();
+    bool made = key.n <= INT_MAX &&
+                HMAC(md, key.p, (int)key.n, (const unsigned char *)text.p, text.n, out, &n);
+    return made ? n : 0;
 }

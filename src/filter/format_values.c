@@ -95,7 +95,8 @@ int format_value_hash(struct strbuf *out, struct slice value, struct slice key)
     if (*value.p == 'n') {
         return strbuf_append(out, null_text.p, null_text.n);
     }
-    char hex[DIGEST_HEX_BYTES];
+    unsigned char mac[DIGEST_MAC_MAX_BYTES];
+    char hex[FORMAT_HASH_DIGITS];
     bool string = *value.p == '"';
     char *bytes = malloc(value.n + 1); /* what it is, and how it reads: "1" and 1 differ */
     if (!bytes) {
@@ -108,9 +109,13 @@ int format_value_hash(struct strbuf *out, struct slice value, struct slice key)
     } else {
         memcpy(bytes + 1, value.p, n);
     }
-    int rc = digest_hmac_hex(key, slice_of(bytes, n + 1), hex);
+    size_t made = digest_hmac(DIGEST_HS256, key, slice_of(bytes, n + 1), mac);
     free(bytes);
-    rc = rc ? rc : strbuf_append(out, "\"", 1);
-    rc = rc ? rc : strbuf_append(out, hex, FORMAT_HASH_DIGITS);
+    if (made == 0) {
+        return UV_ENOMEM;
+    }
+    digest_digits(mac, sizeof hex / 2, hex);
+    int rc = strbuf_append(out, "\"", 1);
+    rc = rc ? rc : strbuf_append(out, hex, sizeof hex);
     return rc ? rc : strbuf_append(out, "\"", 1);
 }

@@ -1,16 +1,16 @@
 #include "lua/vm/lua_secret.h"
 
+#include "base/digest.h"
+
 #include <lauxlib.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdbool.h>
 #include <string.h>
 
 enum {
     SECRET_MAX_BYTES = 64 * 1024, /* after `..` */
     HMAC_MAX_BYTES = 1024 * 1024, /* a call into libcrypto cannot be stopped */
-    MAC_MAX_BYTES = 64,
 };
 
 static const char secret_class[] = "tidegate.secret";
@@ -177,21 +177,17 @@ static void check_options(lua_State *L)
     }
 }
 
-static void push_hex(lua_State *L, const unsigned char *mac, unsigned n)
+static void push_hex(lua_State *L, const unsigned char *mac, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
-    char text[2 * MAC_MAX_BYTES];
-    for (unsigned i = 0; i < n; i++) {
-        text[2 * i] = digits[mac[i] >> 4U];
-        text[2 * i + 1] = digits[mac[i] & 15U];
-    }
-    lua_pushlstring(L, text, 2 * (size_t)n);
+    char text[2 * DIGEST_MAC_MAX_BYTES];
+    digest_digits(mac, n, text);
+    lua_pushlstring(L, text, 2 * n);
 }
 
 /* For URLs (RFC 4648, 5): other letters, no padding. */
-static void push_base64(lua_State *L, const unsigned char *mac, unsigned n, bool url)
+static void push_base64(lua_State *L, const unsigned char *mac, size_t n, bool url)
 {
-    char text[MAC_MAX_BYTES * 2];
+    char text[2 * DIGEST_MAC_MAX_BYTES];
     size_t len = (size_t)EVP_EncodeBlock((unsigned char *)text, mac, (int)n);
     for (size_t i = 0; url && i < len; i++) {
         text[i] = text[i] == '+' ? '-' : text[i] == '/' ? '_' : text[i];
@@ -204,10 +200,9 @@ static void push_base64(lua_State *L, const unsigned char *mac, unsigned n, bool
 
 int lua_secret_hmac(lua_State *L)
 {
-    static const char *const algs[] = {"HS256", "HS384", "HS512", NULL};
+    static const char *const algs[] = {"HS256", "HS384", "HS512", NULL}; /* enum digest_mac */
     static const char *const forms[] = {"hex", "base64", "base64url", "bytes", NULL};
-    unsigned char mac[MAC_MAX_BYTES];
-    unsigned n = 0;
+    unsigned char mac[DIGEST_MAC_MAX_BYTES];
     size_t alg = 0, form = 0;
     lua_settop(L, 3);
     struct slice key = lua_secret_or_string(L, 1, "tg.hmac: key"), text = {NULL, 0};
@@ -223,8 +218,8 @@ int lua_secret_hmac(lua_State *L)
         alg = choice(L, "alg", algs, "\"HS256\", \"HS384\" or \"HS512\"");
         form = choice(L, "as", forms, "\"hex\", \"base64\", \"base64url\" or \"bytes\"");
     }
-    const EVP_MD *md = alg == 0 ? EVP_sha256() : alg == 1 ? EVP_sha384() : EVP_sha512();
-    if (!HMAC(md, key.p, (int)key.n, (const unsigned char *)text.p, text.n, mac, &n)) {
+    size_t n = digest_hmac((enum digest_mac)alg, key, text, mac);
+    if (n == 0) {
         return luaL_error(L, "tg.hmac: libcrypto cannot make it");
     }
     if (form == 0) {
