@@ -125,6 +125,7 @@ describe("settings of a policy", function()
       local settings = tg.settings { alg = "list", drop = "list", topics = "list" }
       return {
         api = 1, formats = { f = { drop = settings.drop } },
+        observe = { { topics = settings.topics, run = print } },
         authenticate = function(req)
           local claims, err = tg.jwt("x", { keys = "main", alg = settings.alg, aud = settings.topics })
           return { sub = err, list = json.encode(settings.topics), n = #settings.topics }

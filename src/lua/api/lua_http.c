@@ -199,9 +199,6 @@ static int lua_http_push_table(lua_State *L, int opts, const char *what, const c
         return 0;
     }
     int at = lua_gettop(L);
-    if (lua_readonly_real(L, at)) {
-        lua_replace(L, at);
-    }
     if (lua_type(L, at) != LUA_TTABLE) {
         luaL_error(L, "%s: %s: a table was expected, got %s", what, name, luaL_typename(L, at));
     }

@@ -5,7 +5,6 @@
 #include "lua/api/lua_reach.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
-#include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_shape.h"
 
 #include <stdio.h>
@@ -50,23 +49,10 @@ static void read_topics(lua_State *L, int t, struct verdict_draft *d)
         luaL_error(L, "topics: a list of topic names or patterns was expected, got %s",
                    luaL_typename(L, -1));
     }
-    if (lua_readonly_real(L, -1)) {
-        lua_replace(L, -2);
-    }
     int list = lua_gettop(L);
-    lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
-    lua_pushnil(L);
-    while (lua_next(L, list) && pairs <= d->limits->topics) {
-        lua_pop(L, 1);
-        pairs++;
-    }
-    lua_settop(L, list);
-    if (n == 0 || n > d->limits->topics || pairs != n) {
-        luaL_error(L, "topics: a list of 1 to %d strings was expected%s", (int)d->limits->topics,
-                   pairs != n ? " (no holes, no other keys)" : "");
-    }
+    lua_Integer n = lua_shape_list(L, list, "topics", "strings", 1, (lua_Integer)d->limits->topics);
     d->topics = xcalloc((size_t)n, sizeof *d->topics); /* the draft owns it, whatever raises */
-    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+    for (lua_Integer i = 1; i <= n; i++) {
         lua_rawgeti(L, list, i);
         read_topic(L, i, d);
         lua_pop(L, 1);
@@ -76,30 +62,13 @@ static void read_topics(lua_State *L, int t, struct verdict_draft *d)
 
 static void read_tags(lua_State *L, int t, struct verdict_draft *d)
 {
-    int type = lua_shape_field(L, t, "tags");
-    if (type == LUA_TNIL) {
+    if (lua_shape_field(L, t, "tags") == LUA_TNIL) {
         lua_pop(L, 1);
         return;
     }
-    if (type != LUA_TTABLE) {
-        luaL_error(L, "tags: a list of texts was expected, got %s", lua_typename(L, type));
-    }
-    if (lua_readonly_real(L, -1)) {
-        lua_replace(L, -2);
-    }
     int list = lua_gettop(L);
-    lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
-    lua_pushnil(L);
-    while (lua_next(L, list) && pairs <= POLICY_TAGS_MAX) {
-        lua_pop(L, 1);
-        pairs++;
-    }
-    lua_settop(L, list);
-    if (n > POLICY_TAGS_MAX || pairs != n) {
-        luaL_error(L, "tags: a list of at most %d texts was expected%s", POLICY_TAGS_MAX,
-                   pairs != n ? " (no holes, no other keys)" : "");
-    }
-    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+    lua_Integer n = lua_shape_list(L, list, "tags", "texts", 0, POLICY_TAGS_MAX);
+    for (lua_Integer i = 1; i <= n; i++) {
         char what[40];
         snprintf(what, sizeof what, "tags[" LUA_INTEGER_FMT "]", i);
         lua_rawgeti(L, list, i);
@@ -181,9 +150,6 @@ static void read_params(lua_State *L, int t, struct verdict_draft *d)
     if (lua_shape_field(L, t, "params") != LUA_TNIL) {
         int at = lua_gettop(L), keys = 0;
         lua_json_encode(L, at, "params", LUA_JSON_OBJECT_OF_LISTS, &d->params);
-        if (lua_readonly_real(L, at)) {
-            lua_replace(L, at);
-        }
         lua_pushnil(L);
         while (lua_next(L, at)) {
             lua_pop(L, 1);
@@ -342,25 +308,10 @@ static void read_quota(lua_State *L, struct verdict_draft *d)
 
 static void read_quotas(lua_State *L, int t, struct verdict_draft *d)
 {
-    int type = lua_shape_field(L, t, "quota");
-    if (type != LUA_TNIL && type != LUA_TTABLE) {
-        luaL_error(L, "quota: a list of {key, max, over} was expected, got %s",
-                   lua_typename(L, type));
-    }
-    if (type == LUA_TTABLE) {
-        if (lua_readonly_real(L, -1)) {
-            lua_replace(L, -2);
-        }
+    if (lua_shape_field(L, t, "quota") != LUA_TNIL) {
         int list = lua_gettop(L);
-        lua_Unsigned n = lua_rawlen(L, list), pairs = 0;
-        for (lua_pushnil(L); lua_next(L, list); lua_pop(L, 1)) {
-            pairs++;
-        }
-        if (n > QUOTAS_PER_STREAM || pairs != n) {
-            luaL_error(L, "quota: a list of at most %d {key, max, over} was expected%s",
-                       QUOTAS_PER_STREAM, pairs != n ? " (no holes, no other keys)" : "");
-        }
-        for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+        lua_Integer n = lua_shape_list(L, list, "quota", "{key, max, over}", 0, QUOTAS_PER_STREAM);
+        for (lua_Integer i = 1; i <= n; i++) {
             lua_rawgeti(L, list, i);
             read_quota(L, d);
         }

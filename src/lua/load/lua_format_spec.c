@@ -5,7 +5,6 @@
 #include "base/utf8.h"
 #include "filter/format_values.h"
 #include "lua/api/lua_json.h"
-#include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_shape.h"
 
@@ -56,9 +55,6 @@ static bool lua_format_spec_push_table(lua_State *L, int idx, const char *what, 
     if (type == LUA_TNIL) {
         lua_pop(L, 1);
         return false;
-    }
-    if (lua_readonly_real(L, -1)) {
-        lua_replace(L, -2);
     }
     if (type != LUA_TTABLE) {
         luaL_error(L, "%s.%s: %s was expected, got %s", what, name, expected,

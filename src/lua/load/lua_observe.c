@@ -9,26 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The length of the list at `idx`, which has no other keys. */
-static lua_Integer lua_observe_list(lua_State *L, int idx, const char *what, const char *of,
-                                    lua_Integer most)
-{
-    if (lua_type(L, idx) != LUA_TTABLE) {
-        luaL_error(L, "%s: a list of %s was expected, got %s", what, of, luaL_typename(L, idx));
-    }
-    lua_Integer n = (lua_Integer)lua_rawlen(L, idx), pairs = 0;
-    lua_pushnil(L);
-    while (lua_next(L, idx)) {
-        lua_pop(L, 1);
-        pairs++;
-    }
-    if (n < 1 || n > most || pairs != n) {
-        luaL_error(L, "%s: a list of 1 to %I %s was expected%s", what, (LUAI_UACINT)most, of,
-                   pairs != n ? " (no holes, no other keys)" : "");
-    }
-    return n;
-}
-
 /* stack: ..., entry at `t` */
 static void lua_observe_topics(lua_State *L, int t, const char *entry, struct lua_observe *out)
 {
@@ -36,7 +16,7 @@ static void lua_observe_topics(lua_State *L, int t, const char *entry, struct lu
     snprintf(what, sizeof what, "%s.topics", entry);
     lua_shape_field(L, t, "topics");
     int list = lua_gettop(L);
-    lua_Integer n = lua_observe_list(L, list, what, "topics or patterns", LUA_OBSERVE_TOPICS_MAX);
+    lua_Integer n = lua_shape_list(L, list, what, "topics or patterns", 1, LUA_OBSERVE_TOPICS_MAX);
     out->topics = xcalloc((size_t)n, sizeof *out->topics);
     for (lua_Integer i = 1; i <= n; i++) {
         snprintf(what, sizeof what, "%s.topics[" LUA_INTEGER_FMT "]", entry, i);
@@ -70,8 +50,8 @@ void lua_observes_read(lua_State *L, int idx, struct lua_observes *out)
     if (lua_isnil(L, idx)) {
         return;
     }
-    lua_Integer n = lua_observe_list(L, idx, "observe", "tables {topics = {...}, run = function}",
-                                     LUA_OBSERVE_MAX);
+    lua_Integer n = lua_shape_list(L, idx, "observe", "tables {topics = {...}, run = function}", 1,
+                                   LUA_OBSERVE_MAX);
     out->v = xcalloc((size_t)n, sizeof *out->v);
     for (lua_Integer i = 1; i <= n; i++) {
         char entry[32];

@@ -4,7 +4,6 @@
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
-#include <math.h>
 #include <stdio.h>
 
 int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
@@ -65,6 +64,29 @@ int lua_shape_field(lua_State *L, int t, const char *name)
         lua_replace(L, -2);
     }
     return type;
+}
+
+lua_Integer lua_shape_list(lua_State *L, int idx, const char *what, const char *of,
+                           lua_Integer least, lua_Integer most)
+{
+    if (lua_type(L, idx) != LUA_TTABLE) {
+        luaL_error(L, "%s: a list of %s was expected, got %s", what, of, luaL_typename(L, idx));
+    }
+    int top = lua_gettop(L);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, idx), pairs = 0;
+    luaL_checkstack(L, 4, NULL);
+    lua_pushnil(L);
+    while (n <= most && pairs <= n && lua_next(L, idx)) { /* no more than it takes to know */
+        lua_pop(L, 1);
+        pairs++;
+    }
+    lua_settop(L, top);
+    bool exact = n > most || pairs == n;
+    if (n < least || n > most || !exact) {
+        luaL_error(L, "%s: a list of %s %I %s was expected%s", what, least ? "1 to" : "at most",
+                   (LUAI_UACINT)most, of, exact ? "" : " (no holes, no other keys)");
+    }
+    return n;
 }
 
 struct slice lua_shape_string(lua_State *L, int idx, const char *what)

@@ -14,6 +14,10 @@
 void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names);
 /* Pushes t[name], raw, or the table behind a read-only view; returns its type. */
 int lua_shape_field(lua_State *L, int t, const char *name);
+/* Raises an error unless the value at `idx` (absolute) is a table with `least` (0 or 1) to `most` elements
+ * and no other keys; returns how many. "WHAT: a list of OF was expected". */
+lua_Integer lua_shape_list(lua_State *L, int idx, const char *what, const char *of,
+                           lua_Integer least, lua_Integer most);
 /* The string at `idx`, borrowed while Lua holds it; raises "what: a string was expected, got ...".
  */
 struct slice lua_shape_string(lua_State *L, int idx, const char *what);
