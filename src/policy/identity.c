@@ -2,8 +2,6 @@
 
 #include "base/text/json_text.h"
 
-#include <string.h>
-
 bool identity_is_shown(const struct identity_shown *shown, struct slice name)
 {
     for (size_t i = 0; i < shown->count; i++) {

@@ -1,7 +1,5 @@
 #include "reload/policy_rollback.h"
 
-#include <string.h>
-
 static struct policy_count count_of(const struct policy_figures *f)
 {
     return (struct policy_count){f->calls, f->errors};

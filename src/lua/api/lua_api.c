@@ -76,8 +76,7 @@ static int l_deny(lua_State *L)
     lua_Integer status = luaL_checkinteger(L, 1);
     const char *reason = luaL_checklstring(L, 2, &n);
     if (!lua_api_deny_status_ok(status)) {
-        return luaL_argerror(L, 1,
-                             "204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected");
+        return luaL_argerror(L, 1, LUA_API_DENY_STATUSES " was expected");
     }
     const char *bad = lua_api_deny_reason_check(reason, n);
     if (bad) {

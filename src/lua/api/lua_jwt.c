@@ -9,7 +9,6 @@
 
 #include <lauxlib.h>
 #include <stdio.h>
-#include <string.h>
 
 /* Index of the options; what is read out of them stays alive in them. */
 enum { TOKEN = 1, OPTIONS = 2 };

@@ -2,14 +2,11 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
-#include "lua/api/lua_api.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_request.h"
 
 #include <lauxlib.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <uv.h>
 
 /* ---------------------------------------------------------------- results */

@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <uv.h>
 
 enum { NAME_BYTES = 64, TRANSIENT_REASON_BYTES = 1024 };
 
@@ -131,10 +130,8 @@ static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
     lua_shape_field(L, idx, "status");
     lua_Integer status = lua_shape_integer(L, -1, "denial.status", 204, 429);
     if (!lua_api_deny_status_ok(status)) {
-        luaL_error(
-            L,
-            "denial.status: 204, 400, 401, 403, 404, 409, 410, 413, 422 or 429 was expected, got %I",
-            (LUAI_UACINT)status);
+        luaL_error(L, "denial.status: " LUA_API_DENY_STATUSES " was expected, got %I",
+                   (LUAI_UACINT)status);
     }
     lua_shape_field(L, idx, "reason");
     struct slice reason = lua_shape_string(L, -1, "denial.reason");

@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <uv.h>
 
 static const char modules_key; /* its address: what `require` has loaded, in the registry */
 

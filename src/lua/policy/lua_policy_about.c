@@ -6,7 +6,6 @@
 #include "lua/vm/lua_readonly.h"
 
 #include <lauxlib.h>
-#include <string.h>
 #include <uv.h>
 
 const char *lua_policy_name(const struct policy *p, bool of_format, size_t i)
