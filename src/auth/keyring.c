@@ -199,10 +199,7 @@ static int keyset_read_file(struct keyset *s, bool *is_new, struct err *e)
     if (rc == 0 && keyset_take(s, strbuf_slice(&text), is_new, e)) {
         rc = err_context(e, "%s", s->where);
     }
-    if (text.data) {
-        OPENSSL_cleanse(text.data, text.cap);
-    }
-    strbuf_clear(&text);
+    strbuf_wipe(&text);
     return rc;
 }
 

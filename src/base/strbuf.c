@@ -20,6 +20,14 @@ void strbuf_clear(struct strbuf *b)
     strbuf_init(b, b->max);
 }
 
+void strbuf_wipe(struct strbuf *b)
+{
+    if (b->data) {
+        explicit_bzero(b->data, b->cap);
+    }
+    strbuf_clear(b);
+}
+
 void strbuf_reset(struct strbuf *b)
 {
     b->len = 0;

@@ -19,6 +19,9 @@ struct strbuf {
 void strbuf_init(struct strbuf *b, size_t max);
 /* Frees the memory and keeps `max`: the buffer may be used again. */
 void strbuf_clear(struct strbuf *b);
+/* The same for secrets: nothing of it stays in the memory. What was appended before the buffer grew may: make
+ * room for all of it first. */
+void strbuf_wipe(struct strbuf *b);
 /* Forgets the content, keeps the memory. */
 void strbuf_reset(struct strbuf *b);
 __attribute__((warn_unused_result)) int strbuf_append(struct strbuf *b, const char *p, size_t n);

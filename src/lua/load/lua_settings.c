@@ -17,6 +17,7 @@
 enum {
     ROUNDS = 4000, /* a millisecond: the version is public, and must not help to guess a secret */
     VERSION_BYTES = 8,
+    MARK_HEAD_BYTES = 64,                /* more than the name of a type and a number */
     SETTING_MAX_BYTES = 2 * 1024 * 1024, /* a list of 256 texts */
 };
 
@@ -59,7 +60,8 @@ static int set_mark(struct lua_setting *s, struct err *e)
     const struct policy_setting *g = s->given;
     struct slice text = text_of(s);
     strbuf_init(&all, SETTING_MAX_BYTES);
-    int rc = strbuf_printf(&all, "%s:%zu:", is_secret(g) ? "secret" : g->type, g->items.n);
+    int rc = strbuf_reserve(&all, text.n + MARK_HEAD_BYTES);
+    rc = rc ? rc : strbuf_printf(&all, "%s:%zu:", is_secret(g) ? "secret" : g->type, g->items.n);
     rc = rc ? rc : strbuf_append(&all, text.p, text.n);
     for (size_t i = 0; i < g->items.n && rc == 0; i++) {
         rc = strbuf_printf(&all, "%zu:%s", strlen(g->items.v[i]), g->items.v[i]);
@@ -70,7 +72,7 @@ static int set_mark(struct lua_setting *s, struct err *e)
                           is_secret(g) ? ROUNDS : 1, EVP_sha256(), sizeof s->mark, s->mark) != 1) {
         rc = err_set(e, UV_ENOMEM, "policy.settings.%s: libcrypto cannot hash it", s->name);
     }
-    strbuf_clear(&all);
+    strbuf_wipe(&all);
     return rc;
 }
 
@@ -103,7 +105,7 @@ int lua_settings_read(struct lua_settings *s, const struct policy_setting *given
 void lua_settings_forget(struct lua_settings *s)
 {
     for (size_t i = 0; i < s->n; i++) {
-        strbuf_clear(&s->v[i].content);
+        strbuf_wipe(&s->v[i].content);
         s->v[i].given = NULL;
     }
 }
