@@ -250,8 +250,8 @@ describe("secrets of a policy", function()
     for code, out in pairs {
       ["return tostring(settings.hook)"] = '{"out":"<secret hook>","sub":"u"}',
       ['return ("%s"):format(settings.hook)'] = '{"out":"<secret hook>","sub":"u"}',
-      ["return settings.hook"] = "identity.out: a string, number or boolean was expected, got a userdata",
-      ["return json.encode { settings.hook }"] = "value[1]: a userdata has no JSON form",
+      ["return settings.hook"] = "identity.out: a string, number or boolean was expected, got a secret",
+      ["return json.encode { settings.hook }"] = "value[1]: a secret has no JSON form",
       ["error(settings.hook)"] = "an error object that is a userdata, not a text",
       ["error('x' .. settings.hook)"] = "an error object that is a userdata, not a text",
       ["return #settings.hook"] = "attempt to get length of a secret value (field 'hook')",
@@ -267,7 +267,9 @@ describe("secrets of a policy", function()
         .. "not empty, no '/', '*' or control character)",
       ["return setmetatable(settings.hook, {})"] = "bad argument #1 to 'setmetatable' (table expected, got secret)",
       ["log.info('x', { k = settings.hook })"] =
-        "log: field 'k': a string, number or boolean was expected, got userdata",
+        "log: field 'k': a string, number or boolean was expected, got secret",
+      ["return tg.deny(403, 'x', { retry_after = settings.hook })"] =
+        "retry_after (seconds): a number above 0 and up to 31622400 was expected, got secret",
       ["return next(settings.hook)"] = "bad argument #1 to 'next' (table expected, got secret)",
     } do
       assert.equal(out, with(code), code)

@@ -175,7 +175,7 @@ static struct slice lua_http_text_of(lua_State *L, int at, const char *what)
     }
     if (type != LUA_TSTRING && type != LUA_TNUMBER) {
         luaL_error(L, "%s: a string, number or boolean was expected, got %s", what,
-                   luaL_typename(L, at));
+                   lua_secret_typename(L, at));
     }
     luaL_checkstack(L, 4, NULL);
     lua_pushvalue(L, at);

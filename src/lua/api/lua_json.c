@@ -5,6 +5,7 @@
 #include "lua/api/lua_request.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_vm.h"
 
 #include <inttypes.h>
@@ -427,7 +428,7 @@ static void lua_json_encode_put_value(struct encoder *e, int idx)
     snprintf(text, sizeof text,
              e->shape == LUA_JSON_ANY ? "a %s has no JSON form"
                                       : "a string, number or boolean was expected, got a %s",
-             lua_islightuserdata(L, idx) ? "json.null" : luaL_typename(L, idx));
+             lua_islightuserdata(L, idx) ? "json.null" : lua_secret_typename(L, idx));
     lua_json_encode_refuse(e, text);
 }
 

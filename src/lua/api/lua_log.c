@@ -3,6 +3,7 @@
 #include "base/logging.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ static struct log_field field_of(lua_State *L, const char *name, int idx)
         return log_slice(name, s);
     default:
         luaL_error(L, "log: field '%s': a string, number or boolean was expected, got %s", name,
-                   luaL_typename(L, idx));
+                   lua_secret_typename(L, idx));
         return (struct log_field){0};
     }
 }

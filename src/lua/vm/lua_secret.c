@@ -64,6 +64,11 @@ struct slice lua_secret_or_string(lua_State *L, int idx, const char *what)
     return s;
 }
 
+const char *lua_secret_typename(lua_State *L, int idx)
+{
+    return secret_at(L, idx) ? "secret" : luaL_typename(L, idx);
+}
+
 /* ---------------------------------------------------------------- what `secret` can do */
 
 static int secret_tostring(lua_State *L)

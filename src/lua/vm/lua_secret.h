@@ -18,6 +18,9 @@ struct slice lua_secret_bytes(lua_State *L, int idx);
  * expected, got ...". */
 struct slice lua_secret_or_string(lua_State *L, int idx, const char *what);
 
+/* What messages call the value at `idx`: "secret", or the name of its type. */
+const char *lua_secret_typename(lua_State *L, int idx);
+
 /* tg.equal(a, b): in constant time */
 int lua_secret_equal(lua_State *L);
 /* tg.hmac(key, text, { alg =, as = }) */

@@ -2,6 +2,7 @@
 
 #include "base/text/nearest.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_secret.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const
         lua_replace(L, idx);
     }
     if (lua_type(L, idx) != LUA_TTABLE) {
-        luaL_error(L, "%s: a table was expected, got %s", what, luaL_typename(L, idx));
+        luaL_error(L, "%s: a table was expected, got %s", what, lua_secret_typename(L, idx));
     }
     size_t n = 0;
     while (names[n]) {
@@ -70,7 +71,8 @@ lua_Integer lua_shape_list(lua_State *L, int idx, const char *what, const char *
                            lua_Integer least, lua_Integer most)
 {
     if (lua_type(L, idx) != LUA_TTABLE) {
-        luaL_error(L, "%s: a list of %s was expected, got %s", what, of, luaL_typename(L, idx));
+        luaL_error(L, "%s: a list of %s was expected, got %s", what, of,
+                   lua_secret_typename(L, idx));
     }
     int top = lua_gettop(L);
     lua_Integer n = (lua_Integer)lua_rawlen(L, idx), pairs = 0;
@@ -93,7 +95,7 @@ struct slice lua_shape_string(lua_State *L, int idx, const char *what)
 {
     struct slice s = {NULL, 0};
     if (lua_type(L, idx) != LUA_TSTRING) {
-        luaL_error(L, "%s: a string was expected, got %s", what, luaL_typename(L, idx));
+        luaL_error(L, "%s: a string was expected, got %s", what, lua_secret_typename(L, idx));
     }
     s.p = lua_tolstring(L, idx, &s.n);
     return s;
@@ -133,7 +135,8 @@ lua_Integer lua_shape_integer(lua_State *L, int idx, const char *what, lua_Integ
     if (!is_integer || i < least || i > most) {
         luaL_error(L, "%s: a whole number from %I to %I was expected, got %s", what,
                    (LUAI_UACINT)least, (LUAI_UACINT)most,
-                   lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
+                   lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx)
+                                                   : lua_secret_typename(L, idx));
     }
     return i;
 }
@@ -142,9 +145,9 @@ double lua_shape_positive(lua_State *L, int idx, const char *what, double most)
 {
     double d = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : 0;
     if (!(d > 0 && d <= most)) { /* also refuses NaN and infinity */
-        luaL_error(L, "%s: a number above 0 and up to %I was expected, got %s", what,
-                   (LUAI_UACINT)most,
-                   lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
+        luaL_error(
+            L, "%s: a number above 0 and up to %I was expected, got %s", what, (LUAI_UACINT)most,
+            lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : lua_secret_typename(L, idx));
     }
     return d;
 }
