@@ -70,13 +70,12 @@ static void hide(struct shared_calls *fs, struct entry *e)
     }
 }
 
-bool shared_calls_hide(struct shared_calls *fs, struct slice key)
+void shared_calls_hide(struct shared_calls *fs, struct slice key)
 {
     struct shared_call *f = shared_calls_find(fs, key);
     if (f) {
         hide(fs, container_of(f, struct entry, shared_call));
     }
-    return f != NULL;
 }
 
 bool shared_call_findable(const struct shared_call *f)

@@ -33,8 +33,8 @@ void shared_calls_free(struct shared_calls *fs);
 /* The one of that key that RUNS or is ORPHANED, or NULL. */
 struct shared_call *shared_calls_find(const struct shared_calls *fs, struct slice key);
 struct shared_call *shared_calls_add(struct shared_calls *fs, struct slice key);
-/* Who comes later does not find it; who waits gets what comes of it. True: there was one. */
-bool shared_calls_hide(struct shared_calls *fs, struct slice key);
+/* Who comes later does not find it; who waits gets what comes of it. */
+void shared_calls_hide(struct shared_calls *fs, struct slice key);
 /* May its value be kept? Not where it was hidden: what it knows is from before. */
 bool shared_call_findable(const struct shared_call *f);
 /* Ends the shared call; it is freed in the next flush step, unless a hook takes it over. */
