@@ -490,7 +490,10 @@ local function read(text, problem)
   return list
 end
 
-local EXPECTED = { granted = true, denied = true, transient = true, deliver = true, filtered = true, skip = true }
+local EXPECTED = {
+  granted = true, denied = true, transient = true, deliver = true, filtered = true, skip = true, observed = true,
+  ["not-observed"] = true,
+}
 
 local function is(result, expect)
   return expect == nil or expect == result.kind or expect == result.result
@@ -515,9 +518,10 @@ local function try_one(bench, sample, failed, answered, reached)
   local hook, expect = value.hook or "subscribe", value.expect
   value.hook, value.expect = nil, nil
   if not eval.hooks[hook] then
-    return "hook: authenticate, subscribe, publish, filter or format was expected"
+    return "hook: authenticate, subscribe, publish, filter, format or observe was expected"
   elseif expect ~= nil and not EXPECTED[expect] and math.type(expect) ~= "integer" then
-    return "expect: granted, denied, a status, transient, deliver, filtered or skip was expected"
+    return "expect: granted, denied, a status, transient, deliver, filtered, skip, observed or not-observed was "
+      .. "expected"
   end
   local from_identity = value.who ~= nil
   local ran, result = pcall(eval.hooks[hook], bench, value)

@@ -678,10 +678,11 @@ function P.subscribe(_, who) return { topics = { "of/" .. who.sub }, filter = "n
 {"bearer": "x", "expect": "granted"}
 {"who": {"sub": "y"}, "expect": "granted"}
 {"hook": "authenticate", "bearer": "db", "db": {"q": [{"name": "z"}]}}
+{"hook": "observe", "event": {"topic": "a"}, "expect": "not-observed"}
 ]]
     assert.same({}, seen)
     assert.equal(0, code)
-    assert.equal(5, d.tried)
+    assert.equal(6, d.tried)
   end)
 
   it("tells what does not, with its line", function()
