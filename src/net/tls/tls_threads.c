@@ -6,6 +6,7 @@
 #include "base/require.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -75,6 +76,8 @@ static void tls_threads_main(void *arg)
         uv_mutex_unlock(&t->mutex);
         t->run(w);
         untrimmed++;
+        (void)
+            sched_yield(); /* else a loop that wakes on this core may wait for the end of a slice, 4 ms */
         uv_mutex_lock(&t->mutex);
         bool first = list_empty(&t->finished);
         list_add_tail(&t->finished, &w->node);
