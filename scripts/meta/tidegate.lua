@@ -114,10 +114,11 @@
 ---@field data any                    a string, or a value to encode as JSON
 ---@field event string?               one line, at most 255 bytes; none: the event's type
 
----@class tg.Publication              a copy, to change and return
+---@class tg.Publication              a copy, to change and return; reading or writing an unknown field raises
 ---@field topic string
 ---@field type string?
 ---@field raw string                  the data
+---@field data any                    what `raw` says, as tg.Event has it: decoded when it is read, and read-only. To change data: pub.raw = json.encode(...). Do not return it
 ---@field attrs table<string,tg.Scalar>?
 ---@field key string?                 idempotency key; further events made of one get '#2', '#3' ... appended (long ones are cut for it)
 ---@field source string?              "http"

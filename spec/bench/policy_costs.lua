@@ -122,6 +122,19 @@ local function gates(p)
   row("authenticate + subscribe, verdict read, loop turned twice", timed(2000, function() p:subscribe(request) end))
 end
 
+-- The whole call, that of the spec with it; data of which the hook reads one field, or nothing.
+local function publishes()
+  local request = policies.request { method = "POST" }
+  local events = { { topic = "alert/eu", data = DATA } }
+  for _, case in ipairs { { "passes the event on", "" },
+    { "reads `json.decode(pub.raw).id`", "local _ = json.decode(pub.raw).id " },
+    { "reads `pub.data.id`", "local _ = pub.data and pub.data.id " } } do
+    local p = policies.with { publish = case[2] .. "return pub" }
+    row("authenticate + publish that " .. case[1], timed(2000, function() p:publish(request, events) end))
+    p:close()
+  end
+end
+
 -- What is counted in memory that workers share; one process here.
 local function counts(p)
   local stream, rate
@@ -269,6 +282,7 @@ describe("costs of policies:", function()
     filters(p)
     formats(p)
     gates(p)
+    publishes()
     counts(p)
     p:close()
   end)

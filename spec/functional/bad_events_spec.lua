@@ -17,6 +17,9 @@ function P.publish(pub)
   if a.how == "foreign" then pub.topic = tg.topic(a.tenant, ({ "a/b", "" })[a.n]) end
   if a.how == "absent" then pub.topic = tg.topic(a.tenant) end
   if a.how == "data" then pub.topic = tg.topic(json.decode(pub.raw).tenant) end
+  if a.how == "lazy" then pub.topic = tg.topic(pub.data.tenant) end
+  if a.how == "other" then pub.raw = '{"a":1,"a":2}' pub.topic = pub.data.topic end
+  if pub.topic == "decoded" then pub.type = pub.data.kind end
   if a.how == "named" then pub.topic = tg.topic(pub.topic) end
   if a.how == "geohash" then pub.topic = "cell/" .. tg.geohash(a.lat, a.lon, 5) end
   if a.how == "encode" then pub.raw = json.encode { n = a.n / 0 } end
@@ -50,6 +53,7 @@ describe("an event that publish cannot take", function()
       event { how = "topic", tenant = "a/b" }, event { how = "topic", tenant = "" }, event { how = "named" },
       event { how = "topic", tenant = ("x"):rep(1100) }, event { how = "geohash", lat = "north", lon = 7 },
       { topic = "t/data", data = { tenant = "*" }, attrs = { how = "data" } },
+      { topic = "t/lazy", data = { tenant = "*" }, attrs = { how = "lazy" } },
     } do
       local r = publish(sent)
       assert.equal(400, r.status, i .. r.body)
@@ -64,17 +68,29 @@ describe("an event that publish cannot take", function()
     assert.is_true(broker():metric 'tidegate_refused_denied_total{status="400"}' >= 6)
   end)
 
+  it("is at fault where data that the hook reads is JSON that nobody can read safely", function()
+    for _, body in ipairs { '{"kind":"a","kind":"b"}', '{"kind":"' .. ("x"):rep(2000) .. '","kind":"b"}' } do
+      local r = http.post(broker(), "/events?topic=decoded", body, { ["Content-Type"] = "text/plain" })
+      assert.equal(400, r.status, r.body)
+      local line = eventually("the line", function()
+        return broker():logged { msg = "publish cannot take an event", request = r.json.request_id }
+      end)
+      assert.matches("pub.data cannot be decoded: ", line.error, 1, true)
+    end
+  end)
+
   it("is not at fault where what was refused is no text of it: 503, and an error of the policy", function()
     local before = broker():metric 'tidegate_policy_errors_total{hook="publish"}'
     for i, attrs in ipairs {
       { how = "foreign", tenant = "fine", n = 1 }, { how = "foreign", tenant = "fine", n = 2 }, { how = "absent" },
       { how = "geohash" }, { how = "geohash", lat = 91, lon = 0 }, { how = "encode", n = 1 }, { how = "decode" },
+      { how = "other" },
     } do
       local r = publish(event(attrs))
       assert.equal(503, r.status, i .. r.body)
       eventually("the line", function() return broker():logged { level = "error", request = r.json.request_id } end)
     end
-    assert.equal(before + 7, broker():metric 'tidegate_policy_errors_total{hook="publish"}')
+    assert.equal(before + 8, broker():metric 'tidegate_policy_errors_total{hook="publish"}')
   end)
 
   it("is named by its place in a batch, of which nothing is stored", function()

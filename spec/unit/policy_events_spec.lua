@@ -50,6 +50,51 @@ describe("policy, on events", function()
       assert.equal('["message",true,true]', out[1].data)
     end)
 
+    it("shows data as filters and formats see it: decoded, the text where it is no JSON, and read-only", function()
+      local function shown(code, data)
+        local v, out, _, log = publish("pub.raw = json.encode(" .. code .. ") return pub",
+          { { topic = "a", data = data } })
+        return v.kind == "allow" and out[1].data or first(log).error
+      end
+      assert.equal('{"n":[1,{"x":null}]}', shown("pub.data", '{ "n": [1, {"x": null}] }'))
+      assert.equal("[1,1,true]", shown("{ pub.data.n, pub.data.n, pub.data == pub.data }", '{"n":1}'))
+      assert.equal('["no {JSON","string"]', shown("{ pub.data, type(pub.data) }", "no {JSON"))
+      assert.equal('["abc"]', shown("{ pub.data }", '"abc"'))
+      assert.equal('[2,"new"]',
+        shown("{ pub.data.n, (function() pub.raw = '\"new\"' return pub.data end)() }", '{"n":2}'))
+      assert.equal("[true]", shown("{ (function() pub.raw = nil return pub.data == nil end)() }", '{"n":2}'))
+      assert.matches("pub.data is read-only", shown("(function() pub.data.n = 2 end)()", '{"n":1}'), 1, true)
+      assert.matches("pub.data is read-only", shown("(function() pub.data.n.x = 2 end)()", '{"n":{}}'), 1, true)
+      local fields = {}
+      local keys = shown(
+        "(function() local t, _ = {}, pub.data for k in pairs(pub) do t[#t + 1] = k end return t end)()", "{}")
+      for k in keys:gmatch '"(%l+)"' do fields[#fields + 1] = k end
+      table.sort(fields)
+      assert.same({ "attrs", "raw", "source", "topic", "type" }, fields)
+    end)
+
+    it("decodes no data that nobody asks for", function()
+      local v = publish("return pub", { { topic = "a", data = '{"a":1,"a":2}' } })
+      assert.equal("allow", v.kind)
+      v = publish("local _ = pub.data return pub", { { topic = "a", data = '{"a":1,"a":2}' } })
+      assert.same({ "deny", 400 }, { v.kind, v.status })
+    end)
+
+    for code, message in pairs {
+      ["local _ = pub.dta"] = "p.lua:4: pub has no field 'dta' (did you mean 'data'?)",
+      ["local _ = pub.json"] = "pub has no field 'json' (there are: topic, type, raw, attrs, key, source, data)",
+      ["local _ = pub[1]"] = "pub has no field of type number",
+      ["pub.tpye = 'x'"] = "p.lua:4: pub has no field 'tpye' (did you mean 'type'?)",
+      ["pub[1] = pub"] = "pub has no field of type number",
+      ["pub.data = 1"] = "p.lua:4: pub.data is what pub.raw says: set pub.raw = json.encode(...)",
+    } do
+      it("raises where it is written: " .. code, function()
+        local v, _, _, log = publish(code .. " return pub", ONE)
+        assert.equal("transient", v.kind)
+        assert.matches(message, first(log).error, 1, true)
+      end)
+    end
+
     it("may change all of it", function()
       local v, out = publish([[
         return { topic = "c", type = "u", raw = "y", key = "q", attrs = { b = true, a = 1.5 } }]], ONE)
@@ -132,7 +177,8 @@ describe("policy, on events", function()
       ["pub.attrs = { x = {} } return pub"] = "publication.attrs.x: a string, number or boolean was expected",
       ["pub.attrs = 'x' return pub"] = "publication.attrs: a table was expected, got string",
       ["pub.attrs = { x = ('x'):rep(5000) } return pub"] = "publication.attrs: longer than 4096 bytes",
-      ["pub.data = 1 return pub"] = "publication: unknown key 'data'",
+      ["return { topic = 'a', data = {} }"] = "publication.data: set raw = json.encode(...) instead",
+      ["return { topic = 'a', rwa = 'x' }"] = "publication: unknown key 'rwa' (did you mean 'raw'?)",
       ["local t = {} for i = 1, 101 do t[i] = pub end return t"] = "publish returned a list of 101 events, at most 100",
       ["error('x')"] = "p.lua:4: x",
     } do

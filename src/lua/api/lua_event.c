@@ -1,8 +1,8 @@
 #include "lua/api/lua_event.h"
 
 #include "base/text/json_text.h"
-#include "lua/api/lua_json.h"
 #include "lua/vm/lua_readonly.h"
+#include "lua/vm/lua_shape.h"
 #include "lua/vm/lua_vm.h"
 
 #include <inttypes.h>
@@ -59,29 +59,36 @@ static void make_attrs(lua_State *L, const struct event *ev)
     lua_readonly_wrap(L, "event attrs");
 }
 
-/* Not JSON: the text. JSON that cannot be read safely raises: a format that expects a table must
- * not be handed the unredacted text instead. */
-static void make_data(lua_State *L, const struct event *ev)
+/* JSON that cannot be read safely is not handed on as a text: a format that expects a table must not be
+ * handed the unredacted text instead. */
+bool lua_event_push_data(lua_State *L, struct slice data, const char *what,
+                         struct lua_json_error *why)
 {
-    struct lua_json_error why;
-    switch (lua_json_decode(L, event_data(ev), &why)) {
+    switch (lua_json_decode(L, data, why)) {
     case LUA_JSON_OK:
         if (lua_type(L, -1) == LUA_TTABLE) {
-            lua_readonly_wrap_deep(L, "event data");
+            lua_readonly_wrap_deep(L, what);
         }
-        return;
+        return true;
     case LUA_JSON_NOT_JSON:
-        /* Others may read as JSON what jansson does not (a lone surrogate, escaped): a format that
-         * takes fields out must not be handed it as a text to pass on. */
-        if (json_text_ok(event_data(ev))) {
-            break;
+        /* Others may read as JSON what jansson does not (a lone surrogate, escaped). */
+        if (json_text_ok(data)) {
+            return false;
         }
-        push_slice(L, event_data(ev));
-        return;
+        push_slice(L, data);
+        return true;
     case LUA_JSON_REFUSED:
         break;
     }
-    luaL_error(L, "event data cannot be decoded (%s); ev.raw has the text", why.text);
+    return false;
+}
+
+static void make_data(lua_State *L, const struct event *ev)
+{
+    struct lua_json_error why;
+    if (!lua_event_push_data(L, event_data(ev), "event data", &why)) {
+        luaL_error(L, "event data cannot be decoded (%s); ev.raw has the text", why.text);
+    }
 }
 
 static int push_made(lua_State *L, struct event_box *b, int slot)
@@ -106,12 +113,9 @@ static int push_made(lua_State *L, struct event_box *b, int slot)
 static int event_index(lua_State *L)
 {
     struct event_box *b = luaL_checkudata(L, 1, event_type_name);
-    struct slice key;
+    struct slice key = {NULL, 0};
     luaL_argcheck(L, b->ev, 1, "the event is gone");
-    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : NULL;
-    if (!key.p) {
-        return luaL_error(L, "event has no field of type %s", luaL_typename(L, 2));
-    }
+    key.p = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key.n) : "";
     if (slice_is(key, "attrs")) {
         return push_made(L, b, SLOT_ATTRS);
     }
@@ -132,7 +136,9 @@ static int event_index(lua_State *L)
     } else if (slice_is(key, "time")) {
         lua_pushnumber(L, (double)b->ev->time_ms / 1000.0);
     } else {
-        return luaL_error(L, "event has no field '%s'", key.p);
+        static const char *const names[] = {"id",   "topic", "type", "key",
+                                            "time", "attrs", "data", "raw"};
+        return lua_shape_no_field(L, "event", 2, names, sizeof names / sizeof *names);
     }
     return 1;
 }

@@ -3,6 +3,7 @@
 #include "base/decimal.h"
 #include "base/require.h"
 #include "lua/vm/lua_host.h"
+#include "lua/vm/lua_shape.h"
 #include "net/tls/tls_info.h"
 #include "policy/saved_request.h"
 
@@ -268,7 +269,10 @@ static int request_index(lua_State *L)
                               sizeof optional_fields / sizeof *optional_fields)) {
         return 0;
     }
-    return luaL_error(L, "request has no field '%s'", key.p ? key.p : luaL_typename(L, 2));
+    static const char *const names[] = {"id",      "ip",      "method", "path",   "query",
+                                        "headers", "cookies", "bearer", "topics", "last_event_id",
+                                        "tls"};
+    return lua_shape_no_field(L, "request", 2, names, sizeof names / sizeof *names);
 }
 
 /* A field that is not made yet may be written like one that is there. */

@@ -1,12 +1,118 @@
 #include "lua/hooks/lua_publication.h"
 
+#include "lua/api/lua_event.h"
 #include "lua/api/lua_json.h"
 #include "lua/vm/lua_box.h"
 #include "lua/vm/lua_shape.h"
+#include "lua/vm/lua_vm.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>
 #include <stdio.h>
+
+/* What `pub` may be asked for, first what publish may return. */
+enum { PUBLICATION_FIELDS = 6, PUBLICATION_NAMES };
+static const char *const publication_names[PUBLICATION_NAMES + 1] = {
+    "topic", "type", "raw", "attrs", "key", "source", "data"};
+
+/* Its address: in the registry, the metatable of those whose data nobody has asked for. */
+static const char publication_meta;
+/* Addresses: in a metatable of its own, what was decoded, and the text that it was decoded from. */
+static const char decoded_key, decoded_from;
+
+static void lua_publication_push_meta(lua_State *L);
+
+static bool lua_publication_knows(lua_State *L, int idx, size_t names)
+{
+    struct slice key = {NULL, 0};
+    key.p = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &key.n) : NULL;
+    for (size_t i = 0; key.p && i < names; i++) {
+        if (slice_is(key, publication_names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* stack: pub -> pub's text, pub, data. The text comes first for luaL_argerror(), which tells the
+ * publisher's faults from those of the policy. */
+static int lua_publication_data(lua_State *L)
+{
+    struct lua_json_error why;
+    lua_pushliteral(L, "raw");
+    lua_rawget(L, 1);
+    lua_insert(L, 1);
+    lua_settop(L, 2); /* stack: text, pub */
+    struct slice raw = {NULL, 0};
+    raw.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &raw.n) : NULL;
+    if (!raw.p) {
+        return 0; /* the policy took it away, or has put something else there */
+    }
+    if (lua_getmetatable(L, 2) && lua_rawgetp(L, 3, &decoded_from) != LUA_TNIL &&
+        lua_rawequal(L, 4, 1)) {
+        lua_rawgetp(L, 3, &decoded_key);
+        return 1;
+    }
+    lua_settop(L, 2);
+    if (!lua_event_push_data(L, raw, "pub.data", &why)) {
+        return luaL_argerror(
+            L, 1,
+            lua_pushfstring(L, "pub.data cannot be decoded: %s; pub.raw has the text", why.text));
+    }
+    lua_publication_push_meta(L); /* stack: text, pub, data, metatable */
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, 4, &decoded_from);
+    lua_pushvalue(L, 3);
+    lua_rawsetp(L, 4, &decoded_key);
+    lua_setmetatable(L, 2);
+    return 1;
+}
+
+static int lua_publication_index(lua_State *L)
+{
+    lua_settop(L, 2);
+    if (lua_publication_knows(L, 2, PUBLICATION_FIELDS)) {
+        return 0; /* there is none */
+    }
+    if (lua_publication_knows(L, 2, PUBLICATION_NAMES)) {
+        lua_settop(L, 1);
+        return lua_publication_data(L);
+    }
+    return lua_shape_no_field(L, "pub", 2, publication_names, PUBLICATION_NAMES);
+}
+
+static int lua_publication_newindex(lua_State *L)
+{
+    lua_settop(L, 3);
+    if (lua_publication_knows(L, 2, PUBLICATION_FIELDS)) {
+        lua_rawset(L, 1);
+        return 0;
+    }
+    if (lua_publication_knows(L, 2, PUBLICATION_NAMES)) {
+        return luaL_error(L, "pub.data is what pub.raw says: set pub.raw = json.encode(...)");
+    }
+    return lua_shape_no_field(L, "pub", 2, publication_names, PUBLICATION_FIELDS);
+}
+
+static void lua_publication_push_meta(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"__index", lua_publication_index}, {"__newindex", lua_publication_newindex}, {NULL, NULL}};
+    luaL_newlib(L, methods);
+    lua_pushliteral(L, "publication");
+    lua_setfield(L, -2, "__metatable");
+}
+
+static void lua_publication_push_shared_meta(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &publication_meta) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_publication_push_meta(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &publication_meta);
+        lua_vm_data_function(L, lua_publication_index);
+    }
+}
 
 static void lua_publication_set_field(lua_State *L, const char *name, struct slice s)
 {
@@ -21,7 +127,7 @@ void lua_publication_push(lua_State *L, const struct event *ev)
     struct slice attrs = event_attrs(ev);
     struct lua_json_error why;
     luaL_checkstack(L, 8, NULL);
-    lua_createtable(L, 0, 6); /* stack: pub */
+    lua_createtable(L, 0, PUBLICATION_FIELDS); /* stack: pub */
     lua_publication_set_field(L, "topic", event_topic(ev));
     lua_publication_set_field(L, "type", event_type(ev));
     lua_publication_set_field(L, "raw", event_data(ev));
@@ -33,6 +139,8 @@ void lua_publication_push(lua_State *L, const struct event *ev)
         luaL_error(L, "attrs cannot be read: %s", why.text);
     }
     lua_setfield(L, -2, "attrs");
+    lua_publication_push_shared_meta(L);
+    lua_setmetatable(L, -2);
 }
 
 static struct slice optional_string(lua_State *L, int t, const char *name, const char *what)
@@ -154,6 +262,10 @@ static void read_one(lua_State *L, int t, struct event *asked, size_t from,
     char key_text[EVENT_KEY_MAX_BYTES + 24];
     struct event_fields f = {.time_ms = asked->time_ms};
     luaL_checkstack(L, 12, NULL);
+    if (lua_type(L, t) == LUA_TTABLE && lua_shape_field(L, t, "data") != LUA_TNIL) {
+        luaL_error(L, "publication.data: set raw = json.encode(...) instead");
+    }
+    lua_settop(L, t);
     lua_shape_closed(L, t, "publication", keys);
     f.topic = optional_string(L, t, "topic", "publication.topic");
     f.type = optional_string(L, t, "type", "publication.type");

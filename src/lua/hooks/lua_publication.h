@@ -15,7 +15,8 @@ struct publication_out {
     size_t bytes_left;        /* bytes that further events of this batch may use */
 };
 
-/* Inside a body: pushes the mutable table {topic, type, raw, attrs, key, source}. */
+/* Inside a body: pushes the mutable table {topic, type, raw, attrs, key, source}. Its field `data`, the
+ * value of `raw`, is decoded when it is read; any other field raises an error. */
 void lua_publication_push(lua_State *L, const struct event *ev);
 /* Reads the table at `idx` (absolute), one publication or a list of them, made from `asked`, and
  * appends the events. Raises an error for an invalid event. */

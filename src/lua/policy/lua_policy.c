@@ -121,7 +121,7 @@ static bool lua_policy_contains(struct slice text, const char *part, size_t n)
     return text.n >= n && memmem(text.p, text.n, part, n);
 }
 
-/* Is what a function refused a text of the event? Only then its publisher can be at fault. */
+/* Is what a function refused a text of the event, or all of its data? Only then its publisher can be at fault. */
 static bool lua_policy_is_of_event(const struct lua_vm_failure *failure,
                                    const struct lua_hook_call *q)
 {
@@ -136,8 +136,10 @@ static bool lua_policy_is_of_event(const struct lua_vm_failure *failure,
     memcpy(quoted + 1, failure->given, n);
     quoted[n + 1] = '"';
     size_t most = failure->given_cut ? n + 1 : n + 2;
+    struct slice data = event_data(ev);
+    data.n = failure->given_cut && data.n > n ? n : data.n;
     bool named = n && (slice_eq(given, event_topic(ev)) || slice_eq(given, event_type(ev)) ||
-                       slice_eq(given, event_key(ev)));
+                       slice_eq(given, event_key(ev)) || slice_eq(given, data));
     return named || lua_policy_contains(event_attrs(ev), quoted, most) ||
            lua_policy_contains(event_data(ev), quoted, most);
 }

@@ -7,13 +7,13 @@
 #include <lauxlib.h>
 #include <stdio.h>
 
-int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
-                      const char *const *names, size_t n)
+/* Pushes what `given` may be meant for: "did you mean 'x'?", or all names. */
+static const char *lua_shape_hint(lua_State *L, const char *given, const char *const *names,
+                                  size_t n)
 {
     const char *nearest = nearest_name(names, n, slice_str(given));
     if (nearest) {
-        return luaL_error(L, "%s: unknown %s '%s' (did you mean '%s'?)", what, word, given,
-                          nearest);
+        return lua_pushfstring(L, "did you mean '%s'?", nearest);
     }
     char list[256];
     size_t len = 0;
@@ -22,8 +22,24 @@ int lua_shape_unknown(lua_State *L, const char *what, const char *word, const ch
         int more = snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", names[i]);
         len += more > 0 ? (size_t)more : 0;
     }
-    return luaL_error(L, "%s: unknown %s '%s' (there %s: %s)", what, word, given,
-                      n == 1 ? "is" : "are", n ? list : "none");
+    return lua_pushfstring(L, "there %s: %s", n == 1 ? "is" : "are", n ? list : "none");
+}
+
+int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
+                      const char *const *names, size_t n)
+{
+    return luaL_error(L, "%s: unknown %s '%s' (%s)", what, word, given,
+                      lua_shape_hint(L, given, names, n));
+}
+
+int lua_shape_no_field(lua_State *L, const char *what, int idx, const char *const *names, size_t n)
+{
+    if (lua_type(L, idx) != LUA_TSTRING) {
+        return luaL_error(L, "%s has no field of type %s", what, luaL_typename(L, idx));
+    }
+    const char *given = lua_tostring(L, idx);
+    return luaL_error(L, "%s has no field '%s' (%s)", what, given,
+                      lua_shape_hint(L, given, names, n));
 }
 
 void lua_shape_closed(lua_State *L, int idx, const char *what, const char *const *names)

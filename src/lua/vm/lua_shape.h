@@ -34,5 +34,7 @@ double lua_shape_positive(lua_State *L, int idx, const char *what, double most);
 /* Raises "what: unknown WORD 'given' (did you mean ...)". */
 int lua_shape_unknown(lua_State *L, const char *what, const char *word, const char *given,
                       const char *const *names, size_t n);
+/* Raises "WHAT has no field 'key' (did you mean ...)" for the key at `idx`. */
+int lua_shape_no_field(lua_State *L, const char *what, int idx, const char *const *names, size_t n);
 
 #endif
