@@ -90,6 +90,7 @@
 ---@field tags string[]?             names by which `observe` and operators reach the stream: at most 8 of 1 to 64 bytes, "user:" .. who.sub; clients do not see them
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
+---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 
 ---@class tg.Event                    read-only, as is everything in it; an unknown field raises

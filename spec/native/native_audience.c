@@ -90,7 +90,8 @@ static int l_add(lua_State *L)
     }
     struct audience *a = calloc(1, sizeof *a);
     a->id = (uint64_t)number;
-    a->binding = (struct policy_binding){args ? 0 : -1, -1, -1, args};
+    a->binding = (struct policy_binding){
+        .filter = args ? 0 : -1, .format = -1, .params = -1, .text = args, .ends = -1};
     a->topic_count = (size_t)lua_rawlen(L, 3);
     a->topics = calloc(a->topic_count + 1, sizeof *a->topics);
     for (size_t i = 0; i < a->topic_count; i++) {

@@ -31,7 +31,7 @@ describe("policy", function()
         topics = { "b/*", "a", "c/**", "a" }, filter = "near", format = "short",
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
         replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
-        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false,
+        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false, ends = "near",
         quota = { { key = "u:ann", max = 5, over = "deny" }, { key = "t", max = 1000000, over = "oldest" } } }]]
       assert.equal("", log)
       assert.equal("allow", v.kind)
@@ -41,7 +41,7 @@ describe("policy", function()
         topics = { "a", "b/*", "c/**" }, filter = "near", format = "short",
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
-        prime = "data", no_gzip = true,
+        prime = "data", no_gzip = true, ends = "near",
         quotas = { { key = "u:ann", max = 5, oldest = false }, { key = "t", max = 1000000, oldest = true } },
       }, v.subscription)
     end)
@@ -156,6 +156,8 @@ describe("policy", function()
       ["{ topics = { 'a' }, prime = 'event ' }"] =
         "prime: \"event\", \"id\", \"data\" or \"none\" was expected, got 'event '",
       ["{ topics = { 'a' }, prime = true }"] = "prime: a string was expected, got boolean",
+      ["{ topics = { 'a' }, ends = 'nearr' }"] = "unknown filter for `ends` 'nearr' (did you mean 'near'?)",
+      ["{ topics = { 'a' }, ends = true }"] = "ends: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",
       ["{ topics = { 'a' }, quota = 5 }"] = "quota: a list of {key, max, over} was expected, got number",

@@ -227,8 +227,8 @@ static void list_connection(void *ctx, const struct broker_connection *c)
 {
     struct listing *l = ctx;
     const struct identity_shown *shown = &l->admin->identity_shown;
-    size_t bytes =
-        400 + c->filter.n + c->format.n + c->params.n + (shown->count ? c->identity.n : 0);
+    size_t bytes = 400 + c->filter.n + c->format.n + c->params.n + c->ends.n +
+                   (shown->count ? c->identity.n : 0);
     for (size_t i = 0; i < c->topic_count; i++) {
         bytes += c->topics[i].n + 16;
     }
@@ -257,6 +257,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
+    bad |= json_object_set_new(o, "ends", admin_json_text(c->ends));
     if (shown->count) {
         bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));
     }

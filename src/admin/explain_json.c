@@ -67,6 +67,7 @@ static json_t *connection_document(const struct explanation *x, const struct adm
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
+    bad |= json_object_set_new(o, "ends", admin_json_text(c->ends));
     if (bad) {
         json_decref(o);
         return NULL;
@@ -239,6 +240,21 @@ static void format_step(struct steps *s, const struct explanation *x)
     put_account(s, add_step(s, "format", ok, rc, &text), name, a);
 }
 
+/* Of an audience that has such a filter. */
+static void ends_step(struct steps *s, const struct explanation *x)
+{
+    const struct policy_account *a = &x->ends;
+    struct strbuf text;
+    strbuf_init(&text, TEXT_MAX_BYTES);
+    int rc = put_slice(&text, x->connection.ends);
+    rc = rc ? rc : strbuf_append_str(&text, ": ");
+    rc = rc          ? rc
+         : a->failed ? put_failure(&text, a)
+                     : strbuf_append_str(&text, x->ends_stream ? "true, the stream ends with it"
+                                                               : "false, the stream goes on");
+    put_account(s, add_step(s, "ends", !a->failed, rc, &text), x->connection.ends, a);
+}
+
 static void place_step(struct steps *s, const struct explanation *x)
 {
     bool ok = x->place != EXPLAIN_BEFORE_START && x->place != EXPLAIN_SKIPPED;
@@ -263,6 +279,9 @@ static json_t *steps_document(const struct explanation *x)
         }
         if (!x->held && !filtered) {
             format_step(&s, x);
+        }
+        if (x->ends.asked || x->ends.failed) {
+            ends_step(&s, x);
         }
     }
     place_step(&s, x);

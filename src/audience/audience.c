@@ -18,6 +18,7 @@ int audience_key(struct strbuf *key, const struct subscription *s)
     int rc = key_part(key, s->filter);
     rc = rc ? rc : key_part(key, s->format);
     rc = rc ? rc : key_part(key, s->params);
+    rc = rc ? rc : key_part(key, s->ends);
     for (size_t i = 0; rc == 0 && i < s->topic_count; i++) {
         rc = key_part(key, s->topics[i]);
     }
@@ -58,6 +59,7 @@ struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_coun
     a->filter = key_next(&at);
     a->format = key_next(&at);
     a->params = key_next(&at);
+    a->ends = key_next(&at);
     a->topics = xcalloc(topic_count, sizeof *a->topics);
     a->topic_count = topic_count;
     const char *names = at;
@@ -88,7 +90,8 @@ struct subscription audience_subscription(const struct audience *a)
                                  .topic_count = a->topic_count,
                                  .filter = a->filter,
                                  .format = a->format,
-                                 .params = a->params};
+                                 .params = a->params,
+                                 .ends = a->ends};
 }
 
 bool audience_is_for(const struct audience *a, const struct subscription *s)

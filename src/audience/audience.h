@@ -1,5 +1,5 @@
-/* All subscribers with an equal subscription: topics, filter, format and params. Filter and format
- * run once per event for all of them. audience_set.h: equal subscriptions give the same audience. */
+/* All subscribers with an equal subscription: topics, filter, format, params, and the event that ends it.
+ * Filter and format run once per event for all of them. audience_set.h: equal subscriptions give the same audience. */
 #ifndef AUDIENCE_AUDIENCE_H
 #define AUDIENCE_AUDIENCE_H
 
@@ -28,7 +28,7 @@ struct audience {
     size_t topic_count;
     struct slice names; /* the topics as one run of bytes, for audience_names_split(); absent where
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
-    struct slice filter, format, params;
+    struct slice filter, format, params, ends;
     struct policy_binding binding;
     bool unbound; /* the policy in force has no such filter or format: nothing is delivered */
     struct audience_entry *entries; /* owned: where it stands in the index */

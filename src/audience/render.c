@@ -114,12 +114,22 @@ static enum format_result render_format(struct renderer *r, const struct render_
     return result;
 }
 
-enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
+/* Does a stream of the audience end behind that event? Asked for what is delivered only. */
+static bool render_ends(struct renderer *r, const struct render_order *o)
+{
+    if (o->binding->ends < 0) {
+        return false;
+    }
+    if (o->mode == RENDER_DELIVERY) {
+        r->metrics->filter_calls++;
+    }
+    return r->policy->rules->ends(r->policy, o->binding, o->event, o->ends);
+}
+
+static enum render_result render_frame(struct renderer *r, const struct render_order *o,
+                                       struct rendering *out)
 {
     const struct event *ev = o->event;
-    if (!o->judged && !render_wants(r, o)) {
-        return RENDER_FILTERED;
-    }
     out->fields =
         (struct sse_fields){.id = ev->id, .event = event_type(ev), .data = event_data(ev)};
     out->known = NULL;
@@ -143,6 +153,16 @@ enum render_result render(struct renderer *r, const struct render_order *o, stru
         format_cache_put(&r->format_cache, ev->id, out->key, result, NULL);
     }
     return render_result_of(result, ev, out);
+}
+
+enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
+{
+    if (!o->judged && !render_wants(r, o)) {
+        return RENDER_FILTERED;
+    }
+    enum render_result result = render_frame(r, o, out);
+    out->ends = result == RENDER_EVENT && render_ends(r, o);
+    return result;
 }
 
 void render_remember(struct renderer *r, const struct rendering *out, const struct event *ev,

@@ -30,8 +30,8 @@ struct render_order {
     enum render_mode mode;
     const struct policy_binding *binding; /* to the renderer's policy */
     struct event *event;
-    bool judged;                            /* it has passed the filter */
-    struct policy_account *filter, *format; /* of RENDER_EXPLAIN; else NULL */
+    bool judged;                                   /* it has passed the filter */
+    struct policy_account *filter, *format, *ends; /* of RENDER_EXPLAIN; else NULL */
 };
 
 enum render_result {
@@ -49,6 +49,7 @@ struct rendering {
     struct frame *known; /* borrowed: the frame, made for another audience; NULL: make it */
     bool plain;          /* the data as published: the same for every audience */
     bool renamed;        /* the format gave the event a type of its own */
+    bool ends;           /* a stream that was given it ends: of RENDER_EVENT alone */
     uint64_t key;        /* under which it may be remembered; 0: not */
     char comment[64];
 };

@@ -30,7 +30,7 @@ static void segment_empty(struct write_batch *g)
     gzip_batch_clear(&g->gzip);
     g->bytes = 0;
     g->told = 0;
-    g->failed = false;
+    g->failed = g->last = false;
     strbuf_reset(&g->small);
 }
 
@@ -65,8 +65,8 @@ void write_batch_begin(struct write_batch *g, uint64_t audience,
 
 bool write_batch_full(const struct write_batch *g)
 {
-    return g->failed || g->bytes >= g->turn_bytes || g->count == WRITE_BATCH_MAX_FRAMES ||
-           g->large_count == SEGMENT_MAX_LARGE;
+    return g->failed || g->last || g->bytes >= g->turn_bytes ||
+           g->count == WRITE_BATCH_MAX_FRAMES || g->large_count == SEGMENT_MAX_LARGE;
 }
 
 /* Large frames in the built-in format are the same for every audience: made once per turn. */
@@ -132,7 +132,11 @@ void write_batch_add(struct write_batch *g, struct event *ev, bool judged)
     write_batch_pass(g, ev->id);
     switch (render(g->renderer, &order, &what)) {
     case RENDER_EVENT:
-        if (segment_append(g, ev, &what) && what.key) {
+        if (!segment_append(g, ev, &what)) {
+            break;
+        }
+        g->last = what.ends;
+        if (what.key) {
             const struct write_batch_end *end = &g->ends[g->count - 1];
             render_remember(
                 g->renderer, &what, ev, end->large,

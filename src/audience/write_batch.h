@@ -42,6 +42,7 @@ struct write_batch {
     unsigned passed; /* events considered */
     uint64_t told;   /* the last id in its bytes; 0: none */
     size_t bytes;
+    bool last;   /* its last event is the last of the streams that are given it */
     bool failed; /* no memory for a frame: whom it was for must come again, or would miss it */
     uv_buf_t bufs[STREAM_MAX_BUFS];
     struct stream_bytes sealed; /* they; empty until write_batch_seal() */
@@ -62,7 +63,7 @@ void write_batch_begin(struct write_batch *g, uint64_t audience,
 void write_batch_add(struct write_batch *g, struct event *ev, bool judged);
 /* The event of that id is not for the audience. */
 void write_batch_pass(struct write_batch *g, uint64_t id);
-/* No more events fit this turn, or it has failed. */
+/* No more events fit this turn, none is to follow, or it has failed. */
 bool write_batch_full(const struct write_batch *g);
 /* Fills `sealed`. */
 void write_batch_seal(struct write_batch *g);

@@ -55,8 +55,8 @@ struct broker_connection {
     uint64_t audience;          /* id: equal for connections that share their policy work */
     const struct slice *topics; /* granted */
     size_t topic_count;
-    struct slice filter, format, params; /* absent: none */
-    struct slice identity;               /* as granted, all of it: see identity_shown */
+    struct slice filter, format, params, ends; /* absent: none */
+    struct slice identity;                     /* as granted, all of it: see identity_shown */
     struct slice tags[POLICY_TAGS_MAX];
     size_t tag_count;
     int64_t expires_ms; /* Unix time at which the grant ends; 0: never */

@@ -18,6 +18,19 @@ enum {
     HOLD_MOST_MS = 5,
 };
 
+/* The first `given` events of the batch are its client's, but for what the socket left of the last. False:
+ * that was the end of the stream. */
+static bool delivery_goes_on(struct subscriber *sub, const struct write_batch *g, unsigned given)
+{
+    if (!g->last || given < g->count) {
+        return true;
+    }
+    bool later = sub->state == SUB_BLOCKED;
+    sub->b->metrics->ended++;
+    subscriber_finish(sub, CLOSE_ENDED);
+    return later;
+}
+
 /* What the socket does not take of a compressed batch is kept in full: it is one form for many. */
 static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
 {
@@ -38,7 +51,7 @@ static bool delivery_send_gzip(struct subscriber *sub, struct write_batch *g)
     sub->delivered += g->count;
     sub->told = g->told ? g->told : sub->told;
     sub->b->metrics->delivered += g->count;
-    return true;
+    return delivery_goes_on(sub, g, g->count);
 }
 
 /* Hands the write batch to one subscriber and moves its cursor over what has left. False: it is gone.
@@ -70,7 +83,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
         sub->told = g->told ? g->told : sub->told;
         b->metrics->delivered += g->count;
         subscriber_sent(sub);
-        return true;
+        return delivery_goes_on(sub, g, g->count);
     }
     if (sub->state == SUB_LIVE) { /* its place was implied, too */
         sub->ordinal = sub->audience->pending_from;
@@ -90,7 +103,7 @@ static bool delivery_send_batch(struct subscriber *sub, struct write_batch *g)
     sub->delivered += index + 1;
     b->metrics->delivered += index + 1;
     subscriber_set_state(sub, SUB_BLOCKED);
-    return true;
+    return delivery_goes_on(sub, g, index + 1);
 }
 
 static struct subscriber *delivery_at_place(struct list *place)
@@ -255,6 +268,10 @@ static void delivery_catch_up(struct subscriber *sub)
 {
     struct broker *b = sub->b;
     struct write_batch *g = b->batch;
+    if (sub->finish) {
+        subscriber_end(sub, sub->finish, 0);
+        return;
+    }
     subscriber_set_state(sub,
                          SUB_RUNNABLE); /* to the end of the queue, unless it turns out otherwise */
     if (sub->reset_to) {

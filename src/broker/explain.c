@@ -51,7 +51,8 @@ static enum explain_reason explain_ask_policy(struct broker *b, const struct aud
                                        .binding = &a->binding,
                                        .event = ev,
                                        .filter = &x->filter,
-                                       .format = &x->format};
+                                       .format = &x->format,
+                                       .ends = &x->ends};
     switch (render(b->renderer, &order, &what)) {
     case RENDER_FILTERED:
         return x->filter.failed ? EXPLAIN_FILTER_ERROR : EXPLAIN_FILTERED;
@@ -63,6 +64,7 @@ static enum explain_reason explain_ask_policy(struct broker *b, const struct aud
     case RENDER_EVENT:
         break;
     }
+    x->ends_stream = what.ends;
     struct frame *frame = sse_frame(&what.fields);
     x->frame_bytes = frame ? frame->len : 0;
     frame_unref(frame);
@@ -185,7 +187,8 @@ static void explain_free(struct explain *e)
 static void explain_answer(struct explain *e)
 {
     struct explanation x = {.failure = EXPLAIN_OK};
-    struct strbuf *buffers[] = {&x.filter.lines, &x.filter.why, &x.format.lines, &x.format.why};
+    struct strbuf *buffers[] = {&x.filter.lines, &x.filter.why, &x.format.lines,
+                                &x.format.why,   &x.ends.lines, &x.ends.why};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         strbuf_init(buffers[i], i % 2 ? EXPLAIN_WHY_MAX_BYTES : EXPLAIN_LINES_MAX_BYTES);
     }

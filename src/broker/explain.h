@@ -67,7 +67,8 @@ struct explanation {
     const struct event *event; /* NULL: removed; then no rule was asked */
     struct slice pattern;      /* the topic that matches; absent: none does */
     bool held;                 /* rules could not be asked */
-    struct policy_account filter, format;
+    struct policy_account filter, format, ends;
+    bool ends_stream;   /* with it the stream ends */
     size_t frame_bytes; /* of what goes to the client; 0: nothing would */
     enum explain_place place;
     enum explain_outcome outcome;

@@ -47,6 +47,8 @@
     X(tailed, counter_max, "tidegate_events_tailed_total",                                         \
       "Events that became visible, of all writers.")                                               \
     X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
+    X(ended, counter, "tidegate_streams_ended_total",                                              \
+      "Streams that were given their last event: see `ends` of subscriptions.")                    \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
     X(positions, counter, "tidegate_positions_told_total",                                         \
       "Quiet streams told how far they have come, instead of a heartbeat or at their end.")        \

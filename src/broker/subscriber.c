@@ -10,7 +10,7 @@
  *   LIVE     --delivery_send_segment, subscriber_on_beat: short write--> BLOCKED
  *            --subscriber_unlive (another audience, or none), delivery_leap--> RUNNABLE
  *   PARKED   --delivery_live, and as LIVE--> RUNNABLE, BLOCKED
- *   BLOCKED  --subscriber_on_writable--> RUNNABLE
+ *   BLOCKED  --subscriber_on_writable--> RUNNABLE, where it ends if it was to finish
  *   PAGING   --delivery_page_ready--> RUNNABLE
  *   PACED    --subscriber_on_pace, subscriber_regrant--> RUNNABLE
  *   HELD     --subscriber_resume_held, subscriber_regrant--> RUNNABLE
@@ -426,6 +426,15 @@ void subscriber_end(struct subscriber *sub, enum close_reason why, unsigned retr
     subscriber_end_with(sub, why, retry_ms ? &f : NULL);
 }
 
+void subscriber_finish(struct subscriber *sub, enum close_reason why)
+{
+    if (sub->state == SUB_BLOCKED) {
+        sub->finish = why; /* delivery_catch_up() ends it */
+    } else {
+        subscriber_end(sub, why, 0);
+    }
+}
+
 /* The last event of its stream; retry_ms 0: says nothing about coming back. */
 static void subscriber_end_revoked(struct subscriber *sub, enum close_reason why,
                                    struct slice reason, unsigned retry_ms)
@@ -559,6 +568,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .filter = a->filter,
         .format = a->format,
         .params = a->params,
+        .ends = a->ends,
         .identity = saved_request_identity(sub->saved),
         .audience = a->id,
         .expires_ms = subscriber_grant_end(sub),

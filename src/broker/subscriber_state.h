@@ -73,7 +73,9 @@ struct subscriber {
     unsigned retry_ms;
     uint16_t beats; /* since its position was sent, saturating */
     enum subscriber_state state : 8;
-    enum prime prime : 8;  /* not PRIME_DEFAULT */
+    enum prime prime : 8; /* not PRIME_DEFAULT */
+    enum close_reason
+        finish : 6;        /* why it ends when its socket has taken the rest; 0: it goes on */
     bool close_on_lag : 1; /* or it skips */
     bool caught_up : 1;    /* was live once: from then on being behind is lag */
     bool no_replay : 1;    /* the policy grants no history, whatever was asked */
@@ -112,6 +114,8 @@ size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAG
 bool subscriber_has_tags(const struct subscriber *sub);
 /* It is sent no event from now on, until subscriber_regrant(). */
 void subscriber_bar(struct subscriber *sub);
+/* It was handed the last that it is for: ends when its socket has taken that, at once if it has. */
+void subscriber_finish(struct subscriber *sub, enum close_reason why);
 /* The policy has withdrawn the grant: says so, and ends it. */
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
 /* "live", "paced", ...: for people. */

@@ -58,10 +58,11 @@ enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
 struct subscription {
     const struct slice *topics; /* valid patterns, sorted, unique; at least one */
     size_t topic_count;
-    struct slice filter;        /* absent: every event of the topics */
-    struct slice format;        /* absent or "raw": the data as published; "json": the envelope */
-    struct slice params;        /* canonical JSON object; absent: none */
-    bool no_replay;             /* replay = false: starts at the head whatever was asked */
+    struct slice filter; /* absent: every event of the topics */
+    struct slice format; /* absent or "raw": the data as published; "json": the envelope */
+    struct slice params; /* canonical JSON object; absent: none */
+    struct slice ends;   /* a filter: a stream that was given an event of it ends; absent: none */
+    bool no_replay;      /* replay = false: starts at the head whatever was asked */
     uint64_t replay_max_age_ms; /* 0: no bound */
     /* per connection: not part of the audience */
     double events_per_s; /* 0: no bound */
@@ -123,6 +124,8 @@ struct policy_binding {
     int params; /* < 0: none */
     struct filter_args
         *text; /* of a filter that is text: plain C, cheap, without effects; or NULL */
+    int ends;  /* a filter, as above; < 0: none */
+    struct filter_args *ends_text;
 };
 enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
 
@@ -231,6 +234,9 @@ struct policy_rules {
      * logged, or held against the function, so that delivery is not affected. */
     bool (*filter)(struct policy *p, const struct policy_binding *b, struct event *ev,
                    struct policy_account *account);
+    /* Does the stream of whoever was given that event end? Asked like the filter. An error is no. */
+    bool (*ends)(struct policy *p, const struct policy_binding *b, struct event *ev,
+                 struct policy_account *account);
     enum format_result (*format)(struct policy *p, const struct policy_binding *b, struct event *ev,
                                  struct formatted *out, struct policy_account *account);
     /* Keys under which results of the format may have been remembered that hold for this audience,

@@ -264,6 +264,10 @@ static void push_judgement(lua_State *L, struct renderer *r, const struct policy
         lua_pushlstring(L, what.fields.event.p, what.fields.event.n);
         lua_setfield(L, -2, "event");
     }
+    if (result == RENDER_EVENT && what.ends) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "ends");
+    }
     if (result == RENDER_FILTERED) {
         add_why(L, r->policy, binding, ev);
     }
@@ -275,7 +279,8 @@ int test_ask_judge(lua_State *L, struct test_broker *w)
     struct policy_binding binding;
     struct subscription s = {.filter = test_field(L, 2, "filter"),
                              .format = test_field(L, 2, "format"),
-                             .params = test_field(L, 2, "params")};
+                             .params = test_field(L, 2, "params"),
+                             .ends = test_field(L, 2, "ends")};
     const char *bad = NULL;
     luaL_checkstack(L, 20, NULL);
     struct event *ev = test_make_event(L, 3, w, &bad);

@@ -90,6 +90,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     test_values_set(L, "filter", s->filter);
     test_values_set(L, "format", s->format);
     test_values_set(L, "params", s->params);
+    test_values_set(L, "ends", s->ends);
     if (s->no_replay) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "replay");

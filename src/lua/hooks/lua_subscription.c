@@ -115,6 +115,20 @@ static void lua_subscription_filter(lua_State *L, int t, const struct lua_functi
     lua_pop(L, 1);
 }
 
+/* Not "none", which would be every event: the stream ended with its first one. */
+static void lua_subscription_ends(lua_State *L, int t, const struct lua_functions *all,
+                                  struct verdict_draft *d)
+{
+    if (lua_shape_field(L, t, "ends") != LUA_TNIL) {
+        struct slice name = lua_shape_string(L, -1, "ends");
+        if (lua_functions_find(all, name) < 0) {
+            unknown_name(L, "filter for `ends`", name, all, NULL, 0);
+        }
+        lua_subscription_append(L, &d->ends, name, "ends");
+    }
+    lua_pop(L, 1);
+}
+
 static void lua_subscription_format(lua_State *L, int t, const struct lua_functions *all,
                                     struct verdict_draft *d)
 {
@@ -324,13 +338,14 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
 {
     static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
                                        "limits",   "heartbeat", "retry_ms", "prime",  "expires",
-                                       "compress", "tags",      "quota",    NULL};
+                                       "compress", "tags",      "quota",    "ends",   NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
     read_topics(L, idx, d);
     read_tags(L, idx, d);
     lua_subscription_filter(L, idx, &f->filters, d);
+    lua_subscription_ends(L, idx, &f->filters, d);
     lua_subscription_format(L, idx, &f->formats, d);
     read_params(L, idx, d);
     read_replay(L, idx, s);

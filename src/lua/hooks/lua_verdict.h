@@ -12,7 +12,7 @@
 /* A verdict under construction. It owns its text, so an error raised by Lua leaks nothing. */
 struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
-    struct strbuf reason, identity, filter, format, params;
+    struct strbuf reason, identity, filter, format, params, ends;
     struct strbuf topic_text; /* of all topics, one behind the other */
     struct slice *topics;     /* owned */
     size_t topic_count;

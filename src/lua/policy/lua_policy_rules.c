@@ -9,13 +9,22 @@
 
 /* ---- audiences */
 
+static const struct policy_binding unbound = {
+    .filter = POLICY_NONE, .format = POLICY_FORMAT_RAW, .params = POLICY_NONE, .ends = POLICY_NONE};
+
 static int lua_policy_resolve(const struct lua_policy *p, const struct subscription *s,
                               struct policy_binding *out)
 {
-    *out = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
+    *out = unbound;
     if (s->filter.p) {
         out->filter = lua_functions_find(&p->file.filters, s->filter);
         if (out->filter < 0) {
+            return UV_ENOENT;
+        }
+    }
+    if (s->ends.p) {
+        out->ends = lua_functions_find(&p->file.filters, s->ends);
+        if (out->ends < 0) {
             return UV_ENOENT;
         }
     }
@@ -31,16 +40,17 @@ static int lua_policy_resolve(const struct lua_policy *p, const struct subscript
 }
 
 /* A filter that is text meets its params without Lua. */
-static int bind_text(struct lua_policy *p, const struct subscription *s, struct policy_binding *out)
+static int bind_text(struct lua_policy *p, const struct subscription *s, int filter,
+                     struct filter_args **out)
 {
-    const struct lua_function *fn = out->filter < 0 ? NULL : &p->file.filters.v[out->filter];
+    const struct lua_function *fn = filter < 0 ? NULL : &p->file.filters.v[filter];
     if (!fn || !fn->text) {
         return 0;
     }
     struct err e;
     struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
-    out->text = filter_bind(fn->text, s->params, &e);
-    if (out->text) {
+    *out = filter_bind(fn->text, s->params, &e);
+    if (*out) {
         return 0;
     }
     f.function = fn->name;
@@ -63,6 +73,13 @@ static int bind_rules(struct lua_policy *p, const struct subscription *s,
     return e.code;
 }
 
+static void forget_texts(struct policy_binding *b)
+{
+    filter_args_free(b->text);
+    filter_args_free(b->ends_text);
+    b->text = b->ends_text = NULL;
+}
+
 static bool format_reads_params(const struct lua_policy *p, int format)
 {
     const struct lua_function *fn = format < 0 ? NULL : &p->file.formats.v[format];
@@ -75,11 +92,16 @@ static int lua_policy_bind(struct policy *base, const struct subscription *s,
     struct lua_policy *p = lua_policy_of(base);
     int rc = lua_policy_resolve(p, s, out);
     rc = rc ? rc : bind_rules(p, s, out);
-    rc = rc ? rc : bind_text(p, s, out);
+    rc = rc ? rc : bind_text(p, s, out->filter, &out->text);
+    rc = rc ? rc : bind_text(p, s, out->ends, &out->ends_text);
     bool format = format_reads_params(p, out->format);
-    bool filter = out->filter >= 0 && !out->text && s->params.p;
-    if (rc || (!format && !filter)) {
-        return rc; /* nothing would read the params */
+    bool function = (out->filter >= 0 && !out->text) || (out->ends >= 0 && !out->ends_text);
+    if (rc == 0 && !format && !(function && s->params.p)) {
+        return 0; /* nothing would read the params */
+    }
+    if (rc) {
+        forget_texts(out);
+        return rc;
     }
     struct err e;
     struct slice params = s->params.p ? s->params : slice_str("{}");
@@ -87,8 +109,7 @@ static int lua_policy_bind(struct policy *base, const struct subscription *s,
     if (rc < 0) {
         struct policy_failure f = {.hook = POLICY_HOOK_SUBSCRIBE, .params = s->params};
         lua_policy_report(p, &f, &p->file.hooks[POLICY_HOOK_SUBSCRIBE], &e);
-        filter_args_free(out->text);
-        out->text = NULL;
+        forget_texts(out);
         return rc;
     }
     out->params = rc;
@@ -103,8 +124,8 @@ static void lua_policy_unbind(struct policy *base, struct policy_binding *b)
         format_class_cache_clear(p->classes, lua_params_classes(&p->params, b->params));
     }
     lua_params_unbind(&p->params, p->vm, b->params);
-    filter_args_free(b->text);
-    *b = (struct policy_binding){POLICY_NONE, POLICY_FORMAT_RAW, POLICY_NONE, NULL};
+    forget_texts(b);
+    *b = unbound;
     lua_policy_update_figures(p);
 }
 
@@ -223,36 +244,31 @@ static void rule_end(struct lua_policy *p, const struct rule_call *c, int rc, co
     lua_policy_update_figures(p);
 }
 
-static bool filter_by_text(struct lua_policy *p, const struct policy_binding *b, struct event *ev,
+static bool filter_by_text(struct lua_policy *p, const struct filter_args *text, struct event *ev,
                            struct policy_account *account)
 {
     if (account) {
         bool traced; /* decides nothing: a trace may be cut */
-        account->cut = filter_explain(b->text, ev, &traced, &account->lines) != 0;
-        return filter_test(b->text, ev);
+        account->cut = filter_explain(text, ev, &traced, &account->lines) != 0;
+        return filter_test(text, ev);
     }
     uint64_t before = filter_set_mismatches(p->file.texts);
-    bool deliver = filter_test(b->text, ev);
+    bool deliver = filter_test(text, ev);
     p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
     return deliver;
 }
 
-static bool lua_policy_filter(struct policy *base, const struct policy_binding *b, struct event *ev,
-                              struct policy_account *account)
+/* Asks the filter of that index, `text` where it is one. */
+static bool lua_policy_test(struct lua_policy *p, const struct policy_binding *b, int filter,
+                            const struct filter_args *text, struct event *ev,
+                            struct policy_account *account)
 {
-    struct lua_policy *p = lua_policy_of(base);
     bool deliver = true;
     struct err e;
-    if (b->filter < 0) {
-        if (account) {
-            account->asked = true;
-        }
-        return true;
-    }
-    struct lua_function *fn = &p->file.filters.v[b->filter];
-    note_call(p, fn, b->text ? "text" : "function", account);
-    if (b->text) {
-        return filter_by_text(p, b, ev, account);
+    struct lua_function *fn = &p->file.filters.v[filter];
+    note_call(p, fn, text ? "text" : "function", account);
+    if (text) {
+        return filter_by_text(p, text, ev, account);
     }
     if (out_of_use(p, fn, account)) {
         return false;
@@ -263,6 +279,25 @@ static bool lua_policy_filter(struct policy *base, const struct policy_binding *
     int rc = lua_judge_filter(&j, &deliver, &e);
     rule_end(p, &call, rc, &e);
     return deliver;
+}
+
+static bool lua_policy_filter(struct policy *base, const struct policy_binding *b, struct event *ev,
+                              struct policy_account *account)
+{
+    if (b->filter < 0) {
+        if (account) {
+            account->asked = true;
+        }
+        return true;
+    }
+    return lua_policy_test(lua_policy_of(base), b, b->filter, b->text, ev, account);
+}
+
+static bool lua_policy_ends(struct policy *base, const struct policy_binding *b, struct event *ev,
+                            struct policy_account *account)
+{
+    return b->ends >= 0 &&
+           lua_policy_test(lua_policy_of(base), b, b->ends, b->ends_text, ev, account);
 }
 
 /* The key of results that no params have a part in; 0: of others. */
@@ -349,6 +384,7 @@ const struct policy_rules lua_policy_rules = {
     .bind = lua_policy_bind,
     .unbind = lua_policy_unbind,
     .filter = lua_policy_filter,
+    .ends = lua_policy_ends,
     .format = lua_policy_format,
     .format_keys = lua_policy_format_keys,
 };
