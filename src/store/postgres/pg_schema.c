@@ -17,9 +17,9 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 #define SETUP PG_SETUP_COMMON "SET statement_timeout = 120000; SET lock_timeout = 60000"
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
-static const char *const migrations[PG_SCHEMA_VERSION] = {"src/store/postgres/schema.sql",
-                                                          "src/store/postgres/schema_2.sql",
-                                                          "src/store/postgres/schema_3_ids.sql"};
+static const char *const migrations[PG_SCHEMA_VERSION] = {
+    "src/store/postgres/schema.sql", "src/store/postgres/schema_2.sql",
+    "src/store/postgres/schema_3_ids.sql", "src/store/postgres/schema_4_changes.sql"};
 
 struct session {
     uv_loop_t loop;
