@@ -90,8 +90,9 @@ local MAY_INCLUDE = {
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
-  ["tools"] = "base net net/message net/tls net/http auth quota policy audience broker lookup store lua/vm lua/api "
-    .. "lua/load lua/policy config server broker/http",
+  ["tools/test"] = "base net/message net/tls net/http auth quota policy audience broker lookup store lua/vm "
+    .. "lua/api lua/policy config admin reload server broker/http",
+  ["tools"] = "base net auth lua/vm lua/api lua/load lua/policy config server tools/test",
   ["cli"] = "base net auth config server tools",
   ["remote/client"] = "base net net/client config cli",
   ["remote"] = "base net net/client config cli remote/client",

@@ -13,7 +13,7 @@
 ---     end)
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
-local tokens = require "tidegate.test.tokens"
+local changes, tokens = require "tidegate.test.changes", require "tidegate.test.tokens"
 local assert, say = require "luassert", require "say"
 local json = native.json
 
@@ -44,7 +44,9 @@ t.key, t.hs256 = tokens.key, tokens.hs256
 
 -- policies ---------------------------------------------------------------------------------------
 
-local policy_options = { now = true, db = true, http = true, keys = true, auth = true, settings = true }
+local policy_options = {
+  now = true, db = true, http = true, keys = true, auth = true, settings = true, path = true,
+}
 
 -- Settings as the broker's C half takes them: a list of { name, type, value }, sorted by name.
 local function setting_list(settings, level)
@@ -59,6 +61,18 @@ local function setting_list(settings, level)
   end
   table.sort(list or {}, function(a, b) return a[1] < b[1] end)
   return list
+end
+
+local event_options = { topic = true, type = true, data = true, attrs = true, key = true }
+
+local function event_fields(event, level)
+  check_keys(event, event_options, level + 1)
+  local data = event.data
+  return {
+    topic = event.topic, type = event.type, key = event.key,
+    data = type(data) == "string" and data or json.encode(data == nil and json.null or data),
+    attrs = event.attrs and json.encode(event.attrs),
+  }
 end
 
 -- What the policy's db.query() and http.get() get: JSON of a value, or nil and an error.
@@ -96,19 +110,45 @@ local function decoded(stream)
   return stream
 end
 
+-- A path that a spec names: relative to that spec, which called at `level`.
+local function absolute(path, level)
+  if path:sub(1, 1) == "/" then
+    return path
+  end
+  return (debug.getinfo(level, "S").source:match "^@(.*)/" or ".") .. "/" .. path
+end
+
+-- A new table: `options`, and of `before` what they leave out. Paths are relative to the spec that called at `level`.
+local function taken(options, before, level)
+  local all = {}
+  for key, value in pairs(before) do
+    all[key] = value
+  end
+  for key, value in pairs(options or {}) do
+    all[key] = value
+  end
+  if options and options.path then
+    if type(options.path) ~= "table" then
+      error("path: a list of directories was expected", level)
+    end
+    all.path = {}
+    for i, path in ipairs(options.path) do
+      all.path[i] = absolute(path, level + 1)
+    end
+  end
+  return all
+end
+
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
 --- http ({ target = { status =, body =, headers = } or { status =, json = } | function(options, method) -> ... }),
 --- keys ({ set = t.key "ES256" or a list },
 --- instead of the configuration's), auth ("open": the policy may do without `authenticate`), settings
---- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings).
+--- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings), path (a list of
+--- directories, relative to the spec, too; instead of the configuration's policy.path).
 function t.policy(file, options)
-  options = options or {}
-  check_keys(options, policy_options, 2)
-  if file:sub(1, 1) ~= "/" then
-    file = (debug.getinfo(2, "S").source:match "^@(.*)/" or ".") .. "/" .. file
-  end
-  return (Policy.open(file, options, 3)) -- no tail call: errors point at the caller
+  check_keys(options or {}, policy_options, 2)
+  return (Policy.open(absolute(file, 3), taken(options, {}, 3), 3)) -- no tail call: errors point at the caller
 end
 
 -- The names of targets, sorted; false: all are down.
@@ -128,7 +168,7 @@ function Policy.open(file, options, level)
     error("auth: \"open\" was expected, or nothing", level)
   end
   local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", nil,
-    setting_list(options.settings, level + 1), targets_of(options.http))
+    setting_list(options.settings, level), targets_of(options.http), options.path)
   if not bench then
     error(err, level)
   end
@@ -141,14 +181,7 @@ end
 --- The same file again, with other options; those not given stay.
 function Policy:with(options)
   check_keys(options, policy_options, 2)
-  local all = {}
-  for key, value in pairs(self.options) do
-    all[key] = value
-  end
-  for key, value in pairs(options) do
-    all[key] = value
-  end
-  return (Policy.open(self.file, all, 3))
+  return (Policy.open(self.file, taken(options, self.options, 3), 3))
 end
 
 local token_options = { set = true, key = true, alg = true, header = true }
@@ -172,19 +205,121 @@ end
 
 --- From now on it is that time: Unix seconds. Streams end whose identity has expired; `subscribe` has been asked again
 --- about those whose grant has, and their clients' `subscription` is what it says now. Values of cache.fetch age.
+--- Returns what became of the streams: see p:resubscribe.
 function Policy:at(now)
-  self.now = now
-  self.bench:set_time(math.floor(now * 1000))
-  self:wait(function()
-    self.bench:turn()
-    return not self.bench:resubscribing()
+  return self:resubscribe { now = now, only_expired = true }
+end
+
+-- [id of a stream]: its subscription.
+local function subscriptions(p)
+  local all = {}
+  for _, stream in ipairs(p.bench:connections()) do
+    all[stream.id] = decoded(stream)
+  end
+  return all
+end
+
+-- Runs `act`, lets the policy be asked again about open streams where that follows, and tells what became of them.
+local function changed(p, act)
+  local before = subscriptions(p)
+  act()
+  p:wait(function()
+    p.bench:turn()
+    return not p.bench:resubscribing()
   end, "an answer of subscribe about open streams")
-  for _, stream in ipairs(self.bench:connections()) do
-    local c = self.clients[stream.id]
-    if c then
-      c.subscription = decoded(stream)
+  local after = subscriptions(p)
+  for id, c in pairs(p.clients) do
+    c.subscription = after[id] or c.subscription
+  end
+  return changes.of(p.clients, before, after)
+end
+
+local asking_again = { now = true, db = true, http = true, only_expired = true }
+
+--- Has the policy asked again about the stream of a client, or all: what `POST /connections/resubscribe` does. options:
+--- from now on it is that time (`now`), databases and servers answer that (`db`, `http`). The identity is the one that
+--- `authenticate` granted: it belongs to the stream as long as that is open.
+--- Returns, for a client, what became of its stream; without one a list of that, in the order the streams were
+--- opened: { client, kind, fields (those of `after` that differ, sorted), before, after (subscriptions), reason }. kind
+--- is "same", "changed", "ended" (reason: what the client was told, if anything), or "unanswered": the policy could
+--- not say, so it is asked again later, and the stream keeps what it has until then.
+function Policy:resubscribe(client, options)
+  if getmetatable(client) ~= Client then
+    client, options = nil, client
+  end
+  options = options or {}
+  check_keys(options, asking_again, 2)
+  self.options.db, self.options.http = options.db or self.options.db, options.http or self.options.http
+  local id = client and client.subscription and client.subscription.id
+  if client and (not id or client.policy ~= self or self.clients[id] ~= client) then
+    error("the client has no stream of this policy", 2)
+  end
+  local list = changed(self, function()
+    if options.now then
+      self.now = options.now
+      self.bench:set_time(math.floor(options.now * 1000))
+    end
+    if not options.only_expired then
+      self.bench:ask_again(id)
+    end
+  end)
+  if not client then
+    return list
+  end
+  for _, change in ipairs(list) do
+    if change.client == client then
+      return change
     end
   end
+  error("the stream of this client has ended already", 2)
+end
+
+local reload_options = { file = true, settings = true, path = true, db = true, http = true }
+
+--- Loads the policy again, as `tidegate reload` does it: tried on what happened lately, set up, put in force. What C
+--- keeps (values of `cache`, quotas, rates) is still there; what the file keeps in its locals is not.
+--- The argument is another file (the next version), or options: file, settings, path, and db, http, which answer from
+--- now on. What is not given stays.
+--- Returns { outcome = "reloaded" or "refused" (`error` says why; all is as before), mode (what `reload` returned:
+--- "resubscribe", "keep", "reconnect"), tried = { connects, streams, judgements, errors }, version, previous,
+--- streams = { ... } as p:resubscribe returns it }.
+function Policy:reload(options)
+  options = type(options) == "string" and { file = options } or options or {}
+  check_keys(options, reload_options, 2)
+  local all = taken(options, self.options, 3)
+  local file = options.file and absolute(options.file, 3) or self.file
+  local settings = setting_list(options.settings, 2)
+  local report, err
+  self.options.db, self.options.http = all.db, all.http
+  local streams = changed(self, function()
+    report, err = self.bench:load_again(file, settings, options.path and all.path)
+  end)
+  if not report then
+    error(err, 2)
+  end
+  if report.outcome == "reloaded" then
+    self.file, self.options.settings, self.options.path = file, all.settings, all.path
+  end
+  report.streams = streams
+  return report
+end
+
+--- What `observe` of the policy does for an event (as of p:publish); nothing of it reaches a stream, but keys of the
+--- cache are forgotten. Returns { result = "observed", "not-observed" (it is of none of the topics) or "failed"
+--- (`error` says why), ask_again = { tag, ... }, end_streams = { { tag, reason }, ... }, forgotten (how many keys it
+--- named) }.
+function Policy:observe(event)
+  local result, err = self.bench:observe(event_fields(event, 2))
+  if not result then
+    error(err, 2)
+  end
+  result.ask_again, result.end_streams = {}, {}
+  for _, effect in ipairs(result.effects) do
+    local list = result[effect.effect]
+    list[#list + 1] = effect.effect == "ask_again" and effect.tag or { tag = effect.tag, reason = effect.reason }
+  end
+  result.effects = nil
+  return result
 end
 
 --- How many errors each hook has had: { authenticate = 0, subscribe = 0, ... }; and, as a second table, how many of
@@ -339,16 +474,34 @@ function Policy:post(options)
   return c
 end
 
+local batch_options = { query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true }
+
+--- A client that publishes several events in one request: p:batch { { topic = "a", data = 1 }, { ... }, bearer = ... }.
+--- Each is an event as of p:post without `raw`; the other options are those of the request. `publish` is asked about
+--- each; one denial refuses them all.
+--- The answer has: kind, status, headers, reason and retry_after (of a denial), answers: for each event { id
+--- (integer) } or { dropped (why) }; with `duplicate` where its key was known.
+function Policy:batch(options)
+  local body, known = {}, setmetatable({}, { __index = batch_options })
+  for i, event in ipairs(options) do
+    check_keys(event, event_options, 2)
+    body[i], known[i] = event, true
+  end
+  check_keys(options, known, 2)
+  local c = exchange(self, Answer, request_text("POST", options, json.encode(json.array(body))))
+  read_body(c)
+  c.kind = c.status < 300 and "granted" or c.status == 503 and "transient" or "denied"
+  c.answers = c.kind == "granted" and c.json or nil
+  for _, answer in ipairs(c.answers or {}) do
+    answer.id = math.tointeger(tonumber(answer.id))
+  end
+  return c
+end
+
 --- An event that an application stores itself (in PostgreSQL: an INSERT): no `publish` hook is asked.
 --- event: topic, type, data (a text, or a value that becomes JSON), attrs, key.
 function Policy:publish(event)
-  check_keys(event, { topic = true, type = true, data = true, attrs = true, key = true }, 2)
-  local data = event.data
-  local ok, err = self.bench:insert {
-    topic = event.topic, type = event.type, key = event.key,
-    data = type(data) == "string" and data or json.encode(data == nil and json.null or data),
-    attrs = event.attrs and json.encode(event.attrs),
-  }
+  local ok, err = self.bench:insert(event_fields(event, 2))
   if not ok then
     error(err, 2)
   end

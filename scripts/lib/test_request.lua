@@ -32,7 +32,7 @@ local function filled(given, defaults, more, where)
   return out
 end
 
--- As src/tools/test_tls.c reads it.
+-- As src/tools/test/test_tls.c reads it.
 local function tls_text(given)
   local tls = filled(given, TLS, { sni = "string", client = "table" }, "tls")
   if tls.client then

@@ -10,7 +10,7 @@
 #include "net/loop.h"
 #include "policy/saved_request.h"
 #include "quota/shared_area.h"
-#include "tools/test_values.h"
+#include "tools/test/test_values.h"
 
 #include <stdlib.h>
 #include <unistd.h>

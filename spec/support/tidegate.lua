@@ -474,6 +474,10 @@ function M.prepare(options)
   self.config.listen = tablex.map(here, self.config.listen)
   self.config.admin = self.config.admin and here(self.config.admin)
   for name, text in pairs(options.files or {}) do
+    local folder = name:match "^(.*)/"
+    if folder then
+      assert(os.execute(("mkdir -p '%s/%s'"):format(self.dir, folder)))
+    end
     files.write(self.dir .. "/" .. name, text)
   end
   files.write(self.dir .. "/policy.lua", options.policy or M.OPEN_POLICY)

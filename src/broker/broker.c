@@ -244,6 +244,7 @@ void broker_each_connection(const struct broker *b,
     list_for_each (it, &b->subscribers) {
         struct broker_connection c;
         subscriber_describe(subscriber_of_node(it), &c);
+        c.asked_again = resubscribe_waits(subscriber_of_node(it));
         each(ctx, &c);
     }
 }

@@ -63,8 +63,9 @@ struct broker_connection {
     uint64_t cursor;    /* last id considered */
     uint64_t lag;       /* events behind the head, as far as the event log knows */
     bool behind;
-    double seconds;                              /* since it was opened */
-    uint64_t delivered;                          /* events */
+    bool asked_again;   /* the policy is being asked about it, or is going to be */
+    double seconds;     /* since it was opened */
+    uint64_t delivered; /* events */
     struct quota_want quotas[QUOTAS_PER_STREAM]; /* what it counts for */
     size_t quota_count;
 };

@@ -529,7 +529,9 @@ struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker
     r->watch = opt->watch_files ? policy_watch_new(loop, on_files_changed, r) : NULL;
     list_init(&r->retired);
     deadline_init(&r->tick);
-    REQUIRE(uv_signal_init(loop_uv(loop), &r->hangup) == 0);
+    if (opt->on_hangup) {
+        REQUIRE(uv_signal_init(loop_uv(loop), &r->hangup) == 0);
+    }
     return r;
 }
 
@@ -549,7 +551,7 @@ static void on_first_setup(void *ctx, int rc, const struct err *e)
 
 int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ctx, struct err *e)
 {
-    int rc = uv_signal_start(&r->hangup, on_hangup, SIGHUP);
+    int rc = r->opt.on_hangup ? uv_signal_start(&r->hangup, on_hangup, SIGHUP) : 0;
     if (rc) {
         return err_set(e, rc, "cannot handle SIGHUP: %s", uv_strerror(rc));
     }
@@ -563,7 +565,7 @@ int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ct
     return 0;
 }
 
-const struct policy *policy_reload_current(const struct policy_reload *r)
+struct policy *policy_reload_current(const struct policy_reload *r)
 {
     return r->current ? r->current->policy : NULL;
 }
@@ -581,7 +583,9 @@ void policy_reload_close(struct policy_reload *r)
         deadline_disarm(&r->tick);
         policy_watch_close(r->watch);
         r->watch = NULL;
-        uv_close((uv_handle_t *)&r->hangup, NULL);
+        if (r->opt.on_hangup) {
+            uv_close((uv_handle_t *)&r->hangup, NULL);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ struct policy_reload_options {
     uint64_t warm_ms;                        /* how long the previous policy is kept */
     unsigned watched_s; /* how long a new policy is compared with the previous one; 0: not */
     bool watch_files;   /* reload when a file changes */
+    bool on_hangup;     /* reload when SIGHUP comes */
     /* Brings settings and path in `policy` up to date, before each reload; on failure `e` says why they stay as
      * they are. NULL: they do not change. */
     int (*refresh)(void *ctx, struct err *e);
@@ -35,8 +36,7 @@ struct policy_reload;
 struct policy_reload *policy_reload_new(struct loop *loop, struct broker *broker,
                                         struct policy_metrics *metrics,
                                         const struct policy_reload_options *opt);
-/* Loads the first policy. Calls `ready` once, from the flush step, unless this fails at once. From
- * then on SIGHUP reloads. */
+/* Loads the first policy. Calls `ready` once, from the flush step, unless this fails at once. */
 int policy_reload_start(struct policy_reload *r, policy_ready_cb ready, void *ctx, struct err *e);
 /* Reloads. Calls `cb` once, possibly before it returns; never if policy_reload_free() comes first. */
 void policy_reload_order(struct policy_reload *r, const struct policy_order *order,
@@ -46,7 +46,7 @@ void policy_reload_rollback(struct policy_reload *r, policy_report_cb cb, void *
                             uint64_t token);
 
 /* The current policy; NULL: none yet. */
-const struct policy *policy_reload_current(const struct policy_reload *r);
+struct policy *policy_reload_current(const struct policy_reload *r);
 /* The previous policy, while it is warm; else NULL. */
 const struct policy *policy_reload_previous(const struct policy_reload *r);
 

@@ -460,6 +460,7 @@ static void server_build(struct server *s)
                                                        (uint64_t)s->cfg->policy.warm_s * 1000,
                                                    .watched_s = (unsigned)s->cfg->policy.rollback_s,
                                                    .watch_files = s->cfg->policy.watch,
+                                                   .on_hangup = true,
                                                    .refresh = server_refresh,
                                                    .signalled = server_on_signalled,
                                                    .ctx = s};

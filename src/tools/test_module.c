@@ -7,15 +7,15 @@
 #include "lua/api/lua_json.h"
 #include "lua/load/lua_policy_file.h"
 #include "lua/vm/lua_box.h"
-#include "tools/test_broker.h"
-#include "tools/test_fakes.h"
+#include "tools/test/test_broker.h"
+#include "tools/test/test_fakes.h"
+#include "tools/test/test_questions.h"
+#include "tools/test/test_reload.h"
+#include "tools/test/test_values.h"
 #include "tools/test_keys.h"
-#include "tools/test_questions.h"
-#include "tools/test_values.h"
 
 #include <errno.h>
 #include <lauxlib.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -53,40 +53,35 @@ static void test_module_prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys, auth_open, failures, settings, targets) -> bench | nil, text; respond,
+/* open(file, unix_ms, respond, keys, auth_open, failures, settings, targets, path) -> bench | nil, text; respond,
  * failures (nil: the log), targets (nil: nothing is asked through the broker's functions): see test_fakes.h,
- * keys: see test_keys.h, settings: see test_values.h */
+ * keys: see test_keys.h, settings: see test_values.h, path: a list of absolute directories, or nil */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
-    char file[PATH_MAX];
     struct err e = {0};
-    lua_settop(L, 8);
+    struct test_broker_given given;
+    lua_settop(L, 9);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_argexpected(L, lua_isnil(L, 5) || lua_isboolean(L, 5), 5, "boolean or nil");
-    if (!realpath(luaL_checkstring(L, 1), file)) {
-        int why = errno;
-        lua_pushnil(L);
-        lua_pushfstring(L, "%s: %s", lua_tostring(L, 1), strerror(why));
-        return 2;
-    }
     struct test_keys *keys = test_keys_push(L, 4);
-    const struct test_settings *settings = lua_isnil(L, 7) ? NULL : test_settings_push(L, 7);
-    struct bench *b = lua_newuserdatauv(L, sizeof *b, 0);
+    struct bench *b = lua_newuserdatauv(L, sizeof *b, TEST_RELOAD_KEPT);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
+    if (!test_given_take(L, -1, 1, 7, 9, &given)) {
+        test_keys_close(keys);
+        return 2;
+    }
     b->fakes = test_fakes_new(L, 3, 6);
     if (!lua_isnil(L, 8)) {
         test_fakes_behind(b->fakes, L, 8);
     }
     struct test_broker_options options = {.config = opt->config,
-                                          .policy = file,
                                           .auth_open = lua_toboolean(L, 5),
                                           .unix_ms = luaL_optinteger(L, 2, 0),
                                           .keys = keys->n ? keys->sets : NULL,
                                           .key_count = keys->n,
-                                          .settings = settings ? settings->v : NULL,
-                                          .setting_count = settings ? settings->n : 0,
+                                          .given = given,
                                           .queries = test_fakes_queries(b->fakes),
                                           .http = test_fakes_service(b->fakes),
                                           .prepare = test_module_prepare,
@@ -167,6 +162,26 @@ static int l_refill(lua_State *L)
 {
     test_broker_refill(check_bench(L));
     return 0;
+}
+
+/* b:load_again(file, settings, path) -> what came of it | nil, text: see test_reload.h */
+static int l_load_again(lua_State *L)
+{
+    return test_reload(L, check_bench(L));
+}
+
+/* b:ask_again([id of a stream]): the policy, about it or all -> is there such a stream? */
+static int l_ask_again(lua_State *L)
+{
+    struct broker *b = test_broker_broker(check_bench(L));
+    bool there = true;
+    if (lua_isnoneornil(L, 2)) {
+        broker_resubscribe_all(b);
+    } else {
+        there = broker_resubscribe(b, (uint64_t)luaL_checkinteger(L, 2));
+    }
+    lua_pushboolean(L, there);
+    return 1;
 }
 
 /* b:insert{topic, type, data, key, attrs} -> true | nil, text. `attrs` is canonical JSON. */
@@ -252,6 +267,8 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     test_push_quotas(L, c->quotas, c->quota_count);
     lua_pushinteger(L, (lua_Integer)c->audience);
     lua_setfield(L, -2, "audience");
+    lua_pushboolean(L, c->asked_again);
+    lua_setfield(L, -2, "asked_again");
     if (c->expires_ms) {
         lua_pushinteger(L, (lua_Integer)(c->expires_ms / 1000)); /* the policy says whole seconds */
         lua_setfield(L, -2, "expires");
@@ -259,7 +276,7 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* b:connections() -> {{id, topics, filter, format, params (JSON), audience, expires}, ...} */
+/* b:connections() -> {{id, topics, filter, format, params (JSON), audience, expires, asked_again}, ...} */
 static int l_connections(lua_State *L)
 {
     struct test_broker *w = check_bench(L);
@@ -358,6 +375,8 @@ static int l_native(lua_State *L)
         {"observe", l_observe},
         {"disconnect", l_disconnect},
         {"reload", l_reload},
+        {"load_again", l_load_again},
+        {"ask_again", l_ask_again},
         {"__gc", l_close},
         {NULL, NULL},
     };
@@ -399,6 +418,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
 {
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
+        {"tidegate.test.changes", "scripts/lib/test_changes.lua"},
         {"tidegate.test.request", "scripts/lib/test_request.lua"},
         {"tidegate.test.tokens", "scripts/lib/test_tokens.lua"},
         {"tidegate.eval", "scripts/lib/eval.lua"},

@@ -1,9 +1,9 @@
 /* Direct questions to a policy on a test broker: what a hook decides, as a table, instead of what a
  * client gets. For tools; inside a Lua call of theirs. */
-#ifndef TOOLS_TEST_QUESTIONS_H
-#define TOOLS_TEST_QUESTIONS_H
+#ifndef TOOLS_TEST_TEST_QUESTIONS_H
+#define TOOLS_TEST_TEST_QUESTIONS_H
 
-#include "tools/test_broker.h"
+#include "tools/test/test_broker.h"
 
 #include <lua.h>
 
@@ -28,7 +28,8 @@ int test_ask_reload(lua_State *L, struct test_broker *w);
  * | "failed", data, event} | nil, text */
 int test_ask_judge(lua_State *L, struct test_broker *w);
 /* (event) -> {result = "observed" | "failed" | "not-observed", effects = {{effect = "ask_again" | "end_streams", tag,
- * reason}, ...}, forgotten (keys of the cache)} | nil, text; nothing of it has an effect on streams */
+ * reason}, ...}, forgotten (keys of the cache), error (of "failed")} | nil, text; nothing of it has an effect on
+ * streams */
 int test_ask_observe(lua_State *L, struct test_broker *w);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * Policy tests put a database and servers behind the functions that the broker has: what those refuse, tests
  * refuse. eval and check judge calls by themselves, so there the functions are others, which take anything. */
-#include "tools/test_fakes.h"
+#include "tools/test/test_fakes.h"
 
 #include "base/alloc.h"
 #include "base/container_of.h"

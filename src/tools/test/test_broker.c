@@ -1,5 +1,5 @@
-/* See tools/test_broker.h. Built and taken apart in the order of server.c. */
-#include "tools/test_broker.h"
+/* See tools/test/test_broker.h. Built and taken apart in the order of server.c. */
+#include "tools/test/test_broker.h"
 
 #include "base/alloc.h"
 #include "base/require.h"
@@ -13,10 +13,11 @@
 #include "net/http/http_server.h"
 #include "net/http/listener.h"
 #include "quota/shared_area.h"
+#include "reload/policy_reload.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
 #include "store/store_memory.h"
-#include "tools/test_tls.h"
+#include "tools/test/test_tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -52,7 +53,7 @@ struct test_broker {
     struct lua_cache *cache;
     struct lua_waits *waits;
     struct lua_watchdog *watchdog;
-    struct policy *policy;
+    struct policy_reload *policies;
     bool built;
 };
 
@@ -80,6 +81,9 @@ void test_broker_close(struct test_broker *w)
     if (w->built) {
         http_server_close_all(&w->server, CLOSE_DRAINING);
     }
+    if (w->policies) {
+        policy_reload_close(w->policies);
+    }
     if (w->store) {
         w->store->ops->close(w->store, test_broker_on_store_closed, w);
     }
@@ -92,8 +96,8 @@ void test_broker_close(struct test_broker *w)
     if (w->broker) {
         broker_free(w->broker);
     }
-    if (w->policy) {
-        w->policy->life->close(w->policy);
+    if (w->policies) {
+        policy_reload_free(w->policies);
     }
     keyring_close(w->keyring);
     lua_cache_free(w->cache);
@@ -144,7 +148,6 @@ static void test_broker_request(void *ctx, struct stream *s, struct http_request
 
 static void test_broker_build(struct test_broker *w)
 {
-    static const struct store_memory_options memory = {.first_id = 0, .keys = true};
     struct err e;
     REQUIRE(network_parse("unix", &w->proxy, &e) == 0);
     w->options.public.trusted_proxies = &w->proxy;
@@ -154,11 +157,17 @@ static void test_broker_build(struct test_broker *w)
     http_server_init(&w->server, w->loop, &w->options.public, &handlers, &w->net);
     broker_set_server(w->broker, &w->server);
     broker_set_quotas(w->broker, &w->quota_user, &w->quota_metrics, NULL, NULL);
-    broker_set_policy(w->broker, w->policy);
+    const struct policy_reload_options policies = {.policy = &w->options.policy};
+    w->policies = policy_reload_new(w->loop, w->broker, &w->policy_metrics, &policies);
+    w->built = true;
+}
+
+static void test_broker_store(struct test_broker *w)
+{
+    static const struct store_memory_options memory = {.first_id = 0, .keys = true};
     w->store =
         store_memory_open(&memory, loop_uv(w->loop), &w->store_metrics, broker_tail, w->broker);
     broker_set_store(w->broker, w->store);
-    w->built = true;
 }
 
 /* Rates go by the clock that can be set, though never back. */
@@ -227,38 +236,71 @@ static void test_broker_on_ready(void *ctx, int rc, const struct err *e)
     }
 }
 
+static void test_broker_give(struct lua_policy_options *o, const struct test_broker_given *given)
+{
+    o->file = given->policy ? given->policy : o->file;
+    if (given->settings) {
+        o->settings = given->settings;
+        o->setting_count = given->setting_count;
+    }
+    if (given->path) {
+        o->path = given->path;
+        o->path_count = given->path_count;
+    }
+}
+
 static int test_broker_load(struct test_broker *w, const struct test_broker_options *opt,
                             struct err *e)
 {
     struct preparation ready = {.e = e};
-    int rc = provide(w, opt, e);
-    if (rc) {
-        return rc;
-    }
     test_broker_set_time(w, opt->unix_ms);
-    w->options.policy.file = opt->policy ? opt->policy : w->options.policy.file;
+    test_broker_give(&w->options.policy, &opt->given);
     w->options.policy.auth_open = w->options.policy.auth_open || opt->auth_open;
     w->options.policy.extend = opt->extend;
     w->options.policy.extend_ctx = opt->ctx;
     w->options.policy.failed = opt->failed;
-    if (opt->settings) {
-        w->options.policy.settings = opt->settings;
-        w->options.policy.setting_count = opt->setting_count;
-    }
     if (opt->prepare) {
         opt->prepare(opt->ctx, w->waits);
     }
-    rc = lua_policy_open(&w->options.policy, w->loop, &w->policy_metrics, &w->policy, NULL, e);
+    int rc = policy_reload_start(w->policies, test_broker_on_ready, &ready, e);
     if (rc) {
         return rc;
     }
-    w->policy->life->setup(w->policy, NULL, test_broker_on_ready, &ready);
     test_broker_turn(w);
     while (!ready.there) { /* it has a deadline */
         test_broker_wait(w);
     }
-    w->policy->life->set_stage(w->policy, POLICY_LIVE);
     return ready.rc;
+}
+
+struct reloading {
+    policy_report_cb cb;
+    void *ctx;
+    bool there, refused;
+};
+
+static void test_broker_on_reloaded(void *ctx, uint64_t token, const struct policy_report *rep)
+{
+    struct reloading *r = ctx;
+    r->there = true;
+    r->refused = rep->outcome == POLICY_REFUSED;
+    r->cb(r->ctx, token, rep);
+}
+
+void test_broker_reload(struct test_broker *w, const struct test_broker_given *given,
+                        policy_report_cb cb, void *ctx)
+{
+    const struct lua_policy_options before = w->options.policy;
+    const struct policy_order order = {.force = true};
+    struct reloading r = {.cb = cb, .ctx = ctx};
+    test_broker_give(&w->options.policy, given);
+    policy_reload_order(w->policies, &order, test_broker_on_reloaded, &r, 1);
+    while (!r.there) { /* its parts have deadlines */
+        test_broker_wait(w);
+    }
+    if (r.refused) {
+        w->options.policy = before;
+    }
 }
 
 int test_broker_open(struct test_broker **out, const struct test_broker_options *opt, struct err *e)
@@ -273,12 +315,16 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
-    rc = rc ? rc : test_broker_load(w, opt, e);
+    rc = rc ? rc : provide(w, opt, e);
+    if (rc == 0) {
+        test_broker_build(w);
+        rc = test_broker_load(w, opt, e);
+    }
     if (rc) {
         test_broker_close(w);
         return rc;
     }
-    test_broker_build(w);
+    test_broker_store(w);
     *out = w;
     return 0;
 }
@@ -359,5 +405,5 @@ struct broker *test_broker_broker(struct test_broker *w)
 
 struct policy *test_broker_policy(struct test_broker *w)
 {
-    return w->policy;
+    return policy_reload_current(w->policies);
 }

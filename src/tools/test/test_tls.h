@@ -1,7 +1,7 @@
 /* What a test says of the TLS that a request came by. Tests speak HTTP to the broker, so it is a field of the request,
  * which is gone before the policy sees it. */
-#ifndef TOOLS_TEST_TLS_H
-#define TOOLS_TEST_TLS_H
+#ifndef TOOLS_TEST_TEST_TLS_H
+#define TOOLS_TEST_TEST_TLS_H
 
 #include "net/message/http_request.h"
 #include "net/tls/tls_info.h"

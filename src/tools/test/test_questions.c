@@ -1,11 +1,11 @@
 /* See test_questions.h. */
-#include "tools/test_questions.h"
+#include "tools/test/test_questions.h"
 
 #include "audience/render.h"
 #include "broker/explain.h"
 #include "net/message/http_parser.h"
-#include "tools/test_tls.h"
-#include "tools/test_values.h"
+#include "tools/test/test_tls.h"
+#include "tools/test/test_values.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -334,11 +334,19 @@ int test_ask_observe(lua_State *L, struct test_broker *w)
         return test_questions_refuse(L, bad);
     }
     policy_effects_init(&effects);
+    bool failed = false;
     if (p->reach && p->reach->observes(p, event_topic(ev))) {
-        result = p->reach->observe(p, ev, &effects) ? "failed" : "observed";
+        failed = p->reach->observe(p, ev, &effects) != 0;
+        result = failed ? "failed" : "observed";
     }
     event_unref(ev);
-    lua_createtable(L, 0, 3); /* short of memory it raises, and the process ends anyway */
+    lua_createtable(L, 0, 4); /* short of memory it raises, and the process ends anyway */
+    if (failed) {
+        struct policy_figures figures;
+        p->life->figures(p, &figures);
+        lua_pushstring(L, figures.last_error);
+        lua_setfield(L, -2, "error");
+    }
     lua_pushstring(L, result);
     lua_setfield(L, -2, "result");
     push_effects(L, &effects);

@@ -1,7 +1,7 @@
 /* Fakes of `db` and `http` for tests of policies: each call waits, as the real one would, and a Lua
  * function of the spec answers it, from the loop. */
-#ifndef TOOLS_TEST_FAKES_H
-#define TOOLS_TEST_FAKES_H
+#ifndef TOOLS_TEST_TEST_FAKES_H
+#define TOOLS_TEST_TEST_FAKES_H
 
 #include "lookup/query_source.h"
 #include "lua/api/lua_http.h"

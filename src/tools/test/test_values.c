@@ -1,5 +1,5 @@
 /* See test_values.h. */
-#include "tools/test_values.h"
+#include "tools/test/test_values.h"
 
 #include <lauxlib.h>
 #include <stdint.h>
@@ -179,7 +179,7 @@ const struct test_settings *test_settings_push(lua_State *L, int idx)
 {
     size_t n = lua_rawlen(L, idx);
     luaL_argcheck(L, n <= POLICY_SETTINGS_MAX, idx, "too many settings");
-    struct test_settings *s = lua_newuserdatauv(L, sizeof *s, POLICY_SETTINGS_MAX);
+    struct test_settings *s = lua_newuserdatauv(L, sizeof *s, POLICY_SETTINGS_MAX + 1);
     *s = (struct test_settings){.n = n};
     for (size_t i = 0; i < n; i++) {
         struct policy_setting *one = &s->v[i];

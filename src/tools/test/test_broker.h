@@ -1,13 +1,14 @@
 /* CONTRACT: a policy in a test broker, for the tools that test it (`tidegate eval`, `tidegate test`).
- * src/tools/test_broker.c builds it as server.c builds a server: it loads the policy as `serve` does,
+ * src/tools/test/test_broker.c builds it as server.c builds a server: it loads the policy as `serve` does,
  * with a complete broker around it.
  *
  * What differs from a server: the event store is memory, the clients are the other ends of socket
  * pairs, the wall clock can be set, and nothing happens outside test_broker_turn() and _wait(). No
  * port is opened and no file is written. */
-#ifndef TOOLS_TEST_BROKER_H
-#define TOOLS_TEST_BROKER_H
+#ifndef TOOLS_TEST_TEST_BROKER_H
+#define TOOLS_TEST_TEST_BROKER_H
 
+#include "admin/policy_report.h"
 #include "auth/keyring.h"
 #include "base/err.h"
 #include "broker/broker.h"
@@ -19,17 +20,24 @@ struct policy_setting;
 struct policy_failure;
 struct test_broker;
 
+/* What a policy is given, instead of what the configuration says; NULL: that. Borrowed until other things are
+ * given, or the test broker's end. */
+struct test_broker_given {
+    const char *policy; /* the file to load; absolute */
+    const struct policy_setting *settings;
+    size_t setting_count;
+    char *const *path; /* absolute directories of `require` */
+    size_t path_count;
+};
+
 struct test_broker_options {
     const struct config *config; /* borrowed for the test broker's life */
-    const char *policy;          /* the file to load, instead of the configuration's; NULL: that */
     bool auth_open;              /* `authenticate` may be missing, whatever `config` says */
     int64_t unix_ms;             /* the time it is; 0: the machine's clock goes on */
     /* Key sets instead of the configuration's; NULL: those. */
     const struct keyset_options *keys;
     size_t key_count;
-    /* Settings of the policy instead of the configuration's; NULL: those. Borrowed for the call. */
-    const struct policy_setting *settings;
-    size_t setting_count;
+    struct test_broker_given given;
     struct query_source *queries;  /* where its `queries` are declared; NULL: nowhere */
     struct lua_http_service *http; /* whom http.get asks; NULL: nobody */
     /* Further globals of the policy: see lua_policy_options. Both may be NULL. `prepare` is called
@@ -56,6 +64,10 @@ bool test_broker_settled(const struct test_broker *w);
  * by it end, the policy is going to be asked about those whose grant says so, and cached values
  * age. */
 void test_broker_set_time(struct test_broker *w, int64_t unix_ms);
+/* The policy is loaded again as `tidegate reload` does it, with `given`, whether it differs or not. Calls `cb`
+ * once, before it returns. Where it is refused, what was given before stays. */
+void test_broker_reload(struct test_broker *w, const struct test_broker_given *given,
+                        policy_report_cb cb, void *ctx);
 /* Every bucket of tg.rate is full again: what is asked next is asked as if nothing had been. */
 void test_broker_refill(struct test_broker *w);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The

@@ -1,10 +1,10 @@
 /* Converts values of specs to structs of the broker, and back. */
-#ifndef TOOLS_TEST_VALUES_H
-#define TOOLS_TEST_VALUES_H
+#ifndef TOOLS_TEST_TEST_VALUES_H
+#define TOOLS_TEST_TEST_VALUES_H
 
 #include "policy/policy.h"
 #include "policy/policy_setting.h"
-#include "tools/test_broker.h"
+#include "tools/test/test_broker.h"
 
 #include <lua.h>
 

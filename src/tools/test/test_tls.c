@@ -1,5 +1,5 @@
 /* See test_tls.h. */
-#include "tools/test_tls.h"
+#include "tools/test/test_tls.h"
 
 #include <jansson.h>
 #include <stdio.h>
