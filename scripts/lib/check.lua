@@ -250,6 +250,11 @@ local function figures(facts, report, out)
   if #about.observes > 0 then
     line("observes", table.concat(about.observes, ", "))
   end
+  if #about.settings > 0 then
+    line("declares", named(about.settings, function(s)
+      return s.type .. ", " .. (s.from == "none" and "not given" or s.from)
+    end))
+  end
   if report.tried > 0 then
     line("tried", count(report.tried, "request"))
   end
@@ -295,7 +300,7 @@ local function document(facts, report, failed)
       label = about and about.label ~= json.null and about.label or nil,
       version = about and about.version, hooks = about and about.hooks, filters = about and about.filters,
       formats = about and about.formats, queries = about and about.queries,
-      observes = about and json.array(about.observes),
+      observes = about and json.array(about.observes), settings = about and json.array(about.settings),
     },
   } .. "\n"
 end

@@ -1,5 +1,6 @@
 -- tg.settings: what the configuration says to a policy (policy.settings). Runs once, in the raw state, as
--- sandbox.lua does; answers tg.settings, and a function that raises if something is set that was not declared.
+-- sandbox.lua does; answers tg.settings, and a function that raises if something is set that was not declared, else
+-- answers what was: a list of { name =, type =, from = "given" | "default" | "none" }.
 --
 -- `host` (lua_settings.c) has: given, name -> { type, text, size, items }, in which a secret is a secret already;
 -- secret(name, text) makes one; nearest(word, names), the name that was probably meant, or nil; readonly(table, name),
@@ -227,7 +228,9 @@ local function declare(_, all)
     local d = shape_of(all[name])
     read_type(name, d)
     read_options(name, d)
-    names[#names + 1], declared[name] = name, true
+    names[#names + 1] = name
+    declared[name] = { name = name, type = d.type,
+      from = host.given[name] and "given" or d.default ~= nil and "default" or "none" }
     local value = find_value(name, d, problems)
     values[name] = d.type == "list" and value and host.readonly(value, "a setting") or value
   end
@@ -251,7 +254,7 @@ local mt = {
 }
 setmetatable(settings, mt)
 
--- What declares is garbage from here on.
+-- What declares is garbage from here on, but for the types.
 local function check()
   for _, name in ipairs(sorted(host.given)) do
     if not declared[name] then
@@ -262,6 +265,11 @@ local function check()
   function mt.__call()
     error("tg.settings { ... } declares settings while the policy is being loaded: move it to the top of the file", 2)
   end
+  local list = {}
+  for i, name in ipairs(sorted(declared)) do
+    list[i] = declared[name]
+  end
+  return list
 end
 
 return settings, check

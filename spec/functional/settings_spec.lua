@@ -63,6 +63,9 @@ describe("settings", function()
       local c = sse.open(broker, { headers = { Authorization = "Bearer " .. WORD } })
       assert.same({ "a", "b" }, rooms(broker))
       c:close()
+      assert.same({ { name = "door", type = "secret", from = "given" },
+        { name = "label", type = "string", from = "default" }, { name = "rooms", type = "list", from = "given" } },
+        http.get(broker.admin, "/status").json.policy.settings)
     end
   end)
 
@@ -281,6 +284,22 @@ describe("tools", function()
     assert.matches("policy.settings.lable: the policy declares no such setting", r[2], 1, true)
     assert.matches("did you mean 'label'?", r[2], 1, true)
     assert.is_nil(r[2]:find(WORD, 1, true))
+  end)
+
+  it("say what is declared and where it comes from, without values", function()
+    local r = run({ "check", "conf.lua", "--no-luacheck" }, CONF)
+    assert.matches("  declares  door (secret, given), label (string, default), rooms (list, given)", r[2], 1, true)
+    r = run({ "check", "conf.lua", "--no-luacheck", "--json" }, CONF)
+    assert.same({ { name = "door", type = "secret", from = "given" }, { name = "label", type = "string",
+      from = "default" }, { name = "rooms", type = "list", from = "given" } },
+      http.json.decode(r[2]).policy.settings)
+    local none = "local P = { api = 1 } function P.authenticate() return {} end\n"
+      .. "function P.subscribe() return { topics = { 'a' } } end return P"
+    local optional = "local s = tg.settings { word = { 'secret', optional = true } }\n" .. none
+    r = run({ "check", "--policy", "none.lua", "--no-luacheck" }, CONF, { ["none.lua"] = none })
+    assert.is_nil(r[2]:find("declares", 1, true))
+    r = run({ "check", "--policy", "none.lua", "--no-luacheck" }, CONF, { ["none.lua"] = optional })
+    assert.matches("declares  word (secret, not given)", r[2], 1, true)
   end)
 
   it("give specs the configuration's, --setting's, or their own", function()

@@ -19,6 +19,8 @@ struct admin_state {
     const char *policy_file;                       /* NULL: no policy is loaded */
     const char *policy_version;                    /* hash; NULL: none is loaded yet */
     const char *policy_label;                      /* its `version`; NULL: none */
+    const struct policy_declared *policy_settings; /* that it has declared */
+    size_t policy_setting_count;
     const char *previous_version, *previous_label; /* of the policy that a rollback restores */
 };
 

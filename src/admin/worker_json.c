@@ -40,6 +40,22 @@ static json_t *unready_document(const struct admin *a, const struct admin_state 
     return o;
 }
 
+/* What the policy has declared, without values. */
+static json_t *settings_document(const struct admin_state *st)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < st->policy_setting_count; i++) {
+        const struct policy_declared *s = &st->policy_settings[i];
+        json_t *one =
+            json_pack("{s:s, s:s, s:s}", "name", s->name, "type", s->type, "from", s->from);
+        if (json_array_append_new(list, one)) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 /* An entry of `workers` in the document of /status. */
 static json_t *worker_document(const struct admin *a)
 {
@@ -67,9 +83,10 @@ static json_t *worker_document(const struct admin *a)
                                          (json_int_t)m->log_bytes));
     bad |= json_object_set_new(o, "store", store_document(a->store, st.store_away));
     bad |= json_object_set_new(o, "policy",
-                               json_pack("{s:b, s:s?, s:s?, s:s?}", "loaded",
+                               json_pack("{s:b, s:s?, s:s?, s:s?, s:o}", "loaded",
                                          st.policy_file != NULL, "file", st.policy_file, "version",
-                                         st.policy_version, "label", st.policy_label));
+                                         st.policy_version, "label", st.policy_label, "settings",
+                                         settings_document(&st)));
     if (a->area) {
         bad |= json_object_set_new(o, "quota", quota_json(a->area));
         bad |= json_object_set_new(o, "rates", rates_json(a->area));

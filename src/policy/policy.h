@@ -16,6 +16,7 @@
 #include "net/message/http_query.h"
 #include "net/message/http_request.h"
 #include "net/message/request_id.h"
+#include "policy/policy_setting.h"
 #include "quota/quota_want.h"
 
 #include <stdbool.h>
@@ -294,6 +295,8 @@ struct policy {
     const struct policy_reach *reach; /* NULL: it observes nothing */
     const char *version;              /* of everything it consists of, for people; never NULL */
     const char *label;                /* what its author calls it; NULL: none */
+    const struct policy_declared *settings; /* that it has declared */
+    size_t setting_count;
 };
 
 #endif

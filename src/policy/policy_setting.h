@@ -17,4 +17,11 @@ struct policy_setting {
     } items; /* of a list */
 };
 
+/* A setting that a policy has declared. Never its value, which may be a secret. */
+struct policy_declared {
+    char name[65];
+    char type[8];
+    char from[8]; /* "given", "default", or "none": it is optional */
+};
+
 #endif

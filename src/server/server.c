@@ -230,6 +230,8 @@ static void admin_state(void *ctx, struct admin_state *out)
                                 .policy_file = s->cfg->policy.file,
                                 .policy_version = p ? lua_policy_version(p) : NULL,
                                 .policy_label = p ? p->label : NULL,
+                                .policy_settings = p ? p->settings : NULL,
+                                .policy_setting_count = p ? p->setting_count : 0,
                                 .previous_version = before ? lua_policy_version(before) : NULL,
                                 .previous_label = before ? before->label : NULL};
 }

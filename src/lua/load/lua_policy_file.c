@@ -187,7 +187,8 @@ static int load_body(lua_State *L)
     }
     lua_pop(L, 1);
     lua_shape_closed(L, 2, load->source.chunk, keys);
-    lua_settings_check(L);
+    f->declared = xcalloc(POLICY_SETTINGS_MAX, sizeof *f->declared);
+    f->declared_count = lua_settings_check(L, f->declared);
     read_api(L, 2);
     read_version(L, 2, f);
     for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
@@ -263,6 +264,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     filter_set_free(f->texts);
     lua_queries_clear(&f->queries);
     lua_observes_clear(&f->observes);
+    free(f->declared);
     lua_policy_file_init(f);
 }
 

@@ -7,6 +7,7 @@
 #include "lua/api/lua_db.h"
 #include "lua/load/lua_observe.h"
 #include "lua/vm/lua_vm.h"
+#include "policy/policy_setting.h"
 
 /* X(enumerator, name in logs, members of struct policy_metrics that count its errors, and of these
  * the calls that used up their CPU time) */
@@ -99,6 +100,8 @@ struct lua_policy_file {
     struct filter_set *texts;   /* owned: the filters that are text */
     struct lua_queries queries; /* its source is set before loading */
     struct lua_observes observes;
+    struct policy_declared *declared; /* owned: settings */
+    size_t declared_count;
 };
 
 struct policy;

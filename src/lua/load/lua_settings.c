@@ -10,6 +10,7 @@
 
 #include <lauxlib.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -220,10 +221,30 @@ void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction
     lua_setfield(L, -2, "settings");
 }
 
-void lua_settings_check(lua_State *L)
+/* stack: a declaration */
+static void lua_settings_copy(lua_State *L, const char *key, char *out, size_t size)
 {
+    lua_getfield(L, -1, key);
+    const char *text = lua_tostring(L, -1);
+    snprintf(out, size, "%s", text ? text : "");
+    lua_pop(L, 1);
+}
+
+size_t lua_settings_check(lua_State *L, struct policy_declared out[POLICY_SETTINGS_MAX])
+{
+    size_t n = 0;
+    int top = lua_gettop(L);
+    luaL_checkstack(L, 5, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &check_key);
-    lua_call(L, 0, 0);
+    lua_call(L, 0, 1); /* stack: list */
+    for (; n < POLICY_SETTINGS_MAX && lua_rawgeti(L, -1, (lua_Integer)n + 1) == LUA_TTABLE; n++) {
+        lua_settings_copy(L, "name", out[n].name, sizeof out[n].name);
+        lua_settings_copy(L, "type", out[n].type, sizeof out[n].type);
+        lua_settings_copy(L, "from", out[n].from, sizeof out[n].from);
+        lua_pop(L, 1);
+    }
+    lua_settop(L, top);
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &check_key);
+    return n;
 }

@@ -43,7 +43,7 @@ size_t lua_settings_changed(const struct lua_settings *before, const struct lua_
  * NULL: none is given. `readonly`: see sandbox.lua. */
 void lua_settings_open(lua_State *L, const struct lua_settings *s, lua_CFunction readonly);
 /* Inside a body, when the file has run: raises an error if a setting was given that it does not
- * declare. */
-void lua_settings_check(lua_State *L);
+ * declare. Else `out` gets what it has declared, sorted by name; returns how many. */
+size_t lua_settings_check(lua_State *L, struct policy_declared out[POLICY_SETTINGS_MAX]);
 
 #endif

@@ -454,6 +454,8 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
     memcpy(p->version, sources->version, sizeof p->version - 1); /* it ends with a NUL */
     p->base.reach = p->file.observes.n ? &lua_policy_reach : NULL;
     p->base.label = p->file.version[0] ? p->file.version : NULL;
+    p->base.settings = p->file.declared;
+    p->base.setting_count = p->file.declared_count;
     return rc;
 }
 
@@ -464,7 +466,8 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     struct lua_sources own;
     struct lua_policy *p = xcalloc(1, sizeof *p);
     REQUIRE(opt->file[0] == '/');
-    p->base = (struct policy){&gates, &lua_policy_rules, &life, NULL, p->version, NULL};
+    p->base = (struct policy){
+        .gates = &gates, .rules = &lua_policy_rules, .life = &life, .version = p->version};
     p->opt = *opt;
     p->opt.file = xstrdup(opt->file);
     p->loop = loop;

@@ -106,14 +106,25 @@ static json_t *about_observes(const struct lua_observes *all)
     return list;
 }
 
+static json_t *about_settings(const struct policy *p)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < p->setting_count; i++) {
+        const struct policy_declared *s = &p->settings[i];
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s}", "name", s->name, "type", s->type, "from", s->from));
+    }
+    return list;
+}
+
 json_t *lua_policy_about(const struct policy *p)
 {
     const struct lua_policy_file *f = lua_policy_file_of(p);
-    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o, s:o}", "label", p->label, "version",
+    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "label", p->label, "version",
                      lua_policy_version(p), "hooks", about_hooks(f), "queries",
                      about_queries(&f->queries), "filters", about_functions(&f->filters, false),
                      "formats", about_functions(&f->formats, true), "observes",
-                     about_observes(&f->observes));
+                     about_observes(&f->observes), "settings", about_settings(p));
 }
 
 /* ---- what every policy can see */
