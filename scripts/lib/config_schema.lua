@@ -316,6 +316,19 @@ local fields = {
     bytes("retain_bytes", 0, 0, COUNT_MAX, "Beyond that size the oldest are removed. `0`: no bound."),
     seconds("key_window_s", DAY, 0, YEARS_100, "How long an idempotency key is remembered. `0`: not at all."),
     {
+      name = "latest", kind = "list", max = 64, default = {},
+      of = {
+        kind = "text", max = 255, format = "topics",
+        expect = 'a pattern of topics such as "score/*" or "tick/**"',
+      },
+      doc = "Topics whose newest event is kept for as long as nothing takes its place, whatever retention removes, for "
+        .. "streams that begin with the state of now. An event with empty data removes its topic. All brokers of a "
+        .. "store name the same. Topics that are named later are looked for in the events that are there.",
+    },
+    integer("latest_topics", 100000, 1, 10000000, "topics",
+      "Most topics of `store.latest`; an event of a further one is refused with `507`, and counted. What they hold "
+        .. "counts towards `store.retain_bytes`."),
+    {
       name = "conninfo", kind = "text", off = true, default = false, secret = true, format = "conninfo",
       expect = 'a connection string such as "host=db1,db2 dbname=app user=tidegate"',
       doc = "`postgres`: where the database is, as libpq reads it (`host`, `port`, `dbname`, `user`, `password`, "
@@ -543,38 +556,6 @@ local fields = {
   }),
 }
 
--- As browsers send it (RFC 6454, section 6.2): lower case, no default port, nothing after the port.
-local function is_origin(text)
-  if text == "*" then
-    return true
-  end
-  local scheme, port = text:match("^(%l[%l%d+.-]*)://[^%s%u/?#@:%[%]]+(:?%d*)$")
-  if not scheme then
-    scheme, port = text:match("^(%l[%l%d+.-]*)://%[[%x:.]+%](:?%d*)$")
-  end
-  if not scheme or port == ":" then
-    return nil
-  end
-  local below = text:match "^%l+://%*%.(.*)$"
-  if text:find("*", 1, true) and (not below or below:find("*", 1, true)) then
-    return nil, ('"%s" never matches: "*" may stand for the first names of a host only, as in "https://*.app.example"')
-      :format(text)
-  elseif below and not below:match "^[^.:]+%.[^.:]" and not below:match "^localhost" then
-    return nil, ('"%s" would match too much: name what it is below, as in "https://*.app.example"'):format(text)
-  elseif (scheme == "http" and port == ":80") or (scheme == "https" and port == ":443") then
-    return nil, ('"%s" never matches, browsers leave the default port out: write it without %s'):format(text, port)
-  end
-  return true
-end
-
-local function is_host(text)
-  if text:match "^[%w%-._]+$" or text:match "^%[[%x:.]+%]$" then
-    return true
-  elseif text:match ":%d+$" then
-    return nil, ('"%s": leave the port out'):format(text)
-  end
-end
-
 -- { a, b }: a is at least b, or a is 0 and that means something else
 local at_least = {
   { "event_log.page_bytes", "sse.turn_bytes" },
@@ -749,7 +730,7 @@ return {
     .. "`TIDEGATE_ADMIN_PUBLIC`, `TIDEGATE_STORE` (a file,\nor a conninfo of PostgreSQL) and `TIDEGATE_POLICY`. "
     .. "An empty one counts as not set.",
   fields = fields,
-  formats = { origin = is_origin, host = is_host },
+  formats = require "config_formats",
   elsewhere = elsewhere,
   rules = function(c, tools)
     if c.admin_public and not c.admin then

@@ -20,6 +20,8 @@ struct driver {
     struct store *store; /* NULL: closed */
     enum { STORE_MEMORY, STORE_SQLITE, STORE_POSTGRES } kind;
     struct store_metrics metrics;
+    char latest_text[16][256]; /* of store_latest */
+    const char *latest[16];
     lua_State *L;                 /* of the running call */
     int completions, tail, leaps; /* tables in the registry */
     size_t completed, tailed;     /* since opened */
@@ -228,10 +230,28 @@ static int l_append(lua_State *L)
     return 1;
 }
 
+/* Fills `topics` from the list in the field of that name; returns how many. The table holds them. */
+static size_t topics_field(lua_State *L, int at, struct slice *topics, size_t most)
+{
+    size_t n = 0;
+    lua_getfield(L, at, "topics");
+    for (; lua_istable(L, -1) && n < most && n < lua_rawlen(L, -1); n++) {
+        lua_rawgeti(L, -1, (lua_Integer)n + 1);
+        topics[n].p = lua_tolstring(L, -1, &topics[n].n);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
 static int l_read(lua_State *L)
 {
     struct driver *d = check(L);
+    struct slice topics[16];
     struct store_query q = {
+        .topics = topics,
+        .topic_count = topics_field(L, 2, topics, 16),
+        .latest = bool_field(L, 2, "latest", false),
         .after = (uint64_t)integer_field(L, 2, "after", 0),
         .upto = (uint64_t)integer_field(L, 2, "upto", (lua_Integer)EVENT_ID_MAX),
         .max_events = (size_t)integer_field(L, 2, "max_events", 1000),
@@ -442,6 +462,23 @@ static int l_close(lua_State *L)
     return l_finish_close(L);
 }
 
+/* latest = { pattern, ... }, latest_topics = n */
+static struct store_latest latest_field(lua_State *L, struct driver *d)
+{
+    struct store_latest latest = {.patterns = d->latest,
+                                  .topics = (uint64_t)integer_field(L, 1, "latest_topics", 1000)};
+    lua_getfield(L, 1, "latest");
+    for (; lua_istable(L, -1) && latest.n < lua_rawlen(L, -1); latest.n++) {
+        REQUIRE(latest.n < 16);
+        lua_rawgeti(L, -1, (lua_Integer)latest.n + 1);
+        (void)snprintf(d->latest_text[latest.n], 256, "%s", luaL_checkstring(L, -1));
+        d->latest[latest.n] = d->latest_text[latest.n];
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return latest;
+}
+
 static int open_sqlite(lua_State *L, struct driver *d, struct err *e)
 {
     char path[1024];
@@ -462,6 +499,7 @@ static int open_sqlite(lua_State *L, struct driver *d, struct err *e)
         .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
         .no_retention = bool_field(L, 1, "no_retention", false),
+        .latest = latest_field(L, d),
     };
     return store_sqlite_open(&o, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
 }
@@ -483,6 +521,7 @@ static int open_postgres(lua_State *L, struct driver *d, struct err *e)
         .retain_events = (uint64_t)integer_field(L, 1, "retain_events", 0),
         .key_window_s = (uint64_t)integer_field(L, 1, "key_window_s", 3600),
         .event_bytes = (size_t)integer_field(L, 1, "event_bytes", 1 << 20),
+        .latest = latest_field(L, d),
     };
     return store_pg_open(&o, NULL, &d->loop, &d->metrics, on_tail, on_leap, d, &d->store, e);
 }
@@ -494,6 +533,7 @@ static void open_memory(lua_State *L, struct driver *d)
         .max_queue_events = (size_t)integer_field(L, 1, "max_queue_events", 0),
         .max_queue_bytes = (size_t)integer_field(L, 1, "max_queue_bytes", 0),
         .keys = true,
+        .latest = latest_field(L, d),
     };
     d->store = store_memory_open(&o, &d->loop, &d->metrics, on_tail, d);
 }

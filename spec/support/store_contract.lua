@@ -314,6 +314,225 @@ return function(kind, special)
       end
     end)
 
+    describe("newest events of topics", function()
+      local names = { "score/*", "tick/**", "room/*/m/*", "a/*/b/**", "one", "q'uo?te[x]/*" }
+
+      local function reopen(options)
+        d:discard()
+        open(options)
+      end
+      --- Waits until what was there before is looked through.
+      local function latest(query)
+        query = query or {}
+        query.latest = true
+        local page
+        d:wait(function()
+          page = read(query)
+          return page.error ~= "EAGAIN"
+        end, 30000)
+        assert.is_nil(page.error)
+        return page
+      end
+      local function told(page)
+        local list = {}
+        for _, e in ipairs(page.events) do
+          list[#list + 1] = e.topic .. "=" .. e.data
+        end
+        return table.concat(list, " ")
+      end
+      local function put(topic, data)
+        return assert(d:put { ev(data, { topic = topic }) })[1].id
+      end
+
+      it("are those of the topics that are named, in order of their ids, and complete", function()
+        reopen { latest = names }
+        put("score/1", "1:0")
+        local full = { topic = "tick/a/b", type = "made", data = "line\nbreak \u{1F30A}", key = "k",
+          attrs = '{"n":1,"s":"x"}', time = 1700000000123 }
+        append(full)
+        settle()
+        put("score/2", "0:0")
+        for _, other in ipairs { "score", "score/1/x", "tick", "room/1/m", "room/1/2/m/3", "a/b/c", "a/x/y/b/c", "ones",
+          "a/x/b", "q'uo?te[x]/a/b", "q'uoXte[x]/a", "q'uo?tex/a" } do
+          put(other, "other")
+        end
+        for _, named in ipairs { "room/1/m/2", "a/x/b/c", "a/x/b/c/d", "one", "q'uo?te[x]/a" } do
+          put(named, "y")
+        end
+        put("score/1", "1:1")
+        local page = latest()
+        assert.equal("tick/a/b=line\nbreak \u{1F30A} score/2=0:0 room/1/m/2=y a/x/b/c=y a/x/b/c/d=y one=y "
+          .. "q'uo?te[x]/a=y score/1=1:1", told(page))
+        for name, value in pairs(full) do
+          assert.equal(value, page.events[1][name])
+        end
+        assert.equal(s:bounds().head, page.upto)
+        for i = 2, #page.events do
+          assert.is_true(page.events[i].id > page.events[i - 1].id)
+        end
+      end)
+
+      it("leave out topics whose newest event is empty, until the next one", function()
+        reopen { latest = names }
+        put("score/1", "1:0")
+        put("score/2", "2:0")
+        put("score/1", "")
+        assert.equal("score/2=2:0", told(latest()))
+        append(ev("a", { topic = "score/3" }), ev("", { topic = "score/3" }), ev("", { topic = "score/4" }),
+          ev("b", { topic = "score/4" }))
+        settle()
+        put("score/1", "1:1")
+        assert.equal("score/2=2:0 score/4=b score/1=1:1", told(latest()))
+      end)
+
+      it("are read by names and by patterns, page by page, up to an id", function()
+        reopen { latest = names }
+        local ids = {}
+        for i = 1, 9 do
+          ids[i] = put("score/" .. i, "v" .. i)
+        end
+        assert.equal("score/2=v2 score/7=v7", told(latest { topics = { "score/7", "score/2", "score/none", "t/1" } }))
+        assert.equal("score/7=v7", told(latest { topics = { "score/7", "score/2" }, after = ids[2] }))
+        assert.equal("score/2=v2", told(latest { topics = { "score/7", "score/2" }, upto = ids[6] }))
+        assert.equal("", told(latest { topics = { "tick/**" } }))
+        local after, got = 0, {}
+        repeat
+          local page = latest { topics = { "score/*" }, after = after, upto = ids[8], max_events = 3 }
+          assert.is_true(#page.events <= 3 and page.upto > after)
+          got[#got + 1] = told(page)
+          after = page.upto
+        until after == ids[8]
+        assert.equal("score/1=v1 score/2=v2 score/3=v3 score/4=v4 score/5=v5 score/6=v6 score/7=v7 score/8=v8",
+          (table.concat(got, " "):gsub("%s+$", "")))
+        local page = latest { max_bytes = 1 } -- never empty
+        assert.equal("score/1=v1", told(page))
+        assert.equal(ids[1], page.upto)
+      end)
+
+      it("are left out of a later page where a newer one came after the end that was asked for", function()
+        reopen { latest = names }
+        put("score/1", "old")
+        put("score/2", "old")
+        local head = put("score/3", "old")
+        local first = latest { upto = head, max_events = 1 }
+        assert.equal("score/1=old", told(first))
+        local newer = put("score/2", "new")
+        put("score/3", "")
+        local second = latest { after = first.upto, upto = head }
+        assert.equal("", told(second))
+        assert.equal(head, second.upto)
+        local log = read { after = head }
+        assert.equal(newer, log.events[1].id)
+      end)
+
+      it("come from other programs, too", function()
+        reopen { latest = names }
+        special.insert(d, ev("theirs", { topic = "score/9" }))
+        assert.is_true(s:run { tail = 1, ms = 20000 })
+        assert.equal("score/9=theirs", told(latest()))
+      end)
+
+      it("are of a bounded number of topics: an event of a further one is refused, and no other", function()
+        reopen { latest = names, latest_topics = 2 }
+        assert.equal("", told(latest()))
+        put("score/1", "a")
+        put("score/2", "a")
+        append(ev("no", { topic = "score/3" }))
+        append(ev("b", { topic = "score/1" }))
+        append(ev("no", { topic = "t/1" }), ev("no", { topic = "score/4" }))
+        append(ev("fine", { topic = "t/1" }))
+        local done, errors = settle(), {}
+        for i, c in ipairs(done) do
+          errors[c.token] = c.error or "stored"
+          done[i] = c.token
+        end
+        table.sort(done)
+        assert.same({ "ENOBUFS", "stored", "ENOBUFS", "stored" },
+          { errors[done[1]], errors[done[2]], errors[done[3]], errors[done[4]] })
+        assert.equal("score/2=a score/1=b", told(latest()))
+        assert.equal(2, s:metrics().latest_refused)
+        put("score/1", "")
+        put("score/3", "now there is room")
+        assert.equal("score/2=a score/3=now there is room", told(latest()))
+      end)
+
+      it("are of the topics that match as subscriptions do", function()
+        local patterns = { "a/*", "b/**", "*/a/**", "c/*/*/a", "*/*/c/*/**" }
+        local segments, topics = { "a", "b", "c", "aa", "\u{E9}.?" }, {}
+        local function matches(pattern, topic)
+          local have, want = {}, {}
+          for segment in topic:gmatch "[^/]+" do have[#have + 1] = segment end
+          for segment in pattern:gmatch "[^/]+" do want[#want + 1] = segment end
+          for i, segment in ipairs(want) do
+            if segment == "**" then
+              return #have >= i
+            elseif not have[i] or (segment ~= "*" and segment ~= have[i]) then
+              return false
+            end
+          end
+          return #have == #want
+        end
+        local seed, expected = 4711, {}
+        for i = 1, 200 do
+          local parts = {}
+          for n = 1, i % 5 + 1 do
+            seed = (seed * 1103515245 + 12345) % 2147483648
+            parts[n] = segments[seed // 65536 % #segments + 1]
+          end
+          topics[i] = ev("x", { topic = table.concat(parts, "/") })
+        end
+        reopen { latest = patterns }
+        d:put(topics)
+        for i = 200, 1, -1 do
+          for _, pattern in ipairs(patterns) do
+            if matches(pattern, topics[i].topic) then
+              expected[topics[i].topic] = true
+            end
+          end
+        end
+        local got = {}
+        for _, e in ipairs(latest().events) do
+          got[e.topic] = true
+        end
+        assert.same(expected, got)
+      end)
+
+      retains("outlive retention", function()
+        reopen { latest = names }
+        put("score/1", "kept")
+        for i = 1, 5 do
+          put("t/1", "e" .. i)
+        end
+        local last = put("score/2", "kept, too")
+        put("t/1", "last")
+        d:close()
+        s = assert(d:open { retain_events = 1 }).store
+        d:wait(function() return s:bounds().trimmed >= last end, 30000)
+        assert.equal("score/1=kept score/2=kept, too", told(latest()))
+      end)
+
+      retains("are looked for in older events when their topics are named, and forgotten when they are not", function()
+        reopen {}
+        for i = 1, 30 do
+          append(ev("v" .. i, { topic = "score/" .. i % 10 }), ev("w" .. i, { topic = "tick/" .. i % 5 }))
+        end
+        put("score/3", "")
+        put("score/5", "newest")
+        d:close()
+        s = assert(d:open { latest = { "score/*" } }).store
+        put("score/4", "")
+        put("score/6", "live")
+        assert.equal("score/1=v21 score/2=v22 score/7=v27 score/8=v28 score/9=v29 score/0=v30 score/5=newest "
+          .. "score/6=live", told(latest()))
+        d:close()
+        s = assert(d:open { latest = { "tick/*" } }).store
+        assert.equal("tick/1=w26 tick/2=w27 tick/3=w28 tick/4=w29 tick/0=w30", told(latest()))
+        d:close()
+        s = assert(d:open { latest = { "tick/*", "score/5" } }).store
+        assert.equal("tick/1=w26 tick/2=w27 tick/3=w28 tick/4=w29 tick/0=w30 score/5=newest", told(latest()))
+      end)
+    end)
+
     it("finds no time in an empty store", function()
       assert.equal(0, seek(os.time() * 1000))
     end)

@@ -33,6 +33,34 @@ describe("store_sqlite", function()
       assert.equal(e.id, d:head())
     end)
 
+    it("keep the newest event of a topic, or are refused by the file itself, with the reason", function()
+      open { latest = { "score/*" }, latest_topics = 2 }
+      local db = other()
+      assert(db "BEGIN IMMEDIATE")
+      for i = 1, 6 do
+        assert(db("INSERT INTO events(topic, data) VALUES (?, ?)", "score/" .. i % 2, "v" .. i))
+      end
+      assert(db "COMMIT")
+      assert(db "BEGIN IMMEDIATE")
+      assert(db "INSERT INTO events(topic, data) VALUES ('score/1', 'rolled back')")
+      assert(db "ROLLBACK")
+      local done, why = db "INSERT INTO events(topic, data) VALUES ('score/9', 'x')"
+      assert.is_nil(done)
+      assert.matches("topic: would be one more than store.latest_topics", why, 1, true)
+      assert(db "INSERT INTO events(topic, data) VALUES ('t/1', 'x')")
+      assert.is_true(d.store:run { tail = 7 })
+      local page = d:read { latest = true }
+      assert.same({ "v5", "v6" }, data_of(page.events))
+      assert(db "INSERT INTO events(topic, data) VALUES ('score/1', '')")
+      assert(db "INSERT INTO events(topic, data) VALUES ('score/9', 'x')")
+      assert.same({ "v6", "x" }, data_of(d:read { latest = true }.events))
+      d:close()
+      assert(d:open { latest = {} })
+      assert(db "INSERT INTO events(topic, data) VALUES ('score/10', 'x')") -- nothing keeps it from there on
+      assert.equal(0, #assert(db "SELECT name FROM sqlite_master WHERE name LIKE 'latest%'"))
+      db:close()
+    end)
+
     it("are tailed as soon when they come in the moment of a commit of ours", function()
       open { poll_ms = 60000, synchronous_full = false }
       local db = other()

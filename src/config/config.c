@@ -186,6 +186,8 @@ static const struct lua_config_key keys[] = {
     INTEGER(store, retain_events),
     INTEGER(store, retain_bytes),
     INTEGER(store, key_window_s),
+    LIST("store.latest", store.latest),
+    INTEGER(store, latest_topics),
     TEXT(store, conninfo),
     TEXT(store, migrate),
     INTEGER(store, history_connections),

@@ -117,6 +117,8 @@ struct config {
         char *migrate;  /* "auto" | "manual" */
         int64_t history_connections, append_timeout_ms, outbox_poll_ms, batch_rows, partition_ids;
         int64_t upkeep_alarm_s;
+        struct config_strings latest;
+        int64_t latest_topics;
     } store;
 
     struct {

@@ -149,6 +149,9 @@ static struct store_options store_options(const struct config *c)
         .retain_bytes = (uint64_t)c->store.retain_bytes,
         .key_window_s = (uint64_t)c->store.key_window_s,
         .event_bytes = (size_t)c->limits.event_bytes,
+        .latest = {.patterns = (const char *const *)c->store.latest.v,
+                   .n = c->store.latest.n,
+                   .topics = (uint64_t)c->store.latest_topics},
     };
     struct store_pg_options pg = {
         .conninfo = c->store.conninfo,
@@ -166,6 +169,7 @@ static struct store_options store_options(const struct config *c)
         .retain_bytes = sqlite.retain_bytes,
         .key_window_s = sqlite.key_window_s,
         .event_bytes = sqlite.event_bytes,
+        .latest = sqlite.latest,
         .upkeep_alarm_s = (unsigned)c->store.upkeep_alarm_s,
     };
     return (struct store_options){

@@ -88,6 +88,7 @@ void append_complete(struct append_queue *q, struct append *a, int rc)
     list_del(&a->node);
     q->events -= a->events.n;
     q->bytes -= a->bytes;
+    q->metrics->latest_refused += rc == STORE_TOPICS_FULL;
     if (rc == 0) {
         latency_add(&q->metrics->store_append, (uv_hrtime() - a->accepted_ns) / 1000);
     }

@@ -18,6 +18,13 @@
     X(store_errors, counter, "tidegate_store_errors_total", "Store operations that failed.")       \
     X(store_reconnects, counter, "tidegate_store_connections_lost_total",                          \
       "Connections to the store that broke or could not be made.")                                 \
+    X(latest_topics, gauge_max, "tidegate_store_latest_topics",                                    \
+      "Topics of store.latest that have a newest event.")                                          \
+    X(latest_refused, counter, "tidegate_store_latest_refused_total",                              \
+      "Publishes refused because their topic would be one more than store.latest_topics.")         \
+    X(latest_filling, gauge_max, "tidegate_store_latest_filling",                                  \
+      "1: the store looks through older events for topics that store.latest names since "          \
+      "recently; snapshots wait.")                                                                 \
     X(store_is_leader, gauge, "tidegate_store_sequencer_is_leader",                                \
       "1: this broker moves the outbox into the events; one of all brokers does.")                 \
     X(store_batches, counter, "tidegate_store_batches_total", "Batches moved from the outbox.")    \
@@ -44,6 +51,7 @@
       "")                                                                                          \
     X(upkeep_partitions_s, gauge_max,                                                              \
       "tidegate_store_upkeep_timestamp_seconds{step=\"partitions\"}", "")                          \
+    X(upkeep_latest_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"latest\"}", "")  \
     X(upkeep_events_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"events\"}", "")  \
     X(upkeep_keys_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"keys\"}", "")      \
     X(upkeep_rejected_s, gauge_max, "tidegate_store_upkeep_timestamp_seconds{step=\"rejected\"}",  \

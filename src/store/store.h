@@ -41,9 +41,21 @@ struct store_ack {
     bool duplicate; /* the key was known: `id` is the first event's */
 };
 
+/* Topics whose newest event is kept, whatever retention removes: store.latest. It changes in the
+ * transaction that gives an event its id. An event with empty data removes its topic. */
+struct store_latest {
+    const char *const
+        *patterns; /* as subscriptions have them; borrowed for as long as the store lives */
+    size_t n;
+    uint64_t topics; /* most of them: an event of a further one is refused */
+};
+
+/* An append that would begin a topic beyond that. */
+#define STORE_TOPICS_FULL UV_ENOBUFS
+
 /* rc 0: committed, `acks` in the order of the events. UV_ECONNABORTED: the store was lost, or failed,
- * meanwhile and it is not known whether they were stored. Any other negative UV_E*: nothing was
- * stored. */
+ * meanwhile and it is not known whether they were stored. Any other negative UV_E*, STORE_TOPICS_FULL
+ * among them: nothing was stored. */
 typedef void (*store_append_cb)(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
                                 size_t n);
 
@@ -67,6 +79,12 @@ struct store_query {
      * copy them; other events may be among the answer. */
     const struct slice *topics;
     size_t topic_count;
+    /* Not the log: the newest event of each topic that store.latest names, of those asked for (names
+     * and patterns; all stores read by them). Who reads page by page up to an id that was handed out
+     * before the first page, and then the log from there, ends with the newest of each: what is
+     * missing in a later page was replaced, or removed, by an event above `upto`. UV_EAGAIN: not
+     * yet, the store is still looking through what it held before the topics were named. */
+    bool latest;
 };
 
 struct store_page {

@@ -7,6 +7,8 @@
 #include "base/container/list.h"
 #include "base/container_of.h"
 #include "base/require.h"
+#include "base/strbuf.h"
+#include "event/topic.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -20,6 +22,9 @@ struct op {
     size_t bytes;
     uint64_t accepted_ns;
     struct store_query query;
+    struct strbuf
+        topics; /* of `query`, where it asks for the newest: each with a zero byte behind */
+    int rc;     /* of an append */
     int64_t unix_ms;
     store_append_cb append_cb;
     store_page_cb page_cb;
@@ -75,8 +80,62 @@ static void hold(struct memory *m, struct event *ev, struct event_list *visible)
     event_list_push(visible, event_ref(ev));
 }
 
+static bool matches_any(const char *const *patterns, size_t n, struct slice topic)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (topic_match(slice_str(patterns[i]), topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the event at `i` the newest of a topic that store.latest names? */
+static bool is_latest(const struct memory *m, size_t i)
+{
+    struct slice topic = event_topic(m->held.v[i]);
+    for (size_t later = i + 1; later < m->held.n; later++) {
+        if (slice_eq(event_topic(m->held.v[later]), topic)) {
+            return false;
+        }
+    }
+    return event_data(m->held.v[i]).n &&
+           matches_any(m->opt.latest.patterns, m->opt.latest.n, topic);
+}
+
+static size_t latest_count(const struct memory *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; m->opt.latest.n && i < m->held.n; i++) {
+        n += is_latest(m, i);
+    }
+    return n;
+}
+
+/* Undoes what went beyond the topics that there may be. */
+static void check_topics(struct memory *m, struct op *op, size_t held, size_t seen, size_t topics,
+                         struct event_list *visible)
+{
+    size_t now = latest_count(m);
+    m->metrics->latest_topics = now;
+    if (now <= topics || now <= m->opt.latest.topics) {
+        return;
+    }
+    while (m->held.n > held) {
+        event_unref(m->held.v[--m->held.n]);
+        m->head--;
+    }
+    while (visible->n > seen) {
+        event_unref(visible->v[--visible->n]);
+    }
+    m->metrics->latest_topics = topics;
+    m->metrics->latest_refused++;
+    op->rc = STORE_TOPICS_FULL;
+}
+
 static void store_events(struct memory *m, struct op *op, struct event_list *visible)
 {
+    size_t held = m->held.n, seen = visible->n, topics = latest_count(m);
     op->acks = xcalloc(op->events.n, sizeof *op->acks);
     for (size_t i = 0; i < op->events.n; i++) {
         const struct event *known = find_key(m, event_key(op->events.v[i]));
@@ -88,6 +147,23 @@ static void store_events(struct memory *m, struct op *op, struct event_list *vis
         }
         op->acks[i] = (struct store_ack){known->id, true};
     }
+    if (m->opt.latest.n) {
+        check_topics(m, op, held, seen, topics, visible);
+    }
+}
+
+/* Is the event at `i` one that the page asks for? */
+static bool is_asked(const struct memory *m, const struct op *op, size_t i)
+{
+    const char *p = op->topics.data, *end = p + op->topics.len;
+    if (!op->query.latest) {
+        return true;
+    }
+    bool asked = op->query.topic_count == 0;
+    for (; p < end && !asked; p += strlen(p) + 1) {
+        asked = topic_match(slice_str(p), event_topic(m->held.v[i]));
+    }
+    return asked && is_latest(m, i);
 }
 
 static void answer_read(struct memory *m, struct op *op)
@@ -99,7 +175,7 @@ static void answer_read(struct memory *m, struct op *op)
     page.upto = page.upto > op->query.after ? page.upto : op->query.after;
     for (size_t i = 0; i < m->held.n && m->held.v[i]->id <= page.upto; i++) {
         struct event *ev = m->held.v[i];
-        if (ev->id <= op->query.after) {
+        if (ev->id <= op->query.after || !is_asked(m, op, i)) {
             continue;
         }
         if (found.n &&
@@ -129,7 +205,8 @@ static void answer(struct memory *m, struct op *op)
 {
     if (op->kind == OP_APPEND) {
         latency_add(&m->metrics->store_append, (uv_hrtime() - op->accepted_ns) / 1000);
-        op->append_cb(op->ctx, op->token, 0, op->acks, op->events.n);
+        op->append_cb(op->ctx, op->token, op->rc, op->rc ? NULL : op->acks,
+                      op->rc ? 0 : op->events.n);
     } else {
         latency_add(&m->metrics->store_read, (uv_hrtime() - op->accepted_ns) / 1000);
         if (op->kind == OP_READ) {
@@ -139,6 +216,7 @@ static void answer(struct memory *m, struct op *op)
         }
     }
     event_list_clear(&op->events);
+    strbuf_clear(&op->topics);
     free(op->acks);
     free(op);
 }
@@ -208,6 +286,7 @@ static struct op *push(struct memory *m, enum op_kind kind, void *ctx, uint64_t 
     op->kind = kind;
     op->ctx = ctx;
     op->token = token;
+    strbuf_init(&op->topics, SIZE_MAX);
     op->accepted_ns = uv_hrtime();
     list_add_tail(&m->ops, &op->node);
     schedule(m);
@@ -258,6 +337,11 @@ static int memory_read(struct store *base, const struct store_query *q, store_pa
     }
     struct op *op = push(m, OP_READ, ctx, token);
     op->query = *q;
+    op->query.topics = NULL;
+    for (size_t i = 0; q->latest && i < q->topic_count; i++) {
+        REQUIRE(strbuf_append(&op->topics, q->topics[i].p, q->topics[i].n) == 0);
+        REQUIRE(strbuf_append(&op->topics, "", 1) == 0);
+    }
     op->page_cb = cb;
     return 0;
 }

@@ -157,7 +157,12 @@ static void publish_on_appended(void *ctx, uint64_t token, int rc, const struct 
     if (!p) {
         return; /* the publisher left; what it sent is stored */
     }
-    if (rc) {
+    if (rc == STORE_TOPICS_FULL) {
+        p->refusal =
+            xstrdup("the topic would be one more than store.latest_topics; nothing was stored: "
+                    "publish empty data to topics that are over, or raise that limit");
+        publish_answer_refused(p, &(struct verdict){.kind = VERDICT_DENY, .status = 507});
+    } else if (rc) {
         publish_answer_later(
             p, REFUSAL_STORE,
             rc == UV_ECONNABORTED

@@ -309,7 +309,9 @@ static void pg_appends_on_refused(struct store_pg *s, const struct pg_fault *f)
     if (!divided && pg_appends_retry(s, f)) {
         return;
     }
-    if (!divided && !pg_appends_separate(s, f)) {
+    if (!divided && pg_appends_is_single(&s->appends) && strcmp(f->sqlstate, PG_TOPICS_FULL) == 0) {
+        pg_appends_batch_fail(s, s->appends.doubt ? UV_ECONNABORTED : STORE_TOPICS_FULL);
+    } else if (!divided && !pg_appends_separate(s, f)) {
         s->metrics->store_errors++;
         store_pg_fault(s, STORE_PG_FAULT_APPEND, UV_EIO, f->text);
         pg_appends_batch_fail(s, s->appends.doubt ? UV_ECONNABORTED : UV_EIO);

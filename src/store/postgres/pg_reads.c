@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/logging.h"
 #include "base/require.h"
+#include "event/topic.h"
 #include "store/postgres/pg_row.h"
 #include "store/postgres/store_pg_state.h"
 
@@ -23,23 +24,34 @@ struct pg_read {
 
 /* Bounded by bytes before it leaves the server: 1000 events may be a gigabyte. octet_length() does
  * not unpack large values. */
-#define PAGE_SQL(source)                                                                                   \
-    "SELECT r.trimmed, (SELECT h.seq FROM tidegate.head h), w.total, clock_timestamp(), w.at, " PG_ROW_SQL \
-    " FROM tidegate.retention r LEFT JOIN ("                                                               \
-    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("              \
-    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                          \
-    " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                               \
+#define PAGE_SQL(trimmed, source)                                                                  \
+    "SELECT " trimmed                                                                              \
+    ", (SELECT h.seq FROM tidegate.head h), w.total, clock_timestamp(), w.at, " PG_ROW_SQL         \
+    " FROM tidegate.retention r LEFT JOIN ("                                                       \
+    "SELECT p.*, count(*) OVER () AS total, sum(p.cost) OVER (ORDER BY p.seq) AS used FROM ("      \
+    "SELECT e.*, octet_length(e.data) + 256 AS cost FROM " source                                  \
+    " ORDER BY e.seq LIMIT $3::bigint) p) w"                                                       \
     " ON w.used <= $4::bigint OR w.used = w.cost ORDER BY w.seq"
 
 const struct pg_statement pg_page_statement = {
-    "page", PAGE_SQL("tidegate.events e WHERE e.seq > $1::bigint AND e.seq <= $2::bigint")};
+    "page",
+    PAGE_SQL("r.trimmed", "tidegate.events e WHERE e.seq > $1::bigint AND e.seq <= $2::bigint")};
 
 /* Each topic by its own index range, merged: what other topics hold costs nothing. */
 static const struct pg_statement topic_page_statement = {
-    "topic_page", PAGE_SQL("unnest($5::text[]) AS t(topic) CROSS JOIN LATERAL ("
-                           "SELECT * FROM tidegate.events x WHERE x.topic = t.topic"
-                           " AND x.seq > $1::bigint AND x.seq <= $2::bigint"
-                           " ORDER BY x.seq LIMIT $3::bigint) e")};
+    "topic_page", PAGE_SQL("r.trimmed", "unnest($5::text[]) AS t(topic) CROSS JOIN LATERAL ("
+                                        "SELECT * FROM tidegate.events x WHERE x.topic = t.topic"
+                                        " AND x.seq > $1::bigint AND x.seq <= $2::bigint"
+                                        " ORDER BY x.seq LIMIT $3::bigint) e")};
+
+/* The newest of their topics, $6: of the topics that match, $5: what this broker's store.latest says. */
+#define LATEST_SQL(condition)                                                                      \
+    PAGE_SQL("CASE WHEN tidegate.latest_ready($5::text[]) THEN r.trimmed END",                     \
+             "tidegate.latest e WHERE e.seq > $1::bigint AND e.seq <= $2::bigint AND " condition)
+static const struct pg_statement latest_page_statement = {
+    "latest_page", LATEST_SQL("e.topic ~ (SELECT tidegate.topic_match($6::text[]))")};
+static const struct pg_statement latest_names_statement = {
+    "latest_names", LATEST_SQL("e.topic = ANY ($6::text[])")};
 
 static const struct pg_statement seek_statement = {
     "seek", "SELECT tidegate.seek(timestamptz 'epoch' + $1::bigint * interval '1 millisecond'),"
@@ -125,7 +137,9 @@ static void pg_reads_on_done(void *ctx, uint64_t token, const PGresult *res,
     REQUIRE(r);
     slots_del(&s->reads.asked, token);
     latency_add(&s->metrics->store_read, (uv_hrtime() - r->started_ns) / 1000);
-    if (!res || PQntuples(res) < 1) {
+    if (f && strcmp(f->sqlstate, PG_LATEST_NOT_READY) == 0) {
+        pg_reads_answer_failure(r, UV_EAGAIN);
+    } else if (!res || PQntuples(res) < 1) {
         if (!s->closing) {
             s->metrics->store_errors++;
             store_pg_fault(s, STORE_PG_FAULT_READ, f ? f->code : UV_EIO, f ? f->text : "no row");
@@ -184,25 +198,50 @@ static int pg_reads_ask(struct store_pg *s, struct pg_read *r, const struct pg_s
     return rc;
 }
 
+static void pg_reads_put_topics(struct pg_args *args, const struct store_query *q)
+{
+    pg_args_array_begin(args, PG_OID_TEXT, q->topic_count);
+    for (size_t i = 0; i < q->topic_count; i++) {
+        pg_args_array_text(args, q->topics[i]);
+    }
+    pg_args_array_end(args);
+}
+
+static int pg_reads_latest(struct store_pg *s, struct pg_read *r, struct pg_args *args)
+{
+    static const struct slice everything = {"**", 2};
+    struct store_query q = r->query;
+    bool names = q.topic_count > 0;
+    for (size_t i = 0; i < q.topic_count && names; i++) {
+        names = !topic_is_pattern(q.topics[i]);
+    }
+    if (q.topic_count == 0) {
+        q.topics = &everything;
+        q.topic_count = 1;
+    }
+    pg_row_put_patterns(args, &s->opt.latest);
+    pg_reads_put_topics(args, &q);
+    return pg_reads_ask(s, r, names ? &latest_names_statement : &latest_page_statement, args);
+}
+
 int pg_reads_page(struct store_pg *s, const struct store_query *q, store_page_cb cb, void *ctx,
                   uint64_t token)
 {
     struct pg_args args;
     struct pg_read *r = xcalloc(1, sizeof *r);
     *r = (struct pg_read){.store = s, .query = *q, .page_cb = cb, .ctx = ctx, .token = token};
-    pg_args_init(&args, 256 + q->topic_count * (EVENT_TOPIC_MAX_BYTES + 8));
+    pg_args_init(&args, 256 + (1 + q->topic_count + s->opt.latest.n) * (EVENT_TOPIC_MAX_BYTES + 8));
     pg_args_int8(&args, (int64_t)q->after);
     pg_args_int8(&args, (int64_t)q->upto);
     pg_args_int8(&args, q->max_events < INT_MAX ? (int64_t)q->max_events : INT_MAX);
     pg_args_int8(&args, q->max_bytes < INT64_MAX ? (int64_t)q->max_bytes : INT64_MAX);
+    if (q->latest) {
+        return pg_reads_latest(s, r, &args);
+    }
     if (q->topic_count == 0) {
         return pg_reads_ask(s, r, &pg_page_statement, &args);
     }
-    pg_args_array_begin(&args, PG_OID_TEXT, q->topic_count);
-    for (size_t i = 0; i < q->topic_count; i++) {
-        pg_args_array_text(&args, q->topics[i]);
-    }
-    pg_args_array_end(&args);
+    pg_reads_put_topics(&args, q);
     return pg_reads_ask(s, r, &topic_page_statement, &args);
 }
 

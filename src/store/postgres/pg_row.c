@@ -73,3 +73,12 @@ struct event *pg_row_event(const PGresult *res, int row, int first_column, size_
     strbuf_clear(&wide);
     return ev;
 }
+
+void pg_row_put_patterns(struct pg_args *args, const struct store_latest *latest)
+{
+    pg_args_array_begin(args, PG_OID_TEXT, latest->n);
+    for (size_t i = 0; i < latest->n; i++) {
+        pg_args_array_text(args, slice_str(latest->patterns[i]));
+    }
+    pg_args_array_end(args);
+}

@@ -4,6 +4,8 @@
 #define STORE_POSTGRES_PG_ROW_H
 
 #include "event/event.h"
+#include "pg/pg_args.h"
+#include "store/store.h"
 
 #include <libpq-fe.h>
 
@@ -15,5 +17,7 @@ enum { PG_ROW_COLUMNS = 7 };
  * which means that a program has written past the outbox. */
 struct event *pg_row_event(const PGresult *res, int row, int first_column, size_t max_data,
                            const char **reason);
+/* An argument, text[]: what store.latest names. */
+void pg_row_put_patterns(struct pg_args *args, const struct store_latest *latest);
 
 #endif

@@ -19,7 +19,8 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
 static const char *const migrations[PG_SCHEMA_VERSION] = {
     "src/store/postgres/schema.sql", "src/store/postgres/schema_2.sql",
-    "src/store/postgres/schema_3_ids.sql", "src/store/postgres/schema_4_changes.sql"};
+    "src/store/postgres/schema_3_ids.sql", "src/store/postgres/schema_4_changes.sql",
+    "src/store/postgres/schema_5_latest.sql"};
 
 struct session {
     uv_loop_t loop;

@@ -351,6 +351,7 @@ static void store_pg_start(struct store_pg *s, const struct pg_schema_state *sta
                                           .retain_events = s->opt.retain_events,
                                           .retain_bytes = s->opt.retain_bytes,
                                           .key_window_s = s->opt.key_window_s,
+                                          .latest = &s->opt.latest,
                                           .alarm_s = s->opt.upkeep_alarm_s};
     s->trimmed = state->trimmed;
     s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);

@@ -29,8 +29,9 @@ struct store_pg_options {
     uint64_t partition_ids;       /* of tidegate.events */
     size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
     uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
-    uint64_t key_window_s;   /* how long the key of an event is remembered; 0: not at all */
-    size_t event_bytes;      /* rows with more data go to tidegate.rejected */
+    uint64_t key_window_s;      /* how long the key of an event is remembered; 0: not at all */
+    size_t event_bytes;         /* rows with more data go to tidegate.rejected */
+    struct store_latest latest; /* of the broker that leads */
     unsigned upkeep_alarm_s; /* health() reports a step of the upkeep that has failed for so long */
 };
 

@@ -57,6 +57,10 @@ enum pg_batch_state {
     PG_BATCH_RETRY, /* undone by the server because of a lock: sent again after a moment */
 };
 
+/* Of tidegate.latest_keep() and tidegate.latest_ready(): SQLSTATE */
+#define PG_TOPICS_FULL "23T01"
+#define PG_LATEST_NOT_READY "55T01"
+
 /* Group commit: pg_appends.c */
 struct pg_appends {
     struct pg_client *client;

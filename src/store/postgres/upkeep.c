@@ -7,6 +7,7 @@
 #include "base/logging.h"
 #include "base/require.h"
 #include "store/postgres/pg_lineage.h"
+#include "store/postgres/pg_row.h"
 #include "store/postgres/pg_session.h"
 
 #include <inttypes.h>
@@ -15,12 +16,16 @@
 
 enum {
     UPKEEP_MS = 2000,
+    EARLY_MS =
+        100, /* who leads is not known at once, and readers may wait for what the leader does */
+    EARLY_ROUNDS = 20,
     AGAIN_MS = 10,
     BUSY_MS = 15000,  /* before the next try of a step that another session's lock has stopped */
     NOISE_MS = 60000, /* between log lines about the same failure */
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_MS = 60000, /* some rows, and no vacuum for so long */
     RETAIN_ROWS = 5000,
+    LATEST_ROWS = 500,   /* the head is locked meanwhile */
     REJECTED_ROWS = 100, /* fewer at once: a row may be large */
     RETAIN_ROWS_MIN = 10,
     RETAIN_SLOW_MS = 1000, /* rows may be large: then fewer at once */
@@ -36,6 +41,7 @@ enum upkeep_step {
     UPKEEP_FIGURES,
     UPKEEP_SESSIONS,
     UPKEEP_PARTITIONS,
+    UPKEEP_LATEST,
     UPKEEP_EVENTS,
     UPKEEP_KEYS,
     UPKEEP_REJECTED,
@@ -67,6 +73,7 @@ struct upkeep {
     struct upkeep_step_state steps[UPKEEP_STEPS];
     bool more; /* a step of this round was not finished: the next round comes at once */
     unsigned retain_rows;
+    unsigned early_rounds;               /* until the newest events are kept as configured */
     uint64_t vacuumed_at, vacuumed_rows; /* sequencer_moved_rows() at the last vacuum */
     /* the first row of the outbox (0: none), and when it was first and last seen there */
     int64_t still_first;
@@ -158,6 +165,30 @@ static void upkeep_put_ahead(const struct upkeep *u, struct pg_args *args)
     pg_args_int8(args, (int64_t)u->opt.partition_ids);
 }
 
+static void upkeep_put_latest(const struct upkeep *u, struct pg_args *args)
+{
+    pg_row_put_patterns(args, u->opt.latest);
+    pg_args_int8(args, upkeep_bounded(u->opt.latest->topics));
+    pg_args_int4(args, LATEST_ROWS);
+}
+
+static void upkeep_take_latest(struct upkeep *u, const PGresult *res, uint64_t took_ms)
+{
+    struct store_metrics *m = u->metrics;
+    bool filling = pg_cell_bool(res, 0, 1);
+    (void)took_ms;
+    m->latest_topics = (uint64_t)pg_cell_int8(res, 0, 0);
+    if (m->latest_filling != filling) {
+        log_info("store",
+                 filling ? "store.latest has changed: looking for its topics in older events"
+                         : "older events were looked through for topics of store.latest",
+                 LOG_F(log_uint("topics", m->latest_topics)));
+    }
+    m->latest_filling = filling;
+    u->early_rounds = 0;
+    u->more |= filling;
+}
+
 static void upkeep_put_events(const struct upkeep *u, struct pg_args *args)
 {
     pg_args_int8(args, upkeep_bounded(u->opt.retain_age_s));
@@ -236,6 +267,14 @@ static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
                            SUCCEEDED(upkeep_partitions_s),
                            upkeep_put_ahead,
                            NULL},
+    [UPKEEP_LATEST] = {"latest",
+                       {"latest_step", "SELECT topics, more FROM tidegate.latest_step($1::text[],"
+                                       " $2::bigint, $3::int)"},
+                       true,
+                       false,
+                       SUCCEEDED(upkeep_latest_s),
+                       upkeep_put_latest,
+                       upkeep_take_latest},
     [UPKEEP_EVENTS] = {"events",
                        {"retain_events", "SELECT removed, more FROM tidegate.retain_events("
                                          "$1::bigint, $2::bigint, $3::bigint, $4::int)"},
@@ -342,8 +381,8 @@ static bool upkeep_is_due(struct upkeep *u, enum upkeep_step i)
         u->steps[i] = (struct upkeep_step_state){0}; /* another broker's by now */
         return false;
     }
-    if (now < u->steps[i].not_before) {
-        return false;
+    if (now < u->steps[i].not_before || (i == UPKEEP_EVENTS && u->metrics->latest_filling)) {
+        return false; /* what it has yet to look through stays */
     }
     uint64_t dead = sequencer_moved_rows(u->sequencer) - u->vacuumed_rows;
     if (i == UPKEEP_VACUUM && dead < VACUUM_ROWS &&
@@ -362,7 +401,7 @@ static void upkeep_step_next(struct upkeep *u)
         if (!upkeep_is_due(u, i)) {
             continue;
         }
-        pg_args_init(&args, 64);
+        pg_args_init(&args, 64 + u->opt.latest->n * (EVENT_TOPIC_MAX_BYTES + 8));
         if (kinds[i].args) {
             kinds[i].args(u, &args);
         }
@@ -371,7 +410,9 @@ static void upkeep_step_next(struct upkeep *u)
             return;
         }
     }
-    upkeep_rest(u, u->more ? AGAIN_MS : UPKEEP_MS);
+    bool early = u->early_rounds > 0;
+    u->early_rounds -= early;
+    upkeep_rest(u, u->more ? AGAIN_MS : early ? EARLY_MS : UPKEEP_MS);
 }
 
 static void upkeep_on_timer(uv_timer_t *t)
@@ -464,6 +505,7 @@ struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
     u->events = *events;
     u->ctx = ctx;
     u->retain_rows = RETAIN_ROWS;
+    u->early_rounds = opt->latest->n ? EARLY_ROUNDS : 0;
     u->vacuumed_at = uv_now(loop);
     REQUIRE(uv_timer_init(loop, &u->timer) == 0);
     u->timer.data = u;

@@ -7,12 +7,14 @@
 #include "pg/pg_client.h"
 #include "store/metrics.h"
 #include "store/postgres/sequencer.h"
+#include "store/store.h"
 
 struct upkeep_options {
     const struct pg_conninfo *conninfo; /* borrowed */
     uint64_t partition_ids;
     uint64_t retain_age_s, retain_events, retain_bytes, key_window_s;
-    unsigned alarm_s; /* a step that has failed for so long is complained of */
+    const struct store_latest *latest; /* borrowed */
+    unsigned alarm_s;                  /* a step that has failed for so long is complained of */
 };
 
 struct upkeep_events {

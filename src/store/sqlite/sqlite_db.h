@@ -48,6 +48,22 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(leaps, "SELECT after, upto FROM leaps ORDER BY after")                                       \
     X(leaps_clear, "DELETE FROM leaps")                                                            \
     X(leap_add, "REPLACE INTO leaps(after, upto) VALUES (?1, ?2)")                                 \
+    X(latest_state, "SELECT topics, done, upto FROM latest_state")                                 \
+    X(latest_done, "UPDATE latest_state SET done = ?1")                                            \
+    X(latest_forget_gone, "DELETE FROM latest_gone")                                               \
+    X(latest_old, "SELECT seq, topic, data = '' FROM events WHERE seq > ?1 AND seq <= ?2 "         \
+                  "ORDER BY seq LIMIT ?3")                                                         \
+    X(latest_put, "INSERT INTO latest(seq, topic, type, data, attrs, key, created) "               \
+                  "SELECT seq, topic, type, data, attrs, key, created FROM events "                \
+                  "WHERE seq = ?1 AND topic NOT IN (SELECT topic FROM latest_gone) "               \
+                  "ON CONFLICT(topic) DO UPDATE SET seq = excluded.seq, type = excluded.type, "    \
+                  "data = excluded.data, attrs = excluded.attrs, key = excluded.key, "             \
+                  "created = excluded.created WHERE excluded.seq > latest.seq")                    \
+    X(latest_drop, "DELETE FROM latest WHERE seq < ?1 AND "                                        \
+                   "topic = (SELECT topic FROM events WHERE seq = ?1)")                            \
+    X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created FROM latest "               \
+                   "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
+    X(latest_of_topic, "SELECT seq FROM latest WHERE topic = ?1")                                  \
     X(page_count, "PRAGMA page_count")                                                             \
     X(freelist_count, "PRAGMA freelist_count")
 
@@ -87,8 +103,8 @@ struct sqlite_opened {
 /* The writing connection: makes directory, file and schema, checks them, and leaps. `unix_ms` is
  * the clock (a parameter for specs). */
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
-                          unsigned busy_ms, int64_t unix_ms, struct sqlite_opened *out,
-                          struct err *e);
+                          unsigned busy_ms, int64_t unix_ms, const struct store_latest *latest,
+                          struct sqlite_opened *out, struct err *e);
 /* A reading connection; the writer's must be open. */
 int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_ms, struct err *e);
 void sqlite_db_close(struct sqlite_db *db);
@@ -115,10 +131,14 @@ int sqlite_db_moved(struct sqlite_db *db, struct err *e);
 /* Ends a transaction that failed, if SQLite has not done so by itself. */
 void sqlite_db_rollback(struct sqlite_db *db);
 
-/* sqlite_mark.c. The number in the lock file; 0: none. */
+/* The number in the lock file; 0: none. */
 uint64_t sqlite_mark_read(int fd);
 /* Before `id` is handed out: the mark is above it. Negative UV_E*: it cannot be written. */
 int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
+
+/* sqlite_latest.c. In the opening transaction: the file keeps the newest events of these topics from
+ * now on, and of no others. Returns a SQLite result. */
+int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head);
 
 /* sqlite_leaps.c. All return a SQLite result. */
 int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);

@@ -156,6 +156,12 @@ static void sqlite_jobs_take_retained(struct store_sqlite *s)
         return;
     }
     s->metrics->retained_removed += r->removed;
+    s->metrics->latest_topics = r->latest_topics;
+    if (s->metrics->latest_filling && !r->latest_filling && s->writer.rc == 0) {
+        log_info("store", "older events were looked through for topics of store.latest",
+                 LOG_F(log_str("path", s->opt.path), log_uint("topics", r->latest_topics)));
+    }
+    s->metrics->latest_filling = r->latest_filling;
     s->rows -= r->removed < s->rows ? r->removed : s->rows;
     s->file_bytes = r->file_bytes ? r->file_bytes : s->file_bytes;
     s->retain_hot = r->removed > 0;

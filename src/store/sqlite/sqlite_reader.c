@@ -17,6 +17,9 @@ static int sqlite_reader_read_page(struct sqlite_db *db, struct sqlite_read *r)
     }
     uint64_t upto = r->query.upto < (uint64_t)head ? r->query.upto : (uint64_t)head;
     r->trimmed = (uint64_t)trimmed;
+    if (r->query.latest) {
+        return sqlite_latest_read_page(db, r, (uint64_t)head);
+    }
     r->upto = r->query.after;
     if (upto <= r->query.after) {
         return 0;

@@ -21,7 +21,8 @@ struct sqlite_read {
     struct list node;
     enum sqlite_read_kind kind;
     struct store_query query; /* of a page; of a count: `after`, `upto` */
-    int64_t unix_ms;          /* of a seek */
+    struct slice *topics; /* owned, with their bytes behind them: `query.topics` of the newest */
+    int64_t unix_ms;      /* of a seek */
     size_t max_data;
     uint64_t started_ns;
     store_page_cb page_cb;
@@ -45,5 +46,8 @@ struct sqlite_reader {
 
 /* Answers; on a pool thread. */
 void sqlite_read_run(struct sqlite_db *db, struct sqlite_read *r);
+
+/* sqlite_latest.c: a page of the newest events. UV_EAGAIN: see struct store_query. */
+int sqlite_latest_read_page(struct sqlite_db *db, struct sqlite_read *r, uint64_t head);
 
 #endif

@@ -53,13 +53,16 @@ static void sqlite_reads_take_count(struct store_sqlite *s, const struct sqlite_
 
 static void sqlite_reads_complete(struct store_sqlite *s, struct sqlite_read *r)
 {
-    if (r->rc) {
+    bool later = r->rc == UV_EAGAIN;
+    if (r->rc && !later) {
         s->metrics->store_errors++;
         store_sqlite_fault(s, SQLITE_FAULT_READ, &r->error);
     } else {
         store_sqlite_well(s, SQLITE_FAULT_READ);
     }
-    store_sqlite_rejects(s, &r->rejects, false);
+    if (!r->query.latest) { /* else they are out of order, and known from the tail */
+        store_sqlite_rejects(s, &r->rejects, false);
+    }
     switch (r->kind) {
     case SQLITE_READ_PAGE:
         sqlite_reads_answer_page(s, r);
@@ -72,6 +75,7 @@ static void sqlite_reads_complete(struct store_sqlite *s, struct sqlite_read *r)
         break;
     }
     event_list_clear(&r->events);
+    free(r->topics);
     free(r);
 }
 

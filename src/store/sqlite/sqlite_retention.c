@@ -208,6 +208,10 @@ int sqlite_retain_run(struct sqlite_writer *w)
     if (rc == 0 && w->rules.watch_only) {
         p = (struct plan){.now_s = clock_unix_ms() / 1000};
     } else {
+        rc = rc || w->latest->n == 0 ? rc : sqlite_latest_step(w);
+        if (rc == 0 && w->retained.latest_filling) {
+            return 0; /* first what it has yet to look through */
+        }
         rc = rc ? rc : sqlite_retention_make_plan(w, &p);
     }
     if (rc) {

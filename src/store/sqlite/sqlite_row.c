@@ -19,8 +19,7 @@ static struct slice sqlite_row_column(sqlite3_stmt *st, int at)
     return slice_of(p, p ? (size_t)sqlite3_column_bytes(st, at) : 0);
 }
 
-/* NULL and *reason: rejected; NULL without: no memory. */
-static struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason)
+struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason)
 {
     struct event_fields f = {
         .topic = sqlite_row_column(st, 1),
@@ -33,7 +32,7 @@ static struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, cons
     return event_from_row(&f, (uint64_t)sqlite3_column_int64(st, 0), max_data, reason);
 }
 
-static void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
+void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason)
 {
     if (rejects->n < SQLITE_REJECTS_NAMED) {
         rejects->first[rejects->n].seq = seq;
@@ -43,8 +42,7 @@ static void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, cons
     rejects->n++;
 }
 
-/* What event_cost() will be, before the row is copied (attrs: nearly). */
-static size_t sqlite_row_cost(sqlite3_stmt *st)
+size_t sqlite_row_cost(sqlite3_stmt *st)
 {
     size_t cost = sizeof(struct event) + 5;
     if (sqlite3_column_bytes(st, 2) == 0) {

@@ -39,4 +39,11 @@ int sqlite_rows_read(struct sqlite_db *db, const struct sqlite_rows_limit *limit
                      void (*got)(void *ctx, struct event *ev), void *ctx,
                      struct sqlite_rejects *rejects, struct sqlite_rows_end *end, struct err *e);
 
+/* A row of seq, topic, type, data, attrs, key, created. NULL and *reason: rejected; NULL without: no
+ * memory. */
+struct event *sqlite_row_to_event(sqlite3_stmt *st, size_t max_data, const char **reason);
+/* What event_cost() will be, before the row is copied (attrs: nearly). */
+size_t sqlite_row_cost(sqlite3_stmt *st);
+void sqlite_row_reject(struct sqlite_rejects *rejects, uint64_t seq, const char *reason);
+
 #endif

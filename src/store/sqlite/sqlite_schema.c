@@ -306,7 +306,8 @@ static int sqlite_schema_remember_files(struct sqlite_db *db, struct err *e)
 }
 
 static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bool synchronous_full,
-                                      int64_t unix_ms, struct sqlite_opened *out, struct err *e)
+                                      int64_t unix_ms, const struct store_latest *latest,
+                                      struct sqlite_opened *out, struct err *e)
 {
     int rc = sqlite_schema_check_identity(db, path, e);
     if (rc) {
@@ -344,7 +345,8 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
     if (rc) {
         return sqlite_schema_no_lock(path, "cannot be written", rc, e);
     }
-    if (sqlite_schema_exec(db, "COMMIT") != SQLITE_OK) {
+    if (sqlite_latest_configure(db, latest, out->head) != SQLITE_OK ||
+        sqlite_schema_exec(db, "COMMIT") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     db->page_size = sqlite_schema_pragma_value(db, "PRAGMA page_size");
@@ -355,8 +357,8 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
 }
 
 int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronous_full,
-                          unsigned busy_ms, int64_t unix_ms, struct sqlite_opened *out,
-                          struct err *e)
+                          unsigned busy_ms, int64_t unix_ms, const struct store_latest *latest,
+                          struct sqlite_opened *out, struct err *e)
 {
     char path[4096];
     *db = (struct sqlite_db){.lock_fd = -1};
@@ -380,7 +382,8 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
                                           busy_ms > OPENING_MS ? busy_ms : OPENING_MS, e);
         db->lock_fd = lock;
         db->opening = true;
-        rc = rc ? rc : sqlite_schema_prepare_file(db, path, synchronous_full, unix_ms, out, e);
+        rc = rc ? rc
+                : sqlite_schema_prepare_file(db, path, synchronous_full, unix_ms, latest, out, e);
         db->opening = false;
         db->busy_ms = busy_ms;
         (void)sqlite_schema_lock_byte(lock, F_UNLCK, 0,

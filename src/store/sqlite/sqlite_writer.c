@@ -254,7 +254,7 @@ static void sqlite_writer_settle(const struct sqlite_writer *w, struct list *fir
 /* Failures that say nothing about the next append. */
 static bool sqlite_writer_own_fault(int rc)
 {
-    return rc == UV_EINVAL || rc == UV_E2BIG;
+    return rc == UV_EINVAL || rc == UV_E2BIG || rc == STORE_TOPICS_FULL;
 }
 
 /* After the group failed as a whole: each append on its own, so that one bad one fails alone. */

@@ -43,6 +43,8 @@ struct sqlite_retained {
     bool more;         /* at once again */
     uint64_t file_bytes;
     struct sqlite_leaps leaps; /* v == NULL: as before */
+    uint64_t latest_topics;
+    bool latest_filling; /* older events are yet to be looked through: sqlite_latest.h */
 };
 
 struct sqlite_tail_item {
@@ -60,6 +62,7 @@ struct sqlite_writer {
     size_t max_data;
     uint64_t key_window_s;
     unsigned busy_ms;
+    const struct store_latest *latest; /* borrowed */
     uint64_t tailed;   /* every row up to here was handed to the tail, or is history */
     int64_t tailed_ms; /* what its row says of the time; 0: unknown */
     int64_t data_version;
@@ -113,5 +116,8 @@ void sqlite_lineage_pass(struct sqlite_writer *w, uint64_t after, uint64_t upto,
 int sqlite_lineage_leap(struct sqlite_writer *w);
 /* sqlite_retention.c: the work of SQLITE_JOB_RETAIN. */
 int sqlite_retain_run(struct sqlite_writer *w);
+/* sqlite_latest.c: one step through older events, where some are yet to be looked through for topics
+ * of store.latest. In a transaction of its own; 0 or a negative UV_E* with text. */
+int sqlite_latest_step(struct sqlite_writer *w);
 
 #endif

@@ -158,6 +158,23 @@ static int store_sqlite_append(struct store *base, struct event_list *events, st
     return rc;
 }
 
+/* In one piece of memory. */
+static struct slice *store_sqlite_copy_topics(const struct store_query *q)
+{
+    size_t bytes = 1;
+    for (size_t i = 0; i < q->topic_count; i++) {
+        bytes += q->topics[i].n;
+    }
+    struct slice *copy = xmalloc(q->topic_count * sizeof *copy + bytes);
+    char *at = (char *)(copy + q->topic_count);
+    for (size_t i = 0; i < q->topic_count; i++) {
+        memcpy(at, q->topics[i].p, q->topics[i].n);
+        copy[i] = slice_of(at, q->topics[i].n);
+        at += q->topics[i].n;
+    }
+    return copy;
+}
+
 static int store_sqlite_read(struct store *base, const struct store_query *q, store_page_cb cb,
                              void *ctx, uint64_t token)
 {
@@ -168,6 +185,9 @@ static int store_sqlite_read(struct store *base, const struct store_query *q, st
     struct sqlite_read *r = xcalloc(1, sizeof *r);
     r->kind = SQLITE_READ_PAGE;
     r->query = *q;
+    if (q->latest) {
+        r->query.topics = r->topics = store_sqlite_copy_topics(q);
+    }
     r->page_cb = cb;
     r->ctx = ctx;
     r->token = token;
@@ -297,8 +317,9 @@ static int store_sqlite_open_files(struct store_sqlite *s, struct err *e)
 {
     struct sqlite_writer *w = &s->writer;
     struct sqlite_opened opened;
-    int rc = sqlite_db_open_writer(&w->db, s->opt.path, s->opt.synchronous_full,
-                                   s->opt.busy_timeout_ms, clock_unix_ms(), &opened, e);
+    int rc =
+        sqlite_db_open_writer(&w->db, s->opt.path, s->opt.synchronous_full, s->opt.busy_timeout_ms,
+                              clock_unix_ms(), &s->opt.latest, &opened, e);
     if (rc) {
         return rc;
     }
@@ -347,6 +368,7 @@ int store_sqlite_open(const struct store_sqlite_options *opt, uv_loop_t *loop,
     s->writer.max_data = opt->event_bytes;
     s->writer.key_window_s = opt->key_window_s;
     s->writer.busy_ms = opt->busy_timeout_ms;
+    s->writer.latest = &s->opt.latest;
     s->writer.data_version = SQLITE_VERSION_UNKNOWN;
     s->writer.changes = SQLITE_CHANGES_UNKNOWN;
     int rc = store_sqlite_open_files(s, e);

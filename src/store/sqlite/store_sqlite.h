@@ -25,9 +25,10 @@ struct store_sqlite_options {
     unsigned busy_timeout_ms; /* how long an append waits for another process's transaction */
     size_t max_queue_events, max_queue_bytes;           /* appends not yet committed; 0: no bound */
     uint64_t retain_age_s, retain_events, retain_bytes; /* the first that is met; 0: no bound */
-    uint64_t key_window_s; /* how long the key of an event is remembered; 0: not at all */
-    size_t event_bytes;    /* rows with more data are not delivered */
-    bool no_retention;     /* another process of ours removes old events, and counts them */
+    uint64_t key_window_s;      /* how long the key of an event is remembered; 0: not at all */
+    size_t event_bytes;         /* rows with more data are not delivered */
+    bool no_retention;          /* another process of ours removes old events, and counts them */
+    struct store_latest latest; /* who opens the file last says what it keeps */
 };
 
 /* Opens (and makes) the store, blocking; completes everything else on `loop`. Borrows `metrics`;

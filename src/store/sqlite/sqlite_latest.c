@@ -1,0 +1,493 @@
+/* The newest event of each topic that store.latest names, in a table of its own, with all that is in
+ * the event: retention needs to know nothing of it.
+ *
+ * A trigger keeps it, so that whatever program inserts a row, of whatever version, keeps it in the same
+ * transaction; a file without store.latest has no such trigger. The schema gains nothing that programs
+ * of before would trip over, so its version stays. Topics that were named just now are looked for in
+ * older events, in small steps of the thread that retains. */
+#include "base/alloc.h"
+#include "base/logging.h"
+#include "base/strbuf.h"
+#include "event/topic.h"
+#include "store/sqlite/sqlite_reader.h"
+#include "store/sqlite/sqlite_writer.h"
+
+#include <stdlib.h>
+
+enum {
+    STEP_ROWS = 1000,
+    REJECTS_PER_PAGE = 4096,
+    TRIGGER_MAX_BYTES = 1 << 20, /* all patterns that the configuration allows need less */
+};
+
+/* Nothing in the triggers needs a SQLite newer than 3.9: they run in other programs. */
+static const char sqlite_latest_tables[] =
+    "CREATE TABLE IF NOT EXISTS latest(seq INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE, type TEXT,\n"
+    "  data TEXT NOT NULL, attrs TEXT, key TEXT, created INTEGER NOT NULL);\n"
+    /* events in (done, upto] are yet to be looked through */
+    "CREATE TABLE IF NOT EXISTS latest_state(one INTEGER PRIMARY KEY CHECK (one = 1),\n"
+    "  patterns TEXT NOT NULL, most INTEGER NOT NULL, topics INTEGER NOT NULL,\n"
+    "  done INTEGER NOT NULL, upto INTEGER NOT NULL);\n"
+    /* removed meanwhile: what the steps find of them is older than that */
+    "CREATE TABLE IF NOT EXISTS latest_gone(topic TEXT PRIMARY KEY) WITHOUT ROWID;\n"
+    "INSERT OR IGNORE INTO latest_state VALUES (1, '', 0, 0, 0, 0);\n"
+    "CREATE TRIGGER IF NOT EXISTS latest_more AFTER INSERT ON latest BEGIN\n"
+    "  UPDATE latest_state SET topics = topics + 1;\n"
+    "END;\n"
+    "CREATE TRIGGER IF NOT EXISTS latest_less AFTER DELETE ON latest BEGIN\n"
+    "  UPDATE latest_state SET topics = topics - 1;\n"
+    "END;\n";
+
+static const char sqlite_latest_drop[] = "DROP TRIGGER IF EXISTS latest_keep;\n"
+                                         "DROP TABLE IF EXISTS latest;\n"
+                                         "DROP TABLE IF EXISTS latest_gone;\n"
+                                         "DROP TABLE IF EXISTS latest_state;\n";
+
+static const char sqlite_latest_trigger_body[] =
+    " BEGIN\n"
+    "  SELECT RAISE(ABORT, 'topic: would be one more than store.latest_topics') FROM latest_state\n"
+    "    WHERE NEW.data <> '' AND topics >= most\n"
+    "    AND NOT EXISTS (SELECT 1 FROM latest WHERE topic = NEW.topic);\n"
+    "  UPDATE latest SET seq = NEW.seq, type = NEW.type, data = NEW.data, attrs = NEW.attrs,\n"
+    "    key = NEW.key, created = NEW.created WHERE NEW.data <> '' AND topic = NEW.topic;\n"
+    "  INSERT INTO latest SELECT NEW.seq, NEW.topic, NEW.type, NEW.data, NEW.attrs, NEW.key,\n"
+    "    NEW.created WHERE NEW.data <> ''\n"
+    "    AND NOT EXISTS (SELECT 1 FROM latest WHERE topic = NEW.topic);\n"
+    "  DELETE FROM latest WHERE NEW.data = '' AND topic = NEW.topic;\n"
+    "  INSERT OR IGNORE INTO latest_gone SELECT NEW.topic FROM latest_state\n"
+    "    WHERE NEW.data = '' AND done < upto;\n"
+    "END;\n";
+
+/* ------------------------------------------------------------------ patterns in SQL */
+
+/* As text of SQL; `glob`: as a pattern of GLOB that matches nothing but it. */
+static int sqlite_latest_put_text(struct strbuf *sql, struct slice text, bool glob)
+{
+    int rc = 0;
+    for (size_t i = 0; i < text.n && rc == 0; i++) {
+        char c = text.p[i];
+        if (glob && (c == '[' || c == '?')) {
+            rc = strbuf_printf(sql, "[%c]", c);
+        } else {
+            rc = strbuf_append(sql, c == '\'' ? "''" : &text.p[i], c == '\'' ? 2 : 1);
+        }
+    }
+    return rc;
+}
+
+/* `rest` without its first segment, which is that. Each '*' doubles the text: the configuration allows
+ * few. */
+static int sqlite_latest_put_rest(struct strbuf *rest, struct slice segment)
+{
+    struct strbuf longer;
+    struct slice r = strbuf_slice(rest);
+    strbuf_init(&longer, TRIGGER_MAX_BYTES);
+    int rc;
+    if (slice_is(segment, "*")) {
+        rc = strbuf_printf(&longer, "substr(%.*s, instr(%.*s, '/') + 1)", (int)r.n, r.p, (int)r.n,
+                           r.p);
+    } else {
+        rc = strbuf_printf(&longer, "substr(%.*s, length('", (int)r.n, r.p);
+        rc = rc ? rc : sqlite_latest_put_text(&longer, segment, false);
+        rc = rc ? rc : strbuf_append_str(&longer, "') + 2)");
+    }
+    strbuf_clear(rest);
+    *rest = longer;
+    return rc;
+}
+
+/* A pattern that ends in '**' with '*' before it: segment by segment. */
+static int sqlite_latest_put_segments(struct strbuf *sql, const char *column, struct slice pattern)
+{
+    struct strbuf rest;
+    struct slice left = pattern, segment;
+    strbuf_init(&rest, TRIGGER_MAX_BYTES);
+    int rc = strbuf_append_str(&rest, column);
+    const char *and = "";
+    while (rc == 0 && topic_next_segment(&left, &segment) && !slice_is(segment, "**")) {
+        struct slice r = strbuf_slice(&rest);
+        rc = strbuf_printf(sql, "%s%.*s GLOB '", and, (int)r.n, r.p);
+        rc = rc                       ? rc
+             : slice_is(segment, "*") ? strbuf_append_str(sql, "?*")
+                                      : sqlite_latest_put_text(sql, segment, true);
+        rc = rc ? rc : strbuf_append_str(sql, "/?*'");
+        rc = rc ? rc : sqlite_latest_put_rest(&rest, segment);
+        and = " AND ";
+    }
+    strbuf_clear(&rest);
+    return rc;
+}
+
+/* The condition that `column` is a topic of `pattern`. GLOB's '*' runs across '/': where no '**'
+ * follows, as many slashes as in the pattern leave none to run across. */
+static int sqlite_latest_put_pattern(struct strbuf *sql, const char *column, struct slice pattern)
+{
+    struct slice left = pattern, segment;
+    size_t slashes = 0, stars = 0;
+    bool deep = false;
+    while (topic_next_segment(&left, &segment)) {
+        slashes++;
+        stars += slice_is(segment, "*");
+        deep = slice_is(segment, "**");
+    }
+    slashes--;
+    if (deep && stars) {
+        return sqlite_latest_put_segments(sql, column, pattern);
+    }
+    int rc = strbuf_printf(sql, deep || stars ? "%s GLOB '" : "%s = '", column);
+    if (deep) {
+        rc = rc ? rc : sqlite_latest_put_text(sql, slice_of(pattern.p, pattern.n - 2), true);
+        return rc ? rc : strbuf_append_str(sql, "?*'");
+    }
+    rc = rc ? rc : sqlite_latest_put_text(sql, pattern, stars > 0);
+    if (rc || !stars) {
+        return rc ? rc : strbuf_append_str(sql, "'");
+    }
+    return strbuf_printf(sql, "' AND length(%s) - length(replace(%s, '/', '')) = %zu", column,
+                         column, slashes);
+}
+
+static int sqlite_latest_put_condition(struct strbuf *sql, const char *column,
+                                       const struct store_latest *latest)
+{
+    int rc = 0;
+    for (size_t i = 0; i < latest->n && rc == 0; i++) {
+        rc = strbuf_append_str(sql, i ? " OR (" : "(");
+        rc = rc ? rc : sqlite_latest_put_pattern(sql, column, slice_str(latest->patterns[i]));
+        rc = rc ? rc : strbuf_append_str(sql, ")");
+    }
+    return rc;
+}
+
+/* One a line. */
+static int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest)
+{
+    int rc = 0;
+    for (size_t i = 0; i < latest->n && rc == 0; i++) {
+        rc = strbuf_append_str(out, latest->patterns[i]);
+        rc = rc ? rc : strbuf_append_str(out, "\n");
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ configuring */
+
+static int sqlite_latest_exec(struct sqlite_db *db, struct strbuf *sql, int rc)
+{
+    rc = rc ? SQLITE_NOMEM : sqlite3_exec(db->db, sql->data, NULL, NULL, NULL);
+    strbuf_clear(sql);
+    strbuf_init(sql, TRIGGER_MAX_BYTES);
+    return rc;
+}
+
+/* Is there such a table? */
+static int sqlite_latest_is_kept(struct sqlite_db *db, bool *kept)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(
+        db->db, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'latest_state'", -1,
+        &st, NULL);
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    *kept = rc == SQLITE_ROW;
+    (void)sqlite3_finalize(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Does the file keep just these already? Sets how many topics there may be. */
+static int sqlite_latest_is_same(struct sqlite_db *db, const struct store_latest *latest,
+                                 struct slice list, bool *same)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db->db, "UPDATE latest_state SET most = ?1 WHERE patterns = ?2", -1,
+                                &st, NULL);
+    rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 1, (int64_t)latest->topics) : rc;
+    rc = rc == SQLITE_OK ? sqlite_db_bind(st, 2, list) : rc;
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    *same = rc == SQLITE_DONE && sqlite3_changes(db->db) > 0;
+    (void)sqlite3_finalize(st);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Topics that are not named any more go at once, others are looked for in what is there. */
+static int sqlite_latest_change(struct sqlite_db *db, const struct store_latest *latest,
+                                struct slice list, uint64_t head)
+{
+    struct strbuf sql;
+    strbuf_init(&sql, TRIGGER_MAX_BYTES);
+    int rc = strbuf_append_str(&sql, "DROP TRIGGER IF EXISTS latest_keep;\n"
+                                     "CREATE TRIGGER latest_keep AFTER INSERT ON events WHEN ");
+    rc = rc ? rc : sqlite_latest_put_condition(&sql, "NEW.topic", latest);
+    rc = rc ? rc : strbuf_append_str(&sql, sqlite_latest_trigger_body);
+    rc = sqlite_latest_exec(db, &sql, rc);
+    if (rc == SQLITE_OK) {
+        rc = strbuf_append_str(&sql, "DELETE FROM latest WHERE NOT (");
+        rc = rc ? rc : sqlite_latest_put_condition(&sql, "topic", latest);
+        rc = rc ? rc : strbuf_append_str(&sql, ")");
+        rc = sqlite_latest_exec(db, &sql, rc);
+    }
+    if (rc == SQLITE_OK) {
+        rc = strbuf_append_str(&sql, "UPDATE latest_state SET patterns = '");
+        rc = rc ? rc : sqlite_latest_put_text(&sql, list, false);
+        rc = rc ? rc
+                : strbuf_printf(&sql,
+                                "', most = %llu, done = CASE WHEN EXISTS (SELECT 1 FROM events) "
+                                "THEN 0 ELSE %llu END, upto = %llu",
+                                (unsigned long long)latest->topics, (unsigned long long)head,
+                                (unsigned long long)head);
+        rc = sqlite_latest_exec(db, &sql, rc);
+    }
+    strbuf_clear(&sql);
+    return rc;
+}
+
+int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head)
+{
+    bool kept = false, same = false;
+    struct strbuf list;
+    int rc = sqlite_latest_is_kept(db, &kept);
+    if (rc != SQLITE_OK || (!kept && latest->n == 0)) {
+        return rc;
+    }
+    if (latest->n == 0) {
+        log_info("store", "store.latest names no topic any more: their newest events are forgotten",
+                 NULL);
+        return sqlite3_exec(db->db, sqlite_latest_drop, NULL, NULL, NULL);
+    }
+    strbuf_init(&list, TRIGGER_MAX_BYTES);
+    rc = sqlite_latest_put_list(&list, latest) ? SQLITE_NOMEM : SQLITE_OK;
+    rc = rc == SQLITE_OK ? sqlite3_exec(db->db, sqlite_latest_tables, NULL, NULL, NULL) : rc;
+    rc = rc == SQLITE_OK ? sqlite_latest_is_same(db, latest, strbuf_slice(&list), &same) : rc;
+    if (rc == SQLITE_OK && !same) {
+        rc = sqlite_latest_change(db, latest, strbuf_slice(&list), head);
+        log_info("store", "store.latest has changed: looking for its topics in older events", NULL);
+    }
+    strbuf_clear(&list);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ looking through older events */
+
+struct sqlite_latest_state {
+    int64_t topics, done, upto;
+};
+
+static int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_state);
+    int rc = st ? sqlite3_step(st) : SQLITE_ERROR;
+    if (rc == SQLITE_ROW) {
+        *out = (struct sqlite_latest_state){
+            sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 2)};
+    }
+    if (st) {
+        (void)sqlite3_reset(st);
+    }
+    return rc == SQLITE_ROW ? SQLITE_OK : SQLITE_ERROR;
+}
+
+static bool sqlite_latest_names(const struct store_latest *latest, struct slice topic)
+{
+    for (size_t i = 0; i < latest->n; i++) {
+        if (topic_match(slice_str(latest->patterns[i]), topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of the next rows. `done` is the last of them, or `upto` when there are no more. */
+static int sqlite_latest_take_rows(struct sqlite_writer *w, struct sqlite_latest_state *state)
+{
+    int64_t args[3] = {state->done, state->upto, STEP_ROWS}, n = 0;
+    sqlite3_stmt *st = sqlite_db_stmt(&w->db, SQLITE_latest_old);
+    int rc = st ? SQLITE_OK : SQLITE_ERROR;
+    for (int i = 0; i < 3 && rc == SQLITE_OK; i++) {
+        rc = sqlite3_bind_int64(st, i + 1, args[i]);
+    }
+    while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(st, 1);
+        struct slice topic = slice_of(text, text ? (size_t)sqlite3_column_bytes(st, 1) : 0);
+        int64_t seq = sqlite3_column_int64(st, 0);
+        bool named = !topic_name_check(topic) && sqlite_latest_names(w->latest, topic);
+        rc = SQLITE_OK;
+        if (named) {
+            rc = sqlite_db_run(&w->db,
+                               sqlite3_column_int(st, 2) ? SQLITE_latest_drop : SQLITE_latest_put,
+                               1, &seq);
+        }
+        state->done = seq;
+        n++;
+    }
+    if (st) {
+        (void)sqlite3_reset(st);
+    }
+    if (rc == SQLITE_DONE) {
+        state->done = n < STEP_ROWS ? state->upto : state->done;
+        rc = SQLITE_OK;
+    }
+    return rc;
+}
+
+int sqlite_latest_step(struct sqlite_writer *w)
+{
+    struct sqlite_db *db = &w->db;
+    struct sqlite_latest_state state = {0};
+    if (sqlite_latest_look(db, &state) != SQLITE_OK) {
+        return sqlite_db_fail(db, &w->error, "looking at store.latest");
+    }
+    if (state.done < state.upto) {
+        int rc = sqlite_db_run(db, SQLITE_begin_write, 0, NULL);
+        rc =
+            rc == SQLITE_OK ? sqlite_latest_look(db, &state) : rc; /* another broker may be at it */
+        rc = rc == SQLITE_OK ? sqlite_latest_take_rows(w, &state) : rc;
+        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_latest_done, 1, &state.done) : rc;
+        if (rc == SQLITE_OK && state.done >= state.upto) {
+            rc = sqlite_db_run(db, SQLITE_latest_forget_gone, 0, NULL);
+        }
+        rc = rc == SQLITE_OK ? sqlite_db_run(db, SQLITE_commit, 0, NULL) : rc;
+        if (rc != SQLITE_OK) {
+            rc = sqlite_db_fail(db, &w->error, "looking for topics of store.latest");
+            sqlite_db_rollback(db);
+            return rc;
+        }
+        if (sqlite_latest_look(db, &state) != SQLITE_OK) {
+            return sqlite_db_fail(db, &w->error, "looking at store.latest");
+        }
+    }
+    w->retained.latest_topics = (uint64_t)state.topics;
+    w->retained.latest_filling = state.done < state.upto;
+    w->retained.more = w->retained.more || w->retained.latest_filling;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ pages */
+
+static bool sqlite_latest_asked(const struct sqlite_read *r, struct slice topic)
+{
+    for (size_t i = 0; i < r->query.topic_count; i++) {
+        if (topic_match(r->query.topics[i], topic)) {
+            return true;
+        }
+    }
+    return r->query.topic_count == 0;
+}
+
+static bool sqlite_latest_names_only(const struct sqlite_read *r)
+{
+    for (size_t i = 0; i < r->query.topic_count; i++) {
+        if (topic_is_pattern(r->query.topics[i])) {
+            return false;
+        }
+    }
+    return r->query.topic_count > 0;
+}
+
+/* The row that `st` stands on joins the page. `full`: there is no room for it. SQLITE_OK, or the error. */
+static int sqlite_latest_take(struct sqlite_read *r, sqlite3_stmt *st, size_t *bytes, bool *full)
+{
+    size_t cost = sqlite_row_cost(st), n = r->events.n;
+    const char *reason = NULL;
+    *full = r->rejects.n >= REJECTS_PER_PAGE ||
+            (n && (n >= r->query.max_events || *bytes + cost > r->query.max_bytes));
+    if (*full) {
+        return SQLITE_OK;
+    }
+    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
+    struct event *ev = sqlite_row_to_event(st, r->max_data, &reason);
+    if (ev) {
+        event_list_push(&r->events, ev);
+        *bytes += event_cost(ev);
+    } else if (reason) {
+        sqlite_row_reject(&r->rejects, seq, reason);
+    }
+    r->upto = seq;
+    return ev || reason ? SQLITE_OK : SQLITE_NOMEM;
+}
+
+static int sqlite_latest_compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Where they stand, in order. */
+static int sqlite_latest_find_names(struct sqlite_db *db, const struct sqlite_read *r, int64_t *ids,
+                                    size_t *n)
+{
+    int rc = SQLITE_OK;
+    *n = 0;
+    for (size_t i = 0; i < r->query.topic_count && rc == SQLITE_OK; i++) {
+        sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_of_topic);
+        rc = st ? sqlite_db_bind(st, 1, r->query.topics[i]) : SQLITE_ERROR;
+        rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+        if (rc == SQLITE_ROW) {
+            ids[(*n)++] = sqlite3_column_int64(st, 0);
+        }
+        rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+        if (st) {
+            (void)sqlite3_reset(st);
+        }
+    }
+    qsort(ids, *n, sizeof *ids, sqlite_latest_compare);
+    return rc;
+}
+
+/* Rows in (after, upto] that were asked for. */
+static int sqlite_latest_take_range(struct sqlite_db *db, struct sqlite_read *r, uint64_t after,
+                                    uint64_t upto, size_t *bytes, bool *full)
+{
+    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_rows);
+    int rc = st ? sqlite3_bind_int64(st, 1, (int64_t)after) : SQLITE_ERROR;
+    rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 2, (int64_t)upto) : rc;
+    while (rc == SQLITE_OK && !*full && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(st, 1);
+        struct slice topic = slice_of(text, text ? (size_t)sqlite3_column_bytes(st, 1) : 0);
+        rc = SQLITE_OK;
+        if (!topic_name_check(topic) && sqlite_latest_asked(r, topic)) {
+            rc = sqlite_latest_take(r, st, bytes, full);
+        }
+    }
+    if (st) {
+        (void)sqlite3_reset(st);
+    }
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int sqlite_latest_take_names(struct sqlite_db *db, struct sqlite_read *r, uint64_t upto,
+                                    size_t *bytes, bool *full)
+{
+    size_t n = 0;
+    int64_t *ids = xcalloc(r->query.topic_count, sizeof *ids);
+    int rc = sqlite_latest_find_names(db, r, ids, &n);
+    for (size_t i = 0; i < n && rc == SQLITE_OK && !*full; i++) {
+        uint64_t id = (uint64_t)ids[i];
+        if (id > r->query.after && id <= upto) {
+            rc = sqlite_latest_take_range(db, r, id - 1, id, bytes, full);
+        }
+    }
+    free(ids);
+    return rc;
+}
+
+int sqlite_latest_read_page(struct sqlite_db *db, struct sqlite_read *r, uint64_t head)
+{
+    struct sqlite_latest_state state;
+    uint64_t upto = r->query.upto < head ? r->query.upto : head;
+    size_t bytes = 0;
+    bool full = false;
+    if (sqlite_latest_look(db, &state) != SQLITE_OK) {
+        return sqlite_db_fail(db, &r->error, "reading the newest events");
+    }
+    if (state.done < state.upto) {
+        return UV_EAGAIN;
+    }
+    r->upto = r->query.after;
+    int rc = sqlite_latest_names_only(r)
+                 ? sqlite_latest_take_names(db, r, upto, &bytes, &full)
+                 : sqlite_latest_take_range(db, r, r->query.after, upto, &bytes, &full);
+    if (rc != SQLITE_OK) {
+        return sqlite_db_fail(db, &r->error, "reading the newest events");
+    }
+    r->upto = full || upto < r->query.after ? r->upto : upto;
+    return 0;
+}
