@@ -33,6 +33,7 @@ P.observe = {
   { topics = { "out/*" }, run = function(ev)
     tg.end_streams("user:" .. ev.topic:match "^out/(.*)$", ev.raw)
   end },
+  { topics = { "mark/*" }, run = function() log.info("the mark") end },
   { topics = { "bad/**" }, run = function(ev)
     tg.ask_again("user:bob")
     error("observe has a mistake")
@@ -103,6 +104,33 @@ describe("observe", function()
     ann:wait_end()
     assert.equal("on", bob:next().data)
     assert.equal(200, sse.request(broker(), { query = { who = "ann" } }).status) -- the policy still lets it in
+  end)
+
+  it("ends no stream while it goes through the events of a batch, and lets none have what comes behind", function()
+    local many, bob = {}, open "bob"
+    for i = 1, 40 do
+      many[i] = open "ann"
+    end
+    together(broker(), { "out/ann", "all of you" }, { "news", "on" }, { "mark/ann", "" })
+    for _, c in ipairs(many) do
+      local last = c:next()
+      assert.same({ "revoked", '{"reason":"all of you"}' }, { last.type, last.data })
+      c:wait_end()
+    end
+    assert.equal("on", bob:next().data)
+    local marked, ended = false, 0
+    eventually("the lines", function()
+      marked, ended = false, 0
+      for _, line in ipairs(broker():log_lines()) do
+        marked = marked or line.msg == "the mark"
+        if line.msg == "revoked" and line.reason == "all of you" then
+          assert.is_true(marked, "a stream has ended before the batch was through")
+          ended = ended + 1
+        end
+      end
+      return ended == #many
+    end)
+    assert.equal(0, broker():metric "tidegate_streams_barred")
   end)
 
   it("reaches streams that are behind: paced, in pages of the past, slow", function()

@@ -36,7 +36,7 @@ static void reach_end(struct subscriber *sub, struct slice reason)
     if (sub->state == SUB_STARTING) {
         resubscribe_barred(sub);
     } else {
-        subscriber_revoke(sub, reason);
+        resubscribe_end(sub, reason);
     }
 }
 

@@ -4,7 +4,8 @@
  * event behind it is delivered; what it orders takes effect at once. So an application that takes
  * away a right inserts an event about it in the same transaction, and every broker acts between the
  * same two events. Streams that are asked about again are barred until the answer is there
- * (resubscribe.h), wherever they stand: live, slow, or in pages of the past.
+ * (resubscribe.h), wherever they stand: live, slow, or in pages of the past. Those that are to end are barred
+ * as well, and some end in each turn of the loop.
  *
  * Everything fails closed. Where observe fails, or events were lost that it would have been run for,
  * it is not known whose grants changed: all streams with tags are asked about again. */
@@ -37,7 +38,7 @@ void reach_lost_events(struct broker *b);
 /* These streams are barred and asked about again. `tag` (may be absent): so are those that are being opened
  * with it, where the policy was asked before this. */
 void reach_ask_again(struct broker *b, struct slice tag, const uint64_t *ids, size_t n);
-/* They end with the revoked signal; `reason` is for their clients. */
+/* They are barred at once, and end with the revoked signal in the next turns; `reason` is for their clients. */
 void reach_end_streams(struct broker *b, struct slice tag, const uint64_t *ids, size_t n,
                        struct slice reason);
 

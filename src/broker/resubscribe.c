@@ -30,9 +30,9 @@ struct resubscribe_lane {
     double allowed;
 };
 
-/* Barred ones get no event until they were asked about; those whose time has come go on with what they
- * had, and need not wait for a reload. */
-enum resubscribe_lane_name { LANE_BARRED, LANE_NOW, LANE_RELOAD, LANES };
+/* Those that end are barred, and are not asked about. Barred ones get no event until they were asked about;
+ * those whose time has come go on with what they had, and need not wait for a reload. */
+enum resubscribe_lane_name { LANE_ENDS, LANE_BARRED, LANE_NOW, LANE_RELOAD, LANES };
 
 struct resubscribes {
     struct broker *b;
@@ -59,6 +59,8 @@ struct resubscribe {
     uint64_t moment;    /* when it was asked, in the index of tags */
     unsigned attempts;
     bool reconnect; /* not to be asked about: to be sent away */
+    bool ends;      /* nor those: with `reason`, or because the policy could not say for too long */
+    char *reason;   /* owned; NULL: none */
     bool barred;
     bool
         stale; /* not barred, and granted by an earlier policy: its tags may have other names now */
@@ -70,6 +72,7 @@ struct resubscribe {
 static void resubscribe_on_tick(struct deadline *d);
 static void resubscribe_on_soon(struct task *t);
 static void resubscribe_on_bound(struct deadline *d);
+static void resubscribe_enqueue(struct resubscribe *r, enum resubscribe_lane_name lane, bool first);
 
 static bool resubscribes_queued(const struct resubscribes *rs)
 {
@@ -111,7 +114,8 @@ bool resubscribes_pending(const struct resubscribes *rs)
 
 static void resubscribe_wake(struct broker *b)
 {
-    if (!list_empty(&b->resubscribes->lanes[LANE_BARRED].queue)) {
+    if (!list_empty(&b->resubscribes->lanes[LANE_ENDS].queue) ||
+        !list_empty(&b->resubscribes->lanes[LANE_BARRED].queue)) {
         loop_defer(b->loop, &b->resubscribes->soon);
     }
     if (!list_linked(&b->resubscribes->tick.node) && resubscribes_queued(b->resubscribes)) {
@@ -184,6 +188,7 @@ static void resubscribe_forget(struct resubscribe *r)
     }
     subscriber_part_remove(sub, &r->part);
     m->resubscribes_waiting--;
+    free(r->reason);
     free(r);
 }
 
@@ -211,6 +216,7 @@ static void resubscribe_give_up(struct subscriber *sub)
     subscriber_end(sub, CLOSE_TRANSIENT, sub->retry_ms);
 }
 
+/* Thousands may have been barred by one event. */
 static void resubscribe_on_bound(struct deadline *d)
 {
     struct resubscribe *r = container_of(d, struct resubscribe, bound);
@@ -218,7 +224,9 @@ static void resubscribe_on_bound(struct deadline *d)
     if (sub->state == SUB_STARTING) { /* it has no head yet, and is sent nothing */
         deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, resubscribe_on_bound), d);
     } else {
-        resubscribe_give_up(sub);
+        r->ends = true;
+        resubscribe_enqueue(r, LANE_ENDS, false);
+        resubscribe_wake(sub->b);
     }
 }
 
@@ -334,10 +342,24 @@ static void resubscribe_ask(struct resubscribe *r)
     http_query_clear(&query);
 }
 
+static void resubscribe_perform_end(struct resubscribe *r)
+{
+    char *reason = r->reason; /* `r` goes with the stream */
+    r->reason = NULL;
+    if (reason) {
+        subscriber_revoke(r->sub, slice_str(reason));
+    } else {
+        resubscribe_give_up(r->sub);
+    }
+    free(reason);
+}
+
 static void resubscribe_perform(struct resubscribe *r)
 {
     struct subscriber *sub = r->sub;
-    if (sub->state == SUB_STARTING) {
+    if (r->ends) {
+        resubscribe_perform_end(r);
+    } else if (sub->state == SUB_STARTING) {
         deadline_arm(loop_deadline_class(sub->b->loop, RETRY_FIRST_MS, resubscribe_on_retry),
                      &r->retry);
     } else if (r->reconnect && r->lane == LANE_BARRED) { /* at the rate of the others */
@@ -379,7 +401,7 @@ static void resubscribe_perform_allowed(struct broker *b)
     uint64_t until = uv_hrtime() + turn_ns;
     for (int i = 0; i < LANES; i++) {
         struct resubscribe_lane *lane = &rs->lanes[i];
-        while (rs->under_way < UNDER_WAY_MAX && !list_empty(&lane->queue) &&
+        while ((i == LANE_ENDS || rs->under_way < UNDER_WAY_MAX) && !list_empty(&lane->queue) &&
                resubscribe_lane_take(lane, now)) {
             struct resubscribe *r = list_first(&lane->queue, struct resubscribe, node);
             list_del(&r->node);
@@ -411,7 +433,7 @@ static void resubscribe_on_tick(struct deadline *d)
 static void resubscribe_enqueue(struct resubscribe *r, enum resubscribe_lane_name lane, bool first)
 {
     bool queued = list_linked(&r->node);
-    lane = r->barred ? LANE_BARRED : lane;
+    lane = r->ends ? LANE_ENDS : r->barred ? LANE_BARRED : lane;
     deadline_disarm(&r->retry);
     resubscribe_drop_question(r);
     r->attempts = 0;
@@ -471,6 +493,16 @@ void resubscribe_barred(struct subscriber *sub)
     subscriber_bar(sub);
     resubscribe_enqueue(r, LANE_BARRED, false);
     resubscribe_wake(b);
+}
+
+void resubscribe_end(struct subscriber *sub, struct slice reason)
+{
+    struct resubscribe *r = resubscribe_of(sub);
+    if (!r->ends) {
+        r->ends = true;
+        r->reason = xstrndup(reason.p ? reason.p : "", reason.n);
+    }
+    resubscribe_barred(sub);
 }
 
 void resubscribe_bar_stale(struct broker *b)

@@ -41,8 +41,11 @@ void resubscribe_now(struct subscriber *sub);
 /* At once. Until the policy has answered it is sent no event; where that takes longer than
  * resubscribe_timeout_ms it ends, and comes back. */
 void resubscribe_barred(struct subscriber *sub);
-/* The same for those that an earlier policy has granted what they get: the policy in force acts on its
- * streams, which it knows by tags that may have had other names before. */
+/* It is sent no event from now on, and ends with the `revoked` signal and the reason: those that end
+ * together do so in the next turns of the loop. It has a head. */
+void resubscribe_end(struct subscriber *sub, struct slice reason);
+/* Bars those that an earlier policy has granted what they get: the policy in force acts on its
+ * streams, which it knows by tags that may have had other names before; they are asked about. */
 void resubscribe_bar_stale(struct broker *b);
 
 /* What was known when the policy was asked about a new stream. */
