@@ -428,6 +428,7 @@ local fields = {
     integer("params_keys", 32, 1, 1000, "keys", "Most keys of a subscription's `params`."),
     bytes("params_bytes", 1 * KIB, 64, MIB, "Most bytes of `params`, as JSON; part of what makes an audience."),
     bytes("identity_bytes", 2 * KIB, 64, MIB, "Most bytes of an identity, as JSON."),
+    bytes("first_bytes", 64 * KIB, 64, 16 * MIB, "Most bytes of `first` of a subscription, as they are sent."),
     integer("subscribe_timeout_ms", 5000, 10, 600000, "milliseconds",
       "How long `authenticate` and `subscribe` together (and `disconnect`) may wait for databases and the like; "
         .. "then the client is temporarily refused."),

@@ -77,6 +77,10 @@
 ---@field max integer                 1 to 1,000,000: streams of that key at a time
 ---@field over "deny"|"oldest"        beyond it: "deny" answers 429; "oldest" ends the oldest stream of the key (event `revoked`)
 
+---@class tg.First
+---@field event string?               one line, at most 255 bytes
+---@field data string|table           a table becomes JSON
+
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
 ---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
@@ -90,6 +94,7 @@
 ---@field tags string[]?             names by which `observe` and operators reach the stream: at most 8 of 1 to 64 bytes, "user:" .. who.sub; clients do not see them
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
+---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
 ---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 

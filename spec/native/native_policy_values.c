@@ -144,6 +144,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     set_slice(L, "format", s->format);
     set_slice(L, "params", s->params);
     set_slice(L, "ends", s->ends);
+    set_slice(L, "first", s->first);
     lua_pushboolean(L, s->no_replay);
     lua_setfield(L, -2, "no_replay");
     set_integer(L, "replay_max_age_ms", (lua_Integer)s->replay_max_age_ms);

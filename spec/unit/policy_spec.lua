@@ -32,6 +32,7 @@ describe("policy", function()
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
         replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
         heartbeat = 3600, retry_ms = 250, prime = "data", compress = false, ends = "near",
+        first = { { event = 'put', data = { a = 1 } }, { data = 'x' } },
         quota = { { key = "u:ann", max = 5, over = "deny" }, { key = "t", max = 1000000, over = "oldest" } } }]]
       assert.equal("", log)
       assert.equal("allow", v.kind)
@@ -41,7 +42,7 @@ describe("policy", function()
         topics = { "a", "b/*", "c/**" }, filter = "near", format = "short",
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
-        prime = "data", no_gzip = true, ends = "near",
+        prime = "data", no_gzip = true, ends = "near", first = 'event: put\ndata: {"a":1}\n\ndata: x\n\n',
         quotas = { { key = "u:ann", max = 5, oldest = false }, { key = "t", max = 1000000, oldest = true } },
       }, v.subscription)
     end)
@@ -157,6 +158,19 @@ describe("policy", function()
         "prime: \"event\", \"id\", \"data\" or \"none\" was expected, got 'event '",
       ["{ topics = { 'a' }, prime = true }"] = "prime: a string was expected, got boolean",
       ["{ topics = { 'a' }, ends = 'nearr' }"] = "unknown filter for `ends` 'nearr' (did you mean 'near'?)",
+      ["{ topics = { 'a' }, first = 'x' }"] = "first: a list of {event, data} was expected, got string",
+      ["{ topics = { 'a' }, first = { 'x' } }"] = "first[1]: a table was expected, got string",
+      ["{ topics = { 'a' }, first = { { data = 'x', id = 1 } } }"] = "first[1]: unknown key 'id'",
+      ["{ topics = { 'a' }, first = { { event = 'x' } } }"]
+        = "first[1].data: a string, or a table that becomes JSON, was expected, got nil",
+      ["{ topics = { 'a' }, first = { { data = 'x' }, { data = print } } }"]
+        = "first[2].data: a string, or a table that becomes JSON, was expected, got function",
+      ["{ topics = { 'a' }, first = { { data = { x = { print } } } } }"] = "first[1].data",
+      ["{ topics = { 'a' }, first = { { data = '\\xff' } } }"] = "first[1].data: not UTF-8",
+      ["{ topics = { 'a' }, first = { { event = 'a\\nb', data = 'x' } } }"]
+        = "first[1].event: one line of at most 255 bytes of UTF-8 was expected",
+      ["{ topics = { 'a' }, first = { { data = ('x'):rep(4089) } } }"]
+        = "first[1]: all of `first` may have 4096 bytes (policy.first_bytes)",
       ["{ topics = { 'a' }, ends = true }"] = "ends: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",

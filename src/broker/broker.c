@@ -34,6 +34,7 @@ static void broker_on_sweep(struct deadline *d)
     struct broker *b = container_of(d, struct broker, sweep);
     subscriber_lag_sweep(b);
     stream_quotas_sweep(b->quotas);
+    frame_cache_sweep(&b->firsts);
     deadline_arm(loop_deadline_class(b->loop, SWEEP_MS, broker_on_sweep), &b->sweep);
 }
 
@@ -56,6 +57,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->heartbeat = sse_frame(&beat);
     REQUIRE(b->heartbeat);
     jitter_init(&b->jitter);
+    frame_cache_init(&b->firsts);
     list_init(&b->runnable);
     list_init(&b->subscribers);
     b->renderer = xmalloc(sizeof *b->renderer);
@@ -96,6 +98,7 @@ void broker_free(struct broker *b)
     eventlog_free(b->log);
     frame_unref(b->heartbeat);
     position_frames_clear(&b->positions);
+    frame_cache_clear(&b->firsts);
     free(b);
 }
 

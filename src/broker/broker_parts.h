@@ -10,6 +10,7 @@
 #include "broker/metrics.h"
 #include "event/eventlog.h"
 #include "event/position.h"
+#include "net/frame_cache.h"
 #include "net/http/http_server.h"
 #include "net/loop.h"
 #include "policy/policy.h"
@@ -47,6 +48,7 @@ struct broker {
     struct dry_run_recents *recents;
     struct frame *heartbeat;
     struct position_frames positions;
+    struct frame_cache firsts; /* what streams begin with */
     struct jitter jitter;
 
     struct list subscribers;    /* all of them */

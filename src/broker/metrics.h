@@ -47,6 +47,10 @@
     X(tailed, counter_max, "tidegate_events_tailed_total",                                         \
       "Events that became visible, of all writers.")                                               \
     X(delivered, counter, "tidegate_events_delivered_total", "Event frames handed to the kernel.") \
+    X(firsts, counter, "tidegate_streams_with_first_total",                                        \
+      "Streams that began with frames of their own: see `first` of subscriptions.")                \
+    X(firsts_shared, counter, "tidegate_streams_first_shared_total",                               \
+      "Of these: streams whose frames were those of another one.")                                 \
     X(ended, counter, "tidegate_streams_ended_total",                                              \
       "Streams that were given their last event: see `ends` of subscriptions.")                    \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \

@@ -498,6 +498,19 @@ static void subscriber_on_closed(struct stream *s, enum close_reason why)
 const struct stream_events subscriber_stream_events = {.writable = subscriber_on_writable,
                                                        .closed = subscriber_on_closed};
 
+/* What stream_write(), or behind it stream_queue(), said. False: the subscriber is gone. */
+static bool subscriber_wrote(struct subscriber *sub, ssize_t n)
+{
+    if (n < 0) {
+        subscriber_end(sub, close_reason_of(n), 0);
+        return false;
+    }
+    if (sub->state != SUB_BLOCKED) {
+        subscriber_sent(sub);
+    }
+    return true;
+}
+
 bool subscriber_write(struct subscriber *sub, struct frame *f)
 {
     uv_buf_t buf;
@@ -509,14 +522,7 @@ bool subscriber_write(struct subscriber *sub, struct frame *f)
         subscriber_set_state(sub, SUB_BLOCKED);
         n = rc ? rc : n;
     }
-    if (n < 0) {
-        subscriber_end(sub, close_reason_of(n), 0);
-        return false;
-    }
-    if (sub->state != SUB_BLOCKED) {
-        subscriber_sent(sub);
-    }
-    return true;
+    return subscriber_wrote(sub, n);
 }
 
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
@@ -532,6 +538,52 @@ bool subscriber_send_frame(struct subscriber *sub, struct frame *f)
     bool alive = subscriber_write(sub, stored);
     frame_unref(stored);
     return alive;
+}
+
+/* Of two frames, what begins at `from`, as a new reference; *offset: where in it. NULL: no memory. */
+static struct frame *subscriber_rest_of(struct frame *f, struct frame *more, size_t from,
+                                        size_t *offset)
+{
+    if (from >= f->len) {
+        *offset = from - f->len;
+        return frame_ref(more);
+    }
+    struct frame *both = frame_new((size_t)f->len + more->len);
+    if (both) {
+        memcpy(both->bytes, f->bytes, f->len);
+        memcpy(both->bytes + f->len, more->bytes, more->len);
+    }
+    *offset = from;
+    return both;
+}
+
+bool subscriber_send_frames(struct subscriber *sub, struct frame *f, struct frame *more)
+{
+    if (!more) {
+        return subscriber_send_frame(sub, f);
+    }
+    size_t offset = 0;
+    if (sub->gzip) {
+        struct frame *both = subscriber_rest_of(f, more, 0, &offset);
+        bool alive = both && subscriber_send_frame(sub, both);
+        if (!both) {
+            subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+        }
+        frame_unref(both);
+        return alive;
+    }
+    const uv_buf_t bufs[] = {uv_buf_init(f->bytes, f->len), uv_buf_init(more->bytes, more->len)};
+    const struct stream_bytes bytes = {
+        .bufs = bufs, .count = 2, .total = (size_t)f->len + more->len};
+    ssize_t n = stream_write(sub->stream, &bytes);
+    if (n >= 0 && (size_t)n < bytes.total) {
+        struct frame *rest = subscriber_rest_of(f, more, (size_t)n, &offset);
+        int rc = rest ? stream_queue(sub->stream, rest, offset) : UV_ENOMEM;
+        frame_unref(rest);
+        subscriber_set_state(sub, SUB_BLOCKED);
+        n = rc ? rc : n;
+    }
+    return subscriber_wrote(sub, n);
 }
 
 /* ---------------------------------------------------------------- for operators */

@@ -133,6 +133,8 @@ bool subscriber_write(struct subscriber *sub, struct frame *f);
 /* Writes one frame; what the socket does not take is queued and the state becomes SUB_BLOCKED.
  * False: the subscriber is gone. */
 bool subscriber_send_frame(struct subscriber *sub, struct frame *f);
+/* The same for a frame and, where it is not NULL, one that many share. */
+bool subscriber_send_frames(struct subscriber *sub, struct frame *f, struct frame *more);
 /* Lets go of it; its stream is closed, or has another owner. */
 void subscriber_free(struct subscriber *sub, enum close_reason why);
 extern const struct stream_events subscriber_stream_events;

@@ -226,6 +226,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, params_keys),
     INTEGER(policy, params_bytes),
     INTEGER(policy, identity_bytes),
+    INTEGER(policy, first_bytes),
     LIST("policy.credential_params", policy.credential_params),
     INTEGER(policy, error_log_interval_s),
     INTEGER(policy, token_cache_bytes),

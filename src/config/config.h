@@ -138,7 +138,7 @@ struct config {
         char *auth; /* "policy" | "open": may `authenticate` be absent */
         bool allow_open_public;
         int64_t memory_bytes;
-        int64_t topics, params_keys, params_bytes, identity_bytes;
+        int64_t topics, params_keys, params_bytes, identity_bytes, first_bytes;
         struct config_strings path; /* absolute */
         struct config_strings credential_params;
         struct {

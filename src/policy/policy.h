@@ -29,6 +29,7 @@ struct policy_limits {
     size_t params_keys;    /* of its params */
     size_t params_bytes;   /* of its params as canonical JSON */
     size_t identity_bytes; /* of an identity as canonical JSON */
+    size_t first_bytes;    /* of `first` of a subscription, as frames */
 };
 
 /* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */
@@ -66,6 +67,7 @@ struct subscription {
     bool no_replay;      /* replay = false: starts at the head whatever was asked */
     uint64_t replay_max_age_ms; /* 0: no bound */
     /* per connection: not part of the audience */
+    struct slice first;  /* frames that the stream begins with; absent: none */
     double events_per_s; /* 0: no bound */
     uint64_t max_lag;    /* events behind the head; 0: the configuration's */
     enum on_lag on_lag;

@@ -46,6 +46,8 @@ struct subscribe {
     struct peer_address client;
     bool sse; /* the client says it is an EventSource: a refusal must not be final */
     bool takes_gzip;
+    uint64_t asked_at;   /* the head when it came: nothing that the policy has looked up is older */
+    struct frame *first; /* a reference: what the stream begins with; NULL: nothing */
     /* while the store is asked */
     uint64_t max_age_ms; /* 0: the policy sets no bound */
     bool synced;
@@ -57,6 +59,7 @@ static void subscribe_free(struct subscribe *w)
     strbuf_clear(&w->asked_text);
     strbuf_clear(&w->asked_unknown);
     strbuf_clear(&w->saved_query);
+    frame_unref(w->first);
     free(w);
 }
 
@@ -82,22 +85,24 @@ static uint64_t subscribe_leap_over(const struct store_bounds *bounds, uint64_t 
     return 0;
 }
 
-static struct place subscribe_place_of(struct broker *b, const struct last_event_id *r)
+/* `now`: where those begin that want what is new. */
+static struct place subscribe_place_of(struct broker *b, const struct last_event_id *r,
+                                       uint64_t now)
 {
     uint64_t head = eventlog_head(b->log);
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     switch (r->kind) {
     case START_NOW:
-        return (struct place){.at = head};
+        return (struct place){.at = now};
     case START_EARLIEST:
         return (struct place){.at = bounds.trimmed ? bounds.trimmed : subscribe_origin(&bounds)};
     case START_UNKNOWN:
-        return (struct place){head, "unknown", r->text};
+        return (struct place){now, "unknown", r->text};
     case START_AFTER:
         break;
     }
     if (r->id > head) {
-        return (struct place){head, "reset", r->text};
+        return (struct place){now, "reset", r->text};
     }
     if (r->id == 0) {
         return (struct place){.at = subscribe_origin(&bounds)};
@@ -106,11 +111,14 @@ static struct place subscribe_place_of(struct broker *b, const struct last_event
     return over ? (struct place){over, "reset", r->text} : (struct place){.at = r->id};
 }
 
-/* A request may have a valid and an unknown position: the unknown one is reported, too.
- */
-static struct place subscribe_where_to_start(struct broker *b, const struct last_event_id *r)
+/* A request may have a valid and an unknown position: the unknown one is reported, too. A stream with
+ * `first` begins where it was asked for: what was published while the policy looked up the state
+ * that it begins with comes behind that state. */
+static struct place subscribe_where_to_start(const struct subscribe *w)
 {
-    struct place place = subscribe_place_of(b, r);
+    const struct last_event_id *r = &w->asked;
+    uint64_t now = w->first ? w->asked_at : eventlog_head(w->b->log);
+    struct place place = subscribe_place_of(w->b, r, now);
     if (!place.gap && r->unknown.p && r->kind != START_NOW) {
         place.gap = "unknown";
         place.requested = r->unknown;
@@ -147,7 +155,8 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
     return both;
 }
 
-static void subscribe_begin(struct subscriber *sub, const struct place *place)
+/* `own`: what it begins with besides; NULL: nothing. */
+static void subscribe_begin(struct subscriber *sub, const struct place *place, struct frame *own)
 {
     struct broker *b = sub->b;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -174,7 +183,7 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place)
                     log_str("policy_version", b->policy->version)));
     /* not live before this turn's events have gone to those who are */
     subscriber_set_state(sub, SUB_RUNNABLE);
-    bool alive = subscriber_send_frame(sub, first);
+    bool alive = subscriber_send_frames(sub, first, own);
     frame_unref(first);
     if (alive && b->draining) { /* began while the store was being asked */
         subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
@@ -222,7 +231,7 @@ static void subscribe_on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
         uint64_t head = eventlog_head(w->b->log); /* the store may know events still to be tailed */
         id = id < head ? id : head;
         w->place.at = id > w->place.at ? id : w->place.at; /* hidden on purpose: no gap */
-        subscribe_begin(sub, &w->place);
+        subscribe_begin(sub, &w->place, w->first);
     }
     subscribe_free(w);
 }
@@ -238,9 +247,9 @@ static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
         w->synced = true;
         rc = store->sync(b->store, subscribe_on_synced, w, sub->id);
     } else {
-        w->place = subscribe_where_to_start(b, &w->asked);
+        w->place = subscribe_where_to_start(w);
         if (!w->max_age_ms || w->asked.kind == START_NOW) {
-            subscribe_begin(sub, &w->place);
+            subscribe_begin(sub, &w->place, w->first);
             subscribe_free(w);
             return;
         }
@@ -309,6 +318,20 @@ static void subscribe_give_back(struct broker *b, const struct verdict *v, enum 
     }
 }
 
+/* False: no memory. */
+static bool subscribe_take_first(struct subscribe *w, struct slice bytes)
+{
+    struct broker *b = w->b;
+    bool shared = false;
+    if (bytes.n == 0) {
+        return true;
+    }
+    w->first = frame_cache_get(&b->firsts, bytes, &shared);
+    b->metrics->firsts++;
+    b->metrics->firsts_shared += shared;
+    return w->first != NULL;
+}
+
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
@@ -318,9 +341,12 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
         subscribe_free(w);
         return;
     }
+    bool begins = subscribe_take_first(w, v->subscription.first);
     struct subscriber *sub =
-        subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
-                       &w->client, w->takes_gzip);
+        !begins
+            ? NULL
+            : subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
+                             &w->client, w->takes_gzip);
     if (!sub) {
         stream_quotas_close(b->quotas, s->id);
         subscribe_give_back(b, v, CLOSE_TRANSIENT);
@@ -393,6 +419,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     struct subscribe *w = xcalloc(1, sizeof *w);
     *w = (struct subscribe){.b = b,
                             .asked = *asked,
+                            .asked_at = eventlog_head(b->log),
                             .moment = resubscribe_moment(b),
                             .client = prq->client,
                             .sse = sse,

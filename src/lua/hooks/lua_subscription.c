@@ -3,6 +3,7 @@
 #include "event/topic.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_reach.h"
+#include "lua/hooks/lua_first.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
 #include "lua/vm/lua_shape.h"
@@ -336,9 +337,9 @@ static void read_quotas(lua_State *L, int t, struct verdict_draft *d)
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
-                                       "limits",   "heartbeat", "retry_ms", "prime",  "expires",
-                                       "compress", "tags",      "quota",    "ends",   NULL};
+    static const char *const keys[] = {
+        "topics", "filter",  "format",   "params", "replay", "limits", "heartbeat", "retry_ms",
+        "prime",  "expires", "compress", "tags",   "quota",  "ends",   "first",     NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -362,5 +363,6 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_prime(L, idx, s);
     read_expires(L, idx, s);
     read_quotas(L, idx, d);
+    lua_first_read(L, idx, d);
     lua_subscription_want_names(L, idx, f);
 }

@@ -18,6 +18,8 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->filter, NAME_BYTES);
     strbuf_init(&d->format, NAME_BYTES);
     strbuf_init(&d->ends, NAME_BYTES);
+    strbuf_init(&d->first, limits->first_bytes);
+    strbuf_init(&d->first_data, limits->first_bytes);
     strbuf_init(&d->params, limits->params_bytes);
     strbuf_init(&d->tag_text, (size_t)POLICY_TAGS_MAX * POLICY_TAG_MAX_BYTES);
     strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
@@ -31,6 +33,8 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->filter);
     strbuf_clear(&d->format);
     strbuf_clear(&d->ends);
+    strbuf_clear(&d->first);
+    strbuf_clear(&d->first_data);
     strbuf_clear(&d->params);
     strbuf_clear(&d->topic_text);
     strbuf_clear(&d->tag_text);
@@ -107,6 +111,7 @@ void verdict_draft_finish(struct verdict_draft *d)
     finish_quotas(d);
     d->v.subscription.filter = absent_if_empty(&d->filter);
     d->v.subscription.format = absent_if_empty(&d->format);
+    d->v.subscription.first = absent_if_empty(&d->first);
     d->v.subscription.ends = absent_if_empty(&d->ends);
     d->v.subscription.params = absent_if_empty(&d->params);
 }

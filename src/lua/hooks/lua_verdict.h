@@ -13,8 +13,9 @@
 struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
     struct strbuf reason, identity, filter, format, params, ends;
-    struct strbuf topic_text; /* of all topics, one behind the other */
-    struct slice *topics;     /* owned */
+    struct strbuf first, first_data; /* frames; of the one that is being made */
+    struct strbuf topic_text;        /* of all topics, one behind the other */
+    struct slice *topics;            /* owned */
     size_t topic_count;
     struct strbuf tag_text; /* as topic_text */
     struct slice tags[POLICY_TAGS_MAX];
