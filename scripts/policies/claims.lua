@@ -25,8 +25,14 @@ local settings = tg.settings {
   grant_bytes = { "integer", default = 1800, min = 100 }, -- below policy.identity_bytes
 }
 
+for i, topic in ipairs(settings.anonymous) do
+  if not tg.pattern_ok(topic) then -- else everybody's subscribe would fail, and only when it runs
+    error(("policy.settings.anonymous[%d]: a topic like news/eu, or a pattern like news/**, was expected"):format(i), 0)
+  end
+end
+
 ---@type tg.Policy
-local P = { api = 1, version = "claims-1" }
+local P = { api = 1, version = "claims-2" }
 
 -- Begins a grant of all topics that begin with what follows; no topic can hold it.
 local PREFIX = "\1"
