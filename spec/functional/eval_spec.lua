@@ -291,8 +291,13 @@ describe("tidegate eval", function()
     end
     local code, _, err = eval("filter", { name = "nobody", event = { topic = "a", data = 1 } })
     assert.equal(65, code)
-    assert.matches("no such filter", err)
+    assert.matches("the policy has no such filter: 'nobody'", err, 1, true)
     assert.is_nil(err:find("params", 1, true))
+    _, _, err = run({ ["mine.lua"] = [[return { api = 1, authenticate = function() end, subscribe = function() end,
+      formats = { slim = { keep = { "id" } } } }]],
+      ["input.json"] = json.encode { name = "slm", event = { topic = "a", data = 1 } } },
+      { "eval", "format", "--policy", "mine.lua", "--input", "input.json" })
+    assert.matches("the policy has no such format: 'slm'; did you mean 'slim'?", err, 1, true)
     code, _, err = run({ ["mine.lua"] = [[return { api = 1, authenticate = function() end, subscribe = function() end,
       filters = { mine = "attrs.owner == $owner" } }]],
       ["input.json"] = json.encode { name = "mine", params = { other = 1 }, event = { topic = "a", data = 1 } } },

@@ -2,7 +2,9 @@
 #include "tools/test/test_questions.h"
 
 #include "audience/render.h"
+#include "base/text/nearest.h"
 #include "broker/explain.h"
+#include "lua/policy/lua_policy.h"
 #include "net/message/http_parser.h"
 #include "tools/test/test_tls.h"
 #include "tools/test/test_values.h"
@@ -10,6 +12,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <uv.h>
+
+enum { NAMES_MAX = 256 }; /* that may be meant by one that there is not */
 
 /* A request as the broker would have read it from a socket. */
 struct asked {
@@ -273,6 +277,35 @@ static void push_judgement(lua_State *L, struct renderer *r, const struct policy
     }
 }
 
+/* The name that the policy does not have; what was probably meant. */
+static int test_questions_refuse_name(lua_State *L, const struct policy *p,
+                                      const struct subscription *s)
+{
+    const struct {
+        struct slice name;
+        bool of_format;
+    } asked[] = {{s->filter, false}, {s->ends, false}, {s->format, true}};
+    const char *names[NAMES_MAX];
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        bool known = !asked[i].name.p || (asked[i].of_format && (slice_is(asked[i].name, "raw") ||
+                                                                 slice_is(asked[i].name, "json")));
+        size_t n = 0;
+        for (; n < NAMES_MAX && (names[n] = lua_policy_name(p, asked[i].of_format, n)); n++) {
+            known = known || slice_is(asked[i].name, names[n]);
+        }
+        if (!known) {
+            const char *near = nearest_name(names, n, asked[i].name);
+            lua_pushlstring(L, asked[i].name.p, asked[i].name.n);
+            return test_questions_refuse(
+                L, lua_pushfstring(L, "the policy has no such %s: '%s'%s%s%s",
+                                   asked[i].of_format ? "format" : "filter", lua_tostring(L, -1),
+                                   near ? "; did you mean '" : "", near ? near : "",
+                                   near ? "'?" : ""));
+        }
+    }
+    return test_questions_refuse(L, "the policy has no such filter or format");
+}
+
 int test_ask_judge(lua_State *L, struct test_broker *w)
 {
     struct policy *p = test_broker_policy(w);
@@ -290,8 +323,8 @@ int test_ask_judge(lua_State *L, struct test_broker *w)
     int rc = p->rules->bind(p, &s, &binding);
     if (rc) {
         event_unref(ev);
-        return test_questions_refuse(L, rc == UV_ENOENT ? "the policy has no such filter or format"
-                                                        : "it cannot use these params");
+        return rc == UV_ENOENT ? test_questions_refuse_name(L, p, &s)
+                               : test_questions_refuse(L, "it cannot use these params");
     }
     struct renderer r;
     renderer_init(&r, p, NULL, test_broker_envelopes(w)->event_bytes);
