@@ -532,7 +532,7 @@ describe("a policy that changes what is published", function()
         elseif pub.topic == "forbidden" then
           return tg.deny(403, "not yours")
         elseif pub.topic == "noise" then
-          return tg.drop('"noise"')
+          return tg.drop(pub.raw == "most" and ('"'):rep(512) or '"noise"')
         end
         pub.topic = "moved/" .. pub.topic
         return pub
@@ -576,6 +576,8 @@ describe("a policy that changes what is published", function()
     assert.same({ "split2", "split2", "a4" }, { events[1].data, events[2].data, events[3].data })
     assert.same({ events[1].id, events[3].id }, { some.json[2].id, some.json[4].id })
     assert.equal(before + 5, broker():metric "tidegate_publish_dropped_total")
+    local most = http.post(broker(), "/events?topic=noise", "most")
+    assert.same({ 200, { dropped = ('"'):rep(512) } }, { most.status, most.json })
     broker():publish("b", "next")
     assert.equal("next", c:next().data)
   end)

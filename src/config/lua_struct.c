@@ -191,10 +191,19 @@ void lua_struct_blank(const struct lua_config_spec *spec, void *out)
     blank_keys(spec->keys, spec->key_count, out);
 }
 
+/* Any of them may be a secret: a key, a password in a conninfo, a header. */
+static void free_text(char *text)
+{
+    if (text) {
+        explicit_bzero(text, strlen(text));
+    }
+    free(text);
+}
+
 static void clear_list(char **items, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        free(items[i]);
+        free_text(items[i]);
     }
     free(items);
 }
@@ -218,7 +227,7 @@ static void clear_keys(const struct lua_config_key *keys, size_t n, void *out)
     for (const struct lua_config_key *key = keys; key < keys + n; key++) {
         void *to = lua_struct_at(out, key->offset);
         if (key->type == LUA_CONFIG_TEXT) {
-            free(*(char **)to);
+            free_text(*(char **)to);
         } else if (key->type == LUA_CONFIG_LIST) {
             clear_list(*(char ***)to, *(size_t *)lua_struct_at(out, key->count_offset));
         } else if (key->type == LUA_CONFIG_MAP || key->type == LUA_CONFIG_ARRAY) {

@@ -65,7 +65,9 @@ static void machine_clock(struct doctor_report *r)
 static bool machine_store_place(const char *path, char out[PATH_MAX_BYTES])
 {
     struct stat st;
-    snprintf(out, PATH_MAX_BYTES, "%s", path);
+    if (snprintf(out, PATH_MAX_BYTES, "%s", path) >= PATH_MAX_BYTES) {
+        return false; /* the system takes none that long: not another directory instead */
+    }
     while (stat(out, &st) != 0 || !S_ISDIR(st.st_mode)) {
         char *slash = strrchr(out, '/');
         if (!slash || slash == out) {

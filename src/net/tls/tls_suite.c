@@ -183,6 +183,7 @@ static const struct tls_derived *tls_suite_derived(const struct tls_suite *suite
     if (d->of != k) {
         OPENSSL_cleanse(d, sizeof *d);
         if (!tls_suite_keys(suite, k->secret, d->key, d->iv)) {
+            OPENSSL_cleanse(d, sizeof *d); /* one of the two may be there */
             return NULL;
         }
         d->of = k;
