@@ -91,9 +91,9 @@ local MAY_INCLUDE = {
   ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
   ["tools/test"] = "base net/message net/tls net/http auth quota policy audience broker lookup store lua/vm "
-    .. "lua/api lua/policy config admin reload server broker/http",
+    .. "lua/api lua/load lua/policy config admin reload server broker/http",
   ["tools"] = "base net auth lua/vm lua/api lua/load lua/policy config server tools/test",
-  ["cli"] = "base net auth config server tools",
+  ["cli"] = "base net auth config server tools/test tools",
   ["remote/client"] = "base net net/client config cli",
   ["remote"] = "base net net/client config cli remote/client",
   ["doctor"] = "base pg auth store/postgres config server cli remote/client",

@@ -217,7 +217,8 @@ static int cli_check_run(const struct check_words *w, struct slice samples)
     if (text) {
         struct tool_check_options opt = {.facts = text};
         if (loaded) {
-            opt.module = (struct test_module_options){&cfg, cfg.http.events_path};
+            opt.module =
+                (struct test_module_options){.config = &cfg, .events_path = cfg.http.events_path};
         }
         code = tool_check_run(&opt);
     } else if (code == EX_OK) {

@@ -51,6 +51,9 @@ struct filter_error {
 struct filter_set *filter_set_new(void);
 /* Every filter_args must have been freed. NULL is fine. */
 void filter_set_free(struct filter_set *set);
+/* For tools, before the first text: it is counted how often each condition was true, and false. No text has a
+ * discriminator then, by which an index would pass over conditions. */
+void filter_set_count(struct filter_set *set);
 /* NULL: `e` says why and where. Not after the first filter_test(). */
 const struct filter *filter_compile(struct filter_set *set, struct slice text,
                                     struct filter_error *e);
@@ -70,6 +73,18 @@ struct filter_discriminator {
 };
 /* Borrowed until filter_args_free(). */
 struct filter_discriminator filter_discriminator(const struct filter_args *a);
+
+/* One comparison or function of a text. */
+struct filter_condition {
+    struct slice text; /* as it is written, without what is around it */
+    size_t offset;     /* in the filter's text, in bytes */
+    uint64_t yes, no;  /* results of filter_test() */
+};
+/* In the order they are looked at; of a set that counts. */
+void filter_each_condition(const struct filter *m,
+                           void (*each)(void *ctx, const struct filter_condition *c), void *ctx);
+/* The text itself. */
+struct slice filter_text(const struct filter *m);
 
 /* Does the event match? False also when memory is short. Keeps a reference to the last event. */
 bool filter_test(const struct filter_args *a, struct event *ev);

@@ -274,9 +274,18 @@ bool filter_run_traced(struct filter_run *r, filter_trace_cb trace, void *ctx)
     return filter_eval_run(r, trace, ctx);
 }
 
+static void filter_note(void *ctx, struct filter_run *r, const struct filter_op *op, bool result)
+{
+    struct filter_seen *seen = &r->m->seen[op - r->m->ops];
+    (void)ctx;
+    seen->yes += result;
+    seen->no += !result;
+}
+
 bool filter_test(const struct filter_args *a, struct event *ev)
 {
     struct filter_run r = {.m = a->m, .args = a, .set = a->m->set};
     filter_set_event(r.set, ev);
-    return filter_eval_run(&r, NULL, NULL);
+    return __builtin_expect(a->m->seen != NULL, 0) ? filter_run_traced(&r, filter_note, NULL)
+                                                   : filter_eval_run(&r, NULL, NULL);
 }

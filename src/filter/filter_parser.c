@@ -656,6 +656,7 @@ static void filter_free(struct filter *m)
     free(m->constants);
     free(m->operands);
     free(m->ops);
+    free(m->seen);
     free(m->strings);
     free(m->text);
     free(m);
@@ -680,6 +681,7 @@ const struct filter *filter_compile(struct filter_set *set, struct slice text,
         filter_free(m);
         return NULL;
     }
+    m->seen = set->counts ? xcalloc(m->op_count + 1, sizeof *m->seen) : NULL;
     m->next = set->all;
     set->all = m;
     return m;

@@ -35,6 +35,11 @@ void filter_set_free(struct filter_set *set)
     free(set);
 }
 
+void filter_set_count(struct filter_set *set)
+{
+    set->counts = true;
+}
+
 static bool same_field(const struct filter_field *a, const struct filter_field *b)
 {
     if (a->kind != b->kind || a->step_count != b->step_count) {
@@ -260,7 +265,9 @@ struct filter_args *filter_bind(const struct filter *m, struct slice params, str
         filter_args_free(a);
         return NULL;
     }
-    a->discriminator = discriminator_of(a);
+    if (!m->seen) {
+        a->discriminator = discriminator_of(a);
+    }
     return a;
 }
 

@@ -54,12 +54,17 @@ struct filter_param {
     bool optional;     /* has($name) occurs */
 };
 
+struct filter_seen {
+    uint64_t yes, no;
+};
+
 struct filter {
     struct filter_set *set;
     char *text; /* owned, with a NUL */
     size_t text_len;
     char *strings; /* owned: constants, decoded */
     struct filter_op *ops;
+    struct filter_seen *seen; /* owned: one for each op; NULL: nothing is counted */
     struct filter_operand *operands;
     struct filter_value *constants;
     struct network **networks; /* owned; of constants */
@@ -106,6 +111,7 @@ struct filter_set {
     struct filter *all;
     struct filter_field fields[FILTER_FIELDS_MAX];
     size_t field_count;
+    bool counts; /* see filter_set_count() */
 
     /* the current event, and the values found in it so far */
     struct event *ev; /* owned */

@@ -8,6 +8,7 @@
 #include "lua/load/lua_policy_file.h"
 #include "lua/vm/lua_box.h"
 #include "tools/test/test_broker.h"
+#include "tools/test/test_cover.h"
 #include "tools/test/test_fakes.h"
 #include "tools/test/test_questions.h"
 #include "tools/test/test_reload.h"
@@ -24,6 +25,8 @@
 enum { READ_BYTES = 16 * 1024 };
 
 static const char bench_type[] = "tidegate.test.bench", client_type[] = "tidegate.test.client";
+/* In the registry: a set of all benches that are not collected. */
+static const char benches[] = "tidegate.test.benches";
 
 struct bench {
     struct test_broker *w;    /* NULL: closed */
@@ -68,6 +71,11 @@ static int l_open(lua_State *L)
     struct bench *b = lua_newuserdatauv(L, sizeof *b, TEST_RELOAD_KEPT);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, benches);
+    lua_pushvalue(L, -2);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
     if (!test_given_take(L, -1, 1, 7, 9, &given)) {
         test_keys_close(keys);
         return 2;
@@ -86,6 +94,7 @@ static int l_open(lua_State *L)
                                           .http = test_fakes_service(b->fakes),
                                           .prepare = test_module_prepare,
                                           .extend = test_fakes_extend,
+                                          .cover = test_cover_of(opt->cover),
                                           .failed = lua_istable(L, 6) ? test_fakes_failed : NULL,
                                           .ctx = b->fakes};
     int rc = test_broker_open(&b->w, &options, &e);
@@ -99,6 +108,18 @@ static int l_close(lua_State *L)
     test_broker_close(b->w);
     test_fakes_free(b->fakes);
     *b = (struct bench){NULL, NULL};
+    return 0;
+}
+
+/* close_all(): every bench */
+static int l_close_all(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, benches);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lua_pushcfunction(L, l_close);
+        lua_pushvalue(L, -3);
+        lua_call(L, 1, 0);
+    }
     return 0;
 }
 
@@ -122,6 +143,17 @@ static int l_events_path(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     lua_pushstring(L, opt->events_path);
+    return 1;
+}
+
+/* coverage() -> see test_cover_push(); nil: it is not recorded */
+static int l_coverage(lua_State *L)
+{
+    const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
+    if (!opt->cover) {
+        return 0;
+    }
+    test_cover_push(L, opt->cover);
     return 1;
 }
 
@@ -386,12 +418,20 @@ static int l_native(lua_State *L)
         {"__gc", l_hang_up}, {NULL, NULL},
     };
     make_type(L, bench_type, bench);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, benches);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
     make_type(L, client_type, client);
     test_keys_open(L);
     static const luaL_Reg functions[] = {{"open", l_open},
                                          {"seconds", l_seconds},
                                          {"key", test_keys_new},
                                          {"events_path", l_events_path},
+                                         {"coverage", l_coverage},
+                                         {"close_all", l_close_all},
                                          {NULL, NULL}};
     lua_newtable(L);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
@@ -420,6 +460,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
         {"tidegate.test.changes", "scripts/lib/test_changes.lua"},
+        {"tidegate.test.coverage", "scripts/lib/test_coverage.lua"},
         {"tidegate.test.request", "scripts/lib/test_request.lua"},
         {"tidegate.test.tokens", "scripts/lib/test_tokens.lua"},
         {"tidegate.eval", "scripts/lib/eval.lua"},

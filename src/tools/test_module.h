@@ -7,10 +7,12 @@
 #include <lua.h>
 
 struct config;
+struct test_cover;
 
 struct test_module_options {
     const struct config *config; /* what policies are loaded with */
     const char *events_path;     /* of its public server */
+    struct test_cover *cover;    /* gets what runs of policies; NULL: nothing is recorded */
 };
 
 /* Makes "tidegate.test", "tidegate.test.native", "tidegate.eval", "tidegate.check" and what they

@@ -32,26 +32,56 @@ static int l_output_lost(lua_State *L)
     return 1;
 }
 
-/* busted ends the process itself when it has run, with 0 or 1: success is not said of a result that
- * nobody can read. */
+/* stack: +1 {lcov, min, json}, or nil where nothing is recorded */
+static void push_coverage(lua_State *L, const struct tool_test_options *opt)
+{
+    if (!opt->module.cover) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, opt->lcov);
+    lua_setfield(L, -2, "lcov");
+    if (opt->min > 0) {
+        lua_pushnumber(L, opt->min);
+        lua_setfield(L, -2, "min");
+    }
+    lua_pushboolean(L, opt->json);
+    lua_setfield(L, -2, "json");
+}
+
+/* Answers the exit code, where busted does not end the process itself, as it does where specs have failed. Success is
+ * not said of a result that nobody can read. */
 static int tool_test_do_run(lua_State *L)
 {
     static const char runner[] =
-        "local output_lost, code_lost = ...\n"
+        "local output_lost, code_lost, coverage = ...\n"
         "local exit = os.exit\n"
-        "os.exit = function(code, close)\n"
-        "  if (code == true or code == 0) and output_lost() then\n"
+        "local function finish(code)\n"
+        "  local passed = code == true or code == 0\n"
+        "  if coverage then\n"
+        "    local out = coverage.json and io.stderr or io.stdout\n"
+        "    local problems = require 'tidegate.test.coverage'.finish(coverage, out)\n"
+        "    for _, text in ipairs(problems) do\n"
+        "      io.stderr:write('tidegate test: ', text, '\\n')\n"
+        "    end\n"
+        "    passed = passed and #problems == 0\n"
+        "    code = passed and 0 or code ~= true and code ~= 0 and code or 1\n"
+        "  end\n"
+        "  if passed and output_lost() then\n"
         "    io.stderr:write 'tidegate: the output could not be written\\n'\n"
         "    code = code_lost\n"
         "  end\n"
-        "  exit(code, close)\n"
+        "  return code\n"
         "end\n"
+        "os.exit = function(code, close) exit(finish(code), close) end\n"
         "local found, runner = pcall(require, 'busted.runner')\n"
         "if not found then\n"
         "  error('busted is needed to run specs (Debian: apt-get install "
         "lua-busted): ' .. runner:match '^[^\\n]*', 0)\n"
         "end\n"
-        "runner { standalone = false }\n";
+        "runner { standalone = false }\n"
+        "return finish(0)\n";
     const struct tool_test_options *opt = lua_touserdata(L, 1);
     luaL_openlibs(L);
     test_module_preload(L, &opt->module);
@@ -61,8 +91,9 @@ static int tool_test_do_run(lua_State *L)
     }
     lua_pushcfunction(L, l_output_lost);
     lua_pushinteger(L, EX_IOERR);
-    lua_call(L, 2, 0);
-    return 0;
+    push_coverage(L, opt);
+    lua_call(L, 3, 1);
+    return 1;
 }
 
 int tool_test_run(const struct tool_test_options *opt)
@@ -74,11 +105,13 @@ int tool_test_run(const struct tool_test_options *opt)
     }
     lua_pushcfunction(L, tool_test_do_run);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
-    int rc = lua_pcall(L, 1, 0, 0);
+    int rc = lua_pcall(L, 1, 1, 0), code = EX_UNAVAILABLE;
     if (rc) {
         const char *text = lua_tostring(L, -1);
         fprintf(stderr, "tidegate test: %s\n", text ? text : "?");
+    } else {
+        code = (int)lua_tointeger(L, -1);
     }
     lua_close(L);
-    return rc ? EX_UNAVAILABLE : EX_OK;
+    return code;
 }

@@ -219,6 +219,9 @@ int lua_policy_file_load(struct lua_policy_file *f, struct lua_vm *vm, const cha
     const char *slash = strrchr(path, '/');
     struct load load = {f, {path, slash ? slash + 1 : path}, auth_open};
     f->texts = filter_set_new();
+    if (f->counts) {
+        filter_set_count(f->texts);
+    }
     int rc = lua_vm_run(vm, lua_budget_allow(budget, 0), load_body, &load, e);
     if (rc && access(path, R_OK) != 0) {
         (void)err_set(e, rc, "cannot read %s: %s: is policy.file of the configuration right?",

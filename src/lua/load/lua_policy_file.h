@@ -98,6 +98,7 @@ struct lua_policy_file {
     struct lua_function hooks[POLICY_HOOK_SINGLE_COUNT];
     struct lua_functions filters, formats;
     struct filter_set *texts;   /* owned: the filters that are text */
+    bool counts;                /* their conditions are counted; set before loading */
     struct lua_queries queries; /* its source is set before loading */
     struct lua_observes observes;
     struct policy_declared *declared; /* owned: settings */

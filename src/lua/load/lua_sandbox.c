@@ -4,6 +4,7 @@
 #include "base/require.h"
 #include "lua/api/lua_api.h"
 #include "lua/api/lua_event.h"
+#include "lua/load/lua_cover.h"
 #include "lua/load/lua_settings.h"
 #include "lua/load/lua_sources.h"
 #include "lua/vm/lua_box.h"
@@ -70,6 +71,9 @@ void lua_sandbox_load(lua_State *L, const char *path, const char *chunk)
     const struct lua_host *s = lua_vm_host(L);
     if (s->sources && lua_sources_hash(s->sources, chunk, strbuf_slice(&box->text))) {
         luaL_error(L, "%s: libcrypto cannot hash it", chunk);
+    }
+    if (s->cover) {
+        s->cover->loaded(s->cover->ctx, s, path, chunk);
     }
     const char *name = lua_pushfstring(L, "@%s", chunk);                    /* stack: box, name */
     int rc = luaL_loadbufferx(L, box->text.data, box->text.len, name, "t"); /* .., function */

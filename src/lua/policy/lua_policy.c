@@ -1,5 +1,6 @@
 #include "base/alloc.h"
 #include "base/require.h"
+#include "lua/load/lua_cover.h"
 #include "lua/load/lua_sandbox.h"
 #include "lua/load/lua_sources.h"
 #include "lua/policy/lua_policy_state.h"
@@ -259,6 +260,9 @@ static void free_policy(struct lua_policy *p)
     if (p->vm) {
         p->calls.closing = true;
         lua_coros_free(p->coros);
+        if (p->opt.cover) {
+            p->opt.cover->closing(p->opt.cover->ctx, &p->host, &p->file);
+        }
         if (p->params.empty != LUA_NOREF) {
             lua_params_close(&p->params, p->vm);
         }
@@ -417,12 +421,14 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
         return err_context(e, "policy %s", p->opt.file);
     }
     lua_vm_watch(p->vm, p->opt.watchdog);
+    lua_vm_trace(p->vm, p->opt.cover ? p->opt.cover->line : NULL);
     p->coros = lua_coros_new(p->opt.waits, p->vm);
     p->host = (struct lua_host){.dirs = p->dirs,
                                 .dir_count = p->dir_count,
                                 .unix_ms = unix_ms,
                                 .ctx = p->loop,
                                 .settings = &p->settings,
+                                .cover = p->opt.cover,
                                 .sources = sources,
                                 .credential_params = p->opt.credential_params,
                                 .credential_param_count = p->opt.credential_param_count,
@@ -475,6 +481,7 @@ int lua_policy_open(const struct lua_policy_options *opt, struct loop *loop,
     p->live_metrics = metrics;
     p->params.empty = LUA_NOREF;
     lua_policy_file_init(&p->file);
+    p->file.counts = opt->cover != NULL;
     lua_budgets_init(&p->budgets, &p->opt.cpu);
     p->file.queries.source = opt->queries;
     lua_sources_init(sources ? sources : &own);

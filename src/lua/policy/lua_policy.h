@@ -14,6 +14,7 @@
 struct keyring;
 struct lua_State;
 struct lua_cache;
+struct lua_cover;
 struct lua_rates;
 struct lua_waits;
 struct lua_watchdog;
@@ -50,6 +51,7 @@ struct lua_policy_options {
     /* Gets, with `extend_ctx`, failures and temporary refusals of hooks in place of the log; NULL:
      * they are logged. For tools. */
     void (*failed)(void *ctx, const struct policy_failure *f);
+    const struct lua_cover *cover; /* borrowed for the policy's life; NULL: none. For tools */
     struct identity_shown identity_shown; /* in log lines; borrowed */
     struct lua_policy_cpu cpu;
     struct lua_watchdog *watchdog;  /* enforces `cpu`; borrowed until close; NULL: not enforced */

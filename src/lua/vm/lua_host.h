@@ -12,6 +12,7 @@
 struct lua_cache;
 struct keyring;
 struct lua_coros;
+struct lua_cover;
 struct lua_http_service;
 struct lua_queries;
 struct lua_rates;
@@ -36,6 +37,7 @@ struct lua_host {
     void (*extend)(lua_State *L, void *ctx);
     void *extend_ctx;
     const struct lua_settings *settings; /* borrowed while loading; NULL: none are given */
+    const struct lua_cover *cover;       /* for tools; NULL: nothing is recorded */
     struct lua_sources *sources;         /* gets every file that is loaded; may be NULL */
     char *const *credential_params;      /* query parameters that no hook but authenticate sees */
     size_t credential_param_count;

@@ -24,6 +24,7 @@ struct lua_vm {
     bool in_call;
     void *host;
     struct lua_watchdog *watchdog; /* NULL: nothing is limited */
+    lua_Hook line;                 /* NULL: lines are not traced */
     bool watched;                  /* a budget applies to what is running */
     struct lua_allowance allowed;  /* while watched */
     bool stopped;                  /* it ran out; `failure` says where */
@@ -121,6 +122,11 @@ void lua_vm_watch(struct lua_vm *vm, struct lua_watchdog *watchdog)
 {
     REQUIRE(!vm->in_call);
     vm->watchdog = watchdog;
+}
+
+void lua_vm_trace(struct lua_vm *vm, lua_Hook line)
+{
+    vm->line = line;
 }
 
 void lua_vm_free(struct lua_vm *vm)
@@ -338,6 +344,9 @@ static void begin_watch(struct lua_vm *vm, lua_State *L, struct lua_allowance al
     vm->stopped = false;
     vm->running = L;
     vm->watched = vm->watchdog != NULL;
+    if (vm->line) { /* the watchdog may have removed it */
+        lua_sethook(L, vm->line, LUA_MASKLINE, 0);
+    }
     if (vm->watched) {
         vm->allowed = allowed;
         lua_watchdog_enter(vm->watchdog, L, on_overdue, allowed);

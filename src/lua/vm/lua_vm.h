@@ -23,6 +23,8 @@ struct lua_vm;
 struct lua_vm *lua_vm_new(size_t memory_max);
 /* Sets the watchdog that enforces budgets, from the next call on. Borrowed; NULL: no enforcement. */
 void lua_vm_watch(struct lua_vm *vm, struct lua_watchdog *watchdog);
+/* For tools: `line` becomes the hook for each line of scripts, in calls with a budget. */
+void lua_vm_trace(struct lua_vm *vm, lua_Hook line);
 /* Every reference must have been released. */
 void lua_vm_free(struct lua_vm *vm);
 

@@ -27,7 +27,7 @@
 /* After that any bucket is full: see tg.rate. */
 static const uint64_t refill_ns = UINT64_C(8) * 86400 * 1000000000;
 
-enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000 };
+enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000, COVER_BUDGETS = 10 };
 
 struct test_broker {
     struct loop *loop;
@@ -259,6 +259,14 @@ static int test_broker_load(struct test_broker *w, const struct test_broker_opti
     w->options.policy.extend = opt->extend;
     w->options.policy.extend_ctx = opt->ctx;
     w->options.policy.failed = opt->failed;
+    w->options.policy.cover = opt->cover;
+    if (opt->cover) { /* what is recorded costs time, too */
+        struct lua_policy_cpu *cpu = &w->options.policy.cpu;
+        cpu->subscribe_ms *= COVER_BUDGETS;
+        cpu->publish_ms *= COVER_BUDGETS;
+        cpu->filter_ms *= COVER_BUDGETS;
+        cpu->load_ms *= COVER_BUDGETS;
+    }
     if (opt->prepare) {
         opt->prepare(opt->ctx, w->waits);
     }

@@ -15,6 +15,7 @@
 
 struct config;
 struct lua_State;
+struct lua_cover;
 struct lua_waits;
 struct policy_setting;
 struct policy_failure;
@@ -45,6 +46,8 @@ struct test_broker_options {
     void (*prepare)(void *ctx, struct lua_waits *waits);
     void (*extend)(struct lua_State *L, void *ctx);
     void (*failed)(void *ctx, const struct policy_failure *f); /* NULL: the log */
+    const struct lua_cover
+        *cover; /* borrowed; NULL: nothing is recorded. Budgets are larger with it */
     void *ctx;
 };
 
