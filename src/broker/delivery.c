@@ -399,6 +399,15 @@ void delivery_leap(struct broker *b, const struct store_leap *leap)
     }
 }
 
+bool delivery_ended(const struct subscriber *sub, struct event *ev)
+{
+    const struct audience *a = sub->audience;
+    const struct render_order order = {.mode = RENDER_DRY_RUN, .binding = &a->binding, .event = ev};
+    struct rendering what;
+    return !a->unbound && a->binding.ends >= 0 && audience_wants(a, event_topic(ev)) &&
+           render(sub->b->renderer, &order, &what) == RENDER_EVENT && what.ends;
+}
+
 void delivery_page_ready(struct list *waiter)
 {
     struct subscriber *sub = delivery_at_place(waiter);

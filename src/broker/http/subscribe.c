@@ -6,6 +6,7 @@
  *     sync             the client is ahead of us: it has seen our newest event at another broker of
  *                      the same store, or knows a store that is gone
  *     seek             the policy bounds the age of what may be seen
+ *     read             the stream ends behind some event, which may be the one that its client had last
  *   subscribe_begin    sends the head and the first frame; the subscriber is SUB_RUNNABLE
  *
  * The client may leave at each of these, so the stream is found again by its id. */
@@ -13,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/logging.h"
+#include "broker/delivery.h"
 #include "broker/dry_run.h"
 #include "broker/http/accept_field.h"
 #include "broker/refusal.h"
@@ -50,7 +52,7 @@ struct subscribe {
     struct frame *first; /* a reference: what the stream begins with; NULL: nothing */
     /* while the store is asked */
     uint64_t max_age_ms; /* 0: the policy sets no bound */
-    bool synced;
+    bool synced, looked_back;
     struct place place;
 };
 
@@ -236,12 +238,72 @@ static void subscribe_on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
     subscribe_free(w);
 }
 
+/* Its client has had the event that ends the stream, and came back as an EventSource does: there is no
+ * more to come. */
+static void subscribe_end_again(struct subscribe *w, struct subscriber *sub)
+{
+    struct stream *s = sub->stream;
+    const struct verdict over = {.kind = VERDICT_DENY,
+                                 .status = 204,
+                                 .hook = "subscribe",
+                                 .reason = slice_str("the stream has ended (`ends`)"),
+                                 .identity = saved_request_identity(sub->saved)};
+    stream_set_owner(s, NULL, NULL);
+    refuse_denied(w->b->refusals, s, &over);
+    subscriber_free(sub, CLOSE_ENDED);
+    subscribe_free(w);
+}
+
+static void subscribe_on_looked_back(void *ctx, uint64_t token, int rc,
+                                     const struct store_page *page)
+{
+    struct subscribe *w = ctx;
+    struct subscriber *sub = subscriber_of_stream(w->b, token);
+    if (!sub) {
+        subscribe_free(w);
+    } else if (rc) {
+        subscribe_abandon(sub, w->sse);
+        subscribe_free(w);
+    } else if (page->n && delivery_ended(sub, page->events[0])) {
+        subscribe_end_again(w, sub);
+    } else {
+        subscribe_go_on(w, sub);
+    }
+}
+
+/* Looks at the event that the client had last. True: `w` is the store's, or gone. */
+static bool subscribe_look_back(struct subscribe *w, struct subscriber *sub)
+{
+    struct broker *b = w->b;
+    uint64_t id = w->asked.id;
+    w->looked_back = true;
+    if (id > eventlog_floor(b->log)) {
+        struct event *ev = eventlog_at(b->log, eventlog_index_after(b->log, id - 1));
+        bool over = ev && ev->id == id && delivery_ended(sub, ev);
+        if (over) {
+            subscribe_end_again(w, sub);
+        }
+        return over;
+    }
+    const struct store_query q = {.after = id - 1, .upto = id, .max_events = 1, .max_bytes = 1};
+    if (b->store->ops->read(b->store, &q, subscribe_on_looked_back, w, sub->id)) {
+        subscribe_abandon(sub, w->sse);
+        subscribe_free(w);
+    }
+    return true;
+}
+
 /* `w` is the store's, or gone, afterwards. */
 static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
 {
     struct broker *b = w->b;
     const struct store_ops *store = b->store->ops;
     int rc = 0;
+    bool back = w->asked.kind == START_AFTER && w->asked.id > 0;
+    if (back && !w->looked_back && sub->audience->ends.p && w->asked.id <= eventlog_head(b->log) &&
+        subscribe_look_back(w, sub)) {
+        return;
+    }
     if (!w->synced && store->sync && w->asked.kind == START_AFTER &&
         w->asked.id > eventlog_head(b->log)) {
         w->synced = true;
