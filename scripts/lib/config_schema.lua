@@ -265,6 +265,12 @@ local fields = {
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the last event of a stream that the policy no longer grants.",
     },
+    {
+      name = "end_event", kind = "text", default = "end", max = 64, pattern = "^[%w._:-]+$",
+      expect = "an event name (letters, digits, . _ : -)",
+      doc = "Name of the last event of a stream that ends by itself (`until=`, `limit=`). Choose another one if your "
+        .. "own events use this name.",
+    },
     choice("prime", "event", { "event", "id", "data", "none" },
       "How a stream sends the position it starts at: as an event named `position_event`, as an `id:` alone, as a "
         .. "message with empty data, or not at all."),
@@ -586,9 +592,12 @@ end
 
 -- A client must be able to tell them apart.
 local function check_event_names(c, tools)
-  for _, other in ipairs { "sse.gap_event", "sse.revoked_event" } do
-    if c["sse.position_event"] == c[other] then
-      tools.report("sse.position_event", ("is the name of %s, too: choose another one"):format(other))
+  local names = { "sse.gap_event", "sse.revoked_event", "sse.position_event", "sse.end_event" }
+  for i = 3, #names do
+    for j = 1, i - 1 do
+      if c[names[i]] == c[names[j]] then
+        tools.report(names[i], ("is the name of %s, too: choose another one"):format(names[j]))
+      end
     end
   end
 end

@@ -65,6 +65,9 @@
 
 ---@class tg.Replay
 ---@field max_age number?             seconds: older history is not delivered, and no gap is said for it
+---@field since (number|string)?      the same from a time on: Unix seconds, "2026-11-30T12:00:00Z" (an offset, too), or "-15m", "-2h", "-3d"
+---@field last integer?               1 to 1000: no more than the newest events that are for the stream (topics and filter). Looks at the newest 10,000 events of all topics: what is older is not found
+---@field gap boolean?                false: what retention has removed is not announced as a gap either; what these keys hide never is
 
 ---@class tg.Limits
 ---@field events_per_s number?        above 0, up to 1,000,000
@@ -86,7 +89,7 @@
 ---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
 ---@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}). Required where the policy has formats; else 'raw'
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
----@field replay tg.Replay|false|nil  false: starts with new events, whatever position the client requests
+---@field replay tg.Replay|boolean|nil  how much history; false: starts with new events, whatever the client requests
 ---@field limits tg.Limits?
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000

@@ -80,8 +80,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_several(text.p, text.n);
     require((r.kind == START_UNKNOWN) == (r.unknown.p != NULL));
     require(r.text.p == text.p && r.text.n == text.n);
-    bool digits = size > 0;
-    for (size_t i = 0; i < size; i++) {
+    const size_t end_n = sizeof EVENT_ID_END - 1;
+    bool ended = size > end_n && memcmp(text.p + size - end_n, EVENT_ID_END, end_n) == 0;
+    size_t digit_n = ended ? size - end_n : size;
+    bool digits = digit_n > 0;
+    for (size_t i = 0; i < digit_n; i++) {
         digits = digits && data[i] >= '0' && data[i] <= '9';
     }
     switch (r.kind) {
@@ -92,14 +95,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(slice_is(text, "earliest"));
         break;
     case START_AFTER:
-        require(digits);
-        check_id(text, r.id);
+        require(digits && r.ended == ended);
+        check_id(slice_of(text.p, digit_n), r.id);
         break;
     case START_UNKNOWN: {
         char copy[64];
-        snprintf(copy, sizeof copy, "%.*s", size < 40 ? (int)size : 40, (const char *)data);
+        snprintf(copy, sizeof copy, "%.*s", digit_n < 40 ? (int)digit_n : 40, (const char *)data);
         require(size > 0 && !slice_is(text, "earliest"));
-        require(!digits || size > 40 || strtoull(copy, NULL, 10) > EVENT_ID_MAX);
+        require(!digits || digit_n > 40 || strtoull(copy, NULL, 10) > EVENT_ID_MAX);
         break;
     }
     }

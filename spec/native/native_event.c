@@ -103,10 +103,14 @@ static int push_resume(lua_State *L, const struct last_event_id *r)
         lua_pushnil(L);
         lua_replace(L, -2);
     }
+    if (r->ended) {
+        lua_pushboolean(L, true);
+        return 5;
+    }
     return 4;
 }
 
-/* resume_text(text) -> kind, id, text, unknown or nil */
+/* resume_text(text) -> kind, id, text, unknown or nil, whether it has ended (or none) */
 static int l_resume_text(lua_State *L)
 {
     size_t n;

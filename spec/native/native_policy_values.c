@@ -145,9 +145,15 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     set_slice(L, "params", s->params);
     set_slice(L, "ends", s->ends);
     set_slice(L, "first", s->first);
-    lua_pushboolean(L, s->no_replay);
+    lua_pushboolean(L, s->replay.none);
     lua_setfield(L, -2, "no_replay");
-    set_integer(L, "replay_max_age_ms", (lua_Integer)s->replay_max_age_ms);
+    set_integer(L, "replay_max_age_ms", (lua_Integer)s->replay.max_age_ms);
+    if (s->replay.since_ms || s->replay.last || s->replay.no_gap) {
+        set_integer(L, "replay_since_ms", s->replay.since_ms);
+        set_integer(L, "replay_last", s->replay.last);
+        lua_pushboolean(L, s->replay.no_gap);
+        lua_setfield(L, -2, "replay_no_gap");
+    }
     lua_pushnumber(L, s->events_per_s);
     lua_setfield(L, -2, "events_per_s");
     set_integer(L, "max_lag", (lua_Integer)s->max_lag);

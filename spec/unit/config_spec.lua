@@ -210,6 +210,8 @@ describe("configuration", function()
         "sse.position_event: is the name of sse.gap_event, too: choose another one" },
       { { ["sse.revoked_event"] = '"position"' },
         "sse.position_event: is the name of sse.revoked_event, too: choose another one" },
+      { { ["sse.end_event"] = '"position"' },
+        "sse.end_event: is the name of sse.position_event, too: choose another one" },
       { { ["sse.heartbeat_s"] = "60" }, "sse.dead_peer_s: expected more than sse.heartbeat_s (60), found 60" },
       { { ["event_log.page_bytes"] = "4096" },
         "event_log.page_bytes: expected at least sse.turn_bytes (262144), found 4096" },

@@ -42,6 +42,16 @@ describe("start position", function()
     assert.same({ "earliest", 0, "earliest" }, { event.resume("", "last_event_id=earliest&lastEventId=earliest") })
   end)
 
+  it("says that the stream which told it had come to its end", function()
+    assert.same({ "after", 7, "7-end", nil, true }, { event.resume_text "7-end" })
+    assert.same({ "after", 7, "7", nil, nil }, { event.resume_text "7" })
+    for _, text in ipairs { "-end", "7-End", "7-end-end", "7 -end", "x-end", "earliest-end" } do
+      assert.equal("unknown", (event.resume_text(text)), text)
+    end
+    assert.same({ "after", 7, "7-end", nil, true }, { event.resume("7", "last_event_id=7-end&lastEventId=6") })
+    assert.same({ "after", 8, "8", nil, nil }, { event.resume("7-end", "last_event_id=8") })
+  end)
+
   it("names the first that is none of ours, whatever else there is", function()
     assert.same({ "unknown", 0, "x", "x" }, { event.resume("x", "") })
     assert.same({ "unknown", 0, "x", "x" }, { event.resume("x", "lastEventId=y") })

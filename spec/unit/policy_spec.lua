@@ -52,6 +52,13 @@ describe("policy", function()
       assert.same({ topics = { "**" }, no_replay = false, replay_max_age_ms = 0, events_per_s = 0.0, max_lag = 0,
         on_lag = "default", heartbeat_s = 0, retry_ms = 0 }, v.subscription)
       assert.is_true(subscribe("return { topics = { 'a' }, replay = false }", nil, {}).subscription.no_replay)
+      assert.is_false(subscribe("return { topics = { 'a' }, replay = true }", nil, {}).subscription.no_replay)
+      local rules = subscribe([[return { topics = { 'a' },
+        replay = { since = '2026-01-01T02:00:00.5+02:00', last = 50, gap = false } }]], nil, {}).subscription
+      assert.same({ 1767225600500, 50, true, 0 },
+        { rules.replay_since_ms, rules.replay_last, rules.replay_no_gap, rules.replay_max_age_ms })
+      assert.equal(1700000000250, subscribe("return { topics = { 'a' }, replay = { since = 1700000000.25 } }", nil, {})
+        .subscription.replay_since_ms)
       assert.equal("close", subscribe("return { topics = { 'a' }, limits = { on_lag = 'close' } }", nil, {})
         .subscription.on_lag)
       assert.is_nil(subscribe("return { topics = { 'a' }, params = {} }", nil, {}).subscription.params)
@@ -133,8 +140,19 @@ describe("policy", function()
         "params.n: a string, number or boolean was expected, got a json.null",
       ["{ topics = { 'a' }, params = { s = '\\xff' } }"] = "params.s: a string that is not UTF-8",
       ["{ topics = { 'a' }, params = { s = ('x'):rep(1100) } }"] = "params: longer than 1024 bytes",
-      ["{ topics = { 'a' }, replay = true }"] = "replay: false or {max_age = seconds} was expected, got boolean",
+      ["{ topics = { 'a' }, replay = 5 }"] =
+        "replay: true, false or {max_age, since, last, gap} was expected, got number",
       ["{ topics = { 'a' }, replay = { max_events = 5 } }"] = "replay: unknown key 'max_events'",
+      ["{ topics = { 'a' }, replay = { since = -5 } }"] = "replay.since (Unix seconds): a number above 0",
+      ["{ topics = { 'a' }, replay = { since = 1700000000000 } }"] =
+        "replay.since (Unix seconds): a number above 0 and up to",
+      ["{ topics = { 'a' }, replay = { since = 'noon' } }"] =
+        "replay.since: Unix seconds, \"2026-11-30T12:00:00Z\" or \"-15m\" was expected, got 'noon'",
+      ["{ topics = { 'a' }, replay = { since = {} } }"] =
+        "replay.since (Unix seconds, or ISO 8601): a string was expected",
+      ["{ topics = { 'a' }, replay = { last = 0 } }"] = "replay.last (events): a whole number from 1 to 1000",
+      ["{ topics = { 'a' }, replay = { last = 1001 } }"] = "replay.last (events): a whole number from 1 to 1000",
+      ["{ topics = { 'a' }, replay = { gap = 1 } }"] = "replay.gap: true or false was expected, got number",
       ["{ topics = { 'a' }, replay = { max_age = 0 } }"] = "replay.max_age (seconds): a number above 0",
       ["{ topics = { 'a' }, replay = { max_age = 0/0 } }"] = "replay.max_age (seconds): a number above 0",
       ["{ topics = { 'a' }, replay = { max_age = 1/0 } }"] = "replay.max_age (seconds): a number above 0",

@@ -174,15 +174,35 @@ static void delivery_live(struct broker *b, struct audience *a)
 
 /* ---------------------------------------------------------------- those behind */
 
+/* Is the event behind the end of the stream? Then the batch covers what is before it. */
+static bool delivery_is_over(struct subscriber_end_place *end, const struct event *ev,
+                             struct write_batch *g)
+{
+    if (!end || (ev->id <= end->until && ev->time_ms <= end->until_ms)) {
+        return false;
+    }
+    end->until = end->until < ev->id ? end->until : ev->id - 1;
+    g->upto = end->until;
+    return true;
+}
+
+/* Everything up to `upto` has been considered, but of a stream that has an end only what is before it. */
+static void delivery_all_considered(const struct subscriber_end_place *end, uint64_t upto,
+                                    struct write_batch *g)
+{
+    g->upto = end && end->until < upto ? end->until : upto;
+}
+
 /* Fills the write batch from the event log. */
 static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g, unsigned most)
 {
     struct broker *b = sub->b;
+    struct subscriber_end_place *stop = subscriber_end_place_of(sub);
     uint64_t at = eventlog_index_after(b->log, sub->cursor);
     uint64_t end = eventlog_end(b->log);
     for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
         struct event *ev = eventlog_at(b->log, at);
-        if (write_batch_full(g)) {
+        if (write_batch_full(g) || delivery_is_over(stop, ev, g)) {
             return;
         }
         if (audience_wants(sub->audience, event_topic(ev))) {
@@ -192,13 +212,14 @@ static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g
         }
     }
     if (at == end) {
-        g->upto = eventlog_head(b->log);
+        delivery_all_considered(stop, eventlog_head(b->log), g);
     }
 }
 
 static void delivery_take_from_page(struct subscriber *sub, struct write_batch *g,
                                     const struct page *p, unsigned most)
 {
+    struct subscriber_end_place *stop = subscriber_end_place_of(sub);
     size_t lo = 0;
     size_t hi = p->events.n;
     while (lo < hi) {
@@ -211,6 +232,9 @@ static void delivery_take_from_page(struct subscriber *sub, struct write_batch *
     }
     for (; lo < p->events.n && g->count < most && !write_batch_full(g); lo++) {
         struct event *ev = p->events.v[lo];
+        if (delivery_is_over(stop, ev, g)) {
+            return;
+        }
         if (audience_wants(sub->audience, event_topic(ev))) {
             write_batch_add(g, ev, false);
         } else {
@@ -218,7 +242,7 @@ static void delivery_take_from_page(struct subscriber *sub, struct write_batch *
         }
     }
     if (lo == p->events.n) {
-        g->upto = p->upto;
+        delivery_all_considered(stop, p->upto, g);
     }
 }
 
@@ -231,7 +255,12 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
         subscriber_wait_for_pace(sub);
         return false;
     }
+    const struct subscriber_end_place *stop = subscriber_end_place_of(sub);
     bool same = g->audience == sub->audience->id && g->from == sub->cursor && g->upto > g->from;
+    if (stop) {
+        most = stop->left < most ? (unsigned)stop->left : most;
+        same = same && g->upto <= stop->until && stop->until_ms == INT64_MAX;
+    }
     if (same && g->count <= most && !g->failed) {
         return true; /* made for another member that stands at the same place */
     }
@@ -249,7 +278,7 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
             return false;
         }
         if (sub->cursor < p->trimmed) {
-            if (sub->earliest) {
+            if (sub->earliest || sub->no_gap) {
                 sub->cursor = p->trimmed;
             } else {
                 subscriber_note_gap(sub, p->trimmed, false);
@@ -262,6 +291,16 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
     }
     write_batch_seal(g);
     return true;
+}
+
+/* True: it had come to its end, and is gone. */
+static bool delivery_finish_part(struct subscriber *sub)
+{
+    const char *why = sub->finite ? subscriber_at_end(sub) : NULL;
+    if (why) {
+        subscriber_finish_part(sub, why);
+    }
+    return why != NULL;
 }
 
 static void delivery_catch_up(struct subscriber *sub)
@@ -283,6 +322,9 @@ static void delivery_catch_up(struct subscriber *sub)
     if (subscriber_apply_lag_rule(sub)) {
         return;
     }
+    if (delivery_finish_part(sub)) {
+        return;
+    }
     if (sub->audience->unbound || sub->barred) {
         subscriber_set_state(sub, SUB_HELD);
         return;
@@ -297,12 +339,16 @@ static void delivery_catch_up(struct subscriber *sub)
             return;
         }
         subscriber_spend(sub, (unsigned)(sub->delivered - before)); /* not what the socket left */
-        if (sub->state != SUB_RUNNABLE) {
+        if (sub->finite) {
+            struct subscriber_end_place *end = subscriber_end_place_of(sub);
+            end->left -= end->left == UINT64_MAX ? 0 : sub->delivered - before;
+        }
+        if (sub->state != SUB_RUNNABLE || delivery_finish_part(sub)) {
             return;
         }
     }
     if (sub->cursor >= eventlog_head(b->log)) {
-        subscriber_set_state(sub, sub->pace ? SUB_PARKED : SUB_LIVE);
+        subscriber_set_state(sub, sub->pace || sub->finite ? SUB_PARKED : SUB_LIVE);
     }
 }
 

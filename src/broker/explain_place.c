@@ -48,7 +48,7 @@ static void explain_before_start(const struct subscriber *sub, uint64_t id, stru
         x->reason = EXPLAIN_EXPIRED;
         SAY(x,
             "the stream began at %" PRIu64 ": the client asked for older ones, beyond retention "
-            "or the max_age that the policy grants it",
+            "or the replay that the policy grants it",
             sub->start);
     }
 }

@@ -52,10 +52,12 @@
     X(firsts_shared, counter, "tidegate_streams_first_shared_total",                               \
       "Of these: streams whose frames were those of another one.")                                 \
     X(ended, counter, "tidegate_streams_ended_total",                                              \
-      "Streams that were given their last event: see `ends` of subscriptions.")                    \
+      "Streams that were given their last event: `ends` of subscriptions, until=, limit=.")        \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
     X(positions, counter, "tidegate_positions_told_total",                                         \
       "Quiet streams told how far they have come, instead of a heartbeat or at their end.")        \
+    X(nothing_more, counter, "tidegate_nothing_more_total",                                        \
+      "Reconnects of streams that had come to their end: answered 204.")                           \
     X(lag_skips, counter, "tidegate_lag_skips_total",                                              \
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \

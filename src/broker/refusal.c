@@ -191,6 +191,14 @@ void refuse(struct refusals *r, struct stream *s, int status, struct slice detai
     refusal_respond(s, status, HTTP_ANSWER_FIELDS, detail);
 }
 
+void refuse_nothing_more(struct refusals *r, struct stream *s)
+{
+    struct http_response answer = {.status = 204, .fields = slice_str(HTTP_ANSWER_FIELDS)};
+    r->metrics->nothing_more++;
+    log_debug("broker", "nothing more to come", LOG_F(log_uint("stream", s->id)));
+    (void)stream_respond(s, &answer); /* on failure the connection is closed: nothing more to do */
+}
+
 void refuse_method(struct refusals *r, struct stream *s, const char *allow)
 {
     char field[256];

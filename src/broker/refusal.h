@@ -34,6 +34,8 @@ void refuse_denied(struct refusals *r, struct stream *s, const struct verdict *v
 void refuse_quota(struct refusals *r, struct stream *s, const struct quota_want *full);
 /* The same for a request that asks for what is not served. Counts and logs. */
 void refuse(struct refusals *r, struct stream *s, int status, struct slice detail);
+/* 204: a client that comes back to what has come to its end. Counts. */
+void refuse_nothing_more(struct refusals *r, struct stream *s);
 /* 405 with Allow. */
 void refuse_method(struct refusals *r, struct stream *s, const char *allow);
 /* "try again": to an event stream (`sse`) 200, retry:, a comment, and the end some seconds later

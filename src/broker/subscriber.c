@@ -41,6 +41,7 @@
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -584,6 +585,26 @@ bool subscriber_send_frames(struct subscriber *sub, struct frame *f, struct fram
         n = rc ? rc : n;
     }
     return subscriber_wrote(sub, n);
+}
+
+void subscriber_finish_part(struct subscriber *sub, const char *reason)
+{
+    char data[96];
+    uint64_t at = subscriber_position(sub);
+    int n =
+        snprintf(data, sizeof data, "{\"reason\":\"%s\",\"position\":\"%" PRIu64 "\"}", reason, at);
+    struct sse_fields f = {.id = at,
+                           .ends = true,
+                           .event = slice_str(sub->b->opt.end_event),
+                           .data = slice_of(data, (size_t)n)};
+    struct frame *frame = sse_frame(&f);
+    if (!frame) {
+        subscriber_end(sub, CLOSE_NO_MEMORY, 0);
+    } else if (subscriber_send_frame(sub, frame)) {
+        sub->b->metrics->ended++;
+        subscriber_finish(sub, CLOSE_ENDED);
+    }
+    frame_unref(frame);
 }
 
 /* ---------------------------------------------------------------- for operators */

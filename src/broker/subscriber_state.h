@@ -38,6 +38,16 @@ struct subscriber_part {
     void (*gone)(struct subscriber *sub, struct subscriber_part *part);
 };
 
+/* Where a stream ends by itself. */
+struct subscriber_end_place {
+    struct subscriber_part part;
+    struct subscriber *sub;
+    struct deadline tick; /* while its end may be one that is still to come */
+    uint64_t until;       /* the last id it may get; UINT64_MAX: none */
+    int64_t until_ms;     /* the same by the time of events; INT64_MAX: none */
+    uint64_t left;        /* events it may still get; UINT64_MAX: no bound */
+};
+
 struct pace; /* token bucket */
 struct expiry;
 
@@ -85,6 +95,8 @@ struct subscriber {
     bool counted : 1;      /* for quotas: see stream_quotas.h */
     bool gzip_stored : 1;  /* the policy wants nothing of it compressed (any more) */
     bool barred : 1;       /* sent no event until the policy has been asked again */
+    bool no_gap : 1;       /* the policy wants nothing said of what retention removed */
+    bool finite : 1;       /* it has an end: see subscriber_set_end() */
 };
 
 /* One whose body is compressed. */
@@ -116,6 +128,10 @@ bool subscriber_has_tags(const struct subscriber *sub);
 void subscriber_bar(struct subscriber *sub);
 /* It was handed the last that it is for: ends when its socket has taken that, at once if it has. */
 void subscriber_finish(struct subscriber *sub, enum close_reason why);
+/* It was given the part of history that it was for: says so with sse.end_event, and finishes. The id of that event
+ * (EVENT_ID_END) tells the broker of a reconnect that there is nothing more to come. `reason`: for the client, a
+ * constant without quotes. */
+void subscriber_finish_part(struct subscriber *sub, const char *reason);
 /* The policy has withdrawn the grant: says so, and ends it. */
 void subscriber_revoke(struct subscriber *sub, struct slice reason);
 /* "live", "paced", ...: for people. */
@@ -182,5 +198,12 @@ unsigned subscriber_allowance(struct subscriber *sub);
 void subscriber_spend(struct subscriber *sub, unsigned events);
 /* Out of allowance: SUB_PACED until there may be some. */
 void subscriber_wait_for_pace(struct subscriber *sub);
+/* It ends where `x` says (until, until_ms, left). It is never SUB_LIVE, but SUB_PARKED: what it gets may end
+ * within a batch. Once, before it has begun. */
+void subscriber_set_end(struct subscriber *sub, const struct subscriber_end_place *x);
+/* NULL: it has none. */
+struct subscriber_end_place *subscriber_end_place_of(const struct subscriber *sub);
+/* It has come to its end: why; else NULL. */
+const char *subscriber_at_end(const struct subscriber *sub);
 
 #endif

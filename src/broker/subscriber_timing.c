@@ -154,6 +154,65 @@ int64_t subscriber_grant_end(const struct subscriber *sub)
     return sub->grant_end ? sub->grant_end->at_ms : 0;
 }
 
+/* ---------------------------------------------------------------- the end of finite streams */
+
+enum {
+    END_TICK_MS = 1000,
+    END_GRACE_MS = 1000, /* events of before may still be on their way */
+};
+
+static void subscriber_end_place_gone(struct subscriber *sub, struct subscriber_part *part)
+{
+    struct subscriber_end_place *x = container_of(part, struct subscriber_end_place, part);
+    deadline_disarm(&x->tick);
+    subscriber_part_remove(sub, part);
+    sub->finite = false;
+    free(x);
+}
+
+struct subscriber_end_place *subscriber_end_place_of(const struct subscriber *sub)
+{
+    struct subscriber_part *part =
+        sub->finite ? subscriber_part_of(sub, subscriber_end_place_gone) : NULL;
+    return part ? container_of(part, struct subscriber_end_place, part) : NULL;
+}
+
+const char *subscriber_at_end(const struct subscriber *sub)
+{
+    const struct subscriber_end_place *x = subscriber_end_place_of(sub);
+    if (!x || (x->left && subscriber_position(sub) < x->until)) {
+        return NULL;
+    }
+    return x->left ? "until" : "limit";
+}
+
+/* Events that are not for a stream do not wake it, and time passes without any. */
+static void subscriber_on_end_tick(struct deadline *d)
+{
+    struct subscriber_end_place *x = container_of(d, struct subscriber_end_place, tick);
+    struct subscriber *sub = x->sub;
+    bool over = x->until_ms < loop_unix_ms(sub->b->loop) - END_GRACE_MS;
+    if (sub->state == SUB_PARKED && (over || subscriber_at_end(sub))) {
+        subscriber_finish_part(sub, "until");
+        return;
+    }
+    deadline_arm(loop_deadline_class(sub->b->loop, END_TICK_MS, subscriber_on_end_tick), &x->tick);
+}
+
+void subscriber_set_end(struct subscriber *sub, const struct subscriber_end_place *at)
+{
+    struct subscriber_end_place *x = xcalloc(1, sizeof *x);
+    *x = *at;
+    x->part = (struct subscriber_part){.gone = subscriber_end_place_gone};
+    x->sub = sub;
+    deadline_init(&x->tick);
+    subscriber_part_add(sub, &x->part);
+    sub->finite = true;
+    if (x->until != UINT64_MAX || x->until_ms != INT64_MAX) {
+        subscriber_on_end_tick(&x->tick);
+    }
+}
+
 void subscriber_clock_moved(struct subscriber *sub)
 {
     struct expiry *both[] = {sub->grant_end, sub->expiry}; /* the second may end the stream */

@@ -162,6 +162,7 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, on_lag),
     TEXT(sse, gap_event),
     TEXT(sse, revoked_event),
+    TEXT(sse, end_event),
     TEXT(sse, prime),
     TEXT(sse, position_event),
     INTEGER(sse, position_s),

@@ -13,6 +13,8 @@
 /* Ids stay below 2^53: exact in JavaScript numbers and in Lua. */
 #define EVENT_ID_MAX ((UINT64_C(1) << 53) - 1)
 #define EVENT_ID_TEXT_MAX 17 /* digits and NUL */
+/* Behind an id that a stream was ended with: there is nothing more to come for that request. */
+#define EVENT_ID_END "-end"
 
 enum {
     EVENT_TOPIC_MAX_BYTES = 255,

@@ -22,13 +22,18 @@ bool last_event_id_is_name(struct slice name)
 
 struct last_event_id last_event_id_parse_text(struct slice text)
 {
+    static const char end[] = EVENT_ID_END;
+    const size_t end_n = sizeof end - 1;
     struct last_event_id r = {.kind = START_UNKNOWN, .text = text, .unknown = text};
+    bool ended = text.n > end_n && memcmp(text.p + text.n - end_n, end, end_n) == 0;
+    struct slice digits = slice_of(text.p, ended ? text.n - end_n : text.n);
     if (text.n == 0) {
         r.kind = START_NOW;
     } else if (slice_is(text, "earliest")) {
         r.kind = START_EARLIEST;
-    } else if (decimal_parse(text, EVENT_ID_MAX, &r.id)) {
+    } else if (decimal_parse(digits, EVENT_ID_MAX, &r.id)) {
         r.kind = START_AFTER;
+        r.ended = ended;
     }
     if (r.kind != START_UNKNOWN) {
         r.unknown = slice_of(NULL, 0);
@@ -55,7 +60,9 @@ static unsigned rank(enum start_kind kind)
 static void last_event_id_take(struct last_event_id *r, struct last_event_id one)
 {
     struct slice unknown = r->unknown.p ? r->unknown : one.unknown;
-    if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id)) {
+    bool same = one.kind == r->kind && one.id == r->id;
+    if (rank(one.kind) > rank(r->kind) || (one.kind == r->kind && one.id > r->id) ||
+        (same && one.ended && !r->ended)) {
         *r = one;
     }
     r->unknown = unknown;

@@ -1,10 +1,11 @@
 #include "event/sse_frame.h"
 
 #include "base/decimal.h"
+#include "event/event.h"
 
 #include <uv.h>
 
-/* "retry: 4294967295\n" and "id: 18446744073709551615\n" with room to spare */
+/* "retry: 4294967295\n" and "id: 18446744073709551615-end\n" with room to spare */
 enum { NUMBER_LINE_MAX = 40 };
 
 static const char data_prefix[] = "data: ";
@@ -109,10 +110,11 @@ static char *put_comment(char *at, struct slice comment)
 }
 
 /* "NAME: N\n" */
-static size_t sse_frame_put_number(char *out, struct slice name, uint64_t n)
+static size_t sse_frame_put_number(char *out, struct slice name, uint64_t n, struct slice suffix)
 {
     char *at = sse_frame_put(out, name.p, name.n);
     at += decimal_put(at, n);
+    at = sse_frame_put(at, suffix.p, suffix.n);
     *at++ = '\n';
     return (size_t)(at - out);
 }
@@ -125,10 +127,12 @@ static size_t sse_frame_measure(const struct sse_fields *f, struct layout *l)
         .block = f->data.p || f->id || f->event.n,
     };
     if (f->retry_ms) {
-        l->retry_n = sse_frame_put_number(l->retry, slice_str("retry: "), f->retry_ms);
+        l->retry_n =
+            sse_frame_put_number(l->retry, slice_str("retry: "), f->retry_ms, slice_of(NULL, 0));
     }
     if (f->id) {
-        l->id_n = sse_frame_put_number(l->id, slice_str("id: "), f->id);
+        l->id_n = sse_frame_put_number(l->id, slice_str("id: "), f->id,
+                                       slice_str(f->ends ? EVENT_ID_END : ""));
     }
     return (f->comment.p ? f->comment.n + 2 : 0) + l->retry_n + l->id_n +
            (l->event ? sizeof event_prefix + f->event.n : 0) + data_size(f->data, l->plain) +

@@ -7,10 +7,12 @@
 #include "base/strbuf.h"
 #include "net/frame.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct sse_fields {
     uint64_t id; /* 0: no id line */
+    bool ends;   /* the id is told with EVENT_ID_END */
     struct slice
         event; /* absent, empty or "message": no event line. No CR, LF, NUL: checked before */
     struct slice data; /* p == NULL: no data line (nothing is dispatched); CR, LF and CRLF split */

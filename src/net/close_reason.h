@@ -24,7 +24,7 @@
     X(REVOKED, "revoked", "the policy withdrew what it had granted")                               \
     X(QUOTA, "quota", "a newer stream took its place: see `quota` of subscriptions")               \
     X(POLICY_RELOAD, "policy-reload", "another policy took effect: told to reconnect")             \
-    X(ENDED, "ended", "it was given all that it was for: see `ends` of subscriptions")             \
+    X(ENDED, "ended", "it was given all that it was for: `ends` of subscriptions, until=, limit=") \
     X(DENIED, "denied", "the policy denied the request")                                           \
     X(TRANSIENT, "transient", "a refusal the client should retry: store, policy error, overload")  \
     X(DRAINING, "draining", "the broker is shutting down")                                         \

@@ -56,6 +56,16 @@ enum { POLICY_TAGS_MAX = 8, POLICY_TAG_MAX_BYTES = 64 };
 
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
 
+/* How much history a stream may have. All zero: all. What is hidden is no gap. */
+struct replay_rules {
+    bool none;           /* replay = false: starts at the head whatever was asked */
+    bool no_gap;         /* what retention has removed is not announced either */
+    unsigned last;       /* the newest of its events; 0: no bound */
+    uint64_t max_age_ms; /* 0: no bound */
+    int64_t since_ms;    /* Unix time; 0: no bound */
+};
+enum { POLICY_REPLAY_LAST_MAX = 1000 };
+
 /* What the `subscribe` hook granted, validated. Strings are borrowed with the verdict. */
 struct subscription {
     const struct slice *topics; /* valid patterns, sorted, unique; at least one */
@@ -64,8 +74,7 @@ struct subscription {
     struct slice format; /* absent or "raw": the data as published; "json": the envelope */
     struct slice params; /* canonical JSON object; absent: none */
     struct slice ends;   /* a filter: a stream that was given an event of it ends; absent: none */
-    bool no_replay;      /* replay = false: starts at the head whatever was asked */
-    uint64_t replay_max_age_ms; /* 0: no bound */
+    struct replay_rules replay;
     /* per connection: not part of the audience */
     struct slice first;  /* frames that the stream begins with; absent: none */
     double events_per_s; /* 0: no bound */

@@ -49,6 +49,7 @@ static struct broker_options broker_options(const struct config *c)
         .on_lag = strcmp(c->sse.on_lag, "skip") == 0 ? ON_LAG_SKIP : ON_LAG_CLOSE,
         .gap_event = c->sse.gap_event,
         .revoked_event = c->sse.revoked_event,
+        .end_event = c->sse.end_event,
         .prime = prime_of(c),
         .position_event = c->sse.position_event,
         .position_s = (unsigned)c->sse.position_s,

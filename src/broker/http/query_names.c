@@ -7,7 +7,7 @@
 
 /* The broker's own, for people: "attr." begins a name. */
 static const char *const publish_names[] = {"topic", "type", "key", "attr."};
-static const char *const subscribe_names[] = {"topic"};
+static const char *const subscribe_names[] = {"topic", "since", "until", "limit"};
 
 struct own_names {
     const char *const *v;
@@ -17,7 +17,8 @@ struct own_names {
 static struct own_names query_names_own(bool publish)
 {
     return publish ? (struct own_names){publish_names, sizeof publish_names / sizeof *publish_names}
-                   : (struct own_names){subscribe_names, 1};
+                   : (struct own_names){subscribe_names,
+                                        sizeof subscribe_names / sizeof *subscribe_names};
 }
 
 static bool query_names_is(struct slice name, const char *own)
@@ -88,18 +89,6 @@ static const char *query_names_meant(const struct query_names *names, struct sli
                : NULL;
 }
 
-/* What others' servers know as a part of history, and this one does not (yet): without a word the client would get all
- * of it. */
-static bool query_names_of_history(struct slice name)
-{
-    static const char *const names[] = {"since", "until", "limit"};
-    bool is = false;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        is = is || slice_is(name, names[i]);
-    }
-    return is;
-}
-
 bool query_names_bad(const struct query_names *names, const struct http_query *q, bool publish,
                      char *detail, size_t size)
 {
@@ -109,14 +98,6 @@ bool query_names_bad(const struct query_names *names, const struct http_query *q
             continue;
         }
         int shown = name.n < 64 ? (int)name.n : 64;
-        if (!publish && query_names_of_history(name)) {
-            snprintf(detail, size,
-                     "the query has \"%.*s\": parts of the history cannot be chosen by time or "
-                     "number; last_event_id says where to begin. A name that the policy reads "
-                     "belongs in http.query_params",
-                     shown, name.p);
-            return true;
-        }
         const char *meant = query_names_meant(names, name, publish);
         if (meant) {
             snprintf(

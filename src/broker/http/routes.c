@@ -17,6 +17,7 @@
 #include "broker/http/subscribe.h"
 #include "broker/refusal.h"
 #include "event/last_event_id.h"
+#include "event/window.h"
 #include "net/message/http_origin.h"
 
 #include <stdio.h>
@@ -156,13 +157,19 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                                  .last_event_id = r.text};
     struct slice given;
     const char *meant;
-    if (last_event_id_misspelt(query, &given, &meant)) {
+    struct window window;
+    char why[240];
+    bool fits = window_parse(query, b->opt.query_params, b->opt.query_param_count,
+                             loop_unix_ms(b->loop), &window, why, sizeof why);
+    if (!fits) {
+        refuse(b->refusals, s, 400, slice_str(why));
+    } else if (last_event_id_misspelt(query, &given, &meant)) {
         char detail[160];
         snprintf(detail, sizeof detail, "the query has \"%.*s\": did you mean \"%s\"?",
                  given.n < 64 ? (int)given.n : 64, given.p, meant);
         refuse(b->refusals, s, 400, slice_str(detail));
     } else {
-        subscribe_request(b, s, &prq, &r);
+        subscribe_request(b, s, &prq, &r, &window);
     }
 }
 

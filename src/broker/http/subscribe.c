@@ -2,21 +2,21 @@
  *
  *   subscribe_request  asks the policy, the stream is ours until it answers
  *   subscribe_judged   refuses, or makes a subscriber (SUB_STARTING), which owns the stream from then on
- *   subscribe_go_on    finds the place to start at; asks the store where only that knows it:
- *     sync             the client is ahead of us: it has seen our newest event at another broker of
- *                      the same store, or knows a store that is gone
- *     seek             the policy bounds the age of what may be seen
- *     read             the stream ends behind some event, which may be the one that its client had last
+ *   start_place_find   finds the place to start at, and asks the store where only that knows it
+ *   look back          the stream ends behind some event, which may be the one that its client had last
  *   subscribe_begin    sends the head and the first frame; the subscriber is SUB_RUNNABLE
  *
  * The client may leave at each of these, so the stream is found again by its id. */
 #include "broker/http/subscribe.h"
 
+#include "audience/audience_set.h"
 #include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/logging.h"
 #include "broker/delivery.h"
 #include "broker/dry_run.h"
 #include "broker/http/accept_field.h"
+#include "broker/http/start_place.h"
 #include "broker/refusal.h"
 #include "broker/resubscribe.h"
 #include "broker/stream_quotas.h"
@@ -32,17 +32,10 @@ enum {
     SAVED_QUERY_MAX_BYTES = 1 << 20, /* limits.target_bytes bounds it */
 };
 
-/* Where the stream starts, and why not where it was asked to (NULL: it does). */
-struct place {
-    uint64_t at;
-    const char *gap;
-    struct slice requested;
-};
-
 struct subscribe {
     struct broker *b;
-    struct last_event_id asked; /* what the client asked for; its texts are the next two */
-    struct strbuf asked_text, asked_unknown;
+    struct start_place place; /* what the client asked for; its texts are the next three */
+    struct strbuf asked_text, asked_unknown, asked_since;
     struct strbuf saved_query;
     struct resubscribe_moment moment; /* when the policy was asked */
     struct peer_address client;
@@ -50,16 +43,16 @@ struct subscribe {
     bool takes_gzip;
     uint64_t asked_at;   /* the head when it came: nothing that the policy has looked up is older */
     struct frame *first; /* a reference: what the stream begins with; NULL: nothing */
-    /* while the store is asked */
-    uint64_t max_age_ms; /* 0: the policy sets no bound */
-    bool synced, looked_back;
-    struct place place;
 };
 
 static void subscribe_free(struct subscribe *w)
 {
     strbuf_clear(&w->asked_text);
     strbuf_clear(&w->asked_unknown);
+    strbuf_clear(&w->asked_since);
+    if (w->place.audience) {
+        audience_set_unref(w->b->audiences, w->place.audience);
+    }
     strbuf_clear(&w->saved_query);
     frame_unref(w->first);
     free(w);
@@ -67,70 +60,9 @@ static void subscribe_free(struct subscribe *w)
 
 /* ---------------------------------------------------------------- the place to start at */
 
-/* The position before the first event there ever was: a store begins with a leap to it. 0 when that
- * is not known any more, because retention has passed it. */
-static uint64_t subscribe_origin(const struct store_bounds *bounds)
-{
-    bool known = bounds->leap_count && bounds->leaps[0].after == 0 && bounds->trimmed == 0;
-    return known ? bounds->leaps[0].upto : 0;
-}
-
-/* The end of the leap that `id` was lost in; 0: none. `upto` itself is a position this store gave
- * out: that of a stream with no event yet. */
-static uint64_t subscribe_leap_over(const struct store_bounds *bounds, uint64_t id)
-{
-    for (size_t i = 0; id != 0 && i < bounds->leap_count; i++) {
-        if (bounds->leaps[i].after < id && id < bounds->leaps[i].upto) {
-            return bounds->leaps[i].upto;
-        }
-    }
-    return 0;
-}
-
-/* `now`: where those begin that want what is new. */
-static struct place subscribe_place_of(struct broker *b, const struct last_event_id *r,
-                                       uint64_t now)
-{
-    uint64_t head = eventlog_head(b->log);
-    struct store_bounds bounds = b->store->ops->bounds(b->store);
-    switch (r->kind) {
-    case START_NOW:
-        return (struct place){.at = now};
-    case START_EARLIEST:
-        return (struct place){.at = bounds.trimmed ? bounds.trimmed : subscribe_origin(&bounds)};
-    case START_UNKNOWN:
-        return (struct place){now, "unknown", r->text};
-    case START_AFTER:
-        break;
-    }
-    if (r->id > head) {
-        return (struct place){now, "reset", r->text};
-    }
-    if (r->id == 0) {
-        return (struct place){.at = subscribe_origin(&bounds)};
-    }
-    uint64_t over = subscribe_leap_over(&bounds, r->id);
-    return over ? (struct place){over, "reset", r->text} : (struct place){.at = r->id};
-}
-
-/* A request may have a valid and an unknown position: the unknown one is reported, too. A stream with
- * `first` begins where it was asked for: what was published while the policy looked up the state
- * that it begins with comes behind that state. */
-static struct place subscribe_where_to_start(const struct subscribe *w)
-{
-    const struct last_event_id *r = &w->asked;
-    uint64_t now = w->first ? w->asked_at : eventlog_head(w->b->log);
-    struct place place = subscribe_place_of(w->b, r, now);
-    if (!place.gap && r->unknown.p && r->kind != START_NOW) {
-        place.gap = "unknown";
-        place.requested = r->unknown;
-    }
-    return place;
-}
-
 /* retry, and the position, or the gap, which is at the same position: one frame, so that it leaves
  * in one packet. */
-static struct frame *subscribe_first_frame(struct subscriber *sub, const struct place *place)
+static struct frame *subscribe_first_frame(struct subscriber *sub, const struct start_place *place)
 {
     struct sse_fields f = {.retry_ms = jitter_around(&sub->b->jitter, sub->retry_ms)};
     struct position_text position;
@@ -158,7 +90,8 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
 }
 
 /* `own`: what it begins with besides; NULL: nothing. */
-static void subscribe_begin(struct subscriber *sub, const struct place *place, struct frame *own)
+static void subscribe_begin(struct subscriber *sub, const struct start_place *place,
+                            struct frame *own)
 {
     struct broker *b = sub->b;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -176,8 +109,17 @@ static void subscribe_begin(struct subscriber *sub, const struct place *place, s
         return;
     }
     sub->cursor = sub->start = sub->told = place->at;
+    if (window_is_finite(&place->window)) {
+        const struct window *window = &place->window;
+        const struct subscriber_end_place end = {
+            .until = place->until,
+            .until_ms = window->until ? window->until_ms : INT64_MAX,
+            .left = window->limit ? window->limit : UINT64_MAX,
+        };
+        subscriber_set_end(sub, &end);
+    }
     sub->reset_to =
-        subscribe_leap_over(&bounds, place->at); /* leapt while the store was being asked */
+        start_place_leap_over(&bounds, place->at); /* leapt while the store was being asked */
     b->metrics->subscribed++;
     log_debug("broker", "subscribed",
               LOG_F(log_uint("stream", sub->id), log_str("request", id.text),
@@ -207,35 +149,12 @@ static void subscribe_abandon(struct subscriber *sub, bool sse)
     subscriber_free(sub, reason);
 }
 
-static void subscribe_go_on(struct subscribe *w, struct subscriber *sub);
-
-static void subscribe_on_synced(void *ctx, uint64_t token, int rc)
+/* It comes back to a stream that has come to its end: asks for what is before that. */
+static bool subscribe_is_over(const struct subscribe *w)
 {
-    struct subscribe *w = ctx;
-    struct subscriber *sub = subscriber_of_stream(w->b, token);
-    if (sub && rc == 0) {
-        subscribe_go_on(w, sub);
-        return;
-    }
-    if (sub) {
-        subscribe_abandon(sub, w->sse);
-    }
-    subscribe_free(w);
-}
-
-static void subscribe_on_sought(void *ctx, uint64_t token, int rc, uint64_t id)
-{
-    struct subscribe *w = ctx;
-    struct subscriber *sub = subscriber_of_stream(w->b, token);
-    if (sub && rc) {
-        subscribe_abandon(sub, w->sse);
-    } else if (sub) {
-        uint64_t head = eventlog_head(w->b->log); /* the store may know events still to be tailed */
-        id = id < head ? id : head;
-        w->place.at = id > w->place.at ? id : w->place.at; /* hidden on purpose: no gap */
-        subscribe_begin(sub, &w->place, w->first);
-    }
-    subscribe_free(w);
+    const struct start_place *p = &w->place;
+    return window_is_finite(&p->window) && p->asked.kind == START_AFTER &&
+           (p->asked.ended || p->asked.id >= p->until);
 }
 
 /* Its client has had the event that ends the stream, and came back as an EventSource does: there is no
@@ -267,7 +186,8 @@ static void subscribe_on_looked_back(void *ctx, uint64_t token, int rc,
     } else if (page->n && delivery_ended(sub, page->events[0])) {
         subscribe_end_again(w, sub);
     } else {
-        subscribe_go_on(w, sub);
+        subscribe_begin(sub, &w->place, w->first);
+        subscribe_free(w);
     }
 }
 
@@ -275,8 +195,7 @@ static void subscribe_on_looked_back(void *ctx, uint64_t token, int rc,
 static bool subscribe_look_back(struct subscribe *w, struct subscriber *sub)
 {
     struct broker *b = w->b;
-    uint64_t id = w->asked.id;
-    w->looked_back = true;
+    uint64_t id = w->place.asked.id;
     if (id > eventlog_floor(b->log)) {
         struct event *ev = eventlog_at(b->log, eventlog_index_after(b->log, id - 1));
         bool over = ev && ev->id == id && delivery_ended(sub, ev);
@@ -293,35 +212,31 @@ static bool subscribe_look_back(struct subscribe *w, struct subscriber *sub)
     return true;
 }
 
-/* `w` is the store's, or gone, afterwards. */
-static void subscribe_go_on(struct subscribe *w, struct subscriber *sub)
+/* It has an event that ends it, and its client comes back behind one. */
+static bool subscribe_may_have_ended(const struct subscribe *w, const struct subscriber *sub)
 {
-    struct broker *b = w->b;
-    const struct store_ops *store = b->store->ops;
-    int rc = 0;
-    bool back = w->asked.kind == START_AFTER && w->asked.id > 0;
-    if (back && !w->looked_back && sub->audience->ends.p && w->asked.id <= eventlog_head(b->log) &&
-        subscribe_look_back(w, sub)) {
-        return;
-    }
-    if (!w->synced && store->sync && w->asked.kind == START_AFTER &&
-        w->asked.id > eventlog_head(b->log)) {
-        w->synced = true;
-        rc = store->sync(b->store, subscribe_on_synced, w, sub->id);
-    } else {
-        w->place = subscribe_where_to_start(w);
-        if (!w->max_age_ms || w->asked.kind == START_NOW) {
-            subscribe_begin(sub, &w->place, w->first);
-            subscribe_free(w);
-            return;
-        }
-        int64_t since = loop_unix_ms(b->loop) - (int64_t)w->max_age_ms;
-        rc = store->seek(b->store, since, subscribe_on_sought, w, sub->id);
-    }
-    if (rc) {
+    const struct last_event_id *asked = &w->place.asked;
+    return sub->audience->ends.p && asked->kind == START_AFTER && asked->id > 0 &&
+           asked->id <= eventlog_head(w->b->log);
+}
+
+static void subscribe_on_found(struct start_place *p, int rc)
+{
+    struct subscribe *w = container_of(p, struct subscribe, place);
+    struct subscriber *sub = subscriber_of_stream(w->b, p->token);
+    if (sub && rc) {
         subscribe_abandon(sub, w->sse);
-        subscribe_free(w);
+    } else if (sub && subscribe_is_over(w)) {
+        struct stream *s = sub->stream;
+        stream_set_owner(s, NULL, NULL);
+        refuse_nothing_more(w->b->refusals, s);
+        subscriber_free(sub, CLOSE_ENDED);
+    } else if (sub && subscribe_may_have_ended(w, sub) && subscribe_look_back(w, sub)) {
+        return; /* `w` is the store's, or gone */
+    } else if (sub) {
+        subscribe_begin(sub, p, w->first);
     }
+    subscribe_free(w);
 }
 
 /* ---------------------------------------------------------------- asking the policy */
@@ -398,6 +313,13 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
 {
     struct broker *b = w->b;
     bool counts = v->subscription.quota_count > 0;
+    w->place.until = w->place.window.until_id ? w->place.window.until_id : UINT64_MAX;
+    if (subscribe_is_over(w)) {
+        subscribe_give_back(b, v, CLOSE_ENDED);
+        refuse_nothing_more(b->refusals, s);
+        subscribe_free(w);
+        return;
+    }
     if (counts && !subscribe_counted(w, s, &v->subscription)) {
         subscribe_give_back(b, v, CLOSE_DENIED);
         subscribe_free(w);
@@ -419,16 +341,20 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     sub->counted = counts;
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     resubscribe_if_overtaken(sub, &w->moment, &v->subscription);
-    sub->asked_after = w->asked.kind == START_AFTER      ? w->asked.id
-                       : w->asked.kind == START_EARLIEST ? 0
-                                                         : UINT64_MAX;
-    sub->no_replay = v->subscription.no_replay;
-    if (sub->no_replay) {
-        w->asked.kind = START_NOW;
-    }
-    sub->earliest = w->asked.kind == START_EARLIEST;
-    w->max_age_ms = v->subscription.replay_max_age_ms;
-    subscribe_go_on(w, sub);
+    const struct start_place *asked = &w->place;
+    bool none = v->subscription.replay.none;
+    bool by_time = asked->window.since && asked->asked.kind != START_AFTER;
+    sub->asked_after = asked->asked.kind == START_AFTER                 ? asked->asked.id
+                       : asked->asked.kind == START_EARLIEST || by_time ? 0
+                                                                        : UINT64_MAX;
+    sub->no_replay = none;
+    sub->earliest = !none && (asked->asked.kind == START_EARLIEST || by_time);
+    sub->no_gap = v->subscription.replay.no_gap;
+    w->place.replay = v->subscription.replay;
+    w->place.now = w->first ? w->asked_at : 0;
+    w->place.token = sub->id;
+    w->place.audience = audience_ref(sub->audience);
+    start_place_find(&w->place);
 }
 
 static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)
@@ -464,8 +390,15 @@ static int subscribe_keep(struct strbuf *out, struct slice *text)
     return rc;
 }
 
+/* Is its end in the past? */
+static bool subscribe_has_ended(const struct broker *b, const struct window *w)
+{
+    return (w->until && w->until_ms < loop_unix_ms(b->loop)) ||
+           (w->until_id && w->until_id <= eventlog_head(b->log));
+}
+
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct last_event_id *asked)
+                       const struct last_event_id *asked, const struct window *window)
 {
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
@@ -474,25 +407,34 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
                slice_str("this path answers text/event-stream, which Accept excludes"));
         return;
     }
+    if (asked->kind == START_NOW && !window->since && subscribe_has_ended(b, window)) {
+        refuse(b->refusals, s, 400,
+               slice_str("until is in the past, and nothing says where to begin: since= or "
+                         "last_event_id= does (last_event_id=earliest: with the first event)"));
+        return;
+    }
     if (b->draining) {
         refuse_transient(b->refusals, s, sse, REFUSAL_DRAINING, "the broker is shutting down");
         return;
     }
     struct subscribe *w = xcalloc(1, sizeof *w);
-    *w = (struct subscribe){.b = b,
-                            .asked = *asked,
-                            .asked_at = eventlog_head(b->log),
-                            .moment = resubscribe_moment(b),
-                            .client = prq->client,
-                            .sse = sse,
-                            .takes_gzip = accept.gzip};
+    *w = (struct subscribe){
+        .b = b,
+        .asked_at = eventlog_head(b->log),
+        .place = {.b = b, .asked = *asked, .window = *window, .done = subscribe_on_found},
+        .moment = resubscribe_moment(b),
+        .client = prq->client,
+        .sse = sse,
+        .takes_gzip = accept.gzip};
     strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
     strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
+    strbuf_init(&w->asked_since, ASKED_TEXT_MAX);
     strbuf_init(&w->saved_query, SAVED_QUERY_MAX_BYTES);
     const struct saved_request_rules rules = {b->opt.credential_params,
                                               b->opt.credential_param_count};
-    if (subscribe_keep(&w->asked_text, &w->asked.text) ||
-        subscribe_keep(&w->asked_unknown, &w->asked.unknown) ||
+    if (subscribe_keep(&w->asked_text, &w->place.asked.text) ||
+        subscribe_keep(&w->asked_unknown, &w->place.asked.unknown) ||
+        subscribe_keep(&w->asked_since, &w->place.window.field) ||
         saved_request_pack(&w->saved_query, prq->query, &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, REFUSAL_OVERLOAD, "memory is short");

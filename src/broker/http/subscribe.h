@@ -3,6 +3,7 @@
 #define BROKER_HTTP_SUBSCRIBE_H
 
 #include "event/last_event_id.h"
+#include "event/window.h"
 #include "net/http/stream.h"
 #include "policy/policy.h"
 
@@ -10,6 +11,6 @@ struct broker;
 
 /* Takes over `s`. The rest is borrowed for the call. */
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct last_event_id *asked);
+                       const struct last_event_id *asked, const struct window *window);
 
 #endif

@@ -1,6 +1,7 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
 #include "base/alloc.h"
 #include "event/topic.h"
+#include "event/window.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_reach.h"
 #include "lua/hooks/lua_first.h"
@@ -16,6 +17,7 @@ enum {
     RATE_MAX = 1000000, /* events a second */
 };
 static const double replay_max_s = 100 * 365.25 * 86400; /* 100 years: "all of it" */
+static const double replay_since_max_s = 1e11; /* from there on it is milliseconds: a mistake */
 
 static void lua_subscription_append(lua_State *L, struct strbuf *b, struct slice s,
                                     const char *what)
@@ -181,23 +183,53 @@ static void read_params(lua_State *L, int t, struct verdict_draft *d)
     lua_pop(L, 1);
 }
 
+/* stack: .., the table `at` */
+static void read_replay_rules(lua_State *L, int at, struct replay_rules *r)
+{
+    static const char *const keys[] = {"max_age", "since", "last", "gap", NULL};
+    const struct lua_host *host = lua_vm_host(L);
+    lua_shape_closed(L, at, "replay", keys);
+    if (lua_shape_field(L, at, "max_age") != LUA_TNIL) {
+        double age = lua_shape_positive(L, -1, "replay.max_age (seconds)", replay_max_s);
+        uint64_t ms = (uint64_t)(age * 1000);
+        r->max_age_ms = ms ? ms : 1;
+    }
+    int type = lua_shape_field(L, at, "since");
+    if (type == LUA_TNUMBER) { /* a number with a fraction, too: what os.time() and clocks say */
+        double seconds =
+            lua_shape_positive(L, -1, "replay.since (Unix seconds)", replay_since_max_s);
+        r->since_ms = (int64_t)(seconds * 1000) + (seconds < 0.001);
+    } else if (type != LUA_TNIL) {
+        struct slice text = lua_shape_string(L, -1, "replay.since (Unix seconds, or ISO 8601)");
+        if (!window_time(text, host->unix_ms(host->ctx), &r->since_ms)) {
+            luaL_error(
+                L,
+                "replay.since: Unix seconds, \"2026-11-30T12:00:00Z\" or \"-15m\" was expected, got '%s'",
+                text.p);
+        }
+        r->since_ms += r->since_ms == 0; /* 0 is no bound */
+    }
+    if (lua_shape_field(L, at, "last") != LUA_TNIL) {
+        r->last =
+            (unsigned)lua_shape_integer(L, -1, "replay.last (events)", 1, POLICY_REPLAY_LAST_MAX);
+    }
+    type = lua_shape_field(L, at, "gap");
+    if (type != LUA_TNIL && type != LUA_TBOOLEAN) {
+        luaL_error(L, "replay.gap: true or false was expected, got %s", lua_typename(L, type));
+    }
+    r->no_gap = type == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    lua_pop(L, 4);
+}
+
 static void read_replay(lua_State *L, int t, struct subscription *s)
 {
-    static const char *const keys[] = {"max_age", NULL};
     int type = lua_shape_field(L, t, "replay");
-    if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1)) {
-        s->no_replay = true;
+    if (type == LUA_TBOOLEAN) {
+        s->replay.none = !lua_toboolean(L, -1);
     } else if (type == LUA_TTABLE) {
-        int at = lua_gettop(L);
-        lua_shape_closed(L, at, "replay", keys);
-        if (lua_shape_field(L, at, "max_age") != LUA_TNIL) {
-            double age = lua_shape_positive(L, -1, "replay.max_age (seconds)", replay_max_s);
-            uint64_t ms = (uint64_t)(age * 1000);
-            s->replay_max_age_ms = ms ? ms : 1;
-        }
-        lua_pop(L, 1);
+        read_replay_rules(L, lua_gettop(L), &s->replay);
     } else if (type != LUA_TNIL) {
-        luaL_error(L, "replay: false or {max_age = seconds} was expected, got %s",
+        luaL_error(L, "replay: true, false or {max_age, since, last, gap} was expected, got %s",
                    lua_typename(L, type));
     }
     lua_pop(L, 1);

@@ -91,11 +91,17 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     test_values_set(L, "format", s->format);
     test_values_set(L, "params", s->params);
     test_values_set(L, "ends", s->ends);
-    if (s->no_replay) {
+    if (s->replay.none) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "replay");
     }
-    set_number(L, "replay_max_age", (double)s->replay_max_age_ms / 1000);
+    set_number(L, "replay_max_age", (double)s->replay.max_age_ms / 1000);
+    set_number(L, "replay_since", (double)s->replay.since_ms / 1000);
+    set_number(L, "replay_last", s->replay.last);
+    if (s->replay.no_gap) {
+        lua_pushboolean(L, false);
+        lua_setfield(L, -2, "replay_gap");
+    }
     set_number(L, "events_per_s", s->events_per_s);
     set_number(L, "max_lag", (double)s->max_lag);
     if (s->on_lag != ON_LAG_DEFAULT) {
