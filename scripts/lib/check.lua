@@ -8,7 +8,7 @@
 ---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
 ---   about, load_error, database, luacheck    see policy_check.h
 local native, samples = require "tidegate.test.native", require "tidegate.check.samples"
-local locals = require "tidegate.check.locals"
+local costs, locals = require "tidegate.check.costs", require "tidegate.check.locals"
 local eval, config_lines = require "tidegate.eval", require "tidegate.config.lines"
 local json = native.json
 
@@ -316,6 +316,19 @@ local function judge_locals(facts, report)
   end
 end
 
+local function judge_filters(facts, report)
+  for _, f in ipairs(facts.about.filters) do
+    local chunk, line = f.at:match "^(.*):(%d+)$"
+    local path = f.kind == "lua" and chunk and file_of(facts.policy, chunk, facts.files)
+    local text = path and costs.filter(eval.text_of(path), math.tointeger(line))
+    if text then
+      add(report, { severity = "warning", source = "policy", file = path, line = math.tointeger(line),
+        message = ("filter '%s' is a Lua function that compares, which a text does for a fraction: \"%s\""):format(
+          f.name, text), hint = costs.FILTER_HINT })
+    end
+  end
+end
+
 -- What can be said of the files, whether they can be loaded or not.
 local function judge_files(facts, report, skip)
   judge_locals(facts, report)
@@ -328,6 +341,7 @@ end
 
 local function judge_policy(facts, report, skip)
   judge_files(facts, report, skip)
+  judge_filters(facts, report)
   if facts.database and facts.database.skipped then
     skip("database", facts.database.skipped)
   elseif facts.database then

@@ -1,87 +1,12 @@
 --- For `tidegate check`: local variables of a policy's file that a function assigns to before it waits, and reads after
 --- the wait. By then the hook of another request may have assigned to them. Nothing of the file is run: this reads
---- what Lua 5.4 compiles it to, in which names are resolved already (string.dump; lopcodes.h of Lua).
+--- what Lua 5.4 compiles it to, in which names are resolved already.
+local dump = require "tidegate.dump"
+
 local locals = {}
 
 local MOVES = { GETUPVAL = 9, SETUPVAL = 10, GETTABUP = 11, GETFIELD = 14, CALL = 68, TAILCALL = 69 }
-local HEADER_BYTES = 31 -- lundump.c: signature, version, format, data, sizes, an integer, a number
 local WAITS = { db = { query = true }, http = { get = true, post = true }, cache = { fetch = true } }
-
--- A reader of the text of a dump.
-local Reader = {}
-Reader.__index = Reader
-
-function Reader:byte()
-  self.at = self.at + 1
-  return self.text:byte(self.at - 1)
-end
-
-function Reader:number()
-  local n = 0
-  repeat
-    local b = self:byte()
-    n = n << 7 | b & 0x7f
-  until b & 0x80 ~= 0
-  return n
-end
-
-function Reader:string()
-  local n = self:number()
-  self.at = self.at + (n > 0 and n - 1 or 0)
-  return n > 0 and self.text:sub(self.at - n + 1, self.at - 1) or nil
-end
-
-function Reader:list(read)
-  local list = {}
-  for i = 1, self:number() do
-    list[i] = read(self)
-  end
-  return list
-end
-
-local function constant(r)
-  local kind = r:byte()
-  if kind == 0x04 or kind == 0x14 then
-    return r:string()
-  elseif kind == 0x03 or kind == 0x13 then
-    r.at = r.at + 8
-  end
-  return false
-end
-
-local function instruction(r)
-  r.at = r.at + 4
-  return (("<I4"):unpack(r.text, r.at - 4))
-end
-
-local read_function
-
--- What is needed of one function; `parent` nil: the file itself.
-function read_function(r, parent)
-  local f = { parent = parent }
-  r:string()
-  f.line = r:number()
-  r:number()
-  r.at = r.at + 3 -- parameters, variadic, stack
-  f.code, f.constants = r:list(instruction), r:list(constant)
-  f.upvalues = r:list(function() return { in_stack = r:byte() == 1, index = r:byte(), kind = r:byte() } end)
-  f.functions = r:list(function() return read_function(r, f) end)
-  local steps, whole, at = r:list(Reader.byte), {}, f.line
-  for _ = 1, r:number() do
-    local pc = r:number()
-    whole[pc + 1] = r:number()
-  end
-  f.lines = {}
-  for pc, step in ipairs(steps) do
-    at = step == 0x80 and whole[pc] or at + (step > 0x7f and step - 0x100 or step)
-    f.lines[pc] = at
-  end
-  r:list(function() r:string() r:number() r:number() end)
-  for i, name in ipairs(r:list(function() return r:string() or "" end)) do
-    f.upvalues[i].name = name
-  end
-  return f
-end
 
 -- Is it a variable of the file?
 local function of_file(f, upvalue)
@@ -170,11 +95,9 @@ end
 
 --- Those of a file of that text: a list of { name, line (where it is read), set, wait (lines) }.
 function locals.find(text)
-  local chunk = load(text, "=", "t")
-  local found = {}
-  if chunk then
-    local reader = setmetatable({ text = string.dump(chunk), at = HEADER_BYTES + 2 }, Reader)
-    judge(read_function(reader), found)
+  local file, found = dump.read(text), {}
+  if file then
+    judge(file, found)
   end
   table.sort(found, function(a, b)
     return a.line < b.line or a.line == b.line and a.name < b.name

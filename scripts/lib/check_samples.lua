@@ -4,7 +4,8 @@
 ---   samples.run(facts, to); to: add(problem), worsen(problem) (a warning that is to be an error),
 ---     locate(text) -> problem, skip(step, why), tried()
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
-local eval, tokens = require "tidegate.eval", require "tidegate.check.tokens"
+local costs, eval = require "tidegate.check.costs", require "tidegate.eval"
+local tokens = require "tidegate.check.tokens"
 local json = native.json
 
 local samples = {}
@@ -195,6 +196,10 @@ function Tries:subscribe(request, what, quiet)
     self.identity = self.identity or verdict.identity
   end
   local failures, asked = self.take()
+  if verdict and verdict.kind == "granted" and not self.limit.steady then
+    self.limit.steady = true -- once
+    self:steady(request, verdict)
+  end
   if not quiet then
     self:report(what, failures, asked)
   end
@@ -205,6 +210,31 @@ function Tries:subscribe(request, what, quiet)
     return verdict, failures, asked
   end
   return verdict
+end
+
+-- A clock that has moved on: for what does not expire within two seconds.
+local function later(bench, ask)
+  bench:set_time((os.time() + 2) * 1000)
+  bench:refill()
+  local answer = ask()
+  bench:set_time(0)
+  return answer
+end
+
+local function add_cost(to, facts, message)
+  to.add { severity = "warning", source = "hooks", file = facts.policy, message = message, hint = costs.PARAMS_HINT }
+end
+
+-- Is what it grants the same when it is asked again?
+function Tries:steady(request, verdict)
+  local again = later(self.bench, function() return self.bench:subscribe(request_text("GET", request)) end)
+  self.take()
+  local before, after = verdict.subscription, again and again.subscription
+  local message = before and after and costs.unsteady(json.decode(before.params or "{}"),
+    json.decode(after.params or "{}"))
+  if message then
+    add_cost(self.to, self, message)
+  end
 end
 
 -- Remembers for each hook whether any request got through it: `last` is the last one that could be reached. Who is
@@ -510,7 +540,7 @@ local function shown(result)
 end
 
 -- Nil, or what is wrong with the sample itself. `reached` gets the hook that was asked, where authenticate let it.
-local function try_one(bench, sample, failed, answered, reached)
+local function try_one(bench, sample, failed, answered, reached, granted)
   local value = sample.value
   if type(value) ~= "table" or json.encode(value):sub(1, 1) ~= "{" then
     return "a JSON object was expected"
@@ -532,6 +562,20 @@ local function try_one(bench, sample, failed, answered, reached)
   if not failed() and not is(result, expect) then
     answered(hook, expect, shown(result))
   end
+  if hook == "subscribe" and result.subscription then
+    granted(result.subscription, value)
+  end
+end
+
+-- What the grants of all samples have in common, and what asking twice shows.
+local function judge_grants(facts, to, grants)
+  local text = {}
+  for _, filter in ipairs(facts.about.filters) do
+    text[filter.name] = filter.kind == "text"
+  end
+  for _, message in ipairs(costs.params(grants, text)) do
+    add_cost(to, facts, message)
+  end
 end
 
 -- Answers which hooks they reached.
@@ -540,7 +584,7 @@ local function try_own(facts, to, check)
   local function problem(line, message)
     to.add { severity = "error", source = "samples", file = facts.samples_file, line = line, message = message }
   end
-  local list = read(facts.samples, problem)
+  local list, grants, unsteady = read(facts.samples, problem), {}, false
   local current, failures = {}, {}
   local bench, err = eval.open(facts.policy, function() return current end, failures, check)
   if not bench then
@@ -565,12 +609,24 @@ local function try_own(facts, to, check)
       end
     end, function(hook, expect, got)
       problem(sample.line, ("%s: %s: %s was expected, got %s"):format(sample.what, hook, expect, got))
-    end, reached)
+    end, reached, function(s, value)
+      grants[#grants + 1] = { topics = s.topics, filter = s.filter, format = s.format, params = s.params,
+        request = json.encode(value) }
+      local again = not unsteady and later(bench, function() return eval.hooks.subscribe(bench, value).subscription end)
+      local message = again and costs.unsteady(s.params, again.params)
+      if message then
+        unsteady = true
+        add_cost(to, facts, message)
+      end
+    end)
     if bad then
       problem(sample.line, ("%s: %s"):format(sample.what, bad))
     end
   end
   bench:close()
+  if not unsteady then
+    judge_grants(facts, to, grants)
+  end
   return reached
 end
 

@@ -1,6 +1,6 @@
 --- What specs have run of policies: lines, and conditions of filter texts. `tidegate test --coverage`.
 --- A line counts if Lua can come to one of its instructions; so says the compiled file, not the text of it.
-local native = require "tidegate.test.native"
+local native, dump = require "tidegate.test.native", require "tidegate.dump"
 
 local coverage = {}
 
@@ -9,34 +9,6 @@ local coverage = {}
 -- Instructions of Lua 5.4 after which the next one is not, or not only, run.
 local LFALSESKIP, JMP, TESTS, TESTS_END, RETURN, RETURN1 = 6, 56, 57, 67, 70, 72
 local FORLOOP, FORPREP, TFORPREP, TFORLOOP = 73, 74, 75, 77
-
-local function reader(bytes, at)
-  local r = {}
-  function r.byte()
-    at = at + 1
-    return bytes:byte(at - 1)
-  end
-  function r.skip(n)
-    at = at + n
-  end
-  function r.number()
-    local n = 0
-    repeat
-      local b = r.byte()
-      n = n << 7 | b & 0x7f
-    until b & 0x80 ~= 0
-    return n
-  end
-  function r.text()
-    local n = r.number()
-    at = at + (n > 0 and n - 1 or 0)
-  end
-  function r.word()
-    at = at + 4
-    return (string.unpack("<I4", bytes, at - 4))
-  end
-  return r
-end
 
 -- Marks the instructions that are run if those before them are.
 local function reachable(code)
@@ -71,67 +43,24 @@ local function reachable(code)
   return seen
 end
 
-local CONSTANTS = { [0x03] = 8, [0x13] = 8 } -- integers, floats
-
--- One function of a dump, and those in it.
-local function take_function(r, lines)
-  r.text() -- source
-  local line = r.number()
-  r.number()
-  r.byte()
-  local vararg = r.byte() ~= 0
-  r.byte()
-  local code = {}
-  for i = 1, r.number() do
-    code[i] = r.word()
-  end
-  for _ = 1, r.number() do
-    local kind = r.byte()
-    if kind == 0x04 or kind == 0x14 then
-      r.text()
-    else
-      r.skip(CONSTANTS[kind] or 0)
-    end
-  end
-  r.skip(3 * r.number()) -- upvalues
-  for _ = 1, r.number() do
-    take_function(r, lines)
-  end
-  local steps, absolute = {}, {}
-  for i = 1, r.number() do
-    steps[i] = r.byte()
-  end
-  for _ = 1, r.number() do
-    local pc = r.number()
-    absolute[pc + 1] = r.number()
-  end
-  for _ = 1, r.number() do
-    r.text()
-    r.number()
-    r.number()
-  end
-  for _ = 1, r.number() do
-    r.text()
-  end
-  local seen = reachable(code)
-  for pc, step in ipairs(steps) do
-    line = absolute[pc] or line + (step < 128 and step or step - 256)
-    if seen[pc] and not (vararg and pc == 1) then -- the first takes arguments: no hook sees it
+-- Of one function, and those in it.
+local function mark(f, lines)
+  local seen = reachable(f.code)
+  for pc, line in ipairs(f.lines) do
+    if seen[pc] and not (f.vararg and pc == 1) then -- the first takes arguments: no hook sees it
       lines[line] = true
     end
   end
+  for _, inner in ipairs(f.functions) do
+    mark(inner, lines)
+  end
+  return lines
 end
 
 --- { [line] = true } of those that can be run; nil where it is no Lua.
 function coverage.lines(text)
-  local chunk = load(text, "=coverage", "t", {})
-  if not chunk then
-    return nil
-  end
-  local bytes, lines = string.dump(chunk), {}
-  assert(bytes:sub(1, 6) == "\27Lua\x54\0", "coverage: Lua 5.4 was expected")
-  take_function(reader(bytes, 33), lines)
-  return lines
+  local file = dump.read(text)
+  return file and mark(file, {})
 end
 
 -- results ----------------------------------------------------------------------------------------

@@ -465,6 +465,8 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
         {"tidegate.test.tokens", "scripts/lib/test_tokens.lua"},
         {"tidegate.eval", "scripts/lib/eval.lua"},
         {"tidegate.check", "scripts/lib/check.lua"},
+        {"tidegate.dump", "scripts/lib/lua_dump.lua"},
+        {"tidegate.check.costs", "scripts/lib/check_costs.lua"},
         {"tidegate.check.locals", "scripts/lib/check_locals.lua"},
         {"tidegate.check.samples", "scripts/lib/check_samples.lua"},
         {"tidegate.check.tokens", "scripts/lib/check_tokens.lua"},
