@@ -14,6 +14,7 @@
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local changes, tokens = require "tidegate.test.changes", require "tidegate.test.tokens"
+local eval = require "tidegate.eval"
 local assert, say = require "luassert", require "say"
 local json = native.json
 
@@ -41,6 +42,49 @@ end
 
 --- Keys for `keys` and p:token(), of every algorithm that tg.jwt verifies: see scripts/lib/test_tokens.lua.
 t.key, t.hs256 = tokens.key, tokens.hs256
+
+-- what policies say ------------------------------------------------------------------------------
+
+-- Of all policies that are not collected: lists of what went wrong in their hooks, and what they refused temporarily,
+-- in the test that is running. The broker's log would show it; here it is for those who ask why a test has failed.
+local said = setmetatable({}, { __mode = "k" })
+
+-- "subscribe: p.lua:3: what"
+local function failure_text(failure)
+  return failure.hook .. ": " .. eval.shown(failure)
+end
+
+-- The newest of what was said since there were `n`.
+local function reason_since(failures, n)
+  return #failures > n and failure_text(failures[#failures]) or nil
+end
+
+local function forget()
+  for failures in pairs(said) do
+    for i = #failures, 1, -1 do
+      failures[i] = nil
+    end
+  end
+end
+
+local function tell(_, _, status)
+  local known = {}
+  for failures in pairs(status ~= "success" and said or {}) do
+    for _, failure in ipairs(failures) do
+      local text = failure_text(failure)
+      if not known[text] then
+        known[text] = true
+        io.stderr:write("policy: ", eval.plain(text), "\n")
+      end
+    end
+  end
+end
+
+local found, busted = pcall(require, "busted")
+if found and busted.subscribe then
+  busted.subscribe({ "test", "start" }, forget)
+  busted.subscribe({ "test", "end" }, tell)
+end
 
 -- policies ---------------------------------------------------------------------------------------
 
@@ -167,13 +211,15 @@ function Policy.open(file, options, level)
   if options.auth ~= nil and options.auth ~= "open" then
     error("auth: \"open\" was expected, or nothing", level)
   end
-  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", nil,
+  local failures = {}
+  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", failures,
     setting_list(options.settings, level), targets_of(options.http), options.path)
   if not bench then
     error(err, level)
   end
+  said[failures] = true
   return setmetatable({
-    file = file, options = options, keys = keys, bench = bench, now = options.now,
+    file = file, options = options, keys = keys, bench = bench, failures = failures, now = options.now,
     seen = {}, clients = setmetatable({}, { __mode = "v" }), -- [id of a stream]: one that is known; who has it
   }, Policy)
 end
@@ -389,7 +435,7 @@ local function exchange(p, class, request)
     error(err, 3)
   end
   local c = setmetatable({ policy = p, socket = socket, received = "", ended = false }, class)
-  local sent = 0
+  local sent, before = 0, #p.failures
   p:wait(function()
     if sent < #request then
       sent = sent + (socket:write(request:sub(sent + 1)) or #request)
@@ -398,6 +444,7 @@ local function exchange(p, class, request)
     return take_head(c) or c.ended
   end, "an answer")
   assert(c.status, "the broker closed the connection without an answer")
+  c.why = reason_since(p.failures, before) -- of a temporary refusal, whose client is not told
   return c
 end
 
@@ -410,7 +457,7 @@ local function read_body(c)
   c.body = c.received:sub(1, size)
   local value = json.decode(c.body)
   c.json = type(value) == "table" and value or nil
-  c.reason = c.json and c.json.detail or nil
+  c.reason = c.status ~= 503 and c.json and c.json.detail or c.why
   c.retry_after = tonumber(c.headers["retry-after"])
   c.socket:close()
 end
@@ -428,12 +475,14 @@ end
 
 --- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, and
 --- tls: what the policy sees as request.tls. { client = { subject = "CN=a" } } is enough, the rest has defaults.
---- The client has: kind ("granted", "denied", "transient"), status, headers, reason and retry_after (of a denial),
+--- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a temporary refusal: what the
+--- broker's log says, "subscribe: p.lua:3: ...") and retry_after (of a denial),
 --- subscription ({ topics, filter, format, params, expires, audience, quota, tags }: equal audiences share policy
 --- work).
 function Policy:connect(options)
   options = options or {}
   check_keys(options, request_options, 2)
+  local before = #self.failures
   local c = exchange(self, Client, request_text("GET", options))
   if c.status ~= 200 then
     c.kind = "denied"
@@ -445,6 +494,7 @@ function Policy:connect(options)
     return c.subscription or receive(c)
   end, "a subscription")
   c.kind = c.subscription and "granted" or "transient"
+  c.reason = c.kind == "transient" and (reason_since(self.failures, before) or c.why) or nil
   return c
 end
 
@@ -592,6 +642,8 @@ local function shown(c)
   local text = c.kind
   if c.kind == "denied" then
     text = ("denied %d: %s"):format(c.status, c.reason or "")
+  elseif c.kind == "transient" or c.kind == "dropped" then
+    text = text .. ": " .. (c.reason or c.dropped or "the policy has said nothing")
   elseif c.subscription then
     text = "granted " .. table.concat(c.subscription.topics, ", ")
   end
@@ -634,8 +686,12 @@ assert:register("assertion", "faultless", function(_, arguments)
       list[#list + 1] = hook .. " = " .. count
     end
   end
+  local fine = #list == 0
+  for _, failure in ipairs(arguments[1].failures) do
+    list[#list + 1] = not failure.transient and "  " .. failure_text(failure) or nil
+  end
   arguments[1], arguments.n, arguments.nofmt = table.concat(list, "\n"), 1, { true }
-  return #list == 0
+  return fine
 end, "assertion.faultless.positive", "assertion.faultless.negative")
 --- assert.denied(status, client)
 register("denied", "a denial with that status", function(arguments)

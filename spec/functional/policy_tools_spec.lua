@@ -56,6 +56,26 @@ describe("tidegate test", function()
       "authenticate = 1")
   end)
 
+  it("says what the policy said, where a spec fails and nowhere else", function()
+    fails([[ it("x", function() assert.granted(p:connect { bearer = "broken" }) end) ]],
+      "Expected a grant, got:\ntransient: authenticate: mine%.lua:5: no such thing")
+    fails([[ it("x", function() assert.granted(connect("ann", "db")) end) ]],
+      "got:\ntransient: subscribe: [^\n]*gives no db")
+    fails([[ it("x", function() p:connect { bearer = "broken" } assert.faultless(p) end) ]],
+      "authenticate = 1\n  authenticate: mine%.lua:5: no such thing")
+    local spec = test_file [[
+      it("passes", function() assert.transient(p:connect { bearer = "broken" }) end)
+      it("fails", function()
+        local ann = connect "ann"
+        p:publish { topic = "news", attrs = { owner = "ann" }, data = "no object" }
+        p:publish { topic = "news", attrs = { owner = "ann" }, data = "no object" }
+        assert.same({ 1 }, ann:ids())
+      end) ]]
+    local code, out, err = run({ ["one_spec.lua"] = spec }, { "test", "one_spec.lua" })
+    assert.equal(1, code, out)
+    assert.matches("^policy: format: mine%.lua:%d+: frame%.data: [^\n]*\n$", err)
+  end)
+
   it("tells denied from transient", function()
     passes [[ it("works", function()
       assert.denied(401, p:connect { topics = { "a" } })
