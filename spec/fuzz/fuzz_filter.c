@@ -37,6 +37,9 @@ static const char prelude[] =
     "local params = {\n"
     "  { a = 1, l = { 1, 'cell', true }, net = '10.0.0.0/8', s = 'ce' },\n"
     "  { a = 9007199254740992.0, l = {}, net = { '10.0.0.0/8', '2001:db8::/32' }, s = '' } }\n"
+    "local sets = { some = { cell = true, eu = true, x = true, [1] = true, [2.5] = true,\n"
+    "    [9007199254740993] = true, [true] = true, ['10.1.2.3'] = true }, numbers = { [1] = true },\n"
+    "  gone = {} }\n"
     "local byte, sub = ('').byte, string.sub\n"
     "local function in_list(x, list) for i = 1, #list do if x == list[i] then return true end end\n"
     "  return false end\n"
@@ -50,6 +53,7 @@ static const char prelude[] =
     "  contains = function(l, x) return in_list(x, l) end,\n"
     "  cidr = function(ip, net) if type(net) ~= 'table' then net = { net } end\n"
     "    for _, n in ipairs(net) do if cidr(ip, n) then return true end end return false end,\n"
+    "  in_set = function(x, name) return x ~= nil and sets[name][x] == true end,\n"
     "  tonumber = tonumber, topic_seg = function(n) return ({ 'alert', 'eu', 'berlin' })[n] end,\n"
     "  distance_km = function(a, b, c, d) local r = 0.017453292519943295\n"
     "    local x, y = math.sin((c - a) * r / 2), math.sin((d - b) * r / 2)\n"
@@ -64,6 +68,41 @@ static void require(bool ok)
     if (!ok) {
         abort();
     }
+}
+
+/* The same sets as in the prelude; `gone` has no values. */
+static struct value_set *set_of(const struct filter_value *v, size_t n)
+{
+    struct value_set *s = value_set_new(100, 1 << 20);
+    struct err e;
+    for (size_t i = 0; i < n; i++) {
+        require(value_set_add(s, &v[i], &e) == 0);
+    }
+    require(value_set_seal(s, &e) == 0 && value_set_count(s) == n);
+    return s;
+}
+
+static void declare_sets(struct filter_set *set)
+{
+    static struct value_slot some, numbers;
+    static const struct filter_value values[] = {
+        {.type = FILTER_INTEGER, .i = 1},
+        {.type = FILTER_FLOAT, .f = 2.5},
+        {.type = FILTER_INTEGER, .i = INT64_C(9007199254740993)},
+        {.type = FILTER_BOOLEAN, .b = true},
+        {.type = FILTER_STRING, .s = {"cell", 4}},
+        {.type = FILTER_STRING, .s = {"eu", 2}},
+        {.type = FILTER_STRING, .s = {"x", 1}},
+        {.type = FILTER_STRING, .s = {"10.1.2.3", 8}},
+    };
+    if (!some.values) { /* for all inputs */
+        some.values = set_of(values, sizeof values / sizeof *values);
+        numbers.values = set_of(values, 1);
+    }
+    require(filter_set_add_values(set, "some") && filter_set_add_values(set, "numbers") &&
+            filter_set_add_values(set, "gone"));
+    filter_set_bind_values(set, "some", &some);
+    filter_set_bind_values(set, "numbers", &numbers);
 }
 
 static int l_cidr(lua_State *L)
@@ -164,7 +203,9 @@ static void check_args(lua_State *L, struct filter_set *set, const struct filter
     require(ev != NULL);
     ev->id = 7;
     bool answer = filter_test(a, ev), explained, lua;
-    bool strict = filter_set_mismatches(set) == 0 && filter_set_missing(set) == 0;
+    bool refused = filter_set_refused(set) > 0;
+    require(!refused || !answer);
+    bool strict = filter_set_mismatches(set) == 0 && filter_set_missing(set) == 0 && !refused;
     struct strbuf why;
     strbuf_init(&why, 8 << 20);
     require(filter_explain(a, ev, &explained, &why) == 0 && explained == answer);
@@ -189,6 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct filter_set *set = filter_set_new();
     struct filter_error e;
     struct err why;
+    declare_sets(set);
     const struct filter *m = filter_compile(set, text, &e);
     if (m) {
         struct filter_args *a = filter_bind(m, slice_str(samples[which].params), &why);

@@ -4,6 +4,9 @@
 #include "native.h"
 #include "native_policy.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 
 static const char set_class[] = "native.filter_set";
@@ -11,6 +14,9 @@ static const char args_class[] = "native.filter_args";
 
 struct set_box {
     struct filter_set *set;
+    struct value_slot slots[FILTER_SETS_MAX];
+    char *names[FILTER_SETS_MAX]; /* owned */
+    size_t slot_count;
 };
 
 struct args_box {
@@ -27,7 +33,7 @@ static struct slice check_slice(lua_State *L, int arg)
 static int l_new(lua_State *L)
 {
     struct set_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-    b->set = filter_set_new();
+    *b = (struct set_box){.set = filter_set_new()};
     luaL_setmetatable(L, set_class);
     return 1;
 }
@@ -37,7 +43,90 @@ static int l_set_gc(lua_State *L)
     struct set_box *b = luaL_checkudata(L, 1, set_class);
     filter_set_free(b->set);
     b->set = NULL;
+    for (size_t i = 0; i < b->slot_count; i++) {
+        value_set_free((struct value_set *)(uintptr_t)b->slots[i].values);
+        free(b->names[i]);
+    }
+    b->slot_count = 0;
     return 0;
+}
+
+static struct filter_value scalar_at(lua_State *L, int arg)
+{
+    struct filter_value v = {.type = FILTER_MISSING};
+    if (lua_type(L, arg) == LUA_TSTRING) {
+        v.type = FILTER_STRING;
+        v.s.p = lua_tolstring(L, arg, &v.s.n);
+    } else if (lua_isboolean(L, arg)) {
+        v.type = FILTER_BOOLEAN;
+        v.b = lua_toboolean(L, arg);
+    } else if (lua_isinteger(L, arg)) {
+        v.type = FILTER_INTEGER;
+        v.i = lua_tointeger(L, arg);
+    } else if (lua_isnumber(L, arg)) {
+        v.type = FILTER_FLOAT;
+        v.f = lua_tonumber(L, arg);
+    }
+    return v;
+}
+
+/* What is at 3: a list of scalars, or how many names there are. */
+static int fill_values(lua_State *L, struct value_set *s, struct err *e)
+{
+    lua_Integer n = lua_isinteger(L, 3) ? lua_tointeger(L, 3) : (lua_Integer)lua_rawlen(L, 3);
+    int rc = 0;
+    for (lua_Integer i = 1; i <= n && rc == 0; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "user-%08lld", (long long)i);
+        struct filter_value v = {.type = FILTER_STRING, .s = slice_str(name)};
+        if (lua_istable(L, 3)) {
+            lua_rawgeti(L, 3, i);
+            v = scalar_at(L, -1);
+        }
+        rc = value_set_add(s, &v, e);
+        lua_settop(L, 5);
+    }
+    return rc ? rc : value_set_seal(s, e);
+}
+
+/* set:values(name, values [, most values, most bytes]) -> how many, bytes, seconds; or nil, message.
+ * Declares the set, or gives it other values: nil (none that may be trusted), a list of scalars, or a
+ * number n: "user-00000001" to that of n. */
+static int l_values(lua_State *L)
+{
+    struct set_box *b = luaL_checkudata(L, 1, set_class);
+    const char *name = luaL_checkstring(L, 2);
+    size_t i = 0;
+    lua_settop(L, 5);
+    while (i < b->slot_count && strcmp(b->names[i], name) != 0) {
+        i++;
+    }
+    if (i == b->slot_count) {
+        b->names[i] = strdup(name);
+        b->slots[i].values = NULL;
+        luaL_argcheck(L, filter_set_add_values(b->set, b->names[i]), 2, "too many");
+        filter_set_bind_values(b->set, b->names[i], &b->slots[i]);
+        b->slot_count++;
+    }
+    struct value_set *s = NULL;
+    struct err e = {0};
+    uint64_t start = uv_hrtime();
+    if (!lua_isnil(L, 3)) {
+        s = value_set_new((size_t)luaL_optinteger(L, 4, 1 << 24),
+                          (size_t)luaL_optinteger(L, 5, 1 << 30));
+        if (fill_values(L, s, &e)) {
+            value_set_free(s);
+            lua_pushnil(L);
+            lua_pushstring(L, e.text);
+            return 2;
+        }
+    }
+    value_set_free((struct value_set *)(uintptr_t)b->slots[i].values);
+    b->slots[i].values = s;
+    lua_pushinteger(L, s ? (lua_Integer)value_set_count(s) : 0);
+    lua_pushinteger(L, s ? (lua_Integer)value_set_bytes(s) : 0);
+    lua_pushnumber(L, (double)(uv_hrtime() - start) / 1e9);
+    return 3;
 }
 
 /* set:compile(text) -> program, or nil, message, line, column */
@@ -153,6 +242,14 @@ static int l_counts(lua_State *L)
     return 2;
 }
 
+/* set:refused() -> tests that were false because a set had no values */
+static int l_refused(lua_State *L)
+{
+    struct set_box *b = luaL_checkudata(L, 1, set_class);
+    lua_pushinteger(L, (lua_Integer)filter_set_refused(b->set));
+    return 1;
+}
+
 static const char *add_rules(lua_State *L, struct format_rules *edit, struct err *e)
 {
     static const char *const names[] = {"drop", "keep"};
@@ -215,11 +312,9 @@ static void new_class(lua_State *L, const char *name, const luaL_Reg *methods)
 
 int native_open_filter(lua_State *L)
 {
-    static const luaL_Reg set_methods[] = {{"__gc", l_set_gc},
-                                           {"compile", l_compile},
-                                           {"bind", l_bind},
-                                           {"counts", l_counts},
-                                           {NULL, NULL}};
+    static const luaL_Reg set_methods[] = {
+        {"__gc", l_set_gc},   {"compile", l_compile}, {"bind", l_bind}, {"values", l_values},
+        {"counts", l_counts}, {"refused", l_refused}, {NULL, NULL}};
     static const luaL_Reg args_methods[] = {{"__gc", l_args_gc},
                                             {"test", l_test},
                                             {"explain", l_explain},

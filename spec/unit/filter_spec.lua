@@ -305,4 +305,95 @@ describe("filter text", function()
       assert.equal(i % 2 == 1, (args:test(event { attrs = "{}", data = data })))
     end
   end)
+
+  describe("in_set", function()
+    it("finds what the set has, as == compares", function()
+      assert.equal(9, (set:values("s", { "u2edk", 3, 2.5, true, 1 << 53 | 1, "", "a\0b", "alert/eu/berlin", -0.0 })))
+      all(true, { 'in_set(attrs.cell, "s")', 'in_set(attrs.sev, "s")', 'in_set(attrs.f, "s")',
+        'in_set(attrs.yes, "s")', 'in_set(attrs.big, "s")', 'in_set(topic, "s")', 'in_set(data.list[3], "s")',
+        'in_set("", "s")', 'in_set("a\\0b", "s")', 'in_set(0, "s")', 'in_set(3.0, "s")', 'in_set(tonumber("3"), "s")',
+        'in_set(attrs.cell, "s") and not in_set(attrs.lang, "s")', 'in_set(attrs.lang, "s") or attrs.yes' })
+      all(false, { 'in_set(attrs.lang, "s")', 'in_set("3", "s")', 'in_set(attrs.no, "s")', 'in_set(attrs.neg, "s")',
+        'in_set(9007199254740992, "s")', 'in_set("a", "s")', 'in_set(topic_seg(1), "s")', 'in_set(1e300, "s")' })
+      all(true, { 'in_set($who, "s")' }, '{"who":"u2edk"}')
+      all(false, { 'in_set($who, "s")', 'in_set($l, "s")' }, '{"l":["u2edk"],"who":"ann"}')
+    end)
+
+    it("is false for what is not there, and counts what cannot be in it", function()
+      set:values("texts", { "3", "3" })
+      set:values("none", {})
+      all(false, { 'in_set(attrs.nothing, "texts")' })
+      assert.same({ 0, 2 }, { set:counts() })
+      all(false, { 'in_set(attrs.sev, "texts")', 'in_set(data.list, "texts")', 'in_set(data.o, "texts")' })
+      assert.equal(6, (set:counts()))
+      all(false, { 'in_set(attrs.sev, "none")', 'in_set(attrs.cell, "none")' })
+      assert.equal(6, (set:counts()))
+    end)
+
+    it("makes all of the text false while the set has no values, where it is asked", function()
+      set:values("s", nil)
+      all(false, { 'in_set(attrs.cell, "s")', 'not in_set(attrs.cell, "s")', 'not in_set(attrs.nothing, "s")',
+        'in_set(attrs.cell, "s") or attrs.yes', 'not (in_set(attrs.cell, "s") and attrs.no)' })
+      assert.same({ 0, 0 }, { set:counts() })
+      assert.equal(10, set:refused())
+      all(true, { 'attrs.yes or in_set(attrs.cell, "s")' })
+      assert.same({ 0, 0 }, { set:counts() })
+      assert.equal(10, set:refused())
+      set:values("s", { "ann" })
+      all(true, { 'not in_set(attrs.cell, "s")' })
+      set:values("s", { "u2edk" })
+      all(false, { 'not in_set(attrs.cell, "s")' })
+    end)
+
+    it("explains itself", function()
+      local function explain()
+        local _, why = assert(set:bind(assert(set:compile 'not in_set(attrs.cell, "s")'))):explain(event())
+        return why
+      end
+      set:values("s", { "ann" })
+      assert.equal('in_set(attrs.cell="u2edk", "s") = false\n', explain())
+      set:values("s", nil)
+      assert.equal('in_set(attrs.cell="u2edk", "s") = false (the set has no values: all of the '
+        .. 'filter is false)\n', explain())
+    end)
+
+    it("wants the name of a set that was declared", function()
+      assert.equal("1:17: in_set: there is no set 'blocked': the policy has no `sets`",
+        refused 'in_set(attrs.a, "blocked")')
+      set:values("blocked", {})
+      assert.equal("1:17: in_set: there is no set 'bloked' (did you mean 'blocked'?)",
+        refused 'in_set(attrs.a, "bloked")')
+      assert.equal("1:17: in_set: there is no set 'x' in `sets` of the policy", refused 'in_set(attrs.a, "x")')
+      assert.equal("1:17: in_set: the name of a set, a text, was expected", refused "in_set(attrs.a, $s)")
+      assert.equal("1:17: in_set: the name of a set, a text, was expected", refused "in_set(attrs.a, attrs.b)")
+      assert.equal('1:1: usage: in_set(x, "name of a set")', refused 'in_set("blocked")')
+      assert.equal("1:8: a value was expected here, not a condition",
+        refused 'in_set(in_set(attrs.a, "blocked"), "blocked")')
+      assert.equal("1:1: unknown function 'inset' (did you mean 'in_set'?)", refused 'inset(attrs.a, "blocked")')
+      assert.equal("1:28: the answer of this function is a condition and cannot be compared",
+        refused 'in_set(attrs.a, "blocked") == true')
+    end)
+
+    it("holds many, each once, within its bounds", function()
+      local n, bytes = set:values("s", 100000)
+      assert.equal(100000, n)
+      assert.is_true(bytes < 100000 * 48, bytes)
+      local args = assert(set:bind(assert(set:compile 'in_set(attrs.u, "s")')))
+      local function has(u)
+        return (args:test(event { attrs = ('{"u":"%s"}'):format(u) }))
+      end
+      for i = 1, 100000, 997 do
+        assert.is_true(has(("user-%08d"):format(i)), i)
+        assert.is_false(has(("user-%09d"):format(i)), i)
+      end
+      assert.is_true(has "user-00100000")
+      assert.is_false(has "user-00100001")
+      assert.same({ nil, "it has more than 2 values (policy.set_entries)" }, { set:values("s", { 1, 2, 3 }, 2) })
+      assert.same({ nil, "it takes more than 100000 bytes of memory (policy.set_bytes)" },
+        { set:values("s", 100000, 1 << 20, 100000) })
+      assert.same({ nil, "it has a text of more than 4096 bytes" }, { set:values("s", { ("x"):rep(4097) }) })
+      assert.equal(2, (set:values("s", { ("x"):rep(4096), 1, 1.0, 0 / 0 })))
+      all(true, { 'in_set($u, "s")' }, ('{"u":"%s"}'):format(("x"):rep(4096)))
+    end)
+  end)
 end)

@@ -7,7 +7,7 @@
  *               attrs.x, data.a.b, topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2)
  *   conditions  == ~= < <= > >=, and or not ( ), a value that is true or false, has(x),
  *               one_of(x, ...), starts_with(s, p), ends_with(s, p), contains(list, x),
- *               cidr(ip, net)
+ *               cidr(ip, net), in_set(x, "name of a set of the policy")
  *
  * Where the types fit, a condition means what Lua means by it. Where Lua raises an error, or answers
  * by accident, it is false: a comparison with a field that the event does not have (`~=` too), and a
@@ -23,6 +23,7 @@
 #include "base/strbuf.h"
 #include "event/event.h"
 #include "filter/filter_value.h"
+#include "filter/value_set.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +34,7 @@ enum {
     FILTER_DEPTH_MAX = 32,   /* of parentheses and `not` */
     FILTER_FIELDS_MAX = 256, /* different fields in all filters of a policy */
     FILTER_PATH_MAX = 16,    /* names in one data.a.b */
+    FILTER_SETS_MAX = 64,    /* sets of a policy */
 };
 
 /* The filters of one policy. They share the values that they look up in an event. */
@@ -54,6 +56,17 @@ void filter_set_free(struct filter_set *set);
 /* For tools, before the first text: it is counted how often each condition was true, and false. No text has a
  * discriminator then, by which an index would pass over conditions. */
 void filter_set_count(struct filter_set *set);
+
+/* Declares a set for in_set(), before the texts that name it are compiled. `name` is borrowed until
+ * filter_set_free(). False: there are FILTER_SETS_MAX. */
+bool filter_set_add_values(struct filter_set *set, const char *name);
+/* Where its values are; borrowed until filter_set_free(). They may be exchanged at any time but while a
+ * text is tested. Before this call it has none. */
+void filter_set_bind_values(struct filter_set *set, const char *name,
+                            const struct value_slot *slot);
+/* Does some text name a set that was declared? */
+bool filter_set_uses_values(struct filter_set *set, const char *name);
+
 /* NULL: `e` says why and where. Not after the first filter_test(). */
 const struct filter *filter_compile(struct filter_set *set, struct slice text,
                                     struct filter_error *e);
@@ -86,7 +99,8 @@ void filter_each_condition(const struct filter *m,
 /* The text itself. */
 struct slice filter_text(const struct filter *m);
 
-/* Does the event match? False also when memory is short. Keeps a reference to the last event. */
+/* Does the event match? False also when memory is short, and when the text asked a set that has no values
+ * that may be trusted, whatever else it says. Keeps a reference to the last event. */
 bool filter_test(const struct filter_args *a, struct event *ev);
 /* The same, and why: a line per evaluated condition, with the values it saw.
  *   starts_with(attrs.cell="u2ed", $cell="u2yh") = false
@@ -103,5 +117,7 @@ void filter_reads(const struct filter *m,
 uint64_t filter_set_mismatches(const struct filter_set *set);
 /* Comparisons, so far, with a field or param that was not there. */
 uint64_t filter_set_missing(const struct filter_set *set);
+/* Tests, so far, that were false because a set had no values. */
+uint64_t filter_set_refused(const struct filter_set *set);
 
 #endif

@@ -79,6 +79,8 @@ const struct filter_value *filter_operand_value(struct filter_run *r,
     case OPERAND_NUMBER:
         r->made[slot] = to_number(filter_operand_value(r, &r->m->operands[o->index], slot));
         return &r->made[slot];
+    case OPERAND_SET:
+        break;
     }
     return &missing;
 }
@@ -208,11 +210,35 @@ static bool has_edge(struct filter_run *r, enum filter_code code, const struct f
     return slice_eq(slice_of(from, part->s.n), part->s);
 }
 
+/* Without its values nothing is known, whatever `x` is. */
+static bool in_set(struct filter_run *r, const struct filter_operand *o)
+{
+    const struct value_slot *slot = r->set->sets[o[1].index].slot;
+    const struct value_set *values = slot ? slot->values : NULL;
+    if (!values) {
+        r->refused = true;
+        return false;
+    }
+    const struct filter_value *x = filter_operand_value(r, o, 0);
+    if (is_missing(r, x)) {
+        return false;
+    }
+    bool scalar = x->type == FILTER_STRING || x->type == FILTER_INTEGER ||
+                  x->type == FILTER_FLOAT || x->type == FILTER_BOOLEAN;
+    if (!scalar || value_set_is_other_type(values, x)) {
+        return mismatch(r);
+    }
+    return value_set_has(values, x);
+}
+
 static bool op_test(struct filter_run *r, const struct filter_op *op)
 {
     const struct filter_operand *o = &r->m->operands[op->first];
     if (op->code == FILTER_ONE_OF) {
         return one_of(r, op);
+    }
+    if (op->code == FILTER_IN_SET) {
+        return in_set(r, o);
     }
     const struct filter_value *a = filter_operand_value(r, o, 0);
     if (op->code == FILTER_HAS) {
@@ -263,6 +289,10 @@ static inline __attribute__((always_inline)) bool filter_eval_run(struct filter_
             flag = op_test(r, op);
             if (trace) {
                 trace(ctx, r, op, flag);
+            }
+            if (r->refused) {
+                r->set->refused++;
+                return false;
             }
         }
     }

@@ -14,13 +14,14 @@ static const char *const names[] = {
     [FILTER_ENDS_WITH] = "ends_with",
     [FILTER_CONTAINS] = "contains",
     [FILTER_CIDR] = "cidr",
+    [FILTER_IN_SET] = "in_set",
 };
 
 /* As it is written, and what it stands for. */
 static int print_operand(struct filter_run *r, const struct filter_operand *o, struct strbuf *out)
 {
     int rc = strbuf_append(out, r->m->text + o->at, o->n);
-    if (rc || o->kind == OPERAND_CONSTANT) {
+    if (rc || o->kind == OPERAND_CONSTANT || o->kind == OPERAND_SET) {
         return rc;
     }
     rc = strbuf_append_str(out, "=");
@@ -61,9 +62,10 @@ static void trace_op(void *ctx, struct filter_run *r, const struct filter_op *op
 {
     struct trace *t = ctx;
     struct filter_set *set = r->set;
-    const char *why = set->mismatches > t->mismatches ? " (the types do not fit)"
-                      : set->missing > t->missing     ? " (missing)"
-                                                      : "";
+    const char *why = r->refused ? " (the set has no values: all of the filter is false)"
+                      : set->mismatches > t->mismatches ? " (the types do not fit)"
+                      : set->missing > t->missing       ? " (missing)"
+                                                        : "";
     t->mismatches = set->mismatches;
     t->missing = set->missing;
     t->rc = t->rc ? t->rc : print_test(r, op, t->out);

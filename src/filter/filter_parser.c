@@ -301,6 +301,36 @@ static bool filter_parser_to_network(struct filter_parser *p, struct filter_oper
     return true;
 }
 
+/* The second argument of in_set() is the name of a set that the policy declares. */
+static bool filter_parser_to_set(struct filter_parser *p, struct filter_operand *o)
+{
+    struct filter_set *set = p->m->set;
+    const struct filter_value *v = o->kind == OPERAND_CONSTANT ? &p->m->constants[o->index] : NULL;
+    const char *names[FILTER_SETS_MAX];
+    if (!v || v->type != FILTER_STRING) {
+        return parser_fail(p, o->at, "in_set: the name of a set, a text, was expected");
+    }
+    for (size_t i = 0; i < set->set_count; i++) {
+        if (slice_is(v->s, set->sets[i].name)) {
+            set->sets[i].used = true;
+            o->kind = OPERAND_SET;
+            o->index = (uint16_t)i;
+            return true;
+        }
+        names[i] = set->sets[i].name;
+    }
+    const char *near = nearest_name(names, set->set_count, v->s);
+    int n = v->s.n < 64 ? (int)v->s.n : 64;
+    if (near) {
+        return filter_fail(p->e, p->m->text, o->at,
+                           "in_set: there is no set '%.*s' (did you mean '%s'?)", n, v->s.p, near);
+    }
+    return filter_fail(p->e, p->m->text, o->at,
+                       set->set_count ? "in_set: there is no set '%.*s' in `sets` of the policy"
+                                      : "in_set: there is no set '%.*s': the policy has no `sets`",
+                       n, v->s.p);
+}
+
 static const struct function {
     const char *name;
     enum filter_code code;
@@ -313,6 +343,7 @@ static const struct function {
     {"ends_with", FILTER_ENDS_WITH, 2, 2, "ends_with(text, end)"},
     {"contains", FILTER_CONTAINS, 2, 2, "contains(list, x)"},
     {"cidr", FILTER_CIDR, 2, 2, "cidr(address, \"10.0.0.0/8\")"},
+    {"in_set", FILTER_IN_SET, 2, 2, "in_set(x, \"name of a set\")"},
 };
 enum { FUNCTION_COUNT = sizeof functions / sizeof *functions };
 
@@ -320,6 +351,9 @@ static bool check_test(struct filter_parser *p, const struct function *f, struct
 {
     if (f->code == FILTER_CIDR) {
         return filter_parser_to_network(p, &a->v[1]);
+    }
+    if (f->code == FILTER_IN_SET) {
+        return filter_parser_to_set(p, &a->v[1]);
     }
     if (f->code == FILTER_HAS) {
         struct filter_operand o = a->v[0];
@@ -370,9 +404,10 @@ static bool value_function(struct filter_parser *p, struct slice name, struct ar
 
 static bool unknown(struct filter_parser *p, const struct filter_token *t, bool called)
 {
-    static const char *const names[] = {
-        "id",     "topic",       "type",      "time",     "key",  "attrs",     "data",       "has",
-        "one_of", "starts_with", "ends_with", "contains", "cidr", "topic_seg", "distance_km"};
+    static const char *const names[] = {"id",     "topic",       "type",      "time",
+                                        "key",    "attrs",       "data",      "has",
+                                        "one_of", "starts_with", "ends_with", "contains",
+                                        "cidr",   "in_set",      "topic_seg", "distance_km"};
     enum { FIELDS = 7, ALL = sizeof names / sizeof *names };
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)t->text.n, t->text.p);
@@ -387,7 +422,7 @@ static bool unknown(struct filter_parser *p, const struct filter_token *t, bool 
     }
     return filter_fail(
         p->e, p->m->text, t->at, "unknown %s '%s' (%s)", called ? "function" : "name", name,
-        called ? "there are has, one_of, starts_with, ends_with, contains, cidr, "
+        called ? "there are has, one_of, starts_with, ends_with, contains, cidr, in_set, "
                  "tonumber, topic_seg and distance_km"
                : "there are id, topic, type, time, key, attrs.x, data.x and $x of params");
 }

@@ -1,5 +1,6 @@
 /* The filters of a policy and the fields they look at, and binding one of them to params. */
 #include "base/alloc.h"
+#include "base/require.h"
 #include "base/text/json_text.h"
 #include "filter/filter_state.h"
 
@@ -71,6 +72,35 @@ int filter_field_intern(struct filter_set *set, struct filter_field *f)
         *f = (struct filter_field){.kind = f->kind};
     }
     return (int)i;
+}
+
+bool filter_set_add_values(struct filter_set *set, const char *name)
+{
+    if (set->set_count == FILTER_SETS_MAX) {
+        return false;
+    }
+    set->sets[set->set_count++] = (struct filter_values){.name = name};
+    return true;
+}
+
+static struct filter_values *filter_set_find_values(struct filter_set *set, const char *name)
+{
+    size_t i = 0;
+    while (i < set->set_count && strcmp(set->sets[i].name, name) != 0) {
+        i++;
+    }
+    REQUIRE(i < set->set_count);
+    return &set->sets[i];
+}
+
+void filter_set_bind_values(struct filter_set *set, const char *name, const struct value_slot *slot)
+{
+    filter_set_find_values(set, name)->slot = slot;
+}
+
+bool filter_set_uses_values(struct filter_set *set, const char *name)
+{
+    return filter_set_find_values(set, name)->used;
 }
 
 /* ---- binding */
@@ -304,4 +334,9 @@ uint64_t filter_set_mismatches(const struct filter_set *set)
 uint64_t filter_set_missing(const struct filter_set *set)
 {
     return set->missing;
+}
+
+uint64_t filter_set_refused(const struct filter_set *set)
+{
+    return set->refused;
 }

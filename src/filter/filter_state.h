@@ -21,6 +21,7 @@ enum filter_code {
     FILTER_ENDS_WITH,
     FILTER_CONTAINS,
     FILTER_CIDR,
+    FILTER_IN_SET,
     /* use it */
     FILTER_NOT,
     FILTER_UNLESS, /* jumps when the flag is false: `and` */
@@ -33,6 +34,7 @@ enum filter_operand_kind {
     OPERAND_FIELD,    /* into filter_set.fields */
     OPERAND_DISTANCE, /* match.operands[index] and the next three */
     OPERAND_NUMBER,   /* tonumber() of match.operands[index] */
+    OPERAND_SET,      /* into filter_set.sets: second argument of in_set() */
 };
 
 struct filter_operand {
@@ -107,8 +109,17 @@ struct filter_field {
     size_t step_count;
 };
 
+/* What in_set() may name. */
+struct filter_values {
+    const char *name;
+    const struct value_slot *slot; /* NULL: it has no values */
+    bool used;
+};
+
 struct filter_set {
     struct filter *all;
+    struct filter_values sets[FILTER_SETS_MAX];
+    size_t set_count;
     struct filter_field fields[FILTER_FIELDS_MAX];
     size_t field_count;
     bool counts; /* see filter_set_count() */
@@ -123,7 +134,7 @@ struct filter_set {
     char id_text[EVENT_ID_TEXT_MAX];
     char attrs_room[EVENT_ATTRS_MAX_BYTES];
     bool failed; /* memory was short: the result is false */
-    uint64_t mismatches, missing;
+    uint64_t mismatches, missing, refused;
 };
 
 void filter_field_clear(struct filter_field *f);
@@ -139,6 +150,7 @@ struct filter_run {
     const struct filter_args *args;
     struct filter_set *set;
     struct filter_value made[2]; /* results of functions, one for each side of a comparison */
+    bool refused;                /* a set had no values: the text is false */
 };
 /* The value of an operand; `slot` 0 or 1 tells the two sides of a comparison apart. */
 const struct filter_value *filter_operand_value(struct filter_run *r,
