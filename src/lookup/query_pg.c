@@ -127,9 +127,12 @@ static void on_row(void *ctx, uint64_t token, const PGresult *res)
     if (job->rows.columns == 0) {
         take_columns(job, res);
     }
-    for (int i = 0; i < PQnfields(res) && job->e.code == 0; i++) {
-        struct query_value v = query_pg_cell_of(res, i);
-        (void)query_rows_add(&job->rows, &v, &job->e);
+    if (job->e.code == 0) {
+        struct query_value cells[QUERY_COLUMNS_MAX]; /* there are no more columns */
+        for (int i = 0; i < (int)job->rows.columns; i++) {
+            cells[i] = query_pg_cell_of(res, i);
+        }
+        query_pool_row(job, cells, job->rows.columns);
     }
 }
 

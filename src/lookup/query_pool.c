@@ -79,6 +79,9 @@ static struct query_job *query_job_of(struct job *j)
 static void query_job_free(struct query_job *job)
 {
     query_rows_clear(&job->rows);
+    if (job->sink.row) {
+        job->sink.release(job->sink.ctx);
+    }
     strbuf_clear(&job->arg_text);
     free(job->args);
     free(job);
@@ -103,7 +106,9 @@ static void query_pool_answer(struct query_job *job, const struct err *e)
     job_pool_forget(&job->job); /* what follows may cancel it */
     if (e->code) {
         p->metrics->database_errors++;
-        query_pool_log(p, job->query, e);
+        if (!job->sink.row) { /* whoever has a sink says more of it */
+            query_pool_log(p, job->query, e);
+        }
     } else {
         latency_add(&p->metrics->database_query, (uv_hrtime() - job->asked_ns) / 1000);
     }
@@ -152,6 +157,17 @@ static bool query_pool_start(struct job_pool *jobs, struct job *j)
 {
     struct query_pool *p = query_pool_of_jobs(jobs);
     return p->ops->run(p, query_job_of(j));
+}
+
+void query_pool_row(struct query_job *job, const struct query_value *cells, size_t n)
+{
+    if (job->sink.row) {
+        (void)job->sink.row(job->sink.ctx, cells, n, &job->e);
+        return;
+    }
+    for (size_t i = 0; i < n && job->e.code == 0; i++) {
+        (void)query_rows_add(&job->rows, &cells[i], &job->e);
+    }
 }
 
 void query_pool_settle(struct query_job *job)
@@ -260,6 +276,7 @@ static int query_pool_ask(struct query_source *s, const struct query_question *q
         return rc;
     }
     query_rows_init(&job->rows, p->opt.rows, p->opt.bytes);
+    job->sink = q->sink ? *q->sink : (struct query_sink){.row = NULL};
     job->query = q->query;
     job->only_prepare = q->only_prepare;
     job->asked_ns = uv_hrtime();

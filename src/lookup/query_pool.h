@@ -42,7 +42,8 @@ struct query_job {
     struct query_value *args; /* owned, texts in arg_text */
     size_t arg_count;
     struct strbuf arg_text;
-    struct query_rows rows; /* the backend fills it */
+    struct query_rows rows; /* the backend fills it, or */
+    struct query_sink sink; /* this takes what would be in it; `row` NULL: there is none */
     struct err e;           /* or this: code != 0 */
     query_done_cb cb;
     void *ctx;
@@ -77,6 +78,9 @@ struct query_pool {
 void query_pool_init(struct query_pool *p, const struct query_backend_ops *ops,
                      const struct query_pool_options *opt, struct loop *loop,
                      struct lookup_metrics *metrics);
+
+/* For backends, on whatever thread works on the job: one more row. Sets job->e where it cannot be taken. */
+void query_pool_row(struct query_job *job, const struct query_value *cells, size_t n);
 
 /* For backends, on the loop thread. */
 

@@ -15,12 +15,24 @@
 struct query_source;
 struct query; /* declared; lives as long as its source */
 
+/* Takes the rows of one query one by one, for answers that no one wants to hold twice. */
+struct query_sink {
+    /* On a thread of the pool, or the loop's, one row at a time; the cells are borrowed. Negative, with
+     * the reason in `e`: the query fails with it and no further row comes. */
+    int (*row)(void *ctx, const struct query_value *cells, size_t n, struct err *e);
+    /* Nothing is going to use `ctx` any more: after the callback of ask(), or, where that is not called
+     * or the asker has given up, when the database has let go of the query. On the loop thread. */
+    void (*release)(void *ctx);
+    void *ctx;
+};
+
 struct query_question {
     const struct query *query;
     const struct query_value *args; /* copied; as many as the query has parameters */
     size_t arg_count;
-    unsigned timeout_ms; /* the source's own limit applies as well */
-    bool only_prepare;   /* lets the database prepare the query without running it: no arguments, no
+    unsigned timeout_ms;           /* the source's own limit applies as well */
+    const struct query_sink *sink; /* copied; the answer then has no rows. NULL: none */
+    bool only_prepare; /* lets the database prepare the query without running it: no arguments, no
                             rows */
 };
 
@@ -41,8 +53,8 @@ struct query_source_ops {
                    const struct query **out, struct err *e);
     unsigned (*parameters)(const struct query *q);
     /* 0: accepted. Otherwise `cb` is not called: UV_ENOTCONN: the database is down; UV_EAGAIN: too
-     * many queries wait; UV_EINVAL: wrong number of arguments; UV_ECANCELED: closing; `e` says why.
-     * `id` may be NULL. */
+     * many queries wait; UV_EINVAL: wrong number of arguments; UV_ECANCELED: closing; `e` says why, and
+     * the sink, if there is one, stays the asker's. `id` may be NULL. */
     int (*ask)(struct query_source *s, const struct query_question *q, query_done_cb cb, void *ctx,
                uint64_t token, uint64_t *id, struct err *e);
     /* `cb` is not called any more for this query. The query may have completed already. */

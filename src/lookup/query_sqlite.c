@@ -291,9 +291,12 @@ static void execute(struct query_sqlite *s, struct query_job *job, sqlite3_stmt 
                                             &job->e);
             }
         }
-        for (int i = 0; rc == SQLITE_ROW && i < sqlite3_column_count(st) && job->e.code == 0; i++) {
-            struct query_value v = query_sqlite_cell_of(st, i);
-            (void)query_rows_add(&job->rows, &v, &job->e);
+        if (rc == SQLITE_ROW && job->e.code == 0) {
+            struct query_value cells[QUERY_COLUMNS_MAX]; /* there are no more columns */
+            for (int i = 0; i < (int)job->rows.columns; i++) {
+                cells[i] = query_sqlite_cell_of(st, i);
+            }
+            query_pool_row(job, cells, job->rows.columns);
         }
         rc = job->e.code ? SQLITE_DONE : rc;
     }
