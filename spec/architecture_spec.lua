@@ -77,22 +77,23 @@ local MAY_INCLUDE = {
   ["broker"] = "base net net/message net/http event quota policy store audience history",
   ["broker/http"] = "base net/message net/http event policy audience broker",
   ["lookup"] = "base net pg",
+  ["sets"] = "base net filter policy lookup",
   ["store/sqlite"] = "base event store",
   ["store/postgres"] = "base pg event store",
   ["lua/vm"] = "base net policy",
   ["lua/api"] = "base net net/tls net/client auth event quota policy lookup lua/vm",
   ["lua/load"] = "base event filter policy lua/vm lua/api",
   ["lua/hooks"] = "base net event policy lua/vm lua/api lua/load",
-  ["lua/policy"] = "base net event policy lookup lua/vm lua/api lua/load lua/hooks",
+  ["lua/policy"] = "base net event filter policy lookup sets lua/vm lua/api lua/load lua/hooks",
   ["config"] = "base net net/client pg policy lua/vm",
   ["admin/metrics"] = "base net auth quota policy broker lookup store",
   ["admin"] = "base net net/message net/http net/client auth quota policy broker admin/metrics",
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
-  ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup store store/sqlite "
+  ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup sets store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
-  ["tools/test"] = "base net/message net/tls net/http auth quota policy audience broker lookup store lua/vm "
+  ["tools/test"] = "base net/message net/tls net/http auth quota policy audience broker lookup sets store lua/vm "
     .. "lua/api lua/load lua/policy config admin reload server broker/http",
-  ["tools"] = "base net auth lua/vm lua/api lua/load lua/policy config server tools/test",
+  ["tools"] = "base net auth sets lua/vm lua/api lua/load lua/policy config server tools/test",
   ["cli"] = "base net auth config server tools/test tools",
   ["remote/client"] = "base net net/client config cli",
   ["remote"] = "base net net/client config cli remote/client",

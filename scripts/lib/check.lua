@@ -247,6 +247,9 @@ local function figures(facts, report, out)
   line("formats", named(about.formats, function(f) return f.kind == "lua" and "Lua" or f.kind end))
   line("queries", named(about.queries) .. (report.prepared and #about.queries > 0
     and ": prepared by the database" or ""))
+  if #about.sets > 0 then
+    line("sets", named(about.sets, function(s) return ("every %d s, stale after %d s"):format(s.every, s.stale) end))
+  end
   if #about.observes > 0 then
     line("observes", table.concat(about.observes, ", "))
   end
@@ -299,7 +302,7 @@ local function document(facts, report, failed)
       file = facts.policy, files = json.array(facts.files),
       label = about and about.label ~= json.null and about.label or nil,
       version = about and about.version, hooks = about and about.hooks, filters = about and about.filters,
-      formats = about and about.formats, queries = about and about.queries,
+      formats = about and about.formats, queries = about and about.queries, sets = about and json.array(about.sets),
       observes = about and json.array(about.observes), settings = about and json.array(about.settings),
     },
   } .. "\n"
@@ -339,9 +342,22 @@ local function judge_files(facts, report, skip)
   end
 end
 
+-- Values that are loaded again and again for nobody.
+local function judge_sets(facts, report)
+  for _, set in ipairs(facts.about.sets) do
+    if not set.used then
+      add(report, { severity = "warning", source = "policy", file = facts.policy,
+        message = ("sets.%s: no filter text asks it"):format(set.name),
+        hint = ('it is loaded every %d s all the same: write in_set(..., "%s"), or take it out')
+          :format(set.every, set.name) })
+    end
+  end
+end
+
 local function judge_policy(facts, report, skip)
   judge_files(facts, report, skip)
   judge_filters(facts, report)
+  judge_sets(facts, report)
   if facts.database and facts.database.skipped then
     skip("database", facts.database.skipped)
   elseif facts.database then

@@ -368,7 +368,8 @@ local fields = {
       name = "path", kind = "text", off = true, default = false, expect = "the path of a file",
       doc = "`sqlite`: the file of another application. Relative to the configuration file.",
     },
-    integer("connections", 4, 1, 64, "connections", "`postgres`: how many are kept open."),
+    integer("connections", 4, 1, 64, "connections",
+      "`postgres`: how many are kept open. One more for the `sets` of a policy that has some."),
     integer("queue", 256, 1, 100000, "queries",
       "Queries that wait for a connection; beyond it `db.query` fails at once."),
     milliseconds("timeout_ms", 2000, 10, 60000,
@@ -482,6 +483,12 @@ local fields = {
     integer("rate_keys", 65536, 1, 1 << 22, "keys",
       "Most keys that `tg.rate` has in memory, for all workers together. A key whose bucket is full again makes room; "
         .. "where there is none `tg.rate` says no. 40 bytes each."),
+    integer("set_entries", 2000000, 1, 1 << 28, "values",
+      "Most values of one of the policy's `sets`. A set with more is not loaded: its last values stay until they are "
+        .. "stale."),
+    bytes("set_bytes", 256 * MIB, 64 * KIB, 4 * GIB,
+      "Most memory of one set; while it is loaded again it is there twice. A million names of 13 bytes take 33 MiB. "
+        .. "Each worker has its own."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),
     integer("ask_again_per_s", 0, 0, 1000000, "streams a second",

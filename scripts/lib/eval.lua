@@ -51,7 +51,7 @@ local authenticate = client("topics", "last_event_id")
 local subscribe = client("topics", "last_event_id", "who")
 local publish = client("who", "event")
 local event = fields_of("topic", "type", "data", "attrs", "key")
-local judge = fields_of("event", "name", "params")
+local judge = fields_of("event", "name", "params", "sets")
 
 local function object(value, what)
   if type(value) ~= "table" or json.encode(value):sub(1, 1) ~= "{" then
@@ -166,11 +166,26 @@ end
 eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
 
+--- For inputs of filters: nothing is in a set by accident.
+function eval.must_say_sets(input)
+  if input.sets ~= nil then
+    object(input.sets, "sets")
+  end
+  input.sets = input.sets or {}
+end
+
 --- The policy on a test broker of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
 --- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h). `watch(kind, name, arguments)`, if
---- given, sees every question before it is answered.
+--- given, sees every question before it is answered. What is in a set is "sets" of the input: without that nothing.
 function eval.open(file, answers, failures, watch)
   return native.open(file, 0, function(kind, name, arguments)
+    if kind == "set" then
+      local sets = answers().sets
+      if sets and sets[name] == nil then
+        return nil, ('the input does not say what is in it: "sets": {"%s": [...]}'):format(name)
+      end
+      return json.encode(sets and sets[name] or json.array {})
+    end
     if watch then
       watch(kind, name, arguments)
     end
@@ -235,6 +250,9 @@ function eval.run(hook, file, text, as_json)
   object(input, "the input")
   local failures = {}
   local bench
+  if hook == "filter" then
+    eval.must_say_sets(input)
+  end
   bench, err = eval.open(file, function() return input end, failures)
   if not bench then
     error({ policy = eval.plain(err) }, 0)

@@ -24,7 +24,7 @@ Policy.__index, Client.__index, Answer.__index = Policy, Client, Answer
 
 local PATIENCE_S = 5 -- of real time, for one answer
 
---- A database or target that is away: `db = t.down`, or a single query, `db = { entitled = t.down }`.
+--- A database or target that is away: `db = t.down`, or a single query, `db = { entitled = t.down }`, or a set.
 t.down = setmetatable({}, { __name = "t.down" })
 
 local function check_keys(options, known, level)
@@ -89,7 +89,7 @@ end
 -- policies ---------------------------------------------------------------------------------------
 
 local policy_options = {
-  now = true, db = true, http = true, keys = true, auth = true, settings = true, path = true,
+  now = true, db = true, http = true, sets = true, keys = true, auth = true, settings = true, path = true,
 }
 
 -- Settings as the broker's C half takes them: a list of { name, type, value }, sorted by name.
@@ -119,9 +119,10 @@ local function event_fields(event, level)
   }
 end
 
--- What the policy's db.query() and http.get() get: JSON of a value, or nil and an error.
+-- What the policy's db.query() and http.get() get, and what is in its sets: JSON of a value, or nil and an error.
 local function responder(options)
   return function(kind, name, arguments)
+    kind = kind == "set" and "sets" or kind
     local answers = options[kind]
     if answers == nil then
       return nil, ("the spec gives no %s: t.policy(file, { %s = { ... } })"):format(kind, kind)
@@ -186,6 +187,7 @@ end
 --- Loads the policy; a relative `file` starts at the spec that calls. Raises what `tidegate check` would say.
 --- options: now (Unix seconds; none: the machine's clock), db ({ query = rows | function(...) -> rows | nil, err }),
 --- http ({ target = { status =, body =, headers = } or { status =, json = } | function(options, method) -> ... }),
+--- sets ({ name = list of values | function() -> list | nil, err }: what in_set() of filter texts finds),
 --- keys ({ set = t.key "ES256" or a list },
 --- instead of the configuration's), auth ("open": the policy may do without `authenticate`), settings
 --- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings), path (a list of
@@ -250,7 +252,8 @@ function Policy:token(claims, options)
 end
 
 --- From now on it is that time: Unix seconds. Streams end whose identity has expired; `subscribe` has been asked again
---- about those whose grant has, and their clients' `subscription` is what it says now. Values of cache.fetch age.
+--- about those whose grant has, and their clients' `subscription` is what it says now. Values of cache.fetch age,
+--- and so do sets: they are loaded again when that is due, and without values when they are stale.
 --- Returns what became of the streams: see p:resubscribe.
 function Policy:at(now)
   return self:resubscribe { now = now, only_expired = true }
@@ -271,8 +274,8 @@ local function changed(p, act)
   act()
   p:wait(function()
     p.bench:turn()
-    return not p.bench:resubscribing()
-  end, "an answer of subscribe about open streams")
+    return not p.bench:resubscribing() and not p.bench:loading()
+  end, "an answer of subscribe about open streams, or of a set,")
   local after = subscriptions(p)
   for id, c in pairs(p.clients) do
     c.subscription = after[id] or c.subscription
@@ -320,12 +323,12 @@ function Policy:resubscribe(client, options)
   error("the stream of this client has ended already", 2)
 end
 
-local reload_options = { file = true, settings = true, path = true, db = true, http = true }
+local reload_options = { file = true, settings = true, path = true, db = true, http = true, sets = true }
 
 --- Loads the policy again, as `tidegate reload` does it: tried on what happened lately, set up, put in force. What C
 --- keeps (values of `cache`, quotas, rates) is still there; what the file keeps in its locals is not.
---- The argument is another file (the next version), or options: file, settings, path, and db, http, which answer from
---- now on. What is not given stays.
+--- The argument is another file (the next version), or options: file, settings, path, and db, http, sets, which answer
+--- from now on. What is not given stays.
 --- Returns { outcome = "reloaded" or "refused" (`error` says why; all is as before), mode (what `reload` returned:
 --- "resubscribe", "keep", "reconnect"), tried = { connects, streams, judgements, errors }, version, previous,
 --- streams = { ... } as p:resubscribe returns it }.
@@ -336,7 +339,7 @@ function Policy:reload(options)
   local file = options.file and absolute(options.file, 3) or self.file
   local settings = setting_list(options.settings, 2)
   local report, err
-  self.options.db, self.options.http = all.db, all.http
+  self.options.db, self.options.http, self.options.sets = all.db, all.http, all.sets
   local streams = changed(self, function()
     report, err = self.bench:load_again(file, settings, options.path and all.path)
   end)

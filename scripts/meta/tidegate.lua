@@ -146,8 +146,8 @@
 -- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, key, attrs.x,
 -- data.a.b, data.list[1], topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2). Conditions:
 -- == ~= < <= > >=, and, or, not, parentheses, has(x), one_of(x, ...), starts_with(s, p), ends_with(s, p),
--- contains(list, x), cidr(ip, network). A comparison with a missing field, or of types that do not fit,
--- is false.
+-- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"). A comparison with a missing field, or of
+-- types that do not fit, is false.
 ---@alias tg.FilterText string
 
 -- A second result, a text, is for people: `tidegate explain` shows it as the reason. Delivery ignores it.
@@ -176,6 +176,14 @@
 -- same request will be denied again), or `nil, "why"` (temporarily refused: the client tries again; the
 -- text goes to the log). Filters and formats run once for all connections with an equal subscription,
 -- so they may use only the event and params: os.time(), os.date() and math.random() raise an error.
+-- Values that in_set(x, "name") of filter texts looks for x in: those that a query answers, loaded by the broker before
+-- the policy takes effect, and again in the background. When a load fails the last values stay, until they are older than
+-- `stale`: then filters that ask the set let nothing through.
+---@class tg.Set
+---@field query string                a key of Policy.queries; without arguments, it answers one column
+---@field every integer               seconds from one load to the next, or up to a tenth fewer
+---@field stale integer               seconds; at least twice `every`
+
 ---@class tg.Policy
 ---@field api 1
 ---@field version string?             a label, at most 64 bytes
@@ -183,6 +191,7 @@
 ---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
 ---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|tg.Drop|string|nil)?  missing: no client may publish
 ---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
+---@field sets table<string,tg.Set>?  at most 64
 ---@field filters table<string,tg.FilterText|tg.FilterFn>?  an error counts as false
 ---@field formats table<string,tg.FormatSpec|tg.FormatFn>?  nil leaves the event out, and so does an error
 ---@field observe tg.Observe[]?       at most 32

@@ -71,7 +71,8 @@ describe("the admin service", function()
     assert.equal("9007199254740991", s.head_id) -- a string: exact in every language
     assert.same({ events = 0, bytes = 0 }, s.log)
     assert.same({ ok = true, detail = "ok", events = 3, bytes = 0 }, s.store)
-    assert.same({ loaded = true, file = FINE.policy, version = "v7", label = json.null, settings = {} }, s.policy)
+    assert.same({ loaded = true, file = FINE.policy, version = "v7", label = json.null, settings = {}, sets = {} },
+      s.policy)
     assert.same({ true, json.null }, { s.ready, s.not_ready })
     assert.equal(1, #s.workers) -- as with several workers
     assert.same({ 1, true, s.pid, 0, 5 },
@@ -80,7 +81,8 @@ describe("the admin service", function()
     assert.same({ false, "worker 1: no policy is loaded; the store is not open yet" },
       (function(t) return { t.ready, t.not_ready } end)(ask("GET", "/status", {}).json))
     s = ask("GET", "/status", {}).json
-    assert.same({ loaded = false, file = json.null, version = json.null, label = json.null, settings = {} }, s.policy)
+    assert.same({ loaded = false, file = json.null, version = json.null, label = json.null, settings = {}, sets = {} },
+      s.policy)
     assert.is_false(s.store.ok)
   end)
 

@@ -10,6 +10,7 @@
 #include "net/http/stream.h"
 #include "net/loop.h"
 #include "net/message/http_request.h"
+#include "policy/policy_set.h"
 #include "quota/shared_area.h"
 
 /* State that only the composition root knows. Strings are borrowed until the next loop turn. */
@@ -42,6 +43,8 @@ struct admin {
     void (*reload)(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
                    uint64_t token);
     void (*rollback)(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t token);
+    /* The i-th set of the policy in force; false: there are no more. */
+    bool (*policy_set)(void *ctx, size_t i, struct policy_set_state *out);
     void *ctx;
 };
 

@@ -56,6 +56,30 @@ static json_t *settings_document(const struct admin_state *st)
     return list;
 }
 
+static json_t *sets_document(const struct admin *a)
+{
+    struct policy_set_state s;
+    json_t *list = json_array();
+    int bad = 0;
+    for (size_t i = 0; a->policy_set && a->policy_set(a->ctx, i, &s); i++) {
+        json_t *o = json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "name", s.name, "trusted",
+                              s.trusted, "entries", (json_int_t)s.entries, "bytes",
+                              (json_int_t)s.bytes, "every_s", (json_int_t)(s.every_ms / 1000),
+                              "stale_s", (json_int_t)(s.stale_ms / 1000), "loads",
+                              (json_int_t)s.loads, "failures", (json_int_t)s.failures);
+        bad |= json_object_set_new(
+            o, "age_s", s.age_ms < 0 ? json_null() : admin_json_seconds((double)s.age_ms / 1e3));
+        bad |=
+            json_object_set_new(o, "error", s.error[0] ? admin_json_string(s.error) : json_null());
+        bad |= json_array_append_new(list, o);
+    }
+    if (bad) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
 /* An entry of `workers` in the document of /status. */
 static json_t *worker_document(const struct admin *a)
 {
@@ -83,10 +107,10 @@ static json_t *worker_document(const struct admin *a)
                                          (json_int_t)m->log_bytes));
     bad |= json_object_set_new(o, "store", store_document(a->store, st.store_away));
     bad |= json_object_set_new(o, "policy",
-                               json_pack("{s:b, s:s?, s:s?, s:s?, s:o}", "loaded",
+                               json_pack("{s:b, s:s?, s:s?, s:s?, s:o, s:o}", "loaded",
                                          st.policy_file != NULL, "file", st.policy_file, "version",
                                          st.policy_version, "label", st.policy_label, "settings",
-                                         settings_document(&st)));
+                                         settings_document(&st), "sets", sets_document(a)));
     if (a->area) {
         bad |= json_object_set_new(o, "quota", quota_json(a->area));
         bad |= json_object_set_new(o, "rates", rates_json(a->area));

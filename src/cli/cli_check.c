@@ -40,8 +40,8 @@ const char cli_check_details[] =
     "\"not-observed\"; default: anything but an error).\n"
     "\n"
     "The document of --json: ok, errors, warnings (counts), problems: [{severity, source, file, line,\n"
-    "column, message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries},\n"
-    "tried (number of requests), skipped: [{step, reason}]. Unknown values are left out.\n"
+    "column, message, hint}], policy: {file, files, label, version, hooks, filters, formats, queries, sets,\n"
+    "observes}, tried (number of requests), skipped: [{step, reason}]. Unknown values are left out.\n"
     "\n"
     "Exit codes: 0 no error; 78 errors (with --strict also warnings); 69 the only error is that a\n"
     "database of --db is down (with --strict: and there is no warning); 66 the samples cannot be read.\n";

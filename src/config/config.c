@@ -247,6 +247,8 @@ static const struct lua_config_key keys[] = {
     INTEGER(policy, rollback_s),
     INTEGER(policy, quota_streams),
     INTEGER(policy, rate_keys),
+    INTEGER(policy, set_entries),
+    INTEGER(policy, set_bytes),
     INTEGER(policy, resubscribe_per_s),
     INTEGER(policy, ask_again_per_s),
     INTEGER(policy, resubscribe_timeout_s),

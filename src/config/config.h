@@ -153,6 +153,7 @@ struct config {
         int64_t resubscribe_per_s, ask_again_per_s, resubscribe_timeout_s;
         int64_t warm_s, rollback_s; /* the latter 0: never */
         int64_t quota_streams, rate_keys;
+        int64_t set_entries, set_bytes;
         bool watch, show_version;
     } policy;
 

@@ -10,6 +10,18 @@
 #define POLICY_METRICS(X)                                                                          \
     X(filter_mismatches, counter, "tidegate_policy_filter_type_mismatches_total",                  \
       "Comparisons of filter texts whose types did not fit together: false.")                      \
+    X(filter_set_refused, counter, "tidegate_policy_set_refused_total",                            \
+      "Events not delivered to an audience because its filter asked a set without values.")        \
+    X(set_loads_ok, counter, "tidegate_policy_set_loads_total{result=\"ok\"}",                     \
+      "Loads of the sets of policies.")                                                            \
+    X(set_loads_failed, counter, "tidegate_policy_set_loads_total{result=\"failed\"}", "")         \
+    X(sets, gauge, "tidegate_policy_sets", "Sets in memory, of all policies in memory.")           \
+    X(set_entries, gauge, "tidegate_policy_set_entries", "Values in them.")                        \
+    X(set_bytes, gauge, "tidegate_policy_set_bytes", "Their memory.")                              \
+    X(set_age_s, gauge_max, "tidegate_policy_set_age_seconds",                                     \
+      "How long ago the set was loaded whose last good load was the longest ago.")                 \
+    X(sets_stale, gauge, "tidegate_policy_sets_stale",                                             \
+      "Sets without values: filters that ask them let nothing through.")                           \
     X(policy_errors_authenticate, counter, "tidegate_policy_errors_total{hook=\"authenticate\"}",  \
       "Policy hooks that raised, ran out of memory or returned what they must not.")               \
     X(policy_errors_subscribe, counter, "tidegate_policy_errors_total{hook=\"subscribe\"}", "")    \

@@ -58,6 +58,7 @@ struct server {
     struct store_opening opening;
     struct http_client *http_client;
     struct query_source *queries; /* the database that policies ask; NULL: none */
+    struct set_store *sets;       /* out of it, of whatever policy */
     struct keyring *keyring;      /* of whatever policy; NULL: not open */
     struct lua_waits *waits;      /* hooks that wait, of whatever policy */
     struct lua_cache *cache;      /* of cache.fetch() */
@@ -104,6 +105,7 @@ static void server_close_all(struct server *s)
     if (s->queries) {
         s->queries->ops->close(s->queries, NULL, NULL);
     }
+    set_store_close(s->sets);
     policy_reload_close(s->policies);
     if (s->store) {
         s->store->ops->close(s->store, server_on_store_closed, s);
@@ -172,6 +174,7 @@ static int take_apart(struct server *s)
     int code = s->code;
     broker_free(s->broker);
     policy_reload_free(s->policies);
+    set_store_free(s->sets);
     lua_cache_free(s->cache);
     lua_waits_free(s->waits);
     lua_watchdog_free(s->watchdog);
@@ -240,6 +243,13 @@ static void rollback(void *ctx, policy_report_cb cb, void *cb_ctx, uint64_t toke
 {
     struct server *s = ctx;
     policy_reload_rollback(s->policies, cb, cb_ctx, token);
+}
+
+static bool server_policy_set(void *ctx, size_t i, struct policy_set_state *out)
+{
+    const struct server *s = ctx;
+    const struct policy *p = policy_reload_current(s->policies);
+    return p && lua_policy_set(p, i, out);
 }
 
 static void reload(void *ctx, const struct policy_order *order, policy_report_cb cb, void *cb_ctx,
@@ -431,6 +441,8 @@ static void server_build(struct server *s)
     s->options.policy.waits = s->waits;
     s->cache = lua_cache_new(s->loop, &s->policy_metrics, &s->options.cache);
     s->options.policy.cache = s->cache;
+    s->sets = set_store_new(s->loop, &s->options.sets, &s->policy_metrics);
+    s->options.policy.sets = s->sets;
     const struct http_handlers public = {routes_head, routes_request, routes_refused, s->broker};
     const struct http_handlers admin = {NULL, admin_request, NULL, &s->admin};
     http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
@@ -456,6 +468,7 @@ static void server_build(struct server *s)
                               .server = &s->admin_server,
                               .reload = reload,
                               .rollback = rollback,
+                              .policy_set = server_policy_set,
                               .ctx = s};
     const struct policy_reload_options policies = {.policy = &s->options.policy,
                                                    .warm_ms =

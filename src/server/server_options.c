@@ -188,6 +188,17 @@ static struct query_options database_options(const struct config *c)
                                            .bytes = (size_t)c->database.max_bytes}};
 }
 
+/* Answers as long as a policy may take to be ready; of no row much is read at once. */
+static struct query_options sets_database_options(const struct config *c)
+{
+    enum { QUEUE = 4096, ROW_BYTES = 64 * 1024 };
+    struct query_options o = database_options(c);
+    o.connections = 1;
+    o.pool = (struct query_pool_options){
+        .queue = QUEUE, .timeout_ms = POLICY_SETUP_TIMEOUT_MS, .rows = 1, .bytes = ROW_BYTES};
+    return o;
+}
+
 /* The targets and their headers; strings are borrowed from the configuration. */
 static struct lua_http_service http_service(const struct config *c)
 {
@@ -256,6 +267,10 @@ int server_options_init(struct server_options *o, const struct config *c, struct
     };
     o->has_database = strcmp(c->database.driver, "none") != 0;
     o->database = database_options(c);
+    o->sets_database = sets_database_options(c);
+    o->sets = (struct set_store_options){.database = o->has_database ? &o->sets_database : NULL,
+                                         .values = (size_t)c->policy.set_entries,
+                                         .bytes = (size_t)c->policy.set_bytes};
     o->http = http_service(c);
     o->http_client = (struct http_client_options){.max_active = HTTP_CLIENT_ACTIVE,
                                                   .max_queued = HTTP_CLIENT_QUEUED,

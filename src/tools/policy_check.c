@@ -10,6 +10,7 @@
 #include "net/loop.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
+#include "sets/set_store.h"
 #include "tools/child_run.h"
 
 #include <stdio.h>
@@ -104,6 +105,9 @@ static int policy_check_look(struct server_options *o, struct loop *loop,
     o->database.offline = !opt->database;
     o->database.connections = 1;
     o->database.pool.timeout_ms = ANSWER_MS;
+    o->sets_database.offline = true; /* that queries is asked about them, too */
+    struct set_store *sets = set_store_new(loop, &o->sets, &policy_metrics);
+    o->policy.sets = sets;
     int rc = o->has_database ? query_open(&o->database, loop, &lookup_metrics, &queries, e) : 0;
     o->policy.queries = queries;
     rc = rc ? rc : lua_policy_open(&o->policy, loop, &policy_metrics, &policy, sources, e);
@@ -117,9 +121,13 @@ static int policy_check_look(struct server_options *o, struct loop *loop,
         }
         policy->life->close(policy);
     }
+    set_store_close(sets);
     if (queries) {
         queries->ops->close(queries, NULL, NULL);
-        loop_run(loop);
+    }
+    loop_run(loop);
+    set_store_free(sets);
+    if (queries) {
         queries->ops->free(queries);
     }
     return rc;

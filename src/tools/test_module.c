@@ -183,6 +183,13 @@ static int l_resubscribing(lua_State *L)
     return 1;
 }
 
+/* b:loading() -> is a set of the policy being loaded, or about to be? */
+static int l_loading(lua_State *L)
+{
+    lua_pushboolean(L, test_broker_loading(check_bench(L)));
+    return 1;
+}
+
 static int l_set_time(lua_State *L)
 {
     test_broker_set_time(check_bench(L), luaL_checkinteger(L, 2));
@@ -395,6 +402,7 @@ static int l_native(lua_State *L)
         {"turn", l_turn},
         {"settled", l_settled},
         {"resubscribing", l_resubscribing},
+        {"loading", l_loading},
         {"set_time", l_set_time},
         {"refill", l_refill},
         {"insert", l_insert},

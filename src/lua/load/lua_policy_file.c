@@ -170,9 +170,9 @@ static void read_version(lua_State *L, int policy, struct lua_policy_file *f)
 
 static int load_body(lua_State *L)
 {
-    static const char *const keys[] = {
-        "api",        "version", "authenticate", "subscribe", "publish", "filters", "formats",
-        "disconnect", "setup",   "reload",       "queries",   "observe", NULL};
+    static const char *const keys[] = {"api",     "version", "authenticate", "subscribe", "publish",
+                                       "filters", "formats", "disconnect",   "setup",     "reload",
+                                       "queries", "sets",    "observe",      NULL};
     const struct load *load = lua_touserdata(L, 1);
     struct lua_policy_file *f = load->f;
     lua_sandbox_load(L, load->source.path, load->source.chunk);
@@ -194,12 +194,13 @@ static int load_body(lua_State *L)
     for (int i = 0; i < POLICY_HOOK_SINGLE_COUNT; i++) {
         read_hook(L, 2, (enum policy_hook)i, f);
     }
-    read_functions(L, 2, load, &(struct kind){"filters", &f->filters, LUA_TSTRING, "text"});
-    read_functions(L, 2, load,
-                   &(struct kind){"formats", &f->formats, LUA_TTABLE, "a table of rules"});
     lua_shape_field(L, 2, "queries");
     lua_queries_read(L, lua_gettop(L), &f->queries);
     lua_pop(L, 1);
+    lua_sets_read(L, 2, &f->queries, f->texts, &f->sets); /* filters name them */
+    read_functions(L, 2, load, &(struct kind){"filters", &f->filters, LUA_TSTRING, "text"});
+    read_functions(L, 2, load,
+                   &(struct kind){"formats", &f->formats, LUA_TTABLE, "a table of rules"});
     lua_shape_field(L, 2, "observe");
     lua_observes_read(L, lua_gettop(L), &f->observes);
     lua_pop(L, 1);
@@ -265,6 +266,7 @@ void lua_policy_file_clear(struct lua_policy_file *f, struct lua_vm *vm)
     free_names(&f->filters);
     free_names(&f->formats);
     filter_set_free(f->texts);
+    lua_sets_clear(&f->sets);
     lua_queries_clear(&f->queries);
     lua_observes_clear(&f->observes);
     free(f->declared);

@@ -6,6 +6,7 @@
 #include "filter/filter.h"
 #include "lua/api/lua_db.h"
 #include "lua/load/lua_observe.h"
+#include "lua/load/lua_sets.h"
 #include "lua/vm/lua_vm.h"
 #include "policy/policy_setting.h"
 
@@ -100,6 +101,7 @@ struct lua_policy_file {
     struct filter_set *texts;   /* owned: the filters that are text */
     bool counts;                /* their conditions are counted; set before loading */
     struct lua_queries queries; /* its source is set before loading */
+    struct lua_sets sets;
     struct lua_observes observes;
     struct policy_declared *declared; /* owned: settings */
     size_t declared_count;

@@ -267,6 +267,7 @@ static void free_policy(struct lua_policy *p)
             lua_params_close(&p->params, p->vm);
         }
         format_classes_free(p->classes);
+        policy_sets_close(&p->sets);
         lua_policy_file_clear(&p->file, p->vm);
         lua_vm_free(p->vm);
     }
@@ -279,10 +280,25 @@ static void free_policy(struct lua_policy *p)
     free(p);
 }
 
+static void lua_policy_on_sets(void *ctx, const struct err *e)
+{
+    struct lua_policy *p = ctx;
+    if (e) {
+        p->setup.cb(p->setup.ctx, e->code, e);
+    } else {
+        lua_hooks_setup(&p->calls, p->version, p->setup.previous[0] ? p->setup.previous : NULL,
+                        p->setup.cb, p->setup.ctx);
+    }
+}
+
+/* The hook comes last: it may rely on what else there is. */
 static void ask_setup(struct policy *base, const char *previous, policy_ready_cb cb, void *ctx)
 {
     struct lua_policy *p = lua_policy_of(base);
-    lua_hooks_setup(&p->calls, p->version, previous, cb, ctx);
+    snprintf(p->setup.previous, sizeof p->setup.previous, "%s", previous ? previous : "");
+    p->setup.cb = cb;
+    p->setup.ctx = ctx;
+    policy_sets_await(&p->sets, lua_policy_on_sets, p);
 }
 
 static int ask_reloaded(struct policy *base, const char *previous, enum reload_mode *out,
@@ -445,6 +461,9 @@ static int lua_policy_load(struct lua_policy *p, struct lua_sources *sources, st
         rc = lua_policy_file_load(&p->file, p->vm, p->opt.file, p->opt.auth_open, &p->budgets.load,
                                   e);
     }
+    if (rc == 0 && policy_sets_open(&p->sets, p->opt.sets, &p->file.sets, p->file.texts, e)) {
+        rc = err_context(e, "policy %s", p->opt.file);
+    }
     if (rc == 0) {
         p->classes = format_classes_new(p->file.formats.n);
         rc = lua_params_open(&p->params, p->vm, e);
@@ -512,6 +531,11 @@ size_t lua_policy_settings_changed(const struct policy *before, const struct pol
 {
     return lua_settings_changed(&lua_policy_of(before)->settings, &lua_policy_of(after)->settings,
                                 out);
+}
+
+bool lua_policy_set(const struct policy *p, size_t i, struct policy_set_state *out)
+{
+    return policy_sets_state(&lua_policy_of(p)->sets, i, out);
 }
 
 const char *lua_policy_version(const struct policy *p)

@@ -21,6 +21,8 @@ struct lua_watchdog;
 struct policy_failure;
 
 struct query_source;
+struct set_store;
+struct policy_set_state;
 struct lua_http_service;
 
 struct lua_policy_options {
@@ -42,6 +44,7 @@ struct lua_policy_options {
     uint64_t subscribe_timeout_ms; /* authenticate and subscribe; disconnect */
     uint64_t publish_timeout_ms;   /* authenticate and publish, for all events of a request */
     struct query_source *queries;  /* for db.query, borrowed for the policy's life; NULL: none */
+    struct set_store *sets;        /* for `sets`, borrowed as well; NULL: none */
     struct lua_http_service *http; /* for http.get, borrowed as well; NULL: none */
     struct lua_rates *rates;       /* for tg.rate, borrowed as well; NULL: it raises */
     /* Sets further names in the table on top of the stack, which the file sees as globals; NULL:
@@ -76,6 +79,8 @@ bool lua_policy_admits_all(const struct policy *p);
  * how many. */
 size_t lua_policy_settings_changed(const struct policy *before, const struct policy *after,
                                    const char *out[2 * POLICY_SETTINGS_MAX]);
+/* The state of its i-th set, by name; false: there are no more. */
+bool lua_policy_set(const struct policy *p, size_t i, struct policy_set_state *out);
 /* The name of its i-th filter or format, sorted; NULL: there are no more. Borrowed until close. */
 const char *lua_policy_name(const struct policy *p, bool of_format, size_t i);
 

@@ -83,6 +83,21 @@ static json_t *about_queries(const struct lua_queries *all)
     return list;
 }
 
+/* used: some filter names it. */
+static json_t *about_sets(const struct lua_policy_file *f)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < f->sets.n; i++) {
+        const struct lua_set *s = &f->sets.v[i];
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s, s:I, s:I, s:b}", "name", s->name, "query",
+                                              s->query, "every", (json_int_t)(s->every_ms / 1000),
+                                              "stale", (json_int_t)(s->stale_ms / 1000), "used",
+                                              filter_set_uses_values(f->texts, s->name)));
+    }
+    return list;
+}
+
 static json_t *about_hooks(const struct lua_policy_file *f)
 {
     json_t *list = json_array();
@@ -120,11 +135,12 @@ static json_t *about_settings(const struct policy *p)
 json_t *lua_policy_about(const struct policy *p)
 {
     const struct lua_policy_file *f = lua_policy_file_of(p);
-    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "label", p->label, "version",
+    return json_pack("{s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "label", p->label, "version",
                      lua_policy_version(p), "hooks", about_hooks(f), "queries",
-                     about_queries(&f->queries), "filters", about_functions(&f->filters, false),
-                     "formats", about_functions(&f->formats, true), "observes",
-                     about_observes(&f->observes), "settings", about_settings(p));
+                     about_queries(&f->queries), "sets", about_sets(f), "filters",
+                     about_functions(&f->filters, false), "formats",
+                     about_functions(&f->formats, true), "observes", about_observes(&f->observes),
+                     "settings", about_settings(p));
 }
 
 /* ---- what every policy can see */

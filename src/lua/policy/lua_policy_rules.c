@@ -253,8 +253,10 @@ static bool filter_by_text(struct lua_policy *p, const struct filter_args *text,
         return filter_test(text, ev);
     }
     uint64_t before = filter_set_mismatches(p->file.texts);
+    uint64_t refused = filter_set_refused(p->file.texts);
     bool deliver = filter_test(text, ev);
     p->metrics->filter_mismatches += filter_set_mismatches(p->file.texts) - before;
+    p->metrics->filter_set_refused += filter_set_refused(p->file.texts) - refused;
     return deliver;
 }
 

@@ -11,6 +11,7 @@
 #include "lua/policy/lua_params.h"
 #include "lua/policy/lua_policy.h"
 #include "lua/policy/policy_log.h"
+#include "lua/policy/policy_sets.h"
 #include "lua/vm/lua_host.h"
 
 struct lua_policy {
@@ -26,6 +27,12 @@ struct lua_policy {
     struct lua_vm *vm;
     struct lua_host host;
     struct lua_policy_file file;
+    struct policy_sets sets;
+    struct {
+        char previous[POLICY_VERSION_BYTES]; /* empty: none */
+        policy_ready_cb cb;
+        void *ctx;
+    } setup;                      /* waits for the sets */
     struct lua_settings settings; /* their values only while it is being loaded */
     struct lua_params params;
     struct format_classes *classes; /* owned */

@@ -16,6 +16,7 @@
 #include "reload/policy_reload.h"
 #include "server/server_keys.h"
 #include "server/server_options.h"
+#include "sets/set_store.h"
 #include "store/store_memory.h"
 #include "tools/test/test_tls.h"
 
@@ -50,6 +51,7 @@ struct test_broker {
     struct broker *broker;
     struct store *store;
     struct keyring *keyring;
+    struct set_store *sets;
     struct lua_cache *cache;
     struct lua_waits *waits;
     struct lua_watchdog *watchdog;
@@ -87,8 +89,14 @@ void test_broker_close(struct test_broker *w)
     if (w->store) {
         w->store->ops->close(w->store, test_broker_on_store_closed, w);
     }
+    if (w->sets) {
+        set_store_close(w->sets);
+    }
     for (int i = 0; i < CLOSING_TURNS && (w->store || w->server.conn_count); i++) {
         test_broker_turn(w);
+    }
+    while (w->sets && set_store_works(w->sets)) { /* pool threads end what they do */
+        test_broker_wait(w);
     }
     REQUIRE(!w->store);
     uv_close((uv_handle_t *)&w->alive, NULL);
@@ -99,6 +107,7 @@ void test_broker_close(struct test_broker *w)
     if (w->policies) {
         policy_reload_free(w->policies);
     }
+    set_store_free(w->sets);
     keyring_close(w->keyring);
     lua_cache_free(w->cache);
     lua_waits_free(w->waits);
@@ -210,6 +219,9 @@ static int provide(struct test_broker *w, const struct test_broker_options *opt,
     o->cache = w->cache = lua_cache_new(w->loop, &w->policy_metrics, &w->options.cache);
     o->watchdog = w->watchdog = lua_watchdog_new((uint64_t)config->policy.hard_limit_ms, e);
     o->queries = opt->queries;
+    w->options.sets.source = opt->queries;
+    w->options.sets.database = NULL;
+    o->sets = w->sets = set_store_new(w->loop, &w->options.sets, &w->policy_metrics);
     o->http = opt->http;
     int rc = w->watchdog ? test_broker_count(w, config, e) : e->code;
     if (rc == 0) {
@@ -362,6 +374,7 @@ void test_broker_set_time(struct test_broker *w, int64_t unix_ms)
     int64_t passed = loop_unix_ms(w->loop) - before;
     if (w->built) {
         lua_cache_age(w->cache, passed > 0 ? (uint64_t)passed : 0);
+        set_store_age(w->sets, passed > 0 ? (uint64_t)passed : 0);
         broker_clock_moved(w->broker);
     }
 }
@@ -379,6 +392,11 @@ int test_broker_dial(struct test_broker *w)
         return rc;
     }
     return ends[0];
+}
+
+bool test_broker_loading(const struct test_broker *w)
+{
+    return set_store_busy(w->sets);
 }
 
 void test_broker_insert(struct test_broker *w, struct event *ev)

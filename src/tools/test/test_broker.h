@@ -64,13 +64,15 @@ void test_broker_wait(struct test_broker *w);
 /* Is nothing pending: no publish, no event that a stream has not considered yet? */
 bool test_broker_settled(const struct test_broker *w);
 /* From now on it is that time, Unix milliseconds; 0: the machine's clock. Streams that have expired
- * by it end, the policy is going to be asked about those whose grant says so, and cached values
- * age. */
+ * by it end, the policy is going to be asked about those whose grant says so, and cached values and
+ * sets age. */
 void test_broker_set_time(struct test_broker *w, int64_t unix_ms);
 /* The policy is loaded again as `tidegate reload` does it, with `given`, whether it differs or not. Calls `cb`
  * once, before it returns. Where it is refused, what was given before stays. */
 void test_broker_reload(struct test_broker *w, const struct test_broker_given *given,
                         policy_report_cb cb, void *ctx);
+/* A set of the policy is being loaded. */
+bool test_broker_loading(const struct test_broker *w);
 /* Every bucket of tg.rate is full again: what is asked next is asked as if nothing had been. */
 void test_broker_refill(struct test_broker *w);
 /* A client's end of a new connection, non-blocking, closed by the caller; or a negative UV_E*. The

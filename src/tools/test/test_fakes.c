@@ -16,6 +16,7 @@
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_shape.h"
+#include "tools/test/test_values.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -57,7 +58,8 @@ struct test_question {
     const char *kind; /* constant */
     const char *name; /* borrowed: of a query, of a target */
     struct strbuf arguments;
-    query_done_cb on_rows; /* one of the two */
+    query_done_cb on_rows;  /* one of the two */
+    struct query_sink sink; /* of the rows; `row` NULL: there is none */
     http_client_cb on_response;
     size_t max_bytes; /* of a response */
     void *ctx;
@@ -361,6 +363,9 @@ void test_fakes_extend(lua_State *L, void *ctx)
 static void test_question_free(struct test_question *q)
 {
     list_del(&q->node);
+    if (q->sink.row) {
+        q->sink.release(q->sink.ctx);
+    }
     strbuf_clear(&q->arguments);
     free(q);
 }
@@ -441,7 +446,8 @@ static int test_fakes_ask_query(struct query_source *s, const struct query_quest
 {
     struct test_fakes *f = container_of(s, struct test_fakes, queries);
     const struct test_query *of = (const struct test_query *)(const void *)question->query;
-    struct test_question *q = test_question_new(f, "db", of->name, ctx, token, id);
+    const char *kind = question->sink ? "set" : "db"; /* no hook has asked it */
+    struct test_question *q = test_question_new(f, kind, of->name, ctx, token, id);
     q->on_rows = cb;
     int rc = strbuf_append_str(&q->arguments, "[");
     for (size_t i = 0; rc == 0 && i < question->arg_count; i++) {
@@ -453,6 +459,7 @@ static int test_fakes_ask_query(struct query_source *s, const struct query_quest
         test_question_free(q);
         return err_set(e, UV_EINVAL, "the arguments are longer than %d bytes", ARGUMENTS_MAX_BYTES);
     }
+    q->sink = question->sink ? *question->sink : (struct query_sink){.row = NULL};
     return 0;
 }
 
@@ -485,85 +492,15 @@ static int test_fakes_start_http(void *ctx, const struct lua_http_target *target
     return 0;
 }
 
-/* The columns are those of all rows together. */
-static int test_fakes_read_columns(const json_t *list, struct query_rows *rows, json_t *columns,
-                                   struct err *e)
-{
-    size_t i;
-    json_t *row;
-    json_array_foreach((json_t *)(uintptr_t)list, i, row)
-    {
-        const char *name;
-        json_t *value;
-        if (!json_is_object(row)) {
-            return err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
-        }
-        json_object_foreach(row, name, value)
-        {
-            if (json_is_object(value) || json_is_array(value)) {
-                return err_set(e, UV_EINVAL,
-                               "the spec's rows: a database answers texts, numbers and booleans; "
-                               "'%s' is a table",
-                               name);
-            }
-            int rc = json_object_get(columns, name)
-                         ? 0
-                         : query_rows_add_column(rows, slice_str(name), e);
-            if (rc || json_object_set_new(columns, name, json_true())) {
-                return rc ? rc : err_set(e, UV_ENOMEM, "out of memory");
-            }
-        }
-    }
-    return 0;
-}
-
-static struct query_value test_fakes_value_of(const json_t *v)
-{
-    struct query_value out = {.type = QUERY_NULL};
-    if (json_is_integer(v)) {
-        out.type = QUERY_INTEGER;
-        out.integer = json_integer_value(v);
-    } else if (json_is_real(v)) {
-        out.type = QUERY_NUMBER;
-        out.number = json_real_value(v);
-    } else if (json_is_boolean(v)) {
-        out.type = QUERY_BOOL;
-        out.boolean = json_is_true(v);
-    } else if (json_is_string(v)) {
-        out.type = QUERY_TEXT;
-        out.text = slice_of(json_string_value(v), json_string_length(v));
-    }
-    return out;
-}
-
-static int test_fakes_read_rows(const json_t *list, struct query_rows *rows, struct err *e)
-{
-    json_t *columns = json_object(), *row;
-    size_t i;
-    int rc = json_is_array(list) ? test_fakes_read_columns(list, rows, columns, e)
-             : json_is_object(list) && json_object_size(list) == 0
-                 ? 0 /* a table without rows */
-                 : err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
-    json_array_foreach((json_t *)(uintptr_t)list, i, row)
-    {
-        for (size_t c = 0; rc == 0 && c < rows->columns; c++) {
-            char name[NAME_MAX_BYTES];
-            struct slice of = query_rows_name(rows, c);
-            snprintf(name, sizeof name, "%.*s", (int)of.n, of.p);
-            struct query_value v = test_fakes_value_of(json_object_get(row, name));
-            rc = query_rows_add(rows, &v, e);
-        }
-    }
-    json_decref(columns);
-    return rc;
-}
-
 static void test_fakes_answer_query(const struct test_question *q, const json_t *answer,
                                     struct err *e)
 {
     struct query_rows rows;
     query_rows_init(&rows, ROWS_MAX, ROWS_MAX_BYTES);
-    if (e->code || test_fakes_read_rows(answer, &rows, e)) {
+    int rc = e->code       ? e->code
+             : q->sink.row ? test_rows_read_values(answer, &q->sink, e)
+                           : test_rows_read(answer, &rows, e);
+    if (rc) {
         q->on_rows(q->ctx, q->token, NULL, e);
     } else {
         q->on_rows(q->ctx, q->token, &rows, NULL);
@@ -658,6 +595,7 @@ static void test_fakes_answer_questions(struct test_fakes *f)
         json_t *answer = a.ok ? json_loadb(a.text, a.n, JSON_DECODE_ANY, NULL) : NULL;
         struct test_question asked = *q;
         q->arguments = (struct strbuf){0};
+        q->sink.row = NULL;
         test_question_free(q); /* the answer may end its hook */
         if (!a.ok) {
             err_set(&e, UV_ENOTCONN, "%.*s", (int)a.n, a.text);
@@ -668,6 +606,9 @@ static void test_fakes_answer_questions(struct test_fakes *f)
             test_fakes_answer_query(&asked, answer, &e);
         } else {
             test_fakes_answer_http(f, &asked, answer, &e);
+        }
+        if (asked.sink.row) {
+            asked.sink.release(asked.sink.ctx);
         }
         strbuf_clear(&asked.arguments);
         json_decref(answer);

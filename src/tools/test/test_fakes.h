@@ -13,7 +13,8 @@
 struct test_fakes;
 
 /* `spec` is the spec's state; the function at `respond` answers:
- * respond(kind, name, arguments as JSON) -> JSON | nil, error. `failures` is a list, or nil. Where it has
+ * respond(kind, name, arguments as JSON) -> JSON | nil, error; kind: "db", "http" or "set" (a list of what is
+ * in the set of that name). `failures` is a list, or nil. Where it has
  * a member `tokens`, a list, that gets what each call of tg.jwt wants: {keys, alg, iss, aud, typ}, of
  * several the first. */
 struct test_fakes *test_fakes_new(lua_State *spec, int respond, int failures);

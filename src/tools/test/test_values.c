@@ -3,6 +3,9 @@
 
 #include <lauxlib.h>
 #include <stdint.h>
+#include <stdio.h>
+
+enum { NAME_MAX_BYTES = 256 };
 
 struct slice test_field(lua_State *L, int arg, const char *name)
 {
@@ -204,4 +207,102 @@ const struct test_settings *test_settings_push(lua_State *L, int idx)
         }
     }
     return s;
+}
+
+/* ---- what a database answers */
+
+/* The columns are those of all rows together. */
+static int test_rows_read_columns(const json_t *list, struct query_rows *rows, json_t *columns,
+                                  struct err *e)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach((json_t *)(uintptr_t)list, i, row)
+    {
+        const char *name;
+        json_t *value;
+        if (!json_is_object(row)) {
+            return err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
+        }
+        json_object_foreach(row, name, value)
+        {
+            if (json_is_object(value) || json_is_array(value)) {
+                return err_set(e, UV_EINVAL,
+                               "the spec's rows: a database answers texts, numbers and booleans; "
+                               "'%s' is a table",
+                               name);
+            }
+            int rc = json_object_get(columns, name)
+                         ? 0
+                         : query_rows_add_column(rows, slice_str(name), e);
+            if (rc || json_object_set_new(columns, name, json_true())) {
+                return rc ? rc : err_set(e, UV_ENOMEM, "out of memory");
+            }
+        }
+    }
+    return 0;
+}
+
+static struct query_value test_rows_value_of(const json_t *v)
+{
+    struct query_value out = {.type = QUERY_NULL};
+    if (json_is_integer(v)) {
+        out.type = QUERY_INTEGER;
+        out.integer = json_integer_value(v);
+    } else if (json_is_real(v)) {
+        out.type = QUERY_NUMBER;
+        out.number = json_real_value(v);
+    } else if (json_is_boolean(v)) {
+        out.type = QUERY_BOOL;
+        out.boolean = json_is_true(v);
+    } else if (json_is_string(v)) {
+        out.type = QUERY_TEXT;
+        out.text = slice_of(json_string_value(v), json_string_length(v));
+    }
+    return out;
+}
+
+int test_rows_read(const json_t *list, struct query_rows *rows, struct err *e)
+{
+    json_t *columns = json_object(), *row;
+    size_t i;
+    int rc = json_is_array(list) ? test_rows_read_columns(list, rows, columns, e)
+             : json_is_object(list) && json_object_size(list) == 0
+                 ? 0 /* a table without rows */
+                 : err_set(e, UV_EINVAL, "the spec's rows: a list of tables was expected");
+    json_array_foreach((json_t *)(uintptr_t)list, i, row)
+    {
+        for (size_t c = 0; rc == 0 && c < rows->columns; c++) {
+            char name[NAME_MAX_BYTES];
+            struct slice of = query_rows_name(rows, c);
+            snprintf(name, sizeof name, "%.*s", (int)of.n, of.p);
+            struct query_value v = test_rows_value_of(json_object_get(row, name));
+            rc = query_rows_add(rows, &v, e);
+        }
+    }
+    json_decref(columns);
+    return rc;
+}
+
+/* The spec says of a set what is in it. */
+int test_rows_read_values(const json_t *list, const struct query_sink *sink, struct err *e)
+{
+    size_t i;
+    json_t *value;
+    if (!json_is_array(list) && !(json_is_object(list) && json_object_size(list) == 0)) {
+        return err_set(e, UV_EINVAL,
+                       "the spec's set: a list of texts, numbers and booleans was expected");
+    }
+    json_array_foreach((json_t *)(uintptr_t)list, i, value)
+    {
+        struct query_value v = test_rows_value_of(value);
+        if (v.type == QUERY_NULL) {
+            return err_set(e, UV_EINVAL, "the spec's set: value %zu is no text, number or boolean",
+                           i + 1);
+        }
+        if (sink->row(sink->ctx, &v, 1, e)) {
+            return e->code;
+        }
+    }
+    return 0;
 }

@@ -2,10 +2,12 @@
 #ifndef TOOLS_TEST_TEST_VALUES_H
 #define TOOLS_TEST_TEST_VALUES_H
 
+#include "lookup/query_source.h"
 #include "policy/policy.h"
 #include "policy/policy_setting.h"
 #include "tools/test/test_broker.h"
 
+#include <jansson.h>
 #include <lua.h>
 
 /* Field `name` of the table at `arg`; absent when nil. Borrowed while the table holds it. */
@@ -28,5 +30,11 @@ struct test_settings {
 /* Pushes settings of a policy as a userdata, made of the list at `idx` (absolute), which must stay:
  * {name, type, value}, sorted by name; the value is a text, or a list of texts. */
 const struct test_settings *test_settings_push(lua_State *L, int idx);
+
+/* What a spec says that a database answers. `list`: objects with scalars, into empty rows. Negative: `e` says
+ * what was expected. */
+int test_rows_read(const json_t *list, struct query_rows *rows, struct err *e);
+/* A list of scalars, each as a row of one cell. */
+int test_rows_read_values(const json_t *list, const struct query_sink *sink, struct err *e);
 
 #endif
