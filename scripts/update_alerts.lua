@@ -21,6 +21,8 @@ local SPECIAL = {
   tidegate_streams_barred_seconds = false, -- for the row of the one above
   tidegate_policy_resubscribe_delay_seconds = false, -- long on purpose after a reload
   tidegate_policy_suspended_hooks = false, -- near a limit of the configuration
+  tidegate_store_latest_topics = false, -- the same
+  tidegate_store_latest_filling = { "min_over_time(tidegate_store_latest_filling[30m]) == 1", wait = "30m" },
   tidegate_policy_cache_evictions_total = { "rate(tidegate_policy_cache_evictions_total[15m]) > 10", wait = "15m" },
   tidegate_refused_invalid_total = { "rate(tidegate_refused_invalid_total[5m]) > 1", wait = "10m" },
   tidegate_refused_denied_total = { "rate(tidegate_refused_denied_total[5m]) > 1", wait = "10m" },
