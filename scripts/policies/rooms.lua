@@ -1,22 +1,31 @@
 -- Rooms with members: the application's database says who is in which room, and an event says when that has changed.
--- A member who leaves gets nothing of what is said behind that event; one who joins need not reconnect.
+-- A member who leaves gets nothing of what is said behind that event; one who joins need not reconnect. Of each room a
+-- member sees what was said since joining it, also when reading back.
 -- A stream has eight tags, so it carries seven rooms: of users who are in more, the first seven by name.
 --
 --   keys     = { main = { secret = env "JWT_SECRET" } },       -- better: jwks_url, and other algorithms
 --   database = { driver = "postgres", conninfo = "..." },      -- the primary: a copy that lags says what was
 --
---   CREATE TABLE member (room TEXT, login TEXT);
+--   CREATE TABLE member (room TEXT, login TEXT, since DOUBLE PRECISION);    -- Unix seconds: when they joined
 --   BEGIN;
 --   DELETE FROM member WHERE room = '7' AND login = 'ann';
 --   INSERT INTO tidegate.outbox (topic, data) VALUES ('member/ann', 'left');
 --   COMMIT;
 
 ---@type tg.Policy
-local P = { api = 1, version = "rooms-1" }
+local P = { api = 1, version = "rooms-2" }
 
 local TOKENS = { keys = "main", alg = { "HS256" }, iss = "https://id.example", aud = "tidegate", leeway = 30 }
 
-P.queries = { rooms_of = "select room from member where login = $1 order by room limit 7" }
+P.queries = { rooms_of = "select room, since from member where login = $1 order by room limit 7" }
+
+-- Each room of a stream has a beginning of its own. Other topics have none.
+P.filters = {
+  since = function(ev, params)
+    local since = params[ev.topic]
+    return since == nil or ev.time >= since
+  end,
+}
 
 function P.authenticate(req)
   local claims, err = tg.jwt(req.bearer or req.cookies.access_token, TOKENS)
@@ -41,12 +50,13 @@ function P.subscribe(_, who)
   if not rooms then
     return nil, err -- the database is away: the client reconnects later
   end
-  local topics, tags = { "user/" .. who.sub }, { "user:" .. who.sub }
+  local topics, tags, params = { "user/" .. who.sub }, { "user:" .. who.sub }, {}
   for i, row in ipairs(rooms) do
     topics[i + 1] = tg.topic("room", row.room)
     tags[i + 1] = "room:" .. row.room
+    params[topics[i + 1]] = row.since
   end
-  return { topics = topics, tags = tags }
+  return { topics = topics, tags = tags, filter = "since", params = params }
 end
 
 function P.publish(pub, who)

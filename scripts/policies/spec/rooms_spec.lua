@@ -4,10 +4,10 @@ local t = require "tidegate.test"
 local NOW = 1700000000
 
 describe("rooms", function()
-  local p, member, asked
+  local p, member, joined, asked
 
   before_each(function()
-    asked = 0
+    asked, joined = 0, {}
     member = { ann = { "7", "8" }, bob = { "7" }, eve = {} }
     p = t.policy("../rooms.lua", {
       now = NOW,
@@ -17,7 +17,7 @@ describe("rooms", function()
           asked = asked + 1
           local rows = t.json.array {}
           for i, room in ipairs(member[login] or {}) do
-            rows[i] = { room = room }
+            rows[i] = { room = room, since = joined[login .. room] }
           end
           return rows
         end,
@@ -69,6 +69,19 @@ describe("rooms", function()
     assert.is_false(ann:closed())
     assert.equal(4, asked) -- once for each of the two changes; else the cache knows
     assert.denied(403, say("ann", "room/7", 5))
+    assert.faultless(p)
+  end)
+
+  it("shows what was said since a member has joined, of each room, to those who read back", function()
+    p:publish { topic = "room/7", data = 1 }
+    p:publish { topic = "room/8", data = 2 }
+    p:publish { topic = "user/ann", data = 3 }
+    p:at(NOW + 10)
+    p:publish { topic = "room/7", data = 4 }
+    p:publish { topic = "room/8", data = 5 }
+    joined = { ann7 = NOW + 5, ann8 = NOW - 100, bob7 = NOW + 11 }
+    assert.same({ 2, 3, 4, 5 }, p:connect({ bearer = token "ann", last_event_id = "0" }):data())
+    assert.same({}, p:connect({ bearer = token "bob", last_event_id = "0" }):data())
     assert.faultless(p)
   end)
 
