@@ -14,7 +14,7 @@
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local changes, tokens = require "tidegate.test.changes", require "tidegate.test.tokens"
-local eval = require "tidegate.eval"
+local eval, times = require "tidegate.eval", require "tidegate.test.bench"
 local assert, say = require "luassert", require "say"
 local json = native.json
 
@@ -65,9 +65,11 @@ local function forget()
       failures[i] = nil
     end
   end
+  return nil, true -- the next that has subscribed, too
 end
 
 local function tell(_, _, status)
+  times.measure()
   local known = {}
   for failures in pairs(status ~= "success" and said or {}) do
     for _, failure in ipairs(failures) do
@@ -78,6 +80,7 @@ local function tell(_, _, status)
       end
     end
   end
+  return nil, true
 end
 
 local found, busted = pcall(require, "busted")
@@ -485,8 +488,9 @@ end
 function Policy:connect(options)
   options = options or {}
   check_keys(options, request_options, 2)
-  local before = #self.failures
-  local c = exchange(self, Client, request_text("GET", options))
+  local before, request = #self.failures, request_text("GET", options)
+  local c = exchange(self, Client, request)
+  times.connected(self, request)
   if c.status ~= 200 then
     c.kind = "denied"
     read_body(c)
@@ -498,6 +502,7 @@ function Policy:connect(options)
   end, "a subscription")
   c.kind = c.subscription and "granted" or "transient"
   c.reason = c.kind == "transient" and (reason_since(self.failures, before) or c.why) or nil
+  times.subscribed(self, c.subscription)
   return c
 end
 
@@ -518,7 +523,9 @@ function Policy:post(options)
   if options.raw then
     target = setmetatable({ topics = { options.topic } }, { __index = options })
   end
-  local c = exchange(self, Answer, request_text("POST", target, options.raw or json.encode(envelope)))
+  local request = request_text("POST", target, options.raw or json.encode(envelope))
+  local c = exchange(self, Answer, request)
+  times.posted(self, request, not options.raw and options.topic and event_fields(envelope, 2))
   read_body(c)
   c.kind = c.status == 201 and "granted" or c.status == 200 and "granted" or c.status == 503 and "transient" or "denied"
   c.id = c.json and math.tointeger(tonumber(c.json.id))
@@ -554,7 +561,9 @@ end
 --- An event that an application stores itself (in PostgreSQL: an INSERT): no `publish` hook is asked.
 --- event: topic, type, data (a text, or a value that becomes JSON), attrs, key.
 function Policy:publish(event)
-  local ok, err = self.bench:insert(event_fields(event, 2))
+  local fields = event_fields(event, 2)
+  local ok, err = self.bench:insert(fields)
+  times.published(self, fields)
   if not ok then
     error(err, 2)
   end

@@ -71,9 +71,10 @@ describe("tidegate test", function()
         p:publish { topic = "news", attrs = { owner = "ann" }, data = "no object" }
         assert.same({ 1 }, ann:ids())
       end) ]]
-    local code, out, err = run({ ["one_spec.lua"] = spec }, { "test", "one_spec.lua" })
+    local code, out, err = run({ ["one_spec.lua"] = spec, ["two_spec.lua"] = spec }, { "test", "." })
     assert.equal(1, code, out)
-    assert.matches("^policy: format: mine%.lua:%d+: frame%.data: [^\n]*\n$", err)
+    local line = "policy: format: mine%.lua:%d+: frame%.data: [^\n]*\n"
+    assert.matches("^" .. line .. line .. "$", err)
   end)
 
   it("tells denied from transient", function()

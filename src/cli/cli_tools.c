@@ -28,13 +28,15 @@ const char cli_test_details[] =
     "and the conditions of filter texts that were never true or never false. Policies run slower with it,\n"
     "and have ten times the CPU time.\n"
     "\n"
+    "--bench asks again what the specs have asked: each question up to 1,000 times, when its test is over.\n"
+    "\n"
     "Exit codes: 0 all passed; 1 some failed, or a file has less than --min; 69 busted is missing; 74 the result could not be written.\n";
 
 struct test_words {
     const char *conf, *lcov, *settings[CLI_SETTINGS_MAX];
     size_t setting_count;
     double min;
-    bool json, coverage, help;
+    bool json, coverage, bench, help;
 };
 
 const struct option_row cli_test_rows[] = {
@@ -46,6 +48,8 @@ const struct option_row cli_test_rows[] = {
                offsetof(struct test_words, json)),
     OPTION_ROW("--coverage", NULL, "show what of the policies was not run", OPTION_FLAG,
                offsetof(struct test_words, coverage)),
+    OPTION_ROW("--bench", NULL, "show how long hooks, filters and formats take", OPTION_FLAG,
+               offsetof(struct test_words, bench)),
     OPTION_ROW("--lcov", "FILE", "the same into FILE, in the format of lcov", OPTION_TEXT,
                offsetof(struct test_words, lcov)),
     OPTION_ROW("--min", "PERCENT",
@@ -74,7 +78,7 @@ int cli_test(char **words, size_t n)
     }
     log_set_level(LOG_LEVEL_WARN);
     struct test_cover *cover = w.coverage || w.lcov || w.min > 0 ? test_cover_new() : NULL;
-    struct tool_test_options opt = {.module = {&cfg, cfg.http.events_path, cover},
+    struct tool_test_options opt = {.module = {&cfg, cfg.http.events_path, w.bench, cover},
                                     .words = words,
                                     .count = n,
                                     .json = w.json,
@@ -102,8 +106,8 @@ const char cli_eval_details[] =
     "                 without authenticate\n"
     "  publish       the same but topics and last_event_id, and\n"
     "                 \"event\": {\"topic\", \"type\", \"data\", \"attrs\", \"key\"}\n"
-    "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}, and what is in the\n"
-    "                 policy's sets: \"sets\": {set: [values]}\n"
+    "  filter        {\"name\": \"..\", \"params\": {..}, \"event\": {..}}, and what the\n"
+    "                 policy's sets hold: \"sets\": {set: [values]}\n"
     "  format        the same\n"
     "  observe       {\"event\": {..}}: shows what it would order; nothing happens\n"
     "\n"

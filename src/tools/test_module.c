@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -201,6 +202,35 @@ static int l_refill(lua_State *L)
 {
     test_broker_refill(check_bench(L));
     return 0;
+}
+
+static int l_time_hook(lua_State *L)
+{
+    return test_time_hook(L, check_bench(L));
+}
+
+static int l_time_rules(lua_State *L)
+{
+    return test_time_rules(L, check_bench(L));
+}
+
+/* real(path) -> without links and dots; the path itself where there is no such file */
+static int l_real(lua_State *L)
+{
+    char real[PATH_MAX];
+    lua_pushstring(L, realpath(luaL_checkstring(L, 1), real) ? real : lua_tostring(L, 1));
+    return 1;
+}
+
+/* measured() -> a table for what is measured, the same in all specs; nil: nothing is to be */
+static int l_measured(lua_State *L)
+{
+    const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
+    if (!opt->measure) {
+        return 0;
+    }
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, "tidegate.test.measured");
+    return 1;
 }
 
 /* b:load_again(file, settings, path) -> what came of it | nil, text: see test_reload.h */
@@ -417,6 +447,8 @@ static int l_native(lua_State *L)
         {"disconnect", l_disconnect},
         {"reload", l_reload},
         {"load_again", l_load_again},
+        {"time_hook", l_time_hook},
+        {"time_rules", l_time_rules},
         {"ask_again", l_ask_again},
         {"__gc", l_close},
         {NULL, NULL},
@@ -440,6 +472,8 @@ static int l_native(lua_State *L)
                                          {"events_path", l_events_path},
                                          {"coverage", l_coverage},
                                          {"close_all", l_close_all},
+                                         {"measured", l_measured},
+                                         {"real", l_real},
                                          {NULL, NULL}};
     lua_newtable(L);
     lua_pushlightuserdata(L, (void *)(uintptr_t)opt);
@@ -467,6 +501,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
 {
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
+        {"tidegate.test.bench", "scripts/lib/test_bench.lua"},
         {"tidegate.test.changes", "scripts/lib/test_changes.lua"},
         {"tidegate.test.coverage", "scripts/lib/test_coverage.lua"},
         {"tidegate.test.request", "scripts/lib/test_request.lua"},

@@ -5,6 +5,7 @@
 #define TOOLS_TEST_MODULE_H
 
 #include <lua.h>
+#include <stdbool.h>
 
 struct config;
 struct test_cover;
@@ -12,6 +13,7 @@ struct test_cover;
 struct test_module_options {
     const struct config *config; /* what policies are loaded with */
     const char *events_path;     /* of its public server */
+    bool measure;                /* how long hooks, filters and formats take */
     struct test_cover *cover;    /* gets what runs of policies; NULL: nothing is recorded */
 };
 

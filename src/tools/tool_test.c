@@ -32,22 +32,20 @@ static int l_output_lost(lua_State *L)
     return 1;
 }
 
-/* stack: +1 {lcov, min, json}, or nil where nothing is recorded */
+/* stack: +1 {lcov, min}, or nil where nothing is recorded */
 static void push_coverage(lua_State *L, const struct tool_test_options *opt)
 {
     if (!opt->module.cover) {
         lua_pushnil(L);
         return;
     }
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 2);
     lua_pushstring(L, opt->lcov);
     lua_setfield(L, -2, "lcov");
     if (opt->min > 0) {
         lua_pushnumber(L, opt->min);
         lua_setfield(L, -2, "min");
     }
-    lua_pushboolean(L, opt->json);
-    lua_setfield(L, -2, "json");
 }
 
 /* Answers the exit code, where busted does not end the process itself, as it does where specs have failed. Success is
@@ -55,18 +53,22 @@ static void push_coverage(lua_State *L, const struct tool_test_options *opt)
 static int tool_test_do_run(lua_State *L)
 {
     static const char runner[] =
-        "local output_lost, code_lost, coverage = ...\n"
+        "local output_lost, code_lost, json, coverage = ...\n"
         "local exit = os.exit\n"
         "local function finish(code)\n"
         "  local passed = code == true or code == 0\n"
         "  if coverage then\n"
-        "    local out = coverage.json and io.stderr or io.stdout\n"
+        "    local out = json and io.stderr or io.stdout\n"
         "    local problems = require 'tidegate.test.coverage'.finish(coverage, out)\n"
         "    for _, text in ipairs(problems) do\n"
         "      io.stderr:write('tidegate test: ', text, '\\n')\n"
         "    end\n"
         "    passed = passed and #problems == 0\n"
         "    code = passed and 0 or code ~= true and code ~= 0 and code or 1\n"
+        "  end\n"
+        "  local measured = require 'tidegate.test.native'.measured()\n"
+        "  if measured then\n"
+        "    require 'tidegate.test.bench'.report(measured, json and io.stderr or io.stdout)\n"
         "  end\n"
         "  if passed and output_lost() then\n"
         "    io.stderr:write 'tidegate: the output could not be written\\n'\n"
@@ -91,8 +93,9 @@ static int tool_test_do_run(lua_State *L)
     }
     lua_pushcfunction(L, l_output_lost);
     lua_pushinteger(L, EX_IOERR);
+    lua_pushboolean(L, opt->json);
     push_coverage(L, opt);
-    lua_call(L, 3, 1);
+    lua_call(L, 4, 1);
     return 1;
 }
 

@@ -389,3 +389,162 @@ int test_ask_observe(lua_State *L, struct test_broker *w)
     policy_effects_clear(&effects);
     return 1;
 }
+
+/* ---------------------------------------------------------------- how long it takes */
+
+enum { TIMES_MAX = 1000, TIMES_BATCH = 10 };
+
+static const uint64_t times_ns = 10000000; /* for one question */
+
+struct times {
+    uint64_t v[TIMES_MAX], began;
+    size_t n;
+};
+
+static bool times_go_on(const struct times *t)
+{
+    return t->n < TIMES_MAX && (t->n < 3 || uv_hrtime() - t->began < times_ns);
+}
+
+static int times_compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Pushes the median, in nanoseconds. */
+static void times_push(lua_State *L, struct times *t, unsigned batch)
+{
+    qsort(t->v, t->n, sizeof *t->v, times_compare);
+    size_t middle = t->n / 2;
+    lua_pushnumber(L, (double)t->v[middle] / batch);
+}
+
+static void on_timed(void *ctx, uint64_t token, const struct verdict *v)
+{
+    bool *there = ctx;
+    (void)token;
+    (void)v;
+    *there = true;
+}
+
+static void on_timed_publish(void *ctx, uint64_t token, const struct verdict *v,
+                             struct event_list *events, const struct publication_made *made)
+{
+    (void)events;
+    (void)made;
+    on_timed(ctx, token, v);
+}
+
+/* Of one question. The turn of the loop that brings the verdict counts only where the hook waits for it. */
+static uint64_t test_questions_time(struct test_broker *w, const struct asked *q, bool subscribe,
+                                    struct event_list *events)
+{
+    struct policy *p = test_broker_policy(w);
+    bool there = false;
+    test_broker_refill(w);
+    uint64_t from = uv_hrtime();
+    if (subscribe) {
+        p->gates->subscribe(p, &q->rq, on_timed, &there, 1);
+    } else {
+        p->gates->publish(p, &q->rq, events, on_timed_publish, &there, 1);
+    }
+    while (p->life->busy(p)) {
+        test_broker_turn(w);
+    }
+    uint64_t took = uv_hrtime() - from;
+    test_broker_turn(w);
+    while (!there) {
+        test_broker_wait(w);
+    }
+    return took;
+}
+
+int test_time_hook(lua_State *L, struct test_broker *w)
+{
+    static const char *const hooks[] = {"authenticate", "subscribe", "publish", NULL};
+    int hook = luaL_checkoption(L, 2, NULL, hooks);
+    lua_remove(L, 2);
+    struct times t = {.began = uv_hrtime()};
+    struct asked q;
+    struct err e = {0};
+    const char *bad = take_request(L, w, &q);
+    while (!bad && times_go_on(&t)) {
+        struct event_list events = {0};
+        bool batch;
+        if (hook == 2 &&
+            publish_body_parse(&q.http, &q.query, test_broker_envelopes(w),
+                               loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
+            bad = e.text;
+        } else {
+            t.v[t.n++] = test_questions_time(w, &q, hook == 1, &events);
+        }
+        event_list_clear(&events);
+    }
+    asked_clear(&q);
+    if (bad) {
+        return test_questions_refuse(L, bad);
+    }
+    times_push(L, &t, 1);
+    return 1;
+}
+
+/* Another event each time, as in delivery: what is looked up in one is kept until the next. */
+static void test_questions_time_rules(lua_State *L, struct policy *p,
+                                      const struct policy_binding *b, struct event *const ev[2],
+                                      size_t bytes)
+{
+    struct times filter = {.began = uv_hrtime()};
+    bool wanted = true;
+    while (times_go_on(&filter)) {
+        uint64_t from = uv_hrtime();
+        for (unsigned i = 0; i < TIMES_BATCH; i++) {
+            wanted = p->rules->filter(p, b, ev[i % 2], NULL);
+        }
+        filter.v[filter.n++] = uv_hrtime() - from;
+    }
+    times_push(L, &filter, TIMES_BATCH);
+    if (!wanted) {
+        lua_pushnil(L);
+        return;
+    }
+    struct times format = {.began = uv_hrtime()};
+    struct formatted f = {.key = 0};
+    strbuf_init(&f.data, bytes);
+    strbuf_init(&f.event, EVENT_TYPE_MAX_BYTES);
+    while (times_go_on(&format)) {
+        uint64_t from = uv_hrtime();
+        for (unsigned i = 0; i < TIMES_BATCH; i++) {
+            strbuf_reset(&f.data);
+            strbuf_reset(&f.event);
+            (void)p->rules->format(p, b, ev[i % 2], &f, NULL); /* the caller knows that it does */
+        }
+        format.v[format.n++] = uv_hrtime() - from;
+    }
+    strbuf_clear(&f.data);
+    strbuf_clear(&f.event);
+    times_push(L, &format, TIMES_BATCH);
+}
+
+int test_time_rules(lua_State *L, struct test_broker *w)
+{
+    struct policy *p = test_broker_policy(w);
+    struct policy_binding binding;
+    struct subscription s = {.filter = test_field(L, 2, "filter"),
+                             .format = test_field(L, 2, "format"),
+                             .params = test_field(L, 2, "params")};
+    const char *bad = NULL;
+    luaL_checkstack(L, 20, NULL);
+    struct event *ev[2] = {test_make_event(L, 3, w, &bad), test_make_event(L, 3, w, &bad)};
+    int rc = ev[0] && ev[1] ? p->rules->bind(p, &s, &binding) : UV_EINVAL;
+    if (rc == 0) {
+        test_questions_time_rules(L, p, &binding, ev, test_broker_envelopes(w)->event_bytes);
+        p->rules->unbind(p, &binding);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (ev[i]) {
+            event_unref(ev[i]);
+        }
+    }
+    return rc ? test_questions_refuse(L, bad ? bad : "it cannot be bound") : 2;
+}

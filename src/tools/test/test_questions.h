@@ -32,4 +32,12 @@ int test_ask_judge(lua_State *L, struct test_broker *w);
  * streams */
 int test_ask_observe(lua_State *L, struct test_broker *w);
 
+/* The same questions again and again: the median, in nanoseconds, with what the hook waits for. */
+
+/* ("authenticate" | "subscribe" | "publish", request [, identity]) -> number | nil, text */
+int test_time_hook(lua_State *L, struct test_broker *w);
+/* ({filter, format, params (JSON)}, event, which neither fails for) -> number of the filter, number of the format or nil
+ * where the event is left out | nil, text */
+int test_time_rules(lua_State *L, struct test_broker *w);
+
 #endif
