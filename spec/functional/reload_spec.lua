@@ -48,7 +48,7 @@ describe("a reload", function()
   end)
 
   it("leaves the policy in force where the new one is broken, and says file and line", function()
-    local broker = tidegate.start { policy = policy {} }
+    local broker = tidegate.start { policy = policy {}, config = { policy = { load_cpu_ms = 500 } } }
     local c = sse.open(broker, { topic = "a" })
     local before = version(broker)
     for text, why in pairs {
