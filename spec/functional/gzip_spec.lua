@@ -28,7 +28,7 @@ describe("whether a stream is compressed", function()
       local c = sse.request(broker(), { topic = "a", gzip = true, headers = { ["Accept-Encoding"] = accept },
         request = http.render("GET", "/events?topic=a", { ["Accept-Encoding"] = accept }) })
       assert.equal(expected, c.gzip ~= nil)
-      assert.equal("Accept-Encoding", c.headers["vary"])
+      assert.equal("Accept, Accept-Encoding", c.headers["vary"])
       assert.equal("no-store, no-transform", c.headers["cache-control"])
       c:wait("the first block", function() return #c.blocks > 0 end)
     end)

@@ -53,6 +53,7 @@ struct broker {
 
     struct list subscribers;    /* all of them */
     struct list runnable;       /* those behind the head that may be written to */
+    unsigned event_pages;       /* being made: see http/event_page.h */
     unsigned lag_rules;         /* those to be closed when they lag */
     struct log_pace clear_pace; /* of lines about publishes that came without TLS and should not */
     bool draining;
@@ -66,7 +67,8 @@ struct broker {
 
 /* The fields that every event stream's head has. */
 #define BROKER_STREAM_FIELDS                                                                       \
-    "Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\nVary: Accept-Encoding\r\n"
+    "Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\nVary: Accept, "             \
+    "Accept-Encoding\r\n"
 #define BROKER_GZIP_FIELDS BROKER_STREAM_FIELDS "Content-Encoding: gzip\r\n"
 
 #endif

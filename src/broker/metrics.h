@@ -58,6 +58,12 @@
       "Quiet streams told how far they have come, instead of a heartbeat or at their end.")        \
     X(nothing_more, counter, "tidegate_nothing_more_total",                                        \
       "Reconnects of streams that had come to their end: answered 204.")                           \
+    X(event_pages, counter, "tidegate_event_pages_total",                                          \
+      "Pages of history as JSON that were answered, 304 included.")                                \
+    X(event_pages_known, counter, "tidegate_event_pages_not_modified_total",                       \
+      "Of these: 304, the client had it.")                                                         \
+    X(event_page_events, counter, "tidegate_event_page_events_total",                              \
+      "Events in pages of history as JSON.")                                                       \
     X(lag_skips, counter, "tidegate_lag_skips_total",                                              \
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \
@@ -103,6 +109,7 @@ struct broker_metrics {
     struct latency publish_to_socket; /* tidegate_publish_to_socket_seconds */
     struct latency resubscribe_delay; /* tidegate_policy_resubscribe_delay_seconds */
     struct audience_metrics audience;
+    struct latency event_page; /* tidegate_event_page_seconds */
     struct latency barred_for; /* tidegate_streams_barred_seconds */
     struct latency observe;    /* tidegate_observe_seconds: from an event's time to its effects */
 };

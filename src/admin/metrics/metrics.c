@@ -376,6 +376,12 @@ static int put_latencies(struct strbuf *out, const struct metrics_sources *from)
             : put_latency(out, "tidegate_streams_barred_seconds",
                           "For how long streams were sent nothing until the policy had answered.",
                           &from->broker->barred_for);
+    if (rc == 0 && from->broker->event_page.count) {
+        rc = put_latency(out, "tidegate_event_page_seconds",
+                         "For how long the loop worked at one page of history as JSON, without "
+                         "the policy's hooks and the store.",
+                         &from->broker->event_page);
+    }
     rc = rc ? rc
             : put_latency(out, "tidegate_observe_seconds",
                           "From the time of an observed event to its effects on this worker's "

@@ -73,6 +73,8 @@ struct accept accept_of(const struct http_request *rq)
                 a.no_stream |= excluded;
             }
             a.any |= !excluded && slice_is(type, "*/*");
+            a.lines |= !excluded && (slice_is_nocase(type, "application/x-ndjson") ||
+                                     slice_is_nocase(type, "application/ndjson"));
             a.text |= !excluded && slice_is_nocase(type, "text/*");
             a.json |= !excluded && (slice_is_nocase(type, "application/json") ||
                                     slice_is_nocase(type, "application/*"));

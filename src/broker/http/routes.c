@@ -10,6 +10,7 @@
 #include "broker/http/accept_field.h"
 #include "broker/http/acme_challenge.h"
 #include "broker/http/cross_site.h"
+#include "broker/http/event_page.h"
 #include "broker/http/https_redirect.h"
 #include "broker/http/page.h"
 #include "broker/http/publish.h"
@@ -51,10 +52,13 @@ static void route_preflight(struct broker *b, struct stream *s, const struct htt
     strbuf_clear(&fields);
 }
 
-static void route_head(struct broker *b, struct stream *s)
+static void route_head(struct broker *b, struct stream *s, const struct http_request *rq)
 {
+    struct accept accept = accept_of(rq);
     struct http_response r = {.status = 200,
-                              .content_type = b->opt.content_type,
+                              .content_type = !accept_page(&accept) ? b->opt.content_type
+                                              : accept.json         ? "application/json"
+                                                                    : "application/x-ndjson",
                               .no_length = true,
                               .fields = slice_str(BROKER_STREAM_FIELDS)};
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
@@ -169,7 +173,12 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                  given.n < 64 ? (int)given.n : 64, given.p, meant);
         refuse(b->refusals, s, 400, slice_str(detail));
     } else {
-        subscribe_request(b, s, &prq, &r, &window);
+        struct accept accept = accept_of(rq);
+        if (accept_page(&accept)) {
+            event_page_request(b, s, &prq, &r, &window, !accept.json);
+        } else {
+            subscribe_request(b, s, &prq, &r, &window);
+        }
     }
 }
 
@@ -290,7 +299,7 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
         route_note_origin(b, s, rq);
     }
     if (rq->method == HTTP_HEAD_METHOD) {
-        route_head(b, s);
+        route_head(b, s, rq);
         return;
     }
     if (rq->method != HTTP_GET && !post) {

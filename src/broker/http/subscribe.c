@@ -403,8 +403,11 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
     if (accept.given && (accept.no_stream || !(sse || accept.text || accept.any))) {
-        refuse(b->refusals, s, 406,
-               slice_str("this path answers text/event-stream, which Accept excludes"));
+        refuse(
+            b->refusals, s, 406,
+            slice_str(
+                "this path answers text/event-stream, application/json and application/x-ndjson, "
+                "all of which Accept excludes"));
         return;
     }
     if (asked->kind == START_NOW && !window->since && subscribe_has_ended(b, window)) {

@@ -1,0 +1,574 @@
+/* One page of history. It is made in pieces, so that nobody waits for it long:
+ *
+ *   event_page_request  asks the policy
+ *   event_page_judged   refuses, or finds the audience, and where the page begins (start_place.h)
+ *   event_page_found    answers 304 where the client has it
+ *   event_page_run      takes events, out of the event log or out of pages of the store, for some time in each turn of
+ *                       the loop, and answers
+ *
+ * The client may leave at each of these: then it is freed, or when the store has answered. */
+#include "broker/http/event_page.h"
+
+#include "audience/audience_set.h"
+#include "audience/render.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/logging.h"
+#include "base/text/json_text.h"
+#include "broker/http/start_place.h"
+#include "broker/refusal.h"
+#include "broker/stream_quotas.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    LIMIT_DEFAULT = 100,
+    BYTES_MAX = 1 << 20, /* it ends behind the event that makes it longer */
+    LOOK_EVENTS_MAX =
+        10000, /* looked at for one page, so that it ends where few are for the client */
+    PAGES_AT_ONCE = 64,
+    TURN_US = 500,
+    TURN_LOOK = 16, /* events between two looks at the clock */
+    TEXT_MAX = 512,
+    OUT_MAX_BYTES = 30 << 20, /* one event is always taken, whatever its format made of it */
+};
+
+struct event_page {
+    struct broker *b;
+    struct stream *stream; /* NULL: the client has left */
+    struct start_place place;
+    struct strbuf asked_text, asked_unknown, asked_since, if_none_match, identity;
+    struct audience *audience; /* a reference; NULL: the policy has not decided */
+    struct task task;
+    bool lines;   /* NDJSON */
+    bool counted; /* for quotas */
+    bool asking;  /* the store has it */
+    bool full;    /* it ends before `end` */
+    uint64_t cursor, end;
+    struct event_list held; /* of the store */
+    size_t held_at;
+    uint64_t held_upto;
+    unsigned count, looked;
+    uint64_t spent_ns;
+    struct strbuf out;
+};
+
+static const struct stream_events event_page_events;
+
+static void event_page_free(struct event_page *p)
+{
+    struct broker *b = p->b;
+    task_cancel(&p->task);
+    if (p->audience) {
+        b->event_pages--;
+        audience_set_unref(b->audiences, p->audience);
+        if (p->counted) {
+            stream_quotas_close(b->quotas, p->place.token);
+        }
+        if (b->policy->gates->wants_disconnect(b->policy)) {
+            const struct disconnect_info info = {
+                .reason = p->stream ? CLOSE_ENDED : CLOSE_CLIENT_CLOSED, .delivered = p->count};
+            b->policy->gates->disconnected(b->policy, strbuf_slice(&p->identity), &info);
+        }
+    }
+    event_list_clear(&p->held);
+    struct strbuf *const texts[] = {&p->asked_text,    &p->asked_unknown, &p->asked_since,
+                                    &p->if_none_match, &p->identity,      &p->out};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        strbuf_clear(texts[i]);
+    }
+    free(p);
+}
+
+static void event_page_refuse(struct event_page *p, enum refusal_cause cause, const char *why)
+{
+    stream_set_owner(p->stream, NULL, NULL);
+    refuse_transient(p->b->refusals, p->stream, false, cause, why);
+    event_page_free(p);
+}
+
+/* ---------------------------------------------------------------- the answer */
+
+/* What the page is made of, but for where it begins and ends; equal in all workers and brokers. */
+static uint64_t event_page_hash(const struct event_page *p)
+{
+    const struct slice parts[] = {slice_of(p->audience->key, p->audience->key_len),
+                                  slice_str(p->b->policy->version),
+                                  slice_str(p->lines ? "lines" : "list")};
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        for (size_t j = 0; j < parts[i].n; j++) {
+            h = (h ^ (unsigned char)parts[i].p[j]) * UINT64_C(1099511628211);
+        }
+    }
+    return (h ^ p->place.window.limit) * UINT64_C(1099511628211);
+}
+
+static void event_page_tag_start(const struct event_page *p, char *out, size_t size)
+{
+    snprintf(out, size, "\"%016" PRIx64 "-%" PRIu64 "-%s", event_page_hash(p), p->place.at,
+             p->place.gap ? p->place.gap : "");
+}
+
+/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. */
+static bool event_page_is_known(const struct event_page *p)
+{
+    char start[96];
+    event_page_tag_start(p, start, sizeof start);
+    const char *tag = p->if_none_match.len ? strstr(p->if_none_match.data, start) : NULL;
+    if (!tag) {
+        return false;
+    }
+    char *after = NULL;
+    unsigned long long upto = strtoull(tag + strlen(start) + 1, &after, 10);
+    return after[0] == '+' ? upto <= p->end && after[1] == '"' : upto == p->end && after[0] == '"';
+}
+
+static int event_page_put_gap(struct event_page *p)
+{
+    if (!p->place.gap) {
+        return strbuf_append_str(&p->out, "null");
+    }
+    int rc = strbuf_printf(&p->out, "{\"reason\":\"%s\",\"requested\":", p->place.gap);
+    rc = rc ? rc : json_text_quote(&p->out, p->place.requested);
+    return rc ? rc : strbuf_printf(&p->out, ",\"resumed_from\":\"%" PRIu64 "\"}", p->place.at);
+}
+
+static void event_page_answer(struct event_page *p, int status)
+{
+    char start[96], fields[320];
+    event_page_tag_start(p, start, sizeof start);
+    uint64_t upto = status == 304 ? p->end : p->cursor;
+    int rc = 0;
+    if (status == 200) {
+        rc = strbuf_printf(&p->out,
+                           "%s\"next\":\"%" PRIu64 "\",\"more\":%s,\"gap\":", p->lines ? "{" : "],",
+                           upto, p->full ? "true" : "false");
+        rc = rc ? rc : event_page_put_gap(p);
+        rc = rc ? rc : strbuf_append_str(&p->out, "}\n");
+    }
+    if (rc) {
+        event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
+        return;
+    }
+    char tag[160] = "";
+    if (status == 200) {
+        snprintf(tag, sizeof tag, "ETag: %s-%" PRIu64 "%s\"\r\n", start, upto, p->full ? "+" : "");
+    }
+    snprintf(fields, sizeof fields,
+             "Cache-Control: private, no-cache\r\nVary: Accept, Accept-Encoding\r\n"
+             "X-Content-Type-Options: nosniff\r\n%s",
+             tag);
+    struct http_response r = {.status = status,
+                              .content_type = status == 304 ? NULL
+                                              : p->lines    ? "application/x-ndjson"
+                                                            : "application/json",
+                              .body = strbuf_slice(&p->out),
+                              .fields = slice_str(fields)};
+    p->b->metrics->event_pages++;
+    p->b->metrics->event_pages_known += status == 304;
+    p->b->metrics->event_page_events += p->count;
+    latency_add_ns(&p->b->metrics->event_page, p->spent_ns);
+    stream_set_owner(p->stream, NULL, NULL);
+    (void)stream_respond(p->stream,
+                         &r); /* on failure the connection is closed: nothing more to do */
+    event_page_free(p);
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* JSON without white space, so that it is one line, or a string. */
+static int event_page_put_data(struct strbuf *out, struct slice data)
+{
+    if (!json_text_ok(data)) {
+        return json_text_quote(out, data);
+    }
+    int rc = strbuf_reserve(out, data.n);
+    if (rc == 0) {
+        out->len += json_text_compact(out->data + out->len, data);
+        out->data[out->len] = '\0';
+    }
+    return rc;
+}
+
+static int event_page_put_name(struct strbuf *out, const char *name, struct slice text)
+{
+    int rc = strbuf_printf(out, ",\"%s\":", name);
+    return rc ? rc : json_text_quote(out, text);
+}
+
+static int event_page_put(struct event_page *p, const struct event *ev,
+                          const struct rendering *what)
+{
+    struct strbuf *out = &p->out;
+    int rc = p->lines || p->count == 0 ? 0 : strbuf_append(out, ",", 1);
+    if (p->audience->binding.format == POLICY_FORMAT_JSON) {
+        rc = rc ? rc : event_page_put_data(out, what->fields.data); /* it is all of this */
+    } else {
+        rc = rc ? rc : strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);
+        if (what->plain) { /* a format may be there to hide these */
+            rc = rc ? rc : event_page_put_name(out, "topic", event_topic(ev));
+        }
+        rc = rc ? rc : event_page_put_name(out, "type", what->fields.event);
+        if (what->plain) {
+            rc = rc ? rc : strbuf_printf(out, ",\"time\":%.3f", (double)ev->time_ms / 1000);
+        }
+        rc = rc ? rc : strbuf_append_str(out, ",\"data\":");
+        rc = rc ? rc : event_page_put_data(out, what->fields.data);
+        rc = rc ? rc : strbuf_append(out, "}", 1);
+    }
+    return rc ? rc : p->lines ? strbuf_append(out, "\n", 1) : 0;
+}
+
+static int event_page_put_failed(struct event_page *p, const struct event *ev)
+{
+    return strbuf_printf(&p->out, "%s{\"id\":\"%" PRIu64 "\",\"skipped\":\"format-error\"}%s",
+                         p->lines || p->count == 0 ? "" : ",", ev->id, p->lines ? "\n" : "");
+}
+
+/* False: it was refused. */
+static bool event_page_take(struct event_page *p, struct event *ev)
+{
+    struct rendering what;
+    const struct render_order order = {
+        .mode = RENDER_DRY_RUN, .binding = &p->audience->binding, .event = ev};
+    int rc = 0;
+    p->cursor = ev->id;
+    p->looked++;
+    if (!audience_wants(p->audience, event_topic(ev))) {
+        return true;
+    }
+    switch (render(p->b->renderer, &order, &what)) {
+    case RENDER_EVENT:
+        rc = event_page_put(p, ev, &what);
+        p->count++;
+        break;
+    case RENDER_FAILED:
+        rc = event_page_put_failed(p, ev);
+        p->count++;
+        break;
+    case RENDER_NO_MEMORY:
+        rc = UV_ENOMEM;
+        break;
+    case RENDER_FILTERED:
+    case RENDER_LEFT_OUT:
+        break;
+    }
+    if (rc) {
+        event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short, or the page is too long");
+    }
+    return rc == 0;
+}
+
+static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct store_page *page);
+
+static void event_page_read(struct event_page *p)
+{
+    struct broker *b = p->b;
+    uint64_t floor = eventlog_floor(b->log);
+    struct slice names[AUDIENCE_NAMES_MAX];
+    bool few = b->store->ops->reads_by_topic && p->audience->names.p;
+    const struct store_query q = {.after = p->cursor,
+                                  .upto = p->end < floor ? p->end : floor,
+                                  .max_events = b->opt.page_events,
+                                  .max_bytes = b->opt.page_bytes,
+                                  .topics = names,
+                                  .topic_count =
+                                      few ? audience_names_split(p->audience->names, names) : 0};
+    p->asking = true;
+    if (b->store->ops->read(b->store, &q, event_page_on_read, p, p->place.token)) {
+        p->asking = false;
+        event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
+    }
+}
+
+static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct store_page *page)
+{
+    struct event_page *p = ctx;
+    (void)token;
+    p->asking = false;
+    if (!p->stream) {
+        event_page_free(p);
+    } else if (rc || page->upto <= p->cursor) {
+        event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
+    } else {
+        for (size_t i = 0; i < page->n; i++) {
+            event_list_push(&p->held, event_ref(page->events[i]));
+        }
+        p->held_upto = page->upto;
+        loop_defer(p->b->loop, &p->task);
+    }
+}
+
+/* The next one; NULL: it has to be read, or there is none. */
+static struct event *event_page_next(struct event_page *p)
+{
+    const struct eventlog *log = p->b->log;
+    if (p->held_at < p->held.n) {
+        return p->held.v[p->held_at++];
+    }
+    if (p->held_upto > p->cursor) {
+        p->cursor = p->held_upto < p->end ? p->held_upto : p->end;
+    }
+    event_list_clear(&p->held);
+    p->held_at = 0;
+    if (p->cursor >= p->end || p->cursor < eventlog_floor(log)) {
+        return NULL;
+    }
+    uint64_t at = eventlog_index_after(log, p->cursor);
+    struct event *ev = at < eventlog_end(log) ? eventlog_at(log, at) : NULL;
+    p->cursor = ev ? p->cursor : p->end;
+    return ev;
+}
+
+static bool event_page_is_full(struct event_page *p)
+{
+    return p->count >= p->place.window.limit || p->looked >= LOOK_EVENTS_MAX ||
+           p->out.len >= BYTES_MAX;
+}
+
+static void event_page_run(struct task *t)
+{
+    struct event_page *p = container_of(t, struct event_page, task);
+    uint64_t from = uv_hrtime();
+    if (p->audience->unbound) {
+        event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
+        return;
+    }
+    for (unsigned n = 1;; n++) {
+        struct event *ev = event_page_is_full(p) ? NULL : event_page_next(p);
+        if (!ev || ev->id > p->end) {
+            p->cursor = ev ? p->end : p->cursor;
+            break;
+        }
+        if (!event_page_take(p, ev)) {
+            return;
+        }
+        if (n % TURN_LOOK == 0 && uv_hrtime() - from > TURN_US * UINT64_C(1000)) {
+            p->spent_ns += uv_hrtime() - from;
+            loop_defer(p->b->loop, &p->task);
+            return;
+        }
+    }
+    p->spent_ns += uv_hrtime() - from;
+    if (p->cursor >= p->end || event_page_is_full(p)) {
+        p->full = p->cursor < p->end;
+        event_page_answer(p, 200);
+    } else {
+        event_page_read(p);
+    }
+}
+
+/* ---------------------------------------------------------------- where it begins */
+
+static void event_page_found(struct start_place *place, int rc)
+{
+    struct event_page *p = container_of(place, struct event_page, place);
+    p->asking = false;
+    if (!p->stream) {
+        event_page_free(p);
+        return;
+    }
+    if (rc) {
+        event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
+        return;
+    }
+    struct store_bounds bounds = p->b->store->ops->bounds(p->b->store);
+    uint64_t head = eventlog_head(p->b->log);
+    if (place->at < bounds.trimmed) {
+        bool position = place->asked.kind == START_AFTER && !place->replay.no_gap;
+        if (position && !place->gap) {
+            place->gap = "expired";
+            place->requested = place->asked.text;
+        }
+        place->at = bounds.trimmed;
+    }
+    p->cursor = place->at;
+    p->end = place->until < head ? place->until : head;
+    p->end = p->end > p->cursor ? p->end : p->cursor;
+    if (event_page_is_known(p)) {
+        event_page_answer(p, 304);
+        return;
+    }
+    if (!p->lines && strbuf_append_str(&p->out, "{\"events\":[")) {
+        event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
+        return;
+    }
+    loop_defer(p->b->loop, &p->task);
+}
+
+/* ---------------------------------------------------------------- asking the policy */
+
+static void event_page_on_closed(struct stream *s, enum close_reason why)
+{
+    struct event_page *p = s->owner;
+    (void)why;
+    p->stream = NULL;
+    if (!p->audience) {
+        p->b->policy->gates->cancel(p->b->policy, s->id);
+    }
+    if (!p->asking) {
+        event_page_free(p);
+    }
+}
+
+static void event_page_on_writable(struct stream *s)
+{
+    (void)s; /* nothing is queued on a stream that is not open */
+}
+
+static const struct stream_events event_page_events = {.writable = event_page_on_writable,
+                                                       .closed = event_page_on_closed};
+
+/* Undone what was granted, where no page comes of it. */
+static void event_page_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
+{
+    const struct policy_gates *gates = b->policy->gates;
+    if (v->kind == VERDICT_ALLOW && gates->wants_disconnect(b->policy)) {
+        const struct disconnect_info info = {.reason = why};
+        gates->disconnected(b->policy, v->identity, &info);
+    }
+}
+
+/* While it is made it counts for the quotas that deny. Those that end the oldest stream would end one that is worth
+ * more than a page. False: refused. */
+static bool event_page_counts(struct event_page *p, const struct subscription *sn)
+{
+    struct quota_want wants[QUOTAS_PER_STREAM];
+    struct subscription counted = *sn;
+    size_t which = 0;
+    counted.quotas = wants;
+    counted.quota_count = 0;
+    for (size_t i = 0; i < sn->quota_count; i++) {
+        if (!sn->quotas[i].oldest) {
+            wants[counted.quota_count++] = sn->quotas[i];
+        }
+    }
+    if (counted.quota_count == 0) {
+        return true;
+    }
+    enum quota_answer answer = stream_quotas_change(p->b->quotas, p->stream->id, &counted, &which);
+    p->counted = answer == QUOTA_GRANTED;
+    if (answer == QUOTA_DENIED) {
+        refuse_quota(p->b->refusals, p->stream, &wants[which]);
+    } else if (answer == QUOTA_NO_ROOM) {
+        refuse_transient(p->b->refusals, p->stream, false, REFUSAL_OVERLOAD,
+                         "too many streams are counted");
+    }
+    return p->counted;
+}
+
+static void event_page_allowed(struct event_page *p, const struct verdict *v)
+{
+    struct broker *b = p->b;
+    bool rebound;
+    struct stream *s = p->stream;
+    if (!event_page_counts(p, &v->subscription)) {
+        event_page_give_back(b, v, CLOSE_DENIED);
+        event_page_free(p);
+        return;
+    }
+    struct audience *a = audience_set_intern(b->audiences, &v->subscription, &rebound);
+    if (!a || (v->identity.n && strbuf_append(&p->identity, v->identity.p, v->identity.n))) {
+        if (a) {
+            audience_set_unref(b->audiences, a);
+        }
+        stream_quotas_close(b->quotas, s->id);
+        event_page_give_back(b, v, CLOSE_TRANSIENT);
+        refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy failed");
+        event_page_free(p);
+        return;
+    }
+    p->audience = a;
+    b->event_pages++;
+    stream_set_owner(s, &event_page_events, p);
+    p->place.audience = a;
+    p->place.replay = v->subscription.replay;
+    p->place.token = s->id;
+    p->asking = true;
+    start_place_find(&p->place);
+}
+
+static void event_page_judged(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct stream *s = http_server_stream(b->server, token);
+    if (!s || s->events != &event_page_events) {
+        event_page_give_back(b, v, CLOSE_CLIENT_CLOSED); /* it left when the policy had decided */
+        return;
+    }
+    struct event_page *p = s->owner;
+    stream_set_owner(s, NULL, NULL);
+    if (b->draining) {
+        event_page_give_back(b, v, CLOSE_DRAINING);
+        refuse_transient(b->refusals, s, false, REFUSAL_DRAINING, "the broker is shutting down");
+    } else if (v->kind == VERDICT_DENY) {
+        refuse_denied(b->refusals, s, v);
+    } else if (v->kind == VERDICT_TRANSIENT) {
+        refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy could not decide");
+    } else if (b->event_pages >= PAGES_AT_ONCE) {
+        event_page_give_back(b, v, CLOSE_TRANSIENT);
+        refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD, "too many pages are being made");
+    } else {
+        event_page_allowed(p, v);
+        return;
+    }
+    event_page_free(p);
+}
+
+/* Copies a text of the request, which ends before the policy has decided. */
+static int event_page_keep(struct strbuf *out, struct slice *text)
+{
+    size_t n = text->n < TEXT_MAX ? text->n : TEXT_MAX;
+    int rc = n ? strbuf_append(out, text->p, n) : 0;
+    *text = n ? strbuf_slice(out) : slice_of(NULL, 0);
+    return rc;
+}
+
+void event_page_request(struct broker *b, struct stream *s, const struct policy_request *prq,
+                        const struct last_event_id *asked, const struct window *window, bool lines)
+{
+    struct slice known = http_request_header(prq->http, "If-None-Match");
+    if (window->limit > EVENT_PAGE_LIMIT_MAX) {
+        char why[120];
+        snprintf(why, sizeof why, "limit is \"%" PRIu64 "\": a page has at most %d events",
+                 window->limit, EVENT_PAGE_LIMIT_MAX);
+        refuse(b->refusals, s, 400, slice_str(why));
+        return;
+    }
+    if (b->draining) {
+        refuse_transient(b->refusals, s, false, REFUSAL_DRAINING, "the broker is shutting down");
+        return;
+    }
+    struct event_page *p = xcalloc(1, sizeof *p);
+    *p = (struct event_page){
+        .b = b,
+        .stream = s,
+        .lines = lines,
+        .place = {.b = b, .asked = *asked, .window = *window, .done = event_page_found}};
+    task_init(&p->task, event_page_run);
+    strbuf_init(&p->asked_text, TEXT_MAX);
+    strbuf_init(&p->asked_unknown, TEXT_MAX);
+    strbuf_init(&p->asked_since, TEXT_MAX);
+    strbuf_init(&p->if_none_match, TEXT_MAX);
+    strbuf_init(&p->identity, 1 << 20);
+    strbuf_init(&p->out, OUT_MAX_BYTES);
+    if (asked->kind == START_NOW && !window->since) {
+        p->place.asked.kind = START_EARLIEST; /* a page of what is new is empty */
+    }
+    if (window->limit == 0) {
+        p->place.window.limit = LIMIT_DEFAULT;
+    }
+    if (event_page_keep(&p->asked_text, &p->place.asked.text) ||
+        event_page_keep(&p->asked_unknown, &p->place.asked.unknown) ||
+        event_page_keep(&p->asked_since, &p->place.window.field) ||
+        event_page_keep(&p->if_none_match, &known)) {
+        event_page_free(p);
+        refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD, "memory is short");
+        return;
+    }
+    stream_set_owner(s, &event_page_events, p);
+    b->policy->gates->subscribe(b->policy, prq, event_page_judged, b, s->id);
+}
