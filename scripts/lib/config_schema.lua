@@ -261,6 +261,12 @@ local fields = {
       doc = "Name of the event that announces missing history.",
     },
     {
+      name = "live_event", kind = "text", default = "live", max = 64, pattern = "^[%w._:-]+$",
+      expect = "an event name (letters, digits, . _ : -)",
+      doc = "Name of the event behind the newest events of all topics, for streams that begin with them: from here on "
+        .. "events are new.",
+    },
+    {
       name = "revoked_event", kind = "text", default = "revoked", max = 64, pattern = "^[%w._:-]+$",
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the last event of a stream that the policy no longer grants.",
@@ -599,7 +605,7 @@ end
 
 -- A client must be able to tell them apart.
 local function check_event_names(c, tools)
-  local names = { "sse.gap_event", "sse.revoked_event", "sse.position_event", "sse.end_event" }
+  local names = { "sse.gap_event", "sse.revoked_event", "sse.position_event", "sse.end_event", "sse.live_event" }
   for i = 3, #names do
     for j = 1, i - 1 do
       if c[names[i]] == c[names[j]] then

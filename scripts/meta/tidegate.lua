@@ -72,7 +72,7 @@
 ---@class tg.Limits
 ---@field events_per_s number?        above 0, up to 1,000,000
 ---@field max_lag integer?            events behind the newest
----@field on_lag ("close"|"skip")?    what happens to a stream further behind
+---@field on_lag ("close"|"skip"|"latest")?  what happens to a stream further behind; "latest": it is sent the newest event of each of its topics that `store.latest` names, then goes on
 
 -- Streams are counted by key in the broker, for all its workers: reloads of the policy change nothing.
 ---@class tg.Quota
@@ -90,6 +90,7 @@
 ---@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}). Required where the policy has formats; else 'raw'
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
 ---@field replay tg.Replay|boolean|nil  how much history; false: starts with new events, whatever the client requests
+---@field start ("latest"|"now"|"earliest"|string)?  where a client without a position begins; "now" if not given, or the id of an event. "latest": with the newest event of each of its topics that `store.latest` names, then event `live`, then what comes. Where retention took what such a client comes back for, it gets the newest events behind its position and `gap` with reason "compacted"
 ---@field limits tg.Limits?
 ---@field heartbeat integer?          1 to 3600 seconds of silence
 ---@field retry_ms integer?           1 to 3,600,000

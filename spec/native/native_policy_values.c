@@ -132,7 +132,7 @@ void native_read_request(lua_State *L, int arg, struct native_request *out)
 
 static void push_subscription(lua_State *L, const struct subscription *s)
 {
-    static const char *const on_lag[] = {"default", "close", "skip"};
+    static const char *const on_lag[] = {"default", "close", "skip", "latest"};
     lua_newtable(L);
     lua_newtable(L);
     for (size_t i = 0; i < s->topic_count; i++) {
@@ -182,6 +182,13 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_setfield(L, -2, "quotas");
     }
     set_slice(L, "on_lag", slice_str(on_lag[s->on_lag]));
+    if (s->start != GRANT_NOW) {
+        static const char *const start[] = {NULL, "earliest", "latest", "after"};
+        set_slice(L, "start", slice_str(start[s->start]));
+    }
+    if (s->start == GRANT_AFTER) {
+        set_integer(L, "start_after", (lua_Integer)s->start_after);
+    }
 }
 
 void native_push_verdict(lua_State *L, const struct verdict *v)

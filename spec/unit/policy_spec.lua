@@ -47,6 +47,19 @@ describe("policy", function()
       }, v.subscription)
     end)
 
+    it("takes where a client without a position begins, and newest events for those that lag", function()
+      local function start_of(text)
+        return subscribe(("return { topics = { 'a' }, start = '%s' }"):format(text), nil, {}).subscription
+      end
+      assert.is_nil(start_of "now".start)
+      assert.equal("latest", start_of "latest".start)
+      assert.equal("earliest", start_of "earliest".start)
+      local s = start_of "4711"
+      assert.same({ "after", 4711 }, { s.start, s.start_after })
+      assert.equal("latest", subscribe("return { topics = { 'a' }, limits = { on_lag = 'latest' } }", nil, {})
+        .subscription.on_lag)
+    end)
+
     it("has defaults for all but the topics", function()
       local v = subscribe("return { topics = { '**' } }", nil, {})
       assert.same({ topics = { "**" }, no_replay = false, replay_max_age_ms = 0, events_per_s = 0.0, max_lag = 0,
@@ -165,7 +178,11 @@ describe("policy", function()
         "limits.max_lag (events): a whole number from 1 to 9007199254740991 was expected, got 1.5",
       ["{ topics = { 'a' }, limits = { events_per_s = -1 } }"] = "limits.events_per_s: a number above 0",
       ["{ topics = { 'a' }, limits = { on_lag = 'drop' } }"] =
-        "limits.on_lag: \"close\" or \"skip\" was expected, got 'drop'",
+        "limits.on_lag: \"close\", \"skip\" or \"latest\" was expected, got 'drop'",
+      ["{ topics = { 'a' }, start = 'newest' }"] =
+        "start: \"latest\", \"now\", \"earliest\" or the id of an event was expected, got 'newest'",
+      ["{ topics = { 'a' }, start = 5 }"] = "start: a string was expected, got number",
+      ["{ topics = { 'a' }, start = 'latest', replay = false }"] = "start: has no effect with replay = false",
       ["{ topics = { 'a' }, heartbeat = 0 }"] =
         "heartbeat (seconds): a whole number from 1 to 3600 was expected, got 0",
       ["{ topics = { 'a' }, heartbeat = '15' }"] =

@@ -38,14 +38,19 @@ static struct slice key_next(const char **at)
     return s;
 }
 
-size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX])
+size_t audience_topics_split(struct slice run, struct slice *out, size_t most)
 {
-    const char *at = names.p;
+    const char *at = run.p;
     size_t n = 0;
-    while (at < names.p + names.n && n < AUDIENCE_NAMES_MAX) {
+    while (at < run.p + run.n && n < most) {
         out[n++] = key_next(&at);
     }
     return n;
+}
+
+size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX])
+{
+    return audience_topics_split(names, out, AUDIENCE_NAMES_MAX);
 }
 
 struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_count)
@@ -68,6 +73,7 @@ struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_coun
         a->topics[i] = key_next(&at);
         plain = plain && !topic_is_pattern(a->topics[i]);
     }
+    a->run = slice_of(names, (size_t)(at - names));
     a->names = plain ? slice_of(names, (size_t)(at - names)) : slice_of(NULL, 0);
     list_init(&a->live);
     list_init(&a->parked);

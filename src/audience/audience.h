@@ -26,6 +26,7 @@ struct audience {
     size_t key_len;
     struct slice *topics; /* owned array */
     size_t topic_count;
+    struct slice run;   /* all topics as one run of bytes, for audience_topics_split() */
     struct slice names; /* the topics as one run of bytes, for audience_names_split(); absent where
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
     struct slice filter, format, params, ends;
@@ -57,6 +58,8 @@ struct subscription audience_subscription(const struct audience *a);
 bool audience_is_for(const struct audience *a, const struct subscription *s);
 /* The topics that `names` is made of, pointing into it; returns how many. */
 size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_MAX]);
+/* The same for `run`; of more than `most` the first. */
+size_t audience_topics_split(struct slice run, struct slice *out, size_t most);
 /* Is an event of that topic for this audience, before its filter? */
 bool audience_wants(const struct audience *a, struct slice topic);
 

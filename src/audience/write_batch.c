@@ -61,6 +61,7 @@ void write_batch_begin(struct write_batch *g, uint64_t audience,
     g->audience = audience;
     g->binding = binding;
     g->from = g->upto = from;
+    g->snapshot = 0;
 }
 
 bool write_batch_full(const struct write_batch *g)

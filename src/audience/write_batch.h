@@ -36,7 +36,8 @@ struct write_batch {
     uint64_t audience;                    /* id; 0: empty */
     const struct policy_binding *binding; /* of the audience; borrowed while events are added */
     uint64_t from, upto;                  /* everything in (from, upto] has been considered */
-    struct strbuf small;                  /* behind room for the head of a chunk */
+    uint64_t snapshot;   /* of these the newest of each topic, as of that id; 0: of the log */
+    struct strbuf small; /* behind room for the head of a chunk */
     struct write_batch_end ends[WRITE_BATCH_MAX_FRAMES];
     unsigned count, large_count;
     unsigned passed; /* events considered */

@@ -51,11 +51,12 @@ struct broker {
     struct frame_cache firsts; /* what streams begin with */
     struct jitter jitter;
 
-    struct list subscribers;    /* all of them */
-    struct list runnable;       /* those behind the head that may be written to */
-    unsigned event_pages;       /* being made: see http/event_page.h */
-    unsigned lag_rules;         /* those to be closed when they lag */
-    struct log_pace clear_pace; /* of lines about publishes that came without TLS and should not */
+    struct list subscribers;     /* all of them */
+    struct list runnable;        /* those behind the head that may be written to */
+    unsigned event_pages;        /* being made: see http/event_page.h */
+    unsigned lag_rules;          /* those to be closed when they lag */
+    struct log_pace latest_pace; /* of lines about newest events that are wanted and not kept */
+    struct log_pace clear_pace;  /* of lines about publishes that came without TLS and should not */
     bool draining;
     /* Holding a delivery back for the running commit: see delivery.c */
     unsigned appends; /* publishes whose commit has not been heard of */

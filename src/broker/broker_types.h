@@ -25,8 +25,9 @@ struct broker_options {
     size_t turn_bytes; /* most bytes one stream is given per loop turn */
     uint64_t max_lag;  /* events; 0: no bound */
     enum on_lag on_lag;
-    const char *gap_event, *revoked_event, *position_event,
-        *end_event;                 /* names of the in-band signals */
+    /* names of the in-band signals */
+    const char *gap_event, *revoked_event, *position_event, *end_event, *live_event;
+    bool latest;                    /* the store keeps the newest events of some topics */
     enum prime prime;               /* not PRIME_DEFAULT */
     unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
     char *const *credential_params; /* of the query: never kept */

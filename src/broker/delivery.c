@@ -246,8 +246,27 @@ static void delivery_take_from_page(struct subscriber *sub, struct write_batch *
     }
 }
 
+/* The same of its snapshot, the newest of its topics. */
+static bool delivery_next_of_snapshot(struct subscriber *sub, struct write_batch *g,
+                                      uint64_t snapshot, unsigned most)
+{
+    struct broker *b = sub->b;
+    struct slice topics = sub->audience->run;
+    const struct page *p = history_page(b->history, snapshot, sub->cursor, topics);
+    if (!p) {
+        subscriber_set_state(sub, SUB_PAGING);
+        history_request(b->history, snapshot, sub->cursor, topics, &sub->place);
+        return false;
+    }
+    write_batch_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
+    g->snapshot = snapshot;
+    delivery_take_from_page(sub, g, p, most);
+    write_batch_seal(g);
+    return true;
+}
+
 /* Makes the write batch that comes next for `sub`; false when there is none to send now. */
-static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
+static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g, uint64_t snapshot)
 {
     struct broker *b = sub->b;
     unsigned most = subscriber_allowance(sub);
@@ -256,13 +275,17 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
         return false;
     }
     const struct subscriber_end_place *stop = subscriber_end_place_of(sub);
-    bool same = g->audience == sub->audience->id && g->from == sub->cursor && g->upto > g->from;
+    bool same = g->audience == sub->audience->id && g->from == sub->cursor && g->upto > g->from &&
+                g->snapshot == snapshot;
     if (stop) {
         most = stop->left < most ? (unsigned)stop->left : most;
         same = same && g->upto <= stop->until && stop->until_ms == INT64_MAX;
     }
     if (same && g->count <= most && !g->failed) {
         return true; /* made for another member that stands at the same place */
+    }
+    if (snapshot) {
+        return delivery_next_of_snapshot(sub, g, snapshot, most);
     }
     if (sub->cursor >= eventlog_floor(b->log)) {
         write_batch_begin(g, sub->audience->id, &sub->audience->binding, sub->cursor);
@@ -271,16 +294,16 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g)
         /* a lag rule counts events, so its streams read all of them */
         struct slice names = sub->max_lag ? slice_of(NULL, 0)
                                           : history_names(b->history, sub->audience, sub->cursor);
-        const struct page *p = history_page(b->history, sub->cursor, names);
+        const struct page *p = history_page(b->history, 0, sub->cursor, names);
         if (!p) {
             subscriber_set_state(sub, SUB_PAGING);
-            history_request(b->history, sub->cursor, names, &sub->place);
+            history_request(b->history, 0, sub->cursor, names, &sub->place);
             return false;
         }
         if (sub->cursor < p->trimmed) {
             if (sub->earliest || sub->no_gap) {
                 sub->cursor = p->trimmed;
-            } else {
+            } else if (!subscriber_compact(sub, false)) {
                 subscriber_note_gap(sub, p->trimmed, false);
                 subscriber_send_gap(sub, "expired", p->trimmed);
             }
@@ -329,8 +352,13 @@ static void delivery_catch_up(struct subscriber *sub)
         subscriber_set_state(sub, SUB_HELD);
         return;
     }
+    uint64_t snapshot = sub->latest ? subscriber_snapshot(sub) : 0;
+    if (snapshot && sub->cursor >= snapshot) {
+        subscriber_snapshot_end(sub);
+        return;
+    }
     if (sub->cursor < eventlog_head(b->log)) {
-        if (!delivery_next_batch(sub, g)) {
+        if (!delivery_next_batch(sub, g, snapshot)) {
             return;
         }
         uint64_t before = sub->delivered;
@@ -347,7 +375,7 @@ static void delivery_catch_up(struct subscriber *sub)
             return;
         }
     }
-    if (sub->cursor >= eventlog_head(b->log)) {
+    if (!snapshot && sub->cursor >= eventlog_head(b->log)) {
         subscriber_set_state(sub, sub->pace || sub->finite ? SUB_PARKED : SUB_LIVE);
     }
 }
@@ -432,7 +460,10 @@ void delivery_leap(struct broker *b, const struct store_leap *leap)
             continue; /* has missed nothing, and is where the head will be: no need to read */
         }
         bool lost = at > leap->after && at < leap->upto; /* the event at its place */
-        if (lost && sub->told > leap->after) {
+        if (sub->latest && subscriber_snapshot(sub) > leap->after) {
+            subscriber_snapshot_drop(sub); /* some of it may be of events that are lost */
+            sub->reset_to = leap->upto;
+        } else if (lost && sub->told > leap->after) {
             sub->reset_to = leap->upto;
         } else if (lost) { /* nothing of that was for it */
             sub->cursor = at = empty ? leap->upto : leap->after;

@@ -54,6 +54,9 @@
     X(ended, counter, "tidegate_streams_ended_total",                                              \
       "Streams that were given their last event: `ends` of subscriptions, until=, limit=.")        \
     X(gaps, counter, "tidegate_gaps_total", "gap events sent: history a client missed for good.")  \
+    X(snapshots, counter, "tidegate_snapshots_total",                                              \
+      "Streams that were sent the newest event of each topic: at their start, where retention "    \
+      "took what they had yet to see, or because they were too far behind.")                       \
     X(positions, counter, "tidegate_positions_told_total",                                         \
       "Quiet streams told how far they have come, instead of a heartbeat or at their end.")        \
     X(nothing_more, counter, "tidegate_nothing_more_total",                                        \

@@ -246,6 +246,7 @@ static void subscriber_set_terms(struct subscriber *sub, const struct subscripti
     sub->max_lag = s->max_lag ? s->max_lag : b->opt.max_lag;
     enum on_lag on_lag = s->on_lag != ON_LAG_DEFAULT ? s->on_lag : b->opt.on_lag;
     sub->close_on_lag = on_lag == ON_LAG_CLOSE;
+    subscriber_set_latest(sub, s);
     b->lag_rules += subscriber_has_lag_rule(sub);
     enum prime prime = s->prime != PRIME_DEFAULT ? s->prime : b->opt.prime;
     sub->prime = prime;

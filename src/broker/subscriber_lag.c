@@ -13,7 +13,8 @@ enum { GAP_MAX_BYTES = 8192 };
 uint64_t subscriber_lag(const struct subscriber *sub)
 {
     const struct eventlog *log = sub->b->log;
-    if (!subscriber_is_behind(sub->state) || sub->cursor >= eventlog_floor(log)) {
+    bool snapshot = sub->latest && subscriber_snapshot(sub);
+    if (!snapshot && (!subscriber_is_behind(sub->state) || sub->cursor >= eventlog_floor(log))) {
         return eventlog_lag(log, subscriber_position(sub));
     }
     return eventlog_end(log) - sub->ordinal;
@@ -57,6 +58,9 @@ void subscriber_advance(struct subscriber *sub, uint64_t id, unsigned passed)
 {
     const struct eventlog *log = sub->b->log;
     sub->cursor = id;
+    if (sub->latest && subscriber_snapshot(sub)) {
+        return; /* its place in the log is where the snapshot ends */
+    }
     sub->ordinal =
         id >= eventlog_floor(log) ? eventlog_index_after(log, id) : sub->ordinal + passed;
 }
@@ -81,8 +85,12 @@ bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t re
 bool subscriber_apply_lag_rule(struct subscriber *sub)
 {
     struct broker *b = sub->b;
-    if (!sub->max_lag || !sub->caught_up || subscriber_lag(sub) <= sub->max_lag) {
+    if (!sub->max_lag || !sub->caught_up || (sub->latest && subscriber_snapshot(sub)) ||
+        subscriber_lag(sub) <= sub->max_lag) {
         return false;
+    }
+    if (subscriber_compact(sub, true)) {
+        return true;
     }
     if (sub->close_on_lag) {
         subscriber_end(sub, CLOSE_LAGGED, sub->retry_ms);

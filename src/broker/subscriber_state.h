@@ -94,6 +94,7 @@ struct subscriber {
     bool gzip_begun : 1;   /* the head of its body has been sent */
     bool counted : 1;      /* for quotas: see stream_quotas.h */
     bool gzip_stored : 1;  /* the policy wants nothing of it compressed (any more) */
+    bool latest : 1;       /* it has a part: see subscriber_snapshot.c */
     bool barred : 1;       /* sent no event until the policy has been asked again */
     bool no_gap : 1;       /* the policy wants nothing said of what retention removed */
     bool finite : 1;       /* it has an end: see subscriber_set_end() */
@@ -184,6 +185,21 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
 bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from);
 /* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`. */
 void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
+
+/* subscriber_snapshot.c: streams that are sent the newest event of each topic. */
+/* Of a grant: where it starts, and what its lag rule is. */
+void subscriber_set_latest(struct subscriber *sub, const struct subscription *s);
+/* From its cursor on, then `live`, then what came meanwhile. */
+void subscriber_snapshot_begin(struct subscriber *sub);
+/* The id that the one it is being sent ends with; 0: it is sent none. */
+uint64_t subscriber_snapshot(const struct subscriber *sub);
+/* It has been sent all of it: goes on in the log. False: the subscriber is gone. */
+bool subscriber_snapshot_end(struct subscriber *sub);
+/* What it was sent is of a state of the store that is gone. */
+void subscriber_snapshot_drop(struct subscriber *sub);
+/* Retention took what comes after its cursor, or (`lagged`) it is too far behind: if its grant says so it
+ * gets the newest events instead, and is told. False: not so. May end it. */
+bool subscriber_compact(struct subscriber *sub, bool lagged);
 
 /* subscriber_timing.c */
 /* 0: none. */

@@ -161,6 +161,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(sse, max_lag_events),
     TEXT(sse, on_lag),
     TEXT(sse, gap_event),
+    TEXT(sse, live_event),
     TEXT(sse, revoked_event),
     TEXT(sse, end_event),
     TEXT(sse, prime),

@@ -92,7 +92,7 @@ struct config {
         int64_t heartbeat_s, dead_peer_s, retry_ms, refusal_hold_s, turn_bytes, max_lag_events;
         int64_t position_s;
         char *on_lag; /* "close" | "skip" */
-        char *gap_event, *revoked_event, *end_event;
+        char *gap_event, *revoked_event, *end_event, *live_event;
         char *prime; /* "event" | "id" | "data" | "none" */
         char *position_event;
     } sse;

@@ -10,8 +10,10 @@
 #include <uv.h>
 
 enum {
+    TOPICS_MAX = 100,  /* policy_limits lets no subscription have more */
     READS_AT_ONCE = 4, /* further ones wait: a storm must not flood the store */
     RETRY_MS = 500,    /* after a failed read */
+    SHARED_MS = 200,   /* snapshots that begin within that time end at the same id */
     FAR_PAGES = 16,    /* from so many pages behind the head on topics are read by themselves */
 };
 
@@ -19,7 +21,7 @@ enum {
 struct flight {
     struct list node; /* in history->flights */
     struct list waiters;
-    uint64_t after, token;
+    uint64_t snapshot, after, token;
     char *names; /* owned; NULL: all topics */
     size_t names_n;
     bool started;
@@ -32,6 +34,8 @@ struct history {
     struct history_options opt;
     struct history_counts counts;
     void (*ready)(struct list *waiter);
+    uint64_t snapshot,
+        snapshot_ms;   /* see history_snapshot(): the id, and when it was the head; 0: none */
     struct list pages; /* least recently used first */
     size_t cost;
     struct list flights;
@@ -102,11 +106,23 @@ struct slice history_names(const struct history *h, const struct audience *a, ui
     return few ? a->names : slice_of(NULL, 0);
 }
 
-const struct page *history_page(struct history *h, uint64_t cursor, struct slice names)
+uint64_t history_snapshot(struct history *h, uint64_t after)
+{
+    uint64_t now = loop_now(h->loop);
+    if (h->snapshot <= after || h->snapshot < eventlog_floor(h->log) ||
+        now - h->snapshot_ms >= SHARED_MS) {
+        h->snapshot = eventlog_head(h->log);
+        h->snapshot_ms = now;
+    }
+    return h->snapshot;
+}
+
+const struct page *history_page(struct history *h, uint64_t snapshot, uint64_t cursor,
+                                struct slice names)
 {
     list_for_each (it, &h->pages) {
         struct page *p = container_of(it, struct page, node);
-        if (p->after <= cursor && cursor < p->upto &&
+        if (p->snapshot == snapshot && p->after <= cursor && cursor < p->upto &&
             (!p->names || history_same_names(p->names, p->names_n, names))) {
             list_del(&p->node);
             list_add_tail(&h->pages, &p->node);
@@ -118,9 +134,10 @@ const struct page *history_page(struct history *h, uint64_t cursor, struct slice
 
 void history_forget(struct history *h, uint64_t id)
 {
+    h->snapshot = 0;
     list_for_each_safe (it, next, &h->pages) {
         struct page *p = container_of(it, struct page, node);
-        if (p->upto > id) {
+        if (p->upto > id || p->snapshot) {
             history_page_free(h, p);
         }
     }
@@ -149,6 +166,7 @@ static void history_page_keep(struct history *h, struct flight *f, const struct 
     *p = (struct page){.after = f->after,
                        .upto = got->upto,
                        .trimmed = got->trimmed,
+                       .snapshot = f->snapshot,
                        .names = f->names,
                        .names_n = f->names_n};
     f->names = NULL; /* the page's now */
@@ -185,7 +203,8 @@ static void history_on_page(void *ctx, uint64_t token, int rc, const struct stor
         history_page_keep(h, f, got);
         history_wake(h, &f->waiters);
     } else {
-        if (rc != UV_ENOTCONN) { /* else the store is away, and says so once for all */
+        /* else the store is away, or not ready, and says so once for all */
+        if (rc != UV_ENOTCONN && rc != UV_EAGAIN) {
             log_warn("broker", "history cannot be read; streams wait",
                      LOG_F(log_uint("after", f->after), log_str("error", uv_strerror(rc))));
         }
@@ -218,14 +237,16 @@ static void history_start_flights(struct history *h)
             history_flight_free(f);
             continue;
         }
-        struct slice topics[AUDIENCE_NAMES_MAX];
+        struct slice topics[TOPICS_MAX];
         size_t topic_count =
-            f->names ? audience_names_split(slice_of(f->names, f->names_n), topics) : 0;
+            f->names ? audience_topics_split(slice_of(f->names, f->names_n), topics, TOPICS_MAX)
+                     : 0;
         /* no further than the tail: what is newer comes through the log, in order */
         struct store_query q = {.topics = topics,
                                 .topic_count = topic_count,
                                 .after = f->after,
-                                .upto = eventlog_head(h->log),
+                                .upto = f->snapshot ? f->snapshot : eventlog_head(h->log),
+                                .latest = f->snapshot != 0,
                                 .max_events = h->opt.page_events,
                                 .max_bytes = h->opt.page_bytes};
         f->token = ++h->last_token;
@@ -244,17 +265,20 @@ static void history_start_flights(struct history *h)
     }
 }
 
-void history_request(struct history *h, uint64_t cursor, struct slice names, struct list *waiter)
+void history_request(struct history *h, uint64_t snapshot, uint64_t cursor, struct slice names,
+                     struct list *waiter)
 {
     list_for_each (it, &h->flights) {
         struct flight *f = container_of(it, struct flight, node);
-        if (f->after == cursor && history_same_names(f->names, f->names_n, names)) {
+        if (f->snapshot == snapshot && f->after == cursor &&
+            history_same_names(f->names, f->names_n, names)) {
             list_add_tail(&f->waiters, waiter);
             ++*h->counts.pages_shared;
             return;
         }
     }
     struct flight *f = xcalloc(1, sizeof *f);
+    f->snapshot = snapshot;
     f->after = cursor;
     if (names.p) {
         f->names = xmalloc(names.n);

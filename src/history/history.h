@@ -28,7 +28,8 @@ struct page {
     struct list node;     /* in the cache, most recently used last */
     uint64_t after, upto; /* what it covers */
     uint64_t trimmed;     /* of the store when it was read */
-    char *names;          /* owned; NULL: events of all topics, else of these (audience->names) */
+    uint64_t snapshot;    /* of a snapshot that ends there; 0: of the log */
+    char *names; /* owned; NULL: events of all topics, else of these (audience->names, ->run) */
     size_t names_n;
     struct event_list events;
     size_t cost;
@@ -43,14 +44,20 @@ void history_free(struct history *h); /* no read may be in flight: the store is 
  * Names where the store reads by topic and there is much between `cursor` and the head that would
  * be read for nothing. */
 struct slice history_names(const struct history *h, const struct audience *a, uint64_t cursor);
+/* Where a snapshot that begins now ends: above `after`, and not above the head. Those that begin
+ * within a moment end at the same id, so that they share their pages: what came since is in the log. */
+uint64_t history_snapshot(struct history *h, uint64_t after);
 /* The cached page that continues after `cursor` and has at least those topics, or NULL. Borrowed
- * until the next loop turn. */
-const struct page *history_page(struct history *h, uint64_t cursor, struct slice names);
+ * until the next loop turn. `snapshot`: of the one that ends there, and `names` is audience->run; 0: of
+ * the log. */
+const struct page *history_page(struct history *h, uint64_t snapshot, uint64_t cursor,
+                                struct slice names);
 /* Reads that page; `waiter` (a list node of the caller) is linked until it arrives or fails, and is
  * then handed to `ready`, which may ask again. */
-void history_request(struct history *h, uint64_t cursor, struct slice names, struct list *waiter);
+void history_request(struct history *h, uint64_t snapshot, uint64_t cursor, struct slice names,
+                     struct list *waiter);
 
-/* Drops the cached pages that reach beyond `id`. */
+/* Drops the cached pages that reach beyond `id`, or may hold what does. */
 void history_forget(struct history *h, uint64_t id);
 
 #endif

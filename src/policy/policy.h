@@ -54,7 +54,10 @@ struct policy_request {
 /* Of a subscription. */
 enum { POLICY_TAGS_MAX = 8, POLICY_TAG_MAX_BYTES = 64 };
 
-enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP };
+enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP, ON_LAG_LATEST };
+
+/* Where a stream begins whose client has no position. */
+enum grant_start { GRANT_NOW, GRANT_EARLIEST, GRANT_LATEST, GRANT_AFTER };
 
 /* How much history a stream may have. All zero: all. What is hidden is no gap. */
 struct replay_rules {
@@ -74,6 +77,8 @@ struct subscription {
     struct slice format; /* absent or "raw": the data as published; "json": the envelope */
     struct slice params; /* canonical JSON object; absent: none */
     struct slice ends;   /* a filter: a stream that was given an event of it ends; absent: none */
+    enum grant_start start;
+    uint64_t start_after; /* the id, of GRANT_AFTER */
     struct replay_rules replay;
     /* per connection: not part of the audience */
     struct slice first;  /* frames that the stream begins with; absent: none */

@@ -50,6 +50,8 @@ static struct broker_options broker_options(const struct config *c)
         .gap_event = c->sse.gap_event,
         .revoked_event = c->sse.revoked_event,
         .end_event = c->sse.end_event,
+        .live_event = c->sse.live_event,
+        .latest = c->store.latest.n > 0,
         .prime = prime_of(c),
         .position_event = c->sse.position_event,
         .position_s = (unsigned)c->sse.position_s,

@@ -135,7 +135,8 @@ static void check_topics(struct memory *m, struct op *op, size_t held, size_t se
 
 static void store_events(struct memory *m, struct op *op, struct event_list *visible)
 {
-    size_t held = m->held.n, seen = visible->n, topics = latest_count(m);
+    bool bounded = m->opt.latest.n && m->opt.latest.topics;
+    size_t held = m->held.n, seen = visible->n, topics = bounded ? latest_count(m) : 0;
     op->acks = xcalloc(op->events.n, sizeof *op->acks);
     for (size_t i = 0; i < op->events.n; i++) {
         const struct event *known = find_key(m, event_key(op->events.v[i]));
@@ -147,7 +148,7 @@ static void store_events(struct memory *m, struct op *op, struct event_list *vis
         }
         op->acks[i] = (struct store_ack){known->id, true};
     }
-    if (m->opt.latest.n) {
+    if (bounded) {
         check_topics(m, op, held, seen, topics, visible);
     }
 }

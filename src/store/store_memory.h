@@ -14,7 +14,7 @@ struct store_memory_options {
     size_t max_queue_events, max_queue_bytes; /* 0: no bound */
     bool keys;                                /* are keys remembered? */
     unsigned delay_ms;                        /* until accepted work completes */
-    struct store_latest latest;
+    struct store_latest latest;               /* `topics` 0: no bound */
 };
 
 struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_t *loop,

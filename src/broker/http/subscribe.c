@@ -89,9 +89,9 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
     return both;
 }
 
-/* `own`: what it begins with besides; NULL: nothing. */
+/* `own`: what it begins with besides; NULL: nothing. `latest`: and with a snapshot. */
 static void subscribe_begin(struct subscriber *sub, const struct start_place *place,
-                            struct frame *own)
+                            struct frame *own, bool latest)
 {
     struct broker *b = sub->b;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
@@ -125,6 +125,10 @@ static void subscribe_begin(struct subscriber *sub, const struct start_place *pl
               LOG_F(log_uint("stream", sub->id), log_str("request", id.text),
                     log_uint("audience", sub->audience->id), log_uint("from", place->at),
                     log_str("policy_version", b->policy->version)));
+    if (latest) {
+        subscriber_snapshot_begin(sub);
+        sub->start = subscriber_snapshot(sub);
+    }
     /* not live before this turn's events have gone to those who are */
     subscriber_set_state(sub, SUB_RUNNABLE);
     bool alive = subscriber_send_frames(sub, first, own);
@@ -186,7 +190,7 @@ static void subscribe_on_looked_back(void *ctx, uint64_t token, int rc,
     } else if (page->n && delivery_ended(sub, page->events[0])) {
         subscribe_end_again(w, sub);
     } else {
-        subscribe_begin(sub, &w->place, w->first);
+        subscribe_begin(sub, &w->place, w->first, false);
         subscribe_free(w);
     }
 }
@@ -234,7 +238,7 @@ static void subscribe_on_found(struct start_place *p, int rc)
     } else if (sub && subscribe_may_have_ended(w, sub) && subscribe_look_back(w, sub)) {
         return; /* `w` is the store's, or gone */
     } else if (sub) {
-        subscribe_begin(sub, p, w->first);
+        subscribe_begin(sub, p, w->first, false);
     }
     subscribe_free(w);
 }
@@ -309,9 +313,56 @@ static bool subscribe_take_first(struct subscribe *w, struct slice bytes)
     return w->first != NULL;
 }
 
+/* The client asks for no position: the policy says where it begins. True: with a snapshot. */
+static bool subscribe_start(struct subscribe *w, const struct subscription *s)
+{
+    struct start_place *p = &w->place;
+    if (p->asked.kind != START_NOW || p->window.since) {
+        return false;
+    }
+    switch (s->start) {
+    case GRANT_NOW:
+        break;
+    case GRANT_EARLIEST:
+        p->asked.kind = START_EARLIEST;
+        break;
+    case GRANT_LATEST:
+        return !window_is_finite(&p->window); /* else a part of what is new */
+    case GRANT_AFTER:
+        p->asked.kind = START_AFTER;
+        p->asked.id = s->start_after;
+        if (strbuf_append_decimal(&w->asked_text, s->start_after) == 0) {
+            p->asked.text = strbuf_slice(&w->asked_text);
+        }
+        break;
+    }
+    return false;
+}
+
+/* Newest events are wanted, and the store keeps none: a stream without them would be wrong, and not say so. */
+static bool subscribe_lacks_latest(struct broker *b, const struct subscription *s)
+{
+    bool lacks = !b->opt.latest && (s->start == GRANT_LATEST || s->on_lag == ON_LAG_LATEST);
+    if (lacks && log_pace_take(&b->latest_pace, loop_now(b->loop))) {
+        log_error(
+            "policy",
+            s->start == GRANT_LATEST
+                ? "subscribe: start = \"latest\" needs store.latest: name the topics there, and restart"
+                : "subscribe: limits.on_lag = \"latest\" needs store.latest: name the topics there, and restart",
+            NULL);
+    }
+    return lacks;
+}
+
 static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
+    if (subscribe_lacks_latest(b, &v->subscription)) {
+        subscribe_give_back(b, v, CLOSE_TRANSIENT);
+        refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
+        subscribe_free(w);
+        return;
+    }
     bool counts = v->subscription.quota_count > 0;
     w->place.until = w->place.window.until_id ? w->place.window.until_id : UINT64_MAX;
     if (subscribe_is_over(w)) {
@@ -342,6 +393,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     resubscribe_if_overtaken(sub, &w->moment, &v->subscription);
     const struct start_place *asked = &w->place;
+    bool latest = subscribe_start(w, &v->subscription);
     bool none = v->subscription.replay.none;
     bool by_time = asked->window.since && asked->asked.kind != START_AFTER;
     sub->asked_after = asked->asked.kind == START_AFTER                 ? asked->asked.id
@@ -354,7 +406,13 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     w->place.now = w->first ? w->asked_at : 0;
     w->place.token = sub->id;
     w->place.audience = audience_ref(sub->audience);
-    start_place_find(&w->place);
+    if (latest) {
+        w->place.until = UINT64_MAX;
+        subscribe_begin(sub, &w->place, w->first, true);
+        subscribe_free(w);
+    } else {
+        start_place_find(&w->place);
+    }
 }
 
 static void subscribe_judged(void *ctx, uint64_t token, const struct verdict *v)

@@ -1,5 +1,6 @@
 /* The table the `subscribe` hook returns -> struct subscription. */
 #include "base/alloc.h"
+#include "event/last_event_id.h"
 #include "event/topic.h"
 #include "event/window.h"
 #include "lua/api/lua_json.h"
@@ -235,6 +236,32 @@ static void read_replay(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static void read_start(lua_State *L, int t, struct subscription *s)
+{
+    if (lua_shape_field(L, t, "start") != LUA_TNIL) {
+        struct slice text = lua_shape_string(L, -1, "start");
+        struct last_event_id at = last_event_id_parse_text(text);
+        if (slice_is(text, "latest")) {
+            s->start = GRANT_LATEST;
+        } else if (slice_is(text, "earliest")) {
+            s->start = GRANT_EARLIEST;
+        } else if (at.kind == START_AFTER) {
+            s->start = GRANT_AFTER;
+            s->start_after = at.id;
+        } else if (!slice_is(text, "now")) {
+            luaL_error(
+                L,
+                "start: \"latest\", \"now\", \"earliest\" or the id of an event was expected, got '%s'",
+                text.p);
+        }
+        if (s->replay.none && s->start != GRANT_NOW) {
+            luaL_error(
+                L, "start: has no effect with replay = false, which is \"now\" for every client");
+        }
+    }
+    lua_pop(L, 1);
+}
+
 static void read_on_lag(lua_State *L, struct subscription *s)
 {
     struct slice name = lua_shape_string(L, -1, "limits.on_lag");
@@ -242,8 +269,11 @@ static void read_on_lag(lua_State *L, struct subscription *s)
         s->on_lag = ON_LAG_CLOSE;
     } else if (slice_is(name, "skip")) {
         s->on_lag = ON_LAG_SKIP;
+    } else if (slice_is(name, "latest")) {
+        s->on_lag = ON_LAG_LATEST;
     } else {
-        luaL_error(L, "limits.on_lag: \"close\" or \"skip\" was expected, got '%s'", name.p);
+        luaL_error(L, "limits.on_lag: \"close\", \"skip\" or \"latest\" was expected, got '%s'",
+                   name.p);
     }
 }
 
@@ -369,9 +399,10 @@ static void read_quotas(lua_State *L, int t, struct verdict_draft *d)
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {
-        "topics", "filter",  "format",   "params", "replay", "limits", "heartbeat", "retry_ms",
-        "prime",  "expires", "compress", "tags",   "quota",  "ends",   "first",     NULL};
+    static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
+                                       "limits",   "heartbeat", "retry_ms", "prime",  "expires",
+                                       "compress", "tags",      "quota",    "ends",   "first",
+                                       "start",    NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -382,6 +413,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     lua_subscription_format(L, idx, &f->formats, d);
     read_params(L, idx, d);
     read_replay(L, idx, s);
+    read_start(L, idx, s);
     read_limits(L, idx, s);
     if (lua_shape_field(L, idx, "heartbeat") != LUA_TNIL) {
         s->heartbeat_s =

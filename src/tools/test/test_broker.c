@@ -173,7 +173,9 @@ static void test_broker_build(struct test_broker *w)
 
 static void test_broker_store(struct test_broker *w)
 {
-    static const struct store_memory_options memory = {.first_id = 0, .keys = true};
+    static const char *const every_topic[] = {"**"};
+    static const struct store_memory_options memory = {
+        .first_id = 0, .keys = true, .latest = {.patterns = every_topic, .n = 1}};
     w->store =
         store_memory_open(&memory, loop_uv(w->loop), &w->store_metrics, broker_tail, w->broker);
     broker_set_store(w->broker, w->store);

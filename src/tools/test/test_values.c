@@ -94,6 +94,17 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     test_values_set(L, "format", s->format);
     test_values_set(L, "params", s->params);
     test_values_set(L, "ends", s->ends);
+    static const char *const starts[] = {[GRANT_NOW] = NULL,
+                                         [GRANT_EARLIEST] = "earliest",
+                                         [GRANT_LATEST] = "latest",
+                                         [GRANT_AFTER] = NULL};
+    if (starts[s->start]) {
+        lua_pushstring(L, starts[s->start]);
+        lua_setfield(L, -2, "start");
+    } else if (s->start == GRANT_AFTER) {
+        lua_pushfstring(L, "%I", (LUAI_UACINT)s->start_after);
+        lua_setfield(L, -2, "start");
+    }
     if (s->replay.none) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "replay");
@@ -108,7 +119,9 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     set_number(L, "events_per_s", s->events_per_s);
     set_number(L, "max_lag", (double)s->max_lag);
     if (s->on_lag != ON_LAG_DEFAULT) {
-        lua_pushstring(L, s->on_lag == ON_LAG_SKIP ? "skip" : "close");
+        lua_pushstring(L, s->on_lag == ON_LAG_SKIP     ? "skip"
+                          : s->on_lag == ON_LAG_LATEST ? "latest"
+                                                       : "close");
         lua_setfield(L, -2, "on_lag");
     }
     set_number(L, "expires", (double)s->expires_ms / 1000);
