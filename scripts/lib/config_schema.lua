@@ -493,7 +493,7 @@ local fields = {
       "Most values of one of the policy's `sets`. A set with more is not loaded: its last values stay until they are "
         .. "stale."),
     bytes("set_bytes", 256 * MIB, 64 * KIB, 4 * GIB,
-      "Most memory of one set; while it is loaded again it is there twice. A million names of 13 bytes take 33 MiB. "
+      "Most memory of one set; while it is loaded again it is there twice. A million names of 13 bytes take 32 MiB. "
         .. "Each worker has its own."),
     integer("resubscribe_per_s", 500, 1, 1000000, "streams a second",
       "For how many open streams `subscribe` runs again after a reload, or how many reconnect if `reload` says so."),

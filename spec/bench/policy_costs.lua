@@ -2,16 +2,18 @@
 --   cmake --preset release && cmake --build --preset release
 --   TIDEGATE_BIN=build/release/tidegate build/release/tidegate_spec spec/bench/policy_costs.lua
 -- The least of some runs: on a machine that is shared the others say what its neighbours did. The last part opens
--- 10,000 connections (ulimit -n 20000), 6 times, and 4 times for tags. TIDEGATE_BENCH=calls,fan-out,reach,broker: only
--- those.
+-- 10,000 connections (ulimit -n 20000), 6 times, and 4 times for tags. TIDEGATE_BENCH=calls,sets,fan-out,reach,broker:
+-- only those. TIDEGATE_BENCH_PG="host=... dbname=... user=...": `sets` loads from there, too, out of a table `blocked`.
 local audience = require "native.audience"
 local child = require "support.child"
 local eventually = require "support.eventually"
+local filter = require "native.filter"
+local http = require "support.http"
 local policies = require "support.policies"
 local quota = require "native.quota"
 local tidegate = require "support.tidegate"
 
-local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,fan-out,reach,broker") .. ","
+local CHOSEN = (os.getenv "TIDEGATE_BENCH" or "calls,sets,fan-out,reach,broker") .. ","
 local ROUNDS = 7
 local CONNECTIONS = tonumber(os.getenv "TIDEGATE_BENCH_CONNECTIONS" or "10000")
 
@@ -69,6 +71,12 @@ P.filters = {
 P.formats = {
   mask = { mask = { ["customer.ssn"] = "***" } },
   keep = { keep = { "id", "status", "region" } },
+  drop = { drop = { "customer.ssn" } },
+  hash = { hash = { "customer.ssn" }, hash_key = "0123456789abcdef" },
+  round = { round = { ["items.price"] = 0 } },
+  cut = { cut = { note = 10 } },
+  rename = { rename = { ["customer.name"] = "buyer" } },
+  set = { set = { seen_as = "$role" } },
   lua = function(ev, params)
     local o = ev.data
     return { event = "order", data = { id = o.id, status = o.status, region = params.role == "x" and o.region or nil } }
@@ -86,6 +94,15 @@ local function event(i, attrs)
     or '{"cell":"u33dc1","lang":"de","severity":3}' }
 end
 
+-- CPU time of one of `n` calls that `f` makes.
+local function cpu_of(n, f)
+  return least(function()
+    local start = os.clock()
+    f(n)
+    return (os.clock() - start) / n
+  end)
+end
+
 local function filters(p)
   local one, many = event(1), {}
   for i = 1, 1000 do many[i] = event(i) end
@@ -93,7 +110,7 @@ local function filters(p)
     local b = assert(p:bind { filter = name, params = PARAMS })
     assert(p:filter(b, one))
     row(("filter `%s`, same event as before"):format(name),
-      least(function() return select(2, p:filter(b, one, 100000)) end))
+      cpu_of(100000, function(n) p:filter(b, one, n) end))
     row(("filter `%s`, another event each time"):format(name), timed(1000, function(i) p:filter(b, many[i]) end))
     p:unbind(b)
   end
@@ -101,13 +118,13 @@ end
 
 local function formats(p)
   local one = event(1)
-  for _, name in ipairs { "mask", "keep", "lua" } do
+  for _, name in ipairs { "mask", "keep", "drop", "hash", "round", "cut", "rename", "set", "lua" } do
     local b = assert(p:bind { format = name, params = PARAMS })
     assert.equal("deliver", (p:format(b, one)))
-    row(("format `%s`"):format(name), least(function() return select(3, p:format_key(b, one, 20000)) end),
+    row(("format `%s`"):format(name), cpu_of(20000, function(n) p:format_key(b, one, n) end),
       #DATA .. " bytes of data")
     row(("format `%s`: keys of what is known"):format(name),
-      least(function() return select(2, p:format_keys(b, 100000)) end))
+      cpu_of(100000, function(n) p:format_keys(b, n) end))
     p:unbind(b)
   end
 end
@@ -153,6 +170,92 @@ local function counts(p)
     end)
   end
   row("`tg.rate`", (many(100000) - many(0)) / 100000)
+end
+
+-- in_set: what it takes, and what a set takes.
+local function in_set()
+  local events = {}
+  for i = 1, 20000 do
+    events[i] = event(i, ('{"u":"user-%08d"}'):format(i * 7919 % 2000000 + 1)) -- half of them are in a million
+  end
+  local function per_event(set, text)
+    local args = assert(set:bind(assert(set:compile(text))))
+    return timed(#events, function(i) args:test(events[i]) end),
+      cpu_of(200000, function(n) args:test(events[1], n) end)
+  end
+  for _, n in ipairs { 1, 1000, 1000000 } do
+    local set = filter.new()
+    local entries, bytes, seconds = set:values("s", n)
+    local plain_other, plain_same = per_event(set, "has(attrs.u)")
+    local other, same = per_event(set, 'in_set(attrs.u, "s")')
+    row(("in_set, %d entries: the same value; another one each time, without the event"):format(n), same - plain_same,
+      ("%.0f ns"):format((other - plain_other) * 1e9))
+    row(("a set of %d entries of 13 bytes: filled and sealed"):format(n), seconds,
+      ("%.1f bytes for each"):format(bytes / entries))
+  end
+end
+
+local SETS = [[
+local P = { api = 1 }
+P.queries = { blocked = "select person from blocked" }
+P.sets = { blocked = { query = "blocked", every = %d, stale = 7200 } }
+P.filters = { quiet = 'not in_set(attrs.person, "blocked")' }
+function P.authenticate() return { sub = "x" } end
+function P.subscribe(req) return { topics = req.topics, filter = "quiet" } end
+return P
+]]
+
+-- CPU time of the loop's thread so far, in seconds: on a machine that others use as well the clock says little.
+local function loop_cpu(worker)
+  local f <close> = assert(io.open(("/proc/%d/task/%d/schedstat"):format(worker, worker)))
+  return tonumber(f:read "a":match "^%d+") / 1e9
+end
+
+-- The CPU time that the loop takes from one answer to the next, for who asks again and again: the longest, and what 999
+-- of 1,000 do not exceed.
+local function answers(broker, seconds)
+  local link, list, from = http.connect(broker), {}, os.time()
+  local worker = math.tointeger(http.get(broker.admin, "/status").json.workers[1].pid)
+  local before = loop_cpu(worker)
+  repeat
+    for _ = 1, 200 do
+      assert.equal(200, link:request("GET", "/").status)
+      local now = loop_cpu(worker)
+      list[#list + 1] = now - before
+      before = now
+    end
+  until os.time() - from >= seconds
+  link:close()
+  table.sort(list)
+  return list[#list], list[math.ceil(#list * 0.999)]
+end
+
+local function loads(what, database)
+  for _, every in ipairs { 3600, 1 } do
+    local broker = tidegate.start { policy = SETS:format(every), config = { database = database } }
+    local line = broker:logged { msg = "a set is loaded" }
+    local cpu, from = broker:cpu_seconds(), broker:metric 'tidegate_policy_set_loads_total{result="ok"}'
+    local longest, most = answers(broker, 12)
+    local n = broker:metric 'tidegate_policy_set_loads_total{result="ok"}' - from
+    local cost = n > 0 and ("CPU %.2f s for each"):format((broker:cpu_seconds() - cpu) / n) or ""
+    io.write(("| %s, %s entries, %d loads; the first took %s ms | %.2f ms | %.2f ms | %s |\n")
+      :format(what, line.entries, n, line.ms, longest * 1e3, most * 1e3, cost))
+    broker:stop()
+  end
+end
+
+local function set_loads()
+  local dir = child.directory()
+  local path = dir .. "/app.db"
+  assert(tidegate.run("/usr/bin/sqlite3", { args = { path, [=[create table blocked(person text);
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
+    insert into blocked select printf('user-%08d', i) from n]=] } }) == 0)
+  loads("SQLite", { driver = "sqlite", path = path })
+  child.remove_tree(dir)
+  local conninfo = os.getenv "TIDEGATE_BENCH_PG"
+  if conninfo then
+    loads("PostgreSQL", { driver = "postgres", conninfo = conninfo })
+  end
 end
 
 -- One event for many audiences, of which ten want it; filters only.
@@ -204,11 +307,11 @@ return P
 
 -- Time of the broker's process per event, each of which is for one audience. `tidegate-bench idle` holds the
 -- connections.
-local function broker_cost(filter, audiences)
+local function broker_cost(name, audiences)
   local broker = tidegate.start { policy = BROKER }
   local holder = child.start(tidegate.bench_binary(), { "idle", "--port", tostring(broker.port), "--connections",
     tostring(CONNECTIONS), "--seconds", "120", "--subscribe-path",
-    ("/events?filter=%s&a=%d&c={connection}"):format(filter, audiences) })
+    ("/events?filter=%s&a=%d&c={connection}"):format(name, audiences) })
   eventually("all connections", function() return broker:metric "tidegate_subscribers" == CONNECTIONS end, 60)
   assert.equal(audiences, broker:metric "tidegate_audiences")
   local batch, batches = {}, 25
@@ -287,6 +390,13 @@ describe("costs of policies:", function()
     p:close()
   end)
 
+  section("sets", function()
+    io.write("\n| sets | least | |\n|---|---|---|\n")
+    in_set()
+    io.write("\n| loads | CPU of the loop between two answers, at most | 99.9 % | |\n|---|---|---|---|\n")
+    set_loads()
+  end)
+
   section("fan-out", function()
     io.write("\n| one event | least |\n|---|---|\n")
     fan_out()
@@ -302,9 +412,9 @@ describe("costs of policies:", function()
 
   section("broker", function()
     io.write(("\n| %d connections, CPU of the broker per event | |\n|---|---|\n"):format(CONNECTIONS))
-    for _, filter in ipairs { "index", "text", "lua" } do
+    for _, name in ipairs { "index", "text", "lua" } do
       for _, audiences in ipairs { 100, CONNECTIONS } do
-        row(("%d audiences, filter `%s`"):format(audiences, filter), broker_cost(filter, audiences))
+        row(("%d audiences, filter `%s`"):format(audiences, name), broker_cost(name, audiences))
       end
     end
   end)
