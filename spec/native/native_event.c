@@ -210,6 +210,13 @@ static int l_log_restart(lua_State *L)
     return 0;
 }
 
+/* log:erase(id) -> was it there? */
+static int l_log_erase(lua_State *L)
+{
+    lua_pushboolean(L, eventlog_erase(check_log(L), (uint64_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
 /* log:state() -> { head, floor, count, bytes, end_ } */
 static int l_log_state(lua_State *L)
 {
@@ -271,10 +278,15 @@ int native_open_event(lua_State *L)
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
-        {"append", l_log_append}, {"restart", l_log_restart},
-        {"state", l_log_state},   {"index_after", l_log_index_after},
-        {"lag", l_log_lag},       {"at", l_log_at},
-        {"__gc", l_log_gc},       {NULL, NULL},
+        {"append", l_log_append},
+        {"restart", l_log_restart},
+        {"erase", l_log_erase},
+        {"state", l_log_state},
+        {"index_after", l_log_index_after},
+        {"lag", l_log_lag},
+        {"at", l_log_at},
+        {"__gc", l_log_gc},
+        {NULL, NULL},
     };
     native_class(L, log_class, methods);
     luaL_newlib(L, functions);

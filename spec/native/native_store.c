@@ -22,9 +22,9 @@ struct driver {
     struct store_metrics metrics;
     char latest_text[16][256]; /* of store_latest */
     const char *latest[16];
-    lua_State *L;                 /* of the running call */
-    int completions, tail, leaps; /* tables in the registry */
-    size_t completed, tailed;     /* since opened */
+    lua_State *L;                         /* of the running call */
+    int completions, tail, leaps, erased; /* tables in the registry */
+    size_t completed, tailed;             /* since opened */
     size_t taken_completed;
     uint64_t tokens;
 };
@@ -190,6 +190,29 @@ static void on_leap(void *ctx, const struct store_leap *leap)
     lua_pop(d->L, 1);
 }
 
+static void on_erased(void *ctx, const uint64_t *ids, size_t n)
+{
+    struct driver *d = ctx;
+    lua_rawgeti(d->L, LUA_REGISTRYINDEX, d->erased);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushinteger(d->L, (lua_Integer)ids[i]);
+        lua_rawseti(d->L, -2, (lua_Integer)lua_rawlen(d->L, -2) + 1);
+    }
+    lua_pop(d->L, 1);
+}
+
+static void on_erase(void *ctx, uint64_t token, int rc, size_t n)
+{
+    struct driver *d = ctx;
+    push_completion(d, "erase", token, rc);
+    set_integer(d->L, "removed", n);
+    lua_rawgeti(d->L, LUA_REGISTRYINDEX, d->erased);
+    size_t told = lua_rawlen(d->L, -1);
+    lua_pop(d->L, 1);
+    set_integer(d->L, "told", told); /* before this */
+    lua_pop(d->L, 1);
+}
+
 /* ------------------------------------------------------------------ methods */
 
 static struct driver *check(lua_State *L)
@@ -276,6 +299,28 @@ static int l_seek(lua_State *L)
     return 1;
 }
 
+/* erase{id...} */
+static int l_erase(lua_State *L)
+{
+    struct driver *d = check(L);
+    uint64_t ids[STORE_ERASE_MAX];
+    size_t n = (size_t)luaL_len(L, 2);
+    luaL_argcheck(L, n <= STORE_ERASE_MAX, 2, "are too many");
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        ids[i] = (uint64_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    size_t before = d->completed;
+    int rc = d->store->ops->erase(d->store, ids, n, on_erase, d, ++d->tokens);
+    REQUIRE(d->completed == before);
+    if (rc) {
+        return refused(L, rc);
+    }
+    lua_pushinteger(L, (lua_Integer)d->tokens);
+    return 1;
+}
+
 static void on_sync(void *ctx, uint64_t token, int rc)
 {
     struct driver *d = ctx;
@@ -349,6 +394,12 @@ static int l_tail(lua_State *L)
 static int l_leaps(lua_State *L)
 {
     return take(L, &check(L)->leaps);
+}
+
+/* The ids that were to be forgotten since the last call. */
+static int l_erased(lua_State *L)
+{
+    return take(L, &check(L)->erased);
 }
 
 static int l_counts(lua_State *L)
@@ -575,6 +626,10 @@ static int l_open(lua_State *L)
     d->tail = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_newtable(L);
     d->leaps = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_newtable(L);
+    d->erased = luaL_ref(L, LUA_REGISTRYINDEX);
+    d->store->erased = on_erased;
+    d->store->erased_ctx = d;
     return 1;
 }
 
@@ -604,6 +659,8 @@ int native_open_store(lua_State *L)
                                        {"completions", l_completions},
                                        {"tail", l_tail},
                                        {"leaps", l_leaps},
+                                       {"erase", l_erase},
+                                       {"erased", l_erased},
                                        {"counts", l_counts},
                                        {"bounds", l_bounds},
                                        {"health", l_health},

@@ -533,6 +533,50 @@ return function(kind, special)
       end)
     end)
 
+    local function erase(ids)
+      assert(s:erase(ids))
+      d.asked = d.asked + 1
+      local c = settle()[1]
+      assert.is_nil(c.error)
+      return c
+    end
+
+    it("erases events, says so before it answers, and has no gap where they were", function()
+      local tail = fill(12)
+      local ids = { tail[1].id, tail[4].id, tail[5].id, tail[12].id }
+      local c = erase(ids)
+      assert.same({ 4, 4 }, { c.removed, c.told })
+      assert.same(ids, s:erased())
+      assert.equal(0, erase(ids).removed)
+      local got, at = {}, tail[1].id - 1
+      repeat
+        local page = read { after = at, max_events = 3 }
+        assert.is_true(page.trimmed <= at and page.upto > at)
+        at = page.upto
+        for _, e in ipairs(page.events) do
+          got[#got + 1] = e.data
+        end
+      until at == tail[12].id
+      assert.same({ "e2", "e3", "e6", "e7", "e8", "e9", "e10", "e11" }, got)
+      append(ev "next")
+      local acks = settle()[1].acks
+      assert.equal(tail[12].id + 1, acks[1].id)
+      assert.equal("next", s:tail()[1].data)
+      assert.equal(4, s:metrics().store_erased)
+    end)
+
+    it("forgets the keys of erased events, and cleans up", function()
+      append(ev("1", { key = "a" }), ev("2", { key = "b" }))
+      settle()
+      erase { s:tail()[1].id }
+      local c = erase {}
+      assert.equal(0, c.removed)
+      append(ev("3", { key = "a" }))
+      append(ev("4", { key = "b" }))
+      local done = settle()
+      assert.same({ false, true }, { done[1].acks[1].duplicate, done[2].acks[1].duplicate })
+    end)
+
     it("finds no time in an empty store", function()
       assert.equal(0, seek(os.time() * 1000))
     end)
@@ -570,6 +614,7 @@ return function(kind, special)
       assert.equal("ECANCELED", select(2, s:append { ev "late" }))
       assert.equal("ECANCELED", select(2, s:read { after = 0 }))
       assert.equal("ECANCELED", select(2, s:seek(0)))
+      assert.equal("ECANCELED", select(2, s:erase { 1 }))
       local completions, tail = s:finish_close()
       d.store = nil
       assert.equal(42, #completions)

@@ -95,6 +95,26 @@ describe("event log", function()
     assert.same({ 1, 2 }, { log:state().count, log:state().floor })
   end)
 
+  it("erases what an event says, not its place", function()
+    local log = event.log(16, 1 << 20, 0)
+    for id = 1, 5 do
+      log:append(id, "data " .. id)
+    end
+    local before = log:state()
+    assert.is_true(log:erase(3))
+    assert.is_false(log:erase(3))
+    assert.is_false(log:erase(9))
+    local after = log:state()
+    assert.is_true(after.bytes < before.bytes)
+    after.bytes = before.bytes
+    assert.same(before, after)
+    for ordinal, data in pairs { [0] = "data 1", [1] = "data 2", [3] = "data 4", [4] = "data 5" } do
+      assert.equal(data, select(2, log:at(ordinal)))
+    end
+    assert.is_nil(log:at(2))
+    assert.same({ 2, 3 }, { log:index_after(2), log:lag(2) })
+  end)
+
   it("restarts empty after a leap of the ids, with ordinals that go on", function()
     local log = event.log(4, 1 << 20, 10)
     log:append(11, "")

@@ -11,6 +11,8 @@
 #include "admin/metrics/metrics.h"
 #include "admin/worker_json.h"
 #include "base/alloc.h"
+#include "erase/erase_json.h"
+#include "net/http/http_server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +188,48 @@ static void order_some(const struct admin *a, const struct admin_call *c)
     connection_filter_clear(&f);
 }
 
+/* The asker may have left: the log has the result. */
+static void admin_on_erased(void *ctx, uint64_t token, const struct erase_report *r)
+{
+    const struct admin *a = ctx;
+    struct stream *s = http_server_stream(a->server, token);
+    struct strbuf body;
+    struct err text = {0};
+    if (s && r->rc) {
+        (void)err_set(&text, r->rc, "%s. %llu events are erased. Order it again.", r->fault,
+                      (unsigned long long)r->erased);
+        admin_refuse(s, 503, slice_str(text.text), NULL);
+    } else if (s) {
+        strbuf_init(&body, ADMIN_JSON_MAX_BYTES);
+        admin_answer_built(s, admin_json_dump(erase_json_report(r), 0, &body), "application/json",
+                           &body);
+    }
+}
+
+/* The admin process says for whom it asks. */
+static void post_erase(const struct admin *a, const struct admin_call *c)
+{
+    char from[ADDRESS_TEXT_MAX];
+    struct erase_order order;
+    struct err e = {0};
+    json_t *doc;
+    struct eraser *eraser = broker_eraser(a->broker);
+    peer_address_text(c->client, from);
+    int rc = erase_json_order(strbuf_slice(&c->rq->body), &doc, &order, &e);
+    order.client = a->alone ? slice_str(from) : c->rq->query;
+    if (rc == 0 && !eraser) {
+        rc = err_set(&e, UV_ENOTCONN, "The store is not open yet.");
+    }
+    rc =
+        rc ? rc
+           : eraser_start(eraser, &order, admin_on_erased, (void *)(uintptr_t)a, c->stream->id, &e);
+    if (rc) {
+        int status = rc == UV_EINVAL ? 400 : rc == UV_EBUSY ? 409 : 503;
+        admin_refuse(c->stream, status, slice_str(e.text), NULL);
+    }
+    json_decref(doc);
+}
+
 static void admin_run(void *ctx, const struct admin_call *c)
 {
     const struct admin *a = ctx;
@@ -234,6 +278,9 @@ static void admin_run(void *ctx, const struct admin_call *c)
         break;
     case ADMIN_DRAIN:
         post_drain(a, c);
+        break;
+    case ADMIN_ERASE:
+        post_erase(a, c);
         break;
     case ADMIN_RESTART:
         admin_refuse(

@@ -9,7 +9,7 @@
  *   DELETE /connections/{id}    POST /connections/{id}/resubscribe
  *   GET /connections/{id}/explain?event=ID    POST /connections/{id}/explain
  *   POST /policy/reload[?dry_run=1][&force=1]
- *   POST /policy/rollback    POST /policy/resubscribe    POST /drain
+ *   POST /policy/rollback    POST /policy/resubscribe    POST /erase    POST /drain
  *
  * Each of several workers has its own, which only admin_workers.h calls. */
 #ifndef ADMIN_ADMIN_H

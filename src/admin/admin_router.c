@@ -28,6 +28,7 @@ static const struct admin_route routes[] = {
      "policy rollback requested by an operator"},
     {"/policy/resubscribe", HTTP_POST, ADMIN_RESUBSCRIBE_ALL, ADMIN_ALL,
      "resubscribe of all streams requested by an operator"},
+    {"/erase", HTTP_POST, ADMIN_ERASE, ADMIN_ANY, NULL}, /* logged when it has ended */
     {"/drain", HTTP_POST, ADMIN_DRAIN, ADMIN_HERE, "drain requested by an operator"},
     {"/restart", HTTP_POST, ADMIN_RESTART, ADMIN_HERE, "restart requested by an operator"},
 };

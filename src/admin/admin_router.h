@@ -25,6 +25,7 @@ enum admin_action {
     ADMIN_RESUBSCRIBE_ALL,
     ADMIN_DRAIN,
     ADMIN_RESTART,
+    ADMIN_ERASE,
 };
 
 /* How several workers answer. */
@@ -32,6 +33,7 @@ enum admin_scope {
     ADMIN_HERE,  /* the process that got the request answers alone */
     ADMIN_MERGE, /* all workers answer; their answers are merged */
     ADMIN_ONE,   /* the worker that has the connection answers */
+    ADMIN_ANY,   /* any one worker does it */
     ADMIN_ALL,   /* all workers do it; the answer names those that failed */
 };
 

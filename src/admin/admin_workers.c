@@ -79,6 +79,9 @@ static void admin_workers_run(void *ctx, const struct admin_call *c)
         }
         collect_one(ctx, c);
         break;
+    case ADMIN_ANY:
+        collect_any(ctx, c);
+        break;
     case ADMIN_ALL:
         admin_workers_order_all(ctx, c);
         break;

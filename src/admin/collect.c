@@ -7,6 +7,7 @@
 #include "admin/metrics/metrics.h"
 #include "admin/status_json.h"
 #include "base/alloc.h"
+#include "erase/erase.h"
 #include "net/client/backend_call.h"
 
 #include <jansson.h>
@@ -28,7 +29,7 @@ struct collect {
     void (*finish)(struct collect *g, struct stream *s);
     uint64_t limit;      /* of connections */
     bool filtered;       /* of all connections some were asked for */
-    char target[64];     /* of an order */
+    char target[96];     /* of an order */
     unsigned worker;     /* the one that has the connection */
     uint64_t timeout_ms; /* of each call */
     unsigned waiting;
@@ -427,6 +428,24 @@ void collect_one(struct admin_workers *a, const struct admin_call *c)
                                             .body = strbuf_slice(&c->rq->body)});
     }
     strbuf_clear(&target);
+}
+
+void collect_any(struct admin_workers *a, const struct admin_call *c)
+{
+    char from[ADDRESS_TEXT_MAX];
+    struct collect *g = collect_new(a, c->stream, finish_one);
+    unsigned worker = 0;
+    while (worker + 1 < a->count && !a->info(a->ctx, worker).ready) {
+        worker++;
+    }
+    peer_address_text(c->client, from);
+    (void)snprintf(g->target, sizeof g->target, "%s?%s", c->route->path, from);
+    g->timeout_ms = ERASE_TIMEOUT_MS;
+    order_one(g, worker,
+              &(struct backend_request){.method = collect_methods[c->route->method],
+                                        .target = g->target,
+                                        .type = http_request_header(c->rq, "Content-Type"),
+                                        .body = strbuf_slice(&c->rq->body)});
 }
 
 /* ---------------------------------------------------------------- orders about the policy */

@@ -49,6 +49,8 @@ void collect_connections(struct admin_workers *a, const struct admin_call *c,
                          const struct connection_filter *filter);
 /* Forwards a request about a connection to the worker that has it, and returns that worker's answer. */
 void collect_one(struct admin_workers *a, const struct admin_call *c);
+/* Forwards an order that any one worker carries out, with the client in place of the query. */
+void collect_any(struct admin_workers *a, const struct admin_call *c);
 /* Sends the same order to all workers, with its query. */
 void collect_order(struct admin_workers *a, const struct admin_call *c);
 /* Reloads the policy if the dry run succeeds on all workers. */

@@ -16,6 +16,7 @@
 #include "broker/resubscribe.h"
 #include "broker/stream_quotas.h"
 #include "broker/subscriber.h"
+#include "erase/erase.h"
 #include "event/sse_frame.h"
 #include "history/history.h"
 
@@ -96,10 +97,50 @@ void broker_free(struct broker *b)
     free(b->renderer);
     history_free(b->history);
     eventlog_free(b->log);
+    eraser_free(b->eraser);
+    free(b->erased_ahead);
     frame_unref(b->heartbeat);
     position_frames_clear(&b->positions);
     frame_cache_clear(&b->firsts);
     free(b);
+}
+
+/* What is to be forgotten may be on its way: an append of ours that another broker knows already. */
+static void broker_erased(void *ctx, const uint64_t *ids, size_t n)
+{
+    struct broker *b = ctx;
+    uint64_t head = eventlog_head(b->log);
+    for (size_t i = 0; i < n; i++) {
+        (void)eventlog_erase(b->log, ids[i]);
+        if (ids[i] > head) {
+            size_t bytes = (b->erased_ahead_n + 1) * sizeof *b->erased_ahead;
+            b->erased_ahead = xrealloc(b->erased_ahead, bytes);
+            b->erased_ahead[b->erased_ahead_n++] = ids[i];
+        }
+    }
+    history_erase(b->history, ids, n);
+    b->metrics->log_bytes = eventlog_bytes(b->log);
+}
+
+/* Was it erased before it came? */
+static bool broker_erased_ahead(const struct broker *b, uint64_t id)
+{
+    bool found = false;
+    for (size_t i = 0; i < b->erased_ahead_n && !found; i++) {
+        found = b->erased_ahead[i] == id;
+    }
+    return found;
+}
+
+static void broker_forget_ahead(struct broker *b, uint64_t head)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < b->erased_ahead_n; i++) {
+        if (b->erased_ahead[i] > head) {
+            b->erased_ahead[kept++] = b->erased_ahead[i];
+        }
+    }
+    b->erased_ahead_n = kept;
 }
 
 void broker_set_store(struct broker *b, struct store *store)
@@ -114,6 +155,14 @@ void broker_set_store(struct broker *b, struct store *store)
                     (struct history_counts){&b->metrics->pages_read, &b->metrics->pages_shared},
                     delivery_page_ready);
     b->metrics->head_id = bounds.head;
+    b->eraser = eraser_new(store);
+    store->erased = broker_erased;
+    store->erased_ctx = b;
+}
+
+struct eraser *broker_eraser(struct broker *b)
+{
+    return b->eraser;
 }
 
 void broker_set_policy(struct broker *b, struct policy *policy)
@@ -203,9 +252,14 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);
+        if (b->erased_ahead_n && broker_erased_ahead(b, events[i]->id)) {
+            (void)eventlog_erase(b->log, events[i]->id);
+            continue;
+        }
         audience_set_route(b->audiences, events[i], ordinal);
         reach_observe(b, events[i], &batch);
     }
+    broker_forget_ahead(b, eventlog_head(b->log));
     b->metrics->tailed += n;
     b->metrics->head_id = eventlog_head(b->log);
     b->metrics->log_events = eventlog_count(b->log);

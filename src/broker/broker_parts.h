@@ -32,7 +32,10 @@ struct broker {
     uint32_t policy_epoch; /* grows when another takes its place */
     struct http_server *server;
 
-    struct eventlog *log;           /* made when the store is set */
+    struct eventlog *log;   /* made when the store is set */
+    struct eraser *eraser;  /* takes events out of the store by order of operators */
+    uint64_t *erased_ahead; /* owned: ids that were erased, and have yet to come */
+    size_t erased_ahead_n;
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
     struct tag_index *tags;         /* which streams a policy can reach by what name */

@@ -175,13 +175,13 @@ static void delivery_live(struct broker *b, struct audience *a)
 /* ---------------------------------------------------------------- those behind */
 
 /* Is the event behind the end of the stream? Then the batch covers what is before it. */
-static bool delivery_is_over(struct subscriber_end_place *end, const struct event *ev,
+static bool delivery_is_over(struct subscriber_end_place *end, uint64_t id, int64_t time_ms,
                              struct write_batch *g)
 {
-    if (!end || (ev->id <= end->until && ev->time_ms <= end->until_ms)) {
+    if (!end || (id <= end->until && time_ms <= end->until_ms)) {
         return false;
     }
-    end->until = end->until < ev->id ? end->until : ev->id - 1;
+    end->until = end->until < id ? end->until : id - 1;
     g->upto = end->until;
     return true;
 }
@@ -202,13 +202,14 @@ static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g
     uint64_t end = eventlog_end(b->log);
     for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
         struct event *ev = eventlog_at(b->log, at);
-        if (write_batch_full(g) || delivery_is_over(stop, ev, g)) {
+        uint64_t id = eventlog_id_at(b->log, at);
+        if (write_batch_full(g) || delivery_is_over(stop, id, ev ? ev->time_ms : 0, g)) {
             return;
         }
-        if (audience_wants(sub->audience, event_topic(ev))) {
+        if (ev && audience_wants(sub->audience, event_topic(ev))) {
             write_batch_add(g, ev, false);
-        } else {
-            write_batch_pass(g, ev->id);
+        } else { /* of others, or erased */
+            write_batch_pass(g, id);
         }
     }
     if (at == end) {
@@ -232,7 +233,7 @@ static void delivery_take_from_page(struct subscriber *sub, struct write_batch *
     }
     for (; lo < p->events.n && g->count < most && !write_batch_full(g); lo++) {
         struct event *ev = p->events.v[lo];
-        if (delivery_is_over(stop, ev, g)) {
+        if (delivery_is_over(stop, ev->id, ev->time_ms, g)) {
             return;
         }
         if (audience_wants(sub->audience, event_topic(ev))) {

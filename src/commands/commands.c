@@ -20,6 +20,7 @@
 #include "net/client/http_client.h"
 #include "remote/remote_connections.h"
 #include "remote/remote_drain.h"
+#include "remote/remote_erase.h"
 #include "remote/remote_explain.h"
 #include "remote/remote_policy.h"
 #include "remote/remote_publish.h"
@@ -321,6 +322,9 @@ static const struct command commands[] = {
      remote_reload_details, remote_reload_rows, NULL, remote_reload},
     {"rollback", "[CONF] [options]", "Puts the previous policy back into effect.",
      remote_rollback_details, remote_rollback_rows, NULL, remote_rollback},
+    {"erase", "[CONF] --topic PATTERN [options]",
+     "Erases events from the store of a running broker.", remote_erase_details, remote_erase_rows,
+     NULL, remote_erase},
     {"drain", "[CONF] [options]", "Ends a running broker as SIGTERM does.", remote_drain_details,
      remote_drain_rows, NULL, remote_drain},
     {"restart", "[CONF] [options]", "Replaces the workers of a running broker, one by one.",

@@ -92,6 +92,33 @@ void eventlog_append(struct eventlog *log, struct event *ev)
     log->head = ev->id;
 }
 
+/* What stands in the place of an erased event: no topic is empty. */
+static bool eventlog_is_erased(const struct event *ev)
+{
+    return ev->topic_len == 0;
+}
+
+bool eventlog_erase(struct eventlog *log, uint64_t id)
+{
+    uint64_t at = eventlog_index_after(log, id - 1);
+    if (at == log->end || (*slot(log, at))->id != id || eventlog_is_erased(*slot(log, at))) {
+        return false;
+    }
+    struct event *stub = event_new(&(struct event_fields){.topic = slice_of("", 0)});
+    if (!stub) {
+        while (log->first <= at) {
+            trim_oldest(log);
+        }
+        return false;
+    }
+    stub->id = id;
+    log->bytes -= event_cost(*slot(log, at));
+    log->bytes += event_cost(stub);
+    event_unref(*slot(log, at));
+    *slot(log, at) = stub;
+    return true;
+}
+
 void eventlog_restart(struct eventlog *log, uint64_t id)
 {
     REQUIRE(id >= log->head);
@@ -142,7 +169,14 @@ uint64_t eventlog_end(const struct eventlog *log)
 
 struct event *eventlog_at(const struct eventlog *log, uint64_t ordinal)
 {
-    return ordinal >= log->first && ordinal < log->end ? *slot(log, ordinal) : NULL;
+    struct event *ev = ordinal >= log->first && ordinal < log->end ? *slot(log, ordinal) : NULL;
+    return ev && !eventlog_is_erased(ev) ? ev : NULL;
+}
+
+uint64_t eventlog_id_at(const struct eventlog *log, uint64_t ordinal)
+{
+    REQUIRE(ordinal >= log->first && ordinal < log->end);
+    return (*slot(log, ordinal))->id;
 }
 
 uint64_t eventlog_lag(const struct eventlog *log, uint64_t id)

@@ -7,6 +7,8 @@
 
 #include "event/event.h"
 
+#include <stdbool.h>
+
 struct eventlog;
 
 /* Holds at most `max_events` (at least 1) events and `max_bytes` of event_cost(); one event that is
@@ -19,6 +21,10 @@ void eventlog_append(struct eventlog *log, struct event *ev);
 /* Removes every event: the log restarts after `id` (not below the head). Ordinals continue. */
 void eventlog_restart(struct eventlog *log, uint64_t id);
 
+/* Drops what the event said; its id and its ordinal stay. False: it is not here, or memory is short, in which case all
+ * events up to it were trimmed. */
+bool eventlog_erase(struct eventlog *log, uint64_t id);
+
 /* The id of the newest event, or the id set by the last restart. */
 uint64_t eventlog_head(const struct eventlog *log);
 /* Every event of the store with floor < id <= head is here. A reader below the floor reads pages. */
@@ -30,8 +36,10 @@ size_t eventlog_bytes(const struct eventlog *log);
 uint64_t eventlog_index_after(const struct eventlog *log, uint64_t id);
 /* One past the newest ordinal. */
 uint64_t eventlog_end(const struct eventlog *log);
-/* Borrowed while the log holds it; NULL: trimmed, or not appended yet. */
+/* Borrowed while the log holds it; NULL: trimmed, erased, or not appended yet. */
 struct event *eventlog_at(const struct eventlog *log, uint64_t ordinal);
+/* Of an event that is held, erased or not. */
+uint64_t eventlog_id_at(const struct eventlog *log, uint64_t ordinal);
 /* Events held with an id greater than `id`. */
 uint64_t eventlog_lag(const struct eventlog *log, uint64_t id);
 

@@ -25,6 +25,9 @@ struct flight {
     char *names; /* owned; NULL: all topics */
     size_t names_n;
     bool started;
+    uint64_t
+        *erased; /* owned: events that were erased since it started, and may be in the answer */
+    size_t erased_n;
 };
 
 struct history {
@@ -49,6 +52,7 @@ static void history_flight_free(struct flight *f)
 {
     list_del(&f->node);
     free(f->names);
+    free(f->erased);
     free(f);
 }
 
@@ -143,6 +147,34 @@ void history_forget(struct history *h, uint64_t id)
     }
 }
 
+/* Is one of them in (after, upto]? */
+static bool history_any_in(const uint64_t *ids, size_t n, uint64_t after, uint64_t upto)
+{
+    bool any = false;
+    for (size_t i = 0; i < n && !any; i++) {
+        any = ids[i] > after && ids[i] <= upto;
+    }
+    return any;
+}
+
+void history_erase(struct history *h, const uint64_t *ids, size_t n)
+{
+    list_for_each_safe (it, next, &h->pages) {
+        struct page *p = container_of(it, struct page, node);
+        if (history_any_in(ids, n, p->after, p->upto)) {
+            history_page_free(h, p);
+        }
+    }
+    list_for_each (it, &h->flights) {
+        struct flight *f = container_of(it, struct flight, node);
+        if (f->started && history_any_in(ids, n, f->after, UINT64_MAX)) {
+            f->erased = xrealloc(f->erased, (f->erased_n + n) * sizeof *f->erased);
+            memcpy(f->erased + f->erased_n, ids, n * sizeof *ids);
+            f->erased_n += n;
+        }
+    }
+}
+
 static void history_wake(struct history *h, struct list *waiters)
 {
     while (!list_empty(waiters)) {
@@ -172,6 +204,10 @@ static void history_page_keep(struct history *h, struct flight *f, const struct 
     f->names = NULL; /* the page's now */
     p->cost = sizeof *p + p->names_n;
     for (size_t i = 0; i < got->n; i++) {
+        uint64_t id = got->events[i]->id;
+        if (history_any_in(f->erased, f->erased_n, id - 1, id)) {
+            continue;
+        }
         event_list_push(&p->events, event_ref(got->events[i]));
         p->cost += event_cost(got->events[i]);
     }

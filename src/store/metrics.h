@@ -15,6 +15,8 @@
       "Events that wait for the next group commit.")                                               \
     X(retained_removed, counter, "tidegate_store_retention_removed_total",                         \
       "Events removed by retention.")                                                              \
+    X(store_erased, counter, "tidegate_store_erased_events_total",                                 \
+      "Events erased from the store by order of an operator.")                                     \
     X(store_errors, counter, "tidegate_store_errors_total", "Store operations that failed.")       \
     X(store_reconnects, counter, "tidegate_store_connections_lost_total",                          \
       "Connections to the store that broke or could not be made.")                                 \

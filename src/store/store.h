@@ -83,7 +83,8 @@ struct store_query {
      * and patterns; all stores read by them). Who reads page by page up to an id that was handed out
      * before the first page, and then the log from there, ends with the newest of each: what is
      * missing in a later page was replaced, or removed, by an event above `upto`. UV_EAGAIN: not
-     * yet, the store is still looking through what it held before the topics were named. */
+     * yet, the store is still looking through what it held before the topics were named. UV_ENOTSUP: it
+     * may say so where no topics are named. */
     bool latest;
 };
 
@@ -102,6 +103,13 @@ typedef void (*store_seek_cb)(void *ctx, uint64_t token, int rc, uint64_t id);
 
 /* rc 0: what any writer had committed when the call was made has come through the tail. */
 typedef void (*store_sync_cb)(void *ctx, uint64_t token, int rc);
+
+/* Events that are to be forgotten: who has a copy drops it. By this process or any other one on the
+ * store; some are named twice, and some before the tail has reported them, which it may still do. */
+typedef void (*store_erased_cb)(void *ctx, const uint64_t *ids, size_t n);
+/* rc 0: committed; `n` of the events were there. Another rc: nothing was erased, or it is not known. */
+typedef void (*store_erase_cb)(void *ctx, uint64_t token, int rc, size_t n);
+enum { STORE_ERASE_MAX = 1000 };
 
 struct store_health {
     bool ok;
@@ -127,6 +135,13 @@ struct store_ops {
     int (*seek)(struct store *s, int64_t unix_ms, store_seek_cb cb, void *ctx, uint64_t token);
     /* NULL: the tail is never behind, for there is no other broker on this store. */
     int (*sync)(struct store *s, store_sync_cb cb, void *ctx, uint64_t token);
+    /* Removes these events, at most STORE_ERASE_MAX, and the idempotency keys that they have, in one
+     * transaction. Their ids stay used, and are no gap of the history. `erased` hears of it before `cb`, in
+     * other processes soon. `n` 0: the last step, after which no file of the store holds bytes of events
+     * that were removed; UV_EBUSY: somebody else's transaction kept it from that. UV_EAGAIN: another call is under
+     * way. */
+    int (*erase)(struct store *s, const uint64_t *ids, size_t n, store_erase_cb cb, void *ctx,
+                 uint64_t token);
     /* Another process of ours has committed: look now. NULL: it would not help. */
     void (*wake)(struct store *s);
     struct store_bounds (*bounds)(const struct store *s);
@@ -137,6 +152,8 @@ struct store_ops {
 
 struct store {
     const struct store_ops *ops;
+    store_erased_cb erased; /* of whoever keeps copies, with `erased_ctx`; NULL: nobody */
+    void *erased_ctx;
 };
 
 #endif

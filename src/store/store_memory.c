@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum op_kind { OP_APPEND, OP_READ, OP_SEEK };
+enum op_kind { OP_APPEND, OP_READ, OP_SEEK, OP_ERASE };
 
 struct op {
     struct list node;
@@ -29,6 +29,9 @@ struct op {
     store_append_cb append_cb;
     store_page_cb page_cb;
     store_seek_cb seek_cb;
+    store_erase_cb erase_cb;
+    uint64_t *ids; /* owned; to be erased */
+    size_t id_count;
     void *ctx;
     uint64_t token;
     struct store_ack *acks;
@@ -202,9 +205,34 @@ static void answer_seek(struct memory *m, struct op *op)
     op->seek_cb(op->ctx, op->token, 0, id);
 }
 
+static void answer_erase(struct memory *m, struct op *op)
+{
+    size_t kept = 0, before = m->held.n;
+    for (size_t i = 0; i < before; i++) {
+        struct event *ev = m->held.v[i];
+        bool named = false;
+        for (size_t k = 0; k < op->id_count && !named; k++) {
+            named = op->ids[k] == ev->id;
+        }
+        if (named) {
+            event_unref(ev);
+        } else {
+            m->held.v[kept++] = ev;
+        }
+    }
+    m->held.n = kept;
+    m->metrics->store_erased += before - kept;
+    if (op->id_count && m->base.erased) {
+        m->base.erased(m->base.erased_ctx, op->ids, op->id_count);
+    }
+    op->erase_cb(op->ctx, op->token, 0, before - kept);
+}
+
 static void answer(struct memory *m, struct op *op)
 {
-    if (op->kind == OP_APPEND) {
+    if (op->kind == OP_ERASE) {
+        answer_erase(m, op);
+    } else if (op->kind == OP_APPEND) {
         latency_add(&m->metrics->store_append, (uv_hrtime() - op->accepted_ns) / 1000);
         op->append_cb(op->ctx, op->token, op->rc, op->rc ? NULL : op->acks,
                       op->rc ? 0 : op->events.n);
@@ -219,6 +247,7 @@ static void answer(struct memory *m, struct op *op)
     event_list_clear(&op->events);
     strbuf_clear(&op->topics);
     free(op->acks);
+    free(op->ids);
     free(op);
 }
 
@@ -360,6 +389,23 @@ static int memory_seek(struct store *base, int64_t unix_ms, store_seek_cb cb, vo
     return 0;
 }
 
+static int memory_erase(struct store *base, const uint64_t *ids, size_t n, store_erase_cb cb,
+                        void *ctx, uint64_t token)
+{
+    struct memory *m = from_base(base);
+    if (m->closing) {
+        return UV_ECANCELED;
+    }
+    struct op *op = push(m, OP_ERASE, ctx, token);
+    op->erase_cb = cb;
+    op->ids = xcalloc(n + 1, sizeof *op->ids);
+    for (size_t i = 0; i < n; i++) {
+        op->ids[i] = ids[i];
+    }
+    op->id_count = n;
+    return 0;
+}
+
 static struct store_bounds memory_bounds(const struct store *base)
 {
     const struct memory *m = (const struct memory *)(const void *)base;
@@ -394,6 +440,7 @@ struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_
     static const struct store_ops ops = {.append = memory_append,
                                          .read = memory_read,
                                          .seek = memory_seek,
+                                         .erase = memory_erase,
                                          .bounds = memory_bounds,
                                          .health = memory_health,
                                          .close = memory_close};

@@ -317,8 +317,10 @@ static struct event *event_page_next(struct event_page *p)
     if (p->cursor >= p->end || p->cursor < eventlog_floor(log)) {
         return NULL;
     }
-    uint64_t at = eventlog_index_after(log, p->cursor);
-    struct event *ev = at < eventlog_end(log) ? eventlog_at(log, at) : NULL;
+    struct event *ev = NULL; /* also of those that were erased */
+    for (uint64_t at = eventlog_index_after(log, p->cursor); at < eventlog_end(log) && !ev; at++) {
+        ev = eventlog_at(log, at);
+    }
     p->cursor = ev ? p->cursor : p->end;
     return ev;
 }

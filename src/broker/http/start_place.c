@@ -166,13 +166,10 @@ static bool start_place_look_at_log(struct start_place *p, uint64_t *left)
     const struct eventlog *log = p->b->log;
     uint64_t first = eventlog_index_after(log, p->at);
     for (uint64_t at = eventlog_end(log); at > first && *left; (*left)--) {
-        struct event *ev = eventlog_at(log, --at);
-        if (start_place_counts(p, ev) && ++p->newest_n == p->replay.last) {
-            p->at = ev->id - 1;
-            return true;
-        }
-        if (*left == 1) {
-            p->at = ev->id - 1;
+        struct event *ev = eventlog_at(log, --at); /* NULL: erased */
+        bool enough = ev && start_place_counts(p, ev) && ++p->newest_n == p->replay.last;
+        if (enough || *left == 1) {
+            p->at = eventlog_id_at(log, at) - 1;
             return true;
         }
     }

@@ -18,9 +18,9 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
 static const char *const migrations[PG_SCHEMA_VERSION] = {
-    "src/store/postgres/schema.sql", "src/store/postgres/schema_2.sql",
-    "src/store/postgres/schema_3_ids.sql", "src/store/postgres/schema_4_changes.sql",
-    "src/store/postgres/schema_5_latest.sql"};
+    "src/store/postgres/schema.sql",          "src/store/postgres/schema_2.sql",
+    "src/store/postgres/schema_3_ids.sql",    "src/store/postgres/schema_4_changes.sql",
+    "src/store/postgres/schema_5_latest.sql", "src/store/postgres/schema_6_erase.sql"};
 
 struct session {
     uv_loop_t loop;
@@ -290,9 +290,10 @@ static int pg_schema_read_position(struct session *n, const struct place *p, uin
     if (pg_schema_run(n, "lead", "SELECT tidegate.lead($1::bigint, 0)", &args)) {
         return pg_schema_migrate_failed(n, p, "tidegate.lead()", e);
     }
-    /* one snapshot for all three */
+    /* one snapshot for all of them */
     if (pg_schema_run(n, "position",
-                      "SELECT h.seq, r.trimmed, l.after, l.upto FROM tidegate.head h,"
+                      "SELECT h.seq, r.trimmed, l.after, l.upto,"
+                      " (SELECT coalesce(max(batch), 0) FROM tidegate.erased) FROM tidegate.head h,"
                       " tidegate.retention r LEFT JOIN (SELECT * FROM tidegate.leap ORDER BY"
                       " after DESC LIMIT 1000) l ON true ORDER BY l.after",
                       NULL)) {
@@ -306,6 +307,7 @@ static int pg_schema_read_position(struct session *n, const struct place *p, uin
     }
     out->head = (uint64_t)pg_cell_int8(n->res, 0, 0);
     out->trimmed = (uint64_t)pg_cell_int8(n->res, 0, 1);
+    out->erased = pg_cell_int8(n->res, 0, 4);
     for (int i = 0; i < rows && !PQgetisnull(n->res, i, 2); i++) {
         out->leaps[out->leap_count++] = (struct store_leap){(uint64_t)pg_cell_int8(n->res, i, 2),
                                                             (uint64_t)pg_cell_int8(n->res, i, 3)};

@@ -7,11 +7,12 @@
 #include "pg/pg_conninfo.h"
 #include "store/store.h"
 
-enum { PG_SCHEMA_VERSION = 5, PG_LEAPS_MAX = 1000 };
+enum { PG_SCHEMA_VERSION = 6, PG_LEAPS_MAX = 1000 };
 
 struct pg_schema_state {
     int was, version; /* before and after; 0: there was none */
     uint64_t head, trimmed;
+    int64_t erased; /* newest batch of tidegate.erased */
     struct store_leap leaps[PG_LEAPS_MAX];
     size_t leap_count;
 };

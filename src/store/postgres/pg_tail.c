@@ -23,7 +23,8 @@ enum {
 
 static const struct pg_statement listen_statement = {NULL, "LISTEN tidegate"};
 static const struct pg_statement look_statement = {
-    "look", "SELECT h.seq, r.trimmed, (SELECT coalesce(max(upto), 0) FROM tidegate.leap)"
+    "look", "SELECT h.seq, r.trimmed, (SELECT coalesce(max(upto), 0) FROM tidegate.leap),"
+            " (SELECT coalesce(max(batch), 0) FROM tidegate.erased)"
             " FROM tidegate.head h, tidegate.retention r"};
 static const struct pg_statement leaps_statement = {
     "leaps", "SELECT after, upto FROM (SELECT after, upto FROM tidegate.leap ORDER BY after DESC"
@@ -34,6 +35,7 @@ static const struct pg_statement lead_statement = {"lead", PG_LEAD_SQL};
 static void pg_tail_look(struct store_pg *s);
 static void pg_tail_lead(struct store_pg *s);
 static void pg_tail_read_page(struct store_pg *s);
+static void pg_tail_looked(struct store_pg *s);
 
 /* ---------------------------------------------------------------- what was learned */
 
@@ -100,7 +102,7 @@ static bool pg_tail_may_follow(struct store_pg *s, uint64_t seq)
     if (seq - 1 <= s->trimmed || s->trimmed > s->tail.last) {
         pg_tail_fell_behind(s, s->trimmed < seq ? s->trimmed : seq - 1);
     }
-    if (seq > s->tail.last + 1 && s->tail.unexplained) {
+    if (seq > s->tail.last + 1 && s->tail.unexplained && s->erased.newest < seq - 1) {
         log_error("store", "ids are missing in tidegate.events: rows were removed by hand",
                   LOG_F(log_uint("after", s->tail.last), log_uint("before", seq)));
     }
@@ -401,6 +403,38 @@ static void pg_tail_lead(struct store_pg *s)
     pg_tail_ask(s, &lead_statement, &args, pg_tail_on_lead);
 }
 
+static void pg_tail_on_erased(void *ctx, uint64_t token, const PGresult *res,
+                              const struct pg_fault *f)
+{
+    struct store_pg *s = ctx;
+    bool more;
+    (void)token;
+    if (!res) {
+        pg_tail_failed(s, f);
+        return;
+    }
+    pg_erase_take(s, res, &more);
+    s->tail.erased = more ? s->tail.erased : s->erased.batch;
+    pg_tail_looked(s);
+}
+
+/* What the look has found, one after the other. */
+static void pg_tail_looked(struct store_pg *s)
+{
+    struct pg_tail *t = &s->tail;
+    struct pg_args args;
+    if (t->erased > s->erased.batch || s->erased.seq != INT64_MAX) {
+        const struct pg_statement *st = pg_erase_look(s, &args);
+        pg_tail_ask(s, st, &args, pg_tail_on_erased);
+    } else if (t->leapt_to > t->last_leap || t->unexplained) {
+        pg_tail_ask(s, &leaps_statement, NULL, pg_tail_on_leaps);
+    } else if (t->db_head > t->last) {
+        pg_tail_read_page(s);
+    } else {
+        pg_tail_rest(s, false);
+    }
+}
+
 static void pg_tail_on_look(void *ctx, uint64_t token, const PGresult *res,
                             const struct pg_fault *f)
 {
@@ -417,18 +451,13 @@ static void pg_tail_on_look(void *ctx, uint64_t token, const PGresult *res,
         pg_tail_lead(s);
         return;
     }
-    uint64_t last_leap = (uint64_t)pg_cell_int8(res, 0, 2);
+    t->leapt_to = (uint64_t)pg_cell_int8(res, 0, 2);
+    t->erased = pg_cell_int8(res, 0, 3);
     s->trimmed = (uint64_t)pg_cell_int8(res, 0, 1);
     t->db_head = head;
     pg_tail_advance(s, t->last);
     pg_tail_syncs_known(s, head);
-    if (last_leap > t->last_leap || t->unexplained) {
-        pg_tail_ask(s, &leaps_statement, NULL, pg_tail_on_leaps);
-    } else if (head > t->last) {
-        pg_tail_read_page(s);
-    } else {
-        pg_tail_rest(s, false);
-    }
+    pg_tail_looked(s);
 }
 
 static void pg_tail_look(struct store_pg *s)

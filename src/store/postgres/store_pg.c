@@ -2,7 +2,7 @@
  * one server. To be read in this order: schema.sql (why the order of events can be trusted),
  * pg_schema.c (the database is checked and migrated), pg_tail.c, pg_appends.c and pg_reads.c (the
  * parts of this class, one connection each, or more), sequencer.c (outbox to events), upkeep.c (the
- * tables), pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
+ * tables), pg_erase.c, pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
 #include "store/postgres/store_pg.h"
 
 #include "base/alloc.h"
@@ -234,6 +234,13 @@ static int store_pg_sync(struct store *base, store_sync_cb cb, void *ctx, uint64
     return s->closing ? UV_ECANCELED : pg_tail_sync(s, cb, ctx, token);
 }
 
+static int store_pg_erase(struct store *base, const uint64_t *ids, size_t n, store_erase_cb cb,
+                          void *ctx, uint64_t token)
+{
+    struct store_pg *s = store_pg_from_base(base);
+    return s->closing ? UV_ECANCELED : pg_erase_order(s, ids, n, cb, ctx, token);
+}
+
 /* ---------------------------------------------------------------- closing */
 
 static void store_pg_free(struct store_pg *s)
@@ -307,6 +314,7 @@ static const struct store_ops pg_ops = {.reads_by_topic = true,
                                         .read = store_pg_read,
                                         .seek = store_pg_seek,
                                         .sync = store_pg_sync,
+                                        .erase = store_pg_erase,
                                         .bounds = store_pg_bounds,
                                         .health = store_pg_health,
                                         .close = store_pg_close};
@@ -357,6 +365,8 @@ static void store_pg_start(struct store_pg *s, const struct pg_schema_state *sta
     s->leaps = xcalloc(PG_LEAPS_MAX, sizeof *s->leaps);
     memcpy(s->leaps, state->leaps, state->leap_count * sizeof *s->leaps);
     s->leap_count = s->leaps_applied = state->leap_count;
+    s->erased.batch = s->tail.erased = state->erased;
+    s->erased.seq = INT64_MAX;
     s->tail.last_leap = state->leap_count ? state->leaps[state->leap_count - 1].upto : 0;
     REQUIRE(uv_timer_init(s->loop, &s->close_timer) == 0);
     s->close_timer.data = s;

@@ -30,6 +30,8 @@ struct pg_tail {
     bool busy;          /* a statement of the tail is under way */
     bool again;         /* look again when the statement under way is answered */
     bool unexplained;   /* ids are missing: look at the leaps before going on */
+    int64_t erased;     /* newest batch of tidegate.erased, as of the last look */
+    uint64_t leapt_to;  /* end of the newest leap, as of the last look */
     bool led;           /* lead() was asked since the last look that was well */
     uint64_t asked;     /* `last` when that statement was sent: a head below it was set back */
     uint64_t last;      /* delivered up to here */
@@ -105,6 +107,12 @@ struct store_pg {
     uint64_t reported; /* bad rows up to here were logged */
     uint64_t leapt;    /* leaps that the tail has passed: a page read before one is stale */
 
+    bool erasing; /* an order of pg_erase.c is under way */
+    struct {
+        int64_t batch, seq; /* rows of tidegate.erased up to here were seen */
+        uint64_t newest;    /* id among them */
+    } erased;
+
     struct pg_lineage lineage;
     uint64_t outage_since; /* loop time of the first of `faults` */
 
@@ -168,6 +176,13 @@ void pg_appends_acknowledge(struct store_pg *s);
 void pg_appends_lost(struct store_pg *s, const struct store_leap *leap);
 bool pg_appends_idle(const struct store_pg *s);
 bool pg_appends_is_sent(const struct store_pg *s); /* an answer is awaited */
+
+/* pg_erase.c */
+int pg_erase_order(struct store_pg *s, const uint64_t *ids, size_t n, store_erase_cb cb, void *ctx,
+                   uint64_t token);
+/* The statement for what was erased since; its answer; `more`: ask again. */
+const struct pg_statement *pg_erase_look(const struct store_pg *s, struct pg_args *args);
+void pg_erase_take(struct store_pg *s, const PGresult *res, bool *more);
 
 /* pg_reads.c */
 void pg_reads_start(struct store_pg *s);

@@ -514,6 +514,12 @@ struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
     return u;
 }
 
+int upkeep_ask(struct upkeep *u, const struct pg_statement *st, struct pg_args *args,
+               pg_done_cb done, void *ctx)
+{
+    return pg_client_ask(u->client, st, args, done, ctx, 0);
+}
+
 void upkeep_wake(struct upkeep *u)
 {
     if (!u->closing) {

@@ -29,6 +29,9 @@ struct upkeep;
 struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
                           const struct sequencer *sequencer, struct store_metrics *metrics,
                           const struct upkeep_events *events, void *ctx);
+/* pg_client_ask() on its connection, for what operators order. */
+int upkeep_ask(struct upkeep *u, const struct pg_statement *st, struct pg_args *args,
+               pg_done_cb done, void *ctx);
 /* Appends what does not work, each ending in "; ". 0, or UV_E* of strbuf.h. */
 int upkeep_complain(const struct upkeep *u, struct strbuf *out);
 void upkeep_wake(struct upkeep *u); /* see pg_client_wake() */

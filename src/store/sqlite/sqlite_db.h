@@ -38,7 +38,8 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(look, "SELECT coalesce((SELECT value FROM meta WHERE name = 'trimmed'), 0), "                \
             "max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "           \
             "coalesce((SELECT max(seq) FROM events), 0)), "                                        \
-            "(SELECT created FROM events WHERE seq = ?1), l.after, l.upto FROM (SELECT 1) "        \
+            "(SELECT created FROM events WHERE seq = ?1), l.after, l.upto, "                       \
+            "coalesce((SELECT value FROM meta WHERE name = 'erased'), 0) FROM (SELECT 1) "         \
             "LEFT JOIN (SELECT after, upto FROM leaps WHERE after < ?1 "                           \
             "ORDER BY after DESC LIMIT 1) l")                                                      \
     X(head_set, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'events'")                       \
@@ -64,6 +65,16 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created FROM latest "               \
                    "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
     X(latest_of_topic, "SELECT seq FROM latest WHERE topic = ?1")                                  \
+    X(erase_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                           \
+                 "key = (SELECT key FROM events WHERE seq = ?1)")                                  \
+    X(erase, "DELETE FROM events WHERE seq = ?1")                                                  \
+    X(erase_latest_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                    \
+                        "key = (SELECT key FROM latest WHERE seq = ?1)")                           \
+    X(erase_latest, "DELETE FROM latest WHERE seq = ?1")                                           \
+    X(erased_add, "REPLACE INTO erased(seq, batch, at) VALUES (?1, ?2, ?3)")                       \
+    X(erased_since, "SELECT seq, batch FROM erased WHERE batch > ?1 ORDER BY batch")               \
+    X(erased_from, "SELECT seq FROM erased WHERE seq > ?1 ORDER BY seq")                           \
+    X(erased_forget, "DELETE FROM erased WHERE seq <= ?1 AND at < ?2")                             \
     X(page_count, "PRAGMA page_count")                                                             \
     X(freelist_count, "PRAGMA freelist_count")
 
@@ -140,13 +151,15 @@ int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
  * now on, and of no others. Returns a SQLite result. */
 int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head);
 
-/* sqlite_leaps.c. All return a SQLite result. */
+/* sqlite_lineage.c: ids that no event of this file has. All return a SQLite result. */
 int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);
 /* In an open write transaction: `leaps` as loaded gain (after, upto], and the next id lies above. */
 int sqlite_db_leap(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t after, uint64_t upto);
 /* In an open write transaction: loads them, and drops those that `trimmed` makes useless. */
 int sqlite_db_leaps_trim(struct sqlite_db *db, struct sqlite_leaps *leaps, uint64_t trimmed);
-/* Ids are dense. Do leaps, or retention, explain that no row has an id in (after, upto]? */
+/* sqlite_erase.c. Erased events without a hole among them follow on `after`, up to *reached; at most `upto`. */
+int sqlite_erase_explain(struct sqlite_db *db, uint64_t after, uint64_t upto, uint64_t *reached);
+/* Ids are dense. Do leaps, retention or erased events explain that no row has an id in (after, upto]? */
 int sqlite_db_leaps_explain(struct sqlite_db *db, uint64_t after, uint64_t upto, bool *explained);
 
 #endif

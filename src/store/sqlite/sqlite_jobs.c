@@ -144,6 +144,9 @@ static void sqlite_jobs_note_faults(struct store_sqlite *s, bool settled)
             store_sqlite_well(s, SQLITE_FAULT_WRITE);
         }
         break;
+    case SQLITE_JOB_ERASE: /* who ordered it is told */
+        s->metrics->store_errors += w->rc != 0;
+        break;
     case SQLITE_JOB_CLOSE:
         break;
     }
@@ -235,7 +238,32 @@ static void sqlite_jobs_answer_askers(struct list *askers, int rc)
 /* Jobs that may write. */
 static bool sqlite_jobs_pauses_watch(enum sqlite_job_kind kind)
 {
-    return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN;
+    return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN || kind == SQLITE_JOB_ERASE;
+}
+
+static void sqlite_jobs_answer_erase(struct store_sqlite *s, int rc)
+{
+    struct sqlite_erase *e = s->erase;
+    s->erase = NULL; /* it may order the next one */
+    e->cb(e->ctx, e->token, rc, rc ? 0 : e->removed);
+    free(e->ids);
+    free(e);
+}
+
+static void sqlite_jobs_take_erased(struct store_sqlite *s)
+{
+    struct sqlite_writer *w = &s->writer;
+    if (w->erased_n && s->base.erased) {
+        s->base.erased(s->base.erased_ctx, w->erased, w->erased_n);
+    }
+    if (w->kind == SQLITE_JOB_ERASE && (w->rc || !s->erase->more)) {
+        size_t removed = w->rc ? 0 : s->erase->removed;
+        s->metrics->store_erased += removed;
+        s->rows -= removed < s->rows ? removed : s->rows;
+        sqlite_jobs_answer_erase(s, w->rc);
+    } else if (w->erased_n && s->counted && !s->closing) {
+        sqlite_reads_count(s); /* of another worker: the count is void */
+    }
 }
 
 static void sqlite_jobs_on_done(void *ctx)
@@ -243,6 +271,9 @@ static void sqlite_jobs_on_done(void *ctx)
     struct store_sqlite *s = ctx;
     struct sqlite_writer *w = &s->writer;
     if (w->kind == SQLITE_JOB_CLOSE) {
+        if (s->erase) {
+            sqlite_jobs_answer_erase(s, UV_ECANCELED);
+        }
         sqlite_jobs_answer_askers(&s->asking, UV_ECANCELED);
         sqlite_jobs_answer_askers(&s->askers, UV_ECANCELED);
         store_sqlite_finish(s);
@@ -258,6 +289,7 @@ static void sqlite_jobs_on_done(void *ctx)
     }
     sqlite_jobs_note_faults(s, !list_empty(&w->group));
     sqlite_jobs_deliver(s);
+    sqlite_jobs_take_erased(s);
     size_t answered = 0;
     while (!list_empty(&w->group)) {
         struct append *a = list_first(&w->group, struct append, node);
@@ -300,6 +332,9 @@ static bool sqlite_jobs_choose(const struct store_sqlite *s, enum sqlite_job_kin
     }
     if (s->catching_up) {
         *kind = SQLITE_JOB_CHECK;
+    } else if (s->erase && !s->closing &&
+               !((appends || wanted || s->retain_due) && s->erased_last)) {
+        *kind = SQLITE_JOB_ERASE; /* in turns with others, too */
     } else if (s->retain_due && !s->closing && !((appends || wanted) && s->retained_last)) {
         *kind = SQLITE_JOB_RETAIN; /* in turns with others when there are several */
     } else if (appends) {
@@ -356,12 +391,14 @@ void sqlite_jobs_start_next(struct store_sqlite *s)
         s->retain_due = false;
         s->ticks = 0;
     }
-    if (kind != SQLITE_JOB_RETAIN) {
+    if (kind != SQLITE_JOB_RETAIN && kind != SQLITE_JOB_ERASE) {
         s->check_due = s->woken = false; /* a write looks for rows of others as well */
         s->read_ms = uv_now(s->loop);
         list_splice_tail(&s->asking, &s->askers);
     }
+    s->writer.erase = kind == SQLITE_JOB_ERASE ? s->erase : NULL;
     s->retained_last = kind == SQLITE_JOB_RETAIN;
+    s->erased_last = kind == SQLITE_JOB_ERASE;
     s->foreign_write_seen = false;
     s->busy = true;
     if (sqlite_jobs_pauses_watch(kind)) {

@@ -63,7 +63,10 @@ static int sqlite_row_find_hole(struct sqlite_db *db, const struct sqlite_rows_l
     if (next <= end->upto + 1) {
         return SQLITE_OK;
     }
-    int rc = limit->tail ? SQLITE_OK : sqlite_db_leaps_explain(db, end->upto, next - 1, &explained);
+    uint64_t reached = 0;
+    int rc = limit->tail ? sqlite_erase_explain(db, end->upto, next - 1, &reached)
+                         : sqlite_db_leaps_explain(db, end->upto, next - 1, &explained);
+    explained = explained || reached >= next - 1; /* the tail reports leaps */
     *found = rc == SQLITE_OK && !explained;
     if (*found && end->upto == limit->after) {
         end->hole = next - 1;

@@ -57,6 +57,12 @@ static const char schema[] =
     "CREATE TABLE leaps(after INTEGER PRIMARY KEY, upto INTEGER NOT NULL);\n"
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;\n";
 
+/* Since the erase command; a program that does not know it leaves it alone. */
+static const char schema_erased[] =
+    "CREATE TABLE IF NOT EXISTS erased(seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL,\n"
+    "  at INTEGER NOT NULL);\n"
+    "CREATE INDEX IF NOT EXISTS erased_batch ON erased(batch);\n";
+
 /* ------------------------------------------------------------------ several brokers on one file */
 
 /* The lock file beside the database, one byte for each purpose (fcntl(2), open file description
@@ -320,6 +326,8 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
         /* a log that one long reader made grow shrinks again */
         sqlite_schema_exec(db, "PRAGMA journal_size_limit = 67108864") != SQLITE_OK ||
         sqlite_schema_exec(db, "PRAGMA cache_size = -16384") != SQLITE_OK ||
+        /* zeros over what is deleted, where that costs no write: see sqlite_erase.c */
+        sqlite_schema_exec(db, "PRAGMA secure_delete = FAST") != SQLITE_OK ||
         sqlite_schema_exec(db, "BEGIN IMMEDIATE") != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
@@ -332,6 +340,9 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
             sqlite_schema_exec(db, stamp) != SQLITE_OK) {
             return sqlite_db_fail(db, e, path);
         }
+    }
+    if (sqlite_schema_exec(db, schema_erased) != SQLITE_OK) {
+        return sqlite_db_fail(db, e, path);
     }
     bool alone = false;
     rc = sqlite_schema_look_for_others(db, path, &alone, e);

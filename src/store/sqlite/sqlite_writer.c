@@ -91,6 +91,9 @@ static int sqlite_writer_read_others(struct sqlite_writer *w)
 {
     struct sqlite_look look;
     int rc = sqlite_lineage_look(w, &look);
+    if (rc == 0 && look.erased != w->erased_seen) {
+        rc = sqlite_erase_collect(w);
+    }
     if (rc == 0 && look.leapt) {
         sqlite_lineage_pass(w, look.over.after, look.over.upto, true);
         rc = sqlite_db_leaps_load(&w->db, &w->leaps) == SQLITE_OK
@@ -363,6 +366,7 @@ void sqlite_writer_reset(struct sqlite_writer *w, enum sqlite_job_kind kind)
     w->commits = w->inserted = w->others = w->others_bytes = 0;
     w->rejects = (struct sqlite_rejects){0};
     w->retained = (struct sqlite_retained){0};
+    w->erased_n = 0;
 }
 
 void sqlite_writer_run(struct sqlite_writer *w)
@@ -380,6 +384,9 @@ void sqlite_writer_run(struct sqlite_writer *w)
         break;
     case SQLITE_JOB_RETAIN:
         w->rc = sqlite_retain_run(w);
+        break;
+    case SQLITE_JOB_ERASE:
+        w->rc = sqlite_erase_run(w);
         break;
     case SQLITE_JOB_CLOSE:
         sqlite_writer_close_file(w);

@@ -23,7 +23,25 @@ enum {
     SQLITE_RETAIN_ROWS = 1000,
 };
 
-enum sqlite_job_kind { SQLITE_JOB_WRITE, SQLITE_JOB_CHECK, SQLITE_JOB_RETAIN, SQLITE_JOB_CLOSE };
+enum sqlite_job_kind {
+    SQLITE_JOB_WRITE,
+    SQLITE_JOB_CHECK,
+    SQLITE_JOB_RETAIN,
+    SQLITE_JOB_ERASE,
+    SQLITE_JOB_CLOSE
+};
+
+/* An order to erase, and how far it is: one or more jobs. */
+struct sqlite_erase {
+    uint64_t *ids; /* owned */
+    size_t n;      /* 0: clean the files */
+    store_erase_cb cb;
+    void *ctx;
+    uint64_t token;
+    unsigned tries;
+    size_t removed;
+    bool more; /* another job for it */
+};
 
 struct sqlite_retain_rules {
     uint64_t age_s, events, bytes; /* 0: no bound */
@@ -68,12 +86,14 @@ struct sqlite_writer {
     int64_t data_version;
     const uint32_t *counter; /* of all commits: sqlite_wal_index.h */
     int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
+    int64_t erased_seen;     /* batch of erased events that the loop thread has heard of */
     bool shrunk;             /* pages were given back since the last checkpoint of retention */
 
     /* the job */
     enum sqlite_job_kind kind;
     struct list group;                /* appends */
     struct sqlite_retain_rules rules; /* of a retention job */
+    struct sqlite_erase *erase;       /* of an erase job; borrowed */
 
     /* its outcome */
     int rc;     /* of the job itself; appends have their own */
@@ -91,6 +111,8 @@ struct sqlite_writer {
     size_t commits, inserted, others, others_bytes;
     struct sqlite_rejects rejects;
     struct sqlite_retained retained;
+    uint64_t *erased; /* owned; events to be forgotten */
+    size_t erased_n, erased_cap;
 };
 
 /* Runs the job; on the thread. */
@@ -107,6 +129,7 @@ struct sqlite_look {
     struct store_leap over; /* the last leap that begins below `tailed`; upto 0: none */
     bool leapt;             /* `over` says that what the tail has passed is lost */
     bool lost;              /* so do the rows: they are of another state of the file */
+    int64_t erased;         /* the newest batch of erased events */
 };
 int sqlite_lineage_look(struct sqlite_writer *w, struct sqlite_look *out);
 /* The tail goes on above `upto`: rows were `lost`, or removed before they could be seen. */
@@ -119,5 +142,9 @@ int sqlite_retain_run(struct sqlite_writer *w);
 /* sqlite_latest.c: one step through older events, where some are yet to be looked through for topics
  * of store.latest. In a transaction of its own; 0 or a negative UV_E* with text. */
 int sqlite_latest_step(struct sqlite_writer *w);
+/* sqlite_erase.c: the work of SQLITE_JOB_ERASE. */
+int sqlite_erase_run(struct sqlite_writer *w);
+/* Takes what was erased since `erased_seen`. */
+int sqlite_erase_collect(struct sqlite_writer *w);
 
 #endif

@@ -1,7 +1,7 @@
 /* The embedded store: implements store/store.h. This file is its face: opening, accepting, health,
  * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_wait.c
  * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
- * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c,
+ * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c, sqlite_erase.c,
  * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
  * sqlite_db.c (the file). */
 #include "store/sqlite/store_sqlite.h"
@@ -179,8 +179,8 @@ static int store_sqlite_read(struct store *base, const struct store_query *q, st
                              void *ctx, uint64_t token)
 {
     struct store_sqlite *s = store_sqlite_from_base(base);
-    if (s->closing) {
-        return UV_ECANCELED;
+    if (s->closing || (q->latest && s->opt.latest.n == 0)) {
+        return s->closing ? UV_ECANCELED : UV_ENOTSUP;
     }
     struct sqlite_read *r = xcalloc(1, sizeof *r);
     r->kind = SQLITE_READ_PAGE;
@@ -212,6 +212,23 @@ static int store_sqlite_seek(struct store *base, int64_t unix_ms, store_seek_cb 
     return 0;
 }
 
+static int store_sqlite_erase(struct store *base, const uint64_t *ids, size_t n, store_erase_cb cb,
+                              void *ctx, uint64_t token)
+{
+    struct store_sqlite *s = store_sqlite_from_base(base);
+    if (s->closing || s->erase) {
+        return s->closing ? UV_ECANCELED : UV_EAGAIN;
+    }
+    s->erase = xmalloc(sizeof *s->erase);
+    *s->erase = (struct sqlite_erase){.n = n, .cb = cb, .ctx = ctx, .token = token};
+    s->erase->ids = xcalloc(n + 1, sizeof *ids);
+    for (size_t i = 0; i < n; i++) {
+        s->erase->ids[i] = ids[i];
+    }
+    sqlite_jobs_start_next(s);
+    return 0;
+}
+
 static int store_sqlite_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
 {
     struct store_sqlite *s = store_sqlite_from_base(base);
@@ -239,6 +256,7 @@ static void store_sqlite_free(struct store_sqlite *s)
 {
     free(s->scratch);
     free(s->writer.tail);
+    free(s->writer.erased);
     free(s->writer.leaps.v);
     free(s->leaps.v);
     free(s->path);
@@ -283,6 +301,7 @@ static const struct store_ops sqlite_ops = {.append = store_sqlite_append,
                                             .read = store_sqlite_read,
                                             .seek = store_sqlite_seek,
                                             .sync = store_sqlite_sync,
+                                            .erase = store_sqlite_erase,
                                             .wake = store_sqlite_wake,
                                             .bounds = store_sqlite_bounds,
                                             .health = store_sqlite_health,
@@ -328,6 +347,11 @@ static int store_sqlite_open_files(struct store_sqlite *s, struct err *e)
     s->trimmed = opened.trimmed;
     s->reported = opened.reported;
     s->leaps = opened.leaps;
+    if (sqlite_db_meta(&w->db, "erased", 0, &w->erased_seen) != SQLITE_OK) {
+        rc = sqlite_db_fail(&w->db, e, s->opt.path);
+        store_sqlite_close_files(s, 0);
+        return rc;
+    }
     w->counter = sqlite_wal_index_counter(w->db.db);
     if (!w->counter) {
         store_sqlite_close_files(s, 0);
