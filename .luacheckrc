@@ -6,7 +6,7 @@ stds.tidegate_policy = {
   read_globals = {
     tg = { fields = {
       "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "topic",
-      "topic_ok",
+      "topic_ok", "segment", "unsegment",
       settings = { other_fields = true }  } },
     cache = { fields = { "fetch", "forget" } },
     db = { fields = { "query" } },

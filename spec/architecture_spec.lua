@@ -68,6 +68,7 @@ local MAY_INCLUDE = {
   ["pg"] = "base",
   ["auth"] = "base net net/client",
   ["event"] = "base net net/message",
+  ["event/publish"] = "base net/message event",
   ["filter"] = "base net event",
   ["quota"] = "base",
   ["policy"] = "base net net/message event quota",
@@ -75,8 +76,8 @@ local MAY_INCLUDE = {
   ["audience"] = "base net net/message net/http event filter policy",
   ["history"] = "base net event store audience",
   ["erase"] = "base event filter store",
-  ["broker"] = "base net net/message net/http event quota policy store audience history erase",
-  ["broker/http"] = "base net/message net/http event policy audience broker",
+  ["broker"] = "base net net/message net/http event event/publish quota policy store audience history erase",
+  ["broker/http"] = "base net/message net/http event event/publish policy audience broker",
   ["lookup"] = "base net pg",
   ["sets"] = "base net filter policy lookup",
   ["store/sqlite"] = "base event store",
@@ -92,8 +93,8 @@ local MAY_INCLUDE = {
   ["reload"] = "base net auth policy broker lua/load lua/policy admin",
   ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup sets store store/sqlite "
     .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
-  ["tools/test"] = "base net/message net/tls net/http auth quota policy audience broker lookup sets store lua/vm "
-    .. "lua/api lua/load lua/policy config admin reload server broker/http",
+  ["tools/test"] = "base net/message net/tls net/http auth event/publish quota policy audience broker lookup sets "
+    .. "store lua/vm lua/api lua/load lua/policy config admin reload server broker/http",
   ["tools"] = "base net auth sets lua/vm lua/api lua/load lua/policy config server tools/test",
   ["cli"] = "base net auth config server tools/test tools",
   ["remote/client"] = "base net net/client config cli",

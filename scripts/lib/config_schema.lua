@@ -2,6 +2,8 @@
 --- mirrors it; loading fails if they differ. scripts/update_reference.lua generates conf/REFERENCE.md from it.
 --- Shape of a field: see schema.lua. Units are in the names. Docs are one or two Markdown sentences.
 
+local routes = require "config_routes"
+
 local KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 local HOUR, DAY = 3600, 86400
 local YEARS_100 = 100 * 365 * DAY
@@ -182,6 +184,7 @@ local fields = {
       doc = "Says 200 or 503, as `/readyz` of `admin` does, and nothing else: for load balancers, which reach only "
         .. "these listeners. `false`: no such path.",
     },
+    routes.field,
     {
       name = "query_params", kind = "list", max = 64, default = {},
       of = { kind = "text", max = 64, expect = 'the name of a query parameter such as "since"' },
@@ -763,6 +766,7 @@ return {
     check_event_names(c, tools)
     check_listeners(c, tools)
     check_http(c, tools)
+    routes.check(c, tools)
     check_open(c, tools)
     check_store(c, tools)
     check_database(c, tools)

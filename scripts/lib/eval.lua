@@ -32,7 +32,7 @@ local function check(input, known, what)
 end
 
 -- What is known of an input, per hook.
-local CLIENT = { "query", "headers", "cookies", "bearer", "ip", "tls", "db", "http" }
+local CLIENT = { "path", "query", "headers", "cookies", "bearer", "ip", "tls", "db", "http" }
 local function fields_of(...)
   local known = {}
   for _, name in ipairs { ... } do
@@ -110,7 +110,7 @@ local function asked(input, known, method, body)
   for _, name in ipairs { "query", "headers", "cookies" } do
     scalars(input[name], name)
   end
-  for _, name in ipairs { "bearer", "ip", "last_event_id" } do
+  for _, name in ipairs { "bearer", "ip", "last_event_id", "path" } do
     if input[name] ~= nil and type(input[name]) ~= "string" then
       refuse("%s: a text was expected", name)
     end

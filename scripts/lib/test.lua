@@ -93,6 +93,7 @@ end
 
 local policy_options = {
   now = true, db = true, http = true, sets = true, keys = true, auth = true, settings = true, path = true,
+  routes = true,
 }
 
 -- Settings as the broker's C half takes them: a list of { name, type, value }, sorted by name.
@@ -194,7 +195,8 @@ end
 --- keys ({ set = t.key "ES256" or a list },
 --- instead of the configuration's), auth ("open": the policy may do without `authenticate`), settings
 --- ({ name = value }, a plain text also for a secret; instead of the configuration's policy.settings), path (a list of
---- directories, relative to the spec, too; instead of the configuration's policy.path).
+--- directories, relative to the spec, too; instead of the configuration's policy.path), routes (a list as http.routes;
+--- instead of the configuration's).
 function t.policy(file, options)
   check_keys(options or {}, policy_options, 2)
   return (Policy.open(absolute(file, 3), taken(options, {}, 3), 3)) -- no tail call: errors point at the caller
@@ -218,7 +220,7 @@ function Policy.open(file, options, level)
   end
   local failures = {}
   local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", failures,
-    setting_list(options.settings, level), targets_of(options.http), options.path)
+    setting_list(options.settings, level), targets_of(options.http), options.path, options.routes)
   if not bench then
     error(err, level)
   end
@@ -399,11 +401,11 @@ end
 
 local request_options = {
   topics = true, query = true, headers = true, cookies = true, bearer = true, ip = true, last_event_id = true,
-  tls = true,
+  tls = true, path = true,
 }
 local post_options = {
   topic = true, type = true, data = true, attrs = true, key = true, raw = true,
-  query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true,
+  query = true, headers = true, cookies = true, bearer = true, ip = true, tls = true, path = true, form = true,
 }
 
 -- The answer's status and fields; what follows is the body.
@@ -461,7 +463,7 @@ local function read_body(c)
     return #c.received >= size or receive(c)
   end, "the rest of an answer")
   c.body = c.received:sub(1, size)
-  local value = json.decode(c.body)
+  local value = (c.headers["content-type"] or ""):find "json" and json.decode(c.body)
   c.json = type(value) == "table" and value or nil
   c.reason = c.status ~= 503 and c.json and c.json.detail or c.why
   c.retry_after = tonumber(c.headers["retry-after"])
@@ -479,8 +481,9 @@ local function describe(c)
   end
 end
 
---- A client that subscribes. options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, and
---- tls: what the policy sees as request.tls. { client = { subject = "CN=a" } } is enough, the rest has defaults.
+--- A client that subscribes. options: topics (list), query, headers, cookies (tables; a value of query may be a list),
+--- bearer, ip, last_event_id, path (of a route; none: http.events_path), and tls: what the policy sees as request.tls.
+--- { client = { subject = "CN=a" } } is enough, the rest has defaults.
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a temporary refusal: what the
 --- broker's log says, "subscribe: p.lua:3: ...") and retry_after (of a denial),
 --- subscription ({ topics, filter, format, params, expires, audience, quota, tags }: equal audiences share policy
@@ -508,9 +511,10 @@ end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
 --- becomes JSON), attrs, key, and query, headers, cookies, bearer, ip, tls. `raw` in place of data, type, attrs and
---- key: the body as other services send it, to ?topic=TOPIC.
+--- key: the body as other services send it, to ?topic=TOPIC, or to `path`, a route. `form` (a table like query): the
+--- body is a form.
 --- The answer has: kind, status, headers, reason and retry_after (of a denial), id (integer) of the event when it
---- was granted, and dropped (why) when the policy has dropped it.
+--- was granted, body, and dropped (why) when the policy has dropped it.
 function Policy:post(options)
   check_keys(options, post_options, 2)
   if options.raw and (options.data or options.type or options.attrs or options.key) then
@@ -520,15 +524,15 @@ function Policy:post(options)
     topic = options.topic, type = options.type, data = options.data, attrs = options.attrs, key = options.key,
   }
   local target = options
-  if options.raw then
+  if options.raw and not options.path then
     target = setmetatable({ topics = { options.topic } }, { __index = options })
   end
   local request = request_text("POST", target, options.raw or json.encode(envelope))
   local c = exchange(self, Answer, request)
   times.posted(self, request, not options.raw and options.topic and event_fields(envelope, 2))
   read_body(c)
-  c.kind = c.status == 201 and "granted" or c.status == 200 and "granted" or c.status == 503 and "transient" or "denied"
-  c.id = c.json and math.tointeger(tonumber(c.json.id))
+  c.kind = c.status // 100 == 2 and "granted" or c.status == 503 and "transient" or "denied"
+  c.id = math.tointeger(tonumber(c.json and c.json.id or not c.json and c.body))
   c.dropped = c.json and c.json.dropped
   c.kind = c.dropped and "dropped" or c.kind
   return c

@@ -1,5 +1,7 @@
 --- The text of an HTTP request, of what people write about it: text(method, options [, JSON body]).
---- options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, tls; all may be missing.
+--- options: topics (list), query, headers, cookies (tables), bearer, ip, last_event_id, tls, path (of a route); all
+--- may be missing. A value of `query` may be a list: the name is there several times. `form` (a table like `query`)
+--- stands for a body.
 local native = require "tidegate.test.native"
 local json = native.json
 
@@ -59,8 +61,20 @@ local function sorted(pairs_of)
   return names
 end
 
+-- name=value pairs
+local function encoded(into, fields)
+  for _, name in ipairs(sorted(fields)) do
+    local value = fields[name]
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      into[#into + 1] = escape(name) .. "=" .. escape(one)
+    end
+  end
+  return into
+end
+
 return function(method, options, body)
   local query, lines = {}, {}
+  body = options.form and table.concat(encoded({}, options.form), "&") or body
   local function field(name, value)
     value = tostring(value)
     if (name .. value):find "[\r\n%z]" then
@@ -71,9 +85,7 @@ return function(method, options, body)
   for _, topic in ipairs(options.topics or {}) do
     query[#query + 1] = "topic=" .. escape(topic)
   end
-  for _, name in ipairs(sorted(options.query)) do
-    query[#query + 1] = escape(name) .. "=" .. escape(options.query[name])
-  end
+  encoded(query, options.query)
   field("Host", "tidegate.test")
   field("X-Forwarded-For", options.ip or "192.0.2.1") -- RFC 5737: an address for documentation
   if options.bearer then
@@ -92,11 +104,12 @@ return function(method, options, body)
     field(name, options.headers[name])
   end
   if body then
-    field("Content-Type", "application/json")
+    field("Content-Type", options.form and "application/x-www-form-urlencoded" or "application/json")
     field("Content-Length", #body)
   else
     field("Accept", "text/event-stream")
   end
-  return ("%s %s%s%s HTTP/1.1\r\n%s\r\n%s"):format(method, native.events_path(), #query > 0 and "?" or "",
+  local path = options.path or native.events_path()
+  return ("%s %s%s%s HTTP/1.1\r\n%s\r\n%s"):format(method, path, #query > 0 and "?" or "",
     table.concat(query, "&"), table.concat(lines), body or "")
 end

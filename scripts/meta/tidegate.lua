@@ -33,7 +33,9 @@
 ---@field ip string                   peer, or the trusted proxy's client address
 ---@field method string               "GET", "HEAD" or "POST"
 ---@field path string                 as sent, undecoded
+---@field params table<string,string> what the path has for the names in braces of http.routes, decoded; {} elsewhere
 ---@field query table<string,string>  decoded; of equal names the first
+---@field query_all table<string,string[]> the same, of equal names all
 ---@field headers table<string,string> lower-case names; of equal names all, joined by ", ". Not in subscribe
 ---@field cookies table<string,string> of equal names the first. Not in subscribe
 ---@field bearer string?              token of `Authorization: Bearer`. Not in subscribe
@@ -333,6 +335,17 @@ function tg.topic(...) end
 ---@param segment any
 ---@return boolean
 function tg.topic_ok(segment) end
+
+---Any text as one literal segment of a topic: `%`, `/`, `*` and control characters as %25, %2F, %2A ... For texts that
+---tg.topic refuses, such as URLs; in PostgreSQL tidegate.segment() does the same.
+---@param text any
+---@return string?                    nil: no text, empty, not UTF-8, or longer than 255 bytes as a segment
+function tg.segment(text) end
+
+---What tg.segment was given.
+---@param segment any
+---@return string?                    nil: no text, empty, or a `%` without two hexadecimal digits
+function tg.unsegment(segment) end
 
 ---Is the value a topic name or pattern a subscription may have? False for anything but a string.
 ---@param pattern any

@@ -2,7 +2,7 @@
  * a status, a text that may be shown, and leaves nothing behind. Input: a byte of choices, the
  * query up to 0xff, the body. */
 #include "event/event_attrs.h"
-#include "event/publish_body.h"
+#include "event/publish/publish_body.h"
 #include "event/topic.h"
 
 #include <jansson.h>
@@ -75,6 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {slice_str("Content-Type"), slice_str(types[data[0] & 3])},
         {slice_str("Idempotency-Key"), slice_of(rest.p, rest.n < 5 ? rest.n : 5)},
     };
+    static const struct public_route routes[] = {
+        {.path = "/pub/{x}", .topic = "chan/{x}", .publish = PUBLISH_RAW},
+        {.path = "/pub/{x}", .topic = "chan/{x}", .publish = PUBLISH_FORM},
+    };
     struct http_request rq = {.headers = headers, .header_count = data[0] & 4 ? 2 : 1};
     struct http_query q;
     if (http_query_parse(&q, query)) {
@@ -85,7 +89,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool is_batch = false;
     strbuf_init(&rq.body, rest.n);
     require(strbuf_append(&rq.body, rest.p, rest.n) == 0);
-    int status = publish_body_parse(&rq, &q, &limits, 77, &out, &is_batch, &e);
+    const struct publish_terms terms = {
+        .query = &q,
+        .route = data[0] & 8 ? &routes[data[0] >> 4 & 1] : NULL,
+        .limits = &limits,
+    };
+    rq.path = slice_str("/pub/a%2Fb");
+    int status = publish_body_parse(&rq, &terms, 77, &out, &is_batch, &e);
     check_result(status, &out, is_batch, &e);
     event_list_clear(&out);
     strbuf_clear(&rq.body);

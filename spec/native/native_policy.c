@@ -228,7 +228,8 @@ static int l_resubscribe(lua_State *L)
     identity.p = luaL_checklstring(L, 3, &identity.n);
     native_read_request(L, 2, &rq);
     strbuf_init(&packed, 1 << 20);
-    luaL_argcheck(L, saved_request_pack(&packed, rq.rq.query, &rules) == 0, 2, "too large");
+    luaL_argcheck(L, saved_request_pack(&packed, slice_of(NULL, 0), rq.rq.query, &rules) == 0, 2,
+                  "too large");
     struct saved_request *kept = saved_request_new(strbuf_slice(&packed), identity);
     saved_request_query(kept, &query);
     rq.rq.path = rq.rq.http->path;

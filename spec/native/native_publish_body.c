@@ -1,7 +1,7 @@
 /* event/: publish_body, event_attrs; base/: json_text. */
 #include "base/text/json_text.h"
 #include "event/event_attrs.h"
-#include "event/publish_body.h"
+#include "event/publish/publish_body.h"
 #include "native_policy.h"
 
 #include <jansson.h>
@@ -16,7 +16,7 @@ static void push_events(lua_State *L, const struct event_list *list)
     }
 }
 
-/* parse{ query, content_type, idempotency_key, body, event_bytes, batch_events }
+/* parse{ query, content_type, idempotency_key, body, event_bytes, batch_events, path, route, topic, form (1: yes) }
  * -> events, is_batch; or nil, status, text */
 static int l_parse(lua_State *L)
 {
@@ -39,7 +39,14 @@ static int l_parse(lua_State *L)
         strbuf_clear(&rq.body);
         return luaL_argerror(L, 1, "query");
     }
-    int status = publish_body_parse(&rq, &q, &limits, 1234, &out, &is_batch, &e);
+    const struct public_route route = {
+        .path = native_field_slice(L, 1, "route").p,
+        .topic = native_field_slice(L, 1, "topic").p,
+        .publish = native_field_integer(L, 1, "form", 0) ? PUBLISH_FORM : PUBLISH_RAW};
+    rq.path = native_field_slice(L, 1, "path");
+    const struct publish_terms terms = {
+        .query = &q, .route = route.path ? &route : NULL, .limits = &limits};
+    int status = publish_body_parse(&rq, &terms, 1234, &out, &is_batch, &e);
     if (status) {
         lua_pushnil(L);
         lua_pushinteger(L, status);

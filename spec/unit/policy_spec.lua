@@ -473,7 +473,7 @@ describe("policy", function()
         table.sort(list)
         return table.concat(list, " ")
       end)()]]
-      local all = "bearer cookies headers id ip method path query topics"
+      local all = "bearer cookies headers id ip method params path query query_all topics"
       assert.equal(all, eval(names, rq))
       assert.equal("2" .. all, eval("req.cookies.b .. " .. names, rq))
       assert.equal(all .. "onea", eval(names .. " .. req.headers['x-thing'] .. req.topics[1]", rq))

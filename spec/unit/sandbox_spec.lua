@@ -15,7 +15,9 @@ local GOLDEN = {
   "string.sub", "string.unpack", "string.upper", "table", "table.concat", "table.insert", "table.move",
   "table.pack", "table.remove", "table.sort", "table.unpack", "tg", "tg.ask_again", "tg.deny", "tg.drop",
   "tg.end_streams",
-  "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.rate", "tg.settings", "tg.topic", "tg.topic_ok",
+  "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.rate", "tg.segment", "tg.settings", "tg.topic",
+  "tg.topic_ok",
+  "tg.unsegment",
   "tonumber", "tostring", "type", "utf8", "utf8.char", "utf8.charpattern", "utf8.codepoint", "utf8.codes", "utf8.len",
   "utf8.offset",
 }
@@ -268,6 +270,24 @@ describe("sandbox", function()
         ["tg.pattern_ok('')"] = "false", ["tg.pattern_ok({})"] = "false",
       } do
         assert.equal(expected, vm:run("return " .. code), code)
+      end
+    end)
+
+    it("makes one segment of any text, and the text of the segment", function()
+      for text, segment in pairs {
+        ["a"] = "a", ["https://a.example/b*?c=50%"] = "https:%2F%2Fa.example%2Fb%2A?c=50%25", ["%2F"] = "%252F",
+        ["a\0b\n\127"] = "a%00b%0A%7F", ["\xC2\x85\xC2\xA0\xC3\xBC"] = "%C2%85\xC2\xA0\xC3\xBC", ["**"] = "%2A%2A",
+      } do
+        local code = ("%q"):format(text)
+        assert.equal(segment, vm:run(("return tg.segment(%s)"):format(code)), code)
+        assert.equal("true", vm:run(("return tg.topic_ok(tg.segment(%s))"):format(code)), code)
+        assert.equal("true", vm:run(("return tg.unsegment(tg.segment(%s)) == %s"):format(code, code)), code)
+      end
+      for _, bad in ipairs { "''", "nil", "5", "{}", "'\xFF'", "('x'):rep(256)", "('/'):rep(86)" } do
+        assert.equal("nil", vm:run(("return tg.segment(%s)"):format(bad)), bad)
+      end
+      for _, bad in ipairs { "''", "nil", "5", "'%'", "'%2'", "'%zz'", "'a%FF'" } do
+        assert.equal("nil", vm:run(("return tg.unsegment(%s)"):format(bad)), bad)
       end
     end)
 

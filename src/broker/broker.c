@@ -6,6 +6,7 @@
 #include "audience/write_batch.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/logging.h"
 #include "base/require.h"
 #include "broker/broker_parts.h"
 #include "broker/delivery.h"
@@ -19,6 +20,7 @@
 #include "erase/erase.h"
 #include "event/sse_frame.h"
 #include "history/history.h"
+#include "policy/saved_request.h"
 
 #include <stdlib.h>
 
@@ -325,4 +327,19 @@ bool broker_disconnect(struct broker *b, uint64_t id)
         subscriber_end(sub, CLOSE_ADMIN, 0);
     }
     return sub != NULL;
+}
+
+struct slice broker_saved_path(const struct broker_options *opt, const struct saved_request *k,
+                               struct http_query *params)
+{
+    struct slice path = saved_request_path(k);
+    int rc = 0;
+    if (!path.p) {
+        *params = (struct http_query){.params = NULL};
+        return slice_str(opt->events_path);
+    }
+    if (public_route_find(&opt->routes, path, params, &rc) && rc) {
+        log_warn("broker", "memory is short: subscribe does not see what the path says", NULL);
+    }
+    return path;
 }

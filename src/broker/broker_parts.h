@@ -69,6 +69,11 @@ struct broker {
     struct deadline sweep;    /* once a second: lag rule, quotas */
 };
 
+struct saved_request;
+/* The path of a request that was kept, and what it says: *params borrows from `k`; http_query_clear() it. */
+struct slice broker_saved_path(const struct broker_options *opt, const struct saved_request *k,
+                               struct http_query *params);
+
 /* The fields that every event stream's head has. */
 #define BROKER_STREAM_FIELDS                                                                       \
     "Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\nVary: Accept, "             \

@@ -3,21 +3,22 @@
 #define BROKER_BROKER_TYPES_H
 
 #include "event/position.h"
-#include "event/publish_body.h"
+#include "event/publish/publish_body.h"
 #include "net/address.h"
 #include "net/message/http_cors.h"
 #include "policy/identity.h"
 #include "policy/policy.h"
 
 struct broker_options {
-    const char *events_path;  /* "/events" */
-    unsigned https_port;      /* where listeners that redirect send clients */
-    const char *acme_webroot; /* has the challenges of an ACME client; NULL: none */
-    const char *content_type; /* of event streams */
-    bool page;                /* GET / serves the try-out page to clients of this machine, */
-    bool page_public;         /* and to others */
-    const char *health_path;  /* says whether the worker is ready; NULL: there is none */
-    bool (*ready)(void *ctx); /* asked for that */
+    const char *events_path;     /* "/events" */
+    struct public_routes routes; /* other paths; borrowed */
+    unsigned https_port;         /* where listeners that redirect send clients */
+    const char *acme_webroot;    /* has the challenges of an ACME client; NULL: none */
+    const char *content_type;    /* of event streams */
+    bool page;                   /* GET / serves the try-out page to clients of this machine, */
+    bool page_public;            /* and to others */
+    const char *health_path;     /* says whether the worker is ready; NULL: there is none */
+    bool (*ready)(void *ctx);    /* asked for that */
     void *ready_ctx;
     struct http_cors cors;
     bool cross_site_publish; /* whatever page sends it: the policy alone judges */

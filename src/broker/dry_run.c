@@ -123,11 +123,12 @@ static void dry_run_on_verdict(void *ctx, uint64_t token, const struct verdict *
 static void dry_run_ask(struct dry_run *t)
 {
     struct item *item = &t->items[t->at];
-    struct http_query query;
+    struct http_query query, params;
     saved_request_query(item->saved, &query);
     struct policy_request rq = {.id = item->stream,
-                                .path = slice_str(t->b->opt.events_path),
+                                .path = broker_saved_path(&t->b->opt, item->saved, &params),
                                 .query = &query,
+                                .params = &params,
                                 .client = item->client};
     item->asked = true;
     t->under_way++;
@@ -136,6 +137,7 @@ static void dry_run_ask(struct dry_run *t)
                                   dry_run_on_verdict, t, TOKEN_OF_DRY_RUN | t->at);
     t->at++;
     http_query_clear(&query);
+    http_query_clear(&params);
 }
 
 static void dry_run_add_item(struct dry_run *t, struct saved_request *saved,

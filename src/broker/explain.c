@@ -286,8 +286,8 @@ int explain_parse(struct broker *b, const struct http_request *rq, struct event 
         (void)err_set(e, UV_EINVAL, "The query is not well-formed.");
         return 400;
     }
-    int status =
-        publish_body_parse(rq, &q, &b->opt.publish, loop_unix_ms(b->loop), &events, &is_batch, e);
+    const struct publish_terms terms = {.query = &q, .limits = &b->opt.publish};
+    int status = publish_body_parse(rq, &terms, loop_unix_ms(b->loop), &events, &is_batch, e);
     http_query_clear(&q);
     if (status == 0 && events.n != 1) {
         (void)err_set(e, UV_EINVAL, "one event was expected, there are %zu", events.n);

@@ -320,7 +320,7 @@ static void resubscribe_ask(struct resubscribe *r)
 {
     struct subscriber *sub = r->sub;
     struct broker *b = sub->b;
-    struct http_query query;
+    struct http_query query, params;
     uint64_t now = loop_now(b->loop);
     r->since_ms = r->since_ms ? r->since_ms : now;
     if (r->attempts == 0) {
@@ -334,12 +334,14 @@ static void resubscribe_ask(struct resubscribe *r)
     request_id_make(&b->server->request_key, sub->id, &id);
     struct policy_request rq = {.id = sub->id,
                                 .request_id = slice_str(id.text),
-                                .path = slice_str(b->opt.events_path),
+                                .path = broker_saved_path(&b->opt, sub->saved, &params),
                                 .query = &query,
+                                .params = &params,
                                 .client = sub->client};
     b->policy->gates->resubscribe(b->policy, &rq, saved_request_identity(sub->saved),
                                   resubscribe_on_verdict, b, r->question | TOKEN_OF_RESUBSCRIBE);
     http_query_clear(&query);
+    http_query_clear(&params);
 }
 
 static void resubscribe_perform_end(struct resubscribe *r)

@@ -94,6 +94,22 @@ static const struct lua_config_entry listener = {
     .key_count = sizeof listener_keys / sizeof *listener_keys,
 };
 
+static const struct lua_config_key route_keys[] = {
+    FIELD(struct config_route, path, LUA_CONFIG_TEXT),
+    FIELD(struct config_route, subscribe, LUA_CONFIG_BOOLEAN),
+    FIELD(struct config_route, position_field, LUA_CONFIG_BOOLEAN),
+    FIELD(struct config_route, publish, LUA_CONFIG_TEXT),
+    FIELD(struct config_route, topic, LUA_CONFIG_TEXT),
+    FIELD(struct config_route, answer, LUA_CONFIG_TEXT),
+    FIELD(struct config_route, status, LUA_CONFIG_INTEGER),
+};
+
+static const struct lua_config_entry route = {
+    .size = sizeof(struct config_route),
+    .keys = route_keys,
+    .key_count = sizeof route_keys / sizeof *route_keys,
+};
+
 static const struct lua_config_key http_target_keys[] = {
     FIELD(struct config_http_target, url, LUA_CONFIG_TEXT),
     FIELD(struct config_http_target, timeout_ms, LUA_CONFIG_INTEGER),
@@ -142,6 +158,11 @@ static const struct lua_config_key keys[] = {
     BOOLEAN(http, page),
     BOOLEAN(http, page_public),
     TEXT(http, health_path),
+    {.path = "http.routes",
+     .type = LUA_CONFIG_ARRAY,
+     .offset = offsetof(struct config, http.routes.v),
+     .count_offset = offsetof(struct config, http.routes.n),
+     .entry = &route},
     LIST("http.query_params", http.query_params),
     LIST("http.cors_origins", http.cors_origins),
     LIST("http.cors_headers", http.cors_headers),

@@ -36,6 +36,15 @@ struct config_listener {
     bool redirect_https, proxy_protocol;
 };
 
+/* A path of the public server beside its own. */
+struct config_route {
+    char *path;
+    char *publish, *topic; /* NULL: no publishing; the topic of envelopes is in them */
+    char *answer;          /* "json" | "id" | "empty" */
+    int64_t status;        /* 0: as http.events_path answers */
+    bool subscribe, position_field;
+};
+
 /* A key set: one source is not NULL. Paths are absolute. */
 struct config_keys {
     char *name;
@@ -84,6 +93,10 @@ struct config {
         bool cors_credentials;
         bool cross_site_publish;
         int64_t cors_max_age_s;
+        struct {
+            struct config_route *v;
+            size_t n;
+        } routes;
         int64_t https_port, hsts_s; /* the latter 0: not said */
         char *acme_webroot;         /* absolute; NULL: none */
     } http;

@@ -41,6 +41,8 @@ struct policy_request {
     struct peer_address client; /* see client_address() */
     struct slice last_event_id; /* as given; absent: none */
     struct slice path;          /* of a kept one; others have it in `http` */
+    const struct http_query
+        *params; /* what the path has for the names of its route; NULL: nothing */
     /* The identity (JSON) to start from, where authenticate is not to be asked: tools only. */
     struct slice who;
     /* publish: what authenticate() granted this request before; absent: it is asked now. */

@@ -21,10 +21,10 @@ static int pack(struct strbuf *out, struct slice s)
     return rc ? rc : strbuf_append(out, "", 1);
 }
 
-int saved_request_pack(struct strbuf *out, const struct http_query *query,
+int saved_request_pack(struct strbuf *out, struct slice path, const struct http_query *query,
                        const struct saved_request_rules *rules)
 {
-    int rc = 0;
+    int rc = path.p ? pack(out, path) : 0; /* holds no NUL: the parser of heads refuses it */
     for (size_t i = 0; i < query->count && rc == 0; i++) {
         const struct http_param *p = &query->params[i]; /* holds no NUL: http_query_parse() */
         if (!saved_request_is_credential(rules, p->name)) {
@@ -68,13 +68,26 @@ struct slice saved_request_identity(const struct saved_request *k)
     return slice_of(k->bytes + k->query_bytes, k->identity_bytes);
 }
 
+/* The texts before the identity. Parameters have two each: an odd number begins with a path. */
+static size_t saved_request_count(const struct saved_request *k)
+{
+    size_t strings = 0;
+    for (size_t i = 0; i < k->query_bytes; i++) {
+        strings += k->bytes[i] == '\0';
+    }
+    return strings;
+}
+
+struct slice saved_request_path(const struct saved_request *k)
+{
+    return saved_request_count(k) % 2 ? slice_str(k->bytes) : slice_of(NULL, 0);
+}
+
 void saved_request_query(const struct saved_request *k, struct http_query *out)
 {
-    const char *at = k->bytes, *end = k->bytes + k->query_bytes;
-    size_t strings = 0;
-    for (const char *p = at; p < end; p++) {
-        strings += *p == '\0';
-    }
+    const char *at = k->bytes;
+    size_t strings = saved_request_count(k);
+    at += strings % 2 ? strlen(at) + 1 : 0;
     *out = (struct http_query){.params = xcalloc(strings / 2 + 1, sizeof *out->params),
                                .count = strings / 2};
     for (size_t i = 0; i < out->count; i++) {

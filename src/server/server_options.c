@@ -79,6 +79,42 @@ static struct broker_options broker_options(const struct config *c)
     };
 }
 
+/* One of these names, which the schema knows. */
+static unsigned server_options_choice(const char *text, const char *const *names)
+{
+    unsigned i = 0;
+    while (strcmp(text, names[i]) != 0) {
+        i++;
+        REQUIRE(names[i] != NULL);
+    }
+    return i;
+}
+
+static struct public_route *routes_of(const struct config *c)
+{
+    static const char *const shapes[] = {[PUBLISH_NOT] = "",
+                                         [PUBLISH_ENVELOPE] = "envelope",
+                                         [PUBLISH_RAW] = "raw",
+                                         [PUBLISH_FORM] = "form",
+                                         NULL};
+    static const char *const answers[] = {
+        [ANSWER_JSON] = "json", [ANSWER_ID] = "id", [ANSWER_EMPTY] = "empty", NULL};
+    struct public_route *v = xcalloc(c->http.routes.n, sizeof *v);
+    for (size_t i = 0; i < c->http.routes.n; i++) {
+        const struct config_route *r = &c->http.routes.v[i];
+        v[i] = (struct public_route){
+            .path = r->path,
+            .topic = r->topic,
+            .publish = server_options_choice(r->publish ? r->publish : "", shapes),
+            .answer = server_options_choice(r->answer, answers),
+            .status = (int)r->status,
+            .subscribe = r->subscribe,
+            .says_position = r->position_field,
+        };
+    }
+    return v;
+}
+
 /* "auto": no address of another machine can take more than a quarter of all places, which is an office of
  * thousands behind one address. */
 static unsigned per_address(const struct config *c)
@@ -232,6 +268,8 @@ int server_options_init(struct server_options *o, const struct config *c, struct
 {
     *o = (struct server_options){
         .broker = broker_options(c), .public = public_options(c), .store = store_options(c)};
+    o->routes = routes_of(c);
+    o->broker.routes = (struct public_routes){o->routes, c->http.routes.n};
     o->policy = (struct lua_policy_options){
         .file = c->policy.file,
         .auth_open = strcmp(c->policy.auth, "open") == 0,
@@ -310,4 +348,6 @@ void server_options_clear(struct server_options *o)
     o->http.targets = NULL;
     free(o->trusted_proxies);
     o->trusted_proxies = NULL;
+    free(o->routes);
+    o->routes = NULL;
 }

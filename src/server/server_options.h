@@ -27,6 +27,7 @@ struct server_options {
     struct lua_waits_limits waits;
     struct lua_cache_limits cache;
     struct network *trusted_proxies; /* owned */
+    struct public_route *routes;     /* owned */
 };
 
 /* Strings are borrowed from `cfg`; `o` stays where it is. Fails only on a trusted proxy that config_load() let through. */

@@ -12,6 +12,7 @@
 #include "tools/test/test_fakes.h"
 #include "tools/test/test_questions.h"
 #include "tools/test/test_reload.h"
+#include "tools/test/test_routes.h"
 #include "tools/test/test_values.h"
 #include "tools/test_keys.h"
 
@@ -57,19 +58,23 @@ static void test_module_prepare(void *ctx, struct lua_waits *waits)
     test_fakes_use(ctx, waits);
 }
 
-/* open(file, unix_ms, respond, keys, auth_open, failures, settings, targets, path) -> bench | nil, text; respond,
+enum { BENCH_KEPT = TEST_RELOAD_KEPT + 1 }; /* user values: those, and the routes */
+
+/* open(file, unix_ms, respond, keys, auth_open, failures, settings, targets, path, routes) -> bench | nil, text; respond,
  * failures (nil: the log), targets (nil: nothing is asked through the broker's functions): see test_fakes.h,
- * keys: see test_keys.h, settings: see test_values.h, path: a list of absolute directories, or nil */
+ * keys: see test_keys.h, settings: see test_values.h, path: a list of absolute directories, or nil; routes:
+ * a list as http.routes, or nil */
 static int l_open(lua_State *L)
 {
     const struct test_module_options *opt = lua_touserdata(L, lua_upvalueindex(1));
     struct err e = {0};
     struct test_broker_given given;
-    lua_settop(L, 9);
+    lua_settop(L, 10);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_argexpected(L, lua_isnil(L, 5) || lua_isboolean(L, 5), 5, "boolean or nil");
     struct test_keys *keys = test_keys_push(L, 4);
-    struct bench *b = lua_newuserdatauv(L, sizeof *b, TEST_RELOAD_KEPT);
+    const struct public_routes *routes = lua_isnil(L, 10) ? NULL : test_routes_push(L, 10);
+    struct bench *b = lua_newuserdatauv(L, sizeof *b, BENCH_KEPT);
     *b = (struct bench){NULL, NULL};
     luaL_setmetatable(L, bench_type);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, benches);
@@ -77,6 +82,10 @@ static int l_open(lua_State *L)
     lua_pushboolean(L, true);
     lua_rawset(L, -3);
     lua_pop(L, 1);
+    if (routes) {
+        lua_pushvalue(L, -2);
+        lua_setiuservalue(L, -2, BENCH_KEPT); /* it borrows them */
+    }
     if (!test_given_take(L, -1, 1, 7, 9, &given)) {
         test_keys_close(keys);
         return 2;
@@ -91,6 +100,7 @@ static int l_open(lua_State *L)
                                           .keys = keys->n ? keys->sets : NULL,
                                           .key_count = keys->n,
                                           .given = given,
+                                          .routes = routes,
                                           .queries = test_fakes_queries(b->fakes),
                                           .http = test_fakes_service(b->fakes),
                                           .prepare = test_module_prepare,

@@ -15,7 +15,8 @@ enum { ACK_MAX_BYTES = 64, DROP_BYTE_MAX = 2 };
 struct publish {
     struct broker *b;
     struct stream *stream;
-    struct http_request http; /* the complete one, until the events are made of it */
+    const struct public_route *route; /* NULL: http.events_path */
+    struct http_request http;         /* the complete one, until the events are made of it */
     struct http_query query;
     char *identity; /* owned; granted when only the head was there; NULL: not asked then */
     uint32_t epoch; /* of the policy that was asked then */
@@ -110,11 +111,52 @@ static int publish_drop_json(struct strbuf *out, const char *why)
     return rc ? rc : strbuf_append_str(out, "}");
 }
 
+/* "[{...},{...}]" of a batch. */
+static int publish_answer_json(struct strbuf *out, const struct publish *p,
+                               const struct store_ack *acks)
+{
+    int rc = p->is_batch ? strbuf_append_str(out, "[") : 0;
+    for (size_t i = 0; rc == 0 && i < p->asked; i++) {
+        const struct publication_made *made = &p->made[i];
+        rc = i ? strbuf_append_str(out, ",") : 0;
+        rc = rc              ? rc
+             : made->dropped ? publish_drop_json(out, made->dropped)
+                             : publish_ack_json(out, &acks[made->first]);
+    }
+    return rc ? rc : strbuf_append_str(out, p->is_batch ? "]\n" : "\n");
+}
+
+/* A line for each event of a batch; nothing stands for one that was dropped. */
+static int publish_answer_ids(struct strbuf *out, const struct publish *p,
+                              const struct store_ack *acks)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < p->asked; i++) {
+        const struct publication_made *made = &p->made[i];
+        rc = i ? strbuf_append_str(out, "\n") : 0;
+        rc = rc || made->dropped ? rc : strbuf_append_decimal(out, acks[made->first].id);
+    }
+    return rc;
+}
+
+static int publish_answer_status(const struct publish *p, const struct store_ack *acks)
+{
+    bool all_known = true;
+    for (size_t i = 0; i < p->asked; i++) {
+        const struct publication_made *made = &p->made[i];
+        all_known = all_known && (made->dropped || acks[made->first].duplicate);
+    }
+    return p->route && p->route->status                   ? p->route->status
+           : p->route && p->route->answer == ANSWER_EMPTY ? 204
+           : all_known                                    ? 200
+                                                          : 201;
+}
+
 /* `acks`: of the events that were stored, which may be none. */
 static void publish_answer_stored(struct publish *p, const struct store_ack *acks)
 {
+    enum publish_answer kind = p->route ? p->route->answer : ANSWER_JSON;
     struct strbuf body;
-    bool all_known = true;
     int rc = 0;
     size_t most = 16;
     for (size_t i = 0; i < p->asked; i++) {
@@ -122,17 +164,13 @@ static void publish_answer_stored(struct publish *p, const struct store_ack *ack
             ACK_MAX_BYTES + (p->made[i].dropped ? DROP_BYTE_MAX * strlen(p->made[i].dropped) : 0);
     }
     strbuf_init(&body, most);
-    rc = p->is_batch ? strbuf_append_str(&body, "[") : 0;
-    for (size_t i = 0; rc == 0 && i < p->asked; i++) {
-        const struct publication_made *made = &p->made[i];
-        const struct store_ack *a = made->dropped ? NULL : &acks[made->first];
-        all_known = all_known && (!a || a->duplicate);
-        rc = i ? strbuf_append_str(&body, ",") : 0;
-        rc = rc ? rc : a ? publish_ack_json(&body, a) : publish_drop_json(&body, made->dropped);
-    }
-    rc = rc ? rc : strbuf_append_str(&body, p->is_batch ? "]\n" : "\n");
-    struct http_response r = {.status = all_known ? 200 : 201,
-                              .content_type = "application/json",
+    rc = kind == ANSWER_JSON ? publish_answer_json(&body, p, acks)
+         : kind == ANSWER_ID ? publish_answer_ids(&body, p, acks)
+                             : 0;
+    struct http_response r = {.status = publish_answer_status(p, acks),
+                              .content_type = kind == ANSWER_JSON ? "application/json"
+                                              : kind == ANSWER_ID ? "text/plain; charset=utf-8"
+                                                                  : NULL,
                               .body = strbuf_slice(&body),
                               .fields = slice_str(HTTP_ANSWER_FIELDS)};
     stream_set_owner(p->stream, NULL, NULL);
@@ -323,8 +361,8 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
     struct publish *p = publish_find(b, token);
     struct err e = {0};
     REQUIRE(p != NULL); /* one that left has cancelled its question */
-    int status = publish_body_parse(&p->http, &p->query, &b->opt.publish, loop_unix_ms(b->loop),
-                                    out, &p->is_batch, &e);
+    const struct publish_terms terms = {&p->query, p->route, &b->opt.publish};
+    int status = publish_body_parse(&p->http, &terms, loop_unix_ms(b->loop), out, &p->is_batch, &e);
     if (status) {
         p->refusal = xstrdup(e.text);
     }
@@ -335,13 +373,15 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
 }
 
 void publish_request(struct broker *b, struct stream *s, struct http_request *rq,
-                     struct http_query *query, const struct peer_address *client)
+                     struct http_query *query, const struct publish_path *path,
+                     const struct peer_address *client)
 {
     struct publish *p = publish_of(s);
     struct event_list events = {0};
     struct request_id request;
     p = p ? p : publish_new(b, s);
     p->since_us = event_since(uv_hrtime(), 0);
+    p->route = path->route;
     http_request_move(&p->http, rq);
     p->query = *query;
     *query = (struct http_query){0};
@@ -350,6 +390,7 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
                                  .request_id = slice_str(request.text),
                                  .http = &p->http,
                                  .query = &p->query,
+                                 .params = path->params,
                                  .client = *client};
     stream_set_owner(s, &publish_events, p);
     if (p->identity && p->epoch == b->policy_epoch) {

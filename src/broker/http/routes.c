@@ -37,6 +37,38 @@ static void route_answer(struct stream *s, int status, const char *type, struct 
     (void)stream_respond(s, &r); /* on failure the connection is closed: nothing more to do */
 }
 
+/* The broker's own path, for events, as a route. */
+static const struct public_route route_own = {.publish = PUBLISH_ENVELOPE, .subscribe = true};
+
+/* Which route a request is for, and what its path says. */
+struct route_place {
+    const struct public_route *route; /* NULL: none */
+    struct http_query params;         /* to be cleared */
+    int rc;                           /* not 0: of what the path says */
+};
+
+static struct route_place route_find(const struct broker *b, struct slice path)
+{
+    struct route_place at = {.route = &route_own};
+    if (!slice_is(path, b->opt.events_path)) {
+        at.route = public_route_find(&b->opt.routes, path, &at.params, &at.rc);
+    }
+    return at;
+}
+
+static const char *route_methods(const struct public_route *r)
+{
+    return !r->subscribe               ? "POST, OPTIONS"
+           : r->publish == PUBLISH_NOT ? "GET, HEAD, OPTIONS"
+                                       : EVENTS_METHODS;
+}
+
+static bool route_takes(const struct public_route *r, enum http_method method)
+{
+    bool reads = method == HTTP_GET || method == HTTP_HEAD_METHOD;
+    return reads ? r->subscribe : method == HTTP_POST && r->publish != PUBLISH_NOT;
+}
+
 static void route_preflight(struct broker *b, struct stream *s, const struct http_request *rq,
                             const char *methods)
 {
@@ -123,8 +155,11 @@ static bool route_expects_stream(const struct http_request *rq)
 /* A POST: where its body is still to come, what the head tells comes first. Takes `rq` and `query` of a
  * complete one. */
 static void route_publish(struct broker *b, struct stream *s, struct http_request *rq,
-                          struct http_query *query, const struct peer_address *client)
+                          struct http_query *query, const struct route_place *at,
+                          const struct peer_address *client)
 {
+    const struct publish_terms terms = {query, at->route == &route_own ? NULL : at->route,
+                                        &b->opt.publish};
     struct err e = {0};
     int status = 0;
     if (route_expects_stream(rq)) {
@@ -132,8 +167,9 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
     } else if (rq->state == HTTP_COMPLETE) {
-        publish_request(b, s, rq, query, client);
-    } else if ((status = publish_body_check_head(rq, query, &b->opt.publish, &e)) != 0) {
+        const struct publish_path path = {terms.route, &at->params};
+        publish_request(b, s, rq, query, &path, client);
+    } else if ((status = publish_body_check_head(rq, &terms, &e)) != 0) {
         refuse(b->refusals, s, status, slice_str(e.text));
     } else {
         struct request_id id;
@@ -142,13 +178,15 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                                      .request_id = slice_str(id.text),
                                      .http = rq,
                                      .query = query,
+                                     .params = &at->params,
                                      .client = *client};
         publish_head(b, s, &prq);
     }
 }
 
 static void route_subscribe(struct broker *b, struct stream *s, const struct http_request *rq,
-                            const struct http_query *query, const struct peer_address *client)
+                            const struct http_query *query, const struct route_place *at,
+                            const struct peer_address *client)
 {
     struct last_event_id r = last_event_id_parse(rq, query);
     struct request_id id;
@@ -157,6 +195,7 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
                                  .request_id = slice_str(id.text),
                                  .http = rq,
                                  .query = query,
+                                 .params = &at->params,
                                  .client = *client,
                                  .last_event_id = r.text};
     struct slice given;
@@ -177,7 +216,7 @@ static void route_subscribe(struct broker *b, struct stream *s, const struct htt
         if (accept_page(&accept)) {
             event_page_request(b, s, &prq, &r, &window, !accept.json);
         } else {
-            subscribe_request(b, s, &prq, &r, &window);
+            subscribe_request(b, s, &prq, &r, &window, at->route == &route_own ? NULL : at->route);
         }
     }
 }
@@ -232,7 +271,8 @@ static bool route_refuse_cookies(struct broker *b, struct stream *s, const struc
 
 /* Answers, or returns false. */
 static bool route_refuse_names(const struct broker *b, struct stream *s,
-                               const struct http_request *rq, const struct http_query *query)
+                               const struct http_request *rq, const struct http_query *query,
+                               const struct route_place *at)
 {
     char detail[300];
     const struct query_names names = {
@@ -242,8 +282,11 @@ static bool route_refuse_names(const struct broker *b, struct stream *s,
         .credential_count = b->opt.credential_param_count,
     };
     bool publish = rq->method == HTTP_POST;
-    bool bad = query_names_bad(&names, query, publish, detail, sizeof detail) ||
-               (!publish && query_names_topic_list(rq->query, detail, sizeof detail));
+    bool own =
+        at->route == &route_own; /* others know other names, and their topics may have commas */
+    bool bad = ((own || names.param_count) &&
+                query_names_bad(&names, query, publish, detail, sizeof detail)) ||
+               (own && !publish && query_names_topic_list(rq->query, detail, sizeof detail));
     if (bad) {
         refuse(b->refusals, s, 400, slice_str(detail));
     }
@@ -290,7 +333,7 @@ static void route_note_origin(struct broker *b, const struct stream *s,
 }
 
 static void route_events(struct broker *b, struct stream *s, struct http_request *rq,
-                         const struct peer_address *client)
+                         const struct route_place *at, const struct peer_address *client)
 {
     struct http_query query;
     bool post = rq->method == HTTP_POST;
@@ -298,12 +341,18 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
     if (!post || b->opt.cross_site_publish) { /* others are refused, and logged */
         route_note_origin(b, s, rq);
     }
-    if (rq->method == HTTP_HEAD_METHOD) {
-        route_head(b, s, rq);
+    if (!route_takes(at->route, rq->method)) {
+        refuse_method(b->refusals, s, route_methods(at->route));
         return;
     }
-    if (rq->method != HTTP_GET && !post) {
-        refuse_method(b->refusals, s, EVENTS_METHODS);
+    if (at->rc) {
+        refuse(b->refusals, s, at->rc == UV_EINVAL ? 400 : 503,
+               slice_str(at->rc == UV_EINVAL ? "the path has a bad %-escape, a NUL, or is not UTF-8"
+                                             : "the broker is short of memory; try again"));
+        return;
+    }
+    if (rq->method == HTTP_HEAD_METHOD) {
+        route_head(b, s, rq);
         return;
     }
     if (route_refuse_twice(b, s, rq) || route_refuse_cookies(b, s, rq) ||
@@ -317,12 +366,12 @@ static void route_events(struct broker *b, struct stream *s, struct http_request
                                         : "the query has a bad %-escape, or is not UTF-8"));
         return;
     }
-    if (route_refuse_names(b, s, rq, &query)) {
+    if (route_refuse_names(b, s, rq, &query, at)) {
         /* it was answered */
     } else if (post) {
-        route_publish(b, s, rq, &query, client);
+        route_publish(b, s, rq, &query, at, client);
     } else {
-        route_subscribe(b, s, rq, &query, client);
+        route_subscribe(b, s, rq, &query, at, client);
     }
     http_query_clear(&query);
 }
@@ -339,17 +388,20 @@ void routes_head(void *ctx, struct stream *s, struct http_request *rq,
                  const struct peer_address *client)
 {
     struct broker *b = ctx;
-    bool events = slice_is(rq->path, b->opt.events_path);
     if (acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
     }
     if (rq->method == HTTP_GET || rq->method == HTTP_HEAD_METHOD || rq->method == HTTP_OPTIONS) {
         stream_take_body(s); /* it is dropped, and then they are answered */
-    } else if (events && rq->method == HTTP_POST) {
-        route_events(ctx, s, rq, client);
+        return;
+    }
+    struct route_place at = route_find(b, rq->path);
+    if (at.route && rq->method == HTTP_POST) {
+        route_events(b, s, rq, &at, client);
     } else {
         routes_request(ctx, s, rq, client); /* it is refused, whatever the body is */
     }
+    http_query_clear(&at.params);
 }
 
 void routes_request(void *ctx, struct stream *s, struct http_request *rq,
@@ -359,11 +411,12 @@ void routes_request(void *ctx, struct stream *s, struct http_request *rq,
     if (route_health(b, s, rq) || acme_challenge(b, s, rq) || https_redirect(b, s, rq)) {
         return;
     }
-    if (slice_is(rq->path, b->opt.events_path) && rq->method == HTTP_OPTIONS) {
+    struct route_place at = route_find(b, rq->path);
+    if (at.route && rq->method == HTTP_OPTIONS) {
         route_note_origin(b, s, rq);
-        route_preflight(b, s, rq, EVENTS_METHODS);
-    } else if (slice_is(rq->path, b->opt.events_path)) {
-        route_events(b, s, rq, client);
+        route_preflight(b, s, rq, route_methods(at.route));
+    } else if (at.route) {
+        route_events(b, s, rq, &at, client);
     } else if (slice_is(rq->path, "/")) {
         route_root(b, s, rq, client);
     } else {
@@ -372,4 +425,5 @@ void routes_request(void *ctx, struct stream *s, struct http_request *rq,
         route_allow_origin(b, s, rq);
         refuse(b->refusals, s, 404, slice_str(detail));
     }
+    http_query_clear(&at.params);
 }

@@ -29,12 +29,14 @@
 
 enum {
     ASKED_TEXT_MAX = 256,
+    HEAD_FIELDS_MAX_BYTES = 512,
     SAVED_QUERY_MAX_BYTES = 1 << 20, /* limits.target_bytes bounds it */
 };
 
 struct subscribe {
     struct broker *b;
-    struct start_place place; /* what the client asked for; its texts are the next three */
+    const struct public_route *route; /* NULL: http.events_path */
+    struct start_place place;         /* what the client asked for; its texts are the next three */
     struct strbuf asked_text, asked_unknown, asked_since;
     struct strbuf saved_query;
     struct resubscribe_moment moment; /* when the policy was asked */
@@ -89,20 +91,36 @@ static struct frame *subscribe_first_frame(struct subscriber *sub, const struct 
     return both;
 }
 
-/* `own`: what it begins with besides; NULL: nothing. `latest`: and with a snapshot. */
-static void subscribe_begin(struct subscriber *sub, const struct start_place *place,
-                            struct frame *own, bool latest)
+/* Those of other protocols may want the position in the head, where a page is to see it, too. A stream that begins with
+ * a snapshot has none before its end. */
+static int subscribe_head_fields(const struct subscribe *w, const struct subscriber *sub,
+                                 bool latest, struct strbuf *out)
 {
+    int rc = strbuf_append_str(out, sub->gzip ? BROKER_GZIP_FIELDS : BROKER_STREAM_FIELDS);
+    if (rc == 0 && w->route && w->route->says_position && !latest) {
+        rc = strbuf_printf(
+            out, "Last-Event-ID: %" PRIu64 "\r\nAccess-Control-Expose-Headers: Last-Event-ID\r\n",
+            w->place.at);
+    }
+    return rc;
+}
+
+/* `latest`: and with a snapshot. */
+static void subscribe_begin(const struct subscribe *w, struct subscriber *sub, bool latest)
+{
+    const struct start_place *place = &w->place;
     struct broker *b = sub->b;
+    struct strbuf fields;
     struct store_bounds bounds = b->store->ops->bounds(b->store);
     struct frame *first = subscribe_first_frame(sub, place);
-    struct http_response head = {
-        .status = 200,
-        .content_type = b->opt.content_type,
-        .fields = slice_str(sub->gzip ? BROKER_GZIP_FIELDS : BROKER_STREAM_FIELDS)};
     struct request_id id;
     stream_request_id(sub->stream, &id);
-    int rc = first ? stream_open(sub->stream, &head) : UV_ENOMEM;
+    strbuf_init(&fields, HEAD_FIELDS_MAX_BYTES);
+    int rc = first ? subscribe_head_fields(w, sub, latest, &fields) : UV_ENOMEM;
+    struct http_response head = {
+        .status = 200, .content_type = b->opt.content_type, .fields = strbuf_slice(&fields)};
+    rc = rc ? rc : stream_open(sub->stream, &head);
+    strbuf_clear(&fields);
     if (rc) {
         frame_unref(first);
         subscriber_end(sub, rc == UV_EPIPE ? CLOSE_CLIENT_CLOSED : CLOSE_NO_MEMORY, 0);
@@ -131,7 +149,7 @@ static void subscribe_begin(struct subscriber *sub, const struct start_place *pl
     }
     /* not live before this turn's events have gone to those who are */
     subscriber_set_state(sub, SUB_RUNNABLE);
-    bool alive = subscriber_send_frames(sub, first, own);
+    bool alive = subscriber_send_frames(sub, first, w->first);
     frame_unref(first);
     if (alive && b->draining) { /* began while the store was being asked */
         subscriber_end(sub, CLOSE_DRAINING, b->opt.drain_retry_ms);
@@ -190,7 +208,7 @@ static void subscribe_on_looked_back(void *ctx, uint64_t token, int rc,
     } else if (page->n && delivery_ended(sub, page->events[0])) {
         subscribe_end_again(w, sub);
     } else {
-        subscribe_begin(sub, &w->place, w->first, false);
+        subscribe_begin(w, sub, false);
         subscribe_free(w);
     }
 }
@@ -238,7 +256,7 @@ static void subscribe_on_found(struct start_place *p, int rc)
     } else if (sub && subscribe_may_have_ended(w, sub) && subscribe_look_back(w, sub)) {
         return; /* `w` is the store's, or gone */
     } else if (sub) {
-        subscribe_begin(sub, p, w->first, false);
+        subscribe_begin(w, sub, false);
     }
     subscribe_free(w);
 }
@@ -408,7 +426,7 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
     w->place.audience = audience_ref(sub->audience);
     if (latest) {
         w->place.until = UINT64_MAX;
-        subscribe_begin(sub, &w->place, w->first, true);
+        subscribe_begin(w, sub, true);
         subscribe_free(w);
     } else {
         start_place_find(&w->place);
@@ -456,7 +474,8 @@ static bool subscribe_has_ended(const struct broker *b, const struct window *w)
 }
 
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct last_event_id *asked, const struct window *window)
+                       const struct last_event_id *asked, const struct window *window,
+                       const struct public_route *route)
 {
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
@@ -481,6 +500,7 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     struct subscribe *w = xcalloc(1, sizeof *w);
     *w = (struct subscribe){
         .b = b,
+        .route = route,
         .asked_at = eventlog_head(b->log),
         .place = {.b = b, .asked = *asked, .window = *window, .done = subscribe_on_found},
         .moment = resubscribe_moment(b),
@@ -496,7 +516,8 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
     if (subscribe_keep(&w->asked_text, &w->place.asked.text) ||
         subscribe_keep(&w->asked_unknown, &w->place.asked.unknown) ||
         subscribe_keep(&w->asked_since, &w->place.window.field) ||
-        saved_request_pack(&w->saved_query, prq->query, &rules)) {
+        saved_request_pack(&w->saved_query, route ? prq->http->path : slice_of(NULL, 0), prq->query,
+                           &rules)) {
         subscribe_free(w);
         refuse_transient(b->refusals, s, sse, REFUSAL_OVERLOAD, "memory is short");
         return;

@@ -3,14 +3,17 @@
 #define BROKER_HTTP_SUBSCRIBE_H
 
 #include "event/last_event_id.h"
+#include "event/publish/public_route.h"
 #include "event/window.h"
 #include "net/http/stream.h"
 #include "policy/policy.h"
 
 struct broker;
 
-/* Takes over `s`. The rest is borrowed for the call. */
+/* Takes over `s`. `route`: NULL: http.events_path; borrowed for the broker's life. The rest is borrowed for the
+ * call. */
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
-                       const struct last_event_id *asked, const struct window *window);
+                       const struct last_event_id *asked, const struct window *window,
+                       const struct public_route *route);
 
 #endif

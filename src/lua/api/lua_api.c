@@ -3,6 +3,7 @@
 #include "base/slice.h"
 #include "event/event.h"
 #include "event/topic.h"
+#include "event/topic_segment.h"
 #include "lua/api/lua_cache.h"
 #include "lua/api/lua_db.h"
 #include "lua/api/lua_http.h"
@@ -12,6 +13,7 @@
 #include "lua/api/lua_rate.h"
 #include "lua/api/lua_reach.h"
 #include "lua/api/lua_sleep.h"
+#include "lua/vm/lua_box.h"
 #include "lua/vm/lua_readonly.h"
 #include "lua/vm/lua_secret.h"
 #include "lua/vm/lua_shape.h"
@@ -19,6 +21,7 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <uv.h>
 
 enum { GEOHASH_MAX = 12 };
 
@@ -129,6 +132,41 @@ static int l_topic_ok(lua_State *L)
     return 1;
 }
 
+/* Leaves the converted text of argument 1 on the stack, or nil. */
+static int lua_api_convert(lua_State *L, int (*convert)(struct strbuf *out, struct slice text))
+{
+    struct slice s = {NULL, 0};
+    luaL_checkany(L, 1);
+    s.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &s.n) : NULL;
+    if (!s.p || s.n == 0 || s.n > 3 * EVENT_TOPIC_MAX_BYTES || !utf8_ok(s)) {
+        lua_pushnil(L);
+        return 1;
+    }
+    struct lua_box *box = lua_box_push(L, EVENT_TOPIC_MAX_BYTES);
+    int rc = convert(&box->text, s);
+    if (rc == UV_ENOMEM) {
+        return luaL_error(L, "not enough memory");
+    }
+    if (rc) {
+        lua_pushnil(L);
+    } else {
+        lua_pushlstring(L, box->text.data ? box->text.data : "", box->text.len);
+    }
+    return 1;
+}
+
+/* tg.segment(text) -> the text as one literal segment of a topic; nil: it cannot be one */
+static int l_segment(lua_State *L)
+{
+    return lua_api_convert(L, topic_segment_append);
+}
+
+/* tg.unsegment(segment) -> what tg.segment() was given; nil: nothing */
+static int l_unsegment(lua_State *L)
+{
+    return lua_api_convert(L, topic_segment_decode);
+}
+
 /* tg.pattern_ok(value): may it be asked for: a topic name or a pattern */
 static int l_pattern_ok(lua_State *L)
 {
@@ -220,6 +258,8 @@ void lua_api_open(lua_State *L)
                                   {"pattern_ok", l_pattern_ok},
                                   {"topic", l_topic},
                                   {"topic_ok", l_topic_ok},
+                                  {"segment", l_segment},
+                                  {"unsegment", l_unsegment},
                                   {"geohash", l_geohash},
                                   {"ask_again", lua_reach_ask_again},
                                   {"end_streams", lua_reach_end_streams},

@@ -15,10 +15,11 @@
  * then. One block, however many header fields a stranger sends; an upvalue of the request's metatable. */
 struct lua_request_source {
     bool saved; /* it is what is left of a request once it is authenticated */
-    size_t header_count, param_count;
+    size_t header_count, param_count, path_count;
     struct lua_request_pair {
         uint32_t name_len, value_len;
-    } pairs[]; /* header fields, then parameters; behind them the bytes of each, in that order */
+    } pairs
+        []; /* header fields, parameters, what the path says; behind them the bytes of each, in that order */
 };
 
 static void lua_request_set_field(lua_State *L, const char *name, struct slice value)
@@ -64,7 +65,7 @@ struct lua_request_cursor {
 
 static struct lua_request_cursor lua_request_walk(const struct lua_request_source *r)
 {
-    size_t n = r->header_count + r->param_count;
+    size_t n = r->header_count + r->param_count + r->path_count;
     return (struct lua_request_cursor){.from = r, .at = (const char *)(r->pairs + n)};
 }
 
@@ -90,6 +91,49 @@ static bool lua_request_next_param(struct lua_request_cursor *c)
     while (lua_request_next_header(c)) {
     }
     return lua_request_step(c, c->from->header_count + c->from->param_count);
+}
+
+static bool lua_request_next_of_path(struct lua_request_cursor *c)
+{
+    while (lua_request_next_param(c)) {
+    }
+    return lua_request_step(c, c->from->header_count + c->from->param_count + c->from->path_count);
+}
+
+/* What the path has for the names in braces of its route. */
+static void push_params(lua_State *L, const struct lua_request_source *r)
+{
+    struct lua_request_cursor c = lua_request_walk(r);
+    lua_createtable(L, 0, (int)r->path_count);
+    while (lua_request_next_of_path(&c)) {
+        set_first(L, c.name, c.value);
+    }
+}
+
+/* Every value of each name, in order. */
+static void push_query_all(lua_State *L, const struct lua_request_source *r)
+{
+    const struct lua_host *s = lua_vm_host(L);
+    const struct saved_request_rules rules = {s->credential_params, s->credential_param_count};
+    struct lua_request_cursor c = lua_request_walk(r);
+    lua_newtable(L);
+    while (lua_request_next_param(&c)) {
+        if (r->saved && saved_request_is_credential(&rules, c.name)) {
+            continue;
+        }
+        lua_pushlstring(L, c.name.p, c.name.n);
+        lua_pushvalue(L, -1);
+        if (lua_rawget(L, -3) == LUA_TNIL) {
+            lua_pop(L, 1);
+            lua_newtable(L);
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, -5); /* stack: all, name, list */
+        }
+        lua_pushlstring(L, c.value.p ? c.value.p : "", c.value.n);
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+        lua_pop(L, 2);
+    }
 }
 
 static void push_query(lua_State *L, const struct lua_request_source *r)
@@ -198,10 +242,10 @@ struct lua_request_lazy {
     bool gone; /* once it is authenticated */
 };
 
-static const struct lua_request_lazy lazy_fields[] = {{"headers", push_headers, true},
-                                                      {"cookies", push_cookies, true},
-                                                      {"query", push_query, false},
-                                                      {"topics", push_topics, false}};
+static const struct lua_request_lazy lazy_fields[] = {
+    {"headers", push_headers, true}, {"cookies", push_cookies, true},
+    {"query", push_query, false},    {"query_all", push_query_all, false},
+    {"params", push_params, false},  {"topics", push_topics, false}};
 enum { LAZY_FIELDS = sizeof lazy_fields / sizeof *lazy_fields };
 
 /* Known fields that may be absent: nil instead of an error. */
@@ -269,9 +313,9 @@ static int request_index(lua_State *L)
                               sizeof optional_fields / sizeof *optional_fields)) {
         return 0;
     }
-    static const char *const names[] = {"id",      "ip",      "method", "path",   "query",
-                                        "headers", "cookies", "bearer", "topics", "last_event_id",
-                                        "tls"};
+    static const char *const names[] = {
+        "id",     "ip",     "method", "path",          "query",     "headers", "cookies",
+        "bearer", "topics", "params", "last_event_id", "query_all", "tls"};
     return lua_shape_no_field(L, "request", 2, names, sizeof names / sizeof *names);
 }
 
@@ -370,9 +414,12 @@ static char *lua_request_put(char *to, struct lua_request_pair *pair, struct sli
 
 /* `http`: NULL where none of its fields are to be seen. */
 static void lua_request_push_source(lua_State *L, const struct http_request *http,
-                                    const struct http_query *q)
+                                    const struct http_query *q, const struct http_query *path)
 {
+    static const struct http_query none = {.params = NULL};
     size_t headers = http ? http->header_count : 0;
+    path = path ? path : &none;
+    size_t pairs = headers + q->count + path->count;
     size_t bytes = 0;
     for (size_t i = 0; i < headers; i++) {
         bytes += http->headers[i].name.n + http->headers[i].value.n;
@@ -380,16 +427,25 @@ static void lua_request_push_source(lua_State *L, const struct http_request *htt
     for (size_t i = 0; i < q->count; i++) {
         bytes += q->params[i].name.n + q->params[i].value.n;
     }
+    for (size_t i = 0; i < path->count; i++) {
+        bytes += path->params[i].name.n + path->params[i].value.n;
+    }
     struct lua_request_source *r =
-        lua_newuserdatauv(L, sizeof *r + (headers + q->count) * sizeof *r->pairs + bytes, 0);
-    *r = (struct lua_request_source){
-        .saved = !http, .header_count = headers, .param_count = q->count};
-    char *to = (char *)(r->pairs + headers + q->count);
+        lua_newuserdatauv(L, sizeof *r + pairs * sizeof *r->pairs + bytes, 0);
+    *r = (struct lua_request_source){.saved = !http,
+                                     .header_count = headers,
+                                     .param_count = q->count,
+                                     .path_count = path->count};
+    char *to = (char *)(r->pairs + pairs);
     for (size_t i = 0; i < headers; i++) {
         to = lua_request_put(to, &r->pairs[i], http->headers[i].name, http->headers[i].value);
     }
     for (size_t i = 0; i < q->count; i++) {
         to = lua_request_put(to, &r->pairs[headers + i], q->params[i].name, q->params[i].value);
+    }
+    for (size_t i = 0; i < path->count; i++) {
+        to = lua_request_put(to, &r->pairs[headers + q->count + i], path->params[i].name,
+                             path->params[i].value);
     }
 }
 
@@ -424,14 +480,17 @@ void lua_request_strip(lua_State *L, int idx)
     for (size_t i = 0; i < sizeof gone_fields / sizeof *gone_fields; i++) {
         remove_field(L, idx, gone_fields[i]);
     }
-    lua_pushliteral(L, "query");
-    if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
-        int query = lua_gettop(L);
-        for (size_t i = 0; i < s->credential_param_count; i++) {
-            remove_field(L, query, s->credential_params[i]);
+    static const char *const queries[] = {"query", "query_all"};
+    for (size_t k = 0; k < sizeof queries / sizeof *queries; k++) {
+        lua_pushstring(L, queries[k]);
+        if (lua_rawget(L, idx) == LUA_TTABLE) { /* unless authenticate put something else there */
+            int query = lua_gettop(L);
+            for (size_t i = 0; i < s->credential_param_count; i++) {
+                remove_field(L, query, s->credential_params[i]);
+            }
         }
+        lua_pop(L, 1);
     }
-    lua_pop(L, 1);
     r->saved = true;
 }
 
@@ -527,7 +586,7 @@ static void push_common(lua_State *L, const struct policy_request *rq)
 void lua_request_push_saved(lua_State *L, const struct policy_request *rq)
 {
     push_common(L, rq);
-    lua_request_push_source(L, NULL, rq->query);
+    lua_request_push_source(L, NULL, rq->query, rq->params);
     lua_request_set_source(L);
 }
 
@@ -536,6 +595,6 @@ void lua_request_push(lua_State *L, const struct policy_request *rq)
     push_common(L, rq);
     set_bearer(L, rq->http);
     push_tls(L, rq->http);
-    lua_request_push_source(L, rq->http, rq->query);
+    lua_request_push_source(L, rq->http, rq->query, rq->params);
     lua_request_set_source(L);
 }

@@ -1,5 +1,5 @@
 /* Requests in policies: a table, copied once per call of the hooks. Reading an unknown field raises an
- * error, so that a typo does not read as nil. `headers`, `cookies`, `query` and `topics` are split into tables
+ * error, so that a typo does not read as nil. `headers`, `cookies`, `query`, `query_all`, `topics` and `params` are split into tables
  * when they are first read: until then a request costs one block, whatever a stranger sends. */
 #ifndef LUA_API_LUA_REQUEST_H
 #define LUA_API_LUA_REQUEST_H
@@ -10,7 +10,7 @@
 
 /* What names it in log lines, and as `request.id`. */
 void lua_request_id(const struct policy_request *rq, struct request_id *out);
-/* Inside a body: pushes {id, ip, method, path, query, headers, cookies, bearer, topics,
+/* Inside a body: pushes {id, ip, method, path, params, query, query_all, headers, cookies, bearer, topics,
  * last_event_id, tls}. */
 void lua_request_push(lua_State *L, const struct policy_request *rq);
 /* The same without the fields that lua_request_strip() removes, which a stored request does not have. */

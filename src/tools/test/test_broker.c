@@ -337,6 +337,9 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
+    if (opt->routes) {
+        w->options.broker.routes = *opt->routes;
+    }
     rc = rc ? rc : provide(w, opt, e);
     if (rc == 0) {
         test_broker_build(w);
@@ -409,6 +412,11 @@ void test_broker_insert(struct test_broker *w, struct event *ev)
 const struct http_limits *test_broker_limits(const struct test_broker *w)
 {
     return &w->options.public.limits;
+}
+
+const struct public_routes *test_broker_routes(const struct test_broker *w)
+{
+    return &w->options.broker.routes;
 }
 
 const struct publish_limits *test_broker_envelopes(const struct test_broker *w)

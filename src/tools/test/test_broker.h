@@ -39,6 +39,8 @@ struct test_broker_options {
     const struct keyset_options *keys;
     size_t key_count;
     struct test_broker_given given;
+    /* Instead of the configuration's; NULL: those. Borrowed for its life. */
+    const struct public_routes *routes;
     struct query_source *queries;  /* where its `queries` are declared; NULL: nowhere */
     struct lua_http_service *http; /* whom http.get asks; NULL: nobody */
     /* Further globals of the policy: see lua_policy_options. Both may be NULL. `prepare` is called
@@ -61,6 +63,8 @@ void test_broker_close(struct test_broker *w);
 void test_broker_turn(struct test_broker *w);
 /* One turn that waits until there is something to do, at most a second. */
 void test_broker_wait(struct test_broker *w);
+/* The paths beside http.events_path. */
+const struct public_routes *test_broker_routes(const struct test_broker *w);
 /* Is nothing pending: no publish, no event that a stream has not considered yet? */
 bool test_broker_settled(const struct test_broker *w);
 /* From now on it is that time, Unix milliseconds; 0: the machine's clock. Streams that have expired

@@ -18,7 +18,8 @@ enum { NAMES_MAX = 256 }; /* that may be meant by one that there is not */
 /* A request as the broker would have read it from a socket. */
 struct asked {
     struct http_request http;
-    struct http_query query;
+    struct http_query query, params;
+    const struct public_route *route; /* NULL: http.events_path */
     struct policy_request rq;
     struct test_tls tls;
 };
@@ -31,15 +32,17 @@ struct answer {
 static void asked_clear(struct asked *a)
 {
     http_query_clear(&a->query);
+    http_query_clear(&a->params);
     http_request_clear(&a->http);
 }
 
 /* NULL, or what is wrong with the text. */
-static const char *asked_read(struct asked *a, struct slice text, const struct http_limits *limits)
+static const char *asked_read(struct asked *a, struct slice text, struct test_broker *w)
 {
     struct peer_address unix_peer = {{0}}, client;
-    http_request_init(&a->http, limits);
-    a->query = (struct http_query){0};
+    int rc = 0;
+    http_request_init(&a->http, test_broker_limits(w));
+    a->query = a->params = (struct http_query){0};
     size_t used = http_parser_feed(&a->http, text.p, text.n);
     if (a->http.state != HTTP_COMPLETE || used != text.n) {
         return a->http.state == HTTP_FAILED ? a->http.fail.text : "the request is not complete";
@@ -47,6 +50,10 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
     if (http_query_parse(&a->query, a->http.query)) {
         a->query = (struct http_query){0};
         return "the query is not well-formed";
+    }
+    a->route = public_route_find(test_broker_routes(w), a->http.path, &a->params, &rc);
+    if (rc) {
+        return "the path has a bad escape";
     }
     if (!test_tls_take(&a->tls, &a->http)) {
         return "tls: is longer than a certificate allows";
@@ -60,6 +67,7 @@ static const char *asked_read(struct asked *a, struct slice text, const struct h
         .id = 1,
         .http = &a->http,
         .query = &a->query,
+        .params = &a->params,
         .client = client,
         .last_event_id = http_request_header(&a->http, "Last-Event-ID"),
     };
@@ -116,7 +124,7 @@ static const char *take_request(lua_State *L, struct test_broker *w, struct aske
     text.p = luaL_checklstring(L, 2, &text.n);
     who.p = luaL_optlstring(L, 3, NULL, &who.n);
     luaL_checkstack(L, 20, NULL);
-    const char *bad = asked_read(q, text, test_broker_limits(w));
+    const char *bad = asked_read(q, text, w);
     q->rq.who = who;
     return bad;
 }
@@ -166,9 +174,11 @@ int test_ask_publish(lua_State *L, struct test_broker *w)
     struct err e = {0};
     bool batch;
     const char *bad = take_request(L, w, &q);
-    if (!bad && publish_body_parse(&q.http, &q.query, test_broker_envelopes(w),
-                                   loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
-        bad = e.text;
+    if (!bad) {
+        const struct publish_terms terms = {&q.query, q.route, test_broker_envelopes(w)};
+        bool ok = publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)), &events,
+                                     &batch, &e) == 0;
+        bad = ok ? NULL : e.text;
     }
     if (!bad) {
         test_questions_ask_publish(w, &q, &events, &a);
@@ -472,9 +482,9 @@ int test_time_hook(lua_State *L, struct test_broker *w)
     while (!bad && times_go_on(&t)) {
         struct event_list events = {0};
         bool batch;
-        if (hook == 2 &&
-            publish_body_parse(&q.http, &q.query, test_broker_envelopes(w),
-                               loop_unix_ms(test_broker_loop(w)), &events, &batch, &e)) {
+        const struct publish_terms terms = {&q.query, q.route, test_broker_envelopes(w)};
+        if (hook == 2 && publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)),
+                                            &events, &batch, &e)) {
             bad = e.text;
         } else {
             t.v[t.n++] = test_questions_time(w, &q, hook == 1, &events);

@@ -1,9 +1,10 @@
-#include "event/publish_body.h"
+#include "event/publish/publish_body.h"
 
 #include "base/text/json_text.h"
 #include "base/utf8.h"
 #include "event/event_attrs.h"
-#include "event/publish_body_state.h"
+#include "event/publish/publish_body_state.h"
+#include "event/topic_segment.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -80,9 +81,9 @@ int publish_body_add(struct publish_body_reader *r, const struct event_fields *f
 }
 
 /* The value of a query parameter that may be given once. */
-static int query_once(struct publish_body_reader *r, const struct http_query *q, const char *name,
-                      struct slice *out)
+static int query_once(struct publish_body_reader *r, const char *name, struct slice *out)
 {
+    const struct http_query *q = r->query;
     *out = (struct slice){NULL, 0};
     for (size_t i = 0; i < q->count; i++) {
         if (!slice_is(q->params[i].name, name)) {
@@ -133,20 +134,62 @@ static int query_attrs(struct publish_body_reader *r, const struct http_query *q
     return status;
 }
 
-/* ?topic=...: the body is the data, byte for byte, whatever its content type says. */
-static int read_raw(struct publish_body_reader *r, const struct http_query *q)
+/* The topic that the route makes of the path. */
+static int publish_body_fill_topic(struct publish_body_reader *r, struct strbuf *topic)
 {
-    struct event_fields f = {.data = strbuf_slice(&r->rq->body), .time_ms = r->time_ms};
-    int status = query_once(r, q, "topic", &f.topic);
-    status = status ? status : query_once(r, q, "type", &f.type);
-    status = status ? status : query_once(r, q, "key", &f.key);
-    status = status ? status : query_attrs(r, q, &f.attrs);
+    const struct public_routes one = {r->route, 1};
+    struct http_query params;
+    int rc = 0;
+    const struct public_route *found = public_route_find(&one, r->rq->path, &params, &rc);
+    rc = found ? rc : UV_ENOENT;
+    rc = rc ? rc : topic_fill(topic, r->route->topic, &params);
+    http_query_clear(&params);
+    return rc == 0            ? 0
+           : rc == UV_ENOBUFS ? publish_body_refuse(r, 400, "topic: is longer than 255 bytes")
+           : rc == UV_ENOMEM
+               ? publish_body_no_memory(r)
+               : publish_body_refuse(r, 400, "topic: cannot be made of the path of this request");
+}
+
+/* The fields come from the query and the head, whatever the content type says. */
+static int publish_body_add_data(struct publish_body_reader *r, struct slice topic,
+                                 struct slice data)
+{
+    struct event_fields f = {.topic = topic, .data = data, .time_ms = r->time_ms};
+    int status = query_once(r, "type", &f.type);
+    status = status ? status : query_once(r, "key", &f.key);
+    status = status ? status : query_attrs(r, r->query, &f.attrs);
     if (status) {
         return status;
     }
     struct slice header = http_request_header(r->rq, "Idempotency-Key");
     f.key = header.p ? header : f.key;
     return publish_body_add(r, &f);
+}
+
+/* ?topic=...: the body is the data, byte for byte. */
+static int read_raw(struct publish_body_reader *r)
+{
+    struct slice topic;
+    int status = query_once(r, "topic", &topic);
+    return status ? status : publish_body_add_data(r, topic, strbuf_slice(&r->rq->body));
+}
+
+/* The route says the topic; the body is the data, or a form that becomes the data. */
+static int publish_body_read_route(struct publish_body_reader *r)
+{
+    struct strbuf topic, data;
+    strbuf_init(&topic, EVENT_TOPIC_MAX_BYTES);
+    strbuf_init(&data, r->limits->event_bytes);
+    bool form = r->route->publish == PUBLISH_FORM;
+    int status = publish_body_fill_topic(r, &topic);
+    status = status || !form ? status : publish_body_read_form(r, &data);
+    status = status ? status
+                    : publish_body_add_data(r, strbuf_slice(&topic),
+                                            strbuf_slice(form ? &data : &r->rq->body));
+    strbuf_clear(&topic);
+    strbuf_clear(&data);
+    return status;
 }
 
 /* The media type of a Content-Type field, without its parameters (RFC 9110, 8.3). */
@@ -210,14 +253,45 @@ static int check_raw_type(struct publish_body_reader *r)
               : 0;
 }
 
-static int check_fields(struct publish_body_reader *r, const struct http_query *q)
+static bool publish_body_is_routed(const struct publish_body_reader *r)
+{
+    return r->route && r->route->publish != PUBLISH_ENVELOPE;
+}
+
+/* Is the body the data itself? */
+static bool publish_body_is_raw(const struct publish_body_reader *r)
+{
+    return publish_body_is_routed(r) ? r->route->publish == PUBLISH_RAW
+                                     : http_query_get(r->query, "topic").p != NULL;
+}
+
+static int publish_body_check_form(struct publish_body_reader *r)
+{
+    struct slice type = http_request_header(r->rq, "Content-Type");
+    return slice_is_nocase(media_type(type), "application/x-www-form-urlencoded")
+               ? 0
+               : publish_body_refuse(r, 415,
+                                     "Content-Type: is %s%s%s; expected "
+                                     "application/x-www-form-urlencoded",
+                                     type.n ? "\"" : "missing",
+                                     type.n ? publish_body_show(type).text : "",
+                                     type.n ? "\"" : "");
+}
+
+static int check_fields(struct publish_body_reader *r)
 {
     int status = check_codings(r);
     if (status) {
         return status;
     }
-    if (http_query_get(q, "topic").p) {
+    if (publish_body_is_routed(r) && http_query_get(r->query, "topic").p) {
+        return publish_body_refuse(r, 400, "topic: is in the query, but the path says the topic");
+    }
+    if (publish_body_is_raw(r)) {
         return check_raw_type(r);
+    }
+    if (publish_body_is_routed(r)) {
+        return publish_body_check_form(r);
     }
     return find_format(r) ? 0 : 415;
 }
@@ -235,34 +309,40 @@ static int read_envelopes(struct publish_body_reader *r, bool *is_batch)
     return format->read(r, strbuf_slice(&r->rq->body), is_batch);
 }
 
-int publish_body_check_head(const struct http_request *rq, const struct http_query *q,
-                            const struct publish_limits *limits, struct err *e)
+int publish_body_check_head(const struct http_request *rq, const struct publish_terms *terms,
+                            struct err *e)
 {
-    struct publish_body_reader r = {.rq = rq, .limits = limits, .e = e};
+    struct publish_body_reader r = {
+        .rq = rq, .query = terms->query, .route = terms->route, .limits = terms->limits, .e = e};
+    size_t most = terms->limits->event_bytes;
     uint64_t length = rq->chunked ? 0 : rq->body_bytes + rq->body_left;
-    int status = check_fields(&r, q);
-    if (status || !http_query_get(q, "topic").p) {
+    int status = check_fields(&r);
+    if (status || !publish_body_is_raw(&r)) {
         return status;
     }
-    return length > limits->event_bytes
+    return length > most
                ? publish_body_refuse(&r, 413,
                                      "data: is %" PRIu64 " bytes long; an event may hold %zu",
-                                     length, limits->event_bytes)
+                                     length, most)
                : 0;
 }
 
-int publish_body_parse(const struct http_request *rq, const struct http_query *q,
-                       const struct publish_limits *limits, int64_t time_ms, struct event_list *out,
-                       bool *is_batch, struct err *e)
+int publish_body_parse(const struct http_request *rq, const struct publish_terms *terms,
+                       int64_t time_ms, struct event_list *out, bool *is_batch, struct err *e)
 {
-    struct publish_body_reader r = {
-        .rq = rq, .limits = limits, .time_ms = time_ms, .out = out, .e = e};
+    struct publish_body_reader r = {.rq = rq,
+                                    .query = terms->query,
+                                    .route = terms->route,
+                                    .limits = terms->limits,
+                                    .time_ms = time_ms,
+                                    .out = out,
+                                    .e = e};
     struct slice body = strbuf_slice(&rq->body);
     size_t valid = utf8_prefix(body);
     strbuf_init(&r.attrs, EVENT_ATTRS_MAX_BYTES);
     strbuf_init(&r.scratch, body.n);
     *is_batch = false;
-    int status = check_fields(&r, q);
+    int status = check_fields(&r);
     if (status) {
         /* it has been refused for what it says of itself */
     } else if (valid < body.n) {
@@ -270,8 +350,10 @@ int publish_body_parse(const struct http_request *rq, const struct http_query *q
                                      "body: is not valid UTF-8 (byte %zu); encode binary data, for "
                                      "instance as Base64",
                                      valid);
-    } else if (http_query_get(q, "topic").p) {
-        status = read_raw(&r, q);
+    } else if (publish_body_is_routed(&r)) {
+        status = publish_body_read_route(&r);
+    } else if (publish_body_is_raw(&r)) {
+        status = read_raw(&r);
     } else {
         status = read_envelopes(&r, is_batch);
     }

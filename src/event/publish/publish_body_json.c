@@ -5,7 +5,7 @@
 #include "base/text/json_text.h"
 #include "base/text/nearest.h"
 #include "event/event_attrs.h"
-#include "event/publish_body_state.h"
+#include "event/publish/publish_body_state.h"
 
 #include <jansson.h>
 #include <stdio.h>
