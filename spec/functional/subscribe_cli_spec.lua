@@ -59,6 +59,22 @@ describe("tidegate subscribe", function()
     end)
   end
 
+  it("prints a part of history, and ends with it", function()
+    local ids = {}
+    for i = 1, 3 do
+      ids[i] = broker():publish("part/a", tostring(i))
+    end
+    local code, out, err = run("part/*", "--since", "-5m", "--until", ids[2], "--timeout", "60")
+    assert.same({ 0, ("%s message 1\n%s message 2\n"):format(ids[1], ids[2]) }, { code, out })
+    assert.is_nil(err:find("tries again", 1, true), err)
+    code, out = run("part/*", "--since=-5m", "-n", "1", "--quiet")
+    assert.same({ 0, ids[1] .. " message 1\n" }, { code, out })
+    assert.same({ 0, "", "" }, { run("part/*", "--since", "-9h", "--until", "-5m", "--quiet") })
+    code, out, err = run("part/*", "--since", "noon")
+    assert.same({ 65, "" }, { code, out })
+    assert.truthy(err:find('since is "noon": a time was expected', 1, true), err)
+  end)
+
   it("prints events as they come, and ends after N", function()
     local p, says = start(broker(), "live/*", "-n", "3")
     says "connected to http://127"

@@ -33,14 +33,15 @@ const char remote_subscribe_details[] =
     "after as long a wait as the broker asks for. Losses and interruptions are told on stderr.\n"
     "The objects of --json have id, event and data (a string), also those of gap and revoked.\n"
     "\n"
-    "Exit codes: 0 -n events came, the broker ended the stream for good, or a signal ended it; 75 the\n"
-    "time of --timeout is over before -n events came; 77 the policy denies the subscription; 65 the\n"
-    "broker cannot use the request; 69 no broker answers (at the first attempt; later it tries\n"
-    "again); 76 what answers is no broker; 74 the events could not be written; 64 wrong arguments.\n";
+    "Exit codes: 0 -n events came, --until is reached, the broker ended the stream for good, or a\n"
+    "signal ended it; 75 the time of --timeout is over before -n events came; 77 the policy denies\n"
+    "the subscription; 65 the broker cannot use the request; 69 no broker answers (at the first\n"
+    "attempt; later it tries again); 76 what answers is no broker; 74 the events could not be\n"
+    "written; 64 wrong arguments.\n";
 
 struct subscribe_words {
     struct remote_words remote; /* first: REMOTE_OPTION_ROWS */
-    const char *from;
+    const char *from, *since, *until;
     const char *params[PARAMS_MAX];
     size_t param_count;
     uint64_t limit;
@@ -53,6 +54,12 @@ const struct option_row remote_subscribe_rows[] = {
                "begin behind that event, with the oldest one that is stored, or with the next one "
                "(the default)",
                OPTION_TEXT, offsetof(struct subscribe_words, from)),
+    OPTION_ROW("--since", "TIME",
+               "begin with the events from that time on: 2026-11-30T12:00:00Z, Unix seconds, or "
+               "-15m, -2h, -3d",
+               OPTION_TEXT, offsetof(struct subscribe_words, since)),
+    OPTION_ROW("--until", "TIME|ID", "end with the last event up to then", OPTION_TEXT,
+               offsetof(struct subscribe_words, until)),
     OPTION_ROW("-n", "N", "end after N events", OPTION_COUNT,
                offsetof(struct subscribe_words, limit), .min = 1, .max = 1e15),
     OPTION_ROW("--timeout", "SECONDS", "end after that time", OPTION_REAL,
@@ -83,6 +90,7 @@ struct subscribe {
     bool connected, was_connected;    /* the stream that is read has begun; one ever has */
     bool granted;                     /* it has a position, or an event */
     bool unwritable, unreadable, timed_out;
+    bool ended; /* at the end of the part of history that was asked for */
 };
 
 __attribute__((format(printf, 1, 2))) static void subscribe_note(const char *fmt, ...)
@@ -149,9 +157,21 @@ static void subscribe_tell_gap(const json_t *doc)
                    cli_text_of(doc, "requested"), what, cli_text_of(doc, "resumed_from"));
 }
 
+/* The last event of a stream that ends by itself: its id says so. */
+static bool subscribe_is_end(const struct sse_event *ev)
+{
+    static const char end[] = "-end";
+    const size_t n = sizeof end - 1;
+    return ev->id.n > n && memcmp(ev->id.p + ev->id.n - n, end, n) == 0;
+}
+
 /* What the broker says about the stream itself. True: it is no event of a topic. */
 static bool subscribe_take_signal(struct subscribe *s, const struct sse_event *ev)
 {
+    if (subscribe_is_end(ev)) {
+        s->ended = true;
+        return true;
+    }
     bool position = slice_is(ev->type, "position"), gap = slice_is(ev->type, "gap"),
          revoked = slice_is(ev->type, "revoked");
     if (!position && !gap && !revoked) {
@@ -205,7 +225,8 @@ static void subscribe_on_comment(void *ctx, struct slice text)
 
 static bool subscribe_done(const struct subscribe *s)
 {
-    return s->unwritable || s->unreadable || (s->words->limit && s->count >= s->words->limit);
+    return s->unwritable || s->unreadable || s->ended ||
+           (s->words->limit && s->count >= s->words->limit);
 }
 
 static bool subscribe_on_body(void *ctx, struct http_fetch *f, struct slice bytes)
@@ -247,6 +268,12 @@ static int subscribe_put_url(struct subscribe *s)
         const char *equals = strchr(w->params[i], '='); /* subscribe_check_words() saw to it */
         rc = remote_put_param(&s->url, slice_of(w->params[i], (size_t)(equals - w->params[i])),
                               slice_str(equals + 1));
+    }
+    if (rc == 0 && w->since) {
+        rc = remote_put_param(&s->url, slice_str("since"), slice_str(w->since));
+    }
+    if (rc == 0 && w->until) {
+        rc = remote_put_param(&s->url, slice_str("until"), slice_str(w->until));
     }
     if (rc == 0 && last.n) {
         rc = remote_put_param(&s->url, slice_str("last_event_id"), last);
