@@ -264,6 +264,30 @@ describe("erase", function()
   end)
 end)
 
+describe("erase", function()
+  it("takes events out of snapshots that were read", function()
+    local own = tidegate.start { config = { store = { latest = { "crm/*" } } }, policy = [[
+      return { api = 1, authenticate = function() return { sub = "anyone" } end,
+        subscribe = function(req) return { topics = req.topics, start = "latest" } end,
+        publish = function(pub) return pub end }
+    ]] }
+    fill(own, 6) -- crm/c0 is about p1, crm/c1 is not
+    local function topics_until_live()
+      local c, list = sse.open(own, { topic = "crm/*" }), {}
+      local ev = c:next()
+      while ev.type ~= "live" do
+        list[#list + 1] = ev.data
+        ev = c:next()
+      end
+      c:close()
+      return list
+    end
+    assert.same({ "plain 5", MARK .. "6" }, topics_until_live())
+    assert.equal(2, erase(own, P1).json.erased)
+    assert.same({ "plain 5" }, topics_until_live())
+  end)
+end)
+
 describe("tidegate erase", function()
   for _, workers in ipairs { 1, 2 } do
     it(("counts, erases, and refuses, with workers = %d"):format(workers), function()
