@@ -595,8 +595,8 @@ local function parse(c)
       end
     end
     event.data = table.concat(data, "\n")
-    local position = event.type == "position" and event.data:find '^{"position":"%d+"}$'
-    if #data > 0 and not position then
+    local own = event.type == "position" or event.type == "live" -- the broker's
+    if #data > 0 and not (own and event.data:find '^{"position":"%d+"}$') then
       c.delivered[#c.delivered + 1] = event
     end
   end

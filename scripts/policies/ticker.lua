@@ -1,7 +1,10 @@
 -- A public ticker: no authentication, anybody may read ticker/*, all of it or some symbols
--- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish.
+-- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish. A stream begins with the newest price of
+-- each symbol. One that falls behind is sent the newest prices, never stale ones, and fast ones get everything.
+--
+--   store = { latest = { "ticker/*" } },
 ---@type tg.Policy
-local P = { api = 1, version = "ticker-2" }
+local P = { api = 1, version = "ticker-3" }
 
 P.filters = { symbols = "one_of(attrs.symbol, $symbols)" }
 
@@ -26,8 +29,8 @@ function P.subscribe(req)
     topics = { "ticker/*" },
     filter = some and "symbols" or "none",
     params = some and { symbols = symbols } or nil,
-    replay = false, -- yesterday's prices are of no use
-    limits = { events_per_s = 20, max_lag = 64, on_lag = "skip" },
+    start = "latest",
+    limits = { max_lag = 64, on_lag = "latest" },
   }
 end
 

@@ -17,10 +17,10 @@ describe("the ticker", function()
     assert.same({ { price = 12 }, { price = 7 } }, c:data())
   end)
 
-  it("delivers everything to those who ask for nothing", function()
+  it("delivers everything to those who ask for nothing, the newest of each symbol first", function()
     local c = p:connect()
-    price("OTHER", 99)
-    assert.same({ { price = 99 } }, c:data())
+    price("OTHER", 98)
+    assert.same({ { price = 12 }, { price = 99 }, { price = 7 }, { price = 98 } }, c:data())
   end)
 
   it("lets equal wishes share their work", function()

@@ -337,6 +337,7 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
+    w->options.broker.latest = true; /* of every topic: test_broker_store() */
     if (opt->routes) {
         w->options.broker.routes = *opt->routes;
     }
