@@ -1,6 +1,6 @@
 -- A public ticker: no authentication, anybody may read ticker/*, all of it or some symbols
--- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish. A stream begins with the newest price of
--- each symbol. One that falls behind is sent the newest prices, never stale ones, and fast ones get everything.
+-- (?symbols=ACME,INIT). Prices come from another program, so nobody may publish. A stream begins with the newest price
+-- of each symbol. One that falls behind is sent the newest prices, never stale ones, and fast ones get everything.
 --
 --   store = { latest = { "ticker/*" } },
 ---@type tg.Policy

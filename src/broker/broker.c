@@ -148,7 +148,7 @@ static void broker_forget_ahead(struct broker *b, uint64_t head)
 void broker_set_store(struct broker *b, struct store *store)
 {
     const struct history_options history = {b->opt.page_events, b->opt.page_bytes,
-                                            b->opt.page_cache_bytes};
+                                            b->opt.page_cache_bytes, b->opt.snapshot_ms};
     struct store_bounds bounds = store->ops->bounds(store);
     b->store = store;
     b->log = eventlog_new(b->opt.log_events, b->opt.log_bytes, bounds.head);

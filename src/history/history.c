@@ -13,7 +13,6 @@ enum {
     TOPICS_MAX = 100,  /* policy_limits lets no subscription have more */
     READS_AT_ONCE = 4, /* further ones wait: a storm must not flood the store */
     RETRY_MS = 500,    /* after a failed read */
-    SHARED_MS = 200,   /* snapshots that begin within that time end at the same id */
     FAR_PAGES = 16,    /* from so many pages behind the head on topics are read by themselves */
 };
 
@@ -114,7 +113,7 @@ uint64_t history_snapshot(struct history *h, uint64_t after)
 {
     uint64_t now = loop_now(h->loop);
     if (h->snapshot <= after || h->snapshot < eventlog_floor(h->log) ||
-        now - h->snapshot_ms >= SHARED_MS) {
+        now - h->snapshot_ms >= h->opt.snapshot_ms) {
         h->snapshot = eventlog_head(h->log);
         h->snapshot_ms = now;
     }

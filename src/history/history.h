@@ -17,6 +17,7 @@ struct history;
 struct history_options {
     size_t page_events, page_bytes; /* most of one page */
     size_t page_cache_bytes;        /* of all that are kept */
+    unsigned snapshot_ms;           /* snapshots that begin within that time end at the same id */
 };
 
 /* Where it counts. Borrowed. */

@@ -337,7 +337,8 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
-    w->options.broker.latest = true; /* of every topic: test_broker_store() */
+    w->options.broker.latest = true;       /* of every topic: test_broker_store() */
+    w->options.broker.snapshot_ms = 0;
     if (opt->routes) {
         w->options.broker.routes = *opt->routes;
     }
