@@ -36,6 +36,7 @@ local ENTITLEMENT = "psql -qc 'CREATE TABLE entitlement (tenant text, login text
 local PAGES = {
   ["README.md"] = { seen = { "\ndata: hello, world\n" } },
   ["conf/README.md"] = { conf = "" },
+  ["conf/PRIVACY.md"] = { serve = true },
   ["conf/OPERATIONS.md"] = { conf = 'trusted_proxies = { "127.0.0.1" }, admin_identity = { "sub" },', serve = true,
     policy = { "{ topics = req.topics }", "{ topics = req.topics, tags = { req.query.tag } }" },
     before = {
