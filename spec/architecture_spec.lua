@@ -89,12 +89,13 @@ local MAY_INCLUDE = {
   ["lua/policy"] = "base net event filter policy lookup sets lua/vm lua/api lua/load lua/hooks",
   ["config"] = "base net net/client pg policy lua/vm",
   ["admin/metrics"] = "base net auth quota policy broker lookup store",
-  ["admin"] = "base net net/message net/http net/client auth quota policy erase broker admin/metrics",
-  ["reload"] = "base net auth policy broker lua/load lua/policy admin",
+  ["admin/answers"] = "base net net/message net/http net/client auth quota policy broker admin/metrics",
+  ["admin"] = "base net net/message net/http net/client erase admin/metrics admin/answers",
+  ["reload"] = "base net auth policy broker lua/load lua/policy admin/answers",
   ["server"] = "base net net/http net/h2 net/tls net/client auth quota policy broker lookup sets store store/sqlite "
-    .. "store/postgres lua/vm lua/api lua/policy admin reload config broker/http",
+    .. "store/postgres lua/vm lua/api lua/policy admin admin/answers reload config broker/http",
   ["tools/test"] = "base net/message net/tls net/http auth event/publish quota policy audience broker lookup sets "
-    .. "store lua/vm lua/api lua/load lua/policy config admin reload server broker/http",
+    .. "store lua/vm lua/api lua/load lua/policy config admin/answers reload server broker/http",
   ["tools"] = "base net auth sets lua/vm lua/api lua/load lua/policy config server tools/test",
   ["cli"] = "base net auth config server tools/test tools",
   ["remote/client"] = "base net net/client config cli",
@@ -311,7 +312,7 @@ describe("the architecture", function()
   end)
 
   it("has folders that are seen at a glance: 26 files at most", function()
-    local most = { ["admin"] = 30, ["broker"] = 28 } -- to be cut; these may not grow
+    local most = { ["broker"] = 28 } -- subscriber*.c are one class; it may not grow
     local count, list, add = {}, offences()
     for _, path in ipairs(sources) do
       local folder = folder_of(path:match "^src/(.*)$" or path)

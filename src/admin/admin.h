@@ -15,7 +15,7 @@
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 
 /* http_handler; ctx is the struct admin. */
 void admin_request(void *ctx, struct stream *s, struct http_request *rq,

@@ -1,8 +1,8 @@
 #include "admin/admin_explain.h"
 
-#include "admin/admin_json.h"
 #include "admin/admin_reply.h"
-#include "admin/explain_json.h"
+#include "admin/answers/admin_json.h"
+#include "admin/answers/explain_json.h"
 #include "base/decimal.h"
 #include "net/http/http_server.h"
 #include "net/message/http_query.h"

@@ -2,7 +2,7 @@
 #ifndef ADMIN_ADMIN_EXPLAIN_H
 #define ADMIN_ADMIN_EXPLAIN_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 
 /* GET /connections/{id}/explain?event=ID */
 void admin_explain_stored(const struct admin *a, struct stream *s, const struct http_request *rq,

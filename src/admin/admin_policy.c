@@ -1,7 +1,7 @@
 #include "admin/admin_policy.h"
 
-#include "admin/admin_json.h"
 #include "admin/admin_reply.h"
+#include "admin/answers/admin_json.h"
 #include "net/http/http_server.h"
 #include "net/message/http_query.h"
 

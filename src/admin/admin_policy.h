@@ -2,7 +2,7 @@
 #ifndef ADMIN_ADMIN_POLICY_H
 #define ADMIN_ADMIN_POLICY_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 
 /* POST /policy/reload[?dry_run=1][&force=1] */
 void admin_policy_reload(const struct admin *a, struct stream *s, const struct http_request *rq);

@@ -3,7 +3,7 @@
 #ifndef ADMIN_ADMIN_ROUTER_H
 #define ADMIN_ADMIN_ROUTER_H
 
-#include "admin/connection_filter.h"
+#include "admin/answers/connection_filter.h"
 #include "net/address.h"
 #include "net/http/stream.h"
 #include "net/message/http_request.h"

@@ -2,10 +2,10 @@
  * them has answered, or has not in time. */
 #include "admin/collect.h"
 
-#include "admin/admin_json.h"
 #include "admin/admin_reply.h"
+#include "admin/answers/admin_json.h"
+#include "admin/answers/status_json.h"
 #include "admin/metrics/metrics.h"
-#include "admin/status_json.h"
 #include "base/alloc.h"
 #include "erase/erase.h"
 #include "net/client/backend_call.h"

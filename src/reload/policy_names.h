@@ -2,7 +2,7 @@
 #ifndef RELOAD_POLICY_NAMES_H
 #define RELOAD_POLICY_NAMES_H
 
-#include "admin/policy_report.h"
+#include "admin/answers/policy_report.h"
 
 /* Fills the lists of `out` with names borrowed from the policies. */
 void policy_names_compare(const struct policy *before, const struct policy *after,

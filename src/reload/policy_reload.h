@@ -12,7 +12,7 @@
 #ifndef RELOAD_POLICY_RELOAD_H
 #define RELOAD_POLICY_RELOAD_H
 
-#include "admin/policy_report.h"
+#include "admin/answers/policy_report.h"
 #include "broker/broker.h"
 #include "lua/policy/lua_policy.h"
 #include "net/loop.h"

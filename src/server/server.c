@@ -6,7 +6,7 @@
 #include "server/server.h"
 
 #include "admin/admin.h"
-#include "admin/admin_ready.h"
+#include "admin/answers/admin_ready.h"
 #include "base/container_of.h"
 #include "base/logging.h"
 #include "base/program/build_info.h"

@@ -8,7 +8,7 @@
 #ifndef TOOLS_TEST_TEST_BROKER_H
 #define TOOLS_TEST_TEST_BROKER_H
 
-#include "admin/policy_report.h"
+#include "admin/answers/policy_report.h"
 #include "auth/keyring.h"
 #include "base/err.h"
 #include "broker/broker.h"

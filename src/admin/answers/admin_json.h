@@ -1,11 +1,11 @@
 /* The JSON documents of the admin service, built with jansson, and the parts of which all of them are
  * made. A part is NULL when memory is short, like jansson's own constructors: its setters fail on
  * NULL, which shows in the sum of their results. */
-#ifndef ADMIN_ADMIN_JSON_H
-#define ADMIN_ADMIN_JSON_H
+#ifndef ADMIN_ANSWERS_ADMIN_JSON_H
+#define ADMIN_ANSWERS_ADMIN_JSON_H
 
-#include "admin/admin_service.h"
-#include "admin/connection_filter.h"
+#include "admin/answers/admin_service.h"
+#include "admin/answers/connection_filter.h"
 #include "base/strbuf.h"
 #include "broker/broker.h"
 #include "net/client/backend_call.h"

@@ -1,9 +1,9 @@
 /* The document of /connections/{id}/explain: the result of broker/explain.h, with a readable text for
  * each step. */
-#ifndef ADMIN_EXPLAIN_JSON_H
-#define ADMIN_EXPLAIN_JSON_H
+#ifndef ADMIN_ANSWERS_EXPLAIN_JSON_H
+#define ADMIN_ANSWERS_EXPLAIN_JSON_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 #include "base/strbuf.h"
 #include "broker/explain.h"
 

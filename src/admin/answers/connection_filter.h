@@ -1,6 +1,6 @@
 /* Which open streams an operator asks for: the query of /connections, read and applied. Pure. */
-#ifndef ADMIN_CONNECTION_FILTER_H
-#define ADMIN_CONNECTION_FILTER_H
+#ifndef ADMIN_ANSWERS_CONNECTION_FILTER_H
+#define ADMIN_ANSWERS_CONNECTION_FILTER_H
 
 #include "base/err.h"
 #include "broker/broker_types.h"

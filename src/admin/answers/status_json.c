@@ -1,6 +1,6 @@
-#include "admin/status_json.h"
+#include "admin/answers/status_json.h"
 
-#include "admin/admin_json.h"
+#include "admin/answers/admin_json.h"
 #include "base/program/build_info.h"
 
 #include <stdlib.h>

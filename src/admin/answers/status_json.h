@@ -1,6 +1,6 @@
 /* The document of /status: the same for one worker and for several. */
-#ifndef ADMIN_STATUS_JSON_H
-#define ADMIN_STATUS_JSON_H
+#ifndef ADMIN_ANSWERS_STATUS_JSON_H
+#define ADMIN_ANSWERS_STATUS_JSON_H
 
 #include "base/strbuf.h"
 

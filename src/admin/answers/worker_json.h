@@ -1,8 +1,8 @@
 /* What a worker says of itself in /status. */
-#ifndef ADMIN_WORKER_JSON_H
-#define ADMIN_WORKER_JSON_H
+#ifndef ADMIN_ANSWERS_WORKER_JSON_H
+#define ADMIN_ANSWERS_WORKER_JSON_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 #include "base/strbuf.h"
 
 /* Appends the document of /status with one entry in `workers`, this worker. 0, UV_ENOBUFS or UV_ENOMEM. */

@@ -1,7 +1,7 @@
 /* The result of a reload or rollback of the policy: reload/policy_reload.c fills it, the admin
  * service shows it. Everything is borrowed for the call. */
-#ifndef ADMIN_POLICY_REPORT_H
-#define ADMIN_POLICY_REPORT_H
+#ifndef ADMIN_ANSWERS_POLICY_REPORT_H
+#define ADMIN_ANSWERS_POLICY_REPORT_H
 
 #include "broker/dry_run.h"
 #include "policy/policy.h"

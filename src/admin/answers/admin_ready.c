@@ -1,4 +1,4 @@
-#include "admin/admin_ready.h"
+#include "admin/answers/admin_ready.h"
 
 static int admin_ready_add(struct strbuf *why, const char *what, const char *detail)
 {

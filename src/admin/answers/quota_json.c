@@ -1,6 +1,6 @@
-#include "admin/quota_json.h"
+#include "admin/answers/quota_json.h"
 
-#include "admin/admin_json.h"
+#include "admin/answers/admin_json.h"
 
 enum { SHOWN = 10 }; /* keys that are used up */
 

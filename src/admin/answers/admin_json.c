@@ -1,6 +1,6 @@
 /* The JSON documents of the admin service. Ids and positions are strings, as everywhere: a
  * connection's id does not fit the numbers of JavaScript. */
-#include "admin/admin_json.h"
+#include "admin/answers/admin_json.h"
 
 #include "base/utf8.h"
 

@@ -1,9 +1,9 @@
 /* Shared by the parts of the admin service of one worker; admin.h answers requests. */
-#ifndef ADMIN_ADMIN_SERVICE_H
-#define ADMIN_ADMIN_SERVICE_H
+#ifndef ADMIN_ANSWERS_ADMIN_SERVICE_H
+#define ADMIN_ANSWERS_ADMIN_SERVICE_H
 
+#include "admin/answers/policy_report.h"
 #include "admin/metrics/metrics.h"
-#include "admin/policy_report.h"
 #include "auth/keyring.h"
 #include "broker/broker.h"
 #include "net/address.h"

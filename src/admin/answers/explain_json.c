@@ -1,6 +1,6 @@
-#include "admin/explain_json.h"
+#include "admin/answers/explain_json.h"
 
-#include "admin/admin_json.h"
+#include "admin/answers/admin_json.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "admin/connection_filter.h"
+#include "admin/answers/connection_filter.h"
 
 #include "base/decimal.h"
 

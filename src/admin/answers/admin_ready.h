@@ -1,8 +1,8 @@
 /* Whether a worker serves, and what is wrong with it. */
-#ifndef ADMIN_ADMIN_READY_H
-#define ADMIN_ADMIN_READY_H
+#ifndef ADMIN_ANSWERS_ADMIN_READY_H
+#define ADMIN_ANSWERS_ADMIN_READY_H
 
-#include "admin/admin_service.h"
+#include "admin/answers/admin_service.h"
 #include "base/strbuf.h"
 
 /* Appends what keeps the worker from serving, such as "draining; no policy is loaded"; nothing when it is

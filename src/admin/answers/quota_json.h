@@ -1,6 +1,6 @@
 /* What operators see of quotas and rates. */
-#ifndef ADMIN_QUOTA_JSON_H
-#define ADMIN_QUOTA_JSON_H
+#ifndef ADMIN_ANSWERS_QUOTA_JSON_H
+#define ADMIN_ANSWERS_QUOTA_JSON_H
 
 #include "quota/shared_area.h"
 

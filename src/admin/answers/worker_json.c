@@ -1,9 +1,9 @@
-#include "admin/worker_json.h"
+#include "admin/answers/worker_json.h"
 
-#include "admin/admin_json.h"
-#include "admin/admin_ready.h"
-#include "admin/quota_json.h"
-#include "admin/status_json.h"
+#include "admin/answers/admin_json.h"
+#include "admin/answers/admin_ready.h"
+#include "admin/answers/quota_json.h"
+#include "admin/answers/status_json.h"
 #include "base/program/build_info.h"
 
 #include <unistd.h>
