@@ -111,6 +111,7 @@ describe("erase on PostgreSQL", function()
     for i = 1, 20 do
       a:publish("noise", tostring(i))
     end
+    eventually("both are kept", function() return db:sql "SELECT count(*) FROM tidegate.latest" == "2" end, 30)
     db:sql "DELETE FROM tidegate.events WHERE topic LIKE 'crm/%'" -- as retention does, and its mark
     db:sql "UPDATE tidegate.retention SET trimmed = (SELECT max(seq) FROM tidegate.latest)"
     eventually("it knows of the mark", function()
