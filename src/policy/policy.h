@@ -151,8 +151,12 @@ enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
 /* Most ways in which a result of a format may be found again. */
 enum { POLICY_FORMAT_KEYS_MAX = 8 };
 
-/* For the setup of a policy, waiting included. */
-enum { POLICY_SETUP_TIMEOUT_MS = 60000 };
+/* Until a policy is ready: first all its sets are loaded, then its setup runs, waiting included. */
+enum {
+    POLICY_SETS_TIMEOUT_MS = 60000,
+    POLICY_SETUP_TIMEOUT_MS = 60000,
+    POLICY_READY_TIMEOUT_MS = POLICY_SETS_TIMEOUT_MS + POLICY_SETUP_TIMEOUT_MS,
+};
 
 enum format_result {
     FORMAT_DELIVER,

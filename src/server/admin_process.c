@@ -140,13 +140,13 @@ static void admin_process_on_stop(void *ctx, int signum)
     }
 }
 
-/* Running the file, `setup` and `reload` have a CPU budget each. `setup` and the requests of the dry
- * run may also wait. */
+/* Running the file, `setup` and `reload` have a CPU budget each. Sets, `setup` and the requests of
+ * the dry run may also wait. */
 static uint64_t load_timeout_ms(const struct config *cfg)
 {
     uint64_t budgets = 3 * (uint64_t)cfg->policy.load_cpu_ms;
     uint64_t questions = DRY_RUN_PATIENCE * (uint64_t)cfg->policy.subscribe_timeout_ms;
-    return POLICY_SETUP_TIMEOUT_MS + budgets + questions;
+    return POLICY_READY_TIMEOUT_MS + budgets + questions;
 }
 
 static void admin_process_open_probes(struct deadline *d);

@@ -227,14 +227,14 @@ static struct query_options database_options(const struct config *c)
                                            .bytes = (size_t)c->database.max_bytes}};
 }
 
-/* Answers as long as a policy may take to be ready; of no row much is read at once. */
+/* Answers as long as the sets of a policy may take; of no row much is read at once. */
 static struct query_options sets_database_options(const struct config *c)
 {
     enum { QUEUE = 4096, ROW_BYTES = 64 * 1024 };
     struct query_options o = database_options(c);
     o.connections = 1;
     o.pool = (struct query_pool_options){
-        .queue = QUEUE, .timeout_ms = POLICY_SETUP_TIMEOUT_MS, .rows = 1, .bytes = ROW_BYTES};
+        .queue = QUEUE, .timeout_ms = POLICY_SETS_TIMEOUT_MS, .rows = 1, .bytes = ROW_BYTES};
     return o;
 }
 

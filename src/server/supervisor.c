@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/logging.h"
 #include "base/program/build_info.h"
+#include "policy/policy.h"
 #include "server/server.h"
 #include "server/supervisor_state.h"
 
@@ -20,8 +21,8 @@
 
 enum {
     STOP_GRACE_MS = 2000, /* after a second signal, before workers are killed */
-    RELOAD_MS = 90000,    /* setup() of a policy may take a minute */
-    ROLL_TICK_MS = 20,    /* workers that get ready, or have ended, during a restart */
+    RELOAD_MS = POLICY_READY_TIMEOUT_MS + 30000,
+    ROLL_TICK_MS = 20, /* workers that get ready, or have ended, during a restart */
     RETRY_S = 1,
     HANG_MIN_MS = 5000, /* a worker that is silent for less than that may only be busy */
 };

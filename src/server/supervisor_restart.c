@@ -2,6 +2,7 @@
  * worker after the other. A worker's successor serves before the worker drains, so whatever keeps
  * the successor from that leaves everything as it was. */
 #include "base/logging.h"
+#include "policy/policy.h"
 #include "server/supervisor.h"
 #include "server/supervisor_state.h"
 
@@ -16,9 +17,9 @@
 #include <unistd.h>
 
 enum {
-    CHECK_MS = 60000,       /* to check the configuration and the policy */
-    READY_MS = 90000,       /* until a new worker serves: setup() may take a minute */
-    RETIRE_EXTRA_MS = 5000, /* beyond the drain deadline */
+    CHECK_MS = 60000,                           /* to check the configuration and the policy */
+    READY_MS = POLICY_READY_TIMEOUT_MS + 30000, /* until a new worker serves */
+    RETIRE_EXTRA_MS = 5000,                     /* beyond the drain deadline */
     ARGUMENTS_MAX = 256,
 };
 

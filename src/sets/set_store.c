@@ -273,7 +273,7 @@ static void stored_set_load(struct stored_set *s)
     struct set_load *load = xcalloc(1, sizeof *load);
     const struct query_sink sink = {set_load_row, set_load_release, load};
     const struct query_question q = {
-        .query = s->query, .sink = &sink, .timeout_ms = POLICY_SETUP_TIMEOUT_MS};
+        .query = s->query, .sink = &sink, .timeout_ms = POLICY_SETS_TIMEOUT_MS};
     *load = (struct set_load){.store = store,
                               .of = s,
                               .values = value_set_new(store->opt.values, store->opt.bytes),
