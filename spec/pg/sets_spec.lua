@@ -83,17 +83,17 @@ describe("sets of a policy that asks PostgreSQL", function()
   end)
 
   it("that cannot be loaded let no policy start", function()
-    local function refused()
+    local function refused(expected)
       local b = tidegate.prepare(options())
       tidegate.forget_later(b)
       local code, _, err = tidegate.run(tidegate.binary(), { args = { "serve", b.conf_path }, cwd = b.dir })
-      assert.equal(78, code)
+      assert.equal(expected, code)
       return err
     end
     server():sql "drop table numbers"
-    assert.matches('set \\"numbers\\": .*relation \\"numbers\\" does not exist', refused():gsub('\\\\', ""))
+    assert.matches('set \\"numbers\\": .*relation \\"numbers\\" does not exist', refused(78):gsub('\\\\', ""))
     server():stop()
-    assert.matches('set \\"[a-z]+\\": the database is away', refused())
+    assert.matches('set \\"[a-z]+\\": the database is away', refused(69)) -- systemd tries again, which it does not after 78
     server():start()
   end)
 end)

@@ -596,6 +596,12 @@ static int server_open_store(struct server *s, int *code, struct err *e)
     return rc == UV_EAGAIN && s->worker && worker_is_successor(s->worker) ? UV_ENOTCONN : rc;
 }
 
+/* What sets are loaded from is away, or slow: starting again may help. */
+static bool server_policy_heals(int rc)
+{
+    return rc == UV_ENOTCONN || rc == UV_ETIMEDOUT;
+}
+
 /* The policy is ready, or never will be. */
 static void on_policy(void *ctx, int rc, const struct err *why)
 {
@@ -603,7 +609,7 @@ static void on_policy(void *ctx, int rc, const struct err *why)
     struct err e = {0};
     int code = EX_UNAVAILABLE;
     if (rc) {
-        server_give_up(s, EX_CONFIG, why);
+        server_give_up(s, server_policy_heals(rc) ? EX_UNAVAILABLE : EX_CONFIG, why);
         return;
     }
     if (s->closing) {
