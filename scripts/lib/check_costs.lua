@@ -15,11 +15,21 @@ local SIGNS = { [EQ] = "==", [LT] = "<", [LE] = "<=", [EQK] = "==", [EQI] = "=="
   [GEI] = ">=" }
 local FIELDS = { topic = true, type = true, key = true, id = true, time = true }
 
+-- Names that texts, as Lua, want in brackets.
+local WORDS = {}
+for word in ("and break do else elseif end false for function goto if in local nil not or repeat return then true "
+  .. "until while"):gmatch "%l+" do
+  WORDS[word] = true
+end
+
 -- "ev.attrs.x" in the words of a text, or nil.
 local function operand(value)
   local attr, param, field = value:match "^ev%.attrs%.([%a_][%w_]*)$", value:match "^params%.([%a_][%w_]*)$",
     value:match "^ev%.(%l+)$"
-  return attr and "attrs." .. attr or param and "$" .. param or FIELDS[field] and field or nil
+  if attr then
+    return WORDS[attr] and ('attrs["%s"]'):format(attr) or "attrs." .. attr
+  end
+  return param and "$" .. param or FIELDS[field] and field or nil
 end
 
 -- Of a function whose only statement returns comparisons, joined by `and`; nil: of any other. It is run here with names
@@ -57,8 +67,8 @@ local function conjunction(f)
         return nil
       end
       local both = left .. right
-      by_value = by_value or code == EQ and both:find("attrs.", 1, true) and both:find("$", 1, true)
-        or (code == EQK or code == EQI) and left:find("attrs.", 1, true) == 1
+      by_value = by_value or code == EQ and both:find "attrs[.[]" and both:find("$", 1, true)
+        or (code == EQK or code == EQI) and left:find "^attrs[.[]"
       parts[#parts + 1] = left .. " " .. SIGNS[code] .. " " .. right
       pc = pc + 1
     else

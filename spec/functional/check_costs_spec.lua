@@ -48,6 +48,7 @@ describe("tidegate check", function()
       { "params.x == ev.attrs.x", "$x == attrs.x" },
       { "ev.attrs.s == 'abc' and ev.attrs.n >= 3", "attrs.s == 'abc' and attrs.n >= 3" },
       { "ev.attrs.n == -1 and ev.attrs.m > 7 and ev.topic == 'b'", "attrs.n == -1 and attrs.m > 7 and topic == 'b'" },
+      { "ev.attrs['end'] == params.x", 'attrs["end"] == $x' },
       { "ev.attrs.a == params.b and ev.attrs.c <= params.d", "attrs.a == $b and attrs.c <= $d" },
     }
     local codes, expected = {}, {}
