@@ -148,6 +148,21 @@ describe("tidegate test", function()
     end) ]]
   end)
 
+  it("says that another filter ends a stream", function()
+    passes([[ it("works", function()
+      local q = t.policy("ends.lua", { now = 1700000000 })
+      local s = q:resubscribe(q:connect {}, { now = 1700000100 })
+      assert.same({ "changed", { "ends" } }, { s.kind, s.fields })
+    end) ]], { ["ends.lua"] = [[
+      local P = { api = 1, filters = { a = "type == 'a'", b = "type == 'b'" } }
+      function P.authenticate() return { sub = "ann" } end
+      function P.subscribe()
+        return { topics = { "t" }, filter = "none", ends = os.time() > 1700000050 and "b" or "a" }
+      end
+      return P
+    ]] })
+  end)
+
   it("reloads: what C keeps is still there, what the file keeps is not, streams are asked about", function()
     passes([[ it("works", function()
       local ann, ben = connect "ann", connect "ben"
