@@ -56,6 +56,16 @@ describe("tidegate eval", function()
     assert.same({ "a", "b" }, json.decode(out).subscription.tags)
   end)
 
+  it("shows what a stream would begin with", function()
+    local code, out = run({ ["input.json"] = "{}", ["mine.lua"] = [[
+      return { api = 1, authenticate = function() return { sub = "ann" } end, subscribe = function()
+        return { topics = { "t" }, filter = "none", first = { { event = "put", data = { a = 1 } }, { data = "b" } } }
+      end }
+    ]] }, { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json", "--json" })
+    assert.equal(0, code)
+    assert.equal('event: put\ndata: {"a":1}\n\ndata: b\n\n', json.decode(out).subscription.first)
+  end)
+
   it("shows what a stream would count for, and takes tokens of rates that nobody else has", function()
     local files = { ["input.json"] = "{}", ["mine.lua"] = [[
       return { api = 1, authenticate = function() return { sub = "ann" } end,
