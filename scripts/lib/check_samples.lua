@@ -195,7 +195,8 @@ function Tries:subscribe(request, what, quiet)
   local asks_again = verdict and verdict.kind == "denied" and request
   if verdict and verdict.subscription then -- the filter meets its params when the first such client comes
     local s = verdict.subscription
-    self.bench:judge({ filter = s.filter, format = s.format, params = s.params }, { topic = "sample", data = "{}" })
+    self.bench:judge({ filter = s.filter, format = s.format, params = s.params, ends = s.ends },
+      { topic = "sample", data = "{}" })
     self.identity = self.identity or verdict.identity
   end
   local failures, asked = self.take()

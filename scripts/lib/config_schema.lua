@@ -283,6 +283,10 @@ local fields = {
     choice("prime", "event", { "event", "id", "data", "none" },
       "How a stream sends the position it starts at: as an event named `position_event`, as an `id:` alone, as a "
         .. "message with empty data, or not at all."),
+    choice("topic", "none", { "none", "comment", "event" },
+      "How each event says of which topic it is: not at all, as a comment `:topic orders/7` that people see and "
+        .. "programs do not, or as the name of the event, in place of its type (a format that names the event wins). "
+        .. "See `envelope` of subscriptions, too."),
     {
       name = "position_event", kind = "text", default = "position", max = 64, pattern = "^[%w._:-]+$",
       expect = "an event name (letters, digits, . _ : -)",

@@ -101,6 +101,7 @@
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
 ---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
+---@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too
 ---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
 

@@ -162,6 +162,10 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     if (s->prime != PRIME_DEFAULT) {
         set_slice(L, "prime", slice_str(prime_name(s->prime)));
     }
+    if (s->envelope) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "envelope");
+    }
     if (s->no_gzip) {
         lua_pushboolean(L, true);
         lua_setfield(L, -2, "no_gzip");

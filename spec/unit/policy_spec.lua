@@ -31,7 +31,7 @@ describe("policy", function()
         topics = { "b/*", "a", "c/**", "a" }, filter = "near", format = "short",
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
         replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
-        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false, ends = "near",
+        heartbeat = 3600, retry_ms = 250, prime = "data", compress = false, ends = "near", envelope = true,
         first = { { event = 'put', data = { a = 1 } }, { data = 'x' } },
         quota = { { key = "u:ann", max = 5, over = "deny" }, { key = "t", max = 1000000, over = "oldest" } } }]]
       assert.equal("", log)
@@ -42,7 +42,8 @@ describe("policy", function()
         topics = { "a", "b/*", "c/**" }, filter = "near", format = "short",
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
-        prime = "data", no_gzip = true, ends = "near", first = 'event: put\ndata: {"a":1}\n\ndata: x\n\n',
+        prime = "data", no_gzip = true, ends = "near", envelope = true,
+        first = 'event: put\ndata: {"a":1}\n\ndata: x\n\n',
         quotas = { { key = "u:ann", max = 5, oldest = false }, { key = "t", max = 1000000, oldest = true } },
       }, v.subscription)
     end)
@@ -206,6 +207,7 @@ describe("policy", function()
         = "first[1].event: one line of at most 255 bytes of UTF-8 was expected",
       ["{ topics = { 'a' }, first = { { data = ('x'):rep(4089) } } }"]
         = "first[1]: all of `first` may have 4096 bytes (policy.first_bytes)",
+      ["{ topics = { 'a' }, envelope = 'json' }"] = "envelope: true or false was expected, got string",
       ["{ topics = { 'a' }, ends = true }"] = "ends: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",
       ["{ topics = { 'a' }, retry_ms = 0 }"] = "retry_ms: a whole number from 1",

@@ -19,6 +19,7 @@ int audience_key(struct strbuf *key, const struct subscription *s)
     rc = rc ? rc : key_part(key, s->format);
     rc = rc ? rc : key_part(key, s->params);
     rc = rc ? rc : key_part(key, s->ends);
+    rc = rc ? rc : key_part(key, s->envelope ? slice_str("e") : slice_of(NULL, 0));
     for (size_t i = 0; rc == 0 && i < s->topic_count; i++) {
         rc = key_part(key, s->topics[i]);
     }
@@ -65,6 +66,7 @@ struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_coun
     a->format = key_next(&at);
     a->params = key_next(&at);
     a->ends = key_next(&at);
+    a->envelope = key_next(&at).p != NULL;
     a->topics = xcalloc(topic_count, sizeof *a->topics);
     a->topic_count = topic_count;
     const char *names = at;
@@ -97,7 +99,8 @@ struct subscription audience_subscription(const struct audience *a)
                                  .filter = a->filter,
                                  .format = a->format,
                                  .params = a->params,
-                                 .ends = a->ends};
+                                 .ends = a->ends,
+                                 .envelope = a->envelope};
 }
 
 bool audience_is_for(const struct audience *a, const struct subscription *s)

@@ -30,6 +30,7 @@ struct audience {
     struct slice names; /* the topics as one run of bytes, for audience_names_split(); absent where
                            there is a pattern among them, or more than AUDIENCE_NAMES_MAX */
     struct slice filter, format, params, ends;
+    bool envelope;
     struct policy_binding binding;
     bool unbound; /* the policy in force has no such filter or format: nothing is delivered */
     struct audience_entry *entries; /* owned: where it stands in the index */

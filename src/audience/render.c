@@ -1,6 +1,7 @@
 #include "audience/render.h"
 
 #include "base/require.h"
+#include "event/json_format.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +20,8 @@ void renderer_init(struct renderer *r, struct policy *policy, struct audience_me
     };
     strbuf_init(&r->data, r->format_max);
     strbuf_init(&r->event, EVENT_TYPE_MAX_BYTES);
+    strbuf_init(&r->envelope, r->json_max + 6 * r->format_max);
+    strbuf_init(&r->comment, sizeof "topic " + EVENT_TOPIC_MAX_BYTES);
 }
 
 void renderer_clear(struct renderer *r)
@@ -26,6 +29,8 @@ void renderer_clear(struct renderer *r)
     format_cache_clear(&r->format_cache);
     strbuf_clear(&r->data);
     strbuf_clear(&r->event);
+    strbuf_clear(&r->envelope);
+    strbuf_clear(&r->comment);
 }
 
 void renderer_set_policy(struct renderer *r, struct policy *policy)
@@ -76,6 +81,12 @@ static enum render_result render_result_of(enum format_result result, const stru
     return RENDER_NO_MEMORY;
 }
 
+/* What is in an envelope is not what is in none. Keys of formats are counted up from 1. */
+static uint64_t render_key(const struct render_order *o, uint64_t key)
+{
+    return key && o->binding->envelope ? key | UINT64_C(1) << 63 : key;
+}
+
 /* What the format came to for an audience that it cannot tell from this one; NULL: not known. */
 static const struct format_cache_entry *render_known(struct renderer *r,
                                                      const struct render_order *o)
@@ -85,6 +96,9 @@ static const struct format_cache_entry *render_known(struct renderer *r,
         return NULL;
     }
     size_t n = r->policy->rules->format_keys(r->policy, o->binding, keys);
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = render_key(o, keys[i]);
+    }
     const struct format_cache_entry *known =
         format_cache_find(&r->format_cache, o->event->id, keys, n);
     r->metrics->format_cache_hits += known != NULL;
@@ -110,7 +124,13 @@ static enum format_result render_format(struct renderer *r, const struct render_
     if (out->renamed) {
         out->fields.event = strbuf_slice(&r->event);
     }
-    out->key = render_is_shared(r, o) ? f.key : 0;
+    out->key = render_is_shared(r, o) ? render_key(o, f.key) : 0;
+    if (result == FORMAT_DELIVER && o->binding->envelope) {
+        strbuf_reset(&r->envelope);
+        result = format_result_of(
+            json_envelope(o->event, out->fields.event, out->fields.data, &r->envelope));
+        out->fields.data = strbuf_slice(&r->envelope);
+    }
     return result;
 }
 
@@ -155,12 +175,33 @@ static enum render_result render_frame(struct renderer *r, const struct render_o
     return render_result_of(result, ev, out);
 }
 
+/* As `sse.topic` says. */
+static enum render_result render_tell_topic(struct renderer *r, const struct event *ev,
+                                            struct rendering *out)
+{
+    if (r->topic == SSE_TOPIC_EVENT && !out->renamed) {
+        out->fields.event = event_topic(ev);
+    } else if (r->topic == SSE_TOPIC_COMMENT) {
+        struct slice topic = event_topic(ev);
+        strbuf_reset(&r->comment);
+        if (strbuf_append_str(&r->comment, "topic ") ||
+            strbuf_append(&r->comment, topic.p, topic.n)) {
+            return RENDER_NO_MEMORY;
+        }
+        out->fields.comment = strbuf_slice(&r->comment);
+    }
+    return RENDER_EVENT;
+}
+
 enum render_result render(struct renderer *r, const struct render_order *o, struct rendering *out)
 {
     if (!o->judged && !render_wants(r, o)) {
         return RENDER_FILTERED;
     }
     enum render_result result = render_frame(r, o, out);
+    if (result == RENDER_EVENT && r->topic != SSE_TOPIC_NONE && !out->known) {
+        result = render_tell_topic(r, o->event, out);
+    }
     out->ends = result == RENDER_EVENT && render_ends(r, o);
     return result;
 }

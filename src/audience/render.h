@@ -23,7 +23,9 @@ struct renderer {
     struct audience_metrics *metrics; /* borrowed; NULL: RENDER_DELIVERY is not asked for */
     struct format_cache format_cache; /* of RENDER_DELIVERY */
     struct strbuf data, event;        /* scratch of formats */
-    size_t format_max, json_max;      /* bounds of `data`: the policy's, "json" */
+    struct strbuf envelope, comment;  /* scratch */
+    enum sse_topic topic;
+    size_t format_max, json_max; /* bounds of `data`: the policy's, "json" */
 };
 
 struct render_order {

@@ -28,8 +28,9 @@ struct broker_options {
     enum on_lag on_lag;
     /* names of the in-band signals */
     const char *gap_event, *revoked_event, *position_event, *end_event, *live_event;
-    bool latest;                    /* the store keeps the newest events of some topics */
-    enum prime prime;               /* not PRIME_DEFAULT */
+    bool latest;      /* the store keeps the newest events of some topics */
+    enum prime prime; /* not PRIME_DEFAULT */
+    enum sse_topic topic;
     unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
     char *const *credential_params; /* of the query: never kept */
     size_t credential_param_count;
@@ -60,7 +61,8 @@ struct broker_connection {
     const struct slice *topics; /* granted */
     size_t topic_count;
     struct slice filter, format, params, ends; /* absent: none */
-    struct slice identity;                     /* as granted, all of it: see identity_shown */
+    bool envelope;
+    struct slice identity; /* as granted, all of it: see identity_shown */
     struct slice tags[POLICY_TAGS_MAX];
     size_t tag_count;
     int64_t expires_ms; /* Unix time at which the grant ends; 0: never */

@@ -643,6 +643,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .format = a->format,
         .params = a->params,
         .ends = a->ends,
+        .envelope = a->envelope,
         .identity = saved_request_identity(sub->saved),
         .audience = a->id,
         .expires_ms = subscriber_grant_end(sub),

@@ -186,6 +186,7 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, revoked_event),
     TEXT(sse, end_event),
     TEXT(sse, prime),
+    TEXT(sse, topic),
     TEXT(sse, position_event),
     INTEGER(sse, position_s),
     BOOLEAN(compress, gzip),

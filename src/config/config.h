@@ -107,6 +107,7 @@ struct config {
         char *on_lag; /* "close" | "skip" */
         char *gap_event, *revoked_event, *end_event, *live_event;
         char *prime; /* "event" | "id" | "data" | "none" */
+        char *topic; /* "none" | "comment" | "event" */
         char *position_event;
     } sse;
     struct {

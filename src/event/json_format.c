@@ -26,27 +26,38 @@ static int json_format_put_data(struct strbuf *out, struct slice data)
     return json_text_ok(data) ? strbuf_append(out, data.p, data.n) : json_text_quote(out, data);
 }
 
-int json_format(const struct event *ev, struct strbuf *out)
+/* Up to the data, the object still open. */
+static int json_format_begin(const struct event *ev, struct slice type, struct slice data,
+                             struct strbuf *out)
 {
-    struct slice attrs = event_attrs(ev);
     int rc = strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);
     if (rc == 0) {
         rc = json_format_put_text(out, "topic", event_topic(ev));
     }
     if (rc == 0) {
-        rc = json_format_put_text(out, "type", event_type(ev));
+        rc = json_format_put_text(out, "type", type);
     }
     if (rc == 0) {
         rc = put_time(out, ev->time_ms);
     }
-    if (rc == 0) {
-        rc = json_format_put_data(out, event_data(ev));
-    }
+    return rc ? rc : json_format_put_data(out, data);
+}
+
+int json_format(const struct event *ev, struct strbuf *out)
+{
+    struct slice attrs = event_attrs(ev);
+    int rc = json_format_begin(ev, event_type(ev), event_data(ev), out);
     if (rc == 0) {
         rc = strbuf_append_str(out, ",\"attrs\":");
     }
     if (rc == 0) {
         rc = attrs.n ? strbuf_append(out, attrs.p, attrs.n) : strbuf_append_str(out, "{}");
     }
+    return rc ? rc : strbuf_append(out, "}", 1);
+}
+
+int json_envelope(const struct event *ev, struct slice type, struct slice data, struct strbuf *out)
+{
+    int rc = json_format_begin(ev, type, data, out);
     return rc ? rc : strbuf_append(out, "}", 1);
 }

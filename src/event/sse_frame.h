@@ -10,6 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How a frame says which topic its event is of. */
+enum sse_topic {
+    SSE_TOPIC_NONE,
+    SSE_TOPIC_COMMENT, /* for people */
+    SSE_TOPIC_EVENT,   /* as the name of the event, unless a format has one */
+};
+
 struct sse_fields {
     uint64_t id; /* 0: no id line */
     bool ends;   /* the id is told with EVENT_ID_END */

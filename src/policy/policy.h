@@ -81,6 +81,7 @@ struct subscription {
     struct slice ends;   /* a filter: a stream that was given an event of it ends; absent: none */
     enum grant_start start;
     uint64_t start_after; /* the id, of GRANT_AFTER */
+    bool envelope;        /* data is the JSON object of id, topic, ... with the data in it */
     struct replay_rules replay;
     /* per connection: not part of the audience */
     struct slice first;  /* frames that the stream begins with; absent: none */
@@ -142,8 +143,9 @@ struct policy_binding {
     int format; /* < 0: built in, POLICY_FORMAT_* */
     int params; /* < 0: none */
     struct filter_args
-        *text; /* of a filter that is text: plain C, cheap, without effects; or NULL */
-    int ends;  /* a filter, as above; < 0: none */
+        *text;     /* of a filter that is text: plain C, cheap, without effects; or NULL */
+    int ends;      /* a filter, as above; < 0: none */
+    bool envelope; /* what the format makes is put into one */
     struct filter_args *ends_text;
 };
 enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };

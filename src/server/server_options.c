@@ -18,6 +18,14 @@ enum {
 /* What the broker asks others, for all its policies and keys together: plenty, and bounded. */
 enum { HTTP_CLIENT_ACTIVE = 32, HTTP_CLIENT_QUEUED = 256, HTTP_CLIENT_IDLE = 16 };
 
+static enum sse_topic topic_of(const struct config *c)
+{
+    const char *how = c->sse.topic; /* the schema has these names */
+    return strcmp(how, "event") == 0     ? SSE_TOPIC_EVENT
+           : strcmp(how, "comment") == 0 ? SSE_TOPIC_COMMENT
+                                         : SSE_TOPIC_NONE;
+}
+
 static enum prime prime_of(const struct config *c)
 {
     enum prime how = PRIME_DEFAULT;
@@ -53,6 +61,7 @@ static struct broker_options broker_options(const struct config *c)
         .live_event = c->sse.live_event,
         .latest = c->store.latest.n > 0,
         .prime = prime_of(c),
+        .topic = topic_of(c),
         .position_event = c->sse.position_event,
         .position_s = (unsigned)c->sse.position_s,
         .credential_params = c->policy.credential_params.v,

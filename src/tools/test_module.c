@@ -344,6 +344,10 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     push_optional(L, "format", c->format);
     push_optional(L, "params", c->params);
     push_optional(L, "ends", c->ends);
+    if (c->envelope) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "envelope");
+    }
     test_push_quotas(L, c->quotas, c->quota_count);
     lua_pushinteger(L, (lua_Integer)c->audience);
     lua_setfield(L, -2, "audience");

@@ -257,6 +257,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     bad |= json_object_set_new(o, "filter", admin_json_text(c->filter));
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
+    bad |= json_object_set_new(o, "envelope", json_boolean(c->envelope));
     bad |= json_object_set_new(o, "ends", admin_json_text(c->ends));
     if (shown->count) {
         bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));

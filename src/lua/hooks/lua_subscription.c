@@ -308,6 +308,16 @@ static void read_compress(lua_State *L, int t, struct subscription *s)
     lua_pop(L, 1);
 }
 
+static void read_envelope(lua_State *L, int t, struct subscription *s)
+{
+    int type = lua_shape_field(L, t, "envelope");
+    if (type != LUA_TNIL && type != LUA_TBOOLEAN) {
+        luaL_error(L, "envelope: true or false was expected, got %s", lua_typename(L, type));
+    }
+    s->envelope = type == LUA_TBOOLEAN && lua_toboolean(L, -1);
+    lua_pop(L, 1);
+}
+
 static void read_prime(lua_State *L, int t, struct subscription *s)
 {
     if (lua_shape_field(L, t, "prime") != LUA_TNIL) {
@@ -402,7 +412,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
                                        "limits",   "heartbeat", "retry_ms", "prime",  "expires",
                                        "compress", "tags",      "quota",    "ends",   "first",
-                                       "start",    NULL};
+                                       "start",    "envelope",  NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -424,6 +434,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     }
     lua_pop(L, 2);
     read_compress(L, idx, s);
+    read_envelope(L, idx, s);
     read_prime(L, idx, s);
     read_expires(L, idx, s);
     read_quotas(L, idx, d);

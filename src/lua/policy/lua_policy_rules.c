@@ -28,9 +28,11 @@ static int lua_policy_resolve(const struct lua_policy *p, const struct subscript
             return UV_ENOENT;
         }
     }
-    if (s->format.p && slice_is(s->format, "json")) {
+    bool named = s->format.p && !slice_is(s->format, "raw") && !slice_is(s->format, "json");
+    out->envelope = s->envelope && named;
+    if (s->envelope ? !named : s->format.p && slice_is(s->format, "json")) {
         out->format = POLICY_FORMAT_JSON;
-    } else if (s->format.p && !slice_is(s->format, "raw")) {
+    } else if (named) {
         out->format = lua_functions_find(&p->file.formats, s->format);
         if (out->format < 0) {
             return UV_ENOENT;

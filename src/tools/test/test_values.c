@@ -106,6 +106,10 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_pushfstring(L, "%I", (LUAI_UACINT)s->start_after);
         lua_setfield(L, -2, "start");
     }
+    if (s->envelope) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, "envelope");
+    }
     if (s->replay.none) {
         lua_pushboolean(L, false);
         lua_setfield(L, -2, "replay");
