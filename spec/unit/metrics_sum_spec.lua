@@ -63,7 +63,7 @@ describe("the metrics of several workers", function()
       tidegate_key_sets_failing tidegate_quota_keys tidegate_quota_streams tidegate_rate_keys
       tidegate_observed_events_total tidegate_observe_effects_total
       tidegate_policy_rolled_back tidegate_policy_set_age_seconds tidegate_store_events tidegate_store_head_id
-      tidegate_store_leaps_total
+      tidegate_store_leaps_total tidegate_store_latest_filling tidegate_store_latest_topics
       tidegate_store_open_publisher_seconds tidegate_store_outbox_oldest_seconds tidegate_store_rejected_rows_total
       tidegate_store_degraded tidegate_store_partitions tidegate_store_upkeep_timestamp_seconds
       tidegate_store_size_bytes tidegate_store_tail_lag_events tidegate_store_xmin_age
