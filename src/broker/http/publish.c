@@ -118,6 +118,7 @@ static int publish_answer_json(struct strbuf *out, const struct publish *p,
     int rc = p->is_batch ? strbuf_append_str(out, "[") : 0;
     for (size_t i = 0; rc == 0 && i < p->asked; i++) {
         const struct publication_made *made = &p->made[i];
+        REQUIRE(acks || made->dropped); /* nothing was stored where all were */
         rc = i ? strbuf_append_str(out, ",") : 0;
         rc = rc              ? rc
              : made->dropped ? publish_drop_json(out, made->dropped)
@@ -133,6 +134,7 @@ static int publish_answer_ids(struct strbuf *out, const struct publish *p,
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < p->asked; i++) {
         const struct publication_made *made = &p->made[i];
+        REQUIRE(acks || made->dropped);
         rc = i ? strbuf_append_str(out, "\n") : 0;
         rc = rc || made->dropped ? rc : strbuf_append_decimal(out, acks[made->first].id);
     }
