@@ -108,7 +108,8 @@ describe("tidegate check", function()
     local SETTINGS = { ["claims.lua"] = { "alg=HS256" }, ["saas.lua"] = { "issuer=https://id" },
       ["webhook.lua"] = { "github=a", "stripe=b", "shopify=c", "readers=d" },
       ["campaigns.lua"] = { "backend=a" }, ["notifications.lua"] = { "backend=a" },
-      ["flags.lua"] = { "publisher=a" }, ["scoreboard.lua"] = { "publisher=a" } }
+      ["flags.lua"] = { "publisher=a" }, ["scoreboard.lua"] = { "publisher=a" },
+      ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" } }
     local PUBLIC = { ["redact.lua"] = true, ["saas.lua"] = true, ["telemetry.lua"] = true } -- pairs of keys
     local conf = [[return { policy = { file = "policy.lua", auth = "open" },
       database = { driver = "sqlite", path = "app.db" }, keys = { main = { %s } } }]]
