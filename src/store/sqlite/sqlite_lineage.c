@@ -3,6 +3,7 @@
  * passed is evidence that no such state can forge. */
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/require.h"
 #include "store/sqlite/sqlite_writer.h"
 
 #include <stdlib.h>
@@ -42,6 +43,7 @@ static int sqlite_leaps_save(struct sqlite_db *db, const struct sqlite_leaps *le
  * is no event in between. */
 static void sqlite_leaps_add(struct sqlite_leaps *leaps, uint64_t after, uint64_t upto)
 {
+    REQUIRE(leaps->v != NULL); /* they have been loaded */
     leaps->v[leaps->n++] = (struct store_leap){after, upto};
     if (leaps->n > SQLITE_LEAPS_MAX) { /* two become one: with no event between, or the oldest */
         size_t at = 0;
