@@ -95,6 +95,29 @@ describe("an envelope", function()
   end)
 end)
 
+-- What a page of history says of each event: the object, without its time.
+local function page(broker, query)
+  query.topic, query.last_event_id = "orders/**", "earliest"
+  local r = http.get(broker, "/events?" .. http.query(query), { Accept = "application/json" })
+  assert.equal(200, r.status, r.body)
+  for _, event in ipairs(r.json.events) do
+    event.time = nil
+  end
+  return r.json.events
+end
+
+describe("a page of history", function()
+  it("has an envelope once, and types whatever sse.topic says", function()
+    local broker = tidegate.start { policy = POLICY, config = { sse = { topic = "event" } } }
+    local ids = three(broker)
+    local enveloped = page(broker, { format = "upper", envelope = "1" })
+    assert.same({ id = ids[1], topic = "orders/7", type = "paid", data = { A = 1, B = "HIDDEN" } }, enveloped[1])
+    assert.same({ id = ids[3], topic = "orders/9", type = "nickname", data = "NAMED" }, enveloped[3])
+    assert.equal("paid", page(broker, {})[1].type)
+    assert.equal("nickname", page(broker, { format = "upper" })[3].type)
+  end)
+end)
+
 describe("sse.topic", function()
   local large = ("x"):rep(20000)
 

@@ -204,14 +204,18 @@ static int event_page_put(struct event_page *p, const struct event *ev,
 {
     struct strbuf *out = &p->out;
     int rc = p->lines || p->count == 0 ? 0 : strbuf_append(out, ",", 1);
-    if (p->audience->binding.format == POLICY_FORMAT_JSON) {
+    const struct policy_binding *binding = &p->audience->binding;
+    if (binding->format == POLICY_FORMAT_JSON || binding->envelope) {
         rc = rc ? rc : event_page_put_data(out, what->fields.data); /* it is all of this */
     } else {
         rc = rc ? rc : strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);
         if (what->plain) { /* a format may be there to hide these */
             rc = rc ? rc : event_page_put_name(out, "topic", event_topic(ev));
         }
-        rc = rc ? rc : event_page_put_name(out, "type", what->fields.event);
+        /* what `sse.topic` makes of it is for streams */
+        rc = rc ? rc
+                : event_page_put_name(out, "type",
+                                      what->renamed ? what->fields.event : event_type(ev));
         if (what->plain) {
             rc = rc ? rc : strbuf_printf(out, ",\"time\":%.3f", (double)ev->time_ms / 1000);
         }
