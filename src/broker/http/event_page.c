@@ -112,18 +112,26 @@ static void event_page_tag_start(const struct event_page *p, char *out, size_t s
              p->place.gap ? p->place.gap : "");
 }
 
-/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. */
-static bool event_page_is_known(const struct event_page *p)
+/* "HASH-FROM-GAP-UPTO" has all up to UPTO, "...-UPTO+" is full: that does not change any more. True: the client has
+ * it, and the page ends where that one does. */
+static bool event_page_is_known(struct event_page *p)
 {
     char start[96];
     event_page_tag_start(p, start, sizeof start);
     const char *tag = p->if_none_match.len ? strstr(p->if_none_match.data, start) : NULL;
-    if (!tag) {
+    const char *rest = tag ? tag + strlen(start) : "";
+    if (rest[0] != '-') { /* the field may end there */
         return false;
     }
     char *after = NULL;
-    unsigned long long upto = strtoull(tag + strlen(start) + 1, &after, 10);
-    return after[0] == '+' ? upto <= p->end && after[1] == '"' : upto == p->end && after[0] == '"';
+    unsigned long long upto = strtoull(rest + 1, &after, 10);
+    bool full = after[0] == '+';
+    bool known = full ? upto <= p->end && after[1] == '"' : upto == p->end && after[0] == '"';
+    if (known) {
+        p->cursor = upto;
+        p->full = full;
+    }
+    return known;
 }
 
 static int event_page_put_gap(struct event_page *p)
@@ -140,12 +148,11 @@ static void event_page_answer(struct event_page *p, int status)
 {
     char start[96], fields[320];
     event_page_tag_start(p, start, sizeof start);
-    uint64_t upto = status == 304 ? p->end : p->cursor;
     int rc = 0;
     if (status == 200) {
         rc = strbuf_printf(&p->out,
                            "%s\"next\":\"%" PRIu64 "\",\"more\":%s,\"gap\":", p->lines ? "{" : "],",
-                           upto, p->full ? "true" : "false");
+                           p->cursor, p->full ? "true" : "false");
         rc = rc ? rc : event_page_put_gap(p);
         rc = rc ? rc : strbuf_append_str(&p->out, "}\n");
     }
@@ -153,14 +160,10 @@ static void event_page_answer(struct event_page *p, int status)
         event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
         return;
     }
-    char tag[160] = "";
-    if (status == 200) {
-        snprintf(tag, sizeof tag, "ETag: %s-%" PRIu64 "%s\"\r\n", start, upto, p->full ? "+" : "");
-    }
     snprintf(fields, sizeof fields,
              "Cache-Control: private, no-cache\r\nVary: Accept, Accept-Encoding\r\n"
-             "X-Content-Type-Options: nosniff\r\n%s",
-             tag);
+             "X-Content-Type-Options: nosniff\r\nETag: %s-%" PRIu64 "%s\"\r\n",
+             start, p->cursor, p->full ? "+" : "");
     struct http_response r = {.status = status,
                               .content_type = status == 304 ? NULL
                                               : p->lines    ? "application/x-ndjson"
