@@ -27,7 +27,7 @@ return {
       while state[topic] == before do sleep(0.01) end
     end
     return { topics = req.topics, first = first, prime = q.prime, tags = { "t:" .. topic },
-      replay = q.replay ~= "no" and {} }
+      replay = q.replay ~= "no" and { last = tonumber(q.last) } }
   end,
   publish = function(pub) return pub end,
   observe = { { topics = { "**" }, run = function(ev) state[ev.topic] = ev.raw end } },
@@ -80,6 +80,31 @@ describe("what a stream begins with", function()
     assert.same({ { type = "put", data = '{"state":"1"}' }, { type = "message", data = "2", id = id } },
       { { type = c.queue[1].type, data = c.queue[1].data }, c.queue[2] })
     assert.is_true(tonumber(c.positions[1].id) < tonumber(id))
+  end)
+
+  it("is not cut short by the number of newest events that the policy grants", function()
+    local topic = new_topic()
+    local from = broker():publish(topic, "1")
+    broker():publish(topic, "2")
+    for n, asked in ipairs { "", from } do
+      local before = n == 1 and "2" or "5"
+      eventually("it is seen", function()
+        local c = sse.open(broker(), { topic = topic })
+        local seen = c:next().data == ('{"state":"%s"}'):format(before)
+        c:close()
+        return seen
+      end)
+      local c = assert(sse.start(broker(), { topic = topic, last_event_id = n == 2 and asked or nil,
+        query = { wait = "1", last = 1 } }))
+      eventually("the hook waits", function() return broker():logged { msg = "has read", state = before } end)
+      broker():publish_all { { topic = topic, data = n == 1 and "3" or "6" }, { topic = topic, data = "4" },
+        { topic = topic, data = n == 1 and "5" or "end" } }
+      local got = {}
+      for i, ev in ipairs(c:collect_until(n == 1 and "5" or "end")) do
+        got[i] = ev.data
+      end
+      assert.equal(('{"state":"%s"} %s 4'):format(before, n == 1 and "3" or "6"), table.concat(got, " "))
+    end
   end)
 
   it("comes before history, also for a client that resumes", function()

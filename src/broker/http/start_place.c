@@ -69,7 +69,7 @@ static void start_place_by_position(struct start_place *p)
 
 /* ---------------------------------------------------------------- times */
 
-enum { SOUGHT_SINCE = 1, SOUGHT_UNTIL = 2, LOOKED = 4 };
+enum { SOUGHT_SINCE = 1, SOUGHT_UNTIL = 2, LOOKED = 4, LOOKED_FOR_NEWEST = 8 };
 
 static void start_place_go_on(struct start_place *p);
 
@@ -77,6 +77,9 @@ static void start_place_done(struct start_place *p, int rc)
 {
     free(p->newest);
     p->newest = NULL;
+    if ((p->steps & LOOKED_FOR_NEWEST) && p->now && p->at > p->now) {
+        p->at = p->now; /* what comes behind the state is not history */
+    }
     p->done(p, rc);
 }
 
@@ -235,9 +238,10 @@ static uint64_t start_place_back(const struct store_bounds *bounds, uint64_t at,
 static bool start_place_look(struct start_place *p, int *rc)
 {
     uint64_t left = START_PLACE_LOOK_EVENTS;
-    if (p->replay.last == 0 || p->at >= eventlog_head(p->b->log)) {
+    if (p->replay.last == 0 || p->at >= (p->now ? p->now : eventlog_head(p->b->log))) {
         return false;
     }
+    p->steps |= LOOKED_FOR_NEWEST;
     if (p->audience->unbound) {
         *rc = UV_EAGAIN;
         return true;
