@@ -145,6 +145,12 @@ describe("tidegate.publish_changes", function()
     assert.equal("orders/{tenant}/{id}", app "SELECT topic FROM tidegate.changes") -- as before
   end)
 
+  it("refuses the broker's own tables", function()
+    local out, err = db:try "SELECT tidegate.publish_changes('tidegate.outbox', 'o/{id}')"
+    assert.is_nil(out)
+    assert.matches("each event of it would make another one", err, 1, true)
+  end)
+
   it("asks of who changes the table what an INSERT into the outbox asks", function()
     db:sql [[CREATE ROLE clerk; GRANT USAGE ON SCHEMA shop TO clerk; GRANT ALL ON shop.orders TO clerk]]
     local insert = "SET ROLE clerk; INSERT INTO shop.orders VALUES ('acme', 1, 'new', 'x')"

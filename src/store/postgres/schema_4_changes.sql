@@ -107,6 +107,9 @@ BEGIN
   IF kind NOT IN ('r', 'p') THEN
     RAISE EXCEPTION '% is no table: only tables have changes', "table" USING ERRCODE = 'wrong_object_type';
   END IF;
+  IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = "table" AND c.relnamespace = 'tidegate'::regnamespace) THEN
+    RAISE EXCEPTION '% is the broker''s own: each event of it would make another one', "table" USING ERRCODE = 'wrong_object_type';
+  END IF;
   IF topic IS NULL OR regexp_replace(topic, '\{[^{}]+\}', '', 'g') ~ '[{}]' THEN
     RAISE EXCEPTION 'topic: expected text with columns in braces, as ''orders/{tenant}/{id}'', got %', coalesce(quote_literal(topic), 'NULL')
       USING ERRCODE = 'invalid_parameter_value';
