@@ -6,10 +6,6 @@ local tidegate = require "support.tidegate"
 
 local MARK = "secret-of-p1-"
 
-local function erase(broker, order)
-  return http.post(broker.admin, "/erase", http.json.encode(order), { ["Content-Type"] = "application/json" })
-end
-
 -- Publishes n events, every third about p1; returns what everybody else's are.
 local function fill(broker, n)
   local list, others = {}, {}
@@ -94,7 +90,7 @@ for _, workers in ipairs { 1, 2 } do
       local others = fill(broker, 30)
       assert.equal(30, #replay_all(30))
       local live = sse.open(broker, { topic = "**" })
-      local r = erase(broker, P1)
+      local r = broker:erase(P1)
       assert.equal(200, r.status, r.body)
       assert.same({ 30, 10, 10, false }, { r.json.examined, r.json.matched, r.json.erased, r.json.dry_run })
       erased_everywhere(others)
@@ -121,7 +117,7 @@ for _, workers in ipairs { 1, 2 } do
       start { max_events = 16, page_events = 8 }
       local others = fill(broker, 60)
       assert.equal(60, #replay_all(60))
-      assert.equal(20, erase(broker, P1).json.erased)
+      assert.equal(20, broker:erase(P1).json.erased)
       erased_everywhere(others)
       assert.equal(0, broker:metric "tidegate_gaps_total")
     end)
@@ -130,7 +126,7 @@ for _, workers in ipairs { 1, 2 } do
       start()
       fill(broker, 30)
       assert.truthy(bytes_of(broker):find(MARK, 1, true))
-      assert.equal(200, erase(broker, P1).status)
+      assert.equal(200, broker:erase(P1).status)
       assert.is_nil(bytes_of(broker):find(MARK, 1, true))
       local lines = audit(broker)
       assert.equal(1, #lines)
@@ -142,7 +138,7 @@ for _, workers in ipairs { 1, 2 } do
     it("changes nothing in a dry run", function()
       start()
       fill(broker, 90)
-      local r = erase(broker, { topic = P1.topic, where = P1.where, dry_run = true })
+      local r = broker:erase { topic = P1.topic, where = P1.where, dry_run = true }
       assert.equal(200, r.status, r.body)
       assert.same({ 30, 0, true, 20 }, { r.json.matched, r.json.erased, r.json.dry_run, #r.json.events })
       assert.same({ "id", "topic" }, (function()
@@ -180,7 +176,7 @@ for _, workers in ipairs { 1, 2 } do
       end, 30)
       broker:kill()
       broker:start()
-      local r = erase(broker, P1)
+      local r = broker:erase(P1)
       assert.equal(200, r.status, r.body)
       assert.is_true(r.json.erased < 1000)
       assert.is_nil(bytes_of(broker):find(MARK, 1, true))
@@ -203,7 +199,7 @@ describe("erase", function()
       { { topic = "a", dry_run = "yes" }, "dry_run: expected true or false" },
       { { topic = 5 }, "topic: expected a string" },
     } do
-      local r = erase(broker(), case[1])
+      local r = broker():erase(case[1])
       assert.equal(400, r.status)
       assert.matches(case[2], r.json.detail)
     end
@@ -225,7 +221,7 @@ describe("erase", function()
 
   it("lets a key of an erased event be used again", function()
     broker():publish("keys", "once", { key = "order-of-p1", attrs = { person = "p1" } })
-    assert.equal(1, erase(broker(), { topic = "keys" }).json.erased)
+    assert.equal(1, broker():erase { topic = "keys" }.json.erased)
     assert.is_nil(bytes_of(broker()):find("order-of-p1", 1, true))
     local _, r = broker():publish("keys", "again", { key = "order-of-p1" })
     assert.equal(201, r.status)
@@ -237,7 +233,7 @@ describe("erase", function()
     eventually("retention has removed", function()
       return own:metric "tidegate_store_retention_removed_total" >= 50
     end, 30)
-    assert.equal(200, erase(own, P1).status)
+    assert.equal(200, own:erase(P1).status)
     local all = bytes_of(own)
     assert.is_nil(all:find(MARK, 1, true))
     assert.truthy(all:find("plain", 1, true))
@@ -256,9 +252,9 @@ describe("erase", function()
     eventually("retention has removed", function()
       return own:metric "tidegate_store_retention_removed_total" >= 41
     end, 30)
-    local r = erase(own, { topic = "crm/**", where = P1.where, dry_run = true })
+    local r = own:erase { topic = "crm/**", where = P1.where, dry_run = true }
     assert.same({ 1, "crm/c0" }, { r.json.matched, r.json.events[1].topic }) -- crm/c1 is of somebody else
-    assert.equal(1, erase(own, P1).json.erased)
+    assert.equal(1, own:erase(P1).json.erased)
     assert.is_nil(bytes_of(own):find(MARK, 1, true))
     eventually("it is counted", function() return own:metric "tidegate_store_latest_topics" == 1 end, 30)
   end)
@@ -283,7 +279,7 @@ describe("erase", function()
       return list
     end
     assert.same({ "plain 5", MARK .. "6" }, topics_until_live())
-    assert.equal(2, erase(own, P1).json.erased)
+    assert.equal(2, own:erase(P1).json.erased)
     assert.same({ "plain 5" }, topics_until_live())
   end)
 end)

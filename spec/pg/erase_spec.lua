@@ -1,14 +1,9 @@
 -- Events that are erased in PostgreSQL: by one of two brokers, which the other one hears of.
 local eventually = require "support.eventually"
-local http = require "support.http"
 local pg = require "support.pg"
 local sse = require "support.sse"
 
 local P1 = { topic = "crm/**", where = "attrs.person == 'p1'" }
-
-local function erase(broker, order)
-  return http.post(broker.admin, "/erase", http.json.encode(order), { ["Content-Type"] = "application/json" })
-end
 
 local function fill(broker, n)
   local list, others = {}, {}
@@ -60,10 +55,10 @@ describe("erase on PostgreSQL", function()
       local others = fill(a, 60)
       assert.equal(60, #replay(a, 60))
       assert.equal(60, #replay(b, 60))
-      local r = erase(a, { topic = P1.topic, where = P1.where, dry_run = true })
+      local r = a:erase { topic = P1.topic, where = P1.where, dry_run = true }
       assert.same({ 200, 20, 0 }, { r.status, r.json.matched, r.json.erased })
       assert.equal(60, #replay(b, 60))
-      r = erase(a, P1)
+      r = a:erase(P1)
       assert.same({ 200, 60, 20, 20 }, { r.status, r.json.examined, r.json.matched, r.json.erased }, r.body)
       assert.same(others, replay(a, #others))
       gone_at(b, others)
@@ -94,7 +89,7 @@ describe("erase on PostgreSQL", function()
                     jsonb_build_object('person', 'p' || 1 + n % 2) FROM generate_series(1, 5000) n]]
     assert.equal(5000, #replay(b, 5000))
     b:signal "STOP"
-    local r = erase(a, P1)
+    local r = a:erase(P1)
     b:signal "CONT"
     assert.equal(2500, r.json.erased, r.body)
     eventually("it has only the others", function()
@@ -115,10 +110,10 @@ describe("erase on PostgreSQL", function()
     db:sql "DELETE FROM tidegate.events WHERE topic LIKE 'crm/%'" -- as retention does, and its mark
     db:sql "UPDATE tidegate.retention SET trimmed = (SELECT max(seq) FROM tidegate.latest)"
     eventually("it knows of the mark", function()
-      local r = erase(a, { topic = P1.topic, where = P1.where, dry_run = true })
+      local r = a:erase { topic = P1.topic, where = P1.where, dry_run = true }
       return r.status == 200 and r.json.matched == 1
     end, 30)
-    local r = erase(a, P1)
+    local r = a:erase(P1)
     assert.same({ 200, 1 }, { r.status, r.json.erased }, r.body)
     assert.equal("crm/c2|1", db:sql "SELECT l.topic, s.topics FROM tidegate.latest l, tidegate.latest_state s")
     assert.equal("k2", db:sql "SELECT key FROM tidegate.dedup")

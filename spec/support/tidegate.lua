@@ -368,6 +368,11 @@ function broker:reload(text, query)
   return http.post(self.admin, "/policy/reload" .. (query or ""), "", {})
 end
 
+-- Orders events to be erased { topic, where, dry_run }; the answer.
+function broker:erase(order)
+  return http.post(self.admin, "/erase", http.json.encode(order), { ["Content-Type"] = "application/json" })
+end
+
 -- Starts the process again on the same directory, and does not wait for it.
 function broker:spawn()
   assert(not self.pid, "the broker runs")
