@@ -92,7 +92,7 @@ void eventlog_append(struct eventlog *log, struct event *ev)
     log->head = ev->id;
 }
 
-/* What stands in the place of an erased event: no topic is empty. */
+/* A hole is what stands in the place of an erased event: no topic of an event is empty. */
 static bool eventlog_is_erased(const struct event *ev)
 {
     return ev->topic_len == 0;
@@ -104,18 +104,18 @@ bool eventlog_erase(struct eventlog *log, uint64_t id)
     if (at == log->end || (*slot(log, at))->id != id || eventlog_is_erased(*slot(log, at))) {
         return false;
     }
-    struct event *stub = event_new(&(struct event_fields){.topic = slice_of("", 0)});
-    if (!stub) {
+    struct event *hole = event_new(&(struct event_fields){.topic = slice_of("", 0)});
+    if (!hole) {
         while (log->first <= at) {
             trim_oldest(log);
         }
         return false;
     }
-    stub->id = id;
+    hole->id = id;
     log->bytes -= event_cost(*slot(log, at));
-    log->bytes += event_cost(stub);
+    log->bytes += event_cost(hole);
     event_unref(*slot(log, at));
-    *slot(log, at) = stub;
+    *slot(log, at) = hole;
     return true;
 }
 
