@@ -6,6 +6,7 @@ local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
 local POLICY = [[
+local seen
 local grants = { [''] = true, none = false, last = { last = 2 } }
 return {
   api = 1,
@@ -13,6 +14,10 @@ return {
   publish = function(pub) return pub end,
   subscribe = function(req, who)
     if who.sub == "eve" then return tg.deny(403, "not you") end
+    if req.query.wait then
+      log.info("waits")
+      while not seen do sleep(0.01) end
+    end
     return { topics = req.topics, filter = req.query.only or "none", format = req.query.format or "raw",
       replay = grants[req.query.replay or ''],
       quota = who.sub == "max" and { { key = "max", max = 1, over = req.query.over or "deny" } } or nil }
@@ -22,6 +27,7 @@ return {
     if ev.raw == '4' then error "no" end
     return { data = { short = ev.raw }, event = "brief" }
   end },
+  observe = { { topics = { "late" }, run = function() seen = true end } },
   disconnect = function(who, info) log.info("gone", { reason = info.reason, delivered = info.delivered }) end,
 }
 ]]
@@ -157,6 +163,19 @@ describe("a page of history", function()
       local r = get({}, { Accept = "application/json", ["If-None-Match"] = ("x"):rep(n) .. start })
       assert.equal(200, r.status)
     end
+  end)
+
+  it("ends where the log did when it was asked for: what came since may be what takes a right away", function()
+    local target = path { topic = "late", wait = "1" }
+    local c = http.connect(broker())
+    c:send(http.render("GET", target, JSON))
+    eventually("the policy is asked", function() return broker():logged { msg = "waits" } end, 30)
+    local id = broker():publish("late", "x")
+    local r = c:response()
+    assert.equal(200, r.status)
+    assert.same({}, r.json.events)
+    assert.same({ "x" }, { data_of(page { topic = "late" }) })
+    assert.equal(id, page { topic = "late" }.events[1].id)
   end)
 
   it("names the gap before it", function()

@@ -46,6 +46,8 @@ struct event_page {
     bool counted; /* for quotas */
     bool asking;  /* the store has it */
     bool full;    /* it ends before `end` */
+    uint64_t
+        asked_at; /* the head when the request came: what the policy grants may end right behind it */
     uint64_t cursor, end;
     struct event_list held; /* of the store */
     size_t held_at;
@@ -385,7 +387,6 @@ static void event_page_found(struct start_place *place, int rc)
         return;
     }
     struct store_bounds bounds = p->b->store->ops->bounds(p->b->store);
-    uint64_t head = eventlog_head(p->b->log);
     if (place->at < bounds.trimmed) {
         bool position = place->asked.kind == START_AFTER && !place->replay.no_gap;
         if (position && !place->gap) {
@@ -395,7 +396,7 @@ static void event_page_found(struct start_place *place, int rc)
         place->at = bounds.trimmed;
     }
     p->cursor = place->at;
-    p->end = place->until < head ? place->until : head;
+    p->end = place->until < p->asked_at ? place->until : p->asked_at;
     p->end = p->end > p->cursor ? p->end : p->cursor;
     if (event_page_is_known(p)) {
         event_page_answer(p, 304);
@@ -556,6 +557,7 @@ void event_page_request(struct broker *b, struct stream *s, const struct policy_
         .b = b,
         .stream = s,
         .lines = lines,
+        .asked_at = eventlog_head(b->log),
         .place = {.b = b, .asked = *asked, .window = *window, .done = event_page_found}};
     task_init(&p->task, event_page_run);
     strbuf_init(&p->asked_text, TEXT_MAX);
