@@ -57,7 +57,7 @@ END $$;
 -- What is kept from now on. Who hands out ids waits meanwhile: an event is seen by the trigger, or by the steps that follow.
 CREATE FUNCTION tidegate.latest_configure(p_patterns text[], p_most bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  h bigint; there boolean; m text := tidegate.topic_match(p_patterns);
+  h bigint; there boolean; same boolean; m text := tidegate.topic_match(p_patterns);
 BEGIN
   SELECT seq INTO h FROM tidegate.head FOR UPDATE;
   SELECT count(*) > 0 INTO there FROM pg_trigger WHERE tgrelid = 'tidegate.events'::regclass AND tgname = 'latest_keep';
@@ -68,8 +68,9 @@ BEGIN
       FOR EACH STATEMENT EXECUTE FUNCTION tidegate.latest_keep();
   END IF;
   DELETE FROM tidegate.latest l WHERE l.topic !~ m;
-  UPDATE tidegate.latest_state SET done = CASE WHEN patterns = p_patterns THEN done ELSE 0 END,
-                                   upto = CASE WHEN patterns = p_patterns THEN upto WHEN p_patterns = '{}' THEN 0 ELSE h END,
+  SELECT patterns @> p_patterns AND patterns <@ p_patterns INTO same FROM tidegate.latest_state; -- in whatever order
+  UPDATE tidegate.latest_state SET done = CASE WHEN same THEN done ELSE 0 END,
+                                   upto = CASE WHEN same THEN upto WHEN p_patterns = '{}' THEN 0 ELSE h END,
                                    patterns = p_patterns, match = m, most = p_most, topics = (SELECT count(*) FROM tidegate.latest);
 END $$;
 
@@ -82,7 +83,7 @@ DECLARE
   s tidegate.latest_state; top bigint; fresh bigint;
 BEGIN
   SELECT * INTO s FROM tidegate.latest_state;
-  IF s.patterns <> p_patterns OR s.most <> p_most THEN
+  IF NOT (s.patterns @> p_patterns AND s.patterns <@ p_patterns) OR s.most <> p_most THEN
     PERFORM tidegate.latest_configure(p_patterns, p_most);
     SELECT * INTO s FROM tidegate.latest_state;
   END IF;
@@ -110,7 +111,7 @@ END $$;
 -- Of a broker that reads them: true, or the reason why it has to wait.
 CREATE FUNCTION tidegate.latest_ready(p_patterns text[]) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  IF EXISTS (SELECT 1 FROM tidegate.latest_state s WHERE s.patterns = p_patterns AND s.done >= s.upto) THEN
+  IF EXISTS (SELECT 1 FROM tidegate.latest_state s WHERE s.patterns @> p_patterns AND s.patterns <@ p_patterns AND s.done >= s.upto) THEN
     RETURN true;
   END IF;
   RAISE EXCEPTION 'topics of store.latest are yet to be looked for' USING ERRCODE = '55T01';
