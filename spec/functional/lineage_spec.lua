@@ -182,6 +182,32 @@ describe("rows that somebody has removed by hand", function()
     assert.same({ "6", "7" }, { late:next().data, late:next().data })
   end)
 
+  it("end a page of history, and the next one says the gap", function()
+    local broker = tidegate.start()
+    local ids = publish(broker, 1, 6, {})
+    sql(broker, ("DELETE FROM events WHERE seq IN (%d, %d)"):format(ids[3], ids[4]))
+    broker:restart()
+    local function page(after)
+      local r = http.get(broker, "/events?topic=a&last_event_id=" .. after, { Accept = "application/json" })
+      assert.equal(200, r.status, r.body)
+      local data = {}
+      for i, ev in ipairs(r.json.events) do
+        data[i] = tostring(ev.data)
+      end
+      return table.concat(data, " "), r
+    end
+    for _, start in ipairs { "earliest", tostring(ids[1] - 1) } do
+      local data, r = page(start)
+      assert.equal("1 2", data)
+      assert.same({ tostring(ids[2]), true }, { r.json.next, r.json.more })
+      assert.matches('"gap":null}\n$', r.body)
+    end
+    local data, r = page(ids[2])
+    assert.equal("5 6", data)
+    assert.same({ reason = "expired", requested = tostring(ids[2]), resumed_from = tostring(ids[4]) }, r.json.gap)
+    assert.is_false(r.json.more)
+  end)
+
   it("are a gap when nothing is left", function()
     local broker = tidegate.start()
     local ids = publish(broker, 1, 3, {})

@@ -29,8 +29,6 @@ enum {
     LOOK_EVENTS_MAX =
         10000, /* looked at for one page, so that it ends where few are for the client */
     PAGES_AT_ONCE = 64,
-    TURN_US = 500,
-    TURN_LOOK = 16, /* events between two looks at the clock */
     TEXT_MAX = 512,
     OUT_MAX_BYTES = 30 << 20, /* one event is always taken, whatever its format made of it */
 };
@@ -271,6 +269,19 @@ static bool event_page_take(struct event_page *p, struct event *ev)
     return rc == 0;
 }
 
+/* The events up to there are gone: it begins behind them. A client that had a position has missed some. */
+static void event_page_pass_lost(struct event_page *p, uint64_t upto)
+{
+    struct start_place *place = &p->place;
+    bool position = place->asked.kind == START_AFTER && !place->replay.no_gap;
+    if (position && !place->gap) {
+        place->gap = "expired";
+        place->requested = place->asked.text;
+    }
+    place->at = p->cursor = upto;
+    p->end = p->end > upto ? p->end : upto;
+}
+
 static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct store_page *page);
 
 static void event_page_read(struct event_page *p)
@@ -302,7 +313,13 @@ static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct s
         event_page_free(p);
     } else if (rc || page->upto <= p->cursor) {
         event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
+    } else if (page->trimmed > p->cursor && p->count && !p->place.replay.no_gap) {
+        p->full = true; /* the next one begins with the gap */
+        event_page_answer(p, 200);
     } else {
+        if (page->trimmed > p->cursor) {
+            event_page_pass_lost(p, page->trimmed);
+        }
         for (size_t i = 0; i < page->n; i++) {
             event_list_push(&p->held, event_ref(page->events[i]));
         }
@@ -357,7 +374,7 @@ static void event_page_run(struct task *t)
         if (!event_page_take(p, ev)) {
             return;
         }
-        if (n % TURN_LOOK == 0 && uv_hrtime() - from > TURN_US * UINT64_C(1000)) {
+        if (n % LOOK_TURN_EVENTS == 0 && uv_hrtime() - from > LOOK_TURN_US * UINT64_C(1000)) {
             p->spent_ns += uv_hrtime() - from;
             loop_defer(p->b->loop, &p->task);
             return;
@@ -387,17 +404,12 @@ static void event_page_found(struct start_place *place, int rc)
         return;
     }
     struct store_bounds bounds = p->b->store->ops->bounds(p->b->store);
-    if (place->at < bounds.trimmed) {
-        bool position = place->asked.kind == START_AFTER && !place->replay.no_gap;
-        if (position && !place->gap) {
-            place->gap = "expired";
-            place->requested = place->asked.text;
-        }
-        place->at = bounds.trimmed;
-    }
     p->cursor = place->at;
     p->end = place->until < p->asked_at ? place->until : p->asked_at;
     p->end = p->end > p->cursor ? p->end : p->cursor;
+    if (p->cursor < bounds.trimmed) {
+        event_page_pass_lost(p, bounds.trimmed);
+    }
     if (event_page_is_known(p)) {
         event_page_answer(p, 304);
         return;

@@ -3,6 +3,7 @@
 #include "audience/audience.h"
 #include "audience/render.h"
 #include "base/alloc.h"
+#include "base/container_of.h"
 
 #include <stdlib.h>
 
@@ -163,20 +164,28 @@ static bool start_place_counts(struct start_place *p, struct event *ev)
     return audience_wants(p->audience, event_topic(ev)) && render_wants(p->b->renderer, &order);
 }
 
-/* The events in memory, the newest first. Returns true when that is all there is to look at. */
-static bool start_place_look_at_log(struct start_place *p, uint64_t *left)
+enum look { LOOK_GO_ON, LOOK_OLDER, LOOK_DONE };
+
+/* The events in memory, the newest first, for some time: LOOK_OLDER when the others are in the store. */
+static enum look start_place_look_at_log(struct start_place *p)
 {
     const struct eventlog *log = p->b->log;
+    uint64_t from = uv_hrtime();
     uint64_t first = eventlog_index_after(log, p->at);
-    for (uint64_t at = eventlog_end(log); at > first && *left; (*left)--) {
+    uint64_t at = eventlog_index_after(log, p->look_upto);
+    for (unsigned n = 1; at > first; n++) {
         struct event *ev = eventlog_at(log, --at); /* NULL: erased */
         bool enough = ev && start_place_counts(p, ev) && ++p->newest_n == p->replay.last;
-        if (enough || *left == 1) {
-            p->at = eventlog_id_at(log, at) - 1;
-            return true;
+        p->look_upto = eventlog_id_at(log, at) - 1;
+        if (--p->look_left == 0 || enough) {
+            p->at = p->look_upto;
+            return LOOK_DONE;
+        }
+        if (n % LOOK_TURN_EVENTS == 0 && uv_hrtime() - from > LOOK_TURN_US * UINT64_C(1000)) {
+            return LOOK_GO_ON;
         }
     }
-    return p->at >= eventlog_floor(log);
+    return p->at >= eventlog_floor(log) ? LOOK_DONE : LOOK_OLDER;
 }
 
 static void start_place_look_on(struct start_place *p);
@@ -234,10 +243,41 @@ static uint64_t start_place_back(const struct store_bounds *bounds, uint64_t at,
     return at > n ? at - n : 0;
 }
 
-/* False: nothing is asked of the store. */
+/* False: they are found. */
+static bool start_place_look_some(struct start_place *p)
+{
+    enum look look = start_place_look_at_log(p);
+    if (look == LOOK_GO_ON) {
+        loop_defer(p->b->loop, &p->task);
+        return true;
+    }
+    if (look == LOOK_DONE) {
+        return false;
+    }
+    struct store_bounds bounds = p->b->store->ops->bounds(p->b->store);
+    uint64_t floor = eventlog_floor(p->b->log);
+    p->look_upto = p->look_upto < floor ? p->look_upto : floor; /* the log may have moved on */
+    p->look_at = start_place_back(&bounds, p->look_upto, p->look_left);
+    p->look_at = p->look_at > p->at ? p->look_at : p->at;
+    p->at = p->look_at;
+    p->newest = xcalloc(p->replay.last, sizeof *p->newest);
+    start_place_look_on(p);
+    return true;
+}
+
+static void start_place_on_turn(struct task *t)
+{
+    struct start_place *p = container_of(t, struct start_place, task);
+    if (p->audience->unbound) {
+        start_place_done(p, UV_EAGAIN);
+    } else if (!start_place_look_some(p)) {
+        start_place_go_on(p);
+    }
+}
+
+/* False: nothing is left to be done. */
 static bool start_place_look(struct start_place *p, int *rc)
 {
-    uint64_t left = START_PLACE_LOOK_EVENTS;
     if (p->replay.last == 0 || p->at >= (p->now ? p->now : eventlog_head(p->b->log))) {
         return false;
     }
@@ -246,17 +286,9 @@ static bool start_place_look(struct start_place *p, int *rc)
         *rc = UV_EAGAIN;
         return true;
     }
-    if (start_place_look_at_log(p, &left)) {
-        return false;
-    }
-    p->look_upto = eventlog_floor(p->b->log);
-    struct store_bounds bounds = p->b->store->ops->bounds(p->b->store);
-    p->look_at = start_place_back(&bounds, p->look_upto, left);
-    p->look_at = p->look_at > p->at ? p->look_at : p->at;
-    p->at = p->look_at;
-    p->newest = xcalloc(p->replay.last, sizeof *p->newest);
-    start_place_look_on(p);
-    return true;
+    p->look_left = START_PLACE_LOOK_EVENTS;
+    p->look_upto = eventlog_head(p->b->log);
+    return start_place_look_some(p);
 }
 
 /* ---------------------------------------------------------------- one after the other */
@@ -297,6 +329,7 @@ void start_place_find(struct start_place *p)
 {
     struct broker *b = p->b;
     const struct store_ops *store = b->store->ops;
+    task_init(&p->task, start_place_on_turn);
     p->until = p->window.until_id ? p->window.until_id : UINT64_MAX;
     if (!p->synced && store->sync && p->asked.kind == START_AFTER &&
         p->asked.id > eventlog_head(b->log)) {

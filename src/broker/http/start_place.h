@@ -16,6 +16,8 @@ struct audience;
 
 /* Events looked at to find the newest ones that are for an audience: those behind them are not found. */
 enum { START_PLACE_LOOK_EVENTS = 10000 };
+/* For how long one turn of the loop looks at events, here and for pages; it looks at the clock now and then. */
+enum { LOOK_TURN_US = 500, LOOK_TURN_EVENTS = 16 };
 
 struct start_place {
     /* filled by the caller, who owns it; texts are borrowed */
@@ -41,6 +43,8 @@ struct start_place {
     uint64_t *newest; /* a ring of ids, owned */
     unsigned newest_n;
     uint64_t newest_seen, look_at, look_upto;
+    unsigned look_left;
+    struct task task; /* looks on in the next turn */
 };
 
 void start_place_find(struct start_place *p);
