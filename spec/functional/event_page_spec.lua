@@ -1,9 +1,12 @@
 -- transports: tls h2
 -- History as pages of JSON: GET with Accept: application/json or application/x-ndjson.
+local child = require "support.child"
 local eventually = require "support.eventually"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
+
+local SQLITE = assert(child.find "sqlite3", "the package sqlite3 is not installed")
 
 local POLICY = [[
 local seen
@@ -212,6 +215,22 @@ describe("a page of history", function()
       return broker():logged { msg = "gone", reason = "ended", delivered = "3" }
     end)
     assert.equal(0, broker():metric "tidegate_subscribers")
+  end)
+
+  it("that could not be made has not ended, for disconnect neither", function()
+    local one = tidegate.start { policy = POLICY }
+    one:publish("a", "1")
+    one:restart() -- pages of the store
+    local code, _, err = tidegate.run(SQLITE, { args = { "-cmd", ".timeout 5000", one.dir .. "/store/events.db",
+      "DROP TABLE events" } })
+    assert.equal(0, code, err)
+    local r = http.get(one, path { sub = "joe" }, JSON)
+    assert.equal(503, r.status, r.body)
+    assert.is_string(r.headers["retry-after"])
+    eventually("disconnect has run", function()
+      return one:logged { msg = "gone", reason = "transient" }
+    end)
+    assert.is_nil(one:logged { msg = "gone", reason = "ended" })
   end)
 
   it("is not what those get who would take a stream", function()

@@ -57,7 +57,8 @@ struct event_page {
 
 static const struct stream_events event_page_events;
 
-static void event_page_free(struct event_page *p)
+/* `why`: for the policy, where it has granted the page. */
+static void event_page_free(struct event_page *p, enum close_reason why)
 {
     struct broker *b = p->b;
     task_cancel(&p->task);
@@ -68,8 +69,8 @@ static void event_page_free(struct event_page *p)
             stream_quotas_close(b->quotas, p->place.token);
         }
         if (b->policy->gates->wants_disconnect(b->policy)) {
-            const struct disconnect_info info = {
-                .reason = p->stream ? CLOSE_ENDED : CLOSE_CLIENT_CLOSED, .delivered = p->count};
+            bool sent = why == CLOSE_ENDED;
+            const struct disconnect_info info = {.reason = why, .delivered = sent ? p->count : 0};
             b->policy->gates->disconnected(b->policy, strbuf_slice(&p->identity), &info);
         }
     }
@@ -86,7 +87,7 @@ static void event_page_refuse(struct event_page *p, enum refusal_cause cause, co
 {
     stream_set_owner(p->stream, NULL, NULL);
     refuse_transient(p->b->refusals, p->stream, false, cause, why);
-    event_page_free(p);
+    event_page_free(p, CLOSE_TRANSIENT);
 }
 
 /* ---------------------------------------------------------------- the answer */
@@ -177,7 +178,7 @@ static void event_page_answer(struct event_page *p, int status)
     stream_set_owner(p->stream, NULL, NULL);
     (void)stream_respond(p->stream,
                          &r); /* on failure the connection is closed: nothing more to do */
-    event_page_free(p);
+    event_page_free(p, CLOSE_ENDED);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -310,7 +311,7 @@ static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct s
     (void)token;
     p->asking = false;
     if (!p->stream) {
-        event_page_free(p);
+        event_page_free(p, CLOSE_CLIENT_CLOSED);
     } else if (rc || page->upto <= p->cursor) {
         event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
     } else if (page->trimmed > p->cursor && p->count && !p->place.replay.no_gap) {
@@ -396,7 +397,7 @@ static void event_page_found(struct start_place *place, int rc)
     struct event_page *p = container_of(place, struct event_page, place);
     p->asking = false;
     if (!p->stream) {
-        event_page_free(p);
+        event_page_free(p, CLOSE_CLIENT_CLOSED);
         return;
     }
     if (rc) {
@@ -432,7 +433,7 @@ static void event_page_on_closed(struct stream *s, enum close_reason why)
         p->b->policy->gates->cancel(p->b->policy, s->id);
     }
     if (!p->asking) {
-        event_page_free(p);
+        event_page_free(p, CLOSE_CLIENT_CLOSED);
     }
 }
 
@@ -489,7 +490,7 @@ static void event_page_allowed(struct event_page *p, const struct verdict *v)
     struct stream *s = p->stream;
     if (!event_page_counts(p, &v->subscription)) {
         event_page_give_back(b, v, CLOSE_DENIED);
-        event_page_free(p);
+        event_page_free(p, CLOSE_DENIED);
         return;
     }
     struct audience *a = audience_set_intern(b->audiences, &v->subscription, &rebound);
@@ -500,7 +501,7 @@ static void event_page_allowed(struct event_page *p, const struct verdict *v)
         stream_quotas_close(b->quotas, s->id);
         event_page_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy failed");
-        event_page_free(p);
+        event_page_free(p, CLOSE_DENIED);
         return;
     }
     p->audience = a;
@@ -537,7 +538,7 @@ static void event_page_judged(void *ctx, uint64_t token, const struct verdict *v
         event_page_allowed(p, v);
         return;
     }
-    event_page_free(p);
+    event_page_free(p, CLOSE_DENIED);
 }
 
 /* Copies a text of the request, which ends before the policy has decided. */
@@ -588,7 +589,7 @@ void event_page_request(struct broker *b, struct stream *s, const struct policy_
         event_page_keep(&p->asked_unknown, &p->place.asked.unknown) ||
         event_page_keep(&p->asked_since, &p->place.window.field) ||
         event_page_keep(&p->if_none_match, &known)) {
-        event_page_free(p);
+        event_page_free(p, CLOSE_DENIED);
         refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD, "memory is short");
         return;
     }
