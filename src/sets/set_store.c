@@ -141,7 +141,7 @@ static void stored_set_tell(struct stored_set *s, const struct err *e)
     while (!list_empty(&due)) {
         struct set_wait *w = list_first(&due, struct set_wait, node);
         list_del(&w->node);
-        w->done(w->ctx, e); /* may release the set */
+        w->done(w->ctx, e);
     }
 }
 
