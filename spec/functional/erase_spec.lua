@@ -298,6 +298,10 @@ describe("tidegate erase", function()
       assert.matches("\n10 events would be erased; 30 examined\n$", out)
       assert.equal(64, (run("--topic", P1.topic))) -- nobody can be asked
       assert.equal(64, (run "--yes"))
+      assert.equal(64, (run("--topic", P1.topic, "--where", "", "--yes"))) -- a variable of a shell that is not set
+      code, _, err = run("--topic", "\xff", "--yes")
+      assert.equal(64, code)
+      assert.matches("erase: --topic or --where: is not UTF-8\n", err, 1, true)
       code, out, err = run("--topic", P1.topic, "--where", "attrs.person =", "--yes")
       assert.same({ 65, "" }, { code, out })
       assert.matches("where: line 1, column ", err)

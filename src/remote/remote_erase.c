@@ -79,7 +79,7 @@ static int erase_ask(struct remote_admin *a, const struct erase_words *w, bool d
     json_decref(order);
     *answer = (struct remote_answer){.status = 0};
     if (!text) {
-        return options_refuse(&erase_options, "--where", "is not UTF-8");
+        return options_refuse(&erase_options, "--topic or --where", "is not UTF-8");
     }
     const struct backend_request rq = {.method = "POST",
                                        .target = "/erase",
