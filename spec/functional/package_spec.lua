@@ -42,7 +42,8 @@ describe("the Debian packages", function()
     for _, path in ipairs {
       "/usr/bin/tidegate", "/usr/lib/systemd/system/tidegate.service", "/usr/lib/systemd/system/tidegate.socket",
       "/usr/lib/sysusers.d/tidegate.conf", "/usr/share/tidegate/policies/tenant.lua",
-      "/usr/share/tidegate/meta/tidegate.lua", "/usr/share/doc/tidegate/README.md",
+      "/usr/share/tidegate/meta/tidegate.lua", "/usr/share/tidegate/meta/test.lua",
+      "/usr/share/doc/tidegate/README.md",
       "/usr/share/doc/tidegate/conf/REFERENCE.md", "/usr/share/doc/tidegate/copyright",
     } do
       assert.truthy(list:find("." .. path .. "\n", 1, true), path)

@@ -595,6 +595,47 @@ describe("tidegate test", function()
     assert.equal(0, code, out .. err)
   end)
 
+  it("matches the stubs in scripts/meta/test.lua, both ways", function()
+    local code, stubs = pages.read "scripts/lib/test.lua", pages.read "scripts/meta/test.lua"
+    local function sorted(list)
+      table.sort(list)
+      return list
+    end
+    local function functions(text)
+      local list = {}
+      for name in ("\n" .. text):gmatch "\nfunction ([%w_]+[.:][%w_]+)%(" do
+        list[#list + 1] = name
+      end
+      return list
+    end
+    local real = { "t.key", "t.hs256", "luassert.granted", "luassert.denied", "luassert.transient",
+      "luassert.faultless" }
+    for _, name in ipairs(functions(code)) do
+      if name ~= "Policy:wait" and name ~= "Policy.open" then -- for itself
+        real[#real + 1] = name
+      end
+    end
+    assert.is_true(#real > 20)
+    assert.same(sorted(real), sorted(functions(stubs)))
+    -- the options
+    local function fields(class)
+      local parent, block = stubs:match("\n%-%-%-@class tg%.test%." .. class .. "(:? ?[%w.]*)\n(.-\n)\n")
+      local list = parent ~= "" and fields(parent:match "(%w+)$") or {}
+      for name in block:gmatch "%-%-%-@field ([%w_]+)" do
+        list[#list + 1] = name
+      end
+      return sorted(list)
+    end
+    for class, name in pairs { Options = "policy_options", Event = "event_options", Connect = "request_options",
+      Post = "post_options", Request = "batch_options" } do
+      local names = {}
+      for key in code:match("\nlocal " .. name .. " = (%b{})"):gmatch "([%w_]+) = true" do
+        names[#names + 1] = key
+      end
+      assert.same(sorted(names), fields(class), class)
+    end
+  end)
+
   it("does what the documentation shows of tokens", function()
     local code, out, err = run({
       ["redact.lua"] = pages.read "scripts/policies/redact.lua",
