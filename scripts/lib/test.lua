@@ -465,7 +465,8 @@ local function read_body(c)
   c.body = c.received:sub(1, size)
   local value = (c.headers["content-type"] or ""):find "json" and json.decode(c.body)
   c.json = type(value) == "table" and value or nil
-  c.reason = c.status ~= 503 and c.json and c.json.detail or c.why
+  local told = c.json and c.json.detail
+  c.reason = c.status == 503 and c.why or told or c.why
   c.retry_after = tonumber(c.headers["retry-after"])
   c.socket:close()
 end
@@ -485,7 +486,8 @@ end
 --- bearer, ip, last_event_id, path (of a route; none: http.events_path), and tls: what the policy sees as request.tls.
 --- { client = { subject = "CN=a" } } is enough, the rest has defaults.
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a temporary refusal: what the
---- broker's log says, "subscribe: p.lua:3: ...") and retry_after (of a denial),
+--- broker's log says, "subscribe: p.lua:3: ...", or what the client is told where no hook has said anything) and
+--- retry_after (of a denial),
 --- subscription ({ topics, filter, format, params, expires, audience, quota, tags }: equal audiences share policy
 --- work).
 function Policy:connect(options)
@@ -504,7 +506,9 @@ function Policy:connect(options)
     return c.subscription or receive(c)
   end, "a subscription")
   c.kind = c.subscription and "granted" or "transient"
-  c.reason = c.kind == "transient" and (reason_since(self.failures, before) or c.why) or nil
+  if c.kind == "transient" then -- the broker's own reasons are in a comment
+    c.reason = reason_since(self.failures, before) or c.why or c.received:match "\n: ?([^\n]*) %(request [^\n]*%)\n"
+  end
   times.subscribed(self, c.subscription)
   return c
 end

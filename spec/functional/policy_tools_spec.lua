@@ -77,6 +77,28 @@ describe("tidegate test", function()
     assert.matches("^" .. line .. line .. "$", err)
   end)
 
+  it("says what the broker said, where it was not the policy that refused", function()
+    local code, out = run({
+      ["mine.lua"] = [[return { api = 1, authenticate = function() return {} end,
+        subscribe = function(req)
+          return { topics = req.topics, quota = { { key = "all", max = 9, over = "deny" } } }
+        end }]],
+      ["few.lua"] = 'return { policy = { file = "mine.lua", quota_streams = 1 } }',
+      ["one_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("x", function()
+          local p = t.policy "mine.lua"
+          assert.granted(p:connect { topics = { "a" } })
+          local c = p:connect { topics = { "a" } }
+          assert.transient(c)
+          assert.equal("too many streams are counted", c.reason)
+          assert.granted(c)
+        end)]],
+    }, { "test", "--conf", "few.lua", "one_spec.lua" })
+    assert.equal(1, code)
+    assert.matches("got:\ntransient: too many streams are counted\n", out)
+  end)
+
   it("tells denied from transient", function()
     passes [[ it("works", function()
       assert.denied(401, p:connect { topics = { "a" } })
