@@ -42,4 +42,21 @@ describe("tidegate test --bench", function()
     assert.equal("{", out:sub(1, 1))
     assert.matches("filter mine", err)
   end)
+
+  it("has no row for a hook that the policy has not", function()
+    local code, out, err = run({
+      ["mine.lua"] = [[return { api = 1, authenticate = function() return {} end,
+        subscribe = function(req) return { topics = req.topics } end }]],
+      ["a_spec.lua"] = [[
+        local t = require "tidegate.test"
+        it("x", function()
+          local p = t.policy "mine.lua"
+          assert.granted(p:connect { topics = { "a" } })
+          assert.denied(403, p:post { topic = "a", data = 1 })
+        end)]],
+    }, { "test", ".", "--bench" })
+    assert.equal(0, code, out .. err)
+    assert.matches("\n  authenticate +2 .*\n  subscribe +1 ", out)
+    assert.is_nil(out:find("\n  publish", 1, true), out)
+  end)
 end)

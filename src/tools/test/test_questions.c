@@ -4,6 +4,7 @@
 #include "audience/render.h"
 #include "base/text/nearest.h"
 #include "broker/explain.h"
+#include "lua/load/lua_policy_file.h"
 #include "lua/policy/lua_policy.h"
 #include "net/message/http_parser.h"
 #include "tools/test/test_tls.h"
@@ -472,8 +473,13 @@ static uint64_t test_questions_time(struct test_broker *w, const struct asked *q
 
 int test_time_hook(lua_State *L, struct test_broker *w)
 {
-    static const char *const hooks[] = {"authenticate", "subscribe", "publish", NULL};
-    int hook = luaL_checkoption(L, 2, NULL, hooks);
+    static const char *const names[] = {"authenticate", "subscribe", "publish", NULL};
+    static const enum policy_hook hooks[] = {POLICY_HOOK_AUTHENTICATE, POLICY_HOOK_SUBSCRIBE,
+                                             POLICY_HOOK_PUBLISH};
+    enum policy_hook hook = hooks[luaL_checkoption(L, 2, NULL, names)];
+    if (!lua_policy_file_has(lua_policy_file_of(test_broker_policy(w)), hook)) {
+        return test_questions_refuse(L, "the policy has no such hook");
+    }
     lua_remove(L, 2);
     struct times t = {.began = uv_hrtime()};
     struct asked q;
@@ -483,11 +489,12 @@ int test_time_hook(lua_State *L, struct test_broker *w)
         struct event_list events = {0};
         bool batch;
         const struct publish_terms terms = {&q.query, q.route, test_broker_envelopes(w)};
-        if (hook == 2 && publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)),
-                                            &events, &batch, &e)) {
+        if (hook == POLICY_HOOK_PUBLISH &&
+            publish_body_parse(&q.http, &terms, loop_unix_ms(test_broker_loop(w)), &events, &batch,
+                               &e)) {
             bad = e.text;
         } else {
-            t.v[t.n++] = test_questions_time(w, &q, hook == 1, &events);
+            t.v[t.n++] = test_questions_time(w, &q, hook == POLICY_HOOK_SUBSCRIBE, &events);
         }
         event_list_clear(&events);
     }

@@ -34,7 +34,8 @@ int test_ask_observe(lua_State *L, struct test_broker *w);
 
 /* The same questions again and again: the median, in nanoseconds, with what the hook waits for. */
 
-/* ("authenticate" | "subscribe" | "publish", request [, identity]) -> number | nil, text */
+/* ("authenticate" | "subscribe" | "publish", request [, identity]) -> number | nil, text, also where the policy has no
+ * such hook */
 int test_time_hook(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event, which neither fails for) -> number of the filter, number of the format or nil
  * where the event is left out | nil, text */
