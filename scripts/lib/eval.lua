@@ -149,6 +149,12 @@ local function judged(kind)
     if type(input.name) ~= "string" then
       refuse("name: the name of a %s was expected", kind)
     end
+    for name in pairs(input.sets == nil and {} or object(input.sets, "sets")) do
+      local known, why = bench:knows_set(name)
+      if not known then
+        refuse("sets: %s", why)
+      end
+    end
     return must(bench:judge({
       [kind] = input.name,
       params = input.params and json.encode(object(input.params, "params")),
@@ -165,14 +171,6 @@ end
 
 eval.hooks.filter = judged "filter"
 eval.hooks.format = judged "format"
-
---- For inputs of filters: nothing is in a set by accident.
-function eval.must_say_sets(input)
-  if input.sets ~= nil then
-    object(input.sets, "sets")
-  end
-  input.sets = input.sets or {}
-end
 
 --- The policy on a test broker of its own; nil and why it does not load. `answers()` is the input whose "db" and "http"
 --- hooks are answered from; `failures` gets what goes wrong in them (test_fakes.h). `watch(kind, name, arguments)`, if
@@ -251,7 +249,7 @@ function eval.run(hook, file, text, as_json)
   local failures = {}
   local bench
   if hook == "filter" then
-    eval.must_say_sets(input)
+    input.sets = input.sets == nil and {} or object(input.sets, "sets") -- nothing is in a set by accident
   end
   bench, err = eval.open(file, function() return input end, failures)
   if not bench then

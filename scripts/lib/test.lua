@@ -212,6 +212,16 @@ local function targets_of(http)
   return http ~= t.down and names
 end
 
+-- Raises where `sets` names one that the policy does not have: nothing would ever ask it.
+local function check_sets(bench, sets, level)
+  for name in pairs(sets ~= t.down and sets or {}) do
+    local known, err = bench:knows_set(name)
+    if not known then
+      error("sets: " .. err, level + 1)
+    end
+  end
+end
+
 function Policy.open(file, options, level)
   local now = options.now and math.floor(options.now * 1000) or 0
   local keys = tokens.lists(options.keys, level + 1)
@@ -224,6 +234,7 @@ function Policy.open(file, options, level)
   if not bench then
     error(err, level)
   end
+  check_sets(bench, options.sets, level)
   said[failures] = true
   return setmetatable({
     file = file, options = options, keys = keys, bench = bench, failures = failures, now = options.now,
@@ -353,6 +364,7 @@ function Policy:reload(options)
   end
   if report.outcome == "reloaded" then
     self.file, self.options.settings, self.options.path = file, all.settings, all.path
+    check_sets(self.bench, options.sets, 2)
   end
   report.streams = streams
   return report

@@ -241,6 +241,9 @@ describe("sets", function()
     assert.matches('in_set%(attrs.person="ann", "blocked"%) = true', out)
     code, out = eval { name = "quiet", event = event, sets = { blocked = { "bob" } } }
     assert.equal(0, code, out)
+    code, out = eval { name = "quiet", event = event, sets = { blocked = { "ann" }, blockd = { "bob" } } }
+    assert.equal(65, code, out)
+    assert.matches("input: sets: the policy has no such set: 'blockd'; did you mean 'blocked'%?", out)
     code, out = eval { name = "quiet", event = event }
     assert.equal(78, code, out)
     assert.matches('set "blocked": the input does not say what is in it: "sets": {"blocked": %[...%]}', out)
@@ -283,6 +286,11 @@ describe("sets", function()
         assert.equal(1, got())
         assert.has_error(function() t.policy("policy.lua", { sets = { blocked = t.down } }) end)
         assert.has_error(function() t.policy("policy.lua") end)
+        local missing = "sets: the policy has no such set: 'blockd'; did you mean 'blocked'%?"
+        local both = { blocked = {}, blockd = {} }
+        assert.error_matches(function() t.policy("policy.lua", { sets = both }) end, missing)
+        assert.error_matches(function() p:with { sets = both } end, missing)
+        assert.error_matches(function() p:reload { sets = both } end, missing)
       end)
     ]])
     local code, out, err = tidegate.run(tidegate.binary(), { args = { "test", b.dir }, cwd = b.dir })

@@ -277,7 +277,7 @@ static int l_insert(lua_State *L)
     return 1;
 }
 
-/* b:authenticate, b:subscribe, b:accept, b:judge, b:observe, b:disconnect, b:reload: see test_questions.h */
+/* b:authenticate, b:subscribe, b:accept, b:judge, b:knows_set, b:observe, b:disconnect, b:reload: see test_questions.h */
 static int l_authenticate(lua_State *L)
 {
     return test_ask_authenticate(L, check_bench(L));
@@ -306,6 +306,11 @@ static int l_reload(lua_State *L)
 static int l_observe(lua_State *L)
 {
     return test_ask_observe(L, check_bench(L));
+}
+
+static int l_knows_set(lua_State *L)
+{
+    return test_ask_set(L, check_bench(L));
 }
 
 static int l_judge(lua_State *L)
@@ -457,6 +462,7 @@ static int l_native(lua_State *L)
         {"subscribe", l_subscribe},
         {"accept", l_accept},
         {"judge", l_judge},
+        {"knows_set", l_knows_set},
         {"observe", l_observe},
         {"disconnect", l_disconnect},
         {"reload", l_reload},

@@ -288,7 +288,18 @@ static void push_judgement(lua_State *L, struct renderer *r, const struct policy
     }
 }
 
-/* The name that the policy does not have; what was probably meant. */
+/* The policy has none of that name: says so, and what was probably meant. */
+static int test_questions_no_such(lua_State *L, const char *what, struct slice name,
+                                  const char *const *names, size_t n)
+{
+    const char *near = nearest_name(names, n, name);
+    lua_pushlstring(L, name.p, name.n);
+    return test_questions_refuse(
+        L, lua_pushfstring(L, "the policy has no such %s: '%s'%s%s%s", what, lua_tostring(L, -1),
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ""));
+}
+
+/* The name that the policy does not have. */
 static int test_questions_refuse_name(lua_State *L, const struct policy *p,
                                       const struct subscription *s)
 {
@@ -305,16 +316,27 @@ static int test_questions_refuse_name(lua_State *L, const struct policy *p,
             known = known || slice_is(asked[i].name, names[n]);
         }
         if (!known) {
-            const char *near = nearest_name(names, n, asked[i].name);
-            lua_pushlstring(L, asked[i].name.p, asked[i].name.n);
-            return test_questions_refuse(
-                L, lua_pushfstring(L, "the policy has no such %s: '%s'%s%s%s",
-                                   asked[i].of_format ? "format" : "filter", lua_tostring(L, -1),
-                                   near ? "; did you mean '" : "", near ? near : "",
-                                   near ? "'?" : ""));
+            return test_questions_no_such(L, asked[i].of_format ? "format" : "filter",
+                                          asked[i].name, names, n);
         }
     }
     return test_questions_refuse(L, "the policy has no such filter or format");
+}
+
+int test_ask_set(lua_State *L, struct test_broker *w)
+{
+    const struct lua_sets *sets = &lua_policy_file_of(test_broker_policy(w))->sets;
+    const char *names[FILTER_SETS_MAX];
+    struct slice name;
+    name.p = luaL_checklstring(L, 2, &name.n);
+    for (size_t i = 0; i < sets->n; i++) {
+        names[i] = sets->v[i].name;
+        if (slice_is(name, names[i])) {
+            lua_pushboolean(L, true);
+            return 1;
+        }
+    }
+    return test_questions_no_such(L, "set", name, names, sets->n);
 }
 
 int test_ask_judge(lua_State *L, struct test_broker *w)

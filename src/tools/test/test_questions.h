@@ -24,6 +24,8 @@ int test_ask_publish(lua_State *L, struct test_broker *w);
 int test_ask_disconnect(lua_State *L, struct test_broker *w);
 /* () -> true | nil, what is wrong with the hook */
 int test_ask_reload(lua_State *L, struct test_broker *w);
+/* (name) -> true | nil, text: the policy has no such set */
+int test_ask_set(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */
 int test_ask_judge(lua_State *L, struct test_broker *w);
