@@ -260,6 +260,11 @@ describe("pages of much history", function()
       assert.same({ 0, true }, { #p.events, p.more })
       p = http.get(broker(), path { last_event_id = p.next }, JSON).json
       assert.same({ "found", false }, { p.events[1].data, p.more })
+      -- as long for the newest ones, which the policy grants alone
+      p = http.get(broker(), path { replay = "last" }, JSON).json
+      assert.same({ "found", 1 }, { p.events[1].data, #p.events })
+      p = http.get(broker(), path { topic = "b", replay = "last", only = "odd" }, JSON).json
+      assert.equal(0, #p.events)
       local n, asked = 0, nil
       repeat
         p = http.get(broker(), path { topic = "b", limit = 1000, last_event_id = asked }, JSON).json

@@ -268,7 +268,9 @@ static bool start_place_look_some(struct start_place *p)
 static void start_place_on_turn(struct task *t)
 {
     struct start_place *p = container_of(t, struct start_place, task);
-    if (p->audience->unbound) {
+    const struct stream *s = http_server_stream(p->b->server, p->token);
+    bool gone = !s || !s->events; /* then the store may be closed, too */
+    if (gone || p->audience->unbound) {
         start_place_done(p, UV_EAGAIN);
     } else if (!start_place_look_some(p)) {
         start_place_go_on(p);

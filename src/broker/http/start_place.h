@@ -29,7 +29,7 @@ struct start_place {
      * was published while the policy looked up the state that it begins with comes behind that state. */
     uint64_t now;
     struct audience *audience; /* borrowed: its newest events */
-    uint64_t token;
+    uint64_t token;            /* the id of its stream */
     /* Once; also from within start_place_find(). rc: the store cannot say. */
     void (*done)(struct start_place *p, int rc);
     /* found */
