@@ -18,12 +18,24 @@ enum {
 /* What the broker asks others, for all its policies and keys together: plenty, and bounded. */
 enum { HTTP_CLIENT_ACTIVE = 32, HTTP_CLIENT_QUEUED = 256, HTTP_CLIENT_IDLE = 16 };
 
+/* One of these names, which the schema knows. */
+static unsigned server_options_choice(const char *text, const char *const *names)
+{
+    unsigned i = 0;
+    while (strcmp(text, names[i]) != 0) {
+        i++;
+        REQUIRE(names[i] != NULL);
+    }
+    return i;
+}
+
 static enum sse_topic topic_of(const struct config *c)
 {
-    const char *how = c->sse.topic; /* the schema has these names */
-    return strcmp(how, "event") == 0     ? SSE_TOPIC_EVENT
-           : strcmp(how, "comment") == 0 ? SSE_TOPIC_COMMENT
-                                         : SSE_TOPIC_NONE;
+    static const char *const names[] = {[SSE_TOPIC_NONE] = "none",
+                                        [SSE_TOPIC_COMMENT] = "comment",
+                                        [SSE_TOPIC_EVENT] = "event",
+                                        NULL};
+    return server_options_choice(c->sse.topic, names);
 }
 
 static enum prime prime_of(const struct config *c)
@@ -87,17 +99,6 @@ static struct broker_options broker_options(const struct config *c)
         .refusal_hold_ms = (unsigned)c->sse.refusal_hold_s * 1000,
         .identity_shown = {c->admin_identity.v, c->admin_identity.n},
     };
-}
-
-/* One of these names, which the schema knows. */
-static unsigned server_options_choice(const char *text, const char *const *names)
-{
-    unsigned i = 0;
-    while (strcmp(text, names[i]) != 0) {
-        i++;
-        REQUIRE(names[i] != NULL);
-    }
-    return i;
 }
 
 static struct public_route *routes_of(const struct config *c)
