@@ -1,5 +1,6 @@
 -- Events that an operator takes out for good: out of the store, out of memory, and out of the files.
 local eventually = require "support.eventually"
+local files = require "support.files"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -305,6 +306,19 @@ describe("tidegate erase", function()
       code, out, err = run("--topic", P1.topic, "--where", "attrs.person =", "--yes")
       assert.same({ 65, "" }, { code, out })
       assert.matches("where: line 1, column ", err)
+      -- on a terminal it asks, and a document stays one
+      local function ask(answer)
+        return tidegate.run("/bin/sh", { cwd = broker.dir, args = { "-c",
+          ([[echo %s | script -qec "'%s' erase --topic '%s' --where 'attrs.person == \"none\"' --json >out" /dev/null]])
+            :format(answer, tidegate.binary(), P1.topic) } })
+      end
+      code, out = ask "no"
+      assert.equal(1, code)
+      assert.matches("0 events would be erased; 30 examined\r\nErase them, for good%? Type yes: ", out)
+      assert.matches("nothing was erased", out)
+      assert.equal("", files.read(broker.dir .. "/out"))
+      assert.equal(0, (ask "yes"))
+      assert.equal(0, http.json.decode(files.read(broker.dir .. "/out")).erased)
       code, out = run("--topic", P1.topic, "--where", P1.where, "--yes", "--conf", "tidegate.lua")
       assert.same({ 0, "10 events were erased; 30 examined\n" }, { code, out })
       code, out = run("--topic", P1.topic, "--where", P1.where, "--yes", "--json")

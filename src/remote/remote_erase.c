@@ -44,7 +44,7 @@ const struct option_row remote_erase_rows[] = {
 };
 static const struct options erase_options = {"tidegate", "erase", remote_erase_rows};
 
-static void erase_print(const json_t *doc)
+static void erase_print(FILE *out, const json_t *doc)
 {
     bool dry = json_is_true(json_object_get(doc, "dry_run"));
     long long matched = cli_count_of(doc, "matched"), examined = cli_count_of(doc, "examined");
@@ -54,19 +54,19 @@ static void erase_print(const json_t *doc)
     if (dry) {
         json_array_foreach(list, i, one)
         {
-            printf("%s  ", cli_text_of(one, "id"));
-            cli_put(stdout, slice_str(cli_text_of(one, "topic")));
-            putchar('\n');
+            fprintf(out, "%s  ", cli_text_of(one, "id"));
+            cli_put(out, slice_str(cli_text_of(one, "topic")));
+            putc('\n', out);
         }
         if (matched > (long long)json_array_size(list)) {
-            printf("and %lld more\n", matched - (long long)json_array_size(list));
+            fprintf(out, "and %lld more\n", matched - (long long)json_array_size(list));
         }
     }
-    printf("%lld event%s %s erased; %lld examined\n", n, cli_plural(n),
-           dry      ? "would be"
-           : n == 1 ? "was"
-                    : "were",
-           examined);
+    fprintf(out, "%lld event%s %s erased; %lld examined\n", n, cli_plural(n),
+            dry      ? "would be"
+            : n == 1 ? "was"
+                     : "were",
+            examined);
 }
 
 /* 0, or the exit code after a message. `answer` is to be cleared in any case. */
@@ -98,9 +98,10 @@ static int erase_confirm(struct remote_admin *a, const struct erase_words *w)
     struct remote_answer answer;
     int code = erase_ask(a, w, true, &answer);
     if (code == 0) {
-        erase_print(answer.doc);
-        printf("Erase them, for good? Type yes: ");
-        (void)fflush(stdout);
+        FILE *out = w->admin.json ? stderr : stdout; /* the document is alone there */
+        erase_print(out, answer.doc);
+        fprintf(out, "Erase them, for good? Type yes: ");
+        (void)fflush(out);
         bool yes = fgets(line, sizeof line, stdin) && strcmp(line, "yes\n") == 0;
         if (!yes) {
             fprintf(stderr, "tidegate erase: nothing was erased\n");
@@ -122,7 +123,7 @@ static int erase_run(struct remote_admin *a, const struct erase_words *w)
     if (code == 0 && w->admin.json) {
         printf("%s", answer.text);
     } else if (code == 0) {
-        erase_print(answer.doc);
+        erase_print(stdout, answer.doc);
     }
     remote_answer_clear(&answer);
     return code;
