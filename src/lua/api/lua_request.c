@@ -18,8 +18,7 @@ struct lua_request_source {
     size_t header_count, param_count, path_count;
     struct lua_request_pair {
         uint32_t name_len, value_len;
-    } pairs
-        []; /* header fields, parameters, what the path says; behind them the bytes of each, in that order */
+    } pairs[]; /* header fields, parameters, params; behind them the bytes of each, in that order */
 };
 
 static void lua_request_set_field(lua_State *L, const char *name, struct slice value)

@@ -6,7 +6,7 @@
 #include "lua/vm/lua_shape.h"
 
 #include <stdio.h>
-#include <uv.h>
+#include <string.h>
 
 enum { FIRST_MAX = 1000 /* frames */ };
 
