@@ -72,7 +72,7 @@ describe("tidegate migrate", function()
     local db = server():database { schema = false }
     db:sql(("CREATE SCHEMA tidegate AUTHORIZATION %s"):format(pg.OWNER))
     for i = 1, n do
-      local f = assert(io.open(("%s/src/store/postgres/schema%s.sql"):format(SPEC_SOURCE_DIR, i > 1 and "_" .. i or ""),
+      local f = assert(io.open(("%s/src/store/postgres/schema/schema%s.sql"):format(SPEC_SOURCE_DIR, i > 1 and "_" .. i or ""),
         "rb"))
       db:sql(f:read "a", pg.OWNER)
       f:close()

@@ -17,10 +17,10 @@ enum { OLDEST_SERVER = 130000, ANSWER_MS = 130000 };
 #define SETUP PG_SETUP_COMMON "SET statement_timeout = 120000; SET lock_timeout = 60000"
 
 /* migrations[i] leads from version i to i + 1 and writes that into tidegate.version itself. */
+#define SCHEMA(name) "src/store/postgres/schema/" name ".sql"
 static const char *const migrations[PG_SCHEMA_VERSION] = {
-    "src/store/postgres/schema.sql",          "src/store/postgres/schema_2.sql",
-    "src/store/postgres/schema_3_ids.sql",    "src/store/postgres/schema_4_changes.sql",
-    "src/store/postgres/schema_5_latest.sql", "src/store/postgres/schema_6_erase.sql"};
+    SCHEMA("schema"),           SCHEMA("schema_2"),        SCHEMA("schema_3_ids"),
+    SCHEMA("schema_4_changes"), SCHEMA("schema_5_latest"), SCHEMA("schema_6_erase")};
 
 struct session {
     uv_loop_t loop;

@@ -1,5 +1,5 @@
 /* See store_pg.h. This file opens and closes the store, reports its health, and keeps its parts on
- * one server. To be read in this order: schema.sql (why the order of events can be trusted),
+ * one server. To be read in this order: schema/schema.sql (why the order of events can be trusted),
  * pg_schema.c (the database is checked and migrated), pg_tail.c, pg_appends.c and pg_reads.c (the
  * parts of this class, one connection each, or more), sequencer.c (outbox to events), upkeep.c (the
  * tables), pg_erase.c, pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */

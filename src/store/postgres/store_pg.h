@@ -6,7 +6,7 @@
  *   INSERT INTO tidegate.outbox(topic, data) VALUES ('orders/42', '{"state":"paid"}');
  *
  * One broker at a time moves committed rows into tidegate.events, which gives them their ids; all
- * brokers follow that table. See schema.sql for why this order can be trusted. */
+ * brokers follow that table. See schema/schema.sql for why this order can be trusted. */
 #ifndef STORE_POSTGRES_STORE_PG_H
 #define STORE_POSTGRES_STORE_PG_H
 

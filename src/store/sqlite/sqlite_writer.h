@@ -7,7 +7,7 @@
 #include "base/container/list.h"
 #include "store/append_queue.h"
 #include "store/sqlite/sqlite_row.h"
-#include "store/sqlite/sqlite_wal_index.h"
+#include "store/sqlite/timing/sqlite_wal_index.h"
 #include "store/store.h"
 
 #include <uv.h>

@@ -6,12 +6,12 @@
 #ifndef STORE_SQLITE_STORE_SQLITE_STATE_H
 #define STORE_SQLITE_STORE_SQLITE_STATE_H
 
-#include "store/sqlite/sqlite_group_wait.h"
 #include "store/sqlite/sqlite_reader.h"
-#include "store/sqlite/sqlite_thread.h"
-#include "store/sqlite/sqlite_watch.h"
 #include "store/sqlite/sqlite_writer.h"
 #include "store/sqlite/store_sqlite.h"
+#include "store/sqlite/timing/sqlite_group_wait.h"
+#include "store/sqlite/timing/sqlite_thread.h"
+#include "store/sqlite/timing/sqlite_watch.h"
 
 /* A caller of sync() that waits for its answer. */
 struct sqlite_asker {

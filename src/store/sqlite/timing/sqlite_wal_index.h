@@ -5,8 +5,8 @@
  * It is a hint. A change of the counter means that a transaction ended, and every transaction that
  * wrote changes it; but a recovery after a crash of another program starts from zero, so that now and
  * then the rows themselves have to be looked at. */
-#ifndef STORE_SQLITE_SQLITE_WAL_INDEX_H
-#define STORE_SQLITE_SQLITE_WAL_INDEX_H
+#ifndef STORE_SQLITE_TIMING_SQLITE_WAL_INDEX_H
+#define STORE_SQLITE_TIMING_SQLITE_WAL_INDEX_H
 
 #include <sqlite3.h>
 #include <stdint.h>

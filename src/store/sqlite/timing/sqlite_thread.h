@@ -4,8 +4,8 @@
  * have taken all threads. And a change of thread costs more there: who is woken finds a mutex that
  * is still held, and uv_async_t has the loop spin (some 50 us where both share a core) until the
  * sending thread has left uv_async_send(), so that the news come through an eventfd here. */
-#ifndef STORE_SQLITE_SQLITE_THREAD_H
-#define STORE_SQLITE_SQLITE_THREAD_H
+#ifndef STORE_SQLITE_TIMING_SQLITE_THREAD_H
+#define STORE_SQLITE_TIMING_SQLITE_THREAD_H
 
 #include <stdbool.h>
 #include <uv.h>

@@ -1,4 +1,4 @@
-#include "store/sqlite/sqlite_thread.h"
+#include "store/sqlite/timing/sqlite_thread.h"
 
 #include "base/container/list.h"
 #include "base/container_of.h"

@@ -8,8 +8,8 @@
  * waited for: then the disk is to work at the same time.
  *
  * Measured (16 connections, one publish in flight on each): 7 events a commit without, 14 with. */
-#ifndef STORE_SQLITE_SQLITE_GROUP_WAIT_H
-#define STORE_SQLITE_SQLITE_GROUP_WAIT_H
+#ifndef STORE_SQLITE_TIMING_SQLITE_GROUP_WAIT_H
+#define STORE_SQLITE_TIMING_SQLITE_GROUP_WAIT_H
 
 #include <stdbool.h>
 #include <stddef.h>

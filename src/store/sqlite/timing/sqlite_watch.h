@@ -2,8 +2,8 @@
  *
  * Not uv_fs_event_t: what this process writes itself would be reported as well, write by write, and
  * wake the loop several times for each commit of its own. So the watch pauses meanwhile. */
-#ifndef STORE_SQLITE_SQLITE_WATCH_H
-#define STORE_SQLITE_SQLITE_WATCH_H
+#ifndef STORE_SQLITE_TIMING_SQLITE_WATCH_H
+#define STORE_SQLITE_TIMING_SQLITE_WATCH_H
 
 #include <stdbool.h>
 #include <uv.h>

@@ -1,4 +1,4 @@
-#include "store/sqlite/sqlite_watch.h"
+#include "store/sqlite/timing/sqlite_watch.h"
 
 #include "base/container/list.h"
 #include "base/container_of.h"

@@ -1,4 +1,4 @@
-#include "store/sqlite/sqlite_group_wait.h"
+#include "store/sqlite/timing/sqlite_group_wait.h"
 
 #include "base/container/list.h"
 #include "base/container_of.h"

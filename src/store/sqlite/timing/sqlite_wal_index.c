@@ -1,4 +1,4 @@
-#include "store/sqlite/sqlite_wal_index.h"
+#include "store/sqlite/timing/sqlite_wal_index.h"
 
 #include <stddef.h>
 
