@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 export const [name, url] = process.argv.slice(2);
-export const NAMED = ["added", "gap", "position", "revoked"];
+export const NAMED = ["added", "done", "gap", "live", "position", "put", "revoked"];
 
 function say(line) {
   process.stdout.write(JSON.stringify(line) + "\n");
