@@ -14,11 +14,9 @@
 local child = require "support.child"
 local eventually = require "support.eventually"
 local files = require "support.files"
-local http = require "support.http"
 local pg = require "support.pg"
-local sse = require "support.sse"
 local tidegate = require "support.tidegate"
-local uv = require "luv"
+local worlds = require "oracle.worlds"
 
 local M = {}
 local random = math.random
@@ -60,157 +58,71 @@ local CONFIG = {
   limits = { send_buffer_bytes = 16384 },
 }
 
-local function config(more)
-  local all = {}
+local function config(database)
+  local all = { database = database }
   for k, v in pairs(CONFIG) do
-    all[k] = v
-  end
-  for k, v in pairs(more) do
     all[k] = v
   end
   return all
 end
 
 ----------------------------------------------------------------- PostgreSQL
-local on_pg = { FAULTS = {} }
-on_pg.__index = on_pg
-
 -- server, brokers
 function M.pg(options)
-  local w = setmetatable({ server = options.server, brokers = {} }, on_pg)
-  w.db = options.server:database()
-  w.db:sql "CREATE TABLE rights (login text PRIMARY KEY, version int NOT NULL, allowed int NOT NULL)"
-  w.db:sql(("GRANT SELECT ON rights TO %s; GRANT ALL ON rights TO %s"):format(pg.OWNER, pg.APP))
-  for i = 1, options.brokers do
-    w.brokers[i] = w.db:broker { policy = policy "user", config = config {
-      database = { driver = "postgres", conninfo = w.db:conninfo(), timeout_ms = 2000 } } }
+  local db = options.server:database()
+  db:sql "CREATE TABLE rights (login text PRIMARY KEY, version int NOT NULL, allowed int NOT NULL)"
+  db:sql(("GRANT SELECT ON rights TO %s; GRANT ALL ON rights TO %s"):format(pg.OWNER, pg.APP))
+  local w = worlds.pg { server = options.server, db = db, brokers = options.brokers, policy = policy "user",
+    config = config { driver = "postgres", conninfo = db:conninfo(), timeout_ms = 2000 } }
+  function w.users(_, names)
+    db:sql(("INSERT INTO rights SELECT unnest('{%s}'::text[]), 1, 1"):format(table.concat(names, ",")))
   end
-  w.session = w.db:session(pg.APP)
+  function w.change(_, user, version, allowed)
+    w.session:send(("BEGIN; UPDATE rights SET version = %d, allowed = %d WHERE login = '%s'; "
+      .. "INSERT INTO tidegate.outbox (topic, data) VALUES ('rights/%s', '%d'); COMMIT;"):format(version, allowed, user,
+      user, version))
+  end
   return w
-end
-
-function on_pg:users(names)
-  self.db:sql(("INSERT INTO rights SELECT unnest('{%s}'::text[]), 1, 1"):format(table.concat(names, ",")))
-end
-
-function on_pg:change(user, version, allowed)
-  self.session:send(("BEGIN; UPDATE rights SET version = %d, allowed = %d WHERE login = '%s'; "
-    .. "INSERT INTO tidegate.outbox (topic, data) VALUES ('rights/%s', '%d'); COMMIT;"):format(version, allowed, user,
-    user, version))
-end
-
--- `events`: list of { topic, data }
-function on_pg:publish(events)
-  local rows = {}
-  for i, ev in ipairs(events) do
-    rows[i] = ("('%s', '%s')"):format(ev[1], ev[2])
-  end
-  self.session:send("INSERT INTO tidegate.outbox (topic, data) VALUES " .. table.concat(rows, ", ") .. ";")
-end
-
--- All that was committed, in order: { id, topic, data }.
-function on_pg:events()
-  self.session:run("SELECT 1;", 120)
-  eventually("the outbox is empty", function() return self.db:sql "SELECT count(*) FROM tidegate.outbox" == "0" end, 60)
-  local list = {}
-  for id, topic, data in self.db:sql "SELECT seq, topic, data FROM tidegate.events ORDER BY seq":gmatch
-    "(%d+)|([^|\n]*)|([^\n]*)" do
-    list[#list + 1] = { id = tonumber(id), topic = topic, data = data }
-  end
-  return list
-end
-
-on_pg.FAULTS.sessions = function(w)
-  w.server:terminate()
-end
-
-function on_pg:close()
-  self.session:close()
 end
 
 ----------------------------------------------------------------- SQLite
-local on_sqlite = { FAULTS = {} }
-on_sqlite.__index = on_sqlite
-
 -- workers
 function M.sqlite(options)
-  local w = setmetatable({ committed = {} }, on_sqlite)
-  w.dir = tidegate.directory()
-  w.sqlite3 = child.start("/usr/bin/sqlite3", { w.dir .. "/app.db" }, { stdin = true })
-  w:sql "PRAGMA journal_mode = WAL; CREATE TABLE rights (login text PRIMARY KEY, version int, allowed int);"
-  w.brokers = { tidegate.start { policy = policy "user", config = config {
-    workers = options.workers, database = { driver = "sqlite", path = w.dir .. "/app.db" } } } }
-  return w
-end
-
--- Done when it returns.
-function on_sqlite:sql(text)
-  self.marks = (self.marks or 0) + 1
-  local mark = ("<<%d>>"):format(self.marks)
-  self.sqlite3:write(("%s\nSELECT '%s';\n"):format(text, mark))
-  eventually("sqlite3 has done it", function()
-    return files.read(self.sqlite3.dir .. "/stdout"):find(mark, 1, true) or not self.sqlite3:running()
-  end)
-  assert(self.sqlite3:running(), self.sqlite3:errors())
-end
-
-function on_sqlite:users(names)
-  self:sql(("INSERT INTO rights VALUES ('%s', 1, 1);"):format(table.concat(names, "', 1, 1), ('")))
-end
-
-function on_sqlite:change(user, version, allowed)
-  self:sql(("UPDATE rights SET version = %d, allowed = %d WHERE login = '%s';"):format(version, allowed, user))
-  self:publish { { "rights/" .. user, tostring(version) } }
-end
-
--- Until it is acknowledged: keys make it safe to say it again.
-function on_sqlite:publish(events)
-  local lines = {}
-  for i, ev in ipairs(events) do
-    self.keys = (self.keys or 0) + 1
-    lines[i] = http.json.encode { topic = ev[1], data = ev[2], key = "k" .. self.keys }
-  end
-  local answer = eventually("it is stored", function()
-    local ok, r = pcall(function()
-      self.conn = self.conn or assert(http.connect(self.brokers[1]))
-      assert(self.conn:send(http.render("POST", "/events", { ["Content-Type"] = "application/x-ndjson" },
-        table.concat(lines, "\n"))))
-      return assert(self.conn:response())
+  local dir, marks = tidegate.directory(), 0
+  local sqlite3 = child.start("/usr/bin/sqlite3", { dir .. "/app.db" }, { stdin = true })
+  -- Done when it returns.
+  local function sql(text)
+    marks = marks + 1
+    local mark = ("<<%d>>"):format(marks)
+    sqlite3:write(("%s\nSELECT '%s';\n"):format(text, mark))
+    eventually("sqlite3 has done it", function()
+      return files.read(sqlite3.dir .. "/stdout"):find(mark, 1, true) or not sqlite3:running()
     end)
-    if ok and r.status < 300 then
-      return r
-    end
-    self.conn = nil
-    return nil
-  end, 60)
-  for i, ev in ipairs(events) do
-    self.committed[#self.committed + 1] = { id = tonumber(answer.json[i].id), topic = ev[1], data = ev[2] }
+    assert(sqlite3:running(), sqlite3:errors())
   end
-end
-
-function on_sqlite:events()
-  table.sort(self.committed, function(a, b) return a.id < b.id end)
-  return self.committed
-end
-
-function on_sqlite:close()
-  self.sqlite3:stop()
-  require("support.tree").remove(self.dir)
+  sql "PRAGMA journal_mode = WAL; CREATE TABLE rights (login text PRIMARY KEY, version int, allowed int);"
+  local w = worlds.sqlite { workers = options.workers, policy = policy "user",
+    config = config { driver = "sqlite", path = dir .. "/app.db" } }
+  local close = w.close
+  function w.users(_, names)
+    sql(("INSERT INTO rights VALUES ('%s', 1, 1);"):format(table.concat(names, "', 1, 1), ('")))
+  end
+  function w.change(_, user, version, allowed)
+    sql(("UPDATE rights SET version = %d, allowed = %d WHERE login = '%s';"):format(version, allowed, user))
+    w:publish { { "rights/" .. user, tostring(version) } }
+  end
+  function w.close()
+    close(w)
+    sqlite3:stop()
+    require("support.tree").remove(dir)
+  end
+  return w
 end
 
 ----------------------------------------------------------------- what happens to all
 local FAULTS = {
-  -- a broker, or a worker of it, ends at once
   kill = function(run)
-    local broker = run.world.brokers[random(#run.world.brokers)]
-    if (broker.config.workers or 1) > 1 then
-      local workers = http.get(broker.admin, "/status").json.workers
-      uv.kill(workers[random(#workers)].pid, "sigkill")
-    else
-      broker:kill()
-      broker:spawn()
-      run.starting[broker] = true
-    end
+    worlds.kill(run.world, run.starting)
   end,
   reload = function(run)
     run.reloads = run.reloads + 1
@@ -229,25 +141,7 @@ local FAULTS = {
 }
 
 ----------------------------------------------------------------- streams
-local stream = {}
-stream.__index = stream
-
-function stream:drop()
-  if self.client then
-    self.client:close()
-    self.client, self.again_at = nil, eventually.now() + random() * 0.2
-  end
-end
-
-function stream:connect()
-  local broker = self.run.world.brokers[random(#self.run.world.brokers)]
-  local c = not self.run.starting[broker] and sse.start(broker, { query = { who = self.user },
-    last_event_id = self.last_id, rcvbuf = self.slow and 4096 or nil })
-  self.client, self.status = c or nil, nil
-  self.again_at = c and self.again_at or eventually.now() + 0.05
-end
-
-function stream:take(ev)
+local function take(self, ev)
   if ev.type == "gap" then
     self.run.gaps = self.run.gaps + 1
   elseif ev.type == "revoked" then
@@ -256,36 +150,6 @@ function stream:take(ev)
     local version, data = ev.data:match "^(%d+) (.*)$"
     self.got[#self.got + 1] = { id = tonumber(ev.id), version = tonumber(version) }
     self.ended = self.ended or data == "end"
-  end
-end
-
-function stream:step()
-  local now = eventually.now()
-  if not self.client then
-    if now >= self.again_at then
-      self:connect()
-    end
-    return
-  end
-  local c = self.client
-  if self.slow and random() < 0.8 and not self.run.finishing then
-    return
-  end
-  c:pump(4)
-  if c.status and not self.status then
-    self.status = c.status
-    self.run.opened = self.run.opened + (c.status == 200 and 1 or 0)
-    self.run.denied = self.run.denied + (c.status == 403 and 1 or 0)
-  end
-  for _, ev in ipairs(c.queue) do
-    self:take(ev)
-  end
-  c.queue, c.blocks, c.comments = {}, {}, {}
-  if c.last_id ~= "" then
-    self.last_id = c.last_id
-  end
-  if c.ended or c.status and c.status ~= 200 then
-    self:drop()
   end
 end
 
@@ -303,8 +167,9 @@ function M.new(options)
   end
   r.world:users(r.names)
   for i = 1, options.streams do
-    r.streams[i] = setmetatable({ run = r, user = r.names[(i - 1) % options.users + 1], got = {}, last_id = "0",
-      again_at = 0, slow = i % 7 == 3 }, stream)
+    local user = r.names[(i - 1) % options.users + 1]
+    r.streams[i] = worlds.stream(r, { user = user, query = { who = user }, got = {}, last_id = "0", slow = i % 7 == 3,
+      take = take })
   end
   return r
 end
@@ -326,9 +191,7 @@ function run:load(count)
 end
 
 function run:turn()
-  for broker in pairs(self.starting) do
-    self.starting[broker] = not pcall(broker.wait_ready, broker) or nil
-  end
+  worlds.look(self.starting)
   for _, s in ipairs(self.streams) do
     s:step()
   end
