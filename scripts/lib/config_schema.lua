@@ -563,6 +563,8 @@ local fields = {
       "The same for one client address, or IPv6 network of 64 bits. Otherwise at least `limits.body_bytes`."),
     bytes("event_bytes", 1 * MIB, 64, GIB, "Largest event; beyond it 413. At most `limits.body_bytes`."),
     integer("batch_events", 1000, 1, 100000, "events", "Most events of one request; beyond it 413."),
+    bytes("unread_page_bytes", 64 * MIB, 64 * KIB, TIB,
+      "Most bytes of pages of history as JSON that clients of a worker have asked for and not read; beyond it 503."),
     seconds("head_timeout_s", 10, 1, HOUR, "A request's head must be complete by then."),
     seconds("body_timeout_s", 30, 1, HOUR, "A request's body must be complete by then."),
     seconds("idle_timeout_s", 75, 1, DAY, "A connection without a request is closed after that."),

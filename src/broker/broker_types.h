@@ -42,7 +42,8 @@ struct broker_options {
     uint64_t resubscribe_timeout_ms; /* of one of them */
     size_t log_events, log_bytes;    /* the in-memory event log */
     size_t page_events, page_bytes, page_cache_bytes; /* pages of history */
-    unsigned snapshot_ms; /* snapshots that begin within that time are one */
+    unsigned snapshot_ms;     /* snapshots that begin within that time are one */
+    size_t unread_page_bytes; /* most of pages as JSON that clients have not taken */
     struct publish_limits publish;
     unsigned drain_retry_ms;
     bool gzip;                            /* streams may be compressed */

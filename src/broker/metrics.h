@@ -67,6 +67,11 @@
       "Of these: 304, the client had it.")                                                         \
     X(event_page_events, counter, "tidegate_event_page_events_total",                              \
       "Events in pages of history as JSON.")                                                       \
+    X(event_page_unread, gauge, "tidegate_event_page_unread_bytes",                                \
+      "Bytes of pages of history as JSON that their clients have asked for and not taken.")        \
+    X(event_pages_refused, counter, "tidegate_event_pages_refused_total",                          \
+      "Pages of history as JSON that were refused because too many were being made, or "           \
+      "limits.unread_page_bytes had not been taken.")                                              \
     X(lag_skips, counter, "tidegate_lag_skips_total",                                              \
       "Streams moved to the head because they were too far behind.")                               \
     X(behind, gauge, "tidegate_subscribers_behind",                                                \

@@ -298,6 +298,7 @@ static const struct lua_config_key keys[] = {
     INTEGER(limits, bodies_bytes_per_address),
     INTEGER(limits, event_bytes),
     INTEGER(limits, batch_events),
+    INTEGER(limits, unread_page_bytes),
     INTEGER(limits, head_timeout_s),
     INTEGER(limits, body_timeout_s),
     INTEGER(limits, idle_timeout_s),

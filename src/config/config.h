@@ -187,7 +187,7 @@ struct config {
         int64_t h2_streams;
         int64_t target_bytes, head_bytes, headers, body_bytes;
         int64_t bodies_bytes, bodies_bytes_per_address; /* 0: no bound */
-        int64_t event_bytes, batch_events;
+        int64_t event_bytes, batch_events, unread_page_bytes;
         int64_t head_timeout_s, body_timeout_s, idle_timeout_s;
         int64_t pipeline;
         int64_t send_buffer_bytes;

@@ -90,6 +90,7 @@ static struct broker_options broker_options(const struct config *c)
         .page_bytes = (size_t)c->event_log.page_bytes,
         .page_cache_bytes = (size_t)c->event_log.page_cache_bytes,
         .snapshot_ms = 200,
+        .unread_page_bytes = (size_t)c->limits.unread_page_bytes,
         .publish = {.event_bytes = (size_t)c->limits.event_bytes,
                     .batch_events = (size_t)c->limits.batch_events},
         .drain_retry_ms = (unsigned)c->drain.retry_ms,

@@ -56,6 +56,8 @@ struct event_page {
 };
 
 static const struct stream_events event_page_events;
+static const char unread_text[] =
+    "too much of pages that were asked for has not been read by their clients";
 
 /* `why`: for the policy, where it has granted the page. */
 static void event_page_free(struct event_page *p, enum close_reason why)
@@ -81,6 +83,13 @@ static void event_page_free(struct event_page *p, enum close_reason why)
         strbuf_clear(texts[i]);
     }
     free(p);
+}
+
+/* How much of earlier pages has not been taken leaves room for so many bytes. One page always is there. */
+static bool event_page_has_room(const struct broker *b, size_t bytes)
+{
+    uint64_t unread = b->metrics->event_page_unread;
+    return unread == 0 || unread + bytes <= b->opt.unread_page_bytes;
 }
 
 static void event_page_refuse(struct event_page *p, enum refusal_cause cause, const char *why)
@@ -157,10 +166,18 @@ static void event_page_answer(struct event_page *p, int status)
         rc = rc ? rc : event_page_put_gap(p);
         rc = rc ? rc : strbuf_append_str(&p->out, "}\n");
     }
-    if (rc) {
+    struct slice body = strbuf_slice(&p->out);
+    if (rc == 0 && !event_page_has_room(p->b, body.n)) {
+        p->b->metrics->event_pages_refused++;
+        event_page_refuse(p, REFUSAL_OVERLOAD, unread_text);
+        return;
+    }
+    struct frame *frame = rc ? NULL : frame_copy_counted(body, &p->b->metrics->event_page_unread);
+    if (!frame) {
         event_page_refuse(p, REFUSAL_OVERLOAD, "memory is short");
         return;
     }
+    strbuf_clear(&p->out);
     snprintf(fields, sizeof fields,
              "Cache-Control: private, no-cache\r\nVary: Accept, Accept-Encoding\r\n"
              "X-Content-Type-Options: nosniff\r\nETag: %s-%" PRIu64 "%s\"\r\n",
@@ -169,7 +186,8 @@ static void event_page_answer(struct event_page *p, int status)
                               .content_type = status == 304 ? NULL
                                               : p->lines    ? "application/x-ndjson"
                                                             : "application/json",
-                              .body = strbuf_slice(&p->out),
+                              .body = slice_of(frame->bytes, frame->len),
+                              .frame = frame,
                               .fields = slice_str(fields)};
     p->b->metrics->event_pages++;
     p->b->metrics->event_pages_known += status == 304;
@@ -178,6 +196,7 @@ static void event_page_answer(struct event_page *p, int status)
     stream_set_owner(p->stream, NULL, NULL);
     (void)stream_respond(p->stream,
                          &r); /* on failure the connection is closed: nothing more to do */
+    frame_unref(frame);
     event_page_free(p, CLOSE_ENDED);
 }
 
@@ -531,9 +550,12 @@ static void event_page_judged(void *ctx, uint64_t token, const struct verdict *v
         refuse_denied(b->refusals, s, v);
     } else if (v->kind == VERDICT_TRANSIENT) {
         refuse_transient(b->refusals, s, false, REFUSAL_POLICY, "the policy could not decide");
-    } else if (b->event_pages >= PAGES_AT_ONCE) {
+    } else if (b->event_pages >= PAGES_AT_ONCE || !event_page_has_room(b, 0)) {
         event_page_give_back(b, v, CLOSE_TRANSIENT);
-        refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD, "too many pages are being made");
+        b->metrics->event_pages_refused++;
+        refuse_transient(b->refusals, s, false, REFUSAL_OVERLOAD,
+                         b->event_pages >= PAGES_AT_ONCE ? "too many pages are being made"
+                                                         : unread_text);
     } else {
         event_page_allowed(p, v);
         return;

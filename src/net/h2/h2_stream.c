@@ -48,7 +48,7 @@ static int h2_stream_submit(struct h2_stream *s, const struct http_response *r,
     http_server_finish(c->server, s->stream.id, c->layer != NULL, &own, &whole);
     int rc = h2_response_of(&whole, framing, &head);
     if (rc == 0 && head.send_body) {
-        s->queued = frame_copy(r->body);
+        s->queued = r->frame ? frame_ref(r->frame) : frame_copy(r->body);
         rc = s->queued ? 0 : UV_ENOMEM;
     }
     if (rc == 0) {

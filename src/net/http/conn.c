@@ -170,7 +170,7 @@ ssize_t conn_write_now(struct conn *c, const uv_buf_t *bufs, unsigned count)
     return n;
 }
 
-/* The queued frame through the layer, which takes all of it unless a write is in flight then. */
+/* The queued frame, behind `out`. A layer takes all of it unless a write is in flight then. */
 static void conn_write_queued(struct conn *c)
 {
     uv_buf_t buf = uv_buf_init(c->queued->bytes + c->queued_offset,
@@ -196,12 +196,16 @@ static void conn_write_out(struct conn *c)
     if (c->protocol->gather) {
         c->protocol->gather(c);
     }
-    if (c->out.len || c->layer_waits) {
+    if (c->out.len && c->queued && !c->layer) {
+        conn_write_queued(c); /* the two with one system call */
+    } else if (c->out.len || c->layer_waits) {
         ssize_t n = conn_write_now(c, NULL, 0);
         if (n < 0) {
             conn_close(c, close_reason_of(n));
-            return;
         }
+    }
+    if (c->closing) {
+        return;
     }
     if (!c->write && c->queued && c->layer) {
         conn_write_queued(c);

@@ -50,7 +50,7 @@ struct conn {
     struct strbuf backlog;    /* read, but the protocol could not take it yet */
     struct strbuf out;        /* answers on their way to the socket */
     struct conn_write *write; /* in flight; NULL: none */
-    struct frame *queued;     /* the one frame left by stream_queue(), to be written next */
+    struct frame *queued;     /* the one frame to be written next: of stream_queue(), or a body */
     size_t write_left;        /* of the write in flight, when the deadline was armed */
     struct task flush;        /* writes `out` at the end of the turn */
     struct deadline deadline;

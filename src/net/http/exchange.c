@@ -8,6 +8,8 @@
 #include "net/http/http1.h"
 #include "net/message/http_chunk.h"
 
+enum { FRAME_MIN_BYTES = 16 << 10 }; /* a body that is smaller is copied behind its head */
+
 static struct exchange *exchange_of(struct stream *s)
 {
     return container_of(s, struct exchange, stream);
@@ -48,8 +50,16 @@ static int exchange_render(struct exchange *ex, const struct http_response *r)
     const struct conn *c = &ex->http1->conn;
     http_server_finish(c->server, ex->stream.id, c->layer != NULL, &own, &whole);
     strbuf_init(&ex->out, CONN_OUT_MAX_BYTES);
-    int rc = http_response_render(&whole, ex->framing,
-                                  exchange_is_oldest(ex) ? &ex->http1->conn.out : &ex->out);
+    bool oldest = exchange_is_oldest(ex);
+    struct http_framing framing = ex->framing;
+    bool apart = r->frame && r->frame->len >= FRAME_MIN_BYTES && oldest && !framing.head_only;
+    framing.head_only = framing.head_only || apart;
+    int rc = http_response_render(&whole, framing, oldest ? &ex->http1->conn.out : &ex->out);
+    if (rc == 0 && apart) { /* nothing is answered behind it before it has left */
+        REQUIRE(!ex->http1->conn.queued);
+        ex->http1->conn.queued = frame_ref(r->frame);
+        ex->http1->conn.queued_offset = 0;
+    }
     strbuf_clear(&fields);
     return rc;
 }

@@ -326,7 +326,7 @@ static bool http1_may_parse(const struct http1 *h)
     }
     bool full = h->exchange_count && !h->receiving &&
                 (h->barrier || c->server->draining || h->exchange_count >= c->server->opt.pipeline);
-    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES;
+    return !full && !c->write && c->out.len < OUT_PAUSE_BYTES && !c->queued;
 }
 
 static void http1_parse_failed(struct http1 *h)
@@ -372,6 +372,12 @@ static bool http1_is_preface(const struct http1 *h)
 {
     return h->conn.server->opt.h2 && !h->served && !h->exchange_count &&
            slice_is(strbuf_slice(&h->rq->head), preface_begin);
+}
+
+/* The body of an answer has yet to leave: nothing may come between it and its head. */
+static bool http1_is_answering(const struct http1 *h)
+{
+    return h->conn.queued && !h->streaming;
 }
 
 /* The request that is complete, or its head, goes to the handler if it is its turn. */
@@ -487,6 +493,9 @@ static void http1_progress(struct conn *c)
     h->late = h->late && list_linked(&c->flush.node);
     if (h->stream_ends) {
         http1_end_stream(h);
+    }
+    if (http1_is_answering(h)) {
+        return;
     }
     if (h->rq && h->rq->state == HTTP_FAILED && !c->close_when_written) {
         http1_parse_failed(h);

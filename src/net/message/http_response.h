@@ -7,10 +7,13 @@
 
 #include <stdbool.h>
 
+struct frame;
+
 struct http_response {
     int status;
     const char *content_type; /* NULL: no body, no Content-Type */
     struct slice body;        /* borrowed for the call */
+    struct frame *frame;      /* that is all of it: need not be copied. Borrowed; NULL: none */
     bool no_length;           /* HEAD of what has no known length */
     struct slice fields;      /* further fields, "Name: value\r\n" each; borrowed */
     /* set by stream.h's implementation */
