@@ -4,6 +4,7 @@
 ---   configuration    its problems, one a line; the rest is about what is right of it then, or missing
 ---   overridden    { section = bool }: do options say something else than the file;  environment    names of variables
 ---   policy, files    paths (no policy: it is not known which);  targets    names of http_targets
+---   latest    patterns of store.latest
 ---   settings    what is wrong with some: { error = bool, text = }
 ---   store       { result = "fine" | "wrong" | "unsure" | "away" | "skipped", text = }: see store_check.h
 ---   about, load_error, database, luacheck    see policy_check.h

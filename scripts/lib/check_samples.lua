@@ -5,6 +5,7 @@
 ---     locate(text) -> problem, skip(step, why), tried()
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local costs, eval = require "tidegate.check.costs", require "tidegate.eval"
+local latest = require "tidegate.check.latest"
 local tokens = require "tidegate.check.tokens"
 local json = native.json
 
@@ -183,6 +184,15 @@ function Tries:count(verdict, refused, what)
   end
 end
 
+-- Once: what a subscription wants of store.latest is not there. `of`: { policy, latest }.
+local function add_latest(to, of, subscription, invented)
+  local message, hint = latest.missing(subscription, of.latest, invented)
+  if message and not of.latest.said then
+    of.latest.said = true
+    to.add { severity = "warning", source = "hooks", file = of.policy, message = message, hint = hint }
+  end
+end
+
 -- The verdict; nil: the broker would not have asked the policy, or there is no time left. `quiet`: what fails is left
 -- to the caller, and answered beside it.
 function Tries:subscribe(request, what, quiet)
@@ -197,6 +207,7 @@ function Tries:subscribe(request, what, quiet)
     local s = verdict.subscription
     self.bench:judge({ filter = s.filter, format = s.format, params = s.params, ends = s.ends },
       { topic = "sample", data = "{}" })
+    add_latest(self.to, self, s, true)
     self.identity = self.identity or verdict.identity
   end
   local failures, asked = self.take()
@@ -444,7 +455,7 @@ local function try_made_up(facts, to, check)
   local function tries_on(bench, take, outside)
     benches[#benches + 1] = bench
     return setmetatable({ bench = bench, take = take, to = to, seen = seen, outside = outside, limit = limit,
-      policy = facts.policy, fates = fates, problems = problems }, Tries)
+      policy = facts.policy, latest = facts.latest, fates = fates, problems = problems }, Tries)
   end
   local tries, wanted
   for i, outside in ipairs(OUTSIDE) do
@@ -622,6 +633,7 @@ local function try_own(facts, to, check)
     end, reached, function(s, value)
       grants[#grants + 1] = { topics = s.topics, filter = s.filter, format = s.format, params = s.params,
         request = json.encode(value) }
+      add_latest(to, facts, s)
       local again = not unsteady and later(bench, function() return eval.hooks.subscribe(bench, value).subscription end)
       local message = again and costs.unsteady(s.params, again.params)
       if message then

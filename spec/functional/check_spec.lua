@@ -66,6 +66,36 @@ describe("tidegate check", function()
     assert.same({ 78, 2 }, { code, d.errors }, json.encode(d.problems))
   end)
 
+  it("warns where a policy wants newest events that no store keeps", function()
+    local function warning(grant, config)
+      local d = document(with(("function P.subscribe(req) return { filter = 'none', %s } end"):format(grant)),
+        { config = config, "--no-luacheck" })
+      assert.equal(0, d.errors, json.encode(d.problems))
+      local found
+      for _, p in ipairs(d.problems) do
+        found = p.message:find("latest", 1, true) and p or found
+      end
+      return found and { found.severity, found.source, found.message }
+    end
+    local START, LAG = [[topics = { "score/*" }, start = "latest"]],
+      [[topics = { "score/*" }, limits = { max_lag = 9, on_lag = "latest" }]]
+    for wants, grant in pairs { ['start = "latest"'] = START, ['limits.on_lag = "latest"'] = LAG } do
+      assert.same({ "warning", "hooks",
+        ("subscribe returns %s, and store.latest names no topics: such clients are refused"):format(wants) },
+        warning(grant))
+    end
+    for _, pattern in ipairs { "score/*", "score/7", "*/*", "**", "score/**" } do
+      assert.is_nil(warning(START, ("store = { latest = { 'none', %q } }"):format(pattern)), pattern)
+    end
+    for _, pattern in ipairs { "scores/*", "score", "score/*/*", "score/7/**" } do
+      assert.same({ "warning", "hooks",
+        'subscribe returns start = "latest" for topics of which store.latest names none: score/*' },
+        warning(START, ("store = { latest = { %q } }"):format(pattern)), pattern)
+    end
+    -- what the client chose says nothing about the policy
+    assert.is_nil(warning([[topics = { req.topics[1] or "sample" }, start = "latest"]], "store = { latest = { 'x' } }"))
+  end)
+
   it("looks at all else although settings are wrong, and says what it could not look at", function()
     local broken = with "function P.publish() return nothing.at_all end"
     local b = prepare({ ["try.lua"] = broken, blocked = "no directory" }, [[

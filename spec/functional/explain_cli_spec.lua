@@ -115,7 +115,7 @@ describe("tidegate explain", function()
     local code, out = run "--help"
     assert.equal(0, code)
     for _, reason in ipairs { "topic", "filtered", "filter-error", "format-nil", "format-error", "held",
-      "before-connect", "no-replay", "expired", "lag-skipped" } do
+      "before-connect", "no-replay", "expired", "lag-skipped", "superseded" } do
       assert.truthy(out:find("\n  " .. reason .. " ", 1, true), reason)
     end
   end)

@@ -12,8 +12,9 @@ function P.subscribe(req)
   local replay = q.max_age and { max_age = tonumber(q.max_age) }
   if q.replay == "none" then replay = false end
   return { topics = req.topics, filter = q.filter or "none", format = q.format or "raw", params = { cell = "u2yh" },
-    replay = replay,
-    limits = q.pace and { events_per_s = tonumber(q.pace) } or nil }
+    replay = replay, start = q.start,
+    limits = q.pace and { events_per_s = tonumber(q.pace), max_lag = tonumber(q.lag),
+      on_lag = q.lag and "latest" } or nil }
 end
 function P.publish(pub) return pub end
 P.filters = {
@@ -386,6 +387,87 @@ describe("explain, of a slow client,", function()
     assert.is_true(skipped > 8)
     doc = ask(broker, connection, ids[1])
     assert.same({ "delivered", "passed" }, { doc.outcome, doc.place })
+  end)
+end)
+
+describe("explain, of a stream that is sent the newest events,", function()
+  after_each(close_all)
+
+  local function verdict(broker, topic, id)
+    local doc = ask(broker, connections.of(broker, topic), id)
+    return { doc.outcome, doc.reason, doc.place }, step(doc, "place").text
+  end
+
+  it("tells which it began with, and which had made room", function()
+    local broker = tidegate.start { policy = POLICY, config = {
+      store = { latest = { "score/*" }, retain_events = 10 } } }
+    local old, kept = broker:publish("score/1", "1:0"), broker:publish("score/2", "0:0")
+    local newest, ended = broker:publish("score/1", "1:1"), broker:publish("score/3", "2:2")
+    local removal, other = broker:publish("score/3", ""), broker:publish("other/1", "x")
+    local c = open(broker, { topic = { "score/*", "other/*" }, query = { start = "latest" } })
+    c:wait("it is live", function() return #c.queue == 3 and c.queue[3].type == "live" end)
+    local told, why = verdict(broker, "other/*", old)
+    assert.same({ "not-delivered", "superseded", "skipped" }, told)
+    assert.matches(newest .. " is a newer one of this topic", why, 1, true)
+    for _, id in ipairs { kept, newest } do
+      told, why = verdict(broker, "other/*", id)
+      assert.same({ "delivered", nil, "passed" }, { told[1], told[2], told[3] })
+      assert.matches("sent the newest events up to " .. other, why, 1, true)
+    end
+    assert.same({ "not-delivered", "superseded", "skipped" }, (verdict(broker, "other/*", ended)))
+    told, why = verdict(broker, "other/*", removal)
+    assert.same({ "not-delivered", "superseded", "skipped" }, told)
+    assert.matches("removed its topic", why, 1, true)
+    told, why = verdict(broker, "other/*", other)
+    assert.same({ "would-deliver", nil, "passed-before" }, { told[1], told[2], told[3] })
+    assert.matches("store.latest does not name it", why, 1, true)
+    -- what comes then is the log's, and what it replaces is not known for sure
+    local live = broker:publish("score/1", "2:1")
+    eventually("the stream has passed it", function()
+      told = verdict(broker, "other/*", live)
+      return told[3] == "passed"
+    end)
+    assert.same({ "delivered", nil, "passed" }, { told[1], told[2], told[3] })
+    told = verdict(broker, "other/*", newest)
+    assert.same({ "would-deliver", nil, "passed-before" }, { told[1], told[2], told[3] })
+    -- retention takes it from the log, not from those that are kept
+    for i = 1, 60 do
+      broker:publish("other/2", tostring(i))
+    end
+    eventually("the older ones are gone", function()
+      return broker:metric "tidegate_store_retention_removed_total" >= 50
+    end)
+    broker:restart()
+    c = open(broker, { topic = { "score/*", "other/*" }, query = { start = "latest" } })
+    c:wait("it is live", function() return #c.queue == 3 and c.queue[3].type == "live" end)
+    told = verdict(broker, "other/*", kept)
+    assert.same({ "delivered", nil, "passed" }, { told[1], told[2], told[3] })
+  end)
+
+  it("tells which of those it got that it was too far behind for", function()
+    local broker = tidegate.start { policy = POLICY, config = { store = { latest = { "score/*" } } } }
+    local c = open(broker, { topic = "score/*", query = { pace = "2", lag = "10" } })
+    broker:publish("score/1", "first")
+    assert.equal("first", c:next().data)
+    local batch = {}
+    for i = 1, 200 do
+      batch[i] = { topic = "score/" .. i % 3, data = "v" .. i }
+    end
+    local acks = broker:publish_all(batch)
+    local gap
+    c:wait("it is live again", function()
+      for _, ev in ipairs(c.queue) do
+        gap = ev.type == "gap" and http.json.decode(ev.data) or gap
+      end
+      return c.queue[#c.queue] and c.queue[#c.queue].type == "live"
+    end, 60)
+    for i, ack in ipairs(acks) do
+      if tonumber(ack.id) > tonumber(gap.requested) and i % 13 == 0 or i > 197 then
+        assert.same(i > 197 and { "delivered", "passed" } or { "not-delivered", "skipped" },
+          { verdict(broker, "score/*", ack.id)[1], verdict(broker, "score/*", ack.id)[3] })
+      end
+    end
+    assert.equal("superseded", verdict(broker, "score/*", acks[190].id)[2])
   end)
 end)
 

@@ -235,9 +235,10 @@ function run:finish()
   self.world:publish { { "k/end", "end" } }
   eventually("all clients have the last event", function()
     self:turn()
-    for _, s in ipairs(self.streams) do
+    for i, s in ipairs(self.streams) do
       if not s.ended or s.anew then
-        return false
+        return false, ("client %d: status %s, last id %s%s"):format(i, tostring(s.status), tostring(s.last_id),
+          s.client and "" or ", not connected")
       end
     end
     return true

@@ -305,7 +305,7 @@ static bool delivery_next_batch(struct subscriber *sub, struct write_batch *g, u
             if (sub->earliest || sub->no_gap) {
                 sub->cursor = p->trimmed;
             } else if (!subscriber_compact(sub, false)) {
-                subscriber_note_gap(sub, p->trimmed, false);
+                subscriber_note_gap(sub, p->trimmed, false, false);
                 subscriber_send_gap(sub, "expired", p->trimmed);
             }
             return false;

@@ -24,6 +24,7 @@ struct explain {
     struct task task;
     struct explain_question q; /* `given`: a reference, also to one that was found; NULL and no
                                   failure: retention has removed it */
+    bool newest;               /* of its topic, where explain_snapshot() wants to know */
     uint64_t id;               /* in explains.asked */
     enum explain_failure failure;
     explain_cb cb;
@@ -124,18 +125,18 @@ static void explain_removed(struct explanation *x)
     x->outcome = EXPLAIN_NOT_DELIVERED;
 }
 
-static void explain_event(const struct subscriber *sub, struct event *ev, uint64_t id,
+static void explain_event(const struct subscriber *sub, const struct explain *e,
                           struct explanation *x)
 {
     subscriber_describe(sub, &x->connection);
     x->state = subscriber_state_name(sub);
     x->resubscribing = resubscribe_waits(sub);
     x->start = sub->start;
-    x->event = ev;
-    x->event_id = id;
-    explain_locate(sub, id, x);
-    if (ev) {
-        explain_conclude(explain_rules(sub, ev, x), x);
+    x->event = e->q.given;
+    x->event_id = e->q.event;
+    explain_locate(sub, e->newest, x);
+    if (e->q.given) {
+        explain_conclude(explain_rules(sub, e->q.given, x), x);
     } else {
         explain_removed(x);
     }
@@ -198,7 +199,7 @@ static void explain_answer(struct explain *e)
     } else if (e->failure != EXPLAIN_OK) {
         explain_fail(&x, e, e->failure);
     } else {
-        explain_event(sub, e->q.given, e->q.event, &x);
+        explain_event(sub, e, &x);
     }
     e->cb(e->ctx, e->token, &x);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
@@ -230,17 +231,10 @@ static void explain_on_page(void *ctx, uint64_t token, int rc, const struct stor
 }
 
 /* Looks where the event is. True: the store was asked. */
-static bool explain_look(struct explain *e)
+static bool explain_look_at_log(struct explain *e)
 {
     struct broker *b = e->b;
     uint64_t id = e->q.event;
-    if (!subscriber_of_stream(b, e->q.stream)) {
-        e->failure = EXPLAIN_NO_STREAM;
-        return false;
-    }
-    if (e->q.given) {
-        return false;
-    }
     if (id > eventlog_head(b->log)) {
         e->failure = EXPLAIN_NO_EVENT;
         return false;
@@ -254,6 +248,52 @@ static bool explain_look(struct explain *e)
     }
     struct store_query q = {.after = id - 1, .upto = id, .max_events = 1, .max_bytes = 1};
     bool asked = b->store->ops->read(b->store, &q, explain_on_page, b, e->id) == 0;
+    e->failure = asked ? EXPLAIN_OK : EXPLAIN_STORE_FAILED;
+    return asked;
+}
+
+static void explain_on_newest(void *ctx, uint64_t token, int rc, const struct store_page *page)
+{
+    struct broker *b = ctx;
+    struct explain *e = slots_get(&b->explains->asked, token);
+    if (!e) {
+        return;
+    }
+    if (rc) {
+        e->failure = EXPLAIN_STORE_FAILED;
+    } else if (page->n && page->events[0]->id == e->q.event) {
+        e->newest = true;
+        e->q.given = event_ref(page->events[0]); /* retention may have taken it from the log */
+    } else if (explain_look_at_log(e)) {
+        return;
+    }
+    explain_answer(e);
+}
+
+/* True: the store was asked. */
+static bool explain_look(struct explain *e)
+{
+    struct broker *b = e->b;
+    uint64_t id = e->q.event;
+    const struct subscriber *sub = subscriber_of_stream(b, e->q.stream);
+    if (!sub) {
+        e->failure = EXPLAIN_NO_STREAM;
+        return false;
+    }
+    if (e->q.given) {
+        return false;
+    }
+    if (!explain_snapshot(sub, id)) {
+        return explain_look_at_log(e);
+    }
+    struct store_query q = {.after = id - 1,
+                            .upto = id,
+                            .max_events = 1,
+                            .max_bytes = 1,
+                            .topics = sub->audience->topics,
+                            .topic_count = sub->audience->topic_count,
+                            .latest = true};
+    bool asked = b->store->ops->read(b->store, &q, explain_on_newest, b, e->id) == 0;
     e->failure = asked ? EXPLAIN_OK : EXPLAIN_STORE_FAILED;
     return asked;
 }

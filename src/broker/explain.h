@@ -36,6 +36,7 @@ enum explain_reason {
     EXPLAIN_NO_REPLAY,      /* it asked for it, the policy grants no history */
     EXPLAIN_EXPIRED,        /* older than retention, or the policy's max_age, lets it have */
     EXPLAIN_LAG_SKIPPED,    /* too far behind, and moved to the head */
+    EXPLAIN_SUPERSEDED, /* it was sent the newest events, and a newer one of this topic was there */
 };
 
 /* Where the event is, seen from the stream. */
@@ -94,7 +95,10 @@ bool explain_ask(struct broker *b, const struct explain_question *q, explain_cb 
 int explain_parse(struct broker *b, const struct http_request *rq, struct event **out,
                   struct err *e);
 
-/* explain_place.c: where the event is; sets place, reason (of the place alone), and text. */
-void explain_locate(const struct subscriber *sub, uint64_t id, struct explanation *x);
+/* explain_place.c: where the event of `x` is; sets place, reason (of the place alone), and text. `newest`: of its
+ * topic, as the store has it now; asked where explain_snapshot() says so. */
+void explain_locate(const struct subscriber *sub, bool newest, struct explanation *x);
+/* The stream was, or is being, sent the newest events up to that id, instead of all up to `id` and beyond; 0: not so. */
+uint64_t explain_snapshot(const struct subscriber *sub, uint64_t id);
 
 #endif

@@ -81,8 +81,98 @@ static const struct subscriber_gap *explain_gap_over(const struct subscriber_gap
     return NULL;
 }
 
-void explain_locate(const struct subscriber *sub, uint64_t id, struct explanation *x)
+uint64_t explain_snapshot(const struct subscriber *sub, uint64_t id)
 {
+    const struct subscriber_gap *gap = explain_gap_over(sub->gaps, id);
+    if (gap) {
+        return gap->compacted ? gap->upto : 0;
+    }
+    uint64_t first = sub->latest ? subscriber_snapshot_first(sub) : 0;
+    return id <= first ? first : 0;
+}
+
+/* The event of the same topic that follows `ev`, up to `upto`, as far as memory has them; 0: there is none.
+ * `known`: memory has all of them. */
+static uint64_t explain_next_of_topic(const struct eventlog *log, const struct event *ev,
+                                      uint64_t upto, bool *known)
+{
+    uint64_t end = eventlog_index_after(log, upto);
+    *known = ev->id >= eventlog_floor(log);
+    for (uint64_t at = eventlog_index_after(log, ev->id); at < end; at++) {
+        const struct event *next = eventlog_at(log, at);
+        if (next && slice_eq(event_topic(next), event_topic(ev))) {
+            return next->id;
+        }
+    }
+    return 0;
+}
+
+static void explain_superseded(struct explanation *x)
+{
+    x->place = EXPLAIN_SKIPPED;
+    x->reason = EXPLAIN_SUPERSEDED;
+}
+
+/* It was sent the newest event of each topic up to `upto`, and this one is not the newest (any more). */
+static void explain_not_newest(const struct subscriber *sub, uint64_t upto, struct explanation *x)
+{
+    bool known = false;
+    const struct event *ev = x->event;
+    uint64_t next = ev ? explain_next_of_topic(sub->b->log, ev, upto, &known) : 0;
+    if (next) {
+        explain_superseded(x);
+        SAY(x,
+            "the stream was sent the newest events up to %" PRIu64 ", and %" PRIu64
+            " is a newer one of this topic",
+            upto, next);
+    } else if (ev && event_data(ev).n == 0) {
+        explain_superseded(x);
+        SAY(x,
+            "the stream was sent the newest events up to %" PRIu64
+            ", and this one, whose data is empty, had removed its topic",
+            upto);
+    } else if (x->event_id > subscriber_position(sub)) {
+        explain_superseded(x);
+        SAY(x,
+            "the stream is being sent the newest events up to %" PRIu64
+            ", and a newer one of this topic is there by now, or store.latest does not name it",
+            upto);
+    } else {
+        x->place = EXPLAIN_PASSED_BEFORE;
+        SAY(x,
+            "the stream was sent the newest events up to %" PRIu64
+            "; this one is not the newest of its topic any more, and %s",
+            upto,
+            known ? "may have been replaced while they were sent; or store.latest does not name it"
+                  : "whether it was the newest then is not known");
+    }
+}
+
+static void explain_in_snapshot(const struct subscriber *sub, uint64_t upto, bool newest,
+                                struct explanation *x)
+{
+    uint64_t at = subscriber_position(sub);
+    if (!newest) {
+        explain_not_newest(sub, upto, x);
+    } else if (x->event_id > at) {
+        x->place = EXPLAIN_AHEAD;
+        SAY(x, "the stream is at %" PRIu64 " of the newest events up to %" PRIu64 ": %s", at, upto,
+            explain_delay(sub));
+    } else {
+        x->place = x->event_id <= sub->ruled_from ? EXPLAIN_PASSED_BEFORE : EXPLAIN_PASSED;
+        SAY(x,
+            "the stream was sent the newest events up to %" PRIu64
+            ", and this is that of its topic%s",
+            upto,
+            x->place == EXPLAIN_PASSED
+                ? ""
+                : "; that was under an earlier policy or grant: this is what those in force say");
+    }
+}
+
+void explain_locate(const struct subscriber *sub, bool newest, struct explanation *x)
+{
+    uint64_t id = x->event_id, upto = explain_snapshot(sub, id);
     uint64_t at = subscriber_position(sub);
     const struct subscriber_gap *gap = explain_gap_over(sub->gaps, id);
     x->reason = EXPLAIN_NONE;
@@ -92,6 +182,8 @@ void explain_locate(const struct subscriber *sub, uint64_t id, struct explanatio
     } else if (sub->state == SUB_STARTING) {
         x->place = EXPLAIN_AHEAD;
         SAY(x, "the stream has not begun: %s", explain_delay(sub));
+    } else if (upto) {
+        explain_in_snapshot(sub, upto, newest, x);
     } else if (gap) {
         explain_skipped(gap, x);
     } else if (id <= sub->start) {

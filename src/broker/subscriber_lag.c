@@ -39,7 +39,7 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
     return frame;
 }
 
-void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged)
+void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged, bool compacted)
 {
     struct subscriber_gaps *g = sub->gaps;
     if (!g) {
@@ -49,7 +49,7 @@ void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged)
         g->n--;
         memmove(g->v, g->v + 1, g->n * sizeof *g->v);
     }
-    g->v[g->n++] = (struct subscriber_gap){sub->cursor, upto, lagged};
+    g->v[g->n++] = (struct subscriber_gap){sub->cursor, upto, lagged, compacted};
 }
 
 /* Moves the cursor over `passed` events to `id`. Its place in the log is kept too: once the log has
@@ -97,7 +97,7 @@ bool subscriber_apply_lag_rule(struct subscriber *sub)
         return true;
     }
     b->metrics->lag_skips++;
-    subscriber_note_gap(sub, eventlog_head(b->log), true);
+    subscriber_note_gap(sub, eventlog_head(b->log), true, false);
     subscriber_send_gap(sub, "lagged", eventlog_head(b->log));
     return true;
 }

@@ -19,6 +19,7 @@ struct subscriber_snapshot {
     struct subscriber_part part;
     uint64_t upto;    /* of the one it is being sent; 0: none */
     uint64_t ordinal; /* in the log, of the place behind `upto` */
+    uint64_t first;   /* of the one it began with; 0: none */
     bool compacts;    /* also where retention took what it has yet to see */
     bool on_lag;      /* also where it is too far behind */
 };
@@ -59,12 +60,19 @@ uint64_t subscriber_snapshot(const struct subscriber *sub)
     return t ? t->upto : 0;
 }
 
+uint64_t subscriber_snapshot_first(const struct subscriber *sub)
+{
+    const struct subscriber_snapshot *t = subscriber_snapshot_of(sub);
+    return t ? t->first : 0;
+}
+
 void subscriber_snapshot_begin(struct subscriber *sub)
 {
     struct subscriber_snapshot *t = subscriber_snapshot_of(sub);
     REQUIRE(t != NULL);
     t->upto = history_snapshot(sub->b->history, sub->cursor);
     t->ordinal = eventlog_index_after(sub->b->log, t->upto);
+    t->first = sub->state == SUB_STARTING ? t->upto : t->first;
     sub->ordinal = t->ordinal; /* what it is behind: the snapshot itself does not count */
     sub->b->metrics->snapshots++;
 }
@@ -105,8 +113,9 @@ bool subscriber_compact(struct subscriber *sub, bool lagged)
         return false;
     }
     sub->b->metrics->lag_skips += lagged;
-    subscriber_note_gap(sub, eventlog_head(sub->b->log), lagged);
+    subscriber_note_gap(sub, sub->cursor, lagged, true);
     subscriber_snapshot_begin(sub);
+    sub->gaps->v[sub->gaps->n - 1].upto = t->upto;
     subscriber_send_gap(sub, "compacted", sub->cursor);
     return true;
 }

@@ -22,7 +22,8 @@ enum subscriber_state {
 /* A gap that was sent to a stream: it misses the ids in (after, upto]. */
 struct subscriber_gap {
     uint64_t after, upto;
-    bool lagged; /* else retention took them */
+    bool lagged;    /* else retention took them */
+    bool compacted; /* and it was sent the newest of them */
 };
 enum { SUBSCRIBER_GAPS_MAX = 8 };
 struct subscriber_gaps {
@@ -183,8 +184,9 @@ struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct 
                                    uint64_t resumed_from);
 /* Retention, or the lag rule, took what comes after the cursor. False: the subscriber is gone. */
 bool subscriber_send_gap(struct subscriber *sub, const char *reason, uint64_t resumed_from);
-/* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`. */
-void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged);
+/* Notes that it was sent a gap: it misses the ids after its cursor, up to `upto`, all or (`compacted`) but the newest
+ * of each topic. */
+void subscriber_note_gap(struct subscriber *sub, uint64_t upto, bool lagged, bool compacted);
 
 /* subscriber_snapshot.c: streams that are sent the newest event of each topic. */
 /* Of a grant: where it starts, and what its lag rule is. */
@@ -193,6 +195,8 @@ void subscriber_set_latest(struct subscriber *sub, const struct subscription *s)
 void subscriber_snapshot_begin(struct subscriber *sub);
 /* The id that the one it is being sent ends with; 0: it is sent none. */
 uint64_t subscriber_snapshot(const struct subscriber *sub);
+/* Where the one ended, or will, that it began with; 0: it began without. */
+uint64_t subscriber_snapshot_first(const struct subscriber *sub);
 /* It has been sent all of it: goes on in the log. False: the subscriber is gone. */
 bool subscriber_snapshot_end(struct subscriber *sub);
 /* What it was sent is of a state of the store that is gone. */

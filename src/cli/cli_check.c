@@ -90,6 +90,15 @@ static json_t *targets_of(const struct config *cfg)
     return list;
 }
 
+static json_t *latest_of(const struct config *cfg)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < cfg->store.latest.n; i++) {
+        (void)json_array_append_new(list, json_string(cfg->store.latest.v[i]));
+    }
+    return list;
+}
+
 static json_t *keys_of(const struct config *cfg)
 {
     json_t *list = json_array();
@@ -192,6 +201,7 @@ static bool find_out(const struct check_words *w, struct config *cfg, json_t *fa
     (void)json_object_set_new(facts, "overridden", overridden_by(&w->options.overrides));
     (void)json_object_set_new(facts, "targets", targets_of(cfg));
     (void)json_object_set_new(facts, "keys", keys_of(cfg));
+    (void)json_object_set_new(facts, "latest", latest_of(cfg));
     (void)json_object_set_new(facts, "settings", settings_of(cfg, rc == 0));
     (void)json_object_set_new(facts, "store", store_of(cfg, w->policy.database));
     if (*cfg->policy.file) {

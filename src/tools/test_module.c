@@ -530,6 +530,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
         {"tidegate.check", "scripts/lib/check.lua"},
         {"tidegate.dump", "scripts/lib/lua_dump.lua"},
         {"tidegate.check.costs", "scripts/lib/check_costs.lua"},
+        {"tidegate.check.latest", "scripts/lib/check_latest.lua"},
         {"tidegate.check.locals", "scripts/lib/check_locals.lua"},
         {"tidegate.check.samples", "scripts/lib/check_samples.lua"},
         {"tidegate.check.tokens", "scripts/lib/check_tokens.lua"},

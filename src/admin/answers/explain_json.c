@@ -31,6 +31,7 @@ static const char *reason_name(enum explain_reason reason)
         [EXPLAIN_NO_REPLAY] = "no-replay",
         [EXPLAIN_EXPIRED] = "expired",
         [EXPLAIN_LAG_SKIPPED] = "lag-skipped",
+        [EXPLAIN_SUPERSEDED] = "superseded",
     };
     return names[reason];
 }
