@@ -221,7 +221,9 @@ describe("grouping connections", function()
     local clients, audiences, distinct = {}, {}, 0
     for i = 1, 80 do
       local s
-      if i <= 20 then
+      if i <= 2 then -- two audiences of one format: without a seed in which nothing is shared
+        s = { topics = { i == 1 and "**" or "a/**" }, format = "text" }
+      elseif i <= 20 then
         s = random_subscription()
       elseif i <= 40 then
         s = twin(clients[i - 20].s)
