@@ -13,7 +13,7 @@ return {
     if req.topics[1] == "secret" then
       return tg.deny(403, "not for browsers")
     end
-    return { topics = req.topics }
+    return { topics = req.topics, start = req.topics[1] == "score/*" and "latest" or nil }
   end,
   publish = function(pub)
     if pub.topic == "secret" then
@@ -41,7 +41,8 @@ describe("the try-out page", function()
   before_each(function()
     broker = tidegate.start {
       policy = POLICY,
-      config = { listen = { "127.0.0.1:" .. child.free_port() }, sse = { retry_ms = 200 } },
+      config = { listen = { "127.0.0.1:" .. child.free_port() }, sse = { retry_ms = 200 },
+        store = { latest = { "score/*" } } },
     }
   end)
 
@@ -193,6 +194,44 @@ describe("the try-out page", function()
     open_page()
     local id = broker:publish("demo/hello", "x", { type = "never-heard-of" })
     assert.same({ { id = id, type = "never-heard-of", data = "x" } }, wait_shown(1))
+  end)
+
+  it("tells the snapshot that a stream begins with from what comes then", function()
+    -- The list, oldest first: what each is, and the data.
+    local function rows()
+      return browser:script [[
+        return [...document.querySelectorAll("#events li")].reverse().map(li =>
+          [li.className, li.querySelector(".kind").textContent, li.querySelector(".data").textContent].join("|"))
+      ]]
+    end
+    local LIVE = "live||The newest event of each topic was sent. From here on: all that come."
+    for _, ev in ipairs { { "score/1", "1:0" }, { "score/2", "0:0" }, { "score/1", "1:1" } } do
+      broker:publish(ev[1], ev[2])
+    end
+    open_page()
+    browser:type("#topic", "score/*")
+    browser:click "#subscribe button"
+    wait_shown(3)
+    broker:publish("score/2", "0:1")
+    broker:publish("score/2", '{"position":"1"}', { type = "live" }) -- somebody's own
+    wait_shown(5)
+    browser:click "#pretty"
+    local expected = { "event|snapshot|0:0", "event|snapshot|1:1", LIVE, "event||0:1", 'event||{"position":"1"}' }
+    assert.same(expected, rows())
+    assert.equal("4", browser:text "#count")
+    broker:restart()
+    broker:publish("score/1", "2:1")
+    wait_shown(6)
+    expected[6] = "event||2:1" -- it came back to its place: no snapshot
+    assert.same(expected, rows())
+    browser:click "#pause"
+    browser:click "#subscribe button"
+    eventually("the snapshot waits", function() return browser:text "#waiting" == ", 3 of them wait" end, 20)
+    browser:click "#pause"
+    for _, row in ipairs { 'event|snapshot|{"position":"1"}', "event|snapshot|2:1", LIVE } do
+      expected[#expected + 1] = row
+    end
+    assert.same(expected, rows())
   end)
 
   it("indents JSON without changing a value", function()
