@@ -1,4 +1,5 @@
 /* base/: hash, jitter, nearest, read_file, slots, strbuf. */
+#include "base/container/id_set.h"
 #include "base/container/slots.h"
 #include "base/hash.h"
 #include "base/jitter.h"
@@ -108,9 +109,41 @@ static int l_jitter(lua_State *L)
     return 1;
 }
 
+/* id_set_script({ { "add" | "has" | "pass", id, [how many from there on] }, ... }) -> a boolean (pass: the count) for each */
+static int l_id_set_script(lua_State *L)
+{
+    struct id_set s = {.v = NULL};
+    lua_newtable(L);
+    for (lua_Integer i = 1; i <= luaL_len(L, 1); i++) {
+        lua_rawgeti(L, 1, i);
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        lua_rawgeti(L, -3, 3);
+        const char *what = lua_tostring(L, -3);
+        uint64_t id = (uint64_t)lua_tointeger(L, -2), n = (uint64_t)luaL_optinteger(L, -1, 1);
+        lua_pop(L, 4);
+        if (strcmp(what, "add") == 0) {
+            bool all = true;
+            for (uint64_t k = 0; k < n; k++) {
+                all = id_set_add(&s, id + k) && all;
+            }
+            lua_pushboolean(L, all);
+        } else if (strcmp(what, "has") == 0) {
+            lua_pushboolean(L, id_set_has(&s, id));
+        } else {
+            id_set_pass(&s, id);
+            lua_pushinteger(L, (lua_Integer)id_set_count(&s));
+        }
+        lua_rawseti(L, -2, i);
+    }
+    id_set_clear(&s);
+    return 1;
+}
+
 int native_open_base(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"hash", l_hash},
+                                         {"id_set_script", l_id_set_script},
                                          {"jitter", l_jitter},
                                          {"nearest", l_nearest},
                                          {"read_file", l_read_file},

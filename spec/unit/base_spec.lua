@@ -16,6 +16,35 @@ describe("base", function()
     assert.is_false(r[6])
   end)
 
+  it("remembers ids in whatever order they come, up to the place that has been passed", function()
+    local script, expected, model, passed = {}, {}, {}, 0
+    math.randomseed(7)
+    for i = 1, 2000 do
+      local id, what = passed + math.random(300), math.random()
+      if what < 0.5 then
+        model[id] = (model[id] or 0) + 1
+        script[i], expected[i] = { "add", id }, true
+      elseif what < 0.9 then
+        script[i], expected[i] = { "has", id }, model[id] ~= nil
+      else
+        passed = passed + math.random(0, 100)
+        local left = 0
+        for known, n in pairs(model) do
+          left, model[known] = known > passed and left + n or left, known > passed and n or nil
+        end
+        script[i], expected[i] = { "pass", passed }, left
+      end
+    end
+    assert.same(expected, base.id_set_script(script))
+  end)
+
+  it("remembers a million ids and no more, and says so", function()
+    local most = 1 << 20
+    assert.same({ true, false, true, false, 10, true, true, false }, base.id_set_script {
+      { "add", 1, most }, { "add", most + 1 }, { "has", most }, { "has", most + 1 }, { "pass", most - 10 },
+      { "add", most + 1 }, { "has", most + 1 }, { "has", most - 10 } })
+  end)
+
   it("caps a strbuf", function()
     assert.same({ 10, 0 }, { base.strbuf_fill(10, "ab", 5) })
     local len, rc = base.strbuf_fill(9, "ab", 5)

@@ -101,7 +101,7 @@ void broker_free(struct broker *b)
     history_free(b->history);
     eventlog_free(b->log);
     eraser_free(b->eraser);
-    free(b->erased_ahead);
+    id_set_clear(&b->erased_ahead);
     frame_unref(b->heartbeat);
     position_frames_clear(&b->positions);
     frame_cache_clear(&b->firsts);
@@ -113,37 +113,21 @@ static void broker_erased(void *ctx, const uint64_t *ids, size_t n)
 {
     struct broker *b = ctx;
     uint64_t head = eventlog_head(b->log);
+    size_t forgotten = 0;
     for (size_t i = 0; i < n; i++) {
         (void)eventlog_erase(b->log, ids[i]);
-        if (ids[i] > head) {
-            size_t bytes = (b->erased_ahead_n + 1) * sizeof *b->erased_ahead;
-            b->erased_ahead = xrealloc(b->erased_ahead, bytes);
-            b->erased_ahead[b->erased_ahead_n++] = ids[i];
-        }
+        forgotten += ids[i] > head && !id_set_add(&b->erased_ahead, ids[i]);
+    }
+    b->metrics->erased_forgotten += forgotten;
+    if (forgotten && log_pace_take(&b->erased_pace, loop_now(b->loop))) {
+        log_warn(
+            "broker",
+            "so many events were erased that have yet to come that some are not remembered: what is "
+            "on its way now may be delivered once more",
+            LOG_F(log_uint("events", forgotten), log_uint("head", head)));
     }
     history_erase(b->history, ids, n);
     b->metrics->log_bytes = eventlog_bytes(b->log);
-}
-
-/* Was it erased before it came? */
-static bool broker_erased_ahead(const struct broker *b, uint64_t id)
-{
-    bool found = false;
-    for (size_t i = 0; i < b->erased_ahead_n && !found; i++) {
-        found = b->erased_ahead[i] == id;
-    }
-    return found;
-}
-
-static void broker_forget_ahead(struct broker *b, uint64_t head)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < b->erased_ahead_n; i++) {
-        if (b->erased_ahead[i] > head) {
-            b->erased_ahead[kept++] = b->erased_ahead[i];
-        }
-    }
-    b->erased_ahead_n = kept;
 }
 
 void broker_set_store(struct broker *b, struct store *store)
@@ -255,14 +239,14 @@ void broker_tail(void *ctx, struct event *const *events, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint64_t ordinal = eventlog_end(b->log);
         eventlog_append(b->log, events[i]);
-        if (b->erased_ahead_n && broker_erased_ahead(b, events[i]->id)) {
+        if (b->erased_ahead.n && id_set_has(&b->erased_ahead, events[i]->id)) {
             (void)eventlog_erase(b->log, events[i]->id);
             continue;
         }
         audience_set_route(b->audiences, events[i], ordinal);
         reach_observe(b, events[i], &batch);
     }
-    broker_forget_ahead(b, eventlog_head(b->log));
+    id_set_pass(&b->erased_ahead, eventlog_head(b->log));
     b->metrics->tailed += n;
     b->metrics->head_id = eventlog_head(b->log);
     b->metrics->log_events = eventlog_count(b->log);

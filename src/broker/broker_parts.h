@@ -3,6 +3,7 @@
 #ifndef BROKER_BROKER_PARTS_H
 #define BROKER_BROKER_PARTS_H
 
+#include "base/container/id_set.h"
 #include "base/container/list.h"
 #include "base/jitter.h"
 #include "base/log_pace.h"
@@ -32,10 +33,10 @@ struct broker {
     uint32_t policy_epoch; /* grows when another takes its place */
     struct http_server *server;
 
-    struct eventlog *log;   /* made when the store is set */
-    struct eraser *eraser;  /* takes events out of the store by order of operators */
-    uint64_t *erased_ahead; /* owned: ids that were erased, and have yet to come */
-    size_t erased_ahead_n;
+    struct eventlog *log;           /* made when the store is set */
+    struct eraser *eraser;          /* takes events out of the store by order of operators */
+    struct id_set erased_ahead;     /* ids that were erased, and have yet to come */
+    struct log_pace erased_pace;    /* of lines about those that were too many */
     struct history *history;        /* pages of the store, for those behind the log */
     struct audience_set *audiences; /* who wants what */
     struct tag_index *tags;         /* which streams a policy can reach by what name */

@@ -78,6 +78,8 @@
       "Streams that are not at the head: resuming, slow or rate limited.")                         \
     X(caught_up_s, gauge_max, "tidegate_caught_up_timestamp_seconds",                              \
       "Unix time at which a stream that was behind last got to the head.")                         \
+    X(erased_forgotten, counter, "tidegate_erased_ahead_forgotten_total",                          \
+      "Erased events that had yet to come, and were too many to be remembered.")                   \
     X(log_events, gauge, "tidegate_log_events", "Events in the in-memory event log.")              \
     X(log_bytes, gauge, "tidegate_log_bytes", "Bytes of the in-memory event log.")                 \
     X(head_id, gauge_max, "tidegate_head_id", "Id of the newest event.")                           \
