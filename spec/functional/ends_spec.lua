@@ -208,7 +208,8 @@ describe("a stream with `ends`", function()
     check()
     own:restart() -- nothing is in memory any more
     check()
-    assert.is_truthy(own:logged { msg = "denied", status = "204", reason = "the stream has ended (`ends`)" })
+    assert.equal(2, own:metric "tidegate_nothing_more_total")
+    assert.equal(0, own:metric 'tidegate_refused_denied_total{status="204"}')
   end)
 
   it("is refused with a 204 when the policy says so", function()

@@ -184,13 +184,8 @@ static bool subscribe_is_over(const struct subscribe *w)
 static void subscribe_end_again(struct subscribe *w, struct subscriber *sub)
 {
     struct stream *s = sub->stream;
-    const struct verdict over = {.kind = VERDICT_DENY,
-                                 .status = 204,
-                                 .hook = "subscribe",
-                                 .reason = slice_str("the stream has ended (`ends`)"),
-                                 .identity = saved_request_identity(sub->saved)};
     stream_set_owner(s, NULL, NULL);
-    refuse_denied(w->b->refusals, s, &over);
+    refuse_nothing_more(w->b->refusals, s);
     subscriber_free(sub, CLOSE_ENDED);
     subscribe_free(w);
 }
