@@ -78,6 +78,7 @@ static void start_place_done(struct start_place *p, int rc)
 {
     free(p->newest);
     p->newest = NULL;
+    event_list_clear(&p->held);
     if ((p->steps & LOOKED_FOR_NEWEST) && p->now && p->at > p->now) {
         p->at = p->now; /* what comes behind the state is not history */
     }
@@ -190,22 +191,40 @@ static enum look start_place_look_at_log(struct start_place *p)
 
 static void start_place_look_on(struct start_place *p);
 
+/* The events of a page, for some time. */
+static void start_place_look_at_held(struct start_place *p)
+{
+    unsigned wanted = p->replay.last - p->newest_n;
+    uint64_t from = uv_hrtime();
+    while (p->held_at < p->held.n) {
+        struct event *ev = p->held.v[p->held_at++];
+        if (start_place_counts(p, ev)) {
+            p->newest[p->newest_seen++ % wanted] = ev->id;
+        }
+        if (p->held_at % LOOK_TURN_EVENTS == 0 &&
+            uv_hrtime() - from > LOOK_TURN_US * UINT64_C(1000)) {
+            loop_defer(p->b->loop, &p->task);
+            return;
+        }
+    }
+    event_list_clear(&p->held);
+    start_place_look_on(p);
+}
+
 static void start_place_on_page(void *ctx, uint64_t token, int rc, const struct store_page *page)
 {
     struct start_place *p = ctx;
-    unsigned wanted = p->replay.last - p->newest_n;
     (void)token;
     if (rc || p->audience->unbound) {
         start_place_done(p, rc ? rc : UV_EAGAIN);
         return;
     }
     for (size_t i = 0; i < page->n; i++) {
-        if (start_place_counts(p, page->events[i])) {
-            p->newest[p->newest_seen++ % wanted] = page->events[i]->id;
-        }
+        event_list_push(&p->held, event_ref(page->events[i]));
     }
+    p->held_at = 0;
     p->look_at = page->upto > p->look_at ? page->upto : p->look_upto;
-    start_place_look_on(p);
+    start_place_look_at_held(p);
 }
 
 static void start_place_look_on(struct start_place *p)
@@ -272,6 +291,8 @@ static void start_place_on_turn(struct task *t)
     bool gone = !s || !s->events; /* then the store may be closed, too */
     if (gone || p->audience->unbound) {
         start_place_done(p, UV_EAGAIN);
+    } else if (p->held.n) {
+        start_place_look_at_held(p);
     } else if (!start_place_look_some(p)) {
         start_place_go_on(p);
     }

@@ -44,6 +44,8 @@ struct start_place {
     unsigned newest_n;
     uint64_t newest_seen, look_at, look_upto;
     unsigned look_left;
+    struct event_list held; /* of a page of the store: to be looked at from held_at on */
+    size_t held_at;
     struct task task; /* looks on in the next turn */
 };
 
