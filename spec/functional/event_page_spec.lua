@@ -23,6 +23,7 @@ return {
     end
     return { topics = req.topics, filter = req.query.only or "none", format = req.query.format or "raw",
       replay = grants[req.query.replay or ''],
+      limits = req.query.pace and { events_per_s = tonumber(req.query.pace) },
       quota = who.sub == "max" and { { key = "max", max = 1, over = req.query.over or "deny" } } or nil }
   end,
   filters = { odd = "attrs.odd == true", fn = function(ev) return ev.raw ~= '2' end },
@@ -184,6 +185,42 @@ describe("a page of history", function()
   it("names the gap before it", function()
     local p = page { last_event_id = "nonsense" }
     assert.same({ reason = "unknown", requested = "nonsense", resumed_from = p.next }, p.gap)
+  end)
+
+  it("comes no faster than the subscription lets a stream be", function()
+    local from = os.time()
+    local p = page { pace = 2.5 }
+    assert.equal("1 2", data_of(p))
+    assert.equal("3 4", data_of(page { pace = 2, last_event_id = p.next }))
+    assert.is_true(os.time() - from >= 1)
+    assert.equal("1", data_of(page { pace = 0.9 }))
+    assert.equal("1 2 3 4 5", data_of(page { pace = 1000000 }))
+    local c = http.connect(broker())
+    c:send(http.render("GET", path { pace = 0.001 }, JSON))
+    eventually("it waits", function() return broker():metric "tidegate_event_page_unread_bytes" > 0 end)
+    c:close()
+    eventually("it is gone", function() return broker():metric "tidegate_event_page_unread_bytes" == 0 end)
+  end)
+
+  it("is another one where the gap is another", function()
+    local tag = get({ last_event_id = "x" }).headers.etag
+    local r = get({ last_event_id = "y" }, { Accept = "application/json", ["If-None-Match"] = tag })
+    assert.same({ 200, "y" }, { r.status, r.json.gap.requested })
+  end)
+
+  it("is another one under another policy, though it is of the same events", function()
+    local one = tidegate.start { policy = POLICY }
+    one:publish("a", "1")
+    one:publish("a", "2")
+    local query = path { limit = 2, format = "short" }
+    local before = http.get(one, query, JSON)
+    one:write_file("policy.lua", (POLICY:gsub("short = ev.raw", "shorter = ev.raw")))
+    one:reload()
+    local again = { Accept = "application/json", ["If-None-Match"] = before.headers.etag }
+    local after = http.get(one, query, again)
+    assert.same({ 200, "1" }, { after.status, after.json.events[1].data.shorter })
+    again["If-None-Match"] = after.headers.etag
+    assert.equal(304, http.get(one, query, again).status)
   end)
 
   it("is refused as streams are", function()

@@ -29,6 +29,8 @@ enum {
     LOOK_EVENTS_MAX =
         10000, /* looked at for one page, so that it ends where few are for the client */
     PAGES_AT_ONCE = 64,
+    PACE_MS = 1000, /* a second's worth of events_per_s at once; it leaves as much later */
+    PACE_MAX_MS = 60 * 1000,
     TEXT_MAX = 512,
     OUT_MAX_BYTES = 30 << 20, /* one event is always taken, whatever its format made of it */
 };
@@ -40,10 +42,15 @@ struct event_page {
     struct strbuf asked_text, asked_unknown, asked_since, if_none_match, identity;
     struct audience *audience; /* a reference; NULL: the policy has not decided */
     struct task task;
-    bool lines;   /* NDJSON */
-    bool counted; /* for quotas */
-    bool asking;  /* the store has it */
-    bool full;    /* it ends before `end` */
+    struct deadline pace; /* before it leaves, where the subscription has events_per_s */
+    double per_s;         /* 0: no bound */
+    bool lines;           /* NDJSON */
+    bool counted;         /* for quotas */
+    bool asking;          /* the store has it */
+    bool full;            /* it ends before `end` */
+    bool waits;           /* for `pace`; it counts as unread then, and not as being made */
+    uint32_t epoch;       /* of the policy that granted it: that makes all of it */
+    uint64_t hash;        /* see event_page_hash() */
     uint64_t
         asked_at; /* the head when the request came: what the policy grants may end right behind it */
     uint64_t cursor, end;
@@ -59,11 +66,23 @@ static const struct stream_events event_page_events;
 static const char unread_text[] =
     "too much of pages that were asked for has not been read by their clients";
 
+/* Its time has come, or it ends. */
+static void event_page_end_wait(struct event_page *p)
+{
+    deadline_disarm(&p->pace);
+    if (p->waits) {
+        p->waits = false;
+        p->b->event_pages++;
+        p->b->metrics->event_page_unread -= p->out.len;
+    }
+}
+
 /* `why`: for the policy, where it has granted the page. */
 static void event_page_free(struct event_page *p, enum close_reason why)
 {
     struct broker *b = p->b;
     task_cancel(&p->task);
+    event_page_end_wait(p);
     if (p->audience) {
         b->event_pages--;
         audience_set_unref(b->audiences, p->audience);
@@ -106,7 +125,8 @@ static uint64_t event_page_hash(const struct event_page *p)
 {
     const struct slice parts[] = {slice_of(p->audience->key, p->audience->key_len),
                                   slice_str(p->b->policy->version),
-                                  slice_str(p->lines ? "lines" : "list")};
+                                  slice_str(p->lines ? "lines" : "list"),
+                                  p->place.gap ? p->place.requested : slice_of(NULL, 0)};
     uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         for (size_t j = 0; j < parts[i].n; j++) {
@@ -118,7 +138,7 @@ static uint64_t event_page_hash(const struct event_page *p)
 
 static void event_page_tag_start(const struct event_page *p, char *out, size_t size)
 {
-    snprintf(out, size, "\"%016" PRIx64 "-%" PRIu64 "-%s", event_page_hash(p), p->place.at,
+    snprintf(out, size, "\"%016" PRIx64 "-%" PRIu64 "-%s", p->hash, p->place.at,
              p->place.gap ? p->place.gap : "");
 }
 
@@ -198,6 +218,34 @@ static void event_page_answer(struct event_page *p, int status)
                          &r); /* on failure the connection is closed: nothing more to do */
     frame_unref(frame);
     event_page_free(p, CLOSE_ENDED);
+}
+
+static void event_page_on_pace(struct deadline *d)
+{
+    struct event_page *p = container_of(d, struct event_page, pace);
+    event_page_end_wait(p);
+    if (p->epoch != p->b->policy_epoch) {
+        event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
+    } else {
+        event_page_answer(p, 200);
+    }
+}
+
+/* It is made. Who asks for one page after the other gets no more than a stream would: what it has leaves when as much
+ * may come again. */
+static void event_page_made(struct event_page *p)
+{
+    struct broker *b = p->b;
+    double ms = p->per_s > 0 ? (double)p->count * PACE_MS / p->per_s : 0;
+    if (ms < 1) {
+        event_page_answer(p, 200);
+        return;
+    }
+    p->waits = true;
+    b->event_pages--;
+    b->metrics->event_page_unread += p->out.len;
+    deadline_arm_in(loop_deadline_class(b->loop, PACE_MS, event_page_on_pace), &p->pace,
+                    ms < PACE_MAX_MS ? (uint64_t)ms : PACE_MAX_MS);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -300,6 +348,7 @@ static void event_page_pass_lost(struct event_page *p, uint64_t upto)
     }
     place->at = p->cursor = upto;
     p->end = p->end > upto ? p->end : upto;
+    p->hash = event_page_hash(p);
 }
 
 static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct store_page *page);
@@ -335,7 +384,7 @@ static void event_page_on_read(void *ctx, uint64_t token, int rc, const struct s
         event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
     } else if (page->trimmed > p->cursor && p->count && !p->place.replay.no_gap) {
         p->full = true; /* the next one begins with the gap */
-        event_page_answer(p, 200);
+        event_page_made(p);
     } else {
         if (page->trimmed > p->cursor) {
             event_page_pass_lost(p, page->trimmed);
@@ -381,7 +430,7 @@ static void event_page_run(struct task *t)
 {
     struct event_page *p = container_of(t, struct event_page, task);
     uint64_t from = uv_hrtime();
-    if (p->audience->unbound) {
+    if (p->audience->unbound || p->epoch != p->b->policy_epoch) {
         event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
         return;
     }
@@ -403,7 +452,7 @@ static void event_page_run(struct task *t)
     p->spent_ns += uv_hrtime() - from;
     if (p->cursor >= p->end || event_page_is_full(p)) {
         p->full = p->cursor < p->end;
-        event_page_answer(p, 200);
+        event_page_made(p);
     } else {
         event_page_read(p);
     }
@@ -419,6 +468,10 @@ static void event_page_found(struct start_place *place, int rc)
         event_page_free(p, CLOSE_CLIENT_CLOSED);
         return;
     }
+    if (p->epoch != p->b->policy_epoch) {
+        event_page_refuse(p, REFUSAL_POLICY, "the policy has changed");
+        return;
+    }
     if (rc) {
         event_page_refuse(p, REFUSAL_STORE, "the event store is unavailable");
         return;
@@ -430,6 +483,7 @@ static void event_page_found(struct start_place *place, int rc)
     if (p->cursor < bounds.trimmed) {
         event_page_pass_lost(p, bounds.trimmed);
     }
+    p->hash = event_page_hash(p);
     if (event_page_is_known(p)) {
         event_page_answer(p, 304);
         return;
@@ -461,7 +515,19 @@ static void event_page_on_writable(struct stream *s)
     (void)s; /* nothing is queued on a stream that is not open */
 }
 
+/* Nobody waits for the answer to a question that was withdrawn. */
+static void event_page_on_half_closed(struct stream *s)
+{
+    struct event_page *p = s->owner;
+    if (p->waits) {
+        stream_set_owner(s, NULL, NULL);
+        stream_close(s, CLOSE_CLIENT_CLOSED);
+        event_page_free(p, CLOSE_CLIENT_CLOSED);
+    }
+}
+
 static const struct stream_events event_page_events = {.writable = event_page_on_writable,
+                                                       .half_closed = event_page_on_half_closed,
                                                        .closed = event_page_on_closed};
 
 /* Undone what was granted, where no page comes of it. */
@@ -524,6 +590,11 @@ static void event_page_allowed(struct event_page *p, const struct verdict *v)
         return;
     }
     p->audience = a;
+    p->epoch = b->policy_epoch;
+    p->per_s = v->subscription.events_per_s;
+    if (p->per_s > 0 && p->per_s < (double)p->place.window.limit) {
+        p->place.window.limit = p->per_s > 1 ? (uint64_t)p->per_s : 1;
+    }
     b->event_pages++;
     stream_set_owner(s, &event_page_events, p);
     p->place.audience = a;
@@ -595,6 +666,7 @@ void event_page_request(struct broker *b, struct stream *s, const struct policy_
         .asked_at = eventlog_head(b->log),
         .place = {.b = b, .asked = *asked, .window = *window, .done = event_page_found}};
     task_init(&p->task, event_page_run);
+    deadline_init(&p->pace);
     strbuf_init(&p->asked_text, TEXT_MAX);
     strbuf_init(&p->asked_unknown, TEXT_MAX);
     strbuf_init(&p->asked_since, TEXT_MAX);
