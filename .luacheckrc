@@ -5,8 +5,8 @@ exclude_files = { "build/" }
 stds.tidegate_policy = {
   read_globals = {
     tg = { fields = {
-      "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "topic",
-      "topic_ok", "segment", "unsegment",
+      "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "stored",
+      "topic", "topic_ok", "segment", "unsegment",
       settings = { other_fields = true }  } },
     cache = { fields = { "fetch", "forget" } },
     db = { fields = { "query" } },

@@ -24,8 +24,9 @@ local fields = {
       .. "segment (`tg.segment`). The policy's `publish` may change it.",
   },
   {
-    name = "answer", kind = "text", default = "json", choices = { "json", "id", "empty" },
-    doc = "`publish`: what says that it is stored: JSON, as on `http.events_path`; the id as text; nothing.",
+    name = "answer", kind = "text", default = "json", choices = { "json", "id", "empty", "stream" },
+    doc = "`publish`: what says that it is stored: JSON, as on `http.events_path`; the id as text; nothing; a stream "
+      .. "of what comes behind the event, which `subscribe` is asked for before it is stored.",
   },
   {
     name = "status", kind = "integer", default = 0, min = 0, max = 299, unit = "status",
@@ -128,6 +129,8 @@ local function check_answer(route, path, report)
         report(path .. "." .. name, "has no effect without publish")
       end
     end
+  elseif route.status ~= 0 and route.answer == "stream" then
+    report(path .. ".status", 'has no effect with answer = "stream": a stream has 200')
   elseif route.status ~= 0 and route.status < 200 then
     report(path .. ".status", ("expected 0, or a status from 200 to 299, found %d"):format(route.status))
   elseif (route.status == 204 or route.status == 205) and route.answer ~= "empty" then

@@ -494,6 +494,20 @@ local function describe(c)
   end
 end
 
+-- Of a client whose answer is a stream: which one, or why not.
+local function take_stream(p, c, before)
+  p:wait(function()
+    c.subscription = describe(c)
+    return c.subscription or receive(c)
+  end, "a subscription")
+  c.kind = c.subscription and "granted" or "transient"
+  if c.kind == "transient" then -- the broker's own reasons are in a comment
+    c.reason = reason_since(p.failures, before) or c.why or c.received:match "\n: ?([^\n]*) %(request [^\n]*%)\n"
+  end
+  times.subscribed(p, c.subscription)
+  return c
+end
+
 --- A client that subscribes. options: topics (list), query, headers, cookies (tables; a value of query may be a list),
 --- bearer, ip, last_event_id, path (of a route; none: http.events_path), and tls: what the policy sees as request.tls.
 --- { client = { subject = "CN=a" } } is enough, the rest has defaults.
@@ -513,16 +527,7 @@ function Policy:connect(options)
     read_body(c)
     return c
   end
-  self:wait(function()
-    c.subscription = describe(c)
-    return c.subscription or receive(c)
-  end, "a subscription")
-  c.kind = c.subscription and "granted" or "transient"
-  if c.kind == "transient" then -- the broker's own reasons are in a comment
-    c.reason = reason_since(self.failures, before) or c.why or c.received:match "\n: ?([^\n]*) %(request [^\n]*%)\n"
-  end
-  times.subscribed(self, c.subscription)
-  return c
+  return take_stream(self, c, before)
 end
 
 --- A client that publishes, through the policy's `publish` hook. options: topic, type, data (a text, or a value that
@@ -530,7 +535,8 @@ end
 --- key: the body as other services send it, to ?topic=TOPIC, or to `path`, a route. `form` (a table like query): the
 --- body is a form.
 --- The answer has: kind, status, headers, reason and retry_after (of a denial), id (integer) of the event when it
---- was granted, body, and dropped (why) when the policy has dropped it.
+--- was granted, body, and dropped (why) when the policy has dropped it. On a route with answer = "stream" it is a
+--- client as of p:connect, unless the policy wants no stream.
 function Policy:post(options)
   check_keys(options, post_options, 2)
   if options.raw and (options.data or options.type or options.attrs or options.key) then
@@ -546,6 +552,9 @@ function Policy:post(options)
   local request = request_text("POST", target, options.raw or json.encode(envelope))
   local c = exchange(self, Answer, request)
   times.posted(self, request, not options.raw and options.topic and event_fields(envelope, 2))
+  if c.status == 200 and (c.headers["content-type"] or ""):find("text/event-stream", 1, true) then
+    return take_stream(self, setmetatable(c, Client), #self.failures)
+  end
   read_body(c)
   c.kind = c.status // 100 == 2 and "granted" or c.status == 503 and "transient" or "denied"
   c.id = math.tointeger(tonumber(c.json and c.json.id or not c.json and c.body))

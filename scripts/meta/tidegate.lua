@@ -32,6 +32,7 @@
 ---@field id string                   as in X-Request-Id of the answer, and in the log (`request=`)
 ---@field ip string                   peer, or the trusted proxy's client address
 ---@field method string               "GET", "HEAD" or "POST"
+---@field published tg.Published?     in `subscribe` of a POST that is answered with a stream (http.routes): the event that `publish` made of it
 ---@field path string                 as sent, undecoded
 ---@field params table<string,string> what the path has for the names in braces of http.routes, decoded; {} elsewhere
 ---@field query table<string,string>  decoded; of equal names the first
@@ -42,6 +43,12 @@
 ---@field topics string[]             every `topic=` of the query: what the client asks for, unchecked
 ---@field last_event_id string?       where it wants to resume, unchecked; nil when subscribe is run again
 ---@field tls tg.Tls?                 nil: the client came without TLS, or to a proxy. Not in subscribe
+
+---@class tg.Published
+---@field topic string
+---@field type string                 'message' where there is none
+---@field key string?
+---@field attrs table<string,tg.Scalar>
 
 ---@class tg.Tls
 ---@field version string              "TLSv1.3" or "TLSv1.2"
@@ -101,6 +108,7 @@
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
 ---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
+---@field fields table<string,string>? fields that the head of the answer has besides, at most 8; pages of http.cors_origins see them. Not sent again when `subscribe` runs again
 ---@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too
 ---@field ends string?                a name in Policy.filters: a stream that was given an event of it ends (`true` for the last event of an answer, a job, a download). Answer the client that comes back with tg.deny(204, ...)
 ---@field expires integer?            Unix seconds, in the future: `subscribe` runs again then, without credentials, and what it answers goes on from there: the same, other topics, or a denial (`revoked`)
@@ -122,6 +130,9 @@
 
 ---@class tg.Drop
 ---@field drop string                 shown to the publisher: 1 to 512 bytes, no control characters
+
+---@class tg.Stored
+---@field stored 200|201|202|204
 
 ---@class tg.Frame
 ---@field data any                    a string, or a value to encode as JSON
@@ -192,7 +203,7 @@
 ---@field api 1
 ---@field version string?             a label, at most 64 bytes
 ---@field authenticate (async fun(req: tg.Request): tg.Identity?, tg.Deny|string|nil)?  may be missing only where the configuration says auth = "open"
----@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|string|nil
+---@field subscribe async fun(req: tg.Request, who: tg.Identity): tg.Subscription?, tg.Deny|tg.Stored|string|nil
 ---@field publish (async fun(pub: tg.Publication, who: tg.Identity): tg.Publication|tg.Publication[]|nil, tg.Deny|tg.Drop|string|nil)?  missing: no client may publish
 ---@field queries table<string,string>?  look-ups for db.query: SQL with $1, $2 ...; one SELECT, WITH, VALUES or TABLE each
 ---@field sets table<string,tg.Set>?  at most 64
@@ -255,6 +266,12 @@ function tg.rate(name, key, options) end
 ---@param why string                  shown to the publisher: 1 to 512 bytes, no control characters
 ---@return nil, tg.Drop
 function tg.drop(why) end
+
+---In `subscribe` of a POST that is answered with a stream (`req.published`): no stream is wanted. The event is stored, and
+---the answer has this status and no body. When `subscribe` runs again it is an error. Raises for another status.
+---@param status 200|201|202|204
+---@return nil, tg.Stored
+function tg.stored(status) end
 
 ---@class tg.JwtOptions
 ---@field keys string                 a name of `keys` in the configuration

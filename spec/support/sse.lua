@@ -46,7 +46,7 @@ local function request_of(options)
   end
   query.topic = options.topic or query.topic
   local target = (options.path or "/events") .. (next(query) and "?" .. http.query(query) or "")
-  local headers = { { "Accept", "text/event-stream" } }
+  local headers = { { "Accept", options.accept or "text/event-stream" } }
   if options.gzip then
     headers[#headers + 1] = { "Accept-Encoding", "gzip" }
   end
@@ -72,7 +72,8 @@ local function start_h2(c, target, options)
   end
   local path, headers = request_of(options)
   c.socket = c.h2.socket
-  c.stream = c.h2:request("GET", path, nil, { headers = headers, on_data = function(bytes)
+  local method = options.post and "POST" or "GET"
+  c.stream = c.h2:request(method, path, options.post, { headers = headers, on_data = function(bytes)
     c:take_h2()
     if not c.first_read then
       c.first_read = c.stream.head_read == c.h2.reads and bytes or ""
@@ -83,7 +84,8 @@ local function start_h2(c, target, options)
 end
 
 -- Connects and sends the request; waits for nothing. nil, error when the connection fails.
--- options: topic (text or list), query, path, last_event_id, headers, request (raw bytes instead),
+-- options: topic (text or list), query, path, last_event_id, headers, accept, post (a body: the request is a POST),
+-- request (raw bytes instead),
 -- rcvbuf, from (own address), slowly (one byte a packet), read_max (bytes at a time), keep_bytes, timeout, transport,
 -- h2
 function M.start(target, options)
@@ -103,7 +105,9 @@ function M.start(target, options)
     return nil, err
   end
   c.socket = s
-  local bytes = options.request or http.render("GET", request_of(options))
+  local target_path, headers = request_of(options)
+  local bytes = options.request
+    or http.render(options.post and "POST" or "GET", target_path, headers, options.post)
   if options.slowly then
     for i = 1, #bytes do
       assert(sockets.send(s, bytes:sub(i, i)))

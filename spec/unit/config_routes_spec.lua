@@ -49,6 +49,8 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "raw", topic = "t", status = 100 }'] = { "status", 5 },
       ['{ path = "/a", publish = "raw", topic = "t", status = 204 }'] = { 'answer = "empty"', 5 },
       ['{ path = "/a", publish = "xml", topic = "t" }'] = { 'expected "raw", "envelope" or "form"', 5 },
+      ['{ path = "/a", publish = "raw", topic = "t", answer = "stream", status = 201 }'] = { "a stream has 200", 5 },
+      ['{ path = "/a", publish = "raw", topic = "t", answer = "events" }'] = { 'expected "json", "id", "empty"', 5 },
       ['{ path = "a", subscribe = true }'] = { "expected a path", 5 },
       ['{ path = "/a", subscribe = true, answer = "id" }'] = { "has no effect without publish", 5 },
       ['{ path = "/a", publish = "envelope", position_field = true }'] = { "has no effect without subscribe", 5 },

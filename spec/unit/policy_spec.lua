@@ -207,6 +207,18 @@ describe("policy", function()
         = "first[1].event: one line of at most 255 bytes of UTF-8 was expected",
       ["{ topics = { 'a' }, first = { { data = ('x'):rep(4089) } } }"]
         = "first[1]: all of `first` may have 4096 bytes (policy.first_bytes)",
+      ["{ topics = { 'a' }, fields = 'x' }"] = "fields: a table was expected, such as",
+      ["{ topics = { 'a' }, fields = { ['a b'] = 'x' } }"]
+        = "fields: the name of a header field was expected, got 'a b'",
+      ["{ topics = { 'a' }, fields = { ['content-length'] = '1' } }"] = "content-length is not for policies to set",
+      ["{ topics = { 'a' }, fields = { ['SET-COOKIE'] = 'a=b' } }"] = "SET-COOKIE is not for policies to set",
+      ["{ topics = { 'a' }, fields = { A = 5 } }"] = "fields.A: a string was expected, got number",
+      ["{ topics = { 'a' }, fields = { A = 'x\\r\\nB: y' } }"] = "fields.A: 1 to 1024 visible characters of ASCII",
+      ["{ topics = { 'a' }, fields = { A = '' } }"] = "fields.A: 1 to 1024 visible characters of ASCII",
+      ["{ topics = { 'a' }, fields = { A = ('x'):rep(1000), B = ('x'):rep(1000), C = ('x'):rep(99) } }"]
+        = "fields: all of them may have 2048 bytes",
+      ["tg.stored(202)"] = "subscribe returned tg.stored(): that is for a request that publishes",
+      ["tg.stored(404)"] = "200, 201, 202 or 204 was expected",
       ["{ topics = { 'a' }, envelope = 'json' }"] = "envelope: true or false was expected, got string",
       ["{ topics = { 'a' }, ends = true }"] = "ends: a string was expected, got boolean",
       ["{ topics = { 'a' }, compress = 'gzip' }"] = "compress: true or false was expected, got string",

@@ -129,6 +129,7 @@ static void dry_run_ask(struct dry_run *t)
                                 .path = broker_saved_path(&t->b->opt, item->saved, &params),
                                 .query = &query,
                                 .params = &params,
+                                .published = saved_request_published(item->saved),
                                 .client = item->client};
     item->asked = true;
     t->under_way++;

@@ -337,6 +337,7 @@ static void resubscribe_ask(struct resubscribe *r)
                                 .path = broker_saved_path(&b->opt, sub->saved, &params),
                                 .query = &query,
                                 .params = &params,
+                                .published = saved_request_published(sub->saved),
                                 .client = sub->client};
     b->policy->gates->resubscribe(b->policy, &rq, saved_request_identity(sub->saved),
                                   resubscribe_on_verdict, b, r->question | TOKEN_OF_RESUBSCRIBE);

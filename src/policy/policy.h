@@ -43,6 +43,10 @@ struct policy_request {
     struct slice path;          /* of a kept one; others have it in `http` */
     const struct http_query
         *params; /* what the path has for the names of its route; NULL: nothing */
+    /* JSON, {topic, type, key, attrs}: the event that the request publishes, where its answer is a stream; absent:
+     * it publishes none. `unanswered`: it is being judged, so that it may be answered without a stream. */
+    struct slice published;
+    bool unanswered;
     /* The identity (JSON) to start from, where authenticate is not to be asked: tools only. */
     struct slice who;
     /* publish: what authenticate() granted this request before; absent: it is asked now. */
@@ -54,7 +58,7 @@ struct policy_request {
 };
 
 /* Of a subscription. */
-enum { POLICY_TAGS_MAX = 8, POLICY_TAG_MAX_BYTES = 64 };
+enum { POLICY_TAGS_MAX = 8, POLICY_TAG_MAX_BYTES = 64, POLICY_FIELDS_MAX_BYTES = 2048 };
 
 enum on_lag { ON_LAG_DEFAULT, ON_LAG_CLOSE, ON_LAG_SKIP, ON_LAG_LATEST };
 
@@ -84,6 +88,9 @@ struct subscription {
     bool envelope;        /* data is the JSON object of id, topic, ... with the data in it */
     struct replay_rules replay;
     /* per connection: not part of the audience */
+    int without_stream;  /* a status: the request published, and is answered with it; else 0 */
+    struct slice fields; /* of the head of the answer, "Name: value\r\n" each; absent: none */
+    struct slice names;  /* theirs, with ", " between */
     struct slice first;  /* frames that the stream begins with; absent: none */
     double events_per_s; /* 0: no bound */
     uint64_t max_lag;    /* events behind the head; 0: the configuration's */
@@ -229,7 +236,8 @@ struct policy_gates {
     /* authenticate, then subscribe. */
     void (*subscribe)(struct policy *p, const struct policy_request *rq, policy_verdict_cb cb,
                       void *ctx, uint64_t token);
-    /* subscribe alone, again: for what was kept of a request and the identity it was granted. */
+    /* subscribe alone: again, for what was kept of a request and the identity it was granted, or of a request
+     * that publishes, before that is stored (`unanswered`). */
     void (*resubscribe)(struct policy *p, const struct policy_request *rq, struct slice identity,
                         policy_verdict_cb cb, void *ctx, uint64_t token);
     /* authenticate alone, for a publish of which only the head is there. Denies where there is no

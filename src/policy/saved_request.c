@@ -35,18 +35,26 @@ int saved_request_pack(struct strbuf *out, struct slice path, const struct http_
     return rc;
 }
 
-struct saved_request *saved_request_new(struct slice query, struct slice identity)
+struct saved_request *saved_request_new(struct slice query, struct slice identity,
+                                        struct slice published)
 {
     if (!identity.p) {
         identity = slice_str("{}");
     }
-    struct saved_request *k = xmalloc(sizeof *k + query.n + identity.n);
-    *k = (struct saved_request){
-        .refs = 1, .query_bytes = (uint32_t)query.n, .identity_bytes = (uint32_t)identity.n};
-    if (query.n) {
-        memcpy(k->bytes, query.p, query.n);
+    size_t before = published.p ? published.n + 1 : 0; /* JSON: it holds no NUL */
+    struct saved_request *k = xmalloc(sizeof *k + before + query.n + identity.n);
+    *k = (struct saved_request){.refs = 1,
+                                .query_bytes = (uint32_t)(before + query.n) & INT32_MAX,
+                                .identity_bytes = (uint32_t)identity.n,
+                                .published = before > 0};
+    if (before) {
+        memcpy(k->bytes, published.p, published.n);
+        k->bytes[published.n] = '\0';
     }
-    memcpy(k->bytes + query.n, identity.p, identity.n);
+    if (query.n) {
+        memcpy(k->bytes + before, query.p, query.n);
+    }
+    memcpy(k->bytes + before + query.n, identity.p, identity.n);
     return k;
 }
 
@@ -68,25 +76,34 @@ struct slice saved_request_identity(const struct saved_request *k)
     return slice_of(k->bytes + k->query_bytes, k->identity_bytes);
 }
 
-/* The texts before the identity. Parameters have two each: an odd number begins with a path. */
-static size_t saved_request_count(const struct saved_request *k)
+struct slice saved_request_published(const struct saved_request *k)
 {
-    size_t strings = 0;
-    for (size_t i = 0; i < k->query_bytes; i++) {
-        strings += k->bytes[i] == '\0';
+    return k->published ? slice_str(k->bytes) : slice_of(NULL, 0);
+}
+
+/* Where path and query are, and how many texts they have. Parameters have two each: an odd number begins with a
+ * path. */
+static const char *saved_request_texts(const struct saved_request *k, size_t *strings)
+{
+    const char *from = k->bytes + (k->published ? strlen(k->bytes) + 1 : 0);
+    *strings = 0;
+    for (const char *at = from; at < k->bytes + k->query_bytes; at++) {
+        *strings += *at == '\0';
     }
-    return strings;
+    return from;
 }
 
 struct slice saved_request_path(const struct saved_request *k)
 {
-    return saved_request_count(k) % 2 ? slice_str(k->bytes) : slice_of(NULL, 0);
+    size_t strings;
+    const char *at = saved_request_texts(k, &strings);
+    return strings % 2 ? slice_str(at) : slice_of(NULL, 0);
 }
 
 void saved_request_query(const struct saved_request *k, struct http_query *out)
 {
-    const char *at = k->bytes;
-    size_t strings = saved_request_count(k);
+    size_t strings;
+    const char *at = saved_request_texts(k, &strings);
     at += strings % 2 ? strlen(at) + 1 : 0;
     *out = (struct http_query){.params = xcalloc(strings / 2 + 1, sizeof *out->params),
                                .count = strings / 2};

@@ -187,8 +187,9 @@ int admin_process_run(const struct config *cfg, const struct admin_process *give
     }
     int code = server_options_init(&options, cfg, &e) ? EX_CONFIG : 0;
     if (code == 0) {
-        const struct http_handlers handlers = {NULL, admin_workers_request, NULL, &p.admin};
-        const struct http_handlers probe = {NULL, admin_workers_probe_request, NULL, &p.probed};
+        const struct http_handlers handlers = {NULL, admin_workers_request, NULL, NULL, &p.admin};
+        const struct http_handlers probe = {NULL, admin_workers_probe_request, NULL, NULL,
+                                            &p.probed};
         http_server_init(&p.server, p.loop, &options.admin, &handlers, &metrics);
         http_server_init(&p.probes, p.loop, &options.probes, &probe, &metrics);
         p.admin = (struct admin_workers){.loop = p.loop,

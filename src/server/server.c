@@ -443,11 +443,12 @@ static void server_build(struct server *s)
     s->options.policy.cache = s->cache;
     s->sets = set_store_new(s->loop, &s->options.sets, &s->policy_metrics);
     s->options.policy.sets = s->sets;
-    const struct http_handlers public = {routes_head, routes_request, routes_refused, s->broker};
-    const struct http_handlers admin = {NULL, admin_request, NULL, &s->admin};
+    const struct http_handlers public = {routes_head, routes_request, routes_refused,
+                                         routes_streams, s->broker};
+    const struct http_handlers admin = {NULL, admin_request, NULL, NULL, &s->admin};
     http_server_init(&s->public, s->loop, &s->options.public, &public, &s->net);
     http_server_init(&s->admin_server, s->loop, &s->options.admin, &admin, &s->admin_net);
-    const struct http_handlers probe = {NULL, admin_probe_request, NULL, &s->admin};
+    const struct http_handlers probe = {NULL, admin_probe_request, NULL, NULL, &s->admin};
     http_server_init(&s->probes, s->loop, &s->options.probes, &probe, &s->admin_net);
     broker_set_server(s->broker, &s->public);
     s->admin = (struct admin){.loop = s->loop,

@@ -109,8 +109,11 @@ static struct public_route *routes_of(const struct config *c)
                                          [PUBLISH_RAW] = "raw",
                                          [PUBLISH_FORM] = "form",
                                          NULL};
-    static const char *const answers[] = {
-        [ANSWER_JSON] = "json", [ANSWER_ID] = "id", [ANSWER_EMPTY] = "empty", NULL};
+    static const char *const answers[] = {[ANSWER_JSON] = "json",
+                                          [ANSWER_ID] = "id",
+                                          [ANSWER_EMPTY] = "empty",
+                                          [ANSWER_STREAM] = "stream",
+                                          NULL};
     struct public_route *v = xcalloc(c->http.routes.n, sizeof *v);
     for (size_t i = 0; i < c->http.routes.n; i++) {
         const struct config_route *r = &c->http.routes.v[i];

@@ -21,6 +21,12 @@ static inline bool accept_page(const struct accept *a)
     return (a->json || a->lines) && !a->stream && !a->text && !a->any;
 }
 
+/* A stream will do. */
+static inline bool accept_takes_stream(const struct accept *a)
+{
+    return !a->given || (!a->no_stream && (a->stream || a->text || a->any));
+}
+
 struct accept accept_of(const struct http_request *rq);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/require.h"
 #include "base/text/json_text.h"
 #include "broker/broker_parts.h"
+#include "broker/http/subscribe_published.h"
 #include "broker/refusal.h"
 
 #include <stdlib.h>
@@ -26,6 +27,12 @@ struct publish {
     struct publication_made *made; /* of each; owned, as its texts are */
     uint32_t since_us;             /* event_since(): the request was complete */
     struct event_list held;        /* judged, but one before it on the connection is not */
+    /* Its answer is a stream; owned. NULL: it is not, or the stream has begun to be made. */
+    struct subscribe *wanted;
+    bool asking;        /* the policy, about that */
+    int without_stream; /* the status that the policy wants instead; 0: none */
+    char *granted;      /* owned; the identity, for that */
+    int64_t expires_ms; /* when it ends */
 };
 
 static void publish_drop_request(struct publish *p)
@@ -38,6 +45,8 @@ static void publish_free(struct publish *p)
 {
     publish_drop_request(p);
     event_list_clear(&p->held);
+    subscribe_published_free(p->wanted);
+    free(p->granted);
     free(p->identity);
     free(p->refusal);
     for (size_t i = 0; p->made && i < p->asked; i++) {
@@ -52,7 +61,7 @@ static void publish_on_closed(struct stream *s, enum close_reason why)
 {
     struct publish *p = s->owner;
     (void)why;
-    if (!p->judged) {
+    if (!p->judged || p->asking) {
         p->b->policy->gates->cancel(p->b->policy, s->id);
     }
     publish_free(p);
@@ -148,7 +157,8 @@ static int publish_answer_status(const struct publish *p, const struct store_ack
         const struct publication_made *made = &p->made[i];
         all_known = all_known && (made->dropped || acks[made->first].duplicate);
     }
-    return p->route && p->route->status                   ? p->route->status
+    return p->without_stream                              ? p->without_stream
+           : p->route && p->route->status                 ? p->route->status
            : p->route && p->route->answer == ANSWER_EMPTY ? 204
            : all_known                                    ? 200
                                                           : 201;
@@ -157,7 +167,10 @@ static int publish_answer_status(const struct publish *p, const struct store_ack
 /* `acks`: of the events that were stored, which may be none. */
 static void publish_answer_stored(struct publish *p, const struct store_ack *acks)
 {
-    enum publish_answer kind = p->route ? p->route->answer : ANSWER_JSON;
+    enum publish_answer kind = p->without_stream ? ANSWER_EMPTY
+                               : p->route        ? p->route->answer
+                                                 : ANSWER_JSON;
+    kind = kind == ANSWER_STREAM ? ANSWER_JSON : kind; /* all of it was dropped */
     struct strbuf body;
     int rc = 0;
     size_t most = 16;
@@ -185,30 +198,41 @@ static void publish_answer_stored(struct publish *p, const struct store_ack *ack
     publish_free(p);
 }
 
-static void publish_on_appended(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
-                                size_t n)
+/* Why nothing was stored, or that it is not known: for the client. */
+static const char *publish_failure(int rc)
 {
-    struct broker *b = ctx;
-    struct publish *p = publish_find(b, token);
+    return rc == STORE_TOPICS_FULL
+               ? "the topic would be one more than store.latest_topics; nothing was stored: "
+                 "publish empty data to topics that are over, or raise that limit"
+           : rc == UV_ECONNABORTED
+               ? "the event store was lost; it is not known whether it has stored this"
+           : rc == UV_EAGAIN ? "too many publishes are waiting; nothing was stored"
+                             : "the event store is unavailable; nothing was stored";
+}
+
+static void publish_count(struct broker *b, int rc, const struct store_ack *acks, size_t n)
+{
     b->appends--;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         b->metrics->published += acks[i].duplicate ? 0 : 1;
         b->metrics->publish_duplicates += acks[i].duplicate ? 1 : 0;
     }
+}
+
+static void publish_on_appended(void *ctx, uint64_t token, int rc, const struct store_ack *acks,
+                                size_t n)
+{
+    struct broker *b = ctx;
+    struct publish *p = publish_find(b, token);
+    publish_count(b, rc, acks, n);
     if (!p) {
         return; /* the publisher left; what it sent is stored */
     }
     if (rc == STORE_TOPICS_FULL) {
-        p->refusal =
-            xstrdup("the topic would be one more than store.latest_topics; nothing was stored: "
-                    "publish empty data to topics that are over, or raise that limit");
+        p->refusal = xstrdup(publish_failure(rc));
         publish_answer_refused(p, &(struct verdict){.kind = VERDICT_DENY, .status = 507});
     } else if (rc) {
-        publish_answer_later(
-            p, REFUSAL_STORE,
-            rc == UV_ECONNABORTED
-                ? "the event store was lost; it is not known whether it has stored this"
-                : "the event store is unavailable; nothing was stored");
+        publish_answer_later(p, REFUSAL_STORE, publish_failure(rc));
     } else {
         publish_answer_stored(p, acks);
     }
@@ -234,22 +258,32 @@ static uint64_t publish_later_id(const struct stream *s)
     return later ? later->id : 0;
 }
 
-/* `p` is gone afterwards if that fails. */
-static void publish_append(struct publish *p)
+/* 0: the answer comes. */
+static int publish_hand_over(struct publish *p, store_append_cb cb, void *ctx, uint64_t id)
 {
     struct broker *b = p->b;
     for (size_t i = 0; i < p->held.n; i++) {
         p->held.v[i]->since_us = p->since_us;
     }
-    int rc = b->store->ops->append(b->store, &p->held, publish_on_appended, b, p->stream->id);
+    int rc = b->store->ops->append(b->store, &p->held, cb, ctx, id);
     event_list_clear(&p->held);
-    if (rc == 0) {
-        b->appends++;
-    } else {
-        bool full = rc == UV_EAGAIN;
-        publish_answer_later(p, full ? REFUSAL_OVERLOAD : REFUSAL_STORE,
-                             full ? "too many publishes are waiting; nothing was stored"
-                                  : "the event store is unavailable; nothing was stored");
+    b->appends += rc == 0;
+    return rc;
+}
+
+static void publish_want_stream(struct publish *p);
+
+/* `p` is gone afterwards if that fails. */
+static void publish_append(struct publish *p)
+{
+    if (p->wanted) {
+        publish_want_stream(p);
+        return;
+    }
+    int rc = publish_hand_over(p, publish_on_appended, p->b, p->stream->id);
+    if (rc) {
+        publish_answer_later(p, rc == UV_EAGAIN ? REFUSAL_OVERLOAD : REFUSAL_STORE,
+                             publish_failure(rc));
     }
 }
 
@@ -266,6 +300,77 @@ static void publish_release(struct broker *b, uint64_t id)
         if (p && p->held.n) {
             publish_append(p);
         }
+    }
+}
+
+/* ---- those that are answered with a stream: no other request of their connection is under way */
+
+/* The publisher may have left. */
+static void publish_on_stream_appended(void *ctx, uint64_t token, int rc,
+                                       const struct store_ack *acks, size_t n)
+{
+    struct publish *p = ctx;
+    publish_count(p->b, rc, acks, n);
+    if (rc) {
+        subscribe_published_failed(p->wanted, token, rc, publish_failure(rc));
+    } else {
+        subscribe_published_stored(p->wanted, token, acks);
+    }
+    p->wanted = NULL;
+    publish_free(p);
+}
+
+/* The stream is its subscriber's already. */
+static void publish_append_for_stream(struct publish *p, uint64_t id)
+{
+    int rc = publish_hand_over(p, publish_on_stream_appended, p, id);
+    if (rc) {
+        subscribe_published_failed(p->wanted, id, rc, publish_failure(rc));
+        p->wanted = NULL;
+        publish_free(p);
+    }
+}
+
+static void publish_on_stream_verdict(void *ctx, uint64_t token, const struct verdict *v)
+{
+    struct broker *b = ctx;
+    struct publish *p = publish_find(b, token);
+    if (!p) {
+        subscribe_published_give_back(b, v, CLOSE_CLIENT_CLOSED);
+        return;
+    }
+    p->asking = false;
+    if (v->kind == VERDICT_DENY) {
+        publish_answer_refused(p, v);
+    } else if (v->kind == VERDICT_TRANSIENT) {
+        publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
+    } else if (v->subscription.without_stream) {
+        p->without_stream = v->subscription.without_stream;
+        subscribe_published_free(p->wanted);
+        p->wanted = NULL;
+        publish_append(p);
+    } else {
+        struct verdict granted = *v;
+        granted.expires_ms = p->expires_ms;
+        struct stream *s = p->stream;
+        stream_set_owner(s, NULL, NULL);
+        if (subscribe_published_grant(p->wanted, s, &granted)) {
+            publish_append_for_stream(p, token);
+        } else {
+            p->wanted = NULL;
+            publish_free(p);
+        }
+    }
+}
+
+/* `p` is gone afterwards if that fails. */
+static void publish_want_stream(struct publish *p)
+{
+    struct broker *b = p->b;
+    p->asking = subscribe_published_ask(p->wanted, p->stream, p->held.v[0], slice_str(p->granted),
+                                        publish_on_stream_verdict, b);
+    if (!p->asking) {
+        publish_answer_later(p, REFUSAL_OVERLOAD, "memory is short; nothing was stored");
     }
 }
 
@@ -306,6 +411,11 @@ static void publish_on_verdict(void *ctx, uint64_t token, const struct verdict *
             publish_answer_stored(p, NULL);
             break;
         }
+        if (p->wanted) {
+            p->granted =
+                xstrndup(v->identity.n ? v->identity.p : "{}", v->identity.n ? v->identity.n : 2);
+            p->expires_ms = v->expires_ms ? v->expires_ms : p->expires_ms;
+        }
         if (!hold) {
             publish_append(p);
         }
@@ -341,6 +451,7 @@ static void publish_on_authenticated(void *ctx, uint64_t token, const struct ver
         publish_answer_later(p, REFUSAL_POLICY, "the policy could not decide; nothing was stored");
         break;
     case VERDICT_ALLOW:
+        p->expires_ms = v->expires_ms;
         p->identity =
             xstrndup(v->identity.n ? v->identity.p : "{}", v->identity.n ? v->identity.n : 2);
         stream_take_body(p->stream);
@@ -365,6 +476,11 @@ static int publish_make_events(void *ctx, uint64_t token, struct event_list *out
     REQUIRE(p != NULL); /* one that left has cancelled its question */
     const struct publish_terms terms = {&p->query, p->route, &b->opt.publish};
     int status = publish_body_parse(&p->http, &terms, loop_unix_ms(b->loop), out, &p->is_batch, &e);
+    if (status == 0 && p->wanted && (p->is_batch || out->n != 1)) {
+        (void)err_set(&e, UV_EINVAL, "a list of events: a stream answers one event");
+        status = 400;
+        event_list_clear(out);
+    }
     if (status) {
         p->refusal = xstrdup(e.text);
     }
@@ -395,6 +511,13 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
                                  .params = path->params,
                                  .client = *client};
     stream_set_owner(s, &publish_events, p);
+    if (path->route && path->route->answer == ANSWER_STREAM) {
+        p->wanted = subscribe_published_new(b, &prq, path->route);
+        if (!p->wanted) {
+            publish_answer_later(p, REFUSAL_OVERLOAD, "memory is short; nothing was stored");
+            return;
+        }
+    }
     if (p->identity && p->epoch == b->policy_epoch) {
         prq.identity = slice_str(p->identity);
         int status = publish_make_events(b, s->id, &events);
@@ -403,6 +526,7 @@ void publish_request(struct broker *b, struct stream *s, struct http_request *rq
             return;
         }
     } else {
+        p->expires_ms = 0;
         prq.events = publish_make_events; /* once authenticate has been asked, or asked again */
     }
     uint64_t id = s->id;

@@ -144,6 +144,13 @@ static void route_root(struct broker *b, struct stream *s, const struct http_req
     }
 }
 
+/* A publication that is answered with a stream, to who takes none. */
+static bool route_excludes_stream(const struct route_place *at, const struct http_request *rq)
+{
+    struct accept a = accept_of(rq);
+    return at->route->answer == ANSWER_STREAM && !accept_takes_stream(&a);
+}
+
 /* Some EventSource libraries send whatever method they are given, again and again: each time would
  * publish the body once more. */
 static bool route_expects_stream(const struct http_request *rq)
@@ -162,7 +169,10 @@ static void route_publish(struct broker *b, struct stream *s, struct http_reques
                                         &b->opt.publish};
     struct err e = {0};
     int status = 0;
-    if (route_expects_stream(rq)) {
+    if (route_excludes_stream(at, rq)) {
+        refuse(b->refusals, s, 406,
+               slice_str("POST is answered with text/event-stream here, which Accept excludes"));
+    } else if (at->route->answer != ANSWER_STREAM && route_expects_stream(rq)) {
         refuse(b->refusals, s, 406,
                slice_str("POST publishes, and is answered with application/json, which Accept "
                          "excludes; subscribe with GET to get text/event-stream"));
@@ -382,6 +392,16 @@ void routes_refused(void *ctx, const struct http_request *rq, struct strbuf *fie
     if (http_cors_fields(&b->opt.cors, rq, fields)) {
         log_debug("broker", "memory is short: a browser will hide an answer from its page", NULL);
     }
+}
+
+bool routes_streams(const void *ctx, const struct http_request *rq)
+{
+    const struct broker *b = ctx;
+    const struct public_route *route =
+        slice_is(rq->path, b->opt.events_path)
+            ? NULL
+            : public_route_find(&b->opt.routes, rq->path, NULL, NULL);
+    return route && route->answer == ANSWER_STREAM;
 }
 
 void routes_head(void *ctx, struct stream *s, struct http_request *rq,

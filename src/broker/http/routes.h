@@ -10,6 +10,8 @@ void routes_head(void *ctx, struct stream *s, struct http_request *rq,
                  const struct peer_address *client);
 void routes_request(void *ctx, struct stream *s, struct http_request *rq,
                     const struct peer_address *client);
+/* Is it a publication that is answered with a stream? */
+bool routes_streams(const void *ctx, const struct http_request *rq);
 /* Fields for answers that the server gives without asking. */
 void routes_refused(void *ctx, const struct http_request *rq, struct strbuf *fields);
 

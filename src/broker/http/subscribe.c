@@ -16,9 +16,8 @@
 #include "broker/delivery.h"
 #include "broker/dry_run.h"
 #include "broker/http/accept_field.h"
-#include "broker/http/start_place.h"
+#include "broker/http/subscribe_state.h"
 #include "broker/refusal.h"
-#include "broker/resubscribe.h"
 #include "broker/stream_quotas.h"
 #include "broker/subscriber_state.h"
 #include "event/sse_frame.h"
@@ -29,26 +28,17 @@
 
 enum {
     ASKED_TEXT_MAX = 256,
-    HEAD_FIELDS_MAX_BYTES = 512,
+    HEAD_FIELDS_MAX_BYTES = 512 + 2 * POLICY_FIELDS_MAX_BYTES,
     SAVED_QUERY_MAX_BYTES = 1 << 20, /* limits.target_bytes bounds it */
+    /* as JSON, where a byte may become \u00XX */
+    PUBLISHED_MAX_BYTES = 6 * (EVENT_TOPIC_MAX_BYTES + EVENT_TYPE_MAX_BYTES + EVENT_KEY_MAX_BYTES) +
+                          EVENT_ATTRS_MAX_BYTES + 64,
 };
 
-struct subscribe {
-    struct broker *b;
-    const struct public_route *route; /* NULL: http.events_path */
-    struct start_place place;         /* what the client asked for; its texts are the next three */
-    struct strbuf asked_text, asked_unknown, asked_since;
-    struct strbuf saved_query;
-    struct resubscribe_moment moment; /* when the policy was asked */
-    struct peer_address client;
-    bool sse; /* the client says it is an EventSource: a refusal must not be final */
-    bool takes_gzip;
-    uint64_t asked_at;   /* the head when it came: nothing that the policy has looked up is older */
-    struct frame *first; /* a reference: what the stream begins with; NULL: nothing */
-};
-
-static void subscribe_free(struct subscribe *w)
+void subscribe_free(struct subscribe *w)
 {
+    strbuf_clear(&w->published);
+    strbuf_clear(&w->fields);
     strbuf_clear(&w->asked_text);
     strbuf_clear(&w->asked_unknown);
     strbuf_clear(&w->asked_since);
@@ -101,6 +91,9 @@ static int subscribe_head_fields(const struct subscribe *w, const struct subscri
         rc = strbuf_printf(
             out, "Last-Event-ID: %" PRIu64 "\r\nAccess-Control-Expose-Headers: Last-Event-ID\r\n",
             w->place.at);
+    }
+    if (rc == 0 && w->fields.len) {
+        rc = strbuf_append(out, w->fields.data, w->fields.len);
     }
     return rc;
 }
@@ -233,8 +226,8 @@ static bool subscribe_look_back(struct subscribe *w, struct subscriber *sub)
 static bool subscribe_may_have_ended(const struct subscribe *w, const struct subscriber *sub)
 {
     const struct last_event_id *asked = &w->place.asked;
-    return sub->audience->ends.p && asked->kind == START_AFTER && asked->id > 0 &&
-           asked->id <= eventlog_head(w->b->log);
+    return sub->audience->ends.p && w->published.len == 0 && asked->kind == START_AFTER &&
+           asked->id > 0 && asked->id <= eventlog_head(w->b->log);
 }
 
 static void subscribe_on_found(struct start_place *p, int rc)
@@ -301,9 +294,7 @@ static bool subscribe_counted(struct subscribe *w, struct stream *s, const struc
     return false;
 }
 
-/* The policy has granted a stream that does not begin. What it does about grants it undoes in `disconnect`, so
- * that runs once for each, except while `subscribe` waits: then nothing was granted. */
-static void subscribe_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
+void subscribe_give_back(struct broker *b, const struct verdict *v, enum close_reason why)
 {
     const struct policy_gates *gates = b->policy->gates;
     if (v->kind == VERDICT_ALLOW && gates->wants_disconnect(b->policy)) {
@@ -367,14 +358,22 @@ static bool subscribe_lacks_latest(struct broker *b, const struct subscription *
     return lacks;
 }
 
-static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
+/* False: no memory. Pages of other origins see what is named as exposed. */
+static bool subscribe_take_fields(struct subscribe *w, const struct subscription *s)
+{
+    return !s->fields.p || (strbuf_append(&w->fields, s->fields.p, s->fields.n) == 0 &&
+                            strbuf_printf(&w->fields, "Access-Control-Expose-Headers: %.*s\r\n",
+                                          (int)s->names.n, s->names.p) == 0);
+}
+
+struct subscriber *subscribe_grant(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
     if (subscribe_lacks_latest(b, &v->subscription)) {
         subscribe_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
         subscribe_free(w);
-        return;
+        return NULL;
     }
     bool counts = v->subscription.quota_count > 0;
     w->place.until = w->place.window.until_id ? w->place.window.until_id : UINT64_MAX;
@@ -382,49 +381,66 @@ static void subscribe_allowed(struct subscribe *w, struct stream *s, const struc
         subscribe_give_back(b, v, CLOSE_ENDED);
         refuse_nothing_more(b->refusals, s);
         subscribe_free(w);
-        return;
+        return NULL;
     }
     if (counts && !subscribe_counted(w, s, &v->subscription)) {
         subscribe_give_back(b, v, CLOSE_DENIED);
         subscribe_free(w);
-        return;
+        return NULL;
     }
-    bool begins = subscribe_take_first(w, v->subscription.first);
+    bool begins = subscribe_take_first(w, v->subscription.first) &&
+                  subscribe_take_fields(w, &v->subscription);
+    struct slice published = w->published.len ? strbuf_slice(&w->published) : slice_of(NULL, 0);
     struct subscriber *sub =
         !begins
             ? NULL
-            : subscriber_new(b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity),
-                             &w->client, w->takes_gzip);
+            : subscriber_new(
+                  b, s, v, saved_request_new(strbuf_slice(&w->saved_query), v->identity, published),
+                  &w->client, w->takes_gzip);
     if (!sub) {
         stream_quotas_close(b->quotas, s->id);
         subscribe_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
         subscribe_free(w);
-        return;
+        return NULL;
     }
     sub->counted = counts;
     dry_run_recents_add(b->recents, sub->saved, &sub->client); /* for dry runs to come */
     resubscribe_if_overtaken(sub, &w->moment, &v->subscription);
+    return sub;
+}
+
+void subscribe_find(struct subscribe *w, struct subscriber *sub, const struct replay_rules *replay)
+{
     const struct start_place *asked = &w->place;
-    bool latest = subscribe_start(w, &v->subscription);
-    bool none = v->subscription.replay.none;
     bool by_time = asked->window.since && asked->asked.kind != START_AFTER;
     sub->asked_after = asked->asked.kind == START_AFTER                 ? asked->asked.id
                        : asked->asked.kind == START_EARLIEST || by_time ? 0
                                                                         : UINT64_MAX;
-    sub->no_replay = none;
-    sub->earliest = !none && (asked->asked.kind == START_EARLIEST || by_time);
-    sub->no_gap = v->subscription.replay.no_gap;
-    w->place.replay = v->subscription.replay;
+    sub->no_replay = replay->none;
+    sub->earliest = !replay->none && (asked->asked.kind == START_EARLIEST || by_time);
+    sub->no_gap = replay->no_gap;
+    w->place.replay = *replay;
     w->place.now = w->first ? w->asked_at : 0;
     w->place.token = sub->id;
     w->place.audience = audience_ref(sub->audience);
-    if (latest) {
+    start_place_find(&w->place);
+}
+
+static void subscribe_allowed(struct subscribe *w, struct stream *s, const struct verdict *v)
+{
+    struct subscriber *sub = subscribe_grant(w, s, v);
+    if (!sub) {
+        return;
+    }
+    if (subscribe_start(w, &v->subscription)) {
+        sub->asked_after = UINT64_MAX;
+        sub->no_gap = v->subscription.replay.no_gap;
         w->place.until = UINT64_MAX;
         subscribe_begin(w, sub, true);
         subscribe_free(w);
     } else {
-        start_place_find(&w->place);
+        subscribe_find(w, sub, &v->subscription.replay);
     }
 }
 
@@ -468,13 +484,47 @@ static bool subscribe_has_ended(const struct broker *b, const struct window *w)
            (w->until_id && w->until_id <= eventlog_head(b->log));
 }
 
+struct subscribe *subscribe_new(struct broker *b, const struct policy_request *prq,
+                                const struct last_event_id *asked, const struct window *window,
+                                const struct public_route *route)
+{
+    struct accept accept = accept_of(prq->http);
+    struct subscribe *w = xcalloc(1, sizeof *w);
+    *w = (struct subscribe){
+        .b = b,
+        .route = route,
+        .asked_at = eventlog_head(b->log),
+        .place = {.b = b, .asked = *asked, .window = *window, .done = subscribe_on_found},
+        .moment = resubscribe_moment(b),
+        .client = prq->client,
+        .sse = accept.stream,
+        .takes_gzip = accept.gzip};
+    strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
+    strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
+    strbuf_init(&w->asked_since, ASKED_TEXT_MAX);
+    strbuf_init(&w->saved_query, SAVED_QUERY_MAX_BYTES);
+    strbuf_init(&w->published, PUBLISHED_MAX_BYTES);
+    strbuf_init(&w->fields, HEAD_FIELDS_MAX_BYTES);
+    const struct saved_request_rules rules = {b->opt.credential_params,
+                                              b->opt.credential_param_count};
+    if (subscribe_keep(&w->asked_text, &w->place.asked.text) ||
+        subscribe_keep(&w->asked_unknown, &w->place.asked.unknown) ||
+        subscribe_keep(&w->asked_since, &w->place.window.field) ||
+        saved_request_pack(&w->saved_query, route ? prq->http->path : slice_of(NULL, 0), prq->query,
+                           &rules)) {
+        subscribe_free(w);
+        return NULL;
+    }
+    return w;
+}
+
 void subscribe_request(struct broker *b, struct stream *s, const struct policy_request *prq,
                        const struct last_event_id *asked, const struct window *window,
                        const struct public_route *route)
 {
     struct accept accept = accept_of(prq->http);
     bool sse = accept.stream;
-    if (accept.given && (accept.no_stream || !(sse || accept.text || accept.any))) {
+    if (!accept_takes_stream(&accept)) {
         refuse(
             b->refusals, s, 406,
             slice_str(
@@ -492,28 +542,8 @@ void subscribe_request(struct broker *b, struct stream *s, const struct policy_r
         refuse_transient(b->refusals, s, sse, REFUSAL_DRAINING, "the broker is shutting down");
         return;
     }
-    struct subscribe *w = xcalloc(1, sizeof *w);
-    *w = (struct subscribe){
-        .b = b,
-        .route = route,
-        .asked_at = eventlog_head(b->log),
-        .place = {.b = b, .asked = *asked, .window = *window, .done = subscribe_on_found},
-        .moment = resubscribe_moment(b),
-        .client = prq->client,
-        .sse = sse,
-        .takes_gzip = accept.gzip};
-    strbuf_init(&w->asked_text, ASKED_TEXT_MAX);
-    strbuf_init(&w->asked_unknown, ASKED_TEXT_MAX);
-    strbuf_init(&w->asked_since, ASKED_TEXT_MAX);
-    strbuf_init(&w->saved_query, SAVED_QUERY_MAX_BYTES);
-    const struct saved_request_rules rules = {b->opt.credential_params,
-                                              b->opt.credential_param_count};
-    if (subscribe_keep(&w->asked_text, &w->place.asked.text) ||
-        subscribe_keep(&w->asked_unknown, &w->place.asked.unknown) ||
-        subscribe_keep(&w->asked_since, &w->place.window.field) ||
-        saved_request_pack(&w->saved_query, route ? prq->http->path : slice_of(NULL, 0), prq->query,
-                           &rules)) {
-        subscribe_free(w);
+    struct subscribe *w = subscribe_new(b, prq, asked, window, route);
+    if (!w) {
         refuse_transient(b->refusals, s, sse, REFUSAL_OVERLOAD, "memory is short");
         return;
     }

@@ -77,12 +77,16 @@ static int public_route_take(const char *pattern, struct slice path, size_t hole
 const struct public_route *public_route_find(const struct public_routes *routes, struct slice path,
                                              struct http_query *params, int *rc)
 {
-    *params = (struct http_query){.params = NULL};
-    *rc = 0;
+    if (params) {
+        *params = (struct http_query){.params = NULL};
+        *rc = 0;
+    }
     for (size_t i = 0; i < routes->n; i++) {
         int holes = public_route_fit(routes->v[i].path, path);
-        if (holes >= 0) {
+        if (holes >= 0 && params) {
             *rc = holes ? public_route_take(routes->v[i].path, path, (size_t)holes, params) : 0;
+        }
+        if (holes >= 0) {
             return &routes->v[i];
         }
     }

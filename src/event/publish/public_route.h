@@ -14,7 +14,7 @@ enum publish_shape {
     PUBLISH_FORM, /* application/x-www-form-urlencoded: the data is JSON, a list of values for each name */
 };
 
-enum publish_answer { ANSWER_JSON, ANSWER_ID, ANSWER_EMPTY };
+enum publish_answer { ANSWER_JSON, ANSWER_ID, ANSWER_EMPTY, ANSWER_STREAM };
 
 struct public_route {
     const char *path; /* "/sub/{channel}": a segment in braces stands for any that is not empty */
@@ -34,7 +34,7 @@ struct public_routes {
 
 /* The route of `path`, which is undecoded; NULL: none. *params has what stands for the names in braces, decoded:
  * http_query_clear() it, whatever was found. *rc: 0; UV_EINVAL: one of them has a bad escape, is not UTF-8 or holds a
- * NUL; UV_ENOMEM. */
+ * NUL; UV_ENOMEM. Both may be NULL. */
 const struct public_route *public_route_find(const struct public_routes *routes, struct slice path,
                                              struct http_query *params, int *rc);
 

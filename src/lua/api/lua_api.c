@@ -114,6 +114,24 @@ static int l_drop(lua_State *L)
     return 2;
 }
 
+bool lua_api_stored_status_ok(lua_Integer status)
+{
+    return (status >= 200 && status <= 202) || status == 204;
+}
+
+/* tg.stored(status) -> nil, {stored} */
+static int l_stored(lua_State *L)
+{
+    luaL_argcheck(L, lua_isinteger(L, 1) && lua_api_stored_status_ok(lua_tointeger(L, 1)), 1,
+                  LUA_API_STORED_STATUSES " was expected");
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, 1);
+    lua_setfield(L, -2, "stored");
+    return 2;
+}
+
 static bool segment_ok(lua_State *L, int arg)
 {
     struct slice s;
@@ -253,6 +271,7 @@ void lua_api_open(lua_State *L)
 {
     static const luaL_Reg tg[] = {{"deny", l_deny},
                                   {"drop", l_drop},
+                                  {"stored", l_stored},
                                   {"equal", lua_secret_equal},
                                   {"hmac", lua_secret_hmac},
                                   {"pattern_ok", l_pattern_ok},

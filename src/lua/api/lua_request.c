@@ -248,7 +248,7 @@ static const struct lua_request_lazy lazy_fields[] = {
 enum { LAZY_FIELDS = sizeof lazy_fields / sizeof *lazy_fields };
 
 /* Known fields that may be absent: nil instead of an error. */
-static const char *const optional_fields[] = {"bearer", "last_event_id", "tls"};
+static const char *const optional_fields[] = {"bearer", "last_event_id", "published", "tls"};
 /* What a stored request does not have. */
 static const char *const gone_fields[] = {"headers", "cookies", "bearer", "tls"};
 
@@ -314,7 +314,7 @@ static int request_index(lua_State *L)
     }
     static const char *const names[] = {
         "id",     "ip",     "method", "path",          "query",     "headers", "cookies",
-        "bearer", "topics", "params", "last_event_id", "query_all", "tls"};
+        "bearer", "topics", "params", "last_event_id", "query_all", "tls",     "published"};
     return lua_shape_no_field(L, "request", 2, names, sizeof names / sizeof *names);
 }
 
@@ -577,7 +577,10 @@ static void push_common(lua_State *L, const struct policy_request *rq)
     lua_createtable(L, 0, 10); /* stack: request */
     lua_request_set_field(L, "id", slice_str(id.text));
     lua_request_set_field(L, "ip", slice_str(ip));
-    lua_request_set_field(L, "method", rq->http ? rq->http->method_name : slice_str("GET"));
+    lua_request_set_field(L, "method",
+                          rq->http          ? rq->http->method_name
+                          : rq->published.p ? slice_str("POST")
+                                            : slice_str("GET"));
     lua_request_set_field(L, "path", rq->http ? rq->http->path : rq->path);
     lua_request_set_field(L, "last_event_id", rq->last_event_id);
 }

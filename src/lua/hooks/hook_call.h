@@ -62,6 +62,7 @@ struct lua_hook_call {
     const struct policy_request *rq; /* NULL once the first hook has its copy */
     struct lua_hook_result *result;  /* owned; NULL: the caller wants none */
     bool only;                       /* authenticate alone */
+    bool unanswered;                 /* subscribe: see policy_request */
     /* publish */
     int (*events)(void *ctx, uint64_t token, struct event_list *out); /* NULL: `asked` is given */
     size_t body_bytes;                                                /* what they are made of */

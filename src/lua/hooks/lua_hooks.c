@@ -210,7 +210,7 @@ static void hook_call_ask(struct lua_hook_call *q, const struct policy_request *
                   ? POLICY_HOOK_AUTHENTICATE
                   : q->hook;
     q->job.token = q->result->token;
-    bool background = known && q->result->on_verdict;
+    bool background = known && q->result->on_verdict && !rq->unanswered;
     q->job.background = background; /* the broker asks by itself: clients who wait come first */
     q->job.owner = background ? (struct peer_address){{0}} : rq->client; /* as a Unix socket's */
     lua_coro_start(q->shared->coros, &q->job);
@@ -232,6 +232,7 @@ void lua_hooks_resubscribe(const struct lua_hooks *s, const struct policy_reques
     struct lua_hook_call *q =
         hook_call_new(s, hook_resubscribe, POLICY_HOOK_SUBSCRIBE, s->subscribe_timeout_ms);
     q->identity = identity;
+    q->unanswered = rq->unanswered;
     q->result = hook_result_new(s->limits, ctx, token);
     q->result->on_verdict = cb;
     hook_call_ask(q, rq);

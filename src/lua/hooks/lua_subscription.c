@@ -5,6 +5,7 @@
 #include "event/window.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_reach.h"
+#include "lua/hooks/lua_fields.h"
 #include "lua/hooks/lua_first.h"
 #include "lua/hooks/lua_verdict.h"
 #include "lua/vm/lua_host.h"
@@ -412,7 +413,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
                                        "limits",   "heartbeat", "retry_ms", "prime",  "expires",
                                        "compress", "tags",      "quota",    "ends",   "first",
-                                       "start",    "envelope",  NULL};
+                                       "start",    "envelope",  "fields",   NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -439,5 +440,6 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_expires(L, idx, s);
     read_quotas(L, idx, d);
     lua_first_read(L, idx, d);
+    lua_fields_read(L, idx, d);
     lua_subscription_want_names(L, idx, f);
 }

@@ -20,6 +20,8 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->ends, NAME_BYTES);
     strbuf_init(&d->first, limits->first_bytes);
     strbuf_init(&d->first_data, limits->first_bytes);
+    strbuf_init(&d->fields, POLICY_FIELDS_MAX_BYTES);
+    strbuf_init(&d->names, POLICY_FIELDS_MAX_BYTES);
     strbuf_init(&d->params, limits->params_bytes);
     strbuf_init(&d->tag_text, (size_t)POLICY_TAGS_MAX * POLICY_TAG_MAX_BYTES);
     strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
@@ -35,6 +37,8 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->ends);
     strbuf_clear(&d->first);
     strbuf_clear(&d->first_data);
+    strbuf_clear(&d->fields);
+    strbuf_clear(&d->names);
     strbuf_clear(&d->params);
     strbuf_clear(&d->topic_text);
     strbuf_clear(&d->tag_text);
@@ -112,6 +116,8 @@ void verdict_draft_finish(struct verdict_draft *d)
     d->v.subscription.filter = absent_if_empty(&d->filter);
     d->v.subscription.format = absent_if_empty(&d->format);
     d->v.subscription.first = absent_if_empty(&d->first);
+    d->v.subscription.fields = absent_if_empty(&d->fields);
+    d->v.subscription.names = absent_if_empty(&d->names);
     d->v.subscription.ends = absent_if_empty(&d->ends);
     d->v.subscription.params = absent_if_empty(&d->params);
 }
@@ -153,19 +159,46 @@ static void read_denial(lua_State *L, int idx, struct verdict_draft *d)
     lua_pop(L, 2);
 }
 
-bool lua_verdict_dropped(lua_State *L, struct slice *why)
+/* Are the two on top nil and a table with nothing but that field? Pushes it then. */
+static bool lua_verdict_has_mark(lua_State *L, const char *field)
 {
-    static const char *const keys[] = {"drop", NULL};
+    const char *const keys[] = {field, NULL};
     int second = lua_gettop(L);
     luaL_checkstack(L, 8, NULL);
     if (lua_type(L, second) != LUA_TTABLE || lua_type(L, second - 1) != LUA_TNIL) {
         return false;
     }
-    if (lua_shape_field(L, second, "drop") == LUA_TNIL) {
+    if (lua_shape_field(L, second, field) == LUA_TNIL) {
         lua_settop(L, second);
         return false;
     }
-    lua_shape_closed(L, second, "drop", keys);
+    lua_shape_closed(L, second, field, keys);
+    return true;
+}
+
+bool lua_verdict_stored(lua_State *L, bool unanswered, struct verdict_draft *d)
+{
+    if (!lua_verdict_has_mark(L, "stored")) {
+        return false;
+    }
+    lua_Integer status = lua_shape_integer(L, -1, "stored", 200, 204);
+    if (!lua_api_stored_status_ok(status)) {
+        luaL_error(L, "stored: " LUA_API_STORED_STATUSES " was expected, got %I",
+                   (LUAI_UACINT)status);
+    }
+    if (!unanswered) {
+        luaL_error(L, "subscribe returned tg.stored(): that is for a request that publishes, and "
+                      "is not answered yet");
+    }
+    d->v.subscription.without_stream = (int)status;
+    return true;
+}
+
+bool lua_verdict_dropped(lua_State *L, struct slice *why)
+{
+    if (!lua_verdict_has_mark(L, "drop")) {
+        return false;
+    }
     *why = lua_shape_string(L, -1, "drop");
     const char *bad = lua_api_deny_reason_check(why->p, why->n);
     if (bad) {

@@ -14,6 +14,7 @@ struct verdict_draft {
     struct verdict v; /* readable after verdict_draft_finish() */
     struct strbuf reason, identity, filter, format, params, ends;
     struct strbuf first, first_data; /* frames; of the one that is being made */
+    struct strbuf fields, names;     /* of the head */
     struct strbuf topic_text;        /* of all topics, one behind the other */
     struct slice *topics;            /* owned */
     size_t topic_count;
@@ -38,6 +39,9 @@ void verdict_draft_fail(struct verdict_draft *d, const char *reason);
 /* Inside a body, with the two results of publish on top of the stack: is the second one that of tg.drop()? `why` is
  * borrowed while Lua holds it. */
 bool lua_verdict_dropped(lua_State *L, struct slice *why);
+/* The same of subscribe, and that of tg.stored(), which needs that the request publishes and is not answered yet
+ * (`unanswered`). */
+bool lua_verdict_stored(lua_State *L, bool unanswered, struct verdict_draft *d);
 /* Inside a body, with the two results of `hook` on top of the stack. True: the first is a table, so
  * the hook granted something. False: `d` holds the denial or the temporary refusal. Raises on
  * anything else. */

@@ -99,7 +99,7 @@ static int exchange_open(struct stream *s, const struct http_response *head)
     struct http1 *h = ex->http1;
     struct conn *c = &h->conn;
     REQUIRE(exchange_is_oldest(ex) &&
-            h->exchange_count == 1); /* GET waits its turn: http1_progress() */
+            h->exchange_count == 1); /* it has waited its turn: http1_is_barrier() */
     if (c->eof) {
         return UV_EPIPE; /* a client that stopped sending before its stream began has left */
     }

@@ -250,6 +250,13 @@ static enum conn_wait http1_waits_for(const struct conn *c)
 
 /* ---------------------------------------------------------------- requests */
 
+/* Publishes of one connection run side by side, unless one may be answered with a stream. */
+static bool http1_is_barrier(const struct http1 *h, const struct http_request *rq)
+{
+    const struct http_handlers *handlers = &h->conn.server->handlers;
+    return rq->method != HTTP_POST || (handlers->streams && handlers->streams(handlers->ctx, rq));
+}
+
 /* The head of a request whose body takes longer: the handler may refuse it, or think about it. */
 static void http1_dispatch_head(struct http1 *h)
 {
@@ -259,7 +266,7 @@ static void http1_dispatch_head(struct http1 *h)
     ex->framing.keep_alive = false; /* where the answer comes before the body has */
     h->rq = NULL;                   /* the handler may answer, or close the connection */
     h->receiving = h->asking = true;
-    h->barrier = rq->method != HTTP_POST;
+    h->barrier = http1_is_barrier(h, rq);
     if (ex->refused) {
         http_dispatch_refuse_many(c, &ex->stream, rq);
     } else {
@@ -283,7 +290,7 @@ static void http1_dispatch(struct http1 *h)
     h->rq = NULL; /* the handler may close the connection */
     h->receiving = false;
     h->continue_sent = false;
-    h->barrier = rq->method != HTTP_POST;
+    h->barrier = http1_is_barrier(h, rq);
     h->last = !rq->keep_alive; /* RFC 9112, 9.6 */
     h->served = true;
     if (c->wait != CONN_WAIT_PEER) {
@@ -298,8 +305,7 @@ static void http1_dispatch(struct http1 *h)
     free(rq);
 }
 
-/* May the request that is complete, or its head, be handled now? Publishes of one connection run side
- * by side; anything else waits for all before it, and holds up all behind it. None behind the
+/* May the request that is complete, or its head, be handled now? Publishes run side by side; anything else waits for all before it, and holds up all behind it. None behind the
  * answer that says close, which it may have come to say while the request waited: the broker
  * drains. */
 static bool http1_may_dispatch(const struct http1 *h)
@@ -310,7 +316,7 @@ static bool http1_may_dispatch(const struct http1 *h)
     if (h->exchange_count == 0) {
         return true;
     }
-    return h->rq->method == HTTP_POST && !h->barrier &&
+    return !h->barrier && !http1_is_barrier(h, h->rq) &&
            h->exchange_count < h->conn.server->opt.pipeline;
 }
 

@@ -66,6 +66,8 @@ struct http_handlers {
     /* The server refuses a request by itself, perhaps before its head is complete: appends the fields that the
      * answer has besides, for the sake of pages. NULL: none. */
     void (*refused)(void *ctx, const struct http_request *rq, struct strbuf *fields);
+    /* May this POST be answered with an event stream, which has a connection of HTTP/1.1 to itself? NULL: none is. */
+    bool (*streams)(const void *ctx, const struct http_request *rq);
     void *ctx;
 };
 

@@ -162,7 +162,7 @@ static void test_broker_build(struct test_broker *w)
     w->options.public.trusted_proxies = &w->proxy;
     w->options.public.trusted_proxy_count = 1;
     w->broker = broker_new(w->loop, &w->options.broker, &w->broker_metrics);
-    const struct http_handlers handlers = {test_broker_head, test_broker_request, NULL, w};
+    const struct http_handlers handlers = {test_broker_head, test_broker_request, NULL, NULL, w};
     http_server_init(&w->server, w->loop, &w->options.public, &handlers, &w->net);
     broker_set_server(w->broker, &w->server);
     broker_set_quotas(w->broker, &w->quota_user, &w->quota_metrics, NULL, NULL);
