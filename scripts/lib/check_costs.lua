@@ -7,6 +7,8 @@ local json = require "tidegate.test.native".json
 
 local costs = {}
 
+local BUILT_IN = { raw = true, json = true, cloudevents = true } -- formats
+
 -- functions --------------------------------------------------------------------------------------
 
 local MOVE, GETFIELD, JMP, LFALSESKIP, LOADTRUE, RETURN0, RETURN1 = 0, 14, 56, 6, 7, 71, 72
@@ -157,7 +159,7 @@ function costs.params(grants, text)
       requests[grant.request] = true
     end
     local first = group[1]
-    local formatted = first.format and first.format ~= "raw" and first.format ~= "json"
+    local formatted = first.format and not BUILT_IN[first.format]
     if n >= SAMPLES and n == #group and #names > 0 and not (text[first.filter] and not formatted) then
       found[#found + 1] = ("subscribe gives other params to each of %d samples with equal topics, filter and format "
         .. "(%s differ%s): each client is an audience of its own"):format(n, table.concat(names, ", "),

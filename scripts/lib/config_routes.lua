@@ -3,6 +3,7 @@
 local routes = {}
 
 local SEGMENTS_MAX = 16
+local OF_CLOUDEVENTS = { source = true, type = true, subject = true } -- in topics
 
 local fields = {
   {
@@ -12,16 +13,19 @@ local fields = {
   },
   { name = "subscribe", kind = "boolean", default = false, doc = "`GET` subscribes." },
   {
-    name = "publish", kind = "text", off = true, default = false, choices = { "raw", "envelope", "form" },
+    name = "publish", kind = "text", off = true, default = false,
+    choices = { "raw", "envelope", "form", "cloudevents" },
     doc = "`POST` publishes. `\"raw\"`: the body is the data. `\"envelope\"`: as on `http.events_path`. `\"form\"`: "
       .. "`application/x-www-form-urlencoded`, of which the data is made, JSON with a list of values for each name. "
+      .. "`\"cloudevents\"`: CloudEvents alone. "
       .. "`false`: it does not.",
   },
   {
     name = "topic", kind = "text", off = true, default = false, max = 255, pattern = "^[^*]+$",
     expect = 'a topic such as "chan/{channel}"',
-    doc = "`publish`: the topic of `\"raw\"` and `\"form\"`. `{name}` is what the path has there, as one literal "
-      .. "segment (`tg.segment`). The policy's `publish` may change it.",
+    doc = "`publish`: the topic of `\"raw\"` and `\"form\"`, and if it is there of `\"cloudevents\"`. `{name}` is what "
+      .. "the path has there, as one literal segment (`tg.segment`); so are `{source}`, `{type}` and `{subject}` of a "
+      .. "CloudEvent. The policy's `publish` may change it.",
   },
   {
     name = "answer", kind = "text", default = "json", choices = { "json", "id", "empty", "stream" },
@@ -105,13 +109,14 @@ end
 
 local function check_topic(route, path, names, report)
   local needs = route.publish == "raw" or route.publish == "form"
+  local cloudevents = route.publish == "cloudevents"
   if needs and not route.topic then
     report(path .. ".topic", ('is needed for publish = "%s", such as topic = "chan/{channel}"'):format(route.publish))
-  elseif route.topic and not needs then
-    report(path .. ".topic", 'has no effect without publish = "raw" or publish = "form"')
+  elseif route.topic and not needs and not cloudevents then
+    report(path .. ".topic", 'has no effect without publish = "raw", "form" or "cloudevents"')
   elseif route.topic then
     for name in route.topic:gmatch "{([^{}]*)}" do
-      if not names[name] then
+      if not names[name] and not (cloudevents and OF_CLOUDEVENTS[name]) then
         report(path .. ".topic", ("{%s} is not in the path"):format(name))
       end
     end

@@ -292,6 +292,12 @@ local fields = {
       expect = "an event name (letters, digits, . _ : -)",
       doc = "Name of the event that holds the position. Choose another one if your own events use this name.",
     },
+    {
+      name = "cloudevents_source", kind = "text", default = "tidegate", max = 255, pattern = "^[!-~]+$",
+      expect = 'a URI without spaces, such as "https://events.example.org"',
+      doc = "Format `\"cloudevents\"`: the `source` of events that did not come in as CloudEvents. With their ids it "
+        .. "names them, so give each store its own.",
+    },
     seconds("position_s", 60, 0, HOUR,
       "A stream without events gets its position in place of a heartbeat, at most once in that time. `0`: never."),
   }),

@@ -5,6 +5,7 @@ local json = native.json
 
 local bench = {}
 
+local BUILT_IN = { raw = true, json = true, cloudevents = true } -- formats
 local MOST = 20 -- questions of a kind, of one test and policy
 
 local noted = {} -- [policy] = { connects = {}, posts = {}, subscriptions = {}, events = {} }; of the test that runs
@@ -83,7 +84,7 @@ local function measure_rules(policy, measured, subscriptions, events)
   for _, s in ipairs(subscriptions) do
     local of = { filter = s.filter, format = s.format, params = json.encode(s.params) }
     of.params = next(s.params) and of.params or nil
-    local named = s.format and s.format ~= "raw" and s.format ~= "json"
+    local named = s.format and not BUILT_IN[s.format]
     for _, event in ipairs(events) do
       local judged = wants(s, event.topic) and policy.bench:judge(of, event)
       if judged and judged.result ~= "failed" and (s.filter or named) then

@@ -100,11 +100,15 @@ return function(method, options, body)
   if options.tls then
     field("X-Tidegate-Test-Tls", tls_text(options.tls))
   end
+  local typed = false
   for _, name in ipairs(sorted(options.headers)) do
     field(name, options.headers[name])
+    typed = typed or name:lower() == "content-type"
   end
   if body then
-    field("Content-Type", options.form and "application/x-www-form-urlencoded" or "application/json")
+    if not typed then
+      field("Content-Type", options.form and "application/x-www-form-urlencoded" or "application/json")
+    end
     field("Content-Length", #body)
   else
     field("Accept", "text/event-stream")

@@ -96,7 +96,7 @@
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
 ---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
----@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}). Required where the policy has formats; else 'raw'
+---@field format string?              a name in Policy.formats, 'raw' (the data as published) or 'json' (an object {id, topic, type, time, data, attrs}) or 'cloudevents' (a CloudEvent). Required where the policy has formats; else 'raw'
 ---@field params table<string,tg.Scalar|tg.Scalar[]>?  all that filters and formats see of the client: at most 32 keys, 1024 bytes of JSON
 ---@field replay tg.Replay|boolean|nil  how much history; false: starts with new events, whatever the client requests
 ---@field start ("latest"|"now"|"earliest"|string)?  where a client without a position begins; "now" if not given, or the id of an event. "latest": with the newest event of each of its topics that `store.latest` names, then event `live`, then what comes. Where retention took what such a client comes back for, it gets the newest events behind its position and `gap` with reason "compacted"

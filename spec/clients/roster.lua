@@ -29,6 +29,7 @@ local RUN = {
   ["parsers.mjs"] = node "parsers.mjs",
   ["browser.mjs"] = node "browser.mjs",
   ["page.mjs"] = node "page.mjs",
+  ["cloudevents.mjs"] = node "cloudevents.mjs",
   ["python.py"] = { "/usr/bin/python3", "-B", FOLDER .. "/python.py" },
   ["perl.pl"] = { "perl", FOLDER .. "/perl.pl" },
   ["curl.pl"] = { "perl", FOLDER .. "/curl.pl" },

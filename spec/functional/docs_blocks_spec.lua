@@ -63,6 +63,7 @@ local PAGES = {
       ["tidegate subscribe"] = [[echo '{"topic":"orders/line","data":"of a file"}' > events.ndjson]],
     },
     seen = { ' reserved {"book":"emma"}', '"data":"of a file"', '"sub": "ann"' } },
+  ["scripts/CLOUDEVENTS.md"] = { serve = true, seen = { '{"id":"%d+"}\n{"id":"%d+"}\n' } },
   ["scripts/TUTORIAL.md"] = { before = { ["shop-1"] = [[sed -i 's/127\.0\.0\.1:8080/127.0.0.1:8080/; ]]
       .. [[s/127\.0\.0\.1:8081/127.0.0.1:8081/' tidegate.lua]] },
     seen = { "without a token: exit code 77", '"card":"%*%*%*%*"', ' message {"state":"paid"}\n',

@@ -16,16 +16,31 @@ static void push_events(lua_State *L, const struct event_list *list)
     }
 }
 
-/* parse{ query, content_type, idempotency_key, body, event_bytes, batch_events, path, route, topic, form (1: yes) }
- * -> events, is_batch; or nil, status, text */
+enum { HEADERS_MAX = 32 };
+
+/* The table `headers` of the one at `t`, behind those that are there; the table holds the texts. */
+static size_t add_headers(lua_State *L, int t, struct http_header *headers, size_t n)
+{
+    if (lua_getfield(L, t, "headers") == LUA_TTABLE) {
+        for (lua_pushnil(L); lua_next(L, -2) && n < HEADERS_MAX; lua_pop(L, 1)) {
+            struct http_header *h = &headers[n++];
+            h->name.p = luaL_checklstring(L, -2, &h->name.n);
+            h->value.p = luaL_checklstring(L, -1, &h->value.n);
+        }
+    }
+    return n;
+}
+
+/* parse{ query, content_type, idempotency_key, headers, body, event_bytes, batch_events, path, route, topic, form (1: yes),
+ * cloudevents (1: yes) } -> events, is_batch; or nil, status, text */
 static int l_parse(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
-    struct http_header headers[] = {
+    struct http_header headers[HEADERS_MAX] = {
         {slice_str("content-type"), native_field_slice(L, 1, "content_type")},
         {slice_str("idempotency-key"), native_field_slice(L, 1, "idempotency_key")},
     };
-    struct http_request rq = {.headers = headers, .header_count = 2};
+    struct http_request rq = {.headers = headers, .header_count = add_headers(L, 1, headers, 2)};
     struct publish_limits limits = {(size_t)native_field_integer(L, 1, "event_bytes", 1000),
                                     (size_t)native_field_integer(L, 1, "batch_events", 1000)};
     struct slice body = native_field_slice(L, 1, "body"), query = native_field_slice(L, 1, "query");
@@ -42,7 +57,9 @@ static int l_parse(lua_State *L)
     const struct public_route route = {
         .path = native_field_slice(L, 1, "route").p,
         .topic = native_field_slice(L, 1, "topic").p,
-        .publish = native_field_integer(L, 1, "form", 0) ? PUBLISH_FORM : PUBLISH_RAW};
+        .publish = native_field_integer(L, 1, "form", 0)          ? PUBLISH_FORM
+                   : native_field_integer(L, 1, "cloudevents", 0) ? PUBLISH_CLOUDEVENTS
+                                                                  : PUBLISH_RAW};
     rq.path = native_field_slice(L, 1, "path");
     const struct publish_terms terms = {
         .query = &q, .route = route.path ? &route : NULL, .limits = &limits};

@@ -20,6 +20,8 @@ describe("http.routes", function()
       '{ path = "/b", publish = "form", topic = "t", answer = "empty", status = 204 }',
       '{ path = "/.well-known/mercure", subscribe = true, position_field = true }',
       '{ path = "/b/", publish = "envelope", status = 202 }',
+      '{ path = "/c", publish = "cloudevents" }',
+      '{ path = "/c/{x}", publish = "cloudevents", topic = "ce/{x}/{source}/{subject}/{type}" }',
     }
     assert.truthy(settings, problems)
   end)
@@ -41,6 +43,8 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "raw" }'] = { "topic: is needed", 5 },
       ['{ path = "/a", publish = "form" }'] = { "topic: is needed", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/{x}" }'] = { "{x} is not in the path", 5 },
+      ['{ path = "/a", publish = "raw", topic = "t/{source}" }'] = { "{source} is not in the path", 5 },
+      ['{ path = "/a", publish = "cloudevents", topic = "t/{id}" }'] = { "{id} is not in the path", 5 },
       ['{ path = "/a", publish = "raw", topic = "t//x" }'] = { "is not a topic", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/{x" }'] = { "is not a topic", 5 },
       ['{ path = "/a", publish = "raw", topic = "t/*" }'] = { "expected a topic", 5 },
@@ -48,7 +52,7 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "raw", topic = "t", status = 404 }'] = { "status", 5 },
       ['{ path = "/a", publish = "raw", topic = "t", status = 100 }'] = { "status", 5 },
       ['{ path = "/a", publish = "raw", topic = "t", status = 204 }'] = { 'answer = "empty"', 5 },
-      ['{ path = "/a", publish = "xml", topic = "t" }'] = { 'expected "raw", "envelope" or "form"', 5 },
+      ['{ path = "/a", publish = "xml", topic = "t" }'] = { 'expected "raw", "envelope", "form" or "cloudevents"', 5 },
       ['{ path = "/a", publish = "raw", topic = "t", answer = "stream", status = 201 }'] = { "a stream has 200", 5 },
       ['{ path = "/a", publish = "raw", topic = "t", answer = "events" }'] = { 'expected "json", "id", "empty"', 5 },
       ['{ path = "a", subscribe = true }'] = { "expected a path", 5 },

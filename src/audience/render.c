@@ -12,11 +12,12 @@ void renderer_init(struct renderer *r, struct policy *policy, struct audience_me
     *r = (struct renderer){
         .policy = policy,
         .metrics = metrics,
+        .source = slice_str("tidegate"),
         /* a format may add to what it was given, but not without end */
         .format_max = 2 * event_bytes + 4096,
         /* every event must fit: a byte may become \u00XX */
         .json_max = 6 * (event_bytes + EVENT_TOPIC_MAX_BYTES + EVENT_TYPE_MAX_BYTES) +
-                    EVENT_ATTRS_MAX_BYTES + 256,
+                    2 * EVENT_ATTRS_MAX_BYTES + 2048,
     };
     strbuf_init(&r->data, r->format_max);
     strbuf_init(&r->event, EVENT_TYPE_MAX_BYTES);
@@ -108,8 +109,8 @@ static const struct format_cache_entry *render_known(struct renderer *r,
 static enum format_result render_format(struct renderer *r, const struct render_order *o,
                                         struct rendering *out)
 {
-    struct formatted f = {r->data, r->event, 0};
-    f.data.max = o->binding->format == POLICY_FORMAT_JSON ? r->json_max : r->format_max;
+    struct formatted f = {r->data, r->event, 0, r->source};
+    f.data.max = o->binding->format <= POLICY_FORMAT_JSON ? r->json_max : r->format_max;
     strbuf_reset(&f.data);
     strbuf_reset(&f.event);
     if (o->mode == RENDER_DELIVERY) {

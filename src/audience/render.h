@@ -25,6 +25,7 @@ struct renderer {
     struct strbuf data, event;        /* scratch of formats */
     struct strbuf envelope, comment;  /* scratch */
     enum sse_topic topic;
+    struct slice source;         /* borrowed: of CloudEvents that the format makes */
     size_t format_max, json_max; /* bounds of `data`: the policy's, "json" */
 };
 
@@ -56,7 +57,7 @@ struct rendering {
     char comment[64];
 };
 
-/* `event_bytes`: most bytes of data of an event. */
+/* `event_bytes`: most bytes of data of an event. `topic` and `source` have defaults until they are set. */
 void renderer_init(struct renderer *r, struct policy *policy, struct audience_metrics *metrics,
                    size_t event_bytes);
 void renderer_clear(struct renderer *r);

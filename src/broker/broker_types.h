@@ -31,6 +31,7 @@ struct broker_options {
     bool latest;      /* the store keeps the newest events of some topics */
     enum prime prime; /* not PRIME_DEFAULT */
     enum sse_topic topic;
+    const char *cloudevents_source; /* of those that the format makes */
     unsigned position_s;            /* least between two positions of a quiet stream; 0: never */
     char *const *credential_params; /* of the query: never kept */
     size_t credential_param_count;

@@ -304,6 +304,7 @@ struct dry_run *dry_run_start(struct broker *b, struct policy *p, unsigned strea
     t->ctx = ctx;
     task_init(&t->task, dry_run_step);
     renderer_init(&t->renderer, p, NULL, b->opt.publish.event_bytes);
+    t->renderer.source = b->renderer->source;
     p->life->set_stage(p, POLICY_DRY_RUN);
     dry_run_collect_items(t, streams);
     dry_run_collect_audiences(t);

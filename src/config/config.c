@@ -188,6 +188,7 @@ static const struct lua_config_key keys[] = {
     TEXT(sse, prime),
     TEXT(sse, topic),
     TEXT(sse, position_event),
+    TEXT(sse, cloudevents_source),
     INTEGER(sse, position_s),
     BOOLEAN(compress, gzip),
     INTEGER(compress, min_members),

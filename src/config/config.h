@@ -109,6 +109,7 @@ struct config {
         char *prime; /* "event" | "id" | "data" | "none" */
         char *topic; /* "none" | "comment" | "event" */
         char *position_event;
+        char *cloudevents_source;
     } sse;
     struct {
         bool gzip;

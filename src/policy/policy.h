@@ -80,7 +80,8 @@ struct subscription {
     const struct slice *topics; /* valid patterns, sorted, unique; at least one */
     size_t topic_count;
     struct slice filter; /* absent: every event of the topics */
-    struct slice format; /* absent or "raw": the data as published; "json": the envelope */
+    struct slice format; /* absent or "raw": the data as published; "json": the envelope;
+                            "cloudevents" */
     struct slice params; /* canonical JSON object; absent: none */
     struct slice ends;   /* a filter: a stream that was given an event of it ends; absent: none */
     enum grant_start start;
@@ -155,7 +156,12 @@ struct policy_binding {
     bool envelope; /* what the format makes is put into one */
     struct filter_args *ends_text;
 };
-enum { POLICY_NONE = -1, POLICY_FORMAT_RAW = -1, POLICY_FORMAT_JSON = -2 };
+enum {
+    POLICY_NONE = -1,
+    POLICY_FORMAT_RAW = -1,
+    POLICY_FORMAT_JSON = -2,
+    POLICY_FORMAT_CLOUDEVENTS = -3
+};
 
 /* Most ways in which a result of a format may be found again. */
 enum { POLICY_FORMAT_KEYS_MAX = 8 };
@@ -186,6 +192,7 @@ struct formatted {
     struct strbuf event; /* empty: the event's own type */
     uint64_t key; /* whatever came of it holds for this event wherever format_keys() names it; 0:
                      not to be remembered. Never used again for anything else by this policy. */
+    struct slice source; /* given: of CloudEvents that are made of events that are none */
 };
 
 /* How a filter or a format came to what it decided, for people. The buffers are the caller's,

@@ -74,6 +74,7 @@ static struct broker_options broker_options(const struct config *c)
         .latest = c->store.latest.n > 0,
         .prime = prime_of(c),
         .topic = topic_of(c),
+        .cloudevents_source = c->sse.cloudevents_source,
         .position_event = c->sse.position_event,
         .position_s = (unsigned)c->sse.position_s,
         .credential_params = c->policy.credential_params.v,
@@ -104,11 +105,9 @@ static struct broker_options broker_options(const struct config *c)
 
 static struct public_route *routes_of(const struct config *c)
 {
-    static const char *const shapes[] = {[PUBLISH_NOT] = "",
-                                         [PUBLISH_ENVELOPE] = "envelope",
-                                         [PUBLISH_RAW] = "raw",
-                                         [PUBLISH_FORM] = "form",
-                                         NULL};
+    static const char *const shapes[] = {
+        [PUBLISH_NOT] = "",      [PUBLISH_ENVELOPE] = "envelope",       [PUBLISH_RAW] = "raw",
+        [PUBLISH_FORM] = "form", [PUBLISH_CLOUDEVENTS] = "cloudevents", NULL};
     static const char *const answers[] = {[ANSWER_JSON] = "json",
                                           [ANSWER_ID] = "id",
                                           [ANSWER_EMPTY] = "empty",

@@ -276,7 +276,7 @@ static int event_page_put(struct event_page *p, const struct event *ev,
     struct strbuf *out = &p->out;
     int rc = p->lines || p->count == 0 ? 0 : strbuf_append(out, ",", 1);
     const struct policy_binding *binding = &p->audience->binding;
-    if (binding->format == POLICY_FORMAT_JSON || binding->envelope) {
+    if (binding->format <= POLICY_FORMAT_JSON || binding->envelope) {
         rc = rc ? rc : event_page_put_data(out, what->fields.data); /* it is all of this */
     } else {
         rc = rc ? rc : strbuf_printf(out, "{\"id\":\"%" PRIu64 "\"", ev->id);

@@ -12,6 +12,7 @@ enum publish_shape {
     PUBLISH_ENVELOPE, /* as POST /events */
     PUBLISH_RAW,      /* the body is the data */
     PUBLISH_FORM, /* application/x-www-form-urlencoded: the data is JSON, a list of values for each name */
+    PUBLISH_CLOUDEVENTS, /* CloudEvents alone */
 };
 
 enum publish_answer { ANSWER_JSON, ANSWER_ID, ANSWER_EMPTY, ANSWER_STREAM };

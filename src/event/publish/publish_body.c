@@ -13,14 +13,17 @@
 
 static const char attr_prefix[] = "attr.";
 
-/* One line for each format of a body without ?topic=. */
+/* One line for each format of a body that is not the data itself; CloudEvents last. */
 static const struct body_format {
     const char *media_type;
     int (*read)(struct publish_body_reader *r, struct slice body, bool *is_batch);
 } formats[] = {
     {"application/json", publish_body_read_json},
     {"application/x-ndjson", publish_body_read_ndjson},
+    {"application/cloudevents+json", publish_body_read_cloudevent},
+    {"application/cloudevents-batch+json", publish_body_read_cloudevents},
 };
+enum { FIRST_CLOUDEVENTS = 2 };
 
 char publish_body_printable(char c)
 {
@@ -80,8 +83,7 @@ int publish_body_add(struct publish_body_reader *r, const struct event_fields *f
     return 0;
 }
 
-/* The value of a query parameter that may be given once. */
-static int query_once(struct publish_body_reader *r, const char *name, struct slice *out)
+int publish_body_query_once(struct publish_body_reader *r, const char *name, struct slice *out)
 {
     const struct http_query *q = r->query;
     *out = (struct slice){NULL, 0};
@@ -134,15 +136,23 @@ static int query_attrs(struct publish_body_reader *r, const struct http_query *q
     return status;
 }
 
-/* The topic that the route makes of the path. */
-static int publish_body_fill_topic(struct publish_body_reader *r, struct strbuf *topic)
+int publish_body_fill_topic(struct publish_body_reader *r, struct strbuf *topic,
+                            const struct http_param *more, size_t n)
 {
+    enum { VALUES_MAX = 32 }; /* a path has fewer names */
     const struct public_routes one = {r->route, 1};
-    struct http_query params;
+    struct http_param values[VALUES_MAX + PUBLISH_BODY_MORE_MAX];
+    struct http_query params, all = {.params = values};
     int rc = 0;
     const struct public_route *found = public_route_find(&one, r->rq->path, &params, &rc);
+    for (size_t i = 0; i < params.count && all.count < VALUES_MAX; i++) {
+        values[all.count++] = params.params[i];
+    }
+    for (size_t i = 0; i < n && i < PUBLISH_BODY_MORE_MAX; i++) {
+        values[all.count++] = more[i];
+    }
     rc = found ? rc : UV_ENOENT;
-    rc = rc ? rc : topic_fill(topic, r->route->topic, &params);
+    rc = rc ? rc : topic_fill(topic, r->route->topic, &all);
     http_query_clear(&params);
     return rc == 0            ? 0
            : rc == UV_ENOBUFS ? publish_body_refuse(r, 400, "topic: is longer than 255 bytes")
@@ -156,8 +166,8 @@ static int publish_body_add_data(struct publish_body_reader *r, struct slice top
                                  struct slice data)
 {
     struct event_fields f = {.topic = topic, .data = data, .time_ms = r->time_ms};
-    int status = query_once(r, "type", &f.type);
-    status = status ? status : query_once(r, "key", &f.key);
+    int status = publish_body_query_once(r, "type", &f.type);
+    status = status ? status : publish_body_query_once(r, "key", &f.key);
     status = status ? status : query_attrs(r, r->query, &f.attrs);
     if (status) {
         return status;
@@ -171,7 +181,7 @@ static int publish_body_add_data(struct publish_body_reader *r, struct slice top
 static int read_raw(struct publish_body_reader *r)
 {
     struct slice topic;
-    int status = query_once(r, "topic", &topic);
+    int status = publish_body_query_once(r, "topic", &topic);
     return status ? status : publish_body_add_data(r, topic, strbuf_slice(&r->rq->body));
 }
 
@@ -182,7 +192,7 @@ static int publish_body_read_route(struct publish_body_reader *r)
     strbuf_init(&topic, EVENT_TOPIC_MAX_BYTES);
     strbuf_init(&data, r->limits->event_bytes);
     bool form = r->route->publish == PUBLISH_FORM;
-    int status = publish_body_fill_topic(r, &topic);
+    int status = publish_body_fill_topic(r, &topic, NULL, 0);
     status = status || !form ? status : publish_body_read_form(r, &data);
     status = status ? status
                     : publish_body_add_data(r, strbuf_slice(&topic),
@@ -203,22 +213,24 @@ static struct slice media_type(struct slice value)
     return value;
 }
 
-/* NULL: refused. */
-static const struct body_format *find_format(struct publish_body_reader *r)
+/* NULL: it is none of them. */
+static const struct body_format *publish_body_format(const struct http_request *rq, size_t from)
 {
-    struct slice type = http_request_header(r->rq, "Content-Type");
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        if (slice_is_nocase(media_type(type), formats[i].media_type)) {
+    struct slice type = media_type(http_request_header(rq, "Content-Type"));
+    for (size_t i = from; i < sizeof formats / sizeof *formats; i++) {
+        if (slice_is_nocase(type, formats[i].media_type)) {
             return &formats[i];
         }
     }
-    publish_body_refuse(r, 415,
-                        "Content-Type: %s%s%s; expected application/json or "
-                        "application/x-ndjson, or ?topic=NAME in the query where the body "
-                        "is the data itself",
-                        type.n ? "is \"" : "is missing", type.n ? publish_body_show(type).text : "",
-                        type.n ? "\"" : "");
     return NULL;
+}
+
+static int publish_body_refuse_type(struct publish_body_reader *r, const char *expected)
+{
+    struct slice type = http_request_header(r->rq, "Content-Type");
+    return publish_body_refuse(
+        r, 415, "Content-Type: %s%s%s; expected %s", type.n ? "is \"" : "is missing",
+        type.n ? publish_body_show(type).text : "", type.n ? "\"" : "", expected);
 }
 
 /* Nothing is decompressed here: a small body would become a large one. */
@@ -253,60 +265,91 @@ static int check_raw_type(struct publish_body_reader *r)
               : 0;
 }
 
-static bool publish_body_is_routed(const struct publish_body_reader *r)
+/* What the body of a request is. */
+enum body_kind {
+    BODY_RAW,       /* the data itself */
+    BODY_FORM,      /* a form that becomes the data */
+    BODY_BINARY,    /* the data of a CloudEvent, whose attributes are in the head */
+    BODY_FORMATTED, /* as Content-Type says */
+};
+
+static enum body_kind publish_body_kind(const struct publish_body_reader *r)
 {
-    return r->route && r->route->publish != PUBLISH_ENVELOPE;
+    enum publish_shape shape = r->route ? r->route->publish : PUBLISH_ENVELOPE;
+    if (shape == PUBLISH_RAW || shape == PUBLISH_FORM) {
+        return shape == PUBLISH_RAW ? BODY_RAW : BODY_FORM;
+    }
+    bool structured = publish_body_format(r->rq, FIRST_CLOUDEVENTS) != NULL;
+    bool topic = shape == PUBLISH_ENVELOPE && http_query_get(r->query, "topic").p;
+    return structured                      ? BODY_FORMATTED
+           : publish_body_is_binary(r->rq) ? BODY_BINARY
+           : topic                         ? BODY_RAW
+                                           : BODY_FORMATTED;
 }
 
-/* Is the body the data itself? */
-static bool publish_body_is_raw(const struct publish_body_reader *r)
+static int publish_body_check_type(struct publish_body_reader *r, enum body_kind kind)
 {
-    return publish_body_is_routed(r) ? r->route->publish == PUBLISH_RAW
-                                     : http_query_get(r->query, "topic").p != NULL;
+    bool cloudevents = r->route && r->route->publish == PUBLISH_CLOUDEVENTS;
+    switch (kind) {
+    case BODY_RAW:
+        return check_raw_type(r);
+    case BODY_FORM:
+        return slice_is_nocase(media_type(http_request_header(r->rq, "Content-Type")),
+                               "application/x-www-form-urlencoded")
+                   ? 0
+                   : publish_body_refuse_type(r, "application/x-www-form-urlencoded");
+    case BODY_BINARY:
+        return 0;
+    case BODY_FORMATTED:
+        break;
+    }
+    if (publish_body_format(r->rq, cloudevents ? FIRST_CLOUDEVENTS : 0)) {
+        return 0;
+    }
+    return publish_body_refuse_type(
+        r, cloudevents ? "a CloudEvent: application/cloudevents+json, "
+                         "application/cloudevents-batch+json, or fields such as ce-id"
+                       : "application/json or application/x-ndjson, or ?topic=NAME in the query "
+                         "where the body is the data itself");
 }
 
-static int publish_body_check_form(struct publish_body_reader *r)
-{
-    struct slice type = http_request_header(r->rq, "Content-Type");
-    return slice_is_nocase(media_type(type), "application/x-www-form-urlencoded")
-               ? 0
-               : publish_body_refuse(r, 415,
-                                     "Content-Type: is %s%s%s; expected "
-                                     "application/x-www-form-urlencoded",
-                                     type.n ? "\"" : "missing",
-                                     type.n ? publish_body_show(type).text : "",
-                                     type.n ? "\"" : "");
-}
-
-static int check_fields(struct publish_body_reader *r)
+static int check_fields(struct publish_body_reader *r, enum body_kind kind)
 {
     int status = check_codings(r);
-    if (status) {
-        return status;
-    }
-    if (publish_body_is_routed(r) && http_query_get(r->query, "topic").p) {
+    if (status == 0 && r->route && r->route->topic && http_query_get(r->query, "topic").p) {
         return publish_body_refuse(r, 400, "topic: is in the query, but the path says the topic");
     }
-    if (publish_body_is_raw(r)) {
-        return check_raw_type(r);
-    }
-    if (publish_body_is_routed(r)) {
-        return publish_body_check_form(r);
-    }
-    return find_format(r) ? 0 : 415;
+    return status ? status : publish_body_check_type(r, kind);
 }
 
-static int read_envelopes(struct publish_body_reader *r, bool *is_batch)
+static int publish_body_read_formatted(struct publish_body_reader *r, bool *is_batch)
 {
     struct slice body = strbuf_slice(&r->rq->body);
-    const struct body_format *format = find_format(r); /* check_fields() has found it */
+    const struct body_format *format = publish_body_format(r->rq, 0); /* it has been checked */
     json_text_skip(&body);
     if (body.n == 0) {
-        return publish_body_refuse(r, 400,
-                                   "body: is empty; expected an envelope such as "
-                                   "{\"topic\":\"orders/42\",\"data\":\"hello\"}");
+        return publish_body_refuse(r, 400, "body: is empty; expected %s",
+                                   format < &formats[FIRST_CLOUDEVENTS]
+                                       ? "an envelope such as "
+                                         "{\"topic\":\"orders/42\",\"data\":\"hello\"}"
+                                       : "a CloudEvent, or an array of them");
     }
     return format->read(r, strbuf_slice(&r->rq->body), is_batch);
+}
+
+static int publish_body_read(struct publish_body_reader *r, enum body_kind kind, bool *is_batch)
+{
+    switch (kind) {
+    case BODY_RAW:
+        return r->route && r->route->topic ? publish_body_read_route(r) : read_raw(r);
+    case BODY_FORM:
+        return publish_body_read_route(r);
+    case BODY_BINARY:
+        return publish_body_read_binary(r, strbuf_slice(&r->rq->body));
+    case BODY_FORMATTED:
+        break;
+    }
+    return publish_body_read_formatted(r, is_batch);
 }
 
 int publish_body_check_head(const struct http_request *rq, const struct publish_terms *terms,
@@ -316,8 +359,9 @@ int publish_body_check_head(const struct http_request *rq, const struct publish_
         .rq = rq, .query = terms->query, .route = terms->route, .limits = terms->limits, .e = e};
     size_t most = terms->limits->event_bytes;
     uint64_t length = rq->chunked ? 0 : rq->body_bytes + rq->body_left;
-    int status = check_fields(&r);
-    if (status || !publish_body_is_raw(&r)) {
+    enum body_kind kind = publish_body_kind(&r);
+    int status = check_fields(&r, kind);
+    if (status || (kind != BODY_RAW && kind != BODY_BINARY)) {
         return status;
     }
     return length > most
@@ -340,23 +384,17 @@ int publish_body_parse(const struct http_request *rq, const struct publish_terms
     struct slice body = strbuf_slice(&rq->body);
     size_t valid = utf8_prefix(body);
     strbuf_init(&r.attrs, EVENT_ATTRS_MAX_BYTES);
-    strbuf_init(&r.scratch, body.n);
+    strbuf_init(&r.scratch, 2 * body.n); /* a text, and what is decoded of it */
     *is_batch = false;
-    int status = check_fields(&r);
-    if (status) {
-        /* it has been refused for what it says of itself */
-    } else if (valid < body.n) {
+    enum body_kind kind = publish_body_kind(&r);
+    int status = check_fields(&r, kind);
+    if (status == 0 && valid < body.n && kind != BODY_BINARY) {
         status = publish_body_refuse(&r, 400,
                                      "body: is not valid UTF-8 (byte %zu); encode binary data, for "
                                      "instance as Base64",
                                      valid);
-    } else if (publish_body_is_routed(&r)) {
-        status = publish_body_read_route(&r);
-    } else if (publish_body_is_raw(&r)) {
-        status = read_raw(&r);
-    } else {
-        status = read_envelopes(&r, is_batch);
     }
+    status = status ? status : publish_body_read(&r, kind, is_batch);
     if (status) {
         event_list_clear(out);
     }

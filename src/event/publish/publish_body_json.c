@@ -24,7 +24,7 @@ struct envelope {
     struct slice text[MEMBER_COUNT];
 };
 
-static const char *publish_body_json_kind_of(struct slice value)
+const char *publish_body_json_kind_of(struct slice value)
 {
     switch (value.n ? *value.p : 'n') {
     case '{':
@@ -60,9 +60,8 @@ static int refuse_unknown(struct publish_body_reader *r, struct slice raw)
         r, 400, "unknown field \"%s\"; an envelope has topic, data, type, key, attrs", shown.text);
 }
 
-/* `at` is in, or at the end of, the text that begins at `start`. */
-static int refuse_json(struct publish_body_reader *r, const char *start, struct slice at,
-                       const char *wrong)
+int publish_body_refuse_json(struct publish_body_reader *r, const char *start, struct slice at,
+                             const char *wrong)
 {
     return publish_body_refuse(r, 400, "JSON: %s%s (byte %zu)", wrong,
                                at.n ? "" : ", the text ends", (size_t)(at.p - start));
@@ -74,11 +73,12 @@ static int take_member(struct publish_body_reader *r, const char *start, struct 
     struct slice name, value;
     json_text_skip(rest);
     if (rest->n == 0 || *rest->p != '"') {
-        return refuse_json(r, start, *rest, "expected the name of a field in double quotes");
+        return publish_body_refuse_json(r, start, *rest,
+                                        "expected the name of a field in double quotes");
     }
     const char *wrong = json_text_checked_value(rest, &name);
     if (wrong) {
-        return refuse_json(r, start, *rest, wrong);
+        return publish_body_refuse_json(r, start, *rest, wrong);
     }
     int member = 0;
     while (member < MEMBER_COUNT && !json_text_string_is(name, slice_str(member_names[member]))) {
@@ -91,11 +91,11 @@ static int take_member(struct publish_body_reader *r, const char *start, struct 
         return publish_body_refuse(r, 400, "%s: is there more than once", member_names[member]);
     }
     if (!json_text_take(rest, ':')) {
-        return refuse_json(r, start, *rest, "expected ':'");
+        return publish_body_refuse_json(r, start, *rest, "expected ':'");
     }
     wrong = json_text_checked_value(rest, &value);
     if (wrong) {
-        return refuse_json(r, start, *rest, wrong);
+        return publish_body_refuse_json(r, start, *rest, wrong);
     }
     env->text[member] = value;
     return 0;
@@ -111,7 +111,7 @@ static int take_members(struct publish_body_reader *r, struct slice *rest, struc
     if (!json_text_take(rest, '{')) {
         const char *wrong = json_text_checked_value(rest, &whole);
         return wrong
-                   ? refuse_json(r, start, *rest, wrong)
+                   ? publish_body_refuse_json(r, start, *rest, wrong)
                    : publish_body_refuse(r, 400, "expected an envelope, which is an object, got %s",
                                          publish_body_json_kind_of(whole));
     }
@@ -124,7 +124,9 @@ static int take_members(struct publish_body_reader *r, struct slice *rest, struc
             return status;
         }
     } while (json_text_take(rest, ','));
-    return json_text_take(rest, '}') ? 0 : refuse_json(r, start, *rest, "expected ',' or '}'");
+    return json_text_take(rest, '}')
+               ? 0
+               : publish_body_refuse_json(r, start, *rest, "expected ',' or '}'");
 }
 
 /* ---------------------------------------------------------------- the members' values */
@@ -302,12 +304,12 @@ static int add_envelope(struct publish_body_reader *r, struct slice text, struct
         return status;
     }
     json_text_skip(&rest);
-    return rest.n ? refuse_json(r, text.p, rest, "expected nothing behind the envelope")
-                  : add_members(r, &env, key);
+    return rest.n
+               ? publish_body_refuse_json(r, text.p, rest, "expected nothing behind the envelope")
+               : add_members(r, &env, key);
 }
 
-/* One key cannot name several events. */
-static int check_batch(struct publish_body_reader *r)
+int publish_body_check_batch(struct publish_body_reader *r)
 {
     return http_request_header(r->rq, "Idempotency-Key").p
                ? publish_body_refuse(r, 400,
@@ -316,12 +318,13 @@ static int check_batch(struct publish_body_reader *r)
                : 0;
 }
 
-static int read_array(struct publish_body_reader *r, struct slice rest)
+int publish_body_read_array(struct publish_body_reader *r, struct slice rest, const char *item,
+                            publish_body_take take)
 {
     bool more = true;
     for (size_t i = 0; more; i++) {
-        snprintf(r->where, sizeof r->where, "envelope %zu", i);
-        int status = take_envelope(r, &rest, (struct slice){NULL, 0});
+        snprintf(r->where, sizeof r->where, "%s %zu", item, i);
+        int status = take(r, &rest, (struct slice){NULL, 0});
         if (status) {
             return status;
         }
@@ -346,13 +349,13 @@ int publish_body_read_json(struct publish_body_reader *r, struct slice body, boo
         return publish_body_refuse(r, 400,
                                    "body: is an empty array; expected at least one envelope");
     }
-    int status = check_batch(r);
-    return status ? status : read_array(r, rest);
+    int status = publish_body_check_batch(r);
+    return status ? status : publish_body_read_array(r, rest, "envelope", take_envelope);
 }
 
 int publish_body_read_ndjson(struct publish_body_reader *r, struct slice body, bool *is_batch)
 {
-    int status = check_batch(r);
+    int status = publish_body_check_batch(r);
     *is_batch = true;
     for (size_t line = 1; body.n && !status; line++) {
         const char *end = memchr(body.p, '\n', body.n);

@@ -22,6 +22,14 @@ int publish_body_read_json(struct publish_body_reader *r, struct slice body, boo
 int publish_body_read_ndjson(struct publish_body_reader *r, struct slice body, bool *is_batch);
 /* A form becomes the data of `f`, as JSON in `data`. 0, or the status. */
 int publish_body_read_form(struct publish_body_reader *r, struct strbuf *data);
+/* CloudEvents: one, a list of them, one in the head of the request; see publish_body_is_binary(). */
+int publish_body_read_cloudevent(struct publish_body_reader *r, struct slice body, bool *is_batch);
+int publish_body_read_cloudevents(struct publish_body_reader *r, struct slice body, bool *is_batch);
+int publish_body_read_binary(struct publish_body_reader *r, struct slice body);
+/* Do fields of the head make a CloudEvent of the body? */
+bool publish_body_is_binary(const struct http_request *rq);
+
+/* ---- what they share */
 
 /* Checks the fields, makes the event. Returns 0 or the status. */
 int publish_body_add(struct publish_body_reader *r, const struct event_fields *f);
@@ -29,6 +37,24 @@ int publish_body_add(struct publish_body_reader *r, const struct event_fields *f
 __attribute__((format(printf, 3, 4))) int publish_body_refuse(struct publish_body_reader *r,
                                                               int status, const char *fmt, ...);
 int publish_body_no_memory(struct publish_body_reader *r);
+/* The value of a query parameter that may be given once; absent: it is not there. 0, or the status. */
+int publish_body_query_once(struct publish_body_reader *r, const char *name, struct slice *out);
+/* The topic that the route makes of the path, and of `more` values. 0, or the status. */
+enum { PUBLISH_BODY_MORE_MAX = 4 };
+int publish_body_fill_topic(struct publish_body_reader *r, struct strbuf *topic,
+                            const struct http_param *more, size_t n);
+/* Refuses a key of the request, which cannot name all events of a batch. 0, or the status. */
+int publish_body_check_batch(struct publish_body_reader *r);
+/* Reads the items of an array behind its '['; `take` cuts one off. 0, or the status. */
+typedef int (*publish_body_take)(struct publish_body_reader *r, struct slice *rest,
+                                 struct slice key);
+int publish_body_read_array(struct publish_body_reader *r, struct slice rest, const char *item,
+                            publish_body_take take);
+/* `at` is in, or at the end of, the text that begins at `start`. Returns the status. */
+int publish_body_refuse_json(struct publish_body_reader *r, const char *start, struct slice at,
+                             const char *wrong);
+/* "an object": what a JSON value is. */
+const char *publish_body_json_kind_of(struct slice value);
 
 /* Foreign text for a message: printable ASCII, other bytes as '?', truncated with "..." */
 char publish_body_printable(char c);

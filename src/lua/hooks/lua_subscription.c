@@ -137,12 +137,16 @@ static void lua_subscription_ends(lua_State *L, int t, const struct lua_function
 static void lua_subscription_format(lua_State *L, int t, const struct lua_functions *all,
                                     struct verdict_draft *d)
 {
-    static const char *const built_in[] = {"raw", "json"};
+    static const char *const built_in[] = {"raw", "json", "cloudevents"};
+    const size_t n = sizeof built_in / sizeof *built_in;
     if (lua_shape_field(L, t, "format") != LUA_TNIL) {
         struct slice name = lua_shape_string(L, -1, "format");
-        if (!slice_is(name, built_in[0]) && !slice_is(name, built_in[1]) &&
-            lua_functions_find(all, name) < 0) {
-            unknown_name(L, "format", name, all, built_in, 2);
+        bool known = lua_functions_find(all, name) >= 0;
+        for (size_t i = 0; i < n; i++) {
+            known = known || slice_is(name, built_in[i]);
+        }
+        if (!known) {
+            unknown_name(L, "format", name, all, built_in, n);
         }
         lua_subscription_append(L, &d->format, name, "format");
     }
@@ -158,8 +162,10 @@ static void lua_subscription_want_names(lua_State *L, int t, const struct lua_po
                       "subscription, or says \"none\" for every event of the topics");
     }
     if (f->formats.n && lua_shape_field(L, t, "format") == LUA_TNIL) {
-        luaL_error(L, "format: missing; a policy that has formats names one of them in each "
-                      "subscription, or says \"raw\" for the data as published, or \"json\"");
+        luaL_error(
+            L,
+            "format: missing; a policy that has formats names one of them in each "
+            "subscription, or says \"raw\" for the data as published, \"json\" or \"cloudevents\"");
     }
     lua_settop(L, t);
 }

@@ -79,7 +79,8 @@ static void read_function(lua_State *L, const struct load *load, const struct ki
     struct lua_functions *out = k->out;
     const char *kind = k->name;
     const char *name = lua_shape_name(L, -2, kind).p; /* stack: ..., name, function */
-    if (k->instead == LUA_TTABLE && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0)) {
+    if (k->instead == LUA_TTABLE && (strcmp(name, "raw") == 0 || strcmp(name, "json") == 0 ||
+                                     strcmp(name, "cloudevents") == 0)) {
         luaL_error(L, "formats.%s: the name belongs to a built-in format; use another", name);
     }
     if (k->instead == LUA_TSTRING && strcmp(name, "none") == 0) {

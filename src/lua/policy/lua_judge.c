@@ -1,5 +1,6 @@
 #include "lua/policy/lua_judge.h"
 
+#include "event/cloudevents/cloudevent.h"
 #include "event/json_format.h"
 #include "event/topic.h"
 #include "lua/api/lua_event.h"
@@ -142,7 +143,8 @@ int lua_judge_format(const struct judge *j, struct formatted *out, enum format_r
 enum format_result lua_judge_built_in(int format, const struct event *ev, struct formatted *out)
 {
     struct slice data = event_data(ev);
-    int rc = format == POLICY_FORMAT_JSON ? json_format(ev, &out->data)
-                                          : strbuf_append(&out->data, data.p, data.n);
+    int rc = format == POLICY_FORMAT_JSON          ? json_format(ev, &out->data)
+             : format == POLICY_FORMAT_CLOUDEVENTS ? cloudevent_format(ev, out->source, &out->data)
+                                                   : strbuf_append(&out->data, data.p, data.n);
     return format_result_of(rc);
 }

@@ -28,10 +28,13 @@ static int lua_policy_resolve(const struct lua_policy *p, const struct subscript
             return UV_ENOENT;
         }
     }
+    bool cloudevents = s->format.p && slice_is(s->format, "cloudevents");
     bool named = s->format.p && !slice_is(s->format, "raw") && !slice_is(s->format, "json");
     out->envelope = s->envelope && named;
     if (s->envelope ? !named : s->format.p && slice_is(s->format, "json")) {
         out->format = POLICY_FORMAT_JSON;
+    } else if (cloudevents) {
+        out->format = POLICY_FORMAT_CLOUDEVENTS;
     } else if (named) {
         out->format = lua_functions_find(&p->file.formats, s->format);
         if (out->format < 0) {
@@ -307,7 +310,11 @@ static bool lua_policy_ends(struct policy *base, const struct policy_binding *b,
 /* The key of results that no params have a part in; 0: of others. */
 static uint64_t plain_key(const struct lua_policy *p, const struct policy_binding *b)
 {
-    return b->format < 0 ? 1 : format_reads_params(p, b->format) ? 0 : 2 + (uint64_t)b->format;
+    enum { JSON_KEY = 1, CLOUDEVENTS_KEY, FIRST_NAMED_KEY };
+    return b->format == POLICY_FORMAT_CLOUDEVENTS ? CLOUDEVENTS_KEY
+           : b->format < 0                        ? JSON_KEY
+           : format_reads_params(p, b->format)    ? 0
+                                                  : FIRST_NAMED_KEY + (uint64_t)b->format;
 }
 
 static size_t lua_policy_format_keys(struct policy *base, const struct policy_binding *b,

@@ -309,8 +309,10 @@ static int test_questions_refuse_name(lua_State *L, const struct policy *p,
     } asked[] = {{s->filter, false}, {s->ends, false}, {s->format, true}};
     const char *names[NAMES_MAX];
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
-        bool known = !asked[i].name.p || (asked[i].of_format && (slice_is(asked[i].name, "raw") ||
-                                                                 slice_is(asked[i].name, "json")));
+        bool known = !asked[i].name.p ||
+                     (asked[i].of_format &&
+                      (slice_is(asked[i].name, "raw") || slice_is(asked[i].name, "json") ||
+                       slice_is(asked[i].name, "cloudevents")));
         size_t n = 0;
         for (; n < NAMES_MAX && (names[n] = lua_policy_name(p, asked[i].of_format, n)); n++) {
             known = known || slice_is(asked[i].name, names[n]);

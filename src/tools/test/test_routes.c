@@ -34,7 +34,7 @@ static unsigned test_routes_choice(lua_State *L, int t, const char *field, const
 /* The route at `t` */
 static void test_routes_read(lua_State *L, int t, int keep, struct public_route *out)
 {
-    static const char *const shapes[] = {"", "envelope", "raw", "form", NULL};
+    static const char *const shapes[] = {"", "envelope", "raw", "form", "cloudevents", NULL};
     static const char *const answers[] = {"json", "id", "empty", "stream", NULL};
     luaL_argcheck(L, lua_istable(L, t), 9, "routes: tables as of http.routes were expected");
     lua_getfield(L, t, "path");
