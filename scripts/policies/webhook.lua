@@ -1,18 +1,26 @@
--- Takes webhooks of other services: verifies who has signed the body, drops what nobody wants, routes the rest.
--- The services post to /events?topic=hooks/github (or stripe, shopify), so the body is the event's data as it came.
--- Everybody may read what happens in the repositories; payments and orders want the readers' secret as a bearer token.
+-- Takes webhooks of other services: verifies who has signed the body, drops what nobody wants, stores once what is
+-- sent twice, routes the rest. The services post to /hooks/github (or stripe, shopify) and get 204; the body is the
+-- event's data as it came. Everybody may read what happens in the repositories; payments and orders want the readers'
+-- secret as a bearer token. With `accounts = true` orders get the account of their customer: ?account=a7.
 --
+--   http   = { routes = {
+--     { path = "/hooks/{service}", publish = "raw", topic = "hooks/{service}", answer = "empty" } } },
+--   http_targets = { accounts = { url = "https://accounts.internal/v1" } }, -- GET /customers/42: {"account":"a7"}
 --   policy = { file = "webhook.lua", settings = {
 --     github = secret(env "GITHUB_SECRET"), stripe = secret(env "STRIPE_SECRET"),
 --     shopify = secret(env "SHOPIFY_SECRET"), readers = secret(env "READERS_SECRET") } }
-local settings = tg.settings { github = "secret", stripe = "secret", shopify = "secret", readers = "secret" }
-local P = { api = 1, version = "webhook-2" }
+local settings = tg.settings { github = "secret", stripe = "secret", shopify = "secret", readers = "secret",
+  accounts = { "boolean", default = false } }
+local P = { api = 1, version = "webhook-3" }
 local STRIPE_S = 300 -- how old a timestamp may be
+local ACCOUNT_S = 600 -- how long an account is remembered
 
 -- Where each of them has its signature. publish sees no headers: they become part of the identity.
 local FIELDS = {
   github = "x-hub-signature-256", stripe = "stripe-signature", shopify = "x-shopify-hmac-sha256",
 }
+-- And what it calls a delivery: the same when it sends that again. Stripe says it in the body.
+local DELIVERIES = { github = "x-github-delivery", shopify = "x-shopify-webhook-id" }
 
 function P.authenticate(req)
   if req.method ~= "POST" then
@@ -21,18 +29,30 @@ function P.authenticate(req)
     end
     return { sub = "reader", trusted = req.bearer ~= nil }
   end
-  local service = (req.topics[1] or ""):match "^hooks/(%l+)$"
+  local service = req.params.service or (req.topics[1] or ""):match "^hooks/(%l+)$"
   local signature = service and FIELDS[service] and req.headers[FIELDS[service]]
   if not signature then
-    return tg.deny(401, "a topic like hooks/github, and that service's signature, were expected")
+    return tg.deny(401, "a path like /hooks/github, and that service's signature, were expected")
   elseif #signature > 1000 then
     return tg.deny(400, "the signature is too long")
   end
-  return { sub = service, signature = signature, kind = (req.headers["x-github-event"] or ""):sub(1, 100) }
+  local delivery = DELIVERIES[service] and req.headers[DELIVERIES[service]]
+  return { sub = service, signature = signature, kind = (req.headers["x-github-event"] or ""):sub(1, 100),
+    delivery = delivery and delivery:sub(1, 100) }
 end
 
-function P.subscribe(_, who)
-  return { topics = who.trusted and { "repos/**", "payments/**", "shop/**" } or { "repos/**" } }
+P.filters = { account = "attrs.account == $account" }
+
+function P.subscribe(req, who)
+  local account = who.trusted and req.query.account
+  if account and #account > 100 then
+    return tg.deny(400, "account: is too long")
+  end
+  return {
+    topics = who.trusted and { "repos/**", "payments/**", "shop/**" } or { "repos/**" },
+    filter = account and "account" or "none",
+    params = account and { account = account } or nil,
+  }
 end
 
 -- Is the body the one that was signed? tg.equal takes the same time wherever two texts differ.
@@ -90,13 +110,33 @@ function route.stripe(pub, _, hook)
   return pub
 end
 
+-- "" where nobody knows the customer; nil and why where it cannot be told now.
+local function account_of(customer)
+  return cache.fetch("account:" .. customer, ACCOUNT_S, function()
+    local res, err = http.get("accounts", { path = { "customers", customer } })
+    if not res or res.status ~= 200 and res.status ~= 404 then
+      return nil, err or "accounts: " .. res.status
+    end
+    return res.status == 200 and text(res.json, "account") or ""
+  end)
+end
+
 function route.shopify(pub, _, hook)
-  local order = { topic = tg.topic("shop", "orders"), raw = pub.raw }
-  local customer = text(hook.customer, "id")
+  local customer, attrs = text(hook.customer, "id"), {}
   if not customer then
-    return order
+    return { topic = "shop/orders", raw = pub.raw, key = pub.key }
   end
-  return { order, { topic = tg.topic("shop", "customers", customer), raw = pub.raw } }
+  if settings.accounts then
+    local account, err = account_of(customer)
+    if not account then
+      return nil, err -- 503: it is sent again
+    end
+    attrs.account = account ~= "" and account or nil
+  end
+  return {
+    { topic = "shop/orders", raw = pub.raw, key = pub.key, attrs = attrs },
+    { topic = tg.topic("shop", "customers", customer), raw = pub.raw, key = pub.key, attrs = attrs },
+  }
 end
 
 function P.publish(pub, who)
@@ -107,6 +147,7 @@ function P.publish(pub, who)
   if type(hook) ~= "table" then
     return tg.deny(422, "a JSON object was expected")
   end
+  pub.key = who.delivery and who.sub .. ":" .. who.delivery
   return route[who.sub](pub, who, hook)
 end
 

@@ -1,6 +1,9 @@
 -- transports: tls h2
 -- The shipped policies for clients of other servers, over real sockets.
+local child = require "support.child"
+local files = require "support.files"
 local http = require "support.http"
+local pages = require "support.pages"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
 
@@ -55,5 +58,55 @@ describe("eventstreams.lua", function()
     assert.same({ "edits", "pages" }, { first.data, c:next().data })
     assert.equal("pages", sse.open(b, { path = "/v2/stream/pages,edits", last_event_id = first.id }):next().data)
     assert.equal(404, http.get(b, "/events?topic=stream/edits", { Accept = "text/event-stream" }).status)
+  end)
+end)
+
+describe("the page's policy for a payment provider", function()
+  local SECRET = "of-the-provider"
+  local broker = tidegate.shared {
+    policy = assert(pages.read("scripts/DIALECTS.md"):match "```lua\n(%-%- tidegate%.lua: http = { routes = .-)```"),
+    config = { http = { routes = { { path = "/pay", publish = "raw", topic = "pay", answer = "empty" } } },
+      policy = { settings = { pay = SECRET } } },
+  }
+
+  -- As anybody makes it.
+  local function mac(body)
+    local path = os.tmpname()
+    files.write(path, body)
+    local signed = child.start(assert(child.find "openssl"), { "dgst", "-sha256", "-hmac", SECRET, "-r", path })
+    assert.equal(0, signed:wait(30), signed:errors())
+    os.remove(path)
+    local digits = assert(signed:output():match "^%x+")
+    signed:stop()
+    return digits
+  end
+
+  local function pay(body, signature)
+    return http.post(broker(), "/pay", body, { ["Content-Type"] = "application/json", ["X-Signature"] = signature })
+  end
+
+  it("takes a signed body to the topic of its customer, once, and answers 204", function()
+    local body = '{"id":"p1", "customer":"ann", "sum": 12.50}'
+    local c = sse.open(broker(), { topic = "payments/ann" })
+    for _ = 1, 2 do
+      local r = pay(body, mac(body))
+      assert.same({ 204, "" }, { r.status, r.body })
+    end
+    local other = '{"id":"p2","customer":"ben"}'
+    assert.equal(204, pay(other, mac(other)).status)
+    local first = c:next()
+    assert.same({ "payment", body }, { first.type, first.data })
+    assert.equal(other, c:next().data)
+    c:close()
+  end)
+
+  it("refuses for good what the provider has not signed, or what makes no sense", function()
+    assert.equal(401, pay("{}").status)
+    assert.equal(401, pay("{}", ("0"):rep(64)).status)
+    for _, body in ipairs { "{}", "text", '{"id":1,"customer":"ann"}', '{"id":"a","customer":["ann"]}',
+      '{"id":"a","customer":"a/b"}', '{"id":"a","customer":"ann","n":1e999}' } do
+      assert.equal(400, pay(body, mac(body)).status, body)
+    end
+    assert.equal(401, http.post(broker(), "/events?topic=pay", "{}", { ["X-Signature"] = mac "{}" }).status)
   end)
 end)
