@@ -80,6 +80,7 @@
 
 ---@class tg.Limits
 ---@field events_per_s number?        above 0, up to 1,000,000
+---@field every_s number?             0.1 to 3600: of each such interval the newest event of each topic, see scripts/STREAMS.md
 ---@field max_lag integer?            events behind the newest
 ---@field on_lag ("close"|"skip"|"latest")?  what happens to a stream further behind; "latest": it is sent the newest event of each of its topics that `store.latest` names, then goes on
 

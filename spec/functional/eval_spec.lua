@@ -123,11 +123,11 @@ describe("tidegate eval", function()
       return { api = 1, authenticate = function() return { n = 1, expires = 2000000001 } end,
         subscribe = function()
           return { topics = { "a" }, expires = 2000000000, heartbeat = 20, retry_ms = 250,
-            limits = { max_lag = 64, events_per_s = 2.5 }, replay = { max_age = 60 } }
+            limits = { max_lag = 64, events_per_s = 2.5, every_s = 1.5 }, replay = { max_age = 60 } }
         end }]] }, { "eval", "subscribe", "--policy", "mine.lua", "--input", "input.json" })
     assert.equal(0, code)
     for _, line in ipairs { "expires: 2000000000", "expires: 2000000001", "heartbeat: 20", "retry_ms: 250",
-      "max_lag: 64", "events_per_s: 2.5", "replay_max_age: 60" } do
+      "max_lag: 64", "every_s: 1.5", "events_per_s: 2.5", "replay_max_age: 60" } do
       assert.truthy((out .. "\n"):find(" " .. line .. "\n", 1, true), line .. " is not in\n" .. out)
     end
   end)

@@ -104,6 +104,7 @@ static void check_subscription(const struct subscription *s)
     }
     require(s->heartbeat_s <= 3600);
     require(s->events_per_s >= 0 && s->events_per_s <= 1e6);
+    require(s->every_ms == 0 || (s->every_ms >= 100 && s->every_ms <= 3600 * 1000));
 }
 
 static void check_verdict(const struct verdict *v)

@@ -157,6 +157,9 @@ static void push_subscription(lua_State *L, const struct subscription *s)
     lua_pushnumber(L, s->events_per_s);
     lua_setfield(L, -2, "events_per_s");
     set_integer(L, "max_lag", (lua_Integer)s->max_lag);
+    if (s->every_ms) {
+        set_integer(L, "every_ms", s->every_ms);
+    }
     set_integer(L, "heartbeat_s", s->heartbeat_s);
     set_integer(L, "retry_ms", s->retry_ms);
     if (s->prime != PRIME_DEFAULT) {

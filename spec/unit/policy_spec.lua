@@ -30,7 +30,7 @@ describe("policy", function()
       local v, log = subscribe [[return {
         topics = { "b/*", "a", "c/**", "a" }, filter = "near", format = "short",
         params = { z = 1, a = { "x", 2, true }, f = 1.5, e = {}, b = false },
-        replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip" },
+        replay = { max_age = 1.5 }, limits = { events_per_s = 0.5, max_lag = 64, on_lag = "skip", every_s = 1.25 },
         heartbeat = 3600, retry_ms = 250, prime = "data", compress = false, ends = "near", envelope = true,
         first = { { event = 'put', data = { a = 1 } }, { data = 'x' } },
         quota = { { key = "u:ann", max = 5, over = "deny" }, { key = "t", max = 1000000, over = "oldest" } } }]]
@@ -42,7 +42,7 @@ describe("policy", function()
         topics = { "a", "b/*", "c/**" }, filter = "near", format = "short",
         params = '{"a":["x",2,true],"b":false,"e":[],"f":1.5,"z":1}', no_replay = false, replay_max_age_ms = 1500,
         events_per_s = 0.5, max_lag = 64, on_lag = "skip", heartbeat_s = 3600, retry_ms = 250,
-        prime = "data", no_gzip = true, ends = "near", envelope = true,
+        prime = "data", no_gzip = true, ends = "near", envelope = true, every_ms = 1250,
         first = 'event: put\ndata: {"a":1}\n\ndata: x\n\n',
         quotas = { { key = "u:ann", max = 5, oldest = false }, { key = "t", max = 1000000, oldest = true } },
       }, v.subscription)
@@ -177,6 +177,11 @@ describe("policy", function()
       ["{ topics = { 'a' }, limits = { max_lag = 0 } }"] = "limits.max_lag (events): a whole number from 1",
       ["{ topics = { 'a' }, limits = { max_lag = 1.5 } }"] =
         "limits.max_lag (events): a whole number from 1 to 9007199254740991 was expected, got 1.5",
+      ["{ topics = { 'a' }, limits = { every_s = 0 } }"] =
+        "limits.every_s (seconds): a number above 0 and up to 3600",
+      ["{ topics = { 'a' }, limits = { every_s = 0.05 } }"] = "limits.every_s (seconds): 0.1 to 3600 was expected",
+      ["{ topics = { 'a' }, limits = { every_s = 3601 } }"] =
+        "limits.every_s (seconds): a number above 0 and up to 3600",
       ["{ topics = { 'a' }, limits = { events_per_s = -1 } }"] = "limits.events_per_s: a number above 0",
       ["{ topics = { 'a' }, limits = { on_lag = 'drop' } }"] =
         "limits.on_lag: \"close\", \"skip\" or \"latest\" was expected, got 'drop'",

@@ -19,7 +19,10 @@ int audience_key(struct strbuf *key, const struct subscription *s)
     rc = rc ? rc : key_part(key, s->format);
     rc = rc ? rc : key_part(key, s->params);
     rc = rc ? rc : key_part(key, s->ends);
-    rc = rc ? rc : key_part(key, s->envelope ? slice_str("e") : slice_of(NULL, 0));
+    char how[1 + sizeof s->every_ms] = {s->envelope ? 'e' : '-'}; /* one form for each */
+    memcpy(how + 1, &s->every_ms, sizeof s->every_ms);
+    struct slice rest = slice_of(how, s->every_ms ? sizeof how : 1);
+    rc = rc ? rc : key_part(key, s->envelope || s->every_ms ? rest : slice_of(NULL, 0));
     for (size_t i = 0; rc == 0 && i < s->topic_count; i++) {
         rc = key_part(key, s->topics[i]);
     }
@@ -54,19 +57,25 @@ size_t audience_names_split(struct slice names, struct slice out[AUDIENCE_NAMES_
     return audience_topics_split(names, out, AUDIENCE_NAMES_MAX);
 }
 
-struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_count)
+struct audience *audience_new(size_t size, uint64_t id, struct strbuf *key, size_t topic_count)
 {
-    struct audience *a = xcalloc(1, sizeof *a);
+    const char *at = key->data;
+    const struct slice parts[] = {key_next(&at), key_next(&at), key_next(&at), key_next(&at),
+                                  key_next(&at)};
+    struct slice how = parts[4];
+    struct audience *a = xcalloc(1, size);
+    if (how.n > 1) {
+        memcpy(&a->every_ms, how.p + 1, sizeof a->every_ms);
+    }
     a->refs = 1;
     a->id = id;
     a->key_len = key->len;
     a->key = strbuf_detach(key);
-    const char *at = a->key;
-    a->filter = key_next(&at);
-    a->format = key_next(&at);
-    a->params = key_next(&at);
-    a->ends = key_next(&at);
-    a->envelope = key_next(&at).p != NULL;
+    a->filter = parts[0];
+    a->format = parts[1];
+    a->params = parts[2];
+    a->ends = parts[3];
+    a->envelope = how.p && *how.p == 'e';
     a->topics = xcalloc(topic_count, sizeof *a->topics);
     a->topic_count = topic_count;
     const char *names = at;
@@ -100,7 +109,8 @@ struct subscription audience_subscription(const struct audience *a)
                                  .format = a->format,
                                  .params = a->params,
                                  .ends = a->ends,
-                                 .envelope = a->envelope};
+                                 .envelope = a->envelope,
+                                 .every_ms = a->every_ms};
 }
 
 bool audience_is_for(const struct audience *a, const struct subscription *s)

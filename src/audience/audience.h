@@ -21,6 +21,7 @@ enum {
 struct audience {
     struct map_entry by_key; /* in the set */
     uint32_t refs;           /* one per subscriber, and per caller that works with it */
+    uint32_t every_ms;       /* it is a struct conflation, see there; 0: sent everything at once */
     uint64_t id;
     char *key; /* owned: canonical bytes of the subscription; the slices point into it */
     size_t key_len;
@@ -49,8 +50,9 @@ struct audience {
 /* Canonical bytes of a subscription, appended. 0, or negative as strbuf_append(). */
 __attribute__((warn_unused_result)) int audience_key(struct strbuf *key,
                                                      const struct subscription *s);
-/* One reference, in no set. Takes the bytes of `key`, which is of `topic_count` topics. */
-struct audience *audience_new(uint64_t id, struct strbuf *key, size_t topic_count);
+/* One reference, in no set. Takes the bytes of `key`, which is of `topic_count` topics. `size`: of the struct that begins
+ * with the audience; the rest is zeroed. */
+struct audience *audience_new(size_t size, uint64_t id, struct strbuf *key, size_t topic_count);
 void audience_free(struct audience *a);
 struct audience *audience_ref(struct audience *a); /* given back by audience_set_unref() */
 /* Its subscription; borrowed. */

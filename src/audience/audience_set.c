@@ -8,19 +8,21 @@
 
 #include <stdlib.h>
 
-struct audience_set *audience_set_new(struct renderer *renderer)
+struct audience_set *audience_set_new(struct loop *loop, struct renderer *renderer)
 {
     struct audience_set *set = xcalloc(1, sizeof *set);
     set->renderer = renderer;
     set->index = audience_index_new();
     hash_key_init(&set->key);
     list_init(&set->dirty);
+    set->conflater = conflater_new(loop, renderer, &set->dirty);
     return set;
 }
 
 void audience_set_free(struct audience_set *set)
 {
     audience_index_free(set->index);
+    conflater_free(set->conflater);
     free(set);
 }
 
@@ -89,7 +91,12 @@ struct audience *audience_set_intern(struct audience_set *set, const struct subs
         }
         return audience_ref(a);
     }
-    struct audience *a = audience_new(++set->last_id, &key, s->topic_count);
+    size_t size = s->every_ms ? sizeof(struct conflation) : sizeof(struct audience);
+    struct audience *a = audience_new(size, ++set->last_id, &key, s->topic_count);
+    struct conflation *c = conflation_of(a);
+    if (c) {
+        conflation_init(set->conflater, c);
+    }
     if (audience_set_bind(set, a)) {
         audience_set_log_unbound(a, 1);
         audience_free(a);
@@ -113,6 +120,10 @@ void audience_set_unref(struct audience_set *set, struct audience *a)
         set->renderer->policy->rules->unbind(set->renderer->policy, &a->binding);
     }
     set->renderer->metrics->audiences--;
+    struct conflation *c = conflation_of(a);
+    if (c) {
+        conflation_clear(c);
+    }
     audience_free(a);
 }
 
@@ -168,5 +179,11 @@ void audience_set_forget_pending(struct audience_set *set)
         struct audience *a = list_first(&set->dirty, struct audience, dirty);
         list_del(&a->dirty);
         event_list_clear(&a->pending);
+    }
+    for (struct audience *a = audience_set_first(set); a; a = audience_set_next(a)) {
+        struct conflation *c = conflation_of(a);
+        if (c) {
+            conflation_drop(c);
+        }
     }
 }

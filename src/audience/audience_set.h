@@ -4,6 +4,7 @@
 #define AUDIENCE_AUDIENCE_SET_H
 
 #include "audience/audience.h"
+#include "audience/conflation.h"
 #include "audience/render.h"
 #include "base/container/list.h"
 #include "base/container/map.h"
@@ -17,11 +18,13 @@ struct audience_set {
     struct audience_index *index; /* topics and attributes -> audiences */
     struct map by_key;
     struct hash_key key;
-    struct list dirty; /* audiences with pending events */
+    struct list
+        dirty; /* audiences with pending events, but for those that wait for the end of an interval */
+    struct conflater *conflater;
     uint64_t last_id;
 };
 
-struct audience_set *audience_set_new(struct renderer *renderer);
+struct audience_set *audience_set_new(struct loop *loop, struct renderer *renderer);
 void audience_set_free(struct audience_set *set); /* empty */
 
 /* Returns a new reference; NULL when the policy cannot bind the subscription (logged). *rebound: it

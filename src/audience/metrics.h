@@ -16,6 +16,12 @@
     X(format_calls, counter, "tidegate_policy_format_calls_total", "Format evaluations.")          \
     X(format_cache_hits, counter, "tidegate_policy_format_cache_hits_total",                       \
       "Format results shared with audiences that the format cannot tell apart.")                   \
+    X(conflated, counter, "tidegate_conflated_events_total",                                       \
+      "Events that a newer one of their topic took the place of (limits.every_s), once for all "   \
+      "streams of an audience.")                                                                   \
+    X(conflated_early, counter, "tidegate_conflation_early_total",                                 \
+      "Intervals of limits.every_s that ended early: too many topics, or an event log too small "  \
+      "for what an interval brings.")                                                              \
     X(gzip_streams, gauge, "tidegate_gzip_streams", "Open event streams that are compressed.")     \
     X(gzip_plain, counter, "tidegate_gzip_plain_bytes_total",                                      \
       "Bytes of events for compressed streams, as they are.")                                      \

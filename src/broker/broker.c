@@ -67,7 +67,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     renderer_init(b->renderer, NULL, &metrics->audience, opt->publish.event_bytes);
     b->renderer->topic = opt->topic;
     b->renderer->source = slice_str(opt->cloudevents_source);
-    b->audiences = audience_set_new(b->renderer);
+    b->audiences = audience_set_new(loop, b->renderer);
     b->tags = tag_index_new();
     b->batch = write_batch_new(b->renderer, opt->turn_bytes);
     b->gzip = opt->gzip ? gzip_pool_new(opt->gzip_bytes, &metrics->audience) : NULL;
@@ -128,6 +128,7 @@ static void broker_erased(void *ctx, const uint64_t *ids, size_t n)
             LOG_F(log_uint("events", forgotten), log_uint("head", head)));
     }
     history_erase(b->history, ids, n);
+    delivery_erase(b, ids, n);
     b->metrics->log_bytes = eventlog_bytes(b->log);
 }
 
@@ -166,6 +167,10 @@ static void broker_hold_unbound(struct broker *b)
     for (struct audience *a = audience_set_first(b->audiences); a; a = audience_set_next(a)) {
         if (a->unbound) {
             subscriber_unlive_all(a);
+        }
+        struct conflation *c = a->unbound ? conflation_of(a) : NULL;
+        if (c) {
+            conflation_drop(c); /* what comes now is not filed with it */
         }
     }
     subscriber_resume_held(b);
@@ -298,6 +303,12 @@ void broker_clock_moved(struct broker *b)
 {
     list_for_each_safe (it, next, &b->subscribers) {
         subscriber_clock_moved(subscriber_of_node(it));
+    }
+    for (struct audience *a = audience_set_first(b->audiences); a; a = audience_set_next(a)) {
+        struct conflation *c = conflation_of(a);
+        if (c) {
+            conflation_clock_moved(c);
+        }
     }
 }
 

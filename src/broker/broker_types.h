@@ -64,6 +64,7 @@ struct broker_connection {
     size_t topic_count;
     struct slice filter, format, params, ends; /* absent: none */
     bool envelope;
+    uint32_t every_ms;     /* of limits.every_s; 0: none */
     struct slice identity; /* as granted, all of it: see identity_shown */
     struct slice tags[POLICY_TAGS_MAX];
     size_t tag_count;

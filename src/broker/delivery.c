@@ -143,9 +143,14 @@ static void delivery_time_batch(struct latency *l, const struct write_batch *g)
 static void delivery_live(struct broker *b, struct audience *a)
 {
     struct write_batch *g = b->batch;
+    struct conflation *c = conflation_of(a);
+    if (c && !conflation_due(c)) {
+        list_del(&a->dirty);
+        return;
+    }
     struct event_list events = a->pending;
     uint64_t ordinal = a->pending_from;
-    bool judged = a->judged;
+    bool judged = a->judged, sent = list_empty(&a->live);
     a->pending = (struct event_list){0};
     list_del(&a->dirty);
     for (size_t i = 0; i < events.n && !list_empty(&a->live);) {
@@ -156,6 +161,7 @@ static void delivery_live(struct broker *b, struct audience *a)
         }
         write_batch_seal(g);
         if (g->bytes || g->failed) {
+            sent = true;
             list_for_each_safe (it, next, &a->live) {
                 delivery_prefetch_members(&a->live, next);
                 delivery_send_batch(delivery_at_place(it), g);
@@ -165,20 +171,30 @@ static void delivery_live(struct broker *b, struct audience *a)
     }
     list_for_each_safe (it, next, &a->parked) {
         struct subscriber *sub = delivery_at_place(it);
+        uint64_t at = events.n ? events.v[0]->id - 1 : eventlog_head(b->log);
         sub->ordinal = ordinal;
-        subscriber_advance(sub, events.v[0]->id - 1, 0);
+        subscriber_advance(sub, c && sub->cursor > at ? sub->cursor : at, 0);
         subscriber_set_state(sub, SUB_RUNNABLE);
     }
     event_list_clear(&events);
+    if (c) {
+        conflation_sent(c, sent, eventlog_head(b->log), eventlog_end(b->log));
+    }
 }
 
 /* ---------------------------------------------------------------- those behind */
+
+static bool delivery_is_behind_end(const struct subscriber_end_place *end, uint64_t id,
+                                   int64_t time_ms)
+{
+    return end && (id > end->until || time_ms > end->until_ms);
+}
 
 /* Is the event behind the end of the stream? Then the batch covers what is before it. */
 static bool delivery_is_over(struct subscriber_end_place *end, uint64_t id, int64_t time_ms,
                              struct write_batch *g)
 {
-    if (!end || (id <= end->until && time_ms <= end->until_ms)) {
+    if (!delivery_is_behind_end(end, id, time_ms)) {
         return false;
     }
     end->until = end->until < id ? end->until : id - 1;
@@ -193,57 +209,122 @@ static void delivery_all_considered(const struct subscriber_end_place *end, uint
     g->upto = end && end->until < upto ? end->until : upto;
 }
 
+/* The id up to which it is to read now. Where it has an end it does not wait for intervals. */
+static uint64_t delivery_head(const struct subscriber *sub)
+{
+    uint64_t head = eventlog_head(sub->b->log);
+    return sub->finite ? head : conflation_head(sub->audience, head);
+}
+
+/* Of an audience with intervals: which of the events of the log from `at` on are replaced by others of them.
+ * conflater_skips() says so by their place. */
+static void delivery_conflate_log(const struct subscriber *sub, uint64_t at, uint64_t end)
+{
+    const struct eventlog *log = sub->b->log;
+    const struct subscriber_end_place *stop = subscriber_end_place_of(sub);
+    struct conflater *c = sub->b->audiences->conflater;
+    conflater_begin(c);
+    for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS; n++, at++) {
+        struct event *ev = eventlog_at(log, at);
+        if (delivery_is_behind_end(stop, eventlog_id_at(log, at), ev ? ev->time_ms : 0)) {
+            break;
+        }
+        conflater_add(c, ev && audience_wants(sub->audience, event_topic(ev)) ? ev : NULL);
+    }
+    conflater_decide(c, sub->audience);
+}
+
 /* Fills the write batch from the event log. */
 static void delivery_take_from_log(struct subscriber *sub, struct write_batch *g, unsigned most)
 {
     struct broker *b = sub->b;
     struct subscriber_end_place *stop = subscriber_end_place_of(sub);
+    struct conflater *conflater = sub->audience->every_ms ? b->audiences->conflater : NULL;
+    uint64_t upto = delivery_head(sub);
     uint64_t at = eventlog_index_after(b->log, sub->cursor);
-    uint64_t end = eventlog_end(b->log);
+    uint64_t end = conflater ? eventlog_index_after(b->log, upto) : eventlog_end(b->log);
+    if (conflater) {
+        delivery_conflate_log(sub, at, end);
+    }
     for (unsigned n = 0; at < end && n < CATCH_UP_EVENTS && g->count < most; n++, at++) {
         struct event *ev = eventlog_at(b->log, at);
         uint64_t id = eventlog_id_at(b->log, at);
         if (write_batch_full(g) || delivery_is_over(stop, id, ev ? ev->time_ms : 0, g)) {
             return;
         }
-        if (ev && audience_wants(sub->audience, event_topic(ev))) {
+        bool replaced = conflater && conflater_skips(conflater, n);
+        if (ev && !replaced && audience_wants(sub->audience, event_topic(ev))) {
             write_batch_add(g, ev, false);
         } else { /* of others, or erased */
             write_batch_pass(g, id);
         }
     }
     if (at == end) {
-        delivery_all_considered(stop, eventlog_head(b->log), g);
+        delivery_all_considered(stop, upto, g);
     }
+}
+
+/* The first event of the page behind that id. */
+static size_t delivery_place_in_page(const struct page *p, uint64_t id)
+{
+    size_t lo = 0;
+    size_t hi = p->events.n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (p->events.v[mid]->id <= id) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+/* As delivery_conflate_log(). */
+static void delivery_conflate_page(const struct subscriber *sub, const struct page *p, size_t at,
+                                   size_t end)
+{
+    const struct subscriber_end_place *stop = subscriber_end_place_of(sub);
+    struct conflater *c = sub->b->audiences->conflater;
+    conflater_begin(c);
+    for (; at < end; at++) {
+        struct event *ev = p->events.v[at];
+        if (delivery_is_behind_end(stop, ev->id, ev->time_ms)) {
+            break;
+        }
+        conflater_add(c, audience_wants(sub->audience, event_topic(ev)) ? ev : NULL);
+    }
+    conflater_decide(c, sub->audience);
 }
 
 static void delivery_take_from_page(struct subscriber *sub, struct write_batch *g,
                                     const struct page *p, unsigned most)
 {
     struct subscriber_end_place *stop = subscriber_end_place_of(sub);
-    size_t lo = 0;
-    size_t hi = p->events.n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (p->events.v[mid]->id <= sub->cursor) {
-            lo = mid + 1;
-        } else {
-            hi = mid;
-        }
+    struct conflater *conflater =
+        sub->audience->every_ms && !p->snapshot ? sub->b->audiences->conflater : NULL;
+    size_t lo = delivery_place_in_page(p, sub->cursor), from = lo, end = p->events.n;
+    uint64_t upto = p->upto;
+    if (conflater) {
+        uint64_t head = delivery_head(sub);
+        end = delivery_place_in_page(p, head);
+        upto = upto < head ? upto : head;
+        delivery_conflate_page(sub, p, lo, end);
     }
-    for (; lo < p->events.n && g->count < most && !write_batch_full(g); lo++) {
+    for (; lo < end && g->count < most && !write_batch_full(g); lo++) {
         struct event *ev = p->events.v[lo];
         if (delivery_is_over(stop, ev->id, ev->time_ms, g)) {
             return;
         }
-        if (audience_wants(sub->audience, event_topic(ev))) {
+        bool replaced = conflater && conflater_skips(conflater, lo - from);
+        if (!replaced && audience_wants(sub->audience, event_topic(ev))) {
             write_batch_add(g, ev, false);
         } else {
             write_batch_pass(g, ev->id);
         }
     }
-    if (lo == p->events.n) {
-        delivery_all_considered(stop, p->upto, g);
+    if (lo == end) {
+        delivery_all_considered(stop, upto, g);
     }
 }
 
@@ -358,7 +439,8 @@ static void delivery_catch_up(struct subscriber *sub)
         subscriber_snapshot_end(sub);
         return;
     }
-    if (sub->cursor < eventlog_head(b->log)) {
+    uint64_t head = snapshot ? eventlog_head(b->log) : delivery_head(sub);
+    if (sub->cursor < head) {
         if (!delivery_next_batch(sub, g, snapshot)) {
             return;
         }
@@ -376,8 +458,9 @@ static void delivery_catch_up(struct subscriber *sub)
             return;
         }
     }
-    if (!snapshot && sub->cursor >= eventlog_head(b->log)) {
-        subscriber_set_state(sub, sub->pace || sub->finite ? SUB_PARKED : SUB_LIVE);
+    if (!snapshot && sub->cursor >= head) { /* beyond: it waits for the end of the interval */
+        bool parked = sub->pace || sub->finite || (sub->audience->every_ms && sub->cursor > head);
+        subscriber_set_state(sub, parked ? SUB_PARKED : SUB_LIVE);
     }
 }
 
@@ -417,6 +500,9 @@ bool delivery_flush(struct broker *b)
 {
     if (b->gzip) {
         gzip_pool_turn(b->gzip);
+    }
+    if (conflater_first(b->audiences->conflater)) {
+        conflater_log_trimmed(b->audiences->conflater, eventlog_floor(b->log));
     }
     if (!list_empty(&b->audiences->dirty)) {
         if (delivery_hold(b)) {
@@ -474,6 +560,23 @@ void delivery_leap(struct broker *b, const struct store_leap *leap)
             sub->ordinal = eventlog_end(b->log);
             subscriber_set_state(sub, SUB_RUNNABLE);
         }
+    }
+}
+
+void delivery_erase(struct broker *b, const uint64_t *ids, size_t n)
+{
+    struct conflation *c = conflater_first(b->audiences->conflater);
+    while (c) {
+        struct conflation *next = conflater_next(c);
+        bool has = false;
+        for (size_t i = 0; i < n && !has; i++) {
+            has = conflation_has(c, ids[i]);
+        }
+        if (has) { /* what it had taken the place of is in the log */
+            subscriber_unlive_all(&c->audience);
+            conflation_drop(c);
+        }
+        c = next;
     }
 }
 

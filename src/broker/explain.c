@@ -136,7 +136,11 @@ static void explain_event(const struct subscriber *sub, const struct explain *e,
     x->event_id = e->q.event;
     explain_locate(sub, e->newest, x);
     if (e->q.given) {
-        explain_conclude(explain_rules(sub, e->q.given, x), x);
+        enum explain_reason by_rules = explain_rules(sub, e->q.given, x);
+        if (by_rules == EXPLAIN_NONE && x->event_id && !x->ends_stream) {
+            explain_replace(sub, x);
+        }
+        explain_conclude(by_rules, x);
     } else {
         explain_removed(x);
     }

@@ -36,7 +36,7 @@ enum explain_reason {
     EXPLAIN_NO_REPLAY,      /* it asked for it, the policy grants no history */
     EXPLAIN_EXPIRED,        /* older than retention, or the policy's max_age, lets it have */
     EXPLAIN_LAG_SKIPPED,    /* too far behind, and moved to the head */
-    EXPLAIN_SUPERSEDED, /* it was sent the newest events, and a newer one of this topic was there */
+    EXPLAIN_SUPERSEDED, /* a newer one of its topic was sent instead: of a snapshot, or of an interval (limits.every_s) */
 };
 
 /* Where the event is, seen from the stream. */
@@ -100,5 +100,7 @@ int explain_parse(struct broker *b, const struct http_request *rq, struct event 
 void explain_locate(const struct subscriber *sub, bool newest, struct explanation *x);
 /* The stream was, or is being, sent the newest events up to that id, instead of all up to `id` and beyond; 0: not so. */
 uint64_t explain_snapshot(const struct subscriber *sub, uint64_t id);
+/* The rules let the event of `x` through: was another one of its interval sent instead? Sets the same. */
+void explain_replace(const struct subscriber *sub, struct explanation *x);
 
 #endif

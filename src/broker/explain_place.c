@@ -1,4 +1,5 @@
 /* Where an event is, seen from a stream: see explain.h. */
+#include "audience/audience_set.h"
 #include "broker/explain.h"
 #include "broker/subscriber_state.h"
 
@@ -23,6 +24,10 @@ static const char *explain_delay(const struct subscriber *sub)
         return "it gets nothing until the policy was asked about it again";
     case SUB_LIVE:
     case SUB_PARKED:
+        if (sub->audience->every_ms) {
+            return "it is sent at the end of the interval (limits.every_s)";
+        }
+        break;
     case SUB_RUNNABLE:
         break;
     }
@@ -205,4 +210,58 @@ void explain_locate(const struct subscriber *sub, bool newest, struct explanatio
         x->place = EXPLAIN_PASSED;
         SAY(x, "the stream has passed it and is at %" PRIu64, at);
     }
+}
+
+/* ---------------------------------------------------------------- limits.every_s */
+
+enum { REPLACED_LOOK_MAX = 100000 }; /* events of the log */
+
+/* Is the audience given that event? Without any effect. */
+static bool explain_is_given(const struct subscriber *sub, struct event *ev)
+{
+    struct rendering what;
+    const struct render_order order = {
+        .mode = RENDER_DRY_RUN, .binding = &sub->audience->binding, .event = ev};
+    return render(sub->b->renderer, &order, &what) == RENDER_EVENT;
+}
+
+/* The one of the same interval that it was sent instead; NULL: none, as far as is known. */
+static const struct event *explain_successor(const struct subscriber *sub, const struct event *ev)
+{
+    const struct conflation *c = conflation_of(sub->audience);
+    const struct eventlog *log = sub->b->log;
+    int64_t every = sub->audience->every_ms;
+    bool ahead = ev->id > subscriber_position(sub); /* being collected: all of it is in the log */
+    uint64_t edge = ahead ? eventlog_head(log) : conflation_edge_of(c, ev->id);
+    uint64_t upto = edge ? edge : subscriber_position(sub);
+    uint64_t at = eventlog_index_after(log, upto);
+    uint64_t from = eventlog_index_after(log, ev->id);
+    for (unsigned n = 0; at-- > from && n < REPLACED_LOOK_MAX; n++) {
+        struct event *newer = eventlog_at(log, at);
+        bool same = newer && slice_eq(event_topic(newer), event_topic(ev)) &&
+                    (edge || newer->time_ms / every == ev->time_ms / every);
+        if (same && explain_is_given(sub, newer)) {
+            return newer;
+        }
+    }
+    return NULL;
+}
+
+void explain_replace(const struct subscriber *sub, struct explanation *x)
+{
+    bool asks = x->place == EXPLAIN_PASSED || x->place == EXPLAIN_PASSED_BEFORE ||
+                (x->place == EXPLAIN_AHEAD && !subscriber_is_behind(sub->state));
+    const struct event *by = asks && sub->audience->every_ms && sub->state != SUB_STARTING
+                                 ? explain_successor(sub, x->event)
+                                 : NULL;
+    if (!by) {
+        return;
+    }
+    x->place = EXPLAIN_SKIPPED;
+    x->reason = EXPLAIN_SUPERSEDED;
+    SAY(x,
+        "event %" PRIu64
+        " of the same topic took its place: of each interval the stream is sent the "
+        "newest event of a topic (limits.every_s)",
+        by->id);
 }

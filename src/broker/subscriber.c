@@ -21,7 +21,8 @@
  *   1. Each event up to the cursor was sent, or is not for this stream, or was announced as missing.
  *      No event behind it was sent.
  *   2. LIVE and PARKED have no cursor of their own: subscriber_position() is before the first event
- *      pending for the audience, else the head. What leaves these states writes it down first.
+ *      pending for the audience, else the head; in an interval (limits.every_s) where that began, or where
+ *      it was parked beyond that. What leaves these states writes it down first.
  *   3. `place` is in one list at most: LIVE audience->live, PARKED audience->parked, RUNNABLE
  *      broker->runnable, PAGING what history.c waits with. In the other states it is in none.
  *   4. In STARTING the stream has no head, in BLOCKED an unfinished write: nothing is written.
@@ -182,8 +183,15 @@ void subscriber_set_state(struct subscriber *sub, enum subscriber_state st)
 void subscriber_note_position(struct subscriber *sub)
 {
     const struct audience *a = sub->audience;
+    const struct conflation *c = conflation_of(sub->audience);
+    const struct eventlog *log = sub->b->log;
     sub->cursor = subscriber_position(sub);
-    sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(sub->b->log);
+    if (c && c->open) {
+        bool held = sub->cursor >= eventlog_floor(log);
+        sub->ordinal = held ? eventlog_index_after(log, sub->cursor) : c->edge_ordinal;
+        return;
+    }
+    sub->ordinal = a->pending.n ? a->pending_from : eventlog_end(log);
 }
 
 /* It leaves the live list though it is at the head: its cursor becomes explicit. */
@@ -227,6 +235,10 @@ uint64_t subscriber_position(const struct subscriber *sub)
         return sub->cursor;
     }
     const struct event_list *pending = &sub->audience->pending;
+    const struct conflation *c = conflation_of(sub->audience);
+    if (c && c->open) {
+        return sub->cursor > c->edge ? sub->cursor : c->edge;
+    }
     return pending->n ? pending->v[0]->id - 1 : eventlog_head(sub->b->log);
 }
 
@@ -644,6 +656,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .params = a->params,
         .ends = a->ends,
         .envelope = a->envelope,
+        .every_ms = a->every_ms,
         .identity = saved_request_identity(sub->saved),
         .audience = a->id,
         .expires_ms = subscriber_grant_end(sub),

@@ -13,11 +13,14 @@ enum { GAP_MAX_BYTES = 8192 };
 uint64_t subscriber_lag(const struct subscriber *sub)
 {
     const struct eventlog *log = sub->b->log;
+    const struct conflation *c = conflation_of(sub->audience);
+    uint64_t end = c && c->open ? c->edge_ordinal : eventlog_end(log); /* what it may have now */
     bool snapshot = sub->latest && subscriber_snapshot(sub);
     if (!snapshot && (!subscriber_is_behind(sub->state) || sub->cursor >= eventlog_floor(log))) {
-        return eventlog_lag(log, subscriber_position(sub));
+        uint64_t at = eventlog_index_after(log, subscriber_position(sub));
+        return at < end ? end - at : 0;
     }
-    return eventlog_end(log) - sub->ordinal;
+    return sub->ordinal < end ? end - sub->ordinal : 0;
 }
 
 struct frame *subscriber_gap_frame(struct broker *b, const char *reason, struct slice requested,

@@ -3,6 +3,7 @@
 #define BROKER_SUBSCRIBER_STATE_H
 
 #include "audience/audience.h"
+#include "audience/conflation.h"
 #include "audience/write_batch.h"
 #include "broker/broker_parts.h"
 #include "broker/subscriber.h"

@@ -192,7 +192,13 @@ static void subscriber_on_end_tick(struct deadline *d)
     struct subscriber_end_place *x = container_of(d, struct subscriber_end_place, tick);
     struct subscriber *sub = x->sub;
     bool over = x->until_ms < loop_unix_ms(sub->b->loop) - END_GRACE_MS;
-    if (sub->state == SUB_PARKED && (over || subscriber_at_end(sub))) {
+    bool due = sub->state == SUB_PARKED && (over || subscriber_at_end(sub));
+    const struct event_list *pending = &sub->audience->pending;
+    if (due && pending->n && pending->v[pending->n - 1]->id > subscriber_position(sub)) {
+        subscriber_note_position(
+            sub); /* some of what waits for the end of an interval may be for it */
+        subscriber_set_state(sub, SUB_RUNNABLE);
+    } else if (due) {
         subscriber_finish_part(sub, "until");
         return;
     }

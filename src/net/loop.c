@@ -226,6 +226,11 @@ void loop_set_unix_ms(struct loop *l, int64_t unix_ms)
     l->fixed_unix_ms = unix_ms;
 }
 
+bool loop_unix_is_set(const struct loop *l)
+{
+    return l->fixed_unix_ms != 0;
+}
+
 uv_buf_t loop_read_buffer(struct loop *l)
 {
     return uv_buf_init(l->read_buffer, LOOP_READ_BUFFER_BYTES);

@@ -45,6 +45,8 @@ uint64_t loop_now(const struct loop *l);
 int64_t loop_unix_ms(struct loop *l);
 /* Sets that time, for tools and tests; 0: the machine's clock again. */
 void loop_set_unix_ms(struct loop *l, int64_t unix_ms);
+/* Was it set? */
+bool loop_unix_is_set(const struct loop *l);
 /* The read buffer every connection borrows for the length of one read callback. */
 uv_buf_t loop_read_buffer(struct loop *l);
 

@@ -87,6 +87,7 @@ struct subscription {
     enum grant_start start;
     uint64_t start_after; /* the id, of GRANT_AFTER */
     bool envelope;        /* data is the JSON object of id, topic, ... with the data in it */
+    uint32_t every_ms;    /* of each such interval the newest event of each topic; 0: all */
     struct replay_rules replay;
     /* per connection: not part of the audience */
     int without_stream;  /* a status: the request published, and is answered with it; else 0 */

@@ -353,6 +353,10 @@ static void push_connection(void *ctx, const struct broker_connection *c)
         lua_pushboolean(L, true);
         lua_setfield(L, -2, "envelope");
     }
+    if (c->every_ms) {
+        lua_pushnumber(L, (double)c->every_ms / 1000);
+        lua_setfield(L, -2, "every_s");
+    }
     test_push_quotas(L, c->quotas, c->quota_count);
     lua_pushinteger(L, (lua_Integer)c->audience);
     lua_setfield(L, -2, "audience");

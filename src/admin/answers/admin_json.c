@@ -19,6 +19,11 @@ json_t *admin_json_string(const char *value)
     return value ? json_string(value) : json_null();
 }
 
+json_t *admin_json_every(const struct broker_connection *c)
+{
+    return c->every_ms ? json_real((double)c->every_ms / 1000) : json_null();
+}
+
 json_t *admin_json_text(struct slice value)
 {
     return !value.p ? json_null()
@@ -258,6 +263,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
     bad |= json_object_set_new(o, "envelope", json_boolean(c->envelope));
+    bad |= json_object_set_new(o, "every_s", admin_json_every(c));
     bad |= json_object_set_new(o, "ends", admin_json_text(c->ends));
     if (shown->count) {
         bad |= json_object_set_new(o, "who", admin_json_who(c->identity, shown));

@@ -34,6 +34,8 @@ __attribute__((warn_unused_result)) int admin_json_policy(const struct policy_re
 json_t *admin_json_string(const char *value);
 /* The same, and "(not UTF-8)" for what JSON cannot hold. */
 json_t *admin_json_text(struct slice value);
+/* Its interval in seconds; null: none. */
+json_t *admin_json_every(const struct broker_connection *c);
 /* Ids and positions are strings. */
 json_t *admin_json_id(uint64_t id);
 json_t *admin_json_count(uint64_t value);

@@ -69,6 +69,7 @@ static json_t *connection_document(const struct explanation *x, const struct adm
     bad |= json_object_set_new(o, "format", admin_json_text(c->format));
     bad |= json_object_set_new(o, "params", admin_json_params(c->params));
     bad |= json_object_set_new(o, "envelope", json_boolean(c->envelope));
+    bad |= json_object_set_new(o, "every_s", admin_json_every(c));
     bad |= json_object_set_new(o, "ends", admin_json_text(c->ends));
     if (bad) {
         json_decref(o);

@@ -17,6 +17,8 @@ enum {
     HEARTBEAT_MAX_S = 3600,
     RETRY_MAX_MS = 3600 * 1000,
     RATE_MAX = 1000000, /* events a second */
+    EVERY_MIN_MS = 100,
+    EVERY_MAX_S = 3600,
 };
 static const double replay_max_s = 100 * 365.25 * 86400; /* 100 years: "all of it" */
 static const double replay_since_max_s = 1e11; /* from there on it is milliseconds: a mistake */
@@ -284,9 +286,20 @@ static void read_on_lag(lua_State *L, struct subscription *s)
     }
 }
 
+/* stack: .., its value */
+static void read_every(lua_State *L, struct subscription *s)
+{
+    double every = lua_shape_positive(L, -1, "limits.every_s (seconds)", EVERY_MAX_S);
+    s->every_ms = (uint32_t)(every * 1000 + 0.5);
+    if (s->every_ms < EVERY_MIN_MS) {
+        luaL_error(L, "limits.every_s (seconds): 0.1 to %d was expected, got %f", EVERY_MAX_S,
+                   every);
+    }
+}
+
 static void read_limits(lua_State *L, int t, struct subscription *s)
 {
-    static const char *const keys[] = {"events_per_s", "max_lag", "on_lag", NULL};
+    static const char *const keys[] = {"events_per_s", "max_lag", "on_lag", "every_s", NULL};
     if (lua_shape_field(L, t, "limits") != LUA_TNIL) {
         int at = lua_gettop(L);
         lua_shape_closed(L, at, "limits", keys);
@@ -299,6 +312,9 @@ static void read_limits(lua_State *L, int t, struct subscription *s)
         }
         if (lua_shape_field(L, at, "on_lag") != LUA_TNIL) {
             read_on_lag(L, s);
+        }
+        if (lua_shape_field(L, at, "every_s") != LUA_TNIL) {
+            read_every(L, s);
         }
         lua_settop(L, at);
     }

@@ -130,6 +130,7 @@ static void push_subscription(lua_State *L, const struct subscription *s)
                                                        : "close");
         lua_setfield(L, -2, "on_lag");
     }
+    set_number(L, "every_s", (double)s->every_ms / 1000);
     set_number(L, "expires", (double)s->expires_ms / 1000);
     set_number(L, "heartbeat", s->heartbeat_s);
     set_number(L, "retry_ms", s->retry_ms);
