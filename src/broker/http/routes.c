@@ -22,7 +22,6 @@
 #include "net/message/http_origin.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define EVENTS_METHODS "GET, HEAD, POST, OPTIONS"
 #define PAGE_METHODS "GET, HEAD, OPTIONS"

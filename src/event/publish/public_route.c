@@ -5,7 +5,6 @@
 #include "event/topic.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <uv.h>
 
 static bool public_route_is_hole(struct slice segment)

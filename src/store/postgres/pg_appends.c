@@ -41,8 +41,6 @@
 #include "base/require.h"
 #include "store/postgres/store_pg_state.h"
 
-#include <limits.h>
-#include <stdlib.h>
 #include <sys/random.h>
 
 enum {
