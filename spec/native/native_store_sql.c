@@ -1,6 +1,7 @@
 /* Other programs on the file of a store: a plain SQL connection, and a writer in a thread. */
 #include "base/require.h"
 #include "native_store.h"
+#include "store/sqlite/sqlite_db.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -174,6 +175,18 @@ static int l_writer_join(lua_State *L)
     return 2;
 }
 
+/* The statements of the SQLite store, by their names. */
+static int l_statements(lua_State *L)
+{
+    lua_newtable(L);
+#define X(name, sql)                                                                               \
+    lua_pushstring(L, (sql));                                                                      \
+    lua_setfield(L, -2, #name);
+    SQLITE_STATEMENTS(X)
+#undef X
+    return 1;
+}
+
 void native_store_sql(lua_State *L)
 {
     luaL_newmetatable(L, SQL_TYPE);
@@ -198,4 +211,6 @@ void native_store_sql(lua_State *L)
     lua_setfield(L, -2, "sql");
     lua_pushcfunction(L, l_writer);
     lua_setfield(L, -2, "writer");
+    lua_pushcfunction(L, l_statements);
+    lua_setfield(L, -2, "statements");
 }

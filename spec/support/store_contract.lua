@@ -409,6 +409,40 @@ return function(kind, special)
         assert.equal(ids[1], page.upto)
       end)
 
+      it("are found among many by what patterns begin with, and many of them page by page", function()
+        reopen { latest = { "room/**", "score/*" }, latest_topics = 10000 }
+        local batch, n = {}, 4200
+        for i = 1, n do
+          batch[i] = ev(tostring(i), { topic = ("room/%d/%d"):format(i % 700, i) })
+        end
+        for _, e in ipairs { "room/5", "room/50", "room/5/a/b", "room/5/z", "score/1", "room/6/\u{10FFFF}" } do
+          batch[#batch + 1] = ev("x", { topic = e })
+        end
+        d:put(batch)
+        local function of(...)
+          local list, page = {}, { upto = 0 }
+          repeat
+            page = latest { topics = { ... }, after = page.upto, max_events = 1000 }
+            for i, e in ipairs(page.events) do
+              list[#list + 1] = e.topic
+              assert.is_true(i == 1 or e.id > page.events[i - 1].id)
+            end
+          until page.upto == s:bounds().head
+          return table.concat(list, " ")
+        end
+        assert.equal("room/5/5 room/5/705 room/5/1405 room/5/2105 room/5/2805 room/5/3505 room/5/z", of "room/5/*")
+        assert.equal("room/5/a/b", of "room/5/*/*")
+        assert.equal("room/5/a/b room/5/z score/1", of("score/1", "room/5/z", "room/5/*/b", "room/5/a/**", "none/*"))
+        assert.equal("room/5/z", of("room/5/z", "*/5/z", "room/*/z"))
+        assert.matches("^room/6/6 .* room/6/\u{10FFFF}$", of "room/6/**")
+        local all = 0
+        for topic in of("room/*/*", "room/5/*"):gmatch "%S+" do
+          all = all + 1
+          assert.is_true(all > n or topic == batch[all].topic)
+        end
+        assert.equal(n + 2, all)
+      end)
+
       it("are left out of a later page where a newer one came after the end that was asked for", function()
         reopen { latest = names }
         put("score/1", "old")

@@ -64,7 +64,8 @@ enum { SQLITE_LEAPS_MAX = 1024 };
                    "topic = (SELECT topic FROM events WHERE seq = ?1)")                            \
     X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created FROM latest "               \
                    "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
-    X(latest_of_topic, "SELECT seq FROM latest WHERE topic = ?1")                                  \
+    X(latest_of_topic, "SELECT seq, topic FROM latest WHERE topic = ?1")                           \
+    X(latest_of_prefix, "SELECT seq, topic FROM latest WHERE topic >= ?1 AND topic < ?2")          \
     X(erase_key, "DELETE FROM dedup WHERE seq = ?1 AND "                                           \
                  "key = (SELECT key FROM events WHERE seq = ?1)")                                  \
     X(erase, "DELETE FROM events WHERE seq = ?1")                                                  \
@@ -150,6 +151,12 @@ int sqlite_mark_keep_above(struct sqlite_db *db, uint64_t id);
 /* sqlite_latest.c. In the opening transaction: the file keeps the newest events of these topics from
  * now on, and of no others. Returns a SQLite result. */
 int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *latest, uint64_t head);
+
+/* How far older events were looked through for them: those in (done, upto] are yet to be. */
+struct sqlite_latest_state {
+    int64_t topics, done, upto;
+};
+int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out);
 
 /* sqlite_lineage.c: ids that no event of this file has. All return a SQLite result. */
 int sqlite_db_leaps_load(struct sqlite_db *db, struct sqlite_leaps *out);

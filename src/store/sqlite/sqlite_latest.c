@@ -5,18 +5,13 @@
  * transaction; a file without store.latest has no such trigger. The schema gains nothing that programs
  * of before would trip over, so its version stays. Topics that were named just now are looked for in
  * older events, in small steps of the thread that retains. */
-#include "base/alloc.h"
 #include "base/logging.h"
 #include "base/strbuf.h"
 #include "event/topic.h"
-#include "store/sqlite/sqlite_reader.h"
 #include "store/sqlite/sqlite_writer.h"
-
-#include <stdlib.h>
 
 enum {
     STEP_ROWS = 1000,
-    REJECTS_PER_PAGE = 4096,
     TRIGGER_MAX_BYTES = 1 << 20, /* all patterns that the configuration allows need less */
 };
 
@@ -267,11 +262,7 @@ int sqlite_latest_configure(struct sqlite_db *db, const struct store_latest *lat
 
 /* ------------------------------------------------------------------ looking through older events */
 
-struct sqlite_latest_state {
-    int64_t topics, done, upto;
-};
-
-static int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out)
+int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out)
 {
     sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_state);
     int rc = st ? sqlite3_step(st) : SQLITE_ERROR;
@@ -357,137 +348,5 @@ int sqlite_latest_step(struct sqlite_writer *w)
     w->retained.latest_topics = (uint64_t)state.topics;
     w->retained.latest_filling = state.done < state.upto;
     w->retained.more = w->retained.more || w->retained.latest_filling;
-    return 0;
-}
-
-/* ------------------------------------------------------------------ pages */
-
-static bool sqlite_latest_asked(const struct sqlite_read *r, struct slice topic)
-{
-    for (size_t i = 0; i < r->query.topic_count; i++) {
-        if (topic_match(r->query.topics[i], topic)) {
-            return true;
-        }
-    }
-    return r->query.topic_count == 0;
-}
-
-static bool sqlite_latest_names_only(const struct sqlite_read *r)
-{
-    for (size_t i = 0; i < r->query.topic_count; i++) {
-        if (topic_is_pattern(r->query.topics[i])) {
-            return false;
-        }
-    }
-    return r->query.topic_count > 0;
-}
-
-/* The row that `st` stands on joins the page. `full`: there is no room for it. SQLITE_OK, or the error. */
-static int sqlite_latest_take(struct sqlite_read *r, sqlite3_stmt *st, size_t *bytes, bool *full)
-{
-    size_t cost = sqlite_row_cost(st), n = r->events.n;
-    const char *reason = NULL;
-    *full = r->rejects.n >= REJECTS_PER_PAGE ||
-            (n && (n >= r->query.max_events || *bytes + cost > r->query.max_bytes));
-    if (*full) {
-        return SQLITE_OK;
-    }
-    uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
-    struct event *ev = sqlite_row_to_event(st, r->max_data, &reason);
-    if (ev) {
-        event_list_push(&r->events, ev);
-        *bytes += event_cost(ev);
-    } else if (reason) {
-        sqlite_row_reject(&r->rejects, seq, reason);
-    }
-    r->upto = seq;
-    return ev || reason ? SQLITE_OK : SQLITE_NOMEM;
-}
-
-static int sqlite_latest_compare(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Where they stand, in order. */
-static int sqlite_latest_find_names(struct sqlite_db *db, const struct sqlite_read *r, int64_t *ids,
-                                    size_t *n)
-{
-    int rc = SQLITE_OK;
-    *n = 0;
-    for (size_t i = 0; i < r->query.topic_count && rc == SQLITE_OK; i++) {
-        sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_of_topic);
-        rc = st ? sqlite_db_bind(st, 1, r->query.topics[i]) : SQLITE_ERROR;
-        rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
-        if (rc == SQLITE_ROW) {
-            ids[(*n)++] = sqlite3_column_int64(st, 0);
-        }
-        rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
-        if (st) {
-            (void)sqlite3_reset(st);
-        }
-    }
-    qsort(ids, *n, sizeof *ids, sqlite_latest_compare);
-    return rc;
-}
-
-/* Rows in (after, upto] that were asked for. */
-static int sqlite_latest_take_range(struct sqlite_db *db, struct sqlite_read *r, uint64_t after,
-                                    uint64_t upto, size_t *bytes, bool *full)
-{
-    sqlite3_stmt *st = sqlite_db_stmt(db, SQLITE_latest_rows);
-    int rc = st ? sqlite3_bind_int64(st, 1, (int64_t)after) : SQLITE_ERROR;
-    rc = rc == SQLITE_OK ? sqlite3_bind_int64(st, 2, (int64_t)upto) : rc;
-    while (rc == SQLITE_OK && !*full && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(st, 1);
-        struct slice topic = slice_of(text, text ? (size_t)sqlite3_column_bytes(st, 1) : 0);
-        rc = SQLITE_OK;
-        if (!topic_name_check(topic) && sqlite_latest_asked(r, topic)) {
-            rc = sqlite_latest_take(r, st, bytes, full);
-        }
-    }
-    if (st) {
-        (void)sqlite3_reset(st);
-    }
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-static int sqlite_latest_take_names(struct sqlite_db *db, struct sqlite_read *r, uint64_t upto,
-                                    size_t *bytes, bool *full)
-{
-    size_t n = 0;
-    int64_t *ids = xcalloc(r->query.topic_count, sizeof *ids);
-    int rc = sqlite_latest_find_names(db, r, ids, &n);
-    for (size_t i = 0; i < n && rc == SQLITE_OK && !*full; i++) {
-        uint64_t id = (uint64_t)ids[i];
-        if (id > r->query.after && id <= upto) {
-            rc = sqlite_latest_take_range(db, r, id - 1, id, bytes, full);
-        }
-    }
-    free(ids);
-    return rc;
-}
-
-int sqlite_latest_read_page(struct sqlite_db *db, struct sqlite_read *r, uint64_t head)
-{
-    struct sqlite_latest_state state;
-    uint64_t upto = r->query.upto < head ? r->query.upto : head;
-    size_t bytes = 0;
-    bool full = false;
-    if (sqlite_latest_look(db, &state) != SQLITE_OK) {
-        return sqlite_db_fail(db, &r->error, "reading the newest events");
-    }
-    if (state.done < state.upto) {
-        return UV_EAGAIN;
-    }
-    r->upto = r->query.after;
-    int rc = sqlite_latest_names_only(r)
-                 ? sqlite_latest_take_names(db, r, upto, &bytes, &full)
-                 : sqlite_latest_take_range(db, r, r->query.after, upto, &bytes, &full);
-    if (rc != SQLITE_OK) {
-        return sqlite_db_fail(db, &r->error, "reading the newest events");
-    }
-    r->upto = full || upto < r->query.after ? r->upto : upto;
     return 0;
 }

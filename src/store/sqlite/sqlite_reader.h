@@ -47,7 +47,7 @@ struct sqlite_reader {
 /* Answers; on a pool thread. */
 void sqlite_read_run(struct sqlite_db *db, struct sqlite_read *r);
 
-/* sqlite_latest.c: a page of the newest events. UV_EAGAIN: see struct store_query. */
+/* sqlite_latest_read.c: a page of the newest events. UV_EAGAIN: see struct store_query. */
 int sqlite_latest_read_page(struct sqlite_db *db, struct sqlite_read *r, uint64_t head);
 
 #endif
