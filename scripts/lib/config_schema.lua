@@ -525,6 +525,17 @@ local fields = {
     bytes("value_bytes", 64 * KIB, 256, 4 * MIB, "Most bytes of one value, as JSON."),
   }),
 
+  section("presence", "Who is there: see `presence` of subscriptions, and [PRESENCE.md](../scripts/PRESENCE.md).", {
+    seconds("grace_s", 10, 0, HOUR,
+      "For so long a member stays after its last stream has ended: a client that reconnects meanwhile was never away."),
+    seconds("lease_s", 30, 4, HOUR,
+      "A broker that PostgreSQL has not heard of for that long is gone, and its members leave. A broker on a file of "
+        .. "SQLite that ends is noticed at once."),
+    integer("members", 100000, 1, 10000000, "members",
+      "Most members that each worker has streams for. Beyond it, streams for further ones are temporarily refused."),
+    bytes("data_bytes", 1 * KIB, 2, 64 * KIB, "Most bytes of the `data` of a member, as JSON."),
+  }),
+
   {
     name = "keys", kind = "map", fields = key_fields,
     doc = "Keys that tokens are verified with, for `tg.jwt(token, { keys = NAME, ... })`. Exactly one of `secret`, "

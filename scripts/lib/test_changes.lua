@@ -6,7 +6,7 @@ local json = native.json
 local changes = {}
 
 -- `id` and `asked_again` are about the stream; `audience` is but a number for topics, filter, format, params and ends.
-local FIELDS = { "ends", "expires", "filter", "format", "params", "quota", "tags", "topics" }
+local FIELDS = { "ends", "expires", "filter", "format", "params", "presence", "quota", "tags", "topics" }
 
 local function equal(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then

@@ -94,6 +94,12 @@
 ---@field event string?               one line, at most 255 bytes
 ---@field data string|table           a table becomes JSON
 
+-- The member whose stream it is: the first one is announced on TOPIC/MEMBER, and the end of the last one (empty data).
+---@class tg.Presence
+---@field topic string                without wildcards; a pattern of `store.latest` matches what is below it
+---@field member string               becomes one segment, as tg.segment() writes it
+---@field data table?                 the event's data, as JSON: at most `presence.data_bytes` (1 KiB)
+
 ---@class tg.Subscription
 ---@field topics string[]             1 to 100 names or patterns: 'a/b', 'a/*/c', 'a/**'
 ---@field filter string?              a name in Policy.filters, or 'none': every event of the topics. Required where the policy has filters
@@ -108,6 +114,7 @@
 ---@field tags string[]?             names by which `observe` and operators reach the stream: at most 8 of 1 to 64 bytes, "user:" .. who.sub; clients do not see them
 ---@field compress boolean?           false: the stream is not compressed, see `compress.gzip`
 ---@field quota tg.Quota[]?           at most 4 keys that the stream counts for while it is open
+---@field presence tg.Presence?       who is there while the stream is open, and `presence.grace_s` longer
 ---@field first tg.First[]?            frames to this stream alone, without an id and before history: at most `policy.first_bytes` (64 KiB). Not sent again when `subscribe` runs again
 ---@field fields table<string,string>? fields that the head of the answer has besides, at most 8; pages of http.cors_origins see them. Not sent again when `subscribe` runs again
 ---@field envelope boolean?           true: the data is a JSON object {id, topic, type, time, data} with what the format made in it; with 'raw' that is the format 'json', which has attrs, too

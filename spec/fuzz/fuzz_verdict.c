@@ -16,8 +16,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct policy_limits limits = {
-    .topics = 100, .params_keys = 32, .params_bytes = 1024, .identity_bytes = 2048};
+static const struct policy_limits limits = {.presence_bytes = 1024,
+                                            .topics = 100,
+                                            .params_keys = 32,
+                                            .params_bytes = 1024,
+                                            .identity_bytes = 2048};
 
 static const char source[] =
     "local function given(text) local v, err = json.decode(text)\n"

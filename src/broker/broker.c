@@ -74,6 +74,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
     b->refusals = refusals_new(loop, &b->opt, metrics, &b->jitter);
     b->resubscribes = resubscribes_new(b);
     b->quotas = stream_quotas_new(b, broker_displace);
+    b->presence = presence_new(loop, &b->opt.presence, &metrics->presence);
     b->explains = explains_new();
     b->recents = dry_run_recents_new();
     deadline_init(&b->hold_end);
@@ -91,6 +92,7 @@ void broker_free(struct broker *b)
     refusals_free(b->refusals);
     resubscribes_free(b->resubscribes);
     stream_quotas_free(b->quotas);
+    presence_free(b->presence);
     explains_free(b->explains);
     dry_run_recents_free(b->recents);
     write_batch_free(b->batch);
@@ -147,6 +149,12 @@ void broker_set_store(struct broker *b, struct store *store)
     b->eraser = eraser_new(store);
     store->erased = broker_erased;
     store->erased_ctx = b;
+    presence_set_store(b->presence, store);
+}
+
+void broker_leave_store(struct broker *b)
+{
+    presence_stop(b->presence);
 }
 
 struct eraser *broker_eraser(struct broker *b)
@@ -269,6 +277,7 @@ void broker_leap(void *ctx, const struct store_leap *leap)
     audience_set_forget_pending(b->audiences);
     write_batch_reset(b->batch);
     history_forget(b->history, leap->after);
+    presence_renew(b->presence);
     eventlog_restart(b->log, leap->upto);
     b->metrics->head_id = leap->upto;
     b->metrics->log_events = eventlog_count(b->log);
@@ -281,6 +290,7 @@ void broker_drain(struct broker *b)
     b->draining = true;
     subscriber_drain_all(b);
     refusals_end_held(b->refusals);
+    presence_drain(b->presence);
 }
 
 unsigned broker_stream_count(const struct broker *b)

@@ -23,6 +23,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *opt,
                           struct broker_metrics *metrics);
 void broker_free(struct broker *b); /* all streams closed, the store closed */
 void broker_set_store(struct broker *b, struct store *store);
+/* It is about to be closed. */
+void broker_leave_store(struct broker *b);
 struct eraser *broker_eraser(struct broker *b); /* NULL: the store is not open yet */
 void broker_set_policy(struct broker *b, struct policy *policy); /* the first one */
 /* Another policy takes over, at once, for new questions, live delivery and replay. The old one has

@@ -48,6 +48,7 @@ struct broker {
     struct refusals *refusals;
     struct resubscribes *resubscribes;
     struct stream_quotas *quotas;
+    struct presence *presence; /* who is there */
     struct explains *explains;
     struct dry_run_recents *recents;
     struct frame *heartbeat;

@@ -8,6 +8,7 @@
 #include "net/message/http_cors.h"
 #include "policy/identity.h"
 #include "policy/policy.h"
+#include "presence/presence.h"
 
 struct broker_options {
     const char *events_path;     /* "/events" */
@@ -47,9 +48,10 @@ struct broker_options {
     size_t unread_page_bytes; /* most of pages as JSON that clients have not taken */
     struct publish_limits publish;
     unsigned drain_retry_ms;
-    bool gzip;                            /* streams may be compressed */
-    unsigned gzip_min_members;            /* of an audience, for that */
-    size_t gzip_bytes;                    /* most memory of encoders */
+    bool gzip;                 /* streams may be compressed */
+    unsigned gzip_min_members; /* of an audience, for that */
+    size_t gzip_bytes;         /* most memory of encoders */
+    struct presence_options presence;
     unsigned refusal_hold_ms;             /* 0: a stream that is refused for now ends at once */
     struct identity_shown identity_shown; /* in log lines */
 };
@@ -77,6 +79,7 @@ struct broker_connection {
     uint64_t delivered; /* events */
     struct quota_want quotas[QUOTAS_PER_STREAM]; /* what it counts for */
     size_t quota_count;
+    struct slice presence; /* the topic of its member; absent: none */
 };
 
 #endif

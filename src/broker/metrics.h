@@ -4,6 +4,7 @@
 
 #include "audience/metrics.h"
 #include "base/latency.h"
+#include "presence/metrics.h"
 
 #include <stdint.h>
 
@@ -119,6 +120,7 @@ struct broker_metrics {
     struct latency publish_to_socket; /* tidegate_publish_to_socket_seconds */
     struct latency resubscribe_delay; /* tidegate_policy_resubscribe_delay_seconds */
     struct audience_metrics audience;
+    struct presence_metrics presence;
     struct latency event_page; /* tidegate_event_page_seconds */
     struct latency barred_for; /* tidegate_streams_barred_seconds */
     struct latency observe;    /* tidegate_observe_seconds: from an event's time to its effects */

@@ -137,6 +137,42 @@ size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAG
     return n;
 }
 
+/* The member of those that are somebody's. */
+struct subscriber_presence {
+    struct subscriber_part part;
+    struct presence_member *member;
+};
+
+static void subscriber_presence_gone(struct subscriber *sub, struct subscriber_part *part)
+{
+    struct subscriber_presence *m = container_of(part, struct subscriber_presence, part);
+    presence_leave(sub->b->presence, m->member);
+    subscriber_part_remove(sub, part);
+    free(m);
+}
+
+/* The member may join. It has come before the one of before leaves: that may be the same. */
+static void subscriber_set_presence(struct subscriber *sub, const struct subscription *s)
+{
+    struct subscriber_part *was = subscriber_part_of(sub, subscriber_presence_gone);
+    if (s->presence.p) {
+        struct subscriber_presence *m = xcalloc(1, sizeof *m);
+        m->part.gone = subscriber_presence_gone;
+        m->member = presence_join(sub->b->presence, s->presence, s->presence_data);
+        subscriber_part_add(sub, &m->part);
+    }
+    if (was) {
+        subscriber_presence_gone(sub, was);
+    }
+}
+
+struct slice subscriber_presence(const struct subscriber *sub)
+{
+    struct subscriber_part *part = subscriber_part_of(sub, subscriber_presence_gone);
+    return part ? presence_topic(container_of(part, struct subscriber_presence, part)->member)
+                : slice_of(NULL, 0);
+}
+
 /* ---------------------------------------------------------------- states */
 
 bool subscriber_is_behind(enum subscriber_state st)
@@ -284,6 +320,9 @@ static struct audience *subscriber_audience(struct broker *b, const struct subsc
 
 int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
 {
+    if (s->presence.p && presence_may_join(sub->b->presence, s->presence)) {
+        return UV_EAGAIN;
+    }
     struct audience *a = subscriber_audience(sub->b, s);
     if (a && !subscriber_set_tags(sub, s)) {
         subscriber_bar(sub); /* without tags nobody could reach it: the next answer may do better */
@@ -299,6 +338,7 @@ int subscriber_regrant(struct subscriber *sub, const struct subscription *s)
     if (moved || paced != (s->events_per_s > 0)) {
         subscriber_unlive(sub);
     }
+    subscriber_set_presence(sub, s);
     subscriber_set_terms(sub, s);
     sub->audience = a;
     sub->barred = false;
@@ -342,6 +382,7 @@ struct subscriber *subscriber_new(struct broker *b, struct stream *s, const stru
     list_init(&sub->all);
     deadline_init(&sub->beat);
     list_add_tail(&b->subscribers, &sub->all);
+    subscriber_set_presence(sub, &v->subscription);
     subscriber_set_terms(sub, &v->subscription);
     if (v->expires_ms) {
         subscriber_set_expiry(sub, v->expires_ms);
@@ -667,6 +708,7 @@ void subscriber_describe(const struct subscriber *sub, struct broker_connection 
         .delivered = sub->delivered,
     };
     out->tag_count = subscriber_tags(sub, out->tags);
+    out->presence = subscriber_presence(sub);
     peer_address_text(&sub->client, out->client);
     out->quota_count = sub->counted ? stream_quotas_of(sub->b->quotas, sub->id, out->quotas) : 0;
 }

@@ -124,6 +124,8 @@ struct subscriber_part *subscriber_part_of(const struct subscriber *sub,
                                                         struct subscriber_part *part));
 void subscriber_part_add(struct subscriber *sub, struct subscriber_part *part);
 void subscriber_part_remove(struct subscriber *sub, const struct subscriber_part *part);
+/* The topic of its member; absent: it is nobody's. */
+struct slice subscriber_presence(const struct subscriber *sub);
 /* Its tags, borrowed; returns how many. */
 size_t subscriber_tags(const struct subscriber *sub, struct slice out[POLICY_TAGS_MAX]);
 bool subscriber_has_tags(const struct subscriber *sub);

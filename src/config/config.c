@@ -279,6 +279,10 @@ static const struct lua_config_key keys[] = {
 
     INTEGER(cache, bytes),
     INTEGER(cache, value_bytes),
+    INTEGER(presence, grace_s),
+    INTEGER(presence, lease_s),
+    INTEGER(presence, members),
+    INTEGER(presence, data_bytes),
 
     {.path = "keys",
      .type = LUA_CONFIG_MAP,

@@ -177,6 +177,10 @@ struct config {
     } cache;
 
     struct {
+        int64_t grace_s, lease_s, members, data_bytes;
+    } presence;
+
+    struct {
         struct config_keys *v;
         size_t n;
     } keys;

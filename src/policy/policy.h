@@ -30,6 +30,7 @@ struct policy_limits {
     size_t params_bytes;   /* of its params as canonical JSON */
     size_t identity_bytes; /* of an identity as canonical JSON */
     size_t first_bytes;    /* of `first` of a subscription, as frames */
+    size_t presence_bytes; /* of the data of `presence`, as JSON */
 };
 
 /* A request as the policy sees it. Borrowed for the call: the policy copies what it keeps. */
@@ -106,6 +107,8 @@ struct subscription {
     size_t tag_count;
     const struct quota_want *quotas; /* what it counts for; at most QUOTAS_PER_STREAM */
     size_t quota_count;
+    struct slice presence;      /* the topic of the member whose stream it is; absent: nobody's */
+    struct slice presence_data; /* of the member, JSON */
 };
 
 enum verdict_kind {

@@ -108,6 +108,7 @@ static void server_close_all(struct server *s)
     set_store_close(s->sets);
     policy_reload_close(s->policies);
     if (s->store) {
+        broker_leave_store(s->broker);
         s->store->ops->close(s->store, server_on_store_closed, s);
     }
 }

@@ -111,6 +111,34 @@ typedef void (*store_erased_cb)(void *ctx, const uint64_t *ids, size_t n);
 typedef void (*store_erase_cb)(void *ctx, uint64_t token, int rc, size_t n);
 enum { STORE_ERASE_MAX = 1000 };
 
+/* Who is there. A member is a topic of store.latest; which processes have it stands in the store, and who is the first
+ * to say so, or the last to take it back, has an event stored on that topic in the same transaction. Saying the same
+ * twice has no effect. */
+enum store_presence_kind {
+    STORE_PRESENCE_CHANGE, /* members of this process come and go */
+    STORE_PRESENCE_BEAT, /* it is alive; takes back what processes have said that are gone, some of it at a time */
+    STORE_PRESENCE_END, /* it ends: counts as gone after the grace. UV_ENOTSUP: that is seen without it */
+};
+struct store_presence_change {
+    struct slice topic, data; /* no data: it is no longer here; each topic is named once */
+    bool refused;             /* the answer: it would be one more than store.latest_topics */
+};
+/* The caller's until `done`, which is called once, on the loop thread, if the call returned 0. Before that it is not to
+ * be touched. */
+struct store_presence {
+    enum store_presence_kind kind;
+    struct store_presence_change *v;
+    size_t n;
+    uint64_t grace_ms, lease_ms;
+    void (*done)(struct store_presence *op);
+    void *ctx;
+    /* the answer; rc as of store_append_cb. UV_ESRCH: others have taken this process for gone: a beat comes first */
+    int rc;
+    bool lost; /* of a beat: the store has nothing of this process any more, or has never had */
+    bool more; /* of a beat: do it again */
+    size_t joined, left, swept; /* events stored, by why */
+};
+
 struct store_health {
     bool ok;
     const char *detail; /* borrowed until the next loop turn; never NULL */
@@ -142,6 +170,8 @@ struct store_ops {
      * way. */
     int (*erase)(struct store *s, const uint64_t *ids, size_t n, store_erase_cb cb, void *ctx,
                  uint64_t token);
+    /* One at a time: UV_EAGAIN. */
+    int (*presence)(struct store *s, struct store_presence *op);
     /* Another process of ours has committed: look now. NULL: it would not help. */
     void (*wake)(struct store *s);
     struct store_bounds (*bounds)(const struct store *s);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum op_kind { OP_APPEND, OP_READ, OP_SEEK, OP_ERASE };
+enum op_kind { OP_APPEND, OP_READ, OP_SEEK, OP_ERASE, OP_PRESENCE };
 
 struct op {
     struct list node;
@@ -30,6 +30,7 @@ struct op {
     store_page_cb page_cb;
     store_seek_cb seek_cb;
     store_erase_cb erase_cb;
+    struct store_presence *presence;
     uint64_t *ids; /* owned; to be erased */
     size_t id_count;
     void *ctx;
@@ -228,9 +229,31 @@ static void answer_erase(struct memory *m, struct op *op)
     op->erase_cb(op->ctx, op->token, 0, before - kept);
 }
 
+/* There is no other process: who asks knows what is news. */
+static void store_presence(struct memory *m, struct store_presence *op, struct event_list *visible)
+{
+    for (size_t i = 0; i < op->n; i++) {
+        struct store_presence_change *c = &op->v[i];
+        const struct event_fields fields = {
+            .topic = c->topic, .data = c->data, .time_ms = clock_unix_ms()};
+        struct op one = {.kind = OP_APPEND};
+        struct event *ev = event_new(&fields);
+        REQUIRE(ev != NULL);
+        event_list_push(&one.events, ev);
+        store_events(m, &one, visible);
+        c->refused = one.rc != 0;
+        op->joined += !c->refused && c->data.n;
+        op->left += !c->refused && !c->data.n;
+        event_list_clear(&one.events);
+        free(one.acks);
+    }
+}
+
 static void answer(struct memory *m, struct op *op)
 {
-    if (op->kind == OP_ERASE) {
+    if (op->kind == OP_PRESENCE) {
+        op->presence->done(op->presence);
+    } else if (op->kind == OP_ERASE) {
         answer_erase(m, op);
     } else if (op->kind == OP_APPEND) {
         latency_add(&m->metrics->store_append, (uv_hrtime() - op->accepted_ns) / 1000);
@@ -270,6 +293,8 @@ static void store_memory_on_tick(uv_timer_t *tick)
         struct op *op = container_of(it, struct op, node);
         if (op->kind == OP_APPEND) {
             store_events(m, op, &visible);
+        } else if (op->kind == OP_PRESENCE) {
+            store_presence(m, op->presence, &visible);
         }
     }
     m->metrics->commits += visible.n > others;
@@ -406,6 +431,17 @@ static int memory_erase(struct store *base, const uint64_t *ids, size_t n, store
     return 0;
 }
 
+static int memory_presence(struct store *base, struct store_presence *presence)
+{
+    struct memory *m = from_base(base);
+    if (m->closing || presence->kind == STORE_PRESENCE_END) {
+        return m->closing ? UV_ECANCELED : UV_ENOTSUP;
+    }
+    struct op *op = push(m, OP_PRESENCE, NULL, 0);
+    op->presence = presence;
+    return 0;
+}
+
 static struct store_bounds memory_bounds(const struct store *base)
 {
     const struct memory *m = (const struct memory *)(const void *)base;
@@ -441,6 +477,7 @@ struct store *store_memory_open(const struct store_memory_options *opt, uv_loop_
                                          .read = memory_read,
                                          .seek = memory_seek,
                                          .erase = memory_erase,
+                                         .presence = memory_presence,
                                          .bounds = memory_bounds,
                                          .health = memory_health,
                                          .close = memory_close};

@@ -349,6 +349,7 @@ static void push_connection(void *ctx, const struct broker_connection *c)
     push_optional(L, "format", c->format);
     push_optional(L, "params", c->params);
     push_optional(L, "ends", c->ends);
+    push_optional(L, "presence", c->presence);
     if (c->envelope) {
         lua_pushboolean(L, true);
         lua_setfield(L, -2, "envelope");

@@ -232,7 +232,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
 {
     struct listing *l = ctx;
     const struct identity_shown *shown = &l->admin->identity_shown;
-    size_t bytes = 400 + c->filter.n + c->format.n + c->params.n + c->ends.n +
+    size_t bytes = 400 + c->filter.n + c->format.n + c->params.n + c->ends.n + c->presence.n +
                    (shown->count ? c->identity.n : 0);
     for (size_t i = 0; i < c->topic_count; i++) {
         bytes += c->topics[i].n + 16;
@@ -270,6 +270,7 @@ static void list_connection(void *ctx, const struct broker_connection *c)
     }
     bad |= json_object_set_new(o, "tags", texts_document(c->tags, c->tag_count));
     bad |= json_object_set_new(o, "quota", quotas_json(c));
+    bad |= json_object_set_new(o, "presence", admin_json_text(c->presence));
     bad |= json_object_set_new(o, "cursor", admin_json_id(c->cursor));
     bad |= json_object_set_new(o, "lag", admin_json_count(c->lag));
     bad |= json_object_set_new(o, "behind", json_boolean(c->behind));

@@ -46,6 +46,12 @@ static const struct row audience_rows[] = {
 #undef X
 };
 
+static const struct row presence_rows[] = {
+#define X(member, kind, name, help) {#kind, name, help, offsetof(struct presence_metrics, member)},
+    PRESENCE_METRICS(X)
+#undef X
+};
+
 static const struct row policy_rows[] = {
 #define X(member, kind, name, help) {#kind, name, help, offsetof(struct policy_metrics, member)},
     POLICY_METRICS(X)
@@ -416,6 +422,7 @@ int metrics_render(const struct metrics_view *m, struct strbuf *out)
     rc = rc ? rc : put_tls(out, from->net);
     rc = rc ? rc : put_rows(out, broker_rows, COUNT(broker_rows), from->broker);
     rc = rc ? rc : put_rows(out, audience_rows, COUNT(audience_rows), &from->broker->audience);
+    rc = rc ? rc : put_rows(out, presence_rows, COUNT(presence_rows), &from->broker->presence);
     rc = rc ? rc : put_rows(out, policy_rows, COUNT(policy_rows), from->policy);
     rc = rc ? rc : put_rows(out, lookup_rows, COUNT(lookup_rows), from->lookup);
     rc = rc ? rc : put_rows(out, quota_rows, COUNT(quota_rows), from->quota);

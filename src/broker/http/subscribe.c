@@ -366,12 +366,31 @@ static bool subscribe_take_fields(struct subscribe *w, const struct subscription
                                           (int)s->names.n, s->names.p) == 0);
 }
 
+/* False: the stream may not be for its member, and was refused. */
+static bool subscribe_may_be_there(struct subscribe *w, struct stream *s, const struct verdict *v)
+{
+    struct broker *b = w->b;
+    struct slice topic = v->subscription.presence;
+    int rc = topic.p ? presence_may_join(b->presence, topic) : 0;
+    if (rc) {
+        subscribe_give_back(b, v, CLOSE_TRANSIENT);
+        refuse_transient(b->refusals, s, w->sse,
+                         rc == UV_ENOBUFS ? REFUSAL_OVERLOAD : REFUSAL_POLICY,
+                         rc == UV_ENOBUFS ? "too many members are present" : "the policy failed");
+    }
+    return rc == 0;
+}
+
 struct subscriber *subscribe_grant(struct subscribe *w, struct stream *s, const struct verdict *v)
 {
     struct broker *b = w->b;
     if (subscribe_lacks_latest(b, &v->subscription)) {
         subscribe_give_back(b, v, CLOSE_TRANSIENT);
         refuse_transient(b->refusals, s, w->sse, REFUSAL_POLICY, "the policy failed");
+        subscribe_free(w);
+        return NULL;
+    }
+    if (!subscribe_may_be_there(w, s, v)) {
         subscribe_free(w);
         return NULL;
     }

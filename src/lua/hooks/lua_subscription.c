@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "event/last_event_id.h"
 #include "event/topic.h"
+#include "event/topic_segment.h"
 #include "event/window.h"
 #include "lua/api/lua_json.h"
 #include "lua/api/lua_reach.h"
@@ -429,13 +430,58 @@ static void read_quotas(lua_State *L, int t, struct verdict_draft *d)
     lua_pop(L, 1);
 }
 
+/* stack: .., the table */
+static void read_member(lua_State *L, int at, struct verdict_draft *d)
+{
+    static const char *const keys[] = {"topic", "member", "data", NULL};
+    lua_shape_closed(L, at, "presence", keys);
+    lua_shape_field(L, at, "topic");
+    struct slice topic = lua_shape_string(L, -1, "presence.topic");
+    const char *bad = topic_name_check(topic);
+    if (bad) {
+        luaL_error(L, "presence.topic: %s", bad);
+    }
+    lua_shape_field(L, at, "member");
+    struct slice member = lua_shape_string(L, -1, "presence.member");
+    if (member.n == 0 || !utf8_ok(member)) {
+        luaL_error(L, "presence.member: 1 byte of UTF-8 or more was expected");
+    }
+    if (strbuf_append(&d->presence, topic.p, topic.n) || strbuf_append(&d->presence, "/", 1) ||
+        topic_segment_append(&d->presence, member)) {
+        luaL_error(L, "presence: topic and member have %d bytes together, at most",
+                   EVENT_TOPIC_MAX_BYTES - 1);
+    }
+    int type = lua_shape_field(L, at, "data");
+    if (type == LUA_TNIL) {
+        lua_newtable(L);
+    } else if (type != LUA_TTABLE) {
+        luaL_error(L, "presence.data: a table that becomes JSON was expected, got %s",
+                   lua_typename(L, type));
+    }
+    lua_json_encode(L, lua_gettop(L), "presence.data",
+                    type == LUA_TNIL ? LUA_JSON_OBJECT_OF_LISTS : LUA_JSON_ANY, &d->presence_data);
+    lua_settop(L, at);
+}
+
+static void read_presence(lua_State *L, int t, struct verdict_draft *d)
+{
+    int type = lua_shape_field(L, t, "presence");
+    if (type == LUA_TTABLE) {
+        read_member(L, lua_gettop(L), d);
+    } else if (type != LUA_TNIL) {
+        luaL_error(L, "presence: {topic, member, data} was expected, got %s",
+                   lua_typename(L, type));
+    }
+    lua_pop(L, 1);
+}
+
 void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_file *f,
                               struct verdict_draft *d)
 {
-    static const char *const keys[] = {"topics",   "filter",    "format",   "params", "replay",
-                                       "limits",   "heartbeat", "retry_ms", "prime",  "expires",
-                                       "compress", "tags",      "quota",    "ends",   "first",
-                                       "start",    "envelope",  "fields",   NULL};
+    static const char *const keys[] = {"topics",   "filter",    "format",   "params",   "replay",
+                                       "limits",   "heartbeat", "retry_ms", "prime",    "expires",
+                                       "compress", "tags",      "quota",    "ends",     "first",
+                                       "start",    "envelope",  "fields",   "presence", NULL};
     struct subscription *s = &d->v.subscription;
     luaL_checkstack(L, 12, NULL);
     lua_shape_closed(L, idx, "subscription", keys);
@@ -461,6 +507,7 @@ void lua_verdict_subscription(lua_State *L, int idx, const struct lua_policy_fil
     read_prime(L, idx, s);
     read_expires(L, idx, s);
     read_quotas(L, idx, d);
+    read_presence(L, idx, d);
     lua_first_read(L, idx, d);
     lua_fields_read(L, idx, d);
     lua_subscription_want_names(L, idx, f);

@@ -25,6 +25,8 @@ void verdict_draft_init(struct verdict_draft *d, const struct policy_limits *lim
     strbuf_init(&d->params, limits->params_bytes);
     strbuf_init(&d->tag_text, (size_t)POLICY_TAGS_MAX * POLICY_TAG_MAX_BYTES);
     strbuf_init(&d->topic_text, limits->topics * EVENT_TOPIC_MAX_BYTES);
+    strbuf_init(&d->presence, EVENT_TOPIC_MAX_BYTES);
+    strbuf_init(&d->presence_data, limits->presence_bytes);
     strbuf_init(&d->quota_text, (size_t)QUOTAS_PER_STREAM * QUOTA_KEY_MAX_BYTES);
 }
 
@@ -43,6 +45,8 @@ void verdict_draft_clear(struct verdict_draft *d)
     strbuf_clear(&d->topic_text);
     strbuf_clear(&d->tag_text);
     strbuf_clear(&d->quota_text);
+    strbuf_clear(&d->presence);
+    strbuf_clear(&d->presence_data);
     free(d->topics);
 }
 
@@ -120,6 +124,8 @@ void verdict_draft_finish(struct verdict_draft *d)
     d->v.subscription.names = absent_if_empty(&d->names);
     d->v.subscription.ends = absent_if_empty(&d->ends);
     d->v.subscription.params = absent_if_empty(&d->params);
+    d->v.subscription.presence = absent_if_empty(&d->presence);
+    d->v.subscription.presence_data = absent_if_empty(&d->presence_data);
 }
 
 static void copy_reason(lua_State *L, struct slice text, struct verdict_draft *d)

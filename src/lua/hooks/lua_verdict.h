@@ -24,6 +24,7 @@ struct verdict_draft {
     struct strbuf quota_text; /* of all keys, as well */
     struct quota_want quotas[QUOTAS_PER_STREAM];
     size_t quota_count;
+    struct strbuf presence, presence_data;
     const struct policy_limits *limits;
 };
 

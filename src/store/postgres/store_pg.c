@@ -2,7 +2,7 @@
  * one server. To be read in this order: schema/schema.sql (why the order of events can be trusted),
  * pg_schema.c (the database is checked and migrated), pg_tail.c, pg_appends.c and pg_reads.c (the
  * parts of this class, one connection each, or more), sequencer.c (outbox to events), upkeep.c (the
- * tables), pg_erase.c, pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
+ * tables), pg_erase.c, pg_presence.c, pg_row.c (a row becomes an event), and src/pg (libpq on the loop). */
 #include "store/postgres/store_pg.h"
 
 #include "base/alloc.h"
@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 enum {
     CLOSE_MS = 5000, /* for what was accepted to complete */
@@ -241,6 +242,12 @@ static int store_pg_erase(struct store *base, const uint64_t *ids, size_t n, sto
     return s->closing ? UV_ECANCELED : pg_erase_order(s, ids, n, cb, ctx, token);
 }
 
+static int store_pg_presence(struct store *base, struct store_presence *op)
+{
+    struct store_pg *s = store_pg_from_base(base);
+    return s->closing ? UV_ECANCELED : pg_presence_order(s, op);
+}
+
 /* ---------------------------------------------------------------- closing */
 
 static void store_pg_free(struct store_pg *s)
@@ -291,7 +298,7 @@ static void store_pg_on_close_due(uv_timer_t *t)
 void store_pg_settle(struct store_pg *s)
 {
     /* by the timer: the caller is in the middle of something */
-    if (s->closing && !s->parts_closing && pg_appends_idle(s) && pg_reads_idle(s)) {
+    if (s->closing && !s->parts_closing && pg_appends_idle(s) && pg_reads_idle(s) && !s->presence) {
         REQUIRE(uv_timer_start(&s->close_timer, store_pg_on_close_due, 0, 0) == 0);
     }
 }
@@ -315,6 +322,7 @@ static const struct store_ops pg_ops = {.reads_by_topic = true,
                                         .seek = store_pg_seek,
                                         .sync = store_pg_sync,
                                         .erase = store_pg_erase,
+                                        .presence = store_pg_presence,
                                         .bounds = store_pg_bounds,
                                         .health = store_pg_health,
                                         .close = store_pg_close};
@@ -429,6 +437,7 @@ int store_pg_open(const struct store_pg_options *opt, const struct pg_schema_sta
     s->loop = loop;
     s->opt = *opt;
     s->opt.conninfo = NULL;
+    REQUIRE(getrandom(&s->broker, sizeof s->broker, 0) == (ssize_t)sizeof s->broker);
     s->metrics = metrics;
     s->on_tail = tail;
     s->on_leap = leap;

@@ -113,6 +113,9 @@ struct store_pg {
         uint64_t newest;    /* id among them */
     } erased;
 
+    int64_t broker;                  /* this process, in tidegate.broker */
+    struct store_presence *presence; /* borrowed: what is asked of it; NULL: nothing */
+
     struct pg_lineage lineage;
     uint64_t outage_since; /* loop time of the first of `faults` */
 
@@ -183,6 +186,9 @@ int pg_erase_order(struct store_pg *s, const uint64_t *ids, size_t n, store_eras
 /* The statement for what was erased since; its answer; `more`: ask again. */
 const struct pg_statement *pg_erase_look(const struct store_pg *s, struct pg_args *args);
 void pg_erase_take(struct store_pg *s, const PGresult *res, bool *more);
+
+/* pg_presence.c */
+int pg_presence_order(struct store_pg *s, struct store_presence *op);
 
 /* pg_reads.c */
 void pg_reads_start(struct store_pg *s);

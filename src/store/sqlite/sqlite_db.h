@@ -76,6 +76,13 @@ enum { SQLITE_LEAPS_MAX = 1024 };
     X(erased_since, "SELECT seq, batch FROM erased WHERE batch > ?1 ORDER BY batch")               \
     X(erased_from, "SELECT seq FROM erased WHERE seq > ?1 ORDER BY seq")                           \
     X(erased_forget, "DELETE FROM erased WHERE seq <= ?1 AND at < ?2")                             \
+    X(presence_data, "SELECT data FROM presence WHERE topic = ?1 LIMIT 1")                         \
+    X(presence_put, "REPLACE INTO presence(topic, broker, data) VALUES (?1, ?2, ?3)")              \
+    X(presence_same, "UPDATE presence SET data = ?2 WHERE topic = ?1 AND data <> ?2")              \
+    X(presence_take, "DELETE FROM presence WHERE topic = ?1 AND broker = ?2")                      \
+    X(presence_event, "INSERT INTO events(topic, data, created) VALUES (?1, ?2, ?3)")              \
+    X(presence_next, "SELECT min(broker) FROM presence WHERE broker > ?1")                         \
+    X(presence_of, "SELECT topic FROM presence WHERE broker = ?1 LIMIT 1")                         \
     X(page_count, "PRAGMA page_count")                                                             \
     X(freelist_count, "PRAGMA freelist_count")
 
@@ -93,7 +100,8 @@ struct sqlite_db {
     uint64_t busy_since; /* uv_hrtime() of the first refusal; 0: not waiting */
     bool opening;        /* it is being opened, and has not said yet that it waits */
     sqlite3_int64 page_size;
-    int lock_fd; /* of a writer: tells others that the file is in use; -1: none */
+    int lock_fd;    /* of a writer: tells others that the file is in use; -1: none */
+    int64_t broker; /* of a writer: this process, as long as it has the file open; > 0 */
     /* of a writer: which files these are; see sqlite_db_moved() */
     uint64_t file_inode, log_inode;
     uint64_t mark; /* of a writer: see sqlite_mark_keep_above() */
@@ -120,6 +128,9 @@ int sqlite_db_open_writer(struct sqlite_db *db, const char *dir, bool synchronou
 /* A reading connection; the writer's must be open. */
 int sqlite_db_open_reader(struct sqlite_db *db, const char *dir, unsigned busy_ms, struct err *e);
 void sqlite_db_close(struct sqlite_db *db);
+
+/* Is the process whose `broker` that is still there? The kernel knows, however it ended. */
+bool sqlite_db_broker_lives(const struct sqlite_db *db, int64_t broker);
 
 /* SQLite result -> negative UV_E*. */
 int sqlite_db_error(int sqlite_rc);

@@ -145,6 +145,7 @@ static void sqlite_jobs_note_faults(struct store_sqlite *s, bool settled)
         }
         break;
     case SQLITE_JOB_ERASE: /* who ordered it is told */
+    case SQLITE_JOB_PRESENCE:
         s->metrics->store_errors += w->rc != 0;
         break;
     case SQLITE_JOB_CLOSE:
@@ -238,7 +239,8 @@ static void sqlite_jobs_answer_askers(struct list *askers, int rc)
 /* Jobs that may write. */
 static bool sqlite_jobs_pauses_watch(enum sqlite_job_kind kind)
 {
-    return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN || kind == SQLITE_JOB_ERASE;
+    return kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_RETAIN || kind == SQLITE_JOB_ERASE ||
+           kind == SQLITE_JOB_PRESENCE;
 }
 
 static void sqlite_jobs_answer_erase(struct store_sqlite *s, int rc)
@@ -248,6 +250,14 @@ static void sqlite_jobs_answer_erase(struct store_sqlite *s, int rc)
     e->cb(e->ctx, e->token, rc, rc ? 0 : e->removed);
     free(e->ids);
     free(e);
+}
+
+static void sqlite_jobs_answer_presence(struct store_sqlite *s, int rc)
+{
+    struct store_presence *op = s->presence;
+    s->presence = NULL; /* the next may be ordered */
+    op->rc = rc;
+    op->done(op);
 }
 
 static void sqlite_jobs_take_erased(struct store_sqlite *s)
@@ -274,6 +284,9 @@ static void sqlite_jobs_on_done(void *ctx)
         if (s->erase) {
             sqlite_jobs_answer_erase(s, UV_ECANCELED);
         }
+        if (s->presence) {
+            sqlite_jobs_answer_presence(s, UV_ECANCELED);
+        }
         sqlite_jobs_answer_askers(&s->asking, UV_ECANCELED);
         sqlite_jobs_answer_askers(&s->askers, UV_ECANCELED);
         store_sqlite_finish(s);
@@ -290,6 +303,9 @@ static void sqlite_jobs_on_done(void *ctx)
     sqlite_jobs_note_faults(s, !list_empty(&w->group));
     sqlite_jobs_deliver(s);
     sqlite_jobs_take_erased(s);
+    if (w->kind == SQLITE_JOB_PRESENCE) {
+        sqlite_jobs_answer_presence(s, w->rc);
+    }
     size_t answered = 0;
     while (!list_empty(&w->group)) {
         struct append *a = list_first(&w->group, struct append, node);
@@ -335,6 +351,8 @@ static bool sqlite_jobs_choose(const struct store_sqlite *s, enum sqlite_job_kin
     } else if (s->erase && !s->closing &&
                !((appends || wanted || s->retain_due) && s->erased_last)) {
         *kind = SQLITE_JOB_ERASE; /* in turns with others, too */
+    } else if (s->presence && !s->closing && !((appends || wanted) && s->presence_last)) {
+        *kind = SQLITE_JOB_PRESENCE; /* the same */
     } else if (s->retain_due && !s->closing && !((appends || wanted) && s->retained_last)) {
         *kind = SQLITE_JOB_RETAIN; /* in turns with others when there are several */
     } else if (appends) {
@@ -391,7 +409,7 @@ void sqlite_jobs_start_next(struct store_sqlite *s)
         s->retain_due = false;
         s->ticks = 0;
     }
-    if (kind != SQLITE_JOB_RETAIN && kind != SQLITE_JOB_ERASE) {
+    if (kind == SQLITE_JOB_WRITE || kind == SQLITE_JOB_CHECK || kind == SQLITE_JOB_CLOSE) {
         s->check_due = s->woken = false; /* a write looks for rows of others as well */
         s->read_ms = uv_now(s->loop);
         list_splice_tail(&s->asking, &s->askers);
@@ -399,6 +417,8 @@ void sqlite_jobs_start_next(struct store_sqlite *s)
     s->writer.erase = kind == SQLITE_JOB_ERASE ? s->erase : NULL;
     s->retained_last = kind == SQLITE_JOB_RETAIN;
     s->erased_last = kind == SQLITE_JOB_ERASE;
+    s->writer.presence = kind == SQLITE_JOB_PRESENCE ? s->presence : NULL;
+    s->presence_last = kind == SQLITE_JOB_PRESENCE;
     s->foreign_write_seen = false;
     s->busy = true;
     if (sqlite_jobs_pauses_watch(kind)) {

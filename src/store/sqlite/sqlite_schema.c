@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,6 +63,12 @@ static const char schema_erased[] =
     "CREATE TABLE IF NOT EXISTS erased(seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL,\n"
     "  at INTEGER NOT NULL);\n"
     "CREATE INDEX IF NOT EXISTS erased_batch ON erased(batch);\n";
+
+/* The same since presence: which processes have a member, and what they have announced of it. */
+static const char schema_presence[] =
+    "CREATE TABLE IF NOT EXISTS presence(topic TEXT NOT NULL, broker INTEGER NOT NULL,\n"
+    "  data TEXT NOT NULL, PRIMARY KEY(topic, broker)) WITHOUT ROWID;\n"
+    "CREATE INDEX IF NOT EXISTS presence_broker ON presence(broker);\n";
 
 /* ------------------------------------------------------------------ several brokers on one file */
 
@@ -119,6 +126,36 @@ static int sqlite_schema_look_for_others(const struct sqlite_db *db, const char 
         rc == 0 || rc == UV_EAGAIN || rc == UV_EACCES ? 0 : rc; /* fcntl(2): either, if others do */
     rc = rc ? rc : sqlite_schema_lock_byte(db->lock_fd, F_RDLCK, at, false);
     return rc ? sqlite_schema_no_lock(path, "cannot be locked", rc, e) : 0;
+}
+
+/* Where the byte of a process is: behind those of databases. */
+static const off_t sqlite_schema_brokers_at = (off_t)1 << 62;
+#define SCHEMA_BROKER_MAX ((INT64_C(1) << 61) - 1)
+
+/* A byte that is this process's for as long as it has the file open. */
+static int sqlite_schema_become_broker(struct sqlite_db *db, const char *path, struct err *e)
+{
+    int rc;
+    do {
+        uint64_t random;
+        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
+            return err_set(e, UV_EIO, "%s: no random number is to be had", path);
+        }
+        db->broker = (int64_t)(random & (uint64_t)SCHEMA_BROKER_MAX) | 1;
+        rc = sqlite_schema_lock_byte(db->lock_fd, F_WRLCK, sqlite_schema_brokers_at + db->broker,
+                                     false);
+    } while (rc == UV_EAGAIN || rc == UV_EACCES);
+    return rc ? sqlite_schema_no_lock(path, "cannot be locked", rc, e) : 0;
+}
+
+bool sqlite_db_broker_lives(const struct sqlite_db *db, int64_t broker)
+{
+    struct flock range = {.l_type = F_WRLCK,
+                          .l_whence = SEEK_SET,
+                          .l_start = sqlite_schema_brokers_at + broker,
+                          .l_len = 1};
+    return broker == db->broker || fcntl(db->lock_fd, F_OFD_GETLK, &range) != 0 ||
+           range.l_type != F_UNLCK;
 }
 
 /* In the opening transaction: from here on every id is greater than any this file, or a lost later
@@ -341,11 +378,13 @@ static int sqlite_schema_prepare_file(struct sqlite_db *db, const char *path, bo
             return sqlite_db_fail(db, e, path);
         }
     }
-    if (sqlite_schema_exec(db, schema_erased) != SQLITE_OK) {
+    if (sqlite_schema_exec(db, schema_erased) != SQLITE_OK ||
+        sqlite_schema_exec(db, schema_presence) != SQLITE_OK) {
         return sqlite_db_fail(db, e, path);
     }
     bool alone = false;
     rc = sqlite_schema_look_for_others(db, path, &alone, e);
+    rc = rc ? rc : sqlite_schema_become_broker(db, path, e);
     if (rc) {
         return rc;
     }

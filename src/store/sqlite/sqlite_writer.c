@@ -319,7 +319,7 @@ static int sqlite_writer_sync_others(struct sqlite_writer *w)
                          "making rows of another program durable: %s", sqlite3_errstr(rc));
 }
 
-static int sqlite_writer_look_at_others(struct sqlite_writer *w)
+int sqlite_writer_look_at_others(struct sqlite_writer *w)
 {
     if (sqlite_db_run(&w->db, SQLITE_begin, 0, NULL) != SQLITE_OK) {
         return sqlite_db_fail(&w->db, &w->error, "looking for rows of others");
@@ -387,6 +387,9 @@ void sqlite_writer_run(struct sqlite_writer *w)
         break;
     case SQLITE_JOB_ERASE:
         w->rc = sqlite_erase_run(w);
+        break;
+    case SQLITE_JOB_PRESENCE:
+        w->rc = sqlite_presence_run(w);
         break;
     case SQLITE_JOB_CLOSE:
         sqlite_writer_close_file(w);

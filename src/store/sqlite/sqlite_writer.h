@@ -28,6 +28,7 @@ enum sqlite_job_kind {
     SQLITE_JOB_CHECK,
     SQLITE_JOB_RETAIN,
     SQLITE_JOB_ERASE,
+    SQLITE_JOB_PRESENCE,
     SQLITE_JOB_CLOSE
 };
 
@@ -41,6 +42,13 @@ struct sqlite_erase {
     unsigned tries;
     size_t removed;
     bool more; /* another job for it */
+};
+
+/* Processes whose members are still in the file, and which are gone. */
+enum { SQLITE_GONE_MAX = 64 };
+struct sqlite_gone {
+    int64_t broker;
+    uint64_t seen_ns; /* when that was first seen */
 };
 
 struct sqlite_retain_rules {
@@ -87,13 +95,17 @@ struct sqlite_writer {
     const uint32_t *counter; /* of all commits: sqlite_wal_index.h */
     int64_t changes;         /* what it was when all rows up to `tailed` were all there are */
     int64_t erased_seen;     /* batch of erased events that the loop thread has heard of */
-    bool shrunk;             /* pages were given back since the last checkpoint of retention */
+    struct sqlite_gone gone[SQLITE_GONE_MAX];
+    size_t gone_n;
+    size_t presence_said; /* events that the job has inserted */
+    bool shrunk;          /* pages were given back since the last checkpoint of retention */
 
     /* the job */
     enum sqlite_job_kind kind;
     struct list group;                /* appends */
     struct sqlite_retain_rules rules; /* of a retention job */
     struct sqlite_erase *erase;       /* of an erase job; borrowed */
+    struct store_presence *presence;  /* of such a job; borrowed */
 
     /* its outcome */
     int rc;     /* of the job itself; appends have their own */
@@ -144,6 +156,10 @@ int sqlite_retain_run(struct sqlite_writer *w);
 int sqlite_latest_step(struct sqlite_writer *w);
 /* sqlite_erase.c: the work of SQLITE_JOB_ERASE. */
 int sqlite_erase_run(struct sqlite_writer *w);
+/* sqlite_presence.c: the work of SQLITE_JOB_PRESENCE. */
+int sqlite_presence_run(struct sqlite_writer *w);
+/* Reads what was committed since the last look, by this connection, too. */
+int sqlite_writer_look_at_others(struct sqlite_writer *w);
 /* Takes what was erased since `erased_seen`. */
 int sqlite_erase_collect(struct sqlite_writer *w);
 

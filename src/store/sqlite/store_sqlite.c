@@ -1,7 +1,7 @@
 /* The embedded store: implements store/store.h. This file is its face: opening, accepting, health,
  * closing. The rest, in reading order: sqlite_jobs.c (what the writer does next), sqlite_group_wait.c
  * (when a group is complete), sqlite_thread.c (where it runs), sqlite_writer.c (group commit and
- * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c, sqlite_erase.c,
+ * tail), sqlite_watch.c and sqlite_wal_index.c (has another program written?), sqlite_retention.c, sqlite_erase.c, sqlite_presence.c,
  * sqlite_reads.c and sqlite_reader.c (pages), sqlite_row.c (row to event), sqlite_schema.c and
  * sqlite_db.c (the file). */
 #include "store/sqlite/store_sqlite.h"
@@ -229,6 +229,20 @@ static int store_sqlite_erase(struct store *base, const uint64_t *ids, size_t n,
     return 0;
 }
 
+static int store_sqlite_presence(struct store *base, struct store_presence *op)
+{
+    struct store_sqlite *s = store_sqlite_from_base(base);
+    if (s->closing || op->kind == STORE_PRESENCE_END) {
+        return s->closing ? UV_ECANCELED : UV_ENOTSUP;
+    }
+    if (s->presence) {
+        return UV_EAGAIN;
+    }
+    s->presence = op;
+    sqlite_jobs_start_next(s);
+    return 0;
+}
+
 static int store_sqlite_sync(struct store *base, store_sync_cb cb, void *ctx, uint64_t token)
 {
     struct store_sqlite *s = store_sqlite_from_base(base);
@@ -302,6 +316,7 @@ static const struct store_ops sqlite_ops = {.append = store_sqlite_append,
                                             .seek = store_sqlite_seek,
                                             .sync = store_sqlite_sync,
                                             .erase = store_sqlite_erase,
+                                            .presence = store_sqlite_presence,
                                             .wake = store_sqlite_wake,
                                             .bounds = store_sqlite_bounds,
                                             .health = store_sqlite_health,

@@ -73,8 +73,10 @@ struct store_sqlite {
     struct list askers; /* sqlite_asker: of the next look */
     struct list asking; /* of the one that runs */
     bool retain_due, retained_last, retain_hot;
-    struct sqlite_erase *erase; /* owned: the order that is under way; NULL: none */
-    bool erased_last;           /* so others come first now */
+    struct sqlite_erase *erase;      /* owned: the order that is under way; NULL: none */
+    bool erased_last;                /* so others come first now */
+    struct store_presence *presence; /* borrowed: what is asked of it; NULL: nothing */
+    bool presence_last;
 
     /* readers */
     struct sqlite_reader readers[SQLITE_READERS];

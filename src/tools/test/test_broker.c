@@ -30,6 +30,8 @@ static const uint64_t refill_ns = UINT64_C(8) * 86400 * 1000000000;
 
 enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000, COVER_BUDGETS = 10 };
 
+static const char *const test_broker_every_topic[] = {"**"};
+
 struct test_broker {
     struct loop *loop;
     uv_timer_t alive; /* libuv does nothing in a loop without active handles */
@@ -87,6 +89,7 @@ void test_broker_close(struct test_broker *w)
         policy_reload_close(w->policies);
     }
     if (w->store) {
+        broker_leave_store(w->broker);
         w->store->ops->close(w->store, test_broker_on_store_closed, w);
     }
     if (w->sets) {
@@ -173,9 +176,8 @@ static void test_broker_build(struct test_broker *w)
 
 static void test_broker_store(struct test_broker *w)
 {
-    static const char *const every_topic[] = {"**"};
     static const struct store_memory_options memory = {
-        .first_id = 0, .keys = true, .latest = {.patterns = every_topic, .n = 1}};
+        .first_id = 0, .keys = true, .latest = {.patterns = test_broker_every_topic, .n = 1}};
     w->store =
         store_memory_open(&memory, loop_uv(w->loop), &w->store_metrics, broker_tail, w->broker);
     broker_set_store(w->broker, w->store);
@@ -337,7 +339,11 @@ int test_broker_open(struct test_broker **out, const struct test_broker_options 
     REQUIRE(keep_alive(w) == 0); /* fails for a closing handle and a missing callback only */
     int rc = server_options_init(&w->options, opt->config, e);
     w->options.broker.refusal_hold_ms = 0; /* no client here comes back */
-    w->options.broker.latest = true;       /* of every topic: test_broker_store() */
+    if (w->options.broker.presence.kept_count == 0) {
+        w->options.broker.presence.kept = test_broker_every_topic;
+        w->options.broker.presence.kept_count = 1;
+    }
+    w->options.broker.latest = true; /* of every topic: test_broker_store() */
     w->options.broker.snapshot_ms = 0;
     if (opt->routes) {
         w->options.broker.routes = *opt->routes;

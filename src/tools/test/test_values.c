@@ -151,6 +151,8 @@ static void push_subscription(lua_State *L, const struct subscription *s)
         lua_setfield(L, -2, "compress");
     }
     test_push_quotas(L, s->quotas, s->quota_count);
+    test_values_set(L, "presence", s->presence);
+    test_values_set(L, "presence_data", s->presence_data);
 }
 
 void test_push_verdict(lua_State *L, const struct verdict *v)

@@ -1,0 +1,255 @@
+-- Who is there: the first stream of a member is announced, and the end of its last one, by one worker and by several.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local sse = require "support.sse"
+local tidegate = require "support.tidegate"
+
+local SEED = tonumber(os.getenv "TIDEGATE_SPEC_SEED") or os.time()
+
+-- ?room= is where the member ?as= is; the policy may be asked again under another version of itself.
+local POLICY = [[
+return {
+  api = 1,
+  authenticate = function(req) return { sub = req.query.as or "nobody" } end,
+  subscribe = function(req, who)
+    local q = req.query
+    return { topics = { "room/" .. q.room .. "/**" }, format = "json", start = q.start or "now",
+      presence = q.as and { topic = "room/" .. q.room .. "/members", member = who.sub,
+        data = q.data and { is = q.data } } }
+  end,
+  publish = function(pub) return pub end,
+}
+]]
+
+local function start(config, options)
+  config = config or {}
+  config.store = config.store or { latest = { "room/*/members/*" } }
+  config.presence = config.presence or { grace_s = 1 }
+  options = options or {}
+  options.policy, options.config = POLICY, config
+  return tidegate.start(options)
+end
+
+local function enter(broker, room, as, data)
+  return sse.open(broker, { query = { room = room, as = as, data = data } })
+end
+
+-- What a watcher has been told, one after the other: "+ann:DATA" or "-ann".
+local function told(ev)
+  local e = http.json.decode(ev.data)
+  local member = e.topic:match "/members/([^/]*)$"
+  return e.data == "" and "-" .. member or ("+%s:%s"):format(member, e.data.is or "")
+end
+
+local function watch(broker, room)
+  local c = sse.open(broker, { query = { room = room } })
+  return function(n, timeout)
+    local list = {}
+    for i, ev in ipairs(c:collect(n, timeout or 30)) do
+      list[i] = told(ev)
+    end
+    return table.concat(list, " ")
+  end
+end
+
+-- Who is there, says a snapshot.
+local function present(broker, room)
+  local c, list = sse.open(broker, { query = { room = room, start = "latest" } }), {}
+  while true do
+    local ev = c:next(30)
+    if ev.type == "live" then
+      break
+    end
+    list[#list + 1] = told(ev)
+  end
+  c:close()
+  table.sort(list)
+  return table.concat(list, " ")
+end
+
+local function is_present(broker, room, whom)
+  eventually(("%s are in room %s"):format(whom, room), function()
+    local found = present(broker, room)
+    return found == whom, found
+  end, 60)
+end
+
+-- What holds however many workers there are.
+local function announces(workers)
+  it("announces the first stream of a member, and the end of its last one", function()
+    local broker = start { workers = workers }
+    local next_ones = watch(broker, 1)
+    local a = enter(broker, 1, "ann", "busy")
+    assert.equal("+ann:busy", next_ones(1))
+    local others = {}
+    for i = 1, 6 do -- with several workers they are on different ones
+      others[i] = enter(broker, 1, "ann", "busy")
+    end
+    local b = enter(broker, 1, "b/*%")
+    assert.equal("+b%2F%2A%25:", next_ones(1))
+    is_present(broker, 1, "+ann:busy +b%2F%2A%25:")
+    a:close()
+    b:close()
+    assert.equal("-b%2F%2A%25", next_ones(1))
+    enter(broker, 1, "eve")
+    assert.equal("+eve:", next_ones(1)) -- ann has not left
+    for _, c in ipairs(others) do
+      c:close()
+    end
+    assert.equal("-ann", next_ones(1))
+    is_present(broker, 1, "+eve:")
+    eventually("the gauge follows", function()
+      return broker:metric "tidegate_presence_members" == 1
+    end)
+    assert.equal(3, broker:metric "tidegate_presence_joined_total")
+    assert.equal(2, broker:metric "tidegate_presence_left_total")
+  end)
+
+  it("says nothing of members that come back within the grace, and of reloads", function()
+    local broker = start { workers = workers, presence = { grace_s = 3 } }
+    local next_ones = watch(broker, 1)
+    local still = enter(broker, 1, "ann")
+    local flaps = enter(broker, 1, "bob")
+    next_ones(2)
+    for i = 1, 20 do
+      flaps:close()
+      flaps = enter(broker, 1, "bob")
+      if i % 4 == 0 then
+        assert.equal(200, broker:reload(("-- %d\n"):format(i) .. POLICY).status)
+      end
+    end
+    eventually("all were asked about", function()
+      return broker:metric "tidegate_policy_resubscribes_waiting" == 0
+    end)
+    enter(broker, 1, "last")
+    assert.equal("+last:", next_ones(1))
+    still:close()
+    assert.equal("-ann", next_ones(1)) -- bob is there
+    is_present(broker, 1, "+bob: +last:")
+  end)
+end
+
+describe("presence at one worker", function()
+  announces(1)
+
+  it("announces data that is new, and moves a stream whose presence is another one", function()
+    local broker = start()
+    local next_ones = watch(broker, 1)
+    local a = enter(broker, 1, "ann", "x")
+    assert.equal("+ann:x", next_ones(1))
+    enter(broker, 1, "ann", "y")
+    assert.equal("+ann:y", next_ones(1))
+    assert.equal(200, broker:reload((POLICY:gsub("member = who.sub", "member = who.sub .. '2'"))).status)
+    assert.matches("^%+ann2:[xy]", next_ones(1))
+    a:close()
+    local rest = next_ones(1)
+    rest = rest:find "^%+ann2" and next_ones(1) or rest -- of the other stream, where that was asked about later
+    assert.equal("-ann", rest)
+  end)
+
+  it("refuses topics that store.latest does not name, and members beyond presence.members", function()
+    local broker = start { presence = { grace_s = 1, members = 1 }, store = { latest = { "room/1/members/*" } } }
+    local refused = sse.request(broker, { query = { room = 2, as = "ann" } })
+    eventually("it is refused", function()
+      return broker:metric 'tidegate_presence_refused_total{reason="not_kept"}' == 1
+    end)
+    assert.matches("name a pattern that matches", broker:log(), 1, true)
+    assert.matches("topic=room/2/members/ann", broker:log(), 1, true)
+    enter(broker, 1, "ann")
+    enter(broker, 1, "ann")
+    local second = sse.request(broker, { query = { room = 1, as = "bob" } })
+    eventually("it is refused", function()
+      return broker:metric 'tidegate_presence_refused_total{reason="members"}' == 1
+    end)
+    assert.matches("presence.members", broker:log(), 1, true)
+    is_present(broker, 1, "+ann:")
+    refused:close()
+    second:close()
+  end)
+
+  it("announces a member for whom there was no topic when there is one", function()
+    local broker = start { store = { latest = { "room/*/members/*" }, latest_topics = 1 },
+      presence = { grace_s = 1, lease_s = 4 } }
+    local a = enter(broker, 1, "ann")
+    is_present(broker, 1, "+ann:")
+    enter(broker, 1, "bob")
+    eventually("it is counted", function()
+      return broker:metric 'tidegate_presence_refused_total{reason="latest_topics"}' == 1
+    end)
+    a:close()
+    is_present(broker, 1, "+bob:")
+    assert.equal(1, broker:metric 'tidegate_presence_refused_total{reason="latest_topics"}')
+  end)
+
+  it("outlives kill -9: who comes back was never away, the others leave", function()
+    local broker = start { presence = { grace_s = 3 } }
+    local next_ones = watch(broker, 1)
+    enter(broker, 1, "ann")
+    enter(broker, 1, "bob")
+    next_ones(2)
+    broker:kill()
+    broker:start()
+    local later = watch(broker, 1)
+    is_present(broker, 1, "+ann: +bob:")
+    enter(broker, 1, "ann")
+    assert.equal("-bob", later(1, 60))
+    is_present(broker, 1, "+ann:")
+    assert.equal(1, broker:metric "tidegate_presence_swept_total")
+    assert.equal(0, broker:metric "tidegate_presence_joined_total")
+  end)
+end)
+
+describe("presence at several workers", function()
+  announces(2)
+
+  it("is what the streams say, whatever comes and goes, and whichever worker is killed", function()
+    math.randomseed(SEED)
+    local broker = start { workers = 3, presence = { grace_s = 1, lease_s = 4 } }
+    local streams = {}
+    local function step()
+      local i = math.random(#streams + 1)
+      if i > #streams or math.random(3) > 1 then
+        local name = ("m%d"):format(math.random(12))
+        streams[#streams + 1] = { name = name, client = enter(broker, 1, name) }
+      else
+        streams[i].client:close()
+        table.remove(streams, i)
+      end
+    end
+    for round = 1, 3 do
+      for _ = 1, 20 do
+        step()
+      end
+      if round == 2 then
+        local status = http.json.decode(http.get(broker.admin, "/status").body)
+        local victim = status.workers[math.random(#status.workers)].pid
+        assert(require("luv").kill(victim, "sigkill"))
+        eventually("its streams have ended", function()
+          for i = #streams, 1, -1 do
+            streams[i].client:pump()
+            if streams[i].client.ended then
+              streams[i].client:close()
+              table.remove(streams, i)
+            end
+          end
+          local after = http.json.decode(http.get(broker.admin, "/status").body)
+          local all = #after.workers == 3
+          for _, w in ipairs(after.workers) do
+            all = all and w.pid and w.pid ~= victim and w.ready ~= false
+          end
+          return all and broker:metric "tidegate_subscribers" == #streams
+        end, 60)
+      end
+      local there = {}
+      for _, s in ipairs(streams) do
+        there[s.name] = true
+      end
+      local names = {}
+      for name in pairs(there) do
+        names[#names + 1] = ("+%s:"):format(name)
+      end
+      table.sort(names)
+      is_present(broker, 1, table.concat(names, " "))
+    end
+  end)
+end)

@@ -1,0 +1,173 @@
+-- Who is there, at two brokers on one database: each member is announced once, and leaves when its broker is killed.
+local eventually = require "support.eventually"
+local http = require "support.http"
+local pg = require "support.pg"
+local sse = require "support.sse"
+
+local SEED = tonumber(os.getenv "TIDEGATE_SPEC_SEED") or os.time()
+
+local POLICY = [[
+return {
+  api = 1,
+  authenticate = function(req) return { sub = req.query.as or "nobody" } end,
+  subscribe = function(req, who)
+    return { topics = { "room/**" }, format = "json", start = req.query.start or "now",
+      presence = req.query.as and { topic = "room/members", member = who.sub, data = { is = req.query.data } } }
+  end,
+}
+]]
+
+local function enter(broker, as, data)
+  return sse.open(broker, { query = { as = as, data = data } })
+end
+
+local function told(ev)
+  local e = http.json.decode(ev.data)
+  local member = e.topic:match "/members/([^/]*)$"
+  return e.data == "" and "-" .. member or "+" .. member .. (e.data.is or "")
+end
+
+local function watch(broker)
+  local c = sse.open(broker, {})
+  return function(n)
+    local list = {}
+    for i, ev in ipairs(c:collect(n, 60)) do
+      list[i] = told(ev)
+    end
+    return table.concat(list, " ")
+  end
+end
+
+local function present(broker)
+  local c, list = sse.open(broker, { query = { start = "latest" } }), {}
+  while true do
+    local ev = c:next(60)
+    if ev.type == "live" then
+      break
+    end
+    list[#list + 1] = told(ev)
+  end
+  c:close()
+  table.sort(list)
+  return table.concat(list, " ")
+end
+
+local function is_present(broker, whom)
+  eventually(whom .. " are there", function()
+    local found = present(broker)
+    return found == whom, found
+  end, 60)
+end
+
+describe("presence in PostgreSQL", function()
+  local server = pg.shared {}
+
+  local function pair(presence)
+    local db = server():database()
+    local function start()
+      local b = db:broker { policy = POLICY,
+        config = { store = { latest = { "room/members/*" } }, presence = presence or { grace_s = 1, lease_s = 4 } } }
+      return b
+    end
+    return start(), start(), db
+  end
+
+  it("is announced once, whichever broker has the streams, and ends with the last of them", function()
+    local a, b = pair()
+    local at_a, at_b = watch(a), watch(b)
+    local first = enter(a, "ann")
+    assert.equal("+ann", at_b(1))
+    local second = enter(b, "ann")
+    enter(b, "bob")
+    assert.equal("+bob", at_b(1))
+    assert.equal("+ann +bob", at_a(2))
+    first:close()
+    enter(a, "eve")
+    assert.equal("+eve", at_a(1))
+    eventually("a has let go of ann", function()
+      return a:metric "tidegate_presence_members" == 1
+    end)
+    is_present(a, "+ann +bob +eve")
+    local other = enter(a, "bob", "!") -- data that is new
+    assert.equal("+bob!", at_a(1))
+    is_present(b, "+ann +bob! +eve")
+    other:close()
+    second:close()
+    assert.equal("-ann", at_a(1))
+    assert.equal("+eve +bob! -ann", at_b(3))
+    assert.equal(0, a:metric "tidegate_presence_failed_total")
+  end)
+
+  it("is right within the lease when a broker is killed; who is elsewhere by then was never away", function()
+    local a, b, db = pair { grace_s = 1, lease_s = 6 }
+    local at_b = watch(b)
+    for _, name in ipairs { "ann", "bob", "eve" } do
+      enter(a, name)
+    end
+    enter(b, "eve")
+    at_b(3)
+    eventually("both have them", function()
+      return db:sql "SELECT count(*) FROM tidegate.presence" == "4"
+    end)
+    a:kill()
+    enter(b, "bob")
+    assert.equal("-ann", at_b(1))
+    is_present(b, "+bob +eve")
+    assert.equal(1, b:metric "tidegate_presence_swept_total")
+    assert.equal("1", db:sql "SELECT count(*) FROM tidegate.broker")
+  end)
+
+  it("lets the members of a broker that ends go after the grace, not the lease", function()
+    local a, b = pair { grace_s = 1, lease_s = 60 }
+    local at_b = watch(b)
+    enter(a, "ann")
+    assert.equal("+ann", at_b(1))
+    a:stop()
+    assert.equal("-ann", at_b(1))
+  end)
+
+  it("announces anew what others took for gone, and nothing that they did not", function()
+    local a, b, db = pair()
+    local at_b = watch(b)
+    enter(a, "ann")
+    enter(a, "bob")
+    enter(b, "bob")
+    at_b(2)
+    a:signal "STOP" -- it gives no sign of life, and its streams stay open
+    assert.equal("-ann", at_b(1))
+    a:signal "CONT"
+    assert.equal("+ann", at_b(1))
+    is_present(b, "+ann +bob")
+    assert.equal(1, a:metric "tidegate_presence_leases_lost_total")
+    assert.equal("3", db:sql "SELECT count(*) FROM tidegate.presence")
+  end)
+
+  it("is what the streams say, whatever comes and goes, and however often connections break", function()
+    math.randomseed(SEED)
+    local a, b, db = pair()
+    local streams = {}
+    for round = 1, 3 do
+      for _ = 1, 20 do
+        local i = math.random(#streams + 1)
+        if i > #streams or math.random(3) > 1 then
+          local name = ("m%02d"):format(math.random(12))
+          streams[#streams + 1] = { name = name, client = enter(math.random(2) == 1 and a or b, name) }
+        else
+          streams[i].client:close()
+          table.remove(streams, i)
+        end
+        if math.random(6) == 1 then
+          db:sql [[SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'tidegate append']]
+        end
+      end
+      local there, names = {}, {}
+      for _, s in ipairs(streams) do
+        names[#names + 1] = not there[s.name] and "+" .. s.name or nil
+        there[s.name] = true
+      end
+      table.sort(names)
+      is_present(round % 2 == 1 and a or b, table.concat(names, " "))
+    end
+  end)
+end)

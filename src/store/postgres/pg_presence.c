@@ -1,0 +1,104 @@
+/* Who is there: rows of members, and the events that say so, which go to the outbox in the same transaction. Over
+ * the connection of the appends, one statement at a time. A process is gone when its lease has run out by the
+ * server's clock: see schema_7_presence.sql. */
+#include "base/logging.h"
+#include "store/postgres/store_pg_state.h"
+
+enum { SWEEP_ROWS = 1000, BATCH_MAX_BYTES = 64 * 1024 * 1024 };
+
+static const struct pg_statement change_statement = {
+    "presence_change",
+    "SELECT joined, gone FROM tidegate.presence_change($1::bigint, $2::text[], $3::text[])"};
+static const struct pg_statement beat_statement = {
+    "presence_beat", "SELECT lost, swept, more FROM tidegate.presence_beat($1::bigint, $2::bigint, "
+                     "$3::int)"};
+static const struct pg_statement end_statement = {
+    "presence_end", "SELECT tidegate.presence_end($1::bigint, $2::bigint)"};
+
+static void pg_presence_take(struct store_presence *op, const PGresult *res)
+{
+    switch (op->kind) {
+    case STORE_PRESENCE_CHANGE:
+        if (PQgetisnull(res, 0, 0)) {
+            op->rc = UV_ESRCH;
+        } else {
+            op->joined = (size_t)pg_cell_int8(res, 0, 0);
+            op->left = (size_t)pg_cell_int8(res, 0, 1);
+        }
+        break;
+    case STORE_PRESENCE_BEAT:
+        op->lost = pg_cell_bool(res, 0, 0);
+        op->swept = (size_t)pg_cell_int8(res, 0, 1);
+        op->more = pg_cell_bool(res, 0, 2);
+        break;
+    case STORE_PRESENCE_END:
+        break;
+    }
+}
+
+static void pg_presence_on_done(void *ctx, uint64_t token, const PGresult *res,
+                                const struct pg_fault *f)
+{
+    struct store_pg *s = ctx;
+    struct store_presence *op = s->presence;
+    (void)token;
+    s->presence = NULL;
+    op->rc = res ? 0 : s->closing ? UV_ECANCELED : f ? f->code : UV_EIO;
+    if (res) {
+        pg_presence_take(op, res);
+    } else {
+        s->metrics->store_errors++;
+        if (!s->closing && f && f->code == UV_EIO) {
+            log_warn("store", "what was said of members was refused",
+                     LOG_F(log_str("sqlstate", f->sqlstate), log_str("error", f->text)));
+        }
+    }
+    op->done(op);
+    store_pg_settle(s);
+}
+
+static void pg_presence_args(const struct store_pg *s, const struct store_presence *op,
+                             struct pg_args *args)
+{
+    pg_args_init(args, BATCH_MAX_BYTES);
+    pg_args_int8(args, s->broker);
+    if (op->kind == STORE_PRESENCE_CHANGE) {
+        pg_args_array_begin(args, PG_OID_TEXT, op->n);
+        for (size_t i = 0; i < op->n; i++) {
+            op->v[i].refused = false;
+            pg_args_array_text(args, op->v[i].topic);
+        }
+        pg_args_array_end(args);
+        pg_args_array_begin(args, PG_OID_TEXT, op->n);
+        for (size_t i = 0; i < op->n; i++) {
+            pg_args_array_text(args, op->v[i].data.n ? op->v[i].data : slice_str(""));
+        }
+        pg_args_array_end(args);
+    } else if (op->kind == STORE_PRESENCE_BEAT) {
+        /* it ran out when a broker that did not beat four times in a lease is looked for by others */
+        pg_args_int8(args, (int64_t)(op->lease_ms / 4 * 3));
+        pg_args_int4(args, SWEEP_ROWS);
+    } else {
+        pg_args_int8(args, (int64_t)op->grace_ms);
+    }
+}
+
+int pg_presence_order(struct store_pg *s, struct store_presence *op)
+{
+    static const struct pg_statement *const statements[] = {[STORE_PRESENCE_CHANGE] =
+                                                                &change_statement,
+                                                            [STORE_PRESENCE_BEAT] = &beat_statement,
+                                                            [STORE_PRESENCE_END] = &end_statement};
+    struct pg_args args;
+    if (s->presence) {
+        return UV_EAGAIN;
+    }
+    pg_presence_args(s, op, &args);
+    s->presence = op;
+    int rc =
+        pg_client_ask(s->appends.client, statements[op->kind], &args, pg_presence_on_done, s, 0);
+    if (rc) {
+        s->presence = NULL;
+    }
+    return rc;
+}
