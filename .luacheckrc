@@ -7,6 +7,7 @@ stds.tidegate_policy = {
     tg = { fields = {
       "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "stored",
       "topic", "topic_ok", "segment", "unsegment",
+      "fits_template",
       settings = { other_fields = true }  } },
     cache = { fields = { "fetch", "forget" } },
     db = { fields = { "query" } },

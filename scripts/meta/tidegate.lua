@@ -169,7 +169,7 @@
 -- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, key, attrs.x,
 -- data.a.b, data.list[1], topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2). Conditions:
 -- == ~= < <= > >=, and, or, not, parentheses, has(x), one_of(x, ...), starts_with(s, p), ends_with(s, p),
--- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"). A comparison with a missing field, or of
+-- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"), fits_template(s, "/books/{id}"). A comparison with a missing field, or of
 -- types that do not fit, is false.
 ---@alias tg.FilterText string
 
@@ -372,6 +372,14 @@ function tg.segment(text) end
 ---@param segment any
 ---@return string?                    nil: no text, empty, or a `%` without two hexadecimal digits
 function tg.unsegment(segment) end
+
+---May the text have been made of the URI template (RFC 6570), or of one of a list? "https://a.example/books/{id}" fits what
+---has in place of {id} what such a variable writes, {/path*} and {?q} what those write. A text fits itself, whatever it is.
+---Templates with prefixes ({x:3}), of more than 1024 bytes or 32 expressions fit nothing else.
+---@param text any                    false: no text, or longer than 1024 bytes
+---@param template string|string[]    at most 1000
+---@return boolean
+function tg.fits_template(text, template) end
 
 ---Is the value a topic name or pattern a subscription may have? False for anything but a string.
 ---@param pattern any

@@ -1,6 +1,7 @@
 /* Filter text against Lua: what loads here Lua must be able to load (with $x as params.x), and
  * where no field was missing and all types fitted, Lua's answer to the same text is the answer. The
  * first byte of the input chooses one of some events and params. */
+#include "base/text/uri_template.h"
 #include "filter/filter.h"
 #include "net/address.h"
 
@@ -54,6 +55,9 @@ static const char prelude[] =
     "  cidr = function(ip, net) if type(net) ~= 'table' then net = { net } end\n"
     "    for _, n in ipairs(net) do if cidr(ip, n) then return true end end return false end,\n"
     "  in_set = function(x, name) return x ~= nil and sets[name][x] == true end,\n"
+    "  fits_template = function(s, t) if type(t) ~= 'table' then return fits(s, t) end\n"
+    "    for _, v in ipairs(t) do if type(v) == 'string' and fits(s, v) then return true end end\n"
+    "    return false end,\n"
     "  tonumber = tonumber, topic_seg = function(n) return ({ 'alert', 'eu', 'berlin' })[n] end,\n"
     "  distance_km = function(a, b, c, d) local r = 0.017453292519943295\n"
     "    local x, y = math.sin((c - a) * r / 2), math.sin((d - b) * r / 2)\n"
@@ -105,6 +109,15 @@ static void declare_sets(struct filter_set *set)
     filter_set_bind_values(set, "numbers", &numbers);
 }
 
+static int l_fits(lua_State *L)
+{
+    size_t text_n, template_n;
+    const char *text = luaL_checklstring(L, 1, &text_n);
+    const char *template = luaL_checklstring(L, 2, &template_n);
+    lua_pushboolean(L, uri_template_fits(slice_of(template, template_n), slice_of(text, text_n)));
+    return 1;
+}
+
 static int l_cidr(lua_State *L)
 {
     struct network net;
@@ -124,6 +137,7 @@ static lua_State *state_new(void)
     require(L != NULL);
     luaL_openlibs(L);
     lua_register(L, "cidr", l_cidr);
+    lua_register(L, "fits", l_fits);
     require(luaL_dostring(L, prelude) == LUA_OK);
     return L;
 }

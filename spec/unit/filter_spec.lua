@@ -157,6 +157,17 @@ describe("filter text", function()
       all(false, { 'cidr(attrs.ip, "11.0.0.0/8")', 'cidr(attrs.ip, "::/0")', "cidr(attrs.ip, $other)" }, nets, ip)
     end)
 
+    it("of URI templates, one or several", function()
+      local ev = { attrs = '{"n":1,"u":"https://a.example/books/7"}' }
+      local params = '{"one":"https://a.example/{kind}/7","some":["/x",3,"https://a.example/books/{id}"],"none":[],"n":3}'
+      all(true, { 'fits_template(attrs.u, "https://a.example/books/{id}")', "fits_template(attrs.u, $one)",
+        "fits_template(attrs.u, $some)", 'not fits_template(attrs.gone, "{x}")' }, params, ev)
+      all(false, { 'fits_template(attrs.u, "https://a.example/{id}")', "fits_template(attrs.u, $none)" }, params, ev)
+      local before = set:counts()
+      all(false, { "fits_template(attrs.n, $one)", "fits_template(attrs.u, $n)" }, params, ev)
+      assert.equal(before + 4, (set:counts())) -- each was tested, and explained
+    end)
+
     it("of places: Berlin and Paris are 878 km apart", function()
       local place = { attrs = '{"lat":52.52,"lon":13.405}', data = '{"lat":48,"lon":"2"}' }
       all(true, { "distance_km(attrs.lat, attrs.lon, 48.8566, 2.3522) < 879",
@@ -238,6 +249,8 @@ describe("filter text", function()
         ["cidr(attrs.x, \"10.0.0.1/8\")"] =
           "1:15: cidr: \"10.0.0.1/8\": bits behind the prefix are set; the network is 10.0.0.0/8, the "
           .. "single address has /32",
+        ["fits_template(attrs.x, \"/a/{id\")"] =
+          "1:24: fits_template: a URI template like \"/books/{id}\", $name or $list, was expected",
         ["topic_seg(0) == \"a\""] = "1:1: topic_seg: one whole number from 1 to 128 was expected",
         ["attrs.x == \"a"] = "1:12: the string does not end",
         ["attrs.x == \"\\q\""] =

@@ -17,6 +17,7 @@ local GOLDEN = {
   "tg.end_streams",
   "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.rate", "tg.segment", "tg.settings",
   "tg.stored", "tg.topic",
+  "tg.fits_template",
   "tg.topic_ok",
   "tg.unsegment",
   "tonumber", "tostring", "type", "utf8", "utf8.char", "utf8.charpattern", "utf8.codepoint", "utf8.codes", "utf8.len",

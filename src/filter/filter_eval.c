@@ -1,5 +1,6 @@
 /* Runs a compiled filter text: ops in order, around one flag. */
 #include "base/text/json_text.h"
+#include "base/text/uri_template.h"
 #include "filter/filter_state.h"
 
 #include <math.h>
@@ -210,6 +211,23 @@ static bool has_edge(struct filter_run *r, enum filter_code code, const struct f
     return slice_eq(slice_of(from, part->s.n), part->s);
 }
 
+/* Of a list one template is enough. */
+static bool filter_eval_fits(struct filter_run *r, const struct filter_value *text,
+                             const struct filter_value *v)
+{
+    bool list = v->type == FILTER_LIST;
+    if (text->type != FILTER_STRING || (!list && v->type != FILTER_STRING)) {
+        return mismatch(r);
+    }
+    for (size_t i = 0; list && i < v->list.n; i++) {
+        const struct filter_value *t = &v->list.v[i];
+        if (t->type == FILTER_STRING && uri_template_fits(t->s, text->s)) {
+            return true;
+        }
+    }
+    return !list && uri_template_fits(v->s, text->s);
+}
+
 /* Without its values nothing is known, whatever `x` is. */
 static bool in_set(struct filter_run *r, const struct filter_operand *o)
 {
@@ -262,6 +280,8 @@ static bool op_test(struct filter_run *r, const struct filter_op *op)
         return contains(r, a, b);
     case FILTER_CIDR:
         return in_networks(r, a, b);
+    case FILTER_FITS_TEMPLATE:
+        return filter_eval_fits(r, a, b);
     default:
         return compare(r, op->code, a, b);
     }

@@ -15,6 +15,7 @@ static const char *const names[] = {
     [FILTER_CONTAINS] = "contains",
     [FILTER_CIDR] = "cidr",
     [FILTER_IN_SET] = "in_set",
+    [FILTER_FITS_TEMPLATE] = "fits_template",
 };
 
 /* As it is written, and what it stands for. */

@@ -2,6 +2,7 @@
  * apart, so that what Lua would answer by accident (`not a == b`, `a < b < c`) does not load. */
 #include "base/alloc.h"
 #include "base/text/nearest.h"
+#include "base/text/uri_template.h"
 #include "filter/filter_state.h"
 
 #include <stdio.h>
@@ -331,6 +332,18 @@ static bool filter_parser_to_set(struct filter_parser *p, struct filter_operand 
                        n, v->s.p);
 }
 
+/* A template that is written down must be one: what a broken one fits is only itself. */
+static bool filter_parser_check_template(struct filter_parser *p, const struct filter_operand *o)
+{
+    const struct filter_value *v = o->kind == OPERAND_CONSTANT ? &p->m->constants[o->index] : NULL;
+    if (!v || (v->type == FILTER_STRING && uri_template_ok(v->s))) {
+        return true;
+    }
+    return parser_fail(
+        p, o->at,
+        "fits_template: a URI template like \"/books/{id}\", $name or $list, was expected");
+}
+
 static const struct function {
     const char *name;
     enum filter_code code;
@@ -344,6 +357,8 @@ static const struct function {
     {"contains", FILTER_CONTAINS, 2, 2, "contains(list, x)"},
     {"cidr", FILTER_CIDR, 2, 2, "cidr(address, \"10.0.0.0/8\")"},
     {"in_set", FILTER_IN_SET, 2, 2, "in_set(x, \"name of a set\")"},
+    {"fits_template", FILTER_FITS_TEMPLATE, 2, 2,
+     "fits_template(text, \"/books/{id}\") or fits_template(text, $list)"},
 };
 enum { FUNCTION_COUNT = sizeof functions / sizeof *functions };
 
@@ -354,6 +369,9 @@ static bool check_test(struct filter_parser *p, const struct function *f, struct
     }
     if (f->code == FILTER_IN_SET) {
         return filter_parser_to_set(p, &a->v[1]);
+    }
+    if (f->code == FILTER_FITS_TEMPLATE) {
+        return filter_parser_check_template(p, &a->v[1]);
     }
     if (f->code == FILTER_HAS) {
         struct filter_operand o = a->v[0];
@@ -404,10 +422,10 @@ static bool value_function(struct filter_parser *p, struct slice name, struct ar
 
 static bool unknown(struct filter_parser *p, const struct filter_token *t, bool called)
 {
-    static const char *const names[] = {"id",     "topic",       "type",      "time",
-                                        "key",    "attrs",       "data",      "has",
-                                        "one_of", "starts_with", "ends_with", "contains",
-                                        "cidr",   "in_set",      "topic_seg", "distance_km"};
+    static const char *const names[] = {
+        "id",   "topic",  "type",      "time",        "key",          "attrs",
+        "data", "has",    "one_of",    "starts_with", "ends_with",    "contains",
+        "cidr", "in_set", "topic_seg", "distance_km", "fits_template"};
     enum { FIELDS = 7, ALL = sizeof names / sizeof *names };
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)t->text.n, t->text.p);
@@ -423,7 +441,7 @@ static bool unknown(struct filter_parser *p, const struct filter_token *t, bool 
     return filter_fail(
         p->e, p->m->text, t->at, "unknown %s '%s' (%s)", called ? "function" : "name", name,
         called ? "there are has, one_of, starts_with, ends_with, contains, cidr, in_set, "
-                 "tonumber, topic_seg and distance_km"
+                 "fits_template, tonumber, topic_seg and distance_km"
                : "there are id, topic, type, time, key, attrs.x, data.x and $x of params");
 }
 

@@ -22,6 +22,7 @@ enum filter_code {
     FILTER_CONTAINS,
     FILTER_CIDR,
     FILTER_IN_SET,
+    FILTER_FITS_TEMPLATE,
     /* use it */
     FILTER_NOT,
     FILTER_UNLESS, /* jumps when the flag is false: `and` */

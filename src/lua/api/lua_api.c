@@ -1,6 +1,7 @@
 #include "lua/api/lua_api.h"
 
 #include "base/slice.h"
+#include "base/text/uri_template.h"
 #include "event/event.h"
 #include "event/topic.h"
 #include "event/topic_segment.h"
@@ -23,7 +24,7 @@
 #include <math.h>
 #include <uv.h>
 
-enum { GEOHASH_MAX = 12 };
+enum { GEOHASH_MAX = 12, TEMPLATES_MAX = 1000 };
 
 bool lua_api_deny_status_ok(lua_Integer status)
 {
@@ -185,6 +186,35 @@ static int l_unsegment(lua_State *L)
     return lua_api_convert(L, topic_segment_decode);
 }
 
+static bool api_fits_template(lua_State *L, struct slice text, int idx)
+{
+    struct slice template = {NULL, 0};
+    template.p = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &template.n) : NULL;
+    return template.p && text.p && uri_template_fits(template, text);
+}
+
+/* tg.fits_template(text, template or list of them): may the text have been made of one */
+static int l_fits_template(lua_State *L)
+{
+    struct slice text = {NULL, 0};
+    bool fits = false;
+    luaL_checkany(L, 1);
+    text.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &text.n) : NULL;
+    if (lua_type(L, 2) == LUA_TSTRING) {
+        fits = api_fits_template(L, text, 2);
+    } else {
+        luaL_argcheck(L, lua_type(L, 2) == LUA_TTABLE, 2,
+                      "a URI template, or a list of them, was expected");
+        for (lua_Integer i = 1; !fits && lua_geti(L, 2, i) != LUA_TNIL; i++) {
+            luaL_argcheck(L, i <= TEMPLATES_MAX, 2, "at most 1000 templates were expected");
+            fits = api_fits_template(L, text, -1);
+            lua_settop(L, 2);
+        }
+    }
+    lua_pushboolean(L, fits);
+    return 1;
+}
+
 /* tg.pattern_ok(value): may it be asked for: a topic name or a pattern */
 static int l_pattern_ok(lua_State *L)
 {
@@ -280,6 +310,7 @@ void lua_api_open(lua_State *L)
                                   {"segment", l_segment},
                                   {"unsegment", l_unsegment},
                                   {"geohash", l_geohash},
+                                  {"fits_template", l_fits_template},
                                   {"ask_again", lua_reach_ask_again},
                                   {"end_streams", lua_reach_end_streams},
                                   {"jwt", lua_jwt},
