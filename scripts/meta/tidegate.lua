@@ -169,7 +169,8 @@
 -- Values: strings, numbers, true, false, $name (params.name), id, topic, type, time, key, attrs.x,
 -- data.a.b, data.list[1], topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2). Conditions:
 -- == ~= < <= > >=, and, or, not, parentheses, has(x), one_of(x, ...), starts_with(s, p), ends_with(s, p),
--- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"), fits_template(s, "/books/{id}"). A comparison with a missing field, or of
+-- contains(list, x), cidr(ip, network), in_set(x, "name of Policy.sets"), fits_template(s, "/books/{id}"),
+-- fits_url_pattern(s, "/books/:id"). A comparison with a missing field, or of
 -- types that do not fit, is false.
 ---@alias tg.FilterText string
 
@@ -380,6 +381,20 @@ function tg.unsegment(segment) end
 ---@param template string|string[]    at most 1000
 ---@return boolean
 function tg.fits_template(text, template) end
+
+---Is the text a URL that the URL pattern (urlpattern.spec.whatwg.org) means, or one of a list? "https://a.example/books/:id",
+---"https://*.a.example/books/*", "/books/:id". What stands behind `?` and `#` is no matter. URLs are compared as they are: one
+---that browsers would write otherwise ("..", "\\", a user, capitals in the host) fits nothing, nor does a pattern with groups,
+---regular expressions or modifiers (`:id?`).
+---@param text any                    false: no text, or longer than 1024 bytes
+---@param pattern string|string[]     at most 1000
+---@return boolean
+function tg.fits_url_pattern(text, pattern) end
+
+---Is it a pattern that tg.fits_url_pattern knows? False for anything but a string.
+---@param pattern any
+---@return boolean
+function tg.url_pattern_ok(pattern) end
 
 ---Is the value a topic name or pattern a subscription may have? False for anything but a string.
 ---@param pattern any

@@ -2,6 +2,7 @@
  * where no field was missing and all types fitted, Lua's answer to the same text is the answer. The
  * first byte of the input chooses one of some events and params. */
 #include "base/text/uri_template.h"
+#include "base/text/url_pattern.h"
 #include "filter/filter.h"
 #include "net/address.h"
 
@@ -57,6 +58,10 @@ static const char prelude[] =
     "  in_set = function(x, name) return x ~= nil and sets[name][x] == true end,\n"
     "  fits_template = function(s, t) if type(t) ~= 'table' then return fits(s, t) end\n"
     "    for _, v in ipairs(t) do if type(v) == 'string' and fits(s, v) then return true end end\n"
+    "    return false end,\n"
+    "  fits_url_pattern = function(s, t) if type(t) ~= 'table' then return fits_url(s, t) end\n"
+    "    for _, v in ipairs(t) do if type(v) == 'string' and fits_url(s, v) then return true end "
+    "end\n"
     "    return false end,\n"
     "  tonumber = tonumber, topic_seg = function(n) return ({ 'alert', 'eu', 'berlin' })[n] end,\n"
     "  distance_km = function(a, b, c, d) local r = 0.017453292519943295\n"
@@ -118,6 +123,15 @@ static int l_fits(lua_State *L)
     return 1;
 }
 
+static int l_fits_url(lua_State *L)
+{
+    size_t text_n, pattern_n;
+    const char *text = luaL_checklstring(L, 1, &text_n);
+    const char *pattern = luaL_checklstring(L, 2, &pattern_n);
+    lua_pushboolean(L, url_pattern_fits(slice_of(pattern, pattern_n), slice_of(text, text_n)));
+    return 1;
+}
+
 static int l_cidr(lua_State *L)
 {
     struct network net;
@@ -138,6 +152,7 @@ static lua_State *state_new(void)
     luaL_openlibs(L);
     lua_register(L, "cidr", l_cidr);
     lua_register(L, "fits", l_fits);
+    lua_register(L, "fits_url", l_fits_url);
     require(luaL_dostring(L, prelude) == LUA_OK);
     return L;
 }

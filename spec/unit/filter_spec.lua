@@ -168,6 +168,15 @@ describe("filter text", function()
       assert.equal(before + 4, (set:counts())) -- each was tested, and explained
     end)
 
+    it("of URL patterns, one or several", function()
+      local ev = { attrs = '{"u":"https://a.example/books/7?x"}' }
+      local params = '{"one":"https://:any.example/books/:id","some":["/x","https://a.example/*"],"none":[]}'
+      all(true, { 'fits_url_pattern(attrs.u, "https://a.example/books/:id")', "fits_url_pattern(attrs.u, $one)",
+        "fits_url_pattern(attrs.u, $some)" }, params, ev)
+      all(false, { 'fits_url_pattern(attrs.u, "https://a.example/:id")', "fits_url_pattern(attrs.u, $none)",
+        "fits_url_pattern(attrs.u, attrs.u)" }, params, ev)
+    end)
+
     it("of places: Berlin and Paris are 878 km apart", function()
       local place = { attrs = '{"lat":52.52,"lon":13.405}', data = '{"lat":48,"lon":"2"}' }
       all(true, { "distance_km(attrs.lat, attrs.lon, 48.8566, 2.3522) < 879",
@@ -251,6 +260,8 @@ describe("filter text", function()
           .. "single address has /32",
         ["fits_template(attrs.x, \"/a/{id\")"] =
           "1:24: fits_template: a URI template like \"/books/{id}\", $name or $list, was expected",
+        ["fits_url_pattern(attrs.x, \"/a/:id?\")"] =
+          "1:27: fits_url_pattern: a pattern like \"/books/:id\", $name or $list, was expected",
         ["topic_seg(0) == \"a\""] = "1:1: topic_seg: one whole number from 1 to 128 was expected",
         ["attrs.x == \"a"] = "1:12: the string does not end",
         ["attrs.x == \"\\q\""] =

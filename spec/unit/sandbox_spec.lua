@@ -15,11 +15,8 @@ local GOLDEN = {
   "string.sub", "string.unpack", "string.upper", "table", "table.concat", "table.insert", "table.move",
   "table.pack", "table.remove", "table.sort", "table.unpack", "tg", "tg.ask_again", "tg.deny", "tg.drop",
   "tg.end_streams",
-  "tg.equal", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok", "tg.rate", "tg.segment", "tg.settings",
-  "tg.stored", "tg.topic",
-  "tg.fits_template",
-  "tg.topic_ok",
-  "tg.unsegment",
+  "tg.equal", "tg.fits_template", "tg.fits_url_pattern", "tg.geohash", "tg.hmac", "tg.jwt", "tg.pattern_ok",
+  "tg.rate", "tg.segment", "tg.settings", "tg.stored", "tg.topic", "tg.topic_ok", "tg.unsegment", "tg.url_pattern_ok",
   "tonumber", "tostring", "type", "utf8", "utf8.char", "utf8.charpattern", "utf8.codepoint", "utf8.codes", "utf8.len",
   "utf8.offset",
 }

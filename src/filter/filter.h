@@ -7,7 +7,8 @@
  *               attrs.x, data.a.b, topic_seg(n), tonumber(x), distance_km(lat1, lon1, lat2, lon2)
  *   conditions  == ~= < <= > >=, and or not ( ), a value that is true or false, has(x),
  *               one_of(x, ...), starts_with(s, p), ends_with(s, p), contains(list, x),
- *               cidr(ip, net), in_set(x, "name of a set of the policy"), fits_template(s, t)
+ *               cidr(ip, net), in_set(x, "name of a set of the policy"), fits_template(s, t),
+ *               fits_url_pattern(s, p)
  *
  * Where the types fit, a condition means what Lua means by it. Where Lua raises an error, or answers
  * by accident, it is false: a comparison with a field that the event does not have (`~=` too), and a

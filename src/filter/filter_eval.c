@@ -1,6 +1,7 @@
 /* Runs a compiled filter text: ops in order, around one flag. */
 #include "base/text/json_text.h"
 #include "base/text/uri_template.h"
+#include "base/text/url_pattern.h"
 #include "filter/filter_state.h"
 
 #include <math.h>
@@ -211,21 +212,23 @@ static bool has_edge(struct filter_run *r, enum filter_code code, const struct f
     return slice_eq(slice_of(from, part->s.n), part->s);
 }
 
-/* Of a list one template is enough. */
-static bool filter_eval_fits(struct filter_run *r, const struct filter_value *text,
-                             const struct filter_value *v)
+/* Of a list one is enough. */
+static bool filter_eval_fits(struct filter_run *r, enum filter_code code,
+                             const struct filter_value *text, const struct filter_value *v)
 {
+    bool (*fits)(struct slice pattern, struct slice text) =
+        code == FILTER_FITS_TEMPLATE ? uri_template_fits : url_pattern_fits;
     bool list = v->type == FILTER_LIST;
     if (text->type != FILTER_STRING || (!list && v->type != FILTER_STRING)) {
         return mismatch(r);
     }
     for (size_t i = 0; list && i < v->list.n; i++) {
         const struct filter_value *t = &v->list.v[i];
-        if (t->type == FILTER_STRING && uri_template_fits(t->s, text->s)) {
+        if (t->type == FILTER_STRING && fits(t->s, text->s)) {
             return true;
         }
     }
-    return !list && uri_template_fits(v->s, text->s);
+    return !list && fits(v->s, text->s);
 }
 
 /* Without its values nothing is known, whatever `x` is. */
@@ -281,7 +284,8 @@ static bool op_test(struct filter_run *r, const struct filter_op *op)
     case FILTER_CIDR:
         return in_networks(r, a, b);
     case FILTER_FITS_TEMPLATE:
-        return filter_eval_fits(r, a, b);
+    case FILTER_FITS_URL_PATTERN:
+        return filter_eval_fits(r, op->code, a, b);
     default:
         return compare(r, op->code, a, b);
     }

@@ -16,6 +16,7 @@ static const char *const names[] = {
     [FILTER_CIDR] = "cidr",
     [FILTER_IN_SET] = "in_set",
     [FILTER_FITS_TEMPLATE] = "fits_template",
+    [FILTER_FITS_URL_PATTERN] = "fits_url_pattern",
 };
 
 /* As it is written, and what it stands for. */

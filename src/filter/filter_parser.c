@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/text/nearest.h"
 #include "base/text/uri_template.h"
+#include "base/text/url_pattern.h"
 #include "filter/filter_state.h"
 
 #include <stdio.h>
@@ -332,16 +333,21 @@ static bool filter_parser_to_set(struct filter_parser *p, struct filter_operand 
                        n, v->s.p);
 }
 
-/* A template that is written down must be one: what a broken one fits is only itself. */
-static bool filter_parser_check_template(struct filter_parser *p, const struct filter_operand *o)
+/* A template or pattern that is written down must be one: what a broken one fits is nothing but itself. */
+static bool filter_parser_check_fits(struct filter_parser *p, enum filter_code code,
+                                     const struct filter_operand *o)
 {
     const struct filter_value *v = o->kind == OPERAND_CONSTANT ? &p->m->constants[o->index] : NULL;
-    if (!v || (v->type == FILTER_STRING && uri_template_ok(v->s))) {
+    bool template = code == FILTER_FITS_TEMPLATE;
+    if (!v ||
+        (v->type == FILTER_STRING && (template ? uri_template_ok(v->s) : url_pattern_ok(v->s)))) {
         return true;
     }
     return parser_fail(
         p, o->at,
-        "fits_template: a URI template like \"/books/{id}\", $name or $list, was expected");
+        template
+            ? "fits_template: a URI template like \"/books/{id}\", $name or $list, was expected"
+            : "fits_url_pattern: a pattern like \"/books/:id\", $name or $list, was expected");
 }
 
 static const struct function {
@@ -357,8 +363,9 @@ static const struct function {
     {"contains", FILTER_CONTAINS, 2, 2, "contains(list, x)"},
     {"cidr", FILTER_CIDR, 2, 2, "cidr(address, \"10.0.0.0/8\")"},
     {"in_set", FILTER_IN_SET, 2, 2, "in_set(x, \"name of a set\")"},
-    {"fits_template", FILTER_FITS_TEMPLATE, 2, 2,
-     "fits_template(text, \"/books/{id}\") or fits_template(text, $list)"},
+    {"fits_template", FILTER_FITS_TEMPLATE, 2, 2, "fits_template(text, \"/books/{id}\" or $list)"},
+    {"fits_url_pattern", FILTER_FITS_URL_PATTERN, 2, 2,
+     "fits_url_pattern(text, \"/books/:id\" or $list)"},
 };
 enum { FUNCTION_COUNT = sizeof functions / sizeof *functions };
 
@@ -370,8 +377,8 @@ static bool check_test(struct filter_parser *p, const struct function *f, struct
     if (f->code == FILTER_IN_SET) {
         return filter_parser_to_set(p, &a->v[1]);
     }
-    if (f->code == FILTER_FITS_TEMPLATE) {
-        return filter_parser_check_template(p, &a->v[1]);
+    if (f->code == FILTER_FITS_TEMPLATE || f->code == FILTER_FITS_URL_PATTERN) {
+        return filter_parser_check_fits(p, f->code, &a->v[1]);
     }
     if (f->code == FILTER_HAS) {
         struct filter_operand o = a->v[0];
@@ -423,9 +430,9 @@ static bool value_function(struct filter_parser *p, struct slice name, struct ar
 static bool unknown(struct filter_parser *p, const struct filter_token *t, bool called)
 {
     static const char *const names[] = {
-        "id",   "topic",  "type",      "time",        "key",          "attrs",
-        "data", "has",    "one_of",    "starts_with", "ends_with",    "contains",
-        "cidr", "in_set", "topic_seg", "distance_km", "fits_template"};
+        "id",   "topic",  "type",      "time",        "key",           "attrs",
+        "data", "has",    "one_of",    "starts_with", "ends_with",     "contains",
+        "cidr", "in_set", "topic_seg", "distance_km", "fits_template", "fits_url_pattern"};
     enum { FIELDS = 7, ALL = sizeof names / sizeof *names };
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)t->text.n, t->text.p);
@@ -441,7 +448,7 @@ static bool unknown(struct filter_parser *p, const struct filter_token *t, bool 
     return filter_fail(
         p->e, p->m->text, t->at, "unknown %s '%s' (%s)", called ? "function" : "name", name,
         called ? "there are has, one_of, starts_with, ends_with, contains, cidr, in_set, "
-                 "fits_template, tonumber, topic_seg and distance_km"
+                 "fits_template, fits_url_pattern, tonumber, topic_seg and distance_km"
                : "there are id, topic, type, time, key, attrs.x, data.x and $x of params");
 }
 

@@ -23,6 +23,7 @@ enum filter_code {
     FILTER_CIDR,
     FILTER_IN_SET,
     FILTER_FITS_TEMPLATE,
+    FILTER_FITS_URL_PATTERN,
     /* use it */
     FILTER_NOT,
     FILTER_UNLESS, /* jumps when the flag is false: `and` */

@@ -1,11 +1,8 @@
-/* The places of the text that a beginning of the template may reach are a set, which each part of the template moves
- * on. So nothing is tried twice, whatever the template. */
+/* Each part of the template, a literal or an expression, moves the places of the text on that it may reach. */
 #include "base/text/uri_template.h"
 
 #include "base/text/hex.h"
-
-#include <stdint.h>
-#include <string.h>
+#include "base/text/text_places.h"
 
 /* One expression: `first` and what may follow it, or nothing. */
 struct uri_expression {
@@ -153,18 +150,7 @@ bool uri_template_ok(struct slice template)
     }
 }
 
-/* ---- the set of places: at[i] is true where the template so far may end before text[i] */
-
-static bool uri_skip_literal(struct slice text, struct slice literal, uint8_t *at)
-{
-    bool any = false;
-    for (size_t i = text.n + 1; i-- > 0;) {
-        at[i] = i >= literal.n && at[i - literal.n] &&
-                memcmp(text.p + i - literal.n, literal.p, literal.n) == 0;
-        any = any || at[i];
-    }
-    return any;
-}
+/* ---- the places that it reaches */
 
 static void uri_raise(uint8_t *left, unsigned least)
 {
@@ -223,7 +209,7 @@ bool uri_template_fits(struct slice template, struct slice text)
     for (;;) {
         switch (uri_take_part(&rest, &literal, &e)) {
         case PART_LITERAL:
-            if (!uri_skip_literal(text, literal, at)) {
+            if (!text_places_skip(text, literal, at)) {
                 return false;
             }
             break;

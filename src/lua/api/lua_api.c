@@ -2,6 +2,7 @@
 
 #include "base/slice.h"
 #include "base/text/uri_template.h"
+#include "base/text/url_pattern.h"
 #include "event/event.h"
 #include "event/topic.h"
 #include "event/topic_segment.h"
@@ -24,7 +25,7 @@
 #include <math.h>
 #include <uv.h>
 
-enum { GEOHASH_MAX = 12, TEMPLATES_MAX = 1000 };
+enum { GEOHASH_MAX = 12, PATTERNS_MAX = 1000 };
 
 bool lua_api_deny_status_ok(lua_Integer status)
 {
@@ -186,32 +187,53 @@ static int l_unsegment(lua_State *L)
     return lua_api_convert(L, topic_segment_decode);
 }
 
-static bool api_fits_template(lua_State *L, struct slice text, int idx)
+typedef bool (*api_fits)(struct slice pattern, struct slice text);
+
+static bool api_fits_one(lua_State *L, api_fits fits, struct slice text, int idx)
 {
-    struct slice template = {NULL, 0};
-    template.p = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &template.n) : NULL;
-    return template.p && text.p && uri_template_fits(template, text);
+    struct slice pattern = {NULL, 0};
+    pattern.p = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &pattern.n) : NULL;
+    return pattern.p && text.p && fits(pattern, text);
 }
 
-/* tg.fits_template(text, template or list of them): may the text have been made of one */
-static int l_fits_template(lua_State *L)
+/* (text, pattern or list of them): does the text fit one */
+static int api_fits_any(lua_State *L, api_fits fits, const char *expected)
 {
     struct slice text = {NULL, 0};
-    bool fits = false;
+    bool found = false;
     luaL_checkany(L, 1);
     text.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &text.n) : NULL;
     if (lua_type(L, 2) == LUA_TSTRING) {
-        fits = api_fits_template(L, text, 2);
+        found = api_fits_one(L, fits, text, 2);
     } else {
-        luaL_argcheck(L, lua_type(L, 2) == LUA_TTABLE, 2,
-                      "a URI template, or a list of them, was expected");
-        for (lua_Integer i = 1; !fits && lua_geti(L, 2, i) != LUA_TNIL; i++) {
-            luaL_argcheck(L, i <= TEMPLATES_MAX, 2, "at most 1000 templates were expected");
-            fits = api_fits_template(L, text, -1);
+        luaL_argcheck(L, lua_type(L, 2) == LUA_TTABLE, 2, expected);
+        for (lua_Integer i = 1; !found && lua_geti(L, 2, i) != LUA_TNIL; i++) {
+            luaL_argcheck(L, i <= PATTERNS_MAX, 2, "a list of at most 1000 was expected");
+            found = api_fits_one(L, fits, text, -1);
             lua_settop(L, 2);
         }
     }
-    lua_pushboolean(L, fits);
+    lua_pushboolean(L, found);
+    return 1;
+}
+
+static int l_fits_template(lua_State *L)
+{
+    return api_fits_any(L, uri_template_fits, "a URI template, or a list of them, was expected");
+}
+
+static int l_fits_url_pattern(lua_State *L)
+{
+    return api_fits_any(L, url_pattern_fits, "a URL pattern, or a list of them, was expected");
+}
+
+/* tg.url_pattern_ok(value): is it a pattern that tg.fits_url_pattern() knows */
+static int l_url_pattern_ok(lua_State *L)
+{
+    struct slice s = {NULL, 0};
+    luaL_checkany(L, 1);
+    s.p = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &s.n) : NULL;
+    lua_pushboolean(L, s.p && url_pattern_ok(s));
     return 1;
 }
 
@@ -311,6 +333,8 @@ void lua_api_open(lua_State *L)
                                   {"unsegment", l_unsegment},
                                   {"geohash", l_geohash},
                                   {"fits_template", l_fits_template},
+                                  {"fits_url_pattern", l_fits_url_pattern},
+                                  {"url_pattern_ok", l_url_pattern_ok},
                                   {"ask_again", lua_reach_ask_again},
                                   {"end_streams", lua_reach_end_streams},
                                   {"jwt", lua_jwt},
