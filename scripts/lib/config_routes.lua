@@ -38,8 +38,9 @@ local fields = {
       .. "`\"empty\"`.",
   },
   {
-    name = "position_field", kind = "boolean", default = false,
-    doc = "`subscribe`: the head of the answer has `Last-Event-ID`, the position that the stream starts at.",
+    name = "position_field", kind = "text", off = true, default = false,
+    choices = { "Last-Event-ID", "Mercure-Last-Event-ID" },
+    doc = "`subscribe`: the head of the answer has this field, with the position that the stream starts at. `false`: none.",
   },
 }
 

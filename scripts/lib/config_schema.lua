@@ -484,7 +484,8 @@ local fields = {
         .. "there is known."),
     {
       name = "credential_params", kind = "list", max = 64,
-      default = { "access_token", "token", "jwt", "auth", "api_key", "apikey", "signature", "password" },
+      default = { "access_token", "token", "jwt", "auth", "api_key", "apikey", "signature", "password",
+        "authorization" },
       of = { kind = "text", max = 64, expect = "the name of a query parameter" },
       doc = "Query parameters that may be secrets: only `authenticate` sees them, and they are not stored.",
     },

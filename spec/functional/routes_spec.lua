@@ -35,8 +35,9 @@ local POLICY = [[
 
 local ROUTES = {
   { path = "/pub/{channel}", publish = "raw", topic = "chan/{channel}" },
-  { path = "/sub/{channel}", subscribe = true, position_field = true },
+  { path = "/sub/{channel}", subscribe = true, position_field = "Last-Event-ID" },
   { path = "/hub", subscribe = true, publish = "form", topic = "forms", answer = "id" },
+  { path = "/mercure", subscribe = true, position_field = "Mercure-Last-Event-ID" },
   { path = "/quiet/{channel}", publish = "raw", topic = "chan/{channel}", answer = "empty" },
   { path = "/both/{channel}/x", subscribe = true, publish = "envelope", status = 202 },
 }
@@ -169,6 +170,10 @@ describe("a route", function()
     local c = sse.open(b, { path = "/sub/pos", headers = { Origin = APP } })
     assert.equal(id, c.headers["last-event-id"])
     assert.truthy(c.headers["access-control-expose-headers"]:find("Last-Event-ID", 1, true))
+    c:close()
+    c = sse.open(b, { path = "/mercure", last_event_id = id })
+    assert.equal(id, c.headers["mercure-last-event-id"])
+    assert.is_nil(c.headers["last-event-id"])
     c:close()
     c = sse.open(b, { path = "/hub" })
     assert.is_nil(c.headers["last-event-id"])

@@ -18,7 +18,7 @@ describe("http.routes", function()
     local settings, problems = load {
       '{ path = "/a/{x}", subscribe = true }', '{ path = "/a/{x}/b", publish = "raw", topic = "t/{x}-{x}" }',
       '{ path = "/b", publish = "form", topic = "t", answer = "empty", status = 204 }',
-      '{ path = "/.well-known/mercure", subscribe = true, position_field = true }',
+      '{ path = "/.well-known/mercure", subscribe = true, position_field = "Last-Event-ID" }',
       '{ path = "/b/", publish = "envelope", status = 202 }',
       '{ path = "/c", publish = "cloudevents" }',
       '{ path = "/c/{x}", publish = "cloudevents", topic = "ce/{x}/{source}/{subject}/{type}" }',
@@ -57,7 +57,8 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "raw", topic = "t", answer = "events" }'] = { 'expected "json", "id", "empty"', 5 },
       ['{ path = "a", subscribe = true }'] = { "expected a path", 5 },
       ['{ path = "/a", subscribe = true, answer = "id" }'] = { "has no effect without publish", 5 },
-      ['{ path = "/a", publish = "envelope", position_field = true }'] = { "has no effect without subscribe", 5 },
+      ['{ path = "/a", publish = "envelope", position_field = "Last-Event-ID" }'] = { "has no effect without subscribe", 5 },
+      ['{ path = "/a", subscribe = true, position_field = "Date" }'] = { 'expected "Last-Event-ID"', 5 },
       ['{ path = "/h", subscribe = true }'] = { "http.health_path", 5, 'health_path = "/h",' },
       ['{ path = "/.well-known/{a}/{b}", subscribe = true }'] = { "acme_webroot", 5, 'acme_webroot = ".",' },
     } do

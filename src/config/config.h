@@ -41,8 +41,9 @@ struct config_route {
     char *path;
     char *publish, *topic; /* NULL: no publishing; the topic of envelopes is in them */
     char *answer;          /* "json" | "id" | "empty" */
+    char *position_field;  /* NULL: none */
     int64_t status;        /* 0: as http.events_path answers */
-    bool subscribe, position_field;
+    bool subscribe;
 };
 
 /* A key set: one source is not NULL. Paths are absolute. */

@@ -128,7 +128,7 @@ static struct public_route *routes_of(const struct config *c)
             .answer = server_options_choice(r->answer, answers),
             .status = (int)r->status,
             .subscribe = r->subscribe,
-            .says_position = r->position_field,
+            .position_field = r->position_field,
         };
     }
     return v;

@@ -87,10 +87,10 @@ static int subscribe_head_fields(const struct subscribe *w, const struct subscri
                                  bool latest, struct strbuf *out)
 {
     int rc = strbuf_append_str(out, sub->gzip ? BROKER_GZIP_FIELDS : BROKER_STREAM_FIELDS);
-    if (rc == 0 && w->route && w->route->says_position && !latest) {
-        rc = strbuf_printf(
-            out, "Last-Event-ID: %" PRIu64 "\r\nAccess-Control-Expose-Headers: Last-Event-ID\r\n",
-            w->place.at);
+    const char *name = w->route ? w->route->position_field : NULL;
+    if (rc == 0 && name && !latest) {
+        rc = strbuf_printf(out, "%s: %" PRIu64 "\r\nAccess-Control-Expose-Headers: %s\r\n", name,
+                           w->place.at, name);
     }
     if (rc == 0 && w->fields.len) {
         rc = strbuf_append(out, w->fields.data, w->fields.len);
