@@ -7,8 +7,7 @@ stds.tidegate_policy = {
     tg = { fields = {
       "ask_again", "deny", "drop", "end_streams", "equal", "geohash", "hmac", "jwt", "pattern_ok", "rate", "stored",
       "topic", "topic_ok", "segment", "unsegment",
-      "fits_template",
-      "fits_url_pattern", "url_pattern_ok",
+      "fits_template", "fits_url_pattern", "url_pattern_ok",
       settings = { other_fields = true }  } },
     cache = { fields = { "fetch", "forget" } },
     db = { fields = { "query" } },

@@ -40,7 +40,8 @@ local fields = {
   {
     name = "position_field", kind = "text", off = true, default = false,
     choices = { "Last-Event-ID", "Mercure-Last-Event-ID" },
-    doc = "`subscribe`: the head of the answer has this field, with the position that the stream starts at. `false`: none.",
+    doc = "`subscribe`: the head of the answer has this field, with the position that the stream starts at. `false`: "
+      .. "none.",
   },
 }
 

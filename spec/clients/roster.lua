@@ -35,6 +35,7 @@ local RUN = {
   ["curl.pl"] = { "perl", FOLDER .. "/curl.pl" },
   ["ruby.rb"] = { "ruby", FOLDER .. "/ruby.rb" },
   ["php.php"] = { "php", FOLDER .. "/php.php" },
+  ["mercure.php"] = { "php", FOLDER .. "/mercure.php" },
   ["Java.java"] = { "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", FOLDER .. "/Java.java" },
   ["clients.go"] = { M.binary },
 }

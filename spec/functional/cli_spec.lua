@@ -109,7 +109,7 @@ describe("tidegate check", function()
       ["webhook.lua"] = { "github=a", "stripe=b", "shopify=c", "readers=d" },
       ["campaigns.lua"] = { "backend=a" }, ["notifications.lua"] = { "backend=a" },
       ["flags.lua"] = { "publisher=a" }, ["scoreboard.lua"] = { "publisher=a" },
-      ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" } }
+      ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" }, ["mercure.lua"] = { "alg=HS256" } }
     local PUBLIC = { ["redact.lua"] = true, ["saas.lua"] = true, ["telemetry.lua"] = true } -- pairs of keys
     local conf = [[return { policy = { file = "policy.lua", auth = "open" },
       database = { driver = "sqlite", path = "app.db" }, keys = { main = { %s } } }]]

@@ -57,6 +57,7 @@ local PAGES = {
       ["pg_restore"] = "pg_dump -Fc -f app.dump app",
     } },
   ["scripts/policies/README.md"] = { seen = { 'topics: %["news/eu"%]', "\ndata: a new order\n" } },
+  ["scripts/policies/MERCURE.md"] = { seen = { '\ndata: {"status":"sold"}\n' } },
   ["scripts/CLIENTS.md"] = { conf = 'keys = { main = { secret = "of-thirty-two-bytes-or-some-more" } },', serve = true,
     before = {
       ["sqlite3 data/events.db"] = "ln -s /var/lib/tidegate data",

@@ -57,7 +57,8 @@ describe("http.routes", function()
       ['{ path = "/a", publish = "raw", topic = "t", answer = "events" }'] = { 'expected "json", "id", "empty"', 5 },
       ['{ path = "a", subscribe = true }'] = { "expected a path", 5 },
       ['{ path = "/a", subscribe = true, answer = "id" }'] = { "has no effect without publish", 5 },
-      ['{ path = "/a", publish = "envelope", position_field = "Last-Event-ID" }'] = { "has no effect without subscribe", 5 },
+      ['{ path = "/a", publish = "envelope", position_field = "Last-Event-ID" }'] = {
+        "has no effect without subscribe", 5 },
       ['{ path = "/a", subscribe = true, position_field = "Date" }'] = { 'expected "Last-Event-ID"', 5 },
       ['{ path = "/h", subscribe = true }'] = { "http.health_path", 5, 'health_path = "/h",' },
       ['{ path = "/.well-known/{a}/{b}", subscribe = true }'] = { "acme_webroot", 5, 'acme_webroot = ".",' },

@@ -159,7 +159,8 @@ describe("filter text", function()
 
     it("of URI templates, one or several", function()
       local ev = { attrs = '{"n":1,"u":"https://a.example/books/7"}' }
-      local params = '{"one":"https://a.example/{kind}/7","some":["/x",3,"https://a.example/books/{id}"],"none":[],"n":3}'
+      local params = '{"one":"https://a.example/{kind}/7","some":["/x",3,"https://a.example/books/{id}"],'
+        .. '"none":[],"n":3}'
       all(true, { 'fits_template(attrs.u, "https://a.example/books/{id}")', "fits_template(attrs.u, $one)",
         "fits_template(attrs.u, $some)", 'not fits_template(attrs.gone, "{x}")' }, params, ev)
       all(false, { 'fits_template(attrs.u, "https://a.example/{id}")', "fits_template(attrs.u, $none)" }, params, ev)

@@ -25,7 +25,8 @@ struct public_route {
     enum publish_answer answer;
     int status; /* of the answer; 0: what /events says */
     bool subscribe;
-    const char *position_field; /* NULL, or that field of the head of a stream tells where it starts */
+    const char
+        *position_field; /* NULL, or that field of the head of a stream tells where it starts */
 };
 
 struct public_routes {
