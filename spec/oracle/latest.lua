@@ -48,16 +48,21 @@ local function config(retain)
   }
 end
 
--- server, brokers, retain (events)
-function M.pg(options)
-  local w = worlds.pg { server = options.server, brokers = options.brokers, policy = POLICY,
-    config = config(options.retain) }
-  -- what retention removes is kept here
-  w.db:sql [[
+-- What retention removes is kept in a table of its own.
+function M.keep_everything(db)
+  db:sql [[
     CREATE TABLE everything (seq bigint, topic text, data text);
     CREATE FUNCTION keep_everything() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
       'BEGIN INSERT INTO public.everything VALUES (new.seq, new.topic, new.data); RETURN NULL; END';
     CREATE TRIGGER everything AFTER INSERT ON tidegate.events FOR EACH ROW EXECUTE FUNCTION keep_everything()]]
+  return db
+end
+
+-- server, brokers, retain (events); db: one that does keep_everything() already
+function M.pg(options)
+  local w = worlds.pg { server = options.server, db = options.db or M.keep_everything(options.server:database()),
+    brokers = options.brokers, policy = POLICY, config = config(options.retain) }
+  w.retain = options.retain
   function w:history()
     return self:events "everything"
   end
@@ -70,6 +75,7 @@ end
 -- workers, retain (events)
 function M.sqlite(options)
   local w = worlds.sqlite { workers = options.workers, policy = POLICY, config = config(options.retain) }
+  w.retain = options.retain
   function w:history()
     return self:events()
   end
@@ -87,6 +93,9 @@ local KINDS = { -- what they ask for; and of which topics: `matches(n)`, nil is 
   { query = { noise = "1" }, matches = function() return true end, noise = true },
   { query = { lag = "1" }, matches = function() return true end },
 }
+
+-- Takes the history from its beginning, and whatever comes.
+local FOLLOWS = { query = {}, matches = function() return true end, noise = false, begins = "0" }
 
 local function sees(kind, topic)
   if topic == "noise" then
@@ -123,7 +132,7 @@ end
 -- It is about to connect: with which position?
 local function connecting(s)
   if s.anew then
-    s.anew, s.last_id, s.ended = false, nil, false
+    s.anew, s.last_id, s.ended = false, s.kind.begins, false
   end
   s.got[#s.got + 1] = { "connect", tonumber(s.last_id) }
 end
@@ -172,15 +181,20 @@ end
 local run = {}
 run.__index = run
 
--- world, streams, topics, per_s (events)
+-- world, streams, topics, per_s (events); followers: how many others there are that take all history, from
+-- `world.old`, as long as those brokers are there, or from any
 function M.new(options)
   local r = setmetatable({ world = options.world, topics = options.topics, per_s = options.per_s, streams = {},
     starting = {}, seen = {}, wrong = {}, n = 0, reloads = 0, compacted = 0, lives = 0, opened = 0, denied = 0,
-    taken = 0 }, run)
+    taken = 0, begin = options.streams }, run)
   for i = 1, options.streams do
     local kind = KINDS[i % #KINDS + 1]
     r.streams[i] = worlds.stream(r, { kind = kind, query = kind.query, got = {}, slow = i % 7 == 3, exact = i % 2 == 0,
       take = take, connecting = connecting })
+  end
+  for i = 1, options.followers or 0 do
+    r.streams[#r.streams + 1] = worlds.stream(r, { kind = FOLLOWS, query = FOLLOWS.query, last_id = FOLLOWS.begins,
+      got = {}, slow = i % 7 == 3, take = take, connecting = connecting, brokers = i % 2 == 1 and r.world.old or nil })
   end
   return r
 end
@@ -227,13 +241,16 @@ function run:go(seconds, faults)
       fault(FAULTS[faults[done]] and self or self.world)
     end
     self:turn()
-    local enough = self.n > 300 and self.lives > 2 * #self.streams and self.compacted > 0
+    local enough = self.n > 300 and self.lives >= self.begin and (self.compacted > 0 or not self.world.retain)
   until passed > seconds and done == #faults and (enough or passed > 60)
 end
 
 -- Every client has the last event.
 function run:finish()
   self.finishing = true
+  if self.world.finish then -- others who publish
+    self.world:finish()
+  end
   self.world:publish { { "k/end", "end" } }
   local function behind()
     for i, s in ipairs(self.streams) do
@@ -243,12 +260,13 @@ function run:finish()
       end
     end
   end
-  local taken, deadline = -1, nil
+  local taken, deadline, last = -1, nil, eventually.deadline(400)
   while behind() do
     if self.taken > taken then -- a machine that is slow may take its time
       taken, deadline = self.taken, eventually.deadline(60)
     end
-    assert(eventually.now() < deadline, "nothing comes, and not all have the last event: " .. tostring(behind()))
+    assert(eventually.now() < math.min(deadline, last),
+      "nothing comes, and not all have the last event: " .. tostring(behind()))
     self:turn()
   end
   self.events = self.world:history()
@@ -380,7 +398,7 @@ function run:check()
     end
   end
   local matching = {}
-  for _, kind in ipairs(KINDS) do
+  for _, kind in ipairs { FOLLOWS, table.unpack(KINDS) } do
     matching[kind] = {}
     for _, ev in ipairs(self.events) do
       if sees(kind, ev.topic) then
@@ -436,7 +454,7 @@ function M.judge(assert, options, seconds, faults)
   end
   assert.same({}, { table.unpack(wrong, 1, 10) }, ("%s: %d wrong"):format(text, #wrong))
   -- it has looked at something
-  assert.is_true(figures.delivered > 10 * options.streams and figures.compacted > 0, text)
+  assert.is_true(figures.delivered > 10 * options.streams and (figures.compacted > 0 or not options.world.retain), text)
   return figures
 end
 

@@ -147,7 +147,8 @@ local stream = {}
 stream.__index = stream
 
 -- One that connects when it is stepped. `run`: { world, starting, finishing, opened, denied }; `s` has `query`, `slow`,
--- `last_id` (or nil), take(event), and connecting() (or nil), which is told before each connection.
+-- `last_id` (or nil), `brokers` (a list: of these, while there are any; nil: of all), take(event), and connecting() (or
+-- nil), which is told before each connection.
 function M.stream(run, s)
   s.run, s.again_at = run, 0
   return setmetatable(s, stream)
@@ -161,7 +162,8 @@ function stream:drop()
 end
 
 function stream:connect()
-  local broker = self.run.world.brokers[random(#self.run.world.brokers)]
+  local brokers = self.brokers and #self.brokers > 0 and self.brokers or self.run.world.brokers
+  local broker = brokers[random(#brokers)]
   if self.connecting then
     self:connecting()
   end

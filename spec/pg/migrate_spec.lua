@@ -69,17 +69,9 @@ describe("tidegate migrate", function()
 
   -- As `tidegate migrate` of an older version left it, with an event.
   local function of_version(n)
-    local db = server():database { schema = false }
-    db:sql(("CREATE SCHEMA tidegate AUTHORIZATION %s"):format(pg.OWNER))
-    for i = 1, n do
-      local f = assert(io.open(("%s/src/store/postgres/schema/schema%s.sql"):format(SPEC_SOURCE_DIR, i > 1 and "_" .. i or ""),
-        "rb"))
-      db:sql(f:read "a", pg.OWNER)
-      f:close()
-    end
+    local db = server():database_of_version(n)
     db:sql("SELECT tidegate.lead(1000000); " .. pg.insert { topic = "t", data = "old" }
       .. "; SELECT n FROM tidegate.drain(0, 10, 1000000, 65536, true, 0)", pg.OWNER)
-    db:grant(pg.APP)
     return db
   end
 

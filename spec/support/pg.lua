@@ -470,6 +470,22 @@ function server:database(options)
   return db
 end
 
+-- A fresh database as `tidegate migrate` of an older version left it.
+function server:database_of_version(n)
+  local db = self:database { schema = false }
+  db:sql(("CREATE SCHEMA tidegate AUTHORIZATION %s"):format(M.OWNER))
+  local folder = SPEC_SOURCE_DIR .. "/src/store/postgres/schema"
+  local files, scan = {}, assert(uv.fs_scandir(folder))
+  for name in uv.fs_scandir_next, scan do
+    files[tonumber(name:match "^schema_(%d+)" or 1)] = folder .. "/" .. name
+  end
+  for i = 1, n do
+    db:sql(read_file(files[i]), M.OWNER)
+  end
+  db:grant(M.APP)
+  return db
+end
+
 -- The same database on another server: a standby, a restored copy, a pooler.
 function database:on(other)
   return setmetatable({ server = other, name = self.name }, database)
