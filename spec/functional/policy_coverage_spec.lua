@@ -125,6 +125,13 @@ describe("tidegate test --coverage", function()
     assert.matches("\nDA:14,0\nDA:15,0\n", part)
     assert.matches("\nDA:11,2\n", part)
     assert.matches("LF:24\nLH:20\n", part)
+    code, out, err, dir = run("", "--coverage=lcov")
+    assert.equal(0, code, out .. err)
+    assert.matches("p%.lua +83%.3 %%", out) -- the report, too
+    assert.equal((text:gsub("SF:[^\n]*/", "")), (files.read(dir .. "/lcov.info"):gsub("SF:[^\n]*/", "")))
+    code, _, err = run("", "--coverage=html")
+    assert.equal(64, code)
+    assert.matches("tidegate test: %-%-coverage: html: expected nothing, or lcov", err)
     assert.matches("tidegate test: /none/x cannot be written", (select(3, run("", "--lcov", "/none/x"))))
   end)
 

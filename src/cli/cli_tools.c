@@ -33,10 +33,10 @@ const char cli_test_details[] =
     "Exit codes: 0 all passed; 1 some failed, or a file has less than --min; 69 busted is missing; 74 the result could not be written.\n";
 
 struct test_words {
-    const char *conf, *lcov, *settings[CLI_SETTINGS_MAX];
+    const char *conf, *coverage, *lcov, *settings[CLI_SETTINGS_MAX];
     size_t setting_count;
     double min;
-    bool json, coverage, bench, help;
+    bool json, bench, help;
 };
 
 const struct option_row cli_test_rows[] = {
@@ -46,8 +46,9 @@ const struct option_row cli_test_rows[] = {
     CLI_SETTING_ROW(struct test_words, settings, setting_count),
     OPTION_ROW("--json", NULL, "print the result as one JSON document", OPTION_FLAG,
                offsetof(struct test_words, json)),
-    OPTION_ROW("--coverage", NULL, "show what of the policies was not run", OPTION_FLAG,
-               offsetof(struct test_words, coverage)),
+    OPTION_ROW("--coverage", "lcov",
+               "show what of the policies was not run; =lcov: and write it into lcov.info",
+               OPTION_MAYBE, offsetof(struct test_words, coverage)),
     OPTION_ROW("--bench", NULL, "show how long hooks, filters and formats take", OPTION_FLAG,
                offsetof(struct test_words, bench)),
     OPTION_ROW("--lcov", "FILE", "the same into FILE, in the format of lcov", OPTION_TEXT,
@@ -67,6 +68,11 @@ int cli_test(char **words, size_t n)
     if (code || w.help) {
         return code ? code : CLI_HELP;
     }
+    bool lcov = w.coverage && strcmp(w.coverage, "lcov") == 0;
+    if (w.coverage && !lcov && w.coverage[0]) {
+        return options_refuse(&options, "--coverage", "%s: expected nothing, or lcov", w.coverage);
+    }
+    w.lcov = lcov && !w.lcov ? "lcov.info" : w.lcov;
     if (n == 0) {
         return options_refuse(&options, "PATH", "a spec or a directory of specs was expected");
     }

@@ -127,7 +127,7 @@ static void completion_zsh(const struct command *commands, size_t n)
             printf(" \\\n        '%s%s[", r->kind == OPTION_LIST ? "*" : "", r->name);
             completion_put_text(r->help, 60);
             printf("]");
-            if (r->value) {
+            if (r->value && r->kind != OPTION_MAYBE) {
                 printf(":");
                 completion_put_text(r->value, 40);
                 printf(":%s", completion_is_file(r) ? "_files" : "");
@@ -162,9 +162,9 @@ static void completion_fish(const struct command *commands, size_t n)
             bool is_long = strncmp(r->name, "--", 2) == 0;
             printf("complete -c tidegate -n '__tidegate_command %s' %s %s%s -d '", c->name,
                    is_long ? "-l" : "-s", r->name + (is_long ? 2 : 1),
-                   completion_is_file(r) ? " -r -F"
-                   : r->value            ? " -x"
-                                         : "");
+                   completion_is_file(r)                 ? " -r -F"
+                   : r->value && r->kind != OPTION_MAYBE ? " -x"
+                                                         : "");
             completion_put_text(r->help, 60);
             printf("'\n");
         }

@@ -126,6 +126,10 @@ int options_parse(const struct options *o, void *into, char **words, size_t n, c
         if (!r) {
             return options_unknown(o, word, len);
         }
+        if (r->kind == OPTION_MAYBE) {
+            *(const char **)options_slot(into, r->at) = equals ? equals + 1 : "";
+            continue;
+        }
         if (!r->value) {
             if (equals) {
                 return options_refuse(o, r->name, "takes no value");
@@ -154,7 +158,8 @@ int options_parse(const struct options *o, void *into, char **words, size_t n, c
 
 static size_t options_width(const struct option_row *r)
 {
-    return strlen(r->name) + (r->value ? 1 + strlen(r->value) : 0);
+    size_t around = r->kind == OPTION_MAYBE ? 3 : 1; /* "[=" and "]"; a space */
+    return strlen(r->name) + (r->value ? around + strlen(r->value) : 0);
 }
 
 /* Words of a line from column `at` on; answers the column behind them. */
@@ -215,7 +220,12 @@ void options_print(const struct option_row *rows)
         at = w > at && w <= HELP_COLUMN_MAX ? w : at;
     }
     for (const struct option_row *r = rows; r->name; r++) {
-        printf("  %s%s%s", r->name, r->value ? " " : "", r->value ? r->value : "");
+        bool maybe = r->kind == OPTION_MAYBE;
+        printf("  %s%s%s%s", r->name,
+               maybe      ? "[="
+               : r->value ? " "
+                          : "",
+               r->value ? r->value : "", maybe ? "]" : "");
         size_t column = 2 + options_width(r);
         if (column + 2 > at) {
             putchar('\n');

@@ -13,6 +13,7 @@ enum option_kind {
     OPTION_CLEAR, /* bool: false */
     OPTION_HELP,  /* the same as a flag, also as -h; nothing behind it is read */
     OPTION_TEXT,  /* const char *; once */
+    OPTION_MAYBE, /* const char *: what stands behind "=", or "" where there is none */
     OPTION_LIST,  /* const char *[max], and how many as size_t at `count_at` */
     OPTION_COUNT, /* uint64_t from min to max; the last one counts */
     OPTION_REAL,  /* double from min to max; the same */
