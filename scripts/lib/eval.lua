@@ -150,7 +150,7 @@ local function judged(kind)
       refuse("name: the name of a %s was expected", kind)
     end
     for name in pairs(input.sets == nil and {} or object(input.sets, "sets")) do
-      local known, why = bench:knows_set(name)
+      local known, why = bench:knows("set", name)
       if not known then
         refuse("sets: %s", why)
       end

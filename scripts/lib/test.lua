@@ -14,7 +14,7 @@
 ---   end)
 local native, request_text = require "tidegate.test.native", require "tidegate.test.request"
 local changes, tokens = require "tidegate.test.changes", require "tidegate.test.tokens"
-local eval, times = require "tidegate.eval", require "tidegate.test.bench"
+local eval, times, answers = require "tidegate.eval", require "tidegate.test.bench", require "tidegate.test.answers"
 local assert, say = require "luassert", require "say"
 local json = native.json
 
@@ -25,7 +25,7 @@ Policy.__index, Client.__index, Answer.__index = Policy, Client, Answer
 local PATIENCE_S = 5 -- of real time, for one answer
 
 --- A database or target that is away: `db = t.down`, or a single query, `db = { entitled = t.down }`, or a set.
-t.down = setmetatable({}, { __name = "t.down" })
+t.down = answers.down
 
 local function check_keys(options, known, level)
   for key in pairs(options) do
@@ -123,37 +123,6 @@ local function event_fields(event, level)
   }
 end
 
--- What the policy's db.query() and http.get() get, and what is in its sets: JSON of a value, or nil and an error.
-local function responder(options)
-  return function(kind, name, arguments)
-    kind = kind == "set" and "sets" or kind
-    local answers = options[kind]
-    if answers == nil then
-      return nil, ("the spec gives no %s: t.policy(file, { %s = { ... } })"):format(kind, kind)
-    end
-    local answer = answers == t.down and t.down or answers[name]
-    if answer == nil then
-      return nil, ("the spec's %s has no '%s'"):format(kind, name)
-    elseif answer == t.down then
-      return nil, kind .. " is down"
-    end
-    local value, err = answer, nil
-    if type(answer) == "function" then
-      local list = json.decode(arguments)
-      for i = 1, #list do
-        if list[i] == json.null then
-          list[i] = nil
-        end
-      end
-      value, err = answer(table.unpack(list, 1, #json.decode(arguments)))
-    end
-    if value == nil then
-      return nil, err or "no answer"
-    end
-    return json.encode(value)
-  end
-end
-
 local function decoded(stream)
   stream.params = stream.params and json.decode(stream.params) or {}
   return stream
@@ -202,26 +171,6 @@ function t.policy(file, options)
   return (Policy.open(absolute(file, 3), taken(options, {}, 3), 3)) -- no tail call: errors point at the caller
 end
 
--- The names of targets, sorted; false: all are down.
-local function targets_of(http)
-  local names = {}
-  for name in pairs(http ~= t.down and http or {}) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return http ~= t.down and names
-end
-
--- Raises where `sets` names one that the policy does not have: nothing would ever ask it.
-local function check_sets(bench, sets, level)
-  for name in pairs(sets ~= t.down and sets or {}) do
-    local known, err = bench:knows_set(name)
-    if not known then
-      error("sets: " .. err, level + 1)
-    end
-  end
-end
-
 function Policy.open(file, options, level)
   local now = options.now and math.floor(options.now * 1000) or 0
   local keys = tokens.lists(options.keys, level + 1)
@@ -229,12 +178,12 @@ function Policy.open(file, options, level)
     error("auth: \"open\" was expected, or nothing", level)
   end
   local failures = {}
-  local bench, err = native.open(file, now, responder(options), tokens.sets(keys), options.auth == "open", failures,
-    setting_list(options.settings, level), targets_of(options.http), options.path, options.routes)
+  local bench, err = native.open(file, now, answers.responder(options), tokens.sets(keys), options.auth == "open",
+    failures, setting_list(options.settings, level), answers.targets(options.http), options.path, options.routes)
   if not bench then
     error(err, level)
   end
-  check_sets(bench, options.sets, level)
+  answers.check(bench, options, "", level)
   said[failures] = true
   return setmetatable({
     file = file, options = options, keys = keys, bench = bench, failures = failures, now = options.now,
@@ -299,10 +248,11 @@ local function changed(p, act)
   return changes.of(p.clients, before, after)
 end
 
-local asking_again = { now = true, db = true, http = true, only_expired = true }
+local asking_again = { now = true, db = true, http = true, sets = true, only_expired = true }
 
 --- Has the policy asked again about the stream of a client, or all: what `POST /connections/resubscribe` does. options:
---- from now on it is that time (`now`), databases and servers answer that (`db`, `http`). The identity is the one that
+--- from now on it is that time (`now`), databases and servers answer that (`db`, `http`), and sets, which are loaded
+--- anew, hold that (`sets`; those that are not named are as they were). The identity is the one that
 --- `authenticate` granted: it belongs to the stream as long as that is open.
 --- Returns, for a client, what became of its stream; without one a list of that, in the order the streams were
 --- opened: { client, kind, fields (those of `after` that differ, sorted), before, after (subscriptions), reason }. kind
@@ -314,12 +264,17 @@ function Policy:resubscribe(client, options)
   end
   options = options or {}
   check_keys(options, asking_again, 2)
+  answers.check(self.bench, options, "", 2)
   self.options.db, self.options.http = options.db or self.options.db, options.http or self.options.http
+  self.options.sets = answers.with_sets(self.options.sets, options.sets)
   local id = client and client.subscription and client.subscription.id
   if client and (not id or client.policy ~= self or self.clients[id] ~= client) then
     error("the client has no stream of this policy", 2)
   end
   local list = changed(self, function()
+    if options.sets then
+      self.bench:load_sets()
+    end
     if options.now then
       self.now = options.now
       self.bench:set_time(math.floor(options.now * 1000))
@@ -364,7 +319,7 @@ function Policy:reload(options)
   end
   if report.outcome == "reloaded" then
     self.file, self.options.settings, self.options.path = file, all.settings, all.path
-    check_sets(self.bench, options.sets, 2)
+    answers.check(self.bench, options, "after the reload: ", 2)
   end
   report.streams = streams
   return report
@@ -375,7 +330,9 @@ end
 --- (`error` says why), ask_again = { tag, ... }, end_streams = { { tag, reason }, ... }, forgotten (how many keys it
 --- named) }.
 function Policy:observe(event)
-  local result, err = self.bench:observe(event_fields(event, 2))
+  local fields = event_fields(event, 2)
+  local result, err = self.bench:observe(fields)
+  times.observed(self, fields)
   if not result then
     error(err, 2)
   end
@@ -468,6 +425,22 @@ local function exchange(p, class, request)
   return c
 end
 
+-- What a page says: { events, next, more, gap }; of lines, the last of which is all but the events, too.
+local function page_of(c)
+  local media = c.headers["content-type"] or ""
+  if media:find "^application/json" then
+    return json.decode(c.body)
+  elseif media:find "^application/x%-ndjson" then
+    local lines = {}
+    for line in c.body:gmatch "[^\n]+" do
+      lines[#lines + 1] = json.decode(line)
+    end
+    local page = table.remove(lines)
+    page.events = lines
+    return page
+  end
+end
+
 -- A complete answer: its JSON body says why it was refused.
 local function read_body(c)
   local size = tonumber(c.headers["content-length"]) or 0
@@ -511,6 +484,9 @@ end
 --- A client that subscribes. options: topics (list), query, headers, cookies (tables; a value of query may be a list),
 --- bearer, ip, last_event_id, path (of a route; none: http.events_path), and tls: what the policy sees as request.tls.
 --- { client = { subject = "CN=a" } } is enough, the rest has defaults.
+--- With headers = { Accept = "application/json" } (or "application/x-ndjson") it asks for a page of history: the client
+--- has `page` ({ events, next, more, gap }) then, no `subscription`, and is gone; c:events(), c:ids() and c:data() are
+--- about the events of the page.
 --- The client has: kind ("granted", "denied", "transient"), status, headers, reason (of a temporary refusal: what the
 --- broker's log says, "subscribe: p.lua:3: ...", or what the client is told where no hook has said anything) and
 --- retry_after (of a denial),
@@ -522,9 +498,12 @@ function Policy:connect(options)
   local before, request = #self.failures, request_text("GET", options)
   local c = exchange(self, Client, request)
   times.connected(self, request)
-  if c.status ~= 200 then
-    c.kind = "denied"
+  local media = c.headers["content-type"] or ""
+  if c.status ~= 200 or media:find "^application/" then
     read_body(c)
+    c.page = c.status == 200 and page_of(c) or nil
+    c.kind = (c.page or c.status == 304) and "granted" or c.status == 503 and "transient" or "denied"
+    c.ended = true
     return c
   end
   return take_stream(self, c, before)
@@ -629,6 +608,9 @@ end
 
 --- Everything delivered so far: { { id (integer), type, data (text) }, ... }. Waits until nothing is in progress.
 function Client:events()
+  if self.page then
+    return self.page.events
+  end
   self.delivered = self.delivered or {}
   self.policy.bench:turn() -- for what waits for the next turn: the end of a stream whose place is taken
   self.policy:wait(function()
@@ -644,7 +626,7 @@ end
 function Client:ids()
   local ids = {}
   for i, event in ipairs(self:events()) do
-    ids[i] = event.id
+    ids[i] = math.tointeger(tonumber(event.id)) or event.id
   end
   return ids
 end
@@ -653,7 +635,10 @@ end
 function Client:data()
   local values = {}
   for i, event in ipairs(self:events()) do
-    local value, err = json.decode(event.data)
+    local value, err = event.data, nil
+    if not self.page then
+      value, err = json.decode(event.data)
+    end
     if err then
       error(("event %s: %s"):format(event.id, err), 2)
     end
@@ -665,7 +650,7 @@ end
 --- Has the broker ended the stream?
 function Client:closed()
   self.policy.bench:turn()
-  return receive(self)
+  return self.page ~= nil or receive(self)
 end
 
 --- Goes away, as a browser does.

@@ -8,11 +8,11 @@ local bench = {}
 local BUILT_IN = { raw = true, json = true, cloudevents = true } -- formats
 local MOST = 20 -- questions of a kind, of one test and policy
 
-local noted = {} -- [policy] = { connects = {}, posts = {}, subscriptions = {}, events = {} }; of the test that runs
+local noted = {} -- [policy] = { [kind] = list }, of the test that runs
 
 local function note(policy, kind, value)
   if value and native.measured() then
-    noted[policy] = noted[policy] or { connects = {}, posts = {}, subscriptions = {}, events = {} }
+    noted[policy] = noted[policy] or { connects = {}, posts = {}, subscriptions = {}, events = {}, observed = {} }
     local list = noted[policy][kind]
     list[#list + 1] = #list < MOST and value or nil
   end
@@ -33,6 +33,10 @@ end
 
 function bench.published(policy, event)
   note(policy, "events", event)
+end
+
+function bench.observed(policy, event)
+  note(policy, "observed", event)
 end
 
 -- "a/*/b", "a/**" and the like.
@@ -80,6 +84,14 @@ local function measure_hooks(policy, measured, list, hook)
   end
 end
 
+local function measure_observe(policy, measured, ...)
+  for _, events in ipairs { ... } do
+    for _, event in ipairs(events) do
+      add(measured, policy, "observe", policy.bench:time_observe(event))
+    end
+  end
+end
+
 local function measure_rules(policy, measured, subscriptions, events)
   for _, s in ipairs(subscriptions) do
     local of = { filter = s.filter, format = s.format, params = json.encode(s.params) }
@@ -106,6 +118,7 @@ function bench.measure()
       measure_hooks(policy, measured, asked.connects, "subscribe")
       measure_hooks(policy, measured, asked.posts, "publish")
       measure_rules(policy, measured, asked.subscriptions, asked.events)
+      measure_observe(policy, measured, asked.events, asked.observed)
     end
   end
 end
@@ -118,7 +131,7 @@ local function sum(list)
   return all
 end
 
-local ORDER = { authenticate = 1, subscribe = 2, publish = 3 }
+local ORDER = { authenticate = 1, subscribe = 2, publish = 3, observe = 5 }
 
 local function sorted(t, before)
   local names = {}

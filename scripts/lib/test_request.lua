@@ -100,17 +100,17 @@ return function(method, options, body)
   if options.tls then
     field("X-Tidegate-Test-Tls", tls_text(options.tls))
   end
-  local typed = false
+  local given = {}
   for _, name in ipairs(sorted(options.headers)) do
     field(name, options.headers[name])
-    typed = typed or name:lower() == "content-type"
+    given[name:lower()] = true
   end
   if body then
-    if not typed then
+    if not given["content-type"] then
       field("Content-Type", options.form and "application/x-www-form-urlencoded" or "application/json")
     end
     field("Content-Length", #body)
-  else
+  elseif not given.accept then
     field("Accept", "text/event-stream")
   end
   local path = options.path or native.events_path()

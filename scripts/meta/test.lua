@@ -123,7 +123,7 @@ function Policy:at(now) end
 
 -- Has the policy asked again about the stream of a client, or about all.
 ---@param client tg.test.Client
----@param options { now: number?, db: any, http: any, only_expired: boolean? }?
+---@param options { now: number?, db: any, http: any, sets: any, only_expired: boolean? }?
 ---@return tg.test.Change
 ---@overload fun(self: tg.test.Policy, options?: table): tg.test.Change[]
 function Policy:resubscribe(client, options) end
@@ -145,7 +145,7 @@ function Policy:errors() end
 
 function Policy:close() end
 
--- A client that subscribes.
+-- A client that subscribes, or with the header Accept = "application/json" asks for a page of history.
 ---@param options tg.test.Connect?
 ---@return tg.test.Client
 function Policy:connect(options) end
@@ -166,16 +166,17 @@ function Policy:publish(event) end
 
 ---@class tg.test.Client: tg.test.Refused
 ---@field subscription table?         { id, topics, filter, format, params, expires, audience, quota, tags }
+---@field page { events: table[], next: string, more: boolean, gap: table? }?  where a page of history was asked for
 local Client = {}
 
--- Everything delivered so far. Waits until nothing is in progress.
----@return { id: integer, type: string, data: string }[]
+-- Everything delivered so far, or on the page. Waits until nothing is in progress.
+---@return { id: integer|string, type: string, data: any }[]
 function Client:events() end
 
 ---@return integer[]
 function Client:ids() end
 
--- The data of all events, decoded from JSON.
+-- The data of all events, decoded from JSON, or as the page has it.
 ---@return any[]
 function Client:data() end
 

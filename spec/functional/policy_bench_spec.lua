@@ -43,6 +43,44 @@ describe("tidegate test --bench", function()
     assert.matches("filter mine", err)
   end)
 
+  it("times observe, which does not forget then what the cache has", function()
+    local code, out, err = run({
+      ["mine.lua"] = [[
+        local P = { api = 1 }
+        function P.authenticate() return { sub = "x" } end
+        function P.subscribe()
+          local value = cache.fetch("level", 60, function() return db.query("level") end)
+          return { topics = { "a" }, params = { n = #value } }
+        end
+        P.queries = { level = "select 1" }
+        P.observe = { { topics = { "rights/*" }, run = function(ev)
+          if ev.raw == "bad" then error "no" end
+          cache.forget "level"
+          tg.ask_again "x"
+        end } }
+        return P]],
+      ["a_spec.lua"] = [[
+        local t = require "tidegate.test"
+        local asked, p = 0, nil
+        p = t.policy("mine.lua", { db = { level = function() asked = asked + 1 return { { n = 1 } } end } })
+        it("one", function()
+          p:publish { topic = "rights/ann", data = "1" }
+          p:publish { topic = "else", data = "1" }
+          assert.equal("observed", p:observe { topic = "rights/ben", data = "1" }.result)
+          assert.granted(p:connect {})
+          assert.equal(1, asked)
+          assert.faultless(p)
+        end)
+        it("two", function()
+          assert.granted(p:connect {})
+          assert.equal(1, asked)
+          p:publish { topic = "rights/ann", data = "bad" }
+        end)]],
+    }, { "test", ".", "--bench" })
+    assert.equal(0, code, out .. err)
+    assert.matches("\n  observe +2 +%d+%.%d%d +%d+%.%d%d +%d+%.%d%d +%d+%.%d %%\n", out)
+  end)
+
   it("has no row for a hook that the policy has not", function()
     local code, out, err = run({
       ["mine.lua"] = [[return { api = 1, authenticate = function() return {} end,

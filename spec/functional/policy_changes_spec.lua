@@ -35,6 +35,15 @@ end } }
 return P
 ]]
 
+local SETS = [[
+  return { api = 1, queries = { one = "select person from blocked", two = "select n from loud" },
+    sets = { blocked = { query = "one", every = 100, stale = 600 },
+      loud = { query = "two", every = 100, stale = 600 }, },
+    filters = { quiet = 'not in_set(attrs.person, "blocked")' },
+    authenticate = function() return { sub = "x" } end,
+    subscribe = function() return { topics = { "a" }, filter = "quiet" } end }
+]]
+
 local function spec_of(text)
   return [[
     local t = require "tidegate.test"
@@ -128,6 +137,46 @@ describe("tidegate test", function()
       assert.error_matches(function() p:resubscribe(ann) end, "ended already")
       assert.error_matches(function() p:resubscribe { who = {} } end, "unknown option 'who'")
     end) ]]
+  end)
+
+  it("asks again with other values of sets, which filters see at once", function()
+    passes([[ it("works", function()
+      local q = t.policy("sets.lua", { now = 1700000000, db = { one = {} },
+        sets = { blocked = { "ann" }, loud = { 1 } } })
+      local c = q:connect {}
+      local function got()
+        local before = #c:ids()
+        for _, person in ipairs { "ann", "ben" } do
+          q:publish { topic = "a", data = person, attrs = { person = person } }
+        end
+        return #c:ids() - before
+      end
+      assert.equal(1, got())
+      assert.equal("same", q:resubscribe(c, { sets = { blocked = { "ann", "ben" } } }).kind)
+      assert.equal(0, got())
+      q:resubscribe { sets = { loud = {} } } -- that of the others stays
+      assert.equal(0, got())
+      q:resubscribe { sets = { blocked = {} } }
+      assert.equal(2, got())
+      q:resubscribe { sets = { blocked = t.down } } -- what it held is kept until it is stale
+      assert.equal(2, got())
+      assert.error_matches(function() q:resubscribe { sets = { blockd = {} } } end,
+        "^sets: the policy has no such set: 'blockd'; did you mean 'blocked'%?")
+      q:at(1700000601)
+      assert.equal(0, got())
+      q:resubscribe { sets = { blocked = { "ann" } } }
+      assert.equal(1, got())
+      local r = q:reload { file = "sets_2.lua", sets = { banned = { "ben" } } }
+      assert.same({ "reloaded", 1 }, { r.outcome, got() })
+      r = q:reload { sets = { blocked = {} } } -- the name of the version before
+      assert.equal("refused", r.outcome)
+      assert.matches("set \"banned\": the spec's sets has no 'banned', but 'blocked'$", r.error)
+      assert.error_matches(function() q:reload { sets = { banned = { "ben" }, blocked = {} } } end,
+        "^after the reload: sets: the policy has no such set: 'blocked'$")
+      assert.equal(1, got())
+    end) ]], {
+      ["sets.lua"] = SETS, ["sets_2.lua"] = SETS:gsub("blocked", "banned"):gsub("loud = {[^}]*},", ""),
+    })
   end)
 
   it("does what the documentation shows", function()

@@ -333,6 +333,15 @@ void set_store_age(struct set_store *store, uint64_t ms)
     set_store_look(store);
 }
 
+void set_store_load_all(struct set_store *store)
+{
+    list_for_each (it, &store->sets) {
+        struct stored_set *s = container_of(it, struct stored_set, node);
+        s->next_ms = s->next_ms ? set_store_now(store) : 0;
+    }
+    set_store_look(store);
+}
+
 /* ---------------------------------------------------------------- using a set */
 
 static int set_store_open_source(struct set_store *store, struct err *e)

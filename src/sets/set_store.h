@@ -42,6 +42,8 @@ bool set_store_works(const struct set_store *store);
 void set_store_free(struct set_store *store);
 /* For tests: so much time has passed. What is due by it is loaded, what is stale by it is dropped. */
 void set_store_age(struct set_store *store, uint64_t ms);
+/* For tests: every set that is in use is loaded, whether that is due or not. */
+void set_store_load_all(struct set_store *store);
 
 struct set_declaration {
     const char *name;

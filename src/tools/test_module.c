@@ -201,6 +201,13 @@ static int l_loading(lua_State *L)
     return 1;
 }
 
+/* b:load_sets(): the policy's sets, anew */
+static int l_load_sets(lua_State *L)
+{
+    test_broker_load_sets(check_bench(L));
+    return 0;
+}
+
 static int l_set_time(lua_State *L)
 {
     test_broker_set_time(check_bench(L), luaL_checkinteger(L, 2));
@@ -222,6 +229,11 @@ static int l_time_hook(lua_State *L)
 static int l_time_rules(lua_State *L)
 {
     return test_time_rules(L, check_bench(L));
+}
+
+static int l_time_observe(lua_State *L)
+{
+    return test_time_observe(L, check_bench(L));
 }
 
 /* real(path) -> without links and dots; the path itself where there is no such file */
@@ -277,7 +289,7 @@ static int l_insert(lua_State *L)
     return 1;
 }
 
-/* b:authenticate, b:subscribe, b:accept, b:judge, b:knows_set, b:observe, b:disconnect, b:reload: see test_questions.h */
+/* b:authenticate, b:subscribe, b:accept, b:judge, b:knows, b:observe, b:disconnect, b:reload: see test_questions.h */
 static int l_authenticate(lua_State *L)
 {
     return test_ask_authenticate(L, check_bench(L));
@@ -308,9 +320,9 @@ static int l_observe(lua_State *L)
     return test_ask_observe(L, check_bench(L));
 }
 
-static int l_knows_set(lua_State *L)
+static int l_knows(lua_State *L)
 {
-    return test_ask_set(L, check_bench(L));
+    return test_ask_name(L, check_bench(L));
 }
 
 static int l_judge(lua_State *L)
@@ -457,6 +469,7 @@ static int l_native(lua_State *L)
         {"settled", l_settled},
         {"resubscribing", l_resubscribing},
         {"loading", l_loading},
+        {"load_sets", l_load_sets},
         {"set_time", l_set_time},
         {"refill", l_refill},
         {"insert", l_insert},
@@ -467,13 +480,14 @@ static int l_native(lua_State *L)
         {"subscribe", l_subscribe},
         {"accept", l_accept},
         {"judge", l_judge},
-        {"knows_set", l_knows_set},
+        {"knows", l_knows},
         {"observe", l_observe},
         {"disconnect", l_disconnect},
         {"reload", l_reload},
         {"load_again", l_load_again},
         {"time_hook", l_time_hook},
         {"time_rules", l_time_rules},
+        {"time_observe", l_time_observe},
         {"ask_again", l_ask_again},
         {"__gc", l_close},
         {NULL, NULL},
@@ -526,6 +540,7 @@ void test_module_preload(lua_State *L, const struct test_module_options *opt)
 {
     static const char *const files[][2] = {
         {"tidegate.test", "scripts/lib/test.lua"},
+        {"tidegate.test.answers", "scripts/lib/test_answers.lua"},
         {"tidegate.test.bench", "scripts/lib/test_bench.lua"},
         {"tidegate.test.changes", "scripts/lib/test_changes.lua"},
         {"tidegate.test.coverage", "scripts/lib/test_coverage.lua"},

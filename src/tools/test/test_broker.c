@@ -33,6 +33,7 @@ enum { CLOSING_TURNS = 10000, ALIVE_MS = 1000, COVER_BUDGETS = 10 };
 static const char *const test_broker_every_topic[] = {"**"};
 
 struct test_broker {
+    const struct config *config;
     struct loop *loop;
     uv_timer_t alive; /* libuv does nothing in a loop without active handles */
     struct server_options options;
@@ -330,6 +331,7 @@ void test_broker_reload(struct test_broker *w, const struct test_broker_given *g
 int test_broker_open(struct test_broker **out, const struct test_broker_options *opt, struct err *e)
 {
     struct test_broker *w = xcalloc(1, sizeof *w);
+    w->config = opt->config;
     shared_area_none(&w->area);
     w->loop = loop_new();
     if (!w->loop) {
@@ -409,6 +411,11 @@ int test_broker_dial(struct test_broker *w)
     return ends[0];
 }
 
+void test_broker_load_sets(struct test_broker *w)
+{
+    set_store_load_all(w->sets);
+}
+
 bool test_broker_loading(const struct test_broker *w)
 {
     return set_store_busy(w->sets);
@@ -432,6 +439,11 @@ const struct public_routes *test_broker_routes(const struct test_broker *w)
 const struct publish_limits *test_broker_envelopes(const struct test_broker *w)
 {
     return &w->options.broker.publish;
+}
+
+const struct config *test_broker_config(const struct test_broker *w)
+{
+    return w->config;
 }
 
 const struct policy_metrics *test_broker_policy_metrics(const struct test_broker *w)

@@ -75,6 +75,8 @@ void test_broker_set_time(struct test_broker *w, int64_t unix_ms);
  * once, before it returns. Where it is refused, what was given before stays. */
 void test_broker_reload(struct test_broker *w, const struct test_broker_given *given,
                         policy_report_cb cb, void *ctx);
+/* The sets of the policy are loaded anew. */
+void test_broker_load_sets(struct test_broker *w);
 /* A set of the policy is being loaded. */
 bool test_broker_loading(const struct test_broker *w);
 /* Every bucket of tg.rate is full again: what is asked next is asked as if nothing had been. */
@@ -89,6 +91,7 @@ void test_broker_insert(struct test_broker *w, struct event *ev);
 /* Borrowed. */
 const struct http_limits *test_broker_limits(const struct test_broker *w);
 const struct publish_limits *test_broker_envelopes(const struct test_broker *w);
+const struct config *test_broker_config(const struct test_broker *w);
 const struct policy_metrics *test_broker_policy_metrics(const struct test_broker *w);
 struct loop *test_broker_loop(struct test_broker *w);
 struct broker *test_broker_broker(struct test_broker *w);

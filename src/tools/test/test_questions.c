@@ -4,6 +4,7 @@
 #include "audience/render.h"
 #include "base/text/nearest.h"
 #include "broker/explain.h"
+#include "config/config.h"
 #include "lua/load/lua_policy_file.h"
 #include "lua/policy/lua_policy.h"
 #include "net/message/http_parser.h"
@@ -15,6 +16,7 @@
 #include <uv.h>
 
 enum { NAMES_MAX = 256 }; /* that may be meant by one that there is not */
+enum test_names { TEST_SETS, TEST_QUERIES, TEST_TARGETS };
 
 /* A request as the broker would have read it from a socket. */
 struct asked {
@@ -293,9 +295,10 @@ static int test_questions_no_such(lua_State *L, const char *what, struct slice n
                                   const char *const *names, size_t n)
 {
     const char *near = nearest_name(names, n, name);
+    const char *who = strcmp(what, "target") == 0 ? "configuration" : "policy";
     lua_pushlstring(L, name.p, name.n);
     return test_questions_refuse(
-        L, lua_pushfstring(L, "the policy has no such %s: '%s'%s%s%s", what, lua_tostring(L, -1),
+        L, lua_pushfstring(L, "the %s has no such %s: '%s'%s%s%s", who, what, lua_tostring(L, -1),
                            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ""));
 }
 
@@ -325,20 +328,42 @@ static int test_questions_refuse_name(lua_State *L, const struct policy *p,
     return test_questions_refuse(L, "the policy has no such filter or format");
 }
 
-int test_ask_set(lua_State *L, struct test_broker *w)
+static const char *test_questions_name(struct test_broker *w, enum test_names of, size_t i)
 {
-    const struct lua_sets *sets = &lua_policy_file_of(test_broker_policy(w))->sets;
-    const char *names[FILTER_SETS_MAX];
+    const struct lua_policy_file *f = lua_policy_file_of(test_broker_policy(w));
+    const struct config *c = test_broker_config(w);
+    switch (of) {
+    case TEST_SETS:
+        return i < f->sets.n ? f->sets.v[i].name : NULL;
+    case TEST_QUERIES:
+        return i < f->queries.n ? f->queries.v[i].name : NULL;
+    case TEST_TARGETS:
+        break;
+    }
+    return i < c->http_targets.n ? c->http_targets.v[i].name : NULL;
+}
+
+int test_ask_name(lua_State *L, struct test_broker *w)
+{
+    static const char *const kinds[] = {
+        [TEST_SETS] = "set", [TEST_QUERIES] = "query", [TEST_TARGETS] = "target", NULL};
+    enum test_names of = (enum test_names)luaL_checkoption(L, 2, NULL, kinds);
+    const char *names[NAMES_MAX], *one;
     struct slice name;
-    name.p = luaL_checklstring(L, 2, &name.n);
-    for (size_t i = 0; i < sets->n; i++) {
-        names[i] = sets->v[i].name;
-        if (slice_is(name, names[i])) {
-            lua_pushboolean(L, true);
-            return 1;
+    size_t n = 0;
+    bool known = of == TEST_TARGETS && !test_questions_name(w, of, 0); /* nothing is told of them */
+    name.p = luaL_checklstring(L, 3, &name.n);
+    for (size_t i = 0; !known && (one = test_questions_name(w, of, i)) != NULL; i++) {
+        known = slice_is(name, one);
+        if (n < NAMES_MAX) {
+            names[n++] = one;
         }
     }
-    return test_questions_no_such(L, "set", name, names, sets->n);
+    if (known) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
+    return test_questions_no_such(L, kinds[of], name, names, n);
 }
 
 int test_ask_judge(lua_State *L, struct test_broker *w)
@@ -525,6 +550,34 @@ int test_time_hook(lua_State *L, struct test_broker *w)
     asked_clear(&q);
     if (bad) {
         return test_questions_refuse(L, bad);
+    }
+    times_push(L, &t, 1);
+    return 1;
+}
+
+int test_time_observe(lua_State *L, struct test_broker *w)
+{
+    struct policy *p = test_broker_policy(w);
+    const char *bad = NULL;
+    struct event *ev = test_make_event(L, 2, w, &bad);
+    if (!ev) {
+        return test_questions_refuse(L, bad);
+    }
+    bool good = p->reach && p->reach->observes(p, event_topic(ev));
+    struct times t = {.began = uv_hrtime()};
+    p->life->set_stage(p, POLICY_DRY_RUN); /* nothing is counted, and the cache keeps what it has */
+    while (good && times_go_on(&t)) {
+        struct policy_effects effects;
+        policy_effects_init(&effects);
+        uint64_t from = uv_hrtime();
+        good = p->reach->observe(p, ev, &effects) == 0;
+        t.v[t.n++] = uv_hrtime() - from;
+        policy_effects_clear(&effects);
+    }
+    p->life->set_stage(p, POLICY_LIVE);
+    event_unref(ev);
+    if (!good) {
+        return test_questions_refuse(L, "it observes no such event, or fails");
     }
     times_push(L, &t, 1);
     return 1;

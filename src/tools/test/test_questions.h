@@ -24,8 +24,9 @@ int test_ask_publish(lua_State *L, struct test_broker *w);
 int test_ask_disconnect(lua_State *L, struct test_broker *w);
 /* () -> true | nil, what is wrong with the hook */
 int test_ask_reload(lua_State *L, struct test_broker *w);
-/* (name) -> true | nil, text: the policy has no such set */
-int test_ask_set(lua_State *L, struct test_broker *w);
+/* ("set" | "query" | "target", name) -> true | nil, text: the policy has no such set or query, the configuration no such
+ * target though it has others */
+int test_ask_name(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event) -> {delivered, result = "filtered" | "deliver" | "skip"
  * | "failed", data, event} | nil, text */
 int test_ask_judge(lua_State *L, struct test_broker *w);
@@ -39,6 +40,8 @@ int test_ask_observe(lua_State *L, struct test_broker *w);
 /* ("authenticate" | "subscribe" | "publish", request [, identity]) -> number | nil, text, also where the policy has no
  * such hook */
 int test_time_hook(lua_State *L, struct test_broker *w);
+/* (event) -> number | nil, text, also where the policy does not observe it */
+int test_time_observe(lua_State *L, struct test_broker *w);
 /* ({filter, format, params (JSON)}, event, which neither fails for) -> number of the filter, number of the format or nil
  * where the event is left out | nil, text */
 int test_time_rules(lua_State *L, struct test_broker *w);
