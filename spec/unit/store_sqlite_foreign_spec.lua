@@ -61,6 +61,64 @@ describe("store_sqlite", function()
       db:close()
     end)
 
+    it("leave the newest of its own to the broker, unless the file has something else in mind", function()
+      local names = { "score/*" }
+      open { latest = names, latest_topics = 3 }
+      local db = other()
+      local function kept()
+        return data_of(d:read { latest = true }.events)
+      end
+      local function put(...)
+        local batch = {}
+        for i, text in ipairs { ... } do
+          local topic, data = text:match "^(%S+)=(.*)$"
+          batch[i] = ev(data, { topic = topic })
+        end
+        return d:put(batch)
+      end
+      assert(put("score/1=a", "t/1=x", "score/2=b", "score/1=c", "score/3=d", "score/3="))
+      assert.same({ "b", "c" }, kept())
+      assert.equal(2, assert(db "SELECT topics FROM latest_state")[1][1])
+      assert.is_nil(put("score/3=e", "score/4=f")) -- one too many: nothing of the batch is stored
+      assert.same({ "b", "c" }, kept())
+      assert(put("score/3=e", "score/2=", "score/4=f"))
+      assert.same({ "c", "e", "f" }, kept())
+      assert.equal(3, assert(db "SELECT topics FROM latest_state")[1][1])
+
+      -- rows of others among ours
+      assert(db "INSERT INTO events(topic, data) VALUES ('score/1', 'theirs')")
+      assert(put("score/3=ours"))
+      assert.same({ "f", "theirs", "ours" }, kept())
+
+      -- triggers of somebody else run for our rows, too
+      assert(db "CREATE TABLE seen(data TEXT)")
+      assert(db "CREATE TRIGGER theirs AFTER INSERT ON events BEGIN INSERT INTO seen VALUES (NEW.data); END")
+      assert(put("score/1=g", "score/1=h"))
+      assert.same({ "f", "ours", "h" }, kept())
+      assert.equal("g h", assert(db "SELECT group_concat(data, ' ') FROM seen")[1][1])
+      assert(db "DROP TRIGGER theirs")
+      assert(put("score/1=i"))
+      assert.equal(2, assert(db "SELECT count(*) FROM seen")[1][1])
+
+      -- a later version keeps more of each event
+      assert(db "ALTER TABLE latest ADD COLUMN more INTEGER")
+      assert(db "DROP TRIGGER latest_keep")
+      assert(db([[CREATE TRIGGER latest_keep AFTER INSERT ON events WHEN NEW.topic GLOB 'score/*' BEGIN
+        UPDATE latest SET seq = NEW.seq, data = NEW.data, more = 7 WHERE topic = NEW.topic; END]]))
+      assert(put("score/1=j"))
+      assert.equal(7, assert(db "SELECT more FROM latest WHERE data = 'j'")[1][1])
+
+      -- what another broker named since is what is kept
+      assert(db "UPDATE latest_state SET patterns = 'tick/*'")
+      assert(db "DROP TRIGGER latest_keep")
+      assert(put("score/1=k"))
+      assert.equal(0, assert(db "SELECT count(*) FROM latest WHERE data = 'k'")[1][1])
+      assert(db "DROP TABLE latest")
+      assert(db "DROP TABLE latest_state")
+      assert(put("score/1=l"))
+      db:close()
+    end)
+
     it("are tailed as soon when they come in the moment of a commit of ours", function()
       open { poll_ms = 60000, synchronous_full = false }
       local db = other()

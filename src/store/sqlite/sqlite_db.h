@@ -62,6 +62,22 @@ enum { SQLITE_LEAPS_MAX = 1024 };
                   "created = excluded.created WHERE excluded.seq > latest.seq")                    \
     X(latest_drop, "DELETE FROM latest WHERE seq < ?1 AND "                                        \
                    "topic = (SELECT topic FROM events WHERE seq = ?1)")                            \
+    X(schema_version, "PRAGMA schema_version")                                                     \
+    X(latest_same, "SELECT patterns = ?1 AND "                                                     \
+                   "(SELECT count(*) FROM pragma_table_info('latest')) = 7 AND "                   \
+                   "NOT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND "           \
+                   "tbl_name IN ('events', 'dedup', 'latest', 'latest_gone') AND name NOT IN "     \
+                   "('events_immutable', 'latest_keep', 'latest_more', 'latest_less')) "           \
+                   "FROM latest_state")                                                            \
+    X(latest_set, "UPDATE latest SET seq = ?1, type = ?3, data = ?4, attrs = ?5, key = ?6, "       \
+                  "created = ?7 WHERE topic = ?2")                                                 \
+    X(latest_new, "INSERT INTO latest(seq, topic, type, data, attrs, key, created) "               \
+                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                           \
+    X(latest_clear, "DELETE FROM latest WHERE topic = ?1")                                         \
+    X(latest_gone, "INSERT OR IGNORE INTO latest_gone SELECT ?1 FROM latest_state "                \
+                   "WHERE done < upto")                                                            \
+    X(latest_count, "UPDATE latest_state SET topics = topics + ?1")                                \
+    X(latest_over, "SELECT topics > most FROM latest_state")                                       \
     X(latest_rows, "SELECT seq, topic, type, data, attrs, key, created FROM latest "               \
                    "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")                                    \
     X(latest_of_topic, "SELECT seq, topic FROM latest WHERE topic = ?1")                           \

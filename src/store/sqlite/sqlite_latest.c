@@ -4,7 +4,7 @@
  * A trigger keeps it, so that whatever program inserts a row, of whatever version, keeps it in the same
  * transaction; a file without store.latest has no such trigger. The schema gains nothing that programs
  * of before would trip over, so its version stays. Topics that were named just now are looked for in
- * older events, in small steps of the thread that retains. */
+ * older events, in small steps of the thread that retains. sqlite_latest_ours.c: how a broker spares itself the trigger. */
 #include "base/logging.h"
 #include "base/strbuf.h"
 #include "event/topic.h"
@@ -154,8 +154,7 @@ static int sqlite_latest_put_condition(struct strbuf *sql, const char *column,
     return rc;
 }
 
-/* One a line. */
-static int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest)
+int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest)
 {
     int rc = 0;
     for (size_t i = 0; i < latest->n && rc == 0; i++) {
@@ -276,7 +275,7 @@ int sqlite_latest_look(struct sqlite_db *db, struct sqlite_latest_state *out)
     return rc == SQLITE_ROW ? SQLITE_OK : SQLITE_ERROR;
 }
 
-static bool sqlite_latest_names(const struct store_latest *latest, struct slice topic)
+bool sqlite_latest_names(const struct store_latest *latest, struct slice topic)
 {
     for (size_t i = 0; i < latest->n; i++) {
         if (topic_match(slice_str(latest->patterns[i]), topic)) {

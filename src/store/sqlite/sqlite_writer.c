@@ -192,6 +192,7 @@ static int sqlite_writer_insert_event(struct sqlite_writer *w, struct event *ev,
 /* Then everything is checked again, before anything else. */
 static int sqlite_writer_leave_state(struct sqlite_writer *w)
 {
+    w->latest_schema = 0; /* another file may have the same version */
     int rc = sqlite_lineage_leap(w);
     w->more = rc == 0;
     return rc ? rc : WRITE_LATER;
@@ -212,12 +213,14 @@ static int sqlite_writer_write_transaction(struct sqlite_writer *w, struct list 
     rc = rc ? rc : w->more ? WRITE_LATER : 0;
     size_t mark = w->tail_n;
     uint64_t last = w->tailed;
+    rc = rc || w->latest->n == 0 ? rc : sqlite_latest_choose(w);
     for (struct list *it = first; it != end && rc == 0; it = it->next) {
         struct append *a = container_of(it, struct append, node);
         for (size_t i = 0; i < a->events.n && rc == 0; i++) {
             rc = sqlite_writer_insert_event(w, a->events.v[i], now_s, &last, &a->acks[i]);
         }
     }
+    rc = rc || !w->triggers_off ? rc : sqlite_latest_keep_ours(w, mark);
     if (rc == 0) { /* where that fails the clock has to do; the next commit tries again */
         (void)sqlite_mark_keep_above(&w->db, last);
     }
@@ -375,6 +378,10 @@ void sqlite_writer_run(struct sqlite_writer *w)
     w->durable_n = w->durable_rejects = 0;
     w->durable_tailed = w->tailed;
     w->durable_tailed_ms = w->tailed_ms;
+    if (w->kind == SQLITE_JOB_RETAIN || w->kind == SQLITE_JOB_ERASE ||
+        w->kind == SQLITE_JOB_PRESENCE) {
+        sqlite_latest_rely(w);
+    }
     switch (w->kind) {
     case SQLITE_JOB_WRITE:
         w->rc = sqlite_writer_write_group(w);

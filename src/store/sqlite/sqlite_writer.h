@@ -5,6 +5,7 @@
 #define STORE_SQLITE_SQLITE_WRITER_H
 
 #include "base/container/list.h"
+#include "base/strbuf.h"
 #include "store/append_queue.h"
 #include "store/sqlite/sqlite_row.h"
 #include "store/sqlite/timing/sqlite_wal_index.h"
@@ -89,6 +90,10 @@ struct sqlite_writer {
     uint64_t key_window_s;
     unsigned busy_ms;
     const struct store_latest *latest; /* borrowed */
+    char *latest_list;                 /* owned: the same as the file says it; NULL: not made yet */
+    int64_t latest_schema;             /* version of the schema that was looked at last; 0: none */
+    bool latest_by_hand;               /* it has no triggers but the known ones: ours are not run */
+    bool triggers_off;
     uint64_t tailed;   /* every row up to here was handed to the tail, or is history */
     int64_t tailed_ms; /* what its row says of the time; 0: unknown */
     int64_t data_version;
@@ -154,6 +159,17 @@ int sqlite_retain_run(struct sqlite_writer *w);
 /* sqlite_latest.c: one step through older events, where some are yet to be looked through for topics
  * of store.latest. In a transaction of its own; 0 or a negative UV_E* with text. */
 int sqlite_latest_step(struct sqlite_writer *w);
+/* Is it a topic that is kept? */
+bool sqlite_latest_names(const struct store_latest *latest, struct slice topic);
+/* The patterns as the file says them: one a line. */
+int sqlite_latest_put_list(struct strbuf *out, const struct store_latest *latest);
+/* sqlite_latest_ours.c. In a write transaction, before rows of ours are inserted: whether the triggers keep the newest of them, or
+ * sqlite_latest_keep_ours() does. */
+int sqlite_latest_choose(struct sqlite_writer *w);
+/* Behind the last of them: keeps what is in `tail` from `from` on, once for each topic, where the triggers do not. */
+int sqlite_latest_keep_ours(struct sqlite_writer *w, size_t from);
+/* What comes next relies on the triggers. */
+void sqlite_latest_rely(struct sqlite_writer *w);
 /* sqlite_erase.c: the work of SQLITE_JOB_ERASE. */
 int sqlite_erase_run(struct sqlite_writer *w);
 /* sqlite_presence.c: the work of SQLITE_JOB_PRESENCE. */

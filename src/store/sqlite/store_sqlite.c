@@ -272,6 +272,7 @@ static void store_sqlite_free(struct store_sqlite *s)
     free(s->writer.tail);
     free(s->writer.erased);
     free(s->writer.leaps.v);
+    free(s->writer.latest_list);
     free(s->leaps.v);
     free(s->path);
     free(s);
