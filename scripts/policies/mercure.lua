@@ -236,11 +236,11 @@ local function wanted(query)
   for _, name in ipairs(names) do
     local kind = kind_of(name)
     if kind == false then
-      return nil, name .. ": this hub knows " .. (OLD and "topic" or "match, match_exact and match_urlpattern")
+      return nil, "unknown selector: this hub has " .. (NEW and "match, match_exact and match_urlpattern" or "topic")
     end
     for _, text in ipairs(kind and query[name] or {}) do
       if not select_one(list, kind, text) then
-        return nil, name .. ": a topic was expected, or what selects topics, of at most 1024 bytes"
+        return nil, "a topic was expected, or what selects topics, of at most 1024 bytes without control characters"
       end
     end
   end
@@ -328,7 +328,7 @@ function P.publish(pub, who)
   end
   for i, topic in ipairs(topics) do
     if reserved(topic) or not selects(grants, topic) then
-      return tg.deny(403, "not yours to publish: " .. topic:sub(1, 400))
+      return tg.deny(403, ("topic %d of the update is not yours to publish"):format(i))
     end
     attrs["t" .. i] = topic
   end

@@ -43,6 +43,38 @@ describe("nchan.lua", function()
     assert.equal("two", sse.open(b, { path = "/sub/a%2Fb", last_event_id = one.id }):next().data)
     assert.equal(403, http.post(b, "/pub/a%2Fb", "three", {}).status)
   end)
+
+  it("refuses for good what is no type, or no channel", function()
+    local b = broker()
+    for _, type in ipairs { ("a"):rep(256), ("a"):rep(3000), "a\xff" } do
+      assert.equal(400, http.post(b, "/pub/a", "x", with { ["X-EventSource-Event"] = type }).status)
+    end
+    assert.equal(202, http.post(b, "/pub/a", "x", with { ["X-EventSource-Event"] = ("é"):rep(127) }).status)
+    assert.equal(404, http.get(b, "/sub/" .. ("a"):rep(300), { Accept = "text/event-stream" }).status)
+  end)
+end)
+
+describe("nchan.lua, as it is told", function()
+  local function first(settings)
+    settings.publisher = KEY
+    local b = tidegate.start { policy_file = SPEC_SOURCE_DIR .. "/scripts/policies/nchan.lua", config = {
+      http = { routes = { { path = "/sub/{channel}", subscribe = true },
+        { path = "/pub/{channel}", publish = "raw", topic = "chan/{channel}", status = 202 } } },
+      policy = { settings = settings } } }
+    for i = 1, 12 do
+      assert.equal(202, http.post(b, "/pub/a", "old" .. i, with {}).status)
+    end
+    local c = sse.open(b, { path = "/sub/a" })
+    assert.equal(202, http.post(b, "/pub/a", "new", with {}).status)
+    return c:next().data
+  end
+
+  it("begins with the oldest of the buffer, or with what comes", function()
+    assert.equal("old3", first {})
+    assert.equal("old12", first { message_buffer = 1, message_timeout = 0 })
+    assert.equal("new", first { message_buffer = 0 })
+    assert.equal("new", first { first_message = "newest" })
+  end)
 end)
 
 describe("eventstreams.lua", function()
@@ -58,6 +90,25 @@ describe("eventstreams.lua", function()
     assert.same({ "edits", "pages" }, { first.data, c:next().data })
     assert.equal("pages", sse.open(b, { path = "/v2/stream/pages,edits", last_event_id = first.id }):next().data)
     assert.equal(404, http.get(b, "/events?topic=stream/edits", { Accept = "text/event-stream" }).status)
+  end)
+
+  it("refuses names that are none, and all of a request that has one of a stream that is not there", function()
+    local b = tidegate.start { policy_file = SPEC_SOURCE_DIR .. "/scripts/policies/eventstreams.lua", config = {
+      http = { routes = { { path = "/v2/stream/{streams}", subscribe = true } } },
+      policy = { settings = { publisher = KEY, streams = { "edits", "logs" } } } } }
+    local function status(where, path)
+      local c = sse.request(where, { path = path })
+      c:close()
+      return c.status
+    end
+    assert.equal(200, status(b, "/v2/stream/edits,logs"))
+    for _, bad in ipairs { "edits,pages", "pages", ",", "edits,", ",edits", "a*", "edits,%2A",
+      "edits?since=yesterday" } do
+      assert.equal(400, status(b, "/v2/stream/" .. bad), bad)
+      assert.equal(bad:find "pages" and 200 or 400, status(broker(), "/v2/stream/" .. bad), bad)
+    end
+    assert.equal(403, http.post(b, "/events?topic=stream/pages", "x", with {}).status)
+    assert.equal(201, http.post(b, "/events?topic=stream/edits", "x", with {}).status)
   end)
 end)
 

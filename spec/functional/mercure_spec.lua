@@ -211,7 +211,8 @@ describe("conformance of the original, protocol 1.0:", function()
     for text, status in pairs {
       ["topic=a"] = 400, ["match=a&matches=b"] = 400, ["MATCH=a"] = 400, ["match_Exact=a"] = 400,
         ["match_regexp=a"] = 400,
-      ["x=1"] = 400, ["match="] = 400, ["match=a%01"] = 400, ["match_urlpattern=%2Fa%2F%28.*%29"] = 400,
+      ["match%0A=a"] = 400, ["match" .. ("x"):rep(600) .. "=a"] = 400, ["x=1"] = 400, ["match="] = 400,
+        ["match=a%01"] = 400, ["match_urlpattern=%2Fa%2F%28.*%29"] = 400,
     } do
       assert.equal(status, http.get(b, HUB .. "?" .. text).status, text)
     end
@@ -385,6 +386,10 @@ describe("protocol 0.x", function()
     for _, text in ipairs { "x=1", "topic=", "topic=" .. ("a"):rep(1025), "topic=a%0A" } do
       assert.equal(400, http.get(b, HUB .. "?" .. text).status, text)
     end
+    local long = "a" .. ("é"):rep(500)
+    assert.equal(403, status(update({ long }, "x"), old(nil, { "x" })))
+    assert.equal(200, status(update({ "a" }, "x", { { "type", ("é"):rep(127) } })))
+    assert.equal(400, status(update({ "a" }, "x", { { "type", ("é"):rep(128) } })))
   end)
 
   it("lets publish those whose token names each of the topics", function()

@@ -23,7 +23,7 @@ describe("the paths of EventStreams", function()
 
   it("refuse what is no list of streams, and who has not the key", function()
     assert.denied(400, p:connect { path = "/v2/stream/a,b%20c" })
-    assert.denied(404, p:connect { path = "/v2/stream/," })
+    assert.denied(400, p:connect { path = "/v2/stream/," })
     assert.denied(404, p:connect())
     assert.denied(403, p:post { topic = "stream/edits", data = 1 })
     assert.denied(403, p:post { topic = "elsewhere", data = 1, bearer = KEY })
