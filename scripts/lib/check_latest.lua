@@ -18,7 +18,29 @@ local function meet(a, b)
   end
 end
 
+-- Is the topic of its member kept? Of a made-up request the parts that may come from it say nothing.
+local function missing_member(topic, patterns, made_up)
+  if made_up then
+    topic = topic:gsub("[^/]+", function(part)
+      return (part:find "^sample" or part:find "^%d+$") and "*" or nil
+    end):gsub("[^/]+$", "*")
+  end
+  for _, pattern in ipairs(patterns) do
+    if meet(topic, pattern) then
+      return nil
+    end
+  end
+  return ("subscribe returns presence, and store.latest does not name its topic: such clients are refused (%s)"):format(
+    topic), ('name it in the configuration, as store = { latest = { "%s" } }'):format((topic:gsub("[^/]+$", "*")))
+end
+
 function latest.missing(subscription, patterns, made_up)
+  if subscription.presence then
+    local message, hint = missing_member(subscription.presence, patterns, made_up)
+    if message then
+      return message, hint
+    end
+  end
   local wants = subscription.start == "latest" and 'start = "latest"'
     or subscription.on_lag == "latest" and 'limits.on_lag = "latest"'
   if not wants then

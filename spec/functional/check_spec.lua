@@ -94,6 +94,10 @@ describe("tidegate check", function()
     end
     -- what the client chose says nothing about the policy
     assert.is_nil(warning([[topics = { req.topics[1] or "sample" }, start = "latest"]], "store = { latest = { 'x' } }"))
+    local THERE = [[topics = { "x" }, presence = { topic = "room/1/members", member = "ann" }]]
+    assert.is_nil(warning(THERE, "store = { latest = { 'room/*/members/*' } }"))
+    assert.same({ "warning", "hooks", "subscribe returns presence, and store.latest does not name its topic: such "
+      .. "clients are refused (room/*/members/*)" }, warning(THERE, "store = { latest = { 'room/*' } }"))
   end)
 
   it("looks at all else although settings are wrong, and says what it could not look at", function()

@@ -112,6 +112,7 @@ describe("tidegate check", function()
       ["nchan.lua"] = { "publisher=a" }, ["eventstreams.lua"] = { "publisher=a" }, ["mercure.lua"] = { "alg=HS256" } }
     local PUBLIC = { ["redact.lua"] = true, ["saas.lua"] = true, ["telemetry.lua"] = true } -- pairs of keys
     local conf = [[return { policy = { file = "policy.lua", auth = "open" },
+      store = { latest = { "room/*/members/*", "score/*", "ticker/*" } },
       database = { driver = "sqlite", path = "app.db" }, keys = { main = { %s } } }]]
     local dir = directory {
       ["secret.lua"] = conf:format('secret = "' .. ("k"):rep(32) .. '"'),

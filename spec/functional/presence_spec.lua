@@ -113,6 +113,12 @@ local function announces(workers)
     next_ones(2)
     for i = 1, 20 do
       flaps:close()
+      eventually("the broker knows", function()
+        return broker:metric "tidegate_subscribers" == 2
+      end)
+      if i == 1 then
+        eventually.pass(0.2, "a part of the grace")
+      end
       flaps = enter(broker, 1, "bob")
       if i % 4 == 0 then
         assert.equal(200, broker:reload(("-- %d\n"):format(i) .. POLICY).status)
@@ -139,6 +145,11 @@ describe("presence at one worker", function()
     assert.equal("+ann:x", next_ones(1))
     enter(broker, 1, "ann", "y")
     assert.equal("+ann:y", next_ones(1))
+    local found = 0
+    for _, c in ipairs(http.json.decode(http.get(broker.admin, "/connections").body).connections) do
+      found = found + (c.presence == "room/1/members/ann" and 1 or 0)
+    end
+    assert.equal(2, found)
     assert.equal(200, broker:reload((POLICY:gsub("member = who.sub", "member = who.sub .. '2'"))).status)
     assert.matches("^%+ann2:[xy]", next_ones(1))
     a:close()
