@@ -200,7 +200,7 @@ static int sqlite_retention_look_at_trimmed(struct sqlite_writer *w)
     return 0;
 }
 
-int sqlite_retain_run(struct sqlite_writer *w)
+static int sqlite_retention_steps(struct sqlite_writer *w)
 {
     struct plan p;
     int rc = sqlite_db_moved(&w->db, &w->error);
@@ -217,12 +217,18 @@ int sqlite_retain_run(struct sqlite_writer *w)
     if (rc) {
         return rc;
     }
-    w->db.busy_ms = LOCK_PATIENCE_MS < w->busy_ms ? LOCK_PATIENCE_MS : w->busy_ms;
     if (p.upto || p.keys || w->rules.probe || w->rules.reported > w->retained.reported) {
         rc = sqlite_retention_carry_out(w, &p);
     }
     rc = rc || w->rules.watch_only ? rc : sqlite_retention_give_back(w);
-    w->db.busy_ms = w->busy_ms;
     sqlite_retention_measure(w);
+    return rc;
+}
+
+int sqlite_retain_run(struct sqlite_writer *w)
+{
+    w->db.busy_ms = LOCK_PATIENCE_MS < w->busy_ms ? LOCK_PATIENCE_MS : w->busy_ms;
+    int rc = sqlite_retention_steps(w);
+    w->db.busy_ms = w->busy_ms;
     return rc;
 }
