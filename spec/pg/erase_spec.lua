@@ -98,6 +98,22 @@ describe("erase on PostgreSQL", function()
     end, 30)
   end)
 
+  it("lets others have the head while a change of store.latest waits for it", function()
+    db = server():database()
+    local erasing, change = db:session(), db:session()
+    erasing:run "BEGIN; SELECT pg_advisory_xact_lock(1952736100, 4); DELETE FROM tidegate.events WHERE seq = 0;"
+    change:send "SELECT tidegate.latest_configure('{x/*}', 10);"
+    eventually("it waits", function()
+      return db:sql "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
+        (SELECT oid FROM pg_database WHERE datname = current_database())" == "1"
+    end, 30)
+    assert.is_truthy(db:try "SELECT seq FROM tidegate.head FOR UPDATE NOWAIT")
+    erasing:run "COMMIT;"
+    eventually("it has changed", function()
+      return db:sql "SELECT patterns FROM tidegate.latest_state" == "{x/*}"
+    end, 30)
+  end)
+
   it("takes out what only store.latest has kept, and the keys", function()
     db = server():database()
     a = db:broker { config = { store = { latest = { "crm/*" }, retain_events = 5 } } }

@@ -54,11 +54,13 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- What is kept from now on. Who hands out ids waits meanwhile: an event is seen by the trigger, or by the steps that follow.
+-- What is kept from now on. Who hands out ids waits meanwhile: an event is seen by the trigger, or by the steps that follow. Nothing is
+-- erased meanwhile: tidegate.erase() locks tables of events, which the trigger needs, before it locks the head.
 CREATE FUNCTION tidegate.latest_configure(p_patterns text[], p_most bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   h bigint; there boolean; same boolean; m text := tidegate.topic_match(p_patterns);
 BEGIN
+  PERFORM pg_advisory_xact_lock(1952736100, 4); -- of tidegate.erase()
   SELECT seq INTO h FROM tidegate.head FOR UPDATE;
   SELECT count(*) > 0 INTO there FROM pg_trigger WHERE tgrelid = 'tidegate.events'::regclass AND tgname = 'latest_keep';
   IF p_patterns = '{}' AND there THEN
