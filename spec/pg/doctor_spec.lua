@@ -37,6 +37,20 @@ describe("tidegate doctor, on PostgreSQL,", function()
     assert.matches("\nwarn +database: fsync is %a+ and synchronous_commit is off: ", out)
   end)
 
+  it("notices that the database keeps the newest events of other topics", function()
+    local db = server():database()
+    local function told(latest)
+      local code, out = doctor(db:broker_options { config = { store = { latest = latest } } })
+      assert.equal(0, code, out)
+      return out:match "warn +database: the database keeps the newest events of other topics[^\n]*"
+    end
+    assert.is_nil(told { "a/*" }) -- nobody has led
+    db:sql "UPDATE tidegate.latest_state SET patterns = '{a/*,b}'"
+    assert.is_nil(told { "b", "a/*" })
+    assert.matches("(a/* b)", told { "a/*" }, 1, true)
+    assert.matches("(a/* b)", told {}, 1, true)
+  end)
+
   it("notices a pooler", function()
     local db = server():database()
     local behind = db:on(server():pooler { pool_mode = "transaction" })

@@ -27,6 +27,44 @@ describe("snapshots from PostgreSQL", function()
     end
   end
 
+  it("wait where a broker names other topics than the one that leads, who says so", function()
+    local db = server():database()
+    local function start(...)
+      return db:broker { policy = POLICY, config = { store = { latest = { ... } } } }
+    end
+    local a = start("score/*", "one")
+    a:publish("score/1", "x")
+    assert.equal("x", snapshot(sse.open(a, { topic = "score/*" })))
+    local b = start "score/*"
+    eventually("b says it", function()
+      local body = http.get(b.admin, "/readyz").body
+      return body:find "ready\ndegraded: [^\n]*store.latest[^\n]*%(score/%* one%): snapshots wait"
+    end, 30)
+    assert.truthy(b:logged { sub = "store", theirs = "score/* one" })
+    assert.equal(1, b:metric "tidegate_store_degraded")
+    assert.same({ 1, 0 }, { a:metric "tidegate_store_latest_topics", b:metric "tidegate_store_latest_topics" })
+    a:stop()
+    eventually("b leads, and keeps what it names", function()
+      return b:metric "tidegate_store_latest_topics" == 1 and b:metric "tidegate_store_degraded" == 0
+    end, 30)
+    assert.truthy(b:logged { msg = "store.latest names the same topics as the broker that leads" })
+    assert.equal("x", snapshot(sse.open(b, { topic = "score/*" })))
+  end)
+
+  it("are counted by the broker that leads", function()
+    local db = server():database()
+    local a = db:broker { policy = POLICY, config = { store = { latest = { "score/*" } } } }
+    a:publish("score/1", "x")
+    eventually("a counts", function() return a:metric "tidegate_store_latest_topics" == 1 end, 30)
+    local b = db:broker { policy = POLICY, config = { store = { latest = { "score/*" } } } }
+    a:signal "STOP"
+    server():terminate()
+    eventually("b leads", function() return b:metric "tidegate_store_latest_topics" == 1 end, 30)
+    a:signal "CONT"
+    eventually("a does not count any more", function() return a:metric "tidegate_store_latest_topics" == 0 end, 30)
+    assert.equal(0, a:metric "tidegate_store_sequencer_is_leader")
+  end)
+
   it("are the same at both brokers, and bound the topics of both ways to publish", function()
     local db = server():database()
     local function start(...)

@@ -58,8 +58,19 @@ static void database_settings(const struct pg_survey *s, struct doctor_report *r
     }
 }
 
+static int database_put_latest(const struct config *cfg, struct strbuf *out)
+{
+    int rc = strbuf_append(out, "", 0);
+    for (size_t i = 0; i < cfg->store.latest.n && rc == 0; i++) {
+        rc = strbuf_printf(out, "%s%s", i ? "\n" : "", cfg->store.latest.v[i]);
+    }
+    return rc;
+}
+
 void doctor_database(const struct config *cfg, struct doctor_report *r)
 {
+    enum { LATEST_MAX_BYTES = 1 << 20 };
+    struct strbuf latest;
     struct pg_conninfo conninfo;
     struct pg_survey survey;
     struct err e = {0};
@@ -68,10 +79,24 @@ void doctor_database(const struct config *cfg, struct doctor_report *r)
         return;
     }
     database_schema(cfg, conninfo.shown, r, &conninfo);
-    if (pg_survey(cfg->store.conninfo, &survey, &e) == 0) {
+    strbuf_init(&latest, LATEST_MAX_BYTES);
+    int rc = database_put_latest(cfg, &latest);
+    if (rc == 0 &&
+        pg_survey(cfg->store.conninfo, latest.len ? latest.data : "", &survey, &e) == 0) {
         database_settings(&survey, r);
+        if (survey.other_topics) {
+            doctor_warn(
+                r, "database",
+                "Give all brokers of a database the same store.latest. Just after a change it "
+                "is well once the broker that leads has been restarted.",
+                "the database keeps the newest events of other topics than store.latest "
+                "names (%s): a broker with this configuration sends no snapshots unless it "
+                "leads",
+                survey.topics);
+        }
     } else {
         doctor_warn(r, "database", NULL, "its settings cannot be read: %s", e.text);
     }
+    strbuf_clear(&latest);
     pg_conninfo_clear(&conninfo);
 }

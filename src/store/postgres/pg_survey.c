@@ -12,6 +12,12 @@ static const char survey_sql[] =
     " current_setting('fsync'), extract(epoch from clock_timestamp())::text,"
     " pg_backend_pid()::text";
 
+/* Fails where the schema is of before version 5. */
+static const char topics_sql[] =
+    "SELECT 1, array_to_string(s.patterns, ' ') FROM tidegate.latest_state s,"
+    " (SELECT CASE WHEN $1 = '' THEN '{}' ELSE string_to_array($1, chr(10)) END AS own) o"
+    " WHERE s.patterns <> '{}' AND NOT (s.patterns @> o.own AND s.patterns <@ o.own)";
+
 static double survey_unix_s(void)
 {
     struct timeval now = {0};
@@ -51,13 +57,26 @@ static int survey_ask(PGconn *c, struct pg_survey *out, struct err *e)
     return rc;
 }
 
-int pg_survey(const char *conninfo, struct pg_survey *out, struct err *e)
+static void survey_ask_topics(PGconn *c, const char *latest, struct pg_survey *out)
+{
+    PGresult *res = PQexecParams(c, topics_sql, 1, NULL, &latest, NULL, NULL, 0);
+    out->other_topics = PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) > 0;
+    if (out->other_topics) {
+        snprintf(out->topics, sizeof out->topics, "%s", PQgetvalue(res, 0, 1));
+    }
+    PQclear(res);
+}
+
+int pg_survey(const char *conninfo, const char *latest, struct pg_survey *out, struct err *e)
 {
     static const char *const keys[] = {"dbname", "connect_timeout", "application_name", NULL};
     const char *const values[] = {conninfo, "10", "tidegate doctor", NULL};
     PGconn *c = PQconnectdbParams(keys, values, 1);
     *out = (struct pg_survey){.pooler = false};
     int rc = PQstatus(c) == CONNECTION_OK ? survey_ask(c, out, e) : survey_failed(c, e);
+    if (rc == 0) {
+        survey_ask_topics(c, latest, out);
+    }
     PQfinish(c);
     return rc;
 }

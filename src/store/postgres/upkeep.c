@@ -25,12 +25,17 @@ enum {
     VACUUM_ROWS = 50000,
     VACUUM_IDLE_MS = 60000, /* some rows, and no vacuum for so long */
     RETAIN_ROWS = 5000,
-    LATEST_ROWS = 500,   /* the head is locked meanwhile */
+    LATEST_ROWS = 500, /* the head is locked meanwhile: fewer where that takes long */
+    LATEST_ROWS_MIN = 10,
+    LATEST_SLOW_MS = 100,
+    LATEST_FAST_MS = 25,
     REJECTED_ROWS = 100, /* fewer at once: a row may be large */
     RETAIN_ROWS_MIN = 10,
     RETAIN_SLOW_MS = 1000, /* rows may be large: then fewer at once */
     RETAIN_FAST_MS = 200,
-    STILL_MS = 30000,         /* the same row is the first of the outbox */
+    DIFFER_MS =
+        2 * UPKEEP_MS, /* store.latest differs from the leader's, who may change it just now */
+    STILL_MS = 30000,  /* the same row is the first of the outbox */
     FRESH_MS = 3 * UPKEEP_MS, /* figures that are older say nothing about now */
     PARTITION_RELATIONS = 5,
     ANSWER_MS = 610000, /* a little more than the statement_timeout */
@@ -42,6 +47,7 @@ enum upkeep_step {
     UPKEEP_SESSIONS,
     UPKEEP_PARTITIONS,
     UPKEEP_LATEST,
+    UPKEEP_TOPICS,
     UPKEEP_EVENTS,
     UPKEEP_KEYS,
     UPKEEP_REJECTED,
@@ -72,7 +78,11 @@ struct upkeep {
     uint64_t step_began;
     struct upkeep_step_state steps[UPKEEP_STEPS];
     bool more; /* a step of this round was not finished: the next round comes at once */
-    unsigned retain_rows;
+    unsigned retain_rows, latest_rows;
+    /* the leader's store.latest, where it differs */
+    uint64_t differs_since; /* 0: it does not */
+    bool differs_said;
+    char theirs[256];
     unsigned early_rounds;               /* until the newest events are kept as configured */
     uint64_t vacuumed_at, vacuumed_rows; /* sequencer_moved_rows() at the last vacuum */
     /* the first row of the outbox (0: none), and when it was first and last seen there */
@@ -169,14 +179,18 @@ static void upkeep_put_latest(const struct upkeep *u, struct pg_args *args)
 {
     pg_row_put_patterns(args, u->opt.latest);
     pg_args_int8(args, upkeep_bounded(u->opt.latest->topics));
-    pg_args_int4(args, LATEST_ROWS);
+    pg_args_int4(args, (int32_t)u->latest_rows);
 }
 
 static void upkeep_take_latest(struct upkeep *u, const PGresult *res, uint64_t took_ms)
 {
     struct store_metrics *m = u->metrics;
     bool filling = pg_cell_bool(res, 0, 1);
-    (void)took_ms;
+    if (took_ms > LATEST_SLOW_MS && u->latest_rows / 2 >= LATEST_ROWS_MIN) {
+        u->latest_rows /= 2;
+    } else if (took_ms < LATEST_FAST_MS && u->latest_rows * 2 <= LATEST_ROWS) {
+        u->latest_rows *= 2;
+    }
     m->latest_topics = (uint64_t)pg_cell_int8(res, 0, 0);
     if (m->latest_filling != filling) {
         log_info("store",
@@ -187,6 +201,37 @@ static void upkeep_take_latest(struct upkeep *u, const PGresult *res, uint64_t t
     m->latest_filling = filling;
     u->early_rounds = 0;
     u->more |= filling;
+}
+
+static void upkeep_put_topics(const struct upkeep *u, struct pg_args *args)
+{
+    pg_row_put_patterns(args, u->opt.latest);
+}
+
+/* Snapshots of a broker that does not lead wait where the leader keeps other topics. */
+static void upkeep_take_topics(struct upkeep *u, const PGresult *res, uint64_t took_ms)
+{
+    uint64_t now = uv_now(u->loop);
+    struct slice theirs = pg_cell_text(res, 0, 1);
+    (void)took_ms;
+    if (pg_cell_bool(res, 0, 0) || sequencer_is_leader(u->sequencer)) {
+        if (u->differs_said) {
+            log_info("store", "store.latest names the same topics as the broker that leads", NULL);
+        }
+        u->differs_since = 0;
+        u->differs_said = false;
+        return;
+    }
+    u->differs_since = u->differs_since ? u->differs_since : now;
+    (void)snprintf(u->theirs, sizeof u->theirs, "%.*s", (int)theirs.n, theirs.n ? theirs.p : "");
+    if (!u->differs_said && now - u->differs_since >= DIFFER_MS) {
+        u->differs_said = true;
+        log_warn(
+            "store",
+            "store.latest names other topics than that of the broker that leads: snapshots wait "
+            "here until both name the same",
+            LOG_F(log_str("theirs", u->theirs)));
+    }
 }
 
 static void upkeep_put_events(const struct upkeep *u, struct pg_args *args)
@@ -275,6 +320,14 @@ static const struct upkeep_step_kind kinds[UPKEEP_STEPS] = {
                        SUCCEEDED(upkeep_latest_s),
                        upkeep_put_latest,
                        upkeep_take_latest},
+    [UPKEEP_TOPICS] = {"topics",
+                       {"topics", "SELECT patterns @> $1::text[] AND patterns <@ $1::text[],"
+                                  " array_to_string(patterns, ' ') FROM tidegate.latest_state"},
+                       false,
+                       true,
+                       SUCCEEDED(upkeep_topics_s),
+                       upkeep_put_topics,
+                       upkeep_take_topics},
     [UPKEEP_EVENTS] = {"events",
                        {"retain_events", "SELECT removed, more FROM tidegate.retain_events("
                                          "$1::bigint, $2::bigint, $3::bigint, $4::int)"},
@@ -379,6 +432,9 @@ static bool upkeep_is_due(struct upkeep *u, enum upkeep_step i)
     uint64_t now = uv_now(u->loop);
     if (kinds[i].by_leader && !sequencer_is_leader(u->sequencer)) {
         u->steps[i] = (struct upkeep_step_state){0}; /* another broker's by now */
+        if (i == UPKEEP_LATEST) {
+            u->metrics->latest_topics = u->metrics->latest_filling = 0; /* it says how many */
+        }
         return false;
     }
     if (now < u->steps[i].not_before || (i == UPKEEP_EVENTS && u->metrics->latest_filling)) {
@@ -465,6 +521,12 @@ int upkeep_complain(const struct upkeep *u, struct strbuf *out)
                            ", is the same for %" PRIu64 " s; ",
                            u->still_first, still_ms / 1000);
     }
+    if (u->differs_said && rc == 0) {
+        rc = strbuf_printf(out,
+                           "store.latest names other topics than that of the broker that leads "
+                           "(%s): snapshots wait; ",
+                           u->theirs);
+    }
     for (int i = 0; i < UPKEEP_STEPS && rc == 0; i++) {
         const struct upkeep_step_state *st = &u->steps[i];
         bool ours = sequencer_is_leader(u->sequencer) || !kinds[i].by_leader;
@@ -505,6 +567,7 @@ struct upkeep *upkeep_new(uv_loop_t *loop, const struct upkeep_options *opt,
     u->events = *events;
     u->ctx = ctx;
     u->retain_rows = RETAIN_ROWS;
+    u->latest_rows = LATEST_ROWS;
     u->early_rounds = opt->latest->n ? EARLY_ROUNDS : 0;
     u->vacuumed_at = uv_now(loop);
     REQUIRE(uv_timer_init(loop, &u->timer) == 0);
