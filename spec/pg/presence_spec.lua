@@ -142,6 +142,18 @@ describe("presence in PostgreSQL", function()
     assert.equal("3", db:sql "SELECT count(*) FROM tidegate.presence")
   end)
 
+  it("has a member that the database refuses wait alone", function()
+    local a, _, db = pair()
+    db:sql "ALTER TABLE tidegate.outbox ADD CONSTRAINT nobody CHECK (topic <> 'room/members/nobody')"
+    for _, name in ipairs { "ann", "nobody", "bob", "eve" } do
+      enter(a, name)
+    end
+    is_present(a, "+ann +bob +eve")
+    assert.is_true(a:metric "tidegate_presence_failed_total" > 0)
+    db:sql "ALTER TABLE tidegate.outbox DROP CONSTRAINT nobody"
+    is_present(a, "+ann +bob +eve +nobody")
+  end)
+
   it("is what the streams say, whatever comes and goes, and however often connections break", function()
     math.randomseed(SEED)
     local a, b, db = pair()

@@ -57,6 +57,8 @@ struct presence {
     bool waits;    /* for `again` */
     bool draining, ended;
     unsigned beats;
+    size_t
+        most; /* of the next batch: less after one that failed, so that one bad member fails alone */
     struct log_pace kept_pace, full_pace, topics_pace, failed_pace;
 
     struct store_presence op;
@@ -78,6 +80,7 @@ struct presence *presence_new(struct loop *loop, const struct presence_options *
     p->loop = loop;
     p->opt = *opt;
     p->metrics = metrics;
+    p->most = BATCH;
     hash_key_init(&p->key);
     list_init(&p->due);
     list_init(&p->refused);
@@ -186,7 +189,7 @@ static void presence_send_changes(struct presence *p)
 {
     size_t n = 0, at = 0;
     strbuf_reset(&p->text);
-    while (n < BATCH && !list_empty(&p->due)) {
+    while (n < p->most && !list_empty(&p->due)) {
         struct presence_member *m = list_first(&p->due, struct presence_member, node);
         bool there = presence_is_there(m);
         list_del(&m->node);
@@ -234,13 +237,13 @@ static void presence_on_again(struct deadline *d)
 
 /* ---------------------------------------------------------------- what it has answered */
 
-static void presence_note_refused(struct presence *p, struct presence_member *m)
+static void presence_note_refused(struct presence *p, struct presence_member *m, int rc)
 {
     if (!m->refused) {
         m->refused = true;
-        p->metrics->topics_full++;
+        p->metrics->topics_full += rc == 0;
     }
-    if (log_pace_take(&p->topics_pace, loop_now(p->loop))) {
+    if (rc == 0 && log_pace_take(&p->topics_pace, loop_now(p->loop))) {
         log_warn("presence",
                  "a member is not announced: there are as many topics as store.latest_topics lets",
                  LOG_F(log_slice("topic", presence_topic(m))));
@@ -252,8 +255,8 @@ static void presence_take_change(struct presence *p, struct presence_member *m, 
 {
     m->sent = false;
     m->told = rc ? TOLD_UNKNOWN : refused ? 0 : told;
-    if (rc == 0 && refused && presence_is_there(m)) {
-        presence_note_refused(p, m);
+    if (refused && (rc || presence_is_there(m))) {
+        presence_note_refused(p, m, rc);
         list_add_tail(&p->refused, &m->node); /* presence_on_beat() has it tried again */
         p->metrics->waiting++;
     } else {
@@ -264,9 +267,14 @@ static void presence_take_change(struct presence *p, struct presence_member *m, 
 
 static void presence_take_changes(struct presence *p, const struct store_presence *op)
 {
+    bool own = op->rc == UV_EIO || op->rc == UV_EINVAL; /* it may be that of a member */
+    bool alone = own && op->n == 1;
     p->metrics->waiting -= op->n;
+    p->most = own && op->n > 1 ? op->n / 2 : op->rc == 0 && p->most < BATCH ? p->most * 2 : p->most;
+    p->most = p->most < BATCH ? p->most : BATCH;
     for (size_t i = 0; i < op->n; i++) {
-        presence_take_change(p, p->batch[i], p->editions[i], op->rc, p->changes[i].refused);
+        bool refused = op->rc ? alone : p->changes[i].refused;
+        presence_take_change(p, p->batch[i], p->editions[i], op->rc, refused);
     }
 }
 
