@@ -38,7 +38,7 @@ const char remote_explain_details[] =
     "  no-replay       the client asked for history, the policy grants none\n"
     "  expired         older than retention, or the policy's max_age, allows\n"
     "  lag-skipped     the stream was too far behind and was moved to the head\n"
-    "  superseded      a newer event of its topic took its place: of a snapshot, or limits.every_s\n\n"
+    "  superseded      a newer one of its topic came (a snapshot, limits.every_s)\n\n"
     "Exit codes: 0 delivered, or would be; 1 not delivered, of several streams to one of them; 66 no such\n"
     "connection or event; 65 the --input is not an event, or the broker does not show that field of\n"
     "identities; 69 no broker answers; 76 what answers is no broker; 75 the broker cannot\n"
