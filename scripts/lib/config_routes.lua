@@ -53,6 +53,16 @@ routes.field = {
     .. "one path.",
 }
 
+routes.webhook_origins = {
+  name = "webhook_origins", kind = "list", max = 256, default = {},
+  of = {
+    kind = "text", max = 255, pattern = "^[!-~]+$",
+    expect = 'what a sender calls itself in WebHook-Request-Origin, such as "eventgrid.azure.net", or "*"',
+  },
+  doc = "Senders of web hooks that are told, when they ask (`OPTIONS` with `WebHook-Request-Origin`), that they may "
+    .. "send here. It lets nobody publish: that is the policy's business. `\"*\"`: any.",
+}
+
 local function segments(path)
   local list = {}
   for segment in (path .. "/"):gmatch "([^/]*)/" do

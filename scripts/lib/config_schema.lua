@@ -227,6 +227,7 @@ local fields = {
         .. "`[::1]`; others get 421, so that no page of the web can lead a browser there. Not needed for requests of "
         .. "`trusted_proxies`, and over TLS. The same for `admin`.",
     },
+    routes.webhook_origins,
     boolean("cross_site_publish", false,
       "Pages of other sites than the broker's own and those of `cors_origins` may publish, with the cookies of their "
         .. "visitor. `false`: 403."),

@@ -37,7 +37,7 @@ end
 describe("CloudEvents", function()
   local broker = tidegate.shared { policy = POLICY, config = {
     sse = { cloudevents_source = "https://events.example.org" },
-    http = { routes = {
+    http = { webhook_origins = { "sender.example", "other.example" }, routes = {
       { path = "/ce/{who}", publish = "cloudevents", topic = "ce/{who}/{type}", answer = "empty" },
       { path = "/any", publish = "cloudevents" },
     } },
@@ -214,5 +214,23 @@ describe("CloudEvents", function()
       c:close()
     end
     envelope:close()
+  end)
+
+  it("are allowed to those senders of web hooks that the configuration names", function()
+    local function ask(path, origin)
+      local r = http.request(broker(), "OPTIONS", path, { ["WebHook-Request-Origin"] = origin,
+        ["WebHook-Request-Callback"] = "https://confirm.example/?id=1", ["WebHook-Request-Rate"] = "120" })
+      return { r.status, r.headers["webhook-allowed-origin"], r.headers["webhook-allowed-rate"], r.headers.allow }
+    end
+    assert.same({ 200, "sender.example", "*", "POST, OPTIONS" }, ask("/any", "sender.example"))
+    assert.same({ 200, "Other.Example", "*", "GET, HEAD, POST, OPTIONS" }, ask("/events", "Other.Example"))
+    local before = broker():metric "tidegate_webhooks_not_allowed_total"
+    local refused = ask("/any", "stranger.example")
+    assert.same({ 204, nil, nil }, { refused[1], refused[2], refused[3] })
+    assert.equal(before + 1, broker():metric "tidegate_webhooks_not_allowed_total")
+    assert.equal(204, ask("/events")[1])
+    assert.equal(204, ask("/", "sender.example")[1]) -- nothing is posted there
+    assert.equal(before + 1, broker():metric "tidegate_webhooks_not_allowed_total")
+    assert.truthy(broker():logged { origin = "stranger.example", callback = "https://confirm.example/?id=1" })
   end)
 end)

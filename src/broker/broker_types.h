@@ -22,7 +22,10 @@ struct broker_options {
     bool (*ready)(void *ctx);    /* asked for that */
     void *ready_ctx;
     struct http_cors cors;
-    bool cross_site_publish; /* whatever page sends it: the policy alone judges */
+    char *const *webhook_origins; /* senders of web hooks that may send; or "*" */
+    size_t webhook_origin_count;
+    unsigned webhook_per_min; /* what they are told to be allowed; 0: no bound */
+    bool cross_site_publish;  /* whatever page sends it: the policy alone judges */
     unsigned heartbeat_s, retry_ms;
     size_t turn_bytes; /* most bytes one stream is given per loop turn */
     uint64_t max_lag;  /* events; 0: no bound */

@@ -21,6 +21,8 @@
     X(refused_invalid, counter, "tidegate_refused_invalid_total",                                  \
       "Requests refused for what they are (4xx, not by the policy): \"refused request\" in the "   \
       "log says why.")                                                                             \
+    X(webhooks_not_allowed, counter, "tidegate_webhooks_not_allowed_total",                        \
+      "senders of web hooks that asked to be allowed and are not in http.webhook_origins")         \
     X(foreign_origins, counter, "tidegate_foreign_origins_total",                                  \
       "Requests of pages whose origin is not in http.cors_origins: browsers hide the answers.")    \
     X(redirected_publishes, counter, "tidegate_https_redirects_total{what=\"publishes\"}",         \

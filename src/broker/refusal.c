@@ -85,6 +85,20 @@ void refusal_note_origin(struct refusals *r, const struct stream *s, struct slic
                 fields, 1);
 }
 
+void refusal_note_webhook(struct refusals *r, const struct stream *s, struct slice origin,
+                          struct slice callback)
+{
+    struct log_field fields[REFUSAL_FIELDS] = {log_slice("origin", origin)};
+    size_t n = 1;
+    if (callback.n) {
+        fields[n++] = log_slice("callback", callback);
+    }
+    r->metrics->webhooks_not_allowed++;
+    refusal_log(r, &r->origins, refusal_kind(r, 1, origin),
+                "a sender of web hooks asks to be allowed, and is not in http.webhook_origins", s,
+                fields, n);
+}
+
 /* ---------------------------------------------------------------- denials */
 
 static void refusal_respond(struct stream *s, int status, const char *field, struct slice detail)

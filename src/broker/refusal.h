@@ -46,6 +46,10 @@ void refuse_transient(struct refusals *r, struct stream *s, bool sse, enum refus
 /* Browsers will hide the answer to that request from the page that asked: its origin is foreign. Counts and
  * logs. */
 void refusal_note_origin(struct refusals *r, const struct stream *s, struct slice origin);
+/* A sender of web hooks asks whether it may send, and is not in http.webhook_origins. `callback` (absent: none): with
+ * which an operator can allow it. Counts and logs. */
+void refusal_note_webhook(struct refusals *r, const struct stream *s, struct slice origin,
+                          struct slice callback);
 /* Ends the streams that are held open after a refusal. */
 void refusals_end_held(struct refusals *r);
 

@@ -165,6 +165,7 @@ static const struct lua_config_key keys[] = {
      .entry = &route},
     LIST("http.query_params", http.query_params),
     LIST("http.cors_origins", http.cors_origins),
+    LIST("http.webhook_origins", http.webhook_origins),
     LIST("http.cors_headers", http.cors_headers),
     LIST("http.hosts", http.hosts),
     BOOLEAN(http, cors_credentials),

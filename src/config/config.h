@@ -90,7 +90,7 @@ struct config {
         char *health_path; /* NULL: none */
         bool h2;
         bool page, page_public; /* GET / serves the try-out page; to other machines */
-        struct config_strings cors_origins, cors_headers, hosts, query_params;
+        struct config_strings cors_origins, cors_headers, hosts, query_params, webhook_origins;
         bool cors_credentials;
         bool cross_site_publish;
         int64_t cors_max_age_s;

@@ -123,10 +123,10 @@ static void event_page_refuse(struct event_page *p, enum refusal_cause cause, co
 /* What the page is made of, but for where it begins and ends; equal in all workers and brokers. */
 static uint64_t event_page_hash(const struct event_page *p)
 {
-    const struct slice parts[] = {slice_of(p->audience->key, p->audience->key_len),
-                                  slice_str(p->b->policy->version),
-                                  slice_str(p->lines ? "lines" : "list"),
-                                  p->place.gap ? p->place.requested : slice_of(NULL, 0)};
+    const struct slice parts[] = {
+        slice_of(p->audience->key, p->audience->key_len), slice_str(p->b->policy->version),
+        slice_str(p->b->opt.cloudevents_source), slice_str(p->lines ? "lines" : "list"),
+        p->place.gap ? p->place.requested : slice_of(NULL, 0)};
     uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         for (size_t j = 0; j < parts[i].n; j++) {

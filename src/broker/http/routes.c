@@ -68,17 +68,47 @@ static bool route_takes(const struct public_route *r, enum http_method method)
     return reads ? r->subscribe : method == HTTP_POST && r->publish != PUBLISH_NOT;
 }
 
+/* The handshake of CloudEvents web hooks (HTTP 1.1 Web Hooks for Event Delivery, section 4): may that sender send?
+ * *granted: it is told so. */
+static int route_webhook(struct broker *b, struct stream *s, const struct http_request *rq,
+                         struct strbuf *fields, bool *granted)
+{
+    struct slice origin = http_request_header(rq, "WebHook-Request-Origin");
+    for (size_t i = 0; origin.n && i < b->opt.webhook_origin_count && !*granted; i++) {
+        const char *one = b->opt.webhook_origins[i];
+        *granted = strcmp(one, "*") == 0 || slice_is_nocase(origin, one);
+    }
+    if (!*granted) {
+        if (origin.n) {
+            refusal_note_webhook(b->refusals, s, origin,
+                                 http_request_header(rq, "WebHook-Request-Callback"));
+        }
+        return 0;
+    }
+    int rc = strbuf_append_str(fields, "WebHook-Allowed-Origin: ");
+    rc = rc ? rc : strbuf_append(fields, origin.p, origin.n);
+    rc = rc ? rc : strbuf_append_str(fields, "\r\nWebHook-Allowed-Rate: ");
+    rc = rc                       ? rc
+         : b->opt.webhook_per_min ? strbuf_append_decimal(fields, b->opt.webhook_per_min)
+                                  : strbuf_append_str(fields, "*");
+    return rc ? rc : strbuf_append_str(fields, "\r\n");
+}
+
 static void route_preflight(struct broker *b, struct stream *s, const struct http_request *rq,
                             const char *methods)
 {
     struct strbuf fields;
+    bool granted = false;
     strbuf_init(&fields, CORS_MAX_BYTES);
     int rc = strbuf_printf(&fields, "Allow: %s\r\n", methods);
     rc = rc ? rc : http_cors_preflight(&b->opt.cors, rq, methods, &fields);
+    if (rc == 0 && strstr(methods, "POST")) {
+        rc = route_webhook(b, s, rq, &fields, &granted);
+    }
     if (rc) {
         stream_close(s, CLOSE_NO_MEMORY);
     } else {
-        route_answer(s, 204, NULL, slice_of(NULL, 0), &fields);
+        route_answer(s, granted ? 200 : 204, NULL, slice_of(NULL, 0), &fields);
     }
     strbuf_clear(&fields);
 }
