@@ -16,13 +16,13 @@ enum uri_part { PART_NONE, PART_LITERAL, PART_EXPRESSION, PART_BAD };
 
 static bool uri_unreserved(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c && strchr("-._~", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 static bool uri_triplet(struct slice s, size_t at)
 {
-    return s.n - at >= 3 && s.p[at] == '%' && hex_value(s.p[at + 1]) >= 0 &&
+    return s.p[at] == '%' && s.n - at >= 3 && hex_value(s.p[at + 1]) >= 0 &&
            hex_value(s.p[at + 2]) >= 0;
 }
 
@@ -36,7 +36,7 @@ static bool uri_take_name(struct slice *s)
             n += 3;
         } else if (c == '.' && n > dot) {
             dot = ++n;
-        } else if (c != '-' && c != '.' && c != '~' && (c == '_' || uri_unreserved(c))) {
+        } else if (c != '-' && c != '.' && c != '~' && uri_unreserved(c)) {
             n++;
         } else {
             break;
@@ -47,28 +47,32 @@ static bool uri_take_name(struct slice *s)
     return ok;
 }
 
+static struct uri_expression uri_operator(char sign)
+{
+    switch (sign) {
+    case '+':
+        return (struct uri_expression){.separator = ',', .reserved = true};
+    case '#':
+        return (struct uri_expression){.first = '#', .separator = ',', .reserved = true};
+    case '.':
+    case '/':
+        return (struct uri_expression){.first = sign, .separator = sign};
+    case ';':
+        return (struct uri_expression){.first = ';', .separator = ';', .equals = true};
+    case '?':
+    case '&':
+        return (struct uri_expression){.first = sign, .separator = '&', .equals = true};
+    default:
+        return (struct uri_expression){.separator = ','};
+    }
+}
+
 /* What is between the braces. */
 static bool uri_read_expression(struct slice s, struct uri_expression *out)
 {
-    static const struct {
-        char sign;
-        struct uri_expression e;
-    } operators[] = {
-        {'+', {.separator = ',', .reserved = true}},
-        {'#', {.first = '#', .separator = ',', .reserved = true}},
-        {'.', {.first = '.', .separator = '.'}},
-        {'/', {.first = '/', .separator = '/'}},
-        {';', {.first = ';', .separator = ';', .equals = true}},
-        {'?', {.first = '?', .separator = '&', .equals = true}},
-        {'&', {.first = '&', .separator = '&', .equals = true}},
-    };
-    *out = (struct uri_expression){.separator = ','};
-    for (size_t i = 0; s.n > 0 && i < sizeof operators / sizeof *operators; i++) {
-        if (*s.p == operators[i].sign) {
-            *out = operators[i].e;
-            s = slice_of(s.p + 1, s.n - 1);
-            break;
-        }
+    *out = uri_operator(s.n ? *s.p : '\0');
+    if (out->first || out->reserved) {
+        s = slice_of(s.p + 1, s.n - 1);
     }
     for (unsigned n = 0; n < URI_TEMPLATE_VARIABLES_MAX; n++) {
         if (!uri_take_name(&s)) {
@@ -95,8 +99,22 @@ static bool uri_read_expression(struct slice s, struct uri_expression *out)
 
 static bool uri_literal_ok(struct slice s, size_t at)
 {
-    unsigned char c = (unsigned char)s.p[at];
-    return c > ' ' && c != 0x7f && !strchr("\"<>\\^`|}", c) && (c != '%' || uri_triplet(s, at));
+    switch (s.p[at]) {
+    case '"':
+    case '<':
+    case '>':
+    case '\\':
+    case '^':
+    case '`':
+    case '|':
+    case '}':
+    case 0x7f:
+        return false;
+    case '%':
+        return uri_triplet(s, at);
+    default:
+        return (unsigned char)s.p[at] > ' ';
+    }
 }
 
 /* Takes the next part off the template. */
@@ -157,69 +175,85 @@ static void uri_raise(uint8_t *left, unsigned least)
     *left = *left < least ? (uint8_t)least : *left;
 }
 
-/* Where the expression may end. `left` has for each place one more than the separators that may still come there. */
-static void uri_skip_expression(struct slice text, const struct uri_expression *e, uint8_t *at)
+static bool uri_reserved(char c)
 {
-    uint8_t left[URI_TEMPLATE_TEXT_MAX_BYTES + 4] = {0};
+    return c != '\0' && strchr(":/?#[]@!$&'()*+,;=", c) != NULL;
+}
+
+/* Where the expression may end. `left` has for each place one more than the separators that may still come there. */
+static void uri_skip_expression(struct text_places *p, struct slice text,
+                                const struct uri_expression *e)
+{
+    uint8_t left[URI_TEMPLATE_TEXT_MAX_BYTES + 4];
     unsigned most = e->separators == UINT8_MAX ? UINT8_MAX : e->separators + 1U;
-    for (size_t i = 0; i <= text.n; i++) {
+    size_t begun = p->high,
+           last = p->high; /* places from before; the last one that may be reached */
+    memset(left + p->low, 0, text.n - p->low + 4);
+    for (size_t i = p->low; i <= last; i++) {
         char c = i < text.n ? text.p[i] : '\0';
-        if (at[i] && !e->first) {
+        bool begins = i <= begun && p->at[i];
+        size_t next = i;
+        if (begins && !e->first) {
             uri_raise(&left[i], most);
-        } else if (at[i] && i < text.n && c == e->first) {
+        } else if (begins && i < text.n && c == e->first) {
             uri_raise(&left[i + 1], most);
+            next = i + 1;
         }
-        if (!left[i]) {
-            continue;
+        p->at[i] = begins || left[i];
+        if (left[i] && i < text.n) {
+            unsigned rest = left[i];
+            if (uri_triplet(text, i)) {
+                uri_raise(&left[i + 3], rest);
+                next = i + 3;
+            } else if (uri_unreserved(c) || c == ',' || (c == '=' && e->equals) ||
+                       (e->reserved && uri_reserved(c))) {
+                uri_raise(&left[i + 1], rest);
+                next = next > i + 1 ? next : i + 1;
+            } else if (c == e->separator && rest > 1) {
+                uri_raise(&left[i + 1], rest == UINT8_MAX ? UINT8_MAX : rest - 1U);
+                next = next > i + 1 ? next : i + 1;
+            }
         }
-        at[i] = 1;
-        if (i == text.n) {
-            break;
-        }
-        if (uri_triplet(text, i)) {
-            uri_raise(&left[i + 3], left[i]);
-        } else if (uri_unreserved(c) || c == ',' || (c == '=' && e->equals) ||
-                   (e->reserved && c && strchr(":/?#[]@!$&'()*+,;=", c))) {
-            uri_raise(&left[i + 1], left[i]);
-        } else if (c == e->separator && left[i] > 1) {
-            uri_raise(&left[i + 1], left[i] == UINT8_MAX ? UINT8_MAX : left[i] - 1U);
-        }
+        last = last > next ? last : next;
     }
+    p->high = last;
 }
 
 bool uri_template_fits(struct slice template, struct slice text)
 {
-    uint8_t at[URI_TEMPLATE_TEXT_MAX_BYTES + 1];
+    struct text_places places;
     struct slice literal, rest = template;
     struct uri_expression e;
     if (slice_eq(template, text)) {
         return true;
     }
-    if (!template.p || !text.p || text.n > URI_TEMPLATE_TEXT_MAX_BYTES) {
+    if (!template.p || !text.p || text.n > URI_TEMPLATE_TEXT_MAX_BYTES ||
+        template.n > URI_TEMPLATE_MAX_BYTES) {
         return false;
     }
     /* most texts begin otherwise, and that is all there is to it */
     const char *brace = memchr(template.p, '{', template.n);
-    size_t begin = brace ? (size_t)(brace - template.p) : template.n;
-    if (text.n < begin || memcmp(text.p, template.p, begin) != 0 || !uri_template_ok(template)) {
+    size_t begin = brace ? (size_t)(brace - template.p) : 0;
+    if (!brace || text.n < begin || memcmp(text.p, template.p, begin) != 0) {
         return false;
     }
-    memset(at, 0, text.n + 1);
-    at[0] = 1;
-    for (;;) {
+    text_places_init(&places);
+    for (unsigned expressions = 0; expressions <= URI_TEMPLATE_EXPRESSIONS_MAX;) {
         switch (uri_take_part(&rest, &literal, &e)) {
         case PART_LITERAL:
-            if (!text_places_skip(text, literal, at)) {
+            if (!text_places_skip(&places, text, literal)) {
                 return false;
             }
             break;
         case PART_EXPRESSION:
-            uri_skip_expression(text, &e, at);
+            uri_skip_expression(&places, text, &e);
+            expressions++;
             break;
         case PART_NONE:
-            return at[text.n];
+            return text_places_at_end(&places, text);
         case PART_BAD:
             return false;
         }
     }
+    return false;
 }

@@ -29,8 +29,12 @@ static size_t url_scheme_length(struct slice s)
 
 static size_t url_find(struct slice s, size_t from, const char *bytes)
 {
-    while (from < s.n && (s.p[from] == '\0' || !strchr(bytes, s.p[from]))) {
-        from++;
+    for (; from < s.n; from++) {
+        for (const char *b = bytes; *b; b++) {
+            if (s.p[from] == *b) {
+                return from;
+            }
+        }
     }
     return from;
 }
@@ -156,48 +160,62 @@ bool url_pattern_ok(struct slice pattern)
            url_part_ok(p.path, &wildcards) && wildcards <= URL_PATTERN_WILDCARDS_MAX;
 }
 
-/* `stops` end a name: '/' of a path, '.' of a host. A star of a host ends at ':', too. */
-static void url_skip_wildcard(struct slice text, enum url_wildcard kind, const char *stops,
-                              uint8_t *at)
+static bool url_is_stop(char c, const char *stops)
 {
-    bool running = false;
-    for (size_t i = 0; i <= text.n; i++) {
-        bool begins = at[i];
-        at[i] = running || (begins && kind == WILDCARD_STAR);
-        running = (running || begins) && i < text.n && !strchr(stops, text.p[i]);
+    for (; *stops; stops++) {
+        if (c == *stops) {
+            return true;
+        }
     }
+    return c == '\0';
+}
+
+/* `stops` end what the wildcard stands for: '/' of a path, '.' of a host. */
+static bool url_skip_wildcard(struct text_places *p, struct slice text, enum url_wildcard kind,
+                              const char *stops)
+{
+    bool running = false, any = false;
+    size_t begun = p->high, low = 0, high = 0;
+    for (size_t i = p->low; i <= text.n && (running || i <= begun); i++) {
+        bool begins = i <= begun && p->at[i];
+        p->at[i] = running || (begins && kind == WILDCARD_STAR);
+        running = (running || begins) && i < text.n && !url_is_stop(text.p[i], stops);
+        low = p->at[i] && !any ? i : low;
+        high = p->at[i] ? i : high;
+        any = any || p->at[i];
+    }
+    p->low = low;
+    p->high = high;
+    return any;
 }
 
 static bool url_part_fits(struct slice pattern, struct slice text, const char *name_stops,
                           const char *star_stops)
 {
-    uint8_t at[URL_PATTERN_TEXT_MAX_BYTES + 1];
-    memset(at, 0, text.n + 1);
-    at[0] = 1;
+    struct text_places places;
+    text_places_init(&places);
     while (pattern.n > 0) {
         enum url_wildcard kind;
         struct slice literal = url_take(&pattern, &kind);
-        if (!text_places_skip(text, literal, at)) {
+        if (!text_places_skip(&places, text, literal) ||
+            (kind != WILDCARD_NONE &&
+             !url_skip_wildcard(&places, text, kind,
+                                kind == WILDCARD_NAME ? name_stops : star_stops))) {
             return false;
         }
-        if (kind != WILDCARD_NONE) {
-            url_skip_wildcard(text, kind, kind == WILDCARD_NAME ? name_stops : star_stops, at);
-        }
     }
-    return at[text.n];
+    return text_places_at_end(&places, text);
 }
 
 bool url_pattern_fits(struct slice pattern, struct slice url)
 {
     struct url_parts p, u;
-    if (!url.p || !pattern.p || url.n > URL_PATTERN_TEXT_MAX_BYTES || !url_split(url, &u) ||
-        !url_split(pattern, &p) || !p.scheme.p != !u.scheme.p ||
-        (p.scheme.p && !slice_eq(p.scheme, u.scheme)) || !url_is_plain(url, &u) ||
-        !url_host_is_plain(u.host) || !url_pattern_ok(pattern)) {
+    if (!url.p || !pattern.p || url.n > URL_PATTERN_TEXT_MAX_BYTES ||
+        pattern.n > URL_PATTERN_MAX_BYTES || !url_split(url, &u) || !url_split(pattern, &p) ||
+        !p.scheme.p != !u.scheme.p || (p.scheme.p && !slice_eq(p.scheme, u.scheme)) ||
+        (p.host.p && !url_part_fits(p.host, u.host, ".:", ":")) ||
+        (p.path.n && !url_part_fits(p.path, u.path.n ? u.path : slice_str("/"), "/", ""))) {
         return false;
     }
-    if (p.host.p && !url_part_fits(p.host, u.host, ".:", ":")) {
-        return false;
-    }
-    return p.path.n == 0 || url_part_fits(p.path, u.path.n ? u.path : slice_str("/"), "/", "");
+    return url_is_plain(url, &u) && url_host_is_plain(u.host) && url_pattern_ok(pattern);
 }
