@@ -267,6 +267,9 @@ local function topics_of(want, kind, topics)
 end
 
 function P.subscribe(req, who)
+  if OLD and req.query[settings.param] then -- this hook would not see it
+    return tg.deny(400, settings.param .. ": policy.credential_params of the broker does not list it")
+  end
   local want, why = wanted(req.query_all)
   if not want then
     return tg.deny(400, why)

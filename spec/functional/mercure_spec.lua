@@ -523,6 +523,15 @@ describe("mercure.lua", function()
     assert.same({ "2", "3" }, { s3:next().data, s3:next().data })
   end)
 
+  it("takes no token in the query where the broker would store it", function()
+    local c = config { param = "jws" }
+    local query = { { "topic", "a" }, { "jws", old { "*" } } }
+    local s = sse.request(tidegate.start { policy_file = POLICY, config = c }, { path = ask(query) })
+    assert.equal(400, s.status)
+    c.policy.credential_params = { "jws" }
+    assert.truthy(open(tidegate.start { policy_file = POLICY, config = c }, query))
+  end)
+
   it("does not start without keys, nor protocol 1.0 without its audience", function()
     local function refused(settings, more)
       local code, err = tidegate.start_refused { policy_file = POLICY, config = config(settings, more) }
