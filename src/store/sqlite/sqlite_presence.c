@@ -108,28 +108,35 @@ static int sqlite_presence_change(struct sqlite_writer *w)
 
 /* ---------------------------------------------------------------- processes that are gone */
 
-/* Notes it; true: for longer than the grace. */
+/* Notes that it is in the file, and gone; true: for longer than the grace. */
 static bool sqlite_presence_long_gone(struct sqlite_writer *w, int64_t broker)
 {
     uint64_t now = uv_hrtime();
-    for (size_t i = 0; i < w->gone_n; i++) {
-        if (w->gone[i].broker == broker) {
-            return now - w->gone[i].seen_ns >= w->presence->grace_ms * 1000000;
-        }
+    size_t i = 0;
+    while (i < w->gone_n && w->gone[i].broker != broker) {
+        i++;
     }
-    if (w->gone_n < SQLITE_GONE_MAX) {
-        w->gone[w->gone_n++] = (struct sqlite_gone){broker, now};
+    if (i == SQLITE_GONE_MAX) {
+        return false; /* when there is room */
     }
-    return false;
+    if (i == w->gone_n) {
+        w->gone[w->gone_n++] = (struct sqlite_gone){.broker = broker, .seen_ns = now};
+    }
+    w->gone[i].there = true;
+    return now - w->gone[i].seen_ns >= w->presence->grace_ms * 1000000;
 }
 
-static void sqlite_presence_forget_gone(struct sqlite_writer *w, int64_t broker)
+/* Those that are not in the file any more. */
+static void sqlite_presence_forget_gone(struct sqlite_writer *w)
 {
+    size_t kept = 0;
     for (size_t i = 0; i < w->gone_n; i++) {
-        if (w->gone[i].broker == broker) {
-            w->gone[i] = w->gone[--w->gone_n];
+        if (w->gone[i].there) {
+            w->gone[kept] = w->gone[i];
+            w->gone[kept++].there = false;
         }
     }
+    w->gone_n = kept;
 }
 
 /* In the file, above `after`; 0: none. */
@@ -149,12 +156,13 @@ static int sqlite_presence_find_gone(struct sqlite_writer *w, int64_t *out)
     int64_t broker = 0;
     int rc = sqlite_presence_next(w, 0, &broker);
     *out = 0;
-    while (rc == SQLITE_OK && broker && !*out) {
+    while (rc == SQLITE_OK && broker) {
         if (!sqlite_db_broker_lives(&w->db, broker) && sqlite_presence_long_gone(w, broker)) {
-            *out = broker;
+            *out = *out ? *out : broker;
         }
         rc = sqlite_presence_next(w, broker, &broker);
     }
+    sqlite_presence_forget_gone(w);
     return rc;
 }
 
@@ -181,10 +189,7 @@ static int sqlite_presence_sweep(struct sqlite_writer *w, int64_t broker)
             rc = left == SQLITE_OK ? rc : left;
         }
     }
-    w->presence->more = rc == SQLITE_ROW;
-    if (rc == SQLITE_DONE) {
-        sqlite_presence_forget_gone(w, broker);
-    }
+    w->presence->more = true; /* of this one, or another */
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 

@@ -50,6 +50,7 @@ enum { SQLITE_GONE_MAX = 64 };
 struct sqlite_gone {
     int64_t broker;
     uint64_t seen_ns; /* when that was first seen */
+    bool there;       /* by the look that is under way */
 };
 
 struct sqlite_retain_rules {
