@@ -102,10 +102,10 @@ local function jwt_options(publishes, new)
   return options
 end
 
--- Where the keys are not in the configuration, the policy does not load.
+-- Where the configuration does not name the keys, the policy does not load; they need not be there yet.
 function P.setup()
-  tg.jwt("", jwt_options(false, NEW))
-  tg.jwt("", jwt_options(true, NEW))
+  tg.jwt(nil, jwt_options(false, NEW))
+  tg.jwt(nil, jwt_options(true, NEW))
 end
 
 -- Of the claim `mercure` (0.x). What is no selector grants nothing.

@@ -4,6 +4,7 @@
 -- 0.x and 1.0), and what the protocol says beyond them. Where the hub of the original does something else, it says so
 -- here
 -- and on scripts/policies/MERCURE.md.
+local child = require "support.child"
 local http = require "support.http"
 local sse = require "support.sse"
 local tidegate = require "support.tidegate"
@@ -530,6 +531,14 @@ describe("mercure.lua", function()
     assert.equal(400, s.status)
     c.policy.credential_params = { "jws" }
     assert.truthy(open(tidegate.start { policy_file = POLICY, config = c }, query))
+  end)
+
+  it("starts while the server of its keys is away, and tells clients to come back", function()
+    local b = tidegate.start { policy_file = POLICY, unready = true, config = config({ alg = { "RS256" } },
+      { keys = { main = { jwks_url = ("http://127.0.0.1:%d/keys"):format(child.free_port()) } } }) }
+    local r = post(b, update({ "a" }, "x"), tokens.sign("RS256", tokens.key "RS256", { exp = os.time() + 60 }))
+    assert.equal(503, r.status)
+    assert.truthy(r.headers["retry-after"])
   end)
 
   it("does not start without keys, nor protocol 1.0 without its audience", function()
