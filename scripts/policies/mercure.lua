@@ -28,6 +28,7 @@ local settings = tg.settings {
 }
 
 local ROOT, TOPICS_MAX, TOPIC_BYTES, EXACT_MAX = "mercure", 10, 1024, 40
+local WILDCARDS_MAX = 40 -- of all that a stream asks for: each update is compared with them
 local DETAIL = { ["https://mercure.rocks/authorization-detail"] = true, mercure = true } -- the second: of early drafts
 local OLD, NEW = settings.protocol ~= "1.0", settings.protocol ~= "0.x"
 
@@ -228,12 +229,12 @@ end
 
 -- What the query asks for; nil and why.
 local function wanted(query)
-  local list, names = selection(), {}
+  local list, given = selection(), {}
   for name in pairs(query) do
-    names[#names + 1] = name
+    given[#given + 1] = name
   end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  table.sort(given)
+  for _, name in ipairs(given) do
     local kind = kind_of(name)
     if kind == false then
       return nil, "unknown selector: this hub has " .. (NEW and "match, match_exact and match_urlpattern" or "topic")
@@ -246,6 +247,12 @@ local function wanted(query)
   end
   if count(list) == 0 then
     return nil, "topics were expected: " .. (OLD and "topic=" or "match=")
+  end
+  local _, braces = table.concat(list.template):gsub("{", "")
+  local _, names = table.concat(list.pattern, " "):gsub(":[%a_$]", "")
+  local _, stars = table.concat(list.pattern):gsub("%*", "")
+  if braces + names + stars > WILDCARDS_MAX then
+    return nil, "at most 40 expressions, names and stars were expected in all templates and patterns together"
   end
   for _, kind in ipairs(KINDS) do
     table.sort(list[kind]) -- an order of its own would be an audience of its own

@@ -217,6 +217,10 @@ describe("conformance of the original, protocol 1.0:", function()
     } do
       assert.equal(status, http.get(b, HUB .. "?" .. text).status, text)
     end
+    open(b, { { "match_urlpattern", "https://a.example/*" .. ("/:b"):rep(19) },
+      { "match_urlpattern", "https://a.example" .. ("/:b"):rep(20) } }):close()
+    assert.equal(400, http.get(b, ask { { "match_urlpattern", "/:a/*" .. ("/:b"):rep(20) },
+      { "match_urlpattern", ("/:b"):rep(20) } }).status)
     assert.equal(400, post(b, update({ "a", "b" }, "x"), all).status)
     assert.equal(400, post(b, update({}, "x"), all).status)
     for _, topic in ipairs { HUB, HUB .. "/subscriptions/exact/a/b", URL .. "/x", "//x" .. HUB, "urn:" .. HUB } do
@@ -404,6 +408,16 @@ describe("protocol 0.x", function()
     end
     assert.equal(401, post(b, update({ "x" }, "d")).status)
     assert.equal(401, post(b, update({ "x" }, "d"), "x.y.z").status)
+  end)
+
+  it("lets nobody make each update dear: forty expressions are what a stream may ask for", function()
+    local list = {}
+    for i = 1, 20 do
+      list[i] = ("/%d/{a}{b}"):format(i)
+    end
+    open(broker(), topics(list)):close()
+    list[21] = "{c}"
+    assert.equal(400, http.get(broker(), ask(topics(list))).status)
   end)
 
   it("takes a credential that is no token of its own for a bad one, not for none", function()
